@@ -1,0 +1,247 @@
+package layout
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/anchorhold/anchorhold"
+
+// arrows lists, for each package of ours, the packages of ours that it may
+// import. A package that is missing here is a failure: adding one means
+// changing this table and docs/architecture.md together.
+var arrows = map[string][]string{
+	"guest/evidence": {},
+	"guest/snp":      {"guest/evidence"},
+	"guest/teesim":   {"guest/evidence"},
+
+	"crypto/keybuf":    {},
+	"crypto/identity":  {"crypto/keybuf"},
+	"crypto/hybridtls": {"crypto/identity"},
+	"crypto/keywrap":   {"crypto/keybuf"},
+	"crypto/chunkseal": {"crypto/keybuf"},
+
+	"keybroker/protocol": {"guest/evidence", "crypto/identity", "crypto/keywrap"},
+	"keybroker/appraise": {"guest/evidence"},
+	"keybroker/policy":   {"guest/evidence", "systemd/config"},
+	"keybroker/keystore": {"crypto/keybuf", "crypto/chunkseal"},
+	"keybroker/audit":    {"crypto/identity"},
+	"keybroker": {"keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
+		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf"},
+	"keybroker/client": {"keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf", "guest/evidence"},
+	"keybroker/brokertest": {"keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
+		"keybroker/audit", "keybroker/client", "guest/evidence", "guest/teesim", "crypto/hybridtls", "crypto/identity", "crypto/keybuf"},
+	"keybroker/operator": {"keybroker/policy", "keybroker/keystore", "keybroker/audit", "crypto/keybuf", "crypto/identity", "guest/evidence"},
+	"keybroker/daemon":   {"keybroker", "keybroker/*", "crypto/*", "guest/evidence", "systemd/*"},
+	"keybroker/cmd/anchorhold-broker": {"keybroker", "keybroker/appraise", "keybroker/policy", "keybroker/keystore", "keybroker/audit",
+		"keybroker/daemon", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "guest/evidence", "systemd/service", "systemd/config"},
+
+	"runtime/gguf":     {},
+	"runtime/arena":    {},
+	"runtime/kernels":  {},
+	"runtime/tokenize": {"runtime/gguf"},
+	"runtime/sealer":   {"runtime/gguf", "runtime/kernels", "crypto/chunkseal", "crypto/keybuf"},
+	"runtime/weights":  {"runtime/gguf", "runtime/arena", "runtime/kernels", "crypto/chunkseal", "crypto/keybuf"},
+	"runtime/model":    {"runtime/kernels", "runtime/arena", "runtime/gguf"},
+	"runtime/infer":    {"runtime/model", "runtime/weights", "runtime/arena", "runtime/tokenize", "runtime/gguf", "runtime/kernels"},
+
+	"agent/receipt":  {"crypto/identity", "keybroker/protocol", "guest/evidence"},
+	"agent/localapi": {"runtime/infer", "agent/receipt", "guest/evidence"},
+	"agent": {"guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
+		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
+	"agent/cmd/anchorhold-agent": {"agent", "guest/evidence", "guest/teesim", "systemd/service"},
+	"agent/cmd/anchorhold": {"agent", "agent/receipt", "crypto/*", "guest/*", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
+		"keybroker", "runtime/*", "systemd/*"},
+
+	"systemd/service": {},
+	"systemd/config":  {},
+
+	"packaging/layout": {},
+	"packaging/demo":   {"guest/evidence", "crypto/*"},
+}
+
+// owners names the one package that may import each third-party module. The
+// Go project's own modules under golang.org/x are free to all.
+var owners = map[string][]string{
+	"github.com/cloudflare/circl":       {"crypto/identity"},
+	"github.com/coreos/go-systemd/v22":  {"systemd/service"},
+	"github.com/goccy/go-yaml":          {"systemd/config"},
+	"github.com/google/go-sev-guest":    {"keybroker/appraise"},
+	"github.com/google/go-tdx-guest":    {"keybroker/appraise"},
+	"github.com/google/go-tpm":          {"guest/vtpm"},
+	"github.com/spf13/cobra":            {"agent/cmd/anchorhold"},
+	"go.etcd.io/bbolt":                  {"keybroker/keystore", "agent/jobs"},
+	"filippo.io/mldsa":                  {"crypto/identity"},
+	"github.com/tuneinsight/lattigo/v6": {"crypto/fedagg"},
+	"github.com/consensys/gnark":        {"crypto/zkproof"},
+	"golang.org/x/":                     {"*"},
+}
+
+// agentNever may not be linked into the agent, which holds model keys.
+var agentNever = []string{
+	"github.com/tuneinsight/lattigo", "github.com/consensys/gnark", "github.com/google/go-sev-guest",
+	"github.com/google/go-tdx-guest", "go.etcd.io/bbolt", "github.com/spf13/cobra",
+	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
+	module + "/guest/teesim",
+}
+
+// brokerNever may not be linked into a broker built for release.
+var brokerNever = []string{
+	module + "/guest/teesim", module + "/guest/snp", module + "/runtime/", module + "/agent",
+	"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/spf13/cobra",
+}
+
+var bannedNames = []string{"util", "utils", "common", "helpers", "misc", "types", "models", "base", "core", "runtime", "crypto"}
+
+type goPackage struct {
+	ImportPath, Name, Doc, Dir  string
+	Standard                    bool
+	GoFiles, TestGoFiles        []string
+	XTestGoFiles                []string
+	Imports                     []string
+	TestImports, XTestImports   []string
+	IgnoredGoFiles, IgnoredMore []string
+}
+
+func goList(t *testing.T, args ...string) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,Doc,Dir,Standard,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports,IgnoredGoFiles"}, args...)...)
+	cmd.Dir = "../.."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v\n%s", args, err, stderr.String())
+	}
+	var pkgs []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func allowedArrow(list []string, to string) bool {
+	return slices.ContainsFunc(list, func(rule string) bool {
+		if prefix, ok := strings.CutSuffix(rule, "/*"); ok {
+			return strings.HasPrefix(to, prefix+"/")
+		}
+		return rule == to
+	})
+}
+
+// checkArrows reports every import of one package that the tables do not allow.
+func checkArrows(p goPackage) []string {
+	var bad []string
+	self := strings.TrimPrefix(p.ImportPath, module+"/")
+	rules, known := arrows[self]
+	if !known {
+		return []string{self + ": not in the layout table; add it there and in docs/architecture.md"}
+	}
+	for _, imp := range p.Imports {
+		if to, ours := strings.CutPrefix(imp, module+"/"); ours {
+			if !allowedArrow(rules, to) {
+				bad = append(bad, self+" -> "+to+": forbidden arrow")
+			}
+			continue
+		}
+		bad = append(bad, checkOwner(self, imp)...)
+	}
+	return bad
+}
+
+// checkOwner reports a third-party import outside the package that owns it.
+func checkOwner(self, imp string) []string {
+	if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
+		return nil // standard library
+	}
+	for mod, who := range owners {
+		if imp == mod || strings.HasPrefix(imp, strings.TrimSuffix(mod, "/")+"/") {
+			if slices.Contains(who, "*") || slices.Contains(who, self) {
+				return nil
+			}
+			return []string{self + " -> " + imp + ": belongs to " + strings.Join(who, ", ")}
+		}
+	}
+	return []string{self + " -> " + imp + ": third-party module without an owner"}
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	for _, tags := range []string{"", "release", "softtee"} {
+		for _, p := range goList(t, "-tags="+tags, "./...") {
+			for _, bad := range checkArrows(p) {
+				t.Errorf("tags %q: %s", tags, bad)
+			}
+		}
+	}
+}
+
+func TestArrowCheckBites(t *testing.T) {
+	cases := []goPackage{
+		{ImportPath: module + "/crypto/keybuf", Imports: []string{module + "/agent"}},
+		{ImportPath: module + "/agent/localapi", Imports: []string{"github.com/cloudflare/circl/sign"}},
+		{ImportPath: module + "/agent/unheard-of"},
+		{ImportPath: module + "/runtime/gguf", Imports: []string{"example.org/unknown"}},
+	}
+	for _, p := range cases {
+		if len(checkArrows(p)) == 0 {
+			t.Errorf("%s importing %v passed", p.ImportPath, p.Imports)
+		}
+	}
+}
+
+func TestPackagesAreNamedAndDescribed(t *testing.T) {
+	for _, p := range goList(t, "./...") {
+		self := strings.TrimPrefix(p.ImportPath, module+"/")
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", self)
+		}
+		if slices.Contains(bannedNames, p.Name) {
+			t.Errorf("%s: the name %q says nothing", self, p.Name)
+		}
+		if p.Name != "main" && p.Name != path.Base(self) {
+			t.Errorf("%s: package is called %s", self, p.Name)
+		}
+	}
+}
+
+func TestBinariesStaySmallWhereTheKeysAre(t *testing.T) {
+	for _, tc := range []struct {
+		main  string
+		never []string
+	}{{"./agent/cmd/anchorhold-agent", agentNever}, {"./keybroker/cmd/anchorhold-broker", brokerNever}} {
+		for _, tags := range []string{"", "release"} {
+			for _, p := range goList(t, "-deps", "-tags="+tags, tc.main) {
+				for _, never := range tc.never {
+					if strings.HasPrefix(p.ImportPath, never) {
+						t.Errorf("%s (tags %q) links %s", tc.main, tags, p.ImportPath)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestReleaseCannotLinkTheSoftwareTEE(t *testing.T) {
+	for _, main := range []string{"./agent/cmd/anchorhold-agent", "./keybroker/cmd/anchorhold-broker"} {
+		cmd := exec.Command("go", "build", "-tags", "release,softtee", "-o", t.TempDir(), main)
+		cmd.Dir = "../.."
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Errorf("%s builds with the tags release and softtee together", main)
+		} else if !bytes.Contains(out, []byte("teesim")) && !bytes.Contains(out, []byte("softwareTEE")) && !bytes.Contains(out, []byte("SoftwareTEE")) {
+			t.Errorf("%s failed for another reason: %s", main, out)
+		}
+	}
+}

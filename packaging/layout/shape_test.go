@@ -1,0 +1,188 @@
+package layout
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	maxFileLines     = 600
+	maxFunctionLines = 120
+	maxPackageLines  = 1500
+	maxMainLines     = 80
+)
+
+// sourceFiles walks the project's own Go files and parses each.
+func sourceFiles(t *testing.T, visit func(name string, fset *token.FileSet, f *ast.File, lines int)) {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && name != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		src, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, name, src, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		visit(rel, fset, f, strings.Count(string(src), "\n"))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFilesAndFunctionsStaySmall(t *testing.T) {
+	packageLines := map[string]int{}
+	sourceFiles(t, func(name string, fset *token.FileSet, f *ast.File, lines int) {
+		if lines > maxFileLines {
+			t.Errorf("%s has %d lines; split it by idea (at most %d)", name, lines, maxFileLines)
+		}
+		if f.Name.Name == "main" && filepath.Base(name) == "main.go" && lines > maxMainLines {
+			t.Errorf("%s has %d lines; main only parses flags, calls Run and maps the error (at most %d)", name, lines, maxMainLines)
+		}
+		if !strings.HasSuffix(name, "_test.go") && f.Name.Name != "main" {
+			packageLines[filepath.Dir(name)] += lines
+		}
+		for _, decl := range f.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok || fn.Body == nil {
+				continue
+			}
+			if n := fset.Position(fn.End()).Line - fset.Position(fn.Pos()).Line; n > maxFunctionLines {
+				t.Errorf("%s: %s has %d lines (at most %d)", name, fn.Name.Name, n, maxFunctionLines)
+			}
+		}
+	})
+	for dir, n := range packageLines {
+		if n > maxPackageLines {
+			t.Errorf("%s has %d lines without tests (at most %d)", dir, n, maxPackageLines)
+		}
+	}
+}
+
+func TestNoInitNoExitNoFlagOutsideMain(t *testing.T) {
+	sourceFiles(t, func(name string, fset *token.FileSet, f *ast.File, _ int) {
+		if strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		isMain := f.Name.Name == "main"
+		for _, imp := range f.Imports {
+			if !isMain && imp.Path.Value == `"flag"` {
+				t.Errorf("%s imports flag; only main parses flags", name)
+			}
+		}
+		for _, decl := range f.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" && !strings.HasPrefix(filepath.Base(name), "cpu") {
+				t.Errorf("%s has an init function; only CPU detection may", name)
+			}
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok || isMain {
+				return true
+			}
+			if pkg, ok := call.X.(*ast.Ident); ok && (pkg.Name == "os" && call.Sel.Name == "Exit" || pkg.Name == "log" && strings.HasPrefix(call.Sel.Name, "Fatal")) {
+				t.Errorf("%s ends the process; only main may", fset.Position(n.Pos()))
+			}
+			return true
+		})
+	})
+}
+
+func TestNoSleepInTests(t *testing.T) {
+	sourceFiles(t, func(name string, fset *token.FileSet, f *ast.File, _ int) {
+		if !strings.HasSuffix(name, "_test.go") || usesSynctest(f) {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
+				if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "time" {
+					t.Errorf("%s sleeps; use testing/synctest or wait for the event", fset.Position(n.Pos()))
+				}
+			}
+			return true
+		})
+	})
+}
+
+func usesSynctest(f *ast.File) bool {
+	for _, imp := range f.Imports {
+		if imp.Path.Value == `"testing/synctest"` {
+			return true
+		}
+	}
+	return false
+}
+
+func TestExportedNamesAreDocumented(t *testing.T) {
+	sourceFiles(t, func(name string, fset *token.FileSet, f *ast.File, _ int) {
+		if strings.HasSuffix(name, "_test.go") || f.Name.Name == "main" {
+			return
+		}
+		for _, decl := range f.Decls {
+			switch d := decl.(type) {
+			case *ast.FuncDecl:
+				if d.Name.IsExported() && exportedReceiver(d) && d.Doc == nil {
+					t.Errorf("%s: %s is exported and undocumented", fset.Position(d.Pos()), d.Name.Name)
+				}
+			case *ast.GenDecl:
+				undocumentedSpecs(t, fset, d)
+			}
+		}
+	})
+}
+
+// undocumentedSpecs accepts a comment on the group, on the line above or at the end of the line.
+func undocumentedSpecs(t *testing.T, fset *token.FileSet, d *ast.GenDecl) {
+	for _, spec := range d.Specs {
+		switch s := spec.(type) {
+		case *ast.TypeSpec:
+			if s.Name.IsExported() && d.Doc == nil && s.Doc == nil && s.Comment == nil {
+				t.Errorf("%s: type %s is exported and undocumented", fset.Position(s.Pos()), s.Name.Name)
+			}
+		case *ast.ValueSpec:
+			for _, id := range s.Names {
+				if id.IsExported() && d.Doc == nil && s.Doc == nil && s.Comment == nil {
+					t.Errorf("%s: %s is exported and undocumented", fset.Position(s.Pos()), id.Name)
+				}
+			}
+		}
+	}
+}
+
+func exportedReceiver(d *ast.FuncDecl) bool {
+	if d.Recv == nil || len(d.Recv.List) == 0 {
+		return true
+	}
+	typ := d.Recv.List[0].Type
+	if star, ok := typ.(*ast.StarExpr); ok {
+		typ = star.X
+	}
+	if idx, ok := typ.(*ast.IndexExpr); ok {
+		typ = idx.X
+	}
+	id, ok := typ.(*ast.Ident)
+	return !ok || id.IsExported()
+}
