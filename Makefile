@@ -1,0 +1,59 @@
+# Anchorhold. `make demo` runs the main job; `make test` runs every test; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED ?= 0
+CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/anchorhold
+PEERS    ?= $(CACHE)/peers
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_ := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
+BINARIES := ./agent/cmd/anchorhold ./agent/cmd/anchorhold-agent ./keybroker/cmd/anchorhold-broker
+DEMOBIN  := .cache/demo-bin
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# The race detector needs a C compiler; without one the tests run without it and say so.
+RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
+
+.PHONY: help build demo-build demo model peers test check fuzz bench bench-peer clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+build: ## build the release binaries into bin/ (CGO off, no software TEE)
+	@mkdir -p bin
+	go build $(GOFLAGS_) -tags release -o bin/ $(BINARIES)
+	@ls -l bin | awk 'NR>1{printf "  bin/%-20s %5.1f MiB\n", $$9, $$5/1048576}'
+
+demo-build:
+	@mkdir -p $(DEMOBIN)
+	@echo "building the release binaries and the demo's (with the software TEE) ..."
+	@$(MAKE) --no-print-directory build
+	@go build $(GOFLAGS_) -tags softtee -o $(DEMOBIN)/ $(BINARIES)
+	@go build -trimpath -buildvcs=false -o $(DEMOBIN)/ ./packaging/demo
+
+demo: demo-build ## seal, attest, release, answer: the main job on a real model (MODEL=file.gguf, KEEP=1)
+	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KEEP),-keep)
+
+model: ## fetch the demo's model into the cache, once
+	@go run ./packaging/demo -cache "$(CACHE)" -fetch
+
+peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's client) into the cache, once
+	@.ci/peers "$(PEERS)"
+
+test: peers model ## run every test (with the race detector where a C compiler is present)
+	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
+	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -timeout 20m ./...
+
+check: ## formatting, vet, staticcheck, coverage floors, cross-build, binary size
+	@.ci/check
+
+fuzz: ## ten seconds of every fuzz target (FUZZTIME=10s)
+	@.ci/fuzz $(or $(FUZZTIME),10s)
+
+bench: ## the Go benchmarks
+	go test -run '^$$' -bench . -benchtime 1s ./...
+
+bench-peer: model ## our inference beside llama.cpp on the same file and threads, in one run
+	@.ci/bench-peer "$(CACHE)"
+
+clean: ## remove what was built (not the cache of models and peers)
+	rm -rf bin .cache

@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// Findings is the result of checking a configuration: errors forbid a start,
+// notices tell what an admin should know, missing tells which sections a file
+// in the bare template's form still needs before the daemon can run.
+type Findings struct {
+	// Errors forbid a start.
+	Errors []string
+	// Notices are worth reading and forbid nothing.
+	Notices []string
+	// Missing names what the daemon needs and the file does not state.
+	Missing []string
+}
+
+func (f *Findings) errorf(format string, args ...any) {
+	f.Errors = append(f.Errors, fmt.Sprintf(format, args...))
+}
+
+func (f *Findings) noticef(format string, args ...any) {
+	f.Notices = append(f.Notices, fmt.Sprintf(format, args...))
+}
+
+// Runnable returns an error that lists all that forbids a start.
+func (f Findings) Runnable() error {
+	all := slices.Clone(f.Errors)
+	for _, m := range f.Missing {
+		all = append(all, m+" is missing")
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return fmt.Errorf("configuration: %s", strings.Join(all, "; "))
+}
+
+// maxModulusBits is the largest modulus, in bits, for which ring degree
+// 2^index keeps 128-bit security with a ternary secret: the stricter
+// (quantum) column of the Homomorphic Encryption Standard, 2018.
+var maxModulusBits = map[int]int{10: 25, 11: 51, 12: 101, 13: 202, 14: 411, 15: 827, 16: 1663, 17: 3348}
+
+func (c Config) check() Findings {
+	var f Findings
+	c.Transport.check(&f)
+	c.Compute.check(&f)
+	if c.Aggregation.Scheme != "" || c.Aggregation.Library != "" {
+		c.Aggregation.check(&f)
+	}
+	if c.Verification.ZKP.Scheme != "" {
+		c.Verification.check(&f)
+	}
+	c.checkBroker(&f)
+	c.checkModels(&f)
+	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log.Level) {
+		f.errorf("log.level: %q is unknown; use debug, info, warn or error", c.Log.Level)
+	}
+	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
+		f.errorf("log.format: %q is unknown; use text or json", c.Log.Format)
+	}
+	return f
+}
+
+func (t Transport) check(f *Findings) {
+	one := func(field, got string, allowed ...string) {
+		if got != "" && !slices.Contains(allowed, got) {
+			f.errorf("transport.tls.%s: %q is refused; this daemon speaks %s", field, got, strings.Join(allowed, " or "))
+		}
+	}
+	one("version", t.TLS.Version, "1.3")
+	one("key_exchange", t.TLS.KeyExchange, "hybrid")
+	one("classical", t.TLS.Classical, "ECDHE_P256", "X25519")
+	one("post_quantum", t.TLS.PostQuantum, "ML_KEM_768")
+	one("fallback_policy", t.TLS.FallbackPolicy, "reject")
+	if t.TLS.EnforcePQCFirst != nil && !*t.TLS.EnforcePQCFirst {
+		f.errorf("transport.tls.enforce_pqc_first: false is refused; a connection without the post-quantum half does not exist here")
+	}
+}
+
+func (c Compute) check(f *Findings) {
+	switch c.TEE.Provider {
+	case "amd_sev_snp", "software":
+	case "":
+		f.Missing = append(f.Missing, "compute.tee.provider")
+	case "intel_tdx":
+		f.errorf("compute.tee.provider: intel_tdx evidence is not collected by this version; use amd_sev_snp")
+	default:
+		f.errorf("compute.tee.provider: %q is unknown; use amd_sev_snp", c.TEE.Provider)
+	}
+	if ttl := c.TEE.AttestationTTLSeconds; ttl == 0 {
+		f.Missing = append(f.Missing, "compute.tee.attestation_ttl_seconds")
+	} else if ttl < 300 || ttl > 900 {
+		f.errorf("compute.tee.attestation_ttl_seconds: %d is outside 300 to 900", ttl)
+	}
+	if mb := c.TEE.MemoryLimitMB; mb == 0 {
+		f.Missing = append(f.Missing, "compute.tee.memory_limit_mb")
+	} else if mb < 32 || mb > 1<<20 {
+		f.errorf("compute.tee.memory_limit_mb: %d is outside 32 to %d", mb, 1<<20)
+	}
+	var bad []string
+	for _, m := range c.TEE.MeasurementWhitelist {
+		if _, _, err := parseMeasurement(m); err != nil {
+			bad = append(bad, m)
+		}
+	}
+	if len(bad) > 0 {
+		f.errorf("compute.tee.measurement_whitelist: %s: not a launch measurement; put \"sha384:\" and the 96 hexadecimal digits of the image's measurement there, or \"sha256:\" and the 64 of its SHA-256, for each image that may run (`anchorhold evidence show` prints both)", strings.Join(bad, ", "))
+	}
+}
+
+// parseMeasurement reads one entry of the whitelist: algorithm and digest.
+func parseMeasurement(s string) (algorithm string, digest []byte, err error) {
+	algorithm, text, ok := strings.Cut(s, ":")
+	size := map[string]int{"sha384": 48, "sha256": 32}[algorithm]
+	if !ok || size == 0 {
+		return "", nil, fmt.Errorf("%q names neither sha384 nor sha256", s)
+	}
+	digest, err = hex.DecodeString(text)
+	if err != nil || len(digest) != size || strings.ToLower(text) != text {
+		return "", nil, fmt.Errorf("%q does not hold %d lower-case hexadecimal digits", s, 2*size)
+	}
+	return algorithm, digest, nil
+}
+
+func (a Aggregation) check(f *Findings) {
+	if a.Scheme != "CKKS" {
+		f.errorf("aggregation.scheme: %q is refused; the scheme is CKKS", a.Scheme)
+	}
+	switch a.Library {
+	case "Lattigo":
+	case "OpenFHE", "SEAL":
+		f.noticef("aggregation.library: %s names the convention in which these parameters are written; what computes with them here is Lattigo, in a worker process", a.Library)
+	default:
+		f.errorf("aggregation.library: %q is unknown; use OpenFHE, SEAL or Lattigo", a.Library)
+	}
+	logN := bits.Len(uint(a.PolynomialModulusDegree)) - 1
+	limit, known := maxModulusBits[logN]
+	if !known || a.PolynomialModulusDegree != 1<<logN {
+		f.errorf("aggregation.polynomial_modulus_degree: %d is not a power of two from 1024 to 131072", a.PolynomialModulusDegree)
+		return
+	}
+	total := 0
+	for _, b := range a.CoefficientModulus {
+		if b < 20 || b > 60 {
+			f.errorf("aggregation.coefficient_modulus: a prime of %d bits is outside 20 to 60", b)
+			return
+		}
+		total += b
+	}
+	if total == 0 || total > limit {
+		f.errorf("aggregation.coefficient_modulus: %d bits in all; ring degree %d keeps 128-bit security up to %d", total, a.PolynomialModulusDegree, limit)
+	}
+	if a.Scale.Log2() < 1 || len(a.CoefficientModulus) > 0 && a.Scale.Log2() >= a.CoefficientModulus[0] {
+		f.errorf("aggregation.scale: 2^%d does not fit the first prime of %v bits", a.Scale.Log2(), a.CoefficientModulus)
+	}
+	if a.NoiseBudgetThreshold < 0 || a.NoiseBudgetThreshold > total {
+		f.errorf("aggregation.noise_budget_threshold: %d bits are outside 0 to %d", a.NoiseBudgetThreshold, total)
+	}
+}
+
+func (v Verification) check(f *Findings) {
+	if v.ZKP.Scheme != "zkSNARK" {
+		f.errorf("verification.zkp.scheme: %q is refused; the scheme is zkSNARK", v.ZKP.Scheme)
+	}
+	if v.ZKP.ProverMode != "async" {
+		f.errorf("verification.zkp.prover_mode: %q is refused; proofs are made async", v.ZKP.ProverMode)
+	}
+	if v.ZKP.WorkerPoolSize < 0 || v.ZKP.WorkerPoolSize > 256 {
+		f.errorf("verification.zkp.worker_pool_size: %d is outside 0 to 256", v.ZKP.WorkerPoolSize)
+	}
+	if v.ZKP.VerificationTimeoutMS < 1 || v.ZKP.VerificationTimeoutMS > 60_000 {
+		f.errorf("verification.zkp.verification_timeout_ms: %d is outside 1 to 60000", v.ZKP.VerificationTimeoutMS)
+	}
+}
+
+func (c Config) checkBroker(f *Findings) {
+	require := func(name, value string) {
+		if value == "" {
+			f.Missing = append(f.Missing, name)
+		}
+	}
+	require("broker.address", c.Broker.Address)
+	require("broker.tls_roots", c.Broker.TLSRoots)
+	if len(c.Broker.RootKeys) == 0 {
+		f.Missing = append(f.Missing, "broker.root_keys")
+	}
+	require("guest.state_dir", c.Guest.StateDir)
+	require("guest.image_id", c.Guest.ImageID)
+	if !slices.Contains([]string{"", "default", "fips"}, c.Broker.Profile) {
+		f.errorf("broker.profile: %q is unknown; use default or fips", c.Broker.Profile)
+	}
+	if c.Guest.SoftwareMeasurement != "" && c.Compute.TEE.Provider != "software" {
+		f.errorf("guest.software_measurement: means something only with compute.tee.provider: software; the hardware measures itself")
+	}
+}
+
+func (c Config) checkModels(f *Findings) {
+	if len(c.Models) == 0 {
+		f.Missing = append(f.Missing, "models")
+	}
+	if len(c.Models) > 1 {
+		f.errorf("models: %d models; this version serves one for each agent", len(c.Models))
+	}
+	for i, m := range c.Models {
+		for _, need := range [][2]string{{"name", m.Name}, {"path", m.Path}, {"resource", m.Resource}, {"publisher", m.Publisher}} {
+			if need[1] == "" {
+				f.errorf("models[%d].%s is missing", i, need[0])
+			}
+		}
+		if !slices.Contains([]string{"", "auto", "resident", "streamed"}, m.Mode) {
+			f.errorf("models[%d].mode: %q is unknown; use auto, resident or streamed", i, m.Mode)
+		}
+		if !slices.Contains([]string{"", "auto", "avx512", "avx2", "generic"}, m.Kernel) {
+			f.errorf("models[%d].kernel: %q is unknown; use auto, avx512, avx2 or generic", i, m.Kernel)
+		}
+		if m.Context < 0 || m.Context > 1<<20 || m.Sequences < 0 || m.Sequences > 256 || m.Threads < 0 || m.Threads > 1024 {
+			f.errorf("models[%d]: context, sequences or threads is out of range", i)
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/systemd/config"
+)
+
+// Config is the agent's whole configuration. The first four sections keep the
+// names and values of the stack's template; the others are what the daemon
+// needs beside them. Unknown and duplicate keys are errors with line and column.
+type Config struct {
+	// Transport states the key exchange that connections must use.
+	Transport Transport `yaml:"transport"`
+	// Compute states the TEE, the lease and the memory limit.
+	Compute Compute `yaml:"compute"`
+	// Aggregation names the parameters of encrypted sums.
+	Aggregation Aggregation `yaml:"aggregation"`
+	// Verification states how proofs are made and checked.
+	Verification Verification `yaml:"verification"`
+
+	// Broker says where keys come from and whom to believe.
+	Broker Broker `yaml:"broker"`
+	// Guest is what this guest states of itself.
+	Guest Guest `yaml:"guest"`
+	// Models are the sealed models to serve.
+	Models []Model `yaml:"models"`
+	// Socket is the local API.
+	Socket Socket `yaml:"socket"`
+	// Log sets verbosity and form.
+	Log Log `yaml:"log"`
+}
+
+// Transport is the template's section of that name.
+type Transport struct {
+	TLS struct {
+		// Version is the TLS version: "1.3" and no other.
+		Version string `yaml:"version"`
+		// KeyExchange is "hybrid" and no other.
+		KeyExchange string `yaml:"key_exchange"`
+		// Classical is the classical half: "X25519" or "ECDHE_P256".
+		Classical string `yaml:"classical"`
+		// PostQuantum is the post-quantum half: "ML_KEM_768".
+		PostQuantum string `yaml:"post_quantum"`
+		// EnforcePQCFirst must be true: a connection without the
+		// post-quantum half does not exist here.
+		EnforcePQCFirst *bool `yaml:"enforce_pqc_first"`
+		// FallbackPolicy is "reject" and no other.
+		FallbackPolicy string `yaml:"fallback_policy"`
+	} `yaml:"tls"`
+}
+
+// Compute is the template's section of that name.
+type Compute struct {
+	TEE struct {
+		// Provider is "amd_sev_snp", or "software" in development builds.
+		Provider string `yaml:"provider"`
+		// AttestationTTLSeconds is the longest lease that the agent uses,
+		// 300 to 900; the broker may grant less.
+		AttestationTTLSeconds int `yaml:"attestation_ttl_seconds"`
+		// MemoryLimitMB bounds the whole process, in MiB.
+		MemoryLimitMB int `yaml:"memory_limit_mb"`
+		// MeasurementWhitelist lists the launch measurements under which this
+		// configuration may run: "sha384:" and 96 hexadecimal digits (the
+		// measurement) or "sha256:" and 64 (the SHA-256 of its 48 bytes).
+		// Empty means that only the broker judges the measurement.
+		MeasurementWhitelist []string `yaml:"measurement_whitelist"`
+	} `yaml:"tee"`
+}
+
+// Aggregation is the template's section of that name.
+type Aggregation struct {
+	// Scheme is "CKKS".
+	Scheme string `yaml:"scheme"`
+	// Library names a parameter convention: "OpenFHE", "SEAL" or "Lattigo".
+	Library string `yaml:"library"`
+	// PolynomialModulusDegree is the ring degree N, a power of two.
+	PolynomialModulusDegree int `yaml:"polynomial_modulus_degree"`
+	// CoefficientModulus lists the bit sizes of the primes.
+	CoefficientModulus []int `yaml:"coefficient_modulus"`
+	// Scale is the encoding scale, a power of two such as 2^40.
+	Scale config.Scale `yaml:"scale"`
+	// NoiseBudgetThreshold is the number of bits that must be left after the
+	// largest sum.
+	NoiseBudgetThreshold int `yaml:"noise_budget_threshold"`
+}
+
+// Verification is the template's section of that name.
+type Verification struct {
+	ZKP struct {
+		// Scheme is "zkSNARK".
+		Scheme string `yaml:"scheme"`
+		// ProverMode is "async".
+		ProverMode string `yaml:"prover_mode"`
+		// WorkerPoolSize is the number of proving workers.
+		WorkerPoolSize int `yaml:"worker_pool_size"`
+		// VerificationTimeoutMS bounds one verification, in milliseconds.
+		VerificationTimeoutMS int `yaml:"verification_timeout_ms"`
+	} `yaml:"zkp"`
+}
+
+// Broker says where keys come from and whom to believe.
+type Broker struct {
+	// Address is host:port.
+	Address string `yaml:"address"`
+	// ServerName is the name in the broker's TLS certificate; by default the
+	// host of Address.
+	ServerName string `yaml:"server_name"`
+	// TLSRoots is a PEM file with the certificates that may sign the broker's
+	// TLS certificate, or that certificate itself.
+	TLSRoots string `yaml:"tls_roots"`
+	// RootKeys are the broker's root identities ("ahpub1...") or files that
+	// hold one each. They belong into the measured image.
+	RootKeys []string `yaml:"root_keys"`
+	// MinimumEpoch is the lowest broker epoch that this image accepts.
+	MinimumEpoch uint64 `yaml:"minimum_epoch"`
+	// Profile is "default" or "fips".
+	Profile string `yaml:"profile"`
+}
+
+// Guest is what this guest states of itself; the broker's policy judges it.
+type Guest struct {
+	// ImageID names the VM image.
+	ImageID string `yaml:"image_id"`
+	// Tenant names the tenant, if any.
+	Tenant string `yaml:"tenant"`
+	// StateDir keeps the highest broker epoch seen (and, with the software
+	// TEE, its chain).
+	StateDir string `yaml:"state_dir"`
+	// SoftwareMeasurement is the measurement that the software TEE reports,
+	// 96 hexadecimal digits. Development builds only.
+	SoftwareMeasurement string `yaml:"software_measurement"`
+}
+
+// Model is one sealed model to serve.
+type Model struct {
+	// Name is the model's name in the API.
+	Name string `yaml:"name"`
+	// Path is the sealed file.
+	Path string `yaml:"path"`
+	// Resource is the name of its key at the broker.
+	Resource string `yaml:"resource"`
+	// Publisher is the identity that must have signed the file ("ahpub1..."
+	// or a file that holds one).
+	Publisher string `yaml:"publisher"`
+	// MinimumVersion is the lowest model version to accept.
+	MinimumVersion uint64 `yaml:"minimum_version"`
+	// Mode is "auto" (resident when it fits), "resident" or "streamed".
+	Mode string `yaml:"mode"`
+	// Context is the largest number of tokens of a conversation; 0 takes what
+	// fits the memory limit, at most 4096.
+	Context int `yaml:"context"`
+	// Sequences is the number of requests that run at the same time; 0 is 1.
+	Sequences int `yaml:"sequences"`
+	// Threads is the number of compute threads; 0 is one for each CPU.
+	Threads int `yaml:"threads"`
+	// Kernel forces a set of kernels: "auto", "avx512", "avx2" or "generic".
+	Kernel string `yaml:"kernel"`
+}
+
+// Socket is the local API's socket and its limits.
+type Socket struct {
+	// Path is the unix socket; ignored under socket activation.
+	Path string `yaml:"path"`
+	// AllowedUIDs may connect; empty means the agent's own user and root.
+	AllowedUIDs []uint32 `yaml:"allowed_uids"`
+	// AllowedGIDs may connect besides.
+	AllowedGIDs []uint32 `yaml:"allowed_gids"`
+	// Queue is the number of requests that may wait; 0 is 16.
+	Queue int `yaml:"queue"`
+	// MaxBodyBytes bounds a request body; 0 is 1 MiB.
+	MaxBodyBytes int64 `yaml:"max_body_bytes"`
+	// RequestSeconds bounds one request; 0 is 300.
+	RequestSeconds int `yaml:"request_seconds"`
+}
+
+// Log sets verbosity and form.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error".
+	Level string `yaml:"level"`
+	// Format is "text" or "json".
+	Format string `yaml:"format"`
+}
+
+const maxConfigBytes = 1 << 20
+
+// ReadConfig reads and checks a configuration file. The findings hold every
+// error and notice; the error is for a file that cannot be read or decoded.
+func ReadConfig(path string) (Config, Findings, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Config{}, Findings{}, fmt.Errorf("read configuration: %w", err)
+	}
+	if info.Size() > maxConfigBytes {
+		return Config{}, Findings{}, fmt.Errorf("read configuration: %s is larger than %d bytes", path, maxConfigBytes)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, Findings{}, fmt.Errorf("read configuration: %w", err)
+	}
+	return ParseConfig(data)
+}
+
+// ParseConfig decodes and checks a configuration.
+func ParseConfig(data []byte) (Config, Findings, error) {
+	var cfg Config
+	if err := config.Decode(data, &cfg); err != nil {
+		return Config{}, Findings{}, err
+	}
+	return cfg, cfg.check(), nil
+}
+
+// lease is the longest lease that the agent uses.
+func (c Config) lease() time.Duration {
+	return time.Duration(c.Compute.TEE.AttestationTTLSeconds) * time.Second
+}
+
+// memoryLimit is the limit of the whole process, in bytes.
+func (c Config) memoryLimit() int64 { return int64(c.Compute.TEE.MemoryLimitMB) << 20 }
+
+// readIdentity takes a public identity from its text form or from a file.
+func readIdentity(value string) (identity.Public, error) {
+	var pub identity.Public
+	if err := pub.UnmarshalText([]byte(value)); err == nil {
+		return pub, nil
+	}
+	pub, err := identity.ReadPublicFile(value)
+	if errors.Is(err, os.ErrNotExist) {
+		return identity.Public{}, fmt.Errorf("%q is neither a public identity (ahpub1...) nor a file that holds one", value)
+	}
+	return pub, err
+}
