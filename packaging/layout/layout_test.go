@@ -39,9 +39,9 @@ var arrows = map[string][]string{
 	"keybroker/brokertest": {"keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
 		"keybroker/audit", "keybroker/client", "guest/evidence", "guest/teesim", "crypto/hybridtls", "crypto/identity", "crypto/keybuf"},
 	"keybroker/operator": {"keybroker/policy", "keybroker/keystore", "keybroker/audit", "crypto/keybuf", "crypto/identity", "guest/evidence"},
-	"keybroker/daemon":   {"keybroker", "keybroker/*", "crypto/*", "guest/evidence", "systemd/*"},
-	"keybroker/cmd/anchorhold-broker": {"keybroker", "keybroker/appraise", "keybroker/policy", "keybroker/keystore", "keybroker/audit",
-		"keybroker/daemon", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "guest/evidence", "systemd/service", "systemd/config"},
+	"keybroker/daemon": {"keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "keybroker/operator",
+		"crypto/*", "guest/evidence", "systemd/*"},
+	"keybroker/cmd/anchorhold-broker": {"keybroker/daemon", "keybroker/appraise", "systemd/service"},
 
 	"runtime/gguf":     {},
 	"runtime/arena":    {},
@@ -58,7 +58,7 @@ var arrows = map[string][]string{
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
 	"agent/cmd/anchorhold-agent": {"agent", "guest/evidence", "guest/teesim", "systemd/service"},
 	"agent/cmd/anchorhold": {"agent", "agent/receipt", "crypto/*", "guest/*", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
-		"keybroker", "runtime/*", "systemd/*"},
+		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 
 	"systemd/service": {},
 	"systemd/config":  {},
