@@ -1,0 +1,31 @@
+package agent
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// goReserve is the part of memory_limit_mb that is left to the Go heap, the
+// stacks, the runtime and the pages of the binary itself; all else is the
+// arena's. Measured with the 97 MB model of the demo: the agent's resident
+// memory outside the arena stays below it.
+const goReserve = 24 << 20
+
+// goHeapLimit makes the collector work harder before the reserve is used up.
+const goHeapLimit = 14 << 20
+
+// harden keeps this process's memory out of core dumps and debuggers, and the
+// Go heap inside its part of the limit.
+func harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid core dumps and tracing: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("set the core dump limit to zero: %w", err)
+	}
+	debug.SetMemoryLimit(goHeapLimit)
+	debug.SetGCPercent(50)
+	return nil
+}

@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// ReasonOwnMeasurement is the refusal of an agent that finds itself in an image
+// which its own configuration does not list.
+const ReasonOwnMeasurement evidence.Reason = "own-measurement-not-whitelisted"
+
+// collector is what makes evidence; guest/snp and the software TEE implement it.
+type collector interface {
+	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
+}
+
+// whitelisted wraps a collector: evidence whose launch measurement is not in
+// the configuration's list never leaves the guest. The broker judges the
+// measurement in any case; this check catches a configuration carried into
+// another image before anything is sent.
+type whitelisted struct {
+	collector
+	list []string
+}
+
+// snpMeasurement is where an SEV-SNP report holds MEASUREMENT (SEV-SNP ABI
+// specification, table "ATTESTATION_REPORT structure").
+const snpMeasurement, snpMeasurementEnd = 0x90, 0xC0
+
+// Collect collects evidence and compares its measurement.
+func (w whitelisted) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
+	env, err := w.collector.Collect(ctx, reportData)
+	if err != nil || len(w.list) == 0 {
+		return env, err
+	}
+	if env.Kind != evidence.KindSNP || len(env.Report) < snpMeasurementEnd {
+		return evidence.Envelope{}, evidence.Refuse(ReasonOwnMeasurement, "evidence of kind %q has no launch measurement to compare", env.Kind)
+	}
+	measured := env.Report[snpMeasurement:snpMeasurementEnd]
+	compact := sha256.Sum256(measured)
+	for _, entry := range w.list {
+		algorithm, digest, err := parseMeasurement(entry)
+		if err != nil {
+			return evidence.Envelope{}, err
+		}
+		if algorithm == "sha384" && bytes.Equal(digest, measured) || algorithm == "sha256" && bytes.Equal(digest, compact[:]) {
+			return env, nil
+		}
+	}
+	return evidence.Envelope{}, evidence.Refuse(ReasonOwnMeasurement,
+		"this guest measures sha384:%s, which compute.tee.measurement_whitelist does not list", hex.EncodeToString(measured))
+}

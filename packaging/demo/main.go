@@ -1,0 +1,48 @@
+// Command demo runs the main job as a user would, with the real binaries and a
+// real language model: it seals the model, starts a broker and an agent under
+// the software TEE, chats, verifies the receipt and the audit log, and shows
+// three refusals. Its exit status is 0 only if every step did what it says.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	var opt options
+	flag.StringVar(&opt.bin, "bin", ".cache/demo-bin", "directory of the demo's binaries (built with the tag softtee)")
+	flag.StringVar(&opt.cache, "cache", "", "directory that keeps the model between runs")
+	flag.StringVar(&opt.model, "model", "", "GGUF file to use instead of SmolLM2-135M-Instruct")
+	flag.StringVar(&opt.question, "question", "What is the capital of France? Answer in one sentence.", "question to ask the model")
+	flag.BoolVar(&opt.keep, "keep", false, "leave broker and agent running and print how to talk to them")
+	fetchOnly := flag.Bool("fetch", false, "only fetch the model into the cache")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, opt, *fetchOnly); err != nil {
+		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, opt options, fetchOnly bool) error {
+	if opt.cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return err
+		}
+		opt.cache = dir + "/anchorhold"
+	}
+	if fetchOnly {
+		_, err := fetchModel(ctx, opt.cache)
+		return err
+	}
+	return newDemo(opt).run(ctx)
+}
