@@ -1,0 +1,166 @@
+package client
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// defaultTimeout bounds one exchange when the caller's context has no deadline:
+// long enough for a slow report device, short enough to retry within a lease.
+const defaultTimeout = 30 * time.Second
+
+// Collector makes evidence for the given REPORT_DATA. guest/snp and the
+// software TEE implement it. Collect may block on a device; it must return when
+// the context ends. It is called at most once for each exchange.
+type Collector interface {
+	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
+}
+
+// EpochStore remembers the highest broker epoch that this guest has seen.
+// Raise returns after the value is durable and never lowers it. Both methods
+// may be called from several goroutines.
+type EpochStore interface {
+	Highest() uint64
+	Raise(epoch uint64) error
+}
+
+// Config says whom to ask, whom to believe and what to prove.
+type Config struct {
+	// Address is the broker's host:port.
+	Address string
+	// ServerName is the name in the broker's TLS certificate.
+	ServerName string
+	// TLSRoots may sign the broker's TLS certificate. Required: the system's
+	// roots are never used.
+	TLSRoots *x509.CertPool
+	// Profile selects the hybrid groups.
+	Profile hybridtls.Profile
+	// Roots are the broker roots of the measured image. Required.
+	Roots []identity.Public
+	// MinEpoch is the measured floor of the broker's epoch.
+	MinEpoch uint64
+	// Epochs remembers the highest epoch seen. Required.
+	Epochs EpochStore
+	// Collector makes evidence. Required.
+	Collector Collector
+	// Kinds are the kinds of evidence that Collector makes, best first; empty
+	// means SEV-SNP alone.
+	Kinds []evidence.Kind
+	// AgentKey is AK, made in this guest for this boot. Required. It stays the caller's.
+	AgentKey *identity.Private
+	// Claims is what this guest states of itself.
+	Claims evidence.GuestClaims
+	// Logger receives state changes; required, slog.DiscardHandler is fine.
+	Logger *slog.Logger
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Address == "" || c.ServerName == "":
+		return errors.New("broker client: address and server name are required")
+	case c.TLSRoots == nil:
+		return errors.New("broker client: TLS roots are required")
+	case len(c.Roots) == 0:
+		return errors.New("broker client: at least one broker root identity is required")
+	case c.Epochs == nil || c.Collector == nil || c.AgentKey == nil || c.Logger == nil:
+		return errors.New("broker client: epoch store, collector, agent key and logger are required")
+	}
+	for i, root := range c.Roots {
+		if root.IsZero() || root.Level() != identity.LevelRoot {
+			return fmt.Errorf("broker client: root identity %d is not a root key", i)
+		}
+	}
+	if c.AgentKey.Public().Level() != identity.LevelEpoch {
+		return errors.New("broker client: the agent key has the wrong level")
+	}
+	return nil
+}
+
+// Client asks one broker for keys. It may be used by several goroutines.
+type Client struct {
+	cfg    Config
+	claims []byte
+
+	mu sync.Mutex
+	// pending is the acquisition that failed last; guarded by mu.
+	pending acquisition
+}
+
+// acquisition gives all attempts at the same resources one idempotency ID until
+// one of them succeeds (docs/protocol.md 5.5).
+type acquisition struct {
+	resources []string
+	id        protocol.ID
+}
+
+// New checks the configuration and returns a client. It does not connect.
+func New(cfg Config) (*Client, error) {
+	if len(cfg.Kinds) == 0 {
+		cfg.Kinds = []evidence.Kind{evidence.KindSNP}
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	cfg.Roots, cfg.Kinds = slices.Clone(cfg.Roots), slices.Clone(cfg.Kinds)
+	claims, err := cfg.Claims.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("broker client: guest claims: %w", err)
+	}
+	return &Client{cfg: cfg, claims: claims}, nil
+}
+
+// Acquire runs one exchange, M1 to M7, and returns the keys of all the named
+// resources or none. The caller owns the lease and wipes it. A failure is an
+// *Error.
+func (c *Client) Acquire(ctx context.Context, resources []string) (*Lease, error) {
+	names := slices.Clone(resources)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 0 || len(names) > protocol.MaxResources || !allValid(names) {
+		return nil, &Error{Reason: protocol.ReasonMalformedMessage, Err: fmt.Errorf("%d resources: too many, none, or an invalid name", len(names))}
+	}
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	id := c.idempotency(names)
+	lease, err := c.exchange(ctx, names, id)
+	if err != nil {
+		return nil, err
+	}
+	c.succeeded(id)
+	c.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "keys received", slog.String("lease", lease.ID),
+		slog.Int("keys", len(lease.Keys)), slog.Duration("ttl", lease.TTL), slog.String("group", lease.TLSGroup))
+	return lease, nil
+}
+
+func allValid(names []string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return !protocol.ValidResource(n) })
+}
+
+// idempotency returns the ID of the acquisition that this attempt belongs to.
+func (c *Client) idempotency(names []string) protocol.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Equal(c.pending.resources, names) {
+		c.pending = acquisition{names, newID()}
+	}
+	return c.pending.id
+}
+
+func (c *Client) succeeded(id protocol.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending.id == id {
+		c.pending = acquisition{}
+	}
+}

@@ -1,0 +1,357 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// exchange is one run of the protocol on one connection. Its methods are the
+// steps of docs/protocol.md 5, in that order; each fills what the next ones need.
+type exchange struct {
+	client    *Client
+	conn      *hybridtls.Conn
+	ekm       [48]byte
+	resources []string
+	request   protocol.ID
+
+	hello          []byte // M1 to M5 as they were on the wire
+	challenge      []byte
+	attest         []byte
+	grantFrame     []byte
+	requestFrame   []byte
+	hashM1, hashM2 protocol.Digest
+
+	m2        protocol.Challenge
+	epoch     protocol.EpochStatement
+	kem       *keywrap.Recipient
+	evidence  evidence.Envelope
+	sent      time.Time // just before M3 left; monotonic
+	grant     protocol.Grant
+	release   protocol.Release
+	hashM6    protocol.Digest
+	cert      protocol.LeaseCertificate
+	unwrapped []*keybuf.Buffer
+}
+
+// exchange dials and runs every step. Whatever fails, the connection is closed
+// and KK is erased.
+func (c *Client) exchange(ctx context.Context, resources []string, id protocol.ID) (_ *Lease, err error) {
+	cfg, err := hybridtls.ClientConfig(c.cfg.ServerName, c.cfg.TLSRoots, c.cfg.Profile)
+	if err != nil {
+		return nil, wrap(protocol.ReasonInternal, err)
+	}
+	conn, err := hybridtls.Dial(ctx, "tcp", c.cfg.Address, cfg)
+	if err != nil {
+		return nil, connectionError(ctx, "connect to broker "+c.cfg.Address, err)
+	}
+	defer conn.Close()
+	// The context ends blocked reads and writes, too.
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	x := &exchange{client: c, conn: conn, ekm: conn.Exporter(), resources: resources, request: id}
+	defer x.eraseKEM()
+	steps := []func(context.Context) error{
+		x.sendHello, x.readChallenge, x.checkEpoch, x.checkChoice, x.raiseEpoch,
+		x.collect, x.sendAttest, x.readGrant, x.sendRequest, x.readRelease, x.open,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			x.wipe()
+			return nil, wrap(protocol.ReasonInternal, err)
+		}
+	}
+	lease, err := x.lease()
+	if err != nil {
+		x.wipe()
+		return nil, wrap(protocol.ReasonInternal, err)
+	}
+	x.sendReceipt(ctx)
+	return lease, nil
+}
+
+// eraseKEM ends KK whether or not it was used.
+func (x *exchange) eraseKEM() {
+	if x.kem != nil {
+		x.kem.Erase()
+	}
+}
+
+func (x *exchange) wipe() {
+	for _, k := range x.unwrapped {
+		k.Wipe()
+	}
+}
+
+// sendHello sends M1 (5.1).
+func (x *exchange) sendHello(ctx context.Context) (err error) {
+	x.hello, err = x.send(ctx, &protocol.Hello{
+		Versions:     []protocol.Version{protocol.Version1},
+		Suites:       []protocol.Suite{protocol.Suite1},
+		Kinds:        x.client.cfg.Kinds,
+		HighestEpoch: x.floor(),
+		Classes:      protocol.Classes(x.resources),
+	})
+	x.hashM1 = protocol.HashMessage(x.hello)
+	return err
+}
+
+// floor is the lowest epoch that this guest accepts.
+func (x *exchange) floor() uint64 { return max(x.client.cfg.MinEpoch, x.client.cfg.Epochs.Highest()) }
+
+// readChallenge reads M2 (5.2).
+func (x *exchange) readChallenge(ctx context.Context) (err error) {
+	x.challenge, err = x.read(ctx, &x.m2)
+	x.hashM2 = protocol.HashMessage(x.challenge)
+	return err
+}
+
+// checkEpoch enforces 5.2: a configured root signed the epoch, the epoch is not
+// retired, the broker's own time is inside it, and its key signed this challenge
+// for this connection. The guest's clock has no say.
+func (x *exchange) checkEpoch(context.Context) (err error) {
+	x.epoch, err = protocol.VerifyEpoch(x.m2.Epoch, x.client.cfg.Roots)
+	if err != nil {
+		return err
+	}
+	if floor := x.floor(); x.epoch.Epoch < floor {
+		return evidence.Refuse(protocol.ReasonEpochRetired, "broker is in epoch %d, this guest accepts %d and later", x.epoch.Epoch, floor)
+	}
+	if err := x.m2.Verify(x.epoch.Key, x.ekm, x.hashM1); err != nil {
+		return err
+	}
+	if !x.epoch.ValidAt(x.m2.BrokerTime) {
+		return evidence.Refuse(protocol.ReasonEpochNotValid, "the broker's time %s is outside epoch %d", x.m2.BrokerTime.Time(), x.epoch.Epoch)
+	}
+	return nil
+}
+
+// checkChoice enforces 5.2: version, suite and kind are the best of both lists.
+func (x *exchange) checkChoice(context.Context) error {
+	var m1 protocol.Hello
+	if err := protocol.Parse(x.hello, &m1); err != nil {
+		return err
+	}
+	best, err := protocol.Choose(&m1, x.m2.Versions, x.m2.Suites, x.m2.Kinds)
+	if err != nil {
+		return err
+	}
+	if best != x.m2.Choice {
+		return evidence.Refuse(protocol.ReasonDowngrade, "broker chose %v although %v was possible", x.m2.Choice, best)
+	}
+	return nil
+}
+
+// raiseEpoch records the epoch before anything else happens in it, so that no
+// later crash lets an older one back in (5.2).
+func (x *exchange) raiseEpoch(context.Context) error {
+	if err := x.client.cfg.Epochs.Raise(x.epoch.Epoch); err != nil {
+		return &Error{Reason: protocol.ReasonEpochNotRecorded, Err: err}
+	}
+	return nil
+}
+
+// collect makes KK and the evidence that binds it (5.3, 6).
+func (x *exchange) collect(ctx context.Context) (err error) {
+	if x.kem, err = keywrap.NewRecipient(); err != nil {
+		return err
+	}
+	m3 := protocol.Attest{KEMKey: x.kem.PublicKey(), AgentKey: x.client.cfg.AgentKey.Public()}
+	binding := m3.Binding(x.ekm, x.hashM1, x.hashM2, x.client.cfg.Claims.Digest())
+	ctx, cancel := context.WithTimeout(ctx, x.m2.Window)
+	defer cancel()
+	x.evidence, err = x.client.cfg.Collector.Collect(ctx, binding.ReportData())
+	if err != nil {
+		return &Error{Reason: protocol.ReasonEvidenceFailed, Err: fmt.Errorf("collect evidence: %w", err)}
+	}
+	if x.evidence.Kind != x.m2.Choice.Kind {
+		return &Error{Reason: protocol.ReasonEvidenceFailed, Err: fmt.Errorf("collector made %q, broker chose %q", x.evidence.Kind, x.m2.Choice.Kind)}
+	}
+	return nil
+}
+
+// sendAttest sends M3 (5.3). The lease will be counted from just before it.
+func (x *exchange) sendAttest(ctx context.Context) error {
+	env, err := x.evidence.Marshal()
+	if err != nil {
+		return &Error{Reason: protocol.ReasonEvidenceFailed, Err: err}
+	}
+	m3 := &protocol.Attest{KEMKey: x.kem.PublicKey(), AgentKey: x.client.cfg.AgentKey.Public(),
+		Claims: x.client.claims, Resources: x.resources, Evidence: env}
+	if err := m3.Sign(x.client.cfg.AgentKey, x.ekm, x.hashM1, x.hashM2); err != nil {
+		return err
+	}
+	x.sent = time.Now()
+	x.attest, err = x.send(ctx, m3)
+	return err
+}
+
+// readGrant reads M4 and checks it against what was asked (5.4).
+func (x *exchange) readGrant(ctx context.Context) (err error) {
+	if x.grantFrame, err = x.read(ctx, &x.grant); err != nil {
+		return err
+	}
+	switch {
+	case !slices.Equal(x.grant.Resources, x.resources):
+		return evidence.Refuse(protocol.ReasonGrantMismatch, "granted %q, wanted %q", x.grant.Resources, x.resources)
+	case !x.epoch.AllowsPolicy(x.grant.PolicyDigest):
+		return evidence.Refuse(protocol.ReasonPolicyNotPinned, "policy %s is not the one of epoch %d", x.grant.PolicyID, x.epoch.Epoch)
+	case x.grant.BrokerTime < x.m2.BrokerTime:
+		return evidence.Refuse(protocol.ReasonClockBackwards, "grant at %s, challenge at %s", x.grant.BrokerTime.Time(), x.m2.BrokerTime.Time())
+	}
+	return nil
+}
+
+// sendRequest sends M5 (5.5).
+func (x *exchange) sendRequest(ctx context.Context) (err error) {
+	x.requestFrame, err = x.send(ctx, &protocol.Request{Resources: x.resources, Idempotency: x.request})
+	return err
+}
+
+// readRelease reads M6 and checks that the epoch key signed this very release
+// on this connection for this agent (5.6). Nothing is opened before.
+func (x *exchange) readRelease(ctx context.Context) error {
+	frame, err := x.read(ctx, &x.release)
+	if err != nil {
+		return err
+	}
+	x.hashM6 = protocol.HashMessage(frame)
+	if x.cert, err = protocol.VerifyLease(x.release.Lease, x.epoch); err != nil {
+		return err
+	}
+	exchange, err := x.release.Exchange(x.transcript())
+	if err != nil {
+		return err
+	}
+	if x.cert.Exchange != exchange {
+		return evidence.Refuse(protocol.ReasonReleaseMismatch, "the release was not made for this exchange")
+	}
+	if len(x.release.Items) != len(x.resources) {
+		return evidence.Refuse(protocol.ReasonReleaseMismatch, "%d keys for %d resources", len(x.release.Items), len(x.resources))
+	}
+	for i, item := range x.release.Items {
+		if item.Resource != x.resources[i] {
+			return evidence.Refuse(protocol.ReasonReleaseMismatch, "key %d is for %s, wanted %s", i, item.Resource, x.resources[i])
+		}
+	}
+	return x.checkLease()
+}
+
+func (x *exchange) transcript() protocol.Digest {
+	return protocol.Transcript(x.ekm, x.hello, x.challenge, x.attest, x.grantFrame, x.requestFrame)
+}
+
+// checkLease compares the certificate with what this end knows to be true.
+func (x *exchange) checkLease() error {
+	c := &x.cert
+	same := c.Lease == x.grant.Lease && c.AgentKey.Equal(x.client.cfg.AgentKey.Public()) &&
+		c.Kind == x.evidence.Kind && c.EvidenceDigest == x.evidence.Digest() && c.ImageID == x.client.cfg.Claims.ImageID &&
+		c.PolicyID == x.grant.PolicyID && c.PolicyVersion == x.grant.PolicyVersion && c.PolicyDigest == x.grant.PolicyDigest &&
+		c.NotBefore == x.grant.BrokerTime && c.NotAfter == x.grant.LeaseEnd
+	if !same {
+		return evidence.Refuse(protocol.ReasonLeaseMismatch, "the lease certificate does not say what was attested and granted")
+	}
+	return nil
+}
+
+// open opens all keys of the batch with KK, which is erased by it (5.6).
+func (x *exchange) open(context.Context) (err error) {
+	transcript := x.transcript()
+	sealed := make([]keywrap.Sealed, len(x.release.Items))
+	for i, item := range x.release.Items {
+		info := protocol.KeyInfo(transcript, x.grant.Lease, item.Resource, item.Version, i, x.grant.LeaseEnd)
+		sealed[i] = keywrap.Sealed{Info: info, Enc: item.Enc, Ciphertext: item.Ciphertext}
+	}
+	if x.unwrapped, err = x.kem.OpenAll(sealed); err != nil {
+		return &Error{Reason: protocol.ReasonKeyNotOpened, Err: err}
+	}
+	return nil
+}
+
+// lease turns the exchange into its result. The lease counts from the moment
+// before M3 was sent; the broker decided after that, so this end never believes
+// in a lease that the broker thinks is over (7.3).
+func (x *exchange) lease() (*Lease, error) {
+	chain, err := protocol.MarshalLeaseChain(x.m2.Epoch, x.release.Lease)
+	if err != nil {
+		return nil, err
+	}
+	ttl := x.grant.LeaseEnd.Time().Sub(x.grant.BrokerTime.Time())
+	l := &Lease{
+		ID: x.grant.Lease.String(), PolicyID: x.grant.PolicyID, PolicyVersion: x.grant.PolicyVersion,
+		BrokerTime: x.grant.BrokerTime.Time(), TTL: ttl, Expires: x.sent.Add(ttl),
+		Keys:         make(map[string]Key, len(x.unwrapped)),
+		EvidenceKind: x.cert.Kind, EvidenceDigest: x.cert.EvidenceDigest, SoftwareTEE: x.cert.SoftwareTEE,
+		Certificate: chain, TLSGroup: x.conn.Group(), BrokerID: x.epoch.Broker, Epoch: x.epoch.Epoch,
+		AuditIndex: x.release.AuditIndex, AuditLeaf: x.release.AuditLeaf,
+	}
+	if l.Remaining(time.Now()) <= 0 {
+		return nil, evidence.Refuse(protocol.ReasonLeaseExpired, "the exchange took longer than the lease of %s", ttl)
+	}
+	for i, key := range x.unwrapped {
+		l.Keys[x.release.Items[i].Resource] = Key{Version: x.release.Items[i].Version, Key: key}
+	}
+	return l, nil
+}
+
+// sendReceipt sends M7 (5.7). The keys are here already: a receipt that does not
+// arrive is the broker's to note, not a reason to throw them away.
+func (x *exchange) sendReceipt(ctx context.Context) {
+	m7 := &protocol.Receipt{Release: x.hashM6}
+	err := m7.Sign(x.client.cfg.AgentKey, x.ekm)
+	if err == nil {
+		_, err = x.send(ctx, m7)
+	}
+	if err == nil {
+		err = x.conn.CloseWrite()
+	}
+	if err != nil {
+		x.client.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "release receipt not sent", slog.Any("err", err))
+	}
+}
+
+// send writes one message and returns its bytes for the transcript.
+func (x *exchange) send(ctx context.Context, m protocol.Message) ([]byte, error) {
+	frame, err := protocol.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := x.conn.Write(frame); err != nil {
+		return nil, connectionError(ctx, "send "+m.Type().String(), err)
+	}
+	return frame, nil
+}
+
+// read reads the next message, which must be m or a refusal.
+func (x *exchange) read(ctx context.Context, m protocol.Message) ([]byte, error) {
+	t, frame, err := protocol.ReadFrame(x.conn, m.Type(), protocol.TypeRefusal)
+	if err != nil {
+		if _, broke := evidence.ReasonOf(err); broke {
+			return nil, err
+		}
+		return nil, connectionError(ctx, "wait for "+m.Type().String(), err)
+	}
+	if t == protocol.TypeRefusal {
+		var refusal protocol.Refusal
+		if err := protocol.Parse(frame, &refusal); err != nil {
+			return nil, err
+		}
+		return nil, &Error{Reason: refusal.Reason, ID: refusal.ID.String()}
+	}
+	return frame, protocol.Parse(frame, m)
+}
+
+func newID() (id protocol.ID) {
+	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	return id
+}

@@ -1,0 +1,64 @@
+package client
+
+import (
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Key is one released key.
+type Key struct {
+	// Version is the key's version in the broker's store.
+	Version uint64
+	// Key holds the secret in locked memory.
+	Key *keybuf.Buffer
+}
+
+// Lease is what one exchange yields: keys, and how long they may be used.
+type Lease struct {
+	// ID names the lease at the broker, in receipts and in the audit log.
+	ID string
+	// PolicyID and PolicyVersion name the policy that allowed it.
+	PolicyID      string
+	PolicyVersion uint64
+	// BrokerTime is when the broker decided, by its clock.
+	BrokerTime time.Time
+	// TTL is how long the broker lets the lease last from BrokerTime.
+	TTL time.Duration
+	// Expires is when the lease ends here. It carries a monotonic reading taken
+	// before the evidence was sent, so it is never later than the broker's own
+	// end, and setting the guest's wall clock does not move it.
+	Expires time.Time
+	// Keys are the released keys by resource name.
+	Keys map[string]Key
+	// EvidenceKind and EvidenceDigest name the evidence that was accepted.
+	EvidenceKind   evidence.Kind
+	EvidenceDigest [32]byte
+	// SoftwareTEE is true if the broker accepted software TEE evidence.
+	SoftwareTEE bool
+	// Certificate is the lease chain for receipts (protocol.VerifyLeaseChain).
+	Certificate []byte
+	// TLSGroup is the key exchange of the connection, as "X25519MLKEM768".
+	TLSGroup string
+	// BrokerID and Epoch name the broker's root and epoch.
+	BrokerID [32]byte
+	Epoch    uint64
+	// AuditIndex and AuditLeaf name the audit record made before the release.
+	AuditIndex uint64
+	AuditLeaf  [32]byte
+}
+
+// Remaining returns how long the lease may still be used at now, which must
+// carry a monotonic reading (time.Now); zero or less means that it has ended.
+func (l *Lease) Remaining(now time.Time) time.Duration { return l.Expires.Sub(now) }
+
+// Wipe wipes all keys. It is safe on nil and idempotent.
+func (l *Lease) Wipe() {
+	if l == nil {
+		return
+	}
+	for _, k := range l.Keys {
+		k.Key.Wipe()
+	}
+}

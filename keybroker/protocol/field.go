@@ -1,0 +1,119 @@
+package protocol
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+)
+
+// errLimit fails a builder whose message is outside the limits, so that an end
+// never sends what its peer must refuse.
+var errLimit = errors.New("a field is outside the protocol's limits")
+
+// maxMillis bounds times to the year 9999, where every language's clock agrees.
+const maxMillis = 253402300799999
+
+// Time is a point in broker time: milliseconds since 1970-01-01 UTC.
+type Time uint64
+
+// TimeOf converts a broker's clock reading, dropping what is below a millisecond.
+// A time outside years 1970 to 9999 becomes 0, which no message carries.
+func TimeOf(t time.Time) Time {
+	ms := t.UnixMilli()
+	if ms < 0 || ms > maxMillis {
+		return 0
+	}
+	return Time(ms)
+}
+
+// Time converts to a time.Time in UTC without a monotonic reading.
+func (t Time) Time() time.Time { return time.UnixMilli(int64(min(t, maxMillis))).UTC() }
+
+// Add returns the time d later.
+func (t Time) Add(d time.Duration) Time { return t + Time(d.Milliseconds()) }
+
+func (t Time) valid() bool { return t > 0 && t <= maxMillis }
+
+func addString8(b *cryptobyte.Builder, s string) {
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
+}
+
+func addBytes16(b *cryptobyte.Builder, v []byte) {
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(v) })
+}
+
+func addBytes24(b *cryptobyte.Builder, v []byte) {
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(v) })
+}
+
+func addBool(b *cryptobyte.Builder, v bool) {
+	if v {
+		b.AddUint8(1)
+	} else {
+		b.AddUint8(0)
+	}
+}
+
+func readString8(s *cryptobyte.String, out *string) bool {
+	var v cryptobyte.String
+	if !s.ReadUint8LengthPrefixed(&v) {
+		return false
+	}
+	*out = string(v)
+	return true
+}
+
+// readBytes16 copies a field, so that a message never shares memory with its frame.
+func readBytes16(s *cryptobyte.String, out *[]byte) bool {
+	var v cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&v) {
+		return false
+	}
+	*out = append([]byte(nil), v...)
+	return true
+}
+
+func readBytes24(s *cryptobyte.String, out *[]byte) bool {
+	var v cryptobyte.String
+	if !s.ReadUint24LengthPrefixed(&v) {
+		return false
+	}
+	*out = append([]byte(nil), v...)
+	return true
+}
+
+func readBool(s *cryptobyte.String, out *bool) bool {
+	var v uint8
+	if !s.ReadUint8(&v) || v > 1 {
+		return false
+	}
+	*out = v == 1
+	return true
+}
+
+func readTime(s *cryptobyte.String, out *Time) bool {
+	var v uint64
+	if !s.ReadUint64(&v) || !Time(v).valid() {
+		return false
+	}
+	*out = Time(v)
+	return true
+}
+
+// readPublic reads a public identity and requires its level: an epoch or agent
+// key in the place of a root, or the reverse, does not parse.
+func readPublic(s *cryptobyte.String, level identity.Level, out *identity.Public) bool {
+	var raw cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&raw) {
+		return false
+	}
+	pub, err := identity.ParsePublic(raw)
+	if err != nil || pub.Level() != level {
+		return false
+	}
+	*out = pub
+	return true
+}

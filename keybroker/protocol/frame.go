@@ -1,0 +1,189 @@
+package protocol
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Name is the protocol's name and version; every label and context begins with it.
+const Name = "anchorhold/kbp/1"
+
+// Type says which message a frame holds (docs/protocol.md 4.1).
+type Type uint8
+
+// The messages in the order in which they are sent, and the refusal.
+const (
+	TypeHello     Type = iota + 1 // M1, agent to broker
+	TypeChallenge                 // M2, broker to agent
+	TypeAttest                    // M3, agent to broker
+	TypeGrant                     // M4, broker to agent
+	TypeRequest                   // M5, agent to broker
+	TypeRelease                   // M6, broker to agent
+	TypeReceipt                   // M7, agent to broker
+	TypeRefusal                   // either answer may be a refusal instead
+)
+
+// Largest body of each message in bytes (docs/protocol.md 4.2).
+const (
+	maxHelloBody     = 4 << 10
+	maxChallengeBody = 24 << 10
+	maxAttestBody    = 96 << 10
+	maxGrantBody     = 8 << 10
+	maxRequestBody   = 8 << 10
+	maxReleaseBody   = 64 << 10
+	maxReceiptBody   = 8 << 10
+	maxRefusalBody   = 128
+)
+
+// header is the length of a label plus the three bytes of the body's length.
+const (
+	lengthBytes   = 3
+	maxLabelBytes = 32
+)
+
+// messages maps each type to its label and limit.
+var messages = [...]struct {
+	label string
+	limit int
+}{
+	TypeHello:     {Name + "/M1", maxHelloBody},
+	TypeChallenge: {Name + "/M2", maxChallengeBody},
+	TypeAttest:    {Name + "/M3", maxAttestBody},
+	TypeGrant:     {Name + "/M4", maxGrantBody},
+	TypeRequest:   {Name + "/M5", maxRequestBody},
+	TypeRelease:   {Name + "/M6", maxReleaseBody},
+	TypeReceipt:   {Name + "/M7", maxReceiptBody},
+	TypeRefusal:   {Name + "/refusal", maxRefusalBody},
+}
+
+// String returns the label of the message type.
+func (t Type) String() string {
+	if t < TypeHello || t > TypeRefusal {
+		return fmt.Sprintf("unknown message type %d", uint8(t))
+	}
+	return messages[t].label
+}
+
+// MaxFrame returns the largest frame of this type in bytes; 0 for an unknown type.
+func (t Type) MaxFrame() int {
+	if t < TypeHello || t > TypeRefusal {
+		return 0
+	}
+	return 1 + len(messages[t].label) + lengthBytes + messages[t].limit
+}
+
+// Message is one message of the protocol. The implementations are Hello,
+// Challenge, Attest, Grant, Request, Release, Receipt and Refusal.
+type Message interface {
+	// Type names the message.
+	Type() Type
+	// encode appends the body; it fails the builder for a value out of limits.
+	encode(b *cryptobyte.Builder)
+	// decode reads the body and checks every limit that encode relies on.
+	decode(s *cryptobyte.String) error
+}
+
+// Marshal encodes a message as a frame. A message outside the limits is an error.
+func Marshal(m Message) ([]byte, error) {
+	t := m.Type()
+	var b cryptobyte.Builder
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(messages[t].label)) })
+	b.AddUint24LengthPrefixed(m.encode)
+	frame, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", t, err)
+	}
+	if len(frame) > t.MaxFrame() {
+		return nil, fmt.Errorf("encode %s: %d bytes are more than %d", t, len(frame), t.MaxFrame())
+	}
+	return frame, nil
+}
+
+// Parse decodes a frame that must hold exactly the message m and nothing else.
+// It accepts only the bytes that Marshal would produce for the same message
+// (docs/protocol.md 4.3).
+func Parse(frame []byte, m Message) error {
+	t := m.Type()
+	if len(frame) > t.MaxFrame() {
+		return evidence.Refuse(ReasonMessageTooLarge, "%s of %d bytes", t, len(frame))
+	}
+	s := cryptobyte.String(frame)
+	var label, body cryptobyte.String
+	if !s.ReadUint8LengthPrefixed(&label) || !s.ReadUint24LengthPrefixed(&body) || !s.Empty() {
+		return malformed("%s: frame lengths do not fit", t)
+	}
+	if string(label) != messages[t].label {
+		return evidence.Refuse(ReasonUnexpectedMessage, "want %s", t)
+	}
+	if err := m.decode(&body); err != nil {
+		return err
+	}
+	if !body.Empty() {
+		return malformed("%s: %d trailing bytes", t, len(body))
+	}
+	again, err := Marshal(m)
+	if err != nil || !bytes.Equal(again, frame) {
+		return malformed("%s: not the canonical encoding", t)
+	}
+	return nil
+}
+
+// ReadFrame reads one frame whose type must be among want. It allocates for a
+// body only after its label is known and its length is inside the label's
+// limit. A *evidence.Refusal means that the peer broke the protocol; any other
+// error is the connection's.
+func ReadFrame(r io.Reader, want ...Type) (Type, []byte, error) {
+	var head [1 + maxLabelBytes + lengthBytes]byte
+	if _, err := io.ReadFull(r, head[:1]); err != nil {
+		return 0, nil, fmt.Errorf("read frame: %w", err)
+	}
+	n := int(head[0])
+	if n == 0 || n > maxLabelBytes {
+		return 0, nil, evidence.Refuse(ReasonUnexpectedMessage, "label of %d bytes", n)
+	}
+	fixed := head[:1+n+lengthBytes]
+	if _, err := io.ReadFull(r, fixed[1:]); err != nil {
+		return 0, nil, fmt.Errorf("read frame header: %w", noEOF(err))
+	}
+	t, err := typeOf(string(fixed[1:1+n]), want)
+	if err != nil {
+		return 0, nil, err
+	}
+	size := int(fixed[1+n])<<16 | int(fixed[2+n])<<8 | int(fixed[3+n])
+	if size > messages[t].limit {
+		return 0, nil, evidence.Refuse(ReasonMessageTooLarge, "%s announces %d bytes, limit %d", t, size, messages[t].limit)
+	}
+	frame := make([]byte, len(fixed)+size)
+	copy(frame, fixed)
+	if _, err := io.ReadFull(r, frame[len(fixed):]); err != nil {
+		return 0, nil, fmt.Errorf("read %s: %w", t, noEOF(err))
+	}
+	return t, frame, nil
+}
+
+// noEOF turns the end of the stream inside a frame into what it is: truncation.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func typeOf(label string, want []Type) (Type, error) {
+	for _, t := range want {
+		if messages[t].label == label {
+			return t, nil
+		}
+	}
+	return 0, evidence.Refuse(ReasonUnexpectedMessage, "label %q, want %s", label, want)
+}
+
+func malformed(format string, args ...any) error {
+	return evidence.Refuse(ReasonMalformedMessage, format, args...)
+}

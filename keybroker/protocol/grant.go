@@ -1,0 +1,123 @@
+package protocol
+
+import (
+	"encoding/hex"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// ID is a random number that names one lease, request or refusal.
+type ID [16]byte
+
+// String returns the ID in lower-case hexadecimal.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MaxLease is the longest lease that either end accepts (docs/protocol.md 7.3).
+const MaxLease = 15 * time.Minute
+
+const maxPolicyIDBytes = 128
+
+// Grant is M4, from broker to agent: what the policy allows on this connection
+// (docs/protocol.md 5.4). It is not a token: it names a lease, opens nothing,
+// and means nothing on another connection.
+type Grant struct {
+	// Lease names the lease and the grant alike.
+	Lease ID
+	// PolicyID, PolicyVersion and PolicyDigest name the policy that decided.
+	PolicyID      string
+	PolicyVersion uint64
+	PolicyDigest  [32]byte
+	// Resources are the sorted names that may be requested.
+	Resources []string
+	// BrokerTime is when the broker decided, LeaseEnd when the lease ends.
+	BrokerTime, LeaseEnd Time
+}
+
+// Type returns TypeGrant.
+func (*Grant) Type() Type { return TypeGrant }
+
+func (m *Grant) encode(b *cryptobyte.Builder) {
+	if !m.valid() {
+		b.SetError(errLimit)
+		return
+	}
+	b.AddBytes(m.Lease[:])
+	addString8(b, m.PolicyID)
+	b.AddUint64(m.PolicyVersion)
+	b.AddBytes(m.PolicyDigest[:])
+	addNames(b, m.Resources)
+	b.AddUint64(uint64(m.BrokerTime))
+	b.AddUint64(uint64(m.LeaseEnd))
+}
+
+func (m *Grant) decode(s *cryptobyte.String) error {
+	*m = Grant{}
+	if !s.CopyBytes(m.Lease[:]) || !readString8(s, &m.PolicyID) || !s.ReadUint64(&m.PolicyVersion) ||
+		!s.CopyBytes(m.PolicyDigest[:]) || !readNames(s, MaxResources, &m.Resources) ||
+		!readTime(s, &m.BrokerTime) || !readTime(s, &m.LeaseEnd) {
+		return malformed("M4: truncated or over a limit")
+	}
+	if !m.valid() {
+		return malformed("M4: a value is outside its limits")
+	}
+	return nil
+}
+
+func (m *Grant) valid() bool {
+	return validText(m.PolicyID, maxPolicyIDBytes) && validNames(m.Resources, MaxResources, ValidResource) &&
+		validLease(m.BrokerTime, m.LeaseEnd)
+}
+
+// validLease says whether a lease ends after it begins and within MaxLease.
+func validLease(from, to Time) bool {
+	return from.valid() && to.valid() && to > from && to-from <= Time(MaxLease.Milliseconds())
+}
+
+// validText says whether s is 1 to limit bytes of printable ASCII without quotes
+// or backslashes, so that it shows as what it is in any log or JSON.
+func validText(s string, limit int) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= limit
+}
+
+// Request is M5, from agent to broker: which of the granted keys to send
+// (docs/protocol.md 5.5).
+type Request struct {
+	// Resources are sorted names within the grant.
+	Resources []string
+	// Idempotency is the same for all attempts at one acquisition, so that the
+	// audit log shows a repeated attempt as what it is.
+	Idempotency ID
+}
+
+// Type returns TypeRequest.
+func (*Request) Type() Type { return TypeRequest }
+
+func (m *Request) encode(b *cryptobyte.Builder) {
+	if !m.valid() {
+		b.SetError(errLimit)
+		return
+	}
+	addNames(b, m.Resources)
+	b.AddBytes(m.Idempotency[:])
+}
+
+func (m *Request) decode(s *cryptobyte.String) error {
+	*m = Request{}
+	if !readNames(s, MaxResources, &m.Resources) || !s.CopyBytes(m.Idempotency[:]) {
+		return malformed("M5: truncated or over a limit")
+	}
+	if !m.valid() {
+		return malformed("M5: a value is outside its limits")
+	}
+	return nil
+}
+
+func (m *Request) valid() bool {
+	return validNames(m.Resources, MaxResources, ValidResource) && m.Idempotency != ID{}
+}

@@ -1,0 +1,54 @@
+package protocol
+
+import (
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+const maxReasonBytes = 64
+
+// Refusal answers any message in place of the next one and ends the connection
+// (docs/protocol.md 5.8). It says why in one code and nothing else; the details
+// stand in the broker's audit log under the same ID.
+type Refusal struct {
+	Reason evidence.Reason
+	ID     ID
+}
+
+// Type returns TypeRefusal.
+func (*Refusal) Type() Type { return TypeRefusal }
+
+func (m *Refusal) encode(b *cryptobyte.Builder) {
+	if !validReason(string(m.Reason)) {
+		b.SetError(errLimit)
+		return
+	}
+	addString8(b, string(m.Reason))
+	b.AddBytes(m.ID[:])
+}
+
+func (m *Refusal) decode(s *cryptobyte.String) error {
+	*m = Refusal{}
+	var reason string
+	if !readString8(s, &reason) || !s.CopyBytes(m.ID[:]) || !validReason(reason) {
+		return malformed("refusal: truncated or not a reason code")
+	}
+	m.Reason = evidence.Reason(reason)
+	return nil
+}
+
+// validReason admits lower-case words joined by '-', so that a peer cannot put
+// control characters or a story of its own into our logs.
+func validReason(r string) bool {
+	if r == "" || len(r) > maxReasonBytes || r[0] == '-' || r[len(r)-1] == '-' {
+		return false
+	}
+	for i := range len(r) {
+		c := r[i]
+		if c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,174 @@
+package protocol
+
+import (
+	"crypto/sha512"
+	"encoding/binary"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+const (
+	maxEncBytes         = 2 << 10
+	maxCiphertextBytes  = 1 << 10
+	maxSignedLeaseBytes = 12 << 10
+)
+
+// Item is one sealed key of a release. Its position in the list is its
+// sequence number.
+type Item struct {
+	Resource        string
+	Version         uint64
+	Enc, Ciphertext []byte
+}
+
+// Release is M6, from broker to agent: the keys, sealed to KK, and the lease
+// certificate whose Exchange field binds all of it (docs/protocol.md 5.6).
+type Release struct {
+	// Lease is the signed lease certificate (SignLease).
+	Lease []byte
+	// Items are the sealed keys, in the order of the request.
+	Items []Item
+	// AuditIndex and AuditLeaf name the audit record that was durable before
+	// this message was sent.
+	AuditIndex uint64
+	AuditLeaf  [32]byte
+}
+
+// Type returns TypeRelease.
+func (*Release) Type() Type { return TypeRelease }
+
+// Exchange returns the digest that the lease certificate carries: it covers the
+// transcript M1 to M5, every sealed key and the audit leaf, so that the broker's
+// one signature on the certificate is the signature on the whole release
+// (docs/protocol.md 3.5).
+func (m *Release) Exchange(transcript Digest) (Digest, error) {
+	var b cryptobyte.Builder
+	m.encodeItems(&b)
+	items, err := b.Bytes()
+	if err != nil {
+		return Digest{}, err
+	}
+	index := binary.BigEndian.AppendUint64(nil, m.AuditIndex)
+	return sha512.Sum512(Join(labelRelease, transcript[:], items, index, m.AuditLeaf[:])), nil
+}
+
+// KeyInfo returns the HPKE info string of one sealed key (docs/protocol.md 3.6).
+// It is computed by both ends and never sent: a key that was sealed for another
+// exchange, lease, resource, version, position or expiry does not open.
+func KeyInfo(transcript Digest, lease ID, resource string, version uint64, sequence int, leaseEnd Time) []byte {
+	var n [8 + 4 + 8]byte
+	binary.BigEndian.PutUint64(n[:8], version)
+	binary.BigEndian.PutUint32(n[8:12], uint32(sequence))
+	binary.BigEndian.PutUint64(n[12:], uint64(leaseEnd))
+	sum := sha512.Sum512(Join(labelKeyInfo, transcript[:], lease[:], []byte(resource), n[:8], n[8:12], n[12:]))
+	return sum[:]
+}
+
+func (m *Release) encode(b *cryptobyte.Builder) {
+	if len(m.Lease) == 0 || len(m.Lease) > maxSignedLeaseBytes {
+		b.SetError(errLimit)
+		return
+	}
+	addBytes24(b, m.Lease)
+	b.AddUint24LengthPrefixed(m.encodeItems)
+	b.AddUint64(m.AuditIndex)
+	b.AddBytes(m.AuditLeaf[:])
+}
+
+func (m *Release) encodeItems(b *cryptobyte.Builder) {
+	if len(m.Items) == 0 || len(m.Items) > MaxResources {
+		b.SetError(errLimit)
+		return
+	}
+	for i := range m.Items {
+		it := &m.Items[i]
+		if !it.valid() {
+			b.SetError(errLimit)
+			return
+		}
+		addString8(b, it.Resource)
+		b.AddUint64(it.Version)
+		addBytes16(b, it.Enc)
+		addBytes16(b, it.Ciphertext)
+	}
+}
+
+func (m *Release) decode(s *cryptobyte.String) error {
+	*m = Release{}
+	var items cryptobyte.String
+	if !readBytes24(s, &m.Lease) || !s.ReadUint24LengthPrefixed(&items) ||
+		!s.ReadUint64(&m.AuditIndex) || !s.CopyBytes(m.AuditLeaf[:]) {
+		return malformed("M6: truncated")
+	}
+	if len(m.Lease) == 0 || len(m.Lease) > maxSignedLeaseBytes || items.Empty() {
+		return malformed("M6: a value is outside its limits")
+	}
+	for !items.Empty() {
+		var it Item
+		if len(m.Items) == MaxResources || !readString8(&items, &it.Resource) || !items.ReadUint64(&it.Version) ||
+			!readBytes16(&items, &it.Enc) || !readBytes16(&items, &it.Ciphertext) || !it.valid() {
+			return malformed("M6: item %d is truncated or over a limit", len(m.Items))
+		}
+		m.Items = append(m.Items, it)
+	}
+	return nil
+}
+
+func (it *Item) valid() bool {
+	return ValidResource(it.Resource) && it.Version > 0 &&
+		len(it.Enc) > 0 && len(it.Enc) <= maxEncBytes &&
+		len(it.Ciphertext) > 0 && len(it.Ciphertext) <= maxCiphertextBytes
+}
+
+// Receipt is M7, from agent to broker: AK's signature says that the keys of this
+// very M6 were opened (docs/protocol.md 5.7).
+type Receipt struct {
+	// Release is H(M6).
+	Release Digest
+	// Signature is by AK over exporter and H(M6).
+	Signature []byte
+}
+
+// Type returns TypeReceipt.
+func (*Receipt) Type() Type { return TypeReceipt }
+
+// Sign signs the receipt with AK.
+func (m *Receipt) Sign(agent *identity.Private, ekm [48]byte) error {
+	sig, err := agent.Sign(contextReceipt, Join(contextReceipt, ekm[:], m.Release[:]))
+	m.Signature = sig
+	return err
+}
+
+// Verify checks the receipt against the release that was sent and AK.
+func (m *Receipt) Verify(agent identity.Public, ekm [48]byte, release Digest) error {
+	if m.Release != release {
+		return evidence.Refuse(ReasonReceiptInvalid, "receipt is for another release")
+	}
+	if err := agent.Verify(contextReceipt, Join(contextReceipt, ekm[:], m.Release[:]), m.Signature); err != nil {
+		return &evidence.Refusal{Reason: ReasonReceiptInvalid, Detail: "not signed by the agent key", Err: err}
+	}
+	return nil
+}
+
+func (m *Receipt) encode(b *cryptobyte.Builder) {
+	if len(m.Signature) == 0 || len(m.Signature) > maxSignatureBytes {
+		b.SetError(errLimit)
+		return
+	}
+	b.AddBytes(m.Release[:])
+	addBytes16(b, m.Signature)
+}
+
+func (m *Receipt) decode(s *cryptobyte.String) error {
+	*m = Receipt{}
+	if !s.CopyBytes(m.Release[:]) || !readBytes16(s, &m.Signature) {
+		return malformed("M7: truncated")
+	}
+	if len(m.Signature) == 0 || len(m.Signature) > maxSignatureBytes {
+		return malformed("M7: signature is outside its limits")
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package protocol
+
+import (
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Limits on names and lists (docs/protocol.md 4.2).
+const (
+	MaxResources     = 16  // resources in one exchange
+	MaxClasses       = 16  // resource classes in M1
+	MaxResourceBytes = 128 // one resource name
+	maxVersions      = 8
+	maxSuites        = 8
+	maxKinds         = 8
+	maxKindBytes     = 32
+)
+
+// ValidResource says whether a name may denote a resource: segments of
+// [a-z0-9._-] joined by single slashes, none empty or made of dots only, at
+// most MaxResourceBytes long (docs/protocol.md 4.4). Names become parts of
+// policies and store keys, so that "..", an empty segment or a look-alike
+// letter must never reach those.
+func ValidResource(name string) bool {
+	if name == "" || len(name) > MaxResourceBytes {
+		return false
+	}
+	for segment := range strings.SplitSeq(name, "/") {
+		if !validSegment(segment) {
+			return false
+		}
+	}
+	return true
+}
+
+func validSegment(s string) bool {
+	onlyDots := true
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_', c == '-':
+			onlyDots = false
+		case c == '.':
+		default:
+			return false
+		}
+	}
+	return !onlyDots // true for the empty segment too
+}
+
+// Class returns the resource's class: the first segment of its name.
+func Class(resource string) string {
+	class, _, _ := strings.Cut(resource, "/")
+	return class
+}
+
+// Classes returns the sorted classes of the resources, each once.
+func Classes(resources []string) []string {
+	classes := make([]string, 0, len(resources))
+	for _, r := range resources {
+		classes = append(classes, Class(r))
+	}
+	slices.Sort(classes)
+	return slices.Compact(classes)
+}
+
+// validNames says whether the list is a sorted set of 1 to limit valid names.
+func validNames(names []string, limit int, valid func(string) bool) bool {
+	if len(names) == 0 || len(names) > limit {
+		return false
+	}
+	for i, n := range names {
+		if !valid(n) || i > 0 && names[i-1] >= n {
+			return false
+		}
+	}
+	return true
+}
+
+func addNames(b *cryptobyte.Builder, names []string) {
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, n := range names {
+			addString8(b, n)
+		}
+	})
+}
+
+func readNames(s *cryptobyte.String, limit int, out *[]string) bool {
+	var list cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&list) {
+		return false
+	}
+	for !list.Empty() {
+		var n string
+		if len(*out) == limit || !readString8(&list, &n) {
+			return false
+		}
+		*out = append(*out, n)
+	}
+	return true
+}
+
+func validKind(k string) bool { return k != "" && len(k) <= maxKindBytes && validSegment(k) }
+
+func validKinds(kinds []evidence.Kind) bool {
+	return validPreference(kinds, maxKinds, func(k evidence.Kind) bool { return validKind(string(k)) })
+}
+
+// validPreference says whether the list is 1 to limit valid values in order of
+// preference, none twice.
+func validPreference[T comparable](list []T, limit int, valid func(T) bool) bool {
+	if len(list) == 0 || len(list) > limit {
+		return false
+	}
+	for i, v := range list {
+		if !valid(v) || slices.Contains(list[:i], v) {
+			return false
+		}
+	}
+	return true
+}
+
+// choose returns the first of mine that is also in theirs.
+func choose[T comparable](mine, theirs []T) (T, bool) {
+	for _, v := range mine {
+		if slices.Contains(theirs, v) {
+			return v, true
+		}
+	}
+	var none T
+	return none, false
+}

@@ -1,0 +1,65 @@
+package protocol
+
+import (
+	"bytes"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+)
+
+// A statement outlives its connection: it is stored, passed on and checked by
+// people who were not there. Its encoding is label, body, signature
+// (docs/protocol.md 4.5).
+type statement interface {
+	label() string
+	encodeBody(b *cryptobyte.Builder)
+	decodeBody(s *cryptobyte.String) error
+}
+
+// sign encodes and signs a statement; the label is the signature's context.
+func sign(key *identity.Private, st statement) ([]byte, error) {
+	var b cryptobyte.Builder
+	st.encodeBody(&b)
+	body, err := b.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	sig, err := key.Sign(st.label(), Join(st.label(), body))
+	if err != nil {
+		return nil, err
+	}
+	return assemble(st.label(), body, sig)
+}
+
+func assemble(label string, body, sig []byte) ([]byte, error) {
+	var b cryptobyte.Builder
+	addString8(&b, label)
+	addBytes24(&b, body)
+	addBytes16(&b, sig)
+	return b.Bytes()
+}
+
+// parseSigned decodes a statement without believing it: it returns the signed
+// bytes and the signature for the caller to verify under the right key.
+func parseSigned(signed []byte, limit int, st statement) (msg, sig []byte, err error) {
+	if len(signed) > limit {
+		return nil, nil, malformed("%s of %d bytes, limit %d", st.label(), len(signed), limit)
+	}
+	s := cryptobyte.String(signed)
+	var label string
+	var body cryptobyte.String
+	if !readString8(&s, &label) || label != st.label() || !s.ReadUint24LengthPrefixed(&body) || !readBytes16(&s, &sig) || !s.Empty() {
+		return nil, nil, malformed("%s: truncated, trailing or of another kind", st.label())
+	}
+	whole := bytes.Clone(body)
+	if err := st.decodeBody(&body); err != nil {
+		return nil, nil, err
+	}
+	var b cryptobyte.Builder
+	st.encodeBody(&b)
+	if again, err := b.Bytes(); err != nil || !bytes.Equal(again, whole) {
+		return nil, nil, malformed("%s: not the canonical encoding", st.label())
+	}
+	return Join(st.label(), whole), sig, nil
+}
