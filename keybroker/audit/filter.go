@@ -1,0 +1,105 @@
+package audit
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// ErrNotFound means that no record has the id that was asked for.
+var ErrNotFound = errors.New("no such record")
+
+// Filter selects records. Its zero value selects all; fields are joined by AND.
+type Filter struct {
+	// Kind selects one kind; 0 selects all.
+	Kind Kind `json:"kind,omitzero"`
+	// Since and Until bound the time, Until exclusively.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	// Resource selects an exact resource, or a subtree if it ends in "/".
+	Resource string `json:"resource,omitempty"`
+	// Connection, Grant and Reason select by those.
+	Connection string `json:"connection,omitempty"`
+	Grant      string `json:"grant,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+	// From is the first index to look at.
+	From uint64 `json:"from,omitempty"`
+	// Last keeps only the last so many that match; 0 keeps all up to MaxShown.
+	Last int `json:"last,omitempty"`
+}
+
+// MaxShown is the most records that Show returns at once.
+const MaxShown = 10_000
+
+// Match reports whether the filter selects e.
+func (f Filter) Match(e Entry) bool {
+	r := e.Record
+	switch {
+	case e.Index < f.From,
+		f.Kind != 0 && r.Kind != f.Kind,
+		!f.Since.IsZero() && r.Time.Before(f.Since),
+		!f.Until.IsZero() && !r.Time.Before(f.Until),
+		f.Connection != "" && r.Connection != f.Connection,
+		f.Grant != "" && r.Grant != f.Grant:
+		return false
+	}
+	if prefix, subtree := strings.CutSuffix(f.Resource, "/"); subtree && !strings.HasPrefix(r.Resource, prefix+"/") {
+		return false
+	} else if !subtree && f.Resource != "" && r.Resource != f.Resource {
+		return false
+	}
+	return f.Reason == "" || hasReason(r, f.Reason)
+}
+
+func hasReason(r Record, code string) bool {
+	for _, reason := range r.Reasons {
+		if reason.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// Show returns the records of the log in dir that the filter selects, in
+// order: the last MaxShown or f.Last of them, whichever is fewer.
+func Show(dir string, f Filter) ([]Entry, error) {
+	keep := MaxShown
+	if f.Last > 0 && f.Last < keep {
+		keep = f.Last
+	}
+	var out []Entry
+	err := Iterate(dir, func(e Entry) bool {
+		if f.Match(e) {
+			if out = append(out, e); len(out) >= 2*keep {
+				out = append(out[:0], out[len(out)-keep:]...)
+			}
+		}
+		return true
+	})
+	if len(out) > keep {
+		out = out[len(out)-keep:]
+	}
+	return out, err
+}
+
+// Explain returns the records that belong to the opaque refusal id that a peer
+// was given: the refusal itself and the others of its connection.
+func Explain(dir, refusalID string) ([]Entry, error) {
+	if refusalID == "" {
+		return nil, ErrNotFound
+	}
+	var found *Record
+	err := Iterate(dir, func(e Entry) bool {
+		if e.Record.RefusalID == refusalID {
+			found = &e.Record
+		}
+		return found == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		return nil, ErrNotFound
+	}
+	return Show(dir, Filter{Connection: found.Connection, Since: found.Time.Add(-time.Hour), Until: found.Time.Add(time.Hour)})
+}

@@ -1,0 +1,338 @@
+package audit
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Limits of one record.
+const (
+	maxRecordBytes = 32 << 10
+	maxFieldBytes  = 4 << 10
+	maxReasons     = 64
+	recordVersion  = 1
+)
+
+// ErrRecord means that a record is not one this log can hold.
+var ErrRecord = errors.New("malformed audit record")
+
+// Kind says what a record reports.
+type Kind uint8
+
+// The kinds of records. Their numbers are part of the format.
+const (
+	KindService  Kind = 1 // the broker started, stopped or reloaded
+	KindGrant    Kind = 2 // evidence was appraised and a lease granted
+	KindRelease  Kind = 3 // a key is about to leave; written before it does
+	KindReceipt  Kind = 4 // the guest confirmed what it received
+	KindRefusal  Kind = 5 // an exchange ended without a release
+	KindOperator Kind = 6 // an operator did something, or tried to
+	KindAnomaly  Kind = 7 // something an operator should look at
+)
+
+var errKind = errors.New("unknown kind of record")
+
+// String returns the kind's stable name.
+func (k Kind) String() string {
+	switch k {
+	case KindService:
+		return "service"
+	case KindGrant:
+		return "grant"
+	case KindRelease:
+		return "release"
+	case KindReceipt:
+		return "receipt"
+	case KindRefusal:
+		return "refusal"
+	case KindOperator:
+		return "operator"
+	case KindAnomaly:
+		return "anomaly"
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// ParseKind reads a kind's name.
+func ParseKind(s string) (Kind, error) {
+	for k := KindService; k <= KindAnomaly; k++ {
+		if k.String() == s {
+			return k, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: %q", errKind, s)
+}
+
+// MarshalText writes the kind's name.
+func (k Kind) MarshalText() ([]byte, error) {
+	if k < KindService || k > KindAnomaly {
+		return nil, errKind
+	}
+	return []byte(k.String()), nil
+}
+
+// UnmarshalText reads the kind's name.
+func (k *Kind) UnmarshalText(b []byte) error {
+	v, err := ParseKind(string(b))
+	if err == nil {
+		*k = v
+	}
+	return err
+}
+
+// Digest is a SHA-256 hash, shown in hexadecimal.
+type Digest [32]byte
+
+// IsZero reports whether the digest is absent.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
+// String returns the digest in hexadecimal.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText writes the digest in hexadecimal.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads exactly 64 hexadecimal digits.
+func (d *Digest) UnmarshalText(b []byte) error {
+	if len(b) != 2*len(d) {
+		return errors.New("a digest has 64 hexadecimal digits")
+	}
+	_, err := hex.Decode(d[:], b)
+	return err
+}
+
+// Reason is one cause of a refusal: a stable code and what an operator should
+// know. Remote peers see the code, never the detail.
+type Reason struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Record is one entry of the log. Evidence, keys and chips appear by digest;
+// no field may hold a secret. Fields that do not apply stay zero.
+type Record struct {
+	Kind Kind `json:"kind"`
+	// Time is the broker's clock.
+	Time time.Time `json:"time"`
+	// Connection identifies the connection within this broker.
+	Connection string `json:"connection,omitempty"`
+	// Peer is the remote address.
+	Peer string `json:"peer,omitempty"`
+	// RefusalID is the opaque id that the peer was given.
+	RefusalID string `json:"refusal_id,omitempty"`
+	// Grant is the lease's id.
+	Grant string `json:"grant,omitempty"`
+	// Actor is the operator ("uid 1000") or empty.
+	Actor string `json:"actor,omitempty"`
+	// Action names an operator's action or a service event.
+	Action string `json:"action,omitempty"`
+	// Resource is the name of the key that was asked for or changed.
+	Resource string `json:"resource,omitempty"`
+	// ResourceVersion is its version.
+	ResourceVersion uint64 `json:"resource_version,omitempty"`
+	// Decision is "allowed" or "refused", or empty where nothing was decided.
+	Decision string `json:"decision,omitempty"`
+	// Reasons are the causes of a refusal.
+	Reasons []Reason `json:"reasons,omitempty"`
+	// Waived are the checks that the policy waives in writing.
+	Waived []string `json:"waived,omitempty"`
+	// PolicyID, PolicyVersion and PolicyDigest name the policy that decided.
+	PolicyID      string `json:"policy_id,omitempty"`
+	PolicyVersion uint64 `json:"policy_version,omitempty"`
+	PolicyDigest  Digest `json:"policy_digest,omitzero"`
+	// EvidenceKind is the kind of evidence, for example "sev-snp".
+	EvidenceKind string `json:"evidence_kind,omitempty"`
+	// EvidenceDigest is the digest of the evidence envelope.
+	EvidenceDigest Digest `json:"evidence_digest,omitzero"`
+	// ClaimsDigest is the digest of what appraisal found true.
+	ClaimsDigest Digest `json:"claims_digest,omitzero"`
+	// AgentKey is the id of the attested agent key.
+	AgentKey Digest `json:"agent_key,omitzero"`
+	// ChipDigest is the SHA-256 of the chip id.
+	ChipDigest Digest `json:"chip_digest,omitzero"`
+	// Measurement is the launch measurement in hexadecimal.
+	Measurement string `json:"measurement,omitempty"`
+	// MessageDigest is the digest of the protocol message concerned.
+	MessageDigest Digest `json:"message_digest,omitzero"`
+	// Epoch is the broker's epoch.
+	Epoch uint64 `json:"epoch,omitempty"`
+	// Expiry is the end of the lease.
+	Expiry time.Time `json:"expiry,omitzero"`
+	// Detail is anything else an operator should know.
+	Detail string `json:"detail,omitempty"`
+}
+
+// texts lists the text fields in the order of the encoding.
+func (r *Record) texts() []*string {
+	return []*string{&r.Connection, &r.Peer, &r.RefusalID, &r.Grant, &r.Actor, &r.Action, &r.Resource,
+		&r.Decision, &r.PolicyID, &r.EvidenceKind, &r.Measurement, &r.Detail}
+}
+
+func (r *Record) digests() []*Digest {
+	return []*Digest{&r.PolicyDigest, &r.EvidenceDigest, &r.ClaimsDigest, &r.AgentKey, &r.ChipDigest, &r.MessageDigest}
+}
+
+func (r *Record) numbers() []*uint64 {
+	return []*uint64{&r.ResourceVersion, &r.PolicyVersion, &r.Epoch}
+}
+
+// Marshal encodes the record in its one canonical form: version, kind, times
+// in nanoseconds, numbers, digests, then length-prefixed text in fixed order.
+func (r Record) Marshal() ([]byte, error) {
+	if r.Kind < KindService || r.Kind > KindAnomaly {
+		return nil, fmt.Errorf("%w: %w %d", ErrRecord, errKind, r.Kind)
+	}
+	if r.Time.IsZero() {
+		return nil, fmt.Errorf("%w: no time", ErrRecord)
+	}
+	if len(r.Reasons) > maxReasons || len(r.Waived) > maxReasons {
+		return nil, fmt.Errorf("%w: more than %d reasons", ErrRecord, maxReasons)
+	}
+	for _, s := range r.texts() {
+		if len(*s) > maxFieldBytes {
+			return nil, fmt.Errorf("%w: a field has %d bytes (at most %d)", ErrRecord, len(*s), maxFieldBytes)
+		}
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, 512))
+	b.AddUint8(recordVersion)
+	b.AddUint8(uint8(r.Kind))
+	b.AddUint64(nanoseconds(r.Time))
+	b.AddUint64(nanoseconds(r.Expiry))
+	for _, n := range r.numbers() {
+		b.AddUint64(*n)
+	}
+	for _, d := range r.digests() {
+		b.AddBytes(d[:])
+	}
+	for _, s := range r.texts() {
+		addText(b, *s)
+	}
+	b.AddUint8(uint8(len(r.Reasons)))
+	for _, reason := range r.Reasons {
+		addText(b, clip(reason.Code))
+		addText(b, clip(reason.Detail))
+	}
+	b.AddUint8(uint8(len(r.Waived)))
+	for _, w := range r.Waived {
+		addText(b, clip(w))
+	}
+	out, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	if len(out) > maxRecordBytes {
+		return nil, fmt.Errorf("%w: %d bytes (at most %d)", ErrRecord, len(out), maxRecordBytes)
+	}
+	return out, nil
+}
+
+// clip bounds a reason's text: a refusal must be recordable however long its
+// explanation is.
+func clip(s string) string {
+	const maxReasonBytes = 240
+	if len(s) > maxReasonBytes {
+		return s[:maxReasonBytes]
+	}
+	return s
+}
+
+func nanoseconds(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.UnixNano())
+}
+
+func fromNanoseconds(n uint64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(n)).UTC()
+}
+
+func addText(b *cryptobyte.Builder, s string) {
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
+}
+
+func readText(s *cryptobyte.String, out *string) bool {
+	var v cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&v) || len(v) > maxFieldBytes {
+		return false
+	}
+	*out = string(v)
+	return true
+}
+
+// ParseRecord reads a record. Whatever parses encodes to the same bytes again.
+func ParseRecord(b []byte) (Record, error) {
+	var r Record
+	if len(b) > maxRecordBytes {
+		return r, fmt.Errorf("%w: %d bytes", ErrRecord, len(b))
+	}
+	s := cryptobyte.String(b)
+	if !r.readFixed(&s) || !r.readLists(&s) || !s.Empty() {
+		return Record{}, fmt.Errorf("%w: wrong structure", ErrRecord)
+	}
+	again, err := r.Marshal()
+	if err != nil {
+		return Record{}, err
+	}
+	if string(again) != string(b) {
+		return Record{}, fmt.Errorf("%w: not in canonical form", ErrRecord)
+	}
+	return r, nil
+}
+
+func (r *Record) readFixed(s *cryptobyte.String) bool {
+	var version, kind uint8
+	var when, expiry uint64
+	if !s.ReadUint8(&version) || version != recordVersion || !s.ReadUint8(&kind) || !s.ReadUint64(&when) || !s.ReadUint64(&expiry) {
+		return false
+	}
+	r.Kind, r.Time, r.Expiry = Kind(kind), fromNanoseconds(when), fromNanoseconds(expiry)
+	for _, n := range r.numbers() {
+		if !s.ReadUint64(n) {
+			return false
+		}
+	}
+	for _, d := range r.digests() {
+		if !s.CopyBytes(d[:]) {
+			return false
+		}
+	}
+	for _, t := range r.texts() {
+		if !readText(s, t) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Record) readLists(s *cryptobyte.String) bool {
+	var n uint8
+	if !s.ReadUint8(&n) || n > maxReasons {
+		return false
+	}
+	for range n {
+		var reason Reason
+		if !readText(s, &reason.Code) || !readText(s, &reason.Detail) {
+			return false
+		}
+		r.Reasons = append(r.Reasons, reason)
+	}
+	if !s.ReadUint8(&n) || n > maxReasons {
+		return false
+	}
+	for range n {
+		var w string
+		if !readText(s, &w) {
+			return false
+		}
+		r.Waived = append(r.Waived, w)
+	}
+	return true
+}
