@@ -1,0 +1,275 @@
+package keybroker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Appraiser turns evidence into claims or a *evidence.Refusal. It must compare
+// want with the report's REPORT_DATA in constant time, judge all validity
+// periods by now, and may be called from several goroutines.
+type Appraiser interface {
+	Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error)
+}
+
+// Secrets holds the keys to release. Latest names the newest version of a key
+// that may be released, without reading the key itself.
+type Secrets interface {
+	Get(ctx context.Context, name string, version uint64) (*keybuf.Buffer, keystore.Info, error)
+}
+
+// AuditLog records decisions. Append returns only when the record is on stable
+// storage; after an error the record may or may not be there.
+type AuditLog interface {
+	Append(ctx context.Context, r audit.Record) (audit.Leaf, error)
+}
+
+// Limits bound what peers can make the broker do. The zero value of each field
+// means its default.
+type Limits struct {
+	// Connections at the same time, default 256; more are closed unanswered.
+	Connections int
+	// Verifications at the same time, default the number of CPUs; more wait.
+	Verifications int
+	// Handshake bounds the TLS handshake, default 10 s.
+	Handshake time.Duration
+	// Step bounds the wait for each message but M3, default 10 s.
+	Step time.Duration
+	// NonceWindow bounds the wait for M3, default 30 s (protocol.MinNonceWindow
+	// to protocol.MaxNonceWindow).
+	NonceWindow time.Duration
+	// Exchange bounds a whole connection, default 90 s.
+	Exchange time.Duration
+	// Drain is how long exchanges under way may go on after Serve's context
+	// ended, default 5 s.
+	Drain time.Duration
+	// Lease is the longest lease whatever the policy says, default and at most
+	// protocol.MaxLease.
+	Lease time.Duration
+	// RefusalRecords is how many refusals a second may be written to the audit
+	// log, default 50; the others are only counted, so that a stranger cannot
+	// fill the log's disk.
+	RefusalRecords int
+}
+
+func orDefault[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+func (l *Limits) complete() error {
+	orDefault(&l.Connections, 256)
+	orDefault(&l.Verifications, runtime.GOMAXPROCS(0))
+	orDefault(&l.Handshake, 10*time.Second)
+	orDefault(&l.Step, 10*time.Second)
+	orDefault(&l.NonceWindow, 30*time.Second)
+	orDefault(&l.Exchange, 90*time.Second)
+	orDefault(&l.Drain, 5*time.Second)
+	orDefault(&l.Lease, protocol.MaxLease)
+	orDefault(&l.RefusalRecords, 50)
+	switch {
+	case l.Connections < 0 || l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0 || l.RefusalRecords < 0:
+		return errors.New("a limit is negative")
+	case l.NonceWindow < protocol.MinNonceWindow || l.NonceWindow > protocol.MaxNonceWindow:
+		return fmt.Errorf("nonce window %s is not between %s and %s", l.NonceWindow, protocol.MinNonceWindow, protocol.MaxNonceWindow)
+	case l.Lease < time.Second || l.Lease > protocol.MaxLease:
+		return fmt.Errorf("lease limit %s is not between 1s and %s", l.Lease, protocol.MaxLease)
+	}
+	return nil
+}
+
+// Config is everything that a broker is made of. All fields without a stated
+// default are required.
+type Config struct {
+	// TLS is made by hybridtls.ServerConfig.
+	TLS *tls.Config
+	// Root is the public half of the broker's root identity.
+	Root identity.Public
+	// Epochs are the epoch keys that are held now (SetEpochs replaces them).
+	Epochs []Epoch
+	// Kinds are the kinds of evidence that Appraiser knows.
+	Kinds []evidence.Kind
+	// Appraiser judges evidence.
+	Appraiser Appraiser
+	// Policy returns the policy in force, or nil if there is none; then
+	// everything is refused. It is asked once for each exchange.
+	Policy func() *policy.Policy
+	// Classes are the resource classes that this broker serves; empty means all.
+	Classes []string
+	// Secrets holds the keys.
+	Secrets Secrets
+	// Audit records every decision.
+	Audit AuditLog
+	// Now is the broker's clock; default time.Now.
+	Now func() time.Time
+	// NotEarlier is a time that has already been, such as that of the last audit
+	// record: the clock must not be before it.
+	NotEarlier time.Time
+	// Limits bound the peers.
+	Limits Limits
+	// Logger receives what an operator cares about.
+	Logger *slog.Logger
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.TLS == nil:
+		return errors.New("broker: a TLS configuration is required")
+	case c.Root.IsZero() || c.Root.Level() != identity.LevelRoot:
+		return errors.New("broker: the root identity is missing or not a root key")
+	case len(c.Kinds) == 0 || c.Appraiser == nil:
+		return errors.New("broker: an appraiser and its kinds of evidence are required")
+	case c.Policy == nil || c.Secrets == nil || c.Audit == nil:
+		return errors.New("broker: policy, key store and audit log are required")
+	case c.Logger == nil:
+		return errors.New("broker: a logger is required")
+	}
+	return nil
+}
+
+// Broker serves the key release protocol.
+type Broker struct {
+	cfg      Config
+	clock    clock
+	epochs   atomic.Pointer[[]*heldEpoch]
+	verify   chan struct{} // one token for each verification under way
+	refusals refusalBudget
+}
+
+// New checks the configuration and returns a broker that serves nothing yet.
+func New(cfg Config) (*Broker, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if err := cfg.Limits.complete(); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications)}
+	b.clock.now = cfg.Now
+	b.clock.highest = protocol.TimeOf(cfg.NotEarlier)
+	b.refusals.perSecond = cfg.Limits.RefusalRecords
+	if err := b.SetEpochs(cfg.Epochs); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	return b, nil
+}
+
+// Serve accepts connections until the context ends, and returns when all of
+// them have ended. It closes the listener. The error is nil after the context
+// ended and the listener's otherwise.
+func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
+	// Connections outlive ctx by Limits.Drain, so that a release that is already
+	// in the audit log usually still reaches its guest.
+	conns, endConns := context.WithCancel(context.WithoutCancel(ctx))
+	defer endConns()
+	stop := context.AfterFunc(ctx, func() {
+		ln.Close()
+		timer := time.AfterFunc(b.cfg.Limits.Drain, endConns)
+		context.AfterFunc(conns, func() { timer.Stop() })
+	})
+	defer stop()
+	defer ln.Close()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, b.cfg.Limits.Connections)
+	for {
+		raw, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if temporary(err) {
+				b.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "accept failed", slog.Any("err", err))
+				pause(ctx, 50*time.Millisecond)
+				continue
+			}
+			return fmt.Errorf("accept: %w", err)
+		}
+		select {
+		case slots <- struct{}{}:
+			wg.Go(func() {
+				defer func() { <-slots }()
+				b.handle(conns, raw)
+			})
+		default:
+			raw.Close()
+			b.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "connection closed: too many at once",
+				slog.String("peer", peerOf(raw)), slog.Int("limit", b.cfg.Limits.Connections))
+		}
+	}
+}
+
+// temporary says whether accepting may work again later: the process ran out of
+// descriptors or the peer gave up already.
+func temporary(err error) bool {
+	return errors.Is(err, errTooManyFiles) || errors.Is(err, errTooManyFilesSystem) || errors.Is(err, errAborted)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func peerOf(c net.Conn) string {
+	if a := c.RemoteAddr(); a != nil {
+		return a.String()
+	}
+	return "unknown"
+}
+
+// handle runs one connection from its TLS handshake to its end.
+func (b *Broker) handle(ctx context.Context, raw net.Conn) {
+	defer raw.Close()
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Limits.Exchange)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	defer stop()
+
+	handshake, cancelHandshake := context.WithTimeout(ctx, b.cfg.Limits.Handshake)
+	conn, err := hybridtls.Server(handshake, raw, b.cfg.TLS)
+	cancelHandshake()
+	if err != nil {
+		b.logHandshake(ctx, peerOf(raw), err)
+		return
+	}
+	x := newExchange(b, conn, conn.Exporter(), peerOf(raw))
+	x.run(ctx)
+	conn.Close()
+}
+
+// logHandshake says in one sentence why a peer could not connect.
+func (b *Broker) logHandshake(ctx context.Context, peer string, err error) {
+	var refusal *hybridtls.Refusal
+	if errors.As(err, &refusal) {
+		b.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "connection refused", slog.String("peer", peer),
+			slog.String("reason", refusal.Code), slog.String("why", refusal.Sentence), slog.Any("offered", refusal.Offered))
+		return
+	}
+	b.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "handshake failed", slog.String("peer", peer), slog.Any("err", err))
+}

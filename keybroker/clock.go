@@ -1,0 +1,36 @@
+package keybroker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// maxClockStep is how far back the clock may step before the broker stops
+// releasing: what time synchronisation does in normal operation, and no more.
+const maxClockStep = 2 * time.Second
+
+// clock is broker time: the injected clock, made monotone. Wall time is compared
+// with wall time, because a monotonic reading would hide that the wall clock was
+// set back.
+type clock struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	highest protocol.Time // guarded by mu
+}
+
+// read enforces protocol 7.1: broker time never goes back. A small step holds
+// it still; a large one is a refusal until time has caught up.
+func (c *clock) read() (protocol.Time, error) {
+	t := protocol.TimeOf(c.now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t == 0 || t.Add(maxClockStep) < c.highest {
+		return 0, evidence.Refuse(protocol.ReasonClockBackwards, "clock says %s after %s", t.Time(), c.highest.Time())
+	}
+	c.highest = max(c.highest, t)
+	return c.highest, nil
+}

@@ -1,0 +1,139 @@
+package keybroker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// appraise enforces 5.3 up to the claims: the agent key signed M3 on this
+// connection, and the hardware's report binds exactly this connection, both
+// hello messages, KK, AK and the guest's claims.
+func (x *exchange) appraise(ctx context.Context) (err error) {
+	hashM1, hashM2 := protocol.HashMessage(x.frames[0]), protocol.HashMessage(x.frames[1])
+	if err := x.attest.Verify(x.ekm, hashM1, hashM2); err != nil {
+		return err
+	}
+	if x.guest, err = evidence.ParseGuestClaims(x.attest.Claims); err != nil {
+		return err
+	}
+	if x.evidence, err = evidence.ParseEnvelope(x.attest.Evidence); err != nil {
+		return err
+	}
+	if x.evidence.Kind != x.choice.Kind {
+		return evidence.Refuse(protocol.ReasonKindUnsupported, "evidence is %s, chosen was %s", x.evidence.Kind, x.choice.Kind)
+	}
+	now, err := x.b.clock.read()
+	if err != nil {
+		return err
+	}
+	binding := x.attest.Binding(x.ekm, hashM1, hashM2, x.guest.Digest())
+	x.claims, err = x.b.cfg.Appraiser.Appraise(ctx, x.evidence, binding.ReportData(), now.Time())
+	return err
+}
+
+// decide asks the policy for every resource and fills the grant. One refused
+// resource refuses the exchange: an agent asks for what it needs, and half of
+// that would only fail later and less clearly (5.4).
+func (x *exchange) decide() error {
+	now, err := x.b.clock.read()
+	if err != nil {
+		return err
+	}
+	x.policy = x.b.cfg.Policy()
+	if x.policy == nil {
+		return evidence.Refuse(protocol.ReasonNoPolicy, "no policy is loaded")
+	}
+	if !x.epoch.AllowsPolicy(x.policy.Digest()) {
+		return evidence.Refuse(protocol.ReasonPolicyNotPinned, "epoch %d pins another policy than %s", x.epoch.Epoch, x.policy.ID())
+	}
+	ttl := x.b.cfg.Limits.Lease
+	for _, name := range x.attest.Resources {
+		decision := policy.Decide(x.policy, policy.Input{Claims: x.claims, Guest: x.guest, Resource: name, Now: now.Time()})
+		if !decision.Allowed {
+			return denialOf(name, decision)
+		}
+		ttl = min(ttl, decision.LeaseTTL)
+		x.waived = decision.Waived
+	}
+	ttl = ttl.Truncate(time.Millisecond)
+	if ttl <= 0 {
+		return evidence.Refuse(protocol.ReasonNoLease, "policy %s grants no lease time", x.policy.ID())
+	}
+	x.grant = protocol.Grant{
+		Lease: newID(), PolicyID: x.policy.ID(), PolicyVersion: x.policy.Version(), PolicyDigest: x.policy.Digest(),
+		Resources: x.attest.Resources, BrokerTime: now, LeaseEnd: now.Add(ttl),
+	}
+	return nil
+}
+
+// denialOf keeps every reason of a decision. A decision without any is a
+// refusal, too: silence is not consent.
+func denialOf(resource string, d policy.Decision) error {
+	out := &denial{}
+	for _, r := range d.Reasons {
+		out.reasons = append(out.reasons, audit.Reason{Code: string(r.Reason), Detail: resource + ": " + r.Detail})
+	}
+	if len(out.reasons) == 0 {
+		return evidence.Refuse(protocol.ReasonNoPolicy, "%s: refused without a reason", resource)
+	}
+	return out
+}
+
+// baseRecord is what every record of this exchange says, as far as it is known.
+func (x *exchange) baseRecord(kind audit.Kind) audit.Record {
+	r := audit.Record{Kind: kind, Time: x.recordTime(), Connection: x.id.String(), Peer: x.peer}
+	if x.epoch != nil {
+		r.Epoch = x.epoch.Epoch
+	}
+	if !x.attest.AgentKey.IsZero() {
+		r.AgentKey = x.attest.AgentKey.ID()
+	}
+	if x.evidence.Kind != "" {
+		r.EvidenceKind, r.EvidenceDigest = string(x.evidence.Kind), x.evidence.Digest()
+	}
+	if x.claims.Kind != "" {
+		r.ClaimsDigest = x.claims.Digest()
+		r.ChipDigest = sha256.Sum256(x.claims.ChipID)
+		r.Measurement = hex.EncodeToString(x.claims.Measurement)
+	}
+	if x.policy != nil {
+		r.PolicyID, r.PolicyVersion, r.PolicyDigest = x.policy.ID(), x.policy.Version(), x.policy.Digest()
+		r.Waived = x.waived
+	}
+	if x.grant.LeaseEnd != 0 {
+		r.Grant, r.Expiry = x.grant.Lease.String(), x.grant.LeaseEnd.Time()
+	}
+	return r
+}
+
+// recordTime is broker time, or the plain clock when broker time is what failed:
+// the refusal must be recordable.
+func (x *exchange) recordTime() time.Time {
+	if now, err := x.b.clock.read(); err == nil {
+		return now.Time()
+	}
+	return x.b.cfg.Now().UTC()
+}
+
+// grantRecord records the decision with everything that it rests on.
+func (x *exchange) grantRecord() audit.Record {
+	r := x.baseRecord(audit.KindGrant)
+	r.Decision = "allowed"
+	r.Detail = x.describe()
+	return r
+}
+
+// record appends to the audit log; a log that cannot record stops the exchange.
+func (x *exchange) record(ctx context.Context, r audit.Record) error {
+	if _, err := x.b.cfg.Audit.Append(ctx, r); err != nil {
+		return because(protocol.ReasonAuditUnavailable, err)
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package keybroker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Epoch is an epoch key together with the root's statement about it. An epoch is
+// prepared until its statement's NotBefore, active until NotAfter, and retired
+// from then on or as soon as the broker holds a statement whose MinEpoch is above it
+// (docs/protocol.md 5.9). Overlapping validities make a rotation without a gap.
+type Epoch struct {
+	// Statement is the signed statement (protocol.SignEpoch).
+	Statement []byte
+	// Key is the private half of the statement's key. It stays the caller's.
+	Key *identity.Private
+}
+
+// heldEpoch is an epoch whose statement was verified.
+type heldEpoch struct {
+	protocol.EpochStatement
+	signed []byte
+	key    *identity.Private
+}
+
+// SetEpochs replaces the epochs that the broker may use; connections that are
+// under way finish under the one that they began with. All must verify under the
+// configured root, have the key that they name, and differ in number.
+func (b *Broker) SetEpochs(epochs []Epoch) error {
+	if len(epochs) == 0 {
+		return errors.New("no epoch: the root must sign an epoch statement first")
+	}
+	held := make([]*heldEpoch, 0, len(epochs))
+	for i, e := range epochs {
+		st, err := protocol.VerifyEpoch(e.Statement, []identity.Public{b.cfg.Root})
+		if err != nil {
+			return fmt.Errorf("epoch statement %d: %w", i, err)
+		}
+		if e.Key == nil || !e.Key.Public().Equal(st.Key) {
+			return fmt.Errorf("epoch %d: the private key is not the one that the statement names", st.Epoch)
+		}
+		held = append(held, &heldEpoch{st, slices.Clone(e.Statement), e.Key})
+	}
+	slices.SortFunc(held, func(a, b *heldEpoch) int {
+		if a.Epoch > b.Epoch {
+			return -1
+		}
+		return 1
+	})
+	for i := 1; i < len(held); i++ {
+		if held[i].Epoch == held[i-1].Epoch {
+			return fmt.Errorf("epoch %d is given twice", held[i].Epoch)
+		}
+	}
+	b.epochs.Store(&held)
+	return nil
+}
+
+// pickEpoch enforces protocol 5.2 on this side: the newest epoch that is active,
+// not retired by any statement that the broker holds (even one that is only
+// prepared: that is how a root ends a compromised epoch at once), and not lower
+// than what the agent has seen.
+func (b *Broker) pickEpoch(seen uint64, now protocol.Time) (*heldEpoch, error) {
+	held := *b.epochs.Load() // newest first
+	var floor uint64
+	for _, e := range held {
+		floor = max(floor, e.MinEpoch)
+	}
+	for _, e := range held {
+		if !e.ValidAt(now) || e.Epoch < floor {
+			continue
+		}
+		if e.Epoch < seen {
+			return nil, evidence.Refuse(protocol.ReasonEpochBehind, "agent has seen epoch %d, the newest active here is %d", seen, e.Epoch)
+		}
+		return e, nil
+	}
+	return nil, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch from %d on is valid at %s", floor, now.Time())
+}

@@ -1,0 +1,305 @@
+package keybroker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// stream is the connection as the steps see it: TLS in service, a pipe in tests.
+type stream interface {
+	io.ReadWriter
+	SetDeadline(t time.Time) error
+}
+
+// exchange is one run of the protocol on one connection. Its methods are the
+// steps of docs/protocol.md 5, in that order; one goroutine runs them. Each
+// fills what the next ones need.
+type exchange struct {
+	b    *Broker
+	conn stream
+	ekm  [48]byte
+	peer string
+	id   protocol.ID // names the connection in the audit log
+
+	frames [5][]byte // M1 to M5 as they were on the wire
+
+	hello       protocol.Hello
+	choice      protocol.Choice
+	epoch       *heldEpoch
+	challengeAt protocol.Time
+	consumed    atomic.Bool // the nonce was used; see checkNonce
+
+	attest   protocol.Attest
+	guest    evidence.GuestClaims
+	evidence evidence.Envelope
+	claims   evidence.Claims
+	policy   *policy.Policy
+	waived   []string
+	grant    protocol.Grant
+
+	request protocol.Request
+	leaf    audit.Leaf
+	release []byte // M6
+}
+
+func newExchange(b *Broker, conn stream, ekm [48]byte, peer string) *exchange {
+	return &exchange{b: b, conn: conn, ekm: ekm, peer: peer, id: newID()}
+}
+
+// newID returns 128 random bits; crypto/rand never fails, it ends the process.
+func newID() (id protocol.ID) {
+	rand.Read(id[:])
+	return id
+}
+
+// run goes through all steps and refuses at the first that fails.
+func (x *exchange) run(ctx context.Context) {
+	steps := []func(context.Context) error{
+		x.readHello, x.sendChallenge,
+		x.readAttest, x.sendGrant,
+		x.readRequest, x.sendRelease,
+	}
+	for _, step := range steps {
+		if err := x.guarded(ctx, step); err != nil {
+			x.refuse(ctx, err)
+			return
+		}
+	}
+	x.readReceipt(ctx)
+}
+
+// guarded turns a panic in a step into a refusal. No input is known to cause
+// one; if one did, it would end this exchange and not the broker.
+func (x *exchange) guarded(ctx context.Context, step func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return step(ctx)
+}
+
+// readHello reads M1 (5.1).
+func (x *exchange) readHello(ctx context.Context) error {
+	if err := x.read(ctx, 0, &x.hello, x.b.cfg.Limits.Step); err != nil {
+		return err
+	}
+	if served := x.b.cfg.Classes; len(served) > 0 {
+		for _, class := range x.hello.Classes {
+			if !slices.Contains(served, class) {
+				return evidence.Refuse(protocol.ReasonClassNotServed, "class %s", class)
+			}
+		}
+	}
+	return nil
+}
+
+// sendChallenge chooses, makes the nonce and sends M2 (5.2).
+func (x *exchange) sendChallenge(ctx context.Context) (err error) {
+	m2 := &protocol.Challenge{
+		Versions: []protocol.Version{protocol.Version1},
+		Suites:   []protocol.Suite{protocol.Suite1},
+		Kinds:    x.b.cfg.Kinds,
+		Window:   x.b.cfg.Limits.NonceWindow.Truncate(time.Millisecond),
+	}
+	if m2.Choice, err = protocol.Choose(&x.hello, m2.Versions, m2.Suites, m2.Kinds); err != nil {
+		return err
+	}
+	if m2.BrokerTime, err = x.b.clock.read(); err != nil {
+		return err
+	}
+	if x.epoch, err = x.b.pickEpoch(x.hello.HighestEpoch, m2.BrokerTime); err != nil {
+		return err
+	}
+	m2.Epoch = x.epoch.signed
+	rand.Read(m2.Nonce[:])
+	x.choice, x.challengeAt = m2.Choice, m2.BrokerTime
+	if err := m2.Sign(x.epoch.key, x.ekm, protocol.HashMessage(x.frames[0])); err != nil {
+		return err
+	}
+	return x.send(ctx, 1, m2)
+}
+
+// readAttest reads M3 and judges it (5.3).
+func (x *exchange) readAttest(ctx context.Context) error {
+	frame, err := x.receive(ctx, protocol.TypeAttest, x.b.cfg.Limits.NonceWindow)
+	if err != nil {
+		return err
+	}
+	return x.acceptAttest(ctx, frame)
+}
+
+// acceptAttest judges one M3. The nonce is consumed first: whatever comes of
+// this attempt, there is no second one (7.2).
+func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
+	if err := x.checkNonce(); err != nil {
+		return err
+	}
+	if err := protocol.Parse(frame, &x.attest); err != nil {
+		return err
+	}
+	x.frames[2] = frame
+	if err := x.checkNames(); err != nil {
+		return err
+	}
+	return x.verifying(ctx, func() error {
+		if err := x.appraise(ctx); err != nil {
+			return err
+		}
+		return x.decide()
+	})
+}
+
+// checkNonce enforces protocol 7.2: a nonce is accepted once, atomically, and
+// only within its window by the broker's clock.
+func (x *exchange) checkNonce() error {
+	if x.consumed.Swap(true) {
+		return evidence.Refuse(protocol.ReasonNonceUsed, "a second attestation on connection %s", x.id)
+	}
+	now, err := x.b.clock.read()
+	if err != nil {
+		return err
+	}
+	if now > x.challengeAt.Add(x.b.cfg.Limits.NonceWindow) {
+		return evidence.Refuse(protocol.ReasonNonceExpired, "%s after the challenge", now.Time().Sub(x.challengeAt.Time()))
+	}
+	return nil
+}
+
+// checkNames enforces 5.3: only resources of the classes named in M1.
+func (x *exchange) checkNames() error {
+	for _, name := range x.attest.Resources {
+		if !slices.Contains(x.hello.Classes, protocol.Class(name)) {
+			return evidence.Refuse(protocol.ReasonClassNotRequested, "resource %s", name)
+		}
+	}
+	return nil
+}
+
+// verifying runs f when one of the bounded places for expensive work is free.
+func (x *exchange) verifying(ctx context.Context, f func() error) error {
+	wait := time.NewTimer(x.b.cfg.Limits.Step)
+	defer wait.Stop()
+	select {
+	case x.b.verify <- struct{}{}:
+		defer func() { <-x.b.verify }()
+		return f()
+	case <-wait.C:
+		return evidence.Refuse(protocol.ReasonBusy, "no verification finished within %s", x.b.cfg.Limits.Step)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sendGrant records the decision and sends M4 (5.4).
+func (x *exchange) sendGrant(ctx context.Context) error {
+	if err := x.record(ctx, x.grantRecord()); err != nil {
+		return err
+	}
+	return x.send(ctx, 3, &x.grant)
+}
+
+// readRequest reads M5 and enforces 5.5: within the grant and its time.
+func (x *exchange) readRequest(ctx context.Context) error {
+	if err := x.read(ctx, 4, &x.request, x.b.cfg.Limits.Step); err != nil {
+		return err
+	}
+	for _, name := range x.request.Resources {
+		if !slices.Contains(x.grant.Resources, name) {
+			return evidence.Refuse(protocol.ReasonResourceNotGranted, "resource %s is not in grant %s", name, x.grant.Lease)
+		}
+	}
+	return x.checkGrantTime()
+}
+
+func (x *exchange) checkGrantTime() error {
+	now, err := x.b.clock.read()
+	if err != nil {
+		return err
+	}
+	if now >= x.grant.LeaseEnd {
+		return evidence.Refuse(protocol.ReasonGrantExpired, "grant %s ended at %s", x.grant.Lease, x.grant.LeaseEnd.Time())
+	}
+	return nil
+}
+
+// read receives and parses message number i.
+func (x *exchange) read(ctx context.Context, i int, m protocol.Message, wait time.Duration) error {
+	frame, err := x.receive(ctx, m.Type(), wait)
+	if err != nil {
+		return err
+	}
+	x.frames[i] = frame
+	return protocol.Parse(frame, m)
+}
+
+// receive reads one frame of the only type that the state machine admits now.
+func (x *exchange) receive(ctx context.Context, t protocol.Type, wait time.Duration) ([]byte, error) {
+	if err := x.conn.SetDeadline(time.Now().Add(wait)); err != nil {
+		return nil, &connectionEnd{err}
+	}
+	_, frame, err := protocol.ReadFrame(x.conn, t)
+	if err == nil {
+		return frame, nil
+	}
+	var netErr interface{ Timeout() bool }
+	switch _, broke := evidence.ReasonOf(err); {
+	case broke:
+		return nil, err
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return nil, evidence.Refuse(protocol.ReasonDeadline, "waited %s for %s", wait, t)
+	}
+	return nil, &connectionEnd{err}
+}
+
+// send encodes message number i, keeps it for the transcript and writes it.
+func (x *exchange) send(ctx context.Context, i int, m protocol.Message) error {
+	frame, err := protocol.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if i < len(x.frames) {
+		x.frames[i] = frame
+	} else {
+		x.release = frame
+	}
+	return x.write(frame)
+}
+
+func (x *exchange) write(frame []byte) error {
+	if err := x.conn.SetDeadline(time.Now().Add(x.b.cfg.Limits.Step)); err != nil {
+		return &connectionEnd{err}
+	}
+	if _, err := x.conn.Write(frame); err != nil {
+		return &connectionEnd{err}
+	}
+	return nil
+}
+
+// connectionEnd is the end of a connection by the peer or the network: there is
+// nobody left to refuse.
+type connectionEnd struct{ err error }
+
+// Error describes the end.
+func (e *connectionEnd) Error() string { return "connection ended: " + e.err.Error() }
+
+// Unwrap returns the connection's error.
+func (e *connectionEnd) Unwrap() error { return e.err }
+
+// logger names the connection in each line.
+func (x *exchange) log(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) {
+	attrs = append([]slog.Attr{slog.String("connection", x.id.String()), slog.String("peer", x.peer)}, attrs...)
+	x.b.cfg.Logger.LogAttrs(ctx, level, msg, attrs...)
+}

@@ -1,0 +1,130 @@
+package keybroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// sendRelease is the step that lets keys out (5.6). Its order is the point: the
+// record is durable before a key is read, so a crash may leave a record of a
+// release that never happened, never the reverse.
+func (x *exchange) sendRelease(ctx context.Context) error {
+	m6 := &protocol.Release{Items: make([]protocol.Item, len(x.request.Resources))}
+	for i, name := range x.request.Resources {
+		leaf, err := x.recordRelease(ctx, name)
+		if err != nil {
+			return err
+		}
+		m6.AuditIndex, m6.AuditLeaf = leaf.Index, leaf.Hash
+		m6.Items[i].Resource = name
+	}
+	transcript := protocol.Transcript(x.ekm, x.frames[0], x.frames[1], x.frames[2], x.frames[3], x.frames[4])
+	for i := range m6.Items {
+		if err := x.seal(ctx, &m6.Items[i], i, transcript); err != nil {
+			return err
+		}
+	}
+	if err := x.certify(m6, transcript); err != nil {
+		return err
+	}
+	// The clock is asked once more: appending may have waited for a slow disk.
+	if err := x.checkGrantTime(); err != nil {
+		return err
+	}
+	if err := x.send(ctx, 5, m6); err != nil {
+		return err
+	}
+	x.log(ctx, slog.LevelInfo, "keys released", slog.String("lease", x.grant.Lease.String()),
+		slog.Any("resources", x.request.Resources), slog.Uint64("audit", m6.AuditIndex))
+	return nil
+}
+
+// recordRelease writes the record of one key that is about to leave.
+func (x *exchange) recordRelease(ctx context.Context, name string) (audit.Leaf, error) {
+	r := x.baseRecord(audit.KindRelease)
+	r.Decision, r.Resource = "allowed", name
+	r.Detail = "request " + x.request.Idempotency.String()
+	leaf, err := x.b.cfg.Audit.Append(ctx, r)
+	if err != nil {
+		return audit.Leaf{}, because(protocol.ReasonAuditUnavailable, err)
+	}
+	return leaf, nil
+}
+
+// seal fetches one key, seals it to KK and wipes it.
+func (x *exchange) seal(ctx context.Context, item *protocol.Item, sequence int, transcript protocol.Digest) error {
+	secret, info, err := x.b.cfg.Secrets.Get(ctx, item.Resource, 0)
+	if err != nil {
+		return because(protocol.ReasonResourceUnavailable, fmt.Errorf("%s: %w", item.Resource, err))
+	}
+	defer secret.Wipe()
+	item.Version = info.Version
+	return x.wrap(item, sequence, transcript, secret)
+}
+
+func (x *exchange) wrap(item *protocol.Item, sequence int, transcript protocol.Digest, secret *keybuf.Buffer) (err error) {
+	info := protocol.KeyInfo(transcript, x.grant.Lease, item.Resource, item.Version, sequence, x.grant.LeaseEnd)
+	item.Enc, item.Ciphertext, err = keywrap.Seal(x.attest.KEMKey, info, secret)
+	return err
+}
+
+// certify signs the lease certificate, and with it the whole release (3.5).
+func (x *exchange) certify(m6 *protocol.Release, transcript protocol.Digest) error {
+	exchange, err := m6.Exchange(transcript)
+	if err != nil {
+		return err
+	}
+	cert := protocol.LeaseCertificate{
+		Lease: x.grant.Lease, Broker: x.epoch.Broker, Epoch: x.epoch.Epoch, AgentKey: x.attest.AgentKey,
+		Kind: x.evidence.Kind, SoftwareTEE: x.claims.SoftwareTEE, EvidenceDigest: x.evidence.Digest(),
+		ImageID: x.guest.ImageID, PolicyID: x.grant.PolicyID, PolicyVersion: x.grant.PolicyVersion, PolicyDigest: x.grant.PolicyDigest,
+		NotBefore: x.grant.BrokerTime, NotAfter: x.grant.LeaseEnd, Exchange: exchange,
+	}
+	if copy(cert.Measurement[:], x.claims.Measurement) != len(cert.Measurement) {
+		return errors.New("appraisal gave a measurement of another length")
+	}
+	m6.Lease, err = protocol.SignLease(x.epoch.key, cert)
+	return err
+}
+
+// readReceipt reads M7 and records it, or records that none came (5.7). The key
+// has left by now; nothing here can take it back.
+func (x *exchange) readReceipt(ctx context.Context) {
+	r := x.baseRecord(audit.KindReceipt)
+	r.Decision = "confirmed"
+	err := x.acceptReceipt(ctx)
+	r.Time = x.recordTime()
+	if err != nil {
+		d := denied(err)
+		var end *connectionEnd
+		if errors.As(err, &end) {
+			d = because(protocol.ReasonReceiptMissing, err)
+		}
+		r.Kind, r.Decision, r.Reasons = audit.KindAnomaly, "", d.reasons
+		x.log(ctx, slog.LevelWarn, "release without a valid receipt", slog.String("reason", string(d.code())))
+	}
+	r.MessageDigest = audit.Digest(digest32(x.release))
+	// The connection's context may be over; the record is still wanted.
+	if err := x.record(context.WithoutCancel(ctx), r); err != nil {
+		x.log(ctx, slog.LevelError, "receipt not recorded", slog.Any("err", err))
+	}
+}
+
+func (x *exchange) acceptReceipt(ctx context.Context) error {
+	frame, err := x.receive(ctx, protocol.TypeReceipt, x.b.cfg.Limits.Step)
+	if err != nil {
+		return err
+	}
+	var m7 protocol.Receipt
+	if err := protocol.Parse(frame, &m7); err != nil {
+		return err
+	}
+	return m7.Verify(x.attest.AgentKey, x.ekm, protocol.HashMessage(x.release))
+}
