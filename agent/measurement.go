@@ -13,17 +13,12 @@ import (
 // which its own configuration does not list.
 const ReasonOwnMeasurement evidence.Reason = "own-measurement-not-whitelisted"
 
-// collector is what makes evidence; guest/snp and the software TEE implement it.
-type collector interface {
-	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
-}
-
 // whitelisted wraps a collector: evidence whose launch measurement is not in
 // the configuration's list never leaves the guest. The broker judges the
 // measurement in any case; this check catches a configuration carried into
 // another image before anything is sent.
 type whitelisted struct {
-	collector
+	Collector
 	list []string
 }
 
@@ -33,7 +28,7 @@ const snpMeasurement, snpMeasurementEnd = 0x90, 0xC0
 
 // Collect collects evidence and compares its measurement.
 func (w whitelisted) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
-	env, err := w.collector.Collect(ctx, reportData)
+	env, err := w.Collector.Collect(ctx, reportData)
 	if err != nil || len(w.list) == 0 {
 		return env, err
 	}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+)
+
+// Options are what the main package hands in: what the build offers and what
+// the configuration says.
+type Options struct {
+	// ConfigPath is the configuration file; reload reads it again.
+	ConfigPath string
+	// Config is its content, already checked.
+	Config Config
+	// Collector makes this guest's evidence.
+	Collector Collector
+	// SoftwareTEE tells that the evidence proves nothing.
+	SoftwareTEE bool
+	// Version is the agent's build, part of the claims.
+	Version string
+	// Logger receives state changes.
+	Logger *slog.Logger
+	// Reload delivers a value for each SIGHUP.
+	Reload <-chan os.Signal
+}
+
+// Collector makes evidence for a REPORT_DATA; guest/snp and the software TEE
+// implement it. It is called for one report at a time or queues by itself.
+type Collector interface {
+	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
+}
+
+// newClient makes the broker client of a configuration.
+func newClient(cfg Config, col Collector, agentKey *identity.Private, epochs client.EpochStore, version string, log *slog.Logger) (*client.Client, error) {
+	pem, err := os.ReadFile(cfg.Broker.TLSRoots)
+	if err != nil {
+		return nil, fmt.Errorf("broker.tls_roots: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("broker.tls_roots: %s holds no certificate", cfg.Broker.TLSRoots)
+	}
+	var roots []identity.Public
+	for _, entry := range cfg.Broker.RootKeys {
+		root, err := readIdentity(entry)
+		if err != nil {
+			return nil, fmt.Errorf("broker.root_keys: %w", err)
+		}
+		if root.Level() != identity.LevelRoot {
+			return nil, fmt.Errorf("broker.root_keys: %.16s... is not a root identity (ML-DSA-87)", entry)
+		}
+		roots = append(roots, root)
+	}
+	name := cfg.Broker.ServerName
+	if name == "" {
+		if name, _, err = net.SplitHostPort(cfg.Broker.Address); err != nil {
+			return nil, fmt.Errorf("broker.address: %w", err)
+		}
+	}
+	profile := hybridtls.ProfileDefault
+	if cfg.Broker.Profile == "fips" {
+		profile = hybridtls.ProfileFIPS
+	}
+	return client.New(client.Config{
+		Address: cfg.Broker.Address, ServerName: name, TLSRoots: pool, Profile: profile,
+		Roots: roots, MinEpoch: cfg.Broker.MinimumEpoch, Epochs: epochs,
+		Collector: whitelisted{col, cfg.Compute.TEE.MeasurementWhitelist},
+		AgentKey:  agentKey, Logger: log,
+		Claims: evidence.GuestClaims{
+			ImageID: cfg.Guest.ImageID, AgentBuild: version, Tenant: cfg.Guest.Tenant,
+			MemoryLimit: uint64(cfg.memoryLimit()),
+		},
+	})
+}
+
+// errNoModels is impossible after a check; it keeps the zero configuration from running.
+var errNoModels = errors.New("no model is configured")

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// chatOptions are the flags of `anchorhold chat`.
+type chatOptions struct {
+	model, system string
+	maxTokens     int
+	temperature   float64
+	seed          int64
+	receiptFile   string
+}
+
+func newChat(inv *invocation) *cobra.Command {
+	var opt chatOptions
+	c := &cobra.Command{
+		Use:   "chat [QUESTION]",
+		Short: "Ask the agent's model, and watch the answer stream",
+		Long: `Asks the agent's model. Without QUESTION the question is read from standard
+input. The answer streams to standard output; tokens per second and the id of
+the receipt go to standard error. With --json the whole result is one object.`,
+		Example: `  anchorhold chat "What is the capital of France?"
+  echo "Summarise: ..." | anchorhold chat --max-tokens 200
+  anchorhold chat --receipt answer.receipt.json "Hello"`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			question := strings.Join(args, " ")
+			if len(args) == 0 {
+				data, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 1<<20))
+				if err != nil {
+					return err
+				}
+				question = strings.TrimSpace(string(data))
+			}
+			if question == "" {
+				return usageError{errors.New("there is no question")}
+			}
+			return chat(c.Context(), inv, opt, question, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	inv.agentFlag(c)
+	c.Flags().StringVar(&opt.model, "model", "", "model name (default: the agent's first)")
+	c.Flags().StringVar(&opt.system, "system", "", "system message")
+	c.Flags().IntVar(&opt.maxTokens, "max-tokens", 256, "longest answer, in tokens")
+	c.Flags().Float64Var(&opt.temperature, "temperature", 0, "0 takes the likeliest token; higher is more varied")
+	c.Flags().Int64Var(&opt.seed, "seed", 0, "seed of the choice at a temperature above 0")
+	c.Flags().StringVar(&opt.receiptFile, "receipt", "", "write the answer's signed receipt to this file")
+	return c
+}
+
+// chatResult is what `chat --json` prints.
+type chatResult struct {
+	Model            string  `json:"model"`
+	Answer           string  `json:"answer"`
+	FinishReason     string  `json:"finish_reason"`
+	PromptTokens     int     `json:"prompt_tokens"`
+	CompletionTokens int     `json:"completion_tokens"`
+	FirstTokenMS     float64 `json:"first_token_ms"`
+	TokensPerSecond  float64 `json:"tokens_per_second"`
+	Receipt          string  `json:"receipt"`
+}
+
+func chat(ctx context.Context, inv *invocation, opt chatOptions, question string, out, complaint io.Writer) error {
+	agent := newAgentClient(inv.agent)
+	if opt.model == "" {
+		var err error
+		if opt.model, err = firstModel(ctx, agent); err != nil {
+			return err
+		}
+	}
+	var messages []map[string]string
+	if opt.system != "" {
+		messages = append(messages, map[string]string{"role": "system", "content": opt.system})
+	}
+	messages = append(messages, map[string]string{"role": "user", "content": question})
+	resp, err := agent.do(ctx, http.MethodPost, "/v1/chat/completions", map[string]any{
+		"model": opt.model, "messages": messages, "max_tokens": opt.maxTokens, "temperature": opt.temperature,
+		"seed": opt.seed, "stream": true, "stream_options": map[string]bool{"include_usage": true},
+	})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	echo := out
+	if inv.asJSON {
+		echo = io.Discard
+	}
+	result, err := readStream(resp.Body, echo)
+	if err != nil {
+		return err
+	}
+	result.Model = opt.model
+	if result.Receipt == "" {
+		result.Receipt = resp.Header.Get("X-Anchorhold-Receipt")
+	}
+	if opt.receiptFile != "" {
+		if err := saveReceipt(ctx, agent, result.Receipt, opt.receiptFile); err != nil {
+			return err
+		}
+	}
+	if inv.asJSON {
+		return inv.print(out, result, nil)
+	}
+	fmt.Fprintln(out)
+	fmt.Fprintf(complaint, "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n",
+		result.CompletionTokens, result.FirstTokenMS, result.TokensPerSecond, result.Receipt)
+	return nil
+}
+
+func firstModel(ctx context.Context, agent *agentClient) (string, error) {
+	var list struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	if err := agent.getJSON(ctx, "/v1/models", &list); err != nil {
+		return "", err
+	}
+	if len(list.Data) == 0 {
+		return "", errors.New("the agent serves no model")
+	}
+	return list.Data[0].ID, nil
+}
+
+// streamChunk is one server-sent event of a streamed chat.
+type streamChunk struct {
+	Choices []struct {
+		Delta struct {
+			Content string `json:"content"`
+		} `json:"delta"`
+		FinishReason string `json:"finish_reason"`
+	} `json:"choices"`
+	Usage *struct {
+		PromptTokens     int `json:"prompt_tokens"`
+		CompletionTokens int `json:"completion_tokens"`
+	} `json:"usage"`
+	Receipt string `json:"receipt"`
+	Error   *struct {
+		Message string `json:"message"`
+		Code    string `json:"code"`
+	} `json:"error"`
+}
+
+// readStream reads server-sent events to their end mark; a stream that ends
+// without it is an error, not a short answer.
+func readStream(body io.Reader, echo io.Writer) (chatResult, error) {
+	var result chatResult
+	var first, last time.Time
+	began := time.Now()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(make([]byte, 64<<10), 1<<20)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		if data == "[DONE]" {
+			if n := result.CompletionTokens; n > 1 && last.After(first) {
+				result.TokensPerSecond = float64(n-1) / last.Sub(first).Seconds()
+			}
+			result.FirstTokenMS = float64(first.Sub(began).Microseconds()) / 1000
+			return result, nil
+		}
+		var chunk streamChunk
+		if err := json.Unmarshal([]byte(data), &chunk); err != nil {
+			return result, fmt.Errorf("the agent's stream is damaged: %w", err)
+		}
+		if chunk.Error != nil {
+			return result, fmt.Errorf("%w: %s (%s)", errRefused, chunk.Error.Message, chunk.Error.Code)
+		}
+		for _, choice := range chunk.Choices {
+			if text := choice.Delta.Content; text != "" {
+				last = time.Now()
+				if first.IsZero() {
+					first = last
+				}
+				result.Answer += text
+				if _, err := io.WriteString(echo, text); err != nil {
+					return result, err
+				}
+			}
+			if choice.FinishReason != "" {
+				result.FinishReason = choice.FinishReason
+			}
+		}
+		if chunk.Usage != nil {
+			result.PromptTokens, result.CompletionTokens = chunk.Usage.PromptTokens, chunk.Usage.CompletionTokens
+		}
+		if chunk.Receipt != "" {
+			result.Receipt = chunk.Receipt
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return result, err
+	}
+	return result, errors.New("the agent ended the stream before its end mark: the answer is incomplete")
+}
+
+func saveReceipt(ctx context.Context, agent *agentClient, id, path string) error {
+	if id == "" {
+		return errors.New("the answer came without a receipt")
+	}
+	var receipt json.RawMessage
+	if err := agent.getJSON(ctx, "/v1/receipts/"+id, &receipt); err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(receipt, '\n'), 0o600)
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, stable for scripts.
+const (
+	exitFailure = 1 // the command failed
+	exitUsage   = 2 // the command line is wrong
+	exitRefused = 3 // what was asked was refused, or what was checked does not hold
+)
+
+// errRefused marks an error as a refusal: the check ran, and its answer is no.
+var errRefused = errors.New("refused")
+
+// usageError marks an error of the command line itself.
+type usageError struct{ error }
+
+func exitCode(err error) int {
+	if errors.Is(err, errRefused) {
+		return exitRefused
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// defaults that match the unit files and the packages.
+const (
+	defaultAgentSocket  = "/run/anchorhold/agent.sock"
+	defaultBrokerSocket = "/run/anchorhold-broker/operator.sock"
+)
+
+// invocation holds the flags that every command shares.
+type invocation struct {
+	asJSON bool
+	agent  string
+	broker string
+}
+
+func newRoot() *cobra.Command {
+	inv := &invocation{}
+	root := &cobra.Command{
+		Use:   "anchorhold",
+		Short: "Seal models, operate a key broker, talk to an attested guest",
+		Long: `anchorhold works with Anchorhold's three parts.
+
+  publisher       keygen publisher, keygen model, seal, inspect
+  broker operator keygen broker, policy, secret, audit, status
+  client          chat, evidence, receipt, status
+  admin           doctor
+
+Every command takes --json for scripts. Exit status: 0 done, 1 failed,
+2 wrong command line, 3 refused or does not hold.`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().BoolVar(&inv.asJSON, "json", false, "print JSON")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+	})
+	root.AddCommand(
+		newKeygen(inv), newSeal(inv), newInspect(inv),
+		newPolicy(inv), newSecret(inv), newAudit(inv), newEpoch(inv),
+		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
+	)
+	return root
+}
+
+// agentFlag adds --agent, the socket of the local agent.
+func (inv *invocation) agentFlag(c *cobra.Command) {
+	c.Flags().StringVar(&inv.agent, "agent", envOr("ANCHORHOLD_AGENT", defaultAgentSocket), "unix socket of the agent (or $ANCHORHOLD_AGENT)")
+}
+
+// brokerFlag adds --broker, the operator socket of the local broker.
+func (inv *invocation) brokerFlag(c *cobra.Command) {
+	c.PersistentFlags().StringVar(&inv.broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), "operator socket of the broker (or $ANCHORHOLD_BROKER)")
+}
+
+func envOr(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// print writes a value as JSON with --json, else as the text given.
+func (inv *invocation) print(w io.Writer, value any, text func(io.Writer)) error {
+	if !inv.asJSON {
+		text(w)
+		return nil
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(value)
+}
+
+// exactly is cobra.ExactArgs with an error that counts as a wrong command line.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("%s needs %s\nSee '%s --help'", c.CommandPath(), what, c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// subcommands makes a command that only groups others.
+func subcommands(use, short, long string, children ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		return usageError{fmt.Errorf("%s needs a command; see '%s --help'", c.CommandPath(), c.CommandPath())}
+	}}
+	c.AddCommand(children...)
+	return c
+}

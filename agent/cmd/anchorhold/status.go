@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/spf13/cobra"
+)
+
+func newStatus(inv *invocation) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show what the local agent and the local broker are doing",
+		Example: `  anchorhold status
+  anchorhold status --json | jq .agent.lease`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return status(c.Context(), inv, c.OutOrStdout()) },
+	}
+	inv.agentFlag(c)
+	inv.brokerFlag(c)
+	return c
+}
+
+// status asks both sockets; a socket that does not exist means that this
+// machine has no such daemon, and only the absence of both is an error.
+func status(ctx context.Context, inv *invocation, out io.Writer) error {
+	both := map[string]any{}
+	var agent json.RawMessage
+	agentErr := newAgentClient(inv.agent).getJSON(ctx, "/v1/status", &agent)
+	if agentErr == nil {
+		both["agent"] = agent
+	}
+	broker, brokerErr := operator.NewClient(inv.broker).Status(ctx)
+	if brokerErr == nil {
+		both["broker"] = broker
+	}
+	if len(both) == 0 {
+		return errors.Join(agentErr, brokerErr)
+	}
+	return inv.print(out, both, func(w io.Writer) {
+		for _, part := range []struct {
+			name string
+			err  error
+		}{{"agent", agentErr}, {"broker", brokerErr}} {
+			if part.err != nil {
+				if !errors.Is(part.err, fs.ErrNotExist) {
+					fmt.Fprintf(w, "%s: %v\n", part.name, part.err)
+				}
+				continue
+			}
+			fmt.Fprintf(w, "%s:\n", part.name)
+			data, err := json.Marshal(both[part.name])
+			if err == nil {
+				printTree(w, data, "  ")
+			}
+		}
+	})
+}
+
+// printTree prints a JSON object as indented lines, keys in order.
+func printTree(w io.Writer, data []byte, indent string) {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(data, &object) != nil {
+		fmt.Fprintf(w, "%s%s\n", indent, data)
+		return
+	}
+	keys := make([]string, 0, len(object))
+	for k := range object {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		var text string
+		switch value := object[k]; {
+		case len(value) > 0 && value[0] == '{':
+			fmt.Fprintf(w, "%s%s:\n", indent, k)
+			printTree(w, value, indent+"  ")
+		case json.Unmarshal(value, &text) == nil:
+			fmt.Fprintf(w, "%s%-18s %s\n", indent, k, text)
+		default:
+			fmt.Fprintf(w, "%s%-18s %s\n", indent, k, value)
+		}
+	}
+}
