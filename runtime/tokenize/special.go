@@ -1,0 +1,103 @@
+package tokenize
+
+import (
+	"bytes"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// GuardByte, put inside text that spells a special token, keeps Encode from
+// taking it as one; Encode removes it. It never occurs in valid UTF-8.
+const GuardByte = 0xff
+
+// specials finds tokens that are matched in the text before it is split into
+// words: the leftmost, and of those the longest.
+type specials struct {
+	ids   []int32   // sorted by the token's bytes
+	first [256]bool // bytes with which one begins
+}
+
+func newSpecials(v *vocabulary, kinds ...tokenKind) specials {
+	var s specials
+	for id := range int32(v.size()) {
+		if slices.Contains(kinds, v.kind[id]) && len(v.bytes(id)) > 0 {
+			s.ids = append(s.ids, id)
+			s.first[v.bytes(id)[0]] = true
+		}
+	}
+	slices.SortStableFunc(s.ids, func(a, b int32) int { return bytes.Compare(v.bytes(a), v.bytes(b)) })
+	return s
+}
+
+// next finds the first special token in text: it starts after skip bytes and is
+// size bytes long. Without one, skip is all of text and size is zero.
+func (s *specials) next(v *vocabulary, text string) (skip, size int, id int32) {
+	if len(s.ids) == 0 {
+		return len(text), 0, -1
+	}
+	for i := range len(text) {
+		if s.first[text[i]] {
+			if size, id := s.longest(v, text[i:]); size > 0 {
+				return i, size, id
+			}
+		}
+	}
+	return len(text), 0, -1
+}
+
+// longest returns the longest token that text begins with. It narrows the range
+// of tokens that share the bytes read so far, one byte at a time.
+func (s *specials) longest(v *vocabulary, text string) (size int, id int32) {
+	ids := s.ids
+	for depth := 0; depth < len(text); depth++ {
+		ch := text[depth]
+		lo := sort.Search(len(ids), func(i int) bool { b := v.bytes(ids[i]); return len(b) > depth && b[depth] >= ch })
+		ids = ids[lo:]
+		hi := sort.Search(len(ids), func(i int) bool { return v.bytes(ids[i])[depth] > ch })
+		ids = ids[:hi]
+		if len(ids) == 0 {
+			break
+		}
+		if len(v.bytes(ids[0])) == depth+1 { // the shortest sorts first
+			size, id = depth+1, ids[0]
+		}
+	}
+	return size, id
+}
+
+// exact returns the token whose text is name, or -1.
+func (s *specials) exact(v *vocabulary, name string) int32 {
+	if size, id := s.longest(v, name); size == len(name) && size > 0 {
+		return id
+	}
+	return -1
+}
+
+// Guard returns text in which nothing spells a special token any more: a
+// GuardByte stands inside each. Text without one comes back unchanged.
+func (t *Tokenizer) Guard(text string) string {
+	text = strings.ToValidUTF8(text, "\ufffd")
+	var b strings.Builder
+	for {
+		skip, size, _ := t.special.next(&t.vocab, text)
+		if size == 0 {
+			break
+		}
+		b.WriteString(text[:skip+1])
+		b.WriteByte(GuardByte)
+		text = text[skip+1:]
+	}
+	if b.Len() == 0 {
+		return text
+	}
+	b.WriteString(text)
+	return b.String()
+}
+
+func dropGuards(text string) string {
+	if strings.IndexByte(text, GuardByte) < 0 {
+		return text
+	}
+	return strings.ReplaceAll(text, string([]byte{GuardByte}), "")
+}

@@ -1,0 +1,207 @@
+// Package tokenize turns text into a model's token ids and back, and renders
+// conversations through a model's chat template.
+//
+// It guarantees the ids that the model was trained with: byte-level BPE with
+// the pre-tokenizer that the model file names. A file that names a tokenizer,
+// pre-tokenizer or template construct which is not implemented is refused at
+// load, by name, rather than tokenized almost right. Text taken as plain never
+// yields a control token, so what a user types cannot forge a turn of the
+// conversation. Time is linear in the text but for a logarithm, templates run
+// under limits of steps and output, and a vocabulary of 49152 costs under 2 MiB.
+//
+// It trusts the model file, which is authenticated before it gets here, for
+// sense but not for safety: damaged metadata is an error, never a panic.
+//
+// The inference engine and the agent call it.
+package tokenize
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+)
+
+// Limits on a vocabulary.
+const (
+	maxVocabulary = 1 << 20
+	maxTokenBytes = 4096
+)
+
+// tokenKind is a token's type, numbered as in tokenizer.ggml.token_type.
+type tokenKind uint8
+
+const (
+	kindNormal      tokenKind = 1
+	kindUnknown     tokenKind = 2
+	kindControl     tokenKind = 3
+	kindUserDefined tokenKind = 4
+	kindUnused      tokenKind = 5
+	kindByte        tokenKind = 6
+)
+
+// Tokenizer is immutable after New and safe for concurrent use.
+type Tokenizer struct {
+	vocab   vocabulary
+	merges  merges
+	special specials // control and unknown tokens, parsed only when asked
+	defined specials // user-defined tokens, parsed always
+	all     specials // both
+	split   preTokenizer
+
+	byteID         [256]int32 // -1: the vocabulary lacks this byte
+	bos, eos       int32
+	ends           []int32 // tokens that end a turn
+	addBOS, direct bool    // direct: a word that is a token needs no merging
+}
+
+// New builds the tokenizer that the file describes. The file may be dropped
+// afterwards: nothing of it is kept.
+func New(f *gguf.File) (*Tokenizer, error) {
+	t, err := load(f)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	return t, nil
+}
+
+func load(f *gguf.File) (*Tokenizer, error) {
+	switch model, _ := f.String("tokenizer.ggml.model"); model {
+	case "gpt2":
+	case "":
+		return nil, errors.New("the file has no tokenizer (tokenizer.ggml.model is missing)")
+	case "llama":
+		return nil, errors.New(`model "llama" (SentencePiece) is not supported, only "gpt2" (byte-level BPE)`)
+	default:
+		return nil, fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE)`, model)
+	}
+	t := &Tokenizer{}
+	var err error
+	if t.split, err = newPreTokenizer(f); err != nil {
+		return nil, err
+	}
+	t.direct = t.split.direct
+	if t.vocab, err = loadVocabulary(f); err != nil {
+		return nil, err
+	}
+	if t.merges, err = loadMerges(f, &t.vocab); err != nil {
+		return nil, err
+	}
+	for b := range t.byteID {
+		t.byteID[b] = t.vocab.find([]byte{byte(b)})
+	}
+	t.special = newSpecials(&t.vocab, kindControl, kindUnknown)
+	t.defined = newSpecials(&t.vocab, kindUserDefined)
+	t.all = newSpecials(&t.vocab, kindControl, kindUnknown, kindUserDefined)
+	return t, t.loadMarkers(f)
+}
+
+// loadMarkers reads which tokens begin and end a text.
+func (t *Tokenizer) loadMarkers(f *gguf.File) error {
+	marker := func(key string) (int32, error) {
+		if !f.Has(key) {
+			return -1, nil
+		}
+		n, ok := f.Uint(key)
+		if !ok || n >= uint64(t.Size()) {
+			return -1, fmt.Errorf("%s is no token of the vocabulary", key)
+		}
+		return int32(n), nil
+	}
+	var err error
+	if t.bos, err = marker("tokenizer.ggml.bos_token_id"); err != nil {
+		return err
+	}
+	if t.eos, err = marker("tokenizer.ggml.eos_token_id"); err != nil {
+		return err
+	}
+	// Files name one end token; chat models stop at their template's as well.
+	known := []string{"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|EOT|>", "<|end_of_text|>"}
+	for _, name := range known {
+		if id := t.special.exact(&t.vocab, name); id >= 0 {
+			t.ends = append(t.ends, id)
+		}
+	}
+	for _, key := range []string{"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"} {
+		id, err := marker(key)
+		if err != nil {
+			return err
+		}
+		if id >= 0 {
+			t.ends = append(t.ends, id)
+		}
+	}
+	if add, ok := f.Bool("tokenizer.ggml.add_bos_token"); ok {
+		t.addBOS = add && t.bos >= 0
+	} else {
+		t.addBOS = t.split.addBOS && t.bos >= 0
+	}
+	return nil
+}
+
+// Size returns the number of tokens; ids lie in [0, Size).
+func (t *Tokenizer) Size() int { return t.vocab.size() }
+
+// EOS returns the token that ends a text, or -1 if the file names none.
+func (t *Tokenizer) EOS() int32 { return t.eos }
+
+// BOS returns the token that begins a text, or -1 if the file names none.
+func (t *Tokenizer) BOS() int32 { return t.bos }
+
+// AddBOS reports whether the model expects BOS before every prompt that does
+// not carry it already. Encode does not add it.
+func (t *Tokenizer) AddBOS() bool { return t.addBOS }
+
+// IsEnd reports whether a model that emits id has finished its turn.
+func (t *Tokenizer) IsEnd(id int32) bool {
+	if id >= 0 && id == t.eos {
+		return true
+	}
+	for _, end := range t.ends {
+		if id == end {
+			return true
+		}
+	}
+	return false
+}
+
+// IsControl reports whether id is a control token, whose text is not part of an
+// answer. Ids outside the vocabulary are not.
+func (t *Tokenizer) IsControl(id int32) bool {
+	return id >= 0 && int(id) < t.Size() && (t.vocab.kind[id] == kindControl || t.vocab.kind[id] == kindUnknown)
+}
+
+// Piece returns the bytes that a token stands for, which may be part of a UTF-8
+// sequence; nil for an id outside the vocabulary. The slice must not be changed.
+func (t *Tokenizer) Piece(id int32) []byte {
+	if id < 0 || int(id) >= t.Size() {
+		return nil
+	}
+	return t.vocab.bytes(id)
+}
+
+// Encode returns the tokens of text. With special set, the text of a control
+// token becomes that token, and GuardByte is removed; without it, such text is
+// taken as plain and never yields a control token. Bytes that the vocabulary
+// lacks are left out, as the reference implementation does.
+func (t *Tokenizer) Encode(text string, special bool) []int32 {
+	e := encoder{t: t, out: make([]int32, 0, len(text)/3+8)}
+	set := &t.defined
+	if special {
+		set = &t.all
+	}
+	for text != "" {
+		skip, size, id := set.next(&t.vocab, text)
+		plain := text[:skip]
+		if special {
+			plain = dropGuards(plain)
+		}
+		e.plain(plain)
+		if size == 0 {
+			break
+		}
+		e.out = append(e.out, id)
+		text = text[skip+size:]
+	}
+	return e.out
+}
