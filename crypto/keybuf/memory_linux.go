@@ -1,0 +1,82 @@
+package keybuf
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Protection tells how a buffer's memory is protected.
+type Protection uint8
+
+const (
+	// Unlocked memory could be swapped: the lock limit was too low. It is
+	// still left out of core dumps.
+	Unlocked Protection = iota
+	// Locked memory stays in RAM and out of core dumps and of child processes.
+	Locked
+	// Secret memory (memfd_secret) is besides unmapped from the kernel's own
+	// address space, so that not even the kernel reads it by mistake.
+	Secret
+)
+
+// String names the protection in one word or sentence.
+func (p Protection) String() string {
+	switch p {
+	case Secret:
+		return "memfd_secret: locked, out of dumps, hidden from the kernel"
+	case Locked:
+		return "locked and out of dumps"
+	}
+	return "not locked: raise the limit of lockable memory (LimitMEMLOCK=, ulimit -l)"
+}
+
+// allocate maps whole pages with the best protection that the kernel gives.
+func allocate(n int) ([]byte, Protection, error) {
+	page := os.Getpagesize()
+	size := (n + page - 1) / page * page
+	if region := secretMemory(size); region != nil {
+		return region, Secret, nil
+	}
+	region, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, Unlocked, fmt.Errorf("map %d bytes: %w", size, err)
+	}
+	for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_WIPEONFORK} {
+		if err := unix.Madvise(region, advice); err != nil {
+			_ = unix.Munmap(region) // holds nothing yet
+			return nil, Unlocked, fmt.Errorf("keep memory out of dumps: %w", err)
+		}
+	}
+	if err := unix.Mlock(region); err != nil {
+		return region, Unlocked, nil
+	}
+	return region, Locked, nil
+}
+
+// secretMemory returns nil where the kernel or the limits do not give it.
+func secretMemory(size int) []byte {
+	fd, err := unix.MemfdSecret(unix.FD_CLOEXEC)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
+		return nil
+	}
+	region, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil
+	}
+	// A forked child must not share the secret.
+	if err := unix.Madvise(region, unix.MADV_DONTFORK); err != nil {
+		_ = unix.Munmap(region) // holds nothing yet
+		return nil
+	}
+	return region
+}
+
+func release(region []byte) {
+	_ = unix.Munmap(region) // cleared already; the mapping ends with the process at the latest
+}
