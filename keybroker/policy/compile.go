@@ -1,0 +1,315 @@
+package policy
+
+import (
+	"encoding/hex"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+// requirements is a checked Require. A nil set requires nothing here.
+type requirements struct {
+	measurements map[string]ReferenceValue // by the measurement's 48 bytes
+	products     map[string]bool
+	vmpl         *uint32
+	tcb          map[string]MinimumTCB
+	chips        map[string]bool
+	platform     *bitRule
+	guestPolicy  *bitRule
+	idKeys       map[string]bool
+	authorKeys   map[string]bool
+	hostData     map[string]bool
+	agentBuilds  map[string]bool
+	images       map[string]bool
+	tenants      map[string]bool
+	memory       *MemoryRange
+	vlek         map[string]bool
+}
+
+// compile checks a document and its reference values.
+func compile(doc Document, values []ReferenceValue) (*Policy, error) {
+	p := &Policy{doc: doc, rules: map[string]*requirements{}}
+	if err := p.compileHead(); err != nil {
+		return nil, err
+	}
+	used, err := usedValues(doc, values)
+	if err != nil {
+		return nil, err
+	}
+	p.values = used
+	own, err := compileRequire(doc.Require, used)
+	if err != nil {
+		return nil, err
+	}
+	p.require = *own
+	if err := p.compileWaivers(); err != nil {
+		return nil, err
+	}
+	if err := p.checkComplete(); err != nil {
+		return nil, err
+	}
+	if err := p.compileRules(); err != nil {
+		return nil, err
+	}
+	return p, p.seal()
+}
+
+func (p *Policy) compileHead() error {
+	d := &p.doc
+	switch {
+	case d.Format != 1:
+		return invalid("format %d is unknown (this is format 1)", d.Format)
+	case checkID(d.ID) != nil:
+		return invalid("id: %v", checkID(d.ID))
+	case d.Version == 0:
+		return invalid("version counts from 1")
+	case len(d.Description) > maxTextBytes:
+		return invalid("description has more than %d bytes", maxTextBytes)
+	}
+	ttl := time.Duration(d.AttestationTTLSeconds) * time.Second
+	if ttl < minLeaseTTL || ttl > maxLeaseTTL {
+		return invalid("attestation_ttl_seconds is %d (300 to 900)", d.AttestationTTLSeconds)
+	}
+	var err error
+	if p.notBefore, err = time.Parse(time.RFC3339, d.NotBefore); err != nil {
+		return invalid("not_before: %v", err)
+	}
+	if p.notAfter, err = time.Parse(time.RFC3339, d.NotAfter); err != nil {
+		return invalid("not_after: %v", err)
+	}
+	if !p.notBefore.Before(p.notAfter) {
+		return invalid("not_after is not after not_before")
+	}
+	return nil
+}
+
+// compileWaivers accepts a waiver only of a check that may be waived, that is
+// not configured as well, and with a reason.
+func (p *Policy) compileWaivers() error {
+	for _, w := range p.doc.Waive {
+		id, ok := checkByName(w.Check)
+		switch {
+		case !ok:
+			return invalid("waive: there is no check %q", w.Check)
+		case !checks()[id].waivable:
+			return invalid("waive: the check %q cannot be waived", w.Check)
+		case strings.TrimSpace(w.Reason) == "" || len(w.Reason) > maxTextBytes:
+			return invalid("waive: %s needs a reason of 1 to %d bytes", w.Check, maxTextBytes)
+		case p.waived[id] != "":
+			return invalid("waive: %s is waived twice", w.Check)
+		case checks()[id].configured != nil && checks()[id].configured(p, &p.require):
+			return invalid("the check %s is configured and waived", w.Check)
+		}
+		p.waived[id] = w.Reason
+	}
+	return nil
+}
+
+// checkComplete finds the checks that are neither configured nor waived.
+func (p *Policy) checkComplete() error {
+	var missing []string
+	for id, c := range checks() {
+		if p.waived[id] == "" && c.configured != nil && !c.always && !c.configured(p, &p.require) {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) > 0 {
+		return invalid("neither required nor waived: %s", strings.Join(missing, ", "))
+	}
+	for _, product := range sortedKeys(p.require.products) {
+		m := p.require.tcb[product]
+		for id, minimum := range map[int]*TCB{checkTCBReported: m.Reported, checkTCBCommitted: m.Committed, checkTCBLaunch: m.Launch, checkTCBCurrent: m.Current} {
+			if minimum == nil && p.waived[id] == "" {
+				return invalid("minimum_tcb: no %s minimum for %s", checks()[id].name, product)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Policy) compileRules() error {
+	if len(p.doc.Rules) > maxRules {
+		return invalid("%d rules (at most %d)", len(p.doc.Rules), maxRules)
+	}
+	for i, rule := range p.doc.Rules {
+		narrow, err := compileRequire(rule.Require, p.values)
+		if err != nil {
+			return invalid("rule %d: %v", i+1, err)
+		}
+		if len(rule.Resources) == 0 || len(rule.Resources) > maxItems {
+			return invalid("rule %d names %d resources", i+1, len(rule.Resources))
+		}
+		for _, pattern := range rule.Resources {
+			if err := checkPattern(pattern); err != nil {
+				return invalid("rule %d: %v", i+1, err)
+			}
+			if p.rules[pattern] != nil {
+				return invalid("rule %d: %q is named by two rules", i+1, pattern)
+			}
+			p.rules[pattern] = narrow
+		}
+	}
+	return nil
+}
+
+// ruleFor finds the most specific rule: the exact name, then ever shorter
+// subtrees. The number of steps is the depth of the name.
+func (p *Policy) ruleFor(resource string) *requirements {
+	if checkID(resource) != nil {
+		return nil
+	}
+	if r := p.rules[resource]; r != nil {
+		return r
+	}
+	for {
+		i := strings.LastIndexByte(resource, '/')
+		if i < 0 {
+			return nil
+		}
+		resource = resource[:i]
+		if r := p.rules[resource+"/*"]; r != nil {
+			return r
+		}
+	}
+}
+
+func compileRequire(r Require, values []ReferenceValue) (*requirements, error) {
+	out := &requirements{vmpl: r.VMPL, memory: r.MemoryLimit}
+	if r.VMPL != nil && *r.VMPL > 3 {
+		return nil, invalid("vmpl is 0 to 3")
+	}
+	if r.MemoryLimit != nil && (r.MemoryLimit.MaxMiB == 0 || r.MemoryLimit.MinMiB > r.MemoryLimit.MaxMiB || r.MemoryLimit.MaxMiB > 1<<40) {
+		return nil, invalid("memory_limit: no limit lies between %d and %d MiB", r.MemoryLimit.MinMiB, r.MemoryLimit.MaxMiB)
+	}
+	if r.ReferenceValues != nil {
+		out.measurements = map[string]ReferenceValue{}
+		for _, v := range values {
+			if matchesAny(r.ReferenceValues, v.ID) {
+				out.measurements[v.key()] = v
+			}
+		}
+	}
+	var err error
+	for _, list := range []struct {
+		to    *map[string]bool
+		from  []string
+		bytes int // of a hexadecimal item; 0 for text
+		name  string
+	}{
+		{&out.chips, r.ChipIDs, -1, "chip_ids"},
+		{&out.idKeys, r.IDKeyDigests, 48, "id_key_digests"},
+		{&out.authorKeys, r.AuthorKeyDigests, 48, "author_key_digests"},
+		{&out.hostData, r.HostData, 32, "host_data"},
+		{&out.products, r.Products, 0, "products"},
+		{&out.agentBuilds, r.AgentBuilds, 0, "agent_builds"},
+		{&out.images, r.ImageIDs, 0, "image_ids"},
+		{&out.tenants, r.Tenants, 0, "tenants"},
+		{&out.vlek, r.VLEKProviders, 0, "vlek_providers"},
+	} {
+		if *list.to, err = set(list.from, list.bytes, list.name); err != nil {
+			return nil, err
+		}
+	}
+	for product := range out.products {
+		if !slices.Contains(knownProducts(), product) {
+			return nil, invalid("products: %q is unknown (known: %s)", product, strings.Join(knownProducts(), ", "))
+		}
+	}
+	if out.platform, err = compileBits(r.PlatformInfo, platformBits(), "platform_info"); err != nil {
+		return nil, err
+	}
+	if out.guestPolicy, err = compileBits(r.GuestPolicy, guestPolicyBits(), "guest_policy"); err != nil {
+		return nil, err
+	}
+	out.tcb, err = compileTCB(r.MinimumTCB)
+	return out, err
+}
+
+// set turns a list into a set. A list that is present but empty accepts
+// nothing, which is never what was meant: it is an error.
+func set(items []string, bytes int, name string) (map[string]bool, error) {
+	if items == nil {
+		return nil, nil
+	}
+	if len(items) == 0 || len(items) > maxItems {
+		return nil, invalid("%s has %d items (1 to %d)", name, len(items), maxItems)
+	}
+	out := make(map[string]bool, len(items))
+	for _, item := range items {
+		key := item
+		if bytes != 0 {
+			b, err := hex.DecodeString(item)
+			if err != nil || bytes > 0 && len(b) != bytes || bytes < 0 && len(b) != 8 && len(b) != 64 {
+				return nil, invalid("%s: %q is not the hexadecimal form of such a value", name, item)
+			}
+			if allZero(b) {
+				return nil, invalid("%s: a value of zeros names nothing", name)
+			}
+			key = string(b)
+		}
+		if key == "" || len(item) > maxTextBytes || out[key] {
+			return nil, invalid("%s: %q is empty, too long or there twice", name, item)
+		}
+		out[key] = true
+	}
+	return out, nil
+}
+
+func allZero(b []byte) bool {
+	return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 })
+}
+
+func compileTCB(list []MinimumTCB) (map[string]MinimumTCB, error) {
+	if list == nil {
+		return nil, nil
+	}
+	out := map[string]MinimumTCB{}
+	for _, m := range list {
+		if !slices.Contains(knownProducts(), m.Product) {
+			return nil, invalid("minimum_tcb: product %q is unknown", m.Product)
+		}
+		if _, twice := out[m.Product]; twice {
+			return nil, invalid("minimum_tcb: %s is there twice", m.Product)
+		}
+		for _, one := range []**TCB{&m.Reported, &m.Committed, &m.Launch, &m.Current} {
+			if *one == nil {
+				*one = m.All
+			}
+			if *one != nil && (*one).FMC != 0 && m.Product != "Turin" {
+				return nil, invalid("minimum_tcb: %s has no fmc", m.Product)
+			}
+		}
+		out[m.Product] = m
+	}
+	return out, nil
+}
+
+// usedValues returns the values that the document refers to, sorted by id.
+func usedValues(doc Document, values []ReferenceValue) ([]ReferenceValue, error) {
+	patterns := slices.Clone(doc.Require.ReferenceValues)
+	for _, r := range doc.Rules {
+		patterns = append(patterns, r.Require.ReferenceValues...)
+	}
+	for _, p := range patterns {
+		if err := checkPattern(p); err != nil {
+			return nil, invalid("reference_values: %v", err)
+		}
+	}
+	var used []ReferenceValue
+	seen := map[string]bool{}
+	for _, v := range values {
+		if err := v.check(); err != nil {
+			return nil, err
+		}
+		if seen[v.ID] {
+			return nil, invalid("reference value %q is there twice", v.ID)
+		}
+		seen[v.ID] = true
+		if matchesAny(patterns, v.ID) {
+			used = append(used, v)
+		}
+	}
+	sort.Slice(used, func(i, j int) bool { return used[i].ID < used[j].ID })
+	return used, nil
+}

@@ -1,0 +1,131 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Explain describes the policy in plain sentences, for an operator who reviews
+// it before it counts.
+func Explain(p *Policy) string {
+	if p == nil || !p.compiled {
+		return "There is no policy: everything is refused.\n"
+	}
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("Policy %s, version %d, digest %x.", p.ID(), p.Version(), p.digest)
+	line("It counts from %s to %s. A lease lasts %s.", p.notBefore.UTC().Format(time.RFC3339), p.notAfter.UTC().Format(time.RFC3339), p.LeaseTTL())
+	if p.doc.AllowSoftwareTEE {
+		line("WARNING: it accepts the software TEE, which protects nothing.")
+	}
+	if p.doc.AllowMilan {
+		line("WARNING: it accepts Milan, whose report keys have been extracted in software.")
+	}
+	line("\nEvery guest must pass:")
+	for id, c := range checks() {
+		if p.waived[id] == "" {
+			line("  %-18s %s", c.name, describe(id, p, &p.require))
+		}
+	}
+	if waived := p.Waived(); len(waived) > 0 {
+		line("\nWaived in writing:")
+		for _, w := range waived {
+			line("  %s", w)
+		}
+	}
+	line("\nResources:")
+	for _, pattern := range sortedKeys(p.rules) {
+		line("  %s", pattern)
+		for id, c := range checks() {
+			if c.configured != nil && c.configured(p, p.rules[pattern]) {
+				line("    and %-14s %s", c.name, describe(id, p, p.rules[pattern]))
+			}
+		}
+	}
+	if len(p.rules) == 0 {
+		line("  none: everything is refused")
+	}
+	return b.String()
+}
+
+// describe says what one check asks for.
+func describe(id int, p *Policy, r *requirements) string {
+	switch id {
+	case checkSoftwareTEE:
+		return map[bool]string{true: "hardware or the software TEE", false: "hardware only"}[p.doc.AllowSoftwareTEE]
+	case checkMeasurement:
+		return fmt.Sprintf("one of %d reference values", len(r.measurements))
+	case checkProduct:
+		return strings.Join(sortedKeys(r.products), ", ")
+	case checkMilan:
+		return map[bool]string{true: "accepted", false: "refused"}[p.doc.AllowMilan]
+	case checkDebug, checkMigration:
+		return "off"
+	case checkVMPL:
+		return fmt.Sprintf("exactly %d", *r.vmpl)
+	case checkTCBReported, checkTCBCommitted, checkTCBLaunch, checkTCBCurrent:
+		return describeTCB(id, r)
+	case checkVLEK:
+		if len(r.vlek) == 0 {
+			return "reports signed with a chip's own key only"
+		}
+		return "or signed with the key of " + strings.Join(sortedKeys(r.vlek), ", ")
+	case checkChipIDs:
+		return fmt.Sprintf("one of %d enrolled chips, not masked", len(r.chips))
+	case checkPlatformInfo:
+		return r.platform.String()
+	case checkGuestPolicy:
+		return r.guestPolicy.String()
+	case checkPlatformBits, checkGuestPolicyBits:
+		return "no bit that this version does not know"
+	case checkMemoryLimit:
+		return fmt.Sprintf("%d to %d MiB", r.memory.MinMiB, r.memory.MaxMiB)
+	}
+	return describeSet(id, r)
+}
+
+func describeSet(id int, r *requirements) string {
+	switch id {
+	case checkAgentBuild:
+		return strings.Join(sortedKeys(r.agentBuilds), ", ")
+	case checkImage:
+		return strings.Join(sortedKeys(r.images), ", ")
+	case checkTenant:
+		return strings.Join(sortedKeys(r.tenants), ", ")
+	case checkIDKey:
+		return fmt.Sprintf("one of %d digests", len(r.idKeys))
+	case checkAuthorKey:
+		return fmt.Sprintf("one of %d digests", len(r.authorKeys))
+	case checkHostData:
+		return fmt.Sprintf("one of %d values", len(r.hostData))
+	}
+	return "AMD SEV-SNP"
+}
+
+func describeTCB(id int, r *requirements) string {
+	var out []string
+	for _, product := range sortedKeys(r.tcb) {
+		m := r.tcb[product]
+		t := map[int]*TCB{checkTCBReported: m.Reported, checkTCBCommitted: m.Committed, checkTCBLaunch: m.Launch, checkTCBCurrent: m.Current}[id]
+		if t != nil {
+			out = append(out, fmt.Sprintf("%s at least fmc %d, bootloader %d, tee %d, snp %d, microcode %d", product, t.FMC, t.Bootloader, t.TEE, t.SNP, t.Microcode))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// String lists the bits, for people.
+func (r *bitRule) String() string {
+	var out []string
+	for _, name := range sortedKeys(r.names) {
+		bit := uint64(1) << r.names[name]
+		if r.set&bit != 0 {
+			out = append(out, name)
+		}
+		if r.clear&bit != 0 {
+			out = append(out, "not "+name)
+		}
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,38 @@
+package policy
+
+import "github.com/anchorhold/anchorhold/guest/evidence"
+
+// Reason codes of the policy. They are stable: tools and receipts carry them.
+const (
+	ReasonNoPolicy           evidence.Reason = "policy-empty"
+	ReasonPolicyNotYetValid  evidence.Reason = "policy-not-yet-valid"
+	ReasonPolicyExpired      evidence.Reason = "policy-expired"
+	ReasonResource           evidence.Reason = "resource-not-in-policy"
+	ReasonKind               evidence.Reason = "evidence-kind-not-allowed"
+	ReasonSoftwareTEE        evidence.Reason = "software-tee-not-allowed"
+	ReasonMeasurement        evidence.Reason = "measurement-not-allowed"
+	ReasonProduct            evidence.Reason = "product-not-allowed"
+	ReasonMilan              evidence.Reason = "milan-not-allowed"
+	ReasonDebug              evidence.Reason = "debug-enabled"
+	ReasonMigration          evidence.Reason = "migration-agent-allowed"
+	ReasonVMPL               evidence.Reason = "vmpl-not-allowed"
+	ReasonTCBReported        evidence.Reason = "reported-tcb-below-minimum"
+	ReasonTCBCommitted       evidence.Reason = "committed-tcb-below-minimum"
+	ReasonTCBLaunch          evidence.Reason = "launch-tcb-below-minimum"
+	ReasonTCBCurrent         evidence.Reason = "current-tcb-below-minimum"
+	ReasonChipMasked         evidence.Reason = "chip-id-masked"
+	ReasonChip               evidence.Reason = "chip-not-enrolled"
+	ReasonVLEK               evidence.Reason = "vlek-provider-not-allowed"
+	ReasonPlatformInfo       evidence.Reason = "platform-info-not-allowed"
+	ReasonPlatformBits       evidence.Reason = "platform-info-bits-unknown"
+	ReasonGuestPolicy        evidence.Reason = "guest-policy-not-allowed"
+	ReasonGuestPolicyBits    evidence.Reason = "guest-policy-bits-unknown"
+	ReasonIDKey              evidence.Reason = "id-key-not-allowed"
+	ReasonAuthorKey          evidence.Reason = "author-key-not-allowed"
+	ReasonHostData           evidence.Reason = "host-data-not-allowed"
+	ReasonAgentBuild         evidence.Reason = "agent-build-not-allowed"
+	ReasonImage              evidence.Reason = "image-not-allowed"
+	ReasonTenant             evidence.Reason = "tenant-not-allowed"
+	ReasonMemoryLimit        evidence.Reason = "memory-limit-not-allowed"
+	ReasonCheckNotConfigured evidence.Reason = "check-not-configured"
+)

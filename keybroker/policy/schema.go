@@ -1,0 +1,116 @@
+package policy
+
+// Document is the policy file. This struct is its manual. Every check of a
+// guest is either configured under require or waived in writing under waive;
+// a policy in which one is neither does not load.
+type Document struct {
+	// Format is the version of this file format: 1.
+	Format int `yaml:"format" json:"format"`
+	// ID names the policy.
+	ID string `yaml:"id" json:"id"`
+	// Version counts the policy's revisions, from 1.
+	Version uint64 `yaml:"version" json:"version"`
+	// Description is for people.
+	Description string `yaml:"description" json:"description,omitempty"`
+	// NotBefore and NotAfter bound the policy's own life (RFC 3339). Before
+	// and after it, everything is refused.
+	NotBefore string `yaml:"not_before" json:"not_before"`
+	NotAfter  string `yaml:"not_after" json:"not_after"`
+	// AttestationTTLSeconds is how long a lease lasts, 300 to 900.
+	AttestationTTLSeconds int `yaml:"attestation_ttl_seconds" json:"attestation_ttl_seconds"`
+	// AllowSoftwareTEE accepts evidence of the software TEE. Only a
+	// development build of the broker can appraise it at all.
+	AllowSoftwareTEE bool `yaml:"allow_software_tee" json:"allow_software_tee"`
+	// AllowMilan accepts first-generation SNP parts, whose report keys have
+	// been extracted in software.
+	AllowMilan bool `yaml:"allow_milan" json:"allow_milan"`
+	// Require is what every guest must satisfy, whatever it asks for.
+	Require Require `yaml:"require" json:"require"`
+	// Waive lists the checks that are left out, each with its reason.
+	Waive []Waiver `yaml:"waive" json:"waive"`
+	// Rules say which resources exist for guests. The most specific rule
+	// decides; a resource that no rule names is refused.
+	Rules []Rule `yaml:"rules" json:"rules"`
+}
+
+// Waiver leaves a check out. It is logged and shown with every decision.
+type Waiver struct {
+	// Check is the name of the check.
+	Check string `yaml:"check" json:"check"`
+	// Reason says why; it is not optional.
+	Reason string `yaml:"reason" json:"reason"`
+}
+
+// Rule opens some resources, perhaps to fewer guests than the policy accepts.
+type Rule struct {
+	// Resources are exact names ("models/tiny") or subtrees ("models/*").
+	Resources []string `yaml:"resources" json:"resources"`
+	// Require narrows: a guest must satisfy this and the policy's own.
+	Require Require `yaml:"require" json:"require"`
+}
+
+// Require is a set of requirements. An absent field requires nothing here.
+type Require struct {
+	// ReferenceValues are ids of imported reference values ("image-7") or
+	// subtrees of ids ("images/*"). The measurement must be one of theirs.
+	ReferenceValues []string `yaml:"reference_values" json:"reference_values,omitempty"`
+	// Products are the product lines: "Milan", "Genoa", "Turin".
+	Products []string `yaml:"products" json:"products,omitempty"`
+	// VMPL is the privilege level that the report must come from, exactly.
+	VMPL *uint32 `yaml:"vmpl" json:"vmpl,omitempty"`
+	// MinimumTCB lists the lowest acceptable TCB for each product.
+	MinimumTCB []MinimumTCB `yaml:"minimum_tcb" json:"minimum_tcb,omitempty"`
+	// ChipIDs are the chips that are enrolled, in hexadecimal.
+	ChipIDs []string `yaml:"chip_ids" json:"chip_ids,omitempty"`
+	// PlatformInfo are the bits that must be set and those that must be clear.
+	PlatformInfo *Bits `yaml:"platform_info" json:"platform_info,omitempty"`
+	// GuestPolicy are the bits of the launch policy that must be set and clear.
+	GuestPolicy *Bits `yaml:"guest_policy" json:"guest_policy,omitempty"`
+	// IDKeyDigests and AuthorKeyDigests are the digests of the ID block's keys
+	// (SHA-384, hexadecimal).
+	IDKeyDigests     []string `yaml:"id_key_digests" json:"id_key_digests,omitempty"`
+	AuthorKeyDigests []string `yaml:"author_key_digests" json:"author_key_digests,omitempty"`
+	// HostData are the accepted values of HOST_DATA (32 bytes, hexadecimal).
+	HostData []string `yaml:"host_data" json:"host_data,omitempty"`
+	// AgentBuilds, ImageIDs and Tenants are what the guest may state of itself.
+	AgentBuilds []string `yaml:"agent_builds" json:"agent_builds,omitempty"`
+	ImageIDs    []string `yaml:"image_ids" json:"image_ids,omitempty"`
+	Tenants     []string `yaml:"tenants" json:"tenants,omitempty"`
+	// MemoryLimit bounds the guest's memory limit.
+	MemoryLimit *MemoryRange `yaml:"memory_limit" json:"memory_limit,omitempty"`
+	// VLEKProviders are the cloud providers whose VLEK-signed reports are
+	// accepted. Such a report names no chip. Without this only VCEK is accepted.
+	VLEKProviders []string `yaml:"vlek_providers" json:"vlek_providers,omitempty"`
+}
+
+// MinimumTCB is the lowest acceptable TCB of one product. All stands for each
+// of the four that is not given.
+type MinimumTCB struct {
+	Product   string `yaml:"product" json:"product"`
+	All       *TCB   `yaml:"all" json:"all,omitempty"`
+	Reported  *TCB   `yaml:"reported" json:"reported,omitempty"`
+	Committed *TCB   `yaml:"committed" json:"committed,omitempty"`
+	Launch    *TCB   `yaml:"launch" json:"launch,omitempty"`
+	Current   *TCB   `yaml:"current" json:"current,omitempty"`
+}
+
+// TCB is a vector of security version numbers; each component is a minimum.
+type TCB struct {
+	FMC        uint8 `yaml:"fmc" json:"fmc"`
+	Bootloader uint8 `yaml:"bootloader" json:"bootloader"`
+	TEE        uint8 `yaml:"tee" json:"tee"`
+	SNP        uint8 `yaml:"snp" json:"snp"`
+	Microcode  uint8 `yaml:"microcode" json:"microcode"`
+}
+
+// Bits names bits that must be set and bits that must be clear.
+type Bits struct {
+	Set   []string `yaml:"set" json:"set,omitempty"`
+	Clear []string `yaml:"clear" json:"clear,omitempty"`
+}
+
+// MemoryRange bounds the guest's memory limit in MiB, both ends included.
+type MemoryRange struct {
+	MinMiB uint64 `yaml:"min_mib" json:"min_mib"`
+	MaxMiB uint64 `yaml:"max_mib" json:"max_mib"`
+}
