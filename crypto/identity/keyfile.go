@@ -1,0 +1,287 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"golang.org/x/crypto/argon2"
+)
+
+// Errors of key files.
+var (
+	ErrKeyFile = errors.New("identity: not a key file of this version, or damaged")
+	ErrUnlock  = errors.New("identity: the passphrase or credential does not open this key file")
+	ErrMode    = errors.New("identity: others may read or change the key file; use chmod 600")
+	ErrNoKey   = errors.New("identity: a key file needs a passphrase or a credential, exactly one")
+)
+
+// Unlock opens a key file: exactly one field is set. The buffers stay the caller's.
+type Unlock struct {
+	// Passphrase is stretched with Argon2id.
+	Passphrase *keybuf.Buffer
+	// Credential is a high-entropy secret of 32 bytes or more, as a systemd
+	// credential, and goes through HKDF-SHA256.
+	Credential *keybuf.Buffer
+}
+
+// A key file is one line of base64 between two lines of text. Its bytes:
+//
+//	magic 8 | kind 1 | level 1 | salt 32 | argon2 time 4 | argon2 KiB 4 |
+//	argon2 lanes 1 | nonce 12 | AES-256-GCM(seed 64) | commitment 32
+//
+// Everything before the ciphertext is associated data. The commitment is a
+// second output of the key derivation, so that a ciphertext opens under one
+// passphrase only. Integers are big-endian.
+const (
+	keyMagic   = "AHKEY\x00\x00\x01"
+	headerSize = len(keyMagic) + 1 + 1 + saltSize + 4 + 4 + 1 + nonceSize
+	saltSize   = 32
+	nonceSize  = 12
+	tagSize    = 16
+	fileSize   = headerSize + seedSize + tagSize + sha256.Size
+
+	kindPassphrase = 1
+	kindCredential = 2
+
+	armorBegin = "-----BEGIN ANCHORHOLD PRIVATE KEY-----\n"
+	armorEnd   = "\n-----END ANCHORHOLD PRIVATE KEY-----\n"
+)
+
+// Argon2id costs (RFC 9106, second recommended option, one more pass) and the
+// most that a file may ask for, so that a planted file cannot exhaust memory.
+const (
+	argonTime, maxArgonTime   = 4, 16
+	argonKiB, maxArgonKiB     = 64 << 10, 1 << 20
+	argonLanes, maxArgonLanes = 4, 16
+	minCredentialBytes        = 32
+)
+
+type keyHeader struct {
+	kind      byte
+	level     Level
+	salt      [saltSize]byte
+	time, kib uint32
+	lanes     byte
+	nonce     [nonceSize]byte
+}
+
+func (h keyHeader) encode() []byte {
+	b := append([]byte(keyMagic), h.kind, byte(h.level))
+	b = append(b, h.salt[:]...)
+	b = binary.BigEndian.AppendUint32(b, h.time)
+	b = binary.BigEndian.AppendUint32(b, h.kib)
+	b = append(b, h.lanes)
+	return append(b, h.nonce[:]...)
+}
+
+// parseKeyFile splits a file into header, ciphertext and commitment within limits.
+func parseKeyFile(data []byte) (h keyHeader, ciphertext, commitment []byte, err error) {
+	body, ok := bytes.CutPrefix(data, []byte(armorBegin))
+	if !ok {
+		return h, nil, nil, ErrKeyFile
+	}
+	body, ok = bytes.CutSuffix(body, []byte(armorEnd))
+	if !ok || len(body) != base64.StdEncoding.EncodedLen(fileSize) {
+		return h, nil, nil, ErrKeyFile
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(string(body))
+	if err != nil || len(raw) != fileSize || string(raw[:len(keyMagic)]) != keyMagic {
+		return h, nil, nil, ErrKeyFile
+	}
+	rest := raw[len(keyMagic):]
+	h.kind, h.level = rest[0], Level(rest[1])
+	rest = rest[2:]
+	rest = rest[copy(h.salt[:], rest):]
+	h.time, h.kib, h.lanes = binary.BigEndian.Uint32(rest), binary.BigEndian.Uint32(rest[4:]), rest[8]
+	rest = rest[9:]
+	rest = rest[copy(h.nonce[:], rest):]
+	if n, _ := h.level.sizes(); n == 0 || !h.costsAllowed() {
+		return h, nil, nil, ErrKeyFile
+	}
+	return h, rest[:seedSize+tagSize], rest[seedSize+tagSize:], nil
+}
+
+func (h keyHeader) costsAllowed() bool {
+	switch h.kind {
+	case kindPassphrase:
+		return h.time >= 1 && h.time <= maxArgonTime && h.kib >= 8<<10 && h.kib <= maxArgonKiB && h.lanes >= 1 && h.lanes <= maxArgonLanes
+	case kindCredential:
+		return h.time == 0 && h.kib == 0 && h.lanes == 0
+	}
+	return false
+}
+
+// derive turns what the user gave into a key and a commitment to it.
+func (h keyHeader) derive(u Unlock) (key, commitment []byte, err error) {
+	var secret []byte
+	switch {
+	case u.Passphrase.Len() > 0 && u.Credential == nil && h.kind == kindPassphrase:
+		secret = argon2.IDKey(u.Passphrase.Bytes(), h.salt[:], h.time, h.kib, h.lanes, 32)
+		defer keybuf.Wipe(secret)
+	case u.Credential.Len() >= minCredentialBytes && u.Passphrase == nil && h.kind == kindCredential:
+		secret = u.Credential.Bytes()
+	default:
+		return nil, nil, ErrUnlock
+	}
+	out, err := hkdf.Key(sha256.New, secret, h.salt[:], "anchorhold/identity/keyfile/1", 64)
+	if err != nil {
+		return nil, nil, fmt.Errorf("identity: derive file key: %w", err)
+	}
+	return out[:32], out[32:], nil
+}
+
+// WriteKeyFile writes k encrypted to a new file of mode 0600, durably. It never
+// replaces a file.
+func WriteKeyFile(path string, k *Private, u Unlock) error {
+	h := keyHeader{level: k.level}
+	switch {
+	case u.Passphrase.Len() > 0 && u.Credential == nil:
+		h.kind, h.time, h.kib, h.lanes = kindPassphrase, argonTime, argonKiB, argonLanes
+	case u.Credential.Len() >= minCredentialBytes && u.Passphrase == nil:
+		h.kind = kindCredential
+	default:
+		return ErrNoKey
+	}
+	rand.Read(h.salt[:])
+	rand.Read(h.nonce[:])
+	key, commitment, err := h.derive(u)
+	if err != nil {
+		return err
+	}
+	defer keybuf.Wipe(key)
+	aead, err := newGCM(key)
+	if err != nil {
+		return err
+	}
+	header := h.encode()
+	raw := aead.Seal(bytes.Clone(header), h.nonce[:], k.seed.Bytes(), header)
+	raw = append(raw, commitment...)
+	return writeNew(path, []byte(armorBegin+base64.StdEncoding.EncodeToString(raw)+armorEnd), 0o600)
+}
+
+// ReadKeyFile opens a key file. A file that others may read or change, or that
+// belongs to another user than this one or root, is refused.
+func ReadKeyFile(path string, u Unlock) (*Private, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	h, ciphertext, commitment, err := parseKeyFile(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	key, want, err := h.derive(u)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer keybuf.Wipe(key)
+	if !bytes.Equal(commitment, want) {
+		return nil, fmt.Errorf("%s: %w", path, ErrUnlock)
+	}
+	aead, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := aead.Open(nil, h.nonce[:], ciphertext, h.encode())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, ErrKeyFile)
+	}
+	held, err := keybuf.Take(seed)
+	if err != nil {
+		return nil, err
+	}
+	return fromSeed(h.level, held)
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// readPrivate reads a small file whose mode and owner keep it private. Mode and
+// content come from the same open file.
+func readPrivate(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s: %w", path, ErrMode)
+	}
+	return io.ReadAll(io.LimitReader(f, 64<<10))
+}
+
+// writeNew creates a file, never replaces one, and makes it durable. What a
+// failure leaves behind is removed.
+func writeNew(path string, data []byte, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// WritePublicFile writes the printable form to a new file of mode 0644.
+func WritePublicFile(path string, p Public) error {
+	text, err := p.MarshalText()
+	if err != nil {
+		return err
+	}
+	return writeNew(path, append(text, '\n'), 0o644)
+}
+
+// ReadPublicFile reads a file that WritePublicFile wrote.
+func ReadPublicFile(path string) (Public, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Public{}, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return Public{}, err
+	}
+	var p Public
+	if err := p.UnmarshalText(bytes.TrimSuffix(data, []byte("\n"))); err != nil {
+		return Public{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}

@@ -1,0 +1,89 @@
+package identity
+
+import (
+	"crypto/ed25519"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+)
+
+// seedSize is ML-DSA's and Ed25519's seed together.
+const seedSize = mldsaSeedSize + ed25519.SeedSize
+
+// Private is an identity that signs. Its seeds live in locked memory; the
+// expanded ML-DSA key, which the library keeps in ordinary memory, is wiped
+// with it as far as Go allows. It may be used by several goroutines until Wipe.
+type Private struct {
+	seed   *keybuf.Buffer // ML-DSA seed, Ed25519 seed
+	level  Level
+	public Public
+	mldsa  mldsaPrivate
+	ed     *keybuf.Buffer // ed25519.PrivateKey
+}
+
+// Generate makes an identity.
+func Generate(level Level) (*Private, error) {
+	seed, err := keybuf.Random(seedSize)
+	if err != nil {
+		return nil, fmt.Errorf("generate identity: %w", err)
+	}
+	return fromSeed(level, seed)
+}
+
+// fromSeed takes ownership of the seed.
+func fromSeed(level Level, seed *keybuf.Buffer) (*Private, error) {
+	var mldsaSeed [mldsaSeedSize]byte
+	copy(mldsaSeed[:], seed.Bytes())
+	defer keybuf.Wipe(mldsaSeed[:])
+	mldsa, mldsaPublic, err := expandMLDSA(level, &mldsaSeed)
+	if err != nil {
+		seed.Wipe()
+		return nil, err
+	}
+	ed, err := keybuf.Take(ed25519.NewKeyFromSeed(seed.Bytes()[mldsaSeedSize:]))
+	if err != nil {
+		seed.Wipe()
+		return nil, fmt.Errorf("expand identity: %w", err)
+	}
+	encoded := append([]byte{byte(level)}, mldsaPublic...)
+	encoded = append(encoded, ed.Bytes()[ed25519.SeedSize:]...)
+	public, err := ParsePublic(encoded)
+	if err != nil {
+		seed.Wipe()
+		ed.Wipe()
+		return nil, err
+	}
+	return &Private{seed: seed, level: level, public: public, mldsa: mldsa, ed: ed}, nil
+}
+
+// Public returns the public half.
+func (k *Private) Public() Public { return k.public }
+
+// Sign signs msg under a context, as "anchorhold/kbp/1/M2". The signature is
+// level (1 byte), ML-DSA signature, Ed25519 signature.
+func (k *Private) Sign(context string, msg []byte) ([]byte, error) {
+	if len(context) == 0 || len(context) > maxContextBytes {
+		return nil, ErrContext
+	}
+	if k == nil || k.ed.Len() == 0 {
+		return nil, fmt.Errorf("identity: sign: the key was wiped")
+	}
+	_, n := k.level.sizes()
+	sig := make([]byte, 1+n, k.level.signatureSize())
+	sig[0] = byte(k.level)
+	bound := k.public.bind(context, msg)
+	if err := k.mldsa.sign(bound, []byte(context), sig[1:]); err != nil {
+		return nil, fmt.Errorf("identity: sign: %w", err)
+	}
+	return append(sig, ed25519.Sign(k.ed.Bytes(), bound)...), nil
+}
+
+// Wipe clears the secret. It may be called on nil and more than once.
+func (k *Private) Wipe() {
+	if k == nil {
+		return
+	}
+	k.seed.Wipe()
+	k.ed.Wipe()
+	k.mldsa = nil
+}

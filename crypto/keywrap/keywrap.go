@@ -1,0 +1,140 @@
+// Package keywrap seals a released key so that only the guest whose KEM key was
+// attested can open it.
+//
+// It is HPKE (RFC 9180) in base mode with the hybrid KEM MLKEM768-X25519,
+// HKDF-SHA256 and AES-256-GCM, all from the standard library. It guarantees
+// that a secret opens only with the private key, under the info that both ends
+// computed by themselves, and that a Recipient opens one batch and is erased
+// whether that succeeds or fails. It trusts crypto/hpke. The broker seals, the
+// broker's client opens.
+package keywrap
+
+import (
+	"crypto/hpke"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+)
+
+// Sizes of the hybrid KEM, in bytes.
+const (
+	// PublicKeySize is an ML-KEM-768 encapsulation key and an X25519 point.
+	PublicKeySize = 1184 + 32
+	// EncSize is an ML-KEM-768 ciphertext and an X25519 point.
+	EncSize = 1088 + 32
+	// Overhead is the authentication tag.
+	Overhead = 16
+	// MaxSecretBytes bounds one secret.
+	MaxSecretBytes = 64 << 10
+)
+
+// Errors that a caller can branch on.
+var (
+	ErrUsed      = errors.New("keywrap: the recipient key was used or erased")
+	ErrOpen      = errors.New("keywrap: the sealed key does not open")
+	ErrPublicKey = errors.New("keywrap: not a public key of the hybrid KEM")
+	ErrInfo      = errors.New("keywrap: info must not be empty")
+)
+
+// Sealed is one wrapped secret. Info is computed by the receiver, never sent.
+type Sealed struct {
+	Info, Enc, Ciphertext []byte
+}
+
+// Recipient is KK, the unwrap key of one exchange.
+type Recipient struct {
+	public []byte
+
+	mu      sync.Mutex
+	private hpke.PrivateKey // nil once used
+}
+
+// NewRecipient makes a key pair for one exchange.
+func NewRecipient() (*Recipient, error) {
+	private, err := hpke.MLKEM768X25519().GenerateKey()
+	if err != nil {
+		return nil, fmt.Errorf("keywrap: make recipient key: %w", err)
+	}
+	return &Recipient{public: private.PublicKey().Bytes(), private: private}, nil
+}
+
+// PublicKey returns the encoding that evidence binds, PublicKeySize bytes.
+func (r *Recipient) PublicKey() []byte { return append([]byte(nil), r.public...) }
+
+// OpenAll opens one batch and erases the private key, whatever comes of it.
+// Either all secrets are returned, in order, or none.
+func (r *Recipient) OpenAll(items []Sealed) ([]*keybuf.Buffer, error) {
+	private := r.take()
+	if private == nil {
+		return nil, ErrUsed
+	}
+	secrets := make([]*keybuf.Buffer, 0, len(items))
+	for i, item := range items {
+		secret, err := open(private, item)
+		if err != nil {
+			for _, s := range secrets {
+				s.Wipe()
+			}
+			return nil, fmt.Errorf("item %d: %w", i, err)
+		}
+		secrets = append(secrets, secret)
+	}
+	return secrets, nil
+}
+
+// Erase forgets the private key.
+func (r *Recipient) Erase() { r.take() }
+
+func (r *Recipient) take() hpke.PrivateKey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	private := r.private
+	r.private = nil
+	return private
+}
+
+func open(private hpke.PrivateKey, item Sealed) (*keybuf.Buffer, error) {
+	if len(item.Info) == 0 {
+		return nil, ErrInfo
+	}
+	if len(item.Enc) != EncSize || len(item.Ciphertext) <= Overhead || len(item.Ciphertext) > MaxSecretBytes+Overhead {
+		return nil, ErrOpen
+	}
+	recipient, err := hpke.NewRecipient(item.Enc, private, hpke.HKDFSHA256(), hpke.AES256GCM(), item.Info)
+	if err != nil {
+		return nil, ErrOpen
+	}
+	plain, err := recipient.Open(nil, item.Ciphertext)
+	if err != nil {
+		return nil, ErrOpen
+	}
+	return keybuf.Take(plain)
+}
+
+// Seal wraps a secret to a recipient's public key under info.
+func Seal(publicKey, info []byte, secret *keybuf.Buffer) (enc, ciphertext []byte, err error) {
+	if len(publicKey) != PublicKeySize {
+		return nil, nil, ErrPublicKey
+	}
+	if len(info) == 0 {
+		return nil, nil, ErrInfo
+	}
+	if secret.Len() == 0 || secret.Len() > MaxSecretBytes {
+		return nil, nil, fmt.Errorf("keywrap: a secret has 1 to %d bytes, this one %d", MaxSecretBytes, secret.Len())
+	}
+	public, err := hpke.MLKEM768X25519().NewPublicKey(publicKey)
+	if err != nil {
+		return nil, nil, ErrPublicKey
+	}
+	enc, sender, err := hpke.NewSender(public, hpke.HKDFSHA256(), hpke.AES256GCM(), info)
+	if err != nil {
+		return nil, nil, fmt.Errorf("keywrap: %w", err)
+	}
+	ciphertext, err = sender.Seal(nil, secret.Bytes())
+	if err != nil {
+		return nil, nil, fmt.Errorf("keywrap: %w", err)
+	}
+	return enc, ciphertext, nil
+}
