@@ -1,0 +1,181 @@
+// Package hybridtls makes TLS 1.3 connections that are hybrid post-quantum or
+// do not exist.
+//
+// It guarantees, of every Conn it returns: version 1.3, a key exchange that
+// combines a classical group with ML-KEM-768, no resumption, our ALPN, and an
+// exporter value that binds what is signed later to this very connection. It
+// trusts crypto/tls. It refuses everything else, with one sentence that says
+// what the other side offered and what to do. The broker and its client call it.
+package hybridtls
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+)
+
+const (
+	// ALPN is the protocol that both ends must name (docs/protocol.md, Transport).
+	ALPN = "anchorhold-kbp/1"
+	// ExporterLabel is the label of the channel binding (RFC 8446, 7.5).
+	ExporterLabel = "EXPORTER-anchorhold-kbp-1"
+	// ExporterSize is the channel binding's length in bytes.
+	ExporterSize = 48
+	// HandshakeTimeout bounds a handshake whose context has no earlier end.
+	HandshakeTimeout = 10 * time.Second
+)
+
+// Profile is a set of key exchange groups, all of them hybrids.
+type Profile int
+
+const (
+	// ProfileDefault accepts X25519MLKEM768 and SecP256r1MLKEM768. Other TLS
+	// stacks offer only the first by default.
+	ProfileDefault Profile = iota
+	// ProfileFIPS accepts SecP256r1MLKEM768 alone.
+	ProfileFIPS
+)
+
+func (p Profile) groups() ([]tls.CurveID, error) {
+	switch p {
+	case ProfileDefault:
+		return []tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768}, nil
+	case ProfileFIPS:
+		return []tls.CurveID{tls.SecP256r1MLKEM768}, nil
+	}
+	return nil, fmt.Errorf("hybridtls: unknown profile %d", p)
+}
+
+// ServerConfig returns the configuration of a server of this protocol.
+func ServerConfig(cert tls.Certificate, p Profile) (*tls.Config, error) {
+	if len(cert.Certificate) == 0 {
+		return nil, errors.New("hybridtls: a server needs a certificate")
+	}
+	cfg, err := base(p)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Certificates = []tls.Certificate{cert}
+	return cfg, nil
+}
+
+// ClientConfig returns the configuration of a client that believes roots alone.
+func ClientConfig(serverName string, roots *x509.CertPool, p Profile) (*tls.Config, error) {
+	if serverName == "" || roots == nil {
+		return nil, errors.New("hybridtls: a client needs the server's name and the roots that may sign its certificate; the system's roots are never used")
+	}
+	cfg, err := base(p)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ServerName, cfg.RootCAs = serverName, roots
+	return cfg, nil
+}
+
+func base(p Profile) (*tls.Config, error) {
+	groups, err := p.groups()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		MaxVersion:             tls.VersionTLS13,
+		CurvePreferences:       groups,
+		NextProtos:             []string{ALPN},
+		SessionTicketsDisabled: true, // resumption would skip authentication, and saves about 1 %
+	}, nil
+}
+
+// Conn is a connection that passed every assertion.
+type Conn struct {
+	*tls.Conn
+	exporter [ExporterSize]byte
+	group    tls.CurveID
+}
+
+// Exporter is the channel binding: it commits to the groups, the server's
+// certificate and the whole handshake (RFC 8446, 7.5; RFC 9266).
+func (c *Conn) Exporter() [ExporterSize]byte { return c.exporter }
+
+// Group names the key exchange, as "X25519MLKEM768".
+func (c *Conn) Group() string { return c.group.String() }
+
+// Server runs the server's half of a handshake on raw and checks what came of
+// it. It owns raw: on failure raw is closed. A refusal is a *Refusal.
+func Server(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
+	var hello *tls.ClientHelloInfo
+	cfg = cfg.Clone()
+	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		hello = h
+		return nil, refuseHello(h, cfg)
+	}
+	conn, err := handshake(ctx, tls.Server(raw, cfg), cfg)
+	if err != nil {
+		return nil, errors.Join(explainClient(err, hello, cfg), raw.Close())
+	}
+	return conn, nil
+}
+
+// Client runs the client's half of a handshake on raw and checks what came of
+// it. It owns raw: on failure raw is closed. A refusal is a *Refusal.
+func Client(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
+	conn, err := handshake(ctx, tls.Client(raw, cfg), cfg)
+	if err != nil {
+		return nil, errors.Join(explainServer(err, raw.RemoteAddr().String()), raw.Close())
+	}
+	return conn, nil
+}
+
+// Dial connects and runs Client.
+func Dial(ctx context.Context, network, address string, cfg *tls.Config) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
+	defer cancel()
+	raw, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	return Client(ctx, raw, cfg)
+}
+
+func handshake(ctx context.Context, conn *tls.Conn, cfg *tls.Config) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	state := conn.ConnectionState()
+	if err := assert(state, cfg.CurvePreferences); err != nil {
+		return nil, err
+	}
+	ekm, err := state.ExportKeyingMaterial(ExporterLabel, nil, ExporterSize)
+	if err != nil {
+		return nil, fmt.Errorf("hybridtls: channel binding: %w", err)
+	}
+	c := &Conn{Conn: conn, group: state.CurveID}
+	copy(c.exporter[:], ekm)
+	return c, nil
+}
+
+// hybrids are the groups that count as hybrid here. "Post-quantum" is not
+// enough: a later toolchain may negotiate ML-KEM alone.
+var hybrids = [...]tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768}
+
+// assert checks what was negotiated, whatever the configuration asked for.
+func assert(state tls.ConnectionState, allowed []tls.CurveID) error {
+	switch {
+	case state.Version != tls.VersionTLS13:
+		return &Refusal{Code: CodeVersion, Sentence: fmt.Sprintf("the connection is %s; only TLS 1.3 is spoken here", tls.VersionName(state.Version))}
+	case !slices.Contains(hybrids[:], state.CurveID) || !slices.Contains(allowed, state.CurveID):
+		return &Refusal{Code: CodeClassical, Sentence: fmt.Sprintf("the key exchange %s is not one of the hybrids of this profile", state.CurveID)}
+	case state.DidResume:
+		return &Refusal{Code: CodeResumed, Sentence: "the connection was resumed, which skips authentication"}
+	case state.NegotiatedProtocol != ALPN:
+		return &Refusal{Code: CodeALPN, Sentence: fmt.Sprintf("the peer does not speak %q (ALPN)", ALPN)}
+	}
+	return nil
+}
