@@ -1,0 +1,73 @@
+package evidence
+
+import (
+	"crypto/sha512"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Labels of the two uses of REPORT_DATA. They differ in length and content, and
+// stand first behind their length, so no input to one hash is an input to the other.
+const (
+	bindingLabel       = "anchorhold/kbp/1/report-data"
+	callerBindingLabel = "anchorhold/local-api/1/caller-report-data"
+)
+
+// Binding is what the evidence of one key release is bound to
+// (docs/protocol.md, REPORT_DATA).
+type Binding struct {
+	// Exporter is the TLS channel binding.
+	Exporter [48]byte
+	// HashM1 and HashM2 are the hashes of the first two messages.
+	HashM1, HashM2 [64]byte
+	// KEMKey and AgentKey are the public keys KK and AK.
+	KEMKey, AgentKey []byte
+	// ClaimsDigest is GuestClaims.Digest.
+	ClaimsDigest [32]byte
+}
+
+// ReportData is the SHA-512 of the label and every field, each behind its
+// 4-byte length: all 64 bytes of REPORT_DATA.
+func (b Binding) ReportData() [64]byte {
+	return hashFields(bindingLabel, b.Exporter[:], b.HashM1[:], b.HashM2[:], b.KEMKey, b.AgentKey, b.ClaimsDigest[:])
+}
+
+// CallerBinding is what the evidence for a local caller's nonce is bound to. It
+// is under a label of its own: the local API cannot produce a REPORT_DATA that
+// a broker would accept.
+type CallerBinding struct {
+	// Nonce is the caller's, 16 to 64 bytes.
+	Nonce []byte
+	// AgentKeyID is the identity of the agent key in use.
+	AgentKeyID [32]byte
+}
+
+// Bounds of a caller's nonce, in bytes.
+const (
+	MinCallerNonce = 16
+	MaxCallerNonce = 64
+)
+
+// ReportData is the SHA-512 of the caller label and every field, each behind
+// its 4-byte length.
+func (c CallerBinding) ReportData() [64]byte {
+	return hashFields(callerBindingLabel, c.Nonce, c.AgentKeyID[:])
+}
+
+func hashFields(fields ...any) [64]byte {
+	h := sha512.New()
+	for _, f := range fields {
+		var data []byte
+		switch v := f.(type) {
+		case string:
+			data = []byte(v)
+		case []byte:
+			data = v
+		}
+		var b cryptobyte.Builder
+		b.AddUint32(uint32(len(data)))
+		h.Write(b.BytesOrPanic())
+		h.Write(data)
+	}
+	return [64]byte(h.Sum(nil))
+}

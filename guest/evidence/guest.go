@@ -1,0 +1,78 @@
+package evidence
+
+import (
+	"crypto/sha256"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// MaxClaimBytes bounds each text that a guest states of itself.
+const MaxClaimBytes = 128
+
+const guestClaimsLabel = "anchorhold/evidence/guest-claims/1"
+
+// GuestClaims is what the guest states of itself. REPORT_DATA binds its digest,
+// so the measured software vouches for it.
+type GuestClaims struct {
+	// EventLogDigest is the SHA-256 of the boot event log; zero where there is none.
+	EventLogDigest [32]byte
+	// ImageID names the VM image.
+	ImageID string
+	// AgentBuild names the agent's version.
+	AgentBuild string
+	// Tenant names the tenant; may be empty.
+	Tenant string
+	// MemoryLimit is the agent's memory limit in bytes.
+	MemoryLimit uint64
+}
+
+func (g GuestClaims) valid() bool {
+	for _, s := range []string{g.ImageID, g.AgentBuild, g.Tenant} {
+		if len(s) > MaxClaimBytes || strings.ContainsFunc(s, func(r rune) bool { return r < 0x21 || r > 0x7e }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Marshal returns the canonical encoding: label, event log digest (32 bytes),
+// image id, agent build, tenant (1-byte lengths), memory limit (8 bytes). Texts
+// are printable ASCII without spaces.
+func (g GuestClaims) Marshal() ([]byte, error) {
+	if !g.valid() {
+		return nil, Refuse(ReasonMalformedClaims, "image id, agent build and tenant are at most %d printable ASCII characters without spaces", MaxClaimBytes)
+	}
+	return g.encode(), nil
+}
+
+func (g GuestClaims) encode() []byte {
+	var b cryptobyte.Builder
+	addString(&b, guestClaimsLabel)
+	b.AddBytes(g.EventLogDigest[:])
+	addString(&b, g.ImageID)
+	addString(&b, g.AgentBuild)
+	addString(&b, g.Tenant)
+	b.AddUint64(g.MemoryLimit)
+	out, err := b.Bytes()
+	if err != nil {
+		return nil // only an invalid value overflows a length; its digest is of nothing and matches nothing
+	}
+	return out
+}
+
+// Digest is the SHA-256 of the canonical encoding.
+func (g GuestClaims) Digest() [32]byte { return sha256.Sum256(g.encode()) }
+
+// ParseGuestClaims reads the canonical encoding and nothing else.
+func ParseGuestClaims(data []byte) (GuestClaims, error) {
+	s := cryptobyte.String(data)
+	var g GuestClaims
+	var label string
+	if !readString(&s, &label) || label != guestClaimsLabel || !s.CopyBytes(g.EventLogDigest[:]) ||
+		!readString(&s, &g.ImageID) || !readString(&s, &g.AgentBuild) || !readString(&s, &g.Tenant) ||
+		!s.ReadUint64(&g.MemoryLimit) || !s.Empty() || !g.valid() {
+		return GuestClaims{}, Refuse(ReasonMalformedClaims, "not the canonical encoding of this version")
+	}
+	return g, nil
+}
