@@ -22,8 +22,9 @@ type Filter struct {
 	Connection string `json:"connection,omitempty"`
 	Grant      string `json:"grant,omitempty"`
 	Reason     string `json:"reason,omitempty"`
-	// From is the first index to look at.
+	// From is the first index to look at, To the first one not to; 0 means the end.
 	From uint64 `json:"from,omitempty"`
+	To   uint64 `json:"to,omitempty"`
 	// Last keeps only the last so many that match; 0 keeps all up to MaxShown.
 	Last int `json:"last,omitempty"`
 }
@@ -36,6 +37,7 @@ func (f Filter) Match(e Entry) bool {
 	r := e.Record
 	switch {
 	case e.Index < f.From,
+		f.To != 0 && e.Index >= f.To,
 		f.Kind != 0 && r.Kind != f.Kind,
 		!f.Since.IsZero() && r.Time.Before(f.Since),
 		!f.Until.IsZero() && !r.Time.Before(f.Until),
@@ -89,9 +91,10 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 		return nil, ErrNotFound
 	}
 	var found *Record
+	var index uint64
 	err := Iterate(dir, func(e Entry) bool {
 		if e.Record.RefusalID == refusalID {
-			found = &e.Record
+			found, index = &e.Record, e.Index
 		}
 		return found == nil
 	})
@@ -100,6 +103,9 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 	}
 	if found == nil {
 		return nil, ErrNotFound
+	}
+	if found.Connection == "" {
+		return Show(dir, Filter{From: index, To: index + 1})
 	}
 	return Show(dir, Filter{Connection: found.Connection, Since: found.Time.Add(-time.Hour), Until: found.Time.Add(time.Hour)})
 }

@@ -219,7 +219,7 @@ func below(have evidence.TCB, want TCB) string {
 		name       string
 		have, want uint8
 	}{
-		{"fmc", have.FMC, want.FMC}, {"bootloader", have.Bootloader, want.Bootloader}, {"tee", have.TEE, want.TEE},
+		{"fmc", have.FMC, want.FMC}, {"bootloader", have.BootLoader, want.Bootloader}, {"tee", have.TEE, want.TEE},
 		{"snp", have.SNP, want.SNP}, {"microcode", have.Microcode, want.Microcode},
 	} {
 		if c.have < c.want {

@@ -1,0 +1,154 @@
+// Package operator is how an operator commands a running broker: HTTP and JSON
+// over the broker's own unix socket, and the client of it.
+//
+// It guarantees that every request comes from a local user whom the kernel
+// names and the configuration lists, that a role is checked for every route,
+// that a change is in the audit log before it is made, and that no answer
+// carries a secret: secrets go in, never out, and no metric is labelled with a
+// name.
+//
+// It trusts the kernel's peer credentials and the broker's stores. It refuses
+// everyone who is not listed, bodies over a named limit, and every change while
+// the audit log cannot record it.
+//
+// The daemon serves it; the command line is its client.
+package operator
+
+import (
+	"context"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+)
+
+// Role is what a local user may do. The zero value may do nothing.
+type Role int
+
+// The roles. Each includes the ones before it.
+const (
+	RoleNone     Role = iota
+	RoleViewer        // read status, metrics, policy, names of secrets, the audit log
+	RoleOperator      // change policy, secrets, epochs
+)
+
+// Status is the broker at a glance.
+type Status struct {
+	Version       string         `json:"version"`
+	Build         string         `json:"build"`
+	Started       time.Time      `json:"started"`
+	Address       string         `json:"address"`
+	SoftwareTEE   bool           `json:"software_tee"`
+	Root          string         `json:"root"`
+	Policy        *PolicyInfo    `json:"policy,omitempty"`
+	Secrets       int            `json:"secrets"`
+	Epochs        []EpochInfo    `json:"epochs"`
+	AuditRecords  uint64         `json:"audit_records"`
+	AuditUnsigned uint64         `json:"audit_unsigned"`
+	AuditError    string         `json:"audit_error,omitempty"`
+	Counters      map[string]int `json:"counters,omitempty"`
+}
+
+// PolicyInfo describes a policy.
+type PolicyInfo struct {
+	ID              string                  `json:"id"`
+	Version         uint64                  `json:"version"`
+	Digest          audit.Digest            `json:"digest"`
+	NotBefore       time.Time               `json:"not_before"`
+	NotAfter        time.Time               `json:"not_after"`
+	Imported        time.Time               `json:"imported,omitzero"`
+	Active          bool                    `json:"active"`
+	Waived          []string                `json:"waived,omitempty"`
+	Source          string                  `json:"source,omitempty"`
+	Explanation     string                  `json:"explanation,omitempty"`
+	ReferenceValues []policy.ReferenceValue `json:"reference_values,omitempty"`
+}
+
+// TestRequest asks what a policy would decide.
+type TestRequest struct {
+	// Source is the policy to test; empty means the one in force.
+	Source   string               `json:"source,omitempty"`
+	Claims   evidence.Claims      `json:"claims"`
+	Guest    evidence.GuestClaims `json:"guest"`
+	Resource string               `json:"resource"`
+	// Now is the time to test at; zero means the broker's.
+	Now time.Time `json:"now,omitzero"`
+}
+
+// EpochInfo describes one epoch of the broker.
+type EpochInfo struct {
+	Epoch     uint64          `json:"epoch"`
+	State     string          `json:"state"` // "requested", "prepared", "active", "retired"
+	Key       identity.Public `json:"key"`
+	NotBefore time.Time       `json:"not_before,omitzero"`
+	NotAfter  time.Time       `json:"not_after,omitzero"`
+}
+
+// EpochRequest is what the offline root needs to certify a new epoch.
+type EpochRequest struct {
+	Epoch    uint64          `json:"epoch"`
+	Key      identity.Public `json:"key"`
+	AuditKey identity.Public `json:"audit_key"`
+}
+
+// Epochs is what the daemon does about epochs. Every change is durable when
+// the method returns.
+type Epochs interface {
+	// List describes the epochs that are held.
+	List() []EpochInfo
+	// Prepare makes a new epoch key and returns what the root must sign.
+	Prepare(ctx context.Context) (EpochRequest, error)
+	// Activate installs the root's signed statement for a prepared key.
+	Activate(ctx context.Context, statement []byte) (EpochInfo, error)
+	// Retire forgets an epoch and its key. The last active one is refused.
+	Retire(ctx context.Context, epoch uint64) error
+}
+
+// SecretList is a part of the key store's contents.
+type SecretList struct {
+	Secrets []keystore.Info `json:"secrets"`
+	More    bool            `json:"more,omitempty"`
+}
+
+// SecretVersion names one version of a secret.
+type SecretVersion struct {
+	Name    string `json:"name"`
+	Version uint64 `json:"version"`
+}
+
+// PutMode says what to do when a name exists.
+type PutMode string
+
+// The modes of PutSecret.
+const (
+	PutNext   PutMode = "put"    // a new name, or the next version beside the others
+	PutCreate PutMode = "create" // the name must be new
+	PutRotate PutMode = "rotate" // the name must exist; its active versions are retired
+)
+
+// Inclusion proves that a record is in the log that a checkpoint signs.
+type Inclusion struct {
+	Leaf       audit.Leaf       `json:"leaf"`
+	Proof      audit.Proof      `json:"proof"`
+	Checkpoint audit.Checkpoint `json:"checkpoint"`
+}
+
+// Error is a refusal by the broker.
+type Error struct {
+	// Status is the HTTP status.
+	Status int `json:"-"`
+	// Code is stable.
+	Code string `json:"code"`
+	// Message is for people.
+	Message string `json:"message"`
+}
+
+// Error returns code and message.
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+type errorBody struct {
+	Error *Error `json:"error"`
+}

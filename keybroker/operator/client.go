@@ -1,0 +1,219 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+)
+
+const maxAnswerBytes = 256 << 20
+
+// Client talks to a broker's operator socket. A refusal by the broker is an
+// *Error; a missing socket is fs.ErrNotExist.
+type Client struct {
+	http *http.Client
+}
+
+// NewClient returns a client of the socket at path. It connects on first use.
+func NewClient(path string) *Client {
+	var d net.Dialer
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// call sends a request and decodes the answer into out.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, body io.Reader, out any) error {
+	u := url.URL{Scheme: "http", Host: "broker", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the broker: %w", err)
+	}
+	defer res.Body.Close()
+	limited := io.LimitReader(res.Body, maxAnswerBytes)
+	if res.StatusCode != http.StatusOK {
+		var e errorBody
+		if err := json.NewDecoder(limited).Decode(&e); err != nil || e.Error == nil {
+			return fmt.Errorf("ask the broker: HTTP status %d", res.StatusCode)
+		}
+		e.Error.Status = res.StatusCode
+		return e.Error
+	}
+	if text, ok := out.(*string); ok {
+		b, err := io.ReadAll(limited)
+		*text = string(b)
+		return err
+	}
+	if err := json.NewDecoder(limited).Decode(out); err != nil {
+		return fmt.Errorf("read the broker's answer: %w", err)
+	}
+	return nil
+}
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	var out T
+	err := c.call(ctx, http.MethodGet, path, query, nil, &out)
+	return out, err
+}
+
+func post[T any](ctx context.Context, c *Client, path string, query url.Values, body io.Reader) (T, error) {
+	var out T
+	err := c.call(ctx, http.MethodPost, path, query, body, &out)
+	return out, err
+}
+
+// Status returns the broker at a glance.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return get[Status](ctx, c, "/v1/status", nil)
+}
+
+// Metrics returns the counters in Prometheus' text form.
+func (c *Client) Metrics(ctx context.Context) (string, error) {
+	return get[string](ctx, c, "/v1/metrics", nil)
+}
+
+// Policy returns the policy in force with its source and explanation.
+func (c *Client) Policy(ctx context.Context) (PolicyInfo, error) {
+	return get[PolicyInfo](ctx, c, "/v1/policy", nil)
+}
+
+// Policies lists every policy that was imported, oldest first.
+func (c *Client) Policies(ctx context.Context) ([]PolicyInfo, error) {
+	return get[[]PolicyInfo](ctx, c, "/v1/policies", nil)
+}
+
+// ImportPolicy puts a policy (YAML) in force.
+func (c *Client) ImportPolicy(ctx context.Context, source []byte) (PolicyInfo, error) {
+	return post[PolicyInfo](ctx, c, "/v1/policy", nil, bytes.NewReader(source))
+}
+
+// TestPolicy asks what a policy would decide; it changes nothing.
+func (c *Client) TestPolicy(ctx context.Context, t TestRequest) (policy.Decision, error) {
+	b, err := json.Marshal(t)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	return post[policy.Decision](ctx, c, "/v1/policy/test", nil, bytes.NewReader(b))
+}
+
+// ReferenceValues returns the imported reference values.
+func (c *Client) ReferenceValues(ctx context.Context) ([]policy.ReferenceValue, error) {
+	return get[[]policy.ReferenceValue](ctx, c, "/v1/reference-values", nil)
+}
+
+// ImportReferenceValues adds the reference values of a file (YAML or JSON), or
+// puts them in the place of all others. It returns how many there are now.
+func (c *Client) ImportReferenceValues(ctx context.Context, source []byte, replace bool) (int, error) {
+	out, err := post[map[string]int](ctx, c, "/v1/reference-values", url.Values{"replace": {strconv.FormatBool(replace)}}, bytes.NewReader(source))
+	return out["total"], err
+}
+
+// PutSecret stores a secret and returns its version. The caller wipes secret.
+func (c *Client) PutSecret(ctx context.Context, name string, secret *keybuf.Buffer, meta keystore.Meta, mode PutMode) (uint64, error) {
+	if err := keystore.CheckName(name); err != nil {
+		return 0, err
+	}
+	q := url.Values{"kind": {meta.Kind}, "description": {meta.Description}, "mode": {string(mode)}}
+	out, err := post[SecretVersion](ctx, c, "/v1/secrets/"+name, q, bytes.NewReader(secret.Bytes()))
+	return out.Version, err
+}
+
+// Secrets lists the secrets whose names start with prefix, without their values.
+func (c *Client) Secrets(ctx context.Context, prefix string) (SecretList, error) {
+	return get[SecretList](ctx, c, "/v1/secrets", url.Values{"prefix": {prefix}})
+}
+
+// RetireSecret ends a version's release by default.
+func (c *Client) RetireSecret(ctx context.Context, name string, version uint64) error {
+	return c.changeSecret(ctx, "/v1/secret-retire/", name, version)
+}
+
+// DestroySecret removes a version for ever.
+func (c *Client) DestroySecret(ctx context.Context, name string, version uint64) error {
+	return c.changeSecret(ctx, "/v1/secret-destroy/", name, version)
+}
+
+func (c *Client) changeSecret(ctx context.Context, path, name string, version uint64) error {
+	if err := keystore.CheckName(name); err != nil {
+		return err
+	}
+	_, err := post[SecretVersion](ctx, c, path+name, url.Values{"version": {strconv.FormatUint(version, 10)}}, nil)
+	return err
+}
+
+// ShowAudit returns the records that the filter selects.
+func (c *Client) ShowAudit(ctx context.Context, f audit.Filter) ([]audit.Entry, error) {
+	b, err := json.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	return get[[]audit.Entry](ctx, c, "/v1/audit/records", url.Values{"filter": {string(b)}})
+}
+
+// VerifyAudit has the broker verify its own log. Whoever does not trust the
+// broker runs audit.Verify on a copy of the directory instead.
+func (c *Client) VerifyAudit(ctx context.Context) (audit.Report, error) {
+	return get[audit.Report](ctx, c, "/v1/audit/verify", nil)
+}
+
+// Explain returns the records that belong to the opaque id of a refusal.
+func (c *Client) Explain(ctx context.Context, refusalID string) ([]audit.Entry, error) {
+	return get[[]audit.Entry](ctx, c, "/v1/audit/explain/"+strings.ReplaceAll(refusalID, "/", ""), nil)
+}
+
+// Prove returns the proof that a record is in the log that a checkpoint signs.
+func (c *Client) Prove(ctx context.Context, index uint64) (Inclusion, error) {
+	return get[Inclusion](ctx, c, "/v1/audit/proof/"+strconv.FormatUint(index, 10), nil)
+}
+
+// Checkpoint has the broker sign its log as it stands.
+func (c *Client) Checkpoint(ctx context.Context) (audit.Checkpoint, error) {
+	return post[audit.Checkpoint](ctx, c, "/v1/audit/checkpoint", nil, nil)
+}
+
+// HealAudit has the broker open its log anew after a failure.
+func (c *Client) HealAudit(ctx context.Context) error {
+	_, err := post[map[string]uint64](ctx, c, "/v1/audit/heal", nil, nil)
+	return err
+}
+
+// Epochs lists the broker's epochs.
+func (c *Client) Epochs(ctx context.Context) ([]EpochInfo, error) {
+	return get[[]EpochInfo](ctx, c, "/v1/epochs", nil)
+}
+
+// PrepareEpoch has the broker make a new epoch key; the root signs the answer.
+func (c *Client) PrepareEpoch(ctx context.Context) (EpochRequest, error) {
+	return post[EpochRequest](ctx, c, "/v1/epochs/prepare", nil, nil)
+}
+
+// ActivateEpoch installs the root's signed statement for a prepared epoch.
+func (c *Client) ActivateEpoch(ctx context.Context, statement []byte) (EpochInfo, error) {
+	return post[EpochInfo](ctx, c, "/v1/epochs/activate", nil, strings.NewReader(base64.StdEncoding.EncodeToString(statement)))
+}
+
+// RetireEpoch has the broker forget an epoch.
+func (c *Client) RetireEpoch(ctx context.Context, epoch uint64) error {
+	_, err := post[map[string]uint64](ctx, c, "/v1/epochs/retire/"+strconv.FormatUint(epoch, 10), nil, nil)
+	return err
+}

@@ -1,0 +1,238 @@
+package operator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+)
+
+const (
+	activePolicyFile    = "policy.yaml"
+	referenceValuesFile = "reference-values.json"
+	historyDir          = "history"
+	maxHistory          = 10_000
+)
+
+// ErrPolicyVersion means that an imported policy is not newer than the one in
+// force: an old policy cannot be put back by importing it again.
+var ErrPolicyVersion = errors.New("the policy is not newer than the one in force")
+
+// Policies keeps the policy in force and the reference values as files in one
+// directory. Current may be called at any time; changes are durable when the
+// methods return, and a crash leaves the old state or the new one.
+type Policies struct {
+	dir     string
+	now     func() time.Time
+	current atomic.Pointer[policy.Policy]
+
+	mu     sync.Mutex // held during changes
+	source []byte
+	values []policy.ReferenceValue
+}
+
+// OpenPolicies loads the directory, creating it if it is missing. Without a
+// policy in it, Current returns nil and everything is refused.
+func OpenPolicies(dir string, now func() time.Time) (*Policies, error) {
+	if now == nil {
+		now = time.Now
+	}
+	p := &Policies{dir: dir, now: now}
+	if err := os.MkdirAll(filepath.Join(dir, historyDir), 0o700); err != nil {
+		return nil, err
+	}
+	return p, p.Reload()
+}
+
+// Current returns the policy in force, or nil.
+func (p *Policies) Current() *policy.Policy { return p.current.Load() }
+
+// Reload reads the files again. If they do not load, what was in force stays.
+func (p *Policies) Reload() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	values, err := readValues(filepath.Join(p.dir, referenceValuesFile))
+	if err != nil {
+		return err
+	}
+	source, err := os.ReadFile(filepath.Join(p.dir, activePolicyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		p.values = values
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	next, err := load(source, values)
+	if err != nil {
+		return fmt.Errorf("%s: %w", activePolicyFile, err)
+	}
+	p.source, p.values = source, values
+	p.current.Store(next)
+	return nil
+}
+
+func readValues(path string) ([]policy.ReferenceValue, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return policy.ParseReferenceValues(b)
+}
+
+func load(source []byte, values []policy.ReferenceValue) (*policy.Policy, error) {
+	parsed, err := policy.Parse(source)
+	if err != nil {
+		return nil, err
+	}
+	return parsed.WithReferenceValues(values)
+}
+
+// Import checks a policy and puts it in force. A policy of the same id must
+// have a higher version.
+func (p *Policies) Import(source []byte) (*policy.Policy, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next, err := load(source, p.values)
+	if err != nil {
+		return nil, err
+	}
+	if old := p.current.Load(); old != nil && old.ID() == next.ID() && next.Version() <= old.Version() {
+		return nil, fmt.Errorf("%w: version %d of %s is in force, this is %d", ErrPolicyVersion, old.Version(), old.ID(), next.Version())
+	}
+	kept := fmt.Sprintf("%x.yaml", next.Digest())
+	if err := writeFile(filepath.Join(p.dir, historyDir, kept), source); err != nil {
+		return nil, err
+	}
+	if err := writeFile(filepath.Join(p.dir, activePolicyFile), source); err != nil {
+		return nil, err
+	}
+	p.source = source
+	p.current.Store(next)
+	return next, nil
+}
+
+// ImportReferenceValues adds reference values, or replaces all of them, and
+// returns how many there are now.
+func (p *Policies) ImportReferenceValues(add []policy.ReferenceValue, replace bool) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	values := add
+	if !replace {
+		values = policy.Merge(p.values, add)
+	}
+	var next *policy.Policy
+	if old := p.current.Load(); old != nil {
+		var err error
+		if next, err = old.WithReferenceValues(values); err != nil {
+			return 0, err
+		}
+	}
+	b, err := json.MarshalIndent(map[string]any{"format": 1, "reference_values": values}, "", "  ")
+	if err != nil {
+		return 0, err
+	}
+	if _, err := policy.ParseReferenceValues(b); err != nil {
+		return 0, err
+	}
+	if err := writeFile(filepath.Join(p.dir, referenceValuesFile), b); err != nil {
+		return 0, err
+	}
+	p.values = values
+	if next != nil {
+		p.current.Store(next)
+	}
+	return len(values), nil
+}
+
+// ReferenceValues returns the imported values.
+func (p *Policies) ReferenceValues() []policy.ReferenceValue {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]policy.ReferenceValue(nil), p.values...)
+}
+
+// Show describes the policy in force with its source, or returns nil.
+func (p *Policies) Show() *PolicyInfo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	current := p.current.Load()
+	if current == nil {
+		return nil
+	}
+	info := describe(current)
+	info.Active = true
+	info.Source, info.Explanation, info.ReferenceValues = string(p.source), policy.Explain(current), current.ReferenceValues()
+	return &info
+}
+
+func describe(p *policy.Policy) PolicyInfo {
+	info := PolicyInfo{ID: p.ID(), Version: p.Version(), Digest: p.Digest(), Waived: p.Waived()}
+	info.NotBefore, info.NotAfter = p.Validity()
+	return info
+}
+
+// History lists every policy that was ever imported here, oldest first.
+func (p *Policies) History() ([]PolicyInfo, error) {
+	entries, err := os.ReadDir(filepath.Join(p.dir, historyDir))
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) > maxHistory {
+		entries = entries[len(entries)-maxHistory:]
+	}
+	var out []PolicyInfo
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".yaml" {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(p.dir, historyDir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		old, err := policy.Parse(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		}
+		info := describe(old)
+		if st, err := e.Info(); err == nil {
+			info.Imported = st.ModTime().UTC()
+		}
+		out = append(out, info)
+	}
+	sortByImport(out)
+	return out, nil
+}
+
+// writeFile replaces a file so that a crash leaves the old one or the new one.
+func writeFile(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already if all went well
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,355 @@
+package operator
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+)
+
+const actionHeal = "audit-heal"
+
+// routes is the whole of what an operator can ask for.
+func (s *Server) routes() []route {
+	return []route{
+		{"GET", "/v1/status", RoleViewer, false, "status", (*request).status},
+		{"GET", "/v1/metrics", RoleViewer, false, "metrics", (*request).metrics},
+		{"GET", "/v1/policy", RoleViewer, false, "policy-show", (*request).policyShow},
+		{"GET", "/v1/policies", RoleViewer, false, "policy-list", (*request).policyList},
+		{"POST", "/v1/policy/test", RoleViewer, false, "policy-test", (*request).policyTest},
+		{"POST", "/v1/policy", RoleOperator, true, "policy-import", (*request).policyImport},
+		{"GET", "/v1/reference-values", RoleViewer, false, "reference-values-show", (*request).valuesShow},
+		{"POST", "/v1/reference-values", RoleOperator, true, "reference-values-import", (*request).valuesImport},
+		{"GET", "/v1/secrets", RoleViewer, false, "secret-list", (*request).secretList},
+		{"POST", "/v1/secrets/{name...}", RoleOperator, true, "secret-put", (*request).secretPut},
+		{"POST", "/v1/secret-retire/{name...}", RoleOperator, true, "secret-retire", (*request).secretRetire},
+		{"POST", "/v1/secret-destroy/{name...}", RoleOperator, true, "secret-destroy", (*request).secretDestroy},
+		{"GET", "/v1/audit/records", RoleViewer, false, "audit-show", (*request).auditShow},
+		{"GET", "/v1/audit/verify", RoleViewer, false, "audit-verify", (*request).auditVerify},
+		{"GET", "/v1/audit/explain/{id}", RoleViewer, false, "audit-explain", (*request).auditExplain},
+		{"GET", "/v1/audit/proof/{index}", RoleViewer, false, "audit-proof", (*request).auditProof},
+		{"POST", "/v1/audit/checkpoint", RoleOperator, true, "audit-checkpoint", (*request).auditCheckpoint},
+		{"POST", "/v1/audit/heal", RoleOperator, true, actionHeal, (*request).auditHeal},
+		{"GET", "/v1/epochs", RoleViewer, false, "epoch-list", (*request).epochList},
+		{"POST", "/v1/epochs/prepare", RoleOperator, true, "epoch-prepare", (*request).epochPrepare},
+		{"POST", "/v1/epochs/activate", RoleOperator, true, "epoch-activate", (*request).epochActivate},
+		{"POST", "/v1/epochs/retire/{epoch}", RoleOperator, true, "epoch-retire", (*request).epochRetire},
+	}
+}
+
+// asError maps an error to what the client sees. Errors here concern the
+// operator's own request; none of them holds a secret.
+func asError(err error) *Error {
+	var e *Error
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &large):
+		return &Error{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a body has at most %d bytes", maxBodyBytes)}
+	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, keystore.ErrNotActive):
+		return &Error{http.StatusNotFound, "not-found", err.Error()}
+	case errors.Is(err, keystore.ErrExists), errors.Is(err, ErrPolicyVersion), errors.Is(err, keystore.ErrDestroyed):
+		return &Error{http.StatusConflict, "conflict", err.Error()}
+	case errors.Is(err, policy.ErrInvalid):
+		return &Error{http.StatusBadRequest, "policy-invalid", err.Error()}
+	case errors.Is(err, audit.ErrTampered):
+		return &Error{http.StatusConflict, "audit-tampered", err.Error()}
+	case errors.Is(err, audit.ErrUnavailable):
+		return &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()}
+	}
+	return &Error{http.StatusBadRequest, "failed", err.Error()}
+}
+
+// decode reads a JSON body strictly: one value, no unknown field.
+func (r *request) decode(into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("read request: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("read request: something follows the value")
+	}
+	return nil
+}
+
+func (r *request) status() (any, error) {
+	st := r.s.opts.Status()
+	if info := r.s.opts.Policies.Show(); info != nil {
+		info.Source, info.Explanation, info.ReferenceValues = "", "", nil
+		st.Policy = info
+	}
+	n, err := r.s.opts.Secrets.Count()
+	st.Secrets = n
+	st.Epochs = r.s.opts.Epochs.List()
+	st.AuditRecords = r.s.opts.Audit.Size()
+	st.AuditUnsigned = st.AuditRecords - min(st.AuditRecords, r.s.opts.Audit.Latest().Size)
+	if e := r.s.opts.Audit.Err(); e != nil {
+		st.AuditError = e.Error()
+	}
+	return st, err
+}
+
+// metrics writes counters without labels: a name of a secret, a tenant or a
+// chip is never one.
+func (r *request) metrics() (any, error) {
+	values := map[string]int64{
+		"anchorhold_broker_audit_records":          int64(r.s.opts.Audit.Size()),
+		"anchorhold_broker_audit_unsigned_records": int64(r.s.opts.Audit.Size() - min(r.s.opts.Audit.Size(), r.s.opts.Audit.Latest().Size)),
+		"anchorhold_broker_audit_available":        1,
+		"anchorhold_broker_policy_loaded":          0,
+	}
+	if r.s.opts.Audit.Err() != nil {
+		values["anchorhold_broker_audit_available"] = 0
+	}
+	if r.s.opts.Policies.Current() != nil {
+		values["anchorhold_broker_policy_loaded"] = 1
+	}
+	if n, err := r.s.opts.Secrets.Count(); err == nil {
+		values["anchorhold_broker_secrets"] = int64(n)
+	}
+	if r.s.opts.Metrics != nil {
+		for name, v := range r.s.opts.Metrics() {
+			values[name] = v
+		}
+	}
+	names := make([]string, 0, len(values))
+	for name := range values {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, "# TYPE %s gauge\n%s %d\n", name, name, values[name])
+	}
+	return plainText(b.String()), nil
+}
+
+func (r *request) policyShow() (any, error) {
+	info := r.s.opts.Policies.Show()
+	if info == nil {
+		return nil, &Error{http.StatusNotFound, "no-policy", "no policy is in force: everything is refused"}
+	}
+	return info, nil
+}
+
+func (r *request) policyList() (any, error) {
+	list, err := r.s.opts.Policies.History()
+	if current := r.s.opts.Policies.Current(); current != nil {
+		for i := range list {
+			list[i].Active = list[i].ID == current.ID() && list[i].Version == current.Version()
+		}
+	}
+	return list, err
+}
+
+func (r *request) policyTest() (any, error) {
+	var t TestRequest
+	if err := r.decode(&t); err != nil {
+		return nil, err
+	}
+	p := r.s.opts.Policies.Current()
+	if t.Source != "" {
+		parsed, err := policy.Parse([]byte(t.Source))
+		if err != nil {
+			return nil, err
+		}
+		if p, err = parsed.WithReferenceValues(r.s.opts.Policies.ReferenceValues()); err != nil {
+			return nil, err
+		}
+	}
+	if t.Now.IsZero() {
+		t.Now = r.s.opts.Now()
+	}
+	return policy.Decide(p, policy.Input{Claims: t.Claims, Guest: t.Guest, Resource: t.Resource, Now: t.Now}), nil
+}
+
+func (r *request) policyImport() (any, error) {
+	source, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.s.opts.Policies.Import(source)
+	if err != nil {
+		return nil, err
+	}
+	r.s.opts.Logger.Info("policy in force", "id", p.ID(), "version", p.Version(), "digest", fmt.Sprintf("%x", p.Digest()), "waived", len(p.Waived()))
+	for _, w := range p.Waived() {
+		r.s.opts.Logger.Warn("policy waives a check", "id", p.ID(), "waived", w)
+	}
+	info := describe(p)
+	info.Active = true
+	return info, nil
+}
+
+func (r *request) valuesShow() (any, error) {
+	return r.s.opts.Policies.ReferenceValues(), nil
+}
+
+func (r *request) valuesImport() (any, error) {
+	source, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	values, err := policy.ParseReferenceValues(source)
+	if err != nil {
+		return nil, err
+	}
+	n, err := r.s.opts.Policies.ImportReferenceValues(values, r.URL.Query().Get("replace") == "true")
+	if err != nil {
+		return nil, err
+	}
+	r.s.opts.Logger.Info("reference values imported", "imported", len(values), "total", n)
+	return map[string]int{"imported": len(values), "total": n}, nil
+}
+
+func (r *request) secretList() (any, error) {
+	infos, more, err := r.s.opts.Secrets.List(r.Context(), r.URL.Query().Get("prefix"))
+	return SecretList{infos, more}, err
+}
+
+// secretPut takes the secret as the raw body, straight into locked memory.
+func (r *request) secretPut() (any, error) {
+	if r.ContentLength < 1 || r.ContentLength > keystore.MaxSecretBytes {
+		return nil, &Error{http.StatusBadRequest, "secret-size", fmt.Sprintf("a secret has 1 to %d bytes and a Content-Length", keystore.MaxSecretBytes)}
+	}
+	secret, err := keybuf.New(int(r.ContentLength))
+	if err != nil {
+		return nil, err
+	}
+	defer secret.Wipe()
+	if _, err := io.ReadFull(r.Body, secret.Bytes()); err != nil {
+		return nil, fmt.Errorf("read secret: %w", err)
+	}
+	q := r.URL.Query()
+	meta := keystore.Meta{Kind: q.Get("kind"), Description: q.Get("description")}
+	put := map[PutMode]func() (uint64, error){
+		PutNext:   func() (uint64, error) { return r.s.opts.Secrets.Put(r.Context(), r.resource, secret, meta) },
+		PutCreate: func() (uint64, error) { return r.s.opts.Secrets.Create(r.Context(), r.resource, secret, meta) },
+		PutRotate: func() (uint64, error) { return r.s.opts.Secrets.Rotate(r.Context(), r.resource, secret, meta) },
+	}[PutMode(q.Get("mode"))]
+	if put == nil {
+		return nil, &Error{http.StatusBadRequest, "mode", "mode is put, create or rotate"}
+	}
+	version, err := put()
+	return SecretVersion{r.resource, version}, err
+}
+
+func (r *request) secretRetire() (any, error) {
+	v, err := r.version()
+	if err != nil {
+		return nil, err
+	}
+	return SecretVersion{r.resource, v}, r.s.opts.Secrets.Retire(r.Context(), r.resource, v)
+}
+
+func (r *request) secretDestroy() (any, error) {
+	v, err := r.version()
+	if err != nil {
+		return nil, err
+	}
+	return SecretVersion{r.resource, v}, r.s.opts.Secrets.Destroy(r.Context(), r.resource, v)
+}
+
+func (r *request) version() (uint64, error) {
+	v, err := strconv.ParseUint(r.URL.Query().Get("version"), 10, 64)
+	if err != nil || v == 0 {
+		return 0, &Error{http.StatusBadRequest, "version", "say which version"}
+	}
+	return v, nil
+}
+
+func (r *request) auditShow() (any, error) {
+	var f audit.Filter
+	if q := r.URL.Query().Get("filter"); q != "" {
+		d := json.NewDecoder(strings.NewReader(q))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&f); err != nil {
+			return nil, fmt.Errorf("read filter: %w", err)
+		}
+	}
+	entries, err := audit.Show(r.s.opts.Audit.Dir(), f)
+	if entries == nil {
+		entries = []audit.Entry{}
+	}
+	return entries, err
+}
+
+func (r *request) auditVerify() (any, error) {
+	return audit.Verify(r.s.opts.Audit.Dir(), r.s.opts.AuditKeys...)
+}
+
+func (r *request) auditExplain() (any, error) {
+	return audit.Explain(r.s.opts.Audit.Dir(), r.PathValue("id"))
+}
+
+// auditProof proves a record against a checkpoint that covers it.
+func (r *request) auditProof() (any, error) {
+	index, err := strconv.ParseUint(r.PathValue("index"), 10, 64)
+	if err != nil {
+		return nil, &Error{http.StatusBadRequest, "index", "a record's index is a number"}
+	}
+	c := r.s.opts.Audit.Latest()
+	if index >= c.Size {
+		if c, err = r.s.opts.Audit.Checkpoint(r.Context()); err != nil {
+			return nil, err
+		}
+	}
+	proof, err := audit.Prove(r.s.opts.Audit.Dir(), index, c.Size)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := audit.Show(r.s.opts.Audit.Dir(), audit.Filter{From: index, To: index + 1})
+	if err != nil || len(entries) != 1 {
+		return nil, errors.Join(audit.ErrNotFound, err)
+	}
+	return Inclusion{entries[0].Leaf, proof, c}, nil
+}
+
+func (r *request) auditCheckpoint() (any, error) { return r.s.opts.Audit.Checkpoint(r.Context()) }
+
+func (r *request) auditHeal() (any, error) {
+	if err := r.s.opts.Audit.Heal(r.Context()); err != nil {
+		return nil, err
+	}
+	return map[string]uint64{"records": r.s.opts.Audit.Size()}, nil
+}
+
+func (r *request) epochList() (any, error) { return r.s.opts.Epochs.List(), nil }
+
+func (r *request) epochPrepare() (any, error) { return r.s.opts.Epochs.Prepare(r.Context()) }
+
+func (r *request) epochActivate() (any, error) {
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	statement, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("read statement: %w", err)
+	}
+	return r.s.opts.Epochs.Activate(r.Context(), statement)
+}
+
+func (r *request) epochRetire() (any, error) {
+	epoch, err := strconv.ParseUint(r.PathValue("epoch"), 10, 64)
+	if err != nil {
+		return nil, &Error{http.StatusBadRequest, "epoch", "an epoch is a number"}
+	}
+	return map[string]uint64{"retired": epoch}, r.s.opts.Epochs.Retire(r.Context(), epoch)
+}
+
+func sortByImport(list []PolicyInfo) {
+	sort.SliceStable(list, func(i, j int) bool { return list[i].Imported.Before(list[j].Imported) })
+}

@@ -1,0 +1,273 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+)
+
+const (
+	maxBodyBytes    = 8 << 20
+	maxHeaderBytes  = 32 << 10
+	maxConnections  = 64
+	requestDeadline = 2 * time.Minute
+)
+
+// Options are what the server works on. All fields but Viewers, Operators and
+// Metrics are required.
+type Options struct {
+	Policies *Policies
+	Secrets  *keystore.Store
+	Audit    *audit.Log
+	// AuditKeys are the keys whose checkpoints verify.
+	AuditKeys []identity.Public
+	Epochs    Epochs
+	// Status fills in what only the daemon knows.
+	Status func() Status
+	// Metrics returns counters by their full Prometheus name.
+	Metrics func() map[string]int64
+	// Operators and Viewers are the uids that may connect, with their role.
+	// Nobody else may, not even root, unless listed.
+	Operators, Viewers []uint32
+	Now                func() time.Time
+	Logger             *slog.Logger
+}
+
+// Server answers operators.
+type Server struct {
+	opts  Options
+	roles map[uint32]Role
+}
+
+// NewServer checks the options.
+func NewServer(o Options) (*Server, error) {
+	if o.Policies == nil || o.Secrets == nil || o.Audit == nil || o.Epochs == nil || o.Status == nil || o.Logger == nil || len(o.AuditKeys) == 0 {
+		return nil, errors.New("operator socket: a part is missing")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Server{opts: o, roles: map[uint32]Role{}}
+	for _, uid := range o.Viewers {
+		s.roles[uid] = RoleViewer
+	}
+	for _, uid := range o.Operators {
+		s.roles[uid] = RoleOperator
+	}
+	return s, nil
+}
+
+type peerKey struct{}
+
+// peer is who the kernel says is at the other end.
+type peer struct {
+	uid   uint32
+	known bool
+}
+
+// peerOf asks the kernel. Anything but a unix socket has no peer and no role.
+func peerOf(c net.Conn) peer {
+	if limited, ok := c.(*limitedConn); ok {
+		c = limited.Conn
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return peer{}
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return peer{}
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || credErr != nil {
+		return peer{}
+	}
+	return peer{uid: cred.Uid, known: true}
+}
+
+// Serve answers on the listener until ctx ends, then waits for the requests
+// that are running.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       requestDeadline,
+		WriteTimeout:      requestDeadline,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, peerOf(c))
+		},
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(&limitListener{Listener: l, slots: make(chan struct{}, maxConnections)}) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("operator socket: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	<-done
+	return err
+}
+
+// route is one thing that an operator can ask for.
+type route struct {
+	method, path string
+	role         Role
+	// mutating routes are recorded in the audit log before they act.
+	mutating bool
+	action   string
+	run      func(*request) (any, error)
+}
+
+// request is a request from a user whose role was checked.
+type request struct {
+	*http.Request
+	s *Server
+	// resource is what the audit record names, filled in before run.
+	resource string
+}
+
+// Handler returns the HTTP handler; it refuses every request whose connection
+// has no checked peer.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.routes() {
+		mux.Handle(r.method+" "+r.path, s.guard(r))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, &Error{http.StatusNotFound, "no-such-route", "there is no such command"})
+	})
+	return mux
+}
+
+// guard checks the peer's role, records a change, and runs the route.
+func (s *Server) guard(r route) http.HandlerFunc {
+	return func(w http.ResponseWriter, hr *http.Request) {
+		who, _ := hr.Context().Value(peerKey{}).(peer)
+		if !who.known || s.roles[who.uid] < r.role || r.role == RoleNone {
+			s.refuse(hr.Context(), w, r, who)
+			return
+		}
+		hr.Body = http.MaxBytesReader(w, hr.Body, maxBodyBytes)
+		req := &request{Request: hr, s: s, resource: hr.PathValue("name")}
+		if r.mutating {
+			if err := s.record(hr.Context(), r, who, req.resource, nil); err != nil {
+				writeError(w, &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()})
+				return
+			}
+		}
+		out, err := r.run(req)
+		if err != nil {
+			e := asError(err)
+			if r.mutating {
+				_ = s.record(hr.Context(), r, who, req.resource, e) // the attempt itself is recorded already
+			}
+			writeError(w, e)
+			return
+		}
+		writeJSON(w, http.StatusOK, out)
+	}
+}
+
+// refuse answers someone without the role, and records the attempt.
+func (s *Server) refuse(ctx context.Context, w http.ResponseWriter, r route, who peer) {
+	e := &Error{http.StatusForbidden, "not-authorised", fmt.Sprintf("uid %d may not do this; it needs the role that operator_uids or viewer_uids gives", who.uid)}
+	s.opts.Logger.Warn("operator request refused", "uid", who.uid, "action", r.action)
+	if r.mutating {
+		_ = s.record(ctx, r, who, "", e) // it is refused whether or not it can be recorded
+	}
+	writeError(w, e)
+}
+
+// record writes what was asked for, by whom, into the audit log. Healing the
+// log is the one action that cannot be recorded first.
+func (s *Server) record(ctx context.Context, r route, who peer, resource string, failure *Error) error {
+	rec := audit.Record{Kind: audit.KindOperator, Time: s.opts.Now(), Actor: "uid " + strconv.FormatUint(uint64(who.uid), 10),
+		Action: r.action, Resource: clip(resource), Decision: "allowed"}
+	if failure != nil {
+		rec.Decision = "refused"
+		rec.Reasons = []audit.Reason{{Code: failure.Code, Detail: failure.Message}}
+	}
+	_, err := s.opts.Audit.Append(ctx, rec)
+	if r.action == actionHeal {
+		return nil
+	}
+	return err
+}
+
+func clip(s string) string { return s[:min(len(s), 256)] }
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	if text, ok := v.(plainText); ok {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_, _ = io.WriteString(w, string(text)) // the peer may be gone
+		return
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		writeError(w, &Error{http.StatusInternalServerError, "internal", "the answer cannot be encoded"})
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the peer may be gone
+}
+
+func writeError(w http.ResponseWriter, e *Error) {
+	b, _ := json.Marshal(errorBody{e}) // strings always encode
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(append(b, '\n')) // the peer may be gone
+}
+
+type plainText string
+
+// limitListener bounds the number of connections; others wait in the kernel's queue.
+type limitListener struct {
+	net.Listener
+	slots chan struct{}
+}
+
+// Accept waits for a free slot.
+func (l *limitListener) Accept() (net.Conn, error) {
+	l.slots <- struct{}{}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close frees the slot.
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
