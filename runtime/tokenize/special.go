@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// GuardByte, put inside text that spells a special token, keeps Encode from
-// taking it as one; Encode removes it. It never occurs in valid UTF-8.
+// GuardByte is what Guard puts inside text that spells a special token, to keep
+// Encode from taking it as one; Encode removes it. Valid UTF-8 never holds it.
 const GuardByte = 0xff
 
 // specials finds tokens that are matched in the text before it is split into

@@ -1,0 +1,315 @@
+package jinja
+
+import "slices"
+
+// The names that expressions may use. A name that is missing here is refused at
+// load.
+var (
+	knownFilters   = [...]string{"trim", "upper", "lower", "length", "count", "string", "default", "tojson"}
+	knownTests     = [...]string{"defined", "undefined", "none", "string", "mapping", "iterable", "true", "false"}
+	knownMethods   = [...]string{"strip", "lstrip", "rstrip", "startswith", "endswith", "upper", "lower", "split"}
+	knownFunctions = [...]string{"raise_exception", "namespace"}
+	loopFields     = [...]string{"first", "last", "index", "index0", "length"}
+	comparisons    = [...]string{"==", "!=", "<", ">", "<=", ">="}
+)
+
+// expression parses: or ["if" or ["else" expression]].
+func (p *parser) expression() (*node, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	value, err := p.or()
+	if err != nil || !p.word("if") {
+		return value, err
+	}
+	when, err := p.or()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{op: "choose", kids: []*node{when, value}}
+	if p.word("else") {
+		other, err := p.expression()
+		if err != nil {
+			return nil, err
+		}
+		n.kids = append(n.kids, other)
+	}
+	return n, nil
+}
+
+// binary parses a left-associative level of operators.
+func (p *parser) binary(next func() (*node, error), operator func() string) (*node, error) {
+	left, err := next()
+	for err == nil {
+		op := operator()
+		if op == "" {
+			return left, nil
+		}
+		var right *node
+		if right, err = next(); err == nil {
+			left = &node{op: op, kids: []*node{left, right}}
+		}
+	}
+	return nil, err
+}
+
+func (p *parser) or() (*node, error) {
+	return p.binary(p.and, func() string {
+		if p.word("or") {
+			return "or"
+		}
+		return ""
+	})
+}
+
+func (p *parser) and() (*node, error) {
+	return p.binary(p.not, func() string {
+		if p.word("and") {
+			return "and"
+		}
+		return ""
+	})
+}
+
+func (p *parser) not() (*node, error) {
+	if !p.word("not") {
+		return p.compare()
+	}
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	n, err := p.not()
+	return &node{op: "not", kids: []*node{n}}, err
+}
+
+func (p *parser) compare() (*node, error) {
+	seen := false
+	n, err := p.binary(p.sum, func() string {
+		op := ""
+		if p.word("in") {
+			op = "in"
+		} else if t := p.tokens[p.at]; t.kind == lexName && t.text == "not" && p.tokens[p.at+1].kind == lexName && p.tokens[p.at+1].text == "in" {
+			p.at += 2
+			op = "notin"
+		}
+		for _, c := range comparisons {
+			if op == "" && p.symbol(c) {
+				op = c
+			}
+		}
+		if op != "" && seen {
+			return "chain"
+		}
+		seen = seen || op != ""
+		return op
+	})
+	if err == nil && n.op == "chain" {
+		return nil, p.errorf("chained comparisons are not supported")
+	}
+	return n, err
+}
+
+func (p *parser) sum() (*node, error) { return p.binary(p.product, p.oneOf("+", "-", "~")) }
+
+func (p *parser) product() (*node, error) { return p.binary(p.unary, p.oneOf("%")) }
+
+func (p *parser) oneOf(symbols ...string) func() string {
+	return func() string {
+		for _, s := range symbols {
+			if p.symbol(s) {
+				return s
+			}
+		}
+		return ""
+	}
+}
+
+func (p *parser) unary() (*node, error) {
+	if !p.symbol("-") {
+		return p.postfix()
+	}
+	if p.tokens[p.at].kind != lexNumber {
+		return nil, p.errorf("minus before other than a number is not supported")
+	}
+	n, err := p.number()
+	if err == nil {
+		n.num = -n.num
+	}
+	return n, err
+}
+
+// postfix parses a value with attributes, indexes, method calls, filters, tests.
+func (p *parser) postfix() (*node, error) {
+	n, err := p.primary()
+	for err == nil {
+		switch {
+		case p.symbol("."):
+			n, err = p.attribute(n)
+		case p.symbol("["):
+			n, err = p.index(n)
+		case p.symbol("|"):
+			n, err = p.filter(n)
+		case p.word("is"):
+			n, err = p.test(n)
+		default:
+			return n, nil
+		}
+	}
+	return nil, err
+}
+
+func (p *parser) attribute(of *node) (*node, error) {
+	name, err := p.name()
+	if err != nil {
+		return nil, err
+	}
+	if p.symbol("(") {
+		if !slices.Contains(knownMethods[:], name) {
+			return nil, p.errorf("method %q is not supported", name)
+		}
+		return p.arguments(&node{op: "method", text: name, kids: []*node{of}}, false)
+	}
+	if of.op == "name" && of.text == "loop" && !slices.Contains(loopFields[:], name) {
+		return nil, p.errorf("loop.%s is not supported", name)
+	}
+	return &node{op: "attribute", text: name, kids: []*node{of}}, nil
+}
+
+func (p *parser) index(of *node) (*node, error) {
+	n := &node{op: "index", kids: []*node{of, nil, nil}}
+	var err error
+	if !p.symbol(":") {
+		if n.kids[1], err = p.expression(); err != nil {
+			return nil, err
+		}
+		if p.symbol("]") {
+			n.kids = n.kids[:2]
+			return n, nil
+		}
+		if err = p.want(lexSymbol, ":"); err != nil {
+			return nil, err
+		}
+	}
+	n.op = "slice"
+	if p.symbol("]") {
+		return n, nil
+	}
+	if n.kids[2], err = p.expression(); err != nil {
+		return nil, err
+	}
+	return n, p.want(lexSymbol, "]")
+}
+
+func (p *parser) filter(of *node) (*node, error) {
+	name, err := p.name()
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(knownFilters[:], name) {
+		return nil, p.errorf("filter %q is not supported", name)
+	}
+	n := &node{op: "filter", text: name, kids: []*node{of}}
+	if p.symbol("(") {
+		return p.arguments(n, false)
+	}
+	return n, nil
+}
+
+func (p *parser) test(of *node) (*node, error) {
+	negated := p.word("not")
+	name, err := p.name()
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(knownTests[:], name) {
+		return nil, p.errorf("test %q is not supported", name)
+	}
+	n := &node{op: "is", text: name, kids: []*node{of}}
+	if negated {
+		n = &node{op: "not", kids: []*node{n}}
+	}
+	return n, nil
+}
+
+// arguments parses up to the closing bracket and appends to the call's kids.
+func (p *parser) arguments(call *node, keywords bool) (*node, error) {
+	for !p.symbol(")") {
+		key := ""
+		if t := p.tokens[p.at]; t.kind == lexName && p.tokens[p.at+1].kind == lexSymbol && p.tokens[p.at+1].text == "=" {
+			if !keywords {
+				return nil, p.errorf("keyword argument %q is not supported", t.text)
+			}
+			key = t.text
+			p.at += 2
+		} else if keywords {
+			return nil, p.errorf("%s takes keyword arguments only", call.text)
+		}
+		value, err := p.expression()
+		if err != nil {
+			return nil, err
+		}
+		call.kids, call.keys = append(call.kids, value), append(call.keys, key)
+		if !p.symbol(",") {
+			return call, p.want(lexSymbol, ")")
+		}
+	}
+	return call, nil
+}
+
+func (p *parser) primary() (*node, error) {
+	t := p.tokens[p.at]
+	switch {
+	case t.kind == lexString:
+		p.at++
+		return &node{op: "string", text: t.text}, nil
+	case t.kind == lexNumber:
+		return p.number()
+	case t.kind == lexName:
+		p.at++
+		return p.nameOrCall(t.text)
+	case p.symbol("("):
+		n, err := p.expression()
+		if err != nil {
+			return nil, err
+		}
+		return n, p.want(lexSymbol, ")")
+	case p.symbol("["):
+		return p.list()
+	}
+	return nil, p.errorf("%q is not supported here", t.text)
+}
+
+func (p *parser) nameOrCall(name string) (*node, error) {
+	switch name {
+	case "true", "True":
+		return &node{op: "true"}, nil
+	case "false", "False":
+		return &node{op: "false"}, nil
+	case "none", "None":
+		return &node{op: "none"}, nil
+	}
+	if !p.symbol("(") {
+		return &node{op: "name", text: name}, nil
+	}
+	if !slices.Contains(knownFunctions[:], name) {
+		return nil, p.errorf("function %q is not supported", name)
+	}
+	return p.arguments(&node{op: "call", text: name}, name == "namespace")
+}
+
+func (p *parser) list() (*node, error) {
+	n := &node{op: "list"}
+	for !p.symbol("]") {
+		item, err := p.expression()
+		if err != nil {
+			return nil, err
+		}
+		n.kids = append(n.kids, item)
+		if !p.symbol(",") {
+			return n, p.want(lexSymbol, "]")
+		}
+	}
+	return n, nil
+}

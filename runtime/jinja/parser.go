@@ -1,0 +1,233 @@
+package jinja
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// statement is a compiled block, text or output of a template.
+type statement struct {
+	op   string // "text" "output" "if" "for" "set" "setattr"
+	text string // literal, loop variable, or name to set
+	attr string
+	expr *node       // output, iterated list, value to set
+	arms []arm       // if, elif and else in order
+	body []statement // of a loop
+}
+
+// arm is one branch of an if; the else has no condition.
+type arm struct {
+	when *node
+	body []statement
+}
+
+// node is an expression. Which fields hold depends on op.
+type node struct {
+	op   string
+	text string
+	num  int64
+	kids []*node
+	keys []string // names of keyword arguments, in step with kids
+}
+
+// parser is recursive descent over lexemes. Names of filters, tests, methods
+// and functions are checked here, so that a template fails at load and not in
+// the middle of a conversation.
+type parser struct {
+	tokens []lexeme
+	at     int
+	depth  int
+}
+
+func (p *parser) errorf(format string, args ...any) error {
+	return fmt.Errorf("line %d: %s", p.tokens[p.at].line, fmt.Sprintf(format, args...))
+}
+
+func (p *parser) enter() error {
+	if p.depth++; p.depth > maxDepth {
+		return p.errorf("nested deeper than %d", maxDepth)
+	}
+	return nil
+}
+
+// accept consumes the next lexeme if it is this symbol or name.
+func (p *parser) accept(kind lexKind, text string) bool {
+	if t := p.tokens[p.at]; t.kind != kind || t.text != text {
+		return false
+	}
+	p.at++
+	return true
+}
+
+func (p *parser) symbol(s string) bool { return p.accept(lexSymbol, s) }
+func (p *parser) word(s string) bool   { return p.accept(lexName, s) }
+
+func (p *parser) want(kind lexKind, text string) error {
+	if !p.accept(kind, text) {
+		return p.errorf("expected %q, found %q", text, p.tokens[p.at].text)
+	}
+	return nil
+}
+
+func (p *parser) name() (string, error) {
+	t := p.tokens[p.at]
+	if t.kind != lexName {
+		return "", p.errorf("expected a name, found %q", t.text)
+	}
+	p.at++
+	return t.text, nil
+}
+
+func (p *parser) close() error {
+	if p.tokens[p.at].kind != lexClose {
+		return p.errorf("%q is not supported here", p.tokens[p.at].text)
+	}
+	p.at++
+	return nil
+}
+
+// statements reads until the end of the template or a block word that belongs
+// to an enclosing statement, which it returns, consumed.
+func (p *parser) statements() (list []statement, end string, err error) {
+	if err := p.enter(); err != nil {
+		return nil, "", err
+	}
+	defer func() { p.depth-- }()
+	for {
+		t := p.tokens[p.at]
+		switch {
+		case t.kind == lexEnd:
+			return list, "", nil
+		case t.kind == lexText:
+			p.at++
+			list = append(list, statement{op: "text", text: t.text})
+			continue
+		}
+		p.at++ // lexOpen: nothing else stands between tags
+		var s statement
+		if t.text == "{{" {
+			s.op = "output"
+			if s.expr, err = p.expression(); err == nil {
+				err = p.close()
+			}
+		} else {
+			var word string
+			if word, err = p.name(); err != nil {
+				return nil, "", err
+			}
+			if slices.Contains([]string{"elif", "else", "endif", "endfor"}, word) {
+				return list, word, nil
+			}
+			s, err = p.block(word)
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		list = append(list, s)
+	}
+}
+
+func (p *parser) block(word string) (statement, error) {
+	switch word {
+	case "if":
+		return p.ifBlock()
+	case "for":
+		return p.forBlock()
+	case "set":
+		return p.set()
+	}
+	return statement{}, p.errorf("block %q is not supported", word)
+}
+
+func (p *parser) ifBlock() (statement, error) {
+	s := statement{op: "if"}
+	when, err := p.condition()
+	if err != nil {
+		return s, err
+	}
+	for {
+		body, end, err := p.statements()
+		if err != nil {
+			return s, err
+		}
+		s.arms = append(s.arms, arm{when: when, body: body})
+		hadElse := when == nil
+		switch {
+		case end == "endif":
+			return s, p.close()
+		case end == "elif" && !hadElse:
+			when, err = p.condition()
+		case end == "else" && !hadElse:
+			when, err = nil, p.close()
+		default:
+			err = p.errorf("if without endif (found %q)", end)
+		}
+		if err != nil {
+			return s, err
+		}
+	}
+}
+
+func (p *parser) condition() (*node, error) {
+	n, err := p.expression()
+	if err != nil {
+		return nil, err
+	}
+	return n, p.close()
+}
+
+func (p *parser) forBlock() (statement, error) {
+	s := statement{op: "for"}
+	var err error
+	if s.text, err = p.name(); err != nil {
+		return s, err
+	}
+	if err = p.want(lexName, "in"); err != nil {
+		return s, err
+	}
+	if s.expr, err = p.or(); err != nil { // not expression: a filter by "if" is refused
+		return s, err
+	}
+	if err = p.close(); err != nil {
+		return s, err
+	}
+	var end string
+	if s.body, end, err = p.statements(); err != nil {
+		return s, err
+	}
+	if end != "endfor" {
+		return s, p.errorf("for without endfor (found %q)", end)
+	}
+	return s, p.close()
+}
+
+func (p *parser) set() (statement, error) {
+	s := statement{op: "set"}
+	var err error
+	if s.text, err = p.name(); err != nil {
+		return s, err
+	}
+	if p.symbol(".") {
+		s.op = "setattr"
+		if s.attr, err = p.name(); err != nil {
+			return s, err
+		}
+	}
+	if err = p.want(lexSymbol, "="); err != nil { // set blocks are refused
+		return s, err
+	}
+	if s.expr, err = p.expression(); err != nil {
+		return s, err
+	}
+	return s, p.close()
+}
+
+func (p *parser) number() (*node, error) {
+	n, err := strconv.ParseInt(p.tokens[p.at].text, 10, 32)
+	if err != nil {
+		return nil, p.errorf("number %s is too large", p.tokens[p.at].text)
+	}
+	p.at++
+	return &node{op: "number", num: n}, nil
+}

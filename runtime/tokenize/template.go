@@ -1,0 +1,91 @@
+package tokenize
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/jinja"
+)
+
+// Message is one turn of a conversation.
+type Message struct {
+	Role    string
+	Content string
+}
+
+// Template is a model's compiled chat template. It is immutable and safe for
+// concurrent use.
+type Template struct {
+	program  *jinja.Template
+	bos, eos string
+}
+
+// RaisedError is a template's own refusal of a conversation, such as of two user
+// turns in a row.
+type RaisedError = jinja.RaisedError
+
+// NewTemplate compiles the file's chat template. A construct outside the
+// supported part of the language is an error that names it and its line.
+func NewTemplate(f *gguf.File) (*Template, error) {
+	source, ok := f.String("tokenizer.chat_template")
+	if !ok {
+		return nil, errors.New("chat template: the file has none (tokenizer.chat_template is missing)")
+	}
+	program, err := jinja.Compile(source)
+	if err != nil {
+		return nil, fmt.Errorf("chat template: %w", err)
+	}
+	return &Template{
+		program: program,
+		bos:     markerText(f, "tokenizer.ggml.bos_token_id"),
+		eos:     markerText(f, "tokenizer.ggml.eos_token_id"),
+	}, nil
+}
+
+// markerText returns the text of the token that a key names, empty if none.
+func markerText(f *gguf.File, key string) string {
+	id, ok := f.Uint(key)
+	tokens, has := f.Strings("tokenizer.ggml.tokens")
+	if !ok || !has || id >= uint64(tokens.Len()) {
+		return ""
+	}
+	return string(tokens.At(int(id)))
+}
+
+// Render returns the text that the model continues. Contents stand in it as they
+// are; use Encode where they may come from someone who is not to forge turns.
+func (t *Template) Render(messages []Message, addGenerationPrompt bool) (string, error) {
+	list := make([]any, len(messages))
+	for i, m := range messages {
+		list[i] = map[string]any{"role": m.Role, "content": m.Content}
+	}
+	text, err := t.program.Render(map[string]any{
+		"messages":              list,
+		"add_generation_prompt": addGenerationPrompt,
+		"bos_token":             t.bos,
+		"eos_token":             t.eos,
+	})
+	if err != nil {
+		return "", fmt.Errorf("chat template: %w", err)
+	}
+	return text, nil
+}
+
+// Encode renders a conversation and returns its tokens. Roles and contents never
+// become control tokens, whatever they spell: only the template's own text does.
+func (t *Template) Encode(tok *Tokenizer, messages []Message, addGenerationPrompt bool) ([]int32, error) {
+	guarded := make([]Message, len(messages))
+	for i, m := range messages {
+		guarded[i] = Message{Role: tok.Guard(m.Role), Content: tok.Guard(m.Content)}
+	}
+	text, err := t.Render(guarded, addGenerationPrompt)
+	if err != nil {
+		return nil, err
+	}
+	ids := tok.Encode(text, true)
+	if tok.AddBOS() && (len(ids) == 0 || ids[0] != tok.BOS()) {
+		ids = append([]int32{tok.BOS()}, ids...)
+	}
+	return ids, nil
+}
