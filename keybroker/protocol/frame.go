@@ -36,12 +36,13 @@ const (
 	maxAttestBody    = 96 << 10
 	maxGrantBody     = 8 << 10
 	maxRequestBody   = 8 << 10
-	maxReleaseBody   = 64 << 10
+	maxReleaseBody   = 128 << 10
 	maxReceiptBody   = 8 << 10
 	maxRefusalBody   = 128
 )
 
-// header is the length of a label plus the three bytes of the body's length.
+// A frame begins with its label, after one byte of length, and three bytes of
+// the body's length.
 const (
 	lengthBytes   = 3
 	maxLabelBytes = 32

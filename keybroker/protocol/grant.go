@@ -74,11 +74,11 @@ func validLease(from, to Time) bool {
 	return from.valid() && to.valid() && to > from && to-from <= Time(MaxLease.Milliseconds())
 }
 
-// validText says whether s is 1 to limit bytes of printable ASCII without quotes
-// or backslashes, so that it shows as what it is in any log or JSON.
+// validText says whether s is 1 to limit bytes of printable ASCII without
+// spaces, so that it cannot look like something else in a log.
 func validText(s string, limit int) bool {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+		if c := s[i]; c <= ' ' || c > '~' {
 			return false
 		}
 	}

@@ -21,12 +21,12 @@ const (
 )
 
 // ValidResource says whether a name may denote a resource: segments of
-// [a-z0-9._-] joined by single slashes, none empty or made of dots only, at
-// most MaxResourceBytes long (docs/protocol.md 4.4). Names become parts of
+// [a-z0-9._-], each starting with a letter or digit, joined by single slashes,
+// at most MaxResourceBytes long (docs/protocol.md 4.4). Names become parts of
 // policies and store keys, so that "..", an empty segment or a look-alike
 // letter must never reach those.
 func ValidResource(name string) bool {
-	if name == "" || len(name) > MaxResourceBytes {
+	if len(name) > MaxResourceBytes {
 		return false
 	}
 	for segment := range strings.SplitSeq(name, "/") {
@@ -38,17 +38,15 @@ func ValidResource(name string) bool {
 }
 
 func validSegment(s string) bool {
-	onlyDots := true
 	for i := range len(s) {
 		switch c := s[i]; {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_', c == '-':
-			onlyDots = false
-		case c == '.':
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
 		default:
 			return false
 		}
 	}
-	return !onlyDots // true for the empty segment too
+	return s != ""
 }
 
 // Class returns the resource's class: the first segment of its name.
@@ -103,7 +101,7 @@ func readNames(s *cryptobyte.String, limit int, out *[]string) bool {
 	return true
 }
 
-func validKind(k string) bool { return k != "" && len(k) <= maxKindBytes && validSegment(k) }
+func validKind(k string) bool { return len(k) <= maxKindBytes && validSegment(k) }
 
 func validKinds(kinds []evidence.Kind) bool {
 	return validPreference(kinds, maxKinds, func(k evidence.Kind) bool { return validKind(string(k)) })
