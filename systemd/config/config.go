@@ -1,0 +1,146 @@
+// Package config decodes YAML strictly, for daemons whose configuration decides
+// who gets keys.
+//
+// It guarantees that a key which the program does not know, a key that appears
+// twice, a value of another type, a second document, an anchor or an alias is an
+// error that names line and column in one sentence, and that a decoded value
+// has every field from the file or at its zero. It trusts the YAML parser to
+// keep within the size limit. Daemons and policies call it; it alone imports
+// the YAML module.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// Limits of a document.
+const (
+	MaxBytes = 1 << 20
+	maxDepth = 32
+)
+
+// Error is what is wrong with a document, and where.
+type Error struct {
+	// Line and Column count from 1; 0 when the place is not known.
+	Line, Column int
+	// Message is one sentence.
+	Message string
+}
+
+// Error names the place first.
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.Message
+	}
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
+}
+
+func at(t *token.Token, format string, args ...any) *Error {
+	e := &Error{Message: fmt.Sprintf(format, args...)}
+	if t != nil && t.Position != nil {
+		e.Line, e.Column = t.Position.Line, t.Position.Column
+	}
+	return e
+}
+
+// Decode reads one YAML document into a pointer to a struct.
+func Decode(data []byte, into any) error {
+	if len(data) > MaxBytes {
+		return &Error{Message: fmt.Sprintf("the document is larger than %d bytes", MaxBytes)}
+	}
+	if depth := flowDepth(data); depth > maxDepth {
+		return &Error{Message: fmt.Sprintf("the document is nested deeper than %d", maxDepth)}
+	}
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return explain(err)
+	}
+	if err := checkDocument(file); err != nil {
+		return err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
+	if err := dec.Decode(into); err != nil {
+		return explain(err)
+	}
+	return nil
+}
+
+// flowDepth is an upper bound of bracket nesting, found without parsing.
+func flowDepth(data []byte) (deepest int) {
+	depth := 0
+	for _, c := range data {
+		switch c {
+		case '[', '{':
+			depth++
+			deepest = max(deepest, depth)
+		case ']', '}':
+			depth = max(depth-1, 0)
+		}
+	}
+	return deepest
+}
+
+// checkDocument refuses what the language allows and configuration must not use.
+func checkDocument(file *ast.File) error {
+	bodies := 0
+	for _, doc := range file.Docs {
+		if doc.Body != nil {
+			bodies++
+		}
+	}
+	if bodies == 0 {
+		return &Error{Message: "the document is empty"}
+	}
+	if len(file.Docs) > 1 {
+		return &Error{Message: fmt.Sprintf("the file holds %d documents; write one", len(file.Docs))}
+	}
+	v := &checker{}
+	ast.Walk(v, file.Docs[0].Body)
+	if v.err != nil {
+		return v.err
+	}
+	return nil
+}
+
+type checker struct{ err *Error }
+
+// Visit stops at the first construct that is refused.
+func (c *checker) Visit(n ast.Node) ast.Visitor {
+	if c.err != nil {
+		return nil
+	}
+	switch n := n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
+		c.err = at(n.GetToken(), "anchors, aliases and merge keys are refused; write the value out")
+	case *ast.TagNode:
+		c.err = at(n.GetToken(), "tags are refused; write a plain value")
+	default:
+		if strings.Count(n.GetPath(), ".")+strings.Count(n.GetPath(), "[") > maxDepth {
+			c.err = at(n.GetToken(), "nested deeper than %d", maxDepth)
+		}
+	}
+	if c.err != nil {
+		return nil
+	}
+	return c
+}
+
+// explain makes one sentence with a place of the library's errors.
+func explain(err error) error {
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own
+	}
+	if lib, ok := errors.AsType[yaml.Error](err); ok {
+		return at(lib.GetToken(), "%s", lib.GetMessage())
+	}
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return &Error{Message: first}
+}
