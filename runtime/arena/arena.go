@@ -1,0 +1,197 @@
+// Package arena is one exact memory budget outside the Go heap.
+//
+// It guarantees that the sum of everything mapped or charged never exceeds the
+// budget's limit, that a request that does not fit is refused with the figure
+// that it needs before any memory is taken, and that a region is wiped when it
+// is released. Regions are locked where the limits allow, left out of core
+// dumps and of child processes, and ask for 2 MiB pages. It trusts the kernel.
+// Weights, caches and scratch memory of inference live here.
+package arena
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	pageSize = 4 << 10
+	hugePage = 2 << 20
+)
+
+// DoesNotFit is the refusal of a request over the budget.
+type DoesNotFit struct {
+	// For says what the memory was for.
+	For string
+	// Need is what was asked for, Available what was left, Limit the whole
+	// budget, in bytes.
+	Need, Available, Limit int64
+}
+
+// Error says the figures in MiB.
+func (e *DoesNotFit) Error() string {
+	return fmt.Sprintf("%s needs %.1f MiB, %.1f MiB of the budget of %.1f MiB are left: raise the limit by %.1f MiB",
+		e.For, mib(e.Need), mib(e.Available), mib(e.Limit), mib(e.Need-e.Available))
+}
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+// Budget accounts for memory. It is safe for concurrent use.
+type Budget struct {
+	limit int64
+
+	mu    sync.Mutex
+	used  int64
+	peak  int64
+	items map[*Region]int64
+}
+
+// NewBudget returns a budget of limit bytes; zero or less allows nothing.
+func NewBudget(limit int64) *Budget {
+	return &Budget{limit: max(limit, 0), items: map[*Region]int64{}}
+}
+
+// Limit is the whole budget in bytes.
+func (b *Budget) Limit() int64 { return b.limit }
+
+// Used is what is taken, in bytes.
+func (b *Budget) Used() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+// Available is what is left, in bytes.
+func (b *Budget) Available() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit - b.used
+}
+
+// Item is one line of a report.
+type Item struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	Locked bool   `json:"locked"`
+}
+
+// Report lists what the budget is used for, largest first.
+func (b *Budget) Report() []Item {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]Item, 0, len(b.items))
+	for r, n := range b.items {
+		list = append(list, Item{Name: r.name, Bytes: n, Locked: r.locked})
+	}
+	slices.SortFunc(list, func(x, y Item) int {
+		if x.Bytes != y.Bytes {
+			return int(max(-1, min(1, y.Bytes-x.Bytes)))
+		}
+		return strings.Compare(x.Name, y.Name)
+	})
+	return list
+}
+
+// Region is memory of the budget. It has one owner, who releases it.
+type Region struct {
+	name   string
+	budget *Budget
+	data   []byte // nil for a charge
+	locked bool
+}
+
+// reserve takes n bytes from the budget for r or refuses.
+func (b *Budget) reserve(r *Region, n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n < 0 || n > b.limit-b.used {
+		return &DoesNotFit{For: r.name, Need: n, Available: b.limit - b.used, Limit: b.limit}
+	}
+	b.used += n
+	b.peak = max(b.peak, b.used)
+	b.items[r] = n
+	return nil
+}
+
+// Charge accounts for n bytes that live elsewhere.
+func (b *Budget) Charge(name string, n int64) (*Region, error) {
+	r := &Region{name: name, budget: b}
+	if err := b.reserve(r, n); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Map maps n zeroed bytes, aligned to a page, to 2 MiB from that size on. What
+// counts is n rounded up to whole pages: the kernel gives a region no more
+// memory than its pages.
+func (b *Budget) Map(name string, n int64) (*Region, error) {
+	if n <= 0 {
+		return nil, fmt.Errorf("arena: %s: a region of %d bytes", name, n)
+	}
+	size := (n + pageSize - 1) / pageSize * pageSize
+	r := &Region{name: name, budget: b}
+	if err := b.reserve(r, size); err != nil {
+		return nil, err
+	}
+	data, err := mapAligned(size)
+	if err != nil {
+		r.giveBack()
+		return nil, fmt.Errorf("arena: %s: map %d bytes: %w", name, size, err)
+	}
+	r.data = data[:n:n]
+	r.locked = unix.Mlock(data) == nil // without it the region could be swapped: Report tells
+	return r, nil
+}
+
+// advise keeps memory out of dumps and children. Huge pages are for the whole
+// 2 MiB parts only: a partly used huge page would cost memory over the budget.
+func advise(data []byte, huge bool) error {
+	if err := unix.Madvise(data, unix.MADV_DONTDUMP); err != nil {
+		return err
+	}
+	if err := unix.Madvise(data, unix.MADV_DONTFORK); err != nil {
+		return err
+	}
+	if whole := len(data) / hugePage * hugePage; huge && whole > 0 {
+		// A kernel without huge pages refuses; the memory works all the same.
+		_ = unix.Madvise(data[:whole], unix.MADV_HUGEPAGE)
+	}
+	return nil
+}
+
+// Bytes is the region's memory; nil for a charge and after Release.
+func (r *Region) Bytes() []byte { return r.data }
+
+// Locked says whether the region is locked into RAM.
+func (r *Region) Locked() bool { return r.locked }
+
+// Release wipes the region and gives its memory back. It may be called on nil
+// and more than once; nobody may hold its bytes any more.
+func (r *Region) Release() error {
+	if r == nil || r.budget == nil {
+		return nil
+	}
+	var err error
+	if r.data != nil {
+		clear(r.data)
+		runtime.KeepAlive(r.data)
+		err = unmap(r.data)
+		r.data = nil
+	}
+	r.giveBack()
+	return err
+}
+
+func (r *Region) giveBack() {
+	b := r.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= b.items[r]
+	delete(b.items, r)
+	r.budget = nil
+}
