@@ -1,0 +1,35 @@
+//go:build !release
+
+package brokertest
+
+// DefaultPolicy is a policy file that opens models/* to the default TEE.
+func DefaultPolicy() string {
+	return `format: 1
+id: test
+version: 1
+description: what the tests allow
+not_before: 2020-01-01T00:00:00Z
+not_after: 2099-01-01T00:00:00Z
+attestation_ttl_seconds: 600
+allow_software_tee: true
+require:
+  reference_values: [test]
+  products: [Genoa]
+  vmpl: 0
+  minimum_tcb:
+    - {product: Genoa, all: {}}
+waive:
+  - {check: chip-ids, reason: test}
+  - {check: platform-info, reason: test}
+  - {check: guest-policy, reason: test}
+  - {check: id-key, reason: test}
+  - {check: author-key, reason: test}
+  - {check: host-data, reason: test}
+  - {check: agent-build, reason: test}
+  - {check: image, reason: test}
+  - {check: tenant, reason: test}
+  - {check: memory-limit, reason: test}
+rules:
+  - {resources: ["models/*"]}
+`
+}
