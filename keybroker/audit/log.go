@@ -117,6 +117,7 @@ type Log struct {
 
 	mu     sync.Mutex // guards what readers of the state see
 	size   uint64
+	opened time.Time // of the last record when the log was opened
 	latest Checkpoint
 	failed error
 }
@@ -209,9 +210,11 @@ func (l *Log) load() error {
 		}
 	}
 	var grown tree
+	var newest []byte
 	audit := against(last)
 	records, err := openStream(l.opts.fs, l.dir, recordPrefix, l.opts.SegmentBytes, func(_ uint64, e []byte) error {
 		grown.add(leafHash(e))
+		newest = append(newest[:0], e...)
 		return audit(&grown)
 	})
 	if err == nil && grown.size < last.Size {
@@ -223,8 +226,18 @@ func (l *Log) load() error {
 		return err
 	}
 	l.records, l.checkpoints, l.tree, l.last = records, checkpoints, grown, last
+	var opened time.Time
+	if len(newest) > 0 {
+		r, err := ParseRecord(newest)
+		if err != nil {
+			records.close()
+			checkpoints.close()
+			return tampered("the last record: %v", err)
+		}
+		opened = r.Time
+	}
 	l.mu.Lock()
-	l.size, l.latest, l.failed = grown.size, last, nil
+	l.size, l.latest, l.failed, l.opened = grown.size, last, nil, opened
 	l.mu.Unlock()
 	return nil
 }
@@ -294,6 +307,14 @@ func (l *Log) Latest() Checkpoint {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.latest
+}
+
+// LastTime returns the time of the last record that was there when the log was
+// opened: the broker's clock must not be before it. It is zero for an empty log.
+func (l *Log) LastTime() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.opened
 }
 
 // Dir returns the log's directory.

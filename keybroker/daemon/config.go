@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/anchorhold/anchorhold/systemd/config"
+)
+
+const maxConfigBytes = 1 << 20
+
+// Config is the broker's whole configuration; this struct is its manual. An
+// unknown or duplicate key is an error with line and column.
+type Config struct {
+	// StateDir holds everything that the broker keeps; see Layout.
+	StateDir string `yaml:"state_dir"`
+	// Listen is the address for guests, host:port.
+	Listen string `yaml:"listen"`
+	// Profile is the transport's: "default" or "fips". Empty means default.
+	Profile string `yaml:"profile"`
+	// Unlock names the systemd credential that opens the keys at rest.
+	Unlock Unlock `yaml:"unlock"`
+	// Operator is the operators' socket.
+	Operator Operator `yaml:"operator"`
+	// Classes are the classes of resources to serve; empty means all.
+	Classes []string `yaml:"classes"`
+	// SoftwareTEERoot is a PEM file with the root of a software TEE. Only a
+	// development build accepts it.
+	SoftwareTEERoot string `yaml:"software_tee_root"`
+	// Limits bound what guests can make the broker do.
+	Limits Limits `yaml:"limits"`
+	// Log sets the log's verbosity.
+	Log Log `yaml:"log"`
+}
+
+// Unlock says what opens the keys at rest. Exactly one field is set. The
+// secret itself comes from the credentials directory and nowhere else.
+type Unlock struct {
+	// Credential names a credential of at least 32 random bytes.
+	Credential string `yaml:"credential"`
+	// Passphrase names a credential that holds a passphrase.
+	Passphrase string `yaml:"passphrase"`
+}
+
+// Operator is the operators' socket.
+type Operator struct {
+	// Socket is its path.
+	Socket string `yaml:"socket"`
+	// Group opens the socket to its group (mode 0660); without it, 0600.
+	Group bool `yaml:"group"`
+	// OperatorUIDs may change things; by default root and the broker's own
+	// uid. ViewerUIDs may look.
+	OperatorUIDs []uint32 `yaml:"operator_uids"`
+	ViewerUIDs   []uint32 `yaml:"viewer_uids"`
+}
+
+// Limits bound what guests can make the broker do; 0 means the default.
+type Limits struct {
+	// Connections at the same time.
+	Connections int `yaml:"connections"`
+	// Verifications at the same time.
+	Verifications int `yaml:"verifications"`
+	// NonceWindowSeconds bounds the wait for evidence.
+	NonceWindowSeconds int `yaml:"nonce_window_seconds"`
+	// CheckpointSeconds is how often the audit log is signed if it grew; 60
+	// by default.
+	CheckpointSeconds int `yaml:"checkpoint_seconds"`
+}
+
+// Log sets verbosity and form.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error". Empty means info.
+	Level string `yaml:"level"`
+	// Format is "text" or "json". Empty means text.
+	Format string `yaml:"format"`
+}
+
+// LoadConfig reads and checks a configuration file.
+func LoadConfig(path string) (Config, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return Config{}, err
+	}
+	if st.Size() > maxConfigBytes {
+		return Config{}, fmt.Errorf("%s has more than %d bytes", path, maxConfigBytes)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := ParseConfig(b)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// ParseConfig reads and checks a configuration.
+func ParseConfig(data []byte) (Config, error) {
+	var c Config
+	if err := config.Decode(data, &c); err != nil {
+		return Config{}, err
+	}
+	return c, c.Check()
+}
+
+// Check finds everything that is wrong with the configuration.
+func (c Config) Check() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if !filepath.IsAbs(c.StateDir) {
+		bad("state_dir: an absolute path is required")
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		bad("listen: %w", err)
+	}
+	if c.Profile != "" && c.Profile != "default" && c.Profile != "fips" {
+		bad("profile: %q is neither default nor fips", c.Profile)
+	}
+	if (c.Unlock.Credential == "") == (c.Unlock.Passphrase == "") {
+		bad("unlock: exactly one of credential and passphrase names what opens the keys")
+	}
+	if !filepath.IsAbs(c.Operator.Socket) {
+		bad("operator.socket: an absolute path is required")
+	}
+	if l := c.Limits; l.Connections < 0 || l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 {
+		bad("limits: a negative limit")
+	}
+	switch c.Log.Level {
+	case "", "debug", "info", "warn", "error":
+	default:
+		bad("log.level: %q is unknown", c.Log.Level)
+	}
+	switch c.Log.Format {
+	case "", "text", "json":
+	default:
+		bad("log.format: %q is unknown", c.Log.Format)
+	}
+	return errors.Join(problems...)
+}
+
+func (c Config) checkpointEvery() time.Duration {
+	if c.Limits.CheckpointSeconds == 0 {
+		return time.Minute
+	}
+	return time.Duration(c.Limits.CheckpointSeconds) * time.Second
+}
+
+func (o Operator) operators() []uint32 {
+	if o.OperatorUIDs != nil {
+		return o.OperatorUIDs
+	}
+	return []uint32{0, uint32(os.Getuid())}
+}

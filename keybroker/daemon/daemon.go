@@ -1,0 +1,277 @@
+// Package daemon assembles a broker from its configuration and state directory
+// and keeps it running.
+//
+// It guarantees that nothing is served before everything was read and checked:
+// keys, the root's statement about the epoch, the audit log from end to end,
+// the policy. It trusts the state directory as far as its signatures and seals
+// go, and the systemd credential that opens it. It refuses a state directory
+// that others may read, an audit log that is missing or changed, and the root
+// of a software TEE in any build but a development build, which says what it is
+// at every start.
+//
+// The broker's main calls Run; the command line and tests call Init.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+)
+
+// ErrSoftwareTEE means that the configuration names the root of a software TEE
+// and this build cannot accept one.
+var ErrSoftwareTEE = errors.New("software_tee_root is set, but this build of the broker accepts hardware evidence only; remove the setting, or use a development build (go build -tags softtee) for tests")
+
+// Options are what the daemon needs beside its configuration.
+type Options struct {
+	Config Config
+	Logger *slog.Logger
+	// Version and Build name the binary in the status and the audit log.
+	Version, Build string
+	// Credential reads a systemd credential.
+	Credential func(name string) ([]byte, error)
+	// NewAppraiser makes the verifier of hardware evidence.
+	NewAppraiser func() (keybroker.Appraiser, error)
+	// NewSoftwareAppraiser makes one that accepts a software TEE as well. Only
+	// a development build has it.
+	NewSoftwareAppraiser func(rootPEM []byte) (keybroker.Appraiser, error)
+	// Reload, when it delivers, has certificate, epochs and policies read again.
+	Reload <-chan os.Signal
+	// Supervisor is told about the daemon's state; nil means nobody.
+	Supervisor Supervisor
+	// Listener is the socket for guests if something else made it.
+	Listener net.Listener
+	// Now is the broker's clock; time.Now by default.
+	Now func() time.Time
+}
+
+// Supervisor is whoever started the daemon: systemd.
+type Supervisor interface {
+	// Ready says that the daemon serves; status is for people.
+	Ready(status string) error
+	// Reloading and Stopping announce just that.
+	Reloading() error
+	Stopping() error
+	// Watchdog says that the daemon is healthy. Interval is how often it must
+	// be heard, 0 for never.
+	Watchdog() error
+	Interval() time.Duration
+}
+
+// daemon is a broker whose parts are open.
+type daemon struct {
+	opts    Options
+	layout  Layout
+	started time.Time
+	unlock  identity.Unlock
+
+	certificate certificate
+	epochs      *epochs
+	auditKey    *identity.Private
+	log         *audit.Log
+	secrets     *keystore.Store
+	policies    *operator.Policies
+	broker      *keybroker.Broker
+	operators   *operator.Server
+	address     atomic.Pointer[string]
+}
+
+// Run opens everything, serves until ctx ends, and closes everything. It
+// returns nil after an orderly stop.
+func Run(ctx context.Context, o Options) error {
+	d, err := open(o)
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return errors.Join(d.serve(ctx), d.close())
+}
+
+// Check opens everything as Run does, serves nothing, and closes it again. It
+// fails while a broker runs on the same state.
+func Check(o Options) error {
+	d, err := open(o)
+	if err != nil {
+		return err
+	}
+	return d.close()
+}
+
+func open(o Options) (d *daemon, err error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil || o.Credential == nil || o.NewAppraiser == nil {
+		return nil, errors.New("a part is missing")
+	}
+	if err := o.Config.Check(); err != nil {
+		return nil, err
+	}
+	d = &daemon{opts: o, layout: Layout(o.Config.StateDir), started: o.Now().UTC()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	appraiser, err := d.appraiser()
+	if err != nil {
+		return d, err
+	}
+	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores} {
+		if err := step(); err != nil {
+			return d, err
+		}
+	}
+	if err := d.assemble(appraiser); err != nil {
+		return d, err
+	}
+	return d, nil
+}
+
+// appraiser refuses a software TEE's root unless this is a development build,
+// and then says so loudly.
+func (d *daemon) appraiser() (keybroker.Appraiser, error) {
+	path := d.opts.Config.SoftwareTEERoot
+	if d.opts.NewSoftwareAppraiser == nil {
+		if path != "" {
+			return nil, ErrSoftwareTEE
+		}
+		return d.opts.NewAppraiser()
+	}
+	d.opts.Logger.Warn("DEVELOPMENT BUILD: this broker can be told to accept a SOFTWARE TEE, which protects nothing. Never give it a real key.", "software_tee_root", path)
+	if path == "" {
+		return d.opts.NewAppraiser()
+	}
+	root, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("software_tee_root: %w", err)
+	}
+	return d.opts.NewSoftwareAppraiser(root)
+}
+
+func (d *daemon) openUnlock() error {
+	u := d.opts.Config.Unlock
+	name := u.Credential + u.Passphrase // exactly one is set
+	b, err := d.opts.Credential(name)
+	if err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	buf, err := keybuf.Take(b)
+	if err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	if u.Credential != "" {
+		d.unlock.Credential = buf
+	} else {
+		d.unlock.Passphrase = buf
+	}
+	return nil
+}
+
+func (d *daemon) openKeys() error {
+	root, err := identity.ReadPublicFile(d.layout.RootPublic())
+	if err != nil {
+		return fmt.Errorf("root identity: %w", err)
+	}
+	if d.auditKey, err = identity.ReadKeyFile(d.layout.AuditKey(), d.unlock); err != nil {
+		return fmt.Errorf("audit key: %w", err)
+	}
+	d.epochs = &epochs{layout: d.layout, root: root, auditKey: d.auditKey.Public(), unlock: d.unlock, now: d.opts.Now,
+		publish: func(list []keybroker.Epoch) error { return d.broker.SetEpochs(list) }}
+	if err := d.epochs.load(); err != nil {
+		return err
+	}
+	d.certificate.layout = d.layout
+	return d.certificate.load()
+}
+
+func (d *daemon) openLog() (err error) {
+	d.log, err = audit.Open(d.layout.Audit(), d.auditKey, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger})
+	return err
+}
+
+func (d *daemon) openStores() error {
+	kek, err := d.layout.kek(d.unlock)
+	if err != nil {
+		return err
+	}
+	defer kek.Wipe()
+	if d.secrets, err = keystore.Open(d.layout.Keystore(), kek); err != nil {
+		return err
+	}
+	d.policies, err = operator.OpenPolicies(d.layout.Policies(), d.opts.Now)
+	if err != nil {
+		return fmt.Errorf("policies: %w", err)
+	}
+	return nil
+}
+
+func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
+	c := d.opts.Config
+	tlsConfig, err := d.certificate.serverConfig(c.Profile)
+	if err != nil {
+		return err
+	}
+	d.broker, err = keybroker.New(keybroker.Config{
+		TLS: tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), Kinds: []evidence.Kind{evidence.KindSNP},
+		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
+		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
+		Limits: keybroker.Limits{Connections: c.Limits.Connections, Verifications: c.Limits.Verifications,
+			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second},
+	})
+	if err != nil {
+		return err
+	}
+	d.operators, err = operator.NewServer(operator.Options{
+		Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
+		Status: d.status, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Now: d.opts.Now, Logger: d.opts.Logger,
+	})
+	return err
+}
+
+func (d *daemon) status() operator.Status {
+	st := operator.Status{Version: d.opts.Version, Build: d.opts.Build, Started: d.started, Root: d.epochs.root.String(),
+		SoftwareTEE: d.opts.Config.SoftwareTEERoot != ""}
+	if a := d.address.Load(); a != nil {
+		st.Address = *a
+	}
+	return st
+}
+
+// record writes a service event.
+func (d *daemon) record(ctx context.Context, action, detail string) error {
+	_, err := d.log.Append(ctx, audit.Record{Kind: audit.KindService, Time: d.opts.Now(), Action: action, Detail: detail})
+	return err
+}
+
+// close releases whatever is open, last opened first.
+func (d *daemon) close() error {
+	var errs []error
+	if d.secrets != nil {
+		errs = append(errs, d.secrets.Close())
+	}
+	if d.log != nil {
+		errs = append(errs, d.log.Close())
+	}
+	if d.epochs != nil {
+		d.epochs.wipe()
+	}
+	if d.auditKey != nil {
+		d.auditKey.Wipe()
+	}
+	d.unlock.Credential.Wipe()
+	d.unlock.Passphrase.Wipe()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,277 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// maxEpochs bounds how many epochs a state directory may hold.
+const maxEpochs = 64
+
+// epochs keeps the epoch keys and the root's statements about them. It tells
+// the broker of every change.
+type epochs struct {
+	layout   Layout
+	root     identity.Public
+	auditKey identity.Public
+	unlock   identity.Unlock
+	now      func() time.Time
+	publish  func([]keybroker.Epoch) error
+
+	mu   sync.Mutex // guards held
+	held []heldEpoch
+}
+
+// heldEpoch is one key on disk; without a statement it is only requested.
+type heldEpoch struct {
+	number    uint64
+	key       *identity.Private
+	signed    []byte
+	statement protocol.EpochStatement
+}
+
+// load reads the directory. A statement that the root did not sign, or that
+// names another key than the one beside it, is an error.
+func (e *epochs) load() error {
+	next, err := e.read()
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.held = next
+	return nil
+}
+
+func (e *epochs) read() ([]heldEpoch, error) {
+	names, err := filepath.Glob(filepath.Join(e.layout.Epochs(), "*.key"))
+	if err != nil {
+		return nil, err
+	}
+	if len(names) > maxEpochs {
+		return nil, fmt.Errorf("%d epoch keys (at most %d); retire old ones", len(names), maxEpochs)
+	}
+	var out []heldEpoch
+	for _, name := range names {
+		var n uint64
+		if _, err := fmt.Sscanf(filepath.Base(name), "%d.key", &n); err != nil || name != e.layout.epochKey(n) {
+			return nil, fmt.Errorf("%s is not the name of an epoch key", name)
+		}
+		held, err := e.readOne(n)
+		if err != nil {
+			return nil, fmt.Errorf("epoch %d: %w", n, err)
+		}
+		out = append(out, held)
+	}
+	return out, nil
+}
+
+func (e *epochs) readOne(n uint64) (heldEpoch, error) {
+	key, err := identity.ReadKeyFile(e.layout.epochKey(n), e.unlock)
+	if err != nil {
+		return heldEpoch{}, err
+	}
+	held := heldEpoch{number: n, key: key}
+	held.signed, err = os.ReadFile(e.layout.epochStatement(n))
+	if errors.Is(err, os.ErrNotExist) {
+		return held, nil
+	}
+	if err == nil {
+		held.statement, err = e.verify(held.signed, n, key.Public())
+	}
+	return held, err
+}
+
+// verify checks a statement against the root, the key and the audit key.
+func (e *epochs) verify(signed []byte, n uint64, key identity.Public) (protocol.EpochStatement, error) {
+	st, err := protocol.VerifyEpoch(signed, []identity.Public{e.root})
+	switch {
+	case err != nil:
+		return st, err
+	case st.Epoch != n:
+		return st, fmt.Errorf("the statement is about epoch %d", st.Epoch)
+	case !st.Key.Equal(key):
+		return st, errors.New("the statement names another key")
+	case st.AuditKey != e.auditKey.ID():
+		return st, errors.New("the statement names another audit key")
+	}
+	return st, nil
+}
+
+// certified returns the epochs that the broker may use.
+func (e *epochs) certified() []keybroker.Epoch {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return certified(e.held)
+}
+
+func certified(held []heldEpoch) []keybroker.Epoch {
+	var out []keybroker.Epoch
+	for _, h := range held {
+		if h.signed != nil {
+			out = append(out, keybroker.Epoch{Statement: h.signed, Key: h.key})
+		}
+	}
+	return out
+}
+
+// reload reads the directory again and tells the broker.
+func (e *epochs) reload() error {
+	next, err := e.read()
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.publish(certified(next)); err != nil {
+		return err
+	}
+	// The old keys are not wiped here: an exchange that is under way may still
+	// sign with one. They are garbage when the last one ends.
+	e.held = next
+	return nil
+}
+
+// List describes the epochs that are held.
+func (e *epochs) List() []operator.EpochInfo {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := protocol.TimeOf(e.now())
+	var floor uint64
+	for _, h := range e.held {
+		floor = max(floor, h.statement.MinEpoch)
+	}
+	out := []operator.EpochInfo{}
+	for _, h := range e.held {
+		out = append(out, describeEpoch(h, now, floor))
+	}
+	return out
+}
+
+func describeEpoch(h heldEpoch, now protocol.Time, floor uint64) operator.EpochInfo {
+	info := operator.EpochInfo{Epoch: h.number, Key: h.key.Public(), State: "requested"}
+	if h.signed == nil {
+		return info
+	}
+	info.NotBefore, info.NotAfter = h.statement.NotBefore.Time(), h.statement.NotAfter.Time()
+	switch {
+	case h.number < floor || now >= h.statement.NotAfter:
+		info.State = "retired"
+	case now < h.statement.NotBefore:
+		info.State = "prepared"
+	default:
+		info.State = "active"
+	}
+	return info
+}
+
+// Prepare makes the key of the next epoch and returns what the root must sign.
+func (e *epochs) Prepare(ctx context.Context) (operator.EpochRequest, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := uint64(1)
+	for _, h := range e.held {
+		if h.signed == nil {
+			// One request at a time: asking again shows the same one.
+			return operator.EpochRequest{Epoch: h.number, Key: h.key.Public(), AuditKey: e.auditKey}, ctx.Err()
+		}
+		next = max(next, h.number+1, h.statement.MinEpoch)
+	}
+	if len(e.held) >= maxEpochs {
+		return operator.EpochRequest{}, fmt.Errorf("%d epochs are held; retire old ones", len(e.held))
+	}
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		return operator.EpochRequest{}, err
+	}
+	if err := identity.WriteKeyFile(e.layout.epochKey(next), key, e.unlock); err != nil {
+		key.Wipe()
+		return operator.EpochRequest{}, err
+	}
+	e.held = append(e.held, heldEpoch{number: next, key: key})
+	return operator.EpochRequest{Epoch: next, Key: key.Public(), AuditKey: e.auditKey}, nil
+}
+
+// Activate installs the root's statement for a requested epoch.
+func (e *epochs) Activate(ctx context.Context, signed []byte) (operator.EpochInfo, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st, err := protocol.VerifyEpoch(signed, []identity.Public{e.root})
+	if err != nil {
+		return operator.EpochInfo{}, err
+	}
+	for i, h := range e.held {
+		if h.number != st.Epoch {
+			continue
+		}
+		if h.signed != nil {
+			return operator.EpochInfo{}, fmt.Errorf("epoch %d has its statement already", h.number)
+		}
+		if st, err = e.verify(signed, h.number, h.key.Public()); err != nil {
+			return operator.EpochInfo{}, err
+		}
+		if err := errors.Join(ctx.Err(), writeFile(e.layout.epochStatement(h.number), signed, 0o600)); err != nil {
+			return operator.EpochInfo{}, err
+		}
+		e.held[i].signed, e.held[i].statement = signed, st
+		return describeEpoch(e.held[i], protocol.TimeOf(e.now()), st.MinEpoch), e.publish(certified(e.held))
+	}
+	return operator.EpochInfo{}, fmt.Errorf("no key was prepared for epoch %d", st.Epoch)
+}
+
+// Retire removes an epoch and its key. It refuses to remove the last epoch
+// that is active.
+func (e *epochs) Retire(ctx context.Context, number uint64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var rest []heldEpoch
+	active, found := 0, false
+	for _, h := range e.held {
+		if h.number == number {
+			found = true
+			continue
+		}
+		rest = append(rest, h)
+		if describeEpoch(h, protocol.TimeOf(e.now()), 0).State == "active" {
+			active++
+		}
+	}
+	switch {
+	case !found:
+		return fmt.Errorf("epoch %d is not held", number)
+	case active == 0:
+		return fmt.Errorf("epoch %d is the last active one; activate another first", number)
+	}
+	if err := errors.Join(ctx.Err(), e.publish(certified(rest))); err != nil {
+		return err
+	}
+	e.held = rest
+	// The key goes first: a statement without a key is nothing.
+	if err := os.Remove(e.layout.epochKey(number)); err != nil {
+		return err
+	}
+	if err := os.Remove(e.layout.epochStatement(number)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return syncDir(e.layout.Epochs())
+}
+
+// wipe erases every key.
+func (e *epochs) wipe() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, h := range e.held {
+		h.key.Wipe()
+	}
+	e.held = nil
+}

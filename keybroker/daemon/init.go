@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// InitOptions say how to make a state directory.
+type InitOptions struct {
+	// Dir is the state directory; it must be missing or empty.
+	Dir string
+	// Root signs the first epoch. It stays the caller's: neither half of the
+	// private key is written here.
+	Root *identity.Private
+	// Unlock protects the keys at rest; the broker needs the same at each start.
+	Unlock identity.Unlock
+	// Hosts are the names and addresses in the TLS certificate.
+	Hosts []string
+	// EpochValidity is how long the first epoch lasts; 60 days by default.
+	EpochValidity time.Duration
+	// CertificateValidity is how long the TLS certificate lasts; one year by default.
+	CertificateValidity time.Duration
+	// PinPolicy, if set, is the digest of the only policy that may decide in
+	// the first epoch. Without it the operator chooses the policy.
+	PinPolicy [32]byte
+	// Now is the time of creation; time.Now by default.
+	Now func() time.Time
+}
+
+// InitResult is what others need to know of a new broker.
+type InitResult struct {
+	Layout         Layout
+	Root           identity.Public
+	AuditKey       identity.Public
+	Epoch          uint64
+	CertificatePEM []byte
+}
+
+// Init makes a state directory with which Run works: epoch key and statement,
+// audit key and empty log, TLS certificate, empty key store. It replaces
+// nothing; after an error the directory is incomplete and should be removed.
+func Init(ctx context.Context, o InitOptions) (InitResult, error) {
+	if err := o.complete(); err != nil {
+		return InitResult{}, fmt.Errorf("create broker state: %w", err)
+	}
+	l := Layout(o.Dir)
+	r := InitResult{Layout: l, Root: o.Root.Public(), Epoch: 1}
+	for _, dir := range []string{o.Dir, l.Epochs(), l.Audit(), l.Policies()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return r, fmt.Errorf("create broker state: %w", err)
+		}
+	}
+	for _, step := range []func() error{
+		func() error { return identity.WritePublicFile(l.RootPublic(), r.Root) },
+		func() error { return o.makeAudit(l, &r) },
+		func() error { return o.makeEpoch(l, r.AuditKey) },
+		func() error { return o.makeCertificate(l, &r) },
+		func() error { return o.makeKeystore(l) },
+	} {
+		if err := errors.Join(ctx.Err(), step()); err != nil {
+			return r, fmt.Errorf("create broker state: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func (o *InitOptions) complete() error {
+	if o.Root == nil || o.Root.Public().Level() != identity.LevelRoot {
+		return errors.New("a root identity is required")
+	}
+	if len(o.Hosts) == 0 {
+		return errors.New("the TLS certificate needs a host name or address")
+	}
+	if o.EpochValidity <= 0 {
+		o.EpochValidity = 60 * 24 * time.Hour
+	}
+	if o.CertificateValidity <= 0 {
+		o.CertificateValidity = 365 * 24 * time.Hour
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	entries, err := os.ReadDir(o.Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s is not empty", o.Dir)
+	}
+	return nil
+}
+
+func (o *InitOptions) makeAudit(l Layout, r *InitResult) error {
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	r.AuditKey = key.Public()
+	if err := identity.WriteKeyFile(l.AuditKey(), key, o.Unlock); err != nil {
+		return err
+	}
+	if err := identity.WritePublicFile(l.AuditPublic(), r.AuditKey); err != nil {
+		return err
+	}
+	log, err := audit.Open(l.Audit(), key, audit.Options{Now: o.Now})
+	if err != nil {
+		return err
+	}
+	_, err = log.Append(context.Background(), audit.Record{Kind: audit.KindService, Time: o.Now(), Action: "created"})
+	return errors.Join(err, log.Close())
+}
+
+func (o *InitOptions) makeEpoch(l Layout, auditKey identity.Public) error {
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	if err := identity.WriteKeyFile(l.epochKey(1), key, o.Unlock); err != nil {
+		return err
+	}
+	now := o.Now()
+	signed, err := CertifyEpoch(o.Root, Certificate{Epoch: 1, MinEpoch: 1, Key: key.Public(), AuditKey: auditKey,
+		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(o.EpochValidity), PinPolicy: o.PinPolicy})
+	if err != nil {
+		return err
+	}
+	return writeFile(l.epochStatement(1), signed, 0o600)
+}
+
+// Certificate is what the root says about an epoch.
+type Certificate struct {
+	Epoch, MinEpoch     uint64
+	Key, AuditKey       identity.Public
+	NotBefore, NotAfter time.Time
+	// PinPolicy is the digest of the only policy that may decide; zero leaves
+	// the choice to the operator.
+	PinPolicy [32]byte
+}
+
+// CertifyEpoch signs an epoch statement with the root key. It is what the
+// owner of the offline root does with an operator.EpochRequest.
+func CertifyEpoch(root *identity.Private, c Certificate) ([]byte, error) {
+	return protocol.SignEpoch(root, protocol.EpochStatement{
+		Broker: root.Public().ID(), Epoch: c.Epoch, MinEpoch: c.MinEpoch, Key: c.Key,
+		NotBefore: protocol.TimeOf(c.NotBefore), NotAfter: protocol.TimeOf(c.NotAfter),
+		AnyPolicy: c.PinPolicy == [32]byte{}, PolicyDigest: c.PinPolicy, AuditKey: c.AuditKey.ID(),
+	})
+}
+
+func (o *InitOptions) makeCertificate(l Layout, r *InitResult) error {
+	cert, key, err := hybridtls.NewCertificate(o.Hosts, o.CertificateValidity)
+	if err != nil {
+		return err
+	}
+	r.CertificatePEM = cert
+	return errors.Join(writeFile(l.TLSKey(), key, 0o600), writeFile(l.Certificate(), cert, 0o644))
+}
+
+func (o *InitOptions) makeKeystore(l Layout) error {
+	kek, err := l.kek(o.Unlock)
+	if err != nil {
+		return err
+	}
+	defer kek.Wipe()
+	store, err := keystore.Open(l.Keystore(), kek)
+	if err != nil {
+		return err
+	}
+	return store.Close()
+}

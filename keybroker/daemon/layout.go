@@ -1,0 +1,99 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+)
+
+// Layout names the files of a state directory. Only what is marked public may
+// be read by others; the directory has mode 0700.
+type Layout string
+
+// RootPublic is the public half of the root identity. The private half is not here.
+func (l Layout) RootPublic() string { return filepath.Join(string(l), "root.pub") }
+
+// AuditKey is the key that signs the audit log's checkpoints.
+func (l Layout) AuditKey() string { return filepath.Join(string(l), "audit.key") }
+
+// AuditPublic is its public half.
+func (l Layout) AuditPublic() string { return filepath.Join(string(l), "audit.pub") }
+
+// Certificate is the TLS certificate (PEM), TLSKey its private key.
+func (l Layout) Certificate() string { return filepath.Join(string(l), "tls.crt") }
+
+// TLSKey is the private key of Certificate (PEM).
+func (l Layout) TLSKey() string { return filepath.Join(string(l), "tls.key") }
+
+// Epochs holds an encrypted key and a signed statement for each epoch.
+func (l Layout) Epochs() string { return filepath.Join(string(l), "epochs") }
+
+// Keystore holds the secrets, sealed.
+func (l Layout) Keystore() string { return filepath.Join(string(l), "keystore.db") }
+
+// Salt belongs to the passphrase from which the key-encryption key is derived.
+func (l Layout) Salt() string { return filepath.Join(string(l), "keystore.kdf") }
+
+// Audit is the directory of the audit log.
+func (l Layout) Audit() string { return filepath.Join(string(l), "audit") }
+
+// Policies is the directory of policies and reference values.
+func (l Layout) Policies() string { return filepath.Join(string(l), "policies") }
+
+func (l Layout) epochKey(n uint64) string {
+	return filepath.Join(l.Epochs(), fmt.Sprintf("%08d.key", n))
+}
+
+func (l Layout) epochStatement(n uint64) string {
+	return filepath.Join(l.Epochs(), fmt.Sprintf("%08d.statement", n))
+}
+
+// check refuses a state directory that others may look into.
+func (l Layout) check() error {
+	st, err := os.Stat(string(l))
+	if err != nil {
+		return err
+	}
+	if !st.IsDir() || st.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("state directory %s has mode %#o; only its owner may have access (0700)", l, st.Mode().Perm())
+	}
+	return nil
+}
+
+// kek derives the key-encryption key of the key store.
+func (l Layout) kek(u identity.Unlock) (*keybuf.Buffer, error) {
+	switch {
+	case u.Credential != nil && u.Passphrase == nil:
+		return keystore.CredentialKEK(u.Credential)
+	case u.Passphrase != nil && u.Credential == nil:
+		return keystore.PassphraseKEK(l.Salt(), u.Passphrase)
+	}
+	return nil, errors.New("exactly one of passphrase and credential opens the keys")
+}
+
+// writeFile creates a file that must not exist, durably.
+func writeFile(path string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
