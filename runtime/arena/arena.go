@@ -4,18 +4,18 @@
 // budget's limit, that a request that does not fit is refused with the figure
 // that it needs before any memory is taken, and that a region is wiped when it
 // is released. Regions are locked where the limits allow, left out of core
-// dumps and of child processes, and ask for 2 MiB pages. It trusts the kernel.
+// dumps and of child processes, and ask for 2 MiB pages. Code that runs past a
+// region's last page faults. It trusts the kernel.
 // Weights, caches and scratch memory of inference live here.
 package arena
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -71,6 +71,16 @@ func (b *Budget) Available() int64 {
 	defer b.mu.Unlock()
 	return b.limit - b.used
 }
+
+// Peak is the most that was ever taken at once, in bytes.
+func (b *Budget) Peak() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.peak
+}
+
+// Cost is what Map takes from a budget for n bytes: whole pages.
+func Cost(n int64) int64 { return (n + pageSize - 1) / pageSize * pageSize }
 
 // Item is one line of a report.
 type Item struct {
@@ -133,7 +143,7 @@ func (b *Budget) Map(name string, n int64) (*Region, error) {
 	if n <= 0 {
 		return nil, fmt.Errorf("arena: %s: a region of %d bytes", name, n)
 	}
-	size := (n + pageSize - 1) / pageSize * pageSize
+	size := Cost(n)
 	r := &Region{name: name, budget: b}
 	if err := b.reserve(r, size); err != nil {
 		return nil, err
@@ -144,24 +154,10 @@ func (b *Budget) Map(name string, n int64) (*Region, error) {
 		return nil, fmt.Errorf("arena: %s: map %d bytes: %w", name, size, err)
 	}
 	r.data = data[:n:n]
-	r.locked = unix.Mlock(data) == nil // without it the region could be swapped: Report tells
+	if r.locked, err = settle(data); err != nil {
+		return nil, fmt.Errorf("arena: %s: fill %d bytes: %w", name, size, errors.Join(err, r.Release()))
+	}
 	return r, nil
-}
-
-// advise keeps memory out of dumps and children. Huge pages are for the whole
-// 2 MiB parts only: a partly used huge page would cost memory over the budget.
-func advise(data []byte, huge bool) error {
-	if err := unix.Madvise(data, unix.MADV_DONTDUMP); err != nil {
-		return err
-	}
-	if err := unix.Madvise(data, unix.MADV_DONTFORK); err != nil {
-		return err
-	}
-	if whole := len(data) / hugePage * hugePage; huge && whole > 0 {
-		// A kernel without huge pages refuses; the memory works all the same.
-		_ = unix.Madvise(data[:whole], unix.MADV_HUGEPAGE)
-	}
-	return nil
 }
 
 // Bytes is the region's memory; nil for a charge and after Release.
