@@ -2,6 +2,8 @@
 
 package brokertest
 
+import "fmt"
+
 // DefaultPolicy is a policy file that opens models/* to the default TEE.
 func DefaultPolicy() string {
 	return `format: 1
@@ -33,3 +35,7 @@ rules:
   - {resources: ["models/*"]}
 `
 }
+
+// Show prints a value in every way that a log or an error could, for tests that
+// look for a secret in it.
+func Show(v any) string { return fmt.Sprintf("%v %+v %#v %s %x", v, v, v, v, v) }

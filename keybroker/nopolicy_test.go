@@ -1,0 +1,5 @@
+package keybroker_test
+
+import "github.com/anchorhold/anchorhold/keybroker/policy"
+
+func noPolicy() *policy.Policy { return nil }
