@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"fmt"
 
@@ -75,7 +76,11 @@ func (k *Private) Sign(context string, msg []byte) ([]byte, error) {
 	if err := k.mldsa.sign(bound, []byte(context), sig[1:]); err != nil {
 		return nil, fmt.Errorf("identity: sign: %w", err)
 	}
-	return append(sig, ed25519.Sign(k.ed.Bytes(), bound)...), nil
+	// The standard library remembers the key's address in a way that works for
+	// the Go heap only, and locked memory is outside of it.
+	heap := bytes.Clone(k.ed.Bytes())
+	defer keybuf.Wipe(heap)
+	return append(sig, ed25519.Sign(heap, bound)...), nil
 }
 
 // Wipe clears the secret. It may be called on nil and more than once.
