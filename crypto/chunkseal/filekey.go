@@ -1,0 +1,111 @@
+package chunkseal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+)
+
+// SignContext is the signing context of a manifest root.
+const SignContext = "anchorhold/sealed-model/1/root"
+
+// Labels of the derivation: each output has one purpose and one algorithm.
+const (
+	chunkKeyLabel    = "anchorhold/sealed-model/1/chunks/AES-256-GCM"
+	manifestKeyLabel = "anchorhold/sealed-model/1/manifest/AES-256-GCM"
+	commitmentLabel  = "anchorhold/sealed-model/1/commitment"
+	sectionLabel     = "anchorhold/sealed-model/1/section"
+	rootLabel        = "anchorhold/sealed-model/1/root/SHA-256"
+	manifestLabel    = "anchorhold/sealed-model/1/manifest"
+)
+
+// fileKeys are derived from the model key and the random file id, so that two
+// files never share a key even when they share a model key.
+type fileKeys struct {
+	chunks, manifest cipher.AEAD
+	commitment       [32]byte
+}
+
+func deriveKeys(key *keybuf.Buffer, fileID [32]byte) (fileKeys, error) {
+	var k fileKeys
+	if key.Len() != KeySize {
+		return k, ErrKeySize
+	}
+	prk, err := hkdf.Extract(sha256.New, key.Bytes(), fileID[:])
+	if err != nil {
+		return k, fmt.Errorf("chunkseal: derive file keys: %w", err)
+	}
+	defer keybuf.Wipe(prk)
+	if k.chunks, err = expandAEAD(prk, chunkKeyLabel); err != nil {
+		return k, err
+	}
+	if k.manifest, err = expandAEAD(prk, manifestKeyLabel); err != nil {
+		return k, err
+	}
+	c, err := hkdf.Expand(sha256.New, prk, commitmentLabel, len(k.commitment))
+	if err != nil {
+		return k, fmt.Errorf("chunkseal: derive commitment: %w", err)
+	}
+	k.commitment = [32]byte(c)
+	return k, nil
+}
+
+func expandAEAD(prk []byte, label string) (cipher.AEAD, error) {
+	key, err := hkdf.Expand(sha256.New, prk, label, KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("chunkseal: derive %s: %w", label, err)
+	}
+	defer keybuf.Wipe(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("chunkseal: %w", err)
+	}
+	return cipher.NewGCM(block)
+}
+
+// sealingContext is the nonce and the associated data of one chunk, in memory
+// that is used again: opening a chunk allocates nothing.
+type sealingContext struct {
+	nonce [12]byte
+	aad   [32 + 4 + 4 + 4]byte
+}
+
+// set fills in chunk i of the file, which is chunk inner of its section. The
+// section's digest carries file id, name, kind, type and shape.
+func (c *sealingContext) set(section *[32]byte, i, inner, size int) {
+	binary.LittleEndian.PutUint64(c.nonce[4:], uint64(i))
+	copy(c.aad[:], section[:])
+	binary.LittleEndian.PutUint32(c.aad[32:], uint32(i))
+	binary.LittleEndian.PutUint32(c.aad[36:], uint32(inner))
+	binary.LittleEndian.PutUint32(c.aad[40:], uint32(size))
+}
+
+// sectionDigest is what the chunks of a section are bound to.
+func sectionDigest(fileID [32]byte, ordinal int, s Section) [32]byte {
+	b := append([]byte(sectionLabel), fileID[:]...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(ordinal))
+	return sha256.Sum256(s.appendTo(b))
+}
+
+// manifestAAD binds the sealed manifest to its file and to the public part.
+func manifestAAD(fileID [32]byte, public []byte) []byte {
+	b := append([]byte(manifestLabel), fileID[:]...)
+	return append(b, public...)
+}
+
+// rootOf hashes everything but the chunks, which it covers through their
+// digests. The first block holds all lengths, so the parts cannot be moved
+// against each other.
+func rootOf(block, public, index, sealed []byte) [32]byte {
+	h := sha256.New()
+	h.Write([]byte(rootLabel))
+	for _, part := range [...][]byte{block, public, index, sealed} {
+		h.Write(part)
+	}
+	return [32]byte(h.Sum(nil))
+}

@@ -1,0 +1,197 @@
+package chunkseal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+)
+
+// Publisher verifies the signatures of one identity (crypto/identity.Public).
+type Publisher interface {
+	Bytes() []byte
+	Verify(context string, msg, sig []byte) error
+}
+
+// Public is what a sealed file tells without its key. Until Verify has
+// succeeded, it is what anyone could have written.
+type Public struct {
+	Manifest
+	FormatVersion int
+	Algorithm     string
+	FileID        [32]byte
+	Root          [32]byte // the model's id: a digest over the whole file
+	Publisher     []byte   // public key that signed, as its owner encoded it
+	Sections      int      // tensors and metadata
+	Chunks        int
+	PlainBytes    int64 // of all sections
+	FileBytes     int64
+
+	r         io.ReaderAt
+	head      header
+	public    []byte
+	index     []byte
+	sealed    []byte
+	signature []byte
+	slots     []uint32 // where each chunk begins, in units of slotBytes; one more for the end
+}
+
+// Inspect reads what is public. It checks the structure and the root, and
+// reads no chunk. size is the file's: bytes beyond the end are a Failure.
+func Inspect(r io.ReaderAt, size int64) (*Public, error) {
+	if size < blockBytes {
+		return nil, fail(ReasonNotSealed, "%d bytes are less than a first block", size)
+	}
+	block := make([]byte, blockBytes)
+	if err := readAt(r, block, 0); err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(block, size)
+	if err != nil {
+		return nil, err
+	}
+	room := size - int64(h.tail)
+	if most := h.tailBytes() + signatureBlockMinimum + MaxPublisherBytes + MaxSignatureBytes; room > most {
+		return nil, fail(ReasonTrailing, "%d bytes after the chunks, at most %d belong there", room, most)
+	}
+	tail := make([]byte, room)
+	if err := readAt(r, tail, int64(h.tail)); err != nil {
+		return nil, err
+	}
+	c := cursor{b: tail}
+	p := &Public{FormatVersion: formatVersion, Algorithm: "AES-256-GCM, HKDF-SHA256, SHA-256", FileID: h.fileID, FileBytes: size,
+		Chunks: int(h.chunks), r: r, head: h}
+	p.public, p.index, p.sealed = c.take(int(h.public)), c.take(int(h.chunks)*indexEntry), c.take(int(h.sealed))
+	p.Root = [32]byte(c.take(32))
+	p.Publisher, p.signature = c.bytes(MaxPublisherBytes), c.bytes(MaxSignatureBytes)
+	switch {
+	case c.short:
+		return nil, fail(ReasonTruncated, "ends inside the signature")
+	case len(c.b) != 0:
+		return nil, fail(ReasonTrailing, "%d bytes follow the signature", len(c.b))
+	case rootOf(block, p.public, p.index, p.sealed) != p.Root:
+		return nil, fail(ReasonRoot, "first block, manifest or index do not hash to the root in the file")
+	}
+	return p, p.finish()
+}
+
+// finish reads the parts whose bytes the root covers.
+func (p *Public) finish() error {
+	m, err := parsePublicManifest(p.public)
+	if err != nil {
+		return fail(ReasonMalformed, "%v", err)
+	}
+	p.Manifest, p.Sections, p.PlainBytes = m.Manifest, int(m.sections), int64(m.bytes)
+	p.slots = make([]uint32, 1, p.Chunks+1)
+	offset, plain := int64(blockBytes), uint64(0)
+	p.slots[0] = blockBytes / slotBytes
+	for i := range p.Chunks {
+		n := p.chunkSize(i)
+		if n < 1 || n > MaxChunkBytes {
+			return fail(ReasonMalformed, "index: chunk %d of %d bytes", i, n)
+		}
+		plain += uint64(n)
+		offset += alignSlot(int64(n) + tagSize)
+		p.slots = append(p.slots, uint32(offset/slotBytes))
+	}
+	if offset != int64(p.head.tail) || plain != m.bytes {
+		return fail(ReasonMalformed, "index: %d bytes in chunks that end at %d, first block and manifest say %d and %d",
+			plain, offset, m.bytes, p.head.tail)
+	}
+	return nil
+}
+
+// Verify checks the publisher's signature over the root.
+func (p *Public) Verify(publisher Publisher) error {
+	if publisher == nil || !bytes.Equal(publisher.Bytes(), p.Publisher) {
+		return fail(ReasonPublisher, "the file is signed by another publisher than the trusted one")
+	}
+	if err := publisher.Verify(SignContext, p.Root[:], p.signature); err != nil {
+		return &Failure{Reason: ReasonSignature, Chunk: -1, Detail: "the publisher did not sign this root", Err: err}
+	}
+	return nil
+}
+
+// VerifyChunks checks every chunk against its digest in the index, without a
+// key: together with Verify, the whole file against the publisher's signature.
+func (p *Public) VerifyChunks(ctx context.Context, progress func(done, total int)) error {
+	slot := make([]byte, alignSlot(MaxChunkBytes+tagSize))
+	for i := range p.Chunks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		offset, n := p.Slot(i)
+		if err := readAt(p.r, slot[:n], offset); err != nil {
+			return inChunk(err, i)
+		}
+		if err := p.checkSlot(slot[:n], i); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(i+1, p.Chunks)
+		}
+	}
+	return nil
+}
+
+// Slot returns where chunk i lies: both figures are multiples of 4096.
+func (p *Public) Slot(i int) (offset int64, size int) {
+	return int64(p.slots[i]) * slotBytes, int(p.slots[i+1]-p.slots[i]) * slotBytes
+}
+
+func (p *Public) chunkSize(i int) int {
+	return int(binary.LittleEndian.Uint32(p.index[i*indexEntry:]))
+}
+
+func (p *Public) digest(i int) []byte {
+	return p.index[i*indexEntry+4 : (i+1)*indexEntry]
+}
+
+// checkSlot compares what lies in a slot with the signed index.
+func (p *Public) checkSlot(slot []byte, i int) error {
+	n := p.chunkSize(i) + tagSize
+	if err := checkPadding(slot[n:], i); err != nil {
+		return err
+	}
+	got := sha256.Sum256(slot[:n])
+	if bytes.Equal(got[:], p.digest(i)) {
+		return nil
+	}
+	for j := range p.Chunks {
+		if bytes.Equal(got[:], p.digest(j)) {
+			return inChunk(fail(ReasonMisplaced, "chunk %d lies in its place", j), i)
+		}
+	}
+	return inChunk(fail(ReasonDigest, "its bytes are not the ones that the publisher signed"), i)
+}
+
+func checkPadding(pad []byte, i int) error {
+	for _, v := range pad {
+		if v != 0 {
+			return inChunk(fail(ReasonPadding, "bytes behind it are not zero"), i)
+		}
+	}
+	return nil
+}
+
+// readAt fills b, or says how it could not.
+func readAt(r io.ReaderAt, b []byte, offset int64) error {
+	n, err := r.ReadAt(b, offset)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return fail(ReasonTruncated, "%d of %d bytes at offset %d", n, len(b), offset)
+	}
+	return &Failure{Reason: ReasonUnreadable, Chunk: -1, Detail: "read", Err: err}
+}
+
+// inChunk names the chunk in a Failure.
+func inChunk(err error, i int) error {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		f.Chunk = i
+	}
+	return err
+}

@@ -1,0 +1,189 @@
+package chunkseal
+
+import (
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+)
+
+// OpenOptions say which file is acceptable. The zero value accepts none.
+type OpenOptions struct {
+	Publisher  Publisher // whose signature counts; required
+	Name       string    // the model's name; empty accepts any
+	MinVersion uint64    // lowest acceptable version
+	ModelID    *[32]byte // the exact root; nil accepts any that the publisher signed
+}
+
+// Reader opens the chunks of one file, in any order. It is safe for concurrent
+// use. The file's cipher lives as long as the Reader.
+type Reader struct {
+	public   *Public
+	chunks   *fileKeys
+	list     []Section
+	first    []int // first chunk of each section, and the end
+	digests  [][32]byte
+	seen     []atomic.Uint32 // bit per chunk: its digest was found right
+	contexts sync.Pool
+}
+
+// Open opens a file of size bytes under its model key. It reads the first block
+// and the manifest; chunks are checked when they are used. It refuses the file
+// whole, before any use of the key, if structure, root, signature, publisher,
+// name, version or id are not right.
+func Open(r io.ReaderAt, size int64, key *keybuf.Buffer, want OpenOptions) (*Reader, error) {
+	p, err := Inspect(r, size)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Verify(want.Publisher); err != nil {
+		return nil, err
+	}
+	if err := p.acceptable(want); err != nil {
+		return nil, err
+	}
+	keys, err := deriveKeys(key, p.FileID)
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(keys.commitment[:], p.head.commitment[:]) != 1 {
+		return nil, fail(ReasonKey, "the file was sealed under another key")
+	}
+	plain, err := keys.manifest.Open(nil, make([]byte, 12), p.sealed, manifestAAD(p.FileID, p.public))
+	if err != nil {
+		return nil, fail(ReasonManifest, "the sealed part of the manifest does not authenticate")
+	}
+	p.sealed = nil
+	out := &Reader{public: p, chunks: &keys, seen: make([]atomic.Uint32, (p.Chunks+31)/32)}
+	out.contexts.New = func() any { return new(sealingContext) }
+	if out.list, err = parseSections(plain); err != nil {
+		return nil, fail(ReasonMalformed, "sealed manifest: %v", err)
+	}
+	return out, out.layOut()
+}
+
+func (p *Public) acceptable(want OpenOptions) error {
+	if want.Name != "" && p.Name != want.Name {
+		return fail(ReasonName, "the file holds model %q, wanted is %q", p.Name, want.Name)
+	}
+	if p.Version < want.MinVersion {
+		return fail(ReasonRollback, "version %d of model %q, the minimum is %d", p.Version, p.Name, want.MinVersion)
+	}
+	if want.ModelID != nil && *want.ModelID != p.Root {
+		return fail(ReasonModelID, "model id %x, wanted is %x", p.Root, *want.ModelID)
+	}
+	return nil
+}
+
+// layOut gives each section its chunks and compares their sizes with the index.
+func (r *Reader) layOut() error {
+	next := 0
+	for ordinal, s := range r.list {
+		r.first = append(r.first, next)
+		r.digests = append(r.digests, sectionDigest(r.public.FileID, ordinal, s))
+		if int(s.Chunks) > r.public.Chunks-next {
+			return fail(ReasonMalformed, "sealed manifest: more chunks than the index has")
+		}
+		for inner := range int(s.Chunks) {
+			if r.public.chunkSize(next+inner) != s.size(inner) {
+				return fail(ReasonMalformed, "sealed manifest: chunk %d has another size in the index", next+inner)
+			}
+		}
+		next += int(s.Chunks)
+	}
+	r.first = append(r.first, next)
+	if next != r.public.Chunks || len(r.list) != r.public.Sections {
+		return fail(ReasonMalformed, "sealed manifest: %d sections, %d chunks; the public one says %d and %d",
+			len(r.list), next, r.public.Sections, r.public.Chunks)
+	}
+	return nil
+}
+
+// Public returns what is public about the file.
+func (r *Reader) Public() *Public { return r.public }
+
+// Sections returns the sections in file order. The caller must not change them.
+func (r *Reader) Sections() []Section { return r.list }
+
+// First returns the index in the file of a section's first chunk.
+func (r *Reader) First(section int) int { return r.first[section] }
+
+// Slot returns where chunk i lies in the file: multiples of 4096.
+func (r *Reader) Slot(i int) (offset int64, size int) { return r.public.Slot(i) }
+
+// ChunkSize returns the plaintext bytes of chunk i.
+func (r *Reader) ChunkSize(i int) int { return r.public.chunkSize(i) }
+
+// OpenSlot opens chunk i from its slot's bytes and returns the plaintext, which
+// lies at the start of dst. dst may be the slot itself, and needs the capacity
+// of the plaintext. The first use of a chunk compares its digest with the index
+// that the publisher signed; every use authenticates it under the key. The
+// refusal is a *Failure, after which dst holds no plaintext.
+func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
+	if i < 0 || i >= r.public.Chunks {
+		return nil, fmt.Errorf("chunkseal: chunk %d of %d", i, r.public.Chunks)
+	}
+	_, slotSize := r.public.Slot(i)
+	n := r.public.chunkSize(i)
+	if len(slot) != slotSize || cap(dst) < n {
+		return nil, fmt.Errorf("chunkseal: chunk %d lies in %d bytes and opens to %d; given were %d and %d", i, slotSize, n, len(slot), cap(dst))
+	}
+	section, inner := r.find(i)
+	bit := uint32(1) << (i % 32)
+	first := r.seen[i/32].Load()&bit == 0
+	if first {
+		if err := r.public.checkSlot(slot, i); err != nil {
+			return nil, r.named(err, section)
+		}
+	} else if err := checkPadding(slot[n+tagSize:], i); err != nil {
+		return nil, r.named(err, section)
+	}
+	ctx := r.contexts.Get().(*sealingContext)
+	defer r.contexts.Put(ctx)
+	ctx.set(&r.digests[section], i, inner, n)
+	out, err := r.chunks.chunks.Open(dst[:0], ctx.nonce[:], slot[:n+tagSize], ctx.aad[:])
+	if err != nil {
+		return nil, r.named(inChunk(fail(ReasonTag, "it does not authenticate under the key at this place"), i), section)
+	}
+	if first {
+		r.seen[i/32].Or(bit)
+	}
+	return out, nil
+}
+
+// OpenChunk reads chunk i through the ReaderAt and opens it into dst, for
+// callers that are not in a hurry.
+func (r *Reader) OpenChunk(dst []byte, i int) ([]byte, error) {
+	if i < 0 || i >= r.public.Chunks {
+		return nil, fmt.Errorf("chunkseal: chunk %d of %d", i, r.public.Chunks)
+	}
+	offset, size := r.Slot(i)
+	slot := make([]byte, size)
+	if err := readAt(r.public.r, slot, offset); err != nil {
+		section, _ := r.find(i)
+		return nil, r.named(inChunk(err, i), section)
+	}
+	return r.OpenSlot(dst, slot, i)
+}
+
+// find returns the section of chunk i and its index therein.
+func (r *Reader) find(i int) (section, inner int) {
+	at, exact := slices.BinarySearch(r.first, i)
+	if !exact {
+		at--
+	}
+	return at, i - r.first[at]
+}
+
+// named adds the section's name to a Failure.
+func (r *Reader) named(err error, section int) error {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		f.Tensor = r.list[section].Name
+	}
+	return err
+}
