@@ -111,12 +111,15 @@ func Server(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	var hello *tls.ClientHelloInfo
 	cfg = cfg.Clone()
 	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		// Only looked at: crypto/tls refuses it with the right alert, which an
+		// error from here would turn into "internal error".
 		hello = h
-		return nil, refuseHello(h, cfg)
+		return nil, nil
 	}
 	conn, err := handshake(ctx, tls.Server(raw, cfg), cfg)
 	if err != nil {
-		return nil, errors.Join(explainClient(err, hello, cfg), raw.Close())
+		_ = raw.Close() // the refusal is what the caller needs to know
+		return nil, explainClient(err, hello, raw.RemoteAddr().String(), cfg)
 	}
 	return conn, nil
 }
@@ -126,7 +129,8 @@ func Server(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 func Client(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	conn, err := handshake(ctx, tls.Client(raw, cfg), cfg)
 	if err != nil {
-		return nil, errors.Join(explainServer(err, raw.RemoteAddr().String()), raw.Close())
+		_ = raw.Close() // the refusal is what the caller needs to know
+		return nil, explainServer(err, raw.RemoteAddr().String())
 	}
 	return conn, nil
 }
@@ -161,16 +165,16 @@ func handshake(ctx context.Context, conn *tls.Conn, cfg *tls.Config) (*Conn, err
 	return c, nil
 }
 
-// hybrids are the groups that count as hybrid here. "Post-quantum" is not
+// isHybrid reports whether a group counts as hybrid here. "Post-quantum" is not
 // enough: a later toolchain may negotiate ML-KEM alone.
-var hybrids = [...]tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768}
+func isHybrid(g tls.CurveID) bool { return g == tls.X25519MLKEM768 || g == tls.SecP256r1MLKEM768 }
 
 // assert checks what was negotiated, whatever the configuration asked for.
 func assert(state tls.ConnectionState, allowed []tls.CurveID) error {
 	switch {
 	case state.Version != tls.VersionTLS13:
 		return &Refusal{Code: CodeVersion, Sentence: fmt.Sprintf("the connection is %s; only TLS 1.3 is spoken here", tls.VersionName(state.Version))}
-	case !slices.Contains(hybrids[:], state.CurveID) || !slices.Contains(allowed, state.CurveID):
+	case !isHybrid(state.CurveID) || !slices.Contains(allowed, state.CurveID):
 		return &Refusal{Code: CodeClassical, Sentence: fmt.Sprintf("the key exchange %s is not one of the hybrids of this profile", state.CurveID)}
 	case state.DidResume:
 		return &Refusal{Code: CodeResumed, Sentence: "the connection was resumed, which skips authentication"}

@@ -1,12 +1,15 @@
 package hybridtls
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -22,6 +25,8 @@ const (
 	CodeResumed = "tls-resumed"
 	// CodeCertificate: the server's certificate is not under the configured roots.
 	CodeCertificate = "tls-certificate"
+	// CodeTimeout: the peer did not finish the handshake in time.
+	CodeTimeout = "tls-timeout"
 	// CodeHandshake: the handshake failed for another reason.
 	CodeHandshake = "tls-handshake"
 )
@@ -47,45 +52,50 @@ func (r *Refusal) Unwrap() error { return r.Err }
 // Advice for the one refusal that users meet in practice.
 const adviceClassical = "it needs OpenSSL 3.5, Go 1.24, a current browser engine or later"
 
-// refuseHello looks at a ClientHello before the handshake goes on. It refuses
-// only what crypto/tls would refuse too, so that there is a sentence for it.
-func refuseHello(h *tls.ClientHelloInfo, cfg *tls.Config) error {
-	offered := groupNames(h.SupportedCurves)
-	switch {
-	case !slices.Contains(h.SupportedVersions, tls.VersionTLS13):
-		return &Refusal{Code: CodeVersion, Offered: offered, Sentence: fmt.Sprintf("client %s speaks no TLS 1.3 (offers %s); %s", h.Conn.RemoteAddr(), versionNames(h.SupportedVersions), adviceClassical)}
-	case !slices.ContainsFunc(h.SupportedCurves, func(g tls.CurveID) bool { return slices.Contains(cfg.CurvePreferences, g) }):
-		return &Refusal{Code: CodeClassical, Offered: offered, Sentence: fmt.Sprintf("client %s offers only %s; this server accepts only %s; %s",
-			h.Conn.RemoteAddr(), strings.Join(offered, ", "), strings.Join(groupNames(cfg.CurvePreferences), ", "), adviceClassical)}
+// explainClient turns a failed server handshake into a refusal, from what the
+// client's hello offered.
+func explainClient(err error, hello *tls.ClientHelloInfo, peer string, cfg *tls.Config) *Refusal {
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		if hello != nil {
+			r.Offered = groupNames(hello.SupportedCurves)
+		}
+		return r
 	}
-	return nil
+	r := &Refusal{Code: CodeHandshake, Err: err}
+	if hello == nil {
+		r.Sentence = fmt.Sprintf("%s sent no usable ClientHello: %v", peer, err)
+		return timedOut(r, peer)
+	}
+	r.Offered = groupNames(hello.SupportedCurves)
+	accepts := func(g tls.CurveID) bool { return slices.Contains(cfg.CurvePreferences, g) && isHybrid(g) }
+	switch {
+	case !slices.Contains(hello.SupportedVersions, tls.VersionTLS13):
+		r.Code = CodeVersion
+		r.Sentence = fmt.Sprintf("the client at %s speaks no TLS 1.3, only %s; %s", peer, versionNames(hello.SupportedVersions), adviceClassical)
+	case !slices.ContainsFunc(hello.SupportedCurves, accepts):
+		r.Code = CodeClassical
+		r.Sentence = fmt.Sprintf("the client at %s offers only %s for key exchange; this server accepts only %s; %s",
+			peer, list(r.Offered), list(groupNames(cfg.CurvePreferences)), adviceClassical)
+	case !slices.Contains(hello.SupportedProtos, ALPN):
+		r.Code = CodeALPN
+		r.Sentence = fmt.Sprintf("the client at %s does not speak %q (ALPN), it offers %s: it is not an Anchorhold agent", peer, ALPN, protocolNames(hello.SupportedProtos))
+	default:
+		r.Sentence = fmt.Sprintf("the handshake with the client at %s failed: %v", peer, err)
+	}
+	return timedOut(r, peer)
 }
 
-// explainClient turns a failed server handshake into a refusal.
-func explainClient(err error, hello *tls.ClientHelloInfo, cfg *tls.Config) error {
-	if _, ok := errors.AsType[*Refusal](err); ok {
-		return err
+// timedOut tells a peer that went silent from one that cannot be spoken with.
+func timedOut(r *Refusal, peer string) *Refusal {
+	if r.Code == CodeHandshake && (errors.Is(r.Err, context.DeadlineExceeded) || errors.Is(r.Err, os.ErrDeadlineExceeded)) {
+		r.Code, r.Sentence = CodeTimeout, fmt.Sprintf("%s did not finish the handshake in time", peer)
 	}
-	if hello == nil {
-		return &Refusal{Code: CodeHandshake, Sentence: "the client sent no usable ClientHello: " + err.Error(), Err: err}
-	}
-	refused := refuseHello(hello, cfg)
-	if refusal, ok := errors.AsType[*Refusal](refused); ok {
-		refusal.Err = err
-		return refusal
-	}
-	if !slices.Contains(hello.SupportedProtos, ALPN) {
-		return &Refusal{Code: CodeALPN, Offered: groupNames(hello.SupportedCurves), Err: err,
-			Sentence: fmt.Sprintf("client %s does not speak %q (ALPN offers %q): it is not an Anchorhold agent", hello.Conn.RemoteAddr(), ALPN, hello.SupportedProtos)}
-	}
-	return &Refusal{Code: CodeHandshake, Offered: groupNames(hello.SupportedCurves), Err: err,
-		Sentence: fmt.Sprintf("handshake with client %s failed: %v", hello.Conn.RemoteAddr(), err)}
+	return r
 }
 
 // TLS alerts that tell a client why it was refused (RFC 8446, 6.2).
 const (
 	alertHandshakeFailure      = 40
-	alertIllegalParameter      = 47
 	alertProtocolVersion       = 70
 	alertInsufficientSecurity  = 71
 	alertNoApplicationProtocol = 120
@@ -105,26 +115,31 @@ func remoteAlert(err error) (uint8, bool) {
 	return uint8(v.Uint()), true
 }
 
-// explainServer turns a failed client handshake into a refusal.
-func explainServer(err error, peer string) error {
-	if _, ok := errors.AsType[*Refusal](err); ok {
-		return err
+// explainServer turns a failed client handshake into a refusal, from the alert
+// that the server sent.
+func explainServer(err error, peer string) *Refusal {
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		return r
 	}
-	r := &Refusal{Code: CodeHandshake, Sentence: fmt.Sprintf("handshake with %s failed: %v", peer, err), Err: err}
+	r := &Refusal{Code: CodeHandshake, Sentence: fmt.Sprintf("the handshake with %s failed: %v", peer, err), Err: err}
 	if verification, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		r.Code, r.Sentence = CodeCertificate, fmt.Sprintf("the certificate of %s is not under the configured roots, or not for this name: %v", peer, verification.Err)
+		r.Code = CodeCertificate
+		r.Sentence = fmt.Sprintf("the certificate of %s is not under the configured roots, or not for this name: %v", peer, verification.Err)
 	}
 	if alert, ok := remoteAlert(err); ok {
 		switch alert {
-		case alertHandshakeFailure, alertInsufficientSecurity, alertIllegalParameter:
-			r.Code, r.Sentence = CodeClassical, fmt.Sprintf("the server at %s and this client have no hybrid post-quantum key exchange in common; nothing was sent; %s", peer, adviceClassical)
+		case alertHandshakeFailure, alertInsufficientSecurity:
+			r.Code = CodeClassical
+			r.Sentence = fmt.Sprintf("the peer at %s accepts only classical key exchange, or another hybrid than this profile's; nothing was sent to it; %s", peer, adviceClassical)
 		case alertProtocolVersion:
-			r.Code, r.Sentence = CodeVersion, fmt.Sprintf("the server at %s does not speak TLS 1.3; nothing was sent", peer)
+			r.Code = CodeVersion
+			r.Sentence = fmt.Sprintf("the peer at %s does not speak TLS 1.3; nothing was sent to it", peer)
 		case alertNoApplicationProtocol:
-			r.Code, r.Sentence = CodeALPN, fmt.Sprintf("the server at %s does not speak %q: it is not an Anchorhold broker", peer, ALPN)
+			r.Code = CodeALPN
+			r.Sentence = fmt.Sprintf("the peer at %s does not speak %q: it is not an Anchorhold broker", peer, ALPN)
 		}
 	}
-	return r
+	return timedOut(r, peer)
 }
 
 func groupNames(groups []tls.CurveID) []string {
@@ -141,6 +156,25 @@ func versionNames(versions []uint16) string {
 	names := make([]string, 0, len(versions))
 	for _, v := range versions[:min(len(versions), 8)] {
 		names = append(names, tls.VersionName(v))
+	}
+	return strings.Join(names, ", ")
+}
+
+// protocolNames quotes what a client offered by ALPN: foreign text, so bounded.
+func protocolNames(protocols []string) string {
+	if len(protocols) == 0 {
+		return "no protocol"
+	}
+	names := make([]string, 0, 4)
+	for _, p := range protocols[:min(len(protocols), 4)] {
+		names = append(names, strconv.Quote(p[:min(len(p), 32)]))
+	}
+	return strings.Join(names, ", ")
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
 	}
 	return strings.Join(names, ", ")
 }

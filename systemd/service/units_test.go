@@ -1,0 +1,102 @@
+package service_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// maxExposure is ten times the highest exposure that a unit may score.
+const maxExposure = "15"
+
+func units(t *testing.T, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join("..", pattern))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no unit file matches %s: %v", pattern, err)
+	}
+	return found
+}
+
+func systemdAnalyze(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("SKIPPED: systemd-analyze is not installed, so the unit files are not checked")
+	}
+	return path
+}
+
+// unitCopies copies every unit into one directory, with binaries that exist.
+func unitCopies(t *testing.T) (dir string, names []string) {
+	t.Helper()
+	dir = t.TempDir()
+	binary := regexp.MustCompile(`(?m)^(Exec\w+=)/usr/bin/anchorhold-\w+`)
+	for _, pattern := range []string{"*.service", "*.socket", "*.slice"} {
+		for _, path := range units(t, pattern) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := filepath.Base(path)
+			if err := os.WriteFile(filepath.Join(dir, name), binary.ReplaceAll(text, []byte("${1}/bin/true")), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, name)
+		}
+	}
+	return dir, names
+}
+
+func TestUnitsVerifyWithoutAWord(t *testing.T) {
+	analyze := systemdAnalyze(t)
+	dir, names := unitCopies(t)
+	for _, name := range names {
+		cmd := exec.Command(analyze, "verify", "--man=no", "--recursive-errors=no", filepath.Join(dir, name))
+		cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
+		out, err := cmd.CombinedOutput()
+		if err != nil || len(strings.TrimSpace(string(out))) != 0 {
+			t.Errorf("verify %s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+func TestServicesStayUnderTheExposureLimit(t *testing.T) {
+	analyze := systemdAnalyze(t)
+	dir, names := unitCopies(t)
+	for _, name := range names {
+		if filepath.Ext(name) != ".service" {
+			continue
+		}
+		cmd := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold="+maxExposure, filepath.Join(dir, name))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("exposure of %s is above %s/10: %v\n%s", name, maxExposure, err, out)
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		t.Log(lines[len(lines)-1])
+	}
+}
+
+// Each line stands for an incident: a core dump with keys, keys in swap, a
+// session keyring shared with other services, callers all seen as nobody.
+func TestServicesKeepSecretsIn(t *testing.T) {
+	for _, path := range units(t, "*.service") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"Type=notify", "LimitCORE=0", "MemorySwapMax=0", "KeyringMode=private", "WatchdogSignal=SIGKILL",
+			"CapabilityBoundingSet=", "NoNewPrivileges=yes", "UMask=0077", "ExecReload=/bin/kill -HUP $MAINPID"} {
+			if !strings.Contains(string(text), "\n"+line+"\n") {
+				t.Errorf("%s lacks the line %q", filepath.Base(path), line)
+			}
+		}
+		if regexp.MustCompile(`(?m)^(PrivateUsers=yes|Type=notify-reload|Environment)`).Match(text) {
+			t.Errorf("%s: PrivateUsers hides callers' uids, notify-reload needs systemd 253, and Environment is no place for settings", filepath.Base(path))
+		}
+	}
+}
