@@ -87,6 +87,29 @@ func ParseJSON(raw []byte) (Receipt, error) {
 	return r, nil
 }
 
+// ParseFile reads what a client kept: a receipt alone, or a receipt with its
+// salts as the local API returns them. It checks no signature.
+func ParseFile(raw []byte) (r Receipt, salts Salts, hasSalts bool, err error) {
+	var whole struct {
+		Receipt json.RawMessage `json:"receipt"`
+		Salts   *Salts          `json:"salts"`
+	}
+	if len(raw) > MaxJSONBytes {
+		return Receipt{}, Salts{}, false, evidence.Refuse(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxJSONBytes)
+	}
+	if err := json.Unmarshal(raw, &whole); err != nil {
+		return Receipt{}, Salts{}, false, evidence.Refuse(ReasonMalformed, "%w", err)
+	}
+	if whole.Receipt == nil {
+		r, err = ParseJSON(raw)
+		return r, Salts{}, false, err
+	}
+	if r, err = ParseJSON(whole.Receipt); err != nil || whole.Salts == nil {
+		return r, Salts{}, false, err
+	}
+	return r, *whole.Salts, true, nil
+}
+
 // UnmarshalJSON is ParseJSON for a receipt inside a larger document.
 func (r *Receipt) UnmarshalJSON(raw []byte) error {
 	parsed, err := ParseJSON(raw)

@@ -122,8 +122,17 @@ type Lease struct {
 	Now            protocol.Time // broker time
 }
 
+// NewID returns a random ID, so that an answer can name its receipt before it is
+// finished.
+func NewID() (ID, error) {
+	var id ID
+	_, err := rand.Read(id[:])
+	return id, err
+}
+
 // Answer is one finished inference.
 type Answer struct {
+	ID                             ID // from NewID
 	ModelID                        [32]byte
 	ModelName                      string
 	ModelVersion                   uint64
@@ -142,11 +151,11 @@ type Issued struct {
 func Issue(agentKey *identity.Private, lease Lease, a Answer) (Issued, error) {
 	var out Issued
 	body := Body{
-		ModelID: a.ModelID, ModelName: a.ModelName, ModelVersion: a.ModelVersion,
+		ID: a.ID, ModelID: a.ModelID, ModelName: a.ModelName, ModelVersion: a.ModelVersion,
 		LeaseID: lease.ID, EvidenceDigest: lease.EvidenceDigest, Time: lease.Now,
 		PromptTokens: a.PromptTokens, CompletionTokens: a.CompletionTokens,
 	}
-	for _, b := range [][]byte{body.ID[:], out.Salts.Input[:], out.Salts.Output[:]} {
+	for _, b := range [][]byte{out.Salts.Input[:], out.Salts.Output[:]} {
 		if _, err := rand.Read(b); err != nil {
 			return Issued{}, fmt.Errorf("receipt: %w", err)
 		}
@@ -168,7 +177,7 @@ func (b *Body) valid() bool {
 			return false
 		}
 	}
-	return b.Time > 0 && b.Time <= maxTime
+	return b.ID != ID{} && b.Time > 0 && b.Time <= maxTime
 }
 
 // maxTime is the last millisecond of the year 9999.
@@ -177,7 +186,7 @@ const maxTime = 253402300799999
 // Marshal returns the body's canonical encoding, which is what the agent signs.
 func (b *Body) Marshal() ([]byte, error) {
 	if !b.valid() {
-		return nil, errors.New("receipt: the model's name or the time is outside its limits")
+		return nil, errors.New("receipt: the id, the model's name or the time is outside its limits")
 	}
 	var c cryptobyte.Builder
 	c.AddUint8LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes([]byte(Context)) })
