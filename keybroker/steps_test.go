@@ -1,0 +1,372 @@
+package keybroker_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+func noPolicy() *policy.Policy { return nil }
+
+// TestEveryMessageOutOfPlaceIsRefused sends each kind of message in each state
+// that does not admit it.
+func TestEveryMessageOutOfPlaceIsRefused(t *testing.T) {
+	f := brokertest.New(t)
+	valid := dial(t, f)
+	valid.whole()
+	states := map[string]func(g *guest){
+		"before M1": func(*guest) {},
+		"before M3": func(g *guest) { g.begin() },
+		"before M5": func(g *guest) { g.begin(); g.fatal(g.attest(g.attestation())) },
+	}
+	admitted := map[string]int{"before M1": 0, "before M3": 2, "before M5": 4}
+	for state, reach := range states {
+		for i, frame := range valid.frames {
+			if i == admitted[state] {
+				continue
+			}
+			g := dial(t, f)
+			reach(g)
+			g.write(frame)
+			wantReason(t, g.read(4, &protocol.Grant{}), protocol.ReasonUnexpectedMessage)
+		}
+	}
+}
+
+// TestHelloFields changes each field of M1 to what the broker must refuse, or
+// must notice later.
+func TestHelloFields(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) { c.Classes = []string{"models"} }))
+	for name, tc := range map[string]struct {
+		change func(*protocol.Hello)
+		want   evidence.Reason
+	}{
+		"version": {func(m *protocol.Hello) { m.Versions = []protocol.Version{2} }, protocol.ReasonVersionUnsupported},
+		"suite":   {func(m *protocol.Hello) { m.Suites = []protocol.Suite{2} }, protocol.ReasonSuiteUnsupported},
+		"kind":    {func(m *protocol.Hello) { m.Kinds = []evidence.Kind{"other"} }, protocol.ReasonKindUnsupported},
+		"epoch":   {func(m *protocol.Hello) { m.HighestEpoch = 2 }, protocol.ReasonEpochBehind},
+		"class":   {func(m *protocol.Hello) { m.Classes = []string{"rounds"} }, protocol.ReasonClassNotServed},
+	} {
+		g := dial(t, f)
+		m1 := hello()
+		tc.change(m1)
+		g.send(1, m1)
+		wantReason(t, g.read(2, &g.m2), tc.want)
+		g.ended()
+		if name == "kind" && !hasRefusal(f, tc.want) {
+			t.Errorf("%s: the refusal is not in the audit log", name)
+		}
+	}
+}
+
+func hasRefusal(f *brokertest.Fixture, want evidence.Reason) bool {
+	for _, r := range f.Records() {
+		if r.Kind == audit.KindRefusal && len(r.Reasons) > 0 && r.Reasons[0].Code == string(want) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestRequestFields asks in M5 for what was not granted, and too late.
+func TestRequestFields(t *testing.T) {
+	f := brokertest.New(t)
+	f.Put("models/secret", "another key")
+	granted := func() *guest {
+		g := dial(t, f)
+		g.begin()
+		g.fatal(g.attest(g.attestation()))
+		return g
+	}
+	g := granted()
+	g.send(5, request("models/secret"))
+	wantReason(t, g.read(6, &g.m6), protocol.ReasonResourceNotGranted)
+	g = granted()
+	g.send(5, request("models/secret", brokertest.Resource))
+	wantReason(t, g.read(6, &g.m6), protocol.ReasonResourceNotGranted)
+	g = granted()
+	f.Clock.Move(11 * time.Minute)
+	g.send(5, request(brokertest.Resource))
+	wantReason(t, g.read(6, &g.m6), protocol.ReasonGrantExpired)
+	wantNoRelease(t, f)
+}
+
+// TestReceiptIsRecorded shows what the log says about M7: right, wrong and absent.
+func TestReceiptIsRecorded(t *testing.T) {
+	f := brokertest.New(t)
+	released := func() *guest {
+		g := dial(t, f)
+		g.begin()
+		g.fatal(g.attest(g.attestation()))
+		g.fatal(g.release())
+		return g
+	}
+	released().receipt()
+	g := released()
+	m7 := &protocol.Receipt{Release: protocol.HashMessage(g.frames[5])}
+	g.fatal(m7.Sign(f.NewKey(identity.LevelEpoch), g.ekm))
+	g.send(7, m7)
+	g.ended()
+	g = released()
+	m7 = &protocol.Receipt{Release: protocol.Digest{1}}
+	g.fatal(m7.Sign(g.agent, g.ekm))
+	g.send(7, m7)
+	g.ended()
+	g = released()
+	g.conn.Close()
+	f.Stop()
+	var got []string
+	for _, r := range f.Records() {
+		if r.Kind == audit.KindReceipt {
+			got = append(got, r.Decision)
+		}
+		if r.Kind == audit.KindAnomaly {
+			got = append(got, r.Reasons[0].Code)
+		}
+	}
+	want := "confirmed receipt-invalid receipt-invalid receipt-missing"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestRecordsTellTheWholeStory follows one exchange and one refusal through the
+// audit log, and finds the refusal by the ID that the peer was given.
+func TestRecordsTellTheWholeStory(t *testing.T) {
+	f := brokertest.New(t)
+	dial(t, f).whole()
+	g := dial(t, f)
+	g.begin()
+	m3 := g.attestation()
+	m3.Evidence = g.quote([64]byte{1})
+	err := g.attest(m3)
+	wantReason(t, err, reportDataMismatch)
+	id := err.(*evidence.Refusal).Detail
+	f.Stop()
+	records := f.Records()
+	if len(records) != 4 {
+		t.Fatalf("%d records", len(records))
+	}
+	grant, release, receipt, refusal := records[0], records[1], records[2], records[3]
+	if grant.Grant == "" || grant.Grant != release.Grant || release.Grant != receipt.Grant || grant.Connection != receipt.Connection {
+		t.Error("the records of one exchange do not name one lease and connection")
+	}
+	if release.Resource != brokertest.Resource || release.ResourceVersion != 1 || release.Decision != "allowed" || release.PolicyID != "test" ||
+		release.Epoch != 1 || release.EvidenceDigest.IsZero() || release.AgentKey.IsZero() || release.Measurement == "" || len(release.Waived) == 0 {
+		t.Errorf("the release record is incomplete: %+v", release)
+	}
+	if receipt.MessageDigest.IsZero() {
+		t.Error("the receipt names no message")
+	}
+	if refusal.RefusalID != id || refusal.Reasons[0].Detail == "" || refusal.Decision != "refused" || refusal.Grant != "" {
+		t.Errorf("the refusal cannot be explained: %+v, want id %s", refusal, id)
+	}
+}
+
+// TestPolicyReasonsReachTheLog refuses by policy: the peer learns one code, the
+// log holds all.
+func TestPolicyReasonsReachTheLog(t *testing.T) {
+	f := brokertest.New(t)
+	f.SetPolicy(strings.NewReplacer("products: [Genoa]", "products: [Turin]", "product: Genoa", "product: Turin", "vmpl: 0", "vmpl: 1").Replace(brokertest.DefaultPolicy()))
+	g := dial(t, f)
+	g.begin()
+	err := g.attest(g.attestation())
+	wantReason(t, err, policy.ReasonProduct)
+	f.Stop()
+	r := f.Records()[0]
+	if len(r.Reasons) < 2 || !strings.HasPrefix(r.Reasons[0].Detail, brokertest.Resource) {
+		t.Errorf("reasons %+v", r.Reasons)
+	}
+}
+
+// TestDeadlines lets a silent peer hit each step's deadline.
+func TestDeadlines(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
+		c.Limits.Step, c.Limits.NonceWindow = 400*time.Millisecond, 2*time.Second
+	}))
+	g := dial(t, f)
+	wantReason(t, g.read(2, &g.m2), protocol.ReasonDeadline)
+	g = dial(t, f)
+	g.begin()
+	wantReason(t, g.read(4, &g.m4), protocol.ReasonDeadline)
+	g = dial(t, f)
+	g.begin()
+	g.fatal(g.attest(g.attestation()))
+	wantReason(t, g.read(6, &g.m6), protocol.ReasonDeadline)
+	wantNoRelease(t, f)
+}
+
+// TestConnectionLimit fills the broker with idle connections: one more is
+// closed, and a place that becomes free is used again.
+func TestConnectionLimit(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) { c.Limits.Connections = 2 }))
+	a, b := dial(t, f), dial(t, f)
+	raw, err := net.Dial("tcp", f.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	raw.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := raw.Read(make([]byte, 1)); err == nil {
+		t.Error("a third connection was served")
+	}
+	a.whole()
+	b.whole()
+	dial(t, f).whole()
+}
+
+// TestRefusalRecordsAreBounded floods the broker with refusals.
+func TestRefusalRecordsAreBounded(t *testing.T) {
+	stopped := time.Now()
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
+		c.Limits.RefusalRecords = 3
+		c.Now = func() time.Time { return stopped }
+	}))
+	for range 8 {
+		g := dial(t, f)
+		g.send(1, &protocol.Hello{Versions: []protocol.Version{9}, Suites: []protocol.Suite{1}, Kinds: []evidence.Kind{"sev-snp"}, Classes: []string{"a"}})
+		wantReason(t, g.read(2, &g.m2), protocol.ReasonVersionUnsupported)
+	}
+	f.Stop()
+	if n := len(f.Records()); n != 3 {
+		t.Errorf("%d refusals were recorded", n)
+	}
+}
+
+// TestBusy holds the only place for verification.
+func TestBusy(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
+		c.Limits.Verifications, c.Limits.Step = 1, 500*time.Millisecond
+		c.Appraiser = appraiserFunc(func(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
+			close(entered)
+			<-leave
+			return evidence.Claims{}, evidence.Refuse(reportDataMismatch, "enough")
+		})
+	}))
+	first, second := dial(t, f), dial(t, f)
+	first.begin()
+	m3 := first.attestation()
+	h1, h2 := first.hashes()
+	first.fatal(m3.Sign(first.agent, first.ekm, h1, h2))
+	second.begin()
+	second2 := second.attestation()
+	first.send(3, m3)
+	<-entered
+	wantReason(t, second.attest(second2), protocol.ReasonBusy)
+	close(leave)
+	wantReason(t, first.read(4, &first.m4), reportDataMismatch)
+}
+
+type appraiserFunc func(context.Context, evidence.Envelope, [64]byte, time.Time) (evidence.Claims, error)
+
+func (f appraiserFunc) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
+	return f(ctx, env, want, now)
+}
+
+// TestPitfall27 lets the appraiser panic: one exchange is refused, the broker
+// goes on.
+func TestPitfall27(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
+		real := c.Appraiser
+		c.Appraiser = appraiserFunc(func(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
+			if len(env.Endorsements) == 0 {
+				var none *evidence.Claims
+				return *none, nil
+			}
+			return real.Appraise(ctx, env, want, now)
+		})
+	}))
+	g := dial(t, f)
+	g.begin()
+	m3 := g.attestation()
+	env, err := evidence.ParseEnvelope(m3.Evidence)
+	g.fatal(err)
+	env.Endorsements = nil
+	m3.Evidence, err = env.Marshal()
+	g.fatal(err)
+	wantReason(t, g.attest(m3), protocol.ReasonInternal)
+	dial(t, f).whole()
+}
+
+// TestMalformedInside sends M3 with insides that do not parse: claims and
+// envelope are checked apart from the message around them.
+func TestMalformedInside(t *testing.T) {
+	f := brokertest.New(t)
+	for name, tc := range map[string]struct {
+		change func(*protocol.Attest)
+		want   evidence.Reason
+	}{
+		"claims":   {func(m *protocol.Attest) { m.Claims = append(bytes.Clone(m.Claims), 0) }, evidence.ReasonMalformedClaims},
+		"envelope": {func(m *protocol.Attest) { m.Evidence = append(bytes.Clone(m.Evidence), 0) }, evidence.ReasonMalformedEvidence},
+		"kind": {func(m *protocol.Attest) {
+			env, _ := evidence.ParseEnvelope(m.Evidence)
+			env.Kind = evidence.KindTDX
+			m.Evidence, _ = env.Marshal()
+		}, protocol.ReasonKindUnsupported},
+	} {
+		g := dial(t, f)
+		g.begin()
+		m3 := g.attestation()
+		tc.change(m3)
+		if err := g.attest(m3); err == nil {
+			t.Errorf("%s: granted", name)
+		} else {
+			wantReason(t, err, tc.want)
+		}
+	}
+	wantNoRelease(t, f)
+}
+
+// TestKeyTooLongForARelease stores what no M6 can carry.
+func TestKeyTooLongForARelease(t *testing.T) {
+	f := brokertest.New(t)
+	f.Put(brokertest.Resource, strings.Repeat("x", protocol.MaxKeyBytes+1))
+	g := dial(t, f)
+	g.begin()
+	g.fatal(g.attest(g.attestation()))
+	wantReason(t, g.release(), protocol.ReasonResourceUnavailable)
+	f.Put(brokertest.Resource, brokertest.Secret)
+	dial(t, f).whole()
+}
+
+// TestServeEndsWithItsContext stops a broker that has an idle connection.
+func TestServeEndsWithItsContext(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) { c.Limits.Drain = 50 * time.Millisecond }))
+	g := dial(t, f)
+	g.begin()
+	f.Stop()
+	if _, err := net.Dial("tcp", f.Address); err == nil {
+		t.Error("a stopped broker listens")
+	}
+	if err := g.read(4, &g.m4); err == nil {
+		t.Error("a stopped broker answers")
+	}
+}
+
+func TestServeReturnsTheListenersError(t *testing.T) {
+	f := brokertest.New(t)
+	ln := failingListener{err: errFault}
+	if err := f.Broker.Serve(context.Background(), ln); err == nil || !strings.Contains(err.Error(), errFault.Error()) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type failingListener struct {
+	net.Listener
+	err error
+}
+
+func (l failingListener) Accept() (net.Conn, error) { return nil, l.err }
+func (l failingListener) Close() error              { return nil }
