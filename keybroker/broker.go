@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
@@ -29,9 +30,11 @@ type Appraiser interface {
 	Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error)
 }
 
-// Secrets holds the keys to release. Latest names the newest version of a key
-// that may be released, without reading the key itself.
+// Secrets holds the keys to release. Stat describes a version without opening
+// it; version 0 is the newest that may be released. Both may be called from
+// several goroutines.
 type Secrets interface {
+	Stat(ctx context.Context, name string, version uint64) (keystore.Info, error)
 	Get(ctx context.Context, name string, version uint64) (*keybuf.Buffer, keystore.Info, error)
 }
 
@@ -224,7 +227,7 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 // temporary says whether accepting may work again later: the process ran out of
 // descriptors or the peer gave up already.
 func temporary(err error) bool {
-	return errors.Is(err, errTooManyFiles) || errors.Is(err, errTooManyFilesSystem) || errors.Is(err, errAborted)
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED)
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -92,8 +92,8 @@ func (x *exchange) guarded(ctx context.Context, step func(context.Context) error
 }
 
 // readHello reads M1 (5.1).
-func (x *exchange) readHello(ctx context.Context) error {
-	if err := x.read(ctx, 0, &x.hello, x.b.cfg.Limits.Step); err != nil {
+func (x *exchange) readHello(context.Context) error {
+	if err := x.read(0, &x.hello, x.b.cfg.Limits.Step); err != nil {
 		return err
 	}
 	if served := x.b.cfg.Classes; len(served) > 0 {
@@ -107,7 +107,7 @@ func (x *exchange) readHello(ctx context.Context) error {
 }
 
 // sendChallenge chooses, makes the nonce and sends M2 (5.2).
-func (x *exchange) sendChallenge(ctx context.Context) (err error) {
+func (x *exchange) sendChallenge(context.Context) (err error) {
 	m2 := &protocol.Challenge{
 		Versions: []protocol.Version{protocol.Version1},
 		Suites:   []protocol.Suite{protocol.Suite1},
@@ -129,12 +129,12 @@ func (x *exchange) sendChallenge(ctx context.Context) (err error) {
 	if err := m2.Sign(x.epoch.key, x.ekm, protocol.HashMessage(x.frames[0])); err != nil {
 		return err
 	}
-	return x.send(ctx, 1, m2)
+	return x.send(1, m2)
 }
 
 // readAttest reads M3 and judges it (5.3).
 func (x *exchange) readAttest(ctx context.Context) error {
-	frame, err := x.receive(ctx, protocol.TypeAttest, x.b.cfg.Limits.NonceWindow)
+	frame, err := x.receive(protocol.TypeAttest, x.b.cfg.Limits.NonceWindow)
 	if err != nil {
 		return err
 	}
@@ -208,12 +208,12 @@ func (x *exchange) sendGrant(ctx context.Context) error {
 	if err := x.record(ctx, x.grantRecord()); err != nil {
 		return err
 	}
-	return x.send(ctx, 3, &x.grant)
+	return x.send(3, &x.grant)
 }
 
 // readRequest reads M5 and enforces 5.5: within the grant and its time.
-func (x *exchange) readRequest(ctx context.Context) error {
-	if err := x.read(ctx, 4, &x.request, x.b.cfg.Limits.Step); err != nil {
+func (x *exchange) readRequest(context.Context) error {
+	if err := x.read(4, &x.request, x.b.cfg.Limits.Step); err != nil {
 		return err
 	}
 	for _, name := range x.request.Resources {
@@ -236,8 +236,8 @@ func (x *exchange) checkGrantTime() error {
 }
 
 // read receives and parses message number i.
-func (x *exchange) read(ctx context.Context, i int, m protocol.Message, wait time.Duration) error {
-	frame, err := x.receive(ctx, m.Type(), wait)
+func (x *exchange) read(i int, m protocol.Message, wait time.Duration) error {
+	frame, err := x.receive(m.Type(), wait)
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (x *exchange) read(ctx context.Context, i int, m protocol.Message, wait tim
 }
 
 // receive reads one frame of the only type that the state machine admits now.
-func (x *exchange) receive(ctx context.Context, t protocol.Type, wait time.Duration) ([]byte, error) {
+func (x *exchange) receive(t protocol.Type, wait time.Duration) ([]byte, error) {
 	if err := x.conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		return nil, &connectionEnd{err}
 	}
@@ -265,7 +265,7 @@ func (x *exchange) receive(ctx context.Context, t protocol.Type, wait time.Durat
 }
 
 // send encodes message number i, keeps it for the transcript and writes it.
-func (x *exchange) send(ctx context.Context, i int, m protocol.Message) error {
+func (x *exchange) send(i int, m protocol.Message) error {
 	frame, err := protocol.Marshal(m)
 	if err != nil {
 		return err

@@ -3,11 +3,10 @@ package keybroker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -18,12 +17,9 @@ import (
 func (x *exchange) sendRelease(ctx context.Context) error {
 	m6 := &protocol.Release{Items: make([]protocol.Item, len(x.request.Resources))}
 	for i, name := range x.request.Resources {
-		leaf, err := x.recordRelease(ctx, name)
-		if err != nil {
+		if err := x.recordRelease(ctx, name, m6, &m6.Items[i]); err != nil {
 			return err
 		}
-		m6.AuditIndex, m6.AuditLeaf = leaf.Index, leaf.Hash
-		m6.Items[i].Resource = name
 	}
 	transcript := protocol.Transcript(x.ekm, x.frames[0], x.frames[1], x.frames[2], x.frames[3], x.frames[4])
 	for i := range m6.Items {
@@ -38,7 +34,7 @@ func (x *exchange) sendRelease(ctx context.Context) error {
 	if err := x.checkGrantTime(); err != nil {
 		return err
 	}
-	if err := x.send(ctx, 5, m6); err != nil {
+	if err := x.send(5, m6); err != nil {
 		return err
 	}
 	x.log(ctx, slog.LevelInfo, "keys released", slog.String("lease", x.grant.Lease.String()),
@@ -46,30 +42,35 @@ func (x *exchange) sendRelease(ctx context.Context) error {
 	return nil
 }
 
-// recordRelease writes the record of one key that is about to leave.
-func (x *exchange) recordRelease(ctx context.Context, name string) (audit.Leaf, error) {
+// recordRelease names one key that is about to leave, by version, and makes the
+// record durable. The release carries the leaf of the last one.
+func (x *exchange) recordRelease(ctx context.Context, name string, m6 *protocol.Release, item *protocol.Item) error {
+	info, err := x.b.cfg.Secrets.Stat(ctx, name, 0)
+	if err != nil {
+		return because(protocol.ReasonResourceUnavailable, err)
+	}
 	r := x.baseRecord(audit.KindRelease)
-	r.Decision, r.Resource = "allowed", name
+	r.Decision, r.Resource, r.ResourceVersion = "allowed", name, info.Version
 	r.Detail = "request " + x.request.Idempotency.String()
 	leaf, err := x.b.cfg.Audit.Append(ctx, r)
 	if err != nil {
-		return audit.Leaf{}, because(protocol.ReasonAuditUnavailable, err)
+		return because(protocol.ReasonAuditUnavailable, err)
 	}
-	return leaf, nil
+	item.Resource, item.Version = name, info.Version
+	m6.AuditIndex, m6.AuditLeaf = leaf.Index, leaf.Hash
+	return nil
 }
 
 // seal fetches one key, seals it to KK and wipes it.
 func (x *exchange) seal(ctx context.Context, item *protocol.Item, sequence int, transcript protocol.Digest) error {
-	secret, info, err := x.b.cfg.Secrets.Get(ctx, item.Resource, 0)
+	secret, _, err := x.b.cfg.Secrets.Get(ctx, item.Resource, item.Version)
 	if err != nil {
-		return because(protocol.ReasonResourceUnavailable, fmt.Errorf("%s: %w", item.Resource, err))
+		return because(protocol.ReasonResourceUnavailable, err)
 	}
 	defer secret.Wipe()
-	item.Version = info.Version
-	return x.wrap(item, sequence, transcript, secret)
-}
-
-func (x *exchange) wrap(item *protocol.Item, sequence int, transcript protocol.Digest, secret *keybuf.Buffer) (err error) {
+	if secret.Len() > protocol.MaxKeyBytes {
+		return evidence.Refuse(protocol.ReasonResourceUnavailable, "%s has %d bytes, a release carries %d", item.Resource, secret.Len(), protocol.MaxKeyBytes)
+	}
 	info := protocol.KeyInfo(transcript, x.grant.Lease, item.Resource, item.Version, sequence, x.grant.LeaseEnd)
 	item.Enc, item.Ciphertext, err = keywrap.Seal(x.attest.KEMKey, info, secret)
 	return err
@@ -99,7 +100,7 @@ func (x *exchange) certify(m6 *protocol.Release, transcript protocol.Digest) err
 func (x *exchange) readReceipt(ctx context.Context) {
 	r := x.baseRecord(audit.KindReceipt)
 	r.Decision = "confirmed"
-	err := x.acceptReceipt(ctx)
+	err := x.acceptReceipt()
 	r.Time = x.recordTime()
 	if err != nil {
 		d := denied(err)
@@ -117,8 +118,8 @@ func (x *exchange) readReceipt(ctx context.Context) {
 	}
 }
 
-func (x *exchange) acceptReceipt(ctx context.Context) error {
-	frame, err := x.receive(ctx, protocol.TypeReceipt, x.b.cfg.Limits.Step)
+func (x *exchange) acceptReceipt() error {
+	frame, err := x.receive(protocol.TypeReceipt, x.b.cfg.Limits.Step)
 	if err != nil {
 		return err
 	}
