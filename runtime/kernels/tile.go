@@ -188,11 +188,11 @@ func unpackBlock(dst []float32, tile []byte, t Type, r int) {
 			dst[c] = float16At(tile, 32*c+2*r)
 		}
 	case Q4_0, Q4_1:
-		scale, minimum, vectors := nibbleParts(tile, t, r)
+		scale, minimum, zero, vectors := nibbleParts(tile, t, r)
 		for c := range 16 {
 			v := vectors[64*(c/4)+4*r+c%4]
-			dst[c] = float32(scale*float32(v&15)) + minimum
-			dst[c+16] = float32(scale*float32(v>>4)) + minimum
+			dst[c] = float32(scale*float32(int(v&15)-zero)) + minimum
+			dst[c+16] = float32(scale*float32(int(v>>4)-zero)) + minimum
 		}
 	case Q8_0:
 		scale := float16At(tile, 2*r)
@@ -202,12 +202,12 @@ func unpackBlock(dst []float32, tile []byte, t Type, r int) {
 	}
 }
 
-func nibbleParts(tile []byte, t Type, r int) (scale, minimum float32, vectors []byte) {
+func nibbleParts(tile []byte, t Type, r int) (scale, minimum float32, zero int, vectors []byte) {
 	scale = float16At(tile, 2*r)
 	if t == Q4_0 {
-		return scale, -8 * scale, tile[32:]
+		return scale, 0, 8, tile[32:]
 	}
-	return scale, float16At(tile, 32+2*r), tile[64:]
+	return scale, float16At(tile, 32+2*r), 0, tile[64:]
 }
 
 func float16At(b []byte, i int) float32 {

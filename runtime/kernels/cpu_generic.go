@@ -1,0 +1,6 @@
+//go:build !amd64
+
+package kernels
+
+// sets lists the sets that this processor runs, fastest first.
+func sets() []*Set { return []*Set{genericSet()} }

@@ -1,0 +1,378 @@
+package kernels
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var quantTypes = []Type{Q4_0, Q4_1, Q8_0}
+
+// randomRows makes rows as GGUF stores them, with every byte value possible.
+func randomRows(rng *rand.Rand, t Type, rows, cols int) []byte {
+	src := make([]byte, rows*RowBytes(t, cols))
+	for i := range src {
+		src[i] = byte(rng.Uint32())
+	}
+	block := t.rowBlockBytes()
+	scale := func(b []byte) { binary.LittleEndian.PutUint16(b, Float32to16(float32(rng.NormFloat64()*0.05))) }
+	for i := 0; i < len(src); i += block {
+		switch t {
+		case Q4_1:
+			scale(src[i+2:])
+			scale(src[i:])
+		case Q4_0, Q8_0:
+			scale(src[i:])
+		case F16:
+			for j := 0; j < block; j += 2 {
+				scale(src[i+j:])
+			}
+		case F32:
+			for j := 0; j < block; j += 4 {
+				binary.LittleEndian.PutUint32(src[i+j:], math.Float32bits(float32(rng.NormFloat64())))
+			}
+		}
+	}
+	return src
+}
+
+func pack(t *testing.T, typ Type, rows, cols int, src []byte) []byte {
+	t.Helper()
+	groups := (rows + TileRows - 1) / TileRows
+	size, rowBytes := TileBytes(typ, cols), RowBytes(typ, cols)
+	out := make([]byte, groups*size)
+	for g := range groups {
+		n := min(TileRows, rows-g*TileRows)
+		if err := Pack(out[g*size:(g+1)*size], src[g*TileRows*rowBytes:][:n*rowBytes], typ, n, cols); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func quantize(t *testing.T, rng *rand.Rand, tokens, cols int) (*Activations, []float32) {
+	t.Helper()
+	act, err := NewActivations(make([]byte, ActivationBytes(tokens, cols)), tokens, cols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := make([]float32, tokens*cols)
+	for i := range x {
+		x[i] = float32(rng.NormFloat64())
+	}
+	for i := range tokens {
+		act.Quantize(i, x[i*cols:(i+1)*cols])
+	}
+	return &act, x
+}
+
+// TestEverySetGivesTheSameBits holds each kernel of each set against the plain
+// Go reference, over shapes that use the batched and the single kernels.
+func TestEverySetGivesTheSameBits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, typ := range quantTypes {
+		for _, shape := range [][3]int{{16, 32, 1}, {48, 96, 1}, {20, 64, 3}, {32, 576, 4}, {16, 1536, 9}, {7, 32, 5}} {
+			rows, cols, tokens := shape[0], shape[1], shape[2]
+			groups := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
+			act, x := quantize(t, rng, tokens, cols)
+			stride := (rows + 15) / 16 * 16
+			want := make([]float32, tokens*stride)
+			if err := genericSet().MatMul(want, stride, groups, typ, rows, act, x); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range sets() {
+				got := make([]float32, len(want))
+				if err := s.MatMul(got, stride, groups, typ, rows, act, x); err != nil {
+					t.Fatal(err)
+				}
+				for i := range want {
+					if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+						t.Fatalf("%s %s %v: output %d is %v, reference %v", s.Name(), typ, shape, i, got[i], want[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestProductsAreThoseOfTheUnpackedWeights compares with float64 arithmetic on
+// the unpacked weights and the quantized activations.
+func TestProductsAreThoseOfTheUnpackedWeights(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	const rows, cols = 37, 128
+	for _, typ := range []Type{Q4_0, Q4_1, Q8_0, F16, F32} {
+		groups := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
+		act, x := quantize(t, rng, 1, cols)
+		got := make([]float32, 48)
+		if err := sets()[0].MatMul(got, 48, groups, typ, rows, act, x); err != nil {
+			t.Fatal(err)
+		}
+		weights := make([]float32, cols)
+		for r := range rows {
+			if err := UnpackRow(weights, groups[r/16*TileBytes(typ, cols):][:TileBytes(typ, cols)], typ, r%16, cols); err != nil {
+				t.Fatal(err)
+			}
+			var want, size float64
+			for c, w := range weights {
+				in := float64(x[c])
+				if typ != F16 && typ != F32 {
+					rec := act.row(0)[c/32]
+					in = float64(rec.scale) * float64(rec.code[c%32])
+				}
+				want += float64(w) * in
+				size += math.Abs(float64(w) * in)
+			}
+			if math.Abs(float64(got[r])-want) > 1e-5*size {
+				t.Errorf("%s row %d: %v, want %v", typ, r, got[r], want)
+			}
+		}
+		for r := rows; r < 48; r++ {
+			if got[r] != 0 {
+				t.Errorf("%s: padded row %d is %v", typ, r, got[r])
+			}
+		}
+	}
+}
+
+func TestUnpackGivesWhatGGUFStores(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const cols = 64
+	src := randomRows(rng, Q8_0, 1, cols)
+	group := pack(t, Q8_0, 1, cols, src)
+	got := make([]float32, cols)
+	if err := UnpackRow(got, group, Q8_0, 0, cols); err != nil {
+		t.Fatal(err)
+	}
+	for c := range got {
+		block := src[c/32*34:]
+		if want := float16At(block, 0) * float32(int8(block[2+c%32])); got[c] != want {
+			t.Fatalf("column %d: %v, want %v", c, got[c], want)
+		}
+	}
+}
+
+func TestShapesThatDoNotAgreeAreRefused(t *testing.T) {
+	act, x := quantize(t, rand.New(rand.NewPCG(7, 8)), 2, 64)
+	s := sets()[0]
+	group := make([]byte, TileBytes(Q4_1, 64))
+	ok := make([]float32, 32)
+	for name, call := range map[string]func() error{
+		"short groups":  func() error { return s.MatMul(ok, 16, group[1:], Q4_1, 16, act, x) },
+		"long groups":   func() error { return s.MatMul(ok, 16, append(group, 0), Q4_1, 16, act, x) },
+		"short output":  func() error { return s.MatMul(ok[:31], 16, group, Q4_1, 16, act, x) },
+		"narrow stride": func() error { return s.MatMul(ok, 15, group, Q4_1, 16, act, x) },
+		"no rows":       func() error { return s.MatMul(ok, 16, nil, Q4_1, 0, act, x) },
+		"unknown type":  func() error { return s.MatMul(ok, 16, group, Type(99), 16, act, x) },
+		"no inputs":     func() error { return s.MatMul(ok, 16, make([]byte, TileBytes(F32, 64)), F32, 16, act, nil) },
+		"pack rows":     func() error { return Pack(group, nil, Q4_1, 17, 64) },
+		"pack columns":  func() error { return Pack(group, nil, Q4_1, 1, 33) },
+		"unpack row":    func() error { return UnpackRow(make([]float32, 64), group, Q4_1, 16, 64) },
+		"activations":   func() error { _, err := NewActivations(nil, 1, 64); return err },
+	} {
+		if call() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if act.Tokens() != 2 || act.Cols() != 64 {
+		t.Errorf("activations of %d tokens and %d columns", act.Tokens(), act.Cols())
+	}
+}
+
+func TestVectorOperationsGiveTheSameBits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	for n := 0; n <= 256; n += 16 {
+		x, y, h := make([]float32, n), make([]float32, n), make([]uint16, n)
+		for i := range x {
+			x[i], y[i], h[i] = float32(rng.NormFloat64()), float32(rng.NormFloat64()), Float32to16(float32(rng.NormFloat64()))
+		}
+		g := genericSet()
+		for _, s := range sets() {
+			if a, b := s.Dot(x, y), g.Dot(x, y); math.Float32bits(a) != math.Float32bits(b) {
+				t.Errorf("%s Dot of %d: %v, reference %v", s.Name(), n, a, b)
+			}
+			if a, b := s.DotF16(x, h), g.DotF16(x, h); math.Float32bits(a) != math.Float32bits(b) {
+				t.Errorf("%s DotF16 of %d: %v, reference %v", s.Name(), n, a, b)
+			}
+			p, q := append([]float32(nil), y...), append([]float32(nil), y...)
+			s.AxpyF16(p, 0.37, h)
+			g.AxpyF16(q, 0.37, h)
+			for i := range p {
+				if math.Float32bits(p[i]) != math.Float32bits(q[i]) {
+					t.Fatalf("%s AxpyF16 of %d at %d: %v, reference %v", s.Name(), n, i, p[i], q[i])
+				}
+			}
+		}
+	}
+}
+
+func TestFloat16RoundTripsEveryValue(t *testing.T) {
+	for h := range 1 << 16 {
+		f := Float16to32(uint16(h))
+		if f != f {
+			if back := Float32to16(f); back&0x7c00 != 0x7c00 || back&0x3ff == 0 {
+				t.Fatalf("%#04x is a NaN and becomes %#04x", h, back)
+			}
+			continue
+		}
+		if back := Float32to16(f); back != uint16(h) {
+			t.Fatalf("%#04x -> %v -> %#04x", h, f, back)
+		}
+	}
+	for _, tc := range []struct {
+		in   float32
+		want uint16
+	}{{65519, 0x7bff}, {65520, 0x7c00}, {1 + 1.0/2048, 0x3c00}, {1 + 3.0/2048, 0x3c02}, {0x1p-25, 0}, {0x1.8p-24, 2}, {1e-30, 0}} {
+		if got := Float32to16(tc.in); got != tc.want {
+			t.Errorf("Float32to16(%v) = %#04x, want %#04x", tc.in, got, tc.want)
+		}
+	}
+}
+
+func TestExpSoftmaxAndSiLU(t *testing.T) {
+	for x := float32(-100); x < 88; x += 0.0137 {
+		want := math.Exp(float64(x))
+		if got := float64(Exp(x)); math.Abs(got-want) > 3e-7*want && want > 2e-38 {
+			t.Fatalf("Exp(%v) = %v, want %v", x, got, want)
+		}
+	}
+	p := []float32{1, 2, 3, -1000}
+	Softmax(p)
+	var sum float32
+	for _, v := range p {
+		sum += v
+	}
+	if math.Abs(float64(sum-1)) > 1e-6 || p[3] != 0 || p[2] < p[1] {
+		t.Errorf("Softmax gives %v", p)
+	}
+	g := []float32{-90, -1, 0, 2}
+	SiLUMul(g, []float32{1, 1, 1, 2})
+	if math.Abs(float64(g[1])+0.26894142) > 1e-6 || g[2] != 0 || math.Abs(float64(g[3])-3.5231883) > 1e-6 || math.Abs(float64(g[0])) > 1e-30 {
+		t.Errorf("SiLUMul gives %v", g)
+	}
+}
+
+// TestKernelsStayInsideTheirBuffers ends each buffer at an unmapped page.
+func TestKernelsStayInsideTheirBuffers(t *testing.T) {
+	guarded := func(n int) []byte {
+		const page = 4096
+		size := (n+page-1)/page*page + page
+		mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Munmap(mem); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := unix.Mprotect(mem[size-page:], unix.PROT_NONE); err != nil {
+			t.Fatal(err)
+		}
+		return mem[size-page-n : size-page : size-page]
+	}
+	rng := rand.New(rand.NewPCG(11, 12))
+	const rows, cols, tokens = 32, 96, 5
+	for _, typ := range quantTypes {
+		groups := guarded(2 * TileBytes(typ, cols))
+		copy(groups, pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols)))
+		act, err := NewActivations(guarded(ActivationBytes(tokens, cols)), tokens, cols)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dst := float32s(guarded(4 * rows * tokens))
+		for _, s := range sets() {
+			if err := s.MatMul(dst, rows, groups, typ, rows, &act, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func FuzzQuantizedProduct(f *testing.F) {
+	f.Add(uint64(1), uint8(0), uint8(1), uint8(1), uint8(1))
+	f.Add(uint64(9), uint8(2), uint8(3), uint8(5), uint8(7))
+	f.Fuzz(func(t *testing.T, seed uint64, kind, blocks, groups, tokens uint8) {
+		typ := quantTypes[int(kind)%len(quantTypes)]
+		cols, rows, n := (int(blocks)%8+1)*32, (int(groups)%4+1)*16, int(tokens)%9+1
+		rng := rand.New(rand.NewPCG(seed, 1))
+		packed := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
+		act, x := quantize(t, rng, n, cols)
+		want, got := make([]float32, n*rows), make([]float32, n*rows)
+		if err := genericSet().MatMul(want, rows, packed, typ, rows, act, x); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range sets() {
+			if err := s.MatMul(got, rows, packed, typ, rows, act, x); err != nil {
+				t.Fatal(err)
+			}
+			for i := range want {
+				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("%s %s: output %d is %v, reference %v", s.Name(), typ, i, got[i], want[i])
+				}
+			}
+		}
+	})
+}
+
+func TestSelect(t *testing.T) {
+	for _, s := range sets() {
+		got, err := Select(s.Name())
+		if err != nil || got.Name() != s.Name() {
+			t.Errorf("Select(%q) = %v, %v", s.Name(), got, err)
+		}
+	}
+	if s, err := Select("auto"); err != nil || s.Name() != sets()[0].Name() {
+		t.Errorf("auto: %v, %v", s, err)
+	}
+	wrong := *sets()[0]
+	wrong.vector.dot = func(x, y []float32) float32 { return genericDot(x, y) + 1 }
+	if wrong.agrees() {
+		t.Error("a set with a wrong kernel passed its self-test")
+	}
+	if _, err := Select("mmx"); err == nil {
+		t.Error("an unknown set was selected")
+	}
+}
+
+// BenchmarkProduct reads matrices beyond the last-level cache, as decoding does.
+func BenchmarkProduct(b *testing.B) {
+	const rows, cols, copies = 2048, 2048, 24
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, typ := range quantTypes {
+		group := make([]byte, TileBytes(typ, cols))
+		if err := Pack(group, randomRows(rng, typ, 16, cols), typ, 16, cols); err != nil {
+			b.Fatal(err)
+		}
+		matrix := make([]byte, 0, copies*rows/16*len(group))
+		for range copies * rows / 16 {
+			matrix = append(matrix, group...)
+		}
+		for _, tokens := range []int{1, 64} {
+			act, err := NewActivations(make([]byte, ActivationBytes(tokens, cols)), tokens, cols)
+			if err != nil {
+				b.Fatal(err)
+			}
+			dst := make([]float32, tokens*rows)
+			for _, s := range sets() {
+				if s.Name() == "generic" && tokens > 1 {
+					continue
+				}
+				b.Run(fmt.Sprintf("%s/%s/tokens=%d", typ, s.Name(), tokens), func(b *testing.B) {
+					size := rows / 16 * len(group)
+					b.SetBytes(int64(size))
+					for i := range b.N {
+						part := matrix[i%copies*size:][:size]
+						if err := s.MatMul(dst, rows, part, typ, rows, &act, nil); err != nil {
+							b.Fatal(err)
+						}
+					}
+					b.ReportMetric(2*rows*cols*float64(tokens)*float64(b.N)/b.Elapsed().Seconds()/1e9, "Gop/s")
+				})
+			}
+		}
+	}
+}

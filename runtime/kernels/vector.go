@@ -1,0 +1,127 @@
+package kernels
+
+import "math"
+
+// vectorOps are the operations on plain vectors that differ between sets. All
+// keep the lane order of the generic ones: 16 partial sums, then a fixed tree.
+type vectorOps struct {
+	dot     func(x, y []float32) float32
+	dotF16  func(x []float32, y []uint16) float32
+	axpyF16 func(dst []float32, a float32, x []uint16)
+}
+
+// lanes is the number of partial sums of a dot product.
+const lanes = 16
+
+var genericVector = vectorOps{dot: genericDot, dotF16: genericDotF16, axpyF16: genericAxpyF16}
+
+// Dot is the inner product of two vectors of equal length, a multiple of 16.
+func (s *Set) Dot(x, y []float32) float32 {
+	n := min(len(x), len(y)) / lanes * lanes
+	return s.vector.dot(x[:n], y[:n])
+}
+
+// DotF16 is the inner product with a vector of float16 values, of a length that
+// is a multiple of 16.
+func (s *Set) DotF16(x []float32, y []uint16) float32 {
+	n := min(len(x), len(y)) / lanes * lanes
+	return s.vector.dotF16(x[:n], y[:n])
+}
+
+// AxpyF16 adds a times x to dst; the length is a multiple of 16.
+func (s *Set) AxpyF16(dst []float32, a float32, x []uint16) {
+	n := min(len(dst), len(x)) / lanes * lanes
+	s.vector.axpyF16(dst[:n], a, x[:n])
+}
+
+// fold adds 16 partial sums in the order of the vector instructions: halves onto halves.
+func fold(l *[lanes]float32) float32 {
+	for n := lanes / 2; n > 0; n /= 2 {
+		for i := range n {
+			l[i] += l[i+n]
+		}
+	}
+	return l[0]
+}
+
+func genericDot(x, y []float32) float32 {
+	var l [lanes]float32
+	for i, v := range x {
+		l[i%lanes] += float32(v * y[i])
+	}
+	return fold(&l)
+}
+
+func genericDotF16(x []float32, y []uint16) float32 {
+	var l [lanes]float32
+	for i, v := range x {
+		l[i%lanes] += float32(v * Float16to32(y[i]))
+	}
+	return fold(&l)
+}
+
+func genericAxpyF16(dst []float32, a float32, x []uint16) {
+	for i, v := range x {
+		dst[i] += float32(a * Float16to32(v))
+	}
+}
+
+// Exp is e to the x in float32, to about one unit in the last place; below -87
+// it is 0. It is plain arithmetic, the same on every machine.
+func Exp(x float32) float32 {
+	switch {
+	case x != x:
+		return x
+	case x < -87:
+		return 0
+	case x > 88:
+		return math.MaxFloat32
+	}
+	// x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts keeps r exact.
+	const log2e, ln2hi, ln2lo = 1.44269504, 0.693359375, -2.12194440e-4
+	rounded := float32(x*log2e) + magic
+	n := int32(math.Float32bits(rounded)) - int32(math.Float32bits(magic))
+	f := rounded - magic
+	r := x - float32(f*ln2hi)
+	r -= float32(f * ln2lo)
+	// Taylor's polynomial of degree 6 on that range, Horner's order.
+	p := float32(1.0 / 720)
+	for _, c := range [...]float32{1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1, 1} {
+		p = float32(p*r) + c
+	}
+	return p * math.Float32frombits(uint32(n+127)<<23)
+}
+
+// Softmax replaces scores by their exponentials over their sum.
+func Softmax(x []float32) {
+	top := float32(math.Inf(-1))
+	for _, v := range x {
+		top = max(top, v)
+	}
+	var sum float32
+	for i, v := range x {
+		e := Exp(v - top)
+		x[i] = e
+		sum += e
+	}
+	inverse := 1 / sum
+	for i := range x {
+		x[i] *= inverse
+	}
+}
+
+// SiLUMul writes gate/(1+exp(-gate)) times up into gate.
+func SiLUMul(gate, up []float32) {
+	for i, g := range gate {
+		gate[i] = float32(g/(1+Exp(-g))) * up[i]
+	}
+}
+
+// RMSNorm writes x / sqrt(mean(x*x)+epsilon) * weight into dst.
+func (s *Set) RMSNorm(dst, x, weight []float32, epsilon float32) {
+	mean := s.Dot(x, x) / float32(len(x))
+	inverse := float32(1 / math.Sqrt(float64(mean+epsilon)))
+	for i, v := range x {
+		dst[i] = float32(v*inverse) * weight[i]
+	}
+}
