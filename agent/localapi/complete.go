@@ -1,0 +1,213 @@
+package localapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// completion is one answer in the making.
+type completion struct {
+	server  *Server
+	request *request
+	session Session
+	id      receipt.ID // of the answer and of its receipt
+	created int64
+	chat    bool
+}
+
+// complete answers a chat or a plain completion. The order matters: what costs
+// nothing is checked first, and the session is opened only once there is a slot,
+// since the lease may have ended while the request waited.
+func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) error {
+	if err := s.serving(); err != nil {
+		return err
+	}
+	q, err := s.readRequest(w, r, chat)
+	if err != nil {
+		return err
+	}
+	if err := s.checkModel(q.model); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
+	leave, err := s.answers.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := s.serving(); err != nil {
+		return err
+	}
+	session, err := s.cfg.Gate.Session(q.model)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(session.Lease, func() { cancel(context.Cause(session.Lease)) })()
+	c := &completion{server: s, request: q, session: session, chat: chat, created: s.cfg.Now().Unix()}
+	if c.id, err = receipt.NewID(); err != nil {
+		return err
+	}
+	w.Header().Set(ReceiptHeader, c.id.String())
+	if err := c.run(ctx, w); err != nil {
+		w.Header().Del(ReceiptHeader)
+		if ctx.Err() != nil { // the engine reports that it was stopped; the cause says why
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return nil
+}
+
+// run tokenizes, generates and responds.
+func (c *completion) run(ctx context.Context, w http.ResponseWriter) error {
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	if c.request.stream {
+		return c.runStream(ctx, w)
+	}
+	var text strings.Builder
+	result, err := c.generate(ctx, &text, func(string) error { return nil })
+	if err != nil {
+		return err
+	}
+	if err := c.sign(ctx, text.String(), result); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, c.object(text.String(), result))
+	return nil
+}
+
+// prepare turns the request into tokens and fits them into the context.
+func (c *completion) prepare() error {
+	q := c.request
+	var err error
+	if c.chat {
+		q.gen.Prompt, err = c.session.Engine.Chat(q.messages)
+	} else {
+		q.gen.Prompt, err = c.session.Engine.Text(q.prompt)
+	}
+	if err != nil {
+		return err
+	}
+	size := c.session.Engine.ContextSize()
+	room := size - len(q.gen.Prompt)
+	if len(q.gen.Prompt) == 0 {
+		return badRequest("prompt", "invalid-value", "the prompt is empty")
+	}
+	if room < 1 {
+		param := "messages"
+		if !c.chat {
+			param = "prompt"
+		}
+		return badRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens; the context of %d has no room for an answer", len(q.gen.Prompt), size))
+	}
+	q.gen.MaxTokens = room
+	if q.maxTokens > 0 {
+		q.gen.MaxTokens = min(q.maxTokens, room)
+	}
+	return nil
+}
+
+// generate runs the engine, gathers the text and passes it on. Nothing is passed
+// on once the request's time, its lease or the server ended.
+func (c *completion) generate(ctx context.Context, text *strings.Builder, pass func(string) error) (Result, error) {
+	result, err := c.session.Engine.Generate(ctx, c.request.gen, func(piece string) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		text.WriteString(piece)
+		return pass(piece)
+	})
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	c.server.metrics.tokens(result)
+	return result, err
+}
+
+// sign issues the receipt and keeps it for the user who asked.
+func (c *completion) sign(ctx context.Context, text string, result Result) error {
+	p, ok := peerOf(ctx)
+	if !ok {
+		return evidence.Refuse(ReasonPeer, "this user may not use the agent")
+	}
+	issued, err := c.session.Issue(receipt.Answer{
+		ID: c.id, ModelID: c.session.ModelID, ModelName: c.request.model, ModelVersion: c.session.Version,
+		Input: c.request.raw, Output: []byte(text),
+		PromptTokens: uint32(result.PromptTokens), CompletionTokens: uint32(result.CompletionTokens),
+	})
+	if err != nil {
+		return err
+	}
+	c.server.receipts.Put(p.uid, issued)
+	return nil
+}
+
+type usage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+	TotalTokens      int `json:"total_tokens"`
+}
+
+func newUsage(r Result) *usage {
+	return &usage{r.PromptTokens, r.CompletionTokens, r.PromptTokens + r.CompletionTokens}
+}
+
+// answerObject is the whole response, and with other members each chunk of a
+// stream.
+type answerObject struct {
+	ID      string   `json:"id"`
+	Object  string   `json:"object"`
+	Created int64    `json:"created"`
+	Model   string   `json:"model"`
+	Choices []choice `json:"choices"`
+	Usage   *usage   `json:"usage,omitempty"`
+	Receipt string   `json:"receipt,omitempty"`
+}
+
+type choice struct {
+	Index        int      `json:"index"`
+	Message      *message `json:"message,omitempty"` // of a chat
+	Delta        *message `json:"delta,omitempty"`   // of a streamed chat
+	Text         *string  `json:"text,omitempty"`    // of a plain completion
+	Logprobs     *string  `json:"logprobs"`          // always null
+	FinishReason *string  `json:"finish_reason"`
+}
+
+type message struct {
+	Role    string  `json:"role,omitempty"`
+	Content *string `json:"content,omitempty"`
+}
+
+// header is what response and chunks have in common.
+func (c *completion) header() answerObject {
+	o := answerObject{ID: "cmpl-" + c.id.String(), Object: "text_completion", Created: c.created, Model: c.request.model}
+	if c.chat {
+		o.ID, o.Object = "chat"+o.ID, "chat.completion"
+		if c.request.stream {
+			o.Object += ".chunk"
+		}
+	}
+	return o
+}
+
+func (c *completion) object(text string, result Result) answerObject {
+	o := c.header()
+	ch := choice{FinishReason: &result.FinishReason}
+	if c.chat {
+		ch.Message = &message{Role: "assistant", Content: &text}
+	} else {
+		ch.Text = &text
+	}
+	o.Choices = []choice{ch}
+	o.Usage, o.Receipt = newUsage(result), c.id.String()
+	return o
+}

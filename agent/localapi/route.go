@@ -1,0 +1,180 @@
+package localapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// ReceiptHeader names the receipt of an answer, in streams as well.
+const ReceiptHeader = "X-Anchorhold-Receipt"
+
+// route is one path of the API.
+type route struct {
+	method, pattern string
+	name            string // metric label
+	handle          func(http.ResponseWriter, *http.Request) error
+}
+
+func (s *Server) routes() []route {
+	return []route{
+		{"GET", "/v1/models", "models", s.listModels},
+		{"GET", "/v1/models/{model}", "models", s.showModel},
+		{"POST", "/v1/chat/completions", "chat", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, true) }},
+		{"POST", "/v1/completions", "completions", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, false) }},
+		{"GET", "/v1/receipts/{id}", "receipts", s.showReceipt},
+		{"GET", "/v1/attestation", "attestation", s.attest},
+		{"GET", "/v1/status", "status", s.status},
+		{"GET", "/health", "health", s.health},
+		{"GET", "/metrics", "metrics", s.writeMetrics},
+	}
+}
+
+// handler checks the peer before anything else and turns errors into objects.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	var known []string
+	for _, r := range s.routes() {
+		mux.Handle(r.method+" "+r.pattern, s.wrap(r.name, r.handle))
+		known = append(known, r.pattern)
+	}
+	mux.Handle("/", s.wrap("unknown", func(_ http.ResponseWriter, r *http.Request) error {
+		if slices.Contains(known, r.URL.Path) {
+			return &problem{status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path has another method"}
+		}
+		return &problem{status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
+	}))
+	return mux
+}
+
+// wrap runs a handler under the request's time limit.
+func (s *Server) wrap(name string, handle func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		limit := evidence.Refuse(ReasonTimeout, "the request took longer than %s", s.cfg.RequestTime)
+		ctx, cancel := context.WithTimeoutCause(r.Context(), s.cfg.RequestTime, limit)
+		defer cancel()
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		err := evidence.Refuse(ReasonPeer, "this user may not use the agent")
+		if s.allowed(r.Context()) {
+			err = handle(rec, r.WithContext(ctx))
+		}
+		if err != nil {
+			rec.fail(s.problemOf(ctx, err))
+		}
+		s.metrics.observe(name, rec.status, time.Since(began))
+	})
+}
+
+// recorder remembers the status, and whether the response is a stream already.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	stream *stream
+}
+
+// WriteHeader notes the status.
+func (r *recorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap serves http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// fail ends the response with an error: an object, or an event in a stream.
+func (r *recorder) fail(p *problem) {
+	if r.stream == nil || !r.stream.begun {
+		writeProblem(r, p)
+		return
+	}
+	r.status = p.status // for the metrics; the client has seen 200
+	_ = r.stream.send(p)
+}
+
+type modelObject struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+func newModelObject(name string) modelObject {
+	return modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"}
+}
+
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) error {
+	list := []modelObject{}
+	for _, name := range s.cfg.Gate.Models() {
+		list = append(list, newModelObject(name))
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
+	return nil
+}
+
+func (s *Server) showModel(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("model")
+	if err := s.checkModel(name); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, newModelObject(name))
+	return nil
+}
+
+func (s *Server) checkModel(name string) error {
+	if slices.Contains(s.cfg.Gate.Models(), name) {
+		return nil
+	}
+	p := badRequest("model", "model_not_found", "this agent has no such model; GET /v1/models lists those it has")
+	p.status = http.StatusNotFound
+	return p
+}
+
+// showReceipt returns a receipt to the user whose request it answers.
+func (s *Server) showReceipt(w http.ResponseWriter, r *http.Request) error {
+	unknown := &problem{status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: "receipt-not-found",
+		Message: "no such receipt: it is another user's, too old, or from before a restart"}
+	id, err := receipt.ParseID(r.PathValue("id"))
+	if err != nil {
+		return unknown
+	}
+	p, _ := peerOf(r.Context())
+	issued, ok := s.receipts.Get(p.uid, id)
+	if !ok {
+		return unknown
+	}
+	writeJSON(w, http.StatusOK, issued)
+	return nil
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
+	if s.cfg.Status == nil {
+		return &problem{status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
+	}
+	writeJSON(w, http.StatusOK, s.cfg.Status())
+	return nil
+}
+
+// health is 200 if a request would be served now, else 503 with the reason.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
+	err := s.serving()
+	if err == nil {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+		return nil
+	}
+	p := s.problemOf(r.Context(), err)
+	var refusal *evidence.Refusal
+	if !errors.As(err, &refusal) {
+		return p
+	}
+	writeJSON(w, http.StatusServiceUnavailable, map[string]any{
+		"status": "unready", "code": p.Code,
+		"error": map[string]any{"message": p.Message, "type": p.Type, "param": nil, "code": p.Code},
+	})
+	return nil
+}

@@ -1,0 +1,240 @@
+// Package localapi serves inference over HTTP on a unix socket, in the form that
+// clients of OpenAI's API speak.
+//
+// It guarantees that only peers on the allow list are heard, by the uid and gid
+// that the kernel vouches for; that nothing is answered outside a lease, and an
+// answer under way ends with the lease; that every answer has a receipt; that
+// one user never sees another's receipt; that neither prompts nor answers reach
+// a log, metric or error of another request; and that body, queue, concurrency,
+// time and slow readers are bounded. A parameter that would change the answer
+// and is not implemented is refused by name, never ignored.
+//
+// It trusts the kernel's peer credentials and the engine. Evidence for a
+// caller's nonce is made under a label of its own, so that the socket cannot be
+// used to answer a broker's challenge.
+//
+// The agent runs one Server; what it serves reaches it through Gate.
+package localapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Reasons of this package, which are also the codes of its error objects.
+const (
+	ReasonPeer     evidence.Reason = "peer-not-allowed"
+	ReasonDraining evidence.Reason = "draining"
+	ReasonTimeout  evidence.Reason = "request-timeout"
+	ReasonQueue    evidence.Reason = "queue-full"
+)
+
+// Engine is one model at work. Its errors never quote a prompt or an answer:
+// they are logged.
+type Engine interface {
+	// Chat returns the tokens of a conversation, up to where the model answers.
+	Chat(messages []Message) ([]int32, error)
+	// Text returns the tokens of a plain prompt, in which control tokens' text
+	// is text.
+	Text(prompt string) ([]int32, error)
+	// Generate answers, calling emit with each piece of text, which is complete
+	// UTF-8. It ends with an error when ctx does or emit fails.
+	Generate(ctx context.Context, g Generation, emit func(text string) error) (Result, error)
+	// ContextSize is the limit on prompt and answer together, in tokens.
+	ContextSize() int
+}
+
+// Message is one turn of a conversation.
+type Message struct{ Role, Content string }
+
+// Generation is one request to an engine.
+type Generation struct {
+	Prompt      []int32
+	MaxTokens   int // at least 1, and fits the context with the prompt
+	Temperature float64
+	TopP        float64 // in (0, 1]
+	TopK        int     // 0 for no limit
+	Seed        *uint64 // nil for a random one
+	Stop        []string
+}
+
+// Result says how an answer ended.
+type Result struct {
+	PromptTokens     int
+	CompletionTokens int
+	FinishReason     string // "stop" or "length"
+}
+
+// Session is one model under one lease.
+type Session struct {
+	Engine  Engine
+	ModelID [32]byte
+	Version uint64 // of the sealed model
+	// Lease ends when the lease does; its cause is the reason.
+	Lease context.Context
+	// Issue signs a receipt under the lease, or fails once it has ended.
+	Issue func(receipt.Answer) (receipt.Issued, error)
+}
+
+// Gate says whether the agent may serve. Refusals are *evidence.Refusal, whose
+// reason is the client's error code.
+type Gate interface {
+	// Models names the configured models, whether or not they can be served now.
+	Models() []string
+	// Serving returns nil, or why nothing is served: attesting, lease-expired...
+	Serving() error
+	// Session returns a model under the current lease.
+	Session(model string) (Session, error)
+}
+
+// Attester makes this guest's evidence.
+type Attester interface {
+	// Collect returns evidence over the REPORT_DATA.
+	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
+	// AgentKeyID is the identity of the agent key in use.
+	AgentKeyID() [32]byte
+}
+
+// Gauge is a figure of the agent for /metrics: a name without labels.
+type Gauge struct {
+	Name  string // such as "anchorhold_lease_remaining_seconds"
+	Help  string
+	Value float64
+}
+
+// Config is what a server needs. Zero limits take the defaults named; zero lists
+// allow nobody.
+type Config struct {
+	Gate     Gate
+	Attester Attester
+	Logger   *slog.Logger
+	// AllowedUIDs and AllowedGIDs may connect; a peer needs to be in one. The
+	// gid is the peer's primary group.
+	AllowedUIDs, AllowedGIDs []uint32
+	Concurrent               int              // answers at the same time; 1
+	Queue                    int              // requests that may wait; 16. Negative: none
+	Connections              int              // open connections; 256
+	Receipts                 int              // receipts kept; 512
+	MaxBodyBytes             int64            // 1 MiB
+	RequestTime              time.Duration    // one request, waiting included; 5 minutes
+	WriteTime                time.Duration    // one write to a slow reader; 10 seconds
+	DrainTime                time.Duration    // for answers under way at the end; 20 seconds
+	Status                   func() any       // JSON of /v1/status, optional; no secrets
+	Gauges                   func() []Gauge   // more metrics, optional
+	Now                      func() time.Time // broker time for "created"; time.Now
+}
+
+// Server is the local API.
+type Server struct {
+	cfg      Config
+	answers  *queue // inference
+	quotes   *queue // evidence: the device makes one at a time
+	receipts *receipt.Store
+	metrics  *metrics
+	base     context.Context // ends when draining is over
+	cut      context.CancelCauseFunc
+	draining chan struct{}
+}
+
+// New checks the configuration and makes a server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Gate == nil || cfg.Attester == nil || cfg.Logger == nil {
+		return nil, errors.New("local API: gate, attester and logger are required")
+	}
+	if len(cfg.AllowedUIDs) == 0 && len(cfg.AllowedGIDs) == 0 {
+		return nil, errors.New("local API: nobody is allowed to connect")
+	}
+	setDefault(&cfg.Concurrent, 1)
+	setDefault(&cfg.Queue, 16)
+	setDefault(&cfg.Connections, 256)
+	setDefault(&cfg.Receipts, 512)
+	setDefault(&cfg.MaxBodyBytes, 1<<20)
+	setDefault(&cfg.RequestTime, 5*time.Minute)
+	setDefault(&cfg.WriteTime, 10*time.Second)
+	setDefault(&cfg.DrainTime, 20*time.Second)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{
+		cfg:      cfg,
+		answers:  newQueue(cfg.Concurrent, max(cfg.Queue, 0)),
+		quotes:   newQueue(1, 16),
+		receipts: receipt.NewStore(cfg.Receipts),
+		metrics:  newMetrics(),
+		draining: make(chan struct{}),
+	}
+	s.base, s.cut = context.WithCancelCause(context.Background())
+	return s, nil
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Serve answers on the listener until ctx ends, then drains: new requests are
+// refused, those under way have DrainTime to end. It closes the listener,
+// returns when all its goroutines ended, and is called once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	h := &http.Server{
+		Handler:           s.handler(),
+		ConnContext:       withPeer,
+		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- h.Serve(newBoundedListener(l, s.cfg.Connections)) }()
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		close(s.draining)
+		err = s.drain(ctx, h)
+		<-failed
+	}
+	s.cut(evidence.Refuse(ReasonDraining, "the agent is stopping"))
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("local API: %w", err)
+	}
+	return nil
+}
+
+// drain lets answers under way end, then cuts them off.
+func (s *Server) drain(ctx context.Context, h *http.Server) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTime)
+	defer cancel()
+	err := h.Shutdown(limited)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	s.cfg.Logger.Warn("requests are cut off: they did not end in the time for draining", "time", s.cfg.DrainTime)
+	s.cut(evidence.Refuse(ReasonDraining, "the agent is stopping"))
+	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.WriteTime)
+	defer cancelLast()
+	if err := h.Shutdown(last); err != nil {
+		return errors.Join(err, h.Close())
+	}
+	return nil
+}
+
+// serving is the gate's word, and that the server is not about to end.
+func (s *Server) serving() error {
+	select {
+	case <-s.draining:
+		return evidence.Refuse(ReasonDraining, "the agent is stopping")
+	default:
+		return s.cfg.Gate.Serving()
+	}
+}
