@@ -114,7 +114,7 @@ func parseFrame(rest []byte, offset int64, at position) (entries [][]byte, size 
 	}
 	header := rest[:frameHeaderBytes]
 	if castagnoli(header[:frameHeaderBytes-4]) != binary.BigEndian.Uint32(header[frameHeaderBytes-4:]) {
-		return nil, 0, at, unwrittenOr(header, rest[frameHeaderBytes:], offset, at, "a frame header does not match its checksum")
+		return nil, 0, at, badHeader(rest, offset, at)
 	}
 	body := int(binary.BigEndian.Uint32(header[4:]))
 	count := int(binary.BigEndian.Uint32(header[16:]))
@@ -172,6 +172,30 @@ func shortHeader(rest []byte, at position) error {
 		if fixed && b != want[i] && b != 0 {
 			return tampered("bytes behind entry %d belong to no frame", at.next)
 		}
+	}
+	return errTorn
+}
+
+// badHeader judges a header that does not match its checksum. A torn write may
+// lack the sector with its header and have later ones; then no frame that was
+// written after it can follow.
+func badHeader(rest []byte, offset int64, at position) error {
+	first := sectorBytes - int(offset%sectorBytes)
+	missing := allZero(rest[:min(first, len(rest))]) ||
+		first < frameHeaderBytes && allZero(rest[first:min(first+sectorBytes, len(rest))])
+	if !missing || len(rest) > maxFrameBytes {
+		return tampered("a frame header does not match its checksum at entry %d", at.next)
+	}
+	for i := bytes.Index(rest, []byte(frameMagic)); i >= 0 && i+frameHeaderBytes <= len(rest); {
+		h := rest[i : i+frameHeaderBytes]
+		if castagnoli(h[:frameHeaderBytes-4]) == binary.BigEndian.Uint32(h[frameHeaderBytes-4:]) {
+			return tampered("the frame at entry %d is gone, and another follows", at.next)
+		}
+		next := bytes.Index(rest[i+1:], []byte(frameMagic))
+		if next < 0 {
+			break
+		}
+		i += 1 + next
 	}
 	return errTorn
 }

@@ -120,7 +120,11 @@ func readSegment(f file, at position, visit func(uint64, []byte) error) (int64, 
 		return 0, at, err
 	}
 	offset := int64(segmentHeaderBytes)
-	window := make([]byte, 0, 4*maxFrameBytes)
+	length, err := f.size()
+	if err != nil {
+		return 0, at, err
+	}
+	window := make([]byte, 0, min(4*maxFrameBytes, length+1))
 	for {
 		// The window holds at least one whole frame and what stands behind
 		// it, so that a torn end can be told from a change.
@@ -131,6 +135,10 @@ func readSegment(f file, at position, visit func(uint64, []byte) error) (int64, 
 		rest, whole := window[:n], errors.Is(err, io.EOF)
 		if n == 0 {
 			return offset, at, nil
+		}
+		if !whole && cap(window) < 4*maxFrameBytes {
+			window = make([]byte, 0, 4*maxFrameBytes) // the file has grown
+			continue
 		}
 		for len(rest) > 0 && (whole || len(rest) >= 2*maxFrameBytes+1) {
 			entries, size, after, err := parseFrame(rest, offset, at)

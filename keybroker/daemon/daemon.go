@@ -13,6 +13,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,25 +51,10 @@ type Options struct {
 	NewSoftwareAppraiser func(rootPEM []byte) (keybroker.Appraiser, error)
 	// Reload, when it delivers, has certificate, epochs and policies read again.
 	Reload <-chan os.Signal
-	// Supervisor is told about the daemon's state; nil means nobody.
-	Supervisor Supervisor
 	// Listener is the socket for guests if something else made it.
 	Listener net.Listener
 	// Now is the broker's clock; time.Now by default.
 	Now func() time.Time
-}
-
-// Supervisor is whoever started the daemon: systemd.
-type Supervisor interface {
-	// Ready says that the daemon serves; status is for people.
-	Ready(status string) error
-	// Reloading and Stopping announce just that.
-	Reloading() error
-	Stopping() error
-	// Watchdog says that the daemon is healthy. Interval is how often it must
-	// be heard, 0 for never.
-	Watchdog() error
-	Interval() time.Duration
 }
 
 // daemon is a broker whose parts are open.
@@ -167,6 +153,9 @@ func (d *daemon) openUnlock() error {
 	b, err := d.opts.Credential(name)
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
+	}
+	if u.Passphrase != "" {
+		b = bytes.TrimSuffix(b, []byte("\n")) // a file's end, not a passphrase's
 	}
 	buf, err := keybuf.Take(b)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 const healEvery = 10 * time.Second
@@ -37,10 +38,11 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(func(ctx context.Context) error { return d.broker.Serve(ctx, guests) })
 	start(func(ctx context.Context) error { return d.operators.Serve(ctx, operators) })
 	start(d.maintain)
+	start(func(ctx context.Context) error { return service.RunWatchdog(ctx, d.healthy) })
 	d.opts.Logger.Info("broker serves", "address", address, "socket", d.opts.Config.Operator.Socket, "policy", d.policyName())
-	d.tell(func(s Supervisor) error { return s.Ready("serving " + address) })
+	d.tell(service.Ready("serving " + address))
 	<-ctx.Done()
-	d.tell(Supervisor.Stopping)
+	d.tell(service.Stopping())
 	d.opts.Logger.Info("broker stops")
 	wg.Wait()
 	stop := d.record(context.WithoutCancel(ctx), "stop", "")
@@ -71,19 +73,13 @@ func (d *daemon) policyName() string {
 	return "none: everything is refused"
 }
 
-// maintain signs the log now and then, heals it after a failure, feeds the
-// watchdog and reloads on request.
+// maintain signs the log now and then, heals it after a failure and reloads on
+// request.
 func (d *daemon) maintain(ctx context.Context) error {
 	checkpoint := time.NewTicker(d.opts.Config.checkpointEvery())
 	defer checkpoint.Stop()
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
-	var beat <-chan time.Time
-	if d.opts.Supervisor != nil && d.opts.Supervisor.Interval() > 0 {
-		t := time.NewTicker(d.opts.Supervisor.Interval())
-		defer t.Stop()
-		beat = t.C
-	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,12 +90,6 @@ func (d *daemon) maintain(ctx context.Context) error {
 			}
 		case <-heal.C:
 			d.healLog(ctx)
-		case <-beat:
-			if err := d.healthy(); err != nil {
-				d.opts.Logger.Error("unhealthy", "err", err)
-				continue
-			}
-			d.tell(Supervisor.Watchdog)
 		case <-d.opts.Reload:
 			d.reload(ctx)
 		}
@@ -123,15 +113,19 @@ func (d *daemon) healLog(ctx context.Context) {
 
 // healthy asks the parts that could hang. A full disk is not ill health: the
 // broker refuses, says so, and a restart would not help.
-func (d *daemon) healthy() error {
+func (d *daemon) healthy(context.Context) error {
 	_, err := d.secrets.Count()
+	d.log.Size()
+	if err != nil {
+		d.opts.Logger.Error("unhealthy", "err", err)
+	}
 	return err
 }
 
 // reload reads certificate, epochs and policies again. What does not load
 // stays as it was.
 func (d *daemon) reload(ctx context.Context) {
-	d.tell(Supervisor.Reloading)
+	d.tell(service.Reloading())
 	var failed []error
 	for _, part := range []struct {
 		name string
@@ -152,14 +146,12 @@ func (d *daemon) reload(ctx context.Context) {
 	if err := d.record(ctx, "reload", detail[:min(len(detail), 1000)]); err != nil {
 		d.opts.Logger.Error("reload not recorded", "err", err)
 	}
-	d.tell(func(s Supervisor) error { return s.Ready("serving " + *d.address.Load()) })
+	d.tell(service.Ready("serving " + *d.address.Load()))
 }
 
-func (d *daemon) tell(say func(Supervisor) error) {
-	if d.opts.Supervisor == nil {
-		return
-	}
-	if err := say(d.opts.Supervisor); err != nil {
-		d.opts.Logger.Warn("supervisor not told", "err", err)
+// tell logs that the service manager could not be told something.
+func (d *daemon) tell(err error) {
+	if err != nil {
+		d.opts.Logger.Warn("service manager not told", "err", err)
 	}
 }

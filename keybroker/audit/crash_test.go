@@ -1,0 +1,372 @@
+package audit
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+)
+
+// countingDisk is the real disk and counts syncs.
+type countingDisk struct {
+	disk
+	syncs atomic.Int64
+}
+
+type countingFile struct {
+	file
+	syncs *atomic.Int64
+}
+
+func (d *countingDisk) open(name string, create bool) (file, error) {
+	f, err := d.disk.open(name, create)
+	return countingFile{f, &d.syncs}, err
+}
+
+func (f countingFile) Sync() error { f.syncs.Add(1); return f.file.Sync() }
+
+// platter is a disk in memory that knows what is stable: a file's bytes count
+// when it was synced, its name when it was renamed durably. When the power
+// fails, what is not stable is lost in part: each unsynced sector is either
+// there, or still what it was before.
+type platter struct {
+	mu    sync.Mutex
+	files map[string]*spinning
+	// forgetful makes Sync return without doing anything: the control.
+	forgetful bool
+	// writes is how many more writes succeed; then they fail with cause.
+	writes int
+	cause  error
+	// syncFails makes the next Sync fail after the bytes arrived.
+	syncFails error
+}
+
+type spinning struct {
+	p            *platter
+	live, stable []byte
+	existsStably bool
+}
+
+func newPlatter() *platter { return &platter{files: map[string]*spinning{}, writes: 1 << 60} }
+
+func (p *platter) open(name string, create bool) (file, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, ok := p.files[name]
+	if ok == create {
+		return nil, errors.Join(os.ErrNotExist, errors.New(name))
+	}
+	if create {
+		f = &spinning{p: p}
+		p.files[name] = f
+	}
+	return f, nil
+}
+
+func (p *platter) list(dir, prefix string) ([]string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for name := range p.files {
+		if filepath.Dir(name) == dir && strings.HasPrefix(filepath.Base(name), prefix) {
+			out = append(out, filepath.Base(name))
+		}
+	}
+	sort.Strings(out)
+	return out, nil
+}
+
+func (p *platter) rename(from, to string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.files[from]
+	delete(p.files, from)
+	p.files[to] = f
+	f.existsStably = !p.forgetful
+	return nil
+}
+
+func (p *platter) remove(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.files, name)
+	return nil
+}
+
+func (f *spinning) ReadAt(b []byte, off int64) (int, error) {
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	return strings.NewReader(string(f.live)).ReadAt(b, off)
+}
+
+func (f *spinning) WriteAt(b []byte, off int64) (int, error) {
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	f.p.writes--
+	if f.p.writes < 0 {
+		b = b[:len(b)/2] // a full disk takes a part
+	}
+	if need := int(off) + len(b); need > len(f.live) {
+		f.live = append(f.live, make([]byte, need-len(f.live))...)
+	}
+	copy(f.live[off:], b)
+	if f.p.writes < 0 {
+		return len(b), f.p.cause
+	}
+	return len(b), nil
+}
+
+func (f *spinning) Sync() error {
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	if err := f.p.syncFails; err != nil {
+		f.p.syncFails = nil
+		return err
+	}
+	if !f.p.forgetful {
+		f.stable = append([]byte(nil), f.live...)
+	}
+	return nil
+}
+
+func (f *spinning) Truncate(size int64) error {
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	f.live = f.live[:size]
+	return nil
+}
+
+func (f *spinning) Close() error { return nil }
+
+func (f *spinning) size() (int64, error) { return int64(len(f.live)), nil }
+
+// fail returns what is left after the power failed.
+func (p *platter) fail(r *rand.Rand) *platter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := newPlatter()
+	for name, f := range p.files {
+		if !f.existsStably {
+			continue
+		}
+		left := append([]byte(nil), f.stable...)
+		if len(f.live) > len(left) && r.IntN(2) == 0 {
+			left = append(left, make([]byte, r.IntN(len(f.live)-len(left)+1))...)
+		}
+		for at := 0; at < len(left); at += sectorBytes {
+			end := min(at+sectorBytes, len(left), len(f.live))
+			if at < end && r.IntN(2) == 0 {
+				copy(left[at:end], f.live[at:end])
+			}
+		}
+		out.files[name] = &spinning{p: out, live: left, stable: append([]byte(nil), left...), existsStably: true}
+	}
+	return out
+}
+
+// lostAfterPowerFailures runs writers until the power fails at a random
+// moment and returns how many acknowledged records are lost in each round.
+func lostAfterPowerFailures(t *testing.T, forgetful bool) (acknowledged, lost int) {
+	t.Helper()
+	k := newSigner(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	p := newPlatter()
+	p.forgetful = forgetful
+	p.files["d/x"] = &spinning{p: p, existsStably: true} // the directory itself
+	known := map[uint64]Digest{}
+	for round := range 40 {
+		l, err := Open("d", k, Options{fs: p, SegmentBytes: 4000, CheckpointRecords: 11})
+		if err != nil {
+			if forgetful {
+				return acknowledged, lost + len(known)
+			}
+			t.Fatalf("round %d: %v", round, err)
+		}
+		for i := range known {
+			if i >= l.Size() {
+				lost++
+				delete(known, i)
+			}
+		}
+		checkLeaves(t, p, known)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		var after *platter
+		stop := 10 + r.IntN(60)
+		count := 0
+		for w := range 4 {
+			wg.Go(func() {
+				for i := range 40 {
+					rec := sample(round*1000 + w*100 + i)
+					rec.Detail = strings.Repeat("d", (i*97)%1500)
+					leaf, err := l.Append(t.Context(), rec)
+					if err != nil {
+						return
+					}
+					mu.Lock()
+					if after == nil {
+						known[leaf.Index] = leaf.Hash
+						acknowledged++
+						if count++; count == stop {
+							after = p.fail(r)
+						}
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p = after
+		p.forgetful = forgetful
+		p.files["d/x"] = &spinning{p: p, existsStably: true}
+		if _, err := verify(p, "d", []identity.Public{k.Public()}); err != nil && !forgetful {
+			t.Fatalf("round %d: integrity: %v", round, err)
+		}
+	}
+	return acknowledged, lost
+}
+
+// checkLeaves compares every acknowledged record that is still there.
+func checkLeaves(t *testing.T, fs fileSystem, known map[uint64]Digest) {
+	t.Helper()
+	if _, _, err := scan(fs, "d", recordPrefix, func(i uint64, e []byte) error {
+		if h, ok := known[i]; ok && h != leafHash(e) {
+			return fmt.Errorf("record %d is another one now", i)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
+	acknowledged, lost := lostAfterPowerFailures(t, false)
+	if acknowledged < 300 || lost != 0 {
+		t.Fatalf("%d of %d acknowledged records lost", lost, acknowledged)
+	}
+}
+
+// TestPowerLossControl shows that the test above can fail: without syncs,
+// acknowledged records are lost.
+func TestPowerLossControl(t *testing.T) {
+	acknowledged, lost := lostAfterPowerFailures(t, true)
+	if lost == 0 {
+		t.Fatalf("nothing of %d lost although nothing was synced", acknowledged)
+	}
+}
+
+const childVariable = "ANCHORHOLD_AUDIT_TEST_CHILD"
+
+// TestKillChild is the process that the next test kills: it appends until it
+// dies and prints what was acknowledged.
+func TestKillChild(t *testing.T) {
+	dir := os.Getenv(childVariable)
+	if dir == "" {
+		t.Skip("runs only as a child of TestKilledAtAnyMoment")
+	}
+	k, err := identity.ReadKeyFile(filepath.Join(dir, "key"), testUnlock(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := openLog(t, filepath.Join(dir, "log"), k, Options{SegmentBytes: 20_000, CheckpointRecords: 50})
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				leaf, err := l.Append(t.Context(), sample(w*1_000_000+i))
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				fmt.Printf("ack %d %s\n", leaf.Index, leaf.Hash)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestKilledAtAnyMoment(t *testing.T) {
+	dir := t.TempDir()
+	k := newSigner(t)
+	if err := identity.WriteKeyFile(filepath.Join(dir, "key"), k, testUnlock(t)); err != nil {
+		t.Fatal(err)
+	}
+	known := map[uint64]string{}
+	for round := range 8 {
+		killAfter(t, dir, 1+rand.IntN(400), known)
+		log := filepath.Join(dir, "log")
+		l := openLog(t, log, k, Options{})
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Verify(log, k.Public()); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		found := 0
+		if err := Iterate(log, func(e Entry) bool {
+			if h, ok := known[e.Index]; ok {
+				if h != e.Hash.String() {
+					t.Fatalf("record %d changed", e.Index)
+				}
+				found++
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if found != len(known) {
+			t.Fatalf("round %d: %d of %d acknowledged records lost", round, len(known)-found, len(known))
+		}
+	}
+	t.Logf("%d acknowledged records, none lost", len(known))
+}
+
+// killAfter runs the child and kills it after so many acknowledgements.
+func killAfter(t *testing.T, dir string, n int, known map[uint64]string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKillChild$", "-test.v")
+	cmd.Env = append(os.Environ(), childVariable+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for s := bufio.NewScanner(out); s.Scan(); {
+		f := strings.Fields(s.Text())
+		if len(f) == 3 && f[0] == "ack" && len(f[2]) == 64 {
+			i, err := strconv.ParseUint(f[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			known[i] = f[2]
+			if count++; count == n {
+				if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil || count < n {
+		t.Fatalf("the child ended by itself after %d records: %v", count, err)
+	}
+}
