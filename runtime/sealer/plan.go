@@ -1,0 +1,159 @@
+package sealer
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/kernels"
+)
+
+// HeaderSection is the name of the section that holds the source's header.
+const HeaderSection = "[gguf-header]"
+
+// maxChunk is the largest chunk that is made of more than one row group. A
+// chunk is what one worker decrypts into its cache and computes from: half of
+// a typical second-level cache, and small enough that a matrix of 600 rows
+// still gives two workers something to do.
+const maxChunk = 192 << 10
+
+// part is one section to write and where its bytes come from.
+type part struct {
+	chunkseal.Section
+	tensor gguf.Tensor
+	tile   kernels.Type
+}
+
+// plan lays out the sections in the order in which a forward pass uses them.
+func plan(f *gguf.File) ([]part, error) {
+	parts := []part{headerPart(len(f.HeaderBytes))}
+	for _, i := range orderOfUse(f.Tensors) {
+		p, err := planTensor(f.Tensors[i])
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, p)
+	}
+	if len(parts) == 1 {
+		return nil, fmt.Errorf("sealer: the file holds no tensors")
+	}
+	return parts, nil
+}
+
+func headerPart(size int) part {
+	chunks := (size + maxChunk - 1) / maxChunk
+	return part{Section: chunkseal.Section{
+		Name: HeaderSection, Kind: chunkseal.KindMetadata, Rows: 1, Cols: uint32(size),
+		Chunks: uint32(chunks), ChunkBytes: uint32(min(size, maxChunk)), LastBytes: uint32(size - (chunks-1)*maxChunk),
+	}}
+}
+
+// planTensor cuts a matrix into chunks of about equal size, whole row groups
+// each; a vector is one chunk.
+func planTensor(t gguf.Tensor) (part, error) {
+	if len(t.Dims) == 1 {
+		return planVector(t)
+	}
+	tile, ok := tileType(t.Type)
+	if !ok {
+		return part{}, fmt.Errorf("sealer: tensor %s has type %s, which the engine does not compute with (it does with F32, F16, Q4_0, Q4_1, Q8_0)", t.Name, t.Type)
+	}
+	if len(t.Dims) != 2 || t.Dims[0] > math.MaxInt32 || t.Dims[1] > math.MaxInt32 {
+		return part{}, fmt.Errorf("sealer: tensor %s has shape %v; the engine knows vectors and matrices", t.Name, t.Dims)
+	}
+	rows, cols := t.Rows(), t.Columns()
+	group := kernels.TileBytes(tile, cols)
+	if group < 1 || group > chunkseal.MaxChunkBytes {
+		return part{}, fmt.Errorf("sealer: tensor %s has rows of %d columns; want a multiple of %d, and %d rows of it in at most %d bytes",
+			t.Name, cols, kernels.BlockCols, kernels.TileRows, chunkseal.MaxChunkBytes)
+	}
+	groups := (rows + kernels.TileRows - 1) / kernels.TileRows
+	chunks := ceilDiv(groups, max(1, maxChunk/group))
+	each := ceilDiv(groups, chunks)
+	chunks = ceilDiv(groups, each)
+	return part{tensor: t, tile: tile, Section: chunkseal.Section{
+		Name: t.Name, Kind: chunkseal.KindTiles, Type: uint8(tile), Rows: uint32(rows), Cols: uint32(cols),
+		RowsPerChunk: uint32(each * kernels.TileRows), Chunks: uint32(chunks),
+		ChunkBytes: uint32(each * group), LastBytes: uint32((groups - (chunks-1)*each) * group),
+	}}, nil
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+
+func planVector(t gguf.Tensor) (part, error) {
+	if t.Type != gguf.F32 {
+		return part{}, fmt.Errorf("sealer: vector %s has type %s; the engine computes with F32 vectors", t.Name, t.Type)
+	}
+	if t.Size > chunkseal.MaxChunkBytes {
+		return part{}, fmt.Errorf("sealer: vector %s has %d bytes, the limit is %d", t.Name, t.Size, chunkseal.MaxChunkBytes)
+	}
+	return part{tensor: t, Section: chunkseal.Section{
+		Name: t.Name, Kind: chunkseal.KindVector, Rows: 1, Cols: uint32(t.Columns()), RowsPerChunk: 1,
+		Chunks: 1, ChunkBytes: uint32(t.Size), LastBytes: uint32(t.Size),
+	}}, nil
+}
+
+func tileType(t gguf.Type) (kernels.Type, bool) {
+	switch t {
+	case gguf.F32:
+		return kernels.F32, true
+	case gguf.F16:
+		return kernels.F16, true
+	case gguf.Q4_0:
+		return kernels.Q4_0, true
+	case gguf.Q4_1:
+		return kernels.Q4_1, true
+	case gguf.Q8_0:
+		return kernels.Q8_0, true
+	}
+	return 0, false
+}
+
+// roles are the tensors of a block in the order of a forward pass; a streamed
+// model is then read front to back.
+var roles = [...]string{"attn_norm", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm", "attn_output",
+	"ffn_norm", "ffn_gate", "ffn_up", "ffn_down"}
+
+// orderOfUse returns tensor indices: embedding, blocks, final norm, output.
+func orderOfUse(tensors []gguf.Tensor) []int {
+	type place struct{ phase, block, role int }
+	places := make([]place, len(tensors))
+	order := make([]int, len(tensors))
+	for i, t := range tensors {
+		order[i] = i
+		first, rest, _ := strings.Cut(t.Name, ".")
+		switch first {
+		case "token_embd":
+			places[i] = place{phase: 0}
+		case "blk":
+			number, role, _ := strings.Cut(rest, ".")
+			n, err := strconv.Atoi(number)
+			if err != nil {
+				places[i] = place{phase: 2}
+				continue
+			}
+			role, _, _ = strings.Cut(role, ".")
+			at := slices.Index(roles[:], role)
+			if at < 0 {
+				at = len(roles)
+			}
+			places[i] = place{phase: 1, block: n, role: at}
+		case "output_norm":
+			places[i] = place{phase: 3}
+		case "output":
+			places[i] = place{phase: 4}
+		default:
+			places[i] = place{phase: 2}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, y := places[a], places[b]
+		return cmp.Or(cmp.Compare(x.phase, y.phase), cmp.Compare(x.block, y.block), cmp.Compare(x.role, y.role))
+	})
+	return order
+}
