@@ -165,10 +165,23 @@ func (r *Reader) OpenChunk(dst []byte, i int) ([]byte, error) {
 	offset, size := r.Slot(i)
 	slot := make([]byte, size)
 	if err := readAt(r.public.r, slot, offset); err != nil {
-		section, _ := r.find(i)
-		return nil, r.named(inChunk(err, i), section)
+		return nil, r.Locate(err, i)
 	}
 	return r.OpenSlot(dst, slot, i)
+}
+
+// Locate turns an error of reading chunk i's slot into a Failure that names
+// chunk and tensor: truncated if the file ended, else unreadable.
+func (r *Reader) Locate(err error, i int) error {
+	f, ok := errors.AsType[*Failure](err)
+	if !ok {
+		f = &Failure{Reason: ReasonUnreadable, Detail: "read", Err: err}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			f = fail(ReasonTruncated, "the file ends before this chunk does")
+		}
+	}
+	section, _ := r.find(i)
+	return r.named(inChunk(f, i), section)
 }
 
 // find returns the section of chunk i and its index therein.

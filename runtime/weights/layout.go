@@ -1,0 +1,142 @@
+package weights
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/kernels"
+)
+
+// align is how each tensor begins in memory: a cache line, a vector register.
+const align = 64
+
+// layout is what a file holds and where it lies in memory.
+type layout struct {
+	tensors     []tensor
+	byName      map[string]int
+	vectors     map[string]*vector
+	header      chunkRun
+	headerBytes int64
+	vectorBytes int64
+	largestSlot int
+}
+
+// chunkRun is a section's chunks in the file and their place in memory.
+type chunkRun struct {
+	first, chunks, chunkBytes int
+	size                      int
+	data                      []byte // nil while the section is streamed
+}
+
+type tensor struct {
+	kernels.Tensor
+	chunkRun
+}
+
+type vector struct {
+	chunkRun
+	values []float32
+}
+
+// layOut takes the file's sections for tensors, vectors and header. The
+// manifest is signed, yet a publisher's mistake must not become an overrun in
+// assembly: every size is computed anew from the shape.
+func layOut(r *chunkseal.Reader) (layout, error) {
+	l := layout{byName: map[string]int{}, vectors: map[string]*vector{}}
+	for i, s := range r.Sections() {
+		run := chunkRun{first: r.First(i), chunks: int(s.Chunks), chunkBytes: int(s.ChunkBytes), size: int(s.Bytes())}
+		_, slot := r.Slot(run.first)
+		l.largestSlot = max(l.largestSlot, slot)
+		switch s.Kind {
+		case chunkseal.KindMetadata:
+			if l.headerBytes != 0 {
+				return l, fmt.Errorf("section %s: a second header", s.Name)
+			}
+			l.header, l.headerBytes = run, s.Bytes()
+		case chunkseal.KindVector:
+			if uint64(run.size) != 4*uint64(s.Cols) || s.Rows != 1 || s.Chunks != 1 {
+				return l, fmt.Errorf("vector %s: %d values in %d bytes", s.Name, s.Cols, run.size)
+			}
+			l.vectors[s.Name] = &vector{chunkRun: run}
+			l.vectorBytes += alignUp(s.Bytes())
+		case chunkseal.KindTiles:
+			t := tensor{chunkRun: run, Tensor: kernels.Tensor{ID: len(l.tensors), Name: s.Name, Type: kernels.Type(s.Type),
+				Rows: int(s.Rows), Cols: int(s.Cols), RowsPerChunk: int(s.RowsPerChunk), Chunks: int(s.Chunks)}}
+			if err := t.check(); err != nil {
+				return l, err
+			}
+			l.byName[s.Name] = len(l.tensors)
+			l.tensors = append(l.tensors, t)
+		}
+	}
+	if l.headerBytes == 0 || len(l.tensors) == 0 {
+		return l, fmt.Errorf("the file holds no header or no tensors")
+	}
+	return l, nil
+}
+
+// check compares the chunks with the shape.
+func (t *tensor) check() error {
+	group := kernels.TileBytes(t.Type, t.Cols)
+	switch {
+	case group == 0 || t.Rows < 1 || t.Rows > math.MaxInt32:
+		return fmt.Errorf("tensor %s: %d rows of %d columns of %s", t.Name, t.Rows, t.Cols, t.Type)
+	case t.RowsPerChunk < kernels.TileRows || t.RowsPerChunk%kernels.TileRows != 0:
+		return fmt.Errorf("tensor %s: %d rows in a chunk, want whole groups of %d", t.Name, t.RowsPerChunk, kernels.TileRows)
+	}
+	groups := (t.Rows + kernels.TileRows - 1) / kernels.TileRows
+	each := t.RowsPerChunk / kernels.TileRows
+	if t.Chunks != (groups+each-1)/each || t.chunkBytes/group != each || t.chunkBytes%group != 0 || t.size/group != groups || t.size%group != 0 {
+		return fmt.Errorf("tensor %s: %d rows of %d bytes do not make %d chunks of %d bytes", t.Name, t.Rows, group/kernels.TileRows, t.Chunks, t.chunkBytes)
+	}
+	return nil
+}
+
+func alignUp(n int64) int64 { return (n + align - 1) / align * align }
+
+// pin returns how many tensors, from the first on, lie in limit bytes.
+func (l *layout) pin(limit int64) pinning {
+	var p pinning
+	for i := range l.tensors {
+		n := alignUp(int64(l.tensors[i].size))
+		if arena.Cost(p.bytes+n) > limit {
+			break
+		}
+		p.tensors, p.bytes = i+1, p.bytes+n
+	}
+	return p
+}
+
+// place gives header, vectors and the first tensors their memory.
+func (l *layout) place(header []byte, vectors, pinned *arena.Region, tensors int) {
+	l.header.data = header
+	at := int64(0)
+	for _, v := range l.vectors {
+		n := int64(v.size)
+		v.data = vectors.Bytes()[at : at+n : at+n]
+		v.values = vectors.Float32s()[at/4 : (at+n)/4 : (at+n)/4]
+		at += alignUp(n)
+	}
+	at = 0
+	for i := range l.tensors[:tensors] {
+		n := int64(l.tensors[i].size)
+		l.tensors[i].data = pinned.Bytes()[at : at+n : at+n]
+		at += alignUp(n)
+	}
+}
+
+// filled lists the runs that are kept in memory, in file order for tensors.
+func (l *layout) filled() []chunkRun {
+	runs := []chunkRun{l.header}
+	for _, v := range l.vectors {
+		runs = append(runs, v.chunkRun)
+	}
+	for i := range l.tensors {
+		if l.tensors[i].data != nil {
+			runs = append(runs, l.tensors[i].chunkRun)
+		}
+	}
+	return runs
+}

@@ -1,0 +1,234 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/kernels"
+)
+
+// Mode says where plaintext weights live.
+type Mode string
+
+// Modes. The empty mode is Auto.
+const (
+	Auto     Mode = "auto"     // resident if it fits the budget, else streamed
+	Resident Mode = "resident" // decrypted once into memory
+	Streamed Mode = "streamed" // decrypted chunk by chunk at each use
+)
+
+// String is the mode as configuration writes it.
+func (m Mode) String() string { return string(m) }
+
+// maxWorkers bounds the workers that may call Chunk at once.
+const maxWorkers = 1024
+
+// ErrClosed is the refusal of weights that were closed, as at a lease's end.
+var ErrClosed = errors.New("weights: closed")
+
+// Options say how to open a model, and which one is acceptable.
+type Options struct {
+	Workers    int                 // goroutines that call Chunk, each with its own number below it
+	Mode       Mode                // empty is Auto
+	Publisher  chunkseal.Publisher // whose signature counts; required
+	Name       string              // the model's name; empty accepts any
+	MinVersion uint64              // lowest acceptable version
+	ModelID    *[32]byte           // the exact model; nil accepts any that the publisher signed
+
+	// Reserve is what Auto leaves of the budget for others: caches and scratch
+	// memory, mapped later. When Auto streams and Reserve is set, tensors that
+	// fit beside it stay in memory.
+	Reserve int64
+	// Pin is how many bytes of tensors Streamed keeps in memory, first tensors first.
+	Pin int64
+}
+
+// Weights is an open model. Its methods are safe for concurrent use, with one
+// goroutine for each worker number; Close comes after the last of them.
+type Weights struct {
+	reader  *chunkseal.Reader
+	file    *source
+	mode    Mode
+	layout  layout
+	header  *arena.Region
+	vectors *arena.Region
+	pinned  *arena.Region // all tensors, or the first ones
+	ring    *ring         // nil if all tensors are pinned
+	closed  atomic.Bool
+}
+
+// Open opens the sealed model at path. It reads and checks the manifest, then
+// maps memory, and in resident mode decrypts everything. The refusal of a model
+// that does not fit is an *arena.DoesNotFit; of a bad file, a *chunkseal.Failure.
+// The key stays the caller's.
+func Open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Weights, error) {
+	if opt.Workers < 1 || opt.Workers > maxWorkers {
+		return nil, fmt.Errorf("weights: %d workers", opt.Workers)
+	}
+	file, err := openSource(path)
+	if err != nil {
+		return nil, err
+	}
+	w := &Weights{file: file}
+	w.reader, err = chunkseal.Open(file, file.size, key, chunkseal.OpenOptions{
+		Publisher: opt.Publisher, Name: opt.Name, MinVersion: opt.MinVersion, ModelID: opt.ModelID,
+	})
+	if err == nil {
+		w.layout, err = layOut(w.reader)
+	}
+	if err == nil {
+		err = w.load(budget, opt)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("weights: open %s: %w", path, err), w.Close())
+	}
+	return w, nil
+}
+
+// load maps the regions that the mode needs and fills them.
+func (w *Weights) load(budget *arena.Budget, opt Options) error {
+	pin, err := w.choose(budget.Available(), budget.Limit(), opt)
+	if err != nil {
+		return err
+	}
+	w.file.bypassCache()
+	if w.header, err = budget.Map("model header", w.layout.headerBytes); err != nil {
+		return err
+	}
+	if w.layout.vectorBytes > 0 {
+		if w.vectors, err = budget.Map("vectors", w.layout.vectorBytes); err != nil {
+			return err
+		}
+	}
+	if pin.bytes > 0 {
+		if w.pinned, err = budget.Map("weights", pin.bytes); err != nil {
+			return err
+		}
+	}
+	w.layout.place(w.header.Bytes(), w.vectors, w.pinned, pin.tensors)
+	if err := w.fill(budget, opt.Workers); err != nil {
+		return err
+	}
+	if pin.tensors == len(w.layout.tensors) {
+		return nil
+	}
+	w.ring, err = newRing(w, budget, opt.Workers)
+	return err
+}
+
+// pinning is how many of the first tensors are kept in memory.
+type pinning struct {
+	tensors int
+	bytes   int64
+}
+
+// choose decides mode and pinning from what the budget has left.
+func (w *Weights) choose(available, limit int64, opt Options) (pinning, error) {
+	slot := w.layout.largestSlot
+	fixed := arena.Cost(w.layout.headerBytes) + arena.Cost(w.layout.vectorBytes)
+	all := w.layout.pin(math.MaxInt64)
+	resident := fixed + arena.Cost(all.bytes) + loadCost(opt.Workers, slot)
+	streamed := fixed + ringCost(opt.Workers, slot)
+	refuse := func(need int64, how string) error {
+		return &arena.DoesNotFit{Need: need, Available: available, Limit: limit, For: "model " + w.reader.Public().Name + ", " + how}
+	}
+	mode, pin := opt.Mode, opt.Pin
+	if mode == Auto || mode == "" {
+		mode = Streamed
+		if resident+opt.Reserve <= available {
+			mode = Resident
+		} else if opt.Reserve > 0 {
+			pin = available - opt.Reserve - streamed
+		}
+	}
+	w.mode = mode
+	switch mode {
+	case Resident:
+		if resident > available {
+			return pinning{}, refuse(resident, "resident")
+		}
+		return all, nil
+	case Streamed:
+		if streamed > available {
+			return pinning{}, refuse(streamed, "streamed")
+		}
+		return w.layout.pin(min(pin, available-streamed)), nil
+	}
+	return pinning{}, fmt.Errorf("unknown mode %q: want auto, resident or streamed", opt.Mode)
+}
+
+// Tensor finds a matrix by name.
+func (w *Weights) Tensor(name string) (kernels.Tensor, bool) {
+	i, ok := w.layout.byName[name]
+	if !ok {
+		return kernels.Tensor{}, false
+	}
+	return w.layout.tensors[i].Tensor, true
+}
+
+// Vector returns a vector by name. It lies in the arena: read-only, until Close.
+func (w *Weights) Vector(name string) ([]float32, error) {
+	if w.closed.Load() {
+		return nil, ErrClosed
+	}
+	v, ok := w.layout.vectors[name]
+	if !ok {
+		return nil, fmt.Errorf("weights: the model has no vector %s", name)
+	}
+	return v.values, nil
+}
+
+// Chunk returns the tiles of one chunk of a tensor, by the tensor's ID. They
+// are read-only and valid until the same worker's next call, or Close.
+func (w *Weights) Chunk(worker, tensor, chunk int) ([]byte, error) {
+	if w.closed.Load() {
+		return nil, ErrClosed
+	}
+	if tensor < 0 || tensor >= len(w.layout.tensors) {
+		return nil, fmt.Errorf("weights: tensor %d of %d", tensor, len(w.layout.tensors))
+	}
+	t := &w.layout.tensors[tensor]
+	if chunk < 0 || chunk >= t.Chunks {
+		return nil, fmt.Errorf("weights: chunk %d of %d of %s", chunk, t.Chunks, t.Name)
+	}
+	if t.data != nil {
+		begin := chunk * t.chunkBytes
+		end := min(begin+t.chunkBytes, len(t.data))
+		return t.data[begin:end:end], nil
+	}
+	return w.ring.take(worker, t.first+chunk)
+}
+
+// Header returns the source file's header, for gguf.ParseHeader. It lies in the
+// arena: read-only, until Close. What was parsed from it must not be used later.
+func (w *Weights) Header() []byte { return w.header.Bytes() }
+
+// ModelID returns the manifest's root, which names exactly this model.
+func (w *Weights) ModelID() [32]byte { return w.reader.Public().Root }
+
+// Public returns what the file says in public; its signature was verified.
+func (w *Weights) Public() *chunkseal.Public { return w.reader.Public() }
+
+// Mode returns Resident or Streamed.
+func (w *Weights) Mode() Mode { return w.mode }
+
+// Pinned returns the bytes of tensors that are kept in memory.
+func (w *Weights) Pinned() int64 { return int64(len(w.pinned.Bytes())) }
+
+// Close waits for readers, wipes all plaintext and gives the memory back. It
+// may be called more than once; nothing may use the weights' memory any more.
+func (w *Weights) Close() error {
+	if w.closed.Swap(true) {
+		return nil
+	}
+	var err error
+	if w.ring != nil {
+		err = w.ring.close()
+	}
+	return errors.Join(err, w.pinned.Release(), w.vectors.Release(), w.header.Release(), w.file.close())
+}
