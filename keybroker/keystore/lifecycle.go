@@ -17,7 +17,7 @@ const MaxListed = 10_000
 // List describes the versions of secrets whose names start with prefix, in
 // order, at most MaxListed of them; more reports that others follow.
 func (s *Store) List(ctx context.Context, prefix string) (infos []Info, more bool, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = guarded(s.db.View, func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(bucketSecrets)).Cursor()
 		for k, v := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
 			if len(infos) == MaxListed {
@@ -45,7 +45,7 @@ func (s *Store) List(ctx context.Context, prefix string) (infos []Info, more boo
 // Count returns the number of names.
 func (s *Store) Count() (int, error) {
 	n := 0
-	err := s.db.View(func(tx *bolt.Tx) error {
+	err := guarded(s.db.View, func(tx *bolt.Tx) error {
 		n = tx.Bucket([]byte(bucketNames)).Stats().KeyN
 		return nil
 	})
@@ -160,7 +160,7 @@ func (s *Store) RotateKEK(ctx context.Context, kek *keybuf.Buffer) error {
 		return err
 	}
 	copy(next.commitKey.Bytes(), s.sealer.commitKey.Bytes())
-	err = s.db.Update(func(tx *bolt.Tx) error {
+	err = guarded(s.db.Update, func(tx *bolt.Tx) error {
 		// The keys are collected first: a cursor does not survive writes.
 		var keys [][]byte
 		c := tx.Bucket([]byte(bucketSecrets)).Cursor()

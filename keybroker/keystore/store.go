@@ -75,12 +75,16 @@ func open(path string, kek *keybuf.Buffer, now func() time.Time) (*Store, error)
 	if err := checkMode(path); err != nil {
 		return nil, fmt.Errorf("open key store: %w", err)
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
+	var db *bolt.DB
+	err := guarded(func(func(*bolt.Tx) error) (err error) {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
+		return err
+	}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open key store: %w", err)
 	}
 	s := &Store{db: db, now: now}
-	if err := db.Update(func(tx *bolt.Tx) error { return s.begin(tx, kek) }); err != nil {
+	if err := guarded(db.Update, func(tx *bolt.Tx) error { return s.begin(tx, kek) }); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open key store: %w", err)
 	}
@@ -277,7 +281,7 @@ func (s *Store) Get(ctx context.Context, name string, version uint64) (*keybuf.B
 	defer s.mu.RUnlock()
 	var out *keybuf.Buffer
 	var info Info
-	err := s.db.View(func(tx *bolt.Tx) error {
+	err := guarded(s.db.View, func(tx *bolt.Tx) error {
 		version, r, err := find(tx, name, version)
 		if err != nil {
 			return err
@@ -302,7 +306,7 @@ func (s *Store) Stat(ctx context.Context, name string, version uint64) (Info, er
 		return Info{}, err
 	}
 	var info Info
-	err := s.db.View(func(tx *bolt.Tx) error {
+	err := guarded(s.db.View, func(tx *bolt.Tx) error {
 		version, r, err := find(tx, name, version)
 		info = r.info(name, version)
 		return err
@@ -334,5 +338,16 @@ func (s *Store) update(ctx context.Context, f func(*bolt.Tx) error) error {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.db.Update(f)
+	return guarded(s.db.Update, f)
+}
+
+// guarded runs a transaction. The database panics on pages that are not what
+// they should be; here that is an error like any other damage.
+func guarded(run func(func(*bolt.Tx) error) error, f func(*bolt.Tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	return run(f)
 }
