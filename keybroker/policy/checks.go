@@ -240,7 +240,7 @@ func judgeVLEK(_ *Policy, r *requirements, in Input) *Failure {
 // all-zero id is every chip's id.
 func judgeChip(_ *Policy, r *requirements, in Input) *Failure {
 	id := in.Claims.ChipID
-	if len(id) == 0 || allZero(id) {
+	if in.Claims.ChipMasked || len(id) == 0 || allZero(id) {
 		return failure(ReasonChipMasked, "the report names no chip, and the policy enrols chips")
 	}
 	if !r.chips[string(id)] && !(len(id) == 64 && allZero(id[8:]) && r.chips[string(id[:8])]) {

@@ -2,7 +2,8 @@ package policy
 
 // Document is the policy file. This struct is its manual. Every check of a
 // guest is either configured under require or waived in writing under waive;
-// a policy in which one is neither does not load.
+// a policy in which one is neither does not load. Put hexadecimal values in
+// quotes: YAML reads one that has only digits as a number, and then it is refused.
 type Document struct {
 	// Format is the version of this file format: 1.
 	Format int `yaml:"format" json:"format"`

@@ -1,0 +1,477 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+func hexOf(b byte, n int) string { return hex.EncodeToString(bytes.Repeat([]byte{b}, n)) }
+
+// full configures every check.
+func full() string {
+	return fmt.Sprintf(`
+format: 1
+id: production
+version: 7
+not_before: "2026-01-01T00:00:00Z"
+not_after: "2027-01-01T00:00:00Z"
+attestation_ttl_seconds: 600
+require:
+  reference_values: [images/*]
+  products: [Genoa, Turin, Milan]
+  vmpl: 0
+  minimum_tcb:
+    - {product: Genoa, all: {bootloader: 3, snp: 20, microcode: 70}}
+    - {product: Turin, all: {fmc: 1, bootloader: 1, snp: 1, microcode: 1}}
+    - {product: Milan, all: {bootloader: 3, snp: 20, microcode: 70}}
+  chip_ids: [%s]
+  platform_info: {set: [alias-check-complete], clear: [smt-enabled]}
+  guest_policy: {set: [smt-allowed]}
+  id_key_digests: [%s]
+  author_key_digests: [%s]
+  host_data: [%s]
+  agent_builds: [build-1]
+  image_ids: [image-1]
+  tenants: [tenant-1]
+  memory_limit: {min_mib: 48, max_mib: 1024}
+rules:
+  - resources: [models/*]
+  - resources: [models/narrow]
+    require: {image_ids: [image-2]}
+`, hexOf(1, 64), hexOf(2, 48), hexOf(3, 48), hexOf(4, 32))
+}
+
+func values() []ReferenceValue {
+	return []ReferenceValue{
+		{ID: "images/one", Measurement: hexOf(5, 48)},
+		{ID: "images/soft", Measurement: hexOf(6, 48), Software: true},
+		{ID: "images/turin", Measurement: hexOf(7, 48), Product: "Turin"},
+		{ID: "other/two", Measurement: hexOf(8, 48)},
+	}
+}
+
+func mustParse(t testing.TB, source string) *Policy {
+	t.Helper()
+	p, err := Parse([]byte(source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = p.WithReferenceValues(values()); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// good passes every check of full.
+func good() Input {
+	tcb := evidence.TCB{BootLoader: 3, SNP: 20, Microcode: 70}
+	return Input{
+		Claims: evidence.Claims{
+			Kind: evidence.KindSNP, Product: "Genoa", Measurement: bytes.Repeat([]byte{5}, 48), HostData: bytes.Repeat([]byte{4}, 32),
+			IDKeyDigest: bytes.Repeat([]byte{2}, 48), AuthorKeyDigest: bytes.Repeat([]byte{3}, 48), ChipID: bytes.Repeat([]byte{1}, 64),
+			TCB:        evidence.TCBs{Reported: tcb, Committed: tcb, Launch: tcb, Current: tcb},
+			PolicyBits: 1<<16 | 1<<17, PlatformInfo: 1 << 5,
+		},
+		Guest:    evidence.GuestClaims{ImageID: "image-1", AgentBuild: "build-1", Tenant: "tenant-1", MemoryLimit: 128 << 20},
+		Resource: "models/tiny",
+		Now:      time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
+	}
+}
+
+// TestEachCheckAloneRefuses changes one thing at a time: exactly one reason
+// must be given, the one of that check.
+func TestEachCheckAloneRefuses(t *testing.T) {
+	p := mustParse(t, full())
+	if d := Decide(p, good()); !d.Allowed || len(d.Reasons) != 0 || d.LeaseTTL != 600*time.Second {
+		t.Fatalf("%+v", d)
+	}
+	for reason, change := range map[evidence.Reason]func(*Input){
+		ReasonKind:              func(in *Input) { in.Claims.Kind = evidence.KindTDX },
+		ReasonMeasurement:       func(in *Input) { in.Claims.Measurement = bytes.Repeat([]byte{9}, 48) },
+		ReasonDebug:             func(in *Input) { in.Claims.Debug = true },
+		ReasonMigration:         func(in *Input) { in.Claims.MigrateMA = true },
+		ReasonVMPL:              func(in *Input) { in.Claims.VMPL = 1 },
+		ReasonTCBReported:       func(in *Input) { in.Claims.TCB.Reported.SNP-- },
+		ReasonTCBCommitted:      func(in *Input) { in.Claims.TCB.Committed.BootLoader-- },
+		ReasonTCBLaunch:         func(in *Input) { in.Claims.TCB.Launch.Microcode-- },
+		ReasonTCBCurrent:        func(in *Input) { in.Claims.TCB.Current.SNP-- },
+		ReasonMilan:             func(in *Input) { in.Claims.Product = "Milan" },
+		ReasonVLEK:              func(in *Input) { in.Claims.VLEK, in.Claims.CSPID = true, "aws" },
+		ReasonChip:              func(in *Input) { in.Claims.ChipID = bytes.Repeat([]byte{9}, 64) },
+		ReasonChipMasked:        func(in *Input) { in.Claims.ChipID = make([]byte, 64) },
+		ReasonPlatformInfo:      func(in *Input) { in.Claims.PlatformInfo = 0 },
+		ReasonPlatformBits:      func(in *Input) { in.Claims.PlatformInfo |= 1 << 40 },
+		ReasonGuestPolicy:       func(in *Input) { in.Claims.PolicyBits = 1 << 17 },
+		ReasonGuestPolicyBits:   func(in *Input) { in.Claims.PolicyBits |= 1 << 50 },
+		ReasonIDKey:             func(in *Input) { in.Claims.IDKeyDigest = make([]byte, 48) },
+		ReasonAuthorKey:         func(in *Input) { in.Claims.AuthorKeyDigest = nil },
+		ReasonHostData:          func(in *Input) { in.Claims.HostData = bytes.Repeat([]byte{5}, 32) },
+		ReasonAgentBuild:        func(in *Input) { in.Guest.AgentBuild = "build-2" },
+		ReasonImage:             func(in *Input) { in.Guest.ImageID = "" },
+		ReasonTenant:            func(in *Input) { in.Guest.Tenant = "tenant-2" },
+		ReasonMemoryLimit:       func(in *Input) { in.Guest.MemoryLimit = 1025 << 20 },
+		ReasonResource:          func(in *Input) { in.Resource = "other/tiny" },
+		ReasonPolicyExpired:     func(in *Input) { in.Now = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC) },
+		ReasonPolicyNotYetValid: func(in *Input) { in.Now = time.Date(2025, 12, 31, 23, 59, 59, 0, time.UTC) },
+	} {
+		in := good()
+		change(&in)
+		d := Decide(p, in)
+		if d.Allowed || d.LeaseTTL != 0 || len(d.Reasons) != 1 || d.Reasons[0].Reason != reason {
+			t.Errorf("%s: %+v", reason, d)
+		}
+	}
+	in := good()
+	in.Claims.Product = "Bergamo"
+	if d := Decide(p, in); !has(d, ReasonProduct) || !has(d, ReasonTCBReported) {
+		t.Errorf("unknown product: %+v", d)
+	}
+	in = good()
+	in.Claims.SoftwareTEE = true
+	if d := Decide(p, in); !has(d, ReasonSoftwareTEE) || !has(d, ReasonMeasurement) {
+		t.Errorf("software TEE: %+v", d)
+	}
+}
+
+func has(d Decision, r evidence.Reason) bool {
+	for _, f := range d.Reasons {
+		if f.Reason == r {
+			return !d.Allowed
+		}
+	}
+	return false
+}
+
+func TestAllFailuresAreReported(t *testing.T) {
+	in := good()
+	in.Claims.Debug, in.Claims.VMPL, in.Guest.Tenant = true, 2, ""
+	if d := Decide(mustParse(t, full()), in); len(d.Reasons) != 3 {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// TestPitfall15EmptyPolicyRefusesAll: neither nil, nor the zero policy, nor
+// one whose requirements are all absent allows anything.
+func TestPitfall15EmptyPolicyRefusesAll(t *testing.T) {
+	for _, p := range []*Policy{nil, {}} {
+		if d := Decide(p, good()); d.Allowed || !has(d, ReasonNoPolicy) {
+			t.Errorf("%+v", d)
+		}
+		if !strings.Contains(Explain(p), "everything is refused") {
+			t.Error(Explain(p))
+		}
+		if _, err := p.WithReferenceValues(nil); err == nil {
+			t.Error("reference values on an empty policy")
+		}
+	}
+	hollow := &Policy{compiled: true, rules: map[string]*requirements{"models/*": {}}, notAfter: good().Now.Add(time.Hour)}
+	d := Decide(hollow, good())
+	unconfigured := 0
+	for _, f := range d.Reasons {
+		if f.Reason == ReasonCheckNotConfigured {
+			unconfigured++
+		}
+	}
+	if d.Allowed || unconfigured != 17 {
+		t.Errorf("%d checks refused for lack of configuration: %+v", unconfigured, d.Reasons)
+	}
+	for _, source := range []string{"", "{}", "format: 1", "null", "[]", "format: 1\nid: x\nversion: 1"} {
+		if _, err := Parse([]byte(source)); err == nil {
+			t.Errorf("%q loaded", source)
+		}
+	}
+}
+
+// TestPitfall16MissingClaimsRefuse: the zero claims pass no check that needs a
+// value.
+func TestPitfall16MissingClaimsRefuse(t *testing.T) {
+	p := mustParse(t, full())
+	d := Decide(p, Input{Resource: "models/tiny", Now: good().Now})
+	if d.Allowed || len(d.Reasons) < 14 {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// TestPitfall17MinimumsHoldPerComponent: a high component does not make up for
+// a low one, and all four versions count.
+func TestPitfall17MinimumsHoldPerComponent(t *testing.T) {
+	in := good()
+	in.Claims.TCB.Committed = evidence.TCB{FMC: 255, BootLoader: 255, TEE: 255, SNP: 19, Microcode: 255}
+	if d := Decide(mustParse(t, full()), in); len(d.Reasons) != 1 || !has(d, ReasonTCBCommitted) {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// TestPitfall20MaskedChipNeverMatches: zeros cannot be enrolled, and a masked
+// id is refused by name.
+func TestPitfall20MaskedChipNeverMatches(t *testing.T) {
+	if _, err := Parse([]byte(strings.Replace(full(), hexOf(1, 64), hexOf(0, 64), 1))); err == nil {
+		t.Fatal("a zero chip id was enrolled")
+	}
+	in := good()
+	in.Claims.ChipMasked = true
+	if d := Decide(mustParse(t, full()), in); !has(d, ReasonChipMasked) {
+		t.Fatalf("%+v", d)
+	}
+	in = good()
+	in.Claims.ChipID = append(bytes.Repeat([]byte{1}, 8), make([]byte, 56)...)
+	if d := Decide(mustParse(t, strings.Replace(full(), hexOf(1, 64), `"`+hexOf(1, 8)+`"`, 1)), in); !d.Allowed {
+		t.Fatalf("an 8-byte chip id: %+v", d)
+	}
+}
+
+// TestPitfall21MilanIsOffByDefault needs two things written to accept Milan.
+func TestPitfall21MilanIsOffByDefault(t *testing.T) {
+	in := good()
+	in.Claims.Product = "Milan"
+	if d := Decide(mustParse(t, full()), in); !has(d, ReasonMilan) {
+		t.Fatalf("%+v", d)
+	}
+	if d := Decide(mustParse(t, full()+"allow_milan: true\n"), in); !d.Allowed {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// TestPitfall45EvaluationIsBounded: limits on the file bound the work.
+func TestPitfall45EvaluationIsBounded(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(full())
+	for i := range maxRules + 1 {
+		fmt.Fprintf(&b, "  - resources: [r%d]\n", i)
+	}
+	if _, err := Parse([]byte(b.String())); err == nil {
+		t.Error("too many rules loaded")
+	}
+	if _, err := Parse(make([]byte, maxPolicyBytes+1)); err == nil {
+		t.Error("too large a file loaded")
+	}
+	deep := strings.Repeat("a/", 60) + "a"
+	if d := Decide(mustParse(t, full()), Input{Resource: deep}); d.Allowed {
+		t.Error("allowed")
+	}
+}
+
+func TestRulesNarrowAndTheMostSpecificDecides(t *testing.T) {
+	p := mustParse(t, full())
+	in := good()
+	in.Resource = "models/narrow"
+	if d := Decide(p, in); len(d.Reasons) != 1 || !has(d, ReasonImage) {
+		t.Fatalf("%+v", d)
+	}
+	in.Guest.ImageID = "image-2" // satisfies the rule, not the policy
+	if d := Decide(p, in); !has(d, ReasonImage) {
+		t.Fatalf("a rule widened the policy: %+v", d)
+	}
+	for _, name := range []string{"models", "models/", "/models/x", "models/../x", "", "Models/x", "modelsx/y"} {
+		in := good()
+		in.Resource = name
+		if d := Decide(p, in); !has(d, ReasonResource) {
+			t.Errorf("%q: %+v", name, d)
+		}
+	}
+	in = good()
+	in.Resource = "models/a/b/c"
+	if d := Decide(p, in); !d.Allowed {
+		t.Errorf("a subtree reaches all the way down: %+v", d)
+	}
+}
+
+// waivers leaves out everything that may be.
+func waivers() string {
+	var b strings.Builder
+	b.WriteString(`
+format: 1
+id: demo
+version: 1
+not_before: "2026-01-01T00:00:00Z"
+not_after: "2027-01-01T00:00:00Z"
+attestation_ttl_seconds: 300
+allow_software_tee: true
+require: {reference_values: [images/soft], products: [Genoa], vmpl: 0}
+rules: [{resources: [models/*]}]
+waive:
+`)
+	for _, c := range Checks() {
+		if c.Waivable {
+			fmt.Fprintf(&b, "  - {check: %s, reason: a demonstration}\n", c.Name)
+		}
+	}
+	return b.String()
+}
+
+func TestWaiversAreShownAndOnlyWaive(t *testing.T) {
+	p := mustParse(t, waivers())
+	in := Input{Resource: "models/x", Now: good().Now, Claims: evidence.Claims{Kind: evidence.KindSNP, Product: "Genoa", SoftwareTEE: true,
+		Measurement: bytes.Repeat([]byte{6}, 48), PolicyBits: 1 << 60, PlatformInfo: 1 << 60}}
+	d := Decide(p, in)
+	if !d.Allowed || len(d.Waived) != 16 || d.Waived[0] != "tcb-reported: a demonstration" {
+		t.Fatalf("%+v", d)
+	}
+	in.Claims.SoftwareTEE = false
+	if d := Decide(p, in); !has(d, ReasonMeasurement) {
+		t.Fatalf("a software measurement stood for hardware: %+v", d)
+	}
+	in.Now = p.notAfter.Add(-10 * time.Second)
+	in.Claims.SoftwareTEE = true
+	if d := Decide(p, in); !d.Allowed || d.LeaseTTL != 10*time.Second {
+		t.Fatalf("a lease outlives its policy: %+v", d)
+	}
+	text := Explain(p)
+	for _, want := range []string{"WARNING: it accepts the software TEE", "chip-ids: a demonstration", "models/*", "demo, version 1"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	if text := Explain(mustParse(t, full()+"allow_milan: true\n")); !strings.Contains(text, "extracted") || !strings.Contains(text, "exactly 0") || !strings.Contains(text, "not smt-enabled") {
+		t.Error(text)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, edit := range map[string][2]string{
+		"unknown key":        {"version: 7", "version: 7\nunknown: 1"},
+		"duplicate key":      {"version: 7", "version: 7\nversion: 8"},
+		"format":             {"format: 1", "format: 2"},
+		"id":                 {"id: production", "id: ../x"},
+		"version":            {"version: 7", "version: 0"},
+		"short lease":        {"_seconds: 600", "_seconds: 299"},
+		"long lease":         {"_seconds: 600", "_seconds: 901"},
+		"not before":         {`not_before: "2026-01-01T00:00:00Z"`, `not_before: "yesterday"`},
+		"not after":          {`not_after: "2027-01-01T00:00:00Z"`, `not_after: ""`},
+		"order":              {`not_after: "2027`, `not_after: "2025`},
+		"vmpl":               {"vmpl: 0", "vmpl: 4"},
+		"missing check":      {"vmpl: 0", "# none"},
+		"product":            {"[Genoa, Turin, Milan]", "[Genoa, Rome]"},
+		"empty list":         {"[tenant-1]", "[]"},
+		"twice":              {"[tenant-1]", "[tenant-1, tenant-1]"},
+		"tcb for product":    {"- {product: Turin,", "# - {product: Turin,"},
+		"tcb product":        {"- {product: Turin, all: {fmc: 1", "- {product: Rome, all: {fmc: 0"},
+		"tcb twice":          {"- {product: Turin, all: {fmc: 1", "- {product: Genoa, all: {fmc: 0"},
+		"fmc on Genoa":       {"all: {bootloader: 3", "all: {fmc: 1, bootloader: 3"},
+		"component range":    {"snp: 20", "snp: 256"},
+		"platform bit":       {"alias-check-complete", "no-such-bit"},
+		"contradiction":      {"clear: [smt-enabled]", "clear: [alias-check-complete]"},
+		"no bits":            {"guest_policy: {set: [smt-allowed]}", "guest_policy: {}"},
+		"memory":             {"min_mib: 48", "min_mib: 2048"},
+		"hex length":         {hexOf(4, 32), hexOf(4, 31)},
+		"hex":                {hexOf(4, 32), "xyz"},
+		"pattern":            {"resources: [models/*]", "resources: [\"*\"]"},
+		"inner star":         {"resources: [models/*]", "resources: [models/*/x]"},
+		"rule twice":         {"[models/narrow]", "[models/*]"},
+		"rule of nothing":    {"resources: [models/narrow]", "resources: []"},
+		"reference pattern":  {"[images/*]", "[\"*\"]"},
+		"waived twice":       {"rules:", "waive: [{check: chip-ids, reason: a}]\nrules:"},
+		"unknown waiver":     {"rules:", "waive: [{check: nothing, reason: a}]\nrules:"},
+		"waiver of debug":    {"rules:", "waive: [{check: debug, reason: a}]\nrules:"},
+		"waiver, no reason":  {"rules:", "waive: [{check: platform-bits, reason: ' '}]\nrules:"},
+		"bad rule":           {"require: {image_ids: [image-2]}", "require: {vmpl: 9}"},
+		"a very long reason": {"rules:", "waive: [{check: platform-bits, reason: " + strings.Repeat("x", 600) + "}]\nrules:"},
+	} {
+		source := strings.Replace(full(), edit[0], edit[1], 1)
+		if source == full() {
+			t.Errorf("%s: nothing changed", name)
+		}
+		if _, err := Parse([]byte(source)); err == nil {
+			t.Errorf("%s: loaded", name)
+		}
+	}
+}
+
+func TestDigestCoversMeaningNotSpelling(t *testing.T) {
+	p := mustParse(t, full())
+	respelt := strings.Replace(full(), "resources: [models/*]", "resources:\n      - \"models/*\"", 1)
+	if q := mustParse(t, "# a comment\n"+respelt); q.Digest() != p.Digest() || !bytes.Equal(q.Canonical(), p.Canonical()) {
+		t.Error("another spelling has another digest")
+	}
+	if q := mustParse(t, strings.Replace(full(), "vmpl: 0", "vmpl: 1", 1)); q.Digest() == p.Digest() {
+		t.Error("another meaning has the same digest")
+	}
+	q, err := p.WithReferenceValues(values()[:1])
+	if err != nil || q.Digest() == p.Digest() {
+		t.Error("the digest does not cover the reference values", err)
+	}
+	if q, err = p.WithReferenceValues(append(values(), ReferenceValue{ID: "unused/x", Measurement: hexOf(9, 48)})); err != nil || q.Digest() != p.Digest() {
+		t.Error("the digest covers values that the policy does not refer to", err)
+	}
+	if len(p.ReferenceValues()) != 3 || p.Document().ID != "production" || p.ID() != "production" || p.Version() != 7 {
+		t.Error("accessors")
+	}
+}
+
+func TestReferenceValues(t *testing.T) {
+	file := fmt.Sprintf("format: 1\nreference_values:\n  - {id: images/a, measurement: %s, product: Genoa, description: first}\n", hexOf(1, 48))
+	v, err := ParseReferenceValues([]byte(file))
+	if err != nil || len(v) != 1 || v[0].Product != "Genoa" {
+		t.Fatal(v, err)
+	}
+	json := fmt.Sprintf(`{"format":1,"reference_values":[{"id":"a","measurement":%q,"software":true}]}`, hexOf(1, 48))
+	if v, err := ParseReferenceValues([]byte(json)); err != nil || !v[0].Software {
+		t.Fatal(v, err)
+	}
+	for name, bad := range map[string]string{
+		"empty":   "",
+		"none":    "format: 1\nreference_values: []\n",
+		"format":  strings.Replace(file, "format: 1", "format: 3", 1),
+		"zeros":   strings.Replace(file, hexOf(1, 48), hexOf(0, 48), 1),
+		"short":   strings.Replace(file, hexOf(1, 48), hexOf(1, 47), 1),
+		"product": strings.Replace(file, "Genoa", "Rome", 1),
+		"id":      strings.Replace(file, "images/a", "Images", 1),
+		"twice":   file + fmt.Sprintf("  - {id: images/a, measurement: %s}\n", hexOf(2, 48)),
+		"unknown": strings.Replace(file, "description", "note", 1),
+	} {
+		if _, err := ParseReferenceValues([]byte(bad)); err == nil {
+			t.Errorf("%s: loaded", name)
+		}
+	}
+	merged := Merge(values(), []ReferenceValue{{ID: "images/one", Measurement: hexOf(9, 48)}, {ID: "new", Measurement: hexOf(9, 48)}})
+	if len(merged) != 5 || merged[0].Measurement != hexOf(9, 48) {
+		t.Error(merged)
+	}
+	if _, err := mustParse(t, full()).WithReferenceValues([]ReferenceValue{{ID: "a", Measurement: "x"}}); err == nil {
+		t.Error("a malformed value was merged")
+	}
+	in := good() // a value for one product holds for that product alone
+	in.Claims.Measurement = bytes.Repeat([]byte{7}, 48)
+	if d := Decide(mustParse(t, full()), in); !has(d, ReasonMeasurement) {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestVLEKNeedsItsProvider(t *testing.T) {
+	in := good()
+	in.Claims.VLEK, in.Claims.CSPID = true, "provider-a"
+	source := strings.Replace(full(), "vmpl: 0", "vmpl: 0\n  vlek_providers: [provider-a]", 1)
+	if d := Decide(mustParse(t, source), in); !d.Allowed {
+		t.Errorf("%+v", d)
+	}
+	in.Claims.CSPID = "provider-b"
+	if d := Decide(mustParse(t, source), in); !has(d, ReasonVLEK) {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestChecksAreComplete: the table is in the order of its numbers, and no
+// check lacks a part.
+func TestChecksAreComplete(t *testing.T) {
+	names := map[string]bool{}
+	for id, c := range checks() {
+		if c.name == "" || c.run == nil || names[c.name] || (c.configured == nil && !c.always) {
+			t.Errorf("check %d: %+v", id, c)
+		}
+		names[c.name] = true
+	}
+	for id, name := range map[int]string{checkKind: "evidence-kind", checkVLEK: "vlek", checkMemoryLimit: "memory-limit", checkTCBCurrent: "tcb-current", checkHostData: "host-data"} {
+		if checks()[id].name != name {
+			t.Errorf("check %d is %s", id, checks()[id].name)
+		}
+	}
+	if f := (Failure{ReasonDebug, "x"}); f.Error() != "debug-enabled: x" {
+		t.Error(f)
+	}
+}
