@@ -34,6 +34,25 @@ func (s *Set) AxpyF16(dst []float32, a float32, x []uint16) {
 	s.vector.axpyF16(dst[:n], a, x[:n])
 }
 
+// Scores writes scale times the inner product of query with each row of keys,
+// len(query) values a row, for as many rows as scores has room.
+func (s *Set) Scores(scores, query []float32, keys []uint16, scale float32) {
+	n := len(query)
+	for i := range scores {
+		scores[i] = s.vector.dotF16(query, keys[i*n:(i+1)*n]) * scale
+	}
+}
+
+// WeightedSum writes the sum of the rows of vals, len(dst) values a row, each
+// times its weight.
+func (s *Set) WeightedSum(dst, weights []float32, vals []uint16) {
+	clear(dst)
+	n := len(dst)
+	for i, w := range weights {
+		s.vector.axpyF16(dst, w, vals[i*n:(i+1)*n])
+	}
+}
+
 // fold adds 16 partial sums in the order of the vector instructions: halves onto halves.
 func fold(l *[lanes]float32) float32 {
 	for n := lanes / 2; n > 0; n /= 2 {

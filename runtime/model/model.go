@@ -1,0 +1,161 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/kernels"
+)
+
+// MaxBatch is the largest number of tokens of one forward pass.
+const MaxBatch = 128
+
+// Config says what a model computes with.
+type Config struct {
+	// Source gives the weights.
+	Source Source
+	// Params is the shape.
+	Params Params
+	// Kernels is the set of kernels.
+	Kernels *kernels.Set
+	// Threads is the number of workers; each may call Source.Chunk.
+	Threads int
+	// Budget gives all scratch memory.
+	Budget *arena.Budget
+	// Batch is the largest batch, at most MaxBatch; Outputs the largest number
+	// of its tokens whose logits are wanted; Context the longest sequence.
+	Batch, Outputs, Context int
+}
+
+// Model computes forward passes, one at a time.
+type Model struct {
+	params  Params
+	tensors *tensors
+	src     Source
+	set     *kernels.Set
+	pool    *pool
+	shared  bool // chunks are free to fetch again
+	threads int
+	scratch *scratch
+	outputs int
+	batch   int
+}
+
+// New resolves and checks all tensors, takes scratch memory and starts the workers.
+func New(cfg Config) (*Model, error) {
+	if cfg.Threads < 1 || cfg.Threads > 1024 || cfg.Batch < 1 || cfg.Batch > MaxBatch || cfg.Outputs < 1 || cfg.Outputs > cfg.Batch || cfg.Context < 1 {
+		return nil, fmt.Errorf("model: %d threads, batch %d, outputs %d, context %d", cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
+	}
+	t, err := resolve(cfg.Source, &cfg.Params)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{params: cfg.Params, tensors: t, src: cfg.Source, set: cfg.Kernels, threads: cfg.Threads, outputs: cfg.Outputs, batch: cfg.Batch}
+	if r, ok := cfg.Source.(resident); ok {
+		m.shared = r.Resident()
+	}
+	if m.scratch, err = newScratch(cfg, m.params); err != nil {
+		return nil, err
+	}
+	m.pool = newPool(cfg.Threads)
+	return m, nil
+}
+
+// Params is the model's shape, with the vocabulary's size.
+func (m *Model) Params() Params { return m.params }
+
+// Close ends the workers and wipes the scratch memory.
+func (m *Model) Close() error {
+	m.pool.close()
+	return m.scratch.region.Release()
+}
+
+// scratch is the memory of one forward pass, one region.
+type scratch struct {
+	region *arena.Region
+	// token-major, batch rows each
+	x, norm, q, k, v, attended, gate, up []float32
+	logits                               []float32 // outputs rows
+	rotation                             []float32 // cosine and sine of each pair, for each token
+	scores                               []float32 // context values for each worker
+	activations                          []byte
+}
+
+func newScratch(cfg Config, p Params) (*scratch, error) {
+	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
+	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
+	s := &scratch{}
+	parts := []struct {
+		at *[]float32
+		n  int
+	}{
+		{&s.x, cfg.Batch * p.Width}, {&s.norm, cfg.Batch * pad(p.Width)}, {&s.q, cfg.Batch * pad(wide)},
+		{&s.k, cfg.Batch * pad(narrow)}, {&s.v, cfg.Batch * pad(narrow)}, {&s.attended, cfg.Batch * wide},
+		{&s.gate, cfg.Batch * pad(p.FeedForward)}, {&s.up, cfg.Batch * pad(p.FeedForward)},
+		{&s.logits, cfg.Outputs * pad(p.Vocabulary)}, {&s.rotation, cfg.Batch * p.RopeDims}, {&s.scores, cfg.Threads * cfg.Context},
+	}
+	total := 0
+	for _, part := range parts {
+		total += (part.n + 15) / 16 * 16
+	}
+	act := kernels.ActivationBytes(cfg.Batch, max(p.Width, p.FeedForward, wide))
+	region, err := cfg.Budget.Map("scratch memory", int64(total)*4+int64(act))
+	if err != nil {
+		return nil, err
+	}
+	s.region = region
+	data := region.Bytes()
+	floats := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(data))), total)
+	for _, part := range parts {
+		*part.at = floats[:part.n:part.n]
+		floats = floats[(part.n+15)/16*16:]
+	}
+	s.activations = data[total*4:]
+	return s, nil
+}
+
+// Input is one token of a batch.
+type Input struct {
+	// Token is the token's number.
+	Token int32
+	// Slot is the sequence in the cache, Position its place in the sequence.
+	Slot, Position int
+	// Output asks for the logits after this token.
+	Output bool
+}
+
+// ErrInput is the refusal of a batch that is too large or points outside the
+// cache or the vocabulary.
+var ErrInput = errors.New("model: batch out of range")
+
+func (m *Model) checkBatch(cache *Cache, batch []Input) error {
+	outputs := 0
+	for _, in := range batch {
+		if in.Token < 0 || int(in.Token) >= m.params.Vocabulary || in.Slot < 0 || in.Slot >= cache.slots || in.Position < 0 || in.Position >= cache.length {
+			return fmt.Errorf("%w: token %d, slot %d, position %d", ErrInput, in.Token, in.Slot, in.Position)
+		}
+		if in.Output {
+			outputs++
+		}
+	}
+	if len(batch) == 0 || len(batch) > m.batch || outputs > m.outputs {
+		return fmt.Errorf("%w: %d tokens, %d outputs", ErrInput, len(batch), outputs)
+	}
+	return nil
+}
+
+// rotate fills in the cosines and sines of every token's position.
+func (m *Model) rotate(batch []Input) {
+	p := m.params
+	for i, in := range batch {
+		row := m.scratch.rotation[i*p.RopeDims:]
+		for d := 0; d < p.RopeDims; d += 2 {
+			angle := float64(in.Position) * math.Pow(p.RopeBase, -float64(d)/float64(p.RopeDims))
+			sin, cos := math.Sincos(angle)
+			row[d], row[d+1] = float32(cos), float32(sin)
+		}
+	}
+}
