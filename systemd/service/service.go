@@ -12,14 +12,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"path/filepath"
-	"regexp"
+	"strings"
 	"time"
+	"unicode"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
@@ -32,7 +28,7 @@ func notify(state string) error {
 }
 
 // Ready tells that the daemon serves, and shows status.
-func Ready(status string) error { return notify(daemon.SdNotifyReady + "\nSTATUS=" + status) }
+func Ready(status string) error { return notify(daemon.SdNotifyReady + "\n" + statusLine(status)) }
 
 // Reloading tells that a reload begins; Ready ends it. The time stamp is what
 // Type=notify-reload wants; older systemd ignores it.
@@ -44,10 +40,27 @@ func Reloading() error {
 func Stopping() error { return notify(daemon.SdNotifyStopping) }
 
 // Status shows one line in `systemctl status`.
-func Status(line string) error { return notify("STATUS=" + line) }
+func Status(line string) error { return notify(statusLine(line)) }
+
+const maxStatusBytes = 512
+
+// statusLine keeps a status to one bounded line: a line break in it would begin
+// another assignment, such as READY=1.
+func statusLine(status string) string {
+	printable := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, status)
+	return "STATUS=" + strings.ToValidUTF8(printable[:min(len(printable), maxStatusBytes)], "")
+}
 
 // ExtendTimeout asks for more time for a start or stop that makes progress.
 func ExtendTimeout(d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("extend the time-out by %v: not a length of time", d)
+	}
 	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }
 
@@ -63,6 +76,9 @@ func RunWatchdog(ctx context.Context, check func(context.Context) error) error {
 		<-ctx.Done()
 		return nil
 	}
+	if check == nil {
+		return errors.New("the watchdog needs a health check: nil never means healthy")
+	}
 	tick := time.NewTicker(interval / 3)
 	defer tick.Stop()
 	for {
@@ -70,7 +86,7 @@ func RunWatchdog(ctx context.Context, check func(context.Context) error) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := check(ctx); err != nil {
+			if !healthy(ctx, interval, check) {
 				continue // starving the watchdog is the report
 			}
 			if err := notify(daemon.SdNotifyWatchdog); err != nil {
@@ -80,47 +96,9 @@ func RunWatchdog(ctx context.Context, check func(context.Context) error) error {
 	}
 }
 
-// Listeners returns the sockets that were passed under a name (FileDescriptorName=).
-// It may be called once; nil means no socket activation.
-func Listeners(name string) ([]net.Listener, error) {
-	named, err := activation.ListenersWithNames()
-	if err != nil {
-		return nil, fmt.Errorf("take over sockets: %w", err)
-	}
-	return named[name], nil
-}
-
-// MaxCredentialBytes bounds one credential.
-const MaxCredentialBytes = 1 << 20
-
-// ErrNoCredential: there is no credential of that name, or no credentials at all.
-var ErrNoCredential = errors.New("no such systemd credential")
-
-var credentialName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
-// Credential reads a credential of this service. The caller wipes it.
-func Credential(name string) ([]byte, error) {
-	if !credentialName.MatchString(name) {
-		return nil, fmt.Errorf("credential name %q is refused: letters, digits, dot, hyphen and underscore, at most 64", name)
-	}
-	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" {
-		return nil, fmt.Errorf("%w: %s (this process was given none; LoadCredentialEncrypted= in the unit does that)", ErrNoCredential, name)
-	}
-	f, err := os.Open(filepath.Join(dir, name))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrNoCredential, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read credential %s: %w", name, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxCredentialBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read credential %s: %w", name, err)
-	}
-	if len(data) == 0 || len(data) > MaxCredentialBytes {
-		return nil, fmt.Errorf("credential %s has %d bytes; 1 to %d are accepted", name, len(data), MaxCredentialBytes)
-	}
-	return data, nil
+// healthy runs one check, which must end before the watchdog would.
+func healthy(ctx context.Context, interval time.Duration, check func(context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(ctx, interval/2)
+	defer cancel()
+	return check(ctx) == nil && ctx.Err() == nil
 }

@@ -1,0 +1,66 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/activation"
+)
+
+// Listeners takes over the listening sockets that were passed under a name
+// (FileDescriptorName=). It may be called once. nil without an error means that
+// the process was started without socket activation. A socket under another
+// name, or one that does not listen, is an error: it would accept connections
+// that nobody serves.
+func Listeners(name string) ([]net.Listener, error) {
+	return takeOver(activation.Files(true), name)
+}
+
+func takeOver(files []*os.File, name string) (found []net.Listener, err error) {
+	strangers := map[string]bool{}
+	for _, f := range files {
+		l, lerr := net.FileListener(f)
+		stranger := f.Name() != name
+		if cerr := f.Close(); lerr == nil {
+			lerr = cerr
+		}
+		switch {
+		case stranger:
+			strangers[f.Name()] = true
+			if l != nil {
+				err = errors.Join(err, detach(l))
+			}
+		case lerr != nil:
+			err = errors.Join(err, fmt.Errorf("take over socket %q: %w", name, lerr))
+		default:
+			if u, ok := l.(*net.UnixListener); ok {
+				u.SetUnlinkOnClose(false) // the path belongs to the service manager
+			}
+			found = append(found, l)
+		}
+	}
+	if len(strangers) > 0 {
+		names := slices.Sorted(maps.Keys(strangers))
+		err = errors.Join(err, fmt.Errorf("the service manager passed sockets named %q, where only %q is known; set FileDescriptorName=%s", strings.Join(names, ", "), name, name))
+	}
+	if err != nil {
+		for _, l := range found {
+			err = errors.Join(err, l.Close())
+		}
+		return nil, err
+	}
+	return found, nil
+}
+
+// detach closes a socket that stays the service manager's.
+func detach(l net.Listener) error {
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return l.Close()
+}

@@ -1,0 +1,79 @@
+package service
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// passed is a listening socket as the service manager passes it.
+func passed(t *testing.T, name string) (file *os.File, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.SetUnlinkOnClose(false)
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), name), path
+}
+
+func TestTakeOverByName(t *testing.T) {
+	a, path := passed(t, "api")
+	b, _ := passed(t, "api")
+	found, err := takeOver([]*os.File{a, b}, "api")
+	if err != nil || len(found) != 2 {
+		t.Fatalf("%d listeners, %v", len(found), err)
+	}
+	for _, l := range found {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("closing removed the service manager's socket: %v", err)
+	}
+}
+
+func TestTakeOverRefusesStrangers(t *testing.T) {
+	plain, err := syscall.Open(os.DevNull, syscall.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, path := passed(t, "api")
+	other, otherPath := passed(t, "metrics")
+	for name, files := range map[string][]*os.File{
+		"metrics": {ours, other},
+		"no socket": {os.NewFile(uintptr(plain), "api")},
+	} {
+		found, err := takeOver(files, "api")
+		if err == nil || found != nil {
+			t.Fatalf("%s: %d listeners, %v", name, len(found), err)
+		}
+		if name == "metrics" && !strings.Contains(err.Error(), "FileDescriptorName=api") {
+			t.Errorf("no advice in %v", err)
+		}
+	}
+	for _, p := range []string{path, otherPath} {
+		if _, err := os.Stat(p); err != nil {
+			t.Errorf("a refused socket was removed: %v", err)
+		}
+		if c, err := net.Dial("unix", p); err == nil {
+			c.Close()
+			t.Errorf("%s still accepts connections that nobody serves", p)
+		}
+	}
+}
