@@ -47,7 +47,7 @@ type AuditLog interface {
 // Limits bound what peers can make the broker do. The zero value of each field
 // means its default.
 type Limits struct {
-	// Connections at the same time, default 256; more are closed unanswered.
+	// Connections at the same time, default 1024; more are closed unanswered.
 	Connections int
 	// Verifications at the same time, default the number of CPUs; more wait.
 	Verifications int
@@ -79,7 +79,7 @@ func orDefault[T int | time.Duration](v *T, d T) {
 }
 
 func (l *Limits) complete() error {
-	orDefault(&l.Connections, 256)
+	orDefault(&l.Connections, 1024)
 	orDefault(&l.Verifications, runtime.GOMAXPROCS(0))
 	orDefault(&l.Handshake, 10*time.Second)
 	orDefault(&l.Step, 10*time.Second)

@@ -21,6 +21,7 @@ import (
 type stream interface {
 	io.ReadWriter
 	SetDeadline(t time.Time) error
+	CloseWrite() error
 }
 
 // exchange is one run of the protocol on one connection. Its methods are the

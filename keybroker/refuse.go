@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -13,8 +14,10 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// refusalTimeout bounds the recording and sending of a refusal.
-const refusalTimeout = 5 * time.Second
+const (
+	refusalTimeout = 5 * time.Second // for recording and sending a refusal
+	lingerTimeout  = time.Second     // for the peer to read it
+)
 
 // refuse ends the exchange: the details go to the audit log under a new opaque
 // ID, the code and the ID to the peer (5.8). A log that cannot record changes
@@ -39,9 +42,27 @@ func (x *exchange) refuse(ctx context.Context, err error) {
 	if err == nil {
 		err = x.write(frame)
 	}
+	if err == nil {
+		err = x.linger()
+	}
 	if err != nil {
 		x.log(ctx, slog.LevelInfo, "refusal not delivered", slog.Any("err", err))
 	}
+}
+
+// linger reads what the peer still sends, up to one message and for a short
+// time: closing a socket with unread bytes would reset the connection and could
+// take the refusal with it.
+func (x *exchange) linger() error {
+	if err := x.conn.CloseWrite(); err != nil {
+		return err
+	}
+	if err := x.conn.SetDeadline(time.Now().Add(lingerTimeout)); err != nil {
+		return err
+	}
+	// How this ends does not matter: the refusal has been sent.
+	io.CopyN(io.Discard, x.conn, int64(protocol.TypeAttest.MaxFrame()))
+	return nil
 }
 
 // recordRefusal writes the details, unless strangers are filling the log.

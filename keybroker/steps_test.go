@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -278,10 +279,11 @@ func (f appraiserFunc) Appraise(ctx context.Context, env evidence.Envelope, want
 // TestPitfall27 lets the appraiser panic: one exchange is refused, the broker
 // goes on.
 func TestPitfall27(t *testing.T) {
+	var calls atomic.Int32
 	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
 		real := c.Appraiser
 		c.Appraiser = appraiserFunc(func(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
-			if len(env.Endorsements) == 0 {
+			if calls.Add(1) == 1 {
 				var none *evidence.Claims
 				return *none, nil
 			}
@@ -290,14 +292,25 @@ func TestPitfall27(t *testing.T) {
 	}))
 	g := dial(t, f)
 	g.begin()
-	m3 := g.attestation()
-	env, err := evidence.ParseEnvelope(m3.Evidence)
-	g.fatal(err)
-	env.Endorsements = nil
-	m3.Evidence, err = env.Marshal()
-	g.fatal(err)
-	wantReason(t, g.attest(m3), protocol.ReasonInternal)
+	wantReason(t, g.attest(g.attestation()), protocol.ReasonInternal)
 	dial(t, f).whole()
+}
+
+// TestLeaseOverWhileTheRecordWasWritten lets a slow disk eat the whole lease:
+// the clock is asked once more before the keys leave.
+func TestLeaseOverWhileTheRecordWasWritten(t *testing.T) {
+	var o order
+	var f *brokertest.Fixture
+	f = brokertest.New(t, withOrder(&o, func(r audit.Record) error {
+		if r.Kind == audit.KindRelease {
+			f.Clock.Move(11 * time.Minute)
+		}
+		return nil
+	}))
+	g := dial(t, f)
+	g.begin()
+	g.fatal(g.attest(g.attestation()))
+	wantReason(t, g.release(), protocol.ReasonGrantExpired)
 }
 
 // TestMalformedInside sends M3 with insides that do not parse: claims and

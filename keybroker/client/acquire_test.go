@@ -200,6 +200,9 @@ func TestGoal02Broker(t *testing.T) {
 			if lease != nil || s.receipts != 0 {
 				t.Error("the client accepted it")
 			}
+			if early := s.m4 != nil || s.epoch != nil; early && len(s.requests) != 0 {
+				t.Error("the client asked for keys under a grant that it should have refused")
+			}
 		})
 	}
 }
