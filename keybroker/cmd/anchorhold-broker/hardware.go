@@ -1,0 +1,10 @@
+//go:build !softtee
+
+package main
+
+import "github.com/anchorhold/anchorhold/keybroker"
+
+const build = "hardware evidence only"
+
+// softwareAppraiser is absent: this build cannot accept a software TEE.
+var softwareAppraiser func(rootPEM []byte) (keybroker.Appraiser, error)

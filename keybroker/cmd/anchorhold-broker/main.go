@@ -1,0 +1,81 @@
+// Command anchorhold-broker serves model keys to attested guests. It parses its
+// arguments and calls keybroker/daemon; everything else is there.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/keybroker"
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/systemd/service"
+)
+
+const usage = `usage: anchorhold-broker run --config FILE     serve
+       anchorhold-broker check --config FILE   open and check everything, serve nothing
+       anchorhold-broker version
+A state directory is made by: anchorhold keygen broker
+`
+
+func main() {
+	err := run(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print(usage)
+		return
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "anchorhold-broker: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return errors.New("what shall it do?\n" + usage)
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	flags.Usage = func() {}
+	path := flags.String("config", "/etc/anchorhold/broker.yaml", "configuration file")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	if args[0] == "version" {
+		fmt.Println("anchorhold-broker", version(), build)
+		return nil
+	}
+	cfg, err := daemon.LoadConfig(*path)
+	if err != nil {
+		return err
+	}
+	log := daemon.NewLogger(os.Stderr, cfg.Log)
+	o := daemon.Options{Config: cfg, Logger: log, Version: version(), Build: build, Credential: service.Credential,
+		NewAppraiser:         func() (keybroker.Appraiser, error) { return appraise.New(appraise.Options{Logger: log}) },
+		NewSoftwareAppraiser: softwareAppraiser}
+	switch args[0] {
+	case "check":
+		return daemon.Check(o)
+	case "run":
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		reload := make(chan os.Signal, 1)
+		signal.Notify(reload, syscall.SIGHUP)
+		o.Reload = reload
+		return daemon.Run(ctx, o)
+	}
+	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}

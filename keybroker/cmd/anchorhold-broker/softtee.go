@@ -1,0 +1,21 @@
+//go:build softtee
+
+package main
+
+import (
+	"github.com/anchorhold/anchorhold/keybroker"
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
+)
+
+const build = "DEVELOPMENT: accepts a software TEE"
+
+// softwareAppraiser accepts a software TEE. appraise.AllowSoftwareTEE does not
+// exist in release builds, so the tags release and softtee together do not
+// compile.
+func softwareAppraiser(rootPEM []byte) (keybroker.Appraiser, error) {
+	option, err := appraise.AllowSoftwareTEE(rootPEM)
+	if err != nil {
+		return nil, err
+	}
+	return appraise.New(appraise.Options{}, option)
+}
