@@ -160,8 +160,13 @@ func (b *Budget) Map(name string, n int64) (*Region, error) {
 	return r, nil
 }
 
-// Bytes is the region's memory; nil for a charge and after Release.
-func (r *Region) Bytes() []byte { return r.data }
+// Bytes is the region's memory; nil for a charge, after Release, and on nil.
+func (r *Region) Bytes() []byte {
+	if r == nil {
+		return nil
+	}
+	return r.data
+}
 
 // Locked says whether the region is locked into RAM.
 func (r *Region) Locked() bool { return r.locked }

@@ -45,7 +45,7 @@ func TestZeroBudgetAllowsNothing(t *testing.T) {
 	if _, err := NewBudget(1).Charge("x", -1); err == nil {
 		t.Error("a negative charge was accepted")
 	}
-	if _, err := NewBudget(1 << 20).Map("x", 0); err == nil {
+	if _, err := NewBudget(1<<20).Map("x", 0); err == nil {
 		t.Error("an empty region was mapped")
 	}
 }

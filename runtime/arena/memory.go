@@ -94,7 +94,7 @@ func unmap(data []byte) error {
 
 // Float32s returns the region's memory as float32 values.
 func (r *Region) Float32s() []float32 {
-	if len(r.data) < 4 {
+	if r == nil || len(r.data) < 4 {
 		return nil
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(r.data))), len(r.data)/4)

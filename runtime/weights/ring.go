@@ -45,14 +45,14 @@ type slot struct {
 type ring struct {
 	w      *Weights
 	region *arena.Region
-	order  []int // streamed chunks in file order
+	order  []int32 // streamed chunks in file order
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex // guards the rest
 	cond     *sync.Cond
 	slots    []slot
-	held     []int       // slot of each worker, -1
-	position map[int]int // of a chunk in order
+	held     []int   // slot of each worker, -1
+	position []int32 // of a chunk in order; read-only
 	forecast forecast
 	closed   bool
 }
@@ -63,7 +63,7 @@ func newRing(w *Weights, budget *arena.Budget, workers int) (*ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &ring{w: w, region: region, slots: make([]slot, n), held: make([]int, workers), position: map[int]int{}}
+	g := &ring{w: w, region: region, slots: make([]slot, n), held: make([]int, workers), position: make([]int32, w.reader.Public().Chunks)}
 	g.cond = sync.NewCond(&g.mu)
 	for i := range g.slots {
 		g.slots[i] = slot{buf: region.Bytes()[i*size : (i+1)*size], chunk: -1}
@@ -76,8 +76,8 @@ func newRing(w *Weights, budget *arena.Budget, workers int) (*ring, error) {
 			continue
 		}
 		for i := range t.chunks {
-			g.position[t.first+i] = len(g.order)
-			g.order = append(g.order, t.first+i)
+			g.position[t.first+i] = int32(len(g.order))
+			g.order = append(g.order, int32(t.first+i))
 		}
 	}
 	g.forecast = newForecast(len(g.order), workers)
@@ -93,6 +93,9 @@ func (g *ring) take(worker, chunk int) ([]byte, error) {
 		return nil, fmt.Errorf("weights: worker %d of %d", worker, len(g.held))
 	}
 	i, err := g.claim(worker, chunk)
+	if errors.Is(err, ErrClosed) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, g.w.reader.Locate(err, chunk)
 	}
@@ -108,7 +111,7 @@ func (g *ring) claim(worker, chunk int) (int, error) {
 	if last := g.held[worker]; last >= 0 {
 		g.slots[last].state, g.held[worker] = slotEmpty, -1
 	}
-	g.forecast.observe(g.position[chunk])
+	g.forecast.observe(int(g.position[chunk]))
 	g.cond.Broadcast()
 	for !g.closed {
 		i, ready := g.find(chunk)
@@ -153,7 +156,7 @@ func (g *ring) room(urgent bool) int {
 		}
 		if s.state == slotReady {
 			idle = i
-			if !g.forecast.expected(g.position[s.chunk]) {
+			if !g.forecast.expected(int(g.position[s.chunk])) {
 				stale = i
 			}
 		}
@@ -204,7 +207,7 @@ func (g *ring) nextRead() (i, chunk int) {
 		if !ok {
 			return -1, 0
 		}
-		chunk = g.order[p]
+		chunk = int(g.order[p])
 		if at, _ := g.find(chunk); at >= 0 {
 			g.forecast.advance()
 			continue
@@ -223,5 +226,5 @@ func (g *ring) close() error {
 	g.cond.Broadcast()
 	g.mu.Unlock()
 	g.wg.Wait()
-	return errors.Join(g.region.Release())
+	return g.region.Release()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +15,7 @@ import (
 type source struct {
 	f      *os.File
 	size   int64
-	direct bool // O_DIRECT: the page cache is bypassed
+	direct atomic.Bool // O_DIRECT: the page cache is bypassed
 }
 
 func openSource(path string) (*source, error) {
@@ -45,14 +46,22 @@ func (s *source) bypassCache() {
 		return
 	}
 	_, err = unix.FcntlInt(s.f.Fd(), unix.F_SETFL, flags|unix.O_DIRECT)
-	s.direct = err == nil
+	s.direct.Store(err == nil)
 }
 
 // read fills b from offset. Both, and b's address, are multiples of 4096.
 func (s *source) read(b []byte, offset int64) error {
 	n, err := s.f.ReadAt(b, offset)
+	if errors.Is(err, unix.EINVAL) && s.direct.Load() {
+		// The file system took the flag and then wants another alignment.
+		if flags, err := unix.FcntlInt(s.f.Fd(), unix.F_GETFL, 0); err == nil {
+			_, _ = unix.FcntlInt(s.f.Fd(), unix.F_SETFL, flags&^unix.O_DIRECT) // the read below tells
+		}
+		s.direct.Store(false)
+		n, err = s.f.ReadAt(b, offset)
+	}
 	if n == len(b) {
-		if !s.direct {
+		if !s.direct.Load() {
 			_ = unix.Fadvise(int(s.f.Fd()), offset, int64(n), unix.FADV_DONTNEED) // advice
 		}
 		return nil

@@ -1,0 +1,204 @@
+package weights
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+)
+
+func TestRealModelIsTheSameResidentAndStreamed(t *testing.T) {
+	path := sealed(t, realModel(t))
+	r := open(t, path, 104<<20, Options{Mode: Resident})
+	s := open(t, path, 12<<20, Options{Mode: Streamed})
+	if digest(t, r, 2) != digest(t, s, 2) {
+		t.Error("streamed tiles are not the resident ones")
+	}
+	if !bytes.Equal(r.Header(), s.Header()) || r.ModelID() != s.ModelID() {
+		t.Error("header or id differ")
+	}
+	f, err := gguf.ParseHeader(s.Header())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tn := range f.Tensors {
+		if len(tn.Dims) == 1 {
+			if _, err := s.Vector(tn.Name); err != nil {
+				t.Error(err)
+			}
+		} else if _, ok := s.Tensor(tn.Name); !ok {
+			t.Errorf("no tensor %s", tn.Name)
+		}
+	}
+	t.Logf("resident %d MiB, streamed %d MiB of the budget", used(r)>>20, used(s)>>20)
+}
+
+func used(w *Weights) int64 {
+	n := int64(len(w.header.Bytes())) + int64(len(w.vectors.Bytes())) + int64(len(w.pinned.Bytes()))
+	if w.ring != nil {
+		n += int64(len(w.ring.region.Bytes()))
+	}
+	return n
+}
+
+const childEnv = "ANCHORHOLD_TEST_STREAM"
+
+// TestStreamingKeepsPeakMemoryBelowTheBudget guards against plaintext or
+// ciphertext piling up on the Go heap: a process that streams the real model
+// twice peaks, from outside, under its budget and the size of a small Go process.
+func TestStreamingKeepsPeakMemoryBelowTheBudget(t *testing.T) {
+	if path := os.Getenv(childEnv); path != "" {
+		debug.SetMemoryLimit(8 << 20)
+		w := open(t, path, 8<<20, Options{Mode: Streamed})
+		for range 2 {
+			digest(t, w, 2)
+		}
+		fmt.Println(peakLine(t))
+		return
+	}
+	path := sealed(t, realModel(t))
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), childEnv+"="+path)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var kib int
+	for line := range strings.Lines(string(out)) {
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			break
+		}
+	}
+	t.Logf("peak %d KiB streaming a model of 94 MiB in a budget of 8 MiB", kib)
+	if kib == 0 || kib > 24<<10 {
+		t.Errorf("peak memory %d KiB, want at most 24 MiB", kib)
+	}
+}
+
+func peakLine(t *testing.T) string {
+	t.Helper()
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if strings.HasPrefix(sc.Text(), "VmHWM:") {
+			return sc.Text()
+		}
+	}
+	t.Fatal("no VmHWM")
+	return ""
+}
+
+func BenchmarkOpenResident(b *testing.B) {
+	path := sealed(b, realModel(b))
+	for _, workers := range []int{1, 2} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			for b.Loop() {
+				w := open(b, path, 128<<20, Options{Mode: Resident, Workers: workers})
+				b.SetBytes(w.Public().PlainBytes)
+				if err := w.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkStreamedPass(b *testing.B) {
+	path := sealed(b, realModel(b))
+	for _, where := range []string{"disk", "memory"} {
+		for _, workers := range []int{1, 2} {
+			b.Run(fmt.Sprintf("%s/workers=%d", where, workers), func(b *testing.B) {
+				from := path
+				if where == "memory" {
+					from = inMemory(b, path)
+				}
+				w := open(b, from, 12<<20, Options{Mode: Streamed, Workers: workers})
+				b.SetBytes(w.Public().PlainBytes)
+				touch(b, w, workers) // the first use compares digests as well
+				for b.Loop() {
+					touch(b, w, workers)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkOpenSlot is decryption alone: a later use of one chunk, one core.
+func BenchmarkOpenSlot(b *testing.B) {
+	w := open(b, sealed(b, realModel(b)), 12<<20, Options{Mode: Streamed, Workers: 1})
+	c := w.layout.tensors[0].first
+	offset, size := w.reader.Slot(c)
+	src, dst := w.ring.slots[0].buf[:size], make([]byte, w.reader.ChunkSize(c))
+	if err := w.file.read(src, offset); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(dst)))
+	for b.Loop() {
+		if _, err := w.reader.OpenSlot(dst, src, c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// inMemory copies a file to a memory file system.
+func inMemory(b *testing.B, path string) string {
+	b.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "anchorhold-bench-")
+	if err != nil {
+		b.Skipf("no memory file system: %v", err)
+	}
+	b.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			b.Error(err)
+		}
+	})
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(dir+"/model", data, 0o600)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return dir + "/model"
+}
+
+// touch takes every chunk once.
+func touch(b *testing.B, w *Weights, workers int) {
+	b.Helper()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	jobs := w.ring.order
+	owner := map[int32][2]int{}
+	for i, t := range w.layout.tensors {
+		for c := range t.Chunks {
+			owner[int32(t.first+c)] = [2]int{i, c}
+		}
+	}
+	for worker := range workers {
+		wg.Go(func() {
+			for {
+				at := int(next.Add(1)) - 1
+				if at >= len(jobs) {
+					return
+				}
+				o := owner[jobs[at]]
+				if _, err := w.Chunk(worker, o[0], o[1]); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
