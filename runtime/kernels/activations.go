@@ -69,6 +69,20 @@ func (a *Activations) Quantize(token int, x []float32) {
 	}
 }
 
+// QuantizeRest writes what quantizing left of token from's values x as the
+// values of another token: the two products together have the precision of
+// about 15 bits.
+func (a *Activations) QuantizeRest(token, from int, x []float32) {
+	records, coarse := a.row(token), a.row(from)
+	var rest [BlockCols]float32
+	for b := range records {
+		for i, code := range coarse[b].code {
+			rest[i] = x[b*BlockCols+i] - float32(coarse[b].scale*float32(code))
+		}
+		quantizeBlock(&records[b], &rest)
+	}
+}
+
 func quantizeBlock(r *record, x *[BlockCols]float32) {
 	var top float32
 	for _, v := range x {

@@ -376,3 +376,25 @@ func BenchmarkProduct(b *testing.B) {
 		}
 	}
 }
+
+func TestQuantizeRestHoldsWhatQuantizingLeft(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	const cols = 64
+	act, err := NewActivations(make([]byte, ActivationBytes(2, cols)), 2, cols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := make([]float32, cols)
+	for i := range x {
+		x[i] = float32(rng.NormFloat64())
+	}
+	act.Quantize(0, x)
+	act.QuantizeRest(1, 0, x)
+	for i, v := range x {
+		a, b := act.row(0)[i/32], act.row(1)[i/32]
+		got := a.scale*float32(a.code[i%32]) + b.scale*float32(b.code[i%32])
+		if math.Abs(float64(got-v)) > 1e-4 {
+			t.Errorf("value %d: %v in two parts, %v", i, got, v)
+		}
+	}
+}

@@ -92,7 +92,7 @@ func newScratch(cfg Config, p Params) (*scratch, error) {
 		at *[]float32
 		n  int
 	}{
-		{&s.x, cfg.Batch * p.Width}, {&s.norm, cfg.Batch * pad(p.Width)}, {&s.q, cfg.Batch * pad(wide)},
+		{&s.x, cfg.Batch * p.Width}, {&s.norm, 2 * cfg.Batch * pad(p.Width)}, {&s.q, cfg.Batch * pad(wide)},
 		{&s.k, cfg.Batch * pad(narrow)}, {&s.v, cfg.Batch * pad(narrow)}, {&s.attended, cfg.Batch * wide},
 		{&s.gate, cfg.Batch * pad(p.FeedForward)}, {&s.up, cfg.Batch * pad(p.FeedForward)},
 		{&s.logits, cfg.Outputs * pad(p.Vocabulary)}, {&s.rotation, cfg.Batch * p.RopeDims}, {&s.scores, cfg.Threads * cfg.Context},
@@ -101,7 +101,7 @@ func newScratch(cfg Config, p Params) (*scratch, error) {
 	for _, part := range parts {
 		total += (part.n + 15) / 16 * 16
 	}
-	act := kernels.ActivationBytes(cfg.Batch, max(p.Width, p.FeedForward, wide))
+	act := kernels.ActivationBytes(cfg.Batch, max(p.Width, p.FeedForward, 2*wide))
 	region, err := cfg.Budget.Map("scratch memory", int64(total)*4+int64(act))
 	if err != nil {
 		return nil, err
