@@ -13,7 +13,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -25,6 +27,7 @@ import (
 const (
 	MaxBytes = 1 << 20
 	maxDepth = 32
+	maxLead  = 8 * maxDepth
 )
 
 // Error is what is wrong with a document, and where.
@@ -56,14 +59,21 @@ func Decode(data []byte, into any) error {
 	if len(data) > MaxBytes {
 		return &Error{Message: fmt.Sprintf("the document is larger than %d bytes", MaxBytes)}
 	}
-	if depth := flowDepth(data); depth > maxDepth {
-		return &Error{Message: fmt.Sprintf("the document is nested deeper than %d", maxDepth)}
+	if err := checkText(data); err != nil {
+		return err
+	}
+	target := reflect.TypeOf(into)
+	if target == nil || target.Kind() != reflect.Pointer || reflect.ValueOf(into).IsNil() {
+		return fmt.Errorf("decode into %T: not a pointer to a struct", into)
 	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return explain(err)
 	}
 	if err := checkDocument(file); err != nil {
+		return err
+	}
+	if err := checkShape(file.Docs[0].Body, target.Elem()); err != nil {
 		return err
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
@@ -73,19 +83,34 @@ func Decode(data []byte, into any) error {
 	return nil
 }
 
-// flowDepth is an upper bound of bracket nesting, found without parsing.
-func flowDepth(data []byte) (deepest int) {
-	depth := 0
-	for _, c := range data {
-		switch c {
-		case '[', '{':
+// checkText refuses what would cost the parser its stack or the reader his
+// eyes, before anything is parsed: it is one pass without recursion.
+func checkText(data []byte) *Error {
+	if !utf8.Valid(data) {
+		return &Error{Message: "the document is not UTF-8 text"}
+	}
+	line, column, depth := 1, 0, 0
+	lead := 0 // characters at the line's start that can each open a level
+	for _, r := range string(data) {
+		column++
+		switch {
+		case r == '\n':
+			line, column, lead = line+1, 0, 0
+			continue
+		case r < ' ' && r != '\t' && r != '\r' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0xfeff:
+			return &Error{line, column, fmt.Sprintf("the control character %U is refused", r)}
+		case r == '[' || r == '{':
 			depth++
-			deepest = max(deepest, depth)
-		case ']', '}':
+		case r == ']' || r == '}':
 			depth = max(depth-1, 0)
+		case lead == column-1 && strings.ContainsRune(" -?:\t", r):
+			lead++
+		}
+		if depth > maxDepth || lead > maxLead {
+			return &Error{line, column, fmt.Sprintf("nested deeper than %d", maxDepth)}
 		}
 	}
-	return deepest
+	return nil
 }
 
 // checkDocument refuses what the language allows and configuration must not use.
@@ -139,8 +164,12 @@ func explain(err error) error {
 		return own
 	}
 	if lib, ok := errors.AsType[yaml.Error](err); ok {
-		return at(lib.GetToken(), "%s", lib.GetMessage())
+		return at(lib.GetToken(), "%s", oneLine(lib.GetMessage()))
 	}
-	first, _, _ := strings.Cut(err.Error(), "\n")
-	return &Error{Message: first}
+	return &Error{Message: oneLine(err.Error())}
+}
+
+func oneLine(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }

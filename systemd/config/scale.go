@@ -17,7 +17,7 @@ func (s *Scale) UnmarshalYAML(data []byte) error {
 	text := strings.Trim(strings.TrimSpace(string(data)), `"'`)
 	exponent, ok := strings.CutPrefix(text, "2^")
 	n, err := strconv.Atoi(exponent)
-	if !ok || err != nil || n < 0 || n > 63 {
+	if !ok || err != nil || n < 0 || n > 63 || strconv.Itoa(n) != exponent {
 		return fmt.Errorf("%q is not a power of two such as 2^40", text)
 	}
 	s.log2 = n

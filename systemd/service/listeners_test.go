@@ -56,7 +56,7 @@ func TestTakeOverRefusesStrangers(t *testing.T) {
 	ours, path := passed(t, "api")
 	other, otherPath := passed(t, "metrics")
 	for name, files := range map[string][]*os.File{
-		"metrics": {ours, other},
+		"metrics":   {ours, other},
 		"no socket": {os.NewFile(uintptr(plain), "api")},
 	} {
 		found, err := takeOver(files, "api")

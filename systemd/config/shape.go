@@ -1,0 +1,182 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+)
+
+// checkShape compares a document with the type that it is to fill. The YAML
+// library would round 3.5 into an integer, read "3" as 3, take 010 for eight,
+// skip a key that is a number, and read a key without a value as zero; in a
+// configuration each of these is a mistake that nobody would see.
+func checkShape(n ast.Node, t reflect.Type) *Error {
+	for t.Kind() == reflect.Pointer && !decodesItself(t) {
+		t = t.Elem()
+	}
+	if _, null := n.(*ast.NullNode); null {
+		return at(n.GetToken(), "the key has no value; give it one or remove the key")
+	}
+	if decodesItself(t) {
+		return tryItself(n, t)
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return checkStruct(n, t)
+	case reflect.Map:
+		return eachPair(n, func(key string, pair *ast.MappingValueNode) *Error { return checkShape(pair.Value, t.Elem()) })
+	case reflect.Slice, reflect.Array:
+		sequence, ok := n.(*ast.SequenceNode)
+		if !ok {
+			return wrongType(n, "a list")
+		}
+		for _, item := range sequence.Values {
+			if err := checkShape(item, t.Elem()); err != nil {
+				return err
+			}
+		}
+		return nil
+	case reflect.Interface:
+		return nil
+	}
+	return checkScalar(n, t)
+}
+
+func checkStruct(n ast.Node, t reflect.Type) *Error {
+	fields, names := map[string]reflect.Type{}, []string{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "" {
+			name = strings.ToLower(f.Name)
+		}
+		if f.IsExported() && name != "-" {
+			fields[name] = f.Type
+			names = append(names, name)
+		}
+	}
+	return eachPair(n, func(key string, pair *ast.MappingValueNode) *Error {
+		field, known := fields[key]
+		if !known {
+			return at(pair.Key.GetToken(), "the key %.64q is not known here; known are %s", key, strings.Join(names, ", "))
+		}
+		return checkShape(pair.Value, field)
+	})
+}
+
+// eachPair calls f for every key of a mapping, which must be text.
+func eachPair(n ast.Node, f func(key string, pair *ast.MappingValueNode) *Error) *Error {
+	mapping, ok := n.(*ast.MappingNode)
+	if !ok {
+		return wrongType(n, "keys with values")
+	}
+	for _, pair := range mapping.Values {
+		key, ok := pair.Key.(*ast.StringNode)
+		if !ok {
+			return at(pair.Key.GetToken(), "a key must be plain text")
+		}
+		if err := f(key.Value, pair); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkScalar(n ast.Node, t reflect.Type) *Error {
+	_, isInteger := n.(*ast.IntegerNode)
+	_, isFloat := n.(*ast.FloatNode)
+	switch {
+	case t.Kind() == reflect.String:
+		switch n.(type) {
+		case *ast.StringNode, *ast.LiteralNode:
+			return nil
+		}
+		return wrongType(n, "text; put it in quotes")
+	case t.Kind() == reflect.Bool:
+		if _, ok := n.(*ast.BoolNode); !ok {
+			return wrongType(n, "true or false")
+		}
+	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Uintptr:
+		text := strings.TrimLeft(n.GetToken().Value, "+-")
+		if !isInteger || strings.Contains(text, "_") || len(text) > 1 && text[0] == '0' && text[1] != 'x' {
+			return wrongType(n, "a whole number, in decimal or as 0x...")
+		}
+		if overflows(n.(*ast.IntegerNode), t) {
+			return at(n.GetToken(), "%s is out of range here", n.GetToken().Value)
+		}
+	case t.Kind() == reflect.Float32, t.Kind() == reflect.Float64:
+		if !isInteger && !isFloat {
+			return wrongType(n, "a finite number")
+		}
+	default:
+		return at(n.GetToken(), "this program cannot read a value of type %s", t)
+	}
+	return nil
+}
+
+func overflows(n *ast.IntegerNode, t reflect.Type) bool {
+	zero := reflect.Zero(t)
+	switch v := n.Value.(type) {
+	case int64:
+		if zero.CanInt() {
+			return zero.OverflowInt(v)
+		}
+		return v < 0 || zero.OverflowUint(uint64(v))
+	case uint64:
+		if zero.CanInt() {
+			return v > math.MaxInt64 || zero.OverflowInt(int64(v))
+		}
+		return zero.OverflowUint(v)
+	}
+	return true
+}
+
+func wrongType(n ast.Node, want string) *Error {
+	t := n.GetToken()
+	if mapping, ok := n.(*ast.MappingNode); ok && len(mapping.Values) > 0 {
+		t = mapping.Values[0].Key.GetToken() // the mapping's own token is its colon
+	}
+	return at(t, "%s stands here, wanted is %s", kindOf(n), want)
+}
+
+func kindOf(n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a group of keys"
+	case *ast.SequenceNode:
+		return "a list"
+	default:
+		return fmt.Sprintf("%.64q", n.GetToken().Value)
+	}
+}
+
+// decodesItself reports whether a type reads its own text.
+func decodesItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[yaml.BytesUnmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// tryItself lets such a type read one scalar, so that its error has a place.
+func tryItself(n ast.Node, t reflect.Type) *Error {
+	scalar, ok := n.(ast.ScalarNode)
+	if !ok {
+		return wrongType(n, "one value")
+	}
+	text := []byte(fmt.Sprint(scalar.GetToken().Value))
+	var err error
+	switch v := reflect.New(t).Interface().(type) {
+	case yaml.BytesUnmarshaler:
+		err = v.UnmarshalYAML(text)
+	case encoding.TextUnmarshaler:
+		err = v.UnmarshalText(text)
+	}
+	if err != nil {
+		return at(scalar.GetToken(), "%s", strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	return nil
+}
