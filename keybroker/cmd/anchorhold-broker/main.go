@@ -57,7 +57,7 @@ func run(args []string) error {
 	}
 	log := daemon.NewLogger(os.Stderr, cfg.Log)
 	o := daemon.Options{Config: cfg, Logger: log, Version: version(), Build: build, Credential: service.Credential,
-		NewAppraiser:         func() (keybroker.Appraiser, error) { return appraise.New(appraise.Options{Logger: log}) },
+		NewAppraiser:         func() (keybroker.Appraiser, error) { return appraise.New(appraise.Options{}) },
 		NewSoftwareAppraiser: softwareAppraiser}
 	switch args[0] {
 	case "check":

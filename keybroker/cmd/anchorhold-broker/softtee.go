@@ -9,13 +9,12 @@ import (
 
 const build = "DEVELOPMENT: accepts a software TEE"
 
-// softwareAppraiser accepts a software TEE. appraise.AllowSoftwareTEE does not
-// exist in release builds, so the tags release and softtee together do not
-// compile.
+// softwareAppraiser accepts a software TEE. AllowSoftwareTEE does not exist in
+// release builds, so the tags release and softtee together do not compile.
 func softwareAppraiser(rootPEM []byte) (keybroker.Appraiser, error) {
-	option, err := appraise.AllowSoftwareTEE(rootPEM)
+	v, err := appraise.New(appraise.Options{})
 	if err != nil {
 		return nil, err
 	}
-	return appraise.New(appraise.Options{}, option)
+	return v, v.AllowSoftwareTEE(rootPEM)
 }
