@@ -431,6 +431,9 @@ func TestGoal12(t *testing.T) {
 		if err := f.Broker.SetEpochs([]keybroker.Epoch{{Statement: pinned, Key: f.EpochKey}}); err != nil {
 			t.Fatal(err)
 		}
+		g := dial(t, f) // one that would not notice by itself
+		g.begin()
+		wantReason(t, g.attest(g.attestation()), protocol.ReasonPolicyNotPinned)
 		wantClientReason(t, run(f), protocol.ReasonPolicyNotPinned)
 		wantNoRelease(t, f)
 	})

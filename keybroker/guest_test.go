@@ -33,7 +33,7 @@ type guest struct {
 	m6     protocol.Release
 }
 
-// dial connects a guest with new keys.
+// dial connects a guest.
 func dial(t testing.TB, f *brokertest.Fixture) *guest {
 	t.Helper()
 	cfg, err := hybridtls.ClientConfig(brokertest.ServerName, f.TLSRoots, hybridtls.ProfileDefault)
@@ -46,6 +46,12 @@ func dial(t testing.TB, f *brokertest.Fixture) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newGuest(t, f, conn)
+}
+
+// newGuest gives a connection to a guest with new keys.
+func newGuest(t testing.TB, f *brokertest.Fixture, conn *hybridtls.Conn) *guest {
+	t.Helper()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	t.Cleanup(func() { conn.Close() })
 	kem, err := keywrap.NewRecipient()

@@ -154,6 +154,7 @@ func TestRecordsTellTheWholeStory(t *testing.T) {
 	err := g.attest(m3)
 	wantReason(t, err, reportDataMismatch)
 	id := err.(*evidence.Refusal).Detail
+	g.conn.Close()
 	f.Stop()
 	records := f.Records()
 	if len(records) != 4 {
@@ -184,6 +185,7 @@ func TestPolicyReasonsReachTheLog(t *testing.T) {
 	g.begin()
 	err := g.attest(g.attestation())
 	wantReason(t, err, policy.ReasonProduct)
+	g.conn.Close()
 	f.Stop()
 	r := f.Records()[0]
 	if len(r.Reasons) < 2 || !strings.HasPrefix(r.Reasons[0].Detail, brokertest.Resource) {
@@ -238,6 +240,7 @@ func TestRefusalRecordsAreBounded(t *testing.T) {
 		g := dial(t, f)
 		g.send(1, &protocol.Hello{Versions: []protocol.Version{9}, Suites: []protocol.Suite{1}, Kinds: []evidence.Kind{"sev-snp"}, Classes: []string{"a"}})
 		wantReason(t, g.read(2, &g.m2), protocol.ReasonVersionUnsupported)
+		g.conn.Close()
 	}
 	f.Stop()
 	if n := len(f.Records()); n != 3 {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package keybroker_test
+
+const raceEnabled = false
