@@ -234,31 +234,23 @@ func (f fields) takeLimits(q *request) error {
 func (f fields) takeSampling(q *request) error {
 	g := &q.gen
 	g.Temperature, g.TopP = 1, 1
-	if err := f.take("temperature", &g.Temperature); err != nil {
-		return err
-	}
-	if !(g.Temperature >= 0 && g.Temperature <= 2) {
-		return badRequest("temperature", "invalid-value", "temperature must be from 0 to 2")
-	}
-	if err := f.take("top_p", &g.TopP); err != nil {
-		return err
-	}
-	if !(g.TopP > 0 && g.TopP <= 1) {
-		return badRequest("top_p", "invalid-value", "top_p must be above 0 and at most 1")
-	}
-	if err := f.take("top_k", &g.TopK); err != nil {
-		return err
-	}
-	if g.TopK < 0 {
-		return badRequest("top_k", "invalid-value", "top_k must not be negative")
-	}
 	var seed *int64
-	if err := f.take("seed", &seed); err != nil {
-		return err
+	for name, v := range map[string]any{"temperature": &g.Temperature, "top_p": &g.TopP, "top_k": &g.TopK, "seed": &seed} {
+		if err := f.take(name, v); err != nil {
+			return err
+		}
 	}
 	if seed != nil {
 		bits := uint64(*seed)
 		g.Seed = &bits
+	}
+	switch {
+	case !(g.Temperature >= 0 && g.Temperature <= 2):
+		return badRequest("temperature", "invalid-value", "temperature must be from 0 to 2")
+	case !(g.TopP > 0 && g.TopP <= 1):
+		return badRequest("top_p", "invalid-value", "top_p must be above 0 and at most 1")
+	case g.TopK < 0:
+		return badRequest("top_k", "invalid-value", "top_k must not be negative")
 	}
 	return nil
 }

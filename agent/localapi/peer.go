@@ -54,11 +54,12 @@ type boundedListener struct {
 	net.Listener
 	slots chan struct{}
 	done  chan struct{}
-	once  sync.Once
+	end   func() // closes done, once
 }
 
 func newBoundedListener(l net.Listener, n int) *boundedListener {
-	return &boundedListener{Listener: l, slots: make(chan struct{}, n), done: make(chan struct{})}
+	done := make(chan struct{})
+	return &boundedListener{Listener: l, slots: make(chan struct{}, n), done: done, end: sync.OnceFunc(func() { close(done) })}
 }
 
 // Accept waits for a slot, then for a connection.
@@ -73,24 +74,23 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
-	return &boundedConn{Conn: c, release: func() { <-l.slots }}, nil
+	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
 }
 
 // Close ends Accept as well.
 func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.done) })
+	l.end()
 	return l.Listener.Close()
 }
 
 type boundedConn struct {
 	net.Conn
-	once    sync.Once
 	release func()
 }
 
 // Close gives the slot back.
 func (c *boundedConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(c.release)
+	c.release()
 	return err
 }

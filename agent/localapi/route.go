@@ -2,7 +2,6 @@ package localapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -47,9 +46,13 @@ func (s *Server) handler() http.Handler {
 		if slices.Contains(known, r.URL.Path) {
 			return &problem{status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path has another method"}
 		}
-		return &problem{status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
+		return noSuchPath()
 	}))
 	return mux
+}
+
+func noSuchPath() error {
+	return &problem{status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
 }
 
 // wrap runs a handler under the request's time limit.
@@ -104,14 +107,10 @@ type modelObject struct {
 	OwnedBy string `json:"owned_by"`
 }
 
-func newModelObject(name string) modelObject {
-	return modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"}
-}
-
 func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) error {
 	list := []modelObject{}
 	for _, name := range s.cfg.Gate.Models() {
-		list = append(list, newModelObject(name))
+		list = append(list, modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"})
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
 	return nil
@@ -122,7 +121,7 @@ func (s *Server) showModel(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkModel(name); err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, newModelObject(name))
+	writeJSON(w, http.StatusOK, modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"})
 	return nil
 }
 
@@ -154,27 +153,17 @@ func (s *Server) showReceipt(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.Status == nil {
-		return &problem{status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
+		return noSuchPath()
 	}
 	writeJSON(w, http.StatusOK, s.cfg.Status())
 	return nil
 }
 
 // health is 200 if a request would be served now, else 503 with the reason.
-func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
-	err := s.serving()
-	if err == nil {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
-		return nil
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
+	if err := s.serving(); err != nil {
+		return err
 	}
-	p := s.problemOf(r.Context(), err)
-	var refusal *evidence.Refusal
-	if !errors.As(err, &refusal) {
-		return p
-	}
-	writeJSON(w, http.StatusServiceUnavailable, map[string]any{
-		"status": "unready", "code": p.Code,
-		"error": map[string]any{"message": p.Message, "type": p.Type, "param": nil, "code": p.Code},
-	})
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	return nil
 }

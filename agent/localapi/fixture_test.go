@@ -1,0 +1,294 @@
+package localapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// fakeEngine behaves like a model whose tokens are words: it answers "w0 w1 ..."
+// until the limit, a stop string, or its own end after 12 words.
+type fakeEngine struct {
+	mu      sync.Mutex
+	seen    []Generation
+	step    chan struct{} // if set, a word is emitted for each receive
+	started chan struct{} // if set, told of each generation that begins
+	fail    error
+}
+
+func (e *fakeEngine) Chat(messages []Message) ([]int32, error) {
+	n := 3
+	for _, m := range messages {
+		if m.Role == "assistant" && m.Content == "raise" {
+			return nil, badRequest("messages", "template-refused", "the model's chat template refuses: no")
+		}
+		n += 3 + len(strings.Fields(m.Content))
+	}
+	return make([]int32, n), nil
+}
+
+func (e *fakeEngine) Text(prompt string) ([]int32, error) {
+	return make([]int32, len(strings.Fields(prompt))), nil
+}
+
+func (e *fakeEngine) ContextSize() int { return 64 }
+
+func (e *fakeEngine) Generate(ctx context.Context, g Generation, emit func(string) error) (Result, error) {
+	e.mu.Lock()
+	e.seen = append(e.seen, g)
+	e.mu.Unlock()
+	if e.fail != nil {
+		return Result{}, e.fail
+	}
+	if e.started != nil {
+		e.started <- struct{}{}
+	}
+	r := Result{PromptTokens: len(g.Prompt), FinishReason: "length"}
+	text := ""
+	for i := 0; i < g.MaxTokens; i++ {
+		if e.step != nil {
+			select {
+			case <-e.step:
+			case <-ctx.Done():
+				return r, ctx.Err()
+			}
+		}
+		if ctx.Err() != nil {
+			return r, ctx.Err()
+		}
+		word := fmt.Sprintf("w%d ", i)
+		if g.Temperature > 0 && g.Seed != nil {
+			word = fmt.Sprintf("s%d-%d ", *g.Seed, i)
+		}
+		r.CompletionTokens++
+		for _, stop := range g.Stop {
+			if strings.Contains(text+word, stop) {
+				r.FinishReason = "stop"
+				return r, nil
+			}
+		}
+		if i == 12 {
+			r.FinishReason = "stop"
+			return r, nil
+		}
+		text += word
+		if err := emit(word); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// fakeGate is an agent's tenure: a lease that can end.
+type fakeGate struct {
+	engine *fakeEngine
+	key    *identity.Private
+	mu     sync.Mutex
+	reason error
+	lease  context.Context
+	end    context.CancelCauseFunc
+}
+
+func newFakeGate(t testing.TB) *fakeGate {
+	t.Helper()
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(key.Wipe)
+	g := &fakeGate{engine: &fakeEngine{}, key: key}
+	g.lease, g.end = context.WithCancelCause(context.Background())
+	t.Cleanup(func() { g.end(nil) })
+	return g
+}
+
+func (g *fakeGate) Models() []string { return []string{"tiny"} }
+
+func (g *fakeGate) Serving() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.reason
+}
+
+func (g *fakeGate) Session(string) (Session, error) {
+	if err := g.Serving(); err != nil {
+		return Session{}, err
+	}
+	return Session{Engine: g.engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue}, nil
+}
+
+func (g *fakeGate) issue(a receipt.Answer) (receipt.Issued, error) {
+	if err := g.Serving(); err != nil {
+		return receipt.Issued{}, err
+	}
+	return receipt.Issue(g.key, receipt.Lease{Chain: []byte("chain"), Now: 1_795_000_000_000}, a)
+}
+
+// expire ends the lease, as the agent's keeper does.
+func (g *fakeGate) expire() {
+	err := evidence.Refuse("lease-expired", "the lease has ended")
+	g.mu.Lock()
+	g.reason = err
+	g.mu.Unlock()
+	g.end(err)
+}
+
+type fakeAttester struct{ fail error }
+
+func (a *fakeAttester) AgentKeyID() [32]byte { return [32]byte{0xaa} }
+
+func (a *fakeAttester) Collect(_ context.Context, reportData [64]byte) (evidence.Envelope, error) {
+	return evidence.Envelope{Kind: evidence.KindSNP, Report: append([]byte("report over "), reportData[:]...)}, a.fail
+}
+
+// fixture is a server on a socket, its client and its log.
+type fixture struct {
+	*fakeGate
+	server   *Server
+	attester *fakeAttester
+	socket   string
+	client   *http.Client
+	log      *safeBuffer
+	stop     context.CancelFunc
+	ended    chan error
+}
+
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func start(t testing.TB, change func(*Config)) *fixture {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	f := &fixture{fakeGate: newFakeGate(t), attester: &fakeAttester{}, socket: filepath.Join(dir, "s"), log: &safeBuffer{}, ended: make(chan error, 1)}
+	cfg := Config{
+		Gate: f.fakeGate, Attester: f.attester, AllowedUIDs: []uint32{uint32(os.Getuid())},
+		Logger:    slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		DrainTime: 200 * time.Millisecond,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	if f.server, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	f.stop = stop
+	go func() { f.ended <- f.server.Serve(ctx, l) }()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", f.socket)
+	}}
+	f.client = &http.Client{Transport: transport}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		stop()
+		if err, ok := <-f.ended; ok && err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error("Serve:", err)
+		}
+	})
+	return f
+}
+
+// response is what came back.
+type response struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// code is the error object's code.
+func (r response) code() string {
+	var e struct {
+		Error struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+			Param   string `json:"param"`
+		} `json:"error"`
+	}
+	_ = json.Unmarshal([]byte(r.body), &e)
+	return e.Error.Code
+}
+
+func (r response) param() string {
+	var e struct {
+		Error struct {
+			Param string `json:"param"`
+		} `json:"error"`
+	}
+	_ = json.Unmarshal([]byte(r.body), &e)
+	return e.Error.Param
+}
+
+func (f *fixture) do(t testing.TB, method, path, body string) response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://agent"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response{resp.StatusCode, resp.Header, string(raw)}
+}
+
+func (f *fixture) chat(t testing.TB, extra string) response {
+	t.Helper()
+	return f.do(t, "POST", "/v1/chat/completions", `{"model":"tiny","messages":[{"role":"user","content":"one two"}]`+extra+`}`)
+}
+
+// events returns the data of a stream's events.
+func (r response) events(t testing.TB) []string {
+	t.Helper()
+	var out []string
+	for _, block := range strings.Split(strings.TrimSuffix(r.body, "\n\n"), "\n\n") {
+		data, ok := strings.CutPrefix(block, "data: ")
+		if !ok {
+			t.Fatalf("event %q", block)
+		}
+		out = append(out, data)
+	}
+	return out
+}
