@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// shared finds a file of the reference data beside the checkout, or skips.
+// shared finds a file of the reference data beside the checkout; empty if absent.
 func shared(t testing.TB, name string) string {
 	t.Helper()
 	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
@@ -23,7 +23,6 @@ func shared(t testing.TB, name string) string {
 			return p
 		}
 	}
-	t.Skipf("reference data not found: no shared/%s above the working directory; set ANCHORHOLD_SHARED", name)
 	return ""
 }
 
@@ -94,4 +93,35 @@ func TestRealModelHeader(t *testing.T) {
 		t.Error("ParseHeader of the kept header differs")
 	}
 	t.Logf("header %d bytes (capacity %d), keys %d", len(f.HeaderBytes), cap(f.HeaderBytes), len(f.Keys()))
+}
+
+// TestVocabularyFiles reads files that other tools wrote and that hold no tensor.
+func TestVocabularyFiles(t *testing.T) {
+	for name, tokens := range map[string]int{"gpt-2": 50257, "deepseek-coder": 32256, "llama-spm": 32000, "phi-3": 32064, "bert-bge": 30522} {
+		path := shared(t, "models/vocab/ggml-vocab-"+name+".gguf")
+		if path == "" {
+			t.Skip("reference data not found: no shared/models/vocab above the working directory; set ANCHORHOLD_SHARED")
+		}
+		if a, ok := open(t, path).Strings("tokenizer.ggml.tokens"); !ok || a.Len() != tokens {
+			t.Errorf("%s: %d tokens, want %d", name, a.Len(), tokens)
+		}
+	}
+}
+
+func BenchmarkParseRealModel(b *testing.B) {
+	r, err := os.Open(model(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	st, err := r.Stat()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Parse(r, st.Size()); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
