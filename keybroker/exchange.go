@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -51,7 +50,6 @@ type exchange struct {
 	grant    protocol.Grant
 
 	request protocol.Request
-	leaf    audit.Leaf
 	release []byte // M6
 }
 
