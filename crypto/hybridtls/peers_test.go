@@ -291,7 +291,7 @@ func TestChromiumReachesTheALPNRefusal(t *testing.T) {
 	}
 	got := <-done
 	cancel()
-	_ = cmd.Wait() // it was ended from here
+	_ = cmd.Wait()   // it was ended from here
 	for range 1000 { // its last children may still be writing
 		if err = os.RemoveAll(profile); err == nil {
 			break

@@ -14,7 +14,7 @@ const MaxCredentialBytes = 1 << 20
 
 const maxCredentialName = 64
 
-// ErrNoCredential: there is no credential of that name, or no credentials at all.
+// ErrNoCredential says that there is no credential of that name, or none at all.
 var ErrNoCredential = errors.New("no such systemd credential")
 
 // Credential reads a credential of this service from $CREDENTIALS_DIRECTORY.

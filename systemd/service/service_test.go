@@ -126,14 +126,12 @@ func TestWatchdogIsFedByHealthAlone(t *testing.T) {
 	if len(fedAfter) == 0 || fedAfter[0] != 3 {
 		t.Errorf("fed after checks %v, want the third first", fedAfter)
 	}
-	if err := c.SetReadDeadline(time.Now()); err != nil {
+	if err := service.Stopping(); err != nil {
 		t.Fatal(err)
 	}
 	said := 1
-	for b := make([]byte, 64); ; said++ {
-		if _, err := c.Read(b); err != nil {
-			break
-		}
+	for receive(t, c) != "STOPPING=1" {
+		said++
 	}
 	if said > len(fedAfter) {
 		t.Errorf("fed %d times with %d good checks", said, len(fedAfter))
@@ -180,6 +178,11 @@ func TestCredentialReadsPlainFilesOnly(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "../x", "sub/x", "/etc/passwd", ".hidden", "a\x00b", "a b", "é", strings.Repeat("a", 65), "large", "empty", "link", "pipe", "sub"} {
 		if b, err := service.Credential(name); err == nil || b != nil || errors.Is(err, service.ErrNoCredential) {
 			t.Errorf("%q: %d bytes, %v", name, len(b), err)
+		}
+	}
+	for _, name := range []string{"pipe", "sub"} {
+		if _, err := service.Credential(name); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := service.Credential("absent"); !errors.Is(err, service.ErrNoCredential) {
