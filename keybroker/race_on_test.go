@@ -1,4 +1,4 @@
-//go:build race
+//go:build race && !release
 
 package keybroker_test
 

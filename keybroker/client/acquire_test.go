@@ -1,3 +1,5 @@
+//go:build !release
+
 package client_test
 
 import (
