@@ -59,15 +59,3 @@ func TestDecodeRefusesAndNamesThePlace(t *testing.T) {
 		})
 	}
 }
-
-func FuzzDecode(f *testing.F) {
-	f.Add([]byte("name: a\ncount: 3\ninner:\n  scale: 2^40\n  list: [x, y]\n"))
-	f.Add([]byte("a: &x [*x]\n"))
-	f.Add([]byte("? [complex]\n: {k: v}\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var s sample
-		if err := Decode(data, &s); err != nil && strings.Contains(err.Error(), "\n") {
-			t.Errorf("an error of several lines: %q", err)
-		}
-	})
-}

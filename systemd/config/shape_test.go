@@ -168,19 +168,3 @@ func TestTemplateDecodes(t *testing.T) {
 		t.Errorf("decoded %+v", c)
 	}
 }
-
-func FuzzDecodeEvery(f *testing.F) {
-	for _, seed := range []string{"a: 1\nb: x\nl: [x]\nm: {k: 1}\no:\n  - n: 2\ns: 2^40\n", "? a\n: !!x &y *z\n", "y: [[[[{a: b}]]]]\n", "b: |2-\n  x\n", "a: 1\n---\n...\n", "%YAML 1.2\n---\na: 1\n"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var e every
-		err := Decode(data, &e)
-		if err == nil {
-			return
-		}
-		if own, ok := errors.AsType[*Error](err); !ok || strings.Contains(err.Error(), "\n") || own.Line < 0 {
-			t.Errorf("not one sentence: %q", err)
-		}
-	})
-}

@@ -1,0 +1,40 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("name: a\ncount: 3\ninner:\n  scale: 2^40\n  list: [x, y]\n"))
+	f.Add([]byte("a: &x [*x]\n"))
+	f.Add([]byte("? [complex]\n: {k: v}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s sample
+		if err := Decode(data, &s); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("an error of several lines: %q", err)
+		}
+	})
+}
+
+func FuzzDecodeEvery(f *testing.F) {
+	for _, seed := range []string{"a: 1\nb: x\nl: [x]\nm: {k: 1}\no:\n  - n: 2\ns: 2^40\n", "? a\n: !!x &y *z\n", "y: [[[[{a: b}]]]]\n", "b: |2-\n  x\n", "a: 1\n---\n...\n", "%YAML 1.2\n---\na: 1\n"} {
+		f.Add([]byte(seed))
+	}
+	if data, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "design", "template.yaml")); err == nil {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var e every
+		err := Decode(data, &e)
+		if err == nil {
+			return
+		}
+		if own, ok := errors.AsType[*Error](err); !ok || strings.Contains(err.Error(), "\n") || own.Line < 0 {
+			t.Errorf("not one sentence: %q", err)
+		}
+	})
+}
