@@ -84,36 +84,48 @@ type scratch struct {
 	activations                          []byte
 }
 
-func newScratch(cfg Config, p Params) (*scratch, error) {
+// sizes are the lengths of the parts of scratch memory, in the order of parts,
+// and the bytes of the activations.
+func sizes(p Params, threads, batch, outputs, context int) (floats [11]int, activations int) {
 	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
-	s := &scratch{}
-	parts := []struct {
-		at *[]float32
-		n  int
-	}{
-		{&s.x, cfg.Batch * p.Width}, {&s.norm, 2 * cfg.Batch * pad(p.Width)}, {&s.q, cfg.Batch * pad(wide)},
-		{&s.k, cfg.Batch * pad(narrow)}, {&s.v, cfg.Batch * pad(narrow)}, {&s.attended, cfg.Batch * wide},
-		{&s.gate, cfg.Batch * pad(p.FeedForward)}, {&s.up, cfg.Batch * pad(p.FeedForward)},
-		{&s.logits, cfg.Outputs * pad(p.Vocabulary)}, {&s.rotation, cfg.Batch * p.RopeDims}, {&s.scores, cfg.Threads * cfg.Context},
+	return [...]int{
+		batch * p.Width, 2 * batch * pad(p.Width), batch * pad(wide), batch * pad(narrow), batch * pad(narrow), batch * wide,
+		batch * pad(p.FeedForward), batch * pad(p.FeedForward), outputs * pad(p.Vocabulary), batch * p.RopeDims, threads * context,
+	}, kernels.ActivationBytes(batch, max(p.Width, p.FeedForward, 2*wide))
+}
+
+func (s *scratch) parts() [11]*[]float32 {
+	return [...]*[]float32{&s.x, &s.norm, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up, &s.logits, &s.rotation, &s.scores}
+}
+
+// lines rounds a part up to whole cache lines, so that workers share none.
+func lines(n int) int { return (n + 15) / 16 * 16 }
+
+// ScratchBytes is the memory that New takes for one configuration.
+func ScratchBytes(p Params, threads, batch, outputs, context int) int64 {
+	floats, total := sizes(p, threads, batch, outputs, context)
+	for _, n := range floats {
+		total += 4 * lines(n)
 	}
-	total := 0
-	for _, part := range parts {
-		total += (part.n + 15) / 16 * 16
-	}
-	act := kernels.ActivationBytes(cfg.Batch, max(p.Width, p.FeedForward, 2*wide))
-	region, err := cfg.Budget.Map("scratch memory", int64(total)*4+int64(act))
+	return int64(total)
+}
+
+func newScratch(cfg Config, p Params) (*scratch, error) {
+	floats, act := sizes(p, cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
+	total := ScratchBytes(p, cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
+	region, err := cfg.Budget.Map("scratch memory", total)
 	if err != nil {
 		return nil, err
 	}
-	s.region = region
+	s := &scratch{region: region}
 	data := region.Bytes()
-	floats := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(data))), total)
-	for _, part := range parts {
-		*part.at = floats[:part.n:part.n]
-		floats = floats[(part.n+15)/16*16:]
+	memory := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(data))), len(data)/4)
+	for i, part := range s.parts() {
+		*part = memory[:floats[i]:floats[i]]
+		memory = memory[lines(floats[i]):]
 	}
-	s.activations = data[total*4:]
+	s.activations = data[len(data)-act:]
 	return s, nil
 }
 

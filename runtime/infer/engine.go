@@ -1,0 +1,243 @@
+// Package infer answers: it schedules sequences over one model, samples their
+// tokens, and finds where an answer ends.
+//
+// It guarantees that one pass over the weights serves every active sequence,
+// that a sequence's tokens do not depend on what runs beside it, that a seed
+// gives the same answer every time, and that an error of the weights (a chunk
+// that was changed) ends every answer under way and serves nothing more. All
+// large memory comes from the budget at the start. It trusts its Source for
+// authenticity. It refuses prompts that do not fit the context. The agent's
+// local API calls it.
+package infer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/kernels"
+	"github.com/anchorhold/anchorhold/runtime/model"
+	"github.com/anchorhold/anchorhold/runtime/tokenize"
+)
+
+// Errors that callers can branch on.
+var (
+	// ErrClosed: the engine was closed, as at a lease's end.
+	ErrClosed = errors.New("infer: the engine is closed")
+	// ErrPrompt: the prompt is empty, or longer than the context.
+	ErrPrompt = errors.New("infer: the prompt does not fit the context")
+)
+
+// Config says what an engine computes with.
+type Config struct {
+	// Source gives the weights.
+	Source model.Source
+	// File is the model's header. What the engine needs of it is copied.
+	File *gguf.File
+	// Budget gives the cache and all scratch memory.
+	Budget *arena.Budget
+	// Threads is the number of compute threads, each a worker of Source.
+	Threads int
+	// Context is the longest sequence; MaxSequences run at the same time.
+	Context, MaxSequences int
+	// Kernel is "auto", "avx512", "avx2" or "generic".
+	Kernel string
+}
+
+// Engine runs sequences. Generate may be called by several goroutines.
+type Engine struct {
+	model     *model.Model
+	cache     *model.Cache
+	tokenizer *tokenize.Tokenizer
+	template  *tokenize.Template
+	context   int
+
+	submit chan *sequence
+	quit   chan struct{}
+	done   chan struct{}
+	once   sync.Once
+
+	slots []*sequence // by cache slot; nil where free. The scheduler's own.
+	batch []model.Input
+	pick  *sampler
+	fatal error // of the weights; valid after done
+}
+
+// Memory is what an engine takes from its budget for a model of this header, in
+// bytes: the cache and the scratch memory.
+func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
+	p, err := model.ParseParams(f)
+	if err != nil {
+		return 0, err
+	}
+	if t, ok := f.Tensor("token_embd.weight"); ok {
+		p.Vocabulary = t.Rows()
+	}
+	return p.CacheBytes()*int64(contextSize)*int64(sequences) + model.ScratchBytes(p, threads, model.MaxBatch, sequences, contextSize), nil
+}
+
+// New checks the model, takes all memory and starts the scheduler.
+func New(cfg Config) (*Engine, error) {
+	if cfg.MaxSequences < 1 || cfg.MaxSequences > model.MaxBatch || cfg.Context < 16 {
+		return nil, fmt.Errorf("infer: %d sequences of context %d; 1 to %d sequences of 16 tokens or more", cfg.MaxSequences, cfg.Context, model.MaxBatch)
+	}
+	params, err := model.ParseParams(cfg.File)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Context = min(cfg.Context, params.Context)
+	set, err := kernels.Select(cfg.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
+		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch)}
+	if e.tokenizer, err = tokenize.New(cfg.File); err != nil {
+		return nil, err
+	}
+	if cfg.File.Has("tokenizer.chat_template") {
+		if e.template, err = tokenize.NewTemplate(cfg.File); err != nil {
+			return nil, err
+		}
+	}
+	e.model, err = model.New(model.Config{Source: cfg.Source, Params: params, Kernels: set, Threads: cfg.Threads,
+		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: cfg.MaxSequences, Context: cfg.Context})
+	if err != nil {
+		return nil, err
+	}
+	if n := e.model.Params().Vocabulary; n != e.tokenizer.Size() {
+		return nil, errors.Join(fmt.Errorf("infer: the model has %d tokens, its tokenizer %d", n, e.tokenizer.Size()), e.model.Close())
+	}
+	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context); err != nil {
+		return nil, errors.Join(err, e.model.Close())
+	}
+	e.pick = newSampler(e.model.Params().Vocabulary)
+	go e.schedule()
+	return e, nil
+}
+
+// Tokenizer is the model's tokenizer.
+func (e *Engine) Tokenizer() *tokenize.Tokenizer { return e.tokenizer }
+
+// Template is the model's chat template; nil if it has none.
+func (e *Engine) Template() *tokenize.Template { return e.template }
+
+// ContextSize is the limit on prompt and answer together, in tokens.
+func (e *Engine) ContextSize() int { return e.context }
+
+// Close ends every answer under way with ErrClosed, waits for the scheduler and
+// wipes cache and scratch memory. It may be called more than once.
+func (e *Engine) Close() error {
+	var err error
+	e.once.Do(func() {
+		close(e.quit)
+		<-e.done
+		err = errors.Join(e.model.Close(), e.cache.Release())
+	})
+	return err
+}
+
+// Request is one answer to compute.
+type Request struct {
+	// Prompt is the tokens to continue.
+	Prompt []int32
+	// MaxTokens bounds the answer; it is cut to what the context leaves.
+	MaxTokens int
+	// Temperature 0 takes the likeliest token each time.
+	Temperature float64
+	// TopP keeps the likeliest tokens up to this probability; 0 or 1 keeps all.
+	TopP float64
+	// TopK keeps this many likeliest tokens; 0 keeps all.
+	TopK int
+	// Seed makes the choices repeatable; nil takes a random one.
+	Seed *uint64
+	// Stop ends the answer before any of these texts.
+	Stop []string
+}
+
+// Result says what came of a request.
+type Result struct {
+	// PromptTokens and CompletionTokens count tokens; the end token counts.
+	PromptTokens, CompletionTokens int
+	// FinishReason is "stop" or "length".
+	FinishReason string
+}
+
+// Generate computes one answer and calls emit, on the caller's goroutine, with
+// each piece of text as it becomes certain: complete UTF-8, and no part of a
+// stop text. It ends with an error when ctx does, emit fails, the weights fail
+// or the engine closes.
+func (e *Engine) Generate(ctx context.Context, req Request, emit func(text string) error) (Result, error) {
+	result := Result{PromptTokens: len(req.Prompt)}
+	if len(req.Prompt) == 0 || len(req.Prompt) >= e.context || req.MaxTokens < 1 {
+		return result, fmt.Errorf("%w: %d tokens of prompt, %d to answer, context %d", ErrPrompt, len(req.Prompt), req.MaxTokens, e.context)
+	}
+	limit := min(req.MaxTokens, e.context-len(req.Prompt))
+	seq := newSequence(req, limit)
+	select {
+	case e.submit <- seq:
+	case <-ctx.Done():
+		return result, context.Cause(ctx)
+	case <-e.done:
+		return result, e.why()
+	}
+	defer seq.cancelled.Store(true)
+	text := newTextStream(req.Stop)
+	for {
+		select {
+		case <-ctx.Done():
+			return result, context.Cause(ctx)
+		case token, more := <-seq.tokens:
+			if !more {
+				return result, e.finish(&result, seq, text, emit)
+			}
+			result.CompletionTokens++
+			if e.tokenizer.IsEnd(token) {
+				continue // the scheduler closes the channel after it
+			}
+			stopped, err := e.append(text, token, emit)
+			if err != nil {
+				return result, err
+			}
+			if stopped {
+				result.FinishReason = "stop"
+				return result, nil
+			}
+		}
+	}
+}
+
+// append adds a token's text and emits what has become certain.
+func (e *Engine) append(text *textStream, token int32, emit func(string) error) (stopped bool, err error) {
+	if e.tokenizer.IsControl(token) {
+		return false, nil
+	}
+	out, stopped := text.push(e.tokenizer.Piece(token))
+	if out != "" {
+		err = emit(out)
+	}
+	return stopped, err
+}
+
+// finish ends an answer whose tokens have all come.
+func (e *Engine) finish(result *Result, seq *sequence, text *textStream, emit func(string) error) error {
+	if seq.err != nil {
+		return seq.err
+	}
+	result.FinishReason = seq.reason
+	if rest := text.flush(); rest != "" {
+		return emit(rest)
+	}
+	return nil
+}
+
+// why is the reason that the scheduler has ended.
+func (e *Engine) why() error {
+	if e.fatal != nil {
+		return e.fatal
+	}
+	return ErrClosed
+}

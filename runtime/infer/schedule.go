@@ -1,0 +1,162 @@
+package infer
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/anchorhold/anchorhold/runtime/model"
+)
+
+// sequence is one answer under way. The scheduler owns it, but for tokens,
+// which it sends and the caller receives, and cancelled, which the caller sets.
+// reason and err are valid once tokens is closed.
+type sequence struct {
+	pending   []int32 // tokens to feed: the rest of the prompt, then the last choice
+	position  int     // of pending[0]
+	left      int     // tokens that may still be chosen
+	choose    choice
+	tokens    chan int32 // room for the whole answer: the scheduler never waits
+	cancelled atomic.Bool
+	reason    string
+	err       error
+}
+
+func newSequence(req Request, limit int) *sequence {
+	return &sequence{pending: append([]int32(nil), req.Prompt...), left: limit, choose: newChoice(req), tokens: make(chan int32, limit)}
+}
+
+// end closes the sequence's channel, once.
+func (s *sequence) end(reason string, err error) {
+	s.reason, s.err = reason, err
+	close(s.tokens)
+}
+
+// schedule runs steps for as long as there are sequences, and waits when there
+// are none. It ends when the engine closes or the weights fail.
+func (e *Engine) schedule() {
+	defer close(e.done)
+	for {
+		if !e.admit() {
+			e.endAll(ErrClosed)
+			return
+		}
+		if err := e.step(); err != nil {
+			e.fatal = fmt.Errorf("infer: %w", err)
+			e.endAll(e.fatal)
+			return
+		}
+	}
+}
+
+func (e *Engine) endAll(err error) {
+	for slot, s := range e.slots {
+		if s != nil {
+			s.end("", err)
+			e.slots[slot] = nil
+		}
+	}
+}
+
+// admit frees the slots of cancelled sequences and takes new ones while slots
+// are free. With no sequence at all it waits. It returns false at the end.
+func (e *Engine) admit() bool {
+	active := 0
+	for slot, s := range e.slots {
+		if s != nil && s.cancelled.Load() {
+			s.end("", nil)
+			e.slots[slot] = nil
+		} else if s != nil {
+			active++
+		}
+	}
+	for slot, s := range e.slots {
+		if s != nil {
+			continue
+		}
+		if active == 0 {
+			select {
+			case e.slots[slot] = <-e.submit:
+			case <-e.quit:
+				return false
+			}
+		} else {
+			select {
+			case e.slots[slot] = <-e.submit:
+			case <-e.quit:
+				return false
+			default:
+				return true
+			}
+		}
+		active++
+	}
+	select {
+	case <-e.quit:
+		return false
+	default:
+		return true
+	}
+}
+
+// step runs one batch: the last choice of every sequence that answers, and as
+// much of the prompts as there is room for.
+func (e *Engine) step() error {
+	e.batch = e.batch[:0]
+	var asked [model.MaxBatch]int // slots whose logits come back, in order
+	outputs := 0
+	room := model.MaxBatch
+	for _, s := range e.slots {
+		if s != nil && len(s.pending) == 1 {
+			room-- // an answer goes before any prompt
+		}
+	}
+	for slot, s := range e.slots {
+		if s == nil {
+			continue
+		}
+		n := 1
+		if len(s.pending) > 1 {
+			n = min(len(s.pending), room)
+			room -= n
+		}
+		for i, token := range s.pending[:n] {
+			last := i == len(s.pending)-1
+			e.batch = append(e.batch, model.Input{Token: token, Slot: slot, Position: s.position + i, Output: last})
+			if last {
+				asked[outputs] = slot
+				outputs++
+			}
+		}
+		s.pending = s.pending[n:]
+		s.position += n
+	}
+	if len(e.batch) == 0 {
+		return nil
+	}
+	rows, err := e.model.Forward(e.cache, e.batch)
+	if err != nil {
+		return err
+	}
+	for i, logits := range rows {
+		e.choose(asked[i], logits)
+	}
+	return nil
+}
+
+// choose takes the next token of a sequence and ends it where it ends.
+func (e *Engine) choose(slot int, logits []float32) {
+	s := e.slots[slot]
+	token := e.pick.next(&s.choose, logits)
+	s.tokens <- token
+	s.left--
+	switch {
+	case e.tokenizer.IsEnd(token):
+		s.end("stop", nil)
+		e.slots[slot] = nil
+	case s.left == 0:
+		s.end("length", nil)
+		e.slots[slot] = nil
+	default:
+		s.pending = append(s.pending[:0], token)
+	}
+}
