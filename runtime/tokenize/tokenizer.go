@@ -7,7 +7,7 @@
 // load, by name, rather than tokenized almost right. Text taken as plain never
 // yields a control token, so what a user types cannot forge a turn of the
 // conversation. Time is linear in the text but for a logarithm, templates run
-// under limits of steps and output, and a vocabulary of 49152 costs under 2 MiB.
+// under limits of steps and output, and a vocabulary of 49152 costs 2 MiB.
 //
 // It trusts the model file, which is authenticated before it gets here, for
 // sense but not for safety: damaged metadata is an error, never a panic.
