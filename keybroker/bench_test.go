@@ -32,22 +32,9 @@ func BenchmarkRelease(b *testing.B) {
 	b.ReportMetric(float64((processCPU()-before).Microseconds())/float64(b.N), "cpu-us/release")
 }
 
-// TestReleaseCost keeps what a release costs the broker near the figure that
-// the design was measured with: 3.2 times the one P-384 verification that no
-// implementation can avoid. The guests run in a process of their own. The bound
-// is loose, because this machine may be busy; BenchmarkBrokerHalf has the figure.
-func TestReleaseCost(t *testing.T) {
-	if testing.Short() || raceEnabled {
-		t.Skip("measures time")
-	}
-	each, ratio := brokerHalf(t, 60)
-	t.Logf("%d us of broker CPU for a release, %.2f P-384 verifications", each.Microseconds(), ratio)
-	if ratio > 8 {
-		t.Errorf("a release costs the broker %.1f P-384 verifications", ratio)
-	}
-}
-
-// BenchmarkBrokerHalf measures what a release costs the broker alone.
+// BenchmarkBrokerHalf measures what a release costs the broker alone: the guests
+// run in a process of their own. Its second figure, in P-384 verifications,
+// compares machines; the design was measured with 3.2 and one durable record.
 func BenchmarkBrokerHalf(b *testing.B) {
 	each, ratio := brokerHalf(b, max(b.N, 20))
 	b.ReportMetric(float64(each.Microseconds()), "cpu-us/release")
@@ -90,7 +77,7 @@ func brokerHalf(tb testing.TB, count int) (each time.Duration, ratio float64) {
 func TestGuestHalf(t *testing.T) {
 	raw := os.Getenv(guestHalfVariable)
 	if raw == "" {
-		t.Skip("runs as a part of TestReleaseCost")
+		t.Skip("runs as a part of BenchmarkBrokerHalf")
 	}
 	var half guestHalf
 	if err := json.Unmarshal([]byte(raw), &half); err != nil {

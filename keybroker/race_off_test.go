@@ -1,5 +1,0 @@
-//go:build !race && !release
-
-package keybroker_test
-
-const raceEnabled = false
