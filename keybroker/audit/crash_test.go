@@ -17,25 +17,26 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
 // countingDisk is the real disk and counts syncs.
 type countingDisk struct {
-	disk
+	journal.Disk
 	syncs atomic.Int64
 }
 
 type countingFile struct {
-	file
+	journal.File
 	syncs *atomic.Int64
 }
 
-func (d *countingDisk) open(name string, create bool) (file, error) {
-	f, err := d.disk.open(name, create)
+func (d *countingDisk) Open(name string, create bool) (journal.File, error) {
+	f, err := d.Disk.Open(name, create)
 	return countingFile{f, &d.syncs}, err
 }
 
-func (f countingFile) Sync() error { f.syncs.Add(1); return f.file.Sync() }
+func (f countingFile) Sync() error { f.syncs.Add(1); return f.File.Sync() }
 
 // platter is a disk in memory that knows what is stable: a file's bytes count
 // when it was synced, its name when it was renamed durably. When the power
@@ -61,7 +62,7 @@ type spinning struct {
 
 func newPlatter() *platter { return &platter{files: map[string]*spinning{}, writes: 1 << 60} }
 
-func (p *platter) open(name string, create bool) (file, error) {
+func (p *platter) Open(name string, create bool) (journal.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f, ok := p.files[name]
@@ -75,7 +76,7 @@ func (p *platter) open(name string, create bool) (file, error) {
 	return f, nil
 }
 
-func (p *platter) list(dir, prefix string) ([]string, error) {
+func (p *platter) List(dir, prefix string) ([]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []string
@@ -88,7 +89,7 @@ func (p *platter) list(dir, prefix string) ([]string, error) {
 	return out, nil
 }
 
-func (p *platter) rename(from, to string) error {
+func (p *platter) Rename(from, to string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f := p.files[from]
@@ -98,7 +99,7 @@ func (p *platter) rename(from, to string) error {
 	return nil
 }
 
-func (p *platter) remove(name string) error {
+func (p *platter) Remove(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.files, name)
@@ -150,7 +151,7 @@ func (f *spinning) Truncate(size int64) error {
 
 func (f *spinning) Close() error { return nil }
 
-func (f *spinning) size() (int64, error) { return int64(len(f.live)), nil }
+func (f *spinning) Size() (int64, error) { return int64(len(f.live)), nil }
 
 // fail returns what is left after the power failed.
 func (p *platter) fail(r *rand.Rand) *platter {
@@ -165,8 +166,8 @@ func (p *platter) fail(r *rand.Rand) *platter {
 		if len(f.live) > len(left) && r.IntN(2) == 0 {
 			left = append(left, make([]byte, r.IntN(len(f.live)-len(left)+1))...)
 		}
-		for at := 0; at < len(left); at += sectorBytes {
-			end := min(at+sectorBytes, len(left), len(f.live))
+		for at := 0; at < len(left); at += journal.SectorBytes {
+			end := min(at+journal.SectorBytes, len(left), len(f.live))
 			if at < end && r.IntN(2) == 0 {
 				copy(left[at:end], f.live[at:end])
 			}
@@ -242,9 +243,9 @@ func lostAfterPowerFailures(t *testing.T, forgetful bool) (acknowledged, lost in
 }
 
 // checkLeaves compares every acknowledged record that is still there.
-func checkLeaves(t *testing.T, fs fileSystem, known map[uint64]Digest) {
+func checkLeaves(t *testing.T, fs journal.FileSystem, known map[uint64]Digest) {
 	t.Helper()
-	if _, _, err := scan(fs, "d", recordPrefix, func(i uint64, e []byte) error {
+	if _, _, err := journal.Scan(fs, "d", recordPrefix, func(i uint64, e []byte) error {
 		if h, ok := known[i]; ok && h != leafHash(e) {
 			return fmt.Errorf("record %d is another one now", i)
 		}

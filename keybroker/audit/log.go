@@ -29,6 +29,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
 const (
@@ -47,6 +49,9 @@ var (
 	ErrUnavailable = errors.New("the audit log is not available")
 	// ErrClosed means that the log was closed.
 	ErrClosed = errors.New("the audit log is closed")
+	// ErrTampered means that bytes of the log were changed after they had been
+	// acknowledged. The log refuses to open.
+	ErrTampered = journal.ErrTampered
 	// ErrInUse means that another process has the log open.
 	ErrInUse = errors.New("another process has the audit log open")
 )
@@ -66,7 +71,7 @@ type Options struct {
 	// Logger hears when the log fails and heals; nobody by default.
 	Logger *slog.Logger
 
-	fs fileSystem
+	fs journal.FileSystem
 }
 
 func (o Options) withDefaults() Options {
@@ -83,7 +88,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.fs == nil {
-		o.fs = disk{}
+		o.fs = journal.Disk{}
 	}
 	return o
 }
@@ -110,8 +115,8 @@ type Log struct {
 	closed   sync.Once
 
 	// The writer goroutine owns these.
-	records     *stream
-	checkpoints *stream
+	records     *journal.Stream
+	checkpoints *journal.Stream
 	tree        tree
 	last        Checkpoint
 
@@ -154,11 +159,11 @@ func Open(dir string, signer Signer, opts Options) (*Log, error) {
 }
 
 func (l *Log) acquire() error {
-	if _, real := l.opts.fs.(disk); !real {
+	if _, real := l.opts.fs.(journal.Disk); !real {
 		return nil
 	}
 	if l.opts.MustExist {
-		names, err := segmentNames(l.opts.fs, l.dir, recordPrefix)
+		names, err := journal.Segments(l.opts.fs, l.dir, recordPrefix)
 		if err != nil {
 			return err
 		}
@@ -181,9 +186,9 @@ func (l *Log) acquire() error {
 }
 
 func (l *Log) release() {
-	for _, s := range []*stream{l.records, l.checkpoints} {
+	for _, s := range []*journal.Stream{l.records, l.checkpoints} {
 		if s != nil {
-			s.close()
+			s.Close()
 		}
 	}
 	if l.lock != nil {
@@ -195,7 +200,7 @@ func (l *Log) release() {
 // checkpoint.
 func (l *Log) load() error {
 	var last Checkpoint
-	checkpoints, err := openStream(l.opts.fs, l.dir, checkpointPrefix, l.opts.SegmentBytes, func(_ uint64, e []byte) error {
+	checkpoints, err := journal.Open(l.opts.fs, l.dir, checkpointPrefix, l.opts.SegmentBytes, func(_ uint64, e []byte) error {
 		c, err := ParseCheckpoint(e)
 		last = c
 		return err
@@ -205,24 +210,24 @@ func (l *Log) load() error {
 	}
 	if last.Size > 0 && last.Key == Digest(l.signer.Public().ID()) {
 		if err := last.Verify(l.signer.Public()); err != nil {
-			checkpoints.close()
-			return tampered("%v", err)
+			checkpoints.Close()
+			return journal.Tampered("%v", err)
 		}
 	}
 	var grown tree
 	var newest []byte
 	audit := against(last)
-	records, err := openStream(l.opts.fs, l.dir, recordPrefix, l.opts.SegmentBytes, func(_ uint64, e []byte) error {
+	records, err := journal.Open(l.opts.fs, l.dir, recordPrefix, l.opts.SegmentBytes, func(_ uint64, e []byte) error {
 		grown.add(leafHash(e))
 		newest = append(newest[:0], e...)
 		return audit(&grown)
 	})
 	if err == nil && grown.size < last.Size {
-		records.close()
-		err = tampered("%d records are missing behind record %d", last.Size-grown.size, grown.size)
+		records.Close()
+		err = journal.Tampered("%d records are missing behind record %d", last.Size-grown.size, grown.size)
 	}
 	if err != nil {
-		checkpoints.close()
+		checkpoints.Close()
 		return err
 	}
 	l.records, l.checkpoints, l.tree, l.last = records, checkpoints, grown, last
@@ -230,9 +235,9 @@ func (l *Log) load() error {
 	if len(newest) > 0 {
 		r, err := ParseRecord(newest)
 		if err != nil {
-			records.close()
-			checkpoints.close()
-			return tampered("the last record: %v", err)
+			records.Close()
+			checkpoints.Close()
+			return journal.Tampered("the last record: %v", err)
 		}
 		opened = r.Time
 	}
@@ -246,7 +251,7 @@ func (l *Log) load() error {
 func against(c Checkpoint) func(*tree) error {
 	return func(t *tree) error {
 		if t.size == c.Size && t.root() != c.Root {
-			return tampered("the records up to %d are not those of their checkpoint", c.Size)
+			return journal.Tampered("the records up to %d are not those of their checkpoint", c.Size)
 		}
 		return nil
 	}

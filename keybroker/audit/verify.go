@@ -3,43 +3,13 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
 // errStop ends a scan early.
 var errStop = errors.New("stop")
-
-// scan visits the entries of a stream on disk without changing anything. It
-// reports whether a torn write, never acknowledged, stands at the end.
-func scan(fs fileSystem, dir, prefix string, visit func(index uint64, entry []byte) error) (at position, torn bool, err error) {
-	names, err := segmentNames(fs, dir, prefix)
-	if err != nil {
-		return at, false, err
-	}
-	for i, name := range names {
-		if want := fmt.Sprintf("%s%016x.seg", prefix, at.next); name != want {
-			return at, false, tampered("segment %s is missing or misnamed", want)
-		}
-		f, err := fs.open(filepath.Join(dir, name), false)
-		if err != nil {
-			return at, false, err
-		}
-		_, at, err = readSegment(f, at, visit)
-		f.Close()
-		if errors.Is(err, errTorn) && i == len(names)-1 {
-			return at, true, nil
-		}
-		if errors.Is(err, errTorn) {
-			return at, false, tampered("%s ends inside a frame, and another segment follows", name)
-		}
-		if err != nil {
-			return at, false, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return at, false, nil
-}
 
 // Report is what Verify found in a sound log.
 type Report struct {
@@ -66,23 +36,23 @@ func Verify(dir string, keys ...identity.Public) (Report, error) {
 	if len(keys) == 0 {
 		return Report{}, fmt.Errorf("verify audit log: %w: no audit key to verify with", ErrCheckpoint)
 	}
-	r, err := verify(readOnly{}, dir, keys)
+	r, err := verify(journal.ReadOnly{}, dir, keys)
 	if err != nil {
 		return r, fmt.Errorf("verify audit log: %w", err)
 	}
 	return r, nil
 }
 
-func verify(fs fileSystem, dir string, keys []identity.Public) (Report, error) {
+func verify(fs journal.FileSystem, dir string, keys []identity.Public) (Report, error) {
 	var r Report
 	var checkpoints []Checkpoint
-	_, _, err := scan(fs, dir, checkpointPrefix, func(_ uint64, e []byte) error {
+	_, _, err := journal.Scan(fs, dir, checkpointPrefix, func(_ uint64, e []byte) error {
 		c, err := ParseCheckpoint(e)
 		if err == nil {
 			err = c.Verify(keys...)
 		}
 		if err == nil && len(checkpoints) > 0 && checkpoints[len(checkpoints)-1].Size >= c.Size {
-			err = tampered("checkpoints do not grow")
+			err = journal.Tampered("checkpoints do not grow")
 		}
 		c.Signature = nil // checked; only the sizes and roots are needed below
 		checkpoints = append(checkpoints, c)
@@ -93,14 +63,14 @@ func verify(fs fileSystem, dir string, keys []identity.Public) (Report, error) {
 	}
 	var t tree
 	open := checkpoints
-	_, r.TornTail, err = scan(fs, dir, recordPrefix, func(i uint64, e []byte) error {
+	_, r.TornTail, err = journal.Scan(fs, dir, recordPrefix, func(i uint64, e []byte) error {
 		if _, err := ParseRecord(e); err != nil {
-			return tampered("record %d: %v", i, err)
+			return journal.Tampered("record %d: %v", i, err)
 		}
 		t.add(leafHash(e))
 		if len(open) > 0 && open[0].Size == t.size {
 			if t.root() != open[0].Root {
-				return tampered("the records up to %d are not those of their checkpoint", t.size)
+				return journal.Tampered("the records up to %d are not those of their checkpoint", t.size)
 			}
 			open = open[1:]
 		}
@@ -110,7 +80,7 @@ func verify(fs fileSystem, dir string, keys []identity.Public) (Report, error) {
 		return r, err
 	}
 	if len(open) > 0 {
-		return r, tampered("a checkpoint counts %d records, the log has %d", open[len(open)-1].Size, t.size)
+		return r, journal.Tampered("a checkpoint counts %d records, the log has %d", open[len(open)-1].Size, t.size)
 	}
 	r.Records, r.Checkpoints, r.Root = t.size, uint64(len(checkpoints)), t.root()
 	if len(checkpoints) > 0 {
@@ -130,10 +100,10 @@ type Entry struct {
 // returns false. It checks the chain as it goes and may run beside a writer:
 // a frame that is still being written counts as not there.
 func Iterate(dir string, visit func(Entry) bool) error {
-	_, _, err := scan(readOnly{}, dir, recordPrefix, func(i uint64, e []byte) error {
+	_, _, err := journal.Scan(journal.ReadOnly{}, dir, recordPrefix, func(i uint64, e []byte) error {
 		r, err := ParseRecord(e)
 		if err != nil {
-			return tampered("record %d: %v", i, err)
+			return journal.Tampered("record %d: %v", i, err)
 		}
 		if !visit(Entry{Leaf{Index: i, Hash: leafHash(e)}, r}) {
 			return errStop
@@ -153,7 +123,7 @@ func Prove(dir string, index, size uint64) (Proof, error) {
 		return Proof{}, fmt.Errorf("record %d is not among the first %d", index, size)
 	}
 	p := newProver(index, size)
-	_, _, err := scan(readOnly{}, dir, recordPrefix, func(i uint64, e []byte) error {
+	_, _, err := journal.Scan(journal.ReadOnly{}, dir, recordPrefix, func(i uint64, e []byte) error {
 		if i >= size {
 			return errStop
 		}
@@ -167,9 +137,9 @@ func Prove(dir string, index, size uint64) (Proof, error) {
 }
 
 // rootAt returns the Merkle root over the first size records on disk.
-func rootAt(fs fileSystem, dir string, size uint64) (Digest, error) {
+func rootAt(fs journal.FileSystem, dir string, size uint64) (Digest, error) {
 	var t tree
-	_, _, err := scan(fs, dir, recordPrefix, func(i uint64, e []byte) error {
+	_, _, err := journal.Scan(fs, dir, recordPrefix, func(i uint64, e []byte) error {
 		if i >= size {
 			return errStop
 		}

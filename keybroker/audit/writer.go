@@ -1,6 +1,10 @@
 package audit
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
+)
 
 // write is the log's one writer. It takes what waits in the queue as one
 // group commit, so the cost of an fsync is shared by all who wait for it.
@@ -21,7 +25,7 @@ func (l *Log) write() {
 // gather takes the entries that already wait, within one frame's limits.
 func (l *Log) gather(first *entry) []*entry {
 	batch, size := []*entry{first}, 4+len(first.body)
-	for len(batch) < maxBatchRecords && size < maxBodyBytes-maxRecordBytes-4 {
+	for len(batch) < maxBatchRecords && size < journal.MaxBodyBytes-maxRecordBytes-4 {
 		select {
 		case e := <-l.queue:
 			batch = append(batch, e)
@@ -41,7 +45,7 @@ func (l *Log) commit(batch []*entry) {
 		for i, e := range batch {
 			bodies[i] = e.body
 		}
-		if err = l.records.append(bodies); err != nil {
+		if err = l.records.Append(bodies); err != nil {
 			err = l.fail(err)
 		}
 	}
@@ -81,7 +85,7 @@ func (l *Log) checkpoint() error {
 	if l.tree.size == l.last.Size {
 		return nil
 	}
-	c, err := signCheckpoint(l.signer, &l.tree, l.records.at.chain, l.opts.Now())
+	c, err := signCheckpoint(l.signer, &l.tree, l.records.Position().Chain, l.opts.Now())
 	if err != nil {
 		return l.fail(err)
 	}
@@ -89,7 +93,7 @@ func (l *Log) checkpoint() error {
 	if err != nil {
 		return l.fail(err)
 	}
-	if err := l.checkpoints.append([][]byte{b}); err != nil {
+	if err := l.checkpoints.Append([][]byte{b}); err != nil {
 		return l.fail(err)
 	}
 	l.last = c
@@ -104,13 +108,13 @@ func (l *Log) checkpoint() error {
 func (l *Log) reopen() error {
 	acknowledged := l.tree.clone()
 	checkpointed := l.last.Size
-	l.records.close()
-	l.checkpoints.close()
+	l.records.Close()
+	l.checkpoints.Close()
 	if err := l.load(); err != nil {
 		return l.fail(err)
 	}
 	if l.tree.size < acknowledged.size || l.last.Size < checkpointed {
-		return l.fail(tampered("acknowledged records are gone"))
+		return l.fail(journal.Tampered("acknowledged records are gone"))
 	}
 	if acknowledged.size > 0 {
 		root, err := rootAt(l.opts.fs, l.dir, acknowledged.size)
@@ -118,7 +122,7 @@ func (l *Log) reopen() error {
 			return l.fail(err)
 		}
 		if root != acknowledged.root() {
-			return l.fail(tampered("acknowledged records have changed"))
+			return l.fail(journal.Tampered("acknowledged records have changed"))
 		}
 	}
 	l.opts.Logger.Info("audit log healed", "records", l.tree.size)

@@ -36,6 +36,9 @@ import (
 // and this build cannot accept one.
 var ErrSoftwareTEE = errors.New("software_tee_root is set, but this build of the broker accepts hardware evidence only; remove the setting, or use a development build (go build -tags softtee) for tests")
 
+// Appraiser judges evidence; main makes it, for only main knows the build.
+type Appraiser = keybroker.Appraiser
+
 // Options are what the daemon needs beside its configuration.
 type Options struct {
 	Config Config
@@ -45,10 +48,10 @@ type Options struct {
 	// Credential reads a systemd credential.
 	Credential func(name string) ([]byte, error)
 	// NewAppraiser makes the verifier of hardware evidence.
-	NewAppraiser func() (keybroker.Appraiser, error)
+	NewAppraiser func() (Appraiser, error)
 	// NewSoftwareAppraiser makes one that accepts a software TEE as well. Only
 	// a development build has it.
-	NewSoftwareAppraiser func(rootPEM []byte) (keybroker.Appraiser, error)
+	NewSoftwareAppraiser func(rootPEM []byte) (Appraiser, error)
 	// Reload, when it delivers, has certificate, epochs and policies read again.
 	Reload <-chan os.Signal
 	// Listener is the socket for guests if something else made it.
@@ -128,7 +131,7 @@ func open(o Options) (d *daemon, err error) {
 
 // appraiser refuses a software TEE's root unless this is a development build,
 // and then says so loudly.
-func (d *daemon) appraiser() (keybroker.Appraiser, error) {
+func (d *daemon) appraiser() (Appraiser, error) {
 	path := d.opts.Config.SoftwareTEERoot
 	if d.opts.NewSoftwareAppraiser == nil {
 		if path != "" {

@@ -32,7 +32,6 @@ type bench struct {
 	client *Client
 	epochs *fakeEpochs
 	output *bytes.Buffer
-	stop   func()
 	keys   identity.Public
 }
 

@@ -2,9 +2,9 @@
 
 package main
 
-import "github.com/anchorhold/anchorhold/keybroker"
+import "github.com/anchorhold/anchorhold/keybroker/daemon"
 
 const build = "hardware evidence only"
 
 // softwareAppraiser is absent: this build cannot accept a software TEE.
-var softwareAppraiser func(rootPEM []byte) (keybroker.Appraiser, error)
+var softwareAppraiser func(rootPEM []byte) (daemon.Appraiser, error)

@@ -7,13 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
 
-	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -57,7 +55,7 @@ func run(args []string) error {
 	}
 	log := daemon.NewLogger(os.Stderr, cfg.Log)
 	o := daemon.Options{Config: cfg, Logger: log, Version: version(), Build: build, Credential: service.Credential,
-		NewAppraiser:         func() (keybroker.Appraiser, error) { return appraise.New(appraise.Options{}) },
+		NewAppraiser:         func() (daemon.Appraiser, error) { return appraise.New(appraise.Options{}) },
 		NewSoftwareAppraiser: softwareAppraiser}
 	switch args[0] {
 	case "check":
