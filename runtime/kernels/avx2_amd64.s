@@ -1,10 +1,13 @@
 #include "textflag.h"
 
 // AVX2 with F16C. Each 64-byte vector is taken as two halves of 8 rows. Unsigned
-// weights of 4 bits times signed codes fit 16 bits even after all 8 vectors of a
-// block are added (8*2*15*127 = 30480), so VPMADDUBSW never saturates; bytes are
-// split into two nibbles for the same reason. The integer sums are exact, and the
-// float step keeps the order of the reference (reference.go), unfused.
+// weights of 4 bits times signed bytes fit 16 bits even after all 8 vectors of a
+// block are added (8*2*15*128 = 30720), so VPMADDUBSW never saturates; weights of
+// 8 bits are split into two nibbles for the same reason, one pass for each. High
+// and low halves of the 16-bit codes are summed apart. The integer sums are exact,
+// and the float step keeps the order of the reference (reference.go), unfused.
+// An activation record is 80 bytes: 32 high and 32 low halves of codes, scale at
+// 64, offset at 68, sum at 72.
 
 DATA ·nibbleMask+0(SB)/4, $0x0F0F0F0F
 GLOBL ·nibbleMask(SB), RODATA, $4
@@ -20,52 +23,70 @@ GLOBL ·ones16(SB), RODATA, $4
 	VPBROADCASTD ·nibbleMask(SB), Y15; \
 	VPBROADCASTD ·ones16(SB), Y14
 
-// One vector of nibbles at off(SI): both halves of rows, codes at a(R10) for the
-// low and b(R10) for the high nibbles; 16-bit sums in Y4 (rows 0-7), Y5 (8-15).
-#define NIBBLES(off, a, b) \
+// Products of the nibbles in Y8 (rows 0-7) and Y9 (8-15) with the codes at
+// a(R10): high halves into Y4, Y5, low halves into Y12, Y13.
+#define MULTIPLY(a) \
 	VPBROADCASTD a(R10), Y6; \
-	VPBROADCASTD b(R10), Y7; \
-	VMOVDQU (off)(SI), Y8; \
-	VMOVDQU (off+32)(SI), Y9; \
-	VPSRLW $4, Y8, Y10; \
-	VPSRLW $4, Y9, Y11; \
-	VPAND Y15, Y8, Y8; \
-	VPAND Y15, Y9, Y9; \
-	VPAND Y15, Y10, Y10; \
-	VPAND Y15, Y11, Y11; \
-	VPMADDUBSW Y6, Y8, Y8; \
-	VPMADDUBSW Y6, Y9, Y9; \
-	VPMADDUBSW Y7, Y10, Y10; \
-	VPMADDUBSW Y7, Y11, Y11; \
-	VPADDW Y8, Y4, Y4; \
-	VPADDW Y9, Y5, Y5; \
-	VPADDW Y10, Y4, Y4; \
-	VPADDW Y11, Y5, Y5
+	VPBROADCASTD (a+32)(R10), Y7; \
+	VPMADDUBSW Y6, Y8, Y2; \
+	VPMADDUBSW Y6, Y9, Y3; \
+	VPMADDUBSW Y7, Y8, Y8; \
+	VPMADDUBSW Y7, Y9, Y9; \
+	VPADDW Y2, Y4, Y4; \
+	VPADDW Y3, Y5, Y5; \
+	VPADDW Y8, Y12, Y12; \
+	VPADDW Y9, Y13, Y13
 
-// One vector of bytes at off(SI) with codes at a(R10): sums of low nibbles in
-// Y4, Y5, of high nibbles in Y12, Y13.
-#define BYTES(off, a) \
-	VPBROADCASTD a(R10), Y6; \
+// One vector of nibbles at off(SI): codes at a(R10) for the low nibbles and at
+// b(R10) for the high ones.
+#define NIBBLES(off, a, b) \
+	VMOVDQU (off)(SI), Y10; \
+	VMOVDQU (off+32)(SI), Y11; \
+	VPAND Y15, Y10, Y8; \
+	VPAND Y15, Y11, Y9; \
+	MULTIPLY(a); \
+	VPSRLW $4, Y10, Y10; \
+	VPSRLW $4, Y11, Y11; \
+	VPAND Y15, Y10, Y8; \
+	VPAND Y15, Y11, Y9; \
+	MULTIPLY(b)
+
+// One vector of bytes at off(SI), their low or high nibbles, codes at a(R10).
+#define LOW(off, a) \
+	VPAND (off)(SI), Y15, Y8; \
+	VPAND (off+32)(SI), Y15, Y9; \
+	MULTIPLY(a)
+
+#define HIGH(off, a) \
 	VMOVDQU (off)(SI), Y8; \
 	VMOVDQU (off+32)(SI), Y9; \
-	VPSRLW $4, Y8, Y10; \
-	VPSRLW $4, Y9, Y11; \
+	VPSRLW $4, Y8, Y8; \
+	VPSRLW $4, Y9, Y9; \
 	VPAND Y15, Y8, Y8; \
 	VPAND Y15, Y9, Y9; \
-	VPAND Y15, Y10, Y10; \
-	VPAND Y15, Y11, Y11; \
-	VPMADDUBSW Y6, Y8, Y8; \
-	VPMADDUBSW Y6, Y9, Y9; \
-	VPMADDUBSW Y6, Y10, Y10; \
-	VPMADDUBSW Y6, Y11, Y11; \
-	VPADDW Y8, Y4, Y4; \
-	VPADDW Y9, Y5, Y5; \
-	VPADDW Y10, Y12, Y12; \
-	VPADDW Y11, Y13, Y13
+	MULTIPLY(a)
+
+// Zeroes the 16-bit sums.
+#define CLEAR \
+	VPXOR Y4, Y4, Y4; \
+	VPXOR Y5, Y5, Y5; \
+	VPXOR Y12, Y12, Y12; \
+	VPXOR Y13, Y13, Y13
+
+// Y4, Y5 = 256 times the high sums plus the low sums, in 32 bits.
+#define WIDEN \
+	VPMADDWD Y14, Y4, Y4; \
+	VPMADDWD Y14, Y5, Y5; \
+	VPMADDWD Y14, Y12, Y12; \
+	VPMADDWD Y14, Y13, Y13; \
+	VPSLLD $8, Y4, Y4; \
+	VPSLLD $8, Y5, Y5; \
+	VPADDD Y12, Y4, Y4; \
+	VPADDD Y13, Y5, Y5
 
 // Y4, Y5 minus the sum of the codes << shift.
 #define OFFSET(shift) \
-	VPBROADCASTD 40(R10), Y6; \
+	VPBROADCASTD 72(R10), Y6; \
 	VPSLLD $shift, Y6, Y6; \
 	VPSUBD Y6, Y4, Y4; \
 	VPSUBD Y6, Y5, Y5
@@ -73,7 +94,7 @@ GLOBL ·ones16(SB), RODATA, $4
 // acc = d*scale*float(acc), d float16 at off(SI).
 #define SCALED(off, acc, d, s) \
 	VCVTPH2PS off(SI), d; \
-	VBROADCASTSS 32(R10), s; \
+	VBROADCASTSS 64(R10), s; \
 	VMULPS s, d, d; \
 	VCVTDQ2PS acc, acc; \
 	VMULPS acc, d, acc
@@ -87,17 +108,15 @@ group:
 	MOVQ DX, R10
 	MOVQ R8, CX
 block:
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
+	CLEAR
 	NIBBLES(64, 0, 16)
 	NIBBLES(128, 4, 20)
 	NIBBLES(192, 8, 24)
 	NIBBLES(256, 12, 28)
-	VPMADDWD Y14, Y4, Y4
-	VPMADDWD Y14, Y5, Y5
+	WIDEN
 	SCALED(0, Y4, Y6, Y7)
 	SCALED(16, Y5, Y8, Y9)
-	VBROADCASTSS 36(R10), Y10
+	VBROADCASTSS 68(R10), Y10
 	VCVTPH2PS 32(SI), Y11
 	VMULPS Y10, Y11, Y11
 	VADDPS Y11, Y4, Y4
@@ -107,7 +126,7 @@ block:
 	VADDPS Y4, Y0, Y0
 	VADDPS Y5, Y1, Y1
 	ADDQ $320, SI
-	ADDQ $48, R10
+	ADDQ $80, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Y0, (DI)
@@ -127,21 +146,19 @@ group:
 	MOVQ DX, R10
 	MOVQ R8, CX
 block:
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
+	CLEAR
 	NIBBLES(32, 0, 16)
 	NIBBLES(96, 4, 20)
 	NIBBLES(160, 8, 24)
 	NIBBLES(224, 12, 28)
-	VPMADDWD Y14, Y4, Y4
-	VPMADDWD Y14, Y5, Y5
+	WIDEN
 	OFFSET(3)
 	SCALED(0, Y4, Y6, Y7)
 	SCALED(16, Y5, Y8, Y9)
 	VADDPS Y4, Y0, Y0
 	VADDPS Y5, Y1, Y1
 	ADDQ $288, SI
-	ADDQ $48, R10
+	ADDQ $80, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Y0, (DI)
@@ -161,33 +178,37 @@ group:
 	MOVQ DX, R10
 	MOVQ R8, CX
 block:
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y12, Y12, Y12
-	VPXOR Y13, Y13, Y13
-	BYTES(32, 0)
-	BYTES(96, 4)
-	BYTES(160, 8)
-	BYTES(224, 12)
-	BYTES(288, 16)
-	BYTES(352, 20)
-	BYTES(416, 24)
-	BYTES(480, 28)
-	VPMADDWD Y14, Y4, Y4
-	VPMADDWD Y14, Y5, Y5
-	VPMADDWD Y14, Y12, Y12
-	VPMADDWD Y14, Y13, Y13
-	VPSLLD $4, Y12, Y12
-	VPSLLD $4, Y13, Y13
-	VPADDD Y12, Y4, Y4
-	VPADDD Y13, Y5, Y5
+	CLEAR
+	HIGH(32, 0)
+	HIGH(96, 4)
+	HIGH(160, 8)
+	HIGH(224, 12)
+	HIGH(288, 16)
+	HIGH(352, 20)
+	HIGH(416, 24)
+	HIGH(480, 28)
+	WIDEN
+	VPSLLD $4, Y4, Y10
+	VPSLLD $4, Y5, Y11
+	CLEAR
+	LOW(32, 0)
+	LOW(96, 4)
+	LOW(160, 8)
+	LOW(224, 12)
+	LOW(288, 16)
+	LOW(352, 20)
+	LOW(416, 24)
+	LOW(480, 28)
+	WIDEN
+	VPADDD Y10, Y4, Y4
+	VPADDD Y11, Y5, Y5
 	OFFSET(7)
 	SCALED(0, Y4, Y6, Y7)
 	SCALED(16, Y5, Y8, Y9)
 	VADDPS Y4, Y0, Y0
 	VADDPS Y5, Y1, Y1
 	ADDQ $544, SI
-	ADDQ $48, R10
+	ADDQ $80, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Y0, (DI)

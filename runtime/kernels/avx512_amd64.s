@@ -2,7 +2,8 @@
 
 // AVX-512 with VNNI. A block's vectors hold 4 columns of 16 rows each; one
 // VPDPBUSD multiplies a vector with 4 activations, broadcast from memory.
-// An activation record is 48 bytes: 32 codes, scale at 32, offset at 36, sum at 40.
+// An activation record is 80 bytes: 32 high and 32 low halves of 16-bit codes,
+// scale at 64, offset at 68, sum at 72.
 // The float step keeps the order of the reference (reference.go), unfused.
 
 // Nibbles of the 4 vectors at off(SI): low in Z4..Z7, high in Z8..Z11.
@@ -39,34 +40,43 @@
 	VPXORD acc, acc, acc; \
 	VPXORD spare, spare, spare; \
 	VPDPBUSD.BCST 0(a), Z4, acc; \
-	VPDPBUSD.BCST 4(a), Z5, spare; \
+	VPDPBUSD.BCST 32(a), Z4, spare; \
+	VPDPBUSD.BCST 4(a), Z5, acc; \
+	VPDPBUSD.BCST 36(a), Z5, spare; \
 	VPDPBUSD.BCST 8(a), Z6, acc; \
-	VPDPBUSD.BCST 12(a), Z7, spare; \
+	VPDPBUSD.BCST 40(a), Z6, spare; \
+	VPDPBUSD.BCST 12(a), Z7, acc; \
+	VPDPBUSD.BCST 44(a), Z7, spare; \
 	VPDPBUSD.BCST 16(a), Z8, acc; \
-	VPDPBUSD.BCST 20(a), Z9, spare; \
+	VPDPBUSD.BCST 48(a), Z8, spare; \
+	VPDPBUSD.BCST 20(a), Z9, acc; \
+	VPDPBUSD.BCST 52(a), Z9, spare; \
 	VPDPBUSD.BCST 24(a), Z10, acc; \
-	VPDPBUSD.BCST 28(a), Z11, spare; \
+	VPDPBUSD.BCST 56(a), Z10, spare; \
+	VPDPBUSD.BCST 28(a), Z11, acc; \
+	VPDPBUSD.BCST 60(a), Z11, spare; \
+	VPSLLD $8, acc, acc; \
 	VPADDD spare, acc, acc
 
 // y += d*scale*float(acc), d in Z1.
 #define SCALED(a, acc, spare, y) \
 	VCVTDQ2PS acc, acc; \
-	VMULPS.BCST 32(a), Z1, spare; \
+	VMULPS.BCST 64(a), Z1, spare; \
 	VMULPS acc, spare, acc; \
 	VADDPS acc, y, y
 
 // y += d*scale*float(acc) + m*offset, d in Z1, m in Z2.
 #define AFFINE(a, acc, spare, y) \
 	VCVTDQ2PS acc, acc; \
-	VMULPS.BCST 32(a), Z1, spare; \
+	VMULPS.BCST 64(a), Z1, spare; \
 	VMULPS acc, spare, acc; \
-	VMULPS.BCST 36(a), Z2, spare; \
+	VMULPS.BCST 68(a), Z2, spare; \
 	VADDPS spare, acc, acc; \
 	VADDPS acc, y, y
 
 // acc -= sum << shift: the weights are stored with an offset of 1 << shift.
 #define OFFSET(a, acc, spare, shift) \
-	VPBROADCASTD 40(a), spare; \
+	VPBROADCASTD 72(a), spare; \
 	VPSLLD $shift, spare, spare; \
 	VPSUBD spare, acc, acc
 
@@ -88,10 +98,10 @@
 	MOVQ groupCount+40(FP), R9; \
 	MOVL $0x0F0F0F0F, AX; \
 	VPBROADCASTD AX, Z31; \
-	LEAQ (R8)(R8*2), AX; \
+	LEAQ (R8)(R8*4), AX; \
 	SHLQ $4, AX
 
-// The four tokens' records lie AX = 48*blocks bytes apart: R10, R11, R12, R13.
+// The four tokens' records lie AX = 80*blocks bytes apart: R10, R11, R12, R13.
 #define FOUR_START \
 	MOVQ DX, R10; \
 	LEAQ (R10)(AX*1), R11; \
@@ -104,10 +114,10 @@
 	MOVQ R8, CX
 
 #define FOUR_STEP \
-	ADDQ $48, R10; \
-	ADDQ $48, R11; \
-	ADDQ $48, R12; \
-	ADDQ $48, R13; \
+	ADDQ $80, R10; \
+	ADDQ $80, R11; \
+	ADDQ $80, R12; \
+	ADDQ $80, R13; \
 	DECQ CX
 
 #define FOUR_STORE \
@@ -133,7 +143,7 @@ block:
 	DOT(R10, Z12, Z13)
 	AFFINE(R10, Z12, Z13, Z0)
 	ADDQ $320, SI
-	ADDQ $48, R10
+	ADDQ $80, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Z0, (DI)
@@ -157,7 +167,7 @@ block:
 	OFFSET(R10, Z12, Z13, 3)
 	SCALED(R10, Z12, Z13, Z0)
 	ADDQ $288, SI
-	ADDQ $48, R10
+	ADDQ $80, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Z0, (DI)
@@ -181,7 +191,7 @@ block:
 	OFFSET(R10, Z12, Z13, 7)
 	SCALED(R10, Z12, Z13, Z0)
 	ADDQ $544, SI
-	ADDQ $48, R10
+	ADDQ $80, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Z0, (DI)

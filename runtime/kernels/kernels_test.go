@@ -121,7 +121,7 @@ func TestProductsAreThoseOfTheUnpackedWeights(t *testing.T) {
 				in := float64(x[c])
 				if typ != F16 && typ != F32 {
 					rec := act.row(0)[c/32]
-					in = float64(rec.scale) * float64(rec.code[c%32])
+					in = float64(rec.scale) * float64(rec.code(c%32))
 				}
 				want += float64(w) * in
 				size += math.Abs(float64(w) * in)
@@ -377,24 +377,30 @@ func BenchmarkProduct(b *testing.B) {
 	}
 }
 
-func TestQuantizeRestHoldsWhatQuantizingLeft(t *testing.T) {
+func TestQuantizeKeepsFifteenBits(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 14))
-	const cols = 64
-	act, err := NewActivations(make([]byte, ActivationBytes(2, cols)), 2, cols)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := make([]float32, cols)
-	for i := range x {
-		x[i] = float32(rng.NormFloat64())
-	}
-	act.Quantize(0, x)
-	act.QuantizeRest(1, 0, x)
-	for i, v := range x {
-		a, b := act.row(0)[i/32], act.row(1)[i/32]
-		got := a.scale*float32(a.code[i%32]) + b.scale*float32(b.code[i%32])
-		if math.Abs(float64(got-v)) > 1e-4 {
-			t.Errorf("value %d: %v in two parts, %v", i, got, v)
+	act, x := quantize(t, rng, 2, 64)
+	for token := range 2 {
+		for b, r := range act.row(token) {
+			var top, sum float64
+			for i := range 32 {
+				top = max(top, math.Abs(float64(x[token*64+b*32+i])))
+				sum += float64(r.code(i))
+			}
+			for i := range 32 {
+				got, want := float64(r.scale)*float64(r.code(i)), float64(x[token*64+b*32+i])
+				if math.Abs(got-want) > top/maxCode*0.51 {
+					t.Errorf("value %v quantized to %v", want, got)
+				}
+			}
+			if float64(r.sum) != sum {
+				t.Errorf("sum %d, codes add up to %v", r.sum, sum)
+			}
 		}
+	}
+	nan := []float32{float32(math.NaN())}
+	act.Quantize(0, append(nan, make([]float32, 63)...))
+	if got := act.row(0)[0]; got.scale != 0 && got.scale == got.scale {
+		t.Errorf("a block with NaN has scale %v", got.scale)
 	}
 }

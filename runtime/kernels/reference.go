@@ -8,7 +8,7 @@ import (
 // The reference kernels, in the exact order of operations that every other
 // kernel keeps:
 //
-//	acc  = sum of nibble or byte times code, exact in 32 bits
+//	acc  = sum of nibble or byte times 16-bit code, exact in 32 bits
 //	p    = d * scale
 //	t    = p * float32(acc)            (Q4_1: + m * offset)
 //	y   += t, block after block
@@ -36,12 +36,15 @@ func referenceMatMul(dst []float32, groups []byte, t Type, blocks []record) {
 	}
 }
 
+// code is the 16-bit code of one column.
+func (r *record) code(c int) int32 { return int32(r.high[c])<<8 + int32(r.low[c]) }
+
 func referenceQ4(y *[TileRows]float32, scales, minima, vectors []byte, a *record) {
 	for r := range TileRows {
 		var acc int32
 		for c := range 16 {
 			v := vectors[64*(c/4)+4*r+c%4]
-			acc += int32(v&15)*int32(a.code[c]) + int32(v>>4)*int32(a.code[16+c])
+			acc += int32(v&15)*a.code(c) + int32(v>>4)*a.code(16+c)
 		}
 		p := float32(float16At(scales, 2*r) * a.scale)
 		if minima == nil {
@@ -58,7 +61,7 @@ func referenceQ8(y *[TileRows]float32, tile []byte, a *record) {
 	for r := range TileRows {
 		var acc int32
 		for c := range BlockCols {
-			acc += int32(tile[32+64*(c/4)+4*r+c%4]) * int32(a.code[c])
+			acc += int32(tile[32+64*(c/4)+4*r+c%4]) * a.code(c)
 		}
 		p := float32(float16At(tile, 2*r) * a.scale)
 		y[r] += float32(p * float32(acc-128*a.sum))

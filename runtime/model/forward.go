@@ -67,9 +67,13 @@ func (m *Model) block(cache *Cache, index int, batch []Input) error {
 	if err := m.attend(cache, index, batch); err != nil {
 		return err
 	}
-	if err := m.project(l.out, wide, n); err != nil {
+	if act, err = m.quantize(s.attended, wide, n); err != nil {
 		return err
 	}
+	if err := m.products(act, s.attended, output{l.out, s.norm}); err != nil {
+		return err
+	}
+	add(s.x[:n*p.Width], s.norm)
 
 	if act, err = m.normalize(l.feedForwardNorm, n); err != nil {
 		return err
@@ -108,39 +112,15 @@ func (m *Model) normalize(weight []float32, n int) (*kernels.Activations, error)
 	})
 }
 
-// project multiplies the attended values with the output matrix and adds the
-// products to the residual stream. These inputs are not normalized, and their
-// quantization is the largest single error of the whole pass: they are taken
-// in two parts, as twice as many tokens, which costs this one matrix twice the
-// arithmetic and halves the divergence from exact results (docs/performance.md).
-func (m *Model) project(out kernels.Tensor, wide, n int) error {
-	s, width := m.scratch, m.params.Width
-	rows := 2 * n
-	if out.Type == kernels.F16 || out.Type == kernels.F32 {
-		rows = n // float tiles use the values as they are
-	}
-	act, err := kernels.NewActivations(s.activations, rows, wide)
+func (m *Model) quantize(x []float32, cols, n int) (*kernels.Activations, error) {
+	act, err := kernels.NewActivations(m.scratch.activations, n, cols)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = m.pool.run(n, func(_, t int) error {
-		x := s.attended[t*wide : (t+1)*wide]
-		act.Quantize(t, x)
-		if rows > n {
-			act.QuantizeRest(n+t, t, x)
-		}
+	return &act, m.pool.run(n, func(_, t int) error {
+		act.Quantize(t, x[t*cols:(t+1)*cols])
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if err := m.products(&act, s.attended, output{out, s.norm}); err != nil {
-		return err
-	}
-	for part := 0; part < rows; part += n {
-		add(s.x[:n*width], s.norm[part*width:])
-	}
-	return nil
 }
 
 // activate writes silu(gate) * up over gate and quantizes it.

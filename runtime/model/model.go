@@ -90,9 +90,9 @@ func sizes(p Params, threads, batch, outputs, context int) (floats [11]int, acti
 	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
 	return [...]int{
-		batch * p.Width, 2 * batch * pad(p.Width), batch * pad(wide), batch * pad(narrow), batch * pad(narrow), batch * wide,
+		batch * p.Width, batch * pad(p.Width), batch * pad(wide), batch * pad(narrow), batch * pad(narrow), batch * wide,
 		batch * pad(p.FeedForward), batch * pad(p.FeedForward), outputs * pad(p.Vocabulary), batch * p.RopeDims, threads * context,
-	}, kernels.ActivationBytes(batch, max(p.Width, p.FeedForward, 2*wide))
+	}, kernels.ActivationBytes(batch, max(p.Width, p.FeedForward, wide))
 }
 
 func (s *scratch) parts() [11]*[]float32 {
