@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/receipt"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
 // completion is one answer in the making.
@@ -57,8 +57,12 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 	w.Header().Set(ReceiptHeader, c.id.String())
 	if err := c.run(ctx, w); err != nil {
 		w.Header().Del(ReceiptHeader)
-		if ctx.Err() != nil { // the engine reports that it was stopped; the cause says why
-			return context.Cause(ctx)
+		// An engine that was stopped reports so; the cause says why. The lease
+		// comes first: the engine is closed with it.
+		for _, why := range []context.Context{session.Lease, ctx} {
+			if why.Err() != nil {
+				return context.Cause(why)
+			}
 		}
 		return err
 	}
@@ -118,7 +122,7 @@ func (c *completion) prepare() error {
 
 // generate runs the engine, gathers the text and passes it on. Nothing is passed
 // on once the request's time, its lease or the server ended.
-func (c *completion) generate(ctx context.Context, text *strings.Builder, pass func(string) error) (Result, error) {
+func (c *completion) generate(ctx context.Context, text *strings.Builder, pass func(string) error) (infer.Result, error) {
 	result, err := c.session.Engine.Generate(ctx, c.request.gen, func(piece string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -134,11 +138,8 @@ func (c *completion) generate(ctx context.Context, text *strings.Builder, pass f
 }
 
 // sign issues the receipt and keeps it for the user who asked.
-func (c *completion) sign(ctx context.Context, text string, result Result) error {
-	p, ok := peerOf(ctx)
-	if !ok {
-		return evidence.Refuse(ReasonPeer, "this user may not use the agent")
-	}
+func (c *completion) sign(ctx context.Context, text string, result infer.Result) error {
+	p, _ := peerOf(ctx) // allowed, hence there
 	issued, err := c.session.Issue(receipt.Answer{
 		ID: c.id, ModelID: c.session.ModelID, ModelName: c.request.model, ModelVersion: c.session.Version,
 		Input: c.request.raw, Output: []byte(text),
@@ -157,7 +158,7 @@ type usage struct {
 	TotalTokens      int `json:"total_tokens"`
 }
 
-func newUsage(r Result) *usage {
+func newUsage(r infer.Result) *usage {
 	return &usage{r.PromptTokens, r.CompletionTokens, r.PromptTokens + r.CompletionTokens}
 }
 
@@ -199,7 +200,7 @@ func (c *completion) header() answerObject {
 	return o
 }
 
-func (c *completion) object(text string, result Result) answerObject {
+func (c *completion) object(text string, result infer.Result) answerObject {
 	o := c.header()
 	ch := choice{FinishReason: &result.FinishReason}
 	if c.chat {

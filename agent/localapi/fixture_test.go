@@ -20,19 +20,21 @@ import (
 	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/runtime/infer"
+	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
 // fakeEngine behaves like a model whose tokens are words: it answers "w0 w1 ..."
 // until the limit, a stop string, or its own end after 12 words.
 type fakeEngine struct {
 	mu      sync.Mutex
-	seen    []Generation
+	seen    []infer.Request
 	step    chan struct{} // if set, a word is emitted for each receive
 	started chan struct{} // if set, told of each generation that begins
 	fail    error
 }
 
-func (e *fakeEngine) Chat(messages []Message) ([]int32, error) {
+func (e *fakeEngine) Chat(messages []tokenize.Message) ([]int32, error) {
 	n := 3
 	for _, m := range messages {
 		if m.Role == "assistant" && m.Content == "raise" {
@@ -49,17 +51,17 @@ func (e *fakeEngine) Text(prompt string) ([]int32, error) {
 
 func (e *fakeEngine) ContextSize() int { return 64 }
 
-func (e *fakeEngine) Generate(ctx context.Context, g Generation, emit func(string) error) (Result, error) {
+func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(string) error) (infer.Result, error) {
 	e.mu.Lock()
 	e.seen = append(e.seen, g)
 	e.mu.Unlock()
 	if e.fail != nil {
-		return Result{}, e.fail
+		return infer.Result{}, e.fail
 	}
 	if e.started != nil {
 		e.started <- struct{}{}
 	}
-	r := Result{PromptTokens: len(g.Prompt), FinishReason: "length"}
+	r := infer.Result{PromptTokens: len(g.Prompt), FinishReason: "length"}
 	text := ""
 	for i := 0; i < g.MaxTokens; i++ {
 		if e.step != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
 func TestModels(t *testing.T) {
@@ -152,7 +153,7 @@ func TestParametersRefusedByName(t *testing.T) {
 		`,"stream":1`:                               {"stream", "invalid-type"},
 		`,"stream_options":{"include_usage":true}`:  {"stream_options", "invalid-value"},
 		`,"stream":true,"stream_options":{"x":1}`:   {"stream_options.x", "unsupported-parameter"},
-		`,"stream":true,"stream_options":{"include_obfuscation":true}`: {"stream_options.include_obfuscation", "unsupported-value"},
+		`,"stream":true,"stream_options":{"include_obfuscation":true}`: {"stream_options.include_obfuscation", "unsupported-parameter"},
 		`,"messages":[]`: {"messages", "missing-parameter"},
 		`,"messages":{}`: {"messages", "invalid-type"},
 		`,"messages":[{"role":"tool","content":"x"}]`:                                {"messages[0].role", "unsupported-role"},
@@ -322,7 +323,7 @@ func TestNoReceiptAfterTheLease(t *testing.T) {
 	c := &completion{server: f.server, request: &request{model: "tiny"}, session: s}
 	f.expire()
 	ctx := context.WithValue(t.Context(), peerKey{}, peer{uid: 1})
-	if reason, _ := evidence.ReasonOf(c.sign(ctx, "text", Result{})); reason != "lease-expired" {
+	if reason, _ := evidence.ReasonOf(c.sign(ctx, "text", infer.Result{})); reason != "lease-expired" {
 		t.Error(reason)
 	}
 }
@@ -414,13 +415,13 @@ type bigEngine struct {
 	ended chan error
 }
 
-func (e *bigEngine) Generate(_ context.Context, _ Generation, emit func(string) error) (Result, error) {
+func (e *bigEngine) Generate(_ context.Context, _ infer.Request, emit func(string) error) (infer.Result, error) {
 	var err error
 	for i := 0; i < 1000 && err == nil; i++ {
 		err = emit(strings.Repeat("x", 64<<10))
 	}
 	e.ended <- err
-	return Result{}, err
+	return infer.Result{}, err
 }
 
 type otherEngine struct {

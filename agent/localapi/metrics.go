@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
 // metrics counts. Its labels are the route's name, from the table of routes, and
@@ -36,7 +38,7 @@ func (m *metrics) observe(route string, status int, took time.Duration) {
 	m.seconds[route] += took.Seconds()
 }
 
-func (m *metrics) tokens(r Result) {
+func (m *metrics) tokens(r infer.Result) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.prompt += uint64(max(r.PromptTokens, 0))

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"github.com/anchorhold/anchorhold/runtime/infer"
+	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
 // Limits on a request beyond its size.
@@ -25,12 +28,12 @@ const (
 type request struct {
 	raw          []byte // as sent: what the receipt commits to
 	model        string
-	messages     []Message // of a chat
-	prompt       string    // of a plain completion
+	messages     []tokenize.Message // of a chat
+	prompt       string             // of a plain completion
 	stream       bool
 	includeUsage bool
 	maxTokens    int // 0: as many as fit
-	gen          Generation
+	gen          infer.Request
 }
 
 // fields are the members of the request's object that were not looked at yet.
@@ -94,7 +97,7 @@ func (f fields) decode(q *request, chat bool) error {
 	}
 	if len(names) > 0 {
 		slices.Sort(names)
-		return badRequest(printable(names[0]), "unsupported-parameter", fmt.Sprintf("parameter %.64q is not supported", names[0]))
+		return badRequest(clip(names[0]), "unsupported-parameter", fmt.Sprintf("parameter %.64q is not supported", names[0]))
 	}
 	return nil
 }
@@ -135,8 +138,8 @@ func (f fields) takeMessages(q *request) error {
 }
 
 // message decodes one turn.
-func (f fields) message(name string) (Message, error) {
-	var m Message
+func (f fields) message(name string) (tokenize.Message, error) {
+	var m tokenize.Message
 	if err := f.take("role", &m.Role); err != nil {
 		return m, badRequest(name+".role", "invalid-type", "role has the wrong type")
 	}
@@ -167,7 +170,7 @@ func (f fields) message(name string) (Message, error) {
 	}
 	for key, v := range f {
 		if string(v) != "null" {
-			return m, badRequest(name+"."+printable(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
+			return m, badRequest(name+"."+clip(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
 		}
 	}
 	return m, nil
@@ -203,12 +206,8 @@ func (f fields) takeStream(q *request) error {
 	if err := options.take("include_usage", &q.includeUsage); err != nil {
 		return err
 	}
-	var obfuscation bool // padding against observers of the wire; there is none here
-	if err := options.take("include_obfuscation", &obfuscation); err != nil || obfuscation {
-		return badRequest("stream_options.include_obfuscation", "unsupported-value", "include_obfuscation is not supported")
-	}
 	for key := range options {
-		return badRequest("stream_options."+printable(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
+		return badRequest("stream_options."+clip(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
 	}
 	return nil
 }
@@ -306,10 +305,5 @@ func (f fields) takeNeutral(*request) error {
 	return nil
 }
 
-// printable bounds what a message repeats of a client's names.
-func printable(name string) string {
-	if len(name) > 64 {
-		name = name[:64]
-	}
-	return string(slices.DeleteFunc([]rune(name), func(r rune) bool { return r <= ' ' || r > '~' }))
-}
+// clip bounds what a message repeats of a client's names.
+func clip(name string) string { return name[:min(len(name), 64)] }

@@ -58,11 +58,6 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	var full *fullError
-	if errors.As(err, &full) {
-		return &problem{status: http.StatusTooManyRequests, retryAfter: full.retryAfter, Type: "rate_limit_error",
-			Code: string(ReasonQueue), Message: "too many requests are waiting; try again in " + strconv.Itoa(full.retryAfter) + " seconds"}
-	}
 	var refusal *evidence.Refusal
 	if errors.As(err, &refusal) {
 		switch refusal.Reason {

@@ -2,7 +2,9 @@ package localapi
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -21,14 +23,6 @@ func newQueue(concurrent, waiting int) *queue {
 	return &queue{slots: make(chan struct{}, concurrent), limit: waiting, average: 1}
 }
 
-// fullError is the refusal of a request for which there is no place.
-type fullError struct{ retryAfter int }
-
-// Error says so.
-func (e *fullError) Error() string {
-	return string(ReasonQueue) + ": too many requests are waiting; try again later"
-}
-
 // enter waits for a slot and returns what gives it back.
 func (q *queue) enter(ctx context.Context) (leave func(), err error) {
 	select {
@@ -40,7 +34,9 @@ func (q *queue) enter(ctx context.Context) (leave func(), err error) {
 	if q.waiting >= q.limit {
 		defer q.mu.Unlock()
 		wait := q.average * float64(q.waiting+1) / float64(cap(q.slots))
-		return nil, &fullError{retryAfter: int(math.Ceil(min(max(wait, 1), 60)))}
+		seconds := int(math.Ceil(min(max(wait, 1), 60)))
+		return nil, &problem{status: http.StatusTooManyRequests, retryAfter: seconds, Type: "rate_limit_error", Code: string(ReasonQueue),
+			Message: fmt.Sprintf("too many requests are waiting; try again in %d seconds", seconds)}
 	}
 	q.waiting++
 	q.mu.Unlock()

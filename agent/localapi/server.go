@@ -37,42 +37,6 @@ const (
 	ReasonQueue    evidence.Reason = "queue-full"
 )
 
-// Engine is one model at work. Its errors never quote a prompt or an answer:
-// they are logged.
-type Engine interface {
-	// Chat returns the tokens of a conversation, up to where the model answers.
-	Chat(messages []Message) ([]int32, error)
-	// Text returns the tokens of a plain prompt, in which control tokens' text
-	// is text.
-	Text(prompt string) ([]int32, error)
-	// Generate answers, calling emit with each piece of text, which is complete
-	// UTF-8. It ends with an error when ctx does or emit fails.
-	Generate(ctx context.Context, g Generation, emit func(text string) error) (Result, error)
-	// ContextSize is the limit on prompt and answer together, in tokens.
-	ContextSize() int
-}
-
-// Message is one turn of a conversation.
-type Message struct{ Role, Content string }
-
-// Generation is one request to an engine.
-type Generation struct {
-	Prompt      []int32
-	MaxTokens   int // at least 1, and fits the context with the prompt
-	Temperature float64
-	TopP        float64 // in (0, 1]
-	TopK        int     // 0 for no limit
-	Seed        *uint64 // nil for a random one
-	Stop        []string
-}
-
-// Result says how an answer ended.
-type Result struct {
-	PromptTokens     int
-	CompletionTokens int
-	FinishReason     string // "stop" or "length"
-}
-
 // Session is one model under one lease.
 type Session struct {
 	Engine  Engine

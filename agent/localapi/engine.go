@@ -1,0 +1,51 @@
+package localapi
+
+import (
+	"context"
+	"errors"
+
+	"github.com/anchorhold/anchorhold/runtime/infer"
+	"github.com/anchorhold/anchorhold/runtime/tokenize"
+)
+
+// Engine is one model at work. Its errors never quote a prompt or an answer:
+// they are logged. Inference is the real one.
+type Engine interface {
+	// Chat returns the tokens of a conversation, up to where the model answers.
+	Chat(messages []tokenize.Message) ([]int32, error)
+	// Text returns the tokens of a plain prompt, in which control tokens' text
+	// is text.
+	Text(prompt string) ([]int32, error)
+	// Generate answers, calling emit with each piece of text, which is complete
+	// UTF-8. It ends with an error when ctx does or emit fails.
+	Generate(ctx context.Context, r infer.Request, emit func(text string) error) (infer.Result, error)
+	// ContextSize is the limit on prompt and answer together, in tokens.
+	ContextSize() int
+}
+
+// Inference makes an engine answer conversations through its model's template.
+type Inference struct{ *infer.Engine }
+
+// Chat renders the conversation. What the template itself refuses, as two user
+// turns in a row, is the client's mistake.
+func (e Inference) Chat(messages []tokenize.Message) ([]int32, error) {
+	template := e.Template()
+	if template == nil {
+		return nil, badRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
+	}
+	ids, err := template.Encode(e.Tokenizer(), messages, true)
+	var raised *tokenize.RaisedError
+	if errors.As(err, &raised) {
+		return nil, badRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
+	}
+	return ids, err
+}
+
+// Text tokenizes a prompt as plain text, behind the model's BOS if it has one.
+func (e Inference) Text(prompt string) ([]int32, error) {
+	ids := e.Tokenizer().Encode(prompt, false)
+	if e.Tokenizer().AddBOS() {
+		ids = append([]int32{e.Tokenizer().BOS()}, ids...)
+	}
+	return ids, nil
+}
