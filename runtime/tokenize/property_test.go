@@ -76,7 +76,7 @@ func TestPiecesJoinToTheText(t *testing.T) {
 				back = append(back, tok.Piece(id)...)
 			}
 			if !bytes.Equal(back, []byte(text)) && !strings.ContainsRune(text, 0xfffd) {
-				if name == "gpt-2" || !strings.ContainsAny(text, "\xff\xfe") { // the other lacks these bytes
+				if name == "gpt-2" || !strings.Contains(text, "\xff") { // the other lacks these bytes
 					t.Errorf("%s: %.20q comes back as %.20q", name, text, back)
 				}
 			}
