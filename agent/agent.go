@@ -82,6 +82,3 @@ func newClient(cfg Config, col Collector, agentKey *identity.Private, epochs cli
 		},
 	})
 }
-
-// errNoModels is impossible after a check; it keeps the zero configuration from running.
-var errNoModels = errors.New("no model is configured")

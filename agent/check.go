@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/hex"
 	"fmt"
+	"io"
 	"math/bits"
 	"slices"
 	"strings"
@@ -222,4 +223,23 @@ func (c Config) checkModels(f *Findings) {
 			f.errorf("models[%d]: context, sequences or threads is out of range", i)
 		}
 	}
+}
+
+// Print writes the findings for people and returns the exit code of a check.
+func (f Findings) Print(w io.Writer, path string) int {
+	for _, e := range f.Errors {
+		fmt.Fprintf(w, "error: %s\n", e)
+	}
+	for _, n := range f.Notices {
+		fmt.Fprintf(w, "notice: %s\n", n)
+	}
+	switch {
+	case len(f.Errors) > 0:
+		return 2
+	case len(f.Missing) > 0:
+		fmt.Fprintf(w, "%s is valid as far as it goes; to run the agent it still needs: %s\n", path, strings.Join(f.Missing, ", "))
+		return 2
+	}
+	fmt.Fprintf(w, "%s is valid\n", path)
+	return 0
 }

@@ -140,6 +140,9 @@ type Guest struct {
 type Model struct {
 	// Name is the model's name in the API.
 	Name string `yaml:"name"`
+	// SealedName is the name that the publisher sealed the model under; empty
+	// accepts any.
+	SealedName string `yaml:"sealed_name"`
 	// Path is the sealed file.
 	Path string `yaml:"path"`
 	// Resource is the name of its key at the broker.

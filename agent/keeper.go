@@ -16,7 +16,7 @@ type keeper struct {
 	broker   acquirer
 	tenure   *tenure
 	log      *slog.Logger
-	serving  func(*client.Lease)                                                               // told of each lease under which a model is served
+	serving  func(*client.Lease)                                                                // told of each lease under which a model is served
 	open     func(context.Context, Config, Model, client.Key, *slog.Logger) (*openModel, error) // open, or a test's
 	reloaded chan reload
 }

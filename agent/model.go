@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/runtime/arena"
@@ -17,7 +19,7 @@ import (
 
 // contexts are the sizes tried, largest first, when the configuration leaves
 // the choice open.
-var contexts = [...]int{4096, 2048, 1024, 512, 256, 128}
+var contexts = [...]int{4096, 2048, 1024, 512, 256}
 
 // openModel is a model that a released key opened: weights in the arena and
 // the engine over them. It owns the key, to compare later releases with.
@@ -26,6 +28,7 @@ type openModel struct {
 	key         *keybuf.Buffer
 	keyVersion  uint64
 	contextSize int
+	threads     int
 	budget      *arena.Budget
 	weights     *weights.Weights
 	engine      *infer.Engine
@@ -34,20 +37,28 @@ type openModel struct {
 // open opens a sealed model into the memory that the limit leaves. It takes
 // ownership of the key, and leaves nothing behind when it fails.
 func open(ctx context.Context, cfg Config, m Model, key client.Key, log *slog.Logger) (*openModel, error) {
+	publisher, err := readIdentity(m.Publisher)
+	if err != nil {
+		key.Key.Wipe()
+		return nil, fmt.Errorf("model %s: publisher: %w", m.Name, err)
+	}
 	sizes := contexts[:]
 	if m.Context != 0 {
 		sizes = []int{m.Context}
 	}
 	var tooLarge *arena.DoesNotFit
 	for _, size := range sizes {
-		o := &openModel{Model: m, key: key.Key, keyVersion: key.Version, contextSize: size}
-		err := o.openWith(ctx, cfg)
+		o := &openModel{Model: m, key: key.Key, keyVersion: key.Version, contextSize: size, threads: m.Threads}
+		if o.threads == 0 {
+			o.threads = runtime.NumCPU()
+		}
+		err := o.openWith(cfg, publisher)
 		if err == nil {
-			log.Info("model opened", "model", m.Name, "model_id", o.id(), "key_version", key.Version,
-				"mode", o.weights.Mode().String(), "context", size, "arena_mib", o.budget.Used()>>20)
+			log.Info("model opened", "model", m.Name, "model_id", o.id(), "key_version", key.Version, "mode", o.weights.Mode().String(),
+				"context", o.engine.ContextSize(), "threads", o.threads, "arena_mib", o.budget.Used()>>20)
 			return o, nil
 		}
-		if !errors.As(err, &tooLarge) {
+		if !errors.As(err, &tooLarge) || ctx.Err() != nil {
 			key.Key.Wipe()
 			return nil, fmt.Errorf("model %s: %w", m.Name, err)
 		}
@@ -58,31 +69,63 @@ func open(ctx context.Context, cfg Config, m Model, key client.Key, log *slog.Lo
 }
 
 // openWith maps weights and engine for one context size, or nothing.
-func (o *openModel) openWith(ctx context.Context, cfg Config) error {
-	publisher, err := readIdentity(o.Publisher)
+func (o *openModel) openWith(cfg Config, publisher identity.Public) error {
+	limit := cfg.memoryLimit() - goReserve
+	need, err := o.engineMemory(publisher, limit)
 	if err != nil {
-		return fmt.Errorf("publisher: %w", err)
+		return err
 	}
-	threads := o.Threads
-	if threads == 0 {
-		threads = runtime.NumCPU()
-	}
-	o.budget = arena.NewBudget(cfg.memoryLimit() - goReserve)
-	o.weights, err = weights.Open(o.Path, o.key, o.budget, weights.Options{
-		Workers: threads, Mode: o.Mode, MinVersion: o.MinimumVersion, Name: o.Name, Publisher: publisher,
-	})
+	o.budget = arena.NewBudget(limit)
+	o.weights, err = weights.Open(o.Path, o.key, o.budget, o.options(publisher, weights.Mode(o.Mode), need))
 	if err != nil {
 		return err
 	}
 	header, err := gguf.ParseHeader(o.weights.Header())
 	if err == nil {
-		o.engine, err = infer.New(infer.Config{
-			Source: o.weights, File: header, Budget: o.budget, Threads: threads,
-			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel,
-		})
+		o.engine, err = infer.New(infer.Config{Source: o.weights, File: header, Budget: o.budget, Threads: o.threads,
+			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel})
 	}
 	if err != nil {
 		return errors.Join(err, o.weights.Close())
+	}
+	return nil
+}
+
+// engineMemory reads the sealed header, which needs little memory, to learn
+// what the engine will take: so much must stay free beside the weights.
+func (o *openModel) engineMemory(publisher identity.Public, limit int64) (int64, error) {
+	w, err := weights.Open(o.Path, o.key, arena.NewBudget(limit), o.options(publisher, weights.Streamed, 0))
+	if err != nil {
+		return 0, err
+	}
+	defer w.Close() // wipes what was read only to look at it
+	header, err := gguf.ParseHeader(w.Header())
+	if err != nil {
+		return 0, err
+	}
+	need, err := infer.Memory(header, o.threads, o.contextSize, max(o.Sequences, 1))
+	return need + 64<<10, err // a few regions, each rounded up to pages and guarded
+}
+
+func (o *openModel) options(publisher identity.Public, mode weights.Mode, reserve int64) weights.Options {
+	return weights.Options{Workers: o.threads, Mode: mode, Publisher: publisher, Name: o.SealedName, MinVersion: o.MinimumVersion, Reserve: reserve}
+}
+
+// id is the model's digest in hexadecimal.
+func (o *openModel) id() string {
+	id := o.weights.ModelID()
+	return hex.EncodeToString(id[:])
+}
+
+// close ends the engine, which waits for running requests, and wipes weights and key.
+func (o *openModel) close() error {
+	if o == nil {
+		return nil
+	}
+	err := errors.Join(o.engine.Close(), o.weights.Close())
+	o.key.Wipe()
+	if err != nil {
+		return fmt.Errorf("close model %s: %w", o.Name, err)
 	}
 	return nil
 }

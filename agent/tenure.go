@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -119,19 +117,6 @@ func (t *tenure) snapshot() (*openModel, *client.Lease, context.Context, error) 
 		return nil, nil, nil, t.refusal
 	}
 	return t.model, t.lease, t.serving, nil
-}
-
-// close ends the engine (it waits for running requests) and wipes weights and key.
-func (o *openModel) close() error {
-	if o == nil {
-		return nil
-	}
-	err := errors.Join(o.engine.Close(), o.weights.Close())
-	o.key.Wipe()
-	if err != nil {
-		return fmt.Errorf("close model %s: %w", o.Name, err)
-	}
-	return nil
 }
 
 // renewIn is when to attest anew: about 0.7 of what is left of the lease.

@@ -58,7 +58,7 @@ var arrows = map[string][]string{
 	"agent/localapi": {"runtime/infer", "runtime/tokenize", "agent/receipt", "guest/evidence"},
 	"agent": {"guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
-	"agent/cmd/anchorhold-agent": {"agent", "guest/evidence", "guest/teesim", "systemd/service"},
+	"agent/cmd/anchorhold-agent": {"agent", "guest/snp", "guest/teesim"},
 	"agent/cmd/anchorhold": {"agent", "agent/receipt", "crypto/*", "guest/*", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 

@@ -1,0 +1,23 @@
+//go:build !softtee
+
+package main
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/anchorhold/anchorhold/agent"
+	"github.com/anchorhold/anchorhold/guest/snp"
+)
+
+const buildKind = "production build: evidence comes from hardware"
+
+// newCollector returns the collector of the configured hardware. This build has
+// no other.
+func newCollector(cfg agent.Config, _ *slog.Logger) (agent.Collector, bool, error) {
+	if cfg.Compute.TEE.Provider == "software" {
+		return nil, false, errors.New("compute.tee.provider: software is refused: this build cannot use the software TEE (only builds with the tag softtee can, and they prove nothing)")
+	}
+	col, err := snp.New(snp.Options{})
+	return col, false, err
+}

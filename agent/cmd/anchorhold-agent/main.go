@@ -1,0 +1,76 @@
+// Command anchorhold-agent is the daemon in the guest: it attests, receives the
+// keys of sealed models, and answers on a unix socket.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/agent"
+)
+
+// version is set at link time.
+var version = "development"
+
+const usage = `anchorhold-agent serves sealed models to local clients inside a confidential VM.
+
+  anchorhold-agent run --config FILE     attest, serve, renew; SIGHUP reads FILE again
+  anchorhold-agent check FILE            check a configuration and change nothing
+  anchorhold-agent version               print the version and what this build is
+
+Example: anchorhold-agent run --config /etc/anchorhold/agent.yaml
+Exit status: 0 done, 1 failed, 2 wrong command line or configuration.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command runs one sub-command and returns the exit code.
+func command(ctx context.Context, args []string, out, complaint io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(complaint, usage)
+		return 2
+	}
+	switch args[0] {
+	case "run":
+		flags := flag.NewFlagSet("run", flag.ContinueOnError)
+		flags.SetOutput(complaint)
+		path := flags.String("config", "/etc/anchorhold/agent.yaml", "configuration file")
+		if flags.Parse(args[1:]) != nil || flags.NArg() != 0 {
+			return 2
+		}
+		return run(ctx, *path, complaint)
+	case "check":
+		if len(args) != 2 {
+			fmt.Fprintln(complaint, "anchorhold-agent check needs one FILE")
+			return 2
+		}
+		return check(args[1], out)
+	case "version":
+		fmt.Fprintf(out, "anchorhold-agent %s, %s\n", version, buildKind)
+		return 0
+	case "help", "-h", "--help":
+		fmt.Fprint(out, usage)
+		return 0
+	}
+	fmt.Fprintf(complaint, "anchorhold-agent: %q is unknown\n\n%s", args[0], usage)
+	return 2
+}
+
+// check prints what is wrong with a file, and what an admin should know.
+func check(path string, out io.Writer) int {
+	_, findings, err := agent.ReadConfig(path)
+	if err != nil {
+		fmt.Fprintf(out, "error: %v\n", err)
+		return 2
+	}
+	return findings.Print(out, path)
+}

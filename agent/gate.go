@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// ReasonUnknownModel: the request names a model that is not configured.
+const ReasonUnknownModel evidence.Reason = "model-not-found"
+
+// gate is what the local API sees of the agent: what may be served now, and
+// receipts under the lease.
+type gate struct {
+	tenure   *tenure
+	names    func() []string
+	agentKey *identity.Private
+}
+
+// Models names the configured models.
+func (g gate) Models() []string { return g.names() }
+
+// Serving returns nil, or why nothing is served.
+func (g gate) Serving() error { return g.tenure.Serving() }
+
+// Session returns a model under the current lease.
+func (g gate) Session(name string) (localapi.Session, error) {
+	model, lease, serving, err := g.tenure.snapshot()
+	if err != nil {
+		return localapi.Session{}, err
+	}
+	if model.Name != name {
+		return localapi.Session{}, evidence.Refuse(ReasonUnknownModel, "the model %q is not served here", name)
+	}
+	return localapi.Session{
+		Engine: localapi.Inference{Engine: model.engine}, ModelID: model.weights.ModelID(), Version: model.weights.Public().Version,
+		Lease: serving, Issue: g.issue(lease),
+	}, nil
+}
+
+// issue signs receipts under a lease while it lasts.
+func (g gate) issue(lease *client.Lease) func(receipt.Answer) (receipt.Issued, error) {
+	return func(a receipt.Answer) (receipt.Issued, error) {
+		now := time.Now()
+		if lease.Remaining(now) <= 0 {
+			return receipt.Issued{}, evidence.Refuse(ReasonLeaseExpired, "the lease ended before the answer did")
+		}
+		var id protocol.ID
+		if n, err := hex.Decode(id[:], []byte(lease.ID)); err != nil || n != len(id) {
+			return receipt.Issued{}, fmt.Errorf("the lease's id %q has another form", lease.ID)
+		}
+		return receipt.Issue(g.agentKey, receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate,
+			Now: protocol.TimeOf(brokerTime(lease, now))}, a)
+	}
+}
+
+// brokerTime is the broker's clock now: its time at the grant and what has
+// passed on the monotonic clock since. The guest's wall clock is not asked.
+func brokerTime(lease *client.Lease, now time.Time) time.Time {
+	elapsed := lease.TTL - lease.Remaining(now)
+	return lease.BrokerTime.Add(max(elapsed, 0))
+}
+
+// attester makes evidence for callers of the local API.
+type attester struct {
+	Collector
+	agentKey *identity.Private
+}
+
+// AgentKeyID is the identity of the agent key in use.
+func (a attester) AgentKeyID() [32]byte { return a.agentKey.Public().ID() }
+
+// Collect makes evidence for a caller. It goes past the measurement whitelist:
+// a caller may want to know which image this is.
+func (a attester) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
+	return a.Collector.Collect(ctx, reportData)
+}

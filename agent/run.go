@@ -1,0 +1,263 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/systemd/service"
+)
+
+// daemon is one run of the agent.
+type daemon struct {
+	Options
+	cfg      atomic.Pointer[Config]
+	tenure   *tenure
+	agentKey *identity.Private
+	epochs   *epochFile
+	keeper   *keeper
+	api      *localapi.Server
+}
+
+// Run attests, serves and renews until the context ends, then drains and wipes.
+// It returns after everything that it started has ended.
+func Run(ctx context.Context, opt Options) error {
+	if err := opt.Config.check().Runnable(); err != nil {
+		return err
+	}
+	if err := harden(); err != nil {
+		return err
+	}
+	d := &daemon{Options: opt, tenure: newTenure()}
+	d.cfg.Store(&opt.Config)
+	if err := d.prepare(); err != nil {
+		return err
+	}
+	defer d.agentKey.Wipe()
+	listener, err := d.listen()
+	if err != nil {
+		return err
+	}
+	return d.serve(ctx, listener)
+}
+
+// prepare makes the agent key of this boot and everything that serves.
+func (d *daemon) prepare() (err error) {
+	if d.epochs, err = openEpochFile(d.Config.Guest.StateDir); err != nil {
+		return err
+	}
+	if d.agentKey, err = identity.Generate(identity.LevelEpoch); err != nil {
+		return err
+	}
+	broker, err := newClient(d.Config, d.Collector, d.agentKey, d.epochs, d.Version, d.Logger)
+	if err != nil {
+		return err
+	}
+	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, reloaded: make(chan reload)}
+	s := d.Config.Socket
+	d.api, err = localapi.New(localapi.Config{
+		Gate:     gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey},
+		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
+		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: max(d.Config.Models[0].Sequences, 1), Queue: s.Queue,
+		MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
+		Status: func() any { return d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().memoryLimit()) },
+		Gauges: d.tenure.gauges,
+	})
+	return err
+}
+
+func (d *daemon) modelNames() []string {
+	var names []string
+	for _, m := range d.cfg.Load().Models {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// allowedUIDs is the configured list, or this user and root.
+func allowedUIDs(s Socket) []uint32 {
+	if len(s.AllowedUIDs)+len(s.AllowedGIDs) > 0 {
+		return s.AllowedUIDs
+	}
+	return []uint32{0, uint32(os.Geteuid())}
+}
+
+// listen takes over the socket of systemd, or makes the one configured.
+func (d *daemon) listen() (net.Listener, error) {
+	passed, err := service.Listeners("api")
+	if err != nil {
+		return nil, err
+	}
+	if len(passed) == 1 {
+		return passed[0], nil
+	}
+	if len(passed) > 1 {
+		return nil, fmt.Errorf("%d sockets named api were passed; one is served", len(passed))
+	}
+	path := d.Config.Socket.Path
+	if path == "" {
+		return nil, errors.New("socket.path is missing, and no socket was passed by the service manager")
+	}
+	if err := removeStaleSocket(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for local clients: %w", err)
+	}
+	// The allow list decides by peer credentials; the mode keeps others out already.
+	mode := fs.FileMode(0o600)
+	if len(d.Config.Socket.AllowedUIDs)+len(d.Config.Socket.AllowedGIDs) > 0 {
+		mode = 0o666
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// removeStaleSocket removes a socket that nobody listens on, and nothing else.
+func removeStaleSocket(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("socket.path: %s exists and is no socket", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		return errors.Join(fmt.Errorf("socket.path: another process listens on %s", path), c.Close())
+	}
+	return os.Remove(path)
+}
+
+// serve runs the keeper, the API, the watchdog and reloads until the context
+// ends or one of them fails, and waits for all.
+func (d *daemon) serve(ctx context.Context, l net.Listener) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	// The lease outlives the API's drain: answers under way are finished with it.
+	keeping, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	ended := make(chan error, 4)
+	run := func(name string, f func() error) {
+		go func() {
+			err := f()
+			if err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
+				stop(err)
+			}
+			ended <- err
+		}()
+	}
+	// Ready means that the socket answers, if only with the reason why nothing is
+	// served yet: a broker that is away must not make the start time out.
+	if err := service.Ready("attesting"); err != nil {
+		d.Logger.Warn("service manager", "err", err)
+	}
+	run("local api", func() error { defer release(); return d.api.Serve(ctx, l) })
+	run("lease", func() error { return d.keeper.run(keeping) })
+	run("watchdog", func() error { return service.RunWatchdog(ctx, d.healthy) })
+	run("reload", func() error { return d.reloads(ctx) })
+	go func() { // tells the service manager at once, not after the drain
+		<-ctx.Done()
+		if err := service.Stopping(); err != nil {
+			d.Logger.Warn("service manager", "err", err)
+		}
+	}()
+	var errs []error
+	for range cap(ended) {
+		errs = append(errs, <-ended)
+	}
+	return errors.Join(errs...)
+}
+
+// announce tells that a model is served under a lease.
+func (d *daemon) announce(lease *client.Lease) {
+	status := fmt.Sprintf("serving %s until %s", d.cfg.Load().Models[0].Name, lease.Expires.Format(time.TimeOnly))
+	if err := service.Status(status); err != nil {
+		d.Logger.Warn("service manager", "err", err)
+	}
+}
+
+// healthy is what the watchdog is fed by: the keeper and the API answer. An
+// agent without a lease is healthy: it says so to its clients and tries again.
+func (d *daemon) healthy(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.tenure.status("", false, 0) // takes every lock that a request takes
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reloads reads the configuration again at each SIGHUP. A bad one changes nothing.
+func (d *daemon) reloads(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.Reload:
+		}
+		if err := service.Reloading(); err != nil {
+			d.Logger.Warn("service manager", "err", err)
+		}
+		if err := d.reload(ctx); err != nil {
+			d.Logger.Error("reload refused; the old configuration goes on", "err", err)
+		}
+		if err := service.Ready("configuration read again"); err != nil {
+			d.Logger.Warn("service manager", "err", err)
+		}
+	}
+}
+
+// reload takes over models, broker, lease and memory settings; socket and log
+// settings need a restart, and say so.
+func (d *daemon) reload(ctx context.Context) error {
+	cfg, findings, err := ReadConfig(d.ConfigPath)
+	if err != nil {
+		return err
+	}
+	if err := findings.Runnable(); err != nil {
+		return err
+	}
+	old := d.cfg.Load()
+	if cfg.Guest != old.Guest || cfg.Compute.TEE.Provider != old.Compute.TEE.Provider {
+		return evidence.Refuse("reload-needs-restart", "guest and compute.tee.provider change only with a restart")
+	}
+	broker, err := newClient(cfg, d.Collector, d.agentKey, d.epochs, d.Version, d.Logger)
+	if err != nil {
+		return err
+	}
+	d.cfg.Store(&cfg)
+	select {
+	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker}:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func reasonAndDetail(err error) (reason, detail string) {
+	if r, ok := errors.AsType[*evidence.Refusal](err); ok {
+		return string(r.Reason), r.Detail
+	}
+	return "unavailable", err.Error()
+}

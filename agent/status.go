@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"encoding/hex"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/localapi"
+)
+
+// Status is what /v1/status and `anchorhold status` show. It holds no secret.
+type Status struct {
+	Version     string       `json:"version"`
+	State       string       `json:"state"` // "serving" or the reason code why not
+	Detail      string       `json:"detail,omitempty"`
+	SoftwareTEE bool         `json:"software_tee"`
+	MemoryLimit int64        `json:"memory_limit_bytes"`
+	Lease       *LeaseStatus `json:"lease,omitempty"`
+	Model       *ModelStatus `json:"model,omitempty"`
+}
+
+// LeaseStatus shows the lease that is held.
+type LeaseStatus struct {
+	ID               string  `json:"id"`
+	Policy           string  `json:"policy"`
+	PolicyVersion    uint64  `json:"policy_version"`
+	RemainingSeconds float64 `json:"remaining_seconds"`
+	TTLSeconds       float64 `json:"ttl_seconds"`
+	TLSGroup         string  `json:"tls_group"`
+	Broker           string  `json:"broker"`
+	Epoch            uint64  `json:"epoch"`
+	EvidenceKind     string  `json:"evidence_kind"`
+	EvidenceDigest   string  `json:"evidence_digest"`
+	AuditIndex       uint64  `json:"audit_index"`
+	AuditLeaf        string  `json:"audit_leaf"`
+}
+
+// ModelStatus shows the model that is served.
+type ModelStatus struct {
+	Name       string `json:"name"`
+	ID         string `json:"id"`
+	Version    uint64 `json:"version"`
+	KeyVersion uint64 `json:"key_version"`
+	Mode       string `json:"mode"`
+	Context    int    `json:"context"`
+	Threads    int    `json:"threads"`
+	ArenaBytes int64  `json:"arena_bytes"`
+}
+
+// status reads the tenure.
+func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
+	s := Status{Version: version, State: "serving", SoftwareTEE: softwareTEE, MemoryLimit: limit}
+	if err := t.Serving(); err != nil {
+		s.State, s.Detail = reasonAndDetail(err)
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if l := t.lease; l != nil {
+		s.Lease = &LeaseStatus{ID: l.ID, Policy: l.PolicyID, PolicyVersion: l.PolicyVersion, RemainingSeconds: l.Remaining(time.Now()).Seconds(),
+			TTLSeconds: l.TTL.Seconds(), TLSGroup: l.TLSGroup, Broker: hex.EncodeToString(l.BrokerID[:]), Epoch: l.Epoch,
+			EvidenceKind: string(l.EvidenceKind), EvidenceDigest: hex.EncodeToString(l.EvidenceDigest[:]),
+			AuditIndex: l.AuditIndex, AuditLeaf: hex.EncodeToString(l.AuditLeaf[:])}
+	}
+	if m := t.model; m != nil {
+		s.Model = &ModelStatus{Name: m.Name, ID: m.id(), Version: m.weights.Public().Version, KeyVersion: m.keyVersion,
+			Mode: m.weights.Mode().String(), Context: m.engine.ContextSize(), Threads: m.threads, ArenaBytes: m.budget.Used()}
+	}
+	return s
+}
+
+// gauges are the agent's own figures for /metrics.
+func (t *tenure) gauges() []localapi.Gauge {
+	serving := 0.0
+	if t.Serving() == nil {
+		serving = 1
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	list := []localapi.Gauge{{Name: "anchorhold_serving", Help: "1 while a lease and a model are held.", Value: serving}}
+	if t.lease != nil {
+		list = append(list, localapi.Gauge{Name: "anchorhold_lease_remaining_seconds", Help: "Time until the lease ends.", Value: t.lease.Remaining(time.Now()).Seconds()})
+	}
+	if t.model != nil {
+		list = append(list, localapi.Gauge{Name: "anchorhold_arena_bytes", Help: "Memory of weights, cache and scratch.", Value: float64(t.model.budget.Used())})
+	}
+	return list
+}
