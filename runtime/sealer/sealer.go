@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -149,16 +151,21 @@ func (c *chunker) tiles(p part, i int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := c.plain[:0]
-	for at := 0; at < rows; at += kernels.TileRows {
-		n := min(kernels.TileRows, rows-at)
-		dst := out[len(out) : len(out)+group]
-		if err := kernels.Pack(dst, src[at*rowBytes:(at+n)*rowBytes], p.tile, n, cols); err != nil {
-			return nil, err
-		}
-		out = out[:len(out)+group]
+	groups := ceilDiv(rows, kernels.TileRows)
+	workers := min(groups, runtime.GOMAXPROCS(0))
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for g := w; g < groups && errs[w] == nil; g += workers {
+				at := g * kernels.TileRows
+				n := min(kernels.TileRows, rows-at)
+				errs[w] = kernels.Pack(c.plain[g*group:(g+1)*group], src[at*rowBytes:(at+n)*rowBytes], p.tile, n, cols)
+			}
+		})
 	}
-	return out, nil
+	wg.Wait()
+	return c.plain[:groups*group], errors.Join(errs...)
 }
 
 // read reads n bytes of a tensor from offset.
