@@ -64,29 +64,13 @@ func (m *Attest) Verify(ekm [48]byte, hashM1, hashM2 Digest) error {
 }
 
 func (m *Attest) signed(ekm [48]byte, hashM1, hashM2 Digest) ([]byte, error) {
-	var b cryptobyte.Builder
-	m.encodeBody(&b)
-	body, err := b.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	return Join(contextAttest, ekm[:], hashM1[:], hashM2[:], body), nil
+	body, err := bodyOf(m)
+	return Join(contextAttest, ekm[:], hashM1[:], hashM2[:], body), err
 }
 
-func (m *Attest) encode(b *cryptobyte.Builder) {
-	if len(m.Signature) == 0 || len(m.Signature) > maxSignatureBytes {
-		b.SetError(errLimit)
-		return
-	}
-	b.AddUint24LengthPrefixed(m.encodeBody)
-	addBytes16(b, m.Signature)
-}
+func (m *Attest) encode(b *cryptobyte.Builder) { addSigned(b, m, m.Signature) }
 
 func (m *Attest) encodeBody(b *cryptobyte.Builder) {
-	if !m.valid() {
-		b.SetError(errLimit)
-		return
-	}
 	addBytes16(b, m.KEMKey)
 	addBytes16(b, m.AgentKey.Bytes())
 	addBytes16(b, m.Claims)
@@ -94,24 +78,18 @@ func (m *Attest) encodeBody(b *cryptobyte.Builder) {
 	addBytes24(b, m.Evidence)
 }
 
-func (m *Attest) decode(s *cryptobyte.String) error {
+func (m *Attest) decode(s *cryptobyte.String) bool {
 	*m = Attest{}
 	var body cryptobyte.String
-	if !s.ReadUint24LengthPrefixed(&body) || !readBytes16(s, &m.Signature) {
-		return malformed("M3: truncated")
-	}
-	if !readBytes16(&body, &m.KEMKey) || !readPublic(&body, identity.LevelEpoch, &m.AgentKey) ||
-		!readBytes16(&body, &m.Claims) || !readNames(&body, MaxResources, &m.Resources) ||
-		!readBytes24(&body, &m.Evidence) || !body.Empty() {
-		return malformed("M3: truncated, trailing, over a limit, or not an agent key")
-	}
-	if !m.valid() {
-		return malformed("M3: a value is outside its limits")
-	}
-	return nil
+	return s.ReadUint24LengthPrefixed(&body) && readBytes16(s, &m.Signature) &&
+		readBytes16(&body, &m.KEMKey) && readPublic(&body, identity.LevelEpoch, &m.AgentKey) &&
+		readBytes16(&body, &m.Claims) && readNames(&body, MaxResources, &m.Resources) &&
+		readBytes24(&body, &m.Evidence) && body.Empty()
 }
 
-func (m *Attest) valid() bool {
+func (m *Attest) valid() bool { return m.validBody() && validSignature(m.Signature) }
+
+func (m *Attest) validBody() bool {
 	return len(m.KEMKey) == keywrap.PublicKeySize && !m.AgentKey.IsZero() &&
 		len(m.Claims) > 0 && len(m.Claims) <= maxClaimsBytes &&
 		validNames(m.Resources, MaxResources, ValidResource) &&

@@ -96,65 +96,44 @@ func (m *Challenge) Verify(epoch identity.Public, ekm [48]byte, hashM1 Digest) e
 }
 
 func (m *Challenge) signed(ekm [48]byte, hashM1 Digest) ([]byte, error) {
-	var b cryptobyte.Builder
-	m.encodeBody(&b)
-	body, err := b.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	return Join(contextChallenge, ekm[:], hashM1[:], body), nil
+	body, err := bodyOf(m)
+	return Join(contextChallenge, ekm[:], hashM1[:], body), err
 }
 
-func (m *Challenge) encode(b *cryptobyte.Builder) {
-	if len(m.Signature) == 0 || len(m.Signature) > maxSignatureBytes {
-		b.SetError(errLimit)
-		return
-	}
-	b.AddUint24LengthPrefixed(m.encodeBody)
-	addBytes16(b, m.Signature)
-}
+func (m *Challenge) encode(b *cryptobyte.Builder) { addSigned(b, m, m.Signature) }
 
 func (m *Challenge) encodeBody(b *cryptobyte.Builder) {
-	if !m.valid() {
-		b.SetError(errLimit)
-		return
-	}
 	b.AddUint16(uint16(m.Choice.Version))
 	b.AddUint16(uint16(m.Choice.Suite))
 	addString8(b, string(m.Choice.Kind))
 	addNumbers(b, m.Versions)
 	addNumbers(b, m.Suites)
-	addKinds(b, m.Kinds)
+	addNames(b, m.Kinds)
 	addBytes24(b, m.Epoch)
 	b.AddBytes(m.Nonce[:])
 	b.AddUint32(uint32(m.Window.Milliseconds()))
 	b.AddUint64(uint64(m.BrokerTime))
 }
 
-func (m *Challenge) decode(s *cryptobyte.String) error {
+func (m *Challenge) decode(s *cryptobyte.String) bool {
 	*m = Challenge{}
 	var body cryptobyte.String
-	if !s.ReadUint24LengthPrefixed(&body) || !readBytes16(s, &m.Signature) {
-		return malformed("M2: truncated")
-	}
 	var version, suite uint16
 	var kind string
 	var window uint32
-	if !body.ReadUint16(&version) || !body.ReadUint16(&suite) || !readString8(&body, &kind) ||
-		!readNumbers(&body, maxVersions, &m.Versions) || !readNumbers(&body, maxSuites, &m.Suites) || !readKinds(&body, &m.Kinds) ||
-		!readBytes24(&body, &m.Epoch) || !body.CopyBytes(m.Nonce[:]) || !body.ReadUint32(&window) ||
-		!readTime(&body, &m.BrokerTime) || !body.Empty() {
-		return malformed("M2: truncated, trailing or over a limit")
-	}
+	ok := s.ReadUint24LengthPrefixed(&body) && readBytes16(s, &m.Signature) &&
+		body.ReadUint16(&version) && body.ReadUint16(&suite) && readString8(&body, &kind) &&
+		readNumbers(&body, maxVersions, &m.Versions) && readNumbers(&body, maxSuites, &m.Suites) && readNames(&body, maxKinds, &m.Kinds) &&
+		readBytes24(&body, &m.Epoch) && body.CopyBytes(m.Nonce[:]) && body.ReadUint32(&window) &&
+		readTime(&body, &m.BrokerTime) && body.Empty()
 	m.Choice = Choice{Version(version), Suite(suite), evidence.Kind(kind)}
 	m.Window = time.Duration(window) * time.Millisecond
-	if !m.valid() {
-		return malformed("M2: a value is outside its limits")
-	}
-	return nil
+	return ok
 }
 
-func (m *Challenge) valid() bool {
+func (m *Challenge) valid() bool { return m.validBody() && validSignature(m.Signature) }
+
+func (m *Challenge) validBody() bool {
 	return m.Choice.Version != 0 && m.Choice.Suite != 0 && validKind(string(m.Choice.Kind)) &&
 		validOffers(m.Versions, m.Suites, m.Kinds) &&
 		len(m.Epoch) > 0 && len(m.Epoch) <= maxSignedEpochBytes &&

@@ -69,10 +69,6 @@ func (st *EpochStatement) AllowsPolicy(digest [32]byte) bool {
 func (*EpochStatement) label() string { return contextEpoch }
 
 func (st *EpochStatement) encodeBody(b *cryptobyte.Builder) {
-	if !st.valid() {
-		b.SetError(errLimit)
-		return
-	}
 	b.AddBytes(st.Broker[:])
 	b.AddUint64(st.Epoch)
 	b.AddUint64(st.MinEpoch)
@@ -84,22 +80,16 @@ func (st *EpochStatement) encodeBody(b *cryptobyte.Builder) {
 	b.AddBytes(st.AuditKey[:])
 }
 
-func (st *EpochStatement) decodeBody(s *cryptobyte.String) error {
+func (st *EpochStatement) decodeBody(s *cryptobyte.String) bool {
 	*st = EpochStatement{}
-	if !s.CopyBytes(st.Broker[:]) || !s.ReadUint64(&st.Epoch) || !s.ReadUint64(&st.MinEpoch) ||
-		!readPublic(s, identity.LevelEpoch, &st.Key) || !readTime(s, &st.NotBefore) || !readTime(s, &st.NotAfter) ||
-		!readBool(s, &st.AnyPolicy) || !s.CopyBytes(st.PolicyDigest[:]) || !s.CopyBytes(st.AuditKey[:]) || !s.Empty() {
-		return malformed("epoch statement: truncated, trailing or over a limit")
-	}
-	if !st.valid() {
-		return malformed("epoch statement: a value is outside its limits")
-	}
-	return nil
+	return s.CopyBytes(st.Broker[:]) && s.ReadUint64(&st.Epoch) && s.ReadUint64(&st.MinEpoch) &&
+		readPublic(s, identity.LevelEpoch, &st.Key) && readTime(s, &st.NotBefore) && readTime(s, &st.NotAfter) &&
+		readBool(s, &st.AnyPolicy) && s.CopyBytes(st.PolicyDigest[:]) && s.CopyBytes(st.AuditKey[:])
 }
 
-// valid refuses the zero value in every field that has none: an epoch without
+// validBody refuses the zero value in every field that has none: an epoch without
 // number, key, end or audit key, or one that neither pins nor frees its policy.
-func (st *EpochStatement) valid() bool {
+func (st *EpochStatement) validBody() bool {
 	return st.Broker != [32]byte{} && st.MinEpoch >= 1 && st.Epoch >= st.MinEpoch &&
 		!st.Key.IsZero() && st.Key.Level() == identity.LevelEpoch &&
 		st.NotBefore.valid() && st.NotAfter.valid() && st.NotAfter > st.NotBefore &&

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -9,8 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 )
 
-// errLimit fails a builder whose message is outside the limits, so that an end
-// never sends what its peer must refuse.
+// errLimit keeps an end from sending what its peer must refuse.
 var errLimit = errors.New("a field is outside the protocol's limits")
 
 // maxMillis bounds times to the year 9999, where every language's clock agrees.
@@ -49,59 +49,45 @@ func addBytes24(b *cryptobyte.Builder, v []byte) {
 	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(v) })
 }
 
-func addBool(b *cryptobyte.Builder, v bool) {
-	if v {
-		b.AddUint8(1)
-	} else {
-		b.AddUint8(0)
-	}
-}
-
 func readString8(s *cryptobyte.String, out *string) bool {
 	var v cryptobyte.String
-	if !s.ReadUint8LengthPrefixed(&v) {
-		return false
-	}
+	ok := s.ReadUint8LengthPrefixed(&v)
 	*out = string(v)
-	return true
+	return ok
 }
 
-// readBytes16 copies a field, so that a message never shares memory with its frame.
+// readBytes16 and readBytes24 copy, so that a message never shares memory with its frame.
 func readBytes16(s *cryptobyte.String, out *[]byte) bool {
 	var v cryptobyte.String
-	if !s.ReadUint16LengthPrefixed(&v) {
-		return false
-	}
-	*out = append([]byte(nil), v...)
-	return true
+	ok := s.ReadUint16LengthPrefixed(&v)
+	*out = bytes.Clone(v)
+	return ok
 }
 
 func readBytes24(s *cryptobyte.String, out *[]byte) bool {
 	var v cryptobyte.String
-	if !s.ReadUint24LengthPrefixed(&v) {
-		return false
+	ok := s.ReadUint24LengthPrefixed(&v)
+	*out = bytes.Clone(v)
+	return ok
+}
+
+func addBool(b *cryptobyte.Builder, v bool) {
+	var bit uint8
+	if v {
+		bit = 1
 	}
-	*out = append([]byte(nil), v...)
-	return true
+	b.AddUint8(bit)
 }
 
 func readBool(s *cryptobyte.String, out *bool) bool {
 	var v uint8
-	if !s.ReadUint8(&v) || v > 1 {
-		return false
-	}
+	ok := s.ReadUint8(&v)
 	*out = v == 1
-	return true
+	return ok && v <= 1
 }
 
-func readTime(s *cryptobyte.String, out *Time) bool {
-	var v uint64
-	if !s.ReadUint64(&v) || !Time(v).valid() {
-		return false
-	}
-	*out = Time(v)
-	return true
-}
+// readTime leaves the judgement of the time to the message.
+func readTime(s *cryptobyte.String, out *Time) bool { return s.ReadUint64((*uint64)(out)) }
 
 // readPublic reads a public identity and requires its level: an epoch or agent
 // key in the place of a root, or the reverse, does not parse.

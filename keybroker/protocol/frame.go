@@ -84,17 +84,21 @@ func (t Type) MaxFrame() int {
 type Message interface {
 	// Type names the message.
 	Type() Type
-	// encode appends the body; it fails the builder for a value out of limits.
+	// valid says whether every field is inside its limits.
+	valid() bool
+	// encode appends the body of a valid message, decode reads one.
 	encode(b *cryptobyte.Builder)
-	// decode reads the body and checks every limit that encode relies on.
-	decode(s *cryptobyte.String) error
+	decode(s *cryptobyte.String) bool
 }
 
 // Marshal encodes a message as a frame. A message outside the limits is an error.
 func Marshal(m Message) ([]byte, error) {
 	t := m.Type()
+	if !m.valid() {
+		return nil, fmt.Errorf("encode %s: %w", t, errLimit)
+	}
 	var b cryptobyte.Builder
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(messages[t].label)) })
+	addString8(&b, messages[t].label)
 	b.AddUint24LengthPrefixed(m.encode)
 	frame, err := b.Bytes()
 	if err != nil {
@@ -122,11 +126,8 @@ func Parse(frame []byte, m Message) error {
 	if string(label) != messages[t].label {
 		return evidence.Refuse(ReasonUnexpectedMessage, "want %s", t)
 	}
-	if err := m.decode(&body); err != nil {
-		return err
-	}
-	if !body.Empty() {
-		return malformed("%s: %d trailing bytes", t, len(body))
+	if !m.decode(&body) || !body.Empty() || !m.valid() {
+		return malformed("%s: truncated, trailing bytes, or a value outside its limits", t)
 	}
 	again, err := Marshal(m)
 	if err != nil || !bytes.Equal(again, frame) {

@@ -38,10 +38,6 @@ type Grant struct {
 func (*Grant) Type() Type { return TypeGrant }
 
 func (m *Grant) encode(b *cryptobyte.Builder) {
-	if !m.valid() {
-		b.SetError(errLimit)
-		return
-	}
 	b.AddBytes(m.Lease[:])
 	addString8(b, m.PolicyID)
 	b.AddUint64(m.PolicyVersion)
@@ -51,17 +47,11 @@ func (m *Grant) encode(b *cryptobyte.Builder) {
 	b.AddUint64(uint64(m.LeaseEnd))
 }
 
-func (m *Grant) decode(s *cryptobyte.String) error {
+func (m *Grant) decode(s *cryptobyte.String) bool {
 	*m = Grant{}
-	if !s.CopyBytes(m.Lease[:]) || !readString8(s, &m.PolicyID) || !s.ReadUint64(&m.PolicyVersion) ||
-		!s.CopyBytes(m.PolicyDigest[:]) || !readNames(s, MaxResources, &m.Resources) ||
-		!readTime(s, &m.BrokerTime) || !readTime(s, &m.LeaseEnd) {
-		return malformed("M4: truncated or over a limit")
-	}
-	if !m.valid() {
-		return malformed("M4: a value is outside its limits")
-	}
-	return nil
+	return s.CopyBytes(m.Lease[:]) && readString8(s, &m.PolicyID) && s.ReadUint64(&m.PolicyVersion) &&
+		s.CopyBytes(m.PolicyDigest[:]) && readNames(s, MaxResources, &m.Resources) &&
+		readTime(s, &m.BrokerTime) && readTime(s, &m.LeaseEnd)
 }
 
 func (m *Grant) valid() bool {
@@ -99,23 +89,13 @@ type Request struct {
 func (*Request) Type() Type { return TypeRequest }
 
 func (m *Request) encode(b *cryptobyte.Builder) {
-	if !m.valid() {
-		b.SetError(errLimit)
-		return
-	}
 	addNames(b, m.Resources)
 	b.AddBytes(m.Idempotency[:])
 }
 
-func (m *Request) decode(s *cryptobyte.String) error {
+func (m *Request) decode(s *cryptobyte.String) bool {
 	*m = Request{}
-	if !readNames(s, MaxResources, &m.Resources) || !s.CopyBytes(m.Idempotency[:]) {
-		return malformed("M5: truncated or over a limit")
-	}
-	if !m.valid() {
-		return malformed("M5: a value is outside its limits")
-	}
-	return nil
+	return readNames(s, MaxResources, &m.Resources) && s.CopyBytes(m.Idempotency[:])
 }
 
 func (m *Request) valid() bool {

@@ -38,27 +38,17 @@ type Hello struct {
 func (*Hello) Type() Type { return TypeHello }
 
 func (m *Hello) encode(b *cryptobyte.Builder) {
-	if !m.valid() {
-		b.SetError(errLimit)
-		return
-	}
 	addNumbers(b, m.Versions)
 	addNumbers(b, m.Suites)
-	addKinds(b, m.Kinds)
+	addNames(b, m.Kinds)
 	b.AddUint64(m.HighestEpoch)
 	addNames(b, m.Classes)
 }
 
-func (m *Hello) decode(s *cryptobyte.String) error {
+func (m *Hello) decode(s *cryptobyte.String) bool {
 	*m = Hello{}
-	if !readNumbers(s, maxVersions, &m.Versions) || !readNumbers(s, maxSuites, &m.Suites) ||
-		!readKinds(s, &m.Kinds) || !s.ReadUint64(&m.HighestEpoch) || !readNames(s, MaxClasses, &m.Classes) {
-		return malformed("M1: truncated or over a limit")
-	}
-	if !m.valid() {
-		return malformed("M1: a list is empty, repeats itself or holds an invalid value")
-	}
-	return nil
+	return readNumbers(s, maxVersions, &m.Versions) && readNumbers(s, maxSuites, &m.Suites) &&
+		readNames(s, maxKinds, &m.Kinds) && s.ReadUint64(&m.HighestEpoch) && readNames(s, MaxClasses, &m.Classes)
 }
 
 func (m *Hello) valid() bool {
@@ -70,7 +60,7 @@ func (m *Hello) valid() bool {
 func validOffers(versions []Version, suites []Suite, kinds []evidence.Kind) bool {
 	return validPreference(versions, maxVersions, func(v Version) bool { return v != 0 }) &&
 		validPreference(suites, maxSuites, func(v Suite) bool { return v != 0 }) &&
-		validKinds(kinds)
+		validPreference(kinds, maxKinds, func(k evidence.Kind) bool { return validKind(string(k)) })
 }
 
 func addNumbers[T ~uint16](b *cryptobyte.Builder, list []T) {
@@ -92,25 +82,6 @@ func readNumbers[T ~uint16](s *cryptobyte.String, limit int, out *[]T) bool {
 			return false
 		}
 		*out = append(*out, T(v))
-	}
-	return true
-}
-
-func addKinds(b *cryptobyte.Builder, kinds []evidence.Kind) {
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		for _, k := range kinds {
-			addString8(b, string(k))
-		}
-	})
-}
-
-func readKinds(s *cryptobyte.String, out *[]evidence.Kind) bool {
-	var names []string
-	if !readNames(s, maxKinds, &names) {
-		return false
-	}
-	for _, n := range names {
-		*out = append(*out, evidence.Kind(n))
 	}
 	return true
 }

@@ -111,10 +111,6 @@ func VerifyLeaseChain(chain []byte, roots []identity.Public) (LeaseCertificate, 
 func (*LeaseCertificate) label() string { return contextRelease }
 
 func (c *LeaseCertificate) encodeBody(b *cryptobyte.Builder) {
-	if !c.valid() {
-		b.SetError(errLimit)
-		return
-	}
 	b.AddBytes(c.Lease[:])
 	b.AddBytes(c.Broker[:])
 	b.AddUint64(c.Epoch)
@@ -132,25 +128,19 @@ func (c *LeaseCertificate) encodeBody(b *cryptobyte.Builder) {
 	b.AddBytes(c.Exchange[:])
 }
 
-func (c *LeaseCertificate) decodeBody(s *cryptobyte.String) error {
+func (c *LeaseCertificate) decodeBody(s *cryptobyte.String) bool {
 	*c = LeaseCertificate{}
 	var kind string
-	if !s.CopyBytes(c.Lease[:]) || !s.CopyBytes(c.Broker[:]) || !s.ReadUint64(&c.Epoch) ||
-		!readPublic(s, identity.LevelEpoch, &c.AgentKey) || !readString8(s, &kind) || !readBool(s, &c.SoftwareTEE) ||
-		!s.CopyBytes(c.EvidenceDigest[:]) || !s.CopyBytes(c.Measurement[:]) ||
-		!readString8(s, &c.ImageID) || !readString8(s, &c.PolicyID) || !s.ReadUint64(&c.PolicyVersion) ||
-		!s.CopyBytes(c.PolicyDigest[:]) || !readTime(s, &c.NotBefore) || !readTime(s, &c.NotAfter) ||
-		!s.CopyBytes(c.Exchange[:]) || !s.Empty() {
-		return malformed("lease certificate: truncated, trailing or over a limit")
-	}
+	ok := s.CopyBytes(c.Lease[:]) && s.CopyBytes(c.Broker[:]) && s.ReadUint64(&c.Epoch) &&
+		readPublic(s, identity.LevelEpoch, &c.AgentKey) && readString8(s, &kind) && readBool(s, &c.SoftwareTEE) &&
+		s.CopyBytes(c.EvidenceDigest[:]) && s.CopyBytes(c.Measurement[:]) &&
+		readString8(s, &c.ImageID) && readString8(s, &c.PolicyID) && s.ReadUint64(&c.PolicyVersion) &&
+		s.CopyBytes(c.PolicyDigest[:]) && readTime(s, &c.NotBefore) && readTime(s, &c.NotAfter) && s.CopyBytes(c.Exchange[:])
 	c.Kind = evidence.Kind(kind)
-	if !c.valid() {
-		return malformed("lease certificate: a value is outside its limits")
-	}
-	return nil
+	return ok
 }
 
-func (c *LeaseCertificate) valid() bool {
+func (c *LeaseCertificate) validBody() bool {
 	return c.Epoch >= 1 && !c.AgentKey.IsZero() && validKind(string(c.Kind)) &&
 		(c.ImageID == "" || validText(c.ImageID, maxImageIDBytes)) && validText(c.PolicyID, maxPolicyIDBytes) &&
 		validLease(c.NotBefore, c.NotAfter)

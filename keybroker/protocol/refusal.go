@@ -20,23 +20,19 @@ type Refusal struct {
 func (*Refusal) Type() Type { return TypeRefusal }
 
 func (m *Refusal) encode(b *cryptobyte.Builder) {
-	if !validReason(string(m.Reason)) {
-		b.SetError(errLimit)
-		return
-	}
 	addString8(b, string(m.Reason))
 	b.AddBytes(m.ID[:])
 }
 
-func (m *Refusal) decode(s *cryptobyte.String) error {
+func (m *Refusal) decode(s *cryptobyte.String) bool {
 	*m = Refusal{}
 	var reason string
-	if !readString8(s, &reason) || !s.CopyBytes(m.ID[:]) || !validReason(reason) {
-		return malformed("refusal: truncated or not a reason code")
-	}
+	ok := readString8(s, &reason) && s.CopyBytes(m.ID[:])
 	m.Reason = evidence.Reason(reason)
-	return nil
+	return ok
 }
+
+func (m *Refusal) valid() bool { return validReason(string(m.Reason)) }
 
 // validReason admits lower-case words joined by '-', so that a peer cannot put
 // control characters or a story of its own into our logs.

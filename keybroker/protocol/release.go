@@ -3,6 +3,7 @@ package protocol
 import (
 	"crypto/sha512"
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -48,6 +49,9 @@ func (*Release) Type() Type { return TypeRelease }
 // one signature on the certificate is the signature on the whole release
 // (docs/protocol.md 3.5).
 func (m *Release) Exchange(transcript Digest) (Digest, error) {
+	if !m.validItems() {
+		return Digest{}, errLimit
+	}
 	var b cryptobyte.Builder
 	m.encodeItems(&b)
 	items, err := b.Bytes()
@@ -71,10 +75,6 @@ func KeyInfo(transcript Digest, lease ID, resource string, version uint64, seque
 }
 
 func (m *Release) encode(b *cryptobyte.Builder) {
-	if len(m.Lease) == 0 || len(m.Lease) > maxSignedLeaseBytes {
-		b.SetError(errLimit)
-		return
-	}
 	addBytes24(b, m.Lease)
 	b.AddUint24LengthPrefixed(m.encodeItems)
 	b.AddUint64(m.AuditIndex)
@@ -82,16 +82,8 @@ func (m *Release) encode(b *cryptobyte.Builder) {
 }
 
 func (m *Release) encodeItems(b *cryptobyte.Builder) {
-	if len(m.Items) == 0 || len(m.Items) > MaxResources {
-		b.SetError(errLimit)
-		return
-	}
 	for i := range m.Items {
 		it := &m.Items[i]
-		if !it.valid() {
-			b.SetError(errLimit)
-			return
-		}
 		addString8(b, it.Resource)
 		b.AddUint64(it.Version)
 		addBytes16(b, it.Enc)
@@ -99,25 +91,31 @@ func (m *Release) encodeItems(b *cryptobyte.Builder) {
 	}
 }
 
-func (m *Release) decode(s *cryptobyte.String) error {
+func (m *Release) decode(s *cryptobyte.String) bool {
 	*m = Release{}
 	var items cryptobyte.String
 	if !readBytes24(s, &m.Lease) || !s.ReadUint24LengthPrefixed(&items) ||
 		!s.ReadUint64(&m.AuditIndex) || !s.CopyBytes(m.AuditLeaf[:]) {
-		return malformed("M6: truncated")
-	}
-	if len(m.Lease) == 0 || len(m.Lease) > maxSignedLeaseBytes || items.Empty() {
-		return malformed("M6: a value is outside its limits")
+		return false
 	}
 	for !items.Empty() {
 		var it Item
 		if len(m.Items) == MaxResources || !readString8(&items, &it.Resource) || !items.ReadUint64(&it.Version) ||
-			!readBytes16(&items, &it.Enc) || !readBytes16(&items, &it.Ciphertext) || !it.valid() {
-			return malformed("M6: item %d is truncated or over a limit", len(m.Items))
+			!readBytes16(&items, &it.Enc) || !readBytes16(&items, &it.Ciphertext) {
+			return false
 		}
 		m.Items = append(m.Items, it)
 	}
-	return nil
+	return true
+}
+
+func (m *Release) valid() bool {
+	return len(m.Lease) > 0 && len(m.Lease) <= maxSignedLeaseBytes && m.validItems()
+}
+
+func (m *Release) validItems() bool {
+	return len(m.Items) > 0 && len(m.Items) <= MaxResources &&
+		!slices.ContainsFunc(m.Items, func(it Item) bool { return !it.valid() })
 }
 
 func (it *Item) valid() bool {
@@ -157,21 +155,13 @@ func (m *Receipt) Verify(agent identity.Public, ekm [48]byte, release Digest) er
 }
 
 func (m *Receipt) encode(b *cryptobyte.Builder) {
-	if len(m.Signature) == 0 || len(m.Signature) > maxSignatureBytes {
-		b.SetError(errLimit)
-		return
-	}
 	b.AddBytes(m.Release[:])
 	addBytes16(b, m.Signature)
 }
 
-func (m *Receipt) decode(s *cryptobyte.String) error {
+func (m *Receipt) decode(s *cryptobyte.String) bool {
 	*m = Receipt{}
-	if !s.CopyBytes(m.Release[:]) || !readBytes16(s, &m.Signature) {
-		return malformed("M7: truncated")
-	}
-	if len(m.Signature) == 0 || len(m.Signature) > maxSignatureBytes {
-		return malformed("M7: signature is outside its limits")
-	}
-	return nil
+	return s.CopyBytes(m.Release[:]) && readBytes16(s, &m.Signature)
 }
+
+func (m *Receipt) valid() bool { return validSignature(m.Signature) }

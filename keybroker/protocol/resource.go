@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
-
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Limits on names and lists (docs/protocol.md 4.2).
@@ -78,15 +76,15 @@ func validNames(names []string, limit int, valid func(string) bool) bool {
 	return true
 }
 
-func addNames(b *cryptobyte.Builder, names []string) {
+func addNames[T ~string](b *cryptobyte.Builder, names []T) {
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 		for _, n := range names {
-			addString8(b, n)
+			addString8(b, string(n))
 		}
 	})
 }
 
-func readNames(s *cryptobyte.String, limit int, out *[]string) bool {
+func readNames[T ~string](s *cryptobyte.String, limit int, out *[]T) bool {
 	var list cryptobyte.String
 	if !s.ReadUint16LengthPrefixed(&list) {
 		return false
@@ -96,16 +94,12 @@ func readNames(s *cryptobyte.String, limit int, out *[]string) bool {
 		if len(*out) == limit || !readString8(&list, &n) {
 			return false
 		}
-		*out = append(*out, n)
+		*out = append(*out, T(n))
 	}
 	return true
 }
 
 func validKind(k string) bool { return len(k) <= maxKindBytes && validSegment(k) }
-
-func validKinds(kinds []evidence.Kind) bool {
-	return validPreference(kinds, maxKinds, func(k evidence.Kind) bool { return validKind(string(k)) })
-}
 
 // validPreference says whether the list is 1 to limit valid values in order of
 // preference, none twice.

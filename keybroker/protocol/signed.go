@@ -12,16 +12,38 @@ import (
 // people who were not there. Its encoding is label, body, signature
 // (docs/protocol.md 4.5).
 type statement interface {
+	body
 	label() string
-	encodeBody(b *cryptobyte.Builder)
-	decodeBody(s *cryptobyte.String) error
+	decodeBody(s *cryptobyte.String) bool
 }
+
+// body is what a signature covers, in a message or a statement.
+type body interface {
+	validBody() bool
+	encodeBody(b *cryptobyte.Builder)
+}
+
+// bodyOf encodes a body; one outside its limits has no encoding, so it is
+// neither signed nor verified.
+func bodyOf(v body) ([]byte, error) {
+	if !v.validBody() {
+		return nil, errLimit
+	}
+	var b cryptobyte.Builder
+	v.encodeBody(&b)
+	return b.Bytes()
+}
+
+func addSigned(b *cryptobyte.Builder, v body, sig []byte) {
+	b.AddUint24LengthPrefixed(v.encodeBody)
+	addBytes16(b, sig)
+}
+
+func validSignature(sig []byte) bool { return len(sig) > 0 && len(sig) <= maxSignatureBytes }
 
 // sign encodes and signs a statement; the label is the signature's context.
 func sign(key *identity.Private, st statement) ([]byte, error) {
-	var b cryptobyte.Builder
-	st.encodeBody(&b)
-	body, err := b.Bytes()
+	body, err := bodyOf(st)
 	if err != nil {
 		return nil, err
 	}
@@ -53,13 +75,11 @@ func parseSigned(signed []byte, limit int, st statement) (msg, sig []byte, err e
 		return nil, nil, malformed("%s: truncated, trailing or of another kind", st.label())
 	}
 	whole := bytes.Clone(body)
-	if err := st.decodeBody(&body); err != nil {
-		return nil, nil, err
+	if !st.decodeBody(&body) || !body.Empty() {
+		return nil, nil, malformed("%s: truncated, trailing bytes, or over a limit", st.label())
 	}
-	var b cryptobyte.Builder
-	st.encodeBody(&b)
-	if again, err := b.Bytes(); err != nil || !bytes.Equal(again, whole) {
-		return nil, nil, malformed("%s: not the canonical encoding", st.label())
+	if again, err := bodyOf(st); err != nil || !bytes.Equal(again, whole) {
+		return nil, nil, malformed("%s: a value outside its limits, or not the canonical encoding", st.label())
 	}
 	return Join(st.label(), whole), sig, nil
 }
