@@ -9,16 +9,11 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// NonceSize is the length of the broker's nonce in bytes.
-const NonceSize = 32
-
-// Limits of the nonce's window (docs/protocol.md 7.2).
 const (
-	MinNonceWindow = time.Second
-	MaxNonceWindow = 2 * time.Minute
-)
+	NonceSize      = 32              // length of the broker's nonce in bytes
+	MinNonceWindow = time.Second     // limits of the nonce's window (docs/protocol.md 7.2)
+	MaxNonceWindow = 2 * time.Minute // the same
 
-const (
 	maxSignatureBytes   = 6 << 10
 	maxSignedEpochBytes = 12 << 10
 )

@@ -10,7 +10,6 @@
 // and values, trailing bytes, unsorted or repeated entries, and over-long
 // fields, with a reason code (*evidence.Refusal).
 //
-// It does no I/O beyond reading one frame, keeps no state and knows no policy.
-// keybroker and keybroker/client call it from the two ends; agent/receipt
-// checks lease chains with it.
+// It keeps no state and knows no policy. keybroker and keybroker/client call it
+// from the two ends; agent/receipt checks lease chains with it.
 package protocol

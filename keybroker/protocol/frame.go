@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -153,10 +154,11 @@ func ReadFrame(r io.Reader, want ...Type) (Type, []byte, error) {
 	if _, err := io.ReadFull(r, fixed[1:]); err != nil {
 		return 0, nil, fmt.Errorf("read frame header: %w", noEOF(err))
 	}
-	t, err := typeOf(string(fixed[1:1+n]), want)
-	if err != nil {
-		return 0, nil, err
+	i := slices.IndexFunc(want, func(t Type) bool { return messages[t].label == string(fixed[1:1+n]) })
+	if i < 0 {
+		return 0, nil, evidence.Refuse(ReasonUnexpectedMessage, "label %q, want %s", fixed[1:1+n], want)
 	}
+	t := want[i]
 	size := int(fixed[1+n])<<16 | int(fixed[2+n])<<8 | int(fixed[3+n])
 	if size > messages[t].limit {
 		return 0, nil, evidence.Refuse(ReasonMessageTooLarge, "%s announces %d bytes, limit %d", t, size, messages[t].limit)
@@ -175,15 +177,6 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-func typeOf(label string, want []Type) (Type, error) {
-	for _, t := range want {
-		if messages[t].label == label {
-			return t, nil
-		}
-	}
-	return 0, evidence.Refuse(ReasonUnexpectedMessage, "label %q, want %s", label, want)
 }
 
 func malformed(format string, args ...any) error {

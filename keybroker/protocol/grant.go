@@ -13,10 +13,10 @@ type ID [16]byte
 // String returns the ID in lower-case hexadecimal.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// MaxLease is the longest lease that either end accepts (docs/protocol.md 7.3).
-const MaxLease = 15 * time.Minute
-
-const maxPolicyIDBytes = 128
+const (
+	MaxLease         = 15 * time.Minute // the longest lease that either end accepts (docs/protocol.md 7.3)
+	maxPolicyIDBytes = 128
+)
 
 // Grant is M4, from broker to agent: what the policy allows on this connection
 // (docs/protocol.md 5.4). It is not a token: it names a lease, opens nothing,

@@ -11,10 +11,9 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// MaxKeyBytes is the longest key that a release can carry.
-const MaxKeyBytes = 4 << 10
-
 const (
+	MaxKeyBytes = 4 << 10 // the longest key that a release can carry
+
 	maxEncBytes         = 2 << 10
 	maxCiphertextBytes  = MaxKeyBytes + 16 // the AEAD's tag
 	maxSignedLeaseBytes = 12 << 10

@@ -9,8 +9,7 @@ import (
 type Digest = [64]byte
 
 // Labels of hashes and contexts of signatures (docs/protocol.md 3). Each names
-// protocol, version and purpose; none is a prefix of what another one signs,
-// because every input is length-prefixed.
+// protocol, version and purpose.
 const (
 	labelMessage    = Name + "/hash/message"
 	labelTranscript = Name + "/hash/transcript"
