@@ -328,6 +328,27 @@ func TestNoReceiptAfterTheLease(t *testing.T) {
 	}
 }
 
+// deafEngine finishes although the lease ended while it computed.
+type deafEngine struct {
+	*fakeEngine
+	during func()
+}
+
+func (e *deafEngine) Generate(context.Context, infer.Request, func(string) error) (infer.Result, error) {
+	e.during()
+	return infer.Result{FinishReason: "stop"}, nil
+}
+
+func TestEngineThatFinishesAfterItsTimeIsNotBelieved(t *testing.T) {
+	f := start(t, nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	late := errors.New("too late")
+	c := &completion{server: f.server, request: &request{}, session: Session{Engine: &deafEngine{f.engine, func() { cancel(late) }}}}
+	if _, err := c.generate(ctx, &strings.Builder{}, nil); !errors.Is(err, late) {
+		t.Error(err)
+	}
+}
+
 func TestQueueFullIs429WithRetryAfter(t *testing.T) {
 	f := start(t, func(c *Config) { c.Queue = 1 })
 	f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 2)

@@ -243,6 +243,11 @@ func TestTruncatedAndTrailingRefused(t *testing.T) {
 	if _, err := Parse(append(bytes.Clone(raw), 0)); err == nil {
 		t.Error("a trailing byte parses")
 	}
+	if b, _ := (&Body{ID: ID{1}, ModelName: "m", Time: 1}).Marshal(); len(b) == 0 {
+		t.Error("no body")
+	} else if _, err := parseBody(append(b, 0)); err == nil {
+		t.Error("a trailing byte within the body parses")
+	}
 	if _, err := Parse(make([]byte, MaxBytes+1)); err == nil {
 		t.Error("an oversized receipt parses")
 	}

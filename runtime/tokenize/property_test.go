@@ -137,6 +137,13 @@ func TestContentCannotForgeATurn(t *testing.T) {
 	}
 }
 
+func TestGuardKeepsInvalidBytesVisible(t *testing.T) {
+	tok := newTokenizer(t, realModel(t))
+	if got, want := tok.Encode(tok.Guard("a\xffb"), true), tok.Encode("a\ufffdb", true); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 func TestMarkers(t *testing.T) {
 	tok := newTokenizer(t, realModel(t))
 	if tok.EOS() != 2 || tok.BOS() != 1 || tok.AddBOS() || tok.Size() != 49152 {
