@@ -384,6 +384,7 @@ func TestSignedNonsenseIsStillRefused(t *testing.T) {
 	}{
 		"commitment":      {ReasonKey, func(b, _, _, _ []byte) { b[56] ^= 1 }},
 		"file id":         {ReasonKey, func(b, _, _, _ []byte) { b[24] ^= 1 }},
+		"reserved bytes":  {ReasonMalformed, func(b, _, _, _ []byte) { b[blockBytes-1] = 1 }},
 		"sealed manifest": {ReasonManifest, func(_, _, _, s []byte) { s[0] ^= 1 }},
 		"public manifest": {ReasonManifest, func(_, p, _, _ []byte) { p[len("demo/model")+2] ^= 0x80 }}, // version: higher
 		"name":            {ReasonMalformed, func(_, p, _, _ []byte) { p[2] = ' ' }},
