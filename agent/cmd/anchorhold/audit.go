@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/spf13/cobra"
+)
+
+func newAudit(inv *invocation) *cobra.Command {
+	var filter audit.Filter
+	var kind string
+	show := inv.operate("show", "Show records of the audit log", "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed",
+		cobra.NoArgs, func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			if kind != "" {
+				var err error
+				if filter.Kind, err = audit.ParseKind(kind); err != nil {
+					return nil, nil, usageError{err}
+				}
+			}
+			entries, err := b.ShowAudit(ctx, filter)
+			return entries, func(w io.Writer) { printEntries(w, entries) }, err
+		})
+	show.Flags().IntVar(&filter.Last, "last", 20, "only the last so many; 0 shows all")
+	show.Flags().StringVar(&kind, "kind", "", "only this kind of record")
+	show.Flags().StringVar(&filter.Resource, "resource", "", "only this resource, or a subtree that ends in /")
+	show.Flags().StringVar(&filter.Reason, "reason", "", "only refusals with this reason code")
+	explain := inv.operate("explain ID", "Tell why a guest was refused, by the id that it was given", "  anchorhold audit explain 3f2a...",
+		exactly(1, "the opaque id of a refusal"), func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			entries, err := b.Explain(ctx, args[0])
+			return entries, func(w io.Writer) { printEntries(w, entries) }, err
+		})
+	c := subcommands("audit", "Show, explain and verify the broker's audit log",
+		"Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut later.", show, explain, newAuditVerify(inv))
+	inv.brokerFlag(c)
+	return c
+}
+
+func newAuditVerify(inv *invocation) *cobra.Command {
+	var dir, key string
+	c := &cobra.Command{
+		Use: "verify", Short: "Verify the whole log: chain, tree and every signature",
+		Long: `Verifies the broker's log. Without --dir the broker verifies its own; with --dir
+and --key this program verifies a copy, believing nothing but the audit key.`,
+		Example: "  anchorhold audit verify\n  anchorhold audit verify --dir /backup/audit --key audit.pub",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var report audit.Report
+			var err error
+			if dir == "" {
+				if report, err = operator.NewClient(inv.broker).VerifyAudit(c.Context()); err != nil {
+					return explainBroker(err, inv.broker)
+				}
+			} else {
+				if key == "" {
+					return usageError{errors.New("--dir needs --key, the audit key's public half")}
+				}
+				pub, err := publicIdentity(key)
+				if err != nil {
+					return err
+				}
+				if report, err = audit.Verify(dir, pub); err != nil {
+					return fmt.Errorf("%w: %w", errRefused, err)
+				}
+			}
+			return inv.print(c.OutOrStdout(), report, func(w io.Writer) {
+				fmt.Fprintf(w, "the log is sound: %d records, %d signed checkpoints, %d records not signed yet\nMerkle root %s\n",
+					report.Records, report.Checkpoints, report.Unsigned, report.Root)
+				if report.TornTail {
+					fmt.Fprintln(w, "a crash cut a last write short; it was never acknowledged")
+				}
+			})
+		},
+	}
+	c.Flags().StringVar(&dir, "dir", "", "verify this copy of the log instead")
+	c.Flags().StringVar(&key, "key", "", "the audit key's public half (ahpub1... or a file)")
+	return c
+}
+
+// printEntries writes a record in a few readable lines.
+func printEntries(w io.Writer, entries []audit.Entry) {
+	for _, e := range entries {
+		r := e.Record
+		fmt.Fprintf(w, "#%-5d %s  %s", e.Index, r.Time.Format(time.RFC3339), r.Kind)
+		for _, part := range []string{r.Decision, r.Action, r.Actor, r.Resource} {
+			if part != "" {
+				fmt.Fprintf(w, "  %s", part)
+			}
+		}
+		fmt.Fprintln(w)
+		for _, f := range []struct{ name, value string }{
+			{"peer", r.Peer}, {"lease", r.Grant}, {"refusal", r.RefusalID}, {"measurement", r.Measurement}, {"evidence", digest(r.EvidenceDigest)},
+			{"policy", policyName(r)}, {"waived", strings.Join(r.Waived, "; ")}, {"detail", r.Detail},
+		} {
+			if f.value != "" {
+				fmt.Fprintf(w, "       %-12s %s\n", f.name, f.value)
+			}
+		}
+		for _, reason := range r.Reasons {
+			fmt.Fprintf(w, "       reason       %v\n", reason)
+		}
+	}
+}
+
+func digest(d audit.Digest) string {
+	if d.IsZero() {
+		return ""
+	}
+	return d.String()
+}
+
+func policyName(r audit.Record) string {
+	if r.PolicyID == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s version %d", r.PolicyID, r.PolicyVersion)
+}
+
+func newEpoch(inv *invocation) *cobra.Command {
+	list := inv.operate("list", "List the broker's epochs", "  anchorhold epoch list", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			all, err := b.Epochs(ctx)
+			return all, func(w io.Writer) {
+				for _, e := range all {
+					fmt.Fprintf(w, "epoch %-4d %-10s %s to %s  %s\n", e.Epoch, e.State, e.NotBefore.Format(time.DateOnly), e.NotAfter.Format(time.DateOnly), e.Key)
+				}
+			}, err
+		})
+	var retire uint64
+	retireCommand := inv.operate("retire --epoch N", "Forget an epoch and its key", "  anchorhold epoch retire --epoch 1", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			return map[string]uint64{"retired": retire}, func(w io.Writer) { fmt.Fprintf(w, "epoch %d is retired\n", retire) }, b.RetireEpoch(ctx, retire)
+		})
+	retireCommand.Flags().Uint64Var(&retire, "epoch", 0, "number of the epoch")
+	c := subcommands("epoch", "Rotate the broker's signing key",
+		`Rotation: 'epoch rotate' has the broker make a key, signs its statement with the
+root key, and hands the statement back. Old and new epochs overlap; retire the
+old one when every agent has seen the new.`, list, newEpochRotate(inv), retireCommand)
+	inv.brokerFlag(c)
+	return c
+}
+
+func newEpochRotate(inv *invocation) *cobra.Command {
+	var unlock unlockFlags
+	var rootKey string
+	var days int
+	var minimum uint64
+	c := &cobra.Command{
+		Use: "rotate --root FILE", Short: "Make and certify the next epoch", Args: cobra.NoArgs,
+		Example: "  anchorhold epoch rotate --root root.key --days 60",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if rootKey == "" || days < 1 || days > 3650 {
+				return usageError{errors.New("--root is needed, and --days from 1 to 3650")}
+			}
+			u, err := unlock.open(c)
+			if err != nil {
+				return err
+			}
+			defer wipeUnlock(u)
+			root, err := identity.ReadKeyFile(rootKey, u)
+			if err != nil {
+				return err
+			}
+			defer root.Wipe()
+			b := operator.NewClient(inv.broker)
+			request, err := b.PrepareEpoch(c.Context())
+			if err != nil {
+				return explainBroker(err, inv.broker)
+			}
+			now := time.Now()
+			statement, err := daemon.CertifyEpoch(root, daemon.Certificate{Epoch: request.Epoch, MinEpoch: minimum, Key: request.Key,
+				AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, days)})
+			if err != nil {
+				return err
+			}
+			info, err := b.ActivateEpoch(c.Context(), statement)
+			if err != nil {
+				return explainBroker(err, inv.broker)
+			}
+			return inv.print(c.OutOrStdout(), info, func(w io.Writer) {
+				fmt.Fprintf(w, "epoch %d is %s until %s\n", info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
+			})
+		},
+	}
+	c.Flags().StringVar(&rootKey, "root", "", "the root key file")
+	c.Flags().IntVar(&days, "days", 60, "how long the epoch lasts")
+	c.Flags().Uint64Var(&minimum, "minimum", 0, "retire epochs below this number for every agent that sees the statement")
+	unlock.add(c)
+	return c
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/spf13/cobra"
+)
+
+// maxPolicyBytes bounds a policy or a file of reference values.
+const maxPolicyBytes = 1 << 20
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxPolicyBytes+1))
+	if err == nil && len(data) > maxPolicyBytes {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxPolicyBytes)
+	}
+	return data, err
+}
+
+// operate makes a command that talks to the broker's operator socket.
+func (inv *invocation) operate(use, short, example string, args cobra.PositionalArgs, do func(context.Context, *operator.Client, []string) (any, func(io.Writer), error)) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Example: example, Args: args, RunE: func(c *cobra.Command, args []string) error {
+		value, text, err := do(c.Context(), operator.NewClient(inv.broker), args)
+		if err != nil {
+			return explainBroker(err, inv.broker)
+		}
+		return inv.print(c.OutOrStdout(), value, text)
+	}}
+}
+
+// explainBroker turns the broker's refusals and a missing socket into what to do.
+func explainBroker(err error, socket string) error {
+	if refusal, ok := errors.AsType[*operator.Error](err); ok {
+		return fmt.Errorf("%w: %w", errRefused, refusal)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("no operator socket at %s: is anchorhold-broker running? (--broker names another socket)", socket)
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("this user may not open %s: the broker's configuration names its operators", socket)
+	}
+	return err
+}
+
+func newPolicy(inv *invocation) *cobra.Command {
+	check := &cobra.Command{
+		Use: "check FILE", Short: "Check a policy and explain it; changes nothing", Example: "  anchorhold policy check policy.yaml",
+		Args: exactly(1, "one policy file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			data, err := readBounded(args[0])
+			if err != nil {
+				return err
+			}
+			p, err := policy.Parse(data)
+			if err != nil {
+				return fmt.Errorf("%w: %s: %w", errRefused, args[0], err)
+			}
+			digest := p.Digest()
+			return inv.print(c.OutOrStdout(), map[string]any{"id": p.ID(), "version": p.Version(), "digest": fmt.Sprintf("%x", digest), "waived": p.Waived()},
+				func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(policy.Explain(p), "\n")) })
+		},
+	}
+	imports := inv.operate("import FILE", "Put a policy in force", "  anchorhold policy import policy.yaml", exactly(1, "one policy file"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			data, err := readBounded(args[0])
+			if err != nil {
+				return nil, nil, err
+			}
+			info, err := b.ImportPolicy(ctx, data)
+			return info, func(w io.Writer) {
+				fmt.Fprintf(w, "policy %s version %d is in force, digest %s\n", info.ID, info.Version, info.Digest)
+				for _, waived := range info.Waived {
+					fmt.Fprintf(w, "  waived: %s\n", waived)
+				}
+			}, err
+		})
+	show := inv.operate("show", "Show the policy in force", "  anchorhold policy show", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			info, err := b.Policy(ctx)
+			return info, func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(info.Explanation, "\n")) }, err
+		})
+	list := inv.operate("list", "List every policy that was imported", "  anchorhold policy list", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			all, err := b.Policies(ctx)
+			return all, func(w io.Writer) {
+				for _, p := range all {
+					mark := " "
+					if p.Active {
+						mark = "*"
+					}
+					fmt.Fprintf(w, "%s %-24s version %-6d %s  %s\n", mark, p.ID, p.Version, p.Imported.Format(time.RFC3339), p.Digest)
+				}
+			}, err
+		})
+	checks := &cobra.Command{
+		Use: "checks", Short: "List the checks that a policy requires or waives", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return inv.print(c.OutOrStdout(), policy.Checks(), func(w io.Writer) {
+				for _, k := range policy.Checks() {
+					if k.Waivable {
+						fmt.Fprintf(w, "%-24s may be waived in writing\n", k.Name)
+					} else {
+						fmt.Fprintf(w, "%-24s always\n", k.Name)
+					}
+				}
+			})
+		},
+	}
+	c := subcommands("policy", "Check, import and show policies and reference values",
+		"A policy says which guests get which keys. Everything that it does not allow in\nwriting is refused; every check is required or waived in writing.",
+		check, checks, imports, show, list, newReferenceValues(inv))
+	inv.brokerFlag(c)
+	return c
+}
+
+func newReferenceValues(inv *invocation) *cobra.Command {
+	var replace bool
+	imports := inv.operate("import FILE", "Add expected measurements", "  anchorhold policy values import image.values.yaml", exactly(1, "one file of reference values"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			data, err := readBounded(args[0])
+			if err != nil {
+				return nil, nil, err
+			}
+			n, err := b.ImportReferenceValues(ctx, data, replace)
+			return map[string]int{"reference_values": n}, func(w io.Writer) { fmt.Fprintf(w, "%d reference values are known now\n", n) }, err
+		})
+	imports.Flags().BoolVar(&replace, "replace", false, "forget all others")
+	list := inv.operate("list", "List expected measurements", "  anchorhold policy values list", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			all, err := b.ReferenceValues(ctx)
+			return all, func(w io.Writer) {
+				for _, v := range all {
+					fmt.Fprintf(w, "%-24s %s %s\n", v.ID, v.Measurement, v.Description)
+				}
+			}, err
+		})
+	return subcommands("values", "Import and list reference values (expected measurements)", "", imports, list)
+}
+
+func newSecret(inv *invocation) *cobra.Command {
+	var file string
+	var meta keystore.Meta
+	put := inv.operate("put NAME --file FILE", "Store a secret, or a new version of it",
+		"  anchorhold secret put models/demo --file model.key", exactly(1, "the secret's name"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			if file == "" {
+				return nil, nil, usageError{errors.New("--file is needed; a secret never stands on a command line")}
+			}
+			secret, err := readSecretFile(file, false)
+			if err != nil {
+				return nil, nil, err
+			}
+			defer secret.Wipe()
+			version, err := b.PutSecret(ctx, args[0], secret, meta, operator.PutNext)
+			return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) { fmt.Fprintf(w, "%s version %d is stored\n", args[0], version) }, err
+		})
+	put.Flags().StringVar(&file, "file", "", "file with the secret")
+	put.Flags().StringVar(&meta.Kind, "kind", "model-key", "what the secret is for (stored in the clear)")
+	put.Flags().StringVar(&meta.Description, "description", "", "for people (stored in the clear)")
+	list := inv.operate("list [PREFIX]", "List secrets, without their values", "  anchorhold secret list models/", cobra.MaximumNArgs(1),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			all, err := b.Secrets(ctx, strings.Join(args, ""))
+			return all, func(w io.Writer) {
+				for _, s := range all.Secrets {
+					fmt.Fprintf(w, "%-40s version %-5d %-10s %s\n", s.Name, s.Version, s.State, s.Meta.Kind)
+				}
+				if all.More {
+					fmt.Fprintln(w, "... and more: give a PREFIX")
+				}
+			}, err
+		})
+	retire := changeSecret(inv, "retire", "Stop releasing one version", (*operator.Client).RetireSecret)
+	destroy := changeSecret(inv, "destroy", "Remove one version for ever", (*operator.Client).DestroySecret)
+	c := subcommands("secret", "Store, list, retire and destroy secrets",
+		"Secrets are sealed at rest and never shown again; attested guests receive them.", put, list, retire, destroy)
+	inv.brokerFlag(c)
+	return c
+}
+
+func changeSecret(inv *invocation, verb, short string, change func(*operator.Client, context.Context, string, uint64) error) *cobra.Command {
+	return inv.operate(verb+" NAME VERSION", short, "  anchorhold secret "+verb+" models/demo 1", exactly(2, "a name and a version"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			version, err := strconv.ParseUint(args[1], 10, 64)
+			if err != nil || version == 0 {
+				return nil, nil, usageError{fmt.Errorf("%q is no version", args[1])}
+			}
+			return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s version %d: %s done\n", args[0], version, verb)
+			}, change(b, ctx, args[0], version)
+		})
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/spf13/cobra"
+)
+
+func newKeygen(inv *invocation) *cobra.Command {
+	return subcommands("keygen", "Make identities and keys",
+		`Makes identities (ML-DSA and Ed25519 together) and keys. Private keys are
+written encrypted, mode 0600, and never replace a file.`,
+		newKeygenBroker(inv), newKeygenPublisher(inv), newKeygenModel(inv), newKeygenCredential(inv))
+}
+
+func newKeygenBroker(inv *invocation) *cobra.Command {
+	var unlock unlockFlags
+	var dir, rootKey string
+	var hosts []string
+	c := &cobra.Command{
+		Use:   "broker --state DIR --root FILE --host NAME",
+		Short: "Make a broker's root key and its state directory",
+		Long: `Makes the broker's root key (ML-DSA-87 with Ed25519), which certifies epochs and
+belongs offline, and a state directory with which anchorhold-broker runs: the
+first epoch's key and signed statement, the audit log's key, a TLS certificate
+and an empty key store. The broker needs the same passphrase or credential at
+each start; the root key is protected by it too.`,
+		Example: `  anchorhold keygen credential --out broker.kek
+  anchorhold keygen broker --state /var/lib/anchorhold/broker --root root.key --host broker.example.org --credential-file broker.kek`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if dir == "" || rootKey == "" || len(hosts) == 0 {
+				return usageError{errors.New("--state, --root and at least one --host are needed")}
+			}
+			u, err := unlock.open(c)
+			if err != nil {
+				return err
+			}
+			defer wipeUnlock(u)
+			root, err := newIdentity(identity.LevelRoot, rootKey, u)
+			if err != nil {
+				return err
+			}
+			defer root.Wipe()
+			made, err := daemon.Init(c.Context(), daemon.InitOptions{Dir: dir, Root: root, Unlock: u, Hosts: hosts})
+			if err != nil {
+				return err
+			}
+			result := map[string]any{"state": dir, "root": root.Public(), "root_key": rootKey, "root_public": rootKey + ".pub",
+				"epoch": made.Epoch, "tls_certificate": made.Layout.Certificate(), "audit_public": made.Layout.AuditPublic()}
+			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
+				fmt.Fprintf(w, "root identity    %s\nroot key         %s (keep it offline)\nroot public      %s (goes into the image's agent.yaml)\nstate directory  %s\nTLS certificate  %s (goes into the image too)\naudit public     %s\n",
+					root.Public(), rootKey, rootKey+".pub", dir, made.Layout.Certificate(), made.Layout.AuditPublic())
+			})
+		},
+	}
+	c.Flags().StringVar(&dir, "state", "", "the broker's state directory, missing or empty")
+	c.Flags().StringVar(&rootKey, "root", "", "file for the root key; its public half goes to FILE.pub")
+	c.Flags().StringSliceVar(&hosts, "host", nil, "name or address that guests connect to (repeat for several)")
+	unlock.add(c)
+	return c
+}
+
+func newKeygenPublisher(inv *invocation) *cobra.Command {
+	var unlock unlockFlags
+	var out string
+	c := &cobra.Command{
+		Use:     "publisher --out FILE",
+		Short:   "Make the identity that signs sealed models",
+		Example: "  anchorhold keygen publisher --out publisher.key",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if out == "" {
+				return usageError{errors.New("--out is needed")}
+			}
+			u, err := unlock.open(c)
+			if err != nil {
+				return err
+			}
+			defer wipeUnlock(u)
+			k, err := newIdentity(identity.LevelEpoch, out, u)
+			if err != nil {
+				return err
+			}
+			defer k.Wipe()
+			return inv.print(c.OutOrStdout(), map[string]any{"publisher": k.Public(), "key": out, "public": out + ".pub"}, func(w io.Writer) {
+				fmt.Fprintf(w, "publisher  %s\nkey        %s\npublic     %s\n", k.Public(), out, out+".pub")
+			})
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "file for the key; its public half goes to FILE.pub")
+	unlock.add(c)
+	return c
+}
+
+// newIdentity makes an identity and writes both halves to new files.
+func newIdentity(level identity.Level, path string, u identity.Unlock) (*identity.Private, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	k, err := identity.Generate(level)
+	if err != nil {
+		return nil, err
+	}
+	if err := identity.WriteKeyFile(path, k, u); err != nil {
+		k.Wipe()
+		return nil, err
+	}
+	if err := identity.WritePublicFile(path+".pub", k.Public()); err != nil {
+		k.Wipe()
+		return nil, err
+	}
+	return k, nil
+}
+
+func newKeygenModel(inv *invocation) *cobra.Command {
+	return randomFile(inv, "model", "Make a model key: 32 random bytes that seal one model",
+		"  anchorhold keygen model --out model.key\n  anchorhold secret put models/demo --file model.key", chunkseal.KeySize)
+}
+
+func newKeygenCredential(inv *invocation) *cobra.Command {
+	return randomFile(inv, "credential", "Make a random credential that protects keys at rest",
+		"  anchorhold keygen credential --out broker.kek\n  systemd-creds encrypt --name=broker.kek broker.kek /etc/credstore.encrypted/broker.kek", 32)
+}
+
+// randomFile makes a command that writes random bytes to a new private file.
+func randomFile(inv *invocation, name, short, example string, size int) *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: name + " --out FILE", Short: short, Example: example, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if out == "" {
+				return usageError{errors.New("--out is needed")}
+			}
+			secret := make([]byte, size)
+			defer keybuf.Wipe(secret)
+			rand.Read(secret)
+			f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				return err
+			}
+			if _, err := f.Write(secret); err != nil {
+				return errors.Join(err, f.Close(), os.Remove(out))
+			}
+			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+				return err
+			}
+			return inv.print(c.OutOrStdout(), map[string]any{"file": out, "bytes": size}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d random bytes in %s; whoever reads the file has the key\n", size, out)
+			})
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "new file")
+	return c
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/spf13/cobra"
+)
+
+func newReceipt(inv *invocation) *cobra.Command {
+	get := &cobra.Command{
+		Use: "get ID", Short: "Fetch a receipt with its salts from the local agent", Example: "  anchorhold receipt get 5c1e... > answer.receipt.json",
+		Args: exactly(1, "the receipt's id"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := receipt.ParseID(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			resp, err := newAgentClient(inv.agent).do(c.Context(), http.MethodGet, "/v1/receipts/"+id.String(), nil)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			_, err = io.Copy(c.OutOrStdout(), io.LimitReader(resp.Body, maxAnswer))
+			return err
+		},
+	}
+	inv.agentFlag(get)
+	return subcommands("receipt", "Fetch and verify receipts of answers",
+		"A receipt says which model, in which attested guest, under which lease, answered\nat what time. It verifies with the broker's root public identity alone.", get, newReceiptVerify(inv))
+}
+
+func newReceiptVerify(inv *invocation) *cobra.Command {
+	var roots []string
+	var input, output string
+	var opt receipt.Options
+	c := &cobra.Command{
+		Use: "verify FILE --root ROOT", Short: "Verify a receipt with the broker's public identity alone",
+		Long: `Verifies the chain root -> epoch -> lease -> agent key -> answer. With --input or
+--output, and a file that holds the salts, it also proves that these bytes are
+the ones that were asked or answered. Exit status 3 if anything does not hold.`,
+		Example: "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt",
+		Args:    exactly(1, "one receipt file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(roots) == 0 {
+				return usageError{errors.New("--root is needed: whom to believe")}
+			}
+			var publics []identity.Public
+			for _, r := range roots {
+				pub, err := publicIdentity(r)
+				if err != nil {
+					return err
+				}
+				publics = append(publics, pub)
+			}
+			data, err := readBounded(args[0])
+			if err != nil {
+				return err
+			}
+			r, salts, hasSalts, err := receipt.ParseFile(data)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errRefused, err)
+			}
+			if input != "" || output != "" {
+				if !hasSalts {
+					return fmt.Errorf("%s holds no salts, without which nobody can tell what was asked or answered", args[0])
+				}
+				if opt.Input, err = opening(input, salts.Input); err != nil {
+					return err
+				}
+				if opt.Output, err = opening(output, salts.Output); err != nil {
+					return err
+				}
+			}
+			report, err := receipt.Verify(r, publics, opt)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errRefused, err)
+			}
+			return inv.print(c.OutOrStdout(), receiptResult(r, report), func(w io.Writer) { printReport(w, report) })
+		},
+	}
+	c.Flags().StringSliceVar(&roots, "root", nil, "the broker's root identity (ahpub1... or a file; repeat for several)")
+	c.Flags().StringVar(&input, "input", "", "file with the request's body, to prove that this was asked")
+	c.Flags().StringVar(&output, "output", "", "file with the answer's text, to prove that this was answered")
+	c.Flags().Uint64Var(&opt.MinEpoch, "minimum-epoch", 0, "refuse receipts of older broker epochs")
+	return c
+}
+
+func opening(path string, salt receipt.Salt) (*receipt.Opening, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := readBounded(path)
+	return &receipt.Opening{Salt: salt, Data: data}, err
+}
+
+// receiptResult is what `receipt verify --json` prints.
+func receiptResult(r receipt.Receipt, report receipt.Report) any {
+	body, err := r.MarshalJSON()
+	if err != nil {
+		body = nil // it was parsed from this form
+	}
+	return map[string]any{"verified": true, "report": report, "receipt": json.RawMessage(body),
+		"image": report.Lease.ImageID, "policy": report.Lease.PolicyID, "time": report.Body.Time.Time()}
+}
+
+func printReport(w io.Writer, r receipt.Report) {
+	fmt.Fprintf(w, "the receipt holds\n  answer     %s at %s\n  model      %s version %d, id %x\n  guest      image %s, policy %s version %d, lease %s\n",
+		r.Body.ID, r.Body.Time.Time().Format("2006-01-02 15:04:05 MST"), r.Body.ModelName, r.Body.ModelVersion, r.Body.ModelID,
+		r.Lease.ImageID, r.Lease.PolicyID, r.Lease.PolicyVersion, r.Body.LeaseID)
+	for _, l := range r.Links {
+		fmt.Fprintf(w, "  %-22s %s\n", l.Name, l.Detail)
+	}
+	if r.InputShown {
+		fmt.Fprintln(w, "  the input is the one given")
+	}
+	if r.OutputShown {
+		fmt.Fprintln(w, "  the output is the one given")
+	}
+	if r.SoftwareTEE {
+		fmt.Fprintln(w, "  WARNING: the guest was a software TEE, which proves nothing")
+	}
+}
