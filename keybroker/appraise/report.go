@@ -1,0 +1,119 @@
+package appraise
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// reportSize is the size of an SEV-SNP attestation report; its first signedSize
+// bytes are signed.
+const (
+	reportSize = 0x4a0
+	signedSize = 0x2a0
+)
+
+// Report versions that this package knows.
+const minReportVersion, maxReportVersion = 2, 5
+
+// signerKind says which key signed a report.
+type signerKind uint32
+
+const (
+	signerVCEK signerKind = 0
+	signerVLEK signerKind = 1
+)
+
+const (
+	algorithmP384SHA384 = 1
+	policyMigrateMA     = 1 << 18
+	policyDebug         = 1 << 19
+)
+
+// report is a parsed attestation report. Its fields are copies.
+type report struct {
+	version, guestSVN, vmpl, algorithm uint32
+	policy, platformInfo               uint64
+	authorKeyEnabled, chipMasked       bool
+	signer                             signerKind
+	familyID, imageID                  []byte
+	reportData, measurement, hostData  []byte
+	idKeyDigest, authorKeyDigest       []byte
+	reportID, reportIDMA, chipID       []byte
+	current, reported                  uint64
+	committed, launch                  uint64
+	family, model                      byte // CPUID, version 3 and later
+	currentVersion, committedVersion   string
+	launchMitigations                  uint64
+	currentMitigations                 uint64
+	signed                             []byte
+	r, s                               []byte // little-endian, 72 bytes each
+}
+
+// parseReport reads the fixed layout. What a version does not have stays zero.
+func parseReport(raw []byte) (*report, error) {
+	if len(raw) != reportSize {
+		return nil, evidence.Refuse(ReasonReportSize, "%d bytes, a report has %d", len(raw), reportSize)
+	}
+	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(raw[at:]) }
+	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(raw[at:]) }
+	field := func(at, size int) []byte { return slices.Clone(raw[at : at+size]) }
+	r := &report{version: u32(0)}
+	if r.version < minReportVersion || r.version > maxReportVersion {
+		return nil, evidence.Refuse(ReasonReportVersion, "version %d; %d to %d are known", r.version, minReportVersion, maxReportVersion)
+	}
+	r.guestSVN, r.policy, r.familyID, r.imageID = u32(0x04), u64(0x08), field(0x10, 16), field(0x20, 16)
+	r.vmpl, r.algorithm, r.current, r.platformInfo = u32(0x30), u32(0x34), u64(0x38), u64(0x40)
+	keyInfo := u32(0x48)
+	r.authorKeyEnabled, r.chipMasked, r.signer = keyInfo&1 != 0, keyInfo&2 != 0, signerKind(keyInfo>>2&7)
+	r.reportData, r.measurement, r.hostData = field(0x50, 64), field(0x90, 48), field(0xc0, 32)
+	r.idKeyDigest, r.authorKeyDigest = field(0xe0, 48), field(0x110, 48)
+	r.reportID, r.reportIDMA, r.reported = field(0x140, 32), field(0x160, 32), u64(0x180)
+	if r.version >= 3 {
+		r.family, r.model = raw[0x188], raw[0x189]
+	}
+	r.chipID, r.committed = field(0x1a0, 64), u64(0x1e0)
+	r.currentVersion = fmt.Sprintf("%d.%d.%d", raw[0x1ea], raw[0x1e9], raw[0x1e8])
+	r.committedVersion = fmt.Sprintf("%d.%d.%d", raw[0x1ee], raw[0x1ed], raw[0x1ec])
+	r.launch = u64(0x1f0)
+	if r.version >= 5 {
+		r.launchMitigations, r.currentMitigations = u64(0x1f8), u64(0x200)
+	}
+	r.signed, r.r, r.s = field(0, signedSize), field(0x2a0, 72), field(0x2e8, 72)
+	return r, r.check()
+}
+
+// check refuses what no later step could make sense of.
+func (r *report) check() error {
+	if r.algorithm != algorithmP384SHA384 {
+		return evidence.Refuse(ReasonSignatureAlgorithm, "algorithm %d", r.algorithm)
+	}
+	if r.signer != signerVCEK && r.signer != signerVLEK {
+		return evidence.Refuse(ReasonSigningKey, "signing key %d", r.signer)
+	}
+	return nil
+}
+
+// claims are what the report says, in the product's TCB layout.
+func (r *report) claims(p product, k *chipKey, software bool) evidence.Claims {
+	authorKey := r.authorKeyDigest
+	if !r.authorKeyEnabled {
+		authorKey = make([]byte, 48)
+	}
+	return evidence.Claims{
+		Kind: evidence.KindSNP, Product: evidence.Product(p), SoftwareTEE: software, ReportVersion: r.version,
+		Measurement: r.measurement, HostData: r.hostData, ReportData: r.reportData, ReportID: r.reportID, ReportIDMA: r.reportIDMA,
+		FamilyID: r.familyID, ImageID: r.imageID, IDKeyDigest: r.idKeyDigest, AuthorKeyDigest: authorKey, GuestSVN: r.guestSVN,
+		ChipID: r.chipID, VMPL: r.vmpl, Debug: r.policy&policyDebug != 0, MigrateMA: r.policy&policyMigrateMA != 0,
+		TCB:        evidence.TCBs{Current: p.tcb(r.current), Reported: p.tcb(r.reported), Committed: p.tcb(r.committed), Launch: p.tcb(r.launch)},
+		PolicyBits: evidence.PolicyBits(r.policy), PlatformInfo: evidence.PlatformInfo(r.platformInfo),
+		CurrentVersion: r.currentVersion, CommittedVersion: r.committedVersion,
+		LaunchMitigations: r.launchMitigations, CurrentMitigations: r.currentMitigations,
+		VLEK: r.signer == signerVLEK, CSPID: k.cspID, ChipMasked: r.chipMasked,
+	}
+}
+
+func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

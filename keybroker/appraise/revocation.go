@@ -1,0 +1,69 @@
+package appraise
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// revocation holds certificate revocation lists, which AMD's roots sign and
+// which name revoked ASKs and ASVKs.
+type revocation struct {
+	lists    []*x509.RevocationList
+	required bool
+	grace    time.Duration
+}
+
+func newRevocation(raw [][]byte, required bool, grace time.Duration) (revocation, error) {
+	r := revocation{required: required, grace: grace}
+	for i, der := range raw {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return revocation{}, fmt.Errorf("appraise: revocation list %d: %w", i, err)
+		}
+		if list.SignatureAlgorithm != x509.SHA384WithRSAPSS || list.NextUpdate.IsZero() {
+			return revocation{}, fmt.Errorf("appraise: revocation list %d: signed with %s, or without an end", i, list.SignatureAlgorithm)
+		}
+		r.lists = append(r.lists, list)
+	}
+	return r, nil
+}
+
+// newest is the list with the highest number that the root signed.
+func (r revocation) newest(root *x509.Certificate) *x509.RevocationList {
+	var best *x509.RevocationList
+	for _, list := range r.lists {
+		if list.CheckSignatureFrom(root) != nil {
+			continue
+		}
+		if best == nil || best.Number == nil || list.Number != nil && list.Number.Cmp(best.Number) > 0 {
+			best = list
+		}
+	}
+	return best
+}
+
+// check refuses a revoked issuer, ASK or ASVK alike.
+func (r revocation) check(c *chain, now time.Time) error {
+	list := r.newest(c.root)
+	if list == nil {
+		if r.required && !c.software {
+			return evidence.Refuse(ReasonRevocationUnknown, "no revocation list of %q is held", c.root.Subject.CommonName)
+		}
+		return nil
+	}
+	if now.Before(list.ThisUpdate) || now.After(list.NextUpdate.Add(r.grace)) {
+		return evidence.Refuse(ReasonRevocationUnknown, "the revocation list of %q is for %s to %s", c.root.Subject.CommonName,
+			list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
+	}
+	for _, entry := range list.RevokedCertificateEntries {
+		// Chip key certificates all have serial number 0; only the root's own
+		// issues are on its list.
+		if entry.SerialNumber.Cmp(c.issuer.SerialNumber) == 0 {
+			return evidence.Refuse(ReasonRevoked, "%q was revoked on %s", c.issuer.Subject.CommonName, entry.RevocationTime.Format(time.RFC3339))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package appraise
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha512"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Options configure a Verifier. The zero value appraises reports whose
+// certificates all come with them.
+type Options struct {
+	// Certificates are ARK, ASK and ASVK certificates (DER) that evidence may
+	// leave out. They are no more believed than those that come with evidence.
+	Certificates [][]byte
+	// RevocationLists are AMD's lists (DER). An expired one is a refusal.
+	RevocationLists [][]byte
+	// RequireRevocation refuses chains for which no list is held.
+	RequireRevocation bool
+	// RevocationGrace accepts a list so long after its end.
+	RevocationGrace time.Duration
+}
+
+// Verifier appraises evidence. It may be used by several goroutines.
+type Verifier struct {
+	certificates []*x509.Certificate
+	revocation   revocation
+	software     map[[32]byte]bool // roots of software TEEs; nil in a release
+	cache        chainCache
+}
+
+// New checks the options and returns a verifier that believes AMD's roots alone.
+func New(o Options) (*Verifier, error) {
+	v := &Verifier{}
+	for i, der := range o.Certificates {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("appraise: certificate %d: %w", i, err)
+		}
+		v.certificates = append(v.certificates, cert)
+	}
+	var err error
+	v.revocation, err = newRevocation(o.RevocationLists, o.RequireRevocation, o.RevocationGrace)
+	return v, err
+}
+
+// Appraise verifies evidence that must be over the given REPORT_DATA, at the
+// broker's time, and returns what it proves. A refusal is an *evidence.Refusal.
+func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
+	if err := ctx.Err(); err != nil {
+		return evidence.Claims{}, err
+	}
+	if env.Kind != evidence.KindSNP {
+		return evidence.Claims{}, evidence.Refuse(ReasonKind, "%q", env.Kind)
+	}
+	r, err := parseReport(env.Report)
+	if err != nil {
+		return evidence.Claims{}, err
+	}
+	// Freshness first: it is cheap, and a replayed report deserves no more work.
+	if subtle.ConstantTimeCompare(r.reportData, want[:]) != 1 {
+		return evidence.Claims{}, evidence.Refuse(ReasonReportData, "the report was made for another connection or nonce")
+	}
+	c, err := v.chainOf(env, r.signer)
+	if err != nil {
+		return evidence.Claims{}, err
+	}
+	if err := v.validAt(c, now); err != nil {
+		return evidence.Claims{}, err
+	}
+	p, err := r.product(c.key)
+	if err != nil {
+		return evidence.Claims{}, err
+	}
+	if err := r.matches(c.key, p); err != nil {
+		return evidence.Claims{}, err
+	}
+	if err := r.verify(c.key.key); err != nil {
+		return evidence.Claims{}, err
+	}
+	return r.claims(p, c.key, c.software), nil
+}
+
+// matches checks that the certificate was made for the report's firmware and chip.
+func (r *report) matches(k *chipKey, p product) error {
+	if reported := p.tcb(r.reported); reported != k.tcb {
+		return evidence.Refuse(ReasonTCBMismatch, "the report is by %+v, its certificate for %+v", reported, k.tcb)
+	}
+	if r.signer == signerVLEK {
+		return nil // a loaded key names no chip
+	}
+	if r.chipMasked {
+		if !allZero(r.chipID) {
+			return evidence.Refuse(ReasonChipMismatch, "the chip id is masked and not zero")
+		}
+		return nil
+	}
+	if !slices.Equal(r.chipID[:len(k.hwid)], k.hwid) || !allZero(r.chipID[len(k.hwid):]) || allZero(k.hwid) {
+		return evidence.Refuse(ReasonChipMismatch, "the report is from another chip than its certificate is for")
+	}
+	return nil
+}
+
+// verify checks the report's ECDSA P-384 signature. The numbers are stored
+// little-endian in 72 bytes each.
+func (r *report) verify(key *ecdsa.PublicKey) error {
+	number := func(le []byte) *big.Int {
+		be := slices.Clone(le)
+		slices.Reverse(be)
+		return new(big.Int).SetBytes(be)
+	}
+	digest := sha512.Sum384(r.signed)
+	// ecdsa.Verify refuses numbers outside 1 to the group order less one.
+	if !ecdsa.Verify(key, digest[:], number(r.r), number(r.s)) {
+		return evidence.Refuse(ReasonSignature, "the report was changed, or another key signed it")
+	}
+	return nil
+}
+
+func hexOf(b []byte) string { return hex.EncodeToString(b) }
