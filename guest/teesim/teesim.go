@@ -71,7 +71,7 @@ const (
 	signedSize     = 0x2a0
 	policyReserved = 1 << 17 // must be one
 	policySMT      = 1 << 16
-	policyABI      = 31<<8 | 0 // 0.31 reads as minor 31 in the low byte
+	policyABI      = 31 // 0.31: the minor number is the low byte
 )
 
 // New makes a guest, with the chain in Options.Dir or a fresh one.

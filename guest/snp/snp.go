@@ -1,0 +1,222 @@
+// Package snp collects AMD SEV-SNP attestation reports through configfs-tsm,
+// the kernel's interface for reports of any TEE (Linux 6.7 and later,
+// Documentation/ABI/testing/configfs-tsm-report).
+//
+// It guarantees that a report was made for the REPORT_DATA asked for, by
+// reading the kernel's generation number before and after, and that one report
+// is in flight at a time while callers queue within their deadline. It trusts
+// the kernel to be the guest's own; the report itself is believed by nobody
+// before the broker has appraised it. It refuses providers other than sev_guest.
+// The agent calls it.
+package snp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"golang.org/x/sys/unix"
+)
+
+// Reasons of this package.
+const (
+	// ReasonNoTEE: this is no SEV-SNP guest, or its kernel has no configfs-tsm.
+	ReasonNoTEE evidence.Reason = "tee-absent"
+	// ReasonDevice: the kernel or the firmware could not make a report.
+	ReasonDevice evidence.Reason = "tee-failed"
+)
+
+// DefaultRoot is where configfs-tsm lies.
+const DefaultRoot = "/sys/kernel/config/tsm/report"
+
+const (
+	provider   = "sev_guest"
+	reportSize = 0x4a0
+	maxAux     = 64 << 10
+	retryPause = 50 * time.Millisecond
+	attempts   = 3 // of a report that another process's request overtook
+)
+
+// Files is the part of a filesystem that configfs-tsm needs. Its methods return
+// what the system calls return; the operating system implements it, and a tree
+// in memory with the kernel's behaviour in tests.
+type Files interface {
+	// Mkdir makes an entry and Remove removes it.
+	Mkdir(name string) error
+	Remove(name string) error
+	// Read returns a file of at most limit bytes; Write replaces its content.
+	Read(name string, limit int64) ([]byte, error)
+	Write(name string, data []byte) error
+}
+
+// Options say where reports come from. The zero value is the running kernel.
+type Options struct {
+	// Root is the directory of configfs-tsm; DefaultRoot if empty.
+	Root string
+	// Files replaces the operating system's.
+	Files Files
+}
+
+// Collector collects reports. It may be used by several goroutines.
+type Collector struct {
+	root  string
+	files Files
+	turn  chan struct{} // holds one token: whoever has it may talk to the device
+}
+
+// New returns a collector. It makes and removes one entry to find out whether
+// there is a TEE at all.
+func New(o Options) (*Collector, error) {
+	c := &Collector{root: o.Root, files: o.Files, turn: make(chan struct{}, 1)}
+	if c.root == "" {
+		c.root = DefaultRoot
+	}
+	if c.files == nil {
+		c.files = system{}
+	}
+	c.turn <- struct{}{}
+	dir := c.root + "/anchorhold-probe"
+	if err := c.files.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, explain(c.root, err)
+	}
+	name, err := c.files.Read(dir+"/provider", 256)
+	if err = errors.Join(err, c.files.Remove(dir)); err != nil {
+		return nil, evidence.Refuse(ReasonDevice, "probe %s: %w", c.root, err)
+	}
+	if got := strings.TrimSpace(string(name)); got != provider {
+		return nil, evidence.Refuse(ReasonNoTEE, "this guest's TEE is %q; this collector serves %s", got, provider)
+	}
+	return c, nil
+}
+
+// explain says what a failed first step means.
+func explain(root string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return evidence.Refuse(ReasonNoTEE, "%s is absent: load the modules tsm and sev-guest and mount configfs (Linux 6.7 or later)", root)
+	case errors.Is(err, unix.ENXIO):
+		return evidence.Refuse(ReasonNoTEE, "%s exists but no TEE provides reports: this is not an SEV-SNP guest, or sev-guest is not loaded", root)
+	case errors.Is(err, fs.ErrPermission):
+		return evidence.Refuse(ReasonNoTEE, "this user may not make entries in %s; the tmpfiles snippet gives it to the agent", root)
+	}
+	return evidence.Refuse(ReasonDevice, "%s: %w", root, err)
+}
+
+// Collect returns a report over reportData with the certificates that the host
+// offers. It waits for its turn until the context ends.
+func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
+	select {
+	case <-c.turn:
+		defer func() { c.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "waiting for a turn: %w", context.Cause(ctx))
+	}
+	var err error
+	for range attempts {
+		var env evidence.Envelope
+		env, err = c.attempt(ctx, reportData)
+		if err == nil || !errors.Is(err, errOvertaken) {
+			return env, err
+		}
+	}
+	return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "%w, %d times", err, attempts)
+}
+
+var errOvertaken = errors.New("another request overtook this one")
+
+// attempt makes one report in an entry of its own.
+func (c *Collector) attempt(ctx context.Context, reportData [64]byte) (env evidence.Envelope, err error) {
+	dir := fmt.Sprintf("%s/anchorhold-%x", c.root, reportData[:8])
+	if err := c.files.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return env, explain(c.root, err)
+	}
+	defer func() {
+		if removal := c.files.Remove(dir); removal != nil && err == nil {
+			err = evidence.Refuse(ReasonDevice, "remove %s: %w", dir, removal)
+		}
+	}()
+	before, err := c.generation(dir)
+	if err != nil {
+		return env, err
+	}
+	if err := patiently(ctx, func() error { return c.files.Write(dir+"/inblob", reportData[:]) }); err != nil {
+		return env, evidence.Refuse(ReasonDevice, "hand over REPORT_DATA: %w", err)
+	}
+	var report, aux []byte
+	err = patiently(ctx, func() (err error) { report, err = c.files.Read(dir+"/outblob", reportSize+1); return err })
+	if err != nil {
+		return env, evidence.Refuse(ReasonDevice, "read the report: %w", err)
+	}
+	if aux, err = c.files.Read(dir+"/auxblob", maxAux); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return env, evidence.Refuse(ReasonDevice, "read the certificates: %w", err)
+	}
+	after, err := c.generation(dir)
+	if err != nil {
+		return env, err
+	}
+	if after != before+1 {
+		return env, errOvertaken
+	}
+	return envelope(report, aux, reportData)
+}
+
+func (c *Collector) generation(dir string) (uint64, error) {
+	text, err := c.files.Read(dir+"/generation", 32)
+	if err != nil {
+		return 0, evidence.Refuse(ReasonDevice, "read the generation: %w", err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0, evidence.Refuse(ReasonDevice, "the generation is %q", text)
+	}
+	return n, nil
+}
+
+// patiently repeats a step while the firmware is busy, until the context ends.
+func patiently(ctx context.Context, step func() error) error {
+	for {
+		err := step()
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// envelope checks that the report is the one asked for: a cached one would be
+// refused by the broker, later and with less to say about it.
+func envelope(report, aux []byte, reportData [64]byte) (evidence.Envelope, error) {
+	if len(report) != reportSize {
+		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "a report of %d bytes", len(report))
+	}
+	if !bytes.Equal(report[0x50:0x90], reportData[:]) {
+		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "the kernel returned a report over other data")
+	}
+	certificates, err := parseTable(aux)
+	if err != nil {
+		return evidence.Envelope{}, err
+	}
+	env := evidence.Envelope{Kind: evidence.KindSNP, Report: report}
+	// The order of the types is the envelope's canonical order.
+	wanted := []evidence.EndorsementType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK}
+	if binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1 {
+		wanted = []evidence.EndorsementType{evidence.EndorsementARK, evidence.EndorsementASVK, evidence.EndorsementVLEK}
+	}
+	for _, t := range wanted {
+		if der := certificates[t]; der != nil {
+			env.Endorsements = append(env.Endorsements, evidence.Endorsement{Type: t, Data: der})
+		}
+	}
+	return env, nil
+}
