@@ -29,6 +29,7 @@ type demo struct {
 	brokerAddress string
 	gguf          string
 	receipt       string // file of the answer's receipt
+	answer        string
 }
 
 func newDemo(opt options) *demo { return &demo{opt: opt, began: time.Now()} }

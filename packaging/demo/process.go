@@ -66,11 +66,12 @@ type daemon struct {
 }
 
 // start runs a daemon in its own process group, its output kept, not shown.
-func start(name, bin string, args ...string) (*daemon, error) {
+func start(name string, env []string, bin string, args ...string) (*daemon, error) {
 	d := &daemon{name: name, log: new(tail), done: make(chan struct{})}
 	d.cmd = exec.Command(bin, args...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: 0}
+	d.cmd.Env = append(os.Environ(), env...)
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is the demo's to handle
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 
 	"github.com/anchorhold/anchorhold/agent"
@@ -21,3 +22,6 @@ func newCollector(cfg agent.Config, _ *slog.Logger) (agent.Collector, bool, erro
 	col, err := snp.New(snp.Options{})
 	return col, false, err
 }
+
+// developmentCommand: this build has none.
+func developmentCommand([]string, io.Writer, io.Writer) (int, bool) { return 0, false }

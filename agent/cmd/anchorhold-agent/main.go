@@ -61,6 +61,9 @@ func command(ctx context.Context, args []string, out, complaint io.Writer) int {
 		fmt.Fprint(out, usage)
 		return 0
 	}
+	if code, known := developmentCommand(args, out, complaint); known {
+		return code
+	}
 	fmt.Fprintf(complaint, "anchorhold-agent: %q is unknown\n\n%s", args[0], usage)
 	return 2
 }

@@ -4,8 +4,11 @@ package main
 
 import (
 	"encoding/hex"
+	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/anchorhold/anchorhold/agent"
@@ -22,7 +25,7 @@ func newCollector(cfg agent.Config, log *slog.Logger) (agent.Collector, bool, er
 		return col, false, err
 	}
 	log.Warn("THE SOFTWARE TEE IS IN USE: this evidence proves nothing to anyone")
-	options := teesim.Options{Dir: filepath.Join(cfg.Guest.StateDir, "software-tee")}
+	options := teesim.Options{Dir: chainDir(cfg.Guest.StateDir)}
 	if m := cfg.Guest.SoftwareMeasurement; m != "" {
 		measurement, err := hex.DecodeString(m)
 		if err != nil || len(measurement) != len(options.Measurement) {
@@ -32,4 +35,30 @@ func newCollector(cfg agent.Config, log *slog.Logger) (agent.Collector, bool, er
 	}
 	tee, err := teesim.New(options)
 	return tee, true, err
+}
+
+func chainDir(state string) string { return filepath.Join(state, "software-tee") }
+
+// developmentCommand makes the software TEE's chain and writes its roots, for a
+// development broker's software_tee_root.
+func developmentCommand(args []string, _, complaint io.Writer) (int, bool) {
+	if args[0] != "software-tee" {
+		return 0, false
+	}
+	flags := flag.NewFlagSet("software-tee", flag.ContinueOnError)
+	flags.SetOutput(complaint)
+	state := flags.String("state", "", "the agent's guest.state_dir")
+	roots := flags.String("roots", "", "file for the root certificates (PEM)")
+	if flags.Parse(args[1:]) != nil || *state == "" || *roots == "" {
+		return 2, true
+	}
+	tee, err := teesim.New(teesim.Options{Dir: chainDir(*state)})
+	if err == nil {
+		err = os.WriteFile(*roots, tee.RootsPEM(), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
+		return 1, true
+	}
+	return 0, true
 }

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// agentStatus is what the demo reads of `anchorhold status --json`.
+type agentStatus struct {
+	Agent struct {
+		State string `json:"state"`
+		Lease *struct {
+			ID             string  `json:"id"`
+			Policy         string  `json:"policy"`
+			Remaining      float64 `json:"remaining_seconds"`
+			TTL            float64 `json:"ttl_seconds"`
+			TLSGroup       string  `json:"tls_group"`
+			Epoch          uint64  `json:"epoch"`
+			EvidenceKind   string  `json:"evidence_kind"`
+			EvidenceDigest string  `json:"evidence_digest"`
+			AuditIndex     uint64  `json:"audit_index"`
+			AuditLeaf      string  `json:"audit_leaf"`
+		} `json:"lease"`
+		Model *struct {
+			ID         string `json:"id"`
+			Mode       string `json:"mode"`
+			Context    int    `json:"context"`
+			Threads    int    `json:"threads"`
+			ArenaBytes int64  `json:"arena_bytes"`
+		} `json:"model"`
+	} `json:"agent"`
+}
+
+func (d *demo) status(ctx context.Context, agent string) (agentStatus, error) {
+	var s agentStatus
+	out, err := d.tool(ctx, "status", "--json", "--agent", d.path(agent+".sock"), "--broker", d.path("no-broker.sock"))
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(out, &s)
+}
+
+func (d *demo) startAgent(ctx context.Context) (string, error) {
+	var err error
+	if d.agent, err = d.runAgent("agent", d.path("model.ahm"), goodMeasurement); err != nil {
+		return "", err
+	}
+	var s agentStatus
+	err = d.agent.waitFor(ctx, "a served model", 40*time.Second, func() bool {
+		s, err = d.status(ctx, "agent")
+		return err == nil && s.Agent.State == "serving"
+	})
+	if err != nil {
+		return "", err
+	}
+	m := s.Agent.Model
+	return fmt.Sprintf("model %s in %.0f MiB of a limit of %d MiB, context %d tokens, %d threads", m.Mode, float64(m.ArenaBytes)/(1<<20), memoryLimitMB, m.Context, m.Threads), nil
+}
+
+func (d *demo) showEvidence(ctx context.Context) (string, error) {
+	s, err := d.status(ctx, "agent")
+	if err != nil {
+		return "", err
+	}
+	l := s.Agent.Lease
+	if l == nil {
+		return "", fmt.Errorf("the agent shows no lease")
+	}
+	if !strings.Contains(l.TLSGroup, "MLKEM768") {
+		return "", fmt.Errorf("the connection's key exchange was %s", l.TLSGroup)
+	}
+	record, err := d.auditRecord(ctx, l.AuditIndex)
+	if err != nil {
+		return "", err
+	}
+	if record.Record.Measurement != goodMeasurement {
+		return "", fmt.Errorf("the audit record names measurement %q", record.Record.Measurement)
+	}
+	return fmt.Sprintf(`evidence     %s, digest %.16s...
+claims       measurement %.16s..., image demo-image, software TEE
+TLS group    %s
+lease        %.16s... of %.0f s by policy %q, epoch %d; %.0f s left
+audit record #%d %s %s, durable before the key left`, l.EvidenceKind, l.EvidenceDigest, goodMeasurement, l.TLSGroup,
+		l.ID, l.TTL, l.Policy, l.Epoch, l.Remaining, l.AuditIndex, record.Record.Kind, record.Record.Decision), nil
+}
+
+// auditEntry is what the demo reads of an audit record.
+type auditEntry struct {
+	Index  uint64 `json:"index"`
+	Record struct {
+		Kind        string `json:"kind"`
+		Decision    string `json:"decision"`
+		Measurement string `json:"measurement"`
+		RefusalID   string `json:"refusal_id"`
+		Reasons     []struct {
+			Code   string `json:"code"`
+			Detail string `json:"detail"`
+		} `json:"reasons"`
+	} `json:"record"`
+}
+
+func (d *demo) auditEntries(ctx context.Context) ([]auditEntry, error) {
+	out, err := d.tool(ctx, "audit", "show", "--last", "0", "--json", "--broker", d.path("operator.sock"))
+	if err != nil {
+		return nil, err
+	}
+	var list []auditEntry
+	return list, json.Unmarshal(out, &list)
+}
+
+func (d *demo) auditRecord(ctx context.Context, index uint64) (auditEntry, error) {
+	list, err := d.auditEntries(ctx)
+	if err != nil {
+		return auditEntry{}, err
+	}
+	for _, e := range list {
+		if e.Index == index {
+			return e, nil
+		}
+	}
+	return auditEntry{}, fmt.Errorf("the audit log has no record %d", index)
+}
+
+func (d *demo) chat(ctx context.Context) (string, error) {
+	fmt.Printf("    question: %s\n    answer:   ", d.opt.question)
+	var answer strings.Builder
+	d.receipt = d.path("answer.receipt.json")
+	figures, err := stream(ctx, &both{&answer}, filepath.Join(d.opt.bin, "anchorhold"), "chat", "--agent", d.path("agent.sock"), "--max-tokens", "96", "--receipt", d.receipt, d.opt.question)
+	if err != nil {
+		return "", err
+	}
+	if strings.TrimSpace(answer.String()) == "" {
+		return "", fmt.Errorf("the answer is empty")
+	}
+	d.answer = strings.TrimSuffix(answer.String(), "\n")
+	peak, err := d.agent.peakMemory()
+	if err != nil {
+		return "", err
+	}
+	if peak > memoryLimitMB<<20 {
+		return "", fmt.Errorf("the agent's memory reached %.1f MiB, over its limit of %d MiB", float64(peak)/(1<<20), memoryLimitMB)
+	}
+	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB", figures, float64(peak)/(1<<20), memoryLimitMB), nil
+}
+
+// both shows what it keeps.
+type both struct{ kept *strings.Builder }
+
+func (b *both) Write(p []byte) (int, error) {
+	b.kept.Write(p)
+	return os.Stdout.Write(p)
+}
+
+func (d *demo) verifyReceipt(ctx context.Context) (string, error) {
+	output := d.path("answer.txt")
+	if err := os.WriteFile(output, []byte(d.answer), 0o600); err != nil {
+		return "", err
+	}
+	out, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--output", output)
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(output, []byte(d.answer+" "), 0o600); err != nil {
+		return "", err
+	}
+	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--output", output); err == nil {
+		return "", fmt.Errorf("a receipt verified for another answer")
+	}
+	return strings.TrimSpace(string(out)) + "\nthe same receipt with one character added to the answer: refused", nil
+}
+
+func (d *demo) verifyAudit(ctx context.Context) (string, error) {
+	out, err := d.tool(ctx, "audit", "verify", "--broker", d.path("operator.sock"))
+	return strings.TrimSpace(string(out)), err
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// The measurements that the software TEE reports: of the image that the
+// reference values name, and of another.
+var (
+	goodMeasurement  = strings.Repeat("a5", 48)
+	otherMeasurement = strings.Repeat("5a", 48)
+)
+
+func (d *demo) findModel(ctx context.Context) (string, error) {
+	var err error
+	if d.opt.model != "" {
+		if d.gguf, err = filepath.Abs(d.opt.model); err != nil {
+			return "", err
+		}
+		_, err = os.Stat(d.gguf)
+		return d.gguf, err
+	}
+	if d.gguf, err = fetchModel(ctx, d.opt.cache); err != nil {
+		return "", err
+	}
+	return "SmolLM2-135M-Instruct, 4-bit, 98 MB, in the cache with the expected SHA-256", nil
+}
+
+func (d *demo) makeIdentities(ctx context.Context) (string, error) {
+	if err := os.Mkdir(d.path("credentials"), 0o700); err != nil {
+		return "", err
+	}
+	for _, args := range [][]string{
+		{"keygen", "credential", "--out", d.path("credentials", "broker.kek")},
+		{"keygen", "broker", "--state", d.path("broker"), "--root", d.path("root.key"), "--host", "127.0.0.1", "--credential-file", d.path("credentials", "broker.kek")},
+		{"keygen", "credential", "--out", d.path("publisher.credential")},
+		{"keygen", "publisher", "--out", d.path("publisher.key"), "--credential-file", d.path("publisher.credential")},
+		{"keygen", "model", "--out", d.path("model.key")},
+	} {
+		if _, err := d.tool(ctx, args...); err != nil {
+			return "", err
+		}
+	}
+	return "broker root (ML-DSA-87 + Ed25519), epoch and audit keys, publisher (ML-DSA-65 + Ed25519), TLS certificate, model key", nil
+}
+
+// freePort asks the kernel for a port on loopback.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func (d *demo) startBroker(ctx context.Context) (string, error) {
+	var err error
+	if d.brokerAddress, err = freePort(); err != nil {
+		return "", err
+	}
+	// The software TEE's chain is made where the agent will look for it, so that
+	// the broker's development configuration can name its root.
+	if err := os.MkdirAll(d.path("guest"), 0o700); err != nil {
+		return "", err
+	}
+	if _, err := command(ctx, filepath.Join(d.opt.bin, "anchorhold-agent"), "software-tee", "--state", d.path("guest"), "--roots", d.path("software-tee.pem")); err != nil {
+		return "", err
+	}
+	config := fmt.Sprintf(`state_dir: %s
+listen: %s
+unlock: {credential: broker.kek}
+operator: {socket: %s}
+software_tee_root: %s
+log: {level: info, format: text}
+`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"))
+	if err := os.WriteFile(d.path("broker.yaml"), []byte(config), 0o600); err != nil {
+		return "", err
+	}
+	if d.broker, err = start("broker", []string{"CREDENTIALS_DIRECTORY=" + d.path("credentials")}, filepath.Join(d.opt.bin, "anchorhold-broker"), "run", "--config", d.path("broker.yaml")); err != nil {
+		return "", err
+	}
+	err = d.broker.waitFor(ctx, "operator socket", 20*time.Second, func() bool {
+		_, err := d.tool(ctx, "epoch", "list", "--broker", d.path("operator.sock"))
+		return err == nil
+	})
+	return "on " + d.brokerAddress + ", operators on a unix socket", err
+}
+
+func (d *demo) sealModel(ctx context.Context) (string, error) {
+	out, err := d.tool(ctx, "seal", d.gguf, "--out", d.path("model.ahm"), "--key", d.path("model.key"), "--publisher", d.path("publisher.key"),
+		"--credential-file", d.path("publisher.credential"), "--name", "demo", "--model-version", "1", "--json")
+	if err != nil {
+		return "", err
+	}
+	var sealed struct {
+		ModelID string  `json:"model_id"`
+		Bytes   float64 `json:"bytes"`
+		Tensors int     `json:"tensors"`
+		Chunks  int     `json:"chunks"`
+		Seconds float64 `json:"seconds"`
+	}
+	if err := json.Unmarshal(out, &sealed); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%.1f MB, %d tensors in %d encrypted chunks, %.0f MB/s\nmodel id %s", sealed.Bytes/1e6, sealed.Tensors, sealed.Chunks, sealed.Bytes/1e6/sealed.Seconds, sealed.ModelID), nil
+}
+
+func (d *demo) storeKey(ctx context.Context) (string, error) {
+	out, err := d.tool(ctx, "secret", "put", "models/demo", "--file", d.path("model.key"), "--broker", d.path("operator.sock"))
+	return strings.TrimSpace(string(out)) + ", sealed at rest", err
+}
+
+func (d *demo) importPolicy(ctx context.Context) (string, error) {
+	values := fmt.Sprintf("format: 1\nreference_values:\n  - {id: demo/image, measurement: %q, software: true, description: the demo's image}\n", goodMeasurement)
+	if err := os.WriteFile(d.path("values.yaml"), []byte(values), 0o600); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(d.path("policy.yaml"), []byte(demoPolicy), 0o600); err != nil {
+		return "", err
+	}
+	if _, err := d.tool(ctx, "policy", "values", "import", d.path("values.yaml"), "--broker", d.path("operator.sock")); err != nil {
+		return "", err
+	}
+	out, err := d.tool(ctx, "policy", "import", d.path("policy.yaml"), "--broker", d.path("operator.sock"), "--json")
+	if err != nil {
+		return "", err
+	}
+	var info struct {
+		ID      string   `json:"id"`
+		Version uint64   `json:"version"`
+		Waived  []string `json:"waived"`
+	}
+	if err := json.Unmarshal(out, &info); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("policy %q version %d; %d checks waived in writing, all others required", info.ID, info.Version, len(info.Waived)), nil
+}
+
+// demoPolicy requires what the software TEE can show and waives the rest in
+// writing, as a policy must.
+const demoPolicy = `format: 1
+id: demo
+version: 1
+not_before: "2020-01-01T00:00:00Z"
+not_after: "2099-01-01T00:00:00Z"
+attestation_ttl_seconds: 300
+allow_software_tee: true
+require:
+  reference_values: [demo/*]
+  products: [Genoa]
+  vmpl: 0
+  minimum_tcb:
+    - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
+  image_ids: [demo-image]
+  memory_limit: {min_mib: 32, max_mib: 128}
+rules:
+  - resources: [models/*]
+waive:
+  - {check: chip-ids, reason: the software TEE has a new chip for each run}
+  - {check: platform-info, reason: the software TEE has no platform}
+  - {check: guest-policy, reason: the software TEE launches nothing}
+  - {check: id-key, reason: the demo signs no ID block}
+  - {check: author-key, reason: the demo signs no ID block}
+  - {check: host-data, reason: the demo's host puts nothing in}
+  - {check: agent-build, reason: the demo runs whatever was just built}
+  - {check: tenant, reason: the demo has no tenants}
+`
+
+// agentConfig writes the configuration of an agent and returns its path.
+func (d *demo) agentConfig(name, model, measurement string) (string, error) {
+	config := fmt.Sprintf(`transport:
+  tls: {version: "1.3", key_exchange: hybrid, classical: X25519, post_quantum: ML_KEM_768, enforce_pqc_first: true, fallback_policy: reject}
+compute:
+  tee:
+    provider: software
+    attestation_ttl_seconds: 300
+    memory_limit_mb: %d
+broker:
+  address: %q
+  tls_roots: %s
+  root_keys: [%s]
+  minimum_epoch: 1
+guest:
+  image_id: demo-image
+  state_dir: %s
+  software_measurement: %q
+models:
+  - {name: demo, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
+socket: {path: %s}
+log: {level: info, format: text}
+`, memoryLimitMB, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), measurement,
+		model, d.path("publisher.key.pub"), d.path(name+".sock"))
+	path := d.path(name + ".yaml")
+	return path, os.WriteFile(path, []byte(config), 0o600)
+}
+
+// runAgent starts an agent with a configuration of its own.
+func (d *demo) runAgent(name, model, measurement string) (*daemon, error) {
+	config, err := d.agentConfig(name, model, measurement)
+	if err != nil {
+		return nil, err
+	}
+	return start(name, nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config)
+}
