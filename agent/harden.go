@@ -11,10 +11,10 @@ import (
 // stacks, the runtime and the pages of the binary itself; all else is the
 // arena's. Measured with the 97 MB model of the demo: the agent's resident
 // memory outside the arena stays below it.
-const goReserve = 24 << 20
+const goReserve = 18 << 20
 
 // goHeapLimit makes the collector work harder before the reserve is used up.
-const goHeapLimit = 14 << 20
+const goHeapLimit = 9 << 20
 
 // harden keeps this process's memory out of core dumps and debuggers, and the
 // Go heap inside its part of the limit.

@@ -21,6 +21,10 @@ import (
 // the choice open.
 var contexts = [...]int{4096, 2048, 1024, 512, 256}
 
+// usefulContext is the shortest context for which resident weights are
+// preferred to streamed ones with a longer context.
+const usefulContext = 512
+
 // openModel is a model that a released key opened: weights in the arena and
 // the engine over them. It owns the key, to compare later releases with.
 type openModel struct {
@@ -42,17 +46,13 @@ func open(ctx context.Context, cfg Config, m Model, key client.Key, log *slog.Lo
 		key.Key.Wipe()
 		return nil, fmt.Errorf("model %s: publisher: %w", m.Name, err)
 	}
-	sizes := contexts[:]
-	if m.Context != 0 {
-		sizes = []int{m.Context}
-	}
 	var tooLarge *arena.DoesNotFit
-	for _, size := range sizes {
-		o := &openModel{Model: m, key: key.Key, keyVersion: key.Version, contextSize: size, threads: m.Threads}
+	for _, try := range attempts(m) {
+		o := &openModel{Model: m, key: key.Key, keyVersion: key.Version, contextSize: try.context, threads: m.Threads}
 		if o.threads == 0 {
 			o.threads = runtime.NumCPU()
 		}
-		err := o.openWith(cfg, publisher)
+		err := o.openWith(ctx, cfg, publisher, try.mode)
 		if err == nil {
 			log.Info("model opened", "model", m.Name, "model_id", o.id(), "key_version", key.Version, "mode", o.weights.Mode().String(),
 				"context", o.engine.ContextSize(), "threads", o.threads, "arena_mib", o.budget.Used()>>20)
@@ -68,19 +68,59 @@ func open(ctx context.Context, cfg Config, m Model, key client.Key, log *slog.Lo
 		m.Name, cfg.Compute.TEE.MemoryLimitMB, goReserve>>20, tooLarge)
 }
 
+// attempt is one way to use the memory.
+type attempt struct {
+	mode    weights.Mode
+	context int
+}
+
+// attempts are the ways to try, best first: resident weights are many times
+// faster than a longer context is useful, as long as a conversation fits.
+func attempts(m Model) []attempt {
+	sizes := contexts[:]
+	if m.Context != 0 {
+		sizes = []int{m.Context}
+	}
+	mode := weights.Mode(m.Mode)
+	if mode == "" {
+		mode = weights.Auto
+	}
+	var list []attempt
+	if mode == weights.Auto {
+		for _, size := range sizes {
+			if size >= usefulContext || m.Context != 0 {
+				list = append(list, attempt{weights.Resident, size})
+			}
+		}
+		mode = weights.Streamed
+	}
+	for _, size := range sizes {
+		list = append(list, attempt{mode, size})
+	}
+	return list
+}
+
 // openWith maps weights and engine for one context size, or nothing.
-func (o *openModel) openWith(cfg Config, publisher identity.Public) error {
+func (o *openModel) openWith(ctx context.Context, cfg Config, publisher identity.Public, mode weights.Mode) error {
 	limit := cfg.memoryLimit() - goReserve
 	need, err := o.engineMemory(publisher, limit)
 	if err != nil {
 		return err
 	}
 	o.budget = arena.NewBudget(limit)
-	o.weights, err = weights.Open(o.Path, o.key, o.budget, o.options(publisher, weights.Mode(o.Mode), need))
+	o.weights, err = weights.Open(o.Path, o.key, o.budget, o.options(publisher, mode, need))
 	if err != nil {
 		return err
 	}
-	header, err := gguf.ParseHeader(o.weights.Header())
+	if mode == weights.Streamed {
+		// Resident weights were all verified while they were decrypted. Streamed
+		// ones are verified at each use; a damaged file should not get that far.
+		err = o.weights.Public().VerifyChunks(ctx, nil)
+	}
+	var header *gguf.File
+	if err == nil {
+		header, err = gguf.ParseHeader(o.weights.Header())
+	}
 	if err == nil {
 		o.engine, err = infer.New(infer.Config{Source: o.weights, File: header, Budget: o.budget, Threads: o.threads,
 			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel})

@@ -51,7 +51,7 @@ func (d *demo) startAgent(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var s agentStatus
-	err = d.agent.waitFor(ctx, "a served model", 40*time.Second, func() bool {
+	err = d.agent.waitFor(ctx, "served model", 40*time.Second, func() bool {
 		s, err = d.status(ctx, "agent")
 		return err == nil && s.Agent.State == "serving"
 	})

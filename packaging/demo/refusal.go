@@ -21,7 +21,7 @@ func (d *demo) refusedAgent(ctx context.Context, name, model, measurement string
 		return "", err
 	}
 	defer func() { err = errors.Join(err, agent.stop()) }()
-	err = agent.waitFor(ctx, "a refusal", 30*time.Second, func() bool {
+	err = agent.waitFor(ctx, "refusal", 30*time.Second, func() bool {
 		line = agent.log.line(words...)
 		return line != ""
 	})

@@ -86,6 +86,7 @@ func chat(ctx context.Context, inv *invocation, opt chatOptions, question string
 		messages = append(messages, map[string]string{"role": "system", "content": opt.system})
 	}
 	messages = append(messages, map[string]string{"role": "user", "content": question})
+	began := time.Now()
 	resp, err := agent.do(ctx, http.MethodPost, "/v1/chat/completions", map[string]any{
 		"model": opt.model, "messages": messages, "max_tokens": opt.maxTokens, "temperature": opt.temperature,
 		"seed": opt.seed, "stream": true, "stream_options": map[string]bool{"include_usage": true},
@@ -98,7 +99,7 @@ func chat(ctx context.Context, inv *invocation, opt chatOptions, question string
 	if inv.asJSON {
 		echo = io.Discard
 	}
-	result, err := readStream(resp.Body, echo)
+	result, err := readStream(resp.Body, echo, began)
 	if err != nil {
 		return err
 	}
@@ -155,11 +156,10 @@ type streamChunk struct {
 }
 
 // readStream reads server-sent events to their end mark; a stream that ends
-// without it is an error, not a short answer.
-func readStream(body io.Reader, echo io.Writer) (chatResult, error) {
+// without it is an error, not a short answer. Times count from began.
+func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, error) {
 	var result chatResult
 	var first, last time.Time
-	began := time.Now()
 	lines := bufio.NewScanner(body)
 	lines.Buffer(make([]byte, 64<<10), 1<<20)
 	for lines.Scan() {
