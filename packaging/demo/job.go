@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func (d *demo) status(ctx context.Context, agent string) (agentStatus, error) {
 
 func (d *demo) startAgent(ctx context.Context) (string, error) {
 	var err error
-	if d.agent, err = d.runAgent("agent", d.path("model.ahm"), goodMeasurement); err != nil {
+	if d.agent, err = d.runAgent("agent", d.path("model.ahm"), goodMeasurement, memoryLimitMB); err != nil {
 		return "", err
 	}
 	var s agentStatus
@@ -146,6 +147,49 @@ func (d *demo) chat(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the agent's memory reached %.1f MiB, over its limit of %d MiB", float64(peak)/(1<<20), memoryLimitMB)
 	}
 	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB", figures, float64(peak)/(1<<20), memoryLimitMB), nil
+}
+
+// chatStreamed asks the same question of an agent whose limit is half the
+// model's size, and expects the same answer.
+func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
+	agent, err := d.runAgent("streamed", d.path("model.ahm"), goodMeasurement, streamedLimitMB)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, agent.stop()) }()
+	var s agentStatus
+	err = agent.waitFor(ctx, "served model", 40*time.Second, func() bool {
+		s, err = d.status(ctx, "streamed")
+		return err == nil && s.Agent.State == "serving"
+	})
+	if err != nil {
+		return "", err
+	}
+	if s.Agent.Model.Mode != "streamed" {
+		return "", fmt.Errorf("the model is %s under %d MiB", s.Agent.Model.Mode, streamedLimitMB)
+	}
+	out, err := d.tool(ctx, "chat", "--agent", d.path("streamed.sock"), "--max-tokens", "96", "--json", d.opt.question)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Answer          string  `json:"answer"`
+		TokensPerSecond float64 `json:"tokens_per_second"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return "", err
+	}
+	if answer.Answer != d.answer {
+		return "", fmt.Errorf("the streamed answer is %q, the resident one %q", answer.Answer, d.answer)
+	}
+	peak, err := agent.peakMemory()
+	if err != nil {
+		return "", err
+	}
+	if peak > streamedLimitMB<<20 {
+		return "", fmt.Errorf("the agent's memory reached %.1f MiB, over its limit of %d MiB", float64(peak)/(1<<20), streamedLimitMB)
+	}
+	return fmt.Sprintf("the same answer to the letter, %.0f tokens/s; peak memory %.1f MiB of %d MiB", answer.TokensPerSecond, float64(peak)/(1<<20), streamedLimitMB), nil
 }
 
 // both shows what it keeps.

@@ -174,7 +174,7 @@ waive:
 `
 
 // agentConfig writes the configuration of an agent and returns its path.
-func (d *demo) agentConfig(name, model, measurement string) (string, error) {
+func (d *demo) agentConfig(name, model, measurement string, limitMB int) (string, error) {
 	config := fmt.Sprintf(`transport:
   tls: {version: "1.3", key_exchange: hybrid, classical: X25519, post_quantum: ML_KEM_768, enforce_pqc_first: true, fallback_policy: reject}
 compute:
@@ -195,15 +195,15 @@ models:
   - {name: demo, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
 socket: {path: %s}
 log: {level: info, format: text}
-`, memoryLimitMB, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), measurement,
+`, limitMB, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), measurement,
 		model, d.path("publisher.key.pub"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)
 }
 
 // runAgent starts an agent with a configuration of its own.
-func (d *demo) runAgent(name, model, measurement string) (*daemon, error) {
-	config, err := d.agentConfig(name, model, measurement)
+func (d *demo) runAgent(name, model, measurement string, limitMB int) (*daemon, error) {
+	config, err := d.agentConfig(name, model, measurement, limitMB)
 	if err != nil {
 		return nil, err
 	}

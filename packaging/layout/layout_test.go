@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 	"agent": {"guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
 	"agent/cmd/anchorhold-agent": {"agent", "guest/snp", "guest/teesim"},
-	"agent/cmd/anchorhold": {"agent", "agent/receipt", "crypto/*", "guest/*", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
+	"agent/cmd/anchorhold": {"agent/receipt", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 
 	"systemd/service": {},
