@@ -124,7 +124,9 @@ Broker (process %d) and agent (process %d) go on running. Talk to the agent:
   %[4]s/anchorhold chat --agent %[3]s/agent.sock "Hello!"
 
   python3 - <<'END'       # pip install openai
-  import httpx, openai
+  import openai
+  try: import httpx
+  except ImportError: import httpx2 as httpx    # newer clients bring their own
   http = httpx.Client(transport=httpx.HTTPTransport(uds="%[3]s/agent.sock"))
   client = openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http)
   answer = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello!"}])

@@ -130,7 +130,11 @@ func newEpoch(inv *invocation) *cobra.Command {
 			all, err := b.Epochs(ctx)
 			return all, func(w io.Writer) {
 				for _, e := range all {
-					fmt.Fprintf(w, "epoch %-4d %-10s %s to %s  %s\n", e.Epoch, e.State, e.NotBefore.Format(time.DateOnly), e.NotAfter.Format(time.DateOnly), e.Key)
+					validity := "not certified yet"
+					if !e.NotAfter.IsZero() {
+						validity = e.NotBefore.Format(time.DateOnly) + " to " + e.NotAfter.Format(time.DateOnly)
+					}
+					fmt.Fprintf(w, "epoch %-4d %-10s %-24s  %s\n", e.Epoch, e.State, validity, e.Key)
 				}
 			}, err
 		})
@@ -192,7 +196,7 @@ func newEpochRotate(inv *invocation) *cobra.Command {
 	}
 	c.Flags().StringVar(&rootKey, "root", "", "the root key file")
 	c.Flags().IntVar(&days, "days", 60, "how long the epoch lasts")
-	c.Flags().Uint64Var(&minimum, "minimum", 0, "retire epochs below this number for every agent that sees the statement")
+	c.Flags().Uint64Var(&minimum, "minimum", 1, "retire epochs below this number for every agent that sees the statement")
 	unlock.add(c)
 	return c
 }

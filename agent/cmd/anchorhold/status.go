@@ -83,8 +83,19 @@ func printTree(w io.Writer, data []byte, indent string) {
 			printTree(w, value, indent+"  ")
 		case json.Unmarshal(value, &text) == nil:
 			fmt.Fprintf(w, "%s%-18s %s\n", indent, k, text)
+		case len(value) > 0 && value[0] == '[':
+			fmt.Fprintf(w, "%s%-18s %d\n", indent, k, entries(value))
 		default:
 			fmt.Fprintf(w, "%s%-18s %s\n", indent, k, value)
 		}
 	}
+}
+
+// entries is the length of a JSON array; --json shows what is in it.
+func entries(data []byte) int {
+	var list []json.RawMessage
+	if json.Unmarshal(data, &list) != nil {
+		return 0
+	}
+	return len(list)
 }
