@@ -110,7 +110,7 @@ func (c Compute) check(f *Findings) {
 		}
 	}
 	if len(bad) > 0 {
-		f.errorf("compute.tee.measurement_whitelist: %s: not a launch measurement; put \"sha384:\" and the 96 hexadecimal digits of the image's measurement there, or \"sha256:\" and the 64 of its SHA-256, for each image that may run (`anchorhold evidence show` prints both)", strings.Join(bad, ", "))
+		f.errorf("compute.tee.measurement_whitelist: %s: not a launch measurement; put \"sha384:\" and the 96 hexadecimal digits of the image's measurement there, or \"sha256:\" and the 64 of its SHA-256, for each image that may run (`anchorhold evidence` prints both)", strings.Join(bad, ", "))
 	}
 }
 
