@@ -217,6 +217,10 @@ func (w *Weights) Public() *chunkseal.Public { return w.reader.Public() }
 // Mode returns Resident or Streamed.
 func (w *Weights) Mode() Mode { return w.mode }
 
+// Resident says whether every chunk stays in memory, so that fetching one again
+// costs nothing.
+func (w *Weights) Resident() bool { return w.ring == nil }
+
 // Pinned returns the bytes of tensors that are kept in memory.
 func (w *Weights) Pinned() int64 { return int64(len(w.pinned.Bytes())) }
 
