@@ -14,7 +14,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// ReasonUnknownModel: the request names a model that is not configured.
+// ReasonUnknownModel is the refusal of a request that names a model that is not
+// configured.
 const ReasonUnknownModel evidence.Reason = "model-not-found"
 
 // gate is what the local API sees of the agent: what may be served now, and

@@ -31,6 +31,8 @@ type Config struct {
 	// SoftwareTEERoot is a PEM file with the root of a software TEE. Only a
 	// development build accepts it.
 	SoftwareTEERoot string `yaml:"software_tee_root"`
+	// Appraisal names AMD's certificates and revocation lists.
+	Appraisal Appraisal `yaml:"appraisal"`
 	// Limits bound what guests can make the broker do.
 	Limits Limits `yaml:"limits"`
 	// Log sets the log's verbosity.
@@ -56,6 +58,21 @@ type Operator struct {
 	// uid. ViewerUIDs may look.
 	OperatorUIDs []uint32 `yaml:"operator_uids"`
 	ViewerUIDs   []uint32 `yaml:"viewer_uids"`
+}
+
+// Appraisal names what hardware evidence is judged with besides the root keys
+// that are pinned in the binary. Files are DER or PEM.
+type Appraisal struct {
+	// Certificates are ARK, ASK and ASVK certificates for guests whose host
+	// hands out none.
+	Certificates []string `yaml:"certificates"`
+	// RevocationLists are AMD's, one for each product line in use.
+	RevocationLists []string `yaml:"revocation_lists"`
+	// RevocationGraceHours accepts a list so long after its end.
+	RevocationGraceHours int `yaml:"revocation_grace_hours"`
+	// WithoutRevocation is the reason, in writing, for judging chains for which
+	// no list is held. Without a reason they are refused.
+	WithoutRevocation string `yaml:"without_revocation"`
 }
 
 // Limits bound what guests can make the broker do; 0 means the default.

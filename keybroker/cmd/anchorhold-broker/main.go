@@ -9,13 +9,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
-	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
+
+// version is set at link time.
+var version = "development"
 
 const usage = `usage: anchorhold-broker run --config FILE     serve
        anchorhold-broker check --config FILE   open and check everything, serve nothing
@@ -37,7 +38,8 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("what shall it do?\n" + usage)
+		fmt.Fprint(os.Stderr, usage)
+		return errors.New("a command is needed")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.Usage = func() {}
@@ -46,7 +48,7 @@ func run(args []string) error {
 		return err
 	}
 	if args[0] == "version" {
-		fmt.Println("anchorhold-broker", version(), build)
+		fmt.Println("anchorhold-broker", version, build)
 		return nil
 	}
 	cfg, err := daemon.LoadConfig(*path)
@@ -54,8 +56,8 @@ func run(args []string) error {
 		return err
 	}
 	log := daemon.NewLogger(os.Stderr, cfg.Log)
-	o := daemon.Options{Config: cfg, Logger: log, Version: version(), Build: build, Credential: service.Credential,
-		NewAppraiser:         func() (daemon.Appraiser, error) { return appraise.New(appraise.Options{}) },
+	o := daemon.Options{Config: cfg, Logger: log, Version: version, Build: build, Credential: service.Credential,
+		NewAppraiser:         func() (daemon.Appraiser, error) { return newAppraiser(cfg.Appraisal, log) },
 		NewSoftwareAppraiser: softwareAppraiser}
 	switch args[0] {
 	case "check":
@@ -69,11 +71,4 @@ func run(args []string) error {
 		return daemon.Run(ctx, o)
 	}
 	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
-}
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
 }

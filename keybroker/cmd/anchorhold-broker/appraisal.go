@@ -1,0 +1,55 @@
+package main
+
+import (
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/daemon"
+)
+
+// appraisal reads the files that the configuration names. Revocation is checked
+// unless someone wrote down why not, and then every start says so.
+func appraisal(cfg daemon.Appraisal, log *slog.Logger) (o appraise.Options, err error) {
+	o.RequireRevocation = cfg.WithoutRevocation == ""
+	o.RevocationGrace = time.Duration(cfg.RevocationGraceHours) * time.Hour
+	if !o.RequireRevocation {
+		log.Warn("revoked vendor keys may go unnoticed: appraisal.without_revocation is set", "reason", cfg.WithoutRevocation)
+	}
+	if o.Certificates, err = readDER(cfg.Certificates); err != nil {
+		return o, err
+	}
+	o.RevocationLists, err = readDER(cfg.RevocationLists)
+	return o, err
+}
+
+// readDER reads files that hold one DER object or any number of PEM blocks.
+func readDER(paths []string) (list [][]byte, err error) {
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		block, rest := pem.Decode(data)
+		if block == nil {
+			list = append(list, data)
+			continue
+		}
+		for ; block != nil; block, rest = pem.Decode(rest) {
+			list = append(list, block.Bytes)
+		}
+	}
+	return list, nil
+}
+
+// newAppraiser makes the verifier of hardware evidence.
+func newAppraiser(cfg daemon.Appraisal, log *slog.Logger) (*appraise.Verifier, error) {
+	o, err := appraisal(cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("appraisal: %w", err)
+	}
+	return appraise.New(o)
+}
