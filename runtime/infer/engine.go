@@ -2,12 +2,14 @@
 // tokens, and finds where an answer ends.
 //
 // It guarantees that one pass over the weights serves every active sequence,
-// that a sequence's tokens do not depend on what runs beside it, that a seed
-// gives the same answer every time, and that an error of the weights (a chunk
-// that was changed) ends every answer under way and serves nothing more. All
+// that a sequence's tokens do not depend on what runs beside it, that its keys
+// and values are wiped when it ends, that a seed gives the same answer every
+// time, and that an error of the weights (a chunk that was changed) ends every
+// answer under way and serves nothing more. All
 // large memory comes from the budget at the start. It trusts its Source for
-// authenticity. It refuses prompts that do not fit the context. The agent's
-// local API calls it.
+// authenticity. It refuses prompts that do not fit the context or name
+// unknown tokens, and outputs that are not numbers. The agent's local API calls
+// it.
 package infer
 
 import (
@@ -27,8 +29,21 @@ import (
 var (
 	// ErrClosed: the engine was closed, as at a lease's end.
 	ErrClosed = errors.New("infer: the engine is closed")
-	// ErrPrompt: the prompt is empty, or longer than the context.
-	ErrPrompt = errors.New("infer: the prompt does not fit the context")
+	// ErrPrompt: the prompt is empty, does not fit the context, or has a token
+	// that the model does not know.
+	ErrPrompt = errors.New("infer: the prompt is refused")
+	// ErrStop: too many stop texts, or one too long.
+	ErrStop = errors.New("infer: the stop texts are refused")
+	// ErrLogits: the model's outputs are not numbers, so no token can be chosen.
+	ErrLogits = errors.New("infer: the model's outputs are not finite numbers")
+)
+
+// Limits on stop texts: each is looked for after every token.
+const (
+	// MaxStops is the largest number of stop texts.
+	MaxStops = 16
+	// MaxStopBytes is the longest stop text.
+	MaxStopBytes = 512
 )
 
 // Config says what an engine computes with.
@@ -172,8 +187,8 @@ type Result struct {
 // or the engine closes.
 func (e *Engine) Generate(ctx context.Context, req Request, emit func(text string) error) (Result, error) {
 	result := Result{PromptTokens: len(req.Prompt)}
-	if len(req.Prompt) == 0 || len(req.Prompt) >= e.context || req.MaxTokens < 1 {
-		return result, fmt.Errorf("%w: %d tokens of prompt, %d to answer, context %d", ErrPrompt, len(req.Prompt), req.MaxTokens, e.context)
+	if err := e.check(req); err != nil {
+		return result, err
 	}
 	limit := min(req.MaxTokens, e.context-len(req.Prompt))
 	seq := newSequence(req, limit)
@@ -208,6 +223,28 @@ func (e *Engine) Generate(ctx context.Context, req Request, emit func(text strin
 			}
 		}
 	}
+}
+
+// check refuses a request that could not run, so that a step never fails for
+// what one of its requests asks.
+func (e *Engine) check(req Request) error {
+	if len(req.Prompt) == 0 || len(req.Prompt) >= e.context || req.MaxTokens < 1 {
+		return fmt.Errorf("%w: %d tokens of prompt, %d to answer, context %d", ErrPrompt, len(req.Prompt), req.MaxTokens, e.context)
+	}
+	for i, id := range req.Prompt {
+		if id < 0 || int(id) >= e.tokenizer.Size() {
+			return fmt.Errorf("%w: token %d at position %d, the vocabulary has %d", ErrPrompt, id, i, e.tokenizer.Size())
+		}
+	}
+	if len(req.Stop) > MaxStops {
+		return fmt.Errorf("%w: %d of them, at most %d are taken", ErrStop, len(req.Stop), MaxStops)
+	}
+	for i, stop := range req.Stop {
+		if len(stop) > MaxStopBytes {
+			return fmt.Errorf("%w: number %d has %d bytes, at most %d are taken", ErrStop, i+1, len(stop), MaxStopBytes)
+		}
+	}
+	return nil
 }
 
 // append adds a token's text and emits what has become certain.

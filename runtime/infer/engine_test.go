@@ -136,17 +136,27 @@ func TestCancellationAndCloseEndAnswers(t *testing.T) {
 	}
 }
 
-func TestPromptsThatDoNotFitAreRefused(t *testing.T) {
+func TestRequestsThatCouldNotRunAreRefused(t *testing.T) {
 	e, _ := newEngine(t, 1, 1)
-	for name, req := range map[string]Request{
-		"empty":     {MaxTokens: 1},
-		"too long":  {Prompt: make([]int32, 1024), MaxTokens: 1},
-		"no tokens": {Prompt: []int32{1}},
+	stops := make([]string, MaxStops+1)
+	for name, tc := range map[string]struct {
+		req  Request
+		want error
+	}{
+		"empty":            {Request{MaxTokens: 1}, ErrPrompt},
+		"too long":         {Request{Prompt: make([]int32, 1024), MaxTokens: 1}, ErrPrompt},
+		"no tokens":        {Request{Prompt: []int32{1}}, ErrPrompt},
+		"negative token":   {Request{Prompt: []int32{1, -1}, MaxTokens: 1}, ErrPrompt},
+		"unknown token":    {Request{Prompt: []int32{int32(e.Tokenizer().Size())}, MaxTokens: 1}, ErrPrompt},
+		"many stop texts":  {Request{Prompt: []int32{1}, MaxTokens: 1, Stop: stops}, ErrStop},
+		"a long stop text": {Request{Prompt: []int32{1}, MaxTokens: 1, Stop: []string{strings.Repeat("x", MaxStopBytes+1)}}, ErrStop},
 	} {
-		if _, err := e.Generate(context.Background(), req, nil); !errors.Is(err, ErrPrompt) {
+		if _, err := e.Generate(context.Background(), tc.req, nil); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	last := []int32{int32(e.Tokenizer().Size() - 1)}
+	answer(t, e, Request{Prompt: last, MaxTokens: 1, Stop: stops[1:]}) // and none of them ended the engine
 }
 
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {

@@ -55,16 +55,33 @@ const negligible = 1e-6
 // vocabulary's order, which matters only at temperatures that yield noise.
 const maxCandidates = 1 << 16
 
-// next picks the token after logits.
-func (s *sampler) next(c *choice, logits []float32) int32 {
+// likeliest is the first of the largest logits; -1 if one is not a number or
+// the largest is infinite.
+func likeliest(logits []float32) int {
 	best := 0
+	top := float32(math.Inf(-1))
 	for i, v := range logits {
-		if v > logits[best] {
-			best = i
+		if !(v <= top) {
+			if v != v {
+				return -1
+			}
+			best, top = i, v
 		}
 	}
+	if math.IsInf(float64(top), 0) {
+		return -1
+	}
+	return best
+}
+
+// next picks the token after logits.
+func (s *sampler) next(c *choice, logits []float32) (int32, error) {
+	best := likeliest(logits)
+	if best < 0 {
+		return 0, ErrLogits
+	}
 	if !(c.temperature > 0) {
-		return int32(best)
+		return int32(best), nil
 	}
 	s.gather(c, logits, logits[best])
 	list := s.candidates
@@ -81,10 +98,10 @@ func (s *sampler) next(c *choice, logits []float32) int32 {
 	at := c.rng.Float64() * total
 	for _, k := range list {
 		if at -= float64(k.weight); at < 0 {
-			return k.id
+			return k.id, nil
 		}
 	}
-	return list[len(list)-1].id
+	return list[len(list)-1].id, nil
 }
 
 // gather collects the tokens worth picking, likeliest first; equal ones in the

@@ -51,10 +51,18 @@ func (e *Engine) schedule() {
 func (e *Engine) endAll(err error) {
 	for slot, s := range e.slots {
 		if s != nil {
-			s.end("", err)
-			e.slots[slot] = nil
+			e.free(slot, "", err)
 		}
 	}
+}
+
+// free ends the sequence of a slot and wipes what the cache keeps of it, before
+// another sequence takes the slot.
+func (e *Engine) free(slot int, reason string, err error) {
+	s := e.slots[slot]
+	e.slots[slot] = nil
+	e.cache.Wipe(slot, s.position)
+	s.end(reason, err)
 }
 
 // admit frees the slots of cancelled sequences and takes new ones while slots
@@ -63,8 +71,7 @@ func (e *Engine) admit() bool {
 	active := 0
 	for slot, s := range e.slots {
 		if s != nil && s.cancelled.Load() {
-			s.end("", nil)
-			e.slots[slot] = nil
+			e.free(slot, "", nil)
 		} else if s != nil {
 			active++
 		}
@@ -146,16 +153,18 @@ func (e *Engine) step() error {
 // choose takes the next token of a sequence and ends it where it ends.
 func (e *Engine) choose(slot int, logits []float32) {
 	s := e.slots[slot]
-	token := e.pick.next(&s.choose, logits)
+	token, err := e.pick.next(&s.choose, logits)
+	if err != nil {
+		e.free(slot, "", err)
+		return
+	}
 	s.tokens <- token
 	s.left--
 	switch {
 	case e.tokenizer.IsEnd(token):
-		s.end("stop", nil)
-		e.slots[slot] = nil
+		e.free(slot, "stop", nil)
 	case s.left == 0:
-		s.end("length", nil)
-		e.slots[slot] = nil
+		e.free(slot, "length", nil)
 	default:
 		s.pending = append(s.pending[:0], token)
 	}

@@ -1,6 +1,8 @@
 package infer
 
 import (
+	"errors"
+	"math"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -84,7 +86,11 @@ func TestSamplingFollowsItsLimits(t *testing.T) {
 		req.Seed = &seed
 		c := newChoice(req)
 		for range 2000 {
-			seen[s.next(&c, logits)]++
+			id, err := s.next(&c, logits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen[id]++
 		}
 		return seen
 	}
@@ -103,5 +109,24 @@ func TestSamplingFollowsItsLimits(t *testing.T) {
 		if n := float64(got[id]) / 2000; n < share-0.04 || n > share+0.04 {
 			t.Errorf("token %d picked %.3f of the time, expected %.3f", id, n, share)
 		}
+	}
+}
+
+func TestLogitsThatAreNotNumbersGiveNoToken(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	s := newSampler(3)
+	for name, logits := range map[string][]float32{
+		"first": {nan, 1, 2}, "last": {1, 2, nan}, "after the largest": {2, nan, 1}, "infinite": {1, inf, 2}, "none": {-inf, -inf, -inf},
+	} {
+		for _, temperature := range []float64{0, 1} {
+			c := newChoice(Request{Temperature: temperature})
+			if id, err := s.next(&c, logits); !errors.Is(err, ErrLogits) {
+				t.Errorf("%s: token %d, %v", name, id, err)
+			}
+		}
+	}
+	c := newChoice(Request{})
+	if id, err := s.next(&c, []float32{-inf, 1, -inf}); id != 1 || err != nil {
+		t.Errorf("tokens ruled out beside a good one: %d, %v", id, err)
 	}
 }

@@ -62,7 +62,8 @@ func (a *Activations) row(token int) []record {
 // even, by pushing the fraction out of the significand.
 const magic = 3 << 22
 
-// Quantize writes the values of one token, which must be finite.
+// Quantize writes the values of one token. A block with a value that is not
+// finite makes every product with it NaN.
 func (a *Activations) Quantize(token int, x []float32) {
 	records := a.row(token)
 	x = x[:len(records)*BlockCols]
@@ -79,8 +80,13 @@ func quantizeBlock(r *record, x *[BlockCols]float32) {
 	for _, v := range x {
 		top = max(top, math.Float32frombits(math.Float32bits(v)&0x7fffffff))
 	}
-	if top < 0x1p-100 || top > math.MaxFloat32 {
-		*r = record{} // nothing, or a block that is not finite and has no meaning: it adds nothing
+	if top < 0x1p-100 {
+		*r = record{}
+		return
+	}
+	if !(top <= math.MaxFloat32) { // what is not finite must not look like a result
+		nan := float32(math.NaN())
+		*r = record{scale: nan, offset: nan}
 		return
 	}
 	scale := top / maxCode

@@ -398,9 +398,29 @@ func TestQuantizeKeepsFifteenBits(t *testing.T) {
 			}
 		}
 	}
-	nan := []float32{float32(math.NaN())}
-	act.Quantize(0, append(nan, make([]float32, 63)...))
-	if got := act.row(0)[0]; got.scale != 0 && got.scale == got.scale {
-		t.Errorf("a block with NaN has scale %v", got.scale)
+}
+
+// TestValuesThatAreNotFiniteShow: a broken activation must not vanish in
+// quantization, or a wrong result would look like one.
+func TestValuesThatAreNotFiniteShow(t *testing.T) {
+	rng := rand.New(rand.NewPCG(15, 16))
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for _, typ := range quantTypes {
+			groups := pack(t, typ, 16, 64, randomRows(rng, typ, 16, 64))
+			act, x := quantize(t, rng, 1, 64)
+			x[40] = float32(bad)
+			act.Quantize(0, x)
+			for _, s := range sets() {
+				got := make([]float32, 16)
+				if err := s.MatMul(got, 16, groups, typ, 16, act, x); err != nil {
+					t.Fatal(err)
+				}
+				for i, v := range got {
+					if v == v {
+						t.Errorf("%s %s: %v among the inputs, output %d is %v", s.Name(), typ, bad, i, v)
+					}
+				}
+			}
+		}
 	}
 }

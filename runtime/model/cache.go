@@ -48,5 +48,19 @@ func (c *Cache) part(slot, layer, head, which int) []uint16 {
 	return c.values[at : at+size : at+size]
 }
 
+// Wipe clears the first positions of a sequence. It does not run beside Forward.
+func (c *Cache) Wipe(slot, positions int) {
+	if slot < 0 || slot >= c.slots {
+		return
+	}
+	n := max(0, min(positions, c.length)) * c.headSize
+	for layer := range c.layers {
+		for head := range c.kvHeads {
+			clear(c.keys(slot, layer, head)[:n])
+			clear(c.vals(slot, layer, head)[:n])
+		}
+	}
+}
+
 // Release wipes the cache.
 func (c *Cache) Release() error { return c.region.Release() }
