@@ -13,7 +13,8 @@ import (
 type sequence struct {
 	pending   []int32 // tokens to feed: the rest of the prompt, then the last choice
 	position  int     // of pending[0]
-	left      int     // tokens that may still be chosen
+	last      [1]int32
+	left      int // tokens that may still be chosen
 	choose    choice
 	tokens    chan int32 // room for the whole answer: the scheduler never waits
 	cancelled atomic.Bool
@@ -166,6 +167,7 @@ func (e *Engine) choose(slot int, logits []float32) {
 	case s.left == 0:
 		e.free(slot, "length", nil)
 	default:
-		s.pending = append(s.pending[:0], token)
+		s.last[0] = token
+		s.pending = s.last[:]
 	}
 }

@@ -2,7 +2,6 @@ package model
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
@@ -15,16 +14,17 @@ func (m *Model) Forward(cache *Cache, batch []Input) ([][]float32, error) {
 	if err := m.checkBatch(cache, batch); err != nil {
 		return nil, err
 	}
+	m.at.cache, m.at.batch = cache, batch
 	m.rotate(batch)
 	if err := m.embed(batch); err != nil {
 		return nil, err
 	}
 	for i := range m.tensors.layers {
-		if err := m.block(cache, i, batch); err != nil {
+		if err := m.block(i); err != nil {
 			return nil, fmt.Errorf("block %d: %w", i, err)
 		}
 	}
-	return m.head(batch)
+	return m.head()
 }
 
 // embed writes each token's row of the embedding.
@@ -49,45 +49,70 @@ func (m *Model) embed(batch []Input) error {
 	return nil
 }
 
+// jobs are the kinds of work that the workers share. They are bound once, and
+// what a job works on lies in Model.at, so that a forward pass takes no memory.
+type jobs struct{ normalize, quantize, activate, remember, attend, multiply func(worker, task int) error }
+
+// stage is what the job at hand works on. It changes only between jobs.
+type stage struct {
+	cache  *Cache
+	batch  []Input
+	layer  int
+	weight []float32           // of the norm
+	x      []float32           // values to quantize, and unquantized inputs of products
+	cols   int                 // of each token
+	act    kernels.Activations // what products multiply
+	outs   [3]output
+}
+
+// output is one matrix product of a stage: where it comes from and goes to.
+type output struct {
+	tensor *kernels.Tensor // nil for none
+	dst    []float32
+}
+
+func (m *Model) bind() {
+	m.jobs = jobs{normalize: m.normalizeToken, quantize: m.quantizeToken, activate: m.activateToken,
+		remember: m.rememberToken, attend: m.attendHeads, multiply: m.multiplyPart}
+}
+
 // block is one layer: attention and feed-forward, each around the residual stream.
-func (m *Model) block(cache *Cache, index int, batch []Input) error {
-	l, s, p, n := &m.tensors.layers[index], m.scratch, m.params, len(batch)
-	wide := p.Heads * p.HeadSize
+func (m *Model) block(layer int) error {
+	l, s, n := &m.tensors.layers[layer], m.scratch, len(m.at.batch)
+	m.at.layer = layer
+	if err := m.normalize(l.attentionNorm, n); err != nil {
+		return err
+	}
+	if err := m.products(output{&l.q, s.q}, output{&l.k, s.k}, output{&l.v, s.v}); err != nil {
+		return err
+	}
+	if err := m.pool.run(n, m.jobs.remember); err != nil {
+		return err
+	}
+	if err := m.pool.run(n*m.params.KVHeads, m.jobs.attend); err != nil {
+		return err
+	}
+	if err := m.inputs(m.jobs.quantize, s.attended, m.params.Heads*m.params.HeadSize, n); err != nil {
+		return err
+	}
+	if err := m.products(output{&l.out, s.norm}, output{}, output{}); err != nil {
+		return err
+	}
+	add(s.x[:n*m.params.Width], s.norm)
 
-	act, err := m.normalize(l.attentionNorm, n)
-	if err != nil {
+	if err := m.normalize(l.feedForwardNorm, n); err != nil {
 		return err
 	}
-	if err := m.products(act, s.norm, output{l.q, s.q}, output{l.k, s.k}, output{l.v, s.v}); err != nil {
+	if err := m.products(output{&l.gate, s.gate}, output{&l.up, s.up}, output{}); err != nil {
 		return err
 	}
-	if err := m.remember(cache, index, batch); err != nil {
+	if err := m.inputs(m.jobs.activate, s.gate, m.params.FeedForward, n); err != nil {
 		return err
 	}
-	if err := m.attend(cache, index, batch); err != nil {
+	if err := m.products(output{&l.down, s.norm}, output{}, output{}); err != nil {
 		return err
 	}
-	if act, err = m.quantize(s.attended, wide, n); err != nil {
-		return err
-	}
-	if err := m.products(act, s.attended, output{l.out, s.norm}); err != nil {
-		return err
-	}
-	add(s.x[:n*p.Width], s.norm)
-
-	if act, err = m.normalize(l.feedForwardNorm, n); err != nil {
-		return err
-	}
-	if err := m.products(act, s.norm, output{l.gate, s.gate}, output{l.up, s.up}); err != nil {
-		return err
-	}
-	if act, err = m.activate(n); err != nil {
-		return err
-	}
-	if err := m.products(act, s.gate, output{l.down, s.norm}); err != nil {
-		return err
-	}
-	add(s.x[:n*p.Width], s.norm)
+	add(s.x[:n*m.params.Width], s.norm)
 	return nil
 }
 
@@ -98,142 +123,88 @@ func add(x, y []float32) {
 	}
 }
 
-// normalize writes the norm of the residual stream and quantizes it.
-func (m *Model) normalize(weight []float32, n int) (*kernels.Activations, error) {
-	s, w := m.scratch, m.params.Width
-	act, err := kernels.NewActivations(s.activations, n, w)
-	if err != nil {
-		return nil, err
-	}
-	return &act, m.pool.run(n, func(_, t int) error {
-		m.set.RMSNorm(s.norm[t*w:(t+1)*w], s.x[t*w:(t+1)*w], weight, m.params.Epsilon)
-		act.Quantize(t, s.norm[t*w:(t+1)*w])
-		return nil
-	})
-}
-
-func (m *Model) quantize(x []float32, cols, n int) (*kernels.Activations, error) {
+// inputs makes x, cols values for each of n tokens, the inputs of the next
+// products, through a job that quantizes.
+func (m *Model) inputs(job func(worker, task int) error, x []float32, cols, n int) error {
 	act, err := kernels.NewActivations(m.scratch.activations, n, cols)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &act, m.pool.run(n, func(_, t int) error {
-		act.Quantize(t, x[t*cols:(t+1)*cols])
-		return nil
-	})
+	m.at.act, m.at.x, m.at.cols = act, x, cols
+	return m.pool.run(n, job)
 }
 
-// activate writes silu(gate) * up over gate and quantizes it.
-func (m *Model) activate(n int) (*kernels.Activations, error) {
-	s, w := m.scratch, m.params.FeedForward
-	act, err := kernels.NewActivations(s.activations, n, w)
-	if err != nil {
-		return nil, err
-	}
-	return &act, m.pool.run(n, func(_, t int) error {
-		kernels.SiLUMul(s.gate[t*w:(t+1)*w], s.up[t*w:(t+1)*w])
-		act.Quantize(t, s.gate[t*w:(t+1)*w])
-		return nil
-	})
+// normalize writes the norm of the residual stream and quantizes it.
+func (m *Model) normalize(weight []float32, n int) error {
+	m.at.weight = weight
+	return m.inputs(m.jobs.normalize, m.scratch.norm, m.params.Width, n)
 }
 
-// remember rotates queries and keys and stores keys and values.
-func (m *Model) remember(cache *Cache, index int, batch []Input) error {
-	s, p := m.scratch, m.params
-	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
-	return m.pool.run(len(batch), func(_, t int) error {
-		in, turn := batch[t], s.rotation[t*p.RopeDims:(t+1)*p.RopeDims]
-		for h := range p.Heads {
-			turnPairs(s.q[t*wide+h*p.HeadSize:][:p.RopeDims], turn)
+func (m *Model) normalizeToken(_, t int) error {
+	a, w := &m.at, m.params.Width
+	m.set.RMSNorm(a.x[t*w:(t+1)*w], m.scratch.x[t*w:(t+1)*w], a.weight, m.params.Epsilon)
+	a.act.Quantize(t, a.x[t*w:(t+1)*w])
+	return nil
+}
+
+func (m *Model) quantizeToken(_, t int) error {
+	a := &m.at
+	a.act.Quantize(t, a.x[t*a.cols:(t+1)*a.cols])
+	return nil
+}
+
+// activateToken writes silu(gate) * up over gate and quantizes it.
+func (m *Model) activateToken(_, t int) error {
+	a, w := &m.at, m.params.FeedForward
+	kernels.SiLUMul(a.x[t*w:(t+1)*w], m.scratch.up[t*w:(t+1)*w])
+	a.act.Quantize(t, a.x[t*w:(t+1)*w])
+	return nil
+}
+
+// products multiplies the inputs with one to three matrices.
+func (m *Model) products(a, b, c output) error {
+	m.at.outs = [...]output{a, b, c}
+	total := 0
+	for _, o := range m.at.outs {
+		total += m.tasks(o.tensor)
+	}
+	return m.pool.run(total, m.jobs.multiply)
+}
+
+// multiplyPart finds the product that a task belongs to.
+func (m *Model) multiplyPart(worker, task int) error {
+	for i := range m.at.outs {
+		o := &m.at.outs[i]
+		n := m.tasks(o.tensor)
+		if task < n {
+			return m.product(worker, task, o)
 		}
-		for h := range p.KVHeads {
-			key := s.k[t*narrow+h*p.HeadSize:][:p.HeadSize]
-			turnPairs(key[:p.RopeDims], turn)
-			at := in.Position * p.HeadSize
-			store(cache.keys(in.Slot, index, h)[at:at+p.HeadSize], key)
-			store(cache.vals(in.Slot, index, h)[at:at+p.HeadSize], s.v[t*narrow+h*p.HeadSize:][:p.HeadSize])
-		}
-		return nil
-	})
-}
-
-// turnPairs rotates neighbouring pairs, as this file format orders them.
-func turnPairs(x, turn []float32) {
-	for d := 0; d < len(x); d += 2 {
-		a, b, cos, sin := x[d], x[d+1], turn[d], turn[d+1]
-		x[d] = float32(a*cos) - float32(b*sin)
-		x[d+1] = float32(a*sin) + float32(b*cos)
+		task -= n
 	}
-}
-
-func store(dst []uint16, src []float32) {
-	for i, v := range src {
-		dst[i] = kernels.Float32to16(v)
-	}
-}
-
-// attend computes causal attention, a task for each token and query head.
-func (m *Model) attend(cache *Cache, index int, batch []Input) error {
-	s, p := m.scratch, m.params
-	wide, group := p.Heads*p.HeadSize, p.Heads/p.KVHeads
-	scale := float32(1 / math.Sqrt(float64(p.HeadSize)))
-	length := len(s.scores) / m.threads
-	return m.pool.run(len(batch)*p.KVHeads, func(worker, task int) error {
-		t, kv := task/p.KVHeads, task%p.KVHeads
-		in := batch[t]
-		keys, vals := cache.keys(in.Slot, index, kv), cache.vals(in.Slot, index, kv)
-		scores := s.scores[worker*length:][:in.Position+1]
-		for h := kv * group; h < (kv+1)*group; h++ {
-			q := s.q[t*wide+h*p.HeadSize:][:p.HeadSize]
-			m.set.Scores(scores, q, keys, scale)
-			kernels.Softmax(scores)
-			m.set.WeightedSum(s.attended[t*wide+h*p.HeadSize:][:p.HeadSize], scores, vals)
-		}
-		return nil
-	})
-}
-
-// output is one matrix product of a stage: where it comes from and goes to.
-type output struct {
-	tensor kernels.Tensor
-	dst    []float32
+	return nil
 }
 
 // piece is the number of row groups that one task computes of a resident
 // chunk: small enough to share a matrix among workers, large enough to pay.
 const piece = 6
 
-// products multiplies the same activations with one to three matrices. x holds
-// the unquantized activations for tensors that are not quantized.
-func (m *Model) products(act *kernels.Activations, x []float32, outs ...output) error {
-	total := 0
-	for _, o := range outs {
-		total += m.tasks(o.tensor)
-	}
-	return m.pool.run(total, func(worker, task int) error {
-		for _, o := range outs {
-			if n := m.tasks(o.tensor); task >= n {
-				task -= n
-				continue
-			}
-			return m.product(worker, task, act, x, o)
-		}
-		return nil
-	})
-}
-
 // parts is the number of tasks that share one chunk.
-func (m *Model) parts(t kernels.Tensor) int {
+func (m *Model) parts(t *kernels.Tensor) int {
 	if !m.shared || m.threads == 1 {
 		return 1
 	}
 	return (t.RowsPerChunk/kernels.TileRows + piece - 1) / piece
 }
 
-func (m *Model) tasks(t kernels.Tensor) int { return t.Chunks * m.parts(t) }
+func (m *Model) tasks(t *kernels.Tensor) int {
+	if t == nil {
+		return 0
+	}
+	return t.Chunks * m.parts(t)
+}
 
 // product computes one task: a chunk, or a part of one.
-func (m *Model) product(worker, task int, act *kernels.Activations, x []float32, o output) error {
+func (m *Model) product(worker, task int, o *output) error {
 	t, parts := o.tensor, m.parts(o.tensor)
 	chunk := task / parts
 	rows, first := t.ChunkRows(chunk), 0
@@ -254,14 +225,14 @@ func (m *Model) product(worker, task int, act *kernels.Activations, x []float32,
 		return fmt.Errorf("chunk %d of %s is short: %w", chunk, t.Name, kernels.ErrShape)
 	}
 	stride := (t.Rows + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows
-	return m.set.MatMul(o.dst[chunk*t.RowsPerChunk+first:], stride, data[from:to], t.Type, rows, act, x)
+	return m.set.MatMul(o.dst[chunk*t.RowsPerChunk+first:], stride, data[from:to], t.Type, rows, &m.at.act, m.at.x)
 }
 
 // head computes the logits of the tokens that asked.
-func (m *Model) head(batch []Input) ([][]float32, error) {
+func (m *Model) head() ([][]float32, error) {
 	s, w := m.scratch, m.params.Width
 	n := 0
-	for i, in := range batch {
+	for i, in := range m.at.batch {
 		if in.Output { // gather the rows that are wanted at the front
 			copy(s.x[n*w:(n+1)*w], s.x[i*w:(i+1)*w])
 			n++
@@ -270,14 +241,13 @@ func (m *Model) head(batch []Input) ([][]float32, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	act, err := m.normalize(m.tensors.outputNorm, n)
-	if err != nil {
+	if err := m.normalize(m.tensors.outputNorm, n); err != nil {
 		return nil, err
 	}
-	if err := m.products(act, s.norm, output{m.tensors.output, s.logits}); err != nil {
+	if err := m.products(output{&m.tensors.output, s.logits}, output{}, output{}); err != nil {
 		return nil, err
 	}
-	rows := make([][]float32, n)
+	rows := m.rows[:n]
 	stride := len(s.logits) / m.outputs
 	for i := range rows {
 		rows[i] = s.logits[i*stride:][:m.params.Vocabulary]

@@ -42,6 +42,12 @@ type Model struct {
 	scratch *scratch
 	outputs int
 	batch   int
+
+	frequencies []float64 // of the rotation, for each pair
+	scale       float32   // of attention scores
+	jobs        jobs
+	at          stage
+	rows        [][]float32 // of logits, for the caller
 }
 
 // New resolves and checks all tensors, takes scratch memory and starts the workers.
@@ -59,6 +65,12 @@ func New(cfg Config) (*Model, error) {
 	}
 	if m.scratch, err = newScratch(cfg, m.params); err != nil {
 		return nil, err
+	}
+	m.bind()
+	m.rows = make([][]float32, cfg.Outputs)
+	m.scale = float32(1 / math.Sqrt(float64(m.params.HeadSize)))
+	for d := 0; d < m.params.RopeDims; d += 2 {
+		m.frequencies = append(m.frequencies, math.Pow(m.params.RopeBase, -float64(d)/float64(m.params.RopeDims)))
 	}
 	m.pool = newPool(cfg.Threads)
 	return m, nil
@@ -161,13 +173,11 @@ func (m *Model) checkBatch(cache *Cache, batch []Input) error {
 
 // rotate fills in the cosines and sines of every token's position.
 func (m *Model) rotate(batch []Input) {
-	p := m.params
 	for i, in := range batch {
-		row := m.scratch.rotation[i*p.RopeDims:]
-		for d := 0; d < p.RopeDims; d += 2 {
-			angle := float64(in.Position) * math.Pow(p.RopeBase, -float64(d)/float64(p.RopeDims))
-			sin, cos := math.Sincos(angle)
-			row[d], row[d+1] = float32(cos), float32(sin)
+		row := m.scratch.rotation[i*m.params.RopeDims:]
+		for d, f := range m.frequencies {
+			sin, cos := math.Sincos(float64(in.Position) * f)
+			row[2*d], row[2*d+1] = float32(cos), float32(sin)
 		}
 	}
 }

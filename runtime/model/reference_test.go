@@ -166,3 +166,21 @@ func TestDivergenceFromExactLogitsIsNoWorseThanThePeer(t *testing.T) {
 		t.Errorf("mean divergence from exact arithmetic %.5f, llama.cpp's is 0.0039", mean)
 	}
 }
+
+// TestForwardTakesNoMemory: after the first pass a token costs no allocation.
+func TestForwardTakesNoMemory(t *testing.T) {
+	src, f := realModel(t)
+	for _, threads := range []int{1, 2} {
+		m, cache := newModel(t, src, f, "auto", threads, 64, 1)
+		batch := []Input{{Token: 5, Output: true}}
+		n := testing.AllocsPerRun(20, func() {
+			if _, err := m.Forward(cache, batch); err != nil {
+				t.Fatal(err)
+			}
+			batch[0].Position++
+		})
+		if n != 0 {
+			t.Errorf("%d threads: %v allocations for a token", threads, n)
+		}
+	}
+}
