@@ -97,6 +97,11 @@ func newPlain() *plain {
 // realModel opens SmolLM2-135M-Instruct from $ANCHORHOLD_MODEL or the cache.
 func realModel(t testing.TB) (*plain, *gguf.File) {
 	t.Helper()
+	return load(t, realPath(t))
+}
+
+func realPath(t testing.TB) string {
+	t.Helper()
 	if raceDetector {
 		t.Skip("the race detector is on: the small model stands in for the real one")
 	}
@@ -108,9 +113,18 @@ func realModel(t testing.TB) (*plain, *gguf.File) {
 		}
 		path = filepath.Join(cache, "anchorhold", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 	}
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("the real model is absent, so this test does not run: `make model` fetches it (%v)", err)
+	}
+	return path
+}
+
+// load packs a whole file in memory.
+func load(t testing.TB, path string) (*plain, *gguf.File) {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		t.Skipf("the real model is absent, so this test does not run: `make model` fetches it (%v)", err)
+		t.Fatal(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
