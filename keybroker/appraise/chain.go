@@ -4,18 +4,34 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
 	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// pinned are the SHA-256 digests of AMD's root public keys (the subject public
-// key info of ARK-Milan, ARK-Genoa and ARK-Turin).
-var pinned = map[product]string{
-	milan: "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9",
-	genoa: "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831",
-	turin: "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08",
+// SHA-256 digests of AMD's root public keys: the subject public key info of
+// ARK-Milan, ARK-Genoa and ARK-Turin.
+const (
+	pinMilan = "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9"
+	pinGenoa = "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831"
+	pinTurin = "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08"
+)
+
+// pinned says whether a key may be the root of a product line.
+func pinned(p product, digest [32]byte) bool {
+	hex := hex.EncodeToString(digest[:])
+	switch p {
+	case milan:
+		return hex == pinMilan
+	case genoa:
+		return hex == pinGenoa
+	case turin:
+		return hex == pinTurin
+	}
+	return false
 }
 
 // chain is a verified chain of certificates: who signs reports, and up to which root.
@@ -23,6 +39,7 @@ type chain struct {
 	root, issuer, leaf *x509.Certificate
 	key                *chipKey
 	software           bool
+	revoked            *x509.RevocationList // the root's newest list, nil for none
 }
 
 // maxChains bounds the cache. Chains are the same for every report of a chip
@@ -61,8 +78,7 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	if leafDER == nil {
 		return nil, evidence.Refuse(ReasonCertificateMissing, "no %s certificate", leafType)
 	}
-	// The signer's kind is part of the key: a certificate must not be read as the other kind.
-	id := sha256.Sum256(bytes.Join([][]byte{{byte(signer)}, leafDER, env.Endorsement(issuerType), env.Endorsement(evidence.EndorsementARK)}, []byte{0}))
+	id := chainID(signer, leafDER, env.Endorsement(issuerType), env.Endorsement(evidence.EndorsementARK))
 	if c := v.cache.get(id); c != nil {
 		return c, nil
 	}
@@ -85,8 +101,21 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	if c.software, err = v.trusted(root, c.key.product); err != nil {
 		return nil, err
 	}
+	c.revoked = v.revocation.newest(root)
 	v.cache.put(id, c)
 	return c, nil
+}
+
+// chainID is the cache's key. The signer's kind is part of it: a certificate
+// must not be read as the other kind. Lengths stand before the certificates:
+// no two sets of them share a key.
+func chainID(signer signerKind, certificates ...[]byte) [32]byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(signer))
+	for _, der := range certificates {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(der)))
+		b = append(b, der...)
+	}
+	return sha256.Sum256(b)
 }
 
 // issuerOf finds the certificate that signed another: among those configured, or
@@ -133,7 +162,7 @@ func (v *Verifier) trusted(root *x509.Certificate, p product) (software bool, er
 		return false, evidence.Refuse(ReasonChain, "the root certificate %q is not signed by its own key", root.Subject.CommonName)
 	}
 	digest := sha256.Sum256(root.RawSubjectPublicKeyInfo)
-	if hexOf(digest[:]) == pinned[p] {
+	if pinned(p, digest) {
 		return false, nil
 	}
 	if v.software[digest] {
@@ -148,6 +177,9 @@ func (v *Verifier) validAt(c *chain, now time.Time) error {
 		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
 			return evidence.Refuse(ReasonExpired, "%q is valid from %s to %s", cert.Subject.CommonName,
 				cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
+		}
+		if len(cert.UnhandledCriticalExtensions) > 0 {
+			return evidence.Refuse(ReasonCertificate, "%q has an unknown critical extension", cert.Subject.CommonName)
 		}
 	}
 	return v.revocation.check(c, now)

@@ -38,6 +38,9 @@ func parseChipKey(cert *x509.Certificate, signer signerKind) (*chipKey, error) {
 	if !ok || key.Curve != elliptic.P384() {
 		return nil, evidence.Refuse(ReasonCertificate, "the chip key is not ECDSA P-384")
 	}
+	if want := signer.String(); cert.Subject.CommonName != want {
+		return nil, evidence.Refuse(ReasonCertificate, "the chip key's certificate is for %q, not %s", cert.Subject.CommonName, want)
+	}
 	ext := map[string][]byte{}
 	for _, e := range cert.Extensions {
 		if len(e.Id) > len(oidPrefix) && e.Id[:len(oidPrefix)].Equal(oidPrefix) {

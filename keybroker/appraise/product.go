@@ -50,6 +50,14 @@ func (p product) tcb(v uint64) evidence.TCB {
 	return evidence.TCB{BootLoader: at(0), TEE: at(1), SNP: at(6), Microcode: at(7)}
 }
 
+// tcbReserved are the bits of a TCB_VERSION that name no component.
+func (p product) tcbReserved() uint64 {
+	if p == turin {
+		return 0x00ff_ffff_0000_0000
+	}
+	return 0x0000_ffff_ffff_0000
+}
+
 // hwidSize is the number of bytes of a chip id that a certificate names.
 func (p product) hwidSize() int {
 	if p == turin {

@@ -10,6 +10,8 @@ const (
 	ReasonReportSize evidence.Reason = "report-size"
 	// ReasonReportVersion: the report's version is not known.
 	ReasonReportVersion evidence.Reason = "report-version"
+	// ReasonReserved: content where the report's version has none.
+	ReasonReserved evidence.Reason = "report-reserved"
 	// ReasonReportData: the report was made for another connection or message.
 	ReasonReportData evidence.Reason = "report-data-mismatch"
 	// ReasonSignatureAlgorithm: not ECDSA P-384 with SHA-384.

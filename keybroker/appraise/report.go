@@ -27,6 +27,14 @@ const (
 	signerVLEK signerKind = 1
 )
 
+// String is the common name of certificates of this kind of key.
+func (s signerKind) String() string {
+	if s == signerVLEK {
+		return "SEV-VLEK"
+	}
+	return "SEV-VCEK"
+}
+
 const (
 	algorithmP384SHA384 = 1
 	policyMigrateMA     = 1 << 18
@@ -83,7 +91,33 @@ func parseReport(raw []byte) (*report, error) {
 		r.launchMitigations, r.currentMitigations = u64(0x1f8), u64(0x200)
 	}
 	r.signed, r.r, r.s = field(0, signedSize), field(0x2a0, 72), field(0x2e8, 72)
-	return r, r.check()
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	return r, checkReserved(raw, r.version)
+}
+
+// checkReserved refuses reports with content where their version has none: a
+// field that this package does not know, or, behind the signature, bytes that
+// nobody signed. Bits of the policy and the platform are not reserved in this
+// sense; they are claims.
+func checkReserved(raw []byte, version uint32) error {
+	ranges := [][2]int{{0x4c, 0x50}, {0x18b, 0x1a0}, {0x1eb, 0x1ec}, {0x1ef, 0x1f0}, {0x208, signedSize}, {0x330, reportSize}}
+	if version < 3 {
+		ranges = append(ranges, [2]int{0x188, 0x18b})
+	}
+	if version < 5 {
+		ranges = append(ranges, [2]int{0x1f8, 0x208})
+	}
+	for _, r := range ranges {
+		if !allZero(raw[r[0]:r[1]]) {
+			return evidence.Refuse(ReasonReserved, "bytes %#x to %#x of a version %d report are not zero", r[0], r[1], version)
+		}
+	}
+	if keyInfo := binary.LittleEndian.Uint32(raw[0x48:]); keyInfo>>5 != 0 {
+		return evidence.Refuse(ReasonReserved, "key information %#x has unknown bits", keyInfo)
+	}
+	return nil
 }
 
 // check refuses what no later step could make sense of.

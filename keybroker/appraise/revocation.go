@@ -26,19 +26,28 @@ func newRevocation(raw [][]byte, required bool, grace time.Duration) (revocation
 		if list.SignatureAlgorithm != x509.SHA384WithRSAPSS || list.NextUpdate.IsZero() {
 			return revocation{}, fmt.Errorf("appraise: revocation list %d: signed with %s, or without an end", i, list.SignatureAlgorithm)
 		}
+		if list.Number == nil {
+			return revocation{}, fmt.Errorf("appraise: revocation list %d has no number", i)
+		}
+		for _, e := range list.Extensions {
+			if e.Critical { // it may narrow what the list covers
+				return revocation{}, fmt.Errorf("appraise: revocation list %d: unknown critical extension %s", i, e.Id)
+			}
+		}
 		r.lists = append(r.lists, list)
 	}
 	return r, nil
 }
 
-// newest is the list with the highest number that the root signed.
+// newest is the list with the highest number that the root signed: an older one
+// cannot bring back what a newer one revoked.
 func (r revocation) newest(root *x509.Certificate) *x509.RevocationList {
 	var best *x509.RevocationList
 	for _, list := range r.lists {
 		if list.CheckSignatureFrom(root) != nil {
 			continue
 		}
-		if best == nil || best.Number == nil || list.Number != nil && list.Number.Cmp(best.Number) > 0 {
+		if best == nil || list.Number.Cmp(best.Number) > 0 {
 			best = list
 		}
 	}
@@ -47,7 +56,7 @@ func (r revocation) newest(root *x509.Certificate) *x509.RevocationList {
 
 // check refuses a revoked issuer, ASK or ASVK alike.
 func (r revocation) check(c *chain, now time.Time) error {
-	list := r.newest(c.root)
+	list := c.revoked
 	if list == nil {
 		if r.required && !c.software {
 			return evidence.Refuse(ReasonRevocationUnknown, "no revocation list of %q is held", c.root.Subject.CommonName)

@@ -6,7 +6,6 @@ import (
 	"crypto/sha512"
 	"crypto/subtle"
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"math/big"
 	"slices"
@@ -15,16 +14,17 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// Options configure a Verifier. The zero value appraises reports whose
-// certificates all come with them.
+// Options configure a Verifier. The zero value refuses all hardware evidence:
+// it holds no revocation list, and nobody has waived the need for one.
 type Options struct {
 	// Certificates are ARK, ASK and ASVK certificates (DER) that evidence may
 	// leave out. They are no more believed than those that come with evidence.
 	Certificates [][]byte
 	// RevocationLists are AMD's lists (DER). An expired one is a refusal.
 	RevocationLists [][]byte
-	// RequireRevocation refuses chains for which no list is held.
-	RequireRevocation bool
+	// WithoutRevocation accepts chains for which no list is held. A list that is
+	// held is checked all the same.
+	WithoutRevocation bool
 	// RevocationGrace accepts a list so long after its end.
 	RevocationGrace time.Duration
 }
@@ -48,7 +48,7 @@ func New(o Options) (*Verifier, error) {
 		v.certificates = append(v.certificates, cert)
 	}
 	var err error
-	v.revocation, err = newRevocation(o.RevocationLists, o.RequireRevocation, o.RevocationGrace)
+	v.revocation, err = newRevocation(o.RevocationLists, !o.WithoutRevocation, o.RevocationGrace)
 	return v, err
 }
 
@@ -91,6 +91,11 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64
 
 // matches checks that the certificate was made for the report's firmware and chip.
 func (r *report) matches(k *chipKey, p product) error {
+	for _, v := range []uint64{r.current, r.reported, r.committed, r.launch} {
+		if v&p.tcbReserved() != 0 { // a version in another layout would be read wrongly
+			return evidence.Refuse(ReasonReserved, "TCB version %016x is not in the layout of %s", v, p)
+		}
+	}
 	if reported := p.tcb(r.reported); reported != k.tcb {
 		return evidence.Refuse(ReasonTCBMismatch, "the report is by %+v, its certificate for %+v", reported, k.tcb)
 	}
@@ -124,5 +129,3 @@ func (r *report) verify(key *ecdsa.PublicKey) error {
 	}
 	return nil
 }
-
-func hexOf(b []byte) string { return hex.EncodeToString(b) }

@@ -14,9 +14,9 @@ import (
 // appraisal reads the files that the configuration names. Revocation is checked
 // unless someone wrote down why not, and then every start says so.
 func appraisal(cfg daemon.Appraisal, log *slog.Logger) (o appraise.Options, err error) {
-	o.RequireRevocation = cfg.WithoutRevocation == ""
+	o.WithoutRevocation = cfg.WithoutRevocation != ""
 	o.RevocationGrace = time.Duration(cfg.RevocationGraceHours) * time.Hour
-	if !o.RequireRevocation {
+	if o.WithoutRevocation {
 		log.Warn("revoked vendor keys may go unnoticed: appraisal.without_revocation is set", "reason", cfg.WithoutRevocation)
 	}
 	if o.Certificates, err = readDER(cfg.Certificates); err != nil {
