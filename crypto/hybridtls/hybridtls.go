@@ -130,7 +130,7 @@ func Client(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	conn, err := handshake(ctx, tls.Client(raw, cfg), cfg)
 	if err != nil {
 		_ = raw.Close() // the refusal is what the caller needs to know
-		return nil, explainServer(err, raw.RemoteAddr().String())
+		return nil, explainServer(err, raw.RemoteAddr().String(), cfg.CurvePreferences)
 	}
 	return conn, nil
 }

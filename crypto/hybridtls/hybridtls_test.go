@@ -373,3 +373,15 @@ func TestForeignNamesAreBounded(t *testing.T) {
 		t.Errorf("unbounded or raw: %q", text)
 	}
 }
+
+func TestClassicalClientLearnsThatItIsTheOne(t *testing.T) {
+	err := explainServer(&net.OpError{Op: "remote error", Err: alertForTest(alertHandshakeFailure)}, "broker:8443", []tls.CurveID{tls.X25519})
+	if err.Code != CodeClassical || !strings.Contains(err.Sentence, "this client offers only X25519") {
+		t.Errorf("%v", err)
+	}
+}
+
+// alertForTest stands for crypto/tls's own unexported alert, a uint8 as well.
+type alertForTest uint8
+
+func (a alertForTest) Error() string { return "tls: handshake failure" }

@@ -117,7 +117,7 @@ func remoteAlert(err error) (uint8, bool) {
 
 // explainServer turns a failed client handshake into a refusal, from the alert
 // that the server sent.
-func explainServer(err error, peer string) *Refusal {
+func explainServer(err error, peer string, offered []tls.CurveID) *Refusal {
 	if r, ok := errors.AsType[*Refusal](err); ok {
 		return r
 	}
@@ -131,6 +131,9 @@ func explainServer(err error, peer string) *Refusal {
 		case alertHandshakeFailure, alertInsufficientSecurity:
 			r.Code = CodeClassical
 			r.Sentence = fmt.Sprintf("the peer at %s accepts only classical key exchange, or another hybrid than this profile's; nothing was sent to it; %s", peer, adviceClassical)
+			if !slices.ContainsFunc(offered, func(g tls.CurveID) bool { return slices.Contains(hybrids[:], g) }) {
+				r.Sentence = fmt.Sprintf("this client offers only %s, and the peer at %s accepts only hybrid post-quantum key exchange; nothing was sent to it", list(groupNames(offered)), peer)
+			}
 		case alertProtocolVersion:
 			r.Code = CodeVersion
 			r.Sentence = fmt.Sprintf("the peer at %s does not speak TLS 1.3; nothing was sent to it", peer)
