@@ -131,7 +131,7 @@ func explainServer(err error, peer string, offered []tls.CurveID) *Refusal {
 		case alertHandshakeFailure, alertInsufficientSecurity:
 			r.Code = CodeClassical
 			r.Sentence = fmt.Sprintf("the peer at %s accepts only classical key exchange, or another hybrid than this profile's; nothing was sent to it; %s", peer, adviceClassical)
-			if !slices.ContainsFunc(offered, func(g tls.CurveID) bool { return slices.Contains(hybrids[:], g) }) {
+			if !slices.ContainsFunc(offered, isHybrid) {
 				r.Sentence = fmt.Sprintf("this client offers only %s, and the peer at %s accepts only hybrid post-quantum key exchange; nothing was sent to it", list(groupNames(offered)), peer)
 			}
 		case alertProtocolVersion:
