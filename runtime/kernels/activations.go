@@ -64,8 +64,12 @@ const magic = 3 << 22
 
 // Quantize writes the values of one token. A block with a value that is not
 // finite makes every product with it NaN.
-func (a *Activations) Quantize(token int, x []float32) {
-	records := a.row(token)
+func (a *Activations) Quantize(token int, x []float32) { genericQuantize(a.row(token), x) }
+
+// Quantize is the same as the activations' method, faster.
+func (s *Set) Quantize(a *Activations, token int, x []float32) { s.vector.quantize(a.row(token), x) }
+
+func genericQuantize(records []record, x []float32) {
 	x = x[:len(records)*BlockCols]
 	for b := range records {
 		quantizeBlock(&records[b], (*[BlockCols]float32)(x[b*BlockCols:]))

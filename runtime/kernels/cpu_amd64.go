@@ -12,7 +12,8 @@ func sets() []*Set {
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA { // FMA stands for F16C, which every such processor has
 		return list
 	}
-	vector := vectorOps{dot: dotWithAVX2, dotF16: dotF16WithAVX2, axpyF16: axpyF16WithAVX2}
+	vector := vectorOps{dot: dotWithAVX2, dotF16: dotF16WithAVX2, axpyF16: axpyF16WithAVX2, quantize: quantizeWithAVX2,
+		expSum: expSumWithAVX2, siluMul: siluMulWithAVX2, scores: scoresWithAVX2, weightedSum: weightedSumWithAVX2}
 	list = append([]*Set{{
 		name: "avx2", vector: vector,
 		one: map[Type]quantized{Q4_0: oneQ40AVX2, Q4_1: oneQ41AVX2, Q8_0: oneQ80AVX2},

@@ -240,7 +240,7 @@ func TestExpSoftmaxAndSiLU(t *testing.T) {
 		}
 	}
 	p := []float32{1, 2, 3, -1000}
-	Softmax(p)
+	genericSet().Softmax(p)
 	var sum float32
 	for _, v := range p {
 		sum += v
@@ -249,41 +249,44 @@ func TestExpSoftmaxAndSiLU(t *testing.T) {
 		t.Errorf("Softmax gives %v", p)
 	}
 	g := []float32{-90, -1, 0, 2}
-	SiLUMul(g, []float32{1, 1, 1, 2})
+	genericSet().SiLUMul(g, []float32{1, 1, 1, 2})
 	if math.Abs(float64(g[1])+0.26894142) > 1e-6 || g[2] != 0 || math.Abs(float64(g[3])-3.5231883) > 1e-6 || math.Abs(float64(g[0])) > 1e-30 {
 		t.Errorf("SiLUMul gives %v", g)
 	}
 }
 
+// guarded is memory that ends at an unmapped page.
+func guarded(t *testing.T, n int) []byte {
+	t.Helper()
+	const page = 4096
+	size := (n+page-1)/page*page + page
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Munmap(mem); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mprotect(mem[size-page:], unix.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	return mem[size-page-n : size-page : size-page]
+}
+
 // TestKernelsStayInsideTheirBuffers ends each buffer at an unmapped page.
 func TestKernelsStayInsideTheirBuffers(t *testing.T) {
-	guarded := func(n int) []byte {
-		const page = 4096
-		size := (n+page-1)/page*page + page
-		mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := unix.Munmap(mem); err != nil {
-				t.Error(err)
-			}
-		})
-		if err := unix.Mprotect(mem[size-page:], unix.PROT_NONE); err != nil {
-			t.Fatal(err)
-		}
-		return mem[size-page-n : size-page : size-page]
-	}
 	rng := rand.New(rand.NewPCG(11, 12))
 	const rows, cols, tokens = 32, 96, 5
 	for _, typ := range quantTypes {
-		groups := guarded(2 * TileBytes(typ, cols))
+		groups := guarded(t, 2*TileBytes(typ, cols))
 		copy(groups, pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols)))
-		act, err := NewActivations(guarded(ActivationBytes(tokens, cols)), tokens, cols)
+		act, err := NewActivations(guarded(t, ActivationBytes(tokens, cols)), tokens, cols)
 		if err != nil {
 			t.Fatal(err)
 		}
-		dst := float32s(guarded(4 * rows * tokens))
+		dst := float32s(guarded(t, 4*rows*tokens))
 		for _, s := range sets() {
 			if err := s.MatMul(dst, rows, groups, typ, rows, &act, nil); err != nil {
 				t.Fatal(err)

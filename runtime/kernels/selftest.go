@@ -49,19 +49,33 @@ func (s *Set) agrees() bool {
 	return s.vectorsAgree(x)
 }
 
+// vectorsAgree does the same for the operations on plain vectors; x has 64 values.
 func (s *Set) vectorsAgree(x []float32) bool {
+	g := genericSet()
 	h := make([]uint16, len(x))
 	for i, v := range x {
 		h[i] = Float32to16(v)
 	}
-	p, q := append([]float32(nil), x...), append([]float32(nil), x...)
-	s.AxpyF16(p, 1.5, h)
-	genericAxpyF16(q, 1.5, h)
-	for i := range p {
-		if math.Float32bits(p[i]) != math.Float32bits(q[i]) {
-			return false
+	ok := true
+	both := func(do func(s *Set, dst []float32)) {
+		p, q := append([]float32(nil), x...), append([]float32(nil), x...)
+		do(s, p)
+		do(g, q)
+		for i := range p {
+			ok = ok && math.Float32bits(p[i]) == math.Float32bits(q[i])
 		}
 	}
-	return math.Float32bits(s.Dot(x, p)) == math.Float32bits(genericDot(x, p)) &&
-		math.Float32bits(s.DotF16(p, h)) == math.Float32bits(genericDotF16(p, h))
+	both(func(s *Set, dst []float32) { s.AxpyF16(dst, 1.5, h) })
+	both(func(s *Set, dst []float32) { s.SiLUMul(dst, x) })
+	both(func(s *Set, dst []float32) { s.Softmax(dst) })
+	both(func(s *Set, dst []float32) { s.WeightedSum(dst, x[:1], h) })
+	both(func(s *Set, dst []float32) { s.Scores(dst[:2], x[:lanes], h, 0.5) })
+	both(func(s *Set, dst []float32) { dst[0], dst[1] = s.Dot(x, dst), s.DotF16(dst, h) })
+	p, q := make([]record, len(x)/BlockCols), make([]record, len(x)/BlockCols)
+	s.vector.quantize(p, x)
+	g.vector.quantize(q, x)
+	for i := range p {
+		ok = ok && p[i] == q[i]
+	}
+	return ok
 }

@@ -8,12 +8,19 @@ type vectorOps struct {
 	dot     func(x, y []float32) float32
 	dotF16  func(x []float32, y []uint16) float32
 	axpyF16 func(dst []float32, a float32, x []uint16)
+
+	quantize    func(records []record, x []float32)
+	expSum      func(x []float32, top float32) [lanes]float32
+	siluMul     func(gate, up []float32)
+	scores      func(scores, query []float32, keys []uint16, scale float32)
+	weightedSum func(dst, weights []float32, vals []uint16)
 }
 
 // lanes is the number of partial sums of a dot product.
 const lanes = 16
 
-var genericVector = vectorOps{dot: genericDot, dotF16: genericDotF16, axpyF16: genericAxpyF16}
+var genericVector = vectorOps{dot: genericDot, dotF16: genericDotF16, axpyF16: genericAxpyF16, quantize: genericQuantize,
+	expSum: genericExpSum, siluMul: genericSiLUMul, scores: genericScores, weightedSum: genericWeightedSum}
 
 // Dot is the inner product of two vectors of equal length, a multiple of 16.
 func (s *Set) Dot(x, y []float32) float32 {
@@ -37,20 +44,13 @@ func (s *Set) AxpyF16(dst []float32, a float32, x []uint16) {
 // Scores writes scale times the inner product of query with each row of keys,
 // len(query) values a row, for as many rows as scores has room.
 func (s *Set) Scores(scores, query []float32, keys []uint16, scale float32) {
-	n := len(query)
-	for i := range scores {
-		scores[i] = s.vector.dotF16(query, keys[i*n:(i+1)*n]) * scale
-	}
+	s.vector.scores(scores, query, keys, scale)
 }
 
 // WeightedSum writes the sum of the rows of vals, len(dst) values a row, each
 // times its weight.
 func (s *Set) WeightedSum(dst, weights []float32, vals []uint16) {
-	clear(dst)
-	n := len(dst)
-	for i, w := range weights {
-		s.vector.axpyF16(dst, w, vals[i*n:(i+1)*n])
-	}
+	s.vector.weightedSum(dst, weights, vals)
 }
 
 // fold adds 16 partial sums in the order of the vector instructions: halves onto halves.
@@ -85,6 +85,21 @@ func genericAxpyF16(dst []float32, a float32, x []uint16) {
 	}
 }
 
+func genericScores(scores, query []float32, keys []uint16, scale float32) {
+	n := len(query)
+	for i := range scores {
+		scores[i] = genericDotF16(query, keys[i*n:(i+1)*n]) * scale
+	}
+}
+
+func genericWeightedSum(dst, weights []float32, vals []uint16) {
+	clear(dst)
+	n := len(dst)
+	for i, w := range weights {
+		genericAxpyF16(dst, w, vals[i*n:(i+1)*n])
+	}
+}
+
 // Exp is e to the x in float32, to about one unit in the last place; below -87
 // it is 0. It is plain arithmetic, the same on every machine.
 func Exp(x float32) float32 {
@@ -111,26 +126,40 @@ func Exp(x float32) float32 {
 	return p * math.Float32frombits(uint32(n+127)<<23)
 }
 
-// Softmax replaces scores by their exponentials over their sum.
-func Softmax(x []float32) {
+// Softmax replaces scores by their exponentials over their sum. One score that
+// is not a number makes all of them so.
+func (s *Set) Softmax(x []float32) {
 	top := float32(math.Inf(-1))
 	for _, v := range x {
-		top = max(top, v)
+		if v > top {
+			top = v
+		}
 	}
-	var sum float32
-	for i, v := range x {
-		e := Exp(v - top)
-		x[i] = e
-		sum += e
-	}
-	inverse := 1 / sum
+	sums := s.vector.expSum(x, top)
+	inverse := 1 / fold(&sums)
 	for i := range x {
 		x[i] *= inverse
 	}
 }
 
+func genericExpSum(x []float32, top float32) (sums [lanes]float32) {
+	addExp(x, top, &sums)
+	return sums
+}
+
+// addExp replaces x by exponentials of x - top and adds them to 16 sums.
+func addExp(x []float32, top float32, sums *[lanes]float32) {
+	for i, v := range x {
+		e := Exp(v - top)
+		x[i] = e
+		sums[i%lanes] += e
+	}
+}
+
 // SiLUMul writes gate/(1+exp(-gate)) times up into gate.
-func SiLUMul(gate, up []float32) {
+func (s *Set) SiLUMul(gate, up []float32) { s.vector.siluMul(gate, up) }
+
+func genericSiLUMul(gate, up []float32) {
 	for i, g := range gate {
 		gate[i] = float32(g/(1+Exp(-g))) * up[i]
 	}

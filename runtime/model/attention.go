@@ -48,7 +48,7 @@ func (m *Model) attendHeads(worker, task int) error {
 	for h := kv * group; h < (kv+1)*group; h++ {
 		q := s.q[t*wide+h*p.HeadSize:][:p.HeadSize]
 		m.set.Scores(scores, q, keys, m.scale)
-		kernels.Softmax(scores)
+		m.set.Softmax(scores)
 		m.set.WeightedSum(s.attended[t*wide+h*p.HeadSize:][:p.HeadSize], scores, vals)
 	}
 	return nil

@@ -143,21 +143,21 @@ func (m *Model) normalize(weight []float32, n int) error {
 func (m *Model) normalizeToken(_, t int) error {
 	a, w := &m.at, m.params.Width
 	m.set.RMSNorm(a.x[t*w:(t+1)*w], m.scratch.x[t*w:(t+1)*w], a.weight, m.params.Epsilon)
-	a.act.Quantize(t, a.x[t*w:(t+1)*w])
+	m.set.Quantize(&a.act, t, a.x[t*w:(t+1)*w])
 	return nil
 }
 
 func (m *Model) quantizeToken(_, t int) error {
 	a := &m.at
-	a.act.Quantize(t, a.x[t*a.cols:(t+1)*a.cols])
+	m.set.Quantize(&a.act, t, a.x[t*a.cols:(t+1)*a.cols])
 	return nil
 }
 
 // activateToken writes silu(gate) * up over gate and quantizes it.
 func (m *Model) activateToken(_, t int) error {
 	a, w := &m.at, m.params.FeedForward
-	kernels.SiLUMul(a.x[t*w:(t+1)*w], m.scratch.up[t*w:(t+1)*w])
-	a.act.Quantize(t, a.x[t*w:(t+1)*w])
+	m.set.SiLUMul(a.x[t*w:(t+1)*w], m.scratch.up[t*w:(t+1)*w])
+	m.set.Quantize(&a.act, t, a.x[t*w:(t+1)*w])
 	return nil
 }
 

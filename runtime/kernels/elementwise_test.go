@@ -1,0 +1,128 @@
+package kernels
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+)
+
+func sameBits(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	for i := range want {
+		bothNaN := got[i] != got[i] && want[i] != want[i]
+		if math.Float32bits(got[i]) != math.Float32bits(want[i]) && !bothNaN {
+			t.Fatalf("%s of %d at %d: %v, reference %v", what, len(want), i, got[i], want[i])
+		}
+	}
+}
+
+// TestElementwiseOperationsGiveTheSameBits compares each set with plain Go, with
+// lengths that leave rests and values at every limit.
+func TestElementwiseOperationsGiveTheSameBits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 32))
+	edges := []float32{0, float32(math.Copysign(0, -1)), -87, -87.5, -86.99, 88, 88.5, 87.99, 1e-30, 1e30, -1e30, 5e-41,
+		float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()), math.MaxFloat32}
+	values := func(n int, spread float64, edgy bool) []float32 {
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = float32(rng.NormFloat64() * spread)
+			if edgy && rng.IntN(4) == 0 {
+				x[i] = edges[rng.IntN(len(edges))]
+			}
+		}
+		return x
+	}
+	clone := func(x []float32) []float32 { return append([]float32(nil), x...) }
+	g := genericSet()
+	for _, s := range sets() {
+		for n := 1; n < 80; n++ {
+			for _, edgy := range []bool{false, true} {
+				x, up := values(n, 30, edgy), values(n, 1, false)
+				a, b := clone(x), clone(x)
+				s.SiLUMul(a, up)
+				g.SiLUMul(b, up)
+				sameBits(t, s.Name()+" SiLUMul", a, b)
+				a, b = clone(x), clone(x)
+				s.Softmax(a)
+				g.Softmax(b)
+				sameBits(t, s.Name()+" Softmax", a, b)
+			}
+		}
+		for _, size := range []int{16, 48, 64, 128} {
+			for _, count := range []int{1, 2, 17} {
+				query, weights := values(size, 1, false), values(count, 1, false)
+				rows := make([]uint16, size*count)
+				for i := range rows {
+					rows[i] = Float32to16(float32(rng.NormFloat64()))
+				}
+				a, b := make([]float32, count), make([]float32, count)
+				s.Scores(a, query, rows, 0.125)
+				g.Scores(b, query, rows, 0.125)
+				sameBits(t, s.Name()+" Scores", a, b)
+				a, b = values(size, 1, false), make([]float32, size)
+				s.WeightedSum(a, weights, rows)
+				g.WeightedSum(b, weights, rows)
+				sameBits(t, s.Name()+" WeightedSum", a, b)
+			}
+		}
+	}
+}
+
+func TestQuantizeGivesTheSameCodes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(33, 34))
+	const blocks = 9
+	for _, s := range sets() {
+		for range 200 {
+			x := make([]float32, blocks*BlockCols)
+			for b := range blocks {
+				spread := math.Ldexp(1, rng.IntN(260)-140)
+				for i := range BlockCols {
+					x[b*BlockCols+i] = float32(rng.NormFloat64() * spread)
+				}
+			}
+			switch i := rng.IntN(len(x)); rng.IntN(4) {
+			case 0:
+				x[i] = float32(math.NaN())
+			case 1:
+				x[i] = float32(math.Inf(-1))
+			case 2:
+				clear(x[i/BlockCols*BlockCols:][:BlockCols])
+			}
+			got, want := make([]record, blocks), make([]record, blocks)
+			s.vector.quantize(got, x)
+			genericQuantize(want, x)
+			for i := range want {
+				if want[i].scale != want[i].scale && got[i].scale != got[i].scale && got[i].offset != got[i].offset {
+					continue
+				}
+				if got[i] != want[i] {
+					t.Fatalf("%s block %d:\n%v\nreference\n%v", s.Name(), i, got[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+// TestElementwiseStaysInsideItsBuffers ends each buffer at an unmapped page.
+func TestElementwiseStaysInsideItsBuffers(t *testing.T) {
+	const size, count = 64, 3
+	x, y := float32s(guarded(t, 4*size)), float32s(guarded(t, 4*size))
+	weights := float32s(guarded(t, 4*count))
+	raw := guarded(t, 2*size*count)
+	rows := unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(raw))), size*count)
+	act, err := NewActivations(guarded(t, ActivationBytes(1, size)), 1, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sets() {
+		for i := range x {
+			x[i], y[i] = float32(i), float32(i)
+		}
+		s.Quantize(&act, 0, x)
+		s.SiLUMul(x, y)
+		s.Softmax(x)
+		s.Scores(weights, x, rows, 1)
+		s.WeightedSum(y, weights, rows)
+	}
+}
