@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"log/slog"
 	"net"
 	"os"
@@ -20,7 +21,7 @@ type Options struct {
 	// ConfigPath is the configuration file; reload reads it again.
 	ConfigPath string
 	// Config is its content, already checked.
-	Config Config
+	Config settings.Config
 	// Collector makes this guest's evidence.
 	Collector Collector
 	// SoftwareTEE tells that the evidence proves nothing.
@@ -40,7 +41,7 @@ type Collector interface {
 }
 
 // newClient makes the broker client of a configuration.
-func newClient(cfg Config, col Collector, agentKey *identity.Private, epochs client.EpochStore, version string, log *slog.Logger) (*client.Client, error) {
+func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, epochs client.EpochStore, version string, log *slog.Logger) (*client.Client, error) {
 	pem, err := os.ReadFile(cfg.Broker.TLSRoots)
 	if err != nil {
 		return nil, fmt.Errorf("broker.tls_roots: %w", err)
@@ -51,7 +52,7 @@ func newClient(cfg Config, col Collector, agentKey *identity.Private, epochs cli
 	}
 	var roots []identity.Public
 	for _, entry := range cfg.Broker.RootKeys {
-		root, err := readIdentity(entry)
+		root, err := settings.Identity(entry)
 		if err != nil {
 			return nil, fmt.Errorf("broker.root_keys: %w", err)
 		}
@@ -77,7 +78,7 @@ func newClient(cfg Config, col Collector, agentKey *identity.Private, epochs cli
 		AgentKey:  agentKey, Logger: log,
 		Claims: evidence.GuestClaims{
 			ImageID: cfg.Guest.ImageID, AgentBuild: version, Tenant: cfg.Guest.Tenant,
-			MemoryLimit: uint64(cfg.memoryLimit()),
+			MemoryLimit: uint64(cfg.MemoryLimit()),
 		},
 	})
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"log/slog"
 	"time"
 
@@ -12,18 +13,18 @@ import (
 // keeper attests, renews and, when a lease ends without a successor, wipes. It
 // is one goroutine; nothing else changes the tenure.
 type keeper struct {
-	cfg      Config
+	cfg      settings.Config
 	broker   acquirer
 	tenure   *tenure
 	log      *slog.Logger
-	serving  func(*client.Lease)                                                                // told of each lease under which a model is served
-	open     func(context.Context, Config, Model, client.Key, *slog.Logger) (*openModel, error) // open, or a test's
+	serving  func(*client.Lease)                                                                                  // told of each lease under which a model is served
+	open     func(context.Context, settings.Config, settings.Model, client.Key, *slog.Logger) (*openModel, error) // open, or a test's
 	reloaded chan reload
 }
 
 // reload is a new configuration on its way to the keeper.
 type reload struct {
-	cfg    Config
+	cfg    settings.Config
 	broker acquirer
 }
 
@@ -109,7 +110,7 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 
 // shorten applies the configuration's own limit on leases.
 func (k *keeper) shorten(lease *client.Lease) {
-	if limit := k.cfg.lease(); lease.TTL > limit {
+	if limit := k.cfg.Lease(); lease.TTL > limit {
 		lease.Expires = lease.Expires.Add(limit - lease.TTL)
 		lease.TTL = limit
 	}
@@ -118,7 +119,7 @@ func (k *keeper) shorten(lease *client.Lease) {
 // take adopts a lease, and opens the model anew if its key changed. An open
 // that fails serves nothing: a model whose seal does not verify is never served
 // from an older version.
-func (k *keeper) take(ctx context.Context, lease *client.Lease, model Model) error {
+func (k *keeper) take(ctx context.Context, lease *client.Lease, model settings.Model) error {
 	key, ok := lease.Keys[model.Resource]
 	if !ok {
 		lease.Wipe()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"github.com/anchorhold/anchorhold/agent/settings"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -38,7 +39,7 @@ func (w whitelisted) Collect(ctx context.Context, reportData [64]byte) (evidence
 	measured := env.Report[snpMeasurement:snpMeasurementEnd]
 	compact := sha256.Sum256(measured)
 	for _, entry := range w.list {
-		algorithm, digest, err := parseMeasurement(entry)
+		algorithm, digest, err := settings.ParseMeasurement(entry)
 		if err != nil {
 			return evidence.Envelope{}, err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"log/slog"
 	"runtime"
 
@@ -28,7 +29,7 @@ const usefulContext = 512
 // openModel is a model that a released key opened: weights in the arena and
 // the engine over them. It owns the key, to compare later releases with.
 type openModel struct {
-	Model
+	settings.Model
 	key         *keybuf.Buffer
 	keyVersion  uint64
 	contextSize int
@@ -40,8 +41,8 @@ type openModel struct {
 
 // open opens a sealed model into the memory that the limit leaves. It takes
 // ownership of the key, and leaves nothing behind when it fails.
-func open(ctx context.Context, cfg Config, m Model, key client.Key, log *slog.Logger) (*openModel, error) {
-	publisher, err := readIdentity(m.Publisher)
+func open(ctx context.Context, cfg settings.Config, m settings.Model, key client.Key, log *slog.Logger) (*openModel, error) {
+	publisher, err := settings.Identity(m.Publisher)
 	if err != nil {
 		key.Key.Wipe()
 		return nil, fmt.Errorf("model %s: publisher: %w", m.Name, err)
@@ -76,7 +77,7 @@ type attempt struct {
 
 // attempts are the ways to try, best first: resident weights are many times
 // faster than a longer context is useful, as long as a conversation fits.
-func attempts(m Model) []attempt {
+func attempts(m settings.Model) []attempt {
 	sizes := contexts[:]
 	if m.Context != 0 {
 		sizes = []int{m.Context}
@@ -101,8 +102,8 @@ func attempts(m Model) []attempt {
 }
 
 // openWith maps weights and engine for one context size, or nothing.
-func (o *openModel) openWith(ctx context.Context, cfg Config, publisher identity.Public, mode weights.Mode) error {
-	limit := cfg.memoryLimit() - goReserve
+func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode) error {
+	limit := cfg.MemoryLimit() - goReserve
 	need, err := o.engineMemory(publisher, limit)
 	if err != nil {
 		return err

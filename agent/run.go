@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"io/fs"
 	"net"
 	"os"
@@ -21,7 +22,7 @@ import (
 // daemon is one run of the agent.
 type daemon struct {
 	Options
-	cfg      atomic.Pointer[Config]
+	cfg      atomic.Pointer[settings.Config]
 	tenure   *tenure
 	agentKey *identity.Private
 	epochs   *epochFile
@@ -32,7 +33,7 @@ type daemon struct {
 // Run attests, serves and renews until the context ends, then drains and wipes.
 // It returns after everything that it started has ended.
 func Run(ctx context.Context, opt Options) error {
-	if err := opt.Config.check().Runnable(); err != nil {
+	if err := opt.Config.Check().Runnable(); err != nil {
 		return err
 	}
 	if err := harden(); err != nil {
@@ -70,7 +71,7 @@ func (d *daemon) prepare() (err error) {
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
 		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: max(d.Config.Models[0].Sequences, 1), Queue: s.Queue,
 		MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
-		Status: func() any { return d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().memoryLimit()) },
+		Status: func() any { return d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit()) },
 		Gauges: d.tenure.gauges,
 	})
 	return err
@@ -85,7 +86,7 @@ func (d *daemon) modelNames() []string {
 }
 
 // allowedUIDs is the configured list, or this user and root.
-func allowedUIDs(s Socket) []uint32 {
+func allowedUIDs(s settings.Socket) []uint32 {
 	if len(s.AllowedUIDs)+len(s.AllowedGIDs) > 0 {
 		return s.AllowedUIDs
 	}
@@ -232,7 +233,7 @@ func (d *daemon) reloads(ctx context.Context) error {
 // reload takes over models, broker, lease and memory settings; socket and log
 // settings need a restart, and say so.
 func (d *daemon) reload(ctx context.Context) error {
-	cfg, findings, err := ReadConfig(d.ConfigPath)
+	cfg, findings, err := settings.Read(d.ConfigPath)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -75,7 +76,7 @@ func (t *tenure) adopt(lease *client.Lease) {
 
 // needs says whether a released key is another than the one that the open
 // model was opened with.
-func (t *tenure) needs(m Model, k client.Key) bool {
+func (t *tenure) needs(m settings.Model, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.model == nil || t.model.Model != m || t.model.keyVersion != k.Version || !t.model.key.Equal(k.Key)

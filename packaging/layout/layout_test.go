@@ -56,9 +56,10 @@ var arrows = map[string][]string{
 
 	"agent/receipt":  {"crypto/identity", "keybroker/protocol", "guest/evidence"},
 	"agent/localapi": {"runtime/infer", "runtime/tokenize", "agent/receipt", "guest/evidence"},
-	"agent": {"guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
+	"agent/settings": {"crypto/identity", "systemd/config"},
+	"agent": {"agent/settings", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
-	"agent/cmd/anchorhold-agent": {"agent", "guest/snp", "guest/teesim"},
+	"agent/cmd/anchorhold-agent": {"agent", "agent/settings", "guest/snp", "guest/teesim"},
 	"agent/cmd/anchorhold": {"agent/receipt", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 

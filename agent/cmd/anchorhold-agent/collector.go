@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"io"
 	"log/slog"
 
@@ -15,7 +16,7 @@ const buildKind = "production build: evidence comes from hardware"
 
 // newCollector returns the collector of the configured hardware. This build has
 // no other.
-func newCollector(cfg agent.Config, _ *slog.Logger) (agent.Collector, bool, error) {
+func newCollector(cfg settings.Config, _ *slog.Logger) (agent.Collector, bool, error) {
 	if cfg.Compute.TEE.Provider == "software" {
 		return nil, false, errors.New("compute.tee.provider: software is refused: this build cannot use the software TEE (only builds with the tag softtee can, and they prove nothing)")
 	}

@@ -6,12 +6,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"github.com/anchorhold/anchorhold/agent"
 )
 
 // version is set at link time.
@@ -70,7 +70,7 @@ func command(ctx context.Context, args []string, out, complaint io.Writer) int {
 
 // check prints what is wrong with a file, and what an admin should know.
 func check(path string, out io.Writer) int {
-	_, findings, err := agent.ReadConfig(path)
+	_, findings, err := settings.Read(path)
 	if err != nil {
 		fmt.Fprintf(out, "error: %v\n", err)
 		return 2

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"io"
 	"log/slog"
 	"os"
@@ -14,7 +15,7 @@ import (
 
 // run starts the daemon from a configuration file.
 func run(ctx context.Context, path string, complaint io.Writer) int {
-	cfg, findings, err := agent.ReadConfig(path)
+	cfg, findings, err := settings.Read(path)
 	if err == nil {
 		err = findings.Runnable()
 	}
@@ -43,7 +44,7 @@ func run(ctx context.Context, path string, complaint io.Writer) int {
 	return 0
 }
 
-func logger(cfg agent.Log, out io.Writer) *slog.Logger {
+func logger(cfg settings.Log, out io.Writer) *slog.Logger {
 	var level slog.Level
 	if cfg.Level != "" && level.UnmarshalText([]byte(cfg.Level)) != nil {
 		level = slog.LevelInfo // the configuration was checked

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"io"
 	"log/slog"
 	"os"
@@ -19,7 +20,7 @@ import (
 const buildKind = "DEVELOPMENT BUILD WITH THE SOFTWARE TEE: its evidence proves nothing"
 
 // newCollector returns the hardware's collector, or the software TEE, loudly.
-func newCollector(cfg agent.Config, log *slog.Logger) (agent.Collector, bool, error) {
+func newCollector(cfg settings.Config, log *slog.Logger) (agent.Collector, bool, error) {
 	if cfg.Compute.TEE.Provider != "software" {
 		col, err := snp.New(snp.Options{})
 		return col, false, err

@@ -1,4 +1,4 @@
-package agent
+package settings
 
 import (
 	"encoding/hex"
@@ -46,7 +46,8 @@ func (f Findings) Runnable() error {
 // (quantum) column of the Homomorphic Encryption Standard, 2018.
 var maxModulusBits = map[int]int{10: 25, 11: 51, 12: 101, 13: 202, 14: 411, 15: 827, 16: 1663, 17: 3348}
 
-func (c Config) check() Findings {
+// Check finds everything that is wrong with the configuration, or worth knowing.
+func (c Config) Check() Findings {
 	var f Findings
 	c.Transport.check(&f)
 	c.Compute.check(&f)
@@ -105,7 +106,7 @@ func (c Compute) check(f *Findings) {
 	}
 	var bad []string
 	for _, m := range c.TEE.MeasurementWhitelist {
-		if _, _, err := parseMeasurement(m); err != nil {
+		if _, _, err := ParseMeasurement(m); err != nil {
 			bad = append(bad, m)
 		}
 	}
@@ -114,8 +115,8 @@ func (c Compute) check(f *Findings) {
 	}
 }
 
-// parseMeasurement reads one entry of the whitelist: algorithm and digest.
-func parseMeasurement(s string) (algorithm string, digest []byte, err error) {
+// ParseMeasurement reads one entry of the whitelist: algorithm and digest.
+func ParseMeasurement(s string) (algorithm string, digest []byte, err error) {
 	algorithm, text, ok := strings.Cut(s, ":")
 	size := map[string]int{"sha384": 48, "sha256": 32}[algorithm]
 	if !ok || size == 0 {

@@ -1,4 +1,13 @@
-package agent
+// Package settings is the agent's configuration: one YAML file, decoded
+// strictly and checked whole before anything starts.
+//
+// It guarantees that a Config whose findings are Runnable says everything that
+// the agent needs and nothing that it would not honour. Its first four sections
+// keep the names of the stack's template; a file in the template's bare form is
+// read and told what it still needs. It refuses unknown keys, weaker transport
+// than hybrid, and parameters below the security tables. The agent and its main
+// package call it.
+package settings
 
 import (
 	"errors"
@@ -191,9 +200,9 @@ type Log struct {
 
 const maxConfigBytes = 1 << 20
 
-// ReadConfig reads and checks a configuration file. The findings hold every
+// Read reads and checks a configuration file. The findings hold every
 // error and notice; the error is for a file that cannot be read or decoded.
-func ReadConfig(path string) (Config, Findings, error) {
+func Read(path string) (Config, Findings, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return Config{}, Findings{}, fmt.Errorf("read configuration: %w", err)
@@ -205,28 +214,28 @@ func ReadConfig(path string) (Config, Findings, error) {
 	if err != nil {
 		return Config{}, Findings{}, fmt.Errorf("read configuration: %w", err)
 	}
-	return ParseConfig(data)
+	return Parse(data)
 }
 
-// ParseConfig decodes and checks a configuration.
-func ParseConfig(data []byte) (Config, Findings, error) {
+// Parse decodes and checks a configuration.
+func Parse(data []byte) (Config, Findings, error) {
 	var cfg Config
 	if err := config.Decode(data, &cfg); err != nil {
 		return Config{}, Findings{}, err
 	}
-	return cfg, cfg.check(), nil
+	return cfg, cfg.Check(), nil
 }
 
-// lease is the longest lease that the agent uses.
-func (c Config) lease() time.Duration {
+// Lease is the longest lease that the agent uses.
+func (c Config) Lease() time.Duration {
 	return time.Duration(c.Compute.TEE.AttestationTTLSeconds) * time.Second
 }
 
-// memoryLimit is the limit of the whole process, in bytes.
-func (c Config) memoryLimit() int64 { return int64(c.Compute.TEE.MemoryLimitMB) << 20 }
+// MemoryLimit is the limit of the whole process, in bytes.
+func (c Config) MemoryLimit() int64 { return int64(c.Compute.TEE.MemoryLimitMB) << 20 }
 
-// readIdentity takes a public identity from its text form or from a file.
-func readIdentity(value string) (identity.Public, error) {
+// Identity takes a public identity from its text form or from a file.
+func Identity(value string) (identity.Public, error) {
 	var pub identity.Public
 	if err := pub.UnmarshalText([]byte(value)); err == nil {
 		return pub, nil
