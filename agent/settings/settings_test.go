@@ -1,0 +1,192 @@
+package settings
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+)
+
+const whole = `transport:
+  tls: {version: "1.3", key_exchange: hybrid, classical: X25519, post_quantum: ML_KEM_768, enforce_pqc_first: true, fallback_policy: reject}
+compute:
+  tee: {provider: amd_sev_snp, attestation_ttl_seconds: 600, memory_limit_mb: 128, measurement_whitelist: []}
+aggregation: {scheme: CKKS, library: Lattigo, polynomial_modulus_degree: 16384, coefficient_modulus: [60, 40, 40, 60], scale: 2^40, noise_budget_threshold: 30}
+verification:
+  zkp: {scheme: zkSNARK, prover_mode: async, worker_pool_size: 4, verification_timeout_ms: 50}
+broker: {address: "broker:8443", tls_roots: tls.crt, root_keys: [root.pub], minimum_epoch: 1}
+guest: {image_id: image-7, state_dir: /var/lib/anchorhold/agent}
+models:
+  - {name: demo, path: demo.ahm, resource: models/demo, publisher: publisher.pub}
+socket: {path: /run/anchorhold/agent.sock}
+log: {level: info, format: json}
+`
+
+func TestWholeConfigurationIsRunnable(t *testing.T) {
+	cfg, findings, err := Parse([]byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := findings.Runnable(); err != nil || len(findings.Notices) != 0 {
+		t.Fatalf("%v, notices %q", err, findings.Notices)
+	}
+	if cfg.Lease() != 10*time.Minute || cfg.MemoryLimit() != 128<<20 {
+		t.Errorf("lease %s, limit %d", cfg.Lease(), cfg.MemoryLimit())
+	}
+	var out bytes.Buffer
+	if code := findings.Print(&out, "x.yaml"); code != 0 || !strings.Contains(out.String(), "valid") {
+		t.Errorf("%d: %s", code, out.String())
+	}
+}
+
+// TestEachCheckRefusesAlone changes one value at a time.
+func TestEachCheckRefusesAlone(t *testing.T) {
+	for name, change := range map[string][2]string{
+		"transport.tls.version":                     {`version: "1.3"`, `version: "1.2"`},
+		"transport.tls.key_exchange":                {`key_exchange: hybrid`, `key_exchange: classical`},
+		"transport.tls.classical":                   {`classical: X25519`, `classical: X448`},
+		"transport.tls.post_quantum":                {`ML_KEM_768`, `ML_KEM_512`},
+		"transport.tls.fallback_policy":             {`fallback_policy: reject`, `fallback_policy: allow`},
+		"transport.tls.enforce_pqc_first":           {`enforce_pqc_first: true`, `enforce_pqc_first: false`},
+		"compute.tee.provider":                      {`amd_sev_snp`, `arm_cca`},
+		"compute.tee.provider: intel_tdx":           {`amd_sev_snp`, `intel_tdx`},
+		"compute.tee.attestation_ttl_seconds":       {`attestation_ttl_seconds: 600`, `attestation_ttl_seconds: 299`},
+		"compute.tee.attestation_ttl_seconds: 901":  {`attestation_ttl_seconds: 600`, `attestation_ttl_seconds: 901`},
+		"compute.tee.memory_limit_mb":               {`memory_limit_mb: 128`, `memory_limit_mb: 31`},
+		"compute.tee.measurement_whitelist":         {`measurement_whitelist: []`, `measurement_whitelist: ["sha384:abcd"]`},
+		"aggregation.scheme":                        {`scheme: CKKS`, `scheme: BFV`},
+		"aggregation.library":                       {`library: Lattigo`, `library: HElib`},
+		"aggregation.polynomial_modulus_degree":     {`polynomial_modulus_degree: 16384`, `polynomial_modulus_degree: 16000`},
+		"aggregation.coefficient_modulus: 200 bits": {`polynomial_modulus_degree: 16384`, `polynomial_modulus_degree: 4096`},
+		"aggregation.coefficient_modulus: a prime":  {`[60, 40, 40, 60]`, `[61, 40]`},
+		"aggregation.scale":                         {`2^40`, `2^60`},
+		"aggregation.noise_budget_threshold":        {`noise_budget_threshold: 30`, `noise_budget_threshold: 201`},
+		"verification.zkp.scheme":                   {`scheme: zkSNARK`, `scheme: zkSTARK`},
+		"verification.zkp.prover_mode":              {`prover_mode: async`, `prover_mode: sync`},
+		"verification.zkp.worker_pool_size":         {`worker_pool_size: 4`, `worker_pool_size: 257`},
+		"verification.zkp.verification_timeout_ms":  {`verification_timeout_ms: 50`, `verification_timeout_ms: 0`},
+		"guest.software_measurement":                {`image_id: image-7`, `image_id: image-7, software_measurement: "aa"`},
+		"models[0].resource":                        {`resource: models/demo, `, ``},
+		"models[0].mode":                            {`publisher: publisher.pub`, `publisher: publisher.pub, mode: lazy`},
+		"models[0].kernel":                          {`publisher: publisher.pub`, `publisher: publisher.pub, kernel: mmx`},
+		"models[0]: context":                        {`publisher: publisher.pub`, `publisher: publisher.pub, context: -1`},
+		"log.level":                                 {`level: info`, `level: loud`},
+		"log.format":                                {`format: json`, `format: xml`},
+	} {
+		text := strings.Replace(whole, change[0], change[1], 1)
+		if text == whole {
+			t.Fatalf("%s: %q is not in the configuration", name, change[0])
+		}
+		_, findings, err := Parse([]byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if len(findings.Errors) != 1 || !strings.HasPrefix(findings.Errors[0], name) {
+			t.Errorf("%s: %q", name, findings.Errors)
+		}
+		if findings.Runnable() == nil {
+			t.Errorf("%s: runnable", name)
+		}
+	}
+}
+
+func TestMissingPartsAreNamed(t *testing.T) {
+	for _, line := range []string{"broker: ", "guest: ", "models:\n  - "} {
+		at := strings.Index(whole, line)
+		end := at + len(line) + strings.Index(whole[at+len(line):], "\n") + 1
+		_, findings, err := Parse([]byte(whole[:at] + whole[end:]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(findings.Missing) == 0 || findings.Runnable() == nil {
+			t.Errorf("without %q nothing is missing", line)
+		}
+		var out bytes.Buffer
+		if code := findings.Print(&out, "x.yaml"); code != 2 || !strings.Contains(out.String(), "still needs") {
+			t.Errorf("%d: %s", code, out.String())
+		}
+	}
+	if _, _, err := Parse([]byte(strings.Replace(whole, "tls_roots", "tls_rots", 1))); err == nil || !strings.Contains(err.Error(), "line") {
+		t.Errorf("an unknown key: %v", err)
+	}
+}
+
+// TestTemplateOfTheStackLoads reads the template as users get it: one error for
+// its placeholder digests, one notice about its library.
+func TestTemplateOfTheStackLoads(t *testing.T) {
+	dir := os.Getenv("ANCHORHOLD_SHARED")
+	for at := ".."; dir == "" && len(at) < 30; at += "/.." {
+		if _, err := os.Stat(filepath.Join(at, "shared", "design")); err == nil {
+			dir = filepath.Join(at, "shared")
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "design", "template.yaml"))
+	if err != nil {
+		t.Skipf("the template is absent, so this test does not run: put it beside the checkout as shared/ or set ANCHORHOLD_SHARED (%v)", err)
+	}
+	_, findings, err := Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(findings.Errors) != 1 || !strings.Contains(findings.Errors[0], "measurement_whitelist") || len(findings.Notices) != 1 || !strings.Contains(findings.Notices[0], "OpenFHE") {
+		t.Errorf("errors %q, notices %q", findings.Errors, findings.Notices)
+	}
+	good := strings.NewReplacer("sha256:a1b2c3d4e5f6...", "sha256:"+strings.Repeat("ab", 32), "sha256:f6e5d4c3b2a1...", "sha384:"+strings.Repeat("cd", 48)).Replace(string(data))
+	if _, findings, err = Parse([]byte(good)); err != nil || len(findings.Errors) != 0 || len(findings.Notices) != 1 {
+		t.Errorf("with digests: %v, errors %q, notices %q", err, findings.Errors, findings.Notices)
+	}
+}
+
+func TestMeasurementsHaveOneSpelling(t *testing.T) {
+	for _, bad := range []string{"", "sha256", "sha512:" + strings.Repeat("a", 128), "sha256:" + strings.Repeat("A", 64), "sha384:" + strings.Repeat("a", 64), "sha256:" + strings.Repeat("g", 64)} {
+		if _, _, err := ParseMeasurement(bad); err == nil {
+			t.Errorf("%q is a measurement", bad)
+		}
+	}
+}
+
+func TestReadAndIdentity(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agent.yaml")
+	if err := os.WriteFile(path, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Read(path); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := Read(filepath.Join(dir, "absent")); err == nil {
+		t.Error("an absent file was read")
+	}
+	if err := os.WriteFile(path, make([]byte, maxConfigBytes+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Read(path); err == nil {
+		t.Error("a large file was read")
+	}
+	k, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Wipe()
+	pub := filepath.Join(dir, "publisher.pub")
+	if err := identity.WritePublicFile(pub, k.Public()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := k.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{pub, string(text)} {
+		if got, err := Identity(value); err != nil || !got.Equal(k.Public()) {
+			t.Errorf("%.20s: %v", value, err)
+		}
+	}
+	if _, err := Identity("ahpub1broken"); err == nil {
+		t.Error("a broken identity was read")
+	}
+}
