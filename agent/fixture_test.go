@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/sealer"
+)
+
+const modelKey = "a model key of thirty-two bytes!"
+
+// tinyGGUF writes a model of one layer whose vocabulary is all bytes.
+func tinyGGUF(t *testing.T) string {
+	t.Helper()
+	const width, inner = 64, 64
+	var tokens []string
+	var kinds []int32
+	next := rune(256)
+	for b := range rune(256) {
+		r := b
+		if b <= ' ' || b >= 127 && b <= 160 || b == 173 { // bytes without a printable character
+			r = next
+			next++
+		}
+		tokens, kinds = append(tokens, string(r)), append(kinds, 1)
+	}
+	tokens, kinds = append(tokens, "<|end|>"), append(kinds, 3)
+	var tensors []gguf.TensorData
+	matrix := func(name string, rows, cols int) {
+		raw := make([]byte, 4*rows*cols)
+		for i := range rows * cols {
+			binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(float32(i*7919%211-105)/1000))
+		}
+		tensors = append(tensors, gguf.TensorData{Name: name + ".weight", Dims: []uint64{uint64(cols), uint64(rows)}, Data: raw})
+	}
+	vector := func(name string) {
+		raw := make([]byte, 4*width)
+		for i := range width {
+			binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(1))
+		}
+		tensors = append(tensors, gguf.TensorData{Name: name + ".weight", Dims: []uint64{width}, Data: raw})
+	}
+	matrix("token_embd", len(tokens), width)
+	vector("blk.0.attn_norm")
+	for _, name := range []string{"attn_q", "attn_k", "attn_v", "attn_output"} {
+		matrix("blk.0."+name, width, width)
+	}
+	vector("blk.0.ffn_norm")
+	matrix("blk.0.ffn_gate", inner, width)
+	matrix("blk.0.ffn_up", inner, width)
+	matrix("blk.0.ffn_down", width, inner)
+	vector("output_norm")
+	path := filepath.Join(t.TempDir(), "tiny.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = gguf.Write(f, []gguf.KV{
+		{Key: "general.architecture", Value: "llama"}, {Key: "llama.block_count", Value: uint32(1)},
+		{Key: "llama.embedding_length", Value: uint32(width)}, {Key: "llama.feed_forward_length", Value: uint32(inner)},
+		{Key: "llama.attention.head_count", Value: uint32(4)}, {Key: "llama.context_length", Value: uint32(512)},
+		{Key: "llama.attention.layer_norm_rms_epsilon", Value: float32(1e-5)},
+		{Key: "tokenizer.ggml.model", Value: "gpt2"}, {Key: "tokenizer.ggml.pre", Value: "gpt-2"},
+		{Key: "tokenizer.ggml.tokens", Value: tokens}, {Key: "tokenizer.ggml.token_type", Value: kinds},
+		{Key: "tokenizer.ggml.merges", Value: []string{}}, {Key: "tokenizer.ggml.eos_token_id", Value: uint32(len(tokens) - 1)},
+	}, tensors)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// guest is a configuration with a sealed tiny model behind it.
+type guest struct {
+	cfg    settings.Config
+	sealed string
+}
+
+func newGuest(t *testing.T) guest {
+	t.Helper()
+	dir := t.TempDir()
+	publisher, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(publisher.Wipe)
+	key := keyOf(t, modelKey)
+	g := guest{sealed: filepath.Join(dir, "tiny.ahm")}
+	_, err = sealer.Seal(t.Context(), sealer.Options{In: tinyGGUF(t), Out: g.sealed, Key: key, Name: "tiny", Version: 3,
+		Sign: func(root []byte) ([]byte, []byte, error) {
+			sig, err := publisher.Sign(chunkseal.SignContext, root)
+			return publisher.Public().Bytes(), sig, err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := publisher.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.cfg.Compute.TEE.AttestationTTLSeconds, g.cfg.Compute.TEE.MemoryLimitMB = 600, 64
+	g.cfg.Models = []settings.Model{{Name: "tiny", Path: g.sealed, Resource: "models/test", Publisher: string(text), Threads: 1, Context: 64}}
+	return g
+}
+
+func keyOf(t testing.TB, text string) *keybuf.Buffer {
+	t.Helper()
+	b, err := keybuf.Take([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Wipe)
+	return b
+}
+
+// script answers a keeper's exchanges: each call takes the next step; the last
+// one repeats.
+type script struct {
+	t     *testing.T
+	steps []func(ctx context.Context) (*client.Lease, error)
+	calls []time.Time
+	given []*keybuf.Buffer
+}
+
+func (s *script) Acquire(ctx context.Context, resources []string) (*client.Lease, error) {
+	if len(resources) != 1 || resources[0] != "models/test" {
+		s.t.Errorf("asked for %q", resources)
+	}
+	s.calls = append(s.calls, time.Now())
+	step := s.steps[min(len(s.calls), len(s.steps))-1]
+	return step(ctx)
+}
+
+// grant makes a lease with a version of the model key.
+func (s *script) grant(ttl time.Duration, key string, version uint64) func(context.Context) (*client.Lease, error) {
+	return func(context.Context) (*client.Lease, error) {
+		b := keyOf(s.t, key)
+		s.given = append(s.given, b)
+		now := time.Now()
+		return &client.Lease{ID: fmt.Sprintf("%032x", len(s.calls)), PolicyID: "test", BrokerTime: now.Add(-time.Hour), TTL: ttl,
+			Expires: now.Add(ttl), Keys: map[string]client.Key{"models/test": {Version: version, Key: b}}}, nil
+	}
+}
+
+func refuse(reason string) func(context.Context) (*client.Lease, error) {
+	return func(context.Context) (*client.Lease, error) {
+		return nil, &client.Error{Reason: "measurement-not-allowed", ID: reason}
+	}
+}
+
+func (s *script) keeper(g guest) *keeper {
+	return &keeper{cfg: g.cfg, broker: s, tenure: newTenure(), log: slog.New(slog.DiscardHandler),
+		serving: func(*client.Lease) {}, open: open, reloaded: make(chan reload)}
+}

@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+)
+
+// run starts a keeper in a bubble of virtual time and stops it at the end.
+func run(t *testing.T, k *keeper, during func()) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- k.run(ctx) }()
+	synctest.Wait()
+	during()
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("the keeper ended with %v", err)
+	}
+	if got := reasonOf(t, k); got != ReasonDraining || k.tenure.model != nil || k.tenure.lease != nil {
+		t.Errorf("after the end: %s, model %v, lease %v", got, k.tenure.model, k.tenure.lease)
+	}
+}
+
+func reasonOf(t *testing.T, k *keeper) evidence.Reason {
+	t.Helper()
+	err := k.tenure.Serving()
+	if err == nil {
+		return "serving"
+	}
+	reason, ok := evidence.ReasonOf(err)
+	if !ok {
+		t.Errorf("%v has no reason", err)
+	}
+	return reason
+}
+
+func TestLeaseIsRenewedAtSevenTenthsAndTheModelStays(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(10*time.Minute, modelKey, 1)}
+		k := s.keeper(g)
+		run(t, k, func() {
+			if reasonOf(t, k) != "serving" {
+				t.Fatal(k.tenure.Serving())
+			}
+			model := k.tenure.model
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" || k.tenure.model != model {
+				t.Errorf("%s; the model was opened anew: %v", reasonOf(t, k), k.tenure.model != model)
+			}
+			for i := 1; i < len(s.calls); i++ {
+				if gap := s.calls[i].Sub(s.calls[i-1]); gap < 389*time.Second || gap > 451*time.Second {
+					t.Errorf("renewal %d after %s of a lease of 10 minutes", i, gap)
+				}
+			}
+			if n := len(s.calls); n < 8 || n > 10 {
+				t.Errorf("%d exchanges in an hour", n)
+			}
+			for i, key := range s.given[1:] {
+				if key.Len() != 0 {
+					t.Errorf("the key of renewal %d is still there", i+1)
+				}
+			}
+		})
+		if s.given[0].Len() != 0 {
+			t.Error("the model's key survives the agent")
+		}
+	})
+}
+
+func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		k := s.keeper(g)
+		run(t, k, func() {
+			model, lease, serving, err := k.tenure.snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5*time.Minute - time.Second)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" || serving.Err() != nil {
+				t.Fatal("it stopped serving inside its lease")
+			}
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if got := reasonOf(t, k); got != ReasonLeaseExpired {
+				t.Errorf("after the lease: %s", got)
+			}
+			if s.given[0].Len() != 0 || model.budget.Used() != 0 {
+				t.Errorf("%d bytes of key, %d bytes of weights are left", s.given[0].Len(), model.budget.Used())
+			}
+			if reason, _ := evidence.ReasonOf(context.Cause(serving)); reason != ReasonLeaseExpired {
+				t.Errorf("requests under way end with %v", context.Cause(serving))
+			}
+			if _, _, _, err := k.tenure.snapshot(); err == nil {
+				t.Error("a session after the lease")
+			}
+			if len(lease.Keys) != 0 {
+				t.Error("the lease still holds keys")
+			}
+			s.steps = append(s.steps, s.grant(5*time.Minute, modelKey, 1))
+			s.steps = s.steps[2:]
+			s.calls = s.calls[:0]
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" {
+				t.Errorf("a new lease does not serve: %v", k.tenure.Serving())
+			}
+		})
+	})
+}
+
+func TestFailuresAreRetriedWithGrowingPauses(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){refuse("no")}
+		k := s.keeper(g)
+		run(t, k, func() {
+			time.Sleep(3 * time.Minute)
+			synctest.Wait()
+			want := time.Second
+			for i := 1; i < len(s.calls); i++ {
+				if gap := s.calls[i].Sub(s.calls[i-1]); gap != want {
+					t.Errorf("attempt %d after %s, expected %s", i, gap, want)
+				}
+				want = min(2*want, retryLongest)
+			}
+			if got := reasonOf(t, k); got != ReasonAttesting {
+				t.Errorf("before any lease: %s", got)
+			}
+		})
+	})
+}
+
+func TestSlowBrokerCannotCarryPastTheLease(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		hang := func(ctx context.Context) (*client.Lease, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), hang}
+		k := s.keeper(g)
+		run(t, k, func() {
+			time.Sleep(5*time.Minute + time.Millisecond)
+			synctest.Wait()
+			if s.given[0].Len() != 0 || reasonOf(t, k) != ReasonLeaseExpired {
+				t.Errorf("%s, key of %d bytes", reasonOf(t, k), s.given[0].Len())
+			}
+		})
+	})
+}
+
+func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), s.grant(5*time.Minute, modelKey, 2)}
+		k := s.keeper(g)
+		run(t, k, func() {
+			before := k.tenure.model
+			time.Sleep(5 * time.Minute)
+			synctest.Wait()
+			if k.tenure.model == before || k.tenure.model.keyVersion != 2 || s.given[0].Len() != 0 || before.budget.Used() != 0 {
+				t.Errorf("key version %d, old key of %d bytes", k.tenure.model.keyVersion, s.given[0].Len())
+			}
+		})
+	})
+}
+
+func TestModelThatDoesNotOpenIsNamedAndNothingIsServed(t *testing.T) {
+	g := newGuest(t)
+	data, err := os.ReadFile(g.sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(g.sealed, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"", "streamed"} {
+		g.cfg.Models[0].Mode = mode
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{t: t}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+			k := s.keeper(g)
+			run(t, k, func() {
+				err := k.tenure.Serving()
+				if got := reasonOf(t, k); got != ReasonModelUnavailable || !strings.Contains(err.Error(), "chunk") {
+					t.Errorf("mode %q: %v", mode, err)
+				}
+				if s.given[0].Len() != 0 {
+					t.Error("the key of a model that did not open is still there")
+				}
+			})
+		})
+	}
+}
+
+func TestOwnLimitShortensALongLease(t *testing.T) {
+	g := newGuest(t)
+	g.cfg.Compute.TEE.AttestationTTLSeconds = 300
+	k := (&script{t: t}).keeper(g)
+	now := time.Now()
+	lease := &client.Lease{TTL: 15 * time.Minute, Expires: now.Add(15 * time.Minute)}
+	k.shorten(lease)
+	if lease.TTL != 5*time.Minute || !lease.Expires.Equal(now.Add(5*time.Minute)) {
+		t.Errorf("%s until %s", lease.TTL, lease.Expires.Sub(now))
+	}
+}
+
+func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
+	g := newGuest(t)
+	g.cfg.Compute.TEE.MemoryLimitMB = goReserve >> 20
+	_, err := open(t.Context(), g.cfg, g.cfg.Models[0], client.Key{Version: 1, Key: keyOf(t, modelKey)}, (&script{t: t}).keeper(g).log)
+	if err == nil || !strings.Contains(err.Error(), "does not fit") || !strings.Contains(err.Error(), "MiB") {
+		t.Errorf("%v", err)
+	}
+	other := keyOf(t, strings.Repeat("x", 32))
+	if _, err := open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], client.Key{Version: 1, Key: other}, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
+		t.Errorf("another key: %v, %d bytes left of it", err, other.Len())
+	}
+}
+
+func TestBrokerTimeDecides(t *testing.T) {
+	now := time.Now()
+	broker := time.Date(2031, 1, 2, 3, 4, 5, 0, time.UTC)
+	lease := &client.Lease{BrokerTime: broker, TTL: 5 * time.Minute, Expires: now.Add(4 * time.Minute)}
+	if got := brokerTime(lease, now); !got.Equal(broker.Add(time.Minute)) {
+		t.Errorf("a minute into the lease it is %s at the broker", got)
+	}
+	if _, err := (gate{}).issue(&client.Lease{Expires: now.Add(-time.Second)})(receipt.Answer{}); err == nil {
+		t.Error("a receipt after the lease")
+	} else if reason, _ := evidence.ReasonOf(err); reason != ReasonLeaseExpired {
+		t.Error(err)
+	}
+}
