@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,7 +131,9 @@ func keyOf(t testing.TB, text string) *keybuf.Buffer {
 // script answers a keeper's exchanges: each call takes the next step; the last
 // one repeats.
 type script struct {
-	t     *testing.T
+	t  *testing.T
+	mu sync.Mutex // guards all below
+
 	steps []func(ctx context.Context) (*client.Lease, error)
 	calls []time.Time
 	given []*keybuf.Buffer
@@ -140,15 +143,26 @@ func (s *script) Acquire(ctx context.Context, resources []string) (*client.Lease
 	if len(resources) != 1 || resources[0] != "models/test" {
 		s.t.Errorf("asked for %q", resources)
 	}
+	s.mu.Lock()
 	s.calls = append(s.calls, time.Now())
 	step := s.steps[min(len(s.calls), len(s.steps))-1]
+	s.mu.Unlock()
 	return step(ctx)
+}
+
+// restart takes these steps from now on.
+func (s *script) restart(steps ...func(context.Context) (*client.Lease, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.steps, s.calls = steps, nil
 }
 
 // grant makes a lease with a version of the model key.
 func (s *script) grant(ttl time.Duration, key string, version uint64) func(context.Context) (*client.Lease, error) {
 	return func(context.Context) (*client.Lease, error) {
 		b := keyOf(s.t, key)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.given = append(s.given, b)
 		now := time.Now()
 		return &client.Lease{ID: fmt.Sprintf("%032x", len(s.calls)), PolicyID: "test", BrokerTime: now.Add(-time.Hour), TTL: ttl,

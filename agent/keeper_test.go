@@ -43,6 +43,13 @@ func reasonOf(t *testing.T, k *keeper) evidence.Reason {
 	return reason
 }
 
+// held returns the open model.
+func held(k *keeper) *openModel {
+	k.tenure.mu.RLock()
+	defer k.tenure.mu.RUnlock()
+	return k.tenure.model
+}
+
 func TestLeaseIsRenewedAtSevenTenthsAndTheModelStays(t *testing.T) {
 	g := newGuest(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -53,11 +60,11 @@ func TestLeaseIsRenewedAtSevenTenthsAndTheModelStays(t *testing.T) {
 			if reasonOf(t, k) != "serving" {
 				t.Fatal(k.tenure.Serving())
 			}
-			model := k.tenure.model
+			model := held(k)
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			if reasonOf(t, k) != "serving" || k.tenure.model != model {
-				t.Errorf("%s; the model was opened anew: %v", reasonOf(t, k), k.tenure.model != model)
+			if reasonOf(t, k) != "serving" || held(k) != model {
+				t.Errorf("%s; the model was opened anew: %v", reasonOf(t, k), held(k) != model)
 			}
 			for i := 1; i < len(s.calls); i++ {
 				if gap := s.calls[i].Sub(s.calls[i-1]); gap < 389*time.Second || gap > 451*time.Second {
@@ -112,9 +119,7 @@ func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
 			if len(lease.Keys) != 0 {
 				t.Error("the lease still holds keys")
 			}
-			s.steps = append(s.steps, s.grant(5*time.Minute, modelKey, 1))
-			s.steps = s.steps[2:]
-			s.calls = s.calls[:0]
+			s.restart(s.grant(5*time.Minute, modelKey, 1))
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if reasonOf(t, k) != "serving" {
@@ -174,11 +179,12 @@ func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
 		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), s.grant(5*time.Minute, modelKey, 2)}
 		k := s.keeper(g)
 		run(t, k, func() {
-			before := k.tenure.model
+			before := held(k)
 			time.Sleep(5 * time.Minute)
 			synctest.Wait()
-			if k.tenure.model == before || k.tenure.model.keyVersion != 2 || s.given[0].Len() != 0 || before.budget.Used() != 0 {
-				t.Errorf("key version %d, old key of %d bytes", k.tenure.model.keyVersion, s.given[0].Len())
+			after := held(k)
+			if after == before || after.keyVersion != 2 || s.given[0].Len() != 0 || before.budget.Used() != 0 {
+				t.Errorf("key version %d, old key of %d bytes", after.keyVersion, s.given[0].Len())
 			}
 		})
 	})
