@@ -13,6 +13,7 @@ package snp
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,7 +42,8 @@ const (
 	reportSize = 0x4a0
 	maxAux     = 64 << 10
 	retryPause = 50 * time.Millisecond
-	attempts   = 3 // of a report that another process's request overtook
+	patience   = 30 * time.Second // for one report, whatever the caller's deadline
+	attempts   = 3                // of a report that another process's request overtook
 )
 
 // Files is the part of a filesystem that configfs-tsm needs. Its methods return
@@ -82,8 +84,8 @@ func New(o Options) (*Collector, error) {
 		c.files = system{}
 	}
 	c.turn <- struct{}{}
-	dir := c.root + "/anchorhold-probe"
-	if err := c.files.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+	dir := c.root + "/anchorhold-" + rand.Text() // not another process's probe
+	if err := c.files.Mkdir(dir); err != nil {
 		return nil, explain(c.root, err)
 	}
 	name, err := c.files.Read(dir+"/provider", 256)
@@ -110,14 +112,20 @@ func explain(root string, err error) error {
 }
 
 // Collect returns a report over reportData with the certificates that the host
-// offers. It waits for its turn until the context ends.
+// offers. It waits for its turn until the context ends, and then at most half a
+// minute for the firmware.
 func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
+	if ctx.Err() != nil {
+		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "before a turn: %w", context.Cause(ctx))
+	}
 	select {
 	case <-c.turn:
 		defer func() { c.turn <- struct{}{} }()
 	case <-ctx.Done():
 		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "waiting for a turn: %w", context.Cause(ctx))
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var err error
 	for range attempts {
 		var env evidence.Envelope
@@ -203,14 +211,19 @@ func envelope(report, aux []byte, reportData [64]byte) (evidence.Envelope, error
 	if !bytes.Equal(report[0x50:0x90], reportData[:]) {
 		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "the kernel returned a report over other data")
 	}
-	certificates, err := parseTable(aux)
+	issuer := evidence.EndorsementASK
+	vlek := binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1
+	if vlek {
+		issuer = evidence.EndorsementASVK
+	}
+	certificates, err := parseTable(aux, issuer)
 	if err != nil {
 		return evidence.Envelope{}, err
 	}
 	env := evidence.Envelope{Kind: evidence.KindSNP, Report: report}
 	// The order of the types is the envelope's canonical order.
 	wanted := []evidence.EndorsementType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK}
-	if binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1 {
+	if vlek {
 		wanted = []evidence.EndorsementType{evidence.EndorsementARK, evidence.EndorsementASVK, evidence.EndorsementVLEK}
 	}
 	for _, t := range wanted {

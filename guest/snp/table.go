@@ -2,8 +2,8 @@ package snp
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -16,30 +16,40 @@ const (
 	maxEntries = 16
 )
 
-// GUIDs of certificates, in the mixed-endian byte order of the table.
-var tableTypes = map[string]evidence.EndorsementType{
-	guid("63da758d-e664-4564-adc5-f4b93be8accd"): evidence.EndorsementVCEK,
-	guid("a8074bc2-a25a-483e-aae6-39c045a0b8a1"): evidence.EndorsementVLEK,
-	guid("4ab7b379-bbac-4fe4-a02f-05aef327c782"): evidence.EndorsementASK,
-	guid("c0b406a4-a803-4952-9743-3fb6014cd0ae"): evidence.EndorsementARK,
+// GUIDs of certificates. One serves for whichever key issued the signing key:
+// the ASK, or the ASVK under a provider's loaded key.
+const (
+	guidVCEK   = "63da758d-e664-4564-adc5-f4b93be8accd"
+	guidVLEK   = "a8074bc2-a25a-483e-aae6-39c045a0b8a1"
+	guidIssuer = "4ab7b379-bbac-4fe4-a02f-05aef327c782"
+	guidARK    = "c0b406a4-a803-4952-9743-3fb6014cd0ae"
+)
+
+// printed is the usual form of a GUID. Hosts write its bytes in the order in
+// which they are printed, not in the mixed order that firmware uses elsewhere.
+func printed(g []byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", g[:4], g[4:6], g[6:8], g[8:10], g[10:16])
 }
 
-// guid turns the printed form into the bytes of the table.
-func guid(s string) string {
-	b, err := hex.DecodeString(s[0:8] + s[9:13] + s[14:18] + s[19:23] + s[24:])
-	if err != nil {
-		return "" // the constants above are well-formed
+// entryType is the type of certificate that a GUID stands for.
+func entryType(g []byte, issuer evidence.EndorsementType) (evidence.EndorsementType, bool) {
+	switch printed(g) {
+	case guidVCEK:
+		return evidence.EndorsementVCEK, true
+	case guidVLEK:
+		return evidence.EndorsementVLEK, true
+	case guidIssuer:
+		return issuer, true
+	case guidARK:
+		return evidence.EndorsementARK, true
 	}
-	for _, r := range [][2]int{{0, 3}, {1, 2}, {4, 5}, {6, 7}} {
-		b[r[0]], b[r[1]] = b[r[1]], b[r[0]]
-	}
-	return string(b)
+	return "", false
 }
 
 // parseTable reads the table. An empty one is common and no error; entries of
 // other kinds are passed over; anything that does not fit is refused. Hosts
-// write DER or PEM.
-func parseTable(aux []byte) (map[evidence.EndorsementType][]byte, error) {
+// write DER or PEM. The issuer is what the one GUID of issuers stands for.
+func parseTable(aux []byte, issuer evidence.EndorsementType) (map[evidence.EndorsementType][]byte, error) {
 	found := map[evidence.EndorsementType][]byte{}
 	if len(aux) == 0 {
 		return found, nil
@@ -57,7 +67,7 @@ func parseTable(aux []byte) (map[evidence.EndorsementType][]byte, error) {
 		if offset+length > uint64(len(aux)) {
 			return nil, evidence.Refuse(ReasonDevice, "the host's certificate table points outside itself")
 		}
-		t, known := tableTypes[string(entry[:16])]
+		t, known := entryType(entry[:16], issuer)
 		if !known || length == 0 || length > evidence.MaxEndorsementBytes {
 			continue
 		}
@@ -65,7 +75,9 @@ func parseTable(aux []byte) (map[evidence.EndorsementType][]byte, error) {
 		if block, _ := pem.Decode(der); block != nil {
 			der = block.Bytes
 		}
-		found[t] = der
+		if len(der) > 0 {
+			found[t] = der
+		}
 	}
 	return nil, evidence.Refuse(ReasonDevice, "the host's certificate table has more than %d entries", maxEntries)
 }

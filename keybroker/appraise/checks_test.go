@@ -163,6 +163,7 @@ func TestChainPartsFromElsewhereAreRefused(t *testing.T) {
 	stranger := authority{key: keys[2]}
 	stranger.cert = issueCertificate(t, template("ARK-Genoa", 1, true, nil), stranger, keys[2].Public())
 	strangeASK := issueCertificate(t, template("SEV-Genoa", 2, true, nil), stranger, keys[3].Public())
+	renamed := issueCertificate(t, template("SEV-Milan", 2, true, nil), p.ark, keys[1].Public())
 	for _, row := range []struct {
 		name  string
 		which int
@@ -171,6 +172,7 @@ func TestChainPartsFromElsewhereAreRefused(t *testing.T) {
 	}{
 		{"root of the same name, another key", 0, stranger.cert.Raw, ""}, // the configured root fits
 		{"issuer of the same name, another key", 1, strangeASK.Raw, ReasonChain},
+		{"issuer of another name, the same key", 1, renamed.Raw, ReasonChain},
 		{"rubbish for an issuer", 1, []byte{0x30, 0}, ReasonCertificate},
 		{"rubbish for a leaf", 2, []byte{0x30, 0}, ReasonCertificate},
 		{"a root for an issuer", 1, p.ark.cert.Raw, ReasonChain},
@@ -184,6 +186,21 @@ func TestChainPartsFromElsewhereAreRefused(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
 		}
 	}
+}
+
+// The pinned key in a certificate that someone else signed, to give it other dates.
+func TestPinnedKeyInAForgedCertificateIsRefused(t *testing.T) {
+	p := genoaPlatform()
+	env := p.evidence(t, bound)
+	v := p.trusting(t, Options{})
+	v.certificates = nil // only what comes with the evidence
+	_, err := v.Appraise(t.Context(), env, bound, pkiNow)
+	wantReason(t, err, "")
+	stranger := authority{key: signingKeys()[2]}
+	stranger.cert = issueCertificate(t, template("ARK-Genoa", 1, true, nil), stranger, stranger.key.Public())
+	env.Endorsements[0].Data = issueCertificate(t, template("ARK-Genoa", 1, true, nil), stranger, p.ark.key.Public()).Raw
+	_, err = v.Appraise(t.Context(), env, bound, pkiNow)
+	wantReason(t, err, ReasonChain)
 }
 
 func TestPitfall10UnpinnedRootIsRefusedEvenIfConfigured(t *testing.T) {
@@ -259,6 +276,22 @@ func TestRevocationListsThatCannotBeJudgedAreRefused(t *testing.T) {
 			t.Errorf("%s was accepted", name)
 		}
 	}
+}
+
+// Which of two statements would hold? x509 refuses such a certificate; the day
+// it does not, this fails.
+func TestStatementMadeTwiceIsRefused(t *testing.T) {
+	p := genoaPlatform()
+	env := p.evidence(t, bound)
+	tmpl := template("SEV-VCEK", 0, false, nil)
+	tmpl.ExtraExtensions = append(p.chipExtensions(t), pkix.Extension{Id: kdsOID(3, 8), Value: []byte{2, 1, 99}})
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, p.ask.cert, mustKey(t, elliptic.P384()).Public(), p.ask.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env.Endorsements[2].Data = der
+	_, err = p.trusting(t, Options{}).Appraise(t.Context(), env, bound, pkiNow)
+	wantReason(t, err, ReasonCertificate)
 }
 
 // A list that someone else signed in the root's name says nothing.

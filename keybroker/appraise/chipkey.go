@@ -44,11 +44,7 @@ func parseChipKey(cert *x509.Certificate, signer signerKind) (*chipKey, error) {
 	ext := map[string][]byte{}
 	for _, e := range cert.Extensions {
 		if len(e.Id) > len(oidPrefix) && e.Id[:len(oidPrefix)].Equal(oidPrefix) {
-			name := e.Id[len(oidPrefix):].String()
-			if _, twice := ext[name]; twice {
-				return nil, evidence.Refuse(ReasonCertificate, "extension %s appears twice", e.Id)
-			}
-			ext[name] = e.Value
+			ext[e.Id[len(oidPrefix):].String()] = e.Value // x509 has refused one that appears twice
 		}
 	}
 	k := &chipKey{key: key}

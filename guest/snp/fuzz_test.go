@@ -1,0 +1,74 @@
+package snp
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// FuzzTable: the host writes the certificate table, and the host is not trusted.
+func FuzzTable(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(make([]byte, entrySize))
+	f.Add(table(guidVCEK, "leaf", guidIssuer, "issuer"))
+	if testing.Verbose() {
+		f.Log("seeded with made tables; TestTableOfARealHost covers a real one")
+	}
+	f.Fuzz(func(t *testing.T, aux []byte) {
+		found, err := parseTable(aux, evidence.EndorsementASK)
+		if err != nil {
+			if reason, _ := evidence.ReasonOf(err); reason != ReasonDevice || found != nil {
+				t.Errorf("%v with %d certificates", err, len(found))
+			}
+			return
+		}
+		for typ, data := range found {
+			if len(data) == 0 || len(data) > evidence.MaxEndorsementBytes {
+				t.Errorf("%s of %d bytes", typ, len(data))
+			}
+		}
+	})
+}
+
+func TestTableOfARealHost(t *testing.T) {
+	aux := realTable(t)
+	found, err := parseTable(aux, evidence.EndorsementASK)
+	if err != nil || len(found) != 3 {
+		t.Fatalf("%d certificates, %v", len(found), err)
+	}
+	for cut := range aux[:4*entrySize] { // the table is refused wherever it ends too early
+		if cut == 0 {
+			continue
+		}
+		if _, err := parseTable(aux[:cut], evidence.EndorsementASK); err == nil {
+			t.Errorf("cut at %d: accepted", cut)
+		}
+	}
+}
+
+func TestTableLimits(t *testing.T) {
+	many := make([]string, 0, 2*maxEntries)
+	for range maxEntries {
+		many = append(many, guidVCEK, "x")
+	}
+	pastEnd := table(guidVCEK, "leaf")
+	pastEnd[20] = 5
+	overflow := table(guidVCEK, "leaf")
+	copy(overflow[16:], bytes.Repeat([]byte{0xff}, 8))
+	for name, aux := range map[string][]byte{"too many entries": table(many...), "past its end": pastEnd, "overflowing": overflow, "no end": table(guidVCEK, "")[:entrySize]} {
+		if _, err := parseTable(aux, evidence.EndorsementASK); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	for name, aux := range map[string][]byte{
+		"unknown entry": table("00000000-0000-0000-0000-000000000001", "x"), "empty entry": table(guidVCEK, ""),
+		"oversized entry": table(guidVCEK, strings.Repeat("x", evidence.MaxEndorsementBytes+1)),
+		"empty PEM":       table(guidVCEK, "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"),
+	} {
+		if found, err := parseTable(aux, evidence.EndorsementASK); err != nil || len(found) != 0 {
+			t.Errorf("%s: %v, %d certificates", name, err, len(found))
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package snp
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"golang.org/x/sys/unix"
+)
+
+var asked = [64]byte{0: 1, 8: 2, 63: 3}
+
+func collector(tb testing.TB, t *tree) *Collector {
+	tb.Helper()
+	c, err := New(Options{Files: t})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+func wantReason(tb testing.TB, err error, reason evidence.Reason, words ...string) {
+	tb.Helper()
+	if got, ok := evidence.ReasonOf(err); !ok || got != reason {
+		tb.Fatalf("got %v, want %q", err, reason)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			tb.Errorf("%q does not say %q", err, w)
+		}
+	}
+}
+
+func TestNoTEEIsOneClearSentence(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*tree)
+		want  evidence.Reason
+		words []string
+	}{
+		"no configfs":    {func(t *tree) { t.mkdirErr = fs.ErrNotExist }, ReasonNoTEE, []string{DefaultRoot + " is absent"}},
+		"no provider":    {func(t *tree) { t.mkdirErr = unix.ENXIO }, ReasonNoTEE, []string{"no TEE"}},
+		"no permission":  {func(t *tree) { t.mkdirErr = unix.EACCES }, ReasonNoTEE, []string{"may not"}},
+		"a TDX guest":    {func(t *tree) { t.provider = "tdx_guest" }, ReasonNoTEE, []string{"tdx_guest"}},
+		"something else": {func(t *tree) { t.mkdirErr = unix.EIO }, ReasonDevice, nil},
+		"unreadable": {func(t *tree) {
+			t.before = func(step, _ string) error { return map[string]error{"read": unix.EIO}[step] }
+		}, ReasonDevice, []string{"probe"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTree()
+			c.spoil(tr)
+			_, err := New(Options{Files: tr})
+			wantReason(t, err, c.want, c.words...)
+			if len(tr.entries) > 0 {
+				t.Error("the probe left an entry behind")
+			}
+		})
+	}
+	_, err := New(Options{Root: filepath.Join(t.TempDir(), "tsm", "report")}) // the real filesystem
+	wantReason(t, err, ReasonNoTEE, "is absent")
+}
+
+func TestReportComesWithTheHostsCertificates(t *testing.T) {
+	tr := newTree()
+	tr.aux = realTable(t)
+	env, err := collector(t, tr).Collect(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if [64]byte(env.Report[0x50:0x90]) != asked || len(tr.entries) > 0 {
+		t.Errorf("report over other data, or %d entries left behind", len(tr.entries))
+	}
+	for typ, name := range map[evidence.EndorsementType]string{evidence.EndorsementARK: "ARK-Genoa", evidence.EndorsementASK: "SEV-Genoa", evidence.EndorsementVCEK: "SEV-VCEK"} {
+		cert, err := x509.ParseCertificate(env.Endorsement(typ))
+		if err != nil || cert.Subject.CommonName != name {
+			t.Errorf("%s: %v", typ, err)
+		}
+	}
+	if _, err := env.Marshal(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCertificatesOfALoadedKey(t *testing.T) {
+	tr := newTree()
+	tr.vlek, tr.aux = true, table(guidVLEK, "leaf", guidIssuer, "issuer", guidARK, "root", guidVCEK, "other")
+	env, err := collector(t, tr).Collect(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []evidence.Endorsement{{Type: "ark", Data: []byte("root")}, {Type: "asvk", Data: []byte("issuer")}, {Type: "vlek", Data: []byte("leaf")}}
+	if !slices.EqualFunc(env.Endorsements, want, func(a, b evidence.Endorsement) bool { return a.Type == b.Type && string(a.Data) == string(b.Data) }) {
+		t.Errorf("%q", env.Endorsements)
+	}
+}
+
+func TestHostWithoutCertificates(t *testing.T) {
+	for _, absent := range []bool{true, false} {
+		tr := newTree()
+		tr.noAux = absent
+		env, err := collector(t, tr).Collect(t.Context(), asked)
+		if err != nil || len(env.Endorsements) != 0 {
+			t.Errorf("%v, %d certificates", err, len(env.Endorsements))
+		}
+	}
+}
+
+func TestPitfall03StaleOrForeignReportsAreRefused(t *testing.T) {
+	for name, answer := range map[string]func([]byte) []byte{
+		"other data": func(r []byte) []byte { r[0x50] ^= 1; return r },
+		"last byte":  func(r []byte) []byte { r[0x8f] ^= 1; return r },
+		"short":      func(r []byte) []byte { return r[:1183] },
+		"long":       func(r []byte) []byte { return append(r, 0) },
+		"empty":      func(r []byte) []byte { return nil },
+	} {
+		tr := newTree()
+		c := collector(t, tr)
+		tr.answer = answer
+		_, err := c.Collect(t.Context(), asked)
+		if reason, _ := evidence.ReasonOf(err); reason != ReasonDevice || len(tr.entries) > 0 {
+			t.Errorf("%s: %v, %d entries left behind", name, err, len(tr.entries))
+		}
+	}
+}
+
+// overtake has another request write to the entry after ours, n times.
+func overtake(tr *tree, n int) {
+	tr.before = func(step, name string) error {
+		if step == "read" && filepath.Base(name) == "outblob" && n > 0 {
+			n--
+			tr.entries[filepath.Dir(name)].generation++
+		}
+		return nil
+	}
+}
+
+func TestOvertakenRequestIsMadeAgain(t *testing.T) {
+	tr := newTree()
+	c := collector(t, tr)
+	overtake(tr, attempts-1)
+	if _, err := c.Collect(t.Context(), asked); err != nil {
+		t.Error(err)
+	}
+	overtake(tr, attempts)
+	_, err := c.Collect(t.Context(), asked)
+	wantReason(t, err, ReasonDevice, "overtook")
+}
+
+func TestEntryOfADeadProcessIsUsed(t *testing.T) {
+	tr := newTree()
+	c := collector(t, tr)
+	if err := tr.Mkdir(DefaultRoot + "/anchorhold-0100000000000000"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Collect(t.Context(), asked); err != nil || len(tr.entries) > 0 {
+		t.Errorf("%v, %d entries left behind", err, len(tr.entries))
+	}
+}
+
+func TestEachStepsFailureIsNamed(t *testing.T) {
+	for _, row := range [][2]string{{"write", "inblob"}, {"read", "outblob"}, {"read", "auxblob"}, {"read", "generation"}, {"remove", "anchorhold-0100000000000000"}} {
+		tr := newTree()
+		c := collector(t, tr)
+		tr.before = func(step, name string) error {
+			if step == row[0] && filepath.Base(name) == row[1] {
+				return unix.EIO
+			}
+			return nil
+		}
+		_, err := c.Collect(t.Context(), asked)
+		wantReason(t, err, ReasonDevice)
+		if !errors.Is(err, unix.EIO) {
+			t.Errorf("%s %s: the cause is lost: %v", row[0], row[1], err)
+		}
+	}
+	tr := newTree()
+	c := collector(t, tr)
+	tr.mkdirErr = unix.ENXIO // the module was unloaded
+	_, err := c.Collect(t.Context(), asked)
+	wantReason(t, err, ReasonNoTEE)
+}
+
+// 100 callers at once, on a device that is busy every other time: all are
+// served, one at a time.
+func TestPitfall41HundredCallersOneReportInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree()
+		c := collector(t, tr)
+		steps := 0
+		tr.before = func(step, name string) error {
+			if base := filepath.Base(name); base == "inblob" || base == "outblob" {
+				steps++
+				return []error{unix.EBUSY, nil, unix.EINTR, nil, unix.EAGAIN, nil}[steps%6]
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				data := [64]byte{byte(i), 1}
+				env, err := c.Collect(t.Context(), data)
+				if err != nil || [64]byte(env.Report[0x50:0x90]) != data {
+					t.Errorf("caller %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		if tr.most != 1 || len(tr.entries) > 0 {
+			t.Errorf("%d reports in flight, %d entries left behind", tr.most, len(tr.entries))
+		}
+	})
+}
+
+func TestPitfall41DeadlinesHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree()
+		c := collector(t, tr)
+		tr.before = func(step, name string) error {
+			if filepath.Base(name) == "outblob" {
+				return unix.EBUSY
+			}
+			return nil
+		}
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		waiting := make(chan error, 1)
+		go func() { _, err := c.Collect(t.Context(), asked); waiting <- err }() // has no deadline of its own
+		synctest.Wait()
+		_, err := c.Collect(ctx, asked) // waits for its turn
+		wantReason(t, err, ReasonDevice, "turn")
+		if got := time.Since(start); got != 2*time.Second || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after %v: %v", got, err)
+		}
+		err = <-waiting
+		wantReason(t, err, ReasonDevice)
+		if got := time.Since(start); got != patience || !errors.Is(err, unix.EBUSY) {
+			t.Errorf("after %v: %v", got, err)
+		}
+		_, err = c.Collect(ctx, asked) // ended before it began
+		wantReason(t, err, ReasonDevice, "before")
+		tr.before = nil
+		if _, err := c.Collect(t.Context(), asked); err != nil {
+			t.Errorf("the collector is stuck: %v", err)
+		}
+	})
+}
+
+// The operating system's files, on plain ones.
+func TestSystemFiles(t *testing.T) {
+	var s system
+	dir := filepath.Join(t.TempDir(), "entry")
+	if err := s.Mkdir(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Mkdir(dir); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+	file := filepath.Join(dir, "inblob")
+	if err := s.Write(file, []byte("x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that the kernel does not offer was made: %v", err)
+	}
+	if _, err := s.Read(file, 9); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Write(file, []byte("report data")); err != nil {
+		t.Error(err)
+	}
+	if data, err := s.Read(file, 6); err != nil || string(data) != "report" {
+		t.Errorf("%q, %v", data, err)
+	}
+	if err := s.Remove(file); err != nil {
+		t.Error(err)
+	}
+	if err := s.Remove(dir); err != nil {
+		t.Error(err)
+	}
+}
