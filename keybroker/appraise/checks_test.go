@@ -227,7 +227,8 @@ func TestAllowSoftwareTEERefusesWhatIsNoRoot(t *testing.T) {
 	p := genoaPlatform()
 	p.evidence(t, bound)
 	for name, data := range map[string][]byte{"nothing": nil, "no root": pemOf(p.ask.cert), "text": []byte("hello"),
-		"a key": []byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")} {
+		"a block of another type": bytes.ReplaceAll(pemOf(p.ark.cert), []byte("CERTIFICATE"), []byte("X509 CRL")),
+		"a key":                   []byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")} {
 		if err := lenient(t).AllowSoftwareTEE(data); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
@@ -275,6 +276,11 @@ func TestRevocationListsThatCannotBeJudgedAreRefused(t *testing.T) {
 		if _, err := New(Options{RevocationLists: [][]byte{p.crl(t, 1, from, to, change)}}); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
+	}
+	numbered := p.crl(t, 1, from, to, nil)
+	numberOID, otherOID := []byte{0x55, 0x1d, 0x14}, []byte{0x55, 0x1d, 0x7f}
+	if _, err := New(Options{RevocationLists: [][]byte{bytes.Replace(numbered, numberOID, otherOID, 1)}}); err == nil {
+		t.Error("a list without a number was accepted")
 	}
 }
 

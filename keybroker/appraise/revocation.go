@@ -23,8 +23,8 @@ func newRevocation(raw [][]byte, required bool, grace time.Duration) (revocation
 		if err != nil {
 			return revocation{}, fmt.Errorf("appraise: revocation list %d: %w", i, err)
 		}
-		if list.SignatureAlgorithm != x509.SHA384WithRSAPSS || list.NextUpdate.IsZero() {
-			return revocation{}, fmt.Errorf("appraise: revocation list %d: signed with %s, or without an end", i, list.SignatureAlgorithm)
+		if list.SignatureAlgorithm != x509.SHA384WithRSAPSS {
+			return revocation{}, fmt.Errorf("appraise: revocation list %d: signed with %s", i, list.SignatureAlgorithm)
 		}
 		if list.Number == nil {
 			return revocation{}, fmt.Errorf("appraise: revocation list %d has no number", i)

@@ -1,0 +1,60 @@
+package evidence
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// FuzzPitfall26And27Envelope: what parses re-encodes to the same bytes, or is
+// refused; nothing panics.
+func FuzzPitfall26And27Envelope(f *testing.F) {
+	seed, err := sampleEnvelope().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte{})
+	f.Add(encodeUnchecked(Envelope{Kind: "x", Endorsements: make([]Endorsement, 255)}))
+	// A real report, where there are some beside the checkout.
+	if reports, err := filepath.Glob("../../../shared/evidence/snp/*/report.bin"); err == nil {
+		for _, name := range reports {
+			if report, err := os.ReadFile(name); err == nil {
+				f.Add(encodeUnchecked(Envelope{Kind: KindSNP, Report: report}))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := ParseEnvelope(data)
+		if err != nil {
+			wantReason(t, err, ReasonMalformedEvidence)
+			return
+		}
+		again, err := e.Marshal()
+		if err != nil || !bytes.Equal(again, data) {
+			t.Errorf("re-encoded differently: %v", err)
+		}
+	})
+}
+
+// FuzzGuestClaims: what parses re-encodes to the same bytes, or is refused.
+func FuzzGuestClaims(f *testing.F) {
+	seed, err := sampleClaims().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		g, err := ParseGuestClaims(data)
+		if err != nil {
+			wantReason(t, err, ReasonMalformedClaims)
+			return
+		}
+		again, err := g.Marshal()
+		if err != nil || !bytes.Equal(again, data) {
+			t.Errorf("re-encoded differently: %v", err)
+		}
+	})
+}
