@@ -59,16 +59,27 @@ func openChain(dir string) (*chain, error) {
 		if data, err = makeChain(); err != nil {
 			return nil, err
 		}
-		tmp := path + ".new"
-		if err := os.WriteFile(tmp, data, 0o600); err != nil {
-			return nil, err
-		}
-		err = os.Rename(tmp, path)
+		err = writeWhole(path, data)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return parseChain(data)
+}
+
+// writeWhole writes a private file that is there whole or not at all, after a
+// crash too.
+func writeWhole(path string, data []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return os.Rename(tmp, path)
 }
 
 func parseChain(data []byte) (*chain, error) {
