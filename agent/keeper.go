@@ -3,10 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
@@ -20,6 +21,7 @@ type keeper struct {
 	serving  func(*client.Lease)                                                                                  // told of each lease under which a model is served
 	open     func(context.Context, settings.Config, settings.Model, client.Key, *slog.Logger) (*openModel, error) // open, or a test's
 	reloaded chan reload
+	busy     atomic.Int64 // when the attempt under way began, Unix seconds; 0 between attempts
 }
 
 // reload is a new configuration on its way to the keeper.
@@ -87,6 +89,8 @@ func (k *keeper) expire() error {
 // attest runs one exchange and takes over what it yields. It returns when to
 // attest next.
 func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
+	k.busy.Store(time.Now().Unix())
+	defer k.busy.Store(0)
 	limit := exchangeLimit
 	if remaining, held := k.remaining(); held {
 		limit = min(limit, remaining) // a slow broker must not carry us past the lease's end
@@ -108,6 +112,15 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	return renewIn(lease.Remaining(time.Now())), nil
 }
 
+// stuckAfter is far more than an exchange and the opening of a large model take.
+const stuckAfter = 15 * time.Minute
+
+// stuck says whether an attempt does not come back.
+func (k *keeper) stuck(now time.Time) bool {
+	began := k.busy.Load()
+	return began != 0 && now.Sub(time.Unix(began, 0)) > stuckAfter
+}
+
 // shorten applies the configuration's own limit on leases.
 func (k *keeper) shorten(lease *client.Lease) {
 	if limit := k.cfg.Lease(); lease.TTL > limit {
@@ -126,7 +139,7 @@ func (k *keeper) take(ctx context.Context, lease *client.Lease, model settings.M
 		return errors.New("the broker granted a lease without the model's key")
 	}
 	delete(lease.Keys, model.Resource) // the key moves to the model, or is wiped here
-	if !k.tenure.needs(model, key) {
+	if !k.tenure.needs(model, k.cfg.MemoryLimit(), key) {
 		key.Key.Wipe()
 		k.tenure.adopt(lease)
 		return nil

@@ -190,6 +190,25 @@ func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
 	})
 }
 
+func TestAnotherMemoryLimitOpensTheModelAnew(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+		k := s.keeper(g)
+		run(t, k, func() {
+			before := held(k)
+			smaller := g.cfg
+			smaller.Compute.TEE.MemoryLimitMB = 40
+			k.reloaded <- reload{cfg: smaller, broker: s}
+			synctest.Wait()
+			if after := held(k); after == before || after.budget.Limit() != 40<<20-goReserve {
+				t.Errorf("the model keeps a budget of %d bytes", after.budget.Limit())
+			}
+		})
+	})
+}
+
 func TestModelThatDoesNotOpenIsNamedAndNothingIsServed(t *testing.T) {
 	g := newGuest(t)
 	data, err := os.ReadFile(g.sealed)

@@ -5,8 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"github.com/anchorhold/anchorhold/agent/settings"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 

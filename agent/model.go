@@ -5,10 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"log/slog"
 	"runtime"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -34,6 +34,7 @@ type openModel struct {
 	keyVersion  uint64
 	contextSize int
 	threads     int
+	limit       int64 // of the whole process, under which it was opened
 	budget      *arena.Budget
 	weights     *weights.Weights
 	engine      *infer.Engine
@@ -49,7 +50,7 @@ func open(ctx context.Context, cfg settings.Config, m settings.Model, key client
 	}
 	var tooLarge *arena.DoesNotFit
 	for _, try := range attempts(m) {
-		o := &openModel{Model: m, key: key.Key, keyVersion: key.Version, contextSize: try.context, threads: m.Threads}
+		o := &openModel{Model: m, key: key.Key, keyVersion: key.Version, contextSize: try.context, threads: m.Threads, limit: cfg.MemoryLimit()}
 		if o.threads == 0 {
 			o.threads = runtime.NumCPU()
 		}

@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -28,6 +30,7 @@ type daemon struct {
 	epochs   *epochFile
 	keeper   *keeper
 	api      *localapi.Server
+	address  string // of the socket, for the health check
 }
 
 // Run attests, serves and renews until the context ends, then drains and wipes.
@@ -49,6 +52,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
+	d.address = listener.Addr().String()
 	return d.serve(ctx, listener)
 }
 
@@ -139,10 +143,14 @@ func removeStaleSocket(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("socket.path: %s exists and is no socket", path)
 	}
-	if c, err := net.Dial("unix", path); err == nil {
+	c, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
 		return errors.Join(fmt.Errorf("socket.path: another process listens on %s", path), c.Close())
+	case errors.Is(err, syscall.ECONNREFUSED): // the one answer that means that nobody listens
+		return os.Remove(path)
 	}
-	return os.Remove(path)
+	return fmt.Errorf("socket.path: whether another process listens on %s cannot be told: %w", path, err)
 }
 
 // serve runs the keeper, the API, the watchdog and reloads until the context
@@ -194,20 +202,25 @@ func (d *daemon) announce(lease *client.Lease) {
 	}
 }
 
-// healthy is what the watchdog is fed by: the keeper and the API answer. An
-// agent without a lease is healthy: it says so to its clients and tries again.
+// healthy is what the watchdog is fed by: the socket answers a request, whatever
+// it says, and no attempt of the keeper hangs. An agent without a lease is
+// healthy: it says so to its clients and tries again.
 func (d *daemon) healthy(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		d.tenure.status("", false, 0) // takes every lock that a request takes
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	if d.keeper.stuck(time.Now()) {
+		return fmt.Errorf("an attestation has not come back for %s", stuckAfter)
 	}
+	probe := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", d.address)
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/health", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := probe.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // reloads reads the configuration again at each SIGHUP. A bad one changes nothing.
@@ -248,9 +261,9 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.cfg.Store(&cfg)
 	select {
 	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker}:
+		d.cfg.Store(&cfg)
 	case <-ctx.Done():
 	}
 	return nil

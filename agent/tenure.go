@@ -2,11 +2,11 @@ package agent
 
 import (
 	"context"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
@@ -74,12 +74,12 @@ func (t *tenure) adopt(lease *client.Lease) {
 	t.lease = lease
 }
 
-// needs says whether a released key is another than the one that the open
-// model was opened with.
-func (t *tenure) needs(m settings.Model, k client.Key) bool {
+// needs says whether the model must be opened anew: another key, another model,
+// or another memory limit than it was opened with.
+func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.model == nil || t.model.Model != m || t.model.keyVersion != k.Version || !t.model.key.Equal(k.Key)
+	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || !t.model.key.Equal(k.Key)
 }
 
 // serve starts serving a model under the lease that is held.

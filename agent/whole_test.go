@@ -92,6 +92,16 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 		t.Error(metrics)
 	}
 
+	d := &daemon{keeper: &keeper{}, address: cfg.Socket.Path}
+	if err := d.healthy(t.Context()); err != nil {
+		t.Errorf("a serving agent is not healthy: %v", err)
+	}
+	d.keeper.busy.Store(time.Now().Add(-time.Hour).Unix())
+	if d.healthy(t.Context()) == nil {
+		t.Error("an agent whose keeper hangs is healthy")
+	}
+	d.keeper.busy.Store(0)
+
 	before := s.Lease.ID
 	reload <- os.Interrupt // whatever signal it was: the channel is the request
 	for deadline := time.Now().Add(10 * time.Second); ; {
@@ -115,6 +125,9 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("the agent does not end")
+	}
+	if d.healthy(t.Context()) == nil {
+		t.Error("an agent that ended is healthy")
 	}
 	if _, err := os.Stat(cfg.Socket.Path); err == nil {
 		t.Error("the socket is still there")
