@@ -148,8 +148,10 @@ func TestLargestEnvelope(t *testing.T) {
 	if _, err := ParseEnvelope(data); err != nil {
 		t.Error(err)
 	}
-	_, err = ParseEnvelope(make([]byte, MaxEnvelopeBytes+1))
-	wantReason(t, err, ReasonMalformedEvidence)
+	_, err = ParseEnvelope(append(data, make([]byte, MaxEnvelopeBytes)...))
+	if wantReason(t, err, ReasonMalformedEvidence); !strings.Contains(err.Error(), "too large") {
+		t.Errorf("%v was found by reading it all", err)
+	}
 }
 
 func TestTruncatedAndExtendedEnvelopesAreRefused(t *testing.T) {
@@ -162,6 +164,9 @@ func TestTruncatedAndExtendedEnvelopesAreRefused(t *testing.T) {
 		wantReason(t, err, ReasonMalformedEvidence)
 	}
 	_, err = ParseEnvelope(append(data, 0))
+	wantReason(t, err, ReasonMalformedEvidence)
+	data[len(envelopeLabel)] = '2' // the label's last character is the version
+	_, err = ParseEnvelope(data)
 	wantReason(t, err, ReasonMalformedEvidence)
 }
 
@@ -187,6 +192,9 @@ func TestGuestClaimsVector(t *testing.T) {
 		wantReason(t, err, ReasonMalformedClaims)
 	}
 	_, err = ParseGuestClaims(append(got, 0))
+	wantReason(t, err, ReasonMalformedClaims)
+	got[len(guestClaimsLabel)] = '2'
+	_, err = ParseGuestClaims(got)
 	wantReason(t, err, ReasonMalformedClaims)
 }
 

@@ -154,7 +154,8 @@ func chipExtensions(chipID []byte, csp string) ([]pkix.Extension, error) {
 		tag   string
 	}{
 		{oid(1), 0, ""}, {oid(2), "Genoa-B1", "ia5"},
-		{oid(3, 1), goodTCB & 0xff, ""}, {oid(3, 2), goodTCB >> 8 & 0xff, ""}, {oid(3, 3), goodTCB >> 48 & 0xff, ""}, {oid(3, 8), goodTCB >> 56 & 0xff, ""},
+		{oid(3, 1), goodTCB & 0xff, ""}, {oid(3, 2), goodTCB >> 8 & 0xff, ""}, {oid(3, 4), 0, ""}, {oid(3, 5), 0, ""},
+		{oid(3, 6), 0, ""}, {oid(3, 7), 0, ""}, {oid(3, 3), goodTCB >> 48 & 0xff, ""}, {oid(3, 8), goodTCB >> 56 & 0xff, ""},
 	}
 	if csp != "" {
 		values = append(values, struct {

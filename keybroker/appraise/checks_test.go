@@ -100,6 +100,8 @@ func TestEachCheckAloneRefuses(t *testing.T) {
 		{"version over 255", genoaPlatform, func(p *platform) { p.extensions = set(kdsOID(3, 8), []byte{2, 2, 1, 0}) }, ReasonCertificate},
 		{"negative version", genoaPlatform, func(p *platform) { p.extensions = set(kdsOID(3, 8), []byte{2, 1, 0x80}) }, ReasonCertificate},
 		{"bytes behind a version", genoaPlatform, func(p *platform) { p.extensions = set(kdsOID(3, 8), []byte{2, 1, 72, 0}) }, ReasonCertificate},
+		{"reserved component", genoaPlatform, func(p *platform) { p.extensions = set(kdsOID(3, 5), []byte{2, 1, 1}) }, ReasonCertificate},
+		{"nothing, reserved component zero", genoaPlatform, func(p *platform) { p.extensions = set(kdsOID(3, 5), []byte{2, 1, 0}) }, ""},
 		{"VLEK without provider", vlekPlatform, func(p *platform) { p.extensions = drop(kdsOID(5)) }, ReasonCertificate},
 		{"VCEK named as VLEK", genoaPlatform, func(p *platform) { p.leafName = "SEV-VLEK" }, ReasonCertificate},
 		{"chip key on another curve", genoaPlatform, func(p *platform) { p.leafKey = mustKey(t, elliptic.P256()) }, ReasonCertificate},

@@ -67,17 +67,21 @@ func parseChipKey(cert *x509.Certificate, signer signerKind) (*chipKey, error) {
 }
 
 func (k *chipKey) readTCB(ext map[string][]byte) error {
-	parts := []struct {
+	type component struct {
 		name string
 		to   *uint8
-	}{{extBootLoader, &k.tcb.BootLoader}, {extTEE, &k.tcb.TEE}, {extSNP, &k.tcb.SNP}, {extMicrocode, &k.tcb.Microcode}}
+	}
+	parts := []component{{extBootLoader, &k.tcb.BootLoader}, {extTEE, &k.tcb.TEE}, {extSNP, &k.tcb.SNP}, {extMicrocode, &k.tcb.Microcode}}
 	if k.product == turin {
-		parts = append(parts, struct {
-			name string
-			to   *uint8
-		}{extFMC, &k.tcb.FMC})
+		parts = append(parts, component{extFMC, &k.tcb.FMC})
 	} else if _, has := ext[extFMC]; has {
 		return evidence.Refuse(ReasonCertificate, "an FMC version for %s, which has none", k.product)
+	}
+	var reserved [4]uint8 // components that no known product has
+	for i, name := range []string{"3.4", "3.5", "3.6", "3.7"} {
+		if _, has := ext[name]; has {
+			parts = append(parts, component{name, &reserved[i]})
+		}
 	}
 	for _, p := range parts {
 		var v int
@@ -86,6 +90,9 @@ func (k *chipKey) readTCB(ext map[string][]byte) error {
 			return evidence.Refuse(ReasonCertificate, "extension %s is no version number", p.name)
 		}
 		*p.to = uint8(v)
+	}
+	if reserved != [4]uint8{} {
+		return evidence.Refuse(ReasonCertificate, "versions %v of components that %s does not have", reserved, k.product)
 	}
 	return nil
 }

@@ -1,0 +1,97 @@
+//go:build !release
+
+package appraise
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/teesim"
+)
+
+// softwareTEE makes guests on one chain, which takes seconds to make.
+type softwareTEE struct{ dir string }
+
+var softwareMu sync.Mutex
+
+func (s softwareTEE) collect(t *testing.T, o teesim.Options) (evidence.Envelope, *Verifier) {
+	t.Helper()
+	softwareMu.Lock()
+	defer softwareMu.Unlock()
+	o.Dir = s.dir
+	tee, err := teesim.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := tee.Collect(t.Context(), bound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.AllowSoftwareTEE(tee.RootsPEM()); err != nil {
+		t.Fatal(err)
+	}
+	return env, v
+}
+
+func TestSoftwareTEEIsAppraisedAsHardwareWouldBe(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes RSA-4096 keys")
+	}
+	s := softwareTEE{t.TempDir()}
+	for version := uint32(2); version <= 5; version++ {
+		for _, o := range []teesim.Options{{}, {VLEK: true}, {MaskChip: true}, {Debug: true, MigrateMA: true, VMPL: 1}} {
+			o.Version, o.Measurement = version, [48]byte{1, 47: 2}
+			env, v := s.collect(t, o)
+			c, err := v.Appraise(t.Context(), env, bound, time.Now())
+			if err != nil {
+				t.Errorf("version %d, %+v: %v", version, o, err)
+				continue
+			}
+			if !c.SoftwareTEE || c.ReportVersion != version || c.VLEK != o.VLEK || c.ChipMasked != o.MaskChip || c.Debug != o.Debug ||
+				c.MigrateMA != o.MigrateMA || c.VMPL != o.VMPL || !bytes.Equal(c.Measurement, o.Measurement[:]) {
+				t.Errorf("%+v gave %+v", o, c)
+			}
+		}
+	}
+	low := teesim.TCBs{Current: 5, Reported: 5, Committed: 5, Launch: 5}
+	env, v := s.collect(t, teesim.Options{TCB: &low})
+	_, err := v.Appraise(t.Context(), env, bound, time.Now())
+	wantReason(t, err, ReasonTCBMismatch)
+	_, err = lenient(t).Appraise(t.Context(), env, bound, time.Now())
+	wantReason(t, err, ReasonRoot)
+	t.Run("oracle", func(t *testing.T) { s.compare(t) })
+}
+
+// compare has the oracle read the software TEE's reports. It does not verify the
+// whole chain: it wants the vendor's address in every certificate, and these
+// say what they are instead.
+func (s softwareTEE) compare(t *testing.T) {
+	o := startOracle(t)
+	for version := uint32(2); version <= 5; version++ {
+		env, v := s.collect(t, teesim.Options{Version: version})
+		a := o.judge(t, env, time.Now().Unix(), 0)
+		if a.Parse != "" || a.Signature != "" {
+			t.Errorf("version %d: the oracle says %q, %q", version, a.Parse, a.Signature)
+		}
+		if a.Verify == "" {
+			t.Error("the oracle takes the software TEE for AMD's")
+		}
+		cert, err := v.chainOf(env, signerVCEK)
+		if err != nil || genoa.tcb(a.TCB) != cert.key.tcb || !bytes.Equal(a.HWID, cert.key.hwid) {
+			t.Errorf("version %d: the VCEK's statements are read differently: %v", version, err)
+		}
+		env.Report[0x90] ^= 1
+		_, err = v.Appraise(t.Context(), env, bound, time.Now())
+		wantReason(t, err, ReasonSignature)
+		if o.judge(t, env, time.Now().Unix(), 0).Signature == "" {
+			t.Error("the oracle accepts a changed measurement")
+		}
+	}
+}
