@@ -204,7 +204,7 @@ func TestGuestClaimsTexts(t *testing.T) {
 		for i := range 3 {
 			g := sampleClaims()
 			*[]*string{&g.ImageID, &g.AgentBuild, &g.Tenant}[i] = text
-			data, err := g.Marshal()
+			_, err := g.Marshal()
 			if (err == nil) != ok {
 				t.Errorf("field %d, %q: %v", i, text, err)
 			}
@@ -212,7 +212,7 @@ func TestGuestClaimsTexts(t *testing.T) {
 				continue
 			}
 			wantReason(t, err, ReasonMalformedClaims)
-			if data = g.encode(); data != nil {
+			if data := g.encode(); data != nil {
 				_, err = ParseGuestClaims(data)
 				wantReason(t, err, ReasonMalformedClaims)
 			}

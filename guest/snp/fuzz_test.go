@@ -38,14 +38,16 @@ func TestTableOfARealHost(t *testing.T) {
 	if err != nil || len(found) != 3 {
 		t.Fatalf("%d certificates, %v", len(found), err)
 	}
-	for cut := range aux[:4*entrySize] { // the table is refused wherever it ends too early
-		if cut == 0 {
-			continue
-		}
-		if _, err := parseTable(aux[:cut], evidence.EndorsementASK); err == nil {
-			t.Errorf("cut at %d: accepted", cut)
-		}
+	for cut := 1; cut < len(aux); cut += max(1, cut/400) { // refused wherever it ends too early
+		_, err := parseTable(aux[:cut], evidence.EndorsementASK)
+		wantReason(t, err, ReasonDevice)
 	}
+	empty := append(make([]byte, 0, 4*entrySize), aux[:3*entrySize]...)
+	for i := range 3 { // entries of no length, and no end behind them
+		clear(empty[i*entrySize+16 : (i+1)*entrySize])
+	}
+	_, err = parseTable(empty, evidence.EndorsementASK)
+	wantReason(t, err, ReasonDevice)
 }
 
 func TestTableLimits(t *testing.T) {

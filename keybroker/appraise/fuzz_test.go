@@ -41,6 +41,9 @@ func FuzzPitfall26And27Appraise(f *testing.F) {
 func FuzzParseReport(f *testing.F) {
 	f.Add(moduleSample(f).report)
 	f.Add(make([]byte, reportSize))
+	reserved := bytes.Clone(moduleSample(f).report)
+	reserved[0x29f] = 1
+	f.Add(reserved)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := parseReport(raw)
 		if err != nil {

@@ -174,8 +174,8 @@ func BenchmarkAppraise(b *testing.B) {
 	})
 	b.Run("oracle", func(b *testing.B) {
 		o := startOracle(b)
-		b.ReportMetric(float64(o.judge(b, env, s.now.Unix(), 1000).Nanoseconds), "ns/oracle-op")
 		for b.Loop() { // the work was done in the other process
 		}
+		b.ReportMetric(float64(o.judge(b, env, s.now.Unix(), 1000).Nanoseconds), "ns/oracle-op")
 	})
 }

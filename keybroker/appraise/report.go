@@ -94,7 +94,10 @@ func parseReport(raw []byte) (*report, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	return r, checkReserved(raw, r.version)
+	if err := checkReserved(raw, r.version); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // checkReserved refuses reports with content where their version has none: a
