@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"unsafe"
 )
 
 // maxBytes bounds one buffer: keys and small secrets, never bulk data.
@@ -25,8 +26,13 @@ var ErrSize = errors.New("keybuf: a buffer holds 1 byte to 1 MiB")
 
 // Buffer holds one secret. It has one owner, who calls Wipe; it is not safe to
 // use its bytes while another goroutine wipes it.
+//
+// The address is no slice on purpose. A struct that holds a Buffer in a field
+// that is not exported is printed by reflection, past Buffer's own methods, and
+// fmt follows pointers and slices under a verb that does not suit them.
 type Buffer struct {
-	region     []byte // whole pages
+	address    unsafe.Pointer // of whole pages outside the Go heap; nil after Wipe
+	pages      int            // bytes mapped
 	size       int
 	protection Protection
 }
@@ -40,7 +46,7 @@ func New(n int) (*Buffer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keybuf: %w", err)
 	}
-	b := &Buffer{region: region, size: n, protection: protection}
+	b := &Buffer{address: unsafe.Pointer(unsafe.SliceData(region)), pages: len(region), size: n, protection: protection}
 	// A buffer that its owner forgot is wiped all the same, later.
 	runtime.SetFinalizer(b, (*Buffer).Wipe)
 	return b, nil
@@ -53,6 +59,7 @@ func Random(n int) (*Buffer, error) {
 		return nil, err
 	}
 	rand.Read(b.Bytes()) // never returns an error (crypto/rand)
+	runtime.KeepAlive(b)
 	return b, nil
 }
 
@@ -67,12 +74,14 @@ func Take(secret []byte) (*Buffer, error) {
 	return b, nil
 }
 
-// Bytes returns the secret itself, not a copy; nil after Wipe.
+// Bytes returns the secret itself, not a copy; nil after Wipe. The Buffer must
+// stay reachable while the bytes are in use, as it does under a deferred Wipe:
+// the bytes alone do not keep it, and an unreachable Buffer is wiped.
 func (b *Buffer) Bytes() []byte {
-	if b == nil || b.region == nil {
+	if b == nil || b.address == nil {
 		return nil
 	}
-	return b.region[:b.size:b.size]
+	return unsafe.Slice((*byte)(b.address), b.size)
 }
 
 // Len returns the number of bytes; 0 after Wipe.
@@ -81,6 +90,8 @@ func (b *Buffer) Len() int { return len(b.Bytes()) }
 // Equal compares two buffers in constant time for equal lengths. Wiped or nil
 // buffers equal nothing.
 func (b *Buffer) Equal(other *Buffer) bool {
+	defer runtime.KeepAlive(b)
+	defer runtime.KeepAlive(other)
 	x, y := b.Bytes(), other.Bytes()
 	return len(x) > 0 && subtle.ConstantTimeCompare(x, y) == 1
 }
@@ -88,17 +99,24 @@ func (b *Buffer) Equal(other *Buffer) bool {
 // Wipe clears the secret and gives the memory back. It may be called on nil
 // and more than once.
 func (b *Buffer) Wipe() {
-	if b == nil || b.region == nil {
+	if b == nil || b.address == nil {
 		return
 	}
-	Wipe(b.region)
-	release(b.region)
-	b.region = nil
+	region := unsafe.Slice((*byte)(b.address), b.pages)
+	Wipe(region)
+	release(region)
+	b.address = nil
 	runtime.SetFinalizer(b, nil)
 }
 
 // Protection tells how the memory is protected.
-func (b *Buffer) Protection() Protection { return b.protection }
+// Unlocked for nil.
+func (b *Buffer) Protection() Protection {
+	if b == nil {
+		return Unlocked
+	}
+	return b.protection
+}
 
 // Wipe clears ordinary memory that held a secret for a moment.
 func Wipe(b []byte) {
@@ -116,5 +134,5 @@ func (b *Buffer) Format(s fmt.State, _ rune) {
 	_, _ = s.Write([]byte(redacted)) // fmt offers no way to report it
 }
 
-// MarshalText refuses: a key has no text form.
+// MarshalText keeps encoders from the bytes: they get the same words.
 func (b *Buffer) MarshalText() ([]byte, error) { return []byte(redacted), nil }

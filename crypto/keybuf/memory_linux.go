@@ -39,6 +39,12 @@ func allocate(n int) ([]byte, Protection, error) {
 	if region := secretMemory(size); region != nil {
 		return region, Secret, nil
 	}
+	return anonymousMemory(size)
+}
+
+// anonymousMemory serves where secretMemory does not. It is locked if the
+// limits allow that, and never dumped or inherited.
+func anonymousMemory(size int) ([]byte, Protection, error) {
 	region, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, Unlocked, fmt.Errorf("map %d bytes: %w", size, err)
@@ -57,7 +63,8 @@ func allocate(n int) ([]byte, Protection, error) {
 
 // secretMemory returns nil where the kernel or the limits do not give it.
 func secretMemory(size int) []byte {
-	fd, err := unix.MemfdSecret(unix.FD_CLOEXEC)
+	// The kernel takes O_CLOEXEC; FD_CLOEXEC, which manual pages name, is EINVAL.
+	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
 	if err != nil {
 		return nil
 	}
