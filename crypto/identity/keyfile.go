@@ -7,6 +7,7 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -189,7 +190,7 @@ func ReadKeyFile(path string, u Unlock) (*Private, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	defer keybuf.Wipe(key)
-	if !bytes.Equal(commitment, want) {
+	if subtle.ConstantTimeCompare(commitment, want) != 1 {
 		return nil, fmt.Errorf("%s: %w", path, ErrUnlock)
 	}
 	aead, err := newGCM(key)
@@ -218,7 +219,8 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 // readPrivate reads a small file whose mode and owner keep it private. Mode and
 // content come from the same open file.
 func readPrivate(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// A pipe in the file's place must be refused, not waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -234,25 +236,28 @@ func readPrivate(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 64<<10))
 }
 
-// writeNew creates a file, never replaces one, and makes it durable. What a
-// failure leaves behind is removed.
+// writeNew creates a file under its final name only when it is whole and
+// durable, and never replaces one: a link, unlike a rename, fails on a name
+// that is taken.
 func writeNew(path string, data []byte, mode fs.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".new-*") // mode 0600, O_EXCL
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	if err := os.Link(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

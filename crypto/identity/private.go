@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
+	"log/slog"
+	"runtime"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
@@ -12,14 +14,14 @@ import (
 const seedSize = mldsaSeedSize + ed25519.SeedSize
 
 // Private is an identity that signs. Its seeds live in locked memory; the
-// expanded ML-DSA key, which the library keeps in ordinary memory, is wiped
-// with it as far as Go allows. It may be used by several goroutines until Wipe.
+// expanded ML-DSA key, which the library keeps in ordinary memory, is cleared
+// with them. It may be used by several goroutines; Wipe is for the last of them.
 type Private struct {
 	seed   *keybuf.Buffer // ML-DSA seed, Ed25519 seed
 	level  Level
 	public Public
-	mldsa  mldsaPrivate
-	ed     *keybuf.Buffer // ed25519.PrivateKey
+	mldsa  func() mldsaPrivate // a function, because reflection, and so fmt, stops at one
+	ed     *keybuf.Buffer      // ed25519.PrivateKey
 }
 
 // Generate makes an identity.
@@ -54,7 +56,7 @@ func fromSeed(level Level, seed *keybuf.Buffer) (*Private, error) {
 		ed.Wipe()
 		return nil, err
 	}
-	return &Private{seed: seed, level: level, public: public, mldsa: mldsa, ed: ed}, nil
+	return &Private{seed: seed, level: level, public: public, mldsa: func() mldsaPrivate { return mldsa }, ed: ed}, nil
 }
 
 // Public returns the public half.
@@ -73,15 +75,27 @@ func (k *Private) Sign(context string, msg []byte) ([]byte, error) {
 	sig := make([]byte, 1+n, k.level.signatureSize())
 	sig[0] = byte(k.level)
 	bound := k.public.bind(context, msg)
-	if err := k.mldsa.sign(bound, []byte(context), sig[1:]); err != nil {
+	if err := k.mldsa().sign(bound, []byte(context), sig[1:]); err != nil {
 		return nil, fmt.Errorf("identity: sign: %w", err)
 	}
 	// The standard library remembers the key's address in a way that works for
 	// the Go heap only, and locked memory is outside of it.
 	heap := bytes.Clone(k.ed.Bytes())
 	defer keybuf.Wipe(heap)
+	runtime.KeepAlive(k) // an unreachable buffer is unmapped, even while it is copied
 	return append(sig, ed25519.Sign(heap, bound)...), nil
 }
+
+const redacted = "[redacted identity]"
+
+// Format serves every verb of fmt with the same words: under a verb that does
+// not suit it, fmt would follow the pointer to the expanded key and print that.
+func (k Private) Format(s fmt.State, _ rune) {
+	_, _ = s.Write([]byte(redacted)) // fmt offers no way to report it
+}
+
+// LogValue shows slog that there is a key, and nothing of it.
+func (k Private) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Wipe clears the secret. It may be called on nil and more than once.
 func (k *Private) Wipe() {
@@ -90,5 +104,8 @@ func (k *Private) Wipe() {
 	}
 	k.seed.Wipe()
 	k.ed.Wipe()
-	k.mldsa = nil
+	if k.mldsa != nil {
+		k.mldsa().wipe()
+		k.mldsa = nil
+	}
 }

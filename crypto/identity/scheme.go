@@ -62,6 +62,8 @@ type mldsaPublic interface {
 
 type mldsaPrivate interface {
 	sign(msg, context, sig []byte) error
+	// wipe clears the expanded key, which lies in ordinary memory.
+	wipe()
 }
 
 type public65 struct{ key mldsa65.PublicKey }
@@ -83,11 +85,15 @@ func (p private65) sign(msg, context, sig []byte) error {
 	return mldsa65.SignTo(p.key, msg, context, true, sig)
 }
 
+func (p private65) wipe() { *p.key = mldsa65.PrivateKey{} }
+
 type private87 struct{ key *mldsa87.PrivateKey }
 
 func (p private87) sign(msg, context, sig []byte) error {
 	return mldsa87.SignTo(p.key, msg, context, true, sig)
 }
+
+func (p private87) wipe() { *p.key = mldsa87.PrivateKey{} }
 
 // parseMLDSA reads the public key of a level.
 func parseMLDSA(l Level, b []byte) (mldsaPublic, error) {
