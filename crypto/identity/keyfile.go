@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -139,6 +140,7 @@ func (h keyHeader) derive(u Unlock) (key, commitment []byte, err error) {
 		return nil, nil, ErrUnlock
 	}
 	out, err := hkdf.Key(sha256.New, secret, h.salt[:], "anchorhold/identity/keyfile/1", 64)
+	runtime.KeepAlive(u)
 	if err != nil {
 		return nil, nil, fmt.Errorf("identity: derive file key: %w", err)
 	}
@@ -148,6 +150,9 @@ func (h keyHeader) derive(u Unlock) (key, commitment []byte, err error) {
 // WriteKeyFile writes k encrypted to a new file of mode 0600, durably. It never
 // replaces a file.
 func WriteKeyFile(path string, k *Private, u Unlock) error {
+	if k == nil || k.seed.Len() == 0 {
+		return errWiped
+	}
 	h := keyHeader{level: k.level}
 	switch {
 	case u.Passphrase.Len() > 0 && u.Credential == nil:
@@ -170,6 +175,7 @@ func WriteKeyFile(path string, k *Private, u Unlock) error {
 	}
 	header := h.encode()
 	raw := aead.Seal(bytes.Clone(header), h.nonce[:], k.seed.Bytes(), header)
+	runtime.KeepAlive(k)
 	raw = append(raw, commitment...)
 	return writeNew(path, []byte(armorBegin+base64.StdEncoding.EncodeToString(raw)+armorEnd), 0o600)
 }

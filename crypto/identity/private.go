@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -12,6 +13,8 @@ import (
 
 // seedSize is ML-DSA's and Ed25519's seed together.
 const seedSize = mldsaSeedSize + ed25519.SeedSize
+
+var errWiped = errors.New("identity: the key was wiped")
 
 // Private is an identity that signs. Its seeds live in locked memory; the
 // expanded ML-DSA key, which the library keeps in ordinary memory, is cleared
@@ -69,7 +72,7 @@ func (k *Private) Sign(context string, msg []byte) ([]byte, error) {
 		return nil, ErrContext
 	}
 	if k == nil || k.ed.Len() == 0 {
-		return nil, fmt.Errorf("identity: sign: the key was wiped")
+		return nil, errWiped
 	}
 	_, n := k.level.sizes()
 	sig := make([]byte, 1+n, k.level.signatureSize())

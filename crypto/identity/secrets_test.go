@@ -50,7 +50,7 @@ func TestNoFormShowsThePrivateHalf(t *testing.T) {
 	}
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("key", "key", k)
 	slog.New(slog.NewTextHandler(&out, nil)).Info("key", "key", k)
-	if data, err := json.Marshal(k); err == nil {
+	if data, err := json.Marshal([]any{k}); err == nil {
 		out.Write(data)
 	}
 	seed := k.seed.Bytes()
@@ -81,6 +81,30 @@ func TestKeysWithoutAnOwnerStillSign(t *testing.T) {
 		if err != nil || p.Verify("context", []byte("m"), sig) != nil {
 			t.Fatalf("%v", err)
 		}
+	}
+}
+
+// TestTheSignedMessageNamesEverything changes one thing at a time that both
+// halves must sign over. The classical half has no context of its own.
+func TestTheSignedMessageNamesEverything(t *testing.T) {
+	p, other := generate(t, LevelEpoch).Public(), generate(t, LevelEpoch).Public()
+	base := p.bind("context", []byte("m"))
+	elsewhere := p
+	elsewhere.level = LevelRoot
+	for name, changed := range map[string][]byte{
+		"context":             p.bind("contexu", []byte("m")),
+		"border of context":   p.bind("contextm", nil),
+		"message":             p.bind("context", []byte("n")),
+		"level":               elsewhere.bind("context", []byte("m")),
+		"composite key":       other.bind("context", []byte("m")),
+		"nothing but message": []byte("m"),
+	} {
+		if bytes.Equal(base, changed) {
+			t.Errorf("%s is not signed over", name)
+		}
+	}
+	if !bytes.HasPrefix(base, []byte("anchorhold/identity/composite/1\x00")) {
+		t.Error("no label of this format")
 	}
 }
 
@@ -171,6 +195,13 @@ func TestKeyFilesAreWholeOrAbsent(t *testing.T) {
 	}
 	if back, err := ReadKeyFile(path, u); err != nil || !back.Public().Equal(k.Public()) {
 		t.Errorf("the first key changed: %v", err)
+	}
+	gone := generate(t, LevelEpoch)
+	gone.Wipe()
+	for name, k := range map[string]*Private{"wiped": gone, "absent": nil} {
+		if err := WriteKeyFile(filepath.Join(dir, "none"), k, u); err == nil {
+			t.Errorf("a key that is %s was written", name)
+		}
 	}
 	pipe := filepath.Join(dir, "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {

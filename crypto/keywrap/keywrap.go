@@ -13,6 +13,7 @@ import (
 	"crypto/hpke"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -133,6 +134,7 @@ func Seal(publicKey, info []byte, secret *keybuf.Buffer) (enc, ciphertext []byte
 		return nil, nil, fmt.Errorf("keywrap: %w", err)
 	}
 	ciphertext, err = sender.Seal(nil, secret.Bytes())
+	runtime.KeepAlive(secret) // an unreachable buffer is wiped, even while it is read
 	if err != nil {
 		return nil, nil, fmt.Errorf("keywrap: %w", err)
 	}
