@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,6 +40,34 @@ func TestRealReportsAreAppraised(t *testing.T) {
 				t.Error("measurement or chip id differ from the report's")
 			}
 		})
+	}
+}
+
+// A paravisor's report: inside Azure's container, asked for from VMPL 0 on behalf
+// of the guest, over the digest of the paravisor's own runtime data.
+func TestReportInAzuresContainer(t *testing.T) {
+	var parts struct {
+		HCL  string `json:"hcl_report"`
+		VCEK string `json:"vcek"`
+	}
+	if err := json.Unmarshal(readFile(t, sharedDir(t), "azure", "snp-trustee", "evidence-v1.json"), &parts); err != nil {
+		t.Fatal(err)
+	}
+	hcl, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts.HCL, "="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	vcek, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts.VCEK, "="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sample{report: hcl[32 : 32+reportSize], vcek: vcek, issuers: ders(readFile(t, sharedDir(t), "snp", "01-milan-v2-google", "chain.pem")), now: day(2026, 1, 15)}
+	c, err := lenient(t).Appraise(t.Context(), s.envelope(), s.reportData(), s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Product != "Milan" || c.ReportVersion != 3 || c.Debug || c.VMPL != 0 {
+		t.Errorf("%+v", c)
 	}
 }
 
