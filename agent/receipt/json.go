@@ -164,7 +164,7 @@ func (s Salt) MarshalText() ([]byte, error) {
 // UnmarshalText reads what MarshalText writes.
 func (s *Salt) UnmarshalText(text []byte) error {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(text))
-	if err != nil || len(raw) != len(s) {
+	if err != nil || len(raw) != len(s) || len(text) != base64.RawURLEncoding.EncodedLen(len(s)) {
 		return fmt.Errorf("a salt is %d bytes in base64url", len(s))
 	}
 	copy(s[:], raw)

@@ -391,3 +391,14 @@ func TestParseID(t *testing.T) {
 		}
 	}
 }
+
+func TestSaltHasOneText(t *testing.T) {
+	var s Salt
+	text, err := s.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.UnmarshalText([]byte(string(text[:4]) + "\n" + string(text[4:]))); err == nil {
+		t.Error("a salt with a line break inside was read")
+	}
+}

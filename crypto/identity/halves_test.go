@@ -219,3 +219,23 @@ func FuzzPublicEncodings(f *testing.F) {
 		}
 	})
 }
+
+// The base64 decoder passes over line breaks, which would give one identity many
+// texts.
+func TestTextFormHasNoLineBreaks(t *testing.T) {
+	key, err := Generate(LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Wipe()
+	text, err := key.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range []string{"\n", "\r", "\r\n"} {
+		var p Public
+		if err := p.UnmarshalText([]byte(string(text[:40]) + broken + string(text[40:]))); !errors.Is(err, ErrEncoding) {
+			t.Errorf("%q inside: %v", broken, err)
+		}
+	}
+}

@@ -119,6 +119,10 @@ func (p *Public) UnmarshalText(text []byte) error {
 	if !ok {
 		return fmt.Errorf("%w: it begins with %q", ErrEncoding, textPrefix)
 	}
+	// The decoder passes over line breaks; one identity has one text.
+	if strings.ContainsAny(encoded, "\r\n") {
+		return fmt.Errorf("%w: a line break inside", ErrEncoding)
+	}
 	data, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err != nil || len(data) < checksumBytes {
 		return fmt.Errorf("%w: damaged base64url", ErrEncoding)
