@@ -1,0 +1,50 @@
+// Package rlwe encrypts vectors of integers so that their ciphertexts add: CKKS
+// with coefficient encoding over one 27-bit prime at ring degree 2048, eight
+// ciphertexts side by side.
+//
+// The scheme is public-key ring learning with errors as in CKKS (Cheon, Kim, Kim,
+// Song 2017): c0 = b*u + e0 + m, c1 = a*u + e1, decrypted as c0 + c1*s = m + noise.
+// Sums need no multiplication, so one prime is enough, there is no special prime,
+// and the message stands in the coefficients instead of behind an embedding. That
+// makes 6.75 bytes a value where the usual set takes 96. Ciphertexts stay in the
+// NTT domain. Eight polynomials lie interleaved, so that the transform is the same
+// few instructions on whole vectors, without a shuffle.
+//
+// It guarantees that a block which Add accepts has canonical residues only, and
+// that no secret decides a branch or an address. It trusts the seeds that it is
+// given: a seed encrypts one vector and is never used again. It refuses blocks and
+// keys of another length and residues that are not below the prime.
+//
+// What Decrypt returns still carries the noise of the encryption. Publishing it
+// would leak the key by linear algebra (Li and Micciancio 2021): the caller adds
+// its own noise and rounds before anything leaves the guest.
+//
+// The worker encrypts and decrypts with it, the aggregator adds, the broker makes keys.
+package rlwe
+
+import "errors"
+
+// The parameters. Security: log2 q = 27 at N = 2048 with uniform ternary secrets
+// and errors of standard deviation 3.46 is inside the 256-bit row (29) of the
+// Homomorphic Encryption Standard of 2018, far inside the 128-bit rows (51 to 54).
+const (
+	LogN        = 11
+	N           = 1 << LogN // ring degree
+	Lanes       = 8         // ciphertexts in one block
+	BlockValues = N * Lanes // values in one block
+	Modulus     = 134176769 // the largest prime below 2^27 that is 1 mod 2N
+	ResidueBits = 27
+
+	polyBytes = BlockValues * ResidueBits / 8
+	// BlockBytes is the length of one block: two packed polynomials in each lane.
+	BlockBytes = 2 * polyBytes
+
+	// SeedSize is the length of every seed.
+	SeedSize = 32
+)
+
+// ErrLength: a block, key or vector of another length than it must have.
+var ErrLength = errors.New("wrong length")
+
+// ErrNotCanonical: a residue that is not below the modulus.
+var ErrNotCanonical = errors.New("residue not below the modulus")
