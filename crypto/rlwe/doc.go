@@ -43,8 +43,8 @@ const (
 	SeedSize = 32
 )
 
-// ErrLength: a block, key or vector of another length than it must have.
+// ErrLength means a block, key or vector of another length than it must have.
 var ErrLength = errors.New("wrong length")
 
-// ErrNotCanonical: a residue that is not below the modulus.
+// ErrNotCanonical means a residue that is not below the modulus.
 var ErrNotCanonical = errors.New("residue not below the modulus")

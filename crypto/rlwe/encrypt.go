@@ -7,7 +7,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
-// ErrRange: a value whose absolute value is above q/4, which no set allows.
+// ErrRange means a value whose absolute value is above q/4, which no set allows.
 var ErrRange = errors.New("value out of range")
 
 // maxValue keeps value and error far below q/2.
