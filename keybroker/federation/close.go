@@ -1,0 +1,128 @@
+package federation
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Ticket is the broker's word that a round is closed: over this cohort and this
+// sum, and no other ever. The privacy ledger was charged before it was signed.
+type Ticket struct {
+	Round       ID     `json:"round"`
+	RoundDigest Digest `json:"round_digest"`
+	Broker      Digest `json:"broker"`
+	Epoch       uint64 `json:"epoch"`
+	// Cohort is CohortDigest of the contributions, Count their number and
+	// TotalWeight the sum of their weights.
+	Cohort      Digest `json:"cohort"`
+	Count       uint32 `json:"count"`
+	TotalWeight uint64 `json:"total_weight"`
+	// Sum is the UploadDigest of the sum's block hashes.
+	Sum Digest `json:"sum"`
+	// Spent and SpentWithSampling are the model's epsilon after this round.
+	Spent             float64       `json:"spent_epsilon"`
+	SpentWithSampling float64       `json:"spent_epsilon_with_sampling"`
+	Delta             float64       `json:"delta"`
+	Time              protocol.Time `json:"time"`
+}
+
+func (t *Ticket) context() string { return "anchorhold/fed/ticket/1" }
+
+func (t *Ticket) check() error {
+	if t.Count < 2 || t.TotalWeight < uint64(t.Count) || t.Time == 0 || !(t.Spent >= 0) || !(t.SpentWithSampling >= 0) {
+		return malformed("ticket: a number outside its limits")
+	}
+	return nil
+}
+
+// SignTicket signs with the epoch key.
+func SignTicket(key *identity.Private, epoch []byte, t Ticket) ([]byte, error) {
+	return seal(key, epoch, &t)
+}
+
+// VerifyTicket checks root -> epoch statement -> ticket, and that it closes the
+// round.
+func VerifyTicket(signed []byte, roots []identity.Public, r Round, roundDigest Digest) (Ticket, error) {
+	var t Ticket
+	if err := verifyBroker(signed, roots, &t, func(st protocol.EpochStatement) bool {
+		return Digest(st.Broker) == t.Broker && st.Epoch == t.Epoch && st.ValidAt(t.Time)
+	}); err != nil {
+		return Ticket{}, err
+	}
+	if t.Round != r.ID || t.RoundDigest != roundDigest {
+		return Ticket{}, evidence.Refuse(ReasonWrongRound, "the ticket closes round %s", t.Round)
+	}
+	if t.Count < r.Minimum || t.Count > r.Maximum {
+		return Ticket{}, evidence.Refuse(ReasonRound, "the ticket has %d contributions, the round allows %d to %d", t.Count, r.Minimum, r.Maximum)
+	}
+	return t, nil
+}
+
+// CohortDigest names a set of contributions, whatever their order: the hash of the
+// sorted digests of the signed contributions.
+func CohortDigest(contributions []Digest) Digest {
+	sorted := slices.Clone(contributions)
+	slices.SortFunc(sorted, func(a, b Digest) int { return bytes.Compare(a[:], b[:]) })
+	h := sha256.New()
+	h.Write([]byte("anchorhold/fed/cohort/1\x00"))
+	for _, d := range sorted {
+		h.Write(d[:])
+	}
+	return Digest(h.Sum(nil))
+}
+
+// Result is what the decrypting guest signs about the values that it publishes:
+// the noised, rounded sum, never a raw decryption.
+type Result struct {
+	Round        ID     `json:"round"`
+	RoundDigest  Digest `json:"round_digest"`
+	TicketDigest Digest `json:"ticket_digest"`
+	Agent        Digest `json:"agent"`
+	Length       uint64 `json:"length"`
+	// Values is the SHA-256 of the values: little-endian int64 grid integers.
+	Values Digest `json:"values"`
+	// Step and Divisor turn an integer into the mean: value * Step / Divisor.
+	Step    float64 `json:"step"`
+	Divisor float64 `json:"divisor"`
+	// Sigma is the noise that was added, in grid steps.
+	Sigma float64       `json:"sigma"`
+	Time  protocol.Time `json:"time"`
+}
+
+func (r *Result) context() string { return "anchorhold/fed/result/1" }
+
+func (r *Result) check() error {
+	if r.Length < 1 || r.Length > MaxLength || !(r.Step > 0) || !(r.Divisor > 0) || !(r.Sigma >= 0) || r.Time == 0 {
+		return malformed("result: a number outside its limits")
+	}
+	return nil
+}
+
+// SignResult signs with the agent key under its lease.
+func SignResult(key *identity.Private, lease []byte, r Result) ([]byte, error) {
+	return seal(key, lease, &r)
+}
+
+// VerifyResult checks root -> epoch -> lease -> result, and that it belongs to the
+// ticket.
+func VerifyResult(signed []byte, roots []identity.Public, t Ticket, ticketDigest Digest) (Result, protocol.LeaseCertificate, error) {
+	var r Result
+	lease, err := verifyAgent(signed, roots, &r)
+	if err != nil {
+		return Result{}, lease, err
+	}
+	switch {
+	case Digest(lease.AgentKey.ID()) != r.Agent:
+		return Result{}, lease, evidence.Refuse(ReasonSignature, "the result names another agent key")
+	case !lease.ValidAt(r.Time):
+		return Result{}, lease, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", r.Time.Time())
+	case r.Round != t.Round || r.RoundDigest != t.RoundDigest || r.TicketDigest != ticketDigest:
+		return Result{}, lease, evidence.Refuse(ReasonWrongRound, "the result is of round %s", r.Round)
+	}
+	return r, lease, nil
+}

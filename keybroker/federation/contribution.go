@@ -1,0 +1,99 @@
+package federation
+
+import (
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Contribution is what a participant's attested agent signs about one upload.
+type Contribution struct {
+	Round ID `json:"round"`
+	// RoundDigest names the signed round that the agent followed.
+	RoundDigest Digest `json:"round_digest"`
+	// Agent is the identity of the agent key.
+	Agent  Digest `json:"agent"`
+	Weight uint32 `json:"weight"`
+	// Blocks and Upload describe the ciphertext: UploadDigest of its block hashes.
+	Blocks uint64 `json:"blocks"`
+	Upload Digest `json:"upload"`
+	// Commitment commits to the quantized values, ProofDigest names a proof of
+	// their norm; both zero where the round asks for none.
+	Commitment  Digest        `json:"commitment"`
+	ProofDigest Digest        `json:"proof_digest"`
+	Time        protocol.Time `json:"time"`
+}
+
+func (c *Contribution) context() string { return "anchorhold/fed/contribution/1" }
+
+func (c *Contribution) check() error {
+	if c.Weight < 1 || c.Weight > MaxWeight || c.Blocks < 1 || c.Blocks > MaxLength || c.Time == 0 {
+		return malformed("contribution: a number outside its limits")
+	}
+	return nil
+}
+
+// SignContribution signs with the agent key; lease is the chain of the lease that
+// the agent holds.
+func SignContribution(key *identity.Private, lease []byte, c Contribution) ([]byte, error) {
+	return seal(key, lease, &c)
+}
+
+// VerifyContribution checks root -> epoch -> lease -> contribution. The lease says
+// which guest it was.
+func VerifyContribution(signed []byte, roots []identity.Public) (Contribution, protocol.LeaseCertificate, error) {
+	var c Contribution
+	lease, err := verifyAgent(signed, roots, &c)
+	if err != nil {
+		return Contribution{}, lease, err
+	}
+	switch {
+	case Digest(lease.AgentKey.ID()) != c.Agent:
+		return Contribution{}, lease, evidence.Refuse(ReasonSignature, "the contribution names another agent key")
+	case !lease.ValidAt(c.Time):
+		return Contribution{}, lease, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", c.Time.Time())
+	}
+	return c, lease, nil
+}
+
+// verifyAgent checks a statement of an attested agent key.
+func verifyAgent(signed []byte, roots []identity.Public, st statement) (protocol.LeaseCertificate, error) {
+	chain, msg, sig, err := open(signed, st)
+	if err != nil {
+		return protocol.LeaseCertificate{}, err
+	}
+	lease, _, err := protocol.VerifyLeaseChain(chain, roots)
+	if err != nil {
+		return protocol.LeaseCertificate{}, err
+	}
+	if err := lease.AgentKey.Verify(st.context(), msg, sig); err != nil {
+		return lease, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this " + st.context(), Err: err}
+	}
+	return lease, nil
+}
+
+// Follows checks a verified contribution against its round.
+func (c *Contribution) Follows(r Round, roundDigest Digest) error {
+	set, _, err := r.Parameters()
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Round != r.ID || c.RoundDigest != roundDigest:
+		return evidence.Refuse(ReasonWrongRound, "the contribution is for round %s", c.Round)
+	case c.Weight > r.MaxWeight:
+		return evidence.Refuse(ReasonRound, "weight %d, the round allows %d", c.Weight, r.MaxWeight)
+	case c.Blocks != BlockCount(r.Length, set.ValuesPerBlock()):
+		return evidence.Refuse(ReasonUpload, "%d blocks, the round's vector has %d", c.Blocks, BlockCount(r.Length, set.ValuesPerBlock()))
+	case c.Time < r.Opened || c.Time >= r.Closes:
+		return evidence.Refuse(ReasonRound, "signed at %s, outside the round", c.Time.Time())
+	case r.NormProof && (c.ProofDigest == Digest{} || c.Commitment == Digest{}):
+		return evidence.Refuse(ReasonRound, "the round demands a proof of the norm bound")
+	}
+	return nil
+}
+
+// BlockCount is how many blocks a vector takes.
+func BlockCount(length uint64, valuesPerBlock int) uint64 {
+	return (length + uint64(valuesPerBlock) - 1) / uint64(valuesPerBlock)
+}

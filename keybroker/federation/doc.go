@@ -1,0 +1,173 @@
+// Package federation holds the signed statements of a federated round and the form
+// of an upload. docs/protocol.md section 12 is the specification.
+//
+// A round is one sum of encrypted vectors. The broker opens it (Round), attested
+// participants encrypt one vector each and sign what they send (Contribution), the
+// aggregator adds without any key, the broker closes the round over a fixed cohort
+// and a fixed sum (Ticket), and an attested guest decrypts, adds noise, rounds and
+// signs what is published (Result).
+//
+// It guarantees that a statement which verifies was signed by the broker's epoch
+// key, or by an agent key under a running lease, with nothing but the broker's root
+// identities; that statements which parse encode again to the same bytes; and that
+// every number in a round is inside its limits. It refuses everything else with a
+// reason code.
+//
+// Agents, workers, the aggregator, the broker's rounds and the command line call it.
+package federation
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Reasons of this package.
+const (
+	// ReasonMalformed: not the canonical encoding of a statement.
+	ReasonMalformed evidence.Reason = "round-statement-malformed"
+	// ReasonSignature: the broker's epoch key, or the attested agent key, did not
+	// sign it.
+	ReasonSignature evidence.Reason = "round-statement-signature"
+	// ReasonRound: a number of the round is outside its limits.
+	ReasonRound evidence.Reason = "round-invalid"
+	// ReasonSet: the parameter set is unknown, was changed, or is below the table.
+	ReasonSet evidence.Reason = "parameter-set-refused"
+	// ReasonWrongRound: the statement belongs to another round.
+	ReasonWrongRound evidence.Reason = "round-mismatch"
+	// ReasonOutsideLease: signed outside the lease that it names.
+	ReasonOutsideLease evidence.Reason = "contribution-outside-lease"
+	// ReasonUpload: the blocks are not those that were signed.
+	ReasonUpload evidence.Reason = "upload-mismatch"
+)
+
+// Limits on encodings.
+const (
+	MaxStatementBytes = 64 << 10
+	maxBodyBytes      = 32 << 10
+	maxChainBytes     = 24 << 10
+	maxSignatureBytes = 6 << 10
+)
+
+// Digest is a SHA-256 digest, in JSON 64 hexadecimal digits.
+type Digest [sha256.Size]byte
+
+// String is the digest in hexadecimal.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText writes lower-case hexadecimal.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (d *Digest) UnmarshalText(text []byte) error { return unmarshalHex(d[:], text) }
+
+// ParseDigest reads 64 lower-case hexadecimal digits.
+func ParseDigest(s string) (d Digest, err error) { return d, d.UnmarshalText([]byte(s)) }
+
+// ID names a round: random, in JSON 32 hexadecimal digits.
+type ID [16]byte
+
+// String is the ID in hexadecimal.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText writes lower-case hexadecimal.
+func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (id *ID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+
+// ParseID reads 32 lower-case hexadecimal digits.
+func ParseID(s string) (id ID, err error) { return id, id.UnmarshalText([]byte(s)) }
+
+func unmarshalHex(dst, text []byte) error {
+	raw, err := hex.DecodeString(string(text))
+	if err != nil || len(raw) != len(dst) || !bytes.Equal(hex.AppendEncode(nil, raw), text) {
+		return fmt.Errorf("%d bytes in lower-case hexadecimal are wanted", len(dst))
+	}
+	copy(dst, raw)
+	return nil
+}
+
+// statement is a body that someone signs: JSON with fixed fields in a fixed order.
+type statement interface {
+	context() string
+	check() error
+}
+
+func malformed(format string, args ...any) error {
+	return evidence.Refuse(ReasonMalformed, format, args...)
+}
+
+// seal encodes and signs: label, body, chain, signature.
+func seal(key *identity.Private, chain []byte, st statement) ([]byte, error) {
+	if err := st.check(); err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(st)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := key.Sign(st.context(), signedBytes(st, body, chain))
+	if err != nil {
+		return nil, err
+	}
+	var b cryptobyte.Builder
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(st.context())) })
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(chain) })
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
+	out, err := b.Bytes()
+	if err == nil && len(out) > MaxStatementBytes {
+		err = errors.New("the statement is too long")
+	}
+	return out, err
+}
+
+// signedBytes is what the signature covers: body and chain, so that a statement
+// cannot be put behind another chain.
+func signedBytes(st statement, body, chain []byte) []byte {
+	return protocol.Join(st.context(), body, chain)
+}
+
+// open parses without believing: it fills st and returns what must be verified.
+func open(signed []byte, st statement) (chain, msg, sig []byte, err error) {
+	if len(signed) > MaxStatementBytes {
+		return nil, nil, nil, malformed("%d bytes", len(signed))
+	}
+	s := cryptobyte.String(signed)
+	var label, body, chainS, sigS cryptobyte.String
+	if !s.ReadUint8LengthPrefixed(&label) || string(label) != st.context() ||
+		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
+		!s.ReadUint24LengthPrefixed(&chainS) || len(chainS) > maxChainBytes ||
+		!s.ReadUint16LengthPrefixed(&sigS) || len(sigS) > maxSignatureBytes || !s.Empty() {
+		return nil, nil, nil, malformed("truncated, trailing bytes, over a limit, or not a %s", st.context())
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(st); err != nil {
+		return nil, nil, nil, malformed("%v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, nil, nil, malformed("bytes after the body")
+	}
+	if err := st.check(); err != nil {
+		return nil, nil, nil, err
+	}
+	if again, err := json.Marshal(st); err != nil || !bytes.Equal(again, body) {
+		return nil, nil, nil, malformed("not the canonical encoding")
+	}
+	return chainS, signedBytes(st, body, chainS), sigS, nil
+}
+
+// DigestOf is the digest that names a signed statement.
+func DigestOf(signed []byte) Digest { return sha256.Sum256(signed) }

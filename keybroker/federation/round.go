@@ -1,0 +1,279 @@
+package federation
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Mechanism is how privacy noise is drawn.
+type Mechanism string
+
+// The mechanisms. Both are exact distributions over integers; no float is sampled.
+const (
+	NoNoise          Mechanism = "none"
+	DiscreteGaussian Mechanism = "discrete-gaussian"
+	DiscreteLaplace  Mechanism = "discrete-laplace"
+)
+
+// Rule is how contributions become one vector.
+type Rule string
+
+// The rules. All but the sum decrypt single contributions inside the decrypting
+// guest, which is why a round has to name them.
+const (
+	WeightedMean Rule = "weighted-mean" // sum, divided by the sum of weights
+	TrimmedMean  Rule = "trimmed-mean"  // in each coordinate, without the Trim lowest and highest
+	Median       Rule = "median"        // in each coordinate
+)
+
+// Noise is the privacy noise of a round.
+type Noise struct {
+	Mechanism Mechanism `json:"mechanism"`
+	// Multiplier is the noise's standard deviation (Gaussian) or scale (Laplace)
+	// in units of the sensitivity. It is added once, in the decrypting guest.
+	Multiplier float64 `json:"multiplier"`
+	// Share is a further Gaussian multiplier that the cohort's minimum of
+	// participants adds together, each its part: what protects them if the
+	// decrypting guest is broken. Epsilon does not count on it.
+	Share float64 `json:"share"`
+}
+
+// Round is what a broker opens, and all that a participant needs to know.
+type Round struct {
+	ID     ID     `json:"round"`
+	Broker Digest `json:"broker"`
+	Epoch  uint64 `json:"epoch"`
+	// Model names what is trained; the privacy ledger is kept for it.
+	Model string `json:"model"`
+	// Set and SetDigest name the parameters.
+	Set       string `json:"set"`
+	SetDigest Digest `json:"set_digest"`
+	// Length is the number of values in a vector.
+	Length uint64 `json:"length"`
+	// ClipL2 bounds the Euclidean norm of a contribution, ClipLinf each value.
+	ClipL2   float64 `json:"clip_l2"`
+	ClipLinf float64 `json:"clip_linf"`
+	// MaxWeight is the largest weight of a contribution; values are multiplied
+	// with weight/MaxWeight.
+	MaxWeight uint32 `json:"max_weight"`
+	// Minimum is the smallest cohort that may be closed, Maximum the largest.
+	Minimum uint32 `json:"minimum"`
+	Maximum uint32 `json:"maximum"`
+	// PerGuest is how many contributions may come from one processor.
+	PerGuest uint32 `json:"per_guest"`
+	// NoiseBits is the noise budget that must be left after Maximum additions.
+	NoiseBits uint32 `json:"noise_budget_threshold"`
+	Rule      Rule   `json:"rule"`
+	Trim      uint32 `json:"trim"`
+	Noise     Noise  `json:"noise"`
+	// Epsilon and Delta are charged to the ledger when the round closes, without
+	// counting on sampling.
+	Epsilon float64 `json:"epsilon"`
+	Delta   float64 `json:"delta"`
+	// Rate is the chance of a participant to be in a round; 1 where it is not
+	// sampled. It only serves the second, smaller epsilon that is reported.
+	Rate float64 `json:"rate"`
+	// NormProof demands a proof of the norm bound with each contribution.
+	NormProof bool          `json:"norm_proof"`
+	Opened    protocol.Time `json:"opened"`
+	Closes    protocol.Time `json:"closes"`
+	// PublicKey is the round's, in the set's encoding.
+	PublicKey []byte `json:"public_key"`
+}
+
+// Limits of rounds.
+const (
+	MaxLength     = 1 << 40
+	MaxWeight     = 1 << 20
+	maxNameBytes  = 128
+	maxMultiplier = 1 << 20
+)
+
+func (r *Round) context() string { return "anchorhold/fed/round/1" }
+
+func invalid(format string, args ...any) error {
+	return evidence.Refuse(ReasonRound, format, args...)
+}
+
+// check holds every number against its limits. It does not look at the set.
+func (r *Round) check() error {
+	finite := func(v float64) bool { return v >= 0 && v <= math.MaxFloat32 }
+	switch {
+	case r.Model == "" || len(r.Model) > maxNameBytes || !printable(r.Model):
+		return invalid("model: 1 to %d printable characters", maxNameBytes)
+	case r.Length < 1 || r.Length > MaxLength:
+		return invalid("length %d is outside 1 to 2^40", r.Length)
+	case !finite(r.ClipL2) || !finite(r.ClipLinf) || r.ClipL2 == 0 || r.ClipLinf == 0:
+		return invalid("clip_l2 and clip_linf must be positive")
+	case r.MaxWeight < 1 || r.MaxWeight > MaxWeight:
+		return invalid("max_weight %d is outside 1 to %d", r.MaxWeight, MaxWeight)
+	case r.Minimum < 2 || r.Maximum < r.Minimum:
+		return invalid("cohort of %d to %d: at least 2, and the maximum not below the minimum", r.Minimum, r.Maximum)
+	case r.PerGuest < 1:
+		return invalid("per_guest must be 1 or more")
+	case r.Closes <= r.Opened || r.Opened == 0:
+		return invalid("the round closes before it opens")
+	case r.Rate <= 0 || r.Rate > 1:
+		return invalid("rate %g is outside 0 to 1", r.Rate)
+	}
+	return r.checkPrivacy()
+}
+
+func (r *Round) checkPrivacy() error {
+	switch r.Rule {
+	case WeightedMean, Median:
+		if r.Trim != 0 {
+			return invalid("trim goes with %s only", TrimmedMean)
+		}
+	case TrimmedMean:
+		if r.Trim < 1 || 2*uint64(r.Trim) >= uint64(r.Minimum) {
+			return invalid("trim %d leaves nothing of a cohort of %d", r.Trim, r.Minimum)
+		}
+	default:
+		return invalid("rule %q is unknown", r.Rule)
+	}
+	n := r.Noise
+	if !(n.Multiplier >= 0 && n.Multiplier <= maxMultiplier) || !(n.Share >= 0 && n.Share <= maxMultiplier) {
+		return invalid("a noise multiplier is outside 0 to %d", maxMultiplier)
+	}
+	switch n.Mechanism {
+	case NoNoise:
+		if n.Multiplier != 0 || n.Share != 0 || r.Epsilon != 0 || r.Delta != 0 {
+			return invalid("without noise there is no multiplier, epsilon or delta")
+		}
+	case DiscreteGaussian, DiscreteLaplace:
+		if n.Multiplier == 0 || !(r.Epsilon > 0) || !(r.Delta > 0 && r.Delta < 1) {
+			return invalid("noise needs a multiplier, epsilon above 0 and delta between 0 and 1")
+		}
+		if r.Rule != WeightedMean {
+			return invalid("the sensitivity of a %s is not bounded here; noise goes with %s", r.Rule, WeightedMean)
+		}
+	default:
+		return invalid("noise mechanism %q is unknown", n.Mechanism)
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	for _, c := range []byte(s) {
+		if c < 0x20 || c > 0x7E {
+			return false
+		}
+	}
+	return true
+}
+
+// Parameters returns the round's set after it was held against name, digest, table
+// and noise budget.
+func (r *Round) Parameters() (heparams.Set, heparams.Budget, error) {
+	set, err := heparams.Lookup(r.Set)
+	if err != nil {
+		return set, heparams.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
+	}
+	if Digest(set.Digest()) != r.SetDigest {
+		return set, heparams.Budget{}, evidence.Refuse(ReasonSet, "%s has another digest here", r.Set)
+	}
+	if err := set.Check(); err != nil {
+		return set, heparams.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
+	}
+	b, err := set.Require(int(r.Maximum), int(r.NoiseBits))
+	if err != nil {
+		return set, b, evidence.Refuse(ReasonSet, "%v", err)
+	}
+	return set, b, nil
+}
+
+// Grid is how a round's real values become integers.
+type Grid struct {
+	// Step is the distance of two grid points: ClipLinf/Limit.
+	Step float64
+	// Limit is the largest integer of a contribution.
+	Limit int32
+	// L2 and L1 bound the norms of a contribution in grid steps, what stochastic
+	// rounding can add included.
+	L2, L1 float64
+}
+
+// Grid derives the grid from the set's budget.
+func (r *Round) Grid() (Grid, error) {
+	_, b, err := r.Parameters()
+	if err != nil {
+		return Grid{}, err
+	}
+	g := Grid{Step: r.ClipLinf / float64(b.Limit), Limit: b.Limit}
+	root := math.Sqrt(float64(r.Length))
+	g.L2 = min(r.ClipL2/g.Step+root, float64(b.Limit)*root)
+	g.L1 = g.L2 * root
+	return g, nil
+}
+
+// Sigma is the standard deviation, or the Laplace scale, of the noise in grid steps
+// that the decrypting guest adds.
+func (r *Round) Sigma() (float64, error) {
+	g, err := r.Grid()
+	if err != nil {
+		return 0, err
+	}
+	if r.Noise.Mechanism == DiscreteLaplace {
+		return r.Noise.Multiplier * g.L1, nil
+	}
+	return r.Noise.Multiplier * g.L2, nil
+}
+
+// ShareSigma is the standard deviation in grid steps of one participant's share.
+func (r *Round) ShareSigma() (float64, error) {
+	g, err := r.Grid()
+	return r.Noise.Share * g.L2 / math.Sqrt(float64(r.Minimum)), err
+}
+
+// Resource is the name of the round's secret key at the broker.
+func (r *Round) Resource() string { return ResourceOf(r.ID) }
+
+// ResourceClass is the first segment of the names of round keys.
+const ResourceClass = "fed"
+
+// ResourceOf is the name of a round's secret key at the broker.
+func ResourceOf(id ID) string { return fmt.Sprintf("%s/%s", ResourceClass, id) }
+
+// SignRound signs with the epoch key; epoch is the root's statement about it.
+func SignRound(key *identity.Private, epoch []byte, r Round) ([]byte, error) {
+	return seal(key, epoch, &r)
+}
+
+// VerifyRound checks root -> epoch statement -> round, and the parameters.
+func VerifyRound(signed []byte, roots []identity.Public) (Round, error) {
+	var r Round
+	if err := verifyBroker(signed, roots, &r, func(st protocol.EpochStatement) bool {
+		return Digest(st.Broker) == r.Broker && st.Epoch == r.Epoch && st.ValidAt(r.Opened)
+	}); err != nil {
+		return Round{}, err
+	}
+	if _, _, err := r.Parameters(); err != nil {
+		return Round{}, err
+	}
+	return r, nil
+}
+
+// verifyBroker checks a statement of the broker's epoch key.
+func verifyBroker(signed []byte, roots []identity.Public, st statement, fits func(protocol.EpochStatement) bool) error {
+	chain, msg, sig, err := open(signed, st)
+	if err != nil {
+		return err
+	}
+	epoch, err := protocol.VerifyEpoch(chain, roots)
+	if err != nil {
+		return err
+	}
+	if err := epoch.Key.Verify(st.context(), msg, sig); err != nil {
+		return &evidence.Refusal{Reason: ReasonSignature, Detail: "the epoch key did not sign this " + st.context(), Err: err}
+	}
+	if !fits(epoch) {
+		return evidence.Refuse(ReasonSignature, "%s names another broker, epoch or time", st.context())
+	}
+	return nil
+}
