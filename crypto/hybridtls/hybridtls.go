@@ -22,6 +22,9 @@ import (
 const (
 	// ALPN is the protocol that both ends must name (docs/protocol.md, Transport).
 	ALPN = "anchorhold-kbp/1"
+	// ALPNFederation is the name of uploads to an aggregator; For puts it into a
+	// configuration.
+	ALPNFederation = "anchorhold-fed/1"
 	// ExporterLabel is the label of the channel binding (RFC 8446, 7.5).
 	ExporterLabel = "EXPORTER-anchorhold-kbp-1"
 	// ExporterSize is the channel binding's length in bytes.
@@ -91,6 +94,15 @@ func base(p Profile) (*tls.Config, error) {
 	}, nil
 }
 
+// For returns the configuration for another protocol of ours. Ends that name
+// different protocols have no connection, so that no message of one is taken for
+// one of the other.
+func For(cfg *tls.Config, alpn string) *tls.Config {
+	cfg = cfg.Clone()
+	cfg.NextProtos = []string{alpn}
+	return cfg
+}
+
 // Conn is a connection that passed every assertion.
 type Conn struct {
 	*tls.Conn
@@ -130,7 +142,7 @@ func Client(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	conn, err := handshake(ctx, tls.Client(raw, cfg), cfg)
 	if err != nil {
 		_ = raw.Close() // the refusal is what the caller needs to know
-		return nil, explainServer(err, raw.RemoteAddr().String(), cfg.CurvePreferences)
+		return nil, explainServer(err, raw.RemoteAddr().String(), cfg)
 	}
 	return conn, nil
 }
@@ -153,7 +165,7 @@ func handshake(ctx context.Context, conn *tls.Conn, cfg *tls.Config) (*Conn, err
 		return nil, err
 	}
 	state := conn.ConnectionState()
-	if err := assert(state, cfg.CurvePreferences); err != nil {
+	if err := assert(state, cfg.CurvePreferences, cfg.NextProtos); err != nil {
 		return nil, err
 	}
 	ekm, err := state.ExportKeyingMaterial(ExporterLabel, nil, ExporterSize)
@@ -170,7 +182,7 @@ func handshake(ctx context.Context, conn *tls.Conn, cfg *tls.Config) (*Conn, err
 func isHybrid(g tls.CurveID) bool { return g == tls.X25519MLKEM768 || g == tls.SecP256r1MLKEM768 }
 
 // assert checks what was negotiated, whatever the configuration asked for.
-func assert(state tls.ConnectionState, allowed []tls.CurveID) error {
+func assert(state tls.ConnectionState, allowed []tls.CurveID, protocols []string) error {
 	switch {
 	case state.Version != tls.VersionTLS13:
 		return &Refusal{Code: CodeVersion, Sentence: fmt.Sprintf("the connection is %s; only TLS 1.3 is spoken here", tls.VersionName(state.Version))}
@@ -178,8 +190,8 @@ func assert(state tls.ConnectionState, allowed []tls.CurveID) error {
 		return &Refusal{Code: CodeClassical, Sentence: fmt.Sprintf("the key exchange %s is not one of the hybrids of this profile", state.CurveID)}
 	case state.DidResume:
 		return &Refusal{Code: CodeResumed, Sentence: "the connection was resumed, which skips authentication"}
-	case state.NegotiatedProtocol != ALPN:
-		return &Refusal{Code: CodeALPN, Sentence: fmt.Sprintf("the peer does not speak %q (ALPN)", ALPN)}
+	case len(protocols) != 1 || state.NegotiatedProtocol != protocols[0]:
+		return &Refusal{Code: CodeALPN, Sentence: fmt.Sprintf("the peer does not speak %q (ALPN)", protocols)}
 	}
 	return nil
 }

@@ -230,7 +230,7 @@ func TestClientRefusesAnotherCertificate(t *testing.T) {
 func TestAssertRefusesEachByItself(t *testing.T) {
 	allowed := []tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.X25519, tls.SecP384r1MLKEM1024, 514}
 	good := tls.ConnectionState{Version: tls.VersionTLS13, CurveID: tls.X25519MLKEM768, NegotiatedProtocol: ALPN}
-	if err := assert(good, allowed); err != nil {
+	if err := assert(good, allowed, []string{ALPN}); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -249,10 +249,10 @@ func TestAssertRefusesEachByItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			state := good
 			tc.change(&state)
-			refusal(t, assert(state, allowed), tc.code)
+			refusal(t, assert(state, allowed, []string{ALPN}), tc.code)
 		})
 	}
-	if err := assert(good, []tls.CurveID{tls.SecP256r1MLKEM768}); err == nil {
+	if err := assert(good, []tls.CurveID{tls.SecP256r1MLKEM768}, []string{ALPN}); err == nil {
 		t.Error("a hybrid outside the profile was accepted")
 	}
 }
@@ -375,7 +375,7 @@ func TestForeignNamesAreBounded(t *testing.T) {
 }
 
 func TestClassicalClientLearnsThatItIsTheOne(t *testing.T) {
-	err := explainServer(&net.OpError{Op: "remote error", Err: alertForTest(alertHandshakeFailure)}, "broker:8443", []tls.CurveID{tls.X25519})
+	err := explainServer(&net.OpError{Op: "remote error", Err: alertForTest(alertHandshakeFailure)}, "broker:8443", &tls.Config{CurvePreferences: []tls.CurveID{tls.X25519}, NextProtos: []string{ALPN}})
 	if err.Code != CodeClassical || !strings.Contains(err.Sentence, "this client offers only X25519") {
 		t.Errorf("%v", err)
 	}

@@ -76,9 +76,9 @@ func explainClient(err error, hello *tls.ClientHelloInfo, peer string, cfg *tls.
 		r.Code = CodeClassical
 		r.Sentence = fmt.Sprintf("the client at %s offers only %s for key exchange; this server accepts only %s; %s",
 			peer, list(r.Offered), list(groupNames(cfg.CurvePreferences)), adviceClassical)
-	case !slices.Contains(hello.SupportedProtos, ALPN):
+	case !slices.ContainsFunc(cfg.NextProtos, func(p string) bool { return slices.Contains(hello.SupportedProtos, p) }):
 		r.Code = CodeALPN
-		r.Sentence = fmt.Sprintf("the client at %s does not speak %q (ALPN), it offers %s: it is not an Anchorhold agent", peer, ALPN, protocolNames(hello.SupportedProtos))
+		r.Sentence = fmt.Sprintf("the client at %s does not speak %s (ALPN), it offers %s: it is not an Anchorhold agent", peer, protocolNames(cfg.NextProtos), protocolNames(hello.SupportedProtos))
 	default:
 		r.Sentence = fmt.Sprintf("the handshake with the client at %s failed: %v", peer, err)
 	}
@@ -117,7 +117,8 @@ func remoteAlert(err error) (uint8, bool) {
 
 // explainServer turns a failed client handshake into a refusal, from the alert
 // that the server sent.
-func explainServer(err error, peer string, offered []tls.CurveID) *Refusal {
+func explainServer(err error, peer string, cfg *tls.Config) *Refusal {
+	offered := cfg.CurvePreferences
 	if r, ok := errors.AsType[*Refusal](err); ok {
 		return r
 	}
@@ -139,7 +140,7 @@ func explainServer(err error, peer string, offered []tls.CurveID) *Refusal {
 			r.Sentence = fmt.Sprintf("the peer at %s does not speak TLS 1.3; nothing was sent to it", peer)
 		case alertNoApplicationProtocol:
 			r.Code = CodeALPN
-			r.Sentence = fmt.Sprintf("the peer at %s does not speak %q: it is not an Anchorhold broker", peer, ALPN)
+			r.Sentence = fmt.Sprintf("the peer at %s does not speak %s: it is not the Anchorhold server that was meant", peer, protocolNames(cfg.NextProtos))
 		}
 	}
 	return timedOut(r, peer)
