@@ -1,0 +1,114 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// Task is one unit of work for one process.
+type Task struct {
+	// Class selects the worker's handler: lower-case words joined by '-'.
+	Class string
+	// Spec is what the handler is told, at most maxSpec bytes.
+	Spec []byte
+	// In are the inputs: regular files or memfds that the worker cannot write
+	// to (read-only, or sealed: see Sealed), or the reading ends of pipes. They
+	// stay the caller's to close.
+	In []*os.File
+	// Out are the outputs: regular files or the writing ends of pipes.
+	Out []*os.File
+	// Limits bound the worker. A limit of zero is refused.
+	Limits Limits
+}
+
+// Limits bound one worker.
+type Limits struct {
+	// Memory is the most private writable memory in bytes, the Go runtime's own
+	// included: at least minMemory.
+	Memory int64
+	// Time is the longest time from the start of the process to its end.
+	Time time.Duration
+}
+
+// Progress is what a worker says about itself while it works. It is the
+// worker's claim and proves nothing.
+type Progress struct {
+	// Phase is a short word: lower-case letters, digits and '-'.
+	Phase string `json:"phase"`
+	// Done and Total count whatever the phase counts; Total 0 is unknown.
+	Done  uint64 `json:"done"`
+	Total uint64 `json:"total"`
+}
+
+// Runner starts one worker: Exec or Socket.
+type Runner interface {
+	// start returns a worker that waits for its header; ctx bounds the start
+	// alone.
+	start(ctx context.Context, limits Limits) (process, error)
+}
+
+// process is one started worker as its supervisor sees it.
+type process interface {
+	// channel is the agent's end of the connection; the supervisor closes it.
+	channel() channel
+	// kill ends the process as surely as the runner can. It may be called at
+	// any time, more than once, from any goroutine.
+	kill()
+	// wait returns when the process has ended, once it has or was killed.
+	wait() status
+	// isolated is false if the kernel gave the worker no network of its own, so
+	// that the filter alone keeps it from the network.
+	isolated() bool
+}
+
+// Pool bounds the number of workers at one time. Its methods may be called from
+// any goroutine.
+type Pool struct {
+	runner Runner
+	slots  chan struct{}
+	log    *slog.Logger
+	warn   sync.Once
+}
+
+// NewPool returns a pool that runs at most so many workers at one time; the
+// others wait in Run.
+func NewPool(runner Runner, most int, log *slog.Logger) (*Pool, error) {
+	if runner == nil || log == nil || most < 1 || most > maxWorkers {
+		return nil, fmt.Errorf("a pool needs a runner, a log and 1 to %d workers, not %d", maxWorkers, most)
+	}
+	return &Pool{runner: runner, slots: make(chan struct{}, most), log: log}, nil
+}
+
+// Run gives the task to a new worker and returns its result when the worker is
+// gone. report is called for each progress message, by this goroutine; it may
+// be nil. An error is a *Failure. When ctx ends, the worker is killed.
+func (p *Pool) Run(ctx context.Context, task Task, report func(Progress)) ([]byte, error) {
+	head, err := task.header()
+	if err != nil {
+		return nil, fail(Refused, "%w", err)
+	}
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return nil, fail(Cancelled, "before a worker was free: %w", context.Cause(ctx))
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, task.Limits.Time, errTimeUp)
+	defer cancel()
+	proc, err := p.runner.start(ctx, task.Limits)
+	if err != nil {
+		return nil, ended(ctx, fail(Crash, "start a worker: %w", err))
+	}
+	if !proc.isolated() {
+		p.warn.Do(func() { p.log.Warn("worker without a network namespace of its own; the system call filter alone forbids sockets") })
+	}
+	result, failure := supervise(ctx, proc, head, task, report)
+	if failure != nil {
+		return nil, failure
+	}
+	return result, nil
+}
