@@ -1,0 +1,144 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// channel is one end of the connection of agent and worker: a SOCK_SEQPACKET
+// unix socket, so that a record is a message and descriptors belong to it.
+type channel struct{ conn *net.UnixConn }
+
+// newChannel takes the file over; anything but a connected SOCK_SEQPACKET unix
+// socket is refused.
+func newChannel(f *os.File) (channel, error) {
+	conn, err := net.FileConn(f)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return channel{}, evidence.Refuse(ReasonPeer, "the connection is not a socket: %w", err)
+	}
+	u, ok := conn.(*net.UnixConn)
+	if !ok || u.LocalAddr().Network() != "unixpacket" {
+		return channel{}, errors.Join(evidence.Refuse(ReasonPeer, "the connection is not a unix socket of records"), conn.Close())
+	}
+	return channel{conn: u}, nil
+}
+
+// send sends one record with the descriptors of the files, within the deadline.
+func (c channel) send(data []byte, files []*os.File, deadline time.Time) error {
+	var rights []byte
+	if len(files) > 0 {
+		fds, err := duplicates(files)
+		defer func() {
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+		}()
+		if err != nil {
+			return err
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	if err := c.conn.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	_, _, err := c.conn.WriteMsgUnix(data, rights, nil)
+	return err
+}
+
+// duplicates keeps each descriptor alive while it is sent, without touching the
+// mode of the caller's file as Fd could.
+func duplicates(files []*os.File) (fds []int, err error) {
+	for _, f := range files {
+		raw, err := f.SyscallConn()
+		if err != nil {
+			return fds, fmt.Errorf("descriptor of %s: %w", f.Name(), err)
+		}
+		var fd int
+		var derr error
+		if err := raw.Control(func(from uintptr) { fd, derr = unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+			return fds, fmt.Errorf("descriptor of %s: %w", f.Name(), err)
+		}
+		if derr != nil {
+			return fds, fmt.Errorf("duplicate the descriptor of %s: %w", f.Name(), derr)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+// receiveHeader reads the first record and its descriptors, named after what
+// they are for. On an error no descriptor is left open.
+func (c channel) receiveHeader(deadline time.Time) (h *header, stderr *os.File, in, out []*os.File, err error) {
+	data := make([]byte, maxMessage)
+	rights := make([]byte, unix.CmsgSpace(4*(1+2*maxDescriptors)))
+	if err := c.conn.SetReadDeadline(deadline); err != nil {
+		return nil, nil, nil, nil, err
+	}
+	n, rn, flags, _, err := c.conn.ReadMsgUnix(data, rights)
+	if err != nil {
+		return nil, nil, nil, nil, fmt.Errorf("wait for the header: %w", err)
+	}
+	fds, err := descriptors(rights[:rn])
+	files := make([]*os.File, len(fds))
+	for i, fd := range fds {
+		files[i] = os.NewFile(uintptr(fd), "passed-"+strconv.Itoa(i))
+	}
+	if err == nil {
+		h, err = parseHeader(data[:n])
+	}
+	switch {
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		err = evidence.Refuse(ReasonHeader, "the record or its descriptors were cut off")
+	case err == nil && len(files) != 1+h.In+h.Out:
+		err = evidence.Refuse(ReasonHeader, "%d descriptors came where the header lists %d", len(files), 1+h.In+h.Out)
+	}
+	if err != nil {
+		for _, f := range files {
+			_ = f.Close() // a refused task uses none
+		}
+		return nil, nil, nil, nil, err
+	}
+	return h, files[0], files[1 : 1+h.In : 1+h.In], files[1+h.In:], c.conn.SetReadDeadline(time.Time{})
+}
+
+func descriptors(rights []byte) (fds []int, err error) {
+	messages, err := unix.ParseSocketControlMessage(rights)
+	if err != nil {
+		return nil, evidence.Refuse(ReasonHeader, "control data: %w", err)
+	}
+	for _, m := range messages {
+		more, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			return fds, evidence.Refuse(ReasonHeader, "control data that is not descriptors: %w", err)
+		}
+		fds = append(fds, more...)
+	}
+	return fds, nil
+}
+
+// receiveReply reads one reply; io.EOF when the worker's end is closed.
+func (c channel) receiveReply(buffer []byte) (*reply, error) {
+	n, rn, flags, _, err := c.conn.ReadMsgUnix(buffer, nil)
+	if errors.Is(err, unix.ECONNRESET) {
+		return nil, io.EOF // it closed with our header unread
+	}
+	if err != nil {
+		return nil, err
+	}
+	if rn != 0 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		return nil, evidence.Refuse(ReasonReply, "a record of more than %d bytes, or one with descriptors", maxMessage)
+	}
+	return parseReply(buffer[:n])
+}
