@@ -61,19 +61,15 @@ func (c channel) send(data []byte, files []*os.File, deadline time.Time) error {
 // mode of the caller's file as Fd could.
 func duplicates(files []*os.File) (fds []int, err error) {
 	for _, f := range files {
-		raw, err := f.SyscallConn()
-		if err != nil {
-			return fds, fmt.Errorf("descriptor of %s: %w", f.Name(), err)
+		if err := control(f, func(from uintptr) error {
+			fd, err := unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0)
+			if err == nil {
+				fds = append(fds, fd)
+			}
+			return err
+		}); err != nil {
+			return fds, fmt.Errorf("duplicate the descriptor of %s: %w", f.Name(), err)
 		}
-		var fd int
-		var derr error
-		if err := raw.Control(func(from uintptr) { fd, derr = unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-			return fds, fmt.Errorf("descriptor of %s: %w", f.Name(), err)
-		}
-		if derr != nil {
-			return fds, fmt.Errorf("duplicate the descriptor of %s: %w", f.Name(), derr)
-		}
-		fds = append(fds, fd)
 	}
 	return fds, nil
 }

@@ -74,6 +74,9 @@ func (t Task) header() ([]byte, error) {
 	if err := h.check(ReasonTask); err != nil {
 		return nil, err
 	}
+	if err := t.checkDescriptors(); err != nil {
+		return nil, err
+	}
 	return encode(&h)
 }
 

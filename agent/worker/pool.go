@@ -104,7 +104,9 @@ func (p *Pool) Run(ctx context.Context, task Task, report func(Progress)) ([]byt
 		return nil, ended(ctx, fail(Crash, "start a worker: %w", err))
 	}
 	if !proc.isolated() {
-		p.warn.Do(func() { p.log.Warn("worker without a network namespace of its own; the system call filter alone forbids sockets") })
+		p.warn.Do(func() {
+			p.log.Warn("worker without a network namespace of its own; the system call filter alone forbids sockets")
+		})
 	}
 	result, failure := supervise(ctx, proc, head, task, report)
 	if failure != nil {
