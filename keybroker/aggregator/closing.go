@@ -1,0 +1,117 @@
+package aggregator
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// SetTicket takes the broker's ticket for a cohort whose sum is here. From then on
+// the sum may be fetched, and no contribution is taken.
+func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
+	r, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	t, err := federation.VerifyTicket(signed, a.cfg.Roots, r.def, r.digest)
+	if err != nil {
+		return err
+	}
+	if _, err := r.readSum(t.Cohort); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held, err := os.ReadFile(r.path(fileTicket))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return writeDurably(r.path(fileTicket), signed)
+	case err != nil:
+		return err
+	case string(held) != string(signed):
+		return evidence.Refuse(ReasonRoundOver, "the round has another ticket already")
+	}
+	return nil
+}
+
+// ticket returns the ticket, as signed and verified.
+func (a *Aggregator) ticket(r *round) ([]byte, federation.Ticket, error) {
+	signed, err := os.ReadFile(r.path(fileTicket))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, federation.Ticket{}, evidence.Refuse(ReasonNoTicket, "round %s is not closed", r.def.ID)
+	}
+	if err != nil {
+		return nil, federation.Ticket{}, err
+	}
+	t, err := federation.VerifyTicket(signed, a.cfg.Roots, r.def, r.digest)
+	return signed, t, err
+}
+
+// SetResult takes the decrypting guest's signed result.
+func (a *Aggregator) SetResult(id federation.ID, signed []byte) error {
+	r, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	if err := a.checkResult(r, signed); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return writeDurably(r.path(fileResult), signed)
+}
+
+func (a *Aggregator) checkResult(r *round, signed []byte) error {
+	_, _, err := a.result(r, signed)
+	return err
+}
+
+func (a *Aggregator) result(r *round, signed []byte) (federation.Result, federation.Ticket, error) {
+	raw, t, err := a.ticket(r)
+	if err != nil {
+		return federation.Result{}, t, err
+	}
+	res, _, err := federation.VerifyResult(signed, a.cfg.Roots, t, federation.DigestOf(raw))
+	if err == nil && res.Length != r.def.Length {
+		err = evidence.Refuse(federation.ReasonWrongRound, "the result has another length than the round")
+	}
+	return res, t, err
+}
+
+// SetValues takes the values of the result that is here.
+func (a *Aggregator) SetValues(id federation.ID, body io.Reader) (err error) {
+	r, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	signed, err := os.ReadFile(r.path(fileResult))
+	if err != nil {
+		return evidence.Refuse(ReasonNoResult, "the signed result comes before its values")
+	}
+	res, _, err := a.result(r, signed)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(r.dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(body, int64(res.Length)*8+1))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if n != int64(res.Length)*8 || federation.Digest(h.Sum(nil)) != res.Values {
+		return evidence.Refuse(federation.ReasonUpload, "the values are not those that were signed")
+	}
+	return os.Rename(f.Name(), r.path(fileValues))
+}

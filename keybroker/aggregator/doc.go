@@ -1,0 +1,174 @@
+// Package aggregator collects encrypted vectors and adds them. It holds no secret.
+//
+// It guarantees that nothing is stored for a stranger: a participant's signed
+// contribution and the hash of every block come first, and each block is checked
+// against them as it arrives, so that half an upload or a changed block never
+// reaches a sum; that one agent has one contribution in a round; that a sum is
+// exactly the sum of a named cohort of complete uploads; that uploads go on after
+// an interruption or a crash; and that memory does not grow with the length of the
+// vectors or the number of clients.
+//
+// It trusts the broker's root identities and its own disk. It refuses unknown
+// rounds, other parameter sets, residues that are not canonical, gaps, surplus
+// bytes, late and duplicate contributions, each with a reason.
+//
+// The vectors that it sees are ciphertexts; docs/threat-model.md says what a
+// dishonest aggregator can and cannot do. The binary anchorhold-aggregator runs it.
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Reasons of this package.
+const (
+	ReasonUnknownRound evidence.Reason = "round-unknown"
+	ReasonRoundOver    evidence.Reason = "round-over"
+	ReasonDuplicate    evidence.Reason = "contribution-duplicate"
+	ReasonFull         evidence.Reason = "round-full"
+	ReasonUnknown      evidence.Reason = "upload-unknown"
+	ReasonGap          evidence.Reason = "upload-gap"
+	ReasonIncomplete   evidence.Reason = "upload-incomplete"
+	ReasonSurplus      evidence.Reason = "upload-surplus"
+	ReasonResidue      evidence.Reason = "residue-not-canonical"
+	ReasonBusy         evidence.Reason = "aggregator-busy"
+	ReasonNotReleased  evidence.Reason = "contributions-not-released"
+	ReasonNoSum        evidence.Reason = "sum-not-ready"
+	ReasonNoTicket     evidence.Reason = "round-not-closed"
+	ReasonNoResult     evidence.Reason = "result-not-published"
+)
+
+// Config is what an aggregator needs. Zero limits take the defaults named.
+type Config struct {
+	// StateDir holds rounds, uploads and sums.
+	StateDir string
+	// Roots are the broker's root identities.
+	Roots []identity.Public
+	// Shard of Shards: the part of every vector that this process holds; 0 of 1
+	// by default.
+	Shard, Shards int
+	// Workers add at the same time; 1.
+	Workers int
+	// Uploads that send blocks at the same time; 32. More are told to come back.
+	Uploads int
+	// Rounds that are held at the same time; 64.
+	Rounds int
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Aggregator serves rounds.
+type Aggregator struct {
+	cfg     Config
+	sending chan struct{} // one token for each upload that sends blocks
+	buffers sync.Pool
+
+	mu     sync.Mutex
+	rounds map[federation.ID]*round
+}
+
+// New opens the state directory and every round in it.
+func New(cfg Config) (*Aggregator, error) {
+	if cfg.Logger == nil || len(cfg.Roots) == 0 || cfg.StateDir == "" {
+		return nil, errors.New("aggregator: state directory, the broker's root identities and a logger are required")
+	}
+	if cfg.Shards == 0 {
+		cfg.Shards = 1
+	}
+	for v, d := range map[*int]int{&cfg.Workers: 1, &cfg.Uploads: 32, &cfg.Rounds: 64} {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 {
+		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
+	}
+	a := &Aggregator{cfg: cfg, sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}}
+	return a, a.load()
+}
+
+// AddRound takes a round that the broker signed. The same round again is fine.
+func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
+	def, err := federation.VerifyRound(signed, a.cfg.Roots)
+	if err != nil {
+		return def, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if held, ok := a.rounds[def.ID]; ok {
+		if held.digest != federation.DigestOf(signed) {
+			return def, evidence.Refuse(federation.ReasonWrongRound, "round %s is held with other terms", def.ID)
+		}
+		return def, nil
+	}
+	if len(a.rounds) >= a.cfg.Rounds {
+		return def, evidence.Refuse(ReasonBusy, "%d rounds are held; remove one that is over", len(a.rounds))
+	}
+	if !a.now().before(def.Closes) {
+		return def, evidence.Refuse(ReasonRoundOver, "the round closed at %s", def.Closes.Time())
+	}
+	r, err := a.create(def, signed)
+	if err != nil {
+		return def, err
+	}
+	a.rounds[def.ID] = r
+	a.cfg.Logger.Info("round taken", "round", def.ID.String(), "model", def.Model, "set", def.Set, "length", def.Length, "blocks", r.columns.Count)
+	return def, nil
+}
+
+func (a *Aggregator) round(id federation.ID) (*round, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, ok := a.rounds[id]
+	if !ok {
+		return nil, evidence.Refuse(ReasonUnknownRound, "no round %s here", id)
+	}
+	return r, nil
+}
+
+// Rounds lists the rounds that are held.
+func (a *Aggregator) Rounds() []RoundStatus {
+	a.mu.Lock()
+	held := make([]*round, 0, len(a.rounds))
+	for _, r := range a.rounds {
+		held = append(held, r)
+	}
+	a.mu.Unlock()
+	list := make([]RoundStatus, 0, len(held))
+	for _, r := range held {
+		list = append(list, r.status())
+	}
+	return list
+}
+
+// instant is a point in time, as rounds count it.
+type instant protocol.Time
+
+func (a *Aggregator) now() instant { return instant(protocol.TimeOf(a.cfg.Now())) }
+
+func (t instant) before(u protocol.Time) bool { return protocol.Time(t) < u }
+
+// Remove forgets a round and deletes its files.
+func (a *Aggregator) Remove(_ context.Context, id federation.ID) error {
+	r, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	delete(a.rounds, id)
+	a.mu.Unlock()
+	return r.remove()
+}

@@ -1,0 +1,226 @@
+package aggregator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// The files of a round, in a directory named by its ID:
+//
+//	round            as the broker signed it
+//	uploads/DIGEST/  manifest, blocks, and the empty file complete
+//	sums/DIGEST/     manifest (JSON), blocks
+//	ticket, result, values
+const (
+	fileRound    = "round"
+	fileManifest = "manifest"
+	fileBlocks   = "blocks"
+	fileComplete = "complete"
+	fileTicket   = "ticket"
+	fileResult   = "result"
+	fileValues   = "values"
+)
+
+// round is one round that is held.
+type round struct {
+	dir     string
+	signed  []byte
+	digest  federation.Digest
+	def     federation.Round
+	set     heparams.Set
+	columns federation.Columns // of this shard
+
+	mu      sync.Mutex
+	uploads map[federation.Digest]*upload           // by digest of the signed contribution
+	agents  map[federation.Digest]federation.Digest // agent -> contribution
+	summing sync.Mutex                              // one sum at a time
+}
+
+// RoundStatus is a round at a glance.
+type RoundStatus struct {
+	Round      federation.ID `json:"round"`
+	Model      string        `json:"model"`
+	Set        string        `json:"set"`
+	Length     uint64        `json:"length"`
+	Minimum    uint32        `json:"minimum"`
+	Maximum    uint32        `json:"maximum"`
+	Complete   int           `json:"complete"`
+	Incomplete int           `json:"incomplete"`
+	Bytes      int64         `json:"bytes"`
+	Closed     bool          `json:"closed"`
+	Published  bool          `json:"published"`
+}
+
+func (r *round) status() RoundStatus {
+	s := RoundStatus{Round: r.def.ID, Model: r.def.Model, Set: r.def.Set, Length: r.def.Length, Minimum: r.def.Minimum, Maximum: r.def.Maximum,
+		Closed: exists(r.path(fileTicket)), Published: exists(r.path(fileResult))}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range r.uploads {
+		u.mu.Lock()
+		if u.complete {
+			s.Complete++
+		} else {
+			s.Incomplete++
+		}
+		s.Bytes += int64(u.next) * int64(r.set.BlockBytes())
+		u.mu.Unlock()
+	}
+	return s
+}
+
+func (r *round) path(parts ...string) string {
+	return filepath.Join(append([]string{r.dir}, parts...)...)
+}
+
+// create makes the directory of a round that was verified.
+func (a *Aggregator) create(def federation.Round, signed []byte) (*round, error) {
+	r, err := a.newRound(def, signed)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"uploads", "sums"} {
+		if err := os.MkdirAll(r.path(dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return r, writeDurably(r.path(fileRound), signed)
+}
+
+func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, error) {
+	set, _, err := def.Parameters()
+	if err != nil {
+		return nil, err
+	}
+	blocks := federation.BlockCount(def.Length, set.ValuesPerBlock())
+	if blocks > federation.MaxManifestBlocks {
+		return nil, evidence.Refuse(federation.ReasonRound, "%d blocks are more than this aggregator takes", blocks)
+	}
+	columns, err := federation.Shard(blocks, a.cfg.Shard, a.cfg.Shards)
+	return &round{dir: filepath.Join(a.cfg.StateDir, "rounds", def.ID.String()), signed: signed, digest: federation.DigestOf(signed), def: def, set: set,
+		columns: columns, uploads: map[federation.Digest]*upload{}, agents: map[federation.Digest]federation.Digest{}}, err
+}
+
+// load reads every round of an earlier run.
+func (a *Aggregator) load() error {
+	base := filepath.Join(a.cfg.StateDir, "rounds")
+	if err := os.MkdirAll(base, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(base)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		signed, err := os.ReadFile(filepath.Join(base, e.Name(), fileRound))
+		if errors.Is(err, fs.ErrNotExist) { // interrupted before the round was taken
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		def, err := federation.VerifyRound(signed, a.cfg.Roots)
+		if err != nil || def.ID.String() != e.Name() {
+			return fmt.Errorf("round %s in the state directory: %w", e.Name(), errors.Join(err, errors.New("remove it if it is not wanted")))
+		}
+		r, err := a.newRound(def, signed)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(r.sweep(), r.loadUploads(a.cfg)); err != nil {
+			return fmt.Errorf("round %s: %w", def.ID, err)
+		}
+		a.rounds[def.ID] = r
+	}
+	return nil
+}
+
+func (r *round) loadUploads(cfg Config) error {
+	entries, err := os.ReadDir(r.path("uploads"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		digest, err := federation.ParseDigest(e.Name())
+		if err != nil {
+			continue // a temporary name of an interrupted write
+		}
+		manifest, err := r.readManifest(digest)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		c, _, err := federation.VerifyContribution(manifest.Signed, cfg.Roots)
+		if err != nil {
+			return fmt.Errorf("upload %s: %w", digest, err)
+		}
+		u := &upload{contribution: c, digest: digest, complete: exists(r.path("uploads", e.Name(), fileComplete))}
+		if u.complete {
+			u.next = r.columns.Count
+		} else if u.next, err = r.recount(u, manifest); err != nil {
+			return err
+		}
+		r.uploads[digest], r.agents[c.Agent] = u, digest
+	}
+	return nil
+}
+
+// sweep deletes what interrupted sums left.
+func (r *round) sweep() error {
+	left, err := filepath.Glob(r.path("sums", ".work-*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
+func (r *round) remove() error { return os.RemoveAll(r.dir) }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// writeDurably writes a whole file or nothing.
+func writeDurably(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func writeJSONFile(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return writeDurably(path, data)
+}

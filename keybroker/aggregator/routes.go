@@ -1,0 +1,333 @@
+package aggregator
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// idleTime bounds the wait for the next bytes of a body.
+const idleTime = 30 * time.Second
+
+// maxSmallBody bounds everything but manifests, blocks and values.
+const maxSmallBody = 1 << 20
+
+type handler func(w http.ResponseWriter, r *http.Request, id federation.ID) error
+
+// Public is what participants, the decrypting guest and the broker's operators
+// reach over hybrid TLS. Everything that changes state carries a signature that
+// the broker's root vouches for.
+func (a *Aggregator) Public() http.Handler {
+	mux := http.NewServeMux()
+	a.public(mux)
+	return mux
+}
+
+// Admin is Public and what only the local administrator may do.
+func (a *Aggregator) Admin() http.Handler {
+	mux := http.NewServeMux()
+	a.public(mux)
+	mux.HandleFunc("GET /v1/rounds", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Rounds()) })
+	a.route(mux, "GET /v1/rounds/{id}/contributions", a.listContributions)
+	a.route(mux, "POST /v1/rounds/{id}/sum", a.makeSum)
+	a.route(mux, "DELETE /v1/rounds/{id}", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		if err := a.Remove(r.Context(), id); err != nil {
+			return err
+		}
+		reply(w, http.StatusOK, map[string]string{"removed": id.String()})
+		return nil
+	})
+	return mux
+}
+
+func (a *Aggregator) public(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/rounds", func(w http.ResponseWriter, r *http.Request) {
+		signed, err := small(r)
+		if err == nil {
+			var def federation.Round
+			if def, err = a.AddRound(signed); err == nil {
+				reply(w, http.StatusOK, def)
+				return
+			}
+		}
+		a.refuse(w, r, err)
+	})
+	a.route(mux, "GET /v1/rounds/{id}", a.showRound)
+	a.route(mux, "POST /v1/rounds/{id}/uploads", a.begin)
+	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}", a.showUpload)
+	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}", a.receive)
+	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", a.sendUpload)
+	a.route(mux, "PUT /v1/rounds/{id}/ticket", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		return a.takeSmall(w, r, func(b []byte) error { return a.SetTicket(id, b) })
+	})
+	a.route(mux, "PUT /v1/rounds/{id}/result", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		return a.takeSmall(w, r, func(b []byte) error { return a.SetResult(id, b) })
+	})
+	a.route(mux, "PUT /v1/rounds/{id}/values", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		if err := a.SetValues(id, &patient{r: r.Body, c: http.NewResponseController(w)}); err != nil {
+			return err
+		}
+		reply(w, http.StatusOK, struct{}{})
+		return nil
+	})
+	a.route(mux, "GET /v1/rounds/{id}/ticket", a.file(fileTicket, ReasonNoTicket))
+	a.route(mux, "GET /v1/rounds/{id}/result", a.file(fileResult, ReasonNoResult))
+	a.route(mux, "GET /v1/rounds/{id}/values", a.file(fileValues, ReasonNoResult))
+	a.route(mux, "GET /v1/rounds/{id}/sum", a.showSum)
+	a.route(mux, "GET /v1/rounds/{id}/sum/blocks", a.sendSum)
+}
+
+// route adds a path with a round in it.
+func (a *Aggregator) route(mux *http.ServeMux, pattern string, h handler) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		id, err := federation.ParseID(r.PathValue("id"))
+		if err != nil {
+			err = evidence.Refuse(ReasonUnknownRound, "a round's id has 32 hexadecimal digits")
+		} else {
+			err = h(w, r, id)
+		}
+		if err != nil {
+			a.refuse(w, r, err)
+		}
+	})
+}
+
+func (a *Aggregator) showRound(w http.ResponseWriter, _ *http.Request, id federation.ID) error {
+	r, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(r.signed) // the client has gone if it fails
+	return nil
+}
+
+func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	held, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	limit := federation.MaxManifestBytes(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock()))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		return err
+	}
+	status, err := a.Begin(id, body)
+	if err == nil {
+		reply(w, http.StatusOK, status)
+	}
+	return err
+}
+
+func (a *Aggregator) showUpload(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	held, u, err := a.find(r, id)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	reply(w, http.StatusOK, held.statusOf(u))
+	return nil
+}
+
+func (a *Aggregator) find(r *http.Request, id federation.ID) (*round, *upload, error) {
+	held, err := a.round(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	digest, err := federation.ParseDigest(r.PathValue("digest"))
+	if err != nil {
+		return nil, nil, evidence.Refuse(ReasonUnknown, "an upload's name has 64 hexadecimal digits")
+	}
+	u, err := held.upload(digest)
+	return held, u, err
+}
+
+func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	_, u, err := a.find(r, id)
+	if err != nil {
+		return err
+	}
+	from, err := strconv.ParseUint(r.URL.Query().Get("from"), 10, 63)
+	if err != nil {
+		return evidence.Refuse(ReasonGap, "from must be the number of the first block")
+	}
+	status, err := a.Receive(id, u.digest, from, &patient{r: r.Body, c: http.NewResponseController(w)})
+	if err == nil {
+		reply(w, http.StatusOK, status)
+	}
+	return err
+}
+
+func (a *Aggregator) listContributions(w http.ResponseWriter, _ *http.Request, id federation.ID) error {
+	list, err := a.Complete(id)
+	if err == nil {
+		reply(w, http.StatusOK, struct {
+			Contributions [][]byte `json:"contributions"`
+		}{list})
+	}
+	return err
+}
+
+func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	var request struct {
+		Cohort []federation.Digest `json:"cohort"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<20)).Decode(&request); err != nil {
+		return err
+	}
+	m, err := a.Sum(r.Context(), id, request.Cohort, nil)
+	if err == nil {
+		reply(w, http.StatusOK, m)
+	}
+	return err
+}
+
+// showSum is the manifest of the sum that the ticket names.
+func (a *Aggregator) showSum(w http.ResponseWriter, _ *http.Request, id federation.ID) error {
+	held, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	_, t, err := a.ticket(held)
+	if err != nil {
+		return err
+	}
+	m, err := held.readSum(t.Cohort)
+	if err == nil {
+		reply(w, http.StatusOK, m)
+	}
+	return err
+}
+
+func (a *Aggregator) sendSum(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	held, err := a.round(id)
+	if err != nil {
+		return err
+	}
+	_, t, err := a.ticket(held)
+	if err != nil {
+		return err
+	}
+	return sendFile(w, r, held.path("sums", t.Cohort.String(), fileBlocks), ReasonNoSum)
+}
+
+// sendUpload hands out one contribution: only in a round that is closed and whose
+// rule needs single contributions.
+func (a *Aggregator) sendUpload(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	held, u, err := a.find(r, id)
+	if err != nil {
+		return err
+	}
+	if held.def.Rule == federation.WeightedMean {
+		return evidence.Refuse(ReasonNotReleased, "the rule of this round is a sum")
+	}
+	if _, _, err := a.ticket(held); err != nil {
+		return err
+	}
+	return sendFile(w, r, held.path("uploads", u.digest.String(), fileBlocks), ReasonUnknown)
+}
+
+func (a *Aggregator) file(name string, missing evidence.Reason) handler {
+	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		held, err := a.round(id)
+		if err != nil {
+			return err
+		}
+		return sendFile(w, r, held.path(name), missing)
+	}
+}
+
+// sendFile serves a file, with ranges.
+func sendFile(w http.ResponseWriter, r *http.Request, path string, missing evidence.Reason) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return evidence.Refuse(missing, "it is not there")
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, f)
+	return nil
+}
+
+func (a *Aggregator) takeSmall(w http.ResponseWriter, r *http.Request, take func([]byte) error) error {
+	body, err := small(r)
+	if err == nil {
+		err = take(body)
+	}
+	if err == nil {
+		reply(w, http.StatusOK, struct{}{})
+	}
+	return err
+}
+
+func small(r *http.Request) ([]byte, error) {
+	return io.ReadAll(http.MaxBytesReader(nil, r.Body, maxSmallBody))
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client has gone if it fails
+}
+
+// refuse tells the client the reason, and what was not foreseen only to the log.
+func (a *Aggregator) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status, code, message := http.StatusInternalServerError, evidence.Reason("internal-error"), "internal error; the aggregator's log has it"
+	var refusal *evidence.Refusal
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &refusal):
+		status, code, message = statusOf(refusal.Reason), refusal.Reason, refusal.Detail
+	case errors.As(err, &large):
+		status, code, message = http.StatusRequestEntityTooLarge, "too-large", "the body is too large"
+	default:
+		a.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
+	}
+	if status != http.StatusInternalServerError {
+		a.cfg.Logger.Info("refused", "path", r.URL.Path, "reason", string(code), "detail", message)
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	reply(w, status, map[string]any{"error": map[string]string{"code": string(code), "message": message}})
+}
+
+func statusOf(reason evidence.Reason) int {
+	switch reason {
+	case ReasonUnknownRound, ReasonUnknown, ReasonNoSum, ReasonNoTicket, ReasonNoResult:
+		return http.StatusNotFound
+	case ReasonDuplicate, ReasonFull, ReasonRoundOver, ReasonGap, federation.ReasonWrongRound:
+		return http.StatusConflict
+	case ReasonBusy:
+		return http.StatusServiceUnavailable
+	case ReasonNotReleased:
+		return http.StatusForbidden
+	}
+	return http.StatusUnprocessableEntity
+}
+
+// patient renews the read deadline before each read: a body may take as long as it
+// needs, but not stand still.
+type patient struct {
+	r io.Reader
+	c *http.ResponseController
+}
+
+// Read reads under a new deadline.
+func (p *patient) Read(b []byte) (int, error) {
+	if err := p.c.SetReadDeadline(time.Now().Add(idleTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return p.r.Read(b)
+}

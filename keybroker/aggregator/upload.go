@@ -1,0 +1,254 @@
+package aggregator
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// upload is one contribution that is under way or complete.
+type upload struct {
+	contribution federation.Contribution
+	digest       federation.Digest // of the signed contribution
+
+	mu       sync.Mutex // held while blocks are written
+	next     uint64     // blocks that are here, from the shard's first
+	complete bool
+}
+
+// UploadStatus says where an upload stands. Blocks count from the shard's first.
+type UploadStatus struct {
+	Contribution federation.Digest `json:"contribution"`
+	First        uint64            `json:"first"` // block of the vector that this shard begins with
+	Next         uint64            `json:"next"`
+	Blocks       uint64            `json:"blocks"` // of this shard
+	Complete     bool              `json:"complete"`
+}
+
+func (r *round) statusOf(u *upload) UploadStatus {
+	return UploadStatus{Contribution: u.digest, First: r.columns.First, Next: u.next, Blocks: r.columns.Count, Complete: u.complete}
+}
+
+// Begin takes a manifest and says where to go on. Again with the same manifest it
+// goes on where it stopped.
+func (a *Aggregator) Begin(id federation.ID, raw []byte) (UploadStatus, error) {
+	r, err := a.round(id)
+	if err != nil {
+		return UploadStatus{}, err
+	}
+	manifest, err := federation.ParseManifest(raw)
+	if err != nil {
+		return UploadStatus{}, err
+	}
+	c, _, err := federation.VerifyContribution(manifest.Signed, a.cfg.Roots)
+	if err != nil {
+		return UploadStatus{}, err
+	}
+	if err := errors.Join(c.Follows(r.def, r.digest), manifest.Matches(c)); err != nil {
+		return UploadStatus{}, err
+	}
+	digest := federation.DigestOf(manifest.Signed)
+	if !a.now().before(r.def.Closes) || exists(r.path(fileTicket)) {
+		return UploadStatus{}, evidence.Refuse(ReasonRoundOver, "round %s takes no more contributions", id)
+	}
+	u, err := r.admit(c, digest, raw)
+	if err != nil {
+		return UploadStatus{}, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return r.statusOf(u), nil
+}
+
+// admit finds or makes the upload of a contribution that was verified.
+func (r *round) admit(c federation.Contribution, digest federation.Digest, raw []byte) (*upload, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u, ok := r.uploads[digest]; ok {
+		return u, nil
+	}
+	if other, ok := r.agents[c.Agent]; ok {
+		return nil, evidence.Refuse(ReasonDuplicate, "this agent's contribution is %s already", other)
+	}
+	if len(r.uploads) >= int(r.def.Maximum) {
+		return nil, evidence.Refuse(ReasonFull, "the round has its %d contributions", r.def.Maximum)
+	}
+	dir := r.path("uploads", digest.String())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := writeDurably(r.path("uploads", digest.String(), fileManifest), raw); err != nil {
+		return nil, err
+	}
+	if err := syncDir(r.path("uploads")); err != nil {
+		return nil, err
+	}
+	u := &upload{contribution: c, digest: digest}
+	r.uploads[digest], r.agents[c.Agent] = u, digest
+	return u, nil
+}
+
+func (r *round) upload(digest federation.Digest) (*upload, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u, ok := r.uploads[digest]
+	if !ok {
+		return nil, evidence.Refuse(ReasonUnknown, "no upload %s; send its manifest first", digest)
+	}
+	return u, nil
+}
+
+func (r *round) readManifest(digest federation.Digest) (federation.Manifest, error) {
+	raw, err := os.ReadFile(r.path("uploads", digest.String(), fileManifest))
+	if err != nil {
+		return federation.Manifest{}, err
+	}
+	return federation.ParseManifest(raw)
+}
+
+// Receive takes blocks from a position on, checks each, and completes the upload
+// when the last one is there. What was taken before an error stays.
+func (a *Aggregator) Receive(id federation.ID, digest federation.Digest, from uint64, body io.Reader) (UploadStatus, error) {
+	r, err := a.round(id)
+	if err != nil {
+		return UploadStatus{}, err
+	}
+	u, err := r.upload(digest)
+	if err != nil {
+		return UploadStatus{}, err
+	}
+	select {
+	case a.sending <- struct{}{}:
+		defer func() { <-a.sending }()
+	default:
+		return UploadStatus{}, evidence.Refuse(ReasonBusy, "%d uploads are under way; come back", cap(a.sending))
+	}
+	if !u.mu.TryLock() {
+		return UploadStatus{}, evidence.Refuse(ReasonBusy, "this upload is under way on another connection")
+	}
+	defer u.mu.Unlock()
+	switch {
+	case u.complete:
+		return r.statusOf(u), nil
+	case from != u.next:
+		return r.statusOf(u), evidence.Refuse(ReasonGap, "block %d is next, not %d", u.next, from)
+	case !a.now().before(r.def.Closes):
+		return r.statusOf(u), evidence.Refuse(ReasonRoundOver, "round %s takes no more blocks", id)
+	}
+	manifest, err := r.readManifest(digest)
+	if err == nil {
+		err = a.append(r, u, manifest, body)
+	}
+	return r.statusOf(u), err
+}
+
+// append writes checked blocks, and completes the upload with the last one.
+func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, body io.Reader) (err error) {
+	f, err := os.OpenFile(r.path("uploads", u.digest.String(), fileBlocks), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size := r.set.BlockBytes()
+	check := a.checker(r)
+	defer a.buffers.Put(check)
+	for u.next < r.columns.Count {
+		n, err := io.ReadFull(body, check.block[:size])
+		if n == 0 && errors.Is(err, io.EOF) {
+			return f.Sync()
+		}
+		if err != nil {
+			return errors.Join(evidence.Refuse(ReasonIncomplete, "the connection ended inside block %d; go on from there", u.next), f.Sync())
+		}
+		index := r.columns.First + u.next
+		if err := manifest.CheckBlock(r.def.ID, index, check.block[:size]); err != nil {
+			return err
+		}
+		if err := check.canonical(check.block[:size]); err != nil {
+			return evidence.Refuse(ReasonResidue, "block %d: %v", index, err)
+		}
+		if _, err := f.WriteAt(check.block[:size], int64(u.next)*int64(size)); err != nil {
+			return err
+		}
+		u.next++
+	}
+	if n, _ := io.ReadFull(body, check.block[:1]); n != 0 { // an error here is the end that is wanted
+		return evidence.Refuse(ReasonSurplus, "bytes after the last block")
+	}
+	return errors.Join(f.Sync(), r.finish(u))
+}
+
+// finish marks an upload complete; it counts from the moment that this is durable.
+func (r *round) finish(u *upload) error {
+	if err := writeDurably(r.path("uploads", u.digest.String(), fileComplete), nil); err != nil {
+		return err
+	}
+	u.complete = true
+	return nil
+}
+
+// recount finds how many blocks of an interrupted upload are whole.
+func (r *round) recount(u *upload, manifest federation.Manifest) (next uint64, err error) {
+	f, err := os.Open(r.path("uploads", u.digest.String(), fileBlocks))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	block := make([]byte, r.set.BlockBytes())
+	for ; next < r.columns.Count; next++ {
+		if _, err := io.ReadFull(f, block); err != nil {
+			return next, nil // the rest is to be sent again
+		}
+		if manifest.CheckBlock(r.def.ID, r.columns.First+next, block) != nil {
+			return next, nil
+		}
+	}
+	return next, r.finish(u)
+}
+
+// adder adds blocks of one set.
+type adder interface {
+	Reset()
+	Add(block []byte) error
+	Write(dst []byte) error
+}
+
+func newAdder(set heparams.Set) (adder, error) {
+	switch {
+	case set.ID == heparams.Default && set.BlockBytes() == rlwe.BlockBytes:
+		return rlwe.NewSum(), nil
+	case set.Encoding == heparams.Slots && set.Lanes == 1:
+		return rlwe.NewResidueSum(set.Q, 1<<set.LogN), nil
+	}
+	return nil, fmt.Errorf("no adder for %s", set.ID)
+}
+
+// checker holds what one upload or one adding worker needs: a block and a sum.
+type checker struct {
+	set   string
+	block []byte
+	sum   adder
+}
+
+func (a *Aggregator) checker(r *round) *checker {
+	if c, ok := a.buffers.Get().(*checker); ok && c.set == r.set.ID {
+		return c
+	}
+	sum, _ := newAdder(r.set) // every set that a round may name has one: newRound's test
+	return &checker{set: r.set.ID, block: make([]byte, r.set.BlockBytes()), sum: sum}
+}
+
+func (c *checker) canonical(block []byte) error {
+	c.sum.Reset()
+	return c.sum.Add(block)
+}
