@@ -1,0 +1,162 @@
+// Package federationtest makes brokers and attested agents by their keys alone,
+// for tests of federated rounds.
+//
+// It guarantees statements with the real signatures and chains that a broker and
+// its guests would make. It trusts its caller to be a test and refuses to start
+// without a testing.TB. Tests of federation, rounds, aggregator and agent call it.
+package federationtest
+
+import (
+	"crypto/rand"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Begin is when every world begins, in broker time.
+const Begin = protocol.Time(1_795_000_000_000)
+
+// World is a broker by its keys.
+type World struct {
+	Root, EpochKey *identity.Private
+	Epoch          protocol.EpochStatement
+	EpochSigned    []byte
+}
+
+// Agent is an attested agent by its key and lease.
+type Agent struct {
+	Key   *identity.Private
+	Lease protocol.LeaseCertificate
+	Chain []byte
+}
+
+func key(t testing.TB, level identity.Level) *identity.Private {
+	t.Helper()
+	k, err := identity.Generate(level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Wipe)
+	return k
+}
+
+// New makes a broker with one epoch, valid for a year from Begin.
+func New(t testing.TB) *World {
+	t.Helper()
+	w := &World{Root: key(t, identity.LevelRoot), EpochKey: key(t, identity.LevelEpoch)}
+	w.Epoch = protocol.EpochStatement{Broker: w.Root.Public().ID(), Epoch: 1, MinEpoch: 1, Key: w.EpochKey.Public(),
+		NotBefore: Begin - 1000, NotAfter: Begin.Add(365 * 24 * time.Hour), AnyPolicy: true, AuditKey: [32]byte{1}}
+	var err error
+	if w.EpochSigned, err = protocol.SignEpoch(w.Root, w.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// Roots are the identities to trust.
+func (w *World) Roots() []identity.Public { return []identity.Public{w.Root.Public()} }
+
+// Agent makes an attested agent with a lease of 15 minutes from Begin. change, if
+// given, alters the certificate before it is signed.
+func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Agent {
+	t.Helper()
+	a := &Agent{Key: key(t, identity.LevelEpoch)}
+	a.Lease = protocol.LeaseCertificate{Broker: w.Epoch.Broker, Epoch: 1, AgentKey: a.Key.Public(), Kind: evidence.KindSNP, SoftwareTEE: true,
+		EvidenceDigest: [32]byte{8}, Measurement: [48]byte{9}, ImageID: "image", PolicyID: "test", PolicyVersion: 1,
+		NotBefore: Begin, NotAfter: Begin.Add(15 * time.Minute)}
+	id := a.Key.Public().ID()
+	copy(a.Lease.Lease[:], id[:])
+	if change != nil {
+		change(&a.Lease)
+	}
+	lease, err := protocol.SignLease(w.EpochKey, a.Lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Chain, err = protocol.MarshalLeaseChain(w.EpochSigned, lease); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Seed is 32 random bytes.
+func Seed(t testing.TB) *keybuf.Buffer {
+	t.Helper()
+	s, err := keybuf.Random(32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Wipe)
+	return s
+}
+
+// Round makes a valid round of the default set for so many values, and the seed of
+// its key. change, if given, alters it before it is signed.
+func (w *World) Round(t testing.TB, length uint64, change func(*federation.Round)) (federation.Round, []byte, *keybuf.Buffer) {
+	t.Helper()
+	set, err := heparams.Lookup(heparams.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := Seed(t)
+	sk, pk, err := rlwe.Generate(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sk.Wipe()
+	r := federation.Round{Broker: w.Epoch.Broker, Epoch: 1, Model: "test", Set: set.ID, SetDigest: set.Digest(), Length: length,
+		ClipL2: 1, ClipLinf: 0.5, MaxWeight: 1, Minimum: 2, Maximum: 8, PerGuest: 8, NoiseBits: 8, Rule: federation.WeightedMean,
+		Noise: federation.Noise{Mechanism: federation.NoNoise}, Rate: 1, Opened: Begin, Closes: Begin.Add(10 * time.Minute), PublicKey: pk.Bytes()}
+	if _, err := rand.Read(r.ID[:]); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&r)
+	}
+	signed, err := federation.SignRound(w.EpochKey, w.EpochSigned, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, signed, seed
+}
+
+// Contribute encrypts a vector of grid integers and signs the contribution: the
+// encoded manifest and the blocks.
+func (a *Agent) Contribute(t testing.TB, r federation.Round, signedRound []byte, values []int32) (manifest, blocks []byte) {
+	t.Helper()
+	pk, err := rlwe.ParsePublicKey(r.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := rlwe.NewEncryptor(pk, Seed(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m federation.Manifest
+	for i := uint64(0); len(values) > 0; i++ {
+		block := make([]byte, rlwe.BlockBytes)
+		n := min(len(values), rlwe.BlockValues)
+		if err := enc.Encrypt(block, values[:n]); err != nil {
+			t.Fatal(err)
+		}
+		values = values[n:]
+		m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, i, block))
+		blocks = append(blocks, block...)
+	}
+	c := federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signedRound), Agent: a.Key.Public().ID(), Weight: 1,
+		Blocks: uint64(len(m.Hashes)), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: Begin.Add(time.Minute)}
+	if m.Signed, err = federation.SignContribution(a.Key, a.Chain, c); err != nil {
+		t.Fatal(err)
+	}
+	if manifest, err = m.Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	return manifest, blocks
+}

@@ -1,0 +1,276 @@
+// Package uplink is the client of an aggregator: what a participant's agent sends
+// and a decrypting guest fetches, over hybrid TLS or the administrator's socket.
+//
+// It guarantees that what it returns as a round, ticket or result was verified
+// against the broker's root identities, and that an interrupted upload goes on
+// with the very bytes that were signed. It trusts no aggregator. It refuses what
+// does not verify, and hands on the aggregator's own reasons.
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// ReasonUnreachable means that an aggregator did not answer.
+const ReasonUnreachable evidence.Reason = "aggregator-unreachable"
+
+// Client speaks with one aggregator.
+type Client struct {
+	base  string
+	http  *http.Client
+	roots []identity.Public
+}
+
+// New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig.
+func New(address string, cfg *tls.Config, roots []identity.Public) *Client {
+	cfg = hybridtls.For(cfg, hybridtls.ALPNFederation)
+	return newClient("http://"+address, roots, func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return hybridtls.Dial(ctx, "tcp", address, cfg)
+	})
+}
+
+// NewLocal is a client over the administrator's unix socket.
+func NewLocal(socket string, roots []identity.Public) *Client {
+	return newClient("http://aggregator", roots, func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	})
+}
+
+// newClient makes connections with dial, whatever the address in the URL says: the
+// connection is already secured, so that the URL's scheme is plain HTTP.
+func newClient(base string, roots []identity.Public, dial func(context.Context, string, string) (net.Conn, error)) *Client {
+	return &Client{base: base, roots: roots, http: &http.Client{Transport: &http.Transport{
+		DialContext: dial, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, DisableCompression: true, ResponseHeaderTimeout: 10 * time.Minute,
+	}}}
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Upload says where an upload stands.
+type Upload struct {
+	Contribution federation.Digest `json:"contribution"`
+	First        uint64            `json:"first"`
+	Next         uint64            `json:"next"`
+	Blocks       uint64            `json:"blocks"`
+	Complete     bool              `json:"complete"`
+}
+
+// Round fetches a round and verifies it; it returns the signed bytes as well.
+func (c *Client) Round(ctx context.Context, id federation.ID) (federation.Round, []byte, error) {
+	signed, err := c.bytes(ctx, roundPath(id))
+	if err != nil {
+		return federation.Round{}, nil, err
+	}
+	r, err := federation.VerifyRound(signed, c.roots)
+	if err == nil && r.ID != id {
+		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent round %s", r.ID)
+	}
+	return r, signed, err
+}
+
+// AddRound hands a signed round to the aggregator.
+func (c *Client) AddRound(ctx context.Context, signed []byte) error {
+	return c.call(ctx, http.MethodPost, "/v1/rounds", bytes.NewReader(signed), nil)
+}
+
+// Send uploads the blocks of a contribution: the manifest first, then what the
+// aggregator does not have yet. progress counts blocks of this aggregator's part.
+func (c *Client) Send(ctx context.Context, round federation.ID, manifest []byte, blocks io.ReaderAt, blockBytes int, progress func(done, total uint64)) (Upload, error) {
+	var u Upload
+	if err := c.call(ctx, http.MethodPost, roundPath(round)+"/uploads", bytes.NewReader(manifest), &u); err != nil {
+		return u, err
+	}
+	if u.Next > u.Blocks || u.Blocks > federation.MaxManifestBlocks || u.First > federation.MaxManifestBlocks {
+		return u, errors.New("the aggregator's answer makes no sense")
+	}
+	if u.Complete {
+		return u, nil
+	}
+	size := int64(blockBytes)
+	body := &counted{r: io.NewSectionReader(blocks, int64(u.First+u.Next)*size, int64(u.Blocks-u.Next)*size), size: size, done: u.Next, total: u.Blocks, tell: progress}
+	path := fmt.Sprintf("%s/uploads/%s?from=%d", roundPath(round), u.Contribution, u.Next)
+	if err := c.call(ctx, http.MethodPut, path, body, &u); err != nil {
+		return u, err
+	}
+	if !u.Complete {
+		return u, evidence.Refuse("upload-incomplete", "the aggregator has %d of %d blocks", u.Next, u.Blocks)
+	}
+	return u, nil
+}
+
+// counted tells progress as it is read.
+type counted struct {
+	r           io.Reader
+	size, bytes int64
+	done, total uint64
+	tell        func(done, total uint64)
+}
+
+// Read reads on.
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	before := c.bytes / c.size
+	c.bytes += int64(n)
+	if now := c.bytes / c.size; now > before && c.tell != nil {
+		c.tell(c.done+uint64(now), c.total)
+	}
+	return n, err
+}
+
+// Contributions lists the signed contributions that are complete; only the
+// administrator's socket answers.
+func (c *Client) Contributions(ctx context.Context, round federation.ID) ([][]byte, error) {
+	var list struct {
+		Contributions [][]byte `json:"contributions"`
+	}
+	err := c.call(ctx, http.MethodGet, roundPath(round)+"/contributions", nil, &list)
+	return list.Contributions, err
+}
+
+// Sum describes a sum.
+type Sum struct {
+	Round  federation.ID       `json:"round"`
+	Cohort federation.Digest   `json:"cohort"`
+	Count  int                 `json:"count"`
+	First  uint64              `json:"first"`
+	Hashes []federation.Digest `json:"hashes"`
+}
+
+// MakeSum has the uploads of a cohort added; only the administrator's socket
+// answers.
+func (c *Client) MakeSum(ctx context.Context, round federation.ID, cohort []federation.Digest) (s Sum, err error) {
+	body, err := json.Marshal(map[string]any{"cohort": cohort})
+	if err != nil {
+		return s, err
+	}
+	return s, c.call(ctx, http.MethodPost, roundPath(round)+"/sum", bytes.NewReader(body), &s)
+}
+
+// SumManifest describes the sum that the round's ticket names.
+func (c *Client) SumManifest(ctx context.Context, round federation.ID) (s Sum, err error) {
+	return s, c.call(ctx, http.MethodGet, roundPath(round)+"/sum", nil, &s)
+}
+
+// SumBlocks streams the sum's blocks; the caller checks their hashes.
+func (c *Client) SumBlocks(ctx context.Context, round federation.ID) (io.ReadCloser, error) {
+	return c.get(ctx, roundPath(round)+"/sum/blocks")
+}
+
+// UploadBlocks streams one contribution's blocks, where the round's rule has them
+// released.
+func (c *Client) UploadBlocks(ctx context.Context, round federation.ID, contribution federation.Digest) (io.ReadCloser, error) {
+	return c.get(ctx, fmt.Sprintf("%s/uploads/%s/blocks", roundPath(round), contribution))
+}
+
+// Ticket fetches the round's ticket and verifies it.
+func (c *Client) Ticket(ctx context.Context, r federation.Round, roundDigest federation.Digest) (federation.Ticket, []byte, error) {
+	signed, err := c.bytes(ctx, roundPath(r.ID)+"/ticket")
+	if err != nil {
+		return federation.Ticket{}, nil, err
+	}
+	t, err := federation.VerifyTicket(signed, c.roots, r, roundDigest)
+	return t, signed, err
+}
+
+// SetTicket hands the ticket to the aggregator.
+func (c *Client) SetTicket(ctx context.Context, round federation.ID, signed []byte) error {
+	return c.call(ctx, http.MethodPut, roundPath(round)+"/ticket", bytes.NewReader(signed), nil)
+}
+
+// Publish hands the signed result and its values to the aggregator.
+func (c *Client) Publish(ctx context.Context, round federation.ID, signed []byte, values io.Reader) error {
+	if err := c.call(ctx, http.MethodPut, roundPath(round)+"/result", bytes.NewReader(signed), nil); err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodPut, roundPath(round)+"/values", values, nil)
+}
+
+// Result fetches the signed result and verifies it.
+func (c *Client) Result(ctx context.Context, t federation.Ticket, ticketDigest federation.Digest) (federation.Result, []byte, error) {
+	signed, err := c.bytes(ctx, roundPath(t.Round)+"/result")
+	if err != nil {
+		return federation.Result{}, nil, err
+	}
+	r, _, err := federation.VerifyResult(signed, c.roots, t, ticketDigest)
+	return r, signed, err
+}
+
+// Values streams the result's values: little-endian int64; the caller checks their
+// digest.
+func (c *Client) Values(ctx context.Context, round federation.ID) (io.ReadCloser, error) {
+	return c.get(ctx, roundPath(round)+"/values")
+}
+
+func roundPath(id federation.ID) string { return "/v1/rounds/" + id.String() }
+
+func (c *Client) bytes(ctx context.Context, path string) ([]byte, error) {
+	body, err := c.get(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(body, federation.MaxStatementBytes+1))
+	return data, errors.Join(err, body.Close())
+}
+
+func (c *Client) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// call sends a request and decodes the answer, if one is wanted.
+func (c *Client) call(ctx context.Context, method, path string, body io.Reader, into any) (err error) {
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(io.LimitReader(resp.Body, 512<<20)).Decode(into)
+}
+
+// do sends a request; any answer but 200 and 206 becomes a refusal with the
+// aggregator's reason.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
+	}
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
+		return resp, nil
+	}
+	var answer struct {
+		Error struct {
+			Code    evidence.Reason `json:"code"`
+			Message string          `json:"message"`
+		} `json:"error"`
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&answer)
+	if err = errors.Join(err, resp.Body.Close()); err != nil || answer.Error.Code == "" {
+		return nil, errors.Join(fmt.Errorf("the aggregator answered %s", resp.Status), err)
+	}
+	return nil, evidence.Refuse(answer.Error.Code, "%s", answer.Error.Message)
+}
