@@ -35,25 +35,36 @@ func newChannel(f *os.File) (channel, error) {
 	return channel{conn: u}, nil
 }
 
-// send sends one record with the descriptors of the files, within the deadline.
-func (c channel) send(data []byte, files []*os.File, deadline time.Time) error {
-	var rights []byte
-	if len(files) > 0 {
-		fds, err := duplicates(files)
-		defer func() {
-			for _, fd := range fds {
-				unix.Close(fd)
-			}
-		}()
-		if err != nil {
-			return err
+// sendHeader sends one record with the descriptors of the files, within the
+// deadline.
+func (c channel) sendHeader(data []byte, files []*os.File, deadline time.Time) error {
+	fds, err := duplicates(files)
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
 		}
-		rights = unix.UnixRights(fds...)
+	}()
+	if err != nil {
+		return err
 	}
 	if err := c.conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
-	_, _, err := c.conn.WriteMsgUnix(data, rights, nil)
+	_, _, err = c.conn.WriteMsgUnix(data, unix.UnixRights(fds...), nil)
+	return err
+}
+
+// sendReply sends one record with a plain write: a worker may not call sendmsg,
+// which could pass descriptors on.
+func (c channel) sendReply(r *reply) error {
+	data, err := encode(r)
+	if err != nil {
+		return err
+	}
+	if err := c.conn.SetWriteDeadline(time.Now().Add(maxHandover)); err != nil {
+		return err
+	}
+	_, err = c.conn.Write(data)
 	return err
 }
 

@@ -76,7 +76,7 @@ func (c *conversation) handOver(head []byte, task Task) error {
 		_, _ = io.Copy(io.Discard, r) // the worker must not block on a full pipe
 	}()
 	files := append(append([]*os.File{w}, task.In...), task.Out...)
-	err = c.proc.channel().send(head, files, time.Now().Add(maxHandover))
+	err = c.proc.channel().sendHeader(head, files, time.Now().Add(maxHandover))
 	if cerr := w.Close(); err == nil {
 		err = cerr
 	}

@@ -1,0 +1,82 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxOpen is the most descriptors of a worker: its task's, and the runtime's own.
+const maxOpen = 3*maxDescriptors + 16
+
+// harden closes the process's doors. It is called before the first byte of a
+// task is read; afterwards nothing of it can be undone. What only lowers the
+// worker's rank (its share of the processors, its place among the victims of a
+// full memory) may be forbidden by the unit that set it already; all else must
+// succeed.
+func harden() error {
+	yieldProcessors()
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // rank, see above
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid core dumps and tracing: %w", err)
+	}
+	for resource, most := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxOpen} {
+		if err := lower(resource, most); err != nil {
+			return fmt.Errorf("bound resource %d: %w", resource, err)
+		}
+	}
+	return filter(os.Getpid()).install()
+}
+
+// yieldProcessors moves every thread to the idle class, which runs when nothing
+// else wants to. A new thread inherits it from the one that makes it, so a pass
+// that finds no thread outside the class is the last one.
+func yieldProcessors() {
+	for again := true; again; {
+		again = false
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		for _, t := range threads {
+			tid, err := strconv.Atoi(t.Name())
+			if err != nil {
+				continue
+			}
+			if attr, err := unix.SchedGetAttr(tid, 0); err != nil || attr.Policy == unix.SCHED_IDLE {
+				continue
+			}
+			_ = unix.Setpriority(unix.PRIO_PROCESS, tid, lowestNice) // for a kernel that refuses the class
+			if unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE, Nice: lowestNice}, 0) == nil {
+				again = true
+			}
+		}
+	}
+}
+
+const lowestNice = 19
+
+// boundMemory holds the process to the task's bound: softly for the collector,
+// hard in the kernel. Go ends with a clean message when the kernel refuses.
+func boundMemory(most int64) error {
+	debug.SetMemoryLimit(most - most/8)
+	if err := lower(unix.RLIMIT_DATA, uint64(most)); err != nil {
+		return fmt.Errorf("bound the private memory: %w", err)
+	}
+	return nil
+}
+
+// lower sets a limit for good, unless a lower one holds already.
+func lower(resource int, most uint64) error {
+	var now unix.Rlimit
+	if err := unix.Prlimit(0, resource, nil, &now); err != nil {
+		return err
+	}
+	most = min(most, now.Max)
+	return unix.Prlimit(0, resource, &unix.Rlimit{Cur: most, Max: most}, nil)
+}

@@ -1,0 +1,132 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// errAgentGone is the cause when the agent closes the connection.
+var errAgentGone = errors.New("the agent withdrew the task")
+
+// Handler does the work of one class. It may return before ctx ends and should
+// soon after. progress may be called often; most calls cost nothing. The error
+// decides the ending: a *Failure is taken as it is, a refusal is BadInput, a
+// context's end is Cancelled or TimeOut, and any other is Crash, which may be
+// tried again. The files are closed by the process's end.
+type Handler func(ctx context.Context, spec []byte, in, out []*os.File, progress func(phase string, done, total uint64)) ([]byte, error)
+
+// Inherited is descriptor 3, the connection with which both runners start a
+// worker. A process that was started by hand has none.
+func Inherited() (*os.File, error) {
+	const inherited = 3
+	kind, err := unix.GetsockoptInt(inherited, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		return nil, evidence.Refuse(ReasonPeer, "descriptor %d is not an agent's connection; the agent and the service manager start workers", inherited)
+	}
+	return os.NewFile(inherited, "agent"), nil
+}
+
+// Serve does the one task that comes over conn and returns its ending, with
+// whose Code the process must end at once: a handler that does not heed its
+// context may still be running. It closes the process's doors for good before
+// it reads, so it is called by a worker's main and nothing else.
+func Serve(ctx context.Context, conn *os.File, handlers map[string]Handler) Exit {
+	c, err := newChannel(conn)
+	if err != nil {
+		return Refused
+	}
+	defer c.conn.Close()
+	s := &speaker{c: c}
+	if err := harden(); err != nil {
+		return s.say(nil, fail(Refused, "close the worker's doors: %w", err))
+	}
+	h, stderr, in, out, err := c.receiveHeader(time.Now().Add(maxHandover))
+	if err != nil {
+		return s.say(nil, fail(Refused, "%w", err))
+	}
+	handler := handlers[h.Class]
+	if handler == nil {
+		return s.say(nil, fail(Refused, "%w", evidence.Refuse(ReasonClass, "no handler for %q", h.Class)))
+	}
+	if err := replaceStderr(stderr); err != nil {
+		return s.say(nil, fail(Refused, "%w", err))
+	}
+	if err := boundMemory(h.MemoryMax); err != nil {
+		return s.say(nil, fail(Refused, "%w", err))
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(h.TimeMaxMS)*time.Millisecond, errTimeUp)
+	defer cancel()
+	return s.do(ctx, func(ctx context.Context) ([]byte, error) {
+		return handler(ctx, h.Spec, in, out, s.progress(ctx))
+	})
+}
+
+// do runs the task beside a watch over the connection, whose end is the only
+// order that the agent gives.
+func (s *speaker) do(ctx context.Context, task func(context.Context) ([]byte, error)) Exit {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		_, err := s.c.conn.Read(make([]byte, 1)) // ends with the connection
+		if err == nil {
+			err = evidence.Refuse(ReasonHeader, "a second message from the agent")
+		} else if errors.Is(err, io.EOF) {
+			err = errAgentGone
+		}
+		cancel(err)
+	}()
+	type outcome struct {
+		result []byte
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() { done <- o }()
+		defer func() {
+			if p := recover(); p != nil {
+				o = outcome{err: fail(Crash, "panic: %s", panicText(p))}
+			}
+		}()
+		o.result, o.err = task(ctx)
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return s.say(nil, failureOf(o.err))
+		}
+		if len(o.result) > maxResult {
+			return s.say(nil, fail(Crash, "a result of %d bytes, the limit is %d; large ones go to an output", len(o.result), maxResult))
+		}
+		return s.say(o.result, nil)
+	case <-ctx.Done():
+		return s.say(nil, ended(ctx, nil))
+	}
+}
+
+// replaceStderr makes the agent's pipe the standard error: the Go runtime says
+// there what it died of.
+func replaceStderr(f *os.File) error {
+	if err := control(f, func(fd uintptr) error { return unix.Dup3(int(fd), 2, 0) }); err != nil {
+		return fmt.Errorf("replace the standard error: %w", err)
+	}
+	return f.Close()
+}
+
+// panicText is what a panic may say outside the process: the runtime's own
+// texts hold indexes and types, anybody else's could hold an input.
+func panicText(p any) string {
+	if err, ok := p.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("of type %T", p)
+}
