@@ -1,0 +1,370 @@
+package federation_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+const begin = federationtest.Begin
+
+func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+	t.Helper()
+	if got, _ := evidence.ReasonOf(err); got != want {
+		t.Errorf("%s: reason %q, want %q: %v", what, got, want, err)
+	}
+}
+
+func TestRoundVerifiesWithTheRootAlone(t *testing.T) {
+	w := federationtest.New(t)
+	r, signed, _ := w.Round(t, 1000, nil)
+	got, err := federation.VerifyRound(signed, w.Roots())
+	if err != nil || got.ID != r.ID || !bytes.Equal(got.PublicKey, r.PublicKey) {
+		t.Fatalf("%v", err)
+	}
+	if _, err := federation.VerifyRound(signed, federationtest.New(t).Roots()); err == nil {
+		t.Error("another root vouched for it")
+	}
+	if _, err := federation.VerifyRound(signed, nil); err == nil {
+		t.Error("verified without roots")
+	}
+	for i := 0; i < len(signed); i += 61 {
+		bad := bytes.Clone(signed)
+		bad[i] ^= 1
+		if _, err := federation.VerifyRound(bad, w.Roots()); err == nil {
+			t.Errorf("byte %d changed: verified", i)
+		}
+	}
+	for _, bad := range [][]byte{nil, signed[:len(signed)-1], append(bytes.Clone(signed), 0), make([]byte, federation.MaxStatementBytes+1)} {
+		_, err := federation.VerifyRound(bad, w.Roots())
+		wantReason(t, "damaged", err, federation.ReasonMalformed)
+	}
+}
+
+// Each limit of a round, alone.
+func TestRoundLimits(t *testing.T) {
+	w := federationtest.New(t)
+	gauss := federation.Noise{Mechanism: federation.DiscreteGaussian, Multiplier: 1}
+	for name, change := range map[string]func(*federation.Round){
+		"no model":           func(r *federation.Round) { r.Model = "" },
+		"control characters": func(r *federation.Round) { r.Model = "a\nb" },
+		"long model":         func(r *federation.Round) { r.Model = strings.Repeat("m", 129) },
+		"no values":          func(r *federation.Round) { r.Length = 0 },
+		"too many values":    func(r *federation.Round) { r.Length = federation.MaxLength + 1 },
+		"no norm":            func(r *federation.Round) { r.ClipL2 = 0 },
+		"no bound":           func(r *federation.Round) { r.ClipLinf = -1 },
+		"weight":             func(r *federation.Round) { r.MaxWeight = 0 },
+		"cohort of one":      func(r *federation.Round) { r.Minimum = 1 },
+		"empty cohort":       func(r *federation.Round) { r.Maximum = 1 },
+		"per guest":          func(r *federation.Round) { r.PerGuest = 0 },
+		"closes first":       func(r *federation.Round) { r.Closes = r.Opened },
+		"rate":               func(r *federation.Round) { r.Rate = 1.5 },
+		"rule":               func(r *federation.Round) { r.Rule = "max" },
+		"trim of a sum":      func(r *federation.Round) { r.Trim = 1 },
+		"trim everything":    func(r *federation.Round) { r.Rule, r.Trim = federation.TrimmedMean, 1 },
+		"mechanism":          func(r *federation.Round) { r.Noise.Mechanism = "gaussian" },
+		"epsilon for free":   func(r *federation.Round) { r.Epsilon = 1 },
+		"negative noise":     func(r *federation.Round) { r.Noise = gauss; r.Noise.Multiplier = -1; r.Epsilon, r.Delta = 1, 1e-5 },
+		"no multiplier":      func(r *federation.Round) { r.Noise = gauss; r.Noise.Multiplier = 0; r.Epsilon, r.Delta = 1, 1e-5 },
+		"no delta":           func(r *federation.Round) { r.Noise = gauss; r.Epsilon = 1 },
+		"noise on a median": func(r *federation.Round) {
+			r.Noise, r.Epsilon, r.Delta, r.Rule = gauss, 1, 1e-5, federation.Median
+		},
+	} {
+		r, _, _ := w.Round(t, 100, nil)
+		change(&r)
+		_, err := federation.SignRound(w.EpochKey, w.EpochSigned, r)
+		wantReason(t, name, err, federation.ReasonRound)
+	}
+	r, _, _ := w.Round(t, 100, nil)
+	r.ClipL2 = math.Inf(1)
+	if _, err := federation.SignRound(w.EpochKey, w.EpochSigned, r); err == nil {
+		t.Error("an infinite norm was signed")
+	}
+}
+
+// A set that is unknown, changed, or leaves too few bits ends at verification.
+func TestRoundNamesAnAcceptedSet(t *testing.T) {
+	w := federationtest.New(t)
+	for name, change := range map[string]func(*federation.Round){
+		"unknown set":    func(r *federation.Round) { r.Set = "sum-1024" },
+		"another digest": func(r *federation.Round) { r.SetDigest[3] ^= 1 },
+		"noise budget":   func(r *federation.Round) { r.NoiseBits = 30 },
+		"too many":       func(r *federation.Round) { r.Maximum = 5000 },
+	} {
+		_, signed, _ := w.Round(t, 100, change)
+		_, err := federation.VerifyRound(signed, w.Roots())
+		wantReason(t, name, err, federation.ReasonSet)
+	}
+	for name, change := range map[string]func(*federation.Round){
+		"another broker": func(r *federation.Round) { r.Broker[0] ^= 1 },
+		"another epoch":  func(r *federation.Round) { r.Epoch = 2 },
+		"another time":   func(r *federation.Round) { r.Opened = begin - 100_000 },
+	} {
+		_, signed, _ := w.Round(t, 100, change)
+		_, err := federation.VerifyRound(signed, w.Roots())
+		wantReason(t, name, err, federation.ReasonSignature)
+	}
+}
+
+// The sum of the largest contributions stays inside the modulus, and the noise is
+// at least what the multiplier says of the true sensitivity.
+func TestGridBoundsTheSum(t *testing.T) {
+	w := federationtest.New(t)
+	for _, id := range []string{heparams.Default, heparams.Template} {
+		set, err := heparams.Lookup(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _, _ := w.Round(t, 10_000, func(r *federation.Round) {
+			r.Set, r.SetDigest, r.Maximum = set.ID, set.Digest(), 100
+			r.Noise = federation.Noise{Mechanism: federation.DiscreteGaussian, Multiplier: 2, Share: 1}
+			r.Epsilon, r.Delta = 3, 1e-5
+		})
+		g, err := r.Grid()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(g.Step*float64(g.Limit)-r.ClipLinf) > 1e-12 {
+			t.Errorf("%s: %g steps of %g are not the bound", id, float64(g.Limit), g.Step)
+		}
+		sigma, err := r.Sigma()
+		if err != nil || sigma < 2*r.ClipL2/g.Step {
+			t.Errorf("%s: sigma %g is less than twice the sensitivity %g", id, sigma, r.ClipL2/g.Step)
+		}
+		share, err := r.ShareSigma()
+		if err != nil || math.Abs(share*math.Sqrt(2)-g.L2) > 1e-6*g.L2 {
+			t.Errorf("%s: two shares of %g are not %g", id, share, g.L2)
+		}
+		r.Noise.Mechanism = federation.DiscreteLaplace
+		if scale, err := r.Sigma(); err != nil || scale < sigma {
+			t.Errorf("%s: Laplace scale %g", id, scale)
+		}
+	}
+}
+
+func contribution(w *federationtest.World, a *federationtest.Agent, r federation.Round, signed []byte) federation.Contribution {
+	return federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1,
+		Upload: federation.Digest{1}, Time: begin.Add(time.Minute)}
+}
+
+func TestContributionIsOfAnAttestedAgent(t *testing.T) {
+	w := federationtest.New(t)
+	r, signedRound, _ := w.Round(t, 100, nil)
+	a := w.Agent(t, nil)
+	c := contribution(w, a, r, signedRound)
+	signed, err := federation.SignContribution(a.Key, a.Chain, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, lease, err := federation.VerifyContribution(signed, w.Roots())
+	if err != nil || got != c || lease.Lease != a.Lease.Lease {
+		t.Fatalf("%v", err)
+	}
+	if err := got.Follows(r, federation.DigestOf(signedRound)); err != nil {
+		t.Error(err)
+	}
+	other := w.Agent(t, nil)
+	stolen, err := federation.SignContribution(other.Key, a.Chain, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = federation.VerifyContribution(stolen, w.Roots())
+	wantReason(t, "another key behind the chain", err, federation.ReasonSignature)
+	posing := c
+	posing.Agent = other.Key.Public().ID()
+	signed, err = federation.SignContribution(a.Key, a.Chain, posing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = federation.VerifyContribution(signed, w.Roots())
+	wantReason(t, "in another's name", err, federation.ReasonSignature)
+	late := c
+	late.Time = a.Lease.NotAfter
+	signed, err = federation.SignContribution(a.Key, a.Chain, late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = federation.VerifyContribution(signed, w.Roots())
+	wantReason(t, "after the lease", err, federation.ReasonOutsideLease)
+}
+
+func TestContributionFollowsItsRound(t *testing.T) {
+	w := federationtest.New(t)
+	r, signed, _ := w.Round(t, 100, nil)
+	digest := federation.DigestOf(signed)
+	a := w.Agent(t, nil)
+	for name, tc := range map[string]struct {
+		change func(*federation.Round, *federation.Contribution)
+		want   evidence.Reason
+	}{
+		"another round":     {func(_ *federation.Round, c *federation.Contribution) { c.Round[0] ^= 1 }, federation.ReasonWrongRound},
+		"another statement": {func(_ *federation.Round, c *federation.Contribution) { c.RoundDigest[0] ^= 1 }, federation.ReasonWrongRound},
+		"too heavy":         {func(_ *federation.Round, c *federation.Contribution) { c.Weight = 2 }, federation.ReasonRound},
+		"too long":          {func(_ *federation.Round, c *federation.Contribution) { c.Blocks = 2 }, federation.ReasonUpload},
+		"too early":         {func(_ *federation.Round, c *federation.Contribution) { c.Time = begin - 1 }, federation.ReasonRound},
+		"too late":          {func(r *federation.Round, c *federation.Contribution) { c.Time = r.Closes }, federation.ReasonRound},
+		"no proof":          {func(r *federation.Round, _ *federation.Contribution) { r.NormProof = true }, federation.ReasonRound},
+	} {
+		round, c := r, contribution(w, a, r, signed)
+		tc.change(&round, &c)
+		wantReason(t, name, c.Follows(round, digest), tc.want)
+	}
+}
+
+func TestTicketAndResult(t *testing.T) {
+	w := federationtest.New(t)
+	r, signed, _ := w.Round(t, 100, nil)
+	ticket := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: begin + 5}
+	sign := func(change func(*federation.Ticket)) []byte {
+		tk := ticket
+		change(&tk)
+		out, err := federation.SignTicket(w.EpochKey, w.EpochSigned, tk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	good := sign(func(*federation.Ticket) {})
+	if _, err := federation.VerifyTicket(good, w.Roots(), r, federation.DigestOf(signed)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change func(*federation.Ticket)
+		want   evidence.Reason
+	}{
+		"another round": {func(tk *federation.Ticket) { tk.Round[0] ^= 1 }, federation.ReasonWrongRound},
+		"another epoch": {func(tk *federation.Ticket) { tk.Epoch = 9 }, federation.ReasonSignature},
+		"too many":      {func(tk *federation.Ticket) { tk.Count, tk.TotalWeight = 9, 9 }, federation.ReasonRound},
+	} {
+		_, err := federation.VerifyTicket(sign(tc.change), w.Roots(), r, federation.DigestOf(signed))
+		wantReason(t, name, err, tc.want)
+	}
+	few := r
+	few.Minimum = 3
+	_, err := federation.VerifyTicket(good, w.Roots(), few, federation.DigestOf(signed))
+	wantReason(t, "fewer than the minimum", err, federation.ReasonRound)
+	agentSigned, err := federation.SignTicket(w.Agent(t, nil).Key, w.EpochSigned, ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = federation.VerifyTicket(agentSigned, w.Roots(), r, federation.DigestOf(signed))
+	wantReason(t, "signed by an agent", err, federation.ReasonSignature)
+
+	a := w.Agent(t, nil)
+	result := federation.Result{Round: r.ID, RoundDigest: ticket.RoundDigest, TicketDigest: federation.DigestOf(good), Agent: a.Key.Public().ID(),
+		Length: 100, Step: 0.1, Divisor: 2, Time: begin + 6}
+	verify := func(change func(*federation.Result)) error {
+		res := result
+		change(&res)
+		out, err := federation.SignResult(a.Key, a.Chain, res)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = federation.VerifyResult(out, w.Roots(), ticket, federation.DigestOf(good))
+		return err
+	}
+	if err := verify(func(*federation.Result) {}); err != nil {
+		t.Error(err)
+	}
+	wantReason(t, "another ticket", verify(func(x *federation.Result) { x.TicketDigest[0] ^= 1 }), federation.ReasonWrongRound)
+	wantReason(t, "another agent", verify(func(x *federation.Result) { x.Agent[0] ^= 1 }), federation.ReasonSignature)
+	wantReason(t, "after the lease", verify(func(x *federation.Result) { x.Time = a.Lease.NotAfter }), federation.ReasonOutsideLease)
+}
+
+// One kind of statement is never another.
+func TestStatementsAreNotMistakenForEachOther(t *testing.T) {
+	w := federationtest.New(t)
+	r, round, _ := w.Round(t, 100, nil)
+	if _, err := federation.VerifyTicket(round, w.Roots(), r, federation.DigestOf(round)); err == nil {
+		t.Error("a round is a ticket")
+	}
+	if _, _, err := federation.VerifyContribution(round, w.Roots()); err == nil {
+		t.Error("a round is a contribution")
+	}
+}
+
+func TestManifestBindsBlocksToTheirPlaces(t *testing.T) {
+	id := federation.ID{1}
+	blocks := [][]byte{[]byte("first"), []byte("second")}
+	m := federation.Manifest{Signed: []byte("signed")}
+	for i, b := range blocks {
+		m.Hashes = append(m.Hashes, federation.BlockHash(id, uint64(i), b))
+	}
+	raw, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := federation.ParseManifest(raw)
+	if err != nil || !bytes.Equal(back.Signed, m.Signed) || len(back.Hashes) != 2 {
+		t.Fatalf("%v", err)
+	}
+	if err := back.CheckBlock(id, 1, blocks[1]); err != nil {
+		t.Error(err)
+	}
+	for name, err := range map[string]error{
+		"swapped":       back.CheckBlock(id, 0, blocks[1]),
+		"another round": back.CheckBlock(federation.ID{2}, 1, blocks[1]),
+		"beyond":        back.CheckBlock(id, 2, blocks[1]),
+		"changed list":  back.Matches(federation.Contribution{Round: id, Blocks: 2, Upload: federation.Digest{1}}),
+		"short list":    back.Matches(federation.Contribution{Round: id, Blocks: 3, Upload: federation.UploadDigest(id, back.Hashes)}),
+	} {
+		wantReason(t, name, err, federation.ReasonUpload)
+	}
+	for _, bad := range [][]byte{nil, raw[:len(raw)-1], append(bytes.Clone(raw), 0), raw[5:]} {
+		_, err := federation.ParseManifest(bad)
+		wantReason(t, "damaged", err, federation.ReasonMalformed)
+	}
+}
+
+func TestShardsCoverEveryBlockOnce(t *testing.T) {
+	for _, blocks := range []uint64{1, 2, 7, 1000} {
+		for shards := 1; shards < 9; shards++ {
+			next := uint64(0)
+			for i := range shards {
+				c, err := federation.Shard(blocks, i, shards)
+				if err != nil || c.First != next {
+					t.Fatalf("%d blocks, shard %d of %d: %+v, %v", blocks, i, shards, c, err)
+				}
+				next += c.Count
+			}
+			if next != blocks {
+				t.Fatalf("%d blocks in %d shards: %d", blocks, shards, next)
+			}
+		}
+	}
+	if _, err := federation.Shard(5, 2, 2); err == nil {
+		t.Error("shard 2 of 2")
+	}
+}
+
+func TestNamesHaveOneText(t *testing.T) {
+	d := federation.Digest{0xAB}
+	for _, bad := range []string{"", strings.ToUpper(d.String()), d.String() + "\n", d.String()[2:]} {
+		if _, err := federation.ParseDigest(bad); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+	if _, err := federation.ParseID(hex.EncodeToString(make([]byte, 15))); err == nil {
+		t.Error("a short ID")
+	}
+	a, b := federation.Digest{1}, federation.Digest{2}
+	if federation.CohortDigest([]federation.Digest{a, b}) != federation.CohortDigest([]federation.Digest{b, a}) {
+		t.Error("the cohort's digest depends on the order")
+	}
+	if federation.CohortDigest([]federation.Digest{a}) == federation.CohortDigest([]federation.Digest{a, a}) {
+		t.Error("twice is once")
+	}
+	if got := federation.ResourceOf(federation.ID{}); !protocol.ValidResource(got) {
+		t.Errorf("%q is no resource name", got)
+	}
+}

@@ -1,0 +1,57 @@
+package federation_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+)
+
+// Nothing foreign verifies, and nothing makes the parser panic.
+func FuzzStatements(f *testing.F) {
+	w := federationtest.New(f)
+	r, round, _ := w.Round(f, 100, nil)
+	manifest, _ := w.Agent(f, nil).Contribute(f, r, round, make([]int32, 100))
+	m, err := federation.ParseManifest(manifest)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(round)
+	f.Add(m.Signed)
+	stranger := federationtest.New(f).Roots()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if _, err := federation.VerifyRound(data, stranger); err == nil {
+			t.Error("a round verified")
+		}
+		if _, _, err := federation.VerifyContribution(data, stranger); err == nil {
+			t.Error("a contribution verified")
+		}
+		if _, err := federation.VerifyTicket(data, stranger, r, federation.Digest{}); err == nil {
+			t.Error("a ticket verified")
+		}
+		if _, _, err := federation.VerifyResult(data, stranger, federation.Ticket{}, federation.Digest{}); err == nil {
+			t.Error("a result verified")
+		}
+	})
+}
+
+// A manifest that parses encodes to the same bytes.
+func FuzzParseManifest(f *testing.F) {
+	m := federation.Manifest{Signed: []byte{1, 2}, Hashes: make([]federation.Digest, 3)}
+	raw, err := m.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := federation.ParseManifest(data)
+		if err != nil {
+			return
+		}
+		again, err := m.Marshal()
+		if err != nil || !bytes.Equal(again, data) {
+			t.Errorf("another encoding comes back: %v", err)
+		}
+	})
+}
