@@ -134,8 +134,12 @@ func TestGridBoundsTheSum(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if math.Abs(g.Step*float64(g.Limit)-r.ClipLinf) > 1e-12 {
-			t.Errorf("%s: %g steps of %g are not the bound", id, float64(g.Limit), g.Step)
+		if room := g.Step * float64(g.Limit); float64(g.Top)*g.Step < r.ClipLinf || math.Abs(room-r.ClipLinf-6/math.Sqrt2) > 1e-9 {
+			t.Errorf("%s: %d steps of %g, %d with the noise", id, g.Top, g.Step, g.Limit)
+		}
+		flood, err := r.Flood(100)
+		if b, _ := set.Budget(100); err != nil || id == heparams.Default && flood < 8*b.NoiseSD {
+			t.Errorf("%s: flood %g, %v", id, flood, err)
 		}
 		sigma, err := r.Sigma()
 		if err != nil || sigma < 2*r.ClipL2/g.Step {

@@ -190,14 +190,19 @@ func (r *Round) Parameters() (heparams.Set, heparams.Budget, error) {
 
 // Grid is how a round's real values become integers.
 type Grid struct {
-	// Step is the distance of two grid points: ClipLinf/Limit.
+	// Step is the distance of two grid points.
 	Step float64
-	// Limit is the largest integer of a contribution.
-	Limit int32
+	// Top is the largest integer of a clipped value, Limit that of a value with
+	// the participant's share of the noise: what the modulus leaves room for.
+	Top, Limit int32
 	// L2 and L1 bound the norms of a contribution in grid steps, what stochastic
 	// rounding can add included.
 	L2, L1 float64
 }
+
+// shareSigmas is how far a participant's share of the noise may reach, in standard
+// deviations, before it is clamped.
+const shareSigmas = 6
 
 // Grid derives the grid from the set's budget.
 func (r *Round) Grid() (Grid, error) {
@@ -205,9 +210,11 @@ func (r *Round) Grid() (Grid, error) {
 	if err != nil {
 		return Grid{}, err
 	}
-	g := Grid{Step: r.ClipLinf / float64(b.Limit), Limit: b.Limit}
+	share := r.Noise.Share * r.ClipL2 / math.Sqrt(float64(r.Minimum))
+	g := Grid{Step: (r.ClipLinf + shareSigmas*share) / float64(b.Limit), Limit: b.Limit}
+	g.Top = int32(min(math.Ceil(r.ClipLinf/g.Step), float64(b.Limit)))
 	root := math.Sqrt(float64(r.Length))
-	g.L2 = min(r.ClipL2/g.Step+root, float64(b.Limit)*root)
+	g.L2 = min(r.ClipL2/g.Step+root, float64(g.Top)*root)
 	g.L1 = g.L2 * root
 	return g, nil
 }
@@ -229,6 +236,34 @@ func (r *Round) Sigma() (float64, error) {
 func (r *Round) ShareSigma() (float64, error) {
 	g, err := r.Grid()
 	return r.Noise.Share * g.L2 / math.Sqrt(float64(r.Minimum)), err
+}
+
+// floodFactor is how many times wider than the encryption's own noise the noise
+// is that hides it.
+const floodFactor = 8
+
+// Flood is the least standard deviation in grid steps of the noise on what is
+// published of so many contributions, privacy or not. Whoever has the sum's
+// ciphertext and its exact decryption has the key by linear algebra (Li and
+// Micciancio 2021). A round's key decrypts once; with this noise what is published
+// is one more sample of ring learning with errors.
+func (r *Round) Flood(count int) (float64, error) {
+	set, _, err := r.Parameters()
+	if err != nil {
+		return 0, err
+	}
+	b, err := set.Budget(count)
+	if err != nil {
+		return 0, err
+	}
+	if set.Encoding == heparams.Slots {
+		// The noise of all coefficients in one slot, in grid steps; rounding to the
+		// grid hides at least one step by itself.
+		n := float64(int(1) << set.LogN)
+		inSteps := b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(set.LogScale)) * float64(b.Limit)
+		return floodFactor * math.Max(1, inSteps), nil
+	}
+	return floodFactor * b.NoiseSD, nil
 }
 
 // Resource is the name of the round's secret key at the broker.
