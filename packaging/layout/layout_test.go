@@ -68,6 +68,7 @@ var arrows = map[string][]string{
 
 	"agent/receipt":  {"crypto/identity", "keybroker/protocol", "guest/evidence"},
 	"agent/jobs":     {"crypto/chunkseal", "crypto/keybuf", "guest/evidence"},
+	"agent/spool":    {"crypto/keybuf"},
 	"agent/worker":   {"guest/evidence"},
 	"agent/fedwork":  {"agent/worker", "crypto/heparams", "crypto/rlwe", "crypto/fedagg", "crypto/dp", "crypto/keybuf", "keybroker/federation", "guest/evidence"},
 	"agent/localapi": {"agent/jobs", "runtime/infer", "runtime/tokenize", "agent/receipt", "guest/evidence"},

@@ -1,0 +1,173 @@
+// Package spool keeps large inputs of jobs on disk, encrypted: a sequence of
+// sealed chunks, written and read once from front to back.
+//
+// It guarantees that a file which reads to its end is whole, in order and of the
+// key and name that it was written under; memory is one chunk, whatever the
+// length. It trusts the key. It refuses a file that was changed, cut short,
+// reordered or renamed. The agent's federated rounds call it.
+package spool
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+)
+
+// The format: magic, 32 random bytes from which the file's own key is derived, then
+// chunks of chunkBytes plaintext and a 16-byte tag each (AES-256-GCM), the nonce
+// being the chunk's number and a mark on the last one, which may be short or empty
+// (the STREAM construction of Hoang, Reyhanitabar, Rogaway and Vizár, 2015).
+const (
+	magic      = "AHSPOOL1"
+	saltBytes  = 32
+	chunkBytes = 64 << 10
+	tagBytes   = 16
+	keyLabel   = "anchorhold/spool/1 "
+)
+
+// ErrDamaged means a file that is not what was written, or another key or name.
+var ErrDamaged = errors.New("spool file damaged, or another key or name")
+
+// chunks seals or opens chunk after chunk.
+type chunks struct {
+	aead cipher.AEAD
+	next uint64
+}
+
+func newChunks(key *keybuf.Buffer, name string, salt []byte) (*chunks, error) {
+	derived, err := hkdf.Key(sha256.New, key.Bytes(), salt, keyLabel+name, 32)
+	if err != nil {
+		return nil, err
+	}
+	defer keybuf.Wipe(derived)
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCM(block)
+	return &chunks{aead: aead}, err
+}
+
+func (c *chunks) nonce(last bool) []byte {
+	n := make([]byte, 12)
+	binary.BigEndian.PutUint64(n[3:11], c.next)
+	if last {
+		n[11] = 1
+	}
+	c.next++
+	return n
+}
+
+// Writer writes one file.
+type Writer struct {
+	w      io.Writer
+	chunks *chunks
+	buf    []byte // plaintext that waits for its chunk
+	sealed []byte
+}
+
+// NewWriter begins a file.
+func NewWriter(w io.Writer, key *keybuf.Buffer, name string) (*Writer, error) {
+	salt := make([]byte, saltBytes)
+	if _, err := rand.Read(salt); err != nil {
+		return nil, err
+	}
+	c, err := newChunks(key, name, salt)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(append([]byte(magic), salt...)); err != nil {
+		return nil, err
+	}
+	return &Writer{w: w, chunks: c, buf: make([]byte, 0, chunkBytes)}, nil
+}
+
+// Write takes bytes.
+func (w *Writer) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		if len(w.buf) == chunkBytes {
+			if err := w.flush(false); err != nil {
+				return n, err
+			}
+		}
+		k := min(chunkBytes-len(w.buf), len(p))
+		w.buf = append(w.buf, p[:k]...)
+		p, n = p[k:], n+k
+	}
+	return n, nil
+}
+
+// Close writes the last chunk. Without it the file does not read to its end.
+func (w *Writer) Close() error { return w.flush(true) }
+
+func (w *Writer) flush(last bool) error {
+	w.sealed = w.chunks.aead.Seal(w.sealed[:0], w.chunks.nonce(last), w.buf, nil)
+	clear(w.buf)
+	w.buf = w.buf[:0]
+	_, err := w.w.Write(w.sealed)
+	return err
+}
+
+// Reader reads one file.
+type Reader struct {
+	r      io.Reader
+	chunks *chunks
+	sealed []byte // one chunk and one byte more, to know the last
+	held   int    // bytes of sealed that are read ahead
+	plain  *bytes.Reader
+	buf    []byte
+	ended  bool
+}
+
+// NewReader begins to read.
+func NewReader(r io.Reader, key *keybuf.Buffer, name string) (*Reader, error) {
+	head := make([]byte, len(magic)+saltBytes)
+	if _, err := io.ReadFull(r, head); err != nil || string(head[:len(magic)]) != magic {
+		return nil, errors.Join(ErrDamaged, err)
+	}
+	c, err := newChunks(key, name, head[len(magic):])
+	return &Reader{r: r, chunks: c, sealed: make([]byte, chunkBytes+tagBytes+1), plain: bytes.NewReader(nil), buf: make([]byte, 0, chunkBytes)}, err
+}
+
+// Read returns bytes that are verified; io.EOF only at the true end.
+func (r *Reader) Read(p []byte) (int, error) {
+	for r.plain.Len() == 0 {
+		if r.ended {
+			return 0, io.EOF
+		}
+		if err := r.open(); err != nil {
+			return 0, err
+		}
+	}
+	return r.plain.Read(p)
+}
+
+func (r *Reader) open() error {
+	n, err := io.ReadFull(r.r, r.sealed[r.held:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	n += r.held
+	last := n < len(r.sealed)
+	chunk := r.sealed[:min(n, chunkBytes+tagBytes)]
+	plain, err := r.chunks.aead.Open(r.buf[:0], r.chunks.nonce(last), chunk, nil)
+	if err != nil {
+		return fmt.Errorf("chunk %d: %w", r.chunks.next-1, ErrDamaged)
+	}
+	r.ended, r.held = last, n-len(chunk)
+	copy(r.sealed, r.sealed[len(chunk):n])
+	r.plain.Reset(plain)
+	return nil
+}
+
+// Wipe clears the plaintext that was read last.
+func (r *Reader) Wipe() { clear(r.buf[:cap(r.buf)]) }
