@@ -1,0 +1,200 @@
+// Package daemon runs an aggregator from its configuration file.
+//
+// It guarantees that nothing is served before certificate, root identities and the
+// state directory were read and checked. It trusts the file modes of its directory
+// and of the administrator's socket. It refuses unknown configuration keys and root
+// identities of another level. The main of anchorhold-aggregator calls it.
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator"
+	"github.com/anchorhold/anchorhold/systemd/config"
+	"github.com/anchorhold/anchorhold/systemd/service"
+)
+
+// Settings is the aggregator's whole configuration; this struct is its manual. An
+// unknown or duplicate key is an error with line and column.
+type Settings struct {
+	// StateDir holds rounds, uploads and sums. It needs room for every upload of
+	// the rounds that are open: 6.75 bytes a value in the default set.
+	StateDir string `yaml:"state_dir"`
+	// Listen is the address for participants, host:port.
+	Listen string `yaml:"listen"`
+	// TLSCertificate and TLSKey are PEM files.
+	TLSCertificate string `yaml:"tls_certificate"`
+	TLSKey         string `yaml:"tls_key"`
+	// Profile is the transport's: "default" or "fips". Empty means default.
+	Profile string `yaml:"profile"`
+	// RootKeys are the broker's root identities ("ahpub1...") or files that hold
+	// one each.
+	RootKeys []string `yaml:"root_keys"`
+	// AdminSocket is the administrator's unix socket, mode 0600.
+	AdminSocket string `yaml:"admin_socket"`
+	// Shard and Shards are the part of every vector that this process holds.
+	Shard  int `yaml:"shard"`
+	Shards int `yaml:"shards"`
+	// Workers add at the same time; 1 by default.
+	Workers int `yaml:"workers"`
+	// Uploads that send at the same time; 32 by default.
+	Uploads int `yaml:"uploads"`
+	// Rounds that are held at the same time; 64 by default.
+	Rounds int `yaml:"rounds"`
+	// Log level: "debug", "info", "warn" or "error".
+	LogLevel string `yaml:"log_level"`
+}
+
+const maxSettingsBytes = 1 << 20
+
+// Example is a whole configuration, for people.
+const Example = `  state_dir: /var/lib/anchorhold/aggregator
+  listen: 0.0.0.0:8444
+  tls_certificate: /etc/anchorhold/aggregator.crt
+  tls_key: /etc/anchorhold/aggregator.key
+  root_keys: [/etc/anchorhold/root.key.pub]
+  admin_socket: /run/anchorhold-aggregator/admin.sock
+  # optional: profile, shard, shards, workers, uploads, rounds, log_level
+`
+
+// LoadSettings reads a configuration file.
+func LoadSettings(path string) (Settings, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Settings{}, err
+	}
+	defer f.Close() // read only
+	data := make([]byte, maxSettingsBytes+1)
+	n, err := f.Read(data)
+	if err != nil || n > maxSettingsBytes {
+		return Settings{}, errors.Join(fmt.Errorf("%s: empty, or over %d bytes", path, maxSettingsBytes), err)
+	}
+	var s Settings
+	if err := config.Decode(data[:n], &s); err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// daemon is an aggregator with what it serves on.
+type daemon struct {
+	agg *aggregator.Aggregator
+	tls *tls.Config
+}
+
+// Check opens everything and serves nothing.
+func Check(s Settings, log *slog.Logger) error {
+	_, err := newDaemon(s, log)
+	return err
+}
+
+func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
+	if !filepath.IsAbs(s.StateDir) || s.AdminSocket == "" {
+		return nil, errors.New("state_dir must be an absolute path, and admin_socket must be set")
+	}
+	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	var roots []identity.Public
+	for _, entry := range s.RootKeys {
+		root, err := rootKey(entry)
+		if err != nil {
+			return nil, fmt.Errorf("root_keys: %w", err)
+		}
+		roots = append(roots, root)
+	}
+	pair, err := tls.LoadX509KeyPair(s.TLSCertificate, s.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("tls_certificate: %w", err)
+	}
+	profile := hybridtls.ProfileDefault
+	switch s.Profile {
+	case "", "default":
+	case "fips":
+		profile = hybridtls.ProfileFIPS
+	default:
+		return nil, fmt.Errorf("profile: %q is neither default nor fips", s.Profile)
+	}
+	cfg, err := hybridtls.ServerConfig(pair, profile)
+	if err != nil {
+		return nil, err
+	}
+	agg, err := aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, Logger: log})
+	return &daemon{agg: agg, tls: cfg}, err
+}
+
+// rootKey takes a root identity from its text or from a file.
+func rootKey(entry string) (identity.Public, error) {
+	var root identity.Public
+	if err := root.UnmarshalText([]byte(entry)); err != nil {
+		if root, err = identity.ReadPublicFile(entry); err != nil {
+			return root, fmt.Errorf("%.40s is neither a public identity (ahpub1...) nor a file that holds one: %w", entry, err)
+		}
+	}
+	if root.Level() != identity.LevelRoot {
+		return root, fmt.Errorf("%.16s... is not a root identity (ML-DSA-87)", entry)
+	}
+	return root, nil
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, s Settings, log *slog.Logger) error {
+	d, err := newDaemon(s, log)
+	if err != nil {
+		return err
+	}
+	participants, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	admin, err := listenAdmin(s.AdminSocket)
+	if err != nil {
+		return errors.Join(err, participants.Close())
+	}
+	log.Info("aggregator serves", "address", participants.Addr().String(), "socket", s.AdminSocket, "shard", s.Shard, "shards", max(s.Shards, 1), "rounds", len(d.agg.Rounds()))
+	if err := service.Ready("serving " + participants.Addr().String()); err != nil {
+		log.Warn("service manager", "err", err)
+	}
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	watched := make(chan error, 1)
+	go func() {
+		watched <- service.RunWatchdog(watch, func(context.Context) error { d.agg.Rounds(); return nil })
+	}()
+	err = d.agg.Serve(ctx, participants, d.tls, admin)
+	stop()
+	return errors.Join(err, <-watched)
+}
+
+// listenAdmin replaces a socket that an earlier run left.
+func listenAdmin(path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("admin_socket: %s exists and is no socket", path)
+		}
+		if c, err := net.Dial("unix", path); err == nil {
+			return nil, errors.Join(fmt.Errorf("admin_socket: another process listens on %s", path), c.Close())
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("admin_socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
