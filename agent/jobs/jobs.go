@@ -1,0 +1,196 @@
+// Package jobs is the guest's queue of long work: durable, encrypted, bounded.
+//
+// It guarantees that a job which Submit acknowledged is there after a crash or a
+// reboot, that it is done at most once, and that it is tried at most three times
+// before it becomes a dead letter which says why. A job's name is the hash of its
+// content, so that submitting it twice is submitting it once. What a job says and
+// what came of it is sealed at rest.
+//
+// It trusts its key, and that one process has the file open (the file is locked).
+// It refuses a changed record, work over its bounds, and results from a lease that
+// was lost.
+//
+// The agent submits and runs jobs; the local API and the command line show them.
+package jobs
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Reasons of this package.
+const (
+	ReasonFull      evidence.Reason = "queue-full"
+	ReasonUnknown   evidence.Reason = "job-unknown"
+	ReasonState     evidence.Reason = "job-state"
+	ReasonLeaseLost evidence.Reason = "lease-lost"
+	ReasonDamaged   evidence.Reason = "job-record-damaged"
+	ReasonConsumed  evidence.Reason = "already-consumed"
+	ReasonJob       evidence.Reason = "job-invalid"
+)
+
+// State is where a job stands.
+type State string
+
+// The states. Done, dead and cancelled are final, but a dead job can be retried.
+const (
+	Queued    State = "queued"
+	Leased    State = "leased"
+	Done      State = "done"
+	Dead      State = "dead"
+	Cancelled State = "cancelled"
+)
+
+// Exit says how a try ended. The names are those of the workers' endings.
+type Exit string
+
+// The endings, and what follows from them.
+const (
+	Ok           Exit = "ok"            // done
+	BadInput     Exit = "bad-input"     // dead: it can never succeed
+	Refused      Exit = "refused"       // dead: someone who decides said no
+	OutOfMemory  Exit = "out-of-memory" // tried again with twice the memory, where the queue allows it
+	Crash        Exit = "crash"         // tried again
+	TimeOut      Exit = "time-out"      // tried again
+	WasCancelled Exit = "cancelled"     // cancelled
+)
+
+// MaxTries is how often a job is tried.
+const MaxTries = 3
+
+// ID names a job by its content.
+type ID [sha256.Size]byte
+
+// String is the ID in hexadecimal.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText writes hexadecimal.
+func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
+
+// UnmarshalText reads hexadecimal.
+func (id *ID) UnmarshalText(text []byte) error {
+	raw, err := hex.DecodeString(string(text))
+	if err != nil || len(raw) != len(id) {
+		return evidence.Refuse(ReasonUnknown, "a job's id has %d hexadecimal digits", 2*len(id))
+	}
+	copy(id[:], raw)
+	return nil
+}
+
+// ParseID reads what String writes.
+func ParseID(s string) (id ID, err error) { return id, id.UnmarshalText([]byte(s)) }
+
+// Job is work to be done.
+type Job struct {
+	// Class says who can do it.
+	Class string `json:"class"`
+	// Owner is the uid that submitted it.
+	Owner uint32 `json:"owner"`
+	// Priority orders jobs that wait: higher first, then older.
+	Priority int8 `json:"priority"`
+	// Spec is what the worker needs to know; at most MaxSpecBytes.
+	Spec json.RawMessage `json:"spec"`
+	// Memory bounds the worker, in bytes; TimeMax bounds one try.
+	Memory  int64         `json:"memory"`
+	TimeMax time.Duration `json:"time_max"`
+}
+
+// Limits of a job.
+const (
+	MaxSpecBytes   = 256 << 10
+	MaxResultBytes = 256 << 10
+	maxClassBytes  = 64
+	maxDetailBytes = 1 << 10
+)
+
+func (j *Job) check() error {
+	if j.Class == "" || len(j.Class) > maxClassBytes || len(j.Spec) > MaxSpecBytes || !json.Valid(j.Spec) || j.Memory < 0 || j.TimeMax < 0 {
+		return evidence.Refuse(ReasonJob, "a job has a class, and a JSON specification of at most %d bytes", MaxSpecBytes)
+	}
+	return nil
+}
+
+// id is the hash of what makes the job this job: not of priority and bounds.
+func (j *Job) id() ID {
+	h := sha256.New()
+	for _, field := range [][]byte{[]byte("anchorhold/job/1"), []byte(j.Class), binary.BigEndian.AppendUint32(nil, j.Owner), j.Spec} {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(field))))
+		h.Write(field)
+	}
+	return ID(h.Sum(nil))
+}
+
+// Progress is what a worker says about itself.
+type Progress struct {
+	Phase string `json:"phase"`
+	Done  uint64 `json:"done"`
+	Total uint64 `json:"total"`
+}
+
+// Info is a job as it stands.
+type Info struct {
+	ID ID `json:"id"`
+	Job
+	State    State           `json:"state"`
+	Tries    int             `json:"tries"`
+	Created  time.Time       `json:"created"`
+	Updated  time.Time       `json:"updated"`
+	Progress *Progress       `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	// Exit and Detail say how the last try ended; Reason is the code of a refusal.
+	Exit   Exit            `json:"exit,omitempty"`
+	Reason evidence.Reason `json:"reason,omitempty"`
+	Detail string          `json:"detail,omitempty"`
+	// Boot is the boot in which the job was last leased.
+	Boot string `json:"boot,omitempty"`
+	// Lease is the number of the lease in force; each one has the next number.
+	Lease uint64 `json:"lease,omitempty"`
+	// NotBefore is when a job that failed is tried again.
+	NotBefore time.Time `json:"not_before,omitzero"`
+}
+
+// Final says whether the job is over.
+func (i *Info) Final() bool { return i.State == Done || i.State == Dead || i.State == Cancelled }
+
+// end applies the exit table to a try that ended now.
+func (i *Info) end(exit Exit, memoryCeiling int64, now time.Time) {
+	i.Exit = exit
+	switch exit {
+	case Ok:
+		i.State = Done
+		return
+	case WasCancelled:
+		i.State = Cancelled
+		return
+	case OutOfMemory:
+		if 2*i.Memory <= memoryCeiling && i.Memory > 0 && i.Tries < MaxTries {
+			i.Memory *= 2
+			i.again(now)
+			return
+		}
+	case Crash, TimeOut:
+		if i.Tries < MaxTries {
+			i.again(now)
+			return
+		}
+	}
+	i.State = Dead
+}
+
+// again waits a little longer after each try.
+func (i *Info) again(now time.Time) {
+	i.State, i.NotBefore = Queued, now.Add(time.Second<<(2*i.Tries))
+}
+
+func clip(s string) string {
+	if len(s) > maxDetailBytes {
+		return s[:maxDetailBytes] + fmt.Sprintf("... (%d bytes)", len(s))
+	}
+	return s
+}
