@@ -27,8 +27,8 @@ type Task struct {
 
 // Limits bound one worker.
 type Limits struct {
-	// Memory is the most private writable memory in bytes, the Go runtime's own
-	// included: at least minMemory.
+	// Memory is the most private memory in bytes that the worker may use, its
+	// runtime's own included: at least minMemory.
 	Memory int64
 	// Time is the longest time from the start of the process to its end.
 	Time time.Duration

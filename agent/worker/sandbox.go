@@ -65,11 +65,20 @@ const lowestNice = 19
 // hard in the kernel. Go ends with a clean message when the kernel refuses.
 func boundMemory(most int64) error {
 	debug.SetMemoryLimit(most - most/8)
-	if err := lower(unix.RLIMIT_DATA, uint64(most)); err != nil {
+	if err := lower(unix.RLIMIT_DATA, privateLimit(most)); err != nil {
 		return fmt.Errorf("bound the private memory: %w", err)
 	}
 	return nil
 }
+
+// untouched is what a Go program maps privately and never touches: 32 MiB for
+// the runtime's table of arenas, 32 MiB for the scratch memory of the standard
+// library's cryptography, and some MiB of both. The kernel counts mappings, so
+// it is added to a task's bound; a control group counts pages and needs it not.
+const untouched = 80 << 20
+
+// privateLimit is the limit on private writable mappings of a task's bound.
+func privateLimit(most int64) uint64 { return uint64(most) + untouched }
 
 // lower sets a limit for good, unless a lower one holds already.
 func lower(resource int, most uint64) error {
