@@ -248,3 +248,6 @@ func atoi(s string) int {
 	}
 	return n
 }
+
+// noDeadline waits as long as the test binary may run.
+var noDeadline time.Time
