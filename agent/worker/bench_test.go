@@ -1,0 +1,79 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// BenchmarkEmptyTask is the whole cost of a process of its own: from Run to the
+// end of a worker that does nothing.
+func BenchmarkEmptyTask(b *testing.B) {
+	p := testPool(b, Exec{}, 1)
+	for b.Loop() {
+		if _, err := p.Run(b.Context(), Task{Class: "empty", Limits: bounds()}, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFlood measures what a flood of workers, eight for each processor,
+// costs a parent that computes on every processor: the share of its speed that
+// it keeps, with the flood in the idle class.
+func BenchmarkFlood(b *testing.B) {
+	workers := 8 * runtime.NumCPU()
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		alone := turns(time.Second)
+		p := testPool(b, Exec{}, workers)
+		started := make(chan *child, workers)
+		p.runner = watched{Exec{Path: self}, started}
+		ctx, cancel := context.WithCancel(b.Context())
+		var all sync.WaitGroup
+		for range workers {
+			all.Go(func() {
+				_, err := p.Run(ctx, Task{Class: "spin", Limits: Limits{Memory: 64 << 20, Time: time.Minute}}, nil)
+				if f, ok := errors.AsType[*Failure](err); !ok || f.Exit != Cancelled {
+					b.Error(err)
+				}
+			})
+		}
+		for range workers {
+			<-started
+		}
+		settle := turns(time.Second) // until every worker has yielded
+		flooded := turns(time.Second)
+		cancel()
+		all.Wait()
+		b.ReportMetric(100*float64(flooded)/float64(alone), "%kept")
+		b.ReportMetric(100*float64(settle)/float64(alone), "%kept-while-starting")
+	}
+}
+
+// turns counts what this process computes on every processor in a while.
+func turns(while time.Duration) (sum uint64) {
+	counts := make([]uint64, runtime.NumCPU())
+	deadline := time.Now().Add(while)
+	var all sync.WaitGroup
+	for i := range counts {
+		all.Go(func() {
+			x, n := uint64(i), uint64(0)
+			for ; n&0xfff != 0 || time.Now().Before(deadline); n++ {
+				x = x*6364136223846793005 + 1442695040888963407
+			}
+			counts[i] = n | x&1
+		})
+	}
+	all.Wait()
+	for _, n := range counts {
+		sum += n
+	}
+	return sum
+}
