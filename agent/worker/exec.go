@@ -79,7 +79,7 @@ func (e Exec) spawn(ctx context.Context, ch channel, conn *os.File) (*child, err
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("keep the agent's descriptors from a worker: %w", err)
 	}
-	c, err := e.run(ctx, ch, conn, unix.CLONE_NEWUSER|unix.CLONE_NEWNET|unix.CLONE_NEWIPC)
+	c, err := e.run(ctx, ch, conn, unix.CLONE_NEWUSER|unix.CLONE_NEWNET)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.ENOSYS) {
 		return e.run(ctx, ch, conn, 0)
 	}
