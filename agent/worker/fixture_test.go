@@ -251,3 +251,7 @@ func atoi(s string) int {
 
 // noDeadline waits as long as the test binary may run.
 var noDeadline time.Time
+
+func asNobody() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: overflowID, Gid: overflowID}}
+}

@@ -145,6 +145,8 @@ func (c *conversation) verdict(ctx context.Context, err error, state status, tex
 	switch {
 	case state.known && (state.signal != 0 || state.code != exit.Code()):
 		return nil, ended(ctx, fail(Crash, "said %s and ended with code %d, signal %d", exit, state.code, state.signal))
+	case exit == Cancelled, exit == TimeOut: // the agent knows which came first
+		return nil, ended(ctx, &Failure{Exit: exit, Detail: c.final.Detail})
 	case exit != Ok:
 		return nil, &Failure{Exit: exit, Detail: c.final.Detail}
 	}
