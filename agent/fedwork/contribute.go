@@ -10,50 +10,37 @@ import (
 	"math"
 	"os"
 
+	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// Contribute is the task of encrypting one vector. Input 0 are the values, output
-// 0 the blocks, output 1 the hash of each block, 32 bytes each.
-type Contribute struct {
-	Round  federation.Round `json:"round"`
-	Weight uint32           `json:"weight"`
-	Format Format           `json:"format"`
-	// Norm is the vector's Euclidean norm as the agent measured it while it stored
-	// the values. The worker measures again and refuses a vector with a larger one.
-	Norm float64 `json:"norm"`
-}
-
-// Contributed is the result.
-type Contributed struct {
-	Blocks uint64            `json:"blocks"`
-	Upload federation.Digest `json:"upload"`
-	// Scaled says that the vector was longer than the bound and was scaled down;
-	// Clamped counts values that were then still above the bound for one value.
-	Scaled  bool   `json:"scaled"`
-	Clamped uint64 `json:"clamped"`
-}
-
 func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
-	var task Contribute
+	var task fedtask.Contribute
 	if err := decode(spec, &task); err != nil {
 		return nil, err
 	}
-	if len(in) != 1 || len(out) != 2 || task.Format.Bytes() == 0 || task.Weight < 1 || task.Weight > task.Round.MaxWeight || !(task.Norm >= 0) {
-		return nil, taskInvalid("one input, two outputs, a format, a weight and a norm are wanted")
+	if len(in) != 2 || len(out) != 2 || task.Format.Bytes() == 0 || !(task.Norm >= 0) {
+		return nil, taskInvalid("two inputs, two outputs, a format and a norm are wanted")
 	}
-	q, err := newQuantizer(task)
+	round, err := readRound(in[0])
+	if err != nil {
+		return nil, err
+	}
+	if task.Weight < 1 || task.Weight > round.MaxWeight {
+		return nil, taskInvalid("weight %d is outside 1 to %d", task.Weight, round.MaxWeight)
+	}
+	q, err := newQuantizer(task, round)
 	if err != nil {
 		return nil, err
 	}
 	defer q.wipe()
-	cipher, err := newCipher(task.Round)
+	cipher, err := newCipher(round)
 	if err != nil {
 		return nil, err
 	}
 	defer cipher.wipe()
-	c := &contribution{task: task, quantizer: q, cipher: cipher, values: &valueReader{r: bufio.NewReaderSize(in[0], 1<<18), format: task.Format, left: task.Round.Length}}
+	c := &contribution{round: round, quantizer: q, cipher: cipher, values: &valueReader{r: bufio.NewReaderSize(in[1], 1<<18), format: task.Format, left: round.Length}}
 	result, err := c.run(ctx, out[0], out[1], progress)
 	if err != nil {
 		return nil, err
@@ -63,53 +50,53 @@ func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress f
 
 // contribution is one task under way.
 type contribution struct {
-	task      Contribute
+	round     federation.Round
 	quantizer *quantizer
 	cipher    cipher
 	values    *valueReader
 }
 
-func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progress func(string, uint64, uint64)) (Contributed, error) {
+func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progress func(string, uint64, uint64)) (fedtask.Contributed, error) {
 	per := c.cipher.values()
 	floats, ints, block := make([]float32, per), make([]int32, per), make([]byte, c.cipher.bytes())
 	defer clear(ints)
 	defer clear(floats)
-	total := federation.BlockCount(c.task.Round.Length, per)
+	total := federation.BlockCount(c.round.Length, per)
 	list := make([]federation.Digest, 0, total)
 	for i := range total {
 		if err := ctx.Err(); err != nil {
-			return Contributed{}, err
+			return fedtask.Contributed{}, err
 		}
 		n, err := c.values.read(floats)
 		if err != nil {
-			return Contributed{}, err
+			return fedtask.Contributed{}, err
 		}
 		if err := c.quantizer.quantize(ints[:n], floats[:n]); err != nil {
-			return Contributed{}, err
+			return fedtask.Contributed{}, err
 		}
 		if err := c.cipher.encrypt(block, ints[:n]); err != nil {
-			return Contributed{}, err
+			return fedtask.Contributed{}, err
 		}
-		h := federation.BlockHash(c.task.Round.ID, i, block)
+		h := federation.BlockHash(c.round.ID, i, block)
 		list = append(list, h)
 		if _, err := blocks.Write(block); err != nil {
-			return Contributed{}, err
+			return fedtask.Contributed{}, err
 		}
 		if _, err := hashes.Write(h[:]); err != nil {
-			return Contributed{}, err
+			return fedtask.Contributed{}, err
 		}
 		progress("encrypt", i+1, total)
 	}
 	if err := c.values.end(); err != nil {
-		return Contributed{}, err
+		return fedtask.Contributed{}, err
 	}
 	// The values were checked as they came, block by block; a vector that grew
 	// since the agent measured it would be beyond the bound, so nothing of it is
 	// used.
 	if !c.quantizer.inside() {
-		return Contributed{}, dataInvalid("the vector is longer than it was when it was measured")
+		return fedtask.Contributed{}, dataInvalid("the vector is longer than it was when it was measured")
 	}
-	return Contributed{Blocks: total, Upload: federation.UploadDigest(c.task.Round.ID, list), Scaled: c.quantizer.scaled, Clamped: c.quantizer.clamped}, nil
+	return fedtask.Contributed{Blocks: total, Upload: federation.UploadDigest(c.round.ID, list), Scaled: c.quantizer.scaled, Clamped: c.quantizer.clamped}, nil
 }
 
 // quantizer turns real values into integers on the round's grid: scaled to the
@@ -119,7 +106,7 @@ type quantizer struct {
 	bound, factor float64 // of the values' norm, and what they are multiplied with
 	scale         float32 // from a value to grid steps
 	limit         float32 // largest absolute value after factor
-	top, room     int32 // largest integer of a value, and with its noise
+	top, room     int32   // largest integer of a value, and with its noise
 	random        *dp.Source
 	share         *dp.Gaussian
 	noise         []int64
@@ -128,8 +115,7 @@ type quantizer struct {
 	clamped       uint64
 }
 
-func newQuantizer(task Contribute) (*quantizer, error) {
-	r := task.Round
+func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, error) {
 	g, err := grid(r)
 	if err != nil {
 		return nil, err
@@ -205,7 +191,7 @@ func (q *quantizer) wipe() {
 // valueReader reads a fixed number of values.
 type valueReader struct {
 	r      io.Reader
-	format Format
+	format fedtask.Format
 	left   uint64
 	buf    []byte
 }
@@ -224,9 +210,9 @@ func (v *valueReader) read(dst []float32) (int, error) {
 		return 0, err
 	}
 	v.left -= uint64(n)
-	if v.format == Float16 {
+	if v.format == fedtask.Float16 {
 		for i := range n {
-			dst[i] = fromHalf(binary.LittleEndian.Uint16(b[2*i:]))
+			dst[i] = fedtask.FromHalf(binary.LittleEndian.Uint16(b[2*i:]))
 		}
 		return n, nil
 	}
@@ -245,20 +231,4 @@ func (v *valueReader) end() error {
 		return err
 	}
 	return nil
-}
-
-// fromHalf converts an IEEE 754 binary16.
-func fromHalf(h uint16) float32 {
-	sign, exponent, fraction := uint32(h>>15)<<31, uint32(h>>10&0x1F), uint32(h&0x3FF)
-	switch {
-	case exponent == 0x1F:
-		return math.Float32frombits(sign | 0x7F800000 | fraction<<13)
-	case exponent != 0:
-		return math.Float32frombits(sign | (exponent+112)<<23 | fraction<<13)
-	}
-	v := float32(fraction) / (1 << 24) // subnormal: an exact product
-	if sign != 0 {
-		return -v
-	}
-	return v
 }

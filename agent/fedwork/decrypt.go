@@ -14,70 +14,59 @@ import (
 	"os"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// Decrypt is the task of opening what a ticket closed. Input 0 is the round key's
-// seed, by a pipe; the inputs after it are the blocks: of the sum, or of every
-// contribution where the round's rule needs them apart. Output 0 takes the values,
-// little-endian int64. The agent has checked the hashes of all blocks on their way.
-type Decrypt struct {
-	Round  federation.Round  `json:"round"`
-	Ticket federation.Digest `json:"ticket"` // digest of the signed ticket
-	Count  int               `json:"count"`  // contributions
-	// TotalWeight is the sum of the contributions' weights.
-	TotalWeight uint64 `json:"total_weight"`
-}
-
-// Decrypted is the result.
-type Decrypted struct {
-	Values  federation.Digest `json:"values"` // SHA-256 of the output
-	Step    float64           `json:"step"`
-	Divisor float64           `json:"divisor"`
-	Sigma   float64           `json:"sigma"`
-}
-
 func decrypt(ctx context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
-	var task Decrypt
+	var task fedtask.Decrypt
 	if err := decode(spec, &task); err != nil {
 		return nil, err
 	}
+	if len(in) == 0 {
+		return nil, taskInvalid("no round")
+	}
+	round, err := readRound(in[0])
+	if err != nil {
+		return nil, err
+	}
 	sources := 1
-	if task.Round.Rule != federation.WeightedMean {
+	if round.Rule != federation.WeightedMean {
 		sources = task.Count
 	}
-	if len(in) != 1+sources || len(out) != 1 || task.Count < 2 || task.TotalWeight < uint64(task.Count) {
-		return nil, taskInvalid("%d inputs and one output are wanted for a cohort of %d", 1+sources, task.Count)
+	if len(in) != 2+sources || len(out) != 1 || task.Count < 2 || task.TotalWeight < uint64(task.Count) {
+		return nil, taskInvalid("%d inputs and one output are wanted for a cohort of %d", 2+sources, task.Count)
 	}
 	seed, err := keybuf.New(rlwe.SeedSize)
 	if err != nil {
 		return nil, err
 	}
 	defer seed.Wipe()
-	if _, err := io.ReadFull(in[0], seed.Bytes()); err != nil {
+	if _, err := io.ReadFull(in[1], seed.Bytes()); err != nil {
 		return nil, fmt.Errorf("read the round's key: %w", err)
 	}
-	d, err := newDecryption(task, seed)
+	d, err := newDecryption(task, round, seed)
 	if err != nil {
 		return nil, err
 	}
 	defer d.wipe()
 	readers := make([]io.Reader, sources)
-	for i, f := range in[1:] {
+	for i, f := range in[2:] {
 		readers[i] = bufio.NewReaderSize(f, 1<<17)
 	}
 	if err := d.run(ctx, readers, out[0], progress); err != nil {
 		return nil, err
 	}
-	return json.Marshal(Decrypted{Values: federation.Digest(d.digest.Sum(nil)), Step: d.grid.Step, Divisor: d.divisor(), Sigma: d.sigma})
+	return json.Marshal(fedtask.Decrypted{Values: federation.Digest(d.digest.Sum(nil)), Step: d.grid.Step, Divisor: d.divisor(), Sigma: d.sigma})
 }
 
 // decryption is one task under way.
 type decryption struct {
-	task   Decrypt
+	task   fedtask.Decrypt
+	round  federation.Round
 	grid   federation.Grid
 	opener opener
 	noise  []sampler // of the privacy mechanism, and what hides the decryption's own
@@ -96,13 +85,12 @@ type sampler interface {
 // noiseLabel separates the noise's seed from the key's other uses.
 const noiseLabel = "anchorhold/fed/noise/1 "
 
-func newDecryption(task Decrypt, seed *keybuf.Buffer) (*decryption, error) {
-	r := task.Round
+func newDecryption(task fedtask.Decrypt, r federation.Round, seed *keybuf.Buffer) (*decryption, error) {
 	set, _, err := r.Parameters()
 	if err != nil {
 		return nil, err
 	}
-	d := &decryption{task: task, digest: sha256.New(), per: set.ValuesPerBlock(), size: set.BlockBytes()}
+	d := &decryption{task: task, round: r, digest: sha256.New(), per: set.ValuesPerBlock(), size: set.BlockBytes()}
 	if d.grid, err = grid(r); err != nil {
 		return nil, err
 	}
@@ -127,7 +115,7 @@ func newDecryption(task Decrypt, seed *keybuf.Buffer) (*decryption, error) {
 // prepareNoise makes the mechanism's sampler, and a Gaussian that hides the noise
 // of the encryption where the mechanism alone would not.
 func (d *decryption) prepareNoise() (err error) {
-	r := d.task.Round
+	r := d.round
 	flood, err := r.Flood(d.task.Count)
 	if err != nil {
 		return err
@@ -160,7 +148,7 @@ func (d *decryption) gaussian(sigma float64) error {
 
 // divisor turns the published integers into a mean.
 func (d *decryption) divisor() float64 {
-	r := d.task.Round
+	r := d.round
 	switch r.Rule {
 	case federation.TrimmedMean:
 		return float64(d.task.Count - 2*int(r.Trim))
@@ -171,7 +159,7 @@ func (d *decryption) divisor() float64 {
 }
 
 func (d *decryption) run(ctx context.Context, sources []io.Reader, out io.Writer, progress func(string, uint64, uint64)) error {
-	total := federation.BlockCount(d.task.Round.Length, d.per)
+	total := federation.BlockCount(d.round.Length, d.per)
 	block, sum, noise := make([]byte, d.size), make([]int64, d.per), make([]int64, d.per)
 	opened := make([][]int32, len(sources))
 	for i := range opened {
@@ -183,7 +171,7 @@ func (d *decryption) run(ctx context.Context, sources []io.Reader, out io.Writer
 			clear(o)
 		}
 	}()
-	left := d.task.Round.Length
+	left := d.round.Length
 	encoded := make([]byte, 8*d.per)
 	for i := range total {
 		if err := ctx.Err(); err != nil {
@@ -235,8 +223,8 @@ func (d *decryption) combine(dst []int64, opened [][]int32) {
 		return
 	}
 	column := make([]int32, len(opened))
-	low, high := int(d.task.Round.Trim), len(opened)-int(d.task.Round.Trim)
-	if d.task.Round.Rule == federation.Median {
+	low, high := int(d.round.Trim), len(opened)-int(d.round.Trim)
+	if d.round.Rule == federation.Median {
 		low, high = (len(opened)-1)/2, len(opened)/2+1
 	}
 	for j := range dst {
@@ -257,7 +245,7 @@ func (d *decryption) combine(dst []int64, opened [][]int32) {
 // plausible refuses a sum that no cohort of bounded contributions can have: it was
 // made of something else, or with another key.
 func (d *decryption) plausible(sum []int64) error {
-	_, b, err := d.task.Round.Parameters()
+	_, b, err := d.round.Parameters()
 	if err != nil {
 		return err
 	}

@@ -20,15 +20,10 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-)
-
-// Classes of tasks.
-const (
-	ClassContribute = "fed-contribute"
-	ClassDecrypt    = "fed-decrypt"
 )
 
 // Reasons of this package.
@@ -44,27 +39,7 @@ const (
 
 // Handlers are the classes that this package serves.
 func Handlers() map[string]worker.Handler {
-	return map[string]worker.Handler{ClassContribute: contribute, ClassDecrypt: decrypt}
-}
-
-// Format is how a vector's values are written.
-type Format string
-
-// The formats, both little-endian.
-const (
-	Float32 Format = "float32"
-	Float16 Format = "float16"
-)
-
-// Bytes is the size of one value.
-func (f Format) Bytes() int {
-	switch f {
-	case Float32:
-		return 4
-	case Float16:
-		return 2
-	}
-	return 0
+	return map[string]worker.Handler{fedtask.ClassContribute: contribute, fedtask.ClassDecrypt: decrypt}
 }
 
 func taskInvalid(format string, args ...any) error {
@@ -82,6 +57,22 @@ func decode(spec []byte, into any) error {
 		return taskInvalid("bytes after the specification")
 	}
 	return nil
+}
+
+// maxRoundBytes bounds a round in JSON.
+const maxRoundBytes = 1 << 20
+
+// readRound reads the round that the agent verified.
+func readRound(r io.Reader) (round federation.Round, err error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxRoundBytes))
+	if err != nil {
+		return round, err
+	}
+	if err := decode(data, &round); err != nil {
+		return round, err
+	}
+	_, _, err = round.Parameters()
+	return round, err
 }
 
 // grid holds a round against its parameters and returns its grid.

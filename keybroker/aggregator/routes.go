@@ -17,7 +17,7 @@ import (
 const idleTime = 30 * time.Second
 
 // maxSmallBody bounds everything but manifests, blocks and values.
-const maxSmallBody = 1 << 20
+const maxSmallBody = 2 << 20
 
 type handler func(w http.ResponseWriter, r *http.Request, id federation.ID) error
 
@@ -63,7 +63,8 @@ func (a *Aggregator) public(mux *http.ServeMux) {
 	a.route(mux, "POST /v1/rounds/{id}/uploads", a.begin)
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}", a.showUpload)
 	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}", a.receive)
-	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", a.sendUpload)
+	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", a.sendUpload(fileBlocks))
+	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/manifest", a.sendUpload(fileManifest))
 	a.route(mux, "PUT /v1/rounds/{id}/ticket", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.SetTicket(id, b) })
 	})
@@ -221,18 +222,20 @@ func (a *Aggregator) sendSum(w http.ResponseWriter, r *http.Request, id federati
 
 // sendUpload hands out one contribution: only in a round that is closed and whose
 // rule needs single contributions.
-func (a *Aggregator) sendUpload(w http.ResponseWriter, r *http.Request, id federation.ID) error {
-	held, u, err := a.find(r, id)
-	if err != nil {
-		return err
+func (a *Aggregator) sendUpload(name string) handler {
+	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		held, u, err := a.find(r, id)
+		if err != nil {
+			return err
+		}
+		if held.def.Rule == federation.WeightedMean {
+			return evidence.Refuse(ReasonNotReleased, "the rule of this round is a sum")
+		}
+		if _, _, err := a.ticket(held); err != nil {
+			return err
+		}
+		return sendFile(w, r, held.path("uploads", u.digest.String(), name), ReasonUnknown)
 	}
-	if held.def.Rule == federation.WeightedMean {
-		return evidence.Refuse(ReasonNotReleased, "the rule of this round is a sum")
-	}
-	if _, _, err := a.ticket(held); err != nil {
-		return err
-	}
-	return sendFile(w, r, held.path("uploads", u.digest.String(), fileBlocks), ReasonUnknown)
 }
 
 func (a *Aggregator) file(name string, missing evidence.Reason) handler {

@@ -16,11 +16,13 @@ import (
 
 // SumManifest describes a sum: over which cohort, and the hash of each block.
 type SumManifest struct {
-	Round  federation.ID       `json:"round"`
-	Cohort federation.Digest   `json:"cohort"` // federation.CohortDigest
-	Count  int                 `json:"count"`
-	First  uint64              `json:"first"` // block of the vector that this shard begins with
-	Hashes []federation.Digest `json:"hashes"`
+	Round  federation.ID     `json:"round"`
+	Cohort federation.Digest `json:"cohort"` // federation.CohortDigest
+	Count  int               `json:"count"`
+	// Contributions are the cohort's members, sorted by nothing in particular.
+	Contributions []federation.Digest `json:"contributions"`
+	First         uint64              `json:"first"` // block of the vector that this shard begins with
+	Hashes        []federation.Digest `json:"hashes"`
 }
 
 // Complete returns the signed contributions of the complete uploads.
@@ -114,7 +116,7 @@ func (a *Aggregator) add(ctx context.Context, r *round, cohort []federation.Dige
 	if err != nil {
 		return m, err
 	}
-	m = SumManifest{Round: r.def.ID, Cohort: name, Count: len(cohort), First: r.columns.First, Hashes: make([]federation.Digest, r.columns.Count)}
+	m = SumManifest{Round: r.def.ID, Cohort: name, Count: len(cohort), Contributions: cohort, First: r.columns.First, Hashes: make([]federation.Digest, r.columns.Count)}
 	err = a.addColumns(ctx, r, sources, out, m.Hashes, progress)
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return m, err

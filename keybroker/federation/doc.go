@@ -53,8 +53,8 @@ const (
 
 // Limits on encodings.
 const (
-	MaxStatementBytes = 64 << 10
-	maxBodyBytes      = 32 << 10
+	MaxStatementBytes = 1 << 20 // a round of the template's set carries a public key of 550 kB
+	maxBodyBytes      = 900 << 10
 	maxChainBytes     = 24 << 10
 	maxSignatureBytes = 6 << 10
 )

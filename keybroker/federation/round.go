@@ -90,6 +90,7 @@ type Round struct {
 const (
 	MaxLength     = 1 << 40
 	MaxWeight     = 1 << 20
+	MaxRobust     = 14 // contributions that a rule other than the sum takes
 	maxNameBytes  = 128
 	maxMultiplier = 1 << 20
 )
@@ -136,6 +137,9 @@ func (r *Round) checkPrivacy() error {
 		}
 	default:
 		return invalid("rule %q is unknown", r.Rule)
+	}
+	if r.Rule != WeightedMean && (r.Maximum > MaxRobust || r.MaxWeight != 1) {
+		return invalid("a %s takes at most %d contributions, all of weight 1", r.Rule, MaxRobust)
 	}
 	n := r.Noise
 	if !(n.Multiplier >= 0 && n.Multiplier <= maxMultiplier) || !(n.Share >= 0 && n.Share <= maxMultiplier) {

@@ -144,11 +144,13 @@ func (c *Client) Contributions(ctx context.Context, round federation.ID) ([][]by
 
 // Sum describes a sum.
 type Sum struct {
-	Round  federation.ID       `json:"round"`
-	Cohort federation.Digest   `json:"cohort"`
-	Count  int                 `json:"count"`
-	First  uint64              `json:"first"`
-	Hashes []federation.Digest `json:"hashes"`
+	Round  federation.ID     `json:"round"`
+	Cohort federation.Digest `json:"cohort"`
+	Count  int               `json:"count"`
+	// Contributions are the cohort's members.
+	Contributions []federation.Digest `json:"contributions"`
+	First         uint64              `json:"first"`
+	Hashes        []federation.Digest `json:"hashes"`
 }
 
 // MakeSum has the uploads of a cohort added; only the administrator's socket
@@ -175,6 +177,30 @@ func (c *Client) SumBlocks(ctx context.Context, round federation.ID) (io.ReadClo
 // released.
 func (c *Client) UploadBlocks(ctx context.Context, round federation.ID, contribution federation.Digest) (io.ReadCloser, error) {
 	return c.get(ctx, fmt.Sprintf("%s/uploads/%s/blocks", roundPath(round), contribution))
+}
+
+// UploadManifest fetches the manifest of one contribution and verifies it, under
+// the same condition.
+func (c *Client) UploadManifest(ctx context.Context, r federation.Round, roundDigest, contribution federation.Digest) (m federation.Manifest, err error) {
+	body, err := c.get(ctx, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution))
+	if err != nil {
+		return m, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(body, federation.MaxManifestBytes(federation.MaxManifestBlocks)))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return m, err
+	}
+	if m, err = federation.ParseManifest(raw); err != nil {
+		return m, err
+	}
+	signed, _, err := federation.VerifyContribution(m.Signed, c.roots)
+	if err != nil {
+		return m, err
+	}
+	if federation.DigestOf(m.Signed) != contribution {
+		return m, evidence.Refuse(federation.ReasonUpload, "the aggregator sent another contribution")
+	}
+	return m, errors.Join(signed.Follows(r, roundDigest), m.Matches(signed))
 }
 
 // Ticket fetches the round's ticket and verifies it.

@@ -1,0 +1,44 @@
+// Command anchorhold-worker does one task for the agent in a process of its own and
+// ends: encryption and decryption of federated rounds. It has no network, no files
+// but those that it is handed, and no key of the agent. The agent or the service
+// manager starts it; it is not for people.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/agent/fedwork"
+	"github.com/anchorhold/anchorhold/agent/worker"
+)
+
+// version is set at link time.
+var version = "development"
+
+const usage = `usage: anchorhold-worker serve      do the one task that comes over descriptor 3
+       anchorhold-worker version
+It is started by anchorhold-agent, or by anchorhold-worker@.service.
+`
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "version" {
+		fmt.Println("anchorhold-worker", version)
+		return
+	}
+	if len(os.Args) != 2 || os.Args[1] != worker.Mode {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(worker.Refused.Code())
+	}
+	conn, err := worker.Inherited()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "anchorhold-worker: %v\n", err)
+		os.Exit(worker.Refused.Code())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	exit := worker.Serve(ctx, conn, fedwork.Handlers())
+	stop()
+	os.Exit(exit.Code())
+}

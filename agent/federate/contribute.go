@@ -1,0 +1,257 @@
+package federate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/spool"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Contributed is the result of a job that contributes.
+type Contributed struct {
+	Round        federation.ID     `json:"round"`
+	Contribution federation.Digest `json:"contribution"` // digest of the signed contribution
+	Bytes        int64             `json:"bytes"`        // that were encrypted and sent
+	Scaled       bool              `json:"scaled"`
+	Clamped      uint64            `json:"clamped"`
+}
+
+// contribute does one job: encrypt, sign, record, upload. It may begin anywhere,
+// for an earlier try may have ended anywhere.
+func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
+	var spec contributeSpec
+	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
+		return nil, evidence.Refuse(ReasonVector, "%v", err)
+	}
+	h, err := s.round(ctx, spec.Round)
+	if err != nil {
+		return nil, err
+	}
+	round := h.ID.String()
+	// One job for each round: two vectors under one agent key would be two
+	// contributions, or two encryptions to subtract from each other.
+	if err := s.cfg.Queue.Once("fed/"+round+"/job", l.Info.ID); err != nil {
+		if reason, _ := evidence.ReasonOf(err); reason == jobs.ReasonConsumed {
+			return nil, evidence.Refuse(ReasonContributed, "this agent has another contribution in round %s", round)
+		}
+		return nil, err
+	}
+	result, manifest, err := s.prepared(round)
+	if err != nil {
+		return nil, err
+	}
+	if manifest == nil {
+		if result, manifest, err = s.encrypt(ctx, l, h, spec); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.upload(ctx, l, h, manifest); err != nil {
+		return nil, err
+	}
+	// The upload is complete everywhere: neither vector nor ciphertext is needed.
+	if err := errors.Join(s.dropVector(spec.Vector), os.Remove(s.path("uploads", round+".blocks"))); err != nil {
+		s.cfg.Logger.Warn("clean up after a contribution", "round", round, "err", err)
+	}
+	return json.Marshal(result)
+}
+
+// prepared returns what an earlier try signed and recorded, or nothing.
+func (s *Service) prepared(round string) (result Contributed, manifest []byte, err error) {
+	consumed, err := s.cfg.Queue.Consumed("fed/" + round + "/upload")
+	if err != nil || consumed == [32]byte{} {
+		return result, nil, err
+	}
+	manifest, err = os.ReadFile(s.path("uploads", round+".manifest"))
+	if err != nil {
+		return result, nil, err
+	}
+	m, err := federation.ParseManifest(manifest)
+	if err != nil {
+		return result, nil, err
+	}
+	if federation.DigestOf(m.Signed) != federation.Digest(consumed) {
+		return result, nil, evidence.Refuse(ReasonContributed, "the stored upload is not the one that was recorded")
+	}
+	raw, err := os.ReadFile(s.path("uploads", round+".result"))
+	if err != nil {
+		return result, nil, err
+	}
+	return result, manifest, json.Unmarshal(raw, &result)
+}
+
+// encrypt has a worker encrypt the vector, signs the contribution, makes all of it
+// durable, and then records that this ciphertext is the round's: nothing of
+// another may leave from then on.
+func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec) (result Contributed, manifest []byte, err error) {
+	round := h.ID.String()
+	blocks, err := s.create("uploads")
+	if err != nil {
+		return result, nil, err
+	}
+	hashes, err := s.create("uploads")
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	defer func() { err = errors.Join(err, discard(hashes)) }()
+	done, err := s.runContribute(ctx, l, h, spec, blocks, hashes)
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	info, err := blocks.Stat()
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	m, err := s.sign(h, spec, done, hashes)
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	result = Contributed{Round: h.ID, Contribution: federation.DigestOf(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped}
+	if manifest, err = m.Marshal(); err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	if err := keep(blocks, s.path("uploads", round+".blocks")); err != nil {
+		return result, nil, err
+	}
+	if err := errors.Join(s.write("uploads", round+".manifest", manifest), s.write("uploads", round+".result", raw)); err != nil {
+		return result, nil, err
+	}
+	return result, manifest, s.cfg.Queue.Once("fed/"+round+"/upload", federation.DigestOf(m.Signed))
+}
+
+// runContribute gives the worker its task.
+func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, err error) {
+	vector, err := os.Open(s.path("spool", spec.Vector))
+	if err != nil {
+		return done, evidence.Refuse(ReasonVector, "the stored vector is gone: submit it again")
+	}
+	defer vector.Close() // read only
+	plain, err := spool.NewReader(vector, s.cfg.Key, vectorName)
+	if err != nil {
+		return done, err
+	}
+	defer plain.Wipe()
+	values, err := startFeed(func(w io.Writer) error { _, err := io.Copy(w, plain); return err })
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(values.end(), err) }()
+	round, err := sealedRound(h.Round)
+	if err != nil {
+		return done, err
+	}
+	defer round.Close() // memory
+	task, err := json.Marshal(fedtask.Contribute{Weight: spec.Weight, Format: spec.Format, Norm: spec.Norm})
+	if err != nil {
+		return done, err
+	}
+	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.reader}, Out: []*os.File{blocks, hashes}, Limits: s.limits(l)}, s.progress(l))
+	if err != nil {
+		return done, err
+	}
+	return done, json.Unmarshal(raw, &done)
+}
+
+func sealedRound(r federation.Round) (*os.File, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return worker.Sealed("round", data)
+}
+
+// limits are the queue's, which a retry may have raised.
+func (s *Service) limits(l *jobs.Lease) worker.Limits {
+	limits := s.cfg.Limits
+	if l.Info.Memory > limits.Memory {
+		limits.Memory = l.Info.Memory
+	}
+	return limits
+}
+
+// progress hands a worker's word on to the queue. A lease that was lost shows when
+// the job ends.
+func (s *Service) progress(l *jobs.Lease) func(worker.Progress) {
+	return func(p worker.Progress) {
+		if err := heartbeat(l, p.Phase, p.Done, p.Total); err != nil {
+			s.cfg.Logger.Debug("heartbeat", "job", l.Info.ID.String(), "err", err)
+		}
+	}
+}
+
+// sign checks what the worker wrote and signs the contribution.
+func (s *Service) sign(h held, spec contributeSpec, done fedtask.Contributed, hashes *os.File) (m federation.Manifest, err error) {
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return m, err
+	}
+	raw, err := io.ReadAll(io.NewSectionReader(hashes, 0, 32*federation.MaxManifestBlocks+1))
+	if err != nil {
+		return m, err
+	}
+	if len(raw)%32 != 0 || uint64(len(raw)/32) != done.Blocks {
+		return m, errors.New("the worker's hash list has another length than its blocks")
+	}
+	m.Hashes = make([]federation.Digest, len(raw)/32)
+	for i := range m.Hashes {
+		m.Hashes[i] = federation.Digest(raw[32*i:])
+	}
+	c := federation.Contribution{Round: h.ID, RoundDigest: h.digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
+		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now}
+	if c.Upload != done.Upload {
+		return m, errors.New("the worker's digest is not that of its hash list")
+	}
+	if err := c.Follows(h.Round, h.digest); err != nil {
+		return m, err
+	}
+	m.Signed, err = federation.SignContribution(signer.Key, signer.Chain, c)
+	return m, err
+}
+
+// upload sends the blocks to every aggregator; each takes its part.
+func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []byte) (err error) {
+	set, _, err := h.Parameters()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(s.path("uploads", h.ID.String()+".blocks"))
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	for _, shard := range s.cfg.Shards {
+		if _, err := shard.Send(ctx, h.ID, manifest, f, set.BlockBytes(), func(done, total uint64) {
+			s.progress(l)(worker.Progress{Phase: "upload", Done: done, Total: total})
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write makes a small file durable.
+func (s *Service) write(dir, name string, data []byte) error {
+	f, err := s.create(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, bytes.NewReader(data)); err != nil {
+		return errors.Join(err, discard(f))
+	}
+	return keep(f, s.path(dir, name))
+}
+
+func isBrokenPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }

@@ -1,0 +1,328 @@
+package federate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"os"
+
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/uplink"
+)
+
+// decryptSpec is the specification of a job that decrypts.
+type decryptSpec struct {
+	Round  federation.ID     `json:"round"`
+	Ticket federation.Digest `json:"ticket"`
+}
+
+// Decrypt queues the decryption of a round that the broker closed.
+func (s *Service) Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error) {
+	h, err := s.round(ctx, id)
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	_, signed, err := s.cfg.Shards[0].Ticket(ctx, h.Round, h.digest)
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	spec, err := json.Marshal(decryptSpec{Round: id, Ticket: federation.DigestOf(signed)})
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	info, _, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: fedtask.ClassDecrypt, Owner: uid, Spec: spec, Priority: 1, Memory: s.cfg.Limits.Memory, TimeMax: s.cfg.Limits.Time})
+	return info, err
+}
+
+// Published is the result of a job that decrypts, and of Result.
+type Published struct {
+	Round                federation.ID     `json:"round"`
+	Model                string            `json:"model"`
+	Count                uint32            `json:"count"`
+	TotalWeight          uint64            `json:"total_weight"`
+	Length               uint64            `json:"length"`
+	Step                 float64           `json:"step"`
+	Divisor              float64           `json:"divisor"`
+	Sigma                float64           `json:"sigma"`
+	Values               federation.Digest `json:"values"`
+	Result               federation.Digest `json:"result"`
+	SpentEpsilon         float64           `json:"spent_epsilon"`
+	SpentEpsilonSampling float64           `json:"spent_epsilon_with_sampling"`
+	Delta                float64           `json:"delta"`
+}
+
+func published(h held, t federation.Ticket, r federation.Result, signed []byte) Published {
+	return Published{Round: h.ID, Model: h.Model, Count: t.Count, TotalWeight: t.TotalWeight, Length: r.Length, Step: r.Step, Divisor: r.Divisor, Sigma: r.Sigma,
+		Values: r.Values, Result: federation.DigestOf(signed), SpentEpsilon: t.Spent, SpentEpsilonSampling: t.SpentWithSampling, Delta: t.Delta}
+}
+
+// decrypt does one job: key, sum, worker, signature, publication.
+func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage, err error) {
+	var spec decryptSpec
+	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
+		return nil, evidence.Refuse(ReasonSum, "%v", err)
+	}
+	h, err := s.round(ctx, spec.Round)
+	if err != nil {
+		return nil, err
+	}
+	ticket, signedTicket, err := s.cfg.Shards[0].Ticket(ctx, h.Round, h.digest)
+	if err != nil {
+		return nil, err
+	}
+	if federation.DigestOf(signedTicket) != spec.Ticket {
+		return nil, evidence.Refuse(ReasonSum, "the round has another ticket than when this job was queued")
+	}
+	sources, err := s.sources(ctx, h, ticket)
+	if err != nil {
+		return nil, err
+	}
+	values, err := s.create("results")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, discard(values)) }()
+	done, err := s.runDecrypt(ctx, l, h, ticket, spec.Ticket, sources, values)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return nil, err
+	}
+	result := federation.Result{Round: h.ID, RoundDigest: h.digest, TicketDigest: spec.Ticket, Agent: signer.Key.Public().ID(), Length: h.Length,
+		Values: done.Values, Step: done.Step, Divisor: done.Divisor, Sigma: done.Sigma, Time: signer.Now}
+	if got, err := digestOf(io.NewSectionReader(values, 0, math.MaxInt64)); err != nil || got != done.Values {
+		return nil, errors.Join(errors.New("the worker's output is not what it says"), err)
+	}
+	signed, err := federation.SignResult(signer.Key, signer.Chain, result)
+	if err != nil {
+		return nil, err
+	}
+	for _, shard := range s.cfg.Shards {
+		if err := shard.Publish(ctx, h.ID, signed, io.NewSectionReader(values, 0, 8*int64(h.Length))); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(published(h, ticket, result, signed))
+}
+
+func digestOf(r io.Reader) (federation.Digest, error) {
+	h := sha256.New()
+	_, err := io.Copy(h, r)
+	return federation.Digest(h.Sum(nil)), err
+}
+
+// source streams one vector of blocks that is checked on its way.
+type source func(io.Writer) error
+
+// sources returns what the worker reads: the sum, or every contribution.
+func (s *Service) sources(ctx context.Context, h held, t federation.Ticket) ([]source, error) {
+	if h.Rule != federation.WeightedMean {
+		return s.contributions(ctx, h, t)
+	}
+	// The parts of the shards, in their order, are the whole.
+	var hashes []federation.Digest
+	for i, shard := range s.cfg.Shards {
+		sum, err := shard.SumManifest(ctx, h.ID)
+		if err != nil {
+			return nil, err
+		}
+		if sum.First != uint64(len(hashes)) || sum.Cohort != t.Cohort {
+			return nil, evidence.Refuse(ReasonSum, "aggregator %d has another part, or the sum of another cohort", i)
+		}
+		hashes = append(hashes, sum.Hashes...)
+	}
+	if federation.UploadDigest(h.ID, hashes) != t.Sum {
+		return nil, evidence.Refuse(ReasonSum, "the aggregators' sum is not the one that the ticket closes")
+	}
+	return []source{s.stream(h, hashes, func(c *uplink.Client) (io.ReadCloser, error) { return c.SumBlocks(ctx, h.ID) })}, nil
+}
+
+// stream is the blocks of one vector from every shard in turn, checked.
+func (s *Service) stream(h held, hashes []federation.Digest, get func(*uplink.Client) (io.ReadCloser, error)) source {
+	return func(w io.Writer) error {
+		check := &checker{w: w, h: h, hashes: hashes}
+		for _, shard := range s.cfg.Shards {
+			body, err := get(shard)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(check, body)
+			if err = errors.Join(err, body.Close()); err != nil {
+				return err
+			}
+		}
+		return check.end()
+	}
+}
+
+// contributions are the cohort's vectors apart, for rules that need them so.
+func (s *Service) contributions(ctx context.Context, h held, t federation.Ticket) ([]source, error) {
+	sum, err := s.cfg.Shards[0].SumManifest(ctx, h.ID)
+	if err != nil {
+		return nil, err
+	}
+	if federation.CohortDigest(sum.Contributions) != t.Cohort || len(sum.Contributions) != int(t.Count) {
+		return nil, evidence.Refuse(ReasonSum, "the aggregator's list is not the cohort that the ticket closes")
+	}
+	var list []source
+	for _, d := range sum.Contributions {
+		m, err := s.cfg.Shards[0].UploadManifest(ctx, h.Round, h.digest, d)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s.stream(h, m.Hashes, func(c *uplink.Client) (io.ReadCloser, error) { return c.UploadBlocks(ctx, h.ID, d) }))
+	}
+	return list, nil
+}
+
+// checker passes blocks on only after their hash was checked.
+type checker struct {
+	w      io.Writer
+	h      held
+	hashes []federation.Digest
+	next   uint64
+	buf    []byte
+}
+
+// Write takes bytes and passes whole blocks on.
+func (c *checker) Write(p []byte) (int, error) {
+	set, _, err := c.h.Parameters()
+	if err != nil {
+		return 0, err
+	}
+	size, n := set.BlockBytes(), len(p)
+	for len(p) > 0 {
+		k := min(size-len(c.buf), len(p))
+		c.buf, p = append(c.buf, p[:k]...), p[k:]
+		if len(c.buf) < size {
+			continue
+		}
+		if c.next >= uint64(len(c.hashes)) || federation.BlockHash(c.h.ID, c.next, c.buf) != c.hashes[c.next] {
+			return 0, evidence.Refuse(ReasonSum, "block %d is not the one that was announced", c.next)
+		}
+		if _, err := c.w.Write(c.buf); err != nil {
+			return 0, err
+		}
+		c.next, c.buf = c.next+1, c.buf[:0]
+	}
+	return n, nil
+}
+
+func (c *checker) end() error {
+	if c.next != uint64(len(c.hashes)) || len(c.buf) != 0 {
+		return evidence.Refuse(ReasonSum, "the blocks end after %d of %d", c.next, len(c.hashes))
+	}
+	return nil
+}
+
+// runDecrypt obtains the key and gives the worker its task.
+func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t federation.Ticket, ticket federation.Digest, sources []source, out *os.File) (done fedtask.Decrypted, err error) {
+	key, err := s.cfg.RoundKey(ctx, h.Resource())
+	if err != nil {
+		return done, err
+	}
+	defer key.Wipe()
+	round, err := sealedRound(h.Round)
+	if err != nil {
+		return done, err
+	}
+	defer round.Close() // memory
+	in := []*os.File{round}
+	feeds := make([]*feed, 0, 1+len(sources))
+	defer func() {
+		for _, f := range feeds {
+			err = errors.Join(f.end(), err)
+		}
+	}()
+	// The key goes through a pipe: it is never in a file, and once it is read it is
+	// gone.
+	for _, src := range append([]source{func(w io.Writer) error { _, err := w.Write(key.Bytes()); return err }}, sources...) {
+		f, err := startFeed(src)
+		if err != nil {
+			return done, err
+		}
+		feeds, in = append(feeds, f), append(in, f.reader)
+	}
+	task, err := json.Marshal(fedtask.Decrypt{Ticket: ticket, Count: int(t.Count), TotalWeight: t.TotalWeight})
+	if err != nil {
+		return done, err
+	}
+	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassDecrypt, Spec: task, In: in, Out: []*os.File{out}, Limits: s.limits(l)}, s.progress(l))
+	if err != nil {
+		return done, err
+	}
+	return done, json.Unmarshal(raw, &done)
+}
+
+// Result returns what was published of a round.
+func (s *Service) Result(ctx context.Context, id federation.ID) (Published, error) {
+	h, t, r, signed, err := s.result(ctx, id)
+	if err != nil {
+		return Published{}, err
+	}
+	return published(h, t, r, signed), nil
+}
+
+func (s *Service) result(ctx context.Context, id federation.ID) (h held, t federation.Ticket, r federation.Result, signed []byte, err error) {
+	if h, err = s.round(ctx, id); err != nil {
+		return
+	}
+	t, ticket, err := s.cfg.Shards[0].Ticket(ctx, h.Round, h.digest)
+	if err != nil {
+		return
+	}
+	r, signed, err = s.cfg.Shards[0].Result(ctx, t, federation.DigestOf(ticket))
+	return
+}
+
+// Values writes the published mean as little-endian float32. All values were
+// checked against the signed digest before the first is written.
+func (s *Service) Values(ctx context.Context, id federation.ID, w io.Writer) (err error) {
+	h, _, r, _, err := s.result(ctx, id)
+	if err != nil {
+		return err
+	}
+	f, err := s.create("results")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, discard(f)) }()
+	body, err := s.cfg.Shards[0].Values(ctx, id)
+	if err != nil {
+		return err
+	}
+	digest := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, digest), io.LimitReader(body, 8*int64(h.Length)+1))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return err
+	}
+	if n != 8*int64(h.Length) || federation.Digest(digest.Sum(nil)) != r.Values {
+		return evidence.Refuse(ReasonSum, "the aggregator's values are not those that were signed")
+	}
+	buf, out := make([]byte, 64<<10), make([]byte, 32<<10)
+	for at := int64(0); at < n; {
+		k, err := f.ReadAt(buf, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		for i := range k / 8 {
+			v := float64(int64(binary.LittleEndian.Uint64(buf[8*i:]))) * r.Step / r.Divisor
+			binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(float32(v)))
+		}
+		if _, err := w.Write(out[:k/2]); err != nil {
+			return err
+		}
+		at += int64(k)
+	}
+	return nil
+}

@@ -1,0 +1,277 @@
+// Package federate is the agent's part in federated rounds: it takes a vector from
+// a local client, has a worker encrypt it, signs it under the agent's lease and
+// uploads it; in a decrypting guest it has a worker open a closed round's sum, signs
+// what is published and publishes it.
+//
+// It guarantees that a vector never lies on disk in the clear and leaves the guest
+// only encrypted; that one agent has one contribution in a round, whose randomness
+// is used once: what is signed is durable, and recorded as consumed, before its
+// first byte leaves; that an interrupted upload goes on with the same bytes; and
+// that only what the broker's ticket closes is decrypted.
+//
+// It trusts the broker's root identities, its worker's arithmetic and the queue's
+// key. It refuses vectors that are not the round's, rounds that are over, and sums
+// that are not the ticket's, each with a reason.
+//
+// The local API calls it; the agent runs it.
+package federate
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/uplink"
+)
+
+// Reasons of this package.
+const (
+	// ReasonVector: the body is not a vector of this round.
+	ReasonVector evidence.Reason = "vector-invalid"
+	// ReasonOver: the round takes no more contributions.
+	ReasonOver evidence.Reason = "round-over"
+	// ReasonContributed: this agent has another contribution in the round.
+	ReasonContributed evidence.Reason = "already-contributed"
+	// ReasonSum: the aggregators' blocks are not the sum that the ticket closes.
+	ReasonSum evidence.Reason = "sum-mismatch"
+	// ReasonNotConfigured: the agent has no aggregator.
+	ReasonNotConfigured evidence.Reason = "federation-not-configured"
+)
+
+// Signer signs under the lease that runs now.
+type Signer struct {
+	Key   *identity.Private
+	Chain []byte        // the lease's
+	Now   protocol.Time // broker time
+}
+
+// Config is what the service needs.
+type Config struct {
+	Queue *jobs.Queue
+	Pool  *worker.Pool
+	// Shards are the aggregators, in the order of their parts.
+	Shards []*uplink.Client
+	// Dir is where spooled vectors and encrypted uploads lie; Key seals the vectors.
+	Dir string
+	Key *keybuf.Buffer
+	// Sign returns the signer of now, or why nothing may be signed.
+	Sign func() (Signer, error)
+	// RoundKey obtains a closed round's key from the broker.
+	RoundKey func(ctx context.Context, resource string) (*keybuf.Buffer, error)
+	// Limits bound each worker.
+	Limits worker.Limits
+	Logger *slog.Logger
+}
+
+// Service takes part in rounds.
+type Service struct {
+	cfg Config
+
+	mu     sync.Mutex
+	rounds map[federation.ID]held
+}
+
+// held is a round that was verified.
+type held struct {
+	federation.Round
+	digest federation.Digest
+}
+
+// maxRounds bounds the rounds that are remembered.
+const maxRounds = 64
+
+// New makes the directories.
+func New(cfg Config) (*Service, error) {
+	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.RoundKey == nil || cfg.Logger == nil || len(cfg.Shards) == 0 || cfg.Key.Len() != 32 {
+		return nil, errors.New("federate: a part is missing")
+	}
+	for _, dir := range []string{"spool", "uploads", "results"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return &Service{cfg: cfg, rounds: map[federation.ID]held{}}, nil
+}
+
+func (s *Service) path(parts ...string) string {
+	return filepath.Join(append([]string{s.cfg.Dir}, parts...)...)
+}
+
+// round fetches and verifies a round, or remembers it.
+func (s *Service) round(ctx context.Context, id federation.ID) (held, error) {
+	s.mu.Lock()
+	h, ok := s.rounds[id]
+	s.mu.Unlock()
+	if ok {
+		return h, nil
+	}
+	r, signed, err := s.cfg.Shards[0].Round(ctx, id)
+	if err != nil {
+		return held{}, err
+	}
+	h = held{r, federation.DigestOf(signed)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.rounds) >= maxRounds {
+		clear(s.rounds)
+	}
+	s.rounds[id] = h
+	return h, nil
+}
+
+// Round is what a local client may know about a round.
+type Round struct {
+	ID        federation.ID    `json:"round"`
+	Model     string           `json:"model"`
+	Set       string           `json:"set"`
+	Length    uint64           `json:"length"`
+	ClipL2    float64          `json:"clip_l2"`
+	ClipLinf  float64          `json:"clip_linf"`
+	MaxWeight uint32           `json:"max_weight"`
+	Minimum   uint32           `json:"minimum"`
+	Maximum   uint32           `json:"maximum"`
+	Rule      federation.Rule  `json:"rule"`
+	Noise     federation.Noise `json:"noise"`
+	Epsilon   float64          `json:"epsilon"`
+	Delta     float64          `json:"delta"`
+	Step      float64          `json:"step"`
+	Opened    time.Time        `json:"opened"`
+	Closes    time.Time        `json:"closes"`
+}
+
+// Round describes a round.
+func (s *Service) Round(ctx context.Context, id federation.ID) (Round, error) {
+	h, err := s.round(ctx, id)
+	if err != nil {
+		return Round{}, err
+	}
+	g, err := h.Grid()
+	return Round{ID: h.ID, Model: h.Model, Set: h.Set, Length: h.Length, ClipL2: h.ClipL2, ClipLinf: h.ClipLinf, MaxWeight: h.MaxWeight,
+		Minimum: h.Minimum, Maximum: h.Maximum, Rule: h.Rule, Noise: h.Noise, Epsilon: h.Epsilon, Delta: h.Delta, Step: g.Step,
+		Opened: h.Opened.Time(), Closes: h.Closes.Time()}, err
+}
+
+// Run works on jobs until ctx ends. A job under way is given back.
+func (s *Service) Run(ctx context.Context) error {
+	for {
+		l, err := s.cfg.Queue.Lease(ctx, []string{fedtask.ClassContribute, fedtask.ClassDecrypt})
+		if ctx.Err() != nil {
+			if l != nil {
+				return l.Release()
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.work(ctx, l); err != nil {
+			s.cfg.Logger.Warn("a job's end was not recorded", "job", l.Info.ID.String(), "err", err)
+		}
+	}
+}
+
+// work does one job and records its end.
+func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
+	do := s.contribute
+	if l.Info.Class == fedtask.ClassDecrypt {
+		do = s.decrypt
+	}
+	result, err := do(l.Context, l)
+	switch {
+	case err == nil:
+		return l.Complete(result)
+	case ctx.Err() != nil:
+		return l.Release()
+	case errors.Is(context.Cause(l.Context), jobs.ErrCancelled):
+		return nil // the queue knows
+	}
+	exit, reason := classify(err)
+	s.cfg.Logger.Warn("job failed", "job", l.Info.ID.String(), "class", l.Info.Class, "try", l.Info.Tries, "exit", string(exit), "err", err)
+	return l.Fail(exit, reason, err.Error())
+}
+
+// classify maps an error to how the try ended. A refusal is final but where time
+// may change it.
+func classify(err error) (jobs.Exit, evidence.Reason) {
+	reason, refused := evidence.ReasonOf(err)
+	var failure *worker.Failure
+	if errors.As(err, &failure) {
+		return jobs.Exit(failure.Exit.String()), reason
+	}
+	switch reason {
+	case uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "attesting", "lease-expired":
+		return jobs.Crash, reason
+	}
+	if refused {
+		return jobs.Refused, reason
+	}
+	return jobs.Crash, reason
+}
+
+// heartbeat keeps a lease, and ends the work if it is lost.
+func heartbeat(l *jobs.Lease, phase string, done, total uint64) error {
+	return l.Heartbeat(jobs.Progress{Phase: phase, Done: done, Total: total})
+}
+
+// create opens a new file for writing under a temporary name.
+func (s *Service) create(dir string) (*os.File, error) { return os.CreateTemp(s.path(dir), ".new-*") }
+
+// keep makes a file durable under its name.
+func keep(f *os.File, path string) error {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// discard closes and removes a temporary file; its content is not wanted.
+func discard(f *os.File) error {
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// feed writes from a source into a pipe whose other end a worker reads. The error
+// that ends it is kept: the worker only sees an early end.
+type feed struct {
+	reader *os.File
+	done   chan error
+}
+
+func startFeed(write func(io.Writer) error) (*feed, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	f := &feed{reader: r, done: make(chan error, 1)}
+	go func() { f.done <- errors.Join(write(w), w.Close()) }()
+	return f, nil
+}
+
+// end closes the reading end and returns why the feed ended. A worker that stopped
+// reading is not the feed's fault.
+func (f *feed) end() error {
+	err := f.reader.Close()
+	if fed := <-f.done; fed != nil && !errors.Is(fed, os.ErrClosed) && !isBrokenPipe(fed) {
+		return fed
+	}
+	return err
+}

@@ -1,0 +1,165 @@
+package federate
+
+import (
+	"bufio"
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"os"
+
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/spool"
+	"github.com/anchorhold/anchorhold/crypto/dp"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// contributeSpec is the specification of a job that contributes.
+type contributeSpec struct {
+	Round  federation.ID  `json:"round"`
+	Weight uint32         `json:"weight"`
+	Format fedtask.Format `json:"format"`
+	Norm   float64        `json:"norm"`
+	// Vector names the spooled values: a keyed hash of them, so that the same
+	// vector is the same job, and the name tells nobody what it is.
+	Vector string `json:"vector"`
+}
+
+// Submit stores a vector, encrypted, and queues its contribution. The same vector
+// for the same round is the same job.
+func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, weight uint32, format fedtask.Format, body io.Reader) (jobs.Info, error) {
+	h, err := s.round(ctx, id)
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	switch {
+	case format.Bytes() == 0:
+		return jobs.Info{}, evidence.Refuse(ReasonVector, "values are float32 or float16, little-endian")
+	case weight < 1 || weight > h.MaxWeight:
+		return jobs.Info{}, evidence.Refuse(ReasonVector, "weight %d is outside 1 to %d", weight, h.MaxWeight)
+	}
+	if signer, err := s.cfg.Sign(); err != nil {
+		return jobs.Info{}, err
+	} else if signer.Now >= h.Closes {
+		return jobs.Info{}, evidence.Refuse(ReasonOver, "the round closed at %s", h.Closes.Time())
+	}
+	spec := contributeSpec{Round: id, Weight: weight, Format: format}
+	if err := s.store(body, h, &spec); err != nil {
+		return jobs.Info{}, err
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	info, created, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: fedtask.ClassContribute, Owner: uid, Spec: raw, Memory: s.cfg.Limits.Memory, TimeMax: s.cfg.Limits.Time})
+	if err != nil || !created && info.Final() {
+		err = errors.Join(err, s.dropVector(spec.Vector))
+	}
+	return info, err
+}
+
+// store spools a vector and measures it.
+func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (err error) {
+	f, err := s.create("spool")
+	if err != nil {
+		return err
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			err = errors.Join(err, discard(f))
+		}
+	}()
+	out, err := spool.NewWriter(f, s.cfg.Key, vectorName)
+	if err != nil {
+		return err
+	}
+	name, err := s.vectorHash(h.ID)
+	if err != nil {
+		return err
+	}
+	m := &measure{size: spec.Format.Bytes(), left: h.Length}
+	if err := m.copy(io.MultiWriter(out, name), body); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	spec.Norm, spec.Vector = m.norm.L2(), hex.EncodeToString(name.Sum(nil))
+	kept = true
+	return keep(f, s.path("spool", spec.Vector))
+}
+
+// vectorName is the spool files' name inside their encryption. A file is found
+// under its keyed hash, which is known only when it is written.
+const vectorName = "vector"
+
+func (s *Service) vectorHash(round federation.ID) (interface {
+	io.Writer
+	Sum([]byte) []byte
+}, error) {
+	key, err := hkdf.Key(sha256.New, s.cfg.Key.Bytes(), nil, "anchorhold/federate/vector/1", 32)
+	if err != nil {
+		return nil, err
+	}
+	h := hmac.New(sha256.New, key)
+	h.Write(round[:])
+	return h, nil
+}
+
+func (s *Service) dropVector(name string) error {
+	if err := os.Remove(s.path("spool", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// measure copies a vector of a fixed number of values and adds up its norm.
+type measure struct {
+	size int
+	left uint64
+	norm dp.Norm
+}
+
+const measureValues = 16 << 10
+
+func (m *measure) copy(dst io.Writer, src io.Reader) error {
+	buf, values := make([]byte, measureValues*m.size), make([]float32, measureValues)
+	r := bufio.NewReaderSize(src, len(buf))
+	for m.left > 0 {
+		n := int(min(m.left, measureValues))
+		if _, err := io.ReadFull(r, buf[:n*m.size]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return evidence.Refuse(ReasonVector, "the body ends %d values before the round's length", m.left)
+		} else if err != nil {
+			return err
+		}
+		for i := range values[:n] {
+			if m.size == 2 {
+				values[i] = fedtask.FromHalf(binary.LittleEndian.Uint16(buf[2*i:]))
+			} else {
+				values[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf[4*i:]))
+			}
+		}
+		if err := m.norm.Add(values[:n]); err != nil {
+			return evidence.Refuse(ReasonVector, "a value is infinite or not a number")
+		}
+		if _, err := dst.Write(buf[:n*m.size]); err != nil {
+			return err
+		}
+		m.left -= uint64(n)
+	}
+	if _, err := r.ReadByte(); err == nil {
+		return evidence.Refuse(ReasonVector, "the body is longer than the round's vector")
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
