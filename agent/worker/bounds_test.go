@@ -44,6 +44,23 @@ func TestTaskReadsItsInputAndAnswers(t *testing.T) {
 	wantUnharmed(t, p)
 }
 
+func TestTaskMayHaveEveryDescriptor(t *testing.T) {
+	p := testPool(t, Exec{}, 1)
+	task := Task{Class: "empty", Spec: make([]byte, maxSpec), Limits: bounds()}
+	for range maxDescriptors {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		task.In, task.Out = append(task.In, r), append(task.Out, w)
+	}
+	if _, err := p.Run(t.Context(), task, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // A handler's error becomes the ending, in the worker's exit code as well.
 func TestHandlersErrorsBecomeEndings(t *testing.T) {
 	p := testPool(t, Exec{}, 1)

@@ -21,6 +21,7 @@ const (
 	maxPhase       = 32
 	maxDetail      = 512
 	maxDescriptors = 16     // inputs; outputs likewise
+	maxOpen        = 64     // of a worker: its task's, the connection, the runtime's own
 	maxProgress    = 10_000 // progress messages of one task
 	maxWorkers     = 1024
 	minMemory      = 32 << 20

@@ -290,6 +290,23 @@ func TestGarbageOfARealWorkerIsRefused(t *testing.T) {
 	wantUnharmed(t, p)
 }
 
+// The runtime's last words, as they were seen at a memory bound, and others.
+func TestLastWordsTellMemoryFromCrashes(t *testing.T) {
+	for text, want := range map[string]Exit{
+		"fatal error: runtime: out of memory\n":                                                                     OutOfMemory,
+		"fatal error: runtime: cannot allocate memory\n":                                                            OutOfMemory,
+		"SIGSEGV: segmentation violation\nPC=0x43361d m=3 sigcode=1 addr=0x0":                                       OutOfMemory,
+		"fatal error: unexpected signal during runtime execution\n[signal SIGSEGV: segmentation violation code=0x1": OutOfMemory,
+		"panic: runtime error: invalid memory address or nil pointer dereference\n[signal SIGSEGV: segmentation":    Crash,
+		"SIGQUIT: quit\nPC=0x43361d m=0 sigcode=0":                                                                  Crash,
+		"": Crash,
+	} {
+		if f := crash(status{}, []byte(text)); f.Exit != want {
+			t.Errorf("%q: %v, want %s", text, f, want)
+		}
+	}
+}
+
 func TestExitTableIsStable(t *testing.T) {
 	table := map[Exit]string{Ok: "ok 0", BadInput: "bad-input 65", Crash: "crash 70", OutOfMemory: "out-of-memory 71",
 		Refused: "refused 77", TimeOut: "time-out 124", Cancelled: "cancelled 130"}

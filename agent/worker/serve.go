@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/anchorhold/anchorhold/agent/worker/confine"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -46,7 +47,7 @@ func Serve(ctx context.Context, conn *os.File, handlers map[string]Handler) Exit
 	}
 	defer c.conn.Close()
 	s := &speaker{c: c}
-	if err := harden(); err != nil {
+	if err := confine.Process(maxOpen); err != nil {
 		return s.say(nil, fail(Refused, "close the worker's doors: %w", err))
 	}
 	h, stderr, in, out, err := c.receiveHeader(time.Now().Add(maxHandover))
@@ -60,7 +61,7 @@ func Serve(ctx context.Context, conn *os.File, handlers map[string]Handler) Exit
 	if err := replaceStderr(stderr); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}
-	if err := boundMemory(h.MemoryMax); err != nil {
+	if err := confine.Memory(h.MemoryMax); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(h.TimeMaxMS)*time.Millisecond, errTimeUp)

@@ -165,18 +165,20 @@ func ended(ctx context.Context, otherwise *Failure) *Failure {
 	}
 }
 
-// outOfMemory are the words with which the Go runtime ends a process that the
-// kernel refuses memory: its only sign, whatever asked for it.
-var outOfMemory = [][]byte{[]byte("out of memory"), []byte("cannot allocate memory")}
+// outOfMemory reports whether the Go runtime ended because the kernel refused it
+// memory. Its last words are the only sign: it says so, or its own code (not a
+// handler's, which would panic) faults on what it did not get.
+func outOfMemory(text []byte) bool {
+	says := func(words string) bool { return bytes.Contains(text, []byte(words)) }
+	return says("out of memory") || says("cannot allocate memory") ||
+		says("SIGSEGV:") && (says("\nPC=0x") || says("unexpected signal during runtime execution"))
+}
 
 // crash names the end of a worker that did not answer.
 func crash(state status, text []byte) *Failure {
-	for _, words := range outOfMemory {
-		if bytes.Contains(text, words) {
-			return fail(OutOfMemory, "the memory bound was reached")
-		}
-	}
 	switch {
+	case outOfMemory(text):
+		return fail(OutOfMemory, "the memory bound was reached")
 	case state.memoryUp:
 		return fail(OutOfMemory, "killed by the kernel at the memory bound")
 	case state.signal == unix.SIGSYS:

@@ -1,4 +1,18 @@
-package worker
+// Package confine closes the doors of a worker's process, from inside and for
+// good: no file but those that are open, no socket, no other program, no new
+// privilege, no more memory than its task was granted.
+//
+// Guarantees: after Process, every thread of the process, present and future,
+// passes through a filter that allows what a Go program does with its memory,
+// its threads and its open descriptors, and nothing else.
+//
+// Trusts: the kernel. An agent that runs as root on a kernel without user
+// namespaces leaves its workers the right to raise their own memory limit.
+//
+// Refuses: to half-succeed; an error means that the process must end.
+//
+// Package worker calls it before it reads the first byte of a task.
+package confine
 
 import (
 	"errors"
@@ -11,15 +25,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxOpen is the most descriptors of a worker: its task's, and the runtime's own.
-const maxOpen = 3*maxDescriptors + 16
-
-// harden closes the process's doors. It is called before the first byte of a
-// task is read; afterwards nothing of it can be undone. What only lowers the
-// worker's rank (its share of the processors, its place among the victims of a
-// full memory) may be forbidden by the unit that set it already; all else must
-// succeed.
-func harden() error {
+// Process closes the process's doors and leaves it at most so many descriptors.
+// Nothing of it can be undone. What only lowers the process's rank (its share of
+// the processors, its place among the victims of a full memory) may be forbidden
+// by the unit that set it already; all else must succeed.
+func Process(maxOpen uint64) error {
 	yieldProcessors()
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // rank, see above
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -61,11 +71,11 @@ func yieldProcessors() {
 
 const lowestNice = 19
 
-// boundMemory holds the process to the task's bound: softly for the collector,
-// hard in the kernel. Go ends with a clean message when the kernel refuses.
-func boundMemory(most int64) error {
+// Memory holds the process to a bound, after Process: softly for the collector,
+// hard in the kernel. The Go runtime ends the process when the kernel refuses.
+func Memory(most int64) error {
 	debug.SetMemoryLimit(most - most/8)
-	if err := lower(unix.RLIMIT_DATA, privateLimit(most)); err != nil {
+	if err := lower(unix.RLIMIT_DATA, PrivateLimit(most)); err != nil {
 		return fmt.Errorf("bound the private memory: %w", err)
 	}
 	return nil
@@ -77,8 +87,9 @@ func boundMemory(most int64) error {
 // it is added to a task's bound; a control group counts pages and needs it not.
 const untouched = 80 << 20
 
-// privateLimit is the limit on private writable mappings of a task's bound.
-func privateLimit(most int64) uint64 { return uint64(most) + untouched }
+// PrivateLimit is the limit on private writable mappings (RLIMIT_DATA) that
+// bounds what a process uses to so many bytes.
+func PrivateLimit(most int64) uint64 { return uint64(most) + untouched }
 
 // lower sets a limit for good, unless a lower one holds already.
 func lower(resource int, most uint64) error {
