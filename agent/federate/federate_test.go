@@ -1,0 +1,449 @@
+package federate_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fedwork"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/uplink"
+)
+
+// TestMain is a worker when it is started as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == worker.Mode {
+		conn, err := worker.Inherited()
+		if err != nil {
+			os.Exit(worker.Refused.Code())
+		}
+		os.Exit(worker.Serve(context.Background(), conn, fedwork.Handlers()).Code())
+	}
+	os.Exit(m.Run())
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// world is a broker by its keys, and one aggregator over real TLS.
+type world struct {
+	*federationtest.World
+	agg  *aggregator.Aggregator
+	tls  *tls.Config
+	addr string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{World: federationtest.New(t)}
+	var err error
+	w.agg, err = aggregator.New(aggregator.Config{StateDir: t.TempDir(), Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM, keyPEM, err := hybridtls.NewCertificate([]string{"127.0.0.1"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := hybridtls.ServerConfig(pair, hybridtls.ProfileDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	if w.tls, err = hybridtls.ClientConfig("127.0.0.1", pool, hybridtls.ProfileDefault); err != nil {
+		t.Fatal(err)
+	}
+	participants, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := net.Listen("unix", filepath.Join(t.TempDir(), "admin.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.addr = participants.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.agg.Serve(ctx, participants, server, admin) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// guest is one agent's service, running.
+type guest struct {
+	*federate.Service
+	queue *jobs.Queue
+	dir   string
+	stop  func()
+}
+
+// guest starts a service on a directory. roundKey is nil but in a decrypting guest.
+func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key *keybuf.Buffer, roundKey *keybuf.Buffer) *guest {
+	t.Helper()
+	g := &guest{dir: dir}
+	var err error
+	if g.queue, err = jobs.Open(filepath.Join(dir, "jobs.db"), key, jobs.Options{Boot: "b", Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := worker.NewPool(worker.Exec{Path: "/proc/self/exe"}, 1, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := uplink.New(w.addr, w.tls, w.Roots())
+	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Logger: quiet(),
+		Limits: worker.Limits{Memory: 256 << 20, Time: time.Minute},
+		Sign: func() (federate.Signer, error) {
+			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
+		},
+		RoundKey: func(context.Context, string) (*keybuf.Buffer, error) {
+			if roundKey == nil {
+				return nil, evidence.Refuse("resource-not-granted", "this guest decrypts nothing")
+			}
+			return keybuf.Take(bytes.Clone(roundKey.Bytes()))
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	stopped := false
+	g.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := errors.Join(<-done, g.queue.Close()); err != nil {
+			t.Error(err)
+		}
+		client.Close()
+	}
+	t.Cleanup(g.stop)
+	return g
+}
+
+// wait polls a job until it is over; the queue has no other way to be asked.
+func (g *guest) wait(t *testing.T, id jobs.ID) jobs.Info {
+	t.Helper()
+	deadline := time.NewTimer(60 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		info, err := g.queue.Show(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Final() {
+			return info
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("job still %+v", info)
+		}
+	}
+}
+
+func floats(v []float32) []byte {
+	out := make([]byte, 4*len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(x))
+	}
+	return out
+}
+
+func randomVector(seed uint64, n int, bound float32) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = (2*r.Float32() - 1) * bound
+	}
+	return v
+}
+
+// close closes the round as broker and aggregator would: over all complete uploads.
+func (w *world) close(t *testing.T, r federation.Round, signed []byte) {
+	t.Helper()
+	list, err := w.agg.Complete(r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cohort []federation.Digest
+	total := uint64(0)
+	for _, s := range list {
+		c, _, err := federation.VerifyContribution(s, w.Roots())
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += uint64(c.Weight)
+		cohort = append(cohort, federation.DigestOf(s))
+	}
+	sum, err := w.agg.Sum(t.Context(), r.ID, cohort, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1,
+		Cohort: sum.Cohort, Count: uint32(sum.Count), TotalWeight: total, Sum: federation.UploadDigest(r.ID, sum.Hashes), Time: federationtest.Begin.Add(3 * time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.agg.SetTicket(r.ID, ticket); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const length = 20_000 // two blocks
+
+// open opens a round of the world's aggregator.
+func (w *world) open(t *testing.T, change func(*federation.Round)) (federation.Round, []byte, *keybuf.Buffer) {
+	t.Helper()
+	r, signed, seed := w.Round(t, length, func(r *federation.Round) {
+		r.ClipL2, r.ClipLinf = 1000, 1
+		if change != nil {
+			change(r)
+		}
+	})
+	if _, err := w.agg.AddRound(signed); err != nil {
+		t.Fatal(err)
+	}
+	return r, signed, seed
+}
+
+// mean decrypts and returns the published mean.
+func (w *world) mean(t *testing.T, r federation.Round, seed *keybuf.Buffer) []float32 {
+	t.Helper()
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), seed)
+	info, err := g.Decrypt(t.Context(), 0, r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info = g.wait(t, info.ID); info.State != jobs.Done {
+		t.Fatalf("decryption: %+v", info)
+	}
+	var out bytes.Buffer
+	if err := g.Values(t.Context(), r.ID, &out); err != nil {
+		t.Fatal(err)
+	}
+	v := make([]float32, out.Len()/4)
+	for i := range v {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(out.Bytes()[4*i:]))
+	}
+	return v
+}
+
+// A whole round through workers, aggregator and decryption: the mean is the mean.
+func TestWeightedMeanOfARound(t *testing.T) {
+	w := newWorld(t)
+	r, signed, seed := w.open(t, func(r *federation.Round) { r.MaxWeight = 3 })
+	want := make([]float64, length)
+	for p, weight := range []uint32{1, 3} {
+		v := randomVector(uint64(p), length, 1)
+		for i, x := range v {
+			want[i] += float64(x) * float64(weight) / 4
+		}
+		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+		info, err := g.Submit(t.Context(), 7, r.ID, weight, fedtask.Float32, bytes.NewReader(floats(v)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info = g.wait(t, info.ID); info.State != jobs.Done || info.Owner != 7 {
+			t.Fatalf("contribution: %+v", info)
+		}
+		var done federate.Contributed
+		if err := json.Unmarshal(info.Result, &done); err != nil || done.Scaled || done.Clamped != 0 {
+			t.Errorf("%+v, %v", done, err)
+		}
+		again, err := g.Submit(t.Context(), 7, r.ID, weight, fedtask.Float32, bytes.NewReader(floats(v)))
+		if err != nil || again.ID != info.ID || again.State != jobs.Done {
+			t.Errorf("the same vector again: %+v, %v", again, err)
+		}
+		other, err := g.Submit(t.Context(), 7, r.ID, weight, fedtask.Float32, bytes.NewReader(floats(randomVector(99, length, 1))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other = g.wait(t, other.ID); other.State != jobs.Dead || other.Reason != federate.ReasonContributed {
+			t.Errorf("a second vector: %+v", other)
+		}
+		for _, pattern := range []string{"spool/*", "uploads/*.blocks", "uploads/.new-*", "results/*"} {
+			if left, err := filepath.Glob(filepath.Join(g.dir, pattern)); err != nil || len(left) > 1 || len(left) == 1 && pattern != "spool/*" {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		}
+	}
+	w.close(t, r, signed)
+	got := w.mean(t, r, seed)
+	if len(got) != length {
+		t.Fatalf("%d values", len(got))
+	}
+	flood, err := r.Flood(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := r.Grid()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sd := flood * g.Step * 3 / 4 // MaxWeight/TotalWeight
+	square := 0.0
+	for i := range got {
+		d := float64(got[i]) - want[i]
+		square += d * d
+	}
+	if rms := math.Sqrt(square / length); rms > 1.1*sd || rms < 0.9*sd {
+		t.Errorf("error %g, the noise that hides the decryption's own is %g", rms, sd)
+	}
+	// The same sum decrypts to the same values, in another guest.
+	if again := w.mean(t, r, seed); !bytes.Equal(floats(again), floats(got)) {
+		t.Error("a second decryption gave other values")
+	}
+}
+
+// A vector beyond the bounds is inside them when it leaves.
+func TestNormBoundIsEnforced(t *testing.T) {
+	w := newWorld(t)
+	r, signed, seed := w.open(t, func(r *federation.Round) { r.ClipL2, r.ClipLinf = 2, 0.5 })
+	big := make([]float32, length)
+	for i := range big {
+		big[i] = 100
+	}
+	spike := make([]float32, length)
+	spike[5] = 3
+	for i, v := range [][]float32{big, spike} {
+		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+		info, err := g.Submit(t.Context(), 7, r.ID, 1, fedtask.Float32, bytes.NewReader(floats(v)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		info = g.wait(t, info.ID)
+		var done federate.Contributed
+		if err := json.Unmarshal(info.Result, &done); err != nil || !done.Scaled || (i == 1) != (done.Clamped == 1) {
+			t.Errorf("vector %d: %+v, %v", i, done, err)
+		}
+	}
+	w.close(t, r, signed)
+	mean := w.mean(t, r, seed)
+	if got := float64(mean[5]); math.Abs(got-(0.5+2/math.Sqrt(length))/2) > 0.01 {
+		t.Errorf("the clamped value is %g", got)
+	}
+	if got, want := float64(mean[100]), 1/math.Sqrt(length); math.Abs(got-want) > 0.01*want {
+		t.Errorf("a scaled value is %g, want %g", got, want)
+	}
+}
+
+// Each body that is no vector of the round is refused with its reason, and nothing
+// stays on disk.
+func TestVectorsThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	r, _, _ := w.open(t, nil)
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	nan := make([]float32, length)
+	nan[length-1] = float32(math.NaN())
+	inf := make([]float32, length)
+	inf[0] = float32(math.Inf(-1))
+	good := floats(make([]float32, length))
+	for name, tc := range map[string]struct {
+		body   []byte
+		weight uint32
+		format fedtask.Format
+	}{
+		"short": {good[4:], 1, fedtask.Float32}, "long": {append(bytes.Clone(good), 0), 1, fedtask.Float32}, "empty": {nil, 1, fedtask.Float32},
+		"nan": {floats(nan), 1, fedtask.Float32}, "infinite": {floats(inf), 1, fedtask.Float32}, "weight": {good, 2, fedtask.Float32},
+		"no weight": {good, 0, fedtask.Float32}, "format": {good, 1, "float64"}, "half length": {good, 1, fedtask.Float16},
+	} {
+		_, err := g.Submit(t.Context(), 1, r.ID, tc.weight, tc.format, bytes.NewReader(tc.body))
+		if reason, _ := evidence.ReasonOf(err); reason != federate.ReasonVector {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(g.dir, "spool", "*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	_, err := g.Submit(t.Context(), 1, federation.ID{9}, 1, fedtask.Float32, bytes.NewReader(good))
+	if reason, _ := evidence.ReasonOf(err); reason != aggregator.ReasonUnknownRound {
+		t.Errorf("unknown round: %v", err)
+	}
+	if _, err := g.Result(t.Context(), r.ID); err == nil {
+		t.Error("a result before the round closed")
+	}
+	if _, err := g.Decrypt(t.Context(), 1, r.ID); err == nil {
+		t.Error("a decryption before the round closed")
+	}
+}
+
+// Rules that need contributions apart.
+func TestTrimmedMeanAndMedian(t *testing.T) {
+	for rule, trim := range map[federation.Rule]uint32{federation.TrimmedMean: 1, federation.Median: 0} {
+		w := newWorld(t)
+		r, signed, seed := w.open(t, func(r *federation.Round) { r.Rule, r.Trim, r.Minimum = rule, trim, 3 })
+		for p, x := range []float32{0.1, -1, 0.2, 1, 0.3} {
+			v := make([]float32, length)
+			for i := range v {
+				v[i] = x
+			}
+			g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+			info, err := g.Submit(t.Context(), 7, r.ID, 1, fedtask.Float32, bytes.NewReader(floats(v)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info = g.wait(t, info.ID); info.State != jobs.Done {
+				t.Fatalf("participant %d: %+v", p, info)
+			}
+			g.stop()
+		}
+		w.close(t, r, signed)
+		mean := w.mean(t, r, seed)
+		for _, v := range mean {
+			if math.Abs(float64(v)-0.2) > 0.01 {
+				t.Fatalf("%s is %g", rule, v)
+			}
+		}
+	}
+}
+
+// Half-precision values are the same vector.
+func TestHalfPrecision(t *testing.T) {
+	for h, want := range map[uint16]float32{0x3C00: 1, 0xC000: -2, 0x0001: 1.0 / (1 << 24), 0x8001: -1.0 / (1 << 24), 0x7BFF: 65504, 0x3555: 0.333251953125, 0: 0} {
+		if got := fedtask.FromHalf(h); got != want {
+			t.Errorf("%#04x is %g, want %g", h, got, want)
+		}
+	}
+	if v := fedtask.FromHalf(0x7C00); !math.IsInf(float64(v), 1) {
+		t.Errorf("infinity is %g", v)
+	}
+	if v := fedtask.FromHalf(0x7E00); v == v {
+		t.Errorf("not a number is %g", v)
+	}
+}
