@@ -1,14 +1,19 @@
 // Package jobs is the guest's queue of long work: durable, encrypted, bounded.
 //
 // It guarantees that a job which Submit acknowledged is there after a crash or a
-// reboot, that it is done at most once, and that it is tried at most three times
-// before it becomes a dead letter which says why. A job's name is the hash of its
-// content, so that submitting it twice is submitting it once. What a job says and
+// reboot, that its result is stored at most once, and that it is tried at most three
+// times before it becomes a dead letter which says why. A job's name is the hash of
+// its content, so that submitting it twice is submitting it once. What a job says and
 // what came of it is sealed at rest.
 //
 // It trusts its key, and that one process has the file open (the file is locked).
-// It refuses a changed record, work over its bounds, and results from a lease that
-// was lost.
+// It refuses another key, a changed record, a file that others may read, work over
+// its bounds, results from a lease that was lost, and, after a failed write, every
+// further change until it is opened again.
+//
+// BUG: a host that puts an earlier state of the file back is not noticed; that takes
+// a counter outside the file. The hash that names a job stands in the clear: a
+// specification that can be guessed can be confirmed.
 //
 // The agent submits and runs jobs; the local API and the command line show them.
 package jobs
@@ -19,20 +24,38 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Reasons of this package.
 const (
-	ReasonFull      evidence.Reason = "queue-full"
-	ReasonUnknown   evidence.Reason = "job-unknown"
-	ReasonState     evidence.Reason = "job-state"
+	// ReasonFull: as many jobs, bytes or journal entries as there may be.
+	ReasonFull evidence.Reason = "queue-full"
+	// ReasonUnknown: no job has this id.
+	ReasonUnknown evidence.Reason = "job-unknown"
+	// ReasonState: the job's state does not allow it.
+	ReasonState evidence.Reason = "job-state"
+	// ReasonLeaseLost: the job was taken from this worker, or is over.
 	ReasonLeaseLost evidence.Reason = "lease-lost"
-	ReasonDamaged   evidence.Reason = "job-record-damaged"
-	ReasonConsumed  evidence.Reason = "already-consumed"
-	ReasonJob       evidence.Reason = "job-invalid"
+	// ReasonDamaged: a record is not what was written.
+	ReasonDamaged evidence.Reason = "job-record-damaged"
+	// ReasonConsumed: the name was used for something else.
+	ReasonConsumed evidence.Reason = "already-consumed"
+	// ReasonJob: a job, ending, name or option that is none.
+	ReasonJob evidence.Reason = "job-invalid"
+	// ReasonWrongKey: the file is of another key.
+	ReasonWrongKey evidence.Reason = "wrong-queue-key"
+	// ReasonFile: the file cannot be opened, or others may read it.
+	ReasonFile evidence.Reason = "queue-file"
+	// ReasonStorage: a write failed, now or earlier; what is on disk is known again
+	// when the queue is opened again.
+	ReasonStorage evidence.Reason = "queue-storage-failed"
+	// ReasonClosed: the queue is closed.
+	ReasonClosed evidence.Reason = "queue-closed"
 )
 
 // State is where a job stands.
@@ -107,13 +130,20 @@ const (
 	MaxResultBytes = 256 << 10
 	maxClassBytes  = 64
 	maxDetailBytes = 1 << 10
+	maxPhaseBytes  = 64
 )
 
 func (j *Job) check() error {
-	if j.Class == "" || len(j.Class) > maxClassBytes || len(j.Spec) > MaxSpecBytes || !json.Valid(j.Spec) || j.Memory < 0 || j.TimeMax < 0 {
+	if !validClass(j.Class) || len(j.Spec) > MaxSpecBytes || !json.Valid(j.Spec) || j.Memory < 0 || j.TimeMax < 0 {
 		return evidence.Refuse(ReasonJob, "a job has a class, and a JSON specification of at most %d bytes", MaxSpecBytes)
 	}
 	return nil
+}
+
+// validClass accepts lower-case letters, digits, '-', '.' and '/': a class becomes a
+// label of metrics.
+func validClass(c string) bool {
+	return c != "" && len(c) <= maxClassBytes && strings.Trim(c, "abcdefghijklmnopqrstuvwxyz0123456789-./") == ""
 }
 
 // id is the hash of what makes the job this job: not of priority and bounds.
@@ -137,6 +167,8 @@ type Progress struct {
 type Info struct {
 	ID ID `json:"id"`
 	Job
+	// Seq is the order of submission.
+	Seq      uint64          `json:"seq"`
 	State    State           `json:"state"`
 	Tries    int             `json:"tries"`
 	Created  time.Time       `json:"created"`
@@ -149,7 +181,9 @@ type Info struct {
 	Detail string          `json:"detail,omitempty"`
 	// Boot is the boot in which the job was last leased.
 	Boot string `json:"boot,omitempty"`
-	// Lease is the number of the lease in force; each one has the next number.
+	// Grown: it ran out of memory once and has twice as much since.
+	Grown bool `json:"grown,omitempty"`
+	// Lease is the number of the last lease. No two leases of a queue share one.
 	Lease uint64 `json:"lease,omitempty"`
 	// NotBefore is when a job that failed is tried again.
 	NotBefore time.Time `json:"not_before,omitzero"`
@@ -169,8 +203,8 @@ func (i *Info) end(exit Exit, memoryCeiling int64, now time.Time) {
 		i.State = Cancelled
 		return
 	case OutOfMemory:
-		if 2*i.Memory <= memoryCeiling && i.Memory > 0 && i.Tries < MaxTries {
-			i.Memory *= 2
+		if !i.Grown && i.Memory > 0 && i.Memory <= memoryCeiling/2 && i.Tries < MaxTries {
+			i.Memory, i.Grown = 2*i.Memory, true
 			i.again(now)
 			return
 		}
@@ -183,14 +217,43 @@ func (i *Info) end(exit Exit, memoryCeiling int64, now time.Time) {
 	i.State = Dead
 }
 
+// maxBackoff is the longest that a failed job waits.
+const maxBackoff = time.Second << (2 * MaxTries)
+
 // again waits a little longer after each try.
 func (i *Info) again(now time.Time) {
-	i.State, i.NotBefore = Queued, now.Add(time.Second<<(2*i.Tries))
+	i.State, i.NotBefore = Queued, now.Add(time.Second<<(2*i.Tries)).UTC()
 }
 
-func clip(s string) string {
-	if len(s) > maxDetailBytes {
-		return s[:maxDetailBytes] + fmt.Sprintf("... (%d bytes)", len(s))
+// wait is how long the job waits yet. A clock that was set back cannot make it longer
+// than it can ever have been.
+func (i *Info) wait(now time.Time) time.Duration {
+	if w := i.NotBefore.Sub(now); w <= maxBackoff {
+		return w
 	}
-	return s
+	return 0
+}
+
+// failed says whether a try can end so. Complete says that it was ok.
+func (e Exit) failed() bool {
+	switch e {
+	case BadInput, Refused, OutOfMemory, Crash, TimeOut, WasCancelled:
+		return true
+	}
+	return false
+}
+
+// clip bounds a text for people and takes out what could forge a line or move a
+// cursor.
+func clip(s string, limit int) string {
+	cut := ""
+	if len(s) > limit {
+		s, cut = s[:limit], fmt.Sprintf("... (%d bytes)", len(s))
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s) + cut
 }

@@ -143,7 +143,7 @@ func (l *Lease) Complete(result json.RawMessage) error {
 func (l *Lease) Fail(exit Exit, reason evidence.Reason, detail string) error {
 	return l.finish(func(i *Info) {
 		i.end(exit, l.q.opt.MemoryCeiling, l.q.opt.Now())
-		i.Reason, i.Detail = reason, clip(detail)
+		i.Reason, i.Detail = reason, clip(detail, maxDetailBytes)
 	})
 }
 
