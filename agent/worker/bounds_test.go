@@ -99,6 +99,9 @@ func TestWorkerEndsAtItsMemoryBound(t *testing.T) {
 
 // The kernel's own bound in a control group catches what is not private memory.
 func TestWorkerEndsAtItsGroupsBound(t *testing.T) {
+	if foreignRuntime {
+		t.Skip("SKIPPED: a C library and the race detector map more than the bound before Go can say so")
+	}
 	group := ownMemoryGroup(t)
 	p := testPool(t, Exec{Cgroup: group}, 1)
 	out, err := unix.MemfdCreate("out", unix.MFD_CLOEXEC)
