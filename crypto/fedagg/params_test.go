@@ -18,7 +18,7 @@ func TestTemplatePrimesAreThoseOfSEAL(t *testing.T) {
 // Digests are in keys that exist: they never change.
 func TestSetsNeverChange(t *testing.T) {
 	for want, p := range map[string]Params{
-		"06d3251f539acffe85ea1559efae5d94fd88159967e44e06d0d3f71d4e884e56":  Template(),
+		"06d3251f539acffe85ea1559efae5d94fd88159967e44e06d0d3f71d4e884e56": Template(),
 		"34fa465b3e03a2da3f2e4331842a103ddf9466551ad10e4e5a632b1526a49ebb": Threshold(),
 	} {
 		d := p.Digest()

@@ -1,0 +1,175 @@
+package fedagg
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+
+	"github.com/tuneinsight/lattigo/v6/core/rlwe"
+	"github.com/tuneinsight/lattigo/v6/schemes/ckks"
+)
+
+// ErrRange means a value that no ciphertext of the set can carry, or a decryption
+// outside what a sum can be: another key, or noise over its budget.
+var ErrRange = errors.New("fedagg: value out of range")
+
+// Layout says where values stand in the N/2 complex slots.
+type Layout int
+
+// The layouts: one value in the real part of each slot, which other libraries read
+// as their own, or two values in each slot, which halves bytes and time for sums.
+const (
+	Real Layout = 1 + iota
+	Pairs
+)
+
+// Values is how many values one ciphertext holds; 0 for an unknown layout.
+func (p Params) Values(l Layout) int {
+	switch l {
+	case Real:
+		return p.N() / 2
+	case Pairs:
+		return p.N()
+	}
+	return 0
+}
+
+// Encryptor encrypts under one public key. Its randomness is the system's. It is not
+// for several goroutines at a time.
+type Encryptor struct {
+	*scheme
+	layout   Layout
+	enc      *rlwe.Encryptor
+	encoder  *ckks.Encoder
+	scale    float64    // of the encoder
+	multiple *big.Int   // what that scale lacks; nil for nothing
+	plain    [][]uint64 // the encoded values
+	cipher   *rlwe.Ciphertext
+	slots    []complex128
+}
+
+// NewEncryptor is for the public key that GenerateKey or CombineKeys made.
+func NewEncryptor(p Params, public []byte, layout Layout) (*Encryptor, error) {
+	s, err := newScheme(p)
+	if err != nil {
+		return nil, err
+	}
+	common, b, err := s.parseKey(public)
+	if err != nil {
+		return nil, err
+	}
+	a := newPoly(s.N(), len(s.primes()))
+	uniform(a, s.primes(), stream("fedagg a", s.digest, common[:]))
+	return s.encryptor(s.encryptionKey(b, a), layout)
+}
+
+func (s *scheme) encryptor(key *rlwe.PublicKey, layout Layout) (*Encryptor, error) {
+	if s.Values(layout) == 0 {
+		return nil, fmt.Errorf("layout %d: %w", layout, ErrParams)
+	}
+	e := &Encryptor{
+		scheme: s, layout: layout,
+		enc:     rlwe.NewEncryptor(s.lib, key),
+		encoder: ckks.NewEncoder(s.lib, maxFloatScale),
+		plain:   newPoly(s.N(), len(s.Q)),
+		cipher:  ckks.NewCiphertext(s.lib, 1, s.lib.MaxLevel()),
+		slots:   make([]complex128, s.N()/2),
+	}
+	// In coefficient form the encryption ends without a transform, and another
+	// library's order of transformed coefficients never matters.
+	e.cipher.IsNTT = false
+	scale := s.LogScale
+	if scale > maxFloatScale {
+		scale = 40
+		e.multiple = new(big.Int).Lsh(big.NewInt(1), uint(s.LogScale-scale))
+	}
+	e.scale = math.Exp2(float64(scale))
+	return e, nil
+}
+
+// Encrypt encrypts up to Values values, zeros after them, into dst of
+// CiphertextBytes. A value that is no number or above MaxValue is refused: the
+// library would encode something else.
+func (e *Encryptor) Encrypt(dst []byte, values []float64) error {
+	if len(values) > e.Values(e.layout) {
+		return fmt.Errorf("%d values: %w", len(values), ErrRange)
+	}
+	if len(dst) != e.CiphertextBytes() {
+		return fmt.Errorf("room for %d bytes: %w", len(dst), ErrNotCanonical)
+	}
+	limit := e.MaxValue()
+	for i, v := range values {
+		if !(math.Abs(v) <= limit) {
+			return fmt.Errorf("value %d: %w", i, ErrRange)
+		}
+	}
+	e.fill(values)
+	if err := e.encode(); err != nil {
+		return err
+	}
+	if err := e.enc.EncryptZero(e.cipher); err != nil {
+		return fmt.Errorf("encrypt: %w", err)
+	}
+	e.lib.RingQ().Add(e.cipher.Value[0], poly(e.plain), e.cipher.Value[0])
+	rest := packPoly(dst, e.cipher.Value[0].Coeffs, e.Q)
+	packPoly(rest, e.cipher.Value[1].Coeffs, e.Q)
+	return nil
+}
+
+func (e *Encryptor) fill(values []float64) {
+	clear(e.slots)
+	if e.layout == Real {
+		for i, v := range values {
+			e.slots[i] = complex(v, 0)
+		}
+		return
+	}
+	for i, v := range values {
+		if i%2 == 0 {
+			e.slots[i/2] = complex(v, 0)
+		} else {
+			e.slots[i/2] += complex(0, v)
+		}
+	}
+}
+
+// encode embeds the slots and rounds to residues. The library's own rounding
+// allocates for each coefficient.
+func (e *Encryptor) encode() error {
+	if err := e.encoder.IFFT(e.slots, e.LogN-1); err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	half := e.N() / 2
+	for i, q := range e.Q {
+		low, high := e.plain[i][:half], e.plain[i][half:]
+		for k, v := range e.slots {
+			low[k] = residue(real(v)*e.scale, q)
+			high[k] = residue(imag(v)*e.scale, q)
+		}
+	}
+	if e.multiple != nil {
+		e.lib.RingQ().MulScalarBigint(poly(e.plain), e.multiple, poly(e.plain))
+	}
+	return nil
+}
+
+// residue rounds a number below 2^62.
+func residue(v float64, q uint64) uint64 {
+	x := int64(math.RoundToEven(v))
+	sign := uint64(x >> 63)
+	r := (uint64(x) ^ sign) - sign // its absolute value
+	if r >= q {
+		r %= q
+	}
+	r = (r ^ sign) - sign
+	return r + q&sign&-((r|-r)>>63)
+}
+
+// Wipe forgets the last values.
+func (e *Encryptor) Wipe() {
+	clear(e.slots)
+	for _, c := range e.plain {
+		clear(c)
+	}
+}
