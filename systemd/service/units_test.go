@@ -9,8 +9,15 @@ import (
 	"testing"
 )
 
-// maxExposure is ten times the highest exposure that a unit may score.
+// maxExposure is ten times the highest exposure that a daemon's unit may score.
 const maxExposure = "15"
+
+// maxWorkerExposure is the same for a worker, which needs next to nothing.
+const maxWorkerExposure = "3"
+
+// workerUnit runs one task per process: it is no daemon that notifies, reloads
+// or has a watchdog.
+const workerUnit = "anchorhold-worker@.service"
 
 func units(t *testing.T, pattern string) []string {
 	t.Helper()
@@ -71,10 +78,14 @@ func TestServicesStayUnderTheExposureLimit(t *testing.T) {
 		if filepath.Ext(name) != ".service" {
 			continue
 		}
-		cmd := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold="+maxExposure, filepath.Join(dir, name))
+		most := maxExposure
+		if name == workerUnit {
+			most = maxWorkerExposure
+		}
+		cmd := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold="+most, filepath.Join(dir, name))
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			t.Errorf("exposure of %s is above %s/10: %v\n%s", name, maxExposure, err, out)
+			t.Errorf("exposure of %s is above %s/10: %v\n%s", name, most, err, out)
 		}
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		t.Log(lines[len(lines)-1])
@@ -89,14 +100,45 @@ func TestServicesKeepSecretsIn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range []string{"Type=notify", "LimitCORE=0", "MemorySwapMax=0", "KeyringMode=private", "WatchdogSignal=SIGKILL",
-			"CapabilityBoundingSet=", "NoNewPrivileges=yes", "UMask=0077", "ExecReload=/bin/kill -HUP $MAINPID"} {
+		lines := []string{"LimitCORE=0", "MemorySwapMax=0", "KeyringMode=private", "CapabilityBoundingSet=", "NoNewPrivileges=yes", "UMask=0077"}
+		if filepath.Base(path) == workerUnit {
+			lines = append(lines, "StandardError=null")
+		} else {
+			lines = append(lines, "Type=notify", "WatchdogSignal=SIGKILL", "ExecReload=/bin/kill -HUP $MAINPID")
+		}
+		for _, line := range lines {
 			if !strings.Contains(string(text), "\n"+line+"\n") {
 				t.Errorf("%s lacks the line %q", filepath.Base(path), line)
 			}
 		}
-		if regexp.MustCompile(`(?m)^(PrivateUsers=yes|Type=notify-reload|Environment)`).Match(text) {
-			t.Errorf("%s: PrivateUsers hides callers' uids, notify-reload needs systemd 253, and Environment is no place for settings", filepath.Base(path))
+		if filepath.Base(path) != workerUnit && strings.Contains(string(text), "\nPrivateUsers=yes\n") {
+			t.Errorf("%s: PrivateUsers hides callers' uids", filepath.Base(path))
+		}
+		if regexp.MustCompile(`(?m)^(Type=notify-reload|Environment)`).Match(text) {
+			t.Errorf("%s: notify-reload needs systemd 253, and Environment is no place for settings", filepath.Base(path))
+		}
+	}
+}
+
+// Each line stands for a way out of a worker, or for a way to harm the agent
+// from inside one.
+func TestWorkersAreApartFromTheAgent(t *testing.T) {
+	for name, lines := range map[string][]string{
+		workerUnit: {"ExecStart=/usr/bin/anchorhold-worker serve", "PrivateNetwork=yes", "RestrictAddressFamilies=none", "IPAddressDeny=any",
+			"DynamicUser=yes", "PrivateUsers=yes", "ProtectSystem=strict", "NoExecPaths=/", "RestrictNamespaces=yes", "MemoryDenyWriteExecute=yes",
+			"Slice=anchorhold-worker.slice", "MemoryMax=512M", "OOMScoreAdjust=1000", "CPUSchedulingPolicy=idle", "RuntimeMaxSec=6h", "CollectMode=inactive-or-failed"},
+		"anchorhold-worker.socket": {"ListenSequentialPacket=/run/anchorhold/worker.sock", "Accept=yes", "SocketUser=anchorhold-agent", "SocketMode=0600",
+			"MaxConnections=4", "TriggerLimitIntervalSec=0"},
+		"anchorhold-worker.slice": {"CPUWeight=1", "MemoryMax=2G", "MemorySwapMax=0", "TasksMax=256"},
+	} {
+		text, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range lines {
+			if !strings.Contains(string(text), "\n"+line+"\n") {
+				t.Errorf("%s lacks the line %q", name, line)
+			}
 		}
 	}
 }
