@@ -3,6 +3,7 @@ package confine
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -129,6 +130,9 @@ func answer(k uint32) unix.SockFilter {
 // install puts the filter on every thread of the process, present and future.
 // The kernel takes no_new_privs to all of them with it.
 func (p program) install() error {
+	// The kernel asks the thread that installs the filter for the promise.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid new privileges: %w", err)
 	}
