@@ -1,12 +1,13 @@
 package jobs
 
 import (
-	"bytes"
+	"cmp"
+	"context"
 	"slices"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -18,7 +19,36 @@ func (q *Queue) Show(id ID) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return *info, nil
+	return info.clone(), nil
+}
+
+// Wait waits until a job is over and returns it.
+func (q *Queue) Wait(ctx context.Context, id ID) (Info, error) {
+	for {
+		info, changed, err := q.watch(id)
+		if err != nil || info.Final() {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return info, ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// watch returns a job and what tells of the next change.
+func (q *Queue) watch(id ID) (Info, <-chan struct{}, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	info, err := q.find(id)
+	if err != nil {
+		return Info{}, nil, err
+	}
+	if !info.Final() {
+		err = q.stopped
+	}
+	return info.clone(), q.changed, err
 }
 
 func (q *Queue) find(id ID) (*Info, error) {
@@ -28,23 +58,24 @@ func (q *Queue) find(id ID) (*Info, error) {
 	return nil, evidence.Refuse(ReasonUnknown, "no job %s", id)
 }
 
-// List returns the jobs that a filter wants, newest first; nil wants all.
+// List returns the jobs that a filter wants, newest first; nil wants all. The filter
+// only reads, and calls no method of the queue.
 func (q *Queue) List(want func(*Info) bool) []Info {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	list := []Info{}
 	for _, info := range q.jobs {
 		if want == nil || want(info) {
-			list = append(list, *info)
+			list = append(list, info.clone())
 		}
 	}
-	slices.SortFunc(list, func(a, b Info) int {
-		if c := b.Created.Compare(a.Created); c != 0 {
-			return c
-		}
-		return bytes.Compare(a.ID[:], b.ID[:])
-	})
+	slices.SortFunc(list, func(a, b Info) int { return cmp.Compare(b.Seq, a.Seq) })
 	return list
+}
+
+// sortByEnd sorts final jobs, those that ended first in front.
+func sortByEnd(list []*Info) {
+	slices.SortFunc(list, func(a, b *Info) int { return cmp.Or(a.Updated.Compare(b.Updated), cmp.Compare(a.Seq, b.Seq)) })
 }
 
 // Counts is the number of jobs in each state, for metrics.
@@ -58,6 +89,32 @@ func (q *Queue) Counts() map[State]int {
 	return counts
 }
 
+// Usage is how full the queue is, for metrics.
+type Usage struct {
+	// Unfinished jobs of MaxJobs; Bytes of MaxBytes, with room for results; Once
+	// entries of the journal of MaxOnce.
+	Unfinished int   `json:"unfinished"`
+	MaxJobs    int   `json:"max_jobs"`
+	Bytes      int64 `json:"bytes"`
+	MaxBytes   int64 `json:"max_bytes"`
+	Once       int   `json:"once"`
+	MaxOnce    int   `json:"max_once"`
+}
+
+// Usage returns how full the queue is.
+func (q *Queue) Usage() Usage {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	u := Usage{MaxJobs: q.opt.MaxJobs, MaxBytes: q.opt.MaxBytes, Once: q.once, MaxOnce: q.opt.MaxOnce}
+	for _, info := range q.jobs {
+		u.Bytes += info.bytes()
+		if !info.Final() {
+			u.Unfinished++
+		}
+	}
+	return u
+}
+
 // Cancel ends a job that is not final; its worker's context ends.
 func (q *Queue) Cancel(id ID) (Info, error) {
 	q.mu.Lock()
@@ -67,13 +124,13 @@ func (q *Queue) Cancel(id ID) (Info, error) {
 		return Info{}, err
 	}
 	if info.Final() {
-		return *info, evidence.Refuse(ReasonState, "job %s is %s", id, info.State)
+		return info.clone(), evidence.Refuse(ReasonState, "job %s is %s", id, info.State)
 	}
-	if err := q.change(info, func(i *Info) { i.State, i.Exit = Cancelled, WasCancelled }); err != nil {
-		return *info, err
+	if err := q.change(info, func(i *Info) { i.State, i.Exit, i.Reason, i.Detail = Cancelled, WasCancelled, "", "" }); err != nil {
+		return info.clone(), err
 	}
 	q.drop(id, ErrCancelled)
-	return *info, nil
+	return info.clone(), nil
 }
 
 // Retry lets a dead job be tried again, from the first try on.
@@ -85,54 +142,24 @@ func (q *Queue) Retry(id ID) (Info, error) {
 		return Info{}, err
 	}
 	if info.State != Dead {
-		return *info, evidence.Refuse(ReasonState, "job %s is %s; only dead jobs are retried", id, info.State)
+		return info.clone(), evidence.Refuse(ReasonState, "job %s is %s; only dead jobs are retried", id, info.State)
 	}
-	if n := q.unfinished(); n >= q.opt.MaxJobs {
-		return *info, evidence.Refuse(ReasonFull, "%d jobs wait or run", n)
+	if err := q.admits(int64(len(info.Spec) + MaxResultBytes)); err != nil {
+		return info.clone(), err
 	}
-	err = q.change(info, func(i *Info) { i.State, i.Tries, i.NotBefore = Queued, 0, q.opt.Now() })
-	return *info, err
-}
-
-// Once makes an effect that must happen at most once known, durably, before it
-// happens: the first digest under a name is kept for ever. The same digest again
-// is fine, another is refused.
-func (q *Queue) Once(name string, digest [32]byte) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.db.Update(func(tx *bolt.Tx) error {
-		b := tx.Bucket([]byte(bucketOnce))
-		held, err := q.openOnce(name, b.Get([]byte(name)))
-		if err != nil || held == digest {
+	next := *info
+	next.State, next.Tries, next.Grown, next.NotBefore, next.Updated = Queued, 0, false, time.Time{}, q.opt.Now().UTC()
+	gone := q.surplus(MaxResultBytes, info)
+	if err := q.update(func(tx *bolt.Tx) error {
+		if err := q.remove(tx, gone); err != nil {
 			return err
 		}
-		if held != [32]byte{} {
-			return evidence.Refuse(ReasonConsumed, "%s was used for something else", name)
-		}
-		sealed, err := chunkseal.SealBlob(q.key, onceLabel, []byte(name), digest[:])
-		if err != nil {
-			return err
-		}
-		return b.Put([]byte(name), sealed)
-	})
-}
-
-// Consumed returns what Once recorded under a name, or zero.
-func (q *Queue) Consumed(name string) (digest [32]byte, err error) {
-	err = q.db.View(func(tx *bolt.Tx) error {
-		digest, err = q.openOnce(name, tx.Bucket([]byte(bucketOnce)).Get([]byte(name)))
-		return err
-	})
-	return digest, err
-}
-
-func (q *Queue) openOnce(name string, sealed []byte) (digest [32]byte, err error) {
-	if sealed == nil {
-		return digest, nil
+		return q.put(tx, &next)
+	}); err != nil {
+		return info.clone(), err
 	}
-	plain, err := chunkseal.OpenBlob(q.key, onceLabel, []byte(name), sealed)
-	if err != nil || len(plain) != len(digest) {
-		return digest, evidence.Refuse(ReasonDamaged, "the record of %s does not open", name)
-	}
-	return [32]byte(plain), nil
+	q.forget(gone)
+	*info = next
+	q.signal()
+	return info.clone(), nil
 }

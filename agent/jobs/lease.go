@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -10,16 +11,15 @@ import (
 )
 
 // Lease is the right to work on a job, until it is given up or its time passes
-// without a heartbeat.
+// without a heartbeat and another asks for work.
 type Lease struct {
 	q      *Queue
 	id     ID
 	number uint64
 	// Info is the job as it was leased.
 	Info Info
-	// Context ends when the job is cancelled, or ctx of Lease does.
+	// Context ends when the job is cancelled, the lease is over, or ctx of Lease ends.
 	Context context.Context
-	end     context.CancelCauseFunc
 }
 
 // ErrCancelled is the cause of a lease's context when the job was cancelled.
@@ -28,7 +28,13 @@ var ErrCancelled = evidence.Refuse("job-cancelled", "the job was cancelled")
 // Lease waits for a job of one of the classes and leases it: the highest priority
 // first, then the oldest.
 func (q *Queue) Lease(ctx context.Context, classes []string) (*Lease, error) {
+	if len(classes) == 0 {
+		return nil, evidence.Refuse(ReasonJob, "a lease is for at least one class")
+	}
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		q.mu.Lock()
 		l, next, err := q.take(ctx, classes)
 		changed := q.changed
@@ -39,8 +45,6 @@ func (q *Queue) Lease(ctx context.Context, classes []string) (*Lease, error) {
 		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
 		case <-changed:
 		case <-timer.C:
 		}
@@ -53,6 +57,9 @@ const idle = time.Minute
 
 // take leases the best job that may run now, or says when to look again.
 func (q *Queue) take(ctx context.Context, classes []string) (*Lease, time.Duration, error) {
+	if q.stopped != nil {
+		return nil, 0, q.stopped
+	}
 	now, next := q.opt.Now(), idle
 	var best *Info
 	for _, info := range q.jobs {
@@ -72,28 +79,43 @@ func (q *Queue) take(ctx context.Context, classes []string) (*Lease, time.Durati
 		if info.State != Queued {
 			continue
 		}
-		if wait := info.NotBefore.Sub(now); wait > 0 {
+		if wait := info.wait(now); wait > 0 {
 			next = min(next, wait)
 			continue
 		}
-		if best == nil || info.Priority > best.Priority || info.Priority == best.Priority && info.Created.Before(best.Created) {
+		if best == nil || info.before(best) {
 			best = info
 		}
 	}
 	if best == nil {
 		return nil, next, nil
 	}
-	if err := q.change(best, func(i *Info) {
-		i.State, i.Tries, i.Boot, i.Progress = Leased, i.Tries+1, q.opt.Boot, nil
-		i.Lease++
-	}); err != nil {
-		return nil, 0, err
+	l, err := q.grant(ctx, best)
+	return l, 0, err
+}
+
+// before orders the jobs that wait.
+func (i *Info) before(other *Info) bool {
+	if i.Priority != other.Priority {
+		return i.Priority > other.Priority
 	}
-	q.expires[best.ID] = now.Add(q.opt.LeaseTime)
-	l := &Lease{q: q, id: best.ID, number: best.Lease, Info: *best}
-	l.Context, l.end = context.WithCancelCause(ctx)
-	q.waiting[best.ID] = l.end
-	return l, 0, nil
+	return i.Seq < other.Seq
+}
+
+// grant makes a lease durable before anyone works under it, so that a job which ends
+// the agent itself counts its tries too.
+func (q *Queue) grant(ctx context.Context, info *Info) (*Lease, error) {
+	number := q.next
+	if err := q.change(info, func(i *Info) {
+		i.State, i.Tries, i.Lease, i.Boot, i.Progress = Leased, i.Tries+1, number, q.opt.Boot, nil
+	}); err != nil {
+		return nil, err
+	}
+	q.next++
+	q.expires[info.ID] = q.opt.Now().Add(q.opt.LeaseTime)
+	l := &Lease{q: q, id: info.ID, number: number, Info: info.clone()}
+	l.Context, q.waiting[info.ID] = context.WithCancelCause(ctx)
+	return l, nil
 }
 
 // drop forgets a lease and ends its context.
@@ -107,6 +129,9 @@ func (q *Queue) drop(id ID, cause error) {
 
 // held returns the job if this lease is the one in force; q.mu is held.
 func (l *Lease) held() (*Info, error) {
+	if l.q.stopped != nil {
+		return nil, l.q.stopped
+	}
 	info, ok := l.q.jobs[l.id]
 	if !ok || info.State != Leased || info.Lease != l.number {
 		return nil, evidence.Refuse(ReasonLeaseLost, "job %s was taken from this worker", l.id)
@@ -114,7 +139,8 @@ func (l *Lease) held() (*Info, error) {
 	return info, nil
 }
 
-// Heartbeat keeps the lease and says how far the work is. Progress is not durable.
+// Heartbeat keeps the lease and says how far the work is. Neither is durable: no
+// lease outlives the process.
 func (l *Lease) Heartbeat(p Progress) error {
 	l.q.mu.Lock()
 	defer l.q.mu.Unlock()
@@ -122,6 +148,7 @@ func (l *Lease) Heartbeat(p Progress) error {
 	if err != nil {
 		return err
 	}
+	p.Phase = clip(p.Phase, maxPhaseBytes)
 	l.q.expires[l.id] = l.q.opt.Now().Add(l.q.opt.LeaseTime)
 	info.Progress = &p
 	return nil
@@ -132,6 +159,7 @@ func (l *Lease) Complete(result json.RawMessage) error {
 	if len(result) > MaxResultBytes || !json.Valid(result) {
 		return evidence.Refuse(ReasonJob, "a result is JSON of at most %d bytes", MaxResultBytes)
 	}
+	result = bytes.Clone(result)
 	return l.finish(func(i *Info) {
 		i.end(Ok, 0, l.q.opt.Now())
 		i.Result, i.Reason, i.Detail = result, "", ""
@@ -141,6 +169,9 @@ func (l *Lease) Complete(result json.RawMessage) error {
 // Fail ends the try; the exit table says what follows. The reason is the code of a
 // refusal, if it was one.
 func (l *Lease) Fail(exit Exit, reason evidence.Reason, detail string) error {
+	if !exit.failed() || len(reason) > maxDetailBytes {
+		return evidence.Refuse(ReasonJob, "%q is no ending of a failed try", exit)
+	}
 	return l.finish(func(i *Info) {
 		i.end(exit, l.q.opt.MemoryCeiling, l.q.opt.Now())
 		i.Reason, i.Detail = reason, clip(detail, maxDetailBytes)

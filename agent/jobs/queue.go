@@ -1,11 +1,13 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -23,6 +25,11 @@ type Options struct {
 	// MaxJobs that are not final; 1024. MaxKept that are; 4096, of which the
 	// oldest are forgotten first.
 	MaxJobs, MaxKept int
+	// MaxBytes of specifications and results; 256 MiB. A job that is not final
+	// counts with a result of MaxResultBytes, so that its result always has room.
+	MaxBytes int64
+	// MaxOnce bounds the entries of the journal; 1 Mi. They are kept for ever.
+	MaxOnce int
 	// MemoryCeiling is the most memory that a retry may be given; none by default.
 	MemoryCeiling int64
 	// LeaseTime is how long a lease lasts without a heartbeat; one minute.
@@ -31,121 +38,243 @@ type Options struct {
 	Logger    *slog.Logger
 }
 
+const maxBootBytes = 256
+
+// complete checks the options and fills in the defaults.
+func (o *Options) complete() error {
+	switch {
+	case o.Logger == nil:
+		return evidence.Refuse(ReasonJob, "a logger is required")
+	case len(o.Boot) > maxBootBytes:
+		return evidence.Refuse(ReasonJob, "the boot's name has more than %d bytes", maxBootBytes)
+	case o.MaxJobs < 0, o.MaxKept < 0, o.MaxBytes < 0, o.MaxOnce < 0, o.MemoryCeiling < 0, o.LeaseTime < 0:
+		return evidence.Refuse(ReasonJob, "a limit is negative")
+	}
+	for v, d := range map[*int]int{&o.MaxJobs: 1024, &o.MaxKept: 4096, &o.MaxOnce: 1 << 20} {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 256 << 20
+	}
+	if o.LeaseTime == 0 {
+		o.LeaseTime = time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
 // Queue holds jobs. Its methods may be called from any goroutine.
 type Queue struct {
-	opt Options
-	db  *bolt.DB
-	key *keybuf.Buffer
+	opt    Options
+	db     *bolt.DB
+	key    *keybuf.Buffer          // the queue's own copy
+	commit func(tx *bolt.Tx) error // tests fail it
 
 	mu      sync.Mutex
+	stopped error // why nothing can be changed any more
 	jobs    map[ID]*Info
+	next    uint64           // number of the next submission or lease
+	once    int              // entries of the journal
 	expires map[ID]time.Time // of leases in force
 	changed chan struct{}    // closed and replaced at each change
 	waiting map[ID]context.CancelCauseFunc
 }
 
 const (
+	bucketMeta = "meta"
 	bucketJobs = "jobs"
 	bucketOnce = "once"
+	metaKey    = "key"
+	keyLabel   = "anchorhold/jobs/key/1"
 	sealLabel  = "anchorhold/jobs/record/1"
 	onceLabel  = "anchorhold/jobs/once/1"
 )
 
-// Open opens or makes a queue. Jobs that were leased when the last process ended
-// wait again; their try counts.
+// Open opens or makes a queue under a key of chunkseal.KeySize bytes; the caller keeps
+// and wipes key. Jobs that were leased when the last process ended wait again; their
+// try counts.
 func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
-	if opt.Logger == nil {
-		return nil, errors.New("jobs: a logger is required")
+	if err := opt.complete(); err != nil {
+		return nil, err
 	}
-	for v, d := range map[*int]int{&opt.MaxJobs: 1024, &opt.MaxKept: 4096} {
-		if *v == 0 {
-			*v = d
-		}
+	if key.Len() != chunkseal.KeySize {
+		return nil, evidence.Refuse(ReasonWrongKey, "a key has %d bytes, not %d", chunkseal.KeySize, key.Len())
 	}
-	if opt.LeaseTime == 0 {
-		opt.LeaseTime = time.Minute
-	}
-	if opt.Now == nil {
-		opt.Now = time.Now
-	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second, FreelistType: bolt.FreelistMapType})
+	own, err := keybuf.New(chunkseal.KeySize)
 	if err != nil {
-		return nil, fmt.Errorf("open job queue %s: %w", path, err)
+		return nil, err
 	}
-	q := &Queue{opt: opt, db: db, key: key, jobs: map[ID]*Info{}, expires: map[ID]time.Time{}, changed: make(chan struct{}), waiting: map[ID]context.CancelCauseFunc{}}
-	if err := q.load(); err != nil {
+	copy(own.Bytes(), key.Bytes())
+	db, err := openFile(path)
+	if err != nil {
+		own.Wipe()
+		return nil, err
+	}
+	q := &Queue{opt: opt, db: db, key: own, commit: (*bolt.Tx).Commit, jobs: map[ID]*Info{}, next: 1, expires: map[ID]time.Time{},
+		changed: make(chan struct{}), waiting: map[ID]context.CancelCauseFunc{}}
+	if err := q.transact(q.load); err != nil {
+		own.Wipe()
 		return nil, errors.Join(fmt.Errorf("open job queue %s: %w", path, err), db.Close())
 	}
 	return q, nil
 }
 
-// load reads every job and gives those that were leased back.
-func (q *Queue) load() error {
-	return q.db.Update(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte(bucketJobs))
+// openFile opens the database; a new file is durable under its name before it is used.
+func openFile(path string) (*bolt.DB, error) {
+	st, err := os.Stat(path)
+	if err == nil && st.Mode().Perm()&0o077 != 0 {
+		return nil, evidence.Refuse(ReasonFile, "%s has mode %#o; only its owner may have access (0600)", path, st.Mode().Perm())
+	}
+	var db *bolt.DB
+	err = guarded(func() (err error) {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second, FreelistType: bolt.FreelistMapType})
+		return err
+	})
+	if err != nil {
+		return nil, evidence.Refuse(ReasonFile, "open job queue %s: %w", path, err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err == nil {
+		err = errors.Join(dir.Sync(), dir.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(evidence.Refuse(ReasonFile, "%s: %w", path, err), db.Close())
+	}
+	return db, nil
+}
+
+// load checks the key, reads every job and gives those that were leased back.
+func (q *Queue) load(tx *bolt.Tx) error {
+	if tx.Bucket([]byte(bucketMeta)) == nil {
+		return q.initialise(tx)
+	}
+	check := tx.Bucket([]byte(bucketMeta)).Get([]byte(metaKey))
+	if _, err := chunkseal.OpenBlob(q.key, keyLabel, nil, check); err != nil {
+		return evidence.Refuse(ReasonWrongKey, "the queue was sealed under another key: %w", err)
+	}
+	jobs, once := tx.Bucket([]byte(bucketJobs)), tx.Bucket([]byte(bucketOnce))
+	if jobs == nil || once == nil {
+		return damaged(nil, "a part of the queue is missing")
+	}
+	q.once = once.Stats().KeyN
+	if err := jobs.ForEach(func(k, v []byte) error {
+		info, err := q.open(k, v)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.CreateBucketIfNotExists([]byte(bucketOnce)); err != nil {
-			return err
-		}
-		if err := b.ForEach(func(k, v []byte) error {
-			info, err := q.open(k, v)
-			if err == nil {
-				q.jobs[info.ID] = info
-			}
-			return err
-		}); err != nil {
-			return err
-		}
-		for _, info := range q.jobs {
-			if info.State != Leased {
-				continue
-			}
-			q.lost(info, "the agent ended during the try")
-			if err := q.put(tx, info); err != nil {
-				return err
-			}
-		}
+		q.jobs[info.ID] = info
+		q.next = max(q.next, info.Seq+1, info.Lease+1)
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
+	for _, info := range q.jobs {
+		if info.State != Leased {
+			continue
+		}
+		detail := "the agent ended during the try"
+		if info.Boot != q.opt.Boot {
+			detail = "the machine was rebooted during the try"
+		}
+		q.lost(info, detail)
+		if err := q.put(tx, info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *Queue) initialise(tx *bolt.Tx) error {
+	for _, name := range []string{bucketMeta, bucketJobs, bucketOnce} {
+		if _, err := tx.CreateBucket([]byte(name)); err != nil {
+			return err
+		}
+	}
+	check, err := chunkseal.SealBlob(q.key, keyLabel, nil, nil)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaKey), check)
 }
 
 // lost ends a try whose worker is gone.
 func (q *Queue) lost(info *Info, detail string) {
 	info.end(Crash, q.opt.MemoryCeiling, q.opt.Now())
-	info.Detail, info.NotBefore, info.Progress = detail, time.Time{}, nil
+	info.Reason, info.Detail, info.NotBefore, info.Progress = "", detail, time.Time{}, nil
+	q.opt.Logger.Warn("a lease was lost", "job", info.ID.String(), "class", info.Class, "try", info.Tries, "state", string(info.State), "detail", detail)
 }
 
-// Close closes the file.
-func (q *Queue) Close() error { return q.db.Close() }
+// Close closes the file and wipes the key. Waiting calls and leases end.
+func (q *Queue) Close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.key.Len() == 0 {
+		return nil
+	}
+	q.stop(evidence.Refuse(ReasonClosed, "the queue was closed"))
+	q.key.Wipe()
+	return q.db.Close()
+}
 
 func (q *Queue) put(tx *bolt.Tx, info *Info) error {
-	plain, err := json.Marshal(info)
-	if err != nil {
-		return err
-	}
-	sealed, err := chunkseal.SealBlob(q.key, sealLabel, info.ID[:], plain)
+	sealed, err := q.seal(info)
 	if err != nil {
 		return err
 	}
 	return tx.Bucket([]byte(bucketJobs)).Put(info.ID[:], sealed)
 }
 
-// open opens a record that must be of the job under whose name it stands.
-func (q *Queue) open(id, sealed []byte) (*Info, error) {
-	plain, err := chunkseal.OpenBlob(q.key, sealLabel, id, sealed)
-	if err != nil {
-		return nil, &evidence.Refusal{Reason: ReasonDamaged, Detail: "a record does not open: another key, or the file was changed", Err: err}
+// update makes what f writes durable, or stops the queue: after a write that failed
+// nobody knows what the file holds. q.mu is held.
+func (q *Queue) update(f func(tx *bolt.Tx) error) error {
+	if q.stopped != nil {
+		return q.stopped
 	}
-	var info Info
-	if err := json.Unmarshal(plain, &info); err != nil {
-		return nil, &evidence.Refusal{Reason: ReasonDamaged, Detail: "a record is not one of this version", Err: err}
+	err := q.transact(f)
+	if err == nil {
+		return nil
 	}
-	if string(info.ID[:]) != string(id) {
-		return nil, evidence.Refuse(ReasonDamaged, "a record stands under another name")
+	q.opt.Logger.Error("the job queue stops", "err", err)
+	q.stop(evidence.Refuse(ReasonStorage, "a write failed; the queue must be opened again: %w", err))
+	return q.stopped
+}
+
+// stop ends leases and waiting calls: their results could not be stored.
+func (q *Queue) stop(why error) {
+	q.stopped = why
+	for id := range q.waiting {
+		q.drop(id, why)
 	}
-	return &info, nil
+	q.signal()
+}
+
+func (q *Queue) transact(f func(tx *bolt.Tx) error) error {
+	return guarded(func() error {
+		tx, err := q.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback() // does nothing after a commit
+		if err := f(tx); err != nil {
+			return err
+		}
+		return q.commit(tx)
+	})
+}
+
+// guarded runs f. The database panics on pages that are not what they should be; here
+// that is damage like any other.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(nil, "the file's structure: %v", p)
+		}
+	}()
+	return f()
 }
 
 // change makes a changed copy of a job durable and takes it over; q.mu is held.
@@ -153,8 +282,11 @@ func (q *Queue) change(info *Info, f func(*Info)) error {
 	next := *info
 	f(&next)
 	next.Updated = q.opt.Now().UTC()
-	if err := q.db.Update(func(tx *bolt.Tx) error { return q.put(tx, &next) }); err != nil {
-		return fmt.Errorf("job %s: %w", info.ID, err)
+	if err := q.update(func(tx *bolt.Tx) error { return q.put(tx, &next) }); err != nil {
+		return err
+	}
+	if next.State == Dead && info.State != Dead {
+		q.opt.Logger.Warn("dead letter", "job", next.ID.String(), "class", next.Class, "tries", next.Tries, "exit", string(next.Exit), "reason", string(next.Reason))
 	}
 	*info = next
 	q.signal()
@@ -166,59 +298,9 @@ func (q *Queue) signal() {
 	q.changed = make(chan struct{})
 }
 
-// Submit adds a job, durably. A job that is there already is returned as it stands,
-// with false.
-func (q *Queue) Submit(_ context.Context, j Job) (Info, bool, error) {
-	if err := j.check(); err != nil {
-		return Info{}, false, err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	id := j.id()
-	if held, ok := q.jobs[id]; ok {
-		return *held, false, nil
-	}
-	if n := q.unfinished(); n >= q.opt.MaxJobs {
-		return Info{}, false, evidence.Refuse(ReasonFull, "%d jobs wait or run; try again when some are done", n)
-	}
-	if err := q.forget(); err != nil {
-		return Info{}, false, err
-	}
-	now := q.opt.Now().UTC()
-	info := &Info{ID: id, Job: j, State: Queued, Created: now, Updated: now}
-	if err := q.db.Update(func(tx *bolt.Tx) error { return q.put(tx, info) }); err != nil {
-		return Info{}, false, fmt.Errorf("submit: %w", err)
-	}
-	q.jobs[id] = info
-	q.signal()
-	return *info, true, nil
-}
-
-// unfinished counts the jobs that are not final.
-func (q *Queue) unfinished() (n int) {
-	for _, info := range q.jobs {
-		if !info.Final() {
-			n++
-		}
-	}
-	return n
-}
-
-// forget drops the oldest final jobs beyond the number that is kept.
-func (q *Queue) forget() error {
-	final := 0
-	var oldest *Info
-	for _, info := range q.jobs {
-		if info.Final() {
-			final++
-			if oldest == nil || info.Updated.Before(oldest.Updated) {
-				oldest = info
-			}
-		}
-	}
-	if final <= q.opt.MaxKept {
-		return nil
-	}
-	delete(q.jobs, oldest.ID)
-	return q.db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucketJobs)).Delete(oldest.ID[:]) })
+// clone copies what a caller could change.
+func (i *Info) clone() Info {
+	c := *i
+	c.Spec, c.Result = bytes.Clone(i.Spec), bytes.Clone(i.Result)
+	return c
 }

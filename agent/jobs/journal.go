@@ -1,0 +1,73 @@
+package jobs
+
+import (
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// maxNameBytes bounds a name in the journal.
+const maxNameBytes = 512
+
+// Once makes an effect that must happen at most once known, durably, before it
+// happens: the first digest under a name is kept for ever. The same digest again
+// is fine, another is refused.
+func (q *Queue) Once(name string, digest [32]byte) error {
+	if name == "" || len(name) > maxNameBytes || digest == [32]byte{} {
+		return evidence.Refuse(ReasonJob, "a journal entry has a name of 1 to %d bytes and a digest that is not zero", maxNameBytes)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	held, err := q.consumed(name)
+	switch {
+	case err != nil:
+		return err
+	case held == digest:
+		return nil
+	case held != [32]byte{}:
+		return evidence.Refuse(ReasonConsumed, "%q was used for something else", name)
+	case q.once >= q.opt.MaxOnce:
+		return evidence.Refuse(ReasonFull, "the journal has %d entries", q.once)
+	}
+	if err := q.update(func(tx *bolt.Tx) error {
+		sealed, err := chunkseal.SealBlob(q.key, onceLabel, []byte(name), digest[:])
+		if err != nil {
+			return err
+		}
+		return tx.Bucket([]byte(bucketOnce)).Put([]byte(name), sealed)
+	}); err != nil {
+		return err
+	}
+	q.once++
+	return nil
+}
+
+// Consumed returns what Once recorded under a name, or zero.
+func (q *Queue) Consumed(name string) (digest [32]byte, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.consumed(name)
+}
+
+// consumed reads the journal. A queue that stopped does not know what is in it.
+func (q *Queue) consumed(name string) (digest [32]byte, err error) {
+	if q.stopped != nil {
+		return digest, q.stopped
+	}
+	err = guarded(func() error {
+		return q.db.View(func(tx *bolt.Tx) error {
+			sealed := tx.Bucket([]byte(bucketOnce)).Get([]byte(name))
+			if sealed == nil {
+				return nil
+			}
+			plain, err := chunkseal.OpenBlob(q.key, onceLabel, []byte(name), sealed)
+			if err != nil || len(plain) != len(digest) {
+				return damaged(err, "the record of %q does not open", name)
+			}
+			digest = [32]byte(plain)
+			return nil
+		})
+	})
+	return digest, err
+}
