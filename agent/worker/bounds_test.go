@@ -251,8 +251,8 @@ func TestPoolBoundsItsWorkers(t *testing.T) {
 	wantUnharmed(t, p)
 }
 
-// The agent is killed with a signal that it cannot answer; the worker, which
-// reads nothing and heeds nothing, goes with it.
+// The agent is killed with a signal that it cannot answer; the worker, which is
+// stopped and sees nothing of it, goes with it.
 func TestWorkerEndsWithItsAgent(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

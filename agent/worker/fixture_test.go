@@ -214,13 +214,16 @@ func agentToKill() int {
 	return 1
 }
 
-// announcing writes the number of each child to the standard output.
+// announcing stops each child, so that it can heed nothing but a kill, and
+// writes its number to the standard output.
 type announcing struct{ Exec }
 
 func (a announcing) start(ctx context.Context, limits Limits) (process, error) {
 	p, err := a.Exec.start(ctx, limits)
 	if err == nil {
-		fmt.Println(p.(*child).cmd.Process.Pid)
+		pid := p.(*child).cmd.Process.Pid
+		err = unix.Kill(pid, unix.SIGSTOP)
+		fmt.Println(pid)
 	}
 	return p, err
 }
