@@ -1,0 +1,287 @@
+package fedagg
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/tuneinsight/lattigo/v6/core/rlwe"
+	"github.com/tuneinsight/lattigo/v6/multiparty"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+)
+
+// Errors of threshold decryption.
+var (
+	// ErrFlood means noise for shares that hides too little, that the library would
+	// sample wrongly, or that drowns the values.
+	ErrFlood = errors.New("fedagg: flooding noise refused")
+	// ErrShare means a share that is malformed, comes twice, is missing, or is for
+	// something else.
+	ErrShare = errors.New("fedagg: share refused")
+)
+
+// Limits on threshold decryption.
+const (
+	// MaxParties bounds how many parties a key has.
+	MaxParties = 64
+	// minFlood is the least standard deviation that hides a share: 2^30 times the
+	// noise of a sum of a thousand contributions.
+	minFlood = 1 << 40
+	// maxFlood is where the library's float64 samples lose their lowest bits.
+	maxFlood = 1 << 53
+	// maxFloodError is how much of a value the noise may change, at six deviations.
+	maxFloodError = 1.0 / (1 << 20)
+)
+
+// Access says who may decrypt what: the sums of one round, by any Threshold of
+// Parties, numbered from 1.
+type Access struct {
+	Params
+	Round              [16]byte
+	Parties, Threshold int
+	// Flood is the standard deviation of the noise in each share; 2^53 for Threshold.
+	Flood float64
+}
+
+// Check refuses an access structure that the library would accept.
+//
+// Its sampler, asked for noise wider than a prime, returns residues that are not
+// reduced and disagree between primes: every decryption is then garbage, and nothing
+// says so. Above 2^53 it samples numbers whose lowest bits are zero.
+func (a Access) Check() error {
+	if err := a.Params.Check(); err != nil {
+		return err
+	}
+	if a.Threshold < 2 || a.Parties < a.Threshold || a.Parties > MaxParties {
+		return fmt.Errorf("%d of %d parties: from 2 of 2 to %d: %w", a.Threshold, a.Parties, MaxParties, ErrParams)
+	}
+	level := a.level()
+	if !(a.Flood >= minFlood && a.Flood <= maxFlood) {
+		return fmt.Errorf("deviation %g is outside 2^40 to 2^53: %w", a.Flood, ErrFlood)
+	}
+	for _, q := range a.Q[:level+1] {
+		if 6*a.Flood >= float64(q) {
+			return fmt.Errorf("six deviations of %g do not fit the prime %d: %w", a.Flood, q, ErrFlood)
+		}
+	}
+	inSlot := 6 * a.Flood * math.Sqrt(float64(a.Threshold)*float64(a.N())) / math.Exp2(float64(a.LogScale))
+	if inSlot > maxFloodError {
+		return fmt.Errorf("deviation %g changes values by %.2g at scale 2^%d: %w", a.Flood, inSlot, a.LogScale, ErrFlood)
+	}
+	return nil
+}
+
+// The kinds of shares. Each begins with version, kind, digest of the parameters,
+// round, parties, threshold, sender and receiver (0 for all).
+const (
+	kindPublic  byte = 1 // of the public key
+	kindDealt   byte = 2 // of a party's secret, for one other party
+	kindDecrypt byte = 3
+	shareHeader      = 2 + 32 + 16 + 4*2
+	senderAt         = 2 + 32 + 16 + 2*2
+)
+
+func (s *party) header(kind byte, from, to int) []byte {
+	h := append(make([]byte, 0, shareHeader), keyVersion, kind)
+	h = append(append(h, s.digest[:]...), s.access.Round[:]...)
+	for _, v := range []int{s.access.Parties, s.access.Threshold, from, to} {
+		h = binary.LittleEndian.AppendUint16(h, uint16(v))
+	}
+	return h
+}
+
+// party is what both ends of a share know.
+type party struct {
+	*scheme
+	access Access
+}
+
+func newParty(a Access) (party, error) {
+	if err := a.Check(); err != nil {
+		return party{}, err
+	}
+	s, err := newScheme(a.Params)
+	return party{s, a}, err
+}
+
+// open checks a share's header and unpacks its residues over the primes.
+func (s *party) open(share []byte, kind byte, from, to int, primes []uint64, skip int) ([][]uint64, error) {
+	size := shareHeader + skip + polyBytes(s.N(), primes)
+	if len(share) != size || string(share[:shareHeader]) != string(s.header(kind, from, to)) {
+		return nil, fmt.Errorf("not the share of party %d for %d: %w", from, to, ErrShare)
+	}
+	x := newPoly(s.N(), len(primes))
+	if !unpackPoly(x, share[shareHeader+skip:], primes) {
+		return nil, fmt.Errorf("share of party %d: %w: %w", from, ErrNotCanonical, ErrShare)
+	}
+	return x, nil
+}
+
+// Party is one holder of a threshold key. Its secret is drawn here and never leaves;
+// a party that restarts has lost it, and the others go on while they are Threshold.
+// It is not for several goroutines at a time.
+//
+// The steps: every party sends its PublicShare to all (after all committed to
+// theirs, or the last one chooses the key), and its Deal to each other one over a
+// confidential channel; every party Receives what the others dealt. Shares are not
+// verifiable: a party that deals nonsense makes decryptions fail, as ErrRange.
+//
+// The key is in locked memory. The library's polynomial that is dealt from, and its
+// work on a share, are not.
+type Party struct {
+	party
+	index    int
+	secret   *locked                      // the party's own, over QP
+	dealing  *multiparty.ShamirPolynomial // nil after Wipe
+	thr      multiparty.Thresholdizer
+	shared   *locked // its share of the whole key, over Q
+	received map[int]bool
+}
+
+// NewParty draws the secret of the party with an index from 1 to Parties.
+func NewParty(a Access, index int) (*Party, error) {
+	s, err := newParty(a)
+	if err != nil {
+		return nil, err
+	}
+	if index < 1 || index > a.Parties {
+		return nil, fmt.Errorf("party %d of %d: %w", index, a.Parties, ErrParams)
+	}
+	seed, err := keybuf.Random(SeedSize)
+	if err != nil {
+		return nil, err
+	}
+	defer seed.Wipe()
+	secret, _, err := GenerateKey(a.Params, seed)
+	if err != nil {
+		return nil, err
+	}
+	defer secret.Wipe()
+	p := &Party{party: s, index: index, thr: multiparty.NewThresholdizer(s.lib), received: map[int]bool{}}
+	if p.secret, err = s.spread(secret); err != nil {
+		return nil, err
+	}
+	if p.shared, err = newLocked(s.N(), len(s.Q)); err != nil {
+		p.Wipe()
+		return nil, err
+	}
+	dealing, err := p.thr.GenShamirPolynomial(a.Threshold, &rlwe.SecretKey{Value: s.qp(p.secret.coeffs)})
+	if err != nil {
+		p.Wipe()
+		return nil, fmt.Errorf("deal: %w", err)
+	}
+	p.dealing = &dealing
+	p.add(index, p.dealt(index))
+	return p, nil
+}
+
+// Wipe forgets the secret and all shares of it.
+func (p *Party) Wipe() {
+	p.secret.wipe()
+	p.shared.wipe()
+	if p.dealing != nil {
+		for _, x := range p.dealing.Value {
+			clearAll(x.Q.Coeffs)
+			clearAll(x.P.Coeffs)
+		}
+	}
+	p.dealing = nil
+}
+
+// PublicShare is the party's part of the collective public key over the a of a seed
+// that all parties share and none chose.
+func (p *Party) PublicShare(common [SeedSize]byte) ([]byte, error) {
+	if p.dealing == nil {
+		return nil, fmt.Errorf("the key was wiped: %w", ErrKey)
+	}
+	seed, err := keybuf.Random(SeedSize)
+	if err != nil {
+		return nil, err
+	}
+	defer seed.Wipe()
+	small := make([]int8, p.N())
+	defer clear(small)
+	noise := stream("fedagg error", p.digest, seed.Bytes())
+	defer noise.Reset()
+	centred(small, noise)
+	key := p.publicKey(p.secret, common, small)
+	return append(p.header(kindPublic, p.index, 0), key[33:]...), nil
+}
+
+// CombineKeys makes the collective public key from the shares of all parties, in the
+// order of their indexes. Encryptor takes it like any other.
+func CombineKeys(a Access, common [SeedSize]byte, shares [][]byte) ([]byte, error) {
+	s, err := newParty(a)
+	if err != nil {
+		return nil, err
+	}
+	if len(shares) != a.Parties {
+		return nil, fmt.Errorf("%d public shares of %d: %w", len(shares), a.Parties, ErrShare)
+	}
+	all := s.primes()
+	sum := newPoly(s.N(), len(all))
+	for i, share := range shares {
+		b, err := s.open(share, kindPublic, i+1, 0, all, SeedSize)
+		if err != nil {
+			return nil, err
+		}
+		if [SeedSize]byte(share[shareHeader:]) != common {
+			return nil, fmt.Errorf("public share of party %d for another common seed: %w", i+1, ErrShare)
+		}
+		for k, q := range all {
+			addMod(sum[k], b[k], q)
+		}
+	}
+	return s.marshalKey(common, sum), nil
+}
+
+// dealt is the party's secret shared to one party, over Q.
+func (p *Party) dealt(to int) [][]uint64 {
+	share := p.thr.AllocateThresholdSecretShare()
+	p.thr.GenShamirSecretShare(multiparty.ShamirPublicPoint(to), *p.dealing, &share)
+	clearAll(share.P.Coeffs)
+	return share.Q.Coeffs
+}
+
+// Deal is the share of the party's secret for one other party. It is secret.
+func (p *Party) Deal(to int) (*keybuf.Buffer, error) {
+	if p.dealing == nil || to < 1 || to > p.access.Parties || to == p.index {
+		return nil, fmt.Errorf("nothing to deal from %d to %d: %w", p.index, to, ErrShare)
+	}
+	x := p.dealt(to)
+	defer clearAll(x)
+	out, err := keybuf.New(shareHeader + polyBytes(p.N(), p.Q))
+	if err != nil {
+		return nil, err
+	}
+	copy(out.Bytes(), p.header(kindDealt, p.index, to))
+	packPoly(out.Bytes()[shareHeader:], x, p.Q)
+	return out, nil
+}
+
+// Receive takes what another party dealt to this one, once.
+func (p *Party) Receive(from int, dealt *keybuf.Buffer) error {
+	if p.dealing == nil || p.received[from] || from < 1 || from > p.access.Parties {
+		return fmt.Errorf("party %d takes no share of %d: %w", p.index, from, ErrShare)
+	}
+	x, err := p.open(dealt.Bytes(), kindDealt, from, p.index, p.Q, 0)
+	if err != nil {
+		return err
+	}
+	p.add(from, x)
+	return nil
+}
+
+func (p *Party) add(from int, x [][]uint64) {
+	defer clearAll(x)
+	p.lib.RingQ().Add(poly(p.shared.coeffs), poly(x), poly(p.shared.coeffs))
+	p.received[from] = true
+}
+
+func clearAll(x [][]uint64) {
+	for _, c := range x {
+		clear(c)
+	}
+}
