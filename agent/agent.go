@@ -50,16 +50,9 @@ func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, e
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("broker.tls_roots: %s holds no certificate", cfg.Broker.TLSRoots)
 	}
-	var roots []identity.Public
-	for _, entry := range cfg.Broker.RootKeys {
-		root, err := settings.Identity(entry)
-		if err != nil {
-			return nil, fmt.Errorf("broker.root_keys: %w", err)
-		}
-		if root.Level() != identity.LevelRoot {
-			return nil, fmt.Errorf("broker.root_keys: %.16s... is not a root identity (ML-DSA-87)", entry)
-		}
-		roots = append(roots, root)
+	roots, err := rootKeys(cfg)
+	if err != nil {
+		return nil, err
 	}
 	name := cfg.Broker.ServerName
 	if name == "" {

@@ -38,7 +38,7 @@ func (g gate) Session(name string) (localapi.Session, error) {
 	if err != nil {
 		return localapi.Session{}, err
 	}
-	if model.Name != name {
+	if model == nil || model.Name != name {
 		return localapi.Session{}, evidence.Refuse(ReasonUnknownModel, "the model %q is not served here", name)
 	}
 	return localapi.Session{

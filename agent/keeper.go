@@ -20,6 +20,7 @@ type keeper struct {
 	log      *slog.Logger
 	serving  func(*client.Lease)                                                                                  // told of each lease under which a model is served
 	open     func(context.Context, settings.Config, settings.Model, client.Key, *slog.Logger) (*openModel, error) // open, or a test's
+	granted  func(settings.Config, *client.Lease) error                                                           // takes what long work needs from a lease; optional
 	reloaded chan reload
 	busy     atomic.Int64 // when the attempt under way began, Unix seconds; 0 between attempts
 }
@@ -97,15 +98,14 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	}
 	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	model := k.cfg.Models[0]
-	lease, err := k.broker.Acquire(attempt, []string{model.Resource})
+	lease, err := k.broker.Acquire(attempt, k.cfg.Resources())
 	if err != nil {
 		return 0, errors.Join(err, k.expire())
 	}
 	k.shorten(lease)
 	k.log.Info("lease granted", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
 		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
-	if err := k.take(ctx, lease, model); err != nil {
+	if err := k.take(ctx, lease); err != nil {
 		return 0, err
 	}
 	k.serving(lease)
@@ -129,16 +129,35 @@ func (k *keeper) shorten(lease *client.Lease) {
 	}
 }
 
-// take adopts a lease, and opens the model anew if its key changed. An open
-// that fails serves nothing: a model whose seal does not verify is never served
-// from an older version.
-func (k *keeper) take(ctx context.Context, lease *client.Lease, model settings.Model) error {
+// take adopts a lease: its keys go to long work and to the model, and what nobody
+// takes is wiped.
+func (k *keeper) take(ctx context.Context, lease *client.Lease) error {
+	if k.granted != nil {
+		if err := k.granted(k.cfg, lease); err != nil {
+			lease.Wipe()
+			return err
+		}
+	}
+	if len(k.cfg.Models) == 0 {
+		lease.Wipe()
+		k.tenure.adopt(lease)
+		k.tenure.serve(nil)
+		return nil
+	}
+	return k.takeModel(ctx, lease, k.cfg.Models[0])
+}
+
+// takeModel opens the model anew if its key changed. An open that fails serves
+// nothing: a model whose seal does not verify is never served from an older
+// version.
+func (k *keeper) takeModel(ctx context.Context, lease *client.Lease, model settings.Model) error {
 	key, ok := lease.Keys[model.Resource]
 	if !ok {
 		lease.Wipe()
 		return errors.New("the broker granted a lease without the model's key")
 	}
 	delete(lease.Keys, model.Resource) // the key moves to the model, or is wiped here
+	lease.Wipe()
 	if !k.tenure.needs(model, k.cfg.MemoryLimit(), key) {
 		key.Key.Wipe()
 		k.tenure.adopt(lease)

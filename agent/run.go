@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,6 +30,8 @@ type daemon struct {
 	agentKey *identity.Private
 	epochs   *epochFile
 	keeper   *keeper
+	client   atomic.Pointer[client.Client]
+	works    *works
 	api      *localapi.Server
 	address  string // of the socket, for the health check
 }
@@ -68,21 +71,40 @@ func (d *daemon) prepare() (err error) {
 	if err != nil {
 		return err
 	}
+	d.client.Store(broker)
 	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, reloaded: make(chan reload)}
+	var work func() (localapi.Work, error)
+	if d.Config.Participates() {
+		d.works = newWorks(d)
+		d.keeper.granted, work = d.works.begin, d.works.Work
+	}
 	s := d.Config.Socket
+	concurrent := 1
+	for _, m := range d.Config.Models {
+		concurrent = max(concurrent, m.Sequences)
+	}
 	d.api, err = localapi.New(localapi.Config{
 		Gate:     gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey},
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
-		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: max(d.Config.Models[0].Sequences, 1), Queue: s.Queue,
+		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue,
 		MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Status: func() any { return d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit()) },
-		Gauges: d.tenure.gauges,
+		Gauges: d.gauges, Work: work,
 	})
 	return err
 }
 
+// gauges are what the agent adds to /metrics.
+func (d *daemon) gauges() []localapi.Gauge {
+	list := d.tenure.gauges()
+	if d.works != nil {
+		list = append(list, d.works.gauges()...)
+	}
+	return list
+}
+
 func (d *daemon) modelNames() []string {
-	var names []string
+	names := []string{}
 	for _, m := range d.cfg.Load().Models {
 		names = append(names, m.Name)
 	}
@@ -161,7 +183,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	// The lease outlives the API's drain: answers under way are finished with it.
 	keeping, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	ended := make(chan error, 4)
+	ended := make(chan error, 5)
 	run := func(name string, f func() error) {
 		go func() {
 			err := f()
@@ -179,6 +201,12 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	}
 	run("local api", func() error { defer release(); return d.api.Serve(ctx, l) })
 	run("lease", func() error { return d.keeper.run(keeping) })
+	run("jobs", func() error {
+		if d.works == nil {
+			return nil
+		}
+		return d.works.run(ctx)
+	})
 	run("watchdog", func() error { return service.RunWatchdog(ctx, d.healthy) })
 	run("reload", func() error { return d.reloads(ctx) })
 	go func() { // tells the service manager at once, not after the drain
@@ -196,7 +224,11 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 
 // announce tells that a model is served under a lease.
 func (d *daemon) announce(lease *client.Lease) {
-	status := fmt.Sprintf("serving %s until %s", d.cfg.Load().Models[0].Name, lease.Expires.Format(time.TimeOnly))
+	what := "federated rounds"
+	if names := d.modelNames(); len(names) > 0 {
+		what = names[0]
+	}
+	status := fmt.Sprintf("serving %s until %s", what, lease.Expires.Format(time.TimeOnly))
 	if err := service.Status(status); err != nil {
 		d.Logger.Warn("service manager", "err", err)
 	}
@@ -254,8 +286,8 @@ func (d *daemon) reload(ctx context.Context) error {
 		return err
 	}
 	old := d.cfg.Load()
-	if cfg.Guest != old.Guest || cfg.Compute.TEE.Provider != old.Compute.TEE.Provider {
-		return evidence.Refuse("reload-needs-restart", "guest and compute.tee.provider change only with a restart")
+	if cfg.Guest != old.Guest || cfg.Compute.TEE.Provider != old.Compute.TEE.Provider || !reflect.DeepEqual(cfg.Federation, old.Federation) || cfg.Workers != old.Workers {
+		return evidence.Refuse("reload-needs-restart", "guest, compute.tee.provider, federation and workers change only with a restart")
 	}
 	broker, err := newClient(cfg, d.Collector, d.agentKey, d.epochs, d.Version, d.Logger)
 	if err != nil {
@@ -264,6 +296,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	select {
 	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker}:
 		d.cfg.Store(&cfg)
+		d.client.Store(broker)
 	case <-ctx.Done():
 	}
 	return nil

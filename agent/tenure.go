@@ -82,10 +82,15 @@ func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || !t.model.key.Equal(k.Key)
 }
 
-// serve starts serving a model under the lease that is held.
+// serve starts serving a model under the lease that is held; nil serves long work
+// alone.
 func (t *tenure) serve(m *openModel) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.cease != nil && m == nil { // a renewed lease without a model: nothing changes
+		t.refusal = nil
+		return
+	}
 	t.model, t.refusal = m, nil
 	t.serving, t.cease = context.WithCancelCause(context.Background())
 }
@@ -118,6 +123,19 @@ func (t *tenure) snapshot() (*openModel, *client.Lease, context.Context, error) 
 		return nil, nil, nil, t.refusal
 	}
 	return t.model, t.lease, t.serving, nil
+}
+
+// held returns the lease if it runs, whether or not a model is served under it.
+func (t *tenure) held() (*client.Lease, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	switch {
+	case t.lease == nil && t.refusal != nil:
+		return nil, t.refusal
+	case t.lease == nil || t.lease.Remaining(time.Now()) <= 0:
+		return nil, evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
+	}
+	return t.lease, nil
 }
 
 // renewIn is when to attest anew: about 0.7 of what is left of the lease.

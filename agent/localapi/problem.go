@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -66,6 +68,9 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem {
 		case ReasonPeer:
 			return &problem{status: http.StatusForbidden, Type: "permission_error", Code: string(refusal.Reason), Message: refusal.Detail}
 		}
+		if status, ok := statuses[refusal.Reason]; ok {
+			return &problem{status: status, Type: "invalid_request_error", Code: string(refusal.Reason), Message: refusal.Detail}
+		}
 		return &problem{status: http.StatusServiceUnavailable, retryAfter: 5, Type: "service_unavailable_error",
 			Code: string(refusal.Reason), Message: "not serving: " + refusal.Error()}
 	}
@@ -75,6 +80,19 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem {
 	}
 	return &problem{status: http.StatusInternalServerError, Type: "server_error", Code: "internal-error",
 		Message: "internal error; the agent's journal has it under id " + id}
+}
+
+// statuses are those of refusals that a client can do something about by itself.
+var statuses = map[evidence.Reason]int{
+	federate.ReasonVector:        http.StatusUnprocessableEntity,
+	federate.ReasonOver:          http.StatusConflict,
+	federate.ReasonNotConfigured: http.StatusNotFound,
+	jobs.ReasonFull:              http.StatusTooManyRequests,
+	jobs.ReasonState:             http.StatusConflict,
+	jobs.ReasonUnknown:           http.StatusNotFound,
+	"round-unknown":              http.StatusNotFound,
+	"round-not-closed":           http.StatusNotFound,
+	"result-not-published":       http.StatusNotFound,
 }
 
 // writeProblem sends an error as the whole response.

@@ -28,11 +28,24 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/completions", "completions", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, false) }},
 		{"GET", "/v1/receipts/{id}", "receipts", s.showReceipt},
 		{"GET", "/v1/attestation", "attestation", s.attest},
+		{"GET", "/v1/fed/rounds/{round}", "fed-round", s.showRound},
+		{"POST", "/v1/fed/rounds/{round}/contributions", longRoute, s.contribute},
+		{"POST", "/v1/fed/rounds/{round}/decrypt", "fed-decrypt", s.decrypt},
+		{"GET", "/v1/fed/rounds/{round}/result", "fed-result", s.showResult},
+		{"GET", "/v1/fed/rounds/{round}/result/values", "fed-values", s.sendValues},
+		{"GET", "/v1/jobs", "jobs", s.listJobs},
+		{"GET", "/v1/jobs/{id}", "jobs", s.showJob},
+		{"DELETE", "/v1/jobs/{id}", "jobs", s.cancelJob},
+		{"POST", "/v1/jobs/{id}/retry", "jobs", s.retryJob},
 		{"GET", "/v1/status", "status", s.status},
 		{"GET", "/health", "health", s.health},
 		{"GET", "/metrics", "metrics", s.writeMetrics},
 	}
 }
+
+// longRoute is the one whose requests have no time limit, for a vector may be any
+// length; its body must keep coming instead.
+const longRoute = "fed-contribute"
 
 // handler checks the peer before anything else and turns errors into objects.
 func (s *Server) handler() http.Handler {
@@ -62,6 +75,9 @@ func (s *Server) wrap(name string, handle func(http.ResponseWriter, *http.Reques
 		limit := evidence.Refuse(ReasonTimeout, "the request took longer than %s", s.cfg.RequestTime)
 		ctx, cancel := context.WithTimeoutCause(r.Context(), s.cfg.RequestTime, limit)
 		defer cancel()
+		if name == longRoute {
+			ctx = r.Context()
+		}
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		err := evidence.Refuse(ReasonPeer, "this user may not use the agent")
 		if s.allowed(r.Context()) {

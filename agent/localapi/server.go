@@ -83,17 +83,19 @@ type Config struct {
 	// AllowedUIDs and AllowedGIDs may connect; a peer needs to be in one. The
 	// gid is the peer's primary group.
 	AllowedUIDs, AllowedGIDs []uint32
-	Concurrent               int              // answers at the same time; 1
-	Queue                    int              // requests that may wait; 16. Negative: none
-	Connections              int              // open connections; 256
-	Receipts                 int              // receipts kept; 512
-	MaxBodyBytes             int64            // 1 MiB
-	RequestTime              time.Duration    // one request, waiting included; 5 minutes
-	WriteTime                time.Duration    // one write to a slow reader; 10 seconds
-	DrainTime                time.Duration    // for answers under way at the end; 20 seconds
-	Status                   func() any       // JSON of /v1/status, optional; no secrets
-	Gauges                   func() []Gauge   // more metrics, optional
-	Now                      func() time.Time // broker time for "created"; time.Now
+	Concurrent               int            // answers at the same time; 1
+	Queue                    int            // requests that may wait; 16. Negative: none
+	Connections              int            // open connections; 256
+	Receipts                 int            // receipts kept; 512
+	MaxBodyBytes             int64          // 1 MiB
+	RequestTime              time.Duration  // one request, waiting included; 5 minutes
+	WriteTime                time.Duration  // one write to a slow reader; 10 seconds
+	DrainTime                time.Duration  // for answers under way at the end; 20 seconds
+	Status                   func() any     // JSON of /v1/status, optional; no secrets
+	Gauges                   func() []Gauge // more metrics, optional
+	// Work is long work, or why there is none now; optional.
+	Work func() (Work, error)
+	Now  func() time.Time // broker time for "created"; time.Now
 }
 
 // Server is the local API.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"net"
 	"slices"
 	"strings"
 )
@@ -59,6 +60,7 @@ func (c Config) Check() Findings {
 	}
 	c.checkBroker(&f)
 	c.checkModels(&f)
+	c.checkFederation(&f)
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log.Level) {
 		f.errorf("log.level: %q is unknown; use debug, info, warn or error", c.Log.Level)
 	}
@@ -202,7 +204,7 @@ func (c Config) checkBroker(f *Findings) {
 }
 
 func (c Config) checkModels(f *Findings) {
-	if len(c.Models) == 0 {
+	if len(c.Models) == 0 && !c.Participates() {
 		f.Missing = append(f.Missing, "models")
 	}
 	if len(c.Models) > 1 {
@@ -223,6 +225,36 @@ func (c Config) checkModels(f *Findings) {
 		if m.Context < 0 || m.Context > 1<<20 || m.Sequences < 0 || m.Sequences > 256 || m.Threads < 0 || m.Threads > 1024 {
 			f.errorf("models[%d]: context, sequences or threads is out of range", i)
 		}
+	}
+}
+
+func (c Config) checkFederation(f *Findings) {
+	w := c.Workers
+	if w.Path != "" && w.Socket != "" {
+		f.errorf("workers: path and socket exclude each other")
+	}
+	if w.Count < 0 || w.Count > 64 || w.MemoryMB < 0 || w.MemoryMB != 0 && w.MemoryMB < 64 || w.TimeSeconds < 0 {
+		f.errorf("workers: count is 1 to 64, memory_mb at least 64, time_seconds positive")
+	}
+	if !c.Participates() {
+		if g := c.Federation; g.ServerName+g.TLSRoots+g.Membership+g.QueueKey != "" {
+			f.errorf("federation.aggregators is missing")
+		}
+		return
+	}
+	for i, a := range c.Federation.Aggregators {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			f.errorf("federation.aggregators[%d]: %v", i, err)
+		}
+	}
+	if c.Federation.TLSRoots == "" {
+		f.Missing = append(f.Missing, "federation.tls_roots")
+	}
+	if len(c.Models) == 0 && c.Federation.Membership == "" {
+		f.errorf("federation.membership: an agent without a model needs a resource whose release makes it a participant")
+	}
+	if c.Federation.QueueKey == "" {
+		f.noticef("federation.queue_key: not set; jobs end with the agent")
 	}
 }
 

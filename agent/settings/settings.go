@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -38,6 +39,10 @@ type Config struct {
 	Guest Guest `yaml:"guest"`
 	// Models are the sealed models to serve.
 	Models []Model `yaml:"models"`
+	// Federation makes the agent a participant of federated rounds.
+	Federation Federation `yaml:"federation"`
+	// Workers are the processes that long work runs in.
+	Workers Workers `yaml:"workers"`
 	// Socket is the local API.
 	Socket Socket `yaml:"socket"`
 	// Log sets verbosity and form.
@@ -172,6 +177,59 @@ type Model struct {
 	Threads int `yaml:"threads"`
 	// Kernel forces a set of kernels: "auto", "avx512", "avx2" or "generic".
 	Kernel string `yaml:"kernel"`
+}
+
+// Federation names the aggregators of federated rounds. Without aggregators the
+// agent takes part in none.
+type Federation struct {
+	// Aggregators are host:port each: one, or the shards in their order.
+	Aggregators []string `yaml:"aggregators"`
+	// ServerName is the name in the aggregators' TLS certificates; by default the
+	// host of each address.
+	ServerName string `yaml:"server_name"`
+	// TLSRoots is a PEM file with the certificates that may sign theirs, or those
+	// certificates themselves.
+	TLSRoots string `yaml:"tls_roots"`
+	// Membership is a resource at the broker whose release makes this guest a
+	// participant; needed where the agent serves no model.
+	Membership string `yaml:"membership"`
+	// QueueKey is a resource at the broker, 32 bytes, that seals the job queue.
+	// With it jobs survive a restart of the agent; without, they end with it.
+	QueueKey string `yaml:"queue_key"`
+}
+
+// Workers are the processes that long work runs in, apart from the agent.
+type Workers struct {
+	// Path is the worker's binary, which the agent starts; by default
+	// anchorhold-worker beside the agent's own.
+	Path string `yaml:"path"`
+	// Socket is that of anchorhold-worker.socket; where it is set, the service
+	// manager starts the workers.
+	Socket string `yaml:"socket"`
+	// Count is how many run at the same time; 0 is 1.
+	Count int `yaml:"count"`
+	// MemoryMB bounds each, in MiB; 0 is 256.
+	MemoryMB int `yaml:"memory_mb"`
+	// TimeSeconds bounds each; 0 is 3600.
+	TimeSeconds int `yaml:"time_seconds"`
+}
+
+// Participates says whether the agent takes part in federated rounds.
+func (c Config) Participates() bool { return len(c.Federation.Aggregators) > 0 }
+
+// Resources are the names of all keys that the agent asks the broker for.
+func (c Config) Resources() []string {
+	var list []string
+	for _, m := range c.Models {
+		list = append(list, m.Resource)
+	}
+	for _, name := range []string{c.Federation.Membership, c.Federation.QueueKey} {
+		if name != "" && c.Participates() {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // Socket is the local API's socket and its limits.
