@@ -1,0 +1,329 @@
+package rounds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Admission is what became of one contribution.
+type Admission struct {
+	Contribution federation.Digest `json:"contribution"`
+	Agent        federation.Digest `json:"agent,omitzero"`
+	Reason       evidence.Reason   `json:"reason,omitempty"` // empty: admitted
+	Detail       string            `json:"detail,omitempty"`
+}
+
+// maxConflicts is how often a change is tried again that another broker overtook.
+const maxConflicts = 5
+
+// change reads a round, lets f alter it and stores it; again if another was faster.
+func (s *Service) change(ctx context.Context, id federation.ID, f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
+	for try := 0; ; try++ {
+		rec, err := s.cfg.Store.Get(ctx, id)
+		if err != nil {
+			return rec, err
+		}
+		r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots)
+		if err != nil {
+			return rec, err
+		}
+		charge, err := f(&rec, r)
+		if errors.Is(err, errUnchanged) {
+			return rec, nil
+		}
+		if err != nil {
+			return rec, err
+		}
+		err = s.cfg.Store.Update(ctx, rec, charge)
+		if reason, _ := evidence.ReasonOf(err); reason != ReasonConflict || try == maxConflicts {
+			return rec, err
+		}
+	}
+}
+
+// errUnchanged tells change that there is nothing to store.
+var errUnchanged = errors.New("nothing changes")
+
+// Admit takes signed contributions of complete uploads onto the round's list.
+func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) ([]Admission, error) {
+	var list []Admission
+	_, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+		if rec.State != Open {
+			return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
+		}
+		list = list[:0]
+		before := len(rec.Members)
+		for _, raw := range signed {
+			a := Admission{Contribution: federation.DigestOf(raw)}
+			m, err := s.admit(ctx, rec, r, raw)
+			switch reason, refused := evidence.ReasonOf(err); {
+			case err == nil:
+				a.Agent = m.Agent
+			case refused:
+				a.Reason, a.Detail = reason, err.Error()
+			default:
+				return nil, err
+			}
+			list = append(list, a)
+		}
+		if len(rec.Members) == before {
+			return nil, errUnchanged
+		}
+		return nil, nil
+	})
+	return list, err
+}
+
+// admit checks one contribution and adds it to the list, if it is not there.
+func (s *Service) admit(ctx context.Context, rec *Record, r federation.Round, raw []byte) (Member, error) {
+	digest := federation.DigestOf(raw)
+	for _, m := range rec.Members {
+		if m.Contribution == digest {
+			return m, nil
+		}
+	}
+	c, lease, err := federation.VerifyContribution(raw, s.cfg.Roots)
+	if err != nil {
+		return Member{}, err
+	}
+	if err := c.Follows(r, federation.DigestOf(rec.Signed)); err != nil {
+		return Member{}, err
+	}
+	if lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE {
+		return Member{}, evidence.Refuse(ReasonSoftware, "the contribution comes from a software TEE")
+	}
+	chip, err := s.cfg.Chip(ctx, lease.Lease)
+	if err != nil {
+		return Member{}, err
+	}
+	m := Member{Contribution: digest, Agent: c.Agent, Chip: chip, Weight: c.Weight, Upload: c.Upload}
+	same := uint32(0)
+	for _, other := range rec.Members {
+		if other.Agent == m.Agent || other.Upload == m.Upload {
+			return m, evidence.Refuse(ReasonDuplicate, "agent %s has contributed already", m.Agent)
+		}
+		if other.Chip == m.Chip {
+			same++
+		}
+	}
+	switch {
+	case same >= r.PerGuest:
+		return m, evidence.Refuse(ReasonGuest, "this processor has its %d contributions", r.PerGuest)
+	case len(rec.Members) >= int(r.Maximum):
+		return m, evidence.Refuse(ReasonFull, "the round has its %d contributions", r.Maximum)
+	}
+	rec.Members = append(rec.Members, m)
+	return m, nil
+}
+
+// Closing names what a round closes over.
+type Closing struct {
+	// Cohort are the contributions that were added.
+	Cohort []federation.Digest `json:"cohort"`
+	// Sum is the UploadDigest of the sum's block hashes.
+	Sum federation.Digest `json:"sum"`
+}
+
+// Close closes a round over one cohort and one sum, and returns the ticket. The
+// charge and the closing are one durable step, before the ticket is signed; closing
+// again with the same cohort and sum returns a ticket for the same.
+func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byte, error) {
+	rec, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+		cohort := federation.CohortDigest(c.Cohort)
+		switch rec.State {
+		case Closed, Published:
+			if rec.Cohort != cohort || rec.Sum != c.Sum {
+				return nil, evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum: there is only one", id)
+			}
+			return nil, errUnchanged
+		case Abandoned:
+			return nil, evidence.Refuse(ReasonAbandoned, "round %s was abandoned", id)
+		}
+		if err := s.checkCohort(rec, r, c.Cohort); err != nil {
+			return nil, err
+		}
+		charges, err := s.cfg.Store.Charges(ctx, r.Model)
+		if err != nil {
+			return nil, err
+		}
+		if _, _, err := s.afford(charges, r); err != nil {
+			return nil, err
+		}
+		if err := s.cfg.Audit(ctx, "round-close", fmt.Sprintf("%s cohort %s of %d sum %s epsilon %g", id, cohort, len(c.Cohort), c.Sum, r.Epsilon)); err != nil {
+			return nil, err
+		}
+		charge := chargeOf(r)
+		if len(charges) > 0 {
+			if charge.Previous, err = charges[len(charges)-1].digest(); err != nil {
+				return nil, err
+			}
+		}
+		rec.State, rec.Cohort, rec.Sum = Closed, cohort, c.Sum
+		rec.Members = slices.DeleteFunc(rec.Members, func(m Member) bool { return !slices.Contains(c.Cohort, m.Contribution) })
+		return &charge, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.ticket(ctx, rec.ID)
+}
+
+// checkCohort holds a cohort against the round and its list.
+func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federation.Digest) error {
+	if len(cohort) < int(r.Minimum) || len(cohort) > int(r.Maximum) {
+		return evidence.Refuse(ReasonCohort, "%d contributions; the round allows %d to %d", len(cohort), r.Minimum, r.Maximum)
+	}
+	seen := map[federation.Digest]bool{}
+	for _, d := range cohort {
+		if seen[d] || !slices.ContainsFunc(rec.Members, func(m Member) bool { return m.Contribution == d }) {
+			return evidence.Refuse(ReasonNotListed, "contribution %s was not admitted, or is named twice", d)
+		}
+		seen[d] = true
+	}
+	return nil
+}
+
+// ticket signs what a closed round's record says, once; later calls return the same
+// bytes.
+func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) {
+	rec, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+		if rec.Ticket != nil {
+			return nil, errUnchanged
+		}
+		signer, err := s.cfg.Signer()
+		if err != nil {
+			return nil, err
+		}
+		charges, err := s.cfg.Store.Charges(ctx, r.Model)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(charges, func(c Charge) bool { return c.Round == r.ID }) {
+			return nil, evidence.Refuse(ReasonConflict, "round %s is closed but was not charged", id)
+		}
+		t := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(rec.Signed), Broker: signer.Broker, Epoch: signer.Epoch,
+			Cohort: rec.Cohort, Count: uint32(len(rec.Members)), Sum: rec.Sum, Delta: r.Delta, Time: protocol.TimeOf(s.cfg.Now())}
+		for _, m := range rec.Members {
+			t.TotalWeight += uint64(m.Weight)
+		}
+		if t.Spent, t.SpentWithSampling, err = s.spend(charges); err != nil {
+			return nil, err
+		}
+		rec.Ticket, err = federation.SignTicket(signer.Key, signer.Statement, t)
+		return nil, err
+	})
+	return rec.Ticket, err
+}
+
+// MayRelease says whether a resource may be released as far as rounds are
+// concerned: the key of a round only when the round is closed.
+func (s *Service) MayRelease(ctx context.Context, resource string) error {
+	name, ours := strings.CutPrefix(resource, federation.ResourceClass+"/")
+	if !ours {
+		return nil
+	}
+	id, err := federation.ParseID(name)
+	if err != nil {
+		return evidence.Refuse(ReasonUnknown, "%s is no round's key", resource)
+	}
+	rec, err := s.cfg.Store.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if rec.State != Closed || rec.Ticket == nil {
+		return evidence.Refuse(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
+	}
+	return nil
+}
+
+// Abandon ends an open round: its key is destroyed, nothing is charged.
+func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
+	_, err := s.change(ctx, id, func(rec *Record, _ federation.Round) (*Charge, error) {
+		switch rec.State {
+		case Abandoned:
+			return nil, errUnchanged
+		case Open:
+			rec.State = Abandoned
+			return nil, s.cfg.Audit(ctx, "round-abandon", id.String())
+		}
+		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
+	})
+	if err != nil {
+		return err
+	}
+	return s.cfg.Secrets.Destroy(ctx, federation.ResourceOf(id))
+}
+
+// Finish takes the published result of a closed round and destroys its key.
+func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
+	var res federation.Result
+	_, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+		if rec.Ticket == nil {
+			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
+		}
+		t, err := federation.VerifyTicket(rec.Ticket, s.cfg.Roots, r, federation.DigestOf(rec.Signed))
+		if err != nil {
+			return nil, err
+		}
+		if res, _, err = federation.VerifyResult(result, s.cfg.Roots, t, federation.DigestOf(rec.Ticket)); err != nil {
+			return nil, err
+		}
+		if rec.State == Published {
+			return nil, errUnchanged
+		}
+		rec.State, rec.Result = Published, result
+		return nil, s.cfg.Audit(ctx, "round-publish", fmt.Sprintf("%s values %s", id, res.Values))
+	})
+	if err != nil {
+		return res, err
+	}
+	return res, s.cfg.Secrets.Destroy(ctx, federation.ResourceOf(id))
+}
+
+// Status is a round at a glance.
+type Status struct {
+	Round   federation.Round `json:"round"`
+	State   State            `json:"state"`
+	Members []Member         `json:"members"`
+	Signed  []byte           `json:"signed"`
+	Ticket  []byte           `json:"ticket,omitempty"`
+	Result  []byte           `json:"result,omitempty"`
+}
+
+// Status describes one round.
+func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) {
+	rec, err := s.cfg.Store.Get(ctx, id)
+	if err != nil {
+		return Status{}, err
+	}
+	return s.statusOf(rec)
+}
+
+func (s *Service) statusOf(rec Record) (Status, error) {
+	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots)
+	return Status{Round: r, State: rec.State, Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
+}
+
+// List describes all rounds, newest first.
+func (s *Service) List(ctx context.Context) ([]Status, error) {
+	records, err := s.cfg.Store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Status, 0, len(records))
+	for _, rec := range records {
+		st, err := s.statusOf(rec)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, st)
+	}
+	return list, nil
+}

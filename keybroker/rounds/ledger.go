@@ -1,0 +1,112 @@
+package rounds
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Charge is what one round spent of a model's privacy. Charges are chained by hash
+// and never removed.
+type Charge struct {
+	Round      federation.ID        `json:"round"`
+	Mechanism  federation.Mechanism `json:"mechanism"`
+	Multiplier float64              `json:"multiplier"`
+	Rate       float64              `json:"rate"`
+	// Previous is the digest of the charge before, zero for the first.
+	Previous federation.Digest `json:"previous"`
+}
+
+func chargeOf(r federation.Round) Charge {
+	return Charge{Round: r.ID, Mechanism: r.Noise.Mechanism, Multiplier: r.Noise.Multiplier, Rate: r.Rate}
+}
+
+// digest names a charge and, through Previous, all before it.
+func (c Charge) digest() (federation.Digest, error) {
+	raw, err := json.Marshal(c)
+	return sha256.Sum256(raw), err
+}
+
+// verifyChain checks that charges are complete and in order.
+func verifyChain(charges []Charge) error {
+	var previous federation.Digest
+	for i, c := range charges {
+		if c.Previous != previous {
+			return evidence.Refuse(ReasonConflict, "charge %d of the privacy ledger does not follow the one before", i)
+		}
+		var err error
+		if previous, err = c.digest(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ledger is what a model's rounds spent.
+type Ledger struct {
+	Model               string   `json:"model"`
+	Charges             []Charge `json:"charges"`
+	Epsilon             float64  `json:"epsilon"`
+	EpsilonWithSampling float64  `json:"epsilon_with_sampling"`
+	Delta               float64  `json:"delta"`
+	MaxEpsilon          float64  `json:"max_epsilon"`
+}
+
+// Ledger adds up a model's charges.
+func (s *Service) Ledger(ctx context.Context, model string) (Ledger, error) {
+	charges, err := s.cfg.Store.Charges(ctx, model)
+	if err != nil {
+		return Ledger{}, err
+	}
+	if err := verifyChain(charges); err != nil {
+		return Ledger{}, err
+	}
+	l := Ledger{Model: model, Charges: charges, Delta: s.cfg.Privacy.Delta, MaxEpsilon: s.cfg.Privacy.MaxEpsilon}
+	l.Epsilon, l.EpsilonWithSampling, err = s.spend(charges)
+	return l, err
+}
+
+// spend adds up the charges of noisy rounds; those without noise have no epsilon,
+// and the ledger shows them as what they are.
+func (s *Service) spend(charges []Charge) (epsilon, withSampling float64, err error) {
+	var noisy []Charge
+	for _, c := range charges {
+		if c.Mechanism != federation.NoNoise {
+			noisy = append(noisy, c)
+		}
+	}
+	if len(noisy) == 0 {
+		return 0, 0, nil
+	}
+	return s.cfg.Spend(noisy, s.cfg.Privacy.Delta)
+}
+
+// affordable refuses a round that would bring its model over the budget.
+func (s *Service) affordable(ctx context.Context, r federation.Round) error {
+	charges, err := s.cfg.Store.Charges(ctx, r.Model)
+	if err != nil {
+		return err
+	}
+	_, _, err = s.afford(charges, r)
+	return err
+}
+
+func (s *Service) afford(charges []Charge, r federation.Round) (epsilon, withSampling float64, err error) {
+	if err := verifyChain(charges); err != nil {
+		return 0, 0, err
+	}
+	epsilon, withSampling, err = s.spend(append(charges[:len(charges):len(charges)], chargeOf(r)))
+	if err == nil && epsilon > s.cfg.Privacy.MaxEpsilon && r.Noise.Mechanism != federation.NoNoise {
+		err = evidence.Refuse(ReasonBudget, "the model %q would have spent epsilon %.3f of %.3f at delta %g", r.Model, epsilon, s.cfg.Privacy.MaxEpsilon, s.cfg.Privacy.Delta)
+	}
+	return epsilon, withSampling, err
+}
+
+func newID(id *federation.ID) error {
+	_, err := rand.Read(id[:])
+	return err
+}

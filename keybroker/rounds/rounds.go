@@ -1,0 +1,290 @@
+// Package rounds is the broker's part in federated rounds: it opens them, admits
+// contributions, closes them once, and keeps the privacy ledger.
+//
+// It guarantees that a round closes over one cohort and one sum for ever, of at
+// least the minimum, so that no two published sums differ by fewer; that the ledger
+// is charged durably before the ticket exists, and the ticket before the key may
+// leave; that a round's key leaves only for a closed round; and that charges are
+// never lost, changed or taken back.
+//
+// It trusts its store, the key store and the audit log. It refuses rounds that the
+// model's privacy policy does not allow, contributions that are not of attested
+// agents or do not follow the round, and everything when it cannot be recorded,
+// each with a reason.
+//
+// The broker's daemon runs it; operators command it; the key release asks it.
+package rounds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Reasons of this package.
+const (
+	ReasonUnknown   evidence.Reason = "round-unknown"
+	ReasonNotClosed evidence.Reason = "round-not-closed"
+	ReasonClosed    evidence.Reason = "round-already-closed"
+	ReasonAbandoned evidence.Reason = "round-abandoned"
+	ReasonDuplicate evidence.Reason = "contribution-duplicate"
+	ReasonFull      evidence.Reason = "round-full"
+	ReasonCohort    evidence.Reason = "cohort-too-small"
+	ReasonNotListed evidence.Reason = "contribution-not-admitted"
+	ReasonGuest     evidence.Reason = "contributions-per-guest"
+	ReasonSoftware  evidence.Reason = "software-tee-not-allowed"
+	ReasonPrivacy   evidence.Reason = "privacy-policy"
+	ReasonBudget    evidence.Reason = "privacy-budget-exhausted"
+	ReasonSpec      evidence.Reason = "round-invalid"
+	ReasonConflict  evidence.Reason = "round-changed-meanwhile"
+)
+
+// Secrets is the broker's key store.
+type Secrets interface {
+	// Put stores a secret under a new name, durably.
+	Put(ctx context.Context, name string, secret *keybuf.Buffer) error
+	// Destroy makes a secret unreadable for ever.
+	Destroy(ctx context.Context, name string) error
+}
+
+// Signer is the broker's epoch key of now.
+type Signer struct {
+	Key       *identity.Private
+	Statement []byte // the root's, about the epoch
+	Broker    [32]byte
+	Epoch     uint64
+}
+
+// Config is what a service needs. All fields but KeyMaker and Now are required.
+type Config struct {
+	Store   Store
+	Secrets Secrets
+	Signer  func() (Signer, error)
+	// Roots verify contributions and results.
+	Roots []identity.Public
+	// Audit records a step durably before it is taken.
+	Audit func(ctx context.Context, action, detail string) error
+	// Chip is the digest of the processor that a lease was granted to, from the
+	// broker's own record.
+	Chip func(ctx context.Context, lease protocol.ID) ([32]byte, error)
+	// KeyMaker makes the public key of sets that are not the default's.
+	KeyMaker func(set heparams.Set, seed *keybuf.Buffer) ([]byte, error)
+	// Privacy is the policy; its zero value allows no round.
+	Privacy Policy
+	// Calibrate finds the noise multiplier of one round for an epsilon and delta;
+	// Spend adds up the charges of a model.
+	Calibrate func(epsilon, delta float64) (float64, error)
+	Spend     func(charges []Charge, delta float64) (epsilon, withSampling float64, err error)
+	Now       func() time.Time
+}
+
+// Policy is what an operator allows, in the broker's configuration.
+type Policy struct {
+	// MaxEpsilon and Delta bound what a model may spend in all its rounds.
+	MaxEpsilon float64 `yaml:"max_epsilon"`
+	Delta      float64 `yaml:"delta"`
+	// MinimumCohort is the smallest that a round may name; 0 is 2.
+	MinimumCohort uint32 `yaml:"minimum_cohort"`
+	// WithoutNoise is the reason, in writing, for allowing rounds without privacy
+	// noise. Without a reason they are refused.
+	WithoutNoise string `yaml:"without_noise"`
+	// SingleContributions is the reason for allowing rules that decrypt single
+	// contributions inside the guest (trimmed mean, median).
+	SingleContributions string `yaml:"single_contributions"`
+	// AllowSoftwareTEE admits contributions from the software TEE; development
+	// builds only.
+	AllowSoftwareTEE bool `yaml:"allow_software_tee"`
+}
+
+// Service is the broker's rounds. Its methods may be called from any goroutine.
+type Service struct{ cfg Config }
+
+// New checks the configuration.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Audit == nil || cfg.Chip == nil || cfg.Calibrate == nil || cfg.Spend == nil {
+		return nil, errors.New("rounds: a part is missing")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Service{cfg}, nil
+}
+
+// Spec is what an operator asks for. Zero values take the defaults named.
+type Spec struct {
+	Model      string               `json:"model"`
+	Set        string               `json:"set,omitempty"` // heparams.Default
+	Length     uint64               `json:"length"`
+	ClipL2     float64              `json:"clip_l2"`
+	ClipLinf   float64              `json:"clip_linf,omitempty"`    // ClipL2
+	MaxWeight  uint32               `json:"max_weight,omitempty"`   // 1
+	Minimum    uint32               `json:"minimum,omitempty"`      // the policy's
+	Maximum    uint32               `json:"maximum,omitempty"`      // 1024, or what the rule takes
+	PerGuest   uint32               `json:"per_guest,omitempty"`    // 1
+	NoiseBits  *uint32              `json:"noise_budget,omitempty"` // 8
+	Rule       federation.Rule      `json:"rule,omitempty"`         // weighted mean
+	Trim       uint32               `json:"trim,omitempty"`
+	Mechanism  federation.Mechanism `json:"mechanism,omitempty"`  // Gaussian if there is an epsilon or multiplier
+	Multiplier float64              `json:"multiplier,omitempty"` // calibrated from Epsilon
+	Epsilon    float64              `json:"epsilon,omitempty"`    // of this round alone
+	Share      float64              `json:"share,omitempty"`
+	Rate       float64              `json:"rate,omitempty"` // 1
+	NormProof  bool                 `json:"norm_proof,omitempty"`
+	Duration   time.Duration        `json:"duration,omitempty"` // one hour
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// define completes a specification to a round without key, ID and times.
+func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
+	p := s.cfg.Privacy
+	orDefault(&spec.Set, heparams.Default)
+	orDefault(&spec.Rule, federation.WeightedMean)
+	orDefault(&spec.ClipLinf, spec.ClipL2)
+	orDefault(&spec.MaxWeight, 1)
+	orDefault(&spec.Minimum, max(p.MinimumCohort, 2))
+	most := uint32(1024)
+	if spec.Rule != federation.WeightedMean {
+		most = federation.MaxRobust
+	}
+	orDefault(&spec.Maximum, max(most, spec.Minimum))
+	orDefault(&spec.PerGuest, 1)
+	orDefault(&spec.Rate, 1)
+	if spec.Mechanism == "" {
+		spec.Mechanism = federation.NoNoise
+		if spec.Epsilon > 0 || spec.Multiplier > 0 {
+			spec.Mechanism = federation.DiscreteGaussian
+		}
+	}
+	bits := uint32(8)
+	if spec.NoiseBits != nil {
+		bits = *spec.NoiseBits
+	}
+	r := federation.Round{Model: spec.Model, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
+		Minimum: spec.Minimum, Maximum: spec.Maximum, PerGuest: spec.PerGuest, NoiseBits: bits, Rule: spec.Rule, Trim: spec.Trim,
+		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, NormProof: spec.NormProof}
+	if spec.Mechanism != federation.NoNoise {
+		r.Delta = p.Delta
+	}
+	set, err := heparams.Lookup(spec.Set)
+	if err != nil {
+		return r, set, evidence.Refuse(federation.ReasonSet, "%v", err)
+	}
+	r.SetDigest = set.Digest()
+	return r, set, nil
+}
+
+// privacy completes epsilon or multiplier, and holds the round against the policy.
+func (s *Service) privacy(r *federation.Round) error {
+	p := s.cfg.Privacy
+	switch {
+	case p.MaxEpsilon <= 0 && p.WithoutNoise == "":
+		return evidence.Refuse(ReasonPrivacy, "the broker's configuration allows no rounds: set rounds.privacy")
+	case r.Minimum < max(p.MinimumCohort, 2):
+		return evidence.Refuse(ReasonPrivacy, "a cohort of %d is smaller than the policy's %d", r.Minimum, max(p.MinimumCohort, 2))
+	case r.Rule != federation.WeightedMean && p.SingleContributions == "":
+		return evidence.Refuse(ReasonPrivacy, "the rule %s decrypts single contributions; rounds.privacy.single_contributions gives no reason for that", r.Rule)
+	case r.Noise.Mechanism == federation.NoNoise && p.WithoutNoise == "":
+		return evidence.Refuse(ReasonPrivacy, "a round without noise; rounds.privacy.without_noise gives no reason for that")
+	case r.Noise.Mechanism == federation.NoNoise:
+		return nil
+	case !(p.Delta > 0 && p.Delta < 1):
+		return evidence.Refuse(ReasonPrivacy, "rounds.privacy.delta is not set")
+	}
+	if r.Noise.Multiplier == 0 {
+		if r.Noise.Mechanism != federation.DiscreteGaussian || !(r.Epsilon > 0) {
+			return evidence.Refuse(ReasonSpec, "a noisy round needs an epsilon or a multiplier")
+		}
+		m, err := s.cfg.Calibrate(r.Epsilon, r.Delta)
+		if err != nil {
+			return evidence.Refuse(ReasonSpec, "no noise gives epsilon %g at delta %g: %v", r.Epsilon, r.Delta, err)
+		}
+		r.Noise.Multiplier = m
+	}
+	epsilon, _, err := s.cfg.Spend([]Charge{chargeOf(*r)}, r.Delta)
+	if err != nil {
+		return err
+	}
+	r.Epsilon = epsilon
+	return nil
+}
+
+// Open opens a round: its key is made and stored before the signed statement
+// exists.
+func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round, error) {
+	r, set, err := s.define(spec)
+	if err != nil {
+		return nil, r, err
+	}
+	if err := s.privacy(&r); err != nil {
+		return nil, r, err
+	}
+	if err := s.affordable(ctx, r); err != nil {
+		return nil, r, err
+	}
+	signer, err := s.cfg.Signer()
+	if err != nil {
+		return nil, r, err
+	}
+	if spec.Duration == 0 {
+		spec.Duration = time.Hour
+	}
+	r.Broker, r.Epoch = signer.Broker, signer.Epoch
+	r.Opened = protocol.TimeOf(s.cfg.Now())
+	r.Closes = r.Opened.Add(spec.Duration)
+	if err := newID(&r.ID); err != nil {
+		return nil, r, err
+	}
+	seed, err := keybuf.Random(rlwe.SeedSize)
+	if err != nil {
+		return nil, r, err
+	}
+	defer seed.Wipe()
+	if r.PublicKey, err = s.publicKey(set, seed); err != nil {
+		return nil, r, err
+	}
+	signed, err := federation.SignRound(signer.Key, signer.Statement, r)
+	if err != nil {
+		return nil, r, err
+	}
+	// What would not verify is never opened.
+	if _, err := federation.VerifyRound(signed, s.cfg.Roots); err != nil {
+		return nil, r, err
+	}
+	if err := s.cfg.Audit(ctx, "round-open", fmt.Sprintf("%s model %s set %s length %d cohort %d to %d epsilon %g", r.ID, r.Model, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
+		return nil, r, err
+	}
+	if err := s.cfg.Secrets.Put(ctx, r.Resource(), seed); err != nil {
+		return nil, r, err
+	}
+	return signed, r, s.cfg.Store.Create(ctx, Record{ID: r.ID, Model: r.Model, Signed: signed, State: Open})
+}
+
+func (s *Service) publicKey(set heparams.Set, seed *keybuf.Buffer) ([]byte, error) {
+	if set.ID == heparams.Default {
+		sk, pk, err := rlwe.Generate(seed)
+		if err != nil {
+			return nil, err
+		}
+		sk.Wipe()
+		return pk.Bytes(), nil
+	}
+	if s.cfg.KeyMaker == nil {
+		return nil, evidence.Refuse(federation.ReasonSet, "this broker makes no keys of the set %s", set.ID)
+	}
+	return s.cfg.KeyMaker(set, seed)
+}

@@ -1,0 +1,65 @@
+package rounds
+
+import (
+	"context"
+
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// State is where a round stands.
+type State string
+
+// The states. An open round becomes closed or abandoned, a closed one published.
+const (
+	Open      State = "open"
+	Closed    State = "closed"
+	Published State = "published"
+	Abandoned State = "abandoned"
+)
+
+// Record is a round as it is stored.
+type Record struct {
+	ID     federation.ID `json:"id"`
+	Model  string        `json:"model"`
+	State  State         `json:"state"`
+	Signed []byte        `json:"signed"`
+	// Members are the admitted contributions.
+	Members []Member `json:"members,omitempty"`
+	// Cohort and Sum are what the round closed over, Ticket the signed word.
+	Cohort federation.Digest `json:"cohort"`
+	Sum    federation.Digest `json:"sum"`
+	Ticket []byte            `json:"ticket,omitempty"`
+	Result []byte            `json:"result,omitempty"`
+	// Version counts changes; a store refuses to overwrite another version.
+	Version uint64 `json:"version"`
+}
+
+// Member is one admitted contribution.
+type Member struct {
+	Contribution federation.Digest `json:"contribution"`
+	Agent        federation.Digest `json:"agent"`
+	Chip         federation.Digest `json:"chip"`
+	Weight       uint32            `json:"weight"`
+	Upload       federation.Digest `json:"upload"`
+}
+
+// Store keeps rounds and charges. Every method returns only when what it did is
+// durable, and may be called from several goroutines, for a fleet's store from
+// several brokers.
+type Store interface {
+	// Create stores a new round.
+	Create(ctx context.Context, r Record) error
+	// Get returns a round, or ReasonUnknown.
+	Get(ctx context.Context, id federation.ID) (Record, error)
+	// List returns all rounds, newest first.
+	List(ctx context.Context) ([]Record, error)
+	// Update replaces a round whose stored version is r.Version, and adds one to
+	// it; any other is ReasonConflict. With a charge, the model's ledger gets it in
+	// the same transaction, if its last digest is the charge's Previous; else
+	// ReasonConflict, and nothing changes.
+	Update(ctx context.Context, r Record, charge *Charge) error
+	// Charges returns a model's charges in their order.
+	Charges(ctx context.Context, model string) ([]Charge, error)
+	// Close ends the use of the store.
+	Close() error
+}
