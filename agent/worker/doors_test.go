@@ -195,7 +195,11 @@ func look(t *testing.T, c *child) {
 	if text, err := os.ReadFile(proc + "/oom_score_adj"); err != nil || strings.TrimSpace(string(text)) != "1000" {
 		t.Errorf("oom_score_adj %s, %v", text, err)
 	}
-	if !c.isolated() {
+	if probe := exec.Command("/bin/true"); !c.isolated() {
+		probe.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET}
+		if probe.Run() == nil {
+			t.Error("the kernel gives network namespaces, and the worker has none")
+		}
 		t.Log("SKIPPED: this kernel gives no network namespace; the filter alone is tested")
 		return
 	}

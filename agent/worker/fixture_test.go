@@ -199,33 +199,24 @@ func wantUnharmed(tb testing.TB, p *Pool) {
 
 const agentMode = "agent-to-kill"
 
-// agentToKill starts a worker that never ends, writes its number and waits.
+// agentToKill starts a worker on the connection that it was handed, so that the
+// connection does not end with it, writes the worker's number and waits.
 func agentToKill() int {
+	conn, err := Inherited()
+	if err != nil {
+		return 1
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return 1
 	}
-	p, err := NewPool(announcing{Exec{Path: self}}, 1, slog.New(slog.DiscardHandler))
+	c, err := Exec{Path: self}.run(context.Background(), channel{}, conn, 0)
 	if err != nil {
 		return 1
 	}
-	_, err = p.Run(context.Background(), Task{Class: "spin", Limits: bounds()}, nil)
-	fmt.Println(err)
+	fmt.Println(c.cmd.Process.Pid)
+	c.wait()
 	return 1
-}
-
-// announcing stops each child, so that it can heed nothing but a kill, and
-// writes its number to the standard output.
-type announcing struct{ Exec }
-
-func (a announcing) start(ctx context.Context, limits Limits) (process, error) {
-	p, err := a.Exec.start(ctx, limits)
-	if err == nil {
-		pid := p.(*child).cmd.Process.Pid
-		err = unix.Kill(pid, unix.SIGSTOP)
-		fmt.Println(pid)
-	}
-	return p, err
 }
 
 // watched keeps each child for a test to look at.

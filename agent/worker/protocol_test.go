@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +71,59 @@ func TestHeaderRefusals(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// The record and its descriptors must be whole and agree; a refusal leaves no
+// descriptor open.
+func TestHandoverRefusals(t *testing.T) {
+	head, err := encode(new(validHeader()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := make([]*os.File, 2*maxDescriptors+3)
+	for i := range many {
+		many[i] = sealed(t, "x")
+	}
+	for name, c := range map[string]struct {
+		head  []byte
+		files []*os.File
+	}{
+		"one too few":  {head, many[:2]},
+		"one too many": {head, many[:4]},
+		"cut off":      {head, many},
+		"too long":     {append(slices.Clone(head), make([]byte, maxMessage)...), many[:3]},
+		"not a header": {[]byte("{}"), many[:3]},
+	} {
+		theirs, ours, err := socketpair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		agent, aerr := newChannel(ours)
+		worker, werr := newChannel(theirs)
+		if err := errors.Join(aerr, werr); err != nil {
+			t.Fatal(err)
+		}
+		if err := agent.sendHeader(c.head, c.files, noDeadline); err != nil {
+			t.Fatal(err)
+		}
+		before := openDescriptors(t)
+		if _, _, _, _, err := worker.receiveHeader(noDeadline); !refusedFor(err, ReasonHeader) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after := openDescriptors(t); after != before {
+			t.Errorf("%s: %d descriptors before, %d after", name, before, after)
+		}
+		agent.conn.Close()
+		worker.conn.Close()
+	}
+}
+
+func openDescriptors(t *testing.T) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }
 
 func TestReplyRefusals(t *testing.T) {

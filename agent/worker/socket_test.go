@@ -66,8 +66,12 @@ func serviceManagerSuite(t *testing.T, path string) {
 	_, err = p.Run(t.Context(), Task{Class: "hold-deaf", Limits: Limits{Memory: 1 << 30, Time: 200 * time.Millisecond}}, nil)
 	wantFailure(t, err, TimeOut, "time bound")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	_, err = p.Run(ctx, Task{Class: "hold-deaf", Limits: bounds()}, func(Progress) { cancel(errors.New("no longer wanted")) })
+	var asked time.Time
+	_, err = p.Run(ctx, Task{Class: "hold-deaf", Limits: bounds()}, func(Progress) { asked = time.Now(); cancel(errors.New("no longer wanted")) })
 	wantFailure(t, err, Cancelled, "no longer wanted")
+	if waited := time.Since(asked); waited >= maxFarewell {
+		t.Errorf("the worker was not told to end: it took %v", waited)
+	}
 	wantUnharmed(t, p)
 }
 
