@@ -181,6 +181,7 @@ func (q *Queue) load(tx *bolt.Tx) error {
 			detail = "the machine was rebooted during the try"
 		}
 		q.lost(info, detail)
+		info.Updated = q.opt.Now().UTC()
 		if err := q.put(tx, info); err != nil {
 			return err
 		}
