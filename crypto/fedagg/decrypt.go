@@ -74,6 +74,7 @@ type decoder struct {
 	work    [][]uint64 // c0 + c1*s over the primes that decoding uses
 	scale   float64
 	slots   []complex128
+	order   []int
 }
 
 func newDecoder(s *scheme, layout Layout, limit float64) (*decoder, error) {
@@ -89,6 +90,7 @@ func newDecoder(s *scheme, layout Layout, limit float64) (*decoder, error) {
 		encoder: ckks.NewEncoder(s.lib, maxFloatScale),
 		work:    newPoly(s.N(), level+1),
 		slots:   make([]complex128, s.N()/2),
+		order:   s.slotOrder(layout),
 	}
 	d.scale = math.Exp2(float64(s.LogScale))
 	for _, q := range s.Q[1 : level+1] {
@@ -115,9 +117,10 @@ func (d *decoder) decode(values []float64) error {
 		return fmt.Errorf("decode: %w", err)
 	}
 	for i := range values {
-		v := real(d.slots[i/int(d.layout)])
+		slot := d.slots[d.order[i/int(d.layout)]]
+		v := real(slot)
 		if d.layout == Pairs && i%2 == 1 {
-			v = imag(d.slots[i/2])
+			v = imag(slot)
 		}
 		if !(math.Abs(v) <= d.limit) {
 			clear(values)

@@ -17,8 +17,8 @@ var ErrRange = errors.New("fedagg: value out of range")
 // Layout says where values stand in the N/2 complex slots.
 type Layout int
 
-// The layouts: one value in the real part of each slot, which other libraries read
-// as their own, or two values in each slot, which halves bytes and time for sums.
+// The layouts: one value in the real part of each slot, in the order of SEAL and
+// TenSEAL; or two values in each slot, which halves bytes and time for sums.
 const (
 	Real Layout = 1 + iota
 	Pairs
@@ -35,6 +35,26 @@ func (p Params) Values(l Layout) int {
 	return 0
 }
 
+// slotOrder is the library's slot for each value of a layout's slots. Slot i is the
+// value of the polynomial at a root of unity, which is the 5^i-th here and in OpenFHE,
+// and the 3^i-th in SEAL: the same roots and their conjugates, in another order. A
+// real value does not see which of the two conjugates it stands at.
+func (s *scheme) slotOrder(l Layout) []int {
+	half, m := s.N()/2, 2*s.N()
+	order := make([]int, half)
+	at := make([]int, m)
+	for i, root := 0, 1; i < half; i, root = i+1, root*5%m {
+		order[i] = i
+		at[root], at[m-root] = i, i
+	}
+	if l == Real {
+		for i, root := 0, 1; i < half; i, root = i+1, root*3%m {
+			order[i] = at[root]
+		}
+	}
+	return order
+}
+
 // Encryptor encrypts under one public key. Its randomness is the system's. It is not
 // for several goroutines at a time.
 type Encryptor struct {
@@ -47,6 +67,7 @@ type Encryptor struct {
 	plain    [][]uint64 // the encoded values
 	cipher   *rlwe.Ciphertext
 	slots    []complex128
+	order    []int
 }
 
 // NewEncryptor is for the public key that GenerateKey or CombineKeys made.
@@ -75,6 +96,7 @@ func (s *scheme) encryptor(key *rlwe.PublicKey, layout Layout) (*Encryptor, erro
 		plain:   newPoly(s.N(), len(s.Q)),
 		cipher:  ckks.NewCiphertext(s.lib, 1, s.lib.MaxLevel()),
 		slots:   make([]complex128, s.N()/2),
+		order:   s.slotOrder(layout),
 	}
 	// In coefficient form the encryption ends without a transform, and another
 	// library's order of transformed coefficients never matters.
@@ -121,15 +143,15 @@ func (e *Encryptor) fill(values []float64) {
 	clear(e.slots)
 	if e.layout == Real {
 		for i, v := range values {
-			e.slots[i] = complex(v, 0)
+			e.slots[e.order[i]] = complex(v, 0)
 		}
 		return
 	}
 	for i, v := range values {
 		if i%2 == 0 {
-			e.slots[i/2] = complex(v, 0)
+			e.slots[e.order[i/2]] = complex(v, 0)
 		} else {
-			e.slots[i/2] += complex(0, v)
+			e.slots[e.order[i/2]] += complex(0, v)
 		}
 	}
 }
