@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/agent/worker/confine"
 )
 
 func TestTaskReadsItsInputAndAnswers(t *testing.T) {
@@ -95,6 +97,30 @@ func TestWorkerEndsAtItsMemoryBound(t *testing.T) {
 		wantFailure(t, err, OutOfMemory, "memory bound")
 	}
 	wantUnharmed(t, p)
+}
+
+// The bounds hold from outside, before the worker has heard of its task.
+func TestBoundsHoldBeforeTheHeader(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Exec{Path: self}.start(t.Context(), Limits{Memory: 1 << 30, Time: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := p.(*child)
+	for resource, want := range map[int]uint64{unix.RLIMIT_DATA: confine.PrivateLimit(1 << 30), unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxOpen} {
+		var got unix.Rlimit
+		if err := unix.Prlimit(c.cmd.Process.Pid, resource, nil, &got); err != nil || got.Max != want {
+			t.Errorf("resource %d: %+v, want %d: %v", resource, got, want, err)
+		}
+	}
+	c.kill()
+	if s := c.wait(); s.signal != unix.SIGKILL {
+		t.Errorf("killed: %+v", s)
+	}
+	c.channel().conn.Close()
 }
 
 // The kernel's own bound in a control group catches what is not private memory.

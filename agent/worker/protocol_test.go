@@ -80,6 +80,12 @@ func TestHandoverRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	full := validHeader()
+	full.In, full.Out = maxDescriptors, maxDescriptors
+	fullHead, err := encode(&full)
+	if err != nil {
+		t.Fatal(err)
+	}
 	many := make([]*os.File, 2*maxDescriptors+3)
 	for i := range many {
 		many[i] = sealed(t, "x")
@@ -90,7 +96,7 @@ func TestHandoverRefusals(t *testing.T) {
 	}{
 		"one too few":  {head, many[:2]},
 		"one too many": {head, many[:4]},
-		"cut off":      {head, many},
+		"cut off":      {fullHead, many},
 		"too long":     {append(slices.Clone(head), make([]byte, maxMessage)...), many[:3]},
 		"not a header": {[]byte("{}"), many[:3]},
 	} {
@@ -329,6 +335,26 @@ func TestWhatAWorkerSaysIsWeighed(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) { wantFailure(t, err, c.exit, c.part) })
+	}
+}
+
+// A descriptor never enters the agent's process.
+func TestReplyWithADescriptorIsRefused(t *testing.T) {
+	extra := sealed(t, "x")
+	p, err := NewPool(imposter{play: func(c channel) {
+		say(t)(c)
+		if err := c.sendHeader([]byte(saysOk), []*os.File{extra}, noDeadline); err != nil {
+			t.Error(err)
+		}
+	}}, 1, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := openDescriptors(t)
+	_, err = p.Run(t.Context(), Task{Class: "x", Limits: bounds()}, nil)
+	wantFailure(t, err, Crash, "with descriptors")
+	if after := openDescriptors(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }
 
