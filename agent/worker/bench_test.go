@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -14,6 +15,20 @@ import (
 // end of a worker that does nothing.
 func BenchmarkEmptyTask(b *testing.B) {
 	p := testPool(b, Exec{}, 1)
+	for b.Loop() {
+		if _, err := p.Run(b.Context(), Task{Class: "empty", Limits: bounds()}, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkEmptyTaskOfAServiceManager is the same over a socket, without what
+// systemd itself needs to set up a unit.
+func BenchmarkEmptyTaskOfAServiceManager(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "worker.sock")
+	testHolds(b, path)
+	p := testPool(b, Exec{}, 1)
+	p.runner = Socket{Path: path}
 	for b.Loop() {
 		if _, err := p.Run(b.Context(), Task{Class: "empty", Limits: bounds()}, nil); err != nil {
 			b.Fatal(err)

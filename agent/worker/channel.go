@@ -93,7 +93,7 @@ func (c channel) receiveHeader(deadline time.Time) (h *header, stderr *os.File, 
 	if err := c.conn.SetReadDeadline(deadline); err != nil {
 		return nil, nil, nil, nil, err
 	}
-	n, rn, flags, _, err := c.conn.ReadMsgUnix(data, rights)
+	n, rn, _, _, err := c.conn.ReadMsgUnix(data, rights)
 	if err != nil {
 		return nil, nil, nil, nil, fmt.Errorf("wait for the header: %w", err)
 	}
@@ -105,10 +105,9 @@ func (c channel) receiveHeader(deadline time.Time) (h *header, stderr *os.File, 
 	if err == nil {
 		h, err = parseHeader(data[:n])
 	}
-	switch {
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
-		err = evidence.Refuse(ReasonHeader, "the record or its descriptors were cut off")
-	case err == nil && len(files) != 1+h.In+h.Out:
+	// A record that was cut off is no header, and descriptors that were cut off
+	// are fewer than it lists.
+	if err == nil && len(files) != 1+h.In+h.Out {
 		err = evidence.Refuse(ReasonHeader, "%d descriptors came where the header lists %d", len(files), 1+h.In+h.Out)
 	}
 	if err != nil {

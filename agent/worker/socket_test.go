@@ -21,7 +21,7 @@ import (
 // Both ways to hold the socket: systemd's own tool, which stands for its unit
 // with Accept=yes, and one of this test's where it is not installed.
 func TestWorkersOfAServiceManager(t *testing.T) {
-	for name, hold := range map[string]func(*testing.T, string){"systemd-socket-activate": systemdHolds, "listener": testHolds} {
+	for name, hold := range map[string]func(testing.TB, string){"systemd-socket-activate": systemdHolds, "listener": testHolds} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "worker.sock")
 			hold(t, path)
@@ -75,7 +75,8 @@ func serviceManagerSuite(t *testing.T, path string) {
 	wantUnharmed(t, p)
 }
 
-func systemdHolds(t *testing.T, path string) {
+func systemdHolds(t testing.TB, path string) {
+	t.Helper()
 	tool, err := exec.LookPath("systemd-socket-activate")
 	if err != nil {
 		t.Skip("SKIPPED: systemd-socket-activate is not installed")
@@ -113,7 +114,8 @@ func systemdHolds(t *testing.T, path string) {
 	})
 }
 
-func testHolds(t *testing.T, path string) {
+func testHolds(t testing.TB, path string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
