@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -21,6 +20,7 @@ const (
 	bucketRounds  = "rounds"  // sequence -> record
 	bucketIndex   = "index"   // round -> sequence
 	bucketCharges = "charges" // model -> bucket of sequence -> charge
+	bucketCharged = "charged" // round that was charged -> 1
 )
 
 // OpenBolt opens or makes the file.
@@ -30,7 +30,7 @@ func OpenBolt(path string) (*Bolt, error) {
 		return nil, fmt.Errorf("open rounds %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{bucketRounds, bucketIndex, bucketCharges} {
+		for _, name := range []string{bucketRounds, bucketIndex, bucketCharges, bucketCharged} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
@@ -62,12 +62,12 @@ func (b *Bolt) Create(_ context.Context, r Record) error {
 		if err := index.Put(r.ID[:], sequence(n)); err != nil {
 			return err
 		}
-		return putJSON(rounds, sequence(n), r)
+		return putRecord(rounds, sequence(n), r)
 	})
 }
 
-func putJSON(b *bolt.Bucket, key []byte, v any) error {
-	raw, err := json.Marshal(v)
+func putRecord(b *bolt.Bucket, key []byte, r Record) error {
+	raw, err := encodeRecord(r)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,8 @@ func getRecord(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) 
 	if key == nil {
 		return r, nil, evidence.Refuse(ReasonUnknown, "no round %s", id)
 	}
-	return r, key, json.Unmarshal(tx.Bucket([]byte(bucketRounds)).Get(key), &r)
+	r, err = decodeRound(tx.Bucket([]byte(bucketRounds)).Get(key), id)
+	return r, key, err
 }
 
 // Get implements Store.
@@ -96,8 +97,8 @@ func (b *Bolt) List(context.Context) (list []Record, err error) {
 	err = b.db.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(bucketRounds)).Cursor()
 		for k, v := c.Last(); k != nil; k, v = c.Prev() {
-			var r Record
-			if err := json.Unmarshal(v, &r); err != nil {
+			r, err := decodeRecord(v)
+			if err != nil {
 				return err
 			}
 			list = append(list, r)
@@ -114,28 +115,36 @@ func (b *Bolt) Update(_ context.Context, r Record, charge *Charge) error {
 		if err != nil {
 			return err
 		}
-		if held.Version != r.Version {
-			return evidence.Refuse(ReasonConflict, "round %s was changed meanwhile", r.ID)
+		if err := r.follows(held, charge); err != nil {
+			return err
 		}
-		r.Version++
+		r.Version = held.Version + 1
 		if charge != nil {
 			if err := addCharge(tx, r.Model, *charge); err != nil {
 				return err
 			}
 		}
-		return putJSON(tx.Bucket([]byte(bucketRounds)), bytes.Clone(key), r)
+		return putRecord(tx.Bucket([]byte(bucketRounds)), bytes.Clone(key), r)
 	})
 }
 
+// addCharge appends to a model's ledger; a round is charged once in its life.
 func addCharge(tx *bolt.Tx, model string, charge Charge) error {
+	charged := tx.Bucket([]byte(bucketCharged))
+	if charged.Get(charge.Round[:]) != nil {
+		return evidence.Refuse(ReasonConflict, "round %s was charged already", charge.Round)
+	}
+	if err := charged.Put(charge.Round[:], []byte{1}); err != nil {
+		return err
+	}
 	b, err := tx.Bucket([]byte(bucketCharges)).CreateBucketIfNotExists([]byte(model))
 	if err != nil {
 		return err
 	}
 	var last federation.Digest
 	if _, v := b.Cursor().Last(); v != nil {
-		var c Charge
-		if err := json.Unmarshal(v, &c); err != nil {
+		c, err := decodeCharge(v)
+		if err != nil {
 			return err
 		}
 		if last, err = c.digest(); err != nil {
@@ -149,7 +158,11 @@ func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 	if err != nil {
 		return err
 	}
-	return putJSON(b, sequence(n), charge)
+	raw, err := encodeCharge(charge)
+	if err != nil {
+		return err
+	}
+	return b.Put(sequence(n), raw)
 }
 
 // Charges implements Store.
@@ -159,14 +172,18 @@ func (b *Bolt) Charges(_ context.Context, model string) (list []Charge, err erro
 		if ledger == nil {
 			return nil
 		}
-		return ledger.ForEach(func(_, v []byte) error {
-			var c Charge
-			if err := json.Unmarshal(v, &c); err != nil {
+		if err := ledger.ForEach(func(_, v []byte) error {
+			c, err := decodeCharge(v)
+			if err != nil {
 				return err
 			}
 			list = append(list, c)
 			return nil
-		})
+		}); err != nil {
+			return err
+		}
+		_, err := complete(model, list, ledger.Sequence())
+		return err
 	})
 	return list, err
 }

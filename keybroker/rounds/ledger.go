@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/json"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -27,23 +26,25 @@ func chargeOf(r federation.Round) Charge {
 
 // digest names a charge and, through Previous, all before it.
 func (c Charge) digest() (federation.Digest, error) {
-	raw, err := json.Marshal(c)
+	raw, err := encodeCharge(c)
 	return sha256.Sum256(raw), err
 }
 
-// verifyChain checks that charges are complete and in order.
-func verifyChain(charges []Charge) error {
-	var previous federation.Digest
+// complete checks that a model's charges are all there, in their order, and returns
+// the digest of the last.
+func complete(model string, charges []Charge, want uint64) (last federation.Digest, err error) {
+	if uint64(len(charges)) != want {
+		return last, damaged("the privacy ledger of %q has %d charges, there were %d", model, len(charges), want)
+	}
 	for i, c := range charges {
-		if c.Previous != previous {
-			return evidence.Refuse(ReasonConflict, "charge %d of the privacy ledger does not follow the one before", i)
+		if c.Previous != last {
+			return last, damaged("charge %d of the privacy ledger of %q does not follow the one before", i+1, model)
 		}
-		var err error
-		if previous, err = c.digest(); err != nil {
-			return err
+		if last, err = c.digest(); err != nil {
+			return last, err
 		}
 	}
-	return nil
+	return last, nil
 }
 
 // Ledger is what a model's rounds spent.
@@ -60,9 +61,6 @@ type Ledger struct {
 func (s *Service) Ledger(ctx context.Context, model string) (Ledger, error) {
 	charges, err := s.cfg.Store.Charges(ctx, model)
 	if err != nil {
-		return Ledger{}, err
-	}
-	if err := verifyChain(charges); err != nil {
 		return Ledger{}, err
 	}
 	l := Ledger{Model: model, Charges: charges, Delta: s.cfg.Privacy.Delta, MaxEpsilon: s.cfg.Privacy.MaxEpsilon}
@@ -96,11 +94,8 @@ func (s *Service) affordable(ctx context.Context, r federation.Round) error {
 }
 
 func (s *Service) afford(charges []Charge, r federation.Round) (epsilon, withSampling float64, err error) {
-	if err := verifyChain(charges); err != nil {
-		return 0, 0, err
-	}
 	epsilon, withSampling, err = s.spend(append(charges[:len(charges):len(charges)], chargeOf(r)))
-	if err == nil && epsilon > s.cfg.Privacy.MaxEpsilon && r.Noise.Mechanism != federation.NoNoise {
+	if err == nil && !(epsilon <= s.cfg.Privacy.MaxEpsilon) && r.Noise.Mechanism != federation.NoNoise {
 		err = evidence.Refuse(ReasonBudget, "the model %q would have spent epsilon %.3f of %.3f at delta %g", r.Model, epsilon, s.cfg.Privacy.MaxEpsilon, s.cfg.Privacy.Delta)
 	}
 	return epsilon, withSampling, err
