@@ -103,16 +103,15 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 // norm bound, clamped, weighted, stochastically rounded, with the participant's
 // share of the noise.
 type quantizer struct {
-	bound, factor float64 // of the values' norm, and what they are multiplied with
-	scale         float32 // from a value to grid steps
-	limit         float32 // largest absolute value after factor
-	top, room     int32   // largest integer of a value, and with its noise
-	random        *dp.Source
-	share         *dp.Gaussian
-	noise         []int64
-	norm          dp.Norm
-	scaled        bool
-	clamped       uint64
+	bound     float64 // of the values' norm
+	scale     float32 // from a value to grid steps
+	top, room int32   // largest integer of a value, and with its noise
+	random    *dp.Source
+	share     *dp.Gaussian
+	noise     []int64
+	norm      dp.Norm
+	scaled    bool
+	clamped   uint64
 }
 
 func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, error) {
@@ -125,12 +124,11 @@ func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, erro
 		return nil, err
 	}
 	weight := float64(task.Weight) / float64(r.MaxWeight)
-	q := &quantizer{factor: dp.Factor(task.Norm, r.ClipL2), top: g.Top, room: g.Limit, random: random}
+	factor := dp.Factor(task.Norm, r.ClipL2)
+	q := &quantizer{top: g.Top, room: g.Limit, random: random, scaled: factor < 1}
 	q.bound = math.Max(r.ClipL2, task.Norm)
-	q.scaled = q.factor < 1
-	q.limit = float32(r.ClipLinf)
-	// Rounded down, so that a value at the bound does not pass the grid's limit.
-	q.scale = math.Nextafter32(float32(weight/g.Step), 0)
+	// Rounded down, so that a vector at the bound does not pass it.
+	q.scale = math.Nextafter32(float32(factor*weight/g.Step), 0)
 	sigma, err := r.ShareSigma()
 	if err != nil {
 		return nil, err
@@ -143,23 +141,15 @@ func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, erro
 	return q, nil
 }
 
-// quantize overwrites the values that it is given.
 func (q *quantizer) quantize(dst []int32, values []float32) error {
 	if err := q.norm.Add(values); err != nil {
 		return dataInvalid("%v", err)
 	}
-	factor := float32(q.factor)
-	for i, v := range values {
-		v *= factor
-		if v > q.limit || v < -q.limit {
-			q.clamped++
-			v = min(max(v, -q.limit), q.limit)
-		}
-		values[i] = v
-	}
-	if err := dp.Round(q.random, dst, values, q.scale, q.top); err != nil {
+	clamped, err := dp.Round(q.random, dst, values, q.scale, q.top)
+	if err != nil {
 		return dataInvalid("%v", err)
 	}
+	q.clamped += clamped
 	if q.share != nil {
 		q.addShare(dst)
 	}

@@ -21,7 +21,7 @@ const precision = 320
 
 // table draws a bucket.
 type table struct {
-	high, low []uint64   // cumulative probabilities, 128 bits, of h or less
+	high, low []uint64    // cumulative probabilities, 128 bits, of h or less
 	guide     [256]uint16 // the first bucket that a leading byte can mean
 }
 

@@ -51,28 +51,40 @@ func Factor(norm, bound float64) float64 {
 	return bound / norm * (1 - 0x1p-50)
 }
 
+// roundOffset makes every value that Round does not clamp positive, so that
+// truncation rounds down.
+const roundOffset = 1 << 28
+
 // Round writes x*scale rounded at random to one of the two integers beside it, so
-// that its mean is the value (unbiased to 2^-32 of a step while |x*scale| is below
-// 2^20), clamped to -top and top.
-func Round(s *Source, dst []int32, x []float32, scale float32, top int32) error {
-	low, high := -float64(top), float64(top)
-	k := float64(scale)
-	i := 0
-	for ; i+2 <= len(x); i += 2 {
-		r := s.Uint64()
-		a := math.Floor(float64(x[i])*k + float64(uint32(r))*0x1p-32)
-		b := math.Floor(float64(x[i+1])*k + float64(r>>32)*0x1p-32)
-		if a != a || b != b {
-			return ErrNotFinite
-		}
-		dst[i], dst[i+1] = int32(min(max(a, low), high)), int32(min(max(b, low), high))
+// that its mean is the value (unbiased to 2^-24 of a step), clamped to -top and top,
+// and returns how many values were clamped. top is below 2^28.
+func Round(s *Source, dst []int32, x []float32, scale float32, top int32) (clamped uint64, err error) {
+	if top < 0 || top >= roundOffset {
+		return 0, ErrRange
 	}
-	for ; i < len(x); i++ {
-		a := math.Floor(float64(x[i])*k + float64(s.Uint64()>>32)*0x1p-32)
-		if a != a {
-			return ErrNotFinite
+	k, limit := float64(scale), float64(top)
+	dst = dst[:len(x)]
+	var r uint64
+	for i, v := range x {
+		if i&1 == 0 {
+			r = s.Uint64()
+		} else {
+			r >>= 32
 		}
-		dst[i] = int32(min(max(a, low), high))
+		y := float64(v) * k
+		if y >= -limit && y <= limit {
+			dst[i] = int32(int64(y+float64(uint32(r))*0x1p-32+roundOffset)) - roundOffset
+			continue
+		}
+		clamped++
+		switch {
+		case y > limit:
+			dst[i] = top
+		case y < -limit:
+			dst[i] = -top
+		default:
+			return clamped, ErrNotFinite
+		}
 	}
-	return nil
+	return clamped, nil
 }
