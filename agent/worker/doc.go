@@ -5,12 +5,14 @@
 // starts the binary over a socketpair, Socket asks the service manager for an
 // anchorhold-worker@.service) and passes each one a bounded header and the
 // descriptors of its inputs and outputs. The worker's half is Serve, which
-// closes every door of its process before it reads the first byte of a task.
+// closes every door of its process (package confine) before it reads the first
+// byte of a task.
 //
 // Guarantees: a worker has no network, no file but the descriptors that it was
 // handed, no way to start a program, and no environment; it ends at its memory
 // bound, at its time bound, on cancellation, and with the agent; Run returns
-// only when it is gone; whatever it sends is parsed under limits and cannot
+// when it is gone, except from a service manager's worker that heeds no order,
+// which its unit ends; whatever it sends is parsed under limits and cannot
 // reach further than one *Failure. A flood of workers runs at the scheduler's
 // idle class.
 //
