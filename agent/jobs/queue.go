@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -118,6 +119,9 @@ func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
 		changed: make(chan struct{}), waiting: map[ID]context.CancelCauseFunc{}}
 	if err := q.transact(q.load); err != nil {
 		own.Wipe()
+		if _, named := evidence.ReasonOf(err); !named {
+			err = evidence.Refuse(ReasonFile, "%w", err)
+		}
 		return nil, errors.Join(fmt.Errorf("open job queue %s: %w", path, err), db.Close())
 	}
 	return q, nil
@@ -189,7 +193,15 @@ func (q *Queue) load(tx *bolt.Tx) error {
 	return nil
 }
 
+// firstWrite is the number of a new database's first transaction.
+const firstWrite = 2
+
+// initialise makes an empty queue, in a file that never held anything: damage that
+// hides what is there must not look like a beginning.
 func (q *Queue) initialise(tx *bolt.Tx) error {
+	if tx.ID() > firstWrite {
+		return damaged(nil, "the queue's head is missing")
+	}
 	for _, name := range []string{bucketMeta, bucketJobs, bucketOnce} {
 		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return err
@@ -267,9 +279,11 @@ func (q *Queue) transact(f func(tx *bolt.Tx) error) error {
 	})
 }
 
-// guarded runs f. The database panics on pages that are not what they should be; here
-// that is damage like any other.
+// guarded runs f. The database panics on pages that are not what they should be, and
+// reading a mapped page that the file lacks is a fault; here both are damage like any
+// other, and not the end of the agent.
 func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = damaged(nil, "the file's structure: %v", p)
