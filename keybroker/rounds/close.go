@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -20,8 +21,9 @@ type Admission struct {
 	Detail       string            `json:"detail,omitempty"`
 }
 
-// maxConflicts is how often a change is tried again that another broker overtook.
-const maxConflicts = 5
+// maxConflicts is how often a change is tried again that another overtook. Each time
+// the other has come through, so this many may close rounds of one model at once.
+const maxConflicts = 64
 
 // change reads a round, lets f alter it and stores it; again if another was faster.
 func (s *Service) change(ctx context.Context, id federation.ID, f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
@@ -78,7 +80,10 @@ func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) 
 		}
 		return nil, nil
 	})
-	return list, err
+	if err != nil {
+		return nil, err // nothing of this was stored
+	}
+	return list, nil
 }
 
 // admit checks one contribution and adds it to the list, if it is not there.
@@ -95,6 +100,10 @@ func (s *Service) admit(ctx context.Context, rec *Record, r federation.Round, ra
 	}
 	if err := c.Follows(r, federation.DigestOf(rec.Signed)); err != nil {
 		return Member{}, err
+	}
+	// The time in a contribution is the guest's; the round's end is the broker's.
+	if now := protocol.TimeOf(s.cfg.Now()); now >= r.Closes {
+		return Member{}, evidence.Refuse(ReasonLate, "the round took contributions until %s", r.Closes.Time())
 	}
 	if lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE {
 		return Member{}, evidence.Refuse(ReasonSoftware, "the contribution comes from a software TEE")
@@ -145,6 +154,9 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 			return nil, errUnchanged
 		case Abandoned:
 			return nil, evidence.Refuse(ReasonAbandoned, "round %s was abandoned", id)
+		}
+		if err := s.allowed(r); err != nil {
+			return nil, err
 		}
 		if err := s.checkCohort(rec, r, c.Cohort); err != nil {
 			return nil, err
@@ -209,7 +221,7 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 			return nil, evidence.Refuse(ReasonConflict, "round %s is closed but was not charged", id)
 		}
 		t := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(rec.Signed), Broker: signer.Broker, Epoch: signer.Epoch,
-			Cohort: rec.Cohort, Count: uint32(len(rec.Members)), Sum: rec.Sum, Delta: r.Delta, Time: protocol.TimeOf(s.cfg.Now())}
+			Cohort: rec.Cohort, Count: uint32(len(rec.Members)), Sum: rec.Sum, Delta: s.cfg.Privacy.Delta, Time: protocol.TimeOf(s.cfg.Now())}
 		for _, m := range rec.Members {
 			t.TotalWeight += uint64(m.Weight)
 		}
@@ -219,7 +231,10 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 		rec.Ticket, err = federation.SignTicket(signer.Key, signer.Statement, t)
 		return nil, err
 	})
-	return rec.Ticket, err
+	if err != nil {
+		return nil, err // a ticket that was not stored is nobody's: the noise depends on it
+	}
+	return rec.Ticket, nil
 }
 
 // MayRelease says whether a resource may be released as far as rounds are
@@ -261,31 +276,63 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 	return s.cfg.Secrets.Destroy(ctx, federation.ResourceOf(id))
 }
 
-// Finish takes the published result of a closed round and destroys its key.
+// Finish takes the published result of a closed round and destroys its key. There
+// is one result: the same values again, whoever signed them, change nothing.
 func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
 	var res federation.Result
-	_, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+	_, err := s.change(ctx, id, func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
 			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
 		}
-		t, err := federation.VerifyTicket(rec.Ticket, s.cfg.Roots, r, federation.DigestOf(rec.Signed))
-		if err != nil {
-			return nil, err
-		}
-		if res, _, err = federation.VerifyResult(result, s.cfg.Roots, t, federation.DigestOf(rec.Ticket)); err != nil {
+		if res, err = s.verifyResult(rec, r, result); err != nil {
 			return nil, err
 		}
 		if rec.State == Published {
+			if held, err := s.verifyResult(rec, r, rec.Result); err != nil || held.Values != res.Values || held.Divisor != res.Divisor {
+				return nil, evidence.Refuse(ReasonClosed, "round %s published other values", id)
+			}
 			return nil, errUnchanged
 		}
 		rec.State, rec.Result = Published, result
 		return nil, s.cfg.Audit(ctx, "round-publish", fmt.Sprintf("%s values %s", id, res.Values))
 	})
 	if err != nil {
-		return res, err
+		return federation.Result{}, err
 	}
 	return res, s.cfg.Secrets.Destroy(ctx, federation.ResourceOf(id))
 }
+
+// verifyResult holds a signed result against the round and its ticket: no shorter
+// vector, no other grid, no less noise.
+func (s *Service) verifyResult(rec *Record, r federation.Round, signed []byte) (federation.Result, error) {
+	t, err := federation.VerifyTicket(rec.Ticket, s.cfg.Roots, r, federation.DigestOf(rec.Signed))
+	if err != nil {
+		return federation.Result{}, err
+	}
+	res, lease, err := federation.VerifyResult(signed, s.cfg.Roots, t, federation.DigestOf(rec.Ticket))
+	if err != nil {
+		return federation.Result{}, err
+	}
+	grid, err := r.Grid()
+	if err != nil {
+		return federation.Result{}, err
+	}
+	sigma, err := r.Sigma()
+	switch {
+	case err != nil:
+		return federation.Result{}, err
+	case lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE:
+		return federation.Result{}, evidence.Refuse(ReasonSoftware, "the result comes from a software TEE")
+	case res.Length != r.Length || math.Abs(res.Step-grid.Step) > rounding*grid.Step:
+		return federation.Result{}, evidence.Refuse(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, grid.Step)
+	case res.Sigma < sigma*(1-rounding):
+		return federation.Result{}, evidence.Refuse(ReasonPrivacy, "noise of %g grid steps was added; the round promised %g", res.Sigma, sigma)
+	}
+	return res, nil
+}
+
+// rounding is how far two machines may differ in computing a step or sigma.
+const rounding = 1e-9
 
 // Status is a round at a glance.
 type Status struct {

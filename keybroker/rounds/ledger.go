@@ -55,6 +55,9 @@ type Ledger struct {
 	EpsilonWithSampling float64  `json:"epsilon_with_sampling"`
 	Delta               float64  `json:"delta"`
 	MaxEpsilon          float64  `json:"max_epsilon"`
+	// WithoutNoise is how many charges are of rounds without noise. Epsilon is of
+	// the others alone: what was published without noise has none.
+	WithoutNoise int `json:"without_noise"`
 }
 
 // Ledger adds up a model's charges.
@@ -64,6 +67,11 @@ func (s *Service) Ledger(ctx context.Context, model string) (Ledger, error) {
 		return Ledger{}, err
 	}
 	l := Ledger{Model: model, Charges: charges, Delta: s.cfg.Privacy.Delta, MaxEpsilon: s.cfg.Privacy.MaxEpsilon}
+	for _, c := range charges {
+		if c.Mechanism == federation.NoNoise {
+			l.WithoutNoise++
+		}
+	}
 	l.Epsilon, l.EpsilonWithSampling, err = s.spend(charges)
 	return l, err
 }

@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
@@ -46,13 +47,15 @@ const (
 	ReasonBudget    evidence.Reason = "privacy-budget-exhausted"
 	ReasonSpec      evidence.Reason = "round-invalid"
 	ReasonConflict  evidence.Reason = "round-changed-meanwhile"
+	ReasonLate      evidence.Reason = "round-over"
 )
 
 // Secrets is the broker's key store.
 type Secrets interface {
 	// Put stores a secret under a new name, durably.
 	Put(ctx context.Context, name string, secret *keybuf.Buffer) error
-	// Destroy makes a secret unreadable for ever.
+	// Destroy makes a secret unreadable for ever. It may be called again: a secret
+	// that is destroyed already is no error.
 	Destroy(ctx context.Context, name string) error
 }
 
@@ -74,7 +77,8 @@ type Config struct {
 	// Audit records a step durably before it is taken.
 	Audit func(ctx context.Context, action, detail string) error
 	// Chip is the digest of the processor that a lease was granted to, from the
-	// broker's own record.
+	// broker's own record. A lease that is not in it is a refusal, which refuses the
+	// contribution; any other error ends the whole call.
 	Chip func(ctx context.Context, lease protocol.ID) ([32]byte, error)
 	// KeyMaker makes the public key of sets that are not the default's.
 	KeyMaker func(set heparams.Set, seed *keybuf.Buffer) ([]byte, error)
@@ -112,6 +116,10 @@ type Service struct{ cfg Config }
 func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Audit == nil || cfg.Chip == nil || cfg.Calibrate == nil || cfg.Spend == nil {
 		return nil, errors.New("rounds: a part is missing")
+	}
+	// A number that compares with nothing would pass every limit.
+	if p := cfg.Privacy; !(p.MaxEpsilon >= 0) || math.IsInf(p.MaxEpsilon, 1) || !(p.Delta >= 0 && p.Delta < 1) {
+		return nil, fmt.Errorf("rounds: privacy: max_epsilon %g or delta %g is outside its limits", p.MaxEpsilon, p.Delta)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -188,8 +196,9 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	return r, set, nil
 }
 
-// privacy completes epsilon or multiplier, and holds the round against the policy.
-func (s *Service) privacy(r *federation.Round) error {
+// allowed holds a round against the policy, when it opens and again when it closes:
+// a policy that became stricter meanwhile counts.
+func (s *Service) allowed(r federation.Round) error {
 	p := s.cfg.Privacy
 	switch {
 	case p.MaxEpsilon <= 0 && p.WithoutNoise == "":
@@ -200,10 +209,16 @@ func (s *Service) privacy(r *federation.Round) error {
 		return evidence.Refuse(ReasonPrivacy, "the rule %s decrypts single contributions; rounds.privacy.single_contributions gives no reason for that", r.Rule)
 	case r.Noise.Mechanism == federation.NoNoise && p.WithoutNoise == "":
 		return evidence.Refuse(ReasonPrivacy, "a round without noise; rounds.privacy.without_noise gives no reason for that")
-	case r.Noise.Mechanism == federation.NoNoise:
-		return nil
-	case !(p.Delta > 0 && p.Delta < 1):
+	case r.Noise.Mechanism != federation.NoNoise && p.Delta == 0:
 		return evidence.Refuse(ReasonPrivacy, "rounds.privacy.delta is not set")
+	}
+	return nil
+}
+
+// privacy completes epsilon or multiplier of a round that is allowed.
+func (s *Service) privacy(r *federation.Round) error {
+	if err := s.allowed(*r); err != nil || r.Noise.Mechanism == federation.NoNoise {
+		return err
 	}
 	if r.Noise.Multiplier == 0 {
 		if r.Noise.Mechanism != federation.DiscreteGaussian || !(r.Epsilon > 0) {
@@ -271,7 +286,12 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if err := s.cfg.Secrets.Put(ctx, r.Resource(), seed); err != nil {
 		return nil, r, err
 	}
-	return signed, r, s.cfg.Store.Create(ctx, Record{ID: r.ID, Model: r.Model, Signed: signed, State: Open})
+	// A crash before the next line leaves a key that is never released: its round is
+	// unknown.
+	if err := s.cfg.Store.Create(ctx, Record{ID: r.ID, Model: r.Model, Signed: signed, State: Open}); err != nil {
+		return nil, r, err
+	}
+	return signed, r, nil
 }
 
 func (s *Service) publicKey(set heparams.Set, seed *keybuf.Buffer) ([]byte, error) {
