@@ -96,11 +96,11 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 // MarshalText writes hexadecimal.
 func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
 
-// UnmarshalText reads hexadecimal.
+// UnmarshalText reads hexadecimal in the one spelling that MarshalText writes.
 func (id *ID) UnmarshalText(text []byte) error {
 	raw, err := hex.DecodeString(string(text))
-	if err != nil || len(raw) != len(id) {
-		return evidence.Refuse(ReasonUnknown, "a job's id has %d hexadecimal digits", 2*len(id))
+	if err != nil || len(raw) != len(id) || hex.EncodeToString(raw) != string(text) {
+		return evidence.Refuse(ReasonUnknown, "a job's id has %d lower-case hexadecimal digits", 2*len(id))
 	}
 	copy(id[:], raw)
 	return nil
