@@ -121,6 +121,10 @@ type Config struct {
 	Secrets Secrets
 	// Audit records every decision.
 	Audit AuditLog
+	// Gate may refuse a resource that the policy allows, for a reason that only the
+	// broker's own state knows, such as a federated round that is still open.
+	// Optional: without it the policy decides alone.
+	Gate func(ctx context.Context, resource string) error
 	// Now is the broker's clock; default time.Now.
 	Now func() time.Time
 	// NotEarlier is a time that has already been, such as that of the last audit

@@ -41,7 +41,7 @@ func (x *exchange) appraise(ctx context.Context) (err error) {
 // decide asks the policy for every resource and fills the grant. One refused
 // resource refuses the exchange: an agent asks for what it needs, and half of
 // that would only fail later and less clearly (5.4).
-func (x *exchange) decide() error {
+func (x *exchange) decide(ctx context.Context) error {
 	now, err := x.b.clock.read()
 	if err != nil {
 		return err
@@ -58,6 +58,11 @@ func (x *exchange) decide() error {
 		decision := policy.Decide(x.policy, policy.Input{Claims: x.claims, Guest: x.guest, Resource: name, Now: now.Time()})
 		if !decision.Allowed {
 			return denialOf(name, decision)
+		}
+		if x.b.cfg.Gate != nil {
+			if err := x.b.cfg.Gate(ctx, name); err != nil {
+				return err
+			}
 		}
 		ttl = min(ttl, decision.LeaseTTL)
 		x.waived = decision.Waived

@@ -157,7 +157,7 @@ func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
 		if err := x.appraise(ctx); err != nil {
 			return err
 		}
-		return x.decide()
+		return x.decide(ctx)
 	})
 }
 

@@ -23,6 +23,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fedwork"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/fedagg"
+	"github.com/anchorhold/anchorhold/crypto/heparams"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -429,6 +431,51 @@ func TestTrimmedMeanAndMedian(t *testing.T) {
 			if math.Abs(float64(v)-0.2) > 0.01 {
 				t.Fatalf("%s is %g", rule, v)
 			}
+		}
+	}
+}
+
+// The template's set, through the same code.
+func TestTemplateSet(t *testing.T) {
+	w := newWorld(t)
+	seed := federationtest.Seed(t)
+	set, err := heparams.Lookup(heparams.Template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, public, err := fedagg.GenerateKey(fedagg.Template(), seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Wipe()
+	r, signed, _ := w.open(t, func(r *federation.Round) { r.Set, r.SetDigest, r.PublicKey = set.ID, set.Digest(), public })
+	want := make([]float64, length)
+	for p := range 2 {
+		v := randomVector(uint64(p), length, 1)
+		for i, x := range v {
+			want[i] += float64(x) / 2
+		}
+		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+		info, err := g.Submit(t.Context(), 7, r.ID, 1, fedtask.Float32, bytes.NewReader(floats(v)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info = g.wait(t, info.ID); info.State != jobs.Done {
+			t.Fatalf("contribution: %+v", info)
+		}
+	}
+	w.close(t, r, signed)
+	g, err := r.Grid()
+	if err != nil {
+		t.Fatal(err)
+	}
+	flood, err := r.Flood(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range w.mean(t, r, seed) {
+		if math.Abs(float64(v)-want[i]) > 5.5*flood*g.Step/2 {
+			t.Fatalf("value %d is %g, want %g", i, v, want[i])
 		}
 	}
 }

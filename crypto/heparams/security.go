@@ -88,6 +88,10 @@ type Budget struct {
 	ErrorOfMean float64
 }
 
+// SlotUnit is the grid integer that stands in a slot as 1: no sum is larger, so that
+// the scale is used whole.
+const SlotUnit = 1 << 30
+
 // ErrBudget means that a sum would not leave the bits that were asked for.
 var ErrBudget = errors.New("noise budget exhausted")
 
@@ -109,8 +113,8 @@ func (s Set) Budget(contributions int) (Budget, error) {
 	if s.Encoding == Slots {
 		// A slot gathers the noise of all coefficients; values are on a grid that
 		// the published 32-bit sum can hold.
-		b.Limit = int32(float64(1<<30) / k)
-		b.ErrorOfMean = b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(s.LogScale)) / k
+		b.Limit = int32(float64(SlotUnit) / k)
+		b.ErrorOfMean = b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(s.LogScale))
 	} else {
 		b.Limit = int32(min((math.Exp2(s.LogQ()-1)-b.NoiseBound)/k, math.Exp2(s.LogQ()-2)))
 		b.ErrorOfMean = b.NoiseSD / k / float64(b.Limit)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/systemd/config"
 )
 
@@ -35,6 +36,8 @@ type Config struct {
 	Appraisal Appraisal `yaml:"appraisal"`
 	// Limits bound what guests can make the broker do.
 	Limits Limits `yaml:"limits"`
+	// Rounds says what federated rounds may be opened; by default none.
+	Rounds Rounds `yaml:"rounds"`
 	// Log sets the log's verbosity.
 	Log Log `yaml:"log"`
 }
@@ -86,6 +89,12 @@ type Limits struct {
 	// CheckpointSeconds is how often the audit log is signed if it grew; 60
 	// by default.
 	CheckpointSeconds int `yaml:"checkpoint_seconds"`
+}
+
+// Rounds says what federated rounds may be opened.
+type Rounds struct {
+	// Privacy bounds them.
+	Privacy rounds.Policy `yaml:"privacy"`
 }
 
 // Log sets verbosity and form.

@@ -28,8 +28,11 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
 
 // ErrSoftwareTEE means that the configuration names the root of a software TEE
@@ -73,6 +76,8 @@ type daemon struct {
 	log         *audit.Log
 	secrets     *keystore.Store
 	policies    *operator.Policies
+	roundStore  rounds.Store
+	rounds      *rounds.Service
 	broker      *keybroker.Broker
 	operators   *operator.Server
 	address     atomic.Pointer[string]
@@ -118,7 +123,7 @@ func open(o Options) (d *daemon, err error) {
 	if err != nil {
 		return d, err
 	}
-	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores} {
+	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores, d.openRounds} {
 		if err := step(); err != nil {
 			return d, err
 		}
@@ -217,7 +222,8 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
-		TLS: tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), Kinds: []evidence.Kind{evidence.KindSNP},
+		Gate: d.gate,
+		TLS:  tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Connections: c.Limits.Connections, Verifications: c.Limits.Verifications,
@@ -227,10 +233,22 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.operators, err = operator.NewServer(operator.Options{
-		Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
+		Rounds: d.rounds, Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
 		Status: d.status, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
+}
+
+// gate holds back the keys of rounds that are not closed. Without rounds there are
+// none of their class to release.
+func (d *daemon) gate(ctx context.Context, resource string) error {
+	if d.rounds != nil {
+		return d.rounds.MayRelease(ctx, resource)
+	}
+	if protocol.Class(resource) == federation.ResourceClass {
+		return evidence.Refuse(rounds.ReasonUnknown, "this broker has no rounds")
+	}
+	return nil
 }
 
 func (d *daemon) status() operator.Status {
@@ -251,6 +269,9 @@ func (d *daemon) record(ctx context.Context, action, detail string) error {
 // close releases whatever is open, last opened first.
 func (d *daemon) close() error {
 	var errs []error
+	if d.roundStore != nil {
+		errs = append(errs, d.roundStore.Close())
+	}
 	if d.secrets != nil {
 		errs = append(errs, d.secrets.Close())
 	}

@@ -36,6 +36,9 @@ func (l Layout) Epochs() string { return filepath.Join(string(l), "epochs") }
 // Keystore holds the secrets, sealed.
 func (l Layout) Keystore() string { return filepath.Join(string(l), "keystore.db") }
 
+// Rounds holds the federated rounds and their privacy ledger.
+func (l Layout) Rounds() string { return filepath.Join(string(l), "rounds.db") }
+
 // Salt belongs to the passphrase from which the key-encryption key is derived.
 func (l Layout) Salt() string { return filepath.Join(string(l), "keystore.kdf") }
 

@@ -264,7 +264,7 @@ func (r *Round) Flood(count int) (float64, error) {
 		// The noise of all coefficients in one slot, in grid steps; rounding to the
 		// grid hides at least one step by itself.
 		n := float64(int(1) << set.LogN)
-		inSteps := b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(set.LogScale)) * float64(b.Limit)
+		inSteps := b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(set.LogScale)) * heparams.SlotUnit
 		return floodFactor * math.Max(1, inSteps), nil
 	}
 	return floodFactor * b.NoiseSD, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
 
 const (
@@ -36,6 +37,8 @@ type Options struct {
 	// AuditKeys are the keys whose checkpoints verify.
 	AuditKeys []identity.Public
 	Epochs    Epochs
+	// Rounds are the federated rounds; optional.
+	Rounds *rounds.Service
 	// Status fills in what only the daemon knows.
 	Status func() Status
 	// Metrics returns counters by their full Prometheus name.
@@ -153,7 +156,7 @@ type request struct {
 // has no checked peer.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range s.routes() {
+	for _, r := range append(s.routes(), s.roundRoutes()...) {
 		mux.Handle(r.method+" "+r.path, s.guard(r))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/anchorhold/anchorhold/crypto/dp"
+	"github.com/anchorhold/anchorhold/crypto/fedagg"
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
+)
+
+// openRounds makes the service of federated rounds, where the configuration allows
+// any.
+func (d *daemon) openRounds() error {
+	c := d.opts.Config.Rounds
+	if c.Privacy == (rounds.Policy{}) {
+		return nil
+	}
+	if c.Privacy.AllowSoftwareTEE && d.opts.NewSoftwareAppraiser == nil {
+		return fmt.Errorf("rounds.privacy.allow_software_tee: %w", ErrSoftwareTEE)
+	}
+	store, err := d.openRoundStore()
+	if err != nil {
+		return err
+	}
+	d.roundStore = store
+	chips := &chips{dir: d.log.Dir(), known: map[string][32]byte{}}
+	d.rounds, err = rounds.New(rounds.Config{
+		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.record, Chip: chips.of,
+		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
+	})
+	return err
+}
+
+// openRoundStore opens the store that the configuration names.
+func (d *daemon) openRoundStore() (rounds.Store, error) {
+	return rounds.OpenBolt(d.layout.Rounds())
+}
+
+// roundSigner is the active epoch with the highest number.
+func (d *daemon) roundSigner() (rounds.Signer, error) {
+	d.epochs.mu.Lock()
+	defer d.epochs.mu.Unlock()
+	now := protocol.TimeOf(d.opts.Now())
+	var best *heldEpoch
+	for i, h := range d.epochs.held {
+		if h.signed != nil && h.statement.ValidAt(now) && (best == nil || h.number > best.number) {
+			best = &d.epochs.held[i]
+		}
+	}
+	if best == nil {
+		return rounds.Signer{}, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch is active; rounds cannot be signed")
+	}
+	return rounds.Signer{Key: best.key, Statement: best.signed, Broker: best.statement.Broker, Epoch: best.number}, nil
+}
+
+// roundSecrets keeps round keys in the key store, one version each.
+type roundSecrets struct{ store *keystore.Store }
+
+// Put stores a new round's seed.
+func (s roundSecrets) Put(ctx context.Context, name string, secret *keybuf.Buffer) error {
+	_, err := s.store.Create(ctx, name, secret, keystore.Meta{Description: "key of a federated round"})
+	return err
+}
+
+// Destroy makes the seed unreadable.
+func (s roundSecrets) Destroy(ctx context.Context, name string) error {
+	return s.store.Destroy(ctx, name, 1)
+}
+
+// chips remembers to which processor leases were granted, by the audit log.
+type chips struct {
+	dir string
+
+	mu    sync.Mutex
+	known map[string][32]byte
+}
+
+// of returns the processor of a lease. A lease that is not known has the whole log
+// read again: it was granted since.
+func (c *chips) of(_ context.Context, lease protocol.ID) ([32]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if chip, ok := c.known[lease.String()]; ok {
+		return chip, nil
+	}
+	clear(c.known)
+	if err := audit.Iterate(c.dir, func(e audit.Entry) bool {
+		if e.Record.Kind == audit.KindGrant {
+			c.known[e.Record.Grant] = e.Record.ChipDigest
+		}
+		return true
+	}); err != nil {
+		return [32]byte{}, err
+	}
+	chip, ok := c.known[lease.String()]
+	if !ok {
+		return chip, evidence.Refuse("lease-not-granted-here", "lease %s is not in this broker's log", lease)
+	}
+	return chip, nil
+}
+
+// calibrate finds the multiplier of one round.
+func calibrate(epsilon, delta float64) (float64, error) {
+	return dp.Calibrate(epsilon, delta, 1, 1)
+}
+
+// spend adds up charges with and without what sampling gives.
+func spend(charges []rounds.Charge, delta float64) (epsilon, withSampling float64, err error) {
+	events := make([]dp.Event, 0, len(charges))
+	for _, c := range charges {
+		e := dp.Event{Mechanism: dp.MechanismGaussian, Multiplier: c.Multiplier, Rate: c.Rate, Steps: 1}
+		if c.Mechanism == federation.DiscreteLaplace {
+			e.Mechanism = dp.MechanismLaplace
+		}
+		events = append(events, e)
+	}
+	s, err := dp.Spend(events, delta)
+	return s.EpsilonWithoutSampling, s.Epsilon, err
+}
+
+// roundKeyMaker makes the public keys of sets with slots.
+func roundKeyMaker(set heparams.Set, seed *keybuf.Buffer) ([]byte, error) {
+	secret, public, err := fedagg.GenerateKey(fedagg.Params{LogN: set.LogN, Q: set.Q, P: set.P, LogScale: set.LogScale}, seed)
+	secret.Wipe()
+	return public, err
+}
