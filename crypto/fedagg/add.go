@@ -54,11 +54,20 @@ func AddInto(sum, ct *Residues) {
 	}
 }
 
+// addMod adds below a prime below 2^62; the vectors' length is a multiple of 8.
 func addMod(sum, x []uint64, q uint64) {
-	for i, v := range x[:len(sum)] {
-		v += sum[i]
-		// Both are below q < 2^62: the mask is all ones exactly if v < q.
-		d := v - q
-		sum[i] = d + q&uint64(int64(d)>>63)
+	for len(sum) >= 8 && len(x) >= 8 {
+		a, b := (*[8]uint64)(sum), (*[8]uint64)(x)
+		a[0], a[1] = addOne(a[0], b[0], q), addOne(a[1], b[1], q)
+		a[2], a[3] = addOne(a[2], b[2], q), addOne(a[3], b[3], q)
+		a[4], a[5] = addOne(a[4], b[4], q), addOne(a[5], b[5], q)
+		a[6], a[7] = addOne(a[6], b[6], q), addOne(a[7], b[7], q)
+		sum, x = sum[8:], x[8:]
 	}
+}
+
+func addOne(a, b, q uint64) uint64 {
+	d := a + b - q
+	// All ones exactly if the sum was below q.
+	return d + q&uint64(int64(d)>>63)
 }

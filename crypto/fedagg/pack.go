@@ -61,25 +61,29 @@ func pack(dst []byte, words []uint64, width int) {
 }
 
 func unpack(words []uint64, src []byte, width int, q uint64) bool {
-	var held, over uint64
-	n, mask := 0, uint64(1)<<width-1
-	for i := range words {
-		v := held
-		if n < width {
-			next := binary.LittleEndian.Uint64(src)
-			src = src[8:]
-			v |= next << n
-			held = next >> (width - n)
-			n += 64 - width
-		} else {
-			held >>= width
-			n -= width
-		}
-		v &= mask
+	mask, over := uint64(1)<<width-1, uint64(0)
+	// A field is read as nine bytes; the last eight fields are read from a copy that
+	// has them.
+	body := len(words) - 8
+	var tail [8*maxPrimeBits/8 + 9]byte
+	copy(tail[:], src[body*width/8:])
+	for i := range words[:body] {
+		v := field(src, i*width) & mask
 		words[i] = v
 		over |= (q - 1 - v) >> 63
 	}
+	for i := range words[body:] {
+		v := field(tail[:], i*width) & mask
+		words[body+i] = v
+		over |= (q - 1 - v) >> 63
+	}
 	return over == 0
+}
+
+// field is what stands from a bit on, 64 bits of it.
+func field(b []byte, bit int) uint64 {
+	at, shift := b[bit>>3:], bit&7
+	return binary.LittleEndian.Uint64(at)>>shift | uint64(at[8])<<(64-shift)
 }
 
 // newPoly is a polynomial of n residues for each of count primes.

@@ -6,12 +6,28 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
 )
 
 func TestTemplatePrimesAreThoseOfSEAL(t *testing.T) {
 	q, p := TemplatePrimes()
 	if !slices.Equal(q, []uint64{1152921504606683137, 1099508121601, 1099510054913}) || !slices.Equal(p, []uint64{1152921504606748673}) {
 		t.Errorf("Q %d, P %d", q, p)
+	}
+}
+
+func TestTheTemplateIsTheNamedSet(t *testing.T) {
+	set, err := heparams.Lookup(heparams.Template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Template()
+	if p.LogN != set.LogN || p.LogScale != set.LogScale || !slices.Equal(p.Q, set.Q) || !slices.Equal(p.P, set.P) {
+		t.Errorf("%+v is not %+v", p, set)
+	}
+	if p.CiphertextBytes() != set.BlockBytes() || p.Values(Real) != set.ValuesPerBlock() {
+		t.Errorf("blocks of %d bytes for %d values, not %d for %d", p.CiphertextBytes(), p.Values(Real), set.BlockBytes(), set.ValuesPerBlock())
 	}
 }
 
