@@ -1,0 +1,290 @@
+package rounds
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// machine is what survives a broker's process: key store, audit log, clock and
+// lease records. Its key store behaves as a real one: names are new, destroyed
+// secrets stay destroyed.
+type machine struct {
+	*federationtest.World
+
+	mu      sync.Mutex
+	secrets map[string]bool // true while readable
+	log     []string        // audit records and durable writes, in their order
+	now     time.Time
+	chips   map[protocol.ID][32]byte
+	fail    map[string]error // by the first word of a log line
+}
+
+func newMachine(t testing.TB) *machine {
+	return &machine{World: federationtest.New(t), secrets: map[string]bool{}, now: federationtest.Begin.Time().Add(30 * time.Second),
+		chips: map[protocol.ID][32]byte{}, fail: map[string]error{}}
+}
+
+func (m *machine) note(what, detail string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.fail[what]; err != nil {
+		return err
+	}
+	m.log = append(m.log, what+" "+detail)
+	return nil
+}
+
+func (m *machine) Put(_ context.Context, name string, secret *keybuf.Buffer) error {
+	if err := m.note("put", name); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, there := m.secrets[name]; there || secret.Len() != 32 {
+		return errors.New("the secret is there already, or has no 32 bytes")
+	}
+	m.secrets[name] = true
+	return nil
+}
+
+func (m *machine) Destroy(_ context.Context, name string) error {
+	if err := m.note("destroy", name); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.secrets[name] = false
+	return nil
+}
+
+func (m *machine) readable(id federation.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.secrets[federation.ResourceOf(id)]
+}
+
+func (m *machine) clock() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
+}
+
+func (m *machine) advance(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = m.now.Add(d)
+}
+
+var errNoLease = evidence.Refuse("lease-not-granted-here", "not in the record")
+
+func (m *machine) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.fail["chip"]; err != nil {
+		return [32]byte{}, err
+	}
+	c, ok := m.chips[lease]
+	if !ok {
+		return c, errNoLease
+	}
+	return c, nil
+}
+
+// guest makes an attested agent on a processor of its own, or on the one named.
+func (m *machine) guest(t testing.TB, change func(*protocol.LeaseCertificate), chip ...byte) *federationtest.Agent {
+	a := m.Agent(t, change)
+	c := [32]byte(sha256.Sum256(a.Lease.Lease[:]))
+	if len(chip) > 0 {
+		c = [32]byte{chip[0]}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.chips[a.Lease.Lease] = c
+	return a
+}
+
+// zcdp is an accountant by zero-concentrated privacy, good enough to tell more from
+// less.
+func zcdp(charges []Charge, delta float64) (epsilon, withSampling float64, err error) {
+	var rho, sampled float64
+	for _, c := range charges {
+		rho += 1 / (2 * c.Multiplier * c.Multiplier)
+		sampled += c.Rate * c.Rate / (2 * c.Multiplier * c.Multiplier)
+	}
+	of := func(rho float64) float64 { return rho + 2*math.Sqrt(rho*math.Log(1/delta)) }
+	return of(rho), of(sampled), nil
+}
+
+func (m *machine) config(store Store) Config {
+	return Config{Store: store, Secrets: m, Roots: m.Roots(), Audit: func(_ context.Context, action, detail string) error { return m.note(action, detail) },
+		Signer: func() (Signer, error) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return Signer{Key: m.EpochKey, Statement: m.EpochSigned, Broker: m.Epoch.Broker, Epoch: 1}, m.fail["sign"]
+		},
+		Chip: m.chip, Now: m.clock, Spend: zcdp,
+		Calibrate: func(epsilon, delta float64) (float64, error) {
+			if epsilon > 100 {
+				return 0, errors.New("too large")
+			}
+			return math.Sqrt(2*math.Log(1.25/delta)) / epsilon, nil
+		},
+		Privacy: Policy{MaxEpsilon: 20, Delta: 1e-5, AllowSoftwareTEE: true}}
+}
+
+func (m *machine) service(t testing.TB, store Store, change func(*Config)) *Service {
+	t.Helper()
+	c := m.config(store)
+	if change != nil {
+		change(&c)
+	}
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func bolted(t testing.TB) *Bolt {
+	t.Helper()
+	b, err := OpenBolt(t.TempDir() + "/rounds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+var plain = Spec{Model: "test", Length: 100, ClipL2: 1, Multiplier: 4, Duration: 10 * time.Minute}
+
+func opened(t testing.TB, s *Service, change func(*Spec)) (federation.Round, []byte) {
+	t.Helper()
+	spec := plain
+	if change != nil {
+		change(&spec)
+	}
+	signed, r, err := s.Open(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, signed
+}
+
+// contribute signs a contribution whose upload is named by the guest.
+func contribute(t testing.TB, a *federationtest.Agent, r federation.Round, signed []byte, change func(*federation.Contribution)) []byte {
+	t.Helper()
+	c := federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1,
+		Upload: federation.Digest(a.Lease.AgentKey.ID()), Time: federationtest.Begin.Add(time.Minute)}
+	if change != nil {
+		change(&c)
+	}
+	raw, err := federation.SignContribution(a.Key, a.Chain, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// admitted puts so many contributions onto a round's list.
+func admitted(t testing.TB, m *machine, s *Service, r federation.Round, signed []byte, n int) []federation.Digest {
+	t.Helper()
+	var raw [][]byte
+	for range n {
+		raw = append(raw, contribute(t, m.guest(t, nil), r, signed, nil))
+	}
+	list, err := s.Admit(t.Context(), r.ID, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []federation.Digest
+	for _, a := range list {
+		if a.Reason != "" {
+			t.Fatalf("%s: %s", a.Reason, a.Detail)
+		}
+		digests = append(digests, a.Contribution)
+	}
+	return digests
+}
+
+// published signs the result that a decrypting guest would.
+func published(t testing.TB, a *federationtest.Agent, r federation.Round, signed, ticket []byte, change func(*federation.Result)) []byte {
+	t.Helper()
+	g, err := r.Grid()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sigma, err := r.Sigma()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := federation.Result{Round: r.ID, RoundDigest: federation.DigestOf(signed), TicketDigest: federation.DigestOf(ticket), Agent: a.Key.Public().ID(),
+		Length: r.Length, Values: federation.Digest{7}, Step: g.Step, Divisor: 2, Sigma: sigma, Time: federationtest.Begin.Add(2 * time.Minute)}
+	if change != nil {
+		change(&res)
+	}
+	raw, err := federation.SignResult(a.Key, a.Chain, res)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func wantReason(t testing.TB, what string, err error, want evidence.Reason) {
+	t.Helper()
+	if got, _ := evidence.ReasonOf(err); got != want || want == "" && err != nil {
+		t.Errorf("%s: reason %q, want %q: %v", what, got, want, err)
+	}
+}
+
+// consistent is the oracle: what must hold of a store whatever happened. Every
+// closed round is charged once, no other is charged, and the ledgers only grew.
+func consistent(ctx context.Context, store Store, before map[string][]Charge) (map[string][]Charge, error) {
+	list, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	after, charges := map[string][]Charge{}, map[federation.ID]int{}
+	for _, r := range list {
+		if _, done := after[r.Model]; done {
+			continue
+		}
+		if after[r.Model], err = store.Charges(ctx, r.Model); err != nil {
+			return nil, err
+		}
+		for _, c := range after[r.Model] {
+			charges[c.Round]++
+		}
+	}
+	for model, old := range before {
+		if len(after[model]) < len(old) || !slices.Equal(after[model][:len(old)], old) {
+			return nil, fmt.Errorf("the ledger of %q lost or changed a charge", model)
+		}
+	}
+	for _, r := range list {
+		want := 0
+		if r.State == Closed || r.State == Published {
+			want = 1
+		}
+		if charges[r.ID] != want {
+			return nil, fmt.Errorf("round %s is %s and was charged %d times", r.ID, r.State, charges[r.ID])
+		}
+	}
+	return after, nil
+}
