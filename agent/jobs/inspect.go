@@ -73,11 +73,6 @@ func (q *Queue) List(want func(*Info) bool) []Info {
 	return list
 }
 
-// sortByEnd sorts final jobs, those that ended first in front.
-func sortByEnd(list []*Info) {
-	slices.SortFunc(list, func(a, b *Info) int { return cmp.Or(a.Updated.Compare(b.Updated), cmp.Compare(a.Seq, b.Seq)) })
-}
-
 // Counts is the number of jobs in each state, for metrics.
 func (q *Queue) Counts() map[State]int {
 	q.mu.Lock()
@@ -105,14 +100,8 @@ type Usage struct {
 func (q *Queue) Usage() Usage {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	u := Usage{MaxJobs: q.opt.MaxJobs, MaxBytes: q.opt.MaxBytes, Once: q.once, MaxOnce: q.opt.MaxOnce}
-	for _, info := range q.jobs {
-		u.Bytes += info.bytes()
-		if !info.Final() {
-			u.Unfinished++
-		}
-	}
-	return u
+	t := q.total()
+	return Usage{Unfinished: t.unfinished, MaxJobs: q.opt.MaxJobs, Bytes: t.reserved + t.kept, MaxBytes: q.opt.MaxBytes, Once: q.once, MaxOnce: q.opt.MaxOnce}
 }
 
 // Cancel ends a job that is not final; its worker's context ends.
@@ -144,12 +133,12 @@ func (q *Queue) Retry(id ID) (Info, error) {
 	if info.State != Dead {
 		return info.clone(), evidence.Refuse(ReasonState, "job %s is %s; only dead jobs are retried", id, info.State)
 	}
-	if err := q.admits(int64(len(info.Spec) + MaxResultBytes)); err != nil {
+	gone, err := q.admit(int64(len(info.Spec)+MaxResultBytes), info)
+	if err != nil {
 		return info.clone(), err
 	}
 	next := *info
 	next.State, next.Tries, next.Grown, next.NotBefore, next.Updated = Queued, 0, false, time.Time{}, q.opt.Now().UTC()
-	gone := q.surplus(MaxResultBytes, info)
 	if err := q.update(func(tx *bolt.Tx) error {
 		if err := q.remove(tx, gone); err != nil {
 			return err

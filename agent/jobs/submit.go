@@ -2,7 +2,9 @@ package jobs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -31,10 +33,10 @@ func (q *Queue) Submit(ctx context.Context, j Job) (Info, bool, error) {
 	j.Spec = bytes.Clone(j.Spec)
 	now := q.opt.Now().UTC()
 	info := &Info{ID: id, Job: j, Seq: q.next, State: Queued, Created: now, Updated: now}
-	if err := q.admits(info.bytes()); err != nil {
+	gone, err := q.admit(info.bytes(), nil)
+	if err != nil {
 		return Info{}, false, err
 	}
-	gone := q.surplus(info.bytes(), info)
 	if err := q.update(func(tx *bolt.Tx) error {
 		if err := q.remove(tx, gone); err != nil {
 			return err
@@ -58,40 +60,63 @@ func (i *Info) bytes() int64 {
 	return int64(len(i.Spec) + MaxResultBytes)
 }
 
-// admits says whether one more job that is not final has room, if final ones give way.
-func (q *Queue) admits(size int64) error {
-	jobs := 0
-	for _, info := range q.jobs {
-		if !info.Final() {
-			jobs++
-			size += info.bytes()
-		}
-	}
-	if jobs >= q.opt.MaxJobs {
-		return evidence.Refuse(ReasonFull, "%d jobs wait or run; try again when some are done", jobs)
-	}
-	if size > q.opt.MaxBytes {
-		return evidence.Refuse(ReasonFull, "the jobs that wait or run would have %d bytes, more than %d; try again when some are done", size, q.opt.MaxBytes)
-	}
-	return nil
+// total is what all jobs have together.
+type total struct {
+	unfinished, final int
+	reserved, kept    int64 // bytes of those that are not final, and of those that are
 }
 
-// surplus is the oldest final jobs, but except, that give way to size more bytes and to
-// MaxKept.
-func (q *Queue) surplus(size int64, except *Info) (gone []*Info) {
-	var kept []*Info
+func (q *Queue) total() (t total) {
 	for _, info := range q.jobs {
-		size += info.bytes()
-		if info.Final() && info != except {
-			kept = append(kept, info)
+		if info.Final() {
+			t.final++
+			t.kept += info.bytes()
+		} else {
+			t.unfinished++
+			t.reserved += info.bytes()
 		}
 	}
-	sortByEnd(kept)
-	for len(kept) > q.opt.MaxKept || size > q.opt.MaxBytes && len(kept) > 0 {
-		size -= kept[0].bytes()
-		gone, kept = append(gone, kept[0]), kept[1:]
+	return t
+}
+
+// admit says whether one more job that is not final has room, and which final ones,
+// the oldest first, give way to it. The job except is final and does not.
+func (q *Queue) admit(size int64, except *Info) (gone []*Info, err error) {
+	t := q.total()
+	if t.unfinished >= q.opt.MaxJobs {
+		return nil, evidence.Refuse(ReasonFull, "%d jobs wait or run; try again when some are done", t.unfinished)
 	}
-	return gone
+	if t.reserved+size > q.opt.MaxBytes {
+		return nil, evidence.Refuse(ReasonFull, "the jobs that wait or run would have %d bytes, more than %d; try again when some are done", t.reserved+size, q.opt.MaxBytes)
+	}
+	if except != nil {
+		t.final--
+		t.kept -= except.bytes()
+	}
+	fits := func() bool { return t.final <= q.opt.MaxKept && t.reserved+t.kept+size <= q.opt.MaxBytes }
+	if fits() {
+		return nil, nil
+	}
+	for _, oldest := range q.finals(except) {
+		if fits() {
+			break
+		}
+		gone = append(gone, oldest)
+		t.final--
+		t.kept -= oldest.bytes()
+	}
+	return gone, nil
+}
+
+// finals are the final jobs but one, those that ended first in front.
+func (q *Queue) finals(except *Info) (list []*Info) {
+	for _, info := range q.jobs {
+		if info.Final() && info != except {
+			list = append(list, info)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Info) int { return cmp.Or(a.Updated.Compare(b.Updated), cmp.Compare(a.Seq, b.Seq)) })
+	return list
 }
 
 // Prune forgets the jobs that ended longer ago than age and returns their number.
