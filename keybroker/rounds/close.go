@@ -240,8 +240,8 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 // MayRelease says whether a resource may be released as far as rounds are
 // concerned: the key of a round only when the round is closed.
 func (s *Service) MayRelease(ctx context.Context, resource string) error {
-	name, ours := strings.CutPrefix(resource, federation.ResourceClass+"/")
-	if !ours {
+	class, name, _ := strings.Cut(resource, "/")
+	if class != federation.ResourceClass {
 		return nil
 	}
 	id, err := federation.ParseID(name)

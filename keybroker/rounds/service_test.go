@@ -1,0 +1,310 @@
+package rounds
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+func TestRoundFromOpeningToPublication(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, nil)
+	r, signed := opened(t, s, nil)
+	if got, err := federation.VerifyRound(signed, m.Roots()); err != nil || got.Epsilon != r.Epsilon || !(r.Epsilon > 0) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	resource := federation.ResourceOf(r.ID)
+	wantReason(t, "key of an open round", s.MayRelease(ctx, resource), ReasonNotClosed)
+	cohort := admitted(t, m, s, r, signed, 3)
+	closing := Closing{Cohort: cohort[:2], Sum: federation.Digest{5}}
+	ticket, err := s.Close(ctx, r.ID, closing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tk, err := federation.VerifyTicket(ticket, m.Roots(), r, federation.DigestOf(signed))
+	if err != nil || tk.Count != 2 || tk.TotalWeight != 2 || tk.Sum != closing.Sum || tk.Cohort != federation.CohortDigest(cohort[:2]) || tk.Spent != r.Epsilon || tk.Delta != 1e-5 {
+		t.Fatalf("%+v, %v", tk, err)
+	}
+	wantReason(t, "key of a closed round", s.MayRelease(ctx, resource), "")
+	if l, err := s.Ledger(ctx, "test"); err != nil || len(l.Charges) != 1 || l.Charges[0].Round != r.ID || l.Epsilon != r.Epsilon {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	res := published(t, m.guest(t, nil), r, signed, ticket, nil)
+	for range 2 {
+		if got, err := s.Finish(ctx, r.ID, res); err != nil || got.Values != (federation.Digest{7}) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+	// Another guest decrypted the same sum to the same values: nothing new.
+	if _, err := s.Finish(ctx, r.ID, published(t, m.guest(t, nil), r, signed, ticket, nil)); err != nil {
+		t.Error(err)
+	}
+	if m.readable(r.ID) {
+		t.Error("the key is there after publication")
+	}
+	wantReason(t, "key of a published round", s.MayRelease(ctx, resource), ReasonNotClosed)
+	if again, err := s.Close(ctx, r.ID, closing); err != nil || !bytes.Equal(again, ticket) {
+		t.Errorf("the ticket changed: %v", err)
+	}
+	list, err := s.List(ctx)
+	if err != nil || len(list) != 1 || list[0].State != Published || len(list[0].Members) != 2 || !bytes.Equal(list[0].Result, res) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if st, err := s.Status(ctx, r.ID); err != nil || st.Round.ID != r.ID || !bytes.Equal(st.Signed, signed) {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if _, err := consistent(ctx, store, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenTakesDefaultsAndCalibrates(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), func(c *Config) {
+		c.Privacy.MinimumCohort = 5
+		c.Privacy.SingleContributions = "test"
+		c.Privacy.WithoutNoise = "test"
+	})
+	r, _ := opened(t, s, func(spec *Spec) { spec.Multiplier, spec.Epsilon, spec.Duration = 0, 2, 0 })
+	if r.Set != heparams.Default || r.Minimum != 5 || r.Maximum != 1024 || r.ClipLinf != 1 || r.MaxWeight != 1 || r.PerGuest != 1 || r.Rate != 1 || r.NoiseBits != 8 ||
+		r.Noise.Mechanism != federation.DiscreteGaussian || !(r.Noise.Multiplier > 2) || r.Closes != r.Opened.Add(time.Hour) {
+		t.Errorf("%+v", r)
+	}
+	zero := uint32(0)
+	r, _ = opened(t, s, func(spec *Spec) { spec.Multiplier, spec.Rule, spec.NoiseBits = 0, federation.Median, &zero })
+	if r.Maximum != federation.MaxRobust || r.Noise.Mechanism != federation.NoNoise || r.Epsilon != 0 || r.NoiseBits != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Each refusal of Open, alone; and what is refused leaves neither round nor key.
+func TestOpenRefuses(t *testing.T) {
+	broken := errors.New("broken")
+	bits := uint32(30)
+	for name, tc := range map[string]struct {
+		config func(*Config)
+		spec   func(*Spec)
+		fail   string
+		want   evidence.Reason
+	}{
+		"no policy":            {config: func(c *Config) { c.Privacy = Policy{} }, want: ReasonPrivacy},
+		"no delta":             {config: func(c *Config) { c.Privacy.Delta = 0 }, want: ReasonPrivacy},
+		"a small cohort":       {config: func(c *Config) { c.Privacy.MinimumCohort = 9 }, spec: func(s *Spec) { s.Minimum = 8 }, want: ReasonPrivacy},
+		"a cohort of one":      {spec: func(s *Spec) { s.Minimum = 1 }, want: ReasonPrivacy},
+		"single contributions": {config: func(c *Config) { c.Privacy.WithoutNoise = "test" }, spec: func(s *Spec) { s.Rule, s.Multiplier = federation.Median, 0 }, want: ReasonPrivacy},
+		"no noise":             {spec: func(s *Spec) { s.Multiplier = 0 }, want: ReasonPrivacy},
+		"Laplace by epsilon":   {spec: func(s *Spec) { s.Multiplier, s.Epsilon, s.Mechanism = 0, 1, federation.DiscreteLaplace }, want: ReasonSpec},
+		"Gaussian by nothing":  {spec: func(s *Spec) { s.Multiplier, s.Mechanism = 0, federation.DiscreteGaussian }, want: ReasonSpec},
+		"not calibrated":       {spec: func(s *Spec) { s.Multiplier, s.Epsilon = 0, 1000 }, want: ReasonSpec},
+		"too much for a model": {spec: func(s *Spec) { s.Multiplier = 0.1 }, want: ReasonBudget},
+		"an epsilon of nothing": {config: func(c *Config) {
+			c.Spend = func([]Charge, float64) (float64, float64, error) { return math.NaN(), 0, nil }
+		}, want: ReasonBudget},
+		"an unknown set":    {spec: func(s *Spec) { s.Set = "sum-1024" }, want: federation.ReasonSet},
+		"no maker of keys":  {spec: func(s *Spec) { s.Set = heparams.Template }, want: federation.ReasonSet},
+		"noise budget":      {spec: func(s *Spec) { s.NoiseBits = &bits }, want: federation.ReasonSet},
+		"a limit of rounds": {spec: func(s *Spec) { s.Length = 0 }, want: federation.ReasonRound},
+		"another root":      {config: func(c *Config) { c.Roots = federationtest.New(t).Roots() }, want: protocol.ReasonBrokerUnknown},
+		"the accountant":    {config: func(c *Config) { c.Spend = func([]Charge, float64) (float64, float64, error) { return 0, 0, broken } }},
+		"no epoch":          {fail: "sign"},
+		"the audit log":     {fail: "round-open"},
+		"the key store":     {fail: "put"},
+	} {
+		m := newMachine(t)
+		m.fail[tc.fail] = broken
+		store := bolted(t)
+		s := m.service(t, store, tc.config)
+		spec := plain
+		if tc.spec != nil {
+			tc.spec(&spec)
+		}
+		signed, _, err := s.Open(t.Context(), spec)
+		if signed != nil || err == nil || tc.want == "" && !errors.Is(err, broken) {
+			t.Errorf("%s: %v", name, err)
+		} else if tc.want != "" {
+			wantReason(t, name, err, tc.want)
+		}
+		if list, err := store.List(t.Context()); err != nil || len(list) != 0 || len(m.secrets) != 0 {
+			t.Errorf("%s: left %d rounds and %d keys, %v", name, len(list), len(m.secrets), err)
+		}
+	}
+}
+
+func TestKeyOfAnotherSetComesFromItsMaker(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), func(c *Config) {
+		c.KeyMaker = func(set heparams.Set, seed *keybuf.Buffer) ([]byte, error) { return []byte(set.ID), nil }
+	})
+	r, _ := opened(t, s, func(spec *Spec) { spec.Set = heparams.Template })
+	if string(r.PublicKey) != heparams.Template {
+		t.Errorf("%q", r.PublicKey)
+	}
+}
+
+// Each refusal of a contribution, alone: a good one is admitted before and again
+// after, and the one that is refused leaves nothing.
+func TestAdmitRefuses(t *testing.T) {
+	stranger := newMachine(t)
+	for name, tc := range map[string]struct {
+		root   *machine // whose guest it is
+		policy func(*Policy)
+		spec   func(*Spec)
+		chip   []byte
+		change func(*federation.Contribution)
+		before func(m *machine, a *federationtest.Agent)
+		want   evidence.Reason
+	}{
+		"good":                    {},
+		"another root":            {root: stranger, want: protocol.ReasonBrokerUnknown},
+		"another round":           {change: func(c *federation.Contribution) { c.Round[0] ^= 1 }, want: federation.ReasonWrongRound},
+		"another statement":       {change: func(c *federation.Contribution) { c.RoundDigest[0] ^= 1 }, want: federation.ReasonWrongRound},
+		"too heavy":               {change: func(c *federation.Contribution) { c.Weight = 2 }, want: federation.ReasonRound},
+		"the same upload":         {change: func(c *federation.Contribution) { c.Upload = federation.Digest{0xAA} }, want: ReasonDuplicate},
+		"the same processor":      {chip: []byte{0xCC}, want: ReasonGuest},
+		"the processor's second":  {chip: []byte{0xCC}, spec: func(s *Spec) { s.PerGuest = 2 }},
+		"a full round":            {spec: func(s *Spec) { s.Maximum = 2 }, want: ReasonFull},
+		"after the end":           {before: func(m *machine, _ *federationtest.Agent) { m.advance(10 * time.Minute) }, want: ReasonLate},
+		"a moment before the end": {before: func(m *machine, _ *federationtest.Agent) { m.advance(10*time.Minute - time.Millisecond) }},
+		"a software TEE":          {policy: func(p *Policy) { p.AllowSoftwareTEE = false }, want: ReasonSoftware},
+		"an unknown lease":        {before: func(m *machine, a *federationtest.Agent) { delete(m.chips, a.Lease.Lease) }, want: "lease-not-granted-here"},
+	} {
+		m := newMachine(t)
+		s := m.service(t, bolted(t), func(c *Config) {
+			if tc.policy != nil {
+				tc.policy(&c.Privacy)
+			}
+		})
+		r, signed := opened(t, s, tc.spec)
+		hardware := func(l *protocol.LeaseCertificate) { l.SoftwareTEE = false }
+		good := [][]byte{contribute(t, m.guest(t, hardware, 0xCC), r, signed, func(c *federation.Contribution) { c.Upload = federation.Digest{0xAA} })}
+		root := m
+		if tc.root != nil {
+			root = tc.root
+		}
+		a := root.guest(t, nil, tc.chip...)
+		raw := contribute(t, a, r, signed, tc.change)
+		if tc.before == nil {
+			tc.before = func(*machine, *federationtest.Agent) {}
+		}
+		if name == "a full round" {
+			good = append(good, contribute(t, m.guest(t, hardware), r, signed, nil))
+		}
+		admit := func(what string, raw [][]byte, want evidence.Reason) {
+			t.Helper()
+			list, err := s.Admit(t.Context(), r.ID, raw)
+			if err != nil || len(list) != len(raw) {
+				t.Fatalf("%s: %s: %v", name, what, err)
+			}
+			for i, got := range list {
+				if got.Reason != want || got.Contribution != federation.DigestOf(raw[i]) || want == "" && got.Agent == (federation.Digest{}) {
+					t.Errorf("%s: %s: %+v, want %q", name, what, got, want)
+				}
+			}
+		}
+		admit("the first", good, "")
+		tc.before(m, a)
+		admit("this one", [][]byte{raw}, tc.want)
+		admit("the first again", good, "")
+		want := len(good)
+		if tc.want == "" {
+			want++
+		}
+		if st, err := s.Status(t.Context(), r.ID); err != nil || len(st.Members) != want {
+			t.Errorf("%s: %d members, %v", name, len(st.Members), err)
+		}
+	}
+}
+
+// An agent contributes once: another weight or upload under the same key is another
+// contribution, and refused.
+func TestAgentContributesOnce(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, func(spec *Spec) { spec.PerGuest, spec.MaxWeight = 9, 5 })
+	a := m.guest(t, nil)
+	raw := [][]byte{contribute(t, a, r, signed, nil), contribute(t, a, r, signed, func(c *federation.Contribution) { c.Upload = federation.Digest{9} })}
+	list, err := s.Admit(t.Context(), r.ID, raw)
+	if err != nil || list[0].Reason != "" || list[1].Reason != ReasonDuplicate {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// When the broker's own record cannot be read, nobody is refused for it: the whole
+// call fails and nothing is stored.
+func TestAdmitFailsWithItsRecords(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, nil)
+	m.fail["chip"] = errors.New("broken")
+	list, err := s.Admit(t.Context(), r.ID, [][]byte{contribute(t, m.guest(t, nil), r, signed, nil)})
+	if !errors.Is(err, m.fail["chip"]) || list != nil {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if st, err := s.Status(t.Context(), r.ID); err != nil || len(st.Members) != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// What is not known is refused everywhere.
+func TestUnknownRounds(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	_, admit := s.Admit(ctx, federation.ID{1}, nil)
+	_, closing := s.Close(ctx, federation.ID{1}, Closing{})
+	_, finish := s.Finish(ctx, federation.ID{1}, nil)
+	_, status := s.Status(ctx, federation.ID{1})
+	for what, err := range map[string]error{"admit": admit, "close": closing, "finish": finish, "status": status, "abandon": s.Abandon(ctx, federation.ID{1}),
+		"release": s.MayRelease(ctx, federation.ResourceOf(federation.ID{1})), "a name": s.MayRelease(ctx, "fed/model"), "no name": s.MayRelease(ctx, "fed/"),
+		"a longer name": s.MayRelease(ctx, federation.ResourceOf(federation.ID{1})+"/x"), "the class": s.MayRelease(ctx, federation.ResourceClass)} {
+		wantReason(t, what, err, ReasonUnknown)
+	}
+	for _, resource := range []string{"models/smollm2", "federal/x"} {
+		wantReason(t, resource, s.MayRelease(ctx, resource), "")
+	}
+}
+
+// A configuration with a part missing, or a number that compares with nothing, is
+// no service.
+func TestNewRefuses(t *testing.T) {
+	m := newMachine(t)
+	for name, change := range map[string]func(*Config){
+		"store": func(c *Config) { c.Store = nil }, "secrets": func(c *Config) { c.Secrets = nil }, "signer": func(c *Config) { c.Signer = nil },
+		"roots": func(c *Config) { c.Roots = nil }, "audit": func(c *Config) { c.Audit = nil }, "chip": func(c *Config) { c.Chip = nil },
+		"calibrate": func(c *Config) { c.Calibrate = nil }, "spend": func(c *Config) { c.Spend = nil },
+		"NaN": func(c *Config) { c.Privacy.MaxEpsilon = math.NaN() }, "infinite": func(c *Config) { c.Privacy.MaxEpsilon = math.Inf(1) },
+		"negative": func(c *Config) { c.Privacy.MaxEpsilon = -1 }, "delta": func(c *Config) { c.Privacy.Delta = math.NaN() }, "delta of 1": func(c *Config) { c.Privacy.Delta = 1 },
+	} {
+		c := m.config(bolted(t))
+		change(&c)
+		if _, err := New(c); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	c := m.config(bolted(t))
+	c.Now = nil
+	if _, err := New(c); err != nil {
+		t.Error(err)
+	}
+}
+
+// The round is in the audit log before its key is stored.
+func TestOpenIsAuditedFirst(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	opened(t, s, nil)
+	if len(m.log) != 2 || !strings.HasPrefix(m.log[0], "round-open ") || !slices.ContainsFunc(m.log[1:], func(l string) bool { return strings.HasPrefix(l, "put ") }) {
+		t.Errorf("%q", m.log)
+	}
+}
