@@ -13,7 +13,9 @@
 //
 // BUG: a host that puts an earlier state of the file back is not noticed; that takes
 // a counter outside the file. The hash that names a job stands in the clear: a
-// specification that can be guessed can be confirmed.
+// specification that can be guessed can be confirmed. The database was not made for a
+// file that somebody forges with care: where the host has the disk, the file belongs
+// on a volume that is authenticated.
 //
 // The agent submits and runs jobs; the local API and the command line show them.
 package jobs
