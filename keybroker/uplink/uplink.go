@@ -226,9 +226,14 @@ func (c *Client) Publish(ctx context.Context, round federation.ID, signed []byte
 	return c.call(ctx, http.MethodPut, roundPath(round)+"/values", values, nil)
 }
 
+// SignedResult fetches the signed result as it is, for whoever verifies it.
+func (c *Client) SignedResult(ctx context.Context, round federation.ID) ([]byte, error) {
+	return c.bytes(ctx, roundPath(round)+"/result")
+}
+
 // Result fetches the signed result and verifies it.
 func (c *Client) Result(ctx context.Context, t federation.Ticket, ticketDigest federation.Digest) (federation.Result, []byte, error) {
-	signed, err := c.bytes(ctx, roundPath(t.Round)+"/result")
+	signed, err := c.SignedResult(ctx, t.Round)
 	if err != nil {
 		return federation.Result{}, nil, err
 	}

@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
@@ -19,7 +21,7 @@ func newKeygen(inv *invocation) *cobra.Command {
 	return subcommands("keygen", "Make identities and keys",
 		`Makes identities (ML-DSA and Ed25519 together) and keys. Private keys are
 written encrypted, mode 0600, and never replace a file.`,
-		newKeygenBroker(inv), newKeygenPublisher(inv), newKeygenModel(inv), newKeygenCredential(inv))
+		newKeygenBroker(inv), newKeygenPublisher(inv), newKeygenModel(inv), newKeygenCredential(inv), newKeygenQueue(inv), newKeygenTLS(inv))
 }
 
 func newKeygenBroker(inv *invocation) *cobra.Command {
@@ -130,6 +132,50 @@ func newKeygenModel(inv *invocation) *cobra.Command {
 func newKeygenCredential(inv *invocation) *cobra.Command {
 	return randomFile(inv, "credential", "Make a random credential that protects keys at rest",
 		"  anchorhold keygen credential --out broker.kek\n  systemd-creds encrypt --name=broker.kek broker.kek /etc/credstore.encrypted/broker.kek", 32)
+}
+
+func newKeygenQueue(inv *invocation) *cobra.Command {
+	return randomFile(inv, "queue", "Make the key that seals an agent's job queue",
+		"  anchorhold keygen queue --out queue.key\n  anchorhold secret put agents/queue --file queue.key", 32)
+}
+
+func newKeygenTLS(inv *invocation) *cobra.Command {
+	var out string
+	var hosts []string
+	var days int
+	c := &cobra.Command{
+		Use: "tls --out NAME --host HOST", Short: "Make a TLS certificate for an aggregator",
+		Long:    "Makes a self-signed certificate NAME.crt, which is its own root and goes into\nthe participants' images, and its key NAME.key.",
+		Example: "  anchorhold keygen tls --out aggregator --host aggregator.example.org", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if out == "" || len(hosts) == 0 || days < 1 {
+				return usageError{errors.New("--out and at least one --host are needed")}
+			}
+			certPEM, keyPEM, err := hybridtls.NewCertificate(hosts, time.Duration(days)*24*time.Hour)
+			if err != nil {
+				return err
+			}
+			for name, data := range map[string][]byte{out + ".key": keyPEM, out + ".crt": certPEM} {
+				f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+				if err != nil {
+					return err
+				}
+				if _, err := f.Write(data); err != nil {
+					return errors.Join(err, f.Close())
+				}
+				if err := errors.Join(f.Sync(), f.Close()); err != nil {
+					return err
+				}
+			}
+			return inv.print(c.OutOrStdout(), map[string]any{"certificate": out + ".crt", "key": out + ".key", "hosts": hosts}, func(w io.Writer) {
+				fmt.Fprintf(w, "certificate %s.crt (goes into the participants' images), key %s.key\n", out, out)
+			})
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "name of the files, without .crt and .key")
+	c.Flags().StringSliceVar(&hosts, "host", nil, "name or address that participants connect to (repeat for several)")
+	c.Flags().IntVar(&days, "days", 365, "validity")
+	return c
 }
 
 // randomFile makes a command that writes random bytes to a new private file.

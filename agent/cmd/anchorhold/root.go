@@ -56,6 +56,7 @@ func newRoot() *cobra.Command {
   publisher       keygen publisher, keygen model, seal, inspect
   broker operator keygen broker, policy, secret, audit, status
   client          chat, evidence, receipt, status
+  federation      fed, jobs, params
   admin           doctor
 
 Every command takes --json for scripts. Exit status: 0 done, 1 failed,
@@ -72,6 +73,7 @@ Every command takes --json for scripts. Exit status: 0 done, 1 failed,
 		newKeygen(inv), newSeal(inv), newInspect(inv),
 		newPolicy(inv), newSecret(inv), newAudit(inv), newEpoch(inv),
 		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
+		newFed(inv), newJobs(inv), newParams(inv),
 	)
 	return root
 }

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/spf13/cobra"
+)
+
+func newFed(inv *invocation) *cobra.Command {
+	return subcommands("fed", "Federated rounds: open, submit, aggregate, close, decrypt",
+		`A round is one sum of encrypted vectors. Its life, with who runs each command:
+
+  fed round open     broker operator   terms, key, privacy charge; handed to the aggregator
+  fed submit         participant       clip, encrypt and upload a vector through the agent
+  fed round close    broker operator   add what is complete, fix cohort and sum for ever
+  fed decrypt        decrypting guest  open the sum once, add noise, sign, publish
+  fed round finish   broker operator   check the result, destroy the key
+  fed result         anybody           the mean as float32 values`,
+		newRound(inv), newFedSubmit(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv))
+}
+
+func newRound(inv *invocation) *cobra.Command {
+	c := subcommands("round", "Open, show, close, finish and abandon rounds", "Commands of the broker's operator.",
+		newRoundOpen(inv), newRoundStatus(inv), newRoundClose(inv), newRoundFinish(inv), newRoundAbandon(inv))
+	inv.brokerFlag(c)
+	return c
+}
+
+func newRoundOpen(inv *invocation) *cobra.Command {
+	var spec rounds.Spec
+	var aggregators []string
+	var rule, mechanism string
+	c := &cobra.Command{
+		Use: "open --model NAME --length N --clip-l2 X", Short: "Open a round and hand it to the aggregators",
+		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 --aggregator /run/anchorhold-aggregator/admin.sock
+  anchorhold fed round open --model m --length 1000000 --clip-l2 5 --clip-linf 0.1 --multiplier 4 --rate 0.01 --duration 2h --json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if spec.Model == "" || spec.Length == 0 || spec.ClipL2 <= 0 {
+				return usageError{errors.New("--model, --length and --clip-l2 are needed")}
+			}
+			spec.Rule, spec.Mechanism = federation.Rule(rule), federation.Mechanism(mechanism)
+			st, err := operator.NewClient(inv.broker).OpenRound(c.Context(), spec)
+			if err != nil {
+				return explainBroker(err, inv.broker)
+			}
+			for _, socket := range aggregators {
+				if err := localAggregator(socket).AddRound(c.Context(), st.Signed); err != nil {
+					return fmt.Errorf("%w: aggregator %s: %w", errRefused, socket, err)
+				}
+			}
+			return inv.print(c.OutOrStdout(), st.Round, func(w io.Writer) { printRound(w, st) })
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&spec.Model, "model", "", "what is trained; the privacy ledger is kept for it (tenant/model)")
+	f.Uint64Var(&spec.Length, "length", 0, "values in a vector")
+	f.Float64Var(&spec.ClipL2, "clip-l2", 0, "bound of a vector's Euclidean norm")
+	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value (by default --clip-l2)")
+	f.StringVar(&spec.Set, "set", "", "parameter set (see anchorhold params list)")
+	f.Uint32Var(&spec.MaxWeight, "max-weight", 0, "largest weight of a contribution (1)")
+	f.Uint32Var(&spec.Minimum, "minimum", 0, "smallest cohort that may close (the broker's policy)")
+	f.Uint32Var(&spec.Maximum, "maximum", 0, "largest cohort (1024); fewer leave finer values")
+	f.Uint32Var(&spec.PerGuest, "per-guest", 0, "contributions from one processor (1)")
+	f.Float64Var(&spec.Epsilon, "epsilon", 0, "privacy of this round alone; the noise is calibrated to it")
+	f.Float64Var(&spec.Multiplier, "multiplier", 0, "noise in units of the sensitivity, instead of --epsilon")
+	f.StringVar(&mechanism, "mechanism", "", "discrete-gaussian, discrete-laplace or none")
+	f.Float64Var(&spec.Share, "share", 0, "further noise that the participants add together")
+	f.Float64Var(&spec.Rate, "rate", 0, "chance of a participant to be in a round, for the second epsilon that is reported (1)")
+	f.StringVar(&rule, "rule", "", "weighted-mean, trimmed-mean or median")
+	f.Uint32Var(&spec.Trim, "trim", 0, "values that a trimmed mean drops on each side")
+	f.DurationVar(&spec.Duration, "duration", 0, "how long contributions are taken (1h)")
+	f.StringSliceVar(&aggregators, "aggregator", nil, "admin socket of an aggregator (repeat for shards, in their order)")
+	return c
+}
+
+func printRound(w io.Writer, st rounds.Status) {
+	r := st.Round
+	fmt.Fprintf(w, "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, each value %g\n", r.ID, st.State, r.Model, r.Length, r.Set,
+		r.Minimum, r.Maximum, len(st.Members), r.ClipL2, r.ClipLinf)
+	if r.Noise.Mechanism == federation.NoNoise {
+		fmt.Fprintln(w, "privacy  no noise")
+	} else {
+		fmt.Fprintf(w, "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n", r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta)
+	}
+	fmt.Fprintf(w, "closes   %s\n", r.Closes.Time().Format(time.RFC3339))
+}
+
+func newRoundStatus(inv *invocation) *cobra.Command {
+	return inv.operate("status [ID]", "Show one round, or all", "  anchorhold fed round status", cobra.MaximumNArgs(1),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			if len(args) == 0 {
+				list, err := b.Rounds(ctx)
+				return list, func(w io.Writer) {
+					for _, st := range list {
+						fmt.Fprintf(w, "%s  %-10s %-16s %d of %d to %d\n", st.Round.ID, st.State, st.Round.Model, len(st.Members), st.Round.Minimum, st.Round.Maximum)
+					}
+				}, err
+			}
+			id, err := parseRound(args[0])
+			if err != nil {
+				return nil, nil, err
+			}
+			st, err := b.Round(ctx, id)
+			return st, func(w io.Writer) { printRound(w, st) }, err
+		})
+}
+
+func parseRound(s string) (federation.ID, error) {
+	id, err := federation.ParseID(s)
+	if err != nil {
+		err = usageError{fmt.Errorf("%q is no round: a round's id has 32 hexadecimal digits", s)}
+	}
+	return id, err
+}
+
+func newRoundAbandon(inv *invocation) *cobra.Command {
+	return inv.operate("abandon ID", "End an open round: its key is destroyed, nothing is charged", "  anchorhold fed round abandon 5f2c...", exactly(1, "one round"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			id, err := parseRound(args[0])
+			if err != nil {
+				return nil, nil, err
+			}
+			st, err := b.AbandonRound(ctx, id)
+			return st, func(w io.Writer) { printRound(w, st) }, err
+		})
+}
+
+func newFedLedger(inv *invocation) *cobra.Command {
+	c := inv.operate("ledger MODEL", "Show what a model's rounds spent of its privacy", "  anchorhold fed ledger digits", exactly(1, "one model"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			l, err := b.Ledger(ctx, args[0])
+			return l, func(w io.Writer) {
+				fmt.Fprintf(w, "model %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n",
+					l.Model, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges))
+				for _, ch := range l.Charges {
+					fmt.Fprintf(w, "  %s  %s  multiplier %.4f  rate %g\n", ch.Round, ch.Mechanism, ch.Multiplier, ch.Rate)
+				}
+			}, err
+		})
+	inv.brokerFlag(c)
+	return c
+}
+
+func newFedSubmit(inv *invocation) *cobra.Command {
+	var weight uint32
+	var half, wait bool
+	c := &cobra.Command{
+		Use: "submit ROUND FILE", Short: "Submit a vector of little-endian float32 values through the local agent",
+		Long:    "The agent clips, rounds, encrypts and uploads it; only the ciphertext leaves the\nguest. FILE may be - for standard input.",
+		Example: "  anchorhold fed submit 5f2c... update.f32 --weight 120 --wait\n  python3 train.py | anchorhold fed submit 5f2c... -",
+		Args:    exactly(2, "a round and a file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := parseRound(args[0]); err != nil {
+				return err
+			}
+			in := c.InOrStdin()
+			if args[1] != "-" {
+				f, err := os.Open(args[1])
+				if err != nil {
+					return err
+				}
+				defer f.Close() // read only
+				in = f
+			}
+			media := "application/octet-stream"
+			if half {
+				media = "application/vnd.anchorhold.float16"
+			}
+			agent := newAgentClient(inv.agent)
+			info, err := agent.postBody(c.Context(), "/v1/fed/rounds/"+args[0]+"/contributions?"+url.Values{"weight": {strconv.FormatUint(uint64(weight), 10)}}.Encode(), media, in)
+			if err != nil {
+				return err
+			}
+			return finishJob(c, inv, agent, info, wait)
+		},
+	}
+	c.Flags().Uint32Var(&weight, "weight", 1, "weight, such as the number of examples")
+	c.Flags().BoolVar(&half, "f16", false, "the values are float16")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until it is uploaded")
+	inv.agentFlag(c)
+	return c
+}
+
+// finishJob prints a job, after its end where that is wanted.
+func finishJob(c *cobra.Command, inv *invocation, agent *agentClient, info jobs.Info, wait bool) (err error) {
+	if wait {
+		if info, err = waitJob(c.Context(), agent, info.ID.String(), c.ErrOrStderr()); err != nil {
+			return err
+		}
+	}
+	return inv.print(c.OutOrStdout(), info, func(w io.Writer) { printJob(w, info) })
+}
+
+// postBody sends a body as it is and decodes the job that comes back.
+func (c *agentClient) postBody(ctx context.Context, path, media string, body io.Reader) (info jobs.Info, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, body)
+	if err != nil {
+		return info, err
+	}
+	req.Header.Set("Content-Type", media)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return info, c.explain(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return info, answerError(resp)
+	}
+	return info, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&info)
+}
+
+func newFedDecrypt(inv *invocation) *cobra.Command {
+	var wait bool
+	c := &cobra.Command{
+		Use: "decrypt ROUND", Short: "Have the local agent decrypt a closed round, add its noise and publish",
+		Example: "  anchorhold fed decrypt 5f2c... --wait", Args: exactly(1, "one round"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := parseRound(args[0]); err != nil {
+				return err
+			}
+			agent := newAgentClient(inv.agent)
+			info, err := agent.postBody(c.Context(), "/v1/fed/rounds/"+args[0]+"/decrypt", "application/json", nil)
+			if err != nil {
+				return err
+			}
+			return finishJob(c, inv, agent, info, wait)
+		},
+	}
+	c.Flags().BoolVar(&wait, "wait", false, "wait until it is published")
+	inv.agentFlag(c)
+	return c
+}
+
+func newFedResult(inv *invocation) *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: "result ROUND", Short: "Show a published result, and write its mean as float32 values",
+		Example: "  anchorhold fed result 5f2c... --out mean.f32", Args: exactly(1, "one round"),
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			if _, err := parseRound(args[0]); err != nil {
+				return err
+			}
+			agent := newAgentClient(inv.agent)
+			var result map[string]any
+			if err := agent.getJSON(c.Context(), "/v1/fed/rounds/"+args[0]+"/result", &result); err != nil {
+				return err
+			}
+			if out != "" {
+				resp, err := agent.do(c.Context(), http.MethodGet, "/v1/fed/rounds/"+args[0]+"/result/values", nil)
+				if err != nil {
+					return err
+				}
+				defer resp.Body.Close()
+				f, err := os.Create(out)
+				if err != nil {
+					return err
+				}
+				n, err := io.Copy(f, resp.Body)
+				if err = errors.Join(err, f.Close()); err != nil {
+					return err
+				}
+				if length, ok := result["length"].(float64); !ok || n != 4*int64(length) {
+					return fmt.Errorf("%s has %d bytes, which is not the result's length", out, n)
+				}
+			}
+			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
+				data, err := json.Marshal(result)
+				if err == nil {
+					printTree(w, data, "")
+				}
+			})
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "file for the mean, little-endian float32")
+	inv.agentFlag(c)
+	return c
+}
