@@ -136,8 +136,11 @@ func TestSumsBeyondTheLimitAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 	for _, v := range []float64{1.51, -1.51} {
-		if err := d.Decrypt(got, encrypt(t, e, []float64{0, v})); !errors.Is(err, ErrRange) {
+		if err := d.Decrypt(got, encrypt(t, e, []float64{1, v})); !errors.Is(err, ErrRange) {
 			t.Errorf("%g: %v", v, err)
+		}
+		if got[0] != 0 {
+			t.Error("a part of the refused result was given out")
 		}
 	}
 }

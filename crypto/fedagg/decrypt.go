@@ -9,12 +9,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
-// Decryptor decrypts with a secret that it holds in locked memory until Wipe. It is
-// not for several goroutines at a time.
-//
-// What it returns is exact but for the ciphertext's noise, and that noise gives the
-// key away to whoever has the ciphertext too. The result is for this process alone
-// until noise was added and it was rounded.
+// Decryptor decrypts with a secret that it holds in locked memory until Wipe. Its
+// results have the ciphertext's noise in them, which gives the key away: they are for
+// this process alone until noise was added and they were rounded. It is not for
+// several goroutines at a time.
 type Decryptor struct {
 	*decoder
 	key *locked
@@ -28,15 +26,14 @@ func NewDecryptor(p Params, secret *keybuf.Buffer, layout Layout, limit float64)
 	if err != nil {
 		return nil, err
 	}
-	dec, err := newDecoder(s, layout, limit)
-	if err != nil {
+	d := &Decryptor{sum: NewResidues(p)}
+	if d.decoder, err = newDecoder(s, layout, limit); err != nil {
 		return nil, err
 	}
-	key, err := s.spread(secret)
-	if err != nil {
+	if d.key, err = s.spread(secret); err != nil {
 		return nil, err
 	}
-	return &Decryptor{decoder: dec, key: key, sum: NewResidues(p)}, nil
+	return d, nil
 }
 
 // Decrypt fills values, at most Values of them, from a ciphertext or a sum.
@@ -141,7 +138,5 @@ func centre(r, q uint64) float64 {
 
 func (d *decoder) clear() {
 	clear(d.slots)
-	for _, c := range d.work {
-		clear(c)
-	}
+	clearAll(d.work)
 }

@@ -26,13 +26,10 @@ const (
 
 // Values is how many values one ciphertext holds; 0 for an unknown layout.
 func (p Params) Values(l Layout) int {
-	switch l {
-	case Real:
-		return p.N() / 2
-	case Pairs:
-		return p.N()
+	if l != Real && l != Pairs {
+		return 0
 	}
-	return 0
+	return p.N() / 2 * int(l)
 }
 
 // slotOrder is the library's slot for each value of a layout's slots. Slot i is the
@@ -141,17 +138,12 @@ func (e *Encryptor) Encrypt(dst []byte, values []float64) error {
 
 func (e *Encryptor) fill(values []float64) {
 	clear(e.slots)
-	if e.layout == Real {
-		for i, v := range values {
-			e.slots[e.order[i]] = complex(v, 0)
-		}
-		return
-	}
+	each := int(e.layout)
 	for i, v := range values {
-		if i%2 == 0 {
-			e.slots[e.order[i/2]] = complex(v, 0)
+		if slot := &e.slots[e.order[i/each]]; i%each == 0 {
+			*slot = complex(v, 0)
 		} else {
-			e.slots[e.order[i/2]] += complex(0, v)
+			*slot += complex(0, v)
 		}
 	}
 }
@@ -191,7 +183,5 @@ func residue(v float64, q uint64) uint64 {
 // Wipe forgets the last values.
 func (e *Encryptor) Wipe() {
 	clear(e.slots)
-	for _, c := range e.plain {
-		clear(c)
-	}
+	clearAll(e.plain)
 }

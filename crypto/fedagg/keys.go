@@ -114,9 +114,7 @@ func (s *scheme) publicKey(key *locked, common [SeedSize]byte, noise []int8) []b
 	ringQP.MulCoeffsMontgomery(b, s.qp(key.coeffs), b)
 	ringQP.INTT(b, b)
 	ringQP.Sub(x, b, b)
-	for _, c := range e {
-		clear(c)
-	}
+	clearAll(e)
 	return s.marshalKey(common, a)
 }
 

@@ -86,6 +86,12 @@ func field(b []byte, bit int) uint64 {
 	return binary.LittleEndian.Uint64(at)>>shift | uint64(at[8])<<(64-shift)
 }
 
+func clearAll(coeffs [][]uint64) {
+	for _, c := range coeffs {
+		clear(c)
+	}
+}
+
 // newPoly is a polynomial of n residues for each of count primes.
 func newPoly(n, count int) [][]uint64 {
 	words := make([]uint64, n*count)

@@ -7,7 +7,6 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
-	"strings"
 
 	"github.com/tuneinsight/lattigo/v6/ring"
 	"github.com/tuneinsight/lattigo/v6/schemes/ckks"
@@ -30,8 +29,8 @@ const (
 	maxPrimes        = 8
 	minPrimeBits     = 20
 	maxPrimeBits     = 60
-	// maxLogScale keeps an encoded value inside the float64 that it is computed in;
-	// a larger scale is reached by multiplying residues.
+	// maxFloatScale keeps an encoded value inside a float64; a larger scale is reached
+	// by multiplying residues.
 	maxFloatScale = 53
 	// headroom is what the modulus leaves above the scale: a sum of values and its
 	// noise has to fit.
@@ -170,16 +169,14 @@ func (p Params) N() int { return 1 << p.LogN }
 
 // Text is the canonical description that the digest covers.
 func (p Params) Text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "anchorhold/fedagg/1\nlogn %d\n", p.LogN)
+	text := fmt.Sprintf("anchorhold/fedagg/1\nlogn %d\n", p.LogN)
 	for _, q := range p.Q {
-		fmt.Fprintf(&b, "q %d\n", q)
+		text += fmt.Sprintf("q %d\n", q)
 	}
 	for _, q := range p.P {
-		fmt.Fprintf(&b, "p %d\n", q)
+		text += fmt.Sprintf("p %d\n", q)
 	}
-	fmt.Fprintf(&b, "logscale %d\nsecret uniform-ternary\nsigma 3.2\n", p.LogScale)
-	return b.String()
+	return text + fmt.Sprintf("logscale %d\nsecret uniform-ternary\nsigma 3.2\n", p.LogScale)
 }
 
 // Digest is the SHA-256 of Text. Keys and shares carry it.
@@ -204,7 +201,7 @@ func (p Params) library() (ckks.Parameters, error) {
 		LogDefaultScale: p.LogScale,
 	})
 	if err != nil {
-		return ckks.Parameters{}, fmt.Errorf("%w: %w", err, ErrParams)
+		err = fmt.Errorf("%w: %w", err, ErrParams)
 	}
-	return c, nil
+	return c, err
 }

@@ -12,11 +12,9 @@ import (
 // stream expands a seed for one purpose under one parameter set.
 func stream(label string, digest [32]byte, seed []byte) *sha3.SHAKE {
 	s := sha3.NewSHAKE256()
-	write := func(b []byte) { _, _ = s.Write(b) } // never fails before a read
-	write([]byte{byte(len(label))})
-	write([]byte(label))
-	write(digest[:])
-	write(seed)
+	head := append([]byte{byte(len(label))}, label...)
+	_, _ = s.Write(append(head, digest[:]...)) // never fails before a read
+	_, _ = s.Write(seed)
 	return s
 }
 

@@ -64,9 +64,8 @@ func (s *party) bitmap(active []int) (set uint64, err error) {
 // journal has it on record before it is computed; a second call with the ciphertext
 // is refused with ErrShareUsed, whatever became of the first.
 //
-// The caller answers for the ciphertext: it must be a sum over the round's cohort,
-// named in a statement that the broker signed. A party that decrypts whatever it is
-// given is a decryption oracle.
+// The caller answers for the ciphertext: a sum over the round's cohort that the broker
+// signed. A party that decrypts whatever it is given is a decryption oracle.
 func (p *Party) DecryptionShare(ctx context.Context, journal ShareJournal, active []int, ct []byte) ([]byte, error) {
 	set, err := p.bitmap(active)
 	switch {
@@ -128,7 +127,7 @@ func (p *Party) share(active []int, sum *Residues) (ring.Poly, error) {
 	ct.Value[1] = poly(sum.parts[1][:level+1])
 	out := protocol.AllocateShare(level)
 	protocol.GenShare(key, rlwe.NewSecretKey(p.lib), ct, &out)
-	// The library leaves residues of up to twice the prime.
+	// The library promises residues below twice the prime, no more.
 	p.lib.RingQ().AtLevel(level).Reduce(out.Value, out.Value)
 	return out.Value, nil
 }
@@ -147,11 +146,11 @@ func NewCombiner(a Access, layout Layout, limit float64) (*Combiner, error) {
 	if err != nil {
 		return nil, err
 	}
-	dec, err := newDecoder(s.scheme, layout, limit)
-	if err != nil {
+	c := &Combiner{party: s, sum: NewResidues(a.Params)}
+	if c.dec, err = newDecoder(s.scheme, layout, limit); err != nil {
 		return nil, err
 	}
-	return &Combiner{party: s, dec: dec, sum: NewResidues(a.Params)}, nil
+	return c, nil
 }
 
 // Combine fills values from the ciphertext and one share of each active party.
@@ -164,8 +163,8 @@ func (c *Combiner) Combine(values []float64, ct []byte, shares [][]byte) error {
 	for i := range used {
 		copy(c.dec.work[i], c.sum.parts[0][i])
 	}
-	active := make([]int, 0, len(shares))
-	claimed := make([]uint64, 0, len(shares))
+	var active []int
+	var claimed []uint64
 	for _, share := range shares {
 		if len(share) < shareHeader+shareBinding {
 			return fmt.Errorf("share of %d bytes: %w", len(share), ErrShare)

@@ -181,11 +181,11 @@ func NewParty(a Access, index int) (*Party, error) {
 func (p *Party) Wipe() {
 	p.secret.wipe()
 	p.shared.wipe()
-	if p.dealing != nil {
-		for _, x := range p.dealing.Value {
-			clearAll(x.Q.Coeffs)
-			clearAll(x.P.Coeffs)
-		}
+	if p.dealing == nil {
+		return
+	}
+	for _, x := range p.dealing.Value {
+		clearAll(append(x.Q.Coeffs, x.P.Coeffs...))
 	}
 	p.dealing = nil
 }
@@ -278,10 +278,4 @@ func (p *Party) add(from int, x [][]uint64) {
 	defer clearAll(x)
 	p.lib.RingQ().Add(poly(p.shared.coeffs), poly(x), poly(p.shared.coeffs))
 	p.received[from] = true
-}
-
-func clearAll(x [][]uint64) {
-	for _, c := range x {
-		clear(c)
-	}
 }
