@@ -159,7 +159,7 @@ func TestValuesThatCannotBeCarriedAreRefused(t *testing.T) {
 	if err := e.Encrypt(ct, make([]float64, p.Values(Real)+1)); !errors.Is(err, ErrRange) {
 		t.Errorf("too many: %v", err)
 	}
-	if err := e.Encrypt(ct[1:], nil); !errors.Is(err, ErrNotCanonical) {
+	if err := e.Encrypt(ct[1:], nil); !errors.Is(err, ErrRange) {
 		t.Errorf("little room: %v", err)
 	}
 	full := make([]float64, p.Values(Real))

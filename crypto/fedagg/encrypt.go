@@ -111,11 +111,8 @@ func (s *scheme) encryptor(key *rlwe.PublicKey, layout Layout) (*Encryptor, erro
 // CiphertextBytes. A value that is no number or above MaxValue is refused: the
 // library would encode something else.
 func (e *Encryptor) Encrypt(dst []byte, values []float64) error {
-	if len(values) > e.Values(e.layout) {
-		return fmt.Errorf("%d values: %w", len(values), ErrRange)
-	}
-	if len(dst) != e.CiphertextBytes() {
-		return fmt.Errorf("room for %d bytes: %w", len(dst), ErrNotCanonical)
+	if len(values) > e.Values(e.layout) || len(dst) != e.CiphertextBytes() {
+		return fmt.Errorf("%d values, room for %d bytes: %w", len(values), len(dst), ErrRange)
 	}
 	limit := e.MaxValue()
 	for i, v := range values {

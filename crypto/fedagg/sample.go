@@ -35,9 +35,8 @@ func ternary(dst []int8, s *sha3.SHAKE) {
 	}
 }
 
-// centred draws errors: the difference of the ones in two words of 21 bits, of
-// variance 10.5, which is a little above 3.2 squared. Whole numbers only, so that a
-// seed gives the same key on every machine.
+// centred draws errors: the difference of the ones in two words of 21 bits, of variance
+// 10.5, a little above 3.2 squared. In integers, so that a seed is one key everywhere.
 func centred(dst []int8, s *sha3.SHAKE) {
 	var block [6]byte
 	defer clear(block[:])

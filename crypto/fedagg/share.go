@@ -13,11 +13,11 @@ import (
 	"github.com/tuneinsight/lattigo/v6/ring"
 )
 
-// ErrShareUsed means that a share for this ciphertext was computed before. There is
-// no second one, not for other parties and not after a failure: two shares for one
-// ciphertext, with two noises or for two subsets, give the key away (ePrint 2024/194,
-// 2025/409). A round that lost a party while it decrypted has failed.
-var ErrShareUsed = errors.New("fedagg: the share for this ciphertext was given out")
+// ErrShareUsed means that this share was computed before. There is no second one, not
+// for other parties and not after a failure: two shares for one ciphertext, with two
+// noises or for two subsets, give the key away (ePrint 2024/194, 2025/409). A round
+// that lost a party while it decrypted has failed.
+var ErrShareUsed = errors.New("fedagg: this share was given out")
 
 // ShareJournal remembers for which ciphertexts a share was computed.
 type ShareJournal interface {

@@ -17,8 +17,7 @@ var (
 	// ErrFlood means noise for shares that hides too little, that the library would
 	// sample wrongly, or that drowns the values.
 	ErrFlood = errors.New("fedagg: flooding noise refused")
-	// ErrShare means a share that is malformed, comes twice, is missing, or is for
-	// something else.
+	// ErrShare means a share that is malformed, missing, there twice, or of another kind.
 	ErrShare = errors.New("fedagg: share refused")
 )
 
@@ -57,17 +56,15 @@ func (a Access) Check() error {
 	if a.Threshold < 2 || a.Parties < a.Threshold || a.Parties > MaxParties {
 		return fmt.Errorf("%d of %d parties: from 2 of 2 to %d: %w", a.Threshold, a.Parties, MaxParties, ErrParams)
 	}
-	level := a.level()
 	if !(a.Flood >= minFlood && a.Flood <= maxFlood) {
 		return fmt.Errorf("deviation %g is outside 2^40 to 2^53: %w", a.Flood, ErrFlood)
 	}
-	for _, q := range a.Q[:level+1] {
+	for _, q := range a.Q[:a.level()+1] {
 		if 6*a.Flood >= float64(q) {
 			return fmt.Errorf("six deviations of %g do not fit the prime %d: %w", a.Flood, q, ErrFlood)
 		}
 	}
-	inSlot := 6 * a.Flood * math.Sqrt(float64(a.Threshold)*float64(a.N())) / math.Exp2(float64(a.LogScale))
-	if inSlot > maxFloodError {
+	if inSlot := 6 * a.Flood * math.Sqrt(float64(a.Threshold*a.N())) / math.Exp2(float64(a.LogScale)); inSlot > maxFloodError {
 		return fmt.Errorf("deviation %g changes values by %.2g at scale 2^%d: %w", a.Flood, inSlot, a.LogScale, ErrFlood)
 	}
 	return nil
@@ -126,10 +123,9 @@ func (s *party) open(share []byte, kind byte, from, to int, primes []uint64, ski
 // The steps: every party sends its PublicShare to all (after all committed to
 // theirs, or the last one chooses the key), and its Deal to each other one over a
 // confidential channel; every party Receives what the others dealt. Shares are not
-// verifiable: a party that deals nonsense makes decryptions fail, as ErrRange.
-//
-// The key is in locked memory. The library's polynomial that is dealt from, and its
-// work on a share, are not.
+// verifiable: a party that deals nonsense makes decryptions fail, as ErrRange. The
+// library's polynomial that is dealt from, and its work on a share, are not in locked
+// memory.
 type Party struct {
 	party
 	index    int
@@ -138,6 +134,8 @@ type Party struct {
 	thr      multiparty.Thresholdizer
 	shared   *locked // its share of the whole key, over Q
 	received map[int]bool
+	// published: two public shares over one a, with two errors, begin to tell the secret.
+	published bool
 }
 
 // NewParty draws the secret of the party with an index from 1 to Parties.
@@ -190,12 +188,16 @@ func (p *Party) Wipe() {
 	p.dealing = nil
 }
 
-// PublicShare is the party's part of the collective public key over the a of a seed
-// that all parties share and none chose.
+// PublicShare is the party's part of the collective public key, over the a of a seed
+// that all parties share and none chose. There is one; then ErrShareUsed.
 func (p *Party) PublicShare(common [SeedSize]byte) ([]byte, error) {
-	if p.dealing == nil {
+	switch {
+	case p.dealing == nil:
 		return nil, fmt.Errorf("the key was wiped: %w", ErrKey)
+	case p.published:
+		return nil, fmt.Errorf("public share of party %d: %w", p.index, ErrShareUsed)
 	}
+	p.published = true
 	seed, err := keybuf.Random(SeedSize)
 	if err != nil {
 		return nil, err

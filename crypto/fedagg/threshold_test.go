@@ -308,6 +308,9 @@ func TestPartiesRefuse(t *testing.T) {
 	if len(j.used) != 0 {
 		t.Error("a refusal went into the journal")
 	}
+	if share, err := list[0].PublicShare([SeedSize]byte{1, 2, 3}); !errors.Is(err, ErrShareUsed) || share != nil {
+		t.Errorf("a second public share: %v", err)
+	}
 	dealt, err := list[1].Deal(1)
 	if err != nil {
 		t.Fatal(err)
