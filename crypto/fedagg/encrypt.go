@@ -121,10 +121,7 @@ func (e *Encryptor) Encrypt(dst []byte, values []float64) error {
 		}
 	}
 	e.fill(values)
-	if err := e.encode(); err != nil {
-		return err
-	}
-	if err := e.enc.EncryptZero(e.cipher); err != nil {
+	if err := errors.Join(e.encode(), e.enc.EncryptZero(e.cipher)); err != nil {
 		return fmt.Errorf("encrypt: %w", err)
 	}
 	e.lib.RingQ().Add(e.cipher.Value[0], poly(e.plain), e.cipher.Value[0])
@@ -149,7 +146,7 @@ func (e *Encryptor) fill(values []float64) {
 // allocates for each coefficient.
 func (e *Encryptor) encode() error {
 	if err := e.encoder.IFFT(e.slots, e.LogN-1); err != nil {
-		return fmt.Errorf("encode: %w", err)
+		return err
 	}
 	half := e.N() / 2
 	for i, q := range e.Q {

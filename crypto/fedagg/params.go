@@ -158,8 +158,8 @@ func (p Params) level() int {
 	return level
 }
 
-// MaxValue is the largest value, of one contribution or of a sum, that decrypts for
-// certain; half the modulus is left to noise and to noticing a wrong key.
+// MaxValue is the largest value of a contribution or a sum; half the modulus is left to
+// noise and to noticing a wrong key.
 func (p Params) MaxValue() float64 {
 	return math.Exp2(math.Floor(logOf(p.Q[:p.level()+1])) - 1 - float64(p.LogScale))
 }

@@ -35,13 +35,11 @@ const shareBinding = 32 + 8
 // the second polynomial alone, over the primes that decryption uses: the same one
 // with another first polynomial is the same ciphertext.
 func (s *party) ciphertextKey(ct []byte) [32]byte {
-	h := sha256.New()
-	write := func(b []byte) { _, _ = h.Write(b) } // never fails
-	write([]byte("anchorhold/fedagg/share/1\n"))
-	write(s.digest[:])
-	write(s.access.Round[:])
+	h := sha256.New() // whose Write never fails
+	_, _ = h.Write(append([]byte("anchorhold/fedagg/share/1\n"), s.digest[:]...))
+	_, _ = h.Write(s.access.Round[:])
 	second := ct[polyBytes(s.N(), s.Q):]
-	write(second[:polyBytes(s.N(), s.Q[:s.level()+1])])
+	_, _ = h.Write(second[:polyBytes(s.N(), s.Q[:s.level()+1])])
 	return [32]byte(h.Sum(nil))
 }
 
