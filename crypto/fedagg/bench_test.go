@@ -70,3 +70,47 @@ func BenchmarkUnmarshal(b *testing.B) {
 	}
 	perValue(b, p.Values(Real))
 }
+
+func BenchmarkGenerateKey(b *testing.B) {
+	seed := seedOf(b, 1)
+	for b.Loop() {
+		secret, _, err := GenerateKey(Template(), seed)
+		if err != nil {
+			b.Fatal(err)
+		}
+		secret.Wipe()
+	}
+}
+
+func BenchmarkThreshold(b *testing.B) {
+	a := Access{Params: Threshold(), Parties: 3, Threshold: 2, Flood: maxFlood}
+	list, public := parties(b, a)
+	ct := encrypt(b, encryptor(b, a.Params, public, Pairs), nil)
+	n := a.Values(Pairs)
+	var shares [2][]byte
+	b.Run("share", func(b *testing.B) {
+		for b.Loop() {
+			for i := range shares {
+				var err error
+				if shares[i], err = list[i].DecryptionShare(b.Context(), &memoryJournal{}, []int{1, 2}, ct); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		perValue(b, 2*n)
+		b.ReportMetric(float64(len(shares[0]))/float64(n), "B/value")
+	})
+	b.Run("combine", func(b *testing.B) {
+		c, err := NewCombiner(a, Pairs, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		out := make([]float64, n)
+		for b.Loop() {
+			if err := c.Combine(out, ct, shares[:]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perValue(b, n)
+	})
+}
