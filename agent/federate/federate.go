@@ -41,6 +41,9 @@ import (
 const (
 	// ReasonVector: the body is not a vector of this round.
 	ReasonVector evidence.Reason = "vector-invalid"
+	// ReasonNorm: the vector is beyond the round's norm bound, and was submitted with
+	// the wish that it be refused then.
+	ReasonNorm evidence.Reason = "norm-exceeded"
 	// ReasonOver: the round takes no more contributions.
 	ReasonOver evidence.Reason = "round-over"
 	// ReasonContributed: this agent has another contribution in the round.

@@ -277,7 +277,7 @@ func TestWeightedMeanOfARound(t *testing.T) {
 			want[i] += float64(x) * float64(weight) / 4
 		}
 		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
-		info, err := g.Submit(t.Context(), 7, r.ID, weight, fedtask.Float32, bytes.NewReader(floats(v)))
+		info, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: weight, Format: fedtask.Float32}, bytes.NewReader(floats(v)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,11 +288,11 @@ func TestWeightedMeanOfARound(t *testing.T) {
 		if err := json.Unmarshal(info.Result, &done); err != nil || done.Scaled || done.Clamped != 0 {
 			t.Errorf("%+v, %v", done, err)
 		}
-		again, err := g.Submit(t.Context(), 7, r.ID, weight, fedtask.Float32, bytes.NewReader(floats(v)))
+		again, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: weight, Format: fedtask.Float32}, bytes.NewReader(floats(v)))
 		if err != nil || again.ID != info.ID || again.State != jobs.Done {
 			t.Errorf("the same vector again: %+v, %v", again, err)
 		}
-		other, err := g.Submit(t.Context(), 7, r.ID, weight, fedtask.Float32, bytes.NewReader(floats(randomVector(99, length, 1))))
+		other, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: weight, Format: fedtask.Float32}, bytes.NewReader(floats(randomVector(99, length, 1))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -345,7 +345,7 @@ func TestNormBoundIsEnforced(t *testing.T) {
 	spike[5] = 3
 	for i, v := range [][]float32{big, spike} {
 		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
-		info, err := g.Submit(t.Context(), 7, r.ID, 1, fedtask.Float32, bytes.NewReader(floats(v)))
+		info, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(v)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -362,6 +362,26 @@ func TestNormBoundIsEnforced(t *testing.T) {
 	}
 	if got, want := float64(mean[100]), 1/math.Sqrt(length); math.Abs(got-want) > 0.01*want {
 		t.Errorf("a scaled value is %g, want %g", got, want)
+	}
+}
+
+// A client may want to be told instead of clipped.
+func TestStrictSubmissionRefusesAnExcessiveNorm(t *testing.T) {
+	w := newWorld(t)
+	r, _, _ := w.open(t, func(r *federation.Round) { r.ClipL2 = 2 })
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	v := make([]float32, length)
+	v[0] = 2.5
+	_, err := g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32, Strict: true}, bytes.NewReader(floats(v)))
+	if reason, _ := evidence.ReasonOf(err); reason != federate.ReasonNorm {
+		t.Errorf("%v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(g.dir, "spool", "*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	v[0] = 1.9
+	if _, err := g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32, Strict: true}, bytes.NewReader(floats(v))); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -385,7 +405,7 @@ func TestVectorsThatAreRefused(t *testing.T) {
 		"nan": {floats(nan), 1, fedtask.Float32}, "infinite": {floats(inf), 1, fedtask.Float32}, "weight": {good, 2, fedtask.Float32},
 		"no weight": {good, 0, fedtask.Float32}, "format": {good, 1, "float64"}, "half length": {good, 1, fedtask.Float16},
 	} {
-		_, err := g.Submit(t.Context(), 1, r.ID, tc.weight, tc.format, bytes.NewReader(tc.body))
+		_, err := g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: tc.weight, Format: tc.format}, bytes.NewReader(tc.body))
 		if reason, _ := evidence.ReasonOf(err); reason != federate.ReasonVector {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -393,7 +413,7 @@ func TestVectorsThatAreRefused(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(g.dir, "spool", "*")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	_, err := g.Submit(t.Context(), 1, federation.ID{9}, 1, fedtask.Float32, bytes.NewReader(good))
+	_, err := g.Submit(t.Context(), 1, federation.ID{9}, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(good))
 	if reason, _ := evidence.ReasonOf(err); reason != aggregator.ReasonUnknownRound {
 		t.Errorf("unknown round: %v", err)
 	}
@@ -416,7 +436,7 @@ func TestTrimmedMeanAndMedian(t *testing.T) {
 				v[i] = x
 			}
 			g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
-			info, err := g.Submit(t.Context(), 7, r.ID, 1, fedtask.Float32, bytes.NewReader(floats(v)))
+			info, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(v)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -456,7 +476,7 @@ func TestTemplateSet(t *testing.T) {
 			want[i] += float64(x) / 2
 		}
 		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
-		info, err := g.Submit(t.Context(), 7, r.ID, 1, fedtask.Float32, bytes.NewReader(floats(v)))
+		info, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(v)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,27 +33,41 @@ type contributeSpec struct {
 	Vector string `json:"vector"`
 }
 
+// Submission is how a vector is to be taken.
+type Submission struct {
+	// Weight of the contribution, from 1 to what the round allows.
+	Weight uint32
+	// Format of the values.
+	Format fedtask.Format
+	// Strict refuses a vector beyond the round's norm bound; otherwise it is scaled
+	// down to it.
+	Strict bool
+}
+
 // Submit stores a vector, encrypted, and queues its contribution. The same vector
 // for the same round is the same job.
-func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, weight uint32, format fedtask.Format, body io.Reader) (jobs.Info, error) {
+func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub Submission, body io.Reader) (jobs.Info, error) {
 	h, err := s.round(ctx, id)
 	if err != nil {
 		return jobs.Info{}, err
 	}
 	switch {
-	case format.Bytes() == 0:
+	case sub.Format.Bytes() == 0:
 		return jobs.Info{}, evidence.Refuse(ReasonVector, "values are float32 or float16, little-endian")
-	case weight < 1 || weight > h.MaxWeight:
-		return jobs.Info{}, evidence.Refuse(ReasonVector, "weight %d is outside 1 to %d", weight, h.MaxWeight)
+	case sub.Weight < 1 || sub.Weight > h.MaxWeight:
+		return jobs.Info{}, evidence.Refuse(ReasonVector, "weight %d is outside 1 to %d", sub.Weight, h.MaxWeight)
 	}
 	if signer, err := s.cfg.Sign(); err != nil {
 		return jobs.Info{}, err
 	} else if signer.Now >= h.Closes {
 		return jobs.Info{}, evidence.Refuse(ReasonOver, "the round closed at %s", h.Closes.Time())
 	}
-	spec := contributeSpec{Round: id, Weight: weight, Format: format}
+	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format}
 	if err := s.store(body, h, &spec); err != nil {
 		return jobs.Info{}, err
+	}
+	if sub.Strict && spec.Norm > h.ClipL2 {
+		return jobs.Info{}, errors.Join(evidence.Refuse(ReasonNorm, "the vector's norm is %.4g, the round's bound is %.4g", spec.Norm, h.ClipL2), s.dropVector(spec.Vector))
 	}
 	raw, err := json.Marshal(spec)
 	if err != nil {

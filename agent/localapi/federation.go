@@ -18,7 +18,7 @@ import (
 // Federation is the agent's part in federated rounds; *federate.Service is it.
 type Federation interface {
 	Round(ctx context.Context, id federation.ID) (federate.Round, error)
-	Submit(ctx context.Context, uid uint32, id federation.ID, weight uint32, format fedtask.Format, body io.Reader) (jobs.Info, error)
+	Submit(ctx context.Context, uid uint32, id federation.ID, sub federate.Submission, body io.Reader) (jobs.Info, error)
 	Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error)
 	Result(ctx context.Context, id federation.ID) (federate.Published, error)
 	Values(ctx context.Context, id federation.ID, w io.Writer) error
@@ -89,8 +89,16 @@ func (s *Server) contribute(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return badRequest("content-type", "vector-invalid", "a vector is application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
 	}
+	sub := federate.Submission{Weight: uint32(weight), Format: format}
+	switch r.URL.Query().Get("excess") {
+	case "", "clip":
+	case "refuse":
+		sub.Strict = true
+	default:
+		return badRequest("excess", "vector-invalid", "excess is clip or refuse: what to do with a vector beyond the norm bound")
+	}
 	p, _ := peerOf(r.Context())
-	info, err := work.Federation.Submit(r.Context(), p.uid, id, uint32(weight), format, &patient{r.Body, http.NewResponseController(w)})
+	info, err := work.Federation.Submit(r.Context(), p.uid, id, sub, &patient{r.Body, http.NewResponseController(w)})
 	if err != nil {
 		return err
 	}

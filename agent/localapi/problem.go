@@ -85,6 +85,7 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem {
 // statuses are those of refusals that a client can do something about by itself.
 var statuses = map[evidence.Reason]int{
 	federate.ReasonVector:        http.StatusUnprocessableEntity,
+	federate.ReasonNorm:          http.StatusUnprocessableEntity,
 	federate.ReasonOver:          http.StatusConflict,
 	federate.ReasonNotConfigured: http.StatusNotFound,
 	jobs.ReasonFull:              http.StatusTooManyRequests,

@@ -157,7 +157,7 @@ func newFedLedger(inv *invocation) *cobra.Command {
 
 func newFedSubmit(inv *invocation) *cobra.Command {
 	var weight uint32
-	var half, wait bool
+	var half, strict, wait bool
 	c := &cobra.Command{
 		Use: "submit ROUND FILE", Short: "Submit a vector of little-endian float32 values through the local agent",
 		Long:    "The agent clips, rounds, encrypts and uploads it; only the ciphertext leaves the\nguest. FILE may be - for standard input.",
@@ -180,8 +180,12 @@ func newFedSubmit(inv *invocation) *cobra.Command {
 			if half {
 				media = "application/vnd.anchorhold.float16"
 			}
+			query := url.Values{"weight": {strconv.FormatUint(uint64(weight), 10)}}
+			if strict {
+				query.Set("excess", "refuse")
+			}
 			agent := newAgentClient(inv.agent)
-			info, err := agent.postBody(c.Context(), "/v1/fed/rounds/"+args[0]+"/contributions?"+url.Values{"weight": {strconv.FormatUint(uint64(weight), 10)}}.Encode(), media, in)
+			info, err := agent.postBody(c.Context(), "/v1/fed/rounds/"+args[0]+"/contributions?"+query.Encode(), media, in)
 			if err != nil {
 				return err
 			}
@@ -190,6 +194,7 @@ func newFedSubmit(inv *invocation) *cobra.Command {
 	}
 	c.Flags().Uint32Var(&weight, "weight", 1, "weight, such as the number of examples")
 	c.Flags().BoolVar(&half, "f16", false, "the values are float16")
+	c.Flags().BoolVar(&strict, "strict", false, "refuse a vector beyond the norm bound instead of scaling it down")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is uploaded")
 	inv.agentFlag(c)
 	return c
