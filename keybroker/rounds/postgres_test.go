@@ -1,0 +1,281 @@
+package rounds
+
+import (
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// TestPostgres runs a real server: what every store must do, and what only this one
+// can do wrong.
+func TestPostgres(t *testing.T) {
+	s := startServer(t)
+	conform(t, s.place)
+	t.Run("BrokersMigrateTogether", func(t *testing.T) { migrateTogether(t, s) })
+	t.Run("NewerSchemaIsRefused", func(t *testing.T) { newerSchema(t, s) })
+	t.Run("DatabaseKeepsCharges", func(t *testing.T) { databaseKeeps(t, s) })
+	t.Run("LossIsNoticed", func(t *testing.T) { lossIsNoticed(t, s) })
+	t.Run("CommitsAreDurable", func(t *testing.T) { commitsAreDurable(t, s) })
+	t.Run("LocksEnd", func(t *testing.T) { locksEnd(t, s) })
+	t.Run("ServerCrashes", func(t *testing.T) { serverCrashes(t, s) })
+	t.Run("ForgetfulServerIsRefused", func(t *testing.T) { forgetfulServer(t, s) })
+}
+
+func migrateTogether(t *testing.T, s *server) {
+	schema := s.schema(t)
+	if err := together(6, func(int) error {
+		p, err := OpenPostgres(t.Context(), s.dsn(schema)+"&pool_max_conns=2")
+		if err != nil {
+			return err
+		}
+		return p.Close()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := s.connect(t, schema).QueryRow(t.Context(), "SELECT count(*) FROM fed_schema").Scan(&n); err != nil || n != len(migrations()) {
+		t.Errorf("%d versions, %v", n, err)
+	}
+}
+
+func newerSchema(t *testing.T, s *server) {
+	schema := s.schema(t)
+	if err := s.open(t, schema).Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := s.connect(t, schema)
+	if _, err := c.Exec(t.Context(), "INSERT INTO fed_schema (version) VALUES (1000)"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := OpenPostgres(t.Context(), s.dsn(schema))
+	wantReason(t, "a schema to come", err, ReasonStore)
+}
+
+// chargedStore has two rounds that were charged.
+func chargedStore(t *testing.T, s *server) (Store, *pgx.Conn) {
+	schema := s.schema(t)
+	store := used(t, place{open: func(t testing.TB) Store { return s.open(t, schema) }})
+	for i := range byte(2) {
+		create(t, store, record(i))
+		if err := appendCharge(t.Context(), store, federation.ID{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return store, s.connect(t, schema)
+}
+
+// Even an administrator at the database has to take the protection away first.
+func databaseKeeps(t *testing.T, s *server) {
+	store, c := chargedStore(t, s)
+	for _, q := range []string{"DELETE FROM fed_charges", "UPDATE fed_charges SET n = n + 1", "TRUNCATE fed_charges", "DELETE FROM fed_ledgers", "DELETE FROM fed_rounds",
+		"TRUNCATE fed_rounds CASCADE", "TRUNCATE fed_ledgers CASCADE"} {
+		if _, err := c.Exec(t.Context(), q); err == nil || !strings.Contains(err.Error(), "never removed or rewritten") {
+			t.Errorf("%s: %v", q, err)
+		}
+	}
+	if _, err := c.Exec(t.Context(), "INSERT INTO fed_charges (model, n, round, charge) SELECT model, 9, round, charge FROM fed_charges WHERE n = 1"); err == nil {
+		t.Error("a round was charged twice")
+	}
+	if list, err := store.Charges(t.Context(), "test"); err != nil || len(list) != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// What somebody did who took the protection away is noticed when it is read.
+func lossIsNoticed(t *testing.T, s *server) {
+	const unprotect = "ALTER TABLE fed_charges DISABLE TRIGGER keep; "
+	for name, q := range map[string]string{
+		"the last charge": unprotect + "DELETE FROM fed_charges WHERE n = 2",
+		"the first":       unprotect + "DELETE FROM fed_charges WHERE n = 1",
+		"all":             unprotect + "DELETE FROM fed_charges",
+		"a changed one":   unprotect + `UPDATE fed_charges SET charge = replace(convert_from(charge, 'UTF8'), '1.1', '9.9')::bytea WHERE n = 2`,
+		"a broken one":    unprotect + "UPDATE fed_charges SET charge = '{}' WHERE n = 2",
+	} {
+		store, c := chargedStore(t, s)
+		if _, err := c.Exec(t.Context(), q); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_, err := store.Charges(t.Context(), "test")
+		wantReason(t, name, err, ReasonStore)
+	}
+	store, c := chargedStore(t, s)
+	if _, err := c.Exec(t.Context(), "UPDATE fed_rounds r SET record = o.record FROM fed_rounds o WHERE r.id <> o.id"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.Get(t.Context(), federation.ID{1})
+	wantReason(t, "a round in another's place", err, ReasonStore)
+	if _, err := c.Exec(t.Context(), "UPDATE fed_rounds SET record = 'x'"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.List(t.Context())
+	wantReason(t, "no record", err, ReasonStore)
+}
+
+// A server whose default is to acknowledge before it writes is told otherwise, and
+// a stricter default stays.
+func commitsAreDurable(t *testing.T, s *server) {
+	for set, want := range map[string]string{"off": "on", "on": "on", "remote_apply": "remote_apply", "local": "local"} {
+		p, err := OpenPostgres(t.Context(), s.dsn(s.schema(t))+"&synchronous_commit="+set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if err := p.write(t.Context(), func(tx pgx.Tx) error {
+			return tx.QueryRow(t.Context(), "SHOW synchronous_commit").Scan(&got)
+		}); err != nil || got != want {
+			t.Errorf("%s: %q, want %q, %v", set, got, want, err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A change that waits for another's lock waits until the other ends, and then sees
+// what it did.
+func locksEnd(t *testing.T, s *server) {
+	store, c := chargedStore(t, s)
+	tx, err := c.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "SELECT * FROM fed_ledgers FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	create(t, store, record(7))
+	done := make(chan error, 1)
+	go func() { done <- appendCharge(t.Context(), store, federation.ID{7}) }()
+	watch := s.connect(t, "public")
+	for waiting := 0; waiting == 0; {
+		if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	default:
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := consistent(t.Context(), store, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// The server ends at once, without a checkpoint, while two brokers close rounds.
+// What they were told is there when it runs again, on the same connections' pools.
+func serverCrashes(t *testing.T, s *server) {
+	schema := s.schema(t)
+	p := place{open: func(t testing.TB) Store { return s.open(t, schema) }, fleet: true}
+	m, stores := newMachine(t), brokers(t, p, 2)
+	var ledger map[string][]Charge
+	for range 2 {
+		var mu sync.Mutex
+		tickets := map[string]string{}
+		var n atomic.Int32
+		enough, end := make(chan struct{}), sync.Once{}
+		var crashed sync.WaitGroup
+		crashed.Go(func() { <-enough; s.stop(t, syscall.SIGQUIT) })
+		err := together(2, func(i int) error {
+			service := m.service(t, stores[i], func(c *Config) { c.Privacy.MaxEpsilon = 1e9 })
+			for {
+				signed, r, err := service.Open(t.Context(), plain)
+				if err != nil {
+					return err
+				}
+				list, err := service.Admit(t.Context(), r.ID, [][]byte{contribute(t, m.guest(t, nil), r, signed, nil), contribute(t, m.guest(t, nil), r, signed, nil)})
+				if err != nil {
+					return err
+				}
+				ticket, err := service.Close(t.Context(), r.ID, Closing{Cohort: []federation.Digest{list[0].Contribution, list[1].Contribution}})
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				tickets[r.ID.String()] = federation.DigestOf(ticket).String()
+				mu.Unlock()
+				if n.Add(1) == 8 {
+					end.Do(func() { close(enough) })
+				}
+			}
+		})
+		end.Do(func() { close(enough) })
+		crashed.Wait()
+		if n.Load() < 8 {
+			t.Fatalf("they ended before the server did: %v", err)
+		}
+		s.start(t)
+		if ledger, err = consistent(t.Context(), stores[0], ledger); err != nil || len(ledger["test"]) < 8 {
+			t.Errorf("%d charges, %v", len(ledger["test"]), err)
+		}
+		acknowledged(t, stores[1], tickets)
+	}
+}
+
+// A server without fsync would acknowledge charges and forget them.
+func forgetfulServer(t *testing.T, s *server) {
+	schema := s.schema(t)
+	for _, option := range []string{"fsync=off", "full_page_writes=off"} {
+		s.stop(t, syscall.SIGINT)
+		s.start(t, "-c", option)
+		_, err := OpenPostgres(t.Context(), s.dsn(schema))
+		wantReason(t, option, err, ReasonDatabase)
+	}
+	s.stop(t, syscall.SIGINT)
+	s.start(t)
+	if err := s.open(t, schema).Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Over a network, nothing but TLS 1.3 to a verified name, on no alternative either.
+func TestDatabaseIsAuthenticated(t *testing.T) {
+	for _, dsn := range []string{
+		"postgres://u:secret@db.example/x",
+		"postgres://u:secret@db.example/x?sslmode=disable",
+		"postgres://u:secret@db.example/x?sslmode=allow",
+		"postgres://u:secret@db.example/x?sslmode=prefer",
+		"postgres://u:secret@db.example/x?sslmode=require",
+		"postgres://u:secret@db.example/x?sslmode=verify-ca",
+		"postgres://u:secret@/x?host=/run/postgresql,db.example",
+	} {
+		_, err := OpenPostgres(t.Context(), dsn)
+		wantReason(t, dsn, err, ReasonDatabase)
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the password is in the error: %v", err)
+		}
+	}
+	for _, dsn := range []string{"postgres://u@db.example/x?sslmode=verify-full", "postgres:///x?host=/run/postgresql", "postgres:///x?host=/a,/b",
+		"postgres://a.example,b.example/x?sslmode=verify-full"} {
+		cfg, err := pgxpool.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := authenticated(cfg.ConnConfig); err != nil {
+			t.Errorf("%s: %v", dsn, err)
+		}
+		if c := cfg.ConnConfig.TLSConfig; c != nil && c.MinVersion != 0x0304 {
+			t.Errorf("%s: TLS %x", dsn, c.MinVersion)
+		}
+	}
+	_, err := OpenPostgres(t.Context(), "postgres://u:secret@db.example:port/x")
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
+	}
+	if _, err := OpenPostgres(t.Context(), "postgres:///x?"+url.Values{"host": {t.TempDir()}}.Encode()); err == nil {
+		t.Errorf("opened without a server: %v", err)
+	}
+}
