@@ -44,8 +44,10 @@ func TestWrongKeyIsNamed(t *testing.T) {
 	short, err := keybuf.Take([]byte("short"))
 	ok(t, err)
 	defer short.Wipe()
-	wantOpen(t, path, short, ReasonWrongKey)
-	wantOpen(t, path, nil, ReasonWrongKey)
+	for _, key := range []*keybuf.Buffer{short, nil} {
+		wantOpen(t, path, key, ReasonWrongKey)
+		wantOpen(t, path+".new", key, ReasonWrongKey)
+	}
 	wantState(t, openQueue(t, path, options(newClock())), done, Done)
 	// An empty queue has a key too.
 	q, _ := newQueue(t)

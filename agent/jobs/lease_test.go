@@ -31,6 +31,24 @@ func TestHighestPriorityThenOldest(t *testing.T) {
 	}
 }
 
+// TestOrderGoesOnAfterARestart: neither places nor lease numbers begin anew.
+func TestOrderGoesOnAfterARestart(t *testing.T) {
+	q, _ := newQueue(t)
+	want := []Info{submit(t, q, job(0)), submit(t, q, job(1)), submit(t, q, job(2))}
+	q = reopen(t, q)
+	want = append(want, submit(t, q, job(3)), submit(t, q, job(4)))
+	last := uint64(0)
+	for _, info := range want {
+		l := must(t, q, info)
+		if l.number <= last {
+			t.Fatalf("lease %d after %d", l.number, last)
+		}
+		last = l.number
+		ok(t, l.Complete([]byte(`1`)))
+		q = reopen(t, q)
+	}
+}
+
 func TestOnlyItsClass(t *testing.T) {
 	q, _ := newQueue(t)
 	info := submit(t, q, job(1))
@@ -291,12 +309,13 @@ func TestLeaseWaitsForWork(t *testing.T) {
 func TestLeaseWaitsUntilALeaseRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := waiting(t)
+		q.opt.LeaseTime = 10 * time.Second
 		info := submit(t, q, job(1))
 		first := must(t, q, info)
 		start := time.Now()
 		second, err := q.Lease(t.Context(), []string{"add"})
 		ok(t, err)
-		if waited := time.Since(start); waited != time.Minute || second.Info.Tries != 2 || first.Context.Err() == nil {
+		if waited := time.Since(start); waited != 10*time.Second || second.Info.Tries != 2 || first.Context.Err() == nil {
 			t.Fatalf("waited %s, try %d", waited, second.Info.Tries)
 		}
 		ok(t, second.Fail(TimeOut, "", ""))

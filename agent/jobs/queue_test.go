@@ -282,6 +282,7 @@ func TestOnce(t *testing.T) {
 		t.Fatal(d, err)
 	}
 	ok(t, q.Once("round/b", two))
+	wantReason(t, q.Once("round/c", two), ReasonFull)
 	q = reopen(t, q)
 	wantReason(t, q.Once("round/c", two), ReasonFull)
 	ok(t, q.Once("round/b", two))
