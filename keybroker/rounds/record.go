@@ -3,8 +3,6 @@ package rounds
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"math"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -49,17 +47,13 @@ func decode[T stored](raw []byte, limit int) (T, error) {
 	if len(raw) > limit {
 		return none, damaged("%d bytes are stored, at most %d are read", len(raw), limit)
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&v); err != nil {
+	if err := json.Unmarshal(raw, &v); err != nil {
 		return none, damaged("stored text: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return none, damaged("bytes after the stored text")
 	}
 	if err := v.check(); err != nil {
 		return none, err
 	}
+	// Unknown and repeated fields, other cases and spaces do not come out again.
 	if again, err := json.Marshal(v); err != nil || !bytes.Equal(again, raw) {
 		return none, damaged("the stored text is not the one that a broker writes")
 	}
