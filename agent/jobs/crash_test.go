@@ -60,7 +60,7 @@ func TestKillChild(t *testing.T) {
 	c := newClock()
 	c.add(time.Duration(len(round)) * time.Hour)
 	h := &child{t, openQueue(t, path, crashOptions(c, round)), c, rand.New(rand.NewPCG(uint64(len(round)), 2)), round, variant}
-	writes := 0
+	writes, written := 0, h.q.writing
 	h.q.commit = func(tx *bolt.Tx) error {
 		if writes++; writes == max(nth, -nth) {
 			if nth < 0 {
@@ -69,8 +69,10 @@ func TestKillChild(t *testing.T) {
 			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 		if h.variant == forgetful && writes%7 == 0 {
+			h.q.writing = written // or the file's ledger would give it away
 			return tx.Rollback()
 		}
+		written = h.q.writing
 		return tx.Commit()
 	}
 	for i := 0; ; i++ {
@@ -322,7 +324,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 
 // TestBrokenQueuesAreNoticed is the control: the same oracle, a broken queue.
 func TestBrokenQueuesAreNoticed(t *testing.T) {
-	for variant, want := range map[string]string{blind: "result of job", forgetful: "job", unjournaled: "effect", uncounted: "was tried"} {
+	for variant, want := range map[string]string{blind: "result of job", forgetful: "was lost", unjournaled: "effect", uncounted: "was tried"} {
 		t.Run(variant, func(t *testing.T) {
 			w := newWitness()
 			w.matrix(t, variant, 6)

@@ -84,61 +84,110 @@ func TestNothingReadableInTheFile(t *testing.T) {
 	}
 }
 
-// TestChangedRecordsAreRefused changes the file in one place each.
+// wantDamaged says that a queue does not open for what happened to it.
+func wantDamaged(t *testing.T, name, path string) {
+	t.Helper()
+	q, err := Open(path, testKey(t, 1), options(newClock()))
+	if reason, _ := evidence.ReasonOf(err); reason != ReasonDamaged {
+		t.Errorf("%s: %v", name, err)
+	}
+	if err == nil {
+		ok(t, q.Close())
+	}
+}
+
+// TestChangedRecordsAreRefused changes one record each, and the ledger with it: the
+// record alone must give it away.
 func TestChangedRecordsAreRefused(t *testing.T) {
 	seal := func(label string, aad, plain []byte) []byte {
 		b, err := chunkseal.SealBlob(testKey(t, 1), label, aad, plain)
 		ok(t, err)
 		return b
 	}
-	for name, change := range map[string]func(tx *bolt.Tx, done, queued []byte) error{
-		"flipped": func(tx *bolt.Tx, done, _ []byte) error {
-			b := tx.Bucket([]byte(bucketJobs))
-			v := bytes.Clone(b.Get(done))
-			v[len(v)-1] ^= 1
-			return b.Put(done, v)
+	for name, change := range map[string]func(v, done, other []byte) (place, value []byte){
+		"flipped":   func(v, done, _ []byte) ([]byte, []byte) { v[len(v)-1] ^= 1; return done, v },
+		"cut":       func(v, done, _ []byte) ([]byte, []byte) { return done, v[:len(v)-1] },
+		"exchanged": func(_, done, other []byte) ([]byte, []byte) { return done, other },
+		"another's name": func(v, done, _ []byte) ([]byte, []byte) {
+			plain, err := chunkseal.OpenBlob(testKey(t, 1), sealLabel, done, v)
+			ok(t, err)
+			return make([]byte, 32), seal(sealLabel, make([]byte, 32), plain)
 		},
-		"cut": func(tx *bolt.Tx, done, _ []byte) error {
-			b := tx.Bucket([]byte(bucketJobs))
-			v := bytes.Clone(b.Get(done))
-			return b.Put(done, v[:len(v)-1])
+		"another kind": func(v, done, _ []byte) ([]byte, []byte) {
+			plain, err := chunkseal.OpenBlob(testKey(t, 1), sealLabel, done, v)
+			ok(t, err)
+			return done, seal(onceLabel, done, plain)
 		},
-		"exchanged": func(tx *bolt.Tx, done, queued []byte) error {
-			b := tx.Bucket([]byte(bucketJobs))
-			return b.Put(done, bytes.Clone(b.Get(queued)))
-		},
-		"another's name": func(tx *bolt.Tx, done, _ []byte) error {
-			b := tx.Bucket([]byte(bucketJobs))
-			plain, err := chunkseal.OpenBlob(testKey(t, 1), sealLabel, done, b.Get(done))
-			return errors.Join(err, b.Put(make([]byte, 32), seal(sealLabel, make([]byte, 32), plain)))
-		},
-		"another kind": func(tx *bolt.Tx, done, _ []byte) error {
-			b := tx.Bucket([]byte(bucketJobs))
-			plain, err := chunkseal.OpenBlob(testKey(t, 1), sealLabel, done, b.Get(done))
-			return errors.Join(err, b.Put(done, seal(onceLabel, done, plain)))
-		},
-		"no record": func(tx *bolt.Tx, done, _ []byte) error {
-			return tx.Bucket([]byte(bucketJobs)).Put(done, seal(sealLabel, done, []byte(`{}`)))
-		},
-		"no head": func(tx *bolt.Tx, _, _ []byte) error { return tx.DeleteBucket([]byte(bucketMeta)) },
-		"nothing": func(tx *bolt.Tx, _, _ []byte) error {
-			return errors.Join(tx.DeleteBucket([]byte(bucketMeta)), tx.DeleteBucket([]byte(bucketJobs)), tx.DeleteBucket([]byte(bucketOnce)))
-		},
-		"no jobs":    func(tx *bolt.Tx, _, _ []byte) error { return tx.DeleteBucket([]byte(bucketJobs)) },
-		"no journal": func(tx *bolt.Tx, _, _ []byte) error { return tx.DeleteBucket([]byte(bucketOnce)) },
+		"no record": func(_, done, _ []byte) ([]byte, []byte) { return done, seal(sealLabel, done, []byte(`{}`)) },
 	} {
 		path, done, queued := filled(t)
+		q := openQueue(t, path, options(newClock()))
+		ok(t, q.update(func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte(bucketJobs))
+			place, value := change(bytes.Clone(b.Get(done[:])), done[:], bytes.Clone(b.Get(queued[:])))
+			return q.set(tx, bucketJobs, place, value)
+		}))
+		ok(t, q.Close())
+		wantDamaged(t, name, path)
+	}
+}
+
+// TestChangedFileIsRefused removes, adds and puts back whole entries, each of which
+// opens by itself: the ledger alone must give it away. The control changes nothing.
+func TestChangedFileIsRefused(t *testing.T) {
+	for name, change := range map[string]func(tx *bolt.Tx, older map[string][]byte, done []byte) error{
+		"job removed": func(tx *bolt.Tx, _ map[string][]byte, done []byte) error {
+			return tx.Bucket([]byte(bucketJobs)).Delete(done)
+		},
+		"journal removed": func(tx *bolt.Tx, _ map[string][]byte, _ []byte) error {
+			return tx.Bucket([]byte(bucketOnce)).Delete([]byte("name"))
+		},
+		"job put back": func(tx *bolt.Tx, older map[string][]byte, done []byte) error {
+			return tx.Bucket([]byte(bucketJobs)).Put(done, older["job"])
+		},
+		"ledger put back": func(tx *bolt.Tx, older map[string][]byte, _ []byte) error {
+			return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaLedger), older["ledger"])
+		},
+		"pruned job put back": func(tx *bolt.Tx, older map[string][]byte, _ []byte) error {
+			return tx.Bucket([]byte(bucketJobs)).Put(older["pruned id"], older["pruned"])
+		},
+		"no ledger": func(tx *bolt.Tx, _ map[string][]byte, _ []byte) error {
+			return tx.Bucket([]byte(bucketMeta)).Delete([]byte(metaLedger))
+		},
+		"no head":    func(tx *bolt.Tx, _ map[string][]byte, _ []byte) error { return tx.DeleteBucket([]byte(bucketMeta)) },
+		"no jobs":    func(tx *bolt.Tx, _ map[string][]byte, _ []byte) error { return tx.DeleteBucket([]byte(bucketJobs)) },
+		"no journal": func(tx *bolt.Tx, _ map[string][]byte, _ []byte) error { return tx.DeleteBucket([]byte(bucketOnce)) },
+		"nothing": func(tx *bolt.Tx, _ map[string][]byte, _ []byte) error {
+			return errors.Join(tx.DeleteBucket([]byte(bucketMeta)), tx.DeleteBucket([]byte(bucketJobs)), tx.DeleteBucket([]byte(bucketOnce)))
+		},
+		"control": func(*bolt.Tx, map[string][]byte, []byte) error { return nil },
+	} {
+		q, c := newQueue(t)
+		path, older := q.db.Path(), map[string][]byte{}
+		pruned := submit(t, q, job(9))
+		ok(t, must(t, q, pruned).Fail(BadInput, "", "bad"))
+		c.add(time.Second)
+		info := submit(t, q, job(1))
+		ok(t, q.db.View(func(tx *bolt.Tx) error {
+			older["job"] = bytes.Clone(tx.Bucket([]byte(bucketJobs)).Get(info.ID[:]))
+			older["pruned id"], older["pruned"] = pruned.ID[:], bytes.Clone(tx.Bucket([]byte(bucketJobs)).Get(pruned.ID[:]))
+			older["ledger"] = bytes.Clone(tx.Bucket([]byte(bucketMeta)).Get([]byte(metaLedger)))
+			return nil
+		}))
+		_, err := q.Prune(t.Context(), 0)
+		ok(t, err)
+		ok(t, must(t, q, info).Complete([]byte(`1`)))
+		ok(t, q.Once("name", [32]byte{1}))
+		ok(t, q.Close())
 		db, err := bolt.Open(path, 0o600, nil)
 		ok(t, err)
-		ok(t, db.Update(func(tx *bolt.Tx) error { return change(tx, done[:], queued[:]) }))
+		ok(t, db.Update(func(tx *bolt.Tx) error { return change(tx, older, info.ID[:]) }))
 		ok(t, db.Close())
-		q, err := Open(path, testKey(t, 1), options(newClock()))
-		if reason, _ := evidence.ReasonOf(err); reason != ReasonDamaged {
-			t.Errorf("%s: %v", name, err)
+		if name == "control" {
+			wantState(t, openQueue(t, path, options(newClock())), info.ID, Done)
+			continue
 		}
-		if err == nil {
-			ok(t, q.Close())
-		}
+		wantDamaged(t, name, path)
 	}
 }
 

@@ -19,7 +19,14 @@ func (q *Queue) Show(id ID) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return info.clone(), nil
+	return q.view(info), nil
+}
+
+// view is a job as callers see it.
+func (q *Queue) view(info *Info) Info {
+	c := info.clone()
+	c.Expires = q.expires[info.ID].UTC()
+	return c
 }
 
 // Wait waits until a job is over and returns it.
@@ -48,7 +55,7 @@ func (q *Queue) watch(id ID) (Info, <-chan struct{}, error) {
 	if !info.Final() {
 		err = q.stopped
 	}
-	return info.clone(), q.changed, err
+	return q.view(info), q.changed, err
 }
 
 func (q *Queue) find(id ID) (*Info, error) {
@@ -66,7 +73,7 @@ func (q *Queue) List(want func(*Info) bool) []Info {
 	list := []Info{}
 	for _, info := range q.jobs {
 		if want == nil || want(info) {
-			list = append(list, info.clone())
+			list = append(list, q.view(info))
 		}
 	}
 	slices.SortFunc(list, func(a, b Info) int { return cmp.Compare(b.Seq, a.Seq) })

@@ -7,12 +7,12 @@
 // what came of it is sealed at rest.
 //
 // It trusts its key, and that one process has the file open (the file is locked).
-// It refuses another key, a changed record, a file that others may read, work over
-// its bounds, results from a lease that was lost, and, after a failed write, every
-// further change until it is opened again.
+// It refuses another key, a record that was changed, removed or put back as it was
+// earlier, a file that others may read, work over its bounds, results from a lease that
+// was lost, and, after a failed write, every further change until it is opened again.
 //
-// BUG: a host that puts an earlier state of the file back is not noticed; that takes
-// a counter outside the file. The hash that names a job stands in the clear: a
+// BUG: a host that puts the whole file back as it was earlier is not noticed; that takes
+// a counter outside the file. Removed records are noticed when the file is opened. The hash that names a job stands in the clear: a
 // specification that can be guessed can be confirmed. The database was not made for a
 // file that somebody forges with care: where the host has the disk, the file belongs
 // on a volume that is authenticated.
@@ -187,6 +187,8 @@ type Info struct {
 	Grown bool `json:"grown,omitempty"`
 	// Lease is the number of the last lease. No two leases of a queue share one.
 	Lease uint64 `json:"lease,omitempty"`
+	// Expires is when the lease in force ends without a heartbeat. It is not durable.
+	Expires time.Time `json:"expires,omitzero"`
 	// NotBefore is when a job that failed is tried again.
 	NotBefore time.Time `json:"not_before,omitzero"`
 }

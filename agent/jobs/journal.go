@@ -35,7 +35,7 @@ func (q *Queue) Once(name string, digest [32]byte) error {
 		if err != nil {
 			return err
 		}
-		return tx.Bucket([]byte(bucketOnce)).Put([]byte(name), sealed)
+		return q.set(tx, bucketOnce, []byte(name), sealed)
 	}); err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func (q *Queue) grant(ctx context.Context, info *Info) (*Lease, error) {
 	}
 	q.next++
 	q.expires[info.ID] = q.opt.Now().Add(q.opt.LeaseTime)
-	l := &Lease{q: q, id: info.ID, number: number, Info: info.clone()}
+	l := &Lease{q: q, id: info.ID, number: number, Info: q.view(info)}
 	l.Context, q.waiting[info.ID] = context.WithCancelCause(ctx)
 	return l, nil
 }

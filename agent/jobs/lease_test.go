@@ -158,6 +158,9 @@ func TestLostLeaseCannotComplete(t *testing.T) {
 	q, c := newQueue(t)
 	info := submit(t, q, job(1))
 	first := must(t, q, info)
+	if at := c.Now().Add(time.Minute); !first.Info.Expires.Equal(at) || !show(t, q, info.ID).Expires.Equal(at) || first.Info.Boot != "boot-1" {
+		t.Fatalf("%+v", first.Info)
+	}
 	c.add(time.Minute - 1)
 	if try(t, q) != nil {
 		t.Fatal("leased twice at once")
@@ -187,7 +190,7 @@ func TestLostLeaseCannotComplete(t *testing.T) {
 	}
 	ok(t, second.Complete([]byte(`"second"`)))
 	wantReason(t, second.Complete([]byte(`"third"`)), ReasonLeaseLost)
-	if got := wantState(t, reopen(t, q), info.ID, Done); string(got.Result) != `"second"` || got.Progress != nil {
+	if got := wantState(t, reopen(t, q), info.ID, Done); string(got.Result) != `"second"` || got.Progress != nil || !got.Expires.IsZero() {
 		t.Fatalf("result %s", got.Result)
 	}
 }

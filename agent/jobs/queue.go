@@ -73,12 +73,14 @@ type Queue struct {
 	opt    Options
 	db     *bolt.DB
 	key    *keybuf.Buffer          // the queue's own copy
+	tags   *keybuf.Buffer          // key of the ledger's tags
 	commit func(tx *bolt.Tx) error // tests fail it
 
 	mu      sync.Mutex
 	stopped error // why nothing can be changed any more
 	jobs    map[ID]*Info
 	next    uint64           // number of the next submission or lease
+	writing ledger           // of the last transaction
 	once    int              // entries of the journal
 	expires map[ID]time.Time // of leases in force
 	changed chan struct{}    // closed and replaced at each change
@@ -110,19 +112,33 @@ func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
 		return nil, err
 	}
 	copy(own.Bytes(), key.Bytes())
-	db, err := openFile(path)
+	tags, err := tagKey(own)
 	if err != nil {
 		own.Wipe()
 		return nil, err
 	}
-	q := &Queue{opt: opt, db: db, key: own, commit: (*bolt.Tx).Commit, jobs: map[ID]*Info{}, next: 1, expires: map[ID]time.Time{},
+	q, err := openWith(path, own, tags, opt)
+	if err != nil {
+		own.Wipe()
+		tags.Wipe()
+		return nil, fmt.Errorf("open job queue %s: %w", path, err)
+	}
+	return q, nil
+}
+
+// openWith takes over both keys if it succeeds.
+func openWith(path string, key, tags *keybuf.Buffer, opt Options) (*Queue, error) {
+	db, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{opt: opt, db: db, key: key, tags: tags, commit: (*bolt.Tx).Commit, jobs: map[ID]*Info{}, next: 1, expires: map[ID]time.Time{},
 		changed: make(chan struct{}), waiting: map[ID]context.CancelCauseFunc{}}
 	if err := q.transact(q.load); err != nil {
-		own.Wipe()
 		if _, named := evidence.ReasonOf(err); !named {
 			err = evidence.Refuse(ReasonFile, "%w", err)
 		}
-		return nil, errors.Join(fmt.Errorf("open job queue %s: %w", path, err), db.Close())
+		return nil, errors.Join(err, db.Close())
 	}
 	return q, nil
 }
@@ -139,7 +155,7 @@ func openFile(path string) (*bolt.DB, error) {
 		return err
 	})
 	if err != nil {
-		return nil, evidence.Refuse(ReasonFile, "open job queue %s: %w", path, err)
+		return nil, evidence.Refuse(ReasonFile, "%w", err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err == nil {
@@ -174,6 +190,9 @@ func (q *Queue) load(tx *bolt.Tx) error {
 		q.next = max(q.next, info.Seq+1, info.Lease+1)
 		return nil
 	}); err != nil {
+		return err
+	}
+	if err := q.checkLedger(tx); err != nil {
 		return err
 	}
 	for _, info := range q.jobs {
@@ -230,6 +249,7 @@ func (q *Queue) Close() error {
 	}
 	q.stop(evidence.Refuse(ReasonClosed, "the queue was closed"))
 	q.key.Wipe()
+	q.tags.Wipe()
 	return q.db.Close()
 }
 
@@ -238,7 +258,7 @@ func (q *Queue) put(tx *bolt.Tx, info *Info) error {
 	if err != nil {
 		return err
 	}
-	return tx.Bucket([]byte(bucketJobs)).Put(info.ID[:], sealed)
+	return q.set(tx, bucketJobs, info.ID[:], sealed)
 }
 
 // update makes what f writes durable, or stops the queue: after a write that failed
@@ -273,6 +293,9 @@ func (q *Queue) transact(f func(tx *bolt.Tx) error) error {
 		}
 		defer tx.Rollback() // does nothing after a commit
 		if err := f(tx); err != nil {
+			return err
+		}
+		if err := q.keepLedger(tx); err != nil {
 			return err
 		}
 		return q.commit(tx)

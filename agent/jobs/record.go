@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -21,10 +22,10 @@ type stored struct {
 // maxRecordBytes bounds a record: both texts in base64, and the rest.
 const maxRecordBytes = (MaxSpecBytes+MaxResultBytes)/3*4 + 16<<10
 
-// encode makes the record of a job. Progress is not durable.
+// encode makes the record of a job. Progress and expiry are not durable.
 func (i *Info) encode() ([]byte, error) {
 	s := stored{Info: *i, Spec: i.Spec, Result: i.Result}
-	s.Info.Spec, s.Info.Result, s.Info.Progress = nil, nil, nil
+	s.Info.Spec, s.Info.Result, s.Info.Progress, s.Info.Expires = nil, nil, nil, time.Time{}
 	return json.Marshal(&s)
 }
 
@@ -60,7 +61,7 @@ func (i *Info) checkRecord() error {
 		i.Seq == 0, i.Tries < 0, i.Tries > MaxTries,
 		i.State == Leased && (i.Tries == 0 || i.Lease == 0),
 		(i.State == Done) != (i.Exit == Ok), (i.State == Done) != (i.Result != nil),
-		i.State == Dead && i.Exit == "", i.Progress != nil,
+		i.State == Dead && i.Exit == "", i.Progress != nil, !i.Expires.IsZero(),
 		len(i.Result) > MaxResultBytes || i.Result != nil && !json.Valid(i.Result):
 		return damaged(nil, "a record contradicts itself")
 	}

@@ -151,7 +151,7 @@ func (q *Queue) Prune(ctx context.Context, age time.Duration) (int, error) {
 
 func (q *Queue) remove(tx *bolt.Tx, gone []*Info) error {
 	for _, info := range gone {
-		if err := tx.Bucket([]byte(bucketJobs)).Delete(info.ID[:]); err != nil {
+		if err := q.set(tx, bucketJobs, info.ID[:], nil); err != nil {
 			return err
 		}
 	}
