@@ -119,10 +119,13 @@ func TestRecordsThatContradictThemselves(t *testing.T) {
 			"done":       func(i *Info) { i.State, i.Exit, i.Result = Done, Crash, []byte(`1`) },
 			"no result":  func(i *Info) { i.State, i.Exit, i.Result = Done, Ok, nil },
 			"bad result": func(i *Info) { i.State, i.Exit, i.Result = Done, Ok, []byte(`{`) },
-			"a result":   func(i *Info) { i.State, i.Exit, i.Result = Dead, Crash, []byte(`1`) },
-			"dead":       func(i *Info) { i.State, i.Exit, i.Result = Dead, "", nil },
-			"leased":     func(i *Info) { i.State, i.Exit, i.Result, i.Tries = Leased, "", nil, 0 },
-			"unleased":   func(i *Info) { i.State, i.Exit, i.Result, i.Tries, i.Lease = Leased, "", nil, 1, 0 },
+			"large": func(i *Info) {
+				i.State, i.Exit, i.Result = Done, Ok, append(bytes.Repeat([]byte(" "), MaxResultBytes), '1')
+			},
+			"a result": func(i *Info) { i.State, i.Exit, i.Result = Dead, Crash, []byte(`1`) },
+			"dead":     func(i *Info) { i.State, i.Exit, i.Result = Dead, "", nil },
+			"leased":   func(i *Info) { i.State, i.Exit, i.Result, i.Tries = Leased, "", nil, 0 },
+			"unleased": func(i *Info) { i.State, i.Exit, i.Result, i.Tries, i.Lease = Leased, "", nil, 1, 0 },
 		} {
 			c := info.clone()
 			change(&c)
@@ -132,7 +135,8 @@ func TestRecordsThatContradictThemselves(t *testing.T) {
 				t.Errorf("%s of a job that is %s: accepted %s", name, info.State, b)
 			}
 		}
-		for _, bad := range []string{string(b) + " {}", string(b[:len(b)-1]) + `,"more":1}`, string(b[:len(b)-1])} {
+		for _, bad := range []string{string(b) + " {}", string(b[:len(b)-1]) + `,"more":1}`, string(b[:len(b)-1]) + `,"progress":{}}`,
+			string(b[:len(b)-1]) + `,"expires":"2030-01-02T03:04:05Z"}`, string(b[:len(b)-1])} {
 			if _, err := decode([]byte(bad)); err == nil {
 				t.Errorf("accepted %s", bad)
 			}

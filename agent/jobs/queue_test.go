@@ -179,8 +179,27 @@ func TestRetriedJobNeedsRoom(t *testing.T) {
 	}
 	_, err = q.Show(done.ID)
 	wantReason(t, err, ReasonUnknown)
-	_, err = reopen(t, q).Show(done.ID)
+	wantState(t, q, dead.ID, Queued)
+	q = reopen(t, q)
+	_, err = q.Show(done.ID)
 	wantReason(t, err, ReasonUnknown)
+	wantState(t, q, dead.ID, Queued)
+}
+
+// TestRetriedJobCountsOnce: what it kept as a dead letter is not room that it lacks.
+func TestRetriedJobCountsOnce(t *testing.T) {
+	size := int64(len(job(1).Spec))
+	q, _ := newQueue(t, func(o *Options) { o.MaxBytes = 2*(size+MaxResultBytes) + size + 1 })
+	dead, done := submit(t, q, job(1)), submit(t, q, job(2))
+	ok(t, must(t, q, dead).Fail(BadInput, "", "bad"))
+	ok(t, must(t, q, done).Complete([]byte(`1`)))
+	submit(t, q, job(3))
+	_, err := q.Retry(dead.ID)
+	ok(t, err)
+	wantState(t, q, done.ID, Done)
+	if u := q.Usage(); u.Bytes != u.MaxBytes {
+		t.Fatalf("%+v", u)
+	}
 }
 
 func TestOldestFinalJobsAreForgotten(t *testing.T) {
