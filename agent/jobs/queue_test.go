@@ -380,6 +380,9 @@ func TestClosedQueueChangesNothing(t *testing.T) {
 	info := submit(t, q, job(1))
 	ok(t, q.Close())
 	ok(t, q.Close())
+	if q.key.Len() != 0 || q.tags.Len() != 0 {
+		t.Error("a key outlives its queue")
+	}
 	_, _, err := q.Submit(t.Context(), job(2))
 	wantReason(t, err, ReasonClosed)
 	_, err = q.Cancel(info.ID)
