@@ -2,7 +2,6 @@ package rounds
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -107,9 +106,4 @@ func (s *Service) afford(charges []Charge, r federation.Round) (epsilon, withSam
 		err = evidence.Refuse(ReasonBudget, "the model %q would have spent epsilon %.3f of %.3f at delta %g", r.Model, epsilon, s.cfg.Privacy.MaxEpsilon, s.cfg.Privacy.Delta)
 	}
 	return epsilon, withSampling, err
-}
-
-func newID(id *federation.ID) error {
-	_, err := rand.Read(id[:])
-	return err
 }

@@ -48,7 +48,13 @@ func migrate(ctx context.Context, pool *pgxpool.Pool) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "CREATE TABLE IF NOT EXISTS fed_schema (version int PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"); err != nil {
+		// Once the schema is there, a role that may not alter it is enough.
+		var there bool
+		err := tx.QueryRow(ctx, "SELECT to_regclass('fed_schema') IS NOT NULL").Scan(&there)
+		if err == nil && !there {
+			_, err = tx.Exec(ctx, "CREATE TABLE fed_schema (version int PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())")
+		}
+		if err != nil {
 			return err
 		}
 		var have int

@@ -59,15 +59,11 @@ func authenticated(cfg *pgx.ConnConfig) error {
 		t.MinVersion = tls.VersionTLS13
 		return nil
 	}
-	if err := check(cfg.Host, cfg.TLSConfig); err != nil {
-		return err
-	}
+	err := check(cfg.Host, cfg.TLSConfig)
 	for _, f := range cfg.Fallbacks {
-		if err := check(f.Host, f.TLSConfig); err != nil {
-			return err
-		}
+		err = errors.Join(err, check(f.Host, f.TLSConfig))
 	}
-	return nil
+	return err
 }
 
 // checkDurable refuses a server that loses what it acknowledged.
@@ -221,7 +217,7 @@ func (p *Postgres) Charges(ctx context.Context, model string) ([]Charge, error) 
 			return nil, err
 		}
 		if n == 0 {
-			break // a head without charges
+			continue // a head without charges
 		}
 		c, err := decodeCharge(raw)
 		if err != nil {
@@ -229,7 +225,6 @@ func (p *Postgres) Charges(ctx context.Context, model string) ([]Charge, error) 
 		}
 		list = append(list, c)
 	}
-	rows.Close()
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("BrokersMigrateTogether", func(t *testing.T) { migrateTogether(t, s) })
 	t.Run("NewerSchemaIsRefused", func(t *testing.T) { newerSchema(t, s) })
 	t.Run("DatabaseKeepsCharges", func(t *testing.T) { databaseKeeps(t, s) })
+	t.Run("RoleThatMayNotAlter", func(t *testing.T) { lesserRole(t, s) })
 	t.Run("LossIsNoticed", func(t *testing.T) { lossIsNoticed(t, s) })
 	t.Run("CommitsAreDurable", func(t *testing.T) { commitsAreDurable(t, s) })
 	t.Run("LocksEnd", func(t *testing.T) { locksEnd(t, s) })
@@ -85,6 +86,38 @@ func databaseKeeps(t *testing.T, s *server) {
 		t.Error("a round was charged twice")
 	}
 	if list, err := store.Charges(t.Context(), "test"); err != nil || len(list) != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// A broker needs no right to alter the schema, and without it cannot take the
+// protection of the charges away.
+func lesserRole(t *testing.T, s *server) {
+	store, c := chargedStore(t, s)
+	var schema string
+	if err := c.QueryRow(t.Context(), "SELECT current_schema()").Scan(&schema); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(t.Context(), "CREATE ROLE broker LOGIN; GRANT USAGE ON SCHEMA "+schema+" TO broker; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA "+schema+" TO broker"); err != nil {
+		t.Fatal(err)
+	}
+	p, err := OpenPostgres(t.Context(), strings.Replace(s.dsn(schema), "user=test", "user=broker", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, p, record(8))
+	if err := appendCharge(t.Context(), p, federation.ID{8}); err != nil {
+		t.Error(err)
+	}
+	for _, q := range []string{"ALTER TABLE fed_charges DISABLE TRIGGER keep", "DELETE FROM fed_charges", "DROP TABLE fed_charges", "SET session_replication_role = replica"} {
+		if _, err := p.pool.Exec(t.Context(), q); err == nil {
+			t.Errorf("%s: allowed", q)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if list, err := store.Charges(t.Context(), "test"); err != nil || len(list) != 3 {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

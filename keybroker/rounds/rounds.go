@@ -17,6 +17,7 @@ package rounds
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -261,7 +262,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	r.Broker, r.Epoch = signer.Broker, signer.Epoch
 	r.Opened = protocol.TimeOf(s.cfg.Now())
 	r.Closes = r.Opened.Add(spec.Duration)
-	if err := newID(&r.ID); err != nil {
+	if _, err := rand.Read(r.ID[:]); err != nil {
 		return nil, r, err
 	}
 	seed, err := keybuf.Random(rlwe.SeedSize)
