@@ -7,13 +7,13 @@ CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/anchorhold
 PEERS    ?= $(CACHE)/peers
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_ := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
-BINARIES := ./agent/cmd/anchorhold ./agent/cmd/anchorhold-agent ./keybroker/cmd/anchorhold-broker
+BINARIES := ./agent/cmd/anchorhold ./agent/cmd/anchorhold-agent ./agent/cmd/anchorhold-worker ./keybroker/cmd/anchorhold-broker ./keybroker/cmd/anchorhold-aggregator
 DEMOBIN  := .cache/demo-bin
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo model peers test check fuzz bench bench-peer clean
+.PHONY: help build demo-build demo fed-demo model peers test check fuzz bench bench-peer clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,10 @@ demo-build:
 
 demo: demo-build ## seal, attest, release, answer: the main job on a real model (MODEL=file.gguf, KEEP=1)
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KEEP),-keep)
+
+fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals
+	@.ci/peers-fed "$(PEERS)"
+	@$(DEMOBIN)/demo -bin $(DEMOBIN) -federated "$(PEERS)/fed/bin/python"
 
 model: ## fetch the demo's model into the cache, once
 	@go run ./packaging/demo -cache "$(CACHE)" -fetch

@@ -236,6 +236,9 @@ func (d *daemon) roundKey(ctx context.Context, resource string) (*keybuf.Buffer,
 	attempt, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	lease, err := d.client.Load().Acquire(attempt, []string{resource})
+	if failure, ok := errors.AsType[*client.Error](err); ok {
+		return nil, evidence.Refuse(failure.Reason, "the key of %s: %v", resource, failure)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -215,7 +215,8 @@ func classify(err error) (jobs.Exit, evidence.Reason) {
 		return jobs.Exit(failure.Exit.String()), reason
 	}
 	switch reason {
-	case uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "attesting", "lease-expired":
+	case uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "attesting", "lease-expired",
+		protocol.ReasonBusy, protocol.ReasonAuditUnavailable, protocol.ReasonConnectionFailed, protocol.ReasonDeadline, protocol.ReasonNoActiveEpoch:
 		return jobs.Crash, reason
 	}
 	if refused {

@@ -252,7 +252,7 @@ func (a *Aggregator) file(name string, missing evidence.Reason) handler {
 func sendFile(w http.ResponseWriter, r *http.Request, path string, missing evidence.Reason) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return evidence.Refuse(missing, "it is not there")
+		return evidence.Refuse(missing, "there is none yet")
 	}
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, d.cleanUp())
 	}()
-	steps := []step{
+	return runSteps(ctx, d.began, []step{
 		{"model to serve", d.findModel},
 		{"development identities", d.makeIdentities},
 		{"broker", d.startBroker},
@@ -74,7 +74,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 		{"REFUSAL 1: a guest with another measurement", d.refuseMeasurement},
 		{"REFUSAL 2: a model file with one flipped bit", d.refuseFlippedBit},
 		{"REFUSAL 3: a client that speaks only classical TLS", d.refuseClassical},
-	}
+	})
+}
+
+// runSteps runs one after the other and tells what each came to.
+func runSteps(ctx context.Context, began time.Time, steps []step) error {
 	for i, s := range steps {
 		t := time.Now()
 		note, err := s.do(ctx)
@@ -86,7 +90,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 			fmt.Printf("      %s\n", strings.TrimRight(line, "\n"))
 		}
 	}
-	fmt.Printf("All of that was so. %.1f s.\n", time.Since(d.began).Seconds())
+	fmt.Printf("All of that was so. %.1f s.\n", time.Since(began).Seconds())
 	return nil
 }
 

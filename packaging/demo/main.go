@@ -21,24 +21,28 @@ func main() {
 	flag.StringVar(&opt.question, "question", "What is the capital of France? Answer in one sentence.", "question to ask the model")
 	flag.BoolVar(&opt.keep, "keep", false, "leave broker and agent running and print how to talk to them")
 	fetchOnly := flag.Bool("fetch", false, "only fetch the model into the cache")
+	federated := flag.String("federated", "", "run the federated demo instead, with this Python (numpy and scikit-learn)")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, opt, *fetchOnly); err != nil {
+	if err := run(ctx, opt, *fetchOnly, *federated); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, opt options, fetchOnly bool) error {
+func run(ctx context.Context, opt options, fetchOnly bool, python string) error {
 	if opt.cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
 			return err
 		}
 		opt.cache = dir + "/anchorhold"
+	}
+	if python != "" {
+		return newFedDemo(opt, python).run(ctx)
 	}
 	if fetchOnly {
 		_, err := fetchModel(ctx, opt.cache)

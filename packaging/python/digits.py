@@ -4,12 +4,14 @@ with data of different kinds (Dirichlet split). Deterministic.
 
     python3 digits.py init     --model model.f32
     python3 digits.py train    --model model.f32 --index 3 --of 8 --round 2 --out update.f32
+    python3 digits.py train    --model model.f32 --of 8 --round 2 --out update%d.f32    (all of them)
     python3 digits.py apply    --model model.f32 --mean mean.f32
     python3 digits.py evaluate --model model.f32
     python3 digits.py baseline --of 8 --rounds 5       plain federated averaging, in one process
     python3 digits.py privacy  --of 8 --rounds 5       accuracy against epsilon: CSV and SVG
 
-train prints one line of JSON: examples (the weight) and the update's norm.
+train prints one line of JSON: for each participant its examples (the weight) and the
+norm of its update.
 """
 
 import argparse
@@ -198,7 +200,7 @@ def main(argv=None):
         if name in ("init", "train", "apply", "evaluate"):
             p.add_argument("--model", required=True)
         if name == "train":
-            p.add_argument("--index", type=int, required=True)
+            p.add_argument("--index", type=int)
             p.add_argument("--round", type=int, default=0)
             p.add_argument("--out", required=True)
         if name in ("train", "baseline"):
@@ -217,9 +219,11 @@ def main(argv=None):
         initial().tofile(args.model)
         answer = {"length": LENGTH}
     elif args.command == "train":
-        v, n = update(load(args.model), args.index, args.of, args.round)
-        v.tofile(args.out)
-        answer = {"examples": n, "norm": float(np.linalg.norm(v)), "largest": float(np.abs(v).max())}
+        answer = []
+        for i in range(args.of) if args.index is None else [args.index]:
+            v, n = update(load(args.model), i, args.of, args.round)
+            v.tofile(args.out % i if "%d" in args.out else args.out)
+            answer.append({"participant": i, "examples": n, "norm": float(np.linalg.norm(v)), "largest": float(np.abs(v).max())})
     elif args.command == "apply":
         (load(args.model) + load(args.mean)).astype("<f4").tofile(args.model)
         answer = {"norm": float(np.linalg.norm(load(args.mean)))}
