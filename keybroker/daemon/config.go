@@ -95,6 +95,10 @@ type Limits struct {
 type Rounds struct {
 	// Privacy bounds them.
 	Privacy rounds.Policy `yaml:"privacy"`
+	// Postgres names a systemd credential that holds the connection string of the
+	// database that a fleet of brokers shares; without it rounds are kept in the
+	// state directory.
+	Postgres string `yaml:"postgres"`
 }
 
 // Log sets verbosity and form.

@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
@@ -41,9 +44,24 @@ func (d *daemon) openRounds() error {
 	return err
 }
 
-// openRoundStore opens the store that the configuration names.
+// openTimeout bounds the wait for a database at the start.
+const openTimeout = 30 * time.Second
+
+// openRoundStore opens the store that the configuration names: a file, or the
+// database that a fleet of brokers shares.
 func (d *daemon) openRoundStore() (rounds.Store, error) {
-	return rounds.OpenBolt(d.layout.Rounds())
+	name := d.opts.Config.Rounds.Postgres
+	if name == "" {
+		return rounds.OpenBolt(d.layout.Rounds())
+	}
+	dsn, err := d.opts.Credential(name)
+	if err != nil {
+		return nil, fmt.Errorf("rounds.postgres: %w", err)
+	}
+	defer keybuf.Wipe(dsn)
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	return rounds.OpenPostgres(ctx, strings.TrimSpace(string(dsn)))
 }
 
 // roundSigner is the active epoch with the highest number.
@@ -74,7 +92,10 @@ func (s roundSecrets) Put(ctx context.Context, name string, secret *keybuf.Buffe
 
 // Destroy makes the seed unreadable.
 func (s roundSecrets) Destroy(ctx context.Context, name string) error {
-	return s.store.Destroy(ctx, name, 1)
+	if err := s.store.Destroy(ctx, name, 1); err != nil && !errors.Is(err, keystore.ErrDestroyed) {
+		return err
+	}
+	return nil
 }
 
 // chips remembers to which processor leases were granted, by the audit log.
@@ -114,14 +135,20 @@ func calibrate(epsilon, delta float64) (float64, error) {
 	return dp.Calibrate(epsilon, delta, 1, 1)
 }
 
-// spend adds up charges with and without what sampling gives.
+// spend adds up charges with and without what sampling gives. Equal charges are one
+// event of several steps, which is many times quicker.
 func spend(charges []rounds.Charge, delta float64) (epsilon, withSampling float64, err error) {
-	events := make([]dp.Event, 0, len(charges))
+	steps := map[dp.Event]int{}
 	for _, c := range charges {
-		e := dp.Event{Mechanism: dp.MechanismGaussian, Multiplier: c.Multiplier, Rate: c.Rate, Steps: 1}
+		e := dp.Event{Mechanism: dp.MechanismGaussian, Multiplier: c.Multiplier, Rate: c.Rate}
 		if c.Mechanism == federation.DiscreteLaplace {
 			e.Mechanism = dp.MechanismLaplace
 		}
+		steps[e]++
+	}
+	events := make([]dp.Event, 0, len(steps))
+	for e, n := range steps {
+		e.Steps = n
 		events = append(events, e)
 	}
 	s, err := dp.Spend(events, delta)

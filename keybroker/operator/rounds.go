@@ -12,20 +12,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
 
-// roundRoutes are the commands of federated rounds.
-func (s *Server) roundRoutes() []route {
-	return []route{
-		{"GET", "/v1/rounds", RoleViewer, false, "round-list", (*request).roundList},
-		{"POST", "/v1/rounds", RoleOperator, true, "round-open", (*request).roundOpen},
-		{"GET", "/v1/rounds/{id}", RoleViewer, false, "round-show", (*request).roundShow},
-		{"POST", "/v1/rounds/{id}/contributions", RoleOperator, true, "round-admit", (*request).roundAdmit},
-		{"POST", "/v1/rounds/{id}/close", RoleOperator, true, "round-close", (*request).roundClose},
-		{"POST", "/v1/rounds/{id}/finish", RoleOperator, true, "round-finish", (*request).roundFinish},
-		{"POST", "/v1/rounds/{id}/abandon", RoleOperator, true, "round-abandon", (*request).roundAbandon},
-		{"GET", "/v1/ledger/{name...}", RoleViewer, false, "ledger-show", (*request).ledgerShow},
-	}
-}
-
 // rounds is the service, and the round of the path if there is one.
 func (r *request) rounds() (*rounds.Service, federation.ID, error) {
 	if r.s.opts.Rounds == nil {
@@ -54,60 +40,9 @@ func roundError(err error) error {
 	return &Error{status, string(reason), err.Error()}
 }
 
-func (r *request) roundList() (any, error) {
-	s, _, err := r.rounds()
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.List(r.Context())
-	if list == nil {
-		list = []rounds.Status{}
-	}
-	return list, roundError(err)
-}
-
-func (r *request) roundOpen() (any, error) {
-	s, _, err := r.rounds()
-	if err != nil {
-		return nil, err
-	}
-	var spec rounds.Spec
-	if err := r.decode(&spec); err != nil {
-		return nil, err
-	}
-	_, def, err := s.Open(r.Context(), spec)
-	if err != nil {
-		return nil, roundError(err)
-	}
-	st, err := s.Status(r.Context(), def.ID)
-	return st, roundError(err)
-}
-
-func (r *request) roundShow() (any, error) {
-	s, id, err := r.rounds()
-	if err != nil {
-		return nil, err
-	}
-	st, err := s.Status(r.Context(), id)
-	return st, roundError(err)
-}
-
 // Contributions are signed contributions on their way to the broker.
 type Contributions struct {
 	Contributions [][]byte `json:"contributions"`
-}
-
-func (r *request) roundAdmit() (any, error) {
-	s, id, err := r.rounds()
-	if err != nil {
-		return nil, err
-	}
-	var body Contributions
-	if err := r.decode(&body); err != nil {
-		return nil, err
-	}
-	list, err := s.Admit(r.Context(), id, body.Contributions)
-	return list, roundError(err)
 }
 
 // Signed is a signed statement on its way.
@@ -115,56 +50,66 @@ type Signed struct {
 	Signed []byte `json:"signed"`
 }
 
-func (r *request) roundClose() (any, error) {
-	s, id, err := r.rounds()
-	if err != nil {
-		return nil, err
+// withRounds makes a route of what it does with the service and a round.
+func withRounds[T any](do func(r *request, s *rounds.Service, id federation.ID) (T, error)) func(*request) (any, error) {
+	return func(r *request) (any, error) {
+		s, id, err := r.rounds()
+		if err != nil {
+			return nil, err
+		}
+		out, err := do(r, s, id)
+		return out, roundError(err)
 	}
-	var c rounds.Closing
-	if err := r.decode(&c); err != nil {
-		return nil, err
-	}
-	ticket, err := s.Close(r.Context(), id, c)
-	return Signed{ticket}, roundError(err)
 }
 
-func (r *request) roundFinish() (any, error) {
-	s, id, err := r.rounds()
-	if err != nil {
-		return nil, err
-	}
-	var body Signed
-	if err := r.decode(&body); err != nil {
-		return nil, err
-	}
-	result, err := s.Finish(r.Context(), id, body.Signed)
-	return result, roundError(err)
+// taking makes a route that decodes a body first.
+func taking[B, T any](do func(ctx context.Context, s *rounds.Service, id federation.ID, body B) (T, error)) func(*request) (any, error) {
+	return withRounds(func(r *request, s *rounds.Service, id federation.ID) (out T, err error) {
+		var b B
+		if err := r.decode(&b); err != nil {
+			return out, err
+		}
+		return do(r.Context(), s, id, b)
+	})
 }
 
-func (r *request) roundAbandon() (any, error) {
-	s, id, err := r.rounds()
-	if err != nil {
-		return nil, err
+// roundRoutes are the commands of federated rounds.
+func (s *Server) roundRoutes() []route {
+	type svc = *rounds.Service
+	type ctx = context.Context
+	return []route{
+		{"GET", "/v1/rounds", RoleViewer, false, "round-list", withRounds(func(r *request, s svc, _ federation.ID) ([]rounds.Status, error) {
+			list, err := s.List(r.Context())
+			return append([]rounds.Status{}, list...), err
+		})},
+		{"POST", "/v1/rounds", RoleOperator, true, "round-open", taking(func(c ctx, s svc, _ federation.ID, spec rounds.Spec) (rounds.Status, error) {
+			_, def, err := s.Open(c, spec)
+			if err != nil {
+				return rounds.Status{}, err
+			}
+			return s.Status(c, def.ID)
+		})},
+		{"GET", "/v1/rounds/{id}", RoleViewer, false, "round-show", withRounds(func(r *request, s svc, id federation.ID) (rounds.Status, error) { return s.Status(r.Context(), id) })},
+		{"POST", "/v1/rounds/{id}/contributions", RoleOperator, true, "round-admit", taking(func(c ctx, s svc, id federation.ID, b Contributions) ([]rounds.Admission, error) {
+			return s.Admit(c, id, b.Contributions)
+		})},
+		{"POST", "/v1/rounds/{id}/close", RoleOperator, true, "round-close", taking(func(c ctx, s svc, id federation.ID, b rounds.Closing) (Signed, error) {
+			ticket, err := s.Close(c, id, b)
+			return Signed{ticket}, err
+		})},
+		{"POST", "/v1/rounds/{id}/finish", RoleOperator, true, "round-finish", taking(func(c ctx, s svc, id federation.ID, b Signed) (federation.Result, error) {
+			return s.Finish(c, id, b.Signed)
+		})},
+		{"POST", "/v1/rounds/{id}/abandon", RoleOperator, true, "round-abandon", withRounds(func(r *request, s svc, id federation.ID) (rounds.Status, error) {
+			if err := s.Abandon(r.Context(), id); err != nil {
+				return rounds.Status{}, err
+			}
+			return s.Status(r.Context(), id)
+		})},
+		{"GET", "/v1/ledger/{name...}", RoleViewer, false, "ledger-show", withRounds(func(r *request, s svc, _ federation.ID) (rounds.Ledger, error) {
+			return s.Ledger(r.Context(), r.PathValue("name"))
+		})},
 	}
-	if err := s.Abandon(r.Context(), id); err != nil {
-		return nil, roundError(err)
-	}
-	st, err := s.Status(r.Context(), id)
-	return st, roundError(err)
-}
-
-func (r *request) ledgerShow() (any, error) {
-	s, _, err := r.rounds()
-	if err != nil {
-		return nil, err
-	}
-	l, err := s.Ledger(r.Context(), r.PathValue("name"))
-	return l, roundError(err)
-}
-
-func body(v any) (*bytes.Reader, error) {
-	raw, err := json.Marshal(v)
-	return bytes.NewReader(raw), err
 }
 
 // Rounds lists the rounds, newest first.
@@ -172,13 +117,18 @@ func (c *Client) Rounds(ctx context.Context) ([]rounds.Status, error) {
 	return get[[]rounds.Status](ctx, c, "/v1/rounds", nil)
 }
 
+// send posts a value and decodes the answer.
+func send[T any](ctx context.Context, c *Client, path string, v any) (out T, err error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return out, err
+	}
+	return post[T](ctx, c, path, nil, bytes.NewReader(raw))
+}
+
 // OpenRound opens a round.
 func (c *Client) OpenRound(ctx context.Context, spec rounds.Spec) (rounds.Status, error) {
-	b, err := body(spec)
-	if err != nil {
-		return rounds.Status{}, err
-	}
-	return post[rounds.Status](ctx, c, "/v1/rounds", nil, b)
+	return send[rounds.Status](ctx, c, "/v1/rounds", spec)
 }
 
 // Round describes a round.
@@ -188,30 +138,18 @@ func (c *Client) Round(ctx context.Context, id federation.ID) (rounds.Status, er
 
 // AdmitContributions puts signed contributions onto a round's list.
 func (c *Client) AdmitContributions(ctx context.Context, id federation.ID, signed [][]byte) ([]rounds.Admission, error) {
-	b, err := body(Contributions{signed})
-	if err != nil {
-		return nil, err
-	}
-	return post[[]rounds.Admission](ctx, c, "/v1/rounds/"+id.String()+"/contributions", nil, b)
+	return send[[]rounds.Admission](ctx, c, "/v1/rounds/"+id.String()+"/contributions", Contributions{signed})
 }
 
 // CloseRound closes a round and returns the signed ticket.
 func (c *Client) CloseRound(ctx context.Context, id federation.ID, closing rounds.Closing) ([]byte, error) {
-	b, err := body(closing)
-	if err != nil {
-		return nil, err
-	}
-	signed, err := post[Signed](ctx, c, "/v1/rounds/"+id.String()+"/close", nil, b)
+	signed, err := send[Signed](ctx, c, "/v1/rounds/"+id.String()+"/close", closing)
 	return signed.Signed, err
 }
 
 // FinishRound hands a published result to the broker, which destroys the key.
 func (c *Client) FinishRound(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
-	b, err := body(Signed{result})
-	if err != nil {
-		return federation.Result{}, err
-	}
-	return post[federation.Result](ctx, c, "/v1/rounds/"+id.String()+"/finish", nil, b)
+	return send[federation.Result](ctx, c, "/v1/rounds/"+id.String()+"/finish", Signed{result})
 }
 
 // AbandonRound ends an open round.
