@@ -144,6 +144,9 @@ func (s *Service) sources(ctx context.Context, h held, t federation.Ticket) ([]s
 	if federation.UploadDigest(h.ID, hashes) != t.Sum {
 		return nil, evidence.Refuse(ReasonSum, "the aggregators' sum is not the one that the ticket closes")
 	}
+	if h.Recount {
+		return s.recount(ctx, h, t, hashes)
+	}
 	return []source{s.stream(h, hashes, func(c *uplink.Client) (io.ReadCloser, error) { return c.SumBlocks(ctx, h.ID) })}, nil
 }
 
@@ -165,8 +168,14 @@ func (s *Service) stream(h held, hashes []federation.Digest, get func(*uplink.Cl
 	}
 }
 
-// contributions are the cohort's vectors apart, for rules that need them so.
-func (s *Service) contributions(ctx context.Context, h held, t federation.Ticket) ([]source, error) {
+// member is one contribution of the cohort, as its agent signed it.
+type member struct {
+	digest federation.Digest
+	hashes []federation.Digest
+}
+
+// cohort fetches and verifies the manifest of every member.
+func (s *Service) cohort(ctx context.Context, h held, t federation.Ticket) ([]member, error) {
 	sum, err := s.cfg.Shards[0].SumManifest(ctx, h.ID)
 	if err != nil {
 		return nil, err
@@ -174,13 +183,26 @@ func (s *Service) contributions(ctx context.Context, h held, t federation.Ticket
 	if federation.CohortDigest(sum.Contributions) != t.Cohort || len(sum.Contributions) != int(t.Count) {
 		return nil, evidence.Refuse(ReasonSum, "the aggregator's list is not the cohort that the ticket closes")
 	}
-	var list []source
+	list := make([]member, 0, len(sum.Contributions))
 	for _, d := range sum.Contributions {
 		m, err := s.cfg.Shards[0].UploadManifest(ctx, h.Round, h.digest, d)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, s.stream(h, m.Hashes, func(c *uplink.Client) (io.ReadCloser, error) { return c.UploadBlocks(ctx, h.ID, d) }))
+		list = append(list, member{d, m.Hashes})
+	}
+	return list, nil
+}
+
+// contributions are the cohort's vectors apart, for rules that need them so.
+func (s *Service) contributions(ctx context.Context, h held, t federation.Ticket) ([]source, error) {
+	members, err := s.cohort(ctx, h, t)
+	if err != nil {
+		return nil, err
+	}
+	var list []source
+	for _, m := range members {
+		list = append(list, s.stream(h, m.hashes, func(c *uplink.Client) (io.ReadCloser, error) { return c.UploadBlocks(ctx, h.ID, m.digest) }))
 	}
 	return list, nil
 }

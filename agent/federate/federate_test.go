@@ -52,15 +52,16 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 type world struct {
 	*federationtest.World
 	agg  *aggregator.Aggregator
+	dir  string // the aggregator's
 	tls  *tls.Config
 	addr string
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{World: federationtest.New(t)}
+	w := &world{World: federationtest.New(t), dir: t.TempDir()}
 	var err error
-	w.agg, err = aggregator.New(aggregator.Config{StateDir: t.TempDir(), Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
+	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,6 +452,62 @@ func TestTrimmedMeanAndMedian(t *testing.T) {
 			if math.Abs(float64(v)-0.2) > 0.01 {
 				t.Fatalf("%s is %g", rule, v)
 			}
+		}
+	}
+}
+
+// A recounted round gives the same; an aggregator that counts one contribution
+// twice is found out, and its sum is not opened.
+func TestRecountFindsADishonestAggregator(t *testing.T) {
+	for _, honest := range []bool{true, false} {
+		w := newWorld(t)
+		r, signed, seed := w.open(t, func(r *federation.Round) { r.Recount = true })
+		for p := range 3 {
+			g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+			info, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(randomVector(uint64(p), length, 1))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info = g.wait(t, info.ID); info.State != jobs.Done {
+				t.Fatalf("contribution: %+v", info)
+			}
+			g.stop()
+		}
+		if honest {
+			w.close(t, r, signed)
+			if v := w.mean(t, r, seed); len(v) != length {
+				t.Errorf("%d values", len(v))
+			}
+			continue
+		}
+		// The aggregator's disk: the second upload is replaced by the first one after
+		// both were checked, so that the sum has the first one twice.
+		files, err := filepath.Glob(filepath.Join(w.dir, "rounds", r.ID.String(), "uploads", "*", "blocks"))
+		if err != nil || len(files) != 3 {
+			t.Fatalf("%v, %v", files, err)
+		}
+		whole, err := os.ReadFile(files[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(files[1], first, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.close(t, r, signed)
+		if err := os.WriteFile(files[1], whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), seed)
+		info, err := g.Decrypt(t.Context(), 0, r.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info = g.wait(t, info.ID); info.State != jobs.Dead || info.Reason != federate.ReasonSum {
+			t.Errorf("a wrong sum was opened: %+v", info)
 		}
 	}
 }

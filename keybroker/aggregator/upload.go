@@ -2,13 +2,10 @@ package aggregator
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -216,35 +213,18 @@ func (r *round) recount(u *upload, manifest federation.Manifest) (next uint64, e
 	return next, r.finish(u)
 }
 
-// adder adds blocks of one set.
-type adder interface {
-	Reset()
-	Add(block []byte) error
-	Write(dst []byte) error
-}
-
-func newAdder(set heparams.Set) (adder, error) {
-	switch {
-	case set.ID == heparams.Default && set.BlockBytes() == rlwe.BlockBytes:
-		return rlwe.NewSum(), nil
-	case set.Encoding == heparams.Slots && set.Lanes == 1:
-		return rlwe.NewResidueSum(set.Q, 1<<set.LogN), nil
-	}
-	return nil, fmt.Errorf("no adder for %s", set.ID)
-}
-
 // checker holds what one upload or one adding worker needs: a block and a sum.
 type checker struct {
 	set   string
 	block []byte
-	sum   adder
+	sum   federation.Adder
 }
 
 func (a *Aggregator) checker(r *round) *checker {
 	if c, ok := a.buffers.Get().(*checker); ok && c.set == r.set.ID {
 		return c
 	}
-	sum, _ := newAdder(r.set) // every set that a round may name has one: newRound's test
+	sum, _ := federation.NewAdder(r.set) // every set that a round may name has one: newRound's test
 	return &checker{set: r.set.ID, block: make([]byte, r.set.BlockBytes()), sum: sum}
 }
 

@@ -78,6 +78,9 @@ type Round struct {
 	// Rate is the chance of a participant to be in a round; 1 where it is not
 	// sampled. It only serves the second, smaller epsilon that is reported.
 	Rate float64 `json:"rate"`
+	// Recount has the decrypting guest add the contributions again by itself and
+	// refuse any other sum, so that the aggregators need not be believed.
+	Recount bool `json:"recount"`
 	// NormProof demands a proof of the norm bound with each contribution.
 	NormProof bool          `json:"norm_proof"`
 	Opened    protocol.Time `json:"opened"`

@@ -147,6 +147,7 @@ type Spec struct {
 	Epsilon    float64              `json:"epsilon,omitempty"`    // of this round alone
 	Share      float64              `json:"share,omitempty"`
 	Rate       float64              `json:"rate,omitempty"` // 1
+	Recount    bool                 `json:"recount,omitempty"`
 	NormProof  bool                 `json:"norm_proof,omitempty"`
 	Duration   time.Duration        `json:"duration,omitempty"` // one hour
 }
@@ -185,7 +186,7 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	}
 	r := federation.Round{Model: spec.Model, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
 		Minimum: spec.Minimum, Maximum: spec.Maximum, PerGuest: spec.PerGuest, NoiseBits: bits, Rule: spec.Rule, Trim: spec.Trim,
-		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, NormProof: spec.NormProof}
+		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, Recount: spec.Recount, NormProof: spec.NormProof}
 	if spec.Mechanism != federation.NoNoise {
 		r.Delta = p.Delta
 	}

@@ -179,6 +179,26 @@ func (c *Client) UploadBlocks(ctx context.Context, round federation.ID, contribu
 	return c.get(ctx, fmt.Sprintf("%s/uploads/%s/blocks", roundPath(round), contribution))
 }
 
+// UploadRange fetches some bytes of one contribution's blocks of this aggregator's
+// part; the caller checks their hashes.
+func (c *Client) UploadRange(ctx context.Context, round federation.ID, contribution federation.Digest, offset int64, dst []byte) (err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s/uploads/%s/blocks", c.base, roundPath(round), contribution), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, offset+int64(len(dst))-1))
+	resp, err := c.send(req)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode != http.StatusPartialContent {
+		return fmt.Errorf("the aggregator answered a range with %s", resp.Status)
+	}
+	_, err = io.ReadFull(resp.Body, dst)
+	return err
+}
+
 // UploadManifest fetches the manifest of one contribution and verifies it, under
 // the same condition.
 func (c *Client) UploadManifest(ctx context.Context, r federation.Round, roundDigest, contribution federation.Digest) (m federation.Manifest, err error) {
@@ -279,13 +299,17 @@ func (c *Client) call(ctx context.Context, method, path string, body io.Reader, 
 	return json.NewDecoder(io.LimitReader(resp.Body, 512<<20)).Decode(into)
 }
 
-// do sends a request; any answer but 200 and 206 becomes a refusal with the
-// aggregator's reason.
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
 	}
+	return c.send(req)
+}
+
+// send sends a request; any answer but 200 and 206 becomes a refusal with the
+// aggregator's reason.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}

@@ -82,6 +82,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	f.Float64Var(&spec.Rate, "rate", 0, "chance of a participant to be in a round, for the second epsilon that is reported (1)")
 	f.StringVar(&rule, "rule", "", "weighted-mean, trimmed-mean or median")
 	f.Uint32Var(&spec.Trim, "trim", 0, "values that a trimmed mean drops on each side")
+	f.BoolVar(&spec.Recount, "recount", false, "the decrypting guest adds the contributions again, so that the aggregator need not be believed")
 	f.DurationVar(&spec.Duration, "duration", 0, "how long contributions are taken (1h)")
 	f.StringSliceVar(&aggregators, "aggregator", nil, "admin socket of an aggregator (repeat for shards, in their order)")
 	return c
