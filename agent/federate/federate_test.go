@@ -8,19 +8,21 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
-	"github.com/anchorhold/anchorhold/agent/fedwork"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
@@ -34,16 +36,29 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
-// TestMain is a worker when it is started as one.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == worker.Mode {
-		conn, err := worker.Inherited()
-		if err != nil {
-			os.Exit(worker.Refused.Code())
-		}
-		os.Exit(worker.Serve(context.Background(), conn, fedwork.Handlers()).Code())
+// workerBinary builds the worker as it ships, once: without cgo, for its filter lets
+// nothing else through.
+var workerBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "anchorhold-worker-")
+	if err != nil {
+		return "", err
 	}
-	os.Exit(m.Run())
+	path := filepath.Join(dir, "anchorhold-worker")
+	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return path, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := workerBinary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
+	}
+	os.Exit(code)
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -119,7 +134,11 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	if g.queue, err = jobs.Open(filepath.Join(dir, "jobs.db"), key, jobs.Options{Boot: "b", Logger: quiet()}); err != nil {
 		t.Fatal(err)
 	}
-	pool, err := worker.NewPool(worker.Exec{Path: "/proc/self/exe"}, 1, quiet())
+	binary, err := workerBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
