@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -27,7 +28,7 @@ type attestation struct {
 func (s *Server) attest(w http.ResponseWriter, r *http.Request) error {
 	nonce, err := parseNonce(r.URL.Query().Get("nonce"))
 	if err != nil {
-		return badRequest("nonce", "invalid-nonce", err.Error())
+		return problem.BadRequest("nonce", "invalid-nonce", err.Error())
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -47,7 +48,7 @@ func (s *Server) attest(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, attestation{
+	problem.WriteJSON(w, http.StatusOK, attestation{
 		Kind: env.Kind, Nonce: hex.EncodeToString(nonce), AgentKeyID: hex.EncodeToString(key[:]),
 		ReportData: hex.EncodeToString(reportData[:]), Evidence: raw,
 	})

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
@@ -13,7 +15,7 @@ import (
 // completion is one answer in the making.
 type completion struct {
 	server  *Server
-	request *request
+	request *openai.Request
 	session Session
 	id      receipt.ID // of the answer and of its receipt
 	created int64
@@ -27,11 +29,11 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 	if err := s.serving(); err != nil {
 		return err
 	}
-	q, err := s.readRequest(w, r, chat)
+	q, err := openai.Read(w, r, s.cfg.MaxBodyBytes, chat)
 	if err != nil {
 		return err
 	}
-	if err := s.checkModel(q.model); err != nil {
+	if err := s.checkModel(q.Model); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -45,7 +47,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 	if err := s.serving(); err != nil {
 		return err
 	}
-	session, err := s.cfg.Gate.Session(q.model)
+	session, err := s.cfg.Gate.Session(q.Model)
 	if err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) error {
 	if err := c.prepare(); err != nil {
 		return err
 	}
-	if c.request.stream {
+	if c.request.Stream {
 		return c.runStream(ctx, w)
 	}
 	var text strings.Builder
@@ -85,7 +87,7 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) error {
 	if err := c.sign(ctx, text.String(), result); err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, c.object(text.String(), result))
+	problem.WriteJSON(w, http.StatusOK, c.object(text.String(), result))
 	return nil
 }
 
@@ -94,28 +96,28 @@ func (c *completion) prepare() error {
 	q := c.request
 	var err error
 	if c.chat {
-		q.gen.Prompt, err = c.session.Engine.Chat(q.messages)
+		q.Gen.Prompt, err = c.session.Engine.Chat(q.Messages)
 	} else {
-		q.gen.Prompt, err = c.session.Engine.Text(q.prompt)
+		q.Gen.Prompt, err = c.session.Engine.Text(q.Prompt)
 	}
 	if err != nil {
 		return err
 	}
 	size := c.session.Engine.ContextSize()
-	room := size - len(q.gen.Prompt)
-	if len(q.gen.Prompt) == 0 {
-		return badRequest("prompt", "invalid-value", "the prompt is empty")
+	room := size - len(q.Gen.Prompt)
+	if len(q.Gen.Prompt) == 0 {
+		return problem.BadRequest("prompt", "invalid-value", "the prompt is empty")
 	}
 	if room < 1 {
 		param := "messages"
 		if !c.chat {
 			param = "prompt"
 		}
-		return badRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens; the context of %d has no room for an answer", len(q.gen.Prompt), size))
+		return problem.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens; the context of %d has no room for an answer", len(q.Gen.Prompt), size))
 	}
-	q.gen.MaxTokens = room
-	if q.maxTokens > 0 {
-		q.gen.MaxTokens = min(q.maxTokens, room)
+	q.Gen.MaxTokens = room
+	if q.MaxTokens > 0 {
+		q.Gen.MaxTokens = min(q.MaxTokens, room)
 	}
 	return nil
 }
@@ -123,7 +125,7 @@ func (c *completion) prepare() error {
 // generate runs the engine, gathers the text and passes it on. Nothing is passed
 // on once the request's time, its lease or the server ended.
 func (c *completion) generate(ctx context.Context, text *strings.Builder, pass func(string) error) (infer.Result, error) {
-	result, err := c.session.Engine.Generate(ctx, c.request.gen, func(piece string) error {
+	result, err := c.session.Engine.Generate(ctx, c.request.Gen, func(piece string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -141,8 +143,8 @@ func (c *completion) generate(ctx context.Context, text *strings.Builder, pass f
 func (c *completion) sign(ctx context.Context, text string, result infer.Result) error {
 	p, _ := peerOf(ctx) // allowed, hence there
 	issued, err := c.session.Issue(receipt.Answer{
-		ID: c.id, ModelID: c.session.ModelID, ModelName: c.request.model, ModelVersion: c.session.Version,
-		Input: c.request.raw, Output: []byte(text),
+		ID: c.id, ModelID: c.session.ModelID, ModelName: c.request.Model, ModelVersion: c.session.Version,
+		Input: c.request.Raw, Output: []byte(text),
 		PromptTokens: uint32(result.PromptTokens), CompletionTokens: uint32(result.CompletionTokens),
 	})
 	if err != nil {
@@ -190,10 +192,10 @@ type message struct {
 
 // header is what response and chunks have in common.
 func (c *completion) header() answerObject {
-	o := answerObject{ID: "cmpl-" + c.id.String(), Object: "text_completion", Created: c.created, Model: c.request.model}
+	o := answerObject{ID: "cmpl-" + c.id.String(), Object: "text_completion", Created: c.created, Model: c.request.Model}
 	if c.chat {
 		o.ID, o.Object = "chat"+o.ID, "chat.completion"
-		if c.request.stream {
+		if c.request.Stream {
 			o.Object += ".chunk"
 		}
 	}

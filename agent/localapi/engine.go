@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
@@ -31,12 +32,12 @@ type Inference struct{ *infer.Engine }
 func (e Inference) Chat(messages []tokenize.Message) ([]int32, error) {
 	template := e.Template()
 	if template == nil {
-		return nil, badRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
+		return nil, problem.BadRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
 	}
 	ids, err := template.Encode(e.Tokenizer(), messages, true)
 	var raised *tokenize.RaisedError
 	if errors.As(err, &raised) {
-		return nil, badRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
+		return nil, problem.BadRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
 	}
 	return ids, err
 }

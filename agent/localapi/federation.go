@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -48,7 +49,7 @@ func (s *Server) inRound(r *http.Request) (Work, federation.ID, error) {
 	}
 	id, err := federation.ParseID(r.PathValue("round"))
 	if err != nil {
-		return w, id, badRequest("round", "round-invalid", "a round's id has 32 hexadecimal digits")
+		return w, id, problem.BadRequest("round", "round-invalid", "a round's id has 32 hexadecimal digits")
 	}
 	return w, id, nil
 }
@@ -60,17 +61,21 @@ func (s *Server) showRound(w http.ResponseWriter, r *http.Request) error {
 	}
 	round, err := work.Federation.Round(r.Context(), id)
 	if err == nil {
-		writeJSON(w, http.StatusOK, round)
+		problem.WriteJSON(w, http.StatusOK, round)
 	}
 	return err
 }
 
-// formats are the media types of vectors.
-var formats = map[string]fedtask.Format{
-	"":                                   fedtask.Float32,
-	"application/octet-stream":           fedtask.Float32,
-	"application/vnd.anchorhold.float32": fedtask.Float32,
-	"application/vnd.anchorhold.float16": fedtask.Float16,
+// formatOf reads the media type of a vector; little-endian float32 where none is
+// given.
+func formatOf(media string) (fedtask.Format, error) {
+	switch media {
+	case "", "application/octet-stream", "application/vnd.anchorhold.float32":
+		return fedtask.Float32, nil
+	case "application/vnd.anchorhold.float16":
+		return fedtask.Float16, nil
+	}
+	return "", problem.BadRequest("content-type", "vector-invalid", "a vector is application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
 }
 
 // contribute takes a vector of any length; it is streamed, never held.
@@ -82,12 +87,12 @@ func (s *Server) contribute(w http.ResponseWriter, r *http.Request) error {
 	weight := uint64(1)
 	if q := r.URL.Query().Get("weight"); q != "" {
 		if weight, err = strconv.ParseUint(q, 10, 32); err != nil {
-			return badRequest("weight", "vector-invalid", "weight is a whole number from 1")
+			return problem.BadRequest("weight", "vector-invalid", "weight is a whole number from 1")
 		}
 	}
-	format, ok := formats[r.Header.Get("Content-Type")]
-	if !ok {
-		return badRequest("content-type", "vector-invalid", "a vector is application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
+	format, err := formatOf(r.Header.Get("Content-Type"))
+	if err != nil {
+		return err
 	}
 	sub := federate.Submission{Weight: uint32(weight), Format: format}
 	switch r.URL.Query().Get("excess") {
@@ -95,14 +100,14 @@ func (s *Server) contribute(w http.ResponseWriter, r *http.Request) error {
 	case "refuse":
 		sub.Strict = true
 	default:
-		return badRequest("excess", "vector-invalid", "excess is clip or refuse: what to do with a vector beyond the norm bound")
+		return problem.BadRequest("excess", "vector-invalid", "excess is clip or refuse: what to do with a vector beyond the norm bound")
 	}
 	p, _ := peerOf(r.Context())
 	info, err := work.Federation.Submit(r.Context(), p.uid, id, sub, &patient{r.Body, http.NewResponseController(w)})
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusAccepted, jobView(info))
+	problem.WriteJSON(w, http.StatusAccepted, jobView(info))
 	return nil
 }
 
@@ -114,7 +119,7 @@ func (s *Server) decrypt(w http.ResponseWriter, r *http.Request) error {
 	p, _ := peerOf(r.Context())
 	info, err := work.Federation.Decrypt(r.Context(), p.uid, id)
 	if err == nil {
-		writeJSON(w, http.StatusAccepted, jobView(info))
+		problem.WriteJSON(w, http.StatusAccepted, jobView(info))
 	}
 	return err
 }
@@ -126,7 +131,7 @@ func (s *Server) showResult(w http.ResponseWriter, r *http.Request) error {
 	}
 	result, err := work.Federation.Result(r.Context(), id)
 	if err == nil {
-		writeJSON(w, http.StatusOK, result)
+		problem.WriteJSON(w, http.StatusOK, result)
 	}
 	return err
 }
@@ -172,7 +177,7 @@ func jobView(i jobs.Info) job { return job{Info: i, Job: i.ID.String()} }
 // ownJob finds a job of this user; root sees all. Another user's job does not exist
 // here.
 func (s *Server) ownJob(r *http.Request) (*jobs.Queue, jobs.Info, error) {
-	unknown := &problem{status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: string(jobs.ReasonUnknown), Message: "no such job of this user"}
+	unknown := &problem.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: string(jobs.ReasonUnknown), Message: "no such job of this user"}
 	work, err := s.work()
 	if err != nil {
 		return nil, jobs.Info{}, err
@@ -199,14 +204,14 @@ func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	for _, info := range work.Queue.List(func(i *jobs.Info) bool { return p.uid == 0 || p.uid == i.Owner }) {
 		views = append(views, jobView(info))
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": views})
+	problem.WriteJSON(w, http.StatusOK, map[string]any{"object": "list", "data": views})
 	return nil
 }
 
 func (s *Server) showJob(w http.ResponseWriter, r *http.Request) error {
 	_, info, err := s.ownJob(r)
 	if err == nil {
-		writeJSON(w, http.StatusOK, jobView(info))
+		problem.WriteJSON(w, http.StatusOK, jobView(info))
 	}
 	return err
 }
@@ -217,7 +222,7 @@ func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if info, err = q.Cancel(info.ID); err == nil {
-		writeJSON(w, http.StatusOK, jobView(info))
+		problem.WriteJSON(w, http.StatusOK, jobView(info))
 	}
 	return err
 }
@@ -228,7 +233,7 @@ func (s *Server) retryJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if info, err = q.Retry(info.ID); err == nil {
-		writeJSON(w, http.StatusOK, jobView(info))
+		problem.WriteJSON(w, http.StatusOK, jobView(info))
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -38,7 +39,7 @@ func (e *fakeEngine) Chat(messages []tokenize.Message) ([]int32, error) {
 	n := 3
 	for _, m := range messages {
 		if m.Role == "assistant" && m.Content == "raise" {
-			return nil, badRequest("messages", "template-refused", "the model's chat template refuses: no")
+			return nil, problem.BadRequest("messages", "template-refused", "the model's chat template refuses: no")
 		}
 		n += 3 + len(strings.Fields(m.Content))
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -168,7 +169,7 @@ func TestParametersRefusedByName(t *testing.T) {
 		}
 	}
 	var many strings.Builder
-	for range maxMessages + 1 {
+	for range 1024 + 1 {
 		many.WriteString(`{"role":"user","content":"x"},`)
 	}
 	if r := f.chat(t, `,"messages":[`+strings.TrimSuffix(many.String(), ",")+`]`); r.code() != "too-many-messages" {
@@ -316,7 +317,7 @@ func TestNoReceiptAfterTheLease(t *testing.T) {
 	f.mu.Lock()
 	f.fakeGate.reason = nil
 	f.mu.Unlock()
-	c := &completion{server: f.server, request: &request{model: "tiny"}, session: s}
+	c := &completion{server: f.server, request: &openai.Request{Model: "tiny"}, session: s}
 	f.expire()
 	ctx := context.WithValue(t.Context(), peerKey{}, peer{uid: 1})
 	if reason, _ := evidence.ReasonOf(c.sign(ctx, "text", infer.Result{})); reason != "lease-expired" {
@@ -339,7 +340,7 @@ func TestEngineThatFinishesAfterItsTimeIsNotBelieved(t *testing.T) {
 	f := start(t, nil)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	late := errors.New("too late")
-	c := &completion{server: f.server, request: &request{}, session: Session{Engine: &deafEngine{f.engine, func() { cancel(late) }}}}
+	c := &completion{server: f.server, request: &openai.Request{}, session: Session{Engine: &deafEngine{f.engine, func() { cancel(late) }}}}
 	if _, err := c.generate(ctx, &strings.Builder{}, nil); !errors.Is(err, late) {
 		t.Error(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 )
 
 // queue lets a number of requests run and a number wait, first come first
@@ -35,7 +37,7 @@ func (q *queue) enter(ctx context.Context) (leave func(), err error) {
 		defer q.mu.Unlock()
 		wait := q.average * float64(q.waiting+1) / float64(cap(q.slots))
 		seconds := int(math.Ceil(min(max(wait, 1), 60)))
-		return nil, &problem{status: http.StatusTooManyRequests, retryAfter: seconds, Type: "rate_limit_error", Code: string(ReasonQueue),
+		return nil, &problem.Error{Status: http.StatusTooManyRequests, RetryAfter: seconds, Type: "rate_limit_error", Code: string(ReasonQueue),
 			Message: fmt.Sprintf("too many requests are waiting; try again in %d seconds", seconds)}
 	}
 	q.waiting++

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -57,7 +58,7 @@ func (s *Server) handler() http.Handler {
 	}
 	mux.Handle("/", s.wrap("unknown", func(_ http.ResponseWriter, r *http.Request) error {
 		if slices.Contains(known, r.URL.Path) {
-			return &problem{status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path has another method"}
+			return &problem.Error{Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path has another method"}
 		}
 		return noSuchPath()
 	}))
@@ -65,7 +66,7 @@ func (s *Server) handler() http.Handler {
 }
 
 func noSuchPath() error {
-	return &problem{status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
+	return &problem.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
 }
 
 // wrap runs a handler under the request's time limit.
@@ -107,12 +108,12 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // fail ends the response with an error: an object, or an event in a stream.
-func (r *recorder) fail(p *problem) {
+func (r *recorder) fail(p *problem.Error) {
 	if r.stream == nil || !r.stream.begun {
-		writeProblem(r, p)
+		problem.Write(r, p)
 		return
 	}
-	r.status = p.status // for the metrics; the client has seen 200
+	r.status = p.Status // for the metrics; the client has seen 200
 	_ = r.stream.send(p)
 }
 
@@ -128,7 +129,7 @@ func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) error {
 	for _, name := range s.cfg.Gate.Models() {
 		list = append(list, modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"})
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
+	problem.WriteJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
 	return nil
 }
 
@@ -137,7 +138,7 @@ func (s *Server) showModel(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkModel(name); err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"})
+	problem.WriteJSON(w, http.StatusOK, modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"})
 	return nil
 }
 
@@ -145,14 +146,14 @@ func (s *Server) checkModel(name string) error {
 	if slices.Contains(s.cfg.Gate.Models(), name) {
 		return nil
 	}
-	p := badRequest("model", "model_not_found", "this agent has no such model; GET /v1/models lists those it has")
-	p.status = http.StatusNotFound
+	p := problem.BadRequest("model", "model_not_found", "this agent has no such model; GET /v1/models lists those it has")
+	p.Status = http.StatusNotFound
 	return p
 }
 
 // showReceipt returns a receipt to the user whose request it answers.
 func (s *Server) showReceipt(w http.ResponseWriter, r *http.Request) error {
-	unknown := &problem{status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: "receipt-not-found",
+	unknown := &problem.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: "receipt-not-found",
 		Message: "no such receipt: it is another user's, too old, or from before a restart"}
 	id, err := receipt.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -163,7 +164,7 @@ func (s *Server) showReceipt(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return unknown
 	}
-	writeJSON(w, http.StatusOK, issued)
+	problem.WriteJSON(w, http.StatusOK, issued)
 	return nil
 }
 
@@ -171,7 +172,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.Status == nil {
 		return noSuchPath()
 	}
-	writeJSON(w, http.StatusOK, s.cfg.Status())
+	problem.WriteJSON(w, http.StatusOK, s.cfg.Status())
 	return nil
 }
 
@@ -180,6 +181,6 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 	if err := s.serving(); err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	problem.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	return nil
 }

@@ -87,7 +87,7 @@ func (c *completion) runStream(ctx context.Context, w http.ResponseWriter) error
 	}
 	last.FinishReason = &result.FinishReason
 	end := c.chunk(last)
-	if c.request.includeUsage {
+	if c.request.IncludeUsage {
 		if err := st.send(end); err != nil {
 			return err
 		}

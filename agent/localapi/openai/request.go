@@ -1,4 +1,9 @@
-package localapi
+// Package openai reads completion requests in the form of OpenAI's API.
+//
+// It guarantees that a parameter which would change the answer and is not
+// implemented is refused by name, never ignored, and that every number is inside its
+// limits. It trusts nothing of the body. The local API calls it.
+package openai
 
 import (
 	"bytes"
@@ -12,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
@@ -24,58 +30,58 @@ const (
 	bodyTime     = 30 * time.Second // to send the body
 )
 
-// request is a decoded completion request.
-type request struct {
-	raw          []byte // as sent: what the receipt commits to
-	model        string
-	messages     []tokenize.Message // of a chat
-	prompt       string             // of a plain completion
-	stream       bool
-	includeUsage bool
-	maxTokens    int // 0: as many as fit
-	gen          infer.Request
+// Request is a decoded completion request.
+type Request struct {
+	Raw          []byte // as sent: what the receipt commits to
+	Model        string
+	Messages     []tokenize.Message // of a chat
+	Prompt       string             // of a plain completion
+	Stream       bool
+	IncludeUsage bool
+	MaxTokens    int // 0: as many as fit
+	Gen          infer.Request
 }
 
 // fields are the members of the request's object that were not looked at yet.
 type fields map[string]json.RawMessage
 
-// readRequest reads and decodes a body. All that is left in the object after the
+// Read reads and decodes a body of at most so many bytes. All that is left in the object after the
 // known parameters were taken is refused by name.
-func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, chat bool) (*request, error) {
+func Read(w http.ResponseWriter, r *http.Request, maxBytes int64, chat bool) (*Request, error) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTime))
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.MaxBodyBytes))
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
 	_ = control.SetReadDeadline(time.Time{})
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return nil, &problem{status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request-too-large",
+		return nil, &problem.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request-too-large",
 			Message: fmt.Sprintf("the request is larger than %d bytes", tooLarge.Limit)}
 	}
 	if err != nil {
-		return nil, badRequest("", "incomplete-request", "the request's body could not be read")
+		return nil, problem.BadRequest("", "incomplete-request", "the request's body could not be read")
 	}
 	if !utf8.Valid(raw) {
-		return nil, badRequest("", "invalid-json", "the request is not UTF-8")
+		return nil, problem.BadRequest("", "invalid-json", "the request is not UTF-8")
 	}
 	var f fields
 	if err := json.Unmarshal(raw, &f); err != nil || f == nil {
-		return nil, badRequest("", "invalid-json", "the request is not a JSON object")
+		return nil, problem.BadRequest("", "invalid-json", "the request is not a JSON object")
 	}
-	q := &request{raw: raw}
+	q := &Request{Raw: raw}
 	return q, f.decode(q, chat)
 }
 
-func (f fields) decode(q *request, chat bool) error {
+func (f fields) decode(q *Request, chat bool) error {
 	for name, v := range f {
 		if string(v) == "null" {
 			delete(f, name) // as clients spell "not given"
 		}
 	}
-	if err := f.take("model", &q.model); err != nil {
+	if err := f.take("model", &q.Model); err != nil {
 		return err
 	}
-	if q.model == "" {
-		return badRequest("model", "missing-parameter", "model is required")
+	if q.Model == "" {
+		return problem.BadRequest("model", "missing-parameter", "model is required")
 	}
 	var err error
 	if chat {
@@ -83,7 +89,7 @@ func (f fields) decode(q *request, chat bool) error {
 	} else {
 		err = f.takePrompt(q)
 	}
-	for _, step := range []func(*request) error{f.takeStream, f.takeLimits, f.takeSampling, f.takeStop, f.takeNeutral} {
+	for _, step := range []func(*Request) error{f.takeStream, f.takeLimits, f.takeSampling, f.takeStop, f.takeNeutral} {
 		if err == nil {
 			err = step(q)
 		}
@@ -97,7 +103,7 @@ func (f fields) decode(q *request, chat bool) error {
 	}
 	if len(names) > 0 {
 		slices.Sort(names)
-		return badRequest(clip(names[0]), "unsupported-parameter", fmt.Sprintf("parameter %.64q is not supported", names[0]))
+		return problem.BadRequest(clip(names[0]), "unsupported-parameter", fmt.Sprintf("parameter %.64q is not supported", names[0]))
 	}
 	return nil
 }
@@ -110,21 +116,21 @@ func (f fields) take(name string, v any) error {
 	}
 	delete(f, name)
 	if err := json.Unmarshal(raw, v); err != nil {
-		return badRequest(name, "invalid-type", name+" has the wrong type")
+		return problem.BadRequest(name, "invalid-type", name+" has the wrong type")
 	}
 	return nil
 }
 
-func (f fields) takeMessages(q *request) error {
+func (f fields) takeMessages(q *Request) error {
 	var list []fields
 	if err := f.take("messages", &list); err != nil {
 		return err
 	}
 	if len(list) == 0 {
-		return badRequest("messages", "missing-parameter", "messages is required and must not be empty")
+		return problem.BadRequest("messages", "missing-parameter", "messages is required and must not be empty")
 	}
 	if len(list) > maxMessages {
-		return badRequest("messages", "too-many-messages", fmt.Sprintf("more than %d messages", maxMessages))
+		return problem.BadRequest("messages", "too-many-messages", fmt.Sprintf("more than %d messages", maxMessages))
 	}
 	for i, m := range list {
 		name := fmt.Sprintf("messages[%d]", i)
@@ -132,7 +138,7 @@ func (f fields) takeMessages(q *request) error {
 		if err != nil {
 			return err
 		}
-		q.messages = append(q.messages, msg)
+		q.Messages = append(q.Messages, msg)
 	}
 	return nil
 }
@@ -141,14 +147,14 @@ func (f fields) takeMessages(q *request) error {
 func (f fields) message(name string) (tokenize.Message, error) {
 	var m tokenize.Message
 	if err := f.take("role", &m.Role); err != nil {
-		return m, badRequest(name+".role", "invalid-type", "role has the wrong type")
+		return m, problem.BadRequest(name+".role", "invalid-type", "role has the wrong type")
 	}
 	switch m.Role {
 	case "system", "user", "assistant":
 	case "developer": // the newer name of the same thing
 		m.Role = "system"
 	default:
-		return m, badRequest(name+".role", "unsupported-role", fmt.Sprintf("role %.32q is not supported", m.Role))
+		return m, problem.BadRequest(name+".role", "unsupported-role", fmt.Sprintf("role %.32q is not supported", m.Role))
 	}
 	content, ok := f["content"]
 	delete(f, "content")
@@ -158,80 +164,80 @@ func (f fields) message(name string) (tokenize.Message, error) {
 			Text *string `json:"text"`
 		}
 		if json.Unmarshal(content, &parts) != nil || len(parts) == 0 {
-			return m, badRequest(name+".content", "invalid-type", "content must be a string or a list of text parts")
+			return m, problem.BadRequest(name+".content", "invalid-type", "content must be a string or a list of text parts")
 		}
 		m.Content = ""
 		for _, p := range parts {
 			if p.Type != "text" || p.Text == nil {
-				return m, badRequest(name+".content", "unsupported-content", fmt.Sprintf("content of type %.32q is not supported", p.Type))
+				return m, problem.BadRequest(name+".content", "unsupported-content", fmt.Sprintf("content of type %.32q is not supported", p.Type))
 			}
 			m.Content += *p.Text
 		}
 	}
 	for key, v := range f {
 		if string(v) != "null" {
-			return m, badRequest(name+"."+clip(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
+			return m, problem.BadRequest(name+"."+clip(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
 		}
 	}
 	return m, nil
 }
 
-func (f fields) takePrompt(q *request) error {
+func (f fields) takePrompt(q *Request) error {
 	if _, ok := f["prompt"]; !ok {
-		return badRequest("prompt", "missing-parameter", "prompt is required")
+		return problem.BadRequest("prompt", "missing-parameter", "prompt is required")
 	}
 	var one []string
 	if json.Unmarshal(f["prompt"], &one) == nil && len(one) == 1 {
 		delete(f, "prompt")
-		q.prompt = one[0]
+		q.Prompt = one[0]
 		return nil
 	}
-	if err := f.take("prompt", &q.prompt); err != nil {
-		return badRequest("prompt", "invalid-type", "prompt must be one string")
+	if err := f.take("prompt", &q.Prompt); err != nil {
+		return problem.BadRequest("prompt", "invalid-type", "prompt must be one string")
 	}
 	return nil
 }
 
-func (f fields) takeStream(q *request) error {
-	if err := f.take("stream", &q.stream); err != nil {
+func (f fields) takeStream(q *Request) error {
+	if err := f.take("stream", &q.Stream); err != nil {
 		return err
 	}
 	var options fields
 	if err := f.take("stream_options", &options); err != nil || options == nil {
 		return err
 	}
-	if !q.stream {
-		return badRequest("stream_options", "invalid-value", "stream_options needs stream")
+	if !q.Stream {
+		return problem.BadRequest("stream_options", "invalid-value", "stream_options needs stream")
 	}
-	if err := options.take("include_usage", &q.includeUsage); err != nil {
+	if err := options.take("include_usage", &q.IncludeUsage); err != nil {
 		return err
 	}
 	for key := range options {
-		return badRequest("stream_options."+clip(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
+		return problem.BadRequest("stream_options."+clip(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
 	}
 	return nil
 }
 
-func (f fields) takeLimits(q *request) error {
+func (f fields) takeLimits(q *Request) error {
 	for _, name := range []string{"max_tokens", "max_completion_tokens"} {
 		if _, ok := f[name]; !ok {
 			continue
 		}
-		if q.maxTokens != 0 {
-			return badRequest(name, "invalid-value", "max_tokens and max_completion_tokens exclude each other")
+		if q.MaxTokens != 0 {
+			return problem.BadRequest(name, "invalid-value", "max_tokens and max_completion_tokens exclude each other")
 		}
-		if err := f.take(name, &q.maxTokens); err != nil {
+		if err := f.take(name, &q.MaxTokens); err != nil {
 			return err
 		}
-		if q.maxTokens < 1 {
-			return badRequest(name, "invalid-value", name+" must be at least 1")
+		if q.MaxTokens < 1 {
+			return problem.BadRequest(name, "invalid-value", name+" must be at least 1")
 		}
 	}
 	return nil
 }
 
-func (f fields) takeSampling(q *request) error {
-	g := &q.gen
+func (f fields) takeSampling(q *Request) error {
+	g := &q.Gen
 	g.Temperature, g.TopP = 1, 1
 	var seed *int64
 	for name, v := range map[string]any{"temperature": &g.Temperature, "top_p": &g.TopP, "top_k": &g.TopK, "seed": &seed} {
@@ -245,16 +251,16 @@ func (f fields) takeSampling(q *request) error {
 	}
 	switch {
 	case !(g.Temperature >= 0 && g.Temperature <= 2):
-		return badRequest("temperature", "invalid-value", "temperature must be from 0 to 2")
+		return problem.BadRequest("temperature", "invalid-value", "temperature must be from 0 to 2")
 	case !(g.TopP > 0 && g.TopP <= 1):
-		return badRequest("top_p", "invalid-value", "top_p must be above 0 and at most 1")
+		return problem.BadRequest("top_p", "invalid-value", "top_p must be above 0 and at most 1")
 	case g.TopK < 0:
-		return badRequest("top_k", "invalid-value", "top_k must not be negative")
+		return problem.BadRequest("top_k", "invalid-value", "top_k must not be negative")
 	}
 	return nil
 }
 
-func (f fields) takeStop(q *request) error {
+func (f fields) takeStop(q *Request) error {
 	raw, ok := f["stop"]
 	if !ok {
 		return nil
@@ -262,16 +268,16 @@ func (f fields) takeStop(q *request) error {
 	delete(f, "stop")
 	var one string
 	if json.Unmarshal(raw, &one) == nil {
-		q.gen.Stop = []string{one}
-	} else if json.Unmarshal(raw, &q.gen.Stop) != nil {
-		return badRequest("stop", "invalid-type", "stop must be a string or a list of strings")
+		q.Gen.Stop = []string{one}
+	} else if json.Unmarshal(raw, &q.Gen.Stop) != nil {
+		return problem.BadRequest("stop", "invalid-type", "stop must be a string or a list of strings")
 	}
-	if len(q.gen.Stop) > maxStops {
-		return badRequest("stop", "invalid-value", fmt.Sprintf("more than %d stop strings", maxStops))
+	if len(q.Gen.Stop) > maxStops {
+		return problem.BadRequest("stop", "invalid-value", fmt.Sprintf("more than %d stop strings", maxStops))
 	}
-	for _, stop := range q.gen.Stop {
+	for _, stop := range q.Gen.Stop {
 		if stop == "" || len(stop) > maxStopBytes {
-			return badRequest("stop", "invalid-value", fmt.Sprintf("a stop string has 1 to %d bytes", maxStopBytes))
+			return problem.BadRequest("stop", "invalid-value", fmt.Sprintf("a stop string has 1 to %d bytes", maxStopBytes))
 		}
 	}
 	return nil
@@ -279,7 +285,7 @@ func (f fields) takeStop(q *request) error {
 
 // takeNeutral takes parameters that are not implemented but were given the value
 // that means not to use them, and labels that do not change the answer.
-func (f fields) takeNeutral(*request) error {
+func (f fields) takeNeutral(*Request) error {
 	for _, name := range []string{"user", "metadata", "safety_identifier", "prompt_cache_key"} {
 		delete(f, name)
 	}
@@ -288,7 +294,7 @@ func (f fields) takeNeutral(*request) error {
 		if raw, ok := f[name]; ok && json.Unmarshal(raw, &v) == nil && v == neutral {
 			delete(f, name)
 		} else if ok {
-			return badRequest(name, "unsupported-value", fmt.Sprintf("%s other than %g is not supported", name, neutral))
+			return problem.BadRequest(name, "unsupported-value", fmt.Sprintf("%s other than %g is not supported", name, neutral))
 		}
 	}
 	for _, name := range []string{"logprobs", "echo", "store"} {

@@ -1,0 +1,33 @@
+package openai
+
+import (
+	"bytes"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+)
+
+func FuzzRequest(f *testing.F) {
+	for _, body := range []string{
+		`{"model":"tiny","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true},"stop":["a"],"seed":1}`,
+		`{"model":"tiny","messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"temperature":0.5,"top_p":1,"max_tokens":3,"n":1}`,
+		`{"model":"tiny","prompt":["x"],"logit_bias":{},"response_format":{"type":"text"}}`,
+		`{"model":null,"messages":[null]}`,
+	} {
+		f.Add([]byte(body), true)
+		f.Add([]byte(body), false)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, chat bool) {
+		q, err := Read(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewReader(body)), 1<<16, chat)
+		if err != nil {
+			if p, ok := err.(*problem.Error); !ok || p.Status/100 != 4 || p.Code == "" {
+				t.Errorf("refused with %#v", err)
+			}
+			return
+		}
+		if q.Model == "" || (chat && len(q.Messages) == 0) || q.MaxTokens < 0 || q.Gen.TopP <= 0 || q.Gen.Temperature < 0 || len(q.Gen.Stop) > maxStops {
+			t.Errorf("accepted %+v", q)
+		}
+	})
+}
