@@ -1,0 +1,5 @@
+//go:build !race
+
+package fedagg
+
+const pooled = true
