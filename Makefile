@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo model peers test check fuzz bench bench-peer clean
+.PHONY: help build demo-build demo fed-demo model peers test check fuzz bench bench-fed bench-peer clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,10 +42,13 @@ model: ## fetch the demo's model into the cache, once
 
 peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's client) into the cache, once
 	@.ci/peers "$(PEERS)"
+	@.ci/peers-fed "$(PEERS)"
 
 test: peers model ## run every test (with the race detector where a C compiler is present)
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
 	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -timeout 20m ./...
+	@echo "the Python client and the Flower strategy:"
+	@"$(PEERS)/fed/bin/python" -m unittest discover -s packaging/python/tests
 
 check: ## formatting, vet, staticcheck, coverage floors, cross-build, binary size
 	@.ci/check
@@ -55,6 +58,9 @@ fuzz: ## ten seconds of every fuzz target (FUZZTIME=10s)
 
 bench: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchtime 1s ./...
+
+bench-fed: peers ## encrypted sums beside SEAL, TenSEAL, OpenFHE (where it loads) and Lattigo, in one run
+	@.ci/bench-fed "$(CACHE)"
 
 bench-peer: model ## our inference beside llama.cpp on the same file and threads, in one run
 	@.ci/bench-peer "$(CACHE)"

@@ -1,0 +1,102 @@
+import array
+import contextlib
+import io
+import math
+import os
+import struct
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+sys.path.insert(0, os.path.dirname(__file__))
+
+import anchorhold_fed
+from fake_agent import FakeAgent
+
+ROUND = "ab" * 16
+
+
+class ClientTest(unittest.TestCase):
+    def setUp(self):
+        self.fake = FakeAgent(1000)
+        self.addCleanup(self.fake.close)
+        self.agent = anchorhold_fed.Agent(self.fake.socket_path, timeout=10)
+
+    def values(self, offset=0.0):
+        return array.array("f", [offset + i / 8 for i in range(1000)])
+
+    def test_submit_wait_and_mean(self):
+        seen = []
+        job = self.agent.submit(ROUND, self.values(), weight=1)
+        self.assertEqual(self.agent.wait(job, 10, seen.append), {"bytes": 7})
+        self.assertEqual(seen[0]["phase"], "encrypt")
+        self.agent.wait(self.agent.submit(ROUND, self.values(4.0), weight=3), 10)
+        with self.assertRaises(anchorhold_fed.Refused) as early:
+            self.agent.values(ROUND)
+        self.assertEqual((early.exception.code, early.exception.status), ("round-not-closed", 404))
+        self.fake.closed.add(ROUND)
+        mean = self.agent.values(ROUND)
+        self.assertEqual(len(mean), 1000)
+        self.assertAlmostEqual(mean[8], 1 + 3.0, places=5)
+        self.assertEqual(self.agent.result(ROUND)["count"], 2)
+
+    def test_the_same_vector_is_the_same_job(self):
+        self.assertEqual(self.agent.submit(ROUND, self.values()), self.agent.submit(ROUND, self.values()))
+
+    def test_every_form_of_a_vector(self):
+        v = self.values()
+        forms = {"array": v, "bytes": v.tobytes(), "memoryview": memoryview(v), "file": io.BytesIO(v.tobytes()),
+                 "chunks": (v[i : i + 100] for i in range(0, 1000, 100)), "doubles": array.array("d", v)}
+        jobs = {name: self.agent.submit(ROUND, form) for name, form in forms.items()}
+        self.assertEqual(len(set(jobs.values())), 1, jobs)
+        half = struct.pack("<1000e", *v)
+        self.agent.wait(self.agent.submit(ROUND, half, float16=True), 10)
+        with self.assertRaises(TypeError):
+            self.agent.submit(ROUND, [1.0, 2.0])
+
+    def test_a_dead_job_says_why(self):
+        v = self.values()
+        v[3] = math.nan
+        with self.assertRaises(anchorhold_fed.Refused) as dead:
+            self.agent.wait(self.agent.submit(ROUND, v), 10)
+        self.assertEqual(dead.exception.code, "vector-invalid")
+
+    def test_refusals_keep_their_code(self):
+        with self.assertRaises(anchorhold_fed.Refused) as short:
+            self.agent.submit(ROUND, self.values()[:-1])
+        self.assertEqual(short.exception.code, "vector-invalid")
+        with self.assertRaises(anchorhold_fed.Refused) as strict:
+            self.agent.submit(ROUND, self.values(1e4), strict=True)
+        self.assertEqual(strict.exception.code, "norm-exceeded")
+        with self.assertRaises(anchorhold_fed.Refused):
+            self.agent.job("0" * 64)
+
+    def test_large_bodies_are_streamed(self):
+        fake = FakeAgent(1_000_000)
+        self.addCleanup(fake.close)
+        part = array.array("f", [0.5]) * 10_000
+        agent = anchorhold_fed.Agent(fake.socket_path, timeout=60)
+        agent.submit(ROUND, (part for _ in range(100)))
+        self.assertEqual(fake.bodies, 4_000_000)
+
+    def test_command_line(self):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "u.f32")
+            with open(path, "wb") as f:
+                self.values().tofile(f)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                self.assertEqual(anchorhold_fed.main(["submit", "--socket", self.fake.socket_path, "--round", ROUND, path, "--weight", "2"]), 0)
+            self.assertIn("bytes", out.getvalue())
+            with contextlib.redirect_stderr(io.StringIO()) as err:
+                self.assertEqual(anchorhold_fed.main(["result", "--socket", self.fake.socket_path, "--round", ROUND]), 3)
+            self.assertIn("round-not-closed", err.getvalue())
+            self.fake.closed.add(ROUND)
+            mean = os.path.join(d, "mean.f32")
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.assertEqual(anchorhold_fed.main(["result", "--socket", self.fake.socket_path, "--round", ROUND, "--out", mean]), 0)
+            self.assertEqual(os.path.getsize(mean), 4000)
+
+
+if __name__ == "__main__":
+    unittest.main()
