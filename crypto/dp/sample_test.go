@@ -223,8 +223,11 @@ func TestSourcesAreOfTheirSeed(t *testing.T) {
 		t.Error("another seed gives the same stream")
 	}
 	r, err := RandomSource()
-	if err != nil || r.Uint64() == r.Uint64() {
-		t.Errorf("random source: %v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := r.Uint64(); first == r.Uint64() {
+		t.Error("a random source repeats itself")
 	}
 	r.Wipe()
 }
