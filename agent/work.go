@@ -115,8 +115,16 @@ func (w *works) newService(cfg settings.Config, dir string) (*federate.Service, 
 	if limit == 0 {
 		limit = time.Hour
 	}
-	return federate.New(federate.Config{Queue: w.queue, Pool: pool, Shards: shards, Dir: dir, Key: w.key, Logger: w.d.Logger,
+	service, err := federate.New(federate.Config{Queue: w.queue, Pool: pool, Shards: shards, Dir: dir, Key: w.key, Logger: w.d.Logger,
 		Limits: worker.Limits{Memory: workerMemory(cfg), Time: limit}, Sign: w.d.sign, RoundKey: w.d.roundKey})
+	if err == nil && cfg.Aggregation.Scheme != "" {
+		set, err := cfg.Aggregation.Set()
+		if err != nil {
+			return nil, err
+		}
+		service.Require(federate.Demand{Set: set.ID, NoiseBits: cfg.Aggregation.NoiseBudgetThreshold})
+	}
+	return service, err
 }
 
 func newPool(cfg settings.Config, d *daemon) (*worker.Pool, error) {

@@ -79,12 +79,46 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// Demand is what an agent's own configuration asks of the parameters of rounds. The
+// zero value takes every set that is inside the security table.
+type Demand struct {
+	// Set is the only set that is taken, if any is named.
+	Set string
+	// NoiseBits must be left after the round's largest sum.
+	NoiseBits int
+}
+
 // Service takes part in rounds.
 type Service struct {
 	cfg Config
 
 	mu     sync.Mutex
+	demand Demand
 	rounds map[federation.ID]held
+}
+
+// Require sets what is asked of rounds from now on.
+func (s *Service) Require(d Demand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.demand = d
+}
+
+// accepts holds a round against the configuration.
+func (s *Service) accepts(h held) error {
+	s.mu.Lock()
+	d := s.demand
+	s.mu.Unlock()
+	_, b, err := h.Parameters()
+	switch {
+	case err != nil:
+		return err
+	case d.Set != "" && h.Set != d.Set:
+		return evidence.Refuse(federation.ReasonSet, "the round uses %s, this agent's configuration wants %s", h.Set, d.Set)
+	case b.NoiseBits < float64(d.NoiseBits):
+		return evidence.Refuse(federation.ReasonSet, "the round leaves %.1f bits, this agent's configuration wants %d", b.NoiseBits, d.NoiseBits)
+	}
+	return nil
 }
 
 // held is a round that was verified.

@@ -51,6 +51,9 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	if err != nil {
 		return jobs.Info{}, err
 	}
+	if err := s.accepts(h); err != nil {
+		return jobs.Info{}, err
+	}
 	switch {
 	case sub.Format.Bytes() == 0:
 		return jobs.Info{}, evidence.Refuse(ReasonVector, "values are float32 or float16, little-endian")

@@ -4,10 +4,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"math/bits"
 	"net"
 	"slices"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
 )
 
 // Findings is the result of checking a configuration: errors forbid a start,
@@ -42,11 +43,6 @@ func (f Findings) Runnable() error {
 	return fmt.Errorf("configuration: %s", strings.Join(all, "; "))
 }
 
-// maxModulusBits is the largest modulus, in bits, for which ring degree
-// 2^index keeps 128-bit security with a ternary secret: the stricter
-// (quantum) column of the Homomorphic Encryption Standard, 2018.
-var maxModulusBits = map[int]int{10: 25, 11: 51, 12: 101, 13: 202, 14: 411, 15: 827, 16: 1663, 17: 3348}
-
 // Check finds everything that is wrong with the configuration, or worth knowing.
 func (c Config) Check() Findings {
 	var f Findings
@@ -68,6 +64,11 @@ func (c Config) Check() Findings {
 		f.errorf("log.format: %q is unknown; use text or json", c.Log.Format)
 	}
 	return f
+}
+
+// Set is the parameter set that the section names by its numbers.
+func (a Aggregation) Set() (heparams.Set, error) {
+	return heparams.Match(a.PolynomialModulusDegree, a.CoefficientModulus, a.Scale.Log2())
 }
 
 func (t Transport) check(f *Findings) {
@@ -142,26 +143,16 @@ func (a Aggregation) check(f *Findings) {
 	default:
 		f.errorf("aggregation.library: %q is unknown; use OpenFHE, SEAL or Lattigo", a.Library)
 	}
-	logN := bits.Len(uint(a.PolynomialModulusDegree)) - 1
-	limit, known := maxModulusBits[logN]
-	if !known || a.PolynomialModulusDegree != 1<<logN {
-		f.errorf("aggregation.polynomial_modulus_degree: %d is not a power of two from 1024 to 131072", a.PolynomialModulusDegree)
+	set, err := a.Set()
+	if err != nil {
+		f.errorf("aggregation: no parameter set has polynomial_modulus_degree %d, coefficient_modulus %v and scale 2^%d; `anchorhold params list` shows those there are, and each is inside the security table",
+			a.PolynomialModulusDegree, a.CoefficientModulus, a.Scale.Log2())
 		return
 	}
-	total := 0
-	for _, b := range a.CoefficientModulus {
-		if b < 20 || b > 60 {
-			f.errorf("aggregation.coefficient_modulus: a prime of %d bits is outside 20 to 60", b)
-			return
-		}
-		total += b
+	if err := set.Check(); err != nil {
+		f.errorf("aggregation: %v", err)
 	}
-	if total == 0 || total > limit {
-		f.errorf("aggregation.coefficient_modulus: %d bits in all; ring degree %d keeps 128-bit security up to %d", total, a.PolynomialModulusDegree, limit)
-	}
-	if a.Scale.Log2() < 1 || len(a.CoefficientModulus) > 0 && a.Scale.Log2() >= a.CoefficientModulus[0] {
-		f.errorf("aggregation.scale: 2^%d does not fit the first prime of %v bits", a.Scale.Log2(), a.CoefficientModulus)
-	}
+	total := int(set.LogQP())
 	if a.NoiseBudgetThreshold < 0 || a.NoiseBudgetThreshold > total {
 		f.errorf("aggregation.noise_budget_threshold: %d bits are outside 0 to %d", a.NoiseBudgetThreshold, total)
 	}

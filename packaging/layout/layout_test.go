@@ -79,7 +79,7 @@ var arrows = map[string][]string{
 	"agent/localapi/problem": {},
 	"agent/localapi/openai":  {"agent/localapi/problem", "runtime/infer", "runtime/tokenize"},
 	"agent/localapi":         {"agent/localapi/problem", "agent/localapi/openai", "agent/jobs", "agent/federate", "agent/fedtask", "keybroker/federation", "runtime/infer", "runtime/tokenize", "agent/receipt", "guest/evidence"},
-	"agent/settings":         {"crypto/identity", "systemd/config"},
+	"agent/settings":         {"crypto/heparams", "crypto/identity", "systemd/config"},
 	"agent": {"agent/jobs", "agent/worker", "agent/federate", "agent/fedtask", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
 	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim"},
