@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -88,8 +89,19 @@ func LoadSettings(path string) (Settings, error) {
 
 // daemon is an aggregator with what it serves on.
 type daemon struct {
-	agg *aggregator.Aggregator
-	tls *tls.Config
+	agg         *aggregator.Aggregator
+	tls         *tls.Config
+	certificate atomic.Pointer[tls.Certificate]
+}
+
+// loadCertificate reads the certificate; one that does not load changes nothing.
+func (d *daemon) loadCertificate(s Settings) error {
+	pair, err := tls.LoadX509KeyPair(s.TLSCertificate, s.TLSKey)
+	if err != nil {
+		return fmt.Errorf("tls_certificate: %w", err)
+	}
+	d.certificate.Store(&pair)
+	return nil
 }
 
 // Check opens everything and serves nothing.
@@ -113,9 +125,9 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 		}
 		roots = append(roots, root)
 	}
-	pair, err := tls.LoadX509KeyPair(s.TLSCertificate, s.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("tls_certificate: %w", err)
+	d := &daemon{}
+	if err := d.loadCertificate(s); err != nil {
+		return nil, err
 	}
 	profile := hybridtls.ProfileDefault
 	switch s.Profile {
@@ -125,12 +137,14 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	default:
 		return nil, fmt.Errorf("profile: %q is neither default nor fips", s.Profile)
 	}
-	cfg, err := hybridtls.ServerConfig(pair, profile)
-	if err != nil {
+	var err error
+	if d.tls, err = hybridtls.ServerConfig(*d.certificate.Load(), profile); err != nil {
 		return nil, err
 	}
-	agg, err := aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, Logger: log})
-	return &daemon{agg: agg, tls: cfg}, err
+	d.tls.Certificates = nil
+	d.tls.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return d.certificate.Load(), nil }
+	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, Logger: log})
+	return d, err
 }
 
 // rootKey takes a root identity from its text or from a file.
@@ -147,8 +161,8 @@ func rootKey(entry string) (identity.Public, error) {
 	return root, nil
 }
 
-// Run serves until ctx ends.
-func Run(ctx context.Context, s Settings, log *slog.Logger) error {
+// Run serves until ctx ends. Each value of reload has the certificate read again.
+func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Signal) error {
 	d, err := newDaemon(s, log)
 	if err != nil {
 		return err
@@ -171,9 +185,31 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	go func() {
 		watched <- service.RunWatchdog(watch, func(context.Context) error { d.agg.Rounds(); return nil })
 	}()
+	reloaded := make(chan struct{})
+	go func() {
+		defer close(reloaded)
+		d.reloads(watch, s, log, reload)
+	}()
 	err = d.agg.Serve(ctx, participants, d.tls, admin)
 	stop()
+	<-reloaded
 	return errors.Join(err, <-watched)
+}
+
+// reloads reads the certificate again on request until ctx ends.
+func (d *daemon) reloads(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reload:
+		}
+		if err := errors.Join(service.Reloading(), d.loadCertificate(s), service.Ready("serving")); err != nil {
+			log.Error("reload failed; what failed stays as it was", "err", err)
+			continue
+		}
+		log.Info("certificate read again")
+	}
 }
 
 // listenAdmin replaces a socket that an earlier run left.

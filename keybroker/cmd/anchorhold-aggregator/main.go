@@ -1,6 +1,5 @@
-// Command anchorhold-aggregator collects encrypted vectors of federated rounds and
-// adds them. It holds no secret. It parses its arguments and calls
-// keybroker/aggregator/daemon; everything else is there.
+// Command anchorhold-aggregator adds encrypted vectors of federated rounds and holds no
+// secret. It parses its arguments; everything else is in keybroker/aggregator/daemon.
 package main
 
 import (
@@ -53,8 +52,8 @@ func run(args []string) error {
 		return err
 	}
 	if args[0] == "version" {
-		fmt.Println("anchorhold-aggregator", version)
-		return nil
+		_, err := fmt.Println("anchorhold-aggregator", version)
+		return err
 	}
 	s, err := daemon.LoadSettings(*path)
 	if err != nil {
@@ -73,7 +72,9 @@ func run(args []string) error {
 	case "run":
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return daemon.Run(ctx, s, log)
+		reload := make(chan os.Signal, 1)
+		signal.Notify(reload, syscall.SIGHUP)
+		return daemon.Run(ctx, s, log, reload)
 	}
 	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
 }

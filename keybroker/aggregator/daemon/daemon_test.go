@@ -1,0 +1,208 @@
+package daemon
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func certificate(t *testing.T, dir string) *x509.Certificate {
+	t.Helper()
+	certPEM, keyPEM, err := hybridtls.NewCertificate([]string{"127.0.0.1"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"tls.crt": certPEM, "tls.key": keyPEM} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	block, _ := pem.Decode(certPEM)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // the port is only asked for
+	return l.Addr().String()
+}
+
+// settings writes a configuration and loads it.
+func settings(t *testing.T, dir string, change func(string) string) (Settings, error) {
+	t.Helper()
+	root, err := federationtest.New(t).Root.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("state_dir: %[1]s/state\nlisten: %[2]s\ntls_certificate: %[1]s/tls.crt\ntls_key: %[1]s/tls.key\nroot_keys: [%[3]s]\nadmin_socket: %[1]s/admin.sock\n", dir, freePort(t), root)
+	if change != nil {
+		text = change(text)
+	}
+	path := filepath.Join(dir, "aggregator.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return LoadSettings(path)
+}
+
+func TestRunsAndReadsItsCertificateAgain(t *testing.T) {
+	dir := t.TempDir()
+	first := certificate(t, dir)
+	s, err := settings(t, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(s, quiet()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	reload, done := make(chan os.Signal), make(chan error, 1)
+	go func() { done <- Run(ctx, s, quiet(), reload) }()
+	seen := func(root *x509.Certificate) error {
+		pool := x509.NewCertPool()
+		pool.AddCert(root)
+		cfg, err := hybridtls.ClientConfig("127.0.0.1", pool, hybridtls.ProfileDefault)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := hybridtls.Dial(ctx, "tcp", s.Listen, hybridtls.For(cfg, hybridtls.ALPNFederation))
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}
+	deadline := time.NewTimer(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	wait := func(root *x509.Certificate) {
+		t.Helper()
+		for {
+			err := seen(root)
+			if err == nil {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-deadline.C:
+				t.Fatal(err)
+			}
+		}
+	}
+	wait(first)
+	second := certificate(t, dir)
+	reload <- syscall.SIGHUP
+	wait(second)
+	if seen(first) == nil {
+		t.Error("the old certificate is still served")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tls.crt"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reload <- syscall.SIGHUP
+	reload <- syscall.SIGHUP // taken only after the first was dealt with
+	wait(second)
+	if info, err := os.Stat(s.AdminSocket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("admin socket: %v, %v", info, err)
+	}
+	certificate(t, dir)
+	if err := Run(ctx, s, quiet(), nil); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("a second one: %v", err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigurationsThatAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	certificate(t, dir)
+	agent, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Wipe()
+	epoch, err := agent.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(string) string{
+		"unknown key":    func(s string) string { return s + "secret: x\n" },
+		"relative state": func(s string) string { return strings.Replace(s, "state_dir: /", "state_dir: ", 1) },
+		"no address":     func(s string) string { return strings.Replace(s, "listen: ", "listen: nowhere # ", 1) },
+		"no certificate": func(s string) string { return strings.Replace(s, "tls.crt", "none.crt", 1) },
+		"no roots":       func(s string) string { return s[:strings.Index(s, "root_keys")] + "admin_socket: " + dir + "/a.sock\n" },
+		"epoch as root": func(s string) string {
+			return s[:strings.Index(s, "root_keys")] + "root_keys: [" + string(epoch) + "]\nadmin_socket: " + dir + "/a.sock\n"
+		},
+		"not a key": func(s string) string { return strings.Replace(s, "root_keys: [", "root_keys: [nonsense, ", 1) },
+		"profile":   func(s string) string { return s + "profile: classical\n" },
+		"shard":     func(s string) string { return s + "shard: 3\nshards: 2\n" },
+	} {
+		s, err := settings(t, dir, change)
+		if err == nil {
+			err = Check(s, quiet())
+		}
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := LoadSettings(filepath.Join(dir, "none.yaml")); err == nil {
+		t.Error("a missing file")
+	}
+	if s, err := settings(t, dir, func(s string) string { return s + "profile: fips\n" }); err != nil || Check(s, quiet()) != nil {
+		t.Errorf("fips: %v", err)
+	}
+}
+
+// What stands where the socket should be is not removed unless it is a dead socket.
+func TestAdminSocketReplacesOnlyADeadOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := listenAdmin(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenAdmin(path); err == nil {
+		t.Error("a living socket was replaced")
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = listenAdmin(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("a file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenAdmin(path); err == nil {
+		t.Error("a file was replaced")
+	}
+}
