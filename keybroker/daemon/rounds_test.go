@@ -1,0 +1,225 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
+)
+
+// chipped is the echo appraiser for guests on processors of their own.
+type chipped struct{ echo }
+
+// Appraise gives each connection another chip.
+func (c chipped) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
+	claims, err := c.echo.Appraise(ctx, env, want, now)
+	claims.ChipID = bytes.Clone(want[:])
+	return claims, err
+}
+
+// member attests and returns the key and chain that it signs with.
+func (s *state) member(t *testing.T, address string, resource string) (*identity.Private, *client.Lease, error) {
+	t.Helper()
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(key.Wipe)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(s.result.CertificatePEM)
+	c, err := client.New(client.Config{Address: address, ServerName: "localhost", TLSRoots: pool, Roots: []identity.Public{s.result.Root},
+		MinEpoch: 1, Epochs: &memoryEpochs{}, Collector: echo{}, AgentKey: key, Claims: evidence.GuestClaims{ImageID: "i", AgentBuild: "b", MemoryLimit: 1 << 27},
+		Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease, err := c.Acquire(t.Context(), []string{resource})
+	return key, lease, err
+}
+
+func (s *state) withRounds() {
+	s.options.NewAppraiser = func() (Appraiser, error) { return chipped{}, nil }
+	s.options.Config.Rounds.Privacy = rounds.Policy{MaxEpsilon: 3, Delta: 1e-5, WithoutNoise: "a test"}
+}
+
+// A round at a real broker: leases from real exchanges, the key held back until the
+// round is closed, and gone when it is published.
+func TestRoundAtARealBroker(t *testing.T) {
+	s := newState(t, false)
+	s.withRounds()
+	op, address, _ := s.run(t)
+	ctx := t.Context()
+	secret, err := keybuf.Random(32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Wipe()
+	if _, err := op.PutSecret(ctx, "members/a", secret, keystore.Meta{}, operator.PutNext); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := op.ImportPolicy(ctx, bytes.Replace(policyText(1), []byte("models/*"), []byte("members/*, fed/*"), 1)); err != nil {
+		t.Fatal(err)
+	}
+	values := fmt.Appendf(nil, "format: 1\nreference_values: [{id: demo/a, measurement: %q}]", hex.EncodeToString(bytes.Repeat([]byte{0xcd}, 48)))
+	if _, err := op.ImportReferenceValues(ctx, values, false); err != nil {
+		t.Fatal(err)
+	}
+	st, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Length: 50, ClipL2: 1, Epsilon: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Round.Epsilon > 1 || st.Round.Epsilon < 0.99 {
+		t.Errorf("epsilon %g", st.Round.Epsilon)
+	}
+	resource := st.Round.Resource()
+	if _, _, err := s.member(t, address, resource); err == nil || !strings.Contains(err.Error(), string(rounds.ReasonNotClosed)) {
+		t.Errorf("the key of an open round: %v", err)
+	}
+	var signed [][]byte
+	var cohort []federation.Digest
+	for range 2 {
+		key, lease, err := s.member(t, address, "members/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lease.Wipe()
+		hashes := []federation.Digest{{byte(len(signed))}}
+		raw, err := federation.SignContribution(key, lease.Certificate, federation.Contribution{Round: st.Round.ID, RoundDigest: federation.DigestOf(st.Signed),
+			Agent: key.Public().ID(), Weight: 1, Blocks: 1, Upload: federation.UploadDigest(st.Round.ID, hashes), Time: protocol.TimeOf(time.Now())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, cohort = append(signed, raw), append(cohort, federation.DigestOf(raw))
+	}
+	list, err := op.AdmitContributions(ctx, st.Round.ID, signed)
+	if err != nil || len(list) != 2 || list[0].Reason != "" || list[1].Reason != "" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if _, err := op.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort, Sum: federation.Digest{1}}); err != nil {
+		t.Fatal(err)
+	}
+	_, lease, err := s.member(t, address, resource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := lease.Keys[resource]; k.Key.Len() != 32 {
+		t.Errorf("%+v", lease.Keys)
+	}
+	lease.Wipe()
+	if l, err := op.Ledger(ctx, "m"); err != nil || len(l.Charges) != 1 || l.Epsilon > 1 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if _, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Length: 50, ClipL2: 1, Epsilon: 2.9}); err == nil {
+		t.Error("the budget of 3 was not enforced")
+	}
+	other, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Length: 50, ClipL2: 1, Set: heparams.Template})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // again is fine
+		if _, err := op.AbandonRound(ctx, other.Round.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRoundsAreRefusedWhereNoneAreConfigured(t *testing.T) {
+	s := newState(t, false)
+	d, err := open(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if d.rounds != nil {
+		t.Error("rounds without a configuration")
+	}
+	if reason, _ := evidence.ReasonOf(d.gate(t.Context(), "fed/0123")); reason != rounds.ReasonUnknown {
+		t.Errorf("a round's key: %s", reason)
+	}
+	if err := d.gate(t.Context(), "models/a"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRoundConfigurationsThatAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*state){
+		"software TEE in an ordinary build": func(s *state) { s.options.Config.Rounds.Privacy.AllowSoftwareTEE = true },
+		"no such credential":                func(s *state) { s.options.Config.Rounds.Postgres = "none" },
+		"a credential that is no database":  func(s *state) { s.options.Config.Rounds.Postgres = "broker.kek" },
+	} {
+		s := newState(t, false)
+		s.withRounds()
+		change(s)
+		if d, err := open(s.options); err == nil {
+			t.Errorf("%s: opened", name)
+			_ = d.close() // the test failed already
+		}
+	}
+}
+
+// A contribution whose lease is not in this broker's log is of nobody that it knows.
+func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
+	s := newState(t, false)
+	s.withRounds()
+	d, err := open(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	c := &chips{dir: d.log.Dir(), known: map[string][32]byte{}}
+	w := federationtest.New(t)
+	if _, err := c.of(t.Context(), w.Agent(t, nil).Lease.Lease); err == nil {
+		t.Error("an unknown lease has a chip")
+	}
+	signer, err := d.roundSigner()
+	if err != nil || signer.Epoch != 1 || signer.Key == nil {
+		t.Errorf("%+v, %v", signer, err)
+	}
+	d.opts.Now = func() time.Time { return time.Now().AddDate(50, 0, 0) }
+	if reason, _ := evidence.ReasonOf(second(d.roundSigner())); reason != protocol.ReasonNoActiveEpoch {
+		t.Errorf("without an epoch: %s", reason)
+	}
+}
+
+func second(_ rounds.Signer, err error) error { return err }
+
+// Charges that are alike are one event; what sampling gives is stated apart.
+func TestSpendAddsUp(t *testing.T) {
+	one := rounds.Charge{Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 0.1}
+	single, sampled, err := spend([]rounds.Charge{one}, 1e-5)
+	if err != nil || !(sampled < single) {
+		t.Fatalf("%g, %g, %v", single, sampled, err)
+	}
+	four, _, err := spend([]rounds.Charge{one, one, {Mechanism: federation.DiscreteLaplace, Multiplier: 9, Rate: 1}, one}, 1e-5)
+	if err != nil || four <= single || four > 4*single {
+		t.Errorf("%g after %g, %v", four, single, err)
+	}
+	if m, err := calibrate(1, 1e-5); err != nil || m < 3 || m > 5 {
+		t.Errorf("multiplier %g, %v", m, err)
+	}
+}
