@@ -32,6 +32,7 @@ type site struct {
 	stop   func()
 	tls    *tls.Config
 	addr   string
+	socket string // the administrator's
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -78,7 +79,7 @@ func open(t *testing.T, w *federationtest.World, dir string, change func(*aggreg
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.agg.Serve(ctx, participants, server, admin) }()
-	s.tls, s.addr = client, participants.Addr().String()
+	s.tls, s.addr, s.socket = client, participants.Addr().String(), socket
 	s.public, s.admin = uplink.New(s.addr, client, w.Roots()), uplink.NewLocal(socket, w.Roots())
 	stopped := false
 	s.stop = func() {

@@ -182,7 +182,7 @@ func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id federati
 		Cohort []federation.Digest `json:"cohort"`
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<20)).Decode(&request); err != nil {
-		return err
+		return evidence.Refuse(federation.ReasonMalformed, "the cohort: %v", err)
 	}
 	m, err := a.Sum(r.Context(), id, request.Cohort, nil)
 	if err == nil {
