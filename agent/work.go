@@ -60,12 +60,13 @@ func (w *works) begin(cfg settings.Config, lease *client.Lease) error {
 	}
 	dir := filepath.Join(cfg.Guest.StateDir, "jobs")
 	var err error
-	if k, ok := lease.Keys[cfg.Federation.QueueKey]; ok && cfg.Federation.QueueKey != "" {
-		if k.Key.Len() != 32 {
-			return fmt.Errorf("federation.queue_key: %s has %d bytes, 32 are wanted", cfg.Federation.QueueKey, k.Key.Len())
+	if name := cfg.Federation.QueueKey; name != "" {
+		k, ok := lease.Keys[name]
+		if !ok || k.Key.Len() != 32 {
+			return fmt.Errorf("federation.queue_key: %s is not a key of 32 bytes", name)
 		}
 		w.key = k.Key
-		delete(lease.Keys, cfg.Federation.QueueKey)
+		delete(lease.Keys, name)
 	} else if w.key, err = keybuf.Random(32); err == nil {
 		err = os.RemoveAll(dir)
 	}

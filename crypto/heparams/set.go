@@ -72,7 +72,7 @@ func All() []Set {
 			// The primes that SEAL takes for the bit sizes 60, 40, 40 and 60.
 			Q:                []uint64{1152921504606683137, 1099508121601, 1099510054913},
 			P:                []uint64{1152921504606748673},
-			MaxContributions: 1 << 16, For: "exchange with OpenFHE, SEAL and TenSEAL: the template's parameters, 96 bytes a value",
+			MaxContributions: 1 << 16, For: "exchange with OpenFHE, SEAL and TenSEAL: the template's parameters",
 		},
 	}
 }
