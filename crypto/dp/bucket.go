@@ -19,10 +19,13 @@ import (
 // precision of everything that is computed once, in bits.
 const precision = 320
 
+// guideBits make a look-up end at once but where a boundary of buckets is near.
+const guideBits = 12
+
 // table draws a bucket.
 type table struct {
-	high, low []uint64    // cumulative probabilities, 128 bits, of h or less
-	guide     [256]uint16 // the first bucket that a leading byte can mean
+	high, low []uint64               // cumulative probabilities, 128 bits, of h or less
+	guide     [1 << guideBits]uint16 // the first bucket that the leading bits can mean
 }
 
 // newTable normalises weights, which fall from 1.
@@ -45,7 +48,7 @@ func newTable(weights []*big.Float) *table {
 	}
 	h := 0
 	for b := range t.guide {
-		for t.high[h]>>56 < uint64(b) {
+		for t.high[h]>>(64-guideBits) < uint64(b) {
 			h++
 		}
 		t.guide[b] = uint16(h)
@@ -57,7 +60,7 @@ func newTable(weights []*big.Float) *table {
 // number of 128 bits, of which the lower 64 are drawn only where they matter.
 func (t *table) draw(s *Source) int {
 	u := s.Uint64()
-	h := int(t.guide[u>>56])
+	h := int(t.guide[u>>(64-guideBits)])
 	for t.high[h] < u {
 		h++
 	}
@@ -120,13 +123,18 @@ func acceptExact(s *Source, u uint32, p *big.Float) bool {
 	return newFloat(0).SetMantExp(newFloat(0).SetInt(r), -288).Cmp(p) < 0
 }
 
+// signed gives a magnitude its sign; minus zero is no result.
+func signed(x, negative int64) (int64, bool) {
+	return (x ^ -negative) + negative, x|(1-negative) != 0
+}
+
 // place draws a sign, a place inside a bucket of 2^shift, and the bits that accept
 // it.
-func place(s *Source, shift uint) (negative bool, inside int64, u uint32) {
+func place(s *Source, shift uint) (negative, inside int64, u uint32) {
 	r := s.Uint64()
 	u = uint32(r >> 32)
 	if shift > 31 {
 		u = uint32(s.Uint64())
 	}
-	return r&1 == 1, int64(r >> 1 & (1<<shift - 1)), u
+	return int64(r & 1), int64(r >> 1 & (1<<shift - 1)), u
 }

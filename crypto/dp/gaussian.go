@@ -79,11 +79,8 @@ func (g *Gaussian) Sample(s *Source) int64 {
 				continue
 			}
 		}
-		if !negative {
-			return x
-		}
-		if x != 0 {
-			return -x
+		if v, ok := signed(x, negative); ok {
+			return v
 		}
 	}
 }

@@ -48,11 +48,8 @@ func (l *Laplace) Sample(s *Source) int64 {
 			continue
 		}
 		x := edge + inside
-		if !negative {
-			return x
-		}
-		if x != 0 {
-			return -x
+		if v, ok := signed(x, negative); ok {
+			return v
 		}
 	}
 }
