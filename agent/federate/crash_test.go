@@ -24,6 +24,7 @@ type line struct {
 	net.Listener
 	target string
 	carry  atomic.Int64
+	stall  atomic.Bool // takes bytes and passes nothing on
 }
 
 func newLine(t *testing.T, target string) *line {
@@ -64,6 +65,9 @@ func (p *line) pass(down net.Conn) {
 		n, err := down.Read(buf)
 		if err != nil || p.carry.Add(int64(-n)) < 0 {
 			return
+		}
+		if p.stall.Load() {
+			continue
 		}
 		if _, err := up.Write(buf[:n]); err != nil {
 			return
@@ -154,6 +158,28 @@ func TestContributionGoesOnAfterARestart(t *testing.T) {
 				t.Fatalf("%s: value %d is %g, want %g", name, i, x, v[i])
 			}
 		}
+	}
+}
+
+// An aggregator that takes a connection and stands still costs a job its time, not
+// the queue its life.
+func TestAStalledAggregatorEndsTheTry(t *testing.T) {
+	w := newWorld(t)
+	p := newLine(t, w.addr)
+	w.addr, w.limit = p.Addr().String(), time.Second
+	r, _, _ := w.open(t, nil)
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	if _, err := g.Round(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	p.stall.Store(true)
+	info, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(make([]float32, length))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.whenTried(t, info.ID, 1)
+	if info, err = g.queue.Show(info.ID); err != nil || info.Exit != jobs.TimeOut {
+		t.Errorf("%+v, %v", info, err)
 	}
 }
 

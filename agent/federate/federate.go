@@ -226,7 +226,11 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	if l.Info.Class == fedtask.ClassDecrypt {
 		do = s.decrypt
 	}
-	result, err := do(l.Context, l)
+	// One try has the job's time in all: an aggregator that stands still must not hold
+	// up the queue.
+	try, cancel := context.WithTimeout(l.Context, l.Info.TimeMax)
+	defer cancel()
+	result, err := do(try, l)
 	switch {
 	case err == nil:
 		return l.Complete(result)
@@ -244,6 +248,9 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 // may change it.
 func classify(err error) (jobs.Exit, evidence.Reason) {
 	reason, refused := evidence.ReasonOf(err)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return jobs.TimeOut, reason
+	}
 	var failure *worker.Failure
 	if errors.As(err, &failure) {
 		return jobs.Exit(failure.Exit.String()), reason

@@ -62,15 +62,17 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 // world is a broker by its keys, and one aggregator over real TLS.
 type world struct {
 	*federationtest.World
-	agg  *aggregator.Aggregator
-	dir  string // the aggregator's
-	tls  *tls.Config
-	addr string
+	agg *aggregator.Aggregator
+	dir string // the aggregator's
+	// limit is the time of a try; a minute.
+	limit time.Duration
+	tls   *tls.Config
+	addr  string
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{World: federationtest.New(t), dir: t.TempDir()}
+	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute}
 	var err error
 	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
 	if err != nil {
@@ -140,7 +142,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	}
 	client := uplink.New(w.addr, w.tls, w.Roots())
 	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Logger: quiet(),
-		Limits: worker.Limits{Memory: 256 << 20, Time: time.Minute},
+		Limits: worker.Limits{Memory: 256 << 20, Time: w.limit},
 		Sign: func() (federate.Signer, error) {
 			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
 		},
