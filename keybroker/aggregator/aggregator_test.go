@@ -91,7 +91,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 	values := decrypt(t, r, sk, sum, body)
 	for i, v := range values[:length] {
 		want := int32(100_000*(1+2+3) + participants*(i%1000))
-		if d := float64(v - want); d > 6*rlwe.NoiseSD(participants) || d < -6*rlwe.NoiseSD(participants) {
+		if d := float64(v - want); d > 8*rlwe.NoiseSD(participants) || d < -8*rlwe.NoiseSD(participants) {
 			t.Fatalf("value %d is %d, want about %d", i, v, want)
 		}
 	}

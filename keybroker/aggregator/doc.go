@@ -63,6 +63,9 @@ type Config struct {
 	Uploads int
 	// Rounds that are held at the same time; 64.
 	Rounds int
+	// Idle is how long a peer may neither send nor take anything in the middle of a
+	// body; 30 seconds.
+	Idle   time.Duration
 	Logger *slog.Logger
 	Now    func() time.Time
 }
@@ -93,7 +96,10 @@ func New(cfg Config) (*Aggregator, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 {
+	if cfg.Idle == 0 {
+		cfg.Idle = 30 * time.Second
+	}
+	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.Idle < 0 {
 		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
 	}
 	a := &Aggregator{cfg: cfg, sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}}

@@ -13,9 +13,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// idleTime bounds the wait for the next bytes of a body.
-const idleTime = 30 * time.Second
-
 // maxSmallBody bounds everything but manifests, blocks and values.
 const maxSmallBody = 2 << 20
 
@@ -72,7 +69,7 @@ func (a *Aggregator) public(mux *http.ServeMux) {
 		return a.takeSmall(w, r, func(b []byte) error { return a.SetResult(id, b) })
 	})
 	a.route(mux, "PUT /v1/rounds/{id}/values", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
-		if err := a.SetValues(id, &patient{r: r.Body, c: http.NewResponseController(w)}); err != nil {
+		if err := a.SetValues(id, a.patient(w, r)); err != nil {
 			return err
 		}
 		reply(w, http.StatusOK, struct{}{})
@@ -160,7 +157,7 @@ func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id federati
 	if err != nil {
 		return evidence.Refuse(ReasonGap, "from must be the number of the first block")
 	}
-	status, err := a.Receive(id, u.digest, from, &patient{r: r.Body, c: http.NewResponseController(w)})
+	status, err := a.Receive(id, u.digest, from, a.patient(w, r))
 	if err == nil {
 		reply(w, http.StatusOK, status)
 	}
@@ -217,7 +214,7 @@ func (a *Aggregator) sendSum(w http.ResponseWriter, r *http.Request, id federati
 	if err != nil {
 		return err
 	}
-	return sendFile(w, r, held.path("sums", t.Cohort.String(), fileBlocks), ReasonNoSum)
+	return a.sendFile(w, r, held.path("sums", t.Cohort.String(), fileBlocks), ReasonNoSum)
 }
 
 // sendUpload hands out one contribution: only in a round that is closed and whose
@@ -234,7 +231,7 @@ func (a *Aggregator) sendUpload(name string) handler {
 		if _, _, err := a.ticket(held); err != nil {
 			return err
 		}
-		return sendFile(w, r, held.path("uploads", u.digest.String(), name), ReasonUnknown)
+		return a.sendFile(w, r, held.path("uploads", u.digest.String(), name), ReasonUnknown)
 	}
 }
 
@@ -244,12 +241,12 @@ func (a *Aggregator) file(name string, missing evidence.Reason) handler {
 		if err != nil {
 			return err
 		}
-		return sendFile(w, r, held.path(name), missing)
+		return a.sendFile(w, r, held.path(name), missing)
 	}
 }
 
 // sendFile serves a file, with ranges.
-func sendFile(w http.ResponseWriter, r *http.Request, path string, missing evidence.Reason) error {
+func (a *Aggregator) sendFile(w http.ResponseWriter, r *http.Request, path string, missing evidence.Reason) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return evidence.Refuse(missing, "there is none yet")
@@ -259,7 +256,9 @@ func sendFile(w http.ResponseWriter, r *http.Request, path string, missing evide
 	}
 	defer f.Close() // read only
 	w.Header().Set("Content-Type", "application/octet-stream")
-	http.ServeContent(w, r, "", time.Time{}, f)
+	c := http.NewResponseController(w)
+	defer func() { _ = c.SetWriteDeadline(time.Time{}) }() // the next answer on this connection has its own time
+	http.ServeContent(&steady{w, c, a.cfg.Idle}, r, "", time.Time{}, f)
 	return nil
 }
 
@@ -323,14 +322,35 @@ func statusOf(reason evidence.Reason) int {
 // patient renews the read deadline before each read: a body may take as long as it
 // needs, but not stand still.
 type patient struct {
-	r io.Reader
-	c *http.ResponseController
+	r    io.Reader
+	c    *http.ResponseController
+	idle time.Duration
+}
+
+func (a *Aggregator) patient(w http.ResponseWriter, r *http.Request) io.Reader {
+	return &patient{r.Body, http.NewResponseController(w), a.cfg.Idle}
 }
 
 // Read reads under a new deadline.
 func (p *patient) Read(b []byte) (int, error) {
-	if err := p.c.SetReadDeadline(time.Now().Add(idleTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := p.c.SetReadDeadline(time.Now().Add(p.idle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
 	return p.r.Read(b)
+}
+
+// steady renews the write deadline before each write: a peer that takes nothing ends
+// the response.
+type steady struct {
+	http.ResponseWriter
+	c    *http.ResponseController
+	idle time.Duration
+}
+
+// Write writes under a new deadline.
+func (s *steady) Write(b []byte) (int, error) {
+	if err := s.c.SetWriteDeadline(time.Now().Add(s.idle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return s.ResponseWriter.Write(b)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -179,6 +180,44 @@ func TestUnreachableAggregators(t *testing.T) {
 	}
 	<-done
 }
+
+// A peer that stands still in the middle of a body, on either side, is not waited
+// for.
+func TestIdlePeersAreCutOff(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, federationtest.New(t), dir, func(c *aggregator.Config) { c.Idle = 300 * time.Millisecond })
+	r, signed, _ := s.Round(t, length, nil)
+	if err := s.public.AddRound(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	const size = 64 << 20 // more than any buffer on the way
+	if err := os.WriteFile(filepath.Join(dir, "rounds", r.ID.String(), "values"), make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	body, err := s.public.Values(t.Context(), r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := time.NewTimer(time.Second)
+	<-idle.C
+	if n, err := io.Copy(io.Discard, body); err == nil || n == size {
+		t.Errorf("a reader that stood still got %d bytes, %v", n, err)
+	}
+	_ = body.Close() // the connection is gone
+	m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(length, 1))
+	stuck, w := io.Pipe()
+	go func() { _, _ = w.Write(b[:1000]) }() // and nothing more
+	if _, err := s.public.Send(t.Context(), r.ID, m, readerAt{stuck}, rlwe.BlockBytes, nil); err == nil {
+		t.Error("an upload that stood still was completed")
+	}
+	_ = stuck.Close() // ends the writer
+}
+
+// readerAt reads from a stream, whatever the place.
+type readerAt struct{ io.Reader }
+
+// ReadAt reads on.
+func (r readerAt) ReadAt(p []byte, _ int64) (int, error) { return r.Read(p) }
 
 // The state directory is read strictly.
 func TestForeignStateIsNotServed(t *testing.T) {
