@@ -57,15 +57,18 @@ var arrows = map[string][]string{
 		"crypto/*", "guest/evidence", "systemd/*"},
 	"keybroker/cmd/anchorhold-broker": {"keybroker/daemon", "keybroker/appraise", "systemd/service"},
 
-	"runtime/gguf":     {},
-	"runtime/arena":    {},
-	"runtime/kernels":  {},
-	"runtime/jinja":    {},
-	"runtime/tokenize": {"runtime/gguf", "runtime/jinja"},
-	"runtime/sealer":   {"runtime/gguf", "runtime/kernels", "crypto/chunkseal", "crypto/keybuf"},
-	"runtime/weights":  {"runtime/gguf", "runtime/arena", "runtime/kernels", "crypto/chunkseal", "crypto/keybuf"},
-	"runtime/model":    {"runtime/kernels", "runtime/arena", "runtime/gguf"},
-	"runtime/infer":    {"runtime/model", "runtime/weights", "runtime/arena", "runtime/tokenize", "runtime/gguf", "runtime/kernels"},
+	"runtime/gguf":       {},
+	"runtime/arena":      {},
+	"runtime/kernels":    {},
+	"runtime/jinja":      {},
+	"runtime/tokenize":   {"runtime/gguf", "runtime/jinja"},
+	"runtime/sealer":     {"runtime/gguf", "runtime/kernels", "runtime/classifier", "crypto/chunkseal", "crypto/keybuf"},
+	"runtime/weights":    {"runtime/gguf", "runtime/arena", "runtime/kernels", "crypto/chunkseal", "crypto/keybuf"},
+	"runtime/model":      {"runtime/kernels", "runtime/arena", "runtime/gguf"},
+	"runtime/infer":      {"runtime/model", "runtime/weights", "runtime/arena", "runtime/tokenize", "runtime/gguf", "runtime/kernels"},
+	"runtime/onnx":       {},
+	"runtime/classifier": {"runtime/arena", "crypto/chunkseal", "crypto/keybuf", "crypto/intnet"},
+	"runtime/quantize":   {"runtime/onnx", "runtime/classifier", "crypto/intnet"},
 
 	"agent/receipt":        {"crypto/identity", "keybroker/protocol", "guest/evidence"},
 	"agent/jobs":           {"crypto/chunkseal", "crypto/keybuf", "guest/evidence"},
@@ -108,6 +111,7 @@ var owners = map[string][]string{
 	"github.com/jackc/pgx/v5":           {"keybroker/rounds"},
 	"filippo.io/mldsa":                  {"crypto/identity"},
 	"github.com/tuneinsight/lattigo/v6": {"crypto/fedagg"},
+	"google.golang.org/protobuf":        {"runtime/onnx"},
 	"github.com/consensys/gnark":        {"crypto/zkproof"},
 	"golang.org/x/":                     {"*"},
 }
@@ -117,7 +121,7 @@ var agentNever = []string{
 	"github.com/tuneinsight/lattigo", "github.com/consensys/gnark", "github.com/google/go-sev-guest",
 	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra",
 	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
-	module + "/guest/teesim",
+	module + "/guest/teesim", module + "/runtime/onnx", module + "/runtime/quantize",
 }
 
 // brokerNever may not be linked into a broker built for release.

@@ -1,0 +1,272 @@
+package onnx
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strconv"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// DataType is ONNX's TensorProto.DataType.
+type DataType int64
+
+// The types of tensors that are read.
+const (
+	Float32 DataType = 1
+	Int32   DataType = 6
+	Int64   DataType = 7
+	String  DataType = 8
+	Float64 DataType = 11
+)
+
+// Tensor is a constant: of its three lists the one that suits Type holds the values,
+// row-major.
+type Tensor struct {
+	Type    DataType
+	Dims    []int64
+	Floats  []float64 // Float32, Float64
+	Ints    []int64   // Int32, Int64
+	Strings []string
+}
+
+// Len is the number of values that the shape has.
+func (t *Tensor) Len() int {
+	n := 1
+	for _, d := range t.Dims {
+		n *= int(d)
+	}
+	return n
+}
+
+// stored is a TensorProto's data before they are understood.
+type stored struct {
+	raw              []byte
+	hasRaw, external bool
+	location         string
+	offset, length   int64
+}
+
+// tensor reads a TensorProto and its name.
+func (p *parser) tensor(v field) (*Tensor, string, error) {
+	msg, err := v.message("tensor")
+	if err != nil {
+		return nil, "", err
+	}
+	t, s, name := &Tensor{}, stored{length: -1}, ""
+	err = msg.each(func(msg *message, v field) (err error) {
+		switch v.num {
+		case 1:
+			t.Dims, err = p.ints(t.Dims, v)
+		case 2:
+			var typ int64
+			typ, err = msg.int64(v)
+			t.Type = DataType(typ)
+		case 4:
+			t.Floats, err = p.floats(t.Floats, v, protowire.Fixed32Type)
+		case 5, 7:
+			t.Ints, err = p.ints(t.Ints, v)
+		case 6:
+			t.Strings, err = addString(t.Strings, v)
+		case 8:
+			name, err = msg.string(v)
+		case 9:
+			s.raw, s.hasRaw, err = v.bytes, true, msg.once(v)
+		case 10:
+			t.Floats, err = p.floats(t.Floats, v, protowire.Fixed64Type)
+		case 13:
+			err = s.addExternal(v)
+		case 14:
+			var where int64
+			where, err = msg.int64(v)
+			s.external = where == 1
+			if where != 0 && where != 1 {
+				err = fmt.Errorf("data location %d", where)
+			}
+		case 12, 16: // doc_string, metadata_props
+		default: // segments, unsigned integers
+			return unknown(v)
+		}
+		return err
+	})
+	if err == nil {
+		err = p.fill(t, s)
+	}
+	if err != nil {
+		return nil, name, fmt.Errorf("tensor %q: %w", name, err)
+	}
+	return t, name, nil
+}
+
+// addExternal reads one entry of external_data.
+func (s *stored) addExternal(v field) error {
+	msg, err := v.message("external data")
+	if err != nil {
+		return err
+	}
+	key, value := "", ""
+	err = msg.each(func(msg *message, v field) (err error) {
+		switch v.num {
+		case 1:
+			key, err = msg.string(v)
+		case 2:
+			value, err = msg.string(v)
+		default:
+			return unknown(v)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	switch key {
+	case "location":
+		s.location = value
+	case "offset":
+		s.offset, err = strconv.ParseInt(value, 10, 64)
+	case "length":
+		s.length, err = strconv.ParseInt(value, 10, 64)
+	case "checksum": // SHA-1, of the exporter's own; the publisher's signature is what counts
+	default:
+		err = fmt.Errorf("external data: key %q", key)
+	}
+	return err
+}
+
+// fill decodes raw or external data and compares the values with the shape.
+func (p *parser) fill(t *Tensor, s stored) error {
+	want, err := t.checkShape()
+	if err != nil {
+		return err
+	}
+	if s.external {
+		if s.hasRaw || len(t.Floats)+len(t.Ints)+len(t.Strings) > 0 {
+			return errors.New("data stand in the file and elsewhere")
+		}
+		if s.raw, err = p.fetch(s, t.Type, want); err != nil {
+			return err
+		}
+		s.hasRaw = true
+	} else if s.location != "" {
+		return errors.New("names a file of weights that it does not use")
+	}
+	if s.hasRaw {
+		if len(t.Floats)+len(t.Ints)+len(t.Strings) > 0 {
+			return errors.New("data are given twice")
+		}
+		if err := p.decodeRaw(t, s.raw, want); err != nil {
+			return err
+		}
+	}
+	var have, all = 0, len(t.Floats) + len(t.Ints) + len(t.Strings)
+	switch t.Type {
+	case Float32, Float64:
+		have = len(t.Floats)
+	case Int32, Int64:
+		have = len(t.Ints)
+	case String:
+		have = len(t.Strings)
+	}
+	if have != want || all != want {
+		return fmt.Errorf("shape %v wants %d values of type %d, the file has %d, %d of them of that type", t.Dims, want, t.Type, all, have)
+	}
+	return nil
+}
+
+func (t *Tensor) checkShape() (int, error) {
+	switch t.Type {
+	case Float32, Float64, Int32, Int64, String:
+	default:
+		return 0, fmt.Errorf("data type %d; want float32, float64, int32, int64 or strings", t.Type)
+	}
+	if len(t.Dims) > MaxDims {
+		return 0, fmt.Errorf("%d dimensions, the limit is %d", len(t.Dims), MaxDims)
+	}
+	n := int64(1)
+	for _, d := range t.Dims {
+		if d < 0 || d > MaxElements {
+			return 0, fmt.Errorf("shape %v", t.Dims)
+		}
+		if n *= d; n > MaxElements {
+			return 0, fmt.Errorf("shape %v has more than %d values", t.Dims, MaxElements)
+		}
+	}
+	return int(n), nil
+}
+
+// fetch reads want values from the file beside the model. The name is a plain file name.
+func (p *parser) fetch(s stored, typ DataType, want int) ([]byte, error) {
+	if p.external == nil {
+		return nil, fmt.Errorf("weights are in the file %q; give the model as a file beside it", s.location)
+	}
+	if s.location != filepath.Base(s.location) || !filepath.IsLocal(s.location) || s.location == "." {
+		return nil, fmt.Errorf("weights in %q: want a file in the model's directory", s.location)
+	}
+	size := int64(want) * int64(valueBytes(typ))
+	if s.offset < 0 || s.length >= 0 && s.length != size || want > p.left {
+		return nil, fmt.Errorf("weights in %q: %d bytes from %d, want %d", s.location, s.length, s.offset, size)
+	}
+	return p.external(s.location, s.offset, size)
+}
+
+// valueBytes is the size of a raw value; 0 where there are none.
+func valueBytes(typ DataType) int {
+	switch typ {
+	case Float32, Int32:
+		return 4
+	case Float64, Int64:
+		return 8
+	}
+	return 0
+}
+
+func (p *parser) decodeRaw(t *Tensor, raw []byte, want int) (err error) {
+	size := valueBytes(t.Type)
+	if size == 0 {
+		return errors.New("strings as raw data")
+	}
+	if len(raw) != want*size {
+		return fmt.Errorf("shape %v wants %d bytes, the file has %d", t.Dims, want*size, len(raw))
+	}
+	if t.Type == Float32 || t.Type == Float64 {
+		t.Floats, err = p.rawFloats(nil, raw, size)
+		return err
+	}
+	if err := p.spend(want); err != nil {
+		return err
+	}
+	t.Ints = make([]int64, want)
+	for i := range t.Ints {
+		if size == 4 {
+			t.Ints[i] = int64(int32(binary.LittleEndian.Uint32(raw[4*i:])))
+		} else {
+			t.Ints[i] = int64(binary.LittleEndian.Uint64(raw[8*i:]))
+		}
+	}
+	return nil
+}
+
+// rawFloats appends little-endian values of size bytes each.
+func (p *parser) rawFloats(list []float64, raw []byte, size int) ([]float64, error) {
+	n := len(raw) / size
+	if len(raw)%size != 0 {
+		return nil, fmt.Errorf("%d bytes are no values of %d bytes", len(raw), size)
+	}
+	if err := p.spend(n); err != nil {
+		return nil, err
+	}
+	if list == nil {
+		list = make([]float64, 0, n)
+	}
+	for i := range n {
+		if size == 4 {
+			list = append(list, float64(math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))))
+		} else {
+			list = append(list, math.Float64frombits(binary.LittleEndian.Uint64(raw[8*i:])))
+		}
+	}
+	return list, nil
+}
