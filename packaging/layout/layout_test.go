@@ -112,7 +112,8 @@ var owners = map[string][]string{
 	"filippo.io/mldsa":                  {"crypto/identity"},
 	"github.com/tuneinsight/lattigo/v6": {"crypto/fedagg"},
 	"google.golang.org/protobuf":        {"runtime/onnx"},
-	"github.com/consensys/gnark":        {"crypto/zkproof"},
+	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys"},
+	"github.com/consensys/gnark-crypto": {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys"},
 	"golang.org/x/":                     {"*"},
 }
 

@@ -1,0 +1,57 @@
+package statement
+
+import (
+	"sync"
+
+	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
+	"github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
+)
+
+// The sponge: Poseidon2 over the scalar field of BN254, 16 elements wide, 8 full and
+// 57 partial rounds, one element of capacity.
+const (
+	Width         = 16
+	Rate          = Width - 1
+	FullRounds    = 8
+	PartialRounds = 57
+)
+
+// Domain separates the uses of the sponge.
+type Domain uint64
+
+// The domains.
+const (
+	DomainWeights  Domain = 1
+	DomainInput    Domain = 2
+	DomainGradient Domain = 3
+)
+
+var permutation = sync.OnceValue(func() *poseidon2.Permutation { return poseidon2.NewPermutation(Width, FullRounds, PartialRounds) })
+
+// Capacity is what the capacity element starts with: 2^64 times the domain, and the
+// number of elements.
+func Capacity(d Domain, elements int) fr.Element {
+	var c, n fr.Element
+	c.SetUint64(uint64(d))
+	n.SetUint64(1 << 32)
+	c.Mul(&c, &n).Mul(&c, &n)
+	n.SetUint64(uint64(elements))
+	return *c.Add(&c, &n)
+}
+
+// Hash absorbs the elements and squeezes one.
+func Hash(d Domain, elements []fr.Element) fr.Element {
+	var state [Width]fr.Element
+	state[Rate] = Capacity(d, len(elements))
+	for first := true; first || len(elements) > 0; first = false {
+		n := min(Rate, len(elements))
+		for i := range n {
+			state[i].Add(&state[i], &elements[i])
+		}
+		elements = elements[n:]
+		if err := permutation().Permutation(state[:]); err != nil {
+			panic(err) // only for another width
+		}
+	}
+	return state[0]
+}
