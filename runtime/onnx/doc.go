@@ -1,18 +1,8 @@
-// Package onnx reads classifiers from ONNX files: the file into a Model, the Model into a
-// Network of plain layers.
+// Package onnx reads ONNX files, as they were written, into memory.
 //
-// It guarantees that a file is parsed within the named limits, that a Network computes what
-// the graph computes (up to rounding of float32), and that nothing of the graph was passed
-// over: every node is an operator that was understood, on the way from the one input to the
-// outputs, or the file is refused with the operator's and the node's name. It trusts
-// nothing in a file; weights that PyTorch's exporter keeps in a second file are read from
-// the same directory only.
-//
-// It understands what scikit-learn's exporter (skl2onnx) writes for a multi-layer
-// perceptron, alone or behind StandardScaler or MinMaxScaler, and what PyTorch's two
-// exporters write for dense layers and square convolutions with ReLU. The operators are
-// listed in the tables of body.go and tail.go. What stands behind the last layer (softmax,
-// argmax, class labels) is recognised and cut off; the labels are kept.
-//
-// Publishers import a model with it (runtime/quantize); the agent never links it.
+// It guarantees that a file is parsed within the named limits, whatever it holds, and that
+// a tensor has the values that its shape says. It trusts nothing in a file; weights that
+// PyTorch's exporter keeps in a second file are read from the same directory only. It
+// refuses fields that it does not know, graphs within graphs, and number formats other than
+// 32 and 64 bits. What the operators mean is runtime/layers' to know.
 package onnx

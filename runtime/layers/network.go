@@ -1,10 +1,12 @@
-package onnx
+package layers
 
 import (
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
 // Limits of a network.
@@ -12,6 +14,7 @@ const (
 	MaxFeatures = 1 << 16 // values of an input or of a layer's output
 	MaxLayers   = 64
 	MaxClasses  = 4096
+	maxWeights  = onnx.MaxElements // of all layers
 )
 
 // Shape is the shape of an input or an output, channels first. A vector of n values is
@@ -71,7 +74,7 @@ func (l *Layer) output(in Shape) Shape {
 // values before the first layer and after each, which it must not keep.
 func (n *Network) Forward(in []float64, trace func(layer int, values []float64)) ([]float64, error) {
 	if len(in) != n.Input.Len() {
-		return nil, fmt.Errorf("onnx: an input of %d values, the network has %d", len(in), n.Input.Len())
+		return nil, fmt.Errorf("layers: an input of %d values, the network has %d", len(in), n.Input.Len())
 	}
 	x := make([]float64, len(in))
 	for i := range in {
@@ -141,9 +144,9 @@ func dot(a, b []float64) (sum float64) {
 
 // builder walks a graph from its input to its outputs.
 type builder struct {
-	g         *Graph
+	g         *onnx.Graph
 	opsets    map[string]int64
-	constants map[string]*Tensor
+	constants map[string]*onnx.Tensor
 	consumers map[string][]int // nodes that read a value
 	done      []bool           // nodes that were understood
 	left      int              // weights that may still be made
@@ -156,12 +159,12 @@ type builder struct {
 	open  bool  // the last layer may still get a bias or ReLU
 }
 
-// Network returns the classifier that the graph computes. It refuses, by name, every
+// FromONNX returns the classifier that a model's graph computes. It refuses, by name, every
 // operator and every arrangement that a Network does not have.
-func (m *Model) Network() (*Network, error) {
-	b := &builder{g: &m.Graph, opsets: m.Opsets, constants: map[string]*Tensor{}, consumers: map[string][]int{}, left: MaxElements, done: make([]bool, len(m.Graph.Nodes))}
+func FromONNX(m *onnx.Model) (*Network, error) {
+	b := &builder{g: &m.Graph, opsets: m.Opsets, constants: map[string]*onnx.Tensor{}, consumers: map[string][]int{}, left: onnx.MaxElements, done: make([]bool, len(m.Graph.Nodes))}
 	if err := b.build(); err != nil {
-		return nil, fmt.Errorf("onnx: %w", err)
+		return nil, fmt.Errorf("layers: %w", err)
 	}
 	return &b.net, nil
 }
@@ -189,6 +192,9 @@ func (b *builder) build() error {
 		b.done[i], b.value = true, n.Outputs[0]
 	}
 	if len(b.net.Layers) == 0 {
+		for _, i := range b.consumers[b.value] {
+			return refuse(&b.g.Nodes[i], "stands where a layer is expected, or reads what another node reads too")
+		}
 		return errors.New("the graph has no layer")
 	}
 	if err := b.tail(); err != nil {
@@ -203,14 +209,14 @@ func (b *builder) build() error {
 }
 
 // key names an operator with its domain.
-func key(n *Node) string {
+func key(n *onnx.Node) string {
 	if n.Domain == "" {
 		return n.Op
 	}
 	return n.Domain + "." + n.Op
 }
 
-func refuse(n *Node, why string) error {
+func refuse(n *onnx.Node, why string) error {
 	return fmt.Errorf("operator %s (node %q) %s", key(n), n.Name, why)
 }
 
@@ -253,7 +259,7 @@ func (b *builder) index() error {
 			continue
 		}
 		for _, in := range n.Inputs {
-			if b.constants[in] == nil && in != "" {
+			if readers := b.consumers[in]; b.constants[in] == nil && in != "" && !slices.Contains(readers, i) {
 				b.consumers[in] = append(b.consumers[in], i)
 			}
 		}
@@ -268,7 +274,7 @@ func (b *builder) input() error {
 	}
 	in := b.g.Inputs[0]
 	switch in.Type {
-	case Float32, Float64, Int64, Int32:
+	case onnx.Float32, onnx.Float64, onnx.Int64, onnx.Int32:
 	default:
 		return fmt.Errorf("input %q has type %d; want numbers", in.Name, in.Type)
 	}

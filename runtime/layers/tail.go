@@ -1,10 +1,12 @@
-package onnx
+package layers
 
 import (
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
 // meaning is what a value behind the last layer says.
@@ -27,7 +29,7 @@ type behind struct {
 
 // tail lists the operators behind the last layer. All of them leave the order of the
 // scores as it is, so that cutting them off changes no answer.
-var tail = map[string]func(*behind, *Node) (meaning, error){
+var tail = map[string]func(*behind, *onnx.Node) (meaning, error){
 	"Softmax": softmax, "LogSoftmax": softmax, "Sigmoid": sigmoid, "Sub": complement, "Concat": pair,
 	"ArgMax": argMax, "ai.onnx.ml.ArrayFeatureExtractor": lookUp, "ai.onnx.ml.ZipMap": zipMap,
 	"Identity": keep, "Cast": keep, "Reshape": keep, "Squeeze": keep,
@@ -65,7 +67,7 @@ func (b *builder) tail() error {
 }
 
 // of is the meaning of a node's only input that is not a constant.
-func (w *behind) of(n *Node, inputs int) (meaning, error) {
+func (w *behind) of(n *onnx.Node, inputs int) (meaning, error) {
 	if len(n.Inputs) != inputs {
 		return 0, fmt.Errorf("%d inputs", len(n.Inputs))
 	}
@@ -75,14 +77,14 @@ func (w *behind) of(n *Node, inputs int) (meaning, error) {
 var errMisplaced = errors.New("works on other values than expected here")
 
 // lastAxis checks the axis of an operator over the scores of a row.
-func lastAxis(n *Node, otherwise int64) error {
+func lastAxis(n *onnx.Node, otherwise int64) error {
 	if axis := intOf(n, "axis", otherwise); axis != 1 && axis != -1 {
 		return fmt.Errorf("axis %d; want the classes, 1", axis)
 	}
 	return nil
 }
 
-func softmax(w *behind, n *Node) (meaning, error) {
+func softmax(w *behind, n *onnx.Node) (meaning, error) {
 	m, err := w.of(n, 1)
 	if err != nil || m != scores || n.Inputs[0] != w.value || w.classes() < 2 {
 		return 0, errors.Join(err, errMisplaced)
@@ -95,7 +97,7 @@ func (w *behind) classes() int { return w.net.Layers[len(w.net.Layers)-1].Out }
 
 // sigmoid of a single output is how scikit-learn decides between two classes. The layer
 // is given two outputs, half of it negated and half of it, whose softmax is the same.
-func sigmoid(w *behind, n *Node) (meaning, error) {
+func sigmoid(w *behind, n *onnx.Node) (meaning, error) {
 	m, err := w.of(n, 1)
 	last := &w.net.Layers[len(w.net.Layers)-1]
 	if err != nil || m != scores || n.Inputs[0] != w.value || last.Out != 1 || last.Kind != Dense {
@@ -116,7 +118,7 @@ func halves(v []float64) []float64 {
 }
 
 // complement is one minus the probability of the second class.
-func complement(w *behind, n *Node) (meaning, error) {
+func complement(w *behind, n *onnx.Node) (meaning, error) {
 	if len(n.Inputs) != 2 || w.means[n.Inputs[1]] != positive {
 		return 0, errMisplaced
 	}
@@ -128,7 +130,7 @@ func complement(w *behind, n *Node) (meaning, error) {
 }
 
 // pair joins the probabilities of two classes.
-func pair(w *behind, n *Node) (meaning, error) {
+func pair(w *behind, n *onnx.Node) (meaning, error) {
 	if len(n.Inputs) != 2 || w.means[n.Inputs[0]] != negative || w.means[n.Inputs[1]] != positive {
 		return 0, errMisplaced
 	}
@@ -136,7 +138,7 @@ func pair(w *behind, n *Node) (meaning, error) {
 }
 
 // argMax is the place of the highest score, of equal ones the first, as in a Network.
-func argMax(w *behind, n *Node) (meaning, error) {
+func argMax(w *behind, n *onnx.Node) (meaning, error) {
 	m, err := w.of(n, 1)
 	if err != nil || m != scores || w.classes() < 2 {
 		return 0, errors.Join(err, errMisplaced)
@@ -148,7 +150,7 @@ func argMax(w *behind, n *Node) (meaning, error) {
 }
 
 // lookUp is the label of the answer.
-func lookUp(w *behind, n *Node) (meaning, error) {
+func lookUp(w *behind, n *onnx.Node) (meaning, error) {
 	if len(n.Inputs) != 2 || w.means[n.Inputs[1]] != index {
 		return 0, errMisplaced
 	}
@@ -160,7 +162,7 @@ func lookUp(w *behind, n *Node) (meaning, error) {
 }
 
 // zipMap is the map from labels to scores.
-func zipMap(w *behind, n *Node) (meaning, error) {
+func zipMap(w *behind, n *onnx.Node) (meaning, error) {
 	m, err := w.of(n, 1)
 	if err != nil || m != scores {
 		return 0, errors.Join(err, errMisplaced)
@@ -170,13 +172,13 @@ func zipMap(w *behind, n *Node) (meaning, error) {
 }
 
 // keep passes a value on in another type or shape.
-func keep(w *behind, n *Node) (meaning, error) {
+func keep(w *behind, n *onnx.Node) (meaning, error) {
 	if len(n.Inputs) == 0 {
 		return 0, errMisplaced
 	}
 	m := w.means[n.Inputs[0]]
 	if n.Op == "Cast" && m != index && m != answer {
-		if to := DataType(n.Attributes["to"].Int); to != Float32 && to != Float64 {
+		if to := onnx.DataType(n.Attributes["to"].Int); to != onnx.Float32 && to != onnx.Float64 {
 			return 0, fmt.Errorf("casts scores to type %d", to)
 		}
 	}

@@ -1,13 +1,15 @@
-package onnx
+package layers
 
 import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
 // operator changes the builder by one node.
-type operator func(*builder, *Node) error
+type operator func(*builder, *onnx.Node) error
 
 // body lists the operators up to the last layer.
 var body = map[string]operator{
@@ -20,14 +22,14 @@ var body = map[string]operator{
 // spend counts n weights against the limit, since a constant can be used many times.
 func (b *builder) spend(n int) error {
 	if n > b.left {
-		return fmt.Errorf("the network has more than %d weights", MaxElements)
+		return fmt.Errorf("the network has more than %d weights", maxWeights)
 	}
 	b.left -= n
 	return nil
 }
 
 // constant computes a node that depends on nothing, or returns nil.
-func (b *builder) constant(n *Node) (*Tensor, error) {
+func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 	switch key(n) {
 	case "Constant":
 		return constantOf(n)
@@ -43,12 +45,12 @@ func (b *builder) constant(n *Node) (*Tensor, error) {
 	case "Transpose":
 		return b.transposed(t, n)
 	case "Cast":
-		to := DataType(n.Attributes["to"].Int)
-		if (to == Float32 || to == Float64) && t.Floats != nil {
-			return &Tensor{Type: to, Dims: t.Dims, Floats: t.Floats}, nil
+		to := onnx.DataType(n.Attributes["to"].Int)
+		if (to == onnx.Float32 || to == onnx.Float64) && t.Floats != nil {
+			return &onnx.Tensor{Type: to, Dims: t.Dims, Floats: t.Floats}, nil
 		}
-		if (to == Int32 || to == Int64) && t.Ints != nil {
-			return &Tensor{Type: to, Dims: t.Dims, Ints: t.Ints}, nil
+		if (to == onnx.Int32 || to == onnx.Int64) && t.Ints != nil {
+			return &onnx.Tensor{Type: to, Dims: t.Dims, Ints: t.Ints}, nil
 		}
 		return nil, errors.New("changes a constant's type in a way that is not supported")
 	}
@@ -56,7 +58,7 @@ func (b *builder) constant(n *Node) (*Tensor, error) {
 }
 
 // constantOf is the value of a Constant node, from the one attribute that it has.
-func constantOf(n *Node) (*Tensor, error) {
+func constantOf(n *onnx.Node) (*onnx.Tensor, error) {
 	if len(n.Attributes) != 1 || len(n.Inputs) != 0 {
 		return nil, errors.New("does not have exactly one value")
 	}
@@ -67,20 +69,20 @@ func constantOf(n *Node) (*Tensor, error) {
 				return a.Tensor, nil
 			}
 		case "value_float":
-			return &Tensor{Type: Float32, Floats: []float64{float64(a.Float)}}, nil
+			return &onnx.Tensor{Type: onnx.Float32, Floats: []float64{float64(a.Float)}}, nil
 		case "value_floats":
-			return &Tensor{Type: Float32, Dims: []int64{int64(len(a.Floats))}, Floats: a.Floats}, nil
+			return &onnx.Tensor{Type: onnx.Float32, Dims: []int64{int64(len(a.Floats))}, Floats: a.Floats}, nil
 		case "value_int":
-			return &Tensor{Type: Int64, Ints: []int64{a.Int}}, nil
+			return &onnx.Tensor{Type: onnx.Int64, Ints: []int64{a.Int}}, nil
 		case "value_ints":
-			return &Tensor{Type: Int64, Dims: []int64{int64(len(a.Ints))}, Ints: a.Ints}, nil
+			return &onnx.Tensor{Type: onnx.Int64, Dims: []int64{int64(len(a.Ints))}, Ints: a.Ints}, nil
 		}
 	}
 	return nil, errors.New("has a value of a kind that is not supported")
 }
 
 // transposed is a matrix with rows and columns exchanged.
-func (b *builder) transposed(t *Tensor, n *Node) (*Tensor, error) {
+func (b *builder) transposed(t *onnx.Tensor, n *onnx.Node) (*onnx.Tensor, error) {
 	perm := n.Attributes["perm"].Ints
 	if len(t.Dims) != 2 || t.Floats == nil || perm != nil && !slices.Equal(perm, []int64{1, 0}) {
 		return nil, errors.New("exchanges other than the rows and columns of a matrix")
@@ -88,7 +90,7 @@ func (b *builder) transposed(t *Tensor, n *Node) (*Tensor, error) {
 	if err := b.spend(len(t.Floats)); err != nil {
 		return nil, err
 	}
-	return &Tensor{Type: t.Type, Dims: []int64{t.Dims[1], t.Dims[0]}, Floats: transpose(t.Floats, int(t.Dims[0]), int(t.Dims[1]))}, nil
+	return &onnx.Tensor{Type: t.Type, Dims: []int64{t.Dims[1], t.Dims[0]}, Floats: transpose(t.Floats, int(t.Dims[0]), int(t.Dims[1]))}, nil
 }
 
 func transpose(v []float64, rows, cols int) []float64 {
@@ -102,7 +104,7 @@ func transpose(v []float64, rows, cols int) []float64 {
 }
 
 // only refuses attributes other than those named: what is not known may matter.
-func only(n *Node, names ...string) error {
+func only(n *onnx.Node, names ...string) error {
 	for name := range n.Attributes {
 		if !slices.Contains(names, name) {
 			return fmt.Errorf("attribute %q is not supported", name)
@@ -112,7 +114,7 @@ func only(n *Node, names ...string) error {
 }
 
 // intOf is an integer attribute, or its default.
-func intOf(n *Node, name string, otherwise int64) int64 {
+func intOf(n *onnx.Node, name string, otherwise int64) int64 {
 	if a, ok := n.Attributes[name]; ok {
 		return a.Int
 	}
@@ -120,16 +122,16 @@ func intOf(n *Node, name string, otherwise int64) int64 {
 }
 
 // pass is an operator that changes nothing.
-func pass(_ *builder, n *Node) error { return only(n) }
+func pass(_ *builder, n *onnx.Node) error { return only(n) }
 
-func cast(_ *builder, n *Node) error {
-	if to := DataType(n.Attributes["to"].Int); to != Float32 && to != Float64 {
+func cast(_ *builder, n *onnx.Node) error {
+	if to := onnx.DataType(n.Attributes["to"].Int); to != onnx.Float32 && to != onnx.Float64 {
 		return fmt.Errorf("casts the values to type %d; want float32 or float64", to)
 	}
 	return only(n, "to", "saturate")
 }
 
-func relu(b *builder, n *Node) error {
+func relu(b *builder, n *onnx.Node) error {
 	if !b.open {
 		return errors.New("does not follow a layer")
 	}
@@ -138,7 +140,7 @@ func relu(b *builder, n *Node) error {
 }
 
 // operands splits a node's two inputs into the value that was computed and a constant.
-func (b *builder) operands(n *Node) (t *Tensor, first bool, err error) {
+func (b *builder) operands(n *onnx.Node) (t *onnx.Tensor, first bool, err error) {
 	if len(n.Inputs) != 2 || (n.Inputs[0] == b.value) == (n.Inputs[1] == b.value) {
 		return nil, false, errors.New("want the values computed so far and one constant")
 	}
@@ -155,7 +157,7 @@ func (b *builder) operands(n *Node) (t *Tensor, first bool, err error) {
 
 // affine takes Add, Sub, Mul and Div by a constant: before the first layer into the input's
 // scale and offset, after a layer (Add and Sub) into its bias.
-func affine(b *builder, n *Node) error {
+func affine(b *builder, n *onnx.Node) error {
 	t, first, err := b.operands(n)
 	if err == nil {
 		err = only(n)
@@ -192,7 +194,7 @@ func affine(b *builder, n *Node) error {
 	return nil
 }
 
-func (b *builder) addBias(n *Node, c []float64, first bool) error {
+func (b *builder) addBias(n *onnx.Node, c []float64, first bool) error {
 	sign := 1.0
 	if n.Op == "Sub" {
 		sign = -1
@@ -214,7 +216,7 @@ func (b *builder) addBias(n *Node, c []float64, first bool) error {
 }
 
 // broadcast repeats a constant over the values' shape, as ONNX does.
-func (b *builder) broadcast(t *Tensor) ([]float64, error) {
+func (b *builder) broadcast(t *onnx.Tensor) ([]float64, error) {
 	want := b.dims()
 	dims := make([]int, len(want))
 	for i := range dims {
@@ -261,7 +263,7 @@ func (b *builder) dims() []int {
 }
 
 // scaler is scikit-learn's StandardScaler: (x - offset) * scale.
-func scaler(b *builder, n *Node) error {
+func scaler(b *builder, n *onnx.Node) error {
 	if len(b.net.Layers) > 0 || b.rank != 2 || len(n.Inputs) != 1 {
 		return errors.New("want it before the first layer, over rows of values")
 	}
@@ -288,7 +290,7 @@ func scaler(b *builder, n *Node) error {
 }
 
 // matMul is a dense layer without bias: values times a constant matrix [in][out].
-func matMul(b *builder, n *Node) error {
+func matMul(b *builder, n *onnx.Node) error {
 	t, first, err := b.operands(n)
 	if err == nil {
 		err = only(n)
@@ -303,7 +305,7 @@ func matMul(b *builder, n *Node) error {
 }
 
 // gemm is a dense layer: alpha * values * matrix + beta * bias.
-func gemm(b *builder, n *Node) error {
+func gemm(b *builder, n *onnx.Node) error {
 	if err := only(n, "alpha", "beta", "transA", "transB"); err != nil {
 		return err
 	}
@@ -316,7 +318,7 @@ func gemm(b *builder, n *Node) error {
 		}
 		return 1
 	}
-	var bias *Tensor
+	var bias *onnx.Tensor
 	if len(n.Inputs) == 3 && n.Inputs[2] != "" {
 		if bias = b.constants[n.Inputs[2]]; bias == nil {
 			return errors.New("the bias is not a constant")
@@ -333,7 +335,7 @@ func gemm(b *builder, n *Node) error {
 }
 
 // dense appends a dense layer; the matrix is [in][out], or [out][in] when byRow.
-func (b *builder) dense(t *Tensor, byRow bool, alpha float64, bias *Tensor) error {
+func (b *builder) dense(t *onnx.Tensor, byRow bool, alpha float64, bias *onnx.Tensor) error {
 	in := b.shape.Len()
 	if t == nil || len(t.Dims) != 2 || t.Floats == nil {
 		return errors.New("the matrix is not a constant of two dimensions")
@@ -363,7 +365,7 @@ func (b *builder) dense(t *Tensor, byRow bool, alpha float64, bias *Tensor) erro
 }
 
 // add appends a layer, with the bias if there is one.
-func (b *builder) add(l Layer, bias *Tensor) error {
+func (b *builder) add(l Layer, bias *onnx.Tensor) error {
 	if len(b.net.Layers) == MaxLayers {
 		return fmt.Errorf("more than %d layers", MaxLayers)
 	}
@@ -383,7 +385,7 @@ func (b *builder) add(l Layer, bias *Tensor) error {
 }
 
 // conv is a convolution with a square kernel.
-func conv(b *builder, n *Node) error {
+func conv(b *builder, n *onnx.Node) error {
 	if err := only(n, "kernel_shape", "pads", "strides", "dilations", "group", "auto_pad"); err != nil {
 		return err
 	}
@@ -417,7 +419,7 @@ func conv(b *builder, n *Node) error {
 	if l.output(b.shape).Len() > MaxFeatures {
 		return fmt.Errorf("more than %d outputs", MaxFeatures)
 	}
-	var bias *Tensor
+	var bias *onnx.Tensor
 	if len(n.Inputs) == 3 && n.Inputs[2] != "" {
 		if bias = b.constants[n.Inputs[2]]; bias == nil {
 			return errors.New("the bias is not a constant")
@@ -427,7 +429,7 @@ func conv(b *builder, n *Node) error {
 }
 
 // same is the one value of a list attribute of n equal values.
-func same(n *Node, name string, count int, otherwise int64) (int64, bool) {
+func same(n *onnx.Node, name string, count int, otherwise int64) (int64, bool) {
 	a, ok := n.Attributes[name]
 	if !ok {
 		return otherwise, true
@@ -444,7 +446,7 @@ func same(n *Node, name string, count int, otherwise int64) (int64, bool) {
 }
 
 // flatten makes rows of values from images; the order of the values stays.
-func flatten(b *builder, n *Node) error {
+func flatten(b *builder, n *onnx.Node) error {
 	if axis := intOf(n, "axis", 1); axis != 1 && axis != int64(1-b.rank) {
 		return fmt.Errorf("axis %d; want 1", axis)
 	}
@@ -462,7 +464,7 @@ func (b *builder) flat() {
 }
 
 // reshape changes rows into images or back; rows stay rows.
-func reshape(b *builder, n *Node) error {
+func reshape(b *builder, n *onnx.Node) error {
 	if err := only(n, "allowzero"); err != nil {
 		return err
 	}
@@ -522,7 +524,7 @@ func int64s(list []int) []int64 {
 
 // trivialTranspose accepts an exchange of dimensions that leaves the values in their order:
 // only dimensions of size 1 move.
-func trivialTranspose(b *builder, n *Node) error {
+func trivialTranspose(b *builder, n *onnx.Node) error {
 	if err := only(n, "perm"); err != nil {
 		return err
 	}
