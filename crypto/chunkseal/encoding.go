@@ -32,9 +32,10 @@ type Kind uint8
 
 // The kinds of sections.
 const (
-	KindMetadata Kind = 1 // the source file's header, byte for byte
-	KindTiles    Kind = 2 // a matrix in tile row groups, Type says which tiles
-	KindVector   Kind = 3 // float32 values, little-endian
+	KindMetadata   Kind = 1 // the source file's header, byte for byte
+	KindTiles      Kind = 2 // a matrix in tile row groups, Type says which tiles
+	KindVector     Kind = 3 // float32 values, little-endian
+	KindClassifier Kind = 4 // a part of a classifier, Type says which; language models have none
 )
 
 // Section describes one run of chunks: a tensor, or the metadata. All chunks
@@ -42,7 +43,7 @@ const (
 type Section struct {
 	Name         string
 	Kind         Kind
-	Type         uint8  // tile type (docs/sealed-format.md), 0 for other kinds
+	Type         uint8  // of tiles or classifier parts (docs/sealed-format.md), 0 for other kinds
 	Rows, Cols   uint32 // shape
 	RowsPerChunk uint32 // rows of a full chunk; 0 where a chunk is not rows
 	Chunks       uint32
@@ -65,7 +66,7 @@ func (s Section) size(i int) int {
 
 func (s Section) check() error {
 	switch {
-	case s.Kind < KindMetadata || s.Kind > KindVector:
+	case s.Kind < KindMetadata || s.Kind > KindClassifier:
 		return fmt.Errorf("section %q of unknown kind %d", s.Name, s.Kind)
 	case !validName(s.Name):
 		return fmt.Errorf("section name %q", s.Name)

@@ -69,6 +69,10 @@ func layOut(r *chunkseal.Reader) (layout, error) {
 			}
 			l.byName[s.Name] = len(l.tensors)
 			l.tensors = append(l.tensors, t)
+		case chunkseal.KindClassifier:
+			return l, fmt.Errorf("section %s: the file holds a classifier, not a language model", s.Name)
+		default:
+			return l, fmt.Errorf("section %s of kind %d, which is unknown here", s.Name, s.Kind)
 		}
 	}
 	if l.headerBytes == 0 || len(l.tensors) == 0 {

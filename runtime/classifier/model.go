@@ -1,0 +1,160 @@
+package classifier
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+)
+
+// ErrClosed is the refusal of a model that was closed, as at a lease's end.
+var ErrClosed = errors.New("classifier: closed")
+
+// Options say which sealed model is acceptable. The zero value accepts none.
+type Options struct {
+	Publisher  chunkseal.Publisher // whose signature counts; required
+	Name       string              // the model's name; empty accepts any
+	MinVersion uint64              // lowest acceptable version
+	ModelID    *[32]byte           // the exact file; nil accepts any that the publisher signed
+}
+
+// Model is a classifier in memory. It is safe for concurrent use; each goroutine infers
+// with a Runner of its own.
+type Model struct {
+	description Description
+	public      *chunkseal.Public // nil for a model that was not sealed
+	budget      *arena.Budget
+
+	mu         sync.RWMutex // held for reading while an inference runs
+	closed     bool
+	parameters intnet.Parameters // in region
+	region     *arena.Region
+	packed     *arena.Region
+	layers     []layer
+}
+
+// layer is what the kernel needs of one layer.
+type layer struct {
+	intnet.Geometry
+	packed     []int64
+	bias       []int32
+	multiplier []uint32
+}
+
+// Open opens the sealed classifier at path. The refusal of a model that does not fit is an
+// *arena.DoesNotFit; of a bad file, a *chunkseal.Failure. The key stays the caller's.
+func Open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Model, error) {
+	m, err := open(path, key, budget, opt)
+	if err != nil {
+		return nil, fmt.Errorf("classifier: open %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Model, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	r, err := chunkseal.Open(f, info.Size(), key, chunkseal.OpenOptions{Publisher: opt.Publisher, Name: opt.Name, MinVersion: opt.MinVersion, ModelID: opt.ModelID})
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{budget: budget, public: r.Public()}
+	if err := m.load(r); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// New makes a model of parameters in ordinary memory, which it copies.
+func New(d *Description, p intnet.Parameters, budget *arena.Budget) (*Model, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	n := &intnet.Network{Architecture: d.Architecture, Parameters: p}
+	if err := n.Check(); err != nil {
+		return nil, err
+	}
+	m := &Model{budget: budget, description: *d}
+	err := m.reserve()
+	if err == nil {
+		appendParameters(m.region.Bytes()[:0], n)
+		err = m.prepare()
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// reserve maps the memory of the parameters, exactly.
+func (m *Model) reserve() (err error) {
+	m.region, err = m.budget.Map("classifier parameters", int64(parametersBytes(m.description.Architecture)))
+	return err
+}
+
+// prepare checks the parameters that lie in memory, and packs them for the kernel.
+func (m *Model) prepare() (err error) {
+	if m.parameters, err = viewParameters(m.region.Bytes(), m.description.Architecture); err != nil {
+		return err
+	}
+	list := m.description.Architecture.Geometries()
+	total := 0
+	for _, g := range list {
+		total += wordsOf(g)
+	}
+	if m.packed, err = m.budget.Map("classifier kernels", 8*int64(total)); err != nil {
+		return err
+	}
+	all := view[int64](m.packed.Bytes(), total)
+	for i, g := range list {
+		p := m.parameters.Layers[i]
+		n := wordsOf(g)
+		m.layers = append(m.layers, layer{Geometry: g, packed: all[:n:n], bias: p.Bias, multiplier: p.Multiplier})
+		pack(all[:n], p.Weights, g)
+		all = all[n:]
+	}
+	return nil
+}
+
+// Description describes the model. The caller must not change it.
+func (m *Model) Description() *Description { return &m.description }
+
+// Public returns what the sealed file says in public, its signature verified; nil for a
+// model that was not sealed. Its Root is the chunk root of a model id.
+func (m *Model) Public() *chunkseal.Public { return m.public }
+
+// WithParameters calls use with the parameters, which lie in the arena: they are read-only,
+// and gone when use returns.
+func (m *Model) WithParameters(use func(intnet.Parameters) error) error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.closed {
+		return ErrClosed
+	}
+	return use(m.parameters)
+}
+
+// Close waits for inferences that run, wipes the parameters and gives the memory back. It
+// may be called more than once. Runners of the model refuse from then on, and remain to be
+// closed themselves.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed, m.layers, m.parameters = true, nil, intnet.Parameters{}
+	return errors.Join(m.packed.Release(), m.region.Release())
+}

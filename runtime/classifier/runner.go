@@ -1,0 +1,140 @@
+package classifier
+
+import (
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+)
+
+// Runner computes answers of one Model, one at a time, in memory of its own. It is used by
+// one goroutine.
+type Runner struct {
+	model  *Model
+	region *arena.Region
+	values [2][]int64 // inputs and outputs of a layer, in turn
+	patch  []int64    // inputs of one position of a convolution
+	acc    []int32    // sums of one position, for whole groups of outputs
+}
+
+// NewRunner maps what an inference needs.
+func (m *Model) NewRunner() (*Runner, error) {
+	values, fan, acc := 0, 0, 0
+	for _, g := range m.description.Architecture.Geometries() {
+		values = max(values, g.From.Size(), g.To.Size())
+		acc = max(acc, groups(g.Out)*rows)
+		if g.Kind == intnet.Conv {
+			fan = max(fan, g.Fan)
+		}
+	}
+	region, err := m.budget.Map("classifier values", int64(8*(2*values+fan)+4*acc))
+	if err != nil {
+		return nil, err
+	}
+	r := &Runner{model: m, region: region}
+	b := region.Bytes()
+	r.values[0] = view[int64](b, values)
+	r.values[1] = view[int64](b[8*values:], values)
+	r.patch = view[int64](b[16*values:], fan)
+	r.acc = view[int32](b[16*values+8*fan:], acc)
+	return r, nil
+}
+
+// Infer computes the outputs of one quantized input: the same as intnet.Network's Forward.
+// in has the size of the model's input, out one place for each class. It allocates nothing.
+func (r *Runner) Infer(in []int8, out []int32) error {
+	m := r.model
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.closed || r.region == nil {
+		return ErrClosed
+	}
+	if len(in) != m.description.Architecture.Input.Size() || len(out) != m.description.Classes() {
+		return fmt.Errorf("classifier: an input of %d values and %d outputs, the model has %d and %d",
+			len(in), len(out), m.description.Architecture.Input.Size(), m.description.Classes())
+	}
+	x, next := r.values[0], r.values[1]
+	for i, v := range in {
+		x[i] = int64(v)
+	}
+	for i := range m.layers {
+		l := &m.layers[i]
+		positions := l.Positions()
+		for at := range positions {
+			r.sums(l, at, x)
+			if l.Last {
+				for o, b := range l.bias {
+					out[o] = r.acc[o] + b
+				}
+				continue
+			}
+			l.rescale(r.acc, next, at, positions)
+		}
+		x, next = next, x
+	}
+	return nil
+}
+
+// sums computes the accumulators, without bias, of one position.
+func (r *Runner) sums(l *layer, position int, x []int64) {
+	if l.Kind == intnet.Dense {
+		kernel(l.packed, x[:l.Fan], r.acc)
+		return
+	}
+	patch := r.patch[:l.Fan]
+	y0, x0 := position/l.To.W*l.Stride-l.Pad, position%l.To.W*l.Stride-l.Pad
+	at := 0
+	for c := range l.From.C {
+		for i := range l.Kernel {
+			row := patch[at : at+l.Kernel]
+			at += l.Kernel
+			if y := y0 + i; y < 0 || y >= l.From.H {
+				clear(row)
+			} else {
+				gather(row, x[(c*l.From.H+y)*l.From.W:][:l.From.W], x0)
+			}
+		}
+	}
+	kernel(l.packed, patch, r.acc)
+}
+
+// gather copies values from x on; there are zeros beyond both ends.
+func gather(dst, line []int64, x int) {
+	for j := range dst {
+		if p := uint(x + j); p < uint(len(line)) {
+			dst[j] = line[p]
+		} else {
+			dst[j] = 0
+		}
+	}
+}
+
+// rescale turns the sums of one position into the values of the next layer.
+func (l *layer) rescale(acc []int32, next []int64, position, positions int) {
+	low := int64(-intnet.Top)
+	if l.ReLU {
+		low = 0
+	}
+	for o, b := range l.bias {
+		v := (int64(acc[o]+b)*int64(l.multiplier[o]) + 1<<(intnet.Shift-1)) >> intnet.Shift
+		next[o*positions+position] = min(max(v, low), intnet.Top)
+	}
+}
+
+// Close wipes the values and gives the memory back. It may be called more than once.
+func (r *Runner) Close() error {
+	region := r.region
+	r.region, r.values, r.patch, r.acc = nil, [2][]int64{}, nil, nil
+	return region.Release()
+}
+
+// Answer is the class of the highest output, of equal ones the first.
+func Answer(out []int32) int {
+	best := 0
+	for i, v := range out {
+		if v > out[best] {
+			best = i
+		}
+	}
+	return best
+}
