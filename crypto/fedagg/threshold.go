@@ -1,6 +1,7 @@
 package fedagg
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -132,6 +133,12 @@ func (s *party) open(share []byte, kind byte, from, to int, primes []uint64, ski
 		return nil, fmt.Errorf("share of party %d: %w: %w", from, ErrNotCanonical, ErrShare)
 	}
 	return x, nil
+}
+
+// CommonSeed is the seed of the part of the key of a round that all public shares
+// have in common: a hash of the round's ID, which nobody can steer further.
+func CommonSeed(round [16]byte) [SeedSize]byte {
+	return sha256.Sum256(append([]byte("anchorhold/fedagg/common/1\x00"), round[:]...))
 }
 
 // Party is one holder of a threshold key. All that it draws comes from its seed; a
