@@ -50,7 +50,7 @@ func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, e
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("broker.tls_roots: %s holds no certificate", cfg.Broker.TLSRoots)
 	}
-	roots, err := rootKeys(cfg)
+	roots, err := cfg.RootIdentities()
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func (d *daemon) prepare() (err error) {
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
 		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue,
 		MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
-		Status: func() any { return d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit()) },
+		Status: func() any { return d.status() },
 		Gauges: d.gauges, Work: work,
 	})
 	return err

@@ -13,6 +13,7 @@ type Status struct {
 	State       string       `json:"state"` // "serving" or the reason code why not
 	Detail      string       `json:"detail,omitempty"`
 	SoftwareTEE bool         `json:"software_tee"`
+	AgentKey    string       `json:"agent_key"` // its digest, by which rounds and keys name this agent
 	MemoryLimit int64        `json:"memory_limit_bytes"`
 	Lease       *LeaseStatus `json:"lease,omitempty"`
 	Model       *ModelStatus `json:"model,omitempty"`
@@ -44,6 +45,14 @@ type ModelStatus struct {
 	Context    int    `json:"context"`
 	Threads    int    `json:"threads"`
 	ArenaBytes int64  `json:"arena_bytes"`
+}
+
+// status is the tenure's, and who this agent is.
+func (d *daemon) status() Status {
+	s := d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
+	id := d.agentKey.Public().ID()
+	s.AgentKey = hex.EncodeToString(id[:])
+	return s
 }
 
 // status reads the tenure.

@@ -15,10 +15,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -35,6 +35,7 @@ type works struct {
 	key     *keybuf.Buffer
 	queue   *jobs.Queue
 	service *federate.Service
+	party   *party.Service
 	err     error // why there is none yet
 	ready   chan struct{}
 }
@@ -47,7 +48,7 @@ func newWorks(d *daemon) *works {
 func (w *works) Work() (localapi.Work, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return localapi.Work{Queue: w.queue, Federation: w.service}, w.err
+	return localapi.Work{Queue: w.queue, Federation: w.service, Party: w.party}, w.err
 }
 
 // begin opens the queue with the key that a lease brought, once. Without such a key
@@ -74,7 +75,7 @@ func (w *works) begin(cfg settings.Config, lease *client.Lease) error {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if err == nil {
-		w.queue, err = jobs.Open(filepath.Join(dir, "queue.db"), w.key, jobs.Options{Boot: bootID(), Logger: w.d.Logger, MemoryCeiling: 4 * workerMemory(cfg)})
+		w.queue, err = jobs.Open(filepath.Join(dir, "queue.db"), w.key, jobs.Options{Boot: bootID(), Logger: w.d.Logger, MemoryCeiling: 4 * cfg.WorkerMemory()})
 	}
 	if err == nil {
 		w.service, err = w.newService(cfg, dir)
@@ -96,13 +97,6 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-func workerMemory(cfg settings.Config) int64 {
-	if cfg.Workers.MemoryMB == 0 {
-		return 256 << 20
-	}
-	return int64(cfg.Workers.MemoryMB) << 20
-}
-
 func (w *works) newService(cfg settings.Config, dir string) (*federate.Service, error) {
 	pool, err := newPool(cfg, w.d)
 	if err != nil {
@@ -112,12 +106,14 @@ func (w *works) newService(cfg settings.Config, dir string) (*federate.Service, 
 	if err != nil {
 		return nil, err
 	}
-	limit := time.Duration(cfg.Workers.TimeSeconds) * time.Second
-	if limit == 0 {
-		limit = time.Hour
-	}
+	limits := worker.Limits{Memory: cfg.WorkerMemory(), Time: cfg.WorkerTime()}
 	service, err := federate.New(federate.Config{Queue: w.queue, Pool: pool, Shards: shards, Dir: dir, Key: w.key, Logger: w.d.Logger,
-		Limits: worker.Limits{Memory: workerMemory(cfg), Time: limit}, Sign: w.d.sign, RoundKey: w.d.roundKey})
+		Limits: limits, Sign: w.d.sign, RoundKey: w.d.roundKey})
+	if err != nil {
+		return nil, err
+	}
+	w.party, err = party.New(party.Config{Board: shards[0], Pool: pool, Recounted: service.Recounted, Limits: limits, Dir: dir, Logger: w.d.Logger,
+		Sign: func() (party.Signer, error) { s, err := w.d.sign(); return party.Signer(s), err }})
 	if err == nil && cfg.Aggregation.Scheme != "" {
 		set, err := cfg.Aggregation.Set()
 		if err != nil {
@@ -157,7 +153,7 @@ func newShards(cfg settings.Config) ([]*uplink.Client, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("federation.tls_roots: %s holds no certificate", cfg.Federation.TLSRoots)
 	}
-	roots, err := rootKeys(cfg)
+	roots, err := cfg.RootIdentities()
 	if err != nil {
 		return nil, err
 	}
@@ -182,22 +178,6 @@ func newShards(cfg settings.Config) ([]*uplink.Client, error) {
 	return list, nil
 }
 
-// rootKeys are the broker's root identities.
-func rootKeys(cfg settings.Config) ([]identity.Public, error) {
-	var roots []identity.Public
-	for _, entry := range cfg.Broker.RootKeys {
-		root, err := settings.Identity(entry)
-		if err != nil {
-			return nil, fmt.Errorf("broker.root_keys: %w", err)
-		}
-		if root.Level() != identity.LevelRoot {
-			return nil, fmt.Errorf("broker.root_keys: %.16s... is not a root identity (ML-DSA-87)", entry)
-		}
-		roots = append(roots, root)
-	}
-	return roots, nil
-}
-
 // run works until ctx ends, then closes the queue.
 func (w *works) run(ctx context.Context) error {
 	select {
@@ -205,7 +185,10 @@ func (w *works) run(ctx context.Context) error {
 		return nil
 	case <-w.ready:
 	}
+	var parties sync.WaitGroup
+	parties.Go(func() { w.party.Run(ctx) })
 	err := w.service.Run(ctx)
+	parties.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.err = evidence.Refuse(ReasonDraining, "the agent is stopping")

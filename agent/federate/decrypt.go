@@ -81,7 +81,7 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	if federation.DigestOf(signedTicket) != spec.Ticket {
 		return nil, evidence.Refuse(ReasonSum, "the round has another ticket than when this job was queued")
 	}
-	sources, err := s.sources(ctx, h, ticket)
+	sources, err := s.sources(ctx, h, ticket, spec.Ticket)
 	if err != nil {
 		return nil, err
 	}
@@ -124,13 +124,30 @@ func digestOf(r io.Reader) (federation.Digest, error) {
 // source streams one vector of blocks that is checked on its way.
 type source func(io.Writer) error
 
-// sources returns what the worker reads: the sum, or every contribution.
-func (s *Service) sources(ctx context.Context, h held, t federation.Ticket) ([]source, error) {
+// sources returns what the worker reads: the sum, every contribution, or the sum and
+// the shares of the parties.
+func (s *Service) sources(ctx context.Context, h held, t federation.Ticket, ticket federation.Digest) ([]source, error) {
 	if h.Rule != federation.WeightedMean {
 		return s.contributions(ctx, h, t)
 	}
-	// The parts of the shards, in their order, are the whole.
-	var hashes []federation.Digest
+	hashes, err := s.sumHashes(ctx, h, t)
+	if err != nil {
+		return nil, err
+	}
+	if h.Recount {
+		sum, err := s.recount(ctx, h, t, hashes)
+		if err != nil || h.Parties == nil {
+			return sum, err
+		}
+		shares, err := s.shares(ctx, h, ticket)
+		return append(sum, shares...), err
+	}
+	return []source{s.stream(h, hashes, func(c *uplink.Client) (io.ReadCloser, error) { return c.SumBlocks(ctx, h.ID) })}, nil
+}
+
+// sumHashes are the hashes of the sum that the ticket closes: the parts of the shards,
+// in their order, are the whole.
+func (s *Service) sumHashes(ctx context.Context, h held, t federation.Ticket) (hashes []federation.Digest, err error) {
 	for i, shard := range s.cfg.Shards {
 		sum, err := shard.SumManifest(ctx, h.ID)
 		if err != nil {
@@ -144,10 +161,7 @@ func (s *Service) sources(ctx context.Context, h held, t federation.Ticket) ([]s
 	if federation.UploadDigest(h.ID, hashes) != t.Sum {
 		return nil, evidence.Refuse(ReasonSum, "the aggregators' sum is not the one that the ticket closes")
 	}
-	if h.Recount {
-		return s.recount(ctx, h, t, hashes)
-	}
-	return []source{s.stream(h, hashes, func(c *uplink.Client) (io.ReadCloser, error) { return c.SumBlocks(ctx, h.ID) })}, nil
+	return hashes, nil
 }
 
 // stream is the blocks of one vector from every shard in turn, checked.
@@ -249,11 +263,17 @@ func (c *checker) end() error {
 
 // runDecrypt obtains the key and gives the worker its task.
 func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t federation.Ticket, ticket federation.Digest, sources []source, out *os.File) (done fedtask.Decrypted, err error) {
-	key, err := s.cfg.RoundKey(ctx, h.Resource())
-	if err != nil {
-		return done, err
+	var key []source
+	if h.Parties == nil {
+		secret, err := s.cfg.RoundKey(ctx, h.Resource())
+		if err != nil {
+			return done, err
+		}
+		defer secret.Wipe()
+		// The key goes through a pipe: it is never in a file, and once it is read it
+		// is gone.
+		key = []source{func(w io.Writer) error { _, err := w.Write(secret.Bytes()); return err }}
 	}
-	defer key.Wipe()
 	round, err := sealedRound(h.Round)
 	if err != nil {
 		return done, err
@@ -266,9 +286,7 @@ func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t feder
 			err = errors.Join(f.end(), err)
 		}
 	}()
-	// The key goes through a pipe: it is never in a file, and once it is read it is
-	// gone.
-	for _, src := range append([]source{func(w io.Writer) error { _, err := w.Write(key.Bytes()); return err }}, sources...) {
+	for _, src := range append(key, sources...) {
 		f, err := startFeed(src)
 		if err != nil {
 			return done, err

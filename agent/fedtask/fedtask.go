@@ -16,6 +16,9 @@ import (
 const (
 	ClassContribute = "fed-contribute"
 	ClassDecrypt    = "fed-decrypt"
+	ClassPartyBegin = "fed-party-begin"
+	ClassPartyKey   = "fed-party-key"
+	ClassPartyShare = "fed-party-share"
 )
 
 // Format is how a vector's values are written.
@@ -61,13 +64,32 @@ type Contributed struct {
 
 // Decrypt is the task of opening what a ticket closed. Input 0 is the round (JSON),
 // input 1 the round key's seed, by a pipe; the inputs after it are the blocks: of the sum, or of every
-// contribution where the round's rule needs them apart. Output 0 takes the values,
-// little-endian int64. The agent has checked the hashes of all blocks on their way.
+// contribution where the round's rule needs them apart. In a round of several
+// parties there is no key; after the sum come the shares of the active parties.
+// Output 0 takes the values, little-endian int64. The agent has checked the hashes of all blocks on their way.
 type Decrypt struct {
 	Ticket federation.Digest `json:"ticket"` // digest of the signed ticket
 	Count  int               `json:"count"`  // contributions
 	// TotalWeight is the sum of the contributions' weights.
 	TotalWeight uint64 `json:"total_weight"`
+}
+
+// Party is a task of one party of a key that no one has whole.
+//
+// ClassPartyBegin makes the party: input 0 is its seed, by a pipe; output 0 its
+// public share, output 1 what it deals to each other party, in order.
+// ClassPartyKey adds the public shares: input 0 has all of them, in order; output 0
+// is the public key.
+// ClassPartyShare decrypts its part: input 0 has the seed and what each other party
+// dealt to it, in order, by a pipe; input 1 the sum's blocks, output 0 the shares.
+type Party struct {
+	Round     federation.ID `json:"round"`
+	Set       string        `json:"set"`
+	Parties   int           `json:"parties"`
+	Threshold int           `json:"threshold"`
+	Index     int           `json:"index"`            // from 1
+	Active    []int         `json:"active,omitempty"` // of ClassPartyShare
+	Blocks    uint64        `json:"blocks,omitempty"` // of ClassPartyShare
 }
 
 // Decrypted is the result.

@@ -47,7 +47,7 @@ func newCipher(r federation.Round) (cipher, error) {
 		defer seed.Wipe()
 		enc, err := rlwe.NewEncryptor(key, seed)
 		return leanCipher{enc}, err
-	case heparams.Template:
+	case heparams.Template, heparams.Threshold:
 		return newSlotCipher(set, r.PublicKey)
 	}
 	return nil, fmt.Errorf("no cipher for the set %s", set.ID)

@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 	"os"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/dp"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -37,27 +35,33 @@ func decrypt(ctx context.Context, spec []byte, in, out []*os.File, progress func
 	if round.Rule != federation.WeightedMean {
 		sources = task.Count
 	}
-	if len(in) != 2+sources || len(out) != 1 || task.Count < 2 || task.TotalWeight < uint64(task.Count) {
-		return nil, taskInvalid("%d inputs and one output are wanted for a cohort of %d", 2+sources, task.Count)
+	inputs := 2 + sources
+	if round.Parties != nil {
+		inputs = 1 + sources + int(round.Parties.Threshold)
 	}
-	seed, err := keybuf.New(rlwe.SeedSize)
+	if len(in) != inputs || len(out) != 1 || task.Count < 2 || task.TotalWeight < uint64(task.Count) {
+		return nil, taskInvalid("%d inputs and one output are wanted for a cohort of %d", inputs, task.Count)
+	}
+	readers := make([]io.Reader, inputs)
+	for i, f := range in {
+		readers[i] = bufio.NewReaderSize(f, 1<<17)
+	}
+	d, err := newDecryption(task, round)
 	if err != nil {
 		return nil, err
 	}
-	defer seed.Wipe()
-	if _, err := io.ReadFull(in[1], seed.Bytes()); err != nil {
-		return nil, fmt.Errorf("read the round's key: %w", err)
+	vectors := readers[1 : 1+sources]
+	if round.Parties != nil {
+		d.opener, err = newShareOpener(round, readers[1+sources:])
+	} else {
+		vectors = readers[2:]
+		err = d.withKey(in[1])
 	}
-	d, err := newDecryption(task, round, seed)
 	if err != nil {
 		return nil, err
 	}
 	defer d.wipe()
-	readers := make([]io.Reader, sources)
-	for i, f := range in[2:] {
-		readers[i] = bufio.NewReaderSize(f, 1<<17)
-	}
-	if err := d.run(ctx, readers, out[0], progress); err != nil {
+	if err := d.run(ctx, vectors, out[0], progress); err != nil {
 		return nil, err
 	}
 	return json.Marshal(fedtask.Decrypted{Values: federation.Digest(d.digest.Sum(nil)), Step: d.grid.Step, Divisor: d.divisor(), Sigma: d.sigma})
@@ -85,7 +89,7 @@ type sampler interface {
 // noiseLabel separates the noise's seed from the key's other uses.
 const noiseLabel = "anchorhold/fed/noise/1 "
 
-func newDecryption(task fedtask.Decrypt, r federation.Round, seed *keybuf.Buffer) (*decryption, error) {
+func newDecryption(task fedtask.Decrypt, r federation.Round) (*decryption, error) {
 	set, _, err := r.Parameters()
 	if err != nil {
 		return nil, err
@@ -94,22 +98,35 @@ func newDecryption(task fedtask.Decrypt, r federation.Round, seed *keybuf.Buffer
 	if d.grid, err = grid(r); err != nil {
 		return nil, err
 	}
-	if err := d.prepareNoise(); err != nil {
+	if d.sigma, err = r.Sigma(); err != nil {
 		return nil, err
+	}
+	return d, nil
+}
+
+// withKey prepares opener and noise of a round whose whole key comes here.
+func (d *decryption) withKey(in io.Reader) error {
+	seed, err := readSecret(in, rlwe.SeedSize)
+	if err != nil {
+		return err
+	}
+	defer seed.Wipe()
+	if err := d.prepareNoise(); err != nil {
+		return err
 	}
 	// Noise is a function of key and ticket: decrypting the same sum again gives
 	// the same values, not a second sample to average with the first.
-	derived, err := hkdf.Key(sha256.New, seed.Bytes(), task.Ticket[:], noiseLabel, 32)
+	derived, err := hkdf.Key(sha256.New, seed.Bytes(), d.task.Ticket[:], noiseLabel, 32)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.random, err = dp.NewSource([32]byte(derived))
 	clear(derived)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	d.opener, err = newOpener(r, seed)
-	return d, err
+	d.opener, err = newOpener(d.round, seed)
+	return err
 }
 
 // prepareNoise makes the mechanism's sampler, and a Gaussian that hides the noise
@@ -118,9 +135,6 @@ func (d *decryption) prepareNoise() (err error) {
 	r := d.round
 	flood, err := r.Flood(d.task.Count)
 	if err != nil {
-		return err
-	}
-	if d.sigma, err = r.Sigma(); err != nil {
 		return err
 	}
 	switch r.Noise.Mechanism {
@@ -260,5 +274,7 @@ func (d *decryption) plausible(sum []int64) error {
 
 func (d *decryption) wipe() {
 	d.opener.wipe()
-	d.random.Wipe()
+	if d.random != nil {
+		d.random.Wipe()
+	}
 }

@@ -39,7 +39,8 @@ const (
 
 // Handlers are the classes that this package serves.
 func Handlers() map[string]worker.Handler {
-	return map[string]worker.Handler{fedtask.ClassContribute: contribute, fedtask.ClassDecrypt: decrypt}
+	return map[string]worker.Handler{fedtask.ClassContribute: contribute, fedtask.ClassDecrypt: decrypt,
+		fedtask.ClassPartyBegin: partyBegin, fedtask.ClassPartyKey: partyKey, fedtask.ClassPartyShare: partyShare}
 }
 
 func taskInvalid(format string, args ...any) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
@@ -99,7 +100,7 @@ func TestTasksAreChecked(t *testing.T) {
 	}
 	for class, h := range Handlers() {
 		var _ worker.Handler = h
-		if class != fedtask.ClassContribute && class != fedtask.ClassDecrypt {
+		if !strings.HasPrefix(class, "fed-") {
 			t.Errorf("class %q", class)
 		}
 	}

@@ -67,8 +67,13 @@ func (o *slotOpener) open(dst []int32, block []byte) error {
 	if err := o.dec.Decrypt(o.buf, block); err != nil {
 		return err
 	}
-	for i, v := range o.buf {
+	toGrid(dst, o.buf)
+	return nil
+}
+
+// toGrid rounds what slots hold to the grid.
+func toGrid(dst []int32, values []float64) {
+	for i, v := range values {
 		dst[i] = int32(math.Round(v * heparams.SlotUnit))
 	}
-	return nil
 }

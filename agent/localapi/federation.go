@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -25,10 +27,18 @@ type Federation interface {
 	Values(ctx context.Context, id federation.ID, w io.Writer) error
 }
 
+// Party is the agent's part in keys that no one has whole; *party.Service is it.
+type Party interface {
+	Join(ctx context.Context, id federation.ID) (party.Status, error)
+	Share(ctx context.Context, id federation.ID, active []int) (party.Status, error)
+	Status(id federation.ID) (party.Status, error)
+}
+
 // Work is what long work needs: the queue, and the agent's part in rounds.
 type Work struct {
 	Queue      *jobs.Queue
 	Federation Federation
+	Party      Party
 }
 
 // bodyIdle bounds the wait for the next bytes of a vector.
@@ -145,6 +155,50 @@ func (s *Server) sendValues(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	return work.Federation.Values(r.Context(), id, w)
+}
+
+func (s *Server) joinKey(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	st, err := work.Party.Join(r.Context(), id)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusAccepted, st)
+	}
+	return err
+}
+
+func (s *Server) showKey(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	st, err := work.Party.Status(id)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusOK, st)
+	}
+	return err
+}
+
+func (s *Server) shareKey(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		Active []int `json:"active"`
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<12))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&body); err != nil {
+		return problem.BadRequest("active", string(party.ReasonActive), "the body is {\"active\": [numbers of the parties that decrypt]}")
+	}
+	st, err := work.Party.Share(r.Context(), id, body.Active)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusAccepted, st)
+	}
+	return err
 }
 
 // patient renews the read deadline before each read: a vector may take as long as

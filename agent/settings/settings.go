@@ -292,6 +292,38 @@ func (c Config) Lease() time.Duration {
 // MemoryLimit is the limit of the whole process, in bytes.
 func (c Config) MemoryLimit() int64 { return int64(c.Compute.TEE.MemoryLimitMB) << 20 }
 
+// WorkerMemory bounds one worker, in bytes.
+func (c Config) WorkerMemory() int64 {
+	if c.Workers.MemoryMB == 0 {
+		return 256 << 20
+	}
+	return int64(c.Workers.MemoryMB) << 20
+}
+
+// WorkerTime bounds one task.
+func (c Config) WorkerTime() time.Duration {
+	if c.Workers.TimeSeconds == 0 {
+		return time.Hour
+	}
+	return time.Duration(c.Workers.TimeSeconds) * time.Second
+}
+
+// RootIdentities are the broker's root identities.
+func (c Config) RootIdentities() ([]identity.Public, error) {
+	var roots []identity.Public
+	for _, entry := range c.Broker.RootKeys {
+		root, err := Identity(entry)
+		if err != nil {
+			return nil, fmt.Errorf("broker.root_keys: %w", err)
+		}
+		if root.Level() != identity.LevelRoot {
+			return nil, fmt.Errorf("broker.root_keys: %.16s... is not a root identity (ML-DSA-87)", entry)
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
+}
+
 // Identity takes a public identity from its text form or from a file.
 func Identity(value string) (identity.Public, error) {
 	var pub identity.Public

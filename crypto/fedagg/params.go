@@ -50,51 +50,19 @@ type Params struct {
 }
 
 // Template is the set that the stack's template describes: N = 16384, moduli of
-// 60, 40 and 40 bits with a special one of 60 bits, scale 2^40.
+// 60, 40 and 40 bits with a special one of 60 bits, scale 2^40. The primes are those
+// that SEAL's CoeffModulus::Create, and with it TenSEAL, takes: of the primes of b
+// bits that are 1 modulo 2N, the largest, as many as the list names b, from the
+// smallest to the largest. OpenFHE chooses its own.
 func Template() Params {
-	q, p := TemplatePrimes()
-	return Params{LogN: 14, Q: q, P: p, LogScale: 40}
-}
-
-// TemplatePrimes turns the template's bit sizes [60, 40, 40] and 60 into primes, by
-// the rule of SEAL's CoeffModulus::Create, which TenSEAL shares: of the primes of b
-// bits that are 1 modulo 2N, the largest are taken, as many as the list names b, and
-// stand in the list from the smallest to the largest. OpenFHE chooses its own.
-//
-//	Q = 1152921504606683137, 1099508121601, 1099510054913   P = 1152921504606748673
-func TemplatePrimes() (q, p []uint64) {
-	all := primesOf(14, 60, 40, 40, 60)
-	return all[:3:3], all[3:]
+	return Params{LogN: 14, Q: []uint64{1152921504606683137, 1099508121601, 1099510054913}, P: []uint64{1152921504606748673}, LogScale: 40}
 }
 
 // Threshold is the set of threshold decryption: the noise that hides a share needs
 // primes wide enough for it, and a scale far above it. Same degree and rule, moduli
 // of 60 and 60 bits with a special one of 60 bits, scale 2^100.
 func Threshold() Params {
-	all := primesOf(14, 60, 60, 60)
-	return Params{LogN: 14, Q: all[:2:2], P: all[2:], LogScale: 100}
-}
-
-// primesOf applies the rule of TemplatePrimes.
-func primesOf(logN int, sizes ...int) []uint64 {
-	found := map[int][]uint64{} // largest first
-	for _, b := range sizes {
-		step := uint64(2) << logN
-		next := uint64(1)<<b - step + 1
-		if have := found[b]; len(have) > 0 {
-			next = have[len(have)-1] - step
-		}
-		for !prime(next) {
-			next -= step
-		}
-		found[b] = append(found[b], next)
-	}
-	list := make([]uint64, len(sizes))
-	for i, b := range sizes {
-		have := found[b]
-		list[i], found[b] = have[len(have)-1], have[:len(have)-1]
-	}
-	return list
+	return Params{LogN: 14, Q: []uint64{1152921504606584833, 1152921504606683137}, P: []uint64{1152921504606748673}, LogScale: 100}
 }
 
 func prime(p uint64) bool { return new(big.Int).SetUint64(p).ProbablyPrime(32) }

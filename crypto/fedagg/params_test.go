@@ -11,7 +11,11 @@ import (
 )
 
 func TestTemplatePrimesAreThoseOfSEAL(t *testing.T) {
-	q, p := TemplatePrimes()
+	all := primesOf(14, 60, 40, 40, 60)
+	q, p := all[:3], all[3:]
+	if threshold := Threshold(); !slices.Equal(primesOf(14, 60, 60, 60), append(threshold.Q, threshold.P...)) || !slices.Equal(all, Template().primes()) {
+		t.Error("other primes than the rule's")
+	}
 	if !slices.Equal(q, []uint64{1152921504606683137, 1099508121601, 1099510054913}) || !slices.Equal(p, []uint64{1152921504606748673}) {
 		t.Errorf("Q %d, P %d", q, p)
 	}
@@ -91,4 +95,26 @@ func small() Params {
 func smallThreshold() Params {
 	all := primesOf(13, 60, 60, 60)
 	return Params{LogN: 13, Q: all[:2], P: all[2:], LogScale: 100}
+}
+
+// primesOf applies the rule that Template describes.
+func primesOf(logN int, sizes ...int) []uint64 {
+	found := map[int][]uint64{} // largest first
+	for _, b := range sizes {
+		step := uint64(2) << logN
+		next := uint64(1)<<b - step + 1
+		if have := found[b]; len(have) > 0 {
+			next = have[len(have)-1] - step
+		}
+		for !prime(next) {
+			next -= step
+		}
+		found[b] = append(found[b], next)
+	}
+	list := make([]uint64, len(sizes))
+	for i, b := range sizes {
+		have := found[b]
+		list[i], found[b] = have[len(have)-1], have[:len(have)-1]
+	}
+	return list
 }

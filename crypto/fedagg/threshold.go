@@ -1,13 +1,15 @@
 package fedagg
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 
-	"github.com/tuneinsight/lattigo/v6/core/rlwe"
 	"github.com/tuneinsight/lattigo/v6/multiparty"
+	"github.com/tuneinsight/lattigo/v6/ring/ringqp"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
@@ -33,6 +35,9 @@ const (
 	// maxFloodError is how much of a value the noise may change, at six deviations.
 	maxFloodError = 1.0 / (1 << 20)
 )
+
+// Flood is the deviation that Threshold's primes and scale are made for.
+const Flood = maxFlood
 
 // Access says who may decrypt what: the sums of one round, by any Threshold of
 // Parties, numbered from 1.
@@ -89,6 +94,20 @@ func (s *party) header(kind byte, from, to int) []byte {
 	return h
 }
 
+// DealtBytes and ShareBytes are the lengths of what a party deals to another, and of
+// its share in the decryption of one ciphertext.
+func (a Access) DealtBytes() int { return shareHeader + polyBytes(a.N(), a.Q) }
+
+// ShareBytes is described with DealtBytes.
+func (a Access) ShareBytes() int {
+	return shareHeader + shareBinding + polyBytes(a.N(), a.Q[:a.level()+1])
+}
+
+// PublicShareBytes is the length of a party's part of the public key.
+func (a Access) PublicShareBytes() int {
+	return shareHeader + SeedSize + polyBytes(a.N(), a.primes())
+}
+
 // party is what both ends of a share know.
 type party struct {
 	*scheme
@@ -116,21 +135,27 @@ func (s *party) open(share []byte, kind byte, from, to int, primes []uint64, ski
 	return x, nil
 }
 
-// Party is one holder of a threshold key. Its secret is drawn here and never leaves;
-// a party that restarts has lost it, and the others go on while they are Threshold.
-// It is not for several goroutines at a time.
+// CommonSeed is the seed of the part of the key of a round that all public shares
+// have in common: a hash of the round's ID, which nobody can steer further.
+func CommonSeed(round [16]byte) [SeedSize]byte {
+	return sha256.Sum256(append([]byte("anchorhold/fedagg/common/1\x00"), round[:]...))
+}
+
+// Party is one holder of a threshold key. All that it draws comes from its seed; a
+// party that lost its seed is lost, and the others go on while they are Threshold. It
+// is not for several goroutines at a time.
 //
 // The steps: every party sends its PublicShare to all (after all committed to
 // theirs, or the last one chooses the key), and its Deal to each other one over a
 // confidential channel; every party Receives what the others dealt. Shares are not
 // verifiable: a party that deals nonsense makes decryptions fail, as ErrRange. The
-// library's polynomial that is dealt from, and its work on a share, are not in locked
-// memory.
+// library's work on a share is not in locked memory.
 type Party struct {
 	party
 	index    int
-	secret   *locked                      // the party's own, over QP
-	dealing  *multiparty.ShamirPolynomial // nil after Wipe
+	secret   *locked   // the party's own, over QP
+	dealing  []*locked // the coefficients after it of the polynomial that it deals from; nil after Wipe
+	seed     *keybuf.Buffer
 	thr      multiparty.Thresholdizer
 	shared   *locked // its share of the whole key, over Q
 	received map[int]bool
@@ -138,8 +163,9 @@ type Party struct {
 	published bool
 }
 
-// NewParty draws the secret of the party with an index from 1 to Parties.
-func NewParty(a Access, index int) (*Party, error) {
+// NewParty makes the party with an index from 1 to Parties of a seed of SeedSize
+// bytes. The same seed must never serve another Round.
+func NewParty(a Access, index int, seed *keybuf.Buffer) (*Party, error) {
 	s, err := newParty(a)
 	if err != nil {
 		return nil, err
@@ -147,45 +173,54 @@ func NewParty(a Access, index int) (*Party, error) {
 	if index < 1 || index > a.Parties {
 		return nil, fmt.Errorf("party %d of %d: %w", index, a.Parties, ErrParams)
 	}
-	seed, err := keybuf.Random(SeedSize)
-	if err != nil {
-		return nil, err
-	}
-	defer seed.Wipe()
 	secret, _, err := GenerateKey(a.Params, seed)
 	if err != nil {
 		return nil, err
 	}
 	defer secret.Wipe()
 	p := &Party{party: s, index: index, thr: multiparty.NewThresholdizer(s.lib), received: map[int]bool{}}
-	if p.secret, err = s.spread(secret); err != nil {
-		return nil, err
-	}
-	if p.shared, err = newLocked(s.N(), len(s.Q)); err != nil {
+	if err := p.draw(secret, seed); err != nil {
 		p.Wipe()
 		return nil, err
 	}
-	dealing, err := p.thr.GenShamirPolynomial(a.Threshold, &rlwe.SecretKey{Value: s.qp(p.secret.coeffs)})
-	if err != nil {
-		p.Wipe()
-		return nil, fmt.Errorf("deal: %w", err)
-	}
-	p.dealing = &dealing
 	p.add(index, p.dealt(index))
 	return p, nil
+}
+
+// draw fills what the party holds.
+func (p *Party) draw(secret, seed *keybuf.Buffer) (err error) {
+	if p.seed, err = keybuf.New(SeedSize); err != nil {
+		return err
+	}
+	copy(p.seed.Bytes(), seed.Bytes())
+	if p.secret, err = p.spread(secret); err != nil {
+		return err
+	}
+	if p.shared, err = newLocked(p.N(), len(p.Q)); err != nil {
+		return err
+	}
+	for i := 1; i < p.access.Threshold; i++ {
+		x, err := newLocked(p.N(), len(p.primes()))
+		if err != nil {
+			return err
+		}
+		p.dealing = append(p.dealing, x)
+		coefficients := stream("fedagg dealing "+strconv.Itoa(i), p.digest, seed.Bytes())
+		uniform(x.coeffs, p.primes(), coefficients)
+		coefficients.Reset()
+	}
+	return nil
 }
 
 // Wipe forgets the secret and all shares of it.
 func (p *Party) Wipe() {
 	p.secret.wipe()
 	p.shared.wipe()
-	if p.dealing == nil {
-		return
-	}
-	for _, x := range p.dealing.Value {
-		clearAll(append(x.Q.Coeffs, x.P.Coeffs...))
+	for _, x := range p.dealing {
+		x.wipe()
 	}
 	p.dealing = nil
+	p.seed.Wipe()
 }
 
 // PublicShare is the party's part of the collective public key, over the a of a seed
@@ -198,14 +233,10 @@ func (p *Party) PublicShare(common [SeedSize]byte) ([]byte, error) {
 		return nil, fmt.Errorf("public share of party %d: %w", p.index, ErrShareUsed)
 	}
 	p.published = true
-	seed, err := keybuf.Random(SeedSize)
-	if err != nil {
-		return nil, err
-	}
-	defer seed.Wipe()
 	small := make([]int8, p.N())
 	defer clear(small)
-	noise := stream("fedagg error", p.digest, seed.Bytes())
+	// Another common seed has another error.
+	noise := stream("fedagg public share", p.digest, append(p.seed.Bytes()[:SeedSize:SeedSize], common[:]...))
 	defer noise.Reset()
 	centred(small, noise)
 	key := p.publicKey(p.secret, common, small)
@@ -242,7 +273,11 @@ func CombineKeys(a Access, common [SeedSize]byte, shares [][]byte) ([]byte, erro
 // dealt is the party's secret shared to one party, over Q.
 func (p *Party) dealt(to int) [][]uint64 {
 	share := p.thr.AllocateThresholdSecretShare()
-	p.thr.GenShamirSecretShare(multiparty.ShamirPublicPoint(to), *p.dealing, &share)
+	from := multiparty.ShamirPolynomial{Value: []ringqp.Poly{p.qp(p.secret.coeffs)}}
+	for _, x := range p.dealing {
+		from.Value = append(from.Value, p.qp(x.coeffs))
+	}
+	p.thr.GenShamirSecretShare(multiparty.ShamirPublicPoint(to), from, &share)
 	clearAll(share.P.Coeffs)
 	return share.Q.Coeffs
 }

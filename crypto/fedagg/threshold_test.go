@@ -41,13 +41,47 @@ func (j *memoryJournal) Consume(ctx context.Context, key [32]byte) error {
 	return nil
 }
 
+// A party is a function of its seed; nothing of it comes from elsewhere.
+func TestAPartyIsItsSeed(t *testing.T) {
+	a := access()
+	make1 := func(seed int) (public, dealt []byte) {
+		p, err := NewParty(a, 1, seedOf(t, byte(seed)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Wipe()
+		share, err := p.PublicShare([SeedSize]byte{4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := p.Deal(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Wipe()
+		if len(share) != a.PublicShareBytes() || d.Len() != a.DealtBytes() {
+			t.Errorf("%d and %d bytes", len(share), d.Len())
+		}
+		return share, bytes.Clone(d.Bytes())
+	}
+	onePublic, oneDealt := make1(1)
+	againPublic, againDealt := make1(1)
+	otherPublic, otherDealt := make1(2)
+	if !bytes.Equal(onePublic, againPublic) || !bytes.Equal(oneDealt, againDealt) {
+		t.Error("one seed made two parties")
+	}
+	if bytes.Equal(onePublic, otherPublic) || bytes.Equal(oneDealt, otherDealt) {
+		t.Error("two seeds made one party")
+	}
+}
+
 // parties runs the whole key generation.
 func parties(tb testing.TB, a Access) (list []*Party, public []byte) {
 	tb.Helper()
 	common := [SeedSize]byte{1, 2, 3}
 	var shares [][]byte
 	for i := range a.Parties {
-		p, err := NewParty(a, i+1)
+		p, err := NewParty(a, i+1, seedOf(tb, byte(i+1)))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -200,7 +234,7 @@ func TestNoiseWiderThanAPrimeIsRefused(t *testing.T) {
 	if err := a.Check(); !errors.Is(err, ErrFlood) || !strings.Contains(err.Error(), fmt.Sprint(q[1])) {
 		t.Errorf("refused otherwise: %v", err)
 	}
-	if _, err := NewParty(a, 1); !errors.Is(err, ErrFlood) {
+	if _, err := NewParty(a, 1, seedOf(t, 1)); !errors.Is(err, ErrFlood) {
 		t.Errorf("a party: %v", err)
 	}
 }
@@ -235,7 +269,7 @@ func TestChecksOfAccessBite(t *testing.T) {
 		}
 	}
 	for _, i := range []int{0, 5} {
-		if _, err := NewParty(a, i); !errors.Is(err, ErrParams) {
+		if _, err := NewParty(a, i, seedOf(t, byte(i))); !errors.Is(err, ErrParams) {
 			t.Errorf("party %d: %v", i, err)
 		}
 	}
@@ -324,7 +358,7 @@ func TestPartiesRefuse(t *testing.T) {
 			t.Errorf("deal to %d: %v", to, err)
 		}
 	}
-	fresh, err := NewParty(a, 1)
+	fresh, err := NewParty(a, 1, seedOf(t, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +388,7 @@ func TestPublicSharesOfAnythingElseAreRefused(t *testing.T) {
 	common := [SeedSize]byte{5}
 	shares := make([][]byte, a.Parties)
 	for i := range shares {
-		p, err := NewParty(a, i+1)
+		p, err := NewParty(a, i+1, seedOf(t, byte(i+1)))
 		if err != nil {
 			t.Fatal(err)
 		}

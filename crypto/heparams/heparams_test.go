@@ -27,8 +27,9 @@ func TestEverySetIsInsideTheTable(t *testing.T) {
 // Digests are what rounds name: they never change.
 func TestSetsNeverChange(t *testing.T) {
 	golden := map[string]string{
-		Default:  "d8cda4cf08db311b1cd73773367699498649dca38c5fbac792c84e66f855b1ee",
-		Template: "3cce9097c13b4b0f9148a9f36d3968aae71c1e93665419fd443f4eb567f67ae3",
+		Default:   "d8cda4cf08db311b1cd73773367699498649dca38c5fbac792c84e66f855b1ee",
+		Template:  "3cce9097c13b4b0f9148a9f36d3968aae71c1e93665419fd443f4eb567f67ae3",
+		Threshold: "963985b97d1e4c7644364037fb9a8347e69466653ae240e5d8e4dca68801af2e",
 	}
 	for _, s := range All() {
 		d := s.Digest()
@@ -112,7 +113,7 @@ func TestBudgets(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	for id, want := range map[string]float64{Default: 6.75, Template: 70} {
+	for id, want := range map[string]float64{Default: 6.75, Template: 70, Threshold: 60} {
 		s, err := Lookup(id)
 		if err != nil {
 			t.Fatal(err)

@@ -29,6 +29,10 @@ const (
 	Slots        Encoding = "slots"
 )
 
+// ShareBlockBytes is a party's share in decrypting one ciphertext of Threshold: a
+// head of 98 bytes, and one polynomial.
+const ShareBlockBytes = 98 + (1<<14)*(60+60)/8
+
 // Set is one immutable parameter set of CKKS. A set in use never changes; another
 // number is another set.
 type Set struct {
@@ -60,6 +64,9 @@ const Default = "sum-2048-27"
 // Template is the set that the stack's template describes.
 const Template = "ckks-16384"
 
+// Threshold is the set of rounds whose key several parties hold.
+const Threshold = "ckks-16384-threshold"
+
 // All returns every set, the default first.
 func All() []Set {
 	return []Set{
@@ -73,6 +80,13 @@ func All() []Set {
 			Q:                []uint64{1152921504606683137, 1099508121601, 1099510054913},
 			P:                []uint64{1152921504606748673},
 			MaxContributions: 1 << 16, For: "exchange with OpenFHE, SEAL and TenSEAL: the template's parameters",
+		},
+		{
+			ID: Threshold, Encoding: Slots, LogN: 14, LogScale: 100, ErrorVariance: 10.24, Lanes: 1,
+			// Wide primes and a large scale: the noise that hides a party's share has room.
+			Q:                []uint64{1152921504606584833, 1152921504606683137},
+			P:                []uint64{1152921504606748673},
+			MaxContributions: 1 << 16, For: "keys that several parties hold, none of them whole",
 		},
 	}
 }

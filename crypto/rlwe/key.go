@@ -25,6 +25,16 @@ type SecretKey struct {
 	s    []factor // N, in the NTT domain
 }
 
+// PublicKeyOf is the encoded public key of a seed.
+func PublicKeyOf(seed *keybuf.Buffer) ([]byte, error) {
+	secret, public, err := Generate(seed)
+	if err != nil {
+		return nil, err
+	}
+	secret.Wipe()
+	return public.Bytes(), nil
+}
+
 // Generate makes the pair of keys of a 32-byte secret seed; the same seed makes
 // the same keys. The caller keeps the seed and wipes the secret key.
 func Generate(seed *keybuf.Buffer) (*SecretKey, *PublicKey, error) {

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -29,7 +30,7 @@ func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
 	held, err := os.ReadFile(r.path(fileTicket))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return writeDurably(r.path(fileTicket), signed)
+		return durable.Write(r.path(fileTicket), signed)
 	case err != nil:
 		return err
 	case string(held) != string(signed):
@@ -62,7 +63,7 @@ func (a *Aggregator) SetResult(id federation.ID, signed []byte) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return writeDurably(r.path(fileResult), signed)
+	return durable.Write(r.path(fileResult), signed)
 }
 
 func (a *Aggregator) checkResult(r *round, signed []byte) error {

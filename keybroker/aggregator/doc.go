@@ -21,11 +21,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -75,6 +77,7 @@ type Aggregator struct {
 	cfg     Config
 	sending chan struct{} // one token for each upload that sends blocks
 	buffers sync.Pool
+	board   *board.Board
 
 	mu     sync.Mutex
 	rounds map[federation.ID]*round
@@ -103,6 +106,7 @@ func New(cfg Config) (*Aggregator, error) {
 		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
 	}
 	a := &Aggregator{cfg: cfg, sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}}
+	a.board = board.New(filepath.Join(cfg.StateDir, "setups"), cfg.Roots, cfg.Rounds, func() protocol.Time { return protocol.Time(a.now()) })
 	return a, a.load()
 }
 
@@ -176,5 +180,5 @@ func (a *Aggregator) Remove(_ context.Context, id federation.ID) error {
 	a.mu.Lock()
 	delete(a.rounds, id)
 	a.mu.Unlock()
-	return r.remove()
+	return errors.Join(r.remove(), a.board.Remove(id))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -62,7 +63,7 @@ type RoundStatus struct {
 
 func (r *round) status() RoundStatus {
 	s := RoundStatus{Round: r.def.ID, Model: r.def.Model, Set: r.def.Set, Length: r.def.Length, Minimum: r.def.Minimum, Maximum: r.def.Maximum,
-		Closed: exists(r.path(fileTicket)), Published: exists(r.path(fileResult))}
+		Closed: durable.Exists(r.path(fileTicket)), Published: durable.Exists(r.path(fileResult))}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, u := range r.uploads {
@@ -93,7 +94,7 @@ func (a *Aggregator) create(def federation.Round, signed []byte) (*round, error)
 			return nil, err
 		}
 	}
-	return r, writeDurably(r.path(fileRound), signed)
+	return r, durable.Write(r.path(fileRound), signed)
 }
 
 func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, error) {
@@ -165,7 +166,7 @@ func (r *round) loadUploads(cfg Config) error {
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", digest, err)
 		}
-		u := &upload{contribution: c, digest: digest, complete: exists(r.path("uploads", e.Name(), fileComplete))}
+		u := &upload{contribution: c, digest: digest, complete: durable.Exists(r.path("uploads", e.Name(), fileComplete))}
 		if u.complete {
 			u.next = r.columns.Count
 		} else if u.next, err = r.recount(u, manifest); err != nil {
@@ -187,40 +188,10 @@ func (r *round) sweep() error {
 
 func (r *round) remove() error { return os.RemoveAll(r.dir) }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// writeDurably writes a whole file or nothing.
-func writeDurably(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func writeJSONFile(path string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return writeDurably(path, data)
+	return durable.Write(path, data)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -80,6 +81,7 @@ func (a *Aggregator) public(mux *http.ServeMux) {
 	a.route(mux, "GET /v1/rounds/{id}/values", a.file(fileValues, ReasonNoResult))
 	a.route(mux, "GET /v1/rounds/{id}/sum", a.showSum)
 	a.route(mux, "GET /v1/rounds/{id}/sum/blocks", a.sendSum)
+	a.boards(mux)
 }
 
 // route adds a path with a round in it.
@@ -307,11 +309,11 @@ func (a *Aggregator) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func statusOf(reason evidence.Reason) int {
 	switch reason {
-	case ReasonUnknownRound, ReasonUnknown, ReasonNoSum, ReasonNoTicket, ReasonNoResult:
+	case ReasonUnknownRound, ReasonUnknown, ReasonNoSum, ReasonNoTicket, ReasonNoResult, board.ReasonUnknown, board.ReasonNoMessage, board.ReasonNoShare:
 		return http.StatusNotFound
-	case ReasonDuplicate, ReasonFull, ReasonRoundOver, ReasonGap, federation.ReasonWrongRound:
+	case ReasonDuplicate, ReasonFull, ReasonRoundOver, ReasonGap, board.ReasonTwice, board.ReasonOver, federation.ReasonWrongRound:
 		return http.StatusConflict
-	case ReasonBusy:
+	case ReasonBusy, board.ReasonFull:
 		return http.StatusServiceUnavailable
 	case ReasonNotReleased:
 		return http.StatusForbidden

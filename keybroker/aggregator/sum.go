@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -127,7 +128,7 @@ func (a *Aggregator) add(ctx context.Context, r *round, cohort []federation.Dige
 	if err := os.Rename(work, r.path("sums", name.String())); err != nil {
 		return m, err
 	}
-	return m, syncDir(r.path("sums"))
+	return m, durable.SyncDir(r.path("sums"))
 }
 
 // addColumns lets the workers take blocks in turn.

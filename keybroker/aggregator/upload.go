@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -52,7 +53,7 @@ func (a *Aggregator) Begin(id federation.ID, raw []byte) (UploadStatus, error) {
 		return UploadStatus{}, err
 	}
 	digest := federation.DigestOf(manifest.Signed)
-	if !a.now().before(r.def.Closes) || exists(r.path(fileTicket)) {
+	if !a.now().before(r.def.Closes) || durable.Exists(r.path(fileTicket)) {
 		return UploadStatus{}, evidence.Refuse(ReasonRoundOver, "round %s takes no more contributions", id)
 	}
 	u, err := r.admit(c, digest, raw)
@@ -81,10 +82,10 @@ func (r *round) admit(c federation.Contribution, digest federation.Digest, raw [
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := writeDurably(r.path("uploads", digest.String(), fileManifest), raw); err != nil {
+	if err := durable.Write(r.path("uploads", digest.String(), fileManifest), raw); err != nil {
 		return nil, err
 	}
-	if err := syncDir(r.path("uploads")); err != nil {
+	if err := durable.SyncDir(r.path("uploads")); err != nil {
 		return nil, err
 	}
 	u := &upload{contribution: c, digest: digest}
@@ -184,7 +185,7 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 
 // finish marks an upload complete; it counts from the moment that this is durable.
 func (r *round) finish(u *upload) error {
-	if err := writeDurably(r.path("uploads", u.digest.String(), fileComplete), nil); err != nil {
+	if err := durable.Write(r.path("uploads", u.digest.String(), fileComplete), nil); err != nil {
 		return err
 	}
 	u.complete = true

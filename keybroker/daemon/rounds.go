@@ -90,9 +90,9 @@ func (s roundSecrets) Put(ctx context.Context, name string, secret *keybuf.Buffe
 	return err
 }
 
-// Destroy makes the seed unreadable.
+// Destroy makes the seed unreadable. A round whose parties hold the key has none.
 func (s roundSecrets) Destroy(ctx context.Context, name string) error {
-	if err := s.store.Destroy(ctx, name, 1); err != nil && !errors.Is(err, keystore.ErrDestroyed) {
+	if err := s.store.Destroy(ctx, name, 1); err != nil && !errors.Is(err, keystore.ErrDestroyed) && !errors.Is(err, keystore.ErrNotFound) {
 		return err
 	}
 	return nil

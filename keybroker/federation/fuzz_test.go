@@ -33,6 +33,15 @@ func FuzzStatements(f *testing.F) {
 		if _, _, err := federation.VerifyResult(data, stranger, federation.Ticket{}, federation.Digest{}); err == nil {
 			t.Error("a result verified")
 		}
+		if _, err := federation.VerifySetup(data, stranger); err == nil {
+			t.Error("a set-up verified")
+		}
+		if _, err := federation.VerifyPartyMessage(data, stranger, federation.Setup{}, federation.Digest{}); err == nil {
+			t.Error("a party's message verified")
+		}
+		if _, err := federation.VerifyShare(data, stranger, r, federation.Digest{}); err == nil {
+			t.Error("a share verified")
+		}
 	})
 }
 

@@ -87,6 +87,8 @@ type Round struct {
 	Closes    protocol.Time `json:"closes"`
 	// PublicKey is the round's, in the set's encoding.
 	PublicKey []byte `json:"public_key"`
+	// Parties, if any, hold the secret key together; else the broker holds it.
+	Parties *Parties `json:"parties,omitempty"`
 }
 
 // Limits of rounds.
@@ -124,6 +126,9 @@ func (r *Round) check() error {
 		return invalid("the round closes before it opens")
 	case r.Rate <= 0 || r.Rate > 1:
 		return invalid("rate %g is outside 0 to 1", r.Rate)
+	}
+	if err := r.checkParties(); err != nil {
+		return err
 	}
 	return r.checkPrivacy()
 }
@@ -208,8 +213,14 @@ type Grid struct {
 }
 
 // shareSigmas is how far a participant's share of the noise may reach, in standard
-// deviations, before it is clamped.
-const shareSigmas = 6
+// deviations, before it is clamped. Where epsilon counts on the shares it is never:
+// 16 are not reached but with a probability below 2^-180.
+func (r *Round) shareSigmas() float64 {
+	if r.Parties != nil {
+		return 16
+	}
+	return 6
+}
 
 // Grid derives the grid from the set's budget.
 func (r *Round) Grid() (Grid, error) {
@@ -218,7 +229,7 @@ func (r *Round) Grid() (Grid, error) {
 		return Grid{}, err
 	}
 	share := r.Noise.Share * r.ClipL2 / math.Sqrt(float64(r.Minimum))
-	g := Grid{Step: (r.ClipLinf + shareSigmas*share) / float64(b.Limit), Limit: b.Limit}
+	g := Grid{Step: (r.ClipLinf + r.shareSigmas()*share) / float64(b.Limit), Limit: b.Limit}
 	g.Top = int32(min(math.Ceil(r.ClipLinf/g.Step), float64(b.Limit)))
 	root := math.Sqrt(float64(r.Length))
 	g.L2 = min(r.ClipL2/g.Step+root, float64(g.Top)*root)
@@ -227,7 +238,8 @@ func (r *Round) Grid() (Grid, error) {
 }
 
 // Sigma is the standard deviation, or the Laplace scale, of the noise in grid steps
-// that the decrypting guest adds.
+// that the decrypting guest adds; in a round of several parties, of what the
+// participants' shares are at least.
 func (r *Round) Sigma() (float64, error) {
 	g, err := r.Grid()
 	if err != nil {
@@ -298,7 +310,7 @@ func VerifyRound(signed []byte, roots []identity.Public) (Round, error) {
 	if _, _, err := r.Parameters(); err != nil {
 		return Round{}, err
 	}
-	return r, nil
+	return r, r.verifyReady(roots)
 }
 
 // verifyBroker checks a statement of the broker's epoch key.

@@ -50,6 +50,12 @@ type Signed struct {
 	Signed []byte `json:"signed"`
 }
 
+// Prepared is a signed set-up of a key that no one will have whole.
+type Prepared struct {
+	Setup  federation.Setup `json:"setup"`
+	Signed []byte           `json:"signed"`
+}
+
 // withRounds makes a route of what it does with the service and a round.
 func withRounds[T any](do func(r *request, s *rounds.Service, id federation.ID) (T, error)) func(*request) (any, error) {
 	return func(r *request) (any, error) {
@@ -88,6 +94,10 @@ func (s *Server) roundRoutes() []route {
 				return rounds.Status{}, err
 			}
 			return s.Status(c, def.ID)
+		})},
+		{"POST", "/v1/setups", RoleOperator, true, "round-prepare", taking(func(c ctx, s svc, _ federation.ID, p federation.Preparation) (Prepared, error) {
+			signed, setup, err := s.Prepare(c, p)
+			return Prepared{setup, signed}, err
 		})},
 		{"GET", "/v1/rounds/{id}", RoleViewer, false, "round-show", withRounds(func(r *request, s svc, id federation.ID) (rounds.Status, error) { return s.Status(r.Context(), id) })},
 		{"POST", "/v1/rounds/{id}/contributions", RoleOperator, true, "round-admit", taking(func(c ctx, s svc, id federation.ID, b Contributions) ([]rounds.Admission, error) {
@@ -129,6 +139,11 @@ func send[T any](ctx context.Context, c *Client, path string, v any) (out T, err
 // OpenRound opens a round.
 func (c *Client) OpenRound(ctx context.Context, spec rounds.Spec) (rounds.Status, error) {
 	return send[rounds.Status](ctx, c, "/v1/rounds", spec)
+}
+
+// PrepareKey signs the set-up of a key of several parties.
+func (c *Client) PrepareKey(ctx context.Context, p federation.Preparation) (Prepared, error) {
+	return send[Prepared](ctx, c, "/v1/setups", p)
 }
 
 // Round describes a round.

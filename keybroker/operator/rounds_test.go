@@ -184,8 +184,20 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	if reason, ok := evidence.ReasonOf(roundError(errors.New("x"))); ok {
 		t.Errorf("an ordinary error has a reason: %s", reason)
 	}
+	prepared, err := b.client.PrepareKey(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}})
+	if err != nil || prepared.Setup.Threshold != 2 {
+		t.Errorf("%+v, %v", prepared.Setup, err)
+	}
+	if got, err := federation.VerifySetup(prepared.Signed, w.Roots()); err != nil || got.Round != prepared.Setup.Round {
+		t.Errorf("the signed set-up: %v", err)
+	}
+	_, err = b.client.PrepareKey(t.Context(), federation.Preparation{})
+	wantCode(t, "nobody", err, string(federation.ReasonParties))
 	viewer := newBench(t, nil, []uint32{uint32(os.Getuid())})
 	withService(t, viewer, w)
+	if _, err := viewer.client.PrepareKey(t.Context(), federation.Preparation{}); err == nil {
+		t.Error("a viewer prepared a key")
+	}
 	if _, err := viewer.client.OpenRound(t.Context(), rounds.Spec{}); err == nil {
 		t.Error("a viewer opened a round")
 	}

@@ -21,6 +21,8 @@ type Admission struct {
 	Detail       string            `json:"detail,omitempty"`
 }
 
+const rounding = 1e-9 // how far two machines may differ in computing a step or sigma
+
 // maxConflicts is how often a change is tried again that another overtook. Each time
 // the other has come through, so this many may close rounds of one model at once.
 const maxConflicts = 64
@@ -330,9 +332,6 @@ func (s *Service) verifyResult(rec *Record, r federation.Round, signed []byte) (
 	}
 	return res, nil
 }
-
-// rounding is how far two machines may differ in computing a step or sigma.
-const rounding = 1e-9
 
 // Status is a round at a glance.
 type Status struct {

@@ -150,6 +150,8 @@ type Spec struct {
 	Recount    bool                 `json:"recount,omitempty"`
 	NormProof  bool                 `json:"norm_proof,omitempty"`
 	Duration   time.Duration        `json:"duration,omitempty"` // one hour
+	// Parties have the round's key; the set is then heparams.Threshold.
+	Parties *federation.PartyKey `json:"parties,omitempty"`
 }
 
 func orDefault[T comparable](v *T, d T) {
@@ -162,6 +164,10 @@ func orDefault[T comparable](v *T, d T) {
 // define completes a specification to a round without key, ID and times.
 func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	p := s.cfg.Privacy
+	if spec.Parties != nil {
+		orDefault(&spec.Set, heparams.Threshold)
+		spec.Recount = true
+	}
 	orDefault(&spec.Set, heparams.Default)
 	orDefault(&spec.Rule, federation.WeightedMean)
 	orDefault(&spec.ClipLinf, spec.ClipL2)
@@ -195,7 +201,7 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 		return r, set, evidence.Refuse(federation.ReasonSet, "%v", err)
 	}
 	r.SetDigest = set.Digest()
-	return r, set, nil
+	return r, set, spec.Parties.Adopt(&r, s.cfg.Roots)
 }
 
 // allowed holds a round against the policy, when it opens and again when it closes:
@@ -232,6 +238,9 @@ func (s *Service) privacy(r *federation.Round) error {
 		}
 		r.Noise.Multiplier = m
 	}
+	if r.Parties != nil && r.Noise.Share == 0 {
+		r.Noise.Share = r.ShareFor(r.Noise.Multiplier)
+	}
 	epsilon, _, err := s.cfg.Spend([]Charge{chargeOf(*r)}, r.Delta)
 	if err != nil {
 		return err
@@ -263,15 +272,9 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	r.Broker, r.Epoch = signer.Broker, signer.Epoch
 	r.Opened = protocol.TimeOf(s.cfg.Now())
 	r.Closes = r.Opened.Add(spec.Duration)
-	if _, err := rand.Read(r.ID[:]); err != nil {
-		return nil, r, err
-	}
-	seed, err := keybuf.Random(rlwe.SeedSize)
-	if err != nil {
-		return nil, r, err
-	}
+	seed, err := s.key(&r, set)
 	defer seed.Wipe()
-	if r.PublicKey, err = s.publicKey(set, seed); err != nil {
+	if err != nil {
 		return nil, r, err
 	}
 	signed, err := federation.SignRound(signer.Key, signer.Statement, r)
@@ -285,8 +288,10 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if err := s.cfg.Audit(ctx, "round-open", fmt.Sprintf("%s model %s set %s length %d cohort %d to %d epsilon %g", r.ID, r.Model, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
 		return nil, r, err
 	}
-	if err := s.cfg.Secrets.Put(ctx, r.Resource(), seed); err != nil {
-		return nil, r, err
+	if seed != nil {
+		if err := s.cfg.Secrets.Put(ctx, r.Resource(), seed); err != nil {
+			return nil, r, err
+		}
 	}
 	// A crash before the next line leaves a key that is never released: its round is
 	// unknown.
@@ -296,17 +301,38 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	return signed, r, nil
 }
 
-func (s *Service) publicKey(set heparams.Set, seed *keybuf.Buffer) ([]byte, error) {
-	if set.ID == heparams.Default {
-		sk, pk, err := rlwe.Generate(seed)
-		if err != nil {
-			return nil, err
-		}
-		sk.Wipe()
-		return pk.Bytes(), nil
+// key draws a round's ID and key, unless parties have made them.
+func (s *Service) key(r *federation.Round, set heparams.Set) (seed *keybuf.Buffer, err error) {
+	if r.Parties != nil {
+		return nil, nil
 	}
-	if s.cfg.KeyMaker == nil {
-		return nil, evidence.Refuse(federation.ReasonSet, "this broker makes no keys of the set %s", set.ID)
+	if _, err := rand.Read(r.ID[:]); err != nil {
+		return nil, err
 	}
-	return s.cfg.KeyMaker(set, seed)
+	if seed, err = keybuf.Random(rlwe.SeedSize); err != nil {
+		return nil, err
+	}
+	switch {
+	case set.ID == heparams.Default:
+		r.PublicKey, err = rlwe.PublicKeyOf(seed)
+	case s.cfg.KeyMaker != nil && set.ID != heparams.Threshold:
+		r.PublicKey, err = s.cfg.KeyMaker(set, seed)
+	default:
+		err = evidence.Refuse(federation.ReasonSet, "this broker makes no keys of the set %s", set.ID)
+	}
+	return seed, err
+}
+
+// Prepare signs the set-up of a key that no one will have whole, and stores nothing.
+func (s *Service) Prepare(ctx context.Context, p federation.Preparation) ([]byte, federation.Setup, error) {
+	signer, err := s.cfg.Signer()
+	if err != nil {
+		return nil, federation.Setup{}, err
+	}
+	setup, err := p.Setup(signer.Broker, signer.Epoch, protocol.TimeOf(s.cfg.Now()))
+	if err = errors.Join(err, s.cfg.Audit(ctx, "round-prepare", setup.Round.String())); err != nil {
+		return nil, setup, err
+	}
+	out, err := federation.SignSetup(signer.Key, signer.Statement, setup)
+	return out, setup, err
 }

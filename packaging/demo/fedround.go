@@ -75,9 +75,20 @@ func (d *fedDemo) finishRound(ctx context.Context, round string) (count int, eps
 	if err := d.operate(ctx, nil, "fed", "round", "close", round, "--aggregator", d.path("admin.sock")); err != nil {
 		return 0, 0, err
 	}
-	if _, err := d.tool(ctx, "fed", "decrypt", round, "--wait", "--json", "--agent", d.socket(decryptor)); err != nil {
+	if err := d.decryptAt(ctx, round, decryptor); err != nil {
 		return 0, 0, err
 	}
+	return d.publish(ctx, round)
+}
+
+// decryptAt has a guest open the sum of a closed round.
+func (d *fedDemo) decryptAt(ctx context.Context, round string, guest int) error {
+	_, err := d.tool(ctx, "fed", "decrypt", round, "--wait", "--json", "--agent", d.socket(guest))
+	return err
+}
+
+// publish hands what was decrypted to the broker and applies the mean.
+func (d *fedDemo) publish(ctx context.Context, round string) (count int, epsilon float64, err error) {
 	if err := d.operate(ctx, nil, "fed", "round", "finish", round, "--aggregator", d.path("admin.sock")); err != nil {
 		return 0, 0, err
 	}

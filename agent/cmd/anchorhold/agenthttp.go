@@ -93,6 +93,10 @@ func (c *agentClient) getJSON(ctx context.Context, path string, into any) error 
 	if err != nil {
 		return err
 	}
+	return decodeBody(resp, into)
+}
+
+func decodeBody(resp *http.Response, into any) error {
 	defer resp.Body.Close()
 	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
 }

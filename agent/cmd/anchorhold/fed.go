@@ -28,8 +28,10 @@ func newFed(inv *invocation) *cobra.Command {
   fed round close    broker operator   add what is complete, fix cohort and sum for ever
   fed decrypt        decrypting guest  open the sum once, add noise, sign, publish
   fed round finish   broker operator   check the result, destroy the key
-  fed result         anybody           the mean as float32 values`,
-		newRound(inv), newFedSubmit(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv))
+  fed result         anybody           the mean as float32 values
+
+Participants without a common trusted guest set up a key together: see fed key.`,
+		newRound(inv), newFedKey(inv), newFedSubmit(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv))
 }
 
 func newRound(inv *invocation) *cobra.Command {
@@ -42,7 +44,8 @@ func newRound(inv *invocation) *cobra.Command {
 func newRoundOpen(inv *invocation) *cobra.Command {
 	var spec rounds.Spec
 	var aggregators []string
-	var rule, mechanism string
+	var rule, mechanism, key string
+	var roots []string
 	c := &cobra.Command{
 		Use: "open --model NAME --length N --clip-l2 X", Short: "Open a round and hand it to the aggregators",
 		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 --aggregator /run/anchorhold-aggregator/admin.sock
@@ -53,6 +56,22 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 				return usageError{errors.New("--model, --length and --clip-l2 are needed")}
 			}
 			spec.Rule, spec.Mechanism = federation.Rule(rule), federation.Mechanism(mechanism)
+			if key != "" {
+				id, err := parseRound(key)
+				if err != nil {
+					return err
+				}
+				if len(roots) == 0 || len(aggregators) == 0 {
+					return usageError{errors.New("--key needs --root, whom to believe, and --aggregator, where the agents' messages lie")}
+				}
+				publics, err := publicIdentities(roots)
+				if err != nil {
+					return err
+				}
+				if spec.Parties, err = partyKey(c.Context(), aggregators[0], publics, id); err != nil {
+					return fmt.Errorf("%w: %w", errRefused, err)
+				}
+			}
 			st, err := operator.NewClient(inv.broker).OpenRound(c.Context(), spec)
 			if err != nil {
 				return explainBroker(err, inv.broker)
@@ -83,6 +102,8 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	f.StringVar(&rule, "rule", "", "weighted-mean, trimmed-mean or median")
 	f.Uint32Var(&spec.Trim, "trim", 0, "values that a trimmed mean drops on each side")
 	f.BoolVar(&spec.Recount, "recount", false, "the decrypting guest adds the contributions again, so that the aggregator need not be believed")
+	f.StringVar(&key, "key", "", "round whose key agents set up together (fed key open)")
+	f.StringSliceVar(&roots, "root", nil, "with --key: the broker's root identity (ahpub1... or a file)")
 	f.DurationVar(&spec.Duration, "duration", 0, "how long contributions are taken (1h)")
 	f.StringSliceVar(&aggregators, "aggregator", nil, "admin socket of an aggregator (repeat for shards, in their order)")
 	return c

@@ -50,13 +50,9 @@ the ones that were asked or answered. Exit status 3 if anything does not hold.`,
 			if len(roots) == 0 {
 				return usageError{errors.New("--root is needed: whom to believe")}
 			}
-			var publics []identity.Public
-			for _, r := range roots {
-				pub, err := publicIdentity(r)
-				if err != nil {
-					return err
-				}
-				publics = append(publics, pub)
+			publics, err := publicIdentities(roots)
+			if err != nil {
+				return err
 			}
 			data, err := readBounded(args[0])
 			if err != nil {
@@ -125,4 +121,17 @@ func printReport(w io.Writer, r receipt.Report) {
 	if r.SoftwareTEE {
 		fmt.Fprintln(w, "  WARNING: the guest was a software TEE, which proves nothing")
 	}
+}
+
+// publicIdentities reads identities that are given as text or by files.
+func publicIdentities(list []string) ([]identity.Public, error) {
+	var out []identity.Public
+	for _, r := range list {
+		pub, err := publicIdentity(r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, pub)
+	}
+	return out, nil
 }

@@ -1,0 +1,487 @@
+package party_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/party"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/fedagg"
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/uplink"
+)
+
+// workerBinary builds the worker as it ships, once.
+var workerBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "anchorhold-worker-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "anchorhold-worker")
+	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return path, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := workerBinary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
+	}
+	os.Exit(code)
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// world is a broker by its keys, one aggregator over real TLS, and agents.
+type world struct {
+	*federationtest.World
+	agg    *aggregator.Aggregator
+	tls    *tls.Config
+	addr   string
+	agents []*agent
+}
+
+type agent struct {
+	*federationtest.Agent
+	*party.Service
+	fed   *federate.Service
+	queue *jobs.Queue
+	board *uplink.Client
+	stop  func()
+}
+
+func newWorld(t *testing.T, agents int) *world {
+	t.Helper()
+	w := &world{World: federationtest.New(t)}
+	var err error
+	w.agg, err = aggregator.New(aggregator.Config{StateDir: t.TempDir(), Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM, keyPEM, err := hybridtls.NewCertificate([]string{"127.0.0.1"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := hybridtls.ServerConfig(pair, hybridtls.ProfileDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	if w.tls, err = hybridtls.ClientConfig("127.0.0.1", pool, hybridtls.ProfileDefault); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := net.Listen("unix", filepath.Join(t.TempDir(), "a.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.addr = listener.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.agg.Serve(ctx, listener, server, admin) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	for range agents {
+		w.agents = append(w.agents, w.agent(t))
+	}
+	return w
+}
+
+func (w *world) agent(t *testing.T) *agent {
+	t.Helper()
+	a := &agent{Agent: w.Agent(t, nil), board: uplink.New(w.addr, w.tls, w.Roots())}
+	binary, err := workerBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, key := t.TempDir(), federationtest.Seed(t)
+	if a.queue, err = jobs.Open(filepath.Join(dir, "jobs.db"), key, jobs.Options{Boot: "b", Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	limits := worker.Limits{Memory: 256 << 20, Time: time.Minute}
+	sign := func() (party.Signer, error) {
+		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
+	}
+	a.fed, err = federate.New(federate.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Logger: quiet(), Limits: limits,
+		Sign: func() (federate.Signer, error) { s, err := sign(); return federate.Signer(s), err },
+		RoundKey: func(context.Context, string) (*keybuf.Buffer, error) {
+			return nil, errors.New("a round of several parties has no key at the broker")
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Service, err = party.New(party.Config{Board: a.board, Pool: pool, Sign: sign, Recounted: a.fed.Recounted, Limits: limits, Dir: dir, Poll: 5 * time.Millisecond, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { a.Run(ctx) })
+	running.Go(func() {
+		if err := a.fed.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	a.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		if err := a.queue.Close(); err != nil {
+			t.Error(err)
+		}
+		a.board.Close()
+	})
+	t.Cleanup(a.stop)
+	return a
+}
+
+// poll asks until it is true; what is asked has no other way to tell.
+func poll(t *testing.T, done func() bool) {
+	t.Helper()
+	deadline, tick := time.NewTimer(time.Minute), time.NewTicker(5*time.Millisecond)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("still not")
+		}
+	}
+}
+
+// await waits until a party leaves the state.
+func (a *agent) await(t *testing.T, id federation.ID, state party.State) (st party.Status) {
+	t.Helper()
+	poll(t, func() (left bool) {
+		var err error
+		if st, err = a.Status(id); err != nil {
+			t.Fatal(err)
+		}
+		return st.State != state
+	})
+	return st
+}
+
+func (a *agent) job(t *testing.T, info jobs.Info, err error) jobs.Info {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() bool {
+		if info, err = a.queue.Show(info.ID); err != nil {
+			t.Fatal(err)
+		}
+		return info.Final()
+	})
+	return info
+}
+
+// setup is a signed set-up of the first agents, at the aggregator.
+func (w *world) setup(t *testing.T, threshold, parties int) (federation.Setup, []byte) {
+	t.Helper()
+	p := federation.Preparation{Threshold: uint32(threshold)}
+	for _, a := range w.agents[:parties] {
+		p.Agents = append(p.Agents, a.Key.Public().ID())
+	}
+	s, err := p.Setup(w.Epoch.Broker, 1, federationtest.Begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := federation.SignSetup(w.EpochKey, w.EpochSigned, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.agents[0].board.AddSetup(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	return s, signed
+}
+
+// key collects what the parties left, as an operator does.
+func (w *world) key(t *testing.T, s federation.Setup, signed []byte) *federation.PartyKey {
+	t.Helper()
+	k := &federation.PartyKey{Setup: signed}
+	var shares [][]byte
+	board := w.agents[0].board
+	for i := range s.Agents {
+		public, _, err := board.PartyMessage(t.Context(), s, federation.DigestOf(signed), federation.PartyPublic, i+1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ready, err := board.PartyMessage(t.Context(), s, federation.DigestOf(signed), federation.PartyReady, i+1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shares, k.Ready = append(shares, public.Payload), append(k.Ready, ready)
+	}
+	var err error
+	k.PublicKey, err = fedagg.CombineKeys(fedagg.Access{Params: fedagg.Threshold(), Round: s.Round, Parties: len(s.Agents), Threshold: int(s.Threshold), Flood: fedagg.Flood},
+		fedagg.CommonSeed(s.Round), shares)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+const length = 10_000 // two blocks
+
+// round opens a round under the parties' key.
+func (w *world) round(t *testing.T, k *federation.PartyKey) (federation.Round, []byte) {
+	t.Helper()
+	var failed error
+	r, signed, _ := w.Round(t, length, func(r *federation.Round) {
+		if failed = k.Adopt(r, w.Roots()); failed != nil {
+			return
+		}
+		r.Set, r.Recount, r.ClipL2, r.ClipLinf, r.Maximum = "ckks-16384-threshold", true, 1000, 2, 8
+		r.SetDigest = mustSet(t)
+		r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta = federation.DiscreteGaussian, 1e-5, 1e6, 1e-5
+		r.Noise.Share = r.ShareFor(r.Noise.Multiplier)
+	})
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	if err := w.agents[0].board.AddRound(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	return r, signed
+}
+
+func mustSet(t *testing.T) federation.Digest {
+	t.Helper()
+	s, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}}.Setup([32]byte{}, 1, federationtest.Begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.SetDigest
+}
+
+// close closes the round as broker and aggregator would: over all complete uploads.
+func (w *world) close(t *testing.T, r federation.Round, signed []byte) {
+	t.Helper()
+	list, err := w.agg.Complete(r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cohort []federation.Digest
+	for _, s := range list {
+		cohort = append(cohort, federation.DigestOf(s))
+	}
+	sum, err := w.agg.Sum(t.Context(), r.ID, cohort, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1,
+		Cohort: sum.Cohort, Count: uint32(sum.Count), TotalWeight: uint64(sum.Count), Sum: federation.UploadDigest(r.ID, sum.Hashes), Time: federationtest.Begin.Add(3 * time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.agg.SetTicket(r.ID, ticket); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func vector(scale float32) []byte {
+	out := make([]byte, 4*length)
+	for i := range length {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(scale*float32(i%200-100)/200))
+	}
+	return out
+}
+
+func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+	t.Helper()
+	if got, _ := evidence.ReasonOf(err); got != want {
+		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
+	}
+}
+
+// Three agents set up a key; three contribute; two decrypt; one more cannot, and
+// nobody twice.
+func TestTwoOfThreeDecrypt(t *testing.T) {
+	w := newWorld(t, 4)
+	s, signed := w.setup(t, 2, 3)
+	for _, a := range w.agents[:3] {
+		if _, err := a.Join(t.Context(), s.Round); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := w.agents[3].Join(t.Context(), s.Round)
+	wantReason(t, "a stranger joins", err, party.ReasonNotNamed)
+	for _, a := range w.agents[:3] {
+		if st := a.await(t, s.Round, party.SettingUp); st.State != party.Ready {
+			t.Fatalf("%+v", st)
+		}
+	}
+	r, roundSigned := w.round(t, w.key(t, s, signed))
+	for i, a := range w.agents[:3] {
+		info, err := a.fed.Submit(t.Context(), 0, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(vector(float32(i+1))))
+		if info = a.job(t, info, err); info.State != jobs.Done {
+			t.Fatalf("contribution: %+v", info)
+		}
+	}
+	_, err = w.agents[0].Share(t.Context(), r.ID, []int{1, 3})
+	wantReason(t, "before the round is closed", err, "round-not-closed")
+	w.close(t, r, roundSigned)
+	for _, active := range [][]int{{1}, {1, 2, 3}, {2, 3}, {1, 1}, {1, 4}, {0, 1}, nil} {
+		_, err = w.agents[0].Share(t.Context(), r.ID, active)
+		wantReason(t, fmt.Sprint(active), err, party.ReasonActive)
+	}
+	share := func(i int) party.Status {
+		if _, err := w.agents[i].Share(t.Context(), r.ID, []int{3, 1}); err != nil {
+			t.Fatal(err)
+		}
+		return w.agents[i].await(t, r.ID, party.Sharing)
+	}
+	if st := share(0); st.State != party.Shared {
+		t.Fatalf("%+v", st)
+	}
+	_, err = w.agents[0].Share(t.Context(), r.ID, []int{1, 2})
+	wantReason(t, "a second share", err, party.ReasonUsed)
+	// One share opens nothing.
+	info, err := w.agents[3].fed.Decrypt(t.Context(), 0, r.ID)
+	if info = w.agents[3].job(t, info, err); info.State == jobs.Done || info.Reason != federate.ReasonShares {
+		t.Fatalf("one share: %+v", info)
+	}
+	if st := share(2); st.State != party.Shared {
+		t.Fatalf("%+v", st)
+	}
+	info, err = w.agents[1].fed.Decrypt(t.Context(), 0, r.ID)
+	if info = w.agents[1].job(t, info, err); info.State != jobs.Done {
+		t.Fatalf("decryption: %+v", info)
+	}
+	var out bytes.Buffer
+	if err := w.agents[3].fed.Values(t.Context(), r.ID, &out); err != nil {
+		t.Fatal(err)
+	}
+	want := vector(2)
+	for i := range length {
+		got, mean := math.Float32frombits(binary.LittleEndian.Uint32(out.Bytes()[4*i:])), math.Float32frombits(binary.LittleEndian.Uint32(want[4*i:]))
+		if d := math.Abs(float64(got - mean)); !(d < 0.05) {
+			t.Fatalf("value %d is %g, not %g", i, got, mean)
+		}
+	}
+}
+
+// A party that lost its secret, by a restart or a failure, says so and cannot begin
+// again under the same key.
+func TestALostPartyStaysLost(t *testing.T) {
+	w := newWorld(t, 2)
+	s, signed := w.setup(t, 2, 2)
+	if _, err := w.agents[0].Join(t.Context(), s.Round); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.agents[0].Share(t.Context(), s.Round, []int{1, 2})
+	wantReason(t, "before it is set up", err, party.ReasonNotReady)
+	_, err = w.agents[1].Share(t.Context(), s.Round, []int{1, 2})
+	wantReason(t, "before it joined", err, party.ReasonUnknown)
+	// It waits for the other; now it stops, and comes again with the same agent key.
+	poll(t, func() bool {
+		_, _, err := w.agents[1].board.PartyMessage(t.Context(), s, federation.DigestOf(signed), federation.PartyCommit, 1, 0)
+		return err == nil
+	})
+	w.agents[0].stop()
+	again := w.agent(t)
+	again.Key, again.Chain = w.agents[0].Key, w.agents[0].Chain
+	if _, err := again.Join(t.Context(), s.Round); err != nil {
+		t.Fatal(err)
+	}
+	if st := again.await(t, s.Round, party.SettingUp); st.State != party.Failed || st.Reason != "party-message-twice" {
+		t.Errorf("after a restart: %+v", st)
+	}
+	_, err = again.Share(t.Context(), s.Round, []int{1, 2})
+	wantReason(t, "after a failure", err, party.ReasonUsed)
+}
+
+// The last party to speak cannot choose its public share after it saw the others'.
+func TestAShareThatWasNotCommittedToIsRefused(t *testing.T) {
+	w := newWorld(t, 2)
+	s, signed := w.setup(t, 2, 2)
+	setup := federation.DigestOf(signed)
+	if _, err := w.agents[0].Join(t.Context(), s.Round); err != nil {
+		t.Fatal(err)
+	}
+	evil := w.agents[1]
+	send := func(m federation.PartyMessage) {
+		t.Helper()
+		m.Round, m.Setup, m.From, m.Agent, m.Time = s.Round, setup, 2, evil.Key.Public().ID(), federationtest.Begin.Add(time.Minute)
+		raw, err := federation.SignPartyMessage(evil.Key, evil.Chain, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := evil.board.AddPartyMessage(t.Context(), s.Round, raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recipient := make([]byte, 32+1216)
+	kem := kemKey(t)
+	copy(recipient[32:], kem)
+	send(federation.PartyMessage{Kind: federation.PartyCommit, Payload: recipient}) // commits to zeros
+	var commits [][]byte
+	for from := 1; from <= 2; from++ {
+		poll(t, func() bool {
+			_, raw, err := evil.board.PartyMessage(t.Context(), s, setup, federation.PartyCommit, from, 0)
+			commits = append(commits[:from-1], raw)
+			return err == nil
+		})
+	}
+	send(federation.PartyMessage{Kind: federation.PartyPublic, View: federation.ViewOf(commits...), Payload: []byte("a share that makes the key mine")})
+	if st := w.agents[0].await(t, s.Round, party.SettingUp); st.State != party.Failed || st.Reason != federation.ReasonParties {
+		t.Errorf("%+v", st)
+	}
+}
+
+func kemKey(t *testing.T) []byte {
+	t.Helper()
+	r, err := keywrap.NewRecipient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Erase)
+	return r.PublicKey()
+}

@@ -1,0 +1,81 @@
+package aggregator
+
+import (
+	"io"
+	"net/http"
+	"path/filepath"
+
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// boards adds the routes of set-ups and shares.
+func (a *Aggregator) boards(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/setups", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.takeSmall(w, r, a.board.AddSetup); err != nil {
+			a.refuse(w, r, err)
+		}
+	})
+	a.route(mux, "GET /v1/setups/{id}", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		return a.sendFile(w, r, a.board.SetupPath(id), board.ReasonUnknown)
+	})
+	a.route(mux, "POST /v1/setups/{id}/messages", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		return a.takeSmall(w, r, func(b []byte) error { return a.board.AddMessage(id, b) })
+	})
+	a.route(mux, "GET /v1/setups/{id}/messages/{kind}/{from}/{to}", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		path, err := a.board.MessagePath(id, r.PathValue("kind"), r.PathValue("from"), r.PathValue("to"))
+		if err != nil {
+			return err
+		}
+		return a.sendFile(w, r, path, board.ReasonNoMessage)
+	})
+	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/manifest", a.beginShare)
+	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/blocks", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		_, dir, err := a.shareOf(r, id)
+		if err == nil {
+			err = board.ReceiveShare(dir, id, a.patient(w, r))
+		}
+		if err == nil {
+			reply(w, http.StatusOK, struct{}{})
+		}
+		return err
+	})
+	for _, name := range []string{board.FileManifest, board.FileBlocks} {
+		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+			_, dir, err := a.shareOf(r, id)
+			if err != nil {
+				return err
+			}
+			return a.sendFile(w, r, filepath.Join(dir, name), board.ReasonNoShare)
+		})
+	}
+}
+
+func (a *Aggregator) shareOf(r *http.Request, id federation.ID) (*round, string, error) {
+	held, err := a.round(id)
+	if err != nil {
+		return nil, "", err
+	}
+	dir, err := board.ShareDir(held.dir, r.PathValue("from"))
+	return held, dir, err
+}
+
+func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	held, dir, err := a.shareOf(r, id)
+	if err != nil {
+		return err
+	}
+	ticket, _, err := a.ticket(held)
+	if err != nil {
+		return err
+	}
+	limit := federation.MaxManifestBytes(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock()))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil {
+		err = a.board.BeginShare(dir, held.def, federation.DigestOf(ticket), body)
+	}
+	if err == nil {
+		reply(w, http.StatusOK, struct{}{})
+	}
+	return err
+}

@@ -1,0 +1,234 @@
+// Package board is where the parties of a key leave their signed messages for each
+// other, and their shares of a decryption.
+//
+// It guarantees that what is there was signed by a party which the broker's signed
+// set-up or round names, and that it never changes: a message, a share and its blocks
+// are written once. It trusts the broker's root identities and its own disk; nobody
+// has to trust it, for the parties check every signature anew. It refuses strangers,
+// other bytes in the place of those that are there, and blocks that were not signed,
+// each with a reason.
+//
+// The aggregator serves it.
+package board
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Reasons of this package.
+const (
+	ReasonUnknown    evidence.Reason = "setup-unknown"
+	ReasonOver       evidence.Reason = "setup-over"
+	ReasonFull       evidence.Reason = "setups-full"
+	ReasonNoMessage  evidence.Reason = "party-message-missing"
+	ReasonTwice      evidence.Reason = "party-message-twice"
+	ReasonNoShare    evidence.Reason = "share-missing"
+	ReasonShareBytes evidence.Reason = "share-bytes"
+)
+
+// The files of a set-up, in a directory named by its round, are the signed set-up and
+// one for each message; those of a share are the manifest and the blocks.
+const (
+	fileSetup    = "setup"
+	FileManifest = "manifest" // of a share
+	FileBlocks   = "blocks"   // of a share
+)
+
+// Board keeps set-ups.
+type Board struct {
+	dir   string
+	roots []identity.Public
+	most  int
+	now   func() protocol.Time
+
+	mu sync.Mutex // one write at a time
+}
+
+// New is a board in a directory that may not exist yet, for at most so many set-ups.
+func New(dir string, roots []identity.Public, most int, now func() protocol.Time) *Board {
+	return &Board{dir: dir, roots: roots, most: most, now: now}
+}
+
+func (b *Board) path(id federation.ID, name ...string) string {
+	return filepath.Join(append([]string{b.dir, id.String()}, name...)...)
+}
+
+// once writes a file that never changes.
+func (b *Board) once(path string, data []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := durable.Once(path, data)
+	if errors.Is(err, durable.ErrOther) {
+		return evidence.Refuse(ReasonTwice, "%v", err)
+	}
+	return err
+}
+
+// AddSetup takes a set-up that the broker signed. The same again is fine.
+func (b *Board) AddSetup(signed []byte) error {
+	s, err := federation.VerifySetup(signed, b.roots)
+	if err != nil {
+		return err
+	}
+	if b.now() >= s.Closes {
+		return evidence.Refuse(ReasonOver, "the set-up ended at %s", s.Closes.Time())
+	}
+	held, err := filepath.Glob(filepath.Join(b.dir, "*"))
+	if err != nil {
+		return err
+	}
+	if len(held) >= b.most && !durable.Exists(b.path(s.Round)) {
+		return evidence.Refuse(ReasonFull, "%d set-ups are held; remove rounds that are over", len(held))
+	}
+	if err := os.MkdirAll(b.path(s.Round), 0o700); err != nil {
+		return err
+	}
+	return b.once(b.SetupPath(s.Round), signed)
+}
+
+// SetupPath is the file of a signed set-up.
+func (b *Board) SetupPath(id federation.ID) string { return b.path(id, fileSetup) }
+
+// AddMessage takes a message of a party.
+func (b *Board) AddMessage(id federation.ID, signed []byte) error {
+	raw, err := os.ReadFile(b.SetupPath(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return evidence.Refuse(ReasonUnknown, "no key of round %s is being set up here", id)
+	}
+	if err != nil {
+		return err
+	}
+	s, err := federation.VerifySetup(raw, b.roots)
+	if err != nil {
+		return err
+	}
+	m, err := federation.VerifyPartyMessage(signed, b.roots, s, federation.DigestOf(raw))
+	if err != nil {
+		return err
+	}
+	return b.once(b.path(id, messageName(m.Kind, uint64(m.From), uint64(m.To))), signed)
+}
+
+func messageName(kind federation.Kind, from, to uint64) string {
+	return fmt.Sprintf("%s-%d-%d", kind, from, to)
+}
+
+// MessagePath is the file of a message, by the words of a request.
+func (b *Board) MessagePath(id federation.ID, kind, from, to string) (string, error) {
+	f, err := party(from)
+	if err != nil {
+		return "", err
+	}
+	t, err := party(to)
+	if err != nil {
+		return "", err
+	}
+	switch k := federation.Kind(kind); k {
+	case federation.PartyCommit, federation.PartyPublic, federation.PartyDeal, federation.PartyReady:
+		return b.path(id, messageName(k, f, t)), nil
+	}
+	return "", evidence.Refuse(ReasonNoMessage, "there is no message of the kind %q", kind)
+}
+
+func party(word string) (uint64, error) {
+	n, err := strconv.ParseUint(word, 10, 8)
+	if err != nil || n > federation.MaxParties {
+		return 0, evidence.Refuse(ReasonNoMessage, "%q is no party's number", word)
+	}
+	return n, nil
+}
+
+// Remove forgets a set-up.
+func (b *Board) Remove(id federation.ID) error { return os.RemoveAll(b.path(id)) }
+
+// ShareDir is where a party's share of a round lies, by the word of a request; dir is
+// the round's.
+func ShareDir(dir, from string) (string, error) {
+	n, err := party(from)
+	return filepath.Join(dir, "shares", strconv.FormatUint(n, 10)), err
+}
+
+// BeginShare takes a share that a party signed about a closed round, with the hashes
+// of its blocks, for a directory of ShareDir.
+func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Digest, manifest []byte) error {
+	m, err := federation.ParseManifest(manifest)
+	if err != nil {
+		return err
+	}
+	s, err := federation.VerifyShare(m.Signed, b.roots, r, ticket)
+	if err != nil {
+		return err
+	}
+	set, _, err := r.Parameters()
+	if err != nil {
+		return err
+	}
+	if want := federation.BlockCount(r.Length, set.ValuesPerBlock()); filepath.Base(dir) != strconv.FormatUint(uint64(s.From), 10) || s.Blocks != want {
+		return evidence.Refuse(federation.ReasonParties, "the share is of party %d and has %d blocks; the round's vector has %d", s.From, s.Blocks, want)
+	}
+	if err := m.MatchesShare(s); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return b.once(filepath.Join(dir, FileManifest), manifest)
+}
+
+// ReceiveShare takes the blocks of a share whose manifest is there, all or none.
+func ReceiveShare(dir string, id federation.ID, body io.Reader) (err error) {
+	raw, err := os.ReadFile(filepath.Join(dir, FileManifest))
+	if errors.Is(err, os.ErrNotExist) {
+		return evidence.Refuse(ReasonNoShare, "the signed share comes before its blocks")
+	}
+	if err != nil {
+		return err
+	}
+	m, err := federation.ParseManifest(raw)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(copyBlocks(f, body, id, m), f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), filepath.Join(dir, FileBlocks)); err != nil {
+		return err
+	}
+	return durable.SyncDir(dir)
+}
+
+func copyBlocks(w io.Writer, r io.Reader, id federation.ID, m federation.Manifest) error {
+	block := make([]byte, heparams.ShareBlockBytes)
+	for i := range m.Hashes {
+		if _, err := io.ReadFull(r, block); err != nil {
+			return evidence.Refuse(ReasonShareBytes, "the share ends at block %d of %d", i, len(m.Hashes))
+		}
+		if err := m.CheckBlock(id, uint64(i), block); err != nil {
+			return err
+		}
+		if _, err := w.Write(block); err != nil {
+			return err
+		}
+	}
+	if n, err := io.ReadFull(r, block[:1]); n != 0 || !errors.Is(err, io.EOF) {
+		return evidence.Refuse(ReasonShareBytes, "bytes after the share's last block")
+	}
+	return nil
+}

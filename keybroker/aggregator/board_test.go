@@ -1,0 +1,196 @@
+package aggregator_test
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+)
+
+func wantCode(t *testing.T, what string, err error, want evidence.Reason) {
+	t.Helper()
+	if got, _ := evidence.ReasonOf(err); got != want {
+		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
+	}
+}
+
+// Messages of a set-up come back as they were signed, and never change.
+func TestMessagesOfParties(t *testing.T) {
+	s := open(t, federationtest.New(t), t.TempDir(), func(c *aggregator.Config) { c.Rounds = 1 })
+	a, b := s.Agent(t, nil), s.Agent(t, nil)
+	setup, signed := s.Setup(t, 2, a, b)
+	ctx, digest := t.Context(), federation.DigestOf(signed)
+	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: []byte{1}}
+	wantCode(t, "before the set-up", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, nil)), board.ReasonUnknown)
+	_, _, err := s.public.Setup(ctx, setup.Round)
+	wantCode(t, "no set-up", err, board.ReasonUnknown)
+	for range 2 {
+		if err := s.public.AddSetup(ctx, signed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, other := s.Setup(t, 2, a, b)
+	wantCode(t, "more than are held", s.public.AddSetup(ctx, other), board.ReasonFull)
+	wantCode(t, "not the broker's", s.public.AddSetup(ctx, []byte("set-up")), federation.ReasonMalformed)
+	if got, raw, err := s.public.Setup(ctx, setup.Round); err != nil || got.Round != setup.Round || !bytes.Equal(raw, signed) {
+		t.Fatalf("%v", err)
+	}
+	raw := a.Message(t, setup, signed, commit, nil)
+	for range 2 {
+		if err := s.public.AddPartyMessage(ctx, setup.Round, raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCode(t, "another message", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.Payload = []byte{2} })), board.ReasonTwice)
+	wantCode(t, "a stranger", s.public.AddPartyMessage(ctx, setup.Round, s.Agent(t, nil).Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.From = 2 })), federation.ReasonSignature)
+	if m, got, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 1, 0); err != nil || m.From != 1 || !bytes.Equal(got, raw) {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for name, get := range map[string]func() error{
+		"not sent": func() error {
+			_, _, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 2, 0)
+			return err
+		},
+		"no kind": func() error { _, _, err := s.public.PartyMessage(ctx, setup, digest, "setup", 1, 0); return err },
+		"no party": func() error {
+			_, _, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 17, 0)
+			return err
+		},
+		"not for a party": func() error {
+			_, _, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 1, -1)
+			return err
+		},
+	} {
+		wantCode(t, name, get(), board.ReasonNoMessage)
+	}
+	s.now = setup.Closes.Time().Add(time.Second)
+	wantCode(t, "after its end", s.public.AddSetup(ctx, signed), board.ReasonOver)
+}
+
+// A share is whole or not there, and of a party of the round alone.
+func TestSharesOfParties(t *testing.T) {
+	s := open(t, federationtest.New(t), t.TempDir(), nil)
+	a, b := s.Agent(t, nil), s.Agent(t, nil)
+	set, err := heparams.Lookup(heparams.Threshold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := s.PartyKey(t, []byte("public key"), 2, a, b)
+	r, signed, _ := s.Round(t, 10_000, func(r *federation.Round) {
+		if err := key.Adopt(r, s.Roots()); err != nil {
+			t.Error(err)
+		}
+		r.Set, r.SetDigest, r.Recount = set.ID, set.Digest(), true
+	})
+	ctx := t.Context()
+	if err := s.public.AddRound(ctx, signed); err != nil {
+		t.Fatal(err)
+	}
+	blocks := bytes.Repeat([]byte{7}, 2*heparams.ShareBlockBytes)
+	share := func(agent *federationtest.Agent, from uint32, ticket federation.Digest, count int) []byte {
+		var m federation.Manifest
+		for i := range count {
+			m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, uint64(i), blocks[:heparams.ShareBlockBytes]))
+		}
+		var err error
+		m.Signed, err = federation.SignShare(agent.Key, agent.Chain, federation.Share{Round: r.ID, TicketDigest: ticket, Agent: agent.Key.Public().ID(), From: from,
+			Active: []uint32{1, 2}, Blocks: uint64(count), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: federationtest.Begin + 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	wantCode(t, "before the ticket", s.public.SendShare(ctx, r.ID, 1, share(a, 1, federation.Digest{}, 2), nil), aggregator.ReasonNoTicket)
+	ticket := s.closeEmpty(t, r, signed)
+	good := share(a, 1, ticket, 2)
+	for name, tc := range map[string]struct {
+		from     int
+		manifest []byte
+		blocks   []byte
+		want     evidence.Reason
+	}{
+		"another party's place": {2, good, blocks, federation.ReasonParties},
+		"another ticket":        {1, share(a, 1, federation.Digest{1}, 2), blocks, federation.ReasonWrongRound},
+		"a stranger":            {1, share(s.Agent(t, nil), 1, ticket, 2), blocks, federation.ReasonSignature},
+		"too few blocks":        {1, share(a, 1, ticket, 1), blocks, federation.ReasonParties},
+		"no party":              {99, good, blocks, board.ReasonNoMessage},
+		"nonsense":              {1, []byte("share"), blocks, federation.ReasonMalformed},
+		"cut":                   {1, good, blocks[1:], board.ReasonShareBytes},
+		"longer":                {1, good, append(bytes.Clone(blocks), 0), board.ReasonShareBytes},
+		"other bytes":           {1, good, append([]byte{1}, blocks[1:]...), federation.ReasonUpload},
+	} {
+		wantCode(t, name, s.public.SendShare(ctx, r.ID, tc.from, tc.manifest, bytes.NewReader(tc.blocks)), tc.want)
+	}
+	if _, err := s.public.ShareBlocks(ctx, r.ID, 1); err == nil {
+		t.Error("blocks of a share that never came whole")
+	}
+	if err := s.public.SendShare(ctx, r.ID, 1, good, bytes.NewReader(blocks)); err != nil {
+		t.Fatal(err)
+	}
+	if st, m, err := s.public.Share(ctx, r, ticket, 1); err != nil || st.From != 1 || len(m.Hashes) != 2 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	body, err := s.public.ShareBlocks(ctx, r.ID, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, blocks) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if err := body.Close(); err != nil {
+		t.Error(err)
+	}
+	_, _, err = s.public.Share(ctx, r, ticket, 2)
+	wantCode(t, "not sent", err, board.ReasonNoShare)
+	_, _, err = s.public.Share(ctx, r, federation.Digest{1}, 1)
+	wantCode(t, "for another ticket", err, federation.ReasonWrongRound)
+}
+
+// closeEmpty closes a round over two uploads of zeros, and returns the ticket's digest.
+func (s *site) closeEmpty(t *testing.T, r federation.Round, signed []byte) federation.Digest {
+	t.Helper()
+	set, _, err := r.Parameters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		agent := s.Agent(t, nil)
+		var m federation.Manifest
+		block := make([]byte, set.BlockBytes())
+		blocks := bytes.Repeat(block, int(federation.BlockCount(r.Length, set.ValuesPerBlock())))
+		for i := range len(blocks) / len(block) {
+			m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, uint64(i), block))
+		}
+		if m.Signed, err = federation.SignContribution(agent.Key, agent.Chain, federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: agent.Key.Public().ID(),
+			Weight: 1, Blocks: uint64(len(m.Hashes)), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: federationtest.Begin + 1}); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.public.Send(t.Context(), r.ID, raw, bytes.NewReader(blocks), len(block), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum, err := s.admin.MakeSum(t.Context(), r.ID, s.cohort(t, r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket := s.ticket(t, r, signed, sum)
+	if err := s.public.SetTicket(t.Context(), r.ID, ticket); err != nil {
+		t.Fatal(err)
+	}
+	return federation.DigestOf(ticket)
+}

@@ -1,0 +1,345 @@
+package federation
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"math"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// ReasonParties means that the parties of a key are not those of its set-up, or do
+// not agree about it.
+const ReasonParties evidence.Reason = "parties-invalid"
+
+// MaxParties bounds the parties of one key: the word of each is in the round.
+const MaxParties = 16
+
+// Setup is what the broker asks attested agents for: a key that no one has whole.
+type Setup struct {
+	// Round is the round that the key will serve, and no other.
+	Round     ID     `json:"round"`
+	Broker    Digest `json:"broker"`
+	Epoch     uint64 `json:"epoch"`
+	Set       string `json:"set"`
+	SetDigest Digest `json:"set_digest"`
+	// Threshold of the Agents, numbered from 1 in this order, decrypt together.
+	Threshold uint32        `json:"threshold"`
+	Agents    []Digest      `json:"agents"`
+	Opened    protocol.Time `json:"opened"`
+	Closes    protocol.Time `json:"closes"`
+}
+
+func (s *Setup) context() string { return "anchorhold/fed/setup/1" }
+
+func (s *Setup) check() error {
+	set, err := heparams.Lookup(s.Set)
+	if err != nil || s.Set != heparams.Threshold || Digest(set.Digest()) != s.SetDigest {
+		return evidence.Refuse(ReasonSet, "a key of several parties needs the set %s", heparams.Threshold)
+	}
+	if s.Closes <= s.Opened || s.Opened == 0 {
+		return invalid("the set-up ends before it begins")
+	}
+	return checkAgents(s.Threshold, s.Agents)
+}
+
+func checkAgents(threshold uint32, agents []Digest) error {
+	if threshold < 2 || len(agents) > MaxParties || int(threshold) > len(agents) {
+		return evidence.Refuse(ReasonParties, "%d of %d parties: from 2 of 2 to %d", threshold, len(agents), MaxParties)
+	}
+	seen := map[Digest]bool{}
+	for _, a := range agents {
+		if seen[a] {
+			return evidence.Refuse(ReasonParties, "agent %s is named twice", a)
+		}
+		seen[a] = true
+	}
+	return nil
+}
+
+// SignSetup signs with the epoch key.
+func SignSetup(key *identity.Private, epoch []byte, s Setup) ([]byte, error) {
+	return seal(key, epoch, &s)
+}
+
+// VerifySetup checks root -> epoch statement -> set-up.
+func VerifySetup(signed []byte, roots []identity.Public) (Setup, error) {
+	var s Setup
+	err := verifyBroker(signed, roots, &s, func(st protocol.EpochStatement) bool {
+		return Digest(st.Broker) == s.Broker && st.Epoch == s.Epoch && st.ValidAt(s.Opened)
+	})
+	return s, err
+}
+
+// Preparation is what an operator asks for before a round of several parties.
+type Preparation struct {
+	Threshold uint32        `json:"threshold"`
+	Agents    []Digest      `json:"agents"`
+	Duration  time.Duration `json:"duration,omitempty"` // ten minutes
+}
+
+// Setup draws the round's ID.
+func (p Preparation) Setup(broker [32]byte, epoch uint64, now protocol.Time) (Setup, error) {
+	set, err := heparams.Lookup(heparams.Threshold)
+	if err != nil {
+		return Setup{}, err
+	}
+	if p.Duration == 0 {
+		p.Duration = 10 * time.Minute
+	}
+	s := Setup{Broker: broker, Epoch: epoch, Set: set.ID, SetDigest: set.Digest(), Threshold: p.Threshold, Agents: p.Agents, Opened: now, Closes: now.Add(p.Duration)}
+	if _, err := rand.Read(s.Round[:]); err != nil {
+		return s, err
+	}
+	return s, s.check()
+}
+
+// PartyKey is a key that parties made, and their words about it.
+type PartyKey struct {
+	Setup     []byte   `json:"setup"` // as the broker signed it
+	Ready     [][]byte `json:"ready"` // of every party, in order
+	PublicKey []byte   `json:"public_key"`
+}
+
+// Adopt gives a round the key of its parties. Whether they vouch for it shows when
+// the round is verified. A nil key changes nothing.
+func (k *PartyKey) Adopt(r *Round, roots []identity.Public) error {
+	if k == nil {
+		return nil
+	}
+	s, err := VerifySetup(k.Setup, roots)
+	if err != nil {
+		return err
+	}
+	r.ID, r.PublicKey = s.Round, k.PublicKey
+	r.Parties = &Parties{Threshold: s.Threshold, Agents: s.Agents, Setup: DigestOf(k.Setup), Ready: k.Ready}
+	return nil
+}
+
+// Kind of a party's message.
+type Kind string
+
+// The messages of a set-up, in their order. A party sends the next kind when it has
+// those before of every party.
+const (
+	// PartyCommit: SHA-256 of the sender's public share, then its one-use KEM key.
+	// Without it the last party would choose the whole key.
+	PartyCommit Kind = "commit"
+	// PartyPublic: the public share.
+	PartyPublic Kind = "public"
+	// PartyDeal: for one other party, what the sender's secret is to it, sealed.
+	PartyDeal Kind = "deal"
+	// PartyReady: SHA-256 of the key that the sender computed from all public
+	// shares; it has opened what the others dealt to it.
+	PartyReady Kind = "ready"
+)
+
+const maxPartyPayload = 640 << 10
+
+// PartyMessage is what one party signs in a set-up.
+type PartyMessage struct {
+	Round ID     `json:"round"`
+	Setup Digest `json:"setup"` // DigestOf the signed set-up
+	Kind  Kind   `json:"kind"`
+	From  uint32 `json:"from"`
+	To    uint32 `json:"to"` // 0 for all
+	Agent Digest `json:"agent"`
+	// View is ViewOf the messages that the sender has: the commitments, in a
+	// PartyReady the public shares after them. Zero in a PartyCommit.
+	View    Digest        `json:"view"`
+	Payload []byte        `json:"payload"`
+	Time    protocol.Time `json:"time"`
+}
+
+func (m *PartyMessage) context() string { return "anchorhold/fed/party/1" }
+
+func (m *PartyMessage) check() error {
+	known := m.Kind == PartyCommit || m.Kind == PartyPublic || m.Kind == PartyDeal || m.Kind == PartyReady
+	switch {
+	case !known || (m.Kind == PartyDeal) != (m.To != 0) || m.From == m.To:
+		return malformed("party's message: kind %q from %d to %d", m.Kind, m.From, m.To)
+	case m.From < 1 || m.From > MaxParties || m.To > MaxParties || m.Time == 0:
+		return malformed("party's message: a number outside its limits")
+	case len(m.Payload) == 0 || len(m.Payload) > maxPartyPayload || m.Kind == PartyReady && len(m.Payload) != sha256.Size:
+		return malformed("party's message: %d bytes", len(m.Payload))
+	}
+	return nil
+}
+
+// SignPartyMessage signs with the agent key under its lease.
+func SignPartyMessage(key *identity.Private, lease []byte, m PartyMessage) ([]byte, error) {
+	return seal(key, lease, &m)
+}
+
+// VerifyPartyMessage checks root -> epoch -> lease -> message, and that it belongs to
+// the set-up.
+func VerifyPartyMessage(signed []byte, roots []identity.Public, s Setup, setup Digest) (PartyMessage, error) {
+	m, err := verifyParty(signed, roots, s.Round, setup, s.Agents)
+	if err == nil && (m.Time < s.Opened || m.Time >= s.Closes || int(m.To) > len(s.Agents)) {
+		err = evidence.Refuse(ReasonParties, "signed at %s for party %d, outside the set-up", m.Time.Time(), m.To)
+	}
+	return m, err
+}
+
+func verifyParty(signed []byte, roots []identity.Public, round ID, setup Digest, agents []Digest) (PartyMessage, error) {
+	var m PartyMessage
+	lease, err := verifyAgent(signed, roots, &m)
+	switch {
+	case err != nil:
+		return m, err
+	case m.Round != round || m.Setup != setup:
+		return m, evidence.Refuse(ReasonWrongRound, "the message is for the key of round %s", m.Round)
+	case int(m.From) > len(agents) || agents[m.From-1] != m.Agent || Digest(lease.AgentKey.ID()) != m.Agent:
+		return m, evidence.Refuse(ReasonSignature, "the message is not of party %d", m.From)
+	case !lease.ValidAt(m.Time):
+		return m, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", m.Time.Time())
+	}
+	return m, nil
+}
+
+// ViewOf names signed messages in the order of their parties.
+func ViewOf(signed ...[]byte) Digest {
+	h := sha256.New()
+	h.Write([]byte("anchorhold/fed/view/1\x00"))
+	for _, s := range signed {
+		d := DigestOf(s)
+		h.Write(d[:])
+	}
+	return Digest(h.Sum(nil))
+}
+
+// Parties are who decrypts a round's sum together: no one holds its key.
+type Parties struct {
+	Threshold uint32   `json:"threshold"`
+	Agents    []Digest `json:"agents"`
+	Setup     Digest   `json:"setup"`
+	// Ready is the signed PartyReady of each, in order: all about this round's key.
+	Ready [][]byte `json:"ready"`
+}
+
+// checkParties holds a round of several parties against what it has to be.
+func (r *Round) checkParties() error {
+	p := r.Parties
+	if (p != nil) != (r.Set == heparams.Threshold) {
+		return evidence.Refuse(ReasonParties, "a round has several parties if its set is %s, and only then", heparams.Threshold)
+	}
+	if p == nil {
+		return nil
+	}
+	if err := checkAgents(p.Threshold, p.Agents); err != nil {
+		return err
+	}
+	switch {
+	case len(p.Ready) != len(p.Agents):
+		return evidence.Refuse(ReasonParties, "%d of %d parties are ready", len(p.Ready), len(p.Agents))
+	case !r.Recount || r.Rule != WeightedMean:
+		return invalid("parties recount what they decrypt, and decrypt a %s alone", WeightedMean)
+	case r.Minimum < p.Threshold:
+		return invalid("a cohort of %d is smaller than the threshold %d", r.Minimum, p.Threshold)
+	case r.Noise.Mechanism == DiscreteLaplace || r.Noise.Share < r.ShareFor(r.Noise.Multiplier)*(1-1e-9):
+		return invalid("no guest adds noise here: the participants' shares have to give a multiplier of %g", r.Noise.Multiplier)
+	}
+	return nil
+}
+
+// ShareFor is the Share with which the participants of the smallest cohort together
+// give a Gaussian multiplier, even if one party fewer than the threshold are
+// dishonest and give nothing.
+func (r *Round) ShareFor(multiplier float64) float64 {
+	honest := float64(r.Minimum) - float64(r.Parties.Threshold) + 1
+	return multiplier * math.Sqrt(float64(r.Minimum)/honest)
+}
+
+// verifyReady checks the parties' words about the round's key.
+func (r *Round) verifyReady(roots []identity.Public) error {
+	if r.Parties == nil {
+		return nil
+	}
+	key := sha256.Sum256(r.PublicKey)
+	var view Digest
+	for i, signed := range r.Parties.Ready {
+		m, err := verifyParty(signed, roots, r.ID, r.Parties.Setup, r.Parties.Agents)
+		switch {
+		case err != nil:
+			return err
+		case m.Kind != PartyReady || int(m.From) != i+1 || [32]byte(m.Payload) != key:
+			return evidence.Refuse(ReasonParties, "party %d does not vouch for the round's key", i+1)
+		case i > 0 && m.View != view:
+			return evidence.Refuse(ReasonParties, "party %d saw another set-up than the others", i+1)
+		}
+		view = m.View
+	}
+	return nil
+}
+
+// Share is what a party signs about its part in decrypting a round's sum.
+type Share struct {
+	Round        ID     `json:"round"`
+	TicketDigest Digest `json:"ticket_digest"`
+	Agent        Digest `json:"agent"`
+	From         uint32 `json:"from"`
+	// Active are the parties that decrypt, ascending.
+	Active []uint32 `json:"active"`
+	Blocks uint64   `json:"blocks"`
+	// Upload is the UploadDigest of the share's blocks: one for each ciphertext.
+	Upload Digest        `json:"upload"`
+	Time   protocol.Time `json:"time"`
+}
+
+func (s *Share) context() string { return "anchorhold/fed/share/1" }
+
+func (s *Share) check() error {
+	if s.Blocks < 1 || s.Blocks > MaxManifestBlocks || s.Time == 0 || len(s.Active) > MaxParties {
+		return malformed("share: a number outside its limits")
+	}
+	member, last := false, uint32(0)
+	for _, a := range s.Active {
+		if a <= last || a > MaxParties {
+			return malformed("share: active parties %d", s.Active)
+		}
+		member, last = member || a == s.From, a
+	}
+	if !member {
+		return malformed("share: party %d is not among the active", s.From)
+	}
+	return nil
+}
+
+// SignShare signs with the agent key under its lease.
+func SignShare(key *identity.Private, lease []byte, s Share) ([]byte, error) {
+	return seal(key, lease, &s)
+}
+
+// VerifyShare checks root -> epoch -> lease -> share, and that it is a party's of the
+// round about this ticket.
+func VerifyShare(signed []byte, roots []identity.Public, r Round, ticket Digest) (Share, error) {
+	var s Share
+	lease, err := verifyAgent(signed, roots, &s)
+	if err != nil {
+		return s, err
+	}
+	p := r.Parties
+	switch {
+	case p == nil || s.Round != r.ID || s.TicketDigest != ticket:
+		return s, evidence.Refuse(ReasonWrongRound, "the share is of round %s, or of another ticket", s.Round)
+	case int(s.From) > len(p.Agents) || p.Agents[s.From-1] != s.Agent || Digest(lease.AgentKey.ID()) != s.Agent:
+		return s, evidence.Refuse(ReasonSignature, "the share is not of party %d", s.From)
+	case len(s.Active) != int(p.Threshold) || int(s.Active[len(s.Active)-1]) > len(p.Agents):
+		return s, evidence.Refuse(ReasonParties, "active parties %d; the round wants %d of %d", s.Active, p.Threshold, len(p.Agents))
+	case !lease.ValidAt(s.Time):
+		return s, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", s.Time.Time())
+	}
+	return s, nil
+}
+
+// MatchesShare checks the hash list against the share that was signed.
+func (m *Manifest) MatchesShare(s Share) error {
+	if uint64(len(m.Hashes)) != s.Blocks || UploadDigest(s.Round, m.Hashes) != s.Upload {
+		return evidence.Refuse(ReasonUpload, "the block hashes are not those that were signed")
+	}
+	return nil
+}

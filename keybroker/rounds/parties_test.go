@@ -1,0 +1,66 @@
+package rounds
+
+import (
+	"math"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+)
+
+// A round of several parties has no key here, and counts on the participants' noise.
+func TestRoundsOfSeveralParties(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), func(c *Config) {
+		c.KeyMaker = func(heparams.Set, *keybuf.Buffer) ([]byte, error) { return []byte("a whole key"), nil }
+	})
+	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
+	signed, setup, err := s.Prepare(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := federation.VerifySetup(signed, m.Roots()); err != nil || got.Round != setup.Round {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, _, err = s.Prepare(t.Context(), federation.Preparation{Threshold: 2})
+	if reason, _ := evidence.ReasonOf(err); reason != federation.ReasonParties {
+		t.Errorf("without agents: %v", err)
+	}
+	key := m.PartyKey(t, []byte("public key"), 2, agents...)
+	r, _ := opened(t, s, func(spec *Spec) { spec.Parties, spec.Minimum = key, 4 })
+	if r.Set != heparams.Threshold || !r.Recount || r.Parties == nil || math.Abs(r.Noise.Share-4*math.Sqrt(4.0/3)) > 1e-9 {
+		t.Errorf("%+v", r)
+	}
+	if len(m.secrets) != 0 {
+		t.Error("the broker has a key of it")
+	}
+	if _, _, err := s.Open(t.Context(), func() Spec { spec := plain; spec.Parties, spec.Minimum = key, 4; return spec }()); err == nil {
+		t.Error("a second round under the key")
+	}
+	for name, tc := range map[string]struct {
+		change func(*Spec)
+		want   evidence.Reason
+	}{
+		"a key that nobody vouches for": {func(spec *Spec) {
+			other := *m.PartyKey(t, []byte("public key"), 2, agents...)
+			other.PublicKey = []byte("another")
+			spec.Parties = &other
+		}, federation.ReasonParties},
+		"not a set-up":          {func(spec *Spec) { spec.Parties = &federation.PartyKey{Setup: []byte("s")} }, federation.ReasonMalformed},
+		"the set without a key": {func(spec *Spec) { spec.Set = heparams.Threshold }, federation.ReasonSet},
+		"another set":           {func(spec *Spec) { spec.Parties, spec.Set = key, heparams.Default }, federation.ReasonParties},
+	} {
+		spec := plain
+		tc.change(&spec)
+		_, _, err := s.Open(t.Context(), spec)
+		if reason, _ := evidence.ReasonOf(err); reason != tc.want {
+			t.Errorf("%s: %q, want %q: %v", name, reason, tc.want, err)
+		}
+	}
+	if err := s.Abandon(t.Context(), r.ID); err != nil {
+		t.Errorf("abandon: %v", err)
+	}
+}

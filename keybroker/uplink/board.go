@@ -1,0 +1,89 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+func setupPath(id federation.ID) string { return "/v1/setups/" + id.String() }
+
+// AddSetup hands a signed set-up to the aggregator.
+func (c *Client) AddSetup(ctx context.Context, signed []byte) error {
+	return c.call(ctx, http.MethodPost, "/v1/setups", bytes.NewReader(signed), nil)
+}
+
+// Setup fetches a set-up and verifies it; it returns the signed bytes as well.
+func (c *Client) Setup(ctx context.Context, id federation.ID) (federation.Setup, []byte, error) {
+	signed, err := c.bytes(ctx, setupPath(id))
+	if err != nil {
+		return federation.Setup{}, nil, err
+	}
+	s, err := federation.VerifySetup(signed, c.roots)
+	if err == nil && s.Round != id {
+		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent the set-up of round %s", s.Round)
+	}
+	return s, signed, err
+}
+
+// AddPartyMessage leaves a signed message for the other parties.
+func (c *Client) AddPartyMessage(ctx context.Context, id federation.ID, signed []byte) error {
+	return c.call(ctx, http.MethodPost, setupPath(id)+"/messages", bytes.NewReader(signed), nil)
+}
+
+// PartyMessage fetches a party's message and verifies it.
+func (c *Client) PartyMessage(ctx context.Context, s federation.Setup, setup federation.Digest, kind federation.Kind, from, to int) (federation.PartyMessage, []byte, error) {
+	signed, err := c.bytes(ctx, fmt.Sprintf("%s/messages/%s/%d/%d", setupPath(s.Round), kind, from, to))
+	if err != nil {
+		return federation.PartyMessage{}, nil, err
+	}
+	m, err := federation.VerifyPartyMessage(signed, c.roots, s, setup)
+	if err == nil && (m.Kind != kind || int(m.From) != from || int(m.To) != to) {
+		err = evidence.Refuse(federation.ReasonParties, "the aggregator sent a %s of party %d for %d", m.Kind, m.From, m.To)
+	}
+	return m, signed, err
+}
+
+func sharePath(id federation.ID, from int, part string) string {
+	return fmt.Sprintf("%s/shares/%d/%s", roundPath(id), from, part)
+}
+
+// SendShare hands over a party's share: the encoded manifest, then the blocks.
+func (c *Client) SendShare(ctx context.Context, id federation.ID, from int, manifest []byte, blocks io.Reader) error {
+	if err := c.call(ctx, http.MethodPut, sharePath(id, from, "manifest"), bytes.NewReader(manifest), nil); err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodPut, sharePath(id, from, "blocks"), blocks, nil)
+}
+
+// Share fetches what a party signed about its share, and verifies it.
+func (c *Client) Share(ctx context.Context, r federation.Round, ticket federation.Digest, from int) (federation.Share, federation.Manifest, error) {
+	body, err := c.get(ctx, sharePath(r.ID, from, "manifest"))
+	if err != nil {
+		return federation.Share{}, federation.Manifest{}, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(body, federation.MaxManifestBytes(federation.MaxManifestBlocks)))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return federation.Share{}, federation.Manifest{}, err
+	}
+	m, err := federation.ParseManifest(raw)
+	if err != nil {
+		return federation.Share{}, m, err
+	}
+	s, err := federation.VerifyShare(m.Signed, c.roots, r, ticket)
+	if err == nil && int(s.From) != from {
+		err = evidence.Refuse(federation.ReasonParties, "the aggregator sent the share of party %d", s.From)
+	}
+	return s, m, errors.Join(err, m.MatchesShare(s))
+}
+
+// ShareBlocks streams a share's blocks; the caller checks their hashes.
+func (c *Client) ShareBlocks(ctx context.Context, id federation.ID, from int) (io.ReadCloser, error) {
+	return c.get(ctx, sharePath(id, from, "blocks"))
+}
