@@ -7,8 +7,10 @@ import (
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
 )
 
-// The sponge: Poseidon2 over the scalar field of BN254, 16 elements wide, 8 full and
-// 57 partial rounds, one element of capacity.
+// The sponge: Poseidon2 over the scalar field of BN254 with the S-box x^5, 16 elements
+// wide, 8 full and 57 partial rounds, one element of capacity. The round constants and
+// the internal matrix are those that gnark-crypto v0.22.0 ships for this width; a golden
+// vector under testdata pins them.
 const (
 	Width         = 16
 	Rate          = Width - 1
@@ -21,9 +23,10 @@ type Domain uint64
 
 // The domains.
 const (
-	DomainWeights  Domain = 1
-	DomainInput    Domain = 2
-	DomainGradient Domain = 3
+	DomainWeights   Domain = 1
+	DomainInput     Domain = 2
+	DomainGradient  Domain = 3
+	DomainGradient8 Domain = 4
 )
 
 var permutation = sync.OnceValue(func() *poseidon2.Permutation { return poseidon2.NewPermutation(Width, FullRounds, PartialRounds) })
