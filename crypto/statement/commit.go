@@ -106,3 +106,8 @@ func InputCommitment(salt Salt, in []int8) Commitment {
 func GradientCommitment(salt Salt, g []int16) Commitment {
 	return commitment(Hash(DomainGradient, PackInt16([]fr.Element{salt.Element()}, g)))
 }
+
+// GradientCommitment8 commits to coordinates of 8 bits, twice as many in an element.
+func GradientCommitment8(salt Salt, g []int8) Commitment {
+	return commitment(Hash(DomainGradient8, PackInt8([]fr.Element{salt.Element()}, g)))
+}
