@@ -1,0 +1,237 @@
+package quantize
+
+import (
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+	"github.com/anchorhold/anchorhold/runtime/layers"
+)
+
+// network draws weights for layers whose shapes are given.
+func network(r *rand.Rand, in layers.Shape, list ...layers.Layer) *layers.Network {
+	n := &layers.Network{Input: in, Scale: make([]float64, in.Len()), Offset: make([]float64, in.Len()), Layers: list}
+	for i := range n.Scale {
+		n.Scale[i] = 1
+	}
+	for i, from := range n.Shapes()[:len(list)] {
+		l := &n.Layers[i]
+		fan := from.Len()
+		if l.Kind == layers.Conv {
+			fan = from.C * l.Kernel * l.Kernel
+		}
+		for range l.Out * fan {
+			l.Weights = append(l.Weights, r.NormFloat64()/math.Sqrt(float64(fan)))
+		}
+		for range l.Out {
+			l.Bias = append(l.Bias, r.NormFloat64()/4)
+		}
+	}
+	return n
+}
+
+func draw(r *rand.Rand, rows, width int, value func(int) float64) *Rows {
+	out := &Rows{Width: width}
+	for range rows {
+		for i := range width {
+			out.Values = append(out.Values, value(i))
+		}
+	}
+	return out
+}
+
+func dense(out int, relu bool) layers.Layer {
+	return layers.Layer{Kind: layers.Dense, Out: out, ReLU: relu}
+}
+
+// TestConvertedNetworksScoreAsTheyDid, whatever the sizes of features and weights.
+func TestConvertedNetworksScoreAsTheyDid(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	normal := func(int) float64 { return r.NormFloat64() }
+	flat := func(n int) layers.Shape { return layers.Shape{C: n, H: 1, W: 1} }
+	cases := map[string]struct {
+		n     *layers.Network
+		value func(int) float64
+		rules int
+		most  float64 // of the score error
+	}{
+		"one layer":     {network(r, flat(20), dense(5, false)), normal, 1, 0.03},
+		"two layers":    {network(r, flat(20), dense(30, true), dense(5, false)), normal, 1, 0.05},
+		"without relu":  {network(r, flat(20), dense(30, false), dense(20, true), dense(5, false)), normal, 1, 0.05},
+		"far from zero": {network(r, flat(20), dense(30, true), dense(5, false)), func(int) float64 { return 1000 + r.NormFloat64() }, 1, 0.5},
+		"uneven features": {network(r, flat(20), dense(30, true), dense(5, false)),
+			func(i int) float64 { return r.NormFloat64() * math.Pow(10, float64(i%7-3)) }, 20, 0.05},
+		"a constant feature": {network(r, flat(3), dense(8, true), dense(2, false)), func(i int) float64 {
+			if i == 1 {
+				return 40 // most of the sums, and of their error
+			}
+			return r.NormFloat64()
+		}, 3, 0.25},
+		"convolutions": {network(r, layers.Shape{C: 2, H: 8, W: 8}, layers.Layer{Kind: layers.Conv, Out: 6, Kernel: 3, Stride: 2, Pad: 1, ReLU: true},
+			layers.Layer{Kind: layers.Conv, Out: 6, Kernel: 2, Stride: 1, ReLU: true}, dense(4, false)), normal, 1, 0.06},
+		"convolution without padding": {network(r, layers.Shape{C: 1, H: 6, W: 6}, layers.Layer{Kind: layers.Conv, Out: 6, Kernel: 3, Stride: 1, ReLU: true}, dense(4, false)),
+			func(int) float64 { return 5 + r.Float64() }, 1, 0.05},
+	}
+	for name, c := range cases {
+		calibration, test := draw(r, 400, c.n.Input.Len(), c.value), draw(r, 300, c.n.Input.Len(), c.value)
+		d, p, err := Convert(c.n, calibration)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		report, err := Compare(c.n, d, p, test, nil)
+		if err != nil || report.ScoreError > c.most || report.Float != nil || len(d.Quantizer.Features) != c.rules {
+			t.Errorf("%s: %+v, %v, %d rules", name, report, err, len(d.Quantizer.Features))
+		}
+		again, q, err := Convert(c.n, calibration)
+		if err != nil || !reflect.DeepEqual(d, again) || !reflect.DeepEqual(p, q) {
+			t.Errorf("%s: a second time it came out otherwise, %v", name, err)
+		}
+	}
+}
+
+// TestNetworksOwnScaleIsPartOfTheQuantizer: the same network, once with scaled inputs.
+func TestNetworksOwnScaleIsPartOfTheQuantizer(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	n := network(r, layers.Shape{C: 4, H: 1, W: 1}, dense(8, true), dense(3, false))
+	scaled := *n
+	scaled.Scale, scaled.Offset = []float64{0.5, 100, -1e-3, 4}, []float64{1, -7, 0.25, 0}
+	plain := draw(r, 200, 4, func(int) float64 { return r.NormFloat64() })
+	raw := &Rows{Width: 4}
+	for i, v := range plain.Values {
+		raw.Values = append(raw.Values, (v-scaled.Offset[i%4])/scaled.Scale[i%4])
+	}
+	a, p, err := Convert(n, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, q, err := Convert(&scaled, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, y := make([]int8, 4), make([]int8, 4)
+	for i := range plain.Len() {
+		if classifier.Quantize(&a.Quantizer, plain.Row(i), x) != nil || classifier.Quantize(&b.Quantizer, raw.Row(i), y) != nil {
+			t.Fatal("not quantized")
+		}
+		for k := range x {
+			if d := int(x[k]) - int(y[k]); d < -1 || d > 1 { // a tie may fall to either side
+				t.Fatalf("row %d: %v and %v", i, x, y)
+			}
+		}
+	}
+	if !reflect.DeepEqual(p.Layers[0].Weights, q.Layers[0].Weights) {
+		t.Error("weights differ")
+	}
+}
+
+func TestConvertAtTheEdges(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	two := func() *layers.Network {
+		return network(r, layers.Shape{C: 3, H: 1, W: 1}, dense(2, true), dense(2, false))
+	}
+	rows := draw(r, 50, 3, func(int) float64 { return r.NormFloat64() })
+	cases := map[string]struct {
+		change func(*layers.Network)
+		ok     bool
+	}{
+		"as it is":                {func(*layers.Network) {}, true},
+		"a silent layer":          {func(n *layers.Network) { n.Layers[0].Bias = []float64{-1e3, -1e3} }, true},
+		"a large bias":            {func(n *layers.Network) { n.Layers[1].Bias[0] = 1e9 }, true},
+		"an output of zeros":      {func(n *layers.Network) { clear(n.Layers[0].Weights[:3]); n.Layers[0].Bias[0] = 0 }, true},
+		"tiny beside large":       {func(n *layers.Network) { n.Layers[0].Weights[0] = 1e6 }, true},
+		"a feature of zero scale": {func(n *layers.Network) { n.Scale[1] = 0; n.Offset[1] = 3 }, true},
+		"nothing but zeros":       {func(n *layers.Network) { clear(n.Layers[1].Weights); clear(n.Layers[1].Bias) }, false},
+		"weights out of range":    {func(n *layers.Network) { n.Layers[1].Weights[0] = 1e300 }, false},
+		"infinite":                {func(n *layers.Network) { n.Layers[0].Weights[0] = math.Inf(1) }, false},
+		"relu last":               {func(n *layers.Network) { n.Layers[1].ReLU = true }, false},
+		"labels that are none":    {func(n *layers.Network) { n.Labels = []string{"a", "a"} }, false},
+		"inputs of no size":       {func(n *layers.Network) { n.Scale[0] = 1e-320; n.Offset[0] = 1e300 }, false},
+	}
+	for name, c := range cases {
+		n := two()
+		c.change(n)
+		d, p, err := Convert(n, rows)
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		net := &intnet.Network{Architecture: d.Architecture, Parameters: p}
+		if err := net.Check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, _, err := Convert(two(), draw(r, 2, 4, func(int) float64 { return 0 })); err == nil {
+		t.Error("rows of another width")
+	}
+	if _, _, err := Convert(two(), draw(r, 5, 3, func(int) float64 { return 7 })); err != nil {
+		t.Errorf("rows that are all the same: %v", err)
+	}
+}
+
+// TestMultipliersStayBelowOne: a layer that only makes values smaller than one unit of its
+// accumulator would need a multiplier that intnet refuses.
+func TestMultipliersStayBelowOne(t *testing.T) {
+	n := &layers.Network{Input: layers.Shape{C: 1, H: 1, W: 1}, Scale: []float64{1}, Offset: []float64{0}, Layers: []layers.Layer{
+		{Kind: layers.Dense, Out: 2, ReLU: true, Weights: []float64{100, 1e-9}, Bias: []float64{-9999, 0}},
+		{Kind: layers.Dense, Out: 2, Weights: []float64{1, 0, 0, 1}, Bias: []float64{0, 0}}}}
+	d, p, err := Convert(n, &Rows{Width: 1, Values: []float64{0, 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range p.Layers[0].Multiplier {
+		if m < 1<<7 || m >= 1<<24 {
+			t.Errorf("multiplier %d", m)
+		}
+	}
+	if d.Architecture.Layers[0].Out != 2 {
+		t.Error("shape")
+	}
+}
+
+func TestCompareCountsAnswers(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	n := network(r, layers.Shape{C: 4, H: 1, W: 1}, dense(3, false))
+	rows := draw(r, 100, 4, func(int) float64 { return r.NormFloat64() })
+	d, p, err := Convert(n, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make([]int, 100)
+	for i := range answers {
+		scores, err := n.Forward(rows.Row(i), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range scores {
+			if scores[k] > scores[answers[i]] {
+				answers[i] = k
+			}
+		}
+		if i < 10 {
+			answers[i] = (answers[i] + 1) % 3
+		}
+	}
+	report, err := Compare(n, d, p, rows, answers)
+	if err != nil || *report.Float != 0.9 || *report.Integer < 0.85 || report.Agreed < 0.95 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	for name, try := range map[string]func() error{
+		"width":      func() error { _, err := Compare(n, d, p, &Rows{Width: 3, Values: make([]float64, 3)}, nil); return err },
+		"answers":    func() error { _, err := Compare(n, d, p, rows, answers[1:]); return err },
+		"parameters": func() error { _, err := Compare(n, d, intnet.Parameters{}, rows, nil); return err },
+		"no number": func() error {
+			_, err := Compare(n, d, p, &Rows{Width: 4, Values: []float64{math.NaN(), 0, 0, 0}}, nil)
+			return err
+		},
+	} {
+		if try() == nil {
+			t.Errorf("%s: compared", name)
+		}
+	}
+}
