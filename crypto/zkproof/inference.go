@@ -63,8 +63,8 @@ type inferenceCircuit struct {
 	// Lookups are how often each byte is checked.
 	Lookups [256]frontend.Variable
 
-	spec    Inference
-	without string // an assertion that a test leaves out
+	spec Inference
+	skip func(name string) bool // assertions that a test leaves out
 }
 
 // itemCircuit is one inference.
@@ -127,10 +127,8 @@ func newInferenceCircuit(spec Inference) *inferenceCircuit {
 
 // Define is called by gnark's compiler.
 func (c *inferenceCircuit) Define(api frontend.API) error {
-	b := &inferenceBuilder{api: api, check: gadget.NewChecker(api, c.without), c: c}
-	// The statement's digest takes part in one constraint, so that no other fits the
-	// proof.
-	api.Mul(c.Statement, c.Statement)
+	b := &inferenceBuilder{api: api, check: gadget.NewChecker(api, c.Lookups[:], c.skip), c: c}
+	b.check.Bind("statement", c.Statement)
 	if err := b.commitments(); err != nil {
 		return err
 	}
@@ -148,7 +146,7 @@ func (c *inferenceCircuit) Define(api frontend.API) error {
 			b.check.Equal("output", y, values[i][k])
 		}
 	}
-	return b.check.Finish(c.Lookups[:])
+	return b.check.Finish()
 }
 
 type inferenceBuilder struct {
@@ -165,11 +163,11 @@ func (b *inferenceBuilder) commitments() error {
 	for _, l := range b.c.Layers {
 		var bias, raw, multiplier []frontend.Variable
 		for i := range l.Bias {
-			v := b.check.Bytes("bias", l.Bias[i][:])
+			v := b.check.Whole("bias", l.Bias[i][:])
 			raw, bias = append(raw, v), append(bias, b.api.Sub(v, gadget.Power(31)))
 		}
 		for i := range l.Multiplier {
-			multiplier = append(multiplier, b.check.Bytes("multiplier", l.Multiplier[i][:]))
+			multiplier = append(multiplier, b.check.Whole("multiplier", l.Multiplier[i][:]))
 		}
 		for _, w := range l.Weights {
 			b.check.Byte("weight", w)
@@ -315,8 +313,8 @@ func (b *inferenceBuilder) combined(g intnet.Geometry, packed [][]frontend.Varia
 // at the clamp on that side.
 func (b *inferenceBuilder) rescale(g intnet.Geometry, acc, multiplier frontend.Variable, a activations, k int) frontend.Variable {
 	api := b.api
-	remainder := b.check.Bytes("remainder", a.Remainder[k][:])
-	excess := b.check.Bytes("excess", a.Excess[k][:])
+	remainder := b.check.Whole("remainder", a.Remainder[k][:])
+	excess := b.check.Whole("excess", a.Excess[k][:])
 	value, negative := a.Value[k], a.Negative[k]
 	b.check.Commit(value)
 	b.check.Bit("side", negative)

@@ -7,85 +7,136 @@ import (
 	"github.com/consensys/gnark/frontend"
 )
 
-// tableSize is what bytes are looked up in: one table for every check of a circuit.
-const tableSize = 256
+// Bytes is the number of entries of the table that bytes are looked up in.
+const Bytes = 256
 
-// Checker collects byte checks and answers them with one argument at the end.
+// ErrFinished means a checker that was used after, or twice at, its end.
+var ErrFinished = errors.New("gadget: the checker's one commitment is made already")
+
+// Checker makes the assertions of a circuit. Range checks are collected and answered
+// with one argument at the end.
 //
-// It is logarithmic derivatives (ePrint 2022/1530): for a challenge x that is drawn
-// after all checked numbers v and the table's multiplicities m,
+// The argument is logarithmic derivatives (ePrint 2022/1530): for a challenge x that is
+// drawn after all checked numbers v, the table's entries t and their multiplicities m,
 //
-//	sum over v of 1/(x-v) = sum over t < 256 of m[t]/(x-t)
+//	sum over v of 1/(x-v) = sum over t of m[t]/(x-t)
 //
-// holds only if every v is in the table, but with a probability of the number of
-// checks in 2^254. It costs one constraint for each check and 256 for the table.
+// holds only if every v is in the table, but with a probability of about the number of
+// checks in 2^254. It costs one constraint for each check and one for each entry. Every
+// v must be a linear function of witnesses that were given to Commit, for whoever knows
+// x could choose the rest.
 type Checker struct {
 	api     frontend.API
-	without string // the assertion that a test leaves out
-	queries []frontend.Variable
-	wires   []frontend.Variable // that the queries are made of, and others to commit to
+	skip    func(name string) bool // assertions that a test leaves out
+	bytes   *Table
+	tables  []*Table
+	wires   []frontend.Variable // that the challenge comes from
 	waiting []func(challenge frontend.Variable)
+	done    bool
 }
 
-// NewChecker begins. without names an assertion that tests leave out; it is empty
-// otherwise.
-func NewChecker(api frontend.API, without string) *Checker {
-	return &Checker{api: api, without: without}
+// Table is what numbers are looked up in.
+type Table struct {
+	entries []frontend.Variable // constants, or linear in committed witnesses
+	counts  []frontend.Variable
+	queries []frontend.Variable
 }
+
+// NewChecker begins. counts are Bytes witnesses: how often each byte is checked. skip
+// names assertions to leave out, which only tests do; it is nil otherwise.
+func NewChecker(api frontend.API, counts []frontend.Variable, skip func(name string) bool) *Checker {
+	c := &Checker{api: api, skip: skip}
+	c.bytes = &Table{counts: counts}
+	for t := range counts {
+		c.bytes.entries = append(c.bytes.entries, t)
+	}
+	c.Commit(counts...)
+	c.tables = append(c.tables, c.bytes)
+	return c
+}
+
+func (c *Checker) skipped(name string) bool { return c.skip != nil && c.skip(name) }
 
 // Equal asserts a == b.
 func (c *Checker) Equal(name string, a, b frontend.Variable) {
-	if name != c.without {
+	if !c.skipped(name) {
 		c.api.AssertIsEqual(a, b)
 	}
 }
 
 // Zero asserts a*b == 0.
 func (c *Checker) Zero(name string, a, b frontend.Variable) {
-	if name != c.without {
+	if !c.skipped(name) {
 		c.api.AssertIsEqual(c.api.Mul(a, b), 0)
 	}
 }
 
 // Bit asserts that v is 0 or 1.
 func (c *Checker) Bit(name string, v frontend.Variable) {
-	c.Zero(name, v, c.api.Sub(1, v))
-}
-
-// Byte asserts that v, a linear function of witnesses that are committed to, is from
-// 0 to 255.
-func (c *Checker) Byte(name string, v frontend.Variable) {
-	if name != c.without {
-		c.queries = append(c.queries, v)
+	if !c.skipped(name) {
+		c.api.AssertIsBoolean(v)
 	}
 }
 
-// Commit has witnesses covered by the commitment from which challenges come.
+// Bind has a public input take part in one constraint. In Groth16 an input without any
+// could be exchanged under a finished proof.
+func (c *Checker) Bind(name string, v frontend.Variable) {
+	if !c.skipped(name) {
+		c.api.Mul(v, v)
+	}
+}
+
+// Commit has witnesses covered by the commitment from which the challenge comes.
 func (c *Checker) Commit(v ...frontend.Variable) { c.wires = append(c.wires, v...) }
 
-// Bytes asserts that each of some witnesses is a byte, and returns the number that
+// Byte asserts that v is from 0 to 255.
+func (c *Checker) Byte(name string, v frontend.Variable) { c.In(name, c.bytes, v) }
+
+// In asserts that v is in a table of this checker.
+func (c *Checker) In(name string, t *Table, v frontend.Variable) {
+	if !c.skipped(name) {
+		t.queries = append(t.queries, v)
+	}
+}
+
+// Steps makes a table of the numbers from 0 to top, where top is the sum of steps,
+// which are witnessed bits. counts are the multiplicities of the len(steps)+1 entries:
+// of several that are equal any may count.
+func (c *Checker) Steps(name string, steps, counts []frontend.Variable) (t *Table, top frontend.Variable) {
+	c.Commit(steps...)
+	c.Commit(counts...)
+	t = &Table{counts: counts, entries: make([]frontend.Variable, len(counts))}
+	top = frontend.Variable(0)
+	t.entries[0] = top
+	for i, s := range steps {
+		c.Bit(name, s)
+		top = c.api.Add(top, s)
+		t.entries[i+1] = top
+	}
+	c.tables = append(c.tables, t)
+	return t, top
+}
+
+// Whole asserts that each of some witnesses is a byte, and returns the number that
 // they are, lowest first.
-func (c *Checker) Bytes(name string, v []frontend.Variable) frontend.Variable {
+func (c *Checker) Whole(name string, v []frontend.Variable) frontend.Variable {
 	c.Commit(v...)
-	sum := frontend.Variable(0)
+	terms := make([]frontend.Variable, len(v))
 	for i, b := range v {
 		c.Byte(name, b)
-		sum = c.api.Add(sum, c.api.Mul(b, Power(8*i)))
+		terms[i] = c.api.Mul(b, Power(8*i))
 	}
-	return sum
+	return Sum(c.api, terms)
 }
 
 // Below asserts that witnesses are the bytes of a number below 2^bits, lowest first,
-// and returns it. There are (bits+7)/8 of them.
+// and returns it. There are (bits+7)/8 of them. The assertion about the highest byte is
+// called name-top.
 func (c *Checker) Below(name string, v []frontend.Variable, bits int) frontend.Variable {
-	sum := c.Bytes(name, v)
-	switch top := v[len(v)-1]; bits % 8 {
-	case 0:
-	case 1:
-		c.Bit(name, top)
-	default:
-		// A byte that is one still after it was shifted to the byte's end.
-		c.Byte(name, c.api.Mul(top, 1<<(8-bits%8)))
+	sum := c.Whole(name, v)
+	// A byte that is one still after it was shifted to the byte's end.
+	if rest := bits % 8; rest != 0 {
+		c.Byte(name+"-top", c.api.Mul(v[len(v)-1], 1<<(8-rest)))
 	}
 	return sum
 }
@@ -93,46 +144,54 @@ func (c *Checker) Below(name string, v []frontend.Variable, bits int) frontend.V
 // Defer runs f with the challenge, when everything was committed to.
 func (c *Checker) Defer(f func(challenge frontend.Variable)) { c.waiting = append(c.waiting, f) }
 
-// Power is 2^n.
-func Power(n int) *big.Int { return new(big.Int).Lsh(big.NewInt(1), uint(n)) }
-
-// Finish makes the one commitment and answers all checks. multiplicities are 256
-// witnesses: how often each byte was checked.
-func (c *Checker) Finish(multiplicities []frontend.Variable) error {
+// Finish makes the one commitment, and answers all range checks. The assertion is
+// called lookup.
+func (c *Checker) Finish() error {
+	if c.done {
+		return ErrFinished
+	}
+	c.done = true
 	committer, ok := c.api.Compiler().(frontend.Committer)
 	if !ok {
 		return errors.New("gadget: this builder has no commitments")
 	}
-	challenge, err := committer.Commit(append(c.wires, multiplicities...)...)
+	challenge, err := committer.Commit(c.wires...)
 	if err != nil {
 		return err
 	}
-	left := frontend.Variable(0)
-	inverses := make([]frontend.Variable, len(c.queries))
-	for i, v := range c.queries {
-		inverses[i] = c.api.Sub(challenge, v)
-	}
-	if batch, ok := c.api.(frontend.BatchInverter); ok {
-		inverses = batch.BatchInvert(inverses)
-	} else {
-		for i, v := range inverses {
-			inverses[i] = c.api.Inverse(v)
+	for _, t := range c.tables {
+		quotients := make([]frontend.Variable, len(t.entries))
+		for i, entry := range t.entries {
+			quotients[i] = c.api.DivUnchecked(t.counts[i], c.api.Sub(challenge, entry))
 		}
+		c.Equal("lookup", Sum(c.api, c.inverses(challenge, t.queries)), Sum(c.api, quotients))
 	}
-	left = sum(c.api, inverses)
-	quotients := make([]frontend.Variable, tableSize)
-	for t, m := range multiplicities {
-		quotients[t] = c.api.DivUnchecked(m, c.api.Sub(challenge, t))
-	}
-	c.Equal("lookup", left, sum(c.api, quotients))
 	for _, f := range c.waiting {
 		f(challenge)
 	}
 	return nil
 }
 
-// sum adds in one linear expression.
-func sum(api frontend.API, v []frontend.Variable) frontend.Variable {
+// inverses are 1/(challenge-v) of some numbers.
+func (c *Checker) inverses(challenge frontend.Variable, v []frontend.Variable) []frontend.Variable {
+	out := make([]frontend.Variable, len(v))
+	for i := range v {
+		out[i] = c.api.Sub(challenge, v[i])
+	}
+	if batch, ok := c.api.(frontend.BatchInverter); ok {
+		return batch.BatchInvert(out)
+	}
+	for i := range out {
+		out[i] = c.api.Inverse(out[i])
+	}
+	return out
+}
+
+// Power is 2^n.
+func Power(n int) *big.Int { return new(big.Int).Lsh(big.NewInt(1), uint(n)) }
+
+// Sum adds in one linear expression.
+func Sum(api frontend.API, v []frontend.Variable) frontend.Variable {
 	switch len(v) {
 	case 0:
 		return 0
@@ -141,6 +200,3 @@ func sum(api frontend.API, v []frontend.Variable) frontend.Variable {
 	}
 	return api.Add(v[0], v[1], v[2:]...)
 }
-
-// Sum adds in one linear expression.
-func Sum(api frontend.API, v []frontend.Variable) frontend.Variable { return sum(api, v) }

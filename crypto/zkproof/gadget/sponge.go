@@ -42,7 +42,7 @@ func Pack(api frontend.API, dst, v []frontend.Variable, bits, perElement int) []
 		for i := range n {
 			terms[i] = api.Mul(v[i], Power(bits*i))
 		}
-		dst, v = append(dst, sum(api, terms)), v[n:]
+		dst, v = append(dst, Sum(api, terms)), v[n:]
 	}
 	return dst
 }
