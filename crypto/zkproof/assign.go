@@ -43,7 +43,7 @@ func (l *lookups) bytes(dst []frontend.Variable, v uint64) {
 // below is bytes of a number below 2^bits, with the check of the highest.
 func (l *lookups) below(dst []frontend.Variable, v uint64, bits int) {
 	l.bytes(dst, v)
-	if rest := bits % 8; rest > 1 {
+	if rest := bits % 8; rest != 0 {
 		l.byte(int(v>>(8*(len(dst)-1))&255) << (8 - rest))
 	}
 }

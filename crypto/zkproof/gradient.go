@@ -47,9 +47,13 @@ const (
 
 // Three coordinates share one multiplication: (a + bX + cX^2)*(c + bX + aX^2) has
 // a^2+b^2+c^2 in its middle. The products are added before anything is taken apart, with
-// X = 2^digitBits: every digit of the sum is below 2^46 in amount, for at most 2^16
-// coordinates of 16 bits, a witnessed one below 2^48, so that those of equal numbers are
-// equal; and five of them stay below the modulus.
+// X = 2^digitBits. Its digits are ends, sides, middle, sides, ends; the middle one is the
+// bound less what is left of it, so that it needs no check of its own. Two such numbers
+// that agree as field elements have the same digits: those of the products are below
+// 2^46 in amount, for at most 2^16 coordinates of 16 bits, and those witnessed at most
+// 2^47, so that ends differ by less than X and are equal; then sides; then the middle,
+// whatever its size. All of it stays below the modulus, because the middle, at X^2, is
+// below 2^64 in amount.
 const (
 	share      = 3
 	digitBits  = 48
@@ -66,11 +70,11 @@ type gradientCircuit struct {
 	Statement  frontend.Variable `gnark:",public"`
 	Salt       frontend.Variable
 	Low, High  []frontend.Variable // the parts of each coordinate
-	// Ends, Sides and Middle are the digits of the sum of products, from the outside
-	// in; 2^47 is added to the first two.
-	Ends, Sides, Middle [digitBytes]frontend.Variable
-	Slack               [slackBytes]frontend.Variable
-	Lookups             [gadget.Bytes]frontend.Variable
+	// Ends and Sides are digits of the sum of products, from the outside in, with 2^47
+	// added; Slack is what is left of the bound on squares.
+	Ends, Sides [digitBytes]frontend.Variable
+	Slack       [slackBytes]frontend.Variable
+	Lookups     [gadget.Bytes]frontend.Variable
 	// LowSteps and HighSteps are one below a table's end, LowCounts and HighCounts how
 	// often each entry is looked up.
 	LowSteps, LowCounts, HighSteps, HighCounts []frontend.Variable
@@ -112,13 +116,12 @@ func (c *gradientCircuit) Define(api frontend.API) error {
 		n := min(share, len(values))
 		products, values = append(products, product(api, values[:n])), values[n:]
 	}
-	ends := api.Sub(check.Whole("digit", c.Ends[:]), gadget.Power(digitBits-1))
-	sides := api.Sub(check.Whole("digit", c.Sides[:]), gadget.Power(digitBits-1))
-	middle := check.Whole("digit", c.Middle[:])
+	ends := api.Sub(check.Whole("ends", c.Ends[:]), gadget.Power(digitBits-1))
+	sides := api.Sub(check.Whole("sides", c.Sides[:]), gadget.Power(digitBits-1))
+	middle := api.Sub(c.SquaredL2, check.Whole("slack", c.Slack[:]))
 	total := gadget.Sum(api, []frontend.Variable{ends, api.Mul(sides, gadget.Power(digitBits)), api.Mul(middle, gadget.Power(2*digitBits)),
 		api.Mul(sides, gadget.Power(3*digitBits)), api.Mul(ends, gadget.Power(4*digitBits))})
 	check.Equal("squares", gadget.Sum(api, products), total)
-	check.Equal("norm", api.Add(middle, check.Whole("slack", c.Slack[:])), c.SquaredL2)
 	return check.Finish()
 }
 
@@ -255,7 +258,6 @@ func (c *gradientCircuit) assignSquares(a GradientAssignment) {
 	var used lookups
 	used.bytes(c.Ends[:], uint64(ends+1<<(digitBits-1)))
 	used.bytes(c.Sides[:], uint64(sides+1<<(digitBits-1)))
-	used.bytes(c.Middle[:], uint64(middle))
 	used.bytes(c.Slack[:], a.SquaredL2-uint64(middle))
 	c.Lookups = used.table()
 }

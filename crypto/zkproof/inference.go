@@ -323,11 +323,12 @@ func (b *inferenceBuilder) rescale(g intnet.Geometry, acc, multiplier frontend.V
 		low = -intnet.Top
 	}
 	// From low to 127: two bytes that share a witness.
-	b.check.Byte("value", api.Sub(value, low))
 	if g.ReLU {
-		b.check.Byte("value", api.Mul(value, 2))
+		b.check.Byte("value-low", value)
+		b.check.Byte("value-high", api.Mul(value, 2))
 	} else {
-		b.check.Byte("value", api.Add(value, 128))
+		b.check.Byte("value-low", api.Add(value, intnet.Top))
+		b.check.Byte("value-high", api.Add(value, 128))
 	}
 	signed := api.Mul(excess, api.Sub(1, api.Mul(negative, 2)))
 	shifted := api.Add(value, signed)
