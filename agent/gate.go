@@ -50,17 +50,24 @@ func (g gate) Session(name string) (localapi.Session, error) {
 // issue signs receipts under a lease while it lasts.
 func (g gate) issue(lease *client.Lease) func(receipt.Answer) (receipt.Issued, error) {
 	return func(a receipt.Answer) (receipt.Issued, error) {
-		now := time.Now()
-		if lease.Remaining(now) <= 0 {
-			return receipt.Issued{}, evidence.Refuse(ReasonLeaseExpired, "the lease ended before the answer did")
+		l, err := leaseOf(lease, time.Now())
+		if err != nil {
+			return receipt.Issued{}, err
 		}
-		var id protocol.ID
-		if n, err := hex.Decode(id[:], []byte(lease.ID)); err != nil || n != len(id) {
-			return receipt.Issued{}, fmt.Errorf("the lease's id %q has another form", lease.ID)
-		}
-		return receipt.Issue(g.agentKey, receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate,
-			Now: protocol.TimeOf(brokerTime(lease, now))}, a)
+		return receipt.Issue(g.agentKey, l, a)
 	}
+}
+
+// leaseOf is a lease as receipts have it, while it lasts.
+func leaseOf(lease *client.Lease, now time.Time) (receipt.Lease, error) {
+	if lease.Remaining(now) <= 0 {
+		return receipt.Lease{}, evidence.Refuse(ReasonLeaseExpired, "the lease ended before the answer did")
+	}
+	var id protocol.ID
+	if n, err := hex.Decode(id[:], []byte(lease.ID)); err != nil || n != len(id) {
+		return receipt.Lease{}, fmt.Errorf("the lease's id %q has another form", lease.ID)
+	}
+	return receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, now))}, nil
 }
 
 // brokerTime is the broker's clock now: its time at the grant and what has

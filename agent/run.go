@@ -14,7 +14,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -31,9 +33,11 @@ type daemon struct {
 	epochs   *epochFile
 	keeper   *keeper
 	client   atomic.Pointer[client.Client]
-	works    *works
-	api      *localapi.Server
-	address  string // of the socket, for the health check
+	works    *longwork.Works // nil where there is none
+	// classifiers are those served; nil where none is configured.
+	classifiers *classify.Service
+	api         *localapi.Server
+	address     string // of the socket, for the health check
 }
 
 // Run attests, serves and renews until the context ends, then drains and wipes.
@@ -73,11 +77,7 @@ func (d *daemon) prepare() (err error) {
 	}
 	d.client.Store(broker)
 	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, reloaded: make(chan reload)}
-	var work func() (localapi.Work, error)
-	if d.Config.Participates() {
-		d.works = newWorks(d)
-		d.keeper.granted, work = d.works.begin, d.works.Work
-	}
+	d.prepareWork()
 	s := d.Config.Socket
 	concurrent := 1
 	for _, m := range d.Config.Models {
@@ -89,7 +89,7 @@ func (d *daemon) prepare() (err error) {
 		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue,
 		MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Status: func() any { return d.status() },
-		Gauges: d.gauges, Work: work,
+		Gauges: d.gauges, Work: d.work(), Classifiers: d.serveClassifiers(), Version: d.Version,
 	})
 	return err
 }
@@ -98,7 +98,7 @@ func (d *daemon) prepare() (err error) {
 func (d *daemon) gauges() []localapi.Gauge {
 	list := d.tenure.gauges()
 	if d.works != nil {
-		list = append(list, d.works.gauges()...)
+		list = append(list, d.works.Gauges()...)
 	}
 	return list
 }
@@ -205,7 +205,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 		if d.works == nil {
 			return nil
 		}
-		return d.works.run(ctx)
+		return d.works.Run(ctx)
 	})
 	run("watchdog", func() error { return service.RunWatchdog(ctx, d.healthy) })
 	run("reload", func() error { return d.reloads(ctx) })

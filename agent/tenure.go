@@ -48,6 +48,7 @@ type tenure struct {
 	// serving ends when the lease does; requests run under it.
 	serving context.Context
 	cease   context.CancelCauseFunc
+	wiped   func() // wipes what else the lease's keys opened; optional
 }
 
 func newTenure() *tenure {
@@ -109,6 +110,9 @@ func (t *tenure) refuse(reason evidence.Reason, format string, args ...any) erro
 		cease(refusal)
 	}
 	lease.Wipe()
+	if t.wiped != nil {
+		t.wiped()
+	}
 	return model.close()
 }
 

@@ -46,7 +46,7 @@ const bodyIdle = 30 * time.Second
 
 func (s *Server) work() (Work, error) {
 	if s.cfg.Work == nil {
-		return Work{}, evidence.Refuse(federate.ReasonNotConfigured, "this agent's configuration has no federation section")
+		return Work{}, evidence.Refuse(federate.ReasonNotConfigured, "this agent's configuration has neither federation nor proofs")
 	}
 	return s.cfg.Work()
 }
@@ -56,6 +56,9 @@ func (s *Server) inRound(r *http.Request) (Work, federation.ID, error) {
 	w, err := s.work()
 	if err != nil {
 		return w, federation.ID{}, err
+	}
+	if w.Federation == nil {
+		return w, federation.ID{}, evidence.Refuse(federate.ReasonNotConfigured, "this agent's configuration has no aggregators")
 	}
 	id, err := federation.ParseID(r.PathValue("round"))
 	if err != nil {

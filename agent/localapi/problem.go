@@ -6,10 +6,12 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/party"
+	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -47,11 +49,11 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem.Error {
 // itself; 0 for those that mean that nothing is served now.
 func statusOf(reason evidence.Reason) int {
 	switch reason {
-	case federate.ReasonVector, federate.ReasonNorm, jobs.ReasonJob, party.ReasonActive:
+	case federate.ReasonVector, federate.ReasonNorm, jobs.ReasonJob, party.ReasonActive, classify.ReasonInput:
 		return http.StatusUnprocessableEntity
-	case federate.ReasonOver, jobs.ReasonState, party.ReasonUsed, party.ReasonNotReady, party.ReasonTimeout:
+	case federate.ReasonOver, jobs.ReasonState, party.ReasonUsed, party.ReasonNotReady, party.ReasonTimeout, proofs.ReasonPending:
 		return http.StatusConflict
-	case federate.ReasonNotConfigured, jobs.ReasonUnknown, party.ReasonUnknown, party.ReasonNotNamed, "setup-unknown", "round-unknown", "round-not-closed", "result-not-published":
+	case federate.ReasonNotConfigured, jobs.ReasonUnknown, party.ReasonUnknown, party.ReasonNotNamed, proofs.ReasonNotConfigured, proofs.ReasonUnknown, proofs.ReasonNoKey, "setup-unknown", "round-unknown", "round-not-closed", "result-not-published":
 		return http.StatusNotFound
 	case jobs.ReasonFull:
 		return http.StatusTooManyRequests

@@ -22,7 +22,7 @@ type route struct {
 }
 
 func (s *Server) routes() []route {
-	return []route{
+	list := []route{
 		{"GET", "/v1/models", "models", s.listModels},
 		{"GET", "/v1/models/{model}", "models", s.showModel},
 		{"POST", "/v1/chat/completions", "chat", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, true) }},
@@ -45,6 +45,12 @@ func (s *Server) routes() []route {
 		{"GET", "/health", "health", s.health},
 		{"GET", "/metrics", "metrics", s.writeMetrics},
 	}
+	if s.cfg.Classifiers != nil {
+		for _, r := range s.cfg.Classifiers.Routes() {
+			list = append(list, route{r.Method, r.Pattern, r.Name, r.Handle})
+		}
+	}
+	return list
 }
 
 // longRoute is the one whose requests have no time limit, for a vector may be any

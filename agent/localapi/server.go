@@ -25,6 +25,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -95,7 +96,11 @@ type Config struct {
 	Gauges                   func() []Gauge // more metrics, optional
 	// Work is long work, or why there is none now; optional.
 	Work func() (Work, error)
-	Now  func() time.Time // broker time for "created"; time.Now
+	// Classifiers are served by the Open Inference Protocol; optional. The server sets
+	// what they need of it.
+	Classifiers *oip.Service
+	Version     string           // of the agent
+	Now         func() time.Time // broker time for "created"; time.Now
 }
 
 // Server is the local API.
@@ -136,6 +141,10 @@ func New(cfg Config) (*Server, error) {
 		receipts: receipt.NewStore(cfg.Receipts),
 		metrics:  newMetrics(),
 		draining: make(chan struct{}),
+	}
+	if c := cfg.Classifiers; c != nil {
+		c.Serving, c.Keep, c.Version = s.serving, s.receipts.Put, cfg.Version
+		c.UID = func(ctx context.Context) uint32 { p, _ := peerOf(ctx); return p.uid }
 	}
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	return s, nil

@@ -56,6 +56,7 @@ func (c Config) Check() Findings {
 	}
 	c.checkBroker(&f)
 	c.checkModels(&f)
+	c.checkClassifiers(&f)
 	c.checkFederation(&f)
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log.Level) {
 		f.errorf("log.level: %q is unknown; use debug, info, warn or error", c.Log.Level)
@@ -195,7 +196,7 @@ func (c Config) checkBroker(f *Findings) {
 }
 
 func (c Config) checkModels(f *Findings) {
-	if len(c.Models) == 0 && !c.Participates() {
+	if len(c.Models) == 0 && len(c.Classifiers) == 0 && !c.Participates() {
 		f.Missing = append(f.Missing, "models")
 	}
 	if len(c.Models) > 1 {
@@ -219,6 +220,54 @@ func (c Config) checkModels(f *Findings) {
 	}
 }
 
+func (c Config) checkClassifiers(f *Findings) {
+	seen := map[string]bool{}
+	for _, m := range c.Models {
+		seen[m.Name] = true
+	}
+	for i, m := range c.Classifiers {
+		for _, need := range [][2]string{{"name", m.Name}, {"path", m.Path}, {"resource", m.Resource}, {"publisher", m.Publisher}} {
+			if need[1] == "" {
+				f.errorf("classifiers[%d].%s is missing", i, need[0])
+			}
+		}
+		if seen[m.Name] {
+			f.errorf("classifiers[%d].name: %q is there twice", i, m.Name)
+		}
+		seen[m.Name] = true
+	}
+	p := c.Proofs
+	switch p.Mode {
+	case "", "all", "on-demand":
+		if p.Rate != 0 {
+			f.errorf("proofs.rate goes with mode sampled")
+		}
+	case "sampled":
+		if !(p.Rate > 0 && p.Rate <= 1) {
+			f.errorf("proofs.rate: %g is outside 0 to 1", p.Rate)
+		}
+	default:
+		f.errorf("proofs.mode: %q is unknown; use all, sampled or on-demand", p.Mode)
+	}
+	if p.MemoryMB != 0 && p.MemoryMB < 128 {
+		f.errorf("proofs.memory_mb: %d; a small proof needs 128", p.MemoryMB)
+	}
+	if p.Keys == "" && (p.Mode != "" || p.Registry != "" || p.AllowDevelopmentSetup) {
+		f.errorf("proofs.keys is missing: a directory that `anchorhold proof setup` made")
+	}
+	if p.Keys != "" && len(c.Classifiers) == 0 {
+		f.errorf("proofs: there is no classifier whose answers could be proven")
+	}
+	if p.AllowDevelopmentSetup {
+		f.noticef("proofs.allow_development_setup: whoever made these keys could forge proofs; for development alone")
+	}
+	if p.Registry != "" {
+		if _, _, err := net.SplitHostPort(p.Registry); err != nil {
+			f.errorf("proofs.registry: %v", err)
+		}
+	}
+}
+
 func (c Config) checkFederation(f *Findings) {
 	w := c.Workers
 	if w.Path != "" && w.Socket != "" {
@@ -228,7 +277,7 @@ func (c Config) checkFederation(f *Findings) {
 		f.errorf("workers: count is 1 to 64, memory_mb at least 64, time_seconds positive")
 	}
 	if !c.Participates() {
-		if g := c.Federation; g.ServerName+g.TLSRoots+g.Membership+g.QueueKey != "" {
+		if g := c.Federation; g.ServerName+g.TLSRoots+g.Membership != "" || g.QueueKey != "" && !c.Proves() {
 			f.errorf("federation.aggregators is missing")
 		}
 		return
@@ -241,7 +290,7 @@ func (c Config) checkFederation(f *Findings) {
 	if c.Federation.TLSRoots == "" {
 		f.Missing = append(f.Missing, "federation.tls_roots")
 	}
-	if len(c.Models) == 0 && c.Federation.Membership == "" {
+	if len(c.Models) == 0 && len(c.Classifiers) == 0 && c.Federation.Membership == "" {
 		f.errorf("federation.membership: an agent without a model needs a resource whose release makes it a participant")
 	}
 	if c.Federation.QueueKey == "" {

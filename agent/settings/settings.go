@@ -39,6 +39,10 @@ type Config struct {
 	Guest Guest `yaml:"guest"`
 	// Models are the sealed models to serve.
 	Models []Model `yaml:"models"`
+	// Classifiers are the sealed classifiers to serve.
+	Classifiers []Classifier `yaml:"classifiers"`
+	// Proofs says which answers of classifiers are proven, and with which keys.
+	Proofs Proofs `yaml:"proofs"`
 	// Federation makes the agent a participant of federated rounds.
 	Federation Federation `yaml:"federation"`
 	// Workers are the processes that long work runs in.
@@ -179,6 +183,39 @@ type Model struct {
 	Kernel string `yaml:"kernel"`
 }
 
+// Classifier is one sealed classifier. The fields are those of Model.
+type Classifier struct {
+	Name           string `yaml:"name"`
+	SealedName     string `yaml:"sealed_name"`
+	Path           string `yaml:"path"`
+	Resource       string `yaml:"resource"`
+	Publisher      string `yaml:"publisher"`
+	MinimumVersion uint64 `yaml:"minimum_version"`
+}
+
+// Proofs says which answers are proven. Without a directory of keys none are.
+type Proofs struct {
+	// Keys is a directory with the circuits and keys that the broker's operator
+	// registered, as `anchorhold proof setup` writes them.
+	Keys string `yaml:"keys"`
+	// Mode is "all", "sampled" (a part of the answers) or "on-demand", which is the
+	// default: what a client asks for. The broker's challenges are answered in every
+	// mode.
+	Mode string `yaml:"mode"`
+	// Rate is the part of the answers that "sampled" proves, above 0 to 1.
+	Rate float64 `yaml:"rate"`
+	// Registry is host:port where the broker takes receipts and proofs; without it
+	// proofs stay here.
+	Registry string `yaml:"registry"`
+	// AllowDevelopmentSetup takes keys whose maker could forge proofs; for development.
+	AllowDevelopmentSetup bool `yaml:"allow_development_setup"`
+	// MemoryMB bounds a proving worker; 0 is 1024.
+	MemoryMB int `yaml:"memory_mb"`
+}
+
+// Proves says whether the agent makes proofs.
+func (c Config) Proves() bool { return c.Proofs.Keys != "" && len(c.Classifiers) > 0 }
+
 // Federation names the aggregators of federated rounds. Without aggregators the
 // agent takes part in none.
 type Federation struct {
@@ -223,8 +260,11 @@ func (c Config) Resources() []string {
 	for _, m := range c.Models {
 		list = append(list, m.Resource)
 	}
+	for _, m := range c.Classifiers {
+		list = append(list, m.Resource)
+	}
 	for _, name := range []string{c.Federation.Membership, c.Federation.QueueKey} {
-		if name != "" && c.Participates() {
+		if name != "" && (c.Participates() || c.Proves()) {
 			list = append(list, name)
 		}
 	}
@@ -306,6 +346,14 @@ func (c Config) WorkerTime() time.Duration {
 		return time.Hour
 	}
 	return time.Duration(c.Workers.TimeSeconds) * time.Second
+}
+
+// ProofMemory bounds one proving worker, in bytes.
+func (c Config) ProofMemory() int64 {
+	if c.Proofs.MemoryMB == 0 {
+		return 1 << 30
+	}
+	return int64(c.Proofs.MemoryMB) << 20
 }
 
 // RootIdentities are the broker's root identities.

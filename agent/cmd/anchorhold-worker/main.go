@@ -1,5 +1,5 @@
 // Command anchorhold-worker does one task for the agent in a process of its own and
-// ends: encryption and decryption of federated rounds. It has no network, no files
+// ends: encryption and decryption of federated rounds, and proofs. It has no network, no files
 // but those that it is handed, and no key of the agent. The agent or the service
 // manager starts it; it is not for people.
 package main
@@ -7,11 +7,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/agent/fedwork"
+	"github.com/anchorhold/anchorhold/agent/proofwork"
 	"github.com/anchorhold/anchorhold/agent/worker"
 )
 
@@ -22,6 +24,13 @@ const usage = `usage: anchorhold-worker serve      do the one task that comes ov
        anchorhold-worker version
 It is started by anchorhold-agent, or by anchorhold-worker@.service.
 `
+
+// handlers are all classes of tasks.
+func handlers() map[string]worker.Handler {
+	all := fedwork.Handlers()
+	maps.Copy(all, proofwork.Handlers())
+	return all
+}
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "version" {
@@ -38,7 +47,7 @@ func main() {
 		os.Exit(worker.Refused.Code())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	exit := worker.Serve(ctx, conn, fedwork.Handlers())
+	exit := worker.Serve(ctx, conn, handlers())
 	stop()
 	os.Exit(exit.Code())
 }

@@ -1,0 +1,42 @@
+package longwork
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/proofs"
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+)
+
+// verifyTime bounds one verification where the configuration names no time.
+const verifyTime = 10 * time.Second
+
+func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool) (*proofs.Service, error) {
+	sets, err := proofkeys.Load(cfg.Proofs.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("proofs.keys: %w", err)
+	}
+	if len(sets) == 0 {
+		return nil, fmt.Errorf("proofs.keys: %s holds no keys; `anchorhold proof setup` makes some", cfg.Proofs.Keys)
+	}
+	timeout := verifyTime
+	if ms := cfg.Verification.ZKP.VerificationTimeoutMS; ms > 0 {
+		timeout = time.Duration(ms) * time.Millisecond
+	}
+	ring, err := proofkeys.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout)
+	if errors.Is(err, proofkeys.ErrDevelopment) {
+		return nil, fmt.Errorf("proofs.keys: %w; proofs.allow_development_setup allows it", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("proofs.keys: %w", err)
+	}
+	mode := proofs.Mode(cfg.Proofs.Mode)
+	if mode == "" {
+		mode = proofs.OnDemand
+	}
+	return proofs.New(proofs.Config{Queue: w.queue, Pool: pool, Dir: dir, Key: w.key, Ring: ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
+		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger})
+}

@@ -1,0 +1,149 @@
+// Package proofaudit joins what there is about one answer: receipt, lease, attestation
+// and proof.
+//
+// It guarantees that a bundle which verifies says: this output, from this version of
+// this model, in this attested guest, at this time; and that the proof is of exactly
+// the answer that the receipt was given for. It trusts the broker's root identities and
+// the verifying keys that it is given. It refuses a proof of another answer, and a key
+// that is not registered, each with a reason.
+//
+// Agents make bundles; the command line and auditors verify them.
+package proofaudit
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Reasons of this package.
+const (
+	// ReasonMalformed: not a bundle of this version.
+	ReasonMalformed evidence.Reason = "proof-bundle-malformed"
+	// ReasonMismatch: receipt and proof are not about the same answer.
+	ReasonMismatch evidence.Reason = "proof-receipt-mismatch"
+)
+
+// MaxBytes bounds a bundle.
+const MaxBytes = receipt.MaxJSONBytes + statement.MaxEnvelopeJSON + 1<<10
+
+// Bundle is a receipt with the proof of its answer.
+type Bundle struct {
+	Receipt receipt.Receipt `json:"receipt"`
+	// OutputSalt opens the receipt's commitment to the outputs, which the statement has
+	// in the clear.
+	OutputSalt receipt.Salt       `json:"output_salt"`
+	Proof      statement.Envelope `json:"proof"`
+}
+
+// Parse reads a bundle; it verifies nothing.
+func Parse(raw []byte) (Bundle, error) {
+	var b Bundle
+	if len(raw) > MaxBytes {
+		return b, evidence.Refuse(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxBytes)
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&b); err != nil {
+		return b, evidence.Refuse(ReasonMalformed, "%v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return b, evidence.Refuse(ReasonMalformed, "something follows the bundle")
+	}
+	return b, nil
+}
+
+// Keys verifies an envelope with a registered key, and returns the key's record.
+type Keys interface {
+	Verify(ctx context.Context, e *statement.Envelope) (statement.Record, error)
+}
+
+// View is what a verified bundle says.
+type View struct {
+	Receipt      string           `json:"receipt"`
+	Model        string           `json:"model"`
+	ModelVersion uint64           `json:"model_version"`
+	ModelID      statement.Digest `json:"model_id"`
+	Outputs      []int32          `json:"outputs"`
+	Time         time.Time        `json:"time"`
+	// Guest is where the answer was computed.
+	Guest struct {
+		Evidence       string `json:"evidence"`
+		EvidenceDigest string `json:"evidence_digest"`
+		Measurement    string `json:"measurement"`
+		Image          string `json:"image"`
+		Policy         string `json:"policy"`
+		SoftwareTEE    bool   `json:"software_tee"`
+		Lease          string `json:"lease"`
+		Broker         string `json:"broker"`
+	} `json:"guest"`
+	// Proof is by which key the answer was proven.
+	Proof struct {
+		System      string           `json:"system"`
+		Circuit     statement.Digest `json:"circuit"`
+		Key         statement.Digest `json:"verifying_key"`
+		Development bool             `json:"development_setup"`
+		Ceremony    statement.Digest `json:"ceremony"`
+		Bytes       int              `json:"bytes"`
+	} `json:"proof"`
+}
+
+// Matches says whether the proof's statement is about the receipt's answer, and which
+// of its answers that is. It verifies neither.
+func (b *Bundle) Matches() (statement.Item, error) {
+	f := b.Proof.Statement.Inference
+	if f == nil {
+		return statement.Item{}, evidence.Refuse(ReasonMismatch, "the proof is not of an inference")
+	}
+	body := &b.Receipt.Body
+	i := slices.IndexFunc(f.Items, func(item statement.Item) bool { return item.Receipt == statement.ID(body.ID) })
+	if i < 0 {
+		return statement.Item{}, evidence.Refuse(ReasonMismatch, "the proof does not name receipt %s", body.ID)
+	}
+	item := f.Items[i]
+	switch {
+	case f.Model.ID() != statement.Digest(body.ModelID):
+		return item, evidence.Refuse(ReasonMismatch, "the proof is of model %s, the receipt of %x", f.Model.ID(), body.ModelID)
+	case body.InputCommitment != receipt.Provable(item.Input):
+		return item, evidence.Refuse(ReasonMismatch, "the proof is of another input than the receipt")
+	case body.OutputCommitment != receipt.CommitOutput(b.OutputSalt, receipt.EncodeOutputs(item.Outputs)):
+		return item, evidence.Refuse(ReasonMismatch, "the proof is of other outputs than the receipt")
+	}
+	return item, nil
+}
+
+// Verify verifies everything with the root identities and the registered keys.
+func (b *Bundle) Verify(ctx context.Context, roots []identity.Public, keys Keys) (View, error) {
+	var v View
+	report, err := receipt.Verify(b.Receipt, roots, receipt.Options{})
+	if err != nil {
+		return v, err
+	}
+	item, err := b.Matches()
+	if err != nil {
+		return v, err
+	}
+	record, err := keys.Verify(ctx, &b.Proof)
+	if err != nil {
+		return v, err
+	}
+	body, lease := report.Body, report.Lease
+	v.Receipt, v.Model, v.ModelVersion, v.ModelID, v.Outputs, v.Time = body.ID.String(), body.ModelName, body.ModelVersion, body.ModelID, item.Outputs, body.Time.Time()
+	v.Guest.Evidence, v.Guest.EvidenceDigest = string(lease.Kind), hex.EncodeToString(lease.EvidenceDigest[:])
+	v.Guest.Measurement, v.Guest.Image = hex.EncodeToString(lease.Measurement[:]), lease.ImageID
+	v.Guest.Policy, v.Guest.SoftwareTEE, v.Guest.Lease = lease.PolicyID, lease.SoftwareTEE, body.LeaseID.String()
+	v.Guest.Broker = hex.EncodeToString(lease.Broker[:])
+	v.Proof.System, v.Proof.Circuit, v.Proof.Key = b.Proof.Statement.System.String(), b.Proof.Statement.Circuit, b.Proof.Key
+	v.Proof.Development, v.Proof.Ceremony, v.Proof.Bytes = record.Development, record.Ceremony, len(b.Proof.Proof)
+	return v, nil
+}

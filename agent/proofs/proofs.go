@@ -1,0 +1,374 @@
+// Package proofs makes proofs of a classifier's answers, after the answers: the
+// receipt goes out at once, the proof follows under its name.
+//
+// It guarantees that an answer never waits for its proof; that what is chosen to be
+// proven is durable, is proven at most once, and goes on after a crash; that a proof is
+// published only after it was verified and held against its receipt; that witnesses lie
+// on disk encrypted and are deleted once they are not needed; and that a challenge of
+// the broker is answered whatever the mode. It trusts the queue's key and the keys'
+// registry. It refuses answers whose architecture has no registered key, and requests of
+// other users, each with a reason.
+//
+// The local API calls it; the agent runs it.
+package proofs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/agent/prooftask"
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Reasons of this package.
+const (
+	// ReasonNotConfigured: the agent has no proving keys.
+	ReasonNotConfigured evidence.Reason = "proofs-not-configured"
+	// ReasonNoKey: no registered key proves answers of this architecture.
+	ReasonNoKey evidence.Reason = "proof-key-missing"
+	// ReasonUnknown: there is no such answer, or it is another user's, or what is
+	// needed to prove it is gone.
+	ReasonUnknown evidence.Reason = "answer-unknown"
+	// ReasonPending: the proof is not made yet.
+	ReasonPending evidence.Reason = "proof-pending"
+	// ReasonUnsound: the proof that was made does not verify, and was not published.
+	ReasonUnsound evidence.Reason = "proof-unsound"
+)
+
+// Mode says which answers are proven.
+type Mode string
+
+// The modes.
+const (
+	All      Mode = "all"
+	Sampled  Mode = "sampled"
+	OnDemand Mode = "on-demand"
+)
+
+// Models lends the constants of what is proven; *classify.Service does.
+type Models interface {
+	WithParameters(name string, model statement.Digest, use func(intnet.Architecture, intnet.Parameters) error) error
+}
+
+// Registry is the broker's; it may be nil.
+type Registry interface {
+	// Announce fixes receipts, so that a challenge can name them.
+	Announce(ctx context.Context, receipts []receipt.Receipt) error
+	// Challenged lists the receipts whose proof the broker wants now.
+	Challenged(ctx context.Context) ([]receipt.ID, error)
+	// Submit hands in a proof.
+	Submit(ctx context.Context, b proofaudit.Bundle) error
+}
+
+// Config is what the service needs. All fields but Rate and Registry are required.
+type Config struct {
+	Queue *jobs.Queue
+	Pool  *worker.Pool
+	// Dir is where witnesses and proofs lie, encrypted under Key.
+	Dir    string
+	Key    *keybuf.Buffer
+	Ring   *proofkeys.Ring
+	Models Models
+	Mode   Mode
+	Rate   float64
+	// Limits bound each proving worker.
+	Limits   worker.Limits
+	Registry Registry
+	Logger   *slog.Logger
+}
+
+// Limits of the service.
+const (
+	maxWaiting   = 4096 // answers that wait to be written down
+	maxWitnesses = 4096 // witnesses that are kept for a later request or challenge
+	registryTick = 2 * time.Second
+)
+
+// Service makes proofs.
+type Service struct {
+	cfg     Config
+	answers chan witness
+
+	mu       sync.Mutex
+	unspoken []receipt.Receipt // not announced yet
+	kept     []receipt.ID      // witnesses, oldest first
+	handed   map[receipt.ID]bool
+}
+
+// witness is an answer with everything that its proof needs.
+type witness struct {
+	Owner   uint32          `json:"owner"`
+	Name    string          `json:"name"`
+	Issued  receipt.Issued  `json:"issued"`
+	Model   statement.Model `json:"model"`
+	Salt    []byte          `json:"salt"`
+	Input   []byte          `json:"input"` // int8 each
+	Outputs []int32         `json:"outputs"`
+}
+
+func (w *witness) id() receipt.ID { return w.Issued.Receipt.Body.ID }
+
+// New makes the directories.
+func New(cfg Config) (*Service, error) {
+	if cfg.Queue == nil || cfg.Pool == nil || cfg.Ring == nil || cfg.Models == nil || cfg.Logger == nil || cfg.Key.Len() != 32 {
+		return nil, errors.New("proofs: a part is missing")
+	}
+	switch cfg.Mode {
+	case All, OnDemand:
+	case Sampled:
+		if !(cfg.Rate > 0 && cfg.Rate <= 1) {
+			return nil, fmt.Errorf("proofs: rate %g is outside 0 to 1", cfg.Rate)
+		}
+	default:
+		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
+	}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), handed: map[receipt.ID]bool{}}
+	for _, dir := range []string{"witness", "proof"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.recall()
+}
+
+// recall lists the witnesses of an earlier run, oldest first.
+func (s *Service) recall() error {
+	entries, err := os.ReadDir(filepath.Join(s.cfg.Dir, "witness"))
+	if err != nil {
+		return err
+	}
+	age := map[receipt.ID]time.Time{}
+	for _, e := range entries {
+		id, err := receipt.ParseID(e.Name())
+		if err != nil {
+			continue // a temporary name
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		age[id] = info.ModTime()
+		s.kept = append(s.kept, id)
+	}
+	slices.SortFunc(s.kept, func(a, b receipt.ID) int { return age[a].Compare(age[b]) })
+	return nil
+}
+
+// Take takes an answer on. It never waits: what does not fit is not proven, and said so
+// in the log.
+func (s *Service) Take(owner uint32, a classify.Answer) {
+	w := witness{Owner: owner, Name: a.Name, Issued: a.Receipt, Model: a.Model, Salt: a.Salt[:], Outputs: a.Outputs}
+	for _, v := range a.Input {
+		w.Input = append(w.Input, byte(v))
+	}
+	select {
+	case s.answers <- w:
+	default:
+		s.cfg.Logger.Warn("an answer is not kept for proving: too many wait", "receipt", w.id().String())
+	}
+}
+
+// chosen says whether an answer is proven without being asked for.
+func (s *Service) chosen() bool {
+	return s.cfg.Mode == All || s.cfg.Mode == Sampled && rand.Float64() < s.cfg.Rate
+}
+
+// Run keeps answers, proves and speaks with the registry until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { s.keepAnswers(ctx) })
+	if s.cfg.Registry != nil {
+		running.Go(func() { s.talk(ctx) })
+	}
+	for {
+		l, err := s.cfg.Queue.Lease(ctx, []string{prooftask.ClassInference})
+		if ctx.Err() != nil {
+			if l != nil {
+				return l.Release()
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.work(ctx, l); err != nil {
+			s.cfg.Logger.Warn("a proof's end was not recorded", "job", l.Info.ID.String(), "err", err)
+		}
+	}
+}
+
+// keepAnswers writes witnesses down and queues what is chosen.
+func (s *Service) keepAnswers(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case w := <-s.answers:
+			if err := s.keep(ctx, w); err != nil {
+				s.cfg.Logger.Error("an answer is not kept for proving", "receipt", w.id().String(), "err", err)
+			}
+		}
+	}
+}
+
+func (s *Service) keep(ctx context.Context, w witness) error {
+	raw, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	chosen := s.chosen()
+	if err := s.write("witness", w.id(), raw, chosen); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.kept = append(s.kept, w.id())
+	var old []receipt.ID
+	if n := len(s.kept) - maxWitnesses; n > 0 {
+		old, s.kept = s.kept[:n], slices.Clone(s.kept[n:])
+	}
+	if s.cfg.Registry != nil && len(s.unspoken) < maxWaiting {
+		s.unspoken = append(s.unspoken, w.Issued.Receipt)
+	}
+	s.mu.Unlock()
+	for _, id := range old {
+		err = errors.Join(err, s.remove("witness", id))
+	}
+	if chosen {
+		_, failed := s.queue(ctx, w.Owner, w.id(), 0)
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// jobSpec is the specification of a job: the witness has the rest.
+type jobSpec struct {
+	Receipt string `json:"receipt"`
+}
+
+func (s *Service) queue(ctx context.Context, owner uint32, id receipt.ID, priority int8) (jobs.Info, error) {
+	spec, err := json.Marshal(jobSpec{id.String()})
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	info, _, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: prooftask.ClassInference, Owner: owner, Spec: spec, Priority: priority, Memory: s.cfg.Limits.Memory, TimeMax: s.cfg.Limits.Time})
+	return info, err
+}
+
+// The files are blobs under the queue's key, named and bound to their receipt.
+func (s *Service) path(dir string, id receipt.ID) string {
+	return filepath.Join(s.cfg.Dir, dir, id.String())
+}
+
+const blobLabel = "anchorhold/proofs/1"
+
+func (s *Service) write(dir string, id receipt.ID, data []byte, durable bool) error {
+	blob, err := chunkseal.SealBlob(s.cfg.Key, blobLabel, []byte(dir+" "+id.String()), data)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Join(s.cfg.Dir, dir), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(blob)
+	if durable {
+		err = errors.Join(err, f.Sync())
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), s.path(dir, id))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+func (s *Service) read(dir string, id receipt.ID) ([]byte, error) {
+	blob, err := os.ReadFile(s.path(dir, id))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return chunkseal.OpenBlob(s.cfg.Key, blobLabel, []byte(dir+" "+id.String()), blob)
+}
+
+func (s *Service) remove(dir string, id receipt.ID) error {
+	if err := os.Remove(s.path(dir, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (s *Service) witness(id receipt.ID) (w witness, err error) {
+	raw, err := s.read("witness", id)
+	if err != nil {
+		return w, err
+	}
+	return w, json.Unmarshal(raw, &w)
+}
+
+// Prove has an answer of this user proven; uid 0 may have every one.
+func (s *Service) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+	w, err := s.witness(id)
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	if uid != 0 && uid != w.Owner {
+		return jobs.Info{}, evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
+	}
+	if _, err := s.cfg.Ring.ForArchitecture(w.Model.Architecture); err != nil {
+		return jobs.Info{}, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	return s.queue(ctx, w.Owner, id, 1)
+}
+
+// stored is a proof on disk.
+type stored struct {
+	Owner  uint32            `json:"owner"`
+	Bundle proofaudit.Bundle `json:"bundle"`
+	// Sent says that the registry has it.
+	Sent bool `json:"sent"`
+}
+
+// Bundle returns the receipt and the proof of an answer of this user.
+func (s *Service) Bundle(uid uint32, id receipt.ID) (proofaudit.Bundle, error) {
+	raw, err := s.read("proof", id)
+	if reason, _ := evidence.ReasonOf(err); reason == ReasonUnknown {
+		if w, failed := s.witness(id); failed == nil && (uid == 0 || uid == w.Owner) {
+			return proofaudit.Bundle{}, evidence.Refuse(ReasonPending, "the proof of receipt %s is not made yet; ask for it, or wait", id)
+		}
+	}
+	if err != nil {
+		return proofaudit.Bundle{}, err
+	}
+	var st stored
+	if err := json.Unmarshal(raw, &st); err != nil {
+		return proofaudit.Bundle{}, err
+	}
+	if uid != 0 && uid != st.Owner {
+		return proofaudit.Bundle{}, evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
+	}
+	return st.Bundle, nil
+}

@@ -1,0 +1,206 @@
+package proofs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/agent/prooftask"
+	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// work does one job and records its end.
+func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
+	try, cancel := context.WithTimeout(l.Context, l.Info.TimeMax)
+	defer cancel()
+	result, err := s.prove(try, l)
+	switch {
+	case err == nil:
+		return l.Complete(result)
+	case ctx.Err() != nil:
+		return l.Release()
+	case errors.Is(context.Cause(l.Context), jobs.ErrCancelled):
+		return nil // the queue knows
+	}
+	exit, reason := classifyEnd(err)
+	s.cfg.Logger.Warn("proof failed", "job", l.Info.ID.String(), "try", l.Info.Tries, "exit", string(exit), "err", err)
+	return l.Fail(exit, reason, err.Error())
+}
+
+func classifyEnd(err error) (jobs.Exit, evidence.Reason) {
+	reason, refused := evidence.ReasonOf(err)
+	var failure *worker.Failure
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return jobs.TimeOut, reason
+	case errors.As(err, &failure):
+		return jobs.Exit(failure.Exit.String()), reason
+	case reason == "model-unavailable": // the lease may come back
+		return jobs.Crash, reason
+	case refused:
+		return jobs.Refused, reason
+	}
+	return jobs.Crash, reason
+}
+
+// Proven is the result of a job.
+type Proven struct {
+	Receipt     string           `json:"receipt"`
+	Key         statement.Digest `json:"verifying_key"`
+	Constraints int              `json:"constraints"`
+	ProofBytes  int              `json:"proof_bytes"`
+	Millis      int64            `json:"millis"`
+}
+
+// prove makes one proof, verifies it, and only then stores it.
+func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
+	var spec jobSpec
+	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
+		return nil, evidence.Refuse(ReasonUnknown, "%v", err)
+	}
+	id, err := receipt.ParseID(spec.Receipt)
+	if err != nil {
+		return nil, evidence.Refuse(ReasonUnknown, "%v", err)
+	}
+	w, err := s.witness(id)
+	if err != nil {
+		return nil, err
+	}
+	set, err := s.cfg.Ring.ForArchitecture(w.Model.Architecture)
+	if err != nil {
+		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	st := statementOf(w, set)
+	proof, done, err := s.run(ctx, l, w, set, st)
+	if err != nil {
+		return nil, err
+	}
+	b := proofaudit.Bundle{Receipt: w.Issued.Receipt, OutputSalt: w.Issued.Salts.Output, Proof: statement.Envelope{Statement: st, Key: set.Record.VerifyingKey, Proof: proof}}
+	s.heartbeat(l, worker.Progress{Phase: "verify", Done: 3, Total: 3})
+	if _, err := s.cfg.Ring.Verify(ctx, &b.Proof); err != nil {
+		return nil, evidence.Refuse(ReasonUnsound, "%v", err)
+	}
+	if _, err := b.Matches(); err != nil {
+		return nil, evidence.Refuse(ReasonUnsound, "%v", err)
+	}
+	raw, err := json.Marshal(stored{Owner: w.Owner, Bundle: b})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write("proof", id, raw, true); err != nil {
+		return nil, err
+	}
+	// One stored proof for each receipt: the witness is not needed any more.
+	if err := s.remove("witness", id); err != nil {
+		return nil, err
+	}
+	return json.Marshal(Proven{Receipt: id.String(), Key: set.Record.VerifyingKey, Constraints: done.Constraints, ProofBytes: len(proof), Millis: done.Millis})
+}
+
+func statementOf(w witness, set proofkeys.Set) statement.Statement {
+	var salt statement.Salt
+	copy(salt[:], w.Salt)
+	return statement.Statement{System: set.Record.System, Circuit: set.Record.Circuit, Inference: &statement.Inference{Model: w.Model,
+		Items: []statement.Item{{Receipt: statement.ID(w.id()), Input: statement.InputCommitment(salt, signed(w.Input)), Outputs: w.Outputs}}}}
+}
+
+func signed(raw []byte) []int8 {
+	out := make([]int8, len(raw))
+	for i, b := range raw {
+		out[i] = int8(b)
+	}
+	return out
+}
+
+func (s *Service) heartbeat(l *jobs.Lease, p worker.Progress) {
+	if err := l.Heartbeat(jobs.Progress{Phase: p.Phase, Done: p.Done, Total: p.Total}); err != nil {
+		s.cfg.Logger.Debug("heartbeat", "job", l.Info.ID.String(), "err", err)
+	}
+}
+
+// run has a worker prove.
+func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofkeys.Set, st statement.Statement) (proof []byte, done prooftask.Proved, err error) {
+	encoded, err := st.MarshalBinary()
+	if err != nil {
+		return nil, done, err
+	}
+	task := prooftask.Inference{Statement: encoded}
+	var secret []byte
+	defer func() { keybuf.Wipe(secret) }()
+	err = s.cfg.Models.WithParameters(w.Name, w.Model.ID(), func(a intnet.Architecture, p intnet.Parameters) (err error) {
+		if task.Architecture, err = a.MarshalBinary(); err != nil {
+			return err
+		}
+		secret, err = (&intnet.Network{Architecture: a, Parameters: p}).MarshalParameters()
+		return err
+	})
+	if err != nil {
+		return nil, done, err
+	}
+	task.Parameters = len(secret)
+	spec, err := json.Marshal(task)
+	if err != nil {
+		return nil, done, err
+	}
+	circuit, err := set.OpenCircuit()
+	if err != nil {
+		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	defer circuit.Close() // read only
+	key, err := set.OpenProvingKey()
+	if err != nil {
+		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	defer key.Close() // read only
+	raw, proof, err := s.exchange(ctx, l, spec, [][]byte{secret, w.Salt, w.Input}, circuit, key)
+	if err != nil {
+		return nil, done, err
+	}
+	return proof, done, json.Unmarshal(raw, &done)
+}
+
+// exchange runs the worker with a pipe to it and one from it.
+func (s *Service) exchange(ctx context.Context, l *jobs.Lease, spec []byte, witness [][]byte, circuit, key *os.File) (result, proof []byte, err error) {
+	in, feed, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	drain, out, err := os.Pipe()
+	if err != nil {
+		return nil, nil, errors.Join(err, in.Close(), feed.Close())
+	}
+	fed, drained := make(chan error, 1), make(chan []byte, 1)
+	go func() {
+		var err error
+		for _, part := range witness {
+			if err == nil {
+				_, err = feed.Write(part)
+			}
+		}
+		fed <- errors.Join(err, feed.Close())
+	}()
+	go func() {
+		// The worker's own word about an error counts; a proof that is cut short does not
+		// verify.
+		data, _ := io.ReadAll(io.LimitReader(drain, statement.MaxProofBytes+1))
+		_ = drain.Close() // read only
+		drained <- data
+	}()
+	limits := s.cfg.Limits
+	limits.Memory = max(limits.Memory, l.Info.Memory)
+	result, err = s.cfg.Pool.Run(ctx, worker.Task{Class: prooftask.ClassInference, Spec: spec, In: []*os.File{in, circuit, key}, Out: []*os.File{out}, Limits: limits},
+		func(p worker.Progress) { s.heartbeat(l, p) })
+	err = errors.Join(err, in.Close(), out.Close())
+	<-fed // a worker that stopped reading says why itself
+	return result, <-drained, err
+}

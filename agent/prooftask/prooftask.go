@@ -1,0 +1,25 @@
+// Package prooftask describes the tasks of proving that the agent hands to its
+// workers.
+//
+// It guarantees nothing by itself: it is the form in which package proofs, which is
+// linked into the agent, and package proofwork, which is not, understand each other.
+package prooftask
+
+// ClassInference proves answers of a classifier.
+const ClassInference = "prove-inference"
+
+// Inference is the task. Input 0 has, by a pipe, the encoded parameters and, for each
+// answer, its salt and its quantized input; input 1 is the compiled circuit, input 2
+// the proving key. Output 0 takes the proof.
+type Inference struct {
+	Statement    []byte `json:"statement"`    // statement.Statement, encoded
+	Architecture []byte `json:"architecture"` // intnet.Architecture, encoded
+	Parameters   int    `json:"parameters"`   // length of the encoded parameters
+}
+
+// Proved is the result.
+type Proved struct {
+	Constraints int   `json:"constraints"`
+	Bytes       int   `json:"bytes"` // of the proof
+	Millis      int64 `json:"millis"`
+}

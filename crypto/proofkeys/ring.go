@@ -1,0 +1,73 @@
+package proofkeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkverify"
+)
+
+// ErrDevelopment means keys whose maker could forge proofs, where they are not allowed.
+var ErrDevelopment = errors.New("proofkeys: the set-up was for development")
+
+// Ring verifies proofs with the keys of some sets.
+type Ring struct {
+	keys    map[statement.Digest]ringKey
+	timeout time.Duration
+}
+
+type ringKey struct {
+	set Set
+	key *zkverify.Key
+}
+
+// NewRing prepares the verifying keys of sets; development allows those that were set
+// up for it. timeout bounds one verification; 0 is no bound.
+func NewRing(sets []Set, development bool, timeout time.Duration) (*Ring, error) {
+	r := &Ring{keys: map[statement.Digest]ringKey{}, timeout: timeout}
+	for _, s := range sets {
+		if s.Record.Development && !development {
+			return nil, fmt.Errorf("circuit %s: %w", s.Record.Circuit, ErrDevelopment)
+		}
+		raw, err := s.VerifyingKey()
+		if err != nil {
+			return nil, err
+		}
+		k, err := zkverify.ParseKey(raw)
+		if err != nil {
+			return nil, fmt.Errorf("verifying key %s: %w", s.Record.VerifyingKey, err)
+		}
+		r.keys[s.Record.VerifyingKey] = ringKey{s, k}
+	}
+	return r, nil
+}
+
+// Verify verifies an envelope, and returns the record of its key.
+func (r *Ring) Verify(ctx context.Context, e *statement.Envelope) (statement.Record, error) {
+	k, ok := r.keys[e.Key]
+	if !ok {
+		return statement.Record{}, fmt.Errorf("verifying key %s: %w", e.Key, ErrUnknown)
+	}
+	if err := k.set.Record.Admits(e); err != nil {
+		return statement.Record{}, err
+	}
+	if r.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+	}
+	return k.set.Record, k.key.VerifyEnvelope(ctx, e)
+}
+
+// ForArchitecture finds the set that proves single inferences of an architecture.
+func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
+	for _, k := range r.keys {
+		if f := k.set.Record.Inference; f != nil && f.Architecture == d && f.Items == 1 {
+			return k.set, nil
+		}
+	}
+	return Set{}, fmt.Errorf("architecture %s: %w", d, ErrUnknown)
+}

@@ -1,0 +1,59 @@
+package zkproof
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+
+	"github.com/consensys/gnark-crypto/ecc"
+	"github.com/consensys/gnark/backend/groth16"
+)
+
+// WriteTo writes the circuit as ReadCircuit reads it: its encoding by the library.
+func (c *Circuit) WriteTo(w io.Writer) (int64, error) { return c.System.WriteTo(w) }
+
+// maxCircuitBytes and maxKeyBytes bound what is read.
+const (
+	maxCircuitBytes = 4 << 30
+	maxKeyBytes     = 8 << 30
+)
+
+// ReadCircuit reads a compiled circuit for Groth16, which is much faster than to
+// compile it anew. Whether it is the one that was asked for says its Digest.
+func ReadCircuit(r io.Reader) (c *Circuit, err error) {
+	quiet()
+	h := sha256.New()
+	fmt.Fprintf(h, "anchorhold/zkproof/circuit/1\n%s\n", Library)
+	in := io.TeeReader(io.LimitReader(r, maxCircuitBytes), h)
+	c = &Circuit{System: groth16.NewCS(ecc.BN254)}
+	if err := safely(func() error { _, err := c.System.ReadFrom(in); return err }); err != nil {
+		return nil, fmt.Errorf("zkproof: read the circuit: %w", err)
+	}
+	// What the library left in its buffer, or did not want, counts too.
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return nil, err
+	}
+	c.Digest = [32]byte(h.Sum(nil))
+	return c, nil
+}
+
+// ReadProvingKey reads a Groth16 proving key in the library's raw form, point by
+// point, without checking that each is in its group: a key that is not the one that
+// was registered makes proofs that do not verify, and nothing worse.
+func ReadProvingKey(r io.Reader) (groth16.ProvingKey, error) {
+	key := groth16.NewProvingKey(ecc.BN254)
+	if err := safely(func() error { _, err := key.UnsafeReadFrom(io.LimitReader(r, maxKeyBytes)); return err }); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	return key, nil
+}
+
+// safely turns a panic of the library's decoders into an error.
+func safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the library failed: %v", p)
+		}
+	}()
+	return f()
+}
