@@ -102,11 +102,7 @@ func (c *gradientCircuit) Define(api frontend.API) error {
 	for i, v := range values {
 		raw[i] = api.Add(v, gadget.Power(c.spec.Bits-1))
 	}
-	domain, perElement := statement.DomainGradient, statement.Int16sPerElement
-	if c.spec.Bits == 8 {
-		domain, perElement = statement.DomainGradient8, statement.BytesPerElement
-	}
-	h, err := gadget.Hash(api, domain, gadget.Pack(api, []frontend.Variable{c.Salt}, raw, c.spec.Bits, perElement))
+	h, err := c.hash(api, raw)
 	if err != nil {
 		return err
 	}
@@ -125,17 +121,26 @@ func (c *gradientCircuit) Define(api frontend.API) error {
 	return check.Finish()
 }
 
+// hash is the commitment to coordinates with 2^(Bits-1) added.
+func (c *gradientCircuit) hash(api frontend.API, raw []frontend.Variable) (frontend.Variable, error) {
+	domain, perElement := statement.DomainGradient, statement.Int16sPerElement
+	if c.spec.Bits == 8 {
+		domain, perElement = statement.DomainGradient8, statement.BytesPerElement
+	}
+	return gadget.Hash(api, domain, gadget.Pack(api, []frontend.Variable{c.Salt}, raw, c.spec.Bits, perElement))
+}
+
 // bounded are the coordinates, each asserted to be inside the bound.
 func (c *gradientCircuit) bounded(api frontend.API, check *gadget.Checker) []frontend.Variable {
 	values := make([]frontend.Variable, len(c.Low))
-	low, top := check.Steps("step", c.LowSteps, c.LowCounts)
+	low, top := check.Steps("low", c.LowSteps, c.LowCounts)
 	check.Commit(c.Low...)
 	for i, v := range c.Low {
 		check.In("low", low, v)
 		values[i] = api.Sub(v, c.LInf)
 	}
 	if c.spec.Bits == 16 {
-		high, highest := check.Steps("step", c.HighSteps, c.HighCounts)
+		high, highest := check.Steps("high", c.HighSteps, c.HighCounts)
 		check.Commit(c.High...)
 		for i, v := range c.High {
 			check.In("high", high, v)

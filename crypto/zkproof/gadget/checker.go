@@ -37,6 +37,7 @@ type Checker struct {
 
 // Table is what numbers are looked up in.
 type Table struct {
+	name    string              // of the assertion that answers its checks
 	entries []frontend.Variable // constants, or linear in committed witnesses
 	counts  []frontend.Variable
 	queries []frontend.Variable
@@ -46,7 +47,7 @@ type Table struct {
 // names assertions to leave out, which only tests do; it is nil otherwise.
 func NewChecker(api frontend.API, counts []frontend.Variable, skip func(name string) bool) *Checker {
 	c := &Checker{api: api, skip: skip}
-	c.bytes = &Table{counts: counts}
+	c.bytes = &Table{name: "lookup", counts: counts}
 	for t := range counts {
 		c.bytes.entries = append(c.bytes.entries, t)
 	}
@@ -101,15 +102,16 @@ func (c *Checker) In(name string, t *Table, v frontend.Variable) {
 
 // Steps makes a table of the numbers from 0 to top, where top is the sum of steps,
 // which are witnessed bits. counts are the multiplicities of the len(steps)+1 entries:
-// of several that are equal any may count.
+// of several that are equal any may count. Its assertions are called name-step and
+// name-lookup.
 func (c *Checker) Steps(name string, steps, counts []frontend.Variable) (t *Table, top frontend.Variable) {
 	c.Commit(steps...)
 	c.Commit(counts...)
-	t = &Table{counts: counts, entries: make([]frontend.Variable, len(counts))}
+	t = &Table{name: name + "-lookup", counts: counts, entries: make([]frontend.Variable, len(counts))}
 	top = frontend.Variable(0)
 	t.entries[0] = top
 	for i, s := range steps {
-		c.Bit(name, s)
+		c.Bit(name+"-step", s)
 		top = c.api.Add(top, s)
 		t.entries[i+1] = top
 	}
@@ -144,8 +146,8 @@ func (c *Checker) Below(name string, v []frontend.Variable, bits int) frontend.V
 // Defer runs f with the challenge, when everything was committed to.
 func (c *Checker) Defer(f func(challenge frontend.Variable)) { c.waiting = append(c.waiting, f) }
 
-// Finish makes the one commitment, and answers all range checks. The assertion is
-// called lookup.
+// Finish makes the one commitment, and answers all range checks. The assertion about
+// bytes is called lookup.
 func (c *Checker) Finish() error {
 	if c.done {
 		return ErrFinished
@@ -164,7 +166,7 @@ func (c *Checker) Finish() error {
 		for i, entry := range t.entries {
 			quotients[i] = c.api.DivUnchecked(t.counts[i], c.api.Sub(challenge, entry))
 		}
-		c.Equal("lookup", Sum(c.api, c.inverses(challenge, t.queries)), Sum(c.api, quotients))
+		c.Equal(t.name, Sum(c.api, c.inverses(challenge, t.queries)), Sum(c.api, quotients))
 	}
 	for _, f := range c.waiting {
 		f(challenge)
