@@ -230,15 +230,16 @@ func TestSectionsOfAClassifier(t *testing.T) {
 		return list
 	}
 	cases := map[string]func([]classifier.Part) []classifier.Part{
-		"nothing changed": func(l []classifier.Part) []classifier.Part { return l },
-		"other order":     func(l []classifier.Part) []classifier.Part { return []classifier.Part{l[1], l[0]} },
-		"one part":        func(l []classifier.Part) []classifier.Part { return l[:1] },
-		"three parts":     func(l []classifier.Part) []classifier.Part { x := l[1]; x.Name = "[more]"; return append(l, x) },
-		"other name":      func(l []classifier.Part) []classifier.Part { l[1].Name = "[params]"; return l },
-		"other type":      func(l []classifier.Part) []classifier.Part { l[1].Type = 3; return l },
-		"other kind":      func(l []classifier.Part) []classifier.Part { l[1].Kind = chunkseal.KindVector; return l },
-		"other columns":   func(l []classifier.Part) []classifier.Part { l[1].Cols++; return l },
-		"other chunks":    func(l []classifier.Part) []classifier.Part { l[1].RowsPerChunk = 1; return l },
+		"nothing changed":  func(l []classifier.Part) []classifier.Part { return l },
+		"other order":      func(l []classifier.Part) []classifier.Part { return []classifier.Part{l[1], l[0]} },
+		"one part":         func(l []classifier.Part) []classifier.Part { return l[:1] },
+		"three parts":      func(l []classifier.Part) []classifier.Part { x := l[1]; x.Name = "[more]"; return append(l, x) },
+		"other name":       func(l []classifier.Part) []classifier.Part { l[1].Name = "[params]"; return l },
+		"other first name": func(l []classifier.Part) []classifier.Part { l[0].Name = "[model]"; return l },
+		"other type":       func(l []classifier.Part) []classifier.Part { l[1].Type = 3; return l },
+		"other kind":       func(l []classifier.Part) []classifier.Part { l[1].Kind = chunkseal.KindVector; return l },
+		"other columns":    func(l []classifier.Part) []classifier.Part { l[1].Cols++; return l },
+		"other chunks":     func(l []classifier.Part) []classifier.Part { l[1].RowsPerChunk = 1; return l },
 		"short parameters": func(l []classifier.Part) []classifier.Part {
 			l[1].Data = l[1].Data[1:]
 			l[1].LastBytes--

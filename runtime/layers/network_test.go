@@ -244,6 +244,7 @@ func TestRefusalsNameOperatorAndNode(t *testing.T) {
 		"one minus scores":     {tail(w.Node("Softmax", []string{"y"}, []string{"q"}, nil), w.Node("Sub", two("one", "q"), []string{"p"}, nil)), "other values"},
 		"pair the wrong way":   {twoClass(w.Node("Sub", two("one", "s"), []string{"m"}, nil), w.Node("Concat", two("s", "m"), []string{"p"}, w.Attributes{"axis": 1})), "Concat"},
 		"two minus":            {twoClass(w.Node("Sub", two("flat", "s"), []string{"m"}, nil), w.Node("Concat", two("m", "s"), []string{"p"}, w.Attributes{"axis": 1})), "one minus"},
+		"three minus":          {twoClass(w.Node("Sub", two("c", "s"), []string{"m"}, nil), w.Node("Concat", two("m", "s"), []string{"p"}, w.Attributes{"axis": 1})), "one minus"},
 		"sigmoid as output":    {out(twoClass(), "s"), "no score"},
 		"labels that differ":   {tail(w.Node("ArgMax", []string{"y"}, []string{"i"}, w.Attributes{"axis": 1}), w.Node("ArrayFeatureExtractor", two("names", "i"), []string{"l"}, nil), w.Node("ZipMap", []string{"y"}, []string{"p"}, w.Attributes{"classlabels_strings": []string{"yes", "no"}})), "differ"},
 		"equal labels":         {tail(w.Node("ZipMap", []string{"y"}, []string{"p"}, w.Attributes{"classlabels_strings": []string{"no", "no"}})), "same label"},

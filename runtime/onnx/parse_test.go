@@ -144,6 +144,7 @@ func TestParseRefuses(t *testing.T) {
 		"typed and raw":       {weight(w.Typed("t", two, 1, 2).Bytes(9, make([]byte, 8))), "twice"},
 		"wrong list":          {weight(w.Shaped("t", 7, two).Float(4, 1).Float(4, 2)), "of that type"},
 		"two lists":           {weight(w.Floats("t", two, 1, 2).Int(7, 1)), "twice"},
+		"two typed lists":     {weight(w.Typed("t", two, 1, 2).Int(7, 1)), "of that type"},
 		"raw strings":         {weight(w.Shaped("t", 8, two).Bytes(9, nil)), "raw"},
 		"negative shape":      {weight(w.Shaped("t", 1, []int64{-2}).Bytes(9, nil)), "shape"},
 		"huge shape":          {weight(w.Shaped("t", 1, []int64{1 << 20, 1 << 20}).Bytes(9, nil)), "values"},
@@ -223,10 +224,20 @@ func TestWeightsInAFileBeside(t *testing.T) {
 	if _, err := Parse(with(entry("location", "weights")), nil); err == nil {
 		t.Error("weights elsewhere were read without a reader")
 	}
+	for _, location := range []string{"", ".", "..", "../weights", "/weights", "inner/weights", "./weights"} {
+		_, err := Parse(with(entry("location", location)), func(string, int64, int64) ([]byte, error) { return make([]byte, 24), nil })
+		if err == nil {
+			t.Errorf("weights in %q were asked for", location)
+		}
+	}
 	if err := os.Mkdir(filepath.Join(dir, "inner"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("/etc/hostname", filepath.Join(dir, "link")); err != nil {
+	outside := filepath.Join(t.TempDir(), "weights")
+	if err := os.WriteFile(outside, make([]byte, 24), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
 	for name, entries := range map[string][]w.Message{
