@@ -110,7 +110,7 @@ var arrows = map[string][]string{
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
 	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim"},
 	"agent/cmd/anchorhold-worker": {"agent/worker", "agent/fedwork", "agent/proofwork"},
-	"agent/cmd/anchorhold": {"agent/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
+	"agent/cmd/anchorhold": {"agent/proofaudit", "agent/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 
 	"systemd/service": {},

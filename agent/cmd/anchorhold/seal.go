@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/runtime/quantize"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -18,15 +19,20 @@ import (
 func newSeal(inv *invocation) *cobra.Command {
 	var unlock unlockFlags
 	var keyFile, publisher string
+	var quantizer quantizing
 	opt := sealer.Options{}
 	c := &cobra.Command{
-		Use:   "seal MODEL.gguf --out MODEL.ahm",
-		Short: "Seal a GGUF model: encrypted, signed, laid out for the kernels",
+		Use:   "seal MODEL --out MODEL.ahm",
+		Short: "Seal a model: a GGUF language model, or an ONNX classifier, which becomes INT8",
 		Long: `Seals a GGUF file under a model key and signs it as its publisher. Weights,
 tokenizer and chat template are all encrypted; 'anchorhold inspect' shows what
-stays public. The result appears under its name only when it is complete.`,
-		Example: `  anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1`,
-		Args:    exactly(1, "one GGUF file"),
+stays public. The result appears under its name only when it is complete.
+
+An ONNX file, as scikit-learn and PyTorch export multi-layer perceptrons and small
+convolutional networks, becomes an INT8 classifier whose answers can be proven.`,
+		Example: `  anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
+  anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`,
+		Args: exactly(1, "one GGUF or ONNX file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if opt.Out == "" || keyFile == "" || publisher == "" || opt.Name == "" || opt.Version == 0 {
 				return usageError{errors.New("--out, --key, --publisher, --name and --model-version are needed")}
@@ -53,15 +59,22 @@ stays public. The result appears under its name only when it is complete.`,
 				return signer.Public().Bytes(), sig, err
 			}
 			opt.Progress = progress(c.ErrOrStderr(), "sealed")
-			s, err := sealer.Seal(c.Context(), opt)
+			var s sealer.Summary
+			var report *quantize.Report
+			if isONNX(opt.In) {
+				s, report, err = quantizer.seal(c.Context(), opt)
+			} else {
+				s, err = sealer.Seal(c.Context(), opt)
+			}
 			if err != nil {
 				return err
 			}
 			result := map[string]any{"file": opt.Out, "model_id": hex.EncodeToString(s.Root[:]), "file_id": hex.EncodeToString(s.FileID[:]),
-				"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds()}
+				"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds(), "quantization": report}
 			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
 				fmt.Fprintf(w, "%s\n  model id  %x\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n",
 					opt.Out, s.Root, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
+				printQuantization(w, report)
 			})
 		},
 	}
@@ -71,6 +84,7 @@ stays public. The result appears under its name only when it is complete.`,
 	c.Flags().StringVar(&opt.Name, "name", "", "name of the model")
 	c.Flags().Uint64Var(&opt.Version, "model-version", 0, "version of the model; grows with each release")
 	c.Flags().StringSliceVar(&opt.ParameterSets, "parameter-set", nil, "name of a parameter set to record in the manifest (repeat for several)")
+	quantizer.add(c)
 	unlock.add(c)
 	return c
 }

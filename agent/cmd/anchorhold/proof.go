@@ -1,0 +1,281 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+	"github.com/spf13/cobra"
+)
+
+func newProof(inv *invocation) *cobra.Command {
+	return subcommands("proof", "Proofs that an answer came from a model: keys, requests, verification",
+		`A classifier's answer has a receipt at once and a proof later. With the proof
+anybody can check, without the model and the input, that the committed model gave
+this output for the committed input. In order, with who runs each command:
+
+  proof setup     operator   keys for an architecture; one set serves all its versions
+  proof make      client     ask for the proof of an answer (or the agent's mode does)
+  proof show      client     fetch it, with its receipt
+  proof verify    anybody    "this output, from this model, in this guest, at this time"`,
+		newProofSetup(inv), newProofMake(inv), newProofShow(inv), newProofVerify(inv))
+}
+
+// sealedArchitecture reads a sealed classifier's architecture with its key.
+func sealedArchitecture(path, keyFile, publisher string) (a intnet.Architecture, classes int, err error) {
+	key, err := readSecretFile(keyFile, false)
+	if err != nil {
+		return a, 0, err
+	}
+	defer key.Wipe()
+	pub, err := publicIdentity(publisher)
+	if err != nil {
+		return a, 0, err
+	}
+	m, err := classifier.Open(path, key, arena.NewBudget(256<<20), classifier.Options{Publisher: pub})
+	if err != nil {
+		return a, 0, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	d := m.Description()
+	return d.Architecture, d.Classes(), m.Close()
+}
+
+func newProofSetup(inv *invocation) *cobra.Command {
+	var keyFile, publisher, out string
+	var batch int
+	c := &cobra.Command{
+		Use: "setup MODEL.ahm --key KEY --publisher PUB --out DIR", Short: "Make circuit and keys for a classifier's architecture, for development",
+		Long: `Compiles the circuit of a sealed classifier's architecture and makes Groth16 keys
+for it. Weights are no part of it: one set serves every version of an architecture.
+
+WHOEVER RUNS THIS COULD KEEP WHAT LETS PROOFS BE FORGED. The record says so
+("development"), and agents and verifiers refuse it unless they are told otherwise.`,
+		Example: "  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/",
+		Args:    exactly(1, "one sealed classifier"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if keyFile == "" || publisher == "" || out == "" {
+				return usageError{errors.New("--key, --publisher and --out are needed")}
+			}
+			a, classes, err := sealedArchitecture(args[0], keyFile, publisher)
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			spec := zkproof.Inference{Architecture: a, Batch: batch}
+			fmt.Fprintln(c.ErrOrStderr(), "compiling the circuit ...")
+			circuit, err := zkproof.CompileInference(spec)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "making keys for %d constraints ...\n", circuit.Constraints())
+			set, err := developmentKeys(out, circuit, statement.Record{Inference: &statement.InferenceCircuit{Items: uint16(batch), Outputs: uint16(classes)}}, a)
+			if err != nil {
+				return err
+			}
+			return inv.printSet(c, set, circuit, time.Since(began))
+		},
+	}
+	c.Flags().StringVar(&keyFile, "key", "", "file with the model key")
+	c.Flags().StringVar(&publisher, "publisher", "", "the publisher's identity (ahpub1... or a file)")
+	c.Flags().StringVar(&out, "out", "", "directory for circuit, keys and record")
+	c.Flags().IntVar(&batch, "batch", 1, "answers that one proof is about; agents make proofs of one")
+	return c
+}
+
+func (inv *invocation) printSet(c *cobra.Command, set proofkeys.Set, circuit *zkproof.Circuit, took time.Duration) error {
+	r := set.Record
+	result := map[string]any{"circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
+	return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
+		fmt.Fprintf(w, "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n", r.Circuit, circuit.Constraints(), r.VerifyingKey, r.ProvingKey, took.Seconds())
+		if r.Development {
+			fmt.Fprintln(w, "set-up         DEVELOPMENT: whoever made these keys could forge proofs")
+		}
+	})
+}
+
+// developmentKeys makes and saves keys that one party made.
+func developmentKeys(dir string, circuit *zkproof.Circuit, r statement.Record, a intnet.Architecture) (proofkeys.Set, error) {
+	pk, vk, err := zkproof.Setup(circuit)
+	if err != nil {
+		return proofkeys.Set{}, err
+	}
+	digest, err := a.Digest()
+	if err != nil {
+		return proofkeys.Set{}, err
+	}
+	if r.Inference != nil {
+		r.Inference.Architecture = digest
+	}
+	r.System, r.Circuit, r.Library, r.Development = statement.Groth16, circuit.Digest, zkproof.Library, true
+	verifying, err := zkproof.Encode(vk)
+	if err != nil {
+		return proofkeys.Set{}, err
+	}
+	return proofkeys.Save(dir, r, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err },
+		func(w io.Writer) error { _, err := pk.WriteRawTo(w); return err }, verifying)
+}
+
+func newProofMake(inv *invocation) *cobra.Command {
+	var wait bool
+	c := &cobra.Command{
+		Use: "make RECEIPT", Short: "Ask the local agent for the proof of an answer, by its receipt's id",
+		Example: "  anchorhold proof make 5f2c... --wait", Args: exactly(1, "one receipt's id"),
+		RunE: func(c *cobra.Command, args []string) error {
+			agent := newAgentClient(inv.agent)
+			resp, err := agent.do(c.Context(), http.MethodPost, "/v1/proofs/"+args[0], nil)
+			if err != nil {
+				return err
+			}
+			var queued struct {
+				Job string `json:"job"`
+			}
+			if err := decodeBody(resp, &queued); err != nil {
+				return err
+			}
+			if wait {
+				info, err := waitJob(c.Context(), agent, queued.Job, c.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				return inv.print(c.OutOrStdout(), info, func(w io.Writer) { printJob(w, info) })
+			}
+			return inv.print(c.OutOrStdout(), queued, func(w io.Writer) { fmt.Fprintf(w, "job %s\n", queued.Job) })
+		},
+	}
+	c.Flags().BoolVar(&wait, "wait", false, "wait until it is made")
+	inv.agentFlag(c)
+	return c
+}
+
+func newProofShow(inv *invocation) *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: "show RECEIPT --out FILE", Short: "Fetch the proof of an answer with its receipt, to hand on",
+		Example: "  anchorhold proof show 5f2c... --out answer.proof.json", Args: exactly(1, "one receipt's id"),
+		RunE: func(c *cobra.Command, args []string) error {
+			agent := newAgentClient(inv.agent)
+			resp, err := agent.do(c.Context(), http.MethodGet, "/v1/proofs/"+args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			raw, err := io.ReadAll(io.LimitReader(resp.Body, proofaudit.MaxBytes+1))
+			if err != nil {
+				return err
+			}
+			if _, err := proofaudit.Parse(raw); err != nil {
+				return fmt.Errorf("%w: %w", errRefused, err)
+			}
+			if out == "" {
+				_, err = c.OutOrStdout().Write(raw)
+				return err
+			}
+			return os.WriteFile(out, raw, 0o600)
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "file; standard output without it")
+	inv.agentFlag(c)
+	return c
+}
+
+func newProofVerify(inv *invocation) *cobra.Command {
+	var roots []string
+	var keys string
+	var development bool
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use: "verify FILE... --keys DIR --root ROOT", Short: "Verify proofs with their receipts, without any agent or model",
+		Long: `Verifies that each file says: this output, from this version of this model, in this
+attested guest, at this time. The chain of the receipt is checked with the broker's root
+identity, the proof with a verifying key of the directory. Exit status 3 if any
+of them does not hold. The stand-alone anchorhold-verify checks proofs alone.`,
+		Example: "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(roots) == 0 || keys == "" {
+				return usageError{errors.New("--root, whom to believe, and --keys, the directory of registered keys, are needed")}
+			}
+			publics, err := publicIdentities(roots)
+			if err != nil {
+				return err
+			}
+			sets, err := proofkeys.Load(keys)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errRefused, err)
+			}
+			ring, err := proofkeys.NewRing(sets, development, timeout)
+			if err != nil {
+				return fmt.Errorf("%w: %w (--allow-development takes it)", errRefused, err)
+			}
+			var views []verified
+			bad := 0
+			for _, file := range args {
+				v := verified{File: file}
+				raw, err := readBounded(file)
+				if err != nil {
+					return err
+				}
+				b, err := proofaudit.Parse(raw)
+				if err == nil {
+					var view proofaudit.View
+					if view, err = b.Verify(c.Context(), publics, ring); err == nil {
+						v.View = &view
+					}
+				}
+				if err != nil {
+					v.Error = err.Error()
+					bad++
+				}
+				views = append(views, v)
+			}
+			if err := inv.print(c.OutOrStdout(), views, func(w io.Writer) { printVerified(w, views) }); err != nil {
+				return err
+			}
+			if bad > 0 {
+				return fmt.Errorf("%w: %d of %d proofs do not hold", errRefused, bad, len(args))
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&roots, "root", nil, "the broker's root identity (ahpub1... or a file; repeat for several)")
+	f.StringVar(&keys, "keys", "", "directory with verifying keys and their records")
+	f.BoolVar(&development, "allow-development", false, "take keys whose maker could forge proofs")
+	f.DurationVar(&timeout, "timeout", 10*time.Second, "bound of one verification")
+	return c
+}
+
+// verified is what became of one file.
+type verified struct {
+	File  string           `json:"file"`
+	View  *proofaudit.View `json:"verified,omitempty"`
+	Error string           `json:"error,omitempty"`
+}
+
+func printVerified(w io.Writer, list []verified) {
+	for _, v := range list {
+		if v.View == nil {
+			fmt.Fprintf(w, "%s: REFUSED: %s\n", v.File, v.Error)
+			continue
+		}
+		a := v.View
+		fmt.Fprintf(w, "%s: verified\n  output   %v\n  model    %s version %d, id %s\n  guest    %s, image %s, policy %s\n  time     %s\n  proof    %s, %d bytes, key %s\n",
+			v.File, a.Outputs, a.Model, a.ModelVersion, a.ModelID, a.Guest.Evidence, a.Guest.Image, a.Guest.Policy, a.Time.Format(time.RFC3339), a.Proof.System, a.Proof.Bytes, a.Proof.Key)
+		if a.Guest.SoftwareTEE {
+			fmt.Fprintln(w, "  WARNING  the guest is a software TEE, which proves nothing about where it ran")
+		}
+		if a.Proof.Development {
+			fmt.Fprintln(w, "  WARNING  the keys were set up for development: their maker could forge proofs")
+		}
+	}
+}
