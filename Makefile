@@ -43,6 +43,7 @@ model: ## fetch the demo's model into the cache, once
 peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's client) into the cache, once
 	@.ci/peers "$(PEERS)"
 	@.ci/peers-fed "$(PEERS)"
+	@.ci/peers-zk "$(PEERS)"
 
 test: peers model ## run every test (with the race detector where a C compiler is present)
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
