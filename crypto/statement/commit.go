@@ -97,7 +97,9 @@ func WeightsCommitment(n *intnet.Network) Commitment {
 	return commitment(Hash(DomainWeights, all))
 }
 
-// InputCommitment commits to an input.
+// InputCommitment commits to an input of a length that is known otherwise, by the
+// model's architecture: inside the last element, -128 looks as padding does. The same is
+// true of gradients, whose length is in the statement, and of weights.
 func InputCommitment(salt Salt, in []int8) Commitment {
 	return commitment(Hash(DomainInput, PackInt8([]fr.Element{salt.Element()}, in)))
 }
