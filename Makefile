@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo model peers test check fuzz bench bench-fed bench-peer clean
+.PHONY: help build demo-build demo fed-demo proof-demo model peers test check fuzz bench bench-fed bench-peer clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,10 @@ demo: demo-build ## seal, attest, release, answer: the main job on a real model 
 fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals
 	@.ci/peers-fed "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -federated "$(PEERS)/fed/bin/python"
+
+proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody
+	@.ci/peers-zk "$(PEERS)"
+	@$(DEMOBIN)/demo -bin $(DEMOBIN) -proofs "$(PEERS)/zk/classifiers"
 
 model: ## fetch the demo's model into the cache, once
 	@go run ./packaging/demo -cache "$(CACHE)" -fetch

@@ -22,18 +22,19 @@ func main() {
 	flag.BoolVar(&opt.keep, "keep", false, "leave broker and agent running and print how to talk to them")
 	fetchOnly := flag.Bool("fetch", false, "only fetch the model into the cache")
 	federated := flag.String("federated", "", "run the federated demo instead, with this Python (numpy and scikit-learn)")
+	proofs := flag.String("proofs", "", "run the demo of proofs instead, with the classifiers of this directory")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, opt, *fetchOnly, *federated); err != nil {
+	if err := run(ctx, opt, *fetchOnly, *federated, *proofs); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, opt options, fetchOnly bool, python string) error {
+func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers string) error {
 	if opt.cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -43,6 +44,9 @@ func run(ctx context.Context, opt options, fetchOnly bool, python string) error 
 	}
 	if python != "" {
 		return newFedDemo(opt, python).run(ctx)
+	}
+	if classifiers != "" {
+		return newProofDemo(opt, classifiers).run(ctx)
 	}
 	if fetchOnly {
 		_, err := fetchModel(ctx, opt.cache)

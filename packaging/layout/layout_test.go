@@ -117,7 +117,7 @@ var arrows = map[string][]string{
 	"systemd/config":  {},
 
 	"packaging/layout": {},
-	"packaging/demo":   {"crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
+	"packaging/demo":   {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
 }
 
 // owners names the one package that may import each third-party module. The

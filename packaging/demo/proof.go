@@ -1,0 +1,366 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anchorhold/anchorhold/runtime/layers"
+	"github.com/anchorhold/anchorhold/runtime/onnx"
+	"github.com/anchorhold/anchorhold/runtime/quantize"
+)
+
+// proofRequests is how many answers are asked for and proven.
+const proofRequests = 100
+
+// proofDemo serves a real classifier, proves its answers afterwards, and verifies them.
+type proofDemo struct {
+	demo
+	models   string // directory with ONNX files and data
+	rows     *quantize.Rows
+	want     []string // the right classes
+	receipts []string
+	labels   []string
+	busy     time.Duration // of a request, while proofs are made; median
+	accuracy float64       // of the integer reference on the same rows
+}
+
+func newProofDemo(opt options, models string) *proofDemo {
+	return &proofDemo{demo: demo{opt: opt, began: time.Now()}, models: models}
+}
+
+func (d *proofDemo) run(ctx context.Context) (err error) {
+	fmt.Println("Anchorhold proof demo: answers at once, proofs of them later.")
+	fmt.Println("THE SOFTWARE TEE STANDS IN FOR THE HARDWARE HERE: these binaries prove nothing about where they run.")
+	if d.dir, err = os.MkdirTemp("", "anchorhold-proof-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.cleanUp()) }()
+	return runSteps(ctx, d.began, []step{
+		{"data of scikit-learn's digits", d.findDigits},
+		{"development identities", d.makeIdentities},
+		{"broker", d.startBroker},
+		{"classifier 64-32-10 quantized to INT8 and sealed", d.sealDigits},
+		{"model key stored at the broker", d.storeKey},
+		{"reference values and policy imported", d.importPolicy},
+		{"circuit and keys for the architecture (a development set-up)", d.setUpKeys},
+		{"agent attested, classifier served", d.startProver},
+		{fmt.Sprintf("%d requests, a receipt for each at once", proofRequests), d.ask},
+		{"proofs of all of them, made meanwhile", d.awaitProofs},
+		{"every proof verified with its receipt", d.verifyProofs},
+		{"REFUSAL 1: a tampered answer", d.refuseTampered},
+		{"REFUSAL 2: keys of a development set-up, where they are not allowed", d.refuseDevelopment},
+		{"audit log verified", d.verifyAudit},
+	})
+}
+
+func (d *proofDemo) model(name string) string { return filepath.Join(d.models, name) }
+
+func (d *proofDemo) findDigits(context.Context) (string, error) {
+	var err error
+	if d.rows, err = quantize.ReadRows(d.model("digits.test.npy")); err != nil {
+		return "", err
+	}
+	if d.rows.Len() < proofRequests {
+		return "", fmt.Errorf("only %d rows", d.rows.Len())
+	}
+	m, err := onnx.ParseFile(d.model("digits.onnx"))
+	if err != nil {
+		return "", err
+	}
+	network, err := layers.FromONNX(m)
+	if err != nil {
+		return "", err
+	}
+	answers, err := quantize.ReadAnswers(d.model("digits.answers.npy"), network)
+	if err != nil {
+		return "", err
+	}
+	var test, labels strings.Builder
+	for i := range proofRequests {
+		cells := make([]string, d.rows.Width)
+		for k, v := range d.rows.Row(i) {
+			cells[k] = fmt.Sprint(v)
+		}
+		fmt.Fprintln(&test, strings.Join(cells, ","))
+		d.want = append(d.want, fmt.Sprint(answers[i]))
+		fmt.Fprintln(&labels, d.want[i])
+	}
+	return fmt.Sprintf("%d rows of 64 values that the model has not seen; the first %d are asked", d.rows.Len(), proofRequests),
+		errors.Join(os.WriteFile(d.path("test.csv"), []byte(test.String()), 0o600), os.WriteFile(d.path("test.labels"), []byte(labels.String()), 0o600))
+}
+
+func (d *proofDemo) sealDigits(ctx context.Context) (string, error) {
+	out, err := d.tool(ctx, "seal", d.model("digits.onnx"), "--calibration", d.model("digits.calibration.npy"), "--test", d.path("test.csv"), "--answers", d.path("test.labels"),
+		"--out", d.path("model.ahm"), "--key", d.path("model.key"), "--publisher", d.path("publisher.key"), "--credential-file", d.path("publisher.credential"),
+		"--name", "digits", "--model-version", "1", "--json")
+	if err != nil {
+		return "", err
+	}
+	var sealed struct {
+		Bytes        float64 `json:"bytes"`
+		Quantization struct {
+			Agreed  float64 `json:"agreed"`
+			Float   float64 `json:"float_accuracy"`
+			Integer float64 `json:"integer_accuracy"`
+		} `json:"quantization"`
+	}
+	if err := json.Unmarshal(out, &sealed); err != nil {
+		return "", err
+	}
+	q := sealed.Quantization
+	d.accuracy = q.Integer
+	return fmt.Sprintf("%.0f bytes; of %d rows %.1f %% right as INT8, %.1f %% in floating point", sealed.Bytes, proofRequests, 100*q.Integer, 100*q.Float), nil
+}
+
+func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
+	out, err := d.tool(ctx, "proof", "setup", d.path("model.ahm"), "--key", d.path("model.key"), "--publisher", d.path("publisher.key.pub"), "--out", d.path("keys"), "--json")
+	if err != nil {
+		return "", err
+	}
+	var set struct {
+		Circuit     string `json:"circuit"`
+		Constraints int    `json:"constraints"`
+	}
+	if err := json.Unmarshal(out, &set); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d constraints for 2,368 weights, circuit %.16s...\nweights are no part of it: one set serves every version", set.Constraints, set.Circuit), nil
+}
+
+// proverConfig is the agent's configuration.
+func (d *proofDemo) proverConfig(name string, development bool) (string, error) {
+	config := fmt.Sprintf(`compute:
+  tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: 96}
+verification:
+  zkp: {scheme: zkSNARK, prover_mode: async, worker_pool_size: 1, verification_timeout_ms: 1000}
+broker: {address: %q, tls_roots: %s, root_keys: [%s], minimum_epoch: 1}
+guest: {image_id: demo-image, state_dir: %s, software_measurement: %q}
+classifiers:
+  - {name: digits, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
+proofs: {keys: %s, mode: all, allow_development_setup: %t, memory_mb: 512}
+workers: {path: %s}
+socket: {path: %s}
+log: {level: info, format: text}
+`, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), goodMeasurement,
+		d.path("model.ahm"), d.path("publisher.key.pub"), d.path("keys"), development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
+	path := d.path(name + ".yaml")
+	return path, os.WriteFile(path, []byte(config), 0o600)
+}
+
+func (d *proofDemo) startProver(ctx context.Context) (string, error) {
+	config, err := d.proverConfig("agent", true)
+	if err != nil {
+		return "", err
+	}
+	if d.agent, err = start("agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
+		return "", err
+	}
+	err = d.agent.waitFor(ctx, "served classifier", 40*time.Second, func() bool {
+		s, err := d.status(ctx, "agent")
+		return err == nil && s.Agent.State == "serving"
+	})
+	if err != nil {
+		return "", err
+	}
+	var meta struct {
+		Parameters struct {
+			ModelID string `json:"model_id"`
+		} `json:"parameters"`
+	}
+	if err := d.call(ctx, http.MethodGet, "/v2/models/digits", nil, &meta); err != nil {
+		return "", err
+	}
+	return "Open Inference Protocol v2 on the socket; model id " + meta.Parameters.ModelID, nil
+}
+
+// call talks to the agent's socket.
+func (d *proofDemo) call(ctx context.Context, method, path string, body, into any) error {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", d.path("agent.sock"))
+	}}}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s: %s", resp.Status, answer)
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(answer, into)
+}
+
+// inferred is what the demo reads of an answer.
+type inferred struct {
+	Parameters struct {
+		Receipts []string `json:"receipts"`
+	} `json:"parameters"`
+	Outputs []struct {
+		Name string            `json:"name"`
+		Data []json.RawMessage `json:"data"`
+	} `json:"outputs"`
+}
+
+// inferRow asks about one row and returns the label, the receipt's id, and the time.
+func (d *proofDemo) inferRow(ctx context.Context, i int) (label, receipt string, took time.Duration, err error) {
+	var a inferred
+	began := time.Now()
+	err = d.call(ctx, http.MethodPost, "/v2/models/digits/infer", map[string]any{"inputs": []any{map[string]any{
+		"name": "input", "datatype": "FP64", "shape": []int{1, d.rows.Width}, "data": d.rows.Row(i)}}}, &a)
+	took = time.Since(began)
+	if err != nil {
+		return "", "", 0, err
+	}
+	for _, out := range a.Outputs {
+		if out.Name == "label" && len(out.Data) == 1 {
+			err = json.Unmarshal(out.Data[0], &label)
+		}
+	}
+	if err == nil && (len(a.Parameters.Receipts) != 1 || label == "") {
+		err = errors.New("an answer without label or receipt")
+	}
+	if err != nil {
+		return "", "", 0, err
+	}
+	return label, a.Parameters.Receipts[0], took, nil
+}
+
+func median(list []time.Duration) time.Duration {
+	slices.Sort(list)
+	return list[len(list)/2]
+}
+
+func (d *proofDemo) ask(ctx context.Context) (string, error) {
+	var times []time.Duration
+	right := 0
+	for i := range proofRequests {
+		label, receipt, took, err := d.inferRow(ctx, i)
+		if err != nil {
+			return "", err
+		}
+		d.labels, d.receipts, times = append(d.labels, label), append(d.receipts, receipt), append(times, took)
+		if label == d.want[i] {
+			right++
+		}
+	}
+	d.busy = median(times)
+	if accuracy := float64(right) / proofRequests; accuracy != d.accuracy {
+		return "", fmt.Errorf("%.3f of the served answers are right, of the integer reference's %.3f", accuracy, d.accuracy)
+	}
+	one, err := d.tool(ctx, "receipt", "get", d.receipts[0], "--agent", d.path("agent.sock"))
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(d.path("one.receipt.json"), one, 0o600); err != nil {
+		return "", err
+	}
+	if _, err := d.tool(ctx, "receipt", "verify", d.path("one.receipt.json"), "--root", d.path("root.key.pub")); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d of %d right, exactly as many as of the integer reference; median %.2f ms a request, with proving under way", right, proofRequests, float64(d.busy.Microseconds())/1000), nil
+}
+
+func (d *proofDemo) awaitProofs(ctx context.Context) (string, error) {
+	began := time.Now()
+	for i, id := range d.receipts {
+		file := d.path(fmt.Sprintf("%d.proof.json", i))
+		err := d.agent.waitFor(ctx, "proof "+id, 5*time.Minute, func() bool {
+			_, err := d.tool(ctx, "proof", "show", id, "--out", file, "--agent", d.path("agent.sock"))
+			return err == nil
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	took := time.Since(began)
+	var quiet []time.Duration
+	for i := range proofRequests / 4 {
+		// Answers of the same rows; their proofs begin after this.
+		_, _, t, err := d.inferRow(ctx, i)
+		if err != nil {
+			return "", err
+		}
+		quiet = append(quiet, t)
+	}
+	return fmt.Sprintf("%d proofs of 196 bytes, the last %.1f s after the last answer, one worker; a request alone takes %.2f ms", proofRequests, took.Seconds(), float64(median(quiet).Microseconds())/1000), nil
+}
+
+func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
+	args := []string{"proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--allow-development", "--json"}
+	for i := range proofRequests {
+		args = append(args, d.path(fmt.Sprintf("%d.proof.json", i)))
+	}
+	out, err := d.tool(ctx, args...)
+	if err != nil {
+		return "", err
+	}
+	var views []struct {
+		Verified *struct {
+			Model   string `json:"model"`
+			ModelID string `json:"model_id"`
+			Time    string `json:"time"`
+			Guest   struct {
+				Image    string `json:"image"`
+				Evidence string `json:"evidence"`
+			} `json:"guest"`
+		} `json:"verified"`
+	}
+	if err := json.Unmarshal(out, &views); err != nil {
+		return "", err
+	}
+	if len(views) != proofRequests {
+		return "", fmt.Errorf("%d of %d proofs were verified", len(views), proofRequests)
+	}
+	v := views[0].Verified
+	return fmt.Sprintf("%d of %d; the first: model %s (%.16s...), image %s by %s evidence, at %s", len(views), proofRequests, v.Model, v.ModelID, v.Guest.Image, v.Guest.Evidence, v.Time), nil
+}
+
+// refuseTampered changes one output of a proven answer.
+func (d *proofDemo) refuseTampered(ctx context.Context) (string, error) {
+	raw, err := os.ReadFile(d.path("0.proof.json"))
+	if err != nil {
+		return "", err
+	}
+	at := bytes.Index(raw, []byte(`"outputs":[`))
+	if at < 0 {
+		return "", errors.New("no outputs in the proof's statement")
+	}
+	end := at + bytes.IndexByte(raw[at:], ',')
+	tampered := slices.Concat(raw[:at], []byte(`"outputs":[77777`), raw[end:])
+	if err := os.WriteFile(d.path("tampered.proof.json"), tampered, 0o600); err != nil {
+		return "", err
+	}
+	out, err := d.tool(ctx, "proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--allow-development", d.path("tampered.proof.json"))
+	if err == nil {
+		return "", errors.New("the tampered answer was verified")
+	}
+	return refused(fmt.Errorf("%w: %s", err, out), "proof-receipt-mismatch")
+}
+
+// refuseDevelopment verifies without allowing keys that one party made.
+func (d *proofDemo) refuseDevelopment(ctx context.Context) (string, error) {
+	_, err := d.tool(ctx, "proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), d.path("0.proof.json"))
+	return refused(err, "set-up was for development")
+}
