@@ -3,6 +3,7 @@ package zkproof
 import (
 	"crypto/sha256"
 	"fmt"
+	"hash"
 	"sync"
 
 	"github.com/consensys/gnark-crypto/ecc"
@@ -53,10 +54,16 @@ func compileCircuit(c frontend.Circuit, builder frontend.NewBuilder) (*Circuit, 
 	if err != nil {
 		return nil, fmt.Errorf("zkproof: compile: %w", err)
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "anchorhold/zkproof/circuit/1\n%s\n", Library)
+	h := newDigest()
 	if _, err := system.WriteTo(h); err != nil {
 		return nil, fmt.Errorf("zkproof: encode the circuit: %w", err)
 	}
 	return &Circuit{System: system, Digest: [32]byte(h.Sum(nil))}, nil
+}
+
+// newDigest begins the digest of a circuit.
+func newDigest() hash.Hash {
+	h := sha256.New()
+	fmt.Fprintf(h, "anchorhold/zkproof/circuit/1\n%s\n", Library)
+	return h
 }

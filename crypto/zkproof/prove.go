@@ -15,7 +15,9 @@ import (
 var (
 	// ErrWitness means that what was to be proven is not so.
 	ErrWitness = errors.New("zkproof: the witness does not satisfy the circuit")
-	// ErrKey means a key that is not the circuit's.
+	// ErrCircuit means bytes that are not the circuit that was asked for.
+	ErrCircuit = errors.New("zkproof: circuit refused")
+	// ErrKey means bytes that are no key.
 	ErrKey = errors.New("zkproof: key refused")
 )
 

@@ -1,7 +1,7 @@
 package zkproof
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"fmt"
 	"io"
 
@@ -18,12 +18,11 @@ const (
 	maxKeyBytes     = 8 << 30
 )
 
-// ReadCircuit reads a compiled circuit for Groth16, which is much faster than to
-// compile it anew. Whether it is the one that was asked for says its Digest.
+// ReadCircuit reads a compiled circuit for Groth16 from a source that is trusted, which
+// is much faster than to compile it anew. From any other source OpenCircuit reads it.
 func ReadCircuit(r io.Reader) (c *Circuit, err error) {
 	quiet()
-	h := sha256.New()
-	fmt.Fprintf(h, "anchorhold/zkproof/circuit/1\n%s\n", Library)
+	h := newDigest()
 	in := io.TeeReader(io.LimitReader(r, maxCircuitBytes), h)
 	c = &Circuit{System: groth16.NewCS(ecc.BN254)}
 	if err := safely(func() error { _, err := c.System.ReadFrom(in); return err }); err != nil {
@@ -37,9 +36,26 @@ func ReadCircuit(r io.Reader) (c *Circuit, err error) {
 	return c, nil
 }
 
+// OpenCircuit reads a compiled circuit for Groth16 that has a digest. Nothing of it is
+// decoded before the digest is known to be right: the library's decoder can crash the
+// process on bytes that it did not write, from a goroutine of its own.
+func OpenCircuit(r io.Reader, digest [32]byte) (*Circuit, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, maxCircuitBytes))
+	if err != nil {
+		return nil, fmt.Errorf("zkproof: read the circuit: %w", err)
+	}
+	h := newDigest()
+	h.Write(raw)
+	if [32]byte(h.Sum(nil)) != digest {
+		return nil, fmt.Errorf("zkproof: not the circuit %x of %s: %w", digest, Library, ErrCircuit)
+	}
+	return ReadCircuit(bytes.NewReader(raw))
+}
+
 // ReadProvingKey reads a Groth16 proving key in the library's raw form, point by
 // point, without checking that each is in its group: a key that is not the one that
-// was registered makes proofs that do not verify, and nothing worse.
+// was registered makes proofs that do not verify. Its lengths are believed, so that the
+// caller has held the file's digest against the registered one.
 func ReadProvingKey(r io.Reader) (groth16.ProvingKey, error) {
 	key := groth16.NewProvingKey(ecc.BN254)
 	if err := safely(func() error { _, err := key.UnsafeReadFrom(io.LimitReader(r, maxKeyBytes)); return err }); err != nil {

@@ -258,14 +258,14 @@ func TestEachAssertionStopsItsForgery(t *testing.T) {
 		if err := solve(t, full, f.honest); err != nil {
 			t.Fatalf("%s: before the attack: %v", a.name, err)
 		}
-		copy(f.Lookups[:], recount(t, f.inferenceCircuit)[0])
+		f.recount(t)
 		if solve(t, full, f.inferenceCircuit) == nil {
 			t.Errorf("%s: accepted", a.name)
 		}
 		mutant := newInferenceCircuit(a.spec)
 		mutant.skip = without(a.assertion)
 		f.skip = mutant.skip
-		copy(f.Lookups[:], recount(t, f.inferenceCircuit)[0])
+		f.recount(t)
 		if err := solve(t, compileWithout(t, mutant), f.inferenceCircuit); err != nil {
 			t.Errorf("%s: not stopped by %q alone: %v", a.name, a.assertion, err)
 		}
