@@ -7,7 +7,7 @@ CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/anchorhold
 PEERS    ?= $(CACHE)/peers
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_ := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
-BINARIES := ./agent/cmd/anchorhold ./agent/cmd/anchorhold-agent ./agent/cmd/anchorhold-worker ./keybroker/cmd/anchorhold-broker ./keybroker/cmd/anchorhold-aggregator
+BINARIES := ./agent/cmd/anchorhold ./agent/cmd/anchorhold-agent ./agent/cmd/anchorhold-worker ./agent/cmd/anchorhold-verify ./keybroker/cmd/anchorhold-broker ./keybroker/cmd/anchorhold-aggregator
 DEMOBIN  := .cache/demo-bin
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.

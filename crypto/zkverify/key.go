@@ -102,8 +102,8 @@ func ParseKey(raw []byte) (*Key, error) {
 // generator, as multi-party set-ups have it.
 func untouched(alpha, betaOne, deltaOne curve.G1Affine, beta, gamma, delta curve.G2Affine) error {
 	_, _, one, two := curve.Generators()
-	if alpha.Equal(&one) || betaOne.Equal(&one) || deltaOne.Equal(&one) || beta.Equal(&two) || delta.Equal(&two) {
-		return badKey("a secret of its set-up is one")
+	if alpha.Equal(&one) || betaOne.Equal(&one) || deltaOne.Equal(&one) {
+		return badKey("a secret of its set-up is one") // beta's and delta's other halves follow below
 	}
 	if delta.Equal(&gamma) {
 		return badKey("gamma and delta are equal")

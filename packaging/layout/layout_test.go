@@ -109,6 +109,8 @@ var arrows = map[string][]string{
 	"agent": {"agent/classify", "agent/longwork", "agent/proofs", "agent/localapi/oip", "agent/federate", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
 	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim"},
+	"agent/proofcheck":            {"crypto/statement", "crypto/zkverify", "crypto/zkproof/plonkverify", "guest/evidence"},
+	"agent/cmd/anchorhold-verify": {"agent/proofcheck"},
 	"agent/cmd/anchorhold-worker": {"agent/worker", "agent/fedwork", "agent/proofwork"},
 	"agent/cmd/anchorhold": {"agent/proofaudit", "agent/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
@@ -152,6 +154,13 @@ var agentNever = []string{
 var brokerNever = []string{
 	module + "/guest/teesim", module + "/guest/snp", module + "/runtime/", module + "/agent",
 	"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/spf13/cobra",
+}
+
+// verifyNever may not be linked into the stand-alone verifier: no compiler of circuits, no
+// prover, nothing that holds or speaks for anybody.
+var verifyNever = []string{
+	"github.com/consensys/gnark/frontend/cs/", "github.com/consensys/gnark/backend/groth16", "github.com/cloudflare/circl", "github.com/spf13/cobra",
+	module + "/crypto/zkproof/gadget", module + "/crypto/zkproof/zktest", module + "/runtime/", module + "/keybroker", module + "/agent/receipt",
 }
 
 var bannedNames = []string{"util", "utils", "common", "helpers", "misc", "types", "models", "base", "core", "runtime", "crypto"}
@@ -276,7 +285,7 @@ func TestBinariesStaySmallWhereTheKeysAre(t *testing.T) {
 	for _, tc := range []struct {
 		main  string
 		never []string
-	}{{"./agent/cmd/anchorhold-agent", agentNever}, {"./keybroker/cmd/anchorhold-broker", brokerNever}} {
+	}{{"./agent/cmd/anchorhold-agent", agentNever}, {"./keybroker/cmd/anchorhold-broker", brokerNever}, {"./agent/cmd/anchorhold-verify", verifyNever}} {
 		for _, tags := range []string{"", "release"} {
 			for _, p := range goList(t, "-deps", "-tags="+tags, tc.main) {
 				for _, never := range tc.never {

@@ -188,7 +188,14 @@ func TestChangedKeysAreRefused(t *testing.T) {
 	}
 	const list = 24 + 64 + 8 + 32 + 8*32
 	kzg := list + 4 + 32
+	// A key that is right in all but the reference string's secret, and one with two
+	// commitments.
+	const lines = 2 * 66 * 4 * 32
+	known := at(kzg+32+64, m.raw[kzg+32:kzg+32+64]...)
+	copy(known[kzg+32+128+lines:], m.raw[kzg+32+128:kzg+32+128+lines])
+	two := slices.Concat(m.raw[:list], []byte{0, 0, 0, 2}, m.raw[list+4:list+36], m.raw[list+4:len(m.raw)-12], []byte{0, 0, 0, 2}, m.raw[len(m.raw)-8:], m.raw[len(m.raw)-8:])
 	for name, raw := range map[string][]byte{
+		"tau is one, with its lines": known, "two whole commitments": two,
 		"empty": nil, "cut": m.raw[:len(m.raw)-1], "more": append(slices.Clone(m.raw), 0), "short": m.raw[:100],
 		"legacy": m.raw[16:], "version 2": at(15, 2), "marker": at(0, 1),
 		"size not a power": at(23, m.raw[23]|1), "size zero": at(16, make([]byte, 8)...),

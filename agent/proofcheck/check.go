@@ -1,0 +1,171 @@
+package proofcheck
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// MaxFileBytes bounds a file with a proof: an envelope in JSON, with a receipt.
+const MaxFileBytes = statement.MaxEnvelopeJSON + 128<<10
+
+// bundled finds the proof in the JSON form of an agent/proofaudit bundle; anything else
+// is returned as it is.
+func bundled(raw []byte) (proof []byte, withReceipt bool, err error) {
+	var outer struct {
+		Receipt json.RawMessage `json:"receipt"`
+		Salt    json.RawMessage `json:"output_salt"`
+		Proof   json.RawMessage `json:"proof"`
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if d.Decode(&outer) != nil || outer.Receipt == nil || outer.Proof == nil {
+		return raw, false, nil
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, false, errors.New("something follows the proof with its receipt")
+	}
+	return outer.Proof, true, nil
+}
+
+// Input is one envelope with the name under which it is reported.
+type Input struct {
+	Name string
+	Raw  []byte
+}
+
+// Finding is what became of one input.
+type Finding struct {
+	Name     string          `json:"file"`
+	Verified bool            `json:"verified"`
+	Reason   evidence.Reason `json:"reason,omitempty"` // why not
+	Detail   string          `json:"detail,omitempty"`
+
+	// What the statement says, whether it is proven or not.
+	Statement *statement.Digest   `json:"statement,omitempty"`
+	System    string              `json:"system,omitempty"`
+	Circuit   *statement.Digest   `json:"circuit,omitempty"`
+	Key       *statement.Digest   `json:"verifying_key,omitempty"`
+	Model     *statement.Digest   `json:"model,omitempty"`
+	Items     []statement.Item    `json:"items,omitempty"`
+	Gradient  *statement.Gradient `json:"gradient,omitempty"`
+
+	// Registered is whether a record says what the key is for; Development that its maker
+	// could forge proofs.
+	Registered  bool `json:"registered"`
+	Development bool `json:"development"`
+	// ReceiptIgnored is whether the file holds a receipt, which is not checked here.
+	ReceiptIgnored bool `json:"receipt_not_checked,omitempty"`
+}
+
+// Check verifies many envelopes; proofs of one Groth16 key together. The findings are in
+// the inputs' order. An error is the context's when it was cancelled; when its time is
+// over, findings without an answer have ReasonTimeout.
+func (k *Keys) Check(ctx context.Context, inputs []Input) ([]Finding, error) {
+	findings := make([]Finding, len(inputs))
+	envelopes := make([]*statement.Envelope, len(inputs))
+	groups := map[verifier][]int{}
+	var order []verifier
+	for i, in := range inputs {
+		if err := ctx.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return nil, err
+		}
+		f := &findings[i]
+		f.Name = in.Name
+		e, withReceipt, err := Open(in.Raw)
+		if err != nil {
+			f.refuse(err)
+			continue
+		}
+		envelopes[i], f.ReceiptIgnored = e, withReceipt
+		f.describe(e)
+		key, record, err := k.admit(e)
+		if err != nil {
+			f.refuse(err)
+			continue
+		}
+		f.Registered, f.Development = record.System != 0, record.Development
+		if groups[key] == nil {
+			order = append(order, key)
+		}
+		groups[key] = append(groups[key], i)
+	}
+	for _, key := range order {
+		if err := verifyGroup(ctx, key, groups[key], envelopes, findings); err != nil {
+			return nil, err
+		}
+	}
+	return findings, nil
+}
+
+// verifyGroup verifies the envelopes of one key.
+func verifyGroup(ctx context.Context, key verifier, group []int, envelopes []*statement.Envelope, findings []Finding) error {
+	settle := func(i int, err error) error {
+		if err == nil {
+			findings[i].Verified = true
+			return nil
+		}
+		if err = refusal(err); errors.Is(err, context.Canceled) {
+			return err
+		}
+		findings[i].refuse(err)
+		return nil
+	}
+	together, ok := key.(*zkverify.Key)
+	if !ok || len(group) == 1 || len(group) > zkverify.MaxBatch {
+		for _, i := range group {
+			if err := settle(i, key.VerifyEnvelope(ctx, envelopes[i])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	list := make([]*statement.Envelope, len(group))
+	for at, i := range group {
+		list[at] = envelopes[i]
+	}
+	err := together.VerifyEnvelopes(ctx, list)
+	failed := map[int]error{}
+	if bad, some := errors.AsType[*zkverify.BatchError](err); some {
+		for _, f := range bad.Failed {
+			failed[f.Index] = f.Err
+		}
+		err = nil
+	}
+	for at, i := range group {
+		one := err // of all, such as the end of the time
+		if one == nil {
+			one = failed[at]
+		}
+		if err := settle(i, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Finding) refuse(err error) {
+	reason, known := evidence.ReasonOf(err)
+	if !known {
+		reason = ReasonProof // whatever is not understood is not proven
+	}
+	f.Verified, f.Reason, f.Detail = false, reason, err.Error()
+}
+
+func (f *Finding) describe(e *statement.Envelope) {
+	s := &e.Statement
+	if d, err := s.Digest(); err == nil {
+		f.Statement = &d
+	}
+	f.System, f.Circuit, f.Key, f.Gradient = s.System.String(), &s.Circuit, &e.Key, s.Gradient
+	if s.Inference != nil {
+		id := s.Inference.Model.ID()
+		f.Model, f.Items = &id, s.Inference.Items
+	}
+}
