@@ -191,11 +191,11 @@ func (k *Keys) admit(e *statement.Envelope) (verifier, statement.Record, error) 
 			return fail(refusal(err))
 		}
 		if r.Development && !k.options.Development {
-			return fail(evidence.Refuse(ReasonKeyDevelopment, "the key %s was set up for development: its maker could forge proofs", e.Key))
+			return fail(evidence.Refuse(ReasonKeyDevelopment, "the key %s was set up for development: its maker could forge proofs (--allow-development takes it)", e.Key))
 		}
 		record = *r
 	} else if _, there := k.files[e.Key]; there && !k.options.Unregistered {
-		return fail(evidence.Refuse(ReasonKeyUnregistered, "no record says which circuit the key %s is of", e.Key))
+		return fail(evidence.Refuse(ReasonKeyUnregistered, "no record says which circuit the key %s is of; name its record (--record), or take it as it is (--allow-unregistered)", e.Key))
 	}
 	key, err := k.key(e)
 	return key, record, err
@@ -208,7 +208,7 @@ func (k *Keys) key(e *statement.Envelope) (verifier, error) {
 	}
 	path, known := k.files[e.Key]
 	if !known {
-		return nil, evidence.Refuse(ReasonKeyUnknown, "no file holds the verifying key %s", e.Key)
+		return nil, evidence.Refuse(ReasonKeyUnknown, "no file holds the verifying key %s; name it or its directory (--vk)", e.Key)
 	}
 	raw, err := readBounded(path, maxKeyBytes)
 	if err != nil {
