@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkverify"
 )
 
@@ -20,112 +18,41 @@ const (
 	ExitUsage    = 2 // the command line is wrong, or a file cannot be read
 )
 
-// Usage is the help of the stand-alone verifier.
-const Usage = `anchorhold-verify verifies proofs of inference and of gradient bounds, without an
-agent, a broker, a network or a prover.
-
-  anchorhold-verify [flags] FILE...     envelopes, binary or JSON, also with a receipt
-
-  --vk PATH              a verifying key, or a directory of keys (DIGEST.vk) with their
-                         records (CIRCUIT.record.json); repeat for several
-  --record FILE          a record that says what a key is for; repeat for several
-  --model ID             refuse statements of another model (64 hexadecimal digits)
-  --timeout DURATION     end after this time (10s); what is left then is refused
-  --allow-development    take keys whose maker could forge proofs
-  --allow-unregistered   take keys of which no record says what they are for
-  --json                 print JSON
-  --version              print the version
-
-Examples:
-  anchorhold-verify --vk keys/ answer.proof.json
-  anchorhold-verify --vk 5f2c.vk --record circuit.record.json --model 91ab... *.proof
-  anchorhold-verify --vk keys/ --timeout 2s --json answers/*.proof.json
-
-Know where the keys come from: with keys of a stranger, a stranger's proofs verify.
-A receipt in a file is not checked; 'anchorhold proof verify' does that.
-
-Exit status: 0 all verified, 1 at least one refused, 2 wrong command line or unreadable
-file. Reasons of a refusal: envelope-malformed, key-unknown, key-malformed,
-key-unregistered, key-development, statement-mismatch, model-mismatch, proof-invalid,
-timeout.
-`
-
-// command is the command line.
-type command struct {
-	options       Options
-	keys, records []string
-	files         []string
-	timeout       time.Duration
-	json, version bool
+// Command is one run of the stand-alone verifier.
+type Command struct {
+	Options
+	Keys    []string // verifying keys' files, or directories of keys and records
+	Records []string // records' files
+	Files   []string // of envelopes
+	Timeout time.Duration
+	JSON    bool
 }
 
-var errHelp = errors.New("help")
-
-func parse(args []string) (*command, error) {
-	c := &command{}
-	f := flag.NewFlagSet("anchorhold-verify", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	several := func(to *[]string) func(string) error {
-		return func(v string) error { *to = append(*to, v); return nil }
-	}
-	f.Func("vk", "", several(&c.keys))
-	f.Func("record", "", several(&c.records))
-	f.Func("model", "", func(v string) error {
-		d, err := statement.ParseDigest(v)
-		c.options.Model = &d
-		return err
-	})
-	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "")
-	f.BoolVar(&c.options.Development, "allow-development", false, "")
-	f.BoolVar(&c.options.Unregistered, "allow-unregistered", false, "")
-	f.BoolVar(&c.json, "json", false, "")
-	f.BoolVar(&c.version, "version", false, "")
-	for rest := args; ; rest = rest[1:] { // flags may stand behind files
-		if err := f.Parse(rest); errors.Is(err, flag.ErrHelp) {
-			return nil, errHelp
-		} else if err != nil {
-			return nil, err
-		}
-		if rest = f.Args(); len(rest) == 0 {
-			break
-		}
-		c.files = append(c.files, rest[0])
-	}
+func (c *Command) check() error {
 	switch {
-	case c.version:
-	case len(c.files) == 0:
-		return nil, errors.New("a file is needed")
-	case len(c.files) > zkverify.MaxBatch:
-		return nil, fmt.Errorf("%d files, the limit is %d", len(c.files), zkverify.MaxBatch)
-	case len(c.keys) == 0:
-		return nil, errors.New("--vk is needed: the key, or the directory of keys, to verify with")
-	case c.timeout <= 0:
-		return nil, errors.New("--timeout is a time above zero")
+	case len(c.Files) == 0:
+		return errors.New("a file is needed")
+	case len(c.Files) > zkverify.MaxBatch:
+		return fmt.Errorf("%d files, the limit is %d", len(c.Files), zkverify.MaxBatch)
+	case len(c.Keys) == 0:
+		return errors.New("--vk is needed: the key, or the directory of keys, to verify with")
+	case c.Timeout <= 0:
+		return errors.New("--timeout is a time above zero")
 	}
-	return c, nil
+	return nil
 }
 
-// Run is the stand-alone verifier: it returns the exit code.
-func Run(ctx context.Context, version string, args []string, out, complaint io.Writer) int {
-	c, err := parse(args)
-	if errors.Is(err, errHelp) {
-		fmt.Fprint(out, Usage)
-		return ExitVerified
+// Run verifies the files, prints what it found, and returns the exit code. The error, if
+// any, is for people; its exit code is ExitUsage.
+func (c *Command) Run(ctx context.Context, out io.Writer) (int, error) {
+	if err := c.check(); err != nil {
+		return ExitUsage, err
 	}
-	if err != nil {
-		fmt.Fprintf(complaint, "anchorhold-verify: %v\nSee 'anchorhold-verify --help'\n", err)
-		return ExitUsage
-	}
-	if c.version {
-		fmt.Fprintln(out, "anchorhold-verify", version)
-		return ExitVerified
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	findings, err := c.run(ctx)
 	if err != nil {
-		fmt.Fprintf(complaint, "anchorhold-verify: %v\n", err)
-		return ExitUsage
+		return ExitUsage, err
 	}
 	code := ExitVerified
 	for _, f := range findings {
@@ -134,26 +61,25 @@ func Run(ctx context.Context, version string, args []string, out, complaint io.W
 		}
 	}
 	if err := c.print(out, findings, code == ExitVerified); err != nil {
-		fmt.Fprintf(complaint, "anchorhold-verify: %v\n", err)
-		return ExitUsage
+		return ExitUsage, err
 	}
-	return code
+	return code, nil
 }
 
-func (c *command) run(ctx context.Context) ([]Finding, error) {
-	keys := NewKeys(c.options)
-	for _, path := range c.keys {
+func (c *Command) run(ctx context.Context) ([]Finding, error) {
+	keys := NewKeys(c.Options)
+	for _, path := range c.Keys {
 		if err := keys.AddKeys(path); err != nil {
 			return nil, err
 		}
 	}
-	for _, path := range c.records {
+	for _, path := range c.Records {
 		if err := keys.AddRecord(path); err != nil {
 			return nil, err
 		}
 	}
-	inputs := make([]Input, len(c.files))
-	for i, path := range c.files {
+	inputs := make([]Input, len(c.Files))
+	for i, path := range c.Files {
 		raw, err := readBounded(path, MaxFileBytes)
 		if err != nil {
 			return nil, err
@@ -163,8 +89,8 @@ func (c *command) run(ctx context.Context) ([]Finding, error) {
 	return keys.Check(ctx, inputs)
 }
 
-func (c *command) print(out io.Writer, findings []Finding, verified bool) error {
-	if c.json {
+func (c *Command) print(out io.Writer, findings []Finding, verified bool) error {
+	if c.JSON {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		return e.Encode(map[string]any{"verified": verified, "proofs": findings})

@@ -1,5 +1,5 @@
-// Package proofcheck verifies envelopes of proofs with verifying keys from files, and is
-// the command line of the stand-alone verifier.
+// Package proofcheck verifies envelopes of proofs with verifying keys from files, and tells
+// people and scripts what it found.
 //
 // It guarantees that it calls a proof verified only if a key proves the statement in the
 // envelope, whose digest is the one that the envelope names, and a record says that the

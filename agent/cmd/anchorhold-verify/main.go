@@ -4,11 +4,17 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/proofcheck"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 )
 
 // version is set at link time.
@@ -16,7 +22,54 @@ var version = "development"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := proofcheck.Run(ctx, version, os.Args[1:], os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// run returns the exit code.
+func run(ctx context.Context, args []string, out, complaint io.Writer) int {
+	c, showVersion, err := parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(out, usage)
+		return proofcheck.ExitVerified
+	case err == nil && showVersion:
+		fmt.Fprintln(out, "anchorhold-verify", version)
+		return proofcheck.ExitVerified
+	}
+	code := proofcheck.ExitUsage
+	if err == nil {
+		code, err = c.Run(ctx, out)
+	}
+	if err != nil {
+		fmt.Fprintf(complaint, "anchorhold-verify: %v\nSee 'anchorhold-verify --help'\n", err)
+	}
+	return code
+}
+
+func parse(args []string) (c proofcheck.Command, showVersion bool, err error) {
+	f := flag.NewFlagSet("anchorhold-verify", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Func("vk", "", func(v string) error { c.Keys = append(c.Keys, v); return nil })
+	f.Func("record", "", func(v string) error { c.Records = append(c.Records, v); return nil })
+	f.Func("model", "", func(v string) error {
+		d, err := statement.ParseDigest(v)
+		c.Model = &d
+		return err
+	})
+	f.DurationVar(&c.Timeout, "timeout", 10*time.Second, "")
+	f.BoolVar(&c.Development, "allow-development", false, "")
+	f.BoolVar(&c.Unregistered, "allow-unregistered", false, "")
+	f.BoolVar(&c.JSON, "json", false, "")
+	f.BoolVar(&showVersion, "version", false, "")
+	for rest := args; ; rest = rest[1:] { // flags may stand behind files
+		if err := f.Parse(rest); err != nil {
+			return c, false, err
+		}
+		if rest = f.Args(); len(rest) == 0 {
+			return c, showVersion, nil
+		}
+		c.Files = append(c.Files, rest[0])
+	}
 }
