@@ -25,6 +25,8 @@ const (
 	// ALPNFederation is the name of uploads to an aggregator; For puts it into a
 	// configuration.
 	ALPNFederation = "anchorhold-fed/1"
+	// ALPNProofs is the name of receipts, challenges and proofs to a broker, likewise.
+	ALPNProofs = "anchorhold-proofs/1"
 	// ExporterLabel is the label of the channel binding (RFC 8446, 7.5).
 	ExporterLabel = "EXPORTER-anchorhold-kbp-1"
 	// ExporterSize is the channel binding's length in bytes.

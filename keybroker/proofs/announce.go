@@ -1,0 +1,65 @@
+package proofs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Announced says what became of an announcement.
+type Announced struct {
+	New  int `json:"new"`
+	Held int `json:"held"` // were there before
+}
+
+// Announce takes receipts, 1 to MaxAnnounced in binary form, all or none of them. Who
+// sends them does not matter: each carries the chain that makes it trustworthy.
+func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, error) {
+	if len(receipts) < 1 || len(receipts) > MaxAnnounced {
+		return Announced{}, evidence.Refuse(ReasonUnverified, "%d receipts, want 1 to %d at a time", len(receipts), MaxAnnounced)
+	}
+	entries := make([]receiptEntry, 0, len(receipts))
+	for i, raw := range receipts {
+		r, err := s.verifyReceipt(ctx, raw)
+		if err != nil {
+			return Announced{}, fmt.Errorf("receipt %d: %w", i, err)
+		}
+		entries = append(entries, receiptEntry{Raw: bytes.Clone(raw), Receipt: r, Announced: s.now()})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, dropped, err := s.cfg.Store.announce(entries, s.cfg.Waiting)
+	if err != nil {
+		return Announced{}, err
+	}
+	for agent, n := range dropped {
+		// The receipts are dropped already: a crash may lose this record, never invent it.
+		if err := s.cfg.Audit(ctx, "receipts-dropped", fmt.Sprintf("%d unchallenged receipts of agent %s", n, agent)); err != nil {
+			return Announced{}, err
+		}
+	}
+	return a, nil
+}
+
+func (s *Service) verifyReceipt(ctx context.Context, raw []byte) (Receipt, error) {
+	if len(raw) > MaxReceiptBytes {
+		return Receipt{}, evidence.Refuse(ReasonUnverified, "%d bytes, the limit is %d", len(raw), MaxReceiptBytes)
+	}
+	release, err := s.acquire(ctx)
+	if err != nil {
+		return Receipt{}, err
+	}
+	defer release()
+	r, err := s.cfg.VerifyReceipt(raw)
+	switch {
+	case err != nil:
+		return Receipt{}, evidence.Refuse(ReasonUnverified, "%w", err)
+	case r.Time == 0:
+		return Receipt{}, evidence.Refuse(ReasonUnverified, "receipt %s has no time", r.ID)
+	case !bytes.HasPrefix(r.InputCommitment[:], []byte(provableTag)):
+		return Receipt{}, evidence.Refuse(ReasonNotProvable, "receipt %s is of an answer without circuit", r.ID)
+	}
+	return r, nil
+}

@@ -1,0 +1,272 @@
+package proofs
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Spec says which receipts a challenge is drawn from, and how many. Its zero value
+// draws none.
+type Spec struct {
+	// Agent and Model, if given, select; All selects everything and goes alone.
+	Agent *statement.Digest `json:"agent,omitempty"`
+	Model *statement.Digest `json:"model_id,omitempty"`
+	All   bool              `json:"all,omitempty"`
+	// Count is how many are drawn, or all if there are fewer; Rate is the chance of
+	// each to be drawn. Exactly one is given.
+	Count int     `json:"count,omitempty"`
+	Rate  float64 `json:"rate,omitempty"`
+	// Before is when the proofs are due.
+	Before time.Time `json:"before"`
+}
+
+func (c *Spec) check(now protocol.Time) error {
+	invalid := func(format string, args ...any) error { return evidence.Refuse(ReasonSpec, format, args...) }
+	due := protocol.TimeOf(c.Before)
+	switch {
+	case c.All == (c.Agent != nil || c.Model != nil):
+		return invalid("select by agent, model or both, or say all")
+	case c.Count < 0 || !(c.Rate >= 0 && c.Rate <= 1) || (c.Count > 0) == (c.Rate > 0):
+		return invalid("give a count, or a rate above 0 and up to 1")
+	case due <= now || due > now.Add(maxDeadline):
+		return invalid("the proofs must be due in the next %s", maxDeadline)
+	}
+	return nil
+}
+
+func (c *Spec) selects(w waiting) bool {
+	return c.All || (c.Agent == nil || *c.Agent == w.agent) && (c.Model == nil || *c.Model == w.model)
+}
+
+// Issued is a challenge as it was signed.
+type Issued struct {
+	Digest    statement.Digest `json:"digest"` // of Signed
+	Challenge wire.Challenge   `json:"challenge"`
+	Signed    []byte           `json:"signed"`
+}
+
+// Challenge draws receipts that have neither a proof nor a challenge yet, and signs a
+// challenge for each of their agents, of MaxChallenged receipts at most. There is none
+// if no receipt was drawn.
+func (s *Service) Challenge(ctx context.Context, spec Spec) ([]Issued, error) {
+	now := s.now()
+	if err := spec.check(now); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.cfg.Store.waiting()
+	if err != nil {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(w waiting) bool { return !spec.selects(w) })
+	if list, err = draw(list, spec.Count, spec.Rate); err != nil || len(list) == 0 {
+		return nil, err
+	}
+	out, err := s.sign(list, now, protocol.TimeOf(spec.Before))
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range out {
+		detail := fmt.Sprintf("challenge %s agent %s receipts %d due %s", c.Digest, c.Challenge.Agent, len(c.Challenge.Receipts), c.Challenge.Deadline.Time().Format(time.RFC3339))
+		if err := s.cfg.Audit(ctx, "proof-challenge", detail); err != nil {
+			return nil, err
+		}
+	}
+	// A crash before the next line leaves a challenge that nobody was told of.
+	return out, s.cfg.Store.putChallenges(out, s.cfg.Kept)
+}
+
+// draw picks count of the list, or each with the chance rate, with crypto/rand: what is
+// drawn must be nothing that a prover could foresee or repeat.
+func draw(list []waiting, count int, rate float64) ([]waiting, error) {
+	const unit = 1 << 53 // every float64 from 0 to 1 in steps of 2^-53
+	if count == 0 {
+		var out []waiting
+		for _, w := range list {
+			n, err := rand.Int(rand.Reader, big.NewInt(unit))
+			if err != nil {
+				return nil, err
+			}
+			if float64(n.Int64()) < rate*unit {
+				out = append(out, w)
+			}
+		}
+		return out, nil
+	}
+	count = min(count, len(list))
+	for i := range count {
+		n, err := rand.Int(rand.Reader, big.NewInt(int64(len(list)-i)))
+		if err != nil {
+			return nil, err
+		}
+		k := i + int(n.Int64())
+		list[i], list[k] = list[k], list[i]
+	}
+	return list[:count], nil
+}
+
+// sign makes the challenges of what was drawn, agent by agent.
+func (s *Service) sign(list []waiting, now, due protocol.Time) ([]Issued, error) {
+	slices.SortFunc(list, func(a, b waiting) int {
+		if c := bytes.Compare(a.agent[:], b.agent[:]); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.id[:], b.id[:])
+	})
+	signer, err := s.cfg.Signer()
+	if err != nil {
+		return nil, err
+	}
+	var out []Issued
+	for len(list) > 0 {
+		c := wire.Challenge{Broker: signer.Broker, Epoch: signer.Epoch, Agent: list[0].agent, Time: now, Deadline: due}
+		if _, err := rand.Read(c.Nonce[:]); err != nil {
+			return nil, err
+		}
+		for len(list) > 0 && list[0].agent == c.Agent && len(c.Receipts) < wire.MaxChallenged {
+			c.Receipts = append(c.Receipts, list[0].id)
+			list = list[1:]
+		}
+		signed, err := wire.SignChallenge(signer.Key, signer.Statement, c)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := wire.VerifyChallenge(signed, s.cfg.Roots); err != nil {
+			return nil, err
+		}
+		out = append(out, Issued{wire.DigestOf(signed), c, signed})
+	}
+	return out, nil
+}
+
+// Pending returns the signed challenges of an agent that are not answered: those that
+// are not overdue first, each kind from the oldest, the first 64 of them.
+func (s *Service) Pending(_ context.Context, agent statement.Digest) ([][]byte, error) {
+	list, err := s.cfg.Store.unanswered(&agent)
+	if err != nil {
+		return nil, err
+	}
+	pending, overdue := split(list, s.now())
+	list = append(pending, overdue...)
+	out := [][]byte{}
+	for _, ref := range list[:min(len(list), maxShown)] {
+		c, err := s.cfg.Store.challenge(ref.digest)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c.signed)
+	}
+	return out, nil
+}
+
+// split parts the challenges whose deadline went by from the others.
+func split(list []openRef, now protocol.Time) (pending, overdue []openRef) {
+	for _, c := range list {
+		if c.deadline < now {
+			overdue = append(overdue, c)
+		} else {
+			pending = append(pending, c)
+		}
+	}
+	return pending, overdue
+}
+
+// ShowChallenge says how a challenge stands.
+func (s *Service) ShowChallenge(_ context.Context, digest statement.Digest) (wire.ChallengeView, error) {
+	c, err := s.cfg.Store.challenge(digest)
+	if err != nil {
+		return wire.ChallengeView{}, err
+	}
+	return s.view(c)
+}
+
+// view joins a challenge with the proofs of its receipts.
+func (s *Service) view(c openChallenge) (wire.ChallengeView, error) {
+	v := wire.ChallengeView{Digest: c.digest, Agent: c.challenge.Agent, Time: c.challenge.Time.Time(), Deadline: c.challenge.Deadline.Time(), Receipts: len(c.challenge.Receipts)}
+	missing, last, err := s.cfg.Store.progress(c.challenge)
+	v.Missing = missing
+	switch {
+	case missing > 0 && c.challenge.Deadline < s.now():
+		v.State = wire.Overdue
+	case missing > 0:
+		v.State = wire.Pending
+	case last > c.challenge.Deadline:
+		v.State = wire.Late
+	default:
+		v.State = wire.Answered
+	}
+	return v, err
+}
+
+// Sweep puts each challenge that became overdue into the audit log, once, and returns
+// how many did now.
+func (s *Service) Sweep(ctx context.Context) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.cfg.Store.unanswered(nil)
+	if err != nil {
+		return 0, err
+	}
+	now, found := s.now(), 0
+	_, overdue := split(list, now)
+	for _, ref := range overdue {
+		told, err := s.cfg.Store.told(ref.digest)
+		if err != nil {
+			return found, err
+		}
+		if told {
+			continue
+		}
+		if err := s.tell(ctx, ref, now); err != nil {
+			return found, err
+		}
+		found++
+	}
+	return found, nil
+}
+
+// tell puts one overdue challenge into the audit log. A crash may put it there twice.
+func (s *Service) tell(ctx context.Context, ref openRef, now protocol.Time) error {
+	c, err := s.cfg.Store.challenge(ref.digest)
+	if err != nil {
+		return err
+	}
+	missing, _, err := s.cfg.Store.progress(c.challenge)
+	if err != nil {
+		return err
+	}
+	detail := fmt.Sprintf("challenge %s agent %s receipts %d without proof %d", c.digest, c.challenge.Agent, len(c.challenge.Receipts), missing)
+	if err := s.cfg.Audit(ctx, "proof-overdue", detail); err != nil {
+		return err
+	}
+	s.cfg.Logger.Warn("challenge overdue", "challenge", c.digest.String(), "agent", c.challenge.Agent.String(), "missing", missing)
+	return s.cfg.Store.tell(c.digest, now)
+}
+
+// Watch sweeps every so often until ctx ends. It logs failures and goes on.
+func (s *Service) Watch(ctx context.Context, every time.Duration) error {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if _, err := s.Sweep(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				s.cfg.Logger.Error("overdue challenges were not recorded", "err", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,220 @@
+// Package proofclient is the guest's client of a broker's registry of proofs: it
+// announces receipts, asks for challenges, and hands proofs over, by hybrid TLS.
+//
+// It guarantees that records and challenges which it returns were verified against the
+// broker's root identities, that a challenge is for the agent that was asked for, and
+// that an answer about a receipt is about that receipt. It trusts nothing that the
+// network says beyond that. It refuses what does not verify, and hands on the broker's
+// own reasons.
+//
+// Agents and auditors use it.
+package proofclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+)
+
+// Reasons of this package.
+const (
+	// ReasonUnreachable means that the broker did not answer.
+	ReasonUnreachable evidence.Reason = "proofs-unreachable"
+	// ReasonAnswer means that the broker answered about something else.
+	ReasonAnswer evidence.Reason = "proofs-answer-mismatch"
+)
+
+// maxAnswer bounds what is read of any answer: a list of 256 records is the longest.
+const maxAnswer = 32 << 20
+
+// Client speaks with one broker. Its methods may be called from any goroutine.
+type Client struct {
+	base  string
+	http  *http.Client
+	roots []identity.Public
+}
+
+// New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig.
+func New(address string, cfg *tls.Config, roots []identity.Public) *Client {
+	cfg = hybridtls.For(cfg, hybridtls.ALPNProofs)
+	// The connection is secured already, so that the URL's scheme is plain HTTP.
+	return &Client{base: "http://" + address, roots: roots, http: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return hybridtls.Dial(ctx, "tcp", address, cfg)
+		},
+		MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute, DisableCompression: true,
+	}}}
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Announced says what became of an announcement.
+type Announced struct {
+	New  int `json:"new"`
+	Held int `json:"held"`
+}
+
+// Announce hands over receipts in binary form, all or none of them.
+func (c *Client) Announce(ctx context.Context, receipts [][]byte) (a Announced, err error) {
+	err = c.call(ctx, http.MethodPost, "/v1/receipts", "", wire.Announcement{Receipts: receipts}, &a)
+	if err == nil && a.New+a.Held != len(receipts) {
+		err = evidence.Refuse(ReasonAnswer, "%d receipts were announced, the broker has %d", len(receipts), a.New+a.Held)
+	}
+	return a, err
+}
+
+// Challenge is a verified challenge.
+type Challenge struct {
+	wire.Challenge
+	Signed []byte
+}
+
+// Challenges fetches the challenges that an agent has not answered, and verifies them.
+func (c *Client) Challenges(ctx context.Context, agent statement.Digest) ([]Challenge, error) {
+	var list wire.List
+	if err := c.call(ctx, http.MethodGet, "/v1/challenges/"+agent.String(), "", nil, &list); err != nil {
+		return nil, err
+	}
+	out := make([]Challenge, 0, len(list.Signed))
+	for _, signed := range list.Signed {
+		v, err := wire.VerifyChallenge(signed, c.roots)
+		if err != nil {
+			return nil, err
+		}
+		if v.Agent != agent {
+			return nil, evidence.Refuse(ReasonAnswer, "a challenge of agent %s", v.Agent)
+		}
+		out = append(out, Challenge{v, signed})
+	}
+	return out, nil
+}
+
+// Accepted says what the broker has.
+type Accepted struct {
+	Proof      statement.Digest `json:"proof"`
+	Statement  statement.Digest `json:"statement"`
+	VerifiedAt time.Time        `json:"verified_at"`
+	New        bool             `json:"new"`
+}
+
+// Submit hands over a proof.
+func (c *Client) Submit(ctx context.Context, b *wire.Bundle) (a Accepted, err error) {
+	body, err := b.Marshal()
+	if err != nil {
+		return a, err
+	}
+	subject, err := b.Envelope.Statement.Digest()
+	if err != nil {
+		return a, err
+	}
+	if err := c.call(ctx, http.MethodPost, "/v1/proofs", "", json.RawMessage(body), &a); err != nil {
+		return a, err
+	}
+	if a.Statement != subject {
+		return a, evidence.Refuse(ReasonAnswer, "the broker accepted statement %s", a.Statement)
+	}
+	return a, nil
+}
+
+// Records fetches the records of registered keys, and verifies them.
+func (c *Client) Records(ctx context.Context) ([]wire.Record, error) {
+	var list wire.List
+	if err := c.call(ctx, http.MethodGet, "/v1/records", "", nil, &list); err != nil {
+		return nil, err
+	}
+	out := make([]wire.Record, 0, len(list.Signed))
+	for _, signed := range list.Signed {
+		r, err := wire.VerifyRecord(signed, c.roots)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// Audit fetches what the broker knows of a receipt, and verifies what the broker signed
+// of it. Outputs and their proof are there if salt, which may be nil, opens the
+// receipt's commitment to them.
+func (c *Client) Audit(ctx context.Context, receipt statement.ID, salt *wire.Salt) (a wire.Answer, err error) {
+	header := ""
+	if salt != nil {
+		text, err := salt.MarshalText()
+		if err != nil {
+			return a, err
+		}
+		header = string(text)
+	}
+	if err := c.call(ctx, http.MethodGet, "/v1/proofs/"+receipt.String(), header, nil, &a); err != nil {
+		return a, err
+	}
+	if a.Receipt.ID != receipt {
+		return a, evidence.Refuse(ReasonAnswer, "the broker answered about receipt %s", a.Receipt.ID)
+	}
+	return a, a.Verify(c.roots)
+}
+
+// call sends a request and decodes the answer; any answer but 200 becomes a refusal with
+// the broker's reason.
+func (c *Client) call(ctx context.Context, method, path, salt string, body, into any) (err error) {
+	var sent io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, sent)
+	if err != nil {
+		return err
+	}
+	if salt != "" {
+		req.Header.Set(wire.SaltHeader, salt)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
+	case len(raw) > maxAnswer:
+		return evidence.Refuse(ReasonAnswer, "the answer is longer than %d bytes", maxAnswer)
+	case resp.StatusCode != http.StatusOK:
+		return refusal(resp.Status, raw)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return evidence.Refuse(ReasonAnswer, "%w", err)
+	}
+	return nil
+}
+
+func refusal(status string, raw []byte) error {
+	var answer struct {
+		Error struct {
+			Code    evidence.Reason `json:"code"`
+			Message string          `json:"message"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil || answer.Error.Code == "" {
+		return fmt.Errorf("the broker answered %s", status)
+	}
+	return evidence.Refuse(answer.Error.Code, "%s", answer.Error.Message)
+}

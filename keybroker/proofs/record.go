@@ -1,0 +1,137 @@
+package proofs
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+)
+
+// Register has the broker believe proofs of a key from now on: an operator's decision.
+// key is the verifying key's canonical bytes. It returns the signed record, and the
+// first one if the same record is registered again.
+func (s *Service) Register(ctx context.Context, r statement.Record, key []byte) ([]byte, error) {
+	if err := s.checkRecord(&r, key); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held, found, err := s.cfg.Store.record(r.VerifyingKey)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return sameRecord(held, &r)
+	}
+	signer, err := s.cfg.Signer()
+	if err != nil {
+		return nil, err
+	}
+	signed, err := wire.SignRecord(signer.Key, signer.Statement, wire.Record{Broker: signer.Broker, Epoch: signer.Epoch, Record: r, Registered: s.now()})
+	if err != nil {
+		return nil, err
+	}
+	// What would not verify is never handed out.
+	if _, err := wire.VerifyRecord(signed, s.cfg.Roots); err != nil {
+		return nil, err
+	}
+	detail := fmt.Sprintf("key %s of %s circuit %s development %t ceremony %s", r.VerifyingKey, r.System, r.Circuit, r.Development, r.Ceremony)
+	if err := s.cfg.Audit(ctx, "proof-record", detail); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Store.putRecord(r.VerifyingKey, recordEntry{Signed: signed, Key: key}, s.cfg.Records); err != nil {
+		return nil, err
+	}
+	s.cfg.Logger.Info("key registered", "key", r.VerifyingKey.String(), "circuit", r.Circuit.String(), "development", r.Development)
+	return signed, nil
+}
+
+// checkRecord refuses a record that could not be used, or that the policy forbids.
+func (s *Service) checkRecord(r *statement.Record, key []byte) error {
+	if err := r.Check(); err != nil {
+		return evidence.Refuse(ReasonRecord, "%w", err)
+	}
+	if err := s.allowed(r); err != nil {
+		return err
+	}
+	if sha256.Sum256(key) != r.VerifyingKey {
+		return evidence.Refuse(ReasonRecord, "the verifying key is not the one that the record names")
+	}
+	v, err := s.cfg.ParseKey(r.System, key)
+	if err != nil {
+		return evidence.Refuse(ReasonRecord, "the verifying key: %w", err)
+	}
+	// A key of another number of inputs is of another circuit.
+	if want := publicInputs(r); v.Inputs() != want {
+		return evidence.Refuse(ReasonRecord, "the key has %d public inputs, a circuit of this shape %d", v.Inputs(), want)
+	}
+	return nil
+}
+
+// allowed holds a record against the policy, when it is registered and with every
+// proof: a policy that became stricter meanwhile counts.
+func (s *Service) allowed(r *statement.Record) error {
+	if r.Development && !s.cfg.Policy.AllowDevelopment {
+		return evidence.Refuse(ReasonDevelopment, "the maker of key %s could forge proofs; set proofs.allow_development to believe them", r.VerifyingKey)
+	}
+	return nil
+}
+
+// publicInputs is the number of public inputs of a statement of the record's shape.
+func publicInputs(r *statement.Record) int {
+	if c := r.Inference; c != nil {
+		return 2 + int(c.Items)*(1+int(c.Outputs))
+	}
+	return 4
+}
+
+func sameRecord(held recordEntry, r *statement.Record) ([]byte, error) {
+	was, err := wire.ParseRecord(held.Signed)
+	if err != nil {
+		return nil, damaged("record of key %s: %v", r.VerifyingKey, err)
+	}
+	a, err := was.Record.Digest()
+	if err != nil {
+		return nil, err
+	}
+	b, err := r.Digest()
+	if err != nil {
+		return nil, err
+	}
+	if a != b {
+		return nil, evidence.Refuse(ReasonRecordConflict, "key %s is registered with another record", r.VerifyingKey)
+	}
+	return held.Signed, nil
+}
+
+// Records lists the signed records, ordered by verifying key.
+func (s *Service) Records(context.Context) ([][]byte, error) { return s.cfg.Store.records() }
+
+// key finds the record of a verifying key and the key, parsed once.
+func (s *Service) key(d statement.Digest) (wire.Record, Verifier, error) {
+	entry, found, err := s.cfg.Store.record(d)
+	if err == nil && !found {
+		err = evidence.Refuse(ReasonNotRegistered, "verifying key %s is not registered", d)
+	}
+	if err != nil {
+		return wire.Record{}, nil, err
+	}
+	r, err := wire.ParseRecord(entry.Signed)
+	if err != nil || r.Record.VerifyingKey != d || sha256.Sum256(entry.Key) != d {
+		return r, nil, damaged("record of key %s", d)
+	}
+	s.keysMu.Lock()
+	defer s.keysMu.Unlock()
+	if v, ok := s.keys[d]; ok {
+		return r, v, nil
+	}
+	v, err := s.cfg.ParseKey(r.Record.System, entry.Key)
+	if err != nil {
+		return r, nil, damaged("key %s: %v", d, err)
+	}
+	s.keys[d] = v
+	return r, v, nil
+}

@@ -1,0 +1,183 @@
+// Package wire is what a broker and its guests tell each other about proofs: records of
+// registered keys and challenges, both signed by the broker's epoch key, bundles of a
+// proof, and the broker's answer about one receipt.
+//
+// It guarantees that a record or challenge which verifies was signed by the broker's
+// epoch key, with nothing but the broker's root identities, and that whatever parses
+// encodes again to the same bytes. It trusts those roots alone. It refuses everything
+// else with a reason code, and verifies no proof.
+//
+// The broker's registry and its clients share it, so that an agent links nothing of the
+// registry.
+package wire
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Reasons of this package.
+const (
+	// ReasonMalformed: not the canonical encoding of a record, challenge or answer.
+	ReasonMalformed evidence.Reason = "proof-statement-malformed"
+	// ReasonSignature: the broker's epoch key did not sign it.
+	ReasonSignature evidence.Reason = "proof-statement-signature"
+	// ReasonBundle: not the canonical encoding of a bundle, or not of inferences.
+	ReasonBundle evidence.Reason = "proof-bundle-malformed"
+)
+
+// Limits on encodings, in bytes.
+const (
+	MaxSignedBytes    = 80 << 10
+	maxBodyBytes      = 40 << 10
+	maxChainBytes     = 24 << 10
+	maxSignatureBytes = 6 << 10
+)
+
+// signed is a body that the epoch key signs: JSON with fixed fields in a fixed order.
+type signed interface {
+	context() string
+	check() error
+	// fits says whether the body is of the epoch whose key signed it.
+	fits(protocol.EpochStatement) bool
+}
+
+func malformed(format string, args ...any) error {
+	return evidence.Refuse(ReasonMalformed, format, args...)
+}
+
+// seal encodes and signs: label, body, chain, signature.
+func seal(key *identity.Private, epoch []byte, v signed) ([]byte, error) {
+	if err := v.check(); err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxBodyBytes || len(epoch) > maxChainBytes {
+		return nil, malformed("a body of %d bytes behind a chain of %d", len(body), len(epoch))
+	}
+	sig, err := key.Sign(v.context(), protocol.Join(v.context(), body, epoch))
+	if err != nil {
+		return nil, err
+	}
+	var b cryptobyte.Builder
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(v.context())) })
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(epoch) })
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
+	return b.Bytes()
+}
+
+// open parses without believing: it fills v and returns what must be verified. The
+// signature covers body and chain, so that a body cannot be put behind another chain.
+func open(raw []byte, v signed) (chain, msg, sig []byte, err error) {
+	if len(raw) > MaxSignedBytes {
+		return nil, nil, nil, malformed("%d bytes, the limit is %d", len(raw), MaxSignedBytes)
+	}
+	s := cryptobyte.String(raw)
+	var label, body, chainS, sigS cryptobyte.String
+	if !s.ReadUint8LengthPrefixed(&label) || string(label) != v.context() ||
+		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
+		!s.ReadUint16LengthPrefixed(&chainS) || len(chainS) > maxChainBytes ||
+		!s.ReadUint16LengthPrefixed(&sigS) || len(sigS) > maxSignatureBytes || !s.Empty() {
+		return nil, nil, nil, malformed("truncated, trailing bytes, over a limit, or not a %s", v.context())
+	}
+	if err := strict(body, v); err != nil {
+		return nil, nil, nil, malformed("%w", err)
+	}
+	if err := v.check(); err != nil {
+		return nil, nil, nil, err
+	}
+	if again, err := json.Marshal(v); err != nil || !bytes.Equal(again, body) {
+		return nil, nil, nil, malformed("not the canonical encoding")
+	}
+	return chainS, protocol.Join(v.context(), body, chainS), sigS, nil
+}
+
+// verify checks root -> epoch statement -> body.
+func verify(raw []byte, roots []identity.Public, v signed) error {
+	chain, msg, sig, err := open(raw, v)
+	if err != nil {
+		return err
+	}
+	epoch, err := protocol.VerifyEpoch(chain, roots)
+	if err != nil {
+		return err
+	}
+	if err := epoch.Key.Verify(v.context(), msg, sig); err != nil {
+		return &evidence.Refusal{Reason: ReasonSignature, Detail: "the epoch key did not sign this " + v.context(), Err: err}
+	}
+	if !v.fits(epoch) {
+		return evidence.Refuse(ReasonSignature, "%s names another broker, epoch or time", v.context())
+	}
+	return nil
+}
+
+// strict decodes one JSON value with known fields and nothing behind it.
+func strict(raw []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON value")
+	}
+	return nil
+}
+
+// DigestOf is the digest that names signed bytes, or a receipt's.
+func DigestOf(raw []byte) statement.Digest { return sha256.Sum256(raw) }
+
+// Salt opens a receipt's commitment to its outputs; in JSON base64url.
+type Salt [32]byte
+
+// MarshalText writes base64url without padding.
+func (s Salt) MarshalText() ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(nil, s[:]), nil
+}
+
+// UnmarshalText reads what MarshalText writes, and nothing else.
+func (s *Salt) UnmarshalText(text []byte) error {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(text))
+	if err != nil || len(raw) != len(s) || len(text) != base64.RawURLEncoding.EncodedLen(len(s)) {
+		return fmt.Errorf("a salt is %d bytes in base64url", len(s))
+	}
+	copy(s[:], raw)
+	return nil
+}
+
+// SaltHeader carries the salt of a receipt's output commitment in base64url.
+const SaltHeader = "Anchorhold-Output-Salt"
+
+// Announcement is a list of receipts in binary form.
+type Announcement struct {
+	Receipts [][]byte `json:"receipts"`
+}
+
+// ParseAnnouncement reads an announcement, whose size the caller has bounded.
+func ParseAnnouncement(raw []byte) (a Announcement, err error) {
+	if err := strict(raw, &a); err != nil {
+		return Announcement{}, malformed("%w", err)
+	}
+	return a, nil
+}
+
+// List is a list of signed records or challenges.
+type List struct {
+	Signed [][]byte `json:"signed"`
+}

@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"bytes"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// The signing contexts.
+const (
+	ContextRecord    = "anchorhold/proofs/record/1"
+	ContextChallenge = "anchorhold/proofs/challenge/1"
+)
+
+// MaxChallenged bounds the receipts of one challenge.
+const MaxChallenged = 256
+
+// Record is the broker's word that it believes proofs of a key.
+type Record struct {
+	Broker statement.Digest `json:"broker"`
+	Epoch  uint64           `json:"epoch"`
+	// Record says what the key is for and where it comes from.
+	Record     statement.Record `json:"record"`
+	Registered protocol.Time    `json:"registered"`
+}
+
+func (r *Record) context() string { return ContextRecord }
+
+func (r *Record) check() error {
+	if err := r.Record.Check(); err != nil {
+		return malformed("%w", err)
+	}
+	if r.Registered == 0 {
+		return malformed("registered at no time")
+	}
+	return nil
+}
+
+func (r *Record) fits(e protocol.EpochStatement) bool {
+	return statement.Digest(e.Broker) == r.Broker && e.Epoch == r.Epoch && e.ValidAt(r.Registered)
+}
+
+// SignRecord signs with the epoch key; epoch is the root's statement about it.
+func SignRecord(key *identity.Private, epoch []byte, r Record) ([]byte, error) {
+	return seal(key, epoch, &r)
+}
+
+// VerifyRecord checks root -> epoch statement -> record.
+func VerifyRecord(raw []byte, roots []identity.Public) (Record, error) {
+	var r Record
+	if err := verify(raw, roots, &r); err != nil {
+		return Record{}, err
+	}
+	return r, nil
+}
+
+// Challenge has one agent prove the answers of receipts which it cannot choose: they
+// were announced before the broker drew them.
+type Challenge struct {
+	Broker statement.Digest `json:"broker"`
+	Epoch  uint64           `json:"epoch"`
+	// Nonce is random, so that no two challenges are the same bytes.
+	Nonce statement.Digest `json:"nonce"`
+	// Agent is the ID of the attested key that signed the receipts.
+	Agent statement.Digest `json:"agent"`
+	// Receipts are in ascending order, 1 to MaxChallenged.
+	Receipts []statement.ID `json:"receipts"`
+	// Time is when it was drawn, Deadline when the proofs are due, in broker time.
+	Time     protocol.Time `json:"time"`
+	Deadline protocol.Time `json:"deadline"`
+}
+
+func (c *Challenge) context() string { return ContextChallenge }
+
+func (c *Challenge) check() error {
+	if len(c.Receipts) < 1 || len(c.Receipts) > MaxChallenged {
+		return malformed("a challenge of %d receipts, want 1 to %d", len(c.Receipts), MaxChallenged)
+	}
+	for i := 1; i < len(c.Receipts); i++ {
+		if bytes.Compare(c.Receipts[i-1][:], c.Receipts[i][:]) >= 0 {
+			return malformed("the receipts of a challenge ascend")
+		}
+	}
+	if c.Time == 0 || c.Deadline <= c.Time {
+		return malformed("a challenge is due before it is made")
+	}
+	return nil
+}
+
+func (c *Challenge) fits(e protocol.EpochStatement) bool {
+	return statement.Digest(e.Broker) == c.Broker && e.Epoch == c.Epoch && e.ValidAt(c.Time)
+}
+
+// SignChallenge signs with the epoch key; epoch is the root's statement about it.
+func SignChallenge(key *identity.Private, epoch []byte, c Challenge) ([]byte, error) {
+	return seal(key, epoch, &c)
+}
+
+// VerifyChallenge checks root -> epoch statement -> challenge. Whether it is for this
+// agent is the caller's question.
+func VerifyChallenge(raw []byte, roots []identity.Public) (Challenge, error) {
+	var c Challenge
+	if err := verify(raw, roots, &c); err != nil {
+		return Challenge{}, err
+	}
+	return c, nil
+}
+
+// ParseChallenge reads a challenge without believing it, for whoever verified it before.
+func ParseChallenge(raw []byte) (Challenge, error) {
+	var c Challenge
+	if _, _, _, err := open(raw, &c); err != nil {
+		return Challenge{}, err
+	}
+	return c, nil
+}
+
+// ParseRecord reads a record without believing it, for whoever verified it before.
+func ParseRecord(raw []byte) (Record, error) {
+	var r Record
+	if _, _, _, err := open(raw, &r); err != nil {
+		return Record{}, err
+	}
+	return r, nil
+}
