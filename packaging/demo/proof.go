@@ -54,11 +54,13 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 		{"model key stored at the broker", d.storeKey},
 		{"reference values and policy imported", d.importPolicy},
 		{"circuit and keys for the architecture (a development set-up)", d.setUpKeys},
+		{"keys for a second classifier, 30-16-2, by a ceremony of three parties", d.holdCeremony},
 		{"agent attested, classifier served", d.startProver},
 		{fmt.Sprintf("%d requests, a receipt for each at once", proofRequests), d.ask},
 		{"proofs of all of them, made meanwhile", d.awaitProofs},
 		{"every proof verified with its receipt", d.verifyProofs},
 		{"REFUSAL 1: a tampered answer", d.refuseTampered},
+		{"an answer of the second classifier, proven with the ceremony's keys", d.proveWithCeremony},
 		{"REFUSAL 2: keys of a development set-up, where they are not allowed", d.refuseDevelopment},
 		{"audit log verified", d.verifyAudit},
 	})
@@ -139,7 +141,7 @@ func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
 }
 
 // proverConfig is the agent's configuration.
-func (d *proofDemo) proverConfig(name string, development bool) (string, error) {
+func (d *proofDemo) proverConfig(name, model, file, keys string, development bool) (string, error) {
 	config := fmt.Sprintf(`compute:
   tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: 96}
 verification:
@@ -147,19 +149,19 @@ verification:
 broker: {address: %q, tls_roots: %s, root_keys: [%s], minimum_epoch: 1}
 guest: {image_id: demo-image, state_dir: %s, software_measurement: %q}
 classifiers:
-  - {name: digits, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
+  - {name: %s, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
 proofs: {keys: %s, mode: all, allow_development_setup: %t, memory_mb: 512}
 workers: {path: %s}
 socket: {path: %s}
 log: {level: info, format: text}
 `, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), goodMeasurement,
-		d.path("model.ahm"), d.path("publisher.key.pub"), d.path("keys"), development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
+		model, d.path(file), d.path("publisher.key.pub"), d.path(keys), development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)
 }
 
 func (d *proofDemo) startProver(ctx context.Context) (string, error) {
-	config, err := d.proverConfig("agent", true)
+	config, err := d.proverConfig("agent", "digits", "model.ahm", "keys", true)
 	if err != nil {
 		return "", err
 	}
@@ -223,12 +225,17 @@ type inferred struct {
 	} `json:"outputs"`
 }
 
-// inferRow asks about one row and returns the label, the receipt's id, and the time.
+// inferRow asks the digits classifier about one row.
 func (d *proofDemo) inferRow(ctx context.Context, i int) (label, receipt string, took time.Duration, err error) {
+	return d.infer(ctx, "digits", d.rows.Row(i))
+}
+
+// infer asks a classifier about one row and returns the label, the receipt's id, and the time.
+func (d *proofDemo) infer(ctx context.Context, model string, row []float64) (label, receipt string, took time.Duration, err error) {
 	var a inferred
 	began := time.Now()
-	err = d.call(ctx, http.MethodPost, "/v2/models/digits/infer", map[string]any{"inputs": []any{map[string]any{
-		"name": "input", "datatype": "FP64", "shape": []int{1, d.rows.Width}, "data": d.rows.Row(i)}}}, &a)
+	err = d.call(ctx, http.MethodPost, "/v2/models/"+model+"/infer", map[string]any{"inputs": []any{map[string]any{
+		"name": "input", "datatype": "FP64", "shape": []int{1, len(row)}, "data": row}}}, &a)
 	took = time.Since(began)
 	if err != nil {
 		return "", "", 0, err
