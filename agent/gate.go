@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // ReasonUnknownModel is the refusal of a request that names a model that is not

@@ -8,9 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // run starts a keeper in a bubble of virtual time and stops it at the end.

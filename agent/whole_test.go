@@ -19,10 +19,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // inSubprocess runs the calling test again in a process of its own: the agent

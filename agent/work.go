@@ -11,12 +11,12 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/proofs"
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // classifierMemory bounds all classifiers together; they are small.

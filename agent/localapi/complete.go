@@ -8,7 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )

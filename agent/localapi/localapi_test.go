@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 

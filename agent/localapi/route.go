@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // ReceiptHeader names the receipt of an answer, in streams as well.

@@ -26,8 +26,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Reasons of this package, which are also the codes of its error objects.

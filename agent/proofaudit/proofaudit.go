@@ -20,10 +20,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Reasons of this package.

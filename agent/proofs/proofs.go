@@ -29,7 +29,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/intnet"
@@ -37,6 +36,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Reasons of this package.

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/receipt"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // talk announces receipts, answers challenges and hands in proofs until ctx ends.

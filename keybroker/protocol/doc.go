@@ -11,5 +11,5 @@
 // fields, with a reason code (*evidence.Refusal).
 //
 // It keeps no state and knows no policy. keybroker and keybroker/client call it
-// from the two ends; agent/receipt checks lease chains with it.
+// from the two ends; keybroker/receipt checks lease chains with it.
 package protocol

@@ -86,7 +86,7 @@ var arrows = map[string][]string{
 	"runtime/classifier":    {"runtime/arena", "crypto/chunkseal", "crypto/keybuf", "crypto/intnet"},
 	"runtime/quantize":      {"runtime/layers", "runtime/classifier", "runtime/arena", "crypto/intnet"},
 
-	"agent/receipt":        {"crypto/identity", "keybroker/protocol", "guest/evidence"},
+	"keybroker/receipt":    {"crypto/identity", "keybroker/protocol", "guest/evidence"},
 	"agent/jobs":           {"crypto/chunkseal", "crypto/keybuf", "guest/evidence"},
 	"agent/spool":          {"crypto/keybuf"},
 	"agent/worker":         {"agent/worker/confine", "guest/evidence"},
@@ -95,28 +95,28 @@ var arrows = map[string][]string{
 	"agent/fedwork":        {"agent/worker", "agent/fedtask", "crypto/heparams", "crypto/rlwe", "crypto/fedagg", "crypto/dp", "crypto/keybuf", "keybroker/federation", "guest/evidence"},
 	"agent/federate": {"agent/fedtask", "agent/jobs", "agent/spool", "agent/worker", "crypto/dp", "crypto/heparams", "crypto/identity", "crypto/keybuf", "keybroker/federation", "keybroker/protocol",
 		"keybroker/uplink", "guest/evidence"},
-	"agent/classify":   {"agent/receipt", "agent/settings", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/statement", "guest/evidence", "runtime/arena", "runtime/classifier"},
+	"agent/classify":   {"keybroker/receipt", "agent/settings", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/statement", "guest/evidence", "runtime/arena", "runtime/classifier"},
 	"agent/prooftask":  {},
 	"agent/proofwork":  {"agent/prooftask", "agent/worker", "crypto/intnet", "crypto/keybuf", "crypto/statement", "crypto/zkproof", "guest/evidence"},
-	"agent/proofaudit": {"agent/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
-	"agent/proofs": {"agent/classify", "agent/jobs", "agent/proofaudit", "agent/prooftask", "agent/receipt", "agent/worker", "crypto/chunkseal", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys",
+	"agent/proofaudit": {"keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
+	"agent/proofs": {"agent/classify", "agent/jobs", "agent/proofaudit", "agent/prooftask", "keybroker/receipt", "agent/worker", "crypto/chunkseal", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys",
 		"crypto/statement", "guest/evidence"},
 	"agent/longwork": {"agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",
 		"guest/evidence", "keybroker/client", "keybroker/uplink"},
-	"agent/localapi/oip": {"agent/classify", "agent/jobs", "agent/localapi/problem", "agent/proofaudit", "agent/receipt", "guest/evidence", "runtime/classifier"},
+	"agent/localapi/oip": {"agent/classify", "agent/jobs", "agent/localapi/problem", "agent/proofaudit", "keybroker/receipt", "guest/evidence", "runtime/classifier"},
 	"agent/party": {"agent/fedtask", "agent/worker", "crypto/chunkseal", "crypto/heparams", "crypto/identity", "crypto/keybuf", "crypto/keywrap", "keybroker/federation", "keybroker/protocol",
 		"keybroker/uplink", "guest/evidence"},
 	"agent/localapi/problem": {},
 	"agent/localapi/openai":  {"agent/localapi/problem", "runtime/infer", "runtime/tokenize"},
-	"agent/localapi":         {"agent/classify", "agent/proofs", "agent/localapi/oip", "agent/localapi/problem", "agent/localapi/openai", "agent/jobs", "agent/federate", "agent/party", "agent/fedtask", "keybroker/federation", "runtime/infer", "runtime/tokenize", "agent/receipt", "guest/evidence"},
+	"agent/localapi":         {"agent/classify", "agent/proofs", "agent/localapi/oip", "agent/localapi/problem", "agent/localapi/openai", "agent/jobs", "agent/federate", "agent/party", "agent/fedtask", "keybroker/federation", "runtime/infer", "runtime/tokenize", "keybroker/receipt", "guest/evidence"},
 	"agent/settings":         {"crypto/heparams", "crypto/identity", "systemd/config"},
 	"agent": {"agent/classify", "agent/longwork", "agent/proofs", "agent/localapi/oip", "agent/federate", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
-		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "agent/receipt", "systemd/service", "systemd/config"},
+		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "keybroker/receipt", "systemd/service", "systemd/config"},
 	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim"},
 	"agent/proofcheck":            {"crypto/statement", "crypto/zkverify", "crypto/zkproof/plonkverify", "guest/evidence"},
 	"agent/cmd/anchorhold-verify": {"agent/proofcheck", "crypto/statement"},
 	"agent/cmd/anchorhold-worker": {"agent/worker", "agent/fedwork", "agent/proofwork"},
-	"agent/cmd/anchorhold": {"agent/proofaudit", "agent/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
+	"agent/cmd/anchorhold": {"agent/proofaudit", "keybroker/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 
 	"systemd/service": {},
@@ -164,7 +164,7 @@ var brokerNever = []string{
 // prover, nothing that holds or speaks for anybody.
 var verifyNever = []string{
 	"github.com/consensys/gnark/frontend/cs/", "github.com/consensys/gnark/backend/groth16", "github.com/cloudflare/circl", "github.com/spf13/cobra",
-	module + "/crypto/zkproof/gadget", module + "/crypto/zkproof/zktest", module + "/runtime/", module + "/keybroker", module + "/agent/receipt",
+	module + "/crypto/zkproof/gadget", module + "/crypto/zkproof/zktest", module + "/runtime/", module + "/keybroker", module + "/keybroker/receipt",
 }
 
 var bannedNames = []string{"util", "utils", "common", "helpers", "misc", "types", "models", "base", "core", "runtime", "crypto"}

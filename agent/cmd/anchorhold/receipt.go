@@ -7,8 +7,8 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/anchorhold/anchorhold/agent/receipt"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
 
