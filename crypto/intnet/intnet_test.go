@@ -28,7 +28,7 @@ func random(t testing.TB, a Architecture, seed uint64) *Network {
 		if !g.Last {
 			p.Multiplier = make([]uint32, g.Out)
 			for i := range p.Multiplier {
-				p.Multiplier[i] = uint32(r.IntN(40000))
+				p.Multiplier[i] = 1 + uint32(r.IntN(40000))
 			}
 		}
 		n.Parameters.Layers = append(n.Parameters.Layers, p)
@@ -247,6 +247,25 @@ func FuzzArchitecture(f *testing.F) {
 			return
 		}
 		if again, err := a.MarshalBinary(); err != nil || !bytes.Equal(again, data) {
+			t.Errorf("another encoding comes back: %v", err)
+		}
+	})
+}
+
+// FuzzParameters is FuzzArchitecture for constants.
+func FuzzParameters(f *testing.F) {
+	a := Architecture{Input: Shape{3, 1, 1}, Layers: []Layer{dense(2, true), dense(1, false)}}
+	raw, err := random(f, a, 1).MarshalParameters()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := a.UnmarshalParameters(data)
+		if err != nil {
+			return
+		}
+		if again, err := n.MarshalParameters(); err != nil || !bytes.Equal(again, data) {
 			t.Errorf("another encoding comes back: %v", err)
 		}
 	})

@@ -23,7 +23,8 @@ const (
 	Shift          = 24
 )
 
-// The values between layers: with ReLU from 0 to Top, without from -Top to Top.
+// Top is the largest value between layers: with ReLU they are from 0 to Top, without from
+// -Top to Top.
 const Top = 127
 
 // LayerParameters are the constants of one layer.
@@ -33,8 +34,8 @@ type LayerParameters struct {
 	Weights []int8
 	// Bias is one for each output, in units of the accumulator.
 	Bias []int32
-	// Multiplier is one for each output, below 2^MultiplierBits; the last layer has
-	// none.
+	// Multiplier is one for each output, below 2^MultiplierBits; of an output that is
+	// always the same it may be 0. The last layer has none.
 	Multiplier []uint32
 }
 

@@ -28,9 +28,9 @@ func (c Inference) Check() error {
 	return c.Architecture.Check()
 }
 
-// excessBytes is the length of how far a value lies beyond its clamp: an accumulator
-// of 33 bits times a multiplier of 24, shifted by 24, and one bit more.
-const excessBytes = 5
+// excessBytes is the length of how far a value lies beyond its clamp. Accumulators of
+// checked networks have 32 bits with their sign, multipliers 24, and 24 are shifted out.
+const excessBytes = 4
 
 // bound says how one layer's products are checked. A sum of fan products of a byte's
 // range is below reach; it is witnessed as a number below 2^sumBits from which
@@ -309,7 +309,7 @@ func (b *inferenceBuilder) combined(g intnet.Geometry, packed [][]frontend.Varia
 //
 // acc*m + 2^23 = shifted*2^24 + remainder has one solution with a remainder below
 // 2^24. shifted = value + excess, or value - excess where it is negative; excess is
-// below 2^40, so that nothing comes near the modulus, and zero but where the value is
+// below 2^32, so that nothing comes near the modulus, and zero but where the value is
 // at the clamp on that side.
 func (b *inferenceBuilder) rescale(g intnet.Geometry, acc, multiplier frontend.Variable, a activations, k int) frontend.Variable {
 	api := b.api
@@ -332,10 +332,10 @@ func (b *inferenceBuilder) rescale(g intnet.Geometry, acc, multiplier frontend.V
 	}
 	signed := api.Mul(excess, api.Sub(1, api.Mul(negative, 2)))
 	shifted := api.Add(value, signed)
-	rounded := api.Add(api.Mul(acc, multiplier), gadget.Power(intnet.Shift-1))
-	b.check.Equal("rescale", rounded, api.Add(api.Mul(shifted, gadget.Power(intnet.Shift)), remainder))
+	product := api.Sub(api.Add(api.Mul(shifted, gadget.Power(intnet.Shift)), remainder), gadget.Power(intnet.Shift-1))
+	b.check.Product("rescale", acc, multiplier, product)
 	// The clamp on the side of the excess: 127, or low where it is negative.
 	edge := api.Sub(intnet.Top, api.Mul(negative, intnet.Top-low))
-	b.check.Zero("clamp", excess, api.Sub(value, edge))
+	b.check.Product("clamp", excess, api.Sub(value, edge), 0)
 	return value
 }

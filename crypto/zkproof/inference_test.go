@@ -33,7 +33,7 @@ func randomNetwork(t testing.TB, a intnet.Architecture, seed uint64) *intnet.Net
 		if !g.Last {
 			p.Multiplier = make([]uint32, g.Out)
 			for i := range p.Multiplier {
-				p.Multiplier[i] = uint32(r.IntN(60000))
+				p.Multiplier[i] = 1 + uint32(r.IntN(60000))
 			}
 		}
 		n.Parameters.Layers = append(n.Parameters.Layers, p)

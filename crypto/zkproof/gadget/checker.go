@@ -27,6 +27,7 @@ var ErrFinished = errors.New("gadget: the checker's one commitment is made alrea
 // x could choose the rest.
 type Checker struct {
 	api     frontend.API
+	system  *rankOne               // nil for PLONK
 	skip    func(name string) bool // assertions that a test leaves out
 	bytes   *Table
 	tables  []*Table
@@ -46,7 +47,7 @@ type Table struct {
 // NewChecker begins. counts are Bytes witnesses: how often each byte is checked. skip
 // names assertions to leave out, which only tests do; it is nil otherwise.
 func NewChecker(api frontend.API, counts []frontend.Variable, skip func(name string) bool) *Checker {
-	c := &Checker{api: api, skip: skip}
+	c := &Checker{api: api, system: newRankOne(api), skip: skip}
 	c.bytes = &Table{name: "lookup", counts: counts}
 	for t := range counts {
 		c.bytes.entries = append(c.bytes.entries, t)
@@ -65,10 +66,14 @@ func (c *Checker) Equal(name string, a, b frontend.Variable) {
 	}
 }
 
-// Zero asserts a*b == 0.
-func (c *Checker) Zero(name string, a, b frontend.Variable) {
-	if !c.skipped(name) {
-		c.api.AssertIsEqual(c.api.Mul(a, b), 0)
+// Product asserts a*b == product.
+func (c *Checker) Product(name string, a, b, product frontend.Variable) {
+	switch {
+	case c.skipped(name):
+	case c.system != nil:
+		c.system.equal(a, b, product)
+	default:
+		c.api.AssertIsEqual(c.api.Mul(a, b), product)
 	}
 }
 
@@ -179,6 +184,9 @@ func (c *Checker) inverses(challenge frontend.Variable, v []frontend.Variable) [
 	out := make([]frontend.Variable, len(v))
 	for i := range v {
 		out[i] = c.api.Sub(challenge, v[i])
+	}
+	if c.system != nil {
+		return c.system.invert(out)
 	}
 	if batch, ok := c.api.(frontend.BatchInverter); ok {
 		return batch.BatchInvert(out)

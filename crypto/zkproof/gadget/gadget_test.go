@@ -40,7 +40,7 @@ func (c *rangesCircuit) Define(api frontend.API) error {
 	table, top := check.Steps("table", c.Steps, c.StepCounts)
 	check.In("in", table, c.In)
 	check.Equal("top", top, 5)
-	check.Zero("zero", c.Free, c.Bit)
+	check.Product("zero", c.Free, c.Bit, 0)
 	check.Equal("whole-sum", check.Whole("whole", c.Whole[:]), c.Sum)
 	check.Equal("below-sum", check.Below("below", c.Below[:], 11), c.Least)
 	called := false
