@@ -1,0 +1,262 @@
+package proofs_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/proofs"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+)
+
+// serve runs the registry on a port and returns its address and a client's configuration.
+func (s *site) serve(t *testing.T) (string, *tls.Config) {
+	t.Helper()
+	certPEM, keyPEM, err := hybridtls.NewCertificate([]string{"127.0.0.1"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := hybridtls.ServerConfig(pair, hybridtls.ProfileDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	client, err := hybridtls.ClientConfig("127.0.0.1", pool, hybridtls.ProfileDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l, server) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String(), client
+}
+
+func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
+	s := open(t, nil)
+	s.register(t, 1)
+	address, cfg := s.serve(t)
+	c := proofclient.New(address, cfg, s.Roots())
+	defer c.Close()
+	agent := s.Agent(t, nil)
+	id := statement.Digest(agent.Key.Public().ID())
+	a := s.answer(t, agent, 1, 1)
+
+	if records, err := c.Records(t.Context()); err != nil || len(records) != 1 || records[0].Record.VerifyingKey != keys(t, 1).Digest {
+		t.Fatalf("%+v, %v", records, err)
+	}
+	_, err := c.Submit(t.Context(), &a.bundle)
+	wantReason(t, err, proofs.ReasonNotAnnounced)
+	if got, err := c.Announce(t.Context(), a.receipts); err != nil || got.New != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if list, err := c.Challenges(t.Context(), id); err != nil || len(list) != 0 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	s.challenge(t, 1)
+	list, err := c.Challenges(t.Context(), id)
+	if err != nil || len(list) != 1 || !slices.Equal(list[0].Receipts, a.ids) || wire.DigestOf(list[0].Signed) == (statement.Digest{}) {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if got, err := c.Submit(t.Context(), &a.bundle); err != nil || !got.New {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if got, err := c.Submit(t.Context(), &a.bundle); err != nil || got.New {
+		t.Fatalf("again: %+v, %v", got, err)
+	}
+	answer, err := c.Audit(t.Context(), a.ids[0], &a.bundle.OutputSalts[0])
+	if err != nil || answer.Proof == nil || len(answer.Proof.Outputs) != outputs || answer.Documents.Bundle == nil {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+	_, err = c.Audit(t.Context(), statement.ID{1}, nil)
+	wantReason(t, err, proofs.ReasonNotAnnounced)
+}
+
+// Outputs and what could confirm them are for those who have the salt.
+func TestOutputsAreShownToTheSaltAlone(t *testing.T) {
+	for _, items := range []int{1, 2} {
+		s := open(t, nil)
+		s.register(t, items)
+		a := s.answer(t, s.Agent(t, nil), 1, items)
+		s.announce(t, a)
+		if _, err := s.Submit(t.Context(), &a.bundle); err != nil {
+			t.Fatal(err)
+		}
+		ask := func(header string) (x wire.Answer) {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodGet, "/v1/proofs/"+a.ids[0].String(), nil)
+			r.Header.Set(wire.SaltHeader, header)
+			s.Handler().ServeHTTP(w, r)
+			if err := json.Unmarshal(w.Body.Bytes(), &x); err != nil || w.Code != http.StatusOK || x.Verify(s.Roots()) != nil {
+				t.Fatalf("%d, %v", w.Code, err)
+			}
+			return x
+		}
+		text, _ := a.bundle.OutputSalts[0].MarshalText()
+		if x := ask(string(text)); len(x.Proof.Outputs) != outputs || x.Proof.Statement == (statement.Digest{}) || (x.Documents.Bundle != nil) != (items == 1) {
+			t.Errorf("%d items, with the salt: %+v", items, x.Proof)
+		}
+		wrong := a.bundle.OutputSalts[0]
+		wrong[0] ^= 1
+		text, _ = wrong.MarshalText()
+		strangers := []string{"", "no salt", string(text)}
+		if items == 2 {
+			text, _ = a.bundle.OutputSalts[1].MarshalText()
+			strangers = append(strangers, string(text))
+		}
+		for _, header := range strangers {
+			if x := ask(header); x.Proof == nil || x.Proof.Outputs != nil || x.Documents.Bundle != nil || x.Proof.Statement != (statement.Digest{}) {
+				t.Errorf("%d items, %q: %+v", items, header, x.Proof)
+			}
+		}
+	}
+}
+
+func TestHandlerRefuses(t *testing.T) {
+	s := open(t, nil)
+	s.register(t, 1)
+	s.cfg.Logger.Info("")
+	a := s.answer(t, s.Agent(t, nil), 1, 1)
+	other, unknown := s.answer(t, s.Agent(t, nil), 2, 1), clone(a.bundle)
+	unknown.Envelope.Key[0]++
+	s.announce(t, a)
+	id := strings.Repeat("0", 64)
+	for name, tc := range map[string]struct {
+		method, path, body string
+		status             int
+		code               string
+	}{
+		"path":             {"GET", "/v1/nothing", "", 404, "not-found"},
+		"method":           {"DELETE", "/v1/proofs/" + a.ids[0].String(), "", 404, "not-found"},
+		"receipts":         {"POST", "/v1/receipts", "{", 400, "proof-statement-malformed"},
+		"field":            {"POST", "/v1/receipts", `{"receipts":[],"more":1}`, 400, "proof-statement-malformed"},
+		"trailing":         {"POST", "/v1/receipts", `{"receipts":[]}{}`, 400, "proof-statement-malformed"},
+		"none":             {"POST", "/v1/receipts", `{"receipts":[]}`, 422, "receipt-unverified"},
+		"long receipts":    {"POST", "/v1/receipts", strings.Repeat(" ", 3<<20), 413, "too-large"},
+		"long proof":       {"POST", "/v1/proofs", strings.Repeat(" ", wire.MaxBundleBytes+1), 413, "too-large"},
+		"proof":            {"POST", "/v1/proofs", "{}", 400, "proof-bundle-malformed"},
+		"spaces":           {"POST", "/v1/proofs", string(mustMarshal(&a.bundle)) + " ", 400, "proof-bundle-malformed"},
+		"unregistered":     {"POST", "/v1/proofs", string(mustMarshal(&unknown)), 404, "key-not-registered"},
+		"unannounced":      {"POST", "/v1/proofs", string(mustMarshal(&other.bundle)), 404, "receipt-not-announced"},
+		"agent":            {"GET", "/v1/challenges/12", "", 400, "proof-statement-malformed"},
+		"receipt":          {"GET", "/v1/proofs/12", "", 400, "proof-statement-malformed"},
+		"challenge":        {"GET", "/v1/challenge/12", "", 400, "proof-statement-malformed"},
+		"unknown":          {"GET", "/v1/challenge/" + id, "", 404, "challenge-unknown"},
+		"receipt unknown":  {"GET", "/v1/proofs/" + id[:32], "", 404, "receipt-not-announced"},
+		"upper case agent": {"GET", "/v1/challenges/" + strings.Repeat("A", 64), "", 400, "proof-statement-malformed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body)))
+			var answer struct {
+				Error struct{ Code, Message string }
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != tc.status || answer.Error.Code != tc.code || answer.Error.Message == "" {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
+
+func TestHandlerShowsAChallenge(t *testing.T) {
+	s := open(t, cheap)
+	s.announceCheap(t, 1, 1, 0, 2)
+	digest := s.challenge(t, 2)[0].Digest
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/challenge/"+digest.String(), nil))
+	var v wire.ChallengeView
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil || v.Digest != digest || v.Missing != 2 || v.State != wire.Pending {
+		t.Errorf("%s, %v", w.Body, err)
+	}
+}
+
+// What is not foreseen is an internal error, and its text stays here.
+func TestInternalErrorsSayNothing(t *testing.T) {
+	s := open(t, func(c *proofs.Config) {
+		c.Signer = nil
+		c.Signer = func() (proofs.Signer, error) { return proofs.Signer{}, errDisk }
+	})
+	if err := s.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/records", "/v1/proofs/" + strings.Repeat("0", 32), "/v1/challenges/" + strings.Repeat("0", 64)} {
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "internal-error") || strings.Contains(w.Body.String(), "database") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+func TestHandlerBoundsRequests(t *testing.T) {
+	block, entered := make(chan struct{}), make(chan struct{})
+	s := open(t, func(c *proofs.Config) {
+		c.Requests = 1
+		c.VerifyReceipt = func([]byte) (proofs.Receipt, error) {
+			close(entered)
+			<-block
+			return proofs.Receipt{}, errDisk
+		}
+	})
+	body, _ := json.Marshal(wire.Announcement{Receipts: [][]byte{{1}}})
+	h, done := s.Handler(), make(chan struct{})
+	go func() {
+		defer close(done)
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/v1/receipts", bytes.NewReader(body)))
+	}()
+	<-entered
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/records", nil))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	close(block)
+	<-done
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/records", nil))
+	if w.Code != http.StatusOK {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestClientOfAnotherProtocolOrBrokerIsRefused(t *testing.T) {
+	s := open(t, nil)
+	s.register(t, 1)
+	address, cfg := s.serve(t)
+	if conn, err := hybridtls.Dial(t.Context(), "tcp", address, hybridtls.For(cfg, hybridtls.ALPNFederation)); err == nil {
+		_ = conn.Close()
+		t.Error("a client of the federation was let in")
+	}
+	c := proofclient.New(address, cfg, federationtest.New(t).Roots())
+	defer c.Close()
+	if _, err := c.Records(t.Context()); err == nil {
+		t.Error("records of another broker were believed")
+	}
+}

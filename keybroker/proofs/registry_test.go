@@ -1,0 +1,282 @@
+package proofs_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof/zktest"
+	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/proofs"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+)
+
+func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
+	s := open(t, nil)
+	g := keys(t, 1)
+	first, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := wire.VerifyRecord(first, s.Roots())
+	if err != nil || r.Record.VerifyingKey != g.Digest || r.Registered != s.now() || r.Broker != statement.Digest(s.Root.Public().ID()) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	s.pass(time.Hour)
+	if again, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key); err != nil || !bytes.Equal(again, first) {
+		t.Errorf("the same record again: %v", err)
+	}
+	s.restart(t, nil)
+	if list, err := s.Records(t.Context()); err != nil || len(list) != 1 || !bytes.Equal(list[0], first) {
+		t.Errorf("%d records, %v", len(list), err)
+	}
+	if n := s.recorded("proof-record"); n != 1 {
+		t.Errorf("%d audit records", n)
+	}
+	if _, err := wire.VerifyRecord(first, federationtest.New(t).Roots()); err == nil {
+		t.Error("verifies with other roots")
+	}
+}
+
+func TestRecordsThatAreRefused(t *testing.T) {
+	g := keys(t, 1)
+	for name, tc := range map[string]struct {
+		change func(*statement.Record, *[]byte)
+		want   evidence.Reason
+	}{
+		"development":    {func(r *statement.Record, _ *[]byte) { r.Development, r.Ceremony = true, statement.Digest{} }, proofs.ReasonDevelopment},
+		"other key":      {func(_ *statement.Record, k *[]byte) { *k = keys(t, 2).Key }, proofs.ReasonRecord},
+		"another's name": {func(r *statement.Record, _ *[]byte) { r.VerifyingKey[0]++ }, proofs.ReasonRecord},
+		"not a key": {func(r *statement.Record, k *[]byte) {
+			*k = []byte("key")
+			r.VerifyingKey = sha256.Sum256(*k)
+		}, proofs.ReasonRecord},
+		"more outputs": {func(r *statement.Record, _ *[]byte) { r.Inference.Outputs++ }, proofs.ReasonRecord},
+		"a gradient": {func(r *statement.Record, _ *[]byte) {
+			r.Inference, r.Gradient = nil, &statement.GradientCircuit{Coordinates: 8, Bits: 8}
+		}, proofs.ReasonRecord},
+		"PLONK":          {func(r *statement.Record, _ *[]byte) { r.System = statement.PLONK }, proofs.ReasonRecord},
+		"not a record":   {func(r *statement.Record, _ *[]byte) { r.Library = "" }, proofs.ReasonRecord},
+		"no ceremony":    {func(r *statement.Record, _ *[]byte) { r.Ceremony = statement.Digest{} }, proofs.ReasonRecord},
+		"second meaning": {func(r *statement.Record, _ *[]byte) { r.Circuit[0]++ }, proofs.ReasonRecordConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, nil)
+			if tc.want == proofs.ReasonRecordConflict {
+				s.register(t, 1)
+			}
+			r, key := g.Record(1, outputs), g.Key
+			c := *r.Inference
+			r.Inference = &c
+			tc.change(r, &key)
+			_, err := s.Register(t.Context(), *r, key)
+			wantReason(t, err, tc.want)
+		})
+	}
+}
+
+// Gradients' keys have four public inputs.
+func TestGradientKeyIsRegistered(t *testing.T) {
+	s := open(t, nil)
+	g, err := zktest.NewGroth16(zktest.Shape{Inputs: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := g.Record(1, 1)
+	r.Inference, r.Gradient = nil, &statement.GradientCircuit{Coordinates: 8, Bits: 8}
+	if _, err := s.Register(t.Context(), *r, g.Key); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRecordIsNotKeptWithoutAuditSignerOrRoom(t *testing.T) {
+	g := keys(t, 1)
+	s := open(t, func(c *proofs.Config) { c.Records = 1 })
+	s.failAudit(errDisk)
+	if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key); err == nil {
+		t.Error("registered without an audit record")
+	}
+	s.failAudit(nil)
+	if st := s.status(t); st.Records != 0 {
+		t.Errorf("%+v", st)
+	}
+	good := s.cfg.Signer
+	for name, bad := range map[string]func() (proofs.Signer, error){
+		"no epoch":     func() (proofs.Signer, error) { return proofs.Signer{}, errDisk },
+		"other broker": func() (proofs.Signer, error) { g, _ := good(); g.Broker[0]++; return g, nil },
+		"other epoch":  func() (proofs.Signer, error) { g, _ := good(); g.Epoch++; return g, nil },
+		"other key":    func() (proofs.Signer, error) { g, _ := good(); g.Key = s.Agent(t, nil).Key; return g, nil },
+		"other's epoch": func() (proofs.Signer, error) {
+			g, _ := good()
+			g.Statement = federationtest.New(t).EpochSigned
+			return g, nil
+		},
+	} {
+		s.restart(t, func(c *proofs.Config) { c.Signer = bad })
+		if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key); err == nil {
+			t.Errorf("%s: registered", name)
+		}
+	}
+	s.restart(t, func(c *proofs.Config) { c.Signer = good })
+	s.register(t, 1)
+	_, err := s.Register(t.Context(), *keys(t, 2).Record(2, outputs), keys(t, 2).Key)
+	wantReason(t, err, proofs.ReasonFull)
+}
+
+func TestConfigurationIsChecked(t *testing.T) {
+	s := open(t, nil)
+	for name, change := range map[string]func(*proofs.Config){
+		"no store":     func(c *proofs.Config) { c.Store = nil },
+		"no signer":    func(c *proofs.Config) { c.Signer = nil },
+		"no roots":     func(c *proofs.Config) { c.Roots = nil },
+		"no verifier":  func(c *proofs.Config) { c.VerifyReceipt = nil },
+		"no commit":    func(c *proofs.Config) { c.CommitOutput = nil },
+		"no audit":     func(c *proofs.Config) { c.Audit = nil },
+		"no logger":    func(c *proofs.Config) { c.Logger = nil },
+		"bad limit":    func(c *proofs.Config) { c.Kept = -1 },
+		"bad deadline": func(c *proofs.Config) { c.VerificationTimeout = -1 },
+	} {
+		cfg := s.cfg
+		change(&cfg)
+		if _, err := proofs.New(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	cfg := s.cfg
+	cfg.Now, cfg.VerificationTimeout = nil, 0
+	if _, err := proofs.New(cfg); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReceiptIsAnnouncedOnce(t *testing.T) {
+	s := open(t, nil)
+	agent := s.Agent(t, nil)
+	a := s.answer(t, agent, 1, 2)
+	s.announce(t, a)
+	if got, err := s.Announce(t.Context(), a.receipts); err != nil || got != (proofs.Announced{Held: 2}) {
+		t.Errorf("again: %+v, %v", got, err)
+	}
+	// The same id, signed anew: other bytes.
+	other := s.answer(t, agent, 1, 2)
+	_, err := s.Announce(t.Context(), other.receipts)
+	wantReason(t, err, proofs.ReasonReceipt)
+	s.restart(t, nil)
+	if st := s.status(t); st.Waiting != 2 || st.Kept != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestReceiptsThatAreRefused(t *testing.T) {
+	s := open(t, nil)
+	agent := s.Agent(t, nil)
+	good := s.answer(t, agent, 1, 1).receipts[0]
+	changed := bytes.Clone(good)
+	changed[100] ^= 1
+	stranger := open(t, nil)
+	strange := stranger.answer(t, stranger.Agent(t, nil), 2, 1).receipts[0]
+	for name, tc := range map[string]struct {
+		list [][]byte
+		want evidence.Reason
+	}{
+		"none":     {nil, proofs.ReasonUnverified},
+		"many":     {make([][]byte, proofs.MaxAnnounced+1), proofs.ReasonUnverified},
+		"changed":  {[][]byte{changed}, proofs.ReasonUnverified},
+		"long":     {[][]byte{make([]byte, proofs.MaxReceiptBytes+1)}, proofs.ReasonUnverified},
+		"stranger": {[][]byte{good, strange}, proofs.ReasonUnverified},
+	} {
+		_, err := s.Announce(t.Context(), tc.list)
+		t.Log(name)
+		wantReason(t, err, tc.want)
+	}
+	if st := s.status(t); st.Waiting != 0 {
+		t.Error("something of a refused announcement was kept")
+	}
+}
+
+func TestReceiptOfAnAnswerWithoutCircuitIsRefused(t *testing.T) {
+	s := open(t, func(c *proofs.Config) {
+		c.VerifyReceipt = func(raw []byte) (proofs.Receipt, error) {
+			r := proofs.Receipt{ID: statement.ID{1}, Time: federationtest.Begin, InputCommitment: proofs.Provable(statement.Commitment{})}
+			switch raw[0] {
+			case 1:
+				r.InputCommitment[15] = 1
+			case 2:
+				r.Time = 0
+			}
+			return r, nil
+		}
+	})
+	_, err := s.Announce(t.Context(), [][]byte{{1}})
+	wantReason(t, err, proofs.ReasonNotProvable)
+	_, err = s.Announce(t.Context(), [][]byte{{2}})
+	wantReason(t, err, proofs.ReasonUnverified)
+	if _, err = s.Announce(t.Context(), [][]byte{{0}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// An agent that floods the broker loses receipts of its own.
+func TestFloodDropsTheFloodersOldest(t *testing.T) {
+	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting = 10 })
+	s.announceCheap(t, 1, 1, 0, 4)
+	s.announceCheap(t, 2, 1, 0, 6)
+	challenged := statement.Digest{2}
+	list, err := s.Challenge(t.Context(), proofs.Spec{Agent: &challenged, Count: 1, Before: s.now().Add(time.Hour).Time()})
+	if err != nil || len(list) != 1 {
+		t.Fatal(err)
+	}
+	s.announceCheap(t, 2, 1, 6, 30)
+	st := s.status(t)
+	if st.Waiting != 10 || st.Dropped != 29 || st.Kept != 1 {
+		t.Errorf("%+v", st)
+	}
+	for i := range byte(4) {
+		if _, err := s.Audit(t.Context(), statement.ID{1, 1, 0, i}); err != nil {
+			t.Errorf("a receipt of the other agent was dropped: %v", err)
+		}
+	}
+	if _, err := s.Audit(t.Context(), statement.ID{2, 1, 0, 35}); err != nil {
+		t.Errorf("the newest was dropped: %v", err)
+	}
+	_, err = s.Audit(t.Context(), statement.ID{2, 1, 0, 20})
+	wantReason(t, err, proofs.ReasonNotAnnounced)
+	if _, err := s.Audit(t.Context(), list[0].Challenge.Receipts[0]); err != nil {
+		t.Errorf("a challenged receipt was dropped: %v", err)
+	}
+	if s.recorded("receipts-dropped") == 0 {
+		t.Error("nothing in the audit log")
+	}
+}
+
+// Both verifiers of the repository are Verifiers; the other one is behind gnark.
+var _ proofs.Verifier = (*zkverify.Key)(nil)
+
+func TestBusyVerifierIsNotWaitedForWithoutEnd(t *testing.T) {
+	block, entered := make(chan struct{}), make(chan struct{})
+	s := open(t, func(c *proofs.Config) {
+		c.Verifications = 1
+		c.VerifyReceipt = func([]byte) (proofs.Receipt, error) {
+			close(entered)
+			<-block
+			return proofs.Receipt{}, errDisk
+		}
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = s.Announce(t.Context(), [][]byte{{1}})
+	}()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.Announce(ctx, [][]byte{{1}})
+	wantReason(t, err, proofs.ReasonBusy)
+	close(block)
+	<-done
+}

@@ -1,0 +1,329 @@
+package wire_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+const begin = federationtest.Begin
+
+func record(w *federationtest.World) wire.Record {
+	return wire.Record{Broker: w.Epoch.Broker, Epoch: 1, Registered: begin, Record: statement.Record{
+		System: statement.Groth16, Circuit: statement.Digest{1}, VerifyingKey: statement.Digest{2}, ProvingKey: statement.Digest{3}, Library: "a test",
+		Ceremony: statement.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: statement.Digest{5}, Items: 1, Outputs: 2}}}
+}
+
+func challenge(w *federationtest.World) wire.Challenge {
+	return wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Nonce: statement.Digest{1}, Agent: statement.Digest{2},
+		Receipts: []statement.ID{{1}, {2}}, Time: begin, Deadline: begin.Add(time.Hour)}
+}
+
+func bundle() wire.Bundle {
+	return wire.Bundle{OutputSalts: []wire.Salt{{1}, {2}}, Envelope: statement.Envelope{Key: statement.Digest{1}, Proof: []byte{1, 2}, Statement: statement.Statement{System: statement.Groth16,
+		Inference: &statement.Inference{Items: []statement.Item{{Receipt: statement.ID{1}, Outputs: []int32{-1, 2}}, {Receipt: statement.ID{2}, Outputs: []int32{3, 4}}}}}}}
+}
+
+func wantReason(t *testing.T, name string, err error, want evidence.Reason) {
+	t.Helper()
+	if got, _ := evidence.ReasonOf(err); got != want {
+		t.Errorf("%s: got %v, want the reason %s", name, err, want)
+	}
+}
+
+func TestSignedStatementsVerifyWithTheRootsAlone(t *testing.T) {
+	w := federationtest.New(t)
+	raw, err := wire.SignRecord(w.EpochKey, w.EpochSigned, record(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := wire.VerifyRecord(raw, w.Roots()); err != nil || r.Record.Library != "a test" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := wire.ParseRecord(raw); err != nil || r.Epoch != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	other, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, challenge(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := wire.VerifyChallenge(other, w.Roots()); err != nil || len(c.Receipts) != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	_, err = wire.VerifyRecord(other, w.Roots())
+	wantReason(t, "a challenge as a record", err, wire.ReasonMalformed)
+	_, err = wire.VerifyChallenge(raw, w.Roots())
+	wantReason(t, "a record as a challenge", err, wire.ReasonMalformed)
+	for _, roots := range [][]identity.Public{nil, federationtest.New(t).Roots()} {
+		if _, err := wire.VerifyRecord(raw, roots); err == nil {
+			t.Error("verifies with other roots")
+		}
+		if _, err := wire.VerifyChallenge(other, roots); err == nil {
+			t.Error("verifies with other roots")
+		}
+	}
+}
+
+// Every byte counts, wherever it stands.
+func TestChangedStatementsAreRefused(t *testing.T) {
+	w := federationtest.New(t)
+	raw, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, challenge(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(raw); i += 97 {
+		changed := bytes.Clone(raw)
+		changed[i] ^= 1
+		if _, err := wire.VerifyChallenge(changed, w.Roots()); err == nil {
+			t.Errorf("byte %d was changed, and it verifies", i)
+		}
+	}
+	for name, bad := range map[string][]byte{"empty": nil, "short": raw[:len(raw)-1], "long": append(bytes.Clone(raw), 0), "huge": make([]byte, wire.MaxSignedBytes+1)} {
+		_, err := wire.VerifyChallenge(bad, w.Roots())
+		wantReason(t, name, err, wire.ReasonMalformed)
+	}
+}
+
+func TestStatementOfAnotherEpochBrokerOrTimeIsRefused(t *testing.T) {
+	w := federationtest.New(t)
+	sign := map[string]func(int) ([]byte, error){
+		"record": func(i int) ([]byte, error) {
+			r := record(w)
+			switch i {
+			case 0:
+				r.Broker[0]++
+			case 1:
+				r.Epoch++
+			case 2:
+				r.Registered = w.Epoch.NotAfter + 1
+			}
+			return wire.SignRecord(w.EpochKey, w.EpochSigned, r)
+		},
+		"challenge": func(i int) ([]byte, error) {
+			c := challenge(w)
+			switch i {
+			case 0:
+				c.Broker[0]++
+			case 1:
+				c.Epoch++
+			case 2:
+				c.Time, c.Deadline = w.Epoch.NotBefore-1, begin
+			}
+			return wire.SignChallenge(w.EpochKey, w.EpochSigned, c)
+		},
+	}
+	for i := range 4 {
+		raw, err := sign["record"](i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = wire.VerifyRecord(raw, w.Roots()); (err == nil) != (i == 3) {
+			t.Errorf("record %d: %v", i, err)
+		}
+		if raw, err = sign["challenge"](i); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = wire.VerifyChallenge(raw, w.Roots()); (err == nil) != (i == 3) {
+			t.Errorf("challenge %d: %v", i, err)
+		}
+	}
+	// Another key than the epoch's: an agent's.
+	raw, err := wire.SignRecord(w.Agent(t, nil).Key, w.EpochSigned, record(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = wire.VerifyRecord(raw, w.Roots())
+	wantReason(t, "another key", err, wire.ReasonSignature)
+}
+
+func TestWhatIsNotAStatementIsNotSigned(t *testing.T) {
+	w := federationtest.New(t)
+	for name, change := range map[string]func(*wire.Challenge){
+		"none":       func(c *wire.Challenge) { c.Receipts = nil },
+		"many":       func(c *wire.Challenge) { c.Receipts = make([]statement.ID, wire.MaxChallenged+1) },
+		"twice":      func(c *wire.Challenge) { c.Receipts[1] = c.Receipts[0] },
+		"descending": func(c *wire.Challenge) { c.Receipts[0] = statement.ID{9} },
+		"no time":    func(c *wire.Challenge) { c.Time = 0 },
+		"due at once": func(c *wire.Challenge) {
+			c.Deadline = c.Time
+		},
+	} {
+		c := challenge(w)
+		change(&c)
+		_, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, c)
+		wantReason(t, name, err, wire.ReasonMalformed)
+	}
+	for name, change := range map[string]func(*wire.Record){
+		"no time":      func(r *wire.Record) { r.Registered = 0 },
+		"not a record": func(r *wire.Record) { r.Record.Library = "" },
+	} {
+		r := record(w)
+		change(&r)
+		_, err := wire.SignRecord(w.EpochKey, w.EpochSigned, r)
+		wantReason(t, name, err, wire.ReasonMalformed)
+	}
+	_, err := wire.SignRecord(w.EpochKey, make([]byte, 25<<10), record(w))
+	wantReason(t, "a long chain", err, wire.ReasonMalformed)
+}
+
+// The largest challenge fits into the limits of its encoding.
+func TestLargestChallengeFits(t *testing.T) {
+	w := federationtest.New(t)
+	c := challenge(w)
+	c.Receipts = nil
+	for i := range wire.MaxChallenged {
+		c.Receipts = append(c.Receipts, statement.ID{byte(i >> 8), byte(i)})
+	}
+	raw, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wire.VerifyChallenge(raw, w.Roots()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBundleHasOneForm(t *testing.T) {
+	b := bundle()
+	raw, err := b.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := wire.ParseBundle(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := again.Marshal(); err != nil || !bytes.Equal(second, raw) {
+		t.Errorf("%s, %v", second, err)
+	}
+	for name, bad := range map[string]string{
+		"empty": "", "space": string(raw) + " ", "trailing": string(raw) + "{}", "unknown": strings.Replace(string(raw), `{"proof"`, `{"more":1,"proof"`, 1),
+		"case": strings.Replace(string(raw), `"output_salts"`, `"OUTPUT_SALTS"`, 1), "huge": strings.Repeat(" ", wire.MaxBundleBytes+1),
+		"salt": strings.Replace(string(raw), "AQAAAA", "AQAAA", 1), "padding bits": strings.Replace(string(raw), `AAAAA",`, `AAAAB",`, 1), "null": "null",
+	} {
+		if bad == string(raw) {
+			t.Errorf("%s: not changed", name)
+		}
+		_, err := wire.ParseBundle([]byte(bad))
+		wantReason(t, name, err, wire.ReasonBundle)
+	}
+}
+
+// The largest bundle fits into its limit.
+func TestLargestBundleFits(t *testing.T) {
+	b := bundle()
+	b.Envelope.Proof = bytes.Repeat([]byte{0xFF}, statement.MaxProofBytes)
+	b.OutputSalts, b.Envelope.Statement.Inference.Items = nil, nil
+	for i := range statement.MaxItems {
+		item := statement.Item{Receipt: statement.ID{byte(i)}, Outputs: make([]int32, 64)}
+		for k := range item.Outputs {
+			item.Outputs[k] = -1 << 31
+		}
+		b.Envelope.Statement.Inference.Items = append(b.Envelope.Statement.Inference.Items, item)
+		b.OutputSalts = append(b.OutputSalts, wire.Salt{0xFF})
+	}
+	raw, err := b.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wire.ParseBundle(raw); err != nil {
+		t.Errorf("%d bytes: %v", len(raw), err)
+	}
+}
+
+func TestAnnouncementIsStrict(t *testing.T) {
+	a, err := wire.ParseAnnouncement([]byte(`{"receipts":["AQ=="]}`))
+	if err != nil || len(a.Receipts) != 1 || a.Receipts[0][0] != 1 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for _, bad := range []string{"", "[]", `{"receipts":[1]}`, `{"other":1}`, `{"receipts":[]}x`} {
+		_, err := wire.ParseAnnouncement([]byte(bad))
+		wantReason(t, bad, err, wire.ReasonMalformed)
+	}
+}
+
+func TestRedactedAnswerTellsNoOutputs(t *testing.T) {
+	p := &wire.ProofView{System: statement.Groth16, Outputs: []int32{1}, Statement: statement.Digest{1}, Digest: statement.Digest{2}}
+	a := wire.Answer{Proof: p, Documents: wire.Documents{Bundle: []byte("bundle"), Receipt: []byte("receipt")}}
+	a.Redact()
+	raw, err := json.Marshal(a)
+	if err != nil || strings.Contains(string(raw), "outputs") || strings.Contains(string(raw), `"statement"`) || strings.Contains(string(raw), `"bundle"`) {
+		t.Errorf("%s, %v", raw, err)
+	}
+	if p.Outputs == nil || a.Proof.Digest != p.Digest {
+		t.Error("changed what it was made from")
+	}
+	empty := wire.Answer{Documents: wire.Documents{Receipt: []byte{1}}, Receipt: wire.ReceiptView{Digest: sha256.Sum256([]byte{1})}}
+	empty.Redact()
+	if err := empty.Verify(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// seeds are a signed record and challenge whose signatures are random, for the parsers.
+func seeds(f *testing.F) [][]byte {
+	w := federationtest.New(f)
+	r, err := wire.SignRecord(w.EpochKey, w.EpochSigned, record(w))
+	if err != nil {
+		f.Fatal(err)
+	}
+	c, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, challenge(w))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return [][]byte{r, c, r[:50], c[:200]}
+}
+
+// What parses has the limits that its fields promise.
+func FuzzParseSigned(f *testing.F) {
+	for _, s := range seeds(f) {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if r, err := wire.ParseRecord(raw); err == nil && (r.Record.Check() != nil || r.Registered == 0) {
+			t.Errorf("%+v", r)
+		}
+		if c, err := wire.ParseChallenge(raw); err == nil && (len(c.Receipts) == 0 || c.Deadline <= c.Time || c.Time == protocol.Time(0)) {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+func FuzzParseBundle(f *testing.F) {
+	b := bundle()
+	raw, err := b.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte(`{"proof":{},"output_salts":[]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		b, err := wire.ParseBundle(raw)
+		if err != nil {
+			return
+		}
+		if again, err := b.Marshal(); err != nil || !bytes.Equal(again, raw) || b.Check() != nil {
+			t.Errorf("a bundle has two forms: %v", err)
+		}
+	})
+}
+
+func FuzzParseAnnouncement(f *testing.F) {
+	f.Add([]byte(`{"receipts":["AQ=="]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		a, err := wire.ParseAnnouncement(raw)
+		if err == nil && len(a.Receipts) > len(raw) {
+			t.Error("more receipts than bytes")
+		}
+	})
+}
