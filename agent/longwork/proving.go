@@ -37,6 +37,14 @@ func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool) (*
 	if mode == "" {
 		mode = proofs.OnDemand
 	}
-	return proofs.New(proofs.Config{Queue: w.queue, Pool: pool, Dir: dir, Key: w.key, Ring: ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
-		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger})
+	config := proofs.Config{Queue: w.queue, Pool: pool, Dir: dir, Key: w.key, Ring: ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
+		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger}
+	r, err := w.newRegistry(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		config.Registry = r
+	}
+	return proofs.New(config)
 }

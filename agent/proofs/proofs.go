@@ -50,6 +50,8 @@ const (
 	ReasonUnknown evidence.Reason = "answer-unknown"
 	// ReasonPending: the proof is not made yet.
 	ReasonPending evidence.Reason = "proof-pending"
+	// ReasonNotRegistered: the broker's registry does not have the key.
+	ReasonNotRegistered evidence.Reason = "key-not-registered"
 	// ReasonUnsound: the proof that was made does not verify, and was not published.
 	ReasonUnsound evidence.Reason = "proof-unsound"
 )
@@ -77,6 +79,8 @@ type Registry interface {
 	Challenged(ctx context.Context) ([]receipt.ID, error)
 	// Submit hands in a proof.
 	Submit(ctx context.Context, b proofaudit.Bundle) error
+	// Registered says whether a verifying key is in the registry.
+	Registered(ctx context.Context, key statement.Digest) (bool, error)
 }
 
 // Config is what the service needs. All fields but Rate and Registry are required.
@@ -112,6 +116,7 @@ type Service struct {
 	unspoken []receipt.Receipt // not announced yet
 	kept     []receipt.ID      // witnesses, oldest first
 	handed   map[receipt.ID]bool
+	known    map[statement.Digest]bool // keys that the registry has
 }
 
 // witness is an answer with everything that its proof needs.
@@ -141,7 +146,7 @@ func New(cfg Config) (*Service, error) {
 	default:
 		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
-	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), handed: map[receipt.ID]bool{}}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
 	for _, dir := range []string{"witness", "proof"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err

@@ -80,6 +80,9 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	if err != nil {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
+	if err := s.registered(ctx, set.Record.VerifyingKey); err != nil {
+		return nil, err
+	}
 	st := statementOf(w, set)
 	proof, done, err := s.run(ctx, l, w, set, st)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -115,4 +117,28 @@ func (s *Service) remember(id receipt.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handed[id] = true
+}
+
+// registered refuses a key that the registry does not have. What it once had it keeps.
+func (s *Service) registered(ctx context.Context, key statement.Digest) error {
+	if s.cfg.Registry == nil {
+		return nil
+	}
+	s.mu.Lock()
+	known := s.known[key]
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	known, err := s.cfg.Registry.Registered(ctx, key)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return evidence.Refuse(ReasonNotRegistered, "the broker's registry does not have the key %s: anchorhold proof register", key)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known[key] = true
+	return nil
 }

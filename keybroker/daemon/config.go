@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/systemd/config"
 )
@@ -38,6 +39,9 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Rounds says what federated rounds may be opened; by default none.
 	Rounds Rounds `yaml:"rounds"`
+	// Proofs makes the broker a registry of proving keys and proofs; by default it is
+	// none.
+	Proofs registry.Config `yaml:"proofs"`
 	// Log sets the log's verbosity.
 	Log Log `yaml:"log"`
 }
@@ -147,6 +151,9 @@ func (c Config) Check() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		bad("listen: %w", err)
+	}
+	if err := c.Proofs.Check(); err != nil {
+		bad("%w", err)
 	}
 	if c.Profile != "" && c.Profile != "default" && c.Profile != "fips" {
 		bad("profile: %q is neither default nor fips", c.Profile)

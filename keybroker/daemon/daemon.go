@@ -28,6 +28,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -78,6 +79,7 @@ type daemon struct {
 	policies    *operator.Policies
 	roundStore  rounds.Store
 	rounds      *rounds.Service
+	registry    *registry.Registry // of proofs; nil where there is none
 	broker      *keybroker.Broker
 	operators   *operator.Server
 	address     atomic.Pointer[string]
@@ -123,7 +125,7 @@ func open(o Options) (d *daemon, err error) {
 	if err != nil {
 		return d, err
 	}
-	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores, d.openRounds} {
+	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores, d.openRounds, d.openRegistry} {
 		if err := step(); err != nil {
 			return d, err
 		}
@@ -233,7 +235,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.operators, err = operator.NewServer(operator.Options{
-		Rounds: d.rounds, Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
+		Rounds: d.rounds, Extra: d.registry.Commands(), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
 		Status: d.status, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
@@ -269,6 +271,7 @@ func (d *daemon) record(ctx context.Context, action, detail string) error {
 // close releases whatever is open, last opened first.
 func (d *daemon) close() error {
 	var errs []error
+	errs = append(errs, d.registry.Close())
 	if d.roundStore != nil {
 		errs = append(errs, d.roundStore.Close())
 	}

@@ -39,6 +39,9 @@ func (l Layout) Keystore() string { return filepath.Join(string(l), "keystore.db
 // Rounds holds the federated rounds and their privacy ledger.
 func (l Layout) Rounds() string { return filepath.Join(string(l), "rounds.db") }
 
+// Proofs holds registered keys, announced receipts, challenges and proofs.
+func (l Layout) Proofs() string { return filepath.Join(string(l), "proofs.db") }
+
 // Salt belongs to the passphrase from which the key-encryption key is derived.
 func (l Layout) Salt() string { return filepath.Join(string(l), "keystore.kdf") }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,8 +16,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
@@ -41,6 +44,14 @@ func (d *daemon) openRounds() error {
 		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.record, Chip: chips.of,
 		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
 	})
+	return err
+}
+
+// openRegistry makes the registry of proofs, where the configuration has one.
+func (d *daemon) openRegistry() (err error) {
+	d.registry, err = registry.Open(d.opts.Config.Proofs, registry.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Audit: d.record, Logger: d.opts.Logger, Now: d.opts.Now,
+		Signer: func() (proofs.Signer, error) { s, err := d.roundSigner(); return proofs.Signer(s), err },
+		TLS:    func() (*tls.Config, error) { return d.certificate.serverConfig(d.opts.Config.Profile) }})
 	return err
 }
 

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -38,6 +38,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(func(ctx context.Context) error { return d.broker.Serve(ctx, guests) })
 	start(func(ctx context.Context) error { return d.operators.Serve(ctx, operators) })
 	start(d.maintain)
+	if d.registry != nil {
+		start(d.registry.Serve)
+	}
 	start(func(ctx context.Context) error { return service.RunWatchdog(ctx, d.healthy) })
 	d.opts.Logger.Info("broker serves", "address", address, "socket", d.opts.Config.Operator.Socket, "policy", d.policyName())
 	d.tell(service.Ready("serving " + address))
@@ -60,7 +63,7 @@ func (d *daemon) listen(ctx context.Context) (guests, operators net.Listener, er
 			return nil, nil, fmt.Errorf("listen for guests: %w", err)
 		}
 	}
-	if operators, err = operator.Listen(ctx, c.Operator.Socket, c.Operator.Group); err != nil {
+	if operators, err = socket.Listen(ctx, c.Operator.Socket, c.Operator.Group); err != nil {
 		return nil, nil, errors.Join(err, guests.Close())
 	}
 	return guests, operators, nil

@@ -82,6 +82,18 @@ func post[T any](ctx context.Context, c *Client, path string, query url.Values, 
 	return out, err
 }
 
+// Do calls a command of Extra: a GET without a body, else a POST.
+func (c *Client) Do(ctx context.Context, path string, body, out any) error {
+	if body == nil {
+		return c.call(ctx, http.MethodGet, path, nil, nil, out)
+	}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodPost, path, nil, bytes.NewReader(raw), out)
+}
+
 // Status returns the broker at a glance.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/status", nil)

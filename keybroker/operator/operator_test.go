@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	opsocket "github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
@@ -94,7 +94,7 @@ func newBench(t *testing.T, operators, viewers []uint32) *bench {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	l, err := Listen(t.Context(), socket, false)
+	l, err := opsocket.Listen(t.Context(), socket, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -449,43 +449,5 @@ func TestStrictRequests(t *testing.T) {
 	}
 	if _, err := NewServer(Options{}); err == nil {
 		t.Error("a server of nothing")
-	}
-}
-
-func TestListen(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "s")
-	l, err := Listen(t.Context(), path, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 {
-		t.Fatal(st, err)
-	}
-	if _, err := Listen(t.Context(), path, false); err == nil {
-		t.Fatal("took the socket of a broker that answers")
-	}
-	// A broker that was killed leaves its socket behind.
-	if err := l.(*socketListener).Listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err = Listen(t.Context(), path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
-		t.Fatal(st, err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Listen(t.Context(), path, false); err == nil {
-		t.Fatal("replaced a file")
-	}
-	if c, _ := net.Pipe(); peerOf(c).known {
-		t.Fatal("a pipe has a peer")
 	}
 }

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,28 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/epochs/activate", RoleOperator, true, "epoch-activate", (*request).epochActivate},
 		{"POST", "/v1/epochs/retire/{epoch}", RoleOperator, true, "epoch-retire", (*request).epochRetire},
 	}
+}
+
+// Extra is a command that another package brings. Those that change something are for
+// operators, and recorded before they act.
+type Extra struct {
+	Method, Path, Action string
+	Mutates              bool
+	Do                   func(ctx context.Context, r *http.Request, decode func(into any) error) (any, error)
+}
+
+func (s *Server) extraRoutes() (list []route) {
+	for _, e := range s.opts.Extra {
+		role := RoleViewer
+		if e.Mutates {
+			role = RoleOperator
+		}
+		list = append(list, route{e.Method, e.Path, role, e.Mutates, e.Action, func(r *request) (any, error) {
+			out, err := e.Do(r.Context(), r.Request, r.decode)
+			return out, roundError(err)
+		}})
+	}
+	return list
 }
 
 // asError maps an error to what the client sees. Errors here concern the

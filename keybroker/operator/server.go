@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -39,6 +40,8 @@ type Options struct {
 	Epochs    Epochs
 	// Rounds are the federated rounds; optional.
 	Rounds *rounds.Service
+	// Extra are further commands.
+	Extra []Extra
 	// Status fills in what only the daemon knows.
 	Status func() Status
 	// Metrics returns counters by their full Prometheus name.
@@ -156,7 +159,7 @@ type request struct {
 // has no checked peer.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range append(s.routes(), s.roundRoutes()...) {
+	for _, r := range slices.Concat(s.routes(), s.roundRoutes(), s.extraRoutes()) {
 		mux.Handle(r.method+" "+r.path, s.guard(r))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

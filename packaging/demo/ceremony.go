@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -50,10 +49,7 @@ func (d *proofDemo) holdCeremony(ctx context.Context) (string, error) {
 // proveWithCeremony proves one answer with an agent that has the ceremony's keys and
 // allows no others.
 func (d *proofDemo) proveWithCeremony(ctx context.Context) (string, error) {
-	if err := d.agent.stop(); err != nil {
-		return "", err
-	}
-	config, err := d.proverConfig("agent", "cancer", "cancer.ahm", "ceremony-keys", false)
+	config, err := d.proverConfig("agent", "cancer", "cancer.ahm", "ceremony-keys", "all", false)
 	if err != nil {
 		return "", err
 	}
@@ -61,13 +57,7 @@ func (d *proofDemo) proveWithCeremony(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if d.agent, err = start("agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
-		return "", err
-	}
-	if err := d.agent.waitFor(ctx, "served classifier", 40*time.Second, func() bool {
-		s, err := d.status(ctx, "agent")
-		return err == nil && s.Agent.State == "serving"
-	}); err != nil {
+	if err := d.restart(ctx, config); err != nil {
 		return "", err
 	}
 	_, id, _, err := d.infer(ctx, "cancer", rows.Row(0))

@@ -31,6 +31,7 @@ type demo struct {
 	agent  *daemon
 
 	brokerAddress string
+	brokerExtra   string // of its configuration
 	gguf          string
 	receipt       string // file of the answer's receipt
 	answer        string

@@ -26,13 +26,15 @@ const proofRequests = 100
 // proofDemo serves a real classifier, proves its answers afterwards, and verifies them.
 type proofDemo struct {
 	demo
-	models   string // directory with ONNX files and data
-	rows     *quantize.Rows
-	want     []string // the right classes
-	receipts []string
-	labels   []string
-	busy     time.Duration // of a request, while proofs are made; median
-	accuracy float64       // of the integer reference on the same rows
+	models          string // directory with ONNX files and data
+	rows            *quantize.Rows
+	want            []string // the right classes
+	receipts        []string
+	labels          []string
+	busy            time.Duration // of a request, while proofs are made; median
+	registryAddress string        // of the broker
+	registry        string        // its address, once the agent is to use it
+	accuracy        float64       // of the integer reference on the same rows
 }
 
 func newProofDemo(opt options, models string) *proofDemo {
@@ -49,7 +51,7 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 	return runSteps(ctx, d.began, []step{
 		{"data of scikit-learn's digits", d.findDigits},
 		{"development identities", d.makeIdentities},
-		{"broker", d.startBroker},
+		{"broker, with a registry of proofs", d.startRegistry},
 		{"classifier 64-32-10 quantized to INT8 and sealed", d.sealDigits},
 		{"model key stored at the broker", d.storeKey},
 		{"reference values and policy imported", d.importPolicy},
@@ -60,6 +62,7 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 		{"proofs of all of them, made meanwhile", d.awaitProofs},
 		{"every proof verified with its receipt", d.verifyProofs},
 		{"REFUSAL 1: a tampered answer", d.refuseTampered},
+		{"the broker's registry: keys, and an audit that names answers after they were given", d.challenge},
 		{"an answer of the second classifier, proven with the ceremony's keys", d.proveWithCeremony},
 		{"REFUSAL 2: keys of a development set-up, where they are not allowed", d.refuseDevelopment},
 		{"audit log verified", d.verifyAudit},
@@ -141,7 +144,7 @@ func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
 }
 
 // proverConfig is the agent's configuration.
-func (d *proofDemo) proverConfig(name, model, file, keys string, development bool) (string, error) {
+func (d *proofDemo) proverConfig(name, model, file, keys, mode string, development bool) (string, error) {
 	config := fmt.Sprintf(`compute:
   tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: 96}
 verification:
@@ -150,18 +153,18 @@ broker: {address: %q, tls_roots: %s, root_keys: [%s], minimum_epoch: 1}
 guest: {image_id: demo-image, state_dir: %s, software_measurement: %q}
 classifiers:
   - {name: %s, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
-proofs: {keys: %s, mode: all, allow_development_setup: %t, memory_mb: 512}
+proofs: {keys: %s, mode: %s, registry: %q, allow_development_setup: %t, memory_mb: 512}
 workers: {path: %s}
 socket: {path: %s}
 log: {level: info, format: text}
 `, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), goodMeasurement,
-		model, d.path(file), d.path("publisher.key.pub"), d.path(keys), development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
+		model, d.path(file), d.path("publisher.key.pub"), d.path(keys), mode, d.registry, development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)
 }
 
 func (d *proofDemo) startProver(ctx context.Context) (string, error) {
-	config, err := d.proverConfig("agent", "digits", "model.ahm", "keys", true)
+	config, err := d.proverConfig("agent", "digits", "model.ahm", "keys", "all", true)
 	if err != nil {
 		return "", err
 	}

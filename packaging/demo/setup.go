@@ -78,8 +78,8 @@ listen: %s
 unlock: {credential: broker.kek}
 operator: {socket: %s}
 software_tee_root: %s
-log: {level: info, format: text}
-`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"))
+%slog: {level: info, format: text}
+`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"), d.brokerExtra)
 	if err := os.WriteFile(d.path("broker.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}

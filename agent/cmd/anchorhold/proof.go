@@ -26,10 +26,13 @@ this output for the committed input. In order, with who runs each command:
 
   proof setup     operator   keys for an architecture; one set serves all its versions
   proof ceremony  parties    the same, where no one can keep what forges proofs
+  proof register  operator   the broker vouches for the keys; agents use no others
+  proof challenge operator   the broker draws answers that must be proven, after they were given
+  proof audit     operator   everything about one answer
   proof make      client     ask for the proof of an answer (or the agent's mode does)
   proof show      client     fetch it, with its receipt
   proof verify    anybody    "this output, from this model, in this guest, at this time"`,
-		newProofSetup(inv), newCeremony(inv), newProofMake(inv), newProofShow(inv), newProofVerify(inv))
+		newProofSetup(inv), newCeremony(inv), newProofRegister(inv), newProofChallenge(inv), newProofStatus(inv), newProofAudit(inv), newProofMake(inv), newProofShow(inv), newProofVerify(inv))
 }
 
 // sealedArchitecture reads a sealed classifier's architecture with its key.

@@ -1,4 +1,9 @@
-package operator
+// Package socket makes the operators' unix socket.
+//
+// It guarantees that nobody can connect before the socket has its mode, and that only
+// the socket of a broker which is gone is replaced. It trusts the directory's owner. It
+// refuses anything at its place that is not a socket, or that somebody answers on.
+package socket
 
 import (
 	"context"

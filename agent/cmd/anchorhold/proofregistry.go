@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/proofs"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/spf13/cobra"
+)
+
+func newProofRegister(inv *invocation) *cobra.Command {
+	c := inv.operate("register DIR", "Have the broker vouch for the keys of a directory", "  anchorhold proof register keys/", exactly(1, "a directory that setup or ceremony keys made"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			sets, err := proofkeys.Load(args[0])
+			if err != nil {
+				return nil, nil, fmt.Errorf("%w: %w", errRefused, err)
+			}
+			if len(sets) == 0 {
+				return nil, nil, fmt.Errorf("%s holds no records of keys", args[0])
+			}
+			var keys []statement.Digest
+			for _, s := range sets {
+				raw, err := s.VerifyingKey()
+				if err != nil {
+					return nil, nil, err
+				}
+				var signed operator.Signed
+				if err := b.Do(ctx, "/v1/proof-keys", registry.Registration{Record: s.Record, VerifyingKey: raw}, &signed); err != nil {
+					return nil, nil, err
+				}
+				keys = append(keys, s.Record.VerifyingKey)
+			}
+			return keys, func(w io.Writer) {
+				for _, k := range keys {
+					fmt.Fprintf(w, "registered %s\n", k)
+				}
+			}, nil
+		})
+	inv.brokerFlag(c)
+	return c
+}
+
+func newProofChallenge(inv *invocation) *cobra.Command {
+	var spec proofs.Spec
+	var model, agent string
+	var within time.Duration
+	c := inv.operate("challenge", "Have the broker draw answers that must be proven",
+		"  anchorhold proof challenge --all --count 10 --within 1h\n  anchorhold proof challenge --model-id e7c0bf8b... --rate 0.01", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			for text, into := range map[string]**statement.Digest{model: &spec.Model, agent: &spec.Agent} {
+				if text == "" {
+					continue
+				}
+				d, err := statement.ParseDigest(text)
+				if err != nil {
+					return nil, nil, usageError{err}
+				}
+				*into = &d
+			}
+			spec.Before = time.Now().Add(within)
+			var list []proofs.Issued
+			if err := b.Do(ctx, "/v1/challenges", spec, &list); err != nil {
+				return nil, nil, err
+			}
+			return list, func(w io.Writer) {
+				if len(list) == 0 {
+					fmt.Fprintln(w, "nothing to challenge: no announced answer waits")
+				}
+				for _, i := range list {
+					fmt.Fprintf(w, "challenge %s\n  agent %s, %d answers, due %s\n", i.Digest, i.Challenge.Agent, len(i.Challenge.Receipts), i.Challenge.Deadline.Time().Format(time.RFC3339))
+					for _, id := range i.Challenge.Receipts {
+						fmt.Fprintf(w, "  %s\n", id)
+					}
+				}
+			}, nil
+		})
+	f := c.Flags()
+	f.BoolVar(&spec.All, "all", false, "draw among all announced answers")
+	f.StringVar(&model, "model-id", "", "draw among those of one model")
+	f.StringVar(&agent, "agent-key", "", "draw among those of one agent (anchorhold status shows it)")
+	f.IntVar(&spec.Count, "count", 0, "how many are drawn")
+	f.Float64Var(&spec.Rate, "rate", 0, "chance of each to be drawn, instead of --count")
+	f.DurationVar(&within, "within", time.Hour, "when the proofs are due")
+	inv.brokerFlag(c)
+	return c
+}
+
+func newProofStatus(inv *invocation) *cobra.Command {
+	c := inv.operate("status", "Show how the broker's registry stands, and what is overdue", "  anchorhold proof status", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			var st proofs.Status
+			err := b.Do(ctx, "/v1/proof-status", nil, &st)
+			return st, func(w io.Writer) {
+				fmt.Fprintf(w, "keys        %d registered\nanswers     %d announced and unproven, %d dropped\nproofs      %d\nchallenges  %d unanswered, %d overdue\n", st.Records, st.Waiting, st.Dropped, st.Proofs, st.Unanswered, st.Overdue)
+			}, err
+		})
+	inv.brokerFlag(c)
+	return c
+}
+
+func newProofAudit(inv *invocation) *cobra.Command {
+	c := inv.operate("audit RECEIPT", "Show everything about one answer: receipt, guest, model, challenge, proof", "  anchorhold proof audit 5f2c... --json", exactly(1, "one receipt's id"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			var a wire.Answer
+			if err := b.Do(ctx, "/v1/proof-audit/"+url.PathEscape(args[0]), nil, &a); err != nil {
+				return nil, nil, err
+			}
+			if a.Receipt.ID.String() != args[0] {
+				return nil, nil, errors.New("the broker answered about another receipt")
+			}
+			return a, func(w io.Writer) { printAnswer(w, a) }, nil
+		})
+	inv.brokerFlag(c)
+	return c
+}
+
+func printAnswer(w io.Writer, a wire.Answer) {
+	r, g := a.Receipt, a.Guest
+	fmt.Fprintf(w, "receipt    %s\ntime       %s, announced %s\nmodel      %s\nguest      %s evidence %s, image %s, measurement %s\nagent      %s\n",
+		r.ID, r.Time.Format(time.RFC3339), r.Announced.Format(time.RFC3339), r.Model, g.Evidence, g.EvidenceDigest, g.Image, g.Measurement, r.Agent)
+	if g.SoftwareTEE {
+		fmt.Fprintln(w, "WARNING    the guest is a software TEE, which proves nothing about where it ran")
+	}
+	if c := a.Challenge; c != nil {
+		fmt.Fprintf(w, "challenge  %s: %s, due %s, %d of %d missing\n", c.Digest, c.State, c.Deadline.Format(time.RFC3339), c.Missing, c.Receipts)
+	}
+	p := a.Proof
+	if p == nil {
+		fmt.Fprintln(w, "proof      none yet")
+		return
+	}
+	fmt.Fprintf(w, "proof      verified %s: output %v\n           %s, key %s\n", p.VerifiedAt.Format(time.RFC3339), p.Outputs, p.System, p.Key)
+	if p.Development {
+		fmt.Fprintln(w, "WARNING    the keys were set up for development: their maker could forge proofs")
+	}
+}

@@ -1,0 +1,92 @@
+package longwork
+
+import (
+	"context"
+
+	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+// registry is the broker's registry as package proofs sees it.
+type registry struct {
+	client *proofclient.Client
+	agent  func() (statement.Digest, error)
+}
+
+// newRegistry makes a client of the configured registry; nil where there is none.
+func (w *Works) newRegistry(cfg settings.Config) (*registry, error) {
+	if cfg.Proofs.Registry == "" {
+		return nil, nil
+	}
+	roots, err := cfg.RootIdentities()
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := clientTLS(cfg, "broker", cfg.Broker.TLSRoots, cfg.Broker.ServerName, cfg.Proofs.Registry)
+	if err != nil {
+		return nil, err
+	}
+	return &registry{client: proofclient.New(cfg.Proofs.Registry, tlsConfig, roots), agent: func() (statement.Digest, error) {
+		s, err := w.agent.Sign()
+		if err != nil {
+			return statement.Digest{}, err
+		}
+		return s.Key.Public().ID(), nil
+	}}, nil
+}
+
+// Announce hands over receipts.
+func (r *registry) Announce(ctx context.Context, receipts []receipt.Receipt) error {
+	list := make([][]byte, len(receipts))
+	for i := range receipts {
+		var err error
+		if list[i], err = receipts[i].Marshal(); err != nil {
+			return err
+		}
+	}
+	_, err := r.client.Announce(ctx, list)
+	return err
+}
+
+// Challenged lists what the broker wants proven.
+func (r *registry) Challenged(ctx context.Context) ([]receipt.ID, error) {
+	agent, err := r.agent()
+	if err != nil {
+		return nil, err
+	}
+	list, err := r.client.Challenges(ctx, agent)
+	if err != nil {
+		return nil, err
+	}
+	var ids []receipt.ID
+	for _, c := range list {
+		for _, id := range c.Receipts {
+			ids = append(ids, receipt.ID(id))
+		}
+	}
+	return ids, nil
+}
+
+// Submit hands over a proof.
+func (r *registry) Submit(ctx context.Context, b proofaudit.Bundle) error {
+	_, err := r.client.Submit(ctx, &wire.Bundle{Envelope: b.Proof, OutputSalts: []wire.Salt{wire.Salt(b.OutputSalt)}})
+	return err
+}
+
+// Registered says whether a verifying key is registered.
+func (r *registry) Registered(ctx context.Context, key statement.Digest) (bool, error) {
+	list, err := r.client.Records(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, record := range list {
+		if record.Record.VerifyingKey == key {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,190 @@
+// Package registry puts a broker's registry of proofs together: its store, its
+// listener for guests, its operators' commands.
+//
+// It guarantees that receipts are verified by the broker's own root. It trusts the
+// broker's epochs and audit log. It refuses what package proofs refuses.
+//
+// The broker's daemon runs it.
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/proofs"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+// Config says what a registry is. It is a section of the broker's configuration.
+type Config struct {
+	// Listen is the address for guests, host:port; without it there is no registry.
+	Listen string `yaml:"listen"`
+	// AllowDevelopment registers keys whose maker could forge proofs.
+	AllowDevelopment bool `yaml:"allow_development"`
+	// VerificationTimeoutMS bounds one verification, in milliseconds; 1000.
+	VerificationTimeoutMS int `yaml:"verification_timeout_ms"`
+}
+
+// Check finds what is wrong with it.
+func (c Config) Check() error {
+	if c == (Config{}) {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("proofs.listen: %w", err)
+	}
+	if ms := c.VerificationTimeoutMS; ms < 0 || ms > 60_000 {
+		return fmt.Errorf("proofs.verification_timeout_ms: %d is outside 0 to 60000", ms)
+	}
+	return nil
+}
+
+// Broker is what a registry needs of its broker.
+type Broker struct {
+	// Path is where registered keys, announced receipts, challenges and proofs are kept.
+	Path   string
+	Root   identity.Public
+	Signer func() (proofs.Signer, error)
+	Audit  func(ctx context.Context, action, detail string) error
+	TLS    func() (*tls.Config, error)
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Registry is a broker's registry.
+type Registry struct {
+	cfg    Config
+	broker Broker
+	store  *proofs.Store
+	proofs *proofs.Service
+}
+
+// Open opens the registry; nil where the configuration has none.
+func Open(c Config, b Broker) (r *Registry, err error) {
+	if c.Listen == "" {
+		return nil, nil
+	}
+	r = &Registry{cfg: c, broker: b}
+	if r.store, err = proofs.OpenStore(b.Path); err != nil {
+		return nil, err
+	}
+	r.proofs, err = proofs.New(proofs.Config{Store: r.store, Signer: b.Signer, Roots: []identity.Public{b.Root}, Policy: proofs.Policy{AllowDevelopment: c.AllowDevelopment},
+		VerifyReceipt: r.verifyReceipt, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
+		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
+			return receipt.CommitOutput(salt, receipt.EncodeOutputs(outputs))
+		}})
+	if err != nil {
+		return nil, errors.Join(err, r.store.Close())
+	}
+	return r, nil
+}
+
+// Close closes the store. Called on nil too.
+func (r *Registry) Close() error {
+	if r == nil {
+		return nil
+	}
+	return r.store.Close()
+}
+
+// verifyReceipt verifies a receipt by this broker's own root.
+func (r *Registry) verifyReceipt(raw []byte) (proofs.Receipt, error) {
+	parsed, err := receipt.Parse(raw)
+	if err != nil {
+		return proofs.Receipt{}, err
+	}
+	report, err := receipt.Verify(parsed, []identity.Public{r.broker.Root}, receipt.Options{})
+	if err != nil {
+		return proofs.Receipt{}, err
+	}
+	b, lease := report.Body, report.Lease
+	return proofs.Receipt{ID: statement.ID(b.ID), Model: b.ModelID, Agent: lease.AgentKey.ID(), Lease: statement.ID(b.LeaseID), InputCommitment: proofs.Commitment(b.InputCommitment),
+		OutputCommitment: proofs.Commitment(b.OutputCommitment), Time: b.Time, Evidence: string(lease.Kind), EvidenceDigest: lease.EvidenceDigest,
+		Measurement: fmt.Sprintf("%x", lease.Measurement), Image: lease.ImageID, SoftwareTEE: lease.SoftwareTEE}, nil
+}
+
+// overdueEvery is how often overdue challenges go into the audit log.
+const overdueEvery = time.Minute
+
+// Serve answers guests, and looks after challenges.
+func (r *Registry) Serve(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", r.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("proofs: listen for guests: %w", err)
+	}
+	cfg, err := r.broker.TLS()
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.proofs.Watch(ctx, overdueEvery) }()
+	r.broker.Logger.Info("registry of proofs serves", "address", l.Addr().String())
+	if err := r.proofs.Serve(ctx, l, cfg); err != nil {
+		return err
+	}
+	return <-ended
+}
+
+// Registration is a key on its way to the registry.
+type Registration struct {
+	Record       statement.Record `json:"record"`
+	VerifyingKey []byte           `json:"verifying_key"`
+}
+
+// Commands are the operators' commands of the registry. Called on nil too.
+func (r *Registry) Commands() []operator.Extra {
+	if r == nil {
+		return nil
+	}
+	type decoder = func(any) error
+	return []operator.Extra{
+		{Method: "POST", Path: "/v1/proof-keys", Action: "proof-key-register", Mutates: true, Do: func(ctx context.Context, _ *http.Request, decode decoder) (any, error) {
+			var in Registration
+			if err := decode(&in); err != nil {
+				return nil, err
+			}
+			signed, err := r.proofs.Register(ctx, in.Record, in.VerifyingKey)
+			return operator.Signed{Signed: signed}, err
+		}},
+		{Method: "GET", Path: "/v1/proof-keys", Action: "proof-key-list", Do: func(ctx context.Context, _ *http.Request, _ decoder) (any, error) {
+			list, err := r.proofs.Records(ctx)
+			records := make([]wire.Record, 0, len(list))
+			for _, raw := range list {
+				record, failed := wire.ParseRecord(raw)
+				if failed != nil {
+					return nil, failed
+				}
+				records = append(records, record)
+			}
+			return records, err
+		}},
+		{Method: "POST", Path: "/v1/challenges", Action: "proof-challenge", Mutates: true, Do: func(ctx context.Context, _ *http.Request, decode decoder) (any, error) {
+			var spec proofs.Spec
+			if err := decode(&spec); err != nil {
+				return nil, err
+			}
+			list, err := r.proofs.Challenge(ctx, spec)
+			return append([]proofs.Issued{}, list...), err
+		}},
+		{Method: "GET", Path: "/v1/proof-status", Action: "proof-status", Do: func(ctx context.Context, _ *http.Request, _ decoder) (any, error) { return r.proofs.Status(ctx) }},
+		{Method: "GET", Path: "/v1/proof-audit/{receipt}", Action: "proof-audit", Do: func(ctx context.Context, req *http.Request, _ decoder) (any, error) {
+			id, err := statement.ParseID(req.PathValue("receipt"))
+			if err != nil {
+				return nil, evidence.Refuse(proofs.ReasonNotAnnounced, "a receipt's id has 32 hexadecimal digits")
+			}
+			return r.proofs.Audit(ctx, id)
+		}},
+	}
+}
