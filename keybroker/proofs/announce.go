@@ -6,13 +6,8 @@ import (
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 )
-
-// Announced says what became of an announcement.
-type Announced struct {
-	New  int `json:"new"`
-	Held int `json:"held"` // were there before
-}
 
 // Announce takes receipts, 1 to MaxAnnounced in binary form, all or none of them. Who
 // sends them does not matter: each carries the chain that makes it trustworthy.
@@ -20,17 +15,17 @@ func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, e
 	if len(receipts) < 1 || len(receipts) > MaxAnnounced {
 		return Announced{}, evidence.Refuse(ReasonUnverified, "%d receipts, want 1 to %d at a time", len(receipts), MaxAnnounced)
 	}
-	entries := make([]receiptEntry, 0, len(receipts))
+	entries := make([]ledger.ReceiptEntry, 0, len(receipts))
 	for i, raw := range receipts {
 		r, err := s.verifyReceipt(ctx, raw)
 		if err != nil {
 			return Announced{}, fmt.Errorf("receipt %d: %w", i, err)
 		}
-		entries = append(entries, receiptEntry{Raw: bytes.Clone(raw), Receipt: r, Announced: s.now()})
+		entries = append(entries, ledger.ReceiptEntry{Raw: bytes.Clone(raw), Receipt: r, Announced: s.now()})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, dropped, err := s.cfg.Store.announce(entries, s.cfg.Waiting)
+	a, dropped, err := s.cfg.Store.Announce(entries, s.cfg.Waiting)
 	if err != nil {
 		return Announced{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 )
 
@@ -22,12 +23,12 @@ func (s *Service) Audit(_ context.Context, id statement.ID) (wire.Answer, error)
 			Image: r.Image, SoftwareTEE: r.SoftwareTEE},
 		Documents: wire.Documents{Receipt: held.Raw},
 	}
-	digest, found, err := s.cfg.Store.challengeOf(id)
+	digest, found, err := s.cfg.Store.ChallengeOf(id)
 	if err != nil {
 		return wire.Answer{}, err
 	}
 	if found {
-		c, err := s.cfg.Store.challenge(digest)
+		c, err := s.cfg.Store.Challenge(digest)
 		if err != nil {
 			return wire.Answer{}, err
 		}
@@ -35,9 +36,9 @@ func (s *Service) Audit(_ context.Context, id statement.ID) (wire.Answer, error)
 		if err != nil {
 			return wire.Answer{}, err
 		}
-		a.Challenge, a.Documents.Challenge = &v, c.signed
+		a.Challenge, a.Documents.Challenge = &v, c.Signed
 	}
-	if digest, found, err = s.cfg.Store.proofOf(id); !found || err != nil {
+	if digest, found, err = s.cfg.Store.ProofOf(id); !found || err != nil {
 		return a, err
 	}
 	return a, s.addProof(&a, digest)
@@ -45,27 +46,27 @@ func (s *Service) Audit(_ context.Context, id statement.ID) (wire.Answer, error)
 
 // addProof completes an answer with the proof.
 func (s *Service) addProof(a *wire.Answer, digest statement.Digest) error {
-	held, found, err := s.cfg.Store.proof(digest)
+	held, found, err := s.cfg.Store.Proof(digest)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return damaged("proof %s is not there", digest)
+		return ledger.Damaged("proof %s is not there", digest)
 	}
 	b, err := wire.ParseBundle(held.Bundle)
 	if err != nil {
-		return damaged("proof %s: %v", digest, err)
+		return ledger.Damaged("proof %s: %v", digest, err)
 	}
-	entry, found, err := s.cfg.Store.record(b.Envelope.Key)
+	entry, found, err := s.cfg.Store.Record(b.Envelope.Key)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return damaged("the record of key %s is not there", b.Envelope.Key)
+		return ledger.Damaged("the record of key %s is not there", b.Envelope.Key)
 	}
 	record, err := wire.ParseRecord(entry.Signed)
 	if err != nil {
-		return damaged("record of key %s: %v", b.Envelope.Key, err)
+		return ledger.Damaged("record of key %s: %v", b.Envelope.Key, err)
 	}
 	subject, err := b.Envelope.Statement.Digest()
 	if err != nil {
@@ -84,12 +85,7 @@ func (s *Service) addProof(a *wire.Answer, digest statement.Digest) error {
 
 // Status is how the registry stands.
 type Status struct {
-	Records int `json:"records"`
-	Waiting int `json:"waiting"` // receipts without challenge or proof
-	Kept    int `json:"kept"`    // receipts with one
-	Proofs  int `json:"proofs"`
-	// Dropped counts the receipts that had to go unchallenged.
-	Dropped int `json:"dropped"`
+	ledger.Counts
 	// Unanswered counts the challenges without all proofs, Overdue those of them whose
 	// deadline went by; Challenges has the first 64, the overdue ones first.
 	Unanswered int                  `json:"unanswered"`
@@ -100,11 +96,12 @@ type Status struct {
 
 // Status sums up.
 func (s *Service) Status(context.Context) (Status, error) {
-	out, err := s.cfg.Store.counts()
-	if err != nil {
+	var out Status
+	var err error
+	if out.Counts, err = s.cfg.Store.Counts(); err != nil {
 		return out, err
 	}
-	list, err := s.cfg.Store.unanswered(nil)
+	list, err := s.cfg.Store.Unanswered(nil)
 	if err != nil {
 		return out, err
 	}
@@ -114,7 +111,7 @@ func (s *Service) Status(context.Context) (Status, error) {
 	out.Overdue = len(overdue)
 	list = append(overdue, pending...)
 	for _, ref := range list[:min(len(list), maxShown)] {
-		c, err := s.cfg.Store.challenge(ref.digest)
+		c, err := s.cfg.Store.Challenge(ref.Digest)
 		if err != nil {
 			return out, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -45,15 +46,8 @@ func (c *Spec) check(now protocol.Time) error {
 	return nil
 }
 
-func (c *Spec) selects(w waiting) bool {
-	return c.All || (c.Agent == nil || *c.Agent == w.agent) && (c.Model == nil || *c.Model == w.model)
-}
-
-// Issued is a challenge as it was signed.
-type Issued struct {
-	Digest    statement.Digest `json:"digest"` // of Signed
-	Challenge wire.Challenge   `json:"challenge"`
-	Signed    []byte           `json:"signed"`
+func (c *Spec) selects(w ledger.Waiting) bool {
+	return c.All || (c.Agent == nil || *c.Agent == w.Agent) && (c.Model == nil || *c.Model == w.Model)
 }
 
 // Challenge draws receipts that have neither a proof nor a challenge yet, and signs a
@@ -66,11 +60,11 @@ func (s *Service) Challenge(ctx context.Context, spec Spec) ([]Issued, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list, err := s.cfg.Store.waiting()
+	list, err := s.cfg.Store.Waiting()
 	if err != nil {
 		return nil, err
 	}
-	list = slices.DeleteFunc(list, func(w waiting) bool { return !spec.selects(w) })
+	list = slices.DeleteFunc(list, func(w ledger.Waiting) bool { return !spec.selects(w) })
 	if list, err = draw(list, spec.Count, spec.Rate); err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -85,15 +79,15 @@ func (s *Service) Challenge(ctx context.Context, spec Spec) ([]Issued, error) {
 		}
 	}
 	// A crash before the next line leaves a challenge that nobody was told of.
-	return out, s.cfg.Store.putChallenges(out, s.cfg.Kept)
+	return out, s.cfg.Store.PutChallenges(out, s.cfg.Kept)
 }
 
 // draw picks count of the list, or each with the chance rate, with crypto/rand: what is
 // drawn must be nothing that a prover could foresee or repeat.
-func draw(list []waiting, count int, rate float64) ([]waiting, error) {
+func draw(list []ledger.Waiting, count int, rate float64) ([]ledger.Waiting, error) {
 	const unit = 1 << 53 // every float64 from 0 to 1 in steps of 2^-53
 	if count == 0 {
-		var out []waiting
+		var out []ledger.Waiting
 		for _, w := range list {
 			n, err := rand.Int(rand.Reader, big.NewInt(unit))
 			if err != nil {
@@ -118,12 +112,12 @@ func draw(list []waiting, count int, rate float64) ([]waiting, error) {
 }
 
 // sign makes the challenges of what was drawn, agent by agent.
-func (s *Service) sign(list []waiting, now, due protocol.Time) ([]Issued, error) {
-	slices.SortFunc(list, func(a, b waiting) int {
-		if c := bytes.Compare(a.agent[:], b.agent[:]); c != 0 {
+func (s *Service) sign(list []ledger.Waiting, now, due protocol.Time) ([]Issued, error) {
+	slices.SortFunc(list, func(a, b ledger.Waiting) int {
+		if c := bytes.Compare(a.Agent[:], b.Agent[:]); c != 0 {
 			return c
 		}
-		return bytes.Compare(a.id[:], b.id[:])
+		return bytes.Compare(a.ID[:], b.ID[:])
 	})
 	signer, err := s.cfg.Signer()
 	if err != nil {
@@ -131,12 +125,12 @@ func (s *Service) sign(list []waiting, now, due protocol.Time) ([]Issued, error)
 	}
 	var out []Issued
 	for len(list) > 0 {
-		c := wire.Challenge{Broker: signer.Broker, Epoch: signer.Epoch, Agent: list[0].agent, Time: now, Deadline: due}
+		c := wire.Challenge{Broker: signer.Broker, Epoch: signer.Epoch, Agent: list[0].Agent, Time: now, Deadline: due}
 		if _, err := rand.Read(c.Nonce[:]); err != nil {
 			return nil, err
 		}
-		for len(list) > 0 && list[0].agent == c.Agent && len(c.Receipts) < wire.MaxChallenged {
-			c.Receipts = append(c.Receipts, list[0].id)
+		for len(list) > 0 && list[0].Agent == c.Agent && len(c.Receipts) < wire.MaxChallenged {
+			c.Receipts = append(c.Receipts, list[0].ID)
 			list = list[1:]
 		}
 		signed, err := wire.SignChallenge(signer.Key, signer.Statement, c)
@@ -146,7 +140,7 @@ func (s *Service) sign(list []waiting, now, due protocol.Time) ([]Issued, error)
 		if _, err := wire.VerifyChallenge(signed, s.cfg.Roots); err != nil {
 			return nil, err
 		}
-		out = append(out, Issued{wire.DigestOf(signed), c, signed})
+		out = append(out, ledger.Issued{Digest: wire.DigestOf(signed), Challenge: c, Signed: signed})
 	}
 	return out, nil
 }
@@ -154,7 +148,7 @@ func (s *Service) sign(list []waiting, now, due protocol.Time) ([]Issued, error)
 // Pending returns the signed challenges of an agent that are not answered: those that
 // are not overdue first, each kind from the oldest, the first 64 of them.
 func (s *Service) Pending(_ context.Context, agent statement.Digest) ([][]byte, error) {
-	list, err := s.cfg.Store.unanswered(&agent)
+	list, err := s.cfg.Store.Unanswered(&agent)
 	if err != nil {
 		return nil, err
 	}
@@ -162,19 +156,19 @@ func (s *Service) Pending(_ context.Context, agent statement.Digest) ([][]byte, 
 	list = append(pending, overdue...)
 	out := [][]byte{}
 	for _, ref := range list[:min(len(list), maxShown)] {
-		c, err := s.cfg.Store.challenge(ref.digest)
+		c, err := s.cfg.Store.Challenge(ref.Digest)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, c.signed)
+		out = append(out, c.Signed)
 	}
 	return out, nil
 }
 
 // split parts the challenges whose deadline went by from the others.
-func split(list []openRef, now protocol.Time) (pending, overdue []openRef) {
+func split(list []ledger.Open, now protocol.Time) (pending, overdue []ledger.Open) {
 	for _, c := range list {
-		if c.deadline < now {
+		if c.Deadline < now {
 			overdue = append(overdue, c)
 		} else {
 			pending = append(pending, c)
@@ -185,7 +179,7 @@ func split(list []openRef, now protocol.Time) (pending, overdue []openRef) {
 
 // ShowChallenge says how a challenge stands.
 func (s *Service) ShowChallenge(_ context.Context, digest statement.Digest) (wire.ChallengeView, error) {
-	c, err := s.cfg.Store.challenge(digest)
+	c, err := s.cfg.Store.Challenge(digest)
 	if err != nil {
 		return wire.ChallengeView{}, err
 	}
@@ -193,16 +187,16 @@ func (s *Service) ShowChallenge(_ context.Context, digest statement.Digest) (wir
 }
 
 // view joins a challenge with the proofs of its receipts.
-func (s *Service) view(c openChallenge) (wire.ChallengeView, error) {
-	v := wire.ChallengeView{Digest: c.digest, Agent: c.challenge.Agent, Time: c.challenge.Time.Time(), Deadline: c.challenge.Deadline.Time(), Receipts: len(c.challenge.Receipts)}
-	missing, last, err := s.cfg.Store.progress(c.challenge)
+func (s *Service) view(c ledger.Issued) (wire.ChallengeView, error) {
+	v := wire.ChallengeView{Digest: c.Digest, Agent: c.Challenge.Agent, Time: c.Challenge.Time.Time(), Deadline: c.Challenge.Deadline.Time(), Receipts: len(c.Challenge.Receipts)}
+	missing, last, err := s.cfg.Store.Progress(c.Challenge)
 	v.Missing = missing
 	switch {
-	case missing > 0 && c.challenge.Deadline < s.now():
+	case missing > 0 && c.Challenge.Deadline < s.now():
 		v.State = wire.Overdue
 	case missing > 0:
 		v.State = wire.Pending
-	case last > c.challenge.Deadline:
+	case last > c.Challenge.Deadline:
 		v.State = wire.Late
 	default:
 		v.State = wire.Answered
@@ -215,14 +209,14 @@ func (s *Service) view(c openChallenge) (wire.ChallengeView, error) {
 func (s *Service) Sweep(ctx context.Context) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list, err := s.cfg.Store.unanswered(nil)
+	list, err := s.cfg.Store.Unanswered(nil)
 	if err != nil {
 		return 0, err
 	}
 	now, found := s.now(), 0
 	_, overdue := split(list, now)
 	for _, ref := range overdue {
-		told, err := s.cfg.Store.told(ref.digest)
+		told, err := s.cfg.Store.Told(ref.Digest)
 		if err != nil {
 			return found, err
 		}
@@ -238,21 +232,21 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 }
 
 // tell puts one overdue challenge into the audit log. A crash may put it there twice.
-func (s *Service) tell(ctx context.Context, ref openRef, now protocol.Time) error {
-	c, err := s.cfg.Store.challenge(ref.digest)
+func (s *Service) tell(ctx context.Context, ref ledger.Open, now protocol.Time) error {
+	c, err := s.cfg.Store.Challenge(ref.Digest)
 	if err != nil {
 		return err
 	}
-	missing, _, err := s.cfg.Store.progress(c.challenge)
+	missing, _, err := s.cfg.Store.Progress(c.Challenge)
 	if err != nil {
 		return err
 	}
-	detail := fmt.Sprintf("challenge %s agent %s receipts %d without proof %d", c.digest, c.challenge.Agent, len(c.challenge.Receipts), missing)
+	detail := fmt.Sprintf("challenge %s agent %s receipts %d without proof %d", c.Digest, c.Challenge.Agent, len(c.Challenge.Receipts), missing)
 	if err := s.cfg.Audit(ctx, "proof-overdue", detail); err != nil {
 		return err
 	}
-	s.cfg.Logger.Warn("challenge overdue", "challenge", c.digest.String(), "agent", c.challenge.Agent.String(), "missing", missing)
-	return s.cfg.Store.tell(c.digest, now)
+	s.cfg.Logger.Warn("challenge overdue", "challenge", c.Digest.String(), "agent", c.Challenge.Agent.String(), "missing", missing)
+	return s.cfg.Store.Tell(c.Digest, now)
 }
 
 // Watch sweeps every so often until ctx ends. It logs failures and goes on.

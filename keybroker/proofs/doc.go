@@ -23,7 +23,6 @@ package proofs
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +33,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkverify"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -43,19 +43,19 @@ const (
 	ReasonDevelopment    evidence.Reason = "development-setup-refused"
 	ReasonRecord         evidence.Reason = "proof-record-invalid"
 	ReasonRecordConflict evidence.Reason = "proof-record-conflict"
-	ReasonNotAnnounced   evidence.Reason = "receipt-not-announced"
+	ReasonNotAnnounced                   = ledger.ReasonNotAnnounced
 	ReasonUnverified     evidence.Reason = "receipt-unverified"
 	ReasonNotProvable    evidence.Reason = "receipt-not-provable"
-	ReasonReceipt        evidence.Reason = "receipt-conflict"
+	ReasonReceipt                        = ledger.ReasonReceipt
 	ReasonSpec           evidence.Reason = "challenge-invalid"
-	ReasonNoChallenge    evidence.Reason = "challenge-unknown"
-	ReasonConflict       evidence.Reason = "proof-conflict"
+	ReasonNoChallenge                    = ledger.ReasonNoChallenge
+	ReasonConflict                       = ledger.ReasonConflict
 	ReasonInvalid        evidence.Reason = "proof-invalid"
 	ReasonTimeout        evidence.Reason = "proof-timeout"
 	ReasonMismatch       evidence.Reason = "statement-mismatch"
-	ReasonFull           evidence.Reason = "proofs-full"
+	ReasonFull                           = ledger.ReasonFull
 	ReasonBusy           evidence.Reason = "proofs-busy"
-	ReasonStore          evidence.Reason = "proof-store-damaged"
+	ReasonStore                          = ledger.ReasonStore
 )
 
 // Limits.
@@ -69,19 +69,20 @@ const (
 	maxShown = 64
 )
 
-// Commitment is what a receipt has of its input or outputs; in JSON hexadecimal.
-type Commitment [48]byte
+// Receipt is what a verified receipt says, with the lease that it was given under.
+type Receipt = ledger.Receipt
 
-// MarshalText writes lower-case hexadecimal.
-func (c Commitment) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, c[:]), nil }
+// Commitment is what a receipt has of its input or outputs.
+type Commitment = ledger.Commitment
 
-// UnmarshalText reads 96 lower-case hexadecimal digits.
-func (c *Commitment) UnmarshalText(text []byte) error {
-	if raw, err := hex.DecodeString(string(text)); err != nil || copy(c[:], raw) != len(c) || len(raw) != len(c) || hex.EncodeToString(raw) != string(text) {
-		return fmt.Errorf("a commitment is %d bytes in lower-case hexadecimal", len(c))
-	}
-	return nil
-}
+// Announced says what became of an announcement.
+type Announced = ledger.Announced
+
+// Issued is a challenge as it was signed.
+type Issued = ledger.Issued
+
+// Store is the registry's file, opened by ledger.OpenFile.
+type Store = ledger.Store
 
 // provableTag begins the input commitment of a receipt whose answer can be proven; the
 // statement's commitment follows.
@@ -91,25 +92,6 @@ const provableTag = "anchorhold/p2/1\x00"
 func Provable(c statement.Commitment) (out Commitment) {
 	copy(out[copy(out[:], provableTag):], c[:])
 	return out
-}
-
-// Receipt is what a verified receipt says, with the lease that it was given under.
-type Receipt struct {
-	ID    statement.ID     `json:"id"`
-	Model statement.Digest `json:"model_id"`
-	// Agent is the ID of the attested key that signed it.
-	Agent            statement.Digest `json:"agent"`
-	Lease            statement.ID     `json:"lease"`
-	InputCommitment  Commitment       `json:"input_commitment"`
-	OutputCommitment Commitment       `json:"output_commitment"`
-	Time             protocol.Time    `json:"time"`
-	// Of the lease: the kind and digest of the evidence, the launch measurement in
-	// hexadecimal, the image.
-	Evidence       string           `json:"evidence"`
-	EvidenceDigest statement.Digest `json:"evidence_digest"`
-	Measurement    string           `json:"measurement"`
-	Image          string           `json:"image"`
-	SoftwareTEE    bool             `json:"software_tee"`
 }
 
 // Signer is the broker's epoch key of now.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 )
 
@@ -19,7 +20,7 @@ func (s *Service) Register(ctx context.Context, r statement.Record, key []byte) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held, found, err := s.cfg.Store.record(r.VerifyingKey)
+	held, found, err := s.cfg.Store.Record(r.VerifyingKey)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func (s *Service) Register(ctx context.Context, r statement.Record, key []byte) 
 	if err := s.cfg.Audit(ctx, "proof-record", detail); err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Store.putRecord(r.VerifyingKey, recordEntry{Signed: signed, Key: key}, s.cfg.Records); err != nil {
+	if err := s.cfg.Store.PutRecord(r.VerifyingKey, ledger.RecordEntry{Signed: signed, Key: key}, s.cfg.Records); err != nil {
 		return nil, err
 	}
 	s.cfg.Logger.Info("key registered", "key", r.VerifyingKey.String(), "circuit", r.Circuit.String(), "development", r.Development)
@@ -88,10 +89,10 @@ func publicInputs(r *statement.Record) int {
 	return 4
 }
 
-func sameRecord(held recordEntry, r *statement.Record) ([]byte, error) {
+func sameRecord(held ledger.RecordEntry, r *statement.Record) ([]byte, error) {
 	was, err := wire.ParseRecord(held.Signed)
 	if err != nil {
-		return nil, damaged("record of key %s: %v", r.VerifyingKey, err)
+		return nil, ledger.Damaged("record of key %s: %v", r.VerifyingKey, err)
 	}
 	a, err := was.Record.Digest()
 	if err != nil {
@@ -108,11 +109,11 @@ func sameRecord(held recordEntry, r *statement.Record) ([]byte, error) {
 }
 
 // Records lists the signed records, ordered by verifying key.
-func (s *Service) Records(context.Context) ([][]byte, error) { return s.cfg.Store.records() }
+func (s *Service) Records(context.Context) ([][]byte, error) { return s.cfg.Store.Records() }
 
 // key finds the record of a verifying key and the key, parsed once.
 func (s *Service) key(d statement.Digest) (wire.Record, Verifier, error) {
-	entry, found, err := s.cfg.Store.record(d)
+	entry, found, err := s.cfg.Store.Record(d)
 	if err == nil && !found {
 		err = evidence.Refuse(ReasonNotRegistered, "verifying key %s is not registered", d)
 	}
@@ -121,7 +122,7 @@ func (s *Service) key(d statement.Digest) (wire.Record, Verifier, error) {
 	}
 	r, err := wire.ParseRecord(entry.Signed)
 	if err != nil || r.Record.VerifyingKey != d || sha256.Sum256(entry.Key) != d {
-		return r, nil, damaged("record of key %s", d)
+		return r, nil, ledger.Damaged("record of key %s", d)
 	}
 	s.keysMu.Lock()
 	defer s.keysMu.Unlock()
@@ -130,7 +131,7 @@ func (s *Service) key(d statement.Digest) (wire.Record, Verifier, error) {
 	}
 	v, err := s.cfg.ParseKey(r.Record.System, entry.Key)
 	if err != nil {
-		return r, nil, damaged("key %s: %v", d, err)
+		return r, nil, ledger.Damaged("key %s: %v", d, err)
 	}
 	s.keys[d] = v
 	return r, v, nil

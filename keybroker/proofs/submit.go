@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkverify"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 )
 
@@ -92,8 +93,8 @@ func (s *Service) matches(b *wire.Bundle) error {
 }
 
 // receipt finds an announced receipt.
-func (s *Service) receipt(id statement.ID) (receiptEntry, error) {
-	held, found, err := s.cfg.Store.receipt(id)
+func (s *Service) receipt(id statement.ID) (ledger.ReceiptEntry, error) {
+	held, found, err := s.cfg.Store.Receipt(id)
 	if err == nil && !found {
 		err = evidence.Refuse(ReasonNotAnnounced, "receipt %s was not announced, or was dropped: announce it first", id)
 	}
@@ -103,7 +104,7 @@ func (s *Service) receipt(id statement.ID) (receiptEntry, error) {
 // replay finds the very same bundle, or refuses because a receipt has another proof.
 func (s *Service) replay(sub *submission) (Accepted, bool, error) {
 	for _, item := range sub.bundle.Envelope.Statement.Inference.Items {
-		digest, found, err := s.cfg.Store.proofOf(item.Receipt)
+		digest, found, err := s.cfg.Store.ProofOf(item.Receipt)
 		if err != nil {
 			return Accepted{}, false, err
 		}
@@ -111,7 +112,7 @@ func (s *Service) replay(sub *submission) (Accepted, bool, error) {
 			return Accepted{}, false, evidence.Refuse(ReasonConflict, "receipt %s has the proof %s", item.Receipt, digest)
 		}
 	}
-	held, found, err := s.cfg.Store.proof(sub.proof)
+	held, found, err := s.cfg.Store.Proof(sub.proof)
 	if !found || err != nil {
 		return Accepted{}, false, err
 	}
@@ -158,14 +159,14 @@ func (s *Service) keep(ctx context.Context, sub *submission) (Accepted, error) {
 	}
 	now := s.now()
 	// Whether there is room is asked before the audit log has a proof that is not kept.
-	if err := s.cfg.Store.room(ids, s.cfg.Kept); err != nil {
+	if err := s.cfg.Store.Room(ids, s.cfg.Kept); err != nil {
 		return Accepted{}, err
 	}
 	detail := fmt.Sprintf("proof %s of statement %s key %s receipts %d first %s", sub.proof, sub.subject, sub.bundle.Envelope.Key, len(ids), ids[0])
 	if err := s.cfg.Audit(ctx, "proof-verified", detail); err != nil {
 		return Accepted{}, err
 	}
-	if err := s.cfg.Store.putProof(sub.proof, proofEntry{Bundle: sub.raw, Verified: now}, ids, s.cfg.Kept); err != nil {
+	if err := s.cfg.Store.PutProof(sub.proof, ledger.ProofEntry{Bundle: sub.raw, Verified: now}, ids, s.cfg.Kept); err != nil {
 		return Accepted{}, err
 	}
 	s.cfg.Logger.Info("proof verified", "proof", sub.proof.String(), "receipts", len(ids))

@@ -1,4 +1,4 @@
-package proofs
+package ledger
 
 import (
 	"bytes"
@@ -12,33 +12,33 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// waiting is a receipt that has neither a challenge nor a proof.
-type waiting struct {
-	sequence uint64
-	id       statement.ID
-	agent    statement.Digest
-	model    statement.Digest
+// Waiting is a receipt that has neither a challenge nor a proof.
+type Waiting struct {
+	Sequence uint64 // ascends with the time of the announcement
+	ID       statement.ID
+	Agent    statement.Digest
+	Model    statement.Digest
 }
 
 const waitingBytes = 16 + 32 + 32
 
-func (w waiting) marshal() []byte {
-	out := append(make([]byte, 0, waitingBytes), w.id[:]...)
-	return append(append(out, w.agent[:]...), w.model[:]...)
+func (w Waiting) marshal() []byte {
+	out := append(make([]byte, 0, waitingBytes), w.ID[:]...)
+	return append(append(out, w.Agent[:]...), w.Model[:]...)
 }
 
-func parseWaiting(key, raw []byte) (w waiting, err error) {
+func parseWaiting(key, raw []byte) (w Waiting, err error) {
 	if len(key) != 8 || len(raw) != waitingBytes {
-		return w, damaged("an entry of the waiting receipts has %d and %d bytes", len(key), len(raw))
+		return w, Damaged("an entry of the waiting receipts has %d and %d bytes", len(key), len(raw))
 	}
-	w.sequence = binary.BigEndian.Uint64(key)
-	copy(w.id[:], raw)
-	copy(w.agent[:], raw[16:])
-	copy(w.model[:], raw[48:])
+	w.Sequence = binary.BigEndian.Uint64(key)
+	copy(w.ID[:], raw)
+	copy(w.Agent[:], raw[16:])
+	copy(w.Model[:], raw[48:])
 	return w, nil
 }
 
-func readWaiting(tx *bolt.Tx) (list []waiting, err error) {
+func readWaiting(tx *bolt.Tx) (list []Waiting, err error) {
 	err = tx.Bucket(bucketWaiting).ForEach(func(k, v []byte) error {
 		w, err := parseWaiting(k, v)
 		list = append(list, w)
@@ -47,8 +47,8 @@ func readWaiting(tx *bolt.Tx) (list []waiting, err error) {
 	return list, err
 }
 
-// waiting lists the receipts that wait, the oldest first.
-func (s *Store) waiting() (list []waiting, err error) {
+// Waiting lists the receipts that wait, the oldest first.
+func (s *Store) Waiting() (list []Waiting, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
 		list, err = readWaiting(tx)
 		return err
@@ -56,8 +56,14 @@ func (s *Store) waiting() (list []waiting, err error) {
 	return list, err
 }
 
-// announce stores receipts, and drops what is over the limit.
-func (s *Store) announce(entries []receiptEntry, limit int) (a Announced, dropped map[statement.Digest]int, err error) {
+// Announced says what became of an announcement.
+type Announced struct {
+	New  int `json:"new"`
+	Held int `json:"held"` // were there before
+}
+
+// Announce stores receipts, all or none, and drops what is over the limit.
+func (s *Store) Announce(entries []ReceiptEntry, limit int) (a Announced, dropped map[statement.Digest]int, err error) {
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		a = Announced{}
 		for _, e := range entries {
@@ -81,10 +87,10 @@ func (s *Store) announce(entries []receiptEntry, limit int) (a Announced, droppe
 }
 
 // addReceipt stores a receipt, or finds the same bytes there.
-func addReceipt(tx *bolt.Tx, e receiptEntry) (added bool, err error) {
+func addReceipt(tx *bolt.Tx, e ReceiptEntry) (added bool, err error) {
 	id := e.Receipt.ID
 	if raw := tx.Bucket(bucketReceipts).Get(id[:]); raw != nil {
-		var held receiptEntry
+		var held ReceiptEntry
 		if err := decode(raw, &held); err != nil {
 			return false, err
 		}
@@ -100,8 +106,8 @@ func addReceipt(tx *bolt.Tx, e receiptEntry) (added bool, err error) {
 	if err := putOnce(tx, bucketReceipts, id[:], e); err != nil {
 		return false, err
 	}
-	w := waiting{e.Sequence, id, e.Receipt.Agent, e.Receipt.Model}
-	return true, queue.Put(number(w.sequence), w.marshal())
+	w := Waiting{e.Sequence, id, e.Receipt.Agent, e.Receipt.Model}
+	return true, queue.Put(number(w.Sequence), w.marshal())
 }
 
 // drop removes the oldest waiting receipt of the agent that has the most, until no more
@@ -115,9 +121,9 @@ func drop(tx *bolt.Tx, limit int) (map[statement.Digest]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	of := map[statement.Digest][]waiting{}
+	of := map[statement.Digest][]Waiting{}
 	for _, w := range list {
-		of[w.agent] = append(of[w.agent], w)
+		of[w.Agent] = append(of[w.Agent], w)
 	}
 	dropped := map[statement.Digest]int{}
 	surplus := len(list) - limit
@@ -125,17 +131,17 @@ func drop(tx *bolt.Tx, limit int) (map[statement.Digest]int, error) {
 		var most statement.Digest
 		for agent, held := range of {
 			// A tie goes to the agent whose oldest receipt is older: no order of the map shows.
-			if n := len(of[most]); len(held) > n || len(held) == n && n > 0 && held[0].sequence < of[most][0].sequence {
+			if n := len(of[most]); len(held) > n || len(held) == n && n > 0 && held[0].Sequence < of[most][0].Sequence {
 				most = agent
 			}
 		}
 		w := of[most][0]
 		of[most] = of[most][1:]
 		dropped[most]++
-		if err := tx.Bucket(bucketWaiting).Delete(number(w.sequence)); err != nil {
+		if err := tx.Bucket(bucketWaiting).Delete(number(w.Sequence)); err != nil {
 			return nil, err
 		}
-		if err := tx.Bucket(bucketReceipts).Delete(w.id[:]); err != nil {
+		if err := tx.Bucket(bucketReceipts).Delete(w.ID[:]); err != nil {
 			return nil, err
 		}
 	}
@@ -166,8 +172,8 @@ func roomFor(tx *bolt.Tx, ids []statement.ID, limit int) error {
 	return nil
 }
 
-// room says whether receipts may be kept.
-func (s *Store) room(ids []statement.ID, limit int) error {
+// Room says whether receipts may be kept.
+func (s *Store) Room(ids []statement.ID, limit int) error {
 	return s.db.View(func(tx *bolt.Tx) error { return roomFor(tx, ids, limit) })
 }
 
@@ -185,7 +191,7 @@ func keep(tx *bolt.Tx, ids []statement.ID, limit int) error {
 		if unkept(tx, []statement.ID{id}) == 0 {
 			continue
 		}
-		var e receiptEntry
+		var e ReceiptEntry
 		if err := decode(raw, &e); err != nil {
 			return err
 		}
@@ -205,27 +211,27 @@ func openKey(agent statement.Digest, sequence uint64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte(nil), agent[:]...), sequence)
 }
 
-// openRef is an entry of that list.
-type openRef struct {
-	digest   statement.Digest
-	deadline protocol.Time
+// Open is a challenge that lacks a proof.
+type Open struct {
+	Digest   statement.Digest
+	Deadline protocol.Time
 }
 
-func (r openRef) marshal() []byte {
-	return binary.BigEndian.AppendUint64(append([]byte(nil), r.digest[:]...), uint64(r.deadline))
+func (r Open) marshal() []byte {
+	return binary.BigEndian.AppendUint64(append([]byte(nil), r.Digest[:]...), uint64(r.Deadline))
 }
 
-func parseOpenRef(raw []byte) (r openRef, err error) {
+func parseOpen(raw []byte) (r Open, err error) {
 	if len(raw) != 40 {
-		return r, damaged("an entry of the open challenges has %d bytes", len(raw))
+		return r, Damaged("an entry of the open challenges has %d bytes", len(raw))
 	}
-	copy(r.digest[:], raw)
-	r.deadline = protocol.Time(binary.BigEndian.Uint64(raw[32:]))
+	copy(r.Digest[:], raw)
+	r.Deadline = protocol.Time(binary.BigEndian.Uint64(raw[32:]))
 	return r, nil
 }
 
-// putChallenges stores new challenges, all or none.
-func (s *Store) putChallenges(list []Issued, limit int) error {
+// PutChallenges stores new challenges, all or none.
+func (s *Store) PutChallenges(list []Issued, limit int) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		for _, c := range list {
 			n, err := tx.Bucket(bucketChallenges).NextSequence()
@@ -240,13 +246,13 @@ func (s *Store) putChallenges(list []Issued, limit int) error {
 			}
 			for _, id := range c.Challenge.Receipts {
 				if tx.Bucket(bucketProven).Get(id[:]) != nil || tx.Bucket(bucketChallenged).Get(id[:]) != nil {
-					return damaged("receipt %s did not wait", id)
+					return Damaged("receipt %s did not wait", id)
 				}
 				if err := tx.Bucket(bucketChallenged).Put(id[:], c.Digest[:]); err != nil {
 					return err
 				}
 			}
-			ref := openRef{c.Digest, c.Challenge.Deadline}
+			ref := Open{c.Digest, c.Challenge.Deadline}
 			if err := tx.Bucket(bucketOpen).Put(openKey(c.Challenge.Agent, n), ref.marshal()); err != nil {
 				return err
 			}
@@ -255,9 +261,9 @@ func (s *Store) putChallenges(list []Issued, limit int) error {
 	})
 }
 
-// putProof stores a verified proof of receipts, and closes the challenges that it
+// PutProof stores a verified proof of receipts, and closes the challenges that it
 // answers.
-func (s *Store) putProof(digest statement.Digest, e proofEntry, ids []statement.ID, limit int) error {
+func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.ID, limit int) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		if err := keep(tx, ids, limit); err != nil {
 			return err
@@ -296,17 +302,17 @@ func closeChallenge(tx *bolt.Tx, id statement.ID) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range c.challenge.Receipts {
+	for _, id := range c.Challenge.Receipts {
 		if tx.Bucket(bucketProven).Get(id[:]) == nil {
 			return nil
 		}
 	}
-	return tx.Bucket(bucketOpen).Delete(openKey(c.challenge.Agent, c.sequence))
+	return tx.Bucket(bucketOpen).Delete(openKey(c.Challenge.Agent, c.sequence))
 }
 
-// unanswered lists the challenges that lack a proof, of one agent or of all, from the
+// Unanswered lists the challenges that lack a proof, of one agent or of all, from the
 // oldest of each agent.
-func (s *Store) unanswered(agent *statement.Digest) (list []openRef, err error) {
+func (s *Store) Unanswered(agent *statement.Digest) (list []Open, err error) {
 	var prefix []byte
 	if agent != nil {
 		prefix = agent[:]
@@ -314,7 +320,7 @@ func (s *Store) unanswered(agent *statement.Digest) (list []openRef, err error) 
 	err = s.db.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketOpen).Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			r, err := parseOpenRef(v)
+			r, err := parseOpen(v)
 			if err != nil {
 				return err
 			}
@@ -325,9 +331,9 @@ func (s *Store) unanswered(agent *statement.Digest) (list []openRef, err error) 
 	return list, err
 }
 
-// progress counts the receipts of a challenge that lack a proof, and finds when the last
+// Progress counts the receipts of a challenge that lack a proof, and finds when the last
 // proof was verified.
-func (s *Store) progress(c wire.Challenge) (missing int, last protocol.Time, err error) {
+func (s *Store) Progress(c wire.Challenge) (missing int, last protocol.Time, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
 		seen := map[string]bool{}
 		for _, id := range c.Receipts {
@@ -340,7 +346,7 @@ func (s *Store) progress(c wire.Challenge) (missing int, last protocol.Time, err
 				continue
 			}
 			seen[string(digest)] = true
-			var e proofEntry
+			var e ProofEntry
 			if err := decode(tx.Bucket(bucketProofs).Get(digest), &e); err != nil {
 				return err
 			}
@@ -351,8 +357,8 @@ func (s *Store) progress(c wire.Challenge) (missing int, last protocol.Time, err
 	return missing, last, err
 }
 
-// told says whether the audit log has an overdue challenge, tell that it does.
-func (s *Store) told(digest statement.Digest) (told bool, err error) {
+// Told says whether the audit log has an overdue challenge.
+func (s *Store) Told(digest statement.Digest) (told bool, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
 		told = tx.Bucket(bucketTold).Get(digest[:]) != nil
 		return nil
@@ -360,6 +366,7 @@ func (s *Store) told(digest statement.Digest) (told bool, err error) {
 	return told, err
 }
 
-func (s *Store) tell(digest statement.Digest, at protocol.Time) error {
+// Tell notes that it has.
+func (s *Store) Tell(digest statement.Digest, at protocol.Time) error {
 	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketTold).Put(digest[:], number(uint64(at))) })
 }

@@ -1,4 +1,14 @@
-package proofs
+// Package ledger is where a registry of proofs keeps what it has: records of keys,
+// announced receipts, challenges and proofs, in one file.
+//
+// It guarantees that what a call wrote is durable when it returns, whole or not at all;
+// that a record, a challenge, a proof and a receipt with one of these is written once
+// and never changed or removed; and that the number of receipts stays below the limits
+// that its caller gives. It trusts the file. It refuses entries that are not as it wrote
+// them, and knows nothing of signatures and proofs: its caller has verified both.
+//
+// Package proofs alone calls it.
+package ledger
 
 import (
 	"bytes"
@@ -17,17 +27,33 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// Store keeps the registry in one file. What a call wrote is durable when it returns.
-// One process has it open at a time.
+// Reasons of this package.
+const (
+	// ReasonStore: an entry is not as it was written.
+	ReasonStore evidence.Reason = "proof-store-damaged"
+	// ReasonFull: a limit was reached.
+	ReasonFull evidence.Reason = "proofs-full"
+	// ReasonNotAnnounced: there is no such receipt.
+	ReasonNotAnnounced evidence.Reason = "receipt-not-announced"
+	// ReasonReceipt: there is another receipt of this id.
+	ReasonReceipt evidence.Reason = "receipt-conflict"
+	// ReasonNoChallenge: there is no such challenge.
+	ReasonNoChallenge evidence.Reason = "challenge-unknown"
+	// ReasonConflict: a receipt has another proof.
+	ReasonConflict evidence.Reason = "proof-conflict"
+)
+
+// Store is an open file. One process has it open at a time; its methods may be called
+// from any goroutine.
 type Store struct{ db *bolt.DB }
 
 // The buckets. What is in the first four is written once; receipts are removed only
 // while they wait. The others are derived, and change.
 var (
-	bucketRecords    = []byte("records")    // verifying key -> recordEntry
-	bucketReceipts   = []byte("receipts")   // receipt -> receiptEntry
+	bucketRecords    = []byte("records")    // verifying key -> RecordEntry
+	bucketReceipts   = []byte("receipts")   // receipt -> ReceiptEntry
 	bucketChallenges = []byte("challenges") // digest -> challengeEntry
-	bucketProofs     = []byte("proofs")     // digest -> proofEntry
+	bucketProofs     = []byte("proofs")     // digest -> ProofEntry
 
 	bucketChallenged = []byte("challenged") // receipt -> challenge
 	bucketProven     = []byte("proven")     // receipt -> proof
@@ -49,12 +75,14 @@ var (
 // storeFormat is the version of all this.
 const storeFormat = 1
 
-type recordEntry struct {
-	Signed []byte `json:"signed"`
-	Key    []byte `json:"key"`
+// RecordEntry is a registered key.
+type RecordEntry struct {
+	Signed []byte `json:"signed"` // record
+	Key    []byte `json:"key"`    // verifying key
 }
 
-type receiptEntry struct {
+// ReceiptEntry is an announced receipt.
+type ReceiptEntry struct {
 	Raw       []byte        `json:"raw"`
 	Receipt   Receipt       `json:"receipt"`
 	Announced protocol.Time `json:"announced"`
@@ -66,13 +94,14 @@ type challengeEntry struct {
 	Sequence uint64 `json:"sequence"`
 }
 
-type proofEntry struct {
-	Bundle   []byte        `json:"bundle"`
+// ProofEntry is a verified proof.
+type ProofEntry struct {
+	Bundle   []byte        `json:"bundle"` // as wire.Bundle has it
 	Verified protocol.Time `json:"verified"`
 }
 
-// OpenStore opens or makes the file.
-func OpenStore(path string) (*Store, error) {
+// OpenFile opens or makes the file.
+func OpenFile(path string) (*Store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		return nil, fmt.Errorf("open proofs %s: %w", path, err)
@@ -85,7 +114,7 @@ func OpenStore(path string) (*Store, error) {
 		}
 		meta := tx.Bucket(bucketMeta)
 		if held := meta.Get(metaFormat); held != nil && !bytes.Equal(held, number(storeFormat)) {
-			return damaged("written by another version of the broker")
+			return Damaged("written by another version of the broker")
 		}
 		return meta.Put(metaFormat, number(storeFormat))
 	})
@@ -98,7 +127,8 @@ func OpenStore(path string) (*Store, error) {
 // Close closes the file.
 func (s *Store) Close() error { return s.db.Close() }
 
-func damaged(format string, args ...any) error {
+// Damaged refuses an entry that is not as it was written.
+func Damaged(format string, args ...any) error {
 	return evidence.Refuse(ReasonStore, format, args...)
 }
 
@@ -111,7 +141,7 @@ func count(tx *bolt.Tx, name []byte) (uint64, error) {
 	case 8:
 		return binary.BigEndian.Uint64(raw), nil
 	}
-	return 0, damaged("the count %s", name)
+	return 0, Damaged("the count %s", name)
 }
 
 // add changes a count, which never goes below zero.
@@ -122,7 +152,7 @@ func add(tx *bolt.Tx, name []byte, delta int) error {
 	}
 	sum := int64(n) + int64(delta)
 	if sum < 0 {
-		return damaged("the count %s would be %d", name, sum)
+		return Damaged("the count %s would be %d", name, sum)
 	}
 	return tx.Bucket(bucketMeta).Put(name, number(uint64(sum)))
 }
@@ -132,10 +162,10 @@ func decode(raw []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return damaged("%v", err)
+		return Damaged("%v", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return damaged("something follows an entry")
+		return Damaged("something follows an entry")
 	}
 	return nil
 }
@@ -144,7 +174,7 @@ func decode(raw []byte, into any) error {
 func putOnce(tx *bolt.Tx, bucket, key []byte, v any) error {
 	b := tx.Bucket(bucket)
 	if b.Get(key) != nil {
-		return damaged("%s %x is there already", bucket, key)
+		return Damaged("%s %x is there already", bucket, key)
 	}
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -170,23 +200,25 @@ func (s *Store) digest(bucket, key []byte) (d statement.Digest, found bool, err 
 	err = s.db.View(func(tx *bolt.Tx) error {
 		raw := tx.Bucket(bucket).Get(key)
 		if found = raw != nil; found && copy(d[:], raw) != len(d) {
-			return damaged("%s %x", bucket, key)
+			return Damaged("%s %x", bucket, key)
 		}
 		return nil
 	})
 	return d, found, err
 }
 
-func (s *Store) record(key statement.Digest) (e recordEntry, found bool, err error) {
+// Record finds the entry of a verifying key.
+func (s *Store) Record(key statement.Digest) (e RecordEntry, found bool, err error) {
 	found, err = s.get(bucketRecords, key[:], &e)
 	return e, found, err
 }
 
-func (s *Store) records() (list [][]byte, err error) {
+// Records lists the signed records, ordered by verifying key.
+func (s *Store) Records() (list [][]byte, err error) {
 	list = [][]byte{}
 	err = s.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketRecords).ForEach(func(_, raw []byte) error {
-			var e recordEntry
+			var e RecordEntry
 			if err := decode(raw, &e); err != nil {
 				return err
 			}
@@ -197,7 +229,8 @@ func (s *Store) records() (list [][]byte, err error) {
 	return list, err
 }
 
-func (s *Store) putRecord(key statement.Digest, e recordEntry, limit int) error {
+// PutRecord stores a record whose key has none, up to limit of them.
+func (s *Store) PutRecord(key statement.Digest, e RecordEntry, limit int) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		n, err := count(tx, metaRecords)
 		if err != nil {
@@ -213,29 +246,43 @@ func (s *Store) putRecord(key statement.Digest, e recordEntry, limit int) error 
 	})
 }
 
-func (s *Store) receipt(id statement.ID) (e receiptEntry, found bool, err error) {
+// Receipt finds an announced receipt.
+func (s *Store) Receipt(id statement.ID) (e ReceiptEntry, found bool, err error) {
 	found, err = s.get(bucketReceipts, id[:], &e)
 	if found && err == nil && e.Receipt.ID != id {
-		err = damaged("receipt %s is stored as %s", e.Receipt.ID, id)
+		err = Damaged("receipt %s is stored as %s", e.Receipt.ID, id)
 	}
 	return e, found, err
 }
 
-func (s *Store) challengeOf(id statement.ID) (statement.Digest, bool, error) {
+// ChallengeOf names the challenge of a receipt.
+func (s *Store) ChallengeOf(id statement.ID) (statement.Digest, bool, error) {
 	return s.digest(bucketChallenged, id[:])
 }
 
-func (s *Store) proofOf(id statement.ID) (statement.Digest, bool, error) {
+// ProofOf names the proof of a receipt.
+func (s *Store) ProofOf(id statement.ID) (statement.Digest, bool, error) {
 	return s.digest(bucketProven, id[:])
 }
 
-func (s *Store) proof(d statement.Digest) (e proofEntry, found bool, err error) {
+// Proof finds a proof by the digest of its envelope.
+func (s *Store) Proof(d statement.Digest) (e ProofEntry, found bool, err error) {
 	found, err = s.get(bucketProofs, d[:], &e)
 	return e, found, err
 }
 
-// counts fills the counted part of a status.
-func (s *Store) counts() (out Status, err error) {
+// Counts says how much there is.
+type Counts struct {
+	Records int `json:"records"`
+	Waiting int `json:"waiting"` // receipts without challenge or proof
+	Kept    int `json:"kept"`    // receipts with one
+	Proofs  int `json:"proofs"`
+	// Dropped counts the receipts that had to go unchallenged.
+	Dropped int `json:"dropped"`
+}
+
+// Counts says how much there is.
+func (s *Store) Counts() (out Counts, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
 		for name, into := range map[string]*int{string(metaRecords): &out.Records, string(metaWaiting): &out.Waiting, string(metaKept): &out.Kept,
 			string(metaProofs): &out.Proofs, string(metaDropped): &out.Dropped} {
@@ -250,15 +297,20 @@ func (s *Store) counts() (out Status, err error) {
 	return out, err
 }
 
-// openChallenge is a challenge as it is stored.
-type openChallenge struct {
-	digest    statement.Digest
-	challenge wire.Challenge
-	signed    []byte
-	sequence  uint64
+// Issued is a challenge as it was signed.
+type Issued struct {
+	Digest    statement.Digest `json:"digest"` // of Signed
+	Challenge wire.Challenge   `json:"challenge"`
+	Signed    []byte           `json:"signed"`
 }
 
-func readChallenge(tx *bolt.Tx, digest statement.Digest) (c openChallenge, err error) {
+// stored is a challenge with its place among its agent's.
+type stored struct {
+	Issued
+	sequence uint64
+}
+
+func readChallenge(tx *bolt.Tx, digest statement.Digest) (c stored, err error) {
 	raw := tx.Bucket(bucketChallenges).Get(digest[:])
 	if raw == nil {
 		return c, evidence.Refuse(ReasonNoChallenge, "no challenge %s", digest)
@@ -268,18 +320,20 @@ func readChallenge(tx *bolt.Tx, digest statement.Digest) (c openChallenge, err e
 		return c, err
 	}
 	if wire.DigestOf(e.Signed) != digest {
-		return c, damaged("challenge %s was changed", digest)
+		return c, Damaged("challenge %s was changed", digest)
 	}
 	parsed, err := wire.ParseChallenge(e.Signed)
 	if err != nil {
-		return c, damaged("challenge %s: %v", digest, err)
+		return c, Damaged("challenge %s: %v", digest, err)
 	}
-	return openChallenge{digest, parsed, e.Signed, e.Sequence}, nil
+	return stored{Issued{digest, parsed, e.Signed}, e.Sequence}, nil
 }
 
-func (s *Store) challenge(digest statement.Digest) (c openChallenge, err error) {
+// Challenge finds a challenge.
+func (s *Store) Challenge(digest statement.Digest) (c Issued, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
-		c, err = readChallenge(tx, digest)
+		held, err := readChallenge(tx, digest)
+		c = held.Issued
 		return err
 	})
 	return c, err
