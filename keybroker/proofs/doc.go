@@ -81,8 +81,11 @@ type Announced = ledger.Announced
 // Issued is a challenge as it was signed.
 type Issued = ledger.Issued
 
-// Store is the registry's file, opened by ledger.OpenFile.
+// Store is the registry's file.
 type Store = ledger.Store
+
+// OpenStore opens or makes the file.
+func OpenStore(path string) (*Store, error) { return ledger.OpenFile(path) }
 
 // provableTag begins the input commitment of a receipt whose answer can be proven; the
 // statement's commitment follows.

@@ -19,7 +19,6 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
-	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -85,7 +84,7 @@ func open(t testing.TB, change func(*proofs.Config)) *site {
 func (s *site) start(t testing.TB) {
 	t.Helper()
 	var err error
-	if s.store, err = ledger.OpenFile(s.path); err != nil {
+	if s.store, err = proofs.OpenStore(s.path); err != nil {
 		t.Fatal(err)
 	}
 	s.cfg.Store = s.store
