@@ -34,6 +34,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zkverify"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -61,7 +62,7 @@ const (
 // Limits.
 const (
 	// MaxAnnounced bounds the receipts of one announcement, MaxReceiptBytes each.
-	MaxAnnounced    = 32
+	MaxAnnounced    = wire.MaxAnnounced
 	MaxReceiptBytes = 48 << 10
 	// maxDeadline is how long after it is made a challenge may be due.
 	maxDeadline = 31 * 24 * time.Hour

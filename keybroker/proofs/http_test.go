@@ -99,6 +99,21 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	wantReason(t, err, proofs.ReasonNotAnnounced)
 }
 
+// A backlog goes out in parts of the size that the broker takes.
+func TestBacklogIsAnnouncedInParts(t *testing.T) {
+	s := open(t, cheap)
+	address, cfg := s.serve(t)
+	c := proofclient.New(address, cfg, s.Roots())
+	defer c.Close()
+	list := cheapReceipts(t, 1, 1, 0, 2*proofs.MaxAnnounced+1)
+	if got, err := c.Announce(t.Context(), list); err != nil || got.New != len(list) || got.Held != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := c.Announce(t.Context(), list); err != nil || got.New != 0 || got.Held != len(list) {
+		t.Errorf("again: %+v, %v", got, err)
+	}
+}
+
 // Outputs and what could confirm them are for those who have the salt.
 func TestOutputsAreShownToTheSaltAlone(t *testing.T) {
 	for _, items := range []int{1, 2} {

@@ -20,6 +20,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
@@ -68,13 +69,20 @@ type Announced struct {
 	Held int `json:"held"`
 }
 
-// Announce hands over receipts in binary form, all or none of them.
+// Announce hands over receipts in binary form, any number of them, so many at a time as
+// the broker takes. After an error some may have been taken: the same again is fine.
 func (c *Client) Announce(ctx context.Context, receipts [][]byte) (a Announced, err error) {
-	err = c.call(ctx, http.MethodPost, "/v1/receipts", "", wire.Announcement{Receipts: receipts}, &a)
-	if err == nil && a.New+a.Held != len(receipts) {
-		err = evidence.Refuse(ReasonAnswer, "%d receipts were announced, the broker has %d", len(receipts), a.New+a.Held)
+	for part := range slices.Chunk(receipts, wire.MaxAnnounced) {
+		var one Announced
+		if err := c.call(ctx, http.MethodPost, "/v1/receipts", "", wire.Announcement{Receipts: part}, &one); err != nil {
+			return a, err
+		}
+		if one.New+one.Held != len(part) {
+			return a, evidence.Refuse(ReasonAnswer, "%d receipts were announced, the broker has %d", len(part), one.New+one.Held)
+		}
+		a.New, a.Held = a.New+one.New, a.Held+one.Held
 	}
-	return a, err
+	return a, nil
 }
 
 // Challenge is a verified challenge.

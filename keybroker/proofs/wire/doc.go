@@ -164,7 +164,10 @@ func (s *Salt) UnmarshalText(text []byte) error {
 // SaltHeader carries the salt of a receipt's output commitment in base64url.
 const SaltHeader = "Anchorhold-Output-Salt"
 
-// Announcement is a list of receipts in binary form.
+// MaxAnnounced bounds the receipts of one announcement.
+const MaxAnnounced = 32
+
+// Announcement is a list of receipts in binary form, 1 to MaxAnnounced.
 type Announcement struct {
 	Receipts [][]byte `json:"receipts"`
 }
