@@ -8,5 +8,15 @@
 // gnark, the set-up of the keys, and the caller to name the right commitments. It
 // refuses witnesses that do not satisfy the circuit before it begins to prove.
 //
+// Every assertion has a name, and tests leave out one at a time; see
+// TestEachAssertionStopsItsForgery. A circuit takes weights of -128 and biases of all 32
+// bits, which intnet refuses: a model with them can be committed to and proven, with the
+// sums that whole numbers give, but no guest loads it.
+//
+// BUG: the proving key is in memory as a whole while a proof is made, and so is the
+// circuit: about 2 KB a constraint under a limit of the Go runtime (GOMEMLIMIT), 2.5 KB
+// without. A prover that takes the key's parts from disk one after the other would need
+// about two thirds.
+//
 // Workers prove; package zkverify verifies without this package.
 package zkproof
