@@ -63,9 +63,13 @@ func victimItems(spec Inference) []Item {
 	return items
 }
 
+func shift(v frontend.Variable, n int64) frontend.Variable { return add(number(v), n) }
+
 // attacks has at least one for every assertion of the circuit.
-func attacks() []attack {
-	shift := func(v frontend.Variable, n int64) frontend.Variable { return add(number(v), n) }
+func attacks() []attack { return append(attacksOnConstants(), attacksOnValues()...) }
+
+// attacksOnConstants change weights, biases, multipliers and inputs.
+func attacksOnConstants() []attack {
 	return []attack{
 		{"weight off by one", "weights-commitment", outputsOnly, func(f forger) {
 			f.Layers[0].Weights[0] = shift(f.Layers[0].Weights[0], 1)
@@ -115,6 +119,12 @@ func attacks() []attack {
 			setNumber(f.Layers[0].Multiplier[1][:], add(wholeOf(f.Layers[0].Multiplier[1][:]), -1))
 			f.from(0)
 		}},
+	}
+}
+
+// attacksOnValues change what is computed from them.
+func attacksOnValues() []attack {
+	return []attack{
 		{"sums a+2^stride and a-1 of two rows", "sum", outputsOnly, func(f forger) {
 			// The excess is in the lowest byte: the highest has a check of its own.
 			lowest := &f.Items[0].Layers[0].Sums[0][0]
