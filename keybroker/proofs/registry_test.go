@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 )
 
@@ -78,6 +79,23 @@ func TestRecordsThatAreRefused(t *testing.T) {
 			wantReason(t, err, tc.want)
 		})
 	}
+}
+
+// A key that was exchanged in the file is not used.
+func TestStoredKeyIsHeldAgainstItsRecord(t *testing.T) {
+	s := open(t, nil)
+	g := keys(t, 1)
+	signed, err := open(t, func(c *proofs.Config) { c.Signer, c.Roots = s.cfg.Signer, s.cfg.Roots }).Register(t.Context(), *g.Record(1, outputs), g.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.PutRecord(g.Digest, ledger.RecordEntry{Signed: signed, Key: keys(t, 2).Key}, 1); err != nil {
+		t.Fatal(err)
+	}
+	a := s.answer(t, s.Agent(t, nil), 1, 1)
+	s.announce(t, a)
+	_, err = s.Submit(t.Context(), &a.bundle)
+	wantReason(t, err, proofs.ReasonStore)
 }
 
 // Gradients' keys have four public inputs.
@@ -208,14 +226,18 @@ func TestReceiptOfAnAnswerWithoutCircuitIsRefused(t *testing.T) {
 				r.InputCommitment[15] = 1
 			case 2:
 				r.Time = 0
+			case 3:
+				return r, errDisk
 			}
 			return r, nil
 		}
 	})
 	_, err := s.Announce(t.Context(), [][]byte{{1}})
 	wantReason(t, err, proofs.ReasonNotProvable)
-	_, err = s.Announce(t.Context(), [][]byte{{2}})
-	wantReason(t, err, proofs.ReasonUnverified)
+	for _, bad := range []byte{2, 3} {
+		_, err = s.Announce(t.Context(), [][]byte{{bad}})
+		wantReason(t, err, proofs.ReasonUnverified)
+	}
 	if _, err = s.Announce(t.Context(), [][]byte{{0}}); err != nil {
 		t.Error(err)
 	}

@@ -280,6 +280,13 @@ func TestDamageStopsAWrite(t *testing.T) {
 	if err := s.PutChallenges([]Issued{c}, 9); err != nil {
 		t.Fatal(err)
 	}
+	other, err := json.Marshal(challengeEntry{Signed: challenge(t, w, 1, 2).Signed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, bucketChallenges, c.Digest[:], other)
+	_, err = s.Challenge(c.Digest)
+	wantDamaged(t, err)
 	put(t, s, bucketChallenges, c.Digest[:], bad)
 	wantDamaged(t, s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, 9))
 	if err := s.Close(); err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -174,6 +176,36 @@ func TestWhatIsNotAStatementIsNotSigned(t *testing.T) {
 	}
 	_, err := wire.SignRecord(w.EpochKey, make([]byte, 25<<10), record(w))
 	wantReason(t, "a long chain", err, wire.ReasonMalformed)
+}
+
+// A statement that was signed in another spelling is not one.
+func TestSignedButNotCanonicalIsRefused(t *testing.T) {
+	w := federationtest.New(t)
+	c := challenge(w)
+	body, err := json.Marshal(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, body := range map[string][]byte{"as it is": body, "space": append([]byte(" "), body...), "case": bytes.Replace(body, []byte(`"epoch"`), []byte(`"Epoch"`), 1),
+		"unknown": append([]byte(`{"more":1,`), body[1:]...), "twice": append([]byte(`{"epoch":1,`), body[1:]...), "behind": append(bytes.Clone(body), "{}"...)} {
+		sig, err := w.EpochKey.Sign(wire.ContextChallenge, protocol.Join(wire.ContextChallenge, body, w.EpochSigned))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b cryptobyte.Builder
+		b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(wire.ContextChallenge)) })
+		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
+		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(w.EpochSigned) })
+		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
+		_, err = wire.VerifyChallenge(b.BytesOrPanic(), w.Roots())
+		if name == "as it is" {
+			if err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		wantReason(t, name, err, wire.ReasonMalformed)
+	}
 }
 
 // The largest challenge fits into the limits of its encoding.
