@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo model peers test check fuzz bench bench-fed bench-peer clean
+.PHONY: help build demo-build demo fed-demo proof-demo model peers test check fuzz bench bench-fed bench-zk bench-peer clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ bench: ## the Go benchmarks
 
 bench-fed: peers ## encrypted sums beside SEAL, TenSEAL, OpenFHE (where it loads) and Lattigo, in one run
 	@.ci/bench-fed "$(CACHE)"
+
+bench-zk: ## proofs of inference and of bounds beside EZKL, in one run (the first makes keys for ten minutes)
+	@.ci/bench-zk "$(CACHE)"
 
 bench-peer: model ## our inference beside llama.cpp on the same file and threads, in one run
 	@.ci/bench-peer "$(CACHE)"

@@ -95,7 +95,8 @@ def measure(name, work):
     return figures, lines[-1] if lines else ""
 
 
-def run(classifiers, name):
+def run(classifiers, name, proofs=1):
+    """Every step on one classifier; the figures of proving are medians of so many proofs."""
     rows = np.load(os.path.join(classifiers, name + ".test.npy"))
     with tempfile.TemporaryDirectory() as work:
         with open(os.path.join(classifiers, name + ".onnx"), "rb") as f, open(os.path.join(work, "model.onnx"), "wb") as out:
@@ -105,7 +106,9 @@ def run(classifiers, name):
                 json.dump({"input_data": [part.reshape(-1).astype(float).tolist()]}, out)
         result = {"steps": {}}
         for s in ("settings", "calibrate", "compile", "srs", "setup", "witness", "prove", "verify"):
-            result["steps"][s], last = measure(s, work)
+            runs = [measure(s, work) for _ in range(proofs if s == "prove" else 1)]
+            result["steps"][s] = {key: statistics.median(figures[key] for figures, _ in runs) for key in runs[0][0]}
+            last = runs[-1][1]
             if s == "verify":
                 result["verify"] = json.loads(last)
         size = lambda file: os.path.getsize(os.path.join(work, file))

@@ -184,8 +184,9 @@ func statementOf(t testing.TB, c *Circuit, inference *Inference, gradient Gradie
 	return s, func(key groth16.ProvingKey) ([]byte, error) { return ProveInference(c, *inference, key, a, nil) }
 }
 
-// BenchmarkVerifyAlone verifies what BenchmarkAlone proved: one envelope, and a hundred
-// together. The hundred are one proof, which the verifier does not notice.
+// BenchmarkVerifyAlone verifies what BenchmarkAlone proved: one envelope, with a key that
+// is ready or with key and envelope from their files each time, and a hundred together.
+// The hundred are one proof, which the verifier does not notice.
 func BenchmarkVerifyAlone(b *testing.B) {
 	dir := keysDirectory(b)
 	for _, f := range figures {
@@ -207,6 +208,24 @@ func BenchmarkVerifyAlone(b *testing.B) {
 			began, _ := usage(b)
 			for b.Loop() {
 				if err := k.VerifyEnvelope(b.Context(), e); err != nil {
+					b.Fatal(err)
+				}
+			}
+			ended, _ := usage(b)
+			b.ReportMetric((ended-began)/float64(b.N)*1e3, "CPU-ms/proof")
+		})
+		b.Run(f.name+"/files", func(b *testing.B) {
+			began, _ := usage(b)
+			for b.Loop() {
+				raw, err := os.ReadFile(at + ".proof")
+				if err != nil {
+					b.Fatal(err)
+				}
+				e, err := statement.ParseEnvelope(raw)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := keptKey(b, at).VerifyEnvelope(b.Context(), e); err != nil {
 					b.Fatal(err)
 				}
 			}
