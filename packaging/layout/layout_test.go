@@ -40,6 +40,8 @@ var arrows = map[string][]string{
 	"crypto/zkverify":            {"crypto/statement"},
 	"crypto/zkproof/zktest":      {"crypto/statement"},
 	"crypto/zkproof/plonkverify": {"crypto/statement"},
+	"crypto/zkproof/ptau":        {},
+	"crypto/zkproof/ptau/ptautest": {},
 
 	"keybroker/protocol":      {"guest/evidence", "crypto/identity", "crypto/keywrap"},
 	"keybroker/appraise":      {"guest/evidence"},
@@ -144,8 +146,8 @@ var owners = map[string][]string{
 	"filippo.io/mldsa":                  {"crypto/identity"},
 	"github.com/tuneinsight/lattigo/v6": {"crypto/fedagg"},
 	"google.golang.org/protobuf":        {"runtime/onnx"},
-	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/zktest"},
-	"github.com/consensys/gnark-crypto": {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/zktest"},
+	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/zktest"},
+	"github.com/consensys/gnark-crypto: {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/zktest"},
 	"golang.org/x/":                     {"*"},
 }
 

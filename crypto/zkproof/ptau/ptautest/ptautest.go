@@ -1,0 +1,113 @@
+// Package ptautest makes small powers-of-tau files, for tests of what reads them.
+//
+// It guarantees files of a real ceremony of three parties, each of whom forgets what it
+// drew, in the format that snarkjs writes. Only tests import it: a file of this process
+// alone is trusted by nobody.
+package ptautest
+
+import (
+	"encoding/binary"
+
+	curve "github.com/consensys/gnark-crypto/ecc/bn254"
+	"github.com/consensys/gnark-crypto/ecc/bn254/fp"
+	"github.com/consensys/gnark-crypto/ecc/bn254/kzg"
+	"github.com/consensys/gnark/backend/groth16/bn254/mpcsetup"
+)
+
+// parties of the ceremony.
+const parties = 3
+
+// contributionBytes is the length of a contribution without parameters.
+const contributionBytes = 1504
+
+// Commons holds a ceremony for a domain of 2^power.
+func Commons(power int) *mpcsetup.SrsCommons {
+	now := mpcsetup.NewPhase1(1 << power)
+	for range parties {
+		now.Contribute()
+	}
+	c := now.Seal([]byte("a beacon of tests"))
+	return &c
+}
+
+// Section is a section of a file.
+type Section struct {
+	Kind uint32
+	Data []byte
+}
+
+// Sections are those of a file with these powers; prepared adds Lagrange's form of the
+// powers of tau in G1.
+func Sections(c *mpcsetup.SrsCommons, prepared bool) ([]Section, error) {
+	n := len(c.G2.Tau)
+	power := uint32(0)
+	for 1<<power < n {
+		power++
+	}
+	le := binary.LittleEndian
+	header := le.AppendUint32(nil, fp.Bytes)
+	prime := fp.Modulus().FillBytes(make([]byte, fp.Bytes))
+	for i := range prime {
+		header = append(header, prime[len(prime)-1-i])
+	}
+	header = le.AppendUint32(le.AppendUint32(header, power), power)
+	list := []Section{{1, header}, {2, G1(c.G1.Tau)}, {3, G2(c.G2.Tau)}, {4, G1(c.G1.AlphaTau)}, {5, G1(c.G1.BetaTau)},
+		{6, G2([]curve.G2Affine{c.G2.Beta})}, {7, append(le.AppendUint32(nil, parties), make([]byte, parties*contributionBytes)...)}}
+	if !prepared {
+		return list, nil
+	}
+	var lagrange []byte
+	for size := 1; size <= n; size *= 2 {
+		if size == 1 {
+			lagrange = append(lagrange, G1(c.G1.Tau[:1])...)
+			continue
+		}
+		points, err := kzg.ToLagrangeG1(c.G1.Tau[:size])
+		if err != nil {
+			return nil, err
+		}
+		lagrange = append(lagrange, G1(points)...)
+	}
+	return append(list, Section{12, lagrange}), nil
+}
+
+// File puts sections into a file.
+func File(sections []Section) []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint32(le.AppendUint32([]byte("ptau"), 1), uint32(len(sections)))
+	for _, s := range sections {
+		b = append(le.AppendUint64(le.AppendUint32(b, s.Kind), uint64(len(s.Data))), s.Data...)
+	}
+	return b
+}
+
+// New makes a file of a power.
+func New(power int, prepared bool) ([]byte, error) {
+	s, err := Sections(Commons(power), prepared)
+	return File(s), err
+}
+
+func element(b []byte, list ...*fp.Element) []byte {
+	for _, e := range list {
+		for _, limb := range e { // in Montgomery form, as in the file
+			b = binary.LittleEndian.AppendUint64(b, limb)
+		}
+	}
+	return b
+}
+
+// G1 encodes points.
+func G1(points []curve.G1Affine) (b []byte) {
+	for i := range points {
+		b = element(b, &points[i].X, &points[i].Y)
+	}
+	return b
+}
+
+// G2 encodes points.
+func G2(points []curve.G2Affine) (b []byte) {
+	for i := range points {
+		b = element(b, &points[i].X.A0, &points[i].X.A1, &points[i].Y.A0, &points[i].Y.A1)
+	}
+	return b
+}
