@@ -147,7 +147,7 @@ var owners = map[string][]string{
 	"github.com/tuneinsight/lattigo/v6": {"crypto/fedagg"},
 	"google.golang.org/protobuf":        {"runtime/onnx"},
 	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/zktest"},
-	"github.com/consensys/gnark-crypto: {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/zktest"},
+	"github.com/consensys/gnark-crypto": {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/zktest"},
 	"golang.org/x/":                     {"*"},
 }
 
