@@ -40,7 +40,8 @@ var arrows = map[string][]string{
 	"crypto/zkverify":            {"crypto/statement"},
 	"crypto/zkproof/zktest":      {"crypto/statement"},
 	"crypto/zkproof/plonkverify": {"crypto/statement"},
-	"crypto/zkproof/ptau":        {},
+
+	"crypto/zkproof/ptau":          {},
 	"crypto/zkproof/ptau/ptautest": {},
 
 	"keybroker/protocol":      {"guest/evidence", "crypto/identity", "crypto/keywrap"},
