@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 
 	"crypto/zkproof/ptau":          {},
 	"crypto/zkproof/ptau/ptautest": {},
+	"crypto/zkproof/universal":     {"crypto/zkproof/ptau"},
 
 	"keybroker/protocol":      {"guest/evidence", "crypto/identity", "crypto/keywrap"},
 	"keybroker/appraise":      {"guest/evidence"},
@@ -147,8 +148,8 @@ var owners = map[string][]string{
 	"filippo.io/mldsa":                  {"crypto/identity"},
 	"github.com/tuneinsight/lattigo/v6": {"crypto/fedagg"},
 	"google.golang.org/protobuf":        {"runtime/onnx"},
-	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/zktest"},
-	"github.com/consensys/gnark-crypto": {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/zktest"},
+	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "crypto/zkproof/zktest"},
+	"github.com/consensys/gnark-crypto": {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "crypto/zkproof/zktest"},
 	"golang.org/x/":                     {"*"},
 }
 
