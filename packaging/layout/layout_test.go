@@ -104,6 +104,7 @@ var arrows = map[string][]string{
 		"keybroker/uplink", "guest/evidence"},
 	"agent/classify":   {"keybroker/receipt", "agent/settings", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/statement", "guest/evidence", "runtime/arena", "runtime/classifier"},
 	"agent/prooftask":  {},
+	"agent/prooftest":  {"agent/settings", "crypto/chunkseal", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys", "crypto/statement", "crypto/zkproof", "runtime/classifier", "runtime/sealer"},
 	"agent/proofwork":  {"agent/prooftask", "agent/worker", "crypto/intnet", "crypto/keybuf", "crypto/statement", "crypto/zkproof", "guest/evidence"},
 	"agent/proofaudit": {"keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
 	"agent/proofs": {"agent/classify", "agent/jobs", "agent/proofaudit", "agent/prooftask", "keybroker/receipt", "agent/worker", "crypto/chunkseal", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys",

@@ -1,0 +1,225 @@
+// Package prooftest makes small sealed classifiers, and keys that prove their answers,
+// for tests.
+//
+// It guarantees real ones: files that the sealer wrote and a publisher signed, circuits
+// and Groth16 keys by which proofs verify. It trusts its caller to be a test, and refuses
+// to start without a testing.TB: whoever makes such keys can forge proofs. Tests of
+// package classify, of what proves and of what serves proofs call it.
+package prooftest
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+	"github.com/anchorhold/anchorhold/runtime/sealer"
+)
+
+// Inputs, hidden units and Outputs of every network here.
+const (
+	Inputs  = 4
+	hidden  = 3
+	Outputs = 2
+)
+
+// Network has random constants.
+func Network(seed uint64) *intnet.Network {
+	r := rand.New(rand.NewPCG(seed, 4))
+	n := &intnet.Network{
+		Architecture: intnet.Architecture{Input: intnet.Shape{C: Inputs, H: 1, W: 1},
+			Layers: []intnet.Layer{{Kind: intnet.Dense, Out: hidden, ReLU: true}, {Kind: intnet.Dense, Out: Outputs}}},
+		Parameters: intnet.Parameters{Layers: []intnet.LayerParameters{
+			{Weights: make([]int8, Inputs*hidden), Bias: make([]int32, hidden), Multiplier: make([]uint32, hidden)},
+			{Weights: make([]int8, hidden*Outputs), Bias: make([]int32, Outputs)}}},
+	}
+	for _, l := range n.Parameters.Layers {
+		for i := range l.Weights {
+			l.Weights[i] = int8(r.IntN(255) - 127)
+		}
+		for i := range l.Bias {
+			l.Bias[i] = int32(r.IntN(2000) - 1000)
+		}
+		for i := range l.Multiplier {
+			l.Multiplier[i] = 1 << 18
+		}
+	}
+	return n
+}
+
+// Sealed is a sealed classifier as a configuration names it.
+type Sealed struct {
+	settings.Classifier
+	Network     *intnet.Network
+	Description *classifier.Description
+	// Secret is the model key, Version that of the sealed file.
+	Secret  []byte
+	Version uint64
+	// Model names it in statements.
+	Model statement.Model
+}
+
+// Seal seals Network(seed) under a fresh key, signed by a fresh publisher. An FP32 input
+// is its own quantization.
+func Seal(t testing.TB, name string, seed uint64) *Sealed {
+	t.Helper()
+	s := &Sealed{Network: Network(seed), Secret: make([]byte, chunkseal.KeySize), Version: 3}
+	for i := range s.Secret {
+		s.Secret[i] = byte(rand.Uint32())
+	}
+	s.Description = &classifier.Description{Architecture: s.Network.Architecture,
+		Quantizer: classifier.Quantizer{Features: []classifier.Feature{{Multiplier: 2, Shift: 1}}},
+		Scale:     classifier.Scale{Mantissa: 1 << 31, Exponent: -40}, Labels: []string{"no", "yes"}}
+	publisher, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer publisher.Wipe()
+	text, err := publisher.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := classifier.Parts(s.Description, s.Network.Parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := s.Key(t)
+	s.Classifier = settings.Classifier{Name: name, SealedName: name, Path: filepath.Join(t.TempDir(), name+".sealed"), Resource: "models/" + name,
+		Publisher: string(text), MinimumVersion: s.Version}
+	done, err := sealer.SealClassifier(t.Context(), sealer.Options{Out: s.Path, Key: key, Name: name, Version: s.Version,
+		Sign: func(root []byte) ([]byte, []byte, error) {
+			sig, err := publisher.Sign(chunkseal.SignContext, root)
+			return publisher.Public().Bytes(), sig, err
+		}}, parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Model = statement.Model{Quantization: s.Description.QuantizationDigest(), Chunks: done.Root, Weights: statement.WeightsCommitment(s.Network)}
+	if s.Model.Architecture, err = s.Network.Architecture.Digest(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Key is the model key in a buffer of the caller's.
+func (s *Sealed) Key(t testing.TB) *keybuf.Buffer {
+	t.Helper()
+	k, err := keybuf.Take(bytes.Clone(s.Secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Wipe)
+	return k
+}
+
+// Keys are a circuit of one inference of a network, and a pair of keys.
+type Keys struct {
+	// Circuit, Proving and Verifying are the files.
+	Circuit, Proving, Verifying []byte
+	Record                      statement.Record
+
+	circuit *zkproof.Circuit
+}
+
+// NewKeys sets up a pair of keys: for the same circuit each time, and never the same.
+func NewKeys() (*Keys, error) {
+	a := Network(0).Architecture
+	circuit, err := zkproof.CompileInference(zkproof.Inference{Architecture: a, Batch: 1})
+	if err != nil {
+		return nil, err
+	}
+	proving, verifying, err := zkproof.Setup(circuit)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keys{circuit: circuit}
+	if k.Circuit, err = zkproof.Encode(circuit); err != nil {
+		return nil, err
+	}
+	var raw bytes.Buffer
+	if _, err := proving.WriteRawTo(&raw); err != nil {
+		return nil, err
+	}
+	k.Proving = raw.Bytes()
+	if k.Verifying, err = zkproof.Encode(verifying); err != nil {
+		return nil, err
+	}
+	digest, err := a.Digest()
+	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: zkproof.Library, Ceremony: statement.Digest{1},
+		Inference: &statement.InferenceCircuit{Architecture: digest, Items: 1, Outputs: Outputs}}
+	return k, err
+}
+
+var (
+	shared = sync.OnceValues(NewKeys)
+	other  = sync.OnceValues(NewKeys)
+)
+
+// Shared are keys that a test's process sets up once.
+func Shared(t testing.TB) *Keys { return must(t, shared) }
+
+// Other are other keys of the same circuit.
+func Other(t testing.TB) *Keys { return must(t, other) }
+
+func must(t testing.TB, f func() (*Keys, error)) *Keys {
+	t.Helper()
+	k, err := f()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func bytesOf(data []byte) proofkeys.Write {
+	return func(w io.Writer) error { _, err := w.Write(data); return err }
+}
+
+// Save writes the keys to a directory; development says that one party made them.
+func (k *Keys) Save(t testing.TB, dir string, development bool) proofkeys.Set {
+	t.Helper()
+	r := k.Record
+	if development {
+		r.Development, r.Ceremony = true, statement.Digest{}
+	}
+	s, err := proofkeys.Save(dir, r, bytesOf(k.Circuit), bytesOf(k.Proving), k.Verifying)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Statement is about one answer of a model.
+func (k *Keys) Statement(m statement.Model, id statement.ID, salt statement.Salt, input []int8, outputs []int32) statement.Statement {
+	return statement.Statement{System: statement.Groth16, Circuit: k.Record.Circuit, Inference: &statement.Inference{Model: m,
+		Items: []statement.Item{{Receipt: id, Input: statement.InputCommitment(salt, input), Outputs: outputs}}}}
+}
+
+// Prove proves a statement in this process.
+func (k *Keys) Prove(t testing.TB, s statement.Statement, n *intnet.Network, salt statement.Salt, input []int8) []byte {
+	t.Helper()
+	d, err := s.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := zkproof.ReadProvingKey(bytes.NewReader(k.Proving))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, err := zkproof.ProveInference(k.circuit, zkproof.Inference{Architecture: n.Architecture, Batch: 1}, key,
+		zkproof.Assignment{Network: n, Items: []zkproof.Item{{Salt: salt, Input: input}}, Statement: statement.DigestElement(d)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proof
+}
