@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"crypto/rlwe":                {"crypto/keybuf"},
 	"crypto/fedagg":              {"crypto/heparams", "crypto/keybuf"},
 	"crypto/dp":                  {},
-	"crypto/zkproof/ceremony":    {"crypto/zkproof", "crypto/proofkeys", "crypto/statement"},
+	"crypto/zkproof/ceremony":    {"crypto/zkproof", "crypto/zkproof/ptau", "crypto/proofkeys", "crypto/statement"},
 	"crypto/zkproof/gadget":      {"crypto/statement"},
 	"crypto/zkproof":             {"crypto/zkproof/gadget", "crypto/statement", "crypto/intnet"},
 	"crypto/proofkeys":           {"crypto/statement", "crypto/zkverify"},

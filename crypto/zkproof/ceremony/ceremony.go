@@ -1,19 +1,3 @@
-// Package ceremony makes Groth16 keys with several parties, so that proofs are sound if
-// one of them was honest and forgot what it drew.
-//
-// A ceremony is a directory: the circuit, a file for each contribution, and
-// ceremony.json, which lists them with their digests. It has two phases: powers of
-// tau, then what the circuit needs; each ends with a public beacon that nobody could
-// have known before the last contribution. The directory goes from party to party.
-//
-// It guarantees that keys which it hands out come from a transcript that it verified
-// from the first contribution to the last; that a contribution which was changed,
-// left out or put elsewhere is found and named; and that two contributions at least
-// are in each phase. It trusts gnark's implementation of the protocol (ePrint
-// 2017/1050, with keys of commitments). It refuses to go on with a directory that does
-// not verify.
-//
-// The command line runs it; verifiers run Verify again by themselves.
 package ceremony
 
 import (
@@ -27,6 +11,12 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/consensys/gnark/constraint"
+	cs "github.com/consensys/gnark/constraint/bn254"
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkproof"
@@ -38,29 +28,41 @@ var (
 	ErrTranscript = errors.New("ceremony: the transcript does not verify")
 	// ErrOrder means a step that is not the next one.
 	ErrOrder = errors.New("ceremony: not the next step")
+	// ErrCircuit means a circuit that no ceremony is held for: not for Groth16 over
+	// BN254, of more than one commitment, or too small or too large.
+	ErrCircuit = errors.New("ceremony: circuit refused")
 )
 
 // Limits.
 const (
-	// MinContributions are needed in each phase.
+	// MinContributions are needed in each phase that is held.
 	MinContributions = 2
-	maxContributions = 64
-	minBeaconBytes   = 16
-	maxStateBytes    = 1 << 20
-	maxNameBytes     = 128
+	// MaxConstraints bounds a circuit.
+	MaxConstraints = 1 << 24
+
+	maxContributions  = 64
+	maxCommitments    = 1
+	minBeaconBytes    = 16
+	maxBeaconBytes    = 128
+	maxStateBytes     = 1 << 20
+	maxNameBytes      = 128
+	maxStatementBytes = 1024
 )
 
 // The files of a ceremony, beside those of contributions.
 const (
 	fileState   = "ceremony.json"
 	fileCircuit = "circuit"
+	filePowers  = "powers.ptau"
 )
 
 // Contribution is one party's part in one phase.
 type Contribution struct {
-	// Name is what the party calls itself; it proves nothing.
-	Name   string           `json:"name"`
-	Digest statement.Digest `json:"digest"` // SHA-256 of its file
+	// Name is what the party calls itself, Statement what it says about how it
+	// contributed; neither proves anything.
+	Name      string           `json:"name"`
+	Statement string           `json:"statement,omitempty"`
+	Digest    statement.Digest `json:"digest"` // SHA-256 of its file
 }
 
 // Phase is one half of a ceremony.
@@ -70,43 +72,83 @@ type Phase struct {
 	Beacon string `json:"beacon,omitempty"`
 }
 
+// Powers say where phase 1 comes from, if it was not held.
+type Powers struct {
+	Source statement.Digest `json:"source"` // SHA-256 of the public file
+	Digest statement.Digest `json:"digest"` // SHA-256 of its part that is in the directory
+}
+
 // State is what ceremony.json says.
 type State struct {
 	Format string `json:"format"`
-	// Record is what the keys will be for; without their digests.
+	// Circuit and what follows say what the keys will be for.
 	Circuit     statement.Digest            `json:"circuit"`
 	Library     string                      `json:"library"`
 	Inference   *statement.InferenceCircuit `json:"inference,omitempty"`
 	Gradient    *statement.GradientCircuit  `json:"gradient,omitempty"`
 	Constraints int                         `json:"constraints"`
 	// Domain is the power of two that the powers of tau are for.
-	Domain uint64   `json:"domain"`
+	Domain uint64 `json:"domain"`
+	// Powers stand for phase 1; nil if it is held.
+	Powers *Powers  `json:"powers,omitempty"`
 	Phases [2]Phase `json:"phases"`
 }
 
 const format = "anchorhold/ceremony/1"
 
-// Ceremony is an open directory.
+// Ceremony is an open directory. It is not for several goroutines at once.
 type Ceremony struct {
 	State State
 	dir   string
 }
 
-// Begin makes a directory for a circuit.
+// Begin makes a directory for a circuit. An error is ErrCircuit, or of writing.
 func Begin(dir string, circuit *zkproof.Circuit, inference *statement.InferenceCircuit, gradient *statement.GradientCircuit) (*Ceremony, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	c, err := begin(dir, circuit, inference, gradient)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.save(c.State)
+}
+
+// begin makes a directory without its state.
+func begin(dir string, circuit *zkproof.Circuit, inference *statement.InferenceCircuit, gradient *statement.GradientCircuit) (*Ceremony, error) {
+	if _, err := system(circuit); err != nil {
 		return nil, err
 	}
 	n := circuit.Constraints()
 	c := &Ceremony{dir: dir, State: State{Format: format, Circuit: circuit.Digest, Library: zkproof.Library, Inference: inference, Gradient: gradient,
-		Constraints: n, Domain: 1 << bits.Len64(uint64(n-1))}}
-	if err := c.write(fileCircuit, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err }); err != nil {
+		Constraints: n, Domain: domain(n)}}
+	if err := c.State.check(); err != nil {
 		return nil, err
 	}
-	return c, c.save()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return c, c.write(fileCircuit, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err })
 }
 
-// Open reads a directory's state; it verifies nothing.
+// domain is the power of two that has room for n constraints.
+func domain(n int) uint64 { return 1 << bits.Len64(uint64(n-1)) }
+
+// system is the circuit as the library has it for Groth16.
+func system(c *zkproof.Circuit) (*cs.R1CS, error) {
+	// The library has one Go type for systems of both kinds.
+	s, ok := c.System.(*cs.R1CS)
+	if !ok || s.Type != constraint.SystemR1CS {
+		return nil, fmt.Errorf("%w: want one compiled for Groth16 over BN254", ErrCircuit)
+	}
+	if n := len(s.CommitmentInfo.CommitmentIndexes()); n > maxCommitments {
+		return nil, fmt.Errorf("%w: %d commitments, at most %d", ErrCircuit, n, maxCommitments)
+	}
+	if n := s.GetNbConstraints(); n < 2 || n > MaxConstraints {
+		return nil, fmt.Errorf("%w: %d constraints, want 2 to %d", ErrCircuit, n, MaxConstraints)
+	}
+	return s, nil
+}
+
+// Open reads a directory's state; it verifies nothing else. An error is ErrTranscript, or
+// of reading.
 func Open(dir string) (*Ceremony, error) {
 	f, err := os.Open(filepath.Join(dir, fileState))
 	if err != nil {
@@ -118,40 +160,93 @@ func Open(dir string) (*Ceremony, error) {
 		return nil, err
 	}
 	c := &Ceremony{dir: dir}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c.State); err != nil || len(raw) > maxStateBytes {
-		return nil, fmt.Errorf("%s: %w: %w", fileState, ErrTranscript, err)
+	if c.State, err = parseState(raw); err != nil {
+		return nil, err
 	}
-	return c, c.State.check()
+	return c, nil
+}
+
+// parseState reads ceremony.json, in the one form in which it is written.
+func parseState(raw []byte) (s State, err error) {
+	if len(raw) > maxStateBytes {
+		return s, badState("more than %d bytes", maxStateBytes)
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return s, badState("%w", err)
+	}
+	if err := s.check(); err != nil {
+		return s, err
+	}
+	if again, err := s.encode(); err != nil || !bytes.Equal(raw, again) {
+		return s, badState("not in the form in which it was written")
+	}
+	return s, nil
+}
+
+func badState(format string, args ...any) error {
+	return fmt.Errorf("%s: %w: %w", fileState, ErrTranscript, fmt.Errorf(format, args...))
+}
+
+func (s *State) encode() ([]byte, error) {
+	raw, err := json.MarshalIndent(s, "", "  ")
+	return append(raw, '\n'), err
 }
 
 func (s *State) check() error {
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%s: "+format+": %w", append(append([]any{fileState}, args...), ErrTranscript)...)
-	}
 	switch {
 	case s.Format != format:
-		return bad("format %.40q", s.Format)
+		return badState("format %.40q", s.Format)
 	case s.Library != zkproof.Library:
-		return bad("the circuit is of %q, this is %q", s.Library, zkproof.Library)
-	case s.Constraints < 1 || s.Domain != 1<<bits.Len64(uint64(s.Constraints-1)):
-		return bad("%d constraints do not have the domain %d", s.Constraints, s.Domain)
+		return badState("the circuit is of %.40q, this is %q", s.Library, zkproof.Library)
+	case s.Constraints < 2 || s.Constraints > MaxConstraints || s.Domain != domain(s.Constraints):
+		return badState("%d constraints do not have the domain %d", s.Constraints, s.Domain)
 	case (s.Inference == nil) == (s.Gradient == nil):
-		return bad("it is not said what the circuit is about")
+		return badState("it is not said what the circuit is about")
+	case s.Powers != nil && (len(s.Phases[0].Contributions) > 0 || s.Phases[0].Beacon != ""):
+		return badState("phase 1 is held, and also taken from a file")
 	}
 	for i, p := range s.Phases {
-		if len(p.Contributions) > maxContributions {
-			return bad("%d contributions", len(p.Contributions))
-		}
-		if p.Beacon != "" {
-			if b, err := hex.DecodeString(p.Beacon); err != nil || len(b) < minBeaconBytes {
-				return bad("beacon of phase %d", i+1)
-			}
+		if err := p.check(); err != nil {
+			return badState("phase %d: %w", i+1, err)
 		}
 	}
-	if s.Phases[0].Beacon == "" && len(s.Phases[1].Contributions) > 0 || s.Phases[1].Beacon != "" && s.Phases[0].Beacon == "" {
-		return bad("phase 2 before the end of phase 1")
+	first, second := s.Phases[0], s.Phases[1]
+	if s.Powers == nil && first.Beacon == "" && (len(second.Contributions) > 0 || second.Beacon != "") {
+		return badState("phase 2 before the end of phase 1")
+	}
+	return nil
+}
+
+func (p *Phase) check() error {
+	if len(p.Contributions) > maxContributions {
+		return fmt.Errorf("%d contributions, at most %d", len(p.Contributions), maxContributions)
+	}
+	for i, c := range p.Contributions {
+		if err := checkTexts(c.Name, c.Statement); err != nil {
+			return fmt.Errorf("contribution %d: %w", i+1, err)
+		}
+	}
+	if p.Beacon == "" {
+		return nil
+	}
+	if b, err := hex.DecodeString(p.Beacon); err != nil || len(b) < minBeaconBytes || len(b) > maxBeaconBytes {
+		return errors.New("the beacon is not one")
+	}
+	if len(p.Contributions) < MinContributions {
+		return fmt.Errorf("it ended with %d contributions, %d are needed", len(p.Contributions), MinContributions)
+	}
+	return nil
+}
+
+// checkTexts admits what terminals and logs show as it is.
+func checkTexts(name, said string) error {
+	if name == "" || len(name) > maxNameBytes || len(said) > maxStatementBytes {
+		return fmt.Errorf("a name has 1 to %d bytes and a statement up to %d", maxNameBytes, maxStatementBytes)
+	}
+	for _, text := range []string{name, said} {
+		if !utf8.ValidString(text) || slices.ContainsFunc([]rune(text), func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return errors.New("a name or statement has characters that cannot be printed")
+		}
 	}
 	return nil
 }
@@ -159,7 +254,7 @@ func (s *State) check() error {
 // Phase is the phase that is open, 1 or 2; 3 after the end.
 func (c *Ceremony) Phase() int {
 	for i, p := range c.State.Phases {
-		if p.Beacon == "" {
+		if p.Beacon == "" && (i > 0 || c.State.Powers == nil) {
 			return i + 1
 		}
 	}
@@ -173,47 +268,62 @@ func (c *Ceremony) Digest() (statement.Digest, error) {
 	return sha256.Sum256(raw), err
 }
 
-func (c *Ceremony) save() error {
-	return c.write(fileState, func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(c.State)
-	})
+// save makes s the ceremony's state, on disk and then here.
+func (c *Ceremony) save(s State) error {
+	raw, err := s.encode()
+	if err != nil {
+		return err
+	}
+	if len(raw) > maxStateBytes {
+		return fmt.Errorf("the state has %d bytes, at most %d: %w", len(raw), maxStateBytes, ErrOrder)
+	}
+	if err := c.write(fileState, func(w io.Writer) error { _, err := w.Write(raw); return err }); err != nil {
+		return err
+	}
+	c.State = s
+	return nil
+}
+
+// with is the state with one phase changed.
+func (s State) with(phase int, change func(*Phase)) State {
+	p := &s.Phases[phase-1]
+	p.Contributions = slices.Clone(p.Contributions)
+	change(p)
+	return s
 }
 
 // write writes a whole file or nothing.
 func (c *Ceremony) write(name string, f func(io.Writer) error) error {
+	return c.writeNamed(f, func() string { return name })
+}
+
+// writeNamed does the same with a file whose name is known when it is written.
+func (c *Ceremony) writeNamed(f func(io.Writer) error, name func() string) error {
 	out, err := os.CreateTemp(c.dir, ".new-*")
 	if err != nil {
 		return err
 	}
 	err = errors.Join(f(out), out.Chmod(0o644), out.Sync(), out.Close())
 	if err == nil {
-		err = os.Rename(out.Name(), filepath.Join(c.dir, name))
+		err = os.Rename(out.Name(), filepath.Join(c.dir, name()))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(out.Name()))
 	}
-	return nil
+	return c.sync()
 }
 
-func contributionFile(phase, number int) string {
-	return fmt.Sprintf("phase%d-%02d", phase, number)
+// sync has the directory's entries survive a crash.
+func (c *Ceremony) sync() error {
+	d, err := os.Open(c.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
-// circuit reads the circuit and checks its digest.
-func (c *Ceremony) circuit() (*zkproof.Circuit, error) {
-	f, err := os.Open(filepath.Join(c.dir, fileCircuit))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // read only
-	circuit, err := zkproof.ReadCircuit(f)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrTranscript, err)
-	}
-	if statement.Digest(circuit.Digest) != c.State.Circuit || circuit.Constraints() != c.State.Constraints {
-		return nil, fmt.Errorf("the circuit is not the one of the ceremony: %w", ErrTranscript)
-	}
-	return circuit, nil
+// contributionFile names a file by its place and its digest. The name is for people: a
+// file counts by its digest.
+func contributionFile(phase, number int, d statement.Digest) string {
+	return fmt.Sprintf("phase%d-%02d-%s", phase, number, d)
 }

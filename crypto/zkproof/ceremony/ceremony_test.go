@@ -46,8 +46,13 @@ func contribute(t testing.TB, dir, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Contribute(name, nil); err != nil {
+	added, err := c.ContributeAs(t.Context(), Party{name, name + "'s laptop, wiped"}, nil)
+	if err != nil {
 		t.Fatal(err)
+	}
+	last := c.State.Phases[c.Phase()-1].Contributions
+	if added.Name != name || last[len(last)-1] != added {
+		t.Errorf("%+v was added", added)
 	}
 }
 
@@ -94,8 +99,12 @@ func TestThreeParties(t *testing.T) {
 		t.Errorf("a third end: %v", err)
 	}
 	var told []string
-	if err := c.Verify(func(what string) { told = append(told, what) }); err != nil || len(told) != 8 {
+	if err := c.Verify(func(what string) { told = append(told, what) }); err != nil || len(told) != 10 {
 		t.Errorf("%d steps, %v", len(told), err)
+	}
+	bob := c.State.Phases[1].Contributions[1]
+	if bob.Statement != "Bob's laptop, wiped" {
+		t.Errorf("statement %q", bob.Statement)
 	}
 	keys := t.TempDir()
 	set, err := c.Keys(keys, nil)
@@ -111,6 +120,11 @@ func TestThreeParties(t *testing.T) {
 	}
 	prove(t, circuit, set)
 	tamper(t, dir)
+}
+
+// at is the path of a contribution's file.
+func at(dir string, c *Ceremony, phase, number int) string {
+	return filepath.Join(dir, contributionFile(phase, number, c.State.Phases[phase-1].Contributions[number-1].Digest))
 }
 
 func mustOpen(t testing.TB, dir string) *Ceremony {
@@ -185,32 +199,57 @@ func tamper(t *testing.T, dir string) {
 		want   string
 		change func(t *testing.T, dir string, c *Ceremony)
 	}{
-		"a changed contribution": {`"Bob"`, func(t *testing.T, dir string, _ *Ceremony) { flip(t, filepath.Join(dir, "phase1-02")) }},
-		"a missing one":          {`"Carol"`, func(t *testing.T, dir string, _ *Ceremony) { remove(t, filepath.Join(dir, "phase2-03")) }},
-		"two swapped": {`"Bob"`, func(_ *testing.T, dir string, c *Ceremony) {
+		"a changed contribution": {`"Bob"`, func(t *testing.T, dir string, c *Ceremony) { flip(t, at(dir, c, 1, 2)) }},
+		"a missing one":          {`"Carol"`, func(t *testing.T, dir string, c *Ceremony) { remove(t, at(dir, c, 2, 3)) }},
+		"two files swapped":      {`"Alice"`, func(t *testing.T, dir string, c *Ceremony) { swap(t, at(dir, c, 2, 1), at(dir, c, 2, 2)) }},
+		"two swapped": {`"Bob"`, func(t *testing.T, dir string, c *Ceremony) {
 			p := c.State.Phases[0].Contributions
+			a, b := at(dir, c, 1, 1), at(dir, c, 1, 2)
 			p[0], p[1] = p[1], p[0]
-			swap(t, filepath.Join(dir, "phase1-01"), filepath.Join(dir, "phase1-02"))
+			rename(t, a, at(dir, c, 1, 2))
+			rename(t, b, at(dir, c, 1, 1))
 		}},
-		"one left out": {`"Carol"`, func(_ *testing.T, dir string, c *Ceremony) {
+		"one left out": {`"Carol"`, func(t *testing.T, dir string, c *Ceremony) {
 			p := &c.State.Phases[0]
+			carol := at(dir, c, 1, 3)
 			p.Contributions = append(p.Contributions[:1], p.Contributions[2])
-			if err := os.Rename(filepath.Join(dir, "phase1-03"), filepath.Join(dir, "phase1-02")); err != nil {
-				t.Fatal(err)
-			}
+			rename(t, carol, at(dir, c, 1, 2))
 		}},
-		"another circuit": {"circuit", func(t *testing.T, dir string, _ *Ceremony) { flip(t, filepath.Join(dir, "circuit")) }},
+		"one of phase 1 in phase 2": {`phase 2, by "Bob"`, func(t *testing.T, dir string, c *Ceremony) {
+			from := at(dir, c, 1, 2)
+			c.State.Phases[1].Contributions[1].Digest = c.State.Phases[0].Contributions[1].Digest
+			rename(t, from, at(dir, c, 2, 2))
+			put(t, from, read(t, at(dir, c, 2, 2)))
+		}},
+		"another circuit": {"circuit: ", func(t *testing.T, dir string, _ *Ceremony) { flip(t, filepath.Join(dir, "circuit")) }},
 		"another beacon": {`phase 2, by "Alice"`, func(_ *testing.T, _ string, c *Ceremony) {
 			c.State.Phases[0].Beacon = strings.Repeat("ab", 32)
 		}},
 		"one contribution": {"ended with 1", func(_ *testing.T, _ string, c *Ceremony) {
 			c.State.Phases[1].Contributions = c.State.Phases[1].Contributions[:1]
 		}},
-		"another library": {"gnark v0", func(_ *testing.T, _ string, c *Ceremony) { c.State.Library = "gnark v0.9.0" }},
-		"another domain":  {"domain", func(_ *testing.T, _ string, c *Ceremony) { c.State.Domain *= 2 }},
-		"a short beacon":  {"beacon", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[1].Beacon = "00" }},
-		"another format":  {"format", func(_ *testing.T, _ string, c *Ceremony) { c.State.Format = "x" }},
-		"nothing about":   {"about", func(_ *testing.T, _ string, c *Ceremony) { c.State.Inference = nil }},
+		"another library":   {"gnark v0", func(_ *testing.T, _ string, c *Ceremony) { c.State.Library = "gnark v0.9.0" }},
+		"fewer constraints": {"circuit: ", func(_ *testing.T, _ string, c *Ceremony) { c.State.Constraints-- }},
+		"very many constraints": {"do not have the domain", func(_ *testing.T, _ string, c *Ceremony) {
+			c.State.Constraints, c.State.Domain = 1<<40, 1<<40
+		}},
+		"constraints of a large circuit": {"circuit: ", func(_ *testing.T, _ string, c *Ceremony) {
+			c.State.Constraints, c.State.Domain = MaxConstraints, MaxConstraints // 6 GiB, if it were believed
+		}},
+		"no name":                      {"contribution 2", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[0].Contributions[1].Name = "" }},
+		"a name that moves the cursor": {"printed", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[0].Contributions[1].Name = "Bob\x1b[1A" }},
+		"a long statement": {"contribution 1", func(_ *testing.T, _ string, c *Ceremony) {
+			c.State.Phases[1].Contributions[0].Statement = strings.Repeat("x", maxStatementBytes+1)
+		}},
+		"many contributions": {"at most", func(_ *testing.T, _ string, c *Ceremony) {
+			c.State.Phases[1].Contributions = make([]Contribution, maxContributions+1)
+		}},
+		"powers as well":    {"also taken", func(_ *testing.T, _ string, c *Ceremony) { c.State.Powers = &Powers{} }},
+		"no end of phase 1": {"before the end", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[0].Beacon = "" }},
+		"another domain":    {"domain", func(_ *testing.T, _ string, c *Ceremony) { c.State.Domain *= 2 }},
+		"a short beacon":    {"phase 2: the beacon", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[1].Beacon = "00" }},
+		"another format":    {"format", func(_ *testing.T, _ string, c *Ceremony) { c.State.Format = "x" }},
+		"nothing about":     {"about", func(_ *testing.T, _ string, c *Ceremony) { c.State.Inference = nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			copied := copyDir(t, dir)
@@ -229,14 +268,9 @@ func tamper(t *testing.T, dir string) {
 
 func flip(t *testing.T, path string) {
 	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := read(t, path)
 	data[len(data)/2] ^= 1
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	put(t, path, data)
 }
 
 func remove(t *testing.T, path string) {
@@ -246,9 +280,32 @@ func remove(t *testing.T, path string) {
 	}
 }
 
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func swap(t *testing.T, a, b string) {
 	t.Helper()
-	if err := errors.Join(os.Rename(a, a+"x"), os.Rename(b, a), os.Rename(a+"x", b)); err != nil {
+	rename(t, a, a+"x")
+	rename(t, b, a)
+	rename(t, a+"x", b)
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func put(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr/fft"
 	"github.com/consensys/gnark-crypto/ecc/bn254/kzg"
+	"github.com/consensys/gnark-crypto/utils"
 )
 
 // Blinding is how many powers above its domain a PLONK prover needs, to hide what it
@@ -90,7 +91,7 @@ func checkLagrange(powers, list []curve.G1Affine) error {
 		return err
 	}
 	fft.NewDomain(uint64(len(values))).FFTInverse(values, fft.DIF)
-	fft.BitReverse(values)
+	utils.BitReverse(values)
 	if _, err := byCoefficients.MultiExp(powers, values, msm()); err != nil {
 		return err
 	}
