@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -53,7 +54,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Key is a released key; the service takes it over.
+// Key is a released key. It stays the caller's; the service copies it.
 type Key struct {
 	Secret  *keybuf.Buffer
 	Version uint64
@@ -184,6 +185,7 @@ func (s *Service) Wipe() {
 	defer s.mu.Unlock()
 	for name := range s.open {
 		s.drop(name)
+		s.why[name] = evidence.Refuse(ReasonUnavailable, "the lease whose key opened it has ended")
 	}
 }
 
@@ -215,7 +217,7 @@ func (s *Service) Models() []Model {
 	for _, o := range s.open {
 		list = append(list, o.describe())
 	}
-	slices.SortFunc(list, func(a, b Model) int { return len(a.Name) - len(b.Name) })
+	slices.SortFunc(list, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
@@ -257,7 +259,7 @@ func (s *Service) Classify(ctx context.Context, name string, input []int8) (Answ
 		return a, evidence.Refuse(ReasonInput, "%d values, the model takes %d", len(input), d.Architecture.Input.Size())
 	}
 	a.Outputs = make([]int32, d.Classes())
-	if err := o.infer(input, a.Outputs); err != nil {
+	if err := s.infer(o, input, a.Outputs); err != nil {
 		return a, err
 	}
 	if a.Salt, err = statement.NewSalt(); err != nil {
@@ -278,7 +280,7 @@ func (s *Service) Classify(ctx context.Context, name string, input []int8) (Answ
 }
 
 // infer runs one runner of the classifier's own.
-func (o *served) infer(in []int8, out []int32) (err error) {
+func (s *Service) infer(o *served, in []int8, out []int32) (err error) {
 	var r *classifier.Runner
 	select {
 	case r = <-o.runners:
@@ -290,12 +292,22 @@ func (o *served) infer(in []int8, out []int32) (err error) {
 	if err = r.Infer(in, out); errors.Is(err, classifier.ErrClosed) {
 		return errors.Join(evidence.Refuse(ReasonUnavailable, "the lease has ended"), r.Close())
 	}
-	select {
-	case o.runners <- r:
-	default:
-		err = errors.Join(err, r.Close())
+	return errors.Join(err, s.park(o, r))
+}
+
+// park keeps a runner for the next request, unless its classifier was dropped meanwhile:
+// nobody would close it then, and it holds the last input.
+func (s *Service) park(o *served, r *classifier.Runner) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.open[o.Name] == o {
+		select {
+		case o.runners <- r:
+			return nil
+		default:
+		}
 	}
-	return err
+	return r.Close()
 }
 
 // WithParameters lends the constants of the version of a model that a proof is about.
@@ -307,5 +319,9 @@ func (s *Service) WithParameters(name string, model statement.Digest, use func(i
 	if o.id.ID() != model {
 		return evidence.Refuse(ReasonUnavailable, "another version of %s is served now: model %s", name, hex.EncodeToString(model[:8]))
 	}
-	return o.model.WithParameters(func(p intnet.Parameters) error { return use(o.model.Description().Architecture, p) })
+	err = o.model.WithParameters(func(p intnet.Parameters) error { return use(o.model.Description().Architecture, p) })
+	if errors.Is(err, classifier.ErrClosed) {
+		err = evidence.Refuse(ReasonUnavailable, "the lease has ended")
+	}
+	return err
 }
