@@ -11,6 +11,7 @@
 package oip
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,6 +62,7 @@ type Service struct {
 const (
 	MaxBatch     = 64
 	maxBodyBytes = 8 << 20
+	maxNesting   = 8 // dimensions of a tensor
 )
 
 // Route is one path.
@@ -269,15 +271,23 @@ func (q *request) rows(d *classifier.Description) ([][]int8, error) {
 		return nil, badInput("one input, named %q, is wanted; there are %d", inputName, len(q.Inputs))
 	}
 	in := q.Inputs[0]
+	if in.Name != inputName {
+		return nil, badInput("the input is named %q here, not %q", inputName, in.Name)
+	}
 	values := int64(1)
 	for _, n := range in.Shape {
-		if n < 1 || values > MaxBatch*int64(size) {
+		// Both factors are bounded, so that the product cannot overflow.
+		if n < 1 || n > MaxBatch*int64(size) || values > MaxBatch*int64(size) || len(in.Shape) > maxNesting {
 			return nil, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
 		}
 		values *= n
 	}
 	if values%int64(size) != 0 || values/int64(size) > MaxBatch || len(in.Shape) == 0 {
 		return nil, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
+	}
+	// A null would pass for zero; some encoders write it for what is not a number.
+	if bytes.Contains(in.Data, []byte("null")) {
+		return nil, badInput("data: null is not a number")
 	}
 	flat := make([]int8, values)
 	var err error
@@ -287,7 +297,7 @@ func (q *request) rows(d *classifier.Description) ([][]int8, error) {
 	case "FP64":
 		err = quantize[float64](d, in.Data, size, flat)
 	case "INT8":
-		err = flatten(in.Data, flat)
+		err = flatten(in.Data, flat, maxNesting)
 	default:
 		return nil, badInput("datatype %q; FP32 and FP64 are quantized here, INT8 is taken as it is", in.Datatype)
 	}
@@ -303,7 +313,7 @@ func (q *request) rows(d *classifier.Description) ([][]int8, error) {
 
 func quantize[F classifier.Float](d *classifier.Description, data json.RawMessage, size int, out []int8) error {
 	values := make([]F, len(out))
-	if err := flatten(data, values); err != nil {
+	if err := flatten(data, values, maxNesting); err != nil {
 		return err
 	}
 	for at := 0; at < len(out); at += size {
@@ -314,17 +324,18 @@ func quantize[F classifier.Float](d *classifier.Description, data json.RawMessag
 	return nil
 }
 
-// flatten reads numbers, in one list or nested in row-major order.
-func flatten[T ~int8 | ~float32 | ~float64](data json.RawMessage, out []T) error {
+// flatten reads numbers, in one list or nested in row-major order, so many levels deep:
+// each level is read again.
+func flatten[T ~int8 | ~float32 | ~float64](data json.RawMessage, out []T, levels int) error {
 	var flat []T
 	if err := json.Unmarshal(data, &flat); err != nil {
 		var nested []json.RawMessage
-		if json.Unmarshal(data, &nested) != nil || len(nested) == 0 || len(out)%len(nested) != 0 {
+		if levels == 1 || json.Unmarshal(data, &nested) != nil || len(nested) == 0 || len(out)%len(nested) != 0 {
 			return fmt.Errorf("data: %w", err)
 		}
 		part := len(out) / len(nested)
 		for i, raw := range nested {
-			if err := flatten(raw, out[i*part:(i+1)*part]); err != nil {
+			if err := flatten(raw, out[i*part:(i+1)*part], levels-1); err != nil {
 				return err
 			}
 		}
