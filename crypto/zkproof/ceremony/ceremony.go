@@ -155,7 +155,7 @@ func Open(dir string) (*Ceremony, error) {
 		return nil, err
 	}
 	defer f.Close() // read only
-	raw, err := io.ReadAll(io.LimitReader(f, maxStateBytes+1))
+	raw, err := io.ReadAll(io.LimitReader(f, maxStateBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -168,9 +168,6 @@ func Open(dir string) (*Ceremony, error) {
 
 // parseState reads ceremony.json, in the one form in which it is written.
 func parseState(raw []byte) (s State, err error) {
-	if len(raw) > maxStateBytes {
-		return s, badState("more than %d bytes", maxStateBytes)
-	}
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return s, badState("%w", err)
 	}
@@ -273,9 +270,6 @@ func (c *Ceremony) save(s State) error {
 	raw, err := s.encode()
 	if err != nil {
 		return err
-	}
-	if len(raw) > maxStateBytes {
-		return fmt.Errorf("the state has %d bytes, at most %d: %w", len(raw), maxStateBytes, ErrOrder)
 	}
 	if err := c.write(fileState, func(w io.Writer) error { _, err := w.Write(raw); return err }); err != nil {
 		return err

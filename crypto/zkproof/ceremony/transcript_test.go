@@ -57,6 +57,23 @@ func TestContributionOfAnotherBranchRefused(t *testing.T) {
 	}
 }
 
+// A contribution that anybody could have made at this place stands for the one that was:
+// its digest alone tells.
+func TestSwappedContributionRefused(t *testing.T) {
+	dir := begun(t, "Alice", "Bob")
+	branch := copyDir(t, dir)
+	contribute(t, dir, "Carol")
+	contribute(t, branch, "Mallory")
+	here, there := mustOpen(t, dir), mustOpen(t, branch)
+	put(t, at(dir, here, 1, 3), read(t, at(branch, there, 1, 3)))
+	if err := here.Verify(nil); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), `"Carol"`) || !strings.Contains(err.Error(), "another digest") {
+		t.Error(err)
+	}
+	if err := here.End(make([]byte, 32), nil); !errors.Is(err, ErrTranscript) {
+		t.Errorf("the phase ended: %v", err)
+	}
+}
+
 // set replaces the file of a contribution, and has the state name it by its new digest.
 func set(t *testing.T, dir string, c *Ceremony, phase, number int, data []byte) {
 	t.Helper()
@@ -391,6 +408,18 @@ func TestUniversal(t *testing.T) {
 	if err := c.VerifyPowers(t.Context(), publicFile(t, 6)); !errors.Is(err, ErrTranscript) {
 		t.Errorf("another ceremony's file: %v", err)
 	}
+	source := c.State.Powers.Source
+	c.State.Powers.Source[0] ^= 1
+	if err := c.VerifyPowers(t.Context(), file); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), "from another file") {
+		t.Errorf("a file that begins alike: %v", err)
+	}
+	c.State.Powers.Source = source
+	part := c.State.Powers.Digest
+	c.State.Powers.Digest[0] ^= 1
+	if err := c.VerifyPowers(t.Context(), file); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), "begins with") {
+		t.Errorf("another part of the file: %v", err)
+	}
+	c.State.Powers.Digest = part
 	held := mustOpen(t, begun(t))
 	if err := held.VerifyPowers(t.Context(), file); !errors.Is(err, ErrOrder) {
 		t.Errorf("a ceremony that holds phase 1: %v", err)
@@ -473,7 +502,7 @@ func TestStatesRefused(t *testing.T) {
 	for name, raw := range map[string][]byte{
 		"nothing": nil, "trailing": append(slices.Clone(good), ' '), "two": append(slices.Clone(good), good...), "other spaces": replace("  ", " "),
 		"an unknown field": replace(`"format"`, `"secret": 1, "format"`), "a field twice": replace(`"library"`, `"library": "x", "library"`),
-		"another case": replace(`"format"`, `"Format"`), "another spelling": replace("Alice", `\u0041lice`), "long": make([]byte, maxStateBytes+1),
+		"another case": replace(`"format"`, `"Format"`), "another spelling": replace("Alice", `\u0041lice`),
 		"a word for a number": replace(`"domain": `, `"domain": "x`),
 	} {
 		if _, err := parseState(raw); !errors.Is(err, ErrTranscript) {
