@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -103,7 +104,8 @@ func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contr
 		return result, nil, errors.Join(err, discard(blocks))
 	}
 	defer func() { err = errors.Join(err, discard(hashes)) }()
-	done, err := s.runContribute(ctx, l, h, spec, blocks, hashes)
+	done, coordinates, err := s.runContribute(ctx, l, h, spec, blocks, hashes)
+	defer keybuf.Wipe(coordinates)
 	if err != nil {
 		return result, nil, errors.Join(err, discard(blocks))
 	}
@@ -111,7 +113,7 @@ func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contr
 	if err != nil {
 		return result, nil, errors.Join(err, discard(blocks))
 	}
-	m, err := s.sign(h, spec, done, hashes)
+	m, proof, err := s.sign(ctx, l, h, spec, done, hashes, coordinates)
 	if err != nil {
 		return result, nil, errors.Join(err, discard(blocks))
 	}
@@ -126,43 +128,73 @@ func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contr
 	if err := keep(blocks, s.path("uploads", round+".blocks")); err != nil {
 		return result, nil, err
 	}
-	if err := errors.Join(s.write("uploads", round+".manifest", manifest), s.write("uploads", round+".result", raw)); err != nil {
+	if err := errors.Join(s.write("uploads", round+".proof", proof), s.write("uploads", round+".manifest", manifest), s.write("uploads", round+".result", raw)); err != nil {
 		return result, nil, err
 	}
 	return result, manifest, s.cfg.Queue.Once("fed/"+round+"/upload", federation.DigestOf(m.Signed))
 }
 
 // runContribute gives the worker its task.
-func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, err error) {
+func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, coordinates []byte, err error) {
 	vector, err := os.Open(s.path("spool", spec.Vector))
 	if err != nil {
-		return done, evidence.Refuse(ReasonVector, "the stored vector is gone: submit it again")
+		return done, nil, evidence.Refuse(ReasonVector, "the stored vector is gone: submit it again")
 	}
 	defer vector.Close() // read only
 	plain, err := spool.NewReader(vector, s.cfg.Key, vectorName)
 	if err != nil {
-		return done, err
+		return done, nil, err
 	}
 	defer plain.Wipe()
 	values, err := startFeed(func(w io.Writer) error { _, err := io.Copy(w, plain); return err })
 	if err != nil {
-		return done, err
+		return done, nil, err
 	}
 	defer func() { err = errors.Join(values.end(), err) }()
 	round, err := sealedRound(h.Round)
 	if err != nil {
-		return done, err
+		return done, nil, err
 	}
 	defer round.Close() // memory
 	task, err := json.Marshal(fedtask.Contribute{Weight: spec.Weight, Format: spec.Format, Norm: spec.Norm})
 	if err != nil {
-		return done, err
+		return done, nil, err
 	}
-	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.reader}, Out: []*os.File{blocks, hashes}, Limits: s.limits(l)}, s.progress(l))
+	out := []*os.File{blocks, hashes}
+	whole := func() []byte { return nil }
+	if h.NormProof {
+		w, rest, err := drainCoordinates(h.Length)
+		if err != nil {
+			return done, nil, err
+		}
+		out, whole = append(out, w), rest
+	}
+	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.reader}, Out: out, Limits: s.limits(l)}, s.progress(l))
+	coordinates = whole()
 	if err != nil {
-		return done, err
+		return done, coordinates, err
 	}
-	return done, json.Unmarshal(raw, &done)
+	return done, coordinates, json.Unmarshal(raw, &done)
+}
+
+// drainCoordinates is a pipe for the coordinates of a proof; rest closes its writing
+// end and returns what came.
+func drainCoordinates(length uint64) (w *os.File, rest func() []byte, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	came := make(chan []byte, 1)
+	go func() {
+		defer r.Close() // read only
+		buf := make([]byte, 2*length)
+		n, _ := io.ReadFull(r, buf) // what is cut short is no proof's
+		came <- buf[:n]
+	}()
+	return w, func() []byte {
+		_ = w.Close() // the worker has its own
+		return <-came
+	}, nil
 }
 
 func sealedRound(r federation.Round) (*os.File, error) {
@@ -192,18 +224,19 @@ func (s *Service) progress(l *jobs.Lease) func(worker.Progress) {
 	}
 }
 
-// sign checks what the worker wrote and signs the contribution.
-func (s *Service) sign(h held, spec contributeSpec, done fedtask.Contributed, hashes *os.File) (m federation.Manifest, err error) {
+// sign checks what the worker wrote, has its norm proven where the round wants that,
+// and signs the contribution.
+func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, done fedtask.Contributed, hashes *os.File, coordinates []byte) (m federation.Manifest, proof []byte, err error) {
 	signer, err := s.cfg.Sign()
 	if err != nil {
-		return m, err
+		return m, nil, err
 	}
 	raw, err := io.ReadAll(io.NewSectionReader(hashes, 0, 32*federation.MaxManifestBlocks+1))
 	if err != nil {
-		return m, err
+		return m, nil, err
 	}
 	if len(raw)%32 != 0 || uint64(len(raw)/32) != done.Blocks {
-		return m, errors.New("the worker's hash list has another length than its blocks")
+		return m, nil, errors.New("the worker's hash list has another length than its blocks")
 	}
 	m.Hashes = make([]federation.Digest, len(raw)/32)
 	for i := range m.Hashes {
@@ -212,13 +245,23 @@ func (s *Service) sign(h held, spec contributeSpec, done fedtask.Contributed, ha
 	c := federation.Contribution{Round: h.ID, RoundDigest: h.digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
 		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now}
 	if c.Upload != done.Upload {
-		return m, errors.New("the worker's digest is not that of its hash list")
+		return m, nil, errors.New("the worker's digest is not that of its hash list")
+	}
+	if h.NormProof {
+		if proof, err = s.cfg.Norm.Prove(ctx, h.Round, &c, coordinates, s.progress(l)); err != nil {
+			return m, nil, err
+		}
+		// The lease may have been renewed meanwhile.
+		if signer, err = s.cfg.Sign(); err != nil {
+			return m, nil, err
+		}
+		c.Time = signer.Now
 	}
 	if err := c.Follows(h.Round, h.digest); err != nil {
-		return m, err
+		return m, nil, err
 	}
 	m.Signed, err = federation.SignContribution(signer.Key, signer.Chain, c)
-	return m, err
+	return m, proof, err
 }
 
 // upload sends the blocks to every aggregator; each takes its part.
@@ -232,8 +275,14 @@ func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []
 		return err
 	}
 	defer f.Close() // read only
+	var proof []byte
+	if h.NormProof {
+		if proof, err = os.ReadFile(s.path("uploads", h.ID.String()+".proof")); err != nil {
+			return err
+		}
+	}
 	for _, shard := range s.cfg.Shards {
-		if _, err := shard.Send(ctx, h.ID, manifest, f, set.BlockBytes(), func(done, total uint64) {
+		if _, err := shard.Send(ctx, h.ID, manifest, proof, f, set.BlockBytes(), func(done, total uint64) {
 			s.progress(l)(worker.Progress{Phase: "upload", Done: done, Total: total})
 		}); err != nil {
 			return err

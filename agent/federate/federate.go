@@ -28,6 +28,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -76,6 +77,8 @@ type Config struct {
 	RoundKey func(ctx context.Context, resource string) (*keybuf.Buffer, error)
 	// Limits bound each worker.
 	Limits worker.Limits
+	// Norm proves norms, for rounds that want it; nil without keys.
+	Norm   *normproof.Prover
 	Logger *slog.Logger
 }
 

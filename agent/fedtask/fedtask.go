@@ -43,7 +43,8 @@ func (f Format) Bytes() int {
 
 // Contribute is the task of encrypting one vector. Input 0 is the round (JSON),
 // input 1 are the values, output 0 the blocks, output 1 the hash of each block, 32
-// bytes each.
+// bytes each. In a round that wants proofs of norms, output 2 takes the coordinates of
+// the proof, 16 bits each, little-endian.
 type Contribute struct {
 	Weight uint32 `json:"weight"`
 	Format Format `json:"format"`

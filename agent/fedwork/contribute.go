@@ -20,7 +20,7 @@ func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress f
 	if err := decode(spec, &task); err != nil {
 		return nil, err
 	}
-	if len(in) != 2 || len(out) != 2 || task.Format.Bytes() == 0 || !(task.Norm >= 0) {
+	if len(in) != 2 || len(out) < 2 || task.Format.Bytes() == 0 || !(task.Norm >= 0) {
 		return nil, taskInvalid("two inputs, two outputs, a format and a norm are wanted")
 	}
 	round, err := readRound(in[0])
@@ -40,6 +40,14 @@ func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress f
 		return nil, err
 	}
 	defer cipher.wipe()
+	outputs := 2
+	if round.NormProof {
+		outputs = 3
+		q.proof = newNormQuantizer(out[len(out)-1], round, q)
+	}
+	if len(out) != outputs {
+		return nil, taskInvalid("%d outputs are wanted for this round", outputs)
+	}
 	c := &contribution{round: round, quantizer: q, cipher: cipher, values: &valueReader{r: bufio.NewReaderSize(in[1], 1<<18), format: task.Format, left: round.Length}}
 	result, err := c.run(ctx, out[0], out[1], progress)
 	if err != nil {
@@ -112,6 +120,7 @@ type quantizer struct {
 	norm      dp.Norm
 	scaled    bool
 	clamped   uint64
+	proof     *normQuantizer // nil where no norm is proven
 }
 
 func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, error) {
@@ -150,6 +159,11 @@ func (q *quantizer) quantize(dst []int32, values []float32) error {
 		return dataInvalid("%v", err)
 	}
 	q.clamped += clamped
+	if q.proof != nil {
+		if err := q.proof.add(values); err != nil {
+			return err
+		}
+	}
 	if q.share != nil {
 		q.addShare(dst)
 	}

@@ -167,8 +167,12 @@ func (w *Works) federation(cfg settings.Config, dir string, pool *worker.Pool) e
 		return err
 	}
 	limits := worker.Limits{Memory: cfg.WorkerMemory(), Time: cfg.WorkerTime()}
+	norm, err := newNormProver(cfg, pool)
+	if err != nil {
+		return err
+	}
 	service, err := federate.New(federate.Config{Queue: w.queue, Pool: pool, Shards: shards, Dir: dir, Key: w.key, Logger: w.agent.Logger,
-		Limits: limits, Sign: w.agent.Sign, RoundKey: w.agent.RoundKey})
+		Limits: limits, Sign: w.agent.Sign, RoundKey: w.agent.RoundKey, Norm: norm})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
@@ -14,7 +15,8 @@ import (
 // verifyTime bounds one verification where the configuration names no time.
 const verifyTime = 10 * time.Second
 
-func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool) (*proofs.Service, error) {
+// newRing reads the directory of keys.
+func newRing(cfg settings.Config) (*proofkeys.Ring, error) {
 	sets, err := proofkeys.Load(cfg.Proofs.Keys)
 	if err != nil {
 		return nil, fmt.Errorf("proofs.keys: %w", err)
@@ -32,6 +34,26 @@ func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool) (*
 	}
 	if err != nil {
 		return nil, fmt.Errorf("proofs.keys: %w", err)
+	}
+	return ring, nil
+}
+
+// newNormProver proves norms in rounds that want it; nil without keys.
+func newNormProver(cfg settings.Config, pool *worker.Pool) (*normproof.Prover, error) {
+	if cfg.Proofs.Keys == "" {
+		return nil, nil
+	}
+	ring, err := newRing(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &normproof.Prover{Ring: ring, Pool: pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}, nil
+}
+
+func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool) (*proofs.Service, error) {
+	ring, err := newRing(cfg)
+	if err != nil {
+		return nil, err
 	}
 	mode := proofs.Mode(cfg.Proofs.Mode)
 	if mode == "" {

@@ -5,8 +5,20 @@
 // linked into the agent, and package proofwork, which is not, understand each other.
 package prooftask
 
-// ClassInference proves answers of a classifier.
-const ClassInference = "prove-inference"
+// The classes of tasks.
+const (
+	// ClassInference proves answers of a classifier.
+	ClassInference = "prove-inference"
+	// ClassGradient proves the bounds of an update.
+	ClassGradient = "prove-gradient"
+)
+
+// Gradient is the task. Input 0 has, by a pipe, the salt and the coordinates, 16 bits
+// each, little-endian; inputs 1 and 2 and output 0 are those of Inference.
+type Gradient struct {
+	Statement []byte `json:"statement"` // statement.Statement, encoded
+	Bits      int    `json:"bits"`
+}
 
 // Inference is the task. Input 0 has, by a pipe, the encoded parameters and, for each
 // answer, its salt and its quantized input; input 1 is the compiled circuit, input 2

@@ -43,7 +43,7 @@ const (
 
 // Handlers are the classes that this package serves.
 func Handlers() map[string]worker.Handler {
-	return map[string]worker.Handler{prooftask.ClassInference: inference}
+	return map[string]worker.Handler{prooftask.ClassInference: inference, prooftask.ClassGradient: gradient}
 }
 
 func taskInvalid(format string, args ...any) error {
@@ -78,7 +78,7 @@ func inference(ctx context.Context, spec []byte, in, out []*os.File, progress fu
 		return nil, err
 	}
 	progress("keys", 1, 3)
-	circuit, err := zkproof.ReadCircuit(bufio.NewReaderSize(in[1], 1<<20))
+	circuit, err := zkproof.OpenCircuit(in[1], s.Circuit)
 	if err != nil || circuit.Digest != s.Circuit {
 		return nil, evidence.Refuse(ReasonKey, "the circuit is not that of the statement: %v", err)
 	}

@@ -255,8 +255,8 @@ func (c Config) checkClassifiers(f *Findings) {
 	if p.Keys == "" && (p.Mode != "" || p.Registry != "" || p.AllowDevelopmentSetup) {
 		f.errorf("proofs.keys is missing: a directory that `anchorhold proof setup` made")
 	}
-	if p.Keys != "" && len(c.Classifiers) == 0 {
-		f.errorf("proofs: there is no classifier whose answers could be proven")
+	if p.Keys != "" && len(c.Classifiers) == 0 && !c.Participates() {
+		f.errorf("proofs: there is neither a classifier nor a federated round to prove anything of")
 	}
 	if p.AllowDevelopmentSetup {
 		f.noticef("proofs.allow_development_setup: whoever made these keys could forge proofs; for development alone")

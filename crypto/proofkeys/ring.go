@@ -62,6 +62,15 @@ func (r *Ring) Verify(ctx context.Context, e *statement.Envelope) (statement.Rec
 	return k.set.Record, k.key.VerifyEnvelope(ctx, e)
 }
 
+// Set is the set of a verifying key.
+func (r *Ring) Set(key statement.Digest) (Set, error) {
+	k, ok := r.keys[key]
+	if !ok {
+		return Set{}, fmt.Errorf("verifying key %s: %w", key, ErrUnknown)
+	}
+	return k.set, nil
+}
+
 // ForArchitecture finds the set that proves single inferences of an architecture.
 func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
 	for _, k := range r.keys {

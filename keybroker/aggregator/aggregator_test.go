@@ -47,7 +47,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 	for p := range participants {
 		m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(length, p+1))
 		var told uint64
-		u, err := s.public.Send(t.Context(), r.ID, m, bytes.NewReader(b), rlwe.BlockBytes, func(done, total uint64) { told = done*100 + total })
+		u, err := s.public.Send(t.Context(), r.ID, m, nil, bytes.NewReader(b), rlwe.BlockBytes, func(done, total uint64) { told = done*100 + total })
 		if err != nil || !u.Complete || told != 303 {
 			t.Fatalf("upload %d: %+v, progress %d, %v", p, u, told, err)
 		}
@@ -172,7 +172,7 @@ func TestUploadGoesOnAfterAnInterruption(t *testing.T) {
 		t.Fatalf("after the crash: %+v", st)
 	}
 	var sent uint64
-	u, err := s.public.Send(t.Context(), r.ID, m, bytes.NewReader(b), rlwe.BlockBytes, func(done, _ uint64) {
+	u, err := s.public.Send(t.Context(), r.ID, m, nil, bytes.NewReader(b), rlwe.BlockBytes, func(done, _ uint64) {
 		if sent == 0 {
 			sent = done
 		}

@@ -180,7 +180,7 @@ func (s *site) closeEmpty(t *testing.T, r federation.Round, signed []byte) feder
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.public.Send(t.Context(), r.ID, raw, bytes.NewReader(blocks), len(block), nil); err != nil {
+		if _, err := s.public.Send(t.Context(), r.ID, raw, nil, bytes.NewReader(blocks), len(block), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

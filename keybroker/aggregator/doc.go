@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -67,9 +68,11 @@ type Config struct {
 	Rounds int
 	// Idle is how long a peer may neither send nor take anything in the middle of a
 	// body; 30 seconds.
-	Idle   time.Duration
-	Logger *slog.Logger
-	Now    func() time.Time
+	Idle time.Duration
+	// NormKeys verify proofs of norms, for rounds that want them; nil without keys.
+	NormKeys *proofkeys.Ring
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Aggregator serves rounds.

@@ -100,7 +100,7 @@ func open(t *testing.T, w *federationtest.World, dir string, change func(*aggreg
 
 func (s *site) send(t *testing.T, r federation.Round, manifest, blocks []byte) (uplink.Upload, error) {
 	t.Helper()
-	return s.public.Send(t.Context(), r.ID, manifest, bytes.NewReader(blocks), rlwe.BlockBytes, nil)
+	return s.public.Send(t.Context(), r.ID, manifest, nil, bytes.NewReader(blocks), rlwe.BlockBytes, nil)
 }
 
 func wantReason(t *testing.T, err error, want evidence.Reason) {

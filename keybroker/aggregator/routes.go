@@ -61,6 +61,7 @@ func (a *Aggregator) public(mux *http.ServeMux) {
 	a.route(mux, "POST /v1/rounds/{id}/uploads", a.begin)
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}", a.showUpload)
 	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}", a.receive)
+	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}/proof", a.takeProof)
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", a.sendUpload(fileBlocks))
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/manifest", a.sendUpload(fileManifest))
 	a.route(mux, "PUT /v1/rounds/{id}/ticket", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {

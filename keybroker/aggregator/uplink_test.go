@@ -171,7 +171,7 @@ func TestUnreachableAggregators(t *testing.T) {
 	if _, _, err := c.Round(t.Context(), federation.ID{1}); err == nil {
 		t.Error("a teapot has a round")
 	}
-	if _, err := c.Send(t.Context(), federation.ID{1}, nil, bytes.NewReader(nil), 1, nil); err == nil {
+	if _, err := c.Send(t.Context(), federation.ID{1}, nil, nil, bytes.NewReader(nil), 1, nil); err == nil {
 		t.Error("block 9 of 3 is next")
 	}
 	c.Close()
@@ -207,7 +207,7 @@ func TestIdlePeersAreCutOff(t *testing.T) {
 	m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(length, 1))
 	stuck, w := io.Pipe()
 	go func() { _, _ = w.Write(b[:1000]) }() // and nothing more
-	if _, err := s.public.Send(t.Context(), r.ID, m, readerAt{stuck}, rlwe.BlockBytes, nil); err == nil {
+	if _, err := s.public.Send(t.Context(), r.ID, m, nil, readerAt{stuck}, rlwe.BlockBytes, nil); err == nil {
 		t.Error("an upload that stood still was completed")
 	}
 	_ = stuck.Close() // ends the writer

@@ -140,6 +140,9 @@ func (a *Aggregator) Receive(id federation.ID, digest federation.Digest, from ui
 	case !a.now().before(r.def.Closes):
 		return r.statusOf(u), evidence.Refuse(ReasonRoundOver, "round %s takes no more blocks", id)
 	}
+	if err := r.proven(u); err != nil {
+		return r.statusOf(u), err
+	}
 	manifest, err := r.readManifest(digest)
 	if err == nil {
 		err = a.append(r, u, manifest, body)

@@ -89,6 +89,8 @@ type Round struct {
 	PublicKey []byte `json:"public_key"`
 	// Parties, if any, hold the secret key together; else the broker holds it.
 	Parties *Parties `json:"parties,omitempty"`
+	// NormCircuit is what NormProof is made with.
+	NormCircuit *NormCircuit `json:"norm_circuit,omitempty"`
 }
 
 // Limits of rounds.
@@ -128,6 +130,9 @@ func (r *Round) check() error {
 		return invalid("rate %g is outside 0 to 1", r.Rate)
 	}
 	if err := r.checkParties(); err != nil {
+		return err
+	}
+	if err := r.checkNorm(); err != nil {
 		return err
 	}
 	return r.checkPrivacy()

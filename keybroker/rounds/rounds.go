@@ -130,26 +130,26 @@ func New(cfg Config) (*Service, error) {
 
 // Spec is what an operator asks for. Zero values take the defaults named.
 type Spec struct {
-	Model      string               `json:"model"`
-	Set        string               `json:"set,omitempty"` // heparams.Default
-	Length     uint64               `json:"length"`
-	ClipL2     float64              `json:"clip_l2"`
-	ClipLinf   float64              `json:"clip_linf,omitempty"`    // ClipL2
-	MaxWeight  uint32               `json:"max_weight,omitempty"`   // 1
-	Minimum    uint32               `json:"minimum,omitempty"`      // the policy's
-	Maximum    uint32               `json:"maximum,omitempty"`      // 1024, or what the rule takes
-	PerGuest   uint32               `json:"per_guest,omitempty"`    // 1
-	NoiseBits  *uint32              `json:"noise_budget,omitempty"` // 8
-	Rule       federation.Rule      `json:"rule,omitempty"`         // weighted mean
-	Trim       uint32               `json:"trim,omitempty"`
-	Mechanism  federation.Mechanism `json:"mechanism,omitempty"`  // Gaussian if there is an epsilon or multiplier
-	Multiplier float64              `json:"multiplier,omitempty"` // calibrated from Epsilon
-	Epsilon    float64              `json:"epsilon,omitempty"`    // of this round alone
-	Share      float64              `json:"share,omitempty"`
-	Rate       float64              `json:"rate,omitempty"` // 1
-	Recount    bool                 `json:"recount,omitempty"`
-	NormProof  bool                 `json:"norm_proof,omitempty"`
-	Duration   time.Duration        `json:"duration,omitempty"` // one hour
+	Model       string                  `json:"model"`
+	Set         string                  `json:"set,omitempty"` // heparams.Default
+	Length      uint64                  `json:"length"`
+	ClipL2      float64                 `json:"clip_l2"`
+	ClipLinf    float64                 `json:"clip_linf,omitempty"`    // ClipL2
+	MaxWeight   uint32                  `json:"max_weight,omitempty"`   // 1
+	Minimum     uint32                  `json:"minimum,omitempty"`      // the policy's
+	Maximum     uint32                  `json:"maximum,omitempty"`      // 1024, or what the rule takes
+	PerGuest    uint32                  `json:"per_guest,omitempty"`    // 1
+	NoiseBits   *uint32                 `json:"noise_budget,omitempty"` // 8
+	Rule        federation.Rule         `json:"rule,omitempty"`         // weighted mean
+	Trim        uint32                  `json:"trim,omitempty"`
+	Mechanism   federation.Mechanism    `json:"mechanism,omitempty"`  // Gaussian if there is an epsilon or multiplier
+	Multiplier  float64                 `json:"multiplier,omitempty"` // calibrated from Epsilon
+	Epsilon     float64                 `json:"epsilon,omitempty"`    // of this round alone
+	Share       float64                 `json:"share,omitempty"`
+	Rate        float64                 `json:"rate,omitempty"` // 1
+	Recount     bool                    `json:"recount,omitempty"`
+	NormCircuit *federation.NormCircuit `json:"norm_circuit,omitempty"` // none: no proof of the norm
+	Duration    time.Duration           `json:"duration,omitempty"`     // one hour
 	// Parties have the round's key; the set is then heparams.Threshold.
 	Parties *federation.PartyKey `json:"parties,omitempty"`
 }
@@ -192,7 +192,7 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	}
 	r := federation.Round{Model: spec.Model, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
 		Minimum: spec.Minimum, Maximum: spec.Maximum, PerGuest: spec.PerGuest, NoiseBits: bits, Rule: spec.Rule, Trim: spec.Trim,
-		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, Recount: spec.Recount, NormProof: spec.NormProof}
+		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, Recount: spec.Recount, NormProof: spec.NormCircuit != nil, NormCircuit: spec.NormCircuit}
 	if spec.Mechanism != federation.NoNoise {
 		r.Delta = p.Delta
 	}

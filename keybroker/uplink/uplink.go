@@ -88,9 +88,9 @@ func (c *Client) AddRound(ctx context.Context, signed []byte) error {
 	return c.call(ctx, http.MethodPost, "/v1/rounds", bytes.NewReader(signed), nil)
 }
 
-// Send uploads the blocks of a contribution: the manifest first, then what the
-// aggregator does not have yet. progress counts blocks of this aggregator's part.
-func (c *Client) Send(ctx context.Context, round federation.ID, manifest []byte, blocks io.ReaderAt, blockBytes int, progress func(done, total uint64)) (Upload, error) {
+// Send uploads the blocks of a contribution: the manifest first, the proof of its norm
+// if there is one, then what the aggregator does not have yet. progress counts blocks of this aggregator's part.
+func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof []byte, blocks io.ReaderAt, blockBytes int, progress func(done, total uint64)) (Upload, error) {
 	var u Upload
 	if err := c.call(ctx, http.MethodPost, roundPath(round)+"/uploads", bytes.NewReader(manifest), &u); err != nil {
 		return u, err
@@ -100,6 +100,11 @@ func (c *Client) Send(ctx context.Context, round federation.ID, manifest []byte,
 	}
 	if u.Complete {
 		return u, nil
+	}
+	if len(proof) > 0 {
+		if err := c.call(ctx, http.MethodPut, fmt.Sprintf("%s/uploads/%s/proof", roundPath(round), u.Contribution), bytes.NewReader(proof), nil); err != nil {
+			return u, err
+		}
 	}
 	size := int64(blockBytes)
 	body := &counted{r: io.NewSectionReader(blocks, int64(u.First+u.Next)*size, int64(u.Blocks-u.Next)*size), size: size, done: u.Next, total: u.Blocks, tell: progress}

@@ -33,12 +33,12 @@ func (d *fedDemo) refuseReplay(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = client.Send(ctx, old, manifest, nil, 1, nil)
+	_, err = client.Send(ctx, old, manifest, nil, nil, 1, nil)
 	first, err := refused(err, "round-over")
 	if err != nil {
 		return "", err
 	}
-	_, err = client.Send(ctx, open, manifest, nil, 1, nil)
+	_, err = client.Send(ctx, open, manifest, nil, nil, 1, nil)
 	second, err := refused(err, "round-mismatch")
 	return "to its own round: " + first + "\nto another round: " + second, err
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
 	"github.com/anchorhold/anchorhold/crypto/zkproof/ceremony"
 	"github.com/spf13/cobra"
 )
@@ -63,38 +61,28 @@ func (inv *invocation) printCeremony(c *cobra.Command, open *ceremony.Ceremony, 
 }
 
 func newCeremonyBegin(inv *invocation) *cobra.Command {
-	var keyFile, publisher, out string
-	var batch int
+	var choice circuitChoice
+	var out string
 	c := &cobra.Command{
-		Use: "begin MODEL.ahm --key KEY --publisher PUB --out DIR", Short: "Compile the circuit of a classifier's architecture and begin a ceremony for it",
-		Example: "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony", Args: exactly(1, "one sealed classifier"),
+		Use: "begin {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Compile a circuit and begin a ceremony for it",
+		Example: "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony",
 		RunE: func(c *cobra.Command, args []string) error {
-			if keyFile == "" || publisher == "" || out == "" {
-				return usageError{errors.New("--key, --publisher and --out are needed")}
+			if out == "" {
+				return usageError{errors.New("--out is needed: the directory of the ceremony")}
 			}
-			a, classes, err := sealedArchitecture(args[0], keyFile, publisher)
+			circuit, record, err := choice.compile(args)
 			if err != nil {
 				return err
 			}
-			circuit, err := zkproof.CompileInference(zkproof.Inference{Architecture: a, Batch: batch})
-			if err != nil {
-				return err
-			}
-			digest, err := a.Digest()
-			if err != nil {
-				return err
-			}
-			open, err := ceremony.Begin(out, circuit, &statement.InferenceCircuit{Architecture: digest, Items: uint16(batch), Outputs: uint16(classes)}, nil)
+			open, err := ceremony.Begin(out, circuit, record.Inference, record.Gradient)
 			if err != nil {
 				return err
 			}
 			return inv.printCeremony(c, open, "A ceremony has begun in "+out)
 		},
 	}
-	c.Flags().StringVar(&keyFile, "key", "", "file with the model key")
-	c.Flags().StringVar(&publisher, "publisher", "", "the publisher's identity (ahpub1... or a file)")
+	choice.flags(c)
 	c.Flags().StringVar(&out, "out", "", "directory of the ceremony; it must not exist")
-	c.Flags().IntVar(&batch, "batch", 1, "answers that one proof is about; agents make proofs of one")
 	return c
 }
 

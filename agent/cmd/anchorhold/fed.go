@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
@@ -44,7 +46,7 @@ func newRound(inv *invocation) *cobra.Command {
 func newRoundOpen(inv *invocation) *cobra.Command {
 	var spec rounds.Spec
 	var aggregators []string
-	var rule, mechanism, key string
+	var rule, mechanism, key, normKeys string
 	var roots []string
 	c := &cobra.Command{
 		Use: "open --model NAME --length N --clip-l2 X", Short: "Open a round and hand it to the aggregators",
@@ -70,6 +72,12 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 				}
 				if spec.Parties, err = partyKey(c.Context(), aggregators[0], publics, id); err != nil {
 					return fmt.Errorf("%w: %w", errRefused, err)
+				}
+			}
+			if normKeys != "" {
+				var err error
+				if spec.NormCircuit, err = normCircuit(normKeys, spec.Length); err != nil {
+					return err
 				}
 			}
 			st, err := operator.NewClient(inv.broker).OpenRound(c.Context(), spec)
@@ -104,9 +112,24 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	f.BoolVar(&spec.Recount, "recount", false, "the decrypting guest adds the contributions again, so that the aggregator need not be believed")
 	f.StringVar(&key, "key", "", "round whose key agents set up together (fed key open)")
 	f.StringSliceVar(&roots, "root", nil, "with --key: the broker's root identity (ahpub1... or a file)")
+	f.StringVar(&normKeys, "norm-keys", "", "directory of keys for updates of this length: only updates proven to be inside the bounds are taken")
 	f.DurationVar(&spec.Duration, "duration", 0, "how long contributions are taken (1h)")
 	f.StringSliceVar(&aggregators, "aggregator", nil, "admin socket of an aggregator (repeat for shards, in their order)")
 	return c
+}
+
+// normCircuit finds the keys of a directory that prove vectors of a length.
+func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
+	sets, err := proofkeys.Load(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	for _, s := range sets {
+		if g := s.Record.Gradient; g != nil && uint64(g.Coordinates) == length && s.Record.System == statement.Groth16 {
+			return &federation.NormCircuit{Circuit: federation.Digest(s.Record.Circuit), VerifyingKey: federation.Digest(s.Record.VerifyingKey), Bits: g.Bits}, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d", errRefused, dir, length, length)
 }
 
 func printRound(w io.Writer, st rounds.Status) {
@@ -117,6 +140,9 @@ func printRound(w io.Writer, st rounds.Status) {
 		fmt.Fprintln(w, "privacy  no noise")
 	} else {
 		fmt.Fprintf(w, "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n", r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta)
+	}
+	if n := r.NormCircuit; n != nil {
+		fmt.Fprintf(w, "proofs   of the bounds, in %d bits, key %s\n", n.Bits, n.VerifyingKey)
 	}
 	fmt.Fprintf(w, "closes   %s\n", r.Closes.Time().Format(time.RFC3339))
 }

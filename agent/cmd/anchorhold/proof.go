@@ -9,12 +9,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkproof"
-	"github.com/anchorhold/anchorhold/runtime/arena"
-	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/spf13/cobra"
 )
 
@@ -35,64 +32,38 @@ this output for the committed input. In order, with who runs each command:
 		newProofSetup(inv), newCeremony(inv), newProofRegister(inv), newProofChallenge(inv), newProofStatus(inv), newProofAudit(inv), newProofMake(inv), newProofShow(inv), newProofVerify(inv))
 }
 
-// sealedArchitecture reads a sealed classifier's architecture with its key.
-func sealedArchitecture(path, keyFile, publisher string) (a intnet.Architecture, classes int, err error) {
-	key, err := readSecretFile(keyFile, false)
-	if err != nil {
-		return a, 0, err
-	}
-	defer key.Wipe()
-	pub, err := publicIdentity(publisher)
-	if err != nil {
-		return a, 0, err
-	}
-	m, err := classifier.Open(path, key, arena.NewBudget(256<<20), classifier.Options{Publisher: pub})
-	if err != nil {
-		return a, 0, fmt.Errorf("%w: %w", errRefused, err)
-	}
-	d := m.Description()
-	return d.Architecture, d.Classes(), m.Close()
-}
-
 func newProofSetup(inv *invocation) *cobra.Command {
-	var keyFile, publisher, out string
-	var batch int
+	var choice circuitChoice
+	var out string
 	c := &cobra.Command{
-		Use: "setup MODEL.ahm --key KEY --publisher PUB --out DIR", Short: "Make circuit and keys for a classifier's architecture, for development",
-		Long: `Compiles the circuit of a sealed classifier's architecture and makes Groth16 keys
-for it. Weights are no part of it: one set serves every version of an architecture.
+		Use: "setup {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Make circuit and keys, for development",
+		Long: `Compiles a circuit and makes Groth16 keys for it: for the answers of a sealed
+classifier's architecture (weights are no part of it: one set serves every version),
+or for the bounds of updates of N values (fed round open --norm-keys).
 
 WHOEVER RUNS THIS COULD KEEP WHAT LETS PROOFS BE FORGED. The record says so
 ("development"), and agents and verifiers refuse it unless they are told otherwise.`,
-		Example: "  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/",
-		Args:    exactly(1, "one sealed classifier"),
+		Example: "  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/\n  anchorhold proof setup --gradient 650 --out norm-keys/",
 		RunE: func(c *cobra.Command, args []string) error {
-			if keyFile == "" || publisher == "" || out == "" {
-				return usageError{errors.New("--key, --publisher and --out are needed")}
-			}
-			a, classes, err := sealedArchitecture(args[0], keyFile, publisher)
-			if err != nil {
-				return err
+			if out == "" {
+				return usageError{errors.New("--out is needed: a directory for circuit, keys and record")}
 			}
 			began := time.Now()
-			spec := zkproof.Inference{Architecture: a, Batch: batch}
 			fmt.Fprintln(c.ErrOrStderr(), "compiling the circuit ...")
-			circuit, err := zkproof.CompileInference(spec)
+			circuit, record, err := choice.compile(args)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(c.ErrOrStderr(), "making keys for %d constraints ...\n", circuit.Constraints())
-			set, err := developmentKeys(out, circuit, statement.Record{Inference: &statement.InferenceCircuit{Items: uint16(batch), Outputs: uint16(classes)}}, a)
+			set, err := developmentKeys(out, circuit, record)
 			if err != nil {
 				return err
 			}
 			return inv.printSet(c, set, circuit, time.Since(began))
 		},
 	}
-	c.Flags().StringVar(&keyFile, "key", "", "file with the model key")
-	c.Flags().StringVar(&publisher, "publisher", "", "the publisher's identity (ahpub1... or a file)")
+	choice.flags(c)
 	c.Flags().StringVar(&out, "out", "", "directory for circuit, keys and record")
-	c.Flags().IntVar(&batch, "batch", 1, "answers that one proof is about; agents make proofs of one")
 	return c
 }
 
@@ -108,17 +79,10 @@ func (inv *invocation) printSet(c *cobra.Command, set proofkeys.Set, circuit *zk
 }
 
 // developmentKeys makes and saves keys that one party made.
-func developmentKeys(dir string, circuit *zkproof.Circuit, r statement.Record, a intnet.Architecture) (proofkeys.Set, error) {
+func developmentKeys(dir string, circuit *zkproof.Circuit, r statement.Record) (proofkeys.Set, error) {
 	pk, vk, err := zkproof.Setup(circuit)
 	if err != nil {
 		return proofkeys.Set{}, err
-	}
-	digest, err := a.Digest()
-	if err != nil {
-		return proofkeys.Set{}, err
-	}
-	if r.Inference != nil {
-		r.Inference.Architecture = digest
 	}
 	r.System, r.Circuit, r.Library, r.Development = statement.Groth16, circuit.Digest, zkproof.Library, true
 	verifying, err := zkproof.Encode(vk)

@@ -17,9 +17,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -52,6 +54,13 @@ type Settings struct {
 	Uploads int `yaml:"uploads"`
 	// Rounds that are held at the same time; 64 by default.
 	Rounds int `yaml:"rounds"`
+	// NormKeys is a directory with records and verifying keys of proofs that updates are
+	// inside their bounds, for rounds that want such proofs.
+	NormKeys string `yaml:"norm_keys"`
+	// AllowDevelopmentSetup takes keys whose maker could forge proofs.
+	AllowDevelopmentSetup bool `yaml:"allow_development_setup"`
+	// VerificationTimeoutMS bounds one verification, in milliseconds; 1000.
+	VerificationTimeoutMS int `yaml:"verification_timeout_ms"`
 	// Log level: "debug", "info", "warn" or "error".
 	LogLevel string `yaml:"log_level"`
 }
@@ -65,7 +74,8 @@ const Example = `  state_dir: /var/lib/anchorhold/aggregator
   tls_key: /etc/anchorhold/aggregator.key
   root_keys: [/etc/anchorhold/root.key.pub]
   admin_socket: /run/anchorhold-aggregator/admin.sock
-  # optional: profile, shard, shards, workers, uploads, rounds, log_level
+  # optional: profile, shard, shards, workers, uploads, rounds, log_level,
+  # norm_keys, allow_development_setup, verification_timeout_ms
 `
 
 // LoadSettings reads a configuration file.
@@ -143,8 +153,39 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	}
 	d.tls.Certificates = nil
 	d.tls.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return d.certificate.Load(), nil }
-	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, Logger: log})
+	norms, err := normKeys(s)
+	if err != nil {
+		return nil, err
+	}
+	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, NormKeys: norms, Logger: log})
 	return d, err
+}
+
+// normKeys reads the keys that verify proofs of bounds; nil where none are configured.
+func normKeys(s Settings) (*proofkeys.Ring, error) {
+	ms := s.VerificationTimeoutMS
+	switch {
+	case ms < 0 || ms > 60_000:
+		return nil, fmt.Errorf("verification_timeout_ms: %d is outside 0 to 60000", ms)
+	case s.NormKeys == "" && (ms != 0 || s.AllowDevelopmentSetup):
+		return nil, errors.New("norm_keys is missing: a directory that `anchorhold proof setup --gradient` made")
+	case s.NormKeys == "":
+		return nil, nil
+	case ms == 0:
+		ms = 1000
+	}
+	sets, err := proofkeys.Load(s.NormKeys)
+	if err != nil {
+		return nil, fmt.Errorf("norm_keys: %w", err)
+	}
+	if len(sets) == 0 {
+		return nil, fmt.Errorf("norm_keys: %s holds no records of keys", s.NormKeys)
+	}
+	ring, err := proofkeys.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond)
+	if err != nil {
+		return nil, fmt.Errorf("norm_keys: %w", err)
+	}
+	return ring, nil
 }
 
 // rootKey takes a root identity from its text or from a file.

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+	"github.com/spf13/cobra"
+)
+
+// circuitChoice is what keys are made for: a sealed classifier's architecture, or
+// vectors of a length.
+type circuitChoice struct {
+	key, publisher string
+	batch          int
+	gradient, bits int
+}
+
+func (f *circuitChoice) flags(c *cobra.Command) {
+	c.Args = cobra.MaximumNArgs(1)
+	c.Flags().StringVar(&f.key, "key", "", "file with the model key")
+	c.Flags().StringVar(&f.publisher, "publisher", "", "the publisher's identity (ahpub1... or a file)")
+	c.Flags().IntVar(&f.batch, "batch", 1, "answers that one proof is about; agents make proofs of one")
+	c.Flags().IntVar(&f.gradient, "gradient", 0, fmt.Sprintf("instead of a model: the values in an update, up to %d", zkproof.MaxCoordinates))
+	c.Flags().IntVar(&f.bits, "bits", 8, "of a value in the proof of an update: 8, or 16, which costs twice as much")
+}
+
+// compile makes the circuit, and the part of a record that says what it is about.
+func (f *circuitChoice) compile(args []string) (*zkproof.Circuit, statement.Record, error) {
+	switch {
+	case f.gradient != 0 && len(args) == 0:
+		return f.compileGradient()
+	case f.gradient != 0:
+		return nil, statement.Record{}, usageError{errors.New("keys are for a model or for --gradient, not for both")}
+	case len(args) == 0:
+		return nil, statement.Record{}, usageError{errors.New("name a sealed classifier, or --gradient with the values in an update")}
+	case f.key == "" || f.publisher == "":
+		return nil, statement.Record{}, usageError{errors.New("--key and --publisher are needed to read the model's architecture")}
+	}
+	a, classes, err := sealedArchitecture(args[0], f.key, f.publisher)
+	if err != nil {
+		return nil, statement.Record{}, err
+	}
+	digest, err := a.Digest()
+	if err != nil {
+		return nil, statement.Record{}, err
+	}
+	circuit, err := zkproof.CompileInference(zkproof.Inference{Architecture: a, Batch: f.batch})
+	return circuit, statement.Record{Inference: &statement.InferenceCircuit{Architecture: digest, Items: uint16(f.batch), Outputs: uint16(classes)}}, err
+}
+
+func (f *circuitChoice) compileGradient() (*zkproof.Circuit, statement.Record, error) {
+	spec := zkproof.Gradient{Coordinates: f.gradient, Bits: f.bits}
+	if err := spec.Check(); err != nil {
+		return nil, statement.Record{}, usageError{err}
+	}
+	circuit, err := zkproof.CompileGradient(spec)
+	return circuit, statement.Record{Gradient: &statement.GradientCircuit{Coordinates: uint32(f.gradient), Bits: uint8(f.bits)}}, err
+}
+
+// sealedArchitecture reads a sealed classifier's architecture with its key.
+func sealedArchitecture(path, keyFile, publisher string) (a intnet.Architecture, classes int, err error) {
+	key, err := readSecretFile(keyFile, false)
+	if err != nil {
+		return a, 0, err
+	}
+	defer key.Wipe()
+	pub, err := publicIdentity(publisher)
+	if err != nil {
+		return a, 0, err
+	}
+	m, err := classifier.Open(path, key, arena.NewBudget(256<<20), classifier.Options{Publisher: pub})
+	if err != nil {
+		return a, 0, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	d := m.Description()
+	return d.Architecture, d.Classes(), m.Close()
+}

@@ -1,0 +1,137 @@
+// Package normproof proves that a contribution to a federated round is inside the
+// round's bounds.
+//
+// It guarantees that a proof which it returns verifies, is of exactly the ciphertext
+// that the contribution names, and is made with the key that the round names. It trusts
+// its worker's arithmetic for the relation between ciphertext and coordinates, to which
+// the attested signature binds the proof. It refuses rounds whose key it does not have.
+//
+// Package federate calls it before it signs a contribution.
+package normproof
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/anchorhold/anchorhold/agent/prooftask"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Reasons of this package.
+const (
+	// ReasonNoKey: this agent does not have the key that the round names.
+	ReasonNoKey evidence.Reason = "norm-key-missing"
+	// ReasonNotProven: the update could not be proven to be inside the bounds.
+	ReasonNotProven evidence.Reason = "norm-not-proven"
+)
+
+// Prover makes proofs in workers.
+type Prover struct {
+	Ring   *proofkeys.Ring
+	Pool   *worker.Pool
+	Limits worker.Limits
+}
+
+// Prove proves the coordinates that the worker gave beside a ciphertext: 16 bits each,
+// little-endian. It fills in the contribution's Commitment and ProofDigest and returns
+// the encoded envelope.
+func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Contribution, coordinates []byte, progress func(worker.Progress)) ([]byte, error) {
+	if p == nil {
+		return nil, evidence.Refuse(ReasonNoKey, "the round wants proofs of norms; this agent's configuration has no proving keys")
+	}
+	set, err := p.Ring.Set(statement.Digest(r.NormCircuit.VerifyingKey))
+	if err != nil {
+		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	salt, err := statement.NewSalt()
+	if err != nil {
+		return nil, err
+	}
+	if uint64(len(coordinates)) != 2*r.Length {
+		return nil, errors.New("normproof: another number of coordinates than the round's")
+	}
+	c.Commitment = federation.Digest(commit(salt, int(r.NormCircuit.Bits), coordinates))
+	s := r.NormStatement(c)
+	encoded, err := s.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	spec, err := json.Marshal(prooftask.Gradient{Statement: encoded, Bits: int(r.NormCircuit.Bits)})
+	if err != nil {
+		return nil, err
+	}
+	proof, err := p.run(ctx, set, spec, salt[:], coordinates, progress)
+	if err != nil {
+		return nil, err
+	}
+	e := &statement.Envelope{Statement: s, Key: set.Record.VerifyingKey, Proof: proof}
+	if _, err := p.Ring.Verify(ctx, e); err != nil {
+		return nil, evidence.Refuse(ReasonNotProven, "%v", err)
+	}
+	raw, err := e.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	c.ProofDigest = sha256.Sum256(raw)
+	return raw, nil
+}
+
+func commit(salt statement.Salt, bits int, raw []byte) statement.Commitment {
+	wide, narrow := make([]int16, len(raw)/2), make([]int8, len(raw)/2)
+	for i := range wide {
+		wide[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
+		narrow[i] = int8(wide[i])
+	}
+	if bits == 8 {
+		return statement.GradientCommitment8(salt, narrow)
+	}
+	return statement.GradientCommitment(salt, wide)
+}
+
+// run gives the worker its task.
+func (p *Prover) run(ctx context.Context, set proofkeys.Set, spec, salt, coordinates []byte, progress func(worker.Progress)) ([]byte, error) {
+	circuit, err := set.OpenCircuit()
+	if err != nil {
+		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	defer circuit.Close() // read only
+	key, err := set.OpenProvingKey()
+	if err != nil {
+		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	defer key.Close() // read only
+	in, feed, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	drain, out, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, in.Close(), feed.Close())
+	}
+	fed, drained := make(chan struct{}), make(chan []byte, 1)
+	go func() {
+		defer close(fed)
+		// A worker that stopped reading says why itself.
+		_, _ = feed.Write(salt)
+		_, _ = feed.Write(coordinates)
+		_ = feed.Close()
+	}()
+	go func() {
+		data, _ := io.ReadAll(io.LimitReader(drain, statement.MaxProofBytes+1)) // what is cut short does not verify
+		_ = drain.Close()                                                       // read only
+		drained <- data
+	}()
+	_, err = p.Pool.Run(ctx, worker.Task{Class: prooftask.ClassGradient, Spec: spec, In: []*os.File{in, circuit, key}, Out: []*os.File{out}, Limits: p.Limits}, progress)
+	err = errors.Join(err, in.Close(), out.Close())
+	<-fed
+	return <-drained, err
+}

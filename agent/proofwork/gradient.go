@@ -1,0 +1,94 @@
+package proofwork
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/prooftask"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+func gradient(_ context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
+	began := time.Now()
+	var task prooftask.Gradient
+	d := json.NewDecoder(bytes.NewReader(spec))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&task); err != nil {
+		return nil, taskInvalid("%v", err)
+	}
+	if len(in) != 3 || len(out) != 1 {
+		return nil, taskInvalid("three inputs and one output are wanted")
+	}
+	s, err := statement.ParseStatement(task.Statement)
+	if err != nil || s.Gradient == nil || s.System != statement.Groth16 {
+		return nil, taskInvalid("not a statement about a gradient under %s: %v", statement.Groth16, err)
+	}
+	c := zkproof.Gradient{Coordinates: int(s.Gradient.Coordinates), Bits: task.Bits}
+	if err := c.Check(); err != nil {
+		return nil, taskInvalid("%v", err)
+	}
+	progress("witness", 0, 3)
+	a, err := readGradient(in[0], c, s)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(a.Values)
+	progress("keys", 1, 3)
+	circuit, err := zkproof.OpenCircuit(in[1], s.Circuit)
+	if err != nil || circuit.Digest != s.Circuit {
+		return nil, evidence.Refuse(ReasonKey, "the circuit is not that of the statement: %v", err)
+	}
+	key, err := zkproof.ReadProvingKey(bufio.NewReaderSize(in[2], 1<<20))
+	if err != nil {
+		return nil, evidence.Refuse(ReasonKey, "%v", err)
+	}
+	progress("prove", 2, 3)
+	proof, err := zkproof.ProveGradient(circuit, c, key, a, nil)
+	if errors.Is(err, zkproof.ErrWitness) {
+		return nil, evidence.Refuse(ReasonWitness, "%v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := out[0].Write(proof); err != nil {
+		return nil, err
+	}
+	return json.Marshal(prooftask.Proved{Constraints: circuit.Constraints(), Bytes: len(proof), Millis: time.Since(began).Milliseconds()})
+}
+
+// readGradient reads the coordinates and holds them against the commitment.
+func readGradient(in io.Reader, c zkproof.Gradient, s *statement.Statement) (a zkproof.GradientAssignment, err error) {
+	r := bufio.NewReader(in)
+	raw := make([]byte, 2*c.Coordinates)
+	defer keybuf.Wipe(raw)
+	if _, err := io.ReadFull(r, a.Salt[:]); err != nil {
+		return a, fmt.Errorf("read the salt: %w", err)
+	}
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return a, fmt.Errorf("read the coordinates: %w", err)
+	}
+	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
+		return a, taskInvalid("bytes after the last coordinate")
+	}
+	a.Values = make([]int16, c.Coordinates)
+	for i := range a.Values {
+		a.Values[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
+	}
+	if c.Commit(a.Salt, a.Values) != s.Gradient.Commitment {
+		return a, evidence.Refuse(ReasonWitness, "the coordinates are not those of the commitment")
+	}
+	d, err := s.Digest()
+	a.LInf, a.SquaredL2, a.Statement = s.Gradient.LInf, s.Gradient.SquaredL2, statement.DigestElement(d)
+	return a, err
+}
