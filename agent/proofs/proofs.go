@@ -111,6 +111,7 @@ const (
 type Service struct {
 	cfg     Config
 	answers chan witness
+	tick    time.Duration // between two talks with the registry
 
 	mu       sync.Mutex
 	unspoken []receipt.Receipt // not announced yet
@@ -128,6 +129,8 @@ type witness struct {
 	Salt    []byte          `json:"salt"`
 	Input   []byte          `json:"input"` // int8 each
 	Outputs []int32         `json:"outputs"`
+	// Chosen answers are proven without being asked for.
+	Chosen bool `json:"chosen"`
 }
 
 func (w *witness) id() receipt.ID { return w.Issued.Receipt.Body.ID }
@@ -146,7 +149,7 @@ func New(cfg Config) (*Service, error) {
 	default:
 		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
-	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
 	for _, dir := range []string{"witness", "proof"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err
@@ -164,8 +167,11 @@ func (s *Service) recall() error {
 	age := map[receipt.ID]time.Time{}
 	for _, e := range entries {
 		id, err := receipt.ParseID(e.Name())
-		if err != nil {
-			continue // a temporary name
+		if err != nil { // a temporary file that a crash left
+			if err := os.Remove(filepath.Join(s.cfg.Dir, "witness", e.Name())); err != nil {
+				return err
+			}
+			continue
 		}
 		info, err := e.Info()
 		if err != nil {
@@ -222,27 +228,60 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// keepAnswers writes witnesses down and queues what is chosen.
+// keepAnswers writes witnesses down and queues what is chosen. What was taken before ctx
+// ended is kept too.
 func (s *Service) keepAnswers(ctx context.Context) {
+	after := context.WithoutCancel(ctx)
+	s.resume(after)
 	for {
+		select {
+		case w := <-s.answers:
+			s.keepOne(after, w)
+			continue
+		default:
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case w := <-s.answers:
-			if err := s.keep(ctx, w); err != nil {
-				s.cfg.Logger.Error("an answer is not kept for proving", "receipt", w.id().String(), "err", err)
-			}
+			s.keepOne(after, w)
+		}
+	}
+}
+
+func (s *Service) keepOne(ctx context.Context, w witness) {
+	if err := s.keep(ctx, w); err != nil {
+		s.cfg.Logger.Error("an answer is not kept for proving", "receipt", w.id().String(), "err", err)
+	}
+}
+
+// resume goes on where an earlier run stopped, with what it may or may not have done:
+// announcing and queueing twice is the same as once.
+func (s *Service) resume(ctx context.Context) {
+	s.mu.Lock()
+	ids := slices.Clone(s.kept)
+	s.mu.Unlock()
+	for _, id := range ids {
+		w, err := s.witness(id)
+		if reason, _ := evidence.ReasonOf(err); reason == ReasonUnknown {
+			continue // it was proven meanwhile
+		}
+		if err == nil {
+			err = s.follow(ctx, w)
+		}
+		if err != nil {
+			s.cfg.Logger.Error("an answer of an earlier run", "receipt", id.String(), "err", err)
 		}
 	}
 }
 
 func (s *Service) keep(ctx context.Context, w witness) error {
+	w.Chosen = s.chosen()
 	raw, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	chosen := s.chosen()
-	if err := s.write("witness", w.id(), raw, chosen); err != nil {
+	if err := s.write("witness", w.id(), raw, w.Chosen); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -251,17 +290,30 @@ func (s *Service) keep(ctx context.Context, w witness) error {
 	if n := len(s.kept) - maxWitnesses; n > 0 {
 		old, s.kept = s.kept[:n], slices.Clone(s.kept[n:])
 	}
-	if s.cfg.Registry != nil && len(s.unspoken) < maxWaiting {
-		s.unspoken = append(s.unspoken, w.Issued.Receipt)
-	}
 	s.mu.Unlock()
 	for _, id := range old {
 		err = errors.Join(err, s.remove("witness", id))
 	}
-	if chosen {
-		_, failed := s.queue(ctx, w.Owner, w.id(), 0)
-		err = errors.Join(err, failed)
+	return errors.Join(err, s.follow(ctx, w))
+}
+
+// follow announces an answer whose witness is kept, and queues it if it is chosen.
+func (s *Service) follow(ctx context.Context, w witness) error {
+	if s.cfg.Registry != nil {
+		s.mu.Lock()
+		full := len(s.unspoken) >= maxWaiting
+		if !full {
+			s.unspoken = append(s.unspoken, w.Issued.Receipt)
+		}
+		s.mu.Unlock()
+		if full {
+			s.cfg.Logger.Warn("a receipt is announced with its proof only: too many wait", "receipt", w.id().String())
+		}
 	}
+	if !w.Chosen {
+		return nil
+	}
+	_, err := s.queue(ctx, w.Owner, w.id(), 0)
 	return err
 }
 
@@ -305,13 +357,20 @@ func (s *Service) write(dir string, id receipt.ID, data []byte, durable bool) er
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return nil
+	if !durable {
+		return nil
+	}
+	d, err := os.Open(filepath.Join(s.cfg.Dir, dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close()) // or the name is lost with the power
 }
 
 func (s *Service) read(dir string, id receipt.ID) ([]byte, error) {
 	blob, err := os.ReadFile(s.path(dir, id))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
+		return nil, unknown(id)
 	}
 	if err != nil {
 		return nil, err
@@ -334,19 +393,41 @@ func (s *Service) witness(id receipt.ID) (w witness, err error) {
 	return w, json.Unmarshal(raw, &w)
 }
 
-// Prove has an answer of this user proven; uid 0 may have every one.
+// Prove has an answer of this user proven; uid 0 may have every one. Of an answer that
+// is proven it returns the job that did it.
 func (s *Service) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+	info, err := s.ask(ctx, uid, id)
+	if err == nil && info.State == jobs.Dead {
+		return s.cfg.Queue.Retry(info.ID) // what failed then may not fail now
+	}
+	return info, err
+}
+
+// ask queues the proof of an answer. One that waited in vain for its model, or for its key
+// to be registered, waits again.
+func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+	if st, err := s.stored(uid, id); err == nil {
+		return s.queue(ctx, st.Owner, id, 1)
+	}
 	w, err := s.witness(id)
 	if err != nil {
 		return jobs.Info{}, err
 	}
 	if uid != 0 && uid != w.Owner {
-		return jobs.Info{}, evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
+		return jobs.Info{}, unknown(id)
 	}
 	if _, err := s.cfg.Ring.ForArchitecture(w.Model.Architecture); err != nil {
 		return jobs.Info{}, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
-	return s.queue(ctx, w.Owner, id, 1)
+	info, err := s.queue(ctx, w.Owner, id, 1)
+	if err == nil && info.State == jobs.Dead && (info.Reason == classify.ReasonUnavailable || info.Reason == ReasonNotRegistered) {
+		return s.cfg.Queue.Retry(info.ID)
+	}
+	return info, err
+}
+
+func unknown(id receipt.ID) error {
+	return evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
 }
 
 // stored is a proof on disk.
@@ -357,23 +438,28 @@ type stored struct {
 	Sent bool `json:"sent"`
 }
 
+// stored returns the proof of an answer of this user.
+func (s *Service) stored(uid uint32, id receipt.ID) (st stored, err error) {
+	raw, err := s.read("proof", id)
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(raw, &st); err != nil {
+		return st, err
+	}
+	if uid != 0 && uid != st.Owner {
+		return stored{}, unknown(id)
+	}
+	return st, nil
+}
+
 // Bundle returns the receipt and the proof of an answer of this user.
 func (s *Service) Bundle(uid uint32, id receipt.ID) (proofaudit.Bundle, error) {
-	raw, err := s.read("proof", id)
+	st, err := s.stored(uid, id)
 	if reason, _ := evidence.ReasonOf(err); reason == ReasonUnknown {
 		if w, failed := s.witness(id); failed == nil && (uid == 0 || uid == w.Owner) {
 			return proofaudit.Bundle{}, evidence.Refuse(ReasonPending, "the proof of receipt %s is not made yet; ask for it, or wait", id)
 		}
 	}
-	if err != nil {
-		return proofaudit.Bundle{}, err
-	}
-	var st stored
-	if err := json.Unmarshal(raw, &st); err != nil {
-		return proofaudit.Bundle{}, err
-	}
-	if uid != 0 && uid != st.Owner {
-		return proofaudit.Bundle{}, evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
-	}
-	return st.Bundle, nil
+	return st.Bundle, err
 }

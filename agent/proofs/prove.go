@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
@@ -31,6 +32,10 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 		return l.Release()
 	case errors.Is(context.Cause(l.Context), jobs.ErrCancelled):
 		return nil // the queue knows
+	case errors.Is(err, errUnreachable):
+		s.cfg.Logger.Warn("a proof waits for the registry", "job", l.Info.ID.String(), "err", err, "next_try", s.tick)
+		s.pause(ctx)
+		return l.Release()
 	}
 	exit, reason := classifyEnd(err)
 	s.cfg.Logger.Warn("proof failed", "job", l.Info.ID.String(), "try", l.Info.Tries, "exit", string(exit), "err", err)
@@ -45,7 +50,7 @@ func classifyEnd(err error) (jobs.Exit, evidence.Reason) {
 		return jobs.TimeOut, reason
 	case errors.As(err, &failure):
 		return jobs.Exit(failure.Exit.String()), reason
-	case reason == "model-unavailable": // the lease may come back
+	case reason == classify.ReasonUnavailable: // the lease may come back
 		return jobs.Crash, reason
 	case refused:
 		return jobs.Refused, reason
@@ -53,7 +58,8 @@ func classifyEnd(err error) (jobs.Exit, evidence.Reason) {
 	return jobs.Crash, reason
 }
 
-// Proven is the result of a job.
+// Proven is the result of a job. A proof that an earlier try stored has no Constraints
+// and Millis.
 type Proven struct {
 	Receipt     string           `json:"receipt"`
 	Key         statement.Digest `json:"verifying_key"`
@@ -71,6 +77,9 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	id, err := receipt.ParseID(spec.Receipt)
 	if err != nil {
 		return nil, evidence.Refuse(ReasonUnknown, "%v", err)
+	}
+	if st, err := s.stored(0, id); err == nil { // a crash came before the job's end
+		return json.Marshal(Proven{Receipt: id.String(), Key: st.Bundle.Proof.Key, ProofBytes: len(st.Bundle.Proof.Proof)})
 	}
 	w, err := s.witness(id)
 	if err != nil {

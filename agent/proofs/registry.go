@@ -3,6 +3,8 @@ package proofs
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,12 +16,16 @@ import (
 
 // talk announces receipts, answers challenges and hands in proofs until ctx ends.
 func (s *Service) talk(ctx context.Context) {
-	tick := time.NewTicker(registryTick)
+	tick := time.NewTicker(s.tick)
 	defer tick.Stop()
+	steps := []struct {
+		what string
+		do   func(context.Context) error
+	}{{"announce receipts", s.announce}, {"answer challenges", s.answer}, {"hand in proofs", s.submit}}
 	for {
-		for what, do := range map[string]func(context.Context) error{"announce receipts": s.announce, "answer challenges": s.answer, "hand in proofs": s.submit} {
-			if err := do(ctx); err != nil && ctx.Err() == nil {
-				s.cfg.Logger.Warn(what, "err", err, "next_try", registryTick)
+		for _, step := range steps {
+			if err := step.do(ctx); err != nil && ctx.Err() == nil {
+				s.cfg.Logger.Warn(step.what, "err", err, "next_try", s.tick)
 			}
 		}
 		select {
@@ -62,47 +68,62 @@ func (s *Service) answer(ctx context.Context) error {
 		if _, err := os.Stat(s.path("proof", id)); err == nil {
 			continue // it will be handed in
 		}
-		if _, err := s.Prove(ctx, 0, id); err != nil {
+		if _, err := s.ask(ctx, 0, id); err != nil {
 			s.cfg.Logger.Error("a challenge cannot be answered", "receipt", id.String(), "err", err)
 		}
 	}
 	return nil
 }
 
-// submit hands in the proofs that the registry does not have.
+// submit hands in the proofs that the registry does not have. One that it refuses does
+// not keep it from the others.
 func (s *Service) submit(ctx context.Context) error {
 	entries, err := os.ReadDir(filepath.Join(s.cfg.Dir, "proof"))
 	if err != nil {
 		return err
 	}
+	var failed error
 	for _, e := range entries {
 		id, err := receipt.ParseID(e.Name())
 		if err != nil || s.sent(id) {
 			continue
 		}
-		raw, err := s.read("proof", id)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		var st stored
-		if err := json.Unmarshal(raw, &st); err != nil {
-			return err
-		}
-		if !st.Sent {
-			if err := s.cfg.Registry.Submit(ctx, st.Bundle); err != nil {
-				return err
+		if err := s.submitOne(ctx, id); err != nil {
+			if _, refused := evidence.ReasonOf(err); !refused {
+				return errors.Join(failed, err) // nobody answers
 			}
-			st.Sent = true
-			if raw, err = json.Marshal(st); err != nil {
-				return err
-			}
-			if err := s.write("proof", id, raw, true); err != nil {
-				return err
-			}
-			s.cfg.Logger.Info("proof handed in", "receipt", id.String())
+			failed = errors.Join(failed, fmt.Errorf("receipt %s: %w", id, err))
+			continue
 		}
 		s.remember(id)
 	}
+	return failed
+}
+
+func (s *Service) submitOne(ctx context.Context, id receipt.ID) error {
+	st, err := s.stored(0, id)
+	if err != nil || st.Sent {
+		return err
+	}
+	// An earlier run may have ended before it announced the receipt.
+	if err := s.cfg.Registry.Announce(ctx, []receipt.Receipt{st.Bundle.Receipt}); err != nil {
+		return err
+	}
+	if err := s.cfg.Registry.Submit(ctx, st.Bundle); err != nil {
+		return err
+	}
+	st.Sent = true
+	raw, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	if err := s.write("proof", id, raw, true); err != nil {
+		return err
+	}
+	s.cfg.Logger.Info("proof handed in", "receipt", id.String())
 	return nil
 }
 
@@ -119,6 +140,20 @@ func (s *Service) remember(id receipt.ID) {
 	s.handed[id] = true
 }
 
+// errUnreachable means that the registry did not say whether it has a key. The job waits
+// for its word, and no try is spent.
+var errUnreachable = errors.New("proofs: the registry does not answer")
+
+// pause waits until it is time to ask the registry again.
+func (s *Service) pause(ctx context.Context) {
+	timer := time.NewTimer(s.tick)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
 // registered refuses a key that the registry does not have. What it once had it keeps.
 func (s *Service) registered(ctx context.Context, key statement.Digest) error {
 	if s.cfg.Registry == nil {
@@ -132,7 +167,7 @@ func (s *Service) registered(ctx context.Context, key statement.Digest) error {
 	}
 	known, err := s.cfg.Registry.Registered(ctx, key)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	if !known {
 		return evidence.Refuse(ReasonNotRegistered, "the broker's registry does not have the key %s: anchorhold proof register", key)

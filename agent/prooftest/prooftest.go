@@ -9,6 +9,7 @@ package prooftest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"io"
 	"math/rand/v2"
 	"path/filepath"
@@ -198,6 +199,9 @@ func (k *Keys) Save(t testing.TB, dir string, development bool) proofkeys.Set {
 	}
 	return s
 }
+
+// VerifyingDigest names the verifying key.
+func (k *Keys) VerifyingDigest() statement.Digest { return sha256.Sum256(k.Verifying) }
 
 // Statement is about one answer of a model.
 func (k *Keys) Statement(m statement.Model, id statement.ID, salt statement.Salt, input []int8, outputs []int32) statement.Statement {

@@ -1,0 +1,203 @@
+package proofs
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+// lines is a log that tests read while it grows.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.buf.String(), s)
+}
+
+func with(b *broker) func(*Config) { return func(c *Config) { c.Registry = b } }
+
+// A challenge is answered whatever the mode, and the registry gets a proof that verifies.
+func TestAChallengeIsAnswered(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	g := w.start(t, OnDemand, with(b))
+	first, second := g.answer(t, 5), g.answer(t, 6)
+	poll(t, func() bool { return b.is(func() bool { return b.announced[first] > 0 && b.announced[second] > 0 }) })
+	if len(g.queue.List(nil)) != 0 {
+		t.Error("a proof without a challenge")
+	}
+	b.with(func() { b.wanted = []receipt.ID{{9}, second} }) // the one that is unknown does not stop the other
+	poll(t, func() bool { return b.has(second) })
+	proof := b.proofs[second]
+	if _, err := proof.Verify(t.Context(), w.world.Roots(), w.ring); err != nil {
+		t.Error(err)
+	}
+	if info := g.done(t, second); info.Owner != 6 {
+		t.Errorf("the proof belongs to %d", info.Owner)
+	}
+	g.proven(t, 6, second)
+	_, err := g.Bundle(5, second)
+	wantReason(t, "another user's", err, ReasonUnknown)
+	if b.has(first) || len(g.queue.List(nil)) != 1 {
+		t.Error("another answer was proven")
+	}
+}
+
+// While the registry does not answer nothing is lost, and no try is spent.
+func TestARegistryThatFailsIsTriedAgain(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	b.down = true
+	g := w.start(t, All, with(b))
+	ids := []receipt.ID{g.answer(t, 5), g.answer(t, 5)}
+	poll(t, func() bool { return b.is(func() bool { return b.asked >= 20 }) })
+	for _, info := range g.queue.List(nil) {
+		if info.Exit != "" || info.Tries > 1 {
+			t.Errorf("a try was spent: %+v", info)
+		}
+	}
+	b.with(func() { b.down = false })
+	poll(t, func() bool { return b.has(ids[0]) && b.has(ids[1]) })
+	for _, id := range ids {
+		g.done(t, id)
+		g.proven(t, 5, id)
+	}
+}
+
+// The registry never heard of the answers of an earlier run; it does now.
+func TestARestartAnnouncesAndHandsIn(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	b.down = true
+	g := w.make(t, OnDemand, with(b))
+	g.known[prooftest.Shared(t).VerifyingDigest()] = true // it was up once
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	waiting, proven := g.answer(t, 5), g.answer(t, 5)
+	if _, err := g.Prove(t.Context(), 5, proven); err != nil {
+		t.Fatal(err)
+	}
+	g.done(t, proven)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	g.stop()
+	b.with(func() { b.down = false })
+	w.start(t, OnDemand, with(b))
+	poll(t, func() bool { return b.has(proven) && b.is(func() bool { return b.announced[waiting] > 0 }) })
+	if b.has(waiting) {
+		t.Error("proven without being asked for")
+	}
+}
+
+// A proof that the registry refuses does not keep it from the others, and is tried again.
+func TestARefusedProofDoesNotStopTheOthers(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	g := w.start(t, All, nil)
+	ids := []receipt.ID{g.answer(t, 5), g.answer(t, 5), g.answer(t, 5)}
+	for _, id := range ids {
+		g.done(t, id)
+	}
+	g.stop()
+	g = w.make(t, OnDemand, with(b))
+	for _, id := range ids[:2] {
+		b.refuses[id] = true
+	}
+	if err := g.submit(t.Context()); err == nil || !strings.Contains(err.Error(), ids[0].String()) || !strings.Contains(err.Error(), ids[1].String()) {
+		t.Errorf("the error does not name what was refused: %v", err)
+	}
+	if !b.has(ids[2]) || b.has(ids[0]) {
+		t.Error("the third one did not arrive")
+	}
+	clear(b.refuses)
+	if err := g.submit(t.Context()); err != nil || !b.has(ids[0]) || !b.has(ids[1]) {
+		t.Error("not tried again", err)
+	}
+	// What was handed in stays so, and is not sent again.
+	b.proofs = map[receipt.ID]proofaudit.Bundle{}
+	if err := g.submit(t.Context()); err != nil || len(b.proofs) != 0 {
+		t.Errorf("%d again: %v", len(b.proofs), err)
+	}
+	g.stop()
+	g = w.make(t, OnDemand, with(b))
+	if err := g.submit(t.Context()); err != nil || len(b.proofs) != 0 {
+		t.Errorf("%d again after a restart: %v", len(b.proofs), err)
+	}
+	b.down = true
+	g.handed = map[receipt.ID]bool{}
+	if err := g.submit(t.Context()); err != nil {
+		t.Errorf("nothing is to be sent: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.handed = map[receipt.ID]bool{}
+	if err := g.submit(ctx); err == nil {
+		t.Error("went on after the end")
+	}
+}
+
+func TestAKeyThatIsNotRegistered(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	clear(b.keys)
+	var log lines
+	g := w.start(t, All, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
+	id := g.answer(t, 5)
+	if info := g.job(t, id); info.Exit != jobs.Refused || info.Reason != ReasonNotRegistered || exists(t, g.path("proof", id)) {
+		t.Errorf("%+v", info)
+	}
+	b.with(func() { b.keys[prooftest.Shared(t).VerifyingDigest()], b.wanted = true, []receipt.ID{id} })
+	poll(t, func() bool { return b.has(id) })
+	g.proven(t, 5, id)
+	// It is asked once for each key.
+	b.with(func() { clear(b.keys) })
+	if err := g.registered(t.Context(), prooftest.Shared(t).VerifyingDigest()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Receipts go out in parts, and each once.
+func TestReceiptsGoOutInParts(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	g := w.make(t, OnDemand, with(b))
+	a := w.classify(t)
+	for i := range 2*announceBatch + 1 {
+		r := a.Receipt.Receipt
+		r.Body.ID = receipt.ID{1, byte(i)}
+		g.unspoken = append(g.unspoken, r)
+	}
+	b.down = true
+	if err := g.announce(t.Context()); err == nil || len(g.unspoken) != 2*announceBatch+1 {
+		t.Errorf("%d wait: %v", len(g.unspoken), err)
+	}
+	b.down = false
+	if err := g.announce(t.Context()); err != nil || len(g.unspoken) != 0 || len(b.announced) != 2*announceBatch+1 {
+		t.Errorf("%d wait, %d went out: %v", len(g.unspoken), len(b.announced), err)
+	}
+	for id, n := range b.announced {
+		if n != 1 {
+			t.Errorf("%s went out %d times", id, n)
+		}
+	}
+	// More than may wait are announced with their proofs.
+	g.unspoken = make([]receipt.Receipt, maxWaiting)
+	if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil || len(g.unspoken) != maxWaiting {
+		t.Errorf("%d wait: %v", len(g.unspoken), err)
+	}
+}
