@@ -126,11 +126,21 @@ func (w *Works) Begin(cfg settings.Config, lease *client.Lease) error {
 		err = w.services(cfg, dir)
 	}
 	if err != nil {
-		return fmt.Errorf("job queue: %w", err)
+		return errors.Join(fmt.Errorf("job queue: %w", err), w.abandon())
 	}
 	w.err = nil
 	close(w.ready)
 	return nil
+}
+
+// abandon takes back a beginning that failed, so that the next lease begins anew.
+func (w *Works) abandon() (err error) {
+	if w.queue != nil {
+		err = w.queue.Close()
+	}
+	w.key.Wipe()
+	w.key, w.queue, w.service, w.party, w.proofs = nil, nil, nil, nil, nil
+	return err
 }
 
 // bootID names this boot, so that a person can tell what a reboot interrupted.

@@ -51,6 +51,9 @@ func newNormProver(cfg settings.Config, pool *worker.Pool) (*normproof.Prover, e
 }
 
 func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool) (*proofs.Service, error) {
+	if w.agent.Classifiers == nil {
+		return nil, errors.New("proofs: this agent has no classifiers to prove answers of")
+	}
 	ring, err := newRing(cfg)
 	if err != nil {
 		return nil, err

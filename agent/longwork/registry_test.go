@@ -1,0 +1,184 @@
+package longwork_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	registry "github.com/anchorhold/anchorhold/keybroker/proofs"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+// workerBinary builds the worker as it ships, once.
+var workerBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "anchorhold-worker-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "anchorhold-worker")
+	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return path, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := workerBinary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
+	}
+	os.Exit(code)
+}
+
+// registry serves the broker's registry of proofs over TLS.
+func (b *bench) registry() *registry.Service {
+	t := b.t
+	t.Helper()
+	store, err := registry.OpenStore(filepath.Join(t.TempDir(), "proofs.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := federationtest.Begin.Add(2 * time.Minute).Time()
+	s, err := registry.New(registry.Config{Store: store, Roots: b.world.Roots(), Logger: quiet(), Now: func() time.Time { return now }, VerificationTimeout: time.Minute,
+		Signer: func() (registry.Signer, error) {
+			return registry.Signer{Key: b.world.EpochKey, Statement: b.world.EpochSigned, Broker: b.world.Epoch.Broker, Epoch: 1}, nil
+		},
+		VerifyReceipt: func(raw []byte) (registry.Receipt, error) {
+			r, err := receipt.Parse(raw)
+			if err != nil {
+				return registry.Receipt{}, err
+			}
+			report, err := receipt.Verify(r, b.world.Roots(), receipt.Options{})
+			body := report.Body
+			return registry.Receipt{ID: statement.ID(body.ID), Model: body.ModelID, Agent: report.Lease.AgentKey.ID(), Lease: statement.ID(body.LeaseID), Time: body.Time,
+				InputCommitment: registry.Commitment(body.InputCommitment), OutputCommitment: registry.Commitment(body.OutputCommitment)}, err
+		},
+		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
+			return receipt.CommitOutput(salt, receipt.EncodeOutputs(outputs))
+		},
+		Audit: func(context.Context, string, string) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(b.cert, b.pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := hybridtls.ServerConfig(pair, hybridtls.ProfileDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l, server) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	b.cfg.Proofs.Registry = l.Addr().String()
+	return s
+}
+
+// From an answer to an audit at the broker: the agent announces, the broker draws, the
+// worker proves, the broker verifies.
+func TestTheBrokersChallengeIsAnswered(t *testing.T) {
+	b := newBench(t)
+	b.proves()
+	binary, err := workerBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.Workers.Path = binary
+	broker := b.registry()
+	keys := prooftest.Shared(t)
+	set, err := proofkeys.Load(b.cfg.Proofs.Keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying); err != nil {
+		t.Fatal(err)
+	}
+	w := b.works()
+	b.run(w)
+	if err := w.Begin(b.cfg, lease(nil)); err != nil {
+		t.Fatal(err)
+	}
+	service, err := w.Proofs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := b.classes.Classify(t.Context(), "tiny", []int8{1, 2, 3, 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.Take(5, a)
+	id := a.Receipt.Receipt.Body.ID
+	poll(t, func() bool { _, err := broker.Audit(t.Context(), statement.ID(id)); return err == nil })
+	issued, err := broker.Challenge(t.Context(), registry.Spec{All: true, Count: 1, Before: federationtest.Begin.Add(time.Hour).Time()})
+	if err != nil || len(issued) != 1 {
+		t.Fatal(issued, err)
+	}
+	poll(t, func() bool {
+		answer, err := broker.Audit(t.Context(), statement.ID(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Proof != nil
+	})
+	bundle, err := service.Bundle(5, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := proofkeys.NewRing(set, false, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify(t, b, bundle, ring)
+}
+
+func verify(t *testing.T, b *bench, bundle proofaudit.Bundle, ring *proofkeys.Ring) {
+	t.Helper()
+	if _, err := bundle.Verify(t.Context(), b.world.Roots(), ring); err != nil {
+		t.Error(err)
+	}
+}
+
+// poll asks until it is true; what is asked has no other way to tell.
+func poll(t *testing.T, done func() bool) {
+	t.Helper()
+	deadline, tick := time.NewTimer(time.Minute), time.NewTicker(10*time.Millisecond)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("still not")
+		}
+	}
+}
