@@ -114,6 +114,7 @@ type Service struct {
 	tick    time.Duration // between two talks with the registry
 
 	mu       sync.Mutex
+	taken    map[receipt.ID]taken // answers that are not written down yet
 	unspoken []receipt.Receipt // not announced yet
 	kept     []receipt.ID      // witnesses, oldest first
 	handed   map[receipt.ID]bool
@@ -135,6 +136,12 @@ type witness struct {
 
 func (w *witness) id() receipt.ID { return w.Issued.Receipt.Body.ID }
 
+// taken is an answer on its way to the disk; kept is closed when it is there.
+type taken struct {
+	owner uint32
+	kept  chan struct{}
+}
+
 // New makes the directories.
 func New(cfg Config) (*Service, error) {
 	if cfg.Queue == nil || cfg.Pool == nil || cfg.Ring == nil || cfg.Models == nil || cfg.Logger == nil || cfg.Key.Len() != 32 {
@@ -149,7 +156,7 @@ func New(cfg Config) (*Service, error) {
 	default:
 		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
-	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
 	for _, dir := range []string{"witness", "proof"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err
@@ -191,10 +198,29 @@ func (s *Service) Take(owner uint32, a classify.Answer) {
 	for _, v := range a.Input {
 		w.Input = append(w.Input, byte(v))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	select {
 	case s.answers <- w:
+		s.taken[w.id()] = taken{owner, make(chan struct{})}
 	default:
 		s.cfg.Logger.Warn("an answer is not kept for proving: too many wait", "receipt", w.id().String())
+	}
+}
+
+// settle waits until an answer that was taken is written down.
+func (s *Service) settle(ctx context.Context, id receipt.ID) error {
+	s.mu.Lock()
+	t, ok := s.taken[id]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	select {
+	case <-t.kept:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -252,6 +278,12 @@ func (s *Service) keepAnswers(ctx context.Context) {
 func (s *Service) keepOne(ctx context.Context, w witness) {
 	if err := s.keep(ctx, w); err != nil {
 		s.cfg.Logger.Error("an answer is not kept for proving", "receipt", w.id().String(), "err", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.taken[w.id()]; ok {
+		close(t.kept)
+		delete(s.taken, w.id())
 	}
 }
 
@@ -396,6 +428,9 @@ func (s *Service) witness(id receipt.ID) (w witness, err error) {
 // Prove has an answer of this user proven; uid 0 may have every one. Of an answer that
 // is proven it returns the job that did it.
 func (s *Service) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+	if err := s.settle(ctx, id); err != nil {
+		return jobs.Info{}, err
+	}
 	info, err := s.ask(ctx, uid, id)
 	if err == nil && info.State == jobs.Dead {
 		return s.cfg.Queue.Retry(info.ID) // what failed then may not fail now
@@ -457,7 +492,11 @@ func (s *Service) stored(uid uint32, id receipt.ID) (st stored, err error) {
 func (s *Service) Bundle(uid uint32, id receipt.ID) (proofaudit.Bundle, error) {
 	st, err := s.stored(uid, id)
 	if reason, _ := evidence.ReasonOf(err); reason == ReasonUnknown {
-		if w, failed := s.witness(id); failed == nil && (uid == 0 || uid == w.Owner) {
+		s.mu.Lock()
+		t, waits := s.taken[id]
+		s.mu.Unlock()
+		w, failed := s.witness(id)
+		if waits && (uid == 0 || uid == t.owner) || failed == nil && (uid == 0 || uid == w.Owner) {
 			return proofaudit.Bundle{}, evidence.Refuse(ReasonPending, "the proof of receipt %s is not made yet; ask for it, or wait", id)
 		}
 	}
