@@ -7,8 +7,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/federate"
-	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -35,7 +35,7 @@ func (d *daemon) prepareWork() {
 }
 
 // work is the long work, or nil.
-func (d *daemon) work() func() (localapi.Work, error) {
+func (d *daemon) work() func() (workapi.Work, error) {
 	if d.works == nil {
 		return nil
 	}

@@ -7,15 +7,16 @@ import (
 	"errors"
 	"io"
 	"os"
-	"syscall"
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/pipe"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Contributed is the result of a job that contributes.
@@ -25,9 +26,11 @@ type Contributed struct {
 	Bytes        int64             `json:"bytes"`        // that were encrypted and sent
 	Scaled       bool              `json:"scaled"`
 	Clamped      uint64            `json:"clamped"`
+	Answers      []receipt.ID      `json:"answers,omitempty"` // that were proven and are named in it
 }
 
-// contribute does one job: encrypt, sign, record, upload. It may begin anywhere,
+// contribute does one job: encrypt, sign, record, wait for the proofs of the answers that
+// come with it, upload. It may begin anywhere,
 // for an earlier try may have ended anywhere.
 func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
 	var spec contributeSpec
@@ -36,28 +39,31 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 	}
 	h, err := s.round(ctx, spec.Round)
 	if err != nil {
-		return nil, err
+		return nil, spec.step(ReasonSession, err)
 	}
 	round := h.ID.String()
 	// One job for each round: two vectors under one agent key would be two
 	// contributions, or two encryptions to subtract from each other.
 	if err := s.cfg.Queue.Once("fed/"+round+"/job", l.Info.ID); err != nil {
 		if reason, _ := evidence.ReasonOf(err); reason == jobs.ReasonConsumed {
-			return nil, evidence.Refuse(ReasonContributed, "this agent has another contribution in round %s", round)
+			err = evidence.Refuse(ReasonContributed, "this agent has another contribution in round %s", round)
 		}
-		return nil, err
+		return nil, spec.step(ReasonSession, err)
 	}
 	result, manifest, err := s.prepared(round)
 	if err != nil {
-		return nil, err
+		return nil, spec.step(ReasonGradient, err)
 	}
 	if manifest == nil {
 		if result, manifest, err = s.encrypt(ctx, l, h, spec); err != nil {
-			return nil, err
+			return nil, spec.step(ReasonGradient, err)
 		}
 	}
+	if err := s.accompany(ctx, l, spec.With); err != nil {
+		return nil, spec.step(ReasonProof, err)
+	}
 	if err := s.upload(ctx, l, h, manifest); err != nil {
-		return nil, err
+		return nil, spec.step(ReasonSend, err)
 	}
 	// The upload is complete everywhere: neither vector nor ciphertext is needed.
 	if err := errors.Join(s.dropVector(spec.Vector), os.Remove(s.path("uploads", round+".blocks"))); err != nil {
@@ -117,7 +123,7 @@ func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contr
 	if err != nil {
 		return result, nil, errors.Join(err, discard(blocks))
 	}
-	result = Contributed{Round: h.ID, Contribution: federation.DigestOf(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped}
+	result = Contributed{Round: h.ID, Contribution: federation.DigestOf(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped, Answers: spec.With}
 	if manifest, err = m.Marshal(); err != nil {
 		return result, nil, errors.Join(err, discard(blocks))
 	}
@@ -146,11 +152,11 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 		return done, nil, err
 	}
 	defer plain.Wipe()
-	values, err := startFeed(func(w io.Writer) error { _, err := io.Copy(w, plain); return err })
+	values, err := pipe.NewFeed(func(w io.Writer) error { _, err := io.Copy(w, plain); return err })
 	if err != nil {
 		return done, nil, err
 	}
-	defer func() { err = errors.Join(values.end(), err) }()
+	defer func() { err = errors.Join(values.End(), err) }()
 	round, err := sealedRound(h.Round)
 	if err != nil {
 		return done, nil, err
@@ -161,40 +167,19 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 		return done, nil, err
 	}
 	out := []*os.File{blocks, hashes}
-	whole := func() []byte { return nil }
 	if h.NormProof {
-		w, rest, err := drainCoordinates(h.Length)
+		drain, err := pipe.NewDrain(int64(2 * h.Length)) // 16 bits each; what is cut short is no proof's
 		if err != nil {
 			return done, nil, err
 		}
-		out, whole = append(out, w), rest
+		defer func() { coordinates = drain.End() }()
+		out = append(out, drain.Writer)
 	}
-	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.reader}, Out: out, Limits: s.limits(l)}, s.progress(l))
-	coordinates = whole()
+	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.Reader}, Out: out, Limits: s.limits(l)}, s.progress(l))
 	if err != nil {
-		return done, coordinates, err
+		return done, nil, err
 	}
-	return done, coordinates, json.Unmarshal(raw, &done)
-}
-
-// drainCoordinates is a pipe for the coordinates of a proof; rest closes its writing
-// end and returns what came.
-func drainCoordinates(length uint64) (w *os.File, rest func() []byte, err error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	came := make(chan []byte, 1)
-	go func() {
-		defer r.Close() // read only
-		buf := make([]byte, 2*length)
-		n, _ := io.ReadFull(r, buf) // what is cut short is no proof's
-		came <- buf[:n]
-	}()
-	return w, func() []byte {
-		_ = w.Close() // the worker has its own
-		return <-came
-	}, nil
+	return done, nil, json.Unmarshal(raw, &done)
 }
 
 func sealedRound(r federation.Round) (*os.File, error) {
@@ -244,6 +229,9 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contribu
 	}
 	c := federation.Contribution{Round: h.ID, RoundDigest: h.digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
 		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now}
+	for _, id := range spec.With {
+		c.Answers = append(c.Answers, federation.ID(id))
+	}
 	if c.Upload != done.Upload {
 		return m, nil, errors.New("the worker's digest is not that of its hash list")
 	}
@@ -302,5 +290,3 @@ func (s *Service) write(dir, name string, data []byte) error {
 	}
 	return keep(f, s.path(dir, name))
 }
-
-func isBrokenPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }

@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/pipe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
@@ -280,18 +281,18 @@ func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t feder
 	}
 	defer round.Close() // memory
 	in := []*os.File{round}
-	feeds := make([]*feed, 0, 1+len(sources))
+	feeds := make([]*pipe.Feed, 0, 1+len(sources))
 	defer func() {
 		for _, f := range feeds {
-			err = errors.Join(f.end(), err)
+			err = errors.Join(f.End(), err)
 		}
 	}()
 	for _, src := range append(key, sources...) {
-		f, err := startFeed(src)
+		f, err := pipe.NewFeed(src)
 		if err != nil {
 			return done, err
 		}
-		feeds, in = append(feeds, f), append(in, f.reader)
+		feeds, in = append(feeds, f), append(in, f.Reader)
 	}
 	task, err := json.Marshal(fedtask.Decrypt{Ticket: ticket, Count: int(t.Count), TotalWeight: t.TotalWeight})
 	if err != nil {

@@ -19,7 +19,6 @@ package federate
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -78,8 +77,10 @@ type Config struct {
 	// Limits bound each worker.
 	Limits worker.Limits
 	// Norm proves norms, for rounds that want it; nil without keys.
-	Norm   *normproof.Prover
-	Logger *slog.Logger
+	Norm *normproof.Prover
+	// Answers proves what contributions come with; nil without proofs.
+	Answers Answers
+	Logger  *slog.Logger
 }
 
 // Demand is what an agent's own configuration asks of the parameters of rounds. The
@@ -247,9 +248,18 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	return l.Fail(exit, reason, err.Error())
 }
 
-// classify maps an error to how the try ended. A refusal is final but where time
-// may change it.
+// classify maps an error to how the try ended, with the step's reason in a whole update. A
+// refusal is final but where time may change it.
 func classify(err error) (jobs.Exit, evidence.Reason) {
+	exit, reason := ending(err)
+	var step *StepError
+	if errors.As(err, &step) {
+		reason = step.Step
+	}
+	return exit, reason
+}
+
+func ending(err error) (jobs.Exit, evidence.Reason) {
 	reason, refused := evidence.ReasonOf(err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return jobs.TimeOut, reason
@@ -295,31 +305,4 @@ func keep(f *os.File, path string) error {
 // discard closes and removes a temporary file; its content is not wanted.
 func discard(f *os.File) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// feed writes from a source into a pipe whose other end a worker reads. The error
-// that ends it is kept: the worker only sees an early end.
-type feed struct {
-	reader *os.File
-	done   chan error
-}
-
-func startFeed(write func(io.Writer) error) (*feed, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	f := &feed{reader: r, done: make(chan error, 1)}
-	go func() { f.done <- errors.Join(write(w), w.Close()) }()
-	return f, nil
-}
-
-// end closes the reading end and returns why the feed ended. A worker that stopped
-// reading is not the feed's fault.
-func (f *feed) end() error {
-	err := f.reader.Close()
-	if fed := <-f.done; fed != nil && !errors.Is(fed, os.ErrClosed) && !isBrokenPipe(fed) {
-		return fed
-	}
-	return err
 }

@@ -66,8 +66,10 @@ type world struct {
 	dir string // the aggregator's
 	// limit is the time of a try; a minute.
 	limit time.Duration
-	tls   *tls.Config
-	addr  string
+	// answers proves what contributions come with; nobody by default.
+	answers federate.Answers
+	tls     *tls.Config
+	addr    string
 }
 
 func newWorld(t *testing.T) *world {
@@ -141,7 +143,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 		t.Fatal(err)
 	}
 	client := uplink.New(w.addr, w.tls, w.Roots())
-	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Logger: quiet(),
+	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Logger: quiet(), Answers: w.answers,
 		Limits: worker.Limits{Memory: 256 << 20, Time: w.limit},
 		Sign: func() (federate.Signer, error) {
 			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil

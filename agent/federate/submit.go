@@ -20,6 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // contributeSpec is the specification of a job that contributes.
@@ -31,6 +32,8 @@ type contributeSpec struct {
 	// Vector names the spooled values: a keyed hash of them, so that the same
 	// vector is the same job, and the name tells nobody what it is.
 	Vector string `json:"vector"`
+	// With names the answers that are proven before the contribution is sent.
+	With []receipt.ID `json:"with,omitempty"`
 }
 
 // Submission is how a vector is to be taken.
@@ -42,6 +45,9 @@ type Submission struct {
 	// Strict refuses a vector beyond the round's norm bound; otherwise it is scaled
 	// down to it.
 	Strict bool
+	// With names answers of this user, which the contribution names too: it is sent once
+	// each is proven.
+	With []receipt.ID
 }
 
 // Submit stores a vector, encrypted, and queues its contribution. The same vector
@@ -65,7 +71,7 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	} else if signer.Now >= h.Closes {
 		return jobs.Info{}, evidence.Refuse(ReasonOver, "the round closed at %s", h.Closes.Time())
 	}
-	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format}
+	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format, With: sub.With}
 	if err := s.store(body, h, &spec); err != nil {
 		return jobs.Info{}, err
 	}

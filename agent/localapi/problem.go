@@ -19,6 +19,12 @@ import (
 // is about the agent's state, never about another request; an error that nobody
 // foresaw is logged, and the client gets an opaque id to quote.
 func (s *Server) problemOf(ctx context.Context, err error) *problem.Error {
+	var step *federate.StepError
+	if errors.As(err, &step) {
+		p := *s.problemOf(ctx, step.Err)
+		p.Message, p.Code = p.Code+": "+p.Message, string(step.Step)
+		return &p
+	}
 	var p *problem.Error
 	if errors.As(err, &p) {
 		return p
@@ -51,7 +57,7 @@ func statusOf(reason evidence.Reason) int {
 	switch reason {
 	case federate.ReasonVector, federate.ReasonNorm, jobs.ReasonJob, party.ReasonActive, classify.ReasonInput:
 		return http.StatusUnprocessableEntity
-	case federate.ReasonOver, jobs.ReasonState, party.ReasonUsed, party.ReasonNotReady, party.ReasonTimeout, proofs.ReasonPending:
+	case federate.ReasonOver, federate.ReasonContributed, jobs.ReasonState, party.ReasonUsed, party.ReasonNotReady, party.ReasonTimeout, proofs.ReasonPending:
 		return http.StatusConflict
 	case federate.ReasonNotConfigured, jobs.ReasonUnknown, party.ReasonUnknown, party.ReasonNotNamed, proofs.ReasonNotConfigured, proofs.ReasonUnknown, proofs.ReasonNoKey, "setup-unknown", "round-unknown", "round-not-closed", "result-not-published":
 		return http.StatusNotFound

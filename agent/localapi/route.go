@@ -19,58 +19,47 @@ type route struct {
 	method, pattern string
 	name            string // metric label
 	handle          func(http.ResponseWriter, *http.Request) error
+	// A long one has no time limit: its body may be any length and must keep coming.
+	long bool
 }
 
 func (s *Server) routes() []route {
 	list := []route{
-		{"GET", "/v1/models", "models", s.listModels},
-		{"GET", "/v1/models/{model}", "models", s.showModel},
-		{"POST", "/v1/chat/completions", "chat", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, true) }},
-		{"POST", "/v1/completions", "completions", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, false) }},
-		{"GET", "/v1/receipts/{id}", "receipts", s.showReceipt},
-		{"GET", "/v1/attestation", "attestation", s.attest},
-		{"GET", "/v1/fed/rounds/{round}", "fed-round", s.showRound},
-		{"POST", "/v1/fed/rounds/{round}/contributions", longRoute, s.contribute},
-		{"POST", "/v1/fed/rounds/{round}/decrypt", "fed-decrypt", s.decrypt},
-		{"GET", "/v1/fed/rounds/{round}/result", "fed-result", s.showResult},
-		{"GET", "/v1/fed/rounds/{round}/result/values", "fed-values", s.sendValues},
-		{"POST", "/v1/fed/keys/{round}/join", "fed-key", s.joinKey},
-		{"POST", "/v1/fed/keys/{round}/share", "fed-key", s.shareKey},
-		{"GET", "/v1/fed/keys/{round}", "fed-key", s.showKey},
-		{"GET", "/v1/jobs", "jobs", s.listJobs},
-		{"GET", "/v1/jobs/{id}", "jobs", s.showJob},
-		{"DELETE", "/v1/jobs/{id}", "jobs", s.cancelJob},
-		{"POST", "/v1/jobs/{id}/retry", "jobs", s.retryJob},
-		{"GET", "/v1/status", "status", s.status},
-		{"GET", "/health", "health", s.health},
-		{"GET", "/metrics", "metrics", s.writeMetrics},
+		{"GET", "/v1/models", "models", s.listModels, false},
+		{"GET", "/v1/models/{model}", "models", s.showModel, false},
+		{"POST", "/v1/chat/completions", "chat", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, true) }, false},
+		{"POST", "/v1/completions", "completions", func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, false) }, false},
+		{"GET", "/v1/receipts/{id}", "receipts", s.showReceipt, false},
+		{"GET", "/v1/attestation", "attestation", s.attest, false},
+		{"GET", "/v1/status", "status", s.status, false},
+		{"GET", "/health", "health", s.health, false},
+		{"GET", "/metrics", "metrics", s.writeMetrics, false},
+	}
+	for _, r := range s.work.Routes() {
+		list = append(list, route{r.Method, r.Pattern, r.Name, r.Handle, r.Long})
 	}
 	if s.cfg.Classifiers != nil {
 		for _, r := range s.cfg.Classifiers.Routes() {
-			list = append(list, route{r.Method, r.Pattern, r.Name, r.Handle})
+			list = append(list, route{r.Method, r.Pattern, r.Name, r.Handle, false})
 		}
 	}
 	return list
 }
-
-// longRoute is the one whose requests have no time limit, for a vector may be any
-// length; its body must keep coming instead.
-const longRoute = "fed-contribute"
 
 // handler checks the peer before anything else and turns errors into objects.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	var known []string
 	for _, r := range s.routes() {
-		mux.Handle(r.method+" "+r.pattern, s.wrap(r.name, r.handle))
+		mux.Handle(r.method+" "+r.pattern, s.wrap(r))
 		known = append(known, r.pattern)
 	}
-	mux.Handle("/", s.wrap("unknown", func(_ http.ResponseWriter, r *http.Request) error {
+	mux.Handle("/", s.wrap(route{name: "unknown", handle: func(_ http.ResponseWriter, r *http.Request) error {
 		if slices.Contains(known, r.URL.Path) {
 			return &problem.Error{Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path has another method"}
 		}
 		return noSuchPath()
-	}))
+	}}))
 	return mux
 }
 
@@ -79,24 +68,24 @@ func noSuchPath() error {
 }
 
 // wrap runs a handler under the request's time limit.
-func (s *Server) wrap(name string, handle func(http.ResponseWriter, *http.Request) error) http.Handler {
+func (s *Server) wrap(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		limit := evidence.Refuse(ReasonTimeout, "the request took longer than %s", s.cfg.RequestTime)
 		ctx, cancel := context.WithTimeoutCause(r.Context(), s.cfg.RequestTime, limit)
 		defer cancel()
-		if name == longRoute {
+		if route.long {
 			ctx = r.Context()
 		}
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		err := evidence.Refuse(ReasonPeer, "this user may not use the agent")
 		if s.allowed(r.Context()) {
-			err = handle(rec, r.WithContext(ctx))
+			err = route.handle(rec, r.WithContext(ctx))
 		}
 		if err != nil {
 			rec.fail(s.problemOf(ctx, err))
 		}
-		s.metrics.observe(name, rec.status, time.Since(began))
+		s.metrics.observe(route.name, rec.status, time.Since(began))
 	})
 }
 

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -95,7 +96,7 @@ type Config struct {
 	Status                   func() any     // JSON of /v1/status, optional; no secrets
 	Gauges                   func() []Gauge // more metrics, optional
 	// Work is long work, or why there is none now; optional.
-	Work func() (Work, error)
+	Work func() (workapi.Work, error)
 	// Classifiers are served by the Open Inference Protocol; optional. The server sets
 	// what they need of it.
 	Classifiers *oip.Service
@@ -110,6 +111,7 @@ type Server struct {
 	quotes   *queue // evidence: the device makes one at a time
 	receipts *receipt.Store
 	metrics  *metrics
+	work     *workapi.Service
 	base     context.Context // ends when draining is over
 	cut      context.CancelCauseFunc
 	draining chan struct{}
@@ -142,10 +144,11 @@ func New(cfg Config) (*Server, error) {
 		metrics:  newMetrics(),
 		draining: make(chan struct{}),
 	}
+	uid := func(ctx context.Context) uint32 { p, _ := peerOf(ctx); return p.uid }
 	if c := cfg.Classifiers; c != nil {
-		c.Serving, c.Keep, c.Version = s.serving, s.receipts.Put, cfg.Version
-		c.UID = func(ctx context.Context) uint32 { p, _ := peerOf(ctx); return p.uid }
+		c.Serving, c.Keep, c.Version, c.UID = s.serving, s.receipts.Put, cfg.Version, uid
 	}
+	s.work = &workapi.Service{Work: cfg.Work, Classifiers: cfg.Classifiers, UID: uid}
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	return s, nil
 }

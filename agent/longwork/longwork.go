@@ -26,6 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -74,10 +75,10 @@ func New(agent Agent) *Works {
 }
 
 // Work is what the local API serves jobs from.
-func (w *Works) Work() (localapi.Work, error) {
+func (w *Works) Work() (workapi.Work, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	work := localapi.Work{Queue: w.queue}
+	work := workapi.Work{Queue: w.queue}
 	if w.service != nil {
 		work.Federation, work.Party = w.service, w.party
 	}
@@ -158,15 +159,13 @@ func (w *Works) services(cfg settings.Config, dir string) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Participates() {
-		if err := w.federation(cfg, dir, pool); err != nil {
-			return err
-		}
-	}
 	if cfg.Proves() {
 		if w.proofs, err = w.newProofs(cfg, dir, pool); err != nil {
 			return err
 		}
+	}
+	if cfg.Participates() {
+		return w.federation(cfg, dir, pool)
 	}
 	return nil
 }
@@ -181,7 +180,11 @@ func (w *Works) federation(cfg settings.Config, dir string, pool *worker.Pool) e
 	if err != nil {
 		return err
 	}
-	service, err := federate.New(federate.Config{Queue: w.queue, Pool: pool, Shards: shards, Dir: dir, Key: w.key, Logger: w.agent.Logger,
+	var answers federate.Answers
+	if w.proofs != nil {
+		answers = w.proofs
+	}
+	service, err := federate.New(federate.Config{Answers: answers, Queue: w.queue, Pool: pool, Shards: shards, Dir: dir, Key: w.key, Logger: w.agent.Logger,
 		Limits: limits, Sign: w.agent.Sign, RoundKey: w.agent.RoundKey, Norm: norm})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
@@ -164,7 +164,7 @@ func TestWhatIsConfiguredBegins(t *testing.T) {
 				}
 			}
 			work, err := w.Work()
-			if err != nil || work.Queue == nil || (work.Federation != localapi.Federation(nil)) != c.participates || (work.Party != localapi.Party(nil)) != c.participates {
+			if err != nil || work.Queue == nil || (work.Federation != workapi.Federation(nil)) != c.participates || (work.Party != workapi.Party(nil)) != c.participates {
 				t.Errorf("%+v %v", work, err)
 			}
 			if p, err := w.Proofs(); c.proofs && (err != nil || p == nil) {

@@ -115,8 +115,8 @@ type Service struct {
 
 	mu       sync.Mutex
 	taken    map[receipt.ID]taken // answers that are not written down yet
-	unspoken []receipt.Receipt // not announced yet
-	kept     []receipt.ID      // witnesses, oldest first
+	unspoken []receipt.Receipt    // not announced yet
+	kept     []receipt.ID         // witnesses, oldest first
 	handed   map[receipt.ID]bool
 	known    map[statement.Digest]bool // keys that the registry has
 }

@@ -1,6 +1,8 @@
 package federation
 
 import (
+	"slices"
+
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -19,16 +21,30 @@ type Contribution struct {
 	Upload Digest `json:"upload"`
 	// Commitment commits to the quantized values, ProofDigest names a proof of
 	// their norm; both zero where the round asks for none.
-	Commitment  Digest        `json:"commitment"`
-	ProofDigest Digest        `json:"proof_digest"`
-	Time        protocol.Time `json:"time"`
+	Commitment  Digest `json:"commitment"`
+	ProofDigest Digest `json:"proof_digest"`
+	// Answers are the receipts of answers that were proven for this contribution, if it
+	// came with any; distinct, at most MaxAnswers.
+	Answers []ID          `json:"answers,omitempty"`
+	Time    protocol.Time `json:"time"`
 }
+
+// MaxAnswers that a contribution may name.
+const MaxAnswers = 64
 
 func (c *Contribution) context() string { return "anchorhold/fed/contribution/1" }
 
 func (c *Contribution) check() error {
 	if c.Weight < 1 || c.Weight > MaxWeight || c.Blocks < 1 || c.Blocks > MaxLength || c.Time == 0 {
 		return malformed("contribution: a number outside its limits")
+	}
+	if len(c.Answers) > MaxAnswers {
+		return malformed("contribution: more than %d answers", MaxAnswers)
+	}
+	for i, id := range c.Answers {
+		if slices.Contains(c.Answers[:i], id) {
+			return malformed("contribution: answer %s is named twice", id)
+		}
 	}
 	return nil
 }

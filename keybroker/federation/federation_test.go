@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -166,12 +167,13 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	r, signedRound, _ := w.Round(t, 100, nil)
 	a := w.Agent(t, nil)
 	c := contribution(w, a, r, signedRound)
+	c.Answers = []federation.ID{{1}, {2}}
 	signed, err := federation.SignContribution(a.Key, a.Chain, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, lease, err := federation.VerifyContribution(signed, w.Roots())
-	if err != nil || got != c || lease.Lease != a.Lease.Lease {
+	if err != nil || !reflect.DeepEqual(got, c) || lease.Lease != a.Lease.Lease {
 		t.Fatalf("%v", err)
 	}
 	if err := got.Follows(r, federation.DigestOf(signedRound)); err != nil {
@@ -200,6 +202,30 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	}
 	_, _, err = federation.VerifyContribution(signed, w.Roots())
 	wantReason(t, "after the lease", err, federation.ReasonOutsideLease)
+}
+
+func TestAnswersOfAContribution(t *testing.T) {
+	w := federationtest.New(t)
+	r, signed, _ := w.Round(t, 100, nil)
+	a := w.Agent(t, nil)
+	many := make([]federation.ID, federation.MaxAnswers+1)
+	for i := range many {
+		many[i] = federation.ID{byte(i)}
+	}
+	for name, tc := range map[string]struct {
+		answers []federation.ID
+		want    evidence.Reason
+	}{
+		"none":      {nil, ""},
+		"the most":  {many[1:], ""},
+		"one more":  {many, federation.ReasonMalformed},
+		"one twice": {[]federation.ID{{1}, {2}, {1}}, federation.ReasonMalformed},
+	} {
+		c := contribution(w, a, r, signed)
+		c.Answers = tc.answers
+		_, err := federation.SignContribution(a.Key, a.Chain, c)
+		wantReason(t, name, err, tc.want)
+	}
 }
 
 func TestContributionFollowsItsRound(t *testing.T) {

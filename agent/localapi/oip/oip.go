@@ -61,7 +61,7 @@ type Service struct {
 // Limits of a request.
 const (
 	MaxBatch     = 64
-	maxBodyBytes = 8 << 20
+	MaxBodyBytes = 8 << 20
 	maxNesting   = 8 // dimensions of a tensor
 )
 
@@ -105,17 +105,23 @@ func (s *Service) ready(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// find returns the model of a path, in the version of the path if it names one.
-func (s *Service) find(r *http.Request) (classify.Model, error) {
+// named returns the model of a name.
+func (s *Service) named(name string) (classify.Model, error) {
 	if err := s.Serving(); err != nil {
 		return classify.Model{}, err
 	}
-	m, err := s.Classifiers.Model(r.PathValue("model"))
+	m, err := s.Classifiers.Model(name)
 	if reason, _ := evidence.ReasonOf(err); reason == classify.ReasonUnknown {
-		p := problem.BadRequest("model", string(classify.ReasonUnknown), fmt.Sprintf("this agent has no classifier %q", r.PathValue("model")))
+		p := problem.BadRequest("model", string(classify.ReasonUnknown), fmt.Sprintf("this agent has no classifier %q", name))
 		p.Status = http.StatusNotFound
 		return m, p
 	}
+	return m, err
+}
+
+// find returns the model of a path, in the version of the path if it names one.
+func (s *Service) find(r *http.Request) (classify.Model, error) {
+	m, err := s.named(r.PathValue("model"))
 	if err != nil {
 		return m, err
 	}
@@ -204,52 +210,91 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var q request
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBodyBytes))
-	if err := d.Decode(&q); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			p := problem.BadRequest("", "too-large", fmt.Sprintf("the body is longer than %d bytes", maxBodyBytes))
-			p.Status = http.StatusRequestEntityTooLarge
-			return p
-		}
-		return badInput("the body is not an inference request in JSON: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return badInput("something follows the request")
-	}
-	rows, err := q.rows(m.Description)
+	a, err := s.ask(r.Context(), m, http.MaxBytesReader(w, r.Body, MaxBodyBytes))
 	if err != nil {
 		return err
 	}
-	answers := make([]classify.Answer, len(rows))
-	for i, row := range rows {
-		if answers[i], err = s.Classifiers.Classify(r.Context(), m.Name, row); err != nil {
-			return err
+	if proofs, err := s.Proofs(); err == nil {
+		for _, answer := range a.List {
+			proofs.Take(s.UID(r.Context()), answer)
 		}
 	}
-	uid := s.UID(r.Context())
-	proofs, failed := s.Proofs()
-	ids := make([]string, len(answers))
-	for i, a := range answers {
-		s.Keep(uid, a.Receipt)
-		if failed == nil {
-			proofs.Take(uid, a)
-		}
-		ids[i] = a.Receipt.Receipt.Body.ID.String()
-	}
-	w.Header().Set("Anchorhold-Receipt", ids[0])
-	problem.WriteJSON(w, http.StatusOK, respond(m, q.ID, answers, ids))
+	w.Header().Set("Anchorhold-Receipt", a.Receipts()[0].String())
+	problem.WriteJSON(w, http.StatusOK, a)
 	return nil
 }
 
+// Answers are what a request got. As JSON they are the protocol's response.
+type Answers struct {
+	List     []classify.Answer
+	response response
+}
+
+// MarshalJSON writes the response.
+func (a *Answers) MarshalJSON() ([]byte, error) { return json.Marshal(a.response) }
+
+// Receipts are those of the answers, in their order.
+func (a *Answers) Receipts() []receipt.ID {
+	ids := make([]receipt.ID, len(a.List))
+	for i := range a.List {
+		ids[i] = a.List[i].Receipt.Receipt.Body.ID
+	}
+	return ids
+}
+
+// Ask answers a request of the user of ctx, in the protocol's JSON, from the model of a
+// name. The receipts are kept for the user; for proofs the caller hands the answers on. A
+// body of more than MaxBodyBytes is refused.
+func (s *Service) Ask(ctx context.Context, name string, body io.Reader) (*Answers, error) {
+	m, err := s.named(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.ask(ctx, m, http.MaxBytesReader(nil, io.NopCloser(body), MaxBodyBytes))
+}
+
+func (s *Service) ask(ctx context.Context, m classify.Model, body io.Reader) (*Answers, error) {
+	var q request
+	d := json.NewDecoder(body)
+	if err := d.Decode(&q); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			p := problem.BadRequest("", "too-large", fmt.Sprintf("the body is longer than %d bytes", MaxBodyBytes))
+			p.Status = http.StatusRequestEntityTooLarge
+			return nil, p
+		}
+		return nil, badInput("the body is not an inference request in JSON: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, badInput("something follows the request")
+	}
+	rows, err := q.rows(m.Description)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answers{List: make([]classify.Answer, len(rows))}
+	for i, row := range rows {
+		if a.List[i], err = s.Classifiers.Classify(ctx, m.Name, row); err != nil {
+			return nil, err
+		}
+	}
+	uid := s.UID(ctx)
+	for _, answer := range a.List {
+		s.Keep(uid, answer.Receipt)
+	}
+	a.response = respond(m, q.ID, a.List)
+	return a, nil
+}
+
 // respond makes the response.
-func respond(m classify.Model, id string, answers []classify.Answer, receipts []string) response {
+func respond(m classify.Model, id string, answers []classify.Answer) response {
 	n := int64(len(answers))
+	var receipts []string
 	var scores []int32
 	var classes []int64
 	var labels []string
 	for _, a := range answers {
+		receipts = append(receipts, a.Receipt.Receipt.Body.ID.String())
 		best := 0
 		for k, y := range a.Outputs {
 			if y > a.Outputs[best] {

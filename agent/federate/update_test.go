@@ -1,0 +1,193 @@
+package federate_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+// prover delivers proofs: each waits until it is made, or fails with what it is told to.
+type prover struct {
+	mu        sync.Mutex
+	made      chan struct{} // closed when they may be delivered
+	fails     error
+	delivered []receipt.ID
+	owners    []uint32
+}
+
+func (p *prover) Deliver(ctx context.Context, uid uint32, id receipt.ID, progress func(jobs.Info)) error {
+	progress(jobs.Info{})
+	select {
+	case <-p.made:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fails != nil {
+		return p.fails
+	}
+	p.delivered, p.owners = append(p.delivered, id), append(p.owners, uid)
+	return nil
+}
+
+var answers = []receipt.ID{{1}, {2}}
+
+func (g *guest) update(t *testing.T, round federation.ID) jobs.Info {
+	t.Helper()
+	info, err := g.Submit(t.Context(), 7, round, federate.Submission{Weight: 1, Format: fedtask.Float32, With: answers}, bytes.NewReader(floats(randomVector(1, length, 1))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+// Nothing of an update leaves before its answers are proven; then all of it does, and the
+// signed contribution names the answers.
+func TestAnUpdateIsSentWithItsProofs(t *testing.T) {
+	w := newWorld(t)
+	p := &prover{made: make(chan struct{})}
+	w.answers = p
+	r, _, _ := w.open(t, nil)
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	info := g.update(t, r.ID)
+	for {
+		now, err := g.queue.Show(info.ID)
+		if err != nil || now.Final() {
+			t.Fatalf("%+v, %v", now, err)
+		}
+		if now.Progress != nil && now.Progress.Phase == "proofs" {
+			break // encrypted and signed
+		}
+	}
+	if list, err := w.agg.Complete(r.ID); err != nil || len(list) != 0 {
+		t.Errorf("%d were sent before the proofs: %v", len(list), err)
+	}
+	close(p.made)
+	if info = g.wait(t, info.ID); info.State != jobs.Done || !slices.Equal(p.delivered, answers) || !slices.Equal(p.owners, []uint32{7, 7}) {
+		t.Fatalf("%+v, %v", info, p.delivered)
+	}
+	list, err := w.agg.Complete(r.ID)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d, %v", len(list), err)
+	}
+	c, _, err := federation.VerifyContribution(list[0], w.Roots())
+	if err != nil || !slices.Equal(c.Answers, []federation.ID{{1}, {2}}) {
+		t.Errorf("%v, %v", c.Answers, err)
+	}
+}
+
+// Each step that fails in the job has its own reason, and the cause is told. The job can be
+// tried again.
+func TestAStepThatFailsIsNamed(t *testing.T) {
+	w := newWorld(t)
+	p := &prover{made: make(chan struct{}), fails: evidence.Refuse("proof-failed", "no")}
+	close(p.made)
+	w.answers = p
+	r, signed, _ := w.open(t, nil)
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	info := g.wait(t, g.update(t, r.ID).ID)
+	if info.State != jobs.Dead || info.Exit != jobs.Refused || info.Reason != federate.ReasonProof || !strings.Contains(info.Detail, "proof-failed") {
+		t.Errorf("proof: %+v", info)
+	}
+	p.mu.Lock()
+	p.fails = nil
+	p.mu.Unlock()
+	if _, err := g.queue.Retry(info.ID); err != nil {
+		t.Fatal(err)
+	}
+	if info = g.wait(t, info.ID); info.State != jobs.Done || len(p.delivered) != 2 {
+		t.Errorf("tried again: %+v", info)
+	}
+
+	// The other one comes too late: the round is closed when it is sent.
+	p.made = make(chan struct{})
+	late := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	info = late.update(t, r.ID)
+	alone := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	second, err := alone.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(randomVector(2, length, 1))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone.wait(t, second.ID)
+	w.close(t, r, signed)
+	close(p.made)
+	if info = late.wait(t, info.ID); info.State != jobs.Dead || info.Reason != federate.ReasonSend {
+		t.Errorf("send: %+v", info)
+	}
+
+	w.answers = nil
+	other, _, _ := w.open(t, nil)
+	none := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	if info = none.wait(t, none.update(t, other.ID).ID); info.Reason != federate.ReasonProof || !strings.Contains(info.Detail, string(federate.ReasonNotConfigured)) {
+		t.Errorf("no prover: %+v", info)
+	}
+}
+
+// A norm that cannot be proven is the gradient's step.
+func TestAGradientThatFailsIsNamed(t *testing.T) {
+	w := newWorld(t)
+	w.answers = &prover{}
+	r, _, _ := w.open(t, func(r *federation.Round) {
+		r.NormProof, r.NormCircuit = true, &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 8}
+	})
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	info := g.wait(t, g.update(t, r.ID).ID)
+	if info.State != jobs.Dead || info.Reason != federate.ReasonGradient || !strings.Contains(info.Detail, "norm-key-missing") {
+		t.Errorf("%+v", info)
+	}
+}
+
+func TestBegin(t *testing.T) {
+	w := newWorld(t)
+	r, _, _ := w.open(t, nil)
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	got, err := g.Begin(t.Context(), r.ID)
+	if err != nil || got.ID != r.ID {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, err = g.Begin(t.Context(), federation.ID{9})
+	wantReason(t, "no such round", err, "round-unknown")
+	g.Require(federate.Demand{Set: "another"})
+	_, err = g.Begin(t.Context(), r.ID)
+	wantReason(t, "another set", err, federation.ReasonSet)
+	g.Require(federate.Demand{})
+	info, err := g.Submit(t.Context(), 7, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(randomVector(1, length, 1))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.wait(t, info.ID)
+	_, err = g.Begin(t.Context(), r.ID)
+	wantReason(t, "a second contribution", err, federate.ReasonContributed)
+	if err == nil || !strings.Contains(err.Error(), info.ID.String()) {
+		t.Errorf("the first one is not named: %v", err)
+	}
+	if a, err := g.Attested(); err != nil || a.Agent == (federation.Digest{}) {
+		t.Errorf("%+v, %v", a, err)
+	}
+	step := &federate.StepError{Step: federate.ReasonSend, Err: errDisk}
+	if !errors.Is(step, errDisk) || !strings.HasPrefix(step.Error(), "update-send-failed: ") {
+		t.Error(step)
+	}
+}
+
+var errDisk = errors.New("the disk is gone")
+
+func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+	t.Helper()
+	if got, _ := evidence.ReasonOf(err); got != want {
+		t.Errorf("%s: reason %q, want %q: %v", what, got, want, err)
+	}
+}

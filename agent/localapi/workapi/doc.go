@@ -1,0 +1,97 @@
+// Package workapi serves long work on the agent's local socket: federated rounds, keys of
+// parties, jobs, and whole updates, whose steps are one request.
+//
+// It guarantees that a vector is streamed and never held, that a user sees and ends only
+// his own jobs, and that a failed update names the step that failed. It trusts its caller
+// to have checked the peer. It refuses what is not a round, job or vector, each with a
+// code.
+//
+// The local API mounts its routes.
+package workapi
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/party"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Federation is the agent's part in federated rounds; *federate.Service is it.
+type Federation interface {
+	Round(ctx context.Context, id federation.ID) (federate.Round, error)
+	Begin(ctx context.Context, id federation.ID) (federate.Round, error)
+	Attested() (federate.Attested, error)
+	Submit(ctx context.Context, uid uint32, id federation.ID, sub federate.Submission, body io.Reader) (jobs.Info, error)
+	Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error)
+	Result(ctx context.Context, id federation.ID) (federate.Published, error)
+	Values(ctx context.Context, id federation.ID, w io.Writer) error
+}
+
+// Party is the agent's part in keys that no one has whole; *party.Service is it.
+type Party interface {
+	Join(ctx context.Context, id federation.ID) (party.Status, error)
+	Share(ctx context.Context, id federation.ID, active []int) (party.Status, error)
+	Status(id federation.ID) (party.Status, error)
+}
+
+// Work is what long work needs: the queue, and the agent's part in rounds. Federation and
+// Party are nil without aggregators.
+type Work struct {
+	Queue      *jobs.Queue
+	Federation Federation
+	Party      Party
+}
+
+// Service serves long work.
+type Service struct {
+	// Work is long work, or why there is none now; nil where none is configured.
+	Work func() (Work, error)
+	// Classifiers answer in an update; nil where there are none.
+	Classifiers *oip.Service
+	// UID is the peer's user.
+	UID func(ctx context.Context) uint32
+}
+
+// Route is one path. A Long one has no time limit, for its body may be any length and
+// must keep coming instead.
+type Route struct {
+	Method, Pattern, Name string
+	Handle                func(http.ResponseWriter, *http.Request) error
+	Long                  bool
+}
+
+// Routes are the paths of long work.
+func (s *Service) Routes() []Route {
+	return []Route{
+		{"GET", "/v1/fed/rounds/{round}", "fed-round", s.showRound, false},
+		{"POST", "/v1/fed/rounds/{round}/contributions", "fed-contribute", s.contribute, true},
+		{"POST", "/v1/fed/rounds/{round}/updates", "fed-update", s.update, true},
+		{"POST", "/v1/fed/rounds/{round}/decrypt", "fed-decrypt", s.decrypt, false},
+		{"GET", "/v1/fed/rounds/{round}/result", "fed-result", s.showResult, false},
+		{"GET", "/v1/fed/rounds/{round}/result/values", "fed-values", s.sendValues, false},
+		{"POST", "/v1/fed/keys/{round}/join", "fed-key", s.joinKey, false},
+		{"POST", "/v1/fed/keys/{round}/share", "fed-key", s.shareKey, false},
+		{"GET", "/v1/fed/keys/{round}", "fed-key", s.showKey, false},
+		{"GET", "/v1/jobs", "jobs", s.listJobs, false},
+		{"GET", "/v1/jobs/{id}", "jobs", s.showJob, false},
+		{"DELETE", "/v1/jobs/{id}", "jobs", s.cancelJob, false},
+		{"POST", "/v1/jobs/{id}/retry", "jobs", s.retryJob, false},
+	}
+}
+
+// bodyIdle bounds the wait for the next bytes of a vector.
+const bodyIdle = 30 * time.Second
+
+func (s *Service) work() (Work, error) {
+	if s.Work == nil {
+		return Work{}, evidence.Refuse(federate.ReasonNotConfigured, "this agent's configuration has neither federation nor proofs")
+	}
+	return s.Work()
+}

@@ -1,0 +1,84 @@
+package workapi
+
+import (
+	"net/http"
+
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+)
+
+// job is a job as its owner sees it: what was submitted is the owner's own and not
+// shown.
+type job struct {
+	jobs.Info
+	Job   string `json:"job"`
+	Spec  bool   `json:"spec,omitempty"`
+	Lease bool   `json:"lease,omitempty"`
+	Boot  bool   `json:"boot,omitempty"`
+}
+
+func jobView(i jobs.Info) job { return job{Info: i, Job: i.ID.String()} }
+
+// ownJob finds a job of this user; root sees all. Another user's job does not exist
+// here.
+func (s *Service) ownJob(r *http.Request) (*jobs.Queue, jobs.Info, error) {
+	unknown := &problem.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: string(jobs.ReasonUnknown), Message: "no such job of this user"}
+	work, err := s.work()
+	if err != nil {
+		return nil, jobs.Info{}, err
+	}
+	id, err := jobs.ParseID(r.PathValue("id"))
+	if err != nil {
+		return nil, jobs.Info{}, unknown
+	}
+	info, err := work.Queue.Show(id)
+	uid := s.UID(r.Context())
+	if err != nil || uid != 0 && uid != info.Owner {
+		return nil, jobs.Info{}, unknown
+	}
+	return work.Queue, info, nil
+}
+
+func (s *Service) listJobs(w http.ResponseWriter, r *http.Request) error {
+	work, err := s.work()
+	if err != nil {
+		return err
+	}
+	uid := s.UID(r.Context())
+	views := []job{}
+	for _, info := range work.Queue.List(func(i *jobs.Info) bool { return uid == 0 || uid == i.Owner }) {
+		views = append(views, jobView(info))
+	}
+	problem.WriteJSON(w, http.StatusOK, map[string]any{"object": "list", "data": views})
+	return nil
+}
+
+func (s *Service) showJob(w http.ResponseWriter, r *http.Request) error {
+	_, info, err := s.ownJob(r)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusOK, jobView(info))
+	}
+	return err
+}
+
+func (s *Service) cancelJob(w http.ResponseWriter, r *http.Request) error {
+	q, info, err := s.ownJob(r)
+	if err != nil {
+		return err
+	}
+	if info, err = q.Cancel(info.ID); err == nil {
+		problem.WriteJSON(w, http.StatusOK, jobView(info))
+	}
+	return err
+}
+
+func (s *Service) retryJob(w http.ResponseWriter, r *http.Request) error {
+	q, info, err := s.ownJob(r)
+	if err != nil {
+		return err
+	}
+	if info, err = q.Retry(info.ID); err == nil {
+		problem.WriteJSON(w, http.StatusOK, jobView(info))
+	}
+	return err
+}

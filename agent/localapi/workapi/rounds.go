@@ -1,0 +1,193 @@
+package workapi
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/party"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// inRound finds the round of a path and what works on it.
+func (s *Service) inRound(r *http.Request) (Work, federation.ID, error) {
+	w, err := s.work()
+	if err != nil {
+		return w, federation.ID{}, err
+	}
+	if w.Federation == nil {
+		return w, federation.ID{}, evidence.Refuse(federate.ReasonNotConfigured, "this agent's configuration has no aggregators")
+	}
+	id, err := federation.ParseID(r.PathValue("round"))
+	if err != nil {
+		return w, id, problem.BadRequest("round", "round-invalid", "a round's id has 32 hexadecimal digits")
+	}
+	return w, id, nil
+}
+
+func (s *Service) showRound(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	round, err := work.Federation.Round(r.Context(), id)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusOK, round)
+	}
+	return err
+}
+
+// formatOf reads the media type of a vector; little-endian float32 where none is
+// given.
+func formatOf(media string) (fedtask.Format, error) {
+	switch media {
+	case "", "application/octet-stream", "application/vnd.anchorhold.float32":
+		return fedtask.Float32, nil
+	case "application/vnd.anchorhold.float16":
+		return fedtask.Float16, nil
+	}
+	return "", problem.BadRequest("content-type", "vector-invalid", "a vector is application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
+}
+
+// submission reads how a vector of a media type is to be taken.
+func submission(r *http.Request, media string) (sub federate.Submission, err error) {
+	weight := uint64(1)
+	if q := r.URL.Query().Get("weight"); q != "" {
+		if weight, err = strconv.ParseUint(q, 10, 32); err != nil {
+			return sub, problem.BadRequest("weight", "vector-invalid", "weight is a whole number from 1")
+		}
+	}
+	sub.Weight = uint32(weight)
+	if sub.Format, err = formatOf(media); err != nil {
+		return sub, err
+	}
+	switch r.URL.Query().Get("excess") {
+	case "", "clip":
+	case "refuse":
+		sub.Strict = true
+	default:
+		return sub, problem.BadRequest("excess", "vector-invalid", "excess is clip or refuse: what to do with a vector beyond the norm bound")
+	}
+	return sub, nil
+}
+
+// contribute takes a vector of any length; it is streamed, never held.
+func (s *Service) contribute(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	sub, err := submission(r, r.Header.Get("Content-Type"))
+	if err != nil {
+		return err
+	}
+	uid := s.UID(r.Context())
+	info, err := work.Federation.Submit(r.Context(), uid, id, sub, &patient{r.Body, http.NewResponseController(w)})
+	if err != nil {
+		return err
+	}
+	problem.WriteJSON(w, http.StatusAccepted, jobView(info))
+	return nil
+}
+
+func (s *Service) decrypt(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	uid := s.UID(r.Context())
+	info, err := work.Federation.Decrypt(r.Context(), uid, id)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusAccepted, jobView(info))
+	}
+	return err
+}
+
+func (s *Service) showResult(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	result, err := work.Federation.Result(r.Context(), id)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusOK, result)
+	}
+	return err
+}
+
+// sendValues streams the published mean. The header goes out with the first value,
+// so that a failure before it is an error object.
+func (s *Service) sendValues(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	return work.Federation.Values(r.Context(), id, w)
+}
+
+func (s *Service) joinKey(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	st, err := work.Party.Join(r.Context(), id)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusAccepted, st)
+	}
+	return err
+}
+
+func (s *Service) showKey(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	st, err := work.Party.Status(id)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusOK, st)
+	}
+	return err
+}
+
+func (s *Service) shareKey(w http.ResponseWriter, r *http.Request) error {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		Active []int `json:"active"`
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<12))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&body); err != nil {
+		return problem.BadRequest("active", string(party.ReasonActive), "the body is {\"active\": [numbers of the parties that decrypt]}")
+	}
+	st, err := work.Party.Share(r.Context(), id, body.Active)
+	if err == nil {
+		problem.WriteJSON(w, http.StatusAccepted, st)
+	}
+	return err
+}
+
+// patient renews the read deadline before each read: a vector may take as long as
+// it needs, but not stand still.
+type patient struct {
+	r io.Reader
+	c *http.ResponseController
+}
+
+// Read reads under a new deadline.
+func (p *patient) Read(b []byte) (int, error) {
+	if err := p.c.SetReadDeadline(time.Now().Add(bodyIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return p.r.Read(b)
+}

@@ -1,0 +1,192 @@
+package workapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+// The parts of an update's body, in their order.
+const (
+	inferencePart = "inference" // a request of the Open Inference Protocol, in JSON
+	vectorPart    = "vector"    // the update, in the media type of its part
+)
+
+// maxUnread bounds what is read and thrown away after a failure, so that a client which
+// still sends can read why.
+const maxUnread = 256 << 20
+
+// step is a step that was taken, or is under way in the job.
+type step struct {
+	Step   string `json:"step"`
+	State  string `json:"state"` // done or queued
+	Millis int64  `json:"ms,omitempty"`
+	Detail any    `json:"detail,omitempty"`
+}
+
+// updated is the answer to an update. What is queued, its job does.
+type updated struct {
+	Object string        `json:"object"`
+	Round  federation.ID `json:"round"`
+	Steps  []step        `json:"steps"`
+	Answer *oip.Answers  `json:"answer"`
+	Proofs []proofJob    `json:"proofs"`
+	Job    job           `json:"job"`
+}
+
+type proofJob struct {
+	Receipt receipt.ID `json:"receipt"`
+	Job     string     `json:"job"`
+}
+
+// update is a whole federated update in one request: a session with the aggregators, the
+// agent's attested key, the classifier's answers, their proofs, and the encrypted update. The
+// request ends when the vector is stored; the job makes the proofs meanwhile, encrypts, and
+// sends all of it together.
+func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
+	u, err := s.newUpdate(w, r)
+	if err != nil {
+		return err
+	}
+	for _, st := range []struct {
+		name   string
+		reason evidence.Reason
+		state  string
+		do     func() (any, error)
+	}{
+		{"session", federate.ReasonSession, "done", u.session},
+		{"attestation", federate.ReasonAttestation, "done", u.attestation},
+		{"inference", federate.ReasonInference, "done", u.inference},
+		{"proof", federate.ReasonProof, "queued", u.proof},
+		{"gradient", federate.ReasonGradient, "queued", u.gradient},
+	} {
+		begun := time.Now()
+		detail, err := st.do()
+		if err != nil {
+			_, _ = io.CopyN(io.Discard, u.body, maxUnread) // to the end, or the client's patience
+			return &federate.StepError{Step: st.reason, Err: err}
+		}
+		u.out.Steps = append(u.out.Steps, step{st.name, st.state, time.Since(begun).Milliseconds(), detail})
+	}
+	u.out.Steps = append(u.out.Steps, step{Step: "send", State: "queued"})
+	problem.WriteJSON(w, http.StatusAccepted, u.out)
+	return nil
+}
+
+// update is one under way.
+type update struct {
+	ctx     context.Context
+	service *Service
+	work    Work
+	r       *http.Request
+	uid     uint32
+	model   string
+	body    io.Reader // of the request
+	parts   *multipart.Reader
+	out     updated
+}
+
+func (s *Service) newUpdate(w http.ResponseWriter, r *http.Request) (*update, error) {
+	work, id, err := s.inRound(r)
+	if err != nil {
+		return nil, err
+	}
+	if s.Classifiers == nil {
+		return nil, problem.BadRequest("model", "classifier-unknown", "this agent's configuration has no classifiers; send a vector alone to /contributions")
+	}
+	u := &update{ctx: r.Context(), service: s, work: work, r: r, uid: s.UID(r.Context()), model: r.URL.Query().Get("model"), out: updated{Object: "federated_update", Round: id}}
+	if u.model == "" {
+		return nil, problem.BadRequest("model", "classifier-unknown", "?model= names the classifier that answers")
+	}
+	if _, err := submission(r, ""); err != nil {
+		return nil, err
+	}
+	u.body = &patient{r.Body, http.NewResponseController(w)}
+	r.Body = io.NopCloser(u.body)
+	if u.parts, err = r.MultipartReader(); err != nil {
+		return nil, problem.BadRequest("content-type", "vector-invalid", `the body is multipart/form-data with the parts "inference" and "vector", in this order`)
+	}
+	return u, nil
+}
+
+// part is the next part, which must have this name.
+func (u *update) part(name string) (*multipart.Part, error) {
+	p, err := u.parts.NextPart()
+	if errors.Is(err, io.EOF) {
+		return nil, problem.BadRequest(name, "vector-invalid", fmt.Sprintf("the body ends before its part %q", name))
+	}
+	if err != nil {
+		return nil, problem.BadRequest(name, "vector-invalid", fmt.Sprintf("the body: %v", err))
+	}
+	if p.FormName() != name {
+		return nil, problem.BadRequest(name, "vector-invalid", fmt.Sprintf("part %q stands where %q is wanted", p.FormName(), name))
+	}
+	return p, nil
+}
+
+// session reaches every aggregator over hybrid TLS.
+func (u *update) session() (any, error) {
+	round, err := u.work.Federation.Begin(u.ctx, u.out.Round)
+	return map[string]any{"model": round.Model, "length": round.Length, "closes": round.Closes}, err
+}
+
+// attestation finds the attested key that everything is signed with.
+func (u *update) attestation() (any, error) { return u.work.Federation.Attested() }
+
+// inference answers.
+func (u *update) inference() (any, error) {
+	p, err := u.part(inferencePart)
+	if err != nil {
+		return nil, err
+	}
+	if u.out.Answer, err = u.service.Classifiers.Ask(u.ctx, u.model, p); err != nil {
+		return nil, err
+	}
+	return map[string]any{"receipts": u.out.Answer.Receipts()}, nil
+}
+
+// proof has the answers proven; it does not wait.
+func (u *update) proof() (any, error) {
+	proofs, err := u.service.Classifiers.Proofs()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range u.out.Answer.List {
+		proofs.Take(u.uid, a)
+	}
+	for _, id := range u.out.Answer.Receipts() {
+		info, err := proofs.Prove(u.ctx, u.uid, id)
+		if err != nil {
+			return nil, err
+		}
+		u.out.Proofs = append(u.out.Proofs, proofJob{id, info.ID.String()})
+	}
+	return nil, nil
+}
+
+// gradient stores the vector, encrypted, and queues the job.
+func (u *update) gradient() (any, error) {
+	p, err := u.part(vectorPart)
+	if err != nil {
+		return nil, err
+	}
+	sub, err := submission(u.r, p.Header.Get("Content-Type"))
+	if err != nil {
+		return nil, err
+	}
+	sub.With = u.out.Answer.Receipts()
+	info, err := u.work.Federation.Submit(u.ctx, u.uid, u.out.Round, sub, p)
+	u.out.Job = jobView(info)
+	return nil, err
+}
