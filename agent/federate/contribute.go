@@ -16,7 +16,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Contributed is the result of a job that contributes.
@@ -26,7 +25,7 @@ type Contributed struct {
 	Bytes        int64             `json:"bytes"`        // that were encrypted and sent
 	Scaled       bool              `json:"scaled"`
 	Clamped      uint64            `json:"clamped"`
-	Answers      []receipt.ID      `json:"answers,omitempty"` // that were proven and are named in it
+	Answers      []federation.ID   `json:"answers,omitempty"` // that were proven and are named in it
 }
 
 // contribute does one job: encrypt, sign, record, wait for the proofs of the answers that
@@ -228,10 +227,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contribu
 		m.Hashes[i] = federation.Digest(raw[32*i:])
 	}
 	c := federation.Contribution{Round: h.ID, RoundDigest: h.digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
-		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now}
-	for _, id := range spec.With {
-		c.Answers = append(c.Answers, federation.ID(id))
-	}
+		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now, Answers: spec.With}
 	if c.Upload != done.Upload {
 		return m, nil, errors.New("the worker's digest is not that of its hash list")
 	}

@@ -33,7 +33,7 @@ type contributeSpec struct {
 	// vector is the same job, and the name tells nobody what it is.
 	Vector string `json:"vector"`
 	// With names the answers that are proven before the contribution is sent.
-	With []receipt.ID `json:"with,omitempty"`
+	With []federation.ID `json:"with,omitempty"`
 }
 
 // Submission is how a vector is to be taken.
@@ -71,7 +71,10 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	} else if signer.Now >= h.Closes {
 		return jobs.Info{}, evidence.Refuse(ReasonOver, "the round closed at %s", h.Closes.Time())
 	}
-	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format, With: sub.With}
+	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format}
+	for _, id := range sub.With {
+		spec.With = append(spec.With, federation.ID(id))
+	}
 	if err := s.store(body, h, &spec); err != nil {
 		return jobs.Info{}, err
 	}

@@ -92,12 +92,12 @@ func (s *Service) Begin(ctx context.Context, id federation.ID) (Round, error) {
 }
 
 // accompany waits for the proofs of the answers that the contribution comes with.
-func (s *Service) accompany(ctx context.Context, l *jobs.Lease, answers []receipt.ID) error {
+func (s *Service) accompany(ctx context.Context, l *jobs.Lease, answers []federation.ID) error {
 	for i, id := range answers {
 		if s.cfg.Answers == nil {
 			return evidence.Refuse(ReasonNotConfigured, "this agent makes no proofs")
 		}
-		err := s.cfg.Answers.Deliver(ctx, l.Info.Owner, id, func(jobs.Info) {
+		err := s.cfg.Answers.Deliver(ctx, l.Info.Owner, receipt.ID(id), func(jobs.Info) {
 			if err := heartbeat(l, "proofs", uint64(i), uint64(len(answers))); err != nil {
 				s.cfg.Logger.Debug("heartbeat", "job", l.Info.ID.String(), "err", err)
 			}

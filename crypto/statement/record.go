@@ -107,7 +107,7 @@ func (r *Record) Admits(e *Envelope) error {
 		}
 		return nil
 	}
-	if g, c := s.Gradient, r.Gradient; g.Coordinates != c.Coordinates || g.LInf > 1<<(c.Bits-1) {
+	if g, c := s.Gradient, r.Gradient; g.Coordinates != c.Coordinates || g.LInf >= 1<<(c.Bits-1) {
 		return mismatch("the statement has %d coordinates up to %d, the circuit %d of %d bits", g.Coordinates, g.LInf, c.Coordinates, c.Bits)
 	}
 	return nil

@@ -12,9 +12,10 @@ const (
 	MaxItems       = 64      // inferences of one statement
 	MaxOutputs     = 4096    // of one inference
 	maxAllOutputs  = 1 << 14 // of one statement
-	MaxCoordinates = 1 << 20 // of a gradient
-	MaxLInf        = 1 << 15
-	MaxSquaredL2   = 1 << 50
+	// What the circuits of gradients can prove: so many coordinates of 16 bits.
+	MaxCoordinates = 1 << 16
+	MaxLInf        = 1<<15 - 1
+	MaxSquaredL2   = MaxCoordinates * MaxLInf * MaxLInf
 	// MaxPublicInputs is the largest number of public inputs of any statement.
 	MaxPublicInputs = maxAllOutputs + MaxItems + 2
 )

@@ -13,7 +13,7 @@ import (
 )
 
 // MaxCoordinates bounds a gradient: with more, sums could touch each other.
-const MaxCoordinates = 1 << 16
+const MaxCoordinates = statement.MaxCoordinates
 
 // Gradient is the circuit of two bounds on an update of Coordinates whole numbers, which
 // are committed to as numbers of Bits bits: on the amount of each, and on the sum of

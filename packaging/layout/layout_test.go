@@ -112,7 +112,7 @@ var arrows = map[string][]string{
 		"crypto/statement", "guest/evidence"},
 	"agent/longwork": {"agent/normproof", "agent/proofaudit", "keybroker/proofs/proofclient", "keybroker/proofs/wire", "keybroker/receipt", "crypto/statement", "agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/localapi/workapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",
 		"guest/evidence", "keybroker/client", "keybroker/uplink"},
-	"agent/localapi/workapi": {"agent/federate", "agent/fedtask", "agent/jobs", "agent/localapi/oip", "agent/localapi/problem", "agent/party", "keybroker/federation", "keybroker/receipt", "guest/evidence"},
+	"agent/localapi/workapi": {"agent/classify", "agent/federate", "agent/fedtask", "agent/jobs", "agent/localapi/oip", "agent/localapi/problem", "agent/party", "keybroker/federation", "guest/evidence"},
 	"agent/localapi/oip":     {"agent/classify", "agent/jobs", "agent/localapi/problem", "agent/proofaudit", "keybroker/receipt", "guest/evidence", "runtime/classifier"},
 	"agent/normproof":        {"agent/prooftask", "agent/worker", "crypto/proofkeys", "crypto/statement", "guest/evidence", "keybroker/federation"},
 	"agent/party": {"agent/fedtask", "agent/worker", "crypto/chunkseal", "crypto/heparams", "crypto/identity", "crypto/keybuf", "crypto/keywrap", "keybroker/federation", "keybroker/protocol",

@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // The parts of an update's body, in their order.
@@ -46,8 +46,8 @@ type updated struct {
 }
 
 type proofJob struct {
-	Receipt receipt.ID `json:"receipt"`
-	Job     string     `json:"job"`
+	Receipt string `json:"receipt"`
+	Job     string `json:"job"`
 }
 
 // update is a whole federated update in one request: a session with the aggregators, the
@@ -103,11 +103,11 @@ func (s *Service) newUpdate(w http.ResponseWriter, r *http.Request) (*update, er
 		return nil, err
 	}
 	if s.Classifiers == nil {
-		return nil, problem.BadRequest("model", "classifier-unknown", "this agent's configuration has no classifiers; send a vector alone to /contributions")
+		return nil, problem.BadRequest("model", string(classify.ReasonUnknown), "this agent's configuration has no classifiers; send a vector alone to /contributions")
 	}
 	u := &update{ctx: r.Context(), service: s, work: work, r: r, uid: s.UID(r.Context()), model: r.URL.Query().Get("model"), out: updated{Object: "federated_update", Round: id}}
 	if u.model == "" {
-		return nil, problem.BadRequest("model", "classifier-unknown", "?model= names the classifier that answers")
+		return nil, problem.BadRequest("model", string(classify.ReasonUnknown), "?model= names the classifier that answers")
 	}
 	if _, err := submission(r, ""); err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (u *update) inference() (any, error) {
 	if u.out.Answer, err = u.service.Classifiers.Ask(u.ctx, u.model, p); err != nil {
 		return nil, err
 	}
-	return map[string]any{"receipts": u.out.Answer.Receipts()}, nil
+	return map[string]any{"answers": len(u.out.Answer.List)}, nil
 }
 
 // proof has the answers proven; it does not wait.
@@ -170,7 +170,7 @@ func (u *update) proof() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		u.out.Proofs = append(u.out.Proofs, proofJob{id, info.ID.String()})
+		u.out.Proofs = append(u.out.Proofs, proofJob{id.String(), info.ID.String()})
 	}
 	return nil, nil
 }
