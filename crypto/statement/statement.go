@@ -9,9 +9,9 @@ import (
 
 // Limits on statements.
 const (
-	MaxItems       = 64      // inferences of one statement
-	MaxOutputs     = 4096    // of one inference
-	maxAllOutputs  = 1 << 14 // of one statement
+	MaxItems      = 64      // inferences of one statement
+	MaxOutputs    = 4096    // of one inference
+	maxAllOutputs = 1 << 14 // of one statement
 	// What the circuits of gradients can prove: so many coordinates of 16 bits.
 	MaxCoordinates = 1 << 16
 	MaxLInf        = 1<<15 - 1

@@ -35,7 +35,7 @@ func sampleInference() *Statement {
 func sampleGradient() *Statement {
 	return &Statement{System: PLONK, Circuit: digest("circuit of gradients"), Gradient: &Gradient{
 		Round: digest("round"), Participant: digest("participant"), Ciphertext: digest("ciphertext"), Commitment: sampleCommitment("gradient"),
-		Coordinates: 10_000, LInf: 1 << 15, SquaredL2: 1 << 40,
+		Coordinates: 10_000, LInf: MaxLInf, SquaredL2: 1 << 40,
 	}}
 }
 
@@ -426,6 +426,10 @@ func TestRecordsAdmit(t *testing.T) {
 		"bits": func(r *Record, e *Envelope) {
 			*r, e.Statement = *sampleRecord(true), *sampleGradient()
 			r.Gradient.Bits = 8
+		},
+		"a bound of nine bits": func(r *Record, e *Envelope) {
+			*r, e.Statement = *sampleRecord(true), *sampleGradient()
+			r.Gradient.Bits, e.Statement.Gradient.LInf = 8, 128
 		},
 	} {
 		r, e := sampleRecord(false), sampleEnvelope(sampleInference())

@@ -10,6 +10,8 @@ import (
 	"github.com/consensys/gnark/constraint"
 	"github.com/consensys/gnark/frontend"
 	"github.com/consensys/gnark/frontend/cs/r1cs"
+
+	"github.com/anchorhold/anchorhold/crypto/statement"
 )
 
 func compileGradient(t testing.TB, spec Gradient) constraint.ConstraintSystem {
@@ -76,6 +78,9 @@ func TestTheLargestGradient(t *testing.T) {
 		if sum >= 1<<(digitBits-2) {
 			t.Errorf("%s can be %d, which needs more than %d bits", name, sum, digitBits-2)
 		}
+	}
+	if wide := (Gradient{MaxCoordinates, 16}); wide.Check() != nil || wide.MaxLInf() != statement.MaxLInf || statement.MaxSquaredL2 != MaxCoordinates*top*top {
+		t.Error("statements have other limits than circuits")
 	}
 	if (share+2)*digitBits+1 >= fr.Bits-1 {
 		t.Error("the digits of a sum of products reach the modulus")
