@@ -27,13 +27,14 @@ func newFed(inv *invocation) *cobra.Command {
 
   fed round open     broker operator   terms, key, privacy charge; handed to the aggregator
   fed submit         participant       clip, encrypt and upload a vector through the agent
+  fed update         participant       the same, with answers of a classifier and their proofs
   fed round close    broker operator   add what is complete, fix cohort and sum for ever
   fed decrypt        decrypting guest  open the sum once, add noise, sign, publish
   fed round finish   broker operator   check the result, destroy the key
   fed result         anybody           the mean as float32 values
 
 Participants without a common trusted guest set up a key together: see fed key.`,
-		newRound(inv), newFedKey(inv), newFedSubmit(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv))
+		newRound(inv), newFedKey(inv), newFedSubmit(inv), newFedUpdate(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv))
 }
 
 func newRound(inv *invocation) *cobra.Command {

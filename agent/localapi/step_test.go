@@ -1,0 +1,33 @@
+package localapi
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// A step that failed is the code; the cause keeps its status, and its own code is told.
+func TestAStepKeepsItsCause(t *testing.T) {
+	s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}
+	for name, c := range map[string]struct {
+		cause  error
+		status int
+		says   string
+	}{
+		"a refusal":            {evidence.Refuse(federate.ReasonNorm, "norm 2"), http.StatusUnprocessableEntity, "norm-exceeded: norm 2"},
+		"the client's mistake": {problem.BadRequest("weight", "vector-invalid", "a weight"), http.StatusBadRequest, "vector-invalid: a weight"},
+		"nothing is served":    {evidence.Refuse("attesting", "not yet"), http.StatusServiceUnavailable, "attesting: "},
+		"nobody foresaw it":    {errors.New("secret"), http.StatusInternalServerError, "internal-error: "},
+	} {
+		p := s.problemOf(t.Context(), &federate.StepError{Step: federate.ReasonGradient, Err: c.cause})
+		if p.Code != string(federate.ReasonGradient) || p.Status != c.status || !strings.HasPrefix(p.Message, c.says) || strings.Contains(p.Message, "secret") {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
