@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,16 +17,14 @@ import (
 // The federated demo: eight participants train scikit-learn's digits, a ninth guest
 // decrypts.
 const (
-	participants  = 8
-	plainRounds   = 5
-	clipL2        = 3.0
-	decryptor     = participants // index of the decrypting guest
-	digitsLength  = 2410         // values of the model, as digits.py says
-	privateRound  = 10.0         // epsilon of the round with noise
-	workerMB      = 256
-	fedMeasure    = "c3"
-	decMeasure    = "3c"
-	fedDemoPolicy = `format: 1
+	plainRounds  = 5
+	clipL2       = 3.0
+	digitsLength = 2410 // values of the model, as digits.py says
+	privateRound = 10.0 // epsilon of the round with noise
+	workerMB     = 256
+	fedMeasure   = "c3"
+	decMeasure   = "3c"
+	fedPolicy    = `format: 1
 id: fed-demo
 version: 1
 not_before: "2020-01-01T00:00:00Z"
@@ -41,7 +40,7 @@ require:
   image_ids: [participant-image, decryptor-image]
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
-  - resources: [members/*]
+  - resources: [members/*, models/*]
   - resources: [fed/*]
     require: {image_ids: [decryptor-image], reference_values: [demo/decryptor]}
 waive:
@@ -56,20 +55,33 @@ waive:
 `
 )
 
+// deployment is broker, aggregator, participants' guests and one guest that decrypts.
+type deployment struct {
+	demo
+	participants    int
+	minimum         int // cohort
+	aggregator      *daemon
+	aggregatorExtra string             // of its configuration
+	guestExtra      func(i int) string // of a guest's
+	memory          int                // of a guest's arena, in MiB
+	address         string             // the aggregator's
+	cutter          *cutter
+	guests          []*daemon
+	rounds          []string // ids, in their order
+}
+
+// decryptor is the index of the decrypting guest.
+func (d *deployment) decryptor() int { return d.participants }
+
 // fedDemo is the federated demo on top of the parts of the other.
 type fedDemo struct {
-	demo
-	python     string
-	aggregator *daemon
-	address    string // the aggregator's
-	cutter     *cutter
-	guests     [participants + 1]*daemon
-	rounds     []string // ids, in their order
-	sent       float64  // bytes of one contribution
+	deployment
+	python string
+	sent   float64 // bytes of one contribution
 }
 
 func newFedDemo(opt options, python string) *fedDemo {
-	return &fedDemo{demo: demo{opt: opt, began: time.Now()}, python: python}
+	return &fedDemo{deployment: deployment{demo: demo{opt: opt, began: time.Now()}, participants: 8, minimum: 6, memory: 64, guestExtra: func(int) string { return "" }}, python: python}
 }
 
 func (d *fedDemo) run(ctx context.Context) (err error) {
@@ -97,9 +109,9 @@ func (d *fedDemo) run(ctx context.Context) (err error) {
 	})
 }
 
-func (d *fedDemo) cleanUp() error {
+func (d *deployment) cleanUp() error {
 	var errs []error
-	for _, p := range append(d.guests[:], d.aggregator, d.broker) {
+	for _, p := range append(slices.Clone(d.guests), d.aggregator, d.broker) {
 		if p != nil {
 			errs = append(errs, p.stop())
 		}
@@ -132,13 +144,13 @@ func (d *fedDemo) findTask(ctx context.Context) (string, error) {
 	var plain struct {
 		Accuracy float64 `json:"accuracy"`
 	}
-	if err := d.digits(ctx, &plain, "baseline", "--of", fmt.Sprint(participants), "--rounds", fmt.Sprint(plainRounds)); err != nil {
+	if err := d.digits(ctx, &plain, "baseline", "--of", fmt.Sprint(d.participants), "--rounds", fmt.Sprint(plainRounds)); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("scikit-learn's digits, %d values, non-identical data\nplain federated averaging reaches %.3f after %d rounds: the control", digitsLength, plain.Accuracy, plainRounds), nil
 }
 
-func (d *fedDemo) makeParties(ctx context.Context) (string, error) {
+func (d *deployment) makeParties(ctx context.Context) (string, error) {
 	if err := os.Mkdir(d.path("credentials"), 0o700); err != nil {
 		return "", err
 	}
@@ -153,7 +165,7 @@ func (d *fedDemo) makeParties(ctx context.Context) (string, error) {
 		}
 	}
 	var wg sync.WaitGroup
-	var pems [len(d.guests)][]byte
+	pems := make([][]byte, d.participants+1)
 	errs := make([]error, len(pems))
 	for i := range pems {
 		wg.Go(func() { pems[i], errs[i] = d.makeTEE(ctx, i) })
@@ -162,11 +174,11 @@ func (d *fedDemo) makeParties(ctx context.Context) (string, error) {
 	if err := errors.Join(errs...); err != nil {
 		return "", err
 	}
-	return "broker root, aggregator certificate, a processor of its own for each guest", os.WriteFile(d.path("software-tee.pem"), bytes.Join(pems[:], nil), 0o600)
+	return "broker root, aggregator certificate, a processor of its own for each guest", os.WriteFile(d.path("software-tee.pem"), bytes.Join(pems, nil), 0o600)
 }
 
 // makeTEE makes one guest's processor and returns its root certificate.
-func (d *fedDemo) makeTEE(ctx context.Context, i int) ([]byte, error) {
+func (d *deployment) makeTEE(ctx context.Context, i int) ([]byte, error) {
 	// Its RSA keys take seconds to make and protect nothing: they are kept between
 	// runs.
 	kept := filepath.Join(d.opt.cache, "software-tees", fmt.Sprint(i))
@@ -185,10 +197,10 @@ func (d *fedDemo) makeTEE(ctx context.Context, i int) ([]byte, error) {
 	return os.ReadFile(pem)
 }
 
-func (d *fedDemo) guestDir(i int) string { return d.path(fmt.Sprintf("guest%d", i)) }
-func (d *fedDemo) socket(i int) string   { return d.path(fmt.Sprintf("guest%d.sock", i)) }
+func (d *deployment) guestDir(i int) string { return d.path(fmt.Sprintf("guest%d", i)) }
+func (d *deployment) socket(i int) string   { return d.path(fmt.Sprintf("guest%d.sock", i)) }
 
-func (d *fedDemo) startFedBroker(ctx context.Context) (string, error) {
+func (d *deployment) startFedBroker(ctx context.Context) (string, error) {
 	var err error
 	if d.brokerAddress, err = freePort(); err != nil {
 		return "", err
@@ -202,11 +214,11 @@ rounds:
   privacy:
     max_epsilon: 20
     delta: 0.00001
-    minimum_cohort: 6
+    minimum_cohort: %d
     without_noise: the demo shows accuracy without noise first
     allow_software_tee: true
-log: {level: info, format: text}
-`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"))
+%slog: {level: info, format: text}
+`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"), d.minimum, d.brokerExtra)
 	if err := os.WriteFile(d.path("broker.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}
@@ -217,13 +229,13 @@ log: {level: info, format: text}
 		_, err := d.tool(ctx, "epoch", "list", "--broker", d.path("operator.sock"))
 		return err == nil
 	})
-	return "on " + d.brokerAddress + "; rounds need a cohort of 6, a model may spend epsilon 20", err
+	return fmt.Sprintf("on %s; rounds need a cohort of %d, a model may spend epsilon 20", d.brokerAddress, d.minimum), err
 }
 
-func (d *fedDemo) importFedPolicy(ctx context.Context) (string, error) {
+func (d *deployment) importFedPolicy(ctx context.Context) (string, error) {
 	values := fmt.Sprintf("format: 1\nreference_values:\n  - {id: demo/participant, measurement: %q, software: true, description: participants}\n  - {id: demo/decryptor, measurement: %q, software: true, description: the decrypting guest}\n",
 		strings.Repeat(fedMeasure, 48), strings.Repeat(decMeasure, 48))
-	if err := errors.Join(os.WriteFile(d.path("values.yaml"), []byte(values), 0o600), os.WriteFile(d.path("policy.yaml"), []byte(fedDemoPolicy), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(d.path("values.yaml"), []byte(values), 0o600), os.WriteFile(d.path("policy.yaml"), []byte(fedPolicy), 0o600)); err != nil {
 		return "", err
 	}
 	for _, args := range [][]string{
@@ -237,13 +249,13 @@ func (d *fedDemo) importFedPolicy(ctx context.Context) (string, error) {
 	return "participants may be members; only the decrypting image may have a round's key", nil
 }
 
-func (d *fedDemo) startAggregator(ctx context.Context) (string, error) {
+func (d *deployment) startAggregator(ctx context.Context) (string, error) {
 	var err error
 	if d.address, err = freePort(); err != nil {
 		return "", err
 	}
-	config := fmt.Sprintf("state_dir: %s\nlisten: %s\ntls_certificate: %s\ntls_key: %s\nroot_keys: [%s]\nadmin_socket: %s\nworkers: 2\n",
-		d.path("aggregator"), d.address, d.path("aggregator.crt"), d.path("aggregator.key"), d.path("root.key.pub"), d.path("admin.sock"))
+	config := fmt.Sprintf("state_dir: %s\nlisten: %s\ntls_certificate: %s\ntls_key: %s\nroot_keys: [%s]\nadmin_socket: %s\nworkers: 2\n%s",
+		d.path("aggregator"), d.address, d.path("aggregator.crt"), d.path("aggregator.key"), d.path("root.key.pub"), d.path("admin.sock"), d.aggregatorExtra)
 	if err := os.WriteFile(d.path("aggregator.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}
@@ -257,28 +269,29 @@ func (d *fedDemo) startAggregator(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.cutter, err = newCutter(d.address)
-	return "on " + d.address + ", without any secret; participant 7 reaches it over a line that can fail", err
+	return fmt.Sprintf("on %s, without any secret; participant %d reaches it over a line that can fail", d.address, d.participants-1), err
 }
 
-func (d *fedDemo) startGuests(ctx context.Context) (string, error) {
+func (d *deployment) startGuests(ctx context.Context) (string, error) {
+	d.guests = make([]*daemon, d.participants+1)
 	for i := range d.guests {
 		image, measurement, address := "participant-image", fedMeasure, d.address
 		switch i {
-		case decryptor:
+		case d.decryptor():
 			image, measurement = "decryptor-image", decMeasure
-		case participants - 1:
+		case d.participants - 1:
 			address = d.cutter.address()
 		}
 		config := fmt.Sprintf(`compute:
-  tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: 64}
+  tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: %d}
 broker: {address: %q, tls_roots: %s, root_keys: [%s], minimum_epoch: 1}
 guest: {image_id: %s, state_dir: %s, software_measurement: %q}
 federation: {aggregators: [%q], tls_roots: %s, membership: members/demo}
 workers: {path: %s, memory_mb: %d}
 socket: {path: %s}
-log: {level: info, format: text}
-`, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), image, d.guestDir(i), strings.Repeat(measurement, 48),
-			address, d.path("aggregator.crt"), filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), workerMB, d.socket(i))
+%slog: {level: info, format: text}
+`, d.memory, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), image, d.guestDir(i), strings.Repeat(measurement, 48),
+			address, d.path("aggregator.crt"), filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), workerMB, d.socket(i), d.guestExtra(i))
 		path := d.path(fmt.Sprintf("guest%d.yaml", i))
 		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 			return "", err
@@ -296,7 +309,7 @@ log: {level: info, format: text}
 			return "", err
 		}
 	}
-	return fmt.Sprintf("%d participants and one decrypting guest, each with a lease of its own", participants), nil
+	return fmt.Sprintf("%d participants and one decrypting guest, each with a lease of its own", d.participants), nil
 }
 
 func absolute(path string) string {

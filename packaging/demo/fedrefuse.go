@@ -44,7 +44,7 @@ func (d *fedDemo) refuseReplay(ctx context.Context) (string, error) {
 }
 
 // uplink speaks with the aggregator as anybody can who has its certificate.
-func (d *fedDemo) uplink() (*uplink.Client, error) {
+func (d *deployment) uplink() (*uplink.Client, error) {
 	pem, err := os.ReadFile(d.path("aggregator.crt"))
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (d *fedDemo) uplink() (*uplink.Client, error) {
 // open round, and a participant for that of a closed one.
 func (d *fedDemo) refuseKeys(ctx context.Context) (string, error) {
 	open, closed := d.rounds[len(d.rounds)-1], d.rounds[plainRounds-1]
-	_, err := d.tool(ctx, "fed", "decrypt", open, "--wait", "--agent", d.socket(decryptor))
+	_, err := d.tool(ctx, "fed", "decrypt", open, "--wait", "--agent", d.socket(d.decryptor()))
 	first, err := refused(err, "round-not-closed")
 	if err != nil {
 		return "", err

@@ -23,7 +23,7 @@ type jobAnswer struct {
 	} `json:"result"`
 }
 
-func (d *fedDemo) operate(ctx context.Context, into any, args ...string) error {
+func (d *deployment) operate(ctx context.Context, into any, args ...string) error {
 	out, err := d.tool(ctx, append(args, "--json", "--broker", d.path("operator.sock"))...)
 	if err == nil && into != nil {
 		err = json.Unmarshal(out, into)
@@ -32,12 +32,12 @@ func (d *fedDemo) operate(ctx context.Context, into any, args ...string) error {
 }
 
 // openRound opens a round and hands it to the aggregator.
-func (d *fedDemo) openRound(ctx context.Context, extra ...string) (string, error) {
+func (d *deployment) openRound(ctx context.Context, extra ...string) (string, error) {
 	var r struct {
 		Round string `json:"round"`
 	}
 	args := append([]string{"fed", "round", "open", "--model", "digits", "--length", fmt.Sprint(digitsLength), "--clip-l2", fmt.Sprint(clipL2),
-		"--minimum", "6", "--maximum", fmt.Sprint(participants), "--aggregator", d.path("admin.sock")}, extra...)
+		"--minimum", fmt.Sprint(d.minimum), "--maximum", fmt.Sprint(d.participants), "--aggregator", d.path("admin.sock")}, extra...)
 	if err := d.operate(ctx, &r, args...); err != nil {
 		return "", err
 	}
@@ -45,22 +45,22 @@ func (d *fedDemo) openRound(ctx context.Context, extra ...string) (string, error
 	return r.Round, nil
 }
 
-func (d *fedDemo) update(i int) string { return d.path(fmt.Sprintf("update%d.f32", i)) }
+func (d *deployment) update(i int) string { return d.path(fmt.Sprintf("update%d.f32", i)) }
 
 // trainAll trains every participant from the global model.
 func (d *fedDemo) trainAll(ctx context.Context, number int) error {
 	var trained []struct {
 		Norm float64 `json:"norm"`
 	}
-	err := d.digits(ctx, &trained, "train", "--model", d.path("model.f32"), "--of", fmt.Sprint(participants), "--round", fmt.Sprint(number), "--out", d.path("update%d.f32"))
-	if err == nil && len(trained) != participants {
+	err := d.digits(ctx, &trained, "train", "--model", d.path("model.f32"), "--of", fmt.Sprint(d.participants), "--round", fmt.Sprint(number), "--out", d.path("update%d.f32"))
+	if err == nil && len(trained) != d.participants {
 		err = fmt.Errorf("%d participants were trained", len(trained))
 	}
 	return err
 }
 
 // submit hands one participant's update in and waits for the end of its job.
-func (d *fedDemo) submit(ctx context.Context, round string, i int, file string, extra ...string) (jobAnswer, error) {
+func (d *deployment) submit(ctx context.Context, round string, i int, file string, extra ...string) (jobAnswer, error) {
 	var j jobAnswer
 	out, err := d.tool(ctx, append([]string{"fed", "submit", round, file, "--wait", "--json", "--agent", d.socket(i)}, extra...)...)
 	if err == nil {
@@ -75,20 +75,21 @@ func (d *fedDemo) finishRound(ctx context.Context, round string) (count int, eps
 	if err := d.operate(ctx, nil, "fed", "round", "close", round, "--aggregator", d.path("admin.sock")); err != nil {
 		return 0, 0, err
 	}
-	if err := d.decryptAt(ctx, round, decryptor); err != nil {
+	if err := d.decryptAt(ctx, round, d.decryptor()); err != nil {
 		return 0, 0, err
 	}
 	return d.publish(ctx, round)
 }
 
 // decryptAt has a guest open the sum of a closed round.
-func (d *fedDemo) decryptAt(ctx context.Context, round string, guest int) error {
+func (d *deployment) decryptAt(ctx context.Context, round string, guest int) error {
 	_, err := d.tool(ctx, "fed", "decrypt", round, "--wait", "--json", "--agent", d.socket(guest))
 	return err
 }
 
-// publish hands what was decrypted to the broker and applies the mean.
-func (d *fedDemo) publish(ctx context.Context, round string) (count int, epsilon float64, err error) {
+// finish hands what was decrypted to the broker, which destroys the key, and fetches the
+// mean into a file.
+func (d *deployment) finish(ctx context.Context, round string) (count int, epsilon float64, err error) {
 	if err := d.operate(ctx, nil, "fed", "round", "finish", round, "--aggregator", d.path("admin.sock")); err != nil {
 		return 0, 0, err
 	}
@@ -100,13 +101,19 @@ func (d *fedDemo) publish(ctx context.Context, round string) (count int, epsilon
 		Count   int     `json:"count"`
 		Epsilon float64 `json:"spent_epsilon"`
 	}
-	if err := json.Unmarshal(out, &result); err != nil {
+	err = json.Unmarshal(out, &result)
+	return result.Count, result.Epsilon, err
+}
+
+// publish finishes a round and applies the mean.
+func (d *fedDemo) publish(ctx context.Context, round string) (count int, epsilon float64, err error) {
+	if count, epsilon, err = d.finish(ctx, round); err != nil {
 		return 0, 0, err
 	}
 	var applied struct {
 		Norm float64 `json:"norm"`
 	}
-	return result.Count, result.Epsilon, d.digits(ctx, &applied, "apply", "--model", d.path("model.f32"), "--mean", d.path("mean.f32"))
+	return count, epsilon, d.digits(ctx, &applied, "apply", "--model", d.path("model.f32"), "--mean", d.path("mean.f32"))
 }
 
 func (d *fedDemo) accuracy(ctx context.Context) (float64, error) {
@@ -142,7 +149,7 @@ func (d *fedDemo) train(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("round %d: %w", number+1, err)
 		}
-		want := participants
+		want := d.participants
 		if lost {
 			want--
 		}
@@ -153,7 +160,7 @@ func (d *fedDemo) train(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&note, "round %d: %d of %d, accuracy %.3f; submitted in %.2f s, closed, decrypted and published in %.2f s", number+1, count, participants, a, sent.Seconds(), time.Since(began).Seconds()-sent.Seconds())
+		fmt.Fprintf(&note, "round %d: %d of %d, accuracy %.3f; submitted in %.2f s, closed, decrypted and published in %.2f s", number+1, count, d.participants, a, sent.Seconds(), time.Since(began).Seconds()-sent.Seconds())
 		if lost {
 			note.WriteString("; participant 7 was lost in the middle of its upload")
 		}
@@ -170,14 +177,14 @@ func (d *fedDemo) train(ctx context.Context) (string, error) {
 // lost, its submission must fail, and for the reason that its line broke.
 func (d *fedDemo) submitAll(ctx context.Context, round string, lost bool) error {
 	var wg sync.WaitGroup
-	errs := make([]error, participants)
-	for i := range participants {
+	errs := make([]error, d.participants)
+	for i := range d.participants {
 		wg.Go(func() {
 			j, err := d.submit(ctx, round, i, d.update(i))
 			switch {
-			case lost && i == participants-1 && err == nil:
+			case lost && i == d.participants-1 && err == nil:
 				errs[i] = errors.New("an upload over a line that breaks was completed")
-			case lost && i == participants-1:
+			case lost && i == d.participants-1:
 			case err != nil:
 				errs[i] = fmt.Errorf("participant %d: %w", i, err)
 			case i == 0:

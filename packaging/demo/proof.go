@@ -35,6 +35,7 @@ type proofDemo struct {
 	registryAddress string        // of the broker
 	registry        string        // its address, once the agent is to use it
 	accuracy        float64       // of the integer reference on the same rows
+	fed             *deployment   // of the federated round
 }
 
 func newProofDemo(opt options, models string) *proofDemo {
@@ -48,6 +49,11 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.cleanUp()) }()
+	defer func() {
+		if d.fed != nil {
+			err = errors.Join(err, d.fed.cleanUp())
+		}
+	}()
 	return runSteps(ctx, d.began, []step{
 		{"data of scikit-learn's digits", d.findDigits},
 		{"development identities", d.makeIdentities},
@@ -66,6 +72,10 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 		{"an answer of the second classifier, proven with the ceremony's keys", d.proveWithCeremony},
 		{"REFUSAL 2: keys of a development set-up, where they are not allowed", d.refuseDevelopment},
 		{"audit log verified", d.verifyAudit},
+		{"a federation whose rounds admit only proven updates", d.federate},
+		{"REFUSAL 3: an update over the norm", d.refuseOverNorm},
+		{"REFUSAL 4: an update whose answers cannot be proven, and its bytes without their proof", d.refuseUnproven},
+		{"one round: answers, proofs and proven updates, in one call each", d.admitProven},
 	})
 }
 
