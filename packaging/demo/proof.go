@@ -333,12 +333,25 @@ func (d *proofDemo) awaitProofs(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d proofs of 196 bytes, the last %.1f s after the last answer, one worker; a request alone takes %.2f ms", proofRequests, took.Seconds(), float64(median(quiet).Microseconds())/1000), nil
 }
 
-func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
-	args := []string{"proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--allow-development", "--json"}
+func (d *proofDemo) proofFiles() (files []string) {
 	for i := range proofRequests {
-		args = append(args, d.path(fmt.Sprintf("%d.proof.json", i)))
+		files = append(files, d.path(fmt.Sprintf("%d.proof.json", i)))
 	}
-	out, err := d.tool(ctx, args...)
+	return files
+}
+
+// verifier runs the verifier that needs neither agent nor broker, and returns its last line.
+func (d *proofDemo) verifier(ctx context.Context, files ...string) (string, error) {
+	out, err := command(ctx, filepath.Join(d.opt.bin, "anchorhold-verify"), append([]string{"--vk", d.path("keys"), "--allow-development"}, files...)...)
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1], nil
+}
+
+func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
+	out, err := d.tool(ctx, append([]string{"proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--allow-development", "--json"}, d.proofFiles()...)...)
 	if err != nil {
 		return "", err
 	}
@@ -359,8 +372,12 @@ func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
 	if len(views) != proofRequests {
 		return "", fmt.Errorf("%d of %d proofs were verified", len(views), proofRequests)
 	}
+	alone, err := d.verifier(ctx, d.proofFiles()...)
+	if err != nil {
+		return "", err
+	}
 	v := views[0].Verified
-	return fmt.Sprintf("%d of %d; the first: model %s (%.16s...), image %s by %s evidence, at %s", len(views), proofRequests, v.Model, v.ModelID, v.Guest.Image, v.Guest.Evidence, v.Time), nil
+	return fmt.Sprintf("%d of %d, and by the stand-alone verifier: %s\nthe first: model %s (%.16s...), image %s by %s evidence, at %s", len(views), proofRequests, alone, v.Model, v.ModelID, v.Guest.Image, v.Guest.Evidence, v.Time), nil
 }
 
 // refuseTampered changes one output of a proven answer.
@@ -382,7 +399,13 @@ func (d *proofDemo) refuseTampered(ctx context.Context) (string, error) {
 	if err == nil {
 		return "", errors.New("the tampered answer was verified")
 	}
-	return refused(fmt.Errorf("%w: %s", err, out), "proof-receipt-mismatch")
+	joined, err := refused(fmt.Errorf("%w: %s", err, out), "proof-receipt-mismatch")
+	if err != nil {
+		return "", err
+	}
+	_, err = d.verifier(ctx, d.path("tampered.proof.json"))
+	alone, err := refused(err, "proof-invalid")
+	return joined + "\nthe stand-alone verifier: " + alone, err
 }
 
 // refuseDevelopment verifies without allowing keys that one party made.
