@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/pipe"
@@ -133,7 +134,10 @@ func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contr
 	if err := keep(blocks, s.path("uploads", round+".blocks")); err != nil {
 		return result, nil, err
 	}
-	if err := errors.Join(s.write("uploads", round+".proof", proof), s.write("uploads", round+".manifest", manifest), s.write("uploads", round+".result", raw)); err != nil {
+	if h.NormProof {
+		err = s.write("uploads", round+".proof", proof)
+	}
+	if err := errors.Join(err, s.write("uploads", round+".manifest", manifest), s.write("uploads", round+".result", raw)); err != nil {
 		return result, nil, err
 	}
 	return result, manifest, s.cfg.Queue.Once("fed/"+round+"/upload", federation.DigestOf(m.Signed))
@@ -235,9 +239,13 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contribu
 		if proof, err = s.cfg.Norm.Prove(ctx, h.Round, &c, coordinates, s.progress(l)); err != nil {
 			return m, nil, err
 		}
-		// The lease may have been renewed meanwhile.
+		// The lease may have been renewed meanwhile, and with another key the proof is
+		// of another participant: the next try makes one for it.
 		if signer, err = s.cfg.Sign(); err != nil {
 			return m, nil, err
+		}
+		if federation.Digest(signer.Key.Public().ID()) != c.Agent {
+			return m, nil, errors.New("the agent has another key than when the proof was begun")
 		}
 		c.Time = signer.Now
 	}
@@ -261,7 +269,9 @@ func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []
 	defer f.Close() // read only
 	var proof []byte
 	if h.NormProof {
-		if proof, err = os.ReadFile(s.path("uploads", h.ID.String()+".proof")); err != nil {
+		if proof, err = os.ReadFile(s.path("uploads", h.ID.String()+".proof")); errors.Is(err, os.ErrNotExist) {
+			return evidence.Refuse(normproof.ReasonNotProven, "the proof that the recorded contribution names is gone; there is no second one")
+		} else if err != nil {
 			return err
 		}
 	}

@@ -125,7 +125,7 @@ func TestNormBoundIsEnforced(t *testing.T) {
 // A client may want to be told instead of clipped.
 func TestStrictSubmissionRefusesAnExcessiveNorm(t *testing.T) {
 	w := newWorld(t)
-	r, _, _ := w.open(t, func(r *federation.Round) { r.ClipL2 = 2 })
+	r, _, _ := w.open(t, func(r *federation.Round) { r.ClipL2, r.ClipLinf = 2, 2 })
 	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
 	v := make([]float32, length)
 	v[0] = 2.5

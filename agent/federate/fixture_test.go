@@ -22,9 +22,11 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -68,15 +70,22 @@ type world struct {
 	limit time.Duration
 	// answers proves what contributions come with; nobody by default.
 	answers federate.Answers
-	tls     *tls.Config
-	addr    string
+	// norms are the agents' keys for proofs of norms; none by default.
+	norms *proofkeys.Ring
+	// sign, if any, chooses who signs instead of the guest's agent.
+	sign func(*federationtest.Agent) *federationtest.Agent
+	tls  *tls.Config
+	addr string
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newNormWorld(t, nil) }
+
+// newNormWorld is newWorld with an aggregator that has keys of proofs of norms.
+func newNormWorld(t *testing.T, norms *proofkeys.Ring) *world {
 	t.Helper()
 	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute}
 	var err error
-	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
+	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), NormKeys: norms, Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,9 +152,17 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 		t.Fatal(err)
 	}
 	client := uplink.New(w.addr, w.tls, w.Roots())
-	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Logger: quiet(), Answers: w.answers,
+	var norm *normproof.Prover
+	if w.norms != nil {
+		norm = &normproof.Prover{Ring: w.norms, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: w.limit}}
+	}
+	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Logger: quiet(), Answers: w.answers, Norm: norm,
 		Limits: worker.Limits{Memory: 256 << 20, Time: w.limit},
 		Sign: func() (federate.Signer, error) {
+			agent := agent
+			if w.sign != nil {
+				agent = w.sign(agent)
+			}
 			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
 		},
 		RoundKey: func(context.Context, string) (*keybuf.Buffer, error) {

@@ -42,8 +42,8 @@ type Submission struct {
 	Weight uint32
 	// Format of the values.
 	Format fedtask.Format
-	// Strict refuses a vector beyond the round's norm bound; otherwise it is scaled
-	// down to it.
+	// Strict refuses a vector beyond the round's bounds; otherwise it is scaled down to
+	// that of its norm, and values are then clamped to theirs.
 	Strict bool
 	// With names answers of this user, which the contribution names too: it is sent once
 	// each is proven.
@@ -75,11 +75,13 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	for _, id := range sub.With {
 		spec.With = append(spec.With, federation.ID(id))
 	}
-	if err := s.store(body, h, &spec); err != nil {
+	peak, err := s.store(body, h, &spec)
+	if err != nil {
 		return jobs.Info{}, err
 	}
-	if sub.Strict && spec.Norm > h.ClipL2 {
-		return jobs.Info{}, errors.Join(evidence.Refuse(ReasonNorm, "the vector's norm is %.4g, the round's bound is %.4g", spec.Norm, h.ClipL2), s.dropVector(spec.Vector))
+	if sub.Strict && (spec.Norm > h.ClipL2 || peak > h.ClipLinf) {
+		return jobs.Info{}, errors.Join(evidence.Refuse(ReasonNorm, "the vector's norm is %.4g and its largest value %.4g; the round's bounds are %.4g and %.4g", spec.Norm, peak, h.ClipL2, h.ClipLinf),
+			s.dropVector(spec.Vector))
 	}
 	raw, err := json.Marshal(spec)
 	if err != nil {
@@ -92,11 +94,11 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	return info, err
 }
 
-// store spools a vector and measures it.
-func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (err error) {
+// store spools a vector and measures it: its norm, and the amount of its largest value.
+func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak float64, err error) {
 	f, err := s.create("spool")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	kept := false
 	defer func() {
@@ -106,22 +108,22 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (err error
 	}()
 	out, err := spool.NewWriter(f, s.cfg.Key, vectorName)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	name, err := s.vectorHash(h.ID)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	m := &measure{size: spec.Format.Bytes(), left: h.Length}
 	if err := m.copy(io.MultiWriter(out, name), body); err != nil {
-		return err
+		return 0, err
 	}
 	if err := out.Close(); err != nil {
-		return err
+		return 0, err
 	}
 	spec.Norm, spec.Vector = m.norm.L2(), hex.EncodeToString(name.Sum(nil))
 	kept = true
-	return keep(f, s.path("spool", spec.Vector))
+	return m.peak, keep(f, s.path("spool", spec.Vector))
 }
 
 // vectorName is the spool files' name inside their encryption. A file is found
@@ -153,6 +155,7 @@ type measure struct {
 	size int
 	left uint64
 	norm dp.Norm
+	peak float64 // amount of the largest value
 }
 
 const measureValues = 16 << 10
@@ -173,6 +176,9 @@ func (m *measure) copy(dst io.Writer, src io.Reader) error {
 			} else {
 				values[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf[4*i:]))
 			}
+		}
+		for _, v := range values[:n] {
+			m.peak = max(m.peak, math.Abs(float64(v)))
 		}
 		if err := m.norm.Add(values[:n]); err != nil {
 			return evidence.Refuse(ReasonVector, "a value is infinite or not a number")

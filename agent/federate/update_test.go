@@ -12,9 +12,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/normtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -138,11 +140,10 @@ func TestAStepThatFailsIsNamed(t *testing.T) {
 
 // A norm that cannot be proven is the gradient's step.
 func TestAGradientThatFailsIsNamed(t *testing.T) {
-	w := newWorld(t)
+	keys := normtest.Shared(t, normLength, 8)
+	w := newNormWorld(t, keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Coordinates = length }))
 	w.answers = &prover{}
-	r, _, _ := w.open(t, func(r *federation.Round) {
-		r.NormProof, r.NormCircuit = true, &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 8}
-	})
+	r, _, _ := w.open(t, keys.Demand)
 	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
 	info := g.wait(t, g.update(t, r.ID).ID)
 	if info.State != jobs.Dead || info.Reason != federate.ReasonGradient || !strings.Contains(info.Detail, "norm-key-missing") {

@@ -43,7 +43,7 @@ func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress f
 	outputs := 2
 	if round.NormProof {
 		outputs = 3
-		q.proof = newNormQuantizer(out[len(out)-1], round, q)
+		q.proof = newNormQuantizer(out[len(out)-1], round, task)
 	}
 	if len(out) != outputs {
 		return nil, taskInvalid("%d outputs are wanted for this round", outputs)
@@ -113,7 +113,7 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 type quantizer struct {
 	bound     float64 // of the values' norm
 	scale     float32 // from a value to grid steps
-	top, room int32   // largest integer of a value, and with its noise
+	top, room int32   // largest integer of a weighted value, and with its noise
 	random    *dp.Source
 	share     *dp.Gaussian
 	noise     []int64
@@ -134,7 +134,9 @@ func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, erro
 	}
 	weight := float64(task.Weight) / float64(r.MaxWeight)
 	factor := dp.Factor(task.Norm, r.ClipL2)
-	q := &quantizer{top: g.Top, room: g.Limit, random: random, scaled: factor < 1}
+	// Values are clamped before they are weighted.
+	top := min(int32(math.Ceil(r.ClipLinf*weight/g.Step)), g.Top)
+	q := &quantizer{top: top, room: g.Limit, random: random, scaled: factor < 1}
 	q.bound = math.Max(r.ClipL2, task.Norm)
 	// Rounded down, so that a vector at the bound does not pass it.
 	q.scale = math.Nextafter32(float32(factor*weight/g.Step), 0)

@@ -5,11 +5,13 @@ import (
 	"io"
 	"math"
 
+	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// normQuantizer rounds the values that are encrypted, as they are before noise, to the
-// coordinates of a proof of their norm.
+// normQuantizer rounds the values that are encrypted to the coordinates of a proof of
+// their norm: scaled and clamped, before they are weighted and before noise.
 type normQuantizer struct {
 	out   io.Writer
 	scale float64 // from a value to coordinates
@@ -17,9 +19,8 @@ type normQuantizer struct {
 	buf   []byte
 }
 
-func newNormQuantizer(out io.Writer, r federation.Round, q *quantizer) *normQuantizer {
-	step := r.ClipLinf / float64(q.top) // of the grid, which top steps fill
-	return &normQuantizer{out: out, scale: float64(q.scale) * step / r.NormStep(), top: float64(int(1)<<(r.NormCircuit.Bits-1) - 1)}
+func newNormQuantizer(out io.Writer, r federation.Round, task fedtask.Contribute) *normQuantizer {
+	return &normQuantizer{out: out, scale: dp.Factor(task.Norm, r.ClipL2) / r.NormStep(), top: float64(int(1)<<(r.NormCircuit.Bits-1) - 1)}
 }
 
 func (n *normQuantizer) add(values []float32) error {

@@ -10,6 +10,7 @@
 package normproof
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/pipe"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -49,6 +51,9 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 		return nil, evidence.Refuse(ReasonNoKey, "the round wants proofs of norms; this agent's configuration has no proving keys")
 	}
 	set, err := p.Ring.Set(statement.Digest(r.NormCircuit.VerifyingKey))
+	if err == nil {
+		err = r.NormFits(set.Record)
+	}
 	if err != nil {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
@@ -56,6 +61,7 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	if err != nil {
 		return nil, err
 	}
+	defer clear(salt[:])
 	if uint64(len(coordinates)) != 2*r.Length {
 		return nil, errors.New("normproof: another number of coordinates than the round's")
 	}
@@ -70,11 +76,16 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 		return nil, err
 	}
 	proof, err := p.run(ctx, set, spec, salt[:], coordinates, progress)
+	if reason, _ := evidence.ReasonOf(err); reason == prooftask.ReasonWitness {
+		return nil, evidence.Refuse(ReasonNotProven, "the update is not inside the round's bounds: %v", err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	e := &statement.Envelope{Statement: s, Key: set.Record.VerifyingKey, Proof: proof}
-	if _, err := p.Ring.Verify(ctx, e); err != nil {
+	if _, err := p.Ring.Verify(ctx, e); errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return nil, err // which says nothing about the proof
+	} else if err != nil {
 		return nil, evidence.Refuse(ReasonNotProven, "%v", err)
 	}
 	raw, err := e.MarshalBinary()
@@ -98,7 +109,7 @@ func commit(salt statement.Salt, bits int, raw []byte) statement.Commitment {
 }
 
 // run gives the worker its task.
-func (p *Prover) run(ctx context.Context, set proofkeys.Set, spec, salt, coordinates []byte, progress func(worker.Progress)) ([]byte, error) {
+func (p *Prover) run(ctx context.Context, set proofkeys.Set, spec, salt, coordinates []byte, progress func(worker.Progress)) (proof []byte, err error) {
 	circuit, err := set.OpenCircuit()
 	if err != nil {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
@@ -109,29 +120,18 @@ func (p *Prover) run(ctx context.Context, set proofkeys.Set, spec, salt, coordin
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
 	defer key.Close() // read only
-	in, feed, err := os.Pipe()
+	witness, err := pipe.NewFeed(func(w io.Writer) error {
+		_, err := io.Copy(w, io.MultiReader(bytes.NewReader(salt), bytes.NewReader(coordinates)))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	drain, out, err := os.Pipe()
+	out, err := pipe.NewDrain(statement.MaxProofBytes + 1) // what is cut short does not verify
 	if err != nil {
-		return nil, errors.Join(err, in.Close(), feed.Close())
+		return nil, errors.Join(err, witness.End())
 	}
-	fed, drained := make(chan struct{}), make(chan []byte, 1)
-	go func() {
-		defer close(fed)
-		// A worker that stopped reading says why itself.
-		_, _ = feed.Write(salt)
-		_, _ = feed.Write(coordinates)
-		_ = feed.Close()
-	}()
-	go func() {
-		data, _ := io.ReadAll(io.LimitReader(drain, statement.MaxProofBytes+1)) // what is cut short does not verify
-		_ = drain.Close()                                                       // read only
-		drained <- data
-	}()
-	_, err = p.Pool.Run(ctx, worker.Task{Class: prooftask.ClassGradient, Spec: spec, In: []*os.File{in, circuit, key}, Out: []*os.File{out}, Limits: p.Limits}, progress)
-	err = errors.Join(err, in.Close(), out.Close())
-	<-fed
-	return <-drained, err
+	_, err = p.Pool.Run(ctx, worker.Task{Class: prooftask.ClassGradient, Spec: spec, In: []*os.File{witness.Reader, circuit, key}, Out: []*os.File{out.Writer}, Limits: p.Limits}, progress)
+	proof = out.End()
+	return proof, errors.Join(err, witness.End())
 }

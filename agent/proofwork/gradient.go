@@ -19,7 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-func gradient(_ context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
+func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
 	began := time.Now()
 	var task prooftask.Gradient
 	d := json.NewDecoder(bytes.NewReader(spec))
@@ -53,6 +53,9 @@ func gradient(_ context.Context, spec []byte, in, out []*os.File, progress func(
 	if err != nil {
 		return nil, evidence.Refuse(ReasonKey, "%v", err)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	progress("prove", 2, 3)
 	proof, err := zkproof.ProveGradient(circuit, c, key, a, nil)
 	if errors.Is(err, zkproof.ErrWitness) {
@@ -64,6 +67,7 @@ func gradient(_ context.Context, spec []byte, in, out []*os.File, progress func(
 	if _, err := out[0].Write(proof); err != nil {
 		return nil, err
 	}
+	progress("prove", 3, 3)
 	return json.Marshal(prooftask.Proved{Constraints: circuit.Constraints(), Bytes: len(proof), Millis: time.Since(began).Milliseconds()})
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -132,6 +133,9 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 	}
 	if !a.now().before(def.Closes) {
 		return def, evidence.Refuse(ReasonRoundOver, "the round closed at %s", def.Closes.Time())
+	}
+	if err := (normcheck.Checker{Ring: a.cfg.NormKeys}).Round(def); err != nil {
+		return def, err
 	}
 	r, err := a.create(def, signed)
 	if err != nil {

@@ -1,22 +1,14 @@
 package aggregator
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
+	"errors"
 	"net/http"
 
-	zk "github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-)
-
-// Reasons of proofs of norms.
-const (
-	ReasonNormMissing evidence.Reason = "norm-proof-missing"
-	ReasonNormInvalid evidence.Reason = "norm-proof-invalid"
-	ReasonNormKey     evidence.Reason = "norm-key-missing"
 )
 
 const fileProof = "proof"
@@ -30,30 +22,20 @@ func (a *Aggregator) takeProof(w http.ResponseWriter, r *http.Request, id federa
 	return a.takeSmall(w, r, func(raw []byte) error { return a.addProof(r.Context(), held, u, raw) })
 }
 
+// addProof verifies a proof and keeps it. The same one again is fine.
 func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []byte) error {
-	if !r.def.NormProof {
-		return evidence.Refuse(ReasonNormInvalid, "the round wants no proofs of norms")
-	}
-	if a.cfg.NormKeys == nil {
-		return evidence.Refuse(ReasonNormKey, "this aggregator's configuration has no keys of such proofs")
-	}
-	if federation.Digest(sha256.Sum256(raw)) != u.contribution.ProofDigest {
-		return evidence.Refuse(ReasonNormInvalid, "the proof is not the one that was signed")
-	}
-	e, err := zk.ParseEnvelope(raw)
-	if err != nil {
-		return evidence.Refuse(ReasonNormInvalid, "%v", err)
-	}
-	want := r.def.NormStatement(&u.contribution)
-	encoded, err := want.MarshalBinary()
-	if err != nil {
+	if err := normcheck.Signed(r.def, u.contribution, raw); err != nil || r.proven(u) == nil {
 		return err
 	}
-	if got, err := e.Statement.MarshalBinary(); err != nil || !bytes.Equal(got, encoded) || e.Key != zk.Digest(r.def.NormCircuit.VerifyingKey) {
-		return evidence.Refuse(ReasonNormInvalid, "the proof is of another update, of other bounds, or by another key")
+	if !a.now().before(r.def.Closes) {
+		return evidence.Refuse(ReasonRoundOver, "round %s takes no more proofs", r.def.ID)
 	}
-	if _, err := a.cfg.NormKeys.Verify(ctx, e); err != nil {
-		return evidence.Refuse(ReasonNormInvalid, "%v", err)
+	err := normcheck.Checker{Ring: a.cfg.NormKeys}.Verify(ctx, r.def, u.contribution, raw)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return evidence.Refuse(ReasonBusy, "the proof was not verified in time; come back")
+	}
+	if err != nil {
+		return err
 	}
 	return durable.Write(r.path("uploads", u.digest.String(), fileProof), raw)
 }
@@ -61,7 +43,7 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 // proven says whether a round's upload may send blocks.
 func (r *round) proven(u *upload) error {
 	if r.def.NormProof && !durable.Exists(r.path("uploads", u.digest.String(), fileProof)) {
-		return evidence.Refuse(ReasonNormMissing, "the round wants a proof of the norm before the blocks")
+		return evidence.Refuse(normcheck.ReasonMissing, "the round wants a proof of the norm before the blocks")
 	}
 	return nil
 }

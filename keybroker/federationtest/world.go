@@ -131,6 +131,12 @@ func (w *World) Round(t testing.TB, length uint64, change func(*federation.Round
 // encoded manifest and the blocks.
 func (a *Agent) Contribute(t testing.TB, r federation.Round, signedRound []byte, values []int32) (manifest, blocks []byte) {
 	t.Helper()
+	return a.ContributeWith(t, r, signedRound, values, func(*federation.Contribution) {})
+}
+
+// ContributeWith is Contribute of a contribution that change alters before it is signed.
+func (a *Agent) ContributeWith(t testing.TB, r federation.Round, signedRound []byte, values []int32, change func(*federation.Contribution)) (manifest, blocks []byte) {
+	t.Helper()
 	pk, err := rlwe.ParsePublicKey(r.PublicKey)
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +158,7 @@ func (a *Agent) Contribute(t testing.TB, r federation.Round, signedRound []byte,
 	}
 	c := federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signedRound), Agent: a.Key.Public().ID(), Weight: 1,
 		Blocks: uint64(len(m.Hashes)), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: Begin.Add(time.Minute)}
+	change(&c)
 	if m.Signed, err = federation.SignContribution(a.Key, a.Chain, c); err != nil {
 		t.Fatal(err)
 	}

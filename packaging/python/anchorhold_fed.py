@@ -109,8 +109,8 @@ class Agent:
 
     def submit(self, round_id, values, weight=1, float16=False, strict=False):
         """Hands a vector to the agent and returns the job's id. The same vector
-        again is the same job. strict refuses a vector beyond the round's norm bound,
-        which is otherwise scaled down to it."""
+        again is the same job. strict refuses a vector beyond the round's bounds, which
+        is otherwise scaled down to that of the norm and clamped to that of a value."""
         if getattr(getattr(values, "dtype", None), "str", "") == "<f2":
             float16 = True
         body = (bytes(part) if not isinstance(part, bytes) else part for part in _chunks(values))

@@ -125,10 +125,17 @@ func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
+	var found []*federation.NormCircuit
 	for _, s := range sets {
 		if g := s.Record.Gradient; g != nil && uint64(g.Coordinates) == length && s.Record.System == statement.Groth16 {
-			return &federation.NormCircuit{Circuit: federation.Digest(s.Record.Circuit), VerifyingKey: federation.Digest(s.Record.VerifyingKey), Bits: g.Bits}, nil
+			found = append(found, &federation.NormCircuit{Circuit: federation.Digest(s.Record.Circuit), VerifyingKey: federation.Digest(s.Record.VerifyingKey), Bits: g.Bits})
 		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	if len(found) > 1 {
+		return nil, fmt.Errorf("%w: %s has keys of 8 and of 16 bits for updates of %d values: name a directory with those that the round is to use", errRefused, dir, length)
 	}
 	return nil, fmt.Errorf("%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d", errRefused, dir, length, length)
 }
@@ -143,7 +150,7 @@ func printRound(w io.Writer, st rounds.Status) {
 		fmt.Fprintf(w, "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n", r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta)
 	}
 	if n := r.NormCircuit; n != nil {
-		fmt.Fprintf(w, "proofs   of the bounds, in %d bits, key %s\n", n.Bits, n.VerifyingKey)
+		fmt.Fprintf(w, "proofs   of a norm up to %.4g, rounding in %d bits included, key %s\n", r.NormBound(), n.Bits, n.VerifyingKey)
 	}
 	fmt.Fprintf(w, "closes   %s\n", r.Closes.Time().Format(time.RFC3339))
 }
@@ -243,7 +250,7 @@ func newFedSubmit(inv *invocation) *cobra.Command {
 	}
 	c.Flags().Uint32Var(&weight, "weight", 1, "weight, such as the number of examples")
 	c.Flags().BoolVar(&half, "f16", false, "the values are float16")
-	c.Flags().BoolVar(&strict, "strict", false, "refuse a vector beyond the norm bound instead of scaling it down")
+	c.Flags().BoolVar(&strict, "strict", false, "refuse a vector beyond the round's bounds instead of scaling it down and clamping its values")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is uploaded")
 	inv.agentFlag(c)
 	return c

@@ -1,0 +1,147 @@
+// Package normtest makes keys that prove the norms of small updates, and such proofs, for
+// tests.
+//
+// It guarantees real ones: circuits and Groth16 keys by which proofs verify. It trusts its
+// caller to be a test, and refuses to start without a testing.TB: whoever makes such keys
+// can forge proofs. Tests of what proves and of what verifies norms call it.
+package normtest
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Keys are a circuit of the bounds of updates, and a pair of keys.
+type Keys struct {
+	Spec zkproof.Gradient
+	// Files and the record that Save writes.
+	Circuit, Proving, Verifying []byte
+	Record                      statement.Record
+
+	circuit *zkproof.Circuit
+}
+
+var (
+	mu     sync.Mutex
+	shared = map[zkproof.Gradient]*Keys{}
+)
+
+// Shared are keys for updates of a length, which a test's process sets up once.
+func Shared(t testing.TB, length, bits int) *Keys {
+	t.Helper()
+	mu.Lock()
+	defer mu.Unlock()
+	spec := zkproof.Gradient{Coordinates: length, Bits: bits}
+	if shared[spec] == nil {
+		shared[spec] = New(t, spec)
+	}
+	return shared[spec]
+}
+
+// New sets up a pair of keys: for the same circuit each time, and never the same.
+func New(t testing.TB, spec zkproof.Gradient) *Keys {
+	t.Helper()
+	circuit, err := zkproof.CompileGradient(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proving, verifying, err := zkproof.Setup(circuit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &Keys{Spec: spec, circuit: circuit}
+	var raw bytes.Buffer
+	if _, err := proving.WriteRawTo(&raw); err != nil {
+		t.Fatal(err)
+	}
+	k.Proving = raw.Bytes()
+	if k.Circuit, err = zkproof.Encode(circuit); err != nil {
+		t.Fatal(err)
+	}
+	if k.Verifying, err = zkproof.Encode(verifying); err != nil {
+		t.Fatal(err)
+	}
+	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: zkproof.Library, Ceremony: statement.Digest{1},
+		Gradient: &statement.GradientCircuit{Coordinates: uint32(spec.Coordinates), Bits: uint8(spec.Bits)}}
+	s := k.Save(t, t.TempDir())
+	k.Record = s.Record
+	return k
+}
+
+// Save writes the keys to a directory.
+func (k *Keys) Save(t testing.TB, dir string) proofkeys.Set {
+	t.Helper()
+	data := func(raw []byte) proofkeys.Write {
+		return func(w io.Writer) error { _, err := w.Write(raw); return err }
+	}
+	s, err := proofkeys.Save(dir, k.Record, data(k.Circuit), data(k.Proving), k.Verifying)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Ring verifies proofs by the keys; change, if given, alters the record first.
+func (k *Keys) Ring(t testing.TB, timeout time.Duration, change func(*statement.Record)) *proofkeys.Ring {
+	t.Helper()
+	s := k.Save(t, t.TempDir())
+	if change != nil {
+		g := *s.Record.Gradient
+		s.Record.Gradient = &g
+		change(&s.Record)
+	}
+	ring, err := proofkeys.NewRing([]proofkeys.Set{s}, true, timeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// Demand has a round demand proofs by the keys.
+func (k *Keys) Demand(r *federation.Round) {
+	r.NormProof = true
+	r.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest(k.Record.Circuit), VerifyingKey: federation.Digest(k.Record.VerifyingKey), Bits: k.Record.Gradient.Bits}
+}
+
+// Prove commits to coordinates, fills in the contribution's Commitment, and returns the
+// encoded envelope of a proof of what the round asks of the contribution. change, if
+// given, alters the statement first.
+func (k *Keys) Prove(t testing.TB, r federation.Round, c *federation.Contribution, coordinates []int16, change func(*statement.Statement)) []byte {
+	t.Helper()
+	salt, err := statement.NewSalt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Commitment = federation.Digest(k.Spec.Commit(salt, coordinates))
+	s := r.NormStatement(c)
+	s.Circuit = k.Record.Circuit
+	if change != nil {
+		change(&s)
+	}
+	d, err := s.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := zkproof.ReadProvingKey(bytes.NewReader(k.Proving))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, err := zkproof.ProveGradient(k.circuit, k.Spec, key, zkproof.GradientAssignment{Salt: salt, Values: coordinates, LInf: s.Gradient.LInf,
+		SquaredL2: s.Gradient.SquaredL2, Statement: statement.DigestElement(d)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := (&statement.Envelope{Statement: s, Key: k.Record.VerifyingKey, Proof: proof}).MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
