@@ -4,7 +4,8 @@
 // It guarantees that a proof which it returns verifies, is of exactly the ciphertext
 // that the contribution names, and is made with the key that the round names. It trusts
 // its worker's arithmetic for the relation between ciphertext and coordinates, to which
-// the attested signature binds the proof. It refuses rounds whose key it does not have.
+// the attested signature binds the proof. It refuses rounds whose key it does not have,
+// or whose proof needs more memory than its worker may have.
 //
 // Package federate calls it before it signs a contribution.
 package normproof
@@ -56,6 +57,9 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	}
 	if err != nil {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	if _, err := prooftask.Memory(set, p.Limits.Memory); err != nil {
+		return nil, err
 	}
 	salt, err := statement.NewSalt()
 	if err != nil {

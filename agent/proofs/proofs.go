@@ -94,7 +94,8 @@ type Config struct {
 	Models Models
 	Mode   Mode
 	Rate   float64
-	// Limits bound each proving worker.
+	// Limits bound each proving worker. A worker gets the memory that its circuit and key
+	// need; what needs more than Limits is refused with prooftask.ReasonMemory.
 	Limits   worker.Limits
 	Registry Registry
 	Logger   *slog.Logger
@@ -345,8 +346,25 @@ func (s *Service) follow(ctx context.Context, w witness) error {
 	if !w.Chosen {
 		return nil
 	}
-	_, err := s.queue(ctx, w.Owner, w.id(), 0)
+	need, err := s.memory(w)
+	if err != nil {
+		need = s.cfg.Limits.Memory // the job ends with the reason, for who looks at jobs
+	}
+	_, err = s.queue(ctx, w.Owner, w.id(), 0, need)
 	return err
+}
+
+// memory is what the proof of an answer needs, or why no worker can make it.
+func (s *Service) memory(w witness) (int64, error) {
+	set, err := s.cfg.Ring.ForArchitecture(w.Model.Architecture)
+	if err != nil {
+		return 0, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	need, err := prooftask.Memory(set, s.cfg.Limits.Memory)
+	if errors.Is(err, proofkeys.ErrMissing) || errors.Is(err, proofkeys.ErrChanged) {
+		err = evidence.Refuse(ReasonNoKey, "%v", err)
+	}
+	return need, err
 }
 
 // jobSpec is the specification of a job: the witness has the rest.
@@ -354,12 +372,12 @@ type jobSpec struct {
 	Receipt string `json:"receipt"`
 }
 
-func (s *Service) queue(ctx context.Context, owner uint32, id receipt.ID, priority int8) (jobs.Info, error) {
+func (s *Service) queue(ctx context.Context, owner uint32, id receipt.ID, priority int8, memory int64) (jobs.Info, error) {
 	spec, err := json.Marshal(jobSpec{id.String()})
 	if err != nil {
 		return jobs.Info{}, err
 	}
-	info, _, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: prooftask.ClassInference, Owner: owner, Spec: spec, Priority: priority, Memory: s.cfg.Limits.Memory, TimeMax: s.cfg.Limits.Time})
+	info, _, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: prooftask.ClassInference, Owner: owner, Spec: spec, Priority: priority, Memory: memory, TimeMax: s.cfg.Limits.Time})
 	return info, err
 }
 
@@ -438,11 +456,11 @@ func (s *Service) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.In
 	return info, err
 }
 
-// ask queues the proof of an answer. One that waited in vain for its model, or for its key
-// to be registered, waits again.
+// ask queues the proof of an answer. One that waited in vain for its model, for its key to
+// be registered, or for memory, waits again.
 func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
 	if st, err := s.stored(uid, id); err == nil {
-		return s.queue(ctx, st.Owner, id, 1)
+		return s.queue(ctx, st.Owner, id, 1, 0) // no worker starts
 	}
 	w, err := s.witness(id)
 	if err != nil {
@@ -451,11 +469,12 @@ func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info
 	if uid != 0 && uid != w.Owner {
 		return jobs.Info{}, unknown(id)
 	}
-	if _, err := s.cfg.Ring.ForArchitecture(w.Model.Architecture); err != nil {
-		return jobs.Info{}, evidence.Refuse(ReasonNoKey, "%v", err)
+	need, err := s.memory(w)
+	if err != nil {
+		return jobs.Info{}, err
 	}
-	info, err := s.queue(ctx, w.Owner, id, 1)
-	if err == nil && info.State == jobs.Dead && (info.Reason == classify.ReasonUnavailable || info.Reason == ReasonNotRegistered) {
+	info, err := s.queue(ctx, w.Owner, id, 1, need)
+	if err == nil && info.State == jobs.Dead && (info.Reason == classify.ReasonUnavailable || info.Reason == ReasonNotRegistered || info.Reason == prooftask.ReasonMemory) {
 		return s.cfg.Queue.Retry(info.ID)
 	}
 	return info, err

@@ -48,6 +48,8 @@ func classifyEnd(err error) (jobs.Exit, evidence.Reason) {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return jobs.TimeOut, reason
+	case reason == prooftask.ReasonMemory: // more tries would end as this one did
+		return jobs.Refused, reason
 	case errors.As(err, &failure):
 		return jobs.Exit(failure.Exit.String()), reason
 	case reason == classify.ReasonUnavailable: // the lease may come back
@@ -173,16 +175,30 @@ func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofke
 	if err != nil {
 		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
-	defer key.Close() // read only
-	raw, proof, err := s.exchange(ctx, l, spec, [][]byte{secret, w.Salt, w.Input}, circuit, key)
+	defer key.Close()        // read only
+	need, err := s.memory(w) // the limit may be another than when it was queued
 	if err != nil {
 		return nil, done, err
+	}
+	memory := min(max(need, l.Info.Memory), s.cfg.Limits.Memory)
+	raw, proof, err := s.exchange(ctx, l, memory, spec, [][]byte{secret, w.Salt, w.Input}, circuit, key)
+	if err != nil {
+		return nil, done, s.exhausted(err, memory)
 	}
 	return proof, done, json.Unmarshal(raw, &done)
 }
 
+// exhausted says so of a worker that had all the memory which it may have, and died of it:
+// the queue would try again with more.
+func (s *Service) exhausted(err error, memory int64) error {
+	if f, ok := errors.AsType[*worker.Failure](err); ok && f.Exit == worker.OutOfMemory && memory >= s.cfg.Limits.Memory {
+		return evidence.Refuse(prooftask.ReasonMemory, "%d MiB, all that a proving worker may have, were not enough: raise proofs.memory_mb", memory>>20)
+	}
+	return err
+}
+
 // exchange runs the worker with a pipe to it and one from it.
-func (s *Service) exchange(ctx context.Context, l *jobs.Lease, spec []byte, witness [][]byte, circuit, key *os.File) (result, proof []byte, err error) {
+func (s *Service) exchange(ctx context.Context, l *jobs.Lease, memory int64, spec []byte, witness [][]byte, circuit, key *os.File) (result, proof []byte, err error) {
 	in, feed, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
@@ -208,8 +224,7 @@ func (s *Service) exchange(ctx context.Context, l *jobs.Lease, spec []byte, witn
 		_ = drain.Close() // read only
 		drained <- data
 	}()
-	limits := s.cfg.Limits
-	limits.Memory = max(limits.Memory, l.Info.Memory)
+	limits := worker.Limits{Memory: memory, Time: s.cfg.Limits.Time}
 	result, err = s.cfg.Pool.Run(ctx, worker.Task{Class: prooftask.ClassInference, Spec: spec, In: []*os.File{in, circuit, key}, Out: []*os.File{out}, Limits: limits},
 		func(p worker.Progress) { s.heartbeat(l, p) })
 	err = errors.Join(err, in.Close(), out.Close())

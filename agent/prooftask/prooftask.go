@@ -1,8 +1,9 @@
 // Package prooftask describes the tasks of proving that the agent hands to its
 // workers.
 //
-// It guarantees nothing by itself: it is the form in which package proofs, which is
-// linked into the agent, and package proofwork, which is not, understand each other.
+// It is the form in which package proofs, which is linked into the agent, and package
+// proofwork, which is not, understand each other. It guarantees that what would need more
+// memory than a worker may have is refused before a worker starts.
 package prooftask
 
 // The classes of tasks.

@@ -106,7 +106,7 @@ var arrows = map[string][]string{
 	"agent/federate": {"agent/worker/pipe", "keybroker/receipt", "agent/normproof", "agent/fedtask", "agent/jobs", "agent/spool", "agent/worker", "crypto/dp", "crypto/heparams", "crypto/identity", "crypto/keybuf", "keybroker/federation", "keybroker/protocol",
 		"keybroker/uplink", "guest/evidence"},
 	"agent/classify":   {"keybroker/receipt", "agent/settings", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/statement", "guest/evidence", "runtime/arena", "runtime/classifier"},
-	"agent/prooftask":  {},
+	"agent/prooftask":  {"crypto/proofkeys", "guest/evidence"},
 	"agent/prooftest":  {"agent/settings", "crypto/chunkseal", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys", "crypto/statement", "crypto/zkproof", "runtime/classifier", "runtime/sealer"},
 	"agent/proofwork":  {"agent/prooftask", "agent/worker", "crypto/intnet", "crypto/keybuf", "crypto/statement", "crypto/zkproof", "guest/evidence"},
 	"agent/proofaudit": {"keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
