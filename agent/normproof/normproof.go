@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
@@ -71,6 +72,9 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	}
 	c.Commitment = federation.Digest(commit(salt, int(r.NormCircuit.Bits), coordinates))
 	s := r.NormStatement(c)
+	if err := holds(s.Gradient, coordinates); err != nil {
+		return nil, err
+	}
 	encoded, err := s.MarshalBinary()
 	if err != nil {
 		return nil, err
@@ -80,9 +84,6 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 		return nil, err
 	}
 	proof, err := p.run(ctx, set, spec, salt[:], coordinates, progress)
-	if reason, _ := evidence.ReasonOf(err); reason == prooftask.ReasonWitness {
-		return nil, evidence.Refuse(ReasonNotProven, "the update is not inside the round's bounds: %v", err)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +99,23 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	}
 	c.ProofDigest = sha256.Sum256(raw)
 	return raw, nil
+}
+
+// holds says whether coordinates are inside a statement's bounds: no circuit proves others,
+// but a worker's end does not say why.
+func holds(g *statement.Gradient, raw []byte) error {
+	var squares uint64
+	for i := 0; i < len(raw); i += 2 {
+		v := int64(int16(binary.LittleEndian.Uint16(raw[i:])))
+		if max(v, -v) > int64(g.LInf) {
+			return evidence.Refuse(ReasonNotProven, "coordinate %d is beyond the round's bound of %d steps", i/2, g.LInf)
+		}
+		squares += uint64(v * v)
+	}
+	if squares > g.SquaredL2 {
+		return evidence.Refuse(ReasonNotProven, "the norm is beyond the round's bound of %.1f steps", math.Sqrt(float64(g.SquaredL2)))
+	}
+	return nil
 }
 
 func commit(salt statement.Salt, bits int, raw []byte) statement.Commitment {

@@ -14,9 +14,6 @@ const (
 	ClassGradient = "prove-gradient"
 )
 
-// ReasonWitness is the worker's reason where what is to be proven is not so.
-const ReasonWitness = "proof-witness-mismatch"
-
 // Gradient is the task. Input 0 has, by a pipe, the salt and the coordinates, 16 bits
 // each, little-endian; inputs 1 and 2 and output 0 are those of Inference.
 type Gradient struct {

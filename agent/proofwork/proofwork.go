@@ -36,7 +36,7 @@ const (
 	// ReasonTask: the task is not one that this worker knows.
 	ReasonTask evidence.Reason = "proof-task-invalid"
 	// ReasonWitness: what is to be proven is not so.
-	ReasonWitness evidence.Reason = prooftask.ReasonWitness
+	ReasonWitness evidence.Reason = "proof-witness-mismatch"
 	// ReasonKey: circuit or key are not those of the statement.
 	ReasonKey evidence.Reason = "proof-key-mismatch"
 )

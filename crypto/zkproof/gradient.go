@@ -185,12 +185,12 @@ func (c Gradient) check(a GradientAssignment) error {
 	var squares uint64
 	for i, v := range a.Values {
 		if int64(v) > int64(a.LInf) || -int64(v) > int64(a.LInf) {
-			return fmt.Errorf("%w: coordinate %d is %d, the bound %d", ErrWitness, i, v, a.LInf)
+			return fmt.Errorf("%w: coordinate %d is beyond the bound %d", ErrWitness, i, a.LInf)
 		}
 		squares += uint64(int64(v) * int64(v))
 	}
 	if squares > a.SquaredL2 {
-		return fmt.Errorf("%w: the sum of squares is %d, the bound %d", ErrWitness, squares, a.SquaredL2)
+		return fmt.Errorf("%w: the sum of squares is beyond the bound %d", ErrWitness, a.SquaredL2)
 	}
 	return nil
 }
