@@ -41,6 +41,7 @@ import (
 // Reasons of this package.
 const (
 	ReasonNotRegistered  evidence.Reason = "key-not-registered"
+	ReasonModel          evidence.Reason = "model-not-registered"
 	ReasonDevelopment    evidence.Reason = "development-setup-refused"
 	ReasonRecord         evidence.Reason = "proof-record-invalid"
 	ReasonRecordConflict evidence.Reason = "proof-record-conflict"

@@ -1,9 +1,11 @@
 package proofs
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -12,9 +14,10 @@ import (
 )
 
 // Register has the broker believe proofs of a key from now on: an operator's decision.
-// key is the verifying key's canonical bytes. It returns the signed record, and the
-// first one if the same record is registered again.
-func (s *Service) Register(ctx context.Context, r statement.Record, key []byte) ([]byte, error) {
+// key is the verifying key's canonical bytes; models are the ids of the models whose answers
+// it may prove, none for every one. Registered again, a key keeps its models and gets further
+// ones. It returns the signed record, which is the one that is there if nothing is new.
+func (s *Service) Register(ctx context.Context, r statement.Record, key []byte, models ...statement.Digest) ([]byte, error) {
 	if err := s.checkRecord(&r, key); err != nil {
 		return nil, err
 	}
@@ -25,29 +28,51 @@ func (s *Service) Register(ctx context.Context, r statement.Record, key []byte) 
 		return nil, err
 	}
 	if found {
-		return sameRecord(held, &r)
+		was, err := sameRecord(held, &r)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(models, func(id statement.Digest) bool { return !slices.Contains(was.Models, id) }) {
+			return held.Signed, nil
+		}
+		models = append(slices.Clone(models), was.Models...)
 	}
+	signed, err := s.signRecord(r, models)
+	if err != nil {
+		return nil, err
+	}
+	detail := fmt.Sprintf("key %s of %s circuit %s by %s development %t ceremony %s models %d", r.VerifyingKey, r.System, r.Circuit, r.Library, r.Development, r.Ceremony, len(models))
+	if err := s.cfg.Audit(ctx, "proof-record", detail); err != nil {
+		return nil, err
+	}
+	entry := ledger.RecordEntry{Signed: signed, Key: key}
+	if found {
+		err = s.cfg.Store.ReplaceRecord(r.VerifyingKey, entry)
+	} else {
+		err = s.cfg.Store.PutRecord(r.VerifyingKey, entry, s.cfg.Records)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Logger.Info("key registered", "key", r.VerifyingKey.String(), "circuit", r.Circuit.String(), "library", r.Library, "models", len(models), "development", r.Development)
+	return signed, nil
+}
+
+// signRecord signs a record with its models, in their order and each once. What would not
+// verify is never handed out.
+func (s *Service) signRecord(r statement.Record, models []statement.Digest) ([]byte, error) {
+	models = slices.Clone(models)
+	slices.SortFunc(models, func(a, b statement.Digest) int { return bytes.Compare(a[:], b[:]) })
 	signer, err := s.cfg.Signer()
 	if err != nil {
 		return nil, err
 	}
-	signed, err := wire.SignRecord(signer.Key, signer.Statement, wire.Record{Broker: signer.Broker, Epoch: signer.Epoch, Record: r, Registered: s.now()})
+	signed, err := wire.SignRecord(signer.Key, signer.Statement, wire.Record{Broker: signer.Broker, Epoch: signer.Epoch, Record: r, Models: slices.Compact(models), Registered: s.now()})
 	if err != nil {
 		return nil, err
 	}
-	// What would not verify is never handed out.
-	if _, err := wire.VerifyRecord(signed, s.cfg.Roots); err != nil {
-		return nil, err
-	}
-	detail := fmt.Sprintf("key %s of %s circuit %s development %t ceremony %s", r.VerifyingKey, r.System, r.Circuit, r.Development, r.Ceremony)
-	if err := s.cfg.Audit(ctx, "proof-record", detail); err != nil {
-		return nil, err
-	}
-	if err := s.cfg.Store.PutRecord(r.VerifyingKey, ledger.RecordEntry{Signed: signed, Key: key}, s.cfg.Records); err != nil {
-		return nil, err
-	}
-	s.cfg.Logger.Info("key registered", "key", r.VerifyingKey.String(), "circuit", r.Circuit.String(), "development", r.Development)
-	return signed, nil
+	_, err = wire.VerifyRecord(signed, s.cfg.Roots)
+	return signed, err
 }
 
 // checkRecord refuses a record that could not be used, or that the policy forbids.
@@ -89,23 +114,21 @@ func publicInputs(r *statement.Record) int {
 	return 4
 }
 
-func sameRecord(held ledger.RecordEntry, r *statement.Record) ([]byte, error) {
+// sameRecord reads the record that a key has, and refuses another one.
+func sameRecord(held ledger.RecordEntry, r *statement.Record) (wire.Record, error) {
 	was, err := wire.ParseRecord(held.Signed)
 	if err != nil {
-		return nil, ledger.Damaged("record of key %s: %v", r.VerifyingKey, err)
+		return was, ledger.Damaged("record of key %s: %v", r.VerifyingKey, err)
 	}
 	a, err := was.Record.Digest()
 	if err != nil {
-		return nil, err
+		return was, err
 	}
 	b, err := r.Digest()
-	if err != nil {
-		return nil, err
+	if err == nil && a != b {
+		err = evidence.Refuse(ReasonRecordConflict, "key %s is registered with another record", r.VerifyingKey)
 	}
-	if a != b {
-		return nil, evidence.Refuse(ReasonRecordConflict, "key %s is registered with another record", r.VerifyingKey)
-	}
-	return held.Signed, nil
+	return was, err
 }
 
 // Records lists the signed records, ordered by verifying key.

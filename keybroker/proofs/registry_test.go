@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,6 +43,66 @@ func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
 	if _, err := wire.VerifyRecord(first, federationtest.New(t).Roots()); err == nil {
 		t.Error("verifies with other roots")
 	}
+}
+
+// A key may be for some models alone. Registering it again adds models and takes none away.
+func TestAKeyIsRegisteredForItsModels(t *testing.T) {
+	s := open(t, nil)
+	g := keys(t, 1)
+	a, b := s.answer(t, s.Agent(t, nil), 1, 1), s.answer(t, s.Agent(t, nil), 2, 1)
+	s.announce(t, a, b)
+	model := a.bundle.Envelope.Statement.Inference.Model.ID()
+	register := func(models ...statement.Digest) wire.Record {
+		t.Helper()
+		signed, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, models...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := wire.VerifyRecord(signed, s.Roots())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := register(statement.Digest{9}, statement.Digest{8}, statement.Digest{9}); !slices.Equal(r.Models, []statement.Digest{{8}, {9}}) {
+		t.Errorf("%v", r.Models)
+	}
+	_, err := s.Submit(t.Context(), &a.bundle)
+	wantReason(t, err, proofs.ReasonModel)
+	if r := register(model); len(r.Models) != 3 || !r.Takes(model) || !r.Takes(statement.Digest{8}) || r.Takes(statement.Digest{7}) {
+		t.Errorf("%v", r.Models)
+	}
+	for _, models := range [][]statement.Digest{nil, {model}, {{8}, model}} {
+		if r := register(models...); len(r.Models) != 3 {
+			t.Errorf("%v after %v", r.Models, models)
+		}
+	}
+	if n := s.recorded("proof-record"); n != 2 {
+		t.Errorf("%d audit records", n)
+	}
+	s.restart(t, nil)
+	if _, err := s.Submit(t.Context(), &a.bundle); err != nil {
+		t.Error(err)
+	}
+	if list, err := s.Records(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("%d records, %v", len(list), err)
+	}
+	s.failAudit(errDisk)
+	if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, statement.Digest{7}); err == nil {
+		t.Error("a model was added without an audit record")
+	}
+	s.failAudit(nil)
+	if r := register(); len(r.Models) != 3 {
+		t.Errorf("%v", r.Models)
+	}
+	_, err = s.Register(t.Context(), *g.Record(1, outputs), g.Key, statement.Digest{})
+	wantReason(t, err, wire.ReasonMalformed)
+	many := make([]statement.Digest, wire.MaxModels)
+	for i := range many {
+		many[i] = statement.Digest{1, byte(i)}
+	}
+	_, err = s.Register(t.Context(), *g.Record(1, outputs), g.Key, many...)
+	wantReason(t, err, wire.ReasonMalformed)
 }
 
 func TestRecordsThatAreRefused(t *testing.T) {

@@ -58,6 +58,9 @@ func (s *Service) Submit(ctx context.Context, b *wire.Bundle) (Accepted, error) 
 	if err := record.Record.Admits(&b.Envelope); err != nil {
 		return Accepted{}, evidence.Refuse(ReasonMismatch, "%w", err)
 	}
+	if model := b.Envelope.Statement.Inference.Model.ID(); !record.Takes(model) {
+		return Accepted{}, evidence.Refuse(ReasonModel, "key %s is not registered for model %s", b.Envelope.Key, model)
+	}
 	if err := s.matches(b); err != nil {
 		return Accepted{}, err
 	}

@@ -18,7 +18,8 @@ import (
 )
 
 func newProofRegister(inv *invocation) *cobra.Command {
-	c := inv.operate("register DIR", "Have the broker vouch for the keys of a directory", "  anchorhold proof register keys/", exactly(1, "a directory that setup or ceremony keys made"),
+	var ids []string
+	c := inv.operate("register DIR", "Have the broker vouch for the keys of a directory", "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6...", exactly(1, "a directory that setup or ceremony keys made"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			sets, err := proofkeys.Load(args[0])
 			if err != nil {
@@ -27,14 +28,24 @@ func newProofRegister(inv *invocation) *cobra.Command {
 			if len(sets) == 0 {
 				return nil, nil, fmt.Errorf("%s holds no records of keys", args[0])
 			}
-			var keys []statement.Digest
+			var models, keys []statement.Digest
+			for _, text := range ids {
+				id, err := statement.ParseDigest(text)
+				if err != nil {
+					return nil, nil, usageError{fmt.Errorf("--model-id: %w", err)}
+				}
+				models = append(models, id)
+			}
+			if len(models) > 0 && (len(sets) != 1 || sets[0].Record.Inference == nil) {
+				return nil, nil, usageError{fmt.Errorf("--model-id goes with a directory that holds the keys of one classifier's architecture; %s holds %d sets", args[0], len(sets))}
+			}
 			for _, s := range sets {
 				raw, err := s.VerifyingKey()
 				if err != nil {
 					return nil, nil, err
 				}
 				var signed operator.Signed
-				if err := b.Do(ctx, "/v1/proof-keys", registry.Registration{Record: s.Record, VerifyingKey: raw}, &signed); err != nil {
+				if err := b.Do(ctx, "/v1/proof-keys", registry.Registration{Record: s.Record, VerifyingKey: raw, Models: models}, &signed); err != nil {
 					return nil, nil, err
 				}
 				keys = append(keys, s.Record.VerifyingKey)
@@ -45,6 +56,7 @@ func newProofRegister(inv *invocation) *cobra.Command {
 				}
 			}, nil
 		})
+	c.Flags().StringSliceVar(&ids, "model-id", nil, "id of a model whose answers the keys may prove, repeatable; without any, every model's of the architecture. Further ones can be added later")
 	inv.brokerFlag(c)
 	return c
 }

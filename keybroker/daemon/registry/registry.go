@@ -137,10 +137,12 @@ func (r *Registry) Serve(ctx context.Context) error {
 	return <-ended
 }
 
-// Registration is a key on its way to the registry.
+// Registration is a key on its way to the registry, with the ids of the models whose answers it
+// may prove; without any it may prove those of every model.
 type Registration struct {
-	Record       statement.Record `json:"record"`
-	VerifyingKey []byte           `json:"verifying_key"`
+	Record       statement.Record   `json:"record"`
+	VerifyingKey []byte             `json:"verifying_key"`
+	Models       []statement.Digest `json:"models,omitempty"`
 }
 
 // Commands are the operators' commands of the registry. Called on nil too.
@@ -155,7 +157,7 @@ func (r *Registry) Commands() []operator.Extra {
 			if err := decode(&in); err != nil {
 				return nil, err
 			}
-			signed, err := r.proofs.Register(ctx, in.Record, in.VerifyingKey)
+			signed, err := r.proofs.Register(ctx, in.Record, in.VerifyingKey, in.Models...)
 			return operator.Signed{Signed: signed}, err
 		}},
 		{Method: "GET", Path: "/v1/proof-keys", Action: "proof-key-list", Do: func(ctx context.Context, _ *http.Request, _ decoder) (any, error) {

@@ -2,8 +2,8 @@
 // announced receipts, challenges and proofs, in one file.
 //
 // It guarantees that what a call wrote is durable when it returns, whole or not at all;
-// that a record, a challenge, a proof and a receipt with one of these is written once
-// and never changed or removed; and that the number of receipts stays below the limits
+// that a challenge, a proof and a receipt with one of these is written once and never
+// changed or removed, and a record only by ReplaceRecord; and that the number of receipts stays below the limits
 // that its caller gives. It trusts the file. It refuses entries that are not as it wrote
 // them, and knows nothing of signatures and proofs: its caller has verified both.
 //
@@ -243,6 +243,21 @@ func (s *Store) PutRecord(key statement.Digest, e RecordEntry, limit int) error 
 			return err
 		}
 		return add(tx, metaRecords, 1)
+	})
+}
+
+// ReplaceRecord puts another record in the place of a key's.
+func (s *Store) ReplaceRecord(key statement.Digest, e RecordEntry) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketRecords)
+		if b.Get(key[:]) == nil {
+			return Damaged("key %s has no record to replace", key)
+		}
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		return b.Put(key[:], raw)
 	})
 }
 

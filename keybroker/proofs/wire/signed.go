@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
@@ -22,8 +23,19 @@ type Record struct {
 	Broker statement.Digest `json:"broker"`
 	Epoch  uint64           `json:"epoch"`
 	// Record says what the key is for and where it comes from.
-	Record     statement.Record `json:"record"`
-	Registered protocol.Time    `json:"registered"`
+	Record statement.Record `json:"record"`
+	// Models are the ids of the models whose answers the key may prove, in ascending
+	// order; none means every model of the circuit's shape.
+	Models     []statement.Digest `json:"models,omitempty"`
+	Registered protocol.Time      `json:"registered"`
+}
+
+// MaxModels bounds the models of one key.
+const MaxModels = 256
+
+// Takes says whether answers of a model may be proven with the key.
+func (r *Record) Takes(model statement.Digest) bool {
+	return len(r.Models) == 0 || slices.Contains(r.Models, model)
 }
 
 func (r *Record) context() string { return ContextRecord }
@@ -34,6 +46,14 @@ func (r *Record) check() error {
 	}
 	if r.Registered == 0 {
 		return malformed("registered at no time")
+	}
+	if len(r.Models) > MaxModels || len(r.Models) > 0 && r.Record.Inference == nil {
+		return malformed("a record of %d models, want up to %d, and none for updates", len(r.Models), MaxModels)
+	}
+	for i, id := range r.Models {
+		if id == (statement.Digest{}) || i > 0 && bytes.Compare(r.Models[i-1][:], id[:]) >= 0 {
+			return malformed("the models of a record ascend")
+		}
 	}
 	return nil
 }
