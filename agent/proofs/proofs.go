@@ -118,6 +118,7 @@ type Service struct {
 	taken    map[receipt.ID]taken // answers that are not written down yet
 	unspoken []receipt.Receipt    // not announced yet
 	kept     []receipt.ID         // witnesses, oldest first
+	queued   map[receipt.ID]jobs.ID
 	handed   map[receipt.ID]bool
 	known    map[statement.Digest]bool // keys that the registry has
 }
@@ -157,7 +158,7 @@ func New(cfg Config) (*Service, error) {
 	default:
 		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
-	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, queued: map[receipt.ID]jobs.ID{}, handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
 	for _, dir := range []string{"witness", "proof"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err
@@ -319,15 +320,29 @@ func (s *Service) keep(ctx context.Context, w witness) error {
 	}
 	s.mu.Lock()
 	s.kept = append(s.kept, w.id())
-	var old []receipt.ID
-	if n := len(s.kept) - maxWitnesses; n > 0 {
-		old, s.kept = s.kept[:n], slices.Clone(s.kept[n:])
-	}
+	old := s.evict()
 	s.mu.Unlock()
 	for _, id := range old {
 		err = errors.Join(err, s.remove("witness", id))
 	}
 	return errors.Join(err, s.follow(ctx, w))
+}
+
+// evict forgets the oldest witnesses that are too many, but those whose proof is still to be
+// made, and returns them. The caller holds mu.
+func (s *Service) evict() (old []receipt.ID) {
+	for i := 0; i < len(s.kept) && len(s.kept) > maxWitnesses; {
+		id := s.kept[i]
+		if job, ok := s.queued[id]; ok {
+			if info, err := s.cfg.Queue.Show(job); err == nil && !info.Final() {
+				i++
+				continue
+			}
+			delete(s.queued, id)
+		}
+		old, s.kept = append(old, id), slices.Delete(s.kept, i, i+1)
+	}
+	return old
 }
 
 // follow announces an answer whose witness is kept, and queues it if it is chosen.
@@ -378,6 +393,11 @@ func (s *Service) queue(ctx context.Context, owner uint32, id receipt.ID, priori
 		return jobs.Info{}, err
 	}
 	info, _, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: prooftask.ClassInference, Owner: owner, Spec: spec, Priority: priority, Memory: memory, TimeMax: s.cfg.Limits.Time})
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.queued[id] = info.ID
+	}
 	return info, err
 }
 
@@ -473,11 +493,27 @@ func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info
 	if err != nil {
 		return jobs.Info{}, err
 	}
+	if err := s.choose(w); err != nil {
+		return jobs.Info{}, err
+	}
 	info, err := s.queue(ctx, w.Owner, id, 1, need)
 	if err == nil && info.State == jobs.Dead && (info.Reason == classify.ReasonUnavailable || info.Reason == ReasonNotRegistered || info.Reason == prooftask.ReasonMemory) {
 		return s.cfg.Queue.Retry(info.ID)
 	}
 	return info, err
+}
+
+// choose makes the witness of an answer that is asked for as durable as its job.
+func (s *Service) choose(w witness) error {
+	if w.Chosen {
+		return nil
+	}
+	w.Chosen = true
+	raw, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return s.write("witness", w.id(), raw, true)
 }
 
 func unknown(id receipt.ID) error {

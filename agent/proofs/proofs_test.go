@@ -225,6 +225,42 @@ func TestWitnessesAreBounded(t *testing.T) {
 	}
 	_, err := g.Prove(t.Context(), 5, first)
 	wantReason(t, "too old", err, ReasonUnknown)
+
+	// One whose proof is still to be made stays, and goes once it need not be made.
+	info, err := g.Prove(t.Context(), 5, last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.kept = append([]receipt.ID{last}, g.kept[:maxWitnesses-1]...)
+	keep()
+	if !exists(t, g.path("witness", last)) || len(g.kept) != maxWitnesses || g.kept[0] != last {
+		t.Errorf("a witness that is needed went: %d are kept", len(g.kept))
+	}
+	if _, err := g.queue.Cancel(info.ID); err != nil {
+		t.Fatal(err)
+	}
+	keep()
+	if exists(t, g.path("witness", last)) || len(g.queued) != 0 {
+		t.Error("a witness that nobody needs stays")
+	}
+}
+
+// What is asked for is as durable as its job: an agent that starts anew goes on by itself.
+func TestWhatIsAskedForIsChosen(t *testing.T) {
+	w := newWorld(t)
+	g := w.make(t, OnDemand, nil)
+	a := w.classify(t)
+	g.Take(5, a)
+	g.keepOne(t.Context(), <-g.answers)
+	if kept, err := g.witness(idOf(a)); err != nil || kept.Chosen {
+		t.Fatalf("%v", err)
+	}
+	if _, err := g.Prove(t.Context(), 5, idOf(a)); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := g.witness(idOf(a)); err != nil || !kept.Chosen {
+		t.Errorf("it is not chosen: %v", err)
+	}
 }
 
 // Taking never waits, whatever stands still.
