@@ -9,7 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
-// ReasonFailed: the job that makes a proof ended without one.
+// ReasonFailed means that the job which makes a proof ended without one.
 const ReasonFailed evidence.Reason = "proof-failed"
 
 // deliverTick is how often Deliver looks at the job.

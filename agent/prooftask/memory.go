@@ -5,7 +5,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// ReasonMemory: a proof with these keys needs more memory than a worker may have.
+// ReasonMemory means that a proof with these keys needs more memory than a worker may have.
 const ReasonMemory evidence.Reason = "proof-memory"
 
 // Memory is what a worker that proves with these keys needs, in bytes, if that is not
