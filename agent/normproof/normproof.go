@@ -59,7 +59,9 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	if err != nil {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
-	if _, err := prooftask.Memory(set, p.Limits.Memory); err != nil {
+	if _, err := prooftask.Memory(set, p.Limits.Memory); errors.Is(err, proofkeys.ErrMissing) {
+		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+	} else if err != nil {
 		return nil, err
 	}
 	salt, err := statement.NewSalt()

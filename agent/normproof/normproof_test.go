@@ -157,6 +157,11 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 		"no such key":  newProver(t, normtest.New(t, zkproof.Gradient{Coordinates: length, Bits: 8}).Ring(t, 0, nil)),
 		"other bits":   newProver(t, keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Bits = 16 })),
 		"fewer values": newProver(t, keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Coordinates-- })),
+		"no circuit": newProver(t, files(func(dir string, r statement.Record) {
+			if err := os.Remove(filepath.Join(dir, r.Circuit.String()+".circuit")); err != nil {
+				t.Fatal(err)
+			}
+		})),
 		"a changed key": newProver(t, files(func(dir string, r statement.Record) {
 			if err := os.WriteFile(filepath.Join(dir, r.ProvingKey.String()+".pk"), []byte("another"), 0o600); err != nil {
 				t.Fatal(err)

@@ -112,9 +112,12 @@ func TestOpenRefuses(t *testing.T) {
 		"an epsilon of nothing": {config: func(c *Config) {
 			c.Spend = func([]Charge, float64) (float64, float64, error) { return math.NaN(), 0, nil }
 		}, want: ReasonBudget},
-		"an unknown set":    {spec: func(s *Spec) { s.Set = "sum-1024" }, want: federation.ReasonSet},
-		"no maker of keys":  {spec: func(s *Spec) { s.Set = heparams.Template }, want: federation.ReasonSet},
-		"noise budget":      {spec: func(s *Spec) { s.NoiseBits = &bits }, want: federation.ReasonSet},
+		"an unknown set":   {spec: func(s *Spec) { s.Set = "sum-1024" }, want: federation.ReasonSet},
+		"no maker of keys": {spec: func(s *Spec) { s.Set = heparams.Template }, want: federation.ReasonSet},
+		"noise budget":     {spec: func(s *Spec) { s.NoiseBits = &bits }, want: federation.ReasonSet},
+		"norms in 9 bits": {spec: func(s *Spec) {
+			s.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 9}
+		}, want: federation.ReasonRound},
 		"a limit of rounds": {spec: func(s *Spec) { s.Length = 0 }, want: federation.ReasonRound},
 		"another root":      {config: func(c *Config) { c.Roots = federationtest.New(t).Roots() }, want: protocol.ReasonBrokerUnknown},
 		"the accountant":    {config: func(c *Config) { c.Spend = func([]Charge, float64) (float64, float64, error) { return 0, 0, broken } }},
@@ -157,6 +160,12 @@ func TestKeyOfAnotherSetComesFromItsMaker(t *testing.T) {
 // after, and the one that is refused leaves nothing.
 func TestAdmitRefuses(t *testing.T) {
 	stranger := newMachine(t)
+	proven := func(s *Spec) {
+		s.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 8}
+	}
+	named := func(c *federation.Contribution) {
+		c.Commitment, c.ProofDigest = federation.Digest{3}, federation.Digest{4}
+	}
 	for name, tc := range map[string]struct {
 		root   *machine // whose guest it is
 		policy func(*Policy)
@@ -171,6 +180,8 @@ func TestAdmitRefuses(t *testing.T) {
 		"another round":           {change: func(c *federation.Contribution) { c.Round[0] ^= 1 }, want: federation.ReasonWrongRound},
 		"another statement":       {change: func(c *federation.Contribution) { c.RoundDigest[0] ^= 1 }, want: federation.ReasonWrongRound},
 		"too heavy":               {change: func(c *federation.Contribution) { c.Weight = 2 }, want: federation.ReasonRound},
+		"no proof of its norm":    {spec: proven, want: federation.ReasonRound},
+		"a proof of its norm":     {spec: proven, change: named},
 		"the same upload":         {change: func(c *federation.Contribution) { c.Upload = federation.Digest{0xAA} }, want: ReasonDuplicate},
 		"the same processor":      {chip: []byte{0xCC}, want: ReasonGuest},
 		"the processor's second":  {chip: []byte{0xCC}, spec: func(s *Spec) { s.PerGuest = 2 }},
@@ -188,7 +199,10 @@ func TestAdmitRefuses(t *testing.T) {
 		})
 		r, signed := opened(t, s, tc.spec)
 		hardware := func(l *protocol.LeaseCertificate) { l.SoftwareTEE = false }
-		good := [][]byte{contribute(t, m.guest(t, hardware, 0xCC), r, signed, func(c *federation.Contribution) { c.Upload = federation.Digest{0xAA} })}
+		good := [][]byte{contribute(t, m.guest(t, hardware, 0xCC), r, signed, func(c *federation.Contribution) {
+			named(c) // where the round does not ask for it, it says nothing
+			c.Upload = federation.Digest{0xAA}
+		})}
 		root := m
 		if tc.root != nil {
 			root = tc.root

@@ -87,7 +87,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 			}
 			for _, socket := range aggregators {
 				if err := localAggregator(socket).AddRound(c.Context(), st.Signed); err != nil {
-					return fmt.Errorf("%w: aggregator %s: %w", errRefused, socket, err)
+					return fmt.Errorf("%w: round %s is open at the broker, but the aggregator at %s does not take it: %w", errRefused, st.Round.ID, socket, err)
 				}
 			}
 			return inv.print(c.OutOrStdout(), st.Round, func(w io.Writer) { printRound(w, st) })

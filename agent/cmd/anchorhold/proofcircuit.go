@@ -21,7 +21,12 @@ type circuitChoice struct {
 }
 
 func (f *circuitChoice) flags(c *cobra.Command) {
-	c.Args = cobra.MaximumNArgs(1)
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usageError{fmt.Errorf("%d arguments, at most one sealed classifier is wanted; see '%s --help'", len(args), c.CommandPath())}
+		}
+		return nil
+	}
 	c.Flags().StringVar(&f.key, "key", "", "file with the model key")
 	c.Flags().StringVar(&f.publisher, "publisher", "", "the publisher's identity (ahpub1... or a file)")
 	c.Flags().IntVar(&f.batch, "batch", 1, "answers that one proof is about; agents make proofs of one")

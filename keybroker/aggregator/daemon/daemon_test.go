@@ -17,7 +17,9 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/normtest"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -204,5 +206,46 @@ func TestAdminSocketReplacesOnlyADeadOne(t *testing.T) {
 	}
 	if _, err := listenAdmin(path); err == nil {
 		t.Error("a file was replaced")
+	}
+}
+
+// Keys whose maker could forge proofs are taken only where the configuration says so, and
+// nothing is said about keys that are not there.
+func TestKeysOfProofsOfNorms(t *testing.T) {
+	dir := t.TempDir()
+	certificate(t, dir)
+	keys := normtest.Shared(t, 2, 8)
+	ceremony, development, empty, damaged := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	keys.Save(t, ceremony)
+	own := *keys
+	own.Record.Development, own.Record.Ceremony = true, statement.Digest{}
+	own.Save(t, development)
+	set := keys.Save(t, damaged)
+	if err := os.Remove(filepath.Join(damaged, set.Record.VerifyingKey.String()+".vk")); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		more, want string // of the error; none if it is taken
+	}{
+		{"", ""},
+		{"norm_keys: " + ceremony + "\n", ""},
+		{"norm_keys: " + ceremony + "\nverification_timeout_ms: 60000\n", ""},
+		{"norm_keys: " + development + "\nallow_development_setup: true\n", ""},
+		{"norm_keys: " + development + "\n", "development"},
+		{"norm_keys: " + empty + "\n", "no records"},
+		{"norm_keys: " + damaged + "\n", "missing"},
+		{"norm_keys: " + filepath.Join(empty, "none") + "\n", "no records"},
+		{"norm_keys: " + ceremony + "\nverification_timeout_ms: 60001\n", "verification_timeout_ms"},
+		{"norm_keys: " + ceremony + "\nverification_timeout_ms: -1\n", "verification_timeout_ms"},
+		{"allow_development_setup: true\n", "norm_keys is missing"},
+		{"verification_timeout_ms: 5\n", "norm_keys is missing"},
+	} {
+		s, err := settings(t, dir, func(s string) string { return s + tc.more })
+		if err == nil {
+			err = Check(s, quiet())
+		}
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%q: %v, want %q", tc.more, err, tc.want)
+		}
 	}
 }
