@@ -27,12 +27,14 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
+	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
@@ -159,26 +161,33 @@ func (w *Works) services(cfg settings.Config, dir string) error {
 	if err != nil {
 		return err
 	}
+	var ring *proofkeys.Ring
+	if cfg.Proofs.Keys != "" && (cfg.Proves() || cfg.Participates()) {
+		if ring, err = newRing(cfg, w.agent.Logger); err != nil {
+			return err
+		}
+	}
 	if cfg.Proves() {
-		if w.proofs, err = w.newProofs(cfg, dir, pool); err != nil {
+		if w.proofs, err = w.newProofs(cfg, dir, pool, ring); err != nil {
 			return err
 		}
 	}
 	if cfg.Participates() {
-		return w.federation(cfg, dir, pool)
+		return w.federation(cfg, dir, pool, ring)
 	}
 	return nil
 }
 
-func (w *Works) federation(cfg settings.Config, dir string, pool *worker.Pool) error {
+// federation makes what takes part in rounds; ring is nil without keys.
+func (w *Works) federation(cfg settings.Config, dir string, pool *worker.Pool, ring *proofkeys.Ring) error {
 	shards, err := newShards(cfg)
 	if err != nil {
 		return err
 	}
 	limits := worker.Limits{Memory: cfg.WorkerMemory(), Time: cfg.WorkerTime()}
-	norm, err := newNormProver(cfg, pool)
-	if err != nil {
-		return err
+	var norm *normproof.Prover
+	if ring != nil {
+		norm = &normproof.Prover{Ring: ring, Pool: pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}
 	}
 	var answers federate.Answers
 	if w.proofs != nil {
@@ -221,7 +230,17 @@ func newPool(cfg settings.Config, logger *slog.Logger) (*worker.Pool, error) {
 		}
 		runner = worker.Exec{Path: path}
 	}
-	return worker.NewPool(runner, max(cfg.Workers.Count, 1), logger)
+	count := max(cfg.Workers.Count, 1)
+	pool, err := worker.NewPool(runner, count, logger)
+	if err != nil {
+		return nil, err
+	}
+	memory := int64(count) * cfg.WorkerMemory()
+	if cfg.Proofs.Keys != "" {
+		memory = max(memory, cfg.ProofMemory())
+	}
+	pool.Bound(memory)
+	return pool, nil
 }
 
 // clientTLS is the TLS configuration for a server that a PEM file vouches for.

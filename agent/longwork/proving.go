@@ -3,26 +3,35 @@ package longwork
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/proofs"
+	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // verifyTime bounds one verification where the configuration names no time.
 const verifyTime = 10 * time.Second
 
-// newRing reads the directory of keys.
-func newRing(cfg settings.Config) (*proofkeys.Ring, error) {
+// newRing reads the directory of keys. It says which of them need more memory than a
+// proving worker may have: what is to be proven with those will be refused.
+func newRing(cfg settings.Config, logger *slog.Logger) (*proofkeys.Ring, error) {
 	sets, err := proofkeys.Load(cfg.Proofs.Keys)
 	if err != nil {
 		return nil, fmt.Errorf("proofs.keys: %w", err)
 	}
 	if len(sets) == 0 {
 		return nil, fmt.Errorf("proofs.keys: %s holds no keys; `anchorhold proof setup` makes some", cfg.Proofs.Keys)
+	}
+	for _, set := range sets {
+		_, err := prooftask.Memory(set, cfg.ProofMemory())
+		if reason, refused := evidence.ReasonOf(err); refused {
+			logger.Warn("nothing can be proven with a key", "circuit", set.Record.Circuit.String(), "reason", string(reason), "err", err)
+		}
 	}
 	timeout := verifyTime
 	if ms := cfg.Verification.ZKP.VerificationTimeoutMS; ms > 0 {
@@ -38,25 +47,9 @@ func newRing(cfg settings.Config) (*proofkeys.Ring, error) {
 	return ring, nil
 }
 
-// newNormProver proves norms in rounds that want it; nil without keys.
-func newNormProver(cfg settings.Config, pool *worker.Pool) (*normproof.Prover, error) {
-	if cfg.Proofs.Keys == "" {
-		return nil, nil
-	}
-	ring, err := newRing(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &normproof.Prover{Ring: ring, Pool: pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}, nil
-}
-
-func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool) (*proofs.Service, error) {
+func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool, ring *proofkeys.Ring) (*proofs.Service, error) {
 	if w.agent.Classifiers == nil {
 		return nil, errors.New("proofs: this agent has no classifiers to prove answers of")
-	}
-	ring, err := newRing(cfg)
-	if err != nil {
-		return nil, err
 	}
 	mode := proofs.Mode(cfg.Proofs.Mode)
 	if mode == "" {

@@ -209,7 +209,8 @@ type Proofs struct {
 	Registry string `yaml:"registry"`
 	// AllowDevelopmentSetup takes keys whose maker could forge proofs; for development.
 	AllowDevelopmentSetup bool `yaml:"allow_development_setup"`
-	// MemoryMB bounds a proving worker; 0 is 1024.
+	// MemoryMB bounds a proving worker, in MiB; 0 is 1024. A proof that needs more, by the
+	// sizes of its circuit and key, is refused; one that needs less gets less.
 	MemoryMB int `yaml:"memory_mb"`
 }
 
@@ -243,7 +244,8 @@ type Workers struct {
 	// Socket is that of anchorhold-worker.socket; where it is set, the service
 	// manager starts the workers.
 	Socket string `yaml:"socket"`
-	// Count is how many run at the same time; 0 is 1.
+	// Count is how many run at the same time; 0 is 1. Together they get no more memory
+	// than Count times MemoryMB, or than Proofs.MemoryMB where that is more.
 	Count int `yaml:"count"`
 	// MemoryMB bounds each, in MiB; 0 is 256.
 	MemoryMB int `yaml:"memory_mb"`

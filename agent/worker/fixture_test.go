@@ -53,7 +53,8 @@ func handlers() map[string]Handler {
 		"hold-deaf": func(_ context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
 			return hold(context.Background(), spec, in, out, progress)
 		},
-		"eat": eat,
+		"eat":   eat,
+		"waste": waste,
 		"spin": func(context.Context, []byte, []*os.File, []*os.File, func(string, uint64, uint64)) ([]byte, error) {
 			for {
 				spun.Add(1)
@@ -131,6 +132,16 @@ func eat(context.Context, []byte, []*os.File, []*os.File, func(string, uint64, u
 	}
 }
 
+// waste keeps 190 MiB and drops twenty times as much.
+func waste(context.Context, []byte, []*os.File, []*os.File, func(string, uint64, uint64)) ([]byte, error) {
+	kept := make([][]byte, 190)
+	for i := range 21 * len(kept) {
+		kept[i%len(kept)] = bytes.Repeat([]byte{1}, 1<<20)
+	}
+	runtime.KeepAlive(kept)
+	return nil, nil
+}
+
 func fill(out *os.File, most int) error {
 	block := make([]byte, 1<<20)
 	for range most >> 20 {
@@ -192,8 +203,8 @@ func wantUnharmed(tb testing.TB, p *Pool) {
 	if _, err := p.Run(tb.Context(), Task{Class: "empty", Limits: bounds()}, nil); err != nil {
 		tb.Fatalf("the next task: %v", err)
 	}
-	if n := len(p.slots); n != 0 {
-		tb.Fatalf("%d slots are still taken", n)
+	if n := len(p.slots); n != 0 || p.used != 0 {
+		tb.Fatalf("%d slots and %d bytes are still taken", n, p.used)
 	}
 }
 

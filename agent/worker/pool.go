@@ -65,13 +65,19 @@ type process interface {
 	isolated() bool
 }
 
-// Pool bounds the number of workers at one time. Its methods may be called from
-// any goroutine.
+// Pool bounds the number of workers at one time, and their memory together. Its
+// methods may be called from any goroutine.
 type Pool struct {
 	runner Runner
 	slots  chan struct{}
 	log    *slog.Logger
 	warn   sync.Once
+
+	turn   chan struct{} // held by the one task that waits for memory
+	mu     sync.Mutex
+	memory int64         // bound of all that run; 0 is none
+	used   int64         // of those that run
+	freed  chan struct{} // closed and replaced when one ends
 }
 
 // NewPool returns a pool that runs at most so many workers at one time; the
@@ -80,7 +86,63 @@ func NewPool(runner Runner, most int, log *slog.Logger) (*Pool, error) {
 	if runner == nil || log == nil || most < 1 || most > maxWorkers {
 		return nil, fmt.Errorf("a pool needs a runner, a log and 1 to %d workers, not %d", maxWorkers, most)
 	}
-	return &Pool{runner: runner, slots: make(chan struct{}, most), log: log}, nil
+	return &Pool{runner: runner, slots: make(chan struct{}, most), log: log, turn: make(chan struct{}, 1), freed: make(chan struct{})}, nil
+}
+
+// Bound bounds the memory limits of those that run at one time, in bytes, before the
+// first Run. A task whose own limit is larger runs alone.
+func (p *Pool) Bound(memory int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.memory = memory
+}
+
+// admit waits until the task has a slot and its memory is free, and returns what gives
+// both back. Tasks wait for memory one after the other, so that a large one has its turn.
+func (p *Pool) admit(ctx context.Context, need int64) (release func(), err error) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := p.reserve(ctx, need); err != nil {
+		<-p.slots
+		return nil, err
+	}
+	return func() {
+		p.mu.Lock()
+		p.used -= need
+		close(p.freed)
+		p.freed = make(chan struct{})
+		p.mu.Unlock()
+		<-p.slots
+	}, nil
+}
+
+func (p *Pool) reserve(ctx context.Context, need int64) error {
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for {
+		p.mu.Lock()
+		fits := p.memory == 0 || p.used == 0 || p.used <= p.memory-need
+		if fits {
+			p.used += need
+		}
+		freed := p.freed
+		p.mu.Unlock()
+		if fits {
+			return nil
+		}
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Run gives the task to a new worker and returns its result when the worker is
@@ -91,12 +153,11 @@ func (p *Pool) Run(ctx context.Context, task Task, report func(Progress)) ([]byt
 	if err != nil {
 		return nil, fail(Refused, "%w", err)
 	}
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
-		return nil, fail(Cancelled, "before a worker was free: %w", context.Cause(ctx))
+	release, err := p.admit(ctx, task.Limits.Memory)
+	if err != nil {
+		return nil, fail(Cancelled, "before a worker was free: %w", err)
 	}
+	defer release()
 	ctx, cancel := context.WithTimeoutCause(ctx, task.Limits.Time, errTimeUp)
 	defer cancel()
 	proc, err := p.runner.start(ctx, task.Limits)

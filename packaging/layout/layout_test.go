@@ -112,7 +112,7 @@ var arrows = map[string][]string{
 	"agent/proofaudit": {"keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
 	"agent/proofs": {"agent/classify", "agent/jobs", "agent/proofaudit", "agent/prooftask", "keybroker/receipt", "agent/worker", "crypto/chunkseal", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys",
 		"crypto/statement", "guest/evidence"},
-	"agent/longwork": {"agent/normproof", "agent/proofaudit", "keybroker/proofs/proofclient", "keybroker/proofs/wire", "keybroker/receipt", "crypto/statement", "agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/localapi/workapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",
+	"agent/longwork": {"agent/normproof", "agent/prooftask", "agent/proofaudit", "keybroker/proofs/proofclient", "keybroker/proofs/wire", "keybroker/receipt", "crypto/statement", "agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/localapi/workapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",
 		"guest/evidence", "keybroker/client", "keybroker/uplink"},
 	"agent/localapi/workapi": {"agent/classify", "agent/federate", "agent/fedtask", "agent/jobs", "agent/localapi/oip", "agent/localapi/problem", "agent/party", "keybroker/federation", "guest/evidence"},
 	"agent/localapi/oip":     {"agent/classify", "agent/jobs", "agent/localapi/problem", "agent/proofaudit", "keybroker/receipt", "guest/evidence", "runtime/classifier"},
