@@ -77,14 +77,14 @@ func (r *registry) Submit(ctx context.Context, b proofaudit.Bundle) error {
 	return err
 }
 
-// Registered says whether a verifying key is registered.
-func (r *registry) Registered(ctx context.Context, key statement.Digest) (bool, error) {
+// Registered says whether a verifying key is registered, for answers of a model.
+func (r *registry) Registered(ctx context.Context, key, model statement.Digest) (bool, error) {
 	list, err := r.client.Records(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, record := range list {
-		if record.Record.VerifyingKey == key {
+		if record.Record.VerifyingKey == key && record.Takes(model) {
 			return true, nil
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
@@ -120,7 +121,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying); err != nil {
+	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying, statement.Digest{1}); err != nil {
 		t.Fatal(err)
 	}
 	w := b.works()
@@ -138,6 +139,22 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	}
 	service.Take(5, a)
 	id := a.Receipt.Receipt.Body.ID
+	// The key is registered for another model's answers alone.
+	job, err := service.Prove(t.Context(), 5, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	work, err := w.Work()
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() bool {
+		i, err := work.Queue.Show(job.ID)
+		return err != nil || i.Reason == proofs.ReasonNotRegistered
+	})
+	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying, a.Model.ID()); err != nil {
+		t.Fatal(err)
+	}
 	poll(t, func() bool { _, err := broker.Audit(t.Context(), statement.ID(id)); return err == nil })
 	issued, err := broker.Challenge(t.Context(), registry.Spec{All: true, Count: 1, Before: federationtest.Begin.Add(time.Hour).Time()})
 	if err != nil || len(issued) != 1 {

@@ -262,6 +262,7 @@ type broker struct {
 	down      bool // it does not answer
 	asked     int  // while it was down
 	keys      map[statement.Digest]bool
+	others    statement.Digest // the model that its keys are not registered for
 	announced map[receipt.ID]int
 	wanted    []receipt.ID
 	refuses   map[receipt.ID]bool
@@ -322,12 +323,12 @@ func (b *broker) Submit(_ context.Context, p proofaudit.Bundle) error {
 	return nil
 }
 
-func (b *broker) Registered(_ context.Context, key statement.Digest) (bool, error) {
+func (b *broker) Registered(_ context.Context, key, model statement.Digest) (bool, error) {
 	defer b.mu.Unlock()
 	if err := b.enter(); err != nil {
 		return false, err
 	}
-	return b.keys[key], nil
+	return b.keys[key] && b.others != model, nil
 }
 
 // with runs f while nobody asks.

@@ -79,8 +79,8 @@ type Registry interface {
 	Challenged(ctx context.Context) ([]receipt.ID, error)
 	// Submit hands in a proof.
 	Submit(ctx context.Context, b proofaudit.Bundle) error
-	// Registered says whether a verifying key is in the registry.
-	Registered(ctx context.Context, key statement.Digest) (bool, error)
+	// Registered says whether a verifying key is in the registry, for answers of a model.
+	Registered(ctx context.Context, key, model statement.Digest) (bool, error)
 }
 
 // Config is what the service needs. All fields but Rate and Registry are required.
@@ -120,7 +120,7 @@ type Service struct {
 	kept     []receipt.ID         // witnesses, oldest first
 	queued   map[receipt.ID]jobs.ID
 	handed   map[receipt.ID]bool
-	known    map[statement.Digest]bool // keys that the registry has
+	known    map[use]bool // what the registry has
 }
 
 // witness is an answer with everything that its proof needs.
@@ -158,7 +158,7 @@ func New(cfg Config) (*Service, error) {
 	default:
 		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
-	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, queued: map[receipt.ID]jobs.ID{}, handed: map[receipt.ID]bool{}, known: map[statement.Digest]bool{}}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, queued: map[receipt.ID]jobs.ID{}, handed: map[receipt.ID]bool{}, known: map[use]bool{}}
 	for _, dir := range []string{"witness", "proof"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err

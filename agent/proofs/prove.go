@@ -91,7 +91,7 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	if err != nil {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
-	if err := s.registered(ctx, set.Record.VerifyingKey); err != nil {
+	if err := s.registered(ctx, set.Record.VerifyingKey, w.Model.ID()); err != nil {
 		return nil, err
 	}
 	st := statementOf(w, set)

@@ -154,26 +154,30 @@ func (s *Service) pause(ctx context.Context) {
 	}
 }
 
-// registered refuses a key that the registry does not have. What it once had it keeps.
-func (s *Service) registered(ctx context.Context, key statement.Digest) error {
+// use is a key for a model.
+type use struct{ key, model statement.Digest }
+
+// registered refuses a key that the registry does not have for a model. What it once had it
+// keeps.
+func (s *Service) registered(ctx context.Context, key, model statement.Digest) error {
 	if s.cfg.Registry == nil {
 		return nil
 	}
 	s.mu.Lock()
-	known := s.known[key]
+	known := s.known[use{key, model}]
 	s.mu.Unlock()
 	if known {
 		return nil
 	}
-	known, err := s.cfg.Registry.Registered(ctx, key)
+	known, err := s.cfg.Registry.Registered(ctx, key, model)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	if !known {
-		return evidence.Refuse(ReasonNotRegistered, "the broker's registry does not have the key %s: anchorhold proof register", key)
+		return evidence.Refuse(ReasonNotRegistered, "the broker's registry does not have the key %s for model %s: anchorhold proof register", key, model)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known[key] = true
+	s.known[use{key, model}] = true
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -85,7 +86,7 @@ func TestARestartAnnouncesAndHandsIn(t *testing.T) {
 	w, b := newWorld(t), newBroker(t)
 	b.down = true
 	g := w.make(t, OnDemand, with(b))
-	g.known[prooftest.Shared(t).VerifyingDigest()] = true // it was up once
+	g.known[use{prooftest.Shared(t).VerifyingDigest(), w.classify(t).Model.ID()}] = true // it was up once
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
@@ -165,9 +166,15 @@ func TestAKeyThatIsNotRegistered(t *testing.T) {
 	b.with(func() { b.keys[prooftest.Shared(t).VerifyingDigest()], b.wanted = true, []receipt.ID{id} })
 	poll(t, func() bool { return b.has(id) })
 	g.proven(t, 5, id)
-	// It is asked once for each key.
+	// It is asked once for each key and model.
 	b.with(func() { clear(b.keys) })
-	if err := g.registered(t.Context(), prooftest.Shared(t).VerifyingDigest()); err != nil {
+	key, model := prooftest.Shared(t).VerifyingDigest(), w.classify(t).Model.ID()
+	if err := g.registered(t.Context(), key, model); err != nil {
+		t.Error(err)
+	}
+	b.with(func() { b.keys[key], b.others = true, statement.Digest{3} })
+	wantReason(t, "registered for other models", g.registered(t.Context(), key, b.others), ReasonNotRegistered)
+	if err := g.registered(t.Context(), key, statement.Digest{4}); err != nil {
 		t.Error(err)
 	}
 }
