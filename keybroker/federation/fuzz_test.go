@@ -17,7 +17,9 @@ func FuzzStatements(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	_, proven, _ := w.Round(f, 100, demand(8))
 	f.Add(round)
+	f.Add(proven)
 	f.Add(m.Signed)
 	stranger := federationtest.New(f).Roots()
 	f.Fuzz(func(t *testing.T, data []byte) {
