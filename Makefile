@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo model peers test check fuzz bench bench-fed bench-zk bench-peer clean
+.PHONY: help build demo-build demo fed-demo proof-demo model peers test check fuzz bench bench-fed bench-zk bench-beside bench-peer clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -69,6 +69,10 @@ bench-fed: peers ## encrypted sums beside SEAL, TenSEAL, OpenFHE (where it loads
 
 bench-zk: ## proofs of inference and of bounds beside EZKL, in one run (the first makes keys for ten minutes)
 	@.ci/bench-zk "$(CACHE)"
+
+bench-beside: demo-build model ## inference with and without a proof under way, in one run (the first makes keys for two minutes)
+	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
+	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" -beside "$(PEERS)/zk/classifiers"
 
 bench-peer: model ## our inference beside llama.cpp on the same file and threads, in one run
 	@.ci/bench-peer "$(CACHE)"

@@ -132,6 +132,10 @@ func (k *keeper) shorten(lease *client.Lease) {
 // take adopts a lease: its keys go to long work and to the model, and what nobody
 // takes is wiped.
 func (k *keeper) take(ctx context.Context, lease *client.Lease) error {
+	if err := k.clearModel(lease); err != nil {
+		lease.Wipe()
+		return err
+	}
 	if k.granted != nil {
 		if err := k.granted(k.cfg, lease); err != nil {
 			lease.Wipe()
@@ -145,6 +149,20 @@ func (k *keeper) take(ctx context.Context, lease *client.Lease) error {
 		return nil
 	}
 	return k.takeModel(ctx, lease, k.cfg.Models[0])
+}
+
+// clearModel stops serving a model that has to be opened anew. That wipes all that the
+// last lease opened, and so comes before anything of this one is handed on.
+func (k *keeper) clearModel(lease *client.Lease) error {
+	if len(k.cfg.Models) == 0 {
+		return nil
+	}
+	model := k.cfg.Models[0]
+	key, ok := lease.Keys[model.Resource]
+	if !ok || !k.tenure.needs(model, k.cfg.MemoryLimit(), key) {
+		return nil
+	}
+	return k.tenure.refuse(ReasonModelUnavailable, "the model is being opened")
 }
 
 // takeModel opens the model anew if its key changed. An open that fails serves
@@ -162,11 +180,6 @@ func (k *keeper) takeModel(ctx context.Context, lease *client.Lease, model setti
 		key.Key.Wipe()
 		k.tenure.adopt(lease)
 		return nil
-	}
-	if err := k.tenure.refuse(ReasonModelUnavailable, "the model is being opened"); err != nil {
-		key.Key.Wipe()
-		lease.Wipe()
-		return err
 	}
 	opened, err := k.open(ctx, k.cfg, model, key, k.log)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -185,6 +186,35 @@ func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
 			after := held(k)
 			if after == before || after.keyVersion != 2 || s.given[0].Len() != 0 || before.budget.Used() != 0 {
 				t.Errorf("key version %d, old key of %d bytes", after.keyVersion, s.given[0].Len())
+			}
+		})
+	})
+}
+
+// Classifiers are opened by the same lease as the model, and stay when the model is opened
+// anew: only a lease's end closes them.
+func TestWhatALeaseOpensBesideTheModelStays(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), s.grant(5*time.Minute, modelKey, 2), refuse("away")}
+		k := s.keeper(g)
+		open, opened := false, 0
+		k.tenure.wiped = func() { open = false }
+		k.granted = func(settings.Config, *client.Lease) error { open, opened = true, opened+1; return nil }
+		run(t, k, func() {
+			if reasonOf(t, k) != "serving" || !open || opened != 1 {
+				t.Errorf("%s; open %t after %d", reasonOf(t, k), open, opened)
+			}
+			time.Sleep(4*time.Minute + 30*time.Second)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" || !open || opened != 2 {
+				t.Errorf("after a new key version: %s; open %t after %d", reasonOf(t, k), open, opened)
+			}
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			if open {
+				t.Error("open after the lease's end")
 			}
 		})
 	})

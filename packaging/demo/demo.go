@@ -32,6 +32,7 @@ type demo struct {
 
 	brokerAddress string
 	brokerExtra   string // of its configuration
+	policy        string // instead of demoPolicy
 	gguf          string
 	receipt       string // file of the answer's receipt
 	answer        string

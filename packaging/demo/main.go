@@ -23,18 +23,19 @@ func main() {
 	fetchOnly := flag.Bool("fetch", false, "only fetch the model into the cache")
 	federated := flag.String("federated", "", "run the federated demo instead, with this Python (numpy and scikit-learn)")
 	proofs := flag.String("proofs", "", "run the demo of proofs instead, with the classifiers of this directory")
+	beside := flag.String("beside", "", "measure inference beside proving instead, with the classifiers of this directory")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, opt, *fetchOnly, *federated, *proofs); err != nil {
+	if err := run(ctx, opt, *fetchOnly, *federated, *proofs, *beside); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers string) error {
+func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, beside string) error {
 	if opt.cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -44,6 +45,9 @@ func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers s
 	}
 	if python != "" {
 		return newFedDemo(opt, python).run(ctx)
+	}
+	if beside != "" {
+		return newBesideDemo(opt, beside).run(ctx)
 	}
 	if classifiers != "" {
 		return newProofDemo(opt, classifiers).run(ctx)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -122,7 +123,7 @@ func (d *demo) importPolicy(ctx context.Context) (string, error) {
 	if err := os.WriteFile(d.path("values.yaml"), []byte(values), 0o600); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(d.path("policy.yaml"), []byte(demoPolicy), 0o600); err != nil {
+	if err := os.WriteFile(d.path("policy.yaml"), []byte(cmp.Or(d.policy, demoPolicy)), 0o600); err != nil {
 		return "", err
 	}
 	if _, err := d.tool(ctx, "policy", "values", "import", d.path("values.yaml"), "--broker", d.path("operator.sock")); err != nil {
