@@ -163,7 +163,7 @@ func (w *Works) services(cfg settings.Config, dir string) error {
 	}
 	var ring *proofkeys.Ring
 	if cfg.Proofs.Keys != "" && (cfg.Proves() || cfg.Participates()) {
-		if ring, err = newRing(cfg, w.agent.Logger); err != nil {
+		if ring, err = newRing(cfg, pool, w.agent.Logger); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/plonkcheck"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -17,9 +18,12 @@ import (
 // verifyTime bounds one verification where the configuration names no time.
 const verifyTime = 10 * time.Second
 
+// verifyMemory bounds a worker that verifies a proof.
+const verifyMemory = 128 << 20
+
 // newRing reads the directory of keys. It says which of them need more memory than a
 // proving worker may have: what is to be proven with those will be refused.
-func newRing(cfg settings.Config, logger *slog.Logger) (*proofkeys.Ring, error) {
+func newRing(cfg settings.Config, pool *worker.Pool, logger *slog.Logger) (*proofkeys.Ring, error) {
 	sets, err := proofkeys.Load(cfg.Proofs.Keys)
 	if err != nil {
 		return nil, fmt.Errorf("proofs.keys: %w", err)
@@ -37,7 +41,7 @@ func newRing(cfg settings.Config, logger *slog.Logger) (*proofkeys.Ring, error) 
 	if ms := cfg.Verification.ZKP.VerificationTimeoutMS; ms > 0 {
 		timeout = time.Duration(ms) * time.Millisecond
 	}
-	ring, err := proofkeys.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout)
+	ring, err := proofkeys.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout, plonkcheck.Checker{Pool: pool, Limits: worker.Limits{Memory: verifyMemory, Time: timeout}}.Parse)
 	if errors.Is(err, proofkeys.ErrDevelopment) {
 		return nil, fmt.Errorf("proofs.keys: %w; proofs.allow_development_setup allows it", err)
 	}

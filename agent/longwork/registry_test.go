@@ -171,7 +171,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := proofkeys.NewRing(set, false, time.Minute)
+	ring, err := proofkeys.NewRing(set, false, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

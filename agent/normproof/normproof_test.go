@@ -145,7 +145,7 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 	files := func(change func(dir string, r statement.Record)) *proofkeys.Ring {
 		dir := t.TempDir()
 		set := keys.Save(t, dir)
-		ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0)
+		ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

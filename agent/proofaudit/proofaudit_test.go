@@ -36,7 +36,7 @@ func newBench(t testing.TB) *bench {
 	b := &bench{t: t, world: federationtest.New(t), keys: prooftest.Shared(t)}
 	b.agent = b.world.Agent(t, nil)
 	var err error
-	if b.ring, err = proofkeys.NewRing([]proofkeys.Set{b.keys.Save(t, t.TempDir(), false)}, false, time.Minute); err != nil {
+	if b.ring, err = proofkeys.NewRing([]proofkeys.Set{b.keys.Save(t, t.TempDir(), false)}, false, time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.model = modelOf(t, 1)
@@ -213,7 +213,7 @@ func TestRootsAndKeysDecide(t *testing.T) {
 			t.Errorf("%s: verified", what)
 		}
 	}
-	other, err := proofkeys.NewRing([]proofkeys.Set{prooftest.Other(t).Save(t, t.TempDir(), false)}, false, time.Minute)
+	other, err := proofkeys.NewRing([]proofkeys.Set{prooftest.Other(t).Save(t, t.TempDir(), false)}, false, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,10 +221,10 @@ func TestRootsAndKeysDecide(t *testing.T) {
 		t.Errorf("a key that is not registered: %v", err)
 	}
 	set := b.keys.Save(t, t.TempDir(), true)
-	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute); !errors.Is(err, proofkeys.ErrDevelopment) {
+	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, nil); !errors.Is(err, proofkeys.ErrDevelopment) {
 		t.Errorf("a development key without consent: %v", err)
 	}
-	consent, err := proofkeys.NewRing([]proofkeys.Set{set}, true, time.Minute)
+	consent, err := proofkeys.NewRing([]proofkeys.Set{set}, true, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

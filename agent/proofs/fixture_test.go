@@ -83,7 +83,7 @@ func newWorld(t *testing.T) *world {
 
 func ringOf(t *testing.T, sets ...proofkeys.Set) *proofkeys.Ring {
 	t.Helper()
-	r, err := proofkeys.NewRing(sets, false, time.Minute)
+	r, err := proofkeys.NewRing(sets, false, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ const (
 	ClassInference = "prove-inference"
 	// ClassGradient proves the bounds of an update.
 	ClassGradient = "prove-gradient"
+	// ClassVerify verifies a proof whose verifier the agent does not link.
+	ClassVerify = "verify-proof"
 )
 
 // Gradient is the task. Input 0 has, by a pipe, the salt and the coordinates, 16 bits
@@ -28,6 +30,18 @@ type Inference struct {
 	Statement    []byte `json:"statement"`    // statement.Statement, encoded
 	Architecture []byte `json:"architecture"` // intnet.Architecture, encoded
 	Parameters   int    `json:"parameters"`   // length of the encoded parameters
+}
+
+// Verify is the task. Input 0 is the verifying key, followed by the envelope in its binary
+// form. There is no output: the result says whether it verifies.
+type Verify struct {
+	Key int `json:"key"` // length of the verifying key
+}
+
+// Verified is the result of a verification that came to an end; Refused is empty if the
+// proof proves its statement.
+type Verified struct {
+	Refused string `json:"refused,omitempty"`
 }
 
 // Proved is the result.

@@ -43,7 +43,7 @@ const (
 
 // Handlers are the classes that this package serves.
 func Handlers() map[string]worker.Handler {
-	return map[string]worker.Handler{prooftask.ClassInference: inference, prooftask.ClassGradient: gradient}
+	return map[string]worker.Handler{prooftask.ClassInference: inference, prooftask.ClassGradient: gradient, prooftask.ClassVerify: verify}
 }
 
 func taskInvalid(format string, args ...any) error {
@@ -65,8 +65,8 @@ func inference(ctx context.Context, spec []byte, in, out []*os.File, progress fu
 		return nil, taskInvalid("three inputs and one output are wanted")
 	}
 	s, err := statement.ParseStatement(task.Statement)
-	if err != nil || s.Inference == nil || s.System != statement.Groth16 {
-		return nil, taskInvalid("not a statement about inferences under %s: %v", statement.Groth16, err)
+	if err != nil || s.Inference == nil {
+		return nil, taskInvalid("not a statement about inferences: %v", err)
 	}
 	var a intnet.Architecture
 	if err := a.UnmarshalBinary(task.Architecture); err != nil {
@@ -78,22 +78,11 @@ func inference(ctx context.Context, spec []byte, in, out []*os.File, progress fu
 		return nil, err
 	}
 	progress("keys", 1, 3)
-	circuit, err := zkproof.OpenCircuit(in[1], s.Circuit)
-	if err != nil || circuit.Digest != s.Circuit {
-		return nil, evidence.Refuse(ReasonKey, "the circuit is not that of the statement: %v", err)
+	prove := proveGroth16
+	if s.System == statement.PLONK {
+		prove = provePLONK
 	}
-	key, err := zkproof.ReadProvingKey(bufio.NewReaderSize(in[2], 1<<20))
-	if err != nil {
-		return nil, evidence.Refuse(ReasonKey, "%v", err)
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	progress("prove", 2, 3)
-	proof, err := zkproof.ProveInference(circuit, zkproof.Inference{Architecture: a, Batch: len(s.Inference.Items)}, key, assignment, nil)
-	if errors.Is(err, zkproof.ErrWitness) {
-		return nil, evidence.Refuse(ReasonWitness, "%v", err)
-	}
+	proof, constraints, err := prove(ctx, s, a, assignment, in[1], in[2], func() { progress("prove", 2, 3) })
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +90,7 @@ func inference(ctx context.Context, spec []byte, in, out []*os.File, progress fu
 		return nil, err
 	}
 	progress("prove", 3, 3)
-	return json.Marshal(prooftask.Proved{Constraints: circuit.Constraints(), Bytes: len(proof), Millis: time.Since(began).Milliseconds()})
+	return json.Marshal(prooftask.Proved{Constraints: constraints, Bytes: len(proof), Millis: time.Since(began).Milliseconds()})
 }
 
 // readWitness reads what only the prover knows, and holds it against the statement.

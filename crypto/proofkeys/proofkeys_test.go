@@ -253,7 +253,7 @@ func TestASetAppearsWholeOrNotAtAll(t *testing.T) {
 func TestARingVerifiesWithItsKeys(t *testing.T) {
 	g := groth16(t)
 	set := save(t, t.TempDir(), nil)
-	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute)
+	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,14 +310,14 @@ func TestVerificationEndsInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Nanosecond)
+	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Nanosecond, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ring.Verify(t.Context(), e); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("after a nanosecond: %v", err)
 	}
-	if ring, err = proofkeys.NewRing([]proofkeys.Set{set}, false, 0); err != nil {
+	if ring, err = proofkeys.NewRing([]proofkeys.Set{set}, false, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ring.Verify(t.Context(), e); err != nil {
@@ -332,10 +332,10 @@ func TestVerificationEndsInTime(t *testing.T) {
 
 func TestDevelopmentKeysNeedConsent(t *testing.T) {
 	set := save(t, t.TempDir(), development)
-	if ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0); !errors.Is(err, proofkeys.ErrDevelopment) || ring != nil {
+	if ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0, nil); !errors.Is(err, proofkeys.ErrDevelopment) || ring != nil {
 		t.Errorf("without consent: %v", err)
 	}
-	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, true, 0)
+	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, true, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,14 +354,14 @@ func TestARingNeedsItsKeys(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, set.Record.VerifyingKey.String()+".vk")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0); !errors.Is(err, proofkeys.ErrMissing) {
+	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0, nil); !errors.Is(err, proofkeys.ErrMissing) {
 		t.Errorf("missing: %v", err)
 	}
 	s, err := proofkeys.Save(dir, *groth16(t).Record(items, outputs), text("c"), text("k"), []byte("no key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := proofkeys.NewRing([]proofkeys.Set{s}, false, 0); err == nil {
+	if _, err := proofkeys.NewRing([]proofkeys.Set{s}, false, 0, nil); err == nil {
 		t.Error("no key at all")
 	}
 }
@@ -377,7 +377,7 @@ func TestForArchitectureFindsSingleInferences(t *testing.T) {
 		},
 	} {
 		s := save(t, t.TempDir(), func(r *statement.Record) { r.Circuit = statement.Digest{2}; change(r) })
-		ring, err := proofkeys.NewRing([]proofkeys.Set{s}, false, 0)
+		ring, err := proofkeys.NewRing([]proofkeys.Set{s}, false, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -385,7 +385,7 @@ func TestForArchitectureFindsSingleInferences(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	ring, err := proofkeys.NewRing([]proofkeys.Set{one}, false, 0)
+	ring, err := proofkeys.NewRing([]proofkeys.Set{one}, false, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

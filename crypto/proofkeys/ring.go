@@ -13,6 +13,17 @@ import (
 // ErrDevelopment means keys whose maker could forge proofs, where they are not allowed.
 var ErrDevelopment = errors.New("proofkeys: the set-up was for development")
 
+// ErrSystem means keys of a proof system that this program does not verify.
+var ErrSystem = errors.New("proofkeys: the proof system is not verified here")
+
+// Verifier verifies envelopes of one key.
+type Verifier interface {
+	VerifyEnvelope(ctx context.Context, e *statement.Envelope) error
+}
+
+// Parse makes a verifier of a verifying key's canonical bytes.
+type Parse func(raw []byte) (Verifier, error)
+
 // Ring verifies proofs with the keys of some sets.
 type Ring struct {
 	keys    map[statement.Digest]ringKey
@@ -21,12 +32,13 @@ type Ring struct {
 
 type ringKey struct {
 	set Set
-	key *zkverify.Key
+	key Verifier
 }
 
 // NewRing prepares the verifying keys of sets; development allows those that were set
-// up for it. timeout bounds one verification; 0 is no bound.
-func NewRing(sets []Set, development bool, timeout time.Duration) (*Ring, error) {
+// up for it. timeout bounds one verification; 0 is no bound. plonk parses keys of PLONK,
+// whose verifier is a large library that not every program links; nil refuses them.
+func NewRing(sets []Set, development bool, timeout time.Duration, plonk Parse) (*Ring, error) {
 	r := &Ring{keys: map[statement.Digest]ringKey{}, timeout: timeout}
 	for _, s := range sets {
 		if s.Record.Development && !development {
@@ -36,13 +48,23 @@ func NewRing(sets []Set, development bool, timeout time.Duration) (*Ring, error)
 		if err != nil {
 			return nil, err
 		}
-		k, err := zkverify.ParseKey(raw)
+		k, err := parse(s.Record.System, raw, plonk)
 		if err != nil {
 			return nil, fmt.Errorf("verifying key %s: %w", s.Record.VerifyingKey, err)
 		}
 		r.keys[s.Record.VerifyingKey] = ringKey{s, k}
 	}
 	return r, nil
+}
+
+func parse(system statement.System, raw []byte, plonk Parse) (Verifier, error) {
+	switch {
+	case system == statement.Groth16:
+		return zkverify.ParseKey(raw)
+	case system == statement.PLONK && plonk != nil:
+		return plonk(raw)
+	}
+	return nil, fmt.Errorf("%s: %w", system, ErrSystem)
 }
 
 // Verify verifies an envelope, and returns the record of its key.

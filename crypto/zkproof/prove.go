@@ -74,6 +74,15 @@ func prove(c *Circuit, key groth16.ProvingKey, assignment frontend.Circuit, prog
 	return marshal(p)
 }
 
+// Witness is the whole witness of an inference, for provers of other systems.
+func Witness(spec Inference, a Assignment) (witness.Witness, error) {
+	w, err := spec.assign(a)
+	if err != nil {
+		return nil, err
+	}
+	return frontend.NewWitness(w, ecc.BN254.ScalarField())
+}
+
 // Public are the public parts of an assignment, as gnark's verifier takes them.
 func Public(assignment frontend.Circuit) (witness.Witness, error) {
 	return frontend.NewWitness(assignment, ecc.BN254.ScalarField(), frontend.PublicOnly())

@@ -7,6 +7,8 @@ import (
 
 	"github.com/consensys/gnark-crypto/ecc"
 	"github.com/consensys/gnark/backend/groth16"
+	"github.com/consensys/gnark/backend/plonk"
+	"github.com/consensys/gnark/constraint"
 )
 
 // WriteTo writes the circuit as ReadCircuit reads it: its encoding by the library.
@@ -21,10 +23,14 @@ const (
 // ReadCircuit reads a compiled circuit for Groth16 from a source that is trusted, which
 // is much faster than to compile it anew. From any other source OpenCircuit reads it.
 func ReadCircuit(r io.Reader) (c *Circuit, err error) {
+	return readCircuit(r, groth16.NewCS(ecc.BN254))
+}
+
+func readCircuit(r io.Reader, empty constraint.ConstraintSystem) (c *Circuit, err error) {
 	quiet()
 	h := newDigest()
 	in := io.TeeReader(io.LimitReader(r, maxCircuitBytes), h)
-	c = &Circuit{System: groth16.NewCS(ecc.BN254)}
+	c = &Circuit{System: empty}
 	if err := safely(func() error { _, err := c.System.ReadFrom(in); return err }); err != nil {
 		return nil, fmt.Errorf("zkproof: read the circuit: %w", err)
 	}
@@ -40,6 +46,15 @@ func ReadCircuit(r io.Reader) (c *Circuit, err error) {
 // decoded before the digest is known to be right: the library's decoder can crash the
 // process on bytes that it did not write, from a goroutine of its own.
 func OpenCircuit(r io.Reader, digest [32]byte) (*Circuit, error) {
+	return openCircuit(r, digest, groth16.NewCS(ecc.BN254))
+}
+
+// OpenCircuitPLONK is OpenCircuit for PLONK.
+func OpenCircuitPLONK(r io.Reader, digest [32]byte) (*Circuit, error) {
+	return openCircuit(r, digest, plonk.NewCS(ecc.BN254))
+}
+
+func openCircuit(r io.Reader, digest [32]byte, empty constraint.ConstraintSystem) (*Circuit, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxCircuitBytes))
 	if err != nil {
 		return nil, fmt.Errorf("zkproof: read the circuit: %w", err)
@@ -49,7 +64,7 @@ func OpenCircuit(r io.Reader, digest [32]byte) (*Circuit, error) {
 	if [32]byte(h.Sum(nil)) != digest {
 		return nil, fmt.Errorf("zkproof: not the circuit %x of %s: %w", digest, Library, ErrCircuit)
 	}
-	return ReadCircuit(bytes.NewReader(raw))
+	return readCircuit(bytes.NewReader(raw), empty)
 }
 
 // ReadProvingKey reads a Groth16 proving key in the library's raw form, point by

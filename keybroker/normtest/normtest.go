@@ -98,7 +98,7 @@ func (k *Keys) Ring(t testing.TB, timeout time.Duration, change func(*statement.
 		s.Record.Gradient = &g
 		change(&s.Record)
 	}
-	ring, err := proofkeys.NewRing([]proofkeys.Set{s}, true, timeout)
+	ring, err := proofkeys.NewRing([]proofkeys.Set{s}, true, timeout, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,10 +62,14 @@ func (inv *invocation) printCeremony(c *cobra.Command, open *ceremony.Ceremony, 
 
 func newCeremonyBegin(inv *invocation) *cobra.Command {
 	var choice circuitChoice
+	var powers powersChoice
 	var out string
 	c := &cobra.Command{
 		Use: "begin {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Compile a circuit and begin a ceremony for it",
-		Example: "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony",
+		Long: `Compiles a circuit and makes the directory of a ceremony for it. With --ptau the first
+phase is taken from a public powers-of-tau file, as snarkjs writes it (.ptau), and the
+parties hold the second one alone.`,
+		Example: "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony\n  anchorhold proof ceremony begin --gradient 650 --out norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED",
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
 				return usageError{errors.New("--out is needed: the directory of the ceremony")}
@@ -73,6 +77,9 @@ func newCeremonyBegin(inv *invocation) *cobra.Command {
 			circuit, record, err := choice.compile(args)
 			if err != nil {
 				return err
+			}
+			if powers.path != "" || powers.digest != "" {
+				return powers.begin(c, inv, circuit, record, out)
 			}
 			open, err := ceremony.Begin(out, circuit, record.Inference, record.Gradient)
 			if err != nil {
@@ -82,6 +89,7 @@ func newCeremonyBegin(inv *invocation) *cobra.Command {
 		},
 	}
 	choice.flags(c)
+	powers.flags(c)
 	c.Flags().StringVar(&out, "out", "", "directory of the ceremony; it must not exist")
 	return c
 }

@@ -34,19 +34,34 @@ this output for the committed input. In order, with who runs each command:
 
 func newProofSetup(inv *invocation) *cobra.Command {
 	var choice circuitChoice
+	var powers powersChoice
 	var out string
 	c := &cobra.Command{
-		Use: "setup {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Make circuit and keys, for development",
+		Use: "setup {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Make circuit and keys, for development or from public powers of tau",
 		Long: `Compiles a circuit and makes Groth16 keys for it: for the answers of a sealed
 classifier's architecture (weights are no part of it: one set serves every version),
 or for the bounds of updates of N values (fed round open --norm-keys).
 
 WHOEVER RUNS THIS COULD KEEP WHAT LETS PROOFS BE FORGED. The record says so
-("development"), and agents and verifiers refuse it unless they are told otherwise.`,
-		Example: "  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/\n  anchorhold proof setup --gradient 650 --out norm-keys/",
+("development"), and agents and verifiers refuse it unless they are told otherwise.
+
+With --plonk the keys are of PLONK and come from a public powers-of-tau file, as snarkjs
+writes it (.ptau): for those who cannot hold a ceremony. They are sound if one of the
+file's many contributors was honest; compare --ptau-digest with what the file's ceremony
+published. PLONK's proofs are larger, take longer to make, and are for classifiers alone.`,
+		Example: `  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/
+  anchorhold proof setup --gradient 650 --out norm-keys/
+  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/ \
+    --plonk --ptau powersOfTau28_hez_final_17.ptau --ptau-digest PUBLISHED`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
 				return usageError{errors.New("--out is needed: a directory for circuit, keys and record")}
+			}
+			if powers.plonk {
+				return powers.setup(c, inv, &choice, args, out)
+			}
+			if powers.path != "" {
+				return usageError{errors.New("--ptau goes with --plonk; for Groth16 see anchorhold proof ceremony begin --ptau")}
 			}
 			began := time.Now()
 			fmt.Fprintln(c.ErrOrStderr(), "compiling the circuit ...")
@@ -63,6 +78,8 @@ WHOEVER RUNS THIS COULD KEEP WHAT LETS PROOFS BE FORGED. The record says so
 		},
 	}
 	choice.flags(c)
+	powers.flags(c)
+	c.Flags().BoolVar(&powers.plonk, "plonk", false, "make keys of PLONK from the powers of --ptau")
 	c.Flags().StringVar(&out, "out", "", "directory for circuit, keys and record")
 	return c
 }
@@ -181,7 +198,7 @@ of them does not hold. The stand-alone anchorhold-verify checks proofs alone.`,
 			if err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}
-			ring, err := proofkeys.NewRing(sets, development, timeout)
+			ring, err := proofkeys.NewRing(sets, development, timeout, parsePLONK)
 			if err != nil {
 				return fmt.Errorf("%w: %w (--allow-development takes it)", errRefused, err)
 			}

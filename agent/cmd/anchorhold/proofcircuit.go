@@ -18,6 +18,7 @@ type circuitChoice struct {
 	key, publisher string
 	batch          int
 	gradient, bits int
+	plonk          bool // compile for PLONK
 }
 
 func (f *circuitChoice) flags(c *cobra.Command) {
@@ -37,6 +38,8 @@ func (f *circuitChoice) flags(c *cobra.Command) {
 // compile makes the circuit, and the part of a record that says what it is about.
 func (f *circuitChoice) compile(args []string) (*zkproof.Circuit, statement.Record, error) {
 	switch {
+	case f.gradient != 0 && f.plonk:
+		return nil, statement.Record{}, usageError{errors.New("--plonk makes keys for classifiers; those for --gradient are of Groth16")}
 	case f.gradient != 0 && len(args) == 0:
 		return f.compileGradient()
 	case f.gradient != 0:
@@ -54,7 +57,11 @@ func (f *circuitChoice) compile(args []string) (*zkproof.Circuit, statement.Reco
 	if err != nil {
 		return nil, statement.Record{}, err
 	}
-	circuit, err := zkproof.CompileInference(zkproof.Inference{Architecture: a, Batch: f.batch})
+	compile := zkproof.CompileInference
+	if f.plonk {
+		compile = zkproof.CompileInferencePLONK
+	}
+	circuit, err := compile(zkproof.Inference{Architecture: a, Batch: f.batch})
 	return circuit, statement.Record{Inference: &statement.InferenceCircuit{Architecture: digest, Items: uint16(f.batch), Outputs: uint16(classes)}}, err
 }
 

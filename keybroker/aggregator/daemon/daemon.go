@@ -181,7 +181,7 @@ func normKeys(s Settings) (*proofkeys.Ring, error) {
 	if len(sets) == 0 {
 		return nil, fmt.Errorf("norm_keys: %s holds no records of keys", s.NormKeys)
 	}
-	ring, err := proofkeys.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond)
+	ring, err := proofkeys.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond, nil)
 	if err != nil {
 		return nil, fmt.Errorf("norm_keys: %w", err)
 	}

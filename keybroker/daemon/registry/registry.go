@@ -19,6 +19,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zkverify"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
@@ -80,7 +82,7 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 		return nil, err
 	}
 	r.proofs, err = proofs.New(proofs.Config{Store: r.store, Signer: b.Signer, Roots: []identity.Public{b.Root}, Policy: proofs.Policy{AllowDevelopment: c.AllowDevelopment},
-		VerifyReceipt: r.verifyReceipt, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
+		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
 		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
 			return receipt.CommitOutput(salt, receipt.EncodeOutputs(outputs))
 		}})
@@ -88,6 +90,17 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 		return nil, errors.Join(err, r.store.Close())
 	}
 	return r, nil
+}
+
+// parseKey reads a verifying key of either system.
+func parseKey(s statement.System, raw []byte) (proofs.Verifier, error) {
+	switch s {
+	case statement.Groth16:
+		return zkverify.ParseKey(raw)
+	case statement.PLONK:
+		return plonkverify.ParseKey(raw)
+	}
+	return nil, fmt.Errorf("proof system %s", s)
 }
 
 // Close closes the store. Called on nil too.

@@ -10,6 +10,7 @@ import (
 
 	curve "github.com/consensys/gnark-crypto/ecc/bn254"
 	"github.com/consensys/gnark-crypto/ecc/bn254/fp"
+	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark-crypto/ecc/bn254/kzg"
 	"github.com/consensys/gnark/backend/groth16/bn254/mpcsetup"
 )
@@ -27,6 +28,32 @@ func Commons(power int) *mpcsetup.SrsCommons {
 		now.Contribute()
 	}
 	c := now.Seal([]byte("a beacon of tests"))
+	return &c
+}
+
+// Quick makes powers by itself, whose secrets it knew, for tests that a ceremony would take
+// too long for.
+func Quick(power int) *mpcsetup.SrsCommons {
+	n := 1 << power
+	var tau, alpha, beta fr.Element
+	for _, e := range []*fr.Element{&tau, &alpha, &beta} {
+		e.MustSetRandom()
+	}
+	times := func(first fr.Element, count int) []fr.Element {
+		list := make([]fr.Element, count)
+		for i := range list {
+			list[i] = first
+			first.Mul(&first, &tau)
+		}
+		return list
+	}
+	_, _, g1, g2 := curve.Generators()
+	var c mpcsetup.SrsCommons
+	c.G1.Tau = curve.BatchScalarMultiplicationG1(&g1, times(fr.One(), 2*n-1))
+	c.G1.AlphaTau = curve.BatchScalarMultiplicationG1(&g1, times(alpha, n))
+	c.G1.BetaTau = curve.BatchScalarMultiplicationG1(&g1, times(beta, n))
+	c.G2.Tau = curve.BatchScalarMultiplicationG2(&g2, times(fr.One(), n))
+	c.G2.Beta = curve.BatchScalarMultiplicationG2(&g2, []fr.Element{beta})[0]
 	return &c
 }
 

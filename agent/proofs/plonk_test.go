@@ -1,0 +1,142 @@
+package proofs
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/plonkcheck"
+	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
+)
+
+// checker verifies PLONK's proofs in the worker that ships.
+func checker(t *testing.T) plonkcheck.Checker {
+	t.Helper()
+	binary, err := workerBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plonkcheck.Checker{Pool: pool, Limits: worker.Limits{Memory: 128 << 20, Time: time.Minute}}
+}
+
+func parse(raw []byte) (proofkeys.Verifier, error) { return plonkverify.ParseKey(raw) }
+
+// An answer is proven with the keys of a universal string, and verified in another worker
+// before it is published.
+func TestPLONKEndToEnd(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	set := prooftest.SavePLONK(t, t.TempDir())
+	var err error
+	if w.ring, err = proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, checker(t).Parse); err != nil {
+		t.Fatal(err)
+	}
+	b.keys[set.Record.VerifyingKey] = true
+	g := w.start(t, All, with(b))
+	id := g.answer(t, 5)
+	g.done(t, id)
+	bundle := g.proven(t, 5, id)
+	if bundle.Proof.Statement.System != statement.PLONK || len(bundle.Proof.Proof) < 400 {
+		t.Errorf("%s, %d bytes", bundle.Proof.Statement.System, len(bundle.Proof.Proof))
+	}
+	poll(t, func() bool { return b.has(id) })
+
+	// The library's verifier says what the worker says, of this proof and of others.
+	local, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, parse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	groth16 := ringOf(t, prooftest.Shared(t).Save(t, t.TempDir(), false))
+	for name, change := range map[string]func(*statement.Envelope){
+		"as it is":        func(*statement.Envelope) {},
+		"another output":  func(e *statement.Envelope) { e.Statement.Inference.Items[0].Outputs[0]++ },
+		"another receipt": func(e *statement.Envelope) { e.Statement.Inference.Items[0].Receipt[0]++ },
+		"one byte":        func(e *statement.Envelope) { e.Proof[len(e.Proof)/2] ^= 1 },
+		"cut short":       func(e *statement.Envelope) { e.Proof = e.Proof[:len(e.Proof)-1] },
+		"one byte more":   func(e *statement.Envelope) { e.Proof = append(e.Proof, 0) },
+		"another system":  func(e *statement.Envelope) { e.Statement.System = statement.Groth16 },
+		"another circuit": func(e *statement.Envelope) { e.Statement.Circuit[0]++ },
+		"a Groth16 key":   func(e *statement.Envelope) { e.Key = prooftest.Shared(t).VerifyingDigest() },
+		"a Groth16 proof": func(e *statement.Envelope) { e.Proof = make([]byte, 196) },
+	} {
+		e := clone(t, bundle.Proof)
+		change(&e)
+		_, here := local.Verify(t.Context(), &e)
+		_, there := w.ring.Verify(t.Context(), &e)
+		if name == "as it is" {
+			if err := errors.Join(here, there); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if here == nil || there == nil {
+			t.Errorf("%s: here %v, in a worker %v", name, here, there)
+		}
+		if _, err := groth16.Verify(t.Context(), &e); err == nil {
+			t.Errorf("%s: verified by a Groth16 key", name)
+		}
+	}
+	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, nil); !errors.Is(err, proofkeys.ErrSystem) {
+		t.Errorf("a program without PLONK's verifier: %v", err)
+	}
+}
+
+// clone copies an envelope.
+func clone(t *testing.T, e statement.Envelope) statement.Envelope {
+	t.Helper()
+	raw, err := e.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := statement.ParseEnvelope(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *c
+}
+
+// A key that no worker can use, and a worker that does not come back, verify nothing.
+func TestPLONKWithoutAVerdict(t *testing.T) {
+	set := prooftest.SavePLONK(t, t.TempDir())
+	raw, err := set.VerifyingKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := checker(t)
+	for _, bad := range [][]byte{nil, make([]byte, 1<<20)} {
+		if _, err := c.Parse(bad); err == nil {
+			t.Errorf("a key of %d bytes", len(bad))
+		}
+	}
+	e := statement.Envelope{Key: set.Record.VerifyingKey, Proof: []byte{1}, Statement: statement.Statement{System: statement.PLONK, Circuit: set.Record.Circuit,
+		Inference: &statement.Inference{Items: []statement.Item{{Outputs: []int32{1, 2}}}}}}
+	raw[len(raw)/2] ^= 1
+	broken, err := c.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := broken.VerifyEnvelope(t.Context(), &e); !errors.Is(err, plonkcheck.ErrProof) {
+		t.Errorf("a broken key: %v", err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := broken.VerifyEnvelope(over, &e); err == nil || errors.Is(err, plonkcheck.ErrProof) {
+		t.Errorf("the time was over: %v", err)
+	}
+	c.Limits.Memory = 1 << 20
+	starved, err := c.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := starved.VerifyEnvelope(t.Context(), &e); err == nil || errors.Is(err, plonkcheck.ErrProof) {
+		t.Errorf("a worker without memory: %v", err)
+	}
+}

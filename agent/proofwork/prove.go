@@ -1,0 +1,57 @@
+package proofwork
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zkproof/universal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// proveGroth16 proves a statement's inferences; begin is told when circuit and key are read.
+func proveGroth16(ctx context.Context, s *statement.Statement, a intnet.Architecture, w zkproof.Assignment, circuitFile, keyFile io.Reader, begin func()) ([]byte, int, error) {
+	circuit, err := zkproof.OpenCircuit(circuitFile, s.Circuit)
+	if err != nil {
+		return nil, 0, evidence.Refuse(ReasonKey, "the circuit is not that of the statement: %v", err)
+	}
+	key, err := zkproof.ReadProvingKey(bufio.NewReaderSize(keyFile, 1<<20))
+	if err != nil {
+		return nil, 0, evidence.Refuse(ReasonKey, "%v", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	begin()
+	proof, err := zkproof.ProveInference(circuit, zkproof.Inference{Architecture: a, Batch: len(s.Inference.Items)}, key, w, nil)
+	if errors.Is(err, zkproof.ErrWitness) {
+		return nil, 0, evidence.Refuse(ReasonWitness, "%v", err)
+	}
+	return proof, circuit.Constraints(), err
+}
+
+// provePLONK is proveGroth16 with the keys of a universal reference string.
+func provePLONK(ctx context.Context, s *statement.Statement, a intnet.Architecture, w zkproof.Assignment, circuitFile, keyFile io.Reader, begin func()) ([]byte, int, error) {
+	circuit, err := zkproof.OpenCircuitPLONK(circuitFile, s.Circuit)
+	if err != nil {
+		return nil, 0, evidence.Refuse(ReasonKey, "the circuit is not that of the statement: %v", err)
+	}
+	keys, err := universal.ReadProving(keyFile, circuit.System)
+	if err != nil {
+		return nil, 0, evidence.Refuse(ReasonKey, "%v", err)
+	}
+	full, err := zkproof.Witness(zkproof.Inference{Architecture: a, Batch: len(s.Inference.Items)}, w)
+	if err != nil {
+		return nil, 0, evidence.Refuse(ReasonWitness, "%v", err)
+	}
+	begin()
+	proof, err := keys.Prove(ctx, circuit.System, full, nil)
+	if errors.Is(err, universal.ErrWitness) {
+		return nil, 0, evidence.Refuse(ReasonWitness, "%v", err)
+	}
+	return proof, circuit.Constraints(), err
+}
