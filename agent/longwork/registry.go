@@ -52,20 +52,28 @@ func (r *registry) Announce(ctx context.Context, receipts []receipt.Receipt) err
 	return err
 }
 
-// Challenged lists what the broker wants proven.
-func (r *registry) Challenged(ctx context.Context) ([]receipt.ID, error) {
+// Challenged lists what the broker wants proven of answers under any of the agent's keys.
+func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([]receipt.ID, error) {
 	agent, err := r.agent()
 	if err != nil {
 		return nil, err
 	}
-	list, err := r.client.Challenges(ctx, agent)
-	if err != nil {
-		return nil, err
+	agents := []statement.Digest{agent}
+	for _, d := range former {
+		if d != agent {
+			agents = append(agents, d)
+		}
 	}
 	var ids []receipt.ID
-	for _, c := range list {
-		for _, id := range c.Receipts {
-			ids = append(ids, receipt.ID(id))
+	for _, agent := range agents {
+		list, err := r.client.Challenges(ctx, agent)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range list {
+			for _, id := range c.Receipts {
+				ids = append(ids, receipt.ID(id))
+			}
 		}
 	}
 	return ids, nil

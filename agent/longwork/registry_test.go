@@ -1,6 +1,7 @@
 package longwork_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -197,5 +199,70 @@ func poll(t *testing.T, done func() bool) {
 		case <-deadline.C:
 			t.Fatal("still not")
 		}
+	}
+}
+
+// The broker's challenges name the key that an answer was signed with. An agent that was
+// restarted has another, and answers them all the same.
+func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
+	b := newBench(t)
+	b.proves()
+	binary, err := workerBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.Workers.Path, b.cfg.Federation.QueueKey = binary, "agents/queue"
+	broker := b.registry()
+	set, err := proofkeys.Load(b.cfg.Proofs.Keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := b.classes.Classify(t.Context(), "tiny", []int8{1, 2, 3, 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := broker.Register(t.Context(), set[0].Record, prooftest.Shared(t).Verifying, a.Model.ID()); err != nil {
+		t.Fatal(err)
+	}
+	id := statement.ID(a.Receipt.Receipt.Body.ID)
+	begin := func() (stop func(), service *proofs.Service) {
+		w := b.works()
+		stop = b.run(w)
+		key, err := keybuf.Take(bytes.Repeat([]byte{7}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Begin(b.cfg, lease(map[string]*keybuf.Buffer{"agents/queue": key})); err != nil {
+			t.Fatal(err)
+		}
+		if service, err = w.Proofs(); err != nil {
+			t.Fatal(err)
+		}
+		return stop, service
+	}
+	stop, service := begin()
+	service.Take(5, a)
+	poll(t, func() bool { _, err := broker.Audit(t.Context(), id); return err == nil })
+	stop()
+
+	before := b.agent.Key.Public().ID()
+	b.agent = b.world.Agent(t, nil)
+	if b.agent.Key.Public().ID() == before {
+		t.Fatal("the same key")
+	}
+	issued, err := broker.Challenge(t.Context(), registry.Spec{All: true, Count: 1, Before: federationtest.Begin.Add(time.Hour).Time()})
+	if err != nil || len(issued) != 1 {
+		t.Fatal(issued, err)
+	}
+	_, service = begin()
+	poll(t, func() bool {
+		answer, err := broker.Audit(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Proof != nil
+	})
+	if _, err := service.Bundle(5, receipt.ID(id)); err != nil {
+		t.Error(err)
 	}
 }

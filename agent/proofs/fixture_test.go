@@ -265,13 +265,14 @@ type broker struct {
 	others    statement.Digest // the model that its keys are not registered for
 	announced map[receipt.ID]int
 	wanted    []receipt.ID
+	signed    map[receipt.ID]statement.Digest // by which agent key
 	refuses   map[receipt.ID]bool
 	proofs    map[receipt.ID]proofaudit.Bundle
 }
 
 func newBroker(t *testing.T) *broker {
 	t.Helper()
-	return &broker{keys: map[statement.Digest]bool{prooftest.Shared(t).VerifyingDigest(): true}, announced: map[receipt.ID]int{}, refuses: map[receipt.ID]bool{}, proofs: map[receipt.ID]proofaudit.Bundle{}}
+	return &broker{keys: map[statement.Digest]bool{prooftest.Shared(t).VerifyingDigest(): true}, announced: map[receipt.ID]int{}, signed: map[receipt.ID]statement.Digest{}, refuses: map[receipt.ID]bool{}, proofs: map[receipt.ID]proofaudit.Bundle{}}
 }
 
 var errDown = errors.New("connection refused")
@@ -293,16 +294,26 @@ func (b *broker) Announce(_ context.Context, receipts []receipt.Receipt) error {
 	}
 	for _, r := range receipts {
 		b.announced[r.Body.ID]++
+		agent, err := r.ClaimedAgent()
+		if err != nil {
+			return err
+		}
+		b.signed[r.Body.ID] = agent
 	}
 	return nil
 }
 
-func (b *broker) Challenged(context.Context) ([]receipt.ID, error) {
+// Challenged tells each key its own, as the broker does; nobody signed what is unknown.
+func (b *broker) Challenged(_ context.Context, former []statement.Digest) ([]receipt.ID, error) {
 	defer b.mu.Unlock()
 	if err := b.enter(); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(b.wanted), func(id receipt.ID) bool { _, ok := b.proofs[id]; return ok }), nil
+	return slices.DeleteFunc(slices.Clone(b.wanted), func(id receipt.ID) bool {
+		agent, known := b.signed[id]
+		_, proven := b.proofs[id]
+		return proven || known && !slices.Contains(former, agent)
+	}), nil
 }
 
 func (b *broker) Submit(_ context.Context, p proofaudit.Bundle) error {

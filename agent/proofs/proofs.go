@@ -75,8 +75,10 @@ type Models interface {
 type Registry interface {
 	// Announce fixes receipts, so that a challenge can name them.
 	Announce(ctx context.Context, receipts []receipt.Receipt) error
-	// Challenged lists the receipts whose proof the broker wants now.
-	Challenged(ctx context.Context) ([]receipt.ID, error)
+	// Challenged lists the receipts whose proof the broker wants now: of those signed
+	// with the agent's key of now, and with its keys before it was restarted, by their
+	// digests.
+	Challenged(ctx context.Context, former []statement.Digest) ([]receipt.ID, error)
 	// Submit hands in a proof.
 	Submit(ctx context.Context, b proofaudit.Bundle) error
 	// Registered says whether a verifying key is in the registry, for answers of a model.
@@ -119,6 +121,8 @@ type Service struct {
 	unspoken []receipt.Receipt    // not announced yet
 	kept     []receipt.ID         // witnesses, oldest first
 	queued   map[receipt.ID]jobs.ID
+	agents   map[receipt.ID]statement.Digest // whose key signed what there is a witness of
+	turn     int                             // which former key is asked for next
 	handed   map[receipt.ID]bool
 	known    map[use]bool // what the registry has
 }
@@ -158,7 +162,7 @@ func New(cfg Config) (*Service, error) {
 	default:
 		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
-	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, queued: map[receipt.ID]jobs.ID{}, handed: map[receipt.ID]bool{}, known: map[use]bool{}}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, queued: map[receipt.ID]jobs.ID{}, agents: map[receipt.ID]statement.Digest{}, handed: map[receipt.ID]bool{}, known: map[use]bool{}}
 	for _, dir := range []string{"witness", "proof"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err
@@ -301,6 +305,7 @@ func (s *Service) resume(ctx context.Context) {
 			continue // it was proven meanwhile
 		}
 		if err == nil {
+			s.note(w)
 			err = s.follow(ctx, w)
 		}
 		if err != nil {
@@ -318,6 +323,7 @@ func (s *Service) keep(ctx context.Context, w witness) error {
 	if err := s.write("witness", w.id(), raw, w.Chosen); err != nil {
 		return err
 	}
+	s.note(w)
 	s.mu.Lock()
 	s.kept = append(s.kept, w.id())
 	old := s.evict()
@@ -449,6 +455,11 @@ func (s *Service) read(dir string, id receipt.ID) ([]byte, error) {
 }
 
 func (s *Service) remove(dir string, id receipt.ID) error {
+	if dir == "witness" {
+		s.mu.Lock()
+		delete(s.agents, id)
+		s.mu.Unlock()
+	}
 	if err := os.Remove(s.path(dir, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -1,12 +1,14 @@
 package proofs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
@@ -58,9 +60,44 @@ func (s *Service) announce(ctx context.Context) error {
 	}
 }
 
+// note remembers under which agent key an answer was signed. The broker's challenges name
+// that key, and an agent that starts anew has another.
+func (s *Service) note(w witness) {
+	agent, err := w.Issued.Receipt.ClaimedAgent()
+	if err != nil { // its proof can be asked for here; a challenge of it is not seen
+		s.cfg.Logger.Error("a receipt names no agent", "receipt", w.id().String(), "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.agents[w.id()] = agent
+}
+
+// maxFormer is how many keys are asked for at a time; more take turns.
+const maxFormer = 16
+
+// former lists keys whose answers can still be proven. What was proven is handed in
+// without being asked for.
+func (s *Service) former() (list []statement.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, agent := range s.agents {
+		list = append(list, agent)
+	}
+	slices.SortFunc(list, func(a, b statement.Digest) int { return bytes.Compare(a[:], b[:]) })
+	list = slices.Compact(list)
+	if len(list) <= maxFormer {
+		return list
+	}
+	s.turn %= len(list)
+	list = slices.Concat(list[s.turn:], list[:s.turn])[:maxFormer]
+	s.turn += maxFormer
+	return list
+}
+
 // answer queues what the broker wants proven.
 func (s *Service) answer(ctx context.Context) error {
-	wanted, err := s.cfg.Registry.Challenged(ctx)
+	wanted, err := s.cfg.Registry.Challenged(ctx, s.former())
 	if err != nil {
 		return err
 	}
