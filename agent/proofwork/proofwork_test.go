@@ -204,7 +204,7 @@ func TestEveryMismatchIsRefused(t *testing.T) {
 		"a cut key":             {proofwork.ReasonKey, func(t *testing.T, k *task) { k.proving = k.proving[:len(k.proving)/2] }},
 		"the circuit as a key":  {proofwork.ReasonKey, func(t *testing.T, k *task) { k.proving = k.circuit }},
 		"an input's byte more":  {proofwork.ReasonTask, func(t *testing.T, k *task) { k.input = append(k.input, 0) }},
-		"another system":        {proofwork.ReasonTask, func(t *testing.T, k *task) { k.statement.System = statement.PLONK }},
+		"another system":        {proofwork.ReasonKey, func(t *testing.T, k *task) { k.statement.System = statement.PLONK }},
 		"no statement":          {proofwork.ReasonTask, func(t *testing.T, k *task) { k.noStatement = true }},
 		"no spec":               {proofwork.ReasonTask, func(t *testing.T, k *task) { k.rawSpec = []byte("{") }},
 		"an unknown field":      {proofwork.ReasonTask, func(t *testing.T, k *task) { k.rawSpec = []byte(`{"more":1}`) }},
