@@ -132,22 +132,26 @@ const overdueEvery = time.Minute
 
 // Serve answers guests, and looks after challenges.
 func (r *Registry) Serve(ctx context.Context) error {
+	cfg, err := r.broker.TLS()
+	if err != nil {
+		return err
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", r.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("proofs: listen for guests: %w", err)
 	}
-	cfg, err := r.broker.TLS()
-	if err != nil {
-		return err
-	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- r.proofs.Watch(ctx, overdueEvery) }()
+	go func() {
+		defer stop() // neither goes on without the other
+		ended <- r.proofs.Watch(ctx, overdueEvery)
+	}()
 	r.broker.Logger.Info("registry of proofs serves", "address", l.Addr().String())
-	if err := r.proofs.Serve(ctx, l, cfg); err != nil {
-		return err
-	}
-	return <-ended
+	err = r.proofs.Serve(ctx, l, cfg)
+	stop()
+	return errors.Join(err, <-ended)
 }
 
 // Registration is a key on its way to the registry, with the ids of the models whose answers it
