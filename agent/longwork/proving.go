@@ -1,9 +1,11 @@
 package longwork
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/plonkcheck"
@@ -11,8 +13,12 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // verifyTime bounds one verification where the configuration names no time.
@@ -51,6 +57,27 @@ func newRing(cfg settings.Config, pool *worker.Pool, logger *slog.Logger) (*proo
 	return ring, nil
 }
 
+// signer finds the agent key of a receipt, verified from the roots on. Receipts of one lease
+// have the same chain, which is verified once.
+func signer(roots []identity.Public) func(receipt.Receipt) (statement.Digest, error) {
+	var mu sync.Mutex
+	var chain []byte
+	var agent statement.Digest
+	return func(r receipt.Receipt) (statement.Digest, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if chain != nil && bytes.Equal(r.LeaseChain, chain) {
+			return agent, nil
+		}
+		lease, _, err := protocol.VerifyLeaseChain(r.LeaseChain, roots)
+		if err != nil {
+			return statement.Digest{}, err
+		}
+		chain, agent = bytes.Clone(r.LeaseChain), lease.AgentKey.ID()
+		return agent, nil
+	}
+}
+
 func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool, ring *proofkeys.Ring) (*proofs.Service, error) {
 	if w.agent.Classifiers == nil {
 		return nil, errors.New("proofs: this agent has no classifiers to prove answers of")
@@ -59,7 +86,11 @@ func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool, ri
 	if mode == "" {
 		mode = proofs.OnDemand
 	}
-	config := proofs.Config{Queue: w.queue, Pool: pool, Dir: dir, Key: w.key, Ring: ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
+	roots, err := cfg.RootIdentities()
+	if err != nil {
+		return nil, err
+	}
+	config := proofs.Config{Agent: signer(roots), Queue: w.queue, Pool: pool, Dir: dir, Key: w.key, Ring: ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
 		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger}
 	r, err := w.newRegistry(cfg)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -107,6 +108,14 @@ type guest struct {
 	stop  func() // ends Run and closes the queue
 }
 
+// signerOf verifies whose key signed a receipt.
+func signerOf(w *federationtest.World) func(receipt.Receipt) (statement.Digest, error) {
+	return func(r receipt.Receipt) (statement.Digest, error) {
+		lease, _, err := protocol.VerifyLeaseChain(r.LeaseChain, w.Roots())
+		return lease.AgentKey.ID(), err
+	}
+}
+
 // make makes a service that does not run.
 func (w *world) make(t *testing.T, mode Mode, change func(*Config)) *guest {
 	t.Helper()
@@ -128,10 +137,13 @@ func (w *world) make(t *testing.T, mode Mode, change func(*Config)) *guest {
 		}
 	})
 	t.Cleanup(func() { g.stop() })
-	c := Config{Queue: g.queue, Pool: pool, Dir: w.dir, Key: w.key, Ring: w.ring, Models: w.classes, Mode: mode, Logger: quiet(),
+	c := Config{Queue: g.queue, Pool: pool, Dir: w.dir, Key: w.key, Ring: w.ring, Models: w.classes, Mode: mode, Agent: signerOf(w.world), Logger: quiet(),
 		Limits: worker.Limits{Memory: 512 << 20, Time: time.Minute}}
 	if change != nil {
 		change(&c)
+	}
+	if b, ok := c.Registry.(*broker); ok {
+		b.with(func() { b.agent = c.Agent })
 	}
 	if g.Service, err = New(c); err != nil {
 		t.Fatal(err)
@@ -266,6 +278,7 @@ type broker struct {
 	announced map[receipt.ID]int
 	wanted    []receipt.ID
 	signed    map[receipt.ID]statement.Digest // by which agent key
+	agent     func(receipt.Receipt) (statement.Digest, error)
 	refuses   map[receipt.ID]bool
 	proofs    map[receipt.ID]proofaudit.Bundle
 }
@@ -294,7 +307,7 @@ func (b *broker) Announce(_ context.Context, receipts []receipt.Receipt) error {
 	}
 	for _, r := range receipts {
 		b.announced[r.Body.ID]++
-		agent, err := r.ClaimedAgent()
+		agent, err := b.agent(r)
 		if err != nil {
 			return err
 		}

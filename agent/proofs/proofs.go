@@ -100,7 +100,9 @@ type Config struct {
 	// need; what needs more than Limits is refused with prooftask.ReasonMemory.
 	Limits   worker.Limits
 	Registry Registry
-	Logger   *slog.Logger
+	// Agent is the digest of the agent key that signed a receipt.
+	Agent  func(receipt.Receipt) (statement.Digest, error)
+	Logger *slog.Logger
 }
 
 // Limits of the service.
@@ -150,7 +152,7 @@ type taken struct {
 
 // New makes the directories.
 func New(cfg Config) (*Service, error) {
-	if cfg.Queue == nil || cfg.Pool == nil || cfg.Ring == nil || cfg.Models == nil || cfg.Logger == nil || cfg.Key.Len() != 32 {
+	if cfg.Queue == nil || cfg.Pool == nil || cfg.Ring == nil || cfg.Models == nil || cfg.Agent == nil || cfg.Logger == nil || cfg.Key.Len() != 32 {
 		return nil, errors.New("proofs: a part is missing")
 	}
 	switch cfg.Mode {

@@ -88,9 +88,14 @@ func MarshalLeaseChain(epoch, lease []byte) ([]byte, error) {
 // root -> epoch statement -> lease certificate. It asks no clock; the caller
 // compares the times of what it checks with the certificate's.
 func VerifyLeaseChain(chain []byte, roots []identity.Public) (LeaseCertificate, EpochStatement, error) {
-	epoch, lease, err := splitLeaseChain(chain)
-	if err != nil {
-		return LeaseCertificate{}, EpochStatement{}, err
+	if len(chain) > maxLeaseChainBytes {
+		return LeaseCertificate{}, EpochStatement{}, malformed("lease chain of %d bytes", len(chain))
+	}
+	s := cryptobyte.String(chain)
+	var label string
+	var epoch, lease []byte
+	if !readString8(&s, &label) || label != labelLeaseChain || !readBytes24(&s, &epoch) || !readBytes24(&s, &lease) || !s.Empty() {
+		return LeaseCertificate{}, EpochStatement{}, malformed("lease chain: truncated, trailing or of another kind")
 	}
 	st, err := VerifyEpoch(epoch, roots)
 	if err != nil {
@@ -101,32 +106,6 @@ func VerifyLeaseChain(chain []byte, roots []identity.Public) (LeaseCertificate, 
 		return LeaseCertificate{}, EpochStatement{}, err
 	}
 	return c, st, nil
-}
-
-func splitLeaseChain(chain []byte) (epoch, lease []byte, err error) {
-	if len(chain) > maxLeaseChainBytes {
-		return nil, nil, malformed("lease chain of %d bytes", len(chain))
-	}
-	s := cryptobyte.String(chain)
-	var label string
-	if !readString8(&s, &label) || label != labelLeaseChain || !readBytes24(&s, &epoch) || !readBytes24(&s, &lease) || !s.Empty() {
-		return nil, nil, malformed("lease chain: truncated, trailing or of another kind")
-	}
-	return epoch, lease, nil
-}
-
-// ClaimedAgent is the agent key that a chain names, without any check of who signed it:
-// for what its holder wrote down itself. VerifyLeaseChain says whether it is so.
-func ClaimedAgent(chain []byte) (identity.Public, error) {
-	_, lease, err := splitLeaseChain(chain)
-	if err != nil {
-		return identity.Public{}, err
-	}
-	var c LeaseCertificate
-	if _, _, err := parseSigned(lease, maxSignedLeaseBytes, &c); err != nil {
-		return identity.Public{}, err
-	}
-	return c.AgentKey, nil
 }
 
 func (*LeaseCertificate) label() string { return contextRelease }

@@ -114,16 +114,6 @@ func Sign(agentKey *identity.Private, body Body, leaseChain []byte) (Receipt, er
 	return Receipt{Body: body, Signature: sig, LeaseChain: leaseChain}, nil
 }
 
-// ClaimedAgent is the digest of the agent key that the receipt's lease names. Nothing is
-// verified: it is for receipts that their holder wrote down itself.
-func (r Receipt) ClaimedAgent() ([32]byte, error) {
-	key, err := protocol.ClaimedAgent(r.LeaseChain)
-	if err != nil {
-		return [32]byte{}, err
-	}
-	return key.ID(), nil
-}
-
 // Lease is what an agent knows about the lease under which it answers.
 type Lease struct {
 	ID             protocol.ID

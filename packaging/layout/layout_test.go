@@ -113,7 +113,7 @@ var arrows = map[string][]string{
 	"agent/proofaudit": {"keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
 	"agent/proofs": {"agent/classify", "agent/jobs", "agent/proofaudit", "agent/prooftask", "keybroker/receipt", "agent/worker", "crypto/chunkseal", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys",
 		"crypto/statement", "guest/evidence"},
-	"agent/longwork": {"agent/plonkcheck", "agent/normproof", "agent/prooftask", "agent/proofaudit", "keybroker/proofs/proofclient", "keybroker/proofs/wire", "keybroker/receipt", "crypto/statement", "agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/localapi/workapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",
+	"agent/longwork": {"crypto/identity", "keybroker/protocol", "agent/plonkcheck", "agent/normproof", "agent/prooftask", "agent/proofaudit", "keybroker/proofs/proofclient", "keybroker/proofs/wire", "keybroker/receipt", "crypto/statement", "agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/localapi/workapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",
 		"guest/evidence", "keybroker/client", "keybroker/uplink"},
 	"agent/localapi/workapi": {"agent/classify", "agent/federate", "agent/fedtask", "agent/jobs", "agent/localapi/oip", "agent/localapi/problem", "agent/party", "keybroker/federation", "guest/evidence"},
 	"agent/localapi/oip":     {"agent/classify", "agent/jobs", "agent/localapi/problem", "agent/proofaudit", "keybroker/receipt", "guest/evidence", "runtime/classifier"},
@@ -280,6 +280,37 @@ func TestArrowCheckBites(t *testing.T) {
 	for _, p := range cases {
 		if len(checkArrows(p)) == 0 {
 			t.Errorf("%s importing %v passed", p.ImportPath, p.Imports)
+		}
+	}
+}
+
+// forTests says whether a package makes what only tests may trust: reference strings and keys
+// whose secrets this process knew.
+func forTests(imp string) bool {
+	return strings.HasPrefix(imp, "github.com/consensys/gnark/test") || strings.HasPrefix(imp, module) && strings.HasSuffix(imp, "test")
+}
+
+// checkForTests reports every import of such a package by one that is not for tests itself.
+func checkForTests(p goPackage) (bad []string) {
+	for _, imp := range p.Imports {
+		if forTests(imp) && !forTests(p.ImportPath) {
+			bad = append(bad, p.ImportPath+" -> "+imp+": only tests may")
+		}
+	}
+	return bad
+}
+
+// The library's own reference string, whose secret everybody knows, reaches no binary; nor
+// does anything else that makes keys for tests.
+func TestWhatIsForTestsStaysInTests(t *testing.T) {
+	for _, p := range goList(t, "./...") {
+		for _, bad := range checkForTests(p) {
+			t.Error(bad)
+		}
+	}
+	for _, imp := range []string{"github.com/consensys/gnark/test/unsafekzg", module + "/crypto/zkproof/ptau/ptautest"} {
+		if len(checkForTests(goPackage{ImportPath: module + "/crypto/zkproof/universal", Imports: []string{imp}})) == 0 {
+			t.Errorf("an import of %s passes", imp)
 		}
 	}
 }
