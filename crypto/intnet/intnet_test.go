@@ -178,7 +178,8 @@ func TestLimitsOfParameters(t *testing.T) {
 		"is -128":        func(n *Network) { n.Parameters.Layers[0].Weights[2] = -128 },
 		"overflow":       func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MinInt32 },
 		"32 bits":        func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MaxInt32 - 2*127*128 + 1 },
-		"24 bits":        func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 1 << 24 },
+		"multiplier 0 ":  func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 0 },
+		"16777216 of":    func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 1 << 24 },
 	} {
 		n := random(t, a, 2)
 		change(n)

@@ -34,8 +34,7 @@ type LayerParameters struct {
 	Weights []int8
 	// Bias is one for each output, in units of the accumulator.
 	Bias []int32
-	// Multiplier is one for each output, below 2^MultiplierBits; of an output that is
-	// always the same it may be 0. The last layer has none.
+	// Multiplier is one for each output, 1 to 2^MultiplierBits-1. The last layer has none.
 	Multiplier []uint32
 }
 
@@ -78,8 +77,8 @@ func (n *Network) Check() error {
 			}
 		}
 		for k, m := range p.Multiplier {
-			if m >= 1<<MultiplierBits {
-				return fmt.Errorf("layer %d: multiplier %d of %d needs more than %d bits: %w", i+1, m, k, MultiplierBits, ErrParameters)
+			if m == 0 || m >= 1<<MultiplierBits {
+				return fmt.Errorf("layer %d: multiplier %d of output %d is outside 1 to 2^%d-1: %w", i+1, m, k, MultiplierBits, ErrParameters)
 			}
 		}
 	}

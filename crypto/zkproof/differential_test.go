@@ -58,7 +58,7 @@ func extreme(r *rand.Rand, n *intnet.Network) {
 		}
 		for k := range p.Multiplier {
 			// acc/2^j for small j is a half of a unit for every second or so.
-			p.Multiplier[k] = []uint32{0, 1, 1<<24 - 1, 1 << 23, 1 << 23, 1 << 22, 1 << 17, 3 << 16, p.Multiplier[k]}[r.IntN(9)]
+			p.Multiplier[k] = []uint32{1, 2, 1<<24 - 1, 1 << 23, 1 << 23, 1 << 22, 1 << 17, 3 << 16, p.Multiplier[k]}[r.IntN(9)]
 		}
 	}
 }

@@ -37,7 +37,7 @@ func randomNetwork(r *rand.Rand, a intnet.Architecture) intnet.Parameters {
 		if !g.Last {
 			l.Multiplier = make([]uint32, g.Out)
 			for i := range l.Multiplier {
-				l.Multiplier[i] = r.Uint32N(1 << (4 + r.IntN(21)))
+				l.Multiplier[i] = 1 + r.Uint32N(1<<(4+r.IntN(21))-1)
 			}
 		}
 		p.Layers = append(p.Layers, l)

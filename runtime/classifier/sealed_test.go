@@ -51,7 +51,7 @@ func model() (*classifier.Description, intnet.Parameters) {
 		}
 	}
 	for k := range p.Layers[0].Multiplier {
-		p.Layers[0].Bias[k], p.Layers[0].Multiplier[k] = int32(r.IntN(2000)-1000), r.Uint32N(1<<12)
+		p.Layers[0].Bias[k], p.Layers[0].Multiplier[k] = int32(r.IntN(2000)-1000), 1+r.Uint32N(1<<12)
 	}
 	return &classifier.Description{Architecture: a, Quantizer: classifier.Quantizer{Features: []classifier.Feature{{Multiplier: 1, Shift: 1}}},
 		Scale: classifier.Scale{Mantissa: 1 << 31, Exponent: -40}, Labels: []string{"a", "b", "c"}}, p

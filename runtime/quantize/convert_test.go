@@ -175,7 +175,8 @@ func TestConvertAtTheEdges(t *testing.T) {
 }
 
 // TestMultipliersStayBelowOne: a layer that only makes values smaller than one unit of its
-// accumulator would need a multiplier that intnet refuses.
+// accumulator would need a multiplier that intnet refuses, and an output far below the
+// others one of 0, which it refuses too.
 func TestMultipliersStayBelowOne(t *testing.T) {
 	n := &layers.Network{Input: layers.Shape{C: 1, H: 1, W: 1}, Scale: []float64{1}, Offset: []float64{0}, Layers: []layers.Layer{
 		{Kind: layers.Dense, Out: 2, ReLU: true, Weights: []float64{100, 1e-9}, Bias: []float64{-9999, 0}},
@@ -232,6 +233,22 @@ func TestCompareCountsAnswers(t *testing.T) {
 	} {
 		if try() == nil {
 			t.Errorf("%s: compared", name)
+		}
+	}
+}
+
+// An output that is always 0, or nearly, beside a large one has a multiplier all the same.
+func TestNoMultiplierIsZero(t *testing.T) {
+	for _, small := range []float64{0, 5e-324, 1e-300, 1e-9} {
+		n := &layers.Network{Input: layers.Shape{C: 1, H: 1, W: 1}, Scale: []float64{1}, Offset: []float64{0}, Layers: []layers.Layer{
+			{Kind: layers.Dense, Out: 2, ReLU: true, Weights: []float64{1e6, small}, Bias: []float64{0, small}},
+			{Kind: layers.Dense, Out: 2, Weights: []float64{1, 0, 0, 1}, Bias: []float64{0, 0}}}}
+		d, p, err := Convert(n, &Rows{Width: 1, Values: []float64{0, 1e6}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (&intnet.Network{Architecture: d.Architecture, Parameters: p}).Check(); err != nil || p.Layers[0].Multiplier[1] == 0 {
+			t.Errorf("%g: multipliers %d: %v", small, p.Layers[0].Multiplier, err)
 		}
 	}
 }
