@@ -396,3 +396,48 @@ func TestForArchitectureFindsSingleInferences(t *testing.T) {
 		t.Errorf("another architecture: %v", err)
 	}
 }
+
+// anything stands for PLONK's verifier.
+type anything struct{}
+
+func (anything) VerifyEnvelope(context.Context, *statement.Envelope) error { return nil }
+
+// Of several sets of an architecture it is always the same one that proves.
+func TestForArchitectureChoosesOne(t *testing.T) {
+	plonk := func(raw []byte) (proofkeys.Verifier, error) {
+		if string(raw) != "of PLONK" {
+			return nil, errors.New("not of PLONK")
+		}
+		return anything{}, nil
+	}
+	dir := t.TempDir()
+	groth := save(t, dir, nil)
+	record := groth.Record
+	record.System, record.Circuit = statement.PLONK, statement.Digest{7}
+	universal, err := proofkeys.Save(dir, record, text("c"), text("k"), []byte("of PLONK"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proofkeys.NewRing([]proofkeys.Set{universal}, false, 0, nil); !errors.Is(err, proofkeys.ErrSystem) {
+		t.Errorf("without PLONK's verifier: %v", err)
+	}
+	d := record.Inference.Architecture
+	for range 20 { // a map's order changes
+		for _, sets := range [][]proofkeys.Set{{groth, universal}, {universal, groth}} {
+			ring, err := proofkeys.NewRing(sets, false, 0, plonk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err := ring.ForArchitecture(d); err != nil || s.Record.System != statement.Groth16 {
+				t.Fatalf("%+v, %v", s.Record, err)
+			}
+		}
+	}
+	ring, err := proofkeys.NewRing([]proofkeys.Set{universal}, false, 0, plonk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ring.ForArchitecture(d); err != nil || s.Record.System != statement.PLONK {
+		t.Errorf("%+v, %v", s.Record, err)
+	}
+}

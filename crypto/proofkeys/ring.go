@@ -1,9 +1,11 @@
 package proofkeys
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
@@ -93,12 +95,27 @@ func (r *Ring) Set(key statement.Digest) (Set, error) {
 	return k.set, nil
 }
 
-// ForArchitecture finds the set that proves single inferences of an architecture.
+// ForArchitecture finds the set that proves single inferences of an architecture. Of several
+// it is always the same one: Groth16 before PLONK, a ceremony's before development's, then by
+// the verifying key's digest.
 func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
+	var fit []Set
 	for _, k := range r.keys {
 		if f := k.set.Record.Inference; f != nil && f.Architecture == d && f.Items == 1 {
-			return k.set, nil
+			fit = append(fit, k.set)
 		}
 	}
-	return Set{}, fmt.Errorf("architecture %s: %w", d, ErrUnknown)
+	if len(fit) == 0 {
+		return Set{}, fmt.Errorf("architecture %s: %w", d, ErrUnknown)
+	}
+	return slices.MinFunc(fit, func(a, b Set) int {
+		rank := func(s Set) []byte {
+			development := byte(0)
+			if s.Record.Development {
+				development = 1
+			}
+			return append([]byte{byte(s.Record.System), development}, s.Record.VerifyingKey[:]...)
+		}
+		return bytes.Compare(rank(a), rank(b))
+	}), nil
 }

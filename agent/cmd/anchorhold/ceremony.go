@@ -139,8 +139,16 @@ func newCeremonyEnd(inv *invocation) *cobra.Command {
 }
 
 func newCeremonyVerify(inv *invocation) *cobra.Command {
-	return inCeremony(inv, "verify DIR", "Verify every contribution and beacon from the beginning", "  anchorhold proof ceremony verify digits.ceremony",
-		"The transcript is an unbroken chain of contributions.", func(c *cobra.Command, open *ceremony.Ceremony) error { return open.Verify(tell(c)) })
+	var powers powersChoice
+	c := inCeremony(inv, "verify DIR", "Verify every contribution and beacon from the beginning", "  anchorhold proof ceremony verify digits.ceremony\n  anchorhold proof ceremony verify norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED",
+		"The transcript is an unbroken chain of contributions.", func(c *cobra.Command, open *ceremony.Ceremony) error {
+			if err := open.Verify(tell(c)); err != nil || powers.path == "" && powers.digest == "" {
+				return err
+			}
+			return powers.verify(c, open)
+		})
+	powers.flags(c)
+	return c
 }
 
 func newCeremonyKeys(inv *invocation) *cobra.Command {

@@ -108,5 +108,15 @@ func (p *powersChoice) begin(c *cobra.Command, inv *invocation, circuit *zkproof
 	return inv.printCeremony(c, open, "A ceremony has begun in "+out+"; its first phase is that of "+p.path)
 }
 
+// verify sees that a ceremony's first phase is from the file.
+func (p *powersChoice) verify(c *cobra.Command, open *ceremony.Ceremony) error {
+	f, file, _, err := p.open(c.Context(), c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	return open.VerifyPowers(c.Context(), file)
+}
+
 // parsePLONK reads a verifying key of PLONK.
 func parsePLONK(raw []byte) (proofkeys.Verifier, error) { return plonkverify.ParseKey(raw) }
