@@ -142,10 +142,12 @@ func newCeremonyVerify(inv *invocation) *cobra.Command {
 	var powers powersChoice
 	c := inCeremony(inv, "verify DIR", "Verify every contribution and beacon from the beginning", "  anchorhold proof ceremony verify digits.ceremony\n  anchorhold proof ceremony verify norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED",
 		"The transcript is an unbroken chain of contributions.", func(c *cobra.Command, open *ceremony.Ceremony) error {
-			if err := open.Verify(tell(c)); err != nil || powers.path == "" && powers.digest == "" {
-				return err
+			if powers.path != "" || powers.digest != "" {
+				if err := powers.verify(c, open); err != nil {
+					return err
+				}
 			}
-			return powers.verify(c, open)
+			return open.Verify(tell(c))
 		})
 	powers.flags(c)
 	return c
