@@ -28,12 +28,7 @@ var plonkOnce = sync.OnceValues(func() (p plonk, err error) {
 	if err != nil {
 		return p, err
 	}
-	// One power more: the string needs some powers above its domain.
-	sections, err := ptautest.Sections(ptautest.Quick(bits.TrailingZeros64(domain)+1), true)
-	if err != nil {
-		return p, err
-	}
-	p.powers = ptautest.File(sections)
+	p.powers = ptautest.File(ptautest.Quick(bits.TrailingZeros64(domain)))
 	return p, nil
 })
 

@@ -52,7 +52,7 @@ published. PLONK's proofs are larger, take longer to make, and are for classifie
 		Example: `  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/
   anchorhold proof setup --gradient 650 --out norm-keys/
   anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/ \
-    --plonk --ptau powersOfTau28_hez_final_17.ptau --ptau-digest PUBLISHED`,
+    --plonk --ptau powersOfTau28_hez_final_16.ptau --ptau-digest PUBLISHED`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
 				return usageError{errors.New("--out is needed: a directory for circuit, keys and record")}

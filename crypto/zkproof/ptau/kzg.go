@@ -24,7 +24,7 @@ const Blinding = 3
 func (f *File) KZG(ctx context.Context, domain uint64, tell Progress) (monomial, lagrange *kzg.SRS, err error) {
 	tell = orSilent(tell)
 	if bits.OnesCount64(domain) != 1 || domain < 2 || domain > 1<<f.Power || domain+Blinding > uint64(points(secTauG1, f.Power)) {
-		return nil, nil, fmt.Errorf("a domain of %d by a file of power %d: %w", domain, f.Power, ErrPower)
+		return nil, nil, fmt.Errorf("%w: it has 2^%d, a domain of 2^%d is wanted", ErrPower, f.Power, bits.Len64(domain-1))
 	}
 	n := int(domain)
 	var g1s []curve.G1Affine

@@ -19,7 +19,7 @@ import (
 func (f *File) Powers(ctx context.Context, domain uint64, tell Progress) (*mpcsetup.SrsCommons, error) {
 	tell = orSilent(tell)
 	if bits.OnesCount64(domain) != 1 || domain < 2 || domain > 1<<f.Power {
-		return nil, fmt.Errorf("a domain of %d by a file of power %d: %w", domain, f.Power, ErrPower)
+		return nil, fmt.Errorf("%w: it has 2^%d, a domain of 2^%d is wanted", ErrPower, f.Power, bits.Len64(domain-1))
 	}
 	n := int(domain)
 	var c mpcsetup.SrsCommons

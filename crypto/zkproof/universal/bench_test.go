@@ -57,11 +57,7 @@ func BenchmarkDigits(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	sections, err := ptautest.Sections(ptautest.Quick(bits.TrailingZeros64(domain)+1), false)
-	if err != nil {
-		b.Fatal(err)
-	}
-	raw := ptautest.File(sections)
+	raw := ptautest.File(ptautest.Quick(bits.TrailingZeros64(domain)))
 	file, err := ptau.Open(bytes.NewReader(raw), int64(len(raw)))
 	if err != nil {
 		b.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	curve "github.com/consensys/gnark-crypto/ecc/bn254"
 	"github.com/consensys/gnark-crypto/ecc/bn254/fp"
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
+	"github.com/consensys/gnark-crypto/ecc/bn254/fr/fft"
 	"github.com/consensys/gnark-crypto/ecc/bn254/kzg"
 	"github.com/consensys/gnark/backend/groth16/bn254/mpcsetup"
 )
@@ -31,9 +32,55 @@ func Commons(power int) *mpcsetup.SrsCommons {
 	return &c
 }
 
-// Quick makes powers by itself, whose secrets it knew, for tests that a ceremony would take
-// too long for.
-func Quick(power int) *mpcsetup.SrsCommons {
+// Section is a section of a file.
+type Section struct {
+	Kind uint32
+	Data []byte
+}
+
+// Sections are those of a file with these powers; prepared adds Lagrange's form of the
+// powers of tau in G1.
+func Sections(c *mpcsetup.SrsCommons, prepared bool) ([]Section, error) {
+	list := plain(c)
+	if !prepared {
+		return list, nil
+	}
+	var lagrange []byte
+	for size := 1; size <= len(c.G2.Tau); size *= 2 {
+		if size == 1 {
+			lagrange = append(lagrange, G1(c.G1.Tau[:1])...)
+			continue
+		}
+		points, err := kzg.ToLagrangeG1(c.G1.Tau[:size])
+		if err != nil {
+			return nil, err
+		}
+		lagrange = append(lagrange, G1(points)...)
+	}
+	return append(list, Section{12, lagrange}), nil
+}
+
+// plain are the sections that every file has.
+func plain(c *mpcsetup.SrsCommons) []Section {
+	n := len(c.G2.Tau)
+	power := uint32(0)
+	for 1<<power < n {
+		power++
+	}
+	le := binary.LittleEndian
+	header := le.AppendUint32(nil, fp.Bytes)
+	prime := fp.Modulus().FillBytes(make([]byte, fp.Bytes))
+	for i := range prime {
+		header = append(header, prime[len(prime)-1-i])
+	}
+	header = le.AppendUint32(le.AppendUint32(header, power), power)
+	return []Section{{1, header}, {2, G1(c.G1.Tau)}, {3, G2(c.G2.Tau)}, {4, G1(c.G1.AlphaTau)}, {5, G1(c.G1.BetaTau)},
+		{6, G2([]curve.G2Affine{c.G2.Beta})}, {7, append(le.AppendUint32(nil, parties), make([]byte, parties*contributionBytes)...)}}
+}
+
+// Quick are the sections of a file for 2^power whose secrets this process knew, with
+// Lagrange's form: for tests that a ceremony would take too long for.
+func Quick(power int) []Section {
 	n := 1 << power
 	var tau, alpha, beta fr.Element
 	for _, e := range []*fr.Element{&tau, &alpha, &beta} {
@@ -54,48 +101,34 @@ func Quick(power int) *mpcsetup.SrsCommons {
 	c.G1.BetaTau = curve.BatchScalarMultiplicationG1(&g1, times(beta, n))
 	c.G2.Tau = curve.BatchScalarMultiplicationG2(&g2, times(fr.One(), n))
 	c.G2.Beta = curve.BatchScalarMultiplicationG2(&g2, []fr.Element{beta})[0]
-	return &c
+	lagrange := G1(c.G1.Tau[:1])
+	for size := 2; size <= n; size *= 2 {
+		lagrange = append(lagrange, G1(curve.BatchScalarMultiplicationG1(&g1, lagrangeAt(tau, uint64(size))))...)
+	}
+	return append(plain(&c), Section{12, lagrange})
 }
 
-// Section is a section of a file.
-type Section struct {
-	Kind uint32
-	Data []byte
-}
-
-// Sections are those of a file with these powers; prepared adds Lagrange's form of the
-// powers of tau in G1.
-func Sections(c *mpcsetup.SrsCommons, prepared bool) ([]Section, error) {
-	n := len(c.G2.Tau)
-	power := uint32(0)
-	for 1<<power < n {
-		power++
+// lagrangeAt are the values at x of the polynomials that are 1 at one root of unity and 0 at
+// the others: (x^n - 1) / n * w^i / (x - w^i).
+func lagrangeAt(x fr.Element, n uint64) []fr.Element {
+	domain := fft.NewDomain(n)
+	factor := x
+	for m := n; m > 1; m /= 2 {
+		factor.Square(&factor)
 	}
-	le := binary.LittleEndian
-	header := le.AppendUint32(nil, fp.Bytes)
-	prime := fp.Modulus().FillBytes(make([]byte, fp.Bytes))
-	for i := range prime {
-		header = append(header, prime[len(prime)-1-i])
+	one := fr.One()
+	factor.Sub(&factor, &one).Mul(&factor, &domain.CardinalityInv)
+	roots, gaps := make([]fr.Element, n), make([]fr.Element, n)
+	root := one
+	for i := range roots {
+		roots[i] = root
+		gaps[i].Sub(&x, &root)
+		root.Mul(&root, &domain.Generator)
 	}
-	header = le.AppendUint32(le.AppendUint32(header, power), power)
-	list := []Section{{1, header}, {2, G1(c.G1.Tau)}, {3, G2(c.G2.Tau)}, {4, G1(c.G1.AlphaTau)}, {5, G1(c.G1.BetaTau)},
-		{6, G2([]curve.G2Affine{c.G2.Beta})}, {7, append(le.AppendUint32(nil, parties), make([]byte, parties*contributionBytes)...)}}
-	if !prepared {
-		return list, nil
+	for i, inverse := range fr.BatchInvert(gaps) {
+		roots[i].Mul(&roots[i], &inverse).Mul(&roots[i], &factor)
 	}
-	var lagrange []byte
-	for size := 1; size <= n; size *= 2 {
-		if size == 1 {
-			lagrange = append(lagrange, G1(c.G1.Tau[:1])...)
-			continue
-		}
-		points, err := kzg.ToLagrangeG1(c.G1.Tau[:size])
-		if err != nil {
-			return nil, err
-		}
-		lagrange = append(lagrange, G1(points)...)
-	}
-	return append(list, Section{12, lagrange}), nil
+	return roots
 }
 
 // File puts sections into a file.
