@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,21 +200,22 @@ func TestWhatALeaseOpensBesideTheModelStays(t *testing.T) {
 		s := &script{t: t}
 		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), s.grant(5*time.Minute, modelKey, 2), refuse("away")}
 		k := s.keeper(g)
-		open, opened := false, 0
-		k.tenure.wiped = func() { open = false }
-		k.granted = func(settings.Config, *client.Lease) error { open, opened = true, opened+1; return nil }
+		var open atomic.Bool
+		var opened atomic.Int32
+		k.tenure.wiped = func() { open.Store(false) }
+		k.granted = func(settings.Config, *client.Lease) error { open.Store(true); opened.Add(1); return nil }
 		run(t, k, func() {
-			if reasonOf(t, k) != "serving" || !open || opened != 1 {
-				t.Errorf("%s; open %t after %d", reasonOf(t, k), open, opened)
+			if reasonOf(t, k) != "serving" || !open.Load() || opened.Load() != 1 {
+				t.Errorf("%s; open %t after %d", reasonOf(t, k), open.Load(), opened.Load())
 			}
 			time.Sleep(4*time.Minute + 30*time.Second)
 			synctest.Wait()
-			if reasonOf(t, k) != "serving" || !open || opened != 2 {
-				t.Errorf("after a new key version: %s; open %t after %d", reasonOf(t, k), open, opened)
+			if reasonOf(t, k) != "serving" || !open.Load() || opened.Load() != 2 {
+				t.Errorf("after a new key version: %s; open %t after %d", reasonOf(t, k), open.Load(), opened.Load())
 			}
 			time.Sleep(10 * time.Minute)
 			synctest.Wait()
-			if open {
+			if open.Load() {
 				t.Error("open after the lease's end")
 			}
 		})
