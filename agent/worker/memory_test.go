@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-const mib = 1 << 20
+const gib = 1 << 30 // the race detector's runtime does not start in less
 
 // holding runs a task of so much memory, and returns when its worker is there; the
 // function ends it.
@@ -19,28 +19,33 @@ func holding(t *testing.T, p *Pool, memory int64, all *sync.WaitGroup) (end func
 	if err != nil {
 		t.Fatal(err)
 	}
-	here := make(chan struct{})
+	here, over := make(chan struct{}), make(chan struct{})
 	all.Go(func() {
+		defer close(over)
 		defer r.Close()
 		if _, err := p.Run(t.Context(), Task{Class: "hold", In: []*os.File{r}, Limits: Limits{Memory: memory, Time: time.Minute}}, func(Progress) { close(here) }); err != nil {
 			t.Error(err)
 		}
 	})
-	<-here
+	select {
+	case <-here:
+	case <-over:
+		t.Fatal("it did not begin")
+	}
 	return func() { w.Close() }
 }
 
 // Workers that fit the machine one by one may not together.
 func TestPoolBoundsTheMemoryOfAll(t *testing.T) {
 	p := testPool(t, Exec{}, 3)
-	p.Bound(128 * mib)
+	p.Bound(2 * gib)
 	var all sync.WaitGroup
-	first := holding(t, p, 64*mib, &all)
-	second := holding(t, p, 64*mib, &all) // both fit
+	first := holding(t, p, gib, &all)
+	second := holding(t, p, gib, &all) // both fit
 	ctx, cancel := context.WithCancel(t.Context())
 	third := make(chan error, 1)
 	go func() {
-		_, err := p.Run(ctx, Task{Class: "empty", Limits: Limits{Memory: 32 * mib, Time: time.Minute}}, nil)
+		_, err := p.Run(ctx, Task{Class: "empty", Limits: Limits{Memory: gib / 2, Time: time.Minute}}, nil)
 		third <- err
 	}()
 	// There is a slot for it, and it holds its turn for memory until it is withdrawn.
