@@ -157,13 +157,17 @@ func bootID() string {
 
 // services makes what the configuration asks for.
 func (w *Works) services(cfg settings.Config, dir string) error {
-	pool, err := newPool(cfg, w.agent.Logger)
+	runner, err := newRunner(cfg)
+	if err != nil {
+		return err
+	}
+	pool, err := newPool(runner, cfg, w.agent.Logger)
 	if err != nil {
 		return err
 	}
 	var ring *proofkeys.Ring
 	if cfg.Proofs.Keys != "" && (cfg.Proves() || cfg.Participates()) {
-		if ring, err = newRing(cfg, pool, w.agent.Logger); err != nil {
+		if ring, err = newRing(cfg, runner, w.agent.Logger); err != nil {
 			return err
 		}
 	}
@@ -214,22 +218,25 @@ func (w *Works) federation(cfg settings.Config, dir string, pool *worker.Pool, r
 	return nil
 }
 
-func newPool(cfg settings.Config, logger *slog.Logger) (*worker.Pool, error) {
-	var runner worker.Runner = worker.Socket{Path: cfg.Workers.Socket}
-	if cfg.Workers.Socket == "" {
-		path := cfg.Workers.Path
-		if path == "" {
-			self, err := os.Executable()
-			if err != nil {
-				return nil, fmt.Errorf("workers.path is not set: %w", err)
-			}
-			path = filepath.Join(filepath.Dir(self), "anchorhold-worker")
-		}
-		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("workers.path: %w", err)
-		}
-		runner = worker.Exec{Path: path}
+func newRunner(cfg settings.Config) (worker.Runner, error) {
+	if cfg.Workers.Socket != "" {
+		return worker.Socket{Path: cfg.Workers.Socket}, nil
 	}
+	path := cfg.Workers.Path
+	if path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("workers.path is not set: %w", err)
+		}
+		path = filepath.Join(filepath.Dir(self), "anchorhold-worker")
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("workers.path: %w", err)
+	}
+	return worker.Exec{Path: path}, nil
+}
+
+func newPool(runner worker.Runner, cfg settings.Config, logger *slog.Logger) (*worker.Pool, error) {
 	count := max(cfg.Workers.Count, 1)
 	pool, err := worker.NewPool(runner, count, logger)
 	if err != nil {

@@ -29,7 +29,7 @@ const verifyMemory = 128 << 20
 
 // newRing reads the directory of keys. It says which of them need more memory than a
 // proving worker may have: what is to be proven with those will be refused.
-func newRing(cfg settings.Config, pool *worker.Pool, logger *slog.Logger) (*proofkeys.Ring, error) {
+func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*proofkeys.Ring, error) {
 	sets, err := proofkeys.Load(cfg.Proofs.Keys)
 	if err != nil {
 		return nil, fmt.Errorf("proofs.keys: %w", err)
@@ -47,7 +47,12 @@ func newRing(cfg settings.Config, pool *worker.Pool, logger *slog.Logger) (*proo
 	if ms := cfg.Verification.ZKP.VerificationTimeoutMS; ms > 0 {
 		timeout = time.Duration(ms) * time.Millisecond
 	}
-	ring, err := proofkeys.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout, plonkcheck.Checker{Pool: pool, Limits: worker.Limits{Memory: verifyMemory, Time: timeout}}.Parse)
+	// Verifying has a worker of its own: it waits for no proof that is being made.
+	verifiers, err := worker.NewPool(runner, 1, logger)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := proofkeys.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout, plonkcheck.Checker{Pool: verifiers, Limits: worker.Limits{Memory: verifyMemory, Time: timeout}}.Parse)
 	if errors.Is(err, proofkeys.ErrDevelopment) {
 		return nil, fmt.Errorf("proofs.keys: %w; proofs.allow_development_setup allows it", err)
 	}
