@@ -340,14 +340,29 @@ func (d *proofDemo) proofFiles() (files []string) {
 	return files
 }
 
-// verifier runs the verifier that needs neither agent nor broker, and returns its last line.
-func (d *proofDemo) verifier(ctx context.Context, files ...string) (string, error) {
-	out, err := command(ctx, filepath.Join(d.opt.bin, "anchorhold-verify"), append([]string{"--vk", d.path("keys"), "--allow-development"}, files...)...)
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
+// verifier runs the verifier that needs neither agent nor broker, and counts what it verified.
+func (d *proofDemo) verifier(ctx context.Context, files ...string) (verified int, refusal string, err error) {
+	out, err := command(ctx, filepath.Join(d.opt.bin, "anchorhold-verify"), append([]string{"--vk", d.path("keys"), "--allow-development", "--json"}, files...)...)
+	var said struct {
+		Proofs []struct {
+			Verified bool   `json:"verified"`
+			Reason   string `json:"reason"`
+		} `json:"proofs"`
 	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1], nil
+	if failed := json.Unmarshal(out, &said); failed != nil || len(said.Proofs) != len(files) {
+		return 0, "", fmt.Errorf("%d answers for %d files: %w", len(said.Proofs), len(files), errors.Join(err, failed))
+	}
+	for _, v := range said.Proofs {
+		if v.Verified {
+			verified++
+		} else {
+			refusal = v.Reason
+		}
+	}
+	if (err == nil) != (verified == len(files)) {
+		return 0, "", fmt.Errorf("%d of %d verified, and the exit status says otherwise: %w", verified, len(files), err)
+	}
+	return verified, refusal, nil
 }
 
 func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
@@ -372,12 +387,15 @@ func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
 	if len(views) != proofRequests {
 		return "", fmt.Errorf("%d of %d proofs were verified", len(views), proofRequests)
 	}
-	alone, err := d.verifier(ctx, d.proofFiles()...)
+	alone, _, err := d.verifier(ctx, d.proofFiles()...)
 	if err != nil {
 		return "", err
 	}
+	if alone != proofRequests {
+		return "", fmt.Errorf("the stand-alone verifier took %d of %d", alone, proofRequests)
+	}
 	v := views[0].Verified
-	return fmt.Sprintf("%d of %d, and by the stand-alone verifier: %s\nthe first: model %s (%.16s...), image %s by %s evidence, at %s", len(views), proofRequests, alone, v.Model, v.ModelID, v.Guest.Image, v.Guest.Evidence, v.Time), nil
+	return fmt.Sprintf("%d of %d, and as many by the stand-alone verifier\nthe first: model %s (%.16s...), image %s by %s evidence, at %s", len(views), proofRequests, v.Model, v.ModelID, v.Guest.Image, v.Guest.Evidence, v.Time), nil
 }
 
 // refuseTampered changes one output of a proven answer.
@@ -403,9 +421,14 @@ func (d *proofDemo) refuseTampered(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = d.verifier(ctx, d.path("tampered.proof.json"))
-	alone, err := refused(err, "proof-invalid")
-	return joined + "\nthe stand-alone verifier: " + alone, err
+	verified, alone, err := d.verifier(ctx, d.path("tampered.proof.json"))
+	if err != nil {
+		return "", err
+	}
+	if verified != 0 || alone != "proof-invalid" {
+		return "", fmt.Errorf("the stand-alone verifier: %d verified, %q", verified, alone)
+	}
+	return joined + "\nthe stand-alone verifier: " + alone, nil
 }
 
 // refuseDevelopment verifies without allowing keys that one party made.
