@@ -86,12 +86,14 @@ published. PLONK's proofs are larger, take longer to make, and are for classifie
 
 func (inv *invocation) printSet(c *cobra.Command, set proofkeys.Set, circuit *zkproof.Circuit, took time.Duration) error {
 	r := set.Record
-	result := map[string]any{"circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
+	result := map[string]any{"system": r.System.String(), "ceremony": r.Ceremony, "circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
 	return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
 		fmt.Fprintf(w, "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n", r.Circuit, circuit.Constraints(), r.VerifyingKey, r.ProvingKey, took.Seconds())
 		if r.Development {
 			fmt.Fprintln(w, "set-up         DEVELOPMENT: whoever made these keys could forge proofs")
+			return
 		}
+		fmt.Fprintf(w, "set-up         powers of tau, SHA-256 %s\n               sound if one of their contributors was honest and forgot what it drew\n", r.Ceremony)
 	})
 }
 

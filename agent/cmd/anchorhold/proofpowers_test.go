@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zkproof/ptau/ptautest"
 )
 
 // powersFile writes powers of tau, and returns the file and both of its digests.
@@ -49,6 +50,9 @@ func TestKeysOfPLONK(t *testing.T) {
 			t.Fatalf("%s, %v", out, err)
 		}
 	}
+	if out, _, err := run(t, slices.Concat(setup, []string{"--ptau-digest", long})...); err != nil || !strings.Contains(out, "powers of tau, SHA-256 "+short) {
+		t.Errorf("what is trusted is not told: %s, %v", out, err)
+	}
 	sets, err := proofkeys.Load(dir)
 	if err != nil || len(sets) != 1 {
 		t.Fatalf("%d sets, %v", len(sets), err)
@@ -67,6 +71,7 @@ func TestKeysOfPLONK(t *testing.T) {
 	copy(wrong[at+64:at+128], wrong[at:at+64])
 	wrongPath, wrongDigest, _ := powersFile(t, wrong)
 	cutPath, cutDigest, _ := powersFile(t, data[:len(data)-1])
+	fewPath, fewDigest, _ := powersFile(t, ptautest.File(ptautest.Quick(4)))
 	for name, c := range map[string]struct {
 		args   []string
 		status int
@@ -77,6 +82,7 @@ func TestKeysOfPLONK(t *testing.T) {
 		"another digest":  {slices.Concat(setup, []string{"--ptau-digest", strings.Repeat("0", 64)}), exitRefused, short},
 		"a wrong point":   {slices.Concat(setup, []string{"--ptau", wrongPath, "--ptau-digest", wrongDigest}), exitRefused, "refused"},
 		"cut short":       {slices.Concat(setup, []string{"--ptau", cutPath, "--ptau-digest", cutDigest}), exitRefused, cutPath},
+		"too few powers":  {slices.Concat(setup, []string{"--ptau", fewPath, "--ptau-digest", fewDigest}), exitRefused, "it has 2^4, a domain of 2^"},
 		"for updates":     {[]string{"proof", "setup", "--plonk", "--gradient", "3", "--out", dir, "--ptau", path, "--ptau-digest", short}, exitUsage, "--gradient"},
 		"without --plonk": {append([]string{"proof", "setup", "--out", dir, "--ptau", path, "--ptau-digest", short}, sealed(t)...), exitUsage, "--plonk"},
 		"no such file":    {slices.Concat(setup, []string{"--ptau", path + "x", "--ptau-digest", short}), 1, "no such file"},
