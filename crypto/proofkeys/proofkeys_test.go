@@ -440,4 +440,11 @@ func TestForArchitectureChoosesOne(t *testing.T) {
 	if s, err := ring.ForArchitecture(d); err != nil || s.Record.System != statement.PLONK {
 		t.Errorf("%+v, %v", s.Record, err)
 	}
+	groth = save(t, t.TempDir(), development)
+	if ring, err = proofkeys.NewRing([]proofkeys.Set{groth, universal}, true, 0, plonk); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ring.ForArchitecture(d); err != nil || s.Record.System != statement.PLONK {
+		t.Errorf("development's before public powers': %+v, %v", s.Record, err)
+	}
 }

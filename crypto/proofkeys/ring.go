@@ -96,8 +96,8 @@ func (r *Ring) Set(key statement.Digest) (Set, error) {
 }
 
 // ForArchitecture finds the set that proves single inferences of an architecture. Of several
-// it is always the same one: Groth16 before PLONK, a ceremony's before development's, then by
-// the verifying key's digest.
+// it is always the same one: what nobody can forge before development's, Groth16 before PLONK,
+// then by the verifying key's digest.
 func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
 	var fit []Set
 	for _, k := range r.keys {
@@ -114,7 +114,7 @@ func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
 			if s.Record.Development {
 				development = 1
 			}
-			return append([]byte{byte(s.Record.System), development}, s.Record.VerifyingKey[:]...)
+			return append([]byte{development, byte(s.Record.System)}, s.Record.VerifyingKey[:]...)
 		}
 		return bytes.Compare(rank(a), rank(b))
 	}), nil
