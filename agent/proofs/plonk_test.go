@@ -54,18 +54,38 @@ func TestPLONKEndToEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	groth16 := ringOf(t, prooftest.Shared(t).Save(t, t.TempDir(), false))
+	keys := prooftest.Shared(t)
+	groth16 := ringOf(t, keys.Save(t, t.TempDir(), false))
+	n, salt, input := prooftest.Network(1), statement.Salt{1}, make([]int8, prooftest.Inputs)
+	outputs, err := n.Forward(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := statement.Envelope{Statement: keys.Statement(prooftest.Seal(t, "tiny", 1).Model, statement.ID{1}, salt, input, outputs), Key: keys.VerifyingDigest()}
+	other.Proof = keys.Prove(t, other.Statement, n, salt, input)
+	if _, err := groth16.Verify(t.Context(), &other); err != nil {
+		t.Fatal(err)
+	}
 	for name, change := range map[string]func(*statement.Envelope){
-		"as it is":        func(*statement.Envelope) {},
-		"another output":  func(e *statement.Envelope) { e.Statement.Inference.Items[0].Outputs[0]++ },
-		"another receipt": func(e *statement.Envelope) { e.Statement.Inference.Items[0].Receipt[0]++ },
-		"one byte":        func(e *statement.Envelope) { e.Proof[len(e.Proof)/2] ^= 1 },
-		"cut short":       func(e *statement.Envelope) { e.Proof = e.Proof[:len(e.Proof)-1] },
-		"one byte more":   func(e *statement.Envelope) { e.Proof = append(e.Proof, 0) },
-		"another system":  func(e *statement.Envelope) { e.Statement.System = statement.Groth16 },
-		"another circuit": func(e *statement.Envelope) { e.Statement.Circuit[0]++ },
-		"a Groth16 key":   func(e *statement.Envelope) { e.Key = prooftest.Shared(t).VerifyingDigest() },
-		"a Groth16 proof": func(e *statement.Envelope) { e.Proof = make([]byte, 196) },
+		"as it is":                         func(*statement.Envelope) {},
+		"another output":                   func(e *statement.Envelope) { e.Statement.Inference.Items[0].Outputs[0]++ },
+		"another receipt":                  func(e *statement.Envelope) { e.Statement.Inference.Items[0].Receipt[0]++ },
+		"one byte":                         func(e *statement.Envelope) { e.Proof[len(e.Proof)/2] ^= 1 },
+		"cut short":                        func(e *statement.Envelope) { e.Proof = e.Proof[:len(e.Proof)-1] },
+		"one byte more":                    func(e *statement.Envelope) { e.Proof = append(e.Proof, 0) },
+		"another system":                   func(e *statement.Envelope) { e.Statement.System = statement.Groth16 },
+		"another circuit":                  func(e *statement.Envelope) { e.Statement.Circuit[0]++ },
+		"a Groth16 key":                    func(e *statement.Envelope) { e.Key = keys.VerifyingDigest() },
+		"a Groth16 proof":                  func(e *statement.Envelope) { e.Proof = other.Proof },
+		"Groth16's under the key of PLONK": func(e *statement.Envelope) { key := e.Key; *e = clone(t, other); e.Key = key },
+		"Groth16's but for key and system": func(e *statement.Envelope) {
+			s := e.Statement
+			e.Statement, e.Proof = clone(t, other).Statement, other.Proof
+			e.Statement.System, e.Statement.Circuit = s.System, s.Circuit
+		},
+		"PLONK's as if of Groth16": func(e *statement.Envelope) {
+			e.Key, e.Statement.System, e.Statement.Circuit = keys.VerifyingDigest(), statement.Groth16, keys.Record.Circuit
+		},
 	} {
 		e := clone(t, bundle.Proof)
 		change(&e)
