@@ -46,7 +46,7 @@ func digits() (zkproof.Inference, zkproof.Assignment) {
 }
 
 // BenchmarkDigits makes PLONK's keys for the 64-32-10 classifier, proves and verifies: the
-// figures beside Groth16's. It takes some two minutes before the first one.
+// figures beside Groth16's. It takes half a minute.
 func BenchmarkDigits(b *testing.B) {
 	spec, assignment := digits()
 	circuit, err := zkproof.CompileInferencePLONK(spec)
