@@ -190,7 +190,7 @@ func verify(t *testing.T, b *bench, bundle proofaudit.Bundle, ring *proofkeys.Ri
 // poll asks until it is true; what is asked has no other way to tell.
 func poll(t *testing.T, done func() bool) {
 	t.Helper()
-	deadline, tick := time.NewTimer(time.Minute), time.NewTicker(10*time.Millisecond)
+	deadline, tick := time.NewTimer(5*time.Minute), time.NewTicker(10*time.Millisecond) // workers are idle class
 	defer deadline.Stop()
 	defer tick.Stop()
 	for !done() {
