@@ -159,18 +159,29 @@ func (s *Service) round(ctx context.Context, id federation.ID) (held, error) {
 	if ok {
 		return h, nil
 	}
-	r, signed, err := s.cfg.Shards[0].Round(ctx, id)
+	h, err := fetch(ctx, s.cfg.Shards[0], id)
+	if err == nil {
+		s.remember(h)
+	}
+	return h, err
+}
+
+// fetch has an aggregator tell a round, and verifies it.
+func fetch(ctx context.Context, shard *uplink.Client, id federation.ID) (held, error) {
+	r, signed, err := shard.Round(ctx, id)
 	if err != nil {
 		return held{}, err
 	}
-	h = held{r, federation.DigestOf(signed)}
+	return held{r, federation.DigestOf(signed)}, nil
+}
+
+func (s *Service) remember(h held) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.rounds) >= maxRounds {
 		clear(s.rounds)
 	}
-	s.rounds[id] = h
-	return h, nil
+	s.rounds[h.ID] = h
 }
 
 // Round is what a local client may know about a round.

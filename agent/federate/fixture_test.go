@@ -7,16 +7,13 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
@@ -34,30 +32,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
-// workerBinary builds the worker as it ships, once: without cgo, for its filter lets
-// nothing else through.
-var workerBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "anchorhold-worker-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "anchorhold-worker")
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return path, err
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := workerBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
@@ -143,10 +118,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	if g.queue, err = jobs.Open(filepath.Join(dir, "jobs.db"), key, jobs.Options{Boot: "b", Logger: quiet()}); err != nil {
 		t.Fatal(err)
 	}
-	binary, err := workerBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
 	if err != nil {
 		t.Fatal(err)

@@ -73,12 +73,15 @@ func (s *Service) Attested() (Attested, error) {
 // any more.
 func (s *Service) Begin(ctx context.Context, id federation.ID) (Round, error) {
 	for i, shard := range s.cfg.Shards {
-		r, _, err := shard.Round(ctx, id)
+		h, err := fetch(ctx, shard, id)
 		if err != nil {
 			return Round{}, fmt.Errorf("aggregator %d: %w", i, err)
 		}
-		if err := s.accepts(held{Round: r}); err != nil {
+		if err := s.accepts(h); err != nil {
 			return Round{}, err
+		}
+		if i == 0 {
+			s.remember(h) // what follows need not ask again
 		}
 	}
 	job, err := s.cfg.Queue.Consumed("fed/" + id.String() + "/job")

@@ -4,18 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
@@ -25,29 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
-// workerBinary builds the worker as it ships, once.
-var workerBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "anchorhold-worker-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "anchorhold-worker")
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return path, err
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := workerBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
 
 // registry serves the broker's registry of proofs over TLS.
 func (b *bench) registry() *registry.Service {
@@ -112,10 +88,7 @@ func (b *bench) registry() *registry.Service {
 func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	b := newBench(t)
 	b.proves()
-	binary, err := workerBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := workertest.Binary(t)
 	b.cfg.Workers.Path = binary
 	broker := b.registry()
 	keys := prooftest.Shared(t)
@@ -207,10 +180,7 @@ func poll(t *testing.T, done func() bool) {
 func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
 	b := newBench(t)
 	b.proves()
-	binary, err := workerBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := workertest.Binary(t)
 	b.cfg.Workers.Path, b.cfg.Federation.QueueKey = binary, "agents/queue"
 	broker := b.registry()
 	set, err := proofkeys.Load(b.cfg.Proofs.Keys)

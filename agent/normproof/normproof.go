@@ -11,19 +11,15 @@
 package normproof
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"io"
 	"math"
-	"os"
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/agent/worker/pipe"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -85,7 +81,10 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	if err != nil {
 		return nil, err
 	}
-	proof, err := p.run(ctx, set, spec, salt[:], coordinates, progress)
+	_, proof, err := prooftask.Run(ctx, p.Pool, worker.Task{Class: prooftask.ClassGradient, Spec: spec, Limits: p.Limits}, set, progress, salt[:], coordinates)
+	if errors.Is(err, prooftask.ErrFiles) {
+		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -130,32 +129,4 @@ func commit(salt statement.Salt, bits int, raw []byte) statement.Commitment {
 		return statement.GradientCommitment8(salt, narrow)
 	}
 	return statement.GradientCommitment(salt, wide)
-}
-
-// run gives the worker its task.
-func (p *Prover) run(ctx context.Context, set proofkeys.Set, spec, salt, coordinates []byte, progress func(worker.Progress)) (proof []byte, err error) {
-	circuit, err := set.OpenCircuit()
-	if err != nil {
-		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
-	}
-	defer circuit.Close() // read only
-	key, err := set.OpenProvingKey()
-	if err != nil {
-		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
-	}
-	defer key.Close() // read only
-	witness, err := pipe.NewFeed(func(w io.Writer) error {
-		_, err := io.Copy(w, io.MultiReader(bytes.NewReader(salt), bytes.NewReader(coordinates)))
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	out, err := pipe.NewDrain(statement.MaxProofBytes + 1) // what is cut short does not verify
-	if err != nil {
-		return nil, errors.Join(err, witness.End())
-	}
-	_, err = p.Pool.Run(ctx, worker.Task{Class: prooftask.ClassGradient, Spec: spec, In: []*os.File{witness.Reader, circuit, key}, Out: []*os.File{out.Writer}, Limits: p.Limits}, progress)
-	proof = out.End()
-	return proof, errors.Join(err, witness.End())
 }

@@ -5,18 +5,16 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkproof"
@@ -27,30 +25,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/normtest"
 )
 
-// workerBinary builds the worker as it ships, once: without cgo, for its filter lets
-// nothing else through.
-var workerBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "anchorhold-worker-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "anchorhold-worker")
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return path, err
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := workerBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
 
 const length = 5
 
@@ -60,10 +35,7 @@ var inside = []int16{10, -20, 127, -127, 0}
 // newProver proves with the keys of a ring, in the worker as it ships.
 func newProver(t *testing.T, ring *proofkeys.Ring) *normproof.Prover {
 	t.Helper()
-	binary, err := workerBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)

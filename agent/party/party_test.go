@@ -13,7 +13,6 @@ import (
 	"math"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -24,6 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -35,29 +35,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
-// workerBinary builds the worker as it ships, once.
-var workerBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "anchorhold-worker-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "anchorhold-worker")
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return path, err
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := workerBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
@@ -131,10 +109,7 @@ func newWorld(t *testing.T, agents int) *world {
 func (w *world) agent(t *testing.T) *agent {
 	t.Helper()
 	a := &agent{Agent: w.Agent(t, nil), board: uplink.New(w.addr, w.tls, w.Roots())}
-	binary, err := workerBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
 	if err != nil {
 		t.Fatal(err)

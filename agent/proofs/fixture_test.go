@@ -3,11 +3,9 @@ package proofs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
@@ -30,30 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
-// workerBinary builds the worker as it ships, once: without cgo, for its filter lets
-// nothing else through.
-var workerBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "anchorhold-worker-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "anchorhold-worker")
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/anchorhold-worker")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return path, err
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := workerBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // a leftover in the temporary directory
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
@@ -119,10 +95,7 @@ func signerOf(w *federationtest.World) func(receipt.Receipt) (statement.Digest, 
 // make makes a service that does not run.
 func (w *world) make(t *testing.T, mode Mode, change func(*Config)) *guest {
 	t.Helper()
-	binary, err := workerBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/plonkcheck"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
@@ -17,10 +18,7 @@ import (
 // checker verifies PLONK's proofs in the worker that ships.
 func checker(t *testing.T) plonkcheck.Checker {
 	t.Helper()
-	binary, err := workerBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
 	if err != nil {
 		t.Fatal(err)

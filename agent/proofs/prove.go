@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"os"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
@@ -166,22 +164,16 @@ func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofke
 	if err != nil {
 		return nil, done, err
 	}
-	circuit, err := set.OpenCircuit()
-	if err != nil {
-		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
-	}
-	defer circuit.Close() // read only
-	key, err := set.OpenProvingKey()
-	if err != nil {
-		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
-	}
-	defer key.Close()        // read only
 	need, err := s.memory(w) // the limit may be another than when it was queued
 	if err != nil {
 		return nil, done, err
 	}
 	memory := min(max(need, l.Info.Memory), s.cfg.Limits.Memory)
-	raw, proof, err := s.exchange(ctx, l, memory, spec, [][]byte{secret, w.Salt, w.Input}, circuit, key)
+	raw, proof, err := prooftask.Run(ctx, s.cfg.Pool, worker.Task{Class: prooftask.ClassInference, Spec: spec, Limits: worker.Limits{Memory: memory, Time: s.cfg.Limits.Time}},
+		set, func(p worker.Progress) { s.heartbeat(l, p) }, secret, w.Salt, w.Input)
+	if errors.Is(err, prooftask.ErrFiles) {
+		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
+	}
 	if err != nil {
 		return nil, done, s.exhausted(err, memory)
 	}
@@ -195,39 +187,4 @@ func (s *Service) exhausted(err error, memory int64) error {
 		return evidence.Refuse(prooftask.ReasonMemory, "%d MiB, all that a proving worker may have, were not enough: raise proofs.memory_mb", memory>>20)
 	}
 	return err
-}
-
-// exchange runs the worker with a pipe to it and one from it.
-func (s *Service) exchange(ctx context.Context, l *jobs.Lease, memory int64, spec []byte, witness [][]byte, circuit, key *os.File) (result, proof []byte, err error) {
-	in, feed, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	drain, out, err := os.Pipe()
-	if err != nil {
-		return nil, nil, errors.Join(err, in.Close(), feed.Close())
-	}
-	fed, drained := make(chan error, 1), make(chan []byte, 1)
-	go func() {
-		var err error
-		for _, part := range witness {
-			if err == nil {
-				_, err = feed.Write(part)
-			}
-		}
-		fed <- errors.Join(err, feed.Close())
-	}()
-	go func() {
-		// The worker's own word about an error counts; a proof that is cut short does not
-		// verify.
-		data, _ := io.ReadAll(io.LimitReader(drain, statement.MaxProofBytes+1))
-		_ = drain.Close() // read only
-		drained <- data
-	}()
-	limits := worker.Limits{Memory: memory, Time: s.cfg.Limits.Time}
-	result, err = s.cfg.Pool.Run(ctx, worker.Task{Class: prooftask.ClassInference, Spec: spec, In: []*os.File{in, circuit, key}, Out: []*os.File{out}, Limits: limits},
-		func(p worker.Progress) { s.heartbeat(l, p) })
-	err = errors.Join(err, in.Close(), out.Close())
-	<-fed // a worker that stopped reading says why itself
-	return result, <-drained, err
 }

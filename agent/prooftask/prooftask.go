@@ -3,7 +3,8 @@
 //
 // It is the form in which package proofs, which is linked into the agent, and package
 // proofwork, which is not, understand each other. It guarantees that what would need more
-// memory than a worker may have is refused before a worker starts.
+// memory than a worker may have is refused before a worker starts, and hands a worker circuit, key
+// and witness.
 package prooftask
 
 // The classes of tasks.

@@ -45,22 +45,9 @@ func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress fun
 	}
 	defer clear(a.Values)
 	progress("keys", 1, 3)
-	circuit, err := zkproof.OpenCircuit(in[1], s.Circuit)
-	if err != nil {
-		return nil, evidence.Refuse(ReasonKey, "the circuit is not that of the statement: %v", err)
-	}
-	key, err := zkproof.ReadProvingKey(bufio.NewReaderSize(in[2], 1<<20))
-	if err != nil {
-		return nil, evidence.Refuse(ReasonKey, "%v", err)
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	progress("prove", 2, 3)
-	proof, err := zkproof.ProveGradient(circuit, c, key, a, nil)
-	if errors.Is(err, zkproof.ErrWitness) {
-		return nil, evidence.Refuse(ReasonWitness, "%v", err)
-	}
+	proof, constraints, err := groth16(ctx, s.Circuit, in[1], in[2], func() { progress("prove", 2, 3) }, func(circuit *zkproof.Circuit, key zkproof.ProvingKey) ([]byte, error) {
+		return zkproof.ProveGradient(circuit, c, key, a, nil)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +55,7 @@ func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress fun
 		return nil, err
 	}
 	progress("prove", 3, 3)
-	return json.Marshal(prooftask.Proved{Constraints: circuit.Constraints(), Bytes: len(proof), Millis: time.Since(began).Milliseconds()})
+	return json.Marshal(prooftask.Proved{Constraints: constraints, Bytes: len(proof), Millis: time.Since(began).Milliseconds()})
 }
 
 // readGradient reads the coordinates and holds them against the commitment.

@@ -13,9 +13,9 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// proveGroth16 proves a statement's inferences; begin is told when circuit and key are read.
-func proveGroth16(ctx context.Context, s *statement.Statement, a intnet.Architecture, w zkproof.Assignment, circuitFile, keyFile io.Reader, begin func()) ([]byte, int, error) {
-	circuit, err := zkproof.OpenCircuit(circuitFile, s.Circuit)
+// groth16 proves with the circuit of a digest and a key; begin is told when both are read.
+func groth16(ctx context.Context, digest statement.Digest, circuitFile, keyFile io.Reader, begin func(), prove func(*zkproof.Circuit, zkproof.ProvingKey) ([]byte, error)) ([]byte, int, error) {
+	circuit, err := zkproof.OpenCircuit(circuitFile, digest)
 	if err != nil {
 		return nil, 0, evidence.Refuse(ReasonKey, "the circuit is not that of the statement: %v", err)
 	}
@@ -27,11 +27,18 @@ func proveGroth16(ctx context.Context, s *statement.Statement, a intnet.Architec
 		return nil, 0, err
 	}
 	begin()
-	proof, err := zkproof.ProveInference(circuit, zkproof.Inference{Architecture: a, Batch: len(s.Inference.Items)}, key, w, nil)
+	proof, err := prove(circuit, key)
 	if errors.Is(err, zkproof.ErrWitness) {
 		return nil, 0, evidence.Refuse(ReasonWitness, "%v", err)
 	}
 	return proof, circuit.Constraints(), err
+}
+
+// proveGroth16 proves a statement's inferences.
+func proveGroth16(ctx context.Context, s *statement.Statement, a intnet.Architecture, w zkproof.Assignment, circuitFile, keyFile io.Reader, begin func()) ([]byte, int, error) {
+	return groth16(ctx, s.Circuit, circuitFile, keyFile, begin, func(c *zkproof.Circuit, key zkproof.ProvingKey) ([]byte, error) {
+		return zkproof.ProveInference(c, zkproof.Inference{Architecture: a, Batch: len(s.Inference.Items)}, key, w, nil)
+	})
 }
 
 // provePLONK is proveGroth16 with the keys of a universal reference string.

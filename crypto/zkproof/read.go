@@ -67,6 +67,9 @@ func openCircuit(r io.Reader, digest [32]byte, empty constraint.ConstraintSystem
 	return readCircuit(bytes.NewReader(raw), empty)
 }
 
+// ProvingKey is a Groth16 proving key, as the library has it.
+type ProvingKey = groth16.ProvingKey
+
 // ReadProvingKey reads a Groth16 proving key in the library's raw form, point by
 // point, without checking that each is in its group: a key that is not the one that
 // was registered makes proofs that do not verify. Its lengths are believed, so that the
