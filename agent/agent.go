@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/clock"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
@@ -71,7 +72,7 @@ func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, e
 		AgentKey:  agentKey, Logger: log,
 		Claims: evidence.GuestClaims{
 			ImageID: cfg.Guest.ImageID, AgentBuild: version, Tenant: cfg.Guest.Tenant,
-			MemoryLimit: uint64(cfg.MemoryLimit()),
+			MemoryLimit: uint64(cfg.MemoryLimit()), ClockSource: clock.Source("/"),
 		},
 	})
 }

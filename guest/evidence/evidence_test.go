@@ -171,12 +171,12 @@ func TestTruncatedAndExtendedEnvelopesAreRefused(t *testing.T) {
 }
 
 func sampleClaims() GuestClaims {
-	return GuestClaims{EventLogDigest: [32]byte(fill(32, 9)), ImageID: "image-1", AgentBuild: "v1", Tenant: "t", MemoryLimit: 128 << 20}
+	return GuestClaims{EventLogDigest: [32]byte(fill(32, 9)), ImageID: "image-1", AgentBuild: "v1", Tenant: "t", MemoryLimit: 128 << 20, ClockSource: ClockSecureTSC}
 }
 
 func TestGuestClaimsVector(t *testing.T) {
 	got, err := sampleClaims().Marshal()
-	want := "\x22anchorhold/evidence/guest-claims/1" + string(fill(32, 9)) + "\x07image-1\x02v1\x01t" + "\x00\x00\x00\x00\x08\x00\x00\x00"
+	want := "\x22anchorhold/evidence/guest-claims/2" + string(fill(32, 9)) + "\x07image-1\x02v1\x01t" + "\x00\x00\x00\x00\x08\x00\x00\x00\x01"
 	if err != nil || string(got) != want {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -193,9 +193,49 @@ func TestGuestClaimsVector(t *testing.T) {
 	}
 	_, err = ParseGuestClaims(append(got, 0))
 	wantReason(t, err, ReasonMalformedClaims)
-	got[len(guestClaimsLabel)] = '2'
+	got[len(guestClaimsLabel)] = '3'
+	_, err = ParseGuestClaims(got)
+	wantReason(t, err, ReasonClaimsVersion)
+	got[1] = 'x'
 	_, err = ParseGuestClaims(got)
 	wantReason(t, err, ReasonMalformedClaims)
+}
+
+// TestGuestClaimsOfVersion1AreRefused: they say nothing of the clock. The vector
+// is that of version 1.
+func TestGuestClaimsOfVersion1AreRefused(t *testing.T) {
+	_, err := ParseGuestClaims([]byte("\x22anchorhold/evidence/guest-claims/1" + string(fill(32, 9)) + "\x07image-1\x02v1\x01t" + "\x00\x00\x00\x00\x08\x00\x00\x00"))
+	wantReason(t, err, ReasonClaimsVersion)
+}
+
+// TestClockSourceIsAKnownOne: a number without a meaning is no claim.
+func TestClockSourceIsAKnownOne(t *testing.T) {
+	for c := range numClocks {
+		g := sampleClaims()
+		g.ClockSource = c
+		data, err := g.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ParseGuestClaims(data)
+		if err != nil || back.ClockSource != c || c.HostProof() != (c == ClockSecureTSC || c == ClockTDX) {
+			t.Errorf("%v: %v, %v", c, back.ClockSource, err)
+		}
+		text, err := c.MarshalText()
+		var named ClockSource
+		if err != nil || named.UnmarshalText(text) != nil || named != c {
+			t.Errorf("%v: %s, %v", c, text, err)
+		}
+	}
+	g := sampleClaims()
+	g.ClockSource = numClocks
+	_, err := g.Marshal()
+	wantReason(t, err, ReasonMalformedClaims)
+	_, err = ParseGuestClaims(g.encode())
+	wantReason(t, err, ReasonMalformedClaims)
+	if _, err := g.ClockSource.MarshalText(); err == nil || g.ClockSource.String() == "" || new(ClockSource).UnmarshalText([]byte("sundial")) == nil {
+		t.Error("a clock source without a name has one")
+	}
 }
 
 func TestGuestClaimsTexts(t *testing.T) {

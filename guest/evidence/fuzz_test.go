@@ -48,6 +48,9 @@ func FuzzGuestClaims(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, err := ParseGuestClaims(data)
+		if reason, _ := ReasonOf(err); reason == ReasonClaimsVersion {
+			return
+		}
 		if err != nil {
 			wantReason(t, err, ReasonMalformedClaims)
 			return

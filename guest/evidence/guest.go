@@ -10,7 +10,11 @@ import (
 // MaxClaimBytes bounds each text that a guest states of itself.
 const MaxClaimBytes = 128
 
-const guestClaimsLabel = "anchorhold/evidence/guest-claims/1"
+// The label of the claims ends in their version.
+const (
+	guestClaimsFamily = "anchorhold/evidence/guest-claims/"
+	guestClaimsLabel  = guestClaimsFamily + "2"
+)
 
 // GuestClaims is what the guest states of itself. REPORT_DATA binds its digest,
 // so the measured software vouches for it.
@@ -25,9 +29,15 @@ type GuestClaims struct {
 	Tenant string
 	// MemoryLimit is the agent's memory limit in bytes.
 	MemoryLimit uint64
+	// ClockSource is what the kernel counts time with, and so whether the host
+	// can slow the clock that leases are counted on.
+	ClockSource ClockSource
 }
 
 func (g GuestClaims) valid() bool {
+	if !g.ClockSource.Known() {
+		return false
+	}
 	for _, s := range []string{g.ImageID, g.AgentBuild, g.Tenant} {
 		if len(s) > MaxClaimBytes || strings.ContainsFunc(s, func(r rune) bool { return r < 0x21 || r > 0x7e }) {
 			return false
@@ -37,11 +47,11 @@ func (g GuestClaims) valid() bool {
 }
 
 // Marshal returns the canonical encoding: label, event log digest (32 bytes),
-// image id, agent build, tenant (1-byte lengths), memory limit (8 bytes). Texts
-// are printable ASCII without spaces.
+// image id, agent build, tenant (1-byte lengths), memory limit (8 bytes), clock
+// source (1 byte). Texts are printable ASCII without spaces.
 func (g GuestClaims) Marshal() ([]byte, error) {
 	if !g.valid() {
-		return nil, Refuse(ReasonMalformedClaims, "image id, agent build and tenant are at most %d printable ASCII characters without spaces", MaxClaimBytes)
+		return nil, Refuse(ReasonMalformedClaims, "image id, agent build and tenant are at most %d printable ASCII characters without spaces, and the clock source is a known one", MaxClaimBytes)
 	}
 	return g.encode(), nil
 }
@@ -54,6 +64,7 @@ func (g GuestClaims) encode() []byte {
 	addString(&b, g.AgentBuild)
 	addString(&b, g.Tenant)
 	b.AddUint64(g.MemoryLimit)
+	b.AddUint8(uint8(g.ClockSource))
 	out, err := b.Bytes()
 	if err != nil {
 		return nil // only an invalid value overflows a length; its digest is of nothing and matches nothing
@@ -64,14 +75,22 @@ func (g GuestClaims) encode() []byte {
 // Digest is the SHA-256 of the canonical encoding.
 func (g GuestClaims) Digest() [32]byte { return sha256.Sum256(g.encode()) }
 
-// ParseGuestClaims reads the canonical encoding and nothing else.
+// ParseGuestClaims reads the canonical encoding and nothing else. Claims of
+// another version are refused by a reason of their own: whoever reads it has to
+// update one of the two ends.
 func ParseGuestClaims(data []byte) (GuestClaims, error) {
 	s := cryptobyte.String(data)
 	var g GuestClaims
 	var label string
-	if !readString(&s, &label) || label != guestClaimsLabel || !s.CopyBytes(g.EventLogDigest[:]) ||
+	if !readString(&s, &label) || !strings.HasPrefix(label, guestClaimsFamily) {
+		return GuestClaims{}, Refuse(ReasonMalformedClaims, "not a guest's claims")
+	}
+	if label != guestClaimsLabel {
+		return GuestClaims{}, Refuse(ReasonClaimsVersion, "%q; this version reads %s: update the older of agent and broker", label, guestClaimsLabel)
+	}
+	if !s.CopyBytes(g.EventLogDigest[:]) ||
 		!readString(&s, &g.ImageID) || !readString(&s, &g.AgentBuild) || !readString(&s, &g.Tenant) ||
-		!s.ReadUint64(&g.MemoryLimit) || !s.Empty() || !g.valid() {
+		!s.ReadUint64(&g.MemoryLimit) || !s.ReadUint8((*uint8)(&g.ClockSource)) || !s.Empty() || !g.valid() {
 		return GuestClaims{}, Refuse(ReasonMalformedClaims, "not the canonical encoding of this version")
 	}
 	return g, nil

@@ -15,6 +15,8 @@ const (
 	ReasonMalformedEvidence Reason = "malformed-evidence"
 	// ReasonMalformedClaims: the guest's claims are not the canonical encoding of this version.
 	ReasonMalformedClaims Reason = "malformed-claims"
+	// ReasonClaimsVersion: the guest's claims are those of another version.
+	ReasonClaimsVersion Reason = "guest-claims-version"
 )
 
 // Refusal is an error with a stable code. Detail is for the operator of the

@@ -36,6 +36,7 @@ const (
 	checkImage
 	checkTenant
 	checkMemoryLimit
+	checkClockSource
 	numChecks
 )
 
@@ -47,7 +48,8 @@ type check struct {
 	// means that the check always runs and asks for nothing in the file.
 	configured func(*Policy, *requirements) bool
 	// always runs the check at the policy's level even if nothing is
-	// configured: its default refuses.
+	// configured: its default refuses, but for clock-source, which asks for
+	// something only where a policy does.
 	always bool
 	run    func(*Policy, *requirements, Input) *Failure
 }
@@ -88,6 +90,7 @@ func checks() [numChecks]check {
 		{"image", true, func(_ *Policy, r *requirements) bool { return r.images != nil }, false, judgeImage},
 		{"tenant", true, func(_ *Policy, r *requirements) bool { return r.tenants != nil }, false, judgeTenant},
 		{"memory-limit", true, func(_ *Policy, r *requirements) bool { return r.memory != nil }, false, judgeMemoryLimit},
+		{"clock-source", false, func(_ *Policy, r *requirements) bool { return r.clocks != nil }, true, judgeClockSource},
 	}
 }
 
@@ -320,6 +323,19 @@ func judgeMemoryLimit(_ *Policy, r *requirements, in Input) *Failure {
 	limit := in.Guest.MemoryLimit
 	if limit < r.memory.MinMiB<<20 || limit > r.memory.MaxMiB<<20 {
 		return failure(ReasonMemoryLimit, "%d bytes; allowed are %d to %d MiB", limit, r.memory.MinMiB, r.memory.MaxMiB)
+	}
+	return nil
+}
+
+// judgeClockSource refuses a clock that is not listed. A policy without a list
+// accepts every clock: the broker's own clock decides about renewals anyway, and
+// a list of none would lock out most kernels in use.
+func judgeClockSource(_ *Policy, r *requirements, in Input) *Failure {
+	if r.clocks == nil {
+		return nil
+	}
+	if c := in.Guest.ClockSource; c == evidence.ClockUnknown || !r.clocks[c.String()] {
+		return failure(ReasonClockSource, "the guest counts its lease on %q; allowed: %s", c, strings.Join(sortedKeys(r.clocks), ", "))
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // requirements is a checked Require. A nil set requires nothing here.
@@ -24,6 +26,7 @@ type requirements struct {
 	images       map[string]bool
 	tenants      map[string]bool
 	memory       *MemoryRange
+	clocks       map[string]bool
 	vlek         map[string]bool
 }
 
@@ -206,6 +209,7 @@ func compileRequire(r Require, values []ReferenceValue) (*requirements, error) {
 		{&out.images, r.ImageIDs, 0, "image_ids"},
 		{&out.tenants, r.Tenants, 0, "tenants"},
 		{&out.vlek, r.VLEKProviders, 0, "vlek_providers"},
+		{&out.clocks, r.ClockSources, 0, "clock_sources"},
 	} {
 		if *list.to, err = set(list.from, list.bytes, list.name); err != nil {
 			return nil, err
@@ -214,6 +218,12 @@ func compileRequire(r Require, values []ReferenceValue) (*requirements, error) {
 	for product := range out.products {
 		if !slices.Contains(knownProducts(), product) {
 			return nil, invalid("products: %q is unknown (known: %s)", product, strings.Join(knownProducts(), ", "))
+		}
+	}
+	for name := range out.clocks {
+		var c evidence.ClockSource
+		if c.UnmarshalText([]byte(name)) != nil || c == evidence.ClockUnknown {
+			return nil, invalid("clock_sources: %q names no clock source", name)
 		}
 	}
 	if out.platform, err = compileBits(r.PlatformInfo, platformBits(), "platform_info"); err != nil {

@@ -81,6 +81,11 @@ func describe(id int, p *Policy, r *requirements) string {
 		return "no bit that this version does not know"
 	case checkMemoryLimit:
 		return fmt.Sprintf("%d to %d MiB", r.memory.MinMiB, r.memory.MaxMiB)
+	case checkClockSource:
+		if r.clocks == nil {
+			return "any: the host may slow a guest's clock and so stretch a lease inside the guest"
+		}
+		return strings.Join(sortedKeys(r.clocks), ", ")
 	}
 	return describeSet(id, r)
 }

@@ -40,6 +40,7 @@ require:
   image_ids: [image-1]
   tenants: [tenant-1]
   memory_limit: {min_mib: 48, max_mib: 1024}
+  clock_sources: [secure-tsc, tdx-tsc]
 rules:
   - resources: [models/*]
   - resources: [models/narrow]
@@ -78,7 +79,7 @@ func good() Input {
 			TCB:        evidence.TCBs{Reported: tcb, Committed: tcb, Launch: tcb, Current: tcb},
 			PolicyBits: 1<<16 | 1<<17, PlatformInfo: 1 << 5,
 		},
-		Guest:    evidence.GuestClaims{ImageID: "image-1", AgentBuild: "build-1", Tenant: "tenant-1", MemoryLimit: 128 << 20},
+		Guest:    evidence.GuestClaims{ImageID: "image-1", AgentBuild: "build-1", Tenant: "tenant-1", MemoryLimit: 128 << 20, ClockSource: evidence.ClockSecureTSC},
 		Resource: "models/tiny",
 		Now:      time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
 	}
@@ -116,6 +117,7 @@ func TestEachCheckAloneRefuses(t *testing.T) {
 		ReasonImage:             func(in *Input) { in.Guest.ImageID = "" },
 		ReasonTenant:            func(in *Input) { in.Guest.Tenant = "tenant-2" },
 		ReasonMemoryLimit:       func(in *Input) { in.Guest.MemoryLimit = 1025 << 20 },
+		ReasonClockSource:       func(in *Input) { in.Guest.ClockSource = evidence.ClockTSC },
 		ReasonResource:          func(in *Input) { in.Resource = "other/tiny" },
 		ReasonPolicyExpired:     func(in *Input) { in.Now = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC) },
 		ReasonPolicyNotYetValid: func(in *Input) { in.Now = time.Date(2025, 12, 31, 23, 59, 59, 0, time.UTC) },
@@ -456,6 +458,40 @@ func TestVLEKNeedsItsProvider(t *testing.T) {
 	}
 }
 
+// TestClockSourceIsAskedForOnlyWhereAPolicyDoes: without a list every clock is
+// good enough, with one an unknown clock never is, and a rule alone may ask.
+func TestClockSourceIsAskedForOnlyWhereAPolicyDoes(t *testing.T) {
+	silent := strings.Replace(full(), "  clock_sources: [secure-tsc, tdx-tsc]\n", "", 1)
+	in := good()
+	in.Guest.ClockSource = evidence.ClockUnknown
+	if d := Decide(mustParse(t, silent), in); !d.Allowed {
+		t.Errorf("a policy that asks for no clock: %+v", d)
+	}
+	if text := Explain(mustParse(t, silent)); !strings.Contains(text, "the host may slow a guest's clock") {
+		t.Error(text)
+	}
+	if d := Decide(mustParse(t, full()), in); d.Allowed || !has(d, ReasonClockSource) {
+		t.Errorf("an unknown clock: %+v", d)
+	}
+	if text := Explain(mustParse(t, full())); !strings.Contains(text, "secure-tsc, tdx-tsc") {
+		t.Error(text)
+	}
+	narrow := mustParse(t, strings.Replace(silent, "require: {image_ids: [image-2]}", "require: {clock_sources: [secure-tsc]}", 1))
+	in.Guest.ClockSource = evidence.ClockParavirtual
+	if d := Decide(narrow, in); !d.Allowed {
+		t.Errorf("another rule's clock: %+v", d)
+	}
+	in.Resource = "models/narrow"
+	if d := Decide(narrow, in); d.Allowed || !has(d, ReasonClockSource) {
+		t.Errorf("a rule's clock: %+v", d)
+	}
+	for _, list := range []string{"[]", "[unknown]", "[sundial]", "[tsc, tsc]"} {
+		if _, err := Parse([]byte(strings.Replace(full(), "[secure-tsc, tdx-tsc]", list, 1))); err == nil {
+			t.Errorf("clock_sources: %s", list)
+		}
+	}
+}
+
 // TestChecksAreComplete: the table is in the order of its numbers, and no
 // check lacks a part.
 func TestChecksAreComplete(t *testing.T) {
@@ -466,7 +502,7 @@ func TestChecksAreComplete(t *testing.T) {
 		}
 		names[c.name] = true
 	}
-	for id, name := range map[int]string{checkKind: "evidence-kind", checkVLEK: "vlek", checkMemoryLimit: "memory-limit", checkTCBCurrent: "tcb-current", checkHostData: "host-data"} {
+	for id, name := range map[int]string{checkKind: "evidence-kind", checkVLEK: "vlek", checkMemoryLimit: "memory-limit", checkClockSource: "clock-source", checkTCBCurrent: "tcb-current", checkHostData: "host-data"} {
 		if checks()[id].name != name {
 			t.Errorf("check %d is %s", id, checks()[id].name)
 		}

@@ -34,5 +34,6 @@ const (
 	ReasonImage              evidence.Reason = "image-not-allowed"
 	ReasonTenant             evidence.Reason = "tenant-not-allowed"
 	ReasonMemoryLimit        evidence.Reason = "memory-limit-not-allowed"
+	ReasonClockSource        evidence.Reason = "clock-source-not-allowed"
 	ReasonCheckNotConfigured evidence.Reason = "check-not-configured"
 )

@@ -79,6 +79,10 @@ type Require struct {
 	Tenants     []string `yaml:"tenants" json:"tenants,omitempty"`
 	// MemoryLimit bounds the guest's memory limit.
 	MemoryLimit *MemoryRange `yaml:"memory_limit" json:"memory_limit,omitempty"`
+	// ClockSources are the clocks that a guest may count its lease on
+	// ("secure-tsc", "tdx-tsc", "tsc", "paravirtual", "timer"). Without this any
+	// is accepted: few kernels in use have one that the host cannot slow.
+	ClockSources []string `yaml:"clock_sources" json:"clock_sources,omitempty"`
 	// VLEKProviders are the cloud providers whose VLEK-signed reports are
 	// accepted. Such a report names no chip. Without this only VCEK is accepted.
 	VLEKProviders []string `yaml:"vlek_providers" json:"vlek_providers,omitempty"`

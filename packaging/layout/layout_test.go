@@ -19,6 +19,7 @@ const module = "github.com/anchorhold/anchorhold"
 // changing this table and docs/architecture.md together.
 var arrows = map[string][]string{
 	"guest/evidence": {},
+	"guest/clock":    {"guest/evidence"},
 	"guest/snp":      {"guest/evidence"},
 	"guest/teesim":   {"guest/evidence"},
 
@@ -125,13 +126,13 @@ var arrows = map[string][]string{
 	"agent/localapi/openai":  {"agent/localapi/problem", "runtime/infer", "runtime/tokenize"},
 	"agent/localapi":         {"agent/classify", "agent/proofs", "agent/localapi/oip", "agent/localapi/problem", "agent/localapi/openai", "agent/localapi/workapi", "agent/jobs", "agent/federate", "agent/party", "runtime/infer", "runtime/tokenize", "keybroker/receipt", "guest/evidence"},
 	"agent/settings":         {"crypto/heparams", "crypto/identity", "systemd/config"},
-	"agent": {"agent/localapi/workapi", "agent/classify", "agent/longwork", "agent/proofs", "agent/localapi/oip", "agent/federate", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
+	"agent": {"agent/localapi/workapi", "agent/classify", "agent/longwork", "agent/proofs", "agent/localapi/oip", "agent/federate", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/clock", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "keybroker/receipt", "systemd/service", "systemd/config"},
 	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim"},
 	"agent/proofcheck":            {"crypto/statement", "crypto/zkverify", "crypto/zkproof/plonkverify", "guest/evidence"},
 	"agent/cmd/anchorhold-verify": {"agent/proofcheck", "crypto/statement"},
 	"agent/cmd/anchorhold-worker": {"agent/worker", "agent/fedwork", "agent/proofwork"},
-	"agent/cmd/anchorhold": {"keybroker/proofs", "keybroker/proofs/wire", "keybroker/daemon/registry", "agent/proofaudit", "keybroker/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
+	"agent/cmd/anchorhold": {"keybroker/proofs", "keybroker/proofs/wire", "keybroker/daemon/registry", "agent/proofaudit", "keybroker/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/clock", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 
 	"systemd/service": {},

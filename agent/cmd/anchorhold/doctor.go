@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/clock"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
@@ -57,7 +59,7 @@ machine lacks something that a production agent needs.`,
 
 func examine(root string) []finding {
 	return []finding{
-		examineTEE(root), examineLockLimit(), examineKeyMemory(), examineHugePages(root), examineSwap(root),
+		examineTEE(root), examineClock(root), examineLockLimit(), examineKeyMemory(), examineHugePages(root), examineSwap(root),
 		examineCPU(), examineCgroup(root), examineCredentials(),
 	}
 }
@@ -78,6 +80,23 @@ func examineTEE(root string) finding {
 	default:
 		f.Verdict, f.Found = "lacking", "no /dev/sev-guest, no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
 		f.Advice = "start the VM with SEV-SNP; for development use the software TEE (make demo)"
+	}
+	return f
+}
+
+// examineClock says what a lease's end is worth here. It is a note and never
+// lacking: the broker's own clock decides about renewals.
+func examineClock(root string) finding {
+	f := finding{Check: "clock", Verdict: "note"}
+	switch source := clock.Source(root); {
+	case source.HostProof():
+		f.Verdict, f.Found = "ok", source.String()+": the host can neither slow nor stop the clock that leases are counted on"
+	case source == evidence.ClockUnknown:
+		f.Found = "the kernel does not say what it counts time with"
+		f.Advice = "a guest with such a clock is refused where a policy asks for a clock source"
+	default:
+		f.Found = source.String() + ": the host can slow the clock that leases are counted on"
+		f.Advice = "it cannot renew a lease by that, only keep one going inside the guest; Secure TSC (Linux 6.14 or later in the guest) prevents it, see docs/operations.md"
 	}
 	return f
 }
