@@ -134,8 +134,11 @@ func (s *Service) vectorHash(round federation.ID) (interface {
 	io.Writer
 	Sum([]byte) []byte
 }, error) {
-	key, err := hkdf.Key(sha256.New, s.cfg.Key.Bytes(), nil, "anchorhold/federate/vector/1", 32)
-	if err != nil {
+	var key []byte
+	if err := s.cfg.Key.Use(func(secret []byte) (err error) {
+		key, err = hkdf.Key(sha256.New, secret, nil, "anchorhold/federate/vector/1", 32)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	h := hmac.New(sha256.New, key)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"hash"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -29,16 +30,24 @@ const (
 
 // tagKey derives the key of the tags.
 func tagKey(key *keybuf.Buffer) (*keybuf.Buffer, error) {
-	k, err := hkdf.Key(sha256.New, key.Bytes(), nil, tagLabel, sha256.Size)
-	if err != nil {
+	var k []byte
+	if err := key.Use(func(secret []byte) (err error) {
+		k, err = hkdf.Key(sha256.New, secret, nil, tagLabel, sha256.Size)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	return keybuf.Take(k)
 }
 
-// turn adds an entry that is not in the ledger, and takes one out that is.
+// turn adds an entry that is not in the ledger, and takes one out that is. Under a
+// key that was wiped meanwhile the tag is wrong; then keepLedger fails, whose key
+// is wiped first, and nothing is written.
 func (l *ledger) turn(key *keybuf.Buffer, bucket string, name, value []byte) {
-	h := hmac.New(sha256.New, key.Bytes())
+	var h hash.Hash
+	if err := key.Use(func(secret []byte) error { h = hmac.New(sha256.New, secret); return nil }); err != nil {
+		return
+	}
 	for _, field := range [][]byte{[]byte(bucket), name, value} {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(field))))
 		h.Write(field)

@@ -78,6 +78,7 @@ type Queue struct {
 
 	mu      sync.Mutex
 	stopped error // why nothing can be changed any more
+	closed  bool
 	jobs    map[ID]*Info
 	next    uint64           // number of the next submission or lease
 	writing ledger           // of the last transaction
@@ -107,11 +108,10 @@ func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
 	if key.Len() != chunkseal.KeySize {
 		return nil, evidence.Refuse(ReasonWrongKey, "a key has %d bytes, not %d", chunkseal.KeySize, key.Len())
 	}
-	own, err := keybuf.New(chunkseal.KeySize)
+	own, err := key.Clone()
 	if err != nil {
 		return nil, err
 	}
-	copy(own.Bytes(), key.Bytes())
 	tags, err := tagKey(own)
 	if err != nil {
 		own.Wipe()
@@ -240,16 +240,19 @@ func (q *Queue) lost(info *Info, detail string) {
 	q.opt.Logger.Warn("a lease was lost", "job", info.ID.String(), "class", info.Class, "try", info.Tries, "state", string(info.State), "detail", detail)
 }
 
-// Close closes the file and wipes the key. Waiting calls and leases end.
+// Close wipes the key and closes the file. Waiting calls and leases end. The key
+// goes first, before any lock: a disk that hangs keeps Close waiting, not the key.
+// A write under way fails without it, and changes nothing.
 func (q *Queue) Close() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.key.Len() == 0 {
-		return nil
-	}
-	q.stop(evidence.Refuse(ReasonClosed, "the queue was closed"))
 	q.key.Wipe()
 	q.tags.Wipe()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil
+	}
+	q.closed = true
+	q.stop(evidence.Refuse(ReasonClosed, "the queue was closed"))
 	return q.db.Close()
 }
 

@@ -44,8 +44,11 @@ type chunks struct {
 }
 
 func newChunks(key *keybuf.Buffer, name string, salt []byte) (*chunks, error) {
-	derived, err := hkdf.Key(sha256.New, key.Bytes(), salt, keyLabel+name, 32)
-	if err != nil {
+	var derived []byte
+	if err := key.Use(func(secret []byte) (err error) {
+		derived, err = hkdf.Key(sha256.New, secret, salt, keyLabel+name, 32)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	defer keybuf.Wipe(derived)

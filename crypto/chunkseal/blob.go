@@ -92,7 +92,14 @@ func blobKey(key *keybuf.Buffer, label string, salt []byte) (cipher.AEAD, []byte
 	if err != nil {
 		return nil, nil, fmt.Errorf("chunkseal: label too long: %w", err)
 	}
-	out, err := hkdf.Key(sha256.New, key.Bytes(), salt, string(encoded), KeySize+commitmentSize)
+	var out []byte
+	err = key.Use(func(secret []byte) error { // the end of a lease may wipe it at any time
+		out, err = hkdf.Key(sha256.New, secret, salt, string(encoded), KeySize+commitmentSize)
+		return err
+	})
+	if errors.Is(err, keybuf.ErrWiped) {
+		return nil, nil, ErrKeySize
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("chunkseal: derive blob key: %w", err)
 	}

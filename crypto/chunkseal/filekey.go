@@ -6,6 +6,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -36,7 +37,14 @@ func deriveKeys(key *keybuf.Buffer, fileID [32]byte) (fileKeys, error) {
 	if key.Len() != KeySize {
 		return k, ErrKeySize
 	}
-	prk, err := hkdf.Extract(sha256.New, key.Bytes(), fileID[:])
+	var prk []byte
+	err := key.Use(func(secret []byte) (err error) { // the end of a lease may wipe it at any time
+		prk, err = hkdf.Extract(sha256.New, secret, fileID[:])
+		return err
+	})
+	if errors.Is(err, keybuf.ErrWiped) {
+		return k, ErrKeySize
+	}
 	if err != nil {
 		return k, fmt.Errorf("chunkseal: derive file keys: %w", err)
 	}

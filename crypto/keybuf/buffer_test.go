@@ -3,10 +3,12 @@ package keybuf
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
@@ -169,5 +171,55 @@ func TestWorksWhenTheLockLimitIsTooLow(t *testing.T) {
 	cmd.Env = append(os.Environ(), "KEYBUF_NO_LOCK=1")
 	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestWipeWaitsForUseAndNothingIsUsedAfterIt: at a lease's end another goroutine
+// wipes a key that is perhaps in use.
+func TestWipeWaitsForUseAndNothingIsUsedAfterIt(t *testing.T) {
+	b, err := Take([]byte(canary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiped := make(chan struct{})
+	err = b.Use(func(secret []byte) error {
+		go func() { b.Wipe(); close(wiped) }()
+		for range 1000 {
+			runtime.Gosched()
+		}
+		select {
+		case <-wiped:
+			t.Error("wiped during its use")
+		default:
+		}
+		if string(secret) != canary {
+			t.Error("the secret is gone during its use")
+		}
+		return nil
+	})
+	<-wiped
+	if err != nil || b.Len() != 0 {
+		t.Errorf("%v, %d bytes", err, b.Len())
+	}
+	for _, gone := range []*Buffer{b, nil, {}} {
+		if err := gone.Use(func([]byte) error { t.Error("used"); return nil }); !errors.Is(err, ErrWiped) {
+			t.Error(err)
+		}
+		if c, err := gone.Clone(); c != nil || !errors.Is(err, ErrWiped) {
+			t.Error(err)
+		}
+	}
+	b, err = Take([]byte(canary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Wipe()
+	c, err := b.Clone()
+	if err != nil || !c.Equal(b) || !b.Equal(b) {
+		t.Error(err)
+	}
+	c.Wipe()
+	if c.Equal(b) || b.Equal(c) || c.Equal(c) {
+		t.Error("a wiped buffer equals something")
 	}
 }

@@ -15,22 +15,28 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"unsafe"
 )
 
 // maxBytes bounds one buffer: keys and small secrets, never bulk data.
 const maxBytes = 1 << 20
 
+// ErrWiped is what the use of a wiped or absent buffer ends with.
+var ErrWiped = errors.New("keybuf: the secret is wiped")
+
 // ErrSize is the refusal of a buffer that would be empty or too large.
 var ErrSize = errors.New("keybuf: a buffer holds 1 byte to 1 MiB")
 
-// Buffer holds one secret. It has one owner, who calls Wipe; it is not safe to
-// use its bytes while another goroutine wipes it.
+// Buffer holds one secret. It has one owner, who calls Wipe. Where another
+// goroutine may wipe it at any time, as at the end of a lease, its bytes are used
+// through Use: what Bytes returns is not safe to touch during or after a Wipe.
 //
 // The address is no slice on purpose. A struct that holds a Buffer in a field
 // that is not exported is printed by reflection, past Buffer's own methods, and
 // fmt follows pointers and slices under a verb that does not suit them.
 type Buffer struct {
+	mu         *sync.RWMutex  // Wipe waits for Use; a pointer, so that copies share it
 	address    unsafe.Pointer // of whole pages outside the Go heap; nil after Wipe
 	pages      int            // bytes mapped
 	size       int
@@ -46,7 +52,7 @@ func New(n int) (*Buffer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keybuf: %w", err)
 	}
-	b := &Buffer{address: unsafe.Pointer(unsafe.SliceData(region)), pages: len(region), size: n, protection: protection}
+	b := &Buffer{mu: new(sync.RWMutex), address: unsafe.Pointer(unsafe.SliceData(region)), pages: len(region), size: n, protection: protection}
 	// A buffer that its owner forgot is wiped all the same, later.
 	runtime.SetFinalizer(b, (*Buffer).Wipe)
 	return b, nil
@@ -78,10 +84,48 @@ func Take(secret []byte) (*Buffer, error) {
 // stay reachable while the bytes are in use, as it does under a deferred Wipe:
 // the bytes alone do not keep it, and an unreachable Buffer is wiped.
 func (b *Buffer) Bytes() []byte {
-	if b == nil || b.address == nil {
+	if b == nil || b.mu == nil {
+		return nil
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.bytes()
+}
+
+// bytes is Bytes; mu is held.
+func (b *Buffer) bytes() []byte {
+	if b.address == nil {
 		return nil
 	}
 	return unsafe.Slice((*byte)(b.address), b.size)
+}
+
+// Use calls f with the secret and keeps a Wipe waiting until f returns. f must be
+// short, must not keep the bytes and must not wipe the buffer. On a wiped or nil
+// buffer f is not called and the error is ErrWiped.
+func (b *Buffer) Use(f func(secret []byte) error) error {
+	if b == nil || b.mu == nil {
+		return ErrWiped
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	secret := b.bytes()
+	if secret == nil {
+		return ErrWiped
+	}
+	defer runtime.KeepAlive(b)
+	return f(secret)
+}
+
+// Clone returns another buffer with the same secret, which its caller owns.
+func (b *Buffer) Clone() (out *Buffer, err error) {
+	err = b.Use(func(secret []byte) error {
+		if out, err = New(len(secret)); err == nil {
+			copy(out.Bytes(), secret)
+		}
+		return err
+	})
+	return out, err
 }
 
 // Len returns the number of bytes; 0 after Wipe.
@@ -90,16 +134,28 @@ func (b *Buffer) Len() int { return len(b.Bytes()) }
 // Equal compares two buffers in constant time for equal lengths. Wiped or nil
 // buffers equal nothing.
 func (b *Buffer) Equal(other *Buffer) bool {
-	defer runtime.KeepAlive(b)
-	defer runtime.KeepAlive(other)
-	x, y := b.Bytes(), other.Bytes()
-	return len(x) > 0 && subtle.ConstantTimeCompare(x, y) == 1
+	if b == other {
+		return b.Len() > 0
+	}
+	same := false
+	err := b.Use(func(x []byte) error {
+		return other.Use(func(y []byte) error {
+			same = subtle.ConstantTimeCompare(x, y) == 1
+			return nil
+		})
+	})
+	return err == nil && same
 }
 
-// Wipe clears the secret and gives the memory back. It may be called on nil
-// and more than once.
+// Wipe clears the secret and gives the memory back. It may be called on nil,
+// more than once and by any goroutine; it waits for Use.
 func (b *Buffer) Wipe() {
-	if b == nil || b.address == nil {
+	if b == nil || b.mu == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.address == nil {
 		return
 	}
 	region := unsafe.Slice((*byte)(b.address), b.pages)

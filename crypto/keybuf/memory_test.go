@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -58,7 +59,7 @@ func TestWipeClearsThePagesThemselves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Buffer{address: unsafe.Pointer(unsafe.SliceData(region)), pages: page, size: page}
+	b := &Buffer{mu: new(sync.RWMutex), address: unsafe.Pointer(unsafe.SliceData(region)), pages: page, size: page}
 	copy(b.Bytes()[page-len(canary):], canary)
 	// An old size of 0 asks mremap(2) for a second mapping of the same pages.
 	second, err := unix.MremapPtr(b.address, 0, nil, uintptr(page), unix.MREMAP_MAYMOVE)
@@ -151,7 +152,7 @@ func TestNothingIsLeftAfterWipe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &Buffer{address: unsafe.Pointer(unsafe.SliceData(region)), pages: len(region), size: 32, protection: protection}
+		b := &Buffer{mu: new(sync.RWMutex), address: unsafe.Pointer(unsafe.SliceData(region)), pages: len(region), size: 32, protection: protection}
 		rand.Read(b.Bytes())
 		complement := make([]byte, 32)
 		for i, x := range b.Bytes() {

@@ -3,8 +3,9 @@
 // Documentation/ABI/testing/configfs-tsm-report).
 //
 // It guarantees that a report was made for the REPORT_DATA asked for, by
-// reading the kernel's generation number before and after, and that one report
-// is in flight at a time while callers queue within their deadline. It trusts
+// reading the kernel's generation number before and after, that one report
+// is in flight at a time while callers queue within their deadline, and that Collect
+// returns at its deadline even when a call into the kernel never does. It trusts
 // the kernel to be the guest's own; the report itself is believed by nobody
 // before the broker has appraised it. It refuses providers other than sev_guest.
 // The agent calls it.
@@ -20,6 +21,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -32,6 +34,8 @@ const (
 	ReasonNoTEE evidence.Reason = "tee-absent"
 	// ReasonDevice: the kernel or the firmware could not make a report.
 	ReasonDevice evidence.Reason = "tee-failed"
+	// ReasonUnresponsive: a call into the kernel has not come back, and none is made before it does.
+	ReasonUnresponsive evidence.Reason = "tee-unresponsive"
 )
 
 // DefaultRoot is where configfs-tsm lies.
@@ -42,8 +46,9 @@ const (
 	reportSize = 0x4a0
 	maxAux     = 64 << 10
 	retryPause = 50 * time.Millisecond
-	patience   = 30 * time.Second // for one report, whatever the caller's deadline
-	attempts   = 3                // of a report that another process's request overtook
+	patience   = 30 * time.Second      // for one report, whatever the caller's deadline
+	attempts   = 3                     // of a report that another process's request overtook
+	lastWord   = 50 * time.Millisecond // for the device's own error to arrive once the time is over
 )
 
 // Files is the part of a filesystem that configfs-tsm needs. Its methods return
@@ -71,6 +76,13 @@ type Collector struct {
 	root  string
 	files Files
 	turn  chan struct{} // holds one token: whoever has it may talk to the device
+	hung  atomic.Bool   // the one who has it was given up by its caller
+}
+
+// result is what became of one collection.
+type result struct {
+	env evidence.Envelope
+	err error
 }
 
 // New returns a collector. It makes and removes one entry to find out whether
@@ -113,19 +125,47 @@ func explain(root string, err error) error {
 
 // Collect returns a report over reportData with the certificates that the host
 // offers. It waits for its turn until the context ends, and then at most half a
-// minute for the firmware.
+// minute for the firmware. A system call cannot be interrupted: at the deadline
+// the goroutine that makes it is given up, and keeps the turn until the kernel
+// answers, so that a device that hangs holds up one goroutine however often it is
+// asked.
 func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
 	if ctx.Err() != nil {
 		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "before a turn: %w", context.Cause(ctx))
 	}
 	select {
 	case <-c.turn:
-		defer func() { c.turn <- struct{}{} }()
 	case <-ctx.Done():
+		if c.hung.Load() {
+			return evidence.Envelope{}, evidence.Refuse(ReasonUnresponsive, "an earlier request has not come back: %w", context.Cause(ctx))
+		}
 		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "waiting for a turn: %w", context.Cause(ctx))
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	done := make(chan result, 1) // room for an answer that nobody waits for any more
+	go func() {
+		env, err := c.collect(ctx, reportData)
+		c.hung.Store(false)
+		done <- result{env, err}
+		c.turn <- struct{}{}
+	}()
+	select {
+	case r := <-done:
+		return r.env, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r.env, r.err
+	case <-time.After(lastWord):
+	}
+	c.hung.Store(true)
+	return evidence.Envelope{}, evidence.Refuse(ReasonUnresponsive, "the device has not answered: %w", context.Cause(ctx))
+}
+
+// collect makes a report; another one that overtakes it is an occasion to try again.
+func (c *Collector) collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
 	var err error
 	for range attempts {
 		var env evidence.Envelope

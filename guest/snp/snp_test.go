@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,6 +256,65 @@ func TestPitfall41DeadlinesHold(t *testing.T) {
 			t.Errorf("the collector is stuck: %v", err)
 		}
 	})
+}
+
+// silent is a device whose first report is read from a FIFO that nobody writes to:
+// the system call does not come back, whatever the caller's deadline.
+type silent struct {
+	*tree
+	fifo  string
+	reads atomic.Int32
+}
+
+func (s *silent) Read(name string, limit int64) ([]byte, error) {
+	if filepath.Base(name) != "outblob" {
+		return s.tree.Read(name, limit)
+	}
+	if s.reads.Add(1) > 1 {
+		return s.tree.Read(name, limit)
+	}
+	if _, err := (system{}).Read(s.fifo, limit); err != nil {
+		return nil, err
+	}
+	return s.tree.Read(name, limit)
+}
+
+func TestDeviceThatNeverAnswersHoldsUpNoCallerPastItsDeadline(t *testing.T) {
+	s := &silent{tree: newTree(), fifo: filepath.Join(t.TempDir(), "outblob")}
+	if err := unix.Mkfifo(s.fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Options{Files: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	for i := range 50 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		start := time.Now()
+		_, err := c.Collect(ctx, asked)
+		cancel()
+		wantReason(t, err, ReasonUnresponsive)
+		if took := time.Since(start); took > 5*time.Second || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("request %d: after %v: %v", i, took, err)
+		}
+	}
+	if more := runtime.NumGoroutine() - before; s.reads.Load() != 1 || more > 3 {
+		t.Errorf("%d calls into the device and %d goroutines for 50 requests", s.reads.Load(), more)
+	}
+	w, err := os.OpenFile(s.fifo, os.O_WRONLY, 0) // the device answers at last
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Collect(t.Context(), asked); err != nil {
+		t.Errorf("a device that answers again: %v", err)
+	}
+	if len(s.entries) > 0 {
+		t.Errorf("%d entries left behind", len(s.entries))
+	}
 }
 
 // The operating system's files, on plain ones.

@@ -47,6 +47,9 @@ type Options struct {
 	VLEK bool
 	// MaskChip hides the chip id.
 	MaskChip bool
+	// Stall, if set, is a device that answers once the channel is closed. Collect
+	// returns at its deadline all the same.
+	Stall <-chan struct{}
 	// Change alters a report before it is signed, to make what no field covers.
 	Change func(report []byte)
 }
@@ -105,6 +108,13 @@ func (t *TEE) RootsPEM() []byte { return slices.Clone(t.chain.rootsPEM) }
 func (t *TEE) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
 	if err := ctx.Err(); err != nil {
 		return evidence.Envelope{}, err
+	}
+	if t.opt.Stall != nil {
+		select {
+		case <-t.opt.Stall:
+		case <-ctx.Done():
+			return evidence.Envelope{}, context.Cause(ctx)
+		}
 	}
 	report := t.report(reportData)
 	if t.opt.Change != nil {

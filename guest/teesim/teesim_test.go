@@ -242,3 +242,19 @@ func TestCancelledCollection(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestStalledDeviceEndsAtTheCallersDeadline(t *testing.T) {
+	stall := make(chan struct{})
+	tee := newTEE(t, Options{Stall: stall})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := tee.Collect(ctx, asked); done <- err }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(stall)
+	if _, err := tee.Collect(t.Context(), asked); err != nil {
+		t.Error(err)
+	}
+}

@@ -3,7 +3,7 @@
 // It guarantees that the sum of everything mapped or charged never exceeds the
 // budget's limit, that a request that does not fit is refused with the figure
 // that it needs before any memory is taken, and that a region is wiped when it
-// is released. Regions are locked where the limits allow, left out of core
+// is released, or with all others when the budget is wiped, whoever still holds it. Regions are locked where the limits allow, left out of core
 // dumps and of child processes, and ask for 2 MiB pages. Code that runs past a
 // region's last page faults. It trusts the kernel.
 // Weights, caches and scratch memory of inference live here.
@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -40,11 +41,15 @@ func (e *DoesNotFit) Error() string {
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
 
+// ErrWiped is the refusal of a budget that was wiped.
+var ErrWiped = errors.New("arena: the budget was wiped")
+
 // Budget accounts for memory. It is safe for concurrent use.
 type Budget struct {
 	limit int64
+	wiped atomic.Bool
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the rest, and the data of its regions against Wipe
 	used  int64
 	peak  int64
 	items map[*Region]int64
@@ -114,10 +119,30 @@ type Region struct {
 	locked bool
 }
 
+// Wipe clears all regions where they lie and refuses new ones from now on. It
+// is for memory whose owner hangs: regions stay mapped and charged until they are
+// released, and who still reads them reads zeros. Whoever fills regions asks
+// Wiped after each wait, so that nothing is written into them later.
+func (b *Budget) Wipe() {
+	b.wiped.Store(true)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for r := range b.items {
+		clear(r.data)
+		runtime.KeepAlive(r.data)
+	}
+}
+
+// Wiped says whether the budget was wiped.
+func (b *Budget) Wiped() bool { return b.wiped.Load() }
+
 // reserve takes n bytes from the budget for r or refuses.
 func (b *Budget) reserve(r *Region, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.Wiped() {
+		return fmt.Errorf("%s: %w", r.name, ErrWiped)
+	}
 	if n < 0 || n > b.limit-b.used {
 		return &DoesNotFit{For: r.name, Need: n, Available: b.limit - b.used, Limit: b.limit}
 	}
@@ -150,10 +175,14 @@ func (b *Budget) Map(name string, n int64) (*Region, error) {
 	}
 	data, err := mapAligned(size)
 	if err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		r.giveBack()
 		return nil, fmt.Errorf("arena: %s: map %d bytes: %w", name, size, err)
 	}
-	r.data = data[:n:n]
+	b.mu.Lock()
+	r.data = data[:n:n] // zeros: it does not matter whether a Wipe came before
+	b.mu.Unlock()
 	if r.locked, err = settle(data); err != nil {
 		return nil, fmt.Errorf("arena: %s: fill %d bytes: %w", name, size, errors.Join(err, r.Release()))
 	}
@@ -177,6 +206,9 @@ func (r *Region) Release() error {
 	if r == nil || r.budget == nil {
 		return nil
 	}
+	b := r.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var err error
 	if r.data != nil {
 		clear(r.data)
@@ -188,10 +220,9 @@ func (r *Region) Release() error {
 	return err
 }
 
+// giveBack returns the region's bytes to its budget, whose lock is held.
 func (r *Region) giveBack() {
 	b := r.budget
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.used -= b.items[r]
 	delete(b.items, r)
 	r.budget = nil

@@ -111,3 +111,37 @@ func TestReportNamesTheLargestFirst(t *testing.T) {
 		t.Errorf("report: %v", names)
 	}
 }
+
+// TestWipedBudgetHoldsZerosAndTakesNothingMore: the owner of a region may hang;
+// the end of a lease clears the region where it lies.
+func TestWipedBudgetHoldsZerosAndTakesNothingMore(t *testing.T) {
+	b := NewBudget(1 << 20)
+	r, err := b.Map("weights", 5000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.Bytes() {
+		r.Bytes()[i] = 0xa5
+	}
+	if b.Wiped() {
+		t.Error("wiped before")
+	}
+	b.Wipe()
+	for i, v := range r.Bytes() {
+		if v != 0 {
+			t.Fatalf("byte %d is %#x", i, v)
+		}
+	}
+	if !b.Wiped() || b.Used() == 0 {
+		t.Errorf("wiped %t, %d bytes charged: the region is still mapped", b.Wiped(), b.Used())
+	}
+	if _, err := b.Map("more", 1); !errors.Is(err, ErrWiped) {
+		t.Error(err)
+	}
+	if _, err := b.Charge("more", 1); !errors.Is(err, ErrWiped) {
+		t.Error(err)
+	}
+	if err := r.Release(); err != nil || b.Used() != 0 {
+		t.Errorf("%v, %d bytes", err, b.Used())
+	}
+}

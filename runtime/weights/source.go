@@ -16,9 +16,10 @@ type source struct {
 	f      *os.File
 	size   int64
 	direct atomic.Bool // O_DIRECT: the page cache is bypassed
+	ended  func() bool // whether what is read may not be decrypted any more
 }
 
-func openSource(path string) (*source, error) {
+func openSource(path string, ended func() bool) (*source, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("weights: %w", err)
@@ -30,11 +31,17 @@ func openSource(path string) (*source, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("weights: %s: %w", path, err), f.Close())
 	}
-	return &source{f: f, size: info.Size()}, nil
+	return &source{f: f, size: info.Size(), ended: ended}, nil
 }
 
 // ReadAt reads through the page cache, without the alignment that read needs.
-func (s *source) ReadAt(b []byte, offset int64) (int, error) { return s.f.ReadAt(b, offset) }
+func (s *source) ReadAt(b []byte, offset int64) (int, error) {
+	n, err := s.f.ReadAt(b, offset)
+	if s.ended() { // while the disk hung
+		return 0, ErrClosed
+	}
+	return n, err
+}
 
 // bypassCache switches to direct reads where the file system has them, and
 // drops what the manifest's reading left in the cache.
@@ -59,6 +66,9 @@ func (s *source) read(b []byte, offset int64) error {
 		}
 		s.direct.Store(false)
 		n, err = s.f.ReadAt(b, offset)
+	}
+	if s.ended() { // while the disk hung
+		return ErrClosed
 	}
 	if n == len(b) {
 		if !s.direct.Load() {

@@ -65,12 +65,13 @@ type Weights struct {
 // Open opens the sealed model at path. It reads and checks the manifest, then
 // maps memory, and in resident mode decrypts everything. The refusal of a model
 // that does not fit is an *arena.DoesNotFit; of a bad file, a *chunkseal.Failure.
-// The key stays the caller's.
+// The key stays the caller's. Once the budget is wiped nothing more is decrypted:
+// what comes from a slow disk then ends in ErrClosed.
 func Open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Weights, error) {
 	if opt.Workers < 1 || opt.Workers > maxWorkers {
 		return nil, fmt.Errorf("weights: %d workers", opt.Workers)
 	}
-	file, err := openSource(path)
+	file, err := openSource(path, budget.Wiped)
 	if err != nil {
 		return nil, err
 	}

@@ -428,6 +428,37 @@ func TestClosedWeightsServeNothing(t *testing.T) {
 	}
 }
 
+// TestNothingIsDecryptedIntoAWipedBudget: what a slow disk brings after the end of a
+// lease stays ciphertext, and nothing is left of what was decrypted before.
+func TestNothingIsDecryptedIntoAWipedBudget(t *testing.T) {
+	path := sealed(t, synthetic(t))
+	for _, mode := range []Mode{Resident, Streamed} {
+		budget := arena.NewBudget(64 << 20)
+		w, err := Open(path, testKey(t), budget, Options{Workers: 1, Mode: mode, Publisher: newSigner(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		budget.Wipe()
+		if mode == Resident {
+			data, err := w.Chunk(0, 0, 0)
+			if err != nil || len(bytes.Trim(data, "\x00")) > 0 {
+				t.Errorf("resident: %d bytes of weights are left, %v", len(bytes.Trim(data, "\x00")), err)
+			}
+		} else if _, err := w.Chunk(0, 0, 0); err == nil {
+			t.Error("a chunk was decrypted after the wipe")
+		}
+		if err := w.file.read(make([]byte, 4096), 0); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: what was read is handed on: %v", mode, err)
+		}
+		if err := w.Close(); err != nil || budget.Used() != 0 {
+			t.Errorf("%s: %v, %d bytes in use", mode, err, budget.Used())
+		}
+		if _, err := Open(path, testKey(t), budget, Options{Workers: 1, Mode: mode, Publisher: newSigner(1)}); err == nil {
+			t.Errorf("%s: opened into a wiped budget", mode)
+		}
+	}
+}
+
 func TestBadRequestsAreErrors(t *testing.T) {
 	path := sealed(t, synthetic(t))
 	w := open(t, path, 64<<20, Options{Mode: Streamed})
