@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/agent/settings"
 )
 
 // goReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -13,19 +15,28 @@ import (
 // memory outside the arena stays below it.
 const goReserve = 18 << 20
 
+// requestsInReserve is how much of the reserve requests may hold.
+const requestsInReserve = 4 << 20
+
+// requests is what requests may hold beyond their part of the reserve.
+func requests(cfg settings.Config) int64 { return max(0, cfg.RequestMemory()-requestsInReserve) }
+
+// reserve is what the limit keeps from models.
+func reserve(cfg settings.Config) int64 { return goReserve + requests(cfg) }
+
 // goHeapLimit makes the collector work harder before the reserve is used up.
 const goHeapLimit = 9 << 20
 
 // harden keeps this process's memory out of core dumps and debuggers, and the
 // Go heap inside its part of the limit.
-func harden() error {
+func harden(cfg settings.Config) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid core dumps and tracing: %w", err)
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("set the core dump limit to zero: %w", err)
 	}
-	debug.SetMemoryLimit(goHeapLimit)
+	debug.SetMemoryLimit(goHeapLimit + requests(cfg))
 	debug.SetGCPercent(50)
 	return nil
 }

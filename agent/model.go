@@ -66,8 +66,8 @@ func open(ctx context.Context, cfg settings.Config, m settings.Model, key client
 		}
 	}
 	key.Key.Wipe()
-	return nil, fmt.Errorf("model %s does not fit compute.tee.memory_limit_mb: %d, of which %d MiB stay with the process itself: %w",
-		m.Name, cfg.Compute.TEE.MemoryLimitMB, goReserve>>20, tooLarge)
+	return nil, fmt.Errorf("model %s does not fit compute.tee.memory_limit_mb: %d, of which %d MiB stay with the process itself and its requests: %w",
+		m.Name, cfg.Compute.TEE.MemoryLimitMB, reserve(cfg)>>20, tooLarge)
 }
 
 // attempt is one way to use the memory.
@@ -104,7 +104,7 @@ func attempts(m settings.Model) []attempt {
 
 // openWith maps weights and engine for one context size, or nothing.
 func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode) error {
-	limit := cfg.MemoryLimit() - goReserve
+	limit := cfg.MemoryLimit() - reserve(cfg)
 	need, err := o.engineMemory(publisher, limit)
 	if err != nil {
 		return err

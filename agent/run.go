@@ -46,7 +46,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err := opt.Config.Check().Runnable(); err != nil {
 		return err
 	}
-	if err := harden(); err != nil {
+	if err := harden(opt.Config); err != nil {
 		return err
 	}
 	d := &daemon{Options: opt, tenure: newTenure()}
@@ -87,7 +87,7 @@ func (d *daemon) prepare() (err error) {
 		Gate:     gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey},
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
 		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue,
-		MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
+		Memory: d.Config.RequestMemory(), MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Status: func() any { return d.status() },
 		Gauges: d.gauges, Work: d.work(), Classifiers: d.serveClassifiers(), Version: d.Version,
 	})

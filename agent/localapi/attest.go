@@ -33,7 +33,8 @@ func (s *Server) attest(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
-	leave, err := s.quotes.enter(ctx)
+	p, _ := peerOf(ctx)
+	leave, err := s.quotes.Enter(ctx, p.uid)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -29,7 +30,13 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 	if err := s.serving(); err != nil {
 		return err
 	}
-	q, err := openai.Read(w, r, s.cfg.MaxBodyBytes, chat)
+	p, _ := peerOf(r.Context())
+	body, held, err := s.intake.Read(r.Context(), p.uid, intake.FromRequest(w, r, s.cfg.MaxBodyBytes, openai.Cost))
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	q, err := openai.Parse(body, chat)
 	if err != nil {
 		return err
 	}
@@ -39,7 +46,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
-	leave, err := s.answers.enter(ctx)
+	leave, err := s.intake.Line.Enter(ctx, p.uid)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
@@ -31,6 +32,47 @@ func TestBodyIsBounded(t *testing.T) {
 	}
 }
 
+// TestClassifiersWaitInTheLineOfChat: requests of classifiers went past the queue, so that
+// nothing bounded how many were answered at once.
+func TestClassifiersWaitInTheLineOfChat(t *testing.T) {
+	f := start(t, func(c *Config) {
+		c.Queue, c.Memory = -1, 16<<20
+		c.Classifiers = &oip.Service{Classifiers: wideClassifier{}, Proofs: func() (oip.Proofs, error) { return nil, errors.New("none") }}
+	})
+	f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 1)
+	done := make(chan response, 1)
+	go func() { done <- f.chat(t, `,"max_tokens":1`) }()
+	<-f.engine.started
+	body := fmt.Sprintf(`{"inputs":[{"name":"input","datatype":"INT8","shape":[%d],"data":[%s0]}]}`, wide, strings.Repeat("0,", wide-1))
+	if r := f.do(t, "POST", "/v2/models/wide/infer", body); r.status != 429 || r.code() != "queue-full" || r.header.Get("Retry-After") == "" {
+		t.Error(r.status, r.code())
+	}
+	f.engine.step <- struct{}{}
+	<-done
+	if r := f.do(t, "POST", "/v2/models/wide/infer", body); r.status != 200 {
+		t.Error(r)
+	}
+}
+
+// TestBodiesThatStandStillKeepNobodyOut: connections that announce a body and never send
+// it have the memory of all requests; an honest one of the same user is served all the same.
+func TestBodiesThatStandStillKeepNobodyOut(t *testing.T) {
+	f := start(t, nil)
+	for range 64 {
+		conn, err := net.Dial("unix", f.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n{", 1<<20)
+	}
+	await(t, func() bool { return f.server.intake.Budget.Used() > 2<<20 })
+	begun := time.Now()
+	if r := f.chat(t, `,"max_tokens":1`); r.status != 200 || time.Since(begun) > time.Second {
+		t.Errorf("%v after %s", r, time.Since(begun))
+	}
+}
+
 func TestClientThatLeavesStopsItsAnswer(t *testing.T) {
 	f := start(t, nil)
 	f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 1)
@@ -41,7 +83,7 @@ func TestClientThatLeavesStopsItsAnswer(t *testing.T) {
 	<-f.engine.started
 	cancel()
 	<-done
-	await(t, func() bool { running, _ := f.server.answers.load(); return running == 0 })
+	await(t, func() bool { running, _ := f.server.intake.Line.Load(); return running == 0 })
 }
 
 // TestSlowReaderIsCutOff: a client that asks for a stream and never reads it.

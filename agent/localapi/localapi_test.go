@@ -354,7 +354,7 @@ func TestQueueFullIs429WithRetryAfter(t *testing.T) {
 		go func() { done <- f.chat(t, `,"max_tokens":1`) }()
 	}
 	<-f.engine.started
-	await(t, func() bool { _, waiting := f.server.answers.load(); return waiting == 1 })
+	await(t, func() bool { _, waiting := f.server.intake.Line.Load(); return waiting == 1 })
 	if r := f.chat(t, ""); r.status != 429 || r.code() != "queue-full" || r.header.Get("Retry-After") == "" {
 		t.Error(r)
 	}

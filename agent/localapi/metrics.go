@@ -49,7 +49,7 @@ func (m *metrics) tokens(r infer.Result) {
 func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 	var b bytes.Buffer
 	s.metrics.write(&b)
-	running, waiting := s.answers.load()
+	running, waiting := s.intake.Line.Load()
 	ready := 0.0
 	if s.serving() == nil {
 		ready = 1
@@ -58,6 +58,7 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 		{"anchorhold_ready", "1 while requests are served, 0 while they are refused.", ready},
 		{"anchorhold_answers_running", "Answers under way.", float64(running)},
 		{"anchorhold_answers_waiting", "Requests that wait for a slot.", float64(waiting)},
+		{"anchorhold_request_memory_bytes", "Memory that requests hold.", float64(s.intake.Budget.Used())},
 	}
 	if s.cfg.Gauges != nil {
 		gauges = append(gauges, s.cfg.Gauges()...)

@@ -25,7 +25,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -36,7 +38,7 @@ const (
 	ReasonPeer     evidence.Reason = "peer-not-allowed"
 	ReasonDraining evidence.Reason = "draining"
 	ReasonTimeout  evidence.Reason = "request-timeout"
-	ReasonQueue    evidence.Reason = "queue-full"
+	ReasonQueue                    = intake.ReasonQueue
 )
 
 // Session is one model under one lease.
@@ -87,6 +89,7 @@ type Config struct {
 	AllowedUIDs, AllowedGIDs []uint32
 	Concurrent               int            // answers at the same time; 1
 	Queue                    int            // requests that may wait; 16. Negative: none
+	Memory                   int64          // of all requests together, in bytes; 4 MiB
 	Connections              int            // open connections; 256
 	Receipts                 int            // receipts kept; 512
 	MaxBodyBytes             int64          // 1 MiB
@@ -107,8 +110,8 @@ type Config struct {
 // Server is the local API.
 type Server struct {
 	cfg      Config
-	answers  *queue // inference
-	quotes   *queue // evidence: the device makes one at a time
+	intake   *intake.Intake // completions, classifiers and updates
+	quotes   *intake.Line   // evidence: the device makes one at a time
 	receipts *receipt.Store
 	metrics  *metrics
 	work     *workapi.Service
@@ -130,6 +133,10 @@ func New(cfg Config) (*Server, error) {
 	setDefault(&cfg.Connections, 256)
 	setDefault(&cfg.Receipts, 512)
 	setDefault(&cfg.MaxBodyBytes, 1<<20)
+	setDefault(&cfg.Memory, 4<<20)
+	if need := openai.Cost(cfg.MaxBodyBytes); need > largest(cfg.Memory) {
+		return nil, fmt.Errorf("local API: a request of socket.max_body_bytes, %d, takes %d bytes of memory, and one request gets 7/8 of socket.memory_mb, %d", cfg.MaxBodyBytes, need, cfg.Memory>>20)
+	}
 	setDefault(&cfg.RequestTime, 5*time.Minute)
 	setDefault(&cfg.WriteTime, 10*time.Second)
 	setDefault(&cfg.DrainTime, 20*time.Second)
@@ -138,8 +145,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:      cfg,
-		answers:  newQueue(cfg.Concurrent, max(cfg.Queue, 0)),
-		quotes:   newQueue(1, 16),
+		intake:   newIntake(&cfg),
+		quotes:   intake.NewLine(1, 16),
 		receipts: receipt.NewStore(cfg.Receipts),
 		metrics:  newMetrics(),
 		draining: make(chan struct{}),
@@ -147,6 +154,7 @@ func New(cfg Config) (*Server, error) {
 	uid := func(ctx context.Context) uint32 { p, _ := peerOf(ctx); return p.uid }
 	if c := cfg.Classifiers; c != nil {
 		c.Serving, c.Keep, c.Version, c.UID = s.serving, s.receipts.Put, cfg.Version, uid
+		c.Intake, c.MaxBody = s.intake, min(oip.MaxBodyBytes, cfg.Memory/2)
 	}
 	s.work = &workapi.Service{Work: cfg.Work, Classifiers: cfg.Classifiers, UID: uid}
 	s.base, s.cut = context.WithCancelCause(context.Background())
@@ -158,6 +166,15 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 		*v = d
 	}
 }
+
+// newIntake makes what lets requests in.
+func newIntake(cfg *Config) *intake.Intake {
+	places := max(cfg.Queue, 0)
+	return &intake.Intake{Budget: intake.NewBudget(cfg.Memory, largest(cfg.Memory), cfg.Concurrent+places, intake.Grace), Line: intake.NewLine(cfg.Concurrent, places)}
+}
+
+// largest is what one request gets of the memory of all. The rest is never one user's.
+func largest(memory int64) int64 { return memory - memory/8 }
 
 // Serve answers on the listener until ctx ends, then drains: new requests are
 // refused, those under way have DrainTime to end. It closes the listener,

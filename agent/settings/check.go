@@ -58,6 +58,7 @@ func (c Config) Check() Findings {
 	c.checkModels(&f)
 	c.checkClassifiers(&f)
 	c.checkFederation(&f)
+	c.checkSocket(&f)
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log.Level) {
 		f.errorf("log.level: %q is unknown; use debug, info, warn or error", c.Log.Level)
 	}
@@ -265,6 +266,16 @@ func (c Config) checkClassifiers(f *Findings) {
 		if _, _, err := net.SplitHostPort(p.Registry); err != nil {
 			f.errorf("proofs.registry: %v", err)
 		}
+	}
+}
+
+func (c Config) checkSocket(f *Findings) {
+	s := c.Socket
+	if s.Queue < 0 || s.Queue > 4096 || s.RequestSeconds < 0 || s.MaxBodyBytes < 0 || s.MaxBodyBytes > 1<<28 {
+		f.errorf("socket: queue is up to 4096, max_body_bytes up to %d, request_seconds not negative", 1<<28)
+	}
+	if s.MemoryMB < 0 || s.MemoryMB > 1<<16 || s.MemoryMB != 0 && int64(s.MemoryMB)<<20 < bodyCost*max(s.MaxBodyBytes, 1<<20) {
+		f.errorf("socket.memory_mb: %d; a completion request takes up to four times its body, of which max_body_bytes is the limit", s.MemoryMB)
 	}
 }
 

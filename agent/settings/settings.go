@@ -282,8 +282,13 @@ type Socket struct {
 	AllowedUIDs []uint32 `yaml:"allowed_uids"`
 	// AllowedGIDs may connect besides.
 	AllowedGIDs []uint32 `yaml:"allowed_gids"`
-	// Queue is the number of requests that may wait; 0 is 16.
+	// Queue is the number of requests that may wait; 0 is 16. One user gets three of
+	// four places.
 	Queue int `yaml:"queue"`
+	// MemoryMB bounds what all requests hold together, in MiB: bodies, what is read from
+	// them, answers. One request gets seven eighths. 0 is 4, with classifiers 16, and more
+	// where MaxBodyBytes needs it. What is above 4 is taken from the models' memory.
+	MemoryMB int `yaml:"memory_mb"`
 	// MaxBodyBytes bounds a request body; 0 is 1 MiB.
 	MaxBodyBytes int64 `yaml:"max_body_bytes"`
 	// RequestSeconds bounds one request; 0 is 300.
@@ -333,6 +338,22 @@ func (c Config) Lease() time.Duration {
 
 // MemoryLimit is the limit of the whole process, in bytes.
 func (c Config) MemoryLimit() int64 { return int64(c.Compute.TEE.MemoryLimitMB) << 20 }
+
+// bodyCost is how many times its size a completion request takes of RequestMemory, with
+// what one user leaves to others.
+const bodyCost = 4
+
+// RequestMemory bounds what all requests hold together, in bytes.
+func (c Config) RequestMemory() int64 {
+	if c.Socket.MemoryMB != 0 {
+		return int64(c.Socket.MemoryMB) << 20
+	}
+	least := int64(4 << 20)
+	if len(c.Classifiers) > 0 {
+		least = 16 << 20
+	}
+	return max(least, bodyCost*c.Socket.MaxBodyBytes)
+}
 
 // WorkerMemory bounds one worker, in bytes.
 func (c Config) WorkerMemory() int64 {

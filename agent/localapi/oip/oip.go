@@ -11,10 +11,8 @@
 package oip
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -54,6 +53,10 @@ type Service struct {
 	Keep func(uid uint32, issued receipt.Issued)
 	// UID is the peer's user.
 	UID func(ctx context.Context) uint32
+	// Intake lets requests in.
+	Intake *intake.Intake
+	// MaxBody bounds a body, in bytes; 0 is MaxBodyBytes.
+	MaxBody int64
 	// Version of the agent.
 	Version string
 }
@@ -63,6 +66,10 @@ const (
 	MaxBatch     = 64
 	MaxBodyBytes = 8 << 20
 	maxNesting   = 8 // dimensions of a tensor
+	// What one answer costs beside its input, and each of its outputs: as a number, as
+	// text, and as text that is copied.
+	answerBytes = 12 << 10
+	outputBytes = 32
 )
 
 // Route is one path.
@@ -178,20 +185,6 @@ func (s *Service) modelReady(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// request is what a client sends.
-type request struct {
-	ID         string          `json:"id"`
-	Parameters json.RawMessage `json:"parameters"`
-	Inputs     []struct {
-		Name       string          `json:"name"`
-		Datatype   string          `json:"datatype"`
-		Shape      []int64         `json:"shape"`
-		Parameters json.RawMessage `json:"parameters"`
-		Data       json.RawMessage `json:"data"`
-	} `json:"inputs"`
-	Outputs json.RawMessage `json:"outputs"`
-}
-
 // response is what it gets: scores, the best class and its label of each input.
 type response struct {
 	ModelName    string   `json:"model_name"`
@@ -210,17 +203,18 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.ask(r.Context(), m, http.MaxBytesReader(w, r.Body, MaxBodyBytes))
+	a, err := s.ask(r.Context(), m, intake.FromRequest(w, r, s.maxBody(), nil))
 	if err != nil {
 		return err
 	}
+	defer a.Release()
 	if proofs, err := s.Proofs(); err == nil {
 		for _, answer := range a.List {
 			proofs.Take(s.UID(r.Context()), answer)
 		}
 	}
 	w.Header().Set("Anchorhold-Receipt", a.Receipts()[0].String())
-	problem.WriteJSON(w, http.StatusOK, a)
+	problem.WriteJSON(w, http.StatusOK, a.response)
 	return nil
 }
 
@@ -228,7 +222,11 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 type Answers struct {
 	List     []classify.Answer
 	response response
+	held     *intake.Held
 }
+
+// Release gives the memory of the answers back to other requests.
+func (a *Answers) Release() { a.held.Release() }
 
 // MarshalJSON writes the response.
 func (a *Answers) MarshalJSON() ([]byte, error) { return json.Marshal(a.response) }
@@ -243,46 +241,71 @@ func (a *Answers) Receipts() []receipt.ID {
 }
 
 // Ask answers a request of the user of ctx, in the protocol's JSON, from the model of a
-// name. The receipts are kept for the user; for proofs the caller hands the answers on. A
-// body of more than MaxBodyBytes is refused.
+// name. The receipts are kept for the user; for proofs the caller hands the answers on, and
+// releases them at last.
 func (s *Service) Ask(ctx context.Context, name string, body io.Reader) (*Answers, error) {
 	m, err := s.named(name)
 	if err != nil {
 		return nil, err
 	}
-	return s.ask(ctx, m, http.MaxBytesReader(nil, io.NopCloser(body), MaxBodyBytes))
+	return s.ask(ctx, m, intake.Body{R: body, Length: -1, Max: s.maxBody()})
 }
 
-func (s *Service) ask(ctx context.Context, m classify.Model, body io.Reader) (*Answers, error) {
-	var q request
-	d := json.NewDecoder(body)
-	if err := d.Decode(&q); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			p := problem.BadRequest("", "too-large", fmt.Sprintf("the body is longer than %d bytes", MaxBodyBytes))
-			p.Status = http.StatusRequestEntityTooLarge
-			return nil, p
-		}
-		return nil, badInput("the body is not an inference request in JSON: %v", err)
+// maxBody is the longest body that has room.
+func (s *Service) maxBody() int64 {
+	if s.MaxBody > 0 {
+		return s.MaxBody
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, badInput("something follows the request")
+	return MaxBodyBytes
+}
+
+// cost is how many bytes a request with a body of n holds: the body, the quantized rows,
+// of which a value takes two characters at least, and the answers with their receipts,
+// in memory and as JSON.
+func cost(d *classifier.Description, n int64) int64 {
+	size := int64(d.Architecture.Input.Size())
+	rows := min(MaxBatch, n/(2*size)+1)
+	return n + intake.Overhead + rows*(2*size+answerBytes+outputBytes*int64(d.Classes()))
+}
+
+// ask lets the request in: memory first, then its body, then its turn.
+func (s *Service) ask(ctx context.Context, m classify.Model, b intake.Body) (_ *Answers, err error) {
+	uid := s.UID(ctx)
+	b.Cost = func(n int64) int64 { return cost(m.Description, n) }
+	body, held, err := s.Intake.Read(ctx, uid, b)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answers{held: held}
+	defer func() {
+		if err != nil {
+			held.Release()
+		}
+	}()
+	leave, err := s.Intake.Line.Enter(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	q, err := parse(body)
+	if err != nil {
+		return nil, err
 	}
 	rows, err := q.rows(m.Description)
 	if err != nil {
 		return nil, err
 	}
-	a := &Answers{List: make([]classify.Answer, len(rows))}
+	a.List = make([]classify.Answer, len(rows))
 	for i, row := range rows {
 		if a.List[i], err = s.Classifiers.Classify(ctx, m.Name, row); err != nil {
 			return nil, err
 		}
 	}
-	uid := s.UID(ctx)
 	for _, answer := range a.List {
 		s.Keep(uid, answer.Receipt)
 	}
-	a.response = respond(m, q.ID, a.List)
+	a.response = respond(m, q.id, a.List)
+	held.Shrink(cost(m.Description, 0) * int64(len(rows)))
 	return a, nil
 }
 
@@ -307,90 +330,6 @@ func respond(m classify.Model, id string, answers []classify.Answer) response {
 		Parameters: map[string]any{"receipts": receipts, "model_id": m.ID.String()},
 		Outputs: []tensor{{Name: scoresName, Datatype: "INT32", Shape: []int64{n, int64(m.Description.Classes())}, Data: scores},
 			{Name: className, Datatype: "INT64", Shape: []int64{n}, Data: classes}, {Name: labelName, Datatype: "BYTES", Shape: []int64{n}, Data: labels}}}
-}
-
-// rows quantizes the request's one input.
-func (q *request) rows(d *classifier.Description) ([][]int8, error) {
-	size := d.Architecture.Input.Size()
-	if len(q.Inputs) != 1 {
-		return nil, badInput("one input, named %q, is wanted; there are %d", inputName, len(q.Inputs))
-	}
-	in := q.Inputs[0]
-	if in.Name != inputName {
-		return nil, badInput("the input is named %q here, not %q", inputName, in.Name)
-	}
-	values := int64(1)
-	for _, n := range in.Shape {
-		// Both factors are bounded, so that the product cannot overflow.
-		if n < 1 || n > MaxBatch*int64(size) || values > MaxBatch*int64(size) || len(in.Shape) > maxNesting {
-			return nil, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
-		}
-		values *= n
-	}
-	if values%int64(size) != 0 || values/int64(size) > MaxBatch || len(in.Shape) == 0 {
-		return nil, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
-	}
-	// A null would pass for zero; some encoders write it for what is not a number.
-	if bytes.Contains(in.Data, []byte("null")) {
-		return nil, badInput("data: null is not a number")
-	}
-	flat := make([]int8, values)
-	var err error
-	switch in.Datatype {
-	case "FP32":
-		err = quantize[float32](d, in.Data, size, flat)
-	case "FP64":
-		err = quantize[float64](d, in.Data, size, flat)
-	case "INT8":
-		err = flatten(in.Data, flat, maxNesting)
-	default:
-		return nil, badInput("datatype %q; FP32 and FP64 are quantized here, INT8 is taken as it is", in.Datatype)
-	}
-	if err != nil {
-		return nil, badInput("%v", err)
-	}
-	var rows [][]int8
-	for at := 0; at < len(flat); at += size {
-		rows = append(rows, flat[at:at+size:at+size])
-	}
-	return rows, nil
-}
-
-func quantize[F classifier.Float](d *classifier.Description, data json.RawMessage, size int, out []int8) error {
-	values := make([]F, len(out))
-	if err := flatten(data, values, maxNesting); err != nil {
-		return err
-	}
-	for at := 0; at < len(out); at += size {
-		if err := classifier.Quantize(&d.Quantizer, values[at:at+size], out[at:at+size]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// flatten reads numbers, in one list or nested in row-major order, so many levels deep:
-// each level is read again.
-func flatten[T ~int8 | ~float32 | ~float64](data json.RawMessage, out []T, levels int) error {
-	var flat []T
-	if err := json.Unmarshal(data, &flat); err != nil {
-		var nested []json.RawMessage
-		if levels == 1 || json.Unmarshal(data, &nested) != nil || len(nested) == 0 || len(out)%len(nested) != 0 {
-			return fmt.Errorf("data: %w", err)
-		}
-		part := len(out) / len(nested)
-		for i, raw := range nested {
-			if err := flatten(raw, out[i*part:(i+1)*part], levels-1); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(flat) != len(out) {
-		return fmt.Errorf("data has %d values, the shape says %d", len(flat), len(out))
-	}
-	copy(out, flat)
-	return nil
 }
 
 func (s *Service) proofOf(r *http.Request) (Proofs, receipt.ID, error) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
@@ -100,7 +101,8 @@ func newBench(t testing.TB) *bench {
 	b.service = &oip.Service{Classifiers: b.classes, Version: "1.2", Serving: func() error { return b.stopped },
 		Proofs: func() (oip.Proofs, error) { return b.prover, b.without },
 		Keep:   func(uid uint32, issued receipt.Issued) { b.kept = append(b.kept, kept{uid, issued}) },
-		UID:    func(ctx context.Context) uint32 { uid, _ := ctx.Value(uidKey{}).(uint32); return uid }}
+		UID:    func(ctx context.Context) uint32 { uid, _ := ctx.Value(uidKey{}).(uint32); return uid },
+		Intake: &intake.Intake{Budget: intake.NewBudget(32<<20, 32<<20, 4, intake.Grace), Line: intake.NewLine(1, 4)}}
 	for _, r := range b.service.Routes() {
 		b.mux.HandleFunc(r.Method+" "+r.Pattern, func(w http.ResponseWriter, q *http.Request) {
 			uid, _ := strconv.ParseUint(q.Header.Get("uid"), 10, 32)
@@ -309,7 +311,7 @@ func TestWhatIsNoInputIsRefused(t *testing.T) {
 	b.refused("another model", "POST", "/v2/models/other/infer", request("INT8", "[4]", "[1,2,3,4]"), http.StatusNotFound, "model-not-found")
 	b.refused("another version", "POST", "/v2/models/tiny/versions/4/infer", request("INT8", "[4]", "[1,2,3,4]"), http.StatusNotFound, "model-not-found")
 	long := request("INT8", "[4]", "[1,2,3,4]")
-	b.refused("too large", "POST", inferPath, strings.Replace(long, "{", "{"+strings.Repeat(" ", 8<<20), 1), http.StatusRequestEntityTooLarge, "too-large")
+	b.refused("too large", "POST", inferPath, strings.Replace(long, "{", "{"+strings.Repeat(" ", 8<<20), 1), http.StatusRequestEntityTooLarge, "request-too-large")
 }
 
 // Nested data costs no more than its levels allow: without a bound, each of thousands of

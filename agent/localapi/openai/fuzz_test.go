@@ -1,8 +1,6 @@
 package openai
 
 import (
-	"bytes"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
@@ -19,7 +17,7 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(body), false)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, chat bool) {
-		q, err := Read(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewReader(body)), 1<<16, chat)
+		q, err := Parse(body, chat)
 		if err != nil {
 			if p, ok := err.(*problem.Error); !ok || p.Status/100 != 4 || p.Code == "" {
 				t.Errorf("refused with %#v", err)

@@ -10,14 +10,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net/http"
 	"slices"
-	"time"
+	"strings"
 	"unicode/utf8"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi/rawjson"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
@@ -27,7 +27,6 @@ const (
 	maxMessages  = 1024
 	maxStops     = 4
 	maxStopBytes = 256
-	bodyTime     = 30 * time.Second // to send the body
 )
 
 // Request is a decoded completion request.
@@ -42,38 +41,35 @@ type Request struct {
 	Gen          infer.Request
 }
 
-// fields are the members of the request's object that were not looked at yet.
-type fields map[string]json.RawMessage
+// fields are the members of the request's object that were not looked at yet. They are
+// parts of the body: only what is taken is copied.
+type fields map[string][]byte
 
-// Read reads and decodes a body of at most so many bytes. All that is left in the object after the
-// known parameters were taken is refused by name.
-func Read(w http.ResponseWriter, r *http.Request, maxBytes int64, chat bool) (*Request, error) {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime))
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
-	_ = control.SetReadDeadline(time.Time{})
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return nil, &problem.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request-too-large",
-			Message: fmt.Sprintf("the request is larger than %d bytes", tooLarge.Limit)}
-	}
-	if err != nil {
-		return nil, problem.BadRequest("", "incomplete-request", "the request's body could not be read")
-	}
+// Parse decodes a body. All that is left in the object after the known parameters were
+// taken is refused by name.
+func Parse(raw []byte, chat bool) (*Request, error) {
 	if !utf8.Valid(raw) {
 		return nil, problem.BadRequest("", "invalid-json", "the request is not UTF-8")
 	}
 	var f fields
-	if err := json.Unmarshal(raw, &f); err != nil || f == nil {
+	var err error
+	if rawjson.Valid(raw) {
+		f, err = rawjson.Members(raw)
+	}
+	if f == nil || err != nil {
 		return nil, problem.BadRequest("", "invalid-json", "the request is not a JSON object")
 	}
 	q := &Request{Raw: raw}
 	return q, f.decode(q, chat)
 }
 
+// Cost is how many bytes a request with a body of n holds: the body, to which the receipt
+// commits, what was taken from it, and the prompt that it becomes.
+func Cost(n int64) int64 { return 3*n + intake.Overhead }
+
 func (f fields) decode(q *Request, chat bool) error {
 	for name, v := range f {
-		if string(v) == "null" {
+		if rawjson.Null(v) {
 			delete(f, name) // as clients spell "not given"
 		}
 	}
@@ -122,23 +118,31 @@ func (f fields) take(name string, v any) error {
 }
 
 func (f fields) takeMessages(q *Request) error {
-	var list []fields
-	if err := f.take("messages", &list); err != nil {
-		return err
-	}
-	if len(list) == 0 {
-		return problem.BadRequest("messages", "missing-parameter", "messages is required and must not be empty")
-	}
-	if len(list) > maxMessages {
-		return problem.BadRequest("messages", "too-many-messages", fmt.Sprintf("more than %d messages", maxMessages))
-	}
-	for i, m := range list {
-		name := fmt.Sprintf("messages[%d]", i)
-		msg, err := m.message(name)
+	list, ok := f["messages"]
+	delete(f, "messages")
+	if ok {
+		err := rawjson.Elements(list, func(raw []byte) error {
+			if len(q.Messages) == maxMessages {
+				return problem.BadRequest("messages", "too-many-messages", fmt.Sprintf("more than %d messages", maxMessages))
+			}
+			name := fmt.Sprintf("messages[%d]", len(q.Messages))
+			members, err := rawjson.Members(raw)
+			if err != nil {
+				return problem.BadRequest(name, "invalid-type", "a message is an object")
+			}
+			msg, err := fields(members).message(name)
+			q.Messages = append(q.Messages, msg)
+			return err
+		})
+		if errors.Is(err, rawjson.ErrKind) {
+			return problem.BadRequest("messages", "invalid-type", "messages has the wrong type")
+		}
 		if err != nil {
 			return err
 		}
-		q.Messages = append(q.Messages, msg)
+	}
+	if len(q.Messages) == 0 {
+		return problem.BadRequest("messages", "missing-parameter", "messages is required and must not be empty")
 	}
 	return nil
 }
@@ -156,30 +160,51 @@ func (f fields) message(name string) (tokenize.Message, error) {
 	default:
 		return m, problem.BadRequest(name+".role", "unsupported-role", fmt.Sprintf("role %.32q is not supported", m.Role))
 	}
-	content, ok := f["content"]
+	content := f["content"]
 	delete(f, "content")
-	if !ok || json.Unmarshal(content, &m.Content) != nil {
-		var parts []struct {
-			Type string  `json:"type"`
-			Text *string `json:"text"`
-		}
-		if json.Unmarshal(content, &parts) != nil || len(parts) == 0 {
-			return m, problem.BadRequest(name+".content", "invalid-type", "content must be a string or a list of text parts")
-		}
-		m.Content = ""
-		for _, p := range parts {
-			if p.Type != "text" || p.Text == nil {
-				return m, problem.BadRequest(name+".content", "unsupported-content", fmt.Sprintf("content of type %.32q is not supported", p.Type))
-			}
-			m.Content += *p.Text
-		}
+	var err error
+	if m.Content, err = text(name+".content", content); err != nil {
+		return m, err
 	}
 	for key, v := range f {
-		if string(v) != "null" {
+		if !rawjson.Null(v) {
 			return m, problem.BadRequest(name+"."+clip(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
 		}
 	}
 	return m, nil
+}
+
+// text reads a string, or a list of parts that are text.
+func text(name string, content []byte) (string, error) {
+	wrong := problem.BadRequest(name, "invalid-type", "content must be a string or a list of text parts")
+	var one string
+	if len(content) > 0 && content[0] == '"' {
+		if json.Unmarshal(content, &one) != nil {
+			return "", wrong
+		}
+		return one, nil
+	}
+	var all strings.Builder
+	parts := 0
+	err := rawjson.Elements(content, func(raw []byte) error {
+		var p struct {
+			Type string  `json:"type"`
+			Text *string `json:"text"`
+		}
+		if json.Unmarshal(raw, &p) != nil {
+			return wrong
+		}
+		if p.Type != "text" || p.Text == nil {
+			return problem.BadRequest(name, "unsupported-content", fmt.Sprintf("content of type %.32q is not supported", p.Type))
+		}
+		parts++
+		all.WriteString(*p.Text)
+		return nil
+	})
+	if err == nil && parts == 0 || errors.Is(err, rawjson.ErrKind) {
+		return "", wrong
+	}
+	return all.String(), err
 }
 
 func (f fields) takePrompt(q *Request) error {
@@ -202,10 +227,16 @@ func (f fields) takeStream(q *Request) error {
 	if err := f.take("stream", &q.Stream); err != nil {
 		return err
 	}
-	var options fields
-	if err := f.take("stream_options", &options); err != nil || options == nil {
-		return err
+	raw, ok := f["stream_options"]
+	if !ok {
+		return nil
 	}
+	delete(f, "stream_options")
+	members, err := rawjson.Members(raw)
+	if err != nil {
+		return problem.BadRequest("stream_options", "invalid-type", "stream_options has the wrong type")
+	}
+	options := fields(members)
 	if !q.Stream {
 		return problem.BadRequest("stream_options", "invalid-value", "stream_options needs stream")
 	}

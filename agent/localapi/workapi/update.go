@@ -59,6 +59,11 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if u.out.Answer != nil {
+			u.out.Answer.Release()
+		}
+	}()
 	for _, st := range []struct {
 		name   string
 		reason evidence.Reason

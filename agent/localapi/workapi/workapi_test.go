@@ -23,6 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
@@ -188,7 +189,7 @@ func newBench(t testing.TB) *bench {
 			}
 			return workapi.Work{Queue: queue, Federation: b.rounds, Party: b.parties}, b.work
 		},
-		Classifiers: &oip.Service{Classifiers: classes, UID: uid, Serving: func() error { return nil }, Keep: func(uint32, receipt.Issued) {}, Proofs: func() (oip.Proofs, error) { return b.prover, nil }}}
+		Classifiers: &oip.Service{Intake: &intake.Intake{Budget: intake.NewBudget(32<<20, 32<<20, 4, intake.Grace), Line: intake.NewLine(1, 4)}, Classifiers: classes, UID: uid, Serving: func() error { return nil }, Keep: func(uint32, receipt.Issued) {}, Proofs: func() (oip.Proofs, error) { return b.prover, nil }}}
 	for _, r := range b.service.Routes() {
 		b.mux.HandleFunc(r.Method+" "+r.Pattern, func(w http.ResponseWriter, q *http.Request) {
 			u, _ := strconv.ParseUint(q.Header.Get("uid"), 10, 32)

@@ -1,0 +1,208 @@
+// Package intake lets requests of the local API in: it reserves the memory that a request
+// takes before a byte of its body is read, and lets a bounded number work at a time.
+//
+// It guarantees that all requests together never hold more bytes than the budget says,
+// that one user never has all of the budget nor all places of the line, and that a body
+// which does not arrive holds memory that others need for a second at most. It trusts its
+// callers to say what a request costs. It refuses bodies over their limit, those that
+// stand still, and what finds no place, each with a reason.
+//
+// The local API makes one Intake; completions, classifiers and updates share it.
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Reasons of this package, which are also the codes of its error objects.
+const (
+	// ReasonQueue: too many requests wait, for memory or for their turn.
+	ReasonQueue evidence.Reason = "queue-full"
+	// ReasonTooLarge: the body is over its limit.
+	ReasonTooLarge evidence.Reason = "request-too-large"
+	// ReasonSlow: the body did not arrive in time.
+	ReasonSlow evidence.Reason = "request-too-slow"
+	// ReasonIncomplete: the body ended early.
+	ReasonIncomplete evidence.Reason = "incomplete-request"
+)
+
+// Limits of reading a body.
+const (
+	// Grace is how long a body may take while another request waits for its memory.
+	Grace = time.Second
+	// bodyTime is how long a body may take at all.
+	bodyTime = 30 * time.Second
+	// firstPiece is what is read at first of a body whose length was not declared.
+	firstPiece = 64 << 10
+	// Overhead is what a request costs beside its body: connection, headers, answer.
+	Overhead = 16 << 10
+)
+
+// Intake is where requests come in.
+type Intake struct {
+	// Budget is the memory of all requests.
+	Budget *Budget
+	// Line is who may work.
+	Line *Line
+}
+
+// Body is one that is to be read.
+type Body struct {
+	R io.Reader
+	// Length is the declared one, or -1.
+	Length int64
+	// Max is the limit.
+	Max int64
+	// Cost is what a request with a body of this many bytes holds, the body included,
+	// and grows with it; nil is the body and Overhead.
+	Cost func(length int64) int64
+	// Deadline sets until when R may be waited for; zero is for ever.
+	Deadline func(time.Time) error
+}
+
+// FromRequest is the body of a request.
+func FromRequest(w http.ResponseWriter, r *http.Request, limit int64, cost func(int64) int64) Body {
+	return Body{R: r.Body, Length: r.ContentLength, Max: limit, Cost: cost, Deadline: http.NewResponseController(w).SetReadDeadline}
+}
+
+// Read reserves what a user's request costs, then reads its body. The caller gives back
+// what is held when the request has ended.
+func (in *Intake) Read(ctx context.Context, uid uint32, b Body) (body []byte, held *Held, err error) {
+	if b.Cost == nil {
+		b.Cost = func(n int64) int64 { return n + Overhead }
+	}
+	if b.Length > b.Max {
+		b.discard()
+		return nil, nil, tooLarge(fmt.Sprintf("the request is larger than %d bytes", b.Max))
+	}
+	need := b.Cost(b.Length)
+	if b.Length < 0 {
+		need = max(b.Cost(b.Max), b.Max+b.Max/2+Overhead) // while it grows there are an old and a new piece
+	}
+	if held, err = in.Budget.Reserve(ctx, uid, need); err != nil {
+		b.discard()
+		return nil, nil, err
+	}
+	body, err = held.read(ctx, b)
+	if err != nil {
+		held.Release()
+		return nil, nil, err
+	}
+	held.Shrink(b.Cost(int64(len(body))))
+	return body, held, nil
+}
+
+// discard takes a body that is not wanted off the connection, for a moment: a client that
+// still sends would not read why it was refused.
+func (b Body) discard() {
+	if b.Deadline != nil {
+		_ = b.Deadline(time.Now().Add(Grace))
+		defer func() { _ = b.Deadline(time.Time{}) }()
+	}
+	piece := make([]byte, 4<<10)
+	for left := b.Max; left > 0; {
+		n, err := b.R.Read(piece)
+		if left -= int64(n); err != nil {
+			return
+		}
+	}
+}
+
+// read reads a body whose memory is reserved.
+func (h *Held) read(ctx context.Context, b Body) ([]byte, error) {
+	deadline := b.Deadline
+	if deadline == nil {
+		deadline = func(time.Time) error { return nil }
+	}
+	_ = deadline(time.Now().Add(bodyTime))
+	h.begin(func() { _ = deadline(time.Unix(1, 0)) })
+	body, err := h.fill(b)
+	slow := h.end()
+	_ = deadline(time.Time{})
+	var large *http.MaxBytesError
+	var problemOf *problem.Error
+	var timeout interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		return body, nil
+	case errors.As(err, &problemOf):
+		return nil, err
+	case errors.As(err, &large):
+		return nil, tooLarge(fmt.Sprintf("the request is larger than %d bytes", large.Limit))
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case slow:
+		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s, and others wait for its memory", Grace))
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s", bodyTime))
+	}
+	return nil, problem.BadRequest("", string(ReasonIncomplete), "the request's body could not be read")
+}
+
+func slowBody(message string) error {
+	return &problem.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(ReasonSlow), Message: message}
+}
+
+// fill reads to the declared length, or to the end. A reader that sets deadlines of its
+// own could undo a cut, so each piece asks anew.
+func (h *Held) fill(b Body) ([]byte, error) {
+	size := b.Length
+	if size < 0 {
+		size = min(firstPiece, b.Max)
+	}
+	body := make([]byte, 0, size)
+	for {
+		if h.wasCut() {
+			return nil, slowBody("the body did not arrive, and others wait for its memory")
+		}
+		if len(body) == cap(body) {
+			if int64(len(body)) >= b.Max || b.Length >= 0 {
+				return body, atEnd(b)
+			}
+			grown := make([]byte, len(body), min(2*int64(cap(body)), b.Max))
+			copy(grown, body)
+			body = grown
+		}
+		n, err := b.R.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if errors.Is(err, io.EOF) {
+			if b.Length >= 0 && int64(len(body)) < b.Length {
+				return nil, io.ErrUnexpectedEOF
+			}
+			return body, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// atEnd requires that nothing follows.
+func atEnd(b Body) error {
+	var one [1]byte
+	for {
+		n, err := b.R.Read(one[:])
+		switch {
+		case n > 0:
+			return tooLarge(fmt.Sprintf("the request is larger than %d bytes", b.Max))
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func (h *Held) wasCut() bool {
+	h.budget.mu.Lock()
+	defer h.budget.mu.Unlock()
+	return h.slow
+}

@@ -1,0 +1,166 @@
+package oip
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/anchorhold/anchorhold/agent/localapi/rawjson"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+)
+
+// request is what a client sends. Its parts are those of the body: a batch of numbers as
+// text is the largest thing there is, and exists once.
+type request struct {
+	id     string
+	inputs [][]byte
+}
+
+// parse reads a body. Members that it does not know are ignored, as the protocol wants.
+func parse(body []byte) (q request, err error) {
+	if !rawjson.Valid(body) {
+		return q, badInput("the body is not an inference request in JSON")
+	}
+	members, err := rawjson.Members(body)
+	if err != nil {
+		return q, badInput("the body is not an inference request in JSON: it is no object")
+	}
+	if raw, ok := members["id"]; ok {
+		if err := json.Unmarshal(raw, &q.id); err != nil {
+			return q, badInput("id is a text")
+		}
+	}
+	if raw, ok := members["inputs"]; ok {
+		// More than one is refused by its number; they need not all be gone through.
+		if err := rawjson.Elements(raw, func(in []byte) error {
+			if len(q.inputs) < maxInputs {
+				q.inputs = append(q.inputs, in)
+			}
+			return nil
+		}); err != nil {
+			return q, badInput("inputs is a list")
+		}
+	}
+	return q, nil
+}
+
+// maxInputs bounds what is counted of a request's inputs, of which one is wanted.
+const maxInputs = 16
+
+// input is one tensor of a request.
+type input struct {
+	Name     string
+	Datatype string
+	Shape    []int64
+	data     []byte
+}
+
+func parseInput(raw []byte) (in input, err error) {
+	members, err := rawjson.Members(raw)
+	if err != nil {
+		return in, badInput("an input is an object")
+	}
+	for name, into := range map[string]any{"name": &in.Name, "datatype": &in.Datatype, "shape": &in.Shape} {
+		if v, ok := members[name]; ok && len(v) > maxField {
+			return in, badInput("%s is too long", name)
+		} else if ok && json.Unmarshal(v, into) != nil {
+			return in, badInput("%s has the wrong type", name)
+		}
+	}
+	in.data = members["data"]
+	return in, nil
+}
+
+// maxField bounds what describes a tensor.
+const maxField = 1 << 10
+
+// rows quantizes the request's one input.
+func (q *request) rows(d *classifier.Description) ([][]int8, error) {
+	size := d.Architecture.Input.Size()
+	if len(q.inputs) != 1 {
+		return nil, badInput("one input, named %q, is wanted; there are %d", inputName, len(q.inputs))
+	}
+	in, err := parseInput(q.inputs[0])
+	if err != nil {
+		return nil, err
+	}
+	if in.Name != inputName {
+		return nil, badInput("the input is named %q here, not %q", inputName, in.Name)
+	}
+	values := int64(1)
+	for _, n := range in.Shape {
+		// Both factors are bounded, so that the product cannot overflow.
+		if n < 1 || n > MaxBatch*int64(size) || values > MaxBatch*int64(size) || len(in.Shape) > maxNesting {
+			return nil, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
+		}
+		values *= n
+	}
+	// A value takes two characters at least: what is allocated was paid for with the body.
+	if values%int64(size) != 0 || values/int64(size) > MaxBatch || len(in.Shape) == 0 || values > int64(len(in.data)+1)/2 {
+		return nil, badInput("shape %d is not one of up to %d inputs of %d values, or the data has fewer", in.Shape, MaxBatch, size)
+	}
+	flat := make([]int8, 0, values)
+	switch in.Datatype {
+	case "FP32":
+		flat, err = quantize[float32](d, in.data, size, flat, 32)
+	case "FP64":
+		flat, err = quantize[float64](d, in.data, size, flat, 64)
+	case "INT8":
+		flat, err = integers(in.data, flat)
+	default:
+		return nil, badInput("datatype %.32q; FP32 and FP64 are quantized here, INT8 is taken as it is", in.Datatype)
+	}
+	if err != nil {
+		return nil, badInput("data: %v", err)
+	}
+	if int64(len(flat)) != values {
+		return nil, badInput("data has %d values, the shape says %d", len(flat), values)
+	}
+	var rows [][]int8
+	for at := 0; at < len(flat); at += size {
+		rows = append(rows, flat[at:at+size:at+size])
+	}
+	return rows, nil
+}
+
+// quantize reads numbers and quantizes them row by row: of the numbers one row exists.
+func quantize[F classifier.Float](d *classifier.Description, data []byte, size int, out []int8, bits int) ([]int8, error) {
+	row := make([]F, 0, size)
+	err := rawjson.Numbers(data, maxNesting, func(text []byte) error {
+		v, err := strconv.ParseFloat(string(text), bits)
+		if err != nil {
+			return fmt.Errorf("%.32q is outside the type's range", text)
+		}
+		if row = append(row, F(v)); len(row) < size {
+			return nil
+		}
+		at := len(out)
+		if at+size > cap(out) {
+			return fmt.Errorf("there are more than the %d values that the shape says", cap(out))
+		}
+		out = out[:at+size]
+		err = classifier.Quantize(&d.Quantizer, row, out[at:])
+		row = row[:0]
+		return err
+	})
+	if err == nil && len(row) > 0 {
+		err = fmt.Errorf("the last row has %d values of %d", len(row), size)
+	}
+	return out, err
+}
+
+// integers reads values that are quantized already.
+func integers(data []byte, out []int8) ([]int8, error) {
+	err := rawjson.Numbers(data, maxNesting, func(text []byte) error {
+		v, err := strconv.ParseInt(string(text), 10, 8)
+		if err != nil {
+			return fmt.Errorf("%.32q is no INT8", text)
+		}
+		if len(out) == cap(out) {
+			return fmt.Errorf("there are more than the %d values that the shape says", cap(out))
+		}
+		out = append(out, int8(v))
+		return nil
+	})
+	return out, err
+}

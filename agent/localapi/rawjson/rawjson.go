@@ -1,0 +1,154 @@
+// Package rawjson looks into a JSON text without copying it.
+//
+// It guarantees that what it returns is a part of the text that it was given, so that a
+// request which holds one long string or a million numbers costs no more memory than its
+// own bytes. It trusts nothing of the text: each function but Valid wants a text that
+// Valid accepted, and returns an error, never a part that is not a value, where it is
+// not what was asked for.
+//
+// The local API reads its requests with it; encoding/json copies each level of what it
+// does not know.
+package rawjson
+
+import (
+	"encoding/json"
+	"errors"
+	"unicode/utf8"
+)
+
+// ErrKind means a value of another kind than was asked for.
+var ErrKind = errors.New("another kind of value")
+
+// Valid says whether a text is one JSON value in UTF-8.
+func Valid(text []byte) bool { return utf8.Valid(text) && json.Valid(text) }
+
+// Members are the members of an object, by name; of two with one name it has the last.
+func Members(text []byte) (map[string][]byte, error) {
+	s := scanner{text: text}
+	if !s.skip('{') {
+		return nil, ErrKind
+	}
+	out := map[string][]byte{}
+	for !s.skip('}') {
+		key, err := s.value()
+		if err != nil {
+			return nil, err
+		}
+		var name string
+		if err := json.Unmarshal(key, &name); err != nil || !s.skip(':') {
+			return nil, ErrKind
+		}
+		if out[name], err = s.value(); err != nil {
+			return nil, err
+		}
+		s.skip(',')
+	}
+	return out, nil
+}
+
+// Elements calls each with the elements of an array, in their order, until it fails.
+func Elements(text []byte, each func(element []byte) error) error {
+	s := scanner{text: text}
+	if !s.skip('[') {
+		return ErrKind
+	}
+	for !s.skip(']') {
+		v, err := s.value()
+		if err != nil {
+			return err
+		}
+		if err := each(v); err != nil {
+			return err
+		}
+		s.skip(',')
+	}
+	return nil
+}
+
+// Null says whether a value is null.
+func Null(value []byte) bool { return string(value) == "null" }
+
+// scanner goes over a valid text.
+type scanner struct {
+	text []byte
+	at   int
+}
+
+func (s *scanner) space() {
+	for s.at < len(s.text) {
+		switch s.text[s.at] {
+		case ' ', '\t', '\n', '\r':
+			s.at++
+		default:
+			return
+		}
+	}
+}
+
+// skip goes past one mark, if it is next.
+func (s *scanner) skip(mark byte) bool {
+	s.space()
+	if s.at < len(s.text) && s.text[s.at] == mark {
+		s.at++
+		return true
+	}
+	return false
+}
+
+// value returns the next value and goes past it.
+func (s *scanner) value() ([]byte, error) {
+	s.space()
+	begin, depth := s.at, 0
+	for s.at < len(s.text) {
+		switch c := s.text[s.at]; c {
+		case '"':
+			s.str()
+		case '{', '[':
+			depth++
+			s.at++
+		case '}', ']':
+			if depth == 0 {
+				return nil, ErrKind
+			}
+			depth--
+			s.at++
+		case ',', ':', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return nil, ErrKind
+			}
+			s.at++
+			continue
+		default:
+			s.word()
+		}
+		if depth == 0 {
+			return s.text[begin:s.at:s.at], nil
+		}
+	}
+	return nil, ErrKind
+}
+
+// str goes past a string.
+func (s *scanner) str() {
+	for s.at++; s.at < len(s.text); s.at++ {
+		switch s.text[s.at] {
+		case '\\':
+			s.at++
+		case '"':
+			s.at++
+			return
+		}
+	}
+	s.at = min(s.at, len(s.text))
+}
+
+// word goes past a number, true, false or null.
+func (s *scanner) word() {
+	for s.at < len(s.text) {
+		switch s.text[s.at] {
+		case ',', ':', ' ', '\t', '\n', '\r', '{', '}', '[', ']', '"':
+			return
+		}
+		s.at++
+	}
+}

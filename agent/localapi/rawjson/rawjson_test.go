@@ -1,0 +1,125 @@
+package rawjson_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/agent/localapi/rawjson"
+)
+
+func ExampleMembers() {
+	members, _ := rawjson.Members([]byte(`{"model": "tiny", "stop": ["a", "b"]}`))
+	fmt.Printf("%s %s\n", members["model"], members["stop"])
+	// Output: "tiny" ["a", "b"]
+}
+
+func TestOtherKindsAreRefused(t *testing.T) {
+	for _, text := range []string{`1`, `"{"`, `null`, `[]`, ``, ` `} {
+		if m, err := rawjson.Members([]byte(text)); !errors.Is(err, rawjson.ErrKind) {
+			t.Errorf("members of %q: %v %v", text, m, err)
+		}
+	}
+	for _, text := range []string{`1`, `"["`, `null`, `{}`, ``} {
+		if err := rawjson.Elements([]byte(text), func([]byte) error { return nil }); !errors.Is(err, rawjson.ErrKind) {
+			t.Errorf("elements of %q: %v", text, err)
+		}
+	}
+	stop := errors.New("enough")
+	if err := rawjson.Elements([]byte(`[1,2]`), func([]byte) error { return stop }); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	if rawjson.Valid([]byte("\"\xff\"")) || rawjson.Valid([]byte(`{}x`)) || !rawjson.Valid([]byte(` {} `)) {
+		t.Error("Valid")
+	}
+}
+
+func numbers(text string, depth int) (list []string, err error) {
+	err = rawjson.Numbers([]byte(text), depth, func(n []byte) error { list = append(list, string(n)); return nil })
+	return list, err
+}
+
+func TestNumbersComeInRowMajorOrder(t *testing.T) {
+	for _, text := range []string{`[1,-2.5e3, 3 ,4]`, `[[1,-2.5e3],[3,4]]`, ` [ [ [1] , [-2.5e3] ] , [ [3] , [4] ] ] `} {
+		if list, err := numbers(text, 3); err != nil || !slices.Equal(list, []string{"1", "-2.5e3", "3", "4"}) {
+			t.Errorf("%s: %q %v", text, list, err)
+		}
+	}
+}
+
+func TestWhatIsNoArrayOfNumbersIsRefused(t *testing.T) {
+	for _, text := range []string{`1`, `{}`, `[null]`, `["1"]`, `[true]`, `[1,null]`, `[[1],2]`, `[1,[2]]`, `[[1],[2,3]]`, `[[1],[[2]]]`, `[[]]`, `[]`, `[[1],[]]`,
+		`[[[[1]]]]`, `[{"a":1}]`, `[` + strings.Repeat("1", 500) + `]`, `[1`, ``} {
+		if list, err := numbers(text, 3); err == nil {
+			t.Errorf("%s: %q", text, list)
+		}
+	}
+	stop := errors.New("enough")
+	if err := rawjson.Numbers([]byte(`[1,2]`), 1, func([]byte) error { return stop }); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+}
+
+// Nothing is copied: what is returned lies in the text.
+func TestALongValueIsNotCopied(t *testing.T) {
+	text := []byte(`{"a":[{"b":"` + strings.Repeat("x", 1<<20) + `"}]}`)
+	if n := testing.AllocsPerRun(10, func() {
+		m, _ := rawjson.Members(text)
+		_ = rawjson.Elements(m["a"], func(e []byte) error {
+			if &e[0] != &text[6] {
+				t.Error("a copy")
+			}
+			return nil
+		})
+	}); n > 8 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzAgainstEncodingJSON: of a valid text, members and elements are those that
+// encoding/json finds.
+func FuzzAgainstEncodingJSON(f *testing.F) {
+	for _, text := range []string{`{"a":1,"b":[1,2,{"c":"]}\""}],"a":null}`, `[ [1 ,2], {"x":{}} , "\\" , -1e5,true ]`, `{}`, `[]`, `{"é":"\u00e9"}`, `[[1,2],[3,4]]`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if !rawjson.Valid(text) {
+			_, _ = rawjson.Members(text)
+			_ = rawjson.Elements(text, func([]byte) error { return nil })
+			_ = rawjson.Numbers(text, 4, func([]byte) error { return nil })
+			return
+		}
+		var object map[string]json.RawMessage
+		if members, err := rawjson.Members(text); json.Unmarshal(text, &object) == nil && object != nil {
+			got := map[string]json.RawMessage{}
+			for k, v := range members {
+				got[k] = v
+			}
+			if err != nil || !reflect.DeepEqual(got, object) {
+				t.Errorf("members %q, want %q: %v", slices.Collect(maps.Keys(got)), object, err)
+			}
+		} else if err == nil {
+			t.Errorf("%q has members", text)
+		}
+		var array []json.RawMessage
+		var got []json.RawMessage
+		err := rawjson.Elements(text, func(e []byte) error { got = append(got, e); return nil })
+		if json.Unmarshal(text, &array) == nil && array != nil {
+			if err != nil || len(got) != len(array) || len(got) > 0 && !reflect.DeepEqual(got, array) {
+				t.Errorf("elements %q, want %q: %v", got, array, err)
+			}
+		} else if err == nil {
+			t.Errorf("%q has elements", text)
+		}
+		var flat []float64
+		var count int
+		if rawjson.Numbers(text, 1, func([]byte) error { count++; return nil }) == nil && (json.Unmarshal(text, &flat) == nil && len(flat) != count) {
+			t.Errorf("%d numbers, want %d", count, len(flat))
+		}
+	})
+}
