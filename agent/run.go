@@ -21,6 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -78,7 +79,7 @@ func (d *daemon) prepare() (err error) {
 	d.client.Store(broker)
 	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, reloaded: make(chan reload)}
 	d.prepareWork()
-	s := d.Config.Socket
+	s, kept := d.Config.Socket, d.Config.Receipts
 	concurrent := 1
 	for _, m := range d.Config.Models {
 		concurrent = max(concurrent, m.Sequences)
@@ -88,8 +89,9 @@ func (d *daemon) prepare() (err error) {
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
 		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue,
 		Memory: d.Config.RequestMemory(), MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
-		Status: func() any { return d.status() },
-		Gauges: d.gauges, Work: d.work(), Classifiers: d.serveClassifiers(), Version: d.Version,
+		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
+		Status:   func() any { return d.status() },
+		Gauges:   d.gauges, Work: d.work(), Classifiers: d.serveClassifiers(), Version: d.Version,
 	})
 	return err
 }

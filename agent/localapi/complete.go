@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/intake"
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -21,6 +22,8 @@ type completion struct {
 	id      receipt.ID // of the answer and of its receipt
 	created int64
 	chat    bool
+	full    bool            // the whole receipt is asked for
+	issued  *receipt.Issued // once it is
 }
 
 // complete answers a chat or a plain completion. The order matters: what costs
@@ -28,6 +31,10 @@ type completion struct {
 // since the lease may have ended while the request waited.
 func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) error {
 	if err := s.serving(); err != nil {
+		return err
+	}
+	full, err := oip.FullReceipt(r)
+	if err != nil {
 		return err
 	}
 	p, _ := peerOf(r.Context())
@@ -59,7 +66,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 		return err
 	}
 	defer context.AfterFunc(session.Lease, func() { cancel(context.Cause(session.Lease)) })()
-	c := &completion{server: s, request: q, session: session, chat: chat, created: s.cfg.Now().Unix()}
+	c := &completion{server: s, request: q, session: session, chat: chat, full: full, created: s.cfg.Now().Unix()}
 	if c.id, err = receipt.NewID(); err != nil {
 		return err
 	}
@@ -120,7 +127,7 @@ func (c *completion) prepare() error {
 		if !c.chat {
 			param = "prompt"
 		}
-		return problem.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens; the context of %d has no room for an answer", len(q.Gen.Prompt), size))
+		return problem.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens or more; the context of %d has no room for an answer", len(q.Gen.Prompt), size))
 	}
 	q.Gen.MaxTokens = room
 	if q.MaxTokens > 0 {
@@ -158,6 +165,9 @@ func (c *completion) sign(ctx context.Context, text string, result infer.Result)
 		return err
 	}
 	c.server.receipts.Put(p.uid, issued)
+	if c.full {
+		c.issued = &issued
+	}
 	return nil
 }
 
@@ -181,6 +191,8 @@ type answerObject struct {
 	Choices []choice `json:"choices"`
 	Usage   *usage   `json:"usage,omitempty"`
 	Receipt string   `json:"receipt,omitempty"`
+	// Issued is the whole receipt with its salts, as /v1/receipts/{id} has it.
+	Issued *receipt.Issued `json:"issued_receipt,omitempty"`
 }
 
 type choice struct {
@@ -218,6 +230,6 @@ func (c *completion) object(text string, result infer.Result) answerObject {
 		ch.Text = &text
 	}
 	o.Choices = []choice{ch}
-	o.Usage, o.Receipt = newUsage(result), c.id.String()
+	o.Usage, o.Receipt, o.Issued = newUsage(result), c.id.String(), c.issued
 	return o
 }

@@ -12,7 +12,8 @@ import (
 // Engine is one model at work. Its errors never quote a prompt or an answer:
 // they are logged. Inference is the real one.
 type Engine interface {
-	// Chat returns the tokens of a conversation, up to where the model answers.
+	// Chat returns the tokens of a conversation, up to where the model answers. Of one that
+	// is longer than the context it need not return all.
 	Chat(messages []tokenize.Message) ([]int32, error)
 	// Text returns the tokens of a plain prompt, in which control tokens' text
 	// is text.
@@ -34,7 +35,7 @@ func (e Inference) Chat(messages []tokenize.Message) ([]int32, error) {
 	if template == nil {
 		return nil, problem.BadRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
 	}
-	ids, err := template.Encode(e.Tokenizer(), messages, true)
+	ids, err := template.EncodeAtMost(e.Tokenizer(), messages, true, e.ContextSize())
 	var raised *tokenize.RaisedError
 	if errors.As(err, &raised) {
 		return nil, problem.BadRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
@@ -44,7 +45,7 @@ func (e Inference) Chat(messages []tokenize.Message) ([]int32, error) {
 
 // Text tokenizes a prompt as plain text, behind the model's BOS if it has one.
 func (e Inference) Text(prompt string) ([]int32, error) {
-	ids := e.Tokenizer().Encode(prompt, false)
+	ids := e.Tokenizer().EncodeAtMost(prompt, false, e.ContextSize())
 	if e.Tokenizer().AddBOS() {
 		ids = append([]int32{e.Tokenizer().BOS()}, ids...)
 	}

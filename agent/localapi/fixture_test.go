@@ -265,6 +265,11 @@ func (f *fixture) do(t testing.TB, method, path, body string) response {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return f.send(t, req)
+}
+
+func (f *fixture) send(t testing.TB, req *http.Request) response {
+	t.Helper()
 	resp, err := f.client.Do(req)
 	if err != nil {
 		t.Fatal(err)

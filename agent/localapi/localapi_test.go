@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -68,6 +69,60 @@ func (f *fixture) receipt(t testing.TB, id string) receipt.Issued {
 		t.Fatal(r, err)
 	}
 	return issued
+}
+
+// TestAWholeReceiptComesWithTheAnswer: whoever asks for it loses nothing when the agent
+// forgets it, which it does at once here.
+func TestAWholeReceiptComesWithTheAnswer(t *testing.T) {
+	f := start(t, func(c *Config) { c.Receipts = receipt.Limits{Kept: 1} })
+	ask := func(value, extra string) response {
+		body := `{"model":"tiny","messages":[{"role":"user","content":"one two"}],"max_tokens":2` + extra + `}`
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://agent/v1/chat/completions", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(RequestReceipt, value)
+		return f.send(t, req)
+	}
+	whole := func(raw string) {
+		t.Helper()
+		var o struct {
+			Receipt string          `json:"receipt"`
+			Issued  *receipt.Issued `json:"issued_receipt"`
+		}
+		if err := json.Unmarshal([]byte(raw), &o); err != nil || o.Issued == nil {
+			t.Fatal(raw, err)
+		}
+		b := o.Issued.Receipt.Body
+		if b.ID.String() != o.Receipt || b.OutputCommitment != receipt.CommitOutput(o.Issued.Salts.Output, []byte("w0 w1 ")) {
+			t.Errorf("%+v", b)
+		}
+		if _, err := o.Issued.Receipt.Marshal(); err != nil {
+			t.Error(err)
+		}
+	}
+	first := ask("full", "")
+	whole(first.body)
+	for _, extra := range []string{`,"stream":true`, `,"stream":true,"stream_options":{"include_usage":true}`} {
+		events := ask("full", extra).events(t)
+		whole(events[len(events)-2])
+		for _, e := range events[:len(events)-2] {
+			if strings.Contains(e, "issued_receipt") {
+				t.Error("before the end:", e)
+			}
+		}
+	}
+	if r := f.do(t, "GET", "/v1/receipts/"+first.header.Get(ReceiptHeader), ""); r.code() != "receipt-not-found" {
+		t.Error("the first receipt is not forgotten:", r)
+	}
+	for _, value := range []string{"", "id"} {
+		if r := ask(value, ""); r.status != 200 || strings.Contains(r.body, "issued_receipt") {
+			t.Error(value, r)
+		}
+	}
+	if r := ask("all", ""); r.status != 400 || r.code() != "unsupported-value" || r.param() != RequestReceipt {
+		t.Error(r)
+	}
 }
 
 func TestChatStreams(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -13,6 +14,10 @@ import (
 
 // ReceiptHeader names the receipt of an answer, in streams as well.
 const ReceiptHeader = "X-Anchorhold-Receipt"
+
+// RequestReceipt is a header of requests: "full" asks for the whole receipt in the answer,
+// so that nothing is lost when the agent forgets it; "id", or no header, for its name.
+const RequestReceipt = oip.RequestReceipt
 
 // route is one path of the API.
 type route struct {

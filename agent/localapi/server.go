@@ -91,7 +91,7 @@ type Config struct {
 	Queue                    int            // requests that may wait; 16. Negative: none
 	Memory                   int64          // of all requests together, in bytes; 4 MiB
 	Connections              int            // open connections; 256
-	Receipts                 int            // receipts kept; 512
+	Receipts                 receipt.Limits // of the receipts that are kept
 	MaxBodyBytes             int64          // 1 MiB
 	RequestTime              time.Duration  // one request, waiting included; 5 minutes
 	WriteTime                time.Duration  // one write to a slow reader; 10 seconds
@@ -131,7 +131,6 @@ func New(cfg Config) (*Server, error) {
 	setDefault(&cfg.Concurrent, 1)
 	setDefault(&cfg.Queue, 16)
 	setDefault(&cfg.Connections, 256)
-	setDefault(&cfg.Receipts, 512)
 	setDefault(&cfg.MaxBodyBytes, 1<<20)
 	setDefault(&cfg.Memory, 4<<20)
 	if need := openai.Cost(cfg.MaxBodyBytes); need > largest(cfg.Memory) {

@@ -94,7 +94,7 @@ func (c *completion) runStream(ctx context.Context, w http.ResponseWriter) error
 		end = c.header()
 		end.Choices, end.Usage = []choice{}, newUsage(result)
 	}
-	end.Receipt = c.id.String()
+	end.Receipt, end.Issued = c.id.String(), c.issued
 	if err := st.send(end); err != nil {
 		return err
 	}

@@ -59,6 +59,7 @@ func (c Config) Check() Findings {
 	c.checkClassifiers(&f)
 	c.checkFederation(&f)
 	c.checkSocket(&f)
+	c.checkKept(&f)
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log.Level) {
 		f.errorf("log.level: %q is unknown; use debug, info, warn or error", c.Log.Level)
 	}
@@ -276,6 +277,13 @@ func (c Config) checkSocket(f *Findings) {
 	}
 	if s.MemoryMB < 0 || s.MemoryMB > 1<<16 || s.MemoryMB != 0 && int64(s.MemoryMB)<<20 < bodyCost*max(s.MaxBodyBytes, 1<<20) {
 		f.errorf("socket.memory_mb: %d; a completion request takes up to four times its body, of which max_body_bytes is the limit", s.MemoryMB)
+	}
+}
+
+func (c Config) checkKept(f *Findings) {
+	r := c.Receipts
+	if r.Kept < 0 || r.Kept > 1<<16 || r.KeptPerUID < 0 || r.KeptPerUID > max(r.Kept, 512) || r.KeptMinutes < 0 || r.KeptMinutes > 525_600 {
+		f.errorf("receipts: kept is up to %d, kept_per_uid up to kept, kept_minutes up to a year", 1<<16)
 	}
 }
 

@@ -49,6 +49,8 @@ type Config struct {
 	Workers Workers `yaml:"workers"`
 	// Socket is the local API.
 	Socket Socket `yaml:"socket"`
+	// Receipts says which receipts the agent keeps for its clients.
+	Receipts Receipts `yaml:"receipts"`
 	// Log sets verbosity and form.
 	Log Log `yaml:"log"`
 }
@@ -293,6 +295,17 @@ type Socket struct {
 	MaxBodyBytes int64 `yaml:"max_body_bytes"`
 	// RequestSeconds bounds one request; 0 is 300.
 	RequestSeconds int `yaml:"request_seconds"`
+}
+
+// Receipts says which receipts are kept, in memory, for clients that ask for them later.
+// Who wants to lose none asks for the whole receipt with the answer.
+type Receipts struct {
+	// Kept is how many there are at most; 0 is 512. One takes some 4 KiB.
+	Kept int `yaml:"kept"`
+	// KeptPerUID is how many one user has at most; 0 is a quarter of Kept.
+	KeptPerUID int `yaml:"kept_per_uid"`
+	// KeptMinutes is how long one is kept; 0 is 1440, a day.
+	KeptMinutes int `yaml:"kept_minutes"`
 }
 
 // Log sets verbosity and form.

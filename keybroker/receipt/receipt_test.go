@@ -355,31 +355,6 @@ func TestCommitmentsHideAndDiffer(t *testing.T) {
 	}
 }
 
-func TestStoreIsBoundedAndPrivate(t *testing.T) {
-	s := NewStore(3)
-	put := func(owner uint32, n byte) ID {
-		i := Issued{Receipt: Receipt{Body: Body{ID: ID{n}}}}
-		s.Put(owner, i)
-		return i.Receipt.Body.ID
-	}
-	first := put(1000, 1)
-	if _, ok := s.Get(1000, first); !ok {
-		t.Error("the owner's receipt is not found")
-	}
-	if _, ok := s.Get(1001, first); ok {
-		t.Error("another user's receipt is found")
-	}
-	for n := byte(2); n < 5; n++ {
-		put(1000, n)
-	}
-	if _, ok := s.Get(1000, first); ok {
-		t.Error("the oldest of four is still in a store of three")
-	}
-	if _, ok := s.Get(1000, ID{4}); !ok || len(s.at) != 3 {
-		t.Errorf("latest missing or index leaks: %d entries", len(s.at))
-	}
-}
-
 func TestParseID(t *testing.T) {
 	id := ID{1, 0xab}
 	if got, err := ParseID(id.String()); err != nil || got != id {

@@ -10,6 +10,7 @@ const maxWordBytes = 1 << 16
 type encoder struct {
 	t       *Tokenizer
 	out     []int32
+	limit   int // beyond it nothing is encoded any more
 	symbols []symbol
 	queue   []uint64 // heap of rank<<32 | position
 }
@@ -25,6 +26,9 @@ type symbol struct {
 // plain encodes text that holds no special token.
 func (e *encoder) plain(text string) {
 	e.t.split.words(text, func(word string) {
+		if len(e.out) > e.limit {
+			return
+		}
 		for len(word) > maxWordBytes {
 			cut := maxWordBytes
 			for cut > maxWordBytes-utf8.UTFMax && !utf8.RuneStart(word[cut]) {

@@ -67,6 +67,34 @@ func TestTimeIsLinear(t *testing.T) {
 	}
 }
 
+// A text that is far longer than the context costs what the context does, not four bytes
+// and more for each byte of it.
+func TestTokensBeyondTheContextAreNotMade(t *testing.T) {
+	file, err := tiny(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := newTokenizer(t, file)
+	text := strings.Repeat("<s>ab c</s> a b a\n", 1<<10)
+	for _, special := range []bool{false, true} {
+		all := tok.Encode(text, special)
+		for _, limit := range []int{0, 1, 100, len(all) - 1, len(all), len(all) + 1} {
+			some := tok.EncodeAtMost(text, special, limit)
+			if len(all) <= limit && len(some) != len(all) || len(all) > limit && len(some) <= limit || len(some) > limit+maxWordBytes || !slices.Equal(some, all[:len(some)]) {
+				t.Errorf("%d tokens of %d with a limit of %d", len(some), len(all), limit)
+			}
+		}
+	}
+	long := strings.Repeat("a b ", 1<<18)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	tok.EncodeAtMost(long, true, 4096)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 128<<10 {
+		t.Errorf("%d bytes for a context of 4096 tokens", n)
+	}
+}
+
 func TestPiecesJoinToTheText(t *testing.T) {
 	for _, name := range []string{"gpt-2", "deepseek-coder"} {
 		tok := newTokenizer(t, openFile(t, shared(t, "models/vocab/ggml-vocab-"+name+".gguf")))

@@ -3,6 +3,7 @@ package tokenize
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/jinja"
@@ -75,6 +76,11 @@ func (t *Template) Render(messages []Message, addGenerationPrompt bool) (string,
 // Encode renders a conversation and returns its tokens. Roles and contents never
 // become control tokens, whatever they spell: only the template's own text does.
 func (t *Template) Encode(tok *Tokenizer, messages []Message, addGenerationPrompt bool) ([]int32, error) {
+	return t.EncodeAtMost(tok, messages, addGenerationPrompt, math.MaxInt)
+}
+
+// EncodeAtMost is Encode for a context of so many tokens, as [Tokenizer.EncodeAtMost] is.
+func (t *Template) EncodeAtMost(tok *Tokenizer, messages []Message, addGenerationPrompt bool, limit int) ([]int32, error) {
 	guarded := make([]Message, len(messages))
 	for i, m := range messages {
 		guarded[i] = Message{Role: tok.Guard(m.Role), Content: tok.Guard(m.Content)}
@@ -83,7 +89,7 @@ func (t *Template) Encode(tok *Tokenizer, messages []Message, addGenerationPromp
 	if err != nil {
 		return nil, err
 	}
-	ids := tok.Encode(text, true)
+	ids := tok.EncodeAtMost(text, true, limit)
 	if tok.AddBOS() && (len(ids) == 0 || ids[0] != tok.BOS()) {
 		ids = append([]int32{tok.BOS()}, ids...)
 	}

@@ -18,6 +18,7 @@ package tokenize
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
@@ -185,19 +186,25 @@ func (t *Tokenizer) Piece(id int32) []byte {
 // taken as plain and never yields a control token. Bytes that the vocabulary
 // lacks are left out, as the reference implementation does.
 func (t *Tokenizer) Encode(text string, special bool) []int32 {
-	e := encoder{t: t, out: make([]int32, 0, len(text)/3+8)}
+	return t.EncodeAtMost(text, special, math.MaxInt)
+}
+
+// EncodeAtMost is Encode for a context of so many tokens: of a text that has more it
+// returns some more, and not the rest, which would take many times the text's memory.
+func (t *Tokenizer) EncodeAtMost(text string, special bool, limit int) []int32 {
+	e := encoder{t: t, out: make([]int32, 0, min(len(text)/3, limit)+8), limit: limit}
 	set := &t.defined
 	if special {
 		set = &t.all
 	}
-	for text != "" {
+	for text != "" && len(e.out) <= limit {
 		skip, size, id := set.next(&t.vocab, text)
 		plain := text[:skip]
 		if special {
 			plain = dropGuards(plain)
 		}
 		e.plain(plain)
-		if size == 0 {
+		if size == 0 || len(e.out) > limit {
 			break
 		}
 		e.out = append(e.out, id)

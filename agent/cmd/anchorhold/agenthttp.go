@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"syscall"
@@ -32,6 +33,11 @@ func newAgentClient(socket string) *agentClient {
 // do sends a request and returns the answer of a success; an error object of
 // the agent becomes the error.
 func (c *agentClient) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	return c.doWith(ctx, method, path, body, nil)
+}
+
+// doWith is do with further headers.
+func (c *agentClient) doWith(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
 	var send io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
@@ -44,6 +50,7 @@ func (c *agentClient) do(ctx context.Context, method, path string, body any) (*h
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -71,6 +71,7 @@ type chatResult struct {
 	FirstTokenMS     float64 `json:"first_token_ms"`
 	TokensPerSecond  float64 `json:"tokens_per_second"`
 	Receipt          string  `json:"receipt"`
+	issued           json.RawMessage
 }
 
 func chat(ctx context.Context, inv *invocation, opt chatOptions, question string, out, complaint io.Writer) error {
@@ -87,10 +88,14 @@ func chat(ctx context.Context, inv *invocation, opt chatOptions, question string
 	}
 	messages = append(messages, map[string]string{"role": "user", "content": question})
 	began := time.Now()
-	resp, err := agent.do(ctx, http.MethodPost, "/v1/chat/completions", map[string]any{
+	header := http.Header{}
+	if opt.receiptFile != "" {
+		header.Set("Anchorhold-Receipt", "full")
+	}
+	resp, err := agent.doWith(ctx, http.MethodPost, "/v1/chat/completions", map[string]any{
 		"model": opt.model, "messages": messages, "max_tokens": opt.maxTokens, "temperature": opt.temperature,
 		"seed": opt.seed, "stream": true, "stream_options": map[string]bool{"include_usage": true},
-	})
+	}, header)
 	if err != nil {
 		return err
 	}
@@ -108,7 +113,7 @@ func chat(ctx context.Context, inv *invocation, opt chatOptions, question string
 		result.Receipt = resp.Header.Get("X-Anchorhold-Receipt")
 	}
 	if opt.receiptFile != "" {
-		if err := saveReceipt(ctx, agent, result.Receipt, opt.receiptFile); err != nil {
+		if err := saveReceipt(result.issued, opt.receiptFile); err != nil {
 			return err
 		}
 	}
@@ -148,7 +153,8 @@ type streamChunk struct {
 		PromptTokens     int `json:"prompt_tokens"`
 		CompletionTokens int `json:"completion_tokens"`
 	} `json:"usage"`
-	Receipt string `json:"receipt"`
+	Receipt string          `json:"receipt"`
+	Issued  json.RawMessage `json:"issued_receipt"`
 	Error   *struct {
 		Message string `json:"message"`
 		Code    string `json:"code"`
@@ -200,7 +206,7 @@ func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, er
 			result.PromptTokens, result.CompletionTokens = chunk.Usage.PromptTokens, chunk.Usage.CompletionTokens
 		}
 		if chunk.Receipt != "" {
-			result.Receipt = chunk.Receipt
+			result.Receipt, result.issued = chunk.Receipt, chunk.Issued
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -209,13 +215,11 @@ func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, er
 	return result, errors.New("the agent ended the stream before its end mark: the answer is incomplete")
 }
 
-func saveReceipt(ctx context.Context, agent *agentClient, id, path string) error {
-	if id == "" {
-		return errors.New("the answer came without a receipt")
-	}
-	var receipt json.RawMessage
-	if err := agent.getJSON(ctx, "/v1/receipts/"+id, &receipt); err != nil {
-		return err
+// saveReceipt writes a receipt as it came with the answer: the agent may have forgotten it
+// a moment later.
+func saveReceipt(receipt json.RawMessage, path string) error {
+	if len(receipt) == 0 {
+		return errors.New("the answer came without its receipt: the agent is older than this command")
 	}
 	return os.WriteFile(path, append(receipt, '\n'), 0o600)
 }

@@ -66,9 +66,10 @@ const (
 	MaxBatch     = 64
 	MaxBodyBytes = 8 << 20
 	maxNesting   = 8 // dimensions of a tensor
-	// What one answer costs beside its input, and each of its outputs: as a number, as
-	// text, and as text that is copied.
+	// What one answer costs beside its input, without and with the receipt as text, and
+	// each of its outputs: as a number, as text, and as text that is copied.
 	answerBytes = 12 << 10
+	fullBytes   = 64 << 10
 	outputBytes = 32
 )
 
@@ -187,23 +188,56 @@ func (s *Service) modelReady(w http.ResponseWriter, r *http.Request) error {
 
 // response is what it gets: scores, the best class and its label of each input.
 type response struct {
-	ModelName    string   `json:"model_name"`
-	ModelVersion string   `json:"model_version"`
-	ID           string   `json:"id,omitempty"`
-	Parameters   any      `json:"parameters"`
-	Outputs      []tensor `json:"outputs"`
+	ModelName    string     `json:"model_name"`
+	ModelVersion string     `json:"model_version"`
+	ID           string     `json:"id,omitempty"`
+	Parameters   parameters `json:"parameters"`
+	Outputs      []tensor   `json:"outputs"`
+}
+
+// parameters are what the protocol has no field for. Issued are whole receipts, as
+// /v1/receipts/{id} has them, in the order of the inputs.
+type parameters struct {
+	Issued   []receipt.Issued `json:"issued_receipts,omitempty"`
+	ModelID  string           `json:"model_id"`
+	Receipts []string         `json:"receipts"`
 }
 
 func badInput(format string, args ...any) error {
 	return problem.BadRequest("inputs", string(classify.ReasonInput), fmt.Sprintf(format, args...))
 }
 
+// RequestReceipt is a header of requests: "full" asks for the whole receipt of each answer,
+// with its salts, so that nothing is lost when the agent forgets it; "id", or no header,
+// for its name.
+const RequestReceipt = "Anchorhold-Receipt"
+
+// FullReceipt says whether a request asks for whole receipts.
+func FullReceipt(r *http.Request) (bool, error) {
+	switch v := r.Header.Get(RequestReceipt); v {
+	case "", "id":
+		return false, nil
+	case "full":
+		return true, nil
+	default:
+		return false, problem.BadRequest(RequestReceipt, "unsupported-value", fmt.Sprintf("the header %s is full or id, not %.32q", RequestReceipt, v))
+	}
+}
+
 func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
+	full, err := FullReceipt(r)
+	if err != nil {
+		return err
+	}
 	m, err := s.find(r)
 	if err != nil {
 		return err
 	}
-	a, err := s.ask(r.Context(), m, intake.FromRequest(w, r, s.maxBody(), nil))
+	each := int64(answerBytes)
+	if full {
+		each = fullBytes
+	}
+	a, err := s.ask(r.Context(), m, intake.FromRequest(w, r, s.maxBody(), nil), each)
 	if err != nil {
 		return err
 	}
@@ -212,6 +246,9 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 		for _, answer := range a.List {
 			proofs.Take(s.UID(r.Context()), answer)
 		}
+	}
+	if full {
+		a.response.Parameters.Issued = a.issued()
 	}
 	w.Header().Set("Anchorhold-Receipt", a.Receipts()[0].String())
 	problem.WriteJSON(w, http.StatusOK, a.response)
@@ -240,6 +277,14 @@ func (a *Answers) Receipts() []receipt.ID {
 	return ids
 }
 
+func (a *Answers) issued() []receipt.Issued {
+	list := make([]receipt.Issued, len(a.List))
+	for i := range a.List {
+		list[i] = a.List[i].Receipt
+	}
+	return list
+}
+
 // Ask answers a request of the user of ctx, in the protocol's JSON, from the model of a
 // name. The receipts are kept for the user; for proofs the caller hands the answers on, and
 // releases them at last.
@@ -248,7 +293,7 @@ func (s *Service) Ask(ctx context.Context, name string, body io.Reader) (*Answer
 	if err != nil {
 		return nil, err
 	}
-	return s.ask(ctx, m, intake.Body{R: body, Length: -1, Max: s.maxBody()})
+	return s.ask(ctx, m, intake.Body{R: body, Length: -1, Max: s.maxBody()}, answerBytes)
 }
 
 // maxBody is the longest body that has room.
@@ -260,18 +305,18 @@ func (s *Service) maxBody() int64 {
 }
 
 // cost is how many bytes a request with a body of n holds: the body, the quantized rows,
-// of which a value takes two characters at least, and the answers with their receipts,
-// in memory and as JSON.
-func cost(d *classifier.Description, n int64) int64 {
+// of which a value takes two characters at least, and the answers, of each bytes, in
+// memory and as JSON.
+func cost(d *classifier.Description, n, each int64) int64 {
 	size := int64(d.Architecture.Input.Size())
 	rows := min(MaxBatch, n/(2*size)+1)
-	return n + intake.Overhead + rows*(2*size+answerBytes+outputBytes*int64(d.Classes()))
+	return n + intake.Overhead + rows*(2*size+each+outputBytes*int64(d.Classes()))
 }
 
 // ask lets the request in: memory first, then its body, then its turn.
-func (s *Service) ask(ctx context.Context, m classify.Model, b intake.Body) (_ *Answers, err error) {
+func (s *Service) ask(ctx context.Context, m classify.Model, b intake.Body, each int64) (_ *Answers, err error) {
 	uid := s.UID(ctx)
-	b.Cost = func(n int64) int64 { return cost(m.Description, n) }
+	b.Cost = func(n int64) int64 { return cost(m.Description, n, each) }
 	body, held, err := s.Intake.Read(ctx, uid, b)
 	if err != nil {
 		return nil, err
@@ -305,7 +350,7 @@ func (s *Service) ask(ctx context.Context, m classify.Model, b intake.Body) (_ *
 		s.Keep(uid, answer.Receipt)
 	}
 	a.response = respond(m, q.id, a.List)
-	held.Shrink(cost(m.Description, 0) * int64(len(rows)))
+	held.Shrink(cost(m.Description, 0, each) * int64(len(rows)))
 	return a, nil
 }
 
@@ -327,7 +372,7 @@ func respond(m classify.Model, id string, answers []classify.Answer) response {
 		scores, classes, labels = append(scores, a.Outputs...), append(classes, int64(best)), append(labels, m.Description.Label(best))
 	}
 	return response{ModelName: m.Name, ModelVersion: strconv.FormatUint(m.Version, 10), ID: id,
-		Parameters: map[string]any{"receipts": receipts, "model_id": m.ID.String()},
+		Parameters: parameters{Receipts: receipts, ModelID: m.ID.String()},
 		Outputs: []tensor{{Name: scoresName, Datatype: "INT32", Shape: []int64{n, int64(m.Description.Classes())}, Data: scores},
 			{Name: className, Datatype: "INT64", Shape: []int64{n}, Data: classes}, {Name: labelName, Datatype: "BYTES", Shape: []int64{n}, Data: labels}}}
 }

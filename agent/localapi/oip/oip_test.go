@@ -137,6 +137,40 @@ type refusal struct {
 	Error struct{ Message, Code string }
 }
 
+// TestWholeReceiptsComeWithTheAnswers on demand, in the order of the inputs.
+func TestWholeReceiptsComeWithTheAnswers(t *testing.T) {
+	b := newBench(t)
+	ask := func(value string) *httptest.ResponseRecorder {
+		q := httptest.NewRequestWithContext(t.Context(), "POST", inferPath, strings.NewReader(request("INT8", "[2,4]", "[1,2,3,4,5,6,7,8]")))
+		q.Header.Set("uid", "1")
+		q.Header.Set(oip.RequestReceipt, value)
+		w := httptest.NewRecorder()
+		b.mux.ServeHTTP(w, q)
+		return w
+	}
+	var a struct {
+		Parameters struct {
+			Receipts []string         `json:"receipts"`
+			Issued   []receipt.Issued `json:"issued_receipts"`
+		} `json:"parameters"`
+	}
+	w := ask("full")
+	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != http.StatusOK || len(a.Parameters.Issued) != 2 {
+		t.Fatal(w.Code, w.Body, err)
+	}
+	for i, issued := range a.Parameters.Issued {
+		if issued.Receipt.Body.ID.String() != a.Parameters.Receipts[i] || issued.Salts != b.kept[i].issued.Salts {
+			t.Errorf("receipt %d is another", i)
+		}
+	}
+	if w := ask("id"); w.Code != http.StatusOK || strings.Contains(w.Body.String(), "issued") {
+		t.Error(w.Code, w.Body)
+	}
+	if w := ask("yes"); w.Code != http.StatusBadRequest {
+		t.Error(w.Code, w.Body)
+	}
+}
+
 func (b *bench) refused(what, method, path, body string, status int, code string) refusal {
 	b.t.Helper()
 	var r refusal
