@@ -1,21 +1,47 @@
 package audit
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"time"
+	"strconv"
+	"strings"
 
-	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// CheckpointContext is the signing context of checkpoints.
-const CheckpointContext = "anchorhold/audit/checkpoint/1"
+// Reasons for which a checkpoint is refused, or a log beside a checkpoint.
+const (
+	// ReasonCheckpointVersion: a checkpoint of another format than a signed note,
+	// as the log's first version wrote them.
+	ReasonCheckpointVersion evidence.Reason = "checkpoint-version"
+	// ReasonCheckpointInvalid: it does not parse, or is not signed by both halves
+	// of the audit key.
+	ReasonCheckpointInvalid evidence.Reason = "checkpoint-invalid"
+	// ReasonRolledBack: the log has fewer records than the checkpoint counts.
+	ReasonRolledBack evidence.Reason = "audit-log-rolled-back"
+	// ReasonForked: the log's first records are others than the checkpoint's.
+	ReasonForked evidence.Reason = "audit-log-forked"
+)
 
 const (
-	checkpointVersion  = 1
 	maxCheckpointBytes = 16 << 10
+	maxCheckpointLines = 16 // signature lines; witnesses may have added theirs
+	originPrefix       = "anchorhold/audit/"
+
+	// Signature types (c2sp.org/signed-note). That specification assigns no byte
+	// to plain ML-DSA-65, so its line has the type for such, 0xff, and a longer
+	// name behind it.
+	typeEd25519 = "\x01"
+	typeMLDSA65 = "\xffanchorhold/ml-dsa-65/1\n"
 )
 
 // ErrCheckpoint means that a checkpoint does not parse or is not signed by a
@@ -24,86 +50,181 @@ var ErrCheckpoint = errors.New("bad checkpoint")
 
 // Checkpoint is a signed statement about the whole log: how many records it
 // had and the Merkle root over them. Whoever keeps one can later prove that a
-// record was in the log (Proof) and that nothing before it was changed.
+// record was in the log (Proof) and that nothing before it was changed
+// (Log.Extends).
+//
+// It is a signed note (c2sp.org/signed-note) whose text is a checkpoint
+// (c2sp.org/tlog-checkpoint) without extension lines: origin, size in decimal,
+// root in base64. It has one line of Ed25519 and one of ML-DSA-65, both by the
+// audit key, and verifies only by both. A program that knows such notes
+// verifies the Ed25519 line with VerifierKey.
 type Checkpoint struct {
+	// Origin names the log: its audit key.
+	Origin string `json:"origin"`
 	// Size is the number of records.
 	Size uint64 `json:"size"`
 	// Root is the Merkle tree hash over them (RFC 6962).
 	Root Digest `json:"root"`
-	// Chain is the hash chain's value behind the last of them.
-	Chain Digest `json:"chain"`
-	// Time is the broker's clock.
-	Time time.Time `json:"time"`
-	// Key is the id of the audit key.
-	Key Digest `json:"key"`
-	// Signature is over Statement in CheckpointContext.
-	Signature []byte `json:"signature"`
+	// Note is the signed note as it stands on disk; nothing else is signed.
+	Note string `json:"note"`
 }
 
-// Signer signs checkpoints: the broker's audit key.
+// Signer signs checkpoints and indexes: the broker's audit key.
 type Signer interface {
 	// Public returns the verifying half.
 	Public() identity.Public
+	// SignNote signs a note's text.
+	SignNote(text []byte) (identity.NoteSignature, error)
 	// Sign signs msg in the context.
 	Sign(context string, msg []byte) ([]byte, error)
 }
 
-// Statement returns the bytes that the signature covers.
-func (c Checkpoint) Statement() []byte {
-	b := cryptobyte.NewBuilder(nil)
-	b.AddUint8(checkpointVersion)
-	b.AddUint64(c.Size)
-	b.AddBytes(c.Root[:])
-	b.AddBytes(c.Chain[:])
-	b.AddUint64(nanoseconds(c.Time))
-	b.AddBytes(c.Key[:])
-	return b.BytesOrPanic() // only fixed-size fields: it cannot fail
+// Origin returns the name of the log that a key signs. It is the first line of
+// its checkpoints and the name on their signature lines.
+func Origin(key identity.Public) string {
+	id := key.ID()
+	return originPrefix + hex.EncodeToString(id[:])
 }
 
-// Marshal encodes the checkpoint with its signature.
-func (c Checkpoint) Marshal() ([]byte, error) {
-	b := cryptobyte.NewBuilder(c.Statement())
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(c.Signature) })
-	return b.Bytes()
+// keyHash is the key ID of c2sp.org/signed-note.
+func keyHash(name, signatureType string, public []byte) uint32 {
+	sum := sha256.Sum256(append([]byte(name+"\n"+signatureType), public...))
+	return binary.BigEndian.Uint32(sum[:])
 }
 
-// ParseCheckpoint reads a checkpoint; it does not check the signature.
-func ParseCheckpoint(b []byte) (Checkpoint, error) {
-	var c Checkpoint
-	var version uint8
-	var when uint64
-	var sig cryptobyte.String
-	s := cryptobyte.String(b)
-	if len(b) > maxCheckpointBytes || !s.ReadUint8(&version) || version != checkpointVersion ||
-		!s.ReadUint64(&c.Size) || !s.CopyBytes(c.Root[:]) || !s.CopyBytes(c.Chain[:]) || !s.ReadUint64(&when) ||
-		!s.CopyBytes(c.Key[:]) || !s.ReadUint16LengthPrefixed(&sig) || len(sig) == 0 || !s.Empty() {
-		return Checkpoint{}, fmt.Errorf("%w: wrong structure", ErrCheckpoint)
+// VerifierKey returns the Ed25519 half as note.NewVerifier takes it, for
+// programs that know signed notes. It proves less than Verify: one half of the
+// audit key.
+func VerifierKey(key identity.Public) (string, error) {
+	return note.NewEd25519VerifierKey(Origin(key), key.Ed25519())
+}
+
+// line is one kind of signature line of one audit key. It is what package note
+// signs and verifies with.
+type line struct {
+	origin string
+	hash   uint32
+	verify func(text, sig []byte) bool
+	sig    []byte // when signing: the signature that was made already
+}
+
+// Name is the key's name.
+func (l line) Name() string { return l.origin }
+
+// KeyHash is the key's ID.
+func (l line) KeyHash() uint32 { return l.hash }
+
+// Verify checks one signature.
+func (l line) Verify(text, sig []byte) bool { return l.verify(text, sig) }
+
+// Sign returns the signature.
+func (l line) Sign([]byte) ([]byte, error) { return l.sig, nil }
+
+// lines returns the two lines that a checkpoint of the key has.
+func lines(key identity.Public) [2]line {
+	name := Origin(key)
+	return [2]line{
+		{origin: name, hash: keyHash(name, typeEd25519, key.Ed25519()), verify: key.VerifyNoteEd25519},
+		{origin: name, hash: keyHash(name, typeMLDSA65, key.MLDSA()), verify: key.VerifyNoteMLDSA},
 	}
-	c.Time = fromNanoseconds(when)
-	c.Signature = append([]byte(nil), sig...)
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrCheckpoint, evidence.Refuse(ReasonCheckpointInvalid, format, args...))
+}
+
+// ParseCheckpoint reads a checkpoint; it does not check the signatures.
+func ParseCheckpoint(b []byte) (Checkpoint, error) {
+	if len(b) > 0 && b[0] < ' ' {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, evidence.Refuse(ReasonCheckpointVersion,
+			"the checkpoint has the first version's format; verify its log with the release that wrote it, put that directory away, and begin a log with this one"))
+	}
+	if len(b) > maxCheckpointBytes {
+		return Checkpoint{}, invalid("%d bytes (at most %d)", len(b), maxCheckpointBytes)
+	}
+	// Signature lines of nobody known are the one way to have package note parse
+	// without verifying.
+	_, err := note.Open(b, nil)
+	open, unverified := errors.AsType[*note.UnverifiedNoteError](err)
+	if !unverified || len(open.Note.UnverifiedSigs) > maxCheckpointLines {
+		return Checkpoint{}, invalid("it is no signed note of at most %d signatures", maxCheckpointLines)
+	}
+	c, err := parseText(open.Note.Text)
+	c.Note = string(b)
+	return c, err
+}
+
+// parseText reads the text of a checkpoint in its one form.
+func parseText(text string) (Checkpoint, error) {
+	f := strings.Split(text, "\n")
+	if len(f) != 4 || f[3] != "" {
+		return Checkpoint{}, invalid("its text has not exactly three lines: origin, size, root")
+	}
+	c := Checkpoint{Origin: f[0]}
+	size, err := strconv.ParseInt(f[1], 10, 64)
+	if err != nil || size < 0 || strconv.FormatInt(size, 10) != f[1] {
+		return Checkpoint{}, invalid("its size is no number in decimal")
+	}
+	root, err := base64.StdEncoding.Strict().DecodeString(f[2])
+	if err != nil || len(root) != len(c.Root) {
+		return Checkpoint{}, invalid("its root is no base64 of %d bytes", len(c.Root))
+	}
+	if !strings.HasPrefix(c.Origin, originPrefix) {
+		return Checkpoint{}, invalid("it is of %q, which is no audit log", c.Origin)
+	}
+	c.Size, c.Root = uint64(size), Digest(root)
 	return c, nil
 }
 
-// Verify checks the signature with the one of the keys that signed. Without
-// keys nothing verifies.
-func (c Checkpoint) Verify(keys ...identity.Public) error {
-	for _, k := range keys {
-		if k.ID() == [32]byte(c.Key) && !k.IsZero() {
-			if err := k.Verify(CheckpointContext, c.Statement(), c.Signature); err != nil {
-				return fmt.Errorf("%w: %w", ErrCheckpoint, err)
-			}
-			return nil
-		}
-	}
-	return fmt.Errorf("%w: signed by key %s, which is not the audit key", ErrCheckpoint, c.Key)
+// text returns what is signed.
+func (c Checkpoint) text() []byte {
+	return fmt.Appendf(nil, "%s\n%d\n%s\n", c.Origin, c.Size, tlog.Hash(c.Root))
 }
 
-func signCheckpoint(signer Signer, t *tree, chain Digest, now time.Time) (Checkpoint, error) {
-	c := Checkpoint{Size: t.size, Root: t.root(), Chain: chain, Time: now.UTC(), Key: signer.Public().ID()}
-	sig, err := signer.Sign(CheckpointContext, c.Statement())
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("sign checkpoint at %d records: %w", c.Size, err)
+// Verify checks both signatures with the one of the keys whose log this is, and
+// that the fields are what was signed. Without keys nothing verifies.
+func (c Checkpoint) Verify(keys ...identity.Public) error {
+	for _, k := range keys {
+		if k.IsZero() || k.Level() != identity.LevelEpoch || c.Origin != Origin(k) {
+			continue
+		}
+		both := lines(k)
+		n, err := note.Open([]byte(c.Note), note.VerifierList(both[0], both[1]))
+		switch {
+		case err != nil:
+			return invalid("%w", err)
+		case len(n.Sigs) != len(both):
+			return invalid("it has one of the two signatures of the audit key; both are needed")
+		case n.Text != string(c.text()):
+			return invalid("its fields are not those that were signed")
+		}
+		return nil
 	}
-	c.Signature = sig
+	return invalid("it is of %s, whose key is not the audit key", c.Origin)
+}
+
+// OpenCheckpoint reads a checkpoint and verifies it.
+func OpenCheckpoint(b []byte, keys ...identity.Public) (Checkpoint, error) {
+	c, err := ParseCheckpoint(b)
+	if err == nil {
+		err = c.Verify(keys...)
+	}
+	return c, err
+}
+
+// signCheckpoint signs a tree.
+func signCheckpoint(signer Signer, size uint64, root Digest) (Checkpoint, error) {
+	c := Checkpoint{Origin: Origin(signer.Public()), Size: size, Root: root}
+	sig, err := signer.SignNote(c.text())
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("sign checkpoint at %d records: %w", size, err)
+	}
+	both := lines(signer.Public())
+	both[0].sig, both[1].sig = sig.Ed25519, sig.MLDSA
+	signed, err := note.Sign(&note.Note{Text: string(c.text())}, both[0], both[1])
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("sign checkpoint at %d records: %w", size, err)
+	}
+	c.Note = string(bytes.Clone(signed))
 	return c, nil
 }

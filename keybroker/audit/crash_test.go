@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,23 +19,29 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
-// countingDisk is the real disk and counts syncs.
+// countingDisk is the real disk and counts syncs and the bytes that are read.
 type countingDisk struct {
 	journal.Disk
-	syncs atomic.Int64
+	syncs, read atomic.Int64
 }
 
 type countingFile struct {
 	journal.File
-	syncs *atomic.Int64
+	disk *countingDisk
 }
 
 func (d *countingDisk) Open(name string, create bool) (journal.File, error) {
 	f, err := d.Disk.Open(name, create)
-	return countingFile{f, &d.syncs}, err
+	return countingFile{f, d}, err
 }
 
-func (f countingFile) Sync() error { f.syncs.Add(1); return f.File.Sync() }
+func (f countingFile) Sync() error { f.disk.syncs.Add(1); return f.File.Sync() }
+
+func (f countingFile) ReadAt(b []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(b, off)
+	f.disk.read.Add(int64(n))
+	return n, err
+}
 
 // platter is a disk in memory that knows what is stable: a file's bytes count
 // when it was synced, its name when it was renamed durably. When the power
@@ -67,7 +72,7 @@ func (p *platter) Open(name string, create bool) (journal.File, error) {
 	defer p.mu.Unlock()
 	f, ok := p.files[name]
 	if ok == create {
-		return nil, errors.Join(os.ErrNotExist, errors.New(name))
+		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
 	}
 	if create {
 		f = &spinning{p: p}
@@ -235,7 +240,7 @@ func lostAfterPowerFailures(t *testing.T, forgetful bool) (acknowledged, lost in
 		p = after
 		p.forgetful = forgetful
 		p.files["d/x"] = &spinning{p: p, existsStably: true}
-		if _, err := verify(p, "d", []identity.Public{k.Public()}); err != nil && !forgetful {
+		if _, err := verifyOn(p, k); err != nil && !forgetful {
 			t.Fatalf("round %d: integrity: %v", round, err)
 		}
 	}
@@ -245,9 +250,9 @@ func lostAfterPowerFailures(t *testing.T, forgetful bool) (acknowledged, lost in
 // checkLeaves compares every acknowledged record that is still there.
 func checkLeaves(t *testing.T, fs journal.FileSystem, known map[uint64]Digest) {
 	t.Helper()
-	if _, _, err := journal.Scan(fs, "d", recordPrefix, func(i uint64, e []byte) error {
-		if h, ok := known[i]; ok && h != leafHash(e) {
-			return fmt.Errorf("record %d is another one now", i)
+	if _, _, err := journal.Scan(fs, "d", recordPrefix, func(e journal.Entry) error {
+		if h, ok := known[e.Index]; ok && h != leafHash(e.Body) {
+			return fmt.Errorf("record %d is another one now", e.Index)
 		}
 		return nil
 	}); err != nil {
@@ -370,4 +375,8 @@ func killAfter(t *testing.T, dir string, n int, known map[uint64]string) {
 	if err := cmd.Wait(); err == nil || count < n {
 		t.Fatalf("the child ended by itself after %d records: %v", count, err)
 	}
+}
+
+func verifyOn(p *platter, k *identity.Private) (Report, error) {
+	return Check{Keys: []identity.Public{k.Public()}, fs: p}.Verify("d")
 }

@@ -27,6 +27,8 @@ type Filter struct {
 	To   uint64 `json:"to,omitempty"`
 	// Last keeps only the last so many that match; 0 keeps all up to MaxShown.
 	Last int `json:"last,omitempty"`
+
+	refusal string // the opaque id of a refusal
 }
 
 // MaxShown is the most records that Show returns at once.
@@ -42,7 +44,8 @@ func (f Filter) Match(e Entry) bool {
 		!f.Since.IsZero() && r.Time.Before(f.Since),
 		!f.Until.IsZero() && !r.Time.Before(f.Until),
 		f.Connection != "" && r.Connection != f.Connection,
-		f.Grant != "" && r.Grant != f.Grant:
+		f.Grant != "" && r.Grant != f.Grant,
+		f.refusal != "" && r.RefusalID != f.refusal:
 		return false
 	}
 	if prefix, subtree := strings.CutSuffix(f.Resource, "/"); subtree && !strings.HasPrefix(r.Resource, prefix+"/") {
@@ -62,25 +65,23 @@ func hasReason(r Record, code string) bool {
 	return false
 }
 
+// clockSlack is how far the times of neighbouring records may be out of order:
+// they are taken before the records wait for their commit.
+const clockSlack = time.Hour
+
 // Show returns the records of the log in dir that the filter selects, in
-// order: the last MaxShown or f.Last of them, whichever is fewer.
+// order: the last MaxShown or f.Last of them, whichever is fewer. It reads from
+// the end and no further back than it must.
 func Show(dir string, f Filter) ([]Entry, error) {
 	keep := MaxShown
 	if f.Last > 0 && f.Last < keep {
 		keep = f.Last
 	}
 	var out []Entry
-	err := Iterate(dir, func(e Entry) bool {
-		if f.Match(e) {
-			if out = append(out, e); len(out) >= 2*keep {
-				out = append(out[:0], out[len(out)-keep:]...)
-			}
-		}
-		return true
+	err := backwards(dir, f, func(matched []Entry) bool {
+		out = append(matched[max(0, len(matched)-(keep-len(out))):], out...)
+		return len(out) >= keep
 	})
-	if len(out) > keep {
-		out = out[len(out)-keep:]
-	}
 	return out, err
 }
 
@@ -90,13 +91,12 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 	if refusalID == "" {
 		return nil, ErrNotFound
 	}
-	var found *Record
-	var index uint64
-	err := Iterate(dir, func(e Entry) bool {
-		if e.Record.RefusalID == refusalID {
-			found, index = &e.Record, e.Index
+	var found *Entry
+	err := backwards(dir, Filter{refusal: refusalID}, func(matched []Entry) bool {
+		if len(matched) > 0 {
+			found = &matched[0]
 		}
-		return found == nil
+		return found != nil
 	})
 	if err != nil {
 		return nil, err
@@ -104,8 +104,9 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 	if found == nil {
 		return nil, ErrNotFound
 	}
-	if found.Connection == "" {
-		return Show(dir, Filter{From: index, To: index + 1})
+	r := found.Record
+	if r.Connection == "" {
+		return []Entry{*found}, nil
 	}
-	return Show(dir, Filter{Connection: found.Connection, Since: found.Time.Add(-time.Hour), Until: found.Time.Add(time.Hour)})
+	return Show(dir, Filter{Connection: r.Connection, Since: r.Time.Add(-time.Hour), Until: r.Time.Add(time.Hour)})
 }

@@ -2,8 +2,13 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 func FuzzParseRecord(f *testing.F) {
@@ -29,15 +34,41 @@ func FuzzParseRecord(f *testing.F) {
 }
 
 func FuzzParseCheckpoint(f *testing.F) {
-	b, _ := Checkpoint{Size: 3, Signature: []byte("s"), Time: time.Unix(5, 0)}.Marshal()
-	f.Add(b)
+	k := newSigner(f)
+	c, err := signCheckpoint(k, 3, Digest{1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(c.Note))
+	f.Add([]byte(c.Origin + "\n0\n" + tlog.Hash{}.String() + "\n\n— " + c.Origin + " AAAAAAA=\n"))
+	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseCheckpoint(b)
 		if err != nil {
+			if _, refused := evidence.ReasonOf(err); !refused || !errors.Is(err, ErrCheckpoint) {
+				t.Fatalf("no reason: %v", err)
+			}
 			return
 		}
-		if again, err := c.Marshal(); err != nil || !bytes.Equal(again, b) {
-			t.Fatalf("%x became %x (%v)", b, again, err)
+		if !bytes.HasPrefix(b, c.text()) || c.Note != string(b) {
+			t.Fatal("a checkpoint that parses has another text than it says")
+		}
+		if c.Verify(k.Public()) == nil && (c.Size != 3 || c.Root != Digest{1}) {
+			t.Fatal("a checkpoint that was never signed verifies")
+		}
+	})
+}
+
+func FuzzParseIndex(f *testing.F) {
+	s := summary{First: 1, Count: 2, Bytes: 3, Entries: 4, Digest: Digest{5}}
+	f.Add(append(s.statement(), 0, 2, 'a', 'b'))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, statement, sig, err := parseIndexHead(b)
+		if err != nil {
+			return
+		}
+		if !bytes.HasPrefix(b, statement) || int(x.entriesAt) != len(statement)+2+len(sig) {
+			t.Fatal("an index that parses is not what would be written")
 		}
 	})
 }

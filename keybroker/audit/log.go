@@ -4,12 +4,13 @@
 // many records share one fsync, and that no acknowledged record can later be
 // changed, removed or reordered unseen: frames form a hash chain, records are
 // the leaves of a Merkle tree (RFC 6962), and checkpoints over that tree are
-// signed with the audit key. It was a choice between signing the head of a
-// chain and a tree: only the tree can prove one record without showing the
-// others.
+// notes signed with the audit key, in the form that transparency logs share
+// (c2sp.org/tlog-checkpoint). docs/audit-log.md describes all of it, so that
+// another program can read and verify a log.
 //
 // It trusts the disk to keep what it synced. It refuses to open a log in which
-// anything but a torn, never acknowledged write was found, and it refuses every
+// anything but a torn, never acknowledged write was found since the last
+// checkpoint, or whose earlier hashes do not lead to that checkpoint, and it refuses every
 // further record after a failed write until the log was opened anew, so a full
 // disk stops releases and is never hidden. Whoever holds the disk can cut the
 // log back to its last checkpoint but one, or replace it by nothing at all;
@@ -39,8 +40,10 @@ const (
 	lockName         = "lock"
 
 	defaultSegmentBytes      = 64 << 20
+	maxSegmentBytes          = 1 << 30 // an index counts bytes of a segment in 32 bits
 	defaultCheckpointRecords = 1024
 	maxBatchRecords          = 512
+	maxDecisionRecords       = 16
 	maxQueued                = 1024
 )
 
@@ -66,8 +69,11 @@ type Options struct {
 	// MustExist refuses to start an empty log, so that a lost directory is
 	// noticed. A running broker sets it.
 	MustExist bool
-	// Now is the clock of checkpoints; time.Now by default.
+	// Now is the clock of the records that the log itself writes; time.Now by default.
 	Now func() time.Time
+	// Progress hears, while the log opens or is verified, how many records of
+	// about how many were read; nobody by default. It may be called often.
+	Progress func(done, total uint64)
 	// Logger hears when the log fails and heals; nobody by default.
 	Logger *slog.Logger
 
@@ -78,11 +84,15 @@ func (o Options) withDefaults() Options {
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = defaultSegmentBytes
 	}
+	o.SegmentBytes = min(o.SegmentBytes, maxSegmentBytes)
 	if o.CheckpointRecords <= 0 {
 		o.CheckpointRecords = defaultCheckpointRecords
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Progress == nil {
+		o.Progress = func(_, _ uint64) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -112,32 +122,41 @@ type Log struct {
 	commands chan func()
 	closing  chan struct{}
 	stopped  chan struct{}
-	closed   sync.Once
+	ended    sync.Once
 
 	// The writer goroutine owns these.
 	records     *journal.Stream
 	checkpoints *journal.Stream
 	tree        tree
 	last        Checkpoint
+	batch       []*entry // used again by each commit
+	bodies      [][]byte
 
 	mu     sync.Mutex // guards what readers of the state see
 	size   uint64
 	opened time.Time // of the last record when the log was opened
 	latest Checkpoint
 	failed error
+	closed []segmentIndex  // in order
+	open   index           // of the segment that is being written
+	sound  map[uint64]bool // the closed segments whose index was checked
 }
 
-// entry is one record waiting for its commit.
+// entry is a decision waiting for its commit: one record or several that become
+// durable together.
 type entry struct {
-	body []byte
-	leaf Leaf
-	err  error
-	done chan struct{}
+	records []Record
+	bodies  [][]byte
+	bytes   int
+	leaves  []Leaf
+	err     error
+	done    chan struct{}
 }
 
-// Open opens the log in dir, checks all of it, and removes a torn write at its
-// end. Anything else that is not as it was written is ErrTampered. The signer
-// signs checkpoints.
+// Open opens the log in dir, checks it from the last signed checkpoint's segment
+// on, and removes a torn write at its end. Anything else that is not as it was
+// written is ErrTampered; what older segments hold is checked by Verify alone,
+// so that opening takes no longer as the log grows. The signer signs checkpoints.
 func Open(dir string, signer Signer, opts Options) (*Log, error) {
 	if signer == nil {
 		return nil, errors.New("open audit log: no audit key")
@@ -150,10 +169,12 @@ func Open(dir string, signer Signer, opts Options) (*Log, error) {
 	if err := l.acquire(); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
-	if err := l.load(); err != nil {
+	s, err := l.load()
+	if err != nil {
 		l.release()
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
+	l.install(s)
 	go l.write()
 	return l, nil
 }
@@ -185,75 +206,25 @@ func (l *Log) acquire() error {
 	return nil
 }
 
+// install makes what was loaded the log's state.
+func (l *Log) install(s *loaded) {
+	l.records, l.checkpoints, l.tree, l.last = s.records, s.checkpoints, s.tree, s.last
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.size, l.latest, l.failed, l.opened = s.tree.size, s.last, nil, s.newest
+	l.closed, l.open, l.sound = s.closed, s.open, map[uint64]bool{}
+}
+
+// closeFiles closes the files of the log but its lock.
+func (l *Log) closeFiles() {
+	(&loaded{records: l.records, checkpoints: l.checkpoints, tree: l.tree}).close()
+	l.records, l.checkpoints, l.tree.file = nil, nil, nil
+}
+
 func (l *Log) release() {
-	for _, s := range []*journal.Stream{l.records, l.checkpoints} {
-		if s != nil {
-			s.Close()
-		}
-	}
+	l.closeFiles()
 	if l.lock != nil {
 		l.lock.Close()
-	}
-}
-
-// load reads both streams from disk and checks the records against the last
-// checkpoint.
-func (l *Log) load() error {
-	var last Checkpoint
-	checkpoints, err := journal.Open(l.opts.fs, l.dir, checkpointPrefix, l.opts.SegmentBytes, func(_ uint64, e []byte) error {
-		c, err := ParseCheckpoint(e)
-		last = c
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if last.Size > 0 && last.Key == Digest(l.signer.Public().ID()) {
-		if err := last.Verify(l.signer.Public()); err != nil {
-			checkpoints.Close()
-			return journal.Tampered("%v", err)
-		}
-	}
-	var grown tree
-	var newest []byte
-	audit := against(last)
-	records, err := journal.Open(l.opts.fs, l.dir, recordPrefix, l.opts.SegmentBytes, func(_ uint64, e []byte) error {
-		grown.add(leafHash(e))
-		newest = append(newest[:0], e...)
-		return audit(&grown)
-	})
-	if err == nil && grown.size < last.Size {
-		records.Close()
-		err = journal.Tampered("%d records are missing behind record %d", last.Size-grown.size, grown.size)
-	}
-	if err != nil {
-		checkpoints.Close()
-		return err
-	}
-	l.records, l.checkpoints, l.tree, l.last = records, checkpoints, grown, last
-	var opened time.Time
-	if len(newest) > 0 {
-		r, err := ParseRecord(newest)
-		if err != nil {
-			records.Close()
-			checkpoints.Close()
-			return journal.Tampered("the last record: %v", err)
-		}
-		opened = r.Time
-	}
-	l.mu.Lock()
-	l.size, l.latest, l.failed, l.opened = grown.size, last, nil, opened
-	l.mu.Unlock()
-	return nil
-}
-
-// against returns a check that a growing tree passes through the checkpoint.
-func against(c Checkpoint) func(*tree) error {
-	return func(t *tree) error {
-		if t.size == c.Size && t.root() != c.Root {
-			return journal.Tampered("the records up to %d are not those of their checkpoint", c.Size)
-		}
-		return nil
 	}
 }
 
@@ -261,33 +232,51 @@ func against(c Checkpoint) func(*tree) error {
 // the record may or may not be in the log: the caller must act as if it were
 // not, and release nothing.
 func (l *Log) Append(ctx context.Context, r Record) (Leaf, error) {
-	body, err := r.Marshal()
+	leaves, err := l.AppendAll(ctx, r)
 	if err != nil {
 		return Leaf{}, err
 	}
-	if err := l.Err(); err != nil {
-		return Leaf{}, err
+	return leaves[0], nil
+}
+
+// AppendAll records several records of one decision, one behind the other, as one
+// durable step: after a crash all of them are there or none. It returns as Append
+// does.
+func (l *Log) AppendAll(ctx context.Context, records ...Record) ([]Leaf, error) {
+	if len(records) == 0 || len(records) > maxDecisionRecords {
+		return nil, fmt.Errorf("%w: %d records at once (1 to %d)", ErrRecord, len(records), maxDecisionRecords)
 	}
-	e := &entry{body: body, done: make(chan struct{})}
+	e := &entry{records: records, bodies: make([][]byte, len(records)), done: make(chan struct{})}
+	for i := range records {
+		body, err := records[i].Marshal()
+		if err != nil {
+			return nil, err
+		}
+		e.bodies[i] = body
+		e.bytes += 4 + len(body)
+	}
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case l.queue <- e:
 	case <-ctx.Done():
-		return Leaf{}, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case <-l.stopped:
-		return Leaf{}, ErrClosed
+		return nil, ErrClosed
 	}
 	select {
 	case <-e.done:
 	case <-ctx.Done():
-		return Leaf{}, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case <-l.stopped:
 		select {
 		case <-e.done:
 		default:
-			return Leaf{}, ErrClosed
+			return nil, ErrClosed
 		}
 	}
-	return e.leaf, e.err
+	return e.leaves, e.err
 }
 
 // Err returns why the log cannot record, or nil.
@@ -360,7 +349,7 @@ func (l *Log) command(ctx context.Context, f func() error) error {
 // Records that were not yet acknowledged fail with ErrClosed.
 func (l *Log) Close() error {
 	var err error
-	l.closed.Do(func() {
+	l.ended.Do(func() {
 		err = l.command(context.Background(), l.checkpoint)
 		if l.Err() != nil {
 			err = nil // already reported to those it concerned

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -220,16 +221,14 @@ func TestCheckpointStandsForTheWholeLog(t *testing.T) {
 		t.Fatalf("%+v", c)
 	}
 	again, err := l.Checkpoint(t.Context())
-	if err != nil || again.Size != 13 || !again.Time.Equal(c.Time) {
+	if err != nil || again.Note != c.Note {
 		t.Fatalf("an unchanged log was signed again: %+v, %v", again, err)
 	}
 	for name, bad := range map[string]func(*Checkpoint){
-		"size":      func(c *Checkpoint) { c.Size++ },
-		"root":      func(c *Checkpoint) { c.Root[0] ^= 1 },
-		"chain":     func(c *Checkpoint) { c.Chain[0] ^= 1 },
-		"time":      func(c *Checkpoint) { c.Time = c.Time.Add(1) },
-		"signature": func(c *Checkpoint) { c.Signature = append([]byte{9}, c.Signature[1:]...) },
-		"key":       func(c *Checkpoint) { c.Key[0] ^= 1 },
+		"size":   func(c *Checkpoint) { c.Size++ },
+		"root":   func(c *Checkpoint) { c.Root[0] ^= 1 },
+		"origin": func(c *Checkpoint) { c.Origin += "0" },
+		"note":   func(c *Checkpoint) { c.Note = strings.Replace(c.Note, "\n13\n", "\n14\n", 1) },
 	} {
 		d := c
 		bad(&d)
@@ -243,11 +242,7 @@ func TestCheckpointStandsForTheWholeLog(t *testing.T) {
 	if err := c.Verify(newSigner(t).Public()); err == nil {
 		t.Error("verified with another key")
 	}
-	b, err := c.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if back, err := ParseCheckpoint(b); err != nil || !reflect.DeepEqual(back, c) {
+	if back, err := ParseCheckpoint([]byte(c.Note)); err != nil || back != c {
 		t.Fatalf("%+v, %v", back, err)
 	}
 }
@@ -304,32 +299,6 @@ func checkProofBites(t *testing.T, p Proof, leaf, root Digest) {
 	q.Index = p.Size
 	if q.Verify(leaf, root) == nil {
 		t.Fatal("an index behind the end was accepted")
-	}
-}
-
-// TestMerkleMatchesTheRecursiveDefinition compares the incremental tree with
-// the definition in RFC 6962, section 2.1.
-func TestMerkleMatchesTheRecursiveDefinition(t *testing.T) {
-	var leaves []Digest
-	var grown tree
-	if grown.root() != Digest(sha256.Sum256(nil)) {
-		t.Fatal("root of the empty tree")
-	}
-	var define func([]Digest) Digest
-	define = func(l []Digest) Digest {
-		if len(l) == 1 {
-			return l[0]
-		}
-		k := splitPoint(uint64(len(l)))
-		return nodeHash(define(l[:k]), define(l[k:]))
-	}
-	for i := range 130 {
-		h := leafHash([]byte{byte(i)})
-		leaves = append(leaves, h)
-		grown.add(h)
-		if grown.root() != define(leaves) {
-			t.Fatalf("roots differ at %d leaves", i+1)
-		}
 	}
 }
 

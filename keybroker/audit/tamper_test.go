@@ -186,7 +186,8 @@ func TestMissingSegmentsAreFound(t *testing.T) {
 	if err != nil || len(names) < 4 {
 		t.Fatalf("%v, %v", names, err)
 	}
-	for i, name := range names {
+	for i, seg := range names {
+		name := seg.Name
 		work := copyLog(t, dir)
 		if err := os.Remove(filepath.Join(work, name)); err != nil {
 			t.Fatal(err)
@@ -200,7 +201,7 @@ func TestMissingSegmentsAreFound(t *testing.T) {
 		refusedEverywhere(t, "shortened "+name, work, k)
 	}
 	work := copyLog(t, dir)
-	if err := os.Rename(filepath.Join(work, names[1]), filepath.Join(work, recordPrefix+"00000000000000ff.seg")); err != nil {
+	if err := os.Rename(filepath.Join(work, names[1].Name), filepath.Join(work, recordPrefix+"00000000000000ff.seg")); err != nil {
 		t.Fatal(err)
 	}
 	refusedEverywhere(t, "renamed", work, k)
@@ -312,7 +313,7 @@ func TestFullDiskStopsRecordsUntilHealed(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := verify(p, "d", []identity.Public{k.Public()})
+	r, err := verifyOn(p, k)
 	if err != nil || r.Records != 9 {
 		t.Fatalf("%+v, %v", r, err)
 	}

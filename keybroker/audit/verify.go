@@ -1,22 +1,32 @@
 package audit
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
-
-// errStop ends a scan early.
-var errStop = errors.New("stop")
 
 // Report is what Verify found in a sound log.
 type Report struct {
 	// Records is the number of records.
 	Records uint64 `json:"records"`
+	// Archived is how many of them were not read, because their segments are
+	// elsewhere; their hashes lead to the signed root.
+	Archived uint64 `json:"archived"`
 	// Checkpoints is the number of signed checkpoints; each was checked.
 	Checkpoints uint64 `json:"checkpoints"`
+	// Kept is the number of checkpoints kept elsewhere that the log extends.
+	Kept int `json:"kept"`
 	// Last is the last checkpoint.
 	Last Checkpoint `json:"last"`
 	// Unsigned is the number of records behind the last checkpoint. They are
@@ -28,126 +38,333 @@ type Report struct {
 	Root Digest `json:"root"`
 }
 
+// Check says what a log is verified with.
+type Check struct {
+	// Keys are the audit keys that the caller trusts.
+	Keys []identity.Public
+	// Archives are directories with archived segments.
+	Archives []string
+	// Kept are checkpoints that were kept elsewhere: the log must extend each.
+	Kept [][]byte
+	// Progress hears how many records of how many were read; optional.
+	Progress func(done, total uint64)
+
+	fs journal.FileSystem
+}
+
 // Verify reads the log in dir and checks every record, the chain, and every
-// checkpoint's signature with the audit keys that the caller trusts. It
+// checkpoint's signatures with the audit keys that the caller trusts. It
 // changes nothing. A flipped bit, a removed, reordered or inserted record, and
 // a log cut off behind a checkpoint are ErrTampered.
 func Verify(dir string, keys ...identity.Public) (Report, error) {
-	if len(keys) == 0 {
+	return Check{Keys: keys}.Verify(dir)
+}
+
+// Verify does what the function of this name does, with archives and against
+// checkpoints that were kept elsewhere. A log that is shorter than one of those
+// is refused with ReasonRolledBack, one that is another with ReasonForked. Of
+// segments that are in no archive given, it checks that their hashes lead to the
+// signed root, and counts their records in Report.Archived.
+func (c Check) Verify(dir string) (Report, error) {
+	if len(c.Keys) == 0 {
 		return Report{}, fmt.Errorf("verify audit log: %w: no audit key to verify with", ErrCheckpoint)
 	}
-	r, err := verify(journal.ReadOnly{}, dir, keys)
-	if err != nil {
-		return r, fmt.Errorf("verify audit log: %w", err)
+	if c.Progress == nil {
+		c.Progress = func(_, _ uint64) {}
 	}
-	return r, nil
+	if c.fs == nil {
+		c.fs = journal.ReadOnly{}
+	}
+	v := verification{Check: c, dir: dir}
+	err := v.run()
+	if v.tree.file != nil {
+		v.tree.file.Close()
+	}
+	if err != nil {
+		return v.report, fmt.Errorf("verify audit log: %w", err)
+	}
+	return v.report, nil
 }
 
-func verify(fs journal.FileSystem, dir string, keys []identity.Public) (Report, error) {
-	var r Report
-	var checkpoints []Checkpoint
-	_, _, err := journal.Scan(fs, dir, checkpointPrefix, func(_ uint64, e []byte) error {
-		c, err := ParseCheckpoint(e)
-		if err == nil {
-			err = c.Verify(keys...)
-		}
-		if err == nil && len(checkpoints) > 0 && checkpoints[len(checkpoints)-1].Size >= c.Size {
-			err = journal.Tampered("checkpoints do not grow")
-		}
-		c.Signature = nil // checked; only the sizes and roots are needed below
-		checkpoints = append(checkpoints, c)
+// verification is one run of Verify.
+type verification struct {
+	Check
+	dir         string
+	report      Report
+	checkpoints []mark // in order
+	kept        []mark
+	tree        tree
+	archived    uint64
+}
+
+func (v *verification) run() error {
+	if err := v.readCheckpoints(); err != nil {
 		return err
-	})
-	if err != nil {
-		return r, err
 	}
-	var t tree
-	open := checkpoints
-	_, r.TornTail, err = journal.Scan(fs, dir, recordPrefix, func(i uint64, e []byte) error {
-		if _, err := ParseRecord(e); err != nil {
-			return journal.Tampered("record %d: %v", i, err)
-		}
-		t.add(leafHash(e))
-		if len(open) > 0 && open[0].Size == t.size {
-			if t.root() != open[0].Root {
-				return journal.Tampered("the records up to %d are not those of their checkpoint", t.size)
-			}
-			open = open[1:]
-		}
-		return nil
-	})
-	if err != nil {
-		return r, err
-	}
-	if len(open) > 0 {
-		return r, journal.Tampered("a checkpoint counts %d records, the log has %d", open[len(open)-1].Size, t.size)
-	}
-	r.Records, r.Checkpoints, r.Root = t.size, uint64(len(checkpoints)), t.root()
-	if len(checkpoints) > 0 {
-		r.Last = checkpoints[len(checkpoints)-1]
-	}
-	r.Unsigned = t.size - r.Last.Size
-	return r, nil
-}
-
-// Entry is one record with its place.
-type Entry struct {
-	Leaf
-	Record Record `json:"record"`
-}
-
-// Iterate gives the records of the log in dir to visit, in order, until visit
-// returns false. It checks the chain as it goes and may run beside a writer:
-// a frame that is still being written counts as not there.
-func Iterate(dir string, visit func(Entry) bool) error {
-	_, _, err := journal.Scan(journal.ReadOnly{}, dir, recordPrefix, func(i uint64, e []byte) error {
-		r, err := ParseRecord(e)
+	for _, b := range v.Kept {
+		c, err := OpenCheckpoint(b, v.Keys...)
 		if err != nil {
-			return journal.Tampered("record %d: %v", i, err)
+			return err
 		}
-		if !visit(Entry{Leaf{Index: i, Hash: leafHash(e)}, r}) {
-			return errStop
-		}
-		return nil
-	})
-	if errors.Is(err, errStop) {
-		return nil
+		v.kept = append(v.kept, mark{size: c.Size, root: c.Root})
 	}
+	var err error
+	if v.archived, err = readArchived(v.fs, v.dir); err != nil {
+		return err
+	}
+	// Without archived segments a copy of the log is whole without this file.
+	if v.tree.file, err = v.fs.Open(filepath.Join(v.dir, treeName), false); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err != nil {
+		v.tree.file = nil
+	}
+	if err := v.readSegments(); err != nil {
+		return err
+	}
+	if err := v.settle(); err != nil {
+		return err
+	}
+	return v.conclude()
+}
+
+// readCheckpoints verifies the checkpoints. Those that were archived count when
+// their archive was given.
+func (v *verification) readCheckpoints() error {
+	sources, last, err := v.sources(checkpointPrefix)
+	if err != nil {
+		return err
+	}
+	for next := uint64(0); len(sources) > 0; {
+		dir, ok := sources[next]
+		if !ok { // archived, and the archive was not given
+			if next = least(sources); v.report.Checkpoints > 0 {
+				return journal.Tampered("checkpoints are missing from number %d on", v.report.Checkpoints)
+			}
+			dir = sources[next]
+		}
+		delete(sources, next)
+		name := fmt.Sprintf("%s%016x.seg", checkpointPrefix, next)
+		after, _, err := journal.ScanSegment(v.fs, dir, journal.Segment{Name: name, First: next}, next == last, v.checkpoint)
+		if err != nil {
+			return err
+		}
+		next = after.Next
+	}
+	return nil
+}
+
+func (v *verification) checkpoint(e journal.Entry) error {
+	c, err := OpenCheckpoint(e.Body, v.Keys...)
+	if err != nil {
+		return err
+	}
+	if v.report.Checkpoints > 0 && v.report.Last.Size >= c.Size {
+		return journal.Tampered("checkpoints do not grow")
+	}
+	v.report.Checkpoints++
+	v.report.Last = c
+	v.checkpoints = append(v.checkpoints, mark{size: c.Size, root: c.Root, what: "their checkpoint"})
+	return nil
+}
+
+// sources finds the segments of a stream in the log's directory and the archives,
+// by their first entry, and the last of them.
+func (v *verification) sources(prefix string) (found map[uint64]string, last uint64, err error) {
+	found = map[uint64]string{}
+	for _, dir := range append([]string{v.dir}, v.Archives...) {
+		segments, err := journal.Segments(v.fs, dir, prefix)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, seg := range segments {
+			if _, ok := found[seg.First]; !ok {
+				found[seg.First] = dir
+			}
+			last = max(last, seg.First)
+		}
+	}
+	return found, last, nil
+}
+
+func least(m map[uint64]string) uint64 {
+	low := ^uint64(0)
+	for k := range m {
+		low = min(low, k)
+	}
+	return low
+}
+
+// readSegments grows the tree by every record, or by its hash where the record
+// was archived.
+func (v *verification) readSegments() error {
+	sources, last, err := v.sources(recordPrefix)
+	if err != nil {
+		return err
+	}
+	var at journal.Position
+	chained := true // whether what stands before was read
+	for len(sources) > 0 {
+		next := v.tree.size
+		dir, here := sources[next]
+		delete(sources, next)
+		switch {
+		case here:
+			seg := segmentOf(next)
+			from, err := journal.Start(v.fs, dir, seg)
+			if err != nil {
+				return err
+			}
+			if chained && from != at {
+				return journal.Tampered("segment %s does not continue the one before it", seg.Name)
+			}
+			if at, err = v.readSegment(dir, seg, next == last); err != nil {
+				return err
+			}
+			chained = true
+		case next < v.archived:
+			if err := v.readHashes(next); err != nil {
+				return err
+			}
+			chained = false
+		default:
+			return journal.Tampered("segment %s is missing or misnamed", segmentOf(next).Name)
+		}
+	}
+	return nil
+}
+
+// readSegment checks one segment and, if it is closed, its index.
+func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (journal.Position, error) {
+	found := index{}
+	at, torn, err := journal.ScanSegment(v.fs, dir, seg, last, func(e journal.Entry) error {
+		r, err := ParseRecord(e.Body)
+		if err != nil {
+			return journal.Tampered("record %d: %v", e.Index, err)
+		}
+		found.add(&r, e.Index-seg.First, e.Frame)
+		return v.add(leafHash(e.Body))
+	})
+	if err != nil {
+		return at, err
+	}
+	v.report.TornTail = torn
+	if last {
+		return at, nil
+	}
+	x, err := readIndex(v.fs, v.dir, seg.First, verifyIndex(v.Keys...))
+	if errors.Is(err, errNoIndex) {
+		return at, nil // opening makes it anew
+	}
+	if err != nil {
+		return at, err
+	}
+	if x.end() != v.tree.size || Digest(sha256.Sum256(found.encode())) != x.Digest {
+		return at, journal.Tampered("the index of segment %s is not that of its records", seg.Name)
+	}
+	return at, nil
+}
+
+// readHashes takes the leaves of an archived segment from the tree's file.
+func (v *verification) readHashes(first uint64) error {
+	if v.tree.file == nil {
+		return journal.Tampered("segment %s is archived, and the file %s with its hashes is missing", segmentOf(first).Name, treeName)
+	}
+	x, err := readIndex(v.fs, v.dir, first, verifyIndex(v.Keys...))
+	if errors.Is(err, errNoIndex) {
+		return journal.Tampered("segment %s is missing, and so is its index", segmentOf(first).Name)
+	}
+	if err != nil {
+		return err
+	}
+	var h Digest
+	for i := first; i < x.end(); i++ {
+		if _, err := v.tree.file.ReadAt(h[:], tlog.StoredHashIndex(0, int64(i))*tlog.HashSize); err != nil {
+			return lostHash(tlog.StoredHashIndex(0, int64(i)), err)
+		}
+		if err := v.add(h); err != nil {
+			return err
+		}
+	}
+	v.report.Archived += x.Count
+	return nil
+}
+
+// add grows the tree by a leaf and holds it against every checkpoint of its size.
+func (v *verification) add(leaf Digest) error {
+	if err := v.tree.add(leaf); err != nil {
+		return err
+	}
+	if v.tree.size%progressEvery == 0 {
+		v.Progress(v.tree.size, max(v.report.Last.Size, v.tree.size))
+	}
+	for _, m := range v.kept {
+		if m.size == v.tree.size {
+			if root, err := v.tree.root(); err != nil || root != m.root {
+				return errors.Join(err, refuseForked(m.size))
+			}
+		}
+	}
+	for len(v.checkpoints) > 0 && v.checkpoints[0].size <= v.tree.size {
+		if err := passes(&v.tree, v.checkpoints[:1]); err != nil {
+			return err
+		}
+		v.checkpoints = v.checkpoints[1:]
+	}
+	if len(v.tree.pending) >= loadFlush {
+		return v.settle()
+	}
+	return nil
+}
+
+func refuseForked(size uint64) error {
+	return evidence.Refuse(ReasonForked, "the log's first %d records are others than those of the checkpoint that was kept elsewhere", size)
+}
+
+func refuseRolledBack(size, records uint64) error {
+	return evidence.Refuse(ReasonRolledBack, "a checkpoint that was kept elsewhere counts %d records, the log has %d: it was restored or cut", size, records)
+}
+
+// settle compares the hashes that were computed with those on disk that a
+// checkpoint covers, and forgets all but the right edge.
+func (v *verification) settle() error {
+	t := &v.tree
+	edge, err := edgeOf(t.size, t)
+	if err != nil {
+		return err
+	}
+	covered := min(tlog.StoredHashCount(int64(v.report.Last.Size))-t.base, int64(len(t.pending)))
+	if t.file != nil && covered > 0 {
+		b := make([]byte, covered*tlog.HashSize)
+		if _, err := t.file.ReadAt(b, t.base*tlog.HashSize); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		for i, h := range t.pending[:covered] {
+			if !bytes.Equal(b[i*tlog.HashSize:(i+1)*tlog.HashSize], h[:]) {
+				return journal.Tampered("hash %d in the file %s is not that of the records", t.base+int64(i), treeName)
+			}
+		}
+	}
+	t.base += int64(len(t.pending))
+	t.edge, t.pending = edge, t.pending[:0]
+	return nil
+}
+
+// conclude reports what was found, or what is missing.
+func (v *verification) conclude() (err error) {
+	r := &v.report
+	r.Records = v.tree.size
+	for _, m := range v.kept {
+		if m.size > r.Records {
+			return refuseRolledBack(m.size, r.Records)
+		}
+	}
+	if len(v.checkpoints) > 0 {
+		return journal.Tampered("a checkpoint counts %d records, the log has %d", v.checkpoints[len(v.checkpoints)-1].size, r.Records)
+	}
+	r.Kept = len(v.kept)
+	r.Unsigned = r.Records - r.Last.Size
+	r.Root, err = v.tree.root()
+	v.Progress(r.Records, r.Records)
 	return err
-}
-
-// Prove returns the inclusion proof of record index in the tree of size
-// records, normally a checkpoint's.
-func Prove(dir string, index, size uint64) (Proof, error) {
-	if index >= size {
-		return Proof{}, fmt.Errorf("record %d is not among the first %d", index, size)
-	}
-	p := newProver(index, size)
-	_, _, err := journal.Scan(journal.ReadOnly{}, dir, recordPrefix, func(i uint64, e []byte) error {
-		if i >= size {
-			return errStop
-		}
-		p.add(leafHash(e))
-		return nil
-	})
-	if err != nil && !errors.Is(err, errStop) {
-		return Proof{}, err
-	}
-	return p.proof()
-}
-
-// rootAt returns the Merkle root over the first size records on disk.
-func rootAt(fs journal.FileSystem, dir string, size uint64) (Digest, error) {
-	var t tree
-	_, _, err := journal.Scan(fs, dir, recordPrefix, func(i uint64, e []byte) error {
-		if i >= size {
-			return errStop
-		}
-		t.add(leafHash(e))
-		return nil
-	})
-	if err != nil && !errors.Is(err, errStop) {
-		return Digest{}, err
-	}
-	return t.root(), nil
 }

@@ -2,8 +2,8 @@
 // and keeps it running.
 //
 // It guarantees that nothing is served before everything was read and checked:
-// keys, the root's statement about the epoch, the audit log from end to end,
-// the policy. It trusts the state directory as far as its signatures and seals
+// keys, the root's statement about the epoch, the audit log since its last
+// checkpoint, the policy. It trusts the state directory as far as its signatures and seals
 // go, and the systemd credential that opens it. It refuses a state directory
 // that others may read, an audit log that is missing or changed, and the root
 // of a software TEE in any build but a development build, which says what it is
@@ -34,6 +34,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 // ErrSoftwareTEE means that the configuration names the root of a software TEE
@@ -197,8 +198,30 @@ func (d *daemon) openKeys() error {
 }
 
 func (d *daemon) openLog() (err error) {
-	d.log, err = audit.Open(d.layout.Audit(), d.auditKey, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger})
+	d.log, err = audit.Open(d.layout.Audit(), d.auditKey, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress()})
 	return err
+}
+
+// startExtension is how much longer the start may take after each sign of
+// progress; signs come more often than progressEvery says.
+const (
+	startExtension = 30 * time.Second
+	progressEvery  = 2 * time.Second
+)
+
+// progress asks the service manager for more time while the audit log is read: a
+// tree or an index that is made anew takes as long as the log is large.
+func (d *daemon) progress() func(done, total uint64) {
+	var said time.Time
+	return func(done, total uint64) {
+		now := time.Now()
+		if now.Sub(said) < progressEvery {
+			return
+		}
+		said = now
+		d.tell(service.ExtendTimeout(startExtension))
+		d.tell(service.Status(fmt.Sprintf("reading the audit log: %d of about %d records", done, total)))
+	}
 }
 
 func (d *daemon) openStores() error {

@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 	"keybroker/appraise":      {"guest/evidence"},
 	"keybroker/policy":        {"guest/evidence", "systemd/config"},
 	"keybroker/keystore":      {"crypto/keybuf", "crypto/chunkseal"},
-	"keybroker/audit":         {"crypto/identity", "keybroker/audit/journal"},
+	"keybroker/audit":         {"crypto/identity", "guest/evidence", "keybroker/audit/journal"},
 	"keybroker/audit/journal": {},
 	"keybroker": {"keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
 		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf"},
@@ -161,13 +161,14 @@ var owners = map[string][]string{
 	"google.golang.org/protobuf":        {"runtime/onnx"},
 	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "crypto/zkproof/zktest"},
 	"github.com/consensys/gnark-crypto": {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "crypto/zkproof/zktest"},
+	"golang.org/x/mod":                  {"keybroker/audit"},
 	"golang.org/x/":                     {"*"},
 }
 
 // agentNever may not be linked into the agent, which holds model keys.
 var agentNever = []string{
 	"github.com/tuneinsight/lattigo", "github.com/consensys/gnark/", "github.com/google/go-sev-guest",
-	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra",
+	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra", "golang.org/x/mod",
 	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
 	module + "/guest/teesim", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",
 }
@@ -253,13 +254,16 @@ func checkOwner(self, imp string) []string {
 	if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
 		return nil // standard library
 	}
-	for mod, who := range owners {
-		if imp == mod || strings.HasPrefix(imp, strings.TrimSuffix(mod, "/")+"/") {
-			if slices.Contains(who, "*") || slices.Contains(who, self) {
-				return nil
-			}
-			return []string{self + " -> " + imp + ": belongs to " + strings.Join(who, ", ")}
+	owner := "" // the most specific that fits
+	for mod := range owners {
+		if (imp == mod || strings.HasPrefix(imp, strings.TrimSuffix(mod, "/")+"/")) && len(mod) > len(owner) {
+			owner = mod
 		}
+	}
+	if who := owners[owner]; slices.Contains(who, "*") || slices.Contains(who, self) {
+		return nil
+	} else if owner != "" {
+		return []string{self + " -> " + imp + ": belongs to " + strings.Join(who, ", ")}
 	}
 	return []string{self + " -> " + imp + ": third-party module without an owner"}
 }
@@ -278,6 +282,7 @@ func TestArrowCheckBites(t *testing.T) {
 	cases := []goPackage{
 		{ImportPath: module + "/crypto/keybuf", Imports: []string{module + "/agent"}},
 		{ImportPath: module + "/agent/localapi", Imports: []string{"github.com/cloudflare/circl/sign"}},
+		{ImportPath: module + "/agent/localapi", Imports: []string{"golang.org/x/mod/sumdb/tlog"}},
 		{ImportPath: module + "/agent/unheard-of"},
 		{ImportPath: module + "/runtime/gguf", Imports: []string{"example.org/unknown"}},
 	}

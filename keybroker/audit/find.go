@@ -1,0 +1,197 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
+)
+
+// MaxFound is the most records that one query finds in one segment.
+const MaxFound = 1024
+
+// Found is a record that a query found.
+type Found struct {
+	Leaf
+	// Record is nil when the record's segment was archived: then its index entry
+	// and its hash are what is known.
+	Record *Record
+}
+
+// Find returns the records that the query names, oldest first, without reading
+// the log: by the index of the open segment in memory and the signed indexes of
+// the closed ones. It answers for every record that was acknowledged, archived or
+// not. An index that is not the one that was signed is ErrTampered, and the
+// caller must act as if the record were there.
+func (l *Log) Find(q Query) ([]Found, error) {
+	k, err := q.key()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	closed := l.closed // only ever appended to
+	places := append([]place(nil), l.open[k]...)
+	l.mu.Unlock()
+	var found []Found
+	first := uint64(0)
+	for _, x := range closed {
+		some, err := l.findClosed(x, k, q)
+		if err != nil {
+			return nil, err
+		}
+		found, first = append(found, some...), x.end()
+	}
+	some, err := l.read(segmentOf(first), places, q)
+	return append(found, some...), err
+}
+
+// findClosed asks one closed segment's index, which is checked against its
+// signature once.
+func (l *Log) findClosed(x segmentIndex, k key, q Query) ([]Found, error) {
+	if x.Entries == 0 {
+		return nil, nil
+	}
+	f, err := l.opts.fs.Open(filepath.Join(l.dir, indexName(x.First)), false)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	l.mu.Lock()
+	sound := l.sound[x.First]
+	l.mu.Unlock()
+	if !sound {
+		if err := x.check(f); err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		l.sound[x.First] = true
+		l.mu.Unlock()
+	}
+	places, err := x.find(f, k)
+	if err != nil {
+		return nil, err
+	}
+	return l.read(segmentOf(x.First), places, q)
+}
+
+// read reads the records at their places and proves that they are the log's.
+func (l *Log) read(seg journal.Segment, places []place, q Query) (found []Found, err error) {
+	for _, p := range places {
+		at := seg.First + uint64(p.nth)
+		first, entries, err := journal.ReadFrame(l.opts.fs, l.dir, seg, int64(p.frame))
+		if errors.Is(err, os.ErrNotExist) {
+			leaf, err := l.leaf(at)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, Found{Leaf: leaf})
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if at < first || at-first >= uint64(len(entries)) {
+			return nil, journal.Tampered("record %d is not where the index says", at)
+		}
+		body := entries[at-first]
+		r, err := ParseRecord(body)
+		if err != nil {
+			return nil, journal.Tampered("record %d: %v", at, err)
+		}
+		if c := l.Latest(); at < c.Size {
+			proof, err := prove(l.opts.fs, l.dir, at, c.Size)
+			if err != nil {
+				return nil, err
+			}
+			if proof.Verify(leafHash(body), c.Root) != nil {
+				return nil, journal.Tampered("record %d is not the one that was signed for", at)
+			}
+		}
+		if have, ok := keyOf(&r); !ok {
+			return nil, journal.Tampered("record %d is of another kind than its index says", at)
+		} else if want, _ := q.key(); have != want {
+			return nil, journal.Tampered("record %d is another than its index says", at)
+		}
+		found = append(found, Found{Leaf{at, leafHash(body)}, &r})
+	}
+	return found, nil
+}
+
+// leaf returns the hash of an archived record, proven against the last checkpoint.
+func (l *Log) leaf(at uint64) (Leaf, error) {
+	c := l.Latest()
+	var h tlog.Hash
+	if err := l.withTree(func(r tlog.HashReader) error {
+		hashes, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, int64(at))})
+		if err != nil {
+			return err
+		}
+		h = hashes[0]
+		proof, err := tlog.ProveRecord(int64(c.Size), int64(at), r)
+		if err == nil && tlog.CheckRecord(proof, int64(c.Size), tlog.Hash(c.Root), int64(at), h) != nil {
+			err = journal.Tampered("the hash of record %d is not the one that was signed for", at)
+		}
+		return err
+	}); err != nil {
+		return Leaf{}, err
+	}
+	return Leaf{at, Digest(h)}, nil
+}
+
+func (l *Log) withTree(f func(tlog.HashReader) error) error { return withTree(l.opts.fs, l.dir, f) }
+
+// Extends checks that the log extends a checkpoint that was kept elsewhere: the
+// checkpoint is signed by the audit key, and the records that it counts are the
+// beginning of this log. Otherwise it refuses with ReasonRolledBack, ReasonForked
+// or the reason why the checkpoint is none.
+func (l *Log) Extends(kept []byte) error {
+	c, err := OpenCheckpoint(kept, l.signer.Public())
+	if err != nil {
+		return err
+	}
+	if c.Size == 0 {
+		return nil
+	}
+	if records := l.Size(); c.Size > records {
+		return refuseRolledBack(c.Size, records)
+	}
+	// What the last checkpoint does not cover yet is on disk as records alone; a
+	// checkpoint that was kept elsewhere may count them if the newer local one was lost.
+	last := l.Latest()
+	if c.Size > last.Size {
+		root, err := l.rootAt(c.Size)
+		if err == nil && root != c.Root {
+			err = refuseForked(c.Size)
+		}
+		return err
+	}
+	proof, err := proveConsistency(l.opts.fs, l.dir, c.Size, last.Size)
+	if err != nil {
+		return err
+	}
+	if proof.Verify(c.Root, last.Root) != nil {
+		return refuseForked(c.Size)
+	}
+	return nil
+}
+
+// rootAt returns the root over the first size records, of which some may not be
+// signed yet. The writer's tree knows them.
+func (l *Log) rootAt(size uint64) (root Digest, err error) {
+	err = l.command(context.Background(), func() error {
+		t, err := treeAt(size, &l.tree, nil)
+		if err != nil {
+			return err
+		}
+		root, err = t.root()
+		return err
+	})
+	return root, err
+}

@@ -1,0 +1,82 @@
+package audit
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
+)
+
+// errStop ends a scan early.
+var errStop = errors.New("stop")
+
+// Entry is one record with its place.
+type Entry struct {
+	Leaf
+	Record Record `json:"record"`
+}
+
+// Iterate gives the records of the log in dir to visit, in order, until visit
+// returns false. It begins at the first segment that was not archived, checks the
+// chain inside each segment as it goes and may run beside a writer: a frame that
+// is still being written counts as not there.
+func Iterate(dir string, visit func(Entry) bool) error {
+	segments, err := journal.Segments(journal.ReadOnly{}, dir, recordPrefix)
+	if err != nil {
+		return err
+	}
+	for i, seg := range segments {
+		more, err := iterate(dir, seg, i == len(segments)-1, visit)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// iterate visits one segment and says whether the visit wants more.
+func iterate(dir string, seg journal.Segment, last bool, visit func(Entry) bool) (more bool, err error) {
+	_, _, err = journal.ScanSegment(journal.ReadOnly{}, dir, seg, last, func(e journal.Entry) error {
+		r, err := ParseRecord(e.Body)
+		if err != nil {
+			return journal.Tampered("record %d: %v", e.Index, err)
+		}
+		if !visit(Entry{Leaf{Index: e.Index, Hash: leafHash(e.Body)}, r}) {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// backwards visits whole segments, the newest first, until enough says so or a
+// segment begins before the time that matters.
+func backwards(dir string, f Filter, segment func([]Entry) (enough bool)) error {
+	segments, err := journal.Segments(journal.ReadOnly{}, dir, recordPrefix)
+	if err != nil {
+		return err
+	}
+	for i, seg := range slices.Backward(segments) {
+		if f.To != 0 && seg.First >= f.To || i+1 < len(segments) && segments[i+1].First <= f.From {
+			continue
+		}
+		var matched []Entry
+		before := false
+		if _, err := iterate(dir, seg, i == len(segments)-1, func(e Entry) bool {
+			before = before || e.Index == seg.First && !f.Since.IsZero() && e.Record.Time.Before(f.Since.Add(-clockSlack))
+			if f.Match(e) {
+				matched = append(matched, e)
+			}
+			return f.To == 0 || e.Index+1 < f.To
+		}); err != nil {
+			return err
+		}
+		if segment(matched) || before {
+			return nil
+		}
+	}
+	return nil
+}
