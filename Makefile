@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo model peers test check fuzz bench bench-fed bench-zk bench-beside bench-peer clean
+.PHONY: help build demo-build demo fed-demo proof-demo model peers test check model-check fuzz bench bench-fed bench-zk bench-beside bench-peer clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ test: peers model ## run every test (with the race detector where a C compiler i
 
 check: ## formatting, vet, staticcheck, coverage floors, cross-build, binary size
 	@.ci/check
+
+model-check: ## check the model of leases, epochs and rounds with Spin, and that it finds every fault put back (UPDATE=1: write the trails)
+	@.ci/model-check
 
 fuzz: ## ten seconds of every fuzz target (FUZZTIME=10s)
 	@.ci/fuzz $(or $(FUZZTIME),10s)
