@@ -139,6 +139,7 @@ var arrows = map[string][]string{
 
 	"systemd/service": {},
 	"systemd/config":  {},
+	"systemd/listen":  {},
 
 	"packaging/layout": {},
 	"packaging/demo":   {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},

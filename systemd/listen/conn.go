@@ -1,0 +1,166 @@
+package listen
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is an accepted connection with its place.
+type Conn struct {
+	net.Conn
+	l       *Listener
+	peer    Peer
+	known   bool // peer is
+	proxied bool // a PROXY header comes first; the reader's own
+	stated  atomic.Pointer[net.TCPAddr]
+	begun   atomic.Bool
+	release func()
+	timer   *time.Timer   // ends a stranger; nil for others
+	gone    chan struct{} // closed when it lost its place
+
+	// Guarded by l.mu.
+	in       *class // nil once it lost its place or was closed
+	owes     *class // where its bytes are counted after it lost its place
+	key      string // source or identity
+	stage    Stage
+	since    uint64 // order in which stages were reached
+	index    int
+	reserved int64
+}
+
+// Of finds the connection below wrappers such as TLS; nil if it is none of ours.
+func Of(c net.Conn) *Conn {
+	for c != nil {
+		if ours, ok := c.(*Conn); ok {
+			return ours
+		}
+		w, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = w.NetConn()
+	}
+	return nil
+}
+
+type contextKey struct{}
+
+// WithConn makes a connection known to From; for http.Server's ConnContext.
+func WithConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, contextKey{}, Of(c))
+}
+
+// From returns the connection of a request; nil if it is none of ours. The methods of a
+// nil *Conn do nothing.
+func From(ctx context.Context) *Conn {
+	c, _ := ctx.Value(contextKey{}).(*Conn)
+	return c
+}
+
+// Read reads, and notes the first bytes. Behind a balancer the header comes first.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.proxied {
+		if err := c.readHeader(); err != nil {
+			return 0, err
+		}
+		c.proxied = false
+	}
+	n, err := c.Conn.Read(b)
+	if n > 0 && c.begun.CompareAndSwap(false, true) {
+		c.Advance(Begun)
+	}
+	return n, err
+}
+
+// RemoteAddr is the peer's address, by its balancer's word where there is one.
+func (c *Conn) RemoteAddr() net.Addr {
+	if a := c.stated.Load(); a != nil {
+		return a
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// Peer is who the kernel says is at the other end of a unix socket.
+func (c *Conn) Peer() (p Peer, ok bool) {
+	if c == nil {
+		return Peer{}, false
+	}
+	return c.peer, c.known
+}
+
+// Advance notes a stage that was reached; never an earlier one.
+func (c *Conn) Advance(s Stage) {
+	if c == nil {
+		return
+	}
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	if s > c.stage && c.in != nil {
+		c.enterStage(s)
+	}
+}
+
+// Rest puts a connection that waits for its next request back to the first stage.
+func (c *Conn) Rest() {
+	if c == nil {
+		return
+	}
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	if c.in != nil {
+		c.enterStage(Silent)
+	}
+	c.begun.Store(false)
+}
+
+func (c *Conn) enterStage(s Stage) {
+	c.l.order++
+	c.stage, c.since = s, c.l.order
+}
+
+// Promote moves a connection whose peer has proven who it is to the class that is
+// evicted last, where it competes with others of the same identity first. It may be
+// called again.
+func (c *Conn) Promote(identity string) {
+	if c == nil {
+		return
+	}
+	l := c.l
+	l.mu.Lock()
+	if c.in == nil || c.in == &l.strangers || c.in == &l.proven && c.key == identity {
+		l.mu.Unlock()
+		return
+	}
+	from := c.in
+	l.leave(c)
+	c.key = identity
+	ended := l.enter(c, &l.proven)
+	l.serveWaiters(from)
+	l.mu.Unlock()
+	cut(ended)
+}
+
+// cut ends a connection that lost its place. Its owner's next read or write fails.
+func (c *Conn) cut() {
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // the kernel keeps nothing of it either
+	}
+	_ = c.Conn.Close() // its owner closes it again
+}
+
+// Close gives the place back.
+func (c *Conn) Close() error {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.l.mu.Lock()
+	if c.in != nil {
+		c.l.lose(c)
+	}
+	c.l.mu.Unlock()
+	err := c.Conn.Close()
+	c.release()
+	return err
+}

@@ -1,0 +1,157 @@
+package listen
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func serve(t *testing.T, limits Limits, handler http.HandlerFunc) (*Listener, string) {
+	t.Helper()
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := New(raw, Config{Limits: limits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := l.Server(HTTP{Handler: handler, Memory: func(*http.Request) int64 { return 1 << 20 },
+		Busy: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }})
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	return l, "http://" + raw.Addr().String()
+}
+
+func post(t *testing.T, url, body string) (int, string) {
+	t.Helper()
+	res, err := http.Post(url, "text/plain", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return res.StatusCode, string(b)
+}
+
+func TestBodiesAreReservedWhileTheyAreHandled(t *testing.T) {
+	var l *Listener
+	var during Stats
+	var stage Stage
+	l, url := serve(t, Limits{BodyMiB: 4}, func(w http.ResponseWriter, r *http.Request) {
+		b, err := ReadAll(w, r, 1000)
+		if err != nil {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		during, stage = l.Stats(), From(r.Context()).stage
+		w.Write(b)
+	})
+	if status, body := post(t, url, "hello"); status != 200 || body != "hello" || during.BodyBytes != 5 || stage != Heard {
+		t.Errorf("%d %q, %+v at stage %d", status, body, during, stage)
+	}
+	if status, _ := post(t, url, strings.Repeat("x", 1001)); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body over its limit: %d", status)
+	}
+	res, err := http.Post(url, "text/plain", io.MultiReader(strings.NewReader("chunked"))) // of unknown length
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); string(b) != "chunked" || during.BodyBytes != 1<<20 {
+		t.Errorf("%q, %+v", b, during)
+	}
+}
+
+func TestBodyThatStallsIsGivenUp(t *testing.T) {
+	ended := make(chan error, 1)
+	_, url := serve(t, Limits{BodySeconds: 1}, func(w http.ResponseWriter, r *http.Request) {
+		_, err := ReadAll(w, r, 1000)
+		ended <- err
+	})
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123")
+	if err := <-ended; err == nil {
+		t.Error("a whole body?")
+	}
+}
+
+// A handler may take longer than its body may.
+func TestBodysDeadlineEndsWithTheBody(t *testing.T) {
+	_, url := serve(t, Limits{BodySeconds: 1}, func(w http.ResponseWriter, r *http.Request) {
+		if _, err := ReadAll(w, r, 1000); err != nil {
+			t.Error(err)
+		}
+		wait := time.NewTimer(1200 * time.Millisecond)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+			w.Write([]byte("done"))
+		case <-r.Context().Done():
+			t.Error("the request was cut off by the deadline for its body")
+		}
+	})
+	if status, body := post(t, url, "x"); status != 200 || body != "done" {
+		t.Error(status, body)
+	}
+}
+
+func TestRepeatedLinesAreCountedInstead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := Sparse(slog.New(slog.NewTextHandler(&out, nil)))
+		for i := range 1000 {
+			log.With("peer", i).Warn("refused")
+		}
+		if n := strings.Count(out.String(), "refused"); n != lineBurst {
+			t.Errorf("%d lines", n)
+		}
+		time.Sleep(lineWindow)
+		log.Warn("refused")
+		if !strings.Contains(out.String(), fmt.Sprintf("suppressed=%d", 1000-lineBurst)) {
+			t.Errorf("the count is missing: %s", out.String()[out.Len()-200:])
+		}
+		for range 1000 {
+			log.Warn("refused")
+		}
+		time.Sleep(lineWindow)
+		Sparse(log).Info("another")
+		if !strings.Contains(out.String(), "message=refused suppressed=981") {
+			t.Errorf("%s", out.String()[out.Len()-200:])
+		}
+	})
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	var out bytes.Buffer
+	log := Sparse(slog.New(slog.NewTextHandler(&out, nil)))
+	for i := range 1000 {
+		log.Info(fmt.Sprint("message ", i))
+	}
+	if n := strings.Count(out.String(), "\n"); n != maxMessages {
+		t.Errorf("%d lines of messages that no code has", n)
+	}
+	out.Reset()
+	errors := NewErrorLog(slog.New(slog.NewTextHandler(&out, nil)))
+	for i := range 1000 {
+		errors.Printf("peer %d", i)
+	}
+	if n := strings.Count(out.String(), "\n"); n != lineBurst {
+		t.Errorf("%d lines of the HTTP server", n)
+	}
+}
