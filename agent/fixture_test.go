@@ -150,6 +150,13 @@ func (s *script) Acquire(ctx context.Context, resources []string) (*client.Lease
 	return step(ctx)
 }
 
+// key is the i-th key that was granted, and how many exchanges began.
+func (s *script) key(i int) (*keybuf.Buffer, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.given[i], len(s.calls)
+}
+
 // restart takes these steps from now on.
 func (s *script) restart(steps ...func(context.Context) (*client.Lease, error)) {
 	s.mu.Lock()
@@ -177,6 +184,6 @@ func refuse(reason string) func(context.Context) (*client.Lease, error) {
 }
 
 func (s *script) keeper(g guest) *keeper {
-	return &keeper{cfg: g.cfg, broker: s, tenure: newTenure(), log: slog.New(slog.DiscardHandler),
+	return &keeper{cfg: g.cfg, broker: s, tenure: newTenure(slog.New(slog.DiscardHandler)), log: slog.New(slog.DiscardHandler),
 		serving: func(*client.Lease) {}, open: open, reloaded: make(chan reload)}
 }

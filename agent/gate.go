@@ -34,7 +34,7 @@ func (g gate) Serving() error { return g.tenure.Serving() }
 
 // Session returns a model under the current lease.
 func (g gate) Session(name string) (localapi.Session, error) {
-	model, lease, serving, err := g.tenure.snapshot()
+	model, serving, err := g.tenure.snapshot()
 	if err != nil {
 		return localapi.Session{}, err
 	}
@@ -43,13 +43,18 @@ func (g gate) Session(name string) (localapi.Session, error) {
 	}
 	return localapi.Session{
 		Engine: localapi.Inference{Engine: model.engine}, ModelID: model.weights.ModelID(), Version: model.weights.Public().Version,
-		Lease: serving, Issue: g.issue(lease),
+		Lease: serving, Issue: g.issue(model),
 	}, nil
 }
 
-// issue signs receipts under a lease while it lasts.
-func (g gate) issue(lease *client.Lease) func(receipt.Answer) (receipt.Issued, error) {
+// issue signs receipts of a model's answers, each under the lease that runs when the
+// answer ends: one that began under a lease goes on under its renewal.
+func (g gate) issue(model *openModel) func(receipt.Answer) (receipt.Issued, error) {
 	return func(a receipt.Answer) (receipt.Issued, error) {
+		lease, err := g.tenure.leaseFor(model)
+		if err != nil {
+			return receipt.Issued{}, err
+		}
 		l, err := leaseOf(lease, time.Now())
 		if err != nil {
 			return receipt.Issued{}, err

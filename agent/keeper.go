@@ -2,27 +2,37 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
-// keeper attests, renews and, when a lease ends without a successor, wipes. It
-// is one goroutine; nothing else changes the tenure.
+// ReasonUnresponsive: an attempt to attest has not come back, and no other is made
+// before it does. The report device or a disk hangs.
+const ReasonUnresponsive evidence.Reason = "attestation-unresponsive"
+
+// lastWord is how long an attempt whose time is over has to say why.
+const lastWord = 2 * time.Second
+
+// keeper attests and renews. What can hang, which is the exchange with the broker
+// and all that reads a device or a disk, runs in a goroutine that it can give up;
+// there is never more than one. The end of a lease is not the keeper's: the tenure
+// has a clock of its own.
 type keeper struct {
 	cfg      settings.Config
 	broker   acquirer
 	tenure   *tenure
 	log      *slog.Logger
-	serving  func(*client.Lease)                                                                                  // told of each lease under which a model is served
-	open     func(context.Context, settings.Config, settings.Model, client.Key, *slog.Logger) (*openModel, error) // open, or a test's
-	granted  func(settings.Config, *client.Lease) error                                                           // takes what long work needs from a lease; optional
+	serving  func(*client.Lease)                                                                                        // told of each lease under which a model is served
+	open     func(context.Context, settings.Config, settings.Model, *custody, uint64, *slog.Logger) (*openModel, error) // open, or a test's
+	granted  func(settings.Config, *client.Lease) error                                                                 // takes what long work needs from a lease; optional
 	reloaded chan reload
-	busy     atomic.Int64 // when the attempt under way began, Unix seconds; 0 between attempts
+	busy     atomic.Int64    // when the attempt under way began, Unix seconds; 0 between attempts
+	pending  <-chan struct{} // closed once the last attempt has come back; run's alone
 }
 
 // reload is a new configuration on its way to the keeper.
@@ -44,29 +54,17 @@ func (k *keeper) run(ctx context.Context) error {
 			k.cfg, k.broker, retry = r.cfg, r.broker, retryFirst
 			k.log.Info("configuration reloaded; attesting anew")
 		case <-next.C:
-			if err := k.expire(); err != nil {
-				return err
-			}
 		}
 		wait, err := k.attest(ctx)
 		if err != nil && ctx.Err() == nil {
 			k.log.Error("attestation failed", "err", err, "next_try", retry)
-			wait = k.untilRetry(retry)
+			wait = retry
 			retry = min(2*retry, retryLongest)
 		} else {
 			retry = retryFirst
 		}
 		next.Reset(wait)
 	}
-}
-
-// untilRetry is the pause after a failure, cut short by the end of a held lease
-// so that keys are wiped in time.
-func (k *keeper) untilRetry(pause time.Duration) time.Duration {
-	if remaining, held := k.remaining(); held {
-		return min(pause, max(remaining, 0))
-	}
-	return pause
 }
 
 func (k *keeper) remaining() (time.Duration, bool) {
@@ -78,38 +76,76 @@ func (k *keeper) remaining() (time.Duration, bool) {
 	return k.tenure.lease.Remaining(time.Now()), true
 }
 
-// expire wipes keys and weights when the held lease has ended.
-func (k *keeper) expire() error {
-	if remaining, held := k.remaining(); held && remaining <= 0 {
-		k.log.Warn("the lease ended without a new one; keys and weights are wiped")
-		return k.tenure.refuse(ReasonLeaseExpired, "the lease ended and the broker has not granted a new one")
-	}
-	return nil
-}
-
 // attest runs one exchange and takes over what it yields. It returns when to
 // attest next.
 func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
-	k.busy.Store(time.Now().Unix())
-	defer k.busy.Store(0)
 	limit := exchangeLimit
 	if remaining, held := k.remaining(); held {
-		limit = min(limit, remaining) // a slow broker must not carry us past the lease's end
+		limit = min(limit, max(remaining, time.Millisecond)) // the lease's end is an occasion to try anew
 	}
 	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	lease, err := k.broker.Acquire(attempt, k.cfg.Resources())
+	var lease *client.Lease
+	broker, resources := k.broker, k.cfg.Resources()
+	err := k.aside(attempt, func() (err error) { lease, err = broker.Acquire(attempt, resources); return err }, func() { lease.Wipe() })
 	if err != nil {
-		return 0, errors.Join(err, k.expire())
+		return 0, err
 	}
 	k.shorten(lease)
 	k.log.Info("lease granted", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
 		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
-	if err := k.take(ctx, lease); err != nil {
+	under, end := context.WithTimeout(ctx, lease.Remaining(time.Now()))
+	defer end()
+	cfg := k.cfg
+	if err := k.aside(under, func() error { return k.take(under, cfg, lease) }, func() {}); err != nil {
 		return 0, err
 	}
 	k.serving(lease)
 	return renewIn(lease.Remaining(time.Now())), nil
+}
+
+// aside runs f in a goroutine of its own and returns its error, or gives it up some
+// time after the context ended. Whenever a step that was given up succeeds after
+// all, late disposes of what it brought.
+func (k *keeper) aside(ctx context.Context, f func() error, late func()) error {
+	select {
+	case <-k.pending:
+	default:
+		if k.pending != nil {
+			return evidence.Refuse(ReasonUnresponsive, "the last attempt has not come back since %s", time.Unix(k.busy.Load(), 0).UTC().Format(time.RFC3339))
+		}
+	}
+	k.busy.Store(time.Now().Unix())
+	back, done, givenUp := make(chan struct{}), make(chan error), make(chan struct{})
+	k.pending = back
+	go func() {
+		defer close(back)
+		err := f()
+		k.busy.Store(0)
+		select {
+		case done <- err:
+		case <-givenUp:
+			if err == nil {
+				late()
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		<-back
+		return err
+	case <-ctx.Done():
+	}
+	wait := time.NewTimer(lastWord)
+	defer wait.Stop()
+	select {
+	case err := <-done:
+		<-back
+		return err
+	case <-wait.C:
+	}
+	close(givenUp)
+	return evidence.Refuse(ReasonUnresponsive, "the report device, the broker's connection or a disk does not answer: %w", context.Cause(ctx))
 }
 
 // stuckAfter is far more than an exchange and the opening of a large model take.
@@ -130,63 +166,57 @@ func (k *keeper) shorten(lease *client.Lease) {
 }
 
 // take adopts a lease: its keys go to long work and to the model, and what nobody
-// takes is wiped.
-func (k *keeper) take(ctx context.Context, lease *client.Lease) error {
-	if err := k.clearModel(lease); err != nil {
-		lease.Wipe()
+// takes is wiped. It may be given up at the lease's end and go on later: then it
+// finds the lease gone and its keys wiped.
+func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Lease) error {
+	defer lease.Wipe() // what nobody took
+	var key client.Key
+	var anew bool
+	if len(cfg.Models) > 0 {
+		var ok bool
+		if key, ok = lease.Keys[cfg.Models[0].Resource]; !ok {
+			return evidence.Refuse(ReasonModelUnavailable, "the broker granted a lease without the model's key")
+		}
+		anew = k.tenure.needs(cfg.Models[0], cfg.MemoryLimit(), key)
+	}
+	if err := k.tenure.adopt(lease); err != nil {
 		return err
 	}
-	if k.granted != nil {
-		if err := k.granted(k.cfg, lease); err != nil {
-			lease.Wipe()
+	if anew { // before anything of this lease is handed on: two models do not fit
+		if err := k.tenure.closeModel(ReasonModelUnavailable, "the model is being opened"); err != nil {
 			return err
 		}
 	}
-	if len(k.cfg.Models) == 0 {
-		lease.Wipe()
-		k.tenure.adopt(lease)
-		k.tenure.serve(nil)
-		return nil
+	if k.granted != nil {
+		if err := k.granted(cfg, lease); err != nil {
+			if anew {
+				k.tenure.failed(lease, err)
+			}
+			return err
+		}
 	}
-	return k.takeModel(ctx, lease, k.cfg.Models[0])
+	switch {
+	case len(cfg.Models) == 0:
+		return k.tenure.serve(lease, nil)
+	case !anew:
+		return nil // under the new lease from now on
+	}
+	delete(lease.Keys, cfg.Models[0].Resource) // the key moves to the model
+	return k.takeModel(ctx, cfg, lease, key)
 }
 
-// clearModel stops serving a model that has to be opened anew. That wipes all that the
-// last lease opened, and so comes before anything of this one is handed on.
-func (k *keeper) clearModel(lease *client.Lease) error {
-	if len(k.cfg.Models) == 0 {
-		return nil
+// takeModel opens the model. An open that fails serves nothing: a model whose seal
+// does not verify is never served from an older version.
+func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *client.Lease, key client.Key) error {
+	held := &custody{key: key.Key}
+	if err := k.tenure.begin(ctx, lease, held); err != nil {
+		held.wipe()
+		return err
 	}
-	model := k.cfg.Models[0]
-	key, ok := lease.Keys[model.Resource]
-	if !ok || !k.tenure.needs(model, k.cfg.MemoryLimit(), key) {
-		return nil
-	}
-	return k.tenure.refuse(ReasonModelUnavailable, "the model is being opened")
-}
-
-// takeModel opens the model anew if its key changed. An open that fails serves
-// nothing: a model whose seal does not verify is never served from an older
-// version.
-func (k *keeper) takeModel(ctx context.Context, lease *client.Lease, model settings.Model) error {
-	key, ok := lease.Keys[model.Resource]
-	if !ok {
-		lease.Wipe()
-		return errors.New("the broker granted a lease without the model's key")
-	}
-	delete(lease.Keys, model.Resource) // the key moves to the model, or is wiped here
-	lease.Wipe()
-	if !k.tenure.needs(model, k.cfg.MemoryLimit(), key) {
-		key.Key.Wipe()
-		k.tenure.adopt(lease)
-		return nil
-	}
-	opened, err := k.open(ctx, k.cfg, model, key, k.log)
+	opened, err := k.open(ctx, cfg, cfg.Models[0], held, key.Version, k.log)
 	if err != nil {
-		lease.Wipe()
-		return errors.Join(err, k.tenure.refuse(ReasonModelUnavailable, "%v", err))
+		k.tenure.failed(lease, err)
+		return err
 	}
-	k.tenure.adopt(lease)
-	k.tenure.serve(opened)
-	return nil
+	return k.tenure.serve(lease, opened)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // run starts a keeper in a bubble of virtual time and stops it at the end.
@@ -95,7 +94,11 @@ func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
 		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
 		k := s.keeper(g)
 		run(t, k, func() {
-			model, lease, serving, err := k.tenure.snapshot()
+			model, serving, err := k.tenure.snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			lease, err := k.tenure.held()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,13 +112,13 @@ func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
 			if got := reasonOf(t, k); got != ReasonLeaseExpired {
 				t.Errorf("after the lease: %s", got)
 			}
-			if s.given[0].Len() != 0 || model.budget.Used() != 0 {
-				t.Errorf("%d bytes of key, %d bytes of weights are left", s.given[0].Len(), model.budget.Used())
+			if s.given[0].Len() != 0 || model.memory.Used() != 0 {
+				t.Errorf("%d bytes of key, %d bytes of weights are left", s.given[0].Len(), model.memory.Used())
 			}
 			if reason, _ := evidence.ReasonOf(context.Cause(serving)); reason != ReasonLeaseExpired {
 				t.Errorf("requests under way end with %v", context.Cause(serving))
 			}
-			if _, _, _, err := k.tenure.snapshot(); err == nil {
+			if _, _, err := k.tenure.snapshot(); err == nil {
 				t.Error("a session after the lease")
 			}
 			if len(lease.Keys) != 0 {
@@ -185,7 +188,7 @@ func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			synctest.Wait()
 			after := held(k)
-			if after == before || after.keyVersion != 2 || s.given[0].Len() != 0 || before.budget.Used() != 0 {
+			if after == before || after.keyVersion != 2 || s.given[0].Len() != 0 || before.memory.Used() != 0 {
 				t.Errorf("key version %d, old key of %d bytes", after.keyVersion, s.given[0].Len())
 			}
 		})
@@ -202,7 +205,7 @@ func TestWhatALeaseOpensBesideTheModelStays(t *testing.T) {
 		k := s.keeper(g)
 		var open atomic.Bool
 		var opened atomic.Int32
-		k.tenure.wiped = func() { open.Store(false) }
+		k.tenure.wiped = append(k.tenure.wiped, func() { open.Store(false) })
 		k.granted = func(settings.Config, *client.Lease) error { open.Store(true); opened.Add(1); return nil }
 		run(t, k, func() {
 			if reasonOf(t, k) != "serving" || !open.Load() || opened.Load() != 1 {
@@ -234,8 +237,8 @@ func TestAnotherMemoryLimitOpensTheModelAnew(t *testing.T) {
 			smaller.Compute.TEE.MemoryLimitMB = 40
 			k.reloaded <- reload{cfg: smaller, broker: s}
 			synctest.Wait()
-			if after := held(k); after == before || after.budget.Limit() != 40<<20-goReserve {
-				t.Errorf("the model keeps a budget of %d bytes", after.budget.Limit())
+			if after := held(k); after == before || after.memory.Limit() != 40<<20-goReserve {
+				t.Errorf("the model keeps a budget of %d bytes", after.memory.Limit())
 			}
 		})
 	})
@@ -285,12 +288,12 @@ func TestOwnLimitShortensALongLease(t *testing.T) {
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
 	g := newGuest(t)
 	g.cfg.Compute.TEE.MemoryLimitMB = goReserve >> 20
-	_, err := open(t.Context(), g.cfg, g.cfg.Models[0], client.Key{Version: 1, Key: keyOf(t, modelKey)}, (&script{t: t}).keeper(g).log)
+	_, err := open(t.Context(), g.cfg, g.cfg.Models[0], &custody{key: keyOf(t, modelKey)}, 1, (&script{t: t}).keeper(g).log)
 	if err == nil || !strings.Contains(err.Error(), "does not fit") || !strings.Contains(err.Error(), "MiB") {
 		t.Errorf("%v", err)
 	}
 	other := keyOf(t, strings.Repeat("x", 32))
-	if _, err := open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], client.Key{Version: 1, Key: other}, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
+	if _, err := open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], &custody{key: other}, 1, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
 		t.Errorf("another key: %v, %d bytes left of it", err, other.Len())
 	}
 }
@@ -302,7 +305,7 @@ func TestBrokerTimeDecides(t *testing.T) {
 	if got := brokerTime(lease, now); !got.Equal(broker.Add(time.Minute)) {
 		t.Errorf("a minute into the lease it is %s at the broker", got)
 	}
-	if _, err := (gate{}).issue(&client.Lease{Expires: now.Add(-time.Second)})(receipt.Answer{}); err == nil {
+	if _, err := leaseOf(&client.Lease{Expires: now.Add(-time.Second)}, now); err == nil {
 		t.Error("a receipt after the lease")
 	} else if reason, _ := evidence.ReasonOf(err); reason != ReasonLeaseExpired {
 		t.Error(err)

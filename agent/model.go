@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -30,42 +30,44 @@ const usefulContext = 512
 // the engine over them. It owns the key, to compare later releases with.
 type openModel struct {
 	settings.Model
-	key         *keybuf.Buffer
+	*custody
+	gone        chan struct{} // closed once the memory is given back
 	keyVersion  uint64
 	contextSize int
 	threads     int
 	limit       int64 // of the whole process, under which it was opened
-	budget      *arena.Budget
+	memory      *arena.Budget
 	weights     *weights.Weights
 	engine      *infer.Engine
 }
 
-// open opens a sealed model into the memory that the limit leaves. It takes
-// ownership of the key, and leaves nothing behind when it fails.
-func open(ctx context.Context, cfg settings.Config, m settings.Model, key client.Key, log *slog.Logger) (*openModel, error) {
+// open opens a sealed model into the memory that the limit leaves, with the key of
+// the custody, of that version. It leaves nothing behind when it fails. Once the
+// custody is wiped it decrypts nothing more.
+func open(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, log *slog.Logger) (*openModel, error) {
 	publisher, err := settings.Identity(m.Publisher)
 	if err != nil {
-		key.Key.Wipe()
+		held.wipe()
 		return nil, fmt.Errorf("model %s: publisher: %w", m.Name, err)
 	}
 	var tooLarge *arena.DoesNotFit
 	for _, try := range attempts(m) {
-		o := &openModel{Model: m, key: key.Key, keyVersion: key.Version, contextSize: try.context, threads: m.Threads, limit: cfg.MemoryLimit()}
+		o := &openModel{Model: m, custody: held, gone: make(chan struct{}), keyVersion: version, contextSize: try.context, threads: m.Threads, limit: cfg.MemoryLimit()}
 		if o.threads == 0 {
 			o.threads = runtime.NumCPU()
 		}
 		err := o.openWith(ctx, cfg, publisher, try.mode)
 		if err == nil {
-			log.Info("model opened", "model", m.Name, "model_id", o.id(), "key_version", key.Version, "mode", o.weights.Mode().String(),
-				"context", o.engine.ContextSize(), "threads", o.threads, "arena_mib", o.budget.Used()>>20)
+			log.Info("model opened", "model", m.Name, "model_id", o.id(), "key_version", version, "mode", o.weights.Mode().String(),
+				"context", o.engine.ContextSize(), "threads", o.threads, "arena_mib", o.memory.Used()>>20)
 			return o, nil
 		}
 		if !errors.As(err, &tooLarge) || ctx.Err() != nil {
-			key.Key.Wipe()
+			held.wipe()
 			return nil, fmt.Errorf("model %s: %w", m.Name, err)
 		}
 	}
-	key.Key.Wipe()
+	held.wipe()
 	return nil, fmt.Errorf("model %s does not fit compute.tee.memory_limit_mb: %d, of which %d MiB stay with the process itself and its requests: %w",
 		m.Name, cfg.Compute.TEE.MemoryLimitMB, reserve(cfg)>>20, tooLarge)
 }
@@ -109,8 +111,8 @@ func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher
 	if err != nil {
 		return err
 	}
-	o.budget = arena.NewBudget(limit)
-	o.weights, err = weights.Open(o.Path, o.key, o.budget, o.options(publisher, mode, need))
+	o.memory = o.budget(limit)
+	o.weights, err = weights.Open(o.Path, o.key, o.memory, o.options(publisher, mode, need))
 	if err != nil {
 		return err
 	}
@@ -124,7 +126,7 @@ func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher
 		header, err = gguf.ParseHeader(o.weights.Header())
 	}
 	if err == nil {
-		o.engine, err = infer.New(infer.Config{Source: o.weights, File: header, Budget: o.budget, Threads: o.threads,
+		o.engine, err = infer.New(infer.Config{Source: o.weights, File: header, Budget: o.memory, Threads: o.threads,
 			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel})
 	}
 	if err != nil {
@@ -136,7 +138,7 @@ func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher
 // engineMemory reads the sealed header, which needs little memory, to learn
 // what the engine will take: so much must stay free beside the weights.
 func (o *openModel) engineMemory(publisher identity.Public, limit int64) (int64, error) {
-	w, err := weights.Open(o.Path, o.key, arena.NewBudget(limit), o.options(publisher, weights.Streamed, 0))
+	w, err := weights.Open(o.Path, o.key, o.budget(limit), o.options(publisher, weights.Streamed, 0))
 	if err != nil {
 		return 0, err
 	}
@@ -159,15 +161,29 @@ func (o *openModel) id() string {
 	return hex.EncodeToString(id[:])
 }
 
-// close ends the engine, which waits for running requests, and wipes weights and key.
+// close ends the engine, which waits for running requests, and wipes weights and
+// key. What has not let go within closeGrace is wiped in place: the memory is given
+// back whenever it does let go.
 func (o *openModel) close() error {
 	if o == nil {
 		return nil
 	}
-	err := errors.Join(o.engine.Close(), o.weights.Close())
-	o.key.Wipe()
-	if err != nil {
-		return fmt.Errorf("close model %s: %w", o.Name, err)
+	o.key.Wipe() // nobody needs it any more; what it opened is open
+	closed := make(chan error, 1)
+	go func() {
+		closed <- errors.Join(o.engine.Close(), o.weights.Close())
+		close(o.gone)
+	}()
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("close model %s: %w", o.Name, err)
+		}
+		return nil
+	case <-grace.C:
 	}
-	return nil
+	o.wipe()
+	return evidence.Refuse(ReasonWipedInUse, "model %s: something still used it after %s; key and weights were wiped under it", o.Name, closeGrace)
 }

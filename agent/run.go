@@ -50,7 +50,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err := harden(opt.Config); err != nil {
 		return err
 	}
-	d := &daemon{Options: opt, tenure: newTenure()}
+	d := &daemon{Options: opt, tenure: newTenure(opt.Logger)}
 	d.cfg.Store(&opt.Config)
 	if err := d.prepare(); err != nil {
 		return err

@@ -71,7 +71,7 @@ func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
 	}
 	if m := t.model; m != nil {
 		s.Model = &ModelStatus{Name: m.Name, ID: m.id(), Version: m.weights.Public().Version, KeyVersion: m.keyVersion,
-			Mode: m.weights.Mode().String(), Context: m.engine.ContextSize(), Threads: m.threads, ArenaBytes: m.budget.Used()}
+			Mode: m.weights.Mode().String(), Context: m.engine.ContextSize(), Threads: m.threads, ArenaBytes: m.memory.Used()}
 	}
 	return s
 }
@@ -89,7 +89,7 @@ func (t *tenure) gauges() []localapi.Gauge {
 		list = append(list, localapi.Gauge{Name: "anchorhold_lease_remaining_seconds", Help: "Time until the lease ends.", Value: t.lease.Remaining(time.Now()).Seconds()})
 	}
 	if t.model != nil {
-		list = append(list, localapi.Gauge{Name: "anchorhold_arena_bytes", Help: "Memory of weights, cache and scratch.", Value: float64(t.model.budget.Used())})
+		list = append(list, localapi.Gauge{Name: "anchorhold_arena_bytes", Help: "Memory of weights, cache and scratch.", Value: float64(t.model.memory.Used())})
 	}
 	return list
 }

@@ -2,11 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
@@ -37,22 +40,34 @@ type acquirer interface {
 	Acquire(ctx context.Context, resources []string) (*client.Lease, error)
 }
 
-// tenure is the time between a granted lease and its end: the lease, the model
-// that its keys opened, and the reason why nothing is served at other times.
-// The keeper changes it; requests read it.
+// tenure is the time between a granted lease and its end: the lease, what its keys
+// opened, and the reason why nothing is served at other times. The keeper changes
+// it; requests read it; and a timer of its own ends it with the lease, whatever
+// hangs in the keeper, in the report device, on the disk or in a request.
 type tenure struct {
-	mu      sync.RWMutex
+	log *slog.Logger
+	// wiped wipes what else the lease's keys opened. Each call must come back
+	// within a bounded time; they run beside each other. Set before the first lease.
+	wiped []func()
+
+	mu      sync.RWMutex // guards the rest
 	lease   *client.Lease
+	keys    []*keybuf.Buffer // all that came with the lease, whoever has them now
+	end     *time.Timer      // of the lease
 	model   *openModel
+	opening *custody        // of the model that is being opened
+	closing <-chan struct{} // closed once the last model has given its memory back
 	refusal error
-	// serving ends when the lease does; requests run under it.
+	// serving ends when the model may not be served any more; requests run under
+	// it. A renewal of the lease does not end it.
 	serving context.Context
 	cease   context.CancelCauseFunc
-	wiped   func() // wipes what else the lease's keys opened; optional
 }
 
-func newTenure() *tenure {
-	return &tenure{refusal: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
+func newTenure(log *slog.Logger) *tenure {
+	none := make(chan struct{})
+	close(none)
+	return &tenure{log: log, closing: none, refusal: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
 // Serving returns nil while a lease and a model are held, else the reason.
@@ -65,14 +80,40 @@ func (t *tenure) Serving() error {
 	return t.refusal
 }
 
-// adopt takes a new lease. The model stays when its key did not change.
-func (t *tenure) adopt(lease *client.Lease) {
+// adopt takes a new lease in the place of the one that is held, and sets the clock
+// that ends it. What the old one opened stays. A lease that is over already is
+// wiped and refused.
+func (t *tenure) adopt(lease *client.Lease) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old := t.lease; old != nil {
-		old.Wipe()
+	left := lease.Remaining(time.Now())
+	if left <= 0 {
+		lease.Wipe()
+		return evidence.Refuse(ReasonLeaseExpired, "the lease was over when it arrived")
 	}
-	t.lease = lease
+	if t.end != nil {
+		t.end.Stop()
+	}
+	t.lease, t.keys = lease, nil
+	for _, k := range lease.Keys {
+		t.keys = append(t.keys, k.Key)
+	}
+	t.end = time.AfterFunc(left, func() { t.expire(lease) })
+	return nil
+}
+
+// expire ends the tenure if this lease is still the one that is held.
+func (t *tenure) expire(lease *client.Lease) {
+	t.mu.RLock()
+	held := t.lease == lease
+	t.mu.RUnlock()
+	if !held {
+		return
+	}
+	t.log.Warn("the lease ended without a new one; keys and weights are wiped", "lease", lease.ID)
+	if err := t.finish(lease, evidence.Refuse(ReasonLeaseExpired, "the lease ended and the broker has not granted a new one")); err != nil {
+		t.log.Error("after the lease's end", "err", err)
+	}
 }
 
 // needs says whether the model must be opened anew: another key, another model,
@@ -83,50 +124,124 @@ func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || !t.model.key.Equal(k.Key)
 }
 
-// serve starts serving a model under the lease that is held; nil serves long work
-// alone.
-func (t *tenure) serve(m *openModel) {
+// begin registers a model that is about to be opened under a lease, so that the
+// lease's end finds its key and its memory. It waits until the model before it has
+// given its memory back.
+func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *custody) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.cease != nil && m == nil { // a renewed lease without a model: nothing changes
-		t.refusal = nil
-		return
+	closing := t.closing
+	if t.lease != lease {
+		t.mu.Unlock()
+		return evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
 	}
-	t.model, t.refusal = m, nil
-	t.serving, t.cease = context.WithCancelCause(context.Background())
+	t.opening = c
+	t.mu.Unlock()
+	select {
+	case <-closing:
+		return nil
+	case <-ctx.Done():
+		return evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+	}
 }
 
-// refuse stops serving for a reason: running requests end with it, then weights
-// and keys are wiped. It returns after the memory is clear.
-func (t *tenure) refuse(reason evidence.Reason, format string, args ...any) error {
+// serve starts serving a model under the lease, if that is still held; nil serves
+// long work alone.
+func (t *tenure) serve(lease *client.Lease, m *openModel) error {
+	t.mu.Lock()
+	if t.lease != lease {
+		refusal := t.refusal
+		t.mu.Unlock()
+		return errors.Join(refusal, m.close())
+	}
+	defer t.mu.Unlock()
+	t.opening, t.refusal = nil, nil
+	if t.cease != nil && m == nil { // a renewed lease without a model: nothing changes
+		return nil
+	}
+	t.model = m
+	t.serving, t.cease = context.WithCancelCause(context.Background())
+	return nil
+}
+
+// failed says why the lease's model is not served.
+func (t *tenure) failed(lease *client.Lease, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lease == lease {
+		t.opening, t.refusal = nil, evidence.Refuse(ReasonModelUnavailable, "%v", err)
+	}
+}
+
+// closeModel stops serving for a reason and wipes the model, but keeps the lease.
+func (t *tenure) closeModel(reason evidence.Reason, format string, args ...any) error {
 	t.mu.Lock()
 	t.refusal = evidence.Refuse(reason, format, args...)
-	model, lease, cease := t.model, t.lease, t.cease
-	t.model, t.lease, t.cease = nil, nil, nil
-	refusal := t.refusal
+	model, opening := t.release(t.refusal)
 	t.mu.Unlock()
-
-	if cease != nil {
-		cease(refusal)
-	}
-	lease.Wipe()
-	if t.wiped != nil {
-		t.wiped()
-	}
+	opening.wipe()
 	return model.close()
 }
 
+// release takes the model out of the tenure and ends its requests; mu is held.
+func (t *tenure) release(why error) (*openModel, *custody) {
+	model, opening := t.model, t.opening
+	if t.cease != nil {
+		t.cease(why)
+	}
+	if model != nil {
+		t.closing = model.gone
+	}
+	t.model, t.opening, t.cease = nil, nil, nil
+	return model, opening
+}
+
+// refuse ends the tenure for a reason, whichever lease is held.
+func (t *tenure) refuse(reason evidence.Reason, format string, args ...any) error {
+	return t.finish(nil, evidence.Refuse(reason, format, args...))
+}
+
+// finish ends the tenure, if it is that of the lease (nil is any): running requests
+// end, then weights and keys are wiped. It returns after the memory is clear, which
+// takes no longer than closeGrace whoever still holds it.
+func (t *tenure) finish(lease *client.Lease, refusal error) error {
+	t.mu.Lock()
+	if lease != nil && t.lease != lease {
+		t.mu.Unlock()
+		return nil
+	}
+	t.refusal = refusal
+	model, opening := t.release(refusal)
+	keys := t.keys
+	t.lease, t.keys = nil, nil
+	if t.end != nil {
+		t.end.Stop()
+	}
+	t.mu.Unlock()
+
+	for _, k := range keys {
+		k.Wipe()
+	}
+	opening.wipe()
+	var others sync.WaitGroup
+	for _, wipe := range t.wiped {
+		others.Go(wipe)
+	}
+	err := model.close()
+	others.Wait()
+	return err
+}
+
 // snapshot returns what a request needs, or the refusal.
-func (t *tenure) snapshot() (*openModel, *client.Lease, context.Context, error) {
+func (t *tenure) snapshot() (*openModel, context.Context, error) {
 	if err := t.Serving(); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.refusal != nil {
-		return nil, nil, nil, t.refusal
+		return nil, nil, t.refusal
 	}
-	return t.model, t.lease, t.serving, nil
+	return t.model, t.serving, nil
 }
 
 // held returns the lease if it runs, whether or not a model is served under it.
@@ -140,6 +255,19 @@ func (t *tenure) held() (*client.Lease, error) {
 		return nil, evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
 	}
 	return t.lease, nil
+}
+
+// leaseFor returns the lease that runs now if this model is still the one that is
+// served: an answer that began under one lease ends under its renewal.
+func (t *tenure) leaseFor(m *openModel) (*client.Lease, error) {
+	t.mu.RLock()
+	same := t.model == m
+	t.mu.RUnlock()
+	lease, err := t.held()
+	if err == nil && !same {
+		err = evidence.Refuse(ReasonLeaseExpired, "the model was closed before the answer ended")
+	}
+	return lease, err
 }
 
 // renewIn is when to attest anew: about 0.7 of what is left of the lease.

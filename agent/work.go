@@ -26,7 +26,7 @@ const classifierMemory = 64 << 20
 func (d *daemon) prepareWork() {
 	if len(d.Config.Classifiers) > 0 {
 		d.classifiers = classify.New(classify.Config{Memory: classifierMemory, AgentKey: d.agentKey, Lease: d.receiptLease, Logger: d.Logger})
-		d.tenure.wiped = d.classifiers.Wipe
+		d.tenure.wiped = append(d.tenure.wiped, d.classifiers.Wipe)
 	}
 	if d.Config.Participates() || d.Config.Proves() {
 		d.works = longwork.New(longwork.Agent{Sign: d.sign, RoundKey: d.roundKey, Classifiers: d.classifiers, Logger: d.Logger})

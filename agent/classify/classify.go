@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -72,73 +73,114 @@ type served struct {
 	runners chan *classifier.Runner // that nobody uses
 }
 
-// Service holds the classifiers. It is safe for concurrent use.
-type Service struct {
-	cfg    Config
-	budget *arena.Budget
+// closeGrace is how long a classifier's users have to let go of it at the lease's end.
+// A request takes microseconds; only one that hangs, as a worker that reads the weights
+// through a pipe, takes longer.
+const closeGrace = 2 * time.Second
 
-	mu   sync.RWMutex
-	open map[string]*served
-	why  map[string]error // configured, and not open
+// Service holds the classifiers. It is safe for concurrent use. Adopt is called by one
+// goroutine at a time, Wipe by any at any time.
+type Service struct {
+	cfg   Config
+	grace time.Duration // closeGrace, but in tests
+
+	mu      sync.RWMutex
+	budget  *arena.Budget  // of the classifiers opened since the last Wipe
+	wipes   int            // how many there were
+	opening *keybuf.Buffer // key of the classifier that is being opened
+	open    map[string]*served
+	why     map[string]error // configured, and not open
 }
 
 // New makes a service without classifiers.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, budget: arena.NewBudget(cfg.Memory), open: map[string]*served{}, why: map[string]error{}}
+	return &Service{cfg: cfg, grace: closeGrace, budget: arena.NewBudget(cfg.Memory), open: map[string]*served{}, why: map[string]error{}}
 }
 
 // Adopt opens the classifiers of a configuration with the keys of a lease, by
 // resource. Those that are open under the same key stay. One that does not open is not
-// served, and says why; the others are.
+// served, and says why; the others are. It reads files without holding the lock: a disk
+// that hangs must not keep Wipe waiting.
 func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name := range s.open {
-		if !slices.ContainsFunc(list, func(c settings.Classifier) bool { return c == s.open[name].Classifier }) {
-			s.drop(name)
+	wipes, budget := s.wipes, s.budget
+	var dropped []*served
+	for name, o := range s.open {
+		if !slices.Contains(list, o.Classifier) {
+			dropped = append(dropped, s.take(name))
 		}
 	}
 	clear(s.why)
+	var missing []settings.Classifier
 	for _, c := range list {
 		k, ok := keys[c.Resource]
+		if held := s.open[c.Name]; ok && held != nil && held.key.Version == k.Version && held.key.Secret.Equal(k.Secret) {
+			continue
+		}
+		dropped = append(dropped, s.take(c.Name))
 		if !ok {
-			s.drop(c.Name)
-			s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "the broker granted a lease without the key of %s", c.Name)
+			s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "the broker granted a lease without the key of %s", c.Resource)
 			continue
 		}
-		if held := s.open[c.Name]; held != nil && held.key.Version == k.Version && held.key.Secret.Equal(k.Secret) {
-			continue
+		s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "it is being opened")
+		missing = append(missing, c)
+	}
+	s.mu.Unlock()
+	s.close(dropped)
+	for _, c := range missing {
+		o, err := s.openOne(c, keys[c.Resource], budget)
+		if !s.settle(c, o, err, wipes) {
+			return
 		}
-		s.drop(c.Name)
-		o, err := s.openOne(c, k)
-		if err != nil {
-			s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "%v", err)
-			s.cfg.Logger.Error("classifier not opened", "model", c.Name, "err", err)
-			continue
-		}
-		s.open[c.Name] = o
-		id := o.id.ID()
-		s.cfg.Logger.Info("classifier opened", "model", c.Name, "model_id", id.String(), "key_version", k.Version)
 	}
 }
 
+// settle serves a classifier that was opened, or says why it is not. It returns false
+// if the lease ended meanwhile; then nothing of it is kept.
+func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int) bool {
+	s.mu.Lock()
+	s.opening = nil
+	current := s.wipes == wipes
+	switch {
+	case !current:
+	case err != nil:
+		s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "%v", err)
+	default:
+		delete(s.why, c.Name)
+		s.open[c.Name] = o
+	}
+	s.mu.Unlock()
+	switch {
+	case !current:
+		s.close([]*served{o})
+	case err != nil:
+		s.cfg.Logger.Error("classifier not opened", "model", c.Name, "err", err)
+	default:
+		id := o.id.ID()
+		s.cfg.Logger.Info("classifier opened", "model", c.Name, "model_id", id.String(), "key_version", o.key.Version)
+	}
+	return current
+}
+
 // openOne opens one classifier with a copy of its key.
-func (s *Service) openOne(c settings.Classifier, k Key) (_ *served, err error) {
+func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget) (_ *served, err error) {
 	publisher, err := settings.Identity(c.Publisher)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
 	o := &served{Classifier: c, key: Key{Version: k.Version}, runners: make(chan *classifier.Runner, maxRunners)}
-	if o.key.Secret, err = keybuf.New(k.Secret.Len()); err != nil {
+	if o.key.Secret, err = k.Secret.Clone(); err != nil {
 		return nil, err
 	}
-	copy(o.key.Secret.Bytes(), k.Secret.Bytes())
+	s.mu.Lock()
+	s.opening = o.key.Secret
+	s.mu.Unlock()
 	defer func() {
 		if err != nil {
 			o.key.Secret.Wipe()
 		}
 	}()
-	o.model, err = classifier.Open(c.Path, o.key.Secret, s.budget, classifier.Options{Publisher: publisher, Name: c.SealedName, MinVersion: c.MinimumVersion})
+	o.model, err = classifier.Open(c.Path, o.key.Secret, budget, classifier.Options{Publisher: publisher, Name: c.SealedName, MinVersion: c.MinimumVersion})
 	if err != nil {
 		return nil, err
 	}
@@ -157,36 +199,69 @@ func (s *Service) openOne(c settings.Classifier, k Key) (_ *served, err error) {
 	return o, nil
 }
 
-// drop closes a classifier, whose runners refuse from then on.
-func (s *Service) drop(name string) {
+// take takes a classifier out of those that are served; nil if it is not among them.
+// mu is held.
+func (s *Service) take(name string) *served {
 	o := s.open[name]
-	if o == nil {
-		return
-	}
 	delete(s.open, name)
-	err := o.model.Close()
-	for idle := true; idle; {
-		select {
-		case r := <-o.runners:
-			err = errors.Join(err, r.Close())
-		default:
-			idle = false
-		}
-	}
-	if err != nil {
-		s.cfg.Logger.Error("classifier not closed", "model", name, "err", err)
-	}
-	o.key.Secret.Wipe()
+	return o
 }
 
-// Wipe closes every classifier: the lease has ended.
+// close closes classifiers that are served no more, whose runners refuse from then on.
+// It waits for their users.
+func (s *Service) close(list []*served) {
+	for _, o := range list {
+		if o == nil {
+			continue
+		}
+		o.key.Secret.Wipe()
+		err := o.model.Close()
+		for idle := true; idle; {
+			select {
+			case r := <-o.runners:
+				err = errors.Join(err, r.Close())
+			default:
+				idle = false
+			}
+		}
+		if err != nil {
+			s.cfg.Logger.Error("classifier not closed", "model", o.Name, "err", err)
+		}
+	}
+}
+
+// Wipe closes every classifier: the lease has ended. It returns after keys and weights
+// are wiped, within closeGrace: under whoever has not let go by then.
 func (s *Service) Wipe() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.wipes++
+	budget := s.budget
+	s.budget = arena.NewBudget(s.cfg.Memory)
+	s.opening.Wipe()
+	var all []*served
 	for name := range s.open {
-		s.drop(name)
-		s.why[name] = evidence.Refuse(ReasonUnavailable, "the lease whose key opened it has ended")
+		all = append(all, s.take(name))
 	}
+	for _, o := range all {
+		s.why[o.Name] = evidence.Refuse(ReasonUnavailable, "the lease whose key opened it has ended")
+	}
+	s.mu.Unlock()
+	for _, o := range all {
+		o.key.Secret.Wipe()
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.close(all)
+	}()
+	grace := time.NewTimer(s.grace)
+	defer grace.Stop()
+	select {
+	case <-closed:
+	case <-grace.C:
+		s.cfg.Logger.Error("a classifier was still used after its lease; its weights were wiped under the user", "after", s.grace)
+	}
+	budget.Wipe() // also what is being opened
 }
 
 func (s *Service) find(name string) (*served, error) {
@@ -285,7 +360,9 @@ func (s *Service) infer(o *served, in []int8, out []int32) (err error) {
 	select {
 	case r = <-o.runners:
 	default:
-		if r, err = o.model.NewRunner(); err != nil {
+		if r, err = o.model.NewRunner(); errors.Is(err, arena.ErrWiped) {
+			return evidence.Refuse(ReasonUnavailable, "the lease has ended")
+		} else if err != nil {
 			return err
 		}
 	}

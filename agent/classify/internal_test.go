@@ -5,9 +5,11 @@ import (
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
 
@@ -51,5 +53,74 @@ func TestARunnerDoesNotOutliveItsClassifier(t *testing.T) {
 		if err := r.Infer(make([]int8, prooftest.Inputs), make([]int32, prooftest.Outputs)); !errors.Is(err, classifier.ErrClosed) {
 			t.Error(err)
 		}
+	}
+}
+
+// TestWipeDoesNotWaitForAUserThatHangs: at the lease's end somebody reads the weights, as
+// a worker's pipe that nobody empties. Key and weights are wiped under the reader, and
+// nothing else waits for it.
+func TestWipeDoesNotWaitForAUserThatHangs(t *testing.T) {
+	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s.grace = 10 * time.Millisecond
+	m := prooftest.Seal(t, "tiny", 1)
+	adopt := func() { s.Adopt([]settings.Classifier{m.Classifier}, map[string]Key{m.Resource: {Secret: m.Key(t)}}) }
+	adopt()
+	o, err := s.find("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading, hang, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- o.model.WithParameters(func(p intnet.Parameters) error {
+			close(reading)
+			<-hang
+			for _, w := range p.Layers[0].Weights {
+				if w != 0 {
+					return errors.New("a weight is left")
+				}
+			}
+			return nil
+		})
+	}()
+	<-reading
+	s.Wipe()
+	if o.key.Secret.Len() != 0 {
+		t.Error("the key is left")
+	}
+	if _, err := s.find("tiny"); err == nil {
+		t.Error("it is still served")
+	}
+	adopt() // under the next lease, though the old one hangs yet
+	if _, err := s.find("tiny"); err != nil {
+		t.Error(err)
+	}
+	close(hang)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	s.Wipe()
+}
+
+// TestWipeDoesNotWaitForADiskThatHangs: a classifier is being opened when the lease ends.
+func TestWipeDoesNotWaitForADiskThatHangs(t *testing.T) {
+	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	m := prooftest.Seal(t, "tiny", 1)
+	wipes, budget := s.wipes, s.budget
+	o, err := s.openOne(m.Classifier, Key{Secret: m.Key(t)}, budget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Wipe() // before the opener comes back
+	if o.key.Secret.Len() != 0 || !budget.Wiped() {
+		t.Errorf("a key of %d bytes, memory wiped: %t", o.key.Secret.Len(), budget.Wiped())
+	}
+	if s.settle(m.Classifier, o, nil, wipes) {
+		t.Error("a classifier that was opened too late is served")
+	}
+	if _, err := s.find("tiny"); err == nil || budget.Used() != 0 {
+		t.Errorf("%v, %d bytes in use", err, budget.Used())
+	}
+	if _, err := s.openOne(m.Classifier, Key{Secret: m.Key(t)}, budget); err == nil {
+		t.Error("opened into a wiped budget")
 	}
 }

@@ -3,6 +3,7 @@ package classifier
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 
@@ -56,6 +57,21 @@ func Open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*
 	return m, nil
 }
 
+// untilWiped hands nothing on that comes from a slow disk after the budget was wiped:
+// it would be decrypted into memory that nobody looks at any more.
+type untilWiped struct {
+	io.ReaderAt
+	budget *arena.Budget
+}
+
+func (u untilWiped) ReadAt(b []byte, offset int64) (int, error) {
+	n, err := u.ReaderAt.ReadAt(b, offset)
+	if u.budget.Wiped() {
+		return 0, arena.ErrWiped
+	}
+	return n, err
+}
+
 func open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Model, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -69,7 +85,7 @@ func open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("not a regular file")
 	}
-	r, err := chunkseal.Open(f, info.Size(), key, chunkseal.OpenOptions{Publisher: opt.Publisher, Name: opt.Name, MinVersion: opt.MinVersion, ModelID: opt.ModelID})
+	r, err := chunkseal.Open(untilWiped{f, budget}, info.Size(), key, chunkseal.OpenOptions{Publisher: opt.Publisher, Name: opt.Name, MinVersion: opt.MinVersion, ModelID: opt.ModelID})
 	if err != nil {
 		return nil, err
 	}

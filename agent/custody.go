@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+)
+
+// ReasonWipedInUse: something still used a model when its lease ended, and did not
+// let go. Its key and its memory were wiped under it.
+const ReasonWipedInUse evidence.Reason = "wiped-in-use"
+
+// closeGrace is how long running requests have to let go of a model that is closed.
+// They end within one step of the computation, which takes milliseconds; only
+// something that hangs, as a read from a disk that is gone, takes longer.
+const closeGrace = 2 * time.Second
+
+// custody is a model's key and all memory that it opens into, from before it is
+// opened until it is closed. Any goroutine may wipe it.
+type custody struct {
+	key *keybuf.Buffer
+
+	mu      sync.Mutex // guards the rest
+	budgets []*arena.Budget
+	wiped   bool
+}
+
+// budget makes a budget that is wiped with the rest.
+func (c *custody) budget(limit int64) *arena.Budget {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := arena.NewBudget(limit)
+	if c.wiped {
+		b.Wipe()
+	}
+	c.budgets = append(c.budgets, b)
+	return b
+}
+
+// wipe wipes the key and the memory under whoever uses them. It may be called on
+// nil and more than once.
+func (c *custody) wipe() {
+	if c == nil {
+		return
+	}
+	c.key.Wipe()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wiped = true
+	for _, b := range c.budgets {
+		b.Wipe()
+	}
+}

@@ -1,0 +1,330 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/infer"
+	"github.com/anchorhold/anchorhold/runtime/weights"
+)
+
+// reasons gathers the reason codes of logged errors.
+type reasons struct {
+	slog.Handler
+	mu   sync.Mutex
+	seen map[evidence.Reason]int
+}
+
+func (r *reasons) Handle(_ context.Context, rec slog.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			if reason, ok := evidence.ReasonOf(err); ok {
+				r.seen[reason]++
+			}
+		}
+		return true
+	})
+	return nil
+}
+
+func (r *reasons) Enabled(context.Context, slog.Level) bool { return true }
+
+func (r *reasons) count(reason evidence.Reason) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen[reason]
+}
+
+// TestExpiryWipesThoughTheDeviceNeverAnswers: the renewal hangs in the report device
+// and ignores its deadline. The lease ends all the same, once; nobody else asks the
+// device; and the lease that the device brings at last is not used.
+func TestExpiryWipesThoughTheDeviceNeverAnswers(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, answer := &script{t: t}, make(chan struct{})
+		hang := func(ctx context.Context) (*client.Lease, error) {
+			<-answer
+			return s.grant(5*time.Minute, modelKey, 1)(ctx)
+		}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), hang}
+		k, log := s.keeper(g), &reasons{seen: map[evidence.Reason]int{}}
+		k.log = slog.New(log)
+		run(t, k, func() {
+			model, serving, err := k.tenure.snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5*time.Minute - time.Millisecond)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" {
+				t.Fatal("it stopped serving inside its lease")
+			}
+			time.Sleep(2 * time.Millisecond)
+			synctest.Wait()
+			key, _ := s.key(0)
+			if reasonOf(t, k) != ReasonLeaseExpired || key.Len() != 0 || model.memory.Used() != 0 || serving.Err() == nil {
+				t.Errorf("%s: %d bytes of key, %d of weights, requests end with %v", reasonOf(t, k), key.Len(), model.memory.Used(), context.Cause(serving))
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if _, calls := s.key(0); calls != 2 || log.count(ReasonUnresponsive) < 100 {
+				t.Errorf("%d exchanges, of which one hangs; %d refusals name it", calls, log.count(ReasonUnresponsive))
+			}
+			if !k.stuck(time.Now()) {
+				t.Error("the watchdog is not told of a device that hangs")
+			}
+			s.restart(s.grant(5*time.Minute, modelKey, 1))
+			close(answer)
+			synctest.Wait()
+			if key, _ := s.key(1); key.Len() != 0 {
+				t.Error("the key that came too late is still there")
+			}
+			time.Sleep(retryLongest)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" {
+				t.Errorf("after the device answered: %v", k.tenure.Serving())
+			}
+		})
+	})
+}
+
+// TestExpiryWipesAModelThatHangsWhileItIsOpened: a disk that hangs in the middle of
+// decrypting must not keep what was decrypted before.
+func TestExpiryWipesAModelThatHangsWhileItIsOpened(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, disk := &script{t: t}, make(chan struct{})
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+		k := s.keeper(g)
+		var region *arena.Region
+		var budget *arena.Budget
+		k.open = func(_ context.Context, _ settings.Config, _ settings.Model, held *custody, _ uint64, _ *slog.Logger) (*openModel, error) {
+			budget = held.budget(1 << 20)
+			var err error
+			if region, err = budget.Map("weights", 64<<10); err != nil {
+				return nil, err
+			}
+			copy(region.Bytes(), bytes.Repeat([]byte{0xa5}, len(region.Bytes())))
+			<-disk
+			return nil, errors.Join(errors.New("the disk came back too late"), region.Release())
+		}
+		run(t, k, func() {
+			key, _ := s.key(0)
+			if key.Len() == 0 || region.Bytes()[0] != 0xa5 {
+				t.Fatal("the model is not being opened")
+			}
+			time.Sleep(5*time.Minute + time.Millisecond)
+			synctest.Wait()
+			if left := bytes.Trim(region.Bytes(), "\x00"); key.Len() != 0 || len(left) != 0 {
+				t.Errorf("%d bytes of key, %d bytes of weights are left", key.Len(), len(left))
+			}
+			if _, err := budget.Map("more weights", 1); reasonOf(t, k) != ReasonLeaseExpired || !errors.Is(err, arena.ErrWiped) {
+				t.Errorf("%s; more memory: %v", reasonOf(t, k), err)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if _, calls := s.key(0); calls != 1 {
+				t.Errorf("%d exchanges while a disk hangs", calls)
+			}
+			k.open = open
+			close(disk)
+			time.Sleep(retryLongest)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" {
+				t.Errorf("after the disk came back: %v", k.tenure.Serving())
+			}
+		})
+	})
+}
+
+// stalling are weights whose disk hangs from some moment on.
+type stalling struct {
+	*weights.Weights
+	stall chan struct{} // nil: it does not
+}
+
+func (s *stalling) Chunk(worker, tensor, chunk int) ([]byte, error) {
+	if s.stall != nil {
+		<-s.stall
+	}
+	return s.Weights.Chunk(worker, tensor, chunk)
+}
+
+// TestExpiryWipesUnderARequestThatHangs: the answer's thread waits for a disk and lets
+// go of nothing. Key and weights are wiped under it, no later than the grace says, and
+// the next model waits until the memory is back.
+func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, disk := &script{t: t}, make(chan struct{})
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		k, source := s.keeper(g), &stalling{}
+		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, log *slog.Logger) (*openModel, error) {
+			o, err := open(ctx, cfg, m, held, version, log)
+			if err != nil || source.Weights != nil {
+				return o, err
+			}
+			source.Weights = o.weights
+			header, err := gguf.ParseHeader(o.weights.Header())
+			if err = errors.Join(err, o.engine.Close()); err != nil {
+				return nil, err
+			}
+			o.engine, err = infer.New(infer.Config{Source: source, File: header, Budget: o.memory, Threads: 1, Context: 64, MaxSequences: 1})
+			return o, err
+		}
+		run(t, k, func() {
+			model, serving, err := k.tenure.snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			source.stall = disk
+			answered := make(chan error, 1)
+			go func() {
+				_, err := model.engine.Generate(serving, infer.Request{Prompt: []int32{1, 2, 3}, MaxTokens: 8}, func(string) error { return nil })
+				answered <- err
+			}()
+			time.Sleep(5*time.Minute + time.Millisecond)
+			if reason, _ := evidence.ReasonOf(<-answered); reason != ReasonLeaseExpired {
+				t.Errorf("the request ended with %s", reason)
+			}
+			if key, _ := s.key(0); key.Len() != 0 {
+				t.Errorf("%d bytes of key are left at the end", key.Len())
+			}
+			time.Sleep(closeGrace)
+			synctest.Wait()
+			vector, err := source.Vector("output_norm.weight")
+			if err != nil || vector[0] != 0 || reasonOf(t, k) != ReasonLeaseExpired {
+				t.Errorf("%s; weights %v after the grace: %v", reasonOf(t, k), vector[:1], err)
+			}
+			s.restart(s.grant(5*time.Minute, modelKey, 1))
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if got := reasonOf(t, k); got != ReasonModelUnavailable {
+				t.Errorf("while the old model's memory is not back: %s", got)
+			}
+			close(disk)
+			synctest.Wait()
+			if reasonOf(t, k) != "serving" || model.memory.Used() != 0 {
+				t.Errorf("after the disk came back: %v, %d bytes of the old model", k.tenure.Serving(), model.memory.Used())
+			}
+		})
+	})
+}
+
+// TestExpiryWipesWhatElseALeaseOpenedThoughAnotherStepHangs: each thing that a lease
+// opened is wiped beside the others.
+func TestExpiryWipesWhatElseALeaseOpenedThoughAnotherStepHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tenure, hang, wiped := newTenure(slog.New(slog.DiscardHandler)), make(chan struct{}), make(chan struct{})
+		tenure.wiped = []func(){func() { <-hang }, func() { close(wiped) }}
+		key := keyOf(t, modelKey)
+		lease := &client.Lease{TTL: time.Minute, Expires: time.Now().Add(time.Minute), Keys: map[string]client.Key{"jobs/queue": {Key: key}}}
+		if err := tenure.adopt(lease); err != nil {
+			t.Fatal(err)
+		}
+		delete(lease.Keys, "jobs/queue") // somebody took it
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		select {
+		case <-wiped:
+		default:
+			t.Error("one step that hangs holds up another")
+		}
+		if key.Len() != 0 {
+			t.Error("a key that somebody took outlives the lease that brought it")
+		}
+		close(hang)
+	})
+}
+
+// TestLeaseThatIsOverOnArrivalIsNotAdopted: an attempt that was given up may bring one.
+func TestLeaseThatIsOverOnArrivalIsNotAdopted(t *testing.T) {
+	tenure, key := newTenure(slog.New(slog.DiscardHandler)), keyOf(t, modelKey)
+	err := tenure.adopt(&client.Lease{Expires: time.Now(), Keys: map[string]client.Key{"x": {Key: key}}})
+	if reason, _ := evidence.ReasonOf(err); reason != ReasonLeaseExpired || tenure.lease != nil || key.Len() != 0 {
+		t.Errorf("%v, lease %v, %d bytes of key", err, tenure.lease, key.Len())
+	}
+}
+
+// TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal: an answer that began under
+// one lease ends under the next, with a receipt that verifies and names the lease of
+// its end; after the last lease there is none.
+func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
+	f := brokertest.New(t)
+	cfg := f.ClientConfig()
+	broker, err := client.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	acquire := func() *client.Lease {
+		l, err := broker.Acquire(t.Context(), []string{brokertest.Resource})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Wipe)
+		return l
+	}
+	first, second := acquire(), acquire()
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		first.Expires, second.Expires = now.Add(time.Minute), now.Add(time.Minute+second.TTL)
+		first.Keys, second.Keys = nil, nil
+		tenure, model := newTenure(slog.New(slog.DiscardHandler)), &openModel{custody: &custody{}}
+		g := gate{tenure: tenure, agentKey: cfg.AgentKey}
+		if err := tenure.adopt(first); err != nil {
+			t.Fatal(err)
+		}
+		show := func(m *openModel) {
+			tenure.mu.Lock()
+			defer tenure.mu.Unlock()
+			tenure.model, tenure.refusal = m, nil
+		}
+		show(model)
+		issue := g.issue(model) // as the request begins
+		time.Sleep(50 * time.Second)
+		if err := tenure.adopt(second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		id, err := receipt.NewID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := receipt.Answer{ID: id, ModelName: "tiny", ModelVersion: 1, Input: []byte("in"), Output: []byte("out")}
+		issued, err := issue(answer)
+		if err != nil {
+			t.Fatalf("ten seconds after the end of the first lease: %v", err)
+		}
+		report, err := receipt.Verify(issued.Receipt, []identity.Public{f.Root.Public()}, receipt.Options{})
+		if err != nil || report.Lease.Lease.String() != second.ID {
+			t.Errorf("lease %s, the renewal is %s: %v", report.Lease.Lease, second.ID, err)
+		}
+		other := &openModel{custody: &custody{}}
+		if _, err := g.issue(other)(answer); err == nil {
+			t.Error("a receipt for a model that is not served any more")
+		}
+		show(nil) // it has no engine that could be closed
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if _, err := issue(answer); err == nil {
+			t.Error("a receipt after the last lease")
+		}
+	})
+}
