@@ -104,6 +104,8 @@ func (p *platter) Rename(from, to string) error {
 	return nil
 }
 
+func (p *platter) MakeDir(string) error { return nil }
+
 func (p *platter) Remove(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

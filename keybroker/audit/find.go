@@ -17,8 +17,8 @@ const MaxFound = 1024
 // Found is a record that a query found.
 type Found struct {
 	Leaf
-	// Record is nil when the record's segment was archived: then its index entry
-	// and its hash are what is known.
+	// Record is nil when the record's segment was archived and taken away: then its
+	// index entry and its hash are what is known.
 	Record *Record
 }
 
@@ -85,7 +85,7 @@ func (l *Log) findClosed(x segmentIndex, k key, q Query) ([]Found, error) {
 func (l *Log) read(seg journal.Segment, places []place, q Query) (found []Found, err error) {
 	for _, p := range places {
 		at := seg.First + uint64(p.nth)
-		first, entries, err := journal.ReadFrame(l.opts.fs, l.dir, seg, int64(p.frame))
+		first, entries, err := l.readFrame(seg, int64(p.frame))
 		if errors.Is(err, os.ErrNotExist) {
 			leaf, err := l.leaf(at)
 			if err != nil {

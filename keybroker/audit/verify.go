@@ -42,7 +42,7 @@ type Report struct {
 type Check struct {
 	// Keys are the audit keys that the caller trusts.
 	Keys []identity.Public
-	// Archives are directories with archived segments.
+	// Archives are directories with archived segments, beside the log's own.
 	Archives []string
 	// Kept are checkpoints that were kept elsewhere: the log must extend each.
 	Kept [][]byte
@@ -172,8 +172,12 @@ func (v *verification) checkpoint(e journal.Entry) error {
 // by their first entry, and the last of them.
 func (v *verification) sources(prefix string) (found map[uint64]string, last uint64, err error) {
 	found = map[uint64]string{}
-	for _, dir := range append([]string{v.dir}, v.Archives...) {
+	own := filepath.Join(v.dir, ArchiveName)
+	for _, dir := range append([]string{v.dir, own}, v.Archives...) {
 		segments, err := journal.Segments(v.fs, dir, prefix)
+		if dir == own && errors.Is(err, os.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, 0, err
 		}
@@ -252,7 +256,7 @@ func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (
 	if last {
 		return at, nil
 	}
-	x, err := readIndex(v.fs, v.dir, seg.First, verifyIndex(v.Keys...))
+	x, err := v.index(seg.First)
 	if errors.Is(err, errNoIndex) {
 		return at, nil // opening makes it anew
 	}
@@ -265,12 +269,26 @@ func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (
 	return at, nil
 }
 
+// index reads a segment's index and checks all of it.
+func (v *verification) index(first uint64) (segmentIndex, error) {
+	x, err := readIndex(v.fs, v.dir, first, verifyIndex(v.Keys...))
+	if err != nil {
+		return x, err
+	}
+	f, err := v.fs.Open(filepath.Join(v.dir, indexName(first)), false)
+	if err != nil {
+		return x, err
+	}
+	defer f.Close()
+	return x, x.check(f)
+}
+
 // readHashes takes the leaves of an archived segment from the tree's file.
 func (v *verification) readHashes(first uint64) error {
 	if v.tree.file == nil {
 		return journal.Tampered("segment %s is archived, and the file %s with its hashes is missing", segmentOf(first).Name, treeName)
 	}
-	x, err := readIndex(v.fs, v.dir, first, verifyIndex(v.Keys...))
+	x, err := v.index(first)
 	if errors.Is(err, errNoIndex) {
 		return journal.Tampered("segment %s is missing, and so is its index", segmentOf(first).Name)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/dp"
@@ -39,9 +38,8 @@ func (d *daemon) openRounds() error {
 		return err
 	}
 	d.roundStore = store
-	chips := &chips{dir: d.log.Dir(), known: map[string][32]byte{}}
 	d.rounds, err = rounds.New(rounds.Config{
-		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.record, Chip: chips.of,
+		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.recordRound, Chip: d.chip,
 		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
 	})
 	return err
@@ -109,36 +107,30 @@ func (s roundSecrets) Destroy(ctx context.Context, name string) error {
 	return nil
 }
 
-// chips remembers to which processor leases were granted, by the audit log.
-type chips struct {
-	dir string
-
-	mu    sync.Mutex
-	known map[string][32]byte
-}
-
-// of returns the processor of a lease. A lease that is not known has the whole log
-// read again: it was granted since.
-func (c *chips) of(_ context.Context, lease protocol.ID) ([32]byte, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if chip, ok := c.known[lease.String()]; ok {
-		return chip, nil
-	}
-	clear(c.known)
-	if err := audit.Iterate(c.dir, func(e audit.Entry) bool {
-		if e.Record.Kind == audit.KindGrant {
-			c.known[e.Record.Grant] = e.Record.ChipDigest
-		}
-		return true
-	}); err != nil {
+// chip returns the processor that a lease was granted to, by the audit log.
+func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
+	found, err := d.log.Find(audit.Query{Kind: audit.KindGrant, Grant: lease.String()})
+	if err != nil {
 		return [32]byte{}, err
 	}
-	chip, ok := c.known[lease.String()]
-	if !ok {
-		return chip, evidence.Refuse("lease-not-granted-here", "lease %s is not in this broker's log", lease)
+	for _, f := range found {
+		if f.Record != nil {
+			return f.Record.ChipDigest, nil
+		}
 	}
-	return chip, nil
+	return [32]byte{}, evidence.Refuse("lease-not-granted-here", "lease %s is not in this broker's log", lease)
+}
+
+// recordRound writes an event of a round under the round's name, so that the log
+// answers what happened to it (audit.Query). The detail begins with the round's ID.
+func (d *daemon) recordRound(ctx context.Context, action, detail string) error {
+	r := audit.Record{Kind: audit.KindService, Time: d.opts.Now(), Action: action, Detail: detail}
+	first, _, _ := strings.Cut(detail, " ")
+	if id, err := federation.ParseID(first); err == nil {
+		r.Resource = federation.ResourceOf(id)
+	}
+	_, err := d.log.Append(ctx, r)
+	return err
 }
 
 // calibrate finds the multiplier of one round.

@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -191,10 +192,15 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	c := &chips{dir: d.log.Dir(), known: map[string][32]byte{}}
-	w := federationtest.New(t)
-	if _, err := c.of(t.Context(), w.Agent(t, nil).Lease.Lease); err == nil {
-		t.Error("an unknown lease has a chip")
+	lease := federationtest.New(t).Agent(t, nil).Lease.Lease
+	if reason, _ := evidence.ReasonOf(second(d.chip(t.Context(), lease))); reason != "lease-not-granted-here" {
+		t.Errorf("an unknown lease's chip: %q", reason)
+	}
+	if _, err := d.log.Append(t.Context(), audit.Record{Kind: audit.KindGrant, Time: time.Now(), Grant: lease.String(), ChipDigest: audit.Digest{7}}); err != nil {
+		t.Fatal(err)
+	}
+	if chip, err := d.chip(t.Context(), lease); err != nil || chip != [32]byte{7} {
+		t.Errorf("chip %x, %v", chip, err)
 	}
 	signer, err := d.roundSigner()
 	if err != nil || signer.Epoch != 1 || signer.Key == nil {
@@ -206,7 +212,35 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 	}
 }
 
-func second(_ rounds.Signer, err error) error { return err }
+func second[T any](_ T, err error) error { return err }
+
+// What happened to a round is found in the audit log by the round's name.
+func TestRoundEventsAreFoundInTheLog(t *testing.T) {
+	s := newState(t, false)
+	s.withRounds()
+	d, err := open(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, r, err := d.rounds.Open(t.Context(), rounds.Spec{Model: "m", Length: 50, ClipL2: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.rounds.Abandon(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	for action, want := range map[string]int{"round-open": 1, "round-abandon": 1, "round-close": 0} {
+		found, err := d.log.Find(audit.Query{Kind: audit.KindService, Action: action, Resource: federation.ResourceOf(r.ID)})
+		if err != nil || len(found) != want {
+			t.Errorf("%s: %+v, %v", action, found, err)
+		}
+	}
+}
 
 // Charges that are alike are one event; what sampling gives is stated apart.
 func TestSpendAddsUp(t *testing.T) {

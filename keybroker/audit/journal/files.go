@@ -14,8 +14,10 @@ type FileSystem interface {
 	Open(name string, create bool) (File, error)
 	// List returns the names in the directory that start with prefix, sorted.
 	List(dir, prefix string) ([]string, error)
-	// Rename moves a file within one directory and makes the new name durable.
+	// Rename moves a file and makes its new name durable, and that the old is gone.
 	Rename(from, to string) error
+	// MakeDir makes a directory, durably; one that is there is no error.
+	MakeDir(name string) error
 	// Remove deletes a file; a missing one is not an error.
 	Remove(name string) error
 }
@@ -73,12 +75,27 @@ func (Disk) List(dir, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// Rename renames, then syncs the directory.
+// Rename renames, then syncs the directories.
 func (Disk) Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(to))
+	if err := syncDir(filepath.Dir(to)); err != nil || filepath.Dir(from) == filepath.Dir(to) {
+		return err
+	}
+	return syncDir(filepath.Dir(from))
+}
+
+// MakeDir makes a directory of mode 0700.
+func (Disk) MakeDir(name string) error {
+	if err := os.Mkdir(name, 0o700); err != nil && !os.IsExist(err) {
+		return err
+	}
+	return syncDir(filepath.Dir(name))
+}
+
+func syncDir(name string) error {
+	d, err := os.Open(name)
 	if err != nil {
 		return err
 	}

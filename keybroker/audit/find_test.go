@@ -1,0 +1,266 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
+)
+
+func roundRecord(action string, i int) Record {
+	return Record{Kind: KindService, Time: time.Unix(1_700_000_000+int64(i), 0).UTC(), Action: action, Resource: fmt.Sprintf("round/%d", i), Detail: "of a round"}
+}
+
+func grantRecord(i int) Record {
+	return Record{Kind: KindGrant, Time: time.Unix(1_700_000_000+int64(i), 0).UTC(), Grant: fmt.Sprintf("lease-%d", i), ChipDigest: Digest{byte(i)}}
+}
+
+func releaseRecord(i int) Record {
+	return Record{Kind: KindRelease, Time: time.Unix(1_700_000_000+int64(i), 0).UTC(), Resource: fmt.Sprintf("round/%d", i), AgentKey: Digest{1, byte(i)}, Grant: "g"}
+}
+
+// mixed appends rounds, grants and releases among refusals, over several segments.
+func mixed(t *testing.T, l *Log, from, to int) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		if _, err := l.AppendAll(t.Context(), sample(i), roundRecord("round-open", i), grantRecord(i), releaseRecord(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// checkFound asks for every record that mixed wrote and for some that it did not.
+func checkFound(t *testing.T, l *Log, n int, archived func(index uint64) bool) {
+	t.Helper()
+	for i := range n {
+		for k, q := range []Query{
+			{Kind: KindService, Action: "round-open", Resource: fmt.Sprintf("round/%d", i)},
+			{Kind: KindGrant, Grant: fmt.Sprintf("lease-%d", i)},
+			{Kind: KindRelease, Resource: fmt.Sprintf("round/%d", i), AgentKey: Digest{1, byte(i)}},
+		} {
+			found, err := l.Find(q)
+			if err != nil || len(found) != 1 || found[0].Index != uint64(4*i+1+k) || (found[0].Record == nil) != archived(found[0].Index) {
+				t.Fatalf("%+v: %+v, %v", q, found, err)
+			}
+			if r := found[0].Record; r != nil && (r.Kind != q.Kind || k == 1 && r.ChipDigest != Digest{byte(i)}) {
+				t.Fatalf("%+v: %+v", q, r)
+			}
+		}
+	}
+	for _, q := range []Query{
+		{Kind: KindService, Action: "round-close", Resource: "round/0"},
+		{Kind: KindOperator, Action: "round-open", Resource: "round/0"},
+		{Kind: KindGrant, Grant: "lease"},
+		{Kind: KindRelease, Resource: "round/0", AgentKey: Digest{2}},
+		{Kind: KindRelease, Resource: "round/1", AgentKey: Digest{1}},
+	} {
+		if found, err := l.Find(q); err != nil || len(found) != 0 {
+			t.Errorf("%+v: %+v, %v", q, found, err)
+		}
+	}
+}
+
+func never(uint64) bool { return false }
+
+func TestRecordsAreFoundWithoutReadingTheLog(t *testing.T) {
+	dir, k := t.TempDir(), newSigner(t)
+	o := Options{SegmentBytes: 4000, CheckpointRecords: 9}
+	l := openLog(t, dir, k, o)
+	mixed(t, l, 0, 30)
+	checkFound(t, l, 30, never)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openLog(t, dir, k, o)
+	checkFound(t, l, 30, never)
+	mixed(t, l, 30, 33)
+	checkFound(t, l, 33, never)
+	if len(l.closed) < 5 {
+		t.Errorf("only %d closed segments", len(l.closed))
+	}
+	for _, q := range []Query{{}, {Kind: KindService, Action: "a"}, {Kind: KindGrant}, {Kind: KindRelease, Resource: "r"}, {Kind: KindRefusal, Resource: "r", Action: "a"}, {Kind: KindGrant, Grant: "g", Action: "a"}} {
+		if _, err := l.Find(q); !errors.Is(err, ErrQuery) {
+			t.Errorf("%+v: %v", q, err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(dir, k.Public()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRepeatedRecordsAreAllFound: the same event in several segments, oldest first.
+func TestRepeatedRecordsAreAllFound(t *testing.T) {
+	l := openLog(t, t.TempDir(), newSigner(t), Options{SegmentBytes: 2000})
+	defer l.Close()
+	for range 20 {
+		if _, err := l.AppendAll(t.Context(), roundRecord("round-close", 7), sample(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := l.Find(Query{Kind: KindService, Action: "round-close", Resource: "round/7"})
+	if err != nil || len(found) != 20 {
+		t.Fatal(len(found), err)
+	}
+	for i, f := range found {
+		if f.Index != uint64(2*i) {
+			t.Errorf("finding %d is record %d", i, f.Index)
+		}
+	}
+}
+
+// TestAForgedIndexHidesNothing: whoever may write the disk but has no audit key
+// takes an entry out of an index, or exchanges a record.
+func TestAForgedIndexHidesNothing(t *testing.T) {
+	dir, k := t.TempDir(), newSigner(t)
+	l := openLog(t, dir, k, Options{SegmentBytes: 4000})
+	mixed(t, l, 0, 20)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q := Query{Kind: KindService, Action: "round-open", Resource: "round/0"}
+	for name, forge := range map[string]func(dir string){
+		"entry changed": func(dir string) {
+			edit(t, filepath.Join(dir, indexName(0)), func(b []byte) []byte { b[len(b)-indexEntryBytes] ^= 1; return b })
+		},
+		"entries cut": func(dir string) {
+			edit(t, filepath.Join(dir, indexName(0)), func(b []byte) []byte { return b[:len(b)-indexEntryBytes] })
+		},
+		"record exchanged": func(dir string) {
+			edit(t, segment(dir, recordPrefix, firstName), func(b []byte) []byte { return exchange(t, b) })
+		},
+	} {
+		work := copyLog(t, dir)
+		forge(work)
+		l := openLog(t, work, k, Options{})
+		if found, err := l.Find(q); !errors.Is(err, ErrTampered) {
+			t.Errorf("%s: %+v, %v", name, found, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Verify(work, k.Public()); !errors.Is(err, ErrTampered) {
+			t.Errorf("%s: Verify: %v", name, err)
+		}
+	}
+}
+
+// exchange writes another first frame of the same length with valid checksums.
+func exchange(t *testing.T, b []byte) []byte {
+	t.Helper()
+	entries, size, _, err := journal.ParseFrame(b[journal.SegmentHeaderBytes:], journal.SegmentHeaderBytes, journal.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries[1] = bytes.Replace(entries[1], []byte("of a round"), []byte("of another"), 1)
+	frame, _ := journal.BuildFrame(journal.Position{}, entries)
+	return append(append(bytes.Clone(b[:journal.SegmentHeaderBytes]), frame...), b[journal.SegmentHeaderBytes+size:]...)
+}
+
+func checkpointOf(t *testing.T, l *Log) Checkpoint {
+	t.Helper()
+	c, err := l.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestACheckpointKeptElsewhereShowsRollbackAndFork restores an older copy of the
+// whole directory, and lets whoever has the audit key write another log.
+func TestACheckpointKeptElsewhereShowsRollbackAndFork(t *testing.T) {
+	dir, k := t.TempDir(), newSigner(t)
+	o := Options{SegmentBytes: 3000}
+	l := openLog(t, dir, k, o)
+	fill(t, l, 0, 10)
+	early := checkpointOf(t, l)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old := copyLog(t, dir)
+	l = openLog(t, dir, k, o)
+	fill(t, l, 10, 25)
+	late := checkpointOf(t, l)
+	fill(t, l, 25, 31)
+	expect := func(name string, l *Log, c Checkpoint, want evidence.Reason) {
+		t.Helper()
+		got, _ := evidence.ReasonOf(l.Extends([]byte(c.Note)))
+		if err := l.Extends([]byte(c.Note)); got != want || (err == nil) != (want == "") {
+			t.Errorf("%s: Extends: %v, want %q", name, err, want)
+		}
+		_, err := Check{Keys: []identity.Public{k.Public()}, Kept: [][]byte{[]byte(c.Note)}}.Verify(l.Dir())
+		if got, _ := evidence.ReasonOf(err); got != want || (err == nil) != (want == "") {
+			t.Errorf("%s: Verify: %v, want %q", name, err, want)
+		}
+	}
+	expect("the log itself, early", l, early, "")
+	expect("the log itself, late", l, late, "")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restored := openLog(t, old, k, o)
+	expect("restored, early", restored, early, "")
+	expect("restored, late", restored, late, ReasonRolledBack)
+	// It goes on from there until it is long enough again.
+	for i := range 30 {
+		if _, err := restored.Append(t.Context(), sample(1000+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("forked and not signed yet", restored, late, ReasonForked)
+	checkpointOf(t, restored)
+	expect("forked", restored, late, ReasonForked)
+	expect("forked, before the fork", restored, early, "")
+	if err := restored.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := signCheckpoint(newSigner(t), 3, Digest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect("another log's", openLog(t, t.TempDir(), k, o), stranger, ReasonCheckpointInvalid)
+	empty, err := signCheckpoint(k, 0, Digest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect("of nothing", openLog(t, t.TempDir(), k, o), empty, "")
+}
+
+// TestALogWhoseNewestCheckpointIsLostExtendsIt: the records are there, and the
+// copy of the checkpoint elsewhere still counts.
+func TestALogWhoseNewestCheckpointIsLostExtendsIt(t *testing.T) {
+	dir, k := t.TempDir(), newSigner(t)
+	l := openLog(t, dir, k, Options{})
+	fill(t, l, 0, 10)
+	checkpointOf(t, l)
+	kept := copyLog(t, dir)
+	fill(t, l, 10, 20)
+	late := checkpointOf(t, l)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(kept, checkpointPrefix+firstName+".seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, checkpointPrefix+firstName+".seg"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l = openLog(t, dir, k, Options{})
+	defer l.Close()
+	if l.Latest().Size != 10 || l.Size() != 20 {
+		t.Fatal(l.Latest().Size, l.Size())
+	}
+	if err := l.Extends([]byte(late.Note)); err != nil {
+		t.Error(err)
+	}
+}
