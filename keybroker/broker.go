@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
@@ -21,6 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Appraiser turns evidence into claims or a *evidence.Refusal. It must compare
@@ -47,13 +47,16 @@ type AuditLog interface {
 // Limits bound what peers can make the broker do. The zero value of each field
 // means its default.
 type Limits struct {
-	// Connections at the same time, default 1024; more are closed unanswered.
-	Connections int
+	// Listen bounds connections: by default 4096 in all, of which 2048 have not
+	// been attested, and 512 of one source. A connection is attested when its
+	// evidence was judged and the policy grants something.
+	Listen listen.Limits
 	// Verifications at the same time, default the number of CPUs; more wait.
 	Verifications int
 	// Handshake bounds the TLS handshake, default 10 s.
 	Handshake time.Duration
-	// Step bounds the wait for each message but M3, default 10 s.
+	// Step bounds the wait for each message but M3, from its first byte to its last,
+	// default 10 s.
 	Step time.Duration
 	// NonceWindow bounds the wait for M3, default 30 s (protocol.MinNonceWindow
 	// to protocol.MaxNonceWindow).
@@ -79,7 +82,7 @@ func orDefault[T int | time.Duration](v *T, d T) {
 }
 
 func (l *Limits) complete() error {
-	orDefault(&l.Connections, 1024)
+	l.Listen = l.Listen.Or(listen.Limits{Connections: 4096, PerSource: 512})
 	orDefault(&l.Verifications, runtime.GOMAXPROCS(0))
 	orDefault(&l.Handshake, 10*time.Second)
 	orDefault(&l.Step, 10*time.Second)
@@ -88,8 +91,11 @@ func (l *Limits) complete() error {
 	orDefault(&l.Drain, 5*time.Second)
 	orDefault(&l.Lease, protocol.MaxLease)
 	orDefault(&l.RefusalRecords, 50)
+	if err := l.Listen.Check(); err != nil {
+		return err
+	}
 	switch {
-	case l.Connections < 0 || l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0 || l.RefusalRecords < 0:
+	case l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0 || l.RefusalRecords < 0:
 		return errors.New("a limit is negative")
 	case l.NonceWindow < protocol.MinNonceWindow || l.NonceWindow > protocol.MaxNonceWindow:
 		return fmt.Errorf("nonce window %s is not between %s and %s", l.NonceWindow, protocol.MinNonceWindow, protocol.MaxNonceWindow)
@@ -159,6 +165,8 @@ type Broker struct {
 	epochs   atomic.Pointer[[]*heldEpoch]
 	verify   chan struct{} // one token for each verification under way
 	refusals refusalBudget
+	guests   atomic.Pointer[listen.Listener] // set by Serve
+	quiet    *slog.Logger                    // for lines that strangers cause
 }
 
 // New checks the configuration and returns a broker that serves nothing yet.
@@ -172,7 +180,7 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications)}
+	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications), quiet: listen.Sparse(cfg.Logger)}
 	b.clock.now = cfg.Now
 	b.clock.highest = protocol.TimeOf(cfg.NotEarlier)
 	b.refusals.perSecond = cfg.Limits.RefusalRecords
@@ -191,56 +199,38 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 	conns, endConns := context.WithCancel(context.WithoutCancel(ctx))
 	defer endConns()
 	stop := context.AfterFunc(ctx, func() {
-		ln.Close()
 		timer := time.AfterFunc(b.cfg.Limits.Drain, endConns)
 		context.AfterFunc(conns, func() { timer.Stop() })
 	})
 	defer stop()
 	defer ln.Close()
 
+	guests, err := listen.New(ln, listen.Config{Limits: b.cfg.Limits.Listen, Logger: b.cfg.Logger})
+	if err != nil {
+		return err
+	}
+	b.guests.Store(guests)
+	context.AfterFunc(ctx, func() { guests.Close() })
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	slots := make(chan struct{}, b.cfg.Limits.Connections)
 	for {
-		raw, err := ln.Accept()
+		raw, err := guests.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if temporary(err) {
-				b.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "accept failed", slog.Any("err", err))
-				pause(ctx, 50*time.Millisecond)
-				continue
-			}
 			return fmt.Errorf("accept: %w", err)
 		}
-		select {
-		case slots <- struct{}{}:
-			wg.Go(func() {
-				defer func() { <-slots }()
-				b.handle(conns, raw)
-			})
-		default:
-			raw.Close()
-			b.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "connection closed: too many at once",
-				slog.String("peer", peerOf(raw)), slog.Int("limit", b.cfg.Limits.Connections))
-		}
+		wg.Go(func() { b.handle(conns, raw) })
 	}
 }
 
-// temporary says whether accepting may work again later: the process ran out of
-// descriptors or the peer gave up already.
-func temporary(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+// Connections says what guests hold, and what was done about it.
+func (b *Broker) Connections() listen.Stats {
+	if l := b.guests.Load(); l != nil {
+		return l.Stats()
 	}
+	return listen.Stats{}
 }
 
 func peerOf(c net.Conn) string {
@@ -266,6 +256,8 @@ func (b *Broker) handle(ctx context.Context, raw net.Conn) {
 		return
 	}
 	x := newExchange(b, conn, conn.Exporter(), peerOf(raw))
+	x.place = listen.Of(raw)
+	x.place.Advance(listen.Ready)
 	x.run(ctx)
 	conn.Close()
 }
@@ -274,9 +266,9 @@ func (b *Broker) handle(ctx context.Context, raw net.Conn) {
 func (b *Broker) logHandshake(ctx context.Context, peer string, err error) {
 	var refusal *hybridtls.Refusal
 	if errors.As(err, &refusal) {
-		b.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "connection refused", slog.String("peer", peer),
+		b.quiet.LogAttrs(ctx, slog.LevelWarn, "connection refused", slog.String("peer", peer),
 			slog.String("reason", refusal.Code), slog.String("why", refusal.Sentence), slog.Any("offered", refusal.Offered))
 		return
 	}
-	b.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "handshake failed", slog.String("peer", peer), slog.Any("err", err))
+	b.quiet.LogAttrs(ctx, slog.LevelInfo, "handshake failed", slog.String("peer", peer), slog.Any("err", err))
 }

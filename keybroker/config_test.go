@@ -36,7 +36,7 @@ func TestConfigMustBeComplete(t *testing.T) {
 		"epoch's key":    func(c *keybroker.Config) { c.Epochs = []keybroker.Epoch{{Statement: f.Epoch, Key: other}} },
 		"no epoch key":   func(c *keybroker.Config) { c.Epochs = []keybroker.Epoch{{Statement: f.Epoch}} },
 		"bad statement":  func(c *keybroker.Config) { c.Epochs = []keybroker.Epoch{{Statement: []byte("x"), Key: other}} },
-		"negative limit": func(c *keybroker.Config) { c.Limits.Connections = -1 },
+		"negative limit": func(c *keybroker.Config) { c.Limits.Listen.Connections = -1 },
 		"short window":   func(c *keybroker.Config) { c.Limits.NonceWindow = time.Millisecond },
 		"long window":    func(c *keybroker.Config) { c.Limits.NonceWindow = time.Hour },
 		"long lease":     func(c *keybroker.Config) { c.Limits.Lease = protocol.MaxLease + time.Second },

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // stream is the connection as the steps see it: TLS in service, a pipe in tests.
@@ -31,7 +32,11 @@ type exchange struct {
 	conn stream
 	ekm  [48]byte
 	peer string
-	id   protocol.ID // names the connection in the audit log
+	// place is the connection among those of the listener; nil in tests of steps.
+	place    *listen.Conn
+	attested bool
+	letGo    []func() // gives back the memory of messages
+	id       protocol.ID // names the connection in the audit log
 
 	frames [5][]byte // M1 to M5 as they were on the wire
 
@@ -65,6 +70,11 @@ func newID() (id protocol.ID) {
 
 // run goes through all steps and refuses at the first that fails.
 func (x *exchange) run(ctx context.Context) {
+	defer func() {
+		for _, release := range x.letGo {
+			release()
+		}
+	}()
 	steps := []func(context.Context) error{
 		x.readHello, x.sendChallenge,
 		x.readAttest, x.sendGrant,
@@ -91,8 +101,8 @@ func (x *exchange) guarded(ctx context.Context, step func(context.Context) error
 }
 
 // readHello reads M1 (5.1).
-func (x *exchange) readHello(context.Context) error {
-	if err := x.read(0, &x.hello, x.b.cfg.Limits.Step); err != nil {
+func (x *exchange) readHello(ctx context.Context) error {
+	if err := x.read(ctx, 0, &x.hello, x.b.cfg.Limits.Step); err != nil {
 		return err
 	}
 	if served := x.b.cfg.Classes; len(served) > 0 {
@@ -133,10 +143,11 @@ func (x *exchange) sendChallenge(context.Context) (err error) {
 
 // readAttest reads M3 and judges it (5.3).
 func (x *exchange) readAttest(ctx context.Context) error {
-	frame, err := x.receive(protocol.TypeAttest, x.b.cfg.Limits.NonceWindow)
+	frame, err := x.receive(ctx, protocol.TypeAttest, x.b.cfg.Limits.NonceWindow)
 	if err != nil {
 		return err
 	}
+	x.place.Advance(listen.Heard)
 	return x.acceptAttest(ctx, frame)
 }
 
@@ -153,12 +164,17 @@ func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
 	if err := x.checkNames(); err != nil {
 		return err
 	}
-	return x.verifying(ctx, func() error {
+	err := x.verifying(ctx, func() error {
 		if err := x.appraise(ctx); err != nil {
 			return err
 		}
 		return x.decide(ctx)
 	})
+	if err == nil {
+		x.attested = true
+		x.place.Promote(fmt.Sprintf("agent %x", x.attest.AgentKey.ID()))
+	}
+	return err
 }
 
 // checkNonce enforces protocol 7.2: a nonce is accepted once, atomically, and
@@ -211,8 +227,8 @@ func (x *exchange) sendGrant(ctx context.Context) error {
 }
 
 // readRequest reads M5 and enforces 5.5: within the grant and its time.
-func (x *exchange) readRequest(context.Context) error {
-	if err := x.read(4, &x.request, x.b.cfg.Limits.Step); err != nil {
+func (x *exchange) readRequest(ctx context.Context) error {
+	if err := x.read(ctx, 4, &x.request, x.b.cfg.Limits.Step); err != nil {
 		return err
 	}
 	for _, name := range x.request.Resources {
@@ -235,8 +251,8 @@ func (x *exchange) checkGrantTime() error {
 }
 
 // read receives and parses message number i.
-func (x *exchange) read(i int, m protocol.Message, wait time.Duration) error {
-	frame, err := x.receive(m.Type(), wait)
+func (x *exchange) read(ctx context.Context, i int, m protocol.Message, wait time.Duration) error {
+	frame, err := x.receive(ctx, m.Type(), wait)
 	if err != nil {
 		return err
 	}
@@ -244,12 +260,21 @@ func (x *exchange) read(i int, m protocol.Message, wait time.Duration) error {
 	return protocol.Parse(frame, m)
 }
 
-// receive reads one frame of the only type that the state machine admits now.
-func (x *exchange) receive(t protocol.Type, wait time.Duration) ([]byte, error) {
+// receive reads one frame of the only type that the state machine admits now, whole
+// within the time: a peer that sends a byte now and then gains nothing.
+func (x *exchange) receive(ctx context.Context, t protocol.Type, wait time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	if err := x.conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		return nil, &connectionEnd{err}
 	}
-	_, frame, err := protocol.ReadFrame(x.conn, t)
+	_, frame, err := protocol.ReadFrameWithin(x.conn, func(bytes int) error {
+		release, err := x.place.Reserve(ctx, int64(bytes))
+		if err == nil {
+			x.letGo = append(x.letGo, release)
+		}
+		return err
+	}, t)
 	if err == nil {
 		return frame, nil
 	}
@@ -257,6 +282,8 @@ func (x *exchange) receive(t protocol.Type, wait time.Duration) ([]byte, error) 
 	switch _, broke := evidence.ReasonOf(err); {
 	case broke:
 		return nil, err
+	case errors.Is(err, listen.ErrNoMemory):
+		return nil, evidence.Refuse(protocol.ReasonBusy, "%s: %w", t, err)
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return nil, evidence.Refuse(protocol.ReasonDeadline, "waited %s for %s", wait, t)
 	}
@@ -297,8 +324,13 @@ func (e *connectionEnd) Error() string { return "connection ended: " + e.err.Err
 // Unwrap returns the connection's error.
 func (e *connectionEnd) Unwrap() error { return e.err }
 
-// logger names the connection in each line.
+// logger names the connection in each line. Of what strangers cause, repetitions are
+// counted instead.
 func (x *exchange) log(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) {
 	attrs = append([]slog.Attr{slog.String("connection", x.id.String()), slog.String("peer", x.peer)}, attrs...)
-	x.b.cfg.Logger.LogAttrs(ctx, level, msg, attrs...)
+	logger := x.b.quiet
+	if x.attested {
+		logger = x.b.cfg.Logger
+	}
+	logger.LogAttrs(ctx, level, msg, attrs...)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -82,16 +81,5 @@ func TestDenialKeepsReasonsAndHidesTheRest(t *testing.T) {
 	}
 	if d := denied(&denial{}); len(d.reasons) == 0 {
 		t.Error("a denial without reasons has no code")
-	}
-}
-
-func TestTemporaryAcceptErrors(t *testing.T) {
-	for _, err := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED} {
-		if !temporary(err) {
-			t.Errorf("%v is final", err)
-		}
-	}
-	if temporary(errors.New("closed")) {
-		t.Error("any error is temporary")
 	}
 }

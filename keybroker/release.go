@@ -100,7 +100,7 @@ func (x *exchange) certify(m6 *protocol.Release, transcript protocol.Digest) err
 func (x *exchange) readReceipt(ctx context.Context) {
 	r := x.baseRecord(audit.KindReceipt)
 	r.Decision = "confirmed"
-	err := x.acceptReceipt()
+	err := x.acceptReceipt(ctx)
 	r.Time = x.recordTime()
 	if err != nil {
 		d := denied(err)
@@ -118,8 +118,8 @@ func (x *exchange) readReceipt(ctx context.Context) {
 	}
 }
 
-func (x *exchange) acceptReceipt() error {
-	frame, err := x.receive(protocol.TypeReceipt, x.b.cfg.Limits.Step)
+func (x *exchange) acceptReceipt(ctx context.Context) error {
+	frame, err := x.receive(ctx, protocol.TypeReceipt, x.b.cfg.Limits.Step)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 func noPolicy() *policy.Policy { return nil }
@@ -212,23 +213,21 @@ func TestDeadlines(t *testing.T) {
 	wantNoRelease(t, f)
 }
 
-// TestConnectionLimit fills the broker with idle connections: one more is
-// closed, and a place that becomes free is used again.
-func TestConnectionLimit(t *testing.T) {
-	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) { c.Limits.Connections = 2 }))
-	a, b := dial(t, f), dial(t, f)
-	raw, err := net.Dial("tcp", f.Address)
-	if err != nil {
-		t.Fatal(err)
+// TestNewcomersAreServedByAFullBroker fills the broker with peers that say hello and
+// fall silent, from the newcomer's own address. Attested guests keep their places.
+func TestNewcomersAreServedByAFullBroker(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
+		c.Limits.Listen = listen.Limits{Connections: 4, Unproven: 2, PerSource: 2}
+	}))
+	attested := dial(t, f)
+	attested.begin()
+	attested.fatal(attested.attest(attested.attestation()))
+	for range 8 {
+		silent := dial(t, f)
+		silent.begin()
 	}
-	defer raw.Close()
-	raw.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := raw.Read(make([]byte, 1)); err == nil {
-		t.Error("a third connection was served")
-	}
-	a.whole()
-	b.whole()
 	dial(t, f).whole()
+	attested.fatal(attested.release())
 }
 
 // TestRefusalRecordsAreBounded floods the broker with refusals.

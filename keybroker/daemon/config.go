@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/systemd/config"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 const maxConfigBytes = 1 << 20
@@ -84,8 +85,9 @@ type Appraisal struct {
 
 // Limits bound what guests can make the broker do; 0 means the default.
 type Limits struct {
-	// Connections at the same time.
-	Connections int `yaml:"connections"`
+	// Limits of connections and memory: connections, unproven, per_source,
+	// ipv4_prefix, ipv6_prefix, balancers, body_mib.
+	listen.Limits `yaml:",inline"`
 	// Verifications at the same time.
 	Verifications int `yaml:"verifications"`
 	// NonceWindowSeconds bounds the wait for evidence.
@@ -164,7 +166,10 @@ func (c Config) Check() error {
 	if !filepath.IsAbs(c.Operator.Socket) {
 		bad("operator.socket: an absolute path is required")
 	}
-	if l := c.Limits; l.Connections < 0 || l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 {
+	if err := c.Limits.Limits.Check(); err != nil {
+		bad("limits: %w", err)
+	}
+	if l := c.Limits; l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 {
 		bad("limits: a negative limit")
 	}
 	switch c.Log.Level {

@@ -251,7 +251,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		TLS:  tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
-		Limits: keybroker.Limits{Connections: c.Limits.Connections, Verifications: c.Limits.Verifications,
+		Limits: keybroker.Limits{Listen: c.Limits.Limits, Verifications: c.Limits.Verifications,
 			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second},
 	})
 	if err != nil {

@@ -142,6 +142,12 @@ func Parse(frame []byte, m Message) error {
 // limit. A *evidence.Refusal means that the peer broke the protocol; any other
 // error is the connection's.
 func ReadFrame(r io.Reader, want ...Type) (Type, []byte, error) {
+	return ReadFrameWithin(r, func(int) error { return nil }, want...)
+}
+
+// ReadFrameWithin is ReadFrame for those who answer for memory: reserve is asked for
+// so many bytes before they are allocated, and its error ends the reading.
+func ReadFrameWithin(r io.Reader, reserve func(bytes int) error, want ...Type) (Type, []byte, error) {
 	var head [1 + maxLabelBytes + lengthBytes]byte
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
 		return 0, nil, fmt.Errorf("read frame: %w", err)
@@ -162,6 +168,9 @@ func ReadFrame(r io.Reader, want ...Type) (Type, []byte, error) {
 	size := int(fixed[1+n])<<16 | int(fixed[2+n])<<8 | int(fixed[3+n])
 	if size > messages[t].limit {
 		return 0, nil, evidence.Refuse(ReasonMessageTooLarge, "%s announces %d bytes, limit %d", t, size, messages[t].limit)
+	}
+	if err := reserve(len(fixed) + size); err != nil {
+		return 0, nil, fmt.Errorf("read %s: %w", t, err)
 	}
 	frame := make([]byte, len(fixed)+size)
 	copy(frame, fixed)

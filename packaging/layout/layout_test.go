@@ -53,7 +53,7 @@ var arrows = map[string][]string{
 	"keybroker/audit":         {"crypto/identity", "guest/evidence", "keybroker/audit/journal"},
 	"keybroker/audit/journal": {},
 	"keybroker": {"keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
-		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf"},
+		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf", "systemd/listen"},
 	"keybroker/client": {"keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf", "guest/evidence"},
 	"keybroker/brokertest": {"keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
 		"keybroker/audit", "keybroker/client", "guest/evidence", "guest/teesim", "crypto/hybridtls", "crypto/identity", "crypto/keybuf"},
