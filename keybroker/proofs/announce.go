@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
@@ -25,7 +26,7 @@ func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, dropped, err := s.cfg.Store.Announce(entries, s.cfg.Waiting)
+	a, dropped, err := s.cfg.Store.Announce(entries, s.limits())
 	if err != nil {
 		return Announced{}, err
 	}
@@ -53,6 +54,8 @@ func (s *Service) verifyReceipt(ctx context.Context, raw []byte) (Receipt, error
 		return Receipt{}, evidence.Refuse(ReasonUnverified, "%w", err)
 	case r.Time == 0:
 		return Receipt{}, evidence.Refuse(ReasonUnverified, "receipt %s has no time", r.ID)
+	case r.Time < s.before(s.cfg.KeptAge):
+		return Receipt{}, evidence.Refuse(ReasonOld, "receipt %s is of %s; none is kept longer than %.0f days (proofs.kept_days)", r.ID, r.Time.Time().Format(time.DateOnly), s.cfg.KeptAge.Hours()/24)
 	case !bytes.HasPrefix(r.InputCommitment[:], []byte(provableTag)):
 		return Receipt{}, evidence.Refuse(ReasonNotProvable, "receipt %s is of an answer without circuit", r.ID)
 	}

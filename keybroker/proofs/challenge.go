@@ -79,7 +79,7 @@ func (s *Service) Challenge(ctx context.Context, spec Spec) ([]Issued, error) {
 		}
 	}
 	// A crash before the next line leaves a challenge that nobody was told of.
-	return out, s.cfg.Store.PutChallenges(out, s.cfg.Kept)
+	return out, s.cfg.Store.PutChallenges(out, s.limits())
 }
 
 // draw picks count of the list, or each with the chance rate, with crypto/rand: what is
@@ -231,6 +231,19 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 	return found, nil
 }
 
+// Expire removes what is older than its retention, a bounded number, and puts into the
+// audit log how much it was.
+func (s *Service) Expire(ctx context.Context) (ledger.Expired, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out, err := s.cfg.Store.Expire(s.before(s.cfg.WaitingAge), s.before(s.cfg.KeptAge), maxExpired)
+	if err != nil || out.None() {
+		return out, err
+	}
+	// It is gone already: a crash may lose this record, never invent it.
+	return out, s.cfg.Audit(ctx, "receipts-expired", fmt.Sprintf("unchallenged %d kept %d challenges %d proofs %d", out.Waiting, out.Kept, out.Challenges, out.Proofs))
+}
+
 // tell puts one overdue challenge into the audit log. A crash may put it there twice.
 func (s *Service) tell(ctx context.Context, ref ledger.Open, now protocol.Time) error {
 	c, err := s.cfg.Store.Challenge(ref.Digest)
@@ -249,7 +262,7 @@ func (s *Service) tell(ctx context.Context, ref ledger.Open, now protocol.Time) 
 	return s.cfg.Store.Tell(c.Digest, now)
 }
 
-// Watch sweeps every so often until ctx ends. It logs failures and goes on.
+// Watch sweeps and expires every so often until ctx ends. It logs failures and goes on.
 func (s *Service) Watch(ctx context.Context, every time.Duration) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -260,6 +273,11 @@ func (s *Service) Watch(ctx context.Context, every time.Duration) error {
 		case <-t.C:
 			if _, err := s.Sweep(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				s.cfg.Logger.Error("overdue challenges were not recorded", "err", err)
+			}
+			if out, err := s.Expire(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				s.cfg.Logger.Error("old receipts were not removed", "err", err)
+			} else if !out.None() {
+				s.cfg.Logger.Info("old receipts removed", "unchallenged", out.Waiting, "kept", out.Kept, "challenges", out.Challenges, "proofs", out.Proofs)
 			}
 		}
 	}

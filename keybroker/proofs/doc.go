@@ -7,16 +7,18 @@
 // broker's randomness and never by the prover; that a proof which is stored was
 // verified and is of exactly the answer that its receipts were given for; that what is
 // stored is never changed, and is durable, with its audit record, before anybody is
-// told; and that a receipt has one proof for ever.
+// told; that a receipt has one proof for ever; and that nothing with a challenge or a
+// proof goes before its retention is over.
 //
 // It trusts its store, the audit log, and the functions in its configuration that know
 // receipts. It refuses keys set up for development unless the policy allows them, and
 // everything that does not fit, each with a reason.
 //
 // A receipt that was never announced cannot be challenged: whoever holds one may
-// announce it, its client too. When too many wait, the oldest of the agent that has the
-// most is dropped, so that an agent that floods the broker loses receipts of its own;
-// the audit log names it.
+// announce it, its client too. An agent that has more than its part waiting loses its own
+// oldest, and when too many wait, the one that has the most does: an agent that floods the
+// broker loses receipts of its own; the audit log names it. A receipt that is older than
+// the retention is refused, so that one whose proof went with its age gets no second.
 //
 // The broker's daemon runs it and serves its handler to guests (package proofclient).
 package proofs
@@ -56,6 +58,8 @@ const (
 	ReasonTimeout        evidence.Reason = "proof-timeout"
 	ReasonMismatch       evidence.Reason = "statement-mismatch"
 	ReasonFull                           = ledger.ReasonFull
+	ReasonAgentFull                      = ledger.ReasonAgentFull
+	ReasonOld            evidence.Reason = "receipt-too-old"
 	ReasonBusy           evidence.Reason = "proofs-busy"
 	ReasonStore                          = ledger.ReasonStore
 )
@@ -69,6 +73,9 @@ const (
 	maxDeadline = 31 * 24 * time.Hour
 	// maxShown bounds the challenges that one answer lists.
 	maxShown = 64
+	// maxExpired bounds what goes with its age at a time.
+	maxExpired = 1024
+	day        = 24 * time.Hour
 )
 
 // Receipt is what a verified receipt says, with the lease that it was given under.
@@ -152,10 +159,16 @@ type Config struct {
 	// RequestTimeout bounds one request, its body and answer; 30 seconds.
 	RequestTimeout time.Duration
 	// Waiting bounds the receipts that have neither challenge nor proof; 16,384, about
-	// 15 kB each. Beyond it the oldest are dropped.
-	Waiting int
-	// Kept bounds the receipts that have one; 65,536. Beyond it nothing is accepted.
-	Kept int
+	// 15 kB each. Beyond it the oldest are dropped. WaitingPerAgent bounds those of one
+	// agent; a quarter. WaitingAge is how long one waits; 30 days.
+	Waiting, WaitingPerAgent int
+	WaitingAge               time.Duration
+	// Kept bounds the receipts that have one; 65,536. Beyond it nothing is accepted; the
+	// last quarter is for challenges alone. KeptPerAgent bounds those of one agent that
+	// nobody challenged; a quarter. KeptAge is how long they are kept, from the challenge's
+	// deadline or the proof; 365 days.
+	Kept, KeptPerAgent int
+	KeptAge            time.Duration
 	// Records bounds the registered keys; 256.
 	Records int
 }
@@ -185,13 +198,24 @@ func New(cfg Config) (*Service, error) {
 			return nil, errors.New("proofs: a limit is negative")
 		}
 	}
-	for v, d := range map[*time.Duration]time.Duration{&cfg.VerificationTimeout: time.Second, &cfg.RequestTimeout: 30 * time.Second} {
+	for v, of := range map[*int]int{&cfg.WaitingPerAgent: cfg.Waiting, &cfg.KeptPerAgent: cfg.Kept} {
+		if *v == 0 {
+			*v = max(of/4, 1)
+		}
+		if *v < 0 || *v > of {
+			return nil, errors.New("proofs: an agent's part is negative, or more than all")
+		}
+	}
+	for v, d := range map[*time.Duration]time.Duration{&cfg.VerificationTimeout: time.Second, &cfg.RequestTimeout: 30 * time.Second, &cfg.WaitingAge: 30 * day, &cfg.KeptAge: 365 * day} {
 		if *v == 0 {
 			*v = d
 		}
 		if *v < 0 {
 			return nil, errors.New("proofs: a timeout is negative")
 		}
+	}
+	if cfg.WaitingAge > cfg.KeptAge {
+		return nil, errors.New("proofs: receipts would wait longer than they are kept")
 	}
 	if cfg.ParseKey == nil {
 		cfg.ParseKey = parseGroth16
@@ -207,6 +231,21 @@ func parseGroth16(s statement.System, raw []byte) (Verifier, error) {
 		return nil, fmt.Errorf("this broker verifies no proofs of %s", s)
 	}
 	return zkverify.ParseKey(raw)
+}
+
+// limits are those of the store.
+func (s *Service) limits() ledger.Limits {
+	return ledger.Limits{Waiting: s.cfg.Waiting, WaitingPerAgent: s.cfg.WaitingPerAgent, Kept: s.cfg.Kept, Proven: s.cfg.Kept - s.cfg.Kept/4, ProvenPerAgent: s.cfg.KeptPerAgent}
+}
+
+// before is the time that was so long ago; of a clock that does not go back so far, zero,
+// before which there is nothing.
+func (s *Service) before(age time.Duration) protocol.Time {
+	now := s.now()
+	if now <= protocol.Time(age.Milliseconds()) {
+		return 0
+	}
+	return now.Add(-age)
 }
 
 func (s *Service) now() protocol.Time { return protocol.TimeOf(s.cfg.Now()) }

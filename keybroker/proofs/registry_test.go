@@ -218,6 +218,9 @@ func TestConfigurationIsChecked(t *testing.T) {
 		"no audit":     func(c *proofs.Config) { c.Audit = nil },
 		"no logger":    func(c *proofs.Config) { c.Logger = nil },
 		"bad limit":    func(c *proofs.Config) { c.Kept = -1 },
+		"bad part":     func(c *proofs.Config) { c.Waiting, c.WaitingPerAgent = 8, 9 },
+		"bad age":      func(c *proofs.Config) { c.KeptAge = -1 },
+		"bad ages":     func(c *proofs.Config) { c.WaitingAge, c.KeptAge = 2, 1 },
 		"bad deadline": func(c *proofs.Config) { c.VerificationTimeout = -1 },
 	} {
 		cfg := s.cfg
@@ -306,7 +309,7 @@ func TestReceiptOfAnAnswerWithoutCircuitIsRefused(t *testing.T) {
 
 // An agent that floods the broker loses receipts of its own.
 func TestFloodDropsTheFloodersOldest(t *testing.T) {
-	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting = 10 })
+	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 10, 10 })
 	s.announceCheap(t, 1, 1, 0, 4)
 	s.announceCheap(t, 2, 1, 0, 6)
 	challenged := statement.Digest{2}
@@ -362,4 +365,62 @@ func TestBusyVerifierIsNotWaitedForWithoutEnd(t *testing.T) {
 	wantReason(t, err, proofs.ReasonBusy)
 	close(block)
 	<-done
+}
+
+// What is older than its retention goes, what is not stays, and nothing that went comes
+// back to get another proof.
+func TestRetentionEndsAndNothingComesBack(t *testing.T) {
+	const day = 24 * time.Hour
+	s := open(t, func(c *proofs.Config) { cheap(c); c.WaitingAge, c.KeptAge = 2*day, 10*day })
+	s.announceCheap(t, 1, 1, 0, 3)
+	agent := statement.Digest{1}
+	list, err := s.Challenge(t.Context(), proofs.Spec{Agent: &agent, Count: 1, Before: s.now().Add(time.Hour).Time()})
+	if err != nil || len(list) != 1 {
+		t.Fatal(err)
+	}
+	expire := func(waiting, kept int) {
+		t.Helper()
+		out, err := s.Expire(t.Context())
+		if err != nil || out.Waiting != waiting || out.Kept != kept {
+			t.Errorf("%+v %v, want %d and %d", out, err, waiting, kept)
+		}
+	}
+	s.pass(2 * day)
+	expire(0, 0)
+	s.pass(time.Second)
+	expire(2, 0)
+	s.pass(8 * day)
+	expire(0, 0) // the challenge's deadline was an hour later
+	if n := s.recorded("receipts-expired"); n != 1 {
+		t.Errorf("%d records of what went", n)
+	}
+	s.pass(time.Hour)
+	expire(0, 1)
+	if st := s.status(t); st.Kept != 0 || st.Unanswered != 0 || st.Dropped != 2 {
+		t.Errorf("%+v", st)
+	}
+	_, err = s.Announce(t.Context(), cheapReceipts(t, 1, 1, 0, 1))
+	wantReason(t, err, proofs.ReasonOld)
+	if n := s.recorded("receipts-expired"); n != 2 {
+		t.Errorf("%d records of what went", n)
+	}
+}
+
+// A clock that says 1970 must not make everything old.
+func TestNothingIsOldByAClockWithoutTime(t *testing.T) {
+	s := open(t, cheap)
+	s.announceCheap(t, 1, 1, 0, 3)
+	s.restart(t, func(c *proofs.Config) { cheap(c); c.Now = func() time.Time { return time.Unix(1000, 0) } })
+	if out, err := s.Expire(t.Context()); err != nil || !out.None() {
+		t.Errorf("%+v %v", out, err)
+	}
+}
+
+// One agent cannot fill what waits.
+func TestAnAgentHasAPartOfWhatWaits(t *testing.T) {
+	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting = 40 })
+	s.announceCheap(t, 1, 1, 0, 30)
+	if st := s.status(t); st.Waiting != 10 || st.Dropped != 20 {
+		t.Errorf("%+v", st)
+	}
 }

@@ -226,7 +226,7 @@ func statusOf(reason evidence.Reason) int {
 		return http.StatusConflict
 	case ReasonBusy, ReasonTimeout:
 		return http.StatusServiceUnavailable
-	case ReasonFull:
+	case ReasonFull, ReasonAgentFull:
 		return http.StatusInsufficientStorage
 	case ReasonDevelopment:
 		return http.StatusForbidden

@@ -162,14 +162,14 @@ func (s *Service) keep(ctx context.Context, sub *submission) (Accepted, error) {
 	}
 	now := s.now()
 	// Whether there is room is asked before the audit log has a proof that is not kept.
-	if err := s.cfg.Store.Room(ids, s.cfg.Kept); err != nil {
+	if err := s.cfg.Store.Room(ids, s.limits()); err != nil {
 		return Accepted{}, err
 	}
 	detail := fmt.Sprintf("proof %s of statement %s key %s receipts %d first %s", sub.proof, sub.subject, sub.bundle.Envelope.Key, len(ids), ids[0])
 	if err := s.cfg.Audit(ctx, "proof-verified", detail); err != nil {
 		return Accepted{}, err
 	}
-	if err := s.cfg.Store.PutProof(sub.proof, ledger.ProofEntry{Bundle: sub.raw, Verified: now}, ids, s.cfg.Kept); err != nil {
+	if err := s.cfg.Store.PutProof(sub.proof, ledger.ProofEntry{Bundle: sub.raw, Verified: now}, ids, s.limits()); err != nil {
 		return Accepted{}, err
 	}
 	s.cfg.Logger.Info("proof verified", "proof", sub.proof.String(), "receipts", len(ids))

@@ -36,7 +36,26 @@ type Config struct {
 	AllowDevelopment bool `yaml:"allow_development"`
 	// VerificationTimeoutMS bounds one verification, in milliseconds; 1000.
 	VerificationTimeoutMS int `yaml:"verification_timeout_ms"`
+	// Waiting is how many announced receipts may wait for a challenge or a proof, 16384;
+	// one takes some 15 kB. WaitingPerAgent of one agent, a quarter; WaitingDays for how
+	// long, 30. Beyond them the oldest are dropped, and can be challenged no more.
+	Waiting         int `yaml:"waiting"`
+	WaitingPerAgent int `yaml:"waiting_per_agent"`
+	WaitingDays     int `yaml:"waiting_days"`
+	// Kept is how many receipts with a challenge or a proof are kept, 65536; a quarter of
+	// it is for challenges alone. KeptPerAgent of one agent without challenge, a quarter;
+	// KeptDays for how long, 365. Beyond the numbers proofs are refused; none goes before
+	// its time.
+	Kept         int `yaml:"kept"`
+	KeptPerAgent int `yaml:"kept_per_agent"`
+	KeptDays     int `yaml:"kept_days"`
 }
+
+// limits of the numbers: the file has some 20 kB for each receipt.
+const (
+	maxReceipts = 1 << 22
+	maxDays     = 3650
+)
 
 // Check finds what is wrong with it.
 func (c Config) Check() error {
@@ -48,6 +67,16 @@ func (c Config) Check() error {
 	}
 	if ms := c.VerificationTimeoutMS; ms < 0 || ms > 60_000 {
 		return fmt.Errorf("proofs.verification_timeout_ms: %d is outside 0 to 60000", ms)
+	}
+	for name, n := range map[string]int{"waiting": c.Waiting, "waiting_per_agent": c.WaitingPerAgent, "kept": c.Kept, "kept_per_agent": c.KeptPerAgent} {
+		if n < 0 || n > maxReceipts {
+			return fmt.Errorf("proofs.%s: %d is outside 0 to %d", name, n, maxReceipts)
+		}
+	}
+	for name, n := range map[string]int{"waiting_days": c.WaitingDays, "kept_days": c.KeptDays} {
+		if n < 0 || n > maxDays {
+			return fmt.Errorf("proofs.%s: %d is outside 0 to %d", name, n, maxDays)
+		}
 	}
 	return nil
 }
@@ -82,7 +111,7 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 		return nil, err
 	}
 	r.proofs, err = proofs.New(proofs.Config{Store: r.store, Signer: b.Signer, Roots: []identity.Public{b.Root}, Policy: proofs.Policy{AllowDevelopment: c.AllowDevelopment},
-		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
+		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Waiting: c.Waiting, WaitingPerAgent: c.WaitingPerAgent, WaitingAge: days(c.WaitingDays), Kept: c.Kept, KeptPerAgent: c.KeptPerAgent, KeptAge: days(c.KeptDays), Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
 		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
 			return receipt.CommitOutput(salt, receipt.EncodeOutputs(outputs))
 		}})
@@ -91,6 +120,8 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 	}
 	return r, nil
 }
+
+func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // parseKey reads a verifying key of either system.
 func parseKey(s statement.System, raw []byte) (proofs.Verifier, error) {

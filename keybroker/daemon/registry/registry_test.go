@@ -228,6 +228,10 @@ func TestConfiguration(t *testing.T) {
 		"policy alone":     {registry.Config{AllowDevelopment: true}, "proofs.listen"},
 		"time alone":       {registry.Config{VerificationTimeoutMS: 5}, "proofs.listen"},
 		"a negative time":  {registry.Config{Listen: ":1", VerificationTimeoutMS: -1}, "proofs.verification_timeout_ms"},
+		"limits":           {registry.Config{Listen: ":1", Waiting: 9, WaitingPerAgent: 3, WaitingDays: 1, Kept: 9, KeptPerAgent: 3, KeptDays: 2}, ""},
+		"negative waiting": {registry.Config{Listen: ":1", Waiting: -1}, "proofs.waiting"},
+		"too many kept":    {registry.Config{Listen: ":1", Kept: 1<<22 + 1}, "proofs.kept"},
+		"too long":         {registry.Config{Listen: ":1", KeptDays: 3651}, "proofs.kept_days"},
 		"more than minute": {registry.Config{Listen: ":1", VerificationTimeoutMS: 60_001}, "proofs.verification_timeout_ms"},
 	} {
 		if err := c.cfg.Check(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -2,9 +2,10 @@
 // announced receipts, challenges and proofs, in one file.
 //
 // It guarantees that what a call wrote is durable when it returns, whole or not at all;
-// that a challenge, a proof and a receipt with one of these is written once and never
-// changed or removed, and a record only by ReplaceRecord; and that the number of receipts stays below the limits
-// that its caller gives. It trusts the file. It refuses entries that are not as it wrote
+// that a challenge, a proof and a receipt with one of these is written once, never changed,
+// and never removed before its caller's retention is over, and a record changed only by
+// ReplaceRecord; and that the number of receipts, in all and of one agent, stays below the
+// limits that its caller gives. It trusts the file. It refuses entries that are not as it wrote
 // them, and knows nothing of signatures and proofs: its caller has verified both.
 //
 // Package proofs alone calls it.
@@ -33,6 +34,10 @@ const (
 	ReasonStore evidence.Reason = "proof-store-damaged"
 	// ReasonFull: a limit was reached.
 	ReasonFull evidence.Reason = "proofs-full"
+	// ReasonAgentFull: an agent's part of a limit was reached.
+	ReasonAgentFull evidence.Reason = "proofs-agent-full"
+	// ReasonVersion: the file is of a version that this broker does not know.
+	ReasonVersion evidence.Reason = "proof-store-version"
 	// ReasonNotAnnounced: there is no such receipt.
 	ReasonNotAnnounced evidence.Reason = "receipt-not-announced"
 	// ReasonReceipt: there is another receipt of this id.
@@ -47,8 +52,8 @@ const (
 // from any goroutine.
 type Store struct{ db *bolt.DB }
 
-// The buckets. What is in the first four is written once; receipts are removed only
-// while they wait. The others are derived, and change.
+// The buckets. What is in the first four is written once, and removed when its time is
+// over. The others are derived, and change.
 var (
 	bucketRecords    = []byte("records")    // verifying key -> RecordEntry
 	bucketReceipts   = []byte("receipts")   // receipt -> ReceiptEntry
@@ -60,6 +65,10 @@ var (
 	bucketTold       = []byte("told")       // overdue challenge -> when the audit log had it
 	bucketWaiting    = []byte("waiting")    // sequence -> receipt, agent, model
 	bucketOpen       = []byte("open")       // agent, sequence -> challenge, deadline
+	bucketAgents     = []byte("agents")     // agent -> receipts that wait, receipts that are kept
+	bucketAges       = []byte("ages")       // kept receipt -> when its age begins
+	bucketAging      = []byte("aging")      // when an age begins, kept receipt -> nothing
+	bucketCovers     = []byte("covers")     // proof -> number of its receipts
 	bucketMeta       = []byte("meta")       // name -> format, or a count
 )
 
@@ -73,7 +82,7 @@ var (
 )
 
 // storeFormat is the version of all this.
-const storeFormat = 1
+const storeFormat = 2
 
 // RecordEntry is a registered key.
 type RecordEntry struct {
@@ -107,14 +116,20 @@ func OpenFile(path string) (*Store, error) {
 		return nil, fmt.Errorf("open proofs %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketRecords, bucketReceipts, bucketChallenges, bucketProofs, bucketChallenged, bucketProven, bucketTold, bucketWaiting, bucketOpen, bucketMeta} {
+		for _, name := range [][]byte{bucketRecords, bucketReceipts, bucketChallenges, bucketProofs, bucketChallenged, bucketProven, bucketTold, bucketWaiting, bucketOpen, bucketAgents, bucketAges, bucketAging, bucketCovers, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
 		meta := tx.Bucket(bucketMeta)
-		if held := meta.Get(metaFormat); held != nil && !bytes.Equal(held, number(storeFormat)) {
-			return Damaged("written by another version of the broker")
+		switch held := meta.Get(metaFormat); {
+		case held == nil || bytes.Equal(held, number(storeFormat)):
+		case bytes.Equal(held, number(1)):
+			if err := upgrade(tx); err != nil {
+				return err
+			}
+		default:
+			return evidence.Refuse(ReasonVersion, "written by another version of the broker")
 		}
 		return meta.Put(metaFormat, number(storeFormat))
 	})

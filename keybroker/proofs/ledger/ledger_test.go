@@ -44,7 +44,7 @@ func TestStoreOfAnotherVersionIsNotOpened(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := OpenFile(path)
-	wantDamaged(t, err)
+	wantReason(t, err, ReasonVersion)
 	if _, err := OpenFile(filepath.Join(path, "no", "directory")); err == nil {
 		t.Error("opened nothing")
 	}
@@ -70,7 +70,7 @@ func TestDamagedEntriesAreRefused(t *testing.T) {
 		"waiting's key":   {bucketWaiting, []byte{1}, make([]byte, waitingBytes), func(s *Store) error { _, err := s.Waiting(); return err }},
 		"open":            {bucketOpen, key, []byte{1}, func(s *Store) error { _, err := s.Unanswered(&digest); return err }},
 		"count":           {bucketMeta, metaKept, []byte{1}, func(s *Store) error { _, err := s.Counts(); return err }},
-		"count for room":  {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.Room([]statement.ID{id}, 1) }},
+		"count for room":  {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.Room([]statement.ID{id}, room(1)) }},
 		"negative count":  {bucketMeta, metaKept, number(0), func(s *Store) error { return s.db.Update(func(tx *bolt.Tx) error { return add(tx, metaKept, -1) }) }},
 		"twice": {bucketRecords, digest[:], []byte(`{}`), func(s *Store) error {
 			return s.PutRecord(digest, RecordEntry{}, 8)

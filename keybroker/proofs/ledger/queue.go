@@ -62,8 +62,8 @@ type Announced struct {
 	Held int `json:"held"` // were there before
 }
 
-// Announce stores receipts, all or none, and drops what is over the limit.
-func (s *Store) Announce(entries []ReceiptEntry, limit int) (a Announced, dropped map[statement.Digest]int, err error) {
+// Announce stores receipts, all or none, and drops what is over the limits.
+func (s *Store) Announce(entries []ReceiptEntry, l Limits) (a Announced, dropped map[statement.Digest]int, err error) {
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		a = Announced{}
 		for _, e := range entries {
@@ -80,7 +80,7 @@ func (s *Store) Announce(entries []ReceiptEntry, limit int) (a Announced, droppe
 		if err := add(tx, metaWaiting, a.New); err != nil {
 			return err
 		}
-		dropped, err = drop(tx, limit)
+		dropped, err = drop(tx, l, agentsOf(entries))
 		return err
 	})
 	return a, dropped, err
@@ -107,88 +107,29 @@ func addReceipt(tx *bolt.Tx, e ReceiptEntry) (added bool, err error) {
 		return false, err
 	}
 	w := Waiting{e.Sequence, id, e.Receipt.Agent, e.Receipt.Model}
+	if err := addTally(tx, w.Agent, 1, 0); err != nil {
+		return false, err
+	}
 	return true, queue.Put(number(w.Sequence), w.marshal())
 }
 
-// drop removes the oldest waiting receipt of the agent that has the most, until no more
-// than limit wait.
-func drop(tx *bolt.Tx, limit int) (map[statement.Digest]int, error) {
-	n, err := count(tx, metaWaiting)
-	if err != nil || n <= uint64(limit) {
-		return nil, err
-	}
-	list, err := readWaiting(tx)
-	if err != nil {
-		return nil, err
-	}
-	of := map[statement.Digest][]Waiting{}
-	for _, w := range list {
-		of[w.Agent] = append(of[w.Agent], w)
-	}
-	dropped := map[statement.Digest]int{}
-	surplus := len(list) - limit
-	for range surplus {
-		var most statement.Digest
-		for agent, held := range of {
-			// A tie goes to the agent whose oldest receipt is older: no order of the map shows.
-			if n := len(of[most]); len(held) > n || len(held) == n && n > 0 && held[0].Sequence < of[most][0].Sequence {
-				most = agent
-			}
-		}
-		w := of[most][0]
-		of[most] = of[most][1:]
-		dropped[most]++
-		if err := tx.Bucket(bucketWaiting).Delete(number(w.Sequence)); err != nil {
-			return nil, err
-		}
-		if err := tx.Bucket(bucketReceipts).Delete(w.ID[:]); err != nil {
-			return nil, err
-		}
-	}
-	if err := add(tx, metaWaiting, -surplus); err != nil {
-		return nil, err
-	}
-	return dropped, add(tx, metaDropped, surplus)
+// Room says whether a proof of receipts may be kept.
+func (s *Store) Room(ids []statement.ID, l Limits) error {
+	return s.db.View(func(tx *bolt.Tx) error { return roomFor(tx, ids, l, false) })
 }
 
-// unkept counts those of the receipts that wait still.
-func unkept(tx *bolt.Tx, ids []statement.ID) (n int) {
-	for _, id := range ids {
-		if tx.Bucket(bucketChallenged).Get(id[:]) == nil && tx.Bucket(bucketProven).Get(id[:]) == nil {
-			n++
-		}
-	}
-	return n
-}
-
-func roomFor(tx *bolt.Tx, ids []statement.ID, limit int) error {
-	kept, err := count(tx, metaKept)
-	if err != nil {
-		return err
-	}
-	if more := unkept(tx, ids); more > 0 && kept+uint64(more) > uint64(limit) {
-		return evidence.Refuse(ReasonFull, "%d receipts with challenges or proofs are kept, %d more do not fit", kept, more)
-	}
-	return nil
-}
-
-// Room says whether receipts may be kept.
-func (s *Store) Room(ids []statement.ID, limit int) error {
-	return s.db.View(func(tx *bolt.Tx) error { return roomFor(tx, ids, limit) })
-}
-
-// keep takes receipts that wait out of the queue, for ever.
-func keep(tx *bolt.Tx, ids []statement.ID, limit int) error {
-	if err := roomFor(tx, ids, limit); err != nil {
-		return err
-	}
+// keep takes receipts that wait out of the queue. Their age begins at a time.
+func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
 	moved := 0
 	for _, id := range ids {
 		raw := tx.Bucket(bucketReceipts).Get(id[:])
 		if raw == nil {
 			return evidence.Refuse(ReasonNotAnnounced, "receipt %s was dropped meanwhile: announce it again", id)
 		}
-		if unkept(tx, []statement.ID{id}) == 0 {
+		if err := setAge(tx, id[:], at); err != nil {
+			return err
+		}
+		if isKept(tx, id[:]) {
 			continue
 		}
 		var e ReceiptEntry
@@ -196,6 +137,9 @@ func keep(tx *bolt.Tx, ids []statement.ID, limit int) error {
 			return err
 		}
 		if err := tx.Bucket(bucketWaiting).Delete(number(e.Sequence)); err != nil {
+			return err
+		}
+		if err := addTally(tx, e.Receipt.Agent, -1, 1); err != nil {
 			return err
 		}
 		moved++
@@ -231,7 +175,7 @@ func parseOpen(raw []byte) (r Open, err error) {
 }
 
 // PutChallenges stores new challenges, all or none.
-func (s *Store) PutChallenges(list []Issued, limit int) error {
+func (s *Store) PutChallenges(list []Issued, l Limits) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		for _, c := range list {
 			n, err := tx.Bucket(bucketChallenges).NextSequence()
@@ -241,7 +185,10 @@ func (s *Store) PutChallenges(list []Issued, limit int) error {
 			if err := putOnce(tx, bucketChallenges, c.Digest[:], challengeEntry{c.Signed, n}); err != nil {
 				return err
 			}
-			if err := keep(tx, c.Challenge.Receipts, limit); err != nil {
+			if err := roomFor(tx, c.Challenge.Receipts, l, true); err != nil {
+				return err
+			}
+			if err := keep(tx, c.Challenge.Receipts, c.Challenge.Deadline); err != nil {
 				return err
 			}
 			for _, id := range c.Challenge.Receipts {
@@ -263,9 +210,12 @@ func (s *Store) PutChallenges(list []Issued, limit int) error {
 
 // PutProof stores a verified proof of receipts, and closes the challenges that it
 // answers.
-func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.ID, limit int) error {
+func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.ID, l Limits) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
-		if err := keep(tx, ids, limit); err != nil {
+		if err := roomFor(tx, ids, l, false); err != nil {
+			return err
+		}
+		if err := keep(tx, ids, e.Verified); err != nil {
 			return err
 		}
 		if err := putOnce(tx, bucketProofs, digest[:], e); err != nil {
@@ -284,6 +234,9 @@ func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.
 			if err := closeChallenge(tx, id); err != nil {
 				return err
 			}
+		}
+		if err := tx.Bucket(bucketCovers).Put(digest[:], number(uint64(len(ids)))); err != nil {
+			return err
 		}
 		return add(tx, metaProofs, 1)
 	})

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -25,13 +26,18 @@ func entry(agent, n byte) ReceiptEntry {
 	return ReceiptEntry{Raw: []byte{agent, n}, Receipt: Receipt{ID: statement.ID{agent, n}, Agent: statement.Digest{agent}, Model: statement.Digest{9}}, Announced: 1}
 }
 
+// room is for so many of everything.
+func room(n int) Limits {
+	return Limits{Waiting: n, WaitingPerAgent: n, Kept: n, Proven: n, ProvenPerAgent: n}
+}
+
 func announce(t *testing.T, s *Store, agent byte, numbers ...byte) {
 	t.Helper()
 	var list []ReceiptEntry
 	for _, n := range numbers {
 		list = append(list, entry(agent, n))
 	}
-	if _, _, err := s.Announce(list, 100); err != nil {
+	if _, _, err := s.Announce(list, room(100)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -106,12 +112,63 @@ func invariants(t *testing.T, s *Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	derived(t, s)
 	refs, err := s.Unanswered(nil)
 	if err != nil || len(refs) != open {
 		t.Errorf("%d open challenges are listed, %d are, %v", len(refs), open, err)
 	}
 	if counts.Waiting != len(list) || counts.Kept != kept || receipts != kept+len(list) {
 		t.Errorf("%+v, but %d receipts, %d kept, %d waiting", counts, receipts, kept, len(list))
+	}
+}
+
+// derived checks the counts of agents, the ages, and the receipts of proofs against what
+// they are derived from.
+func derived(t *testing.T, s *Store) {
+	t.Helper()
+	agents, covers, ages := map[statement.Digest]tally{}, map[string]uint64{}, 0
+	err := s.db.View(func(tx *bolt.Tx) error {
+		err := tx.Bucket(bucketReceipts).ForEach(func(k, v []byte) error {
+			var e ReceiptEntry
+			if err := decode(v, &e); err != nil {
+				return err
+			}
+			c := agents[e.Receipt.Agent]
+			if isKept(tx, k) {
+				c.kept++
+				ages++
+				at, err := age(tx, k)
+				if err != nil || tx.Bucket(bucketAging).Get(append(number(uint64(at)), k...)) == nil {
+					t.Errorf("receipt %x has no age: %v", k, err)
+				}
+			} else {
+				c.waiting++
+			}
+			agents[e.Receipt.Agent] = c
+			if d := tx.Bucket(bucketProven).Get(k); d != nil {
+				covers[string(d)]++
+			}
+			return nil
+		})
+		for agent, want := range agents {
+			if got, err := readTally(tx, agent); got != want || err != nil {
+				t.Errorf("agent %s: %+v, want %+v: %v", agent, got, want, err)
+			}
+		}
+		for d, want := range covers {
+			if raw := tx.Bucket(bucketCovers).Get([]byte(d)); !bytes.Equal(raw, number(want)) || tx.Bucket(bucketProofs).Get([]byte(d)) == nil {
+				t.Errorf("proof %x of %d receipts: %x", d, want, raw)
+			}
+		}
+		for name, want := range map[string]int{string(bucketAgents): len(agents), string(bucketAges): ages, string(bucketAging): ages, string(bucketCovers): len(covers), string(bucketProofs): len(covers)} {
+			if n := tx.Bucket([]byte(name)).Stats().KeyN; n != want {
+				t.Errorf("%s has %d entries, want %d", name, n, want)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -127,28 +184,28 @@ func TestLedgerKeepsItsInvariants(t *testing.T) {
 		{"other bytes", func() error {
 			e := entry(1, 1)
 			e.Raw = []byte{0}
-			_, _, err := s.Announce([]ReceiptEntry{entry(1, 9), e}, 100)
+			_, _, err := s.Announce([]ReceiptEntry{entry(1, 9), e}, room(100))
 			return err
 		}, ReasonReceipt},
-		{"challenge", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 1, 2)}, 4) }, ""},
-		{"challenge again", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 1, 3)}, 4) }, ReasonStore},
-		{"unknown receipt", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 8)}, 4) }, ReasonNotAnnounced},
+		{"challenge", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 1, 2)}, room(4)) }, ""},
+		{"challenge again", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 1, 3)}, room(4)) }, ReasonStore},
+		{"unknown receipt", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 8)}, room(4)) }, ReasonNotAnnounced},
 		{"no room", func() error {
-			return s.PutChallenges([]Issued{challenge(t, w, 1, 3), challenge(t, w, 2, 1)}, 3)
+			return s.PutChallenges([]Issued{challenge(t, w, 1, 3), challenge(t, w, 2, 1)}, room(3))
 		}, ReasonFull},
 		{"half a proof", func() error {
-			return s.PutProof(statement.Digest{1}, ProofEntry{Verified: 5}, []statement.ID{{1, 1}}, 4)
+			return s.PutProof(statement.Digest{1}, ProofEntry{Verified: 5}, []statement.ID{{1, 1}}, room(4))
 		}, ""},
-		{"same proof", func() error { return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{{1, 2}}, 4) }, ReasonStore},
+		{"same proof", func() error { return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{{1, 2}}, room(4)) }, ReasonStore},
 		{"another proof", func() error {
-			return s.PutProof(statement.Digest{2}, ProofEntry{}, []statement.ID{{1, 2}, {1, 1}}, 4)
+			return s.PutProof(statement.Digest{2}, ProofEntry{}, []statement.ID{{1, 2}, {1, 1}}, room(4))
 		}, ReasonConflict},
-		{"unknown", func() error { return s.PutProof(statement.Digest{3}, ProofEntry{}, []statement.ID{{7}}, 4) }, ReasonNotAnnounced},
+		{"unknown", func() error { return s.PutProof(statement.Digest{3}, ProofEntry{}, []statement.ID{{7}}, room(4)) }, ReasonNotAnnounced},
 		{"the other half, and one that waits", func() error {
-			return s.PutProof(statement.Digest{4}, ProofEntry{Verified: 7}, []statement.ID{{1, 2}, {1, 3}}, 4)
+			return s.PutProof(statement.Digest{4}, ProofEntry{Verified: 7}, []statement.ID{{1, 2}, {1, 3}}, room(4))
 		}, ""},
-		{"one more fits", func() error { return s.Room([]statement.ID{{2, 1}}, 4) }, ""},
-		{"and no other", func() error { return s.Room([]statement.ID{{2, 1}, {2, 2}}, 4) }, ReasonFull},
+		{"one more fits", func() error { return s.Room([]statement.ID{{2, 1}}, room(4)) }, ""},
+		{"and no other", func() error { return s.Room([]statement.ID{{2, 1}, {2, 2}}, room(4)) }, ReasonFull},
 	}
 	for _, step := range steps {
 		err := step.do()
@@ -170,10 +227,10 @@ func TestProgress(t *testing.T) {
 	w := federationtest.New(t)
 	announce(t, s, 1, 1, 2, 3)
 	c := challenge(t, w, 1, 1, 2, 3)
-	if err := s.PutChallenges([]Issued{c}, 9); err != nil {
+	if err := s.PutChallenges([]Issued{c}, room(9)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 8}, []statement.ID{{1, 1}, {1, 3}}, 9); err != nil {
+	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 8}, []statement.ID{{1, 1}, {1, 3}}, room(9)); err != nil {
 		t.Fatal(err)
 	}
 	if missing, last, err := s.Progress(c.Challenge); missing != 1 || last != 8 || err != nil {
@@ -208,12 +265,12 @@ func TestDropTakesTheOldestOfWhoeverHasMost(t *testing.T) {
 	announce(t, s, 1, 1, 2)
 	announce(t, s, 2, 1, 2)
 	announce(t, s, 3, 1)
-	_, dropped, err := s.Announce([]ReceiptEntry{entry(3, 2)}, 4)
+	_, dropped, err := s.Announce([]ReceiptEntry{entry(3, 2)}, room(4))
 	if err != nil || len(dropped) != 2 || dropped[statement.Digest{1}] != 1 || dropped[statement.Digest{2}] != 1 {
 		t.Errorf("%v, %v: a tie goes to the oldest", dropped, err)
 	}
 	invariants(t, s)
-	_, dropped, err = s.Announce([]ReceiptEntry{entry(3, 3), entry(3, 4)}, 0)
+	_, dropped, err = s.Announce([]ReceiptEntry{entry(3, 3), entry(3, 4)}, room(0))
 	if err != nil || len(dropped) != 3 {
 		t.Errorf("%v, %v", dropped, err)
 	}
@@ -255,16 +312,20 @@ func TestDamageStopsAWrite(t *testing.T) {
 		bucket, key, value []byte
 		do                 func(*Store) error
 	}{
-		"receipt, announced": {bucketReceipts, id[:], []byte("{"), func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 1)}, 9); return err }},
-		"receipt, proven":    {bucketReceipts, id[:], []byte("{"), func(s *Store) error { return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, 9) }},
-		"kept":               {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, 9) }},
-		"kept, challenged":   {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.PutChallenges([]Issued{c}, 9) }},
-		"waiting count":      {bucketMeta, metaWaiting, []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, 9); return err }},
-		"waiting too few":    {bucketMeta, metaWaiting, number(0), func(s *Store) error { return s.PutChallenges([]Issued{c}, 9) }},
-		"waiting entry":      {bucketWaiting, number(7), []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, 1); return err }},
-		"records":            {bucketMeta, metaRecords, []byte{1}, func(s *Store) error { return s.PutRecord(statement.Digest{1}, RecordEntry{}, 9) }},
-		"challenged":         {bucketChallenged, id[:], []byte{1}, func(s *Store) error { _, _, err := s.ChallengeOf(id); return err }},
-		"proof":              {bucketProven, id[:], make([]byte, 32), func(s *Store) error { _, _, err := s.Progress(c.Challenge); return err }},
+		"receipt, announced": {bucketReceipts, id[:], []byte("{"), func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 1)}, room(9)); return err }},
+		"receipt, proven": {bucketReceipts, id[:], []byte("{"), func(s *Store) error {
+			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
+		}},
+		"kept": {bucketMeta, metaKept, []byte{1}, func(s *Store) error {
+			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
+		}},
+		"kept, challenged": {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.PutChallenges([]Issued{c}, room(9)) }},
+		"waiting count":    {bucketMeta, metaWaiting, []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
+		"waiting too few":  {bucketMeta, metaWaiting, number(0), func(s *Store) error { return s.PutChallenges([]Issued{c}, room(9)) }},
+		"waiting entry":    {bucketWaiting, number(7), []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(1)); return err }},
+		"records":          {bucketMeta, metaRecords, []byte{1}, func(s *Store) error { return s.PutRecord(statement.Digest{1}, RecordEntry{}, 9) }},
+		"challenged":       {bucketChallenged, id[:], []byte{1}, func(s *Store) error { _, _, err := s.ChallengeOf(id); return err }},
+		"proof":            {bucketProven, id[:], make([]byte, 32), func(s *Store) error { _, _, err := s.Progress(c.Challenge); return err }},
 	} {
 		s, _ := openStore(t)
 		announce(t, s, 1, 1)
@@ -277,7 +338,7 @@ func TestDamageStopsAWrite(t *testing.T) {
 	}
 	s, _ := openStore(t)
 	announce(t, s, 1, 1)
-	if err := s.PutChallenges([]Issued{c}, 9); err != nil {
+	if err := s.PutChallenges([]Issued{c}, room(9)); err != nil {
 		t.Fatal(err)
 	}
 	other, err := json.Marshal(challengeEntry{Signed: challenge(t, w, 1, 2).Signed})
@@ -288,7 +349,7 @@ func TestDamageStopsAWrite(t *testing.T) {
 	_, err = s.Challenge(c.Digest)
 	wantDamaged(t, err)
 	put(t, s, bucketChallenges, c.Digest[:], bad)
-	wantDamaged(t, s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, 9))
+	wantDamaged(t, s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9)))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
