@@ -13,7 +13,6 @@ type Listener struct {
 	raw     net.Listener
 	cfg     *tls.Config
 	refused func(error)
-	slots   chan struct{}
 	ready   chan net.Conn
 	failed  chan error
 	ctx     context.Context
@@ -21,13 +20,10 @@ type Listener struct {
 	wg      sync.WaitGroup
 }
 
-// maxHandshakes bounds the handshakes under way at the same time.
-const maxHandshakes = 256
-
-// NewListener begins to accept on raw, which it owns. refused is told why a
-// connection did not come about.
+// NewListener begins to accept on raw, which it owns and which bounds the connections:
+// each has its handshake at once. refused is told why one did not come about.
 func NewListener(raw net.Listener, cfg *tls.Config, refused func(error)) *Listener {
-	l := &Listener{raw: raw, cfg: cfg, refused: refused, slots: make(chan struct{}, maxHandshakes), ready: make(chan net.Conn), failed: make(chan error, 1)}
+	l := &Listener{raw: raw, cfg: cfg, refused: refused, ready: make(chan net.Conn), failed: make(chan error, 1)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wg.Go(l.accept)
 	return l
@@ -35,18 +31,12 @@ func NewListener(raw net.Listener, cfg *tls.Config, refused func(error)) *Listen
 
 func (l *Listener) accept() {
 	for {
-		select {
-		case l.slots <- struct{}{}:
-		case <-l.ctx.Done():
-			return
-		}
 		raw, err := l.raw.Accept()
 		if err != nil {
 			l.failed <- err
 			return
 		}
 		l.wg.Go(func() {
-			defer func() { <-l.slots }()
 			conn, err := Server(l.ctx, raw, l.cfg)
 			if err != nil {
 				l.refused(err)

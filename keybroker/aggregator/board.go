@@ -1,12 +1,12 @@
 package aggregator
 
 import (
-	"io"
 	"net/http"
 	"path/filepath"
 
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // boards adds the routes of set-ups and shares.
@@ -70,8 +70,9 @@ func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id feder
 		return err
 	}
 	limit := federation.MaxManifestBytes(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock()))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, release, err := listen.ReadBody(w, r, limit)
 	if err == nil {
+		defer release()
 		err = a.board.BeginShare(dir, held.def, federation.DigestOf(ticket), body)
 	}
 	if err == nil {

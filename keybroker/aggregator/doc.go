@@ -32,6 +32,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Reasons of this package.
@@ -72,8 +73,10 @@ type Config struct {
 	Idle time.Duration
 	// NormKeys verify proofs of norms, for rounds that want them; nil without keys.
 	NormKeys *proofkeys.Ring
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// Limits bound participants: by default 1024 connections, 64 MiB for bodies.
+	Limits listen.Limits
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // Aggregator serves rounds.
@@ -82,6 +85,7 @@ type Aggregator struct {
 	sending chan struct{} // one token for each upload that sends blocks
 	buffers sync.Pool
 	board   *board.Board
+	quiet   *slog.Logger // for lines that strangers cause
 
 	mu     sync.Mutex
 	rounds map[federation.ID]*round
@@ -109,7 +113,11 @@ func New(cfg Config) (*Aggregator, error) {
 	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.Idle < 0 {
 		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
 	}
-	a := &Aggregator{cfg: cfg, sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}}
+	if err := cfg.Limits.Check(); err != nil {
+		return nil, fmt.Errorf("aggregator: limits: %w", err)
+	}
+	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
+	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}}
 	a.board = board.New(filepath.Join(cfg.StateDir, "setups"), cfg.Roots, cfg.Rounds, func() protocol.Time { return protocol.Time(a.now()) })
 	return a, a.load()
 }

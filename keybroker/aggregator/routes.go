@@ -12,10 +12,14 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // maxSmallBody bounds everything but manifests, blocks and values.
 const maxSmallBody = 2 << 20
+
+// maxCohortBody bounds the administrator's list of contributions.
+const maxCohortBody = 32 << 20
 
 type handler func(w http.ResponseWriter, r *http.Request, id federation.ID) error
 
@@ -47,8 +51,9 @@ func (a *Aggregator) Admin() http.Handler {
 
 func (a *Aggregator) public(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/rounds", func(w http.ResponseWriter, r *http.Request) {
-		signed, err := small(r)
+		signed, release, err := listen.ReadBody(w, r, maxSmallBody)
 		if err == nil {
+			defer release()
 			var def federation.Round
 			if def, err = a.AddRound(signed); err == nil {
 				reply(w, http.StatusOK, def)
@@ -116,12 +121,15 @@ func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id federation
 		return err
 	}
 	limit := federation.MaxManifestBytes(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock()))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, release, err := listen.ReadBody(w, r, limit)
 	if err != nil {
 		return err
 	}
+	defer release()
 	status, err := a.Begin(id, body)
 	if err == nil {
+		// An agent's signature was verified, and it has one contribution.
+		listen.From(r.Context()).Promote("contribution " + status.Contribution.String())
 		reply(w, http.StatusOK, status)
 	}
 	return err
@@ -162,6 +170,7 @@ func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id federati
 	}
 	status, err := a.Receive(id, u.digest, from, a.patient(w, r))
 	if err == nil {
+		listen.From(r.Context()).Promote("contribution " + u.digest.String())
 		reply(w, http.StatusOK, status)
 	}
 	return err
@@ -181,7 +190,12 @@ func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id federati
 	var request struct {
 		Cohort []federation.Digest `json:"cohort"`
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<20)).Decode(&request); err != nil {
+	body, release, err := listen.ReadBody(w, r, maxCohortBody)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := json.Unmarshal(body, &request); err != nil {
 		return evidence.Refuse(federation.ReasonMalformed, "the cohort: %v", err)
 	}
 	m, err := a.Sum(r.Context(), id, request.Cohort, nil)
@@ -266,18 +280,15 @@ func (a *Aggregator) sendFile(w http.ResponseWriter, r *http.Request, path strin
 }
 
 func (a *Aggregator) takeSmall(w http.ResponseWriter, r *http.Request, take func([]byte) error) error {
-	body, err := small(r)
-	if err == nil {
-		err = take(body)
+	body, release, err := listen.ReadBody(w, r, maxSmallBody)
+	if err != nil {
+		return err
 	}
-	if err == nil {
+	defer release()
+	if err = take(body); err == nil {
 		reply(w, http.StatusOK, struct{}{})
 	}
 	return err
-}
-
-func small(r *http.Request) ([]byte, error) {
-	return io.ReadAll(http.MaxBytesReader(nil, r.Body, maxSmallBody))
 }
 
 func reply(w http.ResponseWriter, status int, v any) {
@@ -296,11 +307,13 @@ func (a *Aggregator) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status, code, message = statusOf(refusal.Reason), refusal.Reason, refusal.Detail
 	case errors.As(err, &large):
 		status, code, message = http.StatusRequestEntityTooLarge, "too-large", "the body is too large"
+	case errors.Is(err, listen.ErrNoMemory):
+		status, code, message = http.StatusServiceUnavailable, ReasonBusy, err.Error()
 	default:
-		a.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
+		a.quiet.Error("request failed", "path", r.URL.Path, "err", err)
 	}
 	if status != http.StatusInternalServerError {
-		a.cfg.Logger.Info("refused", "path", r.URL.Path, "reason", string(code), "detail", message)
+		a.quiet.Info("refused", "path", r.URL.Path, "reason", string(code), "detail", message)
 	}
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")

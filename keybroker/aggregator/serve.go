@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 const drainTime = 10 * time.Second
@@ -17,12 +17,20 @@ const drainTime = 10 * time.Second
 // Serve answers on both listeners until ctx ends: participants over hybrid TLS,
 // the administrator on a unix socket whose file mode says who that is.
 func (a *Aggregator) Serve(ctx context.Context, participants net.Listener, tlsConfig *tls.Config, admin net.Listener) error {
-	listener := hybridtls.NewListener(participants, hybridtls.For(tlsConfig, hybridtls.ALPNFederation), func(err error) {
-		a.cfg.Logger.Info("connection refused", "err", err)
+	bounded, err := listen.New(participants, listen.Config{Limits: a.cfg.Limits, Logger: a.cfg.Logger})
+	if err != nil {
+		return errors.Join(err, participants.Close(), admin.Close())
+	}
+	local, err := listen.New(admin, listen.Config{Limits: listen.Limits{Connections: 64, BodyMiB: 128}, Logger: a.cfg.Logger})
+	if err != nil {
+		return errors.Join(err, participants.Close(), admin.Close())
+	}
+	listener := hybridtls.NewListener(bounded, hybridtls.For(tlsConfig, hybridtls.ALPNFederation), func(err error) {
+		a.quiet.Info("connection refused", "err", err)
 	})
-	servers := []*http.Server{a.server(a.Public()), a.server(a.Admin())}
+	servers := []*http.Server{bounded.Server(a.Public()), local.Server(a.Admin())}
 	ended := make(chan error, len(servers))
-	for i, l := range []net.Listener{listener, admin} {
+	for i, l := range []net.Listener{listener, local} {
 		go func() { ended <- servers[i].Serve(l) }()
 	}
 	var errs []error
@@ -49,9 +57,4 @@ func (a *Aggregator) Serve(ctx context.Context, participants net.Listener, tlsCo
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (a *Aggregator) server(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelDebug)}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Announce takes receipts, 1 to MaxAnnounced in binary form, all or none of them. Who
@@ -24,6 +25,8 @@ func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, e
 		}
 		entries = append(entries, ledger.ReceiptEntry{Raw: bytes.Clone(raw), Receipt: r, Announced: s.now()})
 	}
+	// The receipts verified: whoever sent them is, or knows, an attested agent.
+	listen.From(ctx).Promote(fmt.Sprintf("agent %x", entries[0].Receipt.Agent))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, dropped, err := s.cfg.Store.Announce(entries, s.limits())

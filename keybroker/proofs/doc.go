@@ -38,6 +38,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Reasons of this package.
@@ -153,8 +154,8 @@ type Config struct {
 	VerificationTimeout time.Duration
 	// Verifications of receipts and proofs at the same time; 2.
 	Verifications int
-	// Requests that the handler answers at the same time; 32. More are told to come
-	// back.
+	// Requests that are worked on at the same time, after their bodies were read; 32.
+	// More wait, and are told to come back at their end.
 	Requests int
 	// RequestTimeout bounds one request, its body and answer; 30 seconds.
 	RequestTimeout time.Duration
@@ -171,13 +172,16 @@ type Config struct {
 	KeptAge            time.Duration
 	// Records bounds the registered keys; 256.
 	Records int
+	// Limits bound guests: by default 1024 connections, 64 MiB for bodies.
+	Limits listen.Limits
 }
 
 // Service is the broker's registry. Its methods may be called from any goroutine.
 type Service struct {
 	cfg       Config
 	verifying chan struct{} // one token for each verification
-	serving   chan struct{} // one token for each request
+	serving   chan struct{} // one token for each request that is worked on
+	quiet     *slog.Logger  // for lines that strangers cause
 
 	mu sync.Mutex // held from a look at the store to the write that depends on it
 
@@ -223,7 +227,11 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg, verifying: make(chan struct{}, cfg.Verifications), serving: make(chan struct{}, cfg.Requests), keys: map[statement.Digest]Verifier{}}, nil
+	if err := cfg.Limits.Check(); err != nil {
+		return nil, fmt.Errorf("proofs: limits: %w", err)
+	}
+	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
+	return &Service{cfg: cfg, quiet: listen.Sparse(cfg.Logger), verifying: make(chan struct{}, cfg.Verifications), serving: make(chan struct{}, cfg.Requests), keys: map[statement.Digest]Verifier{}}, nil
 }
 
 func parseGroth16(s statement.System, raw []byte) (Verifier, error) {

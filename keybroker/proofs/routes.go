@@ -7,8 +7,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -18,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // maxAnnouncement bounds the JSON of an announcement.
@@ -43,11 +42,11 @@ func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
 		"POST /v1/receipts":          s.takeReceipts,
-		"GET /v1/challenges/{agent}": s.showChallenges,
+		"GET /v1/challenges/{agent}": s.placed(s.showChallenges),
 		"POST /v1/proofs":            s.takeProof,
-		"GET /v1/records":            s.showRecords,
-		"GET /v1/proofs/{receipt}":   s.showProof,
-		"GET /v1/challenge/{digest}": s.showChallenge,
+		"GET /v1/records":            s.placed(s.showRecords),
+		"GET /v1/proofs/{receipt}":   s.placed(s.showProof),
+		"GET /v1/challenge/{digest}": s.placed(s.showChallenge),
 	} {
 		mux.HandleFunc(pattern, s.limited(h))
 	}
@@ -57,18 +56,10 @@ func (s *Service) Handler() http.Handler {
 
 var errNoRoute = errors.New("no such path or method")
 
-// limited bounds the number of requests and the time of each.
+// limited bounds the time of a request.
 func (s *Service) limited(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case s.serving <- struct{}{}:
-			defer func() { <-s.serving }()
-		default:
-			s.refuse(w, r, evidence.Refuse(ReasonBusy, "%d requests are being answered", s.cfg.Requests))
-			return
-		}
-		c, end := http.NewResponseController(w), time.Now().Add(s.cfg.RequestTimeout)
-		if err := errors.Join(c.SetReadDeadline(end), c.SetWriteDeadline(end)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.cfg.RequestTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			s.refuse(w, r, err)
 			return
 		}
@@ -80,20 +71,42 @@ func (s *Service) limited(h handler) http.HandlerFunc {
 	}
 }
 
+// working runs f when one of the places for requests that are worked on is free. A
+// body that is being read has none, for its sender says how long that takes.
+func (s *Service) working(ctx context.Context, f func() error) error {
+	select {
+	case s.serving <- struct{}{}:
+		defer func() { <-s.serving }()
+		return f()
+	case <-ctx.Done():
+		return evidence.Refuse(ReasonBusy, "%d requests are being answered", s.cfg.Requests)
+	}
+}
+
+// placed is a handler of requests without a body, run by working.
+func (s *Service) placed(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		return s.working(r.Context(), func() error { return h(w, r) })
+	}
+}
+
 func (s *Service) takeReceipts(w http.ResponseWriter, r *http.Request) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnnouncement))
+	body, release, err := listen.ReadBody(w, r, maxAnnouncement)
 	if err != nil {
 		return err
 	}
-	list, err := wire.ParseAnnouncement(body)
-	if err != nil {
+	defer release()
+	return s.working(r.Context(), func() error {
+		list, err := wire.ParseAnnouncement(body)
+		if err != nil {
+			return err
+		}
+		a, err := s.Announce(r.Context(), list.Receipts)
+		if err == nil {
+			reply(w, http.StatusOK, a)
+		}
 		return err
-	}
-	a, err := s.Announce(r.Context(), list.Receipts)
-	if err == nil {
-		reply(w, http.StatusOK, a)
-	}
-	return err
+	})
 }
 
 func (s *Service) showChallenges(w http.ResponseWriter, r *http.Request) error {
@@ -121,19 +134,22 @@ func (s *Service) showChallenge(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Service) takeProof(w http.ResponseWriter, r *http.Request) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBundleBytes))
+	body, release, err := listen.ReadBody(w, r, wire.MaxBundleBytes)
 	if err != nil {
 		return err
 	}
-	b, err := wire.ParseBundle(body)
-	if err != nil {
+	defer release()
+	return s.working(r.Context(), func() error {
+		b, err := wire.ParseBundle(body)
+		if err != nil {
+			return err
+		}
+		a, err := s.Submit(r.Context(), b)
+		if err == nil {
+			reply(w, http.StatusOK, a)
+		}
 		return err
-	}
-	a, err := s.Submit(r.Context(), b)
-	if err == nil {
-		reply(w, http.StatusOK, a)
-	}
-	return err
+	})
 }
 
 func (s *Service) showRecords(w http.ResponseWriter, r *http.Request) error {
@@ -206,11 +222,13 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status, code, message = statusOf(refusal.Reason), refusal.Reason, refusal.Detail
 	case errors.As(err, &large):
 		status, code, message = http.StatusRequestEntityTooLarge, "too-large", "the body is too large"
+	case errors.Is(err, listen.ErrNoMemory):
+		status, code, message = http.StatusServiceUnavailable, ReasonBusy, err.Error()
 	}
 	if status == http.StatusInternalServerError {
-		s.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
+		s.quiet.Error("request failed", "path", r.URL.Path, "err", err)
 	} else {
-		s.cfg.Logger.Info("refused", "path", r.URL.Path, "reason", string(code), "detail", message)
+		s.quiet.Info("refused", "path", r.URL.Path, "reason", string(code), "detail", message)
 	}
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
@@ -241,11 +259,14 @@ func statusOf(reason evidence.Reason) int {
 // Serve answers guests on a listener, which it owns, until ctx ends. cfg is made by
 // hybridtls.ServerConfig.
 func (s *Service) Serve(ctx context.Context, raw net.Listener, cfg *tls.Config) error {
-	l := hybridtls.NewListener(raw, hybridtls.For(cfg, hybridtls.ALPNProofs), func(err error) {
-		s.cfg.Logger.Info("connection refused", "err", err)
+	bounded, err := listen.New(raw, listen.Config{Limits: s.cfg.Limits, Logger: s.cfg.Logger})
+	if err != nil {
+		return errors.Join(err, raw.Close())
+	}
+	l := hybridtls.NewListener(bounded, hybridtls.For(cfg, hybridtls.ALPNProofs), func(err error) {
+		s.quiet.Info("connection refused", "err", err)
 	})
-	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug)}
+	server := bounded.Server(s.Handler())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {
@@ -255,7 +276,7 @@ func (s *Service) Serve(ctx context.Context, raw net.Listener, cfg *tls.Config) 
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
-	err := server.Shutdown(stop)
+	err = server.Shutdown(stop)
 	if err != nil {
 		err = errors.Join(err, server.Close())
 	}

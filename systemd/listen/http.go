@@ -12,26 +12,15 @@ import (
 const (
 	maxHeaderBytes = 16 << 10
 	idleTime       = time.Minute
+	// defaultBodyTime is for requests of other servers.
+	defaultBodyTime = 30 * time.Second
 )
 
-// HTTP says how a listener's requests are served.
-type HTTP struct {
-	Handler http.Handler
-	// Memory is how many bytes of memory the body of a request may take, at least
-	// those that its handler reads at a time. That much is reserved, or the body's
-	// length if it is less. Without it the handler sees to memory by itself.
-	Memory func(*http.Request) int64
-	// Streams says that a handler sets deadlines for the body by itself, as one
-	// does that takes a long body piece by piece; optional.
-	Streams func(*http.Request) bool
-	// Busy answers a request for whose body no memory became free.
-	Busy http.HandlerFunc
-}
-
-// Server makes an http.Server for the listener's connections.
-func (l *Listener) Server(h HTTP) *http.Server {
+// Server makes an http.Server for the listener's connections, which notes how far they
+// come. Handlers take bodies with ReadBody, or piece by piece under deadlines of their own.
+func (l *Listener) Server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: l.guard(h), ConnContext: connContext, ConnState: connState,
+		Handler: watch(h), ConnContext: connContext, ConnState: connState,
 		ReadHeaderTimeout: time.Duration(l.cfg.HeaderSeconds) * time.Second, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: NewErrorLog(l.log),
 	}
@@ -51,79 +40,88 @@ func connState(c net.Conn, s http.ConnState) {
 	}
 }
 
-// guard reserves memory for the body and bounds its time.
-func (l *Listener) guard(h HTTP) http.Handler {
-	limit := time.Duration(l.cfg.BodySeconds) * time.Second
+// watch notes the end of a request's header and of its body.
+func watch(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := From(r.Context())
 		c.Advance(Ready)
 		if r.Body == nil || r.Body == http.NoBody {
 			c.Advance(Heard)
-			h.Handler.ServeHTTP(w, r)
-			return
+		} else {
+			r.Body = &body{r.Body, c}
 		}
-		var n int64
-		if h.Memory != nil {
-			if n = h.Memory(r); r.ContentLength >= 0 {
-				n = min(n, r.ContentLength)
-			}
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), limit)
-		release, err := c.Reserve(ctx, n)
-		cancel()
-		if err != nil {
-			h.Busy(w, r)
-			return
-		}
-		defer release()
-		control := http.NewResponseController(w)
-		stream := h.Streams != nil && h.Streams(r)
-		if !stream {
-			if err := control.SetReadDeadline(time.Now().Add(limit)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-				h.Busy(w, r)
-				return
-			}
-		}
-		r.Body = &body{ReadCloser: r.Body, done: func() {
-			c.Advance(Heard)
-			if !stream {
-				// Else the deadline would cut off the handler, for the server goes on reading.
-				_ = control.SetReadDeadline(time.Time{})
-			}
-		}}
-		h.Handler.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
 }
 
 // body notes its end.
 type body struct {
 	io.ReadCloser
-	done func()
+	conn *Conn
 }
 
 // Read reads.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF && b.done != nil {
-		b.done()
-		b.done = nil
+	if err == io.EOF {
+		b.conn.Advance(Heard)
 	}
 	return n, err
 }
 
-// ReadAll reads a request's body of at most most bytes into as much memory as it
-// needs; a longer one is an *http.MaxBytesError.
-func ReadAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
-	limited := http.MaxBytesReader(w, r.Body, most)
-	if r.ContentLength < 0 || r.ContentLength > most {
-		return io.ReadAll(limited)
+// ReadBody reserves memory for a request's body of at most most bytes, then reads it
+// within the listener's time. release is to be called when the body is in use no more. A
+// longer one is an *http.MaxBytesError; ErrNoMemory means that the client should come
+// back.
+func ReadBody(w http.ResponseWriter, r *http.Request, most int64) (b []byte, release func(), err error) {
+	if r.ContentLength > most {
+		return nil, nil, &http.MaxBytesError{Limit: most}
 	}
-	b := make([]byte, r.ContentLength)
-	if _, err := io.ReadFull(limited, b); err != nil {
+	n := r.ContentLength
+	if n < 0 {
+		n = most
+	}
+	limit := defaultBodyTime
+	c := From(r.Context())
+	if c != nil {
+		limit = time.Duration(c.l.cfg.BodySeconds) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
+	defer cancel()
+	giveBack, err := c.Reserve(ctx, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			giveBack()
+		}
+	}()
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(time.Now().Add(limit)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, nil, err
+	}
+	if b, err = readAll(http.MaxBytesReader(w, r.Body, most), n); err != nil {
+		return nil, nil, err
+	}
+	// The server goes on reading, to learn of the client's end: not under this deadline.
+	if err := control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, nil, err
+	}
+	return b, giveBack, nil
+}
+
+// readAll reads to the end, into n bytes at most.
+func readAll(r io.Reader, n int64) ([]byte, error) {
+	b := make([]byte, n)
+	got, err := io.ReadFull(r, b)
+	switch {
+	case err == nil: // the end is yet to be read
+		if n, err := r.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+			return nil, errors.Join(err, io.ErrUnexpectedEOF)
+		}
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, err
 	}
-	if _, err := limited.Read(make([]byte, 1)); err != io.EOF { // the end is noted when it is read
-		return nil, err
-	}
-	return b, nil
+	return b[:got], nil
 }

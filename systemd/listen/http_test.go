@@ -23,8 +23,7 @@ func serve(t *testing.T, limits Limits, handler http.HandlerFunc) (*Listener, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := l.Server(HTTP{Handler: handler, Memory: func(*http.Request) int64 { return 1 << 20 },
-		Busy: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }})
+	srv := l.Server(handler)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() {
@@ -50,11 +49,12 @@ func TestBodiesAreReservedWhileTheyAreHandled(t *testing.T) {
 	var during Stats
 	var stage Stage
 	l, url := serve(t, Limits{BodyMiB: 4}, func(w http.ResponseWriter, r *http.Request) {
-		b, err := ReadAll(w, r, 1000)
+		b, release, err := ReadBody(w, r, 1000)
 		if err != nil {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 			return
 		}
+		defer release()
 		during, stage = l.Stats(), From(r.Context()).stage
 		w.Write(b)
 	})
@@ -64,12 +64,17 @@ func TestBodiesAreReservedWhileTheyAreHandled(t *testing.T) {
 	if status, _ := post(t, url, strings.Repeat("x", 1001)); status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body over its limit: %d", status)
 	}
-	res, err := http.Post(url, "text/plain", io.MultiReader(strings.NewReader("chunked"))) // of unknown length
+	res, err := http.Post(url, "text/plain", io.MultiReader(strings.NewReader(strings.Repeat("x", 1001))))
+	if err != nil || res.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("a chunked body over its limit: %v %v", res, err)
+	}
+	defer res.Body.Close()
+	res, err = http.Post(url, "text/plain", io.MultiReader(strings.NewReader("chunked"))) // of unknown length
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if b, _ := io.ReadAll(res.Body); string(b) != "chunked" || during.BodyBytes != 1<<20 {
+	if b, _ := io.ReadAll(res.Body); string(b) != "chunked" || during.BodyBytes != 1000 {
 		t.Errorf("%q, %+v", b, during)
 	}
 }
@@ -77,7 +82,7 @@ func TestBodiesAreReservedWhileTheyAreHandled(t *testing.T) {
 func TestBodyThatStallsIsGivenUp(t *testing.T) {
 	ended := make(chan error, 1)
 	_, url := serve(t, Limits{BodySeconds: 1}, func(w http.ResponseWriter, r *http.Request) {
-		_, err := ReadAll(w, r, 1000)
+		_, _, err := ReadBody(w, r, 1000)
 		ended <- err
 	})
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -94,9 +99,11 @@ func TestBodyThatStallsIsGivenUp(t *testing.T) {
 // A handler may take longer than its body may.
 func TestBodysDeadlineEndsWithTheBody(t *testing.T) {
 	_, url := serve(t, Limits{BodySeconds: 1}, func(w http.ResponseWriter, r *http.Request) {
-		if _, err := ReadAll(w, r, 1000); err != nil {
+		_, release, err := ReadBody(w, r, 1000)
+		if err != nil {
 			t.Error(err)
 		}
+		defer release()
 		wait := time.NewTimer(1200 * time.Millisecond)
 		defer wait.Stop()
 		select {

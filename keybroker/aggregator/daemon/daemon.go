@@ -24,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/systemd/config"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -61,6 +62,8 @@ type Settings struct {
 	AllowDevelopmentSetup bool `yaml:"allow_development_setup"`
 	// VerificationTimeoutMS bounds one verification, in milliseconds; 1000.
 	VerificationTimeoutMS int `yaml:"verification_timeout_ms"`
+	// Limits of participants' connections and memory; see docs/operations.md.
+	Limits listen.Limits `yaml:"limits"`
 	// Log level: "debug", "info", "warn" or "error".
 	LogLevel string `yaml:"log_level"`
 }
@@ -75,7 +78,7 @@ const Example = `  state_dir: /var/lib/anchorhold/aggregator
   root_keys: [/etc/anchorhold/root.key.pub]
   admin_socket: /run/anchorhold-aggregator/admin.sock
   # optional: profile, shard, shards, workers, uploads, rounds, log_level,
-  # norm_keys, allow_development_setup, verification_timeout_ms
+  # limits, norm_keys, allow_development_setup, verification_timeout_ms
 `
 
 // LoadSettings reads a configuration file.
@@ -157,7 +160,7 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, NormKeys: norms, Logger: log})
+	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, NormKeys: norms, Limits: s.Limits, Logger: log})
 	return d, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -26,6 +27,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Config says what a registry is. It is a section of the broker's configuration.
@@ -49,6 +51,8 @@ type Config struct {
 	Kept         int `yaml:"kept"`
 	KeptPerAgent int `yaml:"kept_per_agent"`
 	KeptDays     int `yaml:"kept_days"`
+	// Limits of guests' connections and memory; see docs/operations.md.
+	Limits listen.Limits `yaml:"limits"`
 }
 
 // limits of the numbers: the file has some 20 kB for each receipt.
@@ -59,8 +63,11 @@ const (
 
 // Check finds what is wrong with it.
 func (c Config) Check() error {
-	if c == (Config{}) {
+	if reflect.ValueOf(c).IsZero() {
 		return nil
+	}
+	if err := c.Limits.Check(); err != nil {
+		return fmt.Errorf("proofs.limits: %w", err)
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("proofs.listen: %w", err)
@@ -111,7 +118,7 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 		return nil, err
 	}
 	r.proofs, err = proofs.New(proofs.Config{Store: r.store, Signer: b.Signer, Roots: []identity.Public{b.Root}, Policy: proofs.Policy{AllowDevelopment: c.AllowDevelopment},
-		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Waiting: c.Waiting, WaitingPerAgent: c.WaitingPerAgent, WaitingAge: days(c.WaitingDays), Kept: c.Kept, KeptPerAgent: c.KeptPerAgent, KeptAge: days(c.KeptDays), Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
+		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Waiting: c.Waiting, WaitingPerAgent: c.WaitingPerAgent, WaitingAge: days(c.WaitingDays), Kept: c.Kept, KeptPerAgent: c.KeptPerAgent, KeptAge: days(c.KeptDays), Limits: c.Limits, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
 		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
 			return receipt.CommitOutput(salt, receipt.EncodeOutputs(outputs))
 		}})
