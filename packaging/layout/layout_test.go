@@ -142,6 +142,7 @@ var arrows = map[string][]string{
 	"systemd/listen":  {},
 
 	"packaging/layout": {},
+	"packaging/model":  {},
 	"packaging/demo":   {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
 }
 

@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/packaging/model"
+)
+
+// trailTick is the model's unit of time: a lease lives for two.
+const trailTick = 5 * time.Minute
+
+// trailReasons are the codes with which an agent refuses what a rule of the model refuses.
+var trailReasons = map[string]evidence.Reason{
+	"lease_running": ReasonLeaseExpired,
+	"same_model":    ReasonModelUnavailable,
+}
+
+// TestTrailsInsideAnAgent takes those trails of packaging/model to the keeper whose steps
+// happen inside an agent: an answer, and a renewal while one is under way. What happens
+// elsewhere is left out. After the leases that the trail grants, the device hangs.
+func TestTrailsInsideAnAgent(t *testing.T) {
+	g := newGuest(t)
+	for _, name := range []string{"lease-end-not-enforced", "renewal-continues-any", "story-rotation"} {
+		t.Run(name, func(t *testing.T) {
+			trail, err := model.Read(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) { replayTrail(t, g, trail) })
+		})
+	}
+}
+
+func replayTrail(t *testing.T, g guest, trail model.Trail) {
+	s, device := &script{t: t}, make(chan struct{})
+	for _, step := range trail.Steps {
+		if step.Arg("agent") == "alice" && (step.Verb == "attest" || step.Verb == "renew") {
+			version, err := step.Number("model")
+			if err != nil {
+				t.Fatal(err)
+			}
+			// A model of another key is another model.
+			s.steps = append(s.steps, s.grant(2*trailTick, modelKey, uint64(version)))
+		}
+	}
+	leases := len(s.steps)
+	s.steps = append(s.steps, func(context.Context) (*client.Lease, error) {
+		<-device
+		return nil, errors.New("too late")
+	})
+	k := s.keeper(g)
+	run(t, k, func() {
+		defer close(device)
+		if leases == 0 || reasonOf(t, k) != "serving" {
+			t.Fatalf("%d leases: %s", leases, reasonOf(t, k))
+		}
+		_, answering, err := k.tenure.snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for i, step := range trail.Steps {
+			var refusal error
+			switch {
+			case step.Verb == "tick":
+				time.Sleep(trailTick)
+			case step.Verb == "renew":
+				time.Sleep(time.Until(began.Add(8 * time.Minute))) // it is due at seven, or half a minute later
+				synctest.Wait()
+				if _, calls := s.key(0); calls != leases {
+					t.Fatalf("step %d: %d exchanges, %d leases", i+1, calls, leases)
+				}
+				if refusal = context.Cause(answering); refusal == nil {
+					time.Sleep(time.Until(began.Add(2*trailTick + time.Minute))) // past the first lease's end
+					refusal = context.Cause(answering)
+				}
+			case step.Verb == "answer":
+				_, _, refusal = k.tenure.snapshot()
+				if key, _ := s.key(0); key.Len() != 0 {
+					t.Errorf("step %d: %d bytes of the key are left", i+1, key.Len())
+				}
+			}
+			synctest.Wait()
+			checkTrail(t, i, step, refusal)
+		}
+	})
+}
+
+// checkTrail wants a refusal where, and only where, the trail says that one rule gives it.
+func checkTrail(t *testing.T, i int, step model.Step, err error) {
+	t.Helper()
+	reason, _ := evidence.ReasonOf(err)
+	if len(step.RefusedBy) == 0 && err != nil || len(step.RefusedBy) > 0 && !slices.ContainsFunc(step.RefusedBy, func(rule string) bool { return trailReasons[rule] == reason }) {
+		t.Errorf("step %d, %s: %q, refused by %q: %v", i+1, step, reason, step.RefusedBy, err)
+	}
+}
