@@ -267,6 +267,7 @@ func TestLeaseThatIsOverOnArrivalIsNotAdopted(t *testing.T) {
 // its end; after the last lease there is none.
 func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 	f := brokertest.New(t)
+	f.PutFor(brokertest.Resource, brokertest.Secret, [32]byte{7})
 	cfg := f.ClientConfig()
 	broker, err := client.New(cfg)
 	if err != nil {
@@ -307,7 +308,7 @@ func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := receipt.Answer{ID: id, ModelName: "tiny", ModelVersion: 1, Input: []byte("in"), Output: []byte("out")}
+		answer := receipt.Answer{ID: id, ModelID: [32]byte{7}, ModelName: "tiny", ModelVersion: 1, Input: []byte("in"), Output: []byte("out")}
 		issued, err := issue(answer)
 		if err != nil {
 			t.Fatalf("ten seconds after the end of the first lease: %v", err)

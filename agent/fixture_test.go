@@ -89,6 +89,7 @@ func tinyGGUF(t *testing.T) string {
 type guest struct {
 	cfg    settings.Config
 	sealed string
+	model  [32]byte // its id
 }
 
 func newGuest(t *testing.T) guest {
@@ -100,8 +101,8 @@ func newGuest(t *testing.T) guest {
 	}
 	t.Cleanup(publisher.Wipe)
 	key := keyOf(t, modelKey)
-	g := guest{sealed: filepath.Join(dir, "tiny.ahm")}
-	_, err = sealer.Seal(t.Context(), sealer.Options{In: tinyGGUF(t), Out: g.sealed, Key: key, Name: "tiny", Version: 3,
+	path := filepath.Join(dir, "tiny.ahm")
+	sum, err := sealer.Seal(t.Context(), sealer.Options{In: tinyGGUF(t), Out: path, Key: key, Name: "tiny", Version: 3,
 		Sign: func(root []byte) ([]byte, []byte, error) {
 			sig, err := publisher.Sign(chunkseal.SignContext, root)
 			return publisher.Public().Bytes(), sig, err
@@ -109,6 +110,7 @@ func newGuest(t *testing.T) guest {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g := guest{sealed: path, model: sum.Root}
 	text, err := publisher.Public().MarshalText()
 	if err != nil {
 		t.Fatal(err)

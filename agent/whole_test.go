@@ -50,6 +50,7 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 		return
 	}
 	f, g, dir := brokertest.New(t), newGuest(t), t.TempDir()
+	f.PutFor(brokertest.Resource, modelKey, g.model)
 	cfg := g.cfg
 	cfg.Compute.TEE.Provider = "software"
 	cfg.Broker = settings.Broker{Address: f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), MinimumEpoch: 1}

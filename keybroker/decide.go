@@ -54,6 +54,7 @@ func (x *exchange) decide(ctx context.Context) error {
 		return evidence.Refuse(protocol.ReasonPolicyNotPinned, "epoch %d pins another policy than %s", x.epoch.Epoch, x.policy.ID())
 	}
 	ttl := x.b.cfg.Limits.Lease
+	x.gives = make(map[string]authority, len(x.attest.Resources))
 	for _, name := range x.attest.Resources {
 		decision := policy.Decide(x.policy, policy.Input{Claims: x.claims, Guest: x.guest, Resource: name, Now: now.Time()})
 		if !decision.Allowed {
@@ -66,6 +67,7 @@ func (x *exchange) decide(ctx context.Context) error {
 		}
 		ttl = min(ttl, decision.LeaseTTL)
 		x.waived = decision.Waived
+		x.gives[name] = authority{decision.Roles, decision.Tenant}
 	}
 	ttl = ttl.Truncate(time.Millisecond)
 	if ttl <= 0 {
@@ -76,6 +78,12 @@ func (x *exchange) decide(ctx context.Context) error {
 		Resources: x.attest.Resources, BrokerTime: now, LeaseEnd: now.Add(ttl),
 	}
 	return nil
+}
+
+// authority is what the policy gives with one resource.
+type authority struct {
+	roles  protocol.Role
+	tenant string
 }
 
 // denialOf keeps every reason of a decision. A decision without any is a

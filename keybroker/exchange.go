@@ -35,7 +35,7 @@ type exchange struct {
 	// place is the connection among those of the listener; nil in tests of steps.
 	place    *listen.Conn
 	attested bool
-	letGo    []func() // gives back the memory of messages
+	letGo    []func()    // gives back the memory of messages
 	id       protocol.ID // names the connection in the audit log
 
 	frames [5][]byte // M1 to M5 as they were on the wire
@@ -52,6 +52,7 @@ type exchange struct {
 	claims   evidence.Claims
 	policy   *policy.Policy
 	waived   []string
+	gives    map[string]authority // by resource
 	grant    protocol.Grant
 
 	request protocol.Request
@@ -118,7 +119,7 @@ func (x *exchange) readHello(ctx context.Context) error {
 // sendChallenge chooses, makes the nonce and sends M2 (5.2).
 func (x *exchange) sendChallenge(context.Context) (err error) {
 	m2 := &protocol.Challenge{
-		Versions: []protocol.Version{protocol.Version1},
+		Versions: []protocol.Version{protocol.Version2},
 		Suites:   []protocol.Suite{protocol.Suite1},
 		Kinds:    x.b.cfg.Kinds,
 		Window:   x.b.cfg.Limits.NonceWindow.Truncate(time.Millisecond),

@@ -340,19 +340,19 @@ func TestPitfall31(t *testing.T) { lookForCanary(t) }
 func lookForCanary(t *testing.T) {
 	const canary = "canary-7c1e5a0f3b9d4826-in-a-cage"
 	f := brokertest.New(t)
-	f.Put("models/canary", canary)
+	f.Put("models/caged", canary)
 	var said []string
 	c := f.Client(nil)
-	lease, err := c.Acquire(context.Background(), []string{"models/canary"})
+	lease, err := c.Acquire(context.Background(), []string{"models/caged"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	said = append(said, brokertest.Show(lease), brokertest.Show(lease.Keys))
-	if string(lease.Keys["models/canary"].Key.Bytes()) != canary {
+	if string(lease.Keys["models/caged"].Key.Bytes()) != canary {
 		t.Fatal("the canary did not arrive")
 	}
 	lease.Wipe()
-	for _, names := range [][]string{{"models/canary", "models/none"}, {"other/x"}} {
+	for _, names := range [][]string{{"models/caged", "models/none"}, {"other/x"}} {
 		_, err := c.Acquire(context.Background(), names)
 		if err == nil {
 			t.Fatal("a refusal was expected")

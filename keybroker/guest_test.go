@@ -104,7 +104,7 @@ func (g *guest) read(i int, m protocol.Message) error {
 }
 
 func hello() *protocol.Hello {
-	return &protocol.Hello{Versions: []protocol.Version{protocol.Version1}, Suites: []protocol.Suite{protocol.Suite1},
+	return &protocol.Hello{Versions: []protocol.Version{protocol.Version2}, Suites: []protocol.Suite{protocol.Suite1},
 		Kinds: []evidence.Kind{evidence.KindSNP}, Classes: []string{"models"}}
 }
 

@@ -16,8 +16,9 @@ import (
 // release that never happened, never the reverse.
 func (x *exchange) sendRelease(ctx context.Context) error {
 	m6 := &protocol.Release{Items: make([]protocol.Item, len(x.request.Resources))}
+	grants := make([]protocol.Granted, len(x.request.Resources))
 	for i, name := range x.request.Resources {
-		if err := x.recordRelease(ctx, name, m6, &m6.Items[i]); err != nil {
+		if err := x.recordRelease(ctx, name, m6, &m6.Items[i], &grants[i]); err != nil {
 			return err
 		}
 	}
@@ -27,7 +28,7 @@ func (x *exchange) sendRelease(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := x.certify(m6, transcript); err != nil {
+	if err := x.certify(m6, grants, transcript); err != nil {
 		return err
 	}
 	// The clock is asked once more: appending may have waited for a slow disk.
@@ -44,7 +45,7 @@ func (x *exchange) sendRelease(ctx context.Context) error {
 
 // recordRelease names one key that is about to leave, by version, and makes the
 // record durable. The release carries the leaf of the last one.
-func (x *exchange) recordRelease(ctx context.Context, name string, m6 *protocol.Release, item *protocol.Item) error {
+func (x *exchange) recordRelease(ctx context.Context, name string, m6 *protocol.Release, item *protocol.Item, granted *protocol.Granted) error {
 	info, err := x.b.cfg.Secrets.Stat(ctx, name, 0)
 	if err != nil {
 		return because(protocol.ReasonResourceUnavailable, err)
@@ -57,6 +58,7 @@ func (x *exchange) recordRelease(ctx context.Context, name string, m6 *protocol.
 		return because(protocol.ReasonAuditUnavailable, err)
 	}
 	item.Resource, item.Version = name, info.Version
+	*granted = protocol.Granted{Resource: name, Version: info.Version, Subject: info.Subject}
 	m6.AuditIndex, m6.AuditLeaf = leaf.Index, leaf.Hash
 	return nil
 }
@@ -76,8 +78,10 @@ func (x *exchange) seal(ctx context.Context, item *protocol.Item, sequence int, 
 	return err
 }
 
-// certify signs the lease certificate, and with it the whole release (3.5).
-func (x *exchange) certify(m6 *protocol.Release, transcript protocol.Digest) error {
+// certify signs the lease certificate, and with it the whole release (3.5). It says what
+// this release granted and nothing more: a resource that the policy allowed and the guest
+// did not request gives it no role.
+func (x *exchange) certify(m6 *protocol.Release, grants []protocol.Granted, transcript protocol.Digest) error {
 	exchange, err := m6.Exchange(transcript)
 	if err != nil {
 		return err
@@ -85,11 +89,19 @@ func (x *exchange) certify(m6 *protocol.Release, transcript protocol.Digest) err
 	cert := protocol.LeaseCertificate{
 		Lease: x.grant.Lease, Broker: x.epoch.Broker, Epoch: x.epoch.Epoch, AgentKey: x.attest.AgentKey,
 		Kind: x.evidence.Kind, SoftwareTEE: x.claims.SoftwareTEE, EvidenceDigest: x.evidence.Digest(),
+		Registers: x.claims.Registers(), Grants: grants,
 		ImageID: x.guest.ImageID, PolicyID: x.grant.PolicyID, PolicyVersion: x.grant.PolicyVersion, PolicyDigest: x.grant.PolicyDigest,
 		NotBefore: x.grant.BrokerTime, NotAfter: x.grant.LeaseEnd, Exchange: exchange,
 	}
-	if copy(cert.Measurement[:], x.claims.Measurement) != len(cert.Measurement) {
-		return errors.New("appraisal gave a measurement of another length")
+	for _, name := range x.request.Resources {
+		given := x.gives[name]
+		cert.Roles |= given.roles
+		if given.tenant != "" {
+			cert.Tenant = given.tenant
+		}
+	}
+	if cert.Image, err = evidence.ImageOf(cert.Kind, cert.Registers); err != nil {
+		return err
 	}
 	m6.Lease, err = protocol.SignLease(x.epoch.key, cert)
 	return err

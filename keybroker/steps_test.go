@@ -56,7 +56,7 @@ func TestHelloFields(t *testing.T) {
 		change func(*protocol.Hello)
 		want   evidence.Reason
 	}{
-		"version": {func(m *protocol.Hello) { m.Versions = []protocol.Version{2} }, protocol.ReasonVersionUnsupported},
+		"version": {func(m *protocol.Hello) { m.Versions = []protocol.Version{1} }, protocol.ReasonVersionUnsupported},
 		"suite":   {func(m *protocol.Hello) { m.Suites = []protocol.Suite{2} }, protocol.ReasonSuiteUnsupported},
 		"kind":    {func(m *protocol.Hello) { m.Kinds = []evidence.Kind{"other"} }, protocol.ReasonKindUnsupported},
 		"epoch":   {func(m *protocol.Hello) { m.HighestEpoch = 2 }, protocol.ReasonEpochBehind},

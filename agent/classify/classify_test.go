@@ -105,6 +105,7 @@ func TestAnswersAreTheNetworksAndReceiptsBindThem(t *testing.T) {
 	b := newBench(t, plenty)
 	s := prooftest.Seal(t, "tiny", 1)
 	b.adopt(t, s)
+	b.agent.Grant(t, s.Model.ID())
 	seen := map[statement.Salt]bool{}
 	for range 3 {
 		a, err := b.Classify(t.Context(), s.Name, input)

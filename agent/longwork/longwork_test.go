@@ -48,6 +48,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, world: federationtest.New(t), model: prooftest.Seal(t, "tiny", 1)}
 	b.agent = b.world.Agent(t, nil)
+	b.agent.Grant(t, b.model.Model.ID())
 	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: b.agent.Key, Logger: quiet(), Lease: func() (receipt.Lease, error) {
 		return receipt.Lease{ID: b.agent.Lease.Lease, EvidenceDigest: b.agent.Lease.EvidenceDigest, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})

@@ -67,18 +67,18 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*p
 func signer(roots []identity.Public) func(receipt.Receipt) (statement.Digest, error) {
 	var mu sync.Mutex
 	var chain []byte
-	var agent statement.Digest
+	var model, agent statement.Digest
 	return func(r receipt.Receipt) (statement.Digest, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if chain != nil && bytes.Equal(r.LeaseChain, chain) {
+		if chain != nil && bytes.Equal(r.LeaseChain, chain) && model == r.Body.ModelID {
 			return agent, nil
 		}
-		lease, _, err := protocol.VerifyLeaseChain(r.LeaseChain, roots)
+		a, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(1), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 		if err != nil {
 			return statement.Digest{}, err
 		}
-		chain, agent = bytes.Clone(r.LeaseChain), lease.AgentKey.ID()
+		chain, model, agent = bytes.Clone(r.LeaseChain), r.Body.ModelID, a.Lease.AgentKey.ID()
 		return agent, nil
 	}
 }

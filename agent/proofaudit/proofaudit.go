@@ -140,7 +140,7 @@ func (b *Bundle) Verify(ctx context.Context, roots []identity.Public, keys Keys)
 	body, lease := report.Body, report.Lease
 	v.Receipt, v.Model, v.ModelVersion, v.ModelID, v.Outputs, v.Time = body.ID.String(), body.ModelName, body.ModelVersion, body.ModelID, item.Outputs, body.Time.Time()
 	v.Guest.Evidence, v.Guest.EvidenceDigest = string(lease.Kind), hex.EncodeToString(lease.EvidenceDigest[:])
-	v.Guest.Measurement, v.Guest.Image = hex.EncodeToString(lease.Measurement[:]), lease.ImageID
+	v.Guest.Measurement, v.Guest.Image = hex.EncodeToString(lease.Measurement()), lease.ImageID
 	v.Guest.Policy, v.Guest.SoftwareTEE, v.Guest.Lease = lease.PolicyID, lease.SoftwareTEE, body.LeaseID.String()
 	v.Guest.Broker = hex.EncodeToString(lease.Broker[:])
 	v.Proof.System, v.Proof.Circuit, v.Proof.Key = b.Proof.Statement.System.String(), b.Proof.Statement.Circuit, b.Proof.Key

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -40,6 +41,7 @@ func newBench(t testing.TB) *bench {
 		t.Fatal(err)
 	}
 	b.model = modelOf(t, 1)
+	b.agent.Grant(t, b.model.ID())
 	return b
 }
 
@@ -120,7 +122,7 @@ func TestABundleSaysWhatWhereAndWhen(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	g, l := v.Guest, b.agent.Lease
-	if g.Evidence != string(l.Kind) || g.EvidenceDigest != fmt.Sprintf("%x", l.EvidenceDigest) || g.Measurement != fmt.Sprintf("%x", l.Measurement) || g.Image != l.ImageID ||
+	if g.Evidence != string(l.Kind) || g.EvidenceDigest != fmt.Sprintf("%x", l.EvidenceDigest) || g.Measurement != fmt.Sprintf("%x", l.Measurement()) || g.Image != l.ImageID ||
 		g.Policy != l.PolicyID || !g.SoftwareTEE || g.Lease != l.Lease.String() || g.Broker != fmt.Sprintf("%x", l.Broker) {
 		t.Errorf("%+v", g)
 	}
@@ -158,7 +160,7 @@ func TestWhatIsNotOneAnswerIsRefused(t *testing.T) {
 		"a gradient": {proofaudit.ReasonMismatch, func(x *proofaudit.Bundle) {
 			x.Proof.Statement.Inference, x.Proof.Statement.Gradient = nil, &statement.Gradient{Coordinates: 1, LInf: 1, SquaredL2: 1}
 		}},
-		"the receipt's model":   {receipt.ReasonSignature, func(x *proofaudit.Bundle) { x.Receipt.Body.ModelID[0]++ }},
+		"the receipt's model":   {protocol.ReasonNotGranted, func(x *proofaudit.Bundle) { x.Receipt.Body.ModelID[0]++ }},
 		"the receipt's outputs": {receipt.ReasonSignature, func(x *proofaudit.Bundle) { x.Receipt.Body.OutputCommitment[0]++ }},
 		"the receipt's name":    {receipt.ReasonSignature, func(x *proofaudit.Bundle) { x.Receipt.Body.ModelName = "other" }},
 		"the receipt's lease":   {receipt.ReasonSignature, func(x *proofaudit.Bundle) { x.Receipt.Body.LeaseID[0]++ }},

@@ -49,6 +49,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{world: federationtest.New(t), model: prooftest.Seal(t, "tiny", 1), dir: t.TempDir(), key: federationtest.Seed(t)}
 	w.agent = w.world.Agent(t, nil)
+	w.agent.Grant(t, w.model.Model.ID())
 	w.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: w.agent.Key, Logger: quiet(), Lease: func() (receipt.Lease, error) {
 		return receipt.Lease{ID: w.agent.Lease.Lease, EvidenceDigest: w.agent.Lease.EvidenceDigest, Chain: w.agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})
@@ -87,8 +88,11 @@ type guest struct {
 // signerOf verifies whose key signed a receipt.
 func signerOf(w *federationtest.World) func(receipt.Receipt) (statement.Digest, error) {
 	return func(r receipt.Receipt) (statement.Digest, error) {
-		lease, _, err := protocol.VerifyLeaseChain(r.LeaseChain, w.Roots())
-		return lease.AgentKey.ID(), err
+		a, err := protocol.VerifyAuthority(r.LeaseChain, w.Roots(), protocol.Recorded(1), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
+		if err != nil {
+			return statement.Digest{}, err
+		}
+		return a.Lease.AgentKey.ID(), nil
 	}
 }
 

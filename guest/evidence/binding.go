@@ -9,7 +9,7 @@ import (
 // Labels of the two uses of REPORT_DATA. They differ in length and content, and
 // stand first behind their length, so no input to one hash is an input to the other.
 const (
-	bindingLabel       = "anchorhold/kbp/1/report-data"
+	bindingLabel       = "anchorhold/kbp/2/report-data"
 	callerBindingLabel = "anchorhold/local-api/1/caller-report-data"
 )
 

@@ -274,7 +274,7 @@ func join(fields ...[]byte) (out []byte) {
 
 func TestReportDataVector(t *testing.T) {
 	b := sampleBinding()
-	want := sha512.Sum512(join([]byte("anchorhold/kbp/1/report-data"), b.Exporter[:], b.HashM1[:], b.HashM2[:], b.KEMKey, b.AgentKey, b.ClaimsDigest[:]))
+	want := sha512.Sum512(join([]byte("anchorhold/kbp/2/report-data"), b.Exporter[:], b.HashM1[:], b.HashM2[:], b.KEMKey, b.AgentKey, b.ClaimsDigest[:]))
 	if b.ReportData() != want {
 		t.Error("the binding's hash is not the specification's")
 	}

@@ -186,13 +186,19 @@ func (f *Fixture) openStores() {
 	f.tb.Cleanup(func() { f.Audit.Close() })
 }
 
-// Put stores a key and returns its version.
+// Put stores a key that is for nothing in particular, and returns its version.
 func (f *Fixture) Put(name, secret string) uint64 {
+	f.tb.Helper()
+	return f.PutFor(name, secret, [32]byte{})
+}
+
+// PutFor stores a key that is for a subject: a model's id.
+func (f *Fixture) PutFor(name, secret string, subject [32]byte) uint64 {
 	f.tb.Helper()
 	buf, err := keybuf.Take([]byte(secret))
 	check(f.tb, buf, err)
 	defer buf.Wipe()
-	version, err := f.Store.Put(context.Background(), name, buf, keystore.Meta{})
+	version, err := f.Store.Put(context.Background(), name, buf, keystore.Meta{Subject: subject})
 	return check(f.tb, version, err)
 }
 

@@ -46,8 +46,9 @@ func TestAcquire(t *testing.T) {
 		lease.TLSGroup != "X25519MLKEM768" || lease.Epoch != 1 || lease.BrokerID != f.Root.Public().ID() || lease.AuditIndex != 2 {
 		t.Errorf("lease %+v", lease)
 	}
-	cert, st, err := protocol.VerifyLeaseChain(lease.Certificate, []identity.Public{f.Root.Public()})
-	if err != nil || cert.Lease.String() != lease.ID || cert.EvidenceDigest != lease.EvidenceDigest || st.Epoch != 1 || cert.Measurement != brokertest.Measurement() {
+	a, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Recorded(1), protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone())
+	cert, st, measurement := a.Lease, a.Epoch, brokertest.Measurement()
+	if err != nil || cert.Lease.String() != lease.ID || cert.EvidenceDigest != lease.EvidenceDigest || st.Epoch != 1 || !bytes.Equal(cert.Measurement(), measurement[:]) {
 		t.Errorf("certificate %+v: %v", cert, err)
 	}
 	f.Stop()
@@ -88,7 +89,7 @@ func TestGoal05(t *testing.T) {
 			s.signM1 = func(m1 []byte) []byte { m1 = bytes.Clone(m1); m1[len(m1)-1] ^= 1; return m1 }
 		}, old, protocol.ReasonBrokerSignature},
 		"a version that was not offered": {func(s *script) {
-			s.m2 = func(m *protocol.Challenge) { m.Choice.Version = 2; m.Versions = []protocol.Version{2, 1} }
+			s.m2 = func(m *protocol.Challenge) { m.Choice.Version = 3; m.Versions = []protocol.Version{3, 2} }
 		}, old, protocol.ReasonDowngrade},
 		"a suite that was not offered": {func(s *script) {
 			s.m2 = func(m *protocol.Challenge) { m.Choice.Suite = 2; m.Suites = []protocol.Suite{1, 2} }
@@ -118,11 +119,12 @@ func TestGoal05(t *testing.T) {
 			s.m2Signed = func(m *protocol.Challenge) { m.Sign(other, [48]byte{}, protocol.Digest{}) }
 		}, old, protocol.ReasonBrokerSignature},
 		"an epoch that cannot be recorded": {func(*script) {}, func(c *client.Config) { c.Epochs = brokenEpochs{} }, protocol.ReasonEpochNotRecorded},
-		"another message":                  {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/1/M6\x00\x00\x00") }, old, protocol.ReasonUnexpectedMessage},
-		"a message without end":            {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/1/M2\xff\xff\xff") }, old, protocol.ReasonMessageTooLarge},
-		"a message of nothing":             {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/1/M2\x00\x00\x00") }, old, protocol.ReasonMalformedMessage},
+		"another message":                  {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/2/M6\x00\x00\x00") }, old, protocol.ReasonUnexpectedMessage},
+		"a message without end":            {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/2/M2\xff\xff\xff") }, old, protocol.ReasonMessageTooLarge},
+		"a message of nothing":             {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/2/M2\x00\x00\x00") }, old, protocol.ReasonMalformedMessage},
 		"a refusal of nonsense":            {func(s *script) { s.raw = []byte("\x18anchorhold/kbp/1/refusal\x00\x00\x01\x00") }, old, protocol.ReasonMalformedMessage},
-		"half a message":                   {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/1/M2\x00\x00\x09abc") }, old, protocol.ReasonConnectionFailed},
+		"a message of version 1":           {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/1/M2\x00\x00\x00") }, old, protocol.ReasonMessageVersion},
+		"half a message":                   {func(s *script) { s.raw = []byte("\x13anchorhold/kbp/2/M2\x00\x00\x09abc") }, old, protocol.ReasonConnectionFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScript(t, f)
@@ -187,12 +189,20 @@ func TestGoal02Broker(t *testing.T) {
 		"kind":                      {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Kind = evidence.KindTDX } }, protocol.ReasonLeaseMismatch},
 		"evidence digest":           {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.EvidenceDigest[0]++ } }, protocol.ReasonLeaseMismatch},
 		"image":                     {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.ImageID = "x" } }, protocol.ReasonLeaseMismatch},
-		"policy id":                 {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.PolicyID = "x" } }, protocol.ReasonLeaseMismatch},
-		"policy version":            {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.PolicyVersion++ } }, protocol.ReasonLeaseMismatch},
-		"policy digest":             {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.PolicyDigest[0]++ } }, protocol.ReasonLeaseMismatch},
-		"lease's begin":             {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.NotBefore-- } }, protocol.ReasonLeaseMismatch},
-		"lease's end":               {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.NotAfter++ } }, protocol.ReasonLeaseMismatch},
-		"exchange":                  {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Exchange[0]++ } }, protocol.ReasonReleaseMismatch},
+		"tenant":                    {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Tenant = "x" } }, protocol.ReasonLeaseMismatch},
+		"granted resource":          {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Grants[0].Resource = "models/x" } }, protocol.ReasonLeaseMismatch},
+		"granted version":           {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Grants[0].Version++ } }, protocol.ReasonLeaseMismatch},
+		"a grant too many": {func(s *script) {
+			s.cert = func(c *protocol.LeaseCertificate) {
+				c.Grants = append(c.Grants, protocol.Granted{Resource: "z", Version: 1})
+			}
+		}, protocol.ReasonLeaseMismatch},
+		"policy id":      {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.PolicyID = "x" } }, protocol.ReasonLeaseMismatch},
+		"policy version": {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.PolicyVersion++ } }, protocol.ReasonLeaseMismatch},
+		"policy digest":  {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.PolicyDigest[0]++ } }, protocol.ReasonLeaseMismatch},
+		"lease's begin":  {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.NotBefore-- } }, protocol.ReasonLeaseMismatch},
+		"lease's end":    {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.NotAfter++ } }, protocol.ReasonLeaseMismatch},
+		"exchange":       {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Exchange[0]++ } }, protocol.ReasonReleaseMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScript(t, f)

@@ -96,7 +96,7 @@ func (x *exchange) wipe() {
 // sendHello sends M1 (5.1).
 func (x *exchange) sendHello(ctx context.Context) (err error) {
 	x.hello, err = x.send(ctx, &protocol.Hello{
-		Versions:     []protocol.Version{protocol.Version1},
+		Versions:     []protocol.Version{protocol.Version2},
 		Suites:       []protocol.Suite{protocol.Suite1},
 		Kinds:        x.client.cfg.Kinds,
 		HighestEpoch: x.floor(),
@@ -254,7 +254,11 @@ func (x *exchange) transcript() protocol.Digest {
 // checkLease compares the certificate with what this end knows to be true.
 func (x *exchange) checkLease() error {
 	c := &x.cert
-	same := c.Lease == x.grant.Lease && c.AgentKey.Equal(x.client.cfg.AgentKey.Public()) &&
+	granted := slices.EqualFunc(c.Grants, x.release.Items, func(g protocol.Granted, item protocol.Item) bool {
+		return g.Resource == item.Resource && g.Version == item.Version
+	})
+	same := granted && (c.Tenant == "" || c.Tenant == x.client.cfg.Claims.Tenant) &&
+		c.Lease == x.grant.Lease && c.AgentKey.Equal(x.client.cfg.AgentKey.Public()) &&
 		c.Kind == x.evidence.Kind && c.EvidenceDigest == x.evidence.Digest() && c.ImageID == x.client.cfg.Claims.ImageID &&
 		c.PolicyID == x.grant.PolicyID && c.PolicyVersion == x.grant.PolicyVersion && c.PolicyDigest == x.grant.PolicyDigest &&
 		c.NotBefore == x.grant.BrokerTime && c.NotAfter == x.grant.LeaseEnd
@@ -292,6 +296,7 @@ func (x *exchange) lease() (*Lease, error) {
 		BrokerTime: x.grant.BrokerTime.Time(), TTL: ttl, Expires: x.sent.Add(ttl),
 		Keys:         make(map[string]Key, len(x.unwrapped)),
 		EvidenceKind: x.cert.Kind, EvidenceDigest: x.cert.EvidenceDigest, SoftwareTEE: x.cert.SoftwareTEE,
+		Roles: x.cert.Roles, Tenant: x.cert.Tenant, Image: x.cert.Image,
 		Certificate: chain, TLSGroup: x.conn.Group(), BrokerID: x.epoch.Broker, Epoch: x.epoch.Epoch,
 		AuditIndex: x.release.AuditIndex, AuditLeaf: x.release.AuditLeaf,
 	}
@@ -299,7 +304,8 @@ func (x *exchange) lease() (*Lease, error) {
 		return nil, evidence.Refuse(protocol.ReasonLeaseExpired, "the exchange took longer than the lease of %s", ttl)
 	}
 	for i, key := range x.unwrapped {
-		l.Keys[x.release.Items[i].Resource] = Key{Version: x.release.Items[i].Version, Key: key}
+		granted := x.cert.Grants[i] // as checkLease saw: the same resources in the same order
+		l.Keys[granted.Resource] = Key{Version: granted.Version, Subject: granted.Subject, Key: key}
 	}
 	return l, nil
 }

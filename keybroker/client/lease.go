@@ -5,12 +5,16 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Key is one released key.
 type Key struct {
 	// Version is the key's version in the broker's store.
 	Version uint64
+	// Subject is what the key opens, as the broker's store says: a model's id. Zero if it
+	// does not say.
+	Subject [32]byte
 	// Key holds the secret in locked memory.
 	Key *keybuf.Buffer
 }
@@ -37,7 +41,13 @@ type Lease struct {
 	EvidenceDigest [32]byte
 	// SoftwareTEE is true if the broker accepted software TEE evidence.
 	SoftwareTEE bool
-	// Certificate is the lease chain for receipts (protocol.VerifyLeaseChain).
+	// Roles are what the agent key may sign for under this lease.
+	Roles protocol.Role
+	// Tenant is the guest's tenant if the broker's policy checked it, else empty.
+	Tenant string
+	// Image is the digest of what was started in this guest.
+	Image evidence.ImageDigest
+	// Certificate is the lease chain for receipts (protocol.VerifyAuthority).
 	Certificate []byte
 	// TLSGroup is the key exchange of the connection, as "X25519MLKEM768".
 	TLSGroup string

@@ -170,8 +170,8 @@ func (s *script) serve(conn *hybridtls.Conn) error {
 }
 
 func (s *script) challenge(ekm [48]byte, m1 []byte) (*protocol.Challenge, error) {
-	m2 := &protocol.Challenge{Choice: protocol.Choice{Version: protocol.Version1, Suite: protocol.Suite1, Kind: evidence.KindSNP},
-		Versions: []protocol.Version{protocol.Version1}, Suites: []protocol.Suite{protocol.Suite1}, Kinds: []evidence.Kind{evidence.KindSNP},
+	m2 := &protocol.Challenge{Choice: protocol.Choice{Version: protocol.Version2, Suite: protocol.Suite1, Kind: evidence.KindSNP},
+		Versions: []protocol.Version{protocol.Version2}, Suites: []protocol.Suite{protocol.Suite1}, Kinds: []evidence.Kind{evidence.KindSNP},
 		Epoch:  s.f.SignEpoch(s.epochNumber, s.epochKey, s.epoch),
 		Window: 30 * time.Second, BrokerTime: protocol.TimeOf(s.f.Clock.Now())}
 	hook(s.m2, m2)
@@ -210,11 +210,28 @@ func (s *script) release(transcript protocol.Digest, m3 *protocol.Attest, m4 *pr
 	if err != nil {
 		return nil, err
 	}
+	measurement := brokertest.Measurement()
+	registers := []evidence.Register{{Name: evidence.RegisterLaunch, Value: measurement[:]}}
+	image, err := evidence.ImageOf(env.Kind, registers)
+	if err != nil {
+		return nil, err
+	}
+	var grants []protocol.Granted
+	for i, item := range m6.Items {
+		if i > 0 && item.Resource == m6.Items[i-1].Resource {
+			continue // a release that says one thing twice; its certificate says it once
+		}
+		grants = append(grants, protocol.Granted{Resource: item.Resource, Version: item.Version})
+	}
 	c := protocol.LeaseCertificate{Lease: m4.Lease, Broker: s.f.Root.Public().ID(), Epoch: s.epochNumber, AgentKey: m3.AgentKey,
-		Kind: env.Kind, SoftwareTEE: true, EvidenceDigest: env.Digest(), Measurement: brokertest.Measurement(), ImageID: claims.ImageID,
+		Kind: env.Kind, SoftwareTEE: true, EvidenceDigest: env.Digest(), Registers: registers, Image: image, ImageID: claims.ImageID,
+		Roles: protocol.RoleServe, Grants: grants,
 		PolicyID: m4.PolicyID, PolicyVersion: m4.PolicyVersion, PolicyDigest: m4.PolicyDigest,
 		NotBefore: m4.BrokerTime, NotAfter: m4.LeaseEnd, Exchange: exchange}
 	hook(s.cert, &c)
+	if c.Image, err = evidence.ImageOf(c.Kind, c.Registers); err != nil {
+		return nil, err
+	}
 	m6.Lease, err = protocol.SignLease(s.epochKey, c)
 	hook(s.m6, m6)
 	return m6, err

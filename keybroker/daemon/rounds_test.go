@@ -75,7 +75,7 @@ func TestRoundAtARealBroker(t *testing.T) {
 	if _, err := op.PutSecret(ctx, "members/a", secret, keystore.Meta{}, operator.PutNext); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := op.ImportPolicy(ctx, bytes.Replace(policyText(1), []byte("models/*"), []byte("members/*, fed/*"), 1)); err != nil {
+	if _, err := op.ImportPolicy(ctx, bytes.Replace(policyText(1), []byte("rules: [{resources: [models/*]}]"), []byte("rules: [{resources: [members/*], roles: [contribute]}, {resources: [fed/*], roles: [decrypt]}]"), 1)); err != nil {
 		t.Fatal(err)
 	}
 	values := fmt.Appendf(nil, "format: 1\nreference_values: [{id: demo/a, measurement: %q}]", hex.EncodeToString(bytes.Repeat([]byte{0xcd}, 48)))

@@ -112,7 +112,7 @@ func SignResult(key *identity.Private, lease []byte, r Result) ([]byte, error) {
 // ticket.
 func VerifyResult(signed []byte, roots []identity.Public, t Ticket, ticketDigest Digest) (Result, protocol.LeaseCertificate, error) {
 	var r Result
-	lease, err := verifyAgent(signed, roots, &r)
+	lease, err := verifyAgent(signed, roots, protocol.RoleDecrypt, &r)
 	if err != nil {
 		return Result{}, lease, err
 	}

@@ -59,7 +59,7 @@ func SignContribution(key *identity.Private, lease []byte, c Contribution) ([]by
 // which guest it was.
 func VerifyContribution(signed []byte, roots []identity.Public) (Contribution, protocol.LeaseCertificate, error) {
 	var c Contribution
-	lease, err := verifyAgent(signed, roots, &c)
+	lease, err := verifyAgent(signed, roots, protocol.RoleContribute, &c)
 	if err != nil {
 		return Contribution{}, lease, err
 	}
@@ -73,15 +73,16 @@ func VerifyContribution(signed []byte, roots []identity.Public) (Contribution, p
 }
 
 // verifyAgent checks a statement of an attested agent key.
-func verifyAgent(signed []byte, roots []identity.Public, st statement) (protocol.LeaseCertificate, error) {
+func verifyAgent(signed []byte, roots []identity.Public, role protocol.Role, st statement) (protocol.LeaseCertificate, error) {
 	chain, msg, sig, err := open(signed, st)
 	if err != nil {
 		return protocol.LeaseCertificate{}, err
 	}
-	lease, _, err := protocol.VerifyLeaseChain(chain, roots)
+	a, err := protocol.VerifyAuthority(chain, roots, protocol.Recorded(1), role, protocol.NoResource(), protocol.Everyone())
 	if err != nil {
 		return protocol.LeaseCertificate{}, err
 	}
+	lease := a.Lease
 	if err := lease.AgentKey.Verify(st.context(), msg, sig); err != nil {
 		return lease, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this " + st.context(), Err: err}
 	}

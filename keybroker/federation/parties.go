@@ -187,7 +187,7 @@ func VerifyPartyMessage(signed []byte, roots []identity.Public, s Setup, setup D
 
 func verifyParty(signed []byte, roots []identity.Public, round ID, setup Digest, agents []Digest) (PartyMessage, error) {
 	var m PartyMessage
-	lease, err := verifyAgent(signed, roots, &m)
+	lease, err := verifyAgent(signed, roots, protocol.RoleParty, &m)
 	switch {
 	case err != nil:
 		return m, err
@@ -318,7 +318,7 @@ func SignShare(key *identity.Private, lease []byte, s Share) ([]byte, error) {
 // round about this ticket.
 func VerifyShare(signed []byte, roots []identity.Public, r Round, ticket Digest) (Share, error) {
 	var s Share
-	lease, err := verifyAgent(signed, roots, &s)
+	lease, err := verifyAgent(signed, roots, protocol.RoleParty, &s)
 	if err != nil {
 		return s, err
 	}

@@ -8,6 +8,9 @@ package federationtest
 
 import (
 	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +38,8 @@ type Agent struct {
 	Key   *identity.Private
 	Lease protocol.LeaseCertificate
 	Chain []byte
+
+	world *World
 }
 
 func key(t testing.TB, level identity.Level) *identity.Private {
@@ -67,14 +72,40 @@ func (w *World) Roots() []identity.Public { return []identity.Public{w.Root.Publ
 // given, alters the certificate before it is signed.
 func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Agent {
 	t.Helper()
-	a := &Agent{Key: key(t, identity.LevelEpoch)}
+	a := &Agent{Key: key(t, identity.LevelEpoch), world: w}
 	a.Lease = protocol.LeaseCertificate{Broker: w.Epoch.Broker, Epoch: 1, AgentKey: a.Key.Public(), Kind: evidence.KindSNP, SoftwareTEE: true,
-		EvidenceDigest: [32]byte{8}, Measurement: [48]byte{9}, ImageID: "image", PolicyID: "test", PolicyVersion: 1,
+		EvidenceDigest: [32]byte{8}, Registers: []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}}, ImageID: "image",
+		Tenant: "tenant", Roles: protocol.RoleServe | protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty,
+		Grants: []protocol.Granted{{Resource: "members/test", Version: 1}}, PolicyID: "test", PolicyVersion: 1,
 		NotBefore: Begin, NotAfter: Begin.Add(15 * time.Minute)}
 	id := a.Key.Public().ID()
 	copy(a.Lease.Lease[:], id[:])
 	if change != nil {
 		change(&a.Lease)
+	}
+	w.certify(t, a)
+	return a
+}
+
+// Grant gives the agent's lease one more key, which is for a subject: a model's id.
+func (a *Agent) Grant(t testing.TB, subject [32]byte) {
+	t.Helper()
+	for _, g := range a.Lease.Grants {
+		if g.Subject == subject {
+			return
+		}
+	}
+	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: fmt.Sprintf("models/%x", subject[:8]), Version: 1, Subject: subject})
+	slices.SortFunc(a.Lease.Grants, func(x, y protocol.Granted) int { return strings.Compare(x.Resource, y.Resource) })
+	a.world.certify(t, a)
+}
+
+// certify signs the agent's lease as it is now.
+func (w *World) certify(t testing.TB, a *Agent) {
+	t.Helper()
+	var err error
+	if a.Lease.Image, err = evidence.ImageOf(a.Lease.Kind, a.Lease.Registers); err != nil {
+		t.Fatal(err)
 	}
 	lease, err := protocol.SignLease(w.EpochKey, a.Lease)
 	if err != nil {
@@ -83,7 +114,6 @@ func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Ag
 	if a.Chain, err = protocol.MarshalLeaseChain(w.EpochSigned, lease); err != nil {
 		t.Fatal(err)
 	}
-	return a
 }
 
 // Seed is 32 random bytes.

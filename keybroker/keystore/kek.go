@@ -98,18 +98,23 @@ func (s *sealer) wrapCommitKey() ([]byte, error) {
 	return chunkseal.SealBlob(s.kek, commitKeyLabel, s.id[:], s.commitKey.Bytes())
 }
 
-// aad binds a sealed value to its place, so that values cannot be exchanged.
-func (s *sealer) aad(name string, version uint64) []byte {
-	return append(secretKey(name, version), s.id[:]...)
+// aad binds a sealed value to its place and to what it is for, so that values cannot be
+// exchanged and a key is not passed off as another model's.
+func (s *sealer) aad(name string, version uint64, subject Subject) []byte {
+	aad := append(secretKey(name, version), s.id[:]...)
+	if subject != (Subject{}) {
+		aad = append(aad, subject[:]...)
+	}
+	return aad
 }
 
-func (s *sealer) seal(name string, version uint64, secret *keybuf.Buffer) ([]byte, error) {
-	return chunkseal.SealBlob(s.kek, sealLabel, s.aad(name, version), secret.Bytes())
+func (s *sealer) seal(name string, version uint64, subject Subject, secret *keybuf.Buffer) ([]byte, error) {
+	return chunkseal.SealBlob(s.kek, sealLabel, s.aad(name, version, subject), secret.Bytes())
 }
 
 // open opens a value and checks it against its commitment.
 func (s *sealer) open(name string, version uint64, r record) (*keybuf.Buffer, error) {
-	plain, err := chunkseal.OpenBlob(s.kek, sealLabel, s.aad(name, version), r.sealed)
+	plain, err := chunkseal.OpenBlob(s.kek, sealLabel, s.aad(name, version, r.meta.Subject), r.sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

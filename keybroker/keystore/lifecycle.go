@@ -202,7 +202,7 @@ func (s *Store) rewrap(tx *bolt.Tx, next *sealer, key []byte) error {
 		return fmt.Errorf("%s version %d: %w", name, version, err)
 	}
 	defer secret.Wipe()
-	if r.sealed, err = next.seal(name, version, secret); err != nil {
+	if r.sealed, err = next.seal(name, version, r.meta.Subject, secret); err != nil {
 		return err
 	}
 	return writeRecord(tx, name, version, r)

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -9,7 +10,8 @@ import (
 )
 
 const (
-	formatVersion = 1
+	formatVersion = 1 // without a subject
+	formatSubject = 2 // with one, after the description
 	metaFormat    = "format"
 	metaKEKID     = "kek-id"
 	metaCommitKey = "commitment-key"
@@ -60,6 +62,29 @@ type Meta struct {
 	Kind string `json:"kind,omitempty"`
 	// Description is for people.
 	Description string `json:"description,omitempty"`
+	// Subject is what the secret opens: a model's id, the digest of a signed round. It
+	// goes into the certificate of every lease that is granted the secret. Zero says
+	// nothing, and such a lease gives no authority over any model.
+	Subject Subject `json:"subject,omitzero"`
+}
+
+// Subject is a digest that names what a secret is for; it is in hexadecimal as text.
+type Subject [32]byte
+
+// String returns the digest in lower-case hexadecimal.
+func (s Subject) String() string { return hex.EncodeToString(s[:]) }
+
+// MarshalText writes the digest in hexadecimal.
+func (s Subject) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads 64 hexadecimal digits that are not all zero.
+func (s *Subject) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != len(s) || Subject(b) == (Subject{}) {
+		return errors.New("not an id: want 64 hexadecimal digits, not all zero")
+	}
+	copy(s[:], b)
+	return nil
 }
 
 func (m Meta) check() error {
@@ -102,7 +127,11 @@ func (r record) info(name string, version uint64) Info {
 // marshal encodes version, state, times, size, commitment, meta, sealed bytes.
 func (r record) marshal() ([]byte, error) {
 	b := cryptobyte.NewBuilder(nil)
-	b.AddUint8(formatVersion)
+	format := uint8(formatVersion)
+	if r.meta.Subject != (Subject{}) {
+		format = formatSubject
+	}
+	b.AddUint8(format)
 	b.AddUint8(uint8(r.state))
 	b.AddUint64(uint64(r.created.UnixNano()))
 	b.AddUint64(uint64(r.changed.UnixNano()))
@@ -110,6 +139,9 @@ func (r record) marshal() ([]byte, error) {
 	b.AddBytes(r.commitment[:])
 	for _, s := range []string{r.meta.Kind, r.meta.Description} {
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
+	}
+	if format == formatSubject {
+		b.AddBytes(r.meta.Subject[:])
 	}
 	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(r.sealed) })
 	return b.Bytes()
@@ -124,9 +156,10 @@ func parseRecord(v []byte) (record, error) {
 	var size uint32
 	var kind, description, sealed cryptobyte.String
 	s := cryptobyte.String(v)
-	if !s.ReadUint8(&version) || version != formatVersion || !s.ReadUint8(&state) ||
+	if !s.ReadUint8(&version) || version < formatVersion || version > formatSubject || !s.ReadUint8(&state) ||
 		!s.ReadUint64(&created) || !s.ReadUint64(&changed) || !s.ReadUint32(&size) || !s.CopyBytes(r.commitment[:]) ||
 		!s.ReadUint16LengthPrefixed(&kind) || !s.ReadUint16LengthPrefixed(&description) ||
+		version == formatSubject && (!s.CopyBytes(r.meta.Subject[:]) || r.meta.Subject == (Subject{})) ||
 		!s.ReadUint24LengthPrefixed(&sealed) || !s.Empty() {
 		return record{}, fmt.Errorf("%w: %w", ErrDamaged, errRecord)
 	}
@@ -135,7 +168,7 @@ func parseRecord(v []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: %w", ErrDamaged, errRecord)
 	}
 	r.created, r.changed = time.Unix(0, int64(created)).UTC(), time.Unix(0, int64(changed)).UTC()
-	r.meta = Meta{Kind: string(kind), Description: string(description)}
+	r.meta.Kind, r.meta.Description = string(kind), string(description)
 	r.sealed = append([]byte(nil), sealed...)
 	return r, r.meta.check()
 }

@@ -258,7 +258,7 @@ func (s *Store) put(tx *bolt.Tx, name string, secret *keybuf.Buffer, meta Meta) 
 	now := s.now().UTC()
 	r := record{state: Active, created: now, changed: now, meta: meta, size: secret.Len()}
 	r.commitment = s.sealer.commit(secret)
-	if r.sealed, err = s.sealer.seal(name, h.last, secret); err != nil {
+	if r.sealed, err = s.sealer.seal(name, h.last, meta.Subject, secret); err != nil {
 		return 0, err
 	}
 	if err := writeRecord(tx, name, h.last, r); err != nil {

@@ -146,6 +146,9 @@ func (c *Client) PutSecret(ctx context.Context, name string, secret *keybuf.Buff
 		return 0, err
 	}
 	q := url.Values{"kind": {meta.Kind}, "description": {meta.Description}, "mode": {string(mode)}}
+	if meta.Subject != (keystore.Subject{}) {
+		q.Set("subject", meta.Subject.String())
+	}
 	out, err := post[SecretVersion](ctx, c, "/v1/secrets/"+name, q, bytes.NewReader(secret.Bytes()))
 	return out.Version, err
 }

@@ -257,6 +257,11 @@ func (r *request) secretPut() (any, error) {
 	}
 	q := r.URL.Query()
 	meta := keystore.Meta{Kind: q.Get("kind"), Description: q.Get("description")}
+	if text := q.Get("subject"); text != "" {
+		if err := meta.Subject.UnmarshalText([]byte(text)); err != nil {
+			return nil, &Error{http.StatusBadRequest, "subject", err.Error()}
+		}
+	}
 	put := map[PutMode]func() (uint64, error){
 		PutNext:   func() (uint64, error) { return r.s.opts.Secrets.Put(r.Context(), r.resource, secret, meta) },
 		PutCreate: func() (uint64, error) { return r.s.opts.Secrets.Create(r.Context(), r.resource, secret, meta) },

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // requirements is a checked Require. A nil set requires nothing here.
@@ -30,9 +31,15 @@ type requirements struct {
 	vlek         map[string]bool
 }
 
+// openRule is what a checked rule requires and gives.
+type openRule struct {
+	require *requirements
+	roles   protocol.Role
+}
+
 // compile checks a document and its reference values.
 func compile(doc Document, values []ReferenceValue) (*Policy, error) {
-	p := &Policy{doc: doc, rules: map[string]*requirements{}}
+	p := &Policy{doc: doc, rules: map[string]*openRule{}}
 	if err := p.compileHead(); err != nil {
 		return nil, err
 	}
@@ -140,6 +147,10 @@ func (p *Policy) compileRules() error {
 		if err != nil {
 			return invalid("rule %d: %v", i+1, err)
 		}
+		roles, err := rolesOf(rule)
+		if err != nil {
+			return invalid("rule %d: %v", i+1, err)
+		}
 		if len(rule.Resources) == 0 || len(rule.Resources) > maxItems {
 			return invalid("rule %d names %d resources", i+1, len(rule.Resources))
 		}
@@ -150,15 +161,23 @@ func (p *Policy) compileRules() error {
 			if p.rules[pattern] != nil {
 				return invalid("rule %d: %q is named by two rules", i+1, pattern)
 			}
-			p.rules[pattern] = narrow
+			p.rules[pattern] = &openRule{narrow, roles}
 		}
 	}
 	return nil
 }
 
+// rolesOf are a rule's roles; silence is the least of them.
+func rolesOf(rule Rule) (protocol.Role, error) {
+	if rule.Roles == nil {
+		return protocol.RoleServe, nil
+	}
+	return protocol.ParseRoles(rule.Roles)
+}
+
 // ruleFor finds the most specific rule: the exact name, then ever shorter
 // subtrees. The number of steps is the depth of the name.
-func (p *Policy) ruleFor(resource string) *requirements {
+func (p *Policy) ruleFor(resource string) *openRule {
 	if checkID(resource) != nil {
 		return nil
 	}

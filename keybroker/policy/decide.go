@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Input is everything that a decision depends on.
@@ -39,6 +40,11 @@ type Decision struct {
 	// LeaseTTL is how long the lease may last; 0 unless Allowed. It never
 	// reaches past the end of the policy.
 	LeaseTTL time.Duration `json:"lease_ttl"`
+	// Roles are what the rule lets the guest sign for; none unless Allowed.
+	Roles protocol.Role `json:"roles"`
+	// Tenant is the guest's tenant if the policy or the rule checks it; else it is
+	// only what the guest says, and empty here.
+	Tenant string `json:"tenant,omitempty"`
 	// Waived lists the checks that the policy waives, as "check: reason".
 	Waived []string `json:"waived,omitempty"`
 }
@@ -51,8 +57,11 @@ func Decide(p *Policy, in Input) Decision {
 	}
 	d := Decision{Waived: p.Waived()}
 	d.Reasons = append(d.Reasons, p.checkValidity(in.Now)...)
-	narrow := p.ruleFor(in.Resource)
-	if narrow == nil {
+	rule := p.ruleFor(in.Resource)
+	var narrow *requirements
+	if rule != nil {
+		narrow = rule.require
+	} else {
 		d.Reasons = append(d.Reasons, Failure{ReasonResource, fmt.Sprintf("no rule names %q", in.Resource)})
 	}
 	for id, c := range checks() {
@@ -65,6 +74,10 @@ func Decide(p *Policy, in Input) Decision {
 	}
 	if len(d.Reasons) == 0 {
 		d.Allowed = true
+		d.Roles = rule.roles
+		if p.require.tenants != nil || narrow.tenants != nil {
+			d.Tenant = in.Guest.Tenant
+		}
 		d.LeaseTTL = min(p.LeaseTTL(), p.notAfter.Sub(in.Now))
 	}
 	return d

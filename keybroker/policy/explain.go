@@ -36,10 +36,11 @@ func Explain(p *Policy) string {
 	}
 	line("\nResources:")
 	for _, pattern := range sortedKeys(p.rules) {
-		line("  %s", pattern)
+		rule := p.rules[pattern]
+		line("  %s, signs as: %s", pattern, rule.roles)
 		for id, c := range checks() {
-			if c.configured != nil && c.configured(p, p.rules[pattern]) {
-				line("    and %-14s %s", c.name, describe(id, p, p.rules[pattern]))
+			if c.configured != nil && c.configured(p, rule.require) {
+				line("    and %-14s %s", c.name, describe(id, p, rule.require))
 			}
 		}
 	}

@@ -52,7 +52,7 @@ type Policy struct {
 	notAfter   time.Time
 	require    requirements
 	waived     [numChecks]string // the reason of a waived check
-	rules      map[string]*requirements
+	rules      map[string]*openRule
 	digest     [32]byte
 	compiled   bool
 	canonicals []byte

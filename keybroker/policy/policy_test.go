@@ -172,7 +172,7 @@ func TestPitfall15EmptyPolicyRefusesAll(t *testing.T) {
 			t.Error("reference values on an empty policy")
 		}
 	}
-	hollow := &Policy{compiled: true, rules: map[string]*requirements{"models/*": {}}, notAfter: good().Now.Add(time.Hour)}
+	hollow := &Policy{compiled: true, rules: map[string]*openRule{"models/*": {require: &requirements{}}}, notAfter: good().Now.Add(time.Hour)}
 	d := Decide(hollow, good())
 	unconfigured := 0
 	for _, f := range d.Reasons {

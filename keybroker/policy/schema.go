@@ -46,6 +46,10 @@ type Waiver struct {
 type Rule struct {
 	// Resources are exact names ("models/tiny") or subtrees ("models/*").
 	Resources []string `yaml:"resources" json:"resources"`
+	// Roles are what a guest that gets one of these resources may sign for: "serve",
+	// "contribute", "decrypt", "party". Without any it is "serve": receipts of answers
+	// of the models whose keys it was given, and nothing else.
+	Roles []string `yaml:"roles" json:"roles,omitempty"`
 	// Require narrows: a guest must satisfy this and the policy's own.
 	Require Require `yaml:"require" json:"require"`
 }

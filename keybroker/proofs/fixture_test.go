@@ -157,7 +157,7 @@ func (s *site) verifyReceipt(raw []byte) (proofs.Receipt, error) {
 	b, l := report.Body, report.Lease
 	return proofs.Receipt{ID: statement.ID(b.ID), Model: b.ModelID, Agent: l.AgentKey.ID(), Lease: statement.ID(b.LeaseID),
 		InputCommitment: proofs.Commitment(b.InputCommitment), OutputCommitment: proofs.Commitment(b.OutputCommitment), Time: b.Time,
-		Evidence: string(l.Kind), EvidenceDigest: b.EvidenceDigest, Measurement: hex.EncodeToString(l.Measurement[:]), Image: l.ImageID, SoftwareTEE: l.SoftwareTEE}, nil
+		Evidence: string(l.Kind), EvidenceDigest: b.EvidenceDigest, Measurement: hex.EncodeToString(l.Measurement()), Image: l.ImageID, SoftwareTEE: l.SoftwareTEE}, nil
 }
 
 // answer is some inferences of one statement, as a guest has them.
@@ -182,6 +182,7 @@ func (s *site) answer(t testing.TB, a *federationtest.Agent, seed byte, items in
 
 func (s *site) receipts(t testing.TB, a *federationtest.Agent, st statement.Statement) (out answer) {
 	t.Helper()
+	a.Grant(t, st.Inference.Model.ID())
 	lease := receipt.Lease{ID: a.Lease.Lease, EvidenceDigest: a.Lease.EvidenceDigest, Chain: a.Chain, Now: federationtest.Begin.Add(time.Minute)}
 	for _, item := range st.Inference.Items {
 		issued, err := receipt.IssueProvable(a.Key, lease, receipt.Answer{ID: receipt.ID(item.Receipt), ModelID: st.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},

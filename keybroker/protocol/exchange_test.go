@@ -67,7 +67,7 @@ func sampleEpoch(p parties) EpochStatement {
 }
 
 func sampleHello() *Hello {
-	return &Hello{Versions: []Version{Version1}, Suites: []Suite{Suite1}, Kinds: []evidence.Kind{evidence.KindSNP},
+	return &Hello{Versions: []Version{Version2}, Suites: []Suite{Suite1}, Kinds: []evidence.Kind{evidence.KindSNP},
 		HighestEpoch: 5, Classes: []string{"models"}}
 }
 
@@ -94,7 +94,7 @@ func newRun(t testing.TB, p parties) run {
 	r.frames[0] = frame(Marshal(sampleHello()))
 	h1 := HashMessage(r.frames[0])
 
-	m2 := &Challenge{Choice: Choice{Version1, Suite1, evidence.KindSNP}, Versions: []Version{Version1}, Suites: []Suite{Suite1},
+	m2 := &Challenge{Choice: Choice{Version2, Suite1, evidence.KindSNP}, Versions: []Version{Version2}, Suites: []Suite{Suite1},
 		Kinds: []evidence.Kind{evidence.KindSNP}, Epoch: frame(SignEpoch(p.root, sampleEpoch(p))), Window: 30 * time.Second, BrokerTime: sampleTime}
 	fill(m2.Nonce[:], 0x80)
 	if err := m2.Sign(p.epoch, r.ekm, h1); err != nil {
@@ -142,7 +142,12 @@ func sampleLease(p parties) LeaseCertificate {
 		ImageID: "image-1", PolicyID: g.PolicyID, PolicyVersion: g.PolicyVersion, PolicyDigest: g.PolicyDigest,
 		NotBefore: g.BrokerTime, NotAfter: g.LeaseEnd}
 	fill(c.EvidenceDigest[:], 0x30)
-	fill(c.Measurement[:], 0x50)
+	c.Registers = []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}}
+	fill(c.Registers[0].Value, 0x50)
+	c.Image, _ = evidence.ImageOf(c.Kind, c.Registers)
+	c.Tenant, c.Roles = "tenant-1", RoleServe|RoleDecrypt
+	c.Grants = []Granted{{Resource: "fed/0011", Version: 1}, {Resource: "models/demo", Version: 3}}
+	fill(c.Grants[1].Subject[:], 0x70)
 	return c
 }
 

@@ -12,8 +12,14 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// Name is the protocol's name and version; every label and context begins with it.
-const Name = "anchorhold/kbp/1"
+// Name is the protocol's name and version; every label and context begins with it, but
+// those of former.
+const Name = "anchorhold/kbp/2"
+
+// former is version 1. M1 and refusals keep its labels, so that ends of either version
+// can tell each other that they have none in common; epoch statements, which roots sign
+// offline for weeks, have not changed since.
+const former = "anchorhold/kbp/1"
 
 // Type says which message a frame holds (docs/protocol.md 4.1).
 type Type uint8
@@ -54,14 +60,14 @@ var messages = [...]struct {
 	label string
 	limit int
 }{
-	TypeHello:     {Name + "/M1", maxHelloBody},
+	TypeHello:     {former + "/M1", maxHelloBody},
 	TypeChallenge: {Name + "/M2", maxChallengeBody},
 	TypeAttest:    {Name + "/M3", maxAttestBody},
 	TypeGrant:     {Name + "/M4", maxGrantBody},
 	TypeRequest:   {Name + "/M5", maxRequestBody},
 	TypeRelease:   {Name + "/M6", maxReleaseBody},
 	TypeReceipt:   {Name + "/M7", maxReceiptBody},
-	TypeRefusal:   {Name + "/refusal", maxRefusalBody},
+	TypeRefusal:   {former + "/refusal", maxRefusalBody},
 }
 
 // String returns the label of the message type.
@@ -125,7 +131,7 @@ func Parse(frame []byte, m Message) error {
 		return malformed("%s: frame lengths do not fit", t)
 	}
 	if string(label) != messages[t].label {
-		return evidence.Refuse(ReasonUnexpectedMessage, "want %s", t)
+		return unexpected(string(label), t)
 	}
 	if !m.decode(&body) || !body.Empty() || !m.valid() {
 		return malformed("%s: truncated, trailing bytes, or a value outside its limits", t)
@@ -162,7 +168,7 @@ func ReadFrameWithin(r io.Reader, reserve func(bytes int) error, want ...Type) (
 	}
 	i := slices.IndexFunc(want, func(t Type) bool { return messages[t].label == string(fixed[1:1+n]) })
 	if i < 0 {
-		return 0, nil, evidence.Refuse(ReasonUnexpectedMessage, "label %q, want %s", fixed[1:1+n], want)
+		return 0, nil, unexpected(string(fixed[1:1+n]), want...)
 	}
 	t := want[i]
 	size := int(fixed[1+n])<<16 | int(fixed[2+n])<<8 | int(fixed[3+n])
@@ -178,6 +184,17 @@ func ReadFrameWithin(r io.Reader, reserve func(bytes int) error, want ...Type) (
 		return 0, nil, fmt.Errorf("read %s: %w", t, noEOF(err))
 	}
 	return t, frame, nil
+}
+
+// unexpected refuses a message that the state does not admit; the right one in another
+// version has a reason of its own.
+func unexpected(label string, want ...Type) error {
+	for _, t := range want {
+		if kindOf(label) == kindOf(messages[t].label) {
+			return evidence.Refuse(ReasonMessageVersion, "got %q, this end speaks %s", label, messages[t].label)
+		}
+	}
+	return evidence.Refuse(ReasonUnexpectedMessage, "label %q, want %s", label, want)
 }
 
 // noEOF turns the end of the stream inside a frame into what it is: truncation.

@@ -44,11 +44,16 @@ type vectors struct {
 	Chain      hexBytes    `json:"lease_chain"`
 }
 
-var vectorFile = filepath.Join("testdata", "exchange-1.json")
+var vectorFile = filepath.Join("testdata", "exchange-2.json")
 
 func golden(t testing.TB) vectors {
 	t.Helper()
-	b, err := os.ReadFile(vectorFile)
+	return readVectors(t, vectorFile)
+}
+
+func readVectors(t testing.TB, file string) vectors {
+	t.Helper()
+	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,10 +153,11 @@ func TestGoldenVectors(t *testing.T) {
 	if frame, err := Marshal(sampleRefusal()); err != nil || !bytes.Equal(frame, v.Refusal) {
 		t.Errorf("the refusal encodes differently: %v", err)
 	}
-	cert, st, err := VerifyLeaseChain(v.Chain, []identity.Public{root})
+	a, err := VerifyAuthority(v.Chain, []identity.Public{root}, Recorded(1), RoleServe, Named("models/demo"), Everyone())
 	if err != nil {
 		t.Fatal(err)
 	}
+	cert, st := a.Lease, a.Epoch
 	if !st.Key.Equal(epoch) || !cert.AgentKey.Equal(agent) || st.Epoch != 7 || st.MinEpoch != 6 || st.NotBefore != sampleTime-1000 || cert.ImageID != "image-1" {
 		t.Errorf("the stored statements mean something else: %+v %+v", st, cert)
 	}
@@ -159,4 +165,45 @@ func TestGoldenVectors(t *testing.T) {
 	if err := Parse(r.frames[2], &m3); err != nil || len(m3.KEMKey) != keywrap.PublicKeySize || string(m3.Evidence) != "evidence" {
 		t.Errorf("M3 means something else: %v", err)
 	}
+}
+
+// TestVersion1IsRefusedByName reads the vectors of version 1: messages and lease
+// certificate are refused for their version; hello, refusal and epoch statement are as
+// they were; a chain verifies, and gives no authority.
+func TestVersion1IsRefusedByName(t *testing.T) {
+	v := readVectors(t, filepath.Join("testdata", "exchange-1.json"))
+	root := must[identity.Public](t)(identity.ParsePublic(v.Root))
+	for i, m := range []Message{&Hello{}, &Challenge{}, &Attest{}, &Grant{}, &Request{}, &Release{}, &Receipt{}} {
+		err := Parse(v.Messages[i], m)
+		if i == 0 {
+			if err != nil {
+				t.Errorf("M1: %v", err)
+			}
+			continue
+		}
+		wantReason(t, err, ReasonMessageVersion)
+		_, _, err = ReadFrame(bytes.NewReader(v.Messages[i]), m.Type())
+		wantReason(t, err, ReasonMessageVersion)
+	}
+	if err := Parse(v.Refusal, &Refusal{}); err != nil {
+		t.Error(err)
+	}
+	_, err := Choose(&Hello{Versions: []Version{1}, Suites: []Suite{Suite1}}, []Version{Version2}, []Suite{Suite1}, nil)
+	wantReason(t, err, ReasonVersionUnsupported)
+
+	st, err := VerifyEpoch(v.Epoch, []identity.Public{root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = VerifyLease(v.Lease, st)
+	wantReason(t, err, ReasonStatementVersion)
+	a, err := VerifyAuthority(v.Chain, []identity.Public{root}, Recorded(1), RoleServe, NoResource(), Everyone())
+	wantReason(t, err, ReasonAuthorityNotRecorded)
+	if a.Lease.ImageID != "image-1" || a.Lease.Roles != 0 || len(a.Lease.Grants) != 0 {
+		t.Errorf("a certificate of version 1 became %+v", a.Lease)
+	}
+	bad := bytes.Clone(v.Chain)
+	bad[len(bad)-1] ^= 1
+	_, err = VerifyAuthority(bad, []identity.Public{root}, Recorded(1), RoleServe, NoResource(), Everyone())
+	wantReason(t, err, ReasonBrokerSignature)
 }

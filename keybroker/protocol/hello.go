@@ -9,8 +9,9 @@ import (
 // Version is a version of the protocol.
 type Version uint16
 
-// Version1 is the only version so far.
-const Version1 Version = 1
+// Version2 is the only version that this end speaks. Version 1 granted leases that did
+// not say for what.
+const Version2 Version = 2
 
 // Suite names all algorithms of an exchange at once, so that no combination can
 // be picked that nobody examined (docs/protocol.md 2).

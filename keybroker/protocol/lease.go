@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"slices"
+
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -11,12 +13,23 @@ const (
 	labelLeaseChain    = Name + "/lease-chain"
 	maxLeaseChainBytes = 32 << 10
 	maxImageIDBytes    = 128
+	maxTenantBytes     = 128
 )
 
+// Granted is one key that a lease was granted.
+type Granted struct {
+	// Resource is the key's name; its class is the first segment. Version is the key's.
+	Resource string
+	Version  uint64
+	// Subject is what the broker's store says that the key is for: the id of the model
+	// that it opens, the digest of the signed round. Zero if the store does not say.
+	Subject [32]byte
+}
+
 // LeaseCertificate is the broker's signed word about an attested agent key: at
-// BrokerTime a guest with this measurement proved that it holds AgentKey, and
-// the policy allowed it keys until NotAfter (docs/protocol.md 5.10). It grants
-// nothing; it goes into every inference receipt.
+// BrokerTime a guest with this image proved that it holds AgentKey, the policy gave it
+// these roles and keys until NotAfter, and confirmed Tenant (docs/protocol.md 5.10). What
+// it does not name was not granted.
 type LeaseCertificate struct {
 	// Lease names the lease.
 	Lease ID
@@ -31,10 +44,18 @@ type LeaseCertificate struct {
 	SoftwareTEE bool
 	// EvidenceDigest is the digest of the evidence envelope.
 	EvidenceDigest [32]byte
-	// Measurement is the launch measurement in the report.
-	Measurement [48]byte
-	// ImageID is the image that the guest claims to be, judged by the policy.
+	// Image is the digest of Registers, the measurements of what was started, sorted by
+	// name.
+	Image     evidence.ImageDigest
+	Registers []evidence.Register
+	// ImageID is the image that the guest says it is. The measurement counts.
 	ImageID string
+	// Tenant is whom the guest works for, if the policy checked it, else empty.
+	Tenant string
+	// Roles are what the policy lets the agent key sign for.
+	Roles Role
+	// Grants are the keys of this release, sorted by name.
+	Grants []Granted
 	// PolicyID, PolicyVersion and PolicyDigest name the policy that decided.
 	PolicyID      string
 	PolicyVersion uint64
@@ -50,29 +71,48 @@ func SignLease(epoch *identity.Private, c LeaseCertificate) ([]byte, error) { re
 
 // VerifyLease checks a signed certificate under an epoch statement that was
 // itself verified: the epoch's key, the same broker and epoch number, begun
-// within the epoch's validity, and decided by a policy that the epoch allows.
+// within the epoch's validity, and decided by a policy that the epoch allows. It is for
+// the guest that the certificate is about; whoever looks at another's lease calls
+// [VerifyAuthority].
 func VerifyLease(signed []byte, st EpochStatement) (LeaseCertificate, error) {
 	var c LeaseCertificate
 	msg, sig, err := parseSigned(signed, maxSignedLeaseBytes, &c)
 	if err != nil {
 		return LeaseCertificate{}, err
 	}
-	if err := st.Key.Verify(contextRelease, msg, sig); err != nil {
-		return LeaseCertificate{}, &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "lease certificate is not signed by the epoch key", Err: err}
-	}
-	switch {
-	case c.Broker != st.Broker || c.Epoch != st.Epoch:
-		return LeaseCertificate{}, evidence.Refuse(ReasonLeaseMismatch, "lease certificate names another broker or epoch")
-	case !st.ValidAt(c.NotBefore):
-		return LeaseCertificate{}, evidence.Refuse(ReasonEpochNotValid, "lease begins outside the epoch's validity")
-	case !st.AllowsPolicy(c.PolicyDigest):
-		return LeaseCertificate{}, evidence.Refuse(ReasonPolicyNotPinned, "policy %s is not the epoch's", c.PolicyID)
+	if err := c.verify(msg, sig, contextRelease, st); err != nil {
+		return LeaseCertificate{}, err
 	}
 	return c, nil
 }
 
+func (c *LeaseCertificate) verify(msg, sig []byte, context string, st EpochStatement) error {
+	if err := st.Key.Verify(context, msg, sig); err != nil {
+		return &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "lease certificate is not signed by the epoch key", Err: err}
+	}
+	switch {
+	case c.Broker != st.Broker || c.Epoch != st.Epoch:
+		return evidence.Refuse(ReasonLeaseMismatch, "lease certificate names another broker or epoch")
+	case !st.ValidAt(c.NotBefore):
+		return evidence.Refuse(ReasonEpochNotValid, "lease begins outside the epoch's validity")
+	case !st.AllowsPolicy(c.PolicyDigest):
+		return evidence.Refuse(ReasonPolicyNotPinned, "policy %s is not the epoch's", c.PolicyID)
+	}
+	return nil
+}
+
 // ValidAt says whether the lease ran at t, in broker time.
 func (c *LeaseCertificate) ValidAt(t Time) bool { return t >= c.NotBefore && t < c.NotAfter }
+
+// Measurement is the launch measurement, if the kind of evidence has one.
+func (c *LeaseCertificate) Measurement() []byte {
+	for _, r := range c.Registers {
+		if r.Name == evidence.RegisterLaunch {
+			return r.Value
+		}
+	}
+	return nil
+}
 
 // MarshalLeaseChain joins a signed epoch statement and a signed lease
 // certificate into the one value that receipts carry (docs/protocol.md 4.6).
@@ -82,30 +122,6 @@ func MarshalLeaseChain(epoch, lease []byte) ([]byte, error) {
 	addBytes24(&b, epoch)
 	addBytes24(&b, lease)
 	return b.Bytes()
-}
-
-// VerifyLeaseChain checks a chain with nothing but the broker's root identities:
-// root -> epoch statement -> lease certificate. It asks no clock; the caller
-// compares the times of what it checks with the certificate's.
-func VerifyLeaseChain(chain []byte, roots []identity.Public) (LeaseCertificate, EpochStatement, error) {
-	if len(chain) > maxLeaseChainBytes {
-		return LeaseCertificate{}, EpochStatement{}, malformed("lease chain of %d bytes", len(chain))
-	}
-	s := cryptobyte.String(chain)
-	var label string
-	var epoch, lease []byte
-	if !readString8(&s, &label) || label != labelLeaseChain || !readBytes24(&s, &epoch) || !readBytes24(&s, &lease) || !s.Empty() {
-		return LeaseCertificate{}, EpochStatement{}, malformed("lease chain: truncated, trailing or of another kind")
-	}
-	st, err := VerifyEpoch(epoch, roots)
-	if err != nil {
-		return LeaseCertificate{}, EpochStatement{}, err
-	}
-	c, err := VerifyLease(lease, st)
-	if err != nil {
-		return LeaseCertificate{}, EpochStatement{}, err
-	}
-	return c, st, nil
 }
 
 func (*LeaseCertificate) label() string { return contextRelease }
@@ -118,8 +134,23 @@ func (c *LeaseCertificate) encodeBody(b *cryptobyte.Builder) {
 	addString8(b, string(c.Kind))
 	addBool(b, c.SoftwareTEE)
 	b.AddBytes(c.EvidenceDigest[:])
-	b.AddBytes(c.Measurement[:])
+	addString8(b, string(c.Image.Bytes()))
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, r := range c.Registers {
+			addString8(b, r.Name)
+			addString8(b, string(r.Value))
+		}
+	})
 	addString8(b, c.ImageID)
+	addString8(b, c.Tenant)
+	b.AddUint16(uint16(c.Roles))
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, g := range c.Grants {
+			addString8(b, g.Resource)
+			b.AddUint64(g.Version)
+			b.AddBytes(g.Subject[:])
+		}
+	})
 	addString8(b, c.PolicyID)
 	b.AddUint64(c.PolicyVersion)
 	b.AddBytes(c.PolicyDigest[:])
@@ -130,18 +161,63 @@ func (c *LeaseCertificate) encodeBody(b *cryptobyte.Builder) {
 
 func (c *LeaseCertificate) decodeBody(s *cryptobyte.String) bool {
 	*c = LeaseCertificate{}
-	var kind string
+	var kind, image string
+	var roles uint16
 	ok := s.CopyBytes(c.Lease[:]) && s.CopyBytes(c.Broker[:]) && s.ReadUint64(&c.Epoch) &&
 		readPublic(s, identity.LevelEpoch, &c.AgentKey) && readString8(s, &kind) && readBool(s, &c.SoftwareTEE) &&
-		s.CopyBytes(c.EvidenceDigest[:]) && s.CopyBytes(c.Measurement[:]) &&
-		readString8(s, &c.ImageID) && readString8(s, &c.PolicyID) && s.ReadUint64(&c.PolicyVersion) &&
+		s.CopyBytes(c.EvidenceDigest[:]) && readString8(s, &image) && readRegisters(s, &c.Registers) &&
+		readString8(s, &c.ImageID) && readString8(s, &c.Tenant) && s.ReadUint16(&roles) && readGrants(s, &c.Grants) &&
+		readString8(s, &c.PolicyID) && s.ReadUint64(&c.PolicyVersion) &&
 		s.CopyBytes(c.PolicyDigest[:]) && readTime(s, &c.NotBefore) && readTime(s, &c.NotAfter) && s.CopyBytes(c.Exchange[:])
-	c.Kind = evidence.Kind(kind)
+	if !ok {
+		return false
+	}
+	c.Kind, c.Roles = evidence.Kind(kind), Role(roles)
+	c.Image, ok = evidence.ImageDigestOf([]byte(image))
 	return ok
 }
 
+func readRegisters(s *cryptobyte.String, out *[]evidence.Register) bool {
+	var list cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&list) {
+		return false
+	}
+	for !list.Empty() {
+		var name, value string
+		if len(*out) == evidence.MaxRegisters || !readString8(&list, &name) || !readString8(&list, &value) {
+			return false
+		}
+		*out = append(*out, evidence.Register{Name: name, Value: evidence.Hex(value)})
+	}
+	return true
+}
+
+func readGrants(s *cryptobyte.String, out *[]Granted) bool {
+	var list cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&list) {
+		return false
+	}
+	for !list.Empty() {
+		var g Granted
+		if len(*out) == MaxResources || !readString8(&list, &g.Resource) || !list.ReadUint64(&g.Version) || !list.CopyBytes(g.Subject[:]) {
+			return false
+		}
+		*out = append(*out, g)
+	}
+	return true
+}
+
+// validBody holds the image digest against the registers, so that a certificate cannot
+// show one image and name another.
 func (c *LeaseCertificate) validBody() bool {
-	return c.Epoch >= 1 && !c.AgentKey.IsZero() && validKind(string(c.Kind)) &&
-		(c.ImageID == "" || validText(c.ImageID, maxImageIDBytes)) && validText(c.PolicyID, maxPolicyIDBytes) &&
-		validLease(c.NotBefore, c.NotAfter)
+	image, err := evidence.ImageOf(c.Kind, c.Registers)
+	names := make([]string, len(c.Grants))
+	for i, g := range c.Grants {
+		names[i] = g.Resource
+	}
+	return err == nil && image == c.Image && c.Epoch >= 1 && !c.AgentKey.IsZero() && validKind(string(c.Kind)) &&
+		(c.ImageID == "" || validText(c.ImageID, maxImageIDBytes)) && (c.Tenant == "" || validText(c.Tenant, maxTenantBytes)) &&
+		c.Roles&allRoles == c.Roles && validNames(names, MaxResources, ValidResource) &&
+		!slices.ContainsFunc(c.Grants, func(g Granted) bool { return g.Version == 0 }) &&
+		validText(c.PolicyID, maxPolicyIDBytes) && validLease(c.NotBefore, c.NotAfter)
 }

@@ -45,4 +45,13 @@ const (
 	ReasonLeaseExpired        evidence.Reason = "lease-expired"
 	ReasonEpochNotRecorded    evidence.Reason = "epoch-not-recorded"
 	ReasonConnectionFailed    evidence.Reason = "connection-failed"
+
+	// What VerifyAuthority refuses of a lease that is genuine.
+	ReasonRole                 evidence.Reason = "role-not-granted"
+	ReasonNotGranted           evidence.Reason = "lease-resource-not-granted"
+	ReasonAudience             evidence.Reason = "audience-not-named"
+	ReasonAuthorityNotRecorded evidence.Reason = "authority-not-recorded"
+	ReasonMessageVersion       evidence.Reason = "message-version"
+	ReasonStatementVersion     evidence.Reason = "statement-version"
+	ReasonChainVersion         evidence.Reason = "lease-chain-version"
 )

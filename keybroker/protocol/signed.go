@@ -2,10 +2,13 @@ package protocol
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // A statement outlives its connection: it is stored, passed on and checked by
@@ -62,6 +65,16 @@ func assemble(label string, body, sig []byte) ([]byte, error) {
 	return b.Bytes()
 }
 
+// kindOf drops the version of a label: "anchorhold/kbp/1/epoch" becomes
+// "anchorhold/kbp/epoch".
+func kindOf(label string) string {
+	parts := strings.Split(label, "/")
+	if len(parts) != 4 || !slices.Contains([]string{former, Name}, strings.Join(parts[:3], "/")) {
+		return label
+	}
+	return parts[0] + "/" + parts[1] + "/" + parts[3]
+}
+
 // parseSigned decodes a statement without believing it: it returns the signed
 // bytes and the signature for the caller to verify under the right key.
 func parseSigned(signed []byte, limit int, st statement) (msg, sig []byte, err error) {
@@ -71,8 +84,15 @@ func parseSigned(signed []byte, limit int, st statement) (msg, sig []byte, err e
 	s := cryptobyte.String(signed)
 	var label string
 	var body cryptobyte.String
-	if !readString8(&s, &label) || label != st.label() || !s.ReadUint24LengthPrefixed(&body) || !readBytes16(&s, &sig) || !s.Empty() {
-		return nil, nil, malformed("%s: truncated, trailing or of another kind", st.label())
+	if !readString8(&s, &label) || !s.ReadUint24LengthPrefixed(&body) || !readBytes16(&s, &sig) || !s.Empty() {
+		return nil, nil, malformed("%s: truncated or trailing bytes", st.label())
+	}
+	switch {
+	case label == st.label():
+	case kindOf(label) == kindOf(st.label()):
+		return nil, nil, evidence.Refuse(ReasonStatementVersion, "%q, this end has %s", label, st.label())
+	default:
+		return nil, nil, malformed("%s: a statement of another kind", st.label())
 	}
 	whole := bytes.Clone(body)
 	if !st.decodeBody(&body) || !body.Empty() {

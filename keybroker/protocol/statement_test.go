@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
 	"time"
 
@@ -84,15 +85,21 @@ func TestEpochAllowsItsPolicyOnly(t *testing.T) {
 	}
 }
 
+// everyone verifies a chain for whoever serves and holds the sample's model key.
+func everyone(chain []byte, roots ...identity.Public) (Authority, error) {
+	return VerifyAuthority(chain, roots, Recorded(1), RoleServe, Named("models/demo"), Everyone())
+}
+
 func TestLeaseChainVerifiesWithTheRootAlone(t *testing.T) {
 	p := newParties(t)
 	want := sampleLease(p)
 	chain := must[[]byte](t)(MarshalLeaseChain(signEpoch(t, p, func(*EpochStatement) {}), must[[]byte](t)(SignLease(p.epoch, want))))
-	got, st, err := VerifyLeaseChain(chain, []identity.Public{p.root.Public()})
+	a, err := everyone(chain, p.root.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Lease != want.Lease || !got.AgentKey.Equal(p.agent.Public()) || got.Measurement != want.Measurement || st.Epoch != 7 {
+	got := a.Lease
+	if !reflect.DeepEqual(got, want) || a.Epoch.Epoch != 7 {
 		t.Errorf("got %+v", got)
 	}
 	if !got.ValidAt(got.NotBefore) || got.ValidAt(got.NotAfter) {
@@ -104,19 +111,19 @@ func TestLeaseChainVerifiesWithTheRootAlone(t *testing.T) {
 		}
 		bad := bytes.Clone(chain)
 		bad[i] ^= 0x40
-		if _, _, err := VerifyLeaseChain(bad, []identity.Public{p.root.Public()}); err == nil {
+		if _, err := everyone(bad, p.root.Public()); err == nil {
 			t.Fatalf("byte %d flipped passed", i)
 		}
 		if i%7 == 0 {
-			if _, _, err := VerifyLeaseChain(chain[:i], []identity.Public{p.root.Public()}); err == nil {
+			if _, err := everyone(chain[:i], p.root.Public()); err == nil {
 				t.Fatalf("cut to %d bytes passed", i)
 			}
 		}
 	}
-	if _, _, err := VerifyLeaseChain(append(chain, 0), []identity.Public{p.root.Public()}); err == nil {
+	if _, err := everyone(append(chain, 0), p.root.Public()); err == nil {
 		t.Error("a trailing byte passed")
 	}
-	if _, _, err := VerifyLeaseChain(make([]byte, maxLeaseChainBytes+1), nil); err == nil {
+	if _, err := everyone(make([]byte, maxLeaseChainBytes+1)); err == nil {
 		t.Error("a chain over the limit passed")
 	}
 }
@@ -156,13 +163,21 @@ func TestLeaseChecksEachAlone(t *testing.T) {
 func TestLeaseOutsideItsLimitsIsNotSigned(t *testing.T) {
 	p := newParties(t)
 	for name, change := range map[string]func(*LeaseCertificate){
-		"epoch 0":          func(c *LeaseCertificate) { c.Epoch = 0 },
-		"no agent key":     func(c *LeaseCertificate) { c.AgentKey = identity.Public{} },
-		"root as agent":    func(c *LeaseCertificate) { c.AgentKey = p.root.Public() },
-		"no kind":          func(c *LeaseCertificate) { c.Kind = "" },
-		"image id of lies": func(c *LeaseCertificate) { c.ImageID = "a b" },
-		"no policy":        func(c *LeaseCertificate) { c.PolicyID = "" },
-		"too long":         func(c *LeaseCertificate) { c.NotAfter = c.NotBefore.Add(MaxLease + time.Millisecond) },
+		"epoch 0":            func(c *LeaseCertificate) { c.Epoch = 0 },
+		"no agent key":       func(c *LeaseCertificate) { c.AgentKey = identity.Public{} },
+		"root as agent":      func(c *LeaseCertificate) { c.AgentKey = p.root.Public() },
+		"no kind":            func(c *LeaseCertificate) { c.Kind = "" },
+		"image id of lies":   func(c *LeaseCertificate) { c.ImageID = "a b" },
+		"no policy":          func(c *LeaseCertificate) { c.PolicyID = "" },
+		"another image":      func(c *LeaseCertificate) { c.Image.Sum[0]++ },
+		"no image":           func(c *LeaseCertificate) { c.Image = evidence.ImageDigest{} },
+		"no register":        func(c *LeaseCertificate) { c.Registers = nil },
+		"tenant of lies":     func(c *LeaseCertificate) { c.Tenant = "a b" },
+		"unknown role":       func(c *LeaseCertificate) { c.Roles |= 1 << 15 },
+		"no grant":           func(c *LeaseCertificate) { c.Grants = nil },
+		"grants unsorted":    func(c *LeaseCertificate) { c.Grants[0], c.Grants[1] = c.Grants[1], c.Grants[0] },
+		"grant of version 0": func(c *LeaseCertificate) { c.Grants[0].Version = 0 },
+		"too long":           func(c *LeaseCertificate) { c.NotAfter = c.NotBefore.Add(MaxLease + time.Millisecond) },
 	} {
 		c := sampleLease(p)
 		change(&c)

@@ -16,7 +16,7 @@ const (
 	labelRelease    = Name + "/hash/release"
 	labelKeyInfo    = Name + "/hpke-info"
 
-	contextEpoch     = Name + "/epoch"
+	contextEpoch     = former + "/epoch"
 	contextChallenge = Name + "/M2"
 	contextAttest    = Name + "/M3"
 	contextRelease   = Name + "/M6"

@@ -55,8 +55,6 @@ const (
 	ReasonEvidence evidence.Reason = "receipt-evidence-mismatch"
 	// ReasonTime: the answer's time lies outside the lease.
 	ReasonTime evidence.Reason = "receipt-outside-lease"
-	// ReasonEpoch: the broker's epoch is below the minimum that was asked for.
-	ReasonEpoch evidence.Reason = "receipt-epoch-retired"
 	// ReasonInput and ReasonOutput: the bytes are not the committed ones.
 	ReasonInput  evidence.Reason = "receipt-input-mismatch"
 	ReasonOutput evidence.Reason = "receipt-output-mismatch"

@@ -39,7 +39,8 @@ func newWorld(t testing.TB) *world {
 	}
 	w.lease = protocol.LeaseCertificate{
 		Lease: protocol.ID{7}, Broker: w.epoch.Broker, Epoch: 3, AgentKey: w.agentKey.Public(),
-		Kind: evidence.KindSNP, SoftwareTEE: true, EvidenceDigest: [32]byte{8}, Measurement: [48]byte{9},
+		Kind: evidence.KindSNP, SoftwareTEE: true, EvidenceDigest: [32]byte{8}, Registers: []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}},
+		Roles: protocol.RoleServe, Grants: []protocol.Granted{{Resource: "models/demo", Version: 4, Subject: [32]byte{5}}},
 		ImageID: "image-1", PolicyID: "demo", PolicyVersion: 4, NotBefore: begin, NotAfter: begin + 300_000,
 	}
 	return w
@@ -49,6 +50,9 @@ func (w *world) chain(t testing.TB) []byte {
 	t.Helper()
 	epoch, err := protocol.SignEpoch(w.root, w.epoch)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if w.lease.Image, err = evidence.ImageOf(w.lease.Kind, w.lease.Registers); err != nil {
 		t.Fatal(err)
 	}
 	lease, err := protocol.SignLease(w.epochKey, w.lease)
@@ -149,7 +153,7 @@ func TestTamperMatrix(t *testing.T) {
 		{"epoch key as root", protocol.ReasonBrokerUnknown, func(_ *Receipt, _ *Options, roots *[]identity.Public) {
 			*roots = []identity.Public{w.epochKey.Public()}
 		}},
-		{"epoch below minimum", ReasonEpoch, func(_ *Receipt, o *Options, _ *[]identity.Public) { o.MinEpoch = 4 }},
+		{"epoch below minimum", protocol.ReasonEpochRetired, func(_ *Receipt, o *Options, _ *[]identity.Public) { o.MinEpoch = 4 }},
 		{"body changed", ReasonSignature, func(r *Receipt, _ *Options, _ *[]identity.Public) { r.Body.CompletionTokens++ }},
 		{"signed by another key", ReasonSignature, func(r *Receipt, _ *Options, _ *[]identity.Public) {
 			*r, _ = Sign(newKey(t, identity.LevelEpoch), r.Body, r.LeaseChain)

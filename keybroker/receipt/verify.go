@@ -41,13 +41,12 @@ type Report struct {
 // Verify checks a receipt with nothing but the broker's root identities. Any
 // error is an evidence.Refusal with a reason code.
 func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
-	lease, epoch, err := protocol.VerifyLeaseChain(r.LeaseChain, roots)
+	authority, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(max(o.MinEpoch, 1)),
+		protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 	if err != nil {
 		return Report{}, err
 	}
-	if epoch.Epoch < o.MinEpoch {
-		return Report{}, evidence.Refuse(ReasonEpoch, "signed in epoch %d, the minimum is %d", epoch.Epoch, o.MinEpoch)
-	}
+	lease, epoch := authority.Lease, authority.Epoch
 	msg, err := r.Body.Marshal()
 	if err != nil {
 		return Report{}, evidence.Refuse(ReasonMalformed, "%w", err)
@@ -105,8 +104,8 @@ func (r *Report) explain() {
 	if r.SoftwareTEE {
 		kind = "software TEE (NO protection, for tests)"
 	}
-	add("lease certificate", "the broker attested image %q (%s, measurement %x) under policy %s version %d and leased until %s",
-		r.Lease.ImageID, kind, r.Lease.Measurement[:8], r.Lease.PolicyID, r.Lease.PolicyVersion, stamp(r.Lease.NotAfter))
+	add("lease certificate", "the broker attested image %q (%s, image %s) under policy %s version %d and leased until %s",
+		r.Lease.ImageID, kind, r.Lease.Image, r.Lease.PolicyID, r.Lease.PolicyVersion, stamp(r.Lease.NotAfter))
 	id := r.Lease.AgentKey.ID()
 	add("agent key", "key %x, attested in lease %s, signed the body", id[:8], r.Lease.Lease)
 	add("body", "model %s version %d (%x) answered with %d tokens to %d at %s, within the lease",

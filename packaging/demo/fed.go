@@ -41,7 +41,9 @@ require:
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
   - resources: [members/*, models/*]
+    roles: [serve, contribute]
   - resources: [fed/*]
+    roles: [decrypt]
     require: {image_ids: [decryptor-image], reference_values: [demo/decryptor]}
 waive:
   - {check: chip-ids, reason: the software TEE has a new chip for each run}

@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 
 	"keybroker/protocol":      {"guest/evidence", "crypto/identity", "crypto/keywrap"},
 	"keybroker/appraise":      {"guest/evidence"},
-	"keybroker/policy":        {"guest/evidence", "systemd/config"},
+	"keybroker/policy":        {"guest/evidence", "keybroker/protocol", "systemd/config"},
 	"keybroker/keystore":      {"crypto/keybuf", "crypto/chunkseal"},
 	"keybroker/audit":         {"crypto/identity", "guest/evidence", "keybroker/audit/journal"},
 	"keybroker/audit/journal": {},

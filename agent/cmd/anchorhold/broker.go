@@ -153,13 +153,18 @@ func newReferenceValues(inv *invocation) *cobra.Command {
 }
 
 func newSecret(inv *invocation) *cobra.Command {
-	var file string
+	var file, model string
 	var meta keystore.Meta
 	put := inv.operate("put NAME --file FILE", "Store a secret, or a new version of it",
-		"  anchorhold secret put models/demo --file model.key", exactly(1, "the secret's name"),
+		"  anchorhold secret put models/demo --file model.key --model-id 5f1c...", exactly(1, "the secret's name"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			if file == "" {
 				return nil, nil, usageError{errors.New("--file is needed; a secret never stands on a command line")}
+			}
+			if model != "" {
+				if err := meta.Subject.UnmarshalText([]byte(model)); err != nil {
+					return nil, nil, usageError{fmt.Errorf("--model-id: %w", err)}
+				}
 			}
 			secret, err := readSecretFile(file, false)
 			if err != nil {
@@ -167,10 +172,16 @@ func newSecret(inv *invocation) *cobra.Command {
 			}
 			defer secret.Wipe()
 			version, err := b.PutSecret(ctx, args[0], secret, meta, operator.PutNext)
-			return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) { fmt.Fprintf(w, "%s version %d is stored\n", args[0], version) }, err
+			return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s version %d is stored\n", args[0], version)
+				if model == "" && meta.Kind == "model-key" {
+					fmt.Fprintln(w, "Without --model-id no receipt of this model's answers will verify: leases do not say what the key opens.")
+				}
+			}, err
 		})
 	put.Flags().StringVar(&file, "file", "", "file with the secret")
 	put.Flags().StringVar(&meta.Kind, "kind", "model-key", "what the secret is for (stored in the clear)")
+	put.Flags().StringVar(&model, "model-id", "", "the id of the model that the key opens, as \"anchorhold seal\" printed it; leases that are granted the key then speak for that model")
 	put.Flags().StringVar(&meta.Description, "description", "", "for people (stored in the clear)")
 	list := inv.operate("list [PREFIX]", "List secrets, without their values", "  anchorhold secret list models/", cobra.MaximumNArgs(1),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {

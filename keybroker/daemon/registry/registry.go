@@ -162,7 +162,7 @@ func (r *Registry) verifyReceipt(raw []byte) (proofs.Receipt, error) {
 	b, lease := report.Body, report.Lease
 	return proofs.Receipt{ID: statement.ID(b.ID), Model: b.ModelID, Agent: lease.AgentKey.ID(), Lease: statement.ID(b.LeaseID), InputCommitment: proofs.Commitment(b.InputCommitment),
 		OutputCommitment: proofs.Commitment(b.OutputCommitment), Time: b.Time, Evidence: string(lease.Kind), EvidenceDigest: lease.EvidenceDigest,
-		Measurement: fmt.Sprintf("%x", lease.Measurement), Image: lease.ImageID, SoftwareTEE: lease.SoftwareTEE}, nil
+		Measurement: fmt.Sprintf("%x", lease.Measurement()), Image: lease.ImageID, SoftwareTEE: lease.SoftwareTEE}, nil
 }
 
 // overdueEvery is how often overdue challenges go into the audit log.

@@ -185,6 +185,7 @@ func (s *site) answer(t *testing.T, agent *federationtest.Agent, seed byte) (raw
 	t.Helper()
 	st := zktest.Inferences(seed, 1, outputs)
 	item := st.Inference.Items[0]
+	agent.Grant(t, st.Inference.Model.ID())
 	lease := receipt.Lease{ID: agent.Lease.Lease, EvidenceDigest: agent.Lease.EvidenceDigest, Chain: agent.Chain, Now: federationtest.Begin.Add(time.Minute)}
 	issued, err := receipt.IssueProvable(agent.Key, lease, receipt.Answer{ID: receipt.ID(item.Receipt), ModelID: st.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},
 		item.Input, [31]byte{1}, item.Outputs)
@@ -336,7 +337,7 @@ func TestFromAKeyToAnAudit(t *testing.T) {
 	if err := do(t, r, "GET", "/v1/proof-audit/"+id.String(), nil, &a); err != nil || a.Proof == nil || a.Challenge == nil || a.Challenge.State != "answered" {
 		t.Fatalf("%+v %v", a, err)
 	}
-	if g := a.Guest; g.Measurement != fmt.Sprintf("%x", agent.Lease.Measurement) || g.Image != agent.Lease.ImageID || a.Receipt.Agent != statement.Digest(agent.Key.Public().ID()) {
+	if g := a.Guest; g.Measurement != fmt.Sprintf("%x", agent.Lease.Measurement()) || g.Image != agent.Lease.ImageID || a.Receipt.Agent != statement.Digest(agent.Key.Public().ID()) {
 		t.Errorf("another guest: %+v", a)
 	}
 	for _, bad := range []string{"", "x", strings.ToUpper(id.String()) + "0", strings.Repeat("0", 32)} {

@@ -1,0 +1,174 @@
+package protocol
+
+import (
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Floor says which epochs a verifier still listens to. The zero value is none. The
+// lowest epoch is the highest of the measured minimum, every minimum that a verified
+// epoch statement named, and, where one end talks to a broker, the highest epoch seen.
+type Floor struct {
+	epoch uint64
+	now   Time
+	past  bool
+}
+
+// Live is the floor for what is said now, by the verifier's own trusted time: an epoch
+// that is over says nothing any more, whatever time its statement claims.
+func Live(lowest uint64, now Time) Floor { return Floor{epoch: lowest, now: now} }
+
+// Recorded is the floor for what was said and kept: a receipt, or a statement that a
+// live one names by its digest. The epoch may be over, but not below the lowest.
+func Recorded(lowest uint64) Floor { return Floor{epoch: lowest, past: true} }
+
+// admits refuses a retired epoch, one that is over or one that has not begun.
+func (f Floor) admits(st *EpochStatement) error {
+	switch {
+	case f.epoch == 0 || !f.past && !f.now.valid():
+		return evidence.Refuse(ReasonEpochRetired, "no lowest epoch was stated, so none is accepted")
+	case st.Epoch < f.epoch:
+		return evidence.Refuse(ReasonEpochRetired, "epoch %d, the lowest accepted is %d", st.Epoch, f.epoch)
+	case !f.past && !st.ValidAt(f.now):
+		return evidence.Refuse(ReasonEpochNotValid, "epoch %d runs from %s to %s, now is %s", st.Epoch, st.NotBefore.Time(), st.NotAfter.Time(), f.now.Time())
+	}
+	return nil
+}
+
+// Resource is what a lease must have been granted. The zero value is satisfied by
+// nothing; [NoResource] must be written out.
+type Resource struct {
+	name    string
+	subject [32]byte
+	none    bool
+}
+
+// NoResource asks for none: role and audience decide alone.
+func NoResource() Resource { return Resource{none: true} }
+
+// Named asks for the key with this name, in any version.
+func Named(name string) Resource { return Resource{name: name} }
+
+// About asks for a key that, as the broker's store says, is for this subject: the id of
+// the model that the key opens.
+func About(subject [32]byte) Resource { return Resource{subject: subject} }
+
+func (r Resource) granted(c *LeaseCertificate) error {
+	if r.none {
+		return nil
+	}
+	for _, g := range c.Grants {
+		if r.name != "" && g.Resource == r.name {
+			return nil
+		}
+		if r.subject != [32]byte{} && g.Subject == r.subject {
+			return nil
+		}
+	}
+	switch {
+	case r.name != "":
+		return evidence.Refuse(ReasonNotGranted, "lease %s was not granted %s", c.Lease, r.name)
+	case r.subject != [32]byte{}:
+		return evidence.Refuse(ReasonNotGranted, "lease %s was granted no key that is for %x", c.Lease, r.subject[:8])
+	}
+	return evidence.Refuse(ReasonNotGranted, "no resource was asked for")
+}
+
+// Authority is a verified chain: what a root says of an epoch, and the epoch's key of a
+// guest. Only [VerifyAuthority] makes one.
+type Authority struct {
+	Lease LeaseCertificate
+	Epoch EpochStatement
+}
+
+// VerifyAuthority checks a lease chain from the broker's roots down, and that its lease
+// gives the authority that the caller is about to rely on: an epoch above the floor, the
+// role, the resource and the audience. There is no default for any of them. It is the
+// only way to look at another's lease (docs/protocol.md 15).
+//
+// The caller verifies the agent key's signature and compares times with the lease's.
+// A chain of version 1 that verifies is refused with [ReasonAuthorityNotRecorded], and
+// returned with what it says.
+func VerifyAuthority(chain []byte, roots []identity.Public, floor Floor, role Role, resource Resource, audience Audience) (Authority, error) {
+	a, former, err := verifyChain(chain, roots)
+	if err != nil {
+		return Authority{}, err
+	}
+	if err := floor.admits(&a.Epoch); err != nil {
+		return Authority{}, err
+	}
+	if former {
+		return a, evidence.Refuse(ReasonAuthorityNotRecorded, "a lease of version 1 does not say what it was granted")
+	}
+	if !a.Lease.Roles.Has(role) {
+		return Authority{}, evidence.Refuse(ReasonRole, "lease %s has the roles %s, this needs %s", a.Lease.Lease, a.Lease.Roles, role)
+	}
+	if err := resource.granted(&a.Lease); err != nil {
+		return Authority{}, err
+	}
+	if err := audience.admits(&a.Lease); err != nil {
+		return Authority{}, err
+	}
+	return a, nil
+}
+
+// Speaks checks that the lease's agent key signed msg under context, at a time at which
+// the lease ran.
+func (a *Authority) Speaks(context string, msg, signature []byte, at Time) error {
+	if err := a.Lease.AgentKey.Verify(context, msg, signature); err != nil {
+		return &evidence.Refusal{Reason: ReasonAgentSignature, Detail: "the attested agent key did not sign this " + context, Err: err}
+	}
+	if !a.Lease.ValidAt(at) {
+		return evidence.Refuse(ReasonLeaseExpired, "signed at %s, the lease ran from %s to %s", at.Time(), a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time())
+	}
+	return nil
+}
+
+// VerifyStatementEpoch checks the root's statement that another statement of the broker
+// carries, against a floor.
+func VerifyStatementEpoch(signed []byte, roots []identity.Public, floor Floor) (EpochStatement, error) {
+	st, err := VerifyEpoch(signed, roots)
+	if err != nil {
+		return EpochStatement{}, err
+	}
+	if err := floor.admits(&st); err != nil {
+		return EpochStatement{}, err
+	}
+	return st, nil
+}
+
+// verifyChain checks signatures and consistency: root -> epoch statement -> lease
+// certificate. former is true of a chain of version 1.
+func verifyChain(chain []byte, roots []identity.Public) (a Authority, former bool, err error) {
+	if len(chain) > maxLeaseChainBytes {
+		return a, false, malformed("lease chain of %d bytes", len(chain))
+	}
+	s := cryptobyte.String(chain)
+	var label string
+	var epoch, lease []byte
+	if !readString8(&s, &label) || !readBytes24(&s, &epoch) || !readBytes24(&s, &lease) || !s.Empty() {
+		return a, false, malformed("lease chain: truncated, trailing or of another kind")
+	}
+	switch label {
+	case labelLeaseChain:
+	case labelLeaseChain1:
+		former = true
+	default:
+		return a, false, evidence.Refuse(ReasonChainVersion, "lease chain of an unknown kind or version")
+	}
+	st, err := VerifyEpoch(epoch, roots)
+	if err != nil {
+		return a, former, err
+	}
+	verify := VerifyLease
+	if former {
+		verify = verifyLease1
+	}
+	c, err := verify(lease, st)
+	if err != nil {
+		return a, former, err
+	}
+	return Authority{Lease: c, Epoch: st}, former, nil
+}

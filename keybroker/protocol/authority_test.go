@@ -1,0 +1,121 @@
+package protocol
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// TestAuthorityEachCheckAlone asks one genuine chain for authority that it does not give,
+// one thing at a time.
+func TestAuthorityEachCheckAlone(t *testing.T) {
+	p := newParties(t)
+	lease := sampleLease(p)
+	chain := must[[]byte](t)(MarshalLeaseChain(signEpoch(t, p, func(*EpochStatement) {}), must[[]byte](t)(SignLease(p.epoch, lease))))
+	st := sampleEpoch(p)
+	live := Live(7, st.NotBefore+1)
+	model, other := lease.Grants[1].Subject, [32]byte{1}
+	named := Audience{Tenants: []string{"tenant-1"}, Images: []evidence.ImageDigest{lease.Image}, Policies: []PolicyDigest{lease.PolicyDigest}}
+	with := func(change func(*Audience)) Audience {
+		a := named
+		change(&a)
+		return a
+	}
+	for _, tc := range []struct {
+		name     string
+		floor    Floor
+		role     Role
+		resource Resource
+		audience Audience
+		want     evidence.Reason
+	}{
+		{"granted by name", live, RoleServe, Named("models/demo"), named, ""},
+		{"granted for its model", live, RoleServe, About(model), named, ""},
+		{"another role of the set", live, RoleDecrypt, Named("fed/0011"), Everyone(), ""},
+		{"no resource needed", Recorded(7), RoleServe, NoResource(), Everyone(), ""},
+
+		{"no floor", Floor{}, RoleServe, NoResource(), named, ReasonEpochRetired},
+		{"floor of nothing", Recorded(0), RoleServe, NoResource(), named, ReasonEpochRetired},
+		{"floor without time", Live(7, 0), RoleServe, NoResource(), named, ReasonEpochRetired},
+		{"retired epoch", Recorded(8), RoleServe, NoResource(), named, ReasonEpochRetired},
+		{"ended epoch", Live(7, st.NotAfter), RoleServe, NoResource(), named, ReasonEpochNotValid},
+		{"epoch to come", Live(7, st.NotBefore-1), RoleServe, NoResource(), named, ReasonEpochNotValid},
+		{"no role", live, 0, NoResource(), named, ReasonRole},
+		{"two roles at once", live, RoleServe | RoleDecrypt, NoResource(), named, ReasonRole},
+		{"role not given", live, RoleContribute, NoResource(), named, ReasonRole},
+		{"role unknown", live, 1 << 15, NoResource(), named, ReasonRole},
+		{"resource not stated", live, RoleServe, Resource{}, named, ReasonNotGranted},
+		{"resource not granted", live, RoleServe, Named("models/other"), named, ReasonNotGranted},
+		{"a name's beginning", live, RoleServe, Named("models"), named, ReasonNotGranted},
+		{"another model", live, RoleServe, About(other), named, ReasonNotGranted},
+		{"a key for nothing", live, RoleServe, About([32]byte{}), named, ReasonNotGranted},
+		{"nobody", live, RoleServe, NoResource(), Audience{}, ReasonAudience},
+		{"another tenant", live, RoleServe, NoResource(), with(func(a *Audience) { a.Tenants = []string{"tenant-2"} }), ReasonAudience},
+		{"another image", live, RoleServe, NoResource(), with(func(a *Audience) { a.Images = []evidence.ImageDigest{{Algorithm: 1}} }), ReasonAudience},
+		{"another policy", live, RoleServe, NoResource(), with(func(a *Audience) { a.Policies = []PolicyDigest{{9}} }), ReasonAudience},
+		{"everyone and somebody", live, RoleServe, NoResource(), with(func(a *Audience) { a.Everyone = true }), ReasonAudience},
+		{"tenants unsorted", live, RoleServe, NoResource(), with(func(a *Audience) { a.Tenants = []string{"tenant-1", "a"} }), ReasonAudience},
+	} {
+		_, err := VerifyAuthority(chain, []identity.Public{p.root.Public()}, tc.floor, tc.role, tc.resource, tc.audience)
+		if tc.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+			continue
+		}
+		if err == nil {
+			t.Errorf("%s: passed", tc.name)
+			continue
+		}
+		wantReason(t, err, tc.want)
+	}
+}
+
+// TestTenantNeedsThePolicysWord: a guest whose tenant no policy checked is in no list of
+// tenants, whatever it calls itself.
+func TestTenantNeedsThePolicysWord(t *testing.T) {
+	p := newParties(t)
+	lease := sampleLease(p)
+	lease.Tenant = ""
+	chain := must[[]byte](t)(MarshalLeaseChain(signEpoch(t, p, func(*EpochStatement) {}), must[[]byte](t)(SignLease(p.epoch, lease))))
+	_, err := VerifyAuthority(chain, []identity.Public{p.root.Public()}, Recorded(1), RoleServe, NoResource(), Audience{Tenants: []string{""}})
+	wantReason(t, err, ReasonAudience)
+	_, err = VerifyAuthority(chain, []identity.Public{p.root.Public()}, Recorded(1), RoleServe, NoResource(), Audience{Tenants: []string{"tenant-1"}})
+	wantReason(t, err, ReasonAudience)
+	if !strings.Contains(err.Error(), "did not check") {
+		t.Errorf("the refusal does not say why: %v", err)
+	}
+}
+
+// TestAuthoritySpeaksOnlyWhileTheLeaseRuns holds signature and time, each alone.
+func TestAuthoritySpeaksOnlyWhileTheLeaseRuns(t *testing.T) {
+	p, other := newParties(t), newParties(t)
+	lease := sampleLease(p)
+	a := Authority{Lease: lease}
+	sig := must[[]byte](t)(p.agent.Sign("context", []byte("word")))
+	if err := a.Speaks("context", []byte("word"), sig, lease.NotBefore); err != nil {
+		t.Error(err)
+	}
+	wantReason(t, a.Speaks("context", []byte("word"), sig, lease.NotAfter), ReasonLeaseExpired)
+	wantReason(t, a.Speaks("context", []byte("word"), sig, lease.NotBefore-1), ReasonLeaseExpired)
+	wantReason(t, a.Speaks("other", []byte("word"), sig, lease.NotBefore), ReasonAgentSignature)
+	forged := must[[]byte](t)(other.agent.Sign("context", []byte("word")))
+	wantReason(t, a.Speaks("context", []byte("word"), forged, lease.NotBefore), ReasonAgentSignature)
+}
+
+func TestRolesHaveNames(t *testing.T) {
+	r, err := ParseRoles([]string{"decrypt", "serve"})
+	if err != nil || r != RoleServe|RoleDecrypt || r.String() != "serve,decrypt" || Role(0).String() != "none" {
+		t.Errorf("%v %v", r, err)
+	}
+	for _, bad := range [][]string{{"root"}, {"serve", "serve"}, {""}} {
+		if r, err := ParseRoles(bad); err == nil {
+			t.Errorf("%q became %s", bad, r)
+		}
+	}
+	if len(Roles()) != 4 {
+		t.Error(Roles())
+	}
+}
