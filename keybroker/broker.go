@@ -42,6 +42,9 @@ type Secrets interface {
 // storage; after an error the record may or may not be there.
 type AuditLog interface {
 	Append(ctx context.Context, r audit.Record) (audit.Leaf, error)
+	// AppendBounded records a refusal within the budget of its source; what is
+	// over the budget is counted instead.
+	AppendBounded(ctx context.Context, source string, proven bool, r audit.Record) (recorded bool, err error)
 }
 
 // Limits bound what peers can make the broker do. The zero value of each field
@@ -69,10 +72,6 @@ type Limits struct {
 	// Lease is the longest lease whatever the policy says, default and at most
 	// protocol.MaxLease.
 	Lease time.Duration
-	// RefusalRecords is how many refusals a second may be written to the audit
-	// log, default 50; the others are only counted, so that a stranger cannot
-	// fill the log's disk.
-	RefusalRecords int
 }
 
 func orDefault[T int | time.Duration](v *T, d T) {
@@ -90,12 +89,11 @@ func (l *Limits) complete() error {
 	orDefault(&l.Exchange, 90*time.Second)
 	orDefault(&l.Drain, 5*time.Second)
 	orDefault(&l.Lease, protocol.MaxLease)
-	orDefault(&l.RefusalRecords, 50)
 	if err := l.Listen.Check(); err != nil {
 		return err
 	}
 	switch {
-	case l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0 || l.RefusalRecords < 0:
+	case l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0:
 		return errors.New("a limit is negative")
 	case l.NonceWindow < protocol.MinNonceWindow || l.NonceWindow > protocol.MaxNonceWindow:
 		return fmt.Errorf("nonce window %s is not between %s and %s", l.NonceWindow, protocol.MinNonceWindow, protocol.MaxNonceWindow)
@@ -160,13 +158,12 @@ func (c *Config) check() error {
 
 // Broker serves the key release protocol.
 type Broker struct {
-	cfg      Config
-	clock    clock
-	epochs   atomic.Pointer[[]*heldEpoch]
-	verify   chan struct{} // one token for each verification under way
-	refusals refusalBudget
-	guests   atomic.Pointer[listen.Listener] // set by Serve
-	quiet    *slog.Logger                    // for lines that strangers cause
+	cfg    Config
+	clock  clock
+	epochs atomic.Pointer[[]*heldEpoch]
+	verify chan struct{}                   // one token for each verification under way
+	guests atomic.Pointer[listen.Listener] // set by Serve
+	quiet  *slog.Logger                    // for lines that strangers cause
 }
 
 // New checks the configuration and returns a broker that serves nothing yet.
@@ -183,7 +180,6 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications), quiet: listen.Sparse(cfg.Logger)}
 	b.clock.now = cfg.Now
 	b.clock.highest = protocol.TimeOf(cfg.NotEarlier)
-	b.refusals.perSecond = cfg.Limits.RefusalRecords
 	if err := b.SetEpochs(cfg.Epochs); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}

@@ -1,13 +1,13 @@
 package keybroker
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -65,22 +65,17 @@ func (x *exchange) linger() error {
 	return nil
 }
 
-// recordRefusal writes the details, unless strangers are filling the log.
+// recordRefusal writes the details as far as the audit log's budget for this peer
+// goes; what is over it is counted there.
 func (x *exchange) recordRefusal(ctx context.Context, id protocol.ID, d *denial) {
-	skipped, ok := x.b.refusals.take(x.b.cfg.Now())
-	if !ok {
-		return
-	}
 	r := x.baseRecord(audit.KindRefusal)
 	r.Decision, r.Reasons, r.RefusalID = "refused", d.reasons, id.String()
 	if len(x.attest.Resources) == 1 {
 		r.Resource = x.attest.Resources[0]
 	}
 	r.Detail = x.describe()
-	if skipped > 0 {
-		r.Detail += fmt.Sprintf("; %d refusals before this one were not recorded", skipped)
-	}
-	if _, err := x.b.cfg.Audit.Append(ctx, r); err != nil {
+	proven := x.claims.Kind != ""
+	if _, err := x.b.cfg.Audit.AppendBounded(ctx, cmp.Or(x.place.Source(), x.peer), proven, r); err != nil {
 		x.log(ctx, slog.LevelError, "refusal not recorded", slog.String("refusal", id.String()), slog.Any("err", err))
 	}
 }
@@ -91,33 +86,6 @@ func (x *exchange) describe() string {
 		return fmt.Sprintf("classes %q", x.hello.Classes)
 	}
 	return fmt.Sprintf("resources %q, image %q, agent %q, tenant %q", x.attest.Resources, x.guest.ImageID, x.guest.AgentBuild, x.guest.Tenant)
-}
-
-// refusalBudget is a bucket of one second's refusal records.
-type refusalBudget struct {
-	perSecond int
-
-	mu      sync.Mutex
-	second  int64 // guarded by mu
-	used    int   // guarded by mu
-	skipped int   // guarded by mu
-}
-
-// take reports whether one more refusal may be recorded, and how many were not
-// since the last one that was.
-func (b *refusalBudget) take(now time.Time) (skipped int, ok bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if s := now.Unix(); s != b.second {
-		b.second, b.used = s, 0
-	}
-	if b.used >= b.perSecond {
-		b.skipped++
-		return 0, false
-	}
-	b.used++
-	skipped, b.skipped = b.skipped, 0
-	return skipped, true
 }
 
 func digest32(b []byte) [32]byte { return sha256.Sum256(b) }

@@ -5,6 +5,7 @@ package keybroker_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -230,22 +231,38 @@ func TestNewcomersAreServedByAFullBroker(t *testing.T) {
 	attested.fatal(attested.release())
 }
 
-// TestRefusalRecordsAreBounded floods the broker with refusals.
+// TestRefusalRecordsAreBounded floods the broker with refusals: once what one
+// stranger filled the log's disk with. They are counted, and who comes with
+// evidence is granted and recorded all the same.
 func TestRefusalRecordsAreBounded(t *testing.T) {
-	stopped := time.Now()
-	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
-		c.Limits.RefusalRecords = 3
-		c.Now = func() time.Time { return stopped }
-	}))
-	for range 8 {
+	f := brokertest.New(t, brokertest.WithAuditBudget(audit.Budget{DayBytes: 24 << 20, SourceBytes: 24 * 1600}))
+	const refusals = 12
+	for range refusals {
 		g := dial(t, f)
 		g.send(1, &protocol.Hello{Versions: []protocol.Version{9}, Suites: []protocol.Suite{1}, Kinds: []evidence.Kind{"sev-snp"}, Classes: []string{"a"}})
 		wantReason(t, g.read(2, &g.m2), protocol.ReasonVersionUnsupported)
 		g.conn.Close()
 	}
+	dial(t, f).whole()
 	f.Stop()
-	if n := len(f.Records()); n != 3 {
-		t.Errorf("%d refusals were recorded", n)
+	if err := f.Audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	count := map[audit.Kind]int{}
+	var summary audit.Record
+	for _, r := range f.Records() {
+		count[r.Kind]++
+		if r.Action == "records-suppressed" {
+			summary = r
+		}
+	}
+	left := refusals - count[audit.KindRefusal]
+	if count[audit.KindRefusal] < 1 || left < 5 || count[audit.KindGrant] != 1 || count[audit.KindRelease] != 1 || count[audit.KindReceipt] != 1 {
+		t.Errorf("recorded %v", count)
+	}
+	if want := (audit.Reason{Code: string(protocol.ReasonVersionUnsupported), Detail: fmt.Sprint(left)}); len(summary.Reasons) != 1 || summary.Reasons[0] != want ||
+		!strings.Contains(summary.Detail, fmt.Sprintf("most from 127.0.0.1/32 (%d)", left)) {
+		t.Errorf("the summary is %+v, want %v", summary, want)
 	}
 }
 

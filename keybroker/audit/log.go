@@ -74,6 +74,8 @@ type Options struct {
 	// Progress hears, while the log opens or is verified, how many records of
 	// about how many were read; nobody by default. It may be called often.
 	Progress func(done, total uint64)
+	// Budget bounds what AppendBounded may write.
+	Budget Budget
 	// Logger hears when the log fails and heals; nobody by default.
 	Logger *slog.Logger
 
@@ -132,6 +134,8 @@ type Log struct {
 	batch       []*entry // used again by each commit
 	bodies      [][]byte
 
+	ledger ledger
+
 	mu     sync.Mutex // guards what readers of the state see
 	size   uint64
 	opened time.Time // of the last record when the log was opened
@@ -166,6 +170,11 @@ func Open(dir string, signer Signer, opts Options) (*Log, error) {
 		queue: make(chan *entry, maxQueued), commands: make(chan func()),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	budget, err := opts.Budget.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	l.ledger.limit = budget
 	if err := l.acquire(); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
@@ -246,13 +255,20 @@ func (l *Log) AppendAll(ctx context.Context, records ...Record) ([]Leaf, error) 
 	if len(records) == 0 || len(records) > maxDecisionRecords {
 		return nil, fmt.Errorf("%w: %d records at once (1 to %d)", ErrRecord, len(records), maxDecisionRecords)
 	}
-	e := &entry{records: records, bodies: make([][]byte, len(records)), done: make(chan struct{})}
+	bodies := make([][]byte, len(records))
 	for i := range records {
-		body, err := records[i].Marshal()
-		if err != nil {
+		var err error
+		if bodies[i], err = records[i].Marshal(); err != nil {
 			return nil, err
 		}
-		e.bodies[i] = body
+	}
+	return l.append(ctx, records, bodies)
+}
+
+// append has the writer store records that are encoded already.
+func (l *Log) append(ctx context.Context, records []Record, bodies [][]byte) ([]Leaf, error) {
+	e := &entry{records: records, bodies: bodies, done: make(chan struct{})}
+	for _, body := range bodies {
 		e.bytes += 4 + len(body)
 	}
 	if err := l.Err(); err != nil {
@@ -314,9 +330,12 @@ func (l *Log) LastTime() time.Time {
 // Dir returns the log's directory.
 func (l *Log) Dir() string { return l.dir }
 
-// Checkpoint signs the log as it stands and returns when that is durable. It
-// signs nothing new if no record was added.
+// Checkpoint writes what AppendBounded left out, signs the log as it stands and
+// returns when that is durable. It signs nothing new if no record was added.
 func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
+	if err := l.summarise(ctx); err != nil {
+		return Checkpoint{}, err
+	}
 	var c Checkpoint
 	err := l.command(ctx, func() error {
 		err := l.checkpoint()
@@ -350,6 +369,9 @@ func (l *Log) command(ctx context.Context, f func() error) error {
 func (l *Log) Close() error {
 	var err error
 	l.ended.Do(func() {
+		if l.Err() == nil {
+			_ = l.summarise(context.Background()) // the log would have failed with it
+		}
 		err = l.command(context.Background(), l.checkpoint)
 		if l.Err() != nil {
 			err = nil // already reported to those it concerned

@@ -78,12 +78,16 @@ type options struct {
 	config []func(*keybroker.Config)
 	tee    *teesim.TEE
 	policy string
+	audit  audit.Options
 }
 
 // WithConfig changes the broker's configuration last of all.
 func WithConfig(change func(*keybroker.Config)) Option {
 	return func(o *options) { o.config = append(o.config, change) }
 }
+
+// WithAuditBudget bounds what refusals add to the audit log.
+func WithAuditBudget(b audit.Budget) Option { return func(o *options) { o.audit.Budget = b } }
 
 // WithTEE uses a software TEE of the caller's.
 func WithTEE(tee *teesim.TEE) Option { return func(o *options) { o.tee = tee } }
@@ -113,7 +117,7 @@ func New(tb testing.TB, opts ...Option) *Fixture {
 		f.TEE = TEE(tb)
 	}
 	f.makeKeys()
-	f.openStores()
+	f.openStores(o.audit)
 	f.SetPolicy(o.policy)
 	cfg := f.config()
 	for _, change := range o.config {
@@ -169,7 +173,7 @@ func (f *Fixture) SignEpoch(number uint64, key *identity.Private, change func(*p
 	return check(f.tb, signed, err)
 }
 
-func (f *Fixture) openStores() {
+func (f *Fixture) openStores(log audit.Options) {
 	f.tb.Helper()
 	dir := f.tb.TempDir()
 	kek, err := keybuf.Random(32)
@@ -181,8 +185,9 @@ func (f *Fixture) openStores() {
 	f.Put(Resource, Secret)
 
 	f.AuditDir = filepath.Join(dir, "audit")
-	log, err := audit.Open(f.AuditDir, f.AuditKey, audit.Options{Now: f.Clock.Now})
-	f.Audit = check(f.tb, log, err)
+	log.Now = f.Clock.Now
+	opened, err := audit.Open(f.AuditDir, f.AuditKey, log)
+	f.Audit = check(f.tb, opened, err)
 	f.tb.Cleanup(func() { f.Audit.Close() })
 }
 

@@ -14,7 +14,10 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
-const maxConfigBytes = 1 << 20
+const (
+	maxConfigBytes = 1 << 20
+	maxRefusalMiB  = 1 << 20
+)
 
 // Config is the broker's whole configuration; this struct is its manual. An
 // unknown or duplicate key is an error with line and column.
@@ -38,6 +41,8 @@ type Config struct {
 	Appraisal Appraisal `yaml:"appraisal"`
 	// Limits bound what guests can make the broker do.
 	Limits Limits `yaml:"limits"`
+	// Audit bounds the audit log and says what it must extend.
+	Audit AuditLog `yaml:"audit"`
 	// Rounds says what federated rounds may be opened; by default none.
 	Rounds Rounds `yaml:"rounds"`
 	// Proofs makes the broker a registry of proving keys and proofs; by default it is
@@ -95,6 +100,21 @@ type Limits struct {
 	// CheckpointSeconds is how often the audit log is signed if it grew; 60
 	// by default.
 	CheckpointSeconds int `yaml:"checkpoint_seconds"`
+}
+
+// AuditLog bounds what refusals add to the audit log; 0 means the default. Grants,
+// releases and what operators do are recorded whatever they add.
+type AuditLog struct {
+	// RefusalMiBPerDay is what all strangers together may add in a day, and once
+	// more what guests may whose evidence holds; 64 by default. A twenty-fourth of
+	// it is for each hour. What is over it is counted in a record.
+	RefusalMiBPerDay int `yaml:"refusal_mib_per_day"`
+	// RefusalKiBPerSource is what one source may add in a day: an IPv4 address, or
+	// a prefix of 64 bits of IPv6; by default a sixteenth of the day's.
+	RefusalKiBPerSource int `yaml:"refusal_kib_per_source"`
+	// Checkpoints are files with checkpoints of the log that were kept elsewhere.
+	// The broker serves only with a log that extends each of them.
+	Checkpoints []string `yaml:"checkpoints"`
 }
 
 // Rounds says what federated rounds may be opened.
@@ -171,6 +191,9 @@ func (c Config) Check() error {
 	}
 	if l := c.Limits; l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 {
 		bad("limits: a negative limit")
+	}
+	if a := c.Audit; a.RefusalMiBPerDay < 0 || a.RefusalMiBPerDay > maxRefusalMiB || a.RefusalKiBPerSource < 0 || a.RefusalKiBPerSource > maxRefusalMiB<<10 {
+		bad("audit: a budget is negative or over %d MiB", maxRefusalMiB)
 	}
 	switch c.Log.Level {
 	case "", "debug", "info", "warn", "error":

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -198,8 +199,32 @@ func (d *daemon) openKeys() error {
 }
 
 func (d *daemon) openLog() (err error) {
-	d.log, err = audit.Open(d.layout.Audit(), d.auditKey, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress()})
-	return err
+	c := d.opts.Config.Audit
+	d.log, err = audit.Open(d.layout.Audit(), d.auditKey, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
+		Budget: audit.Budget{DayBytes: int64(c.RefusalMiBPerDay) << 20, SourceBytes: int64(c.RefusalKiBPerSource) << 10}})
+	if err != nil {
+		return err
+	}
+	for _, path := range c.Checkpoints {
+		kept, err := readSmall(path)
+		if err != nil {
+			return fmt.Errorf("audit.checkpoints: %w", err)
+		}
+		if err := d.log.Extends(kept); err != nil {
+			return fmt.Errorf("audit.checkpoints: %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// readSmall reads a checkpoint's file; more than one could have is refused by its parser.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
 // startExtension is how much longer the start may take after each sign of

@@ -117,6 +117,7 @@ func (r *request) status() (any, error) {
 	st.Secrets = n
 	st.Epochs = r.s.opts.Epochs.List()
 	st.AuditRecords = r.s.opts.Audit.Size()
+	st.AuditSuppressed = r.s.opts.Audit.Suppressed()
 	st.AuditUnsigned = st.AuditRecords - min(st.AuditRecords, r.s.opts.Audit.Latest().Size)
 	if e := r.s.opts.Audit.Err(); e != nil {
 		st.AuditError = e.Error()
@@ -130,6 +131,7 @@ func (r *request) metrics() (any, error) {
 	values := map[string]int64{
 		"anchorhold_broker_audit_records":          int64(r.s.opts.Audit.Size()),
 		"anchorhold_broker_audit_unsigned_records": int64(r.s.opts.Audit.Size() - min(r.s.opts.Audit.Size(), r.s.opts.Audit.Latest().Size)),
+		"anchorhold_broker_audit_suppressed_total": int64(r.s.opts.Audit.Suppressed()),
 		"anchorhold_broker_audit_available":        1,
 		"anchorhold_broker_policy_loaded":          0,
 	}

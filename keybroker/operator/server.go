@@ -202,7 +202,8 @@ func (s *Server) refuse(ctx context.Context, w http.ResponseWriter, r route, who
 	e := &Error{http.StatusForbidden, "not-authorised", fmt.Sprintf("uid %d may not do this; it needs the role that operator_uids or viewer_uids gives", who.uid)}
 	s.opts.Logger.Warn("operator request refused", "uid", who.uid, "action", r.action)
 	if r.mutating {
-		_ = s.record(ctx, r, who, "", e) // it is refused whether or not it can be recorded
+		// It is refused whether or not it can be recorded.
+		_, _ = s.opts.Audit.AppendBounded(ctx, actor(who), false, s.recordOf(r, who, "", e))
 	}
 	writeError(w, e)
 }
@@ -210,17 +211,22 @@ func (s *Server) refuse(ctx context.Context, w http.ResponseWriter, r route, who
 // record writes what was asked for, by whom, into the audit log. Healing the
 // log is the one action that cannot be recorded first.
 func (s *Server) record(ctx context.Context, r route, who peer, resource string, failure *Error) error {
-	rec := audit.Record{Kind: audit.KindOperator, Time: s.opts.Now(), Actor: "uid " + strconv.FormatUint(uint64(who.uid), 10),
-		Action: r.action, Resource: clip(resource), Decision: "allowed"}
-	if failure != nil {
-		rec.Decision = "refused"
-		rec.Reasons = []audit.Reason{{Code: failure.Code, Detail: failure.Message}}
-	}
-	_, err := s.opts.Audit.Append(ctx, rec)
+	_, err := s.opts.Audit.Append(ctx, s.recordOf(r, who, resource, failure))
 	if r.action == actionHeal {
 		return nil
 	}
 	return err
+}
+
+func actor(who peer) string { return "uid " + strconv.FormatUint(uint64(who.uid), 10) }
+
+func (s *Server) recordOf(r route, who peer, resource string, failure *Error) audit.Record {
+	rec := audit.Record{Kind: audit.KindOperator, Time: s.opts.Now(), Actor: actor(who), Action: r.action, Resource: clip(resource), Decision: "allowed"}
+	if failure != nil {
+		rec.Decision = "refused"
+		rec.Reasons = []audit.Reason{{Code: failure.Code, Detail: failure.Message}}
+	}
+	return rec
 }
 
 func clip(s string) string { return s[:min(len(s), 256)] }

@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -88,6 +89,25 @@ func (c *Conn) Peer() (p Peer, ok bool) {
 		return Peer{}, false
 	}
 	return c.peer, c.known
+}
+
+// Source is what the connection counts under while it is unproven: the prefix of
+// the peer's address, or its uid on a unix socket. It is empty for nil.
+func (c *Conn) Source() string {
+	if c == nil {
+		return ""
+	}
+	if c.known {
+		return "uid " + strconv.FormatUint(uint64(c.peer.UID), 10)
+	}
+	switch a := c.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		return c.l.source(a.AddrPort().Addr())
+	case nil:
+		return ""
+	default:
+		return a.String()
+	}
 }
 
 // Advance notes a stage that was reached; never an earlier one.

@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -327,6 +328,9 @@ func TestPeersOfAUnixSocketAreJudgedAtAccept(t *testing.T) {
 		c := accept(t, l)
 		c.Promote("root") // proves nothing
 		strangers = append(strangers, c)
+	}
+	if want := fmt.Sprintf("uid %d", os.Getuid()); strangers[0].Source() != want || (*Conn)(nil).Source() != "" {
+		t.Errorf("source %q, want %q", strangers[0].Source(), want)
 	}
 	p, known := strangers[0].Peer()
 	if !known || p.UID != uint32(os.Getuid()) || p.GID != uint32(os.Getgid()) || asked != len(strangers) {

@@ -103,7 +103,7 @@ func TestBalancersNameTheSource(t *testing.T) {
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		t.Fatalf("%q %v", b, err)
 	}
-	if c.key != "198.51.100.7/32" || c.RemoteAddr().String() != "198.51.100.7:4660" {
+	if c.key != "198.51.100.7/32" || c.Source() != c.key || c.RemoteAddr().String() != "198.51.100.7:4660" {
 		t.Errorf("source %s, address %s", c.key, c.RemoteAddr())
 	}
 	if l.unproven.held["198.51.100.7/32"] != 1 || len(l.unproven.held) != 1 {
