@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -250,6 +251,32 @@ func TestExpiryWipesWhatElseALeaseOpenedThoughAnotherStepHangs(t *testing.T) {
 			t.Error("a key that somebody took outlives the lease that brought it")
 		}
 		close(hang)
+	})
+}
+
+// TestWhatIsOpenedTooLateIsWiped: long work hangs while it begins, and comes back after
+// the lease's end. What it opened then is wiped once more.
+func TestWhatIsOpenedTooLateIsWiped(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, disk := &script{t: t}, make(chan struct{})
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		k := s.keeper(g)
+		var open atomic.Bool
+		k.tenure.wiped = append(k.tenure.wiped, func() { open.Store(false) })
+		k.granted = func(settings.Config, *client.Lease) error { <-disk; open.Store(true); return nil }
+		run(t, k, func() {
+			time.Sleep(6 * time.Minute)
+			synctest.Wait()
+			if got := reasonOf(t, k); got != ReasonLeaseExpired {
+				t.Errorf("after the lease: %s", got)
+			}
+			close(disk)
+			synctest.Wait()
+			if key, _ := s.key(0); open.Load() || key.Len() != 0 || reasonOf(t, k) != ReasonLeaseExpired {
+				t.Errorf("open %t, %d bytes of key, %s", open.Load(), key.Len(), reasonOf(t, k))
+			}
+		})
 	})
 }
 

@@ -188,7 +188,11 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 		}
 	}
 	if k.granted != nil {
-		if err := k.granted(cfg, lease); err != nil {
+		err := k.granted(cfg, lease)
+		if err == nil {
+			err = k.tenure.settled(lease)
+		}
+		if err != nil {
 			if anew {
 				k.tenure.failed(lease, err)
 			}

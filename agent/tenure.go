@@ -163,6 +163,28 @@ func (t *tenure) serve(lease *client.Lease, m *openModel) error {
 	return nil
 }
 
+// settled refuses what was opened beside the model for a lease that ended meanwhile,
+// and wipes it once more: its opener may have come back from a disk that hung.
+func (t *tenure) settled(lease *client.Lease) error {
+	t.mu.RLock()
+	held := t.lease == lease
+	t.mu.RUnlock()
+	if held {
+		return nil
+	}
+	t.wipeOthers()
+	return evidence.Refuse(ReasonLeaseExpired, "the lease ended while what it opens was being opened")
+}
+
+// wipeOthers wipes what a lease opened beside the model, each beside the others.
+func (t *tenure) wipeOthers() {
+	var steps sync.WaitGroup
+	for _, wipe := range t.wiped {
+		steps.Go(wipe)
+	}
+	steps.Wait()
+}
+
 // failed says why the lease's model is not served.
 func (t *tenure) failed(lease *client.Lease, err error) {
 	t.mu.Lock()
@@ -222,12 +244,13 @@ func (t *tenure) finish(lease *client.Lease, refusal error) error {
 		k.Wipe()
 	}
 	opening.wipe()
-	var others sync.WaitGroup
-	for _, wipe := range t.wiped {
-		others.Go(wipe)
-	}
+	others := make(chan struct{})
+	go func() {
+		defer close(others)
+		t.wipeOthers()
+	}()
 	err := model.close()
-	others.Wait()
+	<-others
 	return err
 }
 

@@ -30,6 +30,7 @@ func (d *daemon) prepareWork() {
 	}
 	if d.Config.Participates() || d.Config.Proves() {
 		d.works = longwork.New(longwork.Agent{Sign: d.sign, RoundKey: d.roundKey, Classifiers: d.classifiers, Logger: d.Logger})
+		d.tenure.wiped = append(d.tenure.wiped, d.works.Pause)
 	}
 	d.keeper.granted = d.granted
 }

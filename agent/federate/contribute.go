@@ -44,10 +44,7 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 	round := h.ID.String()
 	// One job for each round: two vectors under one agent key would be two
 	// contributions, or two encryptions to subtract from each other.
-	if err := s.cfg.Queue.Once("fed/"+round+"/job", l.Info.ID); err != nil {
-		if reason, _ := evidence.ReasonOf(err); reason == jobs.ReasonConsumed {
-			err = evidence.Refuse(ReasonContributed, "this agent has another contribution in round %s", round)
-		}
+	if err := s.only(round, spec, l.Info.ID); err != nil {
 		return nil, spec.step(ReasonSession, err)
 	}
 	result, manifest, err := s.prepared(round)
@@ -70,6 +67,32 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 		s.cfg.Logger.Warn("clean up after a contribution", "round", round, "err", err)
 	}
 	return json.Marshal(result)
+}
+
+// only makes a job the round's one, or refuses it. A vector that a restart lost takes
+// no place: its run's job is one, and the next run has another, unless something was
+// signed.
+func (s *Service) only(round string, spec contributeSpec, job jobs.ID) error {
+	name := "fed/" + round + "/job"
+	if spec.Run != "" {
+		name += "/" + spec.Run
+		first, err := s.cfg.Queue.Consumed(name)
+		if err != nil {
+			return err
+		}
+		signed, err := s.cfg.Queue.Consumed("fed/" + round + "/upload")
+		if err != nil {
+			return err
+		}
+		if first == [32]byte{} && signed != [32]byte{} {
+			return evidence.Refuse(ReasonContributed, "an earlier run of this agent has a contribution in round %s", round)
+		}
+	}
+	err := s.cfg.Queue.Once(name, job)
+	if reason, _ := evidence.ReasonOf(err); reason == jobs.ReasonConsumed {
+		return evidence.Refuse(ReasonContributed, "this agent has another contribution in round %s", round)
+	}
+	return err
 }
 
 // prepared returns what an earlier try signed and recorded, or nothing.
@@ -145,12 +168,20 @@ func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contr
 
 // runContribute gives the worker its task.
 func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, coordinates []byte, err error) {
+	if err := s.readable(h, spec); err != nil {
+		return done, nil, errors.Join(err, s.dropVector(spec.Vector))
+	}
 	vector, err := os.Open(s.path("spool", spec.Vector))
 	if err != nil {
 		return done, nil, evidence.Refuse(ReasonVector, "the stored vector is gone: submit it again")
 	}
 	defer vector.Close() // read only
-	plain, err := spool.NewReader(vector, s.cfg.Key, vectorName)
+	key, err := s.vectorKey(h)
+	if err != nil {
+		return done, nil, err
+	}
+	defer key.Wipe()
+	plain, err := spool.NewReader(vector, key, vectorName)
 	if err != nil {
 		return done, nil, err
 	}

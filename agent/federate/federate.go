@@ -9,6 +9,9 @@
 // first byte leaves; that an interrupted upload goes on with the same bytes; and
 // that only what the broker's ticket closes is decrypted.
 //
+// A vector for a round whose key parties hold lies on disk under a key that no broker
+// knows; a restart of the agent loses it, and says so.
+//
 // It trusts the broker's root identities, its worker's arithmetic and the queue's
 // key. It refuses vectors that are not the round's, rounds that are over, and sums
 // that are not the ticket's, each with a reason.
@@ -50,6 +53,9 @@ const (
 	ReasonContributed evidence.Reason = "already-contributed"
 	// ReasonSum: the aggregators' blocks are not the sum that the ticket closes.
 	ReasonSum evidence.Reason = "sum-mismatch"
+	// ReasonVectorLost: the stored vector was sealed under a key of an earlier run of the
+	// agent, which nobody has any more.
+	ReasonVectorLost evidence.Reason = "vector-lost"
 	// ReasonNotConfigured: the agent has no aggregator.
 	ReasonNotConfigured evidence.Reason = "federation-not-configured"
 )
@@ -70,6 +76,10 @@ type Config struct {
 	// Dir is where spooled vectors and encrypted uploads lie; Key seals the vectors.
 	Dir string
 	Key *keybuf.Buffer
+	// Own is a key of 32 bytes that this run of the agent drew, and that no lease brought.
+	// Vectors for rounds whose key parties hold are sealed under both: the broker may know
+	// Key, and must not read them with the guest's disk. A restart loses them.
+	Own *keybuf.Buffer
 	// Sign returns the signer of now, or why nothing may be signed.
 	Sign func() (Signer, error)
 	// RoundKey obtains a closed round's key from the broker.
@@ -95,6 +105,7 @@ type Demand struct {
 // Service takes part in rounds.
 type Service struct {
 	cfg Config
+	run string // names Own
 
 	mu     sync.Mutex
 	demand Demand
@@ -136,15 +147,19 @@ const maxRounds = 64
 
 // New makes the directories.
 func New(cfg Config) (*Service, error) {
-	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.RoundKey == nil || cfg.Logger == nil || len(cfg.Shards) == 0 || cfg.Key.Len() != 32 {
+	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.RoundKey == nil || cfg.Logger == nil || len(cfg.Shards) == 0 || cfg.Key.Len() != 32 || cfg.Own.Len() != 32 {
 		return nil, errors.New("federate: a part is missing")
+	}
+	run, err := nameOf(cfg.Own)
+	if err != nil {
+		return nil, err
 	}
 	for _, dir := range []string{"spool", "uploads", "results"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	return &Service{cfg: cfg, rounds: map[federation.ID]held{}}, nil
+	return &Service{cfg: cfg, run: run, rounds: map[federation.ID]held{}}, nil
 }
 
 func (s *Service) path(parts ...string) string {

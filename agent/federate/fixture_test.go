@@ -128,7 +128,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	if w.norms != nil {
 		norm = &normproof.Prover{Ring: w.norms, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: w.limit}}
 	}
-	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Logger: quiet(), Answers: w.answers, Norm: norm,
+	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Own: federationtest.Seed(t), Logger: quiet(), Answers: w.answers, Norm: norm,
 		Limits: worker.Limits{Memory: 256 << 20, Time: w.limit},
 		Sign: func() (federate.Signer, error) {
 			agent := agent

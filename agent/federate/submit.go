@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/crypto/dp"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -32,6 +33,9 @@ type contributeSpec struct {
 	// Vector names the spooled values: a keyed hash of them, so that the same
 	// vector is the same job, and the name tells nobody what it is.
 	Vector string `json:"vector"`
+	// Run names the run of the agent that stored the vector, where only that one can
+	// read it.
+	Run string `json:"run,omitempty"`
 	// With names the answers that are proven before the contribution is sent.
 	With []federation.ID `json:"with,omitempty"`
 }
@@ -71,7 +75,7 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	} else if signer.Now >= h.Closes {
 		return jobs.Info{}, evidence.Refuse(ReasonOver, "the round closed at %s", h.Closes.Time())
 	}
-	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format}
+	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format, Run: s.runOf(h)}
 	for _, id := range sub.With {
 		spec.With = append(spec.With, federation.ID(id))
 	}
@@ -106,11 +110,16 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak floa
 			err = errors.Join(err, discard(f))
 		}
 	}()
-	out, err := spool.NewWriter(f, s.cfg.Key, vectorName)
+	key, err := s.vectorKey(h)
 	if err != nil {
 		return 0, err
 	}
-	name, err := s.vectorHash(h.ID)
+	defer key.Wipe()
+	out, err := spool.NewWriter(f, key, vectorName)
+	if err != nil {
+		return 0, err
+	}
+	name, err := vectorHash(key, h.ID)
 	if err != nil {
 		return 0, err
 	}
@@ -130,12 +139,12 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak floa
 // under its keyed hash, which is known only when it is written.
 const vectorName = "vector"
 
-func (s *Service) vectorHash(round federation.ID) (interface {
+func vectorHash(under *keybuf.Buffer, round federation.ID) (interface {
 	io.Writer
 	Sum([]byte) []byte
 }, error) {
 	var key []byte
-	if err := s.cfg.Key.Use(func(secret []byte) (err error) {
+	if err := under.Use(func(secret []byte) (err error) {
 		key, err = hkdf.Key(sha256.New, secret, nil, "anchorhold/federate/vector/1", 32)
 		return err
 	}); err != nil {

@@ -35,8 +35,11 @@ type Options struct {
 	MemoryCeiling int64
 	// LeaseTime is how long a lease lasts without a heartbeat; one minute.
 	LeaseTime time.Duration
-	Now       func() time.Time
-	Logger    *slog.Logger
+	// Holds, if set, is told of the queue's own copy of the key before the file is
+	// touched, so that the copy can be wiped while Open waits for a disk that hangs.
+	Holds  func(key *keybuf.Buffer)
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 const maxBootBytes = 256
@@ -111,6 +114,9 @@ func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
 	own, err := key.Clone()
 	if err != nil {
 		return nil, err
+	}
+	if opt.Holds != nil {
+		opt.Holds(own)
 	}
 	tags, err := tagKey(own)
 	if err != nil {

@@ -3,7 +3,10 @@
 //
 // It guarantees that nothing of it begins before the first lease, which brings the
 // queue's key and lets the agent sign; and that the queue is closed and its key wiped
-// when the agent stops. It trusts the configuration and the lease. It refuses to give
+// when the lease ends, or the agent. Jobs that were under way are given back then and go
+// on when another lease brings the same key. Two secrets are no lease's, and stay until
+// the agent ends: the key that this run of the agent drew for itself, and what it holds
+// as a party of keys. It trusts the configuration and the lease. It refuses to give
 // access before it has begun, with the reason.
 //
 // The agent runs it; the local API asks it.
@@ -15,12 +18,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/federate"
@@ -37,6 +42,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
@@ -44,7 +50,12 @@ import (
 const (
 	ReasonAttesting evidence.Reason = "attesting"
 	ReasonDraining  evidence.Reason = "draining"
+	ReasonExpired   evidence.Reason = "lease-expired"
 )
+
+// pauseGrace is how long jobs have to be given back at the end of a lease, and the
+// queue to be closed.
+const pauseGrace = 2 * time.Second
 
 // Agent is what long work needs of the agent.
 type Agent struct {
@@ -57,93 +68,218 @@ type Agent struct {
 	Logger      *slog.Logger
 }
 
-// Works is the agent's long work.
+// Works is the agent's long work. Its sessions begin and end with leases; what parties
+// of keys hold, and this run's own key, stay from the first lease to the agent's end.
 type Works struct {
 	agent Agent
+	grace time.Duration // pauseGrace, but in tests
+	began chan *session // to Run
+	first chan struct{} // closed when the first session begins
 
-	mu      sync.Mutex
-	key     *keybuf.Buffer
-	queue   *jobs.Queue
-	service *federate.Service // nil without aggregators
-	party   *party.Service
-	proofs  *proofs.Service // nil without proving keys
-	err     error           // why there is none yet
-	ready   chan struct{}
+	mu      sync.Mutex // guards the rest
+	own     *keybuf.Buffer
+	session *session       // nil before the first lease and between leases
+	opening *keybuf.Buffer // the copy of the key that a queue has which is being opened
+	pauses  int            // how many there were
+	fixed   *fixed
+	party   *party.Service // nil without aggregators
+	err     error          // why there is no session
+	over    bool           // the agent stops
 }
 
 // New makes works that have not begun.
 func New(agent Agent) *Works {
-	return &Works{agent: agent, err: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet"), ready: make(chan struct{})}
+	return &Works{agent: agent, grace: pauseGrace, began: make(chan *session, 1), first: make(chan struct{}),
+		err: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
 // Work is what the local API serves jobs from.
 func (w *Works) Work() (workapi.Work, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	work := workapi.Work{Queue: w.queue}
-	if w.service != nil {
-		work.Federation, work.Party = w.service, w.party
+	if w.session == nil {
+		return workapi.Work{}, w.err
 	}
-	return work, w.err
+	work := workapi.Work{Queue: w.session.queue}
+	if w.session.federation != nil {
+		work.Federation, work.Party = w.session.federation, w.party
+	}
+	return work, nil
 }
 
 // Proofs is what makes proofs, or why there is nothing that does.
 func (w *Works) Proofs() (*proofs.Service, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err == nil && w.proofs == nil {
+	switch {
+	case w.session == nil:
+		return nil, w.err
+	case w.session.proofs == nil:
 		return nil, evidence.Refuse(proofs.ReasonNotConfigured, "this agent's configuration has no proving keys")
 	}
-	return w.proofs, w.err
+	return w.session.proofs, nil
 }
 
-// Begin opens the queue with the key that a lease brought, once. Without such a key
-// the queue is of this run alone, and what an earlier one left cannot be read.
+// Begin opens the queue with the key that a lease brought, unless it is open under the
+// same key already. Without such a key in the configuration the queue is of this run
+// alone, under a key that the agent drew itself, and what an earlier run left cannot be
+// read.
 func (w *Works) Begin(cfg settings.Config, lease *client.Lease) error {
+	key, err := w.queueKey(cfg, lease)
+	if err != nil {
+		return fmt.Errorf("job queue: %w", err)
+	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.queue != nil {
+	running := w.session
+	w.mu.Unlock()
+	if running != nil && running.key.Equal(key) {
+		key.Wipe()
 		return nil
 	}
-	dir := filepath.Join(cfg.Guest.StateDir, "jobs")
-	var err error
-	if name := cfg.Federation.QueueKey; name != "" {
-		k, ok := lease.Keys[name]
-		if !ok || k.Key.Len() != 32 {
-			return fmt.Errorf("federation.queue_key: %s is not a key of 32 bytes", name)
-		}
-		w.key = k.Key
-		delete(lease.Keys, name)
-	} else if w.key, err = keybuf.Random(32); err == nil {
-		err = os.RemoveAll(dir)
+	if running != nil { // the broker has another version of the key now
+		w.pause(running, evidence.Refuse(ReasonAttesting, "the queue's key has changed"))
 	}
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
+	if err := w.open(cfg, key); err != nil {
+		return fmt.Errorf("job queue: %w", err)
 	}
-	var queue *jobs.Queue
-	if err == nil {
-		queue, err = jobs.Open(filepath.Join(dir, "queue.db"), w.key, jobs.Options{Boot: bootID(), Logger: w.agent.Logger, MemoryCeiling: 4 * max(cfg.WorkerMemory(), cfg.ProofMemory())})
-	}
-	if err == nil {
-		w.queue = queue
-		err = w.services(cfg, dir)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("job queue: %w", err), w.abandon())
-	}
-	w.err = nil
-	close(w.ready)
 	return nil
 }
 
-// abandon takes back a beginning that failed, so that the next lease begins anew.
-func (w *Works) abandon() (err error) {
-	if w.queue != nil {
-		err = w.queue.Close()
+// queueKey is the queue's key of a lease, or a copy of this run's own. The caller owns it.
+func (w *Works) queueKey(cfg settings.Config, lease *client.Lease) (*keybuf.Buffer, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return nil, w.err
 	}
-	w.key.Wipe()
-	w.key, w.queue, w.service, w.party, w.proofs = nil, nil, nil, nil, nil
-	return err
+	if w.own == nil {
+		var err error
+		if w.own, err = keybuf.Random(32); err != nil {
+			return nil, err
+		}
+		if cfg.Federation.QueueKey == "" { // nobody can read what is there
+			if err := os.RemoveAll(queueDir(cfg)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	name := cfg.Federation.QueueKey
+	if name == "" {
+		return w.own.Clone()
+	}
+	k, ok := lease.Keys[name]
+	if !ok || k.Key.Len() != 32 {
+		return nil, fmt.Errorf("federation.queue_key: %s is not a key of 32 bytes", name)
+	}
+	delete(lease.Keys, name)
+	return k.Key, nil
+}
+
+func queueDir(cfg settings.Config) string { return filepath.Join(cfg.Guest.StateDir, "jobs") }
+
+// open begins a session under a key, which it takes over.
+func (w *Works) open(cfg settings.Config, key *keybuf.Buffer) error {
+	s := &session{key: key, ended: make(chan struct{})}
+	s.run, s.stop = context.WithCancel(context.Background())
+	w.mu.Lock()
+	pauses := w.pauses
+	w.mu.Unlock()
+	dir := queueDir(cfg)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		s.queue, err = jobs.Open(filepath.Join(dir, "queue.db"), key, jobs.Options{Boot: bootID(), Logger: w.agent.Logger, MemoryCeiling: 4 * max(cfg.WorkerMemory(), cfg.ProofMemory()), Holds: w.holds})
+	}
+	if err == nil {
+		err = w.services(cfg, dir, s)
+	}
+	if err == nil {
+		err = w.begin(s, pauses)
+	}
+	w.holds(nil)
+	if err != nil {
+		s.stop()
+		return errors.Join(err, s.close())
+	}
+	return nil
+}
+
+// holds notes the key that Pause wipes while a queue is being opened.
+func (w *Works) holds(key *keybuf.Buffer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.opening = key
+}
+
+// begin hands a session to Run and to the local API, unless its lease ended meanwhile.
+func (w *Works) begin(s *session, pauses int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return w.err
+	}
+	if s.key.Len() == 0 || w.pauses != pauses {
+		return evidence.Refuse(ReasonExpired, "the lease ended while the queue was being opened")
+	}
+	w.began <- s // there is room: the one before was taken, or paused
+	if w.session = s; !w.opened() {
+		close(w.first)
+	}
+	return nil
+}
+
+func (w *Works) opened() bool {
+	select {
+	case <-w.first:
+		return true
+	default:
+		return false
+	}
+}
+
+// Pause ends the session at the end of a lease: jobs under way are given back, the
+// queue is closed and its key wiped. It returns within pauseGrace, whatever hangs; the key
+// is gone then. The next lease with the same key resumes.
+func (w *Works) Pause() {
+	w.mu.Lock()
+	s := w.session
+	w.pauses++
+	w.opening.Wipe()
+	w.mu.Unlock()
+	if s != nil {
+		w.pause(s, evidence.Refuse(ReasonExpired, "the lease ended; jobs wait for the next one"))
+	}
+}
+
+// pause ends a session for a reason.
+func (w *Works) pause(s *session, why error) {
+	w.mu.Lock()
+	if w.session == s {
+		w.session, w.err = nil, why
+	}
+	select {
+	case unseen := <-w.began: // Run has not taken it yet, and will not
+		close(unseen.ended)
+	default:
+	}
+	w.mu.Unlock()
+	s.stop()
+	grace := time.NewTimer(w.grace)
+	defer grace.Stop()
+	select {
+	case <-s.ended:
+	case <-grace.C:
+		w.agent.Logger.Error("jobs did not stop at the lease's end; the queue's key is wiped under them", "after", w.grace)
+	}
+	s.key.Wipe()
+	closed := make(chan error, 1)
+	go func() { closed <- s.close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			w.agent.Logger.Error("close the job queue", "err", err)
+		}
+	case <-grace.C: // a disk that hangs; the queue's own copy of the key went first
+	}
 }
 
 // bootID names this boot, so that a person can tell what a reboot interrupted.
@@ -155,55 +291,72 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// services makes what the configuration asks for.
-func (w *Works) services(cfg settings.Config, dir string) error {
+// fixed is what sessions share: it holds no key of theirs.
+type fixed struct {
+	pool   *worker.Pool
+	ring   *proofkeys.Ring
+	shards []*uplink.Client
+}
+
+// prepare makes what sessions share, once.
+func (w *Works) prepare(cfg settings.Config) (*fixed, error) {
+	if w.fixed != nil {
+		return w.fixed, nil
+	}
 	runner, err := newRunner(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	pool, err := newPool(runner, cfg, w.agent.Logger)
+	f := &fixed{}
+	if f.pool, err = newPool(runner, cfg, w.agent.Logger); err != nil {
+		return nil, err
+	}
+	if cfg.Proofs.Keys != "" && (cfg.Proves() || cfg.Participates()) {
+		if f.ring, err = newRing(cfg, runner, w.agent.Logger); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Participates() {
+		if f.shards, err = newShards(cfg); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// services makes what the configuration asks for. Only Begin calls it, one at a time.
+func (w *Works) services(cfg settings.Config, dir string, s *session) error {
+	f, err := w.prepare(cfg)
 	if err != nil {
 		return err
 	}
-	var ring *proofkeys.Ring
-	if cfg.Proofs.Keys != "" && (cfg.Proves() || cfg.Participates()) {
-		if ring, err = newRing(cfg, runner, w.agent.Logger); err != nil {
-			return err
-		}
-	}
 	if cfg.Proves() {
-		if w.proofs, err = w.newProofs(cfg, dir, pool, ring); err != nil {
+		if s.proofs, err = w.newProofs(cfg, dir, s, f); err != nil {
 			return err
 		}
 	}
 	if cfg.Participates() {
-		return w.federation(cfg, dir, pool, ring)
+		if err := w.federation(cfg, dir, s, f); err != nil {
+			return err
+		}
 	}
+	w.fixed = f
 	return nil
 }
 
-// federation makes what takes part in rounds; ring is nil without keys.
-func (w *Works) federation(cfg settings.Config, dir string, pool *worker.Pool, ring *proofkeys.Ring) error {
-	shards, err := newShards(cfg)
-	if err != nil {
-		return err
-	}
+// federation makes what takes part in rounds; the ring is nil without keys.
+func (w *Works) federation(cfg settings.Config, dir string, s *session, f *fixed) error {
 	limits := worker.Limits{Memory: cfg.WorkerMemory(), Time: cfg.WorkerTime()}
 	var norm *normproof.Prover
-	if ring != nil {
-		norm = &normproof.Prover{Ring: ring, Pool: pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}
+	if f.ring != nil {
+		norm = &normproof.Prover{Ring: f.ring, Pool: f.pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}
 	}
 	var answers federate.Answers
-	if w.proofs != nil {
-		answers = w.proofs
+	if s.proofs != nil {
+		answers = s.proofs
 	}
-	service, err := federate.New(federate.Config{Answers: answers, Queue: w.queue, Pool: pool, Shards: shards, Dir: dir, Key: w.key, Logger: w.agent.Logger,
+	service, err := federate.New(federate.Config{Answers: answers, Queue: s.queue, Pool: f.pool, Shards: f.shards, Dir: dir, Key: s.key, Own: w.own, Logger: w.agent.Logger,
 		Limits: limits, Sign: w.agent.Sign, RoundKey: w.agent.RoundKey, Norm: norm})
-	if err != nil {
-		return err
-	}
-	w.party, err = party.New(party.Config{Board: shards[0], Pool: pool, Recounted: service.Recounted, Limits: limits, Dir: dir, Logger: w.agent.Logger,
-		Sign: func() (party.Signer, error) { s, err := w.agent.Sign(); return party.Signer(s), err }})
 	if err != nil {
 		return err
 	}
@@ -214,8 +367,30 @@ func (w *Works) federation(cfg settings.Config, dir string, pool *worker.Pool, r
 		}
 		service.Require(federate.Demand{Set: set.ID, NoiseBits: cfg.Aggregation.NoiseBudgetThreshold})
 	}
-	w.service = service
+	s.federation = service
+	if w.party != nil {
+		return nil
+	}
+	p, err := party.New(party.Config{Board: f.shards[0], Pool: f.pool, Recounted: w.recounted, Limits: limits, Dir: dir, Logger: w.agent.Logger,
+		Sign: func() (party.Signer, error) { s, err := w.agent.Sign(); return party.Signer(s), err }})
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.party = p
 	return nil
+}
+
+// recounted has the session's federation add a round's contributions again.
+func (w *Works) recounted(ctx context.Context, round federation.ID, to io.Writer) error {
+	w.mu.Lock()
+	s, err := w.session, w.err
+	w.mu.Unlock()
+	if s == nil || s.federation == nil {
+		return errors.Join(err, evidence.Refuse(federate.ReasonNotConfigured, "there is no session to add contributions in"))
+	}
+	return s.federation.Recounted(ctx, round, to)
 }
 
 func newRunner(cfg settings.Config) (worker.Runner, error) {
@@ -289,42 +464,44 @@ func newShards(cfg settings.Config) ([]*uplink.Client, error) {
 	return list, nil
 }
 
-// Run works until ctx ends, then closes the queue.
+// Run works in one session after another until ctx ends, then closes the queue.
 func (w *Works) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		return nil
-	case <-w.ready:
+		return w.end(nil)
+	case <-w.first:
 	}
-	run, stop := context.WithCancel(ctx)
+	var parties sync.WaitGroup
+	defer parties.Wait()
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 3)
-	var running sync.WaitGroup
-	begin := func(f func(context.Context) error) {
-		running.Go(func() {
-			defer stop()
-			errs <- f(run)
-		})
+	if w.party != nil {
+		parties.Go(func() { w.party.Run(ctx) })
 	}
-	if w.service != nil {
-		begin(w.service.Run)
-		begin(func(ctx context.Context) error { w.party.Run(ctx); return nil })
+	for {
+		select {
+		case <-ctx.Done():
+			return w.end(nil)
+		case s := <-w.began:
+			if err := s.work(ctx); err != nil {
+				return w.end(err)
+			}
+		}
 	}
-	if w.proofs != nil {
-		begin(w.proofs.Run)
-	}
-	<-run.Done()
-	running.Wait()
-	close(errs)
-	var err error
-	for e := range errs {
-		err = errors.Join(err, e)
-	}
+}
+
+// end closes what is open for good.
+func (w *Works) end(err error) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.err = evidence.Refuse(ReasonDraining, "the agent is stopping")
-	err = errors.Join(err, w.queue.Close())
-	w.key.Wipe()
+	w.over = true
+	draining := evidence.Refuse(ReasonDraining, "the agent is stopping")
+	s := w.session
+	w.err = draining
+	w.mu.Unlock()
+	if s != nil {
+		w.pause(s, draining)
+	}
+	w.own.Wipe()
 	return err
 }
 
@@ -332,10 +509,10 @@ func (w *Works) Run(ctx context.Context) error {
 func (w *Works) Gauges() []localapi.Gauge {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.queue == nil || w.err != nil {
+	if w.session == nil {
 		return nil
 	}
-	counts := w.queue.Counts()
+	counts := w.session.queue.Counts()
 	return []localapi.Gauge{
 		{Name: "anchorhold_jobs_queued", Help: "Jobs that wait.", Value: float64(counts[jobs.Queued])},
 		{Name: "anchorhold_jobs_leased", Help: "Jobs under way.", Value: float64(counts[jobs.Leased])},

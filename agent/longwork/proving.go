@@ -83,7 +83,7 @@ func signer(roots []identity.Public) func(receipt.Receipt) (statement.Digest, er
 	}
 }
 
-func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool, ring *proofkeys.Ring) (*proofs.Service, error) {
+func (w *Works) newProofs(cfg settings.Config, dir string, s *session, f *fixed) (*proofs.Service, error) {
 	if w.agent.Classifiers == nil {
 		return nil, errors.New("proofs: this agent has no classifiers to prove answers of")
 	}
@@ -95,7 +95,7 @@ func (w *Works) newProofs(cfg settings.Config, dir string, pool *worker.Pool, ri
 	if err != nil {
 		return nil, err
 	}
-	config := proofs.Config{Agent: signer(roots), Queue: w.queue, Pool: pool, Dir: dir, Key: w.key, Ring: ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
+	config := proofs.Config{Agent: signer(roots), Queue: s.queue, Pool: f.pool, Dir: dir, Key: s.key, Ring: f.ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
 		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger}
 	r, err := w.newRegistry(cfg)
 	if err != nil {

@@ -122,7 +122,7 @@ func (w *world) agent(t *testing.T) *agent {
 	sign := func() (party.Signer, error) {
 		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
 	}
-	a.fed, err = federate.New(federate.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Logger: quiet(), Limits: limits,
+	a.fed, err = federate.New(federate.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Own: federationtest.Seed(t), Logger: quiet(), Limits: limits,
 		Sign: func() (federate.Signer, error) { s, err := sign(); return federate.Signer(s), err },
 		RoundKey: func(context.Context, string) (*keybuf.Buffer, error) {
 			return nil, errors.New("a round of several parties has no key at the broker")
