@@ -116,7 +116,7 @@ var arrows = map[string][]string{
 	"agent/proofs": {"agent/classify", "agent/jobs", "agent/proofaudit", "agent/prooftask", "keybroker/receipt", "agent/worker", "crypto/chunkseal", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys",
 		"crypto/statement", "guest/evidence"},
 	"agent/longwork": {"crypto/identity", "keybroker/protocol", "agent/plonkcheck", "agent/normproof", "agent/prooftask", "agent/proofaudit", "keybroker/proofs/proofclient", "keybroker/proofs/wire", "keybroker/receipt", "crypto/statement", "agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/localapi/workapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",
-		"guest/evidence", "keybroker/client", "keybroker/uplink"},
+		"guest/evidence", "keybroker/client", "keybroker/federation", "keybroker/uplink"},
 	"agent/localapi/workapi": {"agent/classify", "agent/federate", "agent/fedtask", "agent/jobs", "agent/localapi/oip", "agent/localapi/problem", "agent/party", "keybroker/federation", "guest/evidence"},
 	"agent/localapi/oip":     {"agent/localapi/intake", "agent/localapi/rawjson", "agent/classify", "agent/jobs", "agent/localapi/problem", "agent/proofaudit", "keybroker/receipt", "guest/evidence", "runtime/classifier"},
 	"agent/normproof":        {"agent/prooftask", "agent/worker", "crypto/proofkeys", "crypto/statement", "guest/evidence", "keybroker/federation"},
