@@ -87,7 +87,7 @@ func (d *daemon) prepare() (err error) {
 	d.api, err = localapi.New(localapi.Config{
 		Gate:     gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey},
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
-		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue,
+		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue, Limits: s.Limits,
 		Memory: d.Config.RequestMemory(), MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   func() any { return d.status() },

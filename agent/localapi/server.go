@@ -31,6 +31,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Reasons of this package, which are also the codes of its error objects.
@@ -90,7 +91,7 @@ type Config struct {
 	Concurrent               int            // answers at the same time; 1
 	Queue                    int            // requests that may wait; 16. Negative: none
 	Memory                   int64          // of all requests together, in bytes; 4 MiB
-	Connections              int            // open connections; 256
+	Limits                   listen.Limits  // of connections; 256, of one user 224
 	Receipts                 receipt.Limits // of the receipts that are kept
 	MaxBodyBytes             int64          // 1 MiB
 	RequestTime              time.Duration  // one request, waiting included; 5 minutes
@@ -130,7 +131,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	setDefault(&cfg.Concurrent, 1)
 	setDefault(&cfg.Queue, 16)
-	setDefault(&cfg.Connections, 256)
+	if err := cfg.Limits.Check(); err != nil {
+		return nil, fmt.Errorf("local API: socket.limits: %w", err)
+	}
+	cfg.Limits = cfg.Limits.Or(listen.Limits{Connections: 256, Unproven: 256, PerSource: 224, HeaderSeconds: 5})
 	setDefault(&cfg.MaxBodyBytes, 1<<20)
 	setDefault(&cfg.Memory, 4<<20)
 	if need := openai.Cost(cfg.MaxBodyBytes); need > largest(cfg.Memory) {
@@ -179,18 +183,16 @@ func largest(memory int64) int64 { return memory - memory/8 }
 // refused, those under way have DrainTime to end. It closes the listener,
 // returns when all its goroutines ended, and is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	h := &http.Server{
-		Handler:           s.handler(),
-		ConnContext:       withPeer,
-		BaseContext:       func(net.Listener) context.Context { return s.base },
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+	bounded, err := listen.New(l, listen.Config{Limits: s.cfg.Limits, Allowed: s.allows, Logger: s.cfg.Logger})
+	if err != nil {
+		return errors.Join(fmt.Errorf("local API: %w", err), l.Close())
 	}
+	h := bounded.Server(s.handler())
+	h.ConnContext = withPeer
+	h.BaseContext = func(net.Listener) context.Context { return s.base }
+	h.IdleTimeout = 2 * time.Minute
 	failed := make(chan error, 1)
-	go func() { failed <- h.Serve(newBoundedListener(l, s.cfg.Connections)) }()
-	var err error
+	go func() { failed <- h.Serve(bounded) }()
 	select {
 	case err = <-failed:
 	case <-ctx.Done():

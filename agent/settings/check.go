@@ -275,6 +275,9 @@ func (c Config) checkSocket(f *Findings) {
 	if s.Queue < 0 || s.Queue > 4096 || s.RequestSeconds < 0 || s.MaxBodyBytes < 0 || s.MaxBodyBytes > 1<<28 {
 		f.errorf("socket: queue is up to 4096, max_body_bytes up to %d, request_seconds not negative", 1<<28)
 	}
+	if err := s.Limits.Check(); err != nil {
+		f.errorf("socket.limits: %v", err)
+	}
 	if s.MemoryMB < 0 || s.MemoryMB > 1<<16 || s.MemoryMB != 0 && int64(s.MemoryMB)<<20 < bodyCost*max(s.MaxBodyBytes, 1<<20) {
 		f.errorf("socket.memory_mb: %d; a completion request takes up to four times its body, of which max_body_bytes is the limit", s.MemoryMB)
 	}

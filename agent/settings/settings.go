@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/systemd/config"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Config is the agent's whole configuration. The first four sections keep the
@@ -295,6 +296,9 @@ type Socket struct {
 	MaxBodyBytes int64 `yaml:"max_body_bytes"`
 	// RequestSeconds bounds one request; 0 is 300.
 	RequestSeconds int `yaml:"request_seconds"`
+	// Limits of connections: connections, 256 by default; per_source, of one user, 224;
+	// header_seconds, 5.
+	Limits listen.Limits `yaml:"limits"`
 }
 
 // Receipts says which receipts are kept, in memory, for clients that ask for them later.

@@ -71,6 +71,8 @@ type Operator struct {
 	// uid. ViewerUIDs may look.
 	OperatorUIDs []uint32 `yaml:"operator_uids"`
 	ViewerUIDs   []uint32 `yaml:"viewer_uids"`
+	// Limits of their connections and memory.
+	Limits listen.Limits `yaml:"limits"`
 }
 
 // Appraisal names what hardware evidence is judged with besides the root keys
@@ -188,6 +190,9 @@ func (c Config) Check() error {
 	}
 	if err := c.Limits.Limits.Check(); err != nil {
 		bad("limits: %w", err)
+	}
+	if err := c.Operator.Limits.Check(); err != nil {
+		bad("operator.limits: %w", err)
 	}
 	if l := c.Limits; l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 {
 		bad("limits: a negative limit")

@@ -284,7 +284,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	}
 	d.operators, err = operator.NewServer(operator.Options{
 		Rounds: d.rounds, Extra: d.registry.Commands(), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
-		Status: d.status, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Now: d.opts.Now, Logger: d.opts.Logger,
+		Status: d.status, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
 }

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,21 +12,17 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 const (
 	maxBodyBytes    = 8 << 20
-	maxHeaderBytes  = 32 << 10
-	maxConnections  = 64
 	requestDeadline = 2 * time.Minute
 )
 
@@ -49,14 +46,17 @@ type Options struct {
 	// Operators and Viewers are the uids that may connect, with their role.
 	// Nobody else may, not even root, unless listed.
 	Operators, Viewers []uint32
-	Now                func() time.Time
-	Logger             *slog.Logger
+	// Limits bound them: by default 64 connections, 32 of one user, 64 MiB for bodies.
+	Limits listen.Limits
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // Server answers operators.
 type Server struct {
 	opts  Options
 	roles map[uint32]Role
+	quiet *slog.Logger // for lines that strangers cause
 }
 
 // NewServer checks the options.
@@ -67,7 +67,10 @@ func NewServer(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{opts: o, roles: map[uint32]Role{}}
+	if err := o.Limits.Check(); err != nil {
+		return nil, fmt.Errorf("operator socket: limits: %w", err)
+	}
+	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger)}
 	for _, uid := range o.Viewers {
 		s.roles[uid] = RoleViewer
 	}
@@ -85,46 +88,29 @@ type peer struct {
 	known bool
 }
 
-// peerOf asks the kernel. Anything but a unix socket has no peer and no role.
-func peerOf(c net.Conn) peer {
-	if limited, ok := c.(*limitedConn); ok {
-		c = limited.Conn
-	}
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return peer{}
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return peer{}
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil || credErr != nil {
-		return peer{}
-	}
-	return peer{uid: cred.Uid, known: true}
+// withPeer makes a connection and its peer known to requests. Anything but a unix socket
+// has no peer and no role.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	ctx = listen.WithConn(ctx, c)
+	p, ok := listen.Of(c).Peer()
+	return context.WithValue(ctx, peerKey{}, peer{uid: p.UID, known: ok})
 }
 
 // Serve answers on the listener until ctx ends, then waits for the requests
 // that are running.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       requestDeadline,
-		WriteTimeout:      requestDeadline,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, peerOf(c))
-		},
+	defaults := listen.Limits{Connections: 64, Unproven: 64, PerSource: 32, BodyMiB: 64}
+	bounded, err := listen.New(l, listen.Config{Limits: s.opts.Limits.Or(defaults), Logger: s.opts.Logger,
+		Allowed: func(p listen.Peer) bool { return s.roles[p.UID] != RoleNone }})
+	if err != nil {
+		return errors.Join(fmt.Errorf("operator socket: %w", err), l.Close())
 	}
+	srv := bounded.Server(s.Handler())
+	srv.ReadTimeout, srv.WriteTimeout = requestDeadline, requestDeadline
+	srv.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
+	srv.ConnContext = withPeer
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(&limitListener{Listener: l, slots: make(chan struct{}, maxConnections)}) }()
+	go func() { done <- srv.Serve(bounded) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("operator socket: %w", err)
@@ -132,7 +118,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	err := srv.Shutdown(stop)
+	err = srv.Shutdown(stop)
 	<-done
 	return err
 }
@@ -176,7 +162,13 @@ func (s *Server) guard(r route) http.HandlerFunc {
 			s.refuse(hr.Context(), w, r, who)
 			return
 		}
-		hr.Body = http.MaxBytesReader(w, hr.Body, maxBodyBytes)
+		body, release, err := listen.ReadBody(w, hr, maxBodyBytes)
+		if err != nil {
+			writeError(w, bodyError(err))
+			return
+		}
+		defer release()
+		hr.Body = io.NopCloser(bytes.NewReader(body))
 		req := &request{Request: hr, s: s, resource: hr.PathValue("name")}
 		if r.mutating {
 			if err := s.record(hr.Context(), r, who, req.resource, nil); err != nil {
@@ -197,10 +189,22 @@ func (s *Server) guard(r route) http.HandlerFunc {
 	}
 }
 
+// bodyError says why a body was not taken.
+func bodyError(err error) *Error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &Error{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a request has at most %d bytes", large.Limit)}
+	case errors.Is(err, listen.ErrNoMemory):
+		return &Error{http.StatusServiceUnavailable, "busy", err.Error()}
+	}
+	return &Error{http.StatusBadRequest, "malformed-request", err.Error()}
+}
+
 // refuse answers someone without the role, and records the attempt.
 func (s *Server) refuse(ctx context.Context, w http.ResponseWriter, r route, who peer) {
 	e := &Error{http.StatusForbidden, "not-authorised", fmt.Sprintf("uid %d may not do this; it needs the role that operator_uids or viewer_uids gives", who.uid)}
-	s.opts.Logger.Warn("operator request refused", "uid", who.uid, "action", r.action)
+	s.quiet.Warn("operator request refused", "uid", who.uid, "action", r.action)
 	if r.mutating {
 		// It is refused whether or not it can be recorded.
 		_, _ = s.opts.Audit.AppendBounded(ctx, actor(who), false, s.recordOf(r, who, "", e))
@@ -255,31 +259,3 @@ func writeError(w http.ResponseWriter, e *Error) {
 }
 
 type plainText string
-
-// limitListener bounds the number of connections; others wait in the kernel's queue.
-type limitListener struct {
-	net.Listener
-	slots chan struct{}
-}
-
-// Accept waits for a free slot.
-func (l *limitListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-type limitedConn struct {
-	net.Conn
-	release func()
-}
-
-// Close frees the slot.
-func (c *limitedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
-}

@@ -12,6 +12,8 @@ import (
 const (
 	maxHeaderBytes = 16 << 10
 	idleTime       = time.Minute
+	// discardTime is for a body that is refused.
+	discardTime = time.Second
 	// defaultBodyTime is for requests of other servers.
 	defaultBodyTime = 30 * time.Second
 )
@@ -74,7 +76,9 @@ func (b *body) Read(p []byte) (int, error) {
 // longer one is an *http.MaxBytesError; ErrNoMemory means that the client should come
 // back.
 func ReadBody(w http.ResponseWriter, r *http.Request, most int64) (b []byte, release func(), err error) {
+	control := http.NewResponseController(w)
 	if r.ContentLength > most {
+		discard(w, r, control, most)
 		return nil, nil, &http.MaxBytesError{Limit: most}
 	}
 	n := r.ContentLength
@@ -97,7 +101,6 @@ func ReadBody(w http.ResponseWriter, r *http.Request, most int64) (b []byte, rel
 			giveBack()
 		}
 	}()
-	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(time.Now().Add(limit)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, nil, err
 	}
@@ -109,6 +112,14 @@ func ReadBody(w http.ResponseWriter, r *http.Request, most int64) (b []byte, rel
 		return nil, nil, err
 	}
 	return b, giveBack, nil
+}
+
+// discard takes a body that is not wanted off the connection, for a moment: a client that
+// still sends would not read why it was refused.
+func discard(w http.ResponseWriter, r *http.Request, control *http.ResponseController, most int64) {
+	if control.SetReadDeadline(time.Now().Add(discardTime)) == nil {
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, most)) // it is refused however this ends
+	}
 }
 
 // readAll reads to the end, into n bytes at most.

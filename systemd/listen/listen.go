@@ -164,9 +164,11 @@ func New(raw net.Listener, cfg Config) (*Listener, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	cfg.Connections = min(cfg.Connections, affordable())
-	cfg.Unproven = max(min(cfg.Unproven, cfg.Connections/2), 1)
-	cfg.PerSource = max(min(cfg.PerSource, cfg.Unproven), 1)
+	if most := affordable(); cfg.Connections > most {
+		cfg.Unproven = max(cfg.Unproven*most/cfg.Connections, 1)
+		cfg.Connections = most
+	}
+	cfg.PerSource = min(cfg.PerSource, cfg.Unproven)
 	bytes := int64(cfg.BodyMiB) << 20 / 2
 	l := &Listener{raw: raw, cfg: cfg, balancers: balancers, log: Sparse(cfg.Logger),
 		live: make(chan struct{}, 2*cfg.Connections+maxStrangers), done: make(chan struct{}),
