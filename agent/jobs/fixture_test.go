@@ -46,7 +46,8 @@ func testKey(t testing.TB, n byte) *keybuf.Buffer {
 }
 
 func options(c *clock) Options {
-	return Options{Boot: "boot-1", Logger: slog.New(slog.DiscardHandler), Now: c.Now}
+	// One owner may have all here; owner_test.go has what he may have.
+	return Options{Boot: "boot-1", Logger: slog.New(slog.DiscardHandler), Now: c.Now, OwnerJobs: 1 << 20, OwnerBytes: 1 << 40}
 }
 
 func openQueue(t testing.TB, path string, o Options) *Queue {

@@ -130,7 +130,12 @@ func (q *Queue) Cancel(id ID) (Info, error) {
 }
 
 // Retry lets a dead job be tried again, from the first try on.
-func (q *Queue) Retry(id ID) (Info, error) {
+func (q *Queue) Retry(id ID) (Info, error) { return q.retry(id, true) }
+
+// RetryForAgent is Retry as SubmitForAgent is Submit.
+func (q *Queue) RetryForAgent(id ID) (Info, error) { return q.retry(id, false) }
+
+func (q *Queue) retry(id ID, bound bool) (Info, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	info, err := q.find(id)
@@ -140,7 +145,13 @@ func (q *Queue) Retry(id ID) (Info, error) {
 	if info.State != Dead {
 		return info.clone(), evidence.Refuse(ReasonState, "job %s is %s; only dead jobs are retried", id, info.State)
 	}
-	gone, err := q.admit(int64(len(info.Spec)+MaxResultBytes), info)
+	size := int64(len(info.Spec) + MaxResultBytes)
+	if bound {
+		if err := q.ownerHasRoom(info.Owner, size); err != nil {
+			return info.clone(), err
+		}
+	}
+	gone, err := q.admit(size, info)
 	if err != nil {
 		return info.clone(), err
 	}

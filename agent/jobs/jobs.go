@@ -37,6 +37,8 @@ import (
 const (
 	// ReasonFull: as many jobs, bytes or journal entries as there may be.
 	ReasonFull evidence.Reason = "queue-full"
+	// ReasonOwner: as many jobs or bytes of this owner as there may be.
+	ReasonOwner evidence.Reason = "queue-owner-full"
 	// ReasonUnknown: no job has this id.
 	ReasonUnknown evidence.Reason = "job-unknown"
 	// ReasonState: the job's state does not allow it.

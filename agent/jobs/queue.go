@@ -23,12 +23,18 @@ import (
 type Options struct {
 	// Boot names this boot of the machine, as /proc/sys/kernel/random/boot_id.
 	Boot string
-	// MaxJobs that are not final; 1024. MaxKept that are; 4096, of which the
-	// oldest are forgotten first.
+	// MaxJobs that are not final; 1024. MaxKept that are; 4096, of which the oldest of
+	// whoever has the most are forgotten first. KeptAge is how long final ones are kept;
+	// 30 days.
 	MaxJobs, MaxKept int
+	KeptAge          time.Duration
 	// MaxBytes of specifications and results; 256 MiB. A job that is not final
 	// counts with a result of MaxResultBytes, so that its result always has room.
 	MaxBytes int64
+	// OwnerJobs and OwnerBytes are the part of MaxJobs and MaxBytes that the jobs of one
+	// owner may have which are not final; three quarters.
+	OwnerJobs  int
+	OwnerBytes int64
 	// MaxOnce bounds the entries of the journal; 1 Mi. They are kept for ever.
 	MaxOnce int
 	// MemoryCeiling is the most memory that a retry may be given; none by default.
@@ -51,7 +57,7 @@ func (o *Options) complete() error {
 		return evidence.Refuse(ReasonJob, "a logger is required")
 	case len(o.Boot) > maxBootBytes:
 		return evidence.Refuse(ReasonJob, "the boot's name has more than %d bytes", maxBootBytes)
-	case o.MaxJobs < 0, o.MaxKept < 0, o.MaxBytes < 0, o.MaxOnce < 0, o.MemoryCeiling < 0, o.LeaseTime < 0:
+	case o.MaxJobs < 0, o.MaxKept < 0, o.MaxBytes < 0, o.MaxOnce < 0, o.MemoryCeiling < 0, o.LeaseTime < 0, o.KeptAge < 0, o.OwnerJobs < 0, o.OwnerBytes < 0:
 		return evidence.Refuse(ReasonJob, "a limit is negative")
 	}
 	for v, d := range map[*int]int{&o.MaxJobs: 1024, &o.MaxKept: 4096, &o.MaxOnce: 1 << 20} {
@@ -61,6 +67,15 @@ func (o *Options) complete() error {
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 256 << 20
+	}
+	if o.OwnerJobs == 0 {
+		o.OwnerJobs = o.MaxJobs - o.MaxJobs/4
+	}
+	if o.OwnerBytes == 0 {
+		o.OwnerBytes = o.MaxBytes - o.MaxBytes/4
+	}
+	if o.KeptAge == 0 {
+		o.KeptAge = 30 * 24 * time.Hour
 	}
 	if o.LeaseTime == 0 {
 		o.LeaseTime = time.Minute

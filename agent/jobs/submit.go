@@ -15,6 +15,16 @@ import (
 // Submit adds a job, durably. A job that is there already is returned as it stands,
 // with false; priority and bounds stay those of the first submission.
 func (q *Queue) Submit(ctx context.Context, j Job) (Info, bool, error) {
+	return q.submit(ctx, j, true)
+}
+
+// SubmitForAgent is Submit for what the agent has to do, whoever's job it is: the owner's
+// part does not bind it, or a user who fills his could keep it from being done.
+func (q *Queue) SubmitForAgent(ctx context.Context, j Job) (Info, bool, error) {
+	return q.submit(ctx, j, false)
+}
+
+func (q *Queue) submit(ctx context.Context, j Job, bound bool) (Info, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return Info{}, false, err
 	}
@@ -33,6 +43,11 @@ func (q *Queue) Submit(ctx context.Context, j Job) (Info, bool, error) {
 	j.Spec = bytes.Clone(j.Spec)
 	now := q.opt.Now().UTC()
 	info := &Info{ID: id, Job: j, Seq: q.next, State: Queued, Created: now, Updated: now}
+	if bound {
+		if err := q.ownerHasRoom(info.Owner, info.bytes()); err != nil {
+			return Info{}, false, err
+		}
+	}
 	gone, err := q.admit(info.bytes(), nil)
 	if err != nil {
 		return Info{}, false, err
@@ -79,8 +94,24 @@ func (q *Queue) total() (t total) {
 	return t
 }
 
-// admit says whether one more job that is not final has room, and which final ones,
-// the oldest first, give way to it. The job except is final and does not.
+// ownerHasRoom refuses what is more than the part of one owner.
+func (q *Queue) ownerHasRoom(owner uint32, size int64) error {
+	jobs, bytes := 1, size
+	for _, info := range q.jobs {
+		if info.Owner == owner && !info.Final() {
+			jobs++
+			bytes += info.bytes()
+		}
+	}
+	if jobs > q.opt.OwnerJobs || bytes > q.opt.OwnerBytes {
+		return evidence.Refuse(ReasonOwner, "the jobs of user %d that wait or run would be %d with %d bytes; one user has %d and %d; try again when some are done", owner, jobs, bytes, q.opt.OwnerJobs, q.opt.OwnerBytes)
+	}
+	return nil
+}
+
+// admit says whether one more job that is not final has room, and which final ones give
+// way to it: those that are too old, then the oldest of whoever has the most. The job
+// except is final and does not.
 func (q *Queue) admit(size int64, except *Info) (gone []*Info, err error) {
 	t := q.total()
 	if t.unfinished >= q.opt.MaxJobs {
@@ -89,23 +120,56 @@ func (q *Queue) admit(size int64, except *Info) (gone []*Info, err error) {
 	if t.reserved+size > q.opt.MaxBytes {
 		return nil, evidence.Refuse(ReasonFull, "the jobs that wait or run would have %d bytes, more than %d; try again when some are done", t.reserved+size, q.opt.MaxBytes)
 	}
+	of := map[uint32][]*Info{} // the oldest first
+	kept, count := t.kept, 0
 	if except != nil {
-		t.final--
-		t.kept -= except.bytes()
+		kept -= except.bytes()
 	}
-	fits := func() bool { return t.final <= q.opt.MaxKept && t.reserved+t.kept+size <= q.opt.MaxBytes }
-	if fits() {
-		return nil, nil
+	for _, info := range q.finals(except) {
+		if q.old(info, q.opt.KeptAge) {
+			gone = append(gone, info)
+			kept -= info.bytes()
+			continue
+		}
+		of[info.Owner] = append(of[info.Owner], info)
+		count++
 	}
-	for _, oldest := range q.finals(except) {
-		if fits() {
+	for count > 0 {
+		short := t.reserved+kept+size > q.opt.MaxBytes
+		if !short && count <= q.opt.MaxKept {
 			break
 		}
+		owner := heaviest(of, short)
+		oldest := of[owner][0]
+		of[owner] = of[owner][1:]
 		gone = append(gone, oldest)
-		t.final--
-		t.kept -= oldest.bytes()
+		kept -= oldest.bytes()
+		count--
 	}
 	return gone, nil
+}
+
+// heaviest is the owner of the most jobs, or bytes; of equals that of the oldest job.
+func heaviest(of map[uint32][]*Info, bytes bool) (owner uint32) {
+	var most int64
+	for uid, list := range of {
+		weight := int64(len(list))
+		if bytes && weight > 0 {
+			weight = 1 // one without bytes gives way after those that have some
+			for _, info := range list {
+				weight += info.bytes()
+			}
+		}
+		if weight > most || weight > 0 && weight == most && list[0].endedBefore(of[owner][0]) {
+			owner, most = uid, weight
+		}
+	}
+	return owner
+}
+
+// endedBefore orders final jobs.
+func (i *Info) endedBefore(other *Info) bool {
+	return cmp.Or(i.Updated.Compare(other.Updated), cmp.Compare(i.Seq, other.Seq)) < 0
 }
 
 // finals are the final jobs but one, those that ended first in front.
@@ -118,6 +182,14 @@ func (q *Queue) finals(except *Info) (list []*Info) {
 	slices.SortFunc(list, func(a, b *Info) int { return cmp.Or(a.Updated.Compare(b.Updated), cmp.Compare(a.Seq, b.Seq)) })
 	return list
 }
+
+// old says whether a final job ended longer ago than age.
+func (q *Queue) old(info *Info, age time.Duration) bool {
+	return info.Updated.Before(q.opt.Now().Add(-age))
+}
+
+// Expire forgets the final jobs that are older than KeptAge, as Prune does.
+func (q *Queue) Expire(ctx context.Context) (int, error) { return q.Prune(ctx, q.opt.KeptAge) }
 
 // Prune forgets the jobs that ended longer ago than age and returns their number.
 // Submitting one of them again does it again; what must not happen again is in the
@@ -132,9 +204,8 @@ func (q *Queue) Prune(ctx context.Context, age time.Duration) (int, error) {
 		return 0, q.stopped
 	}
 	var gone []*Info
-	before := q.opt.Now().Add(-age)
 	for _, info := range q.jobs {
-		if info.Final() && info.Updated.Before(before) {
+		if info.Final() && q.old(info, age) {
 			gone = append(gone, info)
 		}
 	}

@@ -61,7 +61,7 @@ func statusOf(reason evidence.Reason) int {
 		return http.StatusConflict
 	case federate.ReasonNotConfigured, jobs.ReasonUnknown, party.ReasonUnknown, party.ReasonNotNamed, proofs.ReasonNotConfigured, proofs.ReasonUnknown, proofs.ReasonNoKey, "setup-unknown", "round-unknown", "round-not-closed", "result-not-published":
 		return http.StatusNotFound
-	case jobs.ReasonFull:
+	case jobs.ReasonFull, jobs.ReasonOwner:
 		return http.StatusTooManyRequests
 	}
 	return 0

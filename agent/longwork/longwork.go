@@ -187,7 +187,7 @@ func (w *Works) open(cfg settings.Config, key *keybuf.Buffer) error {
 	dir := queueDir(cfg)
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
-		s.queue, err = jobs.Open(filepath.Join(dir, "queue.db"), key, jobs.Options{Boot: bootID(), Logger: w.agent.Logger, MemoryCeiling: 4 * max(cfg.WorkerMemory(), cfg.ProofMemory()), Holds: w.holds})
+		s.queue, err = jobs.Open(filepath.Join(dir, "queue.db"), key, queueOptions(cfg, w.agent.Logger, w.holds))
 	}
 	if err == nil {
 		err = w.services(cfg, dir, s)

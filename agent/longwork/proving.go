@@ -96,7 +96,8 @@ func (w *Works) newProofs(cfg settings.Config, dir string, s *session, f *fixed)
 		return nil, err
 	}
 	config := proofs.Config{Agent: signer(roots), Queue: s.queue, Pool: f.pool, Dir: dir, Key: s.key, Ring: f.ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
-		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger}
+		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger,
+		Kept: cfg.Proofs.Kept, KeptAge: time.Duration(cfg.Proofs.KeptDays) * 24 * time.Hour}
 	r, err := w.newRegistry(cfg)
 	if err != nil {
 		return nil, err

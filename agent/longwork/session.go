@@ -37,6 +37,7 @@ func (s *session) work(ctx context.Context) error {
 			errs <- f(s.run)
 		})
 	}
+	running.Go(func() { s.expire() })
 	if s.federation != nil {
 		begin(s.federation.Run)
 	}

@@ -30,7 +30,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
@@ -103,6 +102,10 @@ type Config struct {
 	// Agent is the digest of the agent key that signed a receipt.
 	Agent  func(receipt.Receipt) (statement.Digest, error)
 	Logger *slog.Logger
+	// Kept is how many proofs are kept, 16,384, and KeptAge how long, 90 days. One that the
+	// registry has not taken is not counted out, and goes with its age alone.
+	Kept    int
+	KeptAge time.Duration
 }
 
 // Limits of the service.
@@ -123,6 +126,7 @@ type Service struct {
 	unspoken []receipt.Receipt    // not announced yet
 	kept     []receipt.ID         // witnesses, oldest first
 	queued   map[receipt.ID]jobs.ID
+	owners   map[receipt.ID]uint32           // of the witnesses
 	agents   map[receipt.ID]statement.Digest // whose key signed what there is a witness of
 	turn     int                             // which former key is asked for next
 	handed   map[receipt.ID]bool
@@ -164,7 +168,13 @@ func New(cfg Config) (*Service, error) {
 	default:
 		return nil, fmt.Errorf("proofs: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
-	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, queued: map[receipt.ID]jobs.ID{}, agents: map[receipt.ID]statement.Digest{}, handed: map[receipt.ID]bool{}, known: map[use]bool{}}
+	if cfg.Kept <= 0 {
+		cfg.Kept = 16 << 10
+	}
+	if cfg.KeptAge <= 0 {
+		cfg.KeptAge = 90 * 24 * time.Hour
+	}
+	s := &Service{cfg: cfg, answers: make(chan witness, maxWaiting), tick: registryTick, taken: map[receipt.ID]taken{}, queued: map[receipt.ID]jobs.ID{}, owners: map[receipt.ID]uint32{}, agents: map[receipt.ID]statement.Digest{}, handed: map[receipt.ID]bool{}, known: map[use]bool{}}
 	for _, dir := range []string{"witness", "proof"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, err
@@ -242,6 +252,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { s.keepAnswers(ctx) })
+	running.Go(func() { s.expireProofs(ctx) })
 	if s.cfg.Registry != nil {
 		running.Go(func() { s.talk(ctx) })
 	}
@@ -336,21 +347,39 @@ func (s *Service) keep(ctx context.Context, w witness) error {
 	return errors.Join(err, s.follow(ctx, w))
 }
 
-// evict forgets the oldest witnesses that are too many, but those whose proof is still to be
-// made, and returns them. The caller holds mu.
+// evict forgets witnesses that are too many, the oldest of the user who has the most first,
+// but none whose proof is still to be made, and returns them. The caller holds mu.
 func (s *Service) evict() (old []receipt.ID) {
-	for i := 0; i < len(s.kept) && len(s.kept) > maxWitnesses; {
-		id := s.kept[i]
-		if job, ok := s.queued[id]; ok {
-			if info, err := s.cfg.Queue.Show(job); err == nil && !info.Final() {
-				i++
-				continue
+	of := map[uint32]int{}
+	for _, id := range s.kept {
+		of[s.owners[id]]++
+	}
+	for len(s.kept) > maxWitnesses {
+		next := -1
+		for i, id := range s.kept {
+			if (next < 0 || of[s.owners[id]] > of[s.owners[s.kept[next]]]) && !s.needed(id) {
+				next = i
 			}
-			delete(s.queued, id)
 		}
-		old, s.kept = append(old, id), slices.Delete(s.kept, i, i+1)
+		if next < 0 {
+			break
+		}
+		id := s.kept[next]
+		of[s.owners[id]]--
+		delete(s.queued, id)
+		old, s.kept = append(old, id), slices.Delete(s.kept, next, next+1)
 	}
 	return old
+}
+
+// needed says whether a proof of the witness is still to be made.
+func (s *Service) needed(id receipt.ID) bool {
+	job, ok := s.queued[id]
+	if !ok {
+		return false
+	}
+	info, err := s.cfg.Queue.Show(job)
+	return err == nil && !info.Final()
 }
 
 // follow announces an answer whose witness is kept, and queues it if it is chosen.
@@ -373,7 +402,7 @@ func (s *Service) follow(ctx context.Context, w witness) error {
 	if err != nil {
 		need = s.cfg.Limits.Memory // the job ends with the reason, for who looks at jobs
 	}
-	_, err = s.queue(ctx, w.Owner, w.id(), 0, need)
+	_, err = s.queue(ctx, s.cfg.Queue.Submit, w.Owner, w.id(), 0, need)
 	return err
 }
 
@@ -395,85 +424,21 @@ type jobSpec struct {
 	Receipt string `json:"receipt"`
 }
 
-func (s *Service) queue(ctx context.Context, owner uint32, id receipt.ID, priority int8, memory int64) (jobs.Info, error) {
+// submitter is one of the queue's: for a user, or for the agent.
+type submitter func(context.Context, jobs.Job) (jobs.Info, bool, error)
+
+func (s *Service) queue(ctx context.Context, submit submitter, owner uint32, id receipt.ID, priority int8, memory int64) (jobs.Info, error) {
 	spec, err := json.Marshal(jobSpec{id.String()})
 	if err != nil {
 		return jobs.Info{}, err
 	}
-	info, _, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: prooftask.ClassInference, Owner: owner, Spec: spec, Priority: priority, Memory: memory, TimeMax: s.cfg.Limits.Time})
+	info, _, err := submit(ctx, jobs.Job{Class: prooftask.ClassInference, Owner: owner, Spec: spec, Priority: priority, Memory: memory, TimeMax: s.cfg.Limits.Time})
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.queued[id] = info.ID
 	}
 	return info, err
-}
-
-// The files are blobs under the queue's key, named and bound to their receipt.
-func (s *Service) path(dir string, id receipt.ID) string {
-	return filepath.Join(s.cfg.Dir, dir, id.String())
-}
-
-const blobLabel = "anchorhold/proofs/1"
-
-func (s *Service) write(dir string, id receipt.ID, data []byte, durable bool) error {
-	blob, err := chunkseal.SealBlob(s.cfg.Key, blobLabel, []byte(dir+" "+id.String()), data)
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Join(s.cfg.Dir, dir), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(blob)
-	if durable {
-		err = errors.Join(err, f.Sync())
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path(dir, id))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if !durable {
-		return nil
-	}
-	d, err := os.Open(filepath.Join(s.cfg.Dir, dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close()) // or the name is lost with the power
-}
-
-func (s *Service) read(dir string, id receipt.ID) ([]byte, error) {
-	blob, err := os.ReadFile(s.path(dir, id))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, unknown(id)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return chunkseal.OpenBlob(s.cfg.Key, blobLabel, []byte(dir+" "+id.String()), blob)
-}
-
-func (s *Service) remove(dir string, id receipt.ID) error {
-	if dir == "witness" {
-		s.mu.Lock()
-		delete(s.agents, id)
-		s.mu.Unlock()
-	}
-	if err := os.Remove(s.path(dir, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func (s *Service) witness(id receipt.ID) (w witness, err error) {
-	raw, err := s.read("witness", id)
-	if err != nil {
-		return w, err
-	}
-	return w, json.Unmarshal(raw, &w)
 }
 
 // Prove has an answer of this user proven; uid 0 may have every one. Of an answer that
@@ -490,10 +455,15 @@ func (s *Service) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.In
 }
 
 // ask queues the proof of an answer. One that waited in vain for its model, for its key to
-// be registered, or for memory, waits again.
+// be registered, or for memory, waits again. What uid 0 asks for, as what answers the
+// broker's challenges does, is not bound by the part of the queue that the answer's user has.
 func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+	submit, retry := s.cfg.Queue.Submit, s.cfg.Queue.Retry
+	if uid == 0 {
+		submit, retry = s.cfg.Queue.SubmitForAgent, s.cfg.Queue.RetryForAgent
+	}
 	if st, err := s.stored(uid, id); err == nil {
-		return s.queue(ctx, st.Owner, id, 1, 0) // no worker starts
+		return s.queue(ctx, submit, st.Owner, id, 1, 0) // no worker starts
 	}
 	w, err := s.witness(id)
 	if err != nil {
@@ -509,9 +479,9 @@ func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info
 	if err := s.choose(w); err != nil {
 		return jobs.Info{}, err
 	}
-	info, err := s.queue(ctx, w.Owner, id, 1, need)
+	info, err := s.queue(ctx, submit, w.Owner, id, 1, need)
 	if err == nil && info.State == jobs.Dead && (info.Reason == classify.ReasonUnavailable || info.Reason == ReasonNotRegistered || info.Reason == prooftask.ReasonMemory) {
-		return s.cfg.Queue.Retry(info.ID)
+		return retry(info.ID)
 	}
 	return info, err
 }

@@ -203,6 +203,62 @@ func TestACrashAnywhereGoesOn(t *testing.T) {
 	g.proven(t, 5, idOf(a))
 }
 
+// TestOneUsersAnswersDoNotDriveOutAnothers: the user who has the most loses his own first.
+func TestOneUsersAnswersDoNotDriveOutAnothers(t *testing.T) {
+	w := newWorld(t)
+	g := w.make(t, OnDemand, nil)
+	keep := func(uid uint32) receipt.ID {
+		a := w.classify(t)
+		g.Take(uid, a)
+		g.keepOne(t.Context(), <-g.answers)
+		return idOf(a)
+	}
+	quiet := keep(6)
+	loud := keep(5)
+	for i := range maxWitnesses - 2 {
+		id := receipt.ID{1, byte(i), byte(i >> 8)}
+		g.kept, g.owners[id] = append(g.kept, id), 5
+	}
+	keep(5)
+	if !exists(t, g.path("witness", quiet)) || exists(t, g.path("witness", loud)) {
+		t.Error("a user's answers drove out another's")
+	}
+	if len(g.owners) != maxWitnesses || len(g.kept) != maxWitnesses {
+		t.Errorf("%d owners of %d witnesses", len(g.owners), len(g.kept))
+	}
+}
+
+// TestProofsAreBounded by number and age; what the registry has still to take stays.
+func TestProofsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	b := newBroker(t)
+	g := w.make(t, OnDemand, func(c *Config) { with(b)(c); c.Kept, c.KeptAge = 2, 10*time.Hour })
+	now := time.Now()
+	put := func(n byte, age time.Duration, sent bool) receipt.ID {
+		id := receipt.ID{n, 1}
+		err := g.write("proof", id, []byte("{}"), false)
+		if sent {
+			g.remember(id)
+		}
+		if err == nil {
+			err = os.Chtimes(g.path("proof", id), now.Add(-age), now.Add(-age))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	old, unsent, first, second, third := put(1, 11*time.Hour, false), put(2, 9*time.Hour, false), put(3, 8*time.Hour, true), put(4, 7*time.Hour, true), put(5, time.Hour, true)
+	if n, err := g.expire(now); n != 3 || err != nil {
+		t.Errorf("%d removed, %v", n, err)
+	}
+	for id, want := range map[receipt.ID]bool{old: false, unsent: true, first: false, second: false, third: true} {
+		if exists(t, g.path("proof", id)) != want {
+			t.Errorf("proof %s: there %t", id, !want)
+		}
+	}
+}
+
 func TestWitnessesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	g := w.make(t, OnDemand, nil)
@@ -214,7 +270,8 @@ func TestWitnessesAreBounded(t *testing.T) {
 	}
 	first := keep()
 	for i := range maxWitnesses - 1 {
-		g.kept = append(g.kept, receipt.ID{1, byte(i), byte(i >> 8)})
+		id := receipt.ID{1, byte(i), byte(i >> 8)}
+		g.kept, g.owners[id] = append(g.kept, id), 5
 	}
 	if !exists(t, g.path("witness", first)) {
 		t.Fatal("it went too early")

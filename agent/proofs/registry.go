@@ -63,6 +63,9 @@ func (s *Service) announce(ctx context.Context) error {
 // note remembers under which agent key an answer was signed. The broker's challenges name
 // that key, and an agent that starts anew has another.
 func (s *Service) note(w witness) {
+	s.mu.Lock()
+	s.owners[w.id()] = w.Owner
+	s.mu.Unlock()
 	agent, err := s.cfg.Agent(w.Issued.Receipt)
 	if err != nil { // its proof can be asked for here; a challenge of it is not seen
 		s.cfg.Logger.Error("a receipt names no agent", "receipt", w.id().String(), "err", err)

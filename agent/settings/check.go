@@ -254,6 +254,9 @@ func (c Config) checkClassifiers(f *Findings) {
 	if p.MemoryMB != 0 && p.MemoryMB < 128 {
 		f.errorf("proofs.memory_mb: %d; a small proof needs 128", p.MemoryMB)
 	}
+	if p.Kept < 0 || p.Kept > 1<<20 || p.KeptDays < 0 || p.KeptDays > 3650 {
+		f.errorf("proofs: kept is up to %d, kept_days up to 3650", 1<<20)
+	}
 	if p.Keys == "" && (p.Mode != "" || p.Registry != "" || p.AllowDevelopmentSetup) {
 		f.errorf("proofs.keys is missing: a directory that `anchorhold proof setup` made")
 	}
@@ -287,6 +290,10 @@ func (c Config) checkKept(f *Findings) {
 	r := c.Receipts
 	if r.Kept < 0 || r.Kept > 1<<16 || r.KeptPerUID < 0 || r.KeptPerUID > max(r.Kept, 512) || r.KeptMinutes < 0 || r.KeptMinutes > 525_600 {
 		f.errorf("receipts: kept is up to %d, kept_per_uid up to kept, kept_minutes up to a year", 1<<16)
+	}
+	j := c.Jobs
+	if j.Waiting < 0 || j.Waiting > 1<<16 || j.WaitingPerUID < 0 || j.WaitingPerUID > max(j.Waiting, 1024) || j.Kept < 0 || j.Kept > 1<<20 || j.KeptDays < 0 || j.KeptDays > 3650 || j.SizeMB < 0 || j.SizeMB > 1<<16 {
+		f.errorf("jobs: waiting is up to %d, waiting_per_uid up to waiting, kept up to %d, kept_days up to 3650, size_mb up to %d", 1<<16, 1<<20, 1<<16)
 	}
 }
 

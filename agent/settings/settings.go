@@ -48,6 +48,8 @@ type Config struct {
 	Federation Federation `yaml:"federation"`
 	// Workers are the processes that long work runs in.
 	Workers Workers `yaml:"workers"`
+	// Jobs bounds the queue of long work.
+	Jobs Jobs `yaml:"jobs"`
 	// Socket is the local API.
 	Socket Socket `yaml:"socket"`
 	// Receipts says which receipts the agent keeps for its clients.
@@ -215,6 +217,10 @@ type Proofs struct {
 	// MemoryMB bounds a proving worker, in MiB; 0 is 1024. A proof that needs more, by the
 	// sizes of its circuit and key, is refused; one that needs less gets less.
 	MemoryMB int `yaml:"memory_mb"`
+	// Kept is how many proofs the agent keeps, 0 is 16384, and KeptDays how long, 0 is 90.
+	// One that the registry has still to take goes with its age alone.
+	Kept     int `yaml:"kept"`
+	KeptDays int `yaml:"kept_days"`
 }
 
 // Proves says whether the agent makes proofs.
@@ -254,6 +260,22 @@ type Workers struct {
 	MemoryMB int `yaml:"memory_mb"`
 	// TimeSeconds bounds each; 0 is 3600.
 	TimeSeconds int `yaml:"time_seconds"`
+}
+
+// Jobs bounds the queue of long work.
+type Jobs struct {
+	// Waiting is how many jobs wait or run at most; 0 is 1024. WaitingPerUID is how many
+	// of one user; 0 is three quarters of Waiting.
+	Waiting       int `yaml:"waiting"`
+	WaitingPerUID int `yaml:"waiting_per_uid"`
+	// Kept is how many jobs that ended are kept; 0 is 4096. Beyond it the oldest of the
+	// user who has the most are forgotten.
+	Kept int `yaml:"kept"`
+	// KeptDays is how long they are kept; 0 is 30.
+	KeptDays int `yaml:"kept_days"`
+	// SizeMB bounds what jobs say and what came of them, in MiB; 0 is 256. The jobs of one
+	// user that wait or run get three quarters.
+	SizeMB int `yaml:"size_mb"`
 }
 
 // Participates says whether the agent takes part in federated rounds.
