@@ -2,6 +2,7 @@ package appraise
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
@@ -82,28 +83,61 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	if c := v.cache.get(id); c != nil {
 		return c, nil
 	}
-	leaf, err := x509.ParseCertificate(leafDER)
-	if err != nil {
-		return nil, evidence.Refuse(ReasonCertificate, "%s: %w", leafType, err)
-	}
-	issuer, err := v.issuerOf(leaf, env.Endorsement(issuerType), string(issuerType))
+	leaf, err := parseCertificate(leafDER, string(leafType))
 	if err != nil {
 		return nil, err
 	}
-	root, err := v.issuerOf(issuer, env.Endorsement(evidence.EndorsementARK), "ark")
+	// Arithmetic comes last, and only with keys whose size is known and whose root is
+	// pinned: before that, whoever sent the certificates decides what it costs.
+	key, err := parseChipKey(leaf, signer)
 	if err != nil {
 		return nil, err
 	}
-	c := &chain{root: root, issuer: issuer, leaf: leaf}
-	if c.key, err = parseChipKey(leaf, signer); err != nil {
+	issuers, err := v.authorities(leaf, env.Endorsement(issuerType), string(issuerType))
+	if err != nil {
 		return nil, err
 	}
-	if c.software, err = v.trusted(root, c.key.product); err != nil {
-		return nil, err
+	for _, issuer := range issuers {
+		c := &chain{issuer: issuer, leaf: leaf, key: key}
+		if err = v.join(c, env.Endorsement(evidence.EndorsementARK)); err == nil {
+			c.revoked = v.revocation.newest(c.root)
+			v.cache.put(id, c)
+			return c, nil
+		}
 	}
-	c.revoked = v.revocation.newest(root)
-	v.cache.put(id, c)
-	return c, nil
+	return nil, err
+}
+
+// join completes a chain with a root that is pinned and that the signatures lead to.
+func (v *Verifier) join(c *chain, offered []byte) error {
+	roots, err := v.authorities(c.issuer, offered, "ark")
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		c.root = root
+		if c.software, err = v.trusted(root, c.key.product); err != nil {
+			continue
+		}
+		if err = signedByAuthority(root); err != nil {
+			continue
+		}
+		if err = v.verify(c); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// verify checks the signatures of a chain from the root down: the key of each
+// certificate is used only after it was signed by the one above.
+func (v *Verifier) verify(c *chain) error {
+	for _, link := range []struct{ cert, by *x509.Certificate }{{c.root, c.root}, {c.issuer, c.root}, {c.leaf, c.issuer}} {
+		if err := v.checkSignature(link.cert, link.by); err != nil {
+			return evidence.Refuse(ReasonChain, "%q is not signed by %q: %w", link.cert.Subject.CommonName, link.by.Subject.CommonName, err)
+		}
+	}
+	return nil
 }
 
 // chainID is the cache's key. The signer's kind is part of it: a certificate
@@ -118,49 +152,69 @@ func chainID(signer signerKind, certificates ...[]byte) [32]byte {
 	return sha256.Sum256(b)
 }
 
-// issuerOf finds the certificate that signed another: among those configured, or
-// the one that came with the evidence. It verifies the signature.
-func (v *Verifier) issuerOf(cert *x509.Certificate, offered []byte, name string) (*x509.Certificate, error) {
-	var candidates []*x509.Certificate
+// What AMD's authorities are made of.
+const (
+	maxCertificateBytes = 4 << 10 // twice what they have
+	authorityBits       = 4096    // RSA
+	authorityExponent   = 65537
+)
+
+func parseCertificate(der []byte, name string) (*x509.Certificate, error) {
+	if len(der) > maxCertificateBytes {
+		return nil, evidence.Refuse(ReasonCertificate, "%s has %d bytes, the limit is %d", name, len(der), maxCertificateBytes)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, evidence.Refuse(ReasonCertificate, "%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// authorities are the certificates that may have signed another, by what can be seen
+// without arithmetic: those configured, and the one that came with the evidence. There
+// is one at least.
+func (v *Verifier) authorities(cert *x509.Certificate, offered []byte, name string) (list []*x509.Certificate, err error) {
 	for _, c := range v.certificates {
-		if bytes.Equal(c.RawSubject, cert.RawIssuer) {
-			candidates = append(candidates, c)
+		if bytes.Equal(c.RawSubject, cert.RawIssuer) && isAuthority(c) {
+			list = append(list, c)
 		}
 	}
 	if offered != nil {
-		c, err := x509.ParseCertificate(offered)
-		if err != nil {
-			return nil, evidence.Refuse(ReasonCertificate, "%s: %w", name, err)
+		c, err := parseCertificate(offered, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case !isAuthority(c):
+			return nil, evidence.Refuse(ReasonCertificate, "the key of %s is not RSA with %d bits and exponent %d", name, authorityBits, authorityExponent)
+		case bytes.Equal(c.RawSubject, cert.RawIssuer):
+			list = append(list, c)
+		case len(list) == 0:
+			return nil, evidence.Refuse(ReasonChain, "issued by %q, %s is %q", cert.Issuer.CommonName, name, c.Subject.CommonName)
 		}
-		candidates = append(candidates, c)
 	}
-	if len(candidates) == 0 {
+	if len(list) == 0 {
 		return nil, evidence.Refuse(ReasonCertificateMissing, "no %s certificate", name)
 	}
-	if cert.SignatureAlgorithm != x509.SHA384WithRSAPSS {
-		return nil, evidence.Refuse(ReasonChain, "a certificate under %s is signed with %s; SHA384-RSAPSS is known", name, cert.SignatureAlgorithm)
+	return list, signedByAuthority(cert)
+}
+
+// signedByAuthority checks the form of a certificate's signature.
+func signedByAuthority(cert *x509.Certificate) error {
+	if cert.SignatureAlgorithm != x509.SHA384WithRSAPSS || len(cert.Signature) != authorityBits/8 {
+		return evidence.Refuse(ReasonChain, "%q is signed with %s in %d bytes; SHA384-RSAPSS in %d is known", cert.Subject.CommonName, cert.SignatureAlgorithm, len(cert.Signature), authorityBits/8)
 	}
-	var last error
-	for _, c := range candidates {
-		if !bytes.Equal(c.RawSubject, cert.RawIssuer) {
-			last = evidence.Refuse(ReasonChain, "issued by %q, %s is %q", cert.Issuer.CommonName, name, c.Subject.CommonName)
-			continue
-		}
-		if err := cert.CheckSignatureFrom(c); err != nil {
-			last = evidence.Refuse(ReasonChain, "not signed by %s: %w", name, err)
-			continue
-		}
-		return c, nil
-	}
-	return nil, last
+	return nil
+}
+
+// isAuthority says whether a key has the form of AMD's authorities.
+func isAuthority(c *x509.Certificate) bool {
+	key, ok := c.PublicKey.(*rsa.PublicKey)
+	return ok && key.N.BitLen() == authorityBits && key.E == authorityExponent
 }
 
 // trusted says whether a root may vouch for a product, and whether it is the
-// software TEE's.
+// software TEE's. It looks at the key's digest alone.
 func (v *Verifier) trusted(root *x509.Certificate, p product) (software bool, err error) {
-	if root.SignatureAlgorithm != x509.SHA384WithRSAPSS || root.CheckSignatureFrom(root) != nil {
-		return false, evidence.Refuse(ReasonChain, "the root certificate %q is not signed by its own key", root.Subject.CommonName)
-	}
 	digest := sha256.Sum256(root.RawSubjectPublicKeyInfo)
 	if pinned(p, digest) {
 		return false, nil

@@ -32,7 +32,7 @@ type chipKey struct {
 	cspID   string // VLEK
 }
 
-// parseChipKey reads a verified certificate's statements.
+// parseChipKey reads a certificate's statements, which count once it is verified.
 func parseChipKey(cert *x509.Certificate, signer signerKind) (*chipKey, error) {
 	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P384() {

@@ -31,13 +31,17 @@ type authority struct {
 
 // signingKeys are made once for the test binary.
 var signingKeys = sync.OnceValue(func() (keys [4]*rsa.PrivateKey) {
+	var wg sync.WaitGroup
 	for i := range keys {
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			panic(err)
-		}
-		keys[i] = key
+		wg.Go(func() {
+			key, err := rsa.GenerateKey(rand.Reader, authorityBits)
+			if err != nil {
+				panic(err)
+			}
+			keys[i] = key
+		})
 	}
+	wg.Wait()
 	return keys
 })
 

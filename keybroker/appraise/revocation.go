@@ -1,6 +1,7 @@
 package appraise
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
 	"time"
@@ -44,7 +45,7 @@ func newRevocation(raw [][]byte, required bool, grace time.Duration) (revocation
 func (r revocation) newest(root *x509.Certificate) *x509.RevocationList {
 	var best *x509.RevocationList
 	for _, list := range r.lists {
-		if list.CheckSignatureFrom(root) != nil {
+		if !bytes.Equal(list.RawIssuer, root.RawSubject) || list.CheckSignatureFrom(root) != nil {
 			continue
 		}
 		if best == nil || list.Number.Cmp(best.Number) > 0 {
