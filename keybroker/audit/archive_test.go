@@ -59,7 +59,7 @@ func TestArchivedSegmentsStillVerify(t *testing.T) {
 	}
 	// Given: everything is read again.
 	given := Check{Keys: []identity.Public{k.Public()}, Archives: []string{elsewhere}}
-	if r, err = given.Verify(dir); err != nil || r.Records != 160 || r.Archived != 0 || r.Checkpoints != all {
+	if r, err = given.Verify(t.Context(), dir); err != nil || r.Records != 160 || r.Archived != 0 || r.Checkpoints != all {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	// In part: what is there is read.
@@ -67,7 +67,7 @@ func TestArchivedSegmentsStillVerify(t *testing.T) {
 	if err := os.Rename(missing, missing+".away"); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = given.Verify(dir); err != nil || r.Archived == 0 || r.Archived >= a.Records {
+	if r, err = given.Verify(t.Context(), dir); err != nil || r.Archived == 0 || r.Archived >= a.Records {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if err := os.Rename(missing+".away", missing); err != nil {
@@ -84,7 +84,7 @@ func TestArchivedSegmentsStillVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		edit(t, missing, change)
-		if _, err := given.Verify(dir); !errors.Is(err, ErrTampered) {
+		if _, err := given.Verify(t.Context(), dir); !errors.Is(err, ErrTampered) {
 			t.Errorf("%s of an archived segment changed: %v", what, err)
 		}
 		if err := os.WriteFile(missing, whole, 0o600); err != nil {
@@ -102,7 +102,7 @@ func TestArchivedSegmentsStillVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaf, err := l.leaf(i)
+		leaf, err := l.Leaf(i)
 		if err != nil || p.Verify(leaf.Hash, c.Root) != nil {
 			t.Errorf("record %d is not provable: %v", i, err)
 		}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -380,5 +381,5 @@ func killAfter(t *testing.T, dir string, n int, known map[uint64]string) {
 }
 
 func verifyOn(p *platter, k *identity.Private) (Report, error) {
-	return Check{Keys: []identity.Public{k.Public()}, fs: p}.Verify("d")
+	return Check{Keys: []identity.Public{k.Public()}, fs: p}.Verify(context.Background(), "d")
 }

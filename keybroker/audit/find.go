@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -87,7 +88,7 @@ func (l *Log) read(seg journal.Segment, places []place, q Query) (found []Found,
 		at := seg.First + uint64(p.nth)
 		first, entries, err := l.readFrame(seg, int64(p.frame))
 		if errors.Is(err, os.ErrNotExist) {
-			leaf, err := l.leaf(at)
+			leaf, err := l.Leaf(at)
 			if err != nil {
 				return nil, err
 			}
@@ -124,9 +125,13 @@ func (l *Log) read(seg journal.Segment, places []place, q Query) (found []Found,
 	return found, nil
 }
 
-// leaf returns the hash of an archived record, proven against the last checkpoint.
-func (l *Log) leaf(at uint64) (Leaf, error) {
+// Leaf returns the hash of a record, archived or not, proven against the last
+// checkpoint; a record behind that is ErrNotFound.
+func (l *Log) Leaf(at uint64) (Leaf, error) {
 	c := l.Latest()
+	if at >= c.Size {
+		return Leaf{}, fmt.Errorf("%w: record %d is not among the %d that are signed", ErrNotFound, at, c.Size)
+	}
 	var h tlog.Hash
 	if err := l.withTree(func(r tlog.HashReader) error {
 		hashes, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, int64(at))})

@@ -197,7 +197,7 @@ func TestACheckpointKeptElsewhereShowsRollbackAndFork(t *testing.T) {
 		if err := l.Extends([]byte(c.Note)); got != want || (err == nil) != (want == "") {
 			t.Errorf("%s: Extends: %v, want %q", name, err, want)
 		}
-		_, err := Check{Keys: []identity.Public{k.Public()}, Kept: [][]byte{[]byte(c.Note)}}.Verify(l.Dir())
+		_, err := Check{Keys: []identity.Public{k.Public()}, Kept: [][]byte{[]byte(c.Note)}}.Verify(t.Context(), l.Dir())
 		if got, _ := evidence.ReasonOf(err); got != want || (err == nil) != (want == "") {
 			t.Errorf("%s: Verify: %v, want %q", name, err, want)
 		}

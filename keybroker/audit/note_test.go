@@ -175,7 +175,7 @@ func TestVersionOneIsRefused(t *testing.T) {
 		"open":    func() error { _, err := Open(dir, k, Options{}); return err },
 		"verify":  func() error { _, err := Verify(dir, k.Public()); return err },
 		"kept": func() error {
-			_, err := Check{Keys: []identity.Public{k.Public()}, Kept: [][]byte{b}}.Verify(l.Dir())
+			_, err := Check{Keys: []identity.Public{k.Public()}, Kept: [][]byte{b}}.Verify(t.Context(), l.Dir())
 			return err
 		},
 	} {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -57,15 +58,15 @@ type Check struct {
 // changes nothing. A flipped bit, a removed, reordered or inserted record, and
 // a log cut off behind a checkpoint are ErrTampered.
 func Verify(dir string, keys ...identity.Public) (Report, error) {
-	return Check{Keys: keys}.Verify(dir)
+	return Check{Keys: keys}.Verify(context.Background(), dir)
 }
 
-// Verify does what the function of this name does, with archives and against
+// Verify does what the function of this name does until ctx ends, with archives and against
 // checkpoints that were kept elsewhere. A log that is shorter than one of those
 // is refused with ReasonRolledBack, one that is another with ReasonForked. Of
 // segments that are in no archive given, it checks that their hashes lead to the
 // signed root, and counts their records in Report.Archived.
-func (c Check) Verify(dir string) (Report, error) {
+func (c Check) Verify(ctx context.Context, dir string) (Report, error) {
 	if len(c.Keys) == 0 {
 		return Report{}, fmt.Errorf("verify audit log: %w: no audit key to verify with", ErrCheckpoint)
 	}
@@ -75,7 +76,7 @@ func (c Check) Verify(dir string) (Report, error) {
 	if c.fs == nil {
 		c.fs = journal.ReadOnly{}
 	}
-	v := verification{Check: c, dir: dir}
+	v := verification{Check: c, dir: dir, ended: ctx.Err}
 	err := v.run()
 	if v.tree.file != nil {
 		v.tree.file.Close()
@@ -90,6 +91,7 @@ func (c Check) Verify(dir string) (Report, error) {
 type verification struct {
 	Check
 	dir         string
+	ended       func() error
 	report      Report
 	checkpoints []mark // in order
 	kept        []mark
@@ -315,6 +317,9 @@ func (v *verification) add(leaf Digest) error {
 	}
 	if v.tree.size%progressEvery == 0 {
 		v.Progress(v.tree.size, max(v.report.Last.Size, v.tree.size))
+		if err := v.ended(); err != nil {
+			return err
+		}
 	}
 	for _, m := range v.kept {
 		if m.size == v.tree.size {

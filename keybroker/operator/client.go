@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
@@ -38,27 +37,37 @@ func NewClient(path string) *Client {
 	}}}
 }
 
-// call sends a request and decodes the answer into out.
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, body io.Reader, out any) error {
+// send sends a request and returns the body of an answer that is no refusal.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "http", Host: "broker", Path: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the broker: %w", err)
+		return nil, fmt.Errorf("ask the broker: %w", err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res.Body, nil
 	}
 	defer res.Body.Close()
-	limited := io.LimitReader(res.Body, maxAnswerBytes)
-	if res.StatusCode != http.StatusOK {
-		var e errorBody
-		if err := json.NewDecoder(limited).Decode(&e); err != nil || e.Error == nil {
-			return fmt.Errorf("ask the broker: HTTP status %d", res.StatusCode)
-		}
-		e.Error.Status = res.StatusCode
-		return e.Error
+	var e errorBody
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswerBytes)).Decode(&e); err != nil || e.Error == nil {
+		return nil, fmt.Errorf("ask the broker: HTTP status %d", res.StatusCode)
 	}
+	e.Error.Status = res.StatusCode
+	return nil, e.Error
+}
+
+// call sends a request and decodes the answer into out.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, body io.Reader, out any) error {
+	answer, err := c.send(ctx, method, path, query, body)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	limited := io.LimitReader(answer, maxAnswerBytes)
 	if text, ok := out.(*string); ok {
 		b, err := io.ReadAll(limited)
 		*text = string(b)
@@ -173,42 +182,6 @@ func (c *Client) changeSecret(ctx context.Context, path, name string, version ui
 		return err
 	}
 	_, err := post[SecretVersion](ctx, c, path+name, url.Values{"version": {strconv.FormatUint(version, 10)}}, nil)
-	return err
-}
-
-// ShowAudit returns the records that the filter selects.
-func (c *Client) ShowAudit(ctx context.Context, f audit.Filter) ([]audit.Entry, error) {
-	b, err := json.Marshal(f)
-	if err != nil {
-		return nil, err
-	}
-	return get[[]audit.Entry](ctx, c, "/v1/audit/records", url.Values{"filter": {string(b)}})
-}
-
-// VerifyAudit has the broker verify its own log. Whoever does not trust the
-// broker runs audit.Verify on a copy of the directory instead.
-func (c *Client) VerifyAudit(ctx context.Context) (audit.Report, error) {
-	return get[audit.Report](ctx, c, "/v1/audit/verify", nil)
-}
-
-// Explain returns the records that belong to the opaque id of a refusal.
-func (c *Client) Explain(ctx context.Context, refusalID string) ([]audit.Entry, error) {
-	return get[[]audit.Entry](ctx, c, "/v1/audit/explain/"+strings.ReplaceAll(refusalID, "/", ""), nil)
-}
-
-// Prove returns the proof that a record is in the log that a checkpoint signs.
-func (c *Client) Prove(ctx context.Context, index uint64) (Inclusion, error) {
-	return get[Inclusion](ctx, c, "/v1/audit/proof/"+strconv.FormatUint(index, 10), nil)
-}
-
-// Checkpoint has the broker sign its log as it stands.
-func (c *Client) Checkpoint(ctx context.Context) (audit.Checkpoint, error) {
-	return post[audit.Checkpoint](ctx, c, "/v1/audit/checkpoint", nil, nil)
-}
-
-// HealAudit has the broker open its log anew after a failure.
-func (c *Client) HealAudit(ctx context.Context) error {
-	_, err := post[map[string]uint64](ctx, c, "/v1/audit/heal", nil, nil)
 	return err
 }
 

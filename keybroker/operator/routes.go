@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -36,10 +37,11 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/secret-retire/{name...}", RoleOperator, true, "secret-retire", (*request).secretRetire},
 		{"POST", "/v1/secret-destroy/{name...}", RoleOperator, true, "secret-destroy", (*request).secretDestroy},
 		{"GET", "/v1/audit/records", RoleViewer, false, "audit-show", (*request).auditShow},
-		{"GET", "/v1/audit/verify", RoleViewer, false, "audit-verify", (*request).auditVerify},
+		{"POST", "/v1/audit/verify", RoleViewer, false, "audit-verify", (*request).auditVerify},
 		{"GET", "/v1/audit/explain/{id}", RoleViewer, false, "audit-explain", (*request).auditExplain},
 		{"GET", "/v1/audit/proof/{index}", RoleViewer, false, "audit-proof", (*request).auditProof},
 		{"POST", "/v1/audit/checkpoint", RoleOperator, true, "audit-checkpoint", (*request).auditCheckpoint},
+		{"POST", "/v1/audit/archive", RoleOperator, true, "audit-archive", (*request).auditArchive},
 		{"POST", "/v1/audit/heal", RoleOperator, true, actionHeal, (*request).auditHeal},
 		{"GET", "/v1/epochs", RoleViewer, false, "epoch-list", (*request).epochList},
 		{"POST", "/v1/epochs/prepare", RoleOperator, true, "epoch-prepare", (*request).epochPrepare},
@@ -86,10 +88,15 @@ func asError(err error) *Error {
 		return &Error{http.StatusConflict, "conflict", err.Error()}
 	case errors.Is(err, policy.ErrInvalid):
 		return &Error{http.StatusBadRequest, "policy-invalid", err.Error()}
+	case errors.Is(err, audit.ErrArchive):
+		return &Error{http.StatusConflict, "nothing-to-archive", err.Error()}
 	case errors.Is(err, audit.ErrTampered):
 		return &Error{http.StatusConflict, "audit-tampered", err.Error()}
 	case errors.Is(err, audit.ErrUnavailable):
 		return &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()}
+	}
+	if reason, ok := evidence.ReasonOf(err); ok {
+		return &Error{http.StatusConflict, string(reason), err.Error()}
 	}
 	return &Error{http.StatusBadRequest, "failed", err.Error()}
 }
@@ -298,62 +305,6 @@ func (r *request) version() (uint64, error) {
 		return 0, &Error{http.StatusBadRequest, "version", "say which version"}
 	}
 	return v, nil
-}
-
-func (r *request) auditShow() (any, error) {
-	var f audit.Filter
-	if q := r.URL.Query().Get("filter"); q != "" {
-		d := json.NewDecoder(strings.NewReader(q))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&f); err != nil {
-			return nil, fmt.Errorf("read filter: %w", err)
-		}
-	}
-	entries, err := audit.Show(r.s.opts.Audit.Dir(), f)
-	if entries == nil {
-		entries = []audit.Entry{}
-	}
-	return entries, err
-}
-
-func (r *request) auditVerify() (any, error) {
-	return audit.Verify(r.s.opts.Audit.Dir(), r.s.opts.AuditKeys...)
-}
-
-func (r *request) auditExplain() (any, error) {
-	return audit.Explain(r.s.opts.Audit.Dir(), r.PathValue("id"))
-}
-
-// auditProof proves a record against a checkpoint that covers it.
-func (r *request) auditProof() (any, error) {
-	index, err := strconv.ParseUint(r.PathValue("index"), 10, 64)
-	if err != nil {
-		return nil, &Error{http.StatusBadRequest, "index", "a record's index is a number"}
-	}
-	c := r.s.opts.Audit.Latest()
-	if index >= c.Size {
-		if c, err = r.s.opts.Audit.Checkpoint(r.Context()); err != nil {
-			return nil, err
-		}
-	}
-	proof, err := audit.Prove(r.s.opts.Audit.Dir(), index, c.Size)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := audit.Show(r.s.opts.Audit.Dir(), audit.Filter{From: index, To: index + 1})
-	if err != nil || len(entries) != 1 {
-		return nil, errors.Join(audit.ErrNotFound, err)
-	}
-	return Inclusion{entries[0].Leaf, proof, c}, nil
-}
-
-func (r *request) auditCheckpoint() (any, error) { return r.s.opts.Audit.Checkpoint(r.Context()) }
-
-func (r *request) auditHeal() (any, error) {
-	if err := r.s.opts.Audit.Heal(r.Context()); err != nil {
-		return nil, err
-	}
-	return map[string]uint64{"records": r.s.opts.Audit.Size()}, nil
 }
 
 func (r *request) epochList() (any, error) { return r.s.opts.Epochs.List(), nil }

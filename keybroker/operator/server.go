@@ -54,9 +54,10 @@ type Options struct {
 
 // Server answers operators.
 type Server struct {
-	opts  Options
-	roles map[uint32]Role
-	quiet *slog.Logger // for lines that strangers cause
+	opts      Options
+	roles     map[uint32]Role
+	quiet     *slog.Logger  // for lines that strangers cause
+	verifying chan struct{} // one token while the audit log is verified
 }
 
 // NewServer checks the options.
@@ -70,7 +71,7 @@ func NewServer(o Options) (*Server, error) {
 	if err := o.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("operator socket: limits: %w", err)
 	}
-	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger)}
+	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger), verifying: make(chan struct{}, 1)}
 	for _, uid := range o.Viewers {
 		s.roles[uid] = RoleViewer
 	}
@@ -183,6 +184,10 @@ func (s *Server) guard(r route) http.HandlerFunc {
 				_ = s.record(hr.Context(), r, who, req.resource, e) // the attempt itself is recorded already
 			}
 			writeError(w, e)
+			return
+		}
+		if long, ok := out.(longAnswer); ok {
+			writeLong(w, hr, long)
 			return
 		}
 		writeJSON(w, http.StatusOK, out)

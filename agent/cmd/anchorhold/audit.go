@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -38,51 +39,169 @@ func newAudit(inv *invocation) *cobra.Command {
 			entries, err := b.Explain(ctx, args[0])
 			return entries, func(w io.Writer) { printEntries(w, entries) }, err
 		})
-	c := subcommands("audit", "Show, explain and verify the broker's audit log",
-		"Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut later.", show, explain, newAuditVerify(inv))
+	c := subcommands("audit", "Show, explain, verify and archive the broker's audit log",
+		"Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut or replaced later.",
+		show, explain, newAuditVerify(inv), newAuditCheckpoint(inv), newAuditArchive(inv), newAuditVerifierKey(inv))
 	inv.brokerFlag(c)
 	return c
 }
 
 func newAuditVerify(inv *invocation) *cobra.Command {
 	var dir, key string
+	var archives, kept []string
 	c := &cobra.Command{
 		Use: "verify", Short: "Verify the whole log: chain, tree and every signature",
 		Long: `Verifies the broker's log. Without --dir the broker verifies its own; with --dir
-and --key this program verifies a copy, believing nothing but the audit key.`,
-		Example: "  anchorhold audit verify\n  anchorhold audit verify --dir /backup/audit --key audit.pub",
+and --key this program verifies a copy, believing nothing but the audit key.
+
+With --checkpoint the log must extend a checkpoint that was kept elsewhere: a log
+that was restored from an older copy, cut, or replaced by another is refused.`,
+		Example: "  anchorhold audit verify --checkpoint kept/checkpoint\n  anchorhold audit verify --dir /backup/audit --key audit.pub --archive /backup/segments",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var report audit.Report
-			var err error
-			if dir == "" {
-				if report, err = operator.NewClient(inv.broker).VerifyAudit(c.Context()); err != nil {
-					return explainBroker(err, inv.broker)
-				}
-			} else {
-				if key == "" {
-					return usageError{errors.New("--dir needs --key, the audit key's public half")}
-				}
-				pub, err := publicIdentity(key)
-				if err != nil {
-					return err
-				}
-				if report, err = audit.Verify(dir, pub); err != nil {
-					return fmt.Errorf("%w: %w", errRefused, err)
-				}
+			notes, err := readCheckpoints(kept)
+			if err != nil {
+				return err
 			}
-			return inv.print(c.OutOrStdout(), report, func(w io.Writer) {
-				fmt.Fprintf(w, "the log is sound: %d records, %d signed checkpoints, %d records not signed yet\nMerkle root %s\n",
-					report.Records, report.Checkpoints, report.Unsigned, report.Root)
-				if report.TornTail {
-					fmt.Fprintln(w, "a crash cut a last write short; it was never acknowledged")
-				}
-			})
+			var report audit.Report
+			progress := verifyProgress(c.ErrOrStderr())
+			switch {
+			case dir == "" && len(archives) > 0:
+				return usageError{errors.New("--archive needs --dir: the broker reads its own archive directory")}
+			case dir == "":
+				report, err = operator.NewClient(inv.broker).VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes}, progress)
+				err = explainBroker(err, inv.broker)
+			case key == "":
+				return usageError{errors.New("--dir needs --key, the audit key's public half")}
+			default:
+				report, err = verifyCopy(c.Context(), dir, key, archives, notes, progress)
+			}
+			if err != nil {
+				return err
+			}
+			return inv.print(c.OutOrStdout(), report, func(w io.Writer) { printAuditReport(w, report) })
 		},
 	}
 	c.Flags().StringVar(&dir, "dir", "", "verify this copy of the log instead")
 	c.Flags().StringVar(&key, "key", "", "the audit key's public half (ahpub1... or a file)")
+	c.Flags().StringArrayVar(&archives, "archive", nil, "a directory with archived segments; may be repeated")
+	c.Flags().StringArrayVar(&kept, "checkpoint", nil, "a file with a checkpoint that the log must extend; may be repeated")
 	return c
+}
+
+func verifyCopy(ctx context.Context, dir, key string, archives, notes []string, progress func(done, total uint64)) (audit.Report, error) {
+	pub, err := publicIdentity(key)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	check := audit.Check{Keys: []identity.Public{pub}, Archives: archives, Progress: progress}
+	for _, n := range notes {
+		check.Kept = append(check.Kept, []byte(n))
+	}
+	report, err := check.Verify(ctx, dir)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return report, err
+}
+
+func readCheckpoints(paths []string) (notes []string, err error) {
+	for _, path := range paths {
+		b, err := readBounded(path)
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, string(b))
+	}
+	return notes, nil
+}
+
+// verifyProgress tells on standard error how far a long verification is.
+func verifyProgress(w io.Writer) func(done, total uint64) {
+	last := time.Now()
+	return func(done, total uint64) {
+		if now := time.Now(); now.Sub(last) >= 2*time.Second {
+			last = now
+			fmt.Fprintf(w, "%d of about %d records verified\n", done, total)
+		}
+	}
+}
+
+func printAuditReport(w io.Writer, r audit.Report) {
+	fmt.Fprintf(w, "the log is sound: %d records, %d signed checkpoints, %d records not signed yet\nMerkle root %s\n", r.Records, r.Checkpoints, r.Unsigned, r.Root)
+	if r.Kept > 0 {
+		fmt.Fprintf(w, "it extends %d checkpoints that were kept elsewhere\n", r.Kept)
+	} else {
+		fmt.Fprintln(w, "NOT checked: whether it was restored or replaced; that takes a checkpoint that was kept elsewhere (--checkpoint)")
+	}
+	if r.Archived > 0 {
+		fmt.Fprintf(w, "NOT read: %d archived records; their hashes lead to the signed root (--archive reads them)\n", r.Archived)
+	}
+	if r.TornTail {
+		fmt.Fprintln(w, "a crash cut a last write short; it was never acknowledged")
+	}
+}
+
+func newAuditCheckpoint(inv *invocation) *cobra.Command {
+	var out string
+	c := inv.operate("checkpoint", "Sign the log as it stands, and print the checkpoint to be kept elsewhere",
+		"  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			checkpoint, err := b.Checkpoint(ctx)
+			if err == nil && out != "" {
+				err = os.WriteFile(out, []byte(checkpoint.Note), 0o644)
+			}
+			return checkpoint, func(w io.Writer) {
+				if out == "" {
+					fmt.Fprint(w, checkpoint.Note)
+					return
+				}
+				fmt.Fprintf(w, "%s: %d records, root %s\n", out, checkpoint.Size, checkpoint.Root)
+			}, err
+		})
+	c.Flags().StringVar(&out, "out", "", "write it to this file instead")
+	return c
+}
+
+func newAuditArchive(inv *invocation) *cobra.Command {
+	var keep int
+	c := inv.operate("archive", "Move closed segments of the log aside, so that they can be taken away",
+		"  anchorhold audit archive --keep 8", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			if keep < 1 {
+				return nil, nil, usageError{errors.New("--keep is at least 1")}
+			}
+			a, err := b.ArchiveAudit(ctx, operator.AuditArchive{Keep: keep})
+			return a, func(w io.Writer) {
+				fmt.Fprintf(w, "%d segments, %d bytes, are in %s; the log's first %d records are archived\n", len(a.Segments), a.Bytes, a.Directory, a.Records)
+				fmt.Fprintln(w, "The broker needs none of them: take them anywhere, and verify with --archive. What they say can only be read there.")
+			}, err
+		})
+	c.Long = `Moves all but the newest closed segments into the log's archive directory. Their
+hashes and indexes stay, so that proofs and checks go on as before.`
+	c.Flags().IntVar(&keep, "keep", 8, "how many closed segments stay")
+	return c
+}
+
+func newAuditVerifierKey(inv *invocation) *cobra.Command {
+	return &cobra.Command{
+		Use: "vkey KEY", Short: "Print the audit key's Ed25519 half as programs for signed notes take it",
+		Long: `Prints the key by which other programs (witnesses, monitors; c2sp.org/signed-note)
+verify the Ed25519 line of a checkpoint. It proves less than this program checks:
+that takes the ML-DSA line as well.`,
+		Example: "  anchorhold audit vkey audit.pub", Args: exactly(1, "the audit key's public half (ahpub1... or a file)"),
+		RunE: func(c *cobra.Command, args []string) error {
+			pub, err := publicIdentity(args[0])
+			if err != nil {
+				return err
+			}
+			vkey, err := audit.VerifierKey(pub)
+			if err != nil {
+				return err
+			}
+			return inv.print(c.OutOrStdout(), map[string]string{"vkey": vkey, "origin": audit.Origin(pub)}, func(w io.Writer) { fmt.Fprintln(w, vkey) })
+		},
+	}
 }
 
 // printEntries writes a record in a few readable lines.

@@ -1,0 +1,111 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+)
+
+// TestVerifyHoldsTheLogAgainstKeptCheckpoints asks the broker with a checkpoint of
+// its own and with one of a log that the same key wrote elsewhere.
+func TestVerifyHoldsTheLogAgainstKeptCheckpoints(t *testing.T) {
+	b := newBench(t, me(), nil)
+	ctx, c := t.Context(), b.client
+	own, err := c.Checkpoint(ctx)
+	if err != nil || own.Size < 1 {
+		t.Fatal(own, err)
+	}
+	r, err := c.VerifyAudit(ctx, AuditCheck{Kept: []string{own.Note}}, nil)
+	if err != nil || r.Records < own.Size || r.Kept != 1 {
+		t.Fatal(r, err)
+	}
+	other, err := audit.Open(t.TempDir(), b.auditKey, audit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for range 40 {
+		if _, err := other.Append(ctx, audit.Record{Kind: audit.KindService, Time: time.Now(), Action: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newer, err := other.Checkpoint(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forked := strings.Replace(own.Note, "\n"+fmt.Sprint(own.Size)+"\n", "\n"+fmt.Sprint(own.Size+1)+"\n", 1)
+	for _, tc := range []struct {
+		kept []string
+		code string
+	}{
+		{[]string{own.Note, newer.Note}, string(audit.ReasonRolledBack)},
+		{[]string{forked}, string(audit.ReasonCheckpointInvalid)},
+		{make([]string, maxKeptCheckpoints+1), "failed"},
+	} {
+		_, err := c.VerifyAudit(ctx, AuditCheck{Kept: tc.kept}, nil)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Code != tc.code {
+			t.Errorf("%d checkpoints: %v, want %s", len(tc.kept), err, tc.code)
+		}
+	}
+}
+
+func TestTheLogIsVerifiedOnceAtATime(t *testing.T) {
+	b := newBench(t, me(), nil)
+	b.server.verifying <- struct{}{}
+	_, err := b.client.VerifyAudit(t.Context(), AuditCheck{}, nil)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "busy" || e.Status != http.StatusTooManyRequests {
+		t.Errorf("%v", err)
+	}
+	<-b.server.verifying
+	for range 2 {
+		if _, err := b.client.VerifyAudit(t.Context(), AuditCheck{}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLongAnswersSayHowFarTheyAre: each line is one JSON value, the last the result.
+func TestLongAnswersSayHowFarTheyAre(t *testing.T) {
+	w := httptest.NewRecorder()
+	synctest.Test(t, func(t *testing.T) {
+		writeLong(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil), func(_ context.Context, progress func(done, total uint64)) (any, error) {
+			progress(1, 100) // too soon for a line
+			<-time.After(progressEvery)
+			progress(50, 100)
+			progress(51, 100)
+			return "done", nil
+		})
+	})
+	var lines []longLine
+	for d := json.NewDecoder(w.Body); d.More(); {
+		var l longLine
+		if err := d.Decode(&l); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, l)
+	}
+	if len(lines) != 2 || lines[0].Total != 100 || lines[0].Done != 50 || string(lines[1].Result) != `"done"` {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func TestArchiveCommand(t *testing.T) {
+	b := newBench(t, me(), nil)
+	_, err := b.client.ArchiveAudit(t.Context(), AuditArchive{Keep: 1})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "nothing-to-archive" || e.Status != http.StatusConflict {
+		t.Errorf("%v", err)
+	}
+	entries, err := b.client.ShowAudit(t.Context(), audit.Filter{Kind: audit.KindOperator})
+	if err != nil || len(entries) != 2 || entries[0].Record.Action != "audit-archive" || entries[1].Record.Decision != "refused" {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}
