@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo model peers test check model-check fuzz bench bench-fed bench-zk bench-beside bench-peer clean
+.PHONY: help build demo-build demo fed-demo proof-demo model peers test check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ fuzz: ## ten seconds of every fuzz target (FUZZTIME=10s)
 
 bench: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchtime 1s ./...
+
+bench-release: ## the broker's CPU for a release, beside an earlier commit in one run (BASE=commit)
+	@.ci/bench-release $(or $(BASE),5703667)
 
 bench-fed: peers ## encrypted sums beside SEAL, TenSEAL, OpenFHE (where it loads) and Lattigo, in one run
 	@.ci/bench-fed "$(CACHE)"
