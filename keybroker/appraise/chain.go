@@ -40,7 +40,8 @@ type chain struct {
 	root, issuer, leaf *x509.Certificate
 	key                *chipKey
 	software           bool
-	revoked            *x509.RevocationList // the root's newest list, nil for none
+	lists              *revocation          // those that were held
+	revoked            *x509.RevocationList // the root's newest among them, nil for none
 }
 
 // maxChains bounds the cache. Chains are the same for every report of a chip
@@ -80,7 +81,8 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 		return nil, evidence.Refuse(ReasonCertificateMissing, "no %s certificate", leafType)
 	}
 	id := chainID(signer, leafDER, env.Endorsement(issuerType), env.Endorsement(evidence.EndorsementARK))
-	if c := v.cache.get(id); c != nil {
+	lists := v.revocation.Load()
+	if c := v.cache.get(id); c != nil && c.lists == lists {
 		return c, nil
 	}
 	leaf, err := parseCertificate(leafDER, string(leafType))
@@ -100,7 +102,7 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	for _, issuer := range issuers {
 		c := &chain{issuer: issuer, leaf: leaf, key: key}
 		if err = v.join(c, env.Endorsement(evidence.EndorsementARK)); err == nil {
-			c.revoked = v.revocation.newest(c.root)
+			c.lists, c.revoked = lists, lists.newest(c.root)
 			v.cache.put(id, c)
 			return c, nil
 		}
@@ -236,5 +238,5 @@ func (v *Verifier) validAt(c *chain, now time.Time) error {
 			return evidence.Refuse(ReasonCertificate, "%q has an unknown critical extension", cert.Subject.CommonName)
 		}
 	}
-	return v.revocation.check(c, now)
+	return c.lists.check(c, now)
 }

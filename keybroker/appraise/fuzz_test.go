@@ -71,7 +71,7 @@ func FuzzRevocationList(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		v, err := New(Options{RevocationLists: [][]byte{der}})
-		if err == nil && (len(v.revocation.lists) != 1 || v.revocation.lists[0].Number == nil) {
+		if err == nil && (len(v.revocation.Load().lists) != 1 || v.revocation.Load().lists[0].Number == nil) {
 			t.Error("a list without a number was accepted")
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -12,7 +13,7 @@ import (
 // revocation holds certificate revocation lists, which AMD's roots sign and
 // which name revoked ASKs and ASVKs.
 type revocation struct {
-	lists    []*x509.RevocationList
+	lists    []*x509.RevocationList // oldest first
 	required bool
 	grace    time.Duration
 }
@@ -37,6 +38,7 @@ func newRevocation(raw [][]byte, required bool, grace time.Duration) (revocation
 		}
 		r.lists = append(r.lists, list)
 	}
+	slices.SortStableFunc(r.lists, func(a, b *x509.RevocationList) int { return a.Number.Cmp(b.Number) })
 	return r, nil
 }
 

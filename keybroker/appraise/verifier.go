@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -32,7 +33,7 @@ type Options struct {
 // Verifier appraises evidence. It may be used by several goroutines.
 type Verifier struct {
 	certificates []*x509.Certificate
-	revocation   revocation
+	revocation   atomic.Pointer[revocation]
 	software     map[[32]byte]bool // roots of software TEEs; nil in a release
 	cache        chainCache
 	// checkSignature verifies one certificate's signature by another's key.
@@ -49,8 +50,8 @@ func New(o Options) (*Verifier, error) {
 		}
 		v.certificates = append(v.certificates, cert)
 	}
-	var err error
-	v.revocation, err = newRevocation(o.RevocationLists, !o.WithoutRevocation, o.RevocationGrace)
+	r, err := newRevocation(o.RevocationLists, !o.WithoutRevocation, o.RevocationGrace)
+	v.revocation.Store(&r)
 	return v, err
 }
 

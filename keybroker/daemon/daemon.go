@@ -58,7 +58,8 @@ type Options struct {
 	// NewSoftwareAppraiser makes one that accepts a software TEE as well. Only
 	// a development build has it.
 	NewSoftwareAppraiser func(rootPEM []byte) (Appraiser, error)
-	// Reload, when it delivers, has certificate, epochs and policies read again.
+	// Reload, when it delivers, has certificate, epochs, policies and revocation lists
+	// read again. The files of revocation lists are looked at every minute besides.
 	Reload <-chan os.Signal
 	// Listener is the socket for guests if something else made it.
 	Listener net.Listener
@@ -84,6 +85,8 @@ type daemon struct {
 	registry    *registry.Registry // of proofs; nil where there is none
 	broker      *keybroker.Broker
 	operators   *operator.Server
+	verifier    Appraiser
+	lists       lists // maintain's own once the daemon serves
 	address     atomic.Pointer[string]
 }
 
@@ -123,8 +126,9 @@ func open(o Options) (d *daemon, err error) {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	appraiser, err := d.appraiser()
-	if err != nil {
+	d.lists.paths = o.Config.Appraisal.RevocationLists
+	d.lists.seen = d.lists.versions() // before they are read
+	if d.verifier, err = d.appraiser(); err != nil {
 		return d, err
 	}
 	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores, d.openRounds, d.openRegistry} {
@@ -132,7 +136,7 @@ func open(o Options) (d *daemon, err error) {
 			return d, err
 		}
 	}
-	if err := d.assemble(appraiser); err != nil {
+	if err := d.assemble(d.verifier); err != nil {
 		return d, err
 	}
 	return d, nil
@@ -284,7 +288,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	}
 	d.operators, err = operator.NewServer(operator.Options{
 		Rounds: d.rounds, Extra: d.registry.Commands(), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
-		Status: d.status, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
+		Status: d.status, Metrics: d.metrics, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
 }
@@ -306,6 +310,14 @@ func (d *daemon) status() operator.Status {
 		SoftwareTEE: d.opts.Config.SoftwareTEERoot != ""}
 	if a := d.address.Load(); a != nil {
 		st.Address = *a
+	}
+	st.Ends = map[string]time.Time{}
+	for _, date := range d.dates() {
+		name := date.Kind
+		if date.Name != "" {
+			name += " " + date.Name
+		}
+		st.Ends[name] = date.At.UTC()
 	}
 	return st
 }

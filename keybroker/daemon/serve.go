@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
+	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -38,6 +39,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(func(ctx context.Context) error { return d.broker.Serve(ctx, guests) })
 	start(func(ctx context.Context) error { return d.operators.Serve(ctx, operators) })
 	start(d.maintain)
+	start(func(ctx context.Context) error { deadline.New(d.opts.Logger).Run(ctx, d.opts.Now, d.dates); return nil })
 	if d.registry != nil {
 		start(d.registry.Serve)
 	}
@@ -83,6 +85,8 @@ func (d *daemon) maintain(ctx context.Context) error {
 	defer checkpoint.Stop()
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -93,6 +97,8 @@ func (d *daemon) maintain(ctx context.Context) error {
 			}
 		case <-heal.C:
 			d.healLog(ctx)
+		case <-poll.C:
+			d.pollLists()
 		case <-d.opts.Reload:
 			d.reload(ctx)
 		}
@@ -125,7 +131,7 @@ func (d *daemon) healthy(context.Context) error {
 	return err
 }
 
-// reload reads certificate, epochs and policies again. What does not load
+// reload reads certificate, epochs, policies and revocation lists again. What does not load
 // stays as it was.
 func (d *daemon) reload(ctx context.Context) {
 	d.tell(service.Reloading())
@@ -133,7 +139,7 @@ func (d *daemon) reload(ctx context.Context) {
 	for _, part := range []struct {
 		name string
 		load func() error
-	}{{"certificate", d.certificate.load}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}} {
+	}{{"certificate", d.certificate.load}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
 		if err := part.load(); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", part.name, err))
 		}

@@ -37,17 +37,19 @@ const (
 
 // Status is the broker at a glance.
 type Status struct {
-	Version       string      `json:"version"`
-	Build         string      `json:"build"`
-	Started       time.Time   `json:"started"`
-	Address       string      `json:"address"`
-	SoftwareTEE   bool        `json:"software_tee"`
-	Root          string      `json:"root"`
-	Policy        *PolicyInfo `json:"policy,omitempty"`
-	Secrets       int         `json:"secrets"`
-	Epochs        []EpochInfo `json:"epochs"`
-	AuditRecords  uint64      `json:"audit_records"`
-	AuditUnsigned uint64      `json:"audit_unsigned"`
+	Version     string      `json:"version"`
+	Build       string      `json:"build"`
+	Started     time.Time   `json:"started"`
+	Address     string      `json:"address"`
+	SoftwareTEE bool        `json:"software_tee"`
+	Root        string      `json:"root"`
+	Policy      *PolicyInfo `json:"policy,omitempty"`
+	Secrets     int         `json:"secrets"`
+	Epochs      []EpochInfo `json:"epochs"`
+	// Ends are all dates on which the broker would stop to serve, by what ends then.
+	Ends          map[string]time.Time `json:"ends,omitempty"`
+	AuditRecords  uint64               `json:"audit_records"`
+	AuditUnsigned uint64               `json:"audit_unsigned"`
 	// AuditSuppressed is how many refusals were over the log's budget since the
 	// broker started; they are counted in the log.
 	AuditSuppressed uint64         `json:"audit_suppressed"`

@@ -129,7 +129,7 @@ var arrows = map[string][]string{
 	"agent/localapi":         {"systemd/listen", "agent/localapi/intake", "agent/classify", "agent/proofs", "agent/localapi/oip", "agent/localapi/problem", "agent/localapi/openai", "agent/localapi/workapi", "agent/jobs", "agent/federate", "agent/party", "runtime/infer", "runtime/tokenize", "keybroker/receipt", "guest/evidence"},
 	"agent/settings":         {"systemd/listen", "crypto/heparams", "crypto/identity", "systemd/config"},
 	"agent": {"agent/localapi/workapi", "agent/classify", "agent/longwork", "agent/proofs", "agent/localapi/oip", "agent/federate", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/clock", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
-		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "keybroker/receipt", "systemd/service", "systemd/config"},
+		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "keybroker/receipt", "systemd/service", "systemd/config", "systemd/deadline"},
 	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim"},
 	"agent/proofcheck":            {"crypto/statement", "crypto/zkverify", "crypto/zkproof/plonkverify", "guest/evidence"},
 	"agent/cmd/anchorhold-verify": {"agent/proofcheck", "crypto/statement"},
@@ -137,9 +137,10 @@ var arrows = map[string][]string{
 	"agent/cmd/anchorhold": {"keybroker/proofs", "keybroker/proofs/wire", "keybroker/daemon/registry", "agent/proofaudit", "keybroker/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/clock", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 
-	"systemd/service": {},
-	"systemd/config":  {},
-	"systemd/listen":  {},
+	"systemd/service":  {},
+	"systemd/config":   {},
+	"systemd/deadline": {},
+	"systemd/listen":   {},
 
 	"packaging/layout": {},
 	"packaging/model":  {},

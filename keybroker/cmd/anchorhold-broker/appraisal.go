@@ -1,10 +1,8 @@
 package main
 
 import (
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
@@ -19,30 +17,11 @@ func appraisal(cfg daemon.Appraisal, log *slog.Logger) (o appraise.Options, err 
 	if o.WithoutRevocation {
 		log.Warn("revoked vendor keys may go unnoticed: appraisal.without_revocation is set", "reason", cfg.WithoutRevocation)
 	}
-	if o.Certificates, err = readDER(cfg.Certificates); err != nil {
+	if o.Certificates, err = daemon.ReadDER(cfg.Certificates); err != nil {
 		return o, err
 	}
-	o.RevocationLists, err = readDER(cfg.RevocationLists)
+	o.RevocationLists, err = daemon.ReadDER(cfg.RevocationLists)
 	return o, err
-}
-
-// readDER reads files that hold one DER object or any number of PEM blocks.
-func readDER(paths []string) (list [][]byte, err error) {
-	for _, path := range paths {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		block, rest := pem.Decode(data)
-		if block == nil {
-			list = append(list, data)
-			continue
-		}
-		for ; block != nil; block, rest = pem.Decode(rest) {
-			list = append(list, block.Bytes)
-		}
-	}
-	return list, nil
 }
 
 // newAppraiser makes the verifier of hardware evidence.

@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/systemd/deadline"
+)
+
+// dates are all dates on which this broker would stop to serve, or a guest to be served.
+func (d *daemon) dates() []deadline.Date {
+	var out []deadline.Date
+	if number, at := d.epochs.end(); number > 0 {
+		out = append(out, deadline.Date{Kind: "epoch", Name: fmt.Sprint(number), At: at})
+	}
+	out = append(out, certificateDates(d.certificate.current.Load())...)
+	if p := d.policies.Current(); p != nil {
+		_, at := p.Validity()
+		out = append(out, deadline.Date{Kind: "policy", Name: fmt.Sprintf("%s version %d", p.ID(), p.Version()), At: at})
+	}
+	if r, ok := d.verifier.(Revocable); ok {
+		for _, e := range r.Ends() {
+			out = append(out, deadline.Date{Kind: e.Kind, Name: e.Name, At: e.At})
+		}
+	}
+	return deadline.Sorted(out)
+}
+
+// certificateDates are the ends of a TLS certificate and of what it is sent with.
+func certificateDates(pair *tls.Certificate) (out []deadline.Date) {
+	if pair == nil {
+		return nil
+	}
+	for _, der := range pair.Certificate {
+		if c, err := x509.ParseCertificate(der); err == nil { // it was parsed when it was loaded
+			out = append(out, deadline.Date{Kind: "tls_certificate", Name: c.Subject.CommonName, At: c.NotAfter})
+		}
+	}
+	return out
+}
+
+// end is when there will be no epoch to serve in, and which is the last one: an epoch that
+// another follows without a gap ends nothing. It returns 0 if none is active.
+func (e *epochs) end() (last uint64, at time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var floor uint64
+	for _, h := range e.held {
+		floor = max(floor, h.statement.MinEpoch)
+	}
+	now := e.now()
+	at = now
+	for again := true; again; {
+		again = false
+		for _, h := range e.held {
+			begins, ends := h.statement.NotBefore.Time(), h.statement.NotAfter.Time()
+			if h.signed != nil && h.number >= floor && !begins.After(at) && ends.After(at) {
+				last, at, again = h.number, ends, true
+			}
+		}
+	}
+	return last, at
+}
+
+// metrics are the dates as Unix seconds, the earliest of each kind.
+func (d *daemon) metrics() map[string]int64 {
+	out := map[string]int64{}
+	for kind, at := range deadline.Earliest(d.dates()) {
+		out["anchorhold_broker_"+kind+"_ends_seconds"] = at
+	}
+	return out
+}

@@ -1,0 +1,113 @@
+// Package deadline watches the dates on which a service would stop: certificates,
+// epochs, policies and lists that end. It warns of each 30, 7 and 1 days before, once
+// each, and says when one has passed.
+//
+// It renews nothing, and refuses nothing: whoever uses what has ended does. A date
+// that moves, because what ends was renewed, is a new one. The daemons call it.
+package deadline
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Date is a date on which something stops.
+type Date struct {
+	// Kind is what ends, as metrics name it: "epoch", "tls_certificate".
+	Kind string `json:"kind"`
+	// Name says which one, where there are several.
+	Name string `json:"name,omitempty"`
+	// At is when it ends.
+	At time.Time `json:"at"`
+}
+
+const day = 24 * time.Hour
+
+// ahead are the times before a date at which Watch warns, longest first.
+func ahead() []time.Duration { return []time.Duration{30 * day, 7 * day, day, 0} }
+
+// maxDates bounds what a Watch remembers.
+const maxDates = 1024
+
+// Watch remembers what was warned of. It may be used by several goroutines.
+type Watch struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	said map[key]int // how many of ahead were passed when it was said last
+}
+
+// key is a date that can be compared: a time's location does not make another date.
+type key struct {
+	kind, name string
+	at         int64
+}
+
+// New makes a watch that warns in a log.
+func New(log *slog.Logger) *Watch { return &Watch{log: log, said: map[key]int{}} }
+
+// Look warns of the dates that came closer than 30, 7 or 1 days, or have passed, since
+// the last look. One that is close when it is first seen is warned of once.
+func (w *Watch) Look(now time.Time, dates []Date) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	current := map[key]int{}
+	for _, d := range dates[:min(len(dates), maxDates)] {
+		left := d.At.Sub(now)
+		passed := 0
+		for _, a := range ahead() {
+			if left <= a {
+				passed++
+			}
+		}
+		k := key{d.Kind, d.Name, d.At.UnixNano()}
+		if current[k] = passed; passed <= w.said[k] {
+			current[k] = w.said[k] // a clock that was set back does not make it say the same again
+			continue
+		}
+		if left <= 0 {
+			w.log.Error("what the service needs has ended", "kind", d.Kind, "name", d.Name, "ended", d.At.UTC().Format(time.RFC3339))
+			continue
+		}
+		w.log.Warn("what the service needs ends soon", "kind", d.Kind, "name", d.Name, "ends", d.At.UTC().Format(time.RFC3339), "days_left", int(left/day))
+	}
+	w.said = current // what is gone was renewed, or is not needed any more
+}
+
+// lookEvery is how often Run looks.
+const lookEvery = time.Hour
+
+// Run looks at once and every hour until ctx ends.
+func (w *Watch) Run(ctx context.Context, now func() time.Time, dates func() []Date) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		w.Look(now(), dates())
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Earliest returns the earliest date of each kind as Unix seconds, for metrics.
+func Earliest(dates []Date) map[string]int64 {
+	out := map[string]int64{}
+	for _, d := range dates {
+		if at, ok := out[d.Kind]; !ok || d.At.Unix() < at {
+			out[d.Kind] = d.At.Unix()
+		}
+	}
+	return out
+}
+
+// Sorted returns the dates in the order in which they come.
+func Sorted(dates []Date) []Date {
+	out := slices.Clone(dates)
+	slices.SortStableFunc(out, func(a, b Date) int { return a.At.Compare(b.At) })
+	return out
+}
