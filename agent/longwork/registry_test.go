@@ -155,7 +155,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 
 func verify(t *testing.T, b *bench, bundle proofaudit.Bundle, ring *proofkeys.Ring) {
 	t.Helper()
-	if _, err := bundle.Verify(t.Context(), b.world.Roots(), ring); err != nil {
+	if _, err := bundle.Verify(t.Context(), b.world.Roots(), ring, receipt.Expect{}); err != nil {
 		t.Error(err)
 	}
 }

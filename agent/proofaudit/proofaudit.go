@@ -13,7 +13,6 @@ package proofaudit
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -23,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -68,6 +68,12 @@ type Keys interface {
 	Verify(ctx context.Context, e *statement.Envelope) (statement.Record, error)
 }
 
+// Guest is an attested guest, as its lease certificate describes it.
+type Guest struct {
+	receipt.Guest
+	SoftwareTEE bool `json:"software_tee"`
+}
+
 // View is what a verified bundle says.
 type View struct {
 	Receipt      string           `json:"receipt"`
@@ -76,17 +82,12 @@ type View struct {
 	ModelID      statement.Digest `json:"model_id"`
 	Outputs      []int32          `json:"outputs"`
 	Time         time.Time        `json:"time"`
-	// Guest is where the answer was computed.
-	Guest struct {
-		Evidence       string `json:"evidence"`
-		EvidenceDigest string `json:"evidence_digest"`
-		Measurement    string `json:"measurement"`
-		Image          string `json:"image"`
-		Policy         string `json:"policy"`
-		SoftwareTEE    bool   `json:"software_tee"`
-		Lease          string `json:"lease"`
-		Broker         string `json:"broker"`
-	} `json:"guest"`
+	// Guest is where the answer was computed, and what its lease was granted.
+	Guest Guest `json:"guest"`
+	// Links is the receipt's chain, NotChecked what was not asked or cannot be said.
+	Links             []receipt.Link      `json:"links"`
+	AuthorityRecorded bool                `json:"authority_recorded"`
+	NotChecked        []receipt.Unchecked `json:"not_checked"`
 	// Proof is by which key the answer was proven.
 	Proof struct {
 		System      string           `json:"system"`
@@ -122,28 +123,34 @@ func (b *Bundle) Matches() (statement.Item, error) {
 	return item, nil
 }
 
-// Verify verifies everything with the root identities and the registered keys.
-func (b *Bundle) Verify(ctx context.Context, roots []identity.Public, keys Keys) (View, error) {
-	var v View
-	report, err := receipt.Verify(b.Receipt, roots, receipt.Options{})
-	if err != nil {
-		return v, err
+// Verify verifies everything with the root identities and the registered keys, and holds
+// the receipt against what is expected of it. If all else holds of a receipt of version 1,
+// the view is returned beside the refusal [protocol.ReasonAuthorityNotRecorded].
+func (b *Bundle) Verify(ctx context.Context, roots []identity.Public, keys Keys, expect receipt.Expect) (View, error) {
+	report, unrecorded := receipt.Verify(b.Receipt, roots, receipt.Options{Expect: expect})
+	if reason, _ := evidence.ReasonOf(unrecorded); unrecorded != nil && reason != protocol.ReasonAuthorityNotRecorded {
+		return View{}, unrecorded
 	}
 	item, err := b.Matches()
 	if err != nil {
-		return v, err
+		return View{}, err
 	}
 	record, err := keys.Verify(ctx, &b.Proof)
 	if err != nil {
-		return v, err
+		return View{}, err
 	}
-	body, lease := report.Body, report.Lease
-	v.Receipt, v.Model, v.ModelVersion, v.ModelID, v.Outputs, v.Time = body.ID.String(), body.ModelName, body.ModelVersion, body.ModelID, item.Outputs, body.Time.Time()
-	v.Guest.Evidence, v.Guest.EvidenceDigest = string(lease.Kind), hex.EncodeToString(lease.EvidenceDigest[:])
-	v.Guest.Measurement, v.Guest.Image = hex.EncodeToString(lease.Measurement()), lease.ImageID
-	v.Guest.Policy, v.Guest.SoftwareTEE, v.Guest.Lease = lease.PolicyID, lease.SoftwareTEE, body.LeaseID.String()
-	v.Guest.Broker = hex.EncodeToString(lease.Broker[:])
+	v := viewOf(&report)
+	v.Outputs = item.Outputs
 	v.Proof.System, v.Proof.Circuit, v.Proof.Key = b.Proof.Statement.System.String(), b.Proof.Statement.Circuit, b.Proof.Key
 	v.Proof.Development, v.Proof.Ceremony, v.Proof.Bytes = record.Development, record.Ceremony, len(b.Proof.Proof)
-	return v, nil
+	return v, unrecorded
+}
+
+func viewOf(r *receipt.Report) View {
+	body := &r.Body
+	v := View{Receipt: body.ID.String(), Model: body.ModelName, ModelVersion: body.ModelVersion, ModelID: body.ModelID, Time: body.Time.Time(),
+		Guest: Guest{r.Guest, r.SoftwareTEE}, Links: r.Links, AuthorityRecorded: r.AuthorityRecorded}
+	// The statement has the outputs in the clear, and they open the receipt's commitment.
+	v.NotChecked = slices.DeleteFunc(r.NotChecked, func(u receipt.Unchecked) bool { return u.Name == "output" })
+	return v
 }

@@ -110,7 +110,7 @@ func TestABundleSaysWhatWhereAndWhen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := again.Verify(t.Context(), b.world.Roots(), b.ring)
+	v, err := again.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,13 +122,35 @@ func TestABundleSaysWhatWhereAndWhen(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	g, l := v.Guest, b.agent.Lease
-	if g.Evidence != string(l.Kind) || g.EvidenceDigest != fmt.Sprintf("%x", l.EvidenceDigest) || g.Measurement != fmt.Sprintf("%x", l.Measurement()) || g.Image != l.ImageID ||
+	if g.Kind != l.Kind || g.EvidenceDigest != fmt.Sprintf("%x", l.EvidenceDigest) || len(g.Measurements) != 1 || g.Image != l.Image || g.ImageID != l.ImageID || g.Tenant != l.Tenant ||
+		g.Granted == nil || g.Granted.ModelID != b.model.ID().String() || !v.AuthorityRecorded || len(v.Links) != 6 ||
 		g.Policy != l.PolicyID || !g.SoftwareTEE || g.Lease != l.Lease.String() || g.Broker != fmt.Sprintf("%x", l.Broker) {
 		t.Errorf("%+v", g)
 	}
 	p := v.Proof
 	if p.System != statement.Groth16.String() || p.Circuit != b.keys.Record.Circuit || p.Key != bundle.Proof.Key || p.Development || p.Ceremony != b.keys.Record.Ceremony || p.Bytes != len(bundle.Proof.Proof) {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestBundleIsHeldAgainstExpectations: they reach the receipt, and what was not asked is said.
+func TestBundleIsHeldAgainstExpectations(t *testing.T) {
+	b := newBench(t)
+	bundle := b.answer()
+	_, err := bundle.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{Tenants: []string{"another"}})
+	if reason, _ := evidence.ReasonOf(err); reason != receipt.ReasonTenant {
+		t.Errorf("got %v, want %s", err, receipt.ReasonTenant)
+	}
+	v, err := bundle.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{Tenants: []string{"tenant"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, u := range v.NotChecked {
+		names = append(names, u.Name)
+	}
+	if slices.Contains(names, "tenant") || slices.Contains(names, "output") || !slices.Contains(names, "image") {
+		t.Errorf("not checked: %v", names)
 	}
 }
 
@@ -170,7 +192,7 @@ func TestWhatIsNotOneAnswerIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.change(&x)
-		_, err = x.Verify(t.Context(), b.world.Roots(), b.ring)
+		_, err = x.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{})
 		wantReason(t, what, err, c.reason)
 	}
 	// What receipt and statement agree on, the proof must say too.
@@ -179,10 +201,10 @@ func TestWhatIsNotOneAnswerIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.Proof.Proof = second.Proof.Proof
-	if _, err := x.Verify(t.Context(), b.world.Roots(), b.ring); err == nil {
+	if _, err := x.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{}); err == nil {
 		t.Error("another answer's proof verified")
 	}
-	if _, err := bundle.Verify(t.Context(), b.world.Roots(), b.ring); err != nil {
+	if _, err := bundle.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{}); err != nil {
 		t.Errorf("the bundle itself: %v", err)
 	}
 }
@@ -202,7 +224,7 @@ func TestAReceiptOfOutputsThatTheModelDoesNotGive(t *testing.T) {
 	if _, err := x.Matches(); err != nil {
 		t.Fatalf("receipt and statement should agree: %v", err)
 	}
-	if _, err := x.Verify(t.Context(), b.world.Roots(), b.ring); err == nil {
+	if _, err := x.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{}); err == nil {
 		t.Error("a lie verified")
 	}
 }
@@ -211,7 +233,7 @@ func TestRootsAndKeysDecide(t *testing.T) {
 	b := newBench(t)
 	x := b.answer()
 	for what, roots := range map[string][]identity.Public{"no root": nil, "another root": federationtest.New(t).Roots(), "the agent's own": {b.agent.Key.Public()}} {
-		if _, err := x.Verify(t.Context(), roots, b.ring); err == nil {
+		if _, err := x.Verify(t.Context(), roots, b.ring, receipt.Expect{}); err == nil {
 			t.Errorf("%s: verified", what)
 		}
 	}
@@ -219,7 +241,7 @@ func TestRootsAndKeysDecide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := x.Verify(t.Context(), b.world.Roots(), other); !errors.Is(err, proofkeys.ErrUnknown) {
+	if _, err := x.Verify(t.Context(), b.world.Roots(), other, receipt.Expect{}); !errors.Is(err, proofkeys.ErrUnknown) {
 		t.Errorf("a key that is not registered: %v", err)
 	}
 	set := b.keys.Save(t, t.TempDir(), true)
@@ -230,7 +252,7 @@ func TestRootsAndKeysDecide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := x.Verify(t.Context(), b.world.Roots(), consent)
+	v, err := x.Verify(t.Context(), b.world.Roots(), consent, receipt.Expect{})
 	if err != nil || !v.Proof.Development || v.Proof.Ceremony != (statement.Digest{}) {
 		t.Errorf("with consent it is told: %+v %v", v.Proof, err)
 	}
@@ -259,7 +281,7 @@ func TestParseRefusesWhatIsNoBundle(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if _, err := x.Verify(t.Context(), b.world.Roots(), b.ring); err == nil {
+		if _, err := x.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{}); err == nil {
 			t.Errorf("%s verified", text)
 		}
 	}

@@ -226,7 +226,7 @@ func (g *guest) proven(t *testing.T, uid uint32, id receipt.ID) proofaudit.Bundl
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := b.Verify(t.Context(), g.world.world.Roots(), g.world.ring)
+	v, err := b.Verify(t.Context(), g.world.world.Roots(), g.world.ring, receipt.Expect{})
 	if err != nil {
 		t.Fatal(err)
 	}

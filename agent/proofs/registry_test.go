@@ -47,7 +47,7 @@ func TestAChallengeIsAnswered(t *testing.T) {
 	b.with(func() { b.wanted = []receipt.ID{{9}, second} }) // the one that is unknown does not stop the other
 	poll(t, func() bool { return b.has(second) })
 	proof := b.proofs[second]
-	if _, err := proof.Verify(t.Context(), w.world.Roots(), w.ring); err != nil {
+	if _, err := proof.Verify(t.Context(), w.world.Roots(), w.ring, receipt.Expect{}); err != nil {
 		t.Error(err)
 	}
 	if info := g.done(t, second); info.Owner != 6 {

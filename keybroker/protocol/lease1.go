@@ -30,6 +30,9 @@ func verifyLease1(signed []byte, st EpochStatement) (LeaseCertificate, error) {
 		return LeaseCertificate{}, err
 	}
 	c.Registers = []evidence.Register{{Name: evidence.RegisterLaunch, Value: c.measurement[:]}}
+	if c.Image, err = evidence.ImageOf(c.Kind, c.Registers); err != nil {
+		return LeaseCertificate{}, malformed("lease certificate: %v", err)
+	}
 	return c.LeaseCertificate, nil
 }
 

@@ -19,12 +19,18 @@ type Salts struct {
 	Output Salt `json:"output"`
 }
 
+// commitmentLabel has the version of the commitments, which is not that of receipts:
+// both versions of receipts have the same.
+const commitmentLabel = "anchorhold/receipt/1"
+
 // CommitInput commits to the request's body exactly as the client sent it.
-func CommitInput(salt Salt, input []byte) Commitment { return commit(Context+"/input", salt, input) }
+func CommitInput(salt Salt, input []byte) Commitment {
+	return commit(commitmentLabel+"/input", salt, input)
+}
 
 // CommitOutput commits to the text of the answer: of a stream, all its parts.
 func CommitOutput(salt Salt, output []byte) Commitment {
-	return commit(Context+"/output", salt, output)
+	return commit(commitmentLabel+"/output", salt, output)
 }
 
 // commit is SHA-384 over label, salt and bytes, each behind its 8-byte length.

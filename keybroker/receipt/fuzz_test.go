@@ -11,8 +11,13 @@ func FuzzParse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	former, err := readFormer(f).Issued.Receipt.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Add(raw)
 	f.Add(raw[:100])
+	f.Add(former)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := Parse(b)
 		if err != nil {
@@ -31,7 +36,13 @@ func FuzzParseJSON(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(raw)
+	f.Add([]byte(`{"format":"anchorhold/receipt/2","body":{}}`))
 	f.Add([]byte(`{"format":"anchorhold/receipt/1","body":{}}`))
+	former, err := json.Marshal(readFormer(f).Issued.Receipt)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(former)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := ParseJSON(b)
 		if err != nil {

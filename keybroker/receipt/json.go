@@ -44,8 +44,9 @@ func (r Receipt) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	b := &r.Body
+	format, _ := b.format()
 	return json.Marshal(jsonReceipt{
-		Format: Context,
+		Format: format,
 		Body: jsonBody{
 			ID: b.ID.String(), ModelID: hex.EncodeToString(b.ModelID[:]), ModelName: b.ModelName, ModelVersion: b.ModelVersion,
 			InputCommitment: hex.EncodeToString(b.InputCommitment[:]), OutputCommitment: hex.EncodeToString(b.OutputCommitment[:]),
@@ -68,13 +69,14 @@ func ParseJSON(raw []byte) (Receipt, error) {
 	if err := json.Unmarshal(raw, &j); err != nil {
 		return Receipt{}, evidence.Refuse(ReasonMalformed, "%w", err)
 	}
-	if j.Format != Context {
+	if j.Format != Context && j.Format != formerContext {
 		return Receipt{}, evidence.Refuse(ReasonMalformed, "format %.40q, want %q", j.Format, Context)
 	}
 	body, err := j.Body.body()
 	if err != nil {
 		return Receipt{}, evidence.Refuse(ReasonMalformed, "%w", err)
 	}
+	body.former = j.Format == formerContext
 	r := Receipt{Body: body, Signature: j.Signature, LeaseChain: j.LeaseChain}
 	again, err := r.MarshalJSON()
 	if err != nil {

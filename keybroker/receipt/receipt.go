@@ -1,8 +1,8 @@
 // Package receipt makes and checks signed receipts of inference answers.
 //
 // A receipt guarantees to whoever trusts the broker's root identity that a guest
-// which the broker had attested, and whose lease ran at the time, answered with
-// a given model. It carries its whole chain: the root's epoch statement, the
+// which the broker had attested, and whose lease ran at the time and was granted the
+// model's key, answered with that model. It carries its whole chain: the root's epoch statement, the
 // broker's lease certificate over the agent's key, and the agent's signature
 // over the body. Input and output are salted commitments: the receipt tells
 // nobody what was asked, and the client, who has the salts, can prove it.
@@ -28,10 +28,17 @@ import (
 )
 
 // Context is the signing context of receipts.
-const Context = "anchorhold/receipt/1"
+const Context = "anchorhold/receipt/2"
 
 // Version is the format's version, in every body.
-const Version = 1
+const Version = 2
+
+// Receipts of version 1 are read, and none is made: their leases do not say what was
+// granted. Fields and order are those of version 2.
+const (
+	formerContext = "anchorhold/receipt/1"
+	formerVersion = 1
+)
 
 // Limits on a receipt.
 const (
@@ -58,6 +65,12 @@ const (
 	// ReasonInput and ReasonOutput: the bytes are not the committed ones.
 	ReasonInput  evidence.Reason = "receipt-input-mismatch"
 	ReasonOutput evidence.Reason = "receipt-output-mismatch"
+	// The receipt holds, but is not what was expected of it ([Expect]).
+	ReasonMeasurement evidence.Reason = "receipt-measurement-mismatch"
+	ReasonImage       evidence.Reason = "receipt-image-mismatch"
+	ReasonPolicy      evidence.Reason = "receipt-policy-mismatch"
+	ReasonModel       evidence.Reason = "receipt-model-mismatch"
+	ReasonTenant      evidence.Reason = "receipt-tenant-mismatch"
 )
 
 // ID names a receipt.
@@ -86,6 +99,20 @@ type Body struct {
 	PromptTokens     uint32
 	CompletionTokens uint32
 	Time             protocol.Time // broker time at the end of the answer
+
+	former bool // of version 1: parsed, never signed
+}
+
+// Former says whether the body is of version 1, whose leases do not say what they were
+// granted.
+func (b *Body) Former() bool { return b.former }
+
+// format is the body's signing context and version.
+func (b *Body) format() (context string, version uint16) {
+	if b.former {
+		return formerContext, formerVersion
+	}
+	return Context, Version
 }
 
 // Receipt is a signed body with the chain that makes its key trustworthy.
@@ -98,6 +125,7 @@ type Receipt struct {
 // Sign signs a body with the attested agent key. The chain must be the one of
 // the lease that the body names; Verify would refuse another.
 func Sign(agentKey *identity.Private, body Body, leaseChain []byte) (Receipt, error) {
+	body.former = false
 	msg, err := body.Marshal()
 	if err != nil {
 		return Receipt{}, err
@@ -187,8 +215,9 @@ func (b *Body) Marshal() ([]byte, error) {
 		return nil, errors.New("receipt: the id, the model's name or the time is outside its limits")
 	}
 	var c cryptobyte.Builder
-	c.AddUint8LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes([]byte(Context)) })
-	c.AddUint16(Version)
+	context, version := b.format()
+	c.AddUint8LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes([]byte(context)) })
+	c.AddUint16(version)
 	c.AddBytes(b.ID[:])
 	c.AddBytes(b.ModelID[:])
 	c.AddUint8LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes([]byte(b.ModelName)) })
@@ -203,14 +232,14 @@ func (b *Body) Marshal() ([]byte, error) {
 	return c.Bytes()
 }
 
-// parseBody reads what Marshal writes.
+// parseBody reads what Marshal writes, of either version.
 func parseBody(raw []byte) (Body, error) {
 	var b Body
 	var label, name cryptobyte.String
 	var version uint16
 	var at uint64
 	s := cryptobyte.String(raw)
-	if !s.ReadUint8LengthPrefixed(&label) || string(label) != Context || !s.ReadUint16(&version) || version != Version ||
+	if !s.ReadUint8LengthPrefixed(&label) || !s.ReadUint16(&version) || !b.setFormat(string(label), version) ||
 		!s.CopyBytes(b.ID[:]) || !s.CopyBytes(b.ModelID[:]) || !s.ReadUint8LengthPrefixed(&name) || !s.ReadUint64(&b.ModelVersion) ||
 		!s.CopyBytes(b.InputCommitment[:]) || !s.CopyBytes(b.OutputCommitment[:]) ||
 		!s.CopyBytes(b.LeaseID[:]) || !s.CopyBytes(b.EvidenceDigest[:]) ||
@@ -222,6 +251,13 @@ func parseBody(raw []byte) (Body, error) {
 		return Body{}, evidence.Refuse(ReasonMalformed, "a value of the body is outside its limits")
 	}
 	return b, nil
+}
+
+// setFormat takes over which version a body is of; no when it is unknown.
+func (b *Body) setFormat(context string, version uint16) bool {
+	b.former = context == formerContext
+	knownContext, knownVersion := b.format()
+	return context == knownContext && version == knownVersion
 }
 
 // Marshal returns the canonical binary form.

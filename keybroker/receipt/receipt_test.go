@@ -112,7 +112,7 @@ func TestReceiptVerifiesWithTheRootAlone(t *testing.T) {
 	for i, l := range report.Links {
 		names[i] = l.Name
 	}
-	if !slices.Equal(names, []string{"broker root", "epoch statement", "lease certificate", "agent key", "body", "input", "output"}) {
+	if !slices.Equal(names, []string{"broker root", "epoch statement", "lease certificate", "authority", "agent key", "body", "input", "output"}) {
 		t.Errorf("links %v", names)
 	}
 	if !report.SoftwareTEE || !report.InputShown || !report.OutputShown || !strings.Contains(report.Links[2].Detail, "NO protection") {
@@ -124,7 +124,7 @@ func TestReceiptVerifiesWithTheRootAlone(t *testing.T) {
 func TestReportSaysWhatWasNotChecked(t *testing.T) {
 	w := newWorld(t)
 	report, err := Verify(w.issue(t, begin).Receipt, w.roots(), Options{})
-	if err != nil || report.InputShown || report.OutputShown || len(report.Links) != 5 {
+	if err != nil || report.InputShown || report.OutputShown || len(report.Links) != 6 {
 		t.Errorf("report %+v, %v", report, err)
 	}
 }
@@ -153,7 +153,7 @@ func TestTamperMatrix(t *testing.T) {
 		{"epoch key as root", protocol.ReasonBrokerUnknown, func(_ *Receipt, _ *Options, roots *[]identity.Public) {
 			*roots = []identity.Public{w.epochKey.Public()}
 		}},
-		{"epoch below minimum", protocol.ReasonEpochRetired, func(_ *Receipt, o *Options, _ *[]identity.Public) { o.MinEpoch = 4 }},
+		{"epoch below minimum", protocol.ReasonEpochRetired, func(_ *Receipt, o *Options, _ *[]identity.Public) { o.Expect.MinEpoch = 4 }},
 		{"body changed", ReasonSignature, func(r *Receipt, _ *Options, _ *[]identity.Public) { r.Body.CompletionTokens++ }},
 		{"signed by another key", ReasonSignature, func(r *Receipt, _ *Options, _ *[]identity.Public) {
 			*r, _ = Sign(newKey(t, identity.LevelEpoch), r.Body, r.LeaseChain)
@@ -282,7 +282,7 @@ func TestJSONHasOneSpelling(t *testing.T) {
 		"number spelling": {`"model_version":2`, `"model_version":2.0`},
 		"escape":          {`"smollm2-135m"`, `"smollm2\u002d135m"`},
 		"time precision":  {`234Z"`, `2340Z"`},
-		"other format":    {Context, "anchorhold/receipt/2"},
+		"other format":    {Context, "anchorhold/receipt/3"},
 		"upper case hex":  {`"model_id":"05`, `"model_id":"0A`},
 		"short digest":    {`"model_id":"05`, `"model_id":"`},
 		"no signature":    {`"signature":"`, `"signature":"","x":"`},

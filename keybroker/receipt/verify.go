@@ -1,9 +1,6 @@
 package receipt
 
 import (
-	"fmt"
-	"time"
-
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -15,34 +12,37 @@ type Opening struct {
 	Data []byte
 }
 
-// Options are checks beyond the chain. The report says which were made.
+// Options are checks beyond the chain. The report says which were not made.
 type Options struct {
 	Input, Output *Opening // if given, must open the commitments
-	MinEpoch      uint64   // refuse receipts of older epochs of the broker
+	Expect        Expect
 }
 
-// Link is one step of the chain that was checked and holds.
-type Link struct {
-	Name   string `json:"name"`   // such as "lease certificate"
-	Detail string `json:"detail"` // who vouches for what, for people
-}
-
-// Report says what a verified receipt proves.
+// Report says what a verified receipt proves, and what it does not.
 type Report struct {
-	Links       []Link                    `json:"links"` // from the root to the body
-	Body        Body                      `json:"-"`
-	Lease       protocol.LeaseCertificate `json:"-"`
-	Epoch       protocol.EpochStatement   `json:"-"`
-	SoftwareTEE bool                      `json:"software_tee"` // the evidence proves nothing: a test guest
-	InputShown  bool                      `json:"input_shown"`  // Options.Input opened the commitment
-	OutputShown bool                      `json:"output_shown"`
+	Links []Link                    `json:"links"` // from the root to the body
+	Body  Body                      `json:"-"`
+	Lease protocol.LeaseCertificate `json:"-"`
+	Epoch protocol.EpochStatement   `json:"-"`
+	// Guest is what answered, and what its lease was granted.
+	Guest Guest `json:"guest"`
+	// AuthorityRecorded is false of a receipt of version 1, whose lease does not say
+	// which models it was granted.
+	AuthorityRecorded bool `json:"authority_recorded"`
+	SoftwareTEE       bool `json:"software_tee"` // the evidence proves nothing: a test guest
+	InputShown        bool `json:"input_shown"`  // Options.Input opened the commitment
+	OutputShown       bool `json:"output_shown"`
+	// NotChecked is what the receipt does not prove, or nobody asked.
+	NotChecked []Unchecked `json:"not_checked"`
 }
 
 // Verify checks a receipt with nothing but the broker's root identities. Any
 // error is an evidence.Refusal with a reason code.
+//
+// A receipt of version 1 that is genuine in every other way is refused with
+// [protocol.ReasonAuthorityNotRecorded], and its report is returned beside that.
 func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
-	authority, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(max(o.MinEpoch, 1)),
-		protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
+	authority, unrecorded, err := verifyAuthority(&r, roots, o.Expect.MinEpoch)
 	if err != nil {
 		return Report{}, err
 	}
@@ -51,7 +51,8 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, evidence.Refuse(ReasonMalformed, "%w", err)
 	}
-	if err := lease.AgentKey.Verify(Context, msg, r.Signature); err != nil {
+	context, _ := r.Body.format()
+	if err := lease.AgentKey.Verify(context, msg, r.Signature); err != nil {
 		return Report{}, evidence.Refuse(ReasonSignature, "the attested agent key did not sign this body: %w", err)
 	}
 	if err := checkBody(&r.Body, &lease); err != nil {
@@ -60,12 +61,31 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 	if err := checkOpenings(&r.Body, o); err != nil {
 		return Report{}, err
 	}
+	if err := o.Expect.check(&r.Body, &lease, unrecorded); err != nil {
+		return Report{}, err
+	}
 	report := Report{
-		Body: r.Body, Lease: lease, Epoch: epoch, SoftwareTEE: lease.SoftwareTEE,
-		InputShown: o.Input != nil, OutputShown: o.Output != nil,
+		Body: r.Body, Lease: lease, Epoch: epoch, Guest: guestOf(&r.Body, &lease), AuthorityRecorded: unrecorded == nil,
+		SoftwareTEE: lease.SoftwareTEE, InputShown: o.Input != nil, OutputShown: o.Output != nil,
 	}
 	report.explain()
-	return report, nil
+	report.NotChecked = unchecked(&report, o)
+	return report, unrecorded
+}
+
+// verifyAuthority asks the chain for the authority to answer with the body's model. What
+// a receipt says was said under its lease, whose epoch may be over. unrecorded is the
+// refusal of a receipt of version 1, whose chain verifies.
+func verifyAuthority(r *Receipt, roots []identity.Public, minEpoch uint64) (a protocol.Authority, unrecorded, err error) {
+	a, err = protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(max(minEpoch, 1)),
+		protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
+	if reason, _ := evidence.ReasonOf(err); reason == protocol.ReasonAuthorityNotRecorded {
+		unrecorded, err = err, nil
+	}
+	if err == nil && r.Body.former != (unrecorded != nil) {
+		return a, nil, evidence.Refuse(ReasonMalformed, "receipt and lease chain are of different versions")
+	}
+	return a, unrecorded, err
 }
 
 // checkBody compares the body with the certificate of its lease.
@@ -91,31 +111,3 @@ func checkOpenings(b *Body, o Options) error {
 	}
 	return nil
 }
-
-// explain writes down the chain, from what the verifier trusts to what it learns.
-func (r *Report) explain() {
-	add := func(name, format string, args ...any) {
-		r.Links = append(r.Links, Link{Name: name, Detail: fmt.Sprintf(format, args...)})
-	}
-	add("broker root", "identity %x is one of the roots given", r.Epoch.Broker[:8])
-	add("epoch statement", "the root certifies the broker's key for epoch %d, %s to %s",
-		r.Epoch.Epoch, stamp(r.Epoch.NotBefore), stamp(r.Epoch.NotAfter))
-	kind := string(r.Lease.Kind)
-	if r.SoftwareTEE {
-		kind = "software TEE (NO protection, for tests)"
-	}
-	add("lease certificate", "the broker attested image %q (%s, image %s) under policy %s version %d and leased until %s",
-		r.Lease.ImageID, kind, r.Lease.Image, r.Lease.PolicyID, r.Lease.PolicyVersion, stamp(r.Lease.NotAfter))
-	id := r.Lease.AgentKey.ID()
-	add("agent key", "key %x, attested in lease %s, signed the body", id[:8], r.Lease.Lease)
-	add("body", "model %s version %d (%x) answered with %d tokens to %d at %s, within the lease",
-		r.Body.ModelName, r.Body.ModelVersion, r.Body.ModelID[:8], r.Body.CompletionTokens, r.Body.PromptTokens, stamp(r.Body.Time))
-	if r.InputShown {
-		add("input", "the salt opens the input commitment to the bytes given")
-	}
-	if r.OutputShown {
-		add("output", "the salt opens the output commitment to the bytes given")
-	}
-}
-
-func stamp(t protocol.Time) string { return t.Time().Format(time.RFC3339) }

@@ -376,7 +376,7 @@ func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
 			ModelID string `json:"model_id"`
 			Time    string `json:"time"`
 			Guest   struct {
-				Image    string `json:"image"`
+				Image    string `json:"image_id"`
 				Evidence string `json:"evidence"`
 			} `json:"guest"`
 		} `json:"verified"`

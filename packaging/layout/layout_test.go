@@ -112,7 +112,7 @@ var arrows = map[string][]string{
 	"agent/prooftest":  {"crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "agent/settings", "crypto/chunkseal", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys", "crypto/statement", "crypto/zkproof", "runtime/classifier", "runtime/sealer"},
 	"agent/proofwork":  {"crypto/zkproof/universal", "crypto/zkproof/plonkverify", "agent/prooftask", "agent/worker", "crypto/intnet", "crypto/keybuf", "crypto/statement", "crypto/zkproof", "guest/evidence"},
 	"agent/plonkcheck": {"agent/prooftask", "agent/worker", "crypto/proofkeys", "crypto/statement"},
-	"agent/proofaudit": {"keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
+	"agent/proofaudit": {"keybroker/receipt", "keybroker/protocol", "crypto/identity", "crypto/statement", "guest/evidence"},
 	"agent/proofs": {"agent/classify", "agent/jobs", "agent/proofaudit", "agent/prooftask", "keybroker/receipt", "agent/worker", "crypto/chunkseal", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys",
 		"crypto/statement", "guest/evidence"},
 	"agent/longwork": {"crypto/identity", "keybroker/protocol", "agent/plonkcheck", "agent/normproof", "agent/prooftask", "agent/proofaudit", "keybroker/proofs/proofclient", "keybroker/proofs/wire", "keybroker/receipt", "crypto/statement", "agent/classify", "agent/federate", "agent/jobs", "agent/localapi", "agent/localapi/workapi", "agent/party", "agent/proofs", "agent/settings", "agent/worker", "crypto/hybridtls", "crypto/keybuf", "crypto/proofkeys",

@@ -8,6 +8,8 @@ import (
 	"net/http"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
@@ -38,13 +40,17 @@ func newReceipt(inv *invocation) *cobra.Command {
 func newReceiptVerify(inv *invocation) *cobra.Command {
 	var roots []string
 	var input, output string
-	var opt receipt.Options
+	var expect expectation
 	c := &cobra.Command{
 		Use: "verify FILE --root ROOT", Short: "Verify a receipt with the broker's public identity alone",
-		Long: `Verifies the chain root -> epoch -> lease -> agent key -> answer. With --input or
---output, and a file that holds the salts, it also proves that these bytes are
-the ones that were asked or answered. Exit status 3 if anything does not hold.`,
-		Example: "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt",
+		Long: `Verifies the chain root -> epoch -> lease -> agent key -> answer, and that the lease was
+granted the key of the model that answered. With --input or --output, and a file that
+holds the salts, it also proves that these bytes are the ones that were asked or
+answered. What else you expect of the guest you say with --measurement, --image,
+--policy, --tenant, --model-id and --min-epoch; what was not checked is printed. Exit
+status 3 if anything does not hold, or if the receipt is of version 1, whose lease does
+not say what it was granted.`,
+		Example: "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt \\\n    --image sha256:0c1f... --model-id 5f1c...",
 		Args:    exactly(1, "one receipt file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(roots) == 0 {
@@ -58,9 +64,13 @@ the ones that were asked or answered. Exit status 3 if anything does not hold.`,
 			if err != nil {
 				return err
 			}
+			var opt receipt.Options
+			if opt.Expect, err = expect.parse(); err != nil {
+				return err
+			}
 			r, salts, hasSalts, err := receipt.ParseFile(data)
 			if err != nil {
-				return fmt.Errorf("%w: %w", errRefused, err)
+				return inv.receiptRefused(c.OutOrStdout(), r, receipt.Report{}, err)
 			}
 			if input != "" || output != "" {
 				if !hasSalts {
@@ -75,15 +85,18 @@ the ones that were asked or answered. Exit status 3 if anything does not hold.`,
 			}
 			report, err := receipt.Verify(r, publics, opt)
 			if err != nil {
-				return fmt.Errorf("%w: %w", errRefused, err)
+				return inv.receiptRefused(c.OutOrStdout(), r, report, err)
 			}
-			return inv.print(c.OutOrStdout(), receiptResult(r, report), func(w io.Writer) { printReport(w, report) })
+			return inv.print(c.OutOrStdout(), receiptResult(r, report), func(w io.Writer) {
+				fmt.Fprintln(w, "the receipt holds")
+				printReport(w, report)
+			})
 		},
 	}
 	c.Flags().StringSliceVar(&roots, "root", nil, "the broker's root identity (ahpub1... or a file; repeat for several)")
 	c.Flags().StringVar(&input, "input", "", "file with the request's body, to prove that this was asked")
 	c.Flags().StringVar(&output, "output", "", "file with the answer's text, to prove that this was answered")
-	c.Flags().Uint64Var(&opt.MinEpoch, "minimum-epoch", 0, "refuse receipts of older broker epochs")
+	expect.flags(c)
 	return c
 }
 
@@ -95,20 +108,37 @@ func opening(path string, salt receipt.Salt) (*receipt.Opening, error) {
 	return &receipt.Opening{Salt: salt, Data: data}, err
 }
 
+// receiptRefused prints why a receipt does not hold, and of one of version 1 what it says.
+func (inv *invocation) receiptRefused(w io.Writer, r receipt.Receipt, report receipt.Report, err error) error {
+	result := map[string]any{"verified": false, "detail": err.Error()}
+	if reason, ok := evidence.ReasonOf(err); ok {
+		result["reason"] = reason
+	}
+	if len(report.Links) > 0 {
+		result = receiptResult(r, report)
+		result["verified"], result["reason"], result["detail"] = false, protocol.ReasonAuthorityNotRecorded, err.Error()
+	}
+	return errors.Join(inv.print(w, result, func(w io.Writer) {
+		if len(report.Links) > 0 {
+			fmt.Fprintln(w, "authority not recorded: all else holds, but the lease does not say which models it was granted")
+			printReport(w, report)
+		}
+	}), fmt.Errorf("%w: %w", errRefused, err))
+}
+
 // receiptResult is what `receipt verify --json` prints.
-func receiptResult(r receipt.Receipt, report receipt.Report) any {
+func receiptResult(r receipt.Receipt, report receipt.Report) map[string]any {
 	body, err := r.MarshalJSON()
 	if err != nil {
 		body = nil // it was parsed from this form
 	}
-	return map[string]any{"verified": true, "report": report, "receipt": json.RawMessage(body),
-		"image": report.Lease.ImageID, "policy": report.Lease.PolicyID, "time": report.Body.Time.Time()}
+	return map[string]any{"verified": true, "report": report, "receipt": json.RawMessage(body), "time": report.Body.Time.Time()}
 }
 
 func printReport(w io.Writer, r receipt.Report) {
-	fmt.Fprintf(w, "the receipt holds\n  answer     %s at %s\n  model      %s version %d, id %x\n  guest      image %s, policy %s version %d, lease %s\n",
-		r.Body.ID, r.Body.Time.Time().Format("2006-01-02 15:04:05 MST"), r.Body.ModelName, r.Body.ModelVersion, r.Body.ModelID,
-		r.Lease.ImageID, r.Lease.PolicyID, r.Lease.PolicyVersion, r.Body.LeaseID)
+	fmt.Fprintf(w, "  answer       %s at %s\n  model        %s version %d, id %x\n", r.Body.ID, r.Body.Time.Time().Format("2006-01-02 15:04:05 MST"),
+		r.Body.ModelName, r.Body.ModelVersion, r.Body.ModelID)
+	printGuest(w, r.Guest, r.AuthorityRecorded)
 	for _, l := range r.Links {
 		fmt.Fprintf(w, "  %-22s %s\n", l.Name, l.Detail)
 	}
@@ -118,6 +148,7 @@ func printReport(w io.Writer, r receipt.Report) {
 	if r.OutputShown {
 		fmt.Fprintln(w, "  the output is the one given")
 	}
+	printUnchecked(w, r.NotChecked)
 	if r.SoftwareTEE {
 		fmt.Fprintln(w, "  WARNING: the guest was a software TEE, which proves nothing")
 	}

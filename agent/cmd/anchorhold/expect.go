@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/spf13/cobra"
+)
+
+// expectation is what a reader of receipts demands, as it stands on the command line.
+type expectation struct {
+	measurements, images, policies, tenants []string
+	model                                   string
+	minEpoch                                uint64
+}
+
+func (e *expectation) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringSliceVar(&e.measurements, "measurement", nil, "the guest's measurement in hexadecimal: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)")
+	f.StringSliceVar(&e.images, "image", nil, "digest of the guest's image, sha256:... (repeat to accept one of several)")
+	f.StringSliceVar(&e.policies, "policy", nil, "digest of the policy that decided, in hexadecimal (repeat to accept one of several)")
+	f.StringSliceVar(&e.tenants, "tenant", nil, "tenant that the policy checked (repeat to accept one of several)")
+	f.StringVar(&e.model, "model-id", "", "id of the model, as \"anchorhold seal\" printed it")
+	f.Uint64Var(&e.minEpoch, "min-epoch", 0, "refuse receipts of older epochs of the broker")
+}
+
+// parse reads what was given; what was not is not expected.
+func (e *expectation) parse() (receipt.Expect, error) {
+	out := receipt.Expect{Tenants: e.tenants, MinEpoch: e.minEpoch}
+	bad := func(flag string, err error) (receipt.Expect, error) {
+		return receipt.Expect{}, usageError{fmt.Errorf("--%s: %w", flag, err)}
+	}
+	for _, text := range e.measurements {
+		r := evidence.Register{Name: evidence.RegisterLaunch}
+		if name, value, named := strings.Cut(text, "="); named {
+			r.Name, text = name, value
+		}
+		value, err := hex.DecodeString(text)
+		if r.Value = value; err != nil || !r.Valid() {
+			return bad("measurement", fmt.Errorf("%q is not [NAME=]HEX of a measurement", text))
+		}
+		out.Measurements = append(out.Measurements, r)
+	}
+	for _, text := range e.images {
+		d, err := evidence.ParseImageDigest(text)
+		if err != nil {
+			return bad("image", err)
+		}
+		out.Images = append(out.Images, d)
+	}
+	for _, text := range e.policies {
+		var d protocol.PolicyDigest
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			return bad("policy", err)
+		}
+		out.Policies = append(out.Policies, d)
+	}
+	if e.model != "" {
+		id, err := hex.DecodeString(e.model)
+		if err != nil || len(id) != 32 {
+			return bad("model-id", fmt.Errorf("want 64 hexadecimal digits"))
+		}
+		out.ModelID = (*[32]byte)(id)
+	}
+	return out, nil
+}
+
+// printGuest shows what a lease certificate says of a guest.
+func printGuest(w io.Writer, g receipt.Guest, recorded bool) {
+	fmt.Fprintf(w, "  guest        %s, lease %s\n", g.Kind, g.Lease)
+	for _, r := range g.Measurements {
+		fmt.Fprintf(w, "  measurement  %s %x\n", r.Name, []byte(r.Value))
+	}
+	fmt.Fprintf(w, "  image        %s, calls itself %q\n  policy       %s version %d, digest %s\n", g.Image, g.ImageID, g.Policy, g.PolicyVersion, g.PolicyDigest)
+	if !recorded {
+		fmt.Fprintln(w, "  authority    not recorded: the lease does not say what it was granted")
+		return
+	}
+	tenant := g.Tenant
+	if tenant == "" {
+		tenant = "not checked by the policy"
+	}
+	fmt.Fprintf(w, "  tenant       %s\n  roles        %s\n", tenant, g.Roles)
+	if k := g.Granted; k != nil {
+		fmt.Fprintf(w, "  granted      %s version %d, the key of this model\n", k.Resource, k.Version)
+	}
+}
+
+// printUnchecked says plainly what a receipt that holds leaves open.
+func printUnchecked(w io.Writer, list []receipt.Unchecked) {
+	for _, u := range list {
+		fmt.Fprintf(w, "  NOT CHECKED  %s: %s%s\n", u.Name, u.Detail, askedWith(u.Name))
+	}
+}
+
+// askedWith names the option that would have it checked.
+func askedWith(name string) string {
+	option, ok := map[string]string{"measurement": "--measurement", "image": "--image", "policy": "--policy", "tenant": "--tenant",
+		"model": "--model-id", "epoch floor": "--min-epoch", "input": "--input", "output": "--output"}[name]
+	if !ok {
+		return ""
+	}
+	return " (" + option + ")"
+}

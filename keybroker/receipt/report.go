@@ -1,0 +1,87 @@
+package receipt
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Link is one step of the chain that was checked and holds.
+type Link struct {
+	Name   string `json:"name"`   // such as "lease certificate"
+	Detail string `json:"detail"` // who vouches for what, for people
+}
+
+// Guest is what a lease certificate says about the guest that answered.
+type Guest struct {
+	Kind           evidence.Kind         `json:"evidence"`
+	EvidenceDigest string                `json:"evidence_digest"`
+	Measurements   []evidence.Register   `json:"measurements"`
+	Image          evidence.ImageDigest  `json:"image"`
+	ImageID        string                `json:"image_id"` // what the guest calls itself
+	Tenant         string                `json:"tenant"`   // empty if the policy did not check it
+	Roles          string                `json:"roles"`
+	Policy         string                `json:"policy"`
+	PolicyVersion  uint64                `json:"policy_version"`
+	PolicyDigest   protocol.PolicyDigest `json:"policy_digest"`
+	Granted        *GrantedKey           `json:"granted"` // nil in version 1
+	AgentKey       string                `json:"agent_key"`
+	Lease          string                `json:"lease"`
+	Broker         string                `json:"broker"`
+	Epoch          uint64                `json:"epoch"`
+}
+
+// GrantedKey is the key by which the lease speaks for the model.
+type GrantedKey struct {
+	Resource string `json:"resource"`
+	Version  uint64 `json:"version"`
+	ModelID  string `json:"model_id"`
+}
+
+func guestOf(b *Body, c *protocol.LeaseCertificate) Guest {
+	agent := c.AgentKey.ID()
+	g := Guest{Kind: c.Kind, EvidenceDigest: hex.EncodeToString(c.EvidenceDigest[:]), Measurements: c.Registers, Image: c.Image, ImageID: c.ImageID,
+		Tenant: c.Tenant, Roles: c.Roles.String(), Policy: c.PolicyID, PolicyVersion: c.PolicyVersion, PolicyDigest: c.PolicyDigest,
+		AgentKey: hex.EncodeToString(agent[:]), Lease: c.Lease.String(), Broker: hex.EncodeToString(c.Broker[:]), Epoch: c.Epoch}
+	if i := slices.IndexFunc(c.Grants, func(k protocol.Granted) bool { return k.Subject == b.ModelID }); i >= 0 {
+		g.Granted = &GrantedKey{c.Grants[i].Resource, c.Grants[i].Version, hex.EncodeToString(b.ModelID[:])}
+	}
+	return g
+}
+
+// explain writes down the chain, from what the verifier trusts to what it learns.
+func (r *Report) explain() {
+	add := func(name, format string, args ...any) {
+		r.Links = append(r.Links, Link{Name: name, Detail: fmt.Sprintf(format, args...)})
+	}
+	add("broker root", "identity %x is one of the roots given", r.Epoch.Broker[:8])
+	add("epoch statement", "the root certifies the broker's key for epoch %d, %s to %s",
+		r.Epoch.Epoch, stamp(r.Epoch.NotBefore), stamp(r.Epoch.NotAfter))
+	kind := string(r.Lease.Kind)
+	if r.SoftwareTEE {
+		kind = "software TEE (NO protection, for tests)"
+	}
+	add("lease certificate", "the broker attested image %q (%s, image %s) under policy %s version %d and leased until %s",
+		r.Lease.ImageID, kind, r.Lease.Image, r.Lease.PolicyID, r.Lease.PolicyVersion, stamp(r.Lease.NotAfter))
+	if k := r.Guest.Granted; k != nil {
+		add("authority", "the lease has the roles %s and was granted %s version %d, the key of this model", r.Guest.Roles, k.Resource, k.Version)
+	} else {
+		add("authority", "authority not recorded: the lease is of version 1 and does not say which keys it was granted")
+	}
+	id := r.Lease.AgentKey.ID()
+	add("agent key", "key %x, attested in lease %s, signed the body", id[:8], r.Lease.Lease)
+	add("body", "model %s version %d (%x) answered with %d tokens to %d at %s, within the lease",
+		r.Body.ModelName, r.Body.ModelVersion, r.Body.ModelID[:8], r.Body.CompletionTokens, r.Body.PromptTokens, stamp(r.Body.Time))
+	if r.InputShown {
+		add("input", "the salt opens the input commitment to the bytes given")
+	}
+	if r.OutputShown {
+		add("output", "the salt opens the output commitment to the bytes given")
+	}
+}
+
+func stamp(t protocol.Time) string { return t.Time().Format(time.RFC3339) }
