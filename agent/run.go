@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -34,6 +35,7 @@ type daemon struct {
 	epochs   *epochFile
 	keeper   *keeper
 	client   atomic.Pointer[client.Client]
+	dates    dates
 	works    *longwork.Works // nil where there is none
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
@@ -50,7 +52,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err := harden(opt.Config); err != nil {
 		return err
 	}
-	d := &daemon{Options: opt, tenure: newTenure(opt.Logger)}
+	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}}
 	d.cfg.Store(&opt.Config)
 	if err := d.prepare(); err != nil {
 		return err
@@ -98,7 +100,7 @@ func (d *daemon) prepare() (err error) {
 
 // gauges are what the agent adds to /metrics.
 func (d *daemon) gauges() []localapi.Gauge {
-	list := d.tenure.gauges()
+	list := append(d.tenure.gauges(), d.dates.gauges()...)
 	if d.works != nil {
 		list = append(list, d.works.Gauges()...)
 	}
@@ -185,7 +187,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	// The lease outlives the API's drain: answers under way are finished with it.
 	keeping, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	ended := make(chan error, 5)
+	ended := make(chan error, 6)
 	run := func(name string, f func() error) {
 		go func() {
 			err := f()
@@ -209,6 +211,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 		}
 		return d.works.Run(ctx)
 	})
+	run("dates", func() error { d.dates.watch.Run(ctx, d.dates.now, d.dates.known); return nil })
 	run("watchdog", func() error { return service.RunWatchdog(ctx, d.healthy) })
 	run("reload", func() error { return d.reloads(ctx) })
 	go func() { // tells the service manager at once, not after the drain
@@ -226,6 +229,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 
 // announce tells that a model is served under a lease.
 func (d *daemon) announce(lease *client.Lease) {
+	d.dates.learn(lease, time.Now())
 	what := "federated rounds"
 	if names := d.modelNames(); len(names) > 0 {
 		what = names[0]

@@ -16,7 +16,10 @@ type Status struct {
 	AgentKey    string       `json:"agent_key"` // its digest, by which rounds and keys name this agent
 	MemoryLimit int64        `json:"memory_limit_bytes"`
 	Lease       *LeaseStatus `json:"lease,omitempty"`
-	Model       *ModelStatus `json:"model,omitempty"`
+	// Ends are the dates on which the broker would grant this guest nothing any more, by
+	// what ends then.
+	Ends  map[string]time.Time `json:"ends,omitempty"`
+	Model *ModelStatus         `json:"model,omitempty"`
 }
 
 // LeaseStatus shows the lease that is held.
@@ -51,6 +54,7 @@ type ModelStatus struct {
 func (d *daemon) status() Status {
 	s := d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
 	id := d.agentKey.Public().ID()
+	s.Ends = d.dates.show()
 	s.AgentKey = hex.EncodeToString(id[:])
 	return s
 }

@@ -89,8 +89,17 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 	if err := json.Unmarshal(get(t, api, "/v1/status"), &s); err != nil || s.Lease == nil || s.Model == nil || s.Lease.TLSGroup != "X25519MLKEM768" {
 		t.Errorf("%+v %v", s, err)
 	}
-	if metrics := string(get(t, api, "/metrics")); !strings.Contains(metrics, "anchorhold_serving 1") {
+	metrics := string(get(t, api, "/metrics"))
+	if !strings.Contains(metrics, "anchorhold_serving 1") {
 		t.Error(metrics)
+	}
+	for _, kind := range []string{"epoch", "tls_certificate", "certificate"} {
+		if !strings.Contains(metrics, "anchorhold_"+kind+"_ends_seconds ") {
+			t.Errorf("when the %s ends is not in\n%s", kind, metrics)
+		}
+	}
+	if len(s.Ends) < 5 || s.Ends["epoch the broker's"].IsZero() { // epoch, TLS certificate, three of the evidence
+		t.Errorf("%+v", s.Ends)
 	}
 
 	d := &daemon{keeper: &keeper{}, address: cfg.Socket.Path}

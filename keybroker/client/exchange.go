@@ -298,7 +298,7 @@ func (x *exchange) lease() (*Lease, error) {
 		EvidenceKind: x.cert.Kind, EvidenceDigest: x.cert.EvidenceDigest, SoftwareTEE: x.cert.SoftwareTEE,
 		Roles: x.cert.Roles, Tenant: x.cert.Tenant, Image: x.cert.Image,
 		Certificate: chain, TLSGroup: x.conn.Group(), BrokerID: x.epoch.Broker, Epoch: x.epoch.Epoch,
-		AuditIndex: x.release.AuditIndex, AuditLeaf: x.release.AuditLeaf,
+		AuditIndex: x.release.AuditIndex, AuditLeaf: x.release.AuditLeaf, Ends: x.ends(),
 	}
 	if l.Remaining(time.Now()) <= 0 {
 		return nil, evidence.Refuse(protocol.ReasonLeaseExpired, "the exchange took longer than the lease of %s", ttl)

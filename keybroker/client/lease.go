@@ -54,6 +54,9 @@ type Lease struct {
 	// BrokerID and Epoch name the broker's root and epoch.
 	BrokerID [32]byte
 	Epoch    uint64
+	// Ends are dates on which no such lease will be granted any more, unless something is
+	// renewed.
+	Ends []End
 	// AuditIndex and AuditLeaf name the audit record made before the release.
 	AuditIndex uint64
 	AuditLeaf  [32]byte

@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -15,7 +13,7 @@ func (d *daemon) dates() []deadline.Date {
 	if number, at := d.epochs.end(); number > 0 {
 		out = append(out, deadline.Date{Kind: "epoch", Name: fmt.Sprint(number), At: at})
 	}
-	out = append(out, certificateDates(d.certificate.current.Load())...)
+	out = append(out, deadline.OfTLS(d.certificate.current.Load())...)
 	if p := d.policies.Current(); p != nil {
 		_, at := p.Validity()
 		out = append(out, deadline.Date{Kind: "policy", Name: fmt.Sprintf("%s version %d", p.ID(), p.Version()), At: at})
@@ -26,19 +24,6 @@ func (d *daemon) dates() []deadline.Date {
 		}
 	}
 	return deadline.Sorted(out)
-}
-
-// certificateDates are the ends of a TLS certificate and of what it is sent with.
-func certificateDates(pair *tls.Certificate) (out []deadline.Date) {
-	if pair == nil {
-		return nil
-	}
-	for _, der := range pair.Certificate {
-		if c, err := x509.ParseCertificate(der); err == nil { // it was parsed when it was loaded
-			out = append(out, deadline.Date{Kind: "tls_certificate", Name: c.Subject.CommonName, At: c.NotAfter})
-		}
-	}
-	return out
 }
 
 // end is when there will be no epoch to serve in, and which is the last one: an epoch that

@@ -8,6 +8,8 @@ package deadline
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"slices"
 	"sync"
@@ -109,5 +111,21 @@ func Earliest(dates []Date) map[string]int64 {
 func Sorted(dates []Date) []Date {
 	out := slices.Clone(dates)
 	slices.SortStableFunc(out, func(a, b Date) int { return a.At.Compare(b.At) })
+	return out
+}
+
+// TLSKind is the kind of a TLS certificate's end.
+const TLSKind = "tls_certificate"
+
+// OfTLS are the ends of a server's certificate and of those that it is sent with.
+func OfTLS(pair *tls.Certificate) (out []Date) {
+	if pair == nil {
+		return nil
+	}
+	for _, der := range pair.Certificate {
+		if c, err := x509.ParseCertificate(der); err == nil { // it was parsed when it was loaded
+			out = append(out, Date{Kind: TLSKind, Name: c.Subject.CommonName, At: c.NotAfter})
+		}
+	}
 	return out
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/systemd/config"
+	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
@@ -234,9 +235,15 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 		defer close(reloaded)
 		d.reloads(watch, s, log, reload)
 	}()
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		deadline.New(log).Run(watch, time.Now, func() []deadline.Date { return deadline.OfTLS(d.certificate.Load()) })
+	}()
 	err = d.agg.Serve(ctx, participants, d.tls, admin)
 	stop()
 	<-reloaded
+	<-looked
 	return errors.Join(err, <-watched)
 }
 

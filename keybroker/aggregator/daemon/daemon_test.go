@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -71,6 +72,21 @@ func settings(t *testing.T, dir string, change func(string) string) (Settings, e
 	return LoadSettings(path)
 }
 
+// warned counts what is said about dates that are near.
+type warned struct {
+	slog.Handler
+	dates atomic.Int32
+}
+
+func (w *warned) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w *warned) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "ends soon") {
+		w.dates.Add(1)
+	}
+	return nil
+}
+
 func TestRunsAndReadsItsCertificateAgain(t *testing.T) {
 	dir := t.TempDir()
 	first := certificate(t, dir)
@@ -83,7 +99,8 @@ func TestRunsAndReadsItsCertificateAgain(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	reload, done := make(chan os.Signal), make(chan error, 1)
-	go func() { done <- Run(ctx, s, quiet(), reload) }()
+	log := &warned{}
+	go func() { done <- Run(ctx, s, slog.New(log), reload) }()
 	seen := func(root *x509.Certificate) error {
 		pool := x509.NewCertPool()
 		pool.AddCert(root)
@@ -137,6 +154,9 @@ func TestRunsAndReadsItsCertificateAgain(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+	if n := log.dates.Load(); n != 1 { // it is valid for an hour
+		t.Errorf("%d warnings about the certificate's end", n)
 	}
 }
 
