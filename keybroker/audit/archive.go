@@ -59,7 +59,7 @@ func (l *Log) Archive(ctx context.Context, keep int) (Archived, error) {
 	return out, err
 }
 
-// archive runs in the writer's goroutine.
+// archive runs in its caller's turn.
 func (l *Log) archive(keep int) (Archived, error) {
 	fs := l.opts.fs
 	out := Archived{Directory: filepath.Join(l.dir, ArchiveName), Checkpoint: l.last, Segments: []string{}}

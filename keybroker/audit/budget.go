@@ -157,7 +157,7 @@ func (l *Log) AppendBounded(ctx context.Context, source string, proven bool, r R
 		}
 		return false, l.Err()
 	}
-	_, err = l.append(ctx, []Record{r}, [][]byte{body})
+	_, err = l.append(ctx, &entry{bodies: [][]byte{body}, keys: []key{keyOf(&r)}, bytes: 4 + len(body), done: make(chan struct{})})
 	return err == nil, err
 }
 

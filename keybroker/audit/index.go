@@ -65,22 +65,21 @@ func (q Query) key() (key, error) {
 	default:
 		return key{}, ErrQuery
 	}
-	b := cryptobyte.NewBuilder([]byte("anchorhold/audit/key/1\x00"))
-	b.AddUint8(uint8(q.Kind))
+	text := append(make([]byte, 0, 256), "anchorhold/audit/key/1\x00"...)
+	text = append(text, byte(q.Kind))
 	for _, s := range []string{q.Action, q.Resource, q.Grant} {
-		addText(b, s)
+		if len(s) > maxFieldBytes {
+			return key{}, fmt.Errorf("%w: a field has %d bytes", ErrQuery, len(s))
+		}
+		text = appendText(text, s)
 	}
-	b.AddBytes(q.AgentKey[:])
-	text, err := b.Bytes()
-	if err != nil {
-		return key{}, fmt.Errorf("%w: %w", ErrQuery, err)
-	}
+	text = append(text, q.AgentKey[:]...)
 	sum := sha256.Sum256(text)
 	return key(sum[:keyBytes]), nil
 }
 
-// keyOf returns the key that a record is found by, if any.
-func keyOf(r *Record) (key, bool) {
+// keyOf returns the key that a record is found by; the zero key finds nothing.
+func keyOf(r *Record) key {
 	q := Query{Kind: r.Kind}
 	switch r.Kind {
 	case KindService, KindOperator:
@@ -89,18 +88,19 @@ func keyOf(r *Record) (key, bool) {
 		q.Grant = r.Grant
 	case KindRelease:
 		q.Resource, q.AgentKey = r.Resource, r.AgentKey
-	default:
-		return key{}, false
 	}
 	k, err := q.key()
-	return k, err == nil
+	if err != nil {
+		return key{}
+	}
+	return k
 }
 
 // index finds the records of one segment while it is being written.
 type index map[key][]place
 
-func (x index) add(r *Record, nth uint64, frame int64) {
-	if k, ok := keyOf(r); ok {
+func (x index) add(k key, nth uint64, frame int64) {
+	if k != (key{}) {
 		x[k] = append(x[k], place{uint32(nth), uint32(frame)})
 	}
 }

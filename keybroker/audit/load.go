@@ -184,7 +184,7 @@ func (l *Log) loadRecords(s *loaded, from string, marks []mark) (err error) {
 		if e.Segment != segment {
 			s.open, segment = index{}, e.Segment
 		}
-		s.open.add(&r, e.Index-segment, e.Frame)
+		s.open.add(keyOf(&r), e.Index-segment, e.Frame)
 		s.newest = r.Time
 		if err := s.tree.add(leafHash(e.Body)); err != nil {
 			return err
@@ -298,7 +298,7 @@ func (l *Log) remakeIndex(s *loaded, seg journal.Segment) (segmentIndex, error) 
 		if err != nil {
 			return journal.Tampered("record %d: %v", e.Index, err)
 		}
-		x.add(&r, e.Index-seg.First, e.Frame)
+		x.add(keyOf(&r), e.Index-seg.First, e.Frame)
 		return t.add(leafHash(e.Body))
 	}); err != nil {
 		return segmentIndex{}, err

@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -44,7 +45,7 @@ const (
 	defaultCheckpointRecords = 1024
 	maxBatchRecords          = 512
 	maxDecisionRecords       = 16
-	maxQueued                = 1024
+	maxQueued                = 1 << 14 // more than the broker has connections
 )
 
 var (
@@ -120,13 +121,18 @@ type Log struct {
 	opts   Options
 	lock   *os.File
 
-	queue    chan *entry
-	commands chan func()
-	closing  chan struct{}
-	stopped  chan struct{}
-	ended    sync.Once
+	// turn is held by the goroutine that commits, or does anything else that
+	// touches the files. Whoever waits for a commit takes it when it is free, and
+	// then commits for all who wait: no goroutine of the log's own has to be woken.
+	turn    chan struct{}
+	stopped chan struct{} // closed by Close, which has the turn then
+	queue   struct {
+		sync.Mutex
+		waiting []*entry // in the order of their commit
+	}
+	ended sync.Once
 
-	// The writer goroutine owns these.
+	// Whoever has the turn owns these.
 	records     *journal.Stream
 	checkpoints *journal.Stream
 	tree        tree
@@ -149,12 +155,12 @@ type Log struct {
 // entry is a decision waiting for its commit: one record or several that become
 // durable together.
 type entry struct {
-	records []Record
-	bodies  [][]byte
-	bytes   int
-	leaves  []Leaf
-	err     error
-	done    chan struct{}
+	bodies [][]byte
+	keys   []key
+	bytes  int
+	leaves []Leaf
+	err    error
+	done   chan struct{}
 }
 
 // Open opens the log in dir, checks it from the last signed checkpoint's segment
@@ -167,8 +173,7 @@ func Open(dir string, signer Signer, opts Options) (*Log, error) {
 	}
 	l := &Log{
 		dir: dir, signer: signer, opts: opts.withDefaults(),
-		queue: make(chan *entry, maxQueued), commands: make(chan func()),
-		closing: make(chan struct{}), stopped: make(chan struct{}),
+		turn: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	budget, err := opts.Budget.withDefaults()
 	if err != nil {
@@ -184,7 +189,6 @@ func Open(dir string, signer Signer, opts Options) (*Log, error) {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	l.install(s)
-	go l.write()
 	return l, nil
 }
 
@@ -255,44 +259,78 @@ func (l *Log) AppendAll(ctx context.Context, records ...Record) ([]Leaf, error) 
 	if len(records) == 0 || len(records) > maxDecisionRecords {
 		return nil, fmt.Errorf("%w: %d records at once (1 to %d)", ErrRecord, len(records), maxDecisionRecords)
 	}
-	bodies := make([][]byte, len(records))
+	e := &entry{bodies: make([][]byte, len(records)), keys: make([]key, len(records)), done: make(chan struct{})}
 	for i := range records {
-		var err error
-		if bodies[i], err = records[i].Marshal(); err != nil {
+		body, err := records[i].Marshal()
+		if err != nil {
 			return nil, err
 		}
-	}
-	return l.append(ctx, records, bodies)
-}
-
-// append has the writer store records that are encoded already.
-func (l *Log) append(ctx context.Context, records []Record, bodies [][]byte) ([]Leaf, error) {
-	e := &entry{records: records, bodies: bodies, done: make(chan struct{})}
-	for _, body := range bodies {
+		e.bodies[i], e.keys[i] = body, keyOf(&records[i])
 		e.bytes += 4 + len(body)
 	}
-	if err := l.Err(); err != nil {
+	return l.append(ctx, e)
+}
+
+// append waits until an entry is durable, and commits for all who wait when it is
+// its turn.
+func (l *Log) append(ctx context.Context, e *entry) ([]Leaf, error) {
+	if err := errors.Join(l.Err(), context.Cause(ctx)); err != nil {
 		return nil, err
 	}
-	select {
-	case l.queue <- e:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-l.stopped:
-		return nil, ErrClosed
+	if err := l.enqueue(e); err != nil {
+		return nil, err
 	}
-	select {
-	case <-e.done:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-l.stopped:
+	for {
 		select {
 		case <-e.done:
-		default:
-			return nil, ErrClosed
+			return e.leaves, e.err
+		case <-ctx.Done():
+			l.withdraw(e)
+			return nil, context.Cause(ctx)
+		case <-l.stopped:
+			l.withdraw(e)
+			select {
+			case <-e.done:
+				return e.leaves, e.err
+			default:
+				return nil, ErrClosed
+			}
+		case l.turn <- struct{}{}:
+			if !l.isStopped() {
+				l.commit(l.gather())
+			}
+			<-l.turn
 		}
 	}
-	return e.leaves, e.err
+}
+
+// enqueue lets an entry wait for its commit.
+func (l *Log) enqueue(e *entry) error {
+	l.queue.Lock()
+	defer l.queue.Unlock()
+	if len(l.queue.waiting) >= maxQueued {
+		return fmt.Errorf("%w: %d decisions are waiting already", ErrUnavailable, maxQueued)
+	}
+	l.queue.waiting = append(l.queue.waiting, e)
+	return nil
+}
+
+// withdraw takes back an entry that nobody has begun to commit.
+func (l *Log) withdraw(e *entry) {
+	l.queue.Lock()
+	defer l.queue.Unlock()
+	if i := slices.Index(l.queue.waiting, e); i >= 0 {
+		l.queue.waiting = slices.Delete(l.queue.waiting, i, i+1)
+	}
+}
+
+func (l *Log) isStopped() bool {
+	select {
+	case <-l.stopped:
+		return true
+	default:
+		return false
+	}
 }
 
 // Err returns why the log cannot record, or nil.
@@ -351,12 +389,15 @@ func (l *Log) Heal(ctx context.Context) error {
 	return l.command(ctx, l.reopen)
 }
 
-// command runs f in the writer goroutine.
+// command runs f in the caller's turn.
 func (l *Log) command(ctx context.Context, f func() error) error {
-	result := make(chan error, 1)
 	select {
-	case l.commands <- func() { result <- f() }:
-		return <-result
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+		if l.isStopped() {
+			return ErrClosed
+		}
+		return f()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-l.stopped:
@@ -364,7 +405,7 @@ func (l *Log) command(ctx context.Context, f func() error) error {
 	}
 }
 
-// Close signs a last checkpoint, waits for the writer and closes the files.
+// Close signs a last checkpoint, waits for its turn and closes the files.
 // Records that were not yet acknowledged fail with ErrClosed.
 func (l *Log) Close() error {
 	var err error
@@ -376,9 +417,10 @@ func (l *Log) Close() error {
 		if l.Err() != nil {
 			err = nil // already reported to those it concerned
 		}
-		close(l.closing)
-		<-l.stopped
+		l.turn <- struct{}{}
+		close(l.stopped)
 		l.release()
+		<-l.turn
 	})
 	return err
 }

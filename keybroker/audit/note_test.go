@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -169,6 +170,15 @@ func TestVersionOneIsRefused(t *testing.T) {
 	l := openLog(t, t.TempDir(), k, Options{})
 	defer l.Close()
 	dir := copyLog(t, filepath.Join("testdata", "v1"))
+	// The records' own format is the same: only what is signed has changed.
+	if err := Iterate(dir, func(e Entry) bool {
+		if !reflect.DeepEqual(e.Record, sample(int(e.Index))) {
+			t.Errorf("record %d: %+v", e.Index, e.Record)
+		}
+		return true
+	}); err != nil {
+		t.Error(err)
+	}
 	for name, try := range map[string]func() error{
 		"parse":   func() error { _, err := ParseCheckpoint(b); return err },
 		"extends": func() error { return l.Extends(b) },

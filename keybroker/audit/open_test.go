@@ -2,10 +2,12 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -231,5 +233,89 @@ func TestSeveralRecordsAreOneStep(t *testing.T) {
 	first := frames(t, b)
 	if len(first) != 3 { // two frames and the end
 		t.Fatalf("frames at %v", first)
+	}
+}
+
+// TestWhoGivesUpIsNotRecorded: a caller whose context ends before its commit began
+// can be sure that nothing of it is written later.
+func TestWhoGivesUpIsNotRecorded(t *testing.T) {
+	dir, k := t.TempDir(), newSigner(t)
+	l := openLog(t, dir, k, Options{})
+	l.turn <- struct{}{} // somebody is committing, and takes long
+	ctx, cancel := context.WithCancel(t.Context())
+	gave := make(chan error)
+	go func() { _, err := l.Append(ctx, sample(0)); gave <- err }()
+	kept := make(chan error)
+	go func() { _, err := l.Append(t.Context(), sample(1)); kept <- err }()
+	for waiting := 0; waiting < 2; runtime.Gosched() {
+		l.queue.Lock()
+		waiting = len(l.queue.waiting)
+		l.queue.Unlock()
+	}
+	cancel()
+	if err := <-gave; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	<-l.turn
+	if err := <-kept; err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := Show(dir, Filter{}); err != nil || len(list) != 1 || list[0].Record.RefusalID != "r-1" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestWaitingDecisionsAreBounded(t *testing.T) {
+	l := openLog(t, t.TempDir(), newSigner(t), Options{})
+	l.turn <- struct{}{}
+	for range maxQueued {
+		if err := l.enqueue(&entry{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Append(t.Context(), sample(0)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("one more than may wait: %v", err)
+	}
+	l.queue.waiting = nil
+	<-l.turn
+	if _, err := l.Append(t.Context(), sample(0)); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCommitsAreSharedByThoseWhoWait: what waits while a commit is under way goes
+// into the next one together, up to the limits of a frame.
+func TestCommitsAreSharedByThoseWhoWait(t *testing.T) {
+	fs := &countingDisk{}
+	l := openLog(t, t.TempDir(), newSigner(t), Options{fs: fs, CheckpointRecords: 1 << 20})
+	l.turn <- struct{}{}
+	before := fs.syncs.Load()
+	const n = maxBatchRecords + 10
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if _, err := l.Append(t.Context(), sample(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for waiting := 0; waiting < n; runtime.Gosched() {
+		l.queue.Lock()
+		waiting = len(l.queue.waiting)
+		l.queue.Unlock()
+	}
+	<-l.turn
+	wg.Wait()
+	if got := fs.syncs.Load() - before; got != 2 {
+		t.Errorf("%d records took %d syncs, want 2", n, got)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

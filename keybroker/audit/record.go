@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -197,32 +198,26 @@ func (r Record) Marshal() ([]byte, error) {
 			return nil, fmt.Errorf("%w: a field has %d bytes (at most %d)", ErrRecord, len(*s), maxFieldBytes)
 		}
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, 512))
-	b.AddUint8(recordVersion)
-	b.AddUint8(uint8(r.Kind))
-	b.AddUint64(nanoseconds(r.Time))
-	b.AddUint64(nanoseconds(r.Expiry))
+	out := make([]byte, 0, r.size())
+	out = append(out, recordVersion, byte(r.Kind))
+	out = binary.BigEndian.AppendUint64(out, nanoseconds(r.Time))
+	out = binary.BigEndian.AppendUint64(out, nanoseconds(r.Expiry))
 	for _, n := range r.numbers() {
-		b.AddUint64(*n)
+		out = binary.BigEndian.AppendUint64(out, *n)
 	}
 	for _, d := range r.digests() {
-		b.AddBytes(d[:])
+		out = append(out, d[:]...)
 	}
 	for _, s := range r.texts() {
-		addText(b, *s)
+		out = appendText(out, *s)
 	}
-	b.AddUint8(uint8(len(r.Reasons)))
+	out = append(out, byte(len(r.Reasons)))
 	for _, reason := range r.Reasons {
-		addText(b, clip(reason.Code))
-		addText(b, clip(reason.Detail))
+		out = appendText(appendText(out, clip(reason.Code)), clip(reason.Detail))
 	}
-	b.AddUint8(uint8(len(r.Waived)))
+	out = append(out, byte(len(r.Waived)))
 	for _, w := range r.Waived {
-		addText(b, clip(w))
-	}
-	out, err := b.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+		out = appendText(out, clip(w))
 	}
 	if len(out) > maxRecordBytes {
 		return nil, fmt.Errorf("%w: %d bytes (at most %d)", ErrRecord, len(out), maxRecordBytes)
@@ -254,8 +249,24 @@ func fromNanoseconds(n uint64) time.Time {
 	return time.Unix(0, int64(n)).UTC()
 }
 
-func addText(b *cryptobyte.Builder, s string) {
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
+// size is at least what the record's encoding takes.
+func (r *Record) size() int {
+	n := 256 + 2*len(r.texts())
+	for _, s := range r.texts() {
+		n += len(*s)
+	}
+	for _, reason := range r.Reasons {
+		n += 4 + len(clip(reason.Code)) + len(clip(reason.Detail))
+	}
+	for _, w := range r.Waived {
+		n += 2 + len(clip(w))
+	}
+	return n
+}
+
+// appendText appends a text of at most maxFieldBytes behind its length.
+func appendText(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
 func readText(s *cryptobyte.String, out *string) bool {

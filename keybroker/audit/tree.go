@@ -23,7 +23,7 @@ func leafHash(record []byte) Digest { return Digest(tlog.RecordHash(record)) }
 // tree is the Merkle tree of the log while it grows. Hashes that are not on
 // disk yet wait in memory, at most those since the last checkpoint; of those on
 // disk it remembers the ones that growing needs, so that adding a record reads
-// nothing. One goroutine owns it.
+// nothing. One goroutine at a time owns it.
 type tree struct {
 	file    journal.File // nil for a tree that is only computed
 	size    uint64

@@ -248,7 +248,7 @@ func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (
 		if err != nil {
 			return journal.Tampered("record %d: %v", e.Index, err)
 		}
-		found.add(&r, e.Index-seg.First, e.Frame)
+		found.add(keyOf(&r), e.Index-seg.First, e.Frame)
 		return v.add(leafHash(e.Body))
 	})
 	if err != nil {

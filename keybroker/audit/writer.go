@@ -2,46 +2,42 @@ package audit
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
-// write is the log's one writer. It takes what waits in the queue as one
-// group commit, so the cost of an fsync is shared by all who wait for it.
-func (l *Log) write() {
-	defer close(l.stopped)
-	for {
-		select {
-		case e := <-l.queue:
-			l.commit(l.gather(e))
-		case f := <-l.commands:
-			f()
-		case <-l.closing:
-			return
-		}
-	}
-}
+// gatherTurns is how often whoever has the turn lets others run before the commit:
+// those whom the last one woke are about to come, and a commit costs more than
+// waiting for them.
+const gatherTurns = 3
 
-// gather takes the entries that already wait, within one frame's limits.
-func (l *Log) gather(first *entry) []*entry {
-	batch, records, size := append(l.batch[:0], first), len(first.bodies), first.bytes
-	for records < maxBatchRecords && size < journal.MaxBodyBytes-maxDecisionRecords*(maxRecordBytes+4) {
-		select {
-		case e := <-l.queue:
-			batch = append(batch, e)
-			records += len(e.bodies)
-			size += e.bytes
-		default:
-			l.batch = batch
-			return batch
-		}
+// gather takes the entries that wait, in their order and within one frame's limits,
+// so that the cost of a sync is shared by all who wait for it.
+func (l *Log) gather() []*entry {
+	for range gatherTurns {
+		runtime.Gosched()
 	}
-	l.batch = batch
-	return batch
+	l.queue.Lock()
+	defer l.queue.Unlock()
+	records, size, n := 0, 0, 0
+	for _, e := range l.queue.waiting {
+		if n > 0 && (records+len(e.bodies) > maxBatchRecords || size+e.bytes > journal.MaxBodyBytes) {
+			break
+		}
+		records, size, n = records+len(e.bodies), size+e.bytes, n+1
+	}
+	l.batch = append(l.batch[:0], l.queue.waiting[:n]...)
+	l.queue.waiting = slices.Delete(l.queue.waiting, 0, n)
+	return l.batch
 }
 
 // commit makes a batch durable and then, only then, acknowledges it.
 func (l *Log) commit(batch []*entry) {
+	if len(batch) == 0 {
+		return
+	}
 	err := l.Err()
 	if err == nil {
 		if err = l.store(batch); err != nil {
@@ -90,15 +86,15 @@ func (l *Log) store(batch []*entry) error {
 	defer l.mu.Unlock()
 	l.size = l.tree.size
 	for _, e := range batch {
-		for i := range e.records {
-			l.open.add(&e.records[i], e.leaves[i].Index-segment.First, frame)
+		for i, k := range e.keys {
+			l.open.add(k, e.leaves[i].Index-segment.First, frame)
 		}
 	}
 	return nil
 }
 
 // closeSegment signs and stores the index of the segment that is full; the next
-// append begins another. Only this goroutine changes the index of the open one.
+// append begins another. Only this turn changes the index of the open one.
 func (l *Log) closeSegment() error {
 	segment, bytes := l.records.Current()
 	s := summary{First: segment.First, Count: l.records.Position().Next - segment.First, Bytes: bytes}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // A segment is a header and then frames. One frame holds the records of one
@@ -72,11 +73,16 @@ func checkSegmentHeader(b []byte, want Position) error {
 
 // BuildFrame encodes one group commit and returns the chain after it.
 func BuildFrame(at Position, entries [][]byte) ([]byte, [32]byte) {
+	return appendFrame(nil, at, entries)
+}
+
+// appendFrame encodes one group commit into a buffer that is used again.
+func appendFrame(b []byte, at Position, entries [][]byte) ([]byte, [32]byte) {
 	size := 0
 	for _, e := range entries {
 		size += 4 + len(e)
 	}
-	b := make([]byte, 0, FrameHeaderBytes+size+frameTrailerBytes)
+	b = slices.Grow(b[:0], FrameHeaderBytes+size+frameTrailerBytes)
 	b = append(b, frameMagic...)
 	b = binary.BigEndian.AppendUint32(b, uint32(size))
 	b = binary.BigEndian.AppendUint64(b, at.Next)

@@ -41,6 +41,7 @@ type Stream struct {
 	first   uint64 // of the current segment
 	current File
 	offset  int64
+	frame   []byte // used again by each Append
 }
 
 // Open reads the stream from the given segment on, which must be one that
@@ -265,7 +266,8 @@ func (s *Stream) Append(entries [][]byte) (frame int64, err error) {
 			return 0, err
 		}
 	}
-	b, chain := BuildFrame(s.at, entries)
+	b, chain := appendFrame(s.frame, s.at, entries)
+	s.frame = b
 	if _, err := s.current.WriteAt(b, s.offset); err != nil {
 		// What arrived is cut off again so that the failed write does not
 		// lie in the way; if that fails too, opening will judge it.
