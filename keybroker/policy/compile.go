@@ -35,6 +35,7 @@ type requirements struct {
 type openRule struct {
 	require *requirements
 	roles   protocol.Role
+	tenant  string // whose guests it is for, as far as a measurement shows; or empty
 }
 
 // compile checks a document and its reference values.
@@ -161,7 +162,7 @@ func (p *Policy) compileRules() error {
 			if p.rules[pattern] != nil {
 				return invalid("rule %d: %q is named by two rules", i+1, pattern)
 			}
-			p.rules[pattern] = &openRule{narrow, roles}
+			p.rules[pattern] = &openRule{narrow, roles, tenantOf(&p.require, narrow)}
 		}
 	}
 	return nil
@@ -173,6 +174,22 @@ func rolesOf(rule Rule) (protocol.Role, error) {
 		return protocol.RoleServe, nil
 	}
 	return protocol.ParseRoles(rule.Roles)
+}
+
+// tenantOf is the one tenant whose guests pass a rule. What a guest calls itself counts only
+// beside something measured: where two tenants' images pass, each could state the
+// other's name. So it is the rule's tenant, if the rule also says which images, hosts or
+// ID keys; or the whole policy's.
+func tenantOf(policy, rule *requirements) string {
+	from := rule
+	if rule.tenants == nil {
+		from = policy
+	}
+	measured := from.measurements != nil || from.hostData != nil || from.idKeys != nil || from.authorKeys != nil
+	if len(from.tenants) != 1 || !measured {
+		return ""
+	}
+	return sortedKeys(from.tenants)[0]
 }
 
 // ruleFor finds the most specific rule: the exact name, then ever shorter

@@ -42,8 +42,8 @@ type Decision struct {
 	LeaseTTL time.Duration `json:"lease_ttl"`
 	// Roles are what the rule lets the guest sign for; none unless Allowed.
 	Roles protocol.Role `json:"roles"`
-	// Tenant is the guest's tenant if the policy or the rule checks it; else it is
-	// only what the guest says, and empty here.
+	// Tenant is the one tenant whose guests pass the rule, tied to something measured;
+	// empty where several do, or where it is only what the guest says.
 	Tenant string `json:"tenant,omitempty"`
 	// Waived lists the checks that the policy waives, as "check: reason".
 	Waived []string `json:"waived,omitempty"`
@@ -74,10 +74,7 @@ func Decide(p *Policy, in Input) Decision {
 	}
 	if len(d.Reasons) == 0 {
 		d.Allowed = true
-		d.Roles = rule.roles
-		if p.require.tenants != nil || narrow.tenants != nil {
-			d.Tenant = in.Guest.Tenant
-		}
+		d.Roles, d.Tenant = rule.roles, rule.tenant
 		d.LeaseTTL = min(p.LeaseTTL(), p.notAfter.Sub(in.Now))
 	}
 	return d

@@ -37,7 +37,7 @@ func Explain(p *Policy) string {
 	line("\nResources:")
 	for _, pattern := range sortedKeys(p.rules) {
 		rule := p.rules[pattern]
-		line("  %s, signs as: %s", pattern, rule.roles)
+		line("  %s, signs as %s, %s", pattern, rule.roles, tenantWords(rule))
 		for id, c := range checks() {
 			if c.configured != nil && c.configured(p, rule.require) {
 				line("    and %-14s %s", c.name, describe(id, p, rule.require))
@@ -48,6 +48,13 @@ func Explain(p *Policy) string {
 		line("  none: everything is refused")
 	}
 	return b.String()
+}
+
+func tenantWords(r *openRule) string {
+	if r.tenant == "" {
+		return "for no tenant: leases will name none"
+	}
+	return "for tenant " + r.tenant
 }
 
 // describe says what one check asks for.

@@ -511,3 +511,24 @@ func TestChecksAreComplete(t *testing.T) {
 		t.Error(f)
 	}
 }
+
+// TestTenantOfALeaseIsTiedToSomethingMeasured: where the images of two tenants pass a rule,
+// a guest of either could state the other's name, so the lease names none.
+func TestTenantOfALeaseIsTiedToSomethingMeasured(t *testing.T) {
+	for name, tc := range map[string]struct{ policy, rule, want string }{
+		"the policy's one tenant":         {"tenants: [tenant-1]", "", "tenant-1"},
+		"several in the policy":           {"tenants: [tenant-1, tenant-2]", "", ""},
+		"the rule's, with its images":     {"tenants: [tenant-1, tenant-2]", "require: {tenants: [tenant-1], reference_values: [images/one]}", "tenant-1"},
+		"the rule's, with its hosts":      {"tenants: [tenant-1, tenant-2]", "require: {tenants: [tenant-1], host_data: [" + hexOf(4, 32) + "]}", "tenant-1"},
+		"the rule's, with nothing":        {"tenants: [tenant-1, tenant-2]", "require: {tenants: [tenant-1]}", ""},
+		"several in the rule":             {"tenants: [tenant-1, tenant-2]", "require: {tenants: [tenant-1, tenant-2], reference_values: [images/one]}", ""},
+		"images alone, in the rule":       {"tenants: [tenant-1, tenant-2]", "require: {reference_values: [images/one]}", ""},
+		"the policy's, narrowed by rules": {"tenants: [tenant-1]", "require: {reference_values: [images/one]}", "tenant-1"},
+	} {
+		source := strings.Replace(full(), "tenants: [tenant-1]", tc.policy, 1)
+		p := mustParse(t, strings.Replace(source, "- resources: [models/*]\n", "- resources: [models/*]\n    "+tc.rule+"\n", 1))
+		if d := Decide(p, good()); d.Tenant != tc.want {
+			t.Errorf("%s: tenant %q, want %q (%v)", name, d.Tenant, tc.want, d.Reasons)
+		}
+	}
+}
