@@ -70,9 +70,10 @@ func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, e
 		Roots: roots, MinEpoch: cfg.Broker.MinimumEpoch, Epochs: epochs,
 		Collector: whitelisted{col, cfg.Compute.TEE.MeasurementWhitelist},
 		AgentKey:  agentKey, Logger: log,
+		Clock: func() evidence.ClockSource { return clock.Source("/") },
 		Claims: evidence.GuestClaims{
 			ImageID: cfg.Guest.ImageID, AgentBuild: version, Tenant: cfg.Guest.Tenant,
-			MemoryLimit: uint64(cfg.MemoryLimit()), ClockSource: clock.Source("/"),
+			MemoryLimit: uint64(cfg.MemoryLimit()),
 		},
 	})
 }

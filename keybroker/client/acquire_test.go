@@ -296,6 +296,31 @@ func TestPitfall36(t *testing.T) {
 	}
 }
 
+// TestTheClockIsStatedAnewAtEachExchange: the evidence is bound to what the kernel says
+// then, and the broker reads the same.
+func TestTheClockIsStatedAnewAtEachExchange(t *testing.T) {
+	f := brokertest.New(t)
+	s := newScript(t, f)
+	for _, source := range []evidence.ClockSource{evidence.ClockTSC, evidence.ClockTimer} {
+		clock := func(c *client.Config) { c.Clock = func() evidence.ClockSource { return source } }
+		lease, err := f.Client(clock).Acquire(t.Context(), []string{brokertest.Resource}) // a broker that judges
+		if err != nil {
+			t.Fatal(err)
+		}
+		lease.Wipe()
+		if lease, _, err = s.acquire(clock); err != nil {
+			t.Fatal(err)
+		}
+		lease.Wipe()
+		s.mu.Lock()
+		claims, err := evidence.ParseGuestClaims(s.attests[len(s.attests)-1].Claims)
+		s.mu.Unlock()
+		if err != nil || claims.ClockSource != source {
+			t.Errorf("the broker read %v, want %v: %v", claims.ClockSource, source, err)
+		}
+	}
+}
+
 // TestLeaseOverBeforeItArrives grants a lease shorter than the exchange, which
 // takes longer than a millisecond on no fast machine unless it is made to.
 func TestLeaseOverBeforeItArrives(t *testing.T) {

@@ -61,6 +61,9 @@ type Config struct {
 	AgentKey *identity.Private
 	// Claims is what this guest states of itself.
 	Claims evidence.GuestClaims
+	// Clock, if set, says what the kernel counts time with now, in the place of what
+	// Claims says: a kernel may leave a clock that it finds unstable.
+	Clock func() evidence.ClockSource
 	// Logger receives state changes; required, slog.DiscardHandler is fine.
 	Logger *slog.Logger
 }
@@ -89,8 +92,7 @@ func (c *Config) check() error {
 
 // Client asks one broker for keys. It may be used by several goroutines.
 type Client struct {
-	cfg    Config
-	claims []byte
+	cfg Config
 
 	mu sync.Mutex
 	// pending is the acquisition that failed last; guarded by mu.
@@ -113,11 +115,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	cfg.Roots, cfg.Kinds = slices.Clone(cfg.Roots), slices.Clone(cfg.Kinds)
-	claims, err := cfg.Claims.Marshal()
-	if err != nil {
+	if _, err := cfg.Claims.Marshal(); err != nil {
 		return nil, fmt.Errorf("broker client: guest claims: %w", err)
 	}
-	return &Client{cfg: cfg, claims: claims}, nil
+	return &Client{cfg: cfg}, nil
 }
 
 // Acquire runs one exchange, M1 to M7, and returns the keys of all the named

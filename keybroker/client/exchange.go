@@ -30,6 +30,7 @@ type exchange struct {
 	grantFrame     []byte
 	requestFrame   []byte
 	hashM1, hashM2 protocol.Digest
+	claims         []byte // those that the evidence is bound to
 
 	m2        protocol.Challenge
 	epoch     protocol.EpochStatement
@@ -167,7 +168,14 @@ func (x *exchange) collect(ctx context.Context) (err error) {
 		return err
 	}
 	m3 := protocol.Attest{KEMKey: x.kem.PublicKey(), AgentKey: x.client.cfg.AgentKey.Public()}
-	binding := m3.Binding(x.ekm, x.hashM1, x.hashM2, x.client.cfg.Claims.Digest())
+	claims := x.client.cfg.Claims
+	if clock := x.client.cfg.Clock; clock != nil {
+		claims.ClockSource = clock()
+	}
+	if x.claims, err = claims.Marshal(); err != nil {
+		return err
+	}
+	binding := m3.Binding(x.ekm, x.hashM1, x.hashM2, claims.Digest())
 	ctx, cancel := context.WithTimeout(ctx, x.m2.Window)
 	defer cancel()
 	x.evidence, err = x.client.cfg.Collector.Collect(ctx, binding.ReportData())
@@ -187,7 +195,7 @@ func (x *exchange) sendAttest(ctx context.Context) error {
 		return &Error{Reason: protocol.ReasonEvidenceFailed, Err: err}
 	}
 	m3 := &protocol.Attest{KEMKey: x.kem.PublicKey(), AgentKey: x.client.cfg.AgentKey.Public(),
-		Claims: x.client.claims, Resources: x.resources, Evidence: env}
+		Claims: x.claims, Resources: x.resources, Evidence: env}
 	if err := m3.Sign(x.client.cfg.AgentKey, x.ekm, x.hashM1, x.hashM2); err != nil {
 		return err
 	}
