@@ -209,11 +209,25 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 		defer func() { coordinates = drain.End() }()
 		out = append(out, drain.Writer)
 	}
-	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.Reader}, Out: out, Limits: s.limits(l)}, s.progress(l))
+	limits := s.limits(l)
+	if limits.Output, err = uploadBytes(h.Round); err != nil {
+		return done, nil, err
+	}
+	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.Reader}, Out: out, Limits: limits}, s.progress(l))
 	if err != nil {
 		return done, nil, err
 	}
 	return done, nil, json.Unmarshal(raw, &done)
+}
+
+// uploadBytes is how long the round's ciphertexts are, the longest thing that a worker
+// writes for a contribution.
+func uploadBytes(r federation.Round) (int64, error) {
+	set, _, err := r.Parameters()
+	if err != nil {
+		return 0, err
+	}
+	return int64(federation.BlockCount(r.Length, set.ValuesPerBlock())) * int64(set.BlockBytes()), nil
 }
 
 func sealedRound(r federation.Round) (*os.File, error) {

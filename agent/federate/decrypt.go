@@ -298,7 +298,9 @@ func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t feder
 	if err != nil {
 		return done, err
 	}
-	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassDecrypt, Spec: task, In: in, Out: []*os.File{out}, Limits: s.limits(l)}, s.progress(l))
+	limits := s.limits(l)
+	limits.Output = 8 * int64(h.Length)
+	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassDecrypt, Spec: task, In: in, Out: []*os.File{out}, Limits: limits}, s.progress(l))
 	if err != nil {
 		return done, err
 	}

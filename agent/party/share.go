@@ -104,7 +104,9 @@ func (s *Service) share(ctx context.Context, m *member, c closing, active []int,
 	if err != nil {
 		return errors.Join(err, p.close())
 	}
-	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyShare, Spec: spec, In: []*os.File{in, sum}, Out: []*os.File{blocks}, Limits: s.cfg.Limits},
+	limits := s.cfg.Limits
+	limits.Output = int64(c.blocks) * heparams.ShareBlockBytes
+	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyShare, Spec: spec, In: []*os.File{in, sum}, Out: []*os.File{blocks}, Limits: limits},
 		func(p worker.Progress) { m.phase(p.Phase) })
 	if fed := p.close(); fed != nil {
 		err = fed // why the worker's input ended

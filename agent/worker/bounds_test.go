@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -149,12 +150,60 @@ func TestWorkerEndsAtItsGroupsBound(t *testing.T) {
 	}
 	f := os.NewFile(uintptr(out), "out")
 	defer f.Close()
-	_, err = p.Run(t.Context(), Task{Class: "fill", Out: []*os.File{f}, Limits: Limits{Memory: 64 << 20, Time: time.Minute}}, nil)
+	_, err = p.Run(t.Context(), Task{Class: "fill", Out: []*os.File{f}, Limits: Limits{Memory: 64 << 20, Time: time.Minute, Output: 1 << 30}}, nil)
 	wantFailure(t, err, OutOfMemory, "killed by the kernel")
 	wantUnharmed(t, p)
 	if left, err := filepath.Glob(filepath.Join(group, "worker-*")); err != nil || len(left) != 0 {
 		t.Errorf("groups left behind: %v, %v", left, err)
 	}
+}
+
+// TestAWorkerCannotFillTheDisk: what a task writes was bounded by nothing.
+func TestAWorkerCannotFillTheDisk(t *testing.T) {
+	const most = 3<<20 + 5
+	p := testPool(t, Exec{}, 1)
+	run := func(class string, limit int64) (*os.File, []byte, error) {
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { out.Close() })
+		l := bounds()
+		l.Output = limit
+		result, err := p.Run(t.Context(), Task{Class: class, Out: []*os.File{out}, Limits: l}, nil)
+		return out, result, err
+	}
+	size := func(f *os.File) int64 {
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	out, _, err := run("fill", most)
+	wantFailure(t, err, BadInput, string(ReasonOutput))
+	if n := size(out); n > most {
+		t.Errorf("%d bytes were written, %d may be", n, most)
+	}
+	out, _, err = run("fill", 0) // none allowed
+	wantFailure(t, err, BadInput, string(ReasonOutput))
+	if n := size(out); n != 0 {
+		t.Errorf("%d bytes were written, none may be", n)
+	}
+	out, result, err := run("grow", most)
+	var said map[string]string
+	if uerr := json.Unmarshal(result, &said); err != nil || uerr != nil {
+		t.Fatal(err, uerr)
+	}
+	for way, answer := range said {
+		if answer != unix.EFBIG.Error() {
+			t.Errorf("%s: %s", way, answer)
+		}
+	}
+	if n := size(out); n > most || len(said) != 3 {
+		t.Errorf("the file has %d bytes; %v", n, said)
+	}
+	wantUnharmed(t, p)
 }
 
 // ownMemoryGroup is a group of version 1 that this process may make groups in.

@@ -121,7 +121,7 @@ func (e Exec) run(ctx context.Context, ch channel, conn *os.File, namespaces uin
 // limit bounds the child from outside, before it is sent anything.
 func (c *child) limit(cgroup string, limits Limits) error {
 	pid := c.cmd.Process.Pid
-	for resource, most := range map[int]uint64{unix.RLIMIT_DATA: confine.PrivateLimit(limits.Memory), unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxOpen} {
+	for resource, most := range map[int]uint64{unix.RLIMIT_DATA: confine.PrivateLimit(limits.Memory), unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxOpen, unix.RLIMIT_FSIZE: uint64(limits.Output)} {
 		err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: most, Max: most}, nil)
 		if err != nil && !errors.Is(err, unix.ESRCH) { // gone already: the supervisor will say why
 			return fmt.Errorf("bound resource %d of a worker: %w", resource, err)

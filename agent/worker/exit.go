@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -106,6 +108,8 @@ func failureOf(err error) *Failure {
 		return fail(BadInput, "%w", err)
 	}
 	switch {
+	case errors.Is(err, unix.EFBIG): // no try could write less
+		return fail(BadInput, "%w", evidence.Refuse(ReasonOutput, "the worker would have written more than its task may: %w", err))
 	case errors.Is(err, context.DeadlineExceeded):
 		return fail(TimeOut, "%w", err)
 	case errors.Is(err, context.Canceled):

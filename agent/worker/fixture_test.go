@@ -96,6 +96,15 @@ func handlers() map[string]Handler {
 		"fill": func(_ context.Context, _ []byte, _, out []*os.File, _ func(string, uint64, uint64)) ([]byte, error) {
 			return nil, fill(out[0], 256<<20)
 		},
+		// Every way that the filter leaves to make a file longer.
+		"grow": func(_ context.Context, _ []byte, _, out []*os.File, _ func(string, uint64, uint64)) ([]byte, error) {
+			fd := int(out[0].Fd())
+			said := map[string]string{}
+			for way, err := range map[string]error{"truncate": unix.Ftruncate(fd, 1<<30), "allocate": unix.Fallocate(fd, 0, 0, 1<<30), "write far": func() error { _, err := unix.Pwrite(fd, []byte{1}, 1<<30); return err }()} {
+				said[way] = fmt.Sprint(err)
+			}
+			return json.Marshal(said)
+		},
 	}
 }
 
@@ -171,7 +180,7 @@ func testPool(tb testing.TB, e Exec, most int) *Pool {
 }
 
 // bounds are generous: a test that means to reach one lowers it.
-func bounds() Limits { return Limits{Memory: 1 << 30, Time: time.Minute} }
+func bounds() Limits { return Limits{Memory: 1 << 30, Time: time.Minute, Output: 1 << 30} }
 
 func sealed(tb testing.TB, data string) *os.File {
 	tb.Helper()

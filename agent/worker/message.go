@@ -8,8 +8,9 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// protocolVersion is the version of header and replies; another is refused.
-const protocolVersion = 1
+// protocolVersion is the version of header and replies; another is refused. Version 1 had
+// no bound of what a worker writes.
+const protocolVersion = 2
 
 // Limits of the protocol. A message is one record of a SOCK_SEQPACKET socket,
 // so the kernel keeps its length and its descriptors together.
@@ -26,6 +27,7 @@ const (
 	maxWorkers     = 1024
 	minMemory      = 32 << 20
 	maxMemory      = 1 << 40
+	maxOutput      = 1 << 44
 	maxTime        = 7 * 24 * time.Hour
 )
 
@@ -35,6 +37,10 @@ const (
 	ReasonTask evidence.Reason = "bad-worker-task"
 	// ReasonHeader: the worker's half refused what came first on its socket.
 	ReasonHeader evidence.Reason = "bad-worker-header"
+	// ReasonVersion: the worker's half and the agent's are of different versions.
+	ReasonVersion evidence.Reason = "worker-version"
+	// ReasonOutput: the worker would have written more than its task may.
+	ReasonOutput evidence.Reason = "worker-output-too-large"
 	// ReasonClass: the worker has no handler of that class.
 	ReasonClass evidence.Reason = "unknown-worker-class"
 	// ReasonReply: the worker sent something that is not a reply.
@@ -51,6 +57,7 @@ type header struct {
 	Spec      []byte `json:"spec"`
 	MemoryMax int64  `json:"memory_max"`
 	TimeMaxMS int64  `json:"time_max_ms"`
+	OutputMax int64  `json:"output_max"`
 	In        int    `json:"in"`
 	Out       int    `json:"out"`
 }
@@ -71,7 +78,7 @@ type final struct {
 // header checks the task and returns its encoding.
 func (t Task) header() ([]byte, error) {
 	h := header{Version: protocolVersion, Class: t.Class, Spec: t.Spec, MemoryMax: t.Limits.Memory,
-		TimeMaxMS: t.Limits.Time.Milliseconds(), In: len(t.In), Out: len(t.Out)}
+		TimeMaxMS: t.Limits.Time.Milliseconds(), OutputMax: t.Limits.Output, In: len(t.In), Out: len(t.Out)}
 	if err := h.check(ReasonTask); err != nil {
 		return nil, err
 	}
@@ -84,7 +91,7 @@ func (t Task) header() ([]byte, error) {
 func (h *header) check(reason evidence.Reason) error {
 	switch {
 	case h.Version != protocolVersion:
-		return evidence.Refuse(reason, "version %d, where %d is known", h.Version, protocolVersion)
+		return evidence.Refuse(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", h.Version, protocolVersion)
 	case !word(h.Class, maxClass):
 		return evidence.Refuse(reason, "class %.40q is not a word of at most %d lower-case letters, digits and '-'", h.Class, maxClass)
 	case len(h.Spec) > maxSpec:
@@ -93,6 +100,8 @@ func (h *header) check(reason evidence.Reason) error {
 		return evidence.Refuse(reason, "memory bound of %d bytes is not within %d and %d", h.MemoryMax, int64(minMemory), int64(maxMemory))
 	case h.TimeMaxMS < 1 || h.TimeMaxMS > maxTime.Milliseconds():
 		return evidence.Refuse(reason, "time bound of %d ms is not within 1 and %d", h.TimeMaxMS, maxTime.Milliseconds())
+	case h.OutputMax < 0 || h.OutputMax > maxOutput:
+		return evidence.Refuse(reason, "outputs of %d bytes, the limit is %d", h.OutputMax, int64(maxOutput))
 	case h.In < 0 || h.In > maxDescriptors || h.Out < 0 || h.Out > maxDescriptors:
 		return evidence.Refuse(reason, "%d inputs and %d outputs, the limit is %d each", h.In, h.Out, maxDescriptors)
 	}
@@ -103,6 +112,12 @@ func (h *header) check(reason evidence.Reason) error {
 func parseHeader(data []byte) (*header, error) {
 	h := new(header)
 	if err := parse(data, h, ReasonHeader); err != nil {
+		var other struct {
+			Version int `json:"version"`
+		}
+		if json.Unmarshal(data, &other) == nil && other.Version > 0 && other.Version != protocolVersion {
+			return nil, evidence.Refuse(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", other.Version, protocolVersion)
+		}
 		return nil, err
 	}
 	return h, h.check(ReasonHeader)

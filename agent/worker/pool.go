@@ -32,6 +32,9 @@ type Limits struct {
 	Memory int64
 	// Time is the longest time from the start of the process to its end.
 	Time time.Duration
+	// Output is the longest that the worker may make a file, in bytes; zero forbids it to
+	// write to any. Pipes are bounded by who reads them.
+	Output int64
 }
 
 // Progress is what a worker says about itself while it works. It is the

@@ -16,7 +16,7 @@ import (
 )
 
 func validHeader() header {
-	return header{Version: 1, Class: "sum", Spec: []byte{}, MemoryMax: minMemory, TimeMaxMS: 1, In: 1, Out: 1}
+	return header{Version: protocolVersion, Class: "sum", Spec: []byte{}, MemoryMax: minMemory, TimeMaxMS: 1, OutputMax: 1, In: 1, Out: 1}
 }
 
 // Each case differs from a valid header in one thing.
@@ -42,9 +42,9 @@ func TestHeaderRefusals(t *testing.T) {
 		"empty":            "",
 		"null":             "null",
 		"array":            "[]",
-		"no version":       strings.Replace(text, `"version":1,`, "", 1),
-		"next version":     changed(func(h *header) { h.Version = 2 }),
-		"version zero":     changed(func(h *header) { h.Version = 0 }),
+		"no version":       strings.Replace(text, `"version":2,`, "", 1),
+		"negative output":  changed(func(h *header) { h.OutputMax = -1 }),
+		"too much output":  changed(func(h *header) { h.OutputMax = maxOutput + 1 }),
 		"unknown field":    strings.Replace(text, `"in":1`, `"in":1,"path":"/etc"`, 1),
 		"other capitals":   strings.Replace(text, `"class"`, `"Class"`, 1),
 		"twice":            strings.Replace(text, `"in":1`, `"in":2,"in":1`, 1),
@@ -68,6 +68,30 @@ func TestHeaderRefusals(t *testing.T) {
 		"huge":             changed(func(h *header) { h.Spec = make([]byte, maxMessage) }),
 	} {
 		if _, err := parseHeader([]byte(data)); !refusedFor(err, ReasonHeader) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Agent and worker are of one build: another version is named as what it is.
+func TestHeadersOfOtherVersionsAreRefused(t *testing.T) {
+	next := validHeader()
+	next.Version = protocolVersion + 1
+	later, err := encode(&next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Version = 0
+	none, err := encode(&next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"version 1": []byte(`{"version":1,"class":"sum","spec":"","memory_max":33554432,"time_max_ms":1,"in":1,"out":1}`),
+		"the next":  later,
+		"zero":      none,
+	} {
+		if _, err := parseHeader(data); !refusedFor(err, ReasonVersion) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

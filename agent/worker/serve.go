@@ -61,6 +61,9 @@ func Serve(ctx context.Context, conn *os.File, handlers map[string]Handler) Exit
 	if err := replaceStderr(stderr); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}
+	if err := confine.Files(h.OutputMax); err != nil {
+		return s.say(nil, fail(Refused, "%w", err))
+	}
 	if err := confine.Memory(h.MemoryMax); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}

@@ -1,6 +1,6 @@
 // Package confine closes the doors of a worker's process, from inside and for
 // good: no file but those that are open, no socket, no other program, no new
-// privilege, no more memory than its task was granted.
+// privilege, no more memory and no longer file than its task was granted.
 //
 // Guarantees: after Process, every thread of the process, present and future,
 // passes through a filter that allows what a Go program does with its memory,
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strconv"
 
@@ -40,7 +41,19 @@ func Process(maxOpen uint64) error {
 			return fmt.Errorf("bound resource %d: %w", resource, err)
 		}
 	}
+	// A write beyond the bound of Files then fails, where the signal would end the process
+	// without a word.
+	signal.Ignore(unix.SIGXFSZ)
 	return filter(os.Getpid()).install()
+}
+
+// Files bounds how long the process may make a file, after Process: a task's outputs could
+// fill the disk.
+func Files(most int64) error {
+	if err := lower(unix.RLIMIT_FSIZE, uint64(most)); err != nil {
+		return fmt.Errorf("bound the size of files: %w", err)
+	}
+	return nil
 }
 
 // yieldProcessors moves every thread to the idle class, which runs when nothing

@@ -89,12 +89,12 @@ func filter(pid int) program {
 		load(offArgs+3*8), unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.MAP_SHARED | unix.MAP_ANONYMOUS},
 		jump(unix.BPF_JEQ, unix.MAP_SHARED|unix.MAP_ANONYMOUS, 1, 0), answer(answerAllow), answer(answerErrno|uint32(unix.EPERM)))
 	// The runtime names its mappings; the standard error is replaced once; the
-	// task's own memory bound is lower than the process's.
+	// task's own bounds of memory and files are lower than the process's.
 	p.whenMasked(unix.SYS_PRCTL, 0, ^uint32(0), unix.PR_SET_VMA)
 	p.whenMasked(unix.SYS_DUP3, 1, ^uint32(0), 2)
 	p.when(unix.SYS_PRLIMIT64,
-		load(offArgs), jump(unix.BPF_JEQ, 0, 0, 3),
-		load(offArgs+8), jump(unix.BPF_JEQ, unix.RLIMIT_DATA, 0, 1), answer(answerAllow), answer(answerErrno|uint32(unix.EPERM)))
+		load(offArgs), jump(unix.BPF_JEQ, 0, 0, 4),
+		load(offArgs+8), jump(unix.BPF_JEQ, unix.RLIMIT_DATA, 1, 0), jump(unix.BPF_JEQ, unix.RLIMIT_FSIZE, 0, 1), answer(answerAllow), answer(answerErrno|uint32(unix.EPERM)))
 	commands := [...]uint32{unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_GET_SEALS, unix.F_DUPFD_CLOEXEC}
 	fcntl := program{load(offArgs + 8)}
 	for _, command := range commands {

@@ -135,6 +135,8 @@ func TestArgumentsAreJudged(t *testing.T) {
 		"replace standard error": {own(unix.SYS_DUP3, 9, 2), answerAllow},
 		"replace another":        {own(unix.SYS_DUP3, 9, 3), denied},
 		"own memory bound":       {own(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_DATA), answerAllow},
+		"own files' bound":       {own(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_FSIZE), answerAllow},
+		"another's files":        {own(unix.SYS_PRLIMIT64, 1, unix.RLIMIT_FSIZE), denied},
 		"own other bound":        {own(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE), denied},
 		"another's bound":        {own(unix.SYS_PRLIMIT64, 1, unix.RLIMIT_DATA), denied},
 		"descriptor flags":       {own(unix.SYS_FCNTL, 3, unix.F_GETFL), answerAllow},
