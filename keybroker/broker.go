@@ -38,10 +38,14 @@ type Secrets interface {
 	Get(ctx context.Context, name string, version uint64) (*keybuf.Buffer, keystore.Info, error)
 }
 
-// AuditLog records decisions. Append returns only when the record is on stable
-// storage; after an error the record may or may not be there.
+// AuditLog records decisions.
 type AuditLog interface {
-	Append(ctx context.Context, r audit.Record) (audit.Leaf, error)
+	// AppendAll returns when all records are on stable storage, in one step; after
+	// an error they may or may not be there.
+	AppendAll(ctx context.Context, records ...audit.Record) ([]audit.Leaf, error)
+	// AppendLater puts a record in line from which nothing follows. It is durable
+	// soon afterwards; a crash before then loses it.
+	AppendLater(ctx context.Context, r audit.Record) error
 	// AppendBounded records a refusal within the budget of its source; what is
 	// over the budget is counted instead.
 	AppendBounded(ctx context.Context, source string, proven bool, r audit.Record) (recorded bool, err error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -138,15 +139,18 @@ func (x *exchange) recordTime() time.Time {
 // grantRecord records the decision with everything that it rests on.
 func (x *exchange) grantRecord() audit.Record {
 	r := x.baseRecord(audit.KindGrant)
-	r.Decision = "allowed"
+	r.Time, r.Decision = x.grant.BrokerTime.Time(), "allowed"
 	r.Detail = x.describe()
 	return r
 }
 
-// record appends to the audit log; a log that cannot record stops the exchange.
-func (x *exchange) record(ctx context.Context, r audit.Record) error {
-	if _, err := x.b.cfg.Audit.Append(ctx, r); err != nil {
-		return because(protocol.ReasonAuditUnavailable, err)
+// recordUnused records a grant whose exchange ended before a release: nothing left,
+// and the decision is still told.
+func (x *exchange) recordUnused(ctx context.Context) {
+	if x.grant.LeaseEnd == 0 || x.recorded {
+		return
 	}
-	return nil
+	if err := x.b.cfg.Audit.AppendLater(context.WithoutCancel(ctx), x.grantRecord()); err != nil {
+		x.log(ctx, slog.LevelError, "grant not recorded", slog.String("lease", x.grant.Lease.String()), slog.Any("err", err))
+	}
 }

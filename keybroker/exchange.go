@@ -54,6 +54,7 @@ type exchange struct {
 	waived   []string
 	gives    map[string]authority // by resource
 	grant    protocol.Grant
+	recorded bool // the grant is in the audit log, or was to be
 
 	request protocol.Request
 	release []byte // M6
@@ -83,6 +84,7 @@ func (x *exchange) run(ctx context.Context) {
 	}
 	for _, step := range steps {
 		if err := x.guarded(ctx, step); err != nil {
+			x.recordUnused(ctx)
 			x.refuse(ctx, err)
 			return
 		}
@@ -219,13 +221,10 @@ func (x *exchange) verifying(ctx context.Context, f func() error) error {
 	}
 }
 
-// sendGrant records the decision and sends M4 (5.4).
-func (x *exchange) sendGrant(ctx context.Context) error {
-	if err := x.record(ctx, x.grantRecord()); err != nil {
-		return err
-	}
-	return x.send(3, &x.grant)
-}
+// sendGrant sends M4 (5.4). A grant opens nothing, so that its record need not be
+// durable yet: it becomes so together with the release's, or when the exchange ends
+// without one.
+func (x *exchange) sendGrant(context.Context) error { return x.send(3, &x.grant) }
 
 // readRequest reads M5 and enforces 5.5: within the grant and its time.
 func (x *exchange) readRequest(ctx context.Context) error {

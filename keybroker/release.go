@@ -15,12 +15,9 @@ import (
 // record is durable before a key is read, so a crash may leave a record of a
 // release that never happened, never the reverse.
 func (x *exchange) sendRelease(ctx context.Context) error {
-	m6 := &protocol.Release{Items: make([]protocol.Item, len(x.request.Resources))}
-	grants := make([]protocol.Granted, len(x.request.Resources))
-	for i, name := range x.request.Resources {
-		if err := x.recordRelease(ctx, name, m6, &m6.Items[i], &grants[i]); err != nil {
-			return err
-		}
+	m6, grants, err := x.recordRelease(ctx)
+	if err != nil {
+		return err
 	}
 	transcript := protocol.Transcript(x.ekm, x.frames[0], x.frames[1], x.frames[2], x.frames[3], x.frames[4])
 	for i := range m6.Items {
@@ -43,24 +40,32 @@ func (x *exchange) sendRelease(ctx context.Context) error {
 	return nil
 }
 
-// recordRelease names one key that is about to leave, by version, and makes the
-// record durable. The release carries the leaf of the last one.
-func (x *exchange) recordRelease(ctx context.Context, name string, m6 *protocol.Release, item *protocol.Item, granted *protocol.Granted) error {
-	info, err := x.b.cfg.Secrets.Stat(ctx, name, 0)
-	if err != nil {
-		return because(protocol.ReasonResourceUnavailable, err)
+// recordRelease makes the decision durable in one step: the grant, and each key that
+// is about to leave, by version. The release carries the leaf of the last record.
+func (x *exchange) recordRelease(ctx context.Context) (*protocol.Release, []protocol.Granted, error) {
+	m6 := &protocol.Release{Items: make([]protocol.Item, len(x.request.Resources))}
+	grants := make([]protocol.Granted, len(x.request.Resources))
+	records := []audit.Record{x.grantRecord()}
+	for i, name := range x.request.Resources {
+		info, err := x.b.cfg.Secrets.Stat(ctx, name, 0)
+		if err != nil {
+			return nil, nil, because(protocol.ReasonResourceUnavailable, err)
+		}
+		r := x.baseRecord(audit.KindRelease)
+		r.Decision, r.Resource, r.ResourceVersion = "allowed", name, info.Version
+		r.Detail = "request " + x.request.Idempotency.String()
+		records = append(records, r)
+		m6.Items[i].Resource, m6.Items[i].Version = name, info.Version
+		grants[i] = protocol.Granted{Resource: name, Version: info.Version, Subject: info.Subject}
 	}
-	r := x.baseRecord(audit.KindRelease)
-	r.Decision, r.Resource, r.ResourceVersion = "allowed", name, info.Version
-	r.Detail = "request " + x.request.Idempotency.String()
-	leaf, err := x.b.cfg.Audit.Append(ctx, r)
+	x.recorded = true
+	leaves, err := x.b.cfg.Audit.AppendAll(ctx, records...)
 	if err != nil {
-		return because(protocol.ReasonAuditUnavailable, err)
+		return nil, nil, because(protocol.ReasonAuditUnavailable, err)
 	}
-	item.Resource, item.Version = name, info.Version
-	*granted = protocol.Granted{Resource: name, Version: info.Version, Subject: info.Subject}
-	m6.AuditIndex, m6.AuditLeaf = leaf.Index, leaf.Hash
-	return nil
+	last := leaves[len(leaves)-1]
+	m6.AuditIndex, m6.AuditLeaf = last.Index, last.Hash
+	return m6, grants, nil
 }
 
 // seal fetches one key, seals it to KK and wipes it.
@@ -108,7 +113,8 @@ func (x *exchange) certify(m6 *protocol.Release, grants []protocol.Granted, tran
 }
 
 // readReceipt reads M7 and records it, or records that none came (5.7). The key
-// has left by now; nothing here can take it back.
+// has left by now and nothing here can take it back, so that nothing waits for the
+// record either.
 func (x *exchange) readReceipt(ctx context.Context) {
 	r := x.baseRecord(audit.KindReceipt)
 	r.Decision = "confirmed"
@@ -125,7 +131,7 @@ func (x *exchange) readReceipt(ctx context.Context) {
 	}
 	r.MessageDigest = audit.Digest(digest32(x.release))
 	// The connection's context may be over; the record is still wanted.
-	if err := x.record(context.WithoutCancel(ctx), r); err != nil {
+	if err := x.b.cfg.Audit.AppendLater(context.WithoutCancel(ctx), r); err != nil {
 		x.log(ctx, slog.LevelError, "receipt not recorded", slog.Any("err", err))
 	}
 }

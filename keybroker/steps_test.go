@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -143,6 +144,43 @@ func TestReceiptIsRecorded(t *testing.T) {
 	want := "confirmed receipt-invalid receipt-invalid receipt-missing"
 	if strings.Join(got, " ") != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestUnusedGrantsAreRecorded ends exchanges between M4 and M6: the grant that
+// opened nothing is told all the same, once, before what ended the exchange.
+func TestUnusedGrantsAreRecorded(t *testing.T) {
+	f := brokertest.New(t)
+	granted := func() *guest {
+		g := dial(t, f)
+		g.begin()
+		g.fatal(g.attest(g.attestation()))
+		return g
+	}
+	g := granted()
+	g.send(5, request("models/other"))
+	wantReason(t, g.read(6, &g.m6), protocol.ReasonResourceNotGranted)
+	granted().conn.Close()
+	f.Stop()
+	var got []string
+	for _, r := range f.Records() {
+		got = append(got, r.Kind.String())
+	}
+	if !slices.Equal(got, []string{"grant", "refusal", "grant"}) {
+		t.Errorf("recorded %q", got)
+	}
+}
+
+// TestLargestReleaseIsOneDecision appends the records of a release of as many keys
+// as an exchange may ask for.
+func TestLargestReleaseIsOneDecision(t *testing.T) {
+	f := brokertest.New(t)
+	records := make([]audit.Record, 1+protocol.MaxResources)
+	for i := range records {
+		records[i] = audit.Record{Kind: audit.KindRelease, Time: f.Clock.Now()}
+	}
+	if _, err := f.Audit.AppendAll(t.Context(), records...); err != nil {
+		t.Error(err)
 	}
 }
 

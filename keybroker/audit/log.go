@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,8 +45,9 @@ const (
 	maxSegmentBytes          = 1 << 30 // an index counts bytes of a segment in 32 bits
 	defaultCheckpointRecords = 1024
 	maxBatchRecords          = 512
-	maxDecisionRecords       = 16
+	maxDecisionRecords       = 17      // a grant and the release of 16 keys
 	maxQueued                = 1 << 14 // more than the broker has connections
+	lateAfter                = time.Second
 )
 
 var (
@@ -130,7 +132,9 @@ type Log struct {
 		sync.Mutex
 		waiting []*entry // in the order of their commit
 	}
-	ended sync.Once
+	late    *time.Timer // commits what AppendLater put in line
+	lateSet atomic.Bool // whether it runs
+	ended   sync.Once
 
 	// Whoever has the turn owns these.
 	records     *journal.Stream
@@ -153,7 +157,7 @@ type Log struct {
 }
 
 // entry is a decision waiting for its commit: one record or several that become
-// durable together.
+// durable together. Nobody waits for one without done.
 type entry struct {
 	bodies [][]byte
 	keys   []key
@@ -180,6 +184,8 @@ func Open(dir string, signer Signer, opts Options) (*Log, error) {
 		return nil, err
 	}
 	l.ledger.limit = budget
+	l.late = time.AfterFunc(lateAfter, l.commitLate)
+	l.late.Stop()
 	if err := l.acquire(); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
@@ -269,6 +275,43 @@ func (l *Log) AppendAll(ctx context.Context, records ...Record) ([]Leaf, error) 
 		e.bytes += 4 + len(body)
 	}
 	return l.append(ctx, e)
+}
+
+// AppendLater records what nobody waits for, because nothing follows from it: it
+// becomes durable with the next record that somebody waits for, or within a second.
+// A crash before then loses it. It returns when the record is in line.
+func (l *Log) AppendLater(ctx context.Context, r Record) error {
+	body, err := r.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(l.Err(), context.Cause(ctx)); err != nil {
+		return err
+	}
+	if l.isStopped() {
+		return ErrClosed
+	}
+	if err := l.enqueue(&entry{bodies: [][]byte{body}, keys: []key{keyOf(&r)}, bytes: 4 + len(body)}); err != nil {
+		return err
+	}
+	if l.lateSet.CompareAndSwap(false, true) {
+		l.late.Reset(lateAfter)
+	}
+	return nil
+}
+
+// commitLate is the timer's: it commits what still waits.
+func (l *Log) commitLate() {
+	l.lateSet.Store(false)
+	_ = l.Flush(context.Background()) // a failure was reported, and so was what it lost
+}
+
+// Flush returns when everything that was appended before is durable.
+func (l *Log) Flush(ctx context.Context) error {
+	return l.command(ctx, func() error {
+		l.commitAll()
+		return l.Err()
+	})
 }
 
 // append waits until an entry is durable, and commits for all who wait when it is
@@ -376,6 +419,7 @@ func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	}
 	var c Checkpoint
 	err := l.command(ctx, func() error {
+		l.commitAll()
 		err := l.checkpoint()
 		c = l.last
 		return err
@@ -413,7 +457,11 @@ func (l *Log) Close() error {
 		if l.Err() == nil {
 			_ = l.summarise(context.Background()) // the log would have failed with it
 		}
-		err = l.command(context.Background(), l.checkpoint)
+		l.late.Stop()
+		err = l.command(context.Background(), func() error {
+			l.commitAll()
+			return l.checkpoint()
+		})
 		if l.Err() != nil {
 			err = nil // already reported to those it concerned
 		}

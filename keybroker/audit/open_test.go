@@ -20,11 +20,11 @@ import (
 func bulk(t testing.TB, l *Log, n int) {
 	t.Helper()
 	var wg sync.WaitGroup
-	const writers = 64
+	const writers, together = 64, 16
 	for w := range writers {
 		wg.Go(func() {
-			for i := w; i < n/maxDecisionRecords; i += writers {
-				records := make([]Record, maxDecisionRecords)
+			for i := w; i < n/together; i += writers {
+				records := make([]Record, together)
 				for k := range records {
 					records[k] = Record{Kind: KindGrant, Time: time.Unix(1_700_000_000, int64(i)), Grant: fmt.Sprintf("lease-%d-%d", i, k)}
 				}

@@ -33,6 +33,13 @@ func (l *Log) gather() []*entry {
 	return l.batch
 }
 
+// commitAll commits everything that waits.
+func (l *Log) commitAll() {
+	for batch := l.gather(); len(batch) > 0; batch = l.gather() {
+		l.commit(batch)
+	}
+}
+
 // commit makes a batch durable and then, only then, acknowledges it.
 func (l *Log) commit(batch []*entry) {
 	if len(batch) == 0 {
@@ -44,11 +51,18 @@ func (l *Log) commit(batch []*entry) {
 			err = l.fail(err)
 		}
 	}
+	lost := 0
 	for _, e := range batch {
-		e.err = err
-		close(e.done)
+		if e.err = err; e.done != nil {
+			close(e.done)
+		} else if err != nil {
+			lost++
+		}
 	}
 	clear(batch)
+	if lost > 0 {
+		l.opts.Logger.Error("audit records that nothing waited for were lost", "records", lost, "err", err)
+	}
 	if err == nil && l.tree.size-l.last.Size >= uint64(l.opts.CheckpointRecords) {
 		_ = l.checkpoint() // a failure closes the log to further records
 	}

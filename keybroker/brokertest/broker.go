@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -294,6 +295,10 @@ func Claims() evidence.GuestClaims {
 // Records returns the audit log so far.
 func (f *Fixture) Records() []audit.Record {
 	f.tb.Helper()
+	// A log that failed has nothing to flush.
+	if err := f.Audit.Flush(context.Background()); err != nil && !errors.Is(err, audit.ErrUnavailable) && !errors.Is(err, audit.ErrClosed) {
+		f.tb.Fatal(err)
+	}
 	var out []audit.Record
 	err := audit.Iterate(f.AuditDir, func(e audit.Entry) bool {
 		out = append(out, e.Record)
