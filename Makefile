@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo model peers test check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer clean
+.PHONY: help build demo-build demo fed-demo proof-demo model peers test check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,7 @@ peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's cl
 test: peers model ## run every test (with the race detector where a C compiler is present)
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
 	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -timeout 20m ./...
+	@$(if $(RACE),$(MAKE) --no-print-directory bench-exhaust)
 	@echo "the Python client and the Flower strategy:"
 	@"$(PEERS)/fed/bin/python" -m unittest discover -s packaging/python/tests
 
@@ -82,6 +83,9 @@ bench-beside: demo-build model ## inference with and without a proof under way, 
 
 bench-peer: model ## our inference beside llama.cpp on the same file and threads, in one run
 	@.ci/bench-peer "$(CACHE)"
+
+bench-exhaust: ## attack each of the five listeners, with figures (tests without the race detector do so too)
+	@CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
 
 clean: ## remove what was built (not the cache of models and peers)
 	rm -rf bin .cache

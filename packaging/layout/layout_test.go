@@ -142,6 +142,8 @@ var arrows = map[string][]string{
 	"systemd/deadline": {},
 	"systemd/listen":   {},
 
+	"systemd/listen/listentest": {},
+
 	"packaging/layout": {},
 	"packaging/model":  {},
 	"packaging/demo":   {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},

@@ -162,6 +162,19 @@ func (c *Conn) Promote(identity string) {
 	cut(ended)
 }
 
+// lost says whether the connection lost its place.
+func (c *Conn) lost() bool {
+	if c == nil {
+		return false
+	}
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
+}
+
 // cut ends a connection that lost its place. Its owner's next read or write fails.
 func (c *Conn) cut() {
 	if t, ok := c.Conn.(*net.TCPConn); ok {

@@ -53,6 +53,11 @@ func watch(h http.Handler) http.Handler {
 			r.Body = &body{r.Body, c}
 		}
 		h.ServeHTTP(w, r)
+		if c.lost() {
+			// Else the server would wait for half a second until the peer has read an
+			// answer that it cannot get, and hold memory meanwhile.
+			panic(http.ErrAbortHandler)
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -76,6 +77,38 @@ func TestBodiesAreReservedWhileTheyAreHandled(t *testing.T) {
 	defer res.Body.Close()
 	if b, _ := io.ReadAll(res.Body); string(b) != "chunked" || during.BodyBytes != 1000 {
 		t.Errorf("%q, %+v", b, during)
+	}
+}
+
+// The server's half-second wait for peers that still send would hold memory of those that
+// are gone.
+func TestRequestOfAConnectionThatLostItsPlaceEndsAtOnce(t *testing.T) {
+	reading := make(chan struct{}, 1)
+	l, url := serve(t, Limits{Connections: 1}, func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			return
+		}
+		reading <- struct{}{}
+		if _, _, err := ReadBody(w, r, 1000); err == nil {
+			t.Error("a whole body?")
+		}
+	})
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123")
+	<-reading
+	began := time.Now()
+	if _, err := http.Get(url); err != nil {
+		t.Fatal(err)
+	}
+	for len(l.live) > 2 { // the newcomer's, and the one that Accept waits with
+		runtime.Gosched()
+	}
+	if d := time.Since(began); d > 400*time.Millisecond {
+		t.Errorf("its memory was held for %s", d)
 	}
 }
 

@@ -120,8 +120,11 @@ const (
 	maxStrangers = 8
 	// strangerTime ends each of them, whatever it does.
 	strangerTime = 2 * time.Second
-	// acceptPause is the wait when no descriptor is left.
+	// acceptPause is the wait when no descriptor is left, evictPause that after
+	// connections were ended for theirs: the queue is long by then, and honest peers
+	// are in it.
 	acceptPause = 20 * time.Millisecond
+	evictPause  = time.Millisecond
 )
 
 // Listener accepts connections within limits.
@@ -238,7 +241,11 @@ func (l *Listener) recover(err error) error {
 	l.mu.Unlock()
 	cut(ended)
 	l.log.Warn("accept failed; it goes on", "err", err, "ended", len(ended))
-	pause := time.NewTimer(acceptPause)
+	wait := acceptPause
+	if len(ended) > 0 { // their owners are about to let go of the descriptors
+		wait = evictPause
+	}
+	pause := time.NewTimer(wait)
 	defer pause.Stop()
 	select {
 	case <-pause.C:

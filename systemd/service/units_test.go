@@ -100,6 +100,9 @@ func TestServicesKeepSecretsIn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !regexp.MustCompile(`(?m)^MemoryMax=[0-9]+M$`).Match(text) {
+			t.Errorf("%s has no MemoryMax, under which its listeners are attacked in tests", filepath.Base(path))
+		}
 		lines := []string{"LimitCORE=0", "MemorySwapMax=0", "KeyringMode=private", "CapabilityBoundingSet=", "NoNewPrivileges=yes", "UMask=0077"}
 		if filepath.Base(path) == workerUnit {
 			lines = append(lines, "StandardError=null")

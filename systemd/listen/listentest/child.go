@@ -1,0 +1,201 @@
+// Package listentest attacks listeners as strangers would, and watches from outside what
+// that does to others: to honest clients, to the server's memory, descriptors and log.
+//
+// The server is the calling test itself in a process of its own ([Start]), so that its
+// memory is nobody else's; attackers and honest clients are goroutines of the test
+// ([Server.Withstands]). Everything stays on the loopback interface, whose range
+// 127.0.0.0/8 gives each party an address; on unix sockets parties are users, where the
+// test runs as root.
+package listentest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const childVariable = "ANCHORHOLD_LISTENTEST"
+
+// Server is a server in a process of its own.
+type Server struct {
+	pid   int
+	ready json.RawMessage
+	log   *os.File
+}
+
+// Start runs the calling test again in a child, where serve starts a server, calls ready
+// with what clients need to know, and stops the server when ready returns. In the child
+// it returns nil, and the test is to return at once.
+func Start(t *testing.T, serve func(t *testing.T, ready func(v any))) *Server {
+	t.Helper()
+	if underRaceDetector || testing.Short() {
+		t.Skip("SKIPPED: the race detector's memory and time are not the server's; run without it, and without -short")
+	}
+	if os.Getenv(childVariable) == t.Name() {
+		serve(t, tellParent)
+		return nil
+	}
+	s := &Server{}
+	var err error
+	if s.log, err = os.Create(t.TempDir() + "/log"); err != nil {
+		t.Fatal(err)
+	}
+	told, tell, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), childVariable+"="+t.Name())
+	cmd.ExtraFiles = []*os.File{tell}
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	stop, err := cmd.StdinPipe() // its end is the order to stop
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell.Close()
+	t.Cleanup(func() {
+		stop.Close()
+		err := cmd.Wait()
+		if text, _ := os.ReadFile(s.log.Name()); err != nil {
+			t.Errorf("the server ended with %v:\n%s", err, text[max(0, len(text)-4000):])
+		}
+		s.log.Close()
+	})
+	s.pid = cmd.Process.Pid
+	if err := json.NewDecoder(told).Decode(&s.ready); err != nil {
+		t.Fatalf("the server does not start: %v", err)
+	}
+	return s
+}
+
+// tellParent tells that the server is ready and waits for the order to stop.
+func tellParent(v any) {
+	pipe := os.NewFile(3, "parent")
+	err := json.NewEncoder(pipe).Encode(v)
+	if err = errors.Join(err, pipe.Close()); err != nil {
+		panic(err)
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// Decode reads what the child told.
+func (s *Server) Decode(t *testing.T, v any) {
+	t.Helper()
+	if err := json.Unmarshal(s.ready, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// resetPeak begins to measure the memory's peak anew, where that is allowed.
+func (s *Server) resetPeak() {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.pid), []byte("5"), 0)
+}
+
+// peak is the most memory that was resident since resetPeak, in bytes.
+func (s *Server) peak(t *testing.T) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	t.Fatal("no VmHWM")
+	return 0
+}
+
+// descriptors is how many are open; -1 where nobody may look.
+func (s *Server) descriptors() int {
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+	if err != nil {
+		return -1
+	}
+	return len(list)
+}
+
+// logBytes is how long the log is.
+func (s *Server) logBytes(t *testing.T) int64 {
+	t.Helper()
+	info, err := s.log.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// limitDescriptors leaves the server so many more, until restore.
+func (s *Server) limitDescriptors(t *testing.T, more int) (restore func()) {
+	t.Helper()
+	var old unix.Rlimit
+	held := s.descriptors()
+	if held < 0 {
+		t.Skip("SKIPPED: the server's descriptors are not to be seen by this user")
+	}
+	if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
+		t.Skip("SKIPPED: the server's limits are not to be changed by this user: ", err)
+	}
+	low := unix.Rlimit{Cur: uint64(held + more), Max: old.Max}
+	if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, &old, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// UnitMemory reads MemoryMax of a unit file.
+func UnitMemory(t *testing.T, path string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "MemoryMax="); ok {
+			n, err := strconv.ParseInt(strings.TrimSuffix(v, "M"), 10, 64)
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			return n << 20
+		}
+	}
+	t.Fatalf("%s has no MemoryMax", path)
+	return 0
+}
+
+// poll waits for a condition.
+func poll(limit time.Duration, is func() bool) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(limit)
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return false
+		}
+	}
+	return true
+}
