@@ -37,6 +37,7 @@ type daemon struct {
 	client   atomic.Pointer[client.Client]
 	dates    dates
 	works    *longwork.Works // nil where there is none
+	lowest   atomic.Uint64   // epoch that is accepted of what others show
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *localapi.Server

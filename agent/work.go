@@ -12,7 +12,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -90,26 +89,38 @@ func (d *daemon) sign() (federate.Signer, error) {
 	if err != nil {
 		return federate.Signer{}, err
 	}
-	return federate.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, time.Now()))}, nil
+	return federate.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, time.Now())), Lowest: d.lowestEpoch(lease)}, nil
+}
+
+// lowestEpoch is the lowest epoch that this guest accepts of what others show it: the
+// measured minimum, or the highest that a broker's root asked for since this start.
+func (d *daemon) lowestEpoch(lease *client.Lease) uint64 {
+	for {
+		seen := d.lowest.Load()
+		low := max(seen, d.Config.Broker.MinimumEpoch, lease.MinEpoch, 1)
+		if low == seen || d.lowest.CompareAndSwap(seen, low) {
+			return low
+		}
+	}
 }
 
 // roundKey obtains a closed round's key by an exchange of its own: the broker
 // decides again, for this resource, by this evidence.
-func (d *daemon) roundKey(ctx context.Context, resource string) (*keybuf.Buffer, error) {
+func (d *daemon) roundKey(ctx context.Context, resource string) (federate.Released, error) {
 	attempt, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	lease, err := d.client.Load().Acquire(attempt, []string{resource})
 	if failure, ok := errors.AsType[*client.Error](err); ok {
-		return nil, evidence.Refuse(failure.Reason, "the key of %s: %v", resource, failure)
+		return federate.Released{}, evidence.Refuse(failure.Reason, "the key of %s: %v", resource, failure)
 	}
 	if err != nil {
-		return nil, err
+		return federate.Released{}, err
 	}
 	defer lease.Wipe()
 	k, ok := lease.Keys[resource]
 	if !ok {
-		return nil, errors.New("the broker granted a lease without the round's key")
+		return federate.Released{}, errors.New("the broker granted a lease without the round's key")
 	}
 	delete(lease.Keys, resource)
-	return k.Key, nil
+	return federate.Released{Key: k.Key, Chain: lease.Certificate, Until: protocol.TimeOf(lease.BrokerTime.Add(lease.TTL))}, nil
 }

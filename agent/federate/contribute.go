@@ -37,7 +37,7 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
 		return nil, evidence.Refuse(ReasonVector, "%v", err)
 	}
-	h, err := s.round(ctx, spec.Round)
+	h, err := s.open(ctx, spec.Round)
 	if err != nil {
 		return nil, spec.step(ReasonSession, err)
 	}

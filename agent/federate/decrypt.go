@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/pipe"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
@@ -27,11 +28,11 @@ type decryptSpec struct {
 
 // Decrypt queues the decryption of a round that the broker closed.
 func (s *Service) Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error) {
-	h, err := s.round(ctx, id)
+	h, err := s.past(ctx, id)
 	if err != nil {
 		return jobs.Info{}, err
 	}
-	_, signed, err := s.cfg.Shards[0].Ticket(ctx, h.Round, h.digest)
+	_, signed, err := s.ticket(ctx, h)
 	if err != nil {
 		return jobs.Info{}, err
 	}
@@ -41,6 +42,16 @@ func (s *Service) Decrypt(ctx context.Context, uid uint32, id federation.ID) (jo
 	}
 	info, _, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: fedtask.ClassDecrypt, Owner: uid, Spec: spec, Priority: 1, Memory: s.cfg.Limits.Memory, TimeMax: s.cfg.Limits.Time})
 	return info, err
+}
+
+// ticket fetches a round's ticket, which the broker signed in an epoch that runs: only
+// what the broker closes now is decrypted.
+func (s *Service) ticket(ctx context.Context, h held) (federation.Ticket, []byte, error) {
+	floor, err := s.floor()
+	if err != nil {
+		return federation.Ticket{}, nil, err
+	}
+	return s.cfg.Shards[0].Ticket(ctx, floor, h.Round, h.digest)
 }
 
 // Published is the result of a job that decrypts, and of Result.
@@ -71,11 +82,11 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
 		return nil, evidence.Refuse(ReasonSum, "%v", err)
 	}
-	h, err := s.round(ctx, spec.Round)
+	h, err := s.past(ctx, spec.Round)
 	if err != nil {
 		return nil, err
 	}
-	ticket, signedTicket, err := s.cfg.Shards[0].Ticket(ctx, h.Round, h.digest)
+	ticket, signedTicket, err := s.ticket(ctx, h)
 	if err != nil {
 		return nil, err
 	}
@@ -91,11 +102,16 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, discard(values)) }()
-	done, err := s.runDecrypt(ctx, l, h, ticket, spec.Ticket, sources, values)
+	key, err := s.obtain(ctx, h)
 	if err != nil {
 		return nil, err
 	}
-	signer, err := s.cfg.Sign()
+	defer key.Key.Wipe()
+	done, err := s.runDecrypt(ctx, l, h, ticket, spec.Ticket, key.Key, sources, values)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := s.decryptor(ctx, h, key)
 	if err != nil {
 		return nil, err
 	}
@@ -109,11 +125,54 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 		return nil, err
 	}
 	for _, shard := range s.cfg.Shards {
-		if err := shard.Publish(ctx, h.ID, signed, io.NewSectionReader(values, 0, 8*int64(h.Length))); err != nil {
+		if err := s.publish(ctx, shard, h, ticket, result, signed, values); err != nil {
 			return nil, err
 		}
 	}
 	return json.Marshal(published(h, ticket, result, signed))
+}
+
+// publish hands result and values to one aggregator. A result is written once: if another
+// try, or another guest, published the same values there, that is as good.
+func (s *Service) publish(ctx context.Context, shard *uplink.Client, h held, t federation.Ticket, result federation.Result, signed []byte, values io.ReaderAt) error {
+	err := shard.Publish(ctx, h.ID, signed, io.NewSectionReader(values, 0, 8*int64(h.Length)))
+	if reason, _ := evidence.ReasonOf(err); reason != uplink.ReasonPublished {
+		return err
+	}
+	floor, wrong := s.floor()
+	if wrong != nil {
+		return wrong
+	}
+	there, _, wrong := shard.Result(ctx, floor.Kept(), h.Round, t, result.TicketDigest)
+	if wrong != nil || there.Values != result.Values || there.Divisor != result.Divisor || there.Step != result.Step {
+		return errors.Join(err, wrong)
+	}
+	return shard.PublishValues(ctx, h.ID, io.NewSectionReader(values, 0, 8*int64(h.Length)))
+}
+
+// obtain gets the round's key, which parties hold among themselves if there are any.
+func (s *Service) obtain(ctx context.Context, h held) (Released, error) {
+	if h.Parties != nil {
+		return Released{}, nil
+	}
+	return s.cfg.RoundKey(ctx, h.Resource())
+}
+
+// decryptor is who signs the result: under the lease that brought the round's key, or
+// under another that does if that one ended meanwhile; as a party, under the agent's own.
+func (s *Service) decryptor(ctx context.Context, h held, key Released) (Signer, error) {
+	signer, err := s.cfg.Sign()
+	if err != nil || h.Parties != nil {
+		return signer, err
+	}
+	if signer.Now >= key.Until {
+		if key, err = s.cfg.RoundKey(ctx, h.Resource()); err != nil {
+			return Signer{}, err
+		}
+		key.Key.Wipe()
+	}
+	signer.Chain = key.Chain
+	return signer, nil
 }
 
 func digestOf(r io.Reader) (federation.Digest, error) {
@@ -198,9 +257,13 @@ func (s *Service) cohort(ctx context.Context, h held, t federation.Ticket) ([]me
 	if federation.CohortDigest(sum.Contributions) != t.Cohort || len(sum.Contributions) != int(t.Count) {
 		return nil, evidence.Refuse(ReasonSum, "the aggregator's list is not the cohort that the ticket closes")
 	}
+	floor, err := s.floor()
+	if err != nil {
+		return nil, err
+	}
 	list := make([]member, 0, len(sum.Contributions))
 	for _, d := range sum.Contributions {
-		m, err := s.cfg.Shards[0].UploadManifest(ctx, h.Round, h.digest, d)
+		m, err := s.cfg.Shards[0].UploadManifest(ctx, floor.Kept(), h.Round, h.digest, d)
 		if err != nil {
 			return nil, err
 		}
@@ -262,15 +325,10 @@ func (c *checker) end() error {
 	return nil
 }
 
-// runDecrypt obtains the key and gives the worker its task.
-func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t federation.Ticket, ticket federation.Digest, sources []source, out *os.File) (done fedtask.Decrypted, err error) {
+// runDecrypt gives the worker its task. The key is nil where parties gave shares.
+func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t federation.Ticket, ticket federation.Digest, secret *keybuf.Buffer, sources []source, out *os.File) (done fedtask.Decrypted, err error) {
 	var key []source
 	if h.Parties == nil {
-		secret, err := s.cfg.RoundKey(ctx, h.Resource())
-		if err != nil {
-			return done, err
-		}
-		defer secret.Wipe()
 		// The key goes through a pipe: it is never in a file, and once it is read it
 		// is gone.
 		key = []source{func(w io.Writer) error { _, err := w.Write(secret.Bytes()); return err }}
@@ -317,14 +375,18 @@ func (s *Service) Result(ctx context.Context, id federation.ID) (Published, erro
 }
 
 func (s *Service) result(ctx context.Context, id federation.ID) (h held, t federation.Ticket, r federation.Result, signed []byte, err error) {
-	if h, err = s.round(ctx, id); err != nil {
+	if h, err = s.past(ctx, id); err != nil {
 		return
 	}
-	t, ticket, err := s.cfg.Shards[0].Ticket(ctx, h.Round, h.digest)
+	floor, err := s.floor()
 	if err != nil {
 		return
 	}
-	r, signed, err = s.cfg.Shards[0].Result(ctx, t, federation.DigestOf(ticket))
+	t, ticket, err := s.cfg.Shards[0].Ticket(ctx, floor.Kept(), h.Round, h.digest)
+	if err != nil {
+		return
+	}
+	r, signed, err = s.cfg.Shards[0].Result(ctx, floor.Kept(), h.Round, t, federation.DigestOf(ticket))
 	return
 }
 

@@ -65,6 +65,22 @@ type Signer struct {
 	Key   *identity.Private
 	Chain []byte        // the lease's
 	Now   protocol.Time // broker time
+	// Lowest is the lowest epoch that this guest accepts: the measured minimum, or the
+	// highest that the broker's root has asked for since.
+	Lowest uint64
+}
+
+// live is the floor for what is said now.
+func (s Signer) live() protocol.Floor { return protocol.Live(s.Lowest, s.Now) }
+
+// Released is the key of a closed round, and the lease by which it was granted.
+type Released struct {
+	Key *keybuf.Buffer
+	// Chain is that lease's. The result is signed under it: it is what says that this
+	// guest was given the key.
+	Chain []byte
+	// Until is when the lease ends, in broker time.
+	Until protocol.Time
 }
 
 // Config is what the service needs.
@@ -83,7 +99,7 @@ type Config struct {
 	// Sign returns the signer of now, or why nothing may be signed.
 	Sign func() (Signer, error)
 	// RoundKey obtains a closed round's key from the broker.
-	RoundKey func(ctx context.Context, resource string) (*keybuf.Buffer, error)
+	RoundKey func(ctx context.Context, resource string) (Released, error)
 	// Limits bound each worker.
 	Limits worker.Limits
 	// Norm proves norms, for rounds that want it; nil without keys.
@@ -140,6 +156,7 @@ func (s *Service) accepts(h held) error {
 type held struct {
 	federation.Round
 	digest federation.Digest
+	live   bool // when it was verified, its epoch ran
 }
 
 // maxRounds bounds the rounds that are remembered.
@@ -166,28 +183,57 @@ func (s *Service) path(parts ...string) string {
 	return filepath.Join(append([]string{s.cfg.Dir}, parts...)...)
 }
 
-// round fetches and verifies a round, or remembers it.
-func (s *Service) round(ctx context.Context, id federation.ID) (held, error) {
-	s.mu.Lock()
-	h, ok := s.rounds[id]
-	s.mu.Unlock()
-	if ok {
-		return h, nil
-	}
-	h, err := fetch(ctx, s.cfg.Shards[0], id)
-	if err == nil {
-		s.remember(h)
-	}
-	return h, err
+// open is a round that takes contributions: its epoch runs by the broker's time.
+func (s *Service) open(ctx context.Context, id federation.ID) (held, error) {
+	return s.round(ctx, s.cfg.Shards[0], id, true)
 }
 
-// fetch has an aggregator tell a round, and verifies it.
-func fetch(ctx context.Context, shard *uplink.Client, id federation.ID) (held, error) {
-	r, signed, err := shard.Round(ctx, id)
+// past is a round that may be over, and its epoch with it.
+func (s *Service) past(ctx context.Context, id federation.ID) (held, error) {
+	return s.round(ctx, s.cfg.Shards[0], id, false)
+}
+
+// round fetches and verifies a round, or remembers it. Whatever is remembered is held
+// against the lowest epoch of now: one that was retired since says nothing more.
+func (s *Service) round(ctx context.Context, shard *uplink.Client, id federation.ID, live bool) (held, error) {
+	signer, err := s.cfg.Sign()
 	if err != nil {
 		return held{}, err
 	}
-	return held{r, federation.DigestOf(signed)}, nil
+	s.mu.Lock()
+	h, ok := s.rounds[id]
+	s.mu.Unlock()
+	if ok && (h.live || !live) && h.Epoch >= signer.Lowest {
+		return h, nil
+	}
+	h, err = fetch(ctx, shard, signer, id, true)
+	if reason, _ := evidence.ReasonOf(err); !live && reason == protocol.ReasonEpochNotValid {
+		h, err = fetch(ctx, shard, signer, id, false)
+	}
+	if err != nil {
+		return held{}, err
+	}
+	s.remember(h)
+	return h, nil
+}
+
+// fetch has an aggregator tell a round, and verifies it.
+func fetch(ctx context.Context, shard *uplink.Client, signer Signer, id federation.ID, live bool) (held, error) {
+	floor := signer.live()
+	if !live {
+		floor = floor.Kept()
+	}
+	r, signed, err := shard.Round(ctx, floor, id)
+	if err != nil {
+		return held{}, err
+	}
+	return held{r, federation.DigestOf(signed), live}, nil
+}
+
+// floor is what is accepted now.
+func (s *Service) floor() (protocol.Floor, error) {
+	signer, err := s.cfg.Sign()
+	return signer.live(), err
 }
 
 func (s *Service) remember(h held) {
@@ -221,7 +267,7 @@ type Round struct {
 
 // Round describes a round.
 func (s *Service) Round(ctx context.Context, id federation.ID) (Round, error) {
-	h, err := s.round(ctx, id)
+	h, err := s.past(ctx, id)
 	if err != nil {
 		return Round{}, err
 	}

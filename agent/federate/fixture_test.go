@@ -135,13 +135,14 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 			if w.sign != nil {
 				agent = w.sign(agent)
 			}
-			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
+			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Lowest: 1}, nil
 		},
-		RoundKey: func(context.Context, string) (*keybuf.Buffer, error) {
+		RoundKey: func(_ context.Context, resource string) (federate.Released, error) {
 			if roundKey == nil {
-				return nil, evidence.Refuse("resource-not-granted", "this guest decrypts nothing")
+				return federate.Released{}, evidence.Refuse("resource-not-granted", "this guest decrypts nothing")
 			}
-			return keybuf.Take(bytes.Clone(roundKey.Bytes()))
+			key, err := keybuf.Take(bytes.Clone(roundKey.Bytes()))
+			return federate.Released{Key: key, Chain: agent.GrantKey(t, resource), Until: agent.Lease.NotAfter}, err
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +216,7 @@ func (w *world) close(t *testing.T, r federation.Round, signed []byte) {
 	var cohort []federation.Digest
 	total := uint64(0)
 	for _, s := range list {
-		c, _, err := federation.VerifyContribution(s, w.Roots())
+		c, _, err := federation.VerifyContribution(s, w.Roots(), w.Floor(), r)
 		if err != nil {
 			t.Fatal(err)
 		}

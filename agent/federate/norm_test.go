@@ -192,7 +192,7 @@ func TestAProofIsOfTheKeyThatSigns(t *testing.T) {
 	second := w.Agent(t, nil)
 	var calls atomic.Int32
 	w.sign = func(first *federationtest.Agent) *federationtest.Agent {
-		if calls.Add(1) <= 2 { // Submit, and the beginning of the proof
+		if calls.Add(1) <= 4 { // the round, Submit, the round again, and the beginning of the proof
 			return first
 		}
 		return second
@@ -205,7 +205,7 @@ func TestAProofIsOfTheKeyThatSigns(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d are admitted, %v", len(list), err)
 	}
-	c, _, err := federation.VerifyContribution(list[0], w.Roots())
+	c, _, err := federation.VerifyContribution(list[0], w.Roots(), w.Floor(), r)
 	if err != nil || c.Agent != federation.Digest(second.Key.Public().ID()) {
 		t.Errorf("%+v, %v", c, err)
 	}

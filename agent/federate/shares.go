@@ -19,11 +19,11 @@ const ReasonShares evidence.Reason = "shares-missing"
 // contributions that its participants signed. A party of the round's key decrypts
 // nothing else.
 func (s *Service) Recounted(ctx context.Context, id federation.ID, w io.Writer) error {
-	h, err := s.round(ctx, id)
+	h, err := s.past(ctx, id)
 	if err != nil {
 		return err
 	}
-	t, _, err := s.cfg.Shards[0].Ticket(ctx, h.Round, h.digest)
+	t, _, err := s.ticket(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -45,9 +45,13 @@ func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) 
 		federation.Share
 		federation.Manifest
 	}
+	floor, err := s.floor()
+	if err != nil {
+		return nil, err
+	}
 	found := map[uint32]share{}
 	for i := range h.Parties.Agents {
-		st, m, err := s.cfg.Shards[0].Share(ctx, h.Round, ticket, i+1)
+		st, m, err := s.cfg.Shards[0].Share(ctx, floor, h.Round, ticket, i+1)
 		if reason, _ := evidence.ReasonOf(err); reason == "share-missing" {
 			continue
 		}

@@ -72,8 +72,12 @@ func (s *Service) Attested() (Attested, error) {
 // Begin opens a session with every aggregator, and refuses a round that cannot be joined
 // any more.
 func (s *Service) Begin(ctx context.Context, id federation.ID) (Round, error) {
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return Round{}, err
+	}
 	for i, shard := range s.cfg.Shards {
-		h, err := fetch(ctx, shard, id)
+		h, err := fetch(ctx, shard, signer, id, true)
 		if err != nil {
 			return Round{}, fmt.Errorf("aggregator %d: %w", i, err)
 		}

@@ -85,7 +85,7 @@ func TestAnUpdateIsSentWithItsProofs(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d, %v", len(list), err)
 	}
-	c, _, err := federation.VerifyContribution(list[0], w.Roots())
+	c, _, err := federation.VerifyContribution(list[0], w.Roots(), w.Floor(), r)
 	if err != nil || !slices.Equal(c.Answers, []federation.ID{{1}, {2}}) {
 		t.Errorf("%v, %v", c.Answers, err)
 	}

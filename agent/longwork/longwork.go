@@ -62,7 +62,7 @@ type Agent struct {
 	// Sign signs under the lease that runs now.
 	Sign func() (federate.Signer, error)
 	// RoundKey obtains a closed round's key from the broker.
-	RoundKey func(ctx context.Context, resource string) (*keybuf.Buffer, error)
+	RoundKey func(ctx context.Context, resource string) (federate.Released, error)
 	// Classifiers lend what is proven; nil where there are none.
 	Classifiers *classify.Service
 	Logger      *slog.Logger

@@ -93,8 +93,10 @@ func (b *bench) participates() { b.cfg.Federation.Aggregators = []string{"127.0.
 
 func (b *bench) works() *longwork.Works {
 	return longwork.New(longwork.Agent{Classifiers: b.classes, Logger: quiet(), Sign: func() (federate.Signer, error) {
-		return federate.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
-	}, RoundKey: func(context.Context, string) (*keybuf.Buffer, error) { return nil, errors.New("no round here") }})
+		return federate.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Lowest: 1}, nil
+	}, RoundKey: func(context.Context, string) (federate.Released, error) {
+		return federate.Released{}, errors.New("no round here")
+	}})
 }
 
 // run runs works; the function that it returns ends them.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/longwork"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
 // An operator whose limit is too low for a key reads so in the log when the agent begins,
@@ -23,7 +22,7 @@ func TestAKeyThatNeedsTooMuchMemoryIsLogged(t *testing.T) {
 		var log bytes.Buffer
 		w := longwork.New(longwork.Agent{Classifiers: b.classes, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			Sign:     func() (federate.Signer, error) { return federate.Signer{}, context.Canceled },
-			RoundKey: func(context.Context, string) (*keybuf.Buffer, error) { return nil, context.Canceled }})
+			RoundKey: func(context.Context, string) (federate.Released, error) { return federate.Released{}, context.Canceled }})
 		if err := w.Begin(b.cfg, lease(nil)); err != nil {
 			t.Fatal(err)
 		}

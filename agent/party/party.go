@@ -56,7 +56,12 @@ type Signer struct {
 	Key   *identity.Private
 	Chain []byte        // the lease's
 	Now   protocol.Time // broker time
+	// Lowest is the lowest epoch that this guest accepts.
+	Lowest uint64
 }
+
+// live is the floor for what is said now.
+func (s Signer) live() protocol.Floor { return protocol.Live(s.Lowest, s.Now) }
 
 // Config is what the service needs. All fields but Poll are required.
 type Config struct {
@@ -221,11 +226,11 @@ func (s *Service) Join(ctx context.Context, id federation.ID) (Status, error) {
 	if m, err := s.member(id); err == nil {
 		return m.show(), nil
 	}
-	setup, signed, err := s.cfg.Board.Setup(ctx, id)
+	signer, err := s.cfg.Sign()
 	if err != nil {
 		return Status{}, err
 	}
-	signer, err := s.cfg.Sign()
+	setup, signed, err := s.cfg.Board.Setup(ctx, signer.live(), id)
 	if err != nil {
 		return Status{}, err
 	}

@@ -26,12 +26,12 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
@@ -120,12 +120,12 @@ func (w *world) agent(t *testing.T) *agent {
 	}
 	limits := worker.Limits{Memory: 256 << 20, Time: time.Minute}
 	sign := func() (party.Signer, error) {
-		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
+		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Lowest: 1}, nil
 	}
 	a.fed, err = federate.New(federate.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Own: federationtest.Seed(t), Logger: quiet(), Limits: limits,
 		Sign: func() (federate.Signer, error) { s, err := sign(); return federate.Signer(s), err },
-		RoundKey: func(context.Context, string) (*keybuf.Buffer, error) {
-			return nil, errors.New("a round of several parties has no key at the broker")
+		RoundKey: func(context.Context, string) (federate.Released, error) {
+			return federate.Released{}, errors.New("a round of several parties has no key at the broker")
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -224,11 +224,11 @@ func (w *world) key(t *testing.T, s federation.Setup, signed []byte) *federation
 	var shares [][]byte
 	board := w.agents[0].board
 	for i := range s.Agents {
-		public, _, err := board.PartyMessage(t.Context(), s, federation.DigestOf(signed), federation.PartyPublic, i+1, 0)
+		public, _, err := board.PartyMessage(t.Context(), w.Floor(), s, federation.DigestOf(signed), federation.PartyPublic, i+1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, ready, err := board.PartyMessage(t.Context(), s, federation.DigestOf(signed), federation.PartyReady, i+1, 0)
+		_, ready, err := board.PartyMessage(t.Context(), w.Floor(), s, federation.DigestOf(signed), federation.PartyReady, i+1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,11 +250,11 @@ func (w *world) round(t *testing.T, k *federation.PartyKey) (federation.Round, [
 	t.Helper()
 	var failed error
 	r, signed, _ := w.Round(t, length, func(r *federation.Round) {
-		if failed = k.Adopt(r, w.Roots()); failed != nil {
+		if failed = k.Adopt(r, w.Roots(), w.Floor()); failed != nil {
 			return
 		}
 		r.Set, r.Recount, r.ClipL2, r.ClipLinf, r.Maximum = "ckks-16384-threshold", true, 1000, 2, 8
-		r.SetDigest = mustSet(t)
+		r.SetDigest, r.Decryptors = mustSet(t), protocol.Audience{}
 		r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta = federation.DiscreteGaussian, 1e-5, 1e6, 1e-5
 		r.Noise.Share = r.ShareFor(r.Noise.Multiplier)
 	})
@@ -397,7 +397,7 @@ func TestALostPartyStaysLost(t *testing.T) {
 	wantReason(t, "before it joined", err, party.ReasonUnknown)
 	// It waits for the other; now it stops, and comes again with the same agent key.
 	poll(t, func() bool {
-		_, _, err := w.agents[1].board.PartyMessage(t.Context(), s, federation.DigestOf(signed), federation.PartyCommit, 1, 0)
+		_, _, err := w.agents[1].board.PartyMessage(t.Context(), w.Floor(), s, federation.DigestOf(signed), federation.PartyCommit, 1, 0)
 		return err == nil
 	})
 	w.agents[0].stop()
@@ -440,7 +440,7 @@ func TestAShareThatWasNotCommittedToIsRefused(t *testing.T) {
 	var commits [][]byte
 	for from := 1; from <= 2; from++ {
 		poll(t, func() bool {
-			_, raw, err := evil.board.PartyMessage(t.Context(), s, setup, federation.PartyCommit, from, 0)
+			_, raw, err := evil.board.PartyMessage(t.Context(), w.Floor(), s, setup, federation.PartyCommit, from, 0)
 			commits = append(commits[:from-1], raw)
 			return err == nil
 		})

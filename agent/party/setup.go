@@ -106,6 +106,10 @@ func (s *Service) send(ctx context.Context, m *member, msg federation.PartyMessa
 
 // gather waits for a message of every party; of deals, of every other.
 func (s *Service) gather(ctx context.Context, m *member, kind federation.Kind, to int) (list []federation.PartyMessage, signed [][]byte, err error) {
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return nil, nil, err
+	}
 	tick := time.NewTicker(s.cfg.Poll)
 	defer tick.Stop()
 	for from := 1; from <= len(m.setup.Agents); {
@@ -115,7 +119,7 @@ func (s *Service) gather(ctx context.Context, m *member, kind federation.Kind, t
 			continue
 		}
 		m.phase(fmt.Sprintf("waiting for the %s of party %d", kind, from))
-		msg, raw, err := s.cfg.Board.PartyMessage(ctx, m.setup, m.digest, kind, from, to)
+		msg, raw, err := s.cfg.Board.PartyMessage(ctx, signer.live(), m.setup, m.digest, kind, from, to)
 		switch reason, _ := evidence.ReasonOf(err); {
 		case err == nil:
 			list, signed = append(list, msg), append(signed, raw)

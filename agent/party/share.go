@@ -65,7 +65,12 @@ func (s *Service) Share(ctx context.Context, id federation.ID, active []int) (St
 
 // closing fetches round and ticket, and holds them against the key that was set up.
 func (s *Service) closing(ctx context.Context, m *member) (c closing, err error) {
-	round, signed, err := s.cfg.Board.Round(ctx, m.setup.Round)
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return c, err
+	}
+	// The ticket is what the broker says now, and it names the round by its digest.
+	round, signed, err := s.cfg.Board.Round(ctx, signer.live().Kept(), m.setup.Round)
 	if err != nil {
 		return c, err
 	}
@@ -73,7 +78,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 	if p == nil || p.Setup != m.digest || federation.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
 		return c, evidence.Refuse(federation.ReasonParties, "the round has another key than this party vouched for")
 	}
-	_, ticket, err := s.cfg.Board.Ticket(ctx, round, federation.DigestOf(signed))
+	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.live(), round, federation.DigestOf(signed))
 	if err != nil {
 		return c, err
 	}

@@ -39,7 +39,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 	if err := s.public.AddRound(t.Context(), signed); err != nil {
 		t.Fatal(err)
 	}
-	got, raw, err := s.public.Round(t.Context(), r.ID)
+	got, raw, err := s.public.Round(t.Context(), s.Floor(), r.ID)
 	if err != nil || !bytes.Equal(raw, signed) || got.ID != r.ID {
 		t.Fatalf("the round does not come back: %v", err)
 	}
@@ -77,7 +77,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 	_, err = s.send(t, r, m, b)
 	wantReason(t, err, aggregator.ReasonRoundOver)
 
-	verified, _, err := s.public.Ticket(t.Context(), r, federation.DigestOf(signed))
+	verified, _, err := s.public.Ticket(t.Context(), s.Floor(), r, federation.DigestOf(signed))
 	if err != nil || verified.Cohort != sum.Cohort {
 		t.Fatalf("ticket: %v", err)
 	}
@@ -101,7 +101,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 // publish goes on with the round: result and values, right and wrong.
 func publish(t *testing.T, s *site, r federation.Round, signed, ticket []byte, verified federation.Ticket) {
 	t.Helper()
-	guest := s.Agent(t, nil)
+	guest := s.Agent(t, nil).GrantRound(t, r, signed)
 	values := make([]byte, 8*length)
 	for i := range length {
 		binary.LittleEndian.PutUint64(values[8*i:], uint64(i))
@@ -124,7 +124,7 @@ func publish(t *testing.T, s *site, r federation.Round, signed, ticket []byte, v
 	if err := s.public.Publish(t.Context(), r.ID, result, bytes.NewReader(values)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.public.Result(t.Context(), verified, federation.DigestOf(ticket)); err != nil {
+	if _, _, err := s.public.Result(t.Context(), s.Floor(), r, verified, federation.DigestOf(ticket)); err != nil {
 		t.Error(err)
 	}
 	body, err := s.public.Values(t.Context(), r.ID)
@@ -257,7 +257,7 @@ func TestRefusals(t *testing.T) {
 	if err := s.public.AddRound(t.Context(), foreign); err == nil {
 		t.Error("a round of another broker was taken")
 	}
-	_, _, err := s.public.Round(t.Context(), federation.ID{1})
+	_, _, err := s.public.Round(t.Context(), s.Floor(), federation.ID{1})
 	wantReason(t, err, aggregator.ReasonUnknownRound)
 
 	agent := s.Agent(t, nil)

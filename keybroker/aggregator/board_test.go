@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 func wantCode(t *testing.T, what string, err error, want evidence.Reason) {
@@ -29,7 +30,7 @@ func TestMessagesOfParties(t *testing.T) {
 	ctx, digest := t.Context(), federation.DigestOf(signed)
 	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: []byte{1}}
 	wantCode(t, "before the set-up", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, nil)), board.ReasonUnknown)
-	_, _, err := s.public.Setup(ctx, setup.Round)
+	_, _, err := s.public.Setup(ctx, s.Floor(), setup.Round)
 	wantCode(t, "no set-up", err, board.ReasonUnknown)
 	for range 2 {
 		if err := s.public.AddSetup(ctx, signed); err != nil {
@@ -39,7 +40,7 @@ func TestMessagesOfParties(t *testing.T) {
 	_, other := s.Setup(t, 2, a, b)
 	wantCode(t, "more than are held", s.public.AddSetup(ctx, other), board.ReasonFull)
 	wantCode(t, "not the broker's", s.public.AddSetup(ctx, []byte("set-up")), federation.ReasonMalformed)
-	if got, raw, err := s.public.Setup(ctx, setup.Round); err != nil || got.Round != setup.Round || !bytes.Equal(raw, signed) {
+	if got, raw, err := s.public.Setup(ctx, s.Floor(), setup.Round); err != nil || got.Round != setup.Round || !bytes.Equal(raw, signed) {
 		t.Fatalf("%v", err)
 	}
 	raw := a.Message(t, setup, signed, commit, nil)
@@ -50,21 +51,24 @@ func TestMessagesOfParties(t *testing.T) {
 	}
 	wantCode(t, "another message", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.Payload = []byte{2} })), board.ReasonTwice)
 	wantCode(t, "a stranger", s.public.AddPartyMessage(ctx, setup.Round, s.Agent(t, nil).Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.From = 2 })), federation.ReasonSignature)
-	if m, got, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 1, 0); err != nil || m.From != 1 || !bytes.Equal(got, raw) {
+	if m, got, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 1, 0); err != nil || m.From != 1 || !bytes.Equal(got, raw) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for name, get := range map[string]func() error{
 		"not sent": func() error {
-			_, _, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 2, 0)
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 2, 0)
 			return err
 		},
-		"no kind": func() error { _, _, err := s.public.PartyMessage(ctx, setup, digest, "setup", 1, 0); return err },
+		"no kind": func() error {
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, "setup", 1, 0)
+			return err
+		},
 		"no party": func() error {
-			_, _, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 17, 0)
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 17, 0)
 			return err
 		},
 		"not for a party": func() error {
-			_, _, err := s.public.PartyMessage(ctx, setup, digest, federation.PartyCommit, 1, -1)
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 1, -1)
 			return err
 		},
 	} {
@@ -84,10 +88,10 @@ func TestSharesOfParties(t *testing.T) {
 	}
 	key := s.PartyKey(t, []byte("public key"), 2, a, b)
 	r, signed, _ := s.Round(t, 10_000, func(r *federation.Round) {
-		if err := key.Adopt(r, s.Roots()); err != nil {
+		if err := key.Adopt(r, s.Roots(), s.Floor()); err != nil {
 			t.Error(err)
 		}
-		r.Set, r.SetDigest, r.Recount = set.ID, set.Digest(), true
+		r.Set, r.SetDigest, r.Recount, r.Decryptors = set.ID, set.Digest(), true, protocol.Audience{}
 	})
 	ctx := t.Context()
 	if err := s.public.AddRound(ctx, signed); err != nil {
@@ -138,7 +142,7 @@ func TestSharesOfParties(t *testing.T) {
 	if err := s.public.SendShare(ctx, r.ID, 1, good, bytes.NewReader(blocks)); err != nil {
 		t.Fatal(err)
 	}
-	if st, m, err := s.public.Share(ctx, r, ticket, 1); err != nil || st.From != 1 || len(m.Hashes) != 2 {
+	if st, m, err := s.public.Share(ctx, s.Floor(), r, ticket, 1); err != nil || st.From != 1 || len(m.Hashes) != 2 {
 		t.Errorf("%+v, %v", st, err)
 	}
 	body, err := s.public.ShareBlocks(ctx, r.ID, 1)
@@ -151,9 +155,9 @@ func TestSharesOfParties(t *testing.T) {
 	if err := body.Close(); err != nil {
 		t.Error(err)
 	}
-	_, _, err = s.public.Share(ctx, r, ticket, 2)
+	_, _, err = s.public.Share(ctx, s.Floor(), r, ticket, 2)
 	wantCode(t, "not sent", err, board.ReasonNoShare)
-	_, _, err = s.public.Share(ctx, r, federation.Digest{1}, 1)
+	_, _, err = s.public.Share(ctx, s.Floor(), r, federation.Digest{1}, 1)
 	wantCode(t, "for another ticket", err, federation.ReasonWrongRound)
 }
 

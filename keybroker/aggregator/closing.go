@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // SetTicket takes the broker's ticket for a cohort whose sum is here. From then on
@@ -18,8 +19,11 @@ func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
 	if err != nil {
 		return err
 	}
-	t, err := federation.VerifyTicket(signed, a.cfg.Roots, r.def, r.digest)
+	t, err := federation.VerifyTicket(signed, a.cfg.Roots, a.floor(), r.def, r.digest)
 	if err != nil {
+		return err
+	}
+	if err := a.lowest.learn(signed, a.cfg.Roots); err != nil {
 		return err
 	}
 	if _, err := r.readSum(t.Cohort); err != nil {
@@ -48,35 +52,35 @@ func (a *Aggregator) ticket(r *round) ([]byte, federation.Ticket, error) {
 	if err != nil {
 		return nil, federation.Ticket{}, err
 	}
-	t, err := federation.VerifyTicket(signed, a.cfg.Roots, r.def, r.digest)
+	t, err := federation.VerifyTicket(signed, a.cfg.Roots, a.floor().Kept(), r.def, r.digest)
 	return signed, t, err
 }
 
-// SetResult takes the decrypting guest's signed result.
+// SetResult takes the signed result of a guest that the round lets decrypt. There is one:
+// the same bytes again are fine, others never take its place.
 func (a *Aggregator) SetResult(id federation.ID, signed []byte) error {
 	r, err := a.round(id)
 	if err != nil {
 		return err
 	}
-	if err := a.checkResult(r, signed); err != nil {
+	if _, _, err := a.result(r, a.floor(), signed); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return durable.Write(r.path(fileResult), signed)
-}
-
-func (a *Aggregator) checkResult(r *round, signed []byte) error {
-	_, _, err := a.result(r, signed)
+	err = durable.Once(r.path(fileResult), signed)
+	if errors.Is(err, durable.ErrOther) {
+		return evidence.Refuse(ReasonPublished, "round %s has a result already, and it stays", id)
+	}
 	return err
 }
 
-func (a *Aggregator) result(r *round, signed []byte) (federation.Result, federation.Ticket, error) {
+func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (federation.Result, federation.Ticket, error) {
 	raw, t, err := a.ticket(r)
 	if err != nil {
 		return federation.Result{}, t, err
 	}
-	res, _, err := federation.VerifyResult(signed, a.cfg.Roots, t, federation.DigestOf(raw))
+	res, _, err := federation.VerifyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
 	if err == nil && res.Length != r.def.Length {
 		err = evidence.Refuse(federation.ReasonWrongRound, "the result has another length than the round")
 	}
@@ -93,7 +97,7 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) (err error) {
 	if err != nil {
 		return evidence.Refuse(ReasonNoResult, "the signed result comes before its values")
 	}
-	res, _, err := a.result(r, signed)
+	res, _, err := a.result(r, a.floor().Kept(), signed)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -51,6 +53,10 @@ const (
 	ReasonNoSum        evidence.Reason = "sum-not-ready"
 	ReasonNoTicket     evidence.Reason = "round-not-closed"
 	ReasonNoResult     evidence.Reason = "result-not-published"
+	// ReasonPublished: the round has a result already, and it is another.
+	ReasonPublished evidence.Reason = "result-already-published"
+	// ReasonStale: the round was opened long before it came here.
+	ReasonStale evidence.Reason = "round-stale"
 )
 
 // Config is what an aggregator needs. Zero limits take the defaults named.
@@ -59,6 +65,15 @@ type Config struct {
 	StateDir string
 	// Roots are the broker's root identities.
 	Roots []identity.Public
+	// MinEpoch is the lowest epoch of the broker that is accepted; the highest that any
+	// statement asked for is remembered in the state directory, and counts besides.
+	MinEpoch uint64
+	// Late is how long after its opening a round or set-up may come, and how far ahead of
+	// this machine's clock; 10 minutes. Whoever got hold of a key that the broker used
+	// before cannot open a round in its time.
+	Late time.Duration
+	// MaxDuration bounds how long a round may run; federation.MaxDuration.
+	MaxDuration time.Duration
 	// Shard of Shards: the part of every vector that this process holds; 0 of 1
 	// by default.
 	Shard, Shards int
@@ -85,6 +100,7 @@ type Aggregator struct {
 	sending chan struct{} // one token for each upload that sends blocks
 	buffers sync.Pool
 	board   *board.Board
+	lowest  *lowest
 	quiet   *slog.Logger // for lines that strangers cause
 
 	mu     sync.Mutex
@@ -107,10 +123,12 @@ func New(cfg Config) (*Aggregator, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Idle == 0 {
-		cfg.Idle = 30 * time.Second
+	for v, d := range map[*time.Duration]time.Duration{&cfg.Idle: 30 * time.Second, &cfg.Late: 10 * time.Minute, &cfg.MaxDuration: federation.MaxDuration} {
+		if *v == 0 {
+			*v = d
+		}
 	}
-	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.Idle < 0 {
+	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.Idle < 0 || cfg.Late < 0 || cfg.MaxDuration < 0 {
 		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
 	}
 	if err := cfg.Limits.Check(); err != nil {
@@ -118,14 +136,21 @@ func New(cfg Config) (*Aggregator, error) {
 	}
 	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
 	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}}
-	a.board = board.New(filepath.Join(cfg.StateDir, "setups"), cfg.Roots, cfg.Rounds, func() protocol.Time { return protocol.Time(a.now()) })
+	var err error
+	if a.lowest, err = openLowest(filepath.Join(cfg.StateDir, fileLowest), cfg.MinEpoch); err != nil {
+		return nil, err
+	}
+	a.board = board.New(filepath.Join(cfg.StateDir, "setups"), cfg.Roots, cfg.Rounds, board.Times{Floor: a.floor, Fresh: a.fresh, Now: func() protocol.Time { return protocol.Time(a.now()) }})
 	return a, a.load()
 }
 
 // AddRound takes a round that the broker signed. The same round again is fine.
 func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
-	def, err := federation.VerifyRound(signed, a.cfg.Roots)
+	def, err := federation.VerifyRound(signed, a.cfg.Roots, a.floor())
 	if err != nil {
+		return def, err
+	}
+	if err := a.lowest.learn(signed, a.cfg.Roots); err != nil {
 		return def, err
 	}
 	a.mu.Lock()
@@ -141,6 +166,9 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 	}
 	if !a.now().before(def.Closes) {
 		return def, evidence.Refuse(ReasonRoundOver, "the round closed at %s", def.Closes.Time())
+	}
+	if err := a.fresh(def.Opened, def.Closes); err != nil {
+		return def, err
 	}
 	if err := (normcheck.Checker{Ring: a.cfg.NormKeys}).Round(def); err != nil {
 		return def, err
@@ -161,7 +189,27 @@ func (a *Aggregator) round(id federation.ID) (*round, error) {
 	if !ok {
 		return nil, evidence.Refuse(ReasonUnknownRound, "no round %s here", id)
 	}
+	if low := a.lowest.epoch(); r.def.Epoch < low {
+		return nil, evidence.Refuse(protocol.ReasonEpochRetired, "round %s is of epoch %d, and the lowest accepted is %d by now: remove it", id, r.def.Epoch, low)
+	}
 	return r, nil
+}
+
+// floor is what is accepted of what is said now.
+func (a *Aggregator) floor() protocol.Floor {
+	return protocol.Live(a.lowest.epoch(), protocol.Time(a.now()))
+}
+
+// fresh refuses what was opened long ago, is to open much later, or runs too long.
+func (a *Aggregator) fresh(opened, closes protocol.Time) error {
+	now := time.Duration(protocol.Time(a.now()).Time().Sub(opened.Time()))
+	switch {
+	case now > a.cfg.Late || now < -a.cfg.Late:
+		return evidence.Refuse(ReasonStale, "opened at %s, which is more than %s from now: hand it over when it is opened, and check this machine's clock", opened.Time(), a.cfg.Late)
+	case closes.Time().Sub(opened.Time()) > a.cfg.MaxDuration:
+		return evidence.Refuse(federation.ReasonRound, "it runs for more than the %s that this aggregator's configuration allows", a.cfg.MaxDuration)
+	}
+	return nil
 }
 
 // Rounds lists the rounds that are held.
@@ -188,12 +236,13 @@ func (t instant) before(u protocol.Time) bool { return protocol.Time(t) < u }
 
 // Remove forgets a round and deletes its files.
 func (a *Aggregator) Remove(_ context.Context, id federation.ID) error {
-	r, err := a.round(id)
-	if err != nil {
-		return err
-	}
 	a.mu.Lock()
+	_, held := a.rounds[id]
 	delete(a.rounds, id)
 	a.mu.Unlock()
-	return errors.Join(r.remove(), a.board.Remove(id))
+	dir := a.roundDir(id)
+	if !held && !durable.Exists(dir) { // one that is not served any more may still lie there
+		return evidence.Refuse(ReasonUnknownRound, "no round %s here", id)
+	}
+	return errors.Join(os.RemoveAll(dir), a.board.Remove(id))
 }

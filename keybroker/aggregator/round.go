@@ -10,9 +10,11 @@ import (
 	"sync"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // The files of a round, in a directory named by its ID:
@@ -107,7 +109,7 @@ func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, erro
 		return nil, evidence.Refuse(federation.ReasonRound, "%d blocks are more than this aggregator takes", blocks)
 	}
 	columns, err := federation.Shard(blocks, a.cfg.Shard, a.cfg.Shards)
-	return &round{dir: filepath.Join(a.cfg.StateDir, "rounds", def.ID.String()), signed: signed, digest: federation.DigestOf(signed), def: def, set: set,
+	return &round{dir: a.roundDir(def.ID), signed: signed, digest: federation.DigestOf(signed), def: def, set: set,
 		columns: columns, uploads: map[federation.Digest]*upload{}, agents: map[federation.Digest]federation.Digest{}}, err
 }
 
@@ -129,7 +131,12 @@ func (a *Aggregator) load() error {
 		if err != nil {
 			return err
 		}
-		def, err := federation.VerifyRound(signed, a.cfg.Roots)
+		// It was held against the epochs when it was taken, and is again when it is used.
+		def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.Recorded(1))
+		if reason, _ := evidence.ReasonOf(err); reason == federation.ReasonVersion {
+			a.cfg.Logger.Warn("a round of an earlier version is not served; remove it", "round", e.Name())
+			continue
+		}
 		if err != nil || def.ID.String() != e.Name() {
 			return fmt.Errorf("round %s in the state directory: %w", e.Name(), errors.Join(err, errors.New("remove it if it is not wanted")))
 		}
@@ -137,7 +144,7 @@ func (a *Aggregator) load() error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(r.sweep(), r.loadUploads(a.cfg)); err != nil {
+		if err := errors.Join(r.sweep(), r.loadUploads(a.cfg.Roots)); err != nil {
 			return fmt.Errorf("round %s: %w", def.ID, err)
 		}
 		a.rounds[def.ID] = r
@@ -145,7 +152,7 @@ func (a *Aggregator) load() error {
 	return nil
 }
 
-func (r *round) loadUploads(cfg Config) error {
+func (r *round) loadUploads(roots []identity.Public) error {
 	entries, err := os.ReadDir(r.path("uploads"))
 	if err != nil {
 		return err
@@ -162,7 +169,7 @@ func (r *round) loadUploads(cfg Config) error {
 		if err != nil {
 			return err
 		}
-		c, _, err := federation.VerifyContribution(manifest.Signed, cfg.Roots)
+		c, _, err := federation.VerifyContribution(manifest.Signed, roots, protocol.Recorded(1), r.def)
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", digest, err)
 		}
@@ -186,7 +193,9 @@ func (r *round) sweep() error {
 	return err
 }
 
-func (r *round) remove() error { return os.RemoveAll(r.dir) }
+func (a *Aggregator) roundDir(id federation.ID) string {
+	return filepath.Join(a.cfg.StateDir, "rounds", id.String())
+}
 
 func writeJSONFile(path string, v any) error {
 	data, err := json.Marshal(v)

@@ -57,7 +57,7 @@ func TestContributionsOfARecountedRound(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	r, signed, cohort, blocks := closedRound(t, s)
 	for _, d := range cohort {
-		m, err := s.public.UploadManifest(t.Context(), r, federation.DigestOf(signed), d)
+		m, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), d)
 		if err != nil || federation.DigestOf(m.Signed) != d {
 			t.Fatalf("%v", err)
 		}
@@ -80,10 +80,10 @@ func TestContributionsOfARecountedRound(t *testing.T) {
 			t.Error("a range beyond the end")
 		}
 	}
-	if _, err := s.public.UploadManifest(t.Context(), r, federation.Digest{1}, cohort[0]); err == nil {
+	if _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.Digest{1}, cohort[0]); err == nil {
 		t.Error("a contribution to another statement of the round")
 	}
-	if _, err := s.public.UploadManifest(t.Context(), r, federation.DigestOf(signed), federation.Digest{1}); err == nil {
+	if _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), federation.Digest{1}); err == nil {
 		t.Error("an unknown contribution")
 	}
 	if _, err := s.public.SignedResult(t.Context(), r.ID); err == nil {
@@ -151,7 +151,7 @@ func TestAdminSocket(t *testing.T) {
 func TestUnreachableAggregators(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	s.stop()
-	_, _, err := s.public.Round(t.Context(), federation.ID{1})
+	_, _, err := s.public.Round(t.Context(), s.Floor(), federation.ID{1})
 	wantReason(t, err, uplink.ReasonUnreachable)
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
@@ -168,7 +168,7 @@ func TestUnreachableAggregators(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	c := uplink.NewLocal(socket, nil)
-	if _, _, err := c.Round(t.Context(), federation.ID{1}); err == nil {
+	if _, _, err := c.Round(t.Context(), s.Floor(), federation.ID{1}); err == nil {
 		t.Error("a teapot has a round")
 	}
 	if _, err := c.Send(t.Context(), federation.ID{1}, nil, nil, bytes.NewReader(nil), 1, nil); err == nil {

@@ -45,8 +45,11 @@ func (a *Aggregator) Begin(id federation.ID, raw []byte) (UploadStatus, error) {
 	if err != nil {
 		return UploadStatus{}, err
 	}
-	c, _, err := federation.VerifyContribution(manifest.Signed, a.cfg.Roots)
+	c, authority, err := federation.VerifyContribution(manifest.Signed, a.cfg.Roots, a.floor(), r.def)
 	if err != nil {
+		return UploadStatus{}, err
+	}
+	if err := a.lowest.raise(authority.Epoch.MinEpoch); err != nil {
 		return UploadStatus{}, err
 	}
 	if err := errors.Join(c.Follows(r.def, r.digest), manifest.Matches(c)); err != nil {

@@ -305,7 +305,7 @@ func (x *exchange) lease() (*Lease, error) {
 		Keys:         make(map[string]Key, len(x.unwrapped)),
 		EvidenceKind: x.cert.Kind, EvidenceDigest: x.cert.EvidenceDigest, SoftwareTEE: x.cert.SoftwareTEE,
 		Roles: x.cert.Roles, Tenant: x.cert.Tenant, Image: x.cert.Image,
-		Certificate: chain, TLSGroup: x.conn.Group(), BrokerID: x.epoch.Broker, Epoch: x.epoch.Epoch,
+		Certificate: chain, TLSGroup: x.conn.Group(), BrokerID: x.epoch.Broker, Epoch: x.epoch.Epoch, MinEpoch: x.epoch.MinEpoch,
 		AuditIndex: x.release.AuditIndex, AuditLeaf: x.release.AuditLeaf, Ends: x.ends(),
 	}
 	if l.Remaining(time.Now()) <= 0 {

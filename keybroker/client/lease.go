@@ -54,6 +54,8 @@ type Lease struct {
 	// BrokerID and Epoch name the broker's root and epoch.
 	BrokerID [32]byte
 	Epoch    uint64
+	// MinEpoch is the lowest epoch that the broker's root accepts, by its statement.
+	MinEpoch uint64
 	// Ends are dates on which no such lease will be granted any more, unless something is
 	// renewed.
 	Ends []End

@@ -142,6 +142,17 @@ func (e *epochs) reload() error {
 	return nil
 }
 
+// lowest is the lowest epoch that the root accepts, by every statement that is held.
+func (e *epochs) lowest() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var floor uint64
+	for _, h := range e.held {
+		floor = max(floor, h.statement.MinEpoch)
+	}
+	return floor
+}
+
 // List describes the epochs that are held.
 func (e *epochs) List() []operator.EpochInfo {
 	e.mu.Lock()

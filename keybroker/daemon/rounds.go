@@ -39,7 +39,7 @@ func (d *daemon) openRounds() error {
 	}
 	d.roundStore = store
 	d.rounds, err = rounds.New(rounds.Config{
-		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.recordRound, Chip: d.chip,
+		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.recordRound, Chip: d.chip, Released: d.released, Lowest: d.epochs.lowest,
 		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
 	})
 	return err
@@ -94,8 +94,8 @@ func (d *daemon) roundSigner() (rounds.Signer, error) {
 type roundSecrets struct{ store *keystore.Store }
 
 // Put stores a new round's seed.
-func (s roundSecrets) Put(ctx context.Context, name string, secret *keybuf.Buffer) error {
-	_, err := s.store.Create(ctx, name, secret, keystore.Meta{Description: "key of a federated round"})
+func (s roundSecrets) Put(ctx context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error {
+	_, err := s.store.Create(ctx, name, secret, keystore.Meta{Description: "key of a federated round", Subject: keystore.Subject(subject)})
 	return err
 }
 
@@ -119,6 +119,12 @@ func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
 		}
 	}
 	return [32]byte{}, evidence.Refuse("lease-not-granted-here", "lease %s is not in this broker's log", lease)
+}
+
+// released says whether a round's key was released to an agent key, by the audit log.
+func (d *daemon) released(_ context.Context, resource string, agent federation.Digest) (bool, error) {
+	found, err := d.log.Find(audit.Query{Kind: audit.KindRelease, Resource: resource, AgentKey: audit.Digest(agent)})
+	return len(found) > 0, err
 }
 
 // recordRound writes an event of a round under the round's name, so that the log

@@ -82,7 +82,7 @@ func TestRoundAtARealBroker(t *testing.T) {
 	if _, err := op.ImportReferenceValues(ctx, values, false); err != nil {
 		t.Fatal(err)
 	}
-	st, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Length: 50, ClipL2: 1, Epsilon: 1})
+	st, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1, Epsilon: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,10 +127,10 @@ func TestRoundAtARealBroker(t *testing.T) {
 	if l, err := op.Ledger(ctx, "m"); err != nil || len(l.Charges) != 1 || l.Epsilon > 1 {
 		t.Errorf("%+v, %v", l, err)
 	}
-	if _, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Length: 50, ClipL2: 1, Epsilon: 2.9}); err == nil {
+	if _, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1, Epsilon: 2.9}); err == nil {
 		t.Error("the budget of 3 was not enforced")
 	}
-	other, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Length: 50, ClipL2: 1, Set: heparams.Template})
+	other, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1, Set: heparams.Template})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestRoundEventsAreFoundInTheLog(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	_, r, err := d.rounds.Open(t.Context(), rounds.Spec{Model: "m", Length: 50, ClipL2: 1})
+	_, r, err := d.rounds.Open(t.Context(), rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

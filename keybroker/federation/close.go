@@ -31,7 +31,7 @@ type Ticket struct {
 	Time              protocol.Time `json:"time"`
 }
 
-func (t *Ticket) context() string { return "anchorhold/fed/ticket/1" }
+func (t *Ticket) context() string { return labelPrefix + "ticket" + labelVersion }
 
 func (t *Ticket) check() error {
 	if t.Count < 2 || t.TotalWeight < uint64(t.Count) || t.Time == 0 || !(t.Spent >= 0) || !(t.SpentWithSampling >= 0) {
@@ -47,9 +47,9 @@ func SignTicket(key *identity.Private, epoch []byte, t Ticket) ([]byte, error) {
 
 // VerifyTicket checks root -> epoch statement -> ticket, and that it closes the
 // round.
-func VerifyTicket(signed []byte, roots []identity.Public, r Round, roundDigest Digest) (Ticket, error) {
+func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, roundDigest Digest) (Ticket, error) {
 	var t Ticket
-	if err := verifyBroker(signed, roots, &t, func(st protocol.EpochStatement) bool {
+	if err := verifyBroker(signed, roots, floor, &t, func(st protocol.EpochStatement) bool {
 		return Digest(st.Broker) == t.Broker && st.Epoch == t.Epoch && st.ValidAt(t.Time)
 	}); err != nil {
 		return Ticket{}, err
@@ -94,7 +94,7 @@ type Result struct {
 	Time  protocol.Time `json:"time"`
 }
 
-func (r *Result) context() string { return "anchorhold/fed/result/1" }
+func (r *Result) context() string { return labelPrefix + "result" + labelVersion }
 
 func (r *Result) check() error {
 	if r.Length < 1 || r.Length > MaxLength || !(r.Step > 0) || !(r.Divisor > 0) || !(r.Sigma >= 0) || r.Time == 0 {
@@ -108,21 +108,34 @@ func SignResult(key *identity.Private, lease []byte, r Result) ([]byte, error) {
 	return seal(key, lease, &r)
 }
 
-// VerifyResult checks root -> epoch -> lease -> result, and that it belongs to the
-// ticket.
-func VerifyResult(signed []byte, roots []identity.Public, t Ticket, ticketDigest Digest) (Result, protocol.LeaseCertificate, error) {
-	var r Result
-	lease, err := verifyAgent(signed, roots, protocol.RoleDecrypt, &r)
+// VerifyResult checks root -> epoch -> lease -> result, that the guest may decrypt this
+// round, and that the result belongs to the ticket. The lease must have been granted the
+// round's key, for what is published is what that key opened. In a round whose parties
+// hold the key, there is none to be granted, and the guest must be one of them.
+func VerifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (Result, protocol.Authority, error) {
+	var res Result
+	a, err := verifyAgent(signed, roots, floor, r.decryption(), &res)
 	if err != nil {
-		return Result{}, lease, err
+		return Result{}, protocol.Authority{}, err
 	}
+	agent := Digest(a.Lease.AgentKey.ID())
 	switch {
-	case Digest(lease.AgentKey.ID()) != r.Agent:
-		return Result{}, lease, evidence.Refuse(ReasonSignature, "the result names another agent key")
-	case !lease.ValidAt(r.Time):
-		return Result{}, lease, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", r.Time.Time())
-	case r.Round != t.Round || r.RoundDigest != t.RoundDigest || r.TicketDigest != ticketDigest:
-		return Result{}, lease, evidence.Refuse(ReasonWrongRound, "the result is of round %s", r.Round)
+	case agent != res.Agent:
+		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonSignature, "the result names another agent key")
+	case r.Parties != nil && !slices.Contains(r.Parties.Agents, agent):
+		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonParties, "agent %s is no party of the round's key", agent)
+	case !a.Lease.ValidAt(res.Time):
+		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", res.Time.Time())
+	case t.Round != r.ID || res.Round != t.Round || res.RoundDigest != t.RoundDigest || res.TicketDigest != ticketDigest:
+		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonWrongRound, "the result is of round %s", res.Round)
 	}
-	return r, lease, nil
+	return res, a, nil
+}
+
+// decryption is what a lease must give to sign the round's result.
+func (r *Round) decryption() authority {
+	if r.Parties != nil {
+		return asParty()
+	}
+	return authority{protocol.RoleDecrypt, protocol.Named(r.Resource()), r.Decryptors}
 }

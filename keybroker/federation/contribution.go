@@ -32,7 +32,7 @@ type Contribution struct {
 // MaxAnswers that a contribution may name.
 const MaxAnswers = 64
 
-func (c *Contribution) context() string { return "anchorhold/fed/contribution/1" }
+func (c *Contribution) context() string { return labelPrefix + "contribution" + labelVersion }
 
 func (c *Contribution) check() error {
 	if c.Weight < 1 || c.Weight > MaxWeight || c.Blocks < 1 || c.Blocks > MaxLength || c.Time == 0 {
@@ -55,38 +55,45 @@ func SignContribution(key *identity.Private, lease []byte, c Contribution) ([]by
 	return seal(key, lease, &c)
 }
 
-// VerifyContribution checks root -> epoch -> lease -> contribution. The lease says
-// which guest it was.
-func VerifyContribution(signed []byte, roots []identity.Public) (Contribution, protocol.LeaseCertificate, error) {
+// VerifyContribution checks root -> epoch -> lease -> contribution, and that the round
+// lets this guest contribute. The lease says which guest it was. Whether the
+// contribution is to this round, and as the round wants it, Follows says.
+func VerifyContribution(signed []byte, roots []identity.Public, floor protocol.Floor, r Round) (Contribution, protocol.Authority, error) {
 	var c Contribution
-	lease, err := verifyAgent(signed, roots, protocol.RoleContribute, &c)
+	a, err := verifyAgent(signed, roots, floor, authority{protocol.RoleContribute, protocol.NoResource(), r.Contributors}, &c)
 	if err != nil {
-		return Contribution{}, lease, err
+		return Contribution{}, protocol.Authority{}, err
 	}
 	switch {
-	case Digest(lease.AgentKey.ID()) != c.Agent:
-		return Contribution{}, lease, evidence.Refuse(ReasonSignature, "the contribution names another agent key")
-	case !lease.ValidAt(c.Time):
-		return Contribution{}, lease, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", c.Time.Time())
+	case Digest(a.Lease.AgentKey.ID()) != c.Agent:
+		return Contribution{}, protocol.Authority{}, evidence.Refuse(ReasonSignature, "the contribution names another agent key")
+	case !a.Lease.ValidAt(c.Time):
+		return Contribution{}, protocol.Authority{}, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", c.Time.Time())
 	}
-	return c, lease, nil
+	return c, a, nil
 }
 
-// verifyAgent checks a statement of an attested agent key.
-func verifyAgent(signed []byte, roots []identity.Public, role protocol.Role, st statement) (protocol.LeaseCertificate, error) {
+// authority is what a lease must give for a statement.
+type authority struct {
+	role     protocol.Role
+	resource protocol.Resource
+	audience protocol.Audience
+}
+
+// verifyAgent checks a statement of an attested agent key, and its authority.
+func verifyAgent(signed []byte, roots []identity.Public, floor protocol.Floor, want authority, st statement) (protocol.Authority, error) {
 	chain, msg, sig, err := open(signed, st)
 	if err != nil {
-		return protocol.LeaseCertificate{}, err
+		return protocol.Authority{}, err
 	}
-	a, err := protocol.VerifyAuthority(chain, roots, protocol.Recorded(1), role, protocol.NoResource(), protocol.Everyone())
+	a, err := protocol.VerifyAuthority(chain, roots, floor, want.role, want.resource, want.audience)
 	if err != nil {
-		return protocol.LeaseCertificate{}, err
+		return protocol.Authority{}, err
 	}
-	lease := a.Lease
-	if err := lease.AgentKey.Verify(st.context(), msg, sig); err != nil {
-		return lease, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this " + st.context(), Err: err}
+	if err := a.Lease.AgentKey.Verify(st.context(), msg, sig); err != nil {
+		return protocol.Authority{}, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this " + st.context(), Err: err}
 	}
-	return lease, nil
+	return a, nil
 }
 
 // Follows checks a verified contribution against its round.

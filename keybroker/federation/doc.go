@@ -7,9 +7,14 @@
 // and a fixed sum (Ticket), and an attested guest decrypts, adds noise, rounds and
 // signs what is published (Result).
 //
-// It guarantees that a statement which verifies was signed by the broker's epoch
-// key, or by an agent key under a running lease, with nothing but the broker's root
-// identities; that statements which parse encode again to the same bytes; and that
+// A round names who may speak in it: contributors and decryptors by tenant, image and
+// policy, or the parties of its key one by one. Every Verify function takes the epoch
+// floor, and every one for what a guest signed takes the round or set-up besides: there
+// is no looking at a guest's statement without asking whether the guest may make it.
+//
+// The package guarantees that a statement which verifies was signed by the broker's epoch
+// key, or under a running lease by an agent key that the round names, with nothing but
+// the broker's root identities; that statements which parse encode again to the same bytes; and that
 // every number in a round is inside its limits. It refuses everything else with a
 // reason code.
 //
@@ -24,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -36,6 +42,8 @@ import (
 const (
 	// ReasonMalformed: not the canonical encoding of a statement.
 	ReasonMalformed evidence.Reason = "round-statement-malformed"
+	// ReasonVersion: a statement of the first version, which named no guests.
+	ReasonVersion evidence.Reason = "round-statement-version"
 	// ReasonSignature: the broker's epoch key, or the attested agent key, did not
 	// sign it.
 	ReasonSignature evidence.Reason = "round-statement-signature"
@@ -49,6 +57,14 @@ const (
 	ReasonOutsideLease evidence.Reason = "contribution-outside-lease"
 	// ReasonUpload: the blocks are not those that were signed.
 	ReasonUpload evidence.Reason = "upload-mismatch"
+)
+
+// Every statement's label is the prefix, its kind and the version. Version 1 named no
+// guests: whoever held any lease of the broker could speak in any round.
+const (
+	labelPrefix   = "anchorhold/fed/"
+	labelVersion  = "/2"
+	formerVersion = "/1"
 )
 
 // Limits on encodings.
@@ -146,7 +162,10 @@ func open(signed []byte, st statement) (chain, msg, sig []byte, err error) {
 	}
 	s := cryptobyte.String(signed)
 	var label, body, chainS, sigS cryptobyte.String
-	if !s.ReadUint8LengthPrefixed(&label) || string(label) != st.context() ||
+	if s.ReadUint8LengthPrefixed(&label) && string(label) == strings.TrimSuffix(st.context(), labelVersion)+formerVersion {
+		return nil, nil, nil, evidence.Refuse(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
+	}
+	if string(label) != st.context() ||
 		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
 		!s.ReadUint24LengthPrefixed(&chainS) || len(chainS) > maxChainBytes ||
 		!s.ReadUint16LengthPrefixed(&sigS) || len(sigS) > maxSignatureBytes || !s.Empty() {
@@ -167,6 +186,17 @@ func open(signed []byte, st statement) (chain, msg, sig []byte, err error) {
 		return nil, nil, nil, malformed("not the canonical encoding")
 	}
 	return chainS, signedBytes(st, body, chainS), sigS, nil
+}
+
+// chainOf is the chain of a statement, whatever kind it is.
+func chainOf(signed []byte) ([]byte, error) {
+	s := cryptobyte.String(signed)
+	var label, body, chain cryptobyte.String
+	if len(signed) > MaxStatementBytes || !s.ReadUint8LengthPrefixed(&label) || !s.ReadUint24LengthPrefixed(&body) ||
+		!s.ReadUint24LengthPrefixed(&chain) || len(chain) > maxChainBytes {
+		return nil, malformed("truncated, or over a limit")
+	}
+	return chain, nil
 }
 
 // DigestOf is the digest that names a signed statement.

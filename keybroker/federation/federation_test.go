@@ -28,25 +28,25 @@ func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
 func TestRoundVerifiesWithTheRootAlone(t *testing.T) {
 	w := federationtest.New(t)
 	r, signed, _ := w.Round(t, 1000, nil)
-	got, err := federation.VerifyRound(signed, w.Roots())
+	got, err := federation.VerifyRound(signed, w.Roots(), w.Floor())
 	if err != nil || got.ID != r.ID || !bytes.Equal(got.PublicKey, r.PublicKey) {
 		t.Fatalf("%v", err)
 	}
-	if _, err := federation.VerifyRound(signed, federationtest.New(t).Roots()); err == nil {
+	if _, err := federation.VerifyRound(signed, federationtest.New(t).Roots(), w.Floor()); err == nil {
 		t.Error("another root vouched for it")
 	}
-	if _, err := federation.VerifyRound(signed, nil); err == nil {
+	if _, err := federation.VerifyRound(signed, nil, w.Floor()); err == nil {
 		t.Error("verified without roots")
 	}
 	for i := 0; i < len(signed); i += 61 {
 		bad := bytes.Clone(signed)
 		bad[i] ^= 1
-		if _, err := federation.VerifyRound(bad, w.Roots()); err == nil {
+		if _, err := federation.VerifyRound(bad, w.Roots(), w.Floor()); err == nil {
 			t.Errorf("byte %d changed: verified", i)
 		}
 	}
 	for _, bad := range [][]byte{nil, signed[:len(signed)-1], append(bytes.Clone(signed), 0), make([]byte, federation.MaxStatementBytes+1)} {
-		_, err := federation.VerifyRound(bad, w.Roots())
+		_, err := federation.VerifyRound(bad, w.Roots(), w.Floor())
 		wantReason(t, "damaged", err, federation.ReasonMalformed)
 	}
 }
@@ -68,6 +68,12 @@ func TestRoundLimits(t *testing.T) {
 		"empty cohort":       func(r *federation.Round) { r.Maximum = 1 },
 		"per guest":          func(r *federation.Round) { r.PerGuest = 0 },
 		"closes first":       func(r *federation.Round) { r.Closes = r.Opened },
+		"runs too long":      func(r *federation.Round) { r.Closes = r.Opened.Add(federation.MaxDuration) + 1 },
+		"no contributors":    func(r *federation.Round) { r.Contributors = protocol.Audience{} },
+		"no decryptors":      func(r *federation.Round) { r.Decryptors = protocol.Audience{} },
+		"no account":         func(r *federation.Round) { r.Account = "" },
+		"typed account":      func(r *federation.Round) { r.Account = "digits" },
+		"half an account":    func(r *federation.Round) { r.Account = "model:00" },
 		"rate":               func(r *federation.Round) { r.Rate = 1.5 },
 		"rule":               func(r *federation.Round) { r.Rule = "max" },
 		"trim of a sum":      func(r *federation.Round) { r.Trim = 1 },
@@ -103,16 +109,20 @@ func TestRoundNamesAnAcceptedSet(t *testing.T) {
 		"too many":       func(r *federation.Round) { r.Maximum = 5000 },
 	} {
 		_, signed, _ := w.Round(t, 100, change)
-		_, err := federation.VerifyRound(signed, w.Roots())
+		_, err := federation.VerifyRound(signed, w.Roots(), w.Floor())
 		wantReason(t, name, err, federation.ReasonSet)
 	}
 	for name, change := range map[string]func(*federation.Round){
 		"another broker": func(r *federation.Round) { r.Broker[0] ^= 1 },
 		"another epoch":  func(r *federation.Round) { r.Epoch = 2 },
 		"another time":   func(r *federation.Round) { r.Opened = begin - 100_000 },
+		"outlives its epoch": func(r *federation.Round) {
+			r.Opened = begin.Add(365*24*time.Hour - time.Minute)
+			r.Closes = r.Opened.Add(time.Hour)
+		},
 	} {
 		_, signed, _ := w.Round(t, 100, change)
-		_, err := federation.VerifyRound(signed, w.Roots())
+		_, err := federation.VerifyRound(signed, w.Roots(), w.Floor())
 		wantReason(t, name, err, federation.ReasonSignature)
 	}
 }
@@ -172,8 +182,8 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, lease, err := federation.VerifyContribution(signed, w.Roots())
-	if err != nil || !reflect.DeepEqual(got, c) || lease.Lease != a.Lease.Lease {
+	got, authority, err := federation.VerifyContribution(signed, w.Roots(), w.Floor(), r)
+	if err != nil || !reflect.DeepEqual(got, c) || authority.Lease.Lease != a.Lease.Lease {
 		t.Fatalf("%v", err)
 	}
 	if err := got.Follows(r, federation.DigestOf(signedRound)); err != nil {
@@ -184,7 +194,7 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = federation.VerifyContribution(stolen, w.Roots())
+	_, _, err = federation.VerifyContribution(stolen, w.Roots(), w.Floor(), r)
 	wantReason(t, "another key behind the chain", err, federation.ReasonSignature)
 	posing := c
 	posing.Agent = other.Key.Public().ID()
@@ -192,7 +202,7 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = federation.VerifyContribution(signed, w.Roots())
+	_, _, err = federation.VerifyContribution(signed, w.Roots(), w.Floor(), r)
 	wantReason(t, "in another's name", err, federation.ReasonSignature)
 	late := c
 	late.Time = a.Lease.NotAfter
@@ -200,7 +210,7 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = federation.VerifyContribution(signed, w.Roots())
+	_, _, err = federation.VerifyContribution(signed, w.Roots(), w.Floor(), r)
 	wantReason(t, "after the lease", err, federation.ReasonOutsideLease)
 }
 
@@ -265,7 +275,7 @@ func TestTicketAndResult(t *testing.T) {
 		return out
 	}
 	good := sign(func(*federation.Ticket) {})
-	if _, err := federation.VerifyTicket(good, w.Roots(), r, federation.DigestOf(signed)); err != nil {
+	if _, err := federation.VerifyTicket(good, w.Roots(), w.Floor(), r, federation.DigestOf(signed)); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -276,21 +286,21 @@ func TestTicketAndResult(t *testing.T) {
 		"another epoch": {func(tk *federation.Ticket) { tk.Epoch = 9 }, federation.ReasonSignature},
 		"too many":      {func(tk *federation.Ticket) { tk.Count, tk.TotalWeight = 9, 9 }, federation.ReasonRound},
 	} {
-		_, err := federation.VerifyTicket(sign(tc.change), w.Roots(), r, federation.DigestOf(signed))
+		_, err := federation.VerifyTicket(sign(tc.change), w.Roots(), w.Floor(), r, federation.DigestOf(signed))
 		wantReason(t, name, err, tc.want)
 	}
 	few := r
 	few.Minimum = 3
-	_, err := federation.VerifyTicket(good, w.Roots(), few, federation.DigestOf(signed))
+	_, err := federation.VerifyTicket(good, w.Roots(), w.Floor(), few, federation.DigestOf(signed))
 	wantReason(t, "fewer than the minimum", err, federation.ReasonRound)
 	agentSigned, err := federation.SignTicket(w.Agent(t, nil).Key, w.EpochSigned, ticket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = federation.VerifyTicket(agentSigned, w.Roots(), r, federation.DigestOf(signed))
+	_, err = federation.VerifyTicket(agentSigned, w.Roots(), w.Floor(), r, federation.DigestOf(signed))
 	wantReason(t, "signed by an agent", err, federation.ReasonSignature)
 
-	a := w.Agent(t, nil)
+	a := w.Agent(t, nil).GrantRound(t, r, signed)
 	result := federation.Result{Round: r.ID, RoundDigest: ticket.RoundDigest, TicketDigest: federation.DigestOf(good), Agent: a.Key.Public().ID(),
 		Length: 100, Step: 0.1, Divisor: 2, Time: begin + 6}
 	verify := func(change func(*federation.Result)) error {
@@ -300,7 +310,7 @@ func TestTicketAndResult(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = federation.VerifyResult(out, w.Roots(), ticket, federation.DigestOf(good))
+		_, _, err = federation.VerifyResult(out, w.Roots(), w.Floor(), r, ticket, federation.DigestOf(good))
 		return err
 	}
 	if err := verify(func(*federation.Result) {}); err != nil {
@@ -315,10 +325,10 @@ func TestTicketAndResult(t *testing.T) {
 func TestStatementsAreNotMistakenForEachOther(t *testing.T) {
 	w := federationtest.New(t)
 	r, round, _ := w.Round(t, 100, nil)
-	if _, err := federation.VerifyTicket(round, w.Roots(), r, federation.DigestOf(round)); err == nil {
+	if _, err := federation.VerifyTicket(round, w.Roots(), w.Floor(), r, federation.DigestOf(round)); err == nil {
 		t.Error("a round is a ticket")
 	}
-	if _, _, err := federation.VerifyContribution(round, w.Roots()); err == nil {
+	if _, _, err := federation.VerifyContribution(round, w.Roots(), w.Floor(), r); err == nil {
 		t.Error("a round is a contribution")
 	}
 }

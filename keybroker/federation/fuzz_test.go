@@ -23,25 +23,25 @@ func FuzzStatements(f *testing.F) {
 	f.Add(m.Signed)
 	stranger := federationtest.New(f).Roots()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := federation.VerifyRound(data, stranger); err == nil {
+		if _, err := federation.VerifyRound(data, stranger, w.Floor()); err == nil {
 			t.Error("a round verified")
 		}
-		if _, _, err := federation.VerifyContribution(data, stranger); err == nil {
+		if _, _, err := federation.VerifyContribution(data, stranger, w.Floor(), r); err == nil {
 			t.Error("a contribution verified")
 		}
-		if _, err := federation.VerifyTicket(data, stranger, r, federation.Digest{}); err == nil {
+		if _, err := federation.VerifyTicket(data, stranger, w.Floor(), r, federation.Digest{}); err == nil {
 			t.Error("a ticket verified")
 		}
-		if _, _, err := federation.VerifyResult(data, stranger, federation.Ticket{}, federation.Digest{}); err == nil {
+		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), r, federation.Ticket{}, federation.Digest{}); err == nil {
 			t.Error("a result verified")
 		}
-		if _, err := federation.VerifySetup(data, stranger); err == nil {
+		if _, err := federation.VerifySetup(data, stranger, w.Floor()); err == nil {
 			t.Error("a set-up verified")
 		}
-		if _, err := federation.VerifyPartyMessage(data, stranger, federation.Setup{}, federation.Digest{}); err == nil {
+		if _, err := federation.VerifyPartyMessage(data, stranger, w.Floor(), federation.Setup{}, federation.Digest{}); err == nil {
 			t.Error("a party's message verified")
 		}
-		if _, err := federation.VerifyShare(data, stranger, r, federation.Digest{}); err == nil {
+		if _, err := federation.VerifyShare(data, stranger, w.Floor(), r, federation.Digest{}); err == nil {
 			t.Error("a share verified")
 		}
 	})

@@ -34,7 +34,7 @@ type Setup struct {
 	Closes    protocol.Time `json:"closes"`
 }
 
-func (s *Setup) context() string { return "anchorhold/fed/setup/1" }
+func (s *Setup) context() string { return labelPrefix + "setup" + labelVersion }
 
 func (s *Setup) check() error {
 	set, err := heparams.Lookup(s.Set)
@@ -43,6 +43,9 @@ func (s *Setup) check() error {
 	}
 	if s.Closes <= s.Opened || s.Opened == 0 {
 		return invalid("the set-up ends before it begins")
+	}
+	if s.Closes.Time().Sub(s.Opened.Time()) > MaxDuration {
+		return invalid("the set-up runs for more than %s", MaxDuration)
 	}
 	return checkAgents(s.Threshold, s.Agents)
 }
@@ -67,9 +70,9 @@ func SignSetup(key *identity.Private, epoch []byte, s Setup) ([]byte, error) {
 }
 
 // VerifySetup checks root -> epoch statement -> set-up.
-func VerifySetup(signed []byte, roots []identity.Public) (Setup, error) {
+func VerifySetup(signed []byte, roots []identity.Public, floor protocol.Floor) (Setup, error) {
 	var s Setup
-	err := verifyBroker(signed, roots, &s, func(st protocol.EpochStatement) bool {
+	err := verifyBroker(signed, roots, floor, &s, func(st protocol.EpochStatement) bool {
 		return Digest(st.Broker) == s.Broker && st.Epoch == s.Epoch && st.ValidAt(s.Opened)
 	})
 	return s, err
@@ -107,11 +110,11 @@ type PartyKey struct {
 
 // Adopt gives a round the key of its parties. Whether they vouch for it shows when
 // the round is verified. A nil key changes nothing.
-func (k *PartyKey) Adopt(r *Round, roots []identity.Public) error {
+func (k *PartyKey) Adopt(r *Round, roots []identity.Public, floor protocol.Floor) error {
 	if k == nil {
 		return nil
 	}
-	s, err := VerifySetup(k.Setup, roots)
+	s, err := VerifySetup(k.Setup, roots, floor)
 	if err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ type PartyMessage struct {
 	Time    protocol.Time `json:"time"`
 }
 
-func (m *PartyMessage) context() string { return "anchorhold/fed/party/1" }
+func (m *PartyMessage) context() string { return labelPrefix + "party" + labelVersion }
 
 func (m *PartyMessage) check() error {
 	known := m.Kind == PartyCommit || m.Kind == PartyPublic || m.Kind == PartyDeal || m.Kind == PartyReady
@@ -175,19 +178,26 @@ func SignPartyMessage(key *identity.Private, lease []byte, m PartyMessage) ([]by
 	return seal(key, lease, &m)
 }
 
-// VerifyPartyMessage checks root -> epoch -> lease -> message, and that it belongs to
-// the set-up.
-func VerifyPartyMessage(signed []byte, roots []identity.Public, s Setup, setup Digest) (PartyMessage, error) {
-	m, err := verifyParty(signed, roots, s.Round, setup, s.Agents)
+// VerifyPartyMessage checks root -> epoch -> lease -> message, that it belongs to the
+// set-up, and that the set-up names the agent.
+func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.Floor, s Setup, setup Digest) (PartyMessage, error) {
+	m, err := verifyParty(signed, roots, floor, s.Round, setup, s.Agents)
 	if err == nil && (m.Time < s.Opened || m.Time >= s.Closes || int(m.To) > len(s.Agents)) {
 		err = evidence.Refuse(ReasonParties, "signed at %s for party %d, outside the set-up", m.Time.Time(), m.To)
 	}
 	return m, err
 }
 
-func verifyParty(signed []byte, roots []identity.Public, round ID, setup Digest, agents []Digest) (PartyMessage, error) {
+// asParty is what a lease must give to speak as a party. Which agents are parties is
+// named one by one, where this is asked.
+func asParty() authority {
+	return authority{protocol.RoleParty, protocol.NoResource(), protocol.Everyone()}
+}
+
+func verifyParty(signed []byte, roots []identity.Public, floor protocol.Floor, round ID, setup Digest, agents []Digest) (PartyMessage, error) {
 	var m PartyMessage
-	lease, err := verifyAgent(signed, roots, protocol.RoleParty, &m)
+	a, err := verifyAgent(signed, roots, floor, asParty(), &m)
+	lease := &a.Lease
 	switch {
 	case err != nil:
 		return m, err
@@ -255,14 +265,14 @@ func (r *Round) ShareFor(multiplier float64) float64 {
 }
 
 // verifyReady checks the parties' words about the round's key.
-func (r *Round) verifyReady(roots []identity.Public) error {
+func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error {
 	if r.Parties == nil {
 		return nil
 	}
 	key := sha256.Sum256(r.PublicKey)
 	var view Digest
 	for i, signed := range r.Parties.Ready {
-		m, err := verifyParty(signed, roots, r.ID, r.Parties.Setup, r.Parties.Agents)
+		m, err := verifyParty(signed, roots, floor, r.ID, r.Parties.Setup, r.Parties.Agents)
 		switch {
 		case err != nil:
 			return err
@@ -290,7 +300,7 @@ type Share struct {
 	Time   protocol.Time `json:"time"`
 }
 
-func (s *Share) context() string { return "anchorhold/fed/share/1" }
+func (s *Share) context() string { return labelPrefix + "share" + labelVersion }
 
 func (s *Share) check() error {
 	if s.Blocks < 1 || s.Blocks > MaxManifestBlocks || s.Time == 0 || len(s.Active) > MaxParties {
@@ -316,13 +326,13 @@ func SignShare(key *identity.Private, lease []byte, s Share) ([]byte, error) {
 
 // VerifyShare checks root -> epoch -> lease -> share, and that it is a party's of the
 // round about this ticket.
-func VerifyShare(signed []byte, roots []identity.Public, r Round, ticket Digest) (Share, error) {
+func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, ticket Digest) (Share, error) {
 	var s Share
-	lease, err := verifyAgent(signed, roots, protocol.RoleParty, &s)
+	a, err := verifyAgent(signed, roots, floor, asParty(), &s)
 	if err != nil {
 		return s, err
 	}
-	p := r.Parties
+	lease, p := &a.Lease, r.Parties
 	switch {
 	case p == nil || s.Round != r.ID || s.TicketDigest != ticket:
 		return s, evidence.Refuse(ReasonWrongRound, "the share is of round %s, or of another ticket", s.Round)

@@ -35,10 +35,10 @@ func newParties(t *testing.T) *parties {
 func (p *parties) define(t *testing.T, change func(*federation.Round)) federation.Round {
 	t.Helper()
 	r, _, _ := p.Round(t, 100, nil)
-	if err := p.key.Adopt(&r, p.Roots()); err != nil {
+	if err := p.key.Adopt(&r, p.Roots(), p.Floor()); err != nil {
 		t.Fatal(err)
 	}
-	r.Parties.Ready = slices.Clone(r.Parties.Ready)
+	r.Parties.Ready, r.Decryptors = slices.Clone(r.Parties.Ready), protocol.Audience{}
 	set, err := heparams.Lookup(heparams.Threshold)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestARoundOfSeveralParties(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := federation.VerifyRound(signed, p.Roots()); err != nil {
+	if _, err := federation.VerifyRound(signed, p.Roots(), p.Floor()); err != nil {
 		t.Fatal(err)
 	}
 	// The share of the noise is never clamped.
@@ -89,6 +89,7 @@ func TestARoundOfSeveralParties(t *testing.T) {
 		"twice":              {func(r *federation.Round) { r.Parties.Agents[1] = r.Parties.Agents[0] }, federation.ReasonParties},
 		"too many":           {func(r *federation.Round) { r.Parties.Agents = make([]federation.Digest, 17) }, federation.ReasonParties},
 		"one is not ready":   {func(r *federation.Round) { r.Parties.Ready = r.Parties.Ready[1:] }, federation.ReasonParties},
+		"others decrypt":     {func(r *federation.Round) { r.Decryptors = protocol.Everyone() }, federation.ReasonRound},
 		"nobody recounts":    {func(r *federation.Round) { r.Recount = false }, federation.ReasonRound},
 		"a median":           {func(r *federation.Round) { r.Rule = federation.Median }, federation.ReasonRound},
 		"too small a cohort": {func(r *federation.Round) { r.Minimum, r.Parties.Threshold = 2, 3 }, federation.ReasonRound},
@@ -124,7 +125,7 @@ func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		_, err = federation.VerifyRound(signed, p.Roots())
+		_, err = federation.VerifyRound(signed, p.Roots(), p.Floor())
 		wantReason(t, name, err, tc.want)
 	}
 	// A party that saw other messages than the others.
@@ -139,7 +140,7 @@ func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = federation.VerifyRound(signed, p.Roots())
+	_, err = federation.VerifyRound(signed, p.Roots(), p.Floor())
 	wantReason(t, "other views", err, federation.ReasonParties)
 }
 
@@ -155,10 +156,10 @@ func TestSetupsAreLimited(t *testing.T) {
 	_, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}, Duration: -time.Second}.Setup(p.Epoch.Broker, 1, begin)
 	wantReason(t, "ends first", err, federation.ReasonRound)
 	s, signed := p.Setup(t, 2, p.agents...)
-	if got, err := federation.VerifySetup(signed, p.Roots()); err != nil || got.Round != s.Round || got.Closes != begin.Add(10*time.Minute) {
+	if got, err := federation.VerifySetup(signed, p.Roots(), p.Floor()); err != nil || got.Round != s.Round || got.Closes != begin.Add(10*time.Minute) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := federation.VerifySetup(signed, federationtest.New(t).Roots()); err == nil {
+	if _, err := federation.VerifySetup(signed, federationtest.New(t).Roots(), p.Floor()); err == nil {
 		t.Error("another root vouched for it")
 	}
 	s.Set = heparams.Default
@@ -169,9 +170,9 @@ func TestSetupsAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = federation.VerifySetup(signed, p.Roots())
+	_, err = federation.VerifySetup(signed, p.Roots(), p.Floor())
 	wantReason(t, "another epoch", err, federation.ReasonSignature)
-	if err := (&federation.PartyKey{Setup: signed}).Adopt(&federation.Round{}, p.Roots()); err == nil {
+	if err := (&federation.PartyKey{Setup: signed}).Adopt(&federation.Round{}, p.Roots(), p.Floor()); err == nil {
 		t.Error("adopted")
 	}
 }
@@ -182,7 +183,7 @@ func TestPartyMessages(t *testing.T) {
 	digest := federation.DigestOf(signed)
 	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: []byte{1}}
 	raw := p.agents[1].Message(t, s, signed, commit, nil)
-	if m, err := federation.VerifyPartyMessage(raw, p.Roots(), s, digest); err != nil || m.From != 2 {
+	if m, err := federation.VerifyPartyMessage(raw, p.Roots(), p.Floor(), s, digest); err != nil || m.From != 2 {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	stranger := p.Agent(t, nil)
@@ -202,12 +203,12 @@ func TestPartyMessages(t *testing.T) {
 			federation.ReasonParties},
 		"changed": {bytes.Replace(raw, []byte(`"from":2`), []byte(`"from":3`), 1), federation.ReasonSignature},
 	} {
-		_, err := federation.VerifyPartyMessage(tc.raw, p.Roots(), s, digest)
+		_, err := federation.VerifyPartyMessage(tc.raw, p.Roots(), p.Floor(), s, digest)
 		if got, _ := evidence.ReasonOf(err); got != tc.want && !(tc.want == federation.ReasonOutsideLease && got == federation.ReasonParties) {
 			t.Errorf("%s: %q, want %q: %v", name, got, tc.want, err)
 		}
 	}
-	_, err := federation.VerifyPartyMessage(late.Message(t, lateSetup, lateSigned, commit, nil), p.Roots(), lateSetup, federation.DigestOf(lateSigned))
+	_, err := federation.VerifyPartyMessage(late.Message(t, lateSetup, lateSigned, commit, nil), p.Roots(), p.Floor(), lateSetup, federation.DigestOf(lateSigned))
 	wantReason(t, "after its lease", err, federation.ReasonOutsideLease)
 	for name, m := range map[string]federation.PartyMessage{
 		"kind": {Kind: "hello", From: 1, Payload: []byte{1}}, "deal for all": {Kind: federation.PartyDeal, From: 1, Payload: []byte{1}},
@@ -237,7 +238,7 @@ func TestShares(t *testing.T) {
 		}
 		return raw
 	}
-	s, err := federation.VerifyShare(make1(p.agents[0], nil), p.Roots(), r, ticket)
+	s, err := federation.VerifyShare(make1(p.agents[0], nil), p.Roots(), p.Floor(), r, ticket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,11 +259,11 @@ func TestShares(t *testing.T) {
 		"after its lease": {make1(p.agents[0], func(s *federation.Share) { s.Time = begin.Add(time.Hour) }), federation.ReasonOutsideLease},
 		"nonsense":        {[]byte("share"), federation.ReasonMalformed},
 	} {
-		_, err := federation.VerifyShare(tc.raw, p.Roots(), r, ticket)
+		_, err := federation.VerifyShare(tc.raw, p.Roots(), p.Floor(), r, ticket)
 		wantReason(t, name, err, tc.want)
 	}
 	plain, _, _ := p.Round(t, 100, nil)
-	_, err = federation.VerifyShare(make1(p.agents[0], func(s *federation.Share) { s.Round = plain.ID }), p.Roots(), plain, ticket)
+	_, err = federation.VerifyShare(make1(p.agents[0], func(s *federation.Share) { s.Round = plain.ID }), p.Roots(), p.Floor(), plain, ticket)
 	wantReason(t, "a round without parties", err, federation.ReasonWrongRound)
 	for name, s := range map[string]federation.Share{
 		"not active": {From: 2, Active: []uint32{1, 3}, Blocks: 1, Time: 1}, "twice": {From: 1, Active: []uint32{1, 1}, Blocks: 1, Time: 1},

@@ -3,6 +3,8 @@ package federation
 import (
 	"fmt"
 	"math"
+	"reflect"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -48,8 +50,15 @@ type Round struct {
 	ID     ID     `json:"round"`
 	Broker Digest `json:"broker"`
 	Epoch  uint64 `json:"epoch"`
-	// Model names what is trained; the privacy ledger is kept for it.
+	// Model names what is trained, for people.
 	Model string `json:"model"`
+	// Account is the privacy ledger that the round is charged to.
+	Account Account `json:"account"`
+	// Contributors may contribute.
+	Contributors protocol.Audience `json:"contributors"`
+	// Decryptors may open the sum and sign the result, with the round's key. In a round
+	// of several parties it is they who may, and this is empty.
+	Decryptors protocol.Audience `json:"decryptors,omitzero"`
 	// Set and SetDigest name the parameters.
 	Set       string `json:"set"`
 	SetDigest Digest `json:"set_digest"`
@@ -93,6 +102,9 @@ type Round struct {
 	NormCircuit *NormCircuit `json:"norm_circuit,omitempty"`
 }
 
+// MaxDuration bounds how long a round, or the set-up of a key, may run.
+const MaxDuration = 31 * 24 * time.Hour
+
 // Limits of rounds.
 const (
 	MaxLength     = 1 << 40
@@ -102,7 +114,7 @@ const (
 	maxMultiplier = 1 << 20
 )
 
-func (r *Round) context() string { return "anchorhold/fed/round/1" }
+func (r *Round) context() string { return labelPrefix + "round" + labelVersion }
 
 func invalid(format string, args ...any) error {
 	return evidence.Refuse(ReasonRound, format, args...)
@@ -126,16 +138,41 @@ func (r *Round) check() error {
 		return invalid("per_guest must be 1 or more")
 	case r.Closes <= r.Opened || r.Opened == 0:
 		return invalid("the round closes before it opens")
+	case r.Closes.Time().Sub(r.Opened.Time()) > MaxDuration:
+		return invalid("the round runs for more than %s", MaxDuration)
 	case r.Rate <= 0 || r.Rate > 1:
 		return invalid("rate %g is outside 0 to 1", r.Rate)
 	}
 	if err := r.checkParties(); err != nil {
 		return err
 	}
+	if err := r.checkGuests(); err != nil {
+		return err
+	}
 	if err := r.checkNorm(); err != nil {
 		return err
 	}
 	return r.checkPrivacy()
+}
+
+// checkGuests wants the guests named: an empty audience is nobody, never everyone.
+func (r *Round) checkGuests() error {
+	if err := r.Account.check(); err != nil {
+		return invalid("%v", err)
+	}
+	if err := r.Contributors.Check(); err != nil {
+		return invalid("contributors: %v", err)
+	}
+	if r.Parties != nil {
+		if !reflect.ValueOf(r.Decryptors).IsZero() {
+			return invalid("decryptors: the parties of the round's key decrypt, and no one else is named")
+		}
+		return nil
+	}
+	if err := r.Decryptors.Check(); err != nil {
+		return invalid("decryptors: %v", err)
+	}
+	return nil
 }
 
 func (r *Round) checkPrivacy() error {
@@ -304,27 +341,38 @@ func SignRound(key *identity.Private, epoch []byte, r Round) ([]byte, error) {
 	return seal(key, epoch, &r)
 }
 
-// VerifyRound checks root -> epoch statement -> round, and the parameters.
-func VerifyRound(signed []byte, roots []identity.Public) (Round, error) {
+// VerifyRound checks root -> epoch statement -> round, and the parameters. A round ends
+// within its epoch, so that it can be held against the epochs of now all its life.
+func VerifyRound(signed []byte, roots []identity.Public, floor protocol.Floor) (Round, error) {
 	var r Round
-	if err := verifyBroker(signed, roots, &r, func(st protocol.EpochStatement) bool {
-		return Digest(st.Broker) == r.Broker && st.Epoch == r.Epoch && st.ValidAt(r.Opened)
+	if err := verifyBroker(signed, roots, floor, &r, func(st protocol.EpochStatement) bool {
+		return Digest(st.Broker) == r.Broker && st.Epoch == r.Epoch && st.ValidAt(r.Opened) && r.Closes <= st.NotAfter
 	}); err != nil {
 		return Round{}, err
 	}
 	if _, _, err := r.Parameters(); err != nil {
 		return Round{}, err
 	}
-	return r, r.verifyReady(roots)
+	return r, r.verifyReady(roots, floor.Kept())
+}
+
+// EpochOf is the root's statement that a statement of the broker carries, whatever its
+// epoch: what the root says of minimums counts, whoever brings it.
+func EpochOf(signed []byte, roots []identity.Public) (protocol.EpochStatement, error) {
+	chain, err := chainOf(signed)
+	if err != nil {
+		return protocol.EpochStatement{}, err
+	}
+	return protocol.VerifyStatementEpoch(chain, roots, protocol.Recorded(1))
 }
 
 // verifyBroker checks a statement of the broker's epoch key.
-func verifyBroker(signed []byte, roots []identity.Public, st statement, fits func(protocol.EpochStatement) bool) error {
+func verifyBroker(signed []byte, roots []identity.Public, floor protocol.Floor, st statement, fits func(protocol.EpochStatement) bool) error {
 	chain, msg, sig, err := open(signed, st)
 	if err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyEpoch(chain, roots)
+	epoch, err := protocol.VerifyStatementEpoch(chain, roots, floor)
 	if err != nil {
 		return err
 	}

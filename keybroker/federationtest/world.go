@@ -87,6 +87,28 @@ func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Ag
 	return a
 }
 
+// Floor is what is accepted a minute after Begin: epoch 1, and nothing that is over.
+func (w *World) Floor() protocol.Floor { return protocol.Live(1, Begin.Add(time.Minute)) }
+
+// GrantRound gives the agent's lease the key of a round.
+func (a *Agent) GrantRound(t testing.TB, r federation.Round, signed []byte) *Agent {
+	t.Helper()
+	a.Lease.Grants = slices.DeleteFunc(a.Lease.Grants, func(g protocol.Granted) bool { return g.Resource == r.Resource() })
+	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: r.Resource(), Version: 1, Subject: federation.DigestOf(signed)})
+	slices.SortFunc(a.Lease.Grants, func(x, y protocol.Granted) int { return strings.Compare(x.Resource, y.Resource) })
+	a.world.certify(t, a)
+	return a
+}
+
+// GrantKey is the chain of a lease of the agent that was granted a key besides.
+func (a *Agent) GrantKey(t testing.TB, resource string) []byte {
+	t.Helper()
+	more := &Agent{Key: a.Key, Lease: a.Lease, world: a.world}
+	more.Lease.Grants = []protocol.Granted{{Resource: resource, Version: 1}}
+	a.world.certify(t, more)
+	return more.Chain
+}
+
 // Grant gives the agent's lease one more key, which is for a subject: a model's id.
 func (a *Agent) Grant(t testing.TB, subject [32]byte) {
 	t.Helper()
@@ -116,6 +138,13 @@ func (w *World) certify(t testing.TB, a *Agent) {
 	}
 }
 
+// Tenants is the audience of some tenants; "tenant" is that of agents by default.
+func Tenants(names ...string) protocol.Audience {
+	a := protocol.Audience{Tenants: names}
+	a.Sort()
+	return a
+}
+
 // Seed is 32 random bytes.
 func Seed(t testing.TB) *keybuf.Buffer {
 	t.Helper()
@@ -141,7 +170,7 @@ func (w *World) Round(t testing.TB, length uint64, change func(*federation.Round
 		t.Fatal(err)
 	}
 	sk.Wipe()
-	r := federation.Round{Broker: w.Epoch.Broker, Epoch: 1, Model: "test", Set: set.ID, SetDigest: set.Digest(), Length: length,
+	r := federation.Round{Broker: w.Epoch.Broker, Epoch: 1, Model: "test", Account: federation.BrokerAccount, Contributors: Tenants("tenant"), Decryptors: Tenants("tenant"), Set: set.ID, SetDigest: set.Digest(), Length: length,
 		ClipL2: 1, ClipLinf: 0.5, MaxWeight: 1, Minimum: 2, Maximum: 8, PerGuest: 8, NoiseBits: 8, Rule: federation.WeightedMean,
 		Noise: federation.Noise{Mechanism: federation.NoNoise}, Rate: 1, Opened: Begin, Closes: Begin.Add(10 * time.Minute), PublicKey: pk.Bytes()}
 	if _, err := rand.Read(r.ID[:]); err != nil {

@@ -20,7 +20,7 @@ import (
 type keys map[string]int
 
 // Put implements rounds.Secrets.
-func (k keys) Put(_ context.Context, name string, secret *keybuf.Buffer) error {
+func (k keys) Put(_ context.Context, name string, _ federation.Digest, secret *keybuf.Buffer) error {
 	if k[name] != 0 {
 		return errors.New("there already")
 	}
@@ -55,6 +55,10 @@ func withService(t *testing.T, b *bench, w *federationtest.World) keys {
 		Chip: func(_ context.Context, lease protocol.ID) ([32]byte, error) {
 			return [32]byte(append(lease[:], lease[:]...)), nil
 		},
+		Released: func(_ context.Context, resource string, _ federation.Digest) (bool, error) {
+			return k[resource] != 0, nil
+		},
+		Lowest:    func() uint64 { return 1 },
 		Privacy:   rounds.Policy{MaxEpsilon: 5, Delta: 1e-5, WithoutNoise: "a test", AllowSoftwareTEE: true},
 		Calibrate: func(epsilon, _ float64) (float64, error) { return 5 / epsilon, nil },
 		Spend: func(charges []rounds.Charge, _ float64) (float64, float64, error) {
@@ -85,14 +89,14 @@ func TestRoundOverTheSocket(t *testing.T) {
 	w := federationtest.New(t)
 	held := withService(t, b, w)
 	ctx := t.Context()
-	st, err := b.client.OpenRound(ctx, rounds.Spec{Model: "m", Length: 100, ClipL2: 1, Epsilon: 2})
+	st, err := b.client.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: federationtest.Tenants("tenant"), Decryptors: federationtest.Tenants("tenant"), Length: 100, ClipL2: 1, Epsilon: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if st.State != rounds.Open || st.Round.Epsilon != 2 || held[st.Round.Resource()] != 32 {
 		t.Fatalf("%+v, keys %v", st, held)
 	}
-	if _, err := federation.VerifyRound(st.Signed, w.Roots()); err != nil {
+	if _, err := federation.VerifyRound(st.Signed, w.Roots(), w.Floor()); err != nil {
 		t.Error(err)
 	}
 	var signed [][]byte
@@ -118,14 +122,14 @@ func TestRoundOverTheSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tk, err := federation.VerifyTicket(ticket, w.Roots(), st.Round, federation.DigestOf(st.Signed))
+	tk, err := federation.VerifyTicket(ticket, w.Roots(), w.Floor(), st.Round, federation.DigestOf(st.Signed))
 	if err != nil || tk.Count != 2 || tk.Spent != 2 {
 		t.Fatalf("%+v, %v", tk, err)
 	}
 	if err := b.server.opts.Rounds.MayRelease(ctx, st.Round.Resource()); err != nil {
 		t.Error(err)
 	}
-	guest := w.Agent(t, nil)
+	guest := w.Agent(t, nil).GrantRound(t, st.Round, st.Signed)
 	grid, err := st.Round.Grid()
 	if err != nil {
 		t.Fatal(err)
@@ -167,11 +171,11 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	}
 	_, err = b.client.Round(t.Context(), federation.ID{1})
 	wantCode(t, "unknown round", err, string(rounds.ReasonUnknown))
-	_, err = b.client.OpenRound(t.Context(), rounds.Spec{Model: "m", Length: 100, ClipL2: 1, Epsilon: 6})
+	_, err = b.client.OpenRound(t.Context(), rounds.Spec{Model: "m", Contributors: federationtest.Tenants("tenant"), Decryptors: federationtest.Tenants("tenant"), Length: 100, ClipL2: 1, Epsilon: 6})
 	wantCode(t, "over the budget", err, string(rounds.ReasonBudget))
-	_, err = b.client.OpenRound(t.Context(), rounds.Spec{Model: "m", Length: 100, ClipL2: 1, Set: "none"})
+	_, err = b.client.OpenRound(t.Context(), rounds.Spec{Model: "m", Contributors: federationtest.Tenants("tenant"), Decryptors: federationtest.Tenants("tenant"), Length: 100, ClipL2: 1, Set: "none"})
 	wantCode(t, "unknown set", err, string(federation.ReasonSet))
-	st, err := b.client.OpenRound(t.Context(), rounds.Spec{Model: "m", Length: 100, ClipL2: 1})
+	st, err := b.client.OpenRound(t.Context(), rounds.Spec{Model: "m", Contributors: federationtest.Tenants("tenant"), Decryptors: federationtest.Tenants("tenant"), Length: 100, ClipL2: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +192,7 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	if err != nil || prepared.Setup.Threshold != 2 {
 		t.Errorf("%+v, %v", prepared.Setup, err)
 	}
-	if got, err := federation.VerifySetup(prepared.Signed, w.Roots()); err != nil || got.Round != prepared.Setup.Round {
+	if got, err := federation.VerifySetup(prepared.Signed, w.Roots(), w.Floor()); err != nil || got.Round != prepared.Setup.Round {
 		t.Errorf("the signed set-up: %v", err)
 	}
 	_, err = b.client.PrepareKey(t.Context(), federation.Preparation{})

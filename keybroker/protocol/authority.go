@@ -24,6 +24,10 @@ func Live(lowest uint64, now Time) Floor { return Floor{epoch: lowest, now: now}
 // live one names by its digest. The epoch may be over, but not below the lowest.
 func Recorded(lowest uint64) Floor { return Floor{epoch: lowest, past: true} }
 
+// Kept is the floor for what a statement that this floor admits names by digest: it was
+// said before, and its epoch may be over since.
+func (f Floor) Kept() Floor { return Floor{epoch: f.epoch, past: true} }
+
 // admits refuses a retired epoch, one that is over or one that has not begun.
 func (f Floor) admits(st *EpochStatement) error {
 	switch {

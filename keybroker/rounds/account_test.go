@@ -52,7 +52,7 @@ func TestLedgerByPrivacyLoss(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tk, err := federation.VerifyTicket(ticket, m.Roots(), r, federation.DigestOf(signed))
+		tk, err := federation.VerifyTicket(ticket, m.Roots(), m.Floor(), r, federation.DigestOf(signed))
 		if err != nil || !(tk.Spent > last) || tk.Spent > 2 || !(tk.SpentWithSampling < tk.Spent/2) {
 			t.Fatalf("%+v, %v", tk, err)
 		}

@@ -28,13 +28,14 @@ const rounding = 1e-9 // how far two machines may differ in computing a step or 
 const maxConflicts = 64
 
 // change reads a round, lets f alter it and stores it; again if another was faster.
-func (s *Service) change(ctx context.Context, id federation.ID, f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
+// What goes on needs a round whose epoch was not retired since; what ends one does not.
+func (s *Service) change(ctx context.Context, id federation.ID, floor protocol.Floor, f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
 	for try := 0; ; try++ {
 		rec, err := s.cfg.Store.Get(ctx, id)
 		if err != nil {
 			return rec, err
 		}
-		r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots)
+		r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, floor)
 		if err != nil {
 			return rec, err
 		}
@@ -58,7 +59,7 @@ var errUnchanged = errors.New("nothing changes")
 // Admit takes signed contributions of complete uploads onto the round's list.
 func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) ([]Admission, error) {
 	var list []Admission
-	_, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+	_, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (*Charge, error) {
 		if rec.State != Open {
 			return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
 		}
@@ -96,10 +97,11 @@ func (s *Service) admit(ctx context.Context, rec *Record, r federation.Round, ra
 			return m, nil
 		}
 	}
-	c, lease, err := federation.VerifyContribution(raw, s.cfg.Roots)
+	c, authority, err := federation.VerifyContribution(raw, s.cfg.Roots, s.live(), r)
 	if err != nil {
 		return Member{}, err
 	}
+	lease := authority.Lease
 	if err := c.Follows(r, federation.DigestOf(rec.Signed)); err != nil {
 		return Member{}, err
 	}
@@ -146,7 +148,7 @@ type Closing struct {
 // charge and the closing are one durable step, before the ticket is signed; closing
 // again with the same cohort and sum returns a ticket for the same.
 func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byte, error) {
-	rec, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+	rec, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (*Charge, error) {
 		cohort := federation.CohortDigest(c.Cohort)
 		switch rec.State {
 		case Closed, Published:
@@ -207,7 +209,7 @@ func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federati
 // ticket signs what a closed round's record says, once; later calls return the same
 // bytes.
 func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) {
-	rec, err := s.change(ctx, id, func(rec *Record, r federation.Round) (*Charge, error) {
+	rec, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (*Charge, error) {
 		if rec.Ticket != nil {
 			return nil, errUnchanged
 		}
@@ -262,7 +264,7 @@ func (s *Service) MayRelease(ctx context.Context, resource string) error {
 
 // Abandon ends an open round: its key is destroyed, nothing is charged.
 func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
-	_, err := s.change(ctx, id, func(rec *Record, _ federation.Round) (*Charge, error) {
+	_, err := s.change(ctx, id, own(), func(rec *Record, _ federation.Round) (*Charge, error) {
 		switch rec.State {
 		case Abandoned:
 			return nil, errUnchanged
@@ -282,18 +284,22 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 // is one result: the same values again, whoever signed them, change nothing.
 func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
 	var res federation.Result
-	_, err := s.change(ctx, id, func(rec *Record, r federation.Round) (_ *Charge, err error) {
+	_, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
 			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
 		}
-		if res, err = s.verifyResult(rec, r, result); err != nil {
+		var authority protocol.Authority
+		if res, authority, err = s.verifyResult(rec, r, s.live(), result); err != nil {
 			return nil, err
 		}
 		if rec.State == Published {
-			if held, err := s.verifyResult(rec, r, rec.Result); err != nil || held.Values != res.Values || held.Divisor != res.Divisor {
+			if held, _, err := s.verifyResult(rec, r, s.kept(), rec.Result); err != nil || held.Values != res.Values || held.Divisor != res.Divisor {
 				return nil, evidence.Refuse(ReasonClosed, "round %s published other values", id)
 			}
 			return nil, errUnchanged
+		}
+		if err := s.released(ctx, r, authority.Lease.AgentKey.ID()); err != nil {
+			return nil, err
 		}
 		rec.State, rec.Result = Published, result
 		return nil, s.cfg.Audit(ctx, "round-publish", fmt.Sprintf("%s values %s", id, res.Values))
@@ -306,31 +312,45 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 
 // verifyResult holds a signed result against the round and its ticket: no shorter
 // vector, no other grid, no less noise.
-func (s *Service) verifyResult(rec *Record, r federation.Round, signed []byte) (federation.Result, error) {
-	t, err := federation.VerifyTicket(rec.Ticket, s.cfg.Roots, r, federation.DigestOf(rec.Signed))
+func (s *Service) verifyResult(rec *Record, r federation.Round, floor protocol.Floor, signed []byte) (res federation.Result, a protocol.Authority, err error) {
+	t, err := federation.VerifyTicket(rec.Ticket, s.cfg.Roots, s.kept(), r, federation.DigestOf(rec.Signed))
 	if err != nil {
-		return federation.Result{}, err
+		return res, a, err
 	}
-	res, lease, err := federation.VerifyResult(signed, s.cfg.Roots, t, federation.DigestOf(rec.Ticket))
-	if err != nil {
-		return federation.Result{}, err
+	if res, a, err = federation.VerifyResult(signed, s.cfg.Roots, floor, r, t, federation.DigestOf(rec.Ticket)); err != nil {
+		return res, a, err
 	}
 	grid, err := r.Grid()
 	if err != nil {
-		return federation.Result{}, err
+		return res, a, err
 	}
 	sigma, err := r.Sigma()
 	switch {
 	case err != nil:
-		return federation.Result{}, err
-	case lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE:
-		return federation.Result{}, evidence.Refuse(ReasonSoftware, "the result comes from a software TEE")
+		return res, a, err
+	case a.Lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE:
+		err = evidence.Refuse(ReasonSoftware, "the result comes from a software TEE")
 	case res.Length != r.Length || math.Abs(res.Step-grid.Step) > rounding*grid.Step:
-		return federation.Result{}, evidence.Refuse(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, grid.Step)
+		err = evidence.Refuse(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, grid.Step)
 	case res.Sigma < sigma*(1-rounding):
-		return federation.Result{}, evidence.Refuse(ReasonPrivacy, "noise of %g grid steps was added; the round promised %g", res.Sigma, sigma)
+		err = evidence.Refuse(ReasonPrivacy, "noise of %g grid steps was added; the round promised %g", res.Sigma, sigma)
 	}
-	return res, nil
+	return res, a, err
+}
+
+// released wants a record that the round's key was released to whoever signed the
+// result. The certificate says that it was granted; the record, that it left this
+// broker. Destroying the key over anybody else's word would lose the true result. Where
+// parties hold the key, no key was released, and the round names them.
+func (s *Service) released(ctx context.Context, r federation.Round, agent federation.Digest) error {
+	if r.Parties != nil {
+		return nil
+	}
+	ok, err := s.cfg.Released(ctx, r.Resource(), agent)
+	if err == nil && !ok {
+		err = evidence.Refuse(ReasonNotReleased, "this broker has no record of releasing the round's key to agent %s: finish the round at the broker that did", agent)
+	}
+	return err
 }
 
 // Status is a round at a glance.
@@ -353,7 +373,7 @@ func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) 
 }
 
 func (s *Service) statusOf(rec Record) (Status, error) {
-	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots)
+	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, own())
 	return Status{Round: r, State: rec.State, Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
 }
 

@@ -247,7 +247,7 @@ func TestFinishRefuses(t *testing.T) {
 	s := m.service(t, store, nil)
 	r, signed := opened(t, s, nil)
 	hardware := func(l *protocol.LeaseCertificate) { l.SoftwareTEE = false }
-	a := m.guest(t, hardware)
+	a := m.decryptor(t, r, signed, hardware)
 	_, err := s.Finish(ctx, r.ID, []byte("anything"))
 	wantReason(t, "an open round", err, ReasonNotClosed)
 	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2)})
@@ -266,7 +266,7 @@ func TestFinishRefuses(t *testing.T) {
 		"another grid":    {a, func(x *federation.Result) { x.Step *= 2 }, federation.ReasonWrongRound},
 		"less noise":      {a, func(x *federation.Result) { x.Sigma *= 0.999 }, ReasonPrivacy},
 		"no noise":        {a, func(x *federation.Result) { x.Sigma = 0 }, ReasonPrivacy},
-		"a software TEE":  {m.guest(t, nil), nil, ReasonSoftware},
+		"a software TEE":  {m.decryptor(t, r, signed, nil), nil, ReasonSoftware},
 		"another root":    {newMachine(t).guest(t, hardware), nil, protocol.ReasonBrokerUnknown},
 		"after its lease": {a, func(x *federation.Result) { x.Time = a.Lease.NotAfter }, federation.ReasonOutsideLease},
 	} {
@@ -293,6 +293,75 @@ func TestFinishRefuses(t *testing.T) {
 	if st, err := s.Status(ctx, r.ID); err != nil || !bytes.Equal(st.Result, good) {
 		t.Errorf("the result changed: %v", err)
 	}
+}
+
+// The key is destroyed only over the word of a guest that was given it: not of one whose
+// certificate alone says so, nor of one of another tenant, nor of an ended epoch.
+func TestResultNeedsARecordedRelease(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, nil)
+	if m.subjects[r.Resource()] != federation.DigestOf(signed) {
+		t.Error("the key in the store does not say which round it is for")
+	}
+	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	true1 := m.decryptor(t, r, signed, nil)
+	m.lowest = 2
+	_, err = s.Finish(ctx, r.ID, published(t, true1, r, signed, ticket, nil))
+	wantReason(t, "a retired epoch", err, protocol.ReasonEpochRetired)
+	m.lowest = 1
+	for name, tc := range map[string]struct {
+		by   *federationtest.Agent
+		want evidence.Reason
+	}{
+		"never released": {m.guest(t, nil).GrantRound(t, r, signed), ReasonNotReleased},
+		"not granted":    {m.guest(t, nil), protocol.ReasonNotGranted},
+		"another tenant": {m.decryptor(t, r, signed, func(c *protocol.LeaseCertificate) { c.Tenant = "mallory" }), protocol.ReasonAudience},
+	} {
+		_, err := s.Finish(ctx, r.ID, published(t, tc.by, r, signed, ticket, nil))
+		wantReason(t, name, err, tc.want)
+		if !m.readable(r.ID) {
+			t.Fatalf("%s: the key is gone", name)
+		}
+	}
+	m.fail["released"] = errors.New("the log is not there")
+	if _, err := s.Finish(ctx, r.ID, published(t, true1, r, signed, ticket, nil)); !errors.Is(err, m.fail["released"]) || !m.readable(r.ID) {
+		t.Errorf("finished without the record: %v", err)
+	}
+	delete(m.fail, "released")
+	if _, err := s.Finish(ctx, r.ID, published(t, true1, r, signed, ticket, nil)); err != nil {
+		t.Error(err)
+	}
+}
+
+// Rounds are bounded in time, and name their guests.
+func TestRoundsOpenWithinLimits(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), func(c *Config) { c.Privacy.MaxHours = 2 })
+	long := m.service(t, bolted(t), nil)
+	for name, tc := range map[string]struct {
+		s      *Service
+		change func(*Spec)
+		want   evidence.Reason
+	}{
+		"as long as allowed":      {s, func(spec *Spec) { spec.Duration = 2 * time.Hour }, ""},
+		"longer":                  {s, func(spec *Spec) { spec.Duration = 2*time.Hour + time.Second }, ReasonSpec},
+		"longer than any":         {long, func(spec *Spec) { spec.Duration = federation.MaxDuration + time.Second }, ReasonSpec},
+		"nobody contributes":      {s, func(spec *Spec) { spec.Contributors = protocol.Audience{} }, ReasonSpec},
+		"nobody decrypts":         {s, func(spec *Spec) { spec.Decryptors = protocol.Audience{} }, ReasonSpec},
+		"everyone, and a tenant":  {s, func(spec *Spec) { spec.Contributors.Everyone = true }, ReasonSpec},
+		"everyone is written out": {s, func(spec *Spec) { spec.Contributors, spec.Decryptors = protocol.Everyone(), protocol.Everyone() }, ""},
+	} {
+		spec := plain
+		tc.change(&spec)
+		_, _, err := tc.s.Open(t.Context(), spec)
+		wantReason(t, name, err, tc.want)
+	}
+	_, _, err := s.Prepare(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}, Duration: 3 * time.Hour})
+	wantReason(t, "a long set-up", err, ReasonSpec)
 }
 
 // Without noise there is no epsilon, and the ledger says so; sampling only serves

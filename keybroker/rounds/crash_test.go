@@ -66,8 +66,8 @@ type mortalSecrets struct {
 	p *process
 }
 
-func (s mortalSecrets) Put(ctx context.Context, name string, secret *keybuf.Buffer) error {
-	return s.p.step(func() error { return s.machine.Put(ctx, name, secret) })
+func (s mortalSecrets) Put(ctx context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error {
+	return s.p.step(func() error { return s.machine.Put(ctx, name, subject, secret) })
 }
 
 func (s mortalSecrets) Destroy(ctx context.Context, name string) error {
@@ -137,7 +137,7 @@ func (c *campaign) play(s *Service) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Finish(ctx, c.id, published(c.t, c.guests[0], st.Round, st.Signed, ticket, nil))
+	_, err = s.Finish(ctx, c.id, published(c.t, c.decryptor(c.t, st.Round, st.Signed, nil), st.Round, st.Signed, ticket, nil))
 	return err
 }
 

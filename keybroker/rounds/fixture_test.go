@@ -24,16 +24,19 @@ import (
 type machine struct {
 	*federationtest.World
 
-	mu      sync.Mutex
-	secrets map[string]bool // true while readable
-	log     []string        // audit records and durable writes, in their order
-	now     time.Time
-	chips   map[protocol.ID][32]byte
-	fail    map[string]error // by the first word of a log line
+	mu       sync.Mutex
+	secrets  map[string]bool // true while readable
+	subjects map[string]federation.Digest
+	released map[string][]federation.Digest // agents by resource
+	lowest   uint64
+	log      []string // audit records and durable writes, in their order
+	now      time.Time
+	chips    map[protocol.ID][32]byte
+	fail     map[string]error // by the first word of a log line
 }
 
 func newMachine(t testing.TB) *machine {
-	return &machine{World: federationtest.New(t), secrets: map[string]bool{}, now: federationtest.Begin.Time().Add(30 * time.Second),
+	return &machine{World: federationtest.New(t), secrets: map[string]bool{}, subjects: map[string]federation.Digest{}, released: map[string][]federation.Digest{}, lowest: 1, now: federationtest.Begin.Time().Add(30 * time.Second),
 		chips: map[protocol.ID][32]byte{}, fail: map[string]error{}}
 }
 
@@ -47,7 +50,7 @@ func (m *machine) note(what, detail string) error {
 	return nil
 }
 
-func (m *machine) Put(_ context.Context, name string, secret *keybuf.Buffer) error {
+func (m *machine) Put(_ context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error {
 	if err := m.note("put", name); err != nil {
 		return err
 	}
@@ -56,7 +59,7 @@ func (m *machine) Put(_ context.Context, name string, secret *keybuf.Buffer) err
 	if _, there := m.secrets[name]; there || secret.Len() != 32 {
 		return errors.New("the secret is there already, or has no 32 bytes")
 	}
-	m.secrets[name] = true
+	m.secrets[name], m.subjects[name] = true, subject
 	return nil
 }
 
@@ -86,6 +89,28 @@ func (m *machine) advance(d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.now = m.now.Add(d)
+}
+
+func (m *machine) wasReleased(_ context.Context, resource string, agent federation.Digest) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.released[resource], agent), m.fail["released"]
+}
+
+// decryptor is an agent that was granted a round's key, on the broker's record.
+func (m *machine) decryptor(t testing.TB, r federation.Round, signed []byte, change func(*protocol.LeaseCertificate)) *federationtest.Agent {
+	t.Helper()
+	return m.release(t, m.guest(t, change), r, signed)
+}
+
+// release grants a round's key to an agent, and records it.
+func (m *machine) release(t testing.TB, a *federationtest.Agent, r federation.Round, signed []byte) *federationtest.Agent {
+	t.Helper()
+	a.GrantRound(t, r, signed)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.released[r.Resource()] = append(m.released[r.Resource()], a.Key.Public().ID())
+	return a
 }
 
 var errNoLease = evidence.Refuse("lease-not-granted-here", "not in the record")
@@ -135,7 +160,7 @@ func (m *machine) config(store Store) Config {
 			defer m.mu.Unlock()
 			return Signer{Key: m.EpochKey, Statement: m.EpochSigned, Broker: m.Epoch.Broker, Epoch: 1}, m.fail["sign"]
 		},
-		Chip: m.chip, Now: m.clock, Spend: zcdp,
+		Chip: m.chip, Released: m.wasReleased, Lowest: func() uint64 { return m.lowest }, Now: m.clock, Spend: zcdp,
 		Calibrate: func(epsilon, delta float64) (float64, error) {
 			if epsilon > 100 {
 				return 0, errors.New("too large")
@@ -172,7 +197,7 @@ func bolted(t testing.TB) *Bolt {
 	return b
 }
 
-var plain = Spec{Model: "test", Length: 100, ClipL2: 1, Multiplier: 4, Duration: 10 * time.Minute}
+var plain = Spec{Model: "test", Contributors: federationtest.Tenants("tenant"), Decryptors: federationtest.Tenants("tenant"), Length: 100, ClipL2: 1, Multiplier: 4, Duration: 10 * time.Minute}
 
 func opened(t testing.TB, s *Service, change func(*Spec)) (federation.Round, []byte) {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // A round of several parties has no key here, and counts on the participants' noise.
@@ -22,7 +23,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := federation.VerifySetup(signed, m.Roots()); err != nil || got.Round != setup.Round {
+	if got, err := federation.VerifySetup(signed, m.Roots(), m.Floor()); err != nil || got.Round != setup.Round {
 		t.Errorf("%+v, %v", got, err)
 	}
 	_, _, err = s.Prepare(t.Context(), federation.Preparation{Threshold: 2})
@@ -30,14 +31,18 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 		t.Errorf("without agents: %v", err)
 	}
 	key := m.PartyKey(t, []byte("public key"), 2, agents...)
-	r, _ := opened(t, s, func(spec *Spec) { spec.Parties, spec.Minimum = key, 4 })
+	r, _ := opened(t, s, func(spec *Spec) { spec.Parties, spec.Minimum, spec.Decryptors = key, 4, protocol.Audience{} })
 	if r.Set != heparams.Threshold || !r.Recount || r.Parties == nil || math.Abs(r.Noise.Share-4*math.Sqrt(4.0/3)) > 1e-9 {
 		t.Errorf("%+v", r)
 	}
 	if len(m.secrets) != 0 {
 		t.Error("the broker has a key of it")
 	}
-	if _, _, err := s.Open(t.Context(), func() Spec { spec := plain; spec.Parties, spec.Minimum = key, 4; return spec }()); err == nil {
+	if _, _, err := s.Open(t.Context(), func() Spec {
+		spec := plain
+		spec.Parties, spec.Minimum, spec.Decryptors = key, 4, protocol.Audience{}
+		return spec
+	}()); err == nil {
 		t.Error("a second round under the key")
 	}
 	for name, tc := range map[string]struct {
@@ -47,7 +52,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 		"a key that nobody vouches for": {func(spec *Spec) {
 			other := *m.PartyKey(t, []byte("public key"), 2, agents...)
 			other.PublicKey = []byte("another")
-			spec.Parties = &other
+			spec.Parties, spec.Decryptors = &other, protocol.Audience{}
 		}, federation.ReasonParties},
 		"not a set-up":          {func(spec *Spec) { spec.Parties = &federation.PartyKey{Setup: []byte("s")} }, federation.ReasonMalformed},
 		"the set without a key": {func(spec *Spec) { spec.Set = heparams.Threshold }, federation.ReasonSet},

@@ -49,12 +49,15 @@ const (
 	ReasonSpec      evidence.Reason = "round-invalid"
 	ReasonConflict  evidence.Reason = "round-changed-meanwhile"
 	ReasonLate      evidence.Reason = "round-over"
+	// ReasonNotReleased: whoever signed the result was never given the round's key.
+	ReasonNotReleased evidence.Reason = "round-key-not-released"
 )
 
 // Secrets is the broker's key store.
 type Secrets interface {
-	// Put stores a secret under a new name, durably.
-	Put(ctx context.Context, name string, secret *keybuf.Buffer) error
+	// Put stores a secret under a new name, durably. Its subject is the digest of the
+	// signed round, and comes into the lease that is granted the secret.
+	Put(ctx context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error
 	// Destroy makes a secret unreadable for ever. It may be called again: a secret
 	// that is destroyed already is no error.
 	Destroy(ctx context.Context, name string) error
@@ -81,6 +84,12 @@ type Config struct {
 	// broker's own record. A lease that is not in it is a refusal, which refuses the
 	// contribution; any other error ends the whole call.
 	Chip func(ctx context.Context, lease protocol.ID) ([32]byte, error)
+	// Released says whether a round's key was released to an agent key, by the broker's
+	// own record.
+	Released func(ctx context.Context, resource string, agent federation.Digest) (bool, error)
+	// Lowest is the lowest epoch that is accepted: the highest that any statement of the
+	// root which the broker holds asks for.
+	Lowest func() uint64
 	// KeyMaker makes the public key of sets that are not the default's.
 	KeyMaker func(set heparams.Set, seed *keybuf.Buffer) ([]byte, error)
 	// Privacy is the policy; its zero value allows no round.
@@ -105,9 +114,19 @@ type Policy struct {
 	// SingleContributions is the reason for allowing rules that decrypt single
 	// contributions inside the guest (trimmed mean, median).
 	SingleContributions string `yaml:"single_contributions"`
+	// MaxHours bounds how long a round, or the set-up of a key, may run; 0 is
+	// federation.MaxDuration, and more than that is not allowed.
+	MaxHours uint32 `yaml:"max_hours"`
 	// AllowSoftwareTEE admits contributions from the software TEE; development
 	// builds only.
 	AllowSoftwareTEE bool `yaml:"allow_software_tee"`
+}
+
+func (p Policy) maxDuration() time.Duration {
+	if p.MaxHours > 0 {
+		return min(time.Duration(p.MaxHours)*time.Hour, federation.MaxDuration)
+	}
+	return federation.MaxDuration
 }
 
 // Service is the broker's rounds. Its methods may be called from any goroutine.
@@ -115,7 +134,7 @@ type Service struct{ cfg Config }
 
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Audit == nil || cfg.Chip == nil || cfg.Calibrate == nil || cfg.Spend == nil {
+	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Audit == nil || cfg.Chip == nil || cfg.Released == nil || cfg.Lowest == nil || cfg.Calibrate == nil || cfg.Spend == nil {
 		return nil, errors.New("rounds: a part is missing")
 	}
 	// A number that compares with nothing would pass every limit.
@@ -130,7 +149,11 @@ func New(cfg Config) (*Service, error) {
 
 // Spec is what an operator asks for. Zero values take the defaults named.
 type Spec struct {
-	Model       string                  `json:"model"`
+	Model string `json:"model"`
+	// Contributors may contribute; required.
+	Contributors protocol.Audience `json:"contributors"`
+	// Decryptors may open the sum; required, but where parties hold the key.
+	Decryptors  protocol.Audience       `json:"decryptors,omitzero"`
 	Set         string                  `json:"set,omitempty"` // heparams.Default
 	Length      uint64                  `json:"length"`
 	ClipL2      float64                 `json:"clip_l2"`
@@ -190,7 +213,9 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	if spec.NoiseBits != nil {
 		bits = *spec.NoiseBits
 	}
-	r := federation.Round{Model: spec.Model, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
+	spec.Contributors.Sort()
+	spec.Decryptors.Sort()
+	r := federation.Round{Model: spec.Model, Account: federation.BrokerAccount, Contributors: spec.Contributors, Decryptors: spec.Decryptors, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
 		Minimum: spec.Minimum, Maximum: spec.Maximum, PerGuest: spec.PerGuest, NoiseBits: bits, Rule: spec.Rule, Trim: spec.Trim,
 		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, Recount: spec.Recount, NormProof: spec.NormCircuit != nil, NormCircuit: spec.NormCircuit}
 	if spec.Mechanism != federation.NoNoise {
@@ -201,8 +226,19 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 		return r, set, evidence.Refuse(federation.ReasonSet, "%v", err)
 	}
 	r.SetDigest = set.Digest()
-	return r, set, spec.Parties.Adopt(&r, s.cfg.Roots)
+	return r, set, spec.Parties.Adopt(&r, s.cfg.Roots, s.live())
 }
+
+// live is the floor for what is said now, by the broker's own clock.
+func (s *Service) live() protocol.Floor {
+	return protocol.Live(max(s.cfg.Lowest(), 1), protocol.TimeOf(s.cfg.Now()))
+}
+
+// kept is the floor for what was said before: its epoch may be over, but not retired.
+func (s *Service) kept() protocol.Floor { return s.live().Kept() }
+
+// own is the floor for what the broker's own store holds, to show it or to end it.
+func own() protocol.Floor { return protocol.Recorded(1) }
 
 // allowed holds a round against the policy, when it opens and again when it closes:
 // a policy that became stricter meanwhile counts.
@@ -272,6 +308,9 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	r.Broker, r.Epoch = signer.Broker, signer.Epoch
 	r.Opened = protocol.TimeOf(s.cfg.Now())
 	r.Closes = r.Opened.Add(spec.Duration)
+	if most := s.cfg.Privacy.maxDuration(); spec.Duration > most {
+		return nil, r, evidence.Refuse(ReasonSpec, "a round of %s; this broker's configuration allows %s", spec.Duration, most)
+	}
 	seed, err := s.key(&r, set)
 	defer seed.Wipe()
 	if err != nil {
@@ -282,14 +321,14 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 		return nil, r, err
 	}
 	// What would not verify is never opened.
-	if _, err := federation.VerifyRound(signed, s.cfg.Roots); err != nil {
+	if _, err := federation.VerifyRound(signed, s.cfg.Roots, s.live()); err != nil {
 		return nil, r, err
 	}
 	if err := s.cfg.Audit(ctx, "round-open", fmt.Sprintf("%s model %s set %s length %d cohort %d to %d epsilon %g", r.ID, r.Model, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
 		return nil, r, err
 	}
 	if seed != nil {
-		if err := s.cfg.Secrets.Put(ctx, r.Resource(), seed); err != nil {
+		if err := s.cfg.Secrets.Put(ctx, r.Resource(), federation.DigestOf(signed), seed); err != nil {
 			return nil, r, err
 		}
 	}
@@ -330,6 +369,12 @@ func (s *Service) Prepare(ctx context.Context, p federation.Preparation) ([]byte
 		return nil, federation.Setup{}, err
 	}
 	setup, err := p.Setup(signer.Broker, signer.Epoch, protocol.TimeOf(s.cfg.Now()))
+	if most := s.cfg.Privacy.maxDuration(); err == nil && setup.Closes.Time().Sub(setup.Opened.Time()) > most {
+		err = evidence.Refuse(ReasonSpec, "a set-up of %s; this broker's configuration allows %s", p.Duration, most)
+	}
+	if err != nil {
+		return nil, setup, err
+	}
 	if err = errors.Join(err, s.cfg.Audit(ctx, "round-prepare", setup.Round.String())); err != nil {
 		return nil, setup, err
 	}

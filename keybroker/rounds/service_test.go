@@ -22,7 +22,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	store := bolted(t)
 	s := m.service(t, store, nil)
 	r, signed := opened(t, s, nil)
-	if got, err := federation.VerifyRound(signed, m.Roots()); err != nil || got.Epsilon != r.Epsilon || !(r.Epsilon > 0) {
+	if got, err := federation.VerifyRound(signed, m.Roots(), m.Floor()); err != nil || got.Epsilon != r.Epsilon || !(r.Epsilon > 0) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	resource := federation.ResourceOf(r.ID)
@@ -33,7 +33,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tk, err := federation.VerifyTicket(ticket, m.Roots(), r, federation.DigestOf(signed))
+	tk, err := federation.VerifyTicket(ticket, m.Roots(), m.Floor(), r, federation.DigestOf(signed))
 	if err != nil || tk.Count != 2 || tk.TotalWeight != 2 || tk.Sum != closing.Sum || tk.Cohort != federation.CohortDigest(cohort[:2]) || tk.Spent != r.Epsilon || tk.Delta != 1e-5 {
 		t.Fatalf("%+v, %v", tk, err)
 	}
@@ -41,14 +41,14 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	if l, err := s.Ledger(ctx, "test"); err != nil || len(l.Charges) != 1 || l.Charges[0].Round != r.ID || l.Epsilon != r.Epsilon {
 		t.Fatalf("%+v, %v", l, err)
 	}
-	res := published(t, m.guest(t, nil), r, signed, ticket, nil)
+	res := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
 	for range 2 {
 		if got, err := s.Finish(ctx, r.ID, res); err != nil || got.Values != (federation.Digest{7}) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	}
 	// Another guest decrypted the same sum to the same values: nothing new.
-	if _, err := s.Finish(ctx, r.ID, published(t, m.guest(t, nil), r, signed, ticket, nil)); err != nil {
+	if _, err := s.Finish(ctx, r.ID, published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)); err != nil {
 		t.Error(err)
 	}
 	if m.readable(r.ID) {

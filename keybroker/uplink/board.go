@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 func setupPath(id federation.ID) string { return "/v1/setups/" + id.String() }
@@ -20,12 +21,12 @@ func (c *Client) AddSetup(ctx context.Context, signed []byte) error {
 }
 
 // Setup fetches a set-up and verifies it; it returns the signed bytes as well.
-func (c *Client) Setup(ctx context.Context, id federation.ID) (federation.Setup, []byte, error) {
+func (c *Client) Setup(ctx context.Context, floor protocol.Floor, id federation.ID) (federation.Setup, []byte, error) {
 	signed, err := c.bytes(ctx, setupPath(id))
 	if err != nil {
 		return federation.Setup{}, nil, err
 	}
-	s, err := federation.VerifySetup(signed, c.roots)
+	s, err := federation.VerifySetup(signed, c.roots, floor)
 	if err == nil && s.Round != id {
 		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent the set-up of round %s", s.Round)
 	}
@@ -38,12 +39,12 @@ func (c *Client) AddPartyMessage(ctx context.Context, id federation.ID, signed [
 }
 
 // PartyMessage fetches a party's message and verifies it.
-func (c *Client) PartyMessage(ctx context.Context, s federation.Setup, setup federation.Digest, kind federation.Kind, from, to int) (federation.PartyMessage, []byte, error) {
+func (c *Client) PartyMessage(ctx context.Context, floor protocol.Floor, s federation.Setup, setup federation.Digest, kind federation.Kind, from, to int) (federation.PartyMessage, []byte, error) {
 	signed, err := c.bytes(ctx, fmt.Sprintf("%s/messages/%s/%d/%d", setupPath(s.Round), kind, from, to))
 	if err != nil {
 		return federation.PartyMessage{}, nil, err
 	}
-	m, err := federation.VerifyPartyMessage(signed, c.roots, s, setup)
+	m, err := federation.VerifyPartyMessage(signed, c.roots, floor, s, setup)
 	if err == nil && (m.Kind != kind || int(m.From) != from || int(m.To) != to) {
 		err = evidence.Refuse(federation.ReasonParties, "the aggregator sent a %s of party %d for %d", m.Kind, m.From, m.To)
 	}
@@ -63,7 +64,7 @@ func (c *Client) SendShare(ctx context.Context, id federation.ID, from int, mani
 }
 
 // Share fetches what a party signed about its share, and verifies it.
-func (c *Client) Share(ctx context.Context, r federation.Round, ticket federation.Digest, from int) (federation.Share, federation.Manifest, error) {
+func (c *Client) Share(ctx context.Context, floor protocol.Floor, r federation.Round, ticket federation.Digest, from int) (federation.Share, federation.Manifest, error) {
 	body, err := c.get(ctx, sharePath(r.ID, from, "manifest"))
 	if err != nil {
 		return federation.Share{}, federation.Manifest{}, err
@@ -76,7 +77,7 @@ func (c *Client) Share(ctx context.Context, r federation.Round, ticket federatio
 	if err != nil {
 		return federation.Share{}, m, err
 	}
-	s, err := federation.VerifyShare(m.Signed, c.roots, r, ticket)
+	s, err := federation.VerifyShare(m.Signed, c.roots, floor, r, ticket)
 	if err == nil && int(s.From) != from {
 		err = evidence.Refuse(federation.ReasonParties, "the aggregator sent the share of party %d", s.From)
 	}

@@ -23,10 +23,16 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// ReasonUnreachable means that an aggregator did not answer.
-const ReasonUnreachable evidence.Reason = "aggregator-unreachable"
+// Reasons that callers act on.
+const (
+	// ReasonUnreachable: the aggregator did not answer.
+	ReasonUnreachable evidence.Reason = "aggregator-unreachable"
+	// ReasonPublished: the round has another result there.
+	ReasonPublished evidence.Reason = "result-already-published"
+)
 
 // Client speaks with one aggregator.
 type Client struct {
@@ -71,12 +77,12 @@ type Upload struct {
 }
 
 // Round fetches a round and verifies it; it returns the signed bytes as well.
-func (c *Client) Round(ctx context.Context, id federation.ID) (federation.Round, []byte, error) {
+func (c *Client) Round(ctx context.Context, floor protocol.Floor, id federation.ID) (federation.Round, []byte, error) {
 	signed, err := c.bytes(ctx, roundPath(id))
 	if err != nil {
 		return federation.Round{}, nil, err
 	}
-	r, err := federation.VerifyRound(signed, c.roots)
+	r, err := federation.VerifyRound(signed, c.roots, floor)
 	if err == nil && r.ID != id {
 		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent round %s", r.ID)
 	}
@@ -206,7 +212,7 @@ func (c *Client) UploadRange(ctx context.Context, round federation.ID, contribut
 
 // UploadManifest fetches the manifest of one contribution and verifies it, under
 // the same condition.
-func (c *Client) UploadManifest(ctx context.Context, r federation.Round, roundDigest, contribution federation.Digest) (m federation.Manifest, err error) {
+func (c *Client) UploadManifest(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest, contribution federation.Digest) (m federation.Manifest, err error) {
 	body, err := c.get(ctx, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution))
 	if err != nil {
 		return m, err
@@ -218,7 +224,7 @@ func (c *Client) UploadManifest(ctx context.Context, r federation.Round, roundDi
 	if m, err = federation.ParseManifest(raw); err != nil {
 		return m, err
 	}
-	signed, _, err := federation.VerifyContribution(m.Signed, c.roots)
+	signed, _, err := federation.VerifyContribution(m.Signed, c.roots, floor, r)
 	if err != nil {
 		return m, err
 	}
@@ -229,12 +235,12 @@ func (c *Client) UploadManifest(ctx context.Context, r federation.Round, roundDi
 }
 
 // Ticket fetches the round's ticket and verifies it.
-func (c *Client) Ticket(ctx context.Context, r federation.Round, roundDigest federation.Digest) (federation.Ticket, []byte, error) {
+func (c *Client) Ticket(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest federation.Digest) (federation.Ticket, []byte, error) {
 	signed, err := c.bytes(ctx, roundPath(r.ID)+"/ticket")
 	if err != nil {
 		return federation.Ticket{}, nil, err
 	}
-	t, err := federation.VerifyTicket(signed, c.roots, r, roundDigest)
+	t, err := federation.VerifyTicket(signed, c.roots, floor, r, roundDigest)
 	return t, signed, err
 }
 
@@ -248,6 +254,11 @@ func (c *Client) Publish(ctx context.Context, round federation.ID, signed []byte
 	if err := c.call(ctx, http.MethodPut, roundPath(round)+"/result", bytes.NewReader(signed), nil); err != nil {
 		return err
 	}
+	return c.PublishValues(ctx, round, values)
+}
+
+// PublishValues hands over the values of the result that is there.
+func (c *Client) PublishValues(ctx context.Context, round federation.ID, values io.Reader) error {
 	return c.call(ctx, http.MethodPut, roundPath(round)+"/values", values, nil)
 }
 
@@ -257,12 +268,12 @@ func (c *Client) SignedResult(ctx context.Context, round federation.ID) ([]byte,
 }
 
 // Result fetches the signed result and verifies it.
-func (c *Client) Result(ctx context.Context, t federation.Ticket, ticketDigest federation.Digest) (federation.Result, []byte, error) {
+func (c *Client) Result(ctx context.Context, floor protocol.Floor, round federation.Round, t federation.Ticket, ticketDigest federation.Digest) (federation.Result, []byte, error) {
 	signed, err := c.SignedResult(ctx, t.Round)
 	if err != nil {
 		return federation.Result{}, nil, err
 	}
-	r, _, err := federation.VerifyResult(signed, c.roots, t, ticketDigest)
+	r, _, err := federation.VerifyResult(signed, c.roots, floor, round, t, ticketDigest)
 	return r, signed, err
 }
 

@@ -41,7 +41,10 @@ require:
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
   - resources: [members/*, models/*]
-    roles: [serve, contribute]
+    roles: [serve, contribute, party]
+  - resources: [decryptors/*]
+    roles: [decrypt]
+    require: {image_ids: [decryptor-image], reference_values: [demo/decryptor]}
   - resources: [fed/*]
     roles: [decrypt]
     require: {image_ids: [decryptor-image], reference_values: [demo/decryptor]}
@@ -70,6 +73,7 @@ type deployment struct {
 	cutter          *cutter
 	guests          []*daemon
 	rounds          []string // ids, in their order
+	policy          string   // digest of the one that judges the guests
 }
 
 // decryptor is the index of the decrypting guest.
@@ -242,10 +246,20 @@ func (d *deployment) importFedPolicy(ctx context.Context) (string, error) {
 	}
 	for _, args := range [][]string{
 		{"policy", "values", "import", d.path("values.yaml")}, {"policy", "import", d.path("policy.yaml")},
-		{"secret", "put", "members/demo", "--file", d.path("member.key")},
+		{"secret", "put", "members/demo", "--file", d.path("member.key")}, {"secret", "put", "decryptors/demo", "--file", d.path("member.key")},
 	} {
-		if _, err := d.tool(ctx, append(args, "--broker", d.path("operator.sock"))...); err != nil {
+		out, err := d.tool(ctx, append(args, "--json", "--broker", d.path("operator.sock"))...)
+		if err != nil {
 			return "", err
+		}
+		var imported struct {
+			Digest string `json:"digest"`
+		}
+		if args[1] == "import" {
+			if err := json.Unmarshal(out, &imported); err != nil {
+				return "", err
+			}
+			d.policy = imported.Digest
 		}
 	}
 	return "participants may be members; only the decrypting image may have a round's key", nil
@@ -277,10 +291,10 @@ func (d *deployment) startAggregator(ctx context.Context) (string, error) {
 func (d *deployment) startGuests(ctx context.Context) (string, error) {
 	d.guests = make([]*daemon, d.participants+1)
 	for i := range d.guests {
-		image, measurement, address := "participant-image", fedMeasure, d.address
+		image, measurement, address, membership := "participant-image", fedMeasure, d.address, "members/demo"
 		switch i {
 		case d.decryptor():
-			image, measurement = "decryptor-image", decMeasure
+			image, measurement, membership = "decryptor-image", decMeasure, "decryptors/demo"
 		case d.participants - 1:
 			address = d.cutter.address()
 		}
@@ -288,12 +302,12 @@ func (d *deployment) startGuests(ctx context.Context) (string, error) {
   tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: %d}
 broker: {address: %q, tls_roots: %s, root_keys: [%s], minimum_epoch: 1}
 guest: {image_id: %s, state_dir: %s, software_measurement: %q}
-federation: {aggregators: [%q], tls_roots: %s, membership: members/demo}
+federation: {aggregators: [%q], tls_roots: %s, membership: %s}
 workers: {path: %s, memory_mb: %d}
 socket: {path: %s}
 %slog: {level: info, format: text}
 `, d.memory, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), image, d.guestDir(i), strings.Repeat(measurement, 48),
-			address, d.path("aggregator.crt"), filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), workerMB, d.socket(i), d.guestExtra(i))
+			address, d.path("aggregator.crt"), membership, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), workerMB, d.socket(i), d.guestExtra(i))
 		path := d.path(fmt.Sprintf("guest%d.yaml", i))
 		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 			return "", err

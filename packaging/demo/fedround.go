@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,12 @@ func (d *deployment) operate(ctx context.Context, into any, args ...string) erro
 func (d *deployment) openRound(ctx context.Context, extra ...string) (string, error) {
 	var r struct {
 		Round string `json:"round"`
+	}
+	// Whoever the demo's policy judged may contribute; of them, those whom it gives a
+	// round's key may decrypt, unless parties hold the key.
+	extra = append([]string{"--contributor-policy", d.policy}, extra...)
+	if !slices.Contains(extra, "--key") {
+		extra = append([]string{"--decryptor-policy", d.policy}, extra...)
 	}
 	args := append([]string{"fed", "round", "open", "--model", "digits", "--length", fmt.Sprint(digitsLength), "--clip-l2", fmt.Sprint(clipL2),
 		"--minimum", fmt.Sprint(d.minimum), "--maximum", fmt.Sprint(d.participants), "--aggregator", d.path("admin.sock")}, extra...)

@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 		"keybroker/audit", "keybroker/client", "guest/evidence", "guest/teesim", "crypto/hybridtls", "crypto/identity", "crypto/keybuf"},
 	"keybroker/federation":     {"crypto/statement", "keybroker/protocol", "crypto/identity", "crypto/heparams", "crypto/rlwe", "guest/evidence"},
 	"keybroker/federationtest": {"keybroker/federation", "keybroker/protocol", "crypto/heparams", "crypto/rlwe", "crypto/identity", "crypto/keybuf", "guest/evidence"},
-	"keybroker/uplink":         {"keybroker/federation", "crypto/hybridtls", "crypto/identity", "guest/evidence"},
+	"keybroker/uplink":         {"keybroker/federation", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "guest/evidence"},
 	"keybroker/rounds": {"keybroker/federation", "keybroker/protocol", "crypto/heparams", "crypto/rlwe", "crypto/fedagg", "crypto/dp",
 		"crypto/identity", "crypto/keybuf", "guest/evidence"},
 	"keybroker/aggregator": {"crypto/proofkeys", "keybroker/aggregator/normcheck", "keybroker/aggregator/board", "keybroker/aggregator/durable", "keybroker/federation", "keybroker/protocol", "crypto/heparams", "crypto/rlwe", "crypto/hybridtls", "crypto/identity",

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
@@ -17,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/spf13/cobra"
 )
@@ -49,14 +51,21 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	var aggregators []string
 	var rule, mechanism, key, normKeys string
 	var roots []string
+	var guests *roundGuests
 	c := &cobra.Command{
-		Use: "open --model NAME --length N --clip-l2 X", Short: "Open a round and hand it to the aggregators",
-		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 --aggregator /run/anchorhold-aggregator/admin.sock
-  anchorhold fed round open --model m --length 1000000 --clip-l2 5 --clip-linf 0.1 --multiplier 4 --rate 0.01 --duration 2h --json`,
+		Use: "open --model NAME --length N --clip-l2 X --contributor-tenant T --decryptor-image D", Short: "Open a round and hand it to the aggregators",
+		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 \
+    --contributor-tenant acme --decryptor-tenant acme --decryptor-image sha256:5f2c... --aggregator /run/anchorhold-aggregator/admin.sock
+  anchorhold fed round open --model m --length 1000000 --clip-l2 5 --clip-linf 0.1 --multiplier 4 --rate 0.01 --duration 2h \
+    --contributors everyone --decryptor-policy 88ab... --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if spec.Model == "" || spec.Length == 0 || spec.ClipL2 <= 0 {
 				return usageError{errors.New("--model, --length and --clip-l2 are needed")}
+			}
+			var err error
+			if spec.Contributors, spec.Decryptors, err = guests.read(key != ""); err != nil {
+				return err
 			}
 			spec.Rule, spec.Mechanism = federation.Rule(rule), federation.Mechanism(mechanism)
 			if key != "" {
@@ -76,7 +85,6 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 				}
 			}
 			if normKeys != "" {
-				var err error
 				if spec.NormCircuit, err = normCircuit(normKeys, spec.Length); err != nil {
 					return err
 				}
@@ -93,8 +101,9 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 			return inv.print(c.OutOrStdout(), st.Round, func(w io.Writer) { printRound(w, st) })
 		},
 	}
+	guests = newRoundGuests(c)
 	f := c.Flags()
-	f.StringVar(&spec.Model, "model", "", "what is trained; the privacy ledger is kept for it (tenant/model)")
+	f.StringVar(&spec.Model, "model", "", "what is trained, for people")
 	f.Uint64Var(&spec.Length, "length", 0, "values in a vector")
 	f.Float64Var(&spec.ClipL2, "clip-l2", 0, "bound of a vector's Euclidean norm")
 	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value (by default --clip-l2)")
@@ -152,7 +161,33 @@ func printRound(w io.Writer, st rounds.Status) {
 	if n := r.NormCircuit; n != nil {
 		fmt.Fprintf(w, "proofs   of a norm up to %.4g, rounding in %d bits included, key %s\n", r.NormBound(), n.Bits, n.VerifyingKey)
 	}
+	fmt.Fprintf(w, "account  %s\nguests   %s contribute; %s\n", r.Account, audienceText(r.Contributors), decryptorsText(r))
 	fmt.Fprintf(w, "closes   %s\n", r.Closes.Time().Format(time.RFC3339))
+}
+
+// audienceText is an audience for people.
+func audienceText(a protocol.Audience) string {
+	if a.Everyone {
+		return "all guests with the role"
+	}
+	var parts []string
+	if len(a.Tenants) > 0 {
+		parts = append(parts, "of tenant "+strings.Join(a.Tenants, " or "))
+	}
+	for _, d := range a.Images {
+		parts = append(parts, "image "+d.String())
+	}
+	for _, d := range a.Policies {
+		parts = append(parts, "policy "+d.String())
+	}
+	return "guests " + strings.Join(parts, ", ")
+}
+
+func decryptorsText(r federation.Round) string {
+	if r.Parties != nil {
+		return fmt.Sprintf("%d of %d parties decrypt", r.Parties.Threshold, len(r.Parties.Agents))
+	}
+	return audienceText(r.Decryptors) + " decrypt"
 }
 
 func newRoundStatus(inv *invocation) *cobra.Command {

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 	"github.com/spf13/cobra"
 )
@@ -172,7 +173,8 @@ func newKeyStatus(inv *invocation) *cobra.Command {
 // key from it. The broker and every agent verify it again.
 func partyKey(ctx context.Context, socket string, roots []identity.Public, id federation.ID) (*federation.PartyKey, error) {
 	board := uplink.NewLocal(socket, roots)
-	setup, signed, err := board.Setup(ctx, id)
+	floor := protocol.Live(1, protocol.TimeOf(time.Now()))
+	setup, signed, err := board.Setup(ctx, floor, id)
 	if err != nil {
 		return nil, err
 	}
@@ -180,11 +182,11 @@ func partyKey(ctx context.Context, socket string, roots []identity.Public, id fe
 	key := &federation.PartyKey{Setup: signed}
 	var shares [][]byte
 	for i := range setup.Agents {
-		public, _, err := board.PartyMessage(ctx, setup, digest, federation.PartyPublic, i+1, 0)
+		public, _, err := board.PartyMessage(ctx, floor, setup, digest, federation.PartyPublic, i+1, 0)
 		if err != nil {
 			return nil, err
 		}
-		_, ready, err := board.PartyMessage(ctx, setup, digest, federation.PartyReady, i+1, 0)
+		_, ready, err := board.PartyMessage(ctx, floor, setup, digest, federation.PartyReady, i+1, 0)
 		if err != nil {
 			return nil, err
 		}

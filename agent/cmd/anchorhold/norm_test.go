@@ -54,7 +54,7 @@ func TestKeysForUpdates(t *testing.T) {
 	}
 	// Before the broker is asked for anything.
 	for name, keys := range map[string]string{"of another length": dir, "none": t.TempDir()} {
-		_, status, err := run(t, "fed", "round", "open", "--model", "m", "--length", "4", "--clip-l2", "1", "--norm-keys", keys, "--broker", filepath.Join(dir, "no-broker"))
+		_, status, err := run(t, "fed", "round", "open", "--model", "m", "--length", "4", "--clip-l2", "1", "--norm-keys", keys, "--contributors", "everyone", "--decryptors", "everyone", "--broker", filepath.Join(dir, "no-broker"))
 		if status != exitRefused || !strings.Contains(err.Error(), "--gradient 4") {
 			t.Errorf("%s: status %d, %v", name, status, err)
 		}

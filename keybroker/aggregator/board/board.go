@@ -52,14 +52,24 @@ type Board struct {
 	dir   string
 	roots []identity.Public
 	most  int
-	now   func() protocol.Time
+	times Times
 
 	mu sync.Mutex // one write at a time
 }
 
+// Times is how the board tells what is said now from what is over.
+type Times struct {
+	// Floor is what is accepted of what is said now.
+	Floor func() protocol.Floor
+	// Fresh refuses a set-up that was opened long ago or runs too long.
+	Fresh func(opened, closes protocol.Time) error
+	// Now is the time.
+	Now func() protocol.Time
+}
+
 // New is a board in a directory that may not exist yet, for at most so many set-ups.
-func New(dir string, roots []identity.Public, most int, now func() protocol.Time) *Board {
-	return &Board{dir: dir, roots: roots, most: most, now: now}
+func New(dir string, roots []identity.Public, most int, times Times) *Board {
+	return &Board{dir: dir, roots: roots, most: most, times: times}
 }
 
 func (b *Board) path(id federation.ID, name ...string) string {
@@ -79,12 +89,15 @@ func (b *Board) once(path string, data []byte) error {
 
 // AddSetup takes a set-up that the broker signed. The same again is fine.
 func (b *Board) AddSetup(signed []byte) error {
-	s, err := federation.VerifySetup(signed, b.roots)
+	s, err := federation.VerifySetup(signed, b.roots, b.times.Floor())
 	if err != nil {
 		return err
 	}
-	if b.now() >= s.Closes {
+	if b.times.Now() >= s.Closes {
 		return evidence.Refuse(ReasonOver, "the set-up ended at %s", s.Closes.Time())
+	}
+	if err := b.times.Fresh(s.Opened, s.Closes); err != nil {
+		return err
 	}
 	held, err := filepath.Glob(filepath.Join(b.dir, "*"))
 	if err != nil {
@@ -111,11 +124,12 @@ func (b *Board) AddMessage(id federation.ID, signed []byte) error {
 	if err != nil {
 		return err
 	}
-	s, err := federation.VerifySetup(raw, b.roots)
+	floor := b.times.Floor()
+	s, err := federation.VerifySetup(raw, b.roots, floor)
 	if err != nil {
 		return err
 	}
-	m, err := federation.VerifyPartyMessage(signed, b.roots, s, federation.DigestOf(raw))
+	m, err := federation.VerifyPartyMessage(signed, b.roots, floor, s, federation.DigestOf(raw))
 	if err != nil {
 		return err
 	}
@@ -168,7 +182,7 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Dig
 	if err != nil {
 		return err
 	}
-	s, err := federation.VerifyShare(m.Signed, b.roots, r, ticket)
+	s, err := federation.VerifyShare(m.Signed, b.roots, b.times.Floor(), r, ticket)
 	if err != nil {
 		return err
 	}
