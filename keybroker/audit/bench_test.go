@@ -46,3 +46,38 @@ func cpuTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkDecision measures three records of one decision: each in a step of its
+// own, and in one.
+func BenchmarkDecision(b *testing.B) {
+	for name, decide := range map[string]func(l *Log, r Record) error{
+		"three steps": func(l *Log, r Record) error {
+			for range 3 {
+				if _, err := l.Append(b.Context(), r); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"one step": func(l *Log, r Record) error {
+			_, err := l.AppendAll(b.Context(), r, r, r)
+			return err
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := openLog(b, b.TempDir(), newSigner(b), Options{})
+			b.ResetTimer()
+			before := cpuTime(b)
+			for i := range b.N {
+				if err := decide(l, sample(i)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N)/1e3, "cpu-µs/op")
+			b.StopTimer()
+			if err := l.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}

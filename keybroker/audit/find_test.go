@@ -154,6 +154,41 @@ func TestAForgedIndexHidesNothing(t *testing.T) {
 	}
 }
 
+// TestAnIndexOfAForkFitsNoOtherLog: the same key signed it, for a log that was
+// restored and went on differently.
+func TestAnIndexOfAForkFitsNoOtherLog(t *testing.T) {
+	base, k := t.TempDir(), newSigner(t)
+	o := Options{SegmentBytes: 2000}
+	if err := openLog(t, base, k, o).Close(); err != nil {
+		t.Fatal(err)
+	}
+	grow := func(chip byte) string {
+		dir := copyLog(t, base)
+		l := openLog(t, dir, k, o)
+		for i := range 12 { // all of one length
+			if _, err := l.Append(t.Context(), Record{Kind: KindGrant, Time: time.Unix(1_700_000_000, 0), Grant: fmt.Sprintf("%c%d", 'a'+chip, 10+i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	one, other := grow(1), grow(2)
+	b, err := os.ReadFile(filepath.Join(other, indexName(0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(t, filepath.Join(one, indexName(0)), func(old []byte) []byte {
+		if len(old) != len(b) {
+			t.Fatal("the two logs differ in more than their content")
+		}
+		return b
+	})
+	refusedEverywhere(t, "another log's index", one, k)
+}
+
 // exchange writes another first frame of the same length with valid checksums.
 func exchange(t *testing.T, b []byte) []byte {
 	t.Helper()

@@ -60,7 +60,7 @@ func FuzzParseCheckpoint(f *testing.F) {
 }
 
 func FuzzParseIndex(f *testing.F) {
-	s := summary{First: 1, Count: 2, Bytes: 3, Entries: 4, Digest: Digest{5}}
+	s := summary{First: 1, Count: 2, Bytes: 3, Root: Digest{6}, Entries: 4, Digest: Digest{5}}
 	f.Add(append(s.statement(), 0, 2, 'a', 'b'))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x, statement, sig, err := parseIndexHead(b)

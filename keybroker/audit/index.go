@@ -106,11 +106,13 @@ func (x index) add(k key, nth uint64, frame int64) {
 }
 
 // summary describes a closed segment. It is signed, so that a segment that is
-// gone is missed and its index can be believed.
+// gone is missed and its index can be believed. The root ties it to one log: one
+// of a log that was forked, by the same key, does not fit here.
 type summary struct {
 	First   uint64
 	Count   uint64
-	Bytes   int64 // the segment's length
+	Bytes   int64  // the segment's length
+	Root    Digest // of the tree at the segment's end
 	Entries uint32
 	Digest  Digest // of the index behind the header
 }
@@ -119,10 +121,11 @@ type summary struct {
 func (s summary) end() uint64 { return s.First + s.Count }
 
 func (s summary) statement() []byte {
-	b := append([]byte(indexMagic), make([]byte, 0, 64)...)
+	b := append([]byte(indexMagic), make([]byte, 0, 96)...)
 	b = binary.BigEndian.AppendUint64(b, s.First)
 	b = binary.BigEndian.AppendUint64(b, s.Count)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.Bytes))
+	b = append(b, s.Root[:]...)
 	b = binary.BigEndian.AppendUint32(b, s.Entries)
 	return append(b, s.Digest[:]...)
 }
@@ -233,7 +236,7 @@ func parseIndexHead(b []byte) (x segmentIndex, statement, sig []byte, err error)
 	var signature cryptobyte.String
 	s := cryptobyte.String(b)
 	if !s.ReadBytes(&magic, len(indexMagic)) || string(magic) != indexMagic || !s.ReadUint64(&x.First) || !s.ReadUint64(&count) ||
-		!s.ReadUint64(&size) || !s.ReadUint32(&x.Entries) || !s.CopyBytes(x.Digest[:]) || !s.ReadUint16LengthPrefixed(&signature) ||
+		!s.ReadUint64(&size) || !s.CopyBytes(x.Root[:]) || !s.ReadUint32(&x.Entries) || !s.CopyBytes(x.Digest[:]) || !s.ReadUint16LengthPrefixed(&signature) ||
 		x.Entries > maxIndexEntries || count > 1<<32 || x.First > 1<<62 || size > 1<<40 {
 		return x, nil, nil, fmt.Errorf("%w: malformed", errNoIndex)
 	}

@@ -266,6 +266,9 @@ func (l *Log) loadIndexes(s *loaded, segments []journal.Segment, archived uint64
 		case x.Count == 0 || x.end() > current.First:
 			return journal.Tampered("the index of segment %s ends at record %d, behind the next segment", segmentOf(next).Name, x.end())
 		}
+		if err := s.begins(x.end(), x.Root); err != nil {
+			return fmt.Errorf("the index of segment %s: %w", segmentOf(next).Name, err)
+		}
 		delete(present, next)
 		s.closed = append(s.closed, x)
 		next = x.end()
@@ -299,43 +302,54 @@ func (l *Log) remakeIndex(s *loaded, seg journal.Segment) (segmentIndex, error) 
 			return journal.Tampered("record %d: %v", e.Index, err)
 		}
 		x.add(keyOf(&r), e.Index-seg.First, e.Frame)
+		if e.Index%progressEvery == 0 {
+			l.opts.Progress(e.Index, s.tree.size)
+		}
 		return t.add(leafHash(e.Body))
 	}); err != nil {
 		return segmentIndex{}, err
 	}
-	if err := beginningOf(&t, &s.tree, int64(s.tree.size)); err != nil {
+	root, err := t.root()
+	if err != nil {
+		return segmentIndex{}, err
+	}
+	if err := s.begins(t.size, root); err != nil {
 		return segmentIndex{}, err
 	}
 	size, err := l.sizeOf(seg.Name)
 	if err != nil {
 		return segmentIndex{}, err
 	}
-	if _, err := writeIndex(l.opts.fs, l.dir, l.signer, summary{First: seg.First, Count: t.size - seg.First, Bytes: size}, x); err != nil {
+	if _, err := writeIndex(l.opts.fs, l.dir, l.signer, summary{First: seg.First, Count: t.size - seg.First, Bytes: size, Root: root}, x); err != nil {
 		return segmentIndex{}, err
 	}
 	return readIndex(l.opts.fs, l.dir, seg.First, verifyIndex(l.signer.Public()))
 }
 
-// beginningOf checks, by a consistency proof from stored hashes, that a tree made
-// of records is the beginning of the one whose hashes r reads.
-func beginningOf(t *tree, r tlog.HashReader, size int64) error {
-	root, err := t.root()
+// begins checks that the tree of the first size records has a root, as the tree
+// that was loaded has it: below the last checkpoint by a consistency proof, behind
+// it by hashes that were computed from the records.
+func (s *loaded) begins(size uint64, root Digest) error {
+	var whole Digest
+	in := s.last.Size
+	switch {
+	case size == 0 || size > s.tree.size:
+		return journal.Tampered("a segment ends at record %d, the log at %d", size, s.tree.size)
+	case size <= in:
+		whole = s.last.Root
+	default:
+		var err error
+		if whole, err = s.tree.root(); err != nil {
+			return err
+		}
+		in = s.tree.size
+	}
+	proof, err := tlog.ProveTree(int64(in), int64(size), &s.tree)
 	if err != nil {
 		return err
 	}
-	if int64(t.size) > size || t.size == 0 {
-		return journal.Tampered("a segment reaches up to record %d, the log to %d", t.size, size)
-	}
-	whole, err := tlog.TreeHash(size, r)
-	if err != nil {
-		return err
-	}
-	proof, err := tlog.ProveTree(size, int64(t.size), r)
-	if err != nil {
-		return err
-	}
-	if tlog.CheckTree(proof, size, whole, int64(t.size), tlog.Hash(root)) != nil {
-		return journal.Tampered("the records up to %d are not those of the log's tree", t.size)
+	if tlog.CheckTree(proof, int64(in), tlog.Hash(whole), int64(size), tlog.Hash(root)) != nil {
+		return journal.Tampered("the records up to %d are not those of the log's tree", size)
 	}
 	return nil
 }

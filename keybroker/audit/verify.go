@@ -265,7 +265,10 @@ func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (
 	if err != nil {
 		return at, err
 	}
-	if x.end() != v.tree.size || Digest(sha256.Sum256(found.encode())) != x.Digest {
+	if err := v.endsAs(x); err != nil {
+		return at, err
+	}
+	if Digest(sha256.Sum256(found.encode())) != x.Digest {
 		return at, journal.Tampered("the index of segment %s is not that of its records", seg.Name)
 	}
 	return at, nil
@@ -307,7 +310,16 @@ func (v *verification) readHashes(first uint64) error {
 		}
 	}
 	v.report.Archived += x.Count
-	return nil
+	return v.endsAs(x)
+}
+
+// endsAs checks that an index is about the segment that the tree ends with.
+func (v *verification) endsAs(x segmentIndex) error {
+	root, err := v.tree.root()
+	if err == nil && (x.end() != v.tree.size || x.Root != root) {
+		err = journal.Tampered("the index of segment %s is of another log", segmentOf(x.First).Name)
+	}
+	return err
 }
 
 // add grows the tree by a leaf and holds it against every checkpoint of its size.

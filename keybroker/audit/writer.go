@@ -111,7 +111,11 @@ func (l *Log) store(batch []*entry) error {
 // append begins another. Only this turn changes the index of the open one.
 func (l *Log) closeSegment() error {
 	segment, bytes := l.records.Current()
-	s := summary{First: segment.First, Count: l.records.Position().Next - segment.First, Bytes: bytes}
+	root, err := l.tree.root()
+	if err != nil {
+		return err
+	}
+	s := summary{First: segment.First, Count: l.records.Position().Next - segment.First, Bytes: bytes, Root: root}
 	if _, err := writeIndex(l.opts.fs, l.dir, l.signer, s, l.open); err != nil {
 		return err
 	}

@@ -1,12 +1,16 @@
 package daemon
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 // TestOnlyALogThatExtendsKeptCheckpointsIsServed restores an older copy of the
@@ -67,5 +71,41 @@ func TestAuditBudgetsAreBounded(t *testing.T) {
 		if s.options.Config.Check() == nil {
 			t.Errorf("%+v was accepted", c)
 		}
+	}
+}
+
+// TestReadingTheLogAsksForTime: a start that is long because the log's hashes are
+// made anew is not ended by the service manager.
+func TestReadingTheLogAsksForTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	s := newState(t, false)
+	d := &daemon{opts: s.options}
+	progress := d.progress()
+	for done := range uint64(1000) { // more would be one line at most
+		progress(done, 1000)
+	}
+	if err := service.Stopping(); err != nil {
+		t.Fatal(err)
+	}
+	var heard []string
+	for len(heard) == 0 || heard[len(heard)-1] != "STOPPING=1" {
+		b := make([]byte, 4096)
+		if err := manager.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := manager.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard = append(heard, string(b[:n]))
+	}
+	if len(heard) < 3 || len(heard) > 5 || heard[0] != fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", startExtension.Microseconds()) || heard[1] != "STATUS=reading the audit log: 0 of about 1000 records" {
+		t.Errorf("%q", heard)
 	}
 }

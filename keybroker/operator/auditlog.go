@@ -98,10 +98,8 @@ func (r *request) auditVerify() (any, error) {
 	if len(c.Kept) > maxKeptCheckpoints {
 		return nil, fmt.Errorf("%d checkpoints at once (at most %d)", len(c.Kept), maxKeptCheckpoints)
 	}
-	select {
-	case r.s.verifying <- struct{}{}:
-	default:
-		return nil, &Error{http.StatusTooManyRequests, "busy", "the log is being verified already; try again when that is done"}
+	if err := r.readAlone(); err != nil {
+		return nil, err
 	}
 	check := audit.Check{Keys: r.s.opts.AuditKeys}
 	for _, note := range c.Kept {
@@ -112,6 +110,16 @@ func (r *request) auditVerify() (any, error) {
 		check.Progress = progress
 		return check.Verify(ctx, r.s.opts.Audit.Dir())
 	}), nil
+}
+
+// readAlone takes the one token for reading the whole log; the caller gives it back.
+func (r *request) readAlone() error {
+	select {
+	case r.s.verifying <- struct{}{}:
+		return nil
+	default:
+		return &Error{http.StatusTooManyRequests, "busy", "the log is being verified; try again when that is done"}
+	}
 }
 
 func (r *request) auditExplain() (any, error) {
@@ -149,6 +157,10 @@ func (r *request) auditArchive() (any, error) {
 	if err := r.decode(&a); err != nil {
 		return nil, err
 	}
+	if err := r.readAlone(); err != nil { // no segment goes while it is being verified
+		return nil, err
+	}
+	defer func() { <-r.s.verifying }()
 	return r.s.opts.Audit.Archive(r.Context(), a.Keep)
 }
 

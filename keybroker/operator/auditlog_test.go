@@ -65,6 +65,9 @@ func TestTheLogIsVerifiedOnceAtATime(t *testing.T) {
 	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "busy" || e.Status != http.StatusTooManyRequests {
 		t.Errorf("%v", err)
 	}
+	if _, err := b.client.ArchiveAudit(t.Context(), AuditArchive{Keep: 1}); !strings.Contains(fmt.Sprint(err), "busy") {
+		t.Errorf("archived meanwhile: %v", err)
+	}
 	<-b.server.verifying
 	for range 2 {
 		if _, err := b.client.VerifyAudit(t.Context(), AuditCheck{}, nil); err != nil {
