@@ -162,7 +162,7 @@ func TestWhatIsLostIsNotArchived(t *testing.T) {
 
 func TestArchivingStopsWhereItMust(t *testing.T) {
 	dir, k := t.TempDir(), newSigner(t)
-	l := openLog(t, dir, k, Options{SegmentBytes: 4000})
+	l := openLog(t, dir, k, Options{SegmentBytes: 4000, CheckpointRecords: 1 << 20})
 	defer l.Close()
 	mixed(t, l, 0, 3)
 	for _, keep := range []int{-1, 0, 1, 100} {
@@ -171,6 +171,9 @@ func TestArchivingStopsWhereItMust(t *testing.T) {
 		}
 	}
 	mixed(t, l, 3, 20)
+	if err := l.command(t.Context(), func() error { _, err := l.archive(1); return err }); !errors.Is(err, ErrArchive) {
+		t.Errorf("what nobody signed for was archived: %v", err)
+	}
 	if _, err := l.Archive(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}

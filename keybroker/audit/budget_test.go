@@ -161,12 +161,14 @@ func TestCountsSurviveAFullDisk(t *testing.T) {
 	k := newSigner(t)
 	p := newPlatter()
 	p.files["d/x"] = &spinning{p: p, existsStably: true}
-	l, err := Open("d", k, Options{fs: p, Budget: Budget{SourceBytes: 24}})
+	at := time.Unix(noon, 0)
+	meanwhile := func() {}
+	l, err := Open("d", k, Options{fs: p, Budget: Budget{SourceBytes: 24}, Now: func() time.Time { meanwhile(); return at }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	at := time.Unix(noon, 0)
+	meanwhile = func() { bounded(t, l, "b", false, at, 2) } // while the summary is being made
 	bounded(t, l, "a", false, at, 3)
 	p.mu.Lock()
 	p.writes, p.cause = 0, syscall.ENOSPC
@@ -186,12 +188,29 @@ func TestCountsSurviveAFullDisk(t *testing.T) {
 	l.ledger.mu.Lock()
 	left := l.ledger.left
 	l.ledger.mu.Unlock()
-	if left.Count != 4 || left.Reasons["code-a"] != 4 || left.Sources["a"] != 4 {
+	if left.Count != 6 || left.Reasons["code-a"] != 4 || left.Sources["a"] != 4 || left.Sources["b"] != 2 || left.Reasons["code-b"] != 2 {
 		t.Errorf("%+v", left)
 	}
+	meanwhile = func() {}
 	checkpointOf(t, l)
 	if l.ledger.left.Count != 0 {
 		t.Error("what was written is counted again")
+	}
+}
+
+// TestSourcesAreBounded: those beyond the limit share one budget, whatever was
+// configured.
+func TestSourcesAreBounded(t *testing.T) {
+	g := ledger{limit: Budget{DayBytes: 1 << 40, SourceBytes: 24 * 10}}
+	r := refusalAt(time.Unix(noon, 0), "flood")
+	written := 0
+	for i := range maxSources + 100 {
+		if ok, _ := g.take(strconv.Itoa(i), false, &r, 1); ok {
+			written++
+		}
+	}
+	if written != maxSources+10 || len(g.pools[0].sources) != maxSources+1 {
+		t.Errorf("%d were written, %d sources are remembered", written, len(g.pools[0].sources))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
@@ -276,6 +277,59 @@ func TestPowerLossControl(t *testing.T) {
 	acknowledged, lost := lostAfterPowerFailures(t, true)
 	if lost == 0 {
 		t.Fatalf("nothing of %d lost although nothing was synced", acknowledged)
+	}
+}
+
+// TestPowerLossKeepsDecisionsWhole: of the records of one decision all are there
+// after a power failure, or none; and segments that were being closed open again.
+func TestPowerLossKeepsDecisionsWhole(t *testing.T) {
+	k := newSigner(t)
+	r := rand.New(rand.NewPCG(3, 4))
+	p := newPlatter()
+	p.files["d/x"] = &spinning{p: p, existsStably: true}
+	for round := range 25 {
+		l, err := Open("d", k, Options{fs: p, SegmentBytes: 3000, CheckpointRecords: 5})
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		stop := 1 + r.IntN(12)
+		var after *platter
+		for i := 0; after == nil; i++ {
+			records := make([]Record, 1+r.IntN(4))
+			for n := range records {
+				records[n] = Record{Kind: KindGrant, Time: time.Unix(1, 0), Grant: fmt.Sprintf("%d-%d-%d", round, i, n), Connection: fmt.Sprintf("%d-%d", round, i), ResourceVersion: uint64(len(records))}
+				records[n].Detail = strings.Repeat("d", r.IntN(900))
+			}
+			if i == stop { // in the middle of it
+				p.mu.Lock()
+				p.writes, p.cause = r.IntN(3), syscall.EIO
+				p.mu.Unlock()
+			}
+			if _, err := l.AppendAll(t.Context(), records...); err != nil || i > stop+2 {
+				after = p.fail(r)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p = after
+		p.files["d/x"] = &spinning{p: p, existsStably: true}
+		whole := map[string]uint64{}
+		if _, _, err := journal.Scan(p, "d", recordPrefix, func(e journal.Entry) error {
+			rec, err := ParseRecord(e.Body)
+			if whole[rec.Connection] == 0 {
+				whole[rec.Connection] = rec.ResourceVersion
+			}
+			if whole[rec.Connection]--; whole[rec.Connection] == 0 {
+				delete(whole, rec.Connection)
+			}
+			return err
+		}); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if len(whole) != 0 {
+			t.Fatalf("round %d: in part: %v", round, whole)
+		}
 	}
 }
 

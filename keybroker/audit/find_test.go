@@ -165,10 +165,13 @@ func TestAnIndexOfAForkFitsNoOtherLog(t *testing.T) {
 	grow := func(chip byte) string {
 		dir := copyLog(t, base)
 		l := openLog(t, dir, k, o)
-		for i := range 12 { // all of one length
+		for i := range 40 { // all of one length
 			if _, err := l.Append(t.Context(), Record{Kind: KindGrant, Time: time.Unix(1_700_000_000, 0), Grant: fmt.Sprintf("%c%d", 'a'+chip, 10+i)}); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if _, err := l.Archive(t.Context(), 1); err != nil {
+			t.Fatal(err)
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -187,6 +190,25 @@ func TestAnIndexOfAForkFitsNoOtherLog(t *testing.T) {
 		return b
 	})
 	refusedEverywhere(t, "another log's index", one, k)
+	if err := os.RemoveAll(filepath.Join(one, ArchiveName)); err != nil {
+		t.Fatal(err)
+	}
+	refusedEverywhere(t, "another log's index of a segment that went", one, k)
+}
+
+func TestAPlaceOfAnotherRecordIsNoAnswer(t *testing.T) {
+	l := openLog(t, t.TempDir(), newSigner(t), Options{})
+	defer l.Close()
+	mixed(t, l, 0, 2)
+	k, err := Query{Kind: KindGrant, Grant: "lease-1"}.key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []place{{0, journal.SegmentHeaderBytes}, {2, journal.SegmentHeaderBytes}, {9, journal.SegmentHeaderBytes}, {0, 3}} {
+		if found, err := l.read(segmentOf(0), []place{p}, k); !errors.Is(err, ErrTampered) {
+			t.Errorf("%+v: %+v, %v", p, found, err)
+		}
+	}
 }
 
 // exchange writes another first frame of the same length with valid checksums.

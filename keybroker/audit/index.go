@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -282,26 +281,6 @@ func (x segmentIndex) find(f journal.File, k key) (places []place, err error) {
 		places = append(places, place{binary.BigEndian.Uint32(entry[keyBytes:]), binary.BigEndian.Uint32(entry[keyBytes+4:])})
 	}
 	return places, err
-}
-
-// indexes lists the first records of the segments that have an index on disk.
-func indexes(fs journal.FileSystem, dir string) ([]uint64, error) {
-	names, err := fs.List(dir, recordPrefix)
-	if err != nil {
-		return nil, err
-	}
-	var out []uint64
-	for _, name := range names {
-		var first uint64
-		if !strings.HasSuffix(name, indexSuffix) {
-			continue
-		}
-		if n, err := fmt.Sscanf(name, recordPrefix+"%016x"+indexSuffix, &first); n != 1 || err != nil || name != indexName(first) {
-			return nil, journal.Tampered("%s is no index's name", name)
-		}
-		out = append(out, first)
-	}
-	return out, nil
 }
 
 func verifyIndex(keys ...identity.Public) func(msg, sig []byte) error {
