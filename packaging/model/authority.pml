@@ -12,7 +12,7 @@
  * trail ("refused-by"): there the code has to refuse. HOLDS(property, claim) is what must
  * be true of all reachable states, and names what a mutant breaks.
  *
- *   alice  tenant 1; serves model 1 or 2, contributes
+ *   alice  tenant 1; serves model 1, contributes
  *   bob    tenant 1; contributes, decrypts
  *   eve    tenant 2, with an image of her own; serves model 2, contributes, decrypts
  *
@@ -40,7 +40,7 @@ mtype = { alice, bob, eve, aggregator };
 #define E1_END   2
 #define LEASE    2
 #define ROUND    2
-#define LAST     3
+#define LAST     2
 
 /* The mutants. Each is off unless it is asked for with -DMUTANT_<name>=1. */
 #ifndef MUTANT_ANY_LEASE_CONTRIBUTES /* the aggregator takes a contribution under whatever lease */
@@ -191,6 +191,12 @@ byte restored; /* 1: an old store, 2: and an old audit log with it */
 #define BROKERFLOOR (MUTANT_RETIRE_FORGETS_FLOOR -> ((held2 && min2 == 2) -> 2 : 1) : floor)
 #define PICK        ((held2 && now >= E2_START) -> 2 : ((held1 && now < E1_END && BROKERFLOOR < 2) -> 1 : 0))
 
+/* A round ends with its epoch at the latest. Once the epoch is retired, nobody who knows
+   goes on with it. */
+#define TAKES(r)     (state[r] == OPEN && age[r] < ROUND && RUNS(epoch[r]))
+#define KEPT(r)      (epoch[r] >= floor)
+#define HASROUND(r)  (epoch[r] == 2 || !FLOOR2(AGG))
+
 #define NAMED(r, a)     (TENANT(a) == tenant[r])
 #define DECRYPTOR(r, a) (NAMED(r, a) && MAYDECRYPT(a))
 #define GRANTED(r, a)   (granted[a] == (r) + 1)
@@ -318,7 +324,7 @@ inline open(r, t) {
 }
 
 inline contribute(r, a) {
-	state[r] == OPEN && closedover[r] == 0 && age[r] < ROUND && !(uploads[r] & BIT(a)) && LIVE(a) && HEARD(AGG, lease[a]) &&
+	TAKES(r) && HASROUND(r) && closedover[r] == 0 && !(uploads[r] & BIT(a)) && LIVE(a) && HEARD(AGG, lease[a]) &&
 		(a == EVE || HEARD(a, epoch[r])) && ASK(MUTANT_ANY_LEASE_CONTRIBUTES, NAMED(r, a)) ->
 	printf("contribute round=%d agent=%e\n", r + 1, WHO(a));
 	TELL(NAMED(r, a), contributor_named);
@@ -330,7 +336,7 @@ inline contribute(r, a) {
 /* The broker does not rest on what the aggregator checked: somebody may hand it any
    contribution that an agent signed. */
 inline admit(r, a) {
-	state[r] == OPEN && age[r] < ROUND && LIVE(a) && RUNS(lease[a]) && lease[a] >= floor && ASK(MUTANT_ANY_LEASE_ADMITTED, NAMED(r, a)) ->
+	TAKES(r) && KEPT(r) && LIVE(a) && RUNS(lease[a]) && lease[a] >= floor && ASK(MUTANT_ANY_LEASE_ADMITTED, NAMED(r, a)) ->
 	printf("admit round=%d agent=%e\n", r + 1, WHO(a));
 	TELL(NAMED(r, a), contributor_named);
 	HOLDS(NAMED(r, a), only_the_named_contribute)
@@ -340,7 +346,7 @@ inline admit(r, a) {
    which the aggregator gets. If the record has the round already, the ticket is the
    recorded one. */
 inline close(r, c) {
-	state[r] == OPEN && (uploads[r] & c) == c && PICK != 0 && MAYCHARGE(r, tenant[r]) &&
+	state[r] == OPEN && KEPT(r) && (uploads[r] & c) == c && PICK != 0 && MAYCHARGE(r, tenant[r]) &&
 		ASK(MUTANT_RECLOSED_AFTER_RESTORE, LOGGED(r) == 0 || LOGGED(r) == c) && ASK(MUTANT_RESTORED_LOG_BELIEVED, CHECKPOINT) ->
 	printf("close round=%d cohort=%d epoch=%d\n", r + 1, c, PICK);
 	TELL(AFFORDABLE(r, tenant[r]), account_asked);
@@ -352,7 +358,7 @@ inline close(r, c) {
 	HOLDS(closedover[r] == 0 || !MUTANT_TICKET_SIGNED_AGAIN, a_round_has_one_ticket);
 	HOLDS(closedover[1 - r] == 0 || tenant[1 - r] != tenant[r], a_budget_is_spent_once);
 	REMEMBER(if :: PICK == 2 && epoch[r] == 1 -> wentover = 1 :: else fi;)
-	state[r] = CLOSED; cohort[r] = c; closedover[r] = c; age[r] = 0; epoch[r] = 0;
+	state[r] = CLOSED; cohort[r] = c; closedover[r] = c; age[r] = 0;
 	aggregator_sees(PICK)
 }
 
@@ -379,7 +385,7 @@ inline release(r, a) {
 /* A result on the aggregator's public port. Bob signs what he decrypted, value 1. Eve signs
    what she likes. */
 inline publish(r, a, v) {
-	closedover[r] != 0 && LIVE(a) && (a == EVE || GRANTED(r, a)) && HEARD(AGG, lease[a]) && result[r] != v &&
+	closedover[r] != 0 && HASROUND(r) && LIVE(a) && (a == EVE || GRANTED(r, a)) && HEARD(AGG, lease[a]) && result[r] != v &&
 		ASK(MUTANT_ANY_LEASE_PUBLISHES, DECRYPTOR(r, a) && GRANTED(r, a)) && ASK(MUTANT_RESULT_OVERWRITTEN, result[r] == 0) ->
 	printf("publish round=%d agent=%e values=%d\n", r + 1, WHO(a), v);
 	TELL(DECRYPTOR(r, a), decryptor_named);
@@ -394,7 +400,7 @@ inline publish(r, a, v) {
 
 /* A result at the broker, which destroys the round's key. */
 inline finish(r, a, v) {
-	state[r] == CLOSED && LIVE(a) && RUNS(lease[a]) && lease[a] >= floor && (a == EVE || GRANTED(r, a)) && CHECKPOINT &&
+	state[r] == CLOSED && KEPT(r) && LIVE(a) && RUNS(lease[a]) && lease[a] >= floor && (a == EVE || GRANTED(r, a)) && CHECKPOINT &&
 		ASK(MUTANT_ANY_LEASE_CLOSES, DECRYPTOR(r, a)) &&
 		ASK(MUTANT_ANY_LEASE_CLOSES || MUTANT_CLOSES_WITHOUT_RELEASE, GRANTED(r, a) && (released[r] & BIT(a))) ->
 	printf("finish round=%d agent=%e values=%d\n", r + 1, WHO(a), v);
@@ -443,21 +449,21 @@ inline forge_round(v, live, name) {
 	believed(v)
 }
 inline forge_contribution(r) {
-	stolen && state[r] == OPEN && closedover[r] == 0 && age[r] < ROUND &&
+	stolen && TAKES(r) && HASROUND(r) && closedover[r] == 0 &&
 		FORGERY(AGG, MUTANT_CONTRIBUTION_BELOW_FLOOR, MUTANT_BACKDATED_CONTRIBUTION) ->
 	printf("forge-contribution round=%d to=aggregator\n", r + 1);
 	believed(AGG)
 }
 /* The broker has its own record of leases and releases besides. */
 inline forge_admission(r) {
-	stolen && state[r] == OPEN && age[r] < ROUND && RUNS(1) && MUTANT_ADMITTED_BELOW_FLOOR ->
+	stolen && TAKES(r) && KEPT(r) && RUNS(1) && MUTANT_ADMITTED_BELOW_FLOOR ->
 	printf("forge-admission round=%d to=broker\n", r + 1);
 	TELL(floor < 2, epoch_floor);
 	TELL(false, lease_recorded);
 	HOLDS(false, an_ended_epoch_says_nothing)
 }
 inline forge_finish(r) {
-	stolen && state[r] == CLOSED && RUNS(1) && MUTANT_FINISHED_BELOW_FLOOR ->
+	stolen && state[r] == CLOSED && KEPT(r) && RUNS(1) && MUTANT_FINISHED_BELOW_FLOOR ->
 	printf("forge-finish round=%d to=broker\n", r + 1);
 	TELL(floor < 2, epoch_floor);
 	TELL(false, release_recorded);
@@ -469,7 +475,7 @@ inline forge_ticket(r, v, live, name) {
 	believed(v)
 }
 inline forge_result(r) {
-	stolen && closedover[r] != 0 && result[r] == 0 && FORGERY(AGG, MUTANT_RESULT_BELOW_FLOOR, MUTANT_BACKDATED_RESULT) ->
+	stolen && closedover[r] != 0 && HASROUND(r) && result[r] == 0 && FORGERY(AGG, MUTANT_RESULT_BELOW_FLOOR, MUTANT_BACKDATED_RESULT) ->
 	printf("forge-result round=%d to=aggregator\n", r + 1);
 	believed(AGG)
 }
@@ -522,7 +528,6 @@ end:	do
 active proctype Alice() {
 end:	do
 	:: d_step { attest_alice(1) }
-	:: d_step { attest_alice(2) }
 	:: d_step { renew_alice(1) }
 	:: d_step { renew_alice(2) }
 	:: d_step { answer() }
@@ -576,7 +581,7 @@ end:	do
 	:: d_step { forge_contribution(1) }
 	:: d_step { forge_admission(0) }
 	:: d_step { forge_finish(0) }
-	:: d_step { forge_ticket(0, AGG, state[0] == OPEN && closedover[0] == 0, aggregator) }
+	:: d_step { forge_ticket(0, AGG, state[0] == OPEN && HASROUND(0) && closedover[0] == 0, aggregator) }
 	:: d_step { forge_ticket(0, BOB, LIVE(BOB) && GRANTED(0, BOB), bob) }
 	:: d_step { forge_result(0) }
 	:: d_step { forge_receipt() }
