@@ -124,6 +124,9 @@ func (s *Service) prepared(round string) (result Contributed, manifest []byte, e
 // another may leave from then on.
 func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec) (result Contributed, manifest []byte, err error) {
 	round := h.ID.String()
+	if err := s.room.Above(spec.Upload); err != nil {
+		return result, nil, err
+	}
 	blocks, err := s.create("uploads")
 	if err != nil {
 		return result, nil, err

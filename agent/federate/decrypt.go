@@ -97,6 +97,11 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	if err != nil {
 		return nil, err
 	}
+	release, err := s.roomForValues(l.Info.Owner, h)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	values, err := s.create("results")
 	if err != nil {
 		return nil, err
@@ -391,12 +396,18 @@ func (s *Service) result(ctx context.Context, id federation.ID) (h held, t feder
 }
 
 // Values writes the published mean as little-endian float32. All values were
-// checked against the signed digest before the first is written.
-func (s *Service) Values(ctx context.Context, id federation.ID, w io.Writer) (err error) {
+// checked against the signed digest before the first is written; meanwhile they take room
+// of the user who asks.
+func (s *Service) Values(ctx context.Context, uid uint32, id federation.ID, w io.Writer) (err error) {
 	h, _, r, _, err := s.result(ctx, id)
 	if err != nil {
 		return err
 	}
+	release, err := s.roomForValues(uid, h)
+	if err != nil {
+		return err
+	}
+	defer release()
 	f, err := s.create("results")
 	if err != nil {
 		return err

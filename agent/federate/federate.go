@@ -31,6 +31,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/normproof"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -106,7 +107,9 @@ type Config struct {
 	Norm *normproof.Prover
 	// Answers proves what contributions come with; nil without proofs.
 	Answers Answers
-	Logger  *slog.Logger
+	// Spool bounds what is stored for users; the zero value stores nothing.
+	Spool  spool.Limits
+	Logger *slog.Logger
 }
 
 // Demand is what an agent's own configuration asks of the parameters of rounds. The
@@ -122,6 +125,8 @@ type Demand struct {
 type Service struct {
 	cfg Config
 	run string // names Own
+
+	room *spool.Room
 
 	mu     sync.Mutex
 	demand Demand
@@ -176,7 +181,7 @@ func New(cfg Config) (*Service, error) {
 			return nil, err
 		}
 	}
-	return &Service{cfg: cfg, run: run, rounds: map[federation.ID]held{}}, nil
+	return &Service{cfg: cfg, run: run, room: spool.NewRoom(cfg.Dir, cfg.Spool), rounds: map[federation.ID]held{}}, nil
 }
 
 func (s *Service) path(parts ...string) string {
@@ -279,6 +284,11 @@ func (s *Service) Round(ctx context.Context, id federation.ID) (Round, error) {
 
 // Run works on jobs until ctx ends. A job under way is given back.
 func (s *Service) Run(ctx context.Context) error {
+	var tidying sync.WaitGroup
+	defer tidying.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	tidying.Go(func() { s.keepTidy(ctx) })
 	for {
 		l, err := s.cfg.Queue.Lease(ctx, []string{fedtask.ClassContribute, fedtask.ClassDecrypt})
 		if ctx.Err() != nil {
@@ -341,7 +351,7 @@ func ending(err error) (jobs.Exit, evidence.Reason) {
 		return jobs.Exit(failure.Exit.String()), reason
 	}
 	switch reason {
-	case uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "attesting", "lease-expired",
+	case spool.ReasonFull, spool.ReasonOwner, spool.ReasonDisk, spool.ReasonBusy, uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "attesting", "lease-expired",
 		protocol.ReasonBusy, protocol.ReasonAuditUnavailable, protocol.ReasonConnectionFailed, protocol.ReasonDeadline, protocol.ReasonNoActiveEpoch:
 		return jobs.Crash, reason
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/normproof"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
@@ -49,8 +50,10 @@ type world struct {
 	norms *proofkeys.Ring
 	// sign, if any, chooses who signs instead of the guest's agent.
 	sign func(*federationtest.Agent) *federationtest.Agent
-	tls  *tls.Config
-	addr string
+	// spool bounds what guests store.
+	spool spool.Limits
+	tls   *tls.Config
+	addr  string
 }
 
 func newWorld(t *testing.T) *world { return newNormWorld(t, nil) }
@@ -58,7 +61,7 @@ func newWorld(t *testing.T) *world { return newNormWorld(t, nil) }
 // newNormWorld is newWorld with an aggregator that has keys of proofs of norms.
 func newNormWorld(t *testing.T, norms *proofkeys.Ring) *world {
 	t.Helper()
-	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute}
+	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute, spool: spool.Defaults()}
 	var err error
 	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), NormKeys: norms, Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
 	if err != nil {
@@ -128,7 +131,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	if w.norms != nil {
 		norm = &normproof.Prover{Ring: w.norms, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: w.limit}}
 	}
-	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Own: federationtest.Seed(t), Logger: quiet(), Answers: w.answers, Norm: norm,
+	g.Service, err = federate.New(federate.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Own: federationtest.Seed(t), Spool: w.spool, Logger: quiet(), Answers: w.answers, Norm: norm,
 		Limits: worker.Limits{Memory: 256 << 20, Time: w.limit},
 		Sign: func() (federate.Signer, error) {
 			agent := agent
@@ -266,7 +269,7 @@ func (w *world) mean(t *testing.T, r federation.Round, seed *keybuf.Buffer) []fl
 		t.Fatalf("decryption: %+v", info)
 	}
 	var out bytes.Buffer
-	if err := g.Values(t.Context(), r.ID, &out); err != nil {
+	if err := g.Values(t.Context(), 5, r.ID, &out); err != nil {
 		t.Fatal(err)
 	}
 	v := make([]float32, out.Len()/4)

@@ -36,6 +36,8 @@ type contributeSpec struct {
 	// Run names the run of the agent that stored the vector, where only that one can
 	// read it.
 	Run string `json:"run,omitempty"`
+	// Upload is how long its ciphertexts will be: they have room from now on.
+	Upload int64 `json:"upload,omitempty"`
 	// With names the answers that are proven before the contribution is sent.
 	With []federation.ID `json:"with,omitempty"`
 }
@@ -79,6 +81,15 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	for _, id := range sub.With {
 		spec.With = append(spec.With, federation.ID(id))
 	}
+	if spec.Upload, err = uploadBytes(h.Round); err != nil {
+		return jobs.Info{}, err
+	}
+	// Before a byte of the body is read.
+	release, err := s.room.Reserve(uid, spool.Size(int64(sub.Format.Bytes())*int64(h.Length))+spec.Upload, func() (spool.Usage, error) { return s.usage(uid) })
+	if err != nil {
+		return jobs.Info{}, err
+	}
+	defer release()
 	peak, err := s.store(body, h, &spec)
 	if err != nil {
 		return jobs.Info{}, err

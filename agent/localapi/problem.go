@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/agent/proofs"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -61,7 +62,9 @@ func statusOf(reason evidence.Reason) int {
 		return http.StatusConflict
 	case federate.ReasonNotConfigured, jobs.ReasonUnknown, party.ReasonUnknown, party.ReasonNotNamed, proofs.ReasonNotConfigured, proofs.ReasonUnknown, proofs.ReasonNoKey, "setup-unknown", "round-unknown", "round-not-closed", "result-not-published":
 		return http.StatusNotFound
-	case jobs.ReasonFull, jobs.ReasonOwner:
+	case spool.ReasonFull, spool.ReasonDisk:
+		return http.StatusInsufficientStorage
+	case jobs.ReasonFull, jobs.ReasonOwner, spool.ReasonOwner, spool.ReasonBusy:
 		return http.StatusTooManyRequests
 	}
 	return 0

@@ -8,9 +8,21 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
+
+// What is full is told as such: in all, or by this user.
+func TestFullnessHasItsStatus(t *testing.T) {
+	for reason, want := range map[evidence.Reason]int{spool.ReasonFull: 507, spool.ReasonDisk: 507, spool.ReasonOwner: 429, spool.ReasonBusy: 429, jobs.ReasonFull: 429, jobs.ReasonOwner: 429} {
+		s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}
+		if p := s.problemOf(t.Context(), evidence.Refuse(reason, "full")); p.Status != want || p.Code != string(reason) {
+			t.Errorf("%s: %+v, want %d", reason, p, want)
+		}
+	}
+}
 
 // A step that failed is the code; the cause keeps its status, and its own code is told.
 func TestAStepKeepsItsCause(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
@@ -14,6 +15,22 @@ func queueOptions(cfg settings.Config, logger *slog.Logger, holds func(*keybuf.B
 	j := cfg.Jobs
 	return jobs.Options{Boot: bootID(), Logger: logger, MemoryCeiling: 4 * max(cfg.WorkerMemory(), cfg.ProofMemory()), Holds: holds,
 		MaxJobs: j.Waiting, OwnerJobs: j.WaitingPerUID, MaxKept: j.Kept, KeptAge: time.Duration(j.KeptDays) * 24 * time.Hour, MaxBytes: int64(j.SizeMB) << 20}
+}
+
+// spoolLimits are the spool's bounds, as they are configured.
+func spoolLimits(cfg settings.Config) spool.Limits {
+	c, l := cfg.Spool, spool.Defaults()
+	if c.SizeMB != 0 {
+		l.Total = int64(c.SizeMB) << 20
+		l.PerOwner = l.Total / 2
+	}
+	if c.SizePerUIDMB != 0 {
+		l.PerOwner = int64(c.SizePerUIDMB) << 20
+	}
+	if c.FreeMB != 0 {
+		l.Floor = int64(c.FreeMB) << 20
+	}
+	return l
 }
 
 // expireEvery is how often jobs that are too old are forgotten.

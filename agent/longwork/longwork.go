@@ -355,7 +355,7 @@ func (w *Works) federation(cfg settings.Config, dir string, s *session, f *fixed
 	if s.proofs != nil {
 		answers = s.proofs
 	}
-	service, err := federate.New(federate.Config{Answers: answers, Queue: s.queue, Pool: f.pool, Shards: f.shards, Dir: dir, Key: s.key, Own: w.own, Logger: w.agent.Logger,
+	service, err := federate.New(federate.Config{Answers: answers, Queue: s.queue, Pool: f.pool, Shards: f.shards, Dir: dir, Spool: spoolLimits(cfg), Key: s.key, Own: w.own, Logger: w.agent.Logger,
 		Limits: limits, Sign: w.agent.Sign, RoundKey: w.agent.RoundKey, Norm: norm})
 	if err != nil {
 		return err

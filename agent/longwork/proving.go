@@ -97,7 +97,7 @@ func (w *Works) newProofs(cfg settings.Config, dir string, s *session, f *fixed)
 	}
 	config := proofs.Config{Agent: signer(roots), Queue: s.queue, Pool: f.pool, Dir: dir, Key: s.key, Ring: f.ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
 		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger,
-		Kept: cfg.Proofs.Kept, KeptAge: time.Duration(cfg.Proofs.KeptDays) * 24 * time.Hour}
+		Kept: cfg.Proofs.Kept, KeptAge: time.Duration(cfg.Proofs.KeptDays) * 24 * time.Hour, Floor: spoolLimits(cfg).Floor}
 	r, err := w.newRegistry(cfg)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/party"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
@@ -122,7 +123,7 @@ func (w *world) agent(t *testing.T) *agent {
 	sign := func() (party.Signer, error) {
 		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Lowest: 1}, nil
 	}
-	a.fed, err = federate.New(federate.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Own: federationtest.Seed(t), Logger: quiet(), Limits: limits,
+	a.fed, err = federate.New(federate.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Own: federationtest.Seed(t), Spool: spool.Defaults(), Logger: quiet(), Limits: limits,
 		Sign: func() (federate.Signer, error) { s, err := sign(); return federate.Signer(s), err },
 		RoundKey: func(context.Context, string) (federate.Released, error) {
 			return federate.Released{}, errors.New("a round of several parties has no key at the broker")
@@ -371,7 +372,7 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 		t.Fatalf("decryption: %+v", info)
 	}
 	var out bytes.Buffer
-	if err := w.agents[3].fed.Values(t.Context(), r.ID, &out); err != nil {
+	if err := w.agents[3].fed.Values(t.Context(), 5, r.ID, &out); err != nil {
 		t.Fatal(err)
 	}
 	want := vector(2)

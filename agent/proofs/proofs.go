@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -106,6 +107,8 @@ type Config struct {
 	// registry has not taken is not counted out, and goes with its age alone.
 	Kept    int
 	KeptAge time.Duration
+	// Floor is how many bytes of the disk stay free: below it no answer is kept for proving.
+	Floor int64
 }
 
 // Limits of the service.
@@ -328,6 +331,13 @@ func (s *Service) resume(ctx context.Context) {
 }
 
 func (s *Service) keep(ctx context.Context, w witness) error {
+	free, err := spool.Free(s.cfg.Dir)
+	if err == nil && free < s.cfg.Floor {
+		err = evidence.Refuse(spool.ReasonDisk, "%d bytes of the disk are free, less than %d (spool.free_mb)", free, s.cfg.Floor)
+	}
+	if err != nil {
+		return err
+	}
 	w.Chosen = s.chosen()
 	raw, err := json.Marshal(w)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
@@ -225,6 +226,19 @@ func TestOneUsersAnswersDoNotDriveOutAnothers(t *testing.T) {
 	}
 	if len(g.owners) != maxWitnesses || len(g.kept) != maxWitnesses {
 		t.Errorf("%d owners of %d witnesses", len(g.owners), len(g.kept))
+	}
+}
+
+// Below the floor of the disk no answer is kept.
+func TestNoAnswerIsKeptBelowTheFloorOfTheDisk(t *testing.T) {
+	w := newWorld(t)
+	g := w.make(t, OnDemand, func(c *Config) { c.Floor = 1 << 60 })
+	a := w.classify(t)
+	g.Take(5, a)
+	err := g.keep(t.Context(), <-g.answers)
+	wantReason(t, "a full disk", err, spool.ReasonDisk)
+	if exists(t, g.path("witness", idOf(a))) || len(g.kept) != 0 {
+		t.Error("it was kept")
 	}
 }
 

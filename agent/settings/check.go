@@ -291,6 +291,10 @@ func (c Config) checkKept(f *Findings) {
 	if r.Kept < 0 || r.Kept > 1<<16 || r.KeptPerUID < 0 || r.KeptPerUID > max(r.Kept, 512) || r.KeptMinutes < 0 || r.KeptMinutes > 525_600 {
 		f.errorf("receipts: kept is up to %d, kept_per_uid up to kept, kept_minutes up to a year", 1<<16)
 	}
+	d := c.Spool
+	if d.SizeMB < 0 || d.SizeMB > 1<<24 || d.SizePerUIDMB < 0 || d.SizePerUIDMB > max(d.SizeMB, 8192) || d.FreeMB < 0 || d.FreeMB > 1<<24 {
+		f.errorf("spool: size_mb is up to %d, size_per_uid_mb up to size_mb, free_mb up to %d", 1<<24, 1<<24)
+	}
 	j := c.Jobs
 	if j.Waiting < 0 || j.Waiting > 1<<16 || j.WaitingPerUID < 0 || j.WaitingPerUID > max(j.Waiting, 1024) || j.Kept < 0 || j.Kept > 1<<20 || j.KeptDays < 0 || j.KeptDays > 3650 || j.SizeMB < 0 || j.SizeMB > 1<<16 {
 		f.errorf("jobs: waiting is up to %d, waiting_per_uid up to waiting, kept up to %d, kept_days up to 3650, size_mb up to %d", 1<<16, 1<<20, 1<<16)

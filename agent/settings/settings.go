@@ -50,6 +50,8 @@ type Config struct {
 	Workers Workers `yaml:"workers"`
 	// Jobs bounds the queue of long work.
 	Jobs Jobs `yaml:"jobs"`
+	// Spool bounds what long work stores on disk.
+	Spool Spool `yaml:"spool"`
 	// Socket is the local API.
 	Socket Socket `yaml:"socket"`
 	// Receipts says which receipts the agent keeps for its clients.
@@ -276,6 +278,17 @@ type Jobs struct {
 	// SizeMB bounds what jobs say and what came of them, in MiB; 0 is 256. The jobs of one
 	// user that wait or run get three quarters.
 	SizeMB int `yaml:"size_mb"`
+}
+
+// Spool bounds what long work stores on disk: vectors, their ciphertexts, results.
+type Spool struct {
+	// SizeMB is how much there is at most, in MiB; 0 is 8192. SizePerUIDMB is how much of
+	// one user; 0 is half of SizeMB.
+	SizeMB       int `yaml:"size_mb"`
+	SizePerUIDMB int `yaml:"size_per_uid_mb"`
+	// FreeMB is how much of the disk stays free, in MiB: below it nothing is taken. 0 is
+	// 512.
+	FreeMB int `yaml:"free_mb"`
 }
 
 // Participates says whether the agent takes part in federated rounds.

@@ -71,6 +71,8 @@ func TestEachCheckRefusesAlone(t *testing.T) {
 		"jobs: waiting":                            {`agent.sock}`, "agent.sock}\njobs: {waiting: 65537}"},
 		"jobs: waiting is up":                      {`agent.sock}`, "agent.sock}\njobs: {waiting: 10, waiting_per_uid: 1025}"},
 		"jobs: waiting is up to":                   {`agent.sock}`, "agent.sock}\njobs: {kept_days: -1}"},
+		"spool: size_mb":                           {`agent.sock}`, "agent.sock}\nspool: {size_mb: 100, size_per_uid_mb: 8193}"},
+		"spool: size_mb is":                        {`agent.sock}`, "agent.sock}\nspool: {free_mb: -1}"},
 		"receipts: kept":                           {`agent.sock}`, "agent.sock}\nreceipts: {kept: 65537}"},
 		"receipts: kept is up":                     {`agent.sock}`, "agent.sock}\nreceipts: {kept: 100, kept_per_uid: 513}"},
 		"verification.zkp.scheme":                  {`scheme: zkSNARK`, `scheme: zkSTARK`},

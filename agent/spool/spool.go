@@ -70,6 +70,11 @@ func (c *chunks) nonce(last bool) []byte {
 	return n
 }
 
+// Size is how long the file of so many bytes is.
+func Size(plain int64) int64 {
+	return int64(len(magic)) + saltBytes + plain + tagBytes*(plain/chunkBytes+1)
+}
+
 // Writer writes one file.
 type Writer struct {
 	w      io.Writer

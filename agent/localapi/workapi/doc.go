@@ -31,7 +31,7 @@ type Federation interface {
 	Submit(ctx context.Context, uid uint32, id federation.ID, sub federate.Submission, body io.Reader) (jobs.Info, error)
 	Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error)
 	Result(ctx context.Context, id federation.ID) (federate.Published, error)
-	Values(ctx context.Context, id federation.ID, w io.Writer) error
+	Values(ctx context.Context, uid uint32, id federation.ID, w io.Writer) error
 }
 
 // Party is the agent's part in keys that no one has whole; *party.Service is it.
@@ -88,6 +88,13 @@ func (s *Service) Routes() []Route {
 
 // bodyIdle bounds the wait for the next bytes of a vector.
 const bodyIdle = 30 * time.Second
+
+// After bodyGrace a body must have come with bodyRate bytes a second on average: one that
+// creeps holds room on the disk, and one of few places to write.
+const (
+	bodyGrace = time.Minute
+	bodyRate  = 4 << 10
+)
 
 func (s *Service) work() (Work, error) {
 	if s.Work == nil {

@@ -3,6 +3,7 @@ package workapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -89,7 +91,7 @@ func (s *Service) contribute(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	uid := s.UID(r.Context())
-	info, err := work.Federation.Submit(r.Context(), uid, id, sub, &patient{r.Body, http.NewResponseController(w)})
+	info, err := work.Federation.Submit(r.Context(), uid, id, sub, newPatient(w, r))
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func (s *Service) sendValues(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	return work.Federation.Values(r.Context(), id, w)
+	return work.Federation.Values(r.Context(), s.UID(r.Context()), id, w)
 }
 
 func (s *Service) joinKey(w http.ResponseWriter, r *http.Request) error {
@@ -178,10 +180,17 @@ func (s *Service) shareKey(w http.ResponseWriter, r *http.Request) error {
 }
 
 // patient renews the read deadline before each read: a vector may take as long as
-// it needs, but not stand still.
+// it needs, but not stand still, nor creep.
 type patient struct {
-	r io.Reader
-	c *http.ResponseController
+	r     io.Reader
+	c     *http.ResponseController
+	begun time.Time
+	came  int64
+}
+
+// newPatient begins to be.
+func newPatient(w http.ResponseWriter, r *http.Request) *patient {
+	return &patient{r: r.Body, c: http.NewResponseController(w), begun: time.Now()}
 }
 
 // Read reads under a new deadline.
@@ -189,5 +198,11 @@ func (p *patient) Read(b []byte) (int, error) {
 	if err := p.c.SetReadDeadline(time.Now().Add(bodyIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	return p.r.Read(b)
+	if took := time.Since(p.begun); took > bodyGrace && float64(p.came) < took.Seconds()*bodyRate {
+		return 0, &problem.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(intake.ReasonSlow),
+			Message: fmt.Sprintf("after %s, %d bytes of the body have come; send at least %d a second", took.Round(time.Second), p.came, bodyRate)}
+	}
+	n, err := p.r.Read(b)
+	p.came += int64(n)
+	return n, err
 }

@@ -117,7 +117,7 @@ func (s *Service) newUpdate(w http.ResponseWriter, r *http.Request) (*update, er
 	if _, err := submission(r, ""); err != nil {
 		return nil, err
 	}
-	u.body = &patient{r.Body, http.NewResponseController(w)}
+	u.body = newPatient(w, r)
 	r.Body = io.NopCloser(u.body)
 	if u.parts, err = r.MultipartReader(); err != nil {
 		return nil, problem.BadRequest("content-type", "vector-invalid", `the body is multipart/form-data with the parts "inference" and "vector", in this order`)

@@ -100,7 +100,7 @@ func (f *rounds) Result(_ context.Context, id federation.ID) (federate.Published
 	return federate.Published{}, f.known(id)
 }
 
-func (f *rounds) Values(_ context.Context, id federation.ID, w io.Writer) error {
+func (f *rounds) Values(_ context.Context, _ uint32, id federation.ID, w io.Writer) error {
 	if err := f.known(id); err != nil {
 		return err
 	}

@@ -1,0 +1,129 @@
+package spool
+
+import (
+	"fmt"
+	"math"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Reasons of a Room.
+const (
+	// ReasonFull: what long work stores would be more than it may in all.
+	ReasonFull evidence.Reason = "spool-full"
+	// ReasonOwner: it would be more than one user's part.
+	ReasonOwner evidence.Reason = "spool-owner-full"
+	// ReasonDisk: less of the disk would be free than has to be.
+	ReasonDisk evidence.Reason = "disk-full"
+	// ReasonBusy: too many files are being written.
+	ReasonBusy evidence.Reason = "spool-busy"
+)
+
+// Limits bound what is stored. The zero value allows nothing.
+type Limits struct {
+	// Total is how many bytes there may be, PerOwner how many of one user.
+	Total, PerOwner int64
+	// Floor is how many bytes of the disk stay free.
+	Floor int64
+	// Writers is how many files may be written at the same time, WritersPerOwner how many
+	// of one user.
+	Writers, WritersPerOwner int
+}
+
+// Defaults are limits for an agent that is told nothing: 8 GiB, of one user half; 512 MiB
+// stay free; 16 files at the same time, of one user half.
+func Defaults() Limits {
+	return Limits{Total: 8 << 30, PerOwner: 4 << 30, Floor: 512 << 20, Writers: 16, WritersPerOwner: 8}
+}
+
+// Room says whether something more may be stored in a directory. What is there already it
+// asks of its caller, so that it has nothing to keep; what is being written it holds.
+// Its methods may be called from any goroutine.
+type Room struct {
+	dir    string
+	limits Limits
+	free   func(dir string) (int64, error) // tests replace it
+
+	mu      sync.Mutex
+	held    int64 // by those that are being written
+	of      map[uint32]int64
+	writers map[uint32]int
+	writing int
+}
+
+// NewRoom makes a room for a directory.
+func NewRoom(dir string, l Limits) *Room {
+	return &Room{dir: dir, limits: l, free: Free, of: map[uint32]int64{}, writers: map[uint32]int{}}
+}
+
+// Free is how many bytes of a directory's disk a user may still take.
+func Free(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	free := float64(st.Bavail) * float64(st.Bsize)
+	return int64(min(free, math.MaxInt64/2)), nil
+}
+
+// Usage is what is stored already, in all and of one user, without what is being written.
+type Usage struct{ Total, Owner int64 }
+
+// Reserve takes room for need bytes of a user, before the first of them is written, and
+// returns what gives it back: when they are stored and Usage counts them, or are gone.
+func (r *Room) Reserve(owner uint32, need int64, usage func() (Usage, error)) (release func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.writing >= r.limits.Writers || r.writers[owner] >= r.limits.WritersPerOwner {
+		return nil, evidence.Refuse(ReasonBusy, "%d files are being written, %d of this user; try again when one is done", r.writing, r.writers[owner])
+	}
+	used, err := usage()
+	if err != nil {
+		return nil, err
+	}
+	if total := used.Total + r.held; need > r.limits.Total-total {
+		return nil, evidence.Refuse(ReasonFull, "%d bytes are stored, %d more do not fit %d (spool.size_mb); they go when their jobs are done or cancelled", total, need, r.limits.Total)
+	}
+	if own := used.Owner + r.of[owner]; need > r.limits.PerOwner-own {
+		return nil, evidence.Refuse(ReasonOwner, "%d bytes of this user are stored, %d more do not fit %d (spool.size_per_uid_mb); they go when the jobs are done or cancelled", own, need, r.limits.PerOwner)
+	}
+	free, err := r.free(r.dir)
+	if err != nil {
+		return nil, err
+	}
+	if need > free-r.held-r.limits.Floor {
+		return nil, evidence.Refuse(ReasonDisk, "%d bytes are free, of which %d are spoken for; with %d more, less than %d would stay (spool.free_mb)", free, r.held, need, r.limits.Floor)
+	}
+	r.add(owner, need, 1)
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.add(owner, -need, -1)
+	}), nil
+}
+
+// Above says whether need bytes of what was reserved before may be written now: the floor
+// of the disk holds for them too.
+func (r *Room) Above(need int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	free, err := r.free(r.dir)
+	if err == nil && need > free-r.limits.Floor {
+		err = evidence.Refuse(ReasonDisk, "%d bytes are free; with %d more, less than %d would stay (spool.free_mb)", free, need, r.limits.Floor)
+	}
+	return err
+}
+
+// add changes what is being written.
+func (r *Room) add(owner uint32, bytes int64, files int) {
+	r.held += bytes
+	r.writing += files
+	r.of[owner] += bytes
+	if r.writers[owner] += files; r.writers[owner] == 0 {
+		delete(r.of, owner)
+		delete(r.writers, owner)
+	}
+}
