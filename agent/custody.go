@@ -22,6 +22,9 @@ const closeGrace = 2 * time.Second
 // opened until it is closed. Any goroutine may wipe it.
 type custody struct {
 	key *keybuf.Buffer
+	// subject is the id of the model that the key opens, as the broker says; zero if
+	// the broker does not say.
+	subject [32]byte
 
 	mu      sync.Mutex // guards the rest
 	budgets []*arena.Budget

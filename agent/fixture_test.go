@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 )
@@ -168,14 +169,19 @@ func (s *script) restart(steps ...func(context.Context) (*client.Lease, error)) 
 
 // grant makes a lease with a version of the model key.
 func (s *script) grant(ttl time.Duration, key string, version uint64) func(context.Context) (*client.Lease, error) {
+	return s.grantFor(ttl, key, version, [32]byte{}, protocol.RoleServe)
+}
+
+// grantFor makes a lease with roles, whose key is for a subject.
+func (s *script) grantFor(ttl time.Duration, key string, version uint64, subject [32]byte, roles protocol.Role) func(context.Context) (*client.Lease, error) {
 	return func(context.Context) (*client.Lease, error) {
 		b := keyOf(s.t, key)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.given = append(s.given, b)
 		now := time.Now()
-		return &client.Lease{ID: fmt.Sprintf("%032x", len(s.calls)), PolicyID: "test", BrokerTime: now.Add(-time.Hour), TTL: ttl,
-			Expires: now.Add(ttl), Keys: map[string]client.Key{"models/test": {Version: version, Key: b}}}, nil
+		return &client.Lease{ID: fmt.Sprintf("%032x", len(s.calls)), PolicyID: "test", Roles: roles, BrokerTime: now.Add(-time.Hour), TTL: ttl,
+			Expires: now.Add(ttl), Keys: map[string]client.Key{"models/test": {Version: version, Subject: subject, Key: b}}}, nil
 	}
 }
 

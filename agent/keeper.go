@@ -212,7 +212,7 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 // takeModel opens the model. An open that fails serves nothing: a model whose seal
 // does not verify is never served from an older version.
 func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *client.Lease, key client.Key) error {
-	held := &custody{key: key.Key}
+	held := &custody{key: key.Key, subject: key.Subject}
 	if err := k.tenure.begin(ctx, lease, held); err != nil {
 		held.wipe()
 		return err
@@ -221,6 +221,9 @@ func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *clie
 	if err != nil {
 		k.tenure.failed(lease, err)
 		return err
+	}
+	if receipts := opened.receipts(lease.Roles); receipts != receiptsVerify {
+		k.log.Warn("receipts of this model's answers will not verify", "model", opened.Name, "receipts", receipts)
 	}
 	return k.tenure.serve(lease, opened)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // run starts a keeper in a bubble of virtual time and stops it at the end.
@@ -242,6 +243,56 @@ func TestAnotherMemoryLimitOpensTheModelAnew(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestModelThatWasNotGrantedIsNotServed: the key opens the file, and the broker's store
+// says that it is for another model. Its answers could never be vouched for.
+func TestModelThatWasNotGrantedIsNotServed(t *testing.T) {
+	g := newGuest(t)
+	for _, mode := range []string{"", "streamed"} {
+		g.cfg.Models[0].Mode = mode
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{t: t}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grantFor(5*time.Minute, modelKey, 1, [32]byte{9}, protocol.RoleServe)}
+			k := s.keeper(g)
+			run(t, k, func() {
+				err := k.tenure.Serving()
+				if got := reasonOf(t, k); got != ReasonModelNotGranted || !strings.Contains(err.Error(), "secret put models/test") {
+					t.Errorf("mode %q: %v", mode, err)
+				}
+				if key, _ := s.key(0); key.Len() != 0 {
+					t.Error("the key of a model that was not granted is still there")
+				}
+			})
+		})
+	}
+}
+
+// TestStatusSaysWhetherReceiptsVerify: a lease without role or subject serves, and says
+// what its receipts are worth.
+func TestStatusSaysWhetherReceiptsVerify(t *testing.T) {
+	g := newGuest(t)
+	for name, tc := range map[string]struct {
+		subject [32]byte
+		roles   protocol.Role
+		want    string
+	}{
+		"granted":    {g.model, protocol.RoleServe | protocol.RoleContribute, "verify"},
+		"no subject": {[32]byte{}, protocol.RoleServe, "--model"},
+		"no role":    {g.model, protocol.RoleContribute, "role serve"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{t: t}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grantFor(5*time.Minute, modelKey, 1, tc.subject, tc.roles)}
+			k := s.keeper(g)
+			run(t, k, func() {
+				got := k.tenure.status("", false, 0)
+				if got.State != "serving" || got.Model == nil || !strings.Contains(got.Model.Receipts, tc.want) || strings.HasPrefix(got.Model.Receipts, "do not") != (tc.want != "verify") {
+					t.Errorf("%s: %+v", name, got.Model)
+				}
+			})
+		})
+	}
 }
 
 func TestModelThatDoesNotOpenIsNamedAndNothingIsServed(t *testing.T) {

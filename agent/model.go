@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -64,7 +66,7 @@ func open(ctx context.Context, cfg settings.Config, m settings.Model, held *cust
 		}
 		if !errors.As(err, &tooLarge) || ctx.Err() != nil {
 			held.wipe()
-			return nil, fmt.Errorf("model %s: %w", m.Name, err)
+			return nil, fmt.Errorf("model %s: %w", m.Name, held.notGranted(m, err))
 		}
 	}
 	held.wipe()
@@ -152,8 +154,36 @@ func (o *openModel) engineMemory(publisher identity.Public, limit int64) (int64,
 }
 
 func (o *openModel) options(publisher identity.Public, mode weights.Mode, reserve int64) weights.Options {
-	return weights.Options{Workers: o.threads, Mode: mode, Publisher: publisher, Name: o.SealedName, MinVersion: o.MinimumVersion, Reserve: reserve}
+	opt := weights.Options{Workers: o.threads, Mode: mode, Publisher: publisher, Name: o.SealedName, MinVersion: o.MinimumVersion, Reserve: reserve}
+	if o.subject != [32]byte{} {
+		opt.ModelID = &o.subject
+	}
+	return opt
 }
+
+// notGranted says of a file that holds another model than the key is for what to do.
+func (c *custody) notGranted(m settings.Model, err error) error {
+	failure, ok := errors.AsType[*chunkseal.Failure](err)
+	if !ok || failure.Reason != chunkseal.ReasonModelID {
+		return err
+	}
+	return evidence.Refuse(ReasonModelNotGranted, "the key %s is for the model %x, as the broker's store says, and %s holds another: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s): %w",
+		m.Resource, c.subject, m.Path, m.Resource, m.Path, err)
+}
+
+// receipts says whether receipts of the model's answers verify under a lease with these
+// roles: "verify", or why not.
+func (o *openModel) receipts(roles protocol.Role) string {
+	switch {
+	case o.subject == [32]byte{}:
+		return "do not verify: the broker's store does not say which model the key " + o.Resource + " is for (anchorhold secret put --model)"
+	case !roles.Has(protocol.RoleServe):
+		return "do not verify: the broker's policy does not give this guest the role serve"
+	}
+	return receiptsVerify
+}
+
+const receiptsVerify = "verify"
 
 // id is the model's digest in hexadecimal.
 func (o *openModel) id() string {

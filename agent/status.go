@@ -48,6 +48,8 @@ type ModelStatus struct {
 	Context    int    `json:"context"`
 	Threads    int    `json:"threads"`
 	ArenaBytes int64  `json:"arena_bytes"`
+	// Receipts is "verify", or why receipts of this model's answers do not.
+	Receipts string `json:"receipts"`
 }
 
 // status is the tenure's, and who this agent is.
@@ -76,6 +78,9 @@ func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
 	if m := t.model; m != nil {
 		s.Model = &ModelStatus{Name: m.Name, ID: m.id(), Version: m.weights.Public().Version, KeyVersion: m.keyVersion,
 			Mode: m.weights.Mode().String(), Context: m.engine.ContextSize(), Threads: m.threads, ArenaBytes: m.memory.Used()}
+		if t.lease != nil {
+			s.Model.Receipts = m.receipts(t.lease.Roles)
+		}
 	}
 	return s
 }

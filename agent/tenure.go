@@ -23,6 +23,9 @@ const (
 	ReasonLeaseExpired evidence.Reason = "lease-expired"
 	// ReasonModelUnavailable: a lease is held but the sealed model did not open.
 	ReasonModelUnavailable evidence.Reason = "model-unavailable"
+	// ReasonModelNotGranted: the key that the lease was granted is for another model than
+	// the file holds.
+	ReasonModelNotGranted evidence.Reason = "model-not-granted"
 	// ReasonDraining: the agent is about to end.
 	ReasonDraining evidence.Reason = "draining"
 )
@@ -121,7 +124,7 @@ func (t *tenure) expire(lease *client.Lease) {
 func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || !t.model.key.Equal(k.Key)
+	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || t.model.subject != k.Subject || !t.model.key.Equal(k.Key)
 }
 
 // begin registers a model that is about to be opened under a lease, so that the
@@ -189,9 +192,14 @@ func (t *tenure) wipeOthers() {
 func (t *tenure) failed(lease *client.Lease, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.lease == lease {
-		t.opening, t.refusal = nil, evidence.Refuse(ReasonModelUnavailable, "%v", err)
+	if t.lease != lease {
+		return
 	}
+	reason := ReasonModelUnavailable
+	if why, _ := evidence.ReasonOf(err); why == ReasonModelNotGranted {
+		reason = why
+	}
+	t.opening, t.refusal = nil, evidence.Refuse(reason, "%v", err)
 }
 
 // closeModel stops serving for a reason and wipes the model, but keeps the lease.

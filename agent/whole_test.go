@@ -86,7 +86,7 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 		t.Errorf("%+v %v", report.Body, err)
 	}
 	var s Status
-	if err := json.Unmarshal(get(t, api, "/v1/status"), &s); err != nil || s.Lease == nil || s.Model == nil || s.Lease.TLSGroup != "X25519MLKEM768" {
+	if err := json.Unmarshal(get(t, api, "/v1/status"), &s); err != nil || s.Lease == nil || s.Model == nil || s.Model.Receipts != "verify" || s.Lease.TLSGroup != "X25519MLKEM768" {
 		t.Errorf("%+v %v", s, err)
 	}
 	metrics := string(get(t, api, "/metrics"))

@@ -75,7 +75,7 @@ func (d *daemon) granted(cfg settings.Config, lease *client.Lease) error {
 		keys := map[string]classify.Key{}
 		for _, c := range cfg.Classifiers {
 			if k, ok := lease.Keys[c.Resource]; ok {
-				keys[c.Resource] = classify.Key{Secret: k.Key, Version: k.Version}
+				keys[c.Resource] = classify.Key{Secret: k.Key, Version: k.Version, Subject: k.Subject}
 			}
 		}
 		d.classifiers.Adopt(cfg.Classifiers, keys)

@@ -40,6 +40,8 @@ const (
 	ReasonUnknown evidence.Reason = "model-not-found"
 	// ReasonUnavailable: it is configured but did not open.
 	ReasonUnavailable evidence.Reason = "model-unavailable"
+	// ReasonNotGranted: the key that the lease was granted is for another model.
+	ReasonNotGranted evidence.Reason = "model-not-granted"
 	// ReasonInput: the input has another shape, or a value that is not a number.
 	ReasonInput evidence.Reason = "input-invalid"
 )
@@ -59,6 +61,9 @@ type Config struct {
 type Key struct {
 	Secret  *keybuf.Buffer
 	Version uint64
+	// Subject is the id of the model that the key opens, as the broker says. If it does
+	// not say, which is zero, the model is served, and its receipts do not verify.
+	Subject statement.Digest
 }
 
 // maxRunners is how many runners of a classifier are kept for the next requests.
@@ -114,7 +119,7 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
 	var missing []settings.Classifier
 	for _, c := range list {
 		k, ok := keys[c.Resource]
-		if held := s.open[c.Name]; ok && held != nil && held.key.Version == k.Version && held.key.Secret.Equal(k.Secret) {
+		if held := s.open[c.Name]; ok && held != nil && held.key.Version == k.Version && held.key.Subject == k.Subject && held.key.Secret.Equal(k.Secret) {
 			continue
 		}
 		dropped = append(dropped, s.take(c.Name))
@@ -144,7 +149,11 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 	switch {
 	case !current:
 	case err != nil:
-		s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "%v", err)
+		reason := ReasonUnavailable
+		if why, _ := evidence.ReasonOf(err); why == ReasonNotGranted {
+			reason = why
+		}
+		s.why[c.Name] = evidence.Refuse(reason, "%v", err)
 	default:
 		delete(s.why, c.Name)
 		s.open[c.Name] = o
@@ -158,6 +167,9 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 	default:
 		id := o.id.ID()
 		s.cfg.Logger.Info("classifier opened", "model", c.Name, "model_id", id.String(), "key_version", o.key.Version)
+		if o.key.Subject == (statement.Digest{}) {
+			s.cfg.Logger.Warn("receipts of this model's answers will not verify: the broker's store does not say which model the key is for (anchorhold secret put --model)", "model", c.Name, "resource", c.Resource)
+		}
 	}
 	return current
 }
@@ -168,7 +180,7 @@ func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget) (_
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
-	o := &served{Classifier: c, key: Key{Version: k.Version}, runners: make(chan *classifier.Runner, maxRunners)}
+	o := &served{Classifier: c, key: Key{Version: k.Version, Subject: k.Subject}, runners: make(chan *classifier.Runner, maxRunners)}
 	if o.key.Secret, err = k.Secret.Clone(); err != nil {
 		return nil, err
 	}
@@ -185,14 +197,15 @@ func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget) (_
 		return nil, err
 	}
 	d := o.model.Description()
-	o.id = statement.Model{Quantization: d.QuantizationDigest(), Chunks: o.model.Public().Root}
 	err = o.model.WithParameters(func(p intnet.Parameters) error {
-		n := &intnet.Network{Architecture: d.Architecture, Parameters: p}
 		var err error
-		o.id.Architecture, err = d.Architecture.Digest()
-		o.id.Weights = statement.WeightsCommitment(n)
+		o.id, err = statement.ModelOf(&intnet.Network{Architecture: d.Architecture, Parameters: p}, d.QuantizationDigest(), o.model.Public().Root)
 		return err
 	})
+	if id := o.id.ID(); err == nil && k.Subject != (statement.Digest{}) && k.Subject != id {
+		err = evidence.Refuse(ReasonNotGranted, "the key %s is for the model %s, as the broker's store says, and %s holds %s: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s)",
+			c.Resource, k.Subject, c.Path, id, c.Resource, c.Path)
+	}
 	if err != nil {
 		return nil, errors.Join(err, o.model.Close())
 	}

@@ -318,6 +318,31 @@ func TestAnotherKeyReopens(t *testing.T) {
 	wantReason(t, "not configured any more", err, classify.ReasonUnknown)
 }
 
+// TestClassifierThatWasNotGrantedIsNotServed: the key opens it, and is for another.
+func TestClassifierThatWasNotGrantedIsNotServed(t *testing.T) {
+	b := newBench(t, 1<<20)
+	s := prooftest.Seal(t, "tiny", 1)
+	adopt := func(subject statement.Digest) error {
+		b.Adopt(configs(s), map[string]classify.Key{s.Resource: {Secret: s.Key(t), Version: 1, Subject: subject}})
+		_, err := b.Classify(t.Context(), s.Name, input)
+		return err
+	}
+	err := adopt(statement.Digest{9})
+	wantReason(t, "another model", err, classify.ReasonNotGranted)
+	if !strings.Contains(err.Error(), "secret put "+s.Resource) || b.log.count("classifier opened") != 0 {
+		t.Error(err)
+	}
+	if err := adopt(s.Model.ID()); err != nil || b.log.count("will not verify") != 0 {
+		t.Errorf("its own model: %v", err)
+	}
+	if err := adopt(statement.Digest{9}); err == nil {
+		t.Error("it is served on when the key is for another from now on")
+	}
+	if err := adopt(statement.Digest{}); err != nil || b.log.count("will not verify") != 1 {
+		t.Errorf("a key for nothing serves, and is logged: %v", err)
+	}
+}
+
 func TestWhatDoesNotOpenSaysWhy(t *testing.T) {
 	good, other := prooftest.Seal(t, "good", 1), prooftest.Seal(t, "tiny", 2)
 	garbage := filepath.Join(t.TempDir(), "garbage")

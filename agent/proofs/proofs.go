@@ -490,7 +490,7 @@ func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info
 		return jobs.Info{}, err
 	}
 	info, err := s.queue(ctx, submit, w.Owner, id, 1, need)
-	if err == nil && info.State == jobs.Dead && (info.Reason == classify.ReasonUnavailable || info.Reason == ReasonNotRegistered || info.Reason == prooftask.ReasonMemory) {
+	if err == nil && info.State == jobs.Dead && (info.Reason == classify.ReasonUnavailable || info.Reason == classify.ReasonNotGranted || info.Reason == ReasonNotRegistered || info.Reason == prooftask.ReasonMemory) {
 		return retry(info.ID)
 	}
 	return info, err

@@ -50,7 +50,7 @@ func classifyEnd(err error) (jobs.Exit, evidence.Reason) {
 		return jobs.Refused, reason
 	case errors.As(err, &failure):
 		return jobs.Exit(failure.Exit.String()), reason
-	case reason == classify.ReasonUnavailable: // the lease may come back
+	case reason == classify.ReasonUnavailable || reason == classify.ReasonNotGranted: // the lease, or the right one, may come back
 		return jobs.Crash, reason
 	case refused:
 		return jobs.Refused, reason

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
+
+	"github.com/anchorhold/anchorhold/crypto/intnet"
 )
 
 // Limits on statements.
@@ -37,6 +39,16 @@ func (m Model) ID() Digest {
 		raw = append(raw, part...)
 	}
 	return sha256.Sum256(raw)
+}
+
+// ModelOf names a network with its quantization and the root of its sealed file. A
+// network that is not well-formed is an error.
+func ModelOf(n *intnet.Network, quantization, chunks Digest) (Model, error) {
+	architecture, err := n.Architecture.Digest()
+	if err != nil {
+		return Model{}, err
+	}
+	return Model{Architecture: architecture, Quantization: quantization, Chunks: chunks, Weights: WeightsCommitment(n)}, nil
 }
 
 type modelJSON struct {

@@ -78,7 +78,7 @@ func (d *besideDemo) sealClassifier(ctx context.Context) (string, error) {
 }
 
 func (d *besideDemo) storeBoth(ctx context.Context) (string, error) {
-	if _, err := d.tool(ctx, "secret", "put", "models/mnist", "--file", d.path("model.key"), "--broker", d.path("operator.sock")); err != nil {
+	if _, err := d.tool(ctx, "secret", "put", "models/mnist", "--file", d.path("model.key"), "--model", d.path("mnist.ahm"), "--broker", d.path("operator.sock")); err != nil {
 		return "", err
 	}
 	return d.storeKey(ctx)

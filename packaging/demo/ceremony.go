@@ -19,6 +19,9 @@ func (d *proofDemo) holdCeremony(ctx context.Context) (string, error) {
 		"--publisher", d.path("publisher.key"), "--credential-file", d.path("publisher.credential"), "--name", "cancer", "--model-version", "1"); err != nil {
 		return "", err
 	}
+	if _, err := d.tool(ctx, "secret", "put", "models/cancer", "--file", d.path("model.key"), "--model", d.path("cancer.ahm"), "--broker", d.path("operator.sock")); err != nil {
+		return "", err
+	}
 	if _, err := d.tool(ctx, "proof", "ceremony", "begin", d.path("cancer.ahm"), "--key", d.path("model.key"), "--publisher", d.path("publisher.key.pub"), "--out", d.path("ceremony")); err != nil {
 		return "", err
 	}
@@ -49,7 +52,7 @@ func (d *proofDemo) holdCeremony(ctx context.Context) (string, error) {
 // proveWithCeremony proves one answer with an agent that has the ceremony's keys and
 // allows no others.
 func (d *proofDemo) proveWithCeremony(ctx context.Context) (string, error) {
-	config, err := d.proverConfig("agent", "cancer", "cancer.ahm", "ceremony-keys", "all", false)
+	config, err := d.proverConfig("agent", "cancer", "models/cancer", "cancer.ahm", "ceremony-keys", "all", false)
 	if err != nil {
 		return "", err
 	}

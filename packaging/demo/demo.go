@@ -34,6 +34,7 @@ type demo struct {
 	brokerExtra   string // of its configuration
 	policy        string // instead of demoPolicy
 	gguf          string
+	modelID       string // of what was sealed first
 	receipt       string // file of the answer's receipt
 	answer        string
 }

@@ -123,6 +123,7 @@ func (d *proofDemo) sealDigits(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var sealed struct {
+		ModelID      string  `json:"model_id"`
 		Bytes        float64 `json:"bytes"`
 		Quantization struct {
 			Agreed  float64 `json:"agreed"`
@@ -133,6 +134,7 @@ func (d *proofDemo) sealDigits(ctx context.Context) (string, error) {
 	if err := json.Unmarshal(out, &sealed); err != nil {
 		return "", err
 	}
+	d.modelID = sealed.ModelID
 	q := sealed.Quantization
 	d.accuracy = q.Integer
 	return fmt.Sprintf("%.0f bytes; of %d rows %.1f %% right as INT8, %.1f %% in floating point", sealed.Bytes, proofRequests, 100*q.Integer, 100*q.Float), nil
@@ -154,7 +156,7 @@ func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
 }
 
 // proverConfig is the agent's configuration.
-func (d *proofDemo) proverConfig(name, model, file, keys, mode string, development bool) (string, error) {
+func (d *proofDemo) proverConfig(name, model, resource, file, keys, mode string, development bool) (string, error) {
 	config := fmt.Sprintf(`compute:
   tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: 96}
 verification:
@@ -162,19 +164,19 @@ verification:
 broker: {address: %q, tls_roots: %s, root_keys: [%s], minimum_epoch: 1}
 guest: {image_id: demo-image, state_dir: %s, software_measurement: %q}
 classifiers:
-  - {name: %s, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
+  - {name: %s, path: %s, resource: %s, publisher: %s, minimum_version: 1}
 proofs: {keys: %s, mode: %s, registry: %q, allow_development_setup: %t, memory_mb: 512}
 workers: {path: %s}
 socket: {path: %s}
 log: {level: info, format: text}
 `, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), goodMeasurement,
-		model, d.path(file), d.path("publisher.key.pub"), d.path(keys), mode, d.registry, development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
+		model, d.path(file), resource, d.path("publisher.key.pub"), d.path(keys), mode, d.registry, development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)
 }
 
 func (d *proofDemo) startProver(ctx context.Context) (string, error) {
-	config, err := d.proverConfig("agent", "digits", "model.ahm", "keys", "all", true)
+	config, err := d.proverConfig("agent", "digits", "models/demo", "model.ahm", "keys", "all", true)
 	if err != nil {
 		return "", err
 	}
@@ -296,7 +298,7 @@ func (d *proofDemo) ask(ctx context.Context) (string, error) {
 	if err := os.WriteFile(d.path("one.receipt.json"), one, 0o600); err != nil {
 		return "", err
 	}
-	if _, err := d.tool(ctx, "receipt", "verify", d.path("one.receipt.json"), "--root", d.path("root.key.pub")); err != nil {
+	if _, err := d.tool(ctx, "receipt", "verify", d.path("one.receipt.json"), "--root", d.path("root.key.pub"), "--model-id", d.modelID); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d of %d right, exactly as many as of the integer reference; median %.2f ms a request, with proving under way", right, proofRequests, float64(d.busy.Microseconds())/1000), nil

@@ -59,7 +59,7 @@ func (d *proofDemo) federate(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	if _, err := f.tool(ctx, "secret", "put", "models/demo", "--file", d.path("model.key"), "--broker", f.path("operator.sock")); err != nil {
+	if _, err := f.tool(ctx, "secret", "put", "models/demo", "--file", d.path("model.key"), "--model-id", d.modelID, "--broker", f.path("operator.sock")); err != nil {
 		return "", err
 	}
 	if _, err := f.startGuests(ctx); err != nil {

@@ -53,7 +53,7 @@ type audited struct {
 func (d *proofDemo) challenge(ctx context.Context) (string, error) {
 	broker := []string{"--broker", d.path("operator.sock")}
 	d.registry = d.registryAddress
-	config, err := d.proverConfig("agent", "digits", "model.ahm", "keys", "on-demand", true)
+	config, err := d.proverConfig("agent", "digits", "models/demo", "model.ahm", "keys", "on-demand", true)
 	if err != nil {
 		return "", err
 	}

@@ -110,11 +110,12 @@ func (d *demo) sealModel(ctx context.Context) (string, error) {
 	if err := json.Unmarshal(out, &sealed); err != nil {
 		return "", err
 	}
+	d.modelID = sealed.ModelID
 	return fmt.Sprintf("%.1f MB, %d tensors in %d encrypted chunks, %.0f MB/s\nmodel id %s", sealed.Bytes/1e6, sealed.Tensors, sealed.Chunks, sealed.Bytes/1e6/sealed.Seconds, sealed.ModelID), nil
 }
 
 func (d *demo) storeKey(ctx context.Context) (string, error) {
-	out, err := d.tool(ctx, "secret", "put", "models/demo", "--file", d.path("model.key"), "--broker", d.path("operator.sock"))
+	out, err := d.tool(ctx, "secret", "put", "models/demo", "--file", d.path("model.key"), "--model-id", d.modelID, "--broker", d.path("operator.sock"))
 	return strings.TrimSpace(string(out)) + ", sealed at rest", err
 }
 

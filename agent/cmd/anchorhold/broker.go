@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/spf13/cobra"
@@ -153,42 +152,12 @@ func newReferenceValues(inv *invocation) *cobra.Command {
 }
 
 func newSecret(inv *invocation) *cobra.Command {
-	var file, model string
-	var meta keystore.Meta
-	put := inv.operate("put NAME --file FILE", "Store a secret, or a new version of it",
-		"  anchorhold secret put models/demo --file model.key --model-id 5f1c...", exactly(1, "the secret's name"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			if file == "" {
-				return nil, nil, usageError{errors.New("--file is needed; a secret never stands on a command line")}
-			}
-			if model != "" {
-				if err := meta.Subject.UnmarshalText([]byte(model)); err != nil {
-					return nil, nil, usageError{fmt.Errorf("--model-id: %w", err)}
-				}
-			}
-			secret, err := readSecretFile(file, false)
-			if err != nil {
-				return nil, nil, err
-			}
-			defer secret.Wipe()
-			version, err := b.PutSecret(ctx, args[0], secret, meta, operator.PutNext)
-			return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s version %d is stored\n", args[0], version)
-				if model == "" && meta.Kind == "model-key" {
-					fmt.Fprintln(w, "Without --model-id no receipt of this model's answers will verify: leases do not say what the key opens.")
-				}
-			}, err
-		})
-	put.Flags().StringVar(&file, "file", "", "file with the secret")
-	put.Flags().StringVar(&meta.Kind, "kind", "model-key", "what the secret is for (stored in the clear)")
-	put.Flags().StringVar(&model, "model-id", "", "the id of the model that the key opens, as \"anchorhold seal\" printed it; leases that are granted the key then speak for that model")
-	put.Flags().StringVar(&meta.Description, "description", "", "for people (stored in the clear)")
 	list := inv.operate("list [PREFIX]", "List secrets, without their values", "  anchorhold secret list models/", cobra.MaximumNArgs(1),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			all, err := b.Secrets(ctx, strings.Join(args, ""))
 			return all, func(w io.Writer) {
 				for _, s := range all.Secrets {
-					fmt.Fprintf(w, "%-40s version %-5d %-10s %s\n", s.Name, s.Version, s.State, s.Meta.Kind)
+					fmt.Fprintf(w, "%-40s version %-5d %-10s %s%s\n", s.Name, s.Version, s.State, s.Meta.Kind, subjectText(s.Meta))
 				}
 				if all.More {
 					fmt.Fprintln(w, "... and more: give a PREFIX")
@@ -198,7 +167,7 @@ func newSecret(inv *invocation) *cobra.Command {
 	retire := changeSecret(inv, "retire", "Stop releasing one version", (*operator.Client).RetireSecret)
 	destroy := changeSecret(inv, "destroy", "Remove one version for ever", (*operator.Client).DestroySecret)
 	c := subcommands("secret", "Store, list, retire and destroy secrets",
-		"Secrets are sealed at rest and never shown again; attested guests receive them.", put, list, retire, destroy)
+		"Secrets are sealed at rest and never shown again; attested guests receive them.", newSecretPut(inv), list, retire, destroy)
 	inv.brokerFlag(c)
 	return c
 }

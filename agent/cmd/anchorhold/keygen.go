@@ -126,7 +126,7 @@ func newIdentity(level identity.Level, path string, u identity.Unlock) (*identit
 
 func newKeygenModel(inv *invocation) *cobra.Command {
 	return randomFile(inv, "model", "Make a model key: 32 random bytes that seal one model",
-		"  anchorhold keygen model --out model.key\n  anchorhold secret put models/demo --file model.key", chunkseal.KeySize)
+		"  anchorhold keygen model --out model.key\n  anchorhold secret put models/demo --file model.key --model model.ahm", chunkseal.KeySize)
 }
 
 func newKeygenCredential(inv *invocation) *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/runtime/quantize"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/spf13/cobra"
@@ -60,21 +62,24 @@ convolutional networks, becomes an INT8 classifier whose answers can be proven.`
 			}
 			opt.Progress = progress(c.ErrOrStderr(), "sealed")
 			var s sealer.Summary
+			var id statement.Digest
 			var report *quantize.Report
 			if isONNX(opt.In) {
-				s, report, err = quantizer.seal(c.Context(), opt)
+				s, id, report, err = quantizer.seal(c.Context(), opt)
 			} else {
 				s, err = sealer.Seal(c.Context(), opt)
+				id = s.Root
 			}
 			if err != nil {
 				return err
 			}
-			result := map[string]any{"file": opt.Out, "model_id": hex.EncodeToString(s.Root[:]), "file_id": hex.EncodeToString(s.FileID[:]),
+			result := map[string]any{"file": opt.Out, "model_id": id, "root": hex.EncodeToString(s.Root[:]), "file_id": hex.EncodeToString(s.FileID[:]),
 				"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds(), "quantization": report}
 			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "%s\n  model id  %x\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n",
-					opt.Out, s.Root, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
+				fmt.Fprintf(w, "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n",
+					opt.Out, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
 				printQuantization(w, report)
+				printModelID(w, id)
 			})
 		},
 	}
@@ -112,13 +117,16 @@ func progress(w io.Writer, what string) func(done, total int64) {
 }
 
 func newInspect(inv *invocation) *cobra.Command {
-	var publisher string
+	var publisher, keyFile string
 	var chunks bool
 	c := &cobra.Command{
 		Use:   "inspect MODEL.ahm",
 		Short: "Show what a sealed file holds, without its key",
 		Long: `Shows what is public in a sealed file. With --publisher its signature is
-verified; with --chunks besides every chunk is compared with the signed index.`,
+verified; with --chunks besides every chunk is compared with the signed index.
+
+The root names the file, and is the id of a language model. The id of a classifier also
+covers what is sealed in it: --key shows the id that receipts carry, of either.`,
 		Example: "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks",
 		Args:    exactly(1, "one sealed file"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -143,17 +151,24 @@ verified; with --chunks besides every chunk is compared with the signed index.`,
 			if err != nil {
 				return fmt.Errorf("%w: the publisher's key: %w", errRefused, err)
 			}
-			result := map[string]any{"name": p.Name, "version": p.Version, "model_id": hex.EncodeToString(p.Root[:]), "file_id": hex.EncodeToString(p.FileID[:]),
+			id := ""
+			if keyFile != "" {
+				if id, err = modelIDWith(args[0], keyFile); err != nil {
+					return err
+				}
+			}
+			result := map[string]any{"name": p.Name, "version": p.Version, "root": hex.EncodeToString(p.Root[:]), "model_id": id, "file_id": hex.EncodeToString(p.FileID[:]),
 				"format": p.FormatVersion, "algorithm": p.Algorithm, "publisher": signer, "parameter_sets": p.ParameterSets,
 				"sections": p.Sections, "chunks": p.Chunks, "plain_bytes": p.PlainBytes, "file_bytes": p.FileBytes, "verified": checked}
 			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "name            %s\nversion         %d\nmodel id        %x\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n",
-					p.Name, p.Version, p.Root, p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
+				fmt.Fprintf(w, "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n",
+					p.Name, p.Version, p.Root, cmp.Or(id, "the root, unless this is a classifier: give --key"), p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
 					float64(p.PlainBytes)/1e6, float64(p.FileBytes)/1e6, checked)
 			})
 		},
 	}
 	c.Flags().StringVar(&publisher, "publisher", "", "verify the signature of this publisher (ahpub1... or a file)")
+	c.Flags().StringVar(&keyFile, "key", "", "file with the model key, to show the id that receipts carry")
 	c.Flags().BoolVar(&chunks, "chunks", false, "verify every chunk against the index too")
 	return c
 }

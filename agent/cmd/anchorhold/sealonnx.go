@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
@@ -64,15 +65,15 @@ func (q *quantizing) quantize(path string) (*classifier.Description, intnet.Para
 	return d, p, report, err
 }
 
-// seal quantizes and seals.
-func (q *quantizing) seal(ctx context.Context, opt sealer.Options) (sealer.Summary, *quantize.Report, error) {
+// seal quantizes and seals, and returns the id that receipts will carry.
+func (q *quantizing) seal(ctx context.Context, opt sealer.Options) (sealer.Summary, statement.Digest, *quantize.Report, error) {
 	d, p, report, err := q.quantize(opt.In)
 	if err != nil {
-		return sealer.Summary{}, nil, err
+		return sealer.Summary{}, statement.Digest{}, nil, err
 	}
 	parts, err := classifier.Parts(d, p)
 	if err != nil {
-		return sealer.Summary{}, nil, err
+		return sealer.Summary{}, statement.Digest{}, nil, err
 	}
 	defer func() {
 		for _, part := range parts {
@@ -80,7 +81,11 @@ func (q *quantizing) seal(ctx context.Context, opt sealer.Options) (sealer.Summa
 		}
 	}()
 	s, err := sealer.SealClassifier(ctx, opt, parts)
-	return s, report, err
+	if err != nil {
+		return s, statement.Digest{}, nil, err
+	}
+	id, err := classifierID(d, p, s.Root)
+	return s, id, report, err
 }
 
 func printQuantization(w io.Writer, r *quantize.Report) {

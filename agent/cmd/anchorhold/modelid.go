@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+)
+
+// classifierMemory bounds a classifier that is opened to look at it.
+const classifierMemory = 256 << 20
+
+// modelID is the id that receipts of a sealed model's answers carry: of a language model
+// the file's root, of a classifier the digest that also covers what is sealed in it. A key
+// that does not open the file is refused. The publisher is the file's own: an id names one
+// file, whoever signed it.
+func modelID(path string, key *keybuf.Buffer) (statement.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return statement.Digest{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return statement.Digest{}, err
+	}
+	p, err := chunkseal.Inspect(f, info.Size())
+	if err != nil {
+		return statement.Digest{}, fmt.Errorf("%w: %s: %w", errRefused, path, err)
+	}
+	publisher, err := identity.ParsePublic(p.Publisher)
+	if err != nil {
+		return statement.Digest{}, fmt.Errorf("%w: %s: the publisher's key: %w", errRefused, path, err)
+	}
+	r, err := chunkseal.Open(f, info.Size(), key, chunkseal.OpenOptions{Publisher: publisher})
+	if err != nil {
+		return statement.Digest{}, fmt.Errorf("%w: %s: %w", errRefused, path, err)
+	}
+	ofClassifier := r.Sections()[0].Kind == chunkseal.KindClassifier
+	if !ofClassifier {
+		return p.Root, nil
+	}
+	m, err := classifier.Open(path, key, arena.NewBudget(classifierMemory), classifier.Options{Publisher: publisher, ModelID: &p.Root})
+	if err != nil {
+		return statement.Digest{}, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	defer m.Close()
+	var id statement.Digest
+	err = m.WithParameters(func(parameters intnet.Parameters) (err error) {
+		id, err = classifierID(m.Description(), parameters, p.Root)
+		return err
+	})
+	return id, err
+}
+
+// classifierID is what receipts of a classifier's answers call it.
+func classifierID(d *classifier.Description, p intnet.Parameters, root [32]byte) (statement.Digest, error) {
+	m, err := statement.ModelOf(&intnet.Network{Architecture: d.Architecture, Parameters: p}, d.QuantizationDigest(), root)
+	return m.ID(), err
+}
+
+// printModelID shows an id, and what it is needed for.
+func printModelID(w io.Writer, id statement.Digest) {
+	fmt.Fprintf(w, "  model id  %s\n            the broker must know it beside the key: anchorhold secret put NAME --file KEY --model-id ID\n", id)
+}
+
+// modelIDWith is the id of a sealed model, in hexadecimal, by its key's file.
+func modelIDWith(path, keyFile string) (string, error) {
+	key, err := readSecretFile(keyFile, false)
+	if err != nil {
+		return "", err
+	}
+	defer key.Wipe()
+	id, err := modelID(path, key)
+	return id.String(), err
+}
