@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"math/big"
 	"slices"
 	"testing"
@@ -26,6 +27,21 @@ func largeKey(t *testing.T, bits uint, e int) *rsa.PublicKey {
 	return &rsa.PublicKey{N: n, E: e}
 }
 
+// signedAtLength is a certificate with another signature, of so many random bytes.
+func signedAtLength(t *testing.T, der []byte, bytes int) []byte {
+	t.Helper()
+	var c struct {
+		Body, Algorithm asn1.RawValue
+		Signature       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &c); err != nil {
+		t.Fatal(err)
+	}
+	c.Signature.Bytes, c.Signature.BitLength = make([]byte, bytes), 8*bytes
+	rand.Read(c.Signature.Bytes[1:]) // below the modulus
+	return mustDER(t, c, "")
+}
+
 // An 8 KiB certificate with a key of 54,400 bits cost 117 to 263 ms before anything was
 // trusted: its signature was checked, to find out that it does not chain to a pinned root.
 func TestNothingIsVerifiedUnderCertificatesOfStrangers(t *testing.T) {
@@ -42,15 +58,18 @@ func TestNothingIsVerifiedUnderCertificatesOfStrangers(t *testing.T) {
 		root    []byte
 		want    evidence.Reason
 		without bool // no certificates are configured
+		leaf    []byte
 	}{
-		{"issuer's key of 54,400 bits", issue("SEV-Genoa", largeKey(t, 54_400, 65537)), nil, ReasonCertificate, true},
-		{"issuer's key as long as the limit on certificates lets it be", issue("SEV-Genoa", largeKey(t, 25_000, 65537)), nil, ReasonCertificate, true},
-		{"issuer's key of one bit more", issue("SEV-Genoa", largeKey(t, authorityBits+1, 65537)), nil, ReasonCertificate, true},
-		{"issuer's key of one bit less", issue("SEV-Genoa", largeKey(t, authorityBits-1, 65537)), nil, ReasonCertificate, true},
-		{"issuer's key with a large exponent", issue("SEV-Genoa", largeKey(t, authorityBits, 1<<31-1)), nil, ReasonCertificate, true},
-		{"root's key of 54,400 bits", nil, issue("ARK-Genoa", largeKey(t, 54_400, 65537)), ReasonCertificate, true},
-		{"root that is not pinned", nil, stranger.cert.Raw, ReasonRoot, true},
-		{"issuer's key of 54,400 bits beside configured ones", issue("SEV-Genoa", largeKey(t, 54_400, 65537)), nil, ReasonCertificate, false},
+		{"chip key's certificate with a signature for 54,400 bits", issue("SEV-Genoa", largeKey(t, 54_400, 1<<31-1)), nil, ReasonCertificate, true, signedAtLength(t, good.Endorsements[2].Data, 6800)},
+		{"chip key's certificate with a signature for 16,800 bits", nil, nil, ReasonChain, false, signedAtLength(t, good.Endorsements[2].Data, 2100)},
+		{"issuer's key of 54,400 bits", issue("SEV-Genoa", largeKey(t, 54_400, 65537)), nil, ReasonCertificate, true, nil},
+		{"issuer's key as long as the limit on certificates lets it be", issue("SEV-Genoa", largeKey(t, 25_000, 65537)), nil, ReasonCertificate, true, nil},
+		{"issuer's key of one bit more", issue("SEV-Genoa", largeKey(t, authorityBits+1, 65537)), nil, ReasonCertificate, true, nil},
+		{"issuer's key of one bit less", issue("SEV-Genoa", largeKey(t, authorityBits-1, 65537)), nil, ReasonCertificate, true, nil},
+		{"issuer's key with a large exponent", issue("SEV-Genoa", largeKey(t, authorityBits, 1<<31-1)), nil, ReasonCertificate, true, nil},
+		{"root's key of 54,400 bits", nil, issue("ARK-Genoa", largeKey(t, 54_400, 65537)), ReasonCertificate, true, nil},
+		{"root that is not pinned", nil, stranger.cert.Raw, ReasonRoot, true, nil},
+		{"issuer's key of 54,400 bits beside configured ones", issue("SEV-Genoa", largeKey(t, 54_400, 65537)), nil, ReasonCertificate, false, nil},
 	} {
 		v := p.trusting(t, Options{})
 		if row.without {
@@ -68,6 +87,9 @@ func TestNothingIsVerifiedUnderCertificatesOfStrangers(t *testing.T) {
 		}
 		if row.issuer != nil {
 			env.Endorsements[1].Data = row.issuer
+		}
+		if row.leaf != nil {
+			env.Endorsements[2].Data = row.leaf
 		}
 		began := time.Now()
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)
