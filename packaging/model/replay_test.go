@@ -1,0 +1,77 @@
+package model
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// reasons are the codes with which the code refuses what a rule refuses.
+var reasons = map[string][]evidence.Reason{
+	"contributor_named":   {"audience-not-named", "role-not-granted"},
+	"decryptor_named":     {"audience-not-named", "role-not-granted"},
+	"key_granted":         {"lease-resource-not-granted"},
+	"release_recorded":    {"round-key-not-released"},
+	"lease_recorded":      {"lease-not-granted-here"},
+	"result_written_once": {"result-already-published"},
+	"model_granted":       {"lease-resource-not-granted"},
+	"epoch_runs":          {"epoch-not-valid-now"},
+	"epoch_floor":         {"epoch-retired", "no-active-epoch"},
+	"log_asked":           {"round-already-closed"},
+	"checkpoint_asked":    {"round-store-damaged"},
+	"account_asked":       {"privacy-budget-exhausted"},
+	"round_closed":        {"round-not-closed"},
+}
+
+// notYet are trails that the code does not refuse yet, each with what is missing.
+var notYet = map[string]string{
+	"key-for-any-tenant":     "the release does not ask whom the round names",
+	"key-for-any-role":       "the release does not ask whom the round names",
+	"account-by-name":        "the account is a name",
+	"account-restored":       "the audit log is not asked what was spent",
+	"ticket-signed-again":    "the audit log does not have the ticket",
+	"story-restored":         "the audit log does not have the ticket",
+	"reclosed-after-restore": "the audit log is not asked for the cohort",
+	"restored-log-believed":  "no checkpoint is asked",
+	"retire-forgets-floor":   "the floor is not kept",
+}
+
+func TestTrails(t *testing.T) {
+	names, err := Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if trail := read(t, name); !slices.ContainsFunc(trail.Steps, inAgent) {
+			t.Run(name, func(t *testing.T) {
+				if missing := notYet[name]; missing != "" {
+					t.Skip(missing)
+				}
+				t.Parallel()
+				replay(t, trail)
+			})
+		}
+	}
+}
+
+// inAgent says whether a step happens inside an agent.
+func inAgent(s Step) bool { return s.Verb == "answer" || s.Verb == "renew" && len(s.RefusedBy) > 0 }
+
+// replay takes a trail's steps: each must succeed but the one that only the mutant takes,
+// which must be refused by one of the rules that it breaks.
+func replay(t *testing.T, trail Trail) {
+	w := newWorld(t)
+	for i, s := range trail.Steps {
+		err := w.do(s)
+		switch reason := reasonOf(err); {
+		case len(s.RefusedBy) == 0 && err != nil:
+			t.Fatalf("step %d, %s, of honest parties: %v", i+1, s, err)
+		case len(s.RefusedBy) > 0 && err == nil:
+			t.Fatalf("step %d, %s: nothing refused it; %s", i+1, s, strings.Join(s.RefusedBy, " and ")+" should have")
+		case len(s.RefusedBy) > 0 && !slices.ContainsFunc(s.RefusedBy, func(rule string) bool { return slices.Contains(reasons[rule], reason) }):
+			t.Fatalf("step %d, %s: refused with %q, %q was to refuse it: %v", i+1, s, reason, s.RefusedBy, err)
+		}
+	}
+}
