@@ -25,7 +25,7 @@ type Epoch struct {
 type heldEpoch struct {
 	protocol.EpochStatement
 	signed []byte
-	key    *identity.Private
+	signer *protocol.Batcher
 }
 
 // SetEpochs replaces the epochs that the broker may use; connections that are
@@ -44,7 +44,7 @@ func (b *Broker) SetEpochs(epochs []Epoch) error {
 		if e.Key == nil || !e.Key.Public().Equal(st.Key) {
 			return fmt.Errorf("epoch %d: the private key is not the one that the statement names", st.Epoch)
 		}
-		held = append(held, &heldEpoch{st, slices.Clone(e.Statement), e.Key})
+		held = append(held, &heldEpoch{st, slices.Clone(e.Statement), protocol.NewBatcher(e.Key)})
 	}
 	slices.SortFunc(held, func(a, b *heldEpoch) int {
 		if a.Epoch > b.Epoch {

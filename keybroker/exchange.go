@@ -43,6 +43,7 @@ type exchange struct {
 	hello       protocol.Hello
 	choice      protocol.Choice
 	epoch       *heldEpoch
+	signed      func() // says that the epoch key has nothing more to sign here
 	challengeAt protocol.Time
 	consumed    atomic.Bool // the nonce was used; see checkNonce
 
@@ -73,6 +74,9 @@ func newID() (id protocol.ID) {
 // run goes through all steps and refuses at the first that fails.
 func (x *exchange) run(ctx context.Context) {
 	defer func() {
+		if x.signed != nil {
+			x.signed()
+		}
 		for _, release := range x.letGo {
 			release()
 		}
@@ -138,7 +142,8 @@ func (x *exchange) sendChallenge(context.Context) (err error) {
 	m2.Epoch = x.epoch.signed
 	rand.Read(m2.Nonce[:])
 	x.choice, x.challengeAt = m2.Choice, m2.BrokerTime
-	if err := m2.Sign(x.epoch.key, x.ekm, protocol.HashMessage(x.frames[0])); err != nil {
+	x.signed = x.epoch.signer.Enter()
+	if err := m2.Sign(x.epoch.signer, x.ekm, protocol.HashMessage(x.frames[0])); err != nil {
 		return err
 	}
 	return x.send(1, m2)

@@ -108,7 +108,8 @@ func (x *exchange) certify(m6 *protocol.Release, grants []protocol.Granted, tran
 	if cert.Image, err = evidence.ImageOf(cert.Kind, cert.Registers); err != nil {
 		return err
 	}
-	m6.Lease, err = protocol.SignLease(x.epoch.key, cert)
+	m6.Lease, err = protocol.SignLease(x.epoch.signer, cert)
+	x.signed()
 	return err
 }
 

@@ -68,7 +68,7 @@ func Choose(hello *Hello, versions []Version, suites []Suite, kinds []evidence.K
 }
 
 // Sign signs the challenge for one connection (docs/protocol.md 3.4).
-func (m *Challenge) Sign(epoch *identity.Private, ekm [48]byte, hashM1 Digest) error {
+func (m *Challenge) Sign(epoch Signer, ekm [48]byte, hashM1 Digest) error {
 	msg, err := m.signed(ekm, hashM1)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (m *Challenge) Verify(epoch identity.Public, ekm [48]byte, hashM1 Digest) e
 	if err != nil {
 		return malformed("M2: %v", err)
 	}
-	if err := epoch.Verify(contextChallenge, msg, m.Signature); err != nil {
+	if err := verifyEpochKey(epoch, contextChallenge, msg, m.Signature); err != nil {
 		return &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "challenge was not made for this connection by this epoch key", Err: err}
 	}
 	return nil

@@ -67,7 +67,7 @@ type LeaseCertificate struct {
 }
 
 // SignLease signs the certificate with the epoch key.
-func SignLease(epoch *identity.Private, c LeaseCertificate) ([]byte, error) { return sign(epoch, &c) }
+func SignLease(epoch Signer, c LeaseCertificate) ([]byte, error) { return sign(epoch, &c) }
 
 // VerifyLease checks a signed certificate under an epoch statement that was
 // itself verified: the epoch's key, the same broker and epoch number, begun
@@ -80,15 +80,16 @@ func VerifyLease(signed []byte, st EpochStatement) (LeaseCertificate, error) {
 	if err != nil {
 		return LeaseCertificate{}, err
 	}
-	if err := c.verify(msg, sig, contextRelease, st); err != nil {
+	if err := c.verify(verifyEpochKey(st.Key, contextRelease, msg, sig), st); err != nil {
 		return LeaseCertificate{}, err
 	}
 	return c, nil
 }
 
-func (c *LeaseCertificate) verify(msg, sig []byte, context string, st EpochStatement) error {
-	if err := st.Key.Verify(context, msg, sig); err != nil {
-		return &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "lease certificate is not signed by the epoch key", Err: err}
+// verify judges what the certificate says; signed is what became of its signature.
+func (c *LeaseCertificate) verify(signed error, st EpochStatement) error {
+	if signed != nil {
+		return &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "lease certificate is not signed by the epoch key", Err: signed}
 	}
 	switch {
 	case c.Broker != st.Broker || c.Epoch != st.Epoch:

@@ -26,7 +26,8 @@ func verifyLease1(signed []byte, st EpochStatement) (LeaseCertificate, error) {
 	if err != nil {
 		return LeaseCertificate{}, err
 	}
-	if err := c.verify(msg, sig, contextRelease1, st); err != nil {
+	// There were no batches in version 1.
+	if err := c.verify(st.Key.Verify(contextRelease1, msg, sig), st); err != nil {
 		return LeaseCertificate{}, err
 	}
 	c.Registers = []evidence.Register{{Name: evidence.RegisterLaunch, Value: c.measurement[:]}}

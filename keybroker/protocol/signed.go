@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -45,7 +44,7 @@ func addSigned(b *cryptobyte.Builder, v body, sig []byte) {
 func validSignature(sig []byte) bool { return len(sig) > 0 && len(sig) <= maxSignatureBytes }
 
 // sign encodes and signs a statement; the label is the signature's context.
-func sign(key *identity.Private, st statement) ([]byte, error) {
+func sign(key Signer, st statement) ([]byte, error) {
 	body, err := bodyOf(st)
 	if err != nil {
 		return nil, err
