@@ -126,7 +126,9 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := uplink.New(w.addr, w.tls, w.Roots())
+	client := uplink.New(w.addr, w.tls, w.Roots(), func() (uplink.Guest, error) {
+		return uplink.Guest{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
+	})
 	var norm *normproof.Prover
 	if w.norms != nil {
 		norm = &normproof.Prover{Ring: w.norms, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: w.limit}}

@@ -317,7 +317,7 @@ func (w *Works) prepare(cfg settings.Config) (*fixed, error) {
 		}
 	}
 	if cfg.Participates() {
-		if f.shards, err = newShards(cfg); err != nil {
+		if f.shards, err = newShards(cfg, w.agent.Sign); err != nil {
 			return nil, err
 		}
 	}
@@ -448,10 +448,14 @@ func clientTLS(cfg settings.Config, section, roots, name, address string) (*tls.
 }
 
 // newShards makes a client of each aggregator.
-func newShards(cfg settings.Config) ([]*uplink.Client, error) {
+func newShards(cfg settings.Config, sign func() (federate.Signer, error)) ([]*uplink.Client, error) {
 	roots, err := cfg.RootIdentities()
 	if err != nil {
 		return nil, err
+	}
+	guest := func() (uplink.Guest, error) {
+		s, err := sign()
+		return uplink.Guest{Key: s.Key, Chain: s.Chain, Now: s.Now}, err
 	}
 	var list []*uplink.Client
 	for _, address := range cfg.Federation.Aggregators {
@@ -459,7 +463,7 @@ func newShards(cfg settings.Config) ([]*uplink.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, uplink.New(address, config, roots))
+		list = append(list, uplink.New(address, config, roots, guest))
 	}
 	return list, nil
 }

@@ -109,7 +109,10 @@ func newWorld(t *testing.T, agents int) *world {
 
 func (w *world) agent(t *testing.T) *agent {
 	t.Helper()
-	a := &agent{Agent: w.Agent(t, nil), board: uplink.New(w.addr, w.tls, w.Roots())}
+	a := &agent{Agent: w.Agent(t, nil)}
+	a.board = uplink.New(w.addr, w.tls, w.Roots(), func() (uplink.Guest, error) {
+		return uplink.Guest{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
+	})
 	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
 	if err != nil {
@@ -328,7 +331,7 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 		}
 	}
 	_, err := w.agents[3].Join(t.Context(), s.Round)
-	wantReason(t, "a stranger joins", err, party.ReasonNotNamed)
+	wantReason(t, "a stranger joins", err, "client-not-named")
 	for _, a := range w.agents[:3] {
 		if st := a.await(t, s.Round, party.SettingUp); st.State != party.Ready {
 			t.Fatalf("%+v", st)
@@ -360,8 +363,8 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 	_, err = w.agents[0].Share(t.Context(), r.ID, []int{1, 2})
 	wantReason(t, "a second share", err, party.ReasonUsed)
 	// One share opens nothing.
-	info, err := w.agents[3].fed.Decrypt(t.Context(), 0, r.ID)
-	if info = w.agents[3].job(t, info, err); info.State == jobs.Done || info.Reason != federate.ReasonShares {
+	info, err := w.agents[0].fed.Decrypt(t.Context(), 0, r.ID)
+	if info = w.agents[0].job(t, info, err); info.State == jobs.Done || info.Reason != federate.ReasonShares {
 		t.Fatalf("one share: %+v", info)
 	}
 	if st := share(2); st.State != party.Shared {

@@ -10,25 +10,25 @@ import (
 )
 
 // boards adds the routes of set-ups and shares.
-func (a *Aggregator) boards(mux *http.ServeMux) {
+func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 	mux.HandleFunc("POST /v1/setups", func(w http.ResponseWriter, r *http.Request) {
 		if err := a.takeSmall(w, r, a.board.AddSetup); err != nil {
 			a.refuse(w, r, err)
 		}
 	})
-	a.route(mux, "GET /v1/setups/{id}", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "GET /v1/setups/{id}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.sendFile(w, r, a.board.SetupPath(id), board.ReasonUnknown)
-	})
+	}))
 	a.route(mux, "POST /v1/setups/{id}/messages", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.board.AddMessage(id, b) })
 	})
-	a.route(mux, "GET /v1/setups/{id}/messages/{kind}/{from}/{to}", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "GET /v1/setups/{id}/messages/{kind}/{from}/{to}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		path, err := a.board.MessagePath(id, r.PathValue("kind"), r.PathValue("from"), r.PathValue("to"))
 		if err != nil {
 			return err
 		}
 		return a.sendFile(w, r, path, board.ReasonNoMessage)
-	})
+	}))
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/manifest", a.beginShare)
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/blocks", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		_, dir, err := a.shareOf(r, id)
@@ -41,13 +41,13 @@ func (a *Aggregator) boards(mux *http.ServeMux) {
 		return err
 	})
 	for _, name := range []string{board.FileManifest, board.FileBlocks} {
-		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 			_, dir, err := a.shareOf(r, id)
 			if err != nil {
 				return err
 			}
 			return a.sendFile(w, r, filepath.Join(dir, name), board.ReasonNoShare)
-		})
+		}))
 	}
 }
 

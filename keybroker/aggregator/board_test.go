@@ -29,6 +29,8 @@ func TestMessagesOfParties(t *testing.T) {
 	setup, signed := s.Setup(t, 2, a, b)
 	ctx, digest := t.Context(), federation.DigestOf(signed)
 	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: []byte{1}}
+	s.public = s.as(a)
+	defer s.public.Close()
 	wantCode(t, "before the set-up", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, nil)), board.ReasonUnknown)
 	_, _, err := s.public.Setup(ctx, s.Floor(), setup.Round)
 	wantCode(t, "no set-up", err, board.ReasonUnknown)
@@ -94,6 +96,8 @@ func TestSharesOfParties(t *testing.T) {
 		r.Set, r.SetDigest, r.Recount, r.Decryptors = set.ID, set.Digest(), true, protocol.Audience{}
 	})
 	ctx := t.Context()
+	s.public = s.as(a)
+	defer s.public.Close()
 	if err := s.public.AddRound(ctx, signed); err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func open(t *testing.T, w *federationtest.World, dir string, change func(*aggreg
 	done := make(chan error, 1)
 	go func() { done <- s.agg.Serve(ctx, participants, server, admin) }()
 	s.tls, s.addr, s.socket = client, participants.Addr().String(), socket
-	s.public, s.admin = uplink.New(s.addr, client, w.Roots()), uplink.NewLocal(socket, w.Roots())
+	s.public, s.admin = s.as(w.Agent(t, nil)), uplink.NewLocal(socket, w.Roots())
 	stopped := false
 	s.stop = func() {
 		if stopped {
@@ -96,6 +96,13 @@ func open(t *testing.T, w *federationtest.World, dir string, change func(*aggreg
 	}
 	t.Cleanup(s.stop)
 	return s
+}
+
+// as is a client of a guest.
+func (s *site) as(a *federationtest.Agent) *uplink.Client {
+	return uplink.New(s.addr, s.tls, s.Roots(), func() (uplink.Guest, error) {
+		return uplink.Guest{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
+	})
 }
 
 func (s *site) send(t *testing.T, r federation.Round, manifest, blocks []byte) (uplink.Upload, error) {

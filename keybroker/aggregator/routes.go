@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
@@ -25,17 +26,23 @@ type handler func(w http.ResponseWriter, r *http.Request, id federation.ID) erro
 
 // Public is what participants, the decrypting guest and the broker's operators
 // reach over hybrid TLS. Everything that changes state carries a signature that
-// the broker's root vouches for.
+// the broker's root vouches for; whoever reads has said who they are, and is named by the
+// round that is read.
 func (a *Aggregator) Public() http.Handler {
 	mux := http.NewServeMux()
-	a.public(mux)
+	mux.HandleFunc("POST /v1/identity", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.identify(w, r); err != nil {
+			a.refuse(w, r, err)
+		}
+	})
+	a.public(mux, a.guests())
 	return mux
 }
 
 // Admin is Public and what only the local administrator may do.
 func (a *Aggregator) Admin() http.Handler {
 	mux := http.NewServeMux()
-	a.public(mux)
+	a.public(mux, administrator())
 	mux.HandleFunc("GET /v1/rounds", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Rounds()) })
 	a.route(mux, "GET /v1/rounds/{id}/contributions", a.listContributions)
 	a.route(mux, "POST /v1/rounds/{id}/sum", a.makeSum)
@@ -49,7 +56,7 @@ func (a *Aggregator) Admin() http.Handler {
 	return mux
 }
 
-func (a *Aggregator) public(mux *http.ServeMux) {
+func (a *Aggregator) public(mux *http.ServeMux, g gate) {
 	mux.HandleFunc("POST /v1/rounds", func(w http.ResponseWriter, r *http.Request) {
 		signed, release, err := listen.ReadBody(w, r, maxSmallBody)
 		if err == nil {
@@ -62,13 +69,13 @@ func (a *Aggregator) public(mux *http.ServeMux) {
 		}
 		a.refuse(w, r, err)
 	})
-	a.route(mux, "GET /v1/rounds/{id}", a.showRound)
+	a.route(mux, "GET /v1/rounds/{id}", g.reads(federation.ReadTerms, a.showRound))
 	a.route(mux, "POST /v1/rounds/{id}/uploads", a.begin)
-	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}", a.showUpload)
+	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}", g.reads(federation.ReadTerms, a.showUpload))
 	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}", a.receive)
 	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}/proof", a.takeProof)
-	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", a.sendUpload(fileBlocks))
-	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/manifest", a.sendUpload(fileManifest))
+	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", g.reads(federation.ReadSums, a.sendUpload(fileBlocks)))
+	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/manifest", g.reads(federation.ReadSums, a.sendUpload(fileManifest)))
 	a.route(mux, "PUT /v1/rounds/{id}/ticket", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.SetTicket(id, b) })
 	})
@@ -82,12 +89,12 @@ func (a *Aggregator) public(mux *http.ServeMux) {
 		reply(w, http.StatusOK, struct{}{})
 		return nil
 	})
-	a.route(mux, "GET /v1/rounds/{id}/ticket", a.file(fileTicket, ReasonNoTicket))
-	a.route(mux, "GET /v1/rounds/{id}/result", a.file(fileResult, ReasonNoResult))
-	a.route(mux, "GET /v1/rounds/{id}/values", a.file(fileValues, ReasonNoResult))
-	a.route(mux, "GET /v1/rounds/{id}/sum", a.showSum)
-	a.route(mux, "GET /v1/rounds/{id}/sum/blocks", a.sendSum)
-	a.boards(mux)
+	a.route(mux, "GET /v1/rounds/{id}/ticket", g.reads(federation.ReadTerms, a.file(fileTicket, ReasonNoTicket)))
+	a.route(mux, "GET /v1/rounds/{id}/result", g.reads(federation.ReadTerms, a.file(fileResult, ReasonNoResult)))
+	a.route(mux, "GET /v1/rounds/{id}/values", g.reads(federation.ReadTerms, a.file(fileValues, ReasonNoResult)))
+	a.route(mux, "GET /v1/rounds/{id}/sum", g.reads(federation.ReadSums, a.showSum))
+	a.route(mux, "GET /v1/rounds/{id}/sum/blocks", g.reads(federation.ReadSums, a.sendSum))
+	a.boards(mux, g)
 }
 
 // route adds a path with a round in it.
@@ -315,6 +322,9 @@ func (a *Aggregator) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if status != http.StatusInternalServerError {
 		a.quiet.Info("refused", "path", r.URL.Path, "reason", string(code), "detail", message)
 	}
+	if status == http.StatusUnauthorized { // the client begins a new connection, and says on it who it is
+		w.Header().Set("Connection", "close")
+	}
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -329,7 +339,9 @@ func statusOf(reason evidence.Reason) int {
 		return http.StatusConflict
 	case ReasonBusy, board.ReasonFull:
 		return http.StatusServiceUnavailable
-	case ReasonNotReleased:
+	case ReasonNobody, ReasonEnded:
+		return http.StatusUnauthorized
+	case ReasonNotReleased, ReasonNotNamed, protocol.ReasonRole, protocol.ReasonAudience, protocol.ReasonNotGranted:
 		return http.StatusForbidden
 	}
 	return http.StatusUnprocessableEntity

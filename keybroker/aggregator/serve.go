@@ -29,6 +29,7 @@ func (a *Aggregator) Serve(ctx context.Context, participants net.Listener, tlsCo
 		a.quiet.Info("connection refused", "err", err)
 	})
 	servers := []*http.Server{bounded.Server(a.Public()), local.Server(a.Admin())}
+	servers[0].ConnContext = withVisitor(servers[0].ConnContext)
 	ended := make(chan error, len(servers))
 	for i, l := range []net.Listener{listener, local} {
 		go func() { ended <- servers[i].Serve(l) }()

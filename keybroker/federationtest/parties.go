@@ -14,7 +14,7 @@ func (w *World) Setup(t testing.TB, threshold int, agents ...*Agent) (federation
 	for _, a := range agents {
 		p.Agents = append(p.Agents, a.Key.Public().ID())
 	}
-	s, err := p.Setup(w.Epoch.Broker, 1, Begin)
+	s, err := p.Setup(w.Epoch.Broker, w.Epoch.Epoch, Begin)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,6 +65,18 @@ func New(t testing.TB) *World {
 	return w
 }
 
+// NextEpoch is the same broker in a further epoch, whose statement retires those before.
+func (w *World) NextEpoch(t testing.TB, number uint64) *World {
+	t.Helper()
+	next := &World{Root: w.Root, EpochKey: key(t, identity.LevelEpoch), Epoch: w.Epoch}
+	next.Epoch.Epoch, next.Epoch.MinEpoch, next.Epoch.Key = number, number, next.EpochKey.Public()
+	var err error
+	if next.EpochSigned, err = protocol.SignEpoch(next.Root, next.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
 // Roots are the identities to trust.
 func (w *World) Roots() []identity.Public { return []identity.Public{w.Root.Public()} }
 
@@ -73,7 +85,7 @@ func (w *World) Roots() []identity.Public { return []identity.Public{w.Root.Publ
 func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Agent {
 	t.Helper()
 	a := &Agent{Key: key(t, identity.LevelEpoch), world: w}
-	a.Lease = protocol.LeaseCertificate{Broker: w.Epoch.Broker, Epoch: 1, AgentKey: a.Key.Public(), Kind: evidence.KindSNP, SoftwareTEE: true,
+	a.Lease = protocol.LeaseCertificate{Broker: w.Epoch.Broker, Epoch: w.Epoch.Epoch, AgentKey: a.Key.Public(), Kind: evidence.KindSNP, SoftwareTEE: true,
 		EvidenceDigest: [32]byte{8}, Registers: []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}}, ImageID: "image",
 		Tenant: "tenant", Roles: protocol.RoleServe | protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty,
 		Grants: []protocol.Granted{{Resource: "members/test", Version: 1}}, PolicyID: "test", PolicyVersion: 1,
@@ -170,7 +182,7 @@ func (w *World) Round(t testing.TB, length uint64, change func(*federation.Round
 		t.Fatal(err)
 	}
 	sk.Wipe()
-	r := federation.Round{Broker: w.Epoch.Broker, Epoch: 1, Model: "test", Account: federation.BrokerAccount, Contributors: Tenants("tenant"), Decryptors: Tenants("tenant"), Set: set.ID, SetDigest: set.Digest(), Length: length,
+	r := federation.Round{Broker: w.Epoch.Broker, Epoch: w.Epoch.Epoch, Model: "test", Account: federation.BrokerAccount, Contributors: Tenants("tenant"), Decryptors: Tenants("tenant"), Set: set.ID, SetDigest: set.Digest(), Length: length,
 		ClipL2: 1, ClipLinf: 0.5, MaxWeight: 1, Minimum: 2, Maximum: 8, PerGuest: 8, NoiseBits: 8, Rule: federation.WeightedMean,
 		Noise: federation.Noise{Mechanism: federation.NoNoise}, Rate: 1, Opened: Begin, Closes: Begin.Add(10 * time.Minute), PublicKey: pk.Bytes()}
 	if _, err := rand.Read(r.ID[:]); err != nil {

@@ -41,11 +41,27 @@ type Client struct {
 	roots []identity.Public
 }
 
-// New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig.
-func New(address string, cfg *tls.Config, roots []identity.Public) *Client {
+// Guest is who reads: an agent by its key, the lease that it holds now, and broker time.
+type Guest struct {
+	Key   *identity.Private
+	Chain []byte
+	Now   protocol.Time
+}
+
+// New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig. guest is who
+// reads, asked for each connection; without it nothing can be read, and only what is
+// signed can be handed over.
+func New(address string, cfg *tls.Config, roots []identity.Public, guest func() (Guest, error)) *Client {
 	cfg = hybridtls.For(cfg, hybridtls.ALPNFederation)
 	return newClient("http://"+address, roots, func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return hybridtls.Dial(ctx, "tcp", address, cfg)
+		conn, err := hybridtls.Dial(ctx, "tcp", address, cfg)
+		if err != nil || guest == nil {
+			return conn, err
+		}
+		if err := introduce(ctx, conn, guest); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return conn, nil
 	})
 }
 
@@ -326,22 +342,26 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 // send sends a request; any answer but 200 and 206 becomes a refusal with the
 // aggregator's reason.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
+	resp, err := c.once(req)
+	if reason, _ := evidence.ReasonOf(err); reason == reasonEnded && req.Method == http.MethodGet {
+		// The lease that the connection was begun under ended: a new connection is begun
+		// under that of now.
+		c.http.CloseIdleConnections()
+		return c.once(req)
+	}
+	return resp, err
+}
+
+func (c *Client) once(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
+	if refused, ok := errors.AsType[*introduction](err); ok {
+		return nil, refused.err
+	}
 	if err != nil {
 		return nil, &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
 		return resp, nil
 	}
-	var answer struct {
-		Error struct {
-			Code    evidence.Reason `json:"code"`
-			Message string          `json:"message"`
-		} `json:"error"`
-	}
-	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&answer)
-	if err = errors.Join(err, resp.Body.Close()); err != nil || answer.Error.Code == "" {
-		return nil, errors.Join(fmt.Errorf("the aggregator answered %s", resp.Status), err)
-	}
-	return nil, evidence.Refuse(answer.Error.Code, "%s", answer.Error.Message)
+	return nil, refusal(resp)
 }

@@ -57,7 +57,7 @@ func (d *deployment) uplink() (*uplink.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return uplink.New(d.address, cfg, nil), nil
+	return uplink.New(d.address, cfg, nil, nil), nil
 }
 
 // refuseKeys asks for keys that must not leave: the decrypting guest for that of the

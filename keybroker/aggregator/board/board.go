@@ -112,6 +112,18 @@ func (b *Board) AddSetup(signed []byte) error {
 	return b.once(b.SetupPath(s.Round), signed)
 }
 
+// Setup is a set-up that is held.
+func (b *Board) Setup(id federation.ID) (federation.Setup, error) {
+	raw, err := os.ReadFile(b.SetupPath(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return federation.Setup{}, evidence.Refuse(ReasonUnknown, "no key of round %s is being set up here", id)
+	}
+	if err != nil {
+		return federation.Setup{}, err
+	}
+	return federation.VerifySetup(raw, b.roots, b.times.Floor().Kept())
+}
+
 // SetupPath is the file of a signed set-up.
 func (b *Board) SetupPath(id federation.ID) string { return b.path(id, fileSetup) }
 

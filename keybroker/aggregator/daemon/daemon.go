@@ -45,6 +45,14 @@ type Settings struct {
 	// RootKeys are the broker's root identities ("ahpub1...") or files that hold
 	// one each.
 	RootKeys []string `yaml:"root_keys"`
+	// MinEpoch is the lowest epoch of the broker that is accepted; 1. Whatever the root
+	// asks for in a statement that comes here is remembered and counts besides.
+	MinEpoch uint64 `yaml:"min_epoch"`
+	// LateMinutes is how long after its opening a round may be handed over, and how far
+	// this machine's clock and the broker's may be apart; 10.
+	LateMinutes uint32 `yaml:"late_minutes"`
+	// MaxHours bounds how long a round or set-up may run; 744, which is the most.
+	MaxHours uint32 `yaml:"max_hours"`
 	// AdminSocket is the administrator's unix socket, mode 0600.
 	AdminSocket string `yaml:"admin_socket"`
 	// Shard and Shards are the part of every vector that this process holds.
@@ -78,7 +86,7 @@ const Example = `  state_dir: /var/lib/anchorhold/aggregator
   tls_key: /etc/anchorhold/aggregator.key
   root_keys: [/etc/anchorhold/root.key.pub]
   admin_socket: /run/anchorhold-aggregator/admin.sock
-  # optional: profile, shard, shards, workers, uploads, rounds, log_level,
+  # optional: profile, min_epoch, late_minutes, max_hours, shard, shards, workers, uploads, rounds, log_level,
   # limits, norm_keys, allow_development_setup, verification_timeout_ms
 `
 
@@ -161,7 +169,8 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, NormKeys: norms, Limits: s.Limits, Logger: log})
+	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds,
+		MinEpoch: s.MinEpoch, Late: time.Duration(s.LateMinutes) * time.Minute, MaxDuration: time.Duration(s.MaxHours) * time.Hour, NormKeys: norms, Limits: s.Limits, Logger: log})
 	return d, err
 }
 

@@ -1,0 +1,124 @@
+package federation
+
+import (
+	"crypto/sha256"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Access is what an agent signs to read at an aggregator: who is at this end of this very
+// connection. It is worth nothing on another, so that nobody who sees it can use it.
+type Access struct {
+	// Binding is BindingOf the connection's exporter.
+	Binding Digest        `json:"binding"`
+	Agent   Digest        `json:"agent"`
+	Time    protocol.Time `json:"time"`
+}
+
+func (a *Access) context() string { return labelPrefix + "access" + labelVersion }
+
+func (a *Access) check() error {
+	if a.Binding == (Digest{}) || a.Time == 0 {
+		return malformed("access: without connection or time")
+	}
+	return nil
+}
+
+// BindingOf names a connection by its exporter, which both ends know and nobody else.
+func BindingOf(exporter []byte) Digest {
+	return sha256.Sum256(append([]byte("anchorhold/fed/binding/1\x00"), exporter...))
+}
+
+// SignAccess signs with the agent key under its lease.
+func SignAccess(key *identity.Private, lease []byte, a Access) ([]byte, error) {
+	return seal(key, lease, &a)
+}
+
+// Reader is a guest at the other end of a connection. What it may read, a round says.
+type Reader struct {
+	// Authority is the lease's, by one of the roles that take part in rounds.
+	Authority protocol.Authority
+	chain     []byte
+}
+
+// VerifyAccess checks root -> epoch -> lease -> access, that it is about this connection,
+// and that the lease has a role in rounds at all.
+func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, binding Digest) (Reader, error) {
+	var a Access
+	chain, msg, sig, err := open(signed, &a)
+	if err != nil {
+		return Reader{}, err
+	}
+	var authority protocol.Authority
+	for _, role := range []protocol.Role{protocol.RoleContribute, protocol.RoleDecrypt, protocol.RoleParty} {
+		authority, err = protocol.VerifyAuthority(chain, roots, floor, role, protocol.NoResource(), protocol.Everyone())
+		if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonRole {
+			break
+		}
+	}
+	if err != nil {
+		return Reader{}, err
+	}
+	if err := authority.Lease.AgentKey.Verify(a.context(), msg, sig); err != nil {
+		return Reader{}, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this " + a.context(), Err: err}
+	}
+	switch {
+	case a.Binding != binding:
+		return Reader{}, evidence.Refuse(ReasonSignature, "signed for another connection")
+	case Digest(authority.Lease.AgentKey.ID()) != a.Agent:
+		return Reader{}, evidence.Refuse(ReasonSignature, "the statement names another agent key")
+	case !authority.Lease.ValidAt(a.Time):
+		return Reader{}, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", a.Time.Time())
+	}
+	return Reader{authority, slices.Clone(chain)}, nil
+}
+
+// Agent is the identity of the reader's agent key.
+func (r *Reader) Agent() Digest { return r.Authority.Lease.AgentKey.ID() }
+
+// Reading is how much of a round a guest may read.
+type Reading int
+
+// What may be read, each with what is before it.
+const (
+	// ReadNothing: the round does not name the guest.
+	ReadNothing Reading = iota
+	// ReadTerms: the round, its ticket and what was published; contributors.
+	ReadTerms
+	// ReadSums: sums, contributions and shares, all of them ciphertexts; who decrypts.
+	ReadSums
+)
+
+// Reading says what a reader may read of a round: the same certificates under which it
+// may speak there.
+func (r Round) Reading(reader Reader, roots []identity.Public, floor protocol.Floor) (Reading, error) {
+	ask := func(role protocol.Role, audience protocol.Audience) error {
+		_, err := protocol.VerifyAuthority(reader.chain, roots, floor, role, protocol.NoResource(), audience)
+		return err
+	}
+	if r.Parties != nil {
+		if slices.Contains(r.Parties.Agents, reader.Agent()) && ask(protocol.RoleParty, protocol.Everyone()) == nil {
+			return ReadSums, nil
+		}
+	} else if ask(protocol.RoleDecrypt, r.Decryptors) == nil {
+		return ReadSums, nil
+	}
+	if err := ask(protocol.RoleContribute, r.Contributors); err != nil {
+		return ReadNothing, err
+	}
+	return ReadTerms, nil
+}
+
+// Reads says whether a reader is one of the parties of a set-up, which read its messages.
+func (s Setup) Reads(reader Reader) error {
+	switch {
+	case !slices.Contains(s.Agents, reader.Agent()):
+		return evidence.Refuse(ReasonParties, "agent %s is no party of this set-up", reader.Agent())
+	case !reader.Authority.Lease.Roles.Has(protocol.RoleParty):
+		return evidence.Refuse(protocol.ReasonRole, "the lease has the roles %s, this needs %s", reader.Authority.Lease.Roles, protocol.RoleParty)
+	}
+	return nil
+}
