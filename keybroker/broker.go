@@ -116,6 +116,9 @@ type Config struct {
 	Root identity.Public
 	// Epochs are the epoch keys that are held now (SetEpochs replaces them).
 	Epochs []Epoch
+	// MinEpoch is the highest minimum of all statements that were ever held, of those too
+	// that are gone since.
+	MinEpoch uint64
 	// Kinds are the kinds of evidence that Appraiser knows.
 	Kinds []evidence.Kind
 	// Appraiser judges evidence.
@@ -164,7 +167,7 @@ func (c *Config) check() error {
 type Broker struct {
 	cfg    Config
 	clock  clock
-	epochs atomic.Pointer[[]*heldEpoch]
+	epochs atomic.Pointer[heldEpochs]
 	verify chan struct{}                   // one token for each verification under way
 	guests atomic.Pointer[listen.Listener] // set by Serve
 	quiet  *slog.Logger                    // for lines that strangers cause
@@ -184,7 +187,7 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications), quiet: listen.Sparse(cfg.Logger)}
 	b.clock.now = cfg.Now
 	b.clock.highest = protocol.TimeOf(cfg.NotEarlier)
-	if err := b.SetEpochs(cfg.Epochs); err != nil {
+	if err := b.SetEpochs(cfg.MinEpoch, cfg.Epochs); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	return b, nil

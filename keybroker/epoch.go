@@ -12,7 +12,7 @@ import (
 
 // Epoch is an epoch key together with the root's statement about it. An epoch is
 // prepared until its statement's NotBefore, active until NotAfter, and retired
-// from then on or as soon as the broker holds a statement whose MinEpoch is above it
+// from then on or as soon as the broker has held a statement whose MinEpoch is above it
 // (docs/protocol.md 5.9). Overlapping validities make a rotation without a gap.
 type Epoch struct {
 	// Statement is the signed statement (protocol.SignEpoch).
@@ -28,10 +28,17 @@ type heldEpoch struct {
 	signer *protocol.Batcher
 }
 
+// heldEpochs are the epochs that are held, the newest first, and the lowest that may serve.
+type heldEpochs struct {
+	list   []*heldEpoch
+	lowest uint64
+}
+
 // SetEpochs replaces the epochs that the broker may use; connections that are
 // under way finish under the one that they began with. All must verify under the
-// configured root, have the key that they name, and differ in number.
-func (b *Broker) SetEpochs(epochs []Epoch) error {
+// configured root, have the key that they name, and differ in number. lowest is the
+// highest minimum of statements that are gone; what was ever retired here stays so.
+func (b *Broker) SetEpochs(lowest uint64, epochs []Epoch) error {
 	if len(epochs) == 0 {
 		return errors.New("no epoch: the root must sign an epoch statement first")
 	}
@@ -57,22 +64,29 @@ func (b *Broker) SetEpochs(epochs []Epoch) error {
 			return fmt.Errorf("epoch %d is given twice", held[i].Epoch)
 		}
 	}
-	b.epochs.Store(&held)
-	return nil
+	next := &heldEpochs{held, lowest}
+	for _, e := range held {
+		next.lowest = max(next.lowest, e.MinEpoch)
+	}
+	for {
+		was := b.epochs.Load()
+		if was != nil {
+			next.lowest = max(next.lowest, was.lowest)
+		}
+		if b.epochs.CompareAndSwap(was, next) {
+			return nil
+		}
+	}
 }
 
 // pickEpoch enforces protocol 5.2 on this side: the newest epoch that is active,
-// not retired by any statement that the broker holds (even one that is only
+// not retired by any statement that the broker ever held (even one that is only
 // prepared: that is how a root ends a compromised epoch at once), and not lower
 // than what the agent has seen.
 func (b *Broker) pickEpoch(seen uint64, now protocol.Time) (*heldEpoch, error) {
-	held := *b.epochs.Load() // newest first
-	var floor uint64
-	for _, e := range held {
-		floor = max(floor, e.MinEpoch)
-	}
-	for _, e := range held {
-		if !e.ValidAt(now) || e.Epoch < floor {
+	held := b.epochs.Load()
+	for _, e := range held.list {
+		if !e.ValidAt(now) || e.Epoch < held.lowest {
 			continue
 		}
 		if e.Epoch < seen {
@@ -80,5 +94,5 @@ func (b *Broker) pickEpoch(seen uint64, now protocol.Time) (*heldEpoch, error) {
 		}
 		return e, nil
 	}
-	return nil, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch from %d on is valid at %s", floor, now.Time())
+	return nil, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch from %d on is valid at %s", held.lowest, now.Time())
 }

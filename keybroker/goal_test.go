@@ -295,7 +295,7 @@ func TestGoal10(t *testing.T) {
 	}
 	var veteran brokertest.Epochs
 	want(&veteran, 0, 1)
-	if err := f.Broker.SetEpochs([]keybroker.Epoch{one, two}); err != nil {
+	if err := f.Broker.SetEpochs(0, []keybroker.Epoch{one, two}); err != nil {
 		t.Fatal(err)
 	}
 	want(&veteran, 0, 1) // prepared is not active
@@ -305,7 +305,7 @@ func TestGoal10(t *testing.T) {
 	want(&brokertest.Epochs{}, 0, 2)
 
 	// A broker that has only the old epoch is refused by those who know better.
-	if err := f.Broker.SetEpochs([]keybroker.Epoch{one}); err != nil {
+	if err := f.Broker.SetEpochs(0, []keybroker.Epoch{one}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := acquire(&veteran, 0)
@@ -317,16 +317,23 @@ func TestGoal10(t *testing.T) {
 	killing := f.SignEpoch(3, next, func(st *protocol.EpochStatement) {
 		st.NotBefore, st.MinEpoch = protocol.TimeOf(f.Clock.Now().Add(time.Hour)), 3
 	})
-	if err := f.Broker.SetEpochs([]keybroker.Epoch{one, two, {Statement: killing, Key: next}}); err != nil {
+	if err := f.Broker.SetEpochs(0, []keybroker.Epoch{one, two, {Statement: killing, Key: next}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = acquire(&brokertest.Epochs{}, 0)
 	wantClientReason(t, err, protocol.ReasonNoActiveEpoch)
 
-	// And one that has ended is over.
-	if err := f.Broker.SetEpochs([]keybroker.Epoch{one}); err != nil {
+	// What it retired stays so when it is gone.
+	if err := f.Broker.SetEpochs(0, []keybroker.Epoch{one, two}); err != nil {
 		t.Fatal(err)
 	}
+	_, err = acquire(&brokertest.Epochs{}, 0)
+	wantClientReason(t, err, protocol.ReasonNoActiveEpoch)
+	if err := f.Broker.SetEpochs(0, []keybroker.Epoch{one}); err != nil {
+		t.Fatal(err)
+	}
+
+	// And one that has ended is over.
 	f.Clock.Move(30 * time.Hour)
 	_, err = acquire(&brokertest.Epochs{}, 0)
 	wantClientReason(t, err, protocol.ReasonNoActiveEpoch)
@@ -439,7 +446,7 @@ func TestGoal12(t *testing.T) {
 	t.Run("an epoch that pins another policy", func(t *testing.T) {
 		f := brokertest.New(t)
 		pinned := f.SignEpoch(1, f.EpochKey, func(st *protocol.EpochStatement) { st.AnyPolicy, st.PolicyDigest = false, [32]byte{1} })
-		if err := f.Broker.SetEpochs([]keybroker.Epoch{{Statement: pinned, Key: f.EpochKey}}); err != nil {
+		if err := f.Broker.SetEpochs(0, []keybroker.Epoch{{Statement: pinned, Key: f.EpochKey}}); err != nil {
 			t.Fatal(err)
 		}
 		g := dial(t, f) // one that would not notice by itself

@@ -194,7 +194,7 @@ func (d *daemon) openKeys() error {
 		return fmt.Errorf("audit key: %w", err)
 	}
 	d.epochs = &epochs{layout: d.layout, root: root, auditKey: d.auditKey.Public(), unlock: d.unlock, now: d.opts.Now,
-		publish: func(list []keybroker.Epoch) error { return d.broker.SetEpochs(list) }}
+		publish: func(lowest uint64, list []keybroker.Epoch) error { return d.broker.SetEpochs(lowest, list) }}
 	if err := d.epochs.load(); err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
 		Gate: d.gate,
-		TLS:  tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), Kinds: []evidence.Kind{evidence.KindSNP},
+		TLS:  tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Listen: c.Limits.Limits, Verifications: c.Limits.Verifications,

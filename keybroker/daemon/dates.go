@@ -31,17 +31,13 @@ func (d *daemon) dates() []deadline.Date {
 func (e *epochs) end() (last uint64, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var floor uint64
-	for _, h := range e.held {
-		floor = max(floor, h.statement.MinEpoch)
-	}
 	now := e.now()
 	at = now
 	for again := true; again; {
 		again = false
 		for _, h := range e.held {
 			begins, ends := h.statement.NotBefore.Time(), h.statement.NotAfter.Time()
-			if h.signed != nil && h.number >= floor && !begins.After(at) && ends.After(at) {
+			if h.signed != nil && h.number >= e.floor && !begins.After(at) && ends.After(at) {
 				last, at, again = h.number, ends, true
 			}
 		}

@@ -200,6 +200,9 @@ func TestAnEpochThatAnotherFollowsEndsNothing(t *testing.T) {
 		"only one of tomorrow": {[]heldEpoch{epoch(1, 1, 9, 0)}, 0, 0},
 	} {
 		e := &epochs{now: func() time.Time { return now }, held: c.held}
+		for _, h := range c.held {
+			e.floor = max(e.floor, h.statement.MinEpoch)
+		}
 		if last, at := e.end(); last != c.last || !at.Equal(day(c.at)) {
 			t.Errorf("%s: epoch %d until %s", name, last, at)
 		}

@@ -26,10 +26,11 @@ type epochs struct {
 	auditKey identity.Public
 	unlock   identity.Unlock
 	now      func() time.Time
-	publish  func([]keybroker.Epoch) error
+	publish  func(lowest uint64, list []keybroker.Epoch) error
 
-	mu   sync.Mutex // guards held
-	held []heldEpoch
+	mu    sync.Mutex // guards the rest
+	held  []heldEpoch
+	floor uint64 // the highest minimum of any statement that was ever held; never lowered
 }
 
 // heldEpoch is one key on disk; without a statement it is only requested.
@@ -49,6 +50,9 @@ func (e *epochs) load() error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.raise(next); err != nil {
+		return err
+	}
 	e.held = next
 	return nil
 }
@@ -133,7 +137,10 @@ func (e *epochs) reload() error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.publish(certified(next)); err != nil {
+	if err := e.raise(next); err != nil {
+		return err
+	}
+	if err := e.publish(e.floor, certified(next)); err != nil {
 		return err
 	}
 	// The old keys are not wiped here: an exchange that is under way may still
@@ -142,29 +149,14 @@ func (e *epochs) reload() error {
 	return nil
 }
 
-// lowest is the lowest epoch that the root accepts, by every statement that is held.
-func (e *epochs) lowest() uint64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var floor uint64
-	for _, h := range e.held {
-		floor = max(floor, h.statement.MinEpoch)
-	}
-	return floor
-}
-
 // List describes the epochs that are held.
 func (e *epochs) List() []operator.EpochInfo {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := protocol.TimeOf(e.now())
-	var floor uint64
-	for _, h := range e.held {
-		floor = max(floor, h.statement.MinEpoch)
-	}
 	out := []operator.EpochInfo{}
 	for _, h := range e.held {
-		out = append(out, describeEpoch(h, now, floor))
+		out = append(out, describeEpoch(h, now, e.floor))
 	}
 	return out
 }
@@ -190,13 +182,13 @@ func describeEpoch(h heldEpoch, now protocol.Time, floor uint64) operator.EpochI
 func (e *epochs) Prepare(ctx context.Context) (operator.EpochRequest, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	next := uint64(1)
+	next := max(1, e.floor)
 	for _, h := range e.held {
 		if h.signed == nil {
 			// One request at a time: asking again shows the same one.
 			return operator.EpochRequest{Epoch: h.number, Key: h.key.Public(), AuditKey: e.auditKey}, ctx.Err()
 		}
-		next = max(next, h.number+1, h.statement.MinEpoch)
+		next = max(next, h.number+1)
 	}
 	if len(e.held) >= maxEpochs {
 		return operator.EpochRequest{}, fmt.Errorf("%d epochs are held; retire old ones", len(e.held))
@@ -235,13 +227,16 @@ func (e *epochs) Activate(ctx context.Context, signed []byte) (operator.EpochInf
 			return operator.EpochInfo{}, err
 		}
 		e.held[i].signed, e.held[i].statement = signed, st
-		return describeEpoch(e.held[i], protocol.TimeOf(e.now()), st.MinEpoch), e.publish(certified(e.held))
+		if err := e.raise(e.held); err != nil {
+			return operator.EpochInfo{}, err
+		}
+		return describeEpoch(e.held[i], protocol.TimeOf(e.now()), e.floor), e.publish(e.floor, certified(e.held))
 	}
 	return operator.EpochInfo{}, fmt.Errorf("no key was prepared for epoch %d", st.Epoch)
 }
 
-// Retire removes an epoch and its key. It refuses to remove the last epoch
-// that is active.
+// Retire removes an epoch and its key. What its statement retired stays retired. It
+// refuses to remove the last epoch that is active.
 func (e *epochs) Retire(ctx context.Context, number uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -253,7 +248,7 @@ func (e *epochs) Retire(ctx context.Context, number uint64) error {
 			continue
 		}
 		rest = append(rest, h)
-		if describeEpoch(h, protocol.TimeOf(e.now()), 0).State == "active" {
+		if describeEpoch(h, protocol.TimeOf(e.now()), e.floor).State == "active" {
 			active++
 		}
 	}
@@ -263,7 +258,7 @@ func (e *epochs) Retire(ctx context.Context, number uint64) error {
 	case active == 0:
 		return fmt.Errorf("epoch %d is the last active one; activate another first", number)
 	}
-	if err := errors.Join(ctx.Err(), e.publish(certified(rest))); err != nil {
+	if err := errors.Join(ctx.Err(), e.publish(e.floor, certified(rest))); err != nil {
 		return err
 	}
 	e.held = rest

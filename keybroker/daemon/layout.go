@@ -33,6 +33,9 @@ func (l Layout) TLSKey() string { return filepath.Join(string(l), "tls.key") }
 // Epochs holds an encrypted key and a signed statement for each epoch.
 func (l Layout) Epochs() string { return filepath.Join(string(l), "epochs") }
 
+// EpochFloor is the statement with the highest minimum of all that were ever held.
+func (l Layout) EpochFloor() string { return filepath.Join(string(l), "epoch.floor") }
+
 // Keystore holds the secrets, sealed.
 func (l Layout) Keystore() string { return filepath.Join(string(l), "keystore.db") }
 
@@ -90,6 +93,21 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// replaceFile writes a file, which may exist, so that a crash leaves the old or the new.
+func replaceFile(path string, data []byte, mode os.FileMode) error {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := writeFile(next, data, mode); err != nil {
+		return err
+	}
+	if err := os.Rename(next, path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

@@ -80,7 +80,7 @@ func (d *daemon) roundSigner() (rounds.Signer, error) {
 	now := protocol.TimeOf(d.opts.Now())
 	var best *heldEpoch
 	for i, h := range d.epochs.held {
-		if h.signed != nil && h.statement.ValidAt(now) && (best == nil || h.number > best.number) {
+		if h.signed != nil && h.number >= d.epochs.floor && h.statement.ValidAt(now) && (best == nil || h.number > best.number) {
 			best = &d.epochs.held[i]
 		}
 	}
