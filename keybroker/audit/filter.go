@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -102,7 +103,7 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 		return nil, err
 	}
 	if found == nil {
-		return nil, ErrNotFound
+		return nil, fmt.Errorf("%w: there is no refusal %q; it may have been over the budget for refusals (a record %s counts those), or its segment was archived", ErrNotFound, clip(refusalID), actionSuppressed)
 	}
 	r := found.Record
 	if r.Connection == "" {

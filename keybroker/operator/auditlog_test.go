@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -110,5 +111,24 @@ func TestArchiveCommand(t *testing.T) {
 	entries, err := b.client.ShowAudit(t.Context(), audit.Filter{Kind: audit.KindOperator})
 	if err != nil || len(entries) != 2 || entries[0].Record.Action != "audit-archive" || entries[1].Record.Decision != "refused" {
 		t.Errorf("%+v, %v", entries, err)
+	}
+	for range 60 {
+		if _, err := b.log.Append(t.Context(), audit.Record{Kind: audit.KindService, Time: time.Now(), Action: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := b.client.ArchiveAudit(t.Context(), AuditArchive{Keep: 1})
+	if err != nil || len(a.Segments) < 2 || a.Records < 10 || a.Checkpoint.Verify(b.keys) != nil {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if err := os.RemoveAll(a.Directory); err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.client.VerifyAudit(t.Context(), AuditCheck{Kept: []string{a.Checkpoint.Note}}, nil)
+	if err != nil || r.Archived != a.Records || r.Kept != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if p, err := b.client.Prove(t.Context(), 0); err != nil || p.Proof.Verify(p.Leaf.Hash, p.Checkpoint.Root) != nil {
+		t.Errorf("an archived record is not provable: %+v, %v", p, err)
 	}
 }

@@ -70,7 +70,7 @@ func newBench(t *testing.T, operators, viewers []uint32) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := audit.Open(filepath.Join(dir, "audit"), key, audit.Options{})
+	log, err := audit.Open(filepath.Join(dir, "audit"), key, audit.Options{SegmentBytes: 4 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
