@@ -254,6 +254,37 @@ func TestExpiryWipesWhatElseALeaseOpenedThoughAnotherStepHangs(t *testing.T) {
 	})
 }
 
+// stuck is a log that hangs, as one whose disk is gone.
+type stuck struct {
+	slog.Handler
+	until chan struct{}
+}
+
+func (s stuck) Enabled(context.Context, slog.Level) bool { return true }
+
+func (s stuck) Handle(context.Context, slog.Record) error { <-s.until; return nil }
+
+// TestExpiryWipesThoughTheLogHangs: what is logged about the end comes after it, and what
+// is logged about a grant after the clock is set.
+func TestExpiryWipesThoughTheLogHangs(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, until := &script{t: t}, make(chan struct{})
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		k := s.keeper(g)
+		k.log = slog.New(stuck{until: until})
+		k.tenure = newTenure(k.log)
+		run(t, k, func() {
+			time.Sleep(5*time.Minute + time.Millisecond)
+			synctest.Wait()
+			if key, _ := s.key(0); key.Len() != 0 || reasonOf(t, k) != ReasonLeaseExpired {
+				t.Errorf("%d bytes of key, %s", key.Len(), reasonOf(t, k))
+			}
+			close(until)
+		})
+	})
+}
+
 // TestWhatIsOpenedTooLateIsWiped: long work hangs while it begins, and comes back after
 // the lease's end. What it opened then is wiped once more.
 func TestWhatIsOpenedTooLateIsWiped(t *testing.T) {

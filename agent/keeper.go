@@ -92,8 +92,6 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	k.shorten(lease)
-	k.log.Info("lease granted", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
-		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
 	under, end := context.WithTimeout(ctx, lease.Remaining(time.Now()))
 	defer end()
 	cfg := k.cfg
@@ -182,6 +180,8 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 	if err := k.tenure.adopt(lease); err != nil {
 		return err
 	}
+	k.log.Info("lease granted", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
+		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
 	if anew { // before anything of this lease is handed on: two models do not fit
 		if err := k.tenure.closeModel(ReasonModelUnavailable, "the model is being opened"); err != nil {
 			return err

@@ -113,8 +113,10 @@ func (t *tenure) expire(lease *client.Lease) {
 	if !held {
 		return
 	}
+	err := t.finish(lease, evidence.Refuse(ReasonLeaseExpired, "the lease ended and the broker has not granted a new one"))
+	// A log may hang as well: it comes last.
 	t.log.Warn("the lease ended without a new one; keys and weights are wiped", "lease", lease.ID)
-	if err := t.finish(lease, evidence.Refuse(ReasonLeaseExpired, "the lease ended and the broker has not granted a new one")); err != nil {
+	if err != nil {
 		t.log.Error("after the lease's end", "err", err)
 	}
 }

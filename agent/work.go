@@ -122,5 +122,5 @@ func (d *daemon) roundKey(ctx context.Context, resource string) (federate.Releas
 		return federate.Released{}, errors.New("the broker granted a lease without the round's key")
 	}
 	delete(lease.Keys, resource)
-	return federate.Released{Key: k.Key, Chain: lease.Certificate, Until: protocol.TimeOf(lease.BrokerTime.Add(lease.TTL))}, nil
+	return federate.Released{Key: k.Key, Chain: lease.Certificate, Until: protocol.TimeOf(lease.BrokerTime.Add(lease.TTL)), Expires: lease.Expires}, nil
 }

@@ -269,12 +269,16 @@ func (s *Service) Wipe() {
 	}()
 	grace := time.NewTimer(s.grace)
 	defer grace.Stop()
+	late := false
 	select {
 	case <-closed:
 	case <-grace.C:
-		s.cfg.Logger.Error("a classifier was still used after its lease; its weights were wiped under the user", "after", s.grace)
+		late = true
 	}
 	budget.Wipe() // also what is being opened
+	if late {     // a log may hang as well: it comes last
+		s.cfg.Logger.Error("a classifier was still used after its lease; its weights were wiped under the user", "after", s.grace)
+	}
 }
 
 func (s *Service) find(name string) (*served, error) {

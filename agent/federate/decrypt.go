@@ -111,8 +111,13 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	if err != nil {
 		return nil, err
 	}
-	defer key.Key.Wipe()
-	done, err := s.runDecrypt(ctx, l, h, ticket, spec.Ticket, key.Key, sources, values)
+	under, release := s.hold(ctx, h, &key)
+	done, err := s.runDecrypt(under, l, h, ticket, spec.Ticket, key.Key, sources, values)
+	ended := context.Cause(under)
+	release()
+	if err != nil && reasonOf(ended) == reasonExpired {
+		err = ended // tried again, under another lease
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +341,9 @@ func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h held, t feder
 	if h.Parties == nil {
 		// The key goes through a pipe: it is never in a file, and once it is read it
 		// is gone.
-		key = []source{func(w io.Writer) error { _, err := w.Write(secret.Bytes()); return err }}
+		key = []source{func(w io.Writer) error { // the pipe has room for it: Use is short
+			return secret.Use(func(b []byte) error { _, err := w.Write(b); return err })
+		}}
 	}
 	round, err := sealedRound(h.Round)
 	if err != nil {

@@ -80,8 +80,10 @@ type Released struct {
 	// Chain is that lease's. The result is signed under it: it is what says that this
 	// guest was given the key.
 	Chain []byte
-	// Until is when the lease ends, in broker time.
-	Until protocol.Time
+	// Until is when the lease ends, in broker time, and Expires when it ends here, by the
+	// monotonic clock: then the key is wiped.
+	Until   protocol.Time
+	Expires time.Time
 }
 
 // Config is what the service needs.
@@ -99,7 +101,7 @@ type Config struct {
 	Own *keybuf.Buffer
 	// Sign returns the signer of now, or why nothing may be signed.
 	Sign func() (Signer, error)
-	// RoundKey obtains a closed round's key from the broker.
+	// RoundKey obtains a closed round's key from the broker, under a lease of its own.
 	RoundKey func(ctx context.Context, resource string) (Released, error)
 	// Limits bound each worker.
 	Limits worker.Limits

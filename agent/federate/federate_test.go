@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
@@ -283,6 +284,39 @@ func TestRecountFindsADishonestAggregator(t *testing.T) {
 		if info = g.wait(t, info.ID); info.State != jobs.Dead || info.Reason != federate.ReasonSum {
 			t.Errorf("a wrong sum was opened: %+v", info)
 		}
+	}
+}
+
+// The key of a round ends with the lease that brought it, also where its worker or the line
+// before it takes longer: the try ends, and the next one asks for another lease.
+func TestARoundsKeyEndsWithItsLease(t *testing.T) {
+	w := newWorld(t)
+	r, signed, seed := w.open(t, nil)
+	for i := range 3 {
+		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+		info, err := g.Submit(t.Context(), 0, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(randomVector(uint64(i), length, 0.01))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info = g.wait(t, info.ID); info.State != jobs.Done {
+			t.Fatalf("contribution: %+v", info)
+		}
+		g.stop()
+	}
+	w.close(t, r, signed)
+	w.leases = -time.Second // over when it arrives
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), seed)
+	info, err := g.Decrypt(t.Context(), 0, r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.whenTried(t, info.ID, 1)
+	if info, err = g.queue.Show(info.ID); err != nil || info.Reason != "lease-expired" || info.Final() {
+		t.Errorf("%+v %v", info, err)
+	}
+	g.stop()
+	if len(w.released) != 1 || w.released[0].Len() != 0 {
+		t.Errorf("%d keys, the first has %d bytes after its lease", len(w.released), w.released[0].Len())
 	}
 }
 

@@ -46,6 +46,9 @@ type world struct {
 	limit time.Duration
 	// answers proves what contributions come with; nobody by default.
 	answers federate.Answers
+	// leases is how long the lease of a round's key lasts; released are the keys.
+	leases   time.Duration
+	released []*keybuf.Buffer
 	// norms are the agents' keys for proofs of norms; none by default.
 	norms *proofkeys.Ring
 	// sign, if any, chooses who signs instead of the guest's agent.
@@ -61,7 +64,7 @@ func newWorld(t *testing.T) *world { return newNormWorld(t, nil) }
 // newNormWorld is newWorld with an aggregator that has keys of proofs of norms.
 func newNormWorld(t *testing.T, norms *proofkeys.Ring) *world {
 	t.Helper()
-	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute, spool: spool.Defaults()}
+	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute, leases: time.Minute, spool: spool.Defaults()}
 	var err error
 	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), NormKeys: norms, Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
 	if err != nil {
@@ -147,7 +150,8 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 				return federate.Released{}, evidence.Refuse("resource-not-granted", "this guest decrypts nothing")
 			}
 			key, err := keybuf.Take(bytes.Clone(roundKey.Bytes()))
-			return federate.Released{Key: key, Chain: agent.GrantKey(t, resource), Until: agent.Lease.NotAfter}, err
+			w.released = append(w.released, key)
+			return federate.Released{Key: key, Chain: agent.GrantKey(t, resource), Until: agent.Lease.NotAfter, Expires: time.Now().Add(w.leases)}, err
 		}})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"log/slog"
 )
@@ -124,7 +123,7 @@ func TestARestartLosesVectorsOfPartiesRoundsAndSaysSo(t *testing.T) {
 	if err := s.only("r", spec, jobs.ID{1}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.only("r", spec, jobs.ID{2}); reasonIs(err) != ReasonContributed {
+	if err := s.only("r", spec, jobs.ID{2}); reasonOf(err) != ReasonContributed {
 		t.Errorf("two jobs of one run: %v", err)
 	}
 	if err := s.cfg.Queue.Close(); err != nil {
@@ -132,7 +131,7 @@ func TestARestartLosesVectorsOfPartiesRoundsAndSaysSo(t *testing.T) {
 	}
 
 	s = started(t, dir, 3)
-	if err := s.readable(h, spec); reasonIs(err) != ReasonVectorLost {
+	if err := s.readable(h, spec); reasonOf(err) != ReasonVectorLost {
 		t.Errorf("a vector of the earlier run: %v", err)
 	}
 	if raw, err := json.Marshal(spec); err != nil || !bytes.Contains(raw, []byte(spec.Run)) {
@@ -154,7 +153,7 @@ func TestARestartLosesVectorsOfPartiesRoundsAndSaysSo(t *testing.T) {
 
 	s = started(t, dir, 4)
 	third := contributeSpec{Format: fedtask.Float32, Run: s.runOf(h)}
-	if err := s.only("r", third, jobs.ID{4}); reasonIs(err) != ReasonContributed {
+	if err := s.only("r", third, jobs.ID{4}); reasonOf(err) != ReasonContributed {
 		t.Errorf("another vector after one was signed: %v", err)
 	}
 	if err := s.only("r", again, jobs.ID{3}); err != nil {
@@ -164,9 +163,4 @@ func TestARestartLosesVectorsOfPartiesRoundsAndSaysSo(t *testing.T) {
 	if err := s.readable(plain, contributeSpec{}); err != nil || s.runOf(plain) != "" {
 		t.Errorf("a round whose key the broker holds: %v", err)
 	}
-}
-
-func reasonIs(err error) evidence.Reason {
-	reason, _ := evidence.ReasonOf(err)
-	return reason
 }

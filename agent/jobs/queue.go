@@ -261,12 +261,18 @@ func (q *Queue) lost(info *Info, detail string) {
 	q.opt.Logger.Warn("a lease was lost", "job", info.ID.String(), "class", info.Class, "try", info.Tries, "state", string(info.State), "detail", detail)
 }
 
+// Wipe wipes the key at once and waits for nothing. A queue without its key can only be
+// closed.
+func (q *Queue) Wipe() {
+	q.key.Wipe() // before that of the tags: see turn
+	q.tags.Wipe()
+}
+
 // Close wipes the key and closes the file. Waiting calls and leases end. The key
 // goes first, before any lock: a disk that hangs keeps Close waiting, not the key.
 // A write under way fails without it, and changes nothing.
 func (q *Queue) Close() error {
-	q.key.Wipe()
-	q.tags.Wipe()
+	q.Wipe()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {

@@ -147,23 +147,16 @@ func (w *Works) Begin(cfg settings.Config, lease *client.Lease) error {
 
 // queueKey is the queue's key of a lease, or a copy of this run's own. The caller owns it.
 func (w *Works) queueKey(cfg settings.Config, lease *client.Lease) (*keybuf.Buffer, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.over {
-		return nil, w.err
+	name := cfg.Federation.QueueKey
+	first, err := w.draw()
+	if err != nil {
+		return nil, err
 	}
-	if w.own == nil {
-		var err error
-		if w.own, err = keybuf.Random(32); err != nil {
+	if first && name == "" { // nobody can read what is there
+		if err := os.RemoveAll(queueDir(cfg)); err != nil {
 			return nil, err
 		}
-		if cfg.Federation.QueueKey == "" { // nobody can read what is there
-			if err := os.RemoveAll(queueDir(cfg)); err != nil {
-				return nil, err
-			}
-		}
 	}
-	name := cfg.Federation.QueueKey
 	if name == "" {
 		return w.own.Clone()
 	}
@@ -173,6 +166,20 @@ func (w *Works) queueKey(cfg settings.Config, lease *client.Lease) (*keybuf.Buff
 	}
 	delete(lease.Keys, name)
 	return k.Key, nil
+}
+
+// draw makes this run's own key when it is first needed.
+func (w *Works) draw() (first bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return false, w.err
+	}
+	if w.own == nil {
+		first = true
+		w.own, err = keybuf.Random(32)
+	}
+	return first, err
 }
 
 func queueDir(cfg settings.Config) string { return filepath.Join(cfg.Guest.StateDir, "jobs") }
@@ -237,8 +244,8 @@ func (w *Works) opened() bool {
 }
 
 // Pause ends the session at the end of a lease: jobs under way are given back, the
-// queue is closed and its key wiped. It returns within pauseGrace, whatever hangs; the key
-// is gone then. The next lease with the same key resumes.
+// queue's key is wiped and the queue closed. The key is gone within pauseGrace, whatever
+// hangs, and Pause returns within two. The next lease with the same key resumes.
 func (w *Works) Pause() {
 	w.mu.Lock()
 	s := w.session
@@ -263,22 +270,35 @@ func (w *Works) pause(s *session, why error) {
 	}
 	w.mu.Unlock()
 	s.stop()
-	grace := time.NewTimer(w.grace)
-	defer grace.Stop()
-	select {
-	case <-s.ended:
-	case <-grace.C:
-		w.agent.Logger.Error("jobs did not stop at the lease's end; the queue's key is wiped under them", "after", w.grace)
-	}
-	s.key.Wipe()
+	late := !within(w.grace, func() { <-s.ended })
+	s.wipe()
 	closed := make(chan error, 1)
-	go func() { closed <- s.close() }()
+	hangs := !within(w.grace, func() { closed <- s.close() })
+	// A log may hang as well: it comes last.
+	if late {
+		w.agent.Logger.Error("jobs did not stop at the lease's end; the queue's key was wiped under them", "after", w.grace)
+	}
+	if hangs {
+		w.agent.Logger.Error("the job queue does not close: its disk does not answer")
+	} else if err := <-closed; err != nil {
+		w.agent.Logger.Error("close the job queue", "err", err)
+	}
+}
+
+// within calls f and says whether it came back in time.
+func within(limit time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
-	case err := <-closed:
-		if err != nil {
-			w.agent.Logger.Error("close the job queue", "err", err)
-		}
-	case <-grace.C: // a disk that hangs; the queue's own copy of the key went first
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 
@@ -512,11 +532,12 @@ func (w *Works) end(err error) error {
 // Gauges are the queue's figures for /metrics.
 func (w *Works) Gauges() []localapi.Gauge {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.session == nil {
+	s := w.session
+	w.mu.Unlock()
+	if s == nil {
 		return nil
 	}
-	counts := w.session.queue.Counts()
+	counts := s.queue.Counts() // may wait for the disk, and so without the lock that Pause takes
 	return []localapi.Gauge{
 		{Name: "anchorhold_jobs_queued", Help: "Jobs that wait.", Value: float64(counts[jobs.Queued])},
 		{Name: "anchorhold_jobs_leased", Help: "Jobs under way.", Value: float64(counts[jobs.Leased])},

@@ -54,9 +54,17 @@ func (s *session) work(ctx context.Context) error {
 	return err
 }
 
+// wipe wipes the keys and waits for nothing.
+func (s *session) wipe() {
+	s.key.Wipe()
+	if s.queue != nil {
+		s.queue.Wipe()
+	}
+}
+
 // close wipes the keys, then closes the queue.
 func (s *session) close() error {
-	s.key.Wipe()
+	s.wipe()
 	if s.queue == nil {
 		return nil
 	}
