@@ -78,7 +78,7 @@ func (l *Log) archive(keep int) (Archived, error) {
 		return out, err
 	}
 	if len(names) == 0 {
-		return out, fmt.Errorf("%w: of %d closed segments %d stay, and none before them is left", ErrArchive, len(l.closed), min(keep, len(l.closed)))
+		return out, fmt.Errorf("%w: %d segments are closed, the newest %d of them stay, and older ones are archived already", ErrArchive, len(l.closed), keep)
 	}
 	if err := fs.MakeDir(out.Directory); err != nil {
 		return out, err
