@@ -46,6 +46,7 @@ func TestWholeConfigurationIsRunnable(t *testing.T) {
 // TestEachCheckRefusesAlone changes one value at a time.
 func TestEachCheckRefusesAlone(t *testing.T) {
 	for name, change := range map[string][2]string{
+		"socket.limits":                                                     {`socket: {path: /run/anchorhold/agent.sock}`, `socket: {path: /run/anchorhold/agent.sock, limits: {per_source: -1}}`},
 		"transport.tls.version":                                             {`version: "1.3"`, `version: "1.2"`},
 		"transport.tls.key_exchange":                                        {`key_exchange: hybrid`, `key_exchange: classical`},
 		"transport.tls.classical":                                           {`classical: X25519`, `classical: X448`},

@@ -444,7 +444,16 @@ func TestConfig(t *testing.T) {
 	if c.checkpointEvery() != 5*time.Second || c.Operator.operators()[0] != 7 {
 		t.Fatal(c)
 	}
+	limited := good + "limits: {connections: 10, unproven: 5, per_source: 3, ipv4_prefix: 24, ipv6_prefix: 56, balancers: [192.0.2.0/24], body_mib: 8, verifications: 2}\n" +
+		"proofs: {listen: ':1', limits: {connections: 7}}\n"
+	limited = strings.Replace(limited, "{socket: /run/s}", "{socket: /run/s, limits: {per_source: 9}}", 1)
+	if c, err := ParseConfig([]byte(limited)); err != nil || c.Limits.Unproven != 5 || c.Limits.IPv6Prefix != 56 || c.Limits.Balancers[0] != "192.0.2.0/24" ||
+		c.Limits.Verifications != 2 || c.Proofs.Limits.Connections != 7 || c.Operator.Limits.PerSource != 9 {
+		t.Errorf("%+v %v", c, err)
+	}
 	for name, bad := range map[string]string{
+		"unknown limit": good + "limits: {per_peer: 1}\n", "balancer": good + "limits: {balancers: [lb.example.org]}\n",
+		"operators' limits": strings.Replace(good, "/run/s}", "/run/s, limits: {body_mib: -1}}", 1), "registry's limits": good + "proofs: {listen: ':1', limits: {ipv4_prefix: 33}}\n",
 		"empty": "", "unknown": good + "x: 1\n", "relative": strings.Replace(good, "/s", "s", 1), "listen": strings.Replace(good, ":8443", "", 1),
 		"profile": good + "profile: classical\n", "both": strings.Replace(good, "{credential: broker.kek}", "{credential: a, passphrase: b}", 1),
 		"socket": strings.Replace(good, "/run/s", "s", 1), "limits": good + "limits: {connections: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",

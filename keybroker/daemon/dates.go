@@ -51,5 +51,10 @@ func (d *daemon) metrics() map[string]int64 {
 	for kind, at := range deadline.Earliest(d.dates()) {
 		out["anchorhold_broker_"+kind+"_ends_seconds"] = at
 	}
+	c := d.broker.Connections()
+	for name, n := range map[string]int64{"accepted_total": c.Accepted, "evicted_total": c.Evicted, "out_of_descriptors_total": c.Exhausted,
+		"unproven": int64(c.Unproven), "attested": int64(c.Proven), "message_bytes": c.BodyBytes} {
+		out["anchorhold_broker_connections_"+name] = n
+	}
 	return out
 }

@@ -1,7 +1,6 @@
 package proofs
 
 import (
-	"bytes"
 	"context"
 	"crypto/subtle"
 	"crypto/tls"
@@ -24,7 +23,9 @@ const maxAnnouncement = MaxAnnounced*(MaxReceiptBytes/3*4+8) + 1<<10
 
 const drainTime = 10 * time.Second
 
-type handler func(w http.ResponseWriter, r *http.Request) error
+// handler makes an answer; it neither reads nor writes the connection, for how long
+// that takes is the peer's decision.
+type handler func(r *http.Request, body []byte) (any, error)
 
 // Handler is what guests reach over hybrid TLS:
 //
@@ -40,15 +41,19 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 // whose answer it was.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, h := range map[string]handler{
-		"POST /v1/receipts":          s.takeReceipts,
-		"GET /v1/challenges/{agent}": s.placed(s.showChallenges),
-		"POST /v1/proofs":            s.takeProof,
-		"GET /v1/records":            s.placed(s.showRecords),
-		"GET /v1/proofs/{receipt}":   s.placed(s.showProof),
-		"GET /v1/challenge/{digest}": s.placed(s.showChallenge),
+	for _, route := range []struct {
+		pattern string
+		most    int64 // bytes of the body
+		make    handler
+	}{
+		{"POST /v1/receipts", maxAnnouncement, s.takeReceipts},
+		{"GET /v1/challenges/{agent}", 0, s.showChallenges},
+		{"POST /v1/proofs", wire.MaxBundleBytes, s.takeProof},
+		{"GET /v1/records", 0, s.showRecords},
+		{"GET /v1/proofs/{receipt}", 0, s.showProof},
+		{"GET /v1/challenge/{digest}", 0, s.showChallenge},
 	} {
-		mux.HandleFunc(pattern, s.limited(h))
+		mux.HandleFunc(route.pattern, s.limited(route.most, route.make))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.refuse(w, r, errNoRoute) })
 	return mux
@@ -56,8 +61,8 @@ func (s *Service) Handler() http.Handler {
 
 var errNoRoute = errors.New("no such path or method")
 
-// limited bounds the time of a request.
-func (s *Service) limited(h handler) http.HandlerFunc {
+// limited bounds the time of a request and the memory of its body and answer.
+func (s *Service) limited(most int64, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.cfg.RequestTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			s.refuse(w, r, err)
@@ -65,113 +70,96 @@ func (s *Service) limited(h handler) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout)
 		defer cancel()
-		if err := h(w, r.WithContext(ctx)); err != nil {
+		r = r.WithContext(ctx)
+		answer, err := s.answer(w, r, most, h)
+		if err != nil {
 			s.refuse(w, r, err)
+			return
 		}
+		release, err := listen.From(ctx).Reserve(ctx, int64(len(answer))) // until the peer has taken it
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		defer release()
+		write(w, http.StatusOK, answer)
 	}
 }
 
-// working runs f when one of the places for requests that are worked on is free. A
-// body that is being read has none, for its sender says how long that takes.
-func (s *Service) working(ctx context.Context, f func() error) error {
+// answer reads the body, and makes the answer when one of the places for requests that
+// are worked on is free.
+func (s *Service) answer(w http.ResponseWriter, r *http.Request, most int64, h handler) ([]byte, error) {
+	var body []byte
+	if most > 0 {
+		read, release, err := listen.ReadBody(w, r, most)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		body = read
+	}
 	select {
 	case s.serving <- struct{}{}:
 		defer func() { <-s.serving }()
-		return f()
-	case <-ctx.Done():
-		return evidence.Refuse(ReasonBusy, "%d requests are being answered", s.cfg.Requests)
+	case <-r.Context().Done():
+		return nil, evidence.Refuse(ReasonBusy, "%d requests are being answered", s.cfg.Requests)
 	}
-}
-
-// placed is a handler of requests without a body, run by working.
-func (s *Service) placed(h handler) handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		return s.working(r.Context(), func() error { return h(w, r) })
-	}
-}
-
-func (s *Service) takeReceipts(w http.ResponseWriter, r *http.Request) error {
-	body, release, err := listen.ReadBody(w, r, maxAnnouncement)
+	v, err := h(r, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer release()
-	return s.working(r.Context(), func() error {
-		list, err := wire.ParseAnnouncement(body)
-		if err != nil {
-			return err
-		}
-		a, err := s.Announce(r.Context(), list.Receipts)
-		if err == nil {
-			reply(w, http.StatusOK, a)
-		}
-		return err
-	})
+	return json.Marshal(v)
 }
 
-func (s *Service) showChallenges(w http.ResponseWriter, r *http.Request) error {
+func (s *Service) takeReceipts(r *http.Request, body []byte) (any, error) {
+	list, err := wire.ParseAnnouncement(body)
+	if err != nil {
+		return nil, err
+	}
+	return s.Announce(r.Context(), list.Receipts)
+}
+
+func (s *Service) showChallenges(r *http.Request, _ []byte) (any, error) {
 	agent, err := statement.ParseDigest(r.PathValue("agent"))
 	if err != nil {
-		return evidence.Refuse(wire.ReasonMalformed, "the agent: %w", err)
+		return nil, evidence.Refuse(wire.ReasonMalformed, "the agent: %w", err)
 	}
 	list, err := s.Pending(r.Context(), agent)
-	if err == nil {
-		reply(w, http.StatusOK, wire.List{Signed: list})
-	}
-	return err
+	return wire.List{Signed: list}, err
 }
 
-func (s *Service) showChallenge(w http.ResponseWriter, r *http.Request) error {
+func (s *Service) showChallenge(r *http.Request, _ []byte) (any, error) {
 	digest, err := statement.ParseDigest(r.PathValue("digest"))
 	if err != nil {
-		return evidence.Refuse(wire.ReasonMalformed, "the challenge: %w", err)
+		return nil, evidence.Refuse(wire.ReasonMalformed, "the challenge: %w", err)
 	}
-	v, err := s.ShowChallenge(r.Context(), digest)
-	if err == nil {
-		reply(w, http.StatusOK, v)
-	}
-	return err
+	return s.ShowChallenge(r.Context(), digest)
 }
 
-func (s *Service) takeProof(w http.ResponseWriter, r *http.Request) error {
-	body, release, err := listen.ReadBody(w, r, wire.MaxBundleBytes)
+func (s *Service) takeProof(r *http.Request, body []byte) (any, error) {
+	b, err := wire.ParseBundle(body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer release()
-	return s.working(r.Context(), func() error {
-		b, err := wire.ParseBundle(body)
-		if err != nil {
-			return err
-		}
-		a, err := s.Submit(r.Context(), b)
-		if err == nil {
-			reply(w, http.StatusOK, a)
-		}
-		return err
-	})
+	return s.Submit(r.Context(), b)
 }
 
-func (s *Service) showRecords(w http.ResponseWriter, r *http.Request) error {
+func (s *Service) showRecords(r *http.Request, _ []byte) (any, error) {
 	list, err := s.Records(r.Context())
-	if err == nil {
-		reply(w, http.StatusOK, wire.List{Signed: list})
-	}
-	return err
+	return wire.List{Signed: list}, err
 }
 
-func (s *Service) showProof(w http.ResponseWriter, r *http.Request) error {
+func (s *Service) showProof(r *http.Request, _ []byte) (any, error) {
 	id, err := statement.ParseID(r.PathValue("receipt"))
 	if err != nil {
-		return evidence.Refuse(wire.ReasonMalformed, "the receipt: %w", err)
+		return nil, evidence.Refuse(wire.ReasonMalformed, "the receipt: %w", err)
 	}
 	a, err := s.Audit(r.Context(), id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	redact(&a, r.Header.Get(wire.SaltHeader))
-	reply(w, http.StatusOK, a)
-	return nil
+	return a, nil
 }
 
 // redact leaves in an answer what the header's salt opens. A proof of several receipts
@@ -197,17 +185,11 @@ func redact(a *wire.Answer, header string) {
 	}
 }
 
-func reply(w http.ResponseWriter, status int, v any) {
-	var body bytes.Buffer
-	if err := json.NewEncoder(&body).Encode(v); err != nil {
-		status = http.StatusInternalServerError
-		body.Reset()
-		body.WriteString(`{"error":{"code":"internal-error","message":"the answer has no JSON form"}}`)
-	}
+func write(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // the client has gone if it fails
+	_, _ = w.Write(append(body, '\n')) // the client has gone if it fails
 }
 
 // refuse tells the client the reason, and what was not foreseen only to the log.
@@ -233,7 +215,8 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	reply(w, status, map[string]any{"error": map[string]string{"code": string(code), "message": message}})
+	body, _ := json.Marshal(map[string]any{"error": map[string]string{"code": string(code), "message": message}}) // strings always encode
+	write(w, status, body)
 }
 
 func statusOf(reason evidence.Reason) int {

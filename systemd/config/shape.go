@@ -48,18 +48,8 @@ func checkShape(n ast.Node, t reflect.Type) *Error {
 }
 
 func checkStruct(n ast.Node, t reflect.Type) *Error {
-	fields, names := map[string]reflect.Type{}, []string{}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		if name == "" {
-			name = strings.ToLower(f.Name)
-		}
-		if f.IsExported() && name != "-" {
-			fields[name] = f.Type
-			names = append(names, name)
-		}
-	}
+	fields := map[string]reflect.Type{}
+	names := addFields(fields, t)
 	return eachPair(n, func(key string, pair *ast.MappingValueNode) *Error {
 		field, known := fields[key]
 		if !known {
@@ -67,6 +57,27 @@ func checkStruct(n ast.Node, t reflect.Type) *Error {
 		}
 		return checkShape(pair.Value, field)
 	})
+}
+
+// addFields notes the keys of a struct, those of inline structs among them, and returns
+// them in their order.
+func addFields(fields map[string]reflect.Type, t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		switch {
+		case !f.IsExported() || name == "-":
+			continue
+		case option == "inline":
+			names = append(names, addFields(fields, f.Type)...)
+			continue
+		case name == "":
+			name = strings.ToLower(f.Name)
+		}
+		fields[name] = f.Type
+		names = append(names, name)
+	}
+	return names
 }
 
 // eachPair calls f for every key of a mapping, which must be text.

@@ -36,6 +36,25 @@ func TestDecodeAcceptsPlainValues(t *testing.T) {
 	}
 }
 
+// Keys of an inline struct stand among the others, and are as strict.
+func TestDecodeReadsInlineStructs(t *testing.T) {
+	type Inner struct {
+		N int `yaml:"n"`
+	}
+	var outer struct {
+		Inner `yaml:",inline"`
+		M     int `yaml:"m"`
+	}
+	if err := Decode([]byte("n: 1\nm: 2\n"), &outer); err != nil || outer.N != 1 || outer.M != 2 {
+		t.Errorf("%+v %v", outer, err)
+	}
+	for text, word := range map[string]string{"n: x": "whole number", "q: 1": "known are n, m", "inner: {n: 1}": "not known"} {
+		if err := Decode([]byte(text), &outer); err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // TestDecodeGuessesNothing lists what the YAML library would convert, round,
 // skip or leave at zero without a word.
 func TestDecodeGuessesNothing(t *testing.T) {

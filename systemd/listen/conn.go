@@ -75,6 +75,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// CloseWrite ends what is sent, so that a peer which still sends can read why it is
+// refused.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // RemoteAddr is the peer's address, by its balancer's word where there is one.
 func (c *Conn) RemoteAddr() net.Addr {
 	if a := c.stated.Load(); a != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -149,6 +150,31 @@ func TestConnectionThatMovesOnOutlivesAFloodFromItsAddress(t *testing.T) {
 	}
 	if !ended(honest) {
 		t.Error("one that stands still for ever is kept for ever")
+	}
+}
+
+// Nor does a flood from many addresses, each with one connection, cost it its place.
+func TestConnectionThatMovesOnOutlivesAFloodFromEverywhere(t *testing.T) {
+	b := newBench(t, Limits{Connections: 64, Unproven: 16, PerSource: 8})
+	honest := b.connect("honest")
+	honest.Advance(Begun)
+	for i := range 500 {
+		b.connect(strconv.Itoa(i))
+	}
+	if ended(honest) {
+		t.Error("it was ended")
+	}
+}
+
+// Several listeners share the process's descriptors, and its files need some as well.
+func TestConnectionsAreBoundedByDescriptors(t *testing.T) {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, Limits{Connections: 1 << 20, Unproven: 1 << 19})
+	if n := uint64(b.cfg.Connections); n > max(r.Cur/4, 2) || b.unproven.most+b.proven.most > b.cfg.Connections+1 {
+		t.Errorf("%d connections, %d unproven and %d proven, with %d descriptors", n, b.unproven.most, b.proven.most, r.Cur)
 	}
 }
 
@@ -341,6 +367,24 @@ func TestPeersOfAUnixSocketAreJudgedAtAccept(t *testing.T) {
 	}
 	if !ended(strangers[2]) || ended(strangers[3]) {
 		t.Errorf("want %d strangers at a time", maxStrangers)
+	}
+}
+
+func TestHalfOfAConnectionCanBeClosed(t *testing.T) {
+	l := unixListener(t, Config{})
+	peer := dial(t, l)
+	c := accept(t, l)
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := peer.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("%d %v", n, err)
+	}
+	if _, err := peer.Write([]byte{1}); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Errorf("%d %v", n, err)
 	}
 }
 

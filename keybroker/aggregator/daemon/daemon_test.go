@@ -184,6 +184,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"not a key": func(s string) string { return strings.Replace(s, "root_keys: [", "root_keys: [nonsense, ", 1) },
 		"profile":   func(s string) string { return s + "profile: classical\n" },
 		"shard":     func(s string) string { return s + "shard: 3\nshards: 2\n" },
+		"limits":    func(s string) string { return s + "limits: {connections: -1}\n" },
+		"balancer":  func(s string) string { return s + "limits: {balancers: [nowhere]}\n" },
 	} {
 		s, err := settings(t, dir, change)
 		if err == nil {
@@ -196,7 +198,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	if _, err := LoadSettings(filepath.Join(dir, "none.yaml")); err == nil {
 		t.Error("a missing file")
 	}
-	if s, err := settings(t, dir, func(s string) string { return s + "profile: fips\n" }); err != nil || Check(s, quiet()) != nil {
+	if s, err := settings(t, dir, func(s string) string { return s + "profile: fips\nlimits: {connections: 9, balancers: [192.0.2.1]}\n" }); err != nil || Check(s, quiet()) != nil {
 		t.Errorf("fips: %v", err)
 	}
 }
