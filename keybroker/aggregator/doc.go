@@ -81,8 +81,11 @@ type Config struct {
 	Workers int
 	// Uploads that send blocks at the same time; 32. More are told to come back.
 	Uploads int
-	// Rounds that are held at the same time; 64.
-	Rounds int
+	// Rounds that are held at the same time, 64, and of one model, three quarters.
+	Rounds, RoundsPerModel int
+	// Kept is how long a round is held after it closed and its result was published, 30
+	// days; Unfinished how long without one, 90.
+	Kept, Unfinished time.Duration
 	// Idle is how long a peer may neither send nor take anything in the middle of a
 	// body; 30 seconds.
 	Idle time.Duration
@@ -120,15 +123,18 @@ func New(cfg Config) (*Aggregator, error) {
 			*v = d
 		}
 	}
+	if cfg.RoundsPerModel == 0 {
+		cfg.RoundsPerModel = cfg.Rounds - cfg.Rounds/4
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	for v, d := range map[*time.Duration]time.Duration{&cfg.Idle: 30 * time.Second, &cfg.Late: 10 * time.Minute, &cfg.MaxDuration: federation.MaxDuration} {
+	for v, d := range map[*time.Duration]time.Duration{&cfg.Idle: 30 * time.Second, &cfg.Late: 10 * time.Minute, &cfg.MaxDuration: federation.MaxDuration, &cfg.Kept: 30 * 24 * time.Hour, &cfg.Unfinished: 90 * 24 * time.Hour} {
 		if *v == 0 {
 			*v = d
 		}
 	}
-	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.Idle < 0 || cfg.Late < 0 || cfg.MaxDuration < 0 {
+	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.RoundsPerModel < 0 || cfg.Kept < 0 || cfg.Unfinished < 0 || cfg.Idle < 0 || cfg.Late < 0 || cfg.MaxDuration < 0 {
 		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
 	}
 	if err := cfg.Limits.Check(); err != nil {
@@ -168,6 +174,9 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 		return def, evidence.Refuse(ReasonRoundOver, "the round closed at %s", def.Closes.Time())
 	}
 	if err := a.fresh(def.Opened, def.Closes); err != nil {
+		return def, err
+	}
+	if err := a.roomForModel(def.Model); err != nil {
 		return def, err
 	}
 	if err := (normcheck.Checker{Ring: a.cfg.NormKeys}).Round(def); err != nil {

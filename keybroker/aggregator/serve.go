@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
@@ -28,6 +29,11 @@ func (a *Aggregator) Serve(ctx context.Context, participants net.Listener, tlsCo
 	listener := hybridtls.NewListener(bounded, hybridtls.For(tlsConfig, hybridtls.ALPNFederation), func(err error) {
 		a.quiet.Info("connection refused", "err", err)
 	})
+	expiring, stopExpiring := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer stopExpiring()
+	looking.Go(func() { a.expire(expiring) })
 	servers := []*http.Server{bounded.Server(a.Public()), local.Server(a.Admin())}
 	servers[0].ConnContext = withVisitor(servers[0].ConnContext)
 	ended := make(chan error, len(servers))

@@ -127,6 +127,8 @@ type Rounds struct {
 	// database that a fleet of brokers shares; without it rounds are kept in the
 	// state directory.
 	Postgres string `yaml:"postgres"`
+	// Limits bound how many are open, and how long their contributors are kept.
+	Limits rounds.Limits `yaml:"limits"`
 }
 
 // Log sets verbosity and form.

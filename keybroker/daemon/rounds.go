@@ -40,9 +40,30 @@ func (d *daemon) openRounds() error {
 	d.roundStore = store
 	d.rounds, err = rounds.New(rounds.Config{
 		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.recordRound, Chip: d.chip, Released: d.released, Lowest: d.epochs.lowest,
-		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
+		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Limits: c.Limits, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
 	})
 	return err
+}
+
+// forgetEvery is how often lists of contributors that are too old are removed.
+const forgetEvery = time.Hour
+
+// forgetContributors removes them until ctx ends.
+func (d *daemon) forgetContributors(ctx context.Context) error {
+	t := time.NewTicker(forgetEvery)
+	defer t.Stop()
+	for {
+		if n, err := d.rounds.Forget(ctx); err != nil && ctx.Err() == nil {
+			d.opts.Logger.Error("old contributors of rounds were not removed", "err", err)
+		} else if n > 0 {
+			d.opts.Logger.Info("old contributors of rounds removed", "rounds", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
 }
 
 // openRegistry makes the registry of proofs, where the configuration has one.

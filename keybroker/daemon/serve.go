@@ -40,6 +40,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(func(ctx context.Context) error { return d.operators.Serve(ctx, operators) })
 	start(d.maintain)
 	start(func(ctx context.Context) error { deadline.New(d.opts.Logger).Run(ctx, d.opts.Now, d.dates); return nil })
+	if d.rounds != nil {
+		start(d.forgetContributors)
+	}
 	if d.registry != nil {
 		start(d.registry.Serve)
 	}

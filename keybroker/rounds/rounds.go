@@ -94,6 +94,8 @@ type Config struct {
 	KeyMaker func(set heparams.Set, seed *keybuf.Buffer) ([]byte, error)
 	// Privacy is the policy; its zero value allows no round.
 	Privacy Policy
+	// Limits bound what is open and kept.
+	Limits Limits
 	// Calibrate finds the noise multiplier of one round for an epsilon and delta;
 	// Spend adds up the charges of a model.
 	Calibrate func(epsilon, delta float64) (float64, error)
@@ -141,6 +143,10 @@ func New(cfg Config) (*Service, error) {
 	if p := cfg.Privacy; !(p.MaxEpsilon >= 0) || math.IsInf(p.MaxEpsilon, 1) || !(p.Delta >= 0 && p.Delta < 1) {
 		return nil, fmt.Errorf("rounds: privacy: max_epsilon %g or delta %g is outside its limits", p.MaxEpsilon, p.Delta)
 	}
+	if err := cfg.Limits.Check(); err != nil {
+		return nil, err
+	}
+	cfg.Limits = cfg.Limits.complete()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -296,6 +302,9 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 		return nil, r, err
 	}
 	if err := s.affordable(ctx, r); err != nil {
+		return nil, r, err
+	}
+	if err := s.roomForOne(ctx, r.Model); err != nil {
 		return nil, r, err
 	}
 	signer, err := s.cfg.Signer()

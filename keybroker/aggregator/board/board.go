@@ -180,6 +180,33 @@ func party(word string) (uint64, error) {
 // Remove forgets a set-up.
 func (b *Board) Remove(id federation.ID) error { return os.RemoveAll(b.path(id)) }
 
+// Expire removes the set-ups that closed before a time and whose rounds nobody has, and
+// returns their number.
+func (b *Board) Expire(before protocol.Time, has func(federation.ID) bool) (gone int, err error) {
+	entries, err := os.ReadDir(b.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	for _, e := range entries {
+		id, perr := federation.ParseID(e.Name())
+		if perr != nil || has(id) {
+			continue
+		}
+		raw, rerr := os.ReadFile(b.SetupPath(id))
+		if rerr == nil {
+			var s federation.Setup
+			if s, rerr = federation.VerifySetup(raw, b.roots, protocol.Recorded(1)); rerr == nil && s.Closes < before {
+				rerr = b.Remove(id)
+				gone++
+			}
+		} else if errors.Is(rerr, os.ErrNotExist) {
+			rerr = nil // it is being taken
+		}
+		err = errors.Join(err, rerr)
+	}
+	return gone, err
+}
+
 // ShareDir is where a party's share of a round lies, by the word of a request; dir is
 // the round's.
 func ShareDir(dir, from string) (string, error) {

@@ -62,8 +62,14 @@ type Settings struct {
 	Workers int `yaml:"workers"`
 	// Uploads that send at the same time; 32 by default.
 	Uploads int `yaml:"uploads"`
-	// Rounds that are held at the same time; 64 by default.
-	Rounds int `yaml:"rounds"`
+	// Rounds that are held at the same time; 64 by default. RoundsPerModel of one model;
+	// three quarters of that.
+	Rounds         int `yaml:"rounds"`
+	RoundsPerModel int `yaml:"rounds_per_model"`
+	// KeptDays is how long a round is held after it closed and its result was published,
+	// 30 by default; UnfinishedDays how long without a result, 90.
+	KeptDays       int `yaml:"kept_days"`
+	UnfinishedDays int `yaml:"unfinished_days"`
 	// NormKeys is a directory with records and verifying keys of proofs that updates are
 	// inside their bounds, for rounds that want such proofs.
 	NormKeys string `yaml:"norm_keys"`
@@ -86,8 +92,8 @@ const Example = `  state_dir: /var/lib/anchorhold/aggregator
   tls_key: /etc/anchorhold/aggregator.key
   root_keys: [/etc/anchorhold/root.key.pub]
   admin_socket: /run/anchorhold-aggregator/admin.sock
-  # optional: profile, min_epoch, late_minutes, max_hours, shard, shards, workers, uploads, rounds, log_level,
-  # limits, norm_keys, allow_development_setup, verification_timeout_ms
+  # optional: profile, min_epoch, late_minutes, max_hours, shard, shards, workers, uploads, rounds, rounds_per_model,
+  # kept_days, unfinished_days, log_level, limits, norm_keys, allow_development_setup, verification_timeout_ms
 `
 
 // LoadSettings reads a configuration file.
@@ -169,10 +175,13 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds,
+	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, RoundsPerModel: s.RoundsPerModel,
+		Kept: days(s.KeptDays), Unfinished: days(s.UnfinishedDays),
 		MinEpoch: s.MinEpoch, Late: time.Duration(s.LateMinutes) * time.Minute, MaxDuration: time.Duration(s.MaxHours) * time.Hour, NormKeys: norms, Limits: s.Limits, Logger: log})
 	return d, err
 }
+
+func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // normKeys reads the keys that verify proofs of bounds; nil where none are configured.
 func normKeys(s Settings) (*proofkeys.Ring, error) {

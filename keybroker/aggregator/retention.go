@@ -1,0 +1,108 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// ReasonModel: as many rounds of one model are held as may be.
+const ReasonModel evidence.Reason = "rounds-of-model"
+
+// expireEvery is how often rounds that are over are looked for.
+const expireEvery = time.Hour
+
+// roomForModel refuses one more round of a model than there may be. a.mu is held.
+func (a *Aggregator) roomForModel(model string) error {
+	n := 0
+	for _, r := range a.rounds {
+		if r.def.Model == model {
+			n++
+		}
+	}
+	if n >= a.cfg.RoundsPerModel {
+		return evidence.Refuse(ReasonModel, "%d rounds of the model %q are held; remove one that is over, or raise rounds_per_model", n, model)
+	}
+	return nil
+}
+
+// Expire removes the rounds and set-ups that are over for longer than their retention: it
+// counts from when they closed by their own terms, and is longer where the result has not
+// been published, for then the sum may be the only copy of it. It returns their number.
+// None comes back: a round whose time to contribute is over is not taken again.
+func (a *Aggregator) Expire(ctx context.Context) (gone int, err error) {
+	entries, err := os.ReadDir(filepath.Join(a.cfg.StateDir, "rounds"))
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		id, perr := federation.ParseID(e.Name())
+		if perr != nil {
+			continue
+		}
+		over, oerr := a.over(a.roundDir(id))
+		if oerr == nil && over {
+			if oerr = a.Remove(ctx, id); oerr == nil {
+				a.cfg.Logger.Info("round removed: its retention is over", "round", id.String())
+				gone++
+			}
+		}
+		err = errors.Join(err, oerr)
+	}
+	setups, serr := a.board.Expire(a.ago(a.cfg.Unfinished), func(id federation.ID) bool { return durable.Exists(a.roundDir(id)) })
+	return gone + setups, errors.Join(err, serr)
+}
+
+// over says whether the retention of the round in a directory is over. The round need not
+// be one that is served still.
+func (a *Aggregator) over(dir string) (bool, error) {
+	signed, err := os.ReadFile(filepath.Join(dir, fileRound))
+	if errors.Is(err, fs.ErrNotExist) { // interrupted before the round was taken
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.Recorded(1))
+	if err != nil {
+		return false, err
+	}
+	retention := a.cfg.Unfinished
+	if durable.Exists(filepath.Join(dir, fileResult)) && durable.Exists(filepath.Join(dir, fileValues)) {
+		retention = a.cfg.Kept
+	}
+	return def.Closes < a.ago(retention), nil
+}
+
+// ago is the time that was so long ago; of a clock that does not go back so far, zero.
+func (a *Aggregator) ago(age time.Duration) protocol.Time {
+	now := protocol.Time(a.now())
+	if now <= protocol.Time(age.Milliseconds()) {
+		return 0
+	}
+	return now.Add(-age)
+}
+
+// expire removes what is over until ctx ends.
+func (a *Aggregator) expire(ctx context.Context) {
+	t := time.NewTicker(expireEvery)
+	defer t.Stop()
+	for {
+		if _, err := a.Expire(ctx); err != nil {
+			a.cfg.Logger.Error("rounds that are over were not removed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package rounds
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// ReasonOpen: as many rounds are open as may be, in all or of a model.
+const ReasonOpen evidence.Reason = "rounds-open"
+
+// Limits bound what is kept. Zero limits take the defaults named.
+type Limits struct {
+	// Open is how many rounds may be open at the same time, 256; OpenPerModel how many of
+	// one model, 16. One is open until it is closed or abandoned.
+	Open         int `yaml:"open"`
+	OpenPerModel int `yaml:"open_per_model"`
+	// KeptDays is how long the contributors of a round are kept after it closed and its
+	// result came, or it was abandoned; 90. That it closed, over which cohort and sum, its
+	// ticket and result, and what it spent, is kept for ever.
+	KeptDays int `yaml:"kept_days"`
+}
+
+// Check finds what is wrong with them.
+func (l Limits) Check() error {
+	if l.Open < 0 || l.Open > 1<<16 || l.OpenPerModel < 0 || l.OpenPerModel > max(l.Open, 256) || l.KeptDays < 0 || l.KeptDays > 36500 {
+		return fmt.Errorf("rounds: open is up to %d, open_per_model up to open, kept_days up to a hundred years", 1<<16)
+	}
+	return nil
+}
+
+func (l Limits) complete() Limits {
+	orDefault(&l.Open, 256)
+	orDefault(&l.OpenPerModel, min(16, l.Open))
+	orDefault(&l.KeptDays, 90)
+	return l
+}
+
+// roomForOne refuses one more open round than there may be.
+func (s *Service) roomForOne(ctx context.Context, model string) error {
+	list, err := s.cfg.Store.List(ctx)
+	if err != nil {
+		return err
+	}
+	open, ofModel := 0, 0
+	for _, rec := range list {
+		if rec.State != Open {
+			continue
+		}
+		open++
+		if rec.Model == model {
+			ofModel++
+		}
+	}
+	switch l := s.cfg.Limits; {
+	case open >= l.Open:
+		return evidence.Refuse(ReasonOpen, "%d rounds are open; close or abandon some, or raise rounds.limits.open", open)
+	case ofModel >= l.OpenPerModel:
+		return evidence.Refuse(ReasonOpen, "%d rounds of the model %q are open; close or abandon some, or raise rounds.limits.open_per_model", ofModel, model)
+	}
+	return nil
+}
+
+// Forget removes the lists of contributors that are older than their retention, and
+// returns of how many rounds. Nothing else of a round goes: a round that was closed stays
+// closed, over one cohort, and its charge stays in the ledger.
+func (s *Service) Forget(ctx context.Context) (int, error) {
+	list, err := s.cfg.Store.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before, gone := s.cfg.Now().Add(-time.Duration(s.cfg.Limits.KeptDays)*24*time.Hour), 0
+	for _, rec := range list {
+		if rec.State != Published && rec.State != Abandoned || len(rec.Members) == 0 {
+			continue
+		}
+		r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, own())
+		if err != nil {
+			return gone, err
+		}
+		if !r.Closes.Time().Before(before) {
+			continue
+		}
+		if err := s.cfg.Audit(ctx, "round-forget", fmt.Sprintf("%s model %s contributors %d", r.ID, r.Model, len(rec.Members))); err != nil {
+			return gone, err
+		}
+		rec.Members = nil
+		if err := s.cfg.Store.Update(ctx, rec, nil); err != nil {
+			return gone, err
+		}
+		gone++
+	}
+	return gone, nil
+}

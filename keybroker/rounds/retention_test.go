@@ -1,0 +1,118 @@
+package rounds
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// TestOpenRoundsAreBounded in all and by model; what is closed or abandoned makes room.
+func TestOpenRoundsAreBounded(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), func(c *Config) { c.Limits = Limits{Open: 3, OpenPerModel: 2} })
+	open := func(model string) (federation.Round, error) {
+		spec := plain
+		spec.Model = model
+		_, r, err := s.Open(ctx, spec)
+		return r, err
+	}
+	first, err := open("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open("test"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = open("test")
+	wantReason(t, "a third of one model", err, ReasonOpen)
+	if _, err := open("other"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = open("third")
+	wantReason(t, "a fourth in all", err, ReasonOpen)
+	if err := s.Abandon(ctx, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open("test"); err != nil {
+		t.Error("an abandoned round takes a place:", err)
+	}
+}
+
+// TestContributorsGoWithTheirAgeAndNothingElse: a round stays closed, and its charge stays.
+func TestContributorsGoWithTheirAgeAndNothingElse(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, func(c *Config) { c.Limits.KeptDays = 30 })
+	r, signed := opened(t, s, nil)
+	cohort := admitted(t, m, s, r, signed, 2)
+	closing := Closing{Cohort: cohort, Sum: federation.Digest{5}}
+	ticket, err := s.Close(ctx, r.ID, closing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	abandoned, signedToo := opened(t, s, nil)
+	admitted(t, m, s, abandoned, signedToo, 2)
+	if err := s.Abandon(ctx, abandoned.ID); err != nil {
+		t.Fatal(err)
+	}
+	forget := func(want int) {
+		t.Helper()
+		if n, err := s.Forget(ctx); n != want || err != nil {
+			t.Errorf("the contributors of %d rounds went, want %d: %v", n, want, err)
+		}
+	}
+	forget(0)
+	res := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
+	if _, err := s.Finish(ctx, r.ID, res); err != nil {
+		t.Fatal(err)
+	}
+	unfinished, signedThird := opened(t, s, nil)
+	admitted(t, m, s, unfinished, signedThird, 2)
+	before, err := s.Ledger(ctx, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.advance(29 * 24 * time.Hour)
+	forget(0)
+	m.advance(2 * 24 * time.Hour)
+	m.fail["round-forget"] = errors.New("broken")
+	if n, err := s.Forget(ctx); n != 0 || !errors.Is(err, m.fail["round-forget"]) {
+		t.Errorf("forgotten without a record: %d, %v", n, err)
+	}
+	delete(m.fail, "round-forget")
+	forget(2)
+	forget(0)
+	for id, want := range map[federation.ID]int{r.ID: 0, abandoned.ID: 0, unfinished.ID: 2} {
+		rec, err := store.Get(ctx, id)
+		if err != nil || len(rec.Members) != want {
+			t.Errorf("round %s has %d contributors, want %d: %v", id, len(rec.Members), want, err)
+		}
+	}
+	// Closing it again gives the same ticket, and over another cohort it is refused.
+	if again, err := s.Close(ctx, r.ID, closing); err != nil || !bytes.Equal(again, ticket) {
+		t.Errorf("the ticket changed: %v", err)
+	}
+	_, err = s.Close(ctx, r.ID, Closing{Cohort: cohort[:1], Sum: federation.Digest{6}})
+	wantReason(t, "another cohort", err, ReasonClosed)
+	_, err = s.Admit(ctx, r.ID, nil)
+	wantReason(t, "admit", err, ReasonClosed)
+	if after, err := s.Ledger(ctx, "test"); err != nil || after.Epsilon != before.Epsilon || len(after.Charges) != 1 {
+		t.Errorf("%+v, %v", after, err)
+	}
+	if st, err := s.Status(ctx, r.ID); err != nil || st.State != Published || !bytes.Equal(st.Result, res) || !bytes.Equal(st.Ticket, ticket) {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+func TestLimitsOfRoundsAreChecked(t *testing.T) {
+	for _, bad := range []Limits{{Open: -1}, {Open: 1<<16 + 1}, {Open: 10, OpenPerModel: 257}, {KeptDays: -1}} {
+		c := newMachine(t).config(bolted(t))
+		c.Limits = bad
+		if _, err := New(c); err == nil {
+			t.Errorf("%+v: accepted", bad)
+		}
+	}
+}
