@@ -36,6 +36,9 @@ func (x *exchange) appraise(ctx context.Context) (err error) {
 	}
 	binding := x.attest.Binding(x.ekm, hashM1, hashM2, x.guest.Digest())
 	x.claims, err = x.b.cfg.Appraiser.Appraise(ctx, x.evidence, binding.ReportData(), now.Time())
+	if err == nil {
+		x.claimsDigest = x.claims.Digest()
+	}
 	return err
 }
 
@@ -113,7 +116,7 @@ func (x *exchange) baseRecord(kind audit.Kind) audit.Record {
 		r.EvidenceKind, r.EvidenceDigest = string(x.evidence.Kind), x.evidence.Digest()
 	}
 	if x.claims.Kind != "" {
-		r.ClaimsDigest = x.claims.Digest()
+		r.ClaimsDigest = x.claimsDigest
 		r.ChipDigest = sha256.Sum256(x.claims.ChipID)
 		r.Measurement = hex.EncodeToString(x.claims.Measurement)
 	}

@@ -47,15 +47,16 @@ type exchange struct {
 	challengeAt protocol.Time
 	consumed    atomic.Bool // the nonce was used; see checkNonce
 
-	attest   protocol.Attest
-	guest    evidence.GuestClaims
-	evidence evidence.Envelope
-	claims   evidence.Claims
-	policy   *policy.Policy
-	waived   []string
-	gives    map[string]authority // by resource
-	grant    protocol.Grant
-	recorded bool // the grant is in the audit log, or was to be
+	attest       protocol.Attest
+	guest        evidence.GuestClaims
+	evidence     evidence.Envelope
+	claims       evidence.Claims
+	claimsDigest [32]byte
+	policy       *policy.Policy
+	waived       []string
+	gives        map[string]authority // by resource
+	grant        protocol.Grant
+	recorded     bool // the grant is in the audit log, or was to be
 
 	request protocol.Request
 	release []byte // M6

@@ -163,7 +163,7 @@ func Dial(ctx context.Context, network, address string, cfg *tls.Config) (*Conn,
 func handshake(ctx context.Context, conn *tls.Conn, cfg *tls.Config) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err := within(ctx, conn); err != nil {
 		return nil, err
 	}
 	state := conn.ConnectionState()
@@ -177,6 +177,25 @@ func handshake(ctx context.Context, conn *tls.Conn, cfg *tls.Config) (*Conn, err
 	c := &Conn{Conn: conn, group: state.CurveID}
 	copy(c.exporter[:], ekm)
 	return c, nil
+}
+
+// within runs the handshake until the context ends. It does what HandshakeContext
+// does, without a goroutine for each connection.
+func within(ctx context.Context, conn *tls.Conn) error {
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			return err
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // a closed connection has ended, too
+	err := conn.Handshake()
+	if !stop() {
+		return errors.Join(ctx.Err(), err)
+	}
+	if err != nil {
+		return err
+	}
+	return conn.SetDeadline(time.Time{})
 }
 
 // isHybrid reports whether a group counts as hybrid here. "Post-quantum" is not

@@ -26,7 +26,8 @@ const maxContextBytes = 128
 // Public is the public half of an identity. The zero value verifies nothing.
 type Public struct {
 	level Level
-	bytes []byte // canonical encoding
+	bytes []byte   // canonical encoding
+	id    [32]byte // of bytes
 	mldsa mldsaPublic
 }
 
@@ -46,7 +47,7 @@ func ParsePublic(b []byte) (Public, error) {
 	if err != nil {
 		return Public{}, ErrEncoding
 	}
-	return Public{level: level, bytes: b, mldsa: mldsa}, nil
+	return Public{level: level, bytes: b, id: idOf(b), mldsa: mldsa}, nil
 }
 
 // Bytes returns a copy of the canonical encoding; nil for the zero value.
@@ -54,7 +55,14 @@ func (p Public) Bytes() []byte { return bytes.Clone(p.bytes) }
 
 // ID is the SHA-256 of the canonical encoding behind a label.
 func (p Public) ID() [32]byte {
-	return sha256.Sum256(append([]byte("anchorhold/identity/id/1\x00"), p.bytes...))
+	if p.IsZero() {
+		return idOf(nil)
+	}
+	return p.id
+}
+
+func idOf(encoded []byte) [32]byte {
+	return sha256.Sum256(append([]byte("anchorhold/identity/id/1\x00"), encoded...))
 }
 
 // Level returns the level; 0 for the zero value.
@@ -90,7 +98,8 @@ func (p Public) Verify(context string, msg, sig []byte) error {
 // of one composite therefore verifies in no other, and not alone.
 func (p Public) bind(context string, msg []byte) []byte {
 	id, digest := p.ID(), sha512.Sum512(msg)
-	b := []byte("anchorhold/identity/composite/1\x00")
+	const label = "anchorhold/identity/composite/1\x00"
+	b := append(make([]byte, 0, len(label)+3+len(context)+len(id)+len(digest)), label...)
 	b = append(b, byte(p.level))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(context)))
 	b = append(b, context...)

@@ -146,12 +146,18 @@ func (v *Verifier) verify(c *chain) error {
 // must not be read as the other kind. Lengths stand before the certificates:
 // no two sets of them share a key.
 func chainID(signer signerKind, certificates ...[]byte) [32]byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(signer))
-	for _, der := range certificates {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(der)))
-		b = append(b, der...)
+	h := sha256.New()
+	var n [4]byte
+	number := func(v uint32) {
+		binary.BigEndian.PutUint32(n[:], v)
+		h.Write(n[:])
 	}
-	return sha256.Sum256(b)
+	number(uint32(signer))
+	for _, der := range certificates {
+		number(uint32(len(der)))
+		h.Write(der)
+	}
+	return [32]byte(h.Sum(nil))
 }
 
 // What AMD's authorities are made of.

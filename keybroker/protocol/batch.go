@@ -29,11 +29,11 @@ const (
 // batchLeaf is the leaf of a message that would be signed under context if it were
 // signed alone.
 func batchLeaf(context string, msg []byte) Digest {
-	return sha512.Sum512(Join(labelBatchLeaf, []byte(context), msg))
+	return hashJoined(labelBatchLeaf, []byte(context), msg)
 }
 
 func batchNode(left, right Digest) Digest {
-	return sha512.Sum512(Join(labelBatchNode, left[:], right[:]))
+	return hashJoined(labelBatchNode, left[:], right[:])
 }
 
 // batchRoot is what the epoch key signs under contextBatch. The depth is part of it,

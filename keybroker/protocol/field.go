@@ -37,6 +37,12 @@ func (t Time) Add(d time.Duration) Time { return t + Time(d.Milliseconds()) }
 
 func (t Time) valid() bool { return t > 0 && t <= maxMillis }
 
+// usualBody is more than most bodies have.
+const usualBody = 12 << 10
+
+// newBuilder has room for so many bytes; it grows if they are not enough.
+func newBuilder(room int) *cryptobyte.Builder { return cryptobyte.NewBuilder(make([]byte, 0, room)) }
+
 func addString8(b *cryptobyte.Builder, s string) {
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
 }

@@ -100,12 +100,22 @@ type Message interface {
 
 // Marshal encodes a message as a frame. A message outside the limits is an error.
 func Marshal(m Message) ([]byte, error) {
+	room := 512
+	switch m.Type() {
+	case TypeChallenge, TypeAttest, TypeRelease, TypeReceipt:
+		room = usualBody
+	}
+	return marshal(m, room)
+}
+
+// marshal expects a frame of about so many bytes.
+func marshal(m Message, room int) ([]byte, error) {
 	t := m.Type()
 	if !m.valid() {
 		return nil, fmt.Errorf("encode %s: %w", t, errLimit)
 	}
-	var b cryptobyte.Builder
-	addString8(&b, messages[t].label)
+	b := newBuilder(room)
+	addString8(b, messages[t].label)
 	b.AddUint24LengthPrefixed(m.encode)
 	frame, err := b.Bytes()
 	if err != nil {
@@ -136,7 +146,7 @@ func Parse(frame []byte, m Message) error {
 	if !m.decode(&body) || !body.Empty() || !m.valid() {
 		return malformed("%s: truncated, trailing bytes, or a value outside its limits", t)
 	}
-	again, err := Marshal(m)
+	again, err := marshal(m, len(frame))
 	if err != nil || !bytes.Equal(again, frame) {
 		return malformed("%s: not the canonical encoding", t)
 	}

@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"crypto/sha512"
 	"encoding/binary"
 	"slices"
 
@@ -58,7 +57,7 @@ func (m *Release) Exchange(transcript Digest) (Digest, error) {
 		return Digest{}, err
 	}
 	index := binary.BigEndian.AppendUint64(nil, m.AuditIndex)
-	return sha512.Sum512(Join(labelRelease, transcript[:], items, index, m.AuditLeaf[:])), nil
+	return hashJoined(labelRelease, transcript[:], items, index, m.AuditLeaf[:]), nil
 }
 
 // KeyInfo returns the HPKE info string of one sealed key (docs/protocol.md 3.6).
@@ -69,7 +68,7 @@ func KeyInfo(transcript Digest, lease ID, resource string, version uint64, seque
 	binary.BigEndian.PutUint64(n[:8], version)
 	binary.BigEndian.PutUint32(n[8:12], uint32(sequence))
 	binary.BigEndian.PutUint64(n[12:], uint64(leaseEnd))
-	sum := sha512.Sum512(Join(labelKeyInfo, transcript[:], lease[:], []byte(resource), n[:8], n[8:12], n[12:]))
+	sum := hashJoined(labelKeyInfo, transcript[:], lease[:], []byte(resource), n[:8], n[8:12], n[12:])
 	return sum[:]
 }
 

@@ -31,8 +31,8 @@ func bodyOf(v body) ([]byte, error) {
 	if !v.validBody() {
 		return nil, errLimit
 	}
-	var b cryptobyte.Builder
-	v.encodeBody(&b)
+	b := newBuilder(usualBody)
+	v.encodeBody(b)
 	return b.Bytes()
 }
 
@@ -57,10 +57,10 @@ func sign(key Signer, st statement) ([]byte, error) {
 }
 
 func assemble(label string, body, sig []byte) ([]byte, error) {
-	var b cryptobyte.Builder
-	addString8(&b, label)
-	addBytes24(&b, body)
-	addBytes16(&b, sig)
+	b := newBuilder(16 + len(label) + len(body) + len(sig))
+	addString8(b, label)
+	addBytes24(b, body)
+	addBytes16(b, sig)
 	return b.Bytes()
 }
 

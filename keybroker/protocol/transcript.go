@@ -41,11 +41,28 @@ func Join(label string, fields ...[]byte) []byte {
 	return out
 }
 
+// hashJoined is the SHA-512 of Join, without putting it together: frames are long.
+func hashJoined(label string, fields ...[]byte) (d Digest) {
+	h := sha512.New()
+	var n [4]byte
+	write := func(f []byte) {
+		binary.BigEndian.PutUint32(n[:], uint32(len(f)))
+		h.Write(n[:])
+		h.Write(f)
+	}
+	write([]byte(label))
+	for _, f := range fields {
+		write(f)
+	}
+	h.Sum(d[:0])
+	return d
+}
+
 // HashMessage hashes one whole frame; it is H(M) of the specification.
-func HashMessage(frame []byte) Digest { return sha512.Sum512(Join(labelMessage, frame)) }
+func HashMessage(frame []byte) Digest { return hashJoined(labelMessage, frame) }
 
 // Transcript binds a connection's exporter to the messages M1 to M5, each frame
 // whole and in order (docs/protocol.md 3.3).
 func Transcript(ekm [48]byte, m1, m2, m3, m4, m5 []byte) Digest {
-	return sha512.Sum512(Join(labelTranscript, ekm[:], m1, m2, m3, m4, m5))
+	return hashJoined(labelTranscript, ekm[:], m1, m2, m3, m4, m5)
 }
