@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/plonkcheck"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
@@ -62,23 +63,29 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*p
 	return ring, nil
 }
 
-// signer finds the agent key of a receipt, verified from the roots on. Receipts of one lease
-// have the same chain, which is verified once.
-func signer(roots []identity.Public) func(receipt.Receipt) (statement.Digest, error) {
+// signer finds the agent key of a receipt, verified from the roots on, in an epoch that is
+// not below the lowest of now. Receipts of one lease have the same chain, which is verified
+// once.
+func signer(roots []identity.Public, sign func() (federate.Signer, error)) func(receipt.Receipt) (statement.Digest, error) {
 	var mu sync.Mutex
 	var chain []byte
 	var model, agent statement.Digest
+	var epoch uint64
 	return func(r receipt.Receipt) (statement.Digest, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if chain != nil && bytes.Equal(r.LeaseChain, chain) && model == r.Body.ModelID {
-			return agent, nil
-		}
-		a, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(1), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
+		now, err := sign()
 		if err != nil {
 			return statement.Digest{}, err
 		}
-		chain, model, agent = bytes.Clone(r.LeaseChain), r.Body.ModelID, a.Lease.AgentKey.ID()
+		mu.Lock()
+		defer mu.Unlock()
+		if chain != nil && bytes.Equal(r.LeaseChain, chain) && model == r.Body.ModelID && epoch >= now.Lowest {
+			return agent, nil
+		}
+		a, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(now.Lowest), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
+		if err != nil {
+			return statement.Digest{}, err
+		}
+		chain, model, agent, epoch = bytes.Clone(r.LeaseChain), r.Body.ModelID, a.Lease.AgentKey.ID(), a.Epoch.Epoch
 		return agent, nil
 	}
 }
@@ -95,7 +102,7 @@ func (w *Works) newProofs(cfg settings.Config, dir string, s *session, f *fixed)
 	if err != nil {
 		return nil, err
 	}
-	config := proofs.Config{Agent: signer(roots), Queue: s.queue, Pool: f.pool, Dir: dir, Key: s.key, Ring: f.ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
+	config := proofs.Config{Agent: signer(roots, w.agent.Sign), Queue: s.queue, Pool: f.pool, Dir: dir, Key: s.key, Ring: f.ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
 		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger,
 		Kept: cfg.Proofs.Kept, KeptAge: time.Duration(cfg.Proofs.KeptDays) * 24 * time.Hour, Floor: spoolLimits(cfg).Floor}
 	r, err := w.newRegistry(cfg)

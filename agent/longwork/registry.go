@@ -3,18 +3,20 @@ package longwork
 import (
 	"context"
 
+	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // registry is the broker's registry as package proofs sees it.
 type registry struct {
 	client *proofclient.Client
-	agent  func() (statement.Digest, error)
+	sign   func() (federate.Signer, error)
 }
 
 // newRegistry makes a client of the configured registry; nil where there is none.
@@ -30,13 +32,7 @@ func (w *Works) newRegistry(cfg settings.Config) (*registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &registry{client: proofclient.New(cfg.Proofs.Registry, tlsConfig, roots), agent: func() (statement.Digest, error) {
-		s, err := w.agent.Sign()
-		if err != nil {
-			return statement.Digest{}, err
-		}
-		return s.Key.Public().ID(), nil
-	}}, nil
+	return &registry{client: proofclient.New(cfg.Proofs.Registry, tlsConfig, roots), sign: w.agent.Sign}, nil
 }
 
 // Announce hands over receipts.
@@ -54,10 +50,11 @@ func (r *registry) Announce(ctx context.Context, receipts []receipt.Receipt) err
 
 // Challenged lists what the broker wants proven of answers under any of the agent's keys.
 func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([]receipt.ID, error) {
-	agent, err := r.agent()
+	signer, err := r.sign()
 	if err != nil {
 		return nil, err
 	}
+	agent := statement.Digest(signer.Key.Public().ID())
 	agents := []statement.Digest{agent}
 	for _, d := range former {
 		if d != agent {
@@ -66,7 +63,7 @@ func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([
 	}
 	var ids []receipt.ID
 	for _, agent := range agents {
-		list, err := r.client.Challenges(ctx, agent)
+		list, err := r.client.Challenges(ctx, protocol.Recorded(signer.Lowest), agent)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +84,11 @@ func (r *registry) Submit(ctx context.Context, b proofaudit.Bundle) error {
 
 // Registered says whether a verifying key is registered, for answers of a model.
 func (r *registry) Registered(ctx context.Context, key, model statement.Digest) (bool, error) {
-	list, err := r.client.Records(ctx)
+	signer, err := r.sign()
+	if err != nil {
+		return false, err
+	}
+	list, err := r.client.Records(ctx, protocol.Recorded(signer.Lowest))
 	if err != nil {
 		return false, err
 	}

@@ -34,7 +34,7 @@ func (b *bench) registry() *registry.Service {
 		t.Fatal(err)
 	}
 	now := federationtest.Begin.Add(2 * time.Minute).Time()
-	s, err := registry.New(registry.Config{Store: store, Roots: b.world.Roots(), Logger: quiet(), Now: func() time.Time { return now }, VerificationTimeout: time.Minute,
+	s, err := registry.New(registry.Config{Store: store, Roots: b.world.Roots(), Lowest: func() uint64 { return 1 }, Logger: quiet(), Now: func() time.Time { return now }, VerificationTimeout: time.Minute,
 		Signer: func() (registry.Signer, error) {
 			return registry.Signer{Key: b.world.EpochKey, Statement: b.world.EpochSigned, Broker: b.world.Epoch.Broker, Epoch: 1}, nil
 		},

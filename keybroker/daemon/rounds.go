@@ -68,7 +68,7 @@ func (d *daemon) forgetContributors(ctx context.Context) error {
 
 // openRegistry makes the registry of proofs, where the configuration has one.
 func (d *daemon) openRegistry() (err error) {
-	d.registry, err = registry.Open(d.opts.Config.Proofs, registry.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Audit: d.record, Logger: d.opts.Logger, Now: d.opts.Now,
+	d.registry, err = registry.Open(d.opts.Config.Proofs, registry.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Logger: d.opts.Logger, Now: d.opts.Now,
 		Signer: func() (proofs.Signer, error) { s, err := d.roundSigner(); return proofs.Signer(s), err },
 		TLS:    func() (*tls.Config, error) { return d.certificate.serverConfig(d.opts.Config.Profile) }})
 	return err

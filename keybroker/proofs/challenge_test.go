@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // A receipt is challenged once, after it was announced, and only without a proof.
@@ -32,7 +33,7 @@ func TestChallengeNamesAnnouncedReceiptsOnce(t *testing.T) {
 	if len(list) != 1 || !slices.Equal(list[0].Challenge.Receipts, open.ids) {
 		t.Fatalf("%+v", list)
 	}
-	c, err := wire.VerifyChallenge(list[0].Signed, s.Roots())
+	c, err := wire.VerifyChallenge(list[0].Signed, s.Roots(), protocol.Recorded(1))
 	if err != nil || c.Agent != statement.Digest(agent.Key.Public().ID()) || c.Time != s.now() || c.Nonce == (statement.Digest{}) {
 		t.Errorf("%+v, %v", c, err)
 	}

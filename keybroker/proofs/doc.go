@@ -137,6 +137,9 @@ type Config struct {
 	Signer func() (Signer, error)
 	// Roots verify what this broker signed.
 	Roots []identity.Public
+	// Lowest is the lowest epoch that is accepted: the highest minimum of any statement
+	// of the root's.
+	Lowest func() uint64
 	// Policy allows nothing by default.
 	Policy Policy
 	// VerifyReceipt parses a receipt's binary form and verifies it.
@@ -191,7 +194,7 @@ type Service struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.VerifyReceipt == nil || cfg.CommitOutput == nil || cfg.Audit == nil || cfg.Logger == nil {
+	if cfg.Store == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Lowest == nil || cfg.VerifyReceipt == nil || cfg.CommitOutput == nil || cfg.Audit == nil || cfg.Logger == nil {
 		return nil, errors.New("proofs: a part is missing")
 	}
 	for v, d := range map[*int]int{&cfg.Verifications: 2, &cfg.Requests: 32, &cfg.Waiting: 16 << 10, &cfg.Kept: 64 << 10, &cfg.Records: 256} {
@@ -255,6 +258,12 @@ func (s *Service) before(age time.Duration) protocol.Time {
 	}
 	return now.Add(-age)
 }
+
+// lowest is the lowest epoch whose word counts.
+func (s *Service) lowest() uint64 { return max(s.cfg.Lowest(), 1) }
+
+// live is the floor for what this broker signs now: an epoch that is over signs nothing.
+func (s *Service) live() protocol.Floor { return protocol.Live(s.lowest(), s.now()) }
 
 func (s *Service) now() protocol.Time { return protocol.TimeOf(s.cfg.Now()) }
 

@@ -51,6 +51,7 @@ type site struct {
 
 	mu       sync.Mutex
 	clock    protocol.Time
+	lowest   uint64
 	log      []string
 	auditErr error // if set, the audit log refuses
 }
@@ -58,12 +59,13 @@ type site struct {
 // open starts a registry on a new file; change alters its configuration.
 func open(t testing.TB, change func(*proofs.Config)) *site {
 	t.Helper()
-	s := &site{World: federationtest.New(t), path: filepath.Join(t.TempDir(), "proofs"), clock: federationtest.Begin.Add(5 * time.Minute)}
+	s := &site{World: federationtest.New(t), path: filepath.Join(t.TempDir(), "proofs"), clock: federationtest.Begin.Add(5 * time.Minute), lowest: 1}
 	s.cfg = proofs.Config{
 		Signer: func() (proofs.Signer, error) {
 			return proofs.Signer{Key: s.EpochKey, Statement: s.EpochSigned, Broker: s.Epoch.Broker, Epoch: s.Epoch.Epoch}, nil
 		},
 		Roots:         s.Roots(),
+		Lowest:        func() uint64 { return s.lowest },
 		VerifyReceipt: s.verifyReceipt,
 		CommitOutput: func(salt [32]byte, y []int32) [48]byte {
 			return receipt.CommitOutput(salt, receipt.EncodeOutputs(y))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -32,7 +33,7 @@ func (s *Service) Register(ctx context.Context, r statement.Record, key []byte, 
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(models, func(id statement.Digest) bool { return !slices.Contains(was.Models, id) }) {
+		if was.Epoch >= s.lowest() && !slices.ContainsFunc(models, func(id statement.Digest) bool { return !slices.Contains(was.Models, id) }) {
 			return held.Signed, nil
 		}
 		models = append(slices.Clone(models), was.Models...)
@@ -71,7 +72,7 @@ func (s *Service) signRecord(r statement.Record, models []statement.Digest) ([]b
 	if err != nil {
 		return nil, err
 	}
-	_, err = wire.VerifyRecord(signed, s.cfg.Roots)
+	_, err = wire.VerifyRecord(signed, s.cfg.Roots, s.live())
 	return signed, err
 }
 
@@ -131,8 +132,53 @@ func sameRecord(held ledger.RecordEntry, r *statement.Record) (wire.Record, erro
 	return was, err
 }
 
-// Records lists the signed records, ordered by verifying key.
-func (s *Service) Records(context.Context) ([][]byte, error) { return s.cfg.Store.Records() }
+// Records lists the signed records, ordered by verifying key. Those that were signed in an
+// epoch which the root retired since are signed anew: agents believe them no more, and what
+// this broker registered it still vouches for.
+func (s *Service) Records(ctx context.Context) ([][]byte, error) {
+	list, err := s.cfg.Store.Records()
+	if err != nil {
+		return nil, err
+	}
+	for i, signed := range list {
+		r, err := wire.ParseRecord(signed)
+		if err != nil {
+			return nil, ledger.Damaged("a record: %v", err)
+		}
+		if r.Epoch >= s.lowest() {
+			continue
+		}
+		if list[i], err = s.signAnew(ctx, r.Record.VerifyingKey); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// signAnew has the epoch of now vouch for a registered key.
+func (s *Service) signAnew(ctx context.Context, key statement.Digest) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entry, found, err := s.cfg.Store.Record(key)
+	if err != nil || !found {
+		return nil, errors.Join(err, ledger.Damaged("record of key %s", key))
+	}
+	r, err := wire.ParseRecord(entry.Signed)
+	if err != nil {
+		return nil, ledger.Damaged("record of key %s: %v", key, err)
+	}
+	if r.Epoch >= s.lowest() { // somebody was faster
+		return entry.Signed, nil
+	}
+	former := r.Epoch
+	if entry.Signed, err = s.signRecord(r.Record, r.Models); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Audit(ctx, "proof-record", fmt.Sprintf("key %s signed anew: epoch %d is retired", key, former)); err != nil {
+		return nil, err
+	}
+	return entry.Signed, s.cfg.Store.ReplaceRecord(key, entry)
+}
 
 // key finds the record of a verifying key and the key, parsed once.
 func (s *Service) key(d statement.Digest) (wire.Record, Verifier, error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkproof/zktest"
 	"github.com/anchorhold/anchorhold/crypto/zkverify"
@@ -16,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
@@ -25,7 +27,7 @@ func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := wire.VerifyRecord(first, s.Roots())
+	r, err := wire.VerifyRecord(first, s.Roots(), protocol.Recorded(1))
 	if err != nil || r.Record.VerifyingKey != g.Digest || r.Registered != s.now() || r.Broker != statement.Digest(s.Root.Public().ID()) {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -40,8 +42,48 @@ func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
 	if n := s.recorded("proof-record"); n != 1 {
 		t.Errorf("%d audit records", n)
 	}
-	if _, err := wire.VerifyRecord(first, federationtest.New(t).Roots()); err == nil {
+	if _, err := wire.VerifyRecord(first, federationtest.New(t).Roots(), protocol.Recorded(1)); err == nil {
 		t.Error("verifies with other roots")
+	}
+}
+
+// TestRecordsOfARetiredEpochAreSignedAnew: agents believe the old ones no more, and no key
+// of a retired epoch signs new ones.
+func TestRecordsOfARetiredEpochAreSignedAnew(t *testing.T) {
+	s := open(t, nil)
+	g := keys(t, 1)
+	if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, statement.Digest{9}); err != nil {
+		t.Fatal(err)
+	}
+	s.lowest = 2
+	_, err := s.Records(t.Context())
+	wantReason(t, err, protocol.ReasonEpochRetired)
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(key.Wipe)
+	s.EpochKey, s.Epoch.Epoch, s.Epoch.MinEpoch, s.Epoch.Key = key, 2, 2, key.Public()
+	if s.EpochSigned, err = protocol.SignEpoch(s.Root, s.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		list, err := s.Records(t.Context())
+		if err != nil || len(list) != 1 {
+			t.Fatal(len(list), err)
+		}
+		r, err := wire.VerifyRecord(list[0], s.Roots(), protocol.Recorded(2))
+		if err != nil || r.Epoch != 2 || !slices.Equal(r.Models, []statement.Digest{{9}}) || r.Record.VerifyingKey != g.Digest {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if n := s.recorded("proof-record"); n != 2 {
+		t.Errorf("%d audit records, want one for each signature", n)
+	}
+	s.pass(2 * 365 * 24 * time.Hour)
+	_, err = s.Register(t.Context(), *keys(t, 2).Record(2, outputs), keys(t, 2).Key)
+	if err == nil {
+		t.Error("the key of an epoch that is over registered another")
 	}
 }
 
@@ -58,7 +100,7 @@ func TestAKeyIsRegisteredForItsModels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := wire.VerifyRecord(signed, s.Roots())
+		r, err := wire.VerifyRecord(signed, s.Roots(), protocol.Recorded(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,6 +255,7 @@ func TestConfigurationIsChecked(t *testing.T) {
 		"no store":     func(c *proofs.Config) { c.Store = nil },
 		"no signer":    func(c *proofs.Config) { c.Signer = nil },
 		"no roots":     func(c *proofs.Config) { c.Roots = nil },
+		"no floor":     func(c *proofs.Config) { c.Lowest = nil },
 		"no verifier":  func(c *proofs.Config) { c.VerifyReceipt = nil },
 		"no commit":    func(c *proofs.Config) { c.CommitOutput = nil },
 		"no audit":     func(c *proofs.Config) { c.Audit = nil },

@@ -73,7 +73,7 @@ var arrows = map[string][]string{
 	"keybroker/proofs/ledger":             {"keybroker/proofs/wire", "keybroker/protocol", "crypto/statement", "guest/evidence"},
 	"keybroker/proofs":                    {"systemd/listen", "keybroker/proofs/ledger", "keybroker/proofs/wire", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/statement", "crypto/zkverify", "guest/evidence"},
 	"keybroker/proofs/wire":               {"keybroker/protocol", "crypto/identity", "crypto/statement", "guest/evidence"},
-	"keybroker/proofs/proofclient":        {"keybroker/proofs/wire", "crypto/hybridtls", "crypto/identity", "crypto/statement", "guest/evidence"},
+	"keybroker/proofs/proofclient":        {"keybroker/protocol", "keybroker/proofs/wire", "crypto/hybridtls", "crypto/identity", "crypto/statement", "guest/evidence"},
 	"keybroker/operator/socket":           {},
 	"keybroker/daemon/registry":           {"systemd/listen", "crypto/zkproof/plonkverify", "crypto/zkverify", "keybroker/operator", "keybroker/proofs", "keybroker/proofs/wire", "keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
 	"keybroker/operator":                  {"systemd/listen", "keybroker/rounds", "keybroker/federation", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "crypto/keybuf", "crypto/identity", "guest/evidence"},

@@ -31,7 +31,7 @@ func registrySocket(t *testing.T) string {
 	t.Helper()
 	w := federationtest.New(t)
 	dir := t.TempDir()
-	r, err := registry.Open(registry.Config{Listen: "127.0.0.1:0"}, registry.Broker{Path: filepath.Join(dir, "proofs"), Root: w.Root.Public(), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+	r, err := registry.Open(registry.Config{Listen: "127.0.0.1:0"}, registry.Broker{Path: filepath.Join(dir, "proofs"), Root: w.Root.Public(), Lowest: func() uint64 { return 1 }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		Signer: func() (proofs.Signer, error) {
 			return proofs.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: w.Epoch.Epoch}, nil
 		},

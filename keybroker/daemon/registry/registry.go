@@ -91,8 +91,10 @@ func (c Config) Check() error {
 // Broker is what a registry needs of its broker.
 type Broker struct {
 	// Path is where registered keys, announced receipts, challenges and proofs are kept.
-	Path   string
-	Root   identity.Public
+	Path string
+	Root identity.Public
+	// Lowest is the lowest epoch that the root accepts.
+	Lowest func() uint64
 	Signer func() (proofs.Signer, error)
 	Audit  func(ctx context.Context, action, detail string) error
 	TLS    func() (*tls.Config, error)
@@ -117,7 +119,7 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 	if r.store, err = proofs.OpenStore(b.Path); err != nil {
 		return nil, err
 	}
-	r.proofs, err = proofs.New(proofs.Config{Store: r.store, Signer: b.Signer, Roots: []identity.Public{b.Root}, Policy: proofs.Policy{AllowDevelopment: c.AllowDevelopment},
+	r.proofs, err = proofs.New(proofs.Config{Store: r.store, Signer: b.Signer, Roots: []identity.Public{b.Root}, Lowest: b.Lowest, Policy: proofs.Policy{AllowDevelopment: c.AllowDevelopment},
 		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Waiting: c.Waiting, WaitingPerAgent: c.WaitingPerAgent, WaitingAge: days(c.WaitingDays), Kept: c.Kept, KeptPerAgent: c.KeptPerAgent, KeptAge: days(c.KeptDays), Limits: c.Limits, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
 		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
 			return receipt.CommitOutput(salt, receipt.EncodeOutputs(outputs))
@@ -149,13 +151,14 @@ func (r *Registry) Close() error {
 	return r.store.Close()
 }
 
-// verifyReceipt verifies a receipt by this broker's own root.
+// verifyReceipt verifies a receipt by this broker's own root: its lease has the role, and
+// was granted the model's key, in an epoch that the root did not retire.
 func (r *Registry) verifyReceipt(raw []byte) (proofs.Receipt, error) {
 	parsed, err := receipt.Parse(raw)
 	if err != nil {
 		return proofs.Receipt{}, err
 	}
-	report, err := receipt.Verify(parsed, []identity.Public{r.broker.Root}, receipt.Options{})
+	report, err := receipt.Verify(parsed, []identity.Public{r.broker.Root}, receipt.Options{Expect: receipt.Expect{MinEpoch: r.broker.Lowest()}})
 	if err != nil {
 		return proofs.Receipt{}, err
 	}

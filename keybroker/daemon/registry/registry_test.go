@@ -26,6 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -52,6 +53,7 @@ type site struct {
 	cert    []byte
 	address chan string // where it serves
 	audited chan string // actions
+	lowest  uint64      // epoch
 }
 
 // addresses hands on the address that the registry logs.
@@ -73,13 +75,13 @@ func (a addresses) Handle(_ context.Context, r slog.Record) error {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{World: federationtest.New(t), cfg: registry.Config{Listen: "127.0.0.1:0", VerificationTimeoutMS: 20_000}, address: make(chan string, 1), audited: make(chan string, 64)}
+	s := &site{World: federationtest.New(t), cfg: registry.Config{Listen: "127.0.0.1:0", VerificationTimeoutMS: 20_000}, address: make(chan string, 1), audited: make(chan string, 64), lowest: 1}
 	cert, pair, err := hybridtls.NewCertificate([]string{"127.0.0.1"}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.cert = cert
-	s.broker = registry.Broker{Path: filepath.Join(t.TempDir(), "proofs"), Root: s.Root.Public(), Now: now.Time, Logger: slog.New(addresses{slog.DiscardHandler, s.address}),
+	s.broker = registry.Broker{Path: filepath.Join(t.TempDir(), "proofs"), Root: s.Root.Public(), Lowest: func() uint64 { return s.lowest }, Now: now.Time, Logger: slog.New(addresses{slog.DiscardHandler, s.address}),
 		Signer: func() (proofs.Signer, error) {
 			return proofs.Signer{Key: s.EpochKey, Statement: s.EpochSigned, Broker: s.Epoch.Broker, Epoch: s.Epoch.Epoch}, nil
 		},
@@ -284,6 +286,48 @@ func TestWhatCannotOpenOrServe(t *testing.T) {
 	}
 }
 
+// TestOnlyAnswersOfGrantedModelsAreAnnounced: by whom the model's key was granted to, in an
+// epoch that the root did not retire.
+func TestOnlyAnswersOfGrantedModelsAreAnnounced(t *testing.T) {
+	s := newSite(t)
+	r := s.open(t)
+	client, _ := s.serve(t, r)
+	agent := s.Agent(t, nil)
+	raw, _, _ := s.answer(t, agent, 1)
+	good, err := receipt.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*protocol.LeaseCertificate){
+		"its own resource alone": func(*protocol.LeaseCertificate) {},
+		"another role":           func(c *protocol.LeaseCertificate) { c.Roles = protocol.RoleContribute },
+	} {
+		adversary := s.Agent(t, change)
+		if name == "another role" {
+			adversary.Grant(t, good.Body.ModelID)
+		}
+		body := good.Body
+		body.LeaseID, body.EvidenceDigest = adversary.Lease.Lease, adversary.Lease.EvidenceDigest
+		forged, err := receipt.Sign(adversary.Key, body, adversary.Chain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		binary, err := forged.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.Announce(t.Context(), [][]byte{binary})
+		wantReason(t, name, err, proofs.ReasonUnverified)
+	}
+	s.lowest = 2
+	_, err = client.Announce(t.Context(), [][]byte{raw})
+	wantReason(t, "a retired epoch", err, proofs.ReasonUnverified)
+	s.lowest = 1
+	if got, err := client.Announce(t.Context(), [][]byte{raw}); err != nil || got.New != 1 {
+		t.Error(got, err)
+	}
+}
+
 // From a key to an audit, over both of the registry's doors, and again after a restart.
 func TestFromAKeyToAnAudit(t *testing.T) {
 	s := newSite(t)
@@ -301,7 +345,7 @@ func TestFromAKeyToAnAudit(t *testing.T) {
 	if err := do(t, r, "GET", "/v1/proof-keys", nil, &records); err != nil || len(records) != 1 || records[0].Record.VerifyingKey != groth16(t).Digest {
 		t.Fatalf("%+v %v", records, err)
 	}
-	if list, err := client.Records(t.Context()); err != nil || len(list) != 1 {
+	if list, err := client.Records(t.Context(), protocol.Recorded(1)); err != nil || len(list) != 1 {
 		t.Errorf("%d records for guests: %v", len(list), err)
 	}
 	_, err = client.Submit(t.Context(), &bundle)
@@ -314,7 +358,7 @@ func TestFromAKeyToAnAudit(t *testing.T) {
 	if err := do(t, r, "POST", "/v1/challenges", spec, &issued); err != nil || len(issued) != 1 {
 		t.Fatal(issued, err)
 	}
-	if list, err := client.Challenges(t.Context(), agent.Key.Public().ID()); err != nil || len(list) != 1 || list[0].Receipts[0] != id {
+	if list, err := client.Challenges(t.Context(), protocol.Recorded(1), agent.Key.Public().ID()); err != nil || len(list) != 1 || list[0].Receipts[0] != id {
 		t.Errorf("%+v %v", list, err)
 	}
 	if err := do(t, r, "POST", "/v1/challenges", spec, &issued); err != nil || issued == nil || len(issued) != 0 {

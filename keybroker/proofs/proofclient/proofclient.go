@@ -2,7 +2,7 @@
 // announces receipts, asks for challenges, and hands proofs over, by hybrid TLS.
 //
 // It guarantees that records and challenges which it returns were verified against the
-// broker's root identities, that a challenge is for the agent that was asked for, and
+// broker's root identities above a floor, that a challenge is for the agent that was asked for, and
 // that an answer about a receipt is about that receipt. It trusts nothing that the
 // network says beyond that. It refuses what does not verify, and hands on the broker's
 // own reasons.
@@ -28,6 +28,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Reasons of this package.
@@ -91,15 +92,19 @@ type Challenge struct {
 	Signed []byte
 }
 
-// Challenges fetches the challenges that an agent has not answered, and verifies them.
-func (c *Client) Challenges(ctx context.Context, agent statement.Digest) ([]Challenge, error) {
+// Challenges fetches the challenges that an agent has not answered, and verifies them. One
+// of an epoch that the root retired since is left out: it asks for nothing any more.
+func (c *Client) Challenges(ctx context.Context, floor protocol.Floor, agent statement.Digest) ([]Challenge, error) {
 	var list wire.List
 	if err := c.call(ctx, http.MethodGet, "/v1/challenges/"+agent.String(), "", nil, &list); err != nil {
 		return nil, err
 	}
 	out := make([]Challenge, 0, len(list.Signed))
 	for _, signed := range list.Signed {
-		v, err := wire.VerifyChallenge(signed, c.roots)
+		v, err := wire.VerifyChallenge(signed, c.roots, floor)
+		if retired(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -138,15 +143,25 @@ func (c *Client) Submit(ctx context.Context, b *wire.Bundle) (a Accepted, err er
 	return a, nil
 }
 
-// Records fetches the records of registered keys, and verifies them.
-func (c *Client) Records(ctx context.Context) ([]wire.Record, error) {
+// retired says whether something is of an epoch below the floor.
+func retired(err error) bool {
+	reason, _ := evidence.ReasonOf(err)
+	return reason == protocol.ReasonEpochRetired
+}
+
+// Records fetches the records of registered keys, and verifies them. One of an epoch that
+// the root retired since is left out: nobody vouches for that key.
+func (c *Client) Records(ctx context.Context, floor protocol.Floor) ([]wire.Record, error) {
 	var list wire.List
 	if err := c.call(ctx, http.MethodGet, "/v1/records", "", nil, &list); err != nil {
 		return nil, err
 	}
 	out := make([]wire.Record, 0, len(list.Signed))
 	for _, signed := range list.Signed {
-		r, err := wire.VerifyRecord(signed, c.roots)
+		r, err := wire.VerifyRecord(signed, c.roots, floor)
+		if retired(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +173,7 @@ func (c *Client) Records(ctx context.Context) ([]wire.Record, error) {
 // Audit fetches what the broker knows of a receipt, and verifies what the broker signed
 // of it. Outputs and their proof are there if salt, which may be nil, opens the
 // receipt's commitment to them.
-func (c *Client) Audit(ctx context.Context, receipt statement.ID, salt *wire.Salt) (a wire.Answer, err error) {
+func (c *Client) Audit(ctx context.Context, floor protocol.Floor, receipt statement.ID, salt *wire.Salt) (a wire.Answer, err error) {
 	header := ""
 	if salt != nil {
 		text, err := salt.MarshalText()
@@ -173,7 +188,7 @@ func (c *Client) Audit(ctx context.Context, receipt statement.ID, salt *wire.Sal
 	if a.Receipt.ID != receipt {
 		return a, evidence.Refuse(ReasonAnswer, "the broker answered about receipt %s", a.Receipt.ID)
 	}
-	return a, a.Verify(c.roots)
+	return a, a.Verify(c.roots, floor)
 }
 
 // call sends a request and decodes the answer; any answer but 200 becomes a refusal with

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // serve is a broker that answers anything with status and body; it returns a client of
@@ -74,6 +75,22 @@ func bundle() *wire.Bundle {
 		Inference: &statement.Inference{Items: []statement.Item{{Outputs: []int32{1}}}}}}}
 }
 
+// TestRetiredChallengesAreLeftOut: they ask for nothing, and the others still stand.
+func TestRetiredChallengesAreLeftOut(t *testing.T) {
+	w := federationtest.New(t)
+	signed, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Agent: statement.Digest{1},
+		Receipts: []statement.ID{{1}}, Time: federationtest.Begin, Deadline: federationtest.Begin + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := serve(t, w, 200, text(t, wire.List{Signed: [][]byte{signed}}))
+	for lowest, want := range map[uint64]int{1: 1, 2: 0} {
+		if list, err := c.Challenges(t.Context(), protocol.Recorded(lowest), statement.Digest{1}); err != nil || len(list) != want {
+			t.Errorf("%d challenges above epoch %d, %v", len(list), lowest, err)
+		}
+	}
+}
+
 // What the broker says is believed as far as it fits what was asked.
 func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 	w := federationtest.New(t)
@@ -88,11 +105,14 @@ func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 		return text(t, wire.List{Signed: [][]byte{signed}})
 	}
 	announce := func(c *proofclient.Client) error { _, err := c.Announce(t.Context(), [][]byte{{1}}); return err }
-	challenges := func(c *proofclient.Client) error { _, err := c.Challenges(t.Context(), agent); return err }
-	records := func(c *proofclient.Client) error { _, err := c.Records(t.Context()); return err }
+	challenges := func(c *proofclient.Client) error {
+		_, err := c.Challenges(t.Context(), protocol.Recorded(1), agent)
+		return err
+	}
+	records := func(c *proofclient.Client) error { _, err := c.Records(t.Context(), protocol.Recorded(1)); return err }
 	submit := func(c *proofclient.Client) error { _, err := c.Submit(t.Context(), bundle()); return err }
 	audit := func(c *proofclient.Client) error {
-		_, err := c.Audit(t.Context(), statement.ID{1}, &wire.Salt{1})
+		_, err := c.Audit(t.Context(), protocol.Recorded(1), statement.ID{1}, &wire.Salt{1})
 		return err
 	}
 	for name, tc := range map[string]struct {
@@ -139,7 +159,7 @@ func TestUnreachableBrokerAndBadBundle(t *testing.T) {
 	}
 	c := proofclient.New("127.0.0.1:1", cfg, w.Roots())
 	defer c.Close()
-	_, err = c.Records(t.Context())
+	_, err = c.Records(t.Context(), protocol.Recorded(1))
 	if got, _ := evidence.ReasonOf(err); got != proofclient.ReasonUnreachable {
 		t.Errorf("%v", err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Answer is what the broker knows of one receipt: this output, from this version of a
@@ -106,12 +107,12 @@ func (a *Answer) Redact() {
 // bundle, as far as they are there, are about this receipt. It verifies neither the
 // receipt nor the proof itself, for which an auditor has other tools; without the bundle,
 // the outputs and that there is a proof are the broker's word.
-func (a *Answer) Verify(roots []identity.Public) error {
+func (a *Answer) Verify(roots []identity.Public, floor protocol.Floor) error {
 	if DigestOf(a.Documents.Receipt) != a.Receipt.Digest {
 		return malformed("the receipt is not the one of its digest")
 	}
 	if a.Challenge != nil {
-		c, err := VerifyChallenge(a.Documents.Challenge, roots)
+		c, err := VerifyChallenge(a.Documents.Challenge, roots, floor)
 		if err != nil {
 			return err
 		}
@@ -122,7 +123,7 @@ func (a *Answer) Verify(roots []identity.Public) error {
 	if a.Proof == nil {
 		return nil
 	}
-	r, err := VerifyRecord(a.Documents.Record, roots)
+	r, err := VerifyRecord(a.Documents.Record, roots, floor)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // answer is a whole answer about the first receipt of bundle.
@@ -48,11 +49,11 @@ func answer(t *testing.T, w *federationtest.World) wire.Answer {
 func TestAnswerVerifiesAsAWhole(t *testing.T) {
 	w := federationtest.New(t)
 	good := answer(t, w)
-	if err := good.Verify(w.Roots()); err != nil {
+	if err := good.Verify(w.Roots(), protocol.Recorded(1)); err != nil {
 		t.Fatal(err)
 	}
 	good.Redact()
-	if err := good.Verify(w.Roots()); err != nil {
+	if err := good.Verify(w.Roots(), protocol.Recorded(1)); err != nil {
 		t.Errorf("redacted: %v", err)
 	}
 	for name, change := range map[string]func(*wire.Answer){
@@ -89,7 +90,7 @@ func TestAnswerVerifiesAsAWhole(t *testing.T) {
 	} {
 		a := answer(t, w)
 		change(&a)
-		if a.Verify(w.Roots()) == nil {
+		if a.Verify(w.Roots(), protocol.Recorded(1)) == nil {
 			t.Errorf("%s: verifies", name)
 		}
 	}

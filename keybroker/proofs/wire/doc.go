@@ -108,13 +108,13 @@ func open(raw []byte, v signed) (chain, msg, sig []byte, err error) {
 	return chainS, protocol.Join(v.context(), body, chainS), sigS, nil
 }
 
-// verify checks root -> epoch statement -> body.
-func verify(raw []byte, roots []identity.Public, v signed) error {
+// verify checks root -> epoch statement, against a floor -> body.
+func verify(raw []byte, roots []identity.Public, floor protocol.Floor, v signed) error {
 	chain, msg, sig, err := open(raw, v)
 	if err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyEpoch(chain, roots)
+	epoch, err := protocol.VerifyStatementEpoch(chain, roots, floor)
 	if err != nil {
 		return err
 	}

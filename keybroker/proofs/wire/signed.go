@@ -67,10 +67,11 @@ func SignRecord(key *identity.Private, epoch []byte, r Record) ([]byte, error) {
 	return seal(key, epoch, &r)
 }
 
-// VerifyRecord checks root -> epoch statement -> record.
-func VerifyRecord(raw []byte, roots []identity.Public) (Record, error) {
+// VerifyRecord checks root -> epoch statement -> record. A record is kept: its epoch may
+// be over (protocol.Recorded), but not below the lowest.
+func VerifyRecord(raw []byte, roots []identity.Public, floor protocol.Floor) (Record, error) {
 	var r Record
-	if err := verify(raw, roots, &r); err != nil {
+	if err := verify(raw, roots, floor, &r); err != nil {
 		return Record{}, err
 	}
 	return r, nil
@@ -119,10 +120,11 @@ func SignChallenge(key *identity.Private, epoch []byte, c Challenge) ([]byte, er
 }
 
 // VerifyChallenge checks root -> epoch statement -> challenge. Whether it is for this
-// agent is the caller's question.
-func VerifyChallenge(raw []byte, roots []identity.Public) (Challenge, error) {
+// agent is the caller's question. A challenge stands until it is answered: its epoch may be
+// over (protocol.Recorded), but not below the lowest.
+func VerifyChallenge(raw []byte, roots []identity.Public, floor protocol.Floor) (Challenge, error) {
 	var c Challenge
-	if err := verify(raw, roots, &c); err != nil {
+	if err := verify(raw, roots, floor, &c); err != nil {
 		return Challenge{}, err
 	}
 	return c, nil

@@ -43,13 +43,39 @@ func wantReason(t *testing.T, name string, err error, want evidence.Reason) {
 	}
 }
 
+// TestFloorReachesRecordsAndChallenges: a stolen key of a retired epoch vouches for no key
+// and asks for no proof.
+func TestFloorReachesRecordsAndChallenges(t *testing.T) {
+	w := federationtest.New(t)
+	r, err := wire.SignRecord(w.EpochKey, w.EpochSigned, record(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, challenge(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		floor protocol.Floor
+		want  evidence.Reason
+	}{
+		"retired": {protocol.Recorded(2), protocol.ReasonEpochRetired}, "none stated": {protocol.Floor{}, protocol.ReasonEpochRetired},
+		"over": {protocol.Live(1, w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
+	} {
+		_, err := wire.VerifyRecord(r, w.Roots(), tc.floor)
+		wantReason(t, "record, "+name, err, tc.want)
+		_, err = wire.VerifyChallenge(c, w.Roots(), tc.floor)
+		wantReason(t, "challenge, "+name, err, tc.want)
+	}
+}
+
 func TestSignedStatementsVerifyWithTheRootsAlone(t *testing.T) {
 	w := federationtest.New(t)
 	raw, err := wire.SignRecord(w.EpochKey, w.EpochSigned, record(w))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := wire.VerifyRecord(raw, w.Roots()); err != nil || r.Record.Library != "a test" {
+	if r, err := wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(1)); err != nil || r.Record.Library != "a test" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if r, err := wire.ParseRecord(raw); err != nil || r.Epoch != 1 {
@@ -59,18 +85,18 @@ func TestSignedStatementsVerifyWithTheRootsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := wire.VerifyChallenge(other, w.Roots()); err != nil || len(c.Receipts) != 2 {
+	if c, err := wire.VerifyChallenge(other, w.Roots(), protocol.Recorded(1)); err != nil || len(c.Receipts) != 2 {
 		t.Errorf("%+v, %v", c, err)
 	}
-	_, err = wire.VerifyRecord(other, w.Roots())
+	_, err = wire.VerifyRecord(other, w.Roots(), protocol.Recorded(1))
 	wantReason(t, "a challenge as a record", err, wire.ReasonMalformed)
-	_, err = wire.VerifyChallenge(raw, w.Roots())
+	_, err = wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(1))
 	wantReason(t, "a record as a challenge", err, wire.ReasonMalformed)
 	for _, roots := range [][]identity.Public{nil, federationtest.New(t).Roots()} {
-		if _, err := wire.VerifyRecord(raw, roots); err == nil {
+		if _, err := wire.VerifyRecord(raw, roots, protocol.Recorded(1)); err == nil {
 			t.Error("verifies with other roots")
 		}
-		if _, err := wire.VerifyChallenge(other, roots); err == nil {
+		if _, err := wire.VerifyChallenge(other, roots, protocol.Recorded(1)); err == nil {
 			t.Error("verifies with other roots")
 		}
 	}
@@ -86,12 +112,12 @@ func TestChangedStatementsAreRefused(t *testing.T) {
 	for i := 0; i < len(raw); i += 97 {
 		changed := bytes.Clone(raw)
 		changed[i] ^= 1
-		if _, err := wire.VerifyChallenge(changed, w.Roots()); err == nil {
+		if _, err := wire.VerifyChallenge(changed, w.Roots(), protocol.Recorded(1)); err == nil {
 			t.Errorf("byte %d was changed, and it verifies", i)
 		}
 	}
 	for name, bad := range map[string][]byte{"empty": nil, "short": raw[:len(raw)-1], "long": append(bytes.Clone(raw), 0), "huge": make([]byte, wire.MaxSignedBytes+1)} {
-		_, err := wire.VerifyChallenge(bad, w.Roots())
+		_, err := wire.VerifyChallenge(bad, w.Roots(), protocol.Recorded(1))
 		wantReason(t, name, err, wire.ReasonMalformed)
 	}
 }
@@ -129,13 +155,13 @@ func TestStatementOfAnotherEpochBrokerOrTimeIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = wire.VerifyRecord(raw, w.Roots()); (err == nil) != (i == 3) {
+		if _, err = wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(1)); (err == nil) != (i == 3) {
 			t.Errorf("record %d: %v", i, err)
 		}
 		if raw, err = sign["challenge"](i); err != nil {
 			t.Fatal(err)
 		}
-		if _, err = wire.VerifyChallenge(raw, w.Roots()); (err == nil) != (i == 3) {
+		if _, err = wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(1)); (err == nil) != (i == 3) {
 			t.Errorf("challenge %d: %v", i, err)
 		}
 	}
@@ -144,7 +170,7 @@ func TestStatementOfAnotherEpochBrokerOrTimeIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = wire.VerifyRecord(raw, w.Roots())
+	_, err = wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(1))
 	wantReason(t, "another key", err, wire.ReasonSignature)
 }
 
@@ -197,7 +223,7 @@ func TestSignedButNotCanonicalIsRefused(t *testing.T) {
 		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(w.EpochSigned) })
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
-		_, err = wire.VerifyChallenge(b.BytesOrPanic(), w.Roots())
+		_, err = wire.VerifyChallenge(b.BytesOrPanic(), w.Roots(), protocol.Recorded(1))
 		if name == "as it is" {
 			if err != nil {
 				t.Error(err)
@@ -220,7 +246,7 @@ func TestLargestChallengeFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := wire.VerifyChallenge(raw, w.Roots()); err != nil {
+	if _, err := wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -297,7 +323,7 @@ func TestRedactedAnswerTellsNoOutputs(t *testing.T) {
 	}
 	empty := wire.Answer{Documents: wire.Documents{Receipt: []byte{1}}, Receipt: wire.ReceiptView{Digest: sha256.Sum256([]byte{1})}}
 	empty.Redact()
-	if err := empty.Verify(nil); err != nil {
+	if err := empty.Verify(nil, protocol.Recorded(1)); err != nil {
 		t.Error(err)
 	}
 }
