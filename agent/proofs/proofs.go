@@ -113,7 +113,11 @@ type Config struct {
 
 // Limits of the service.
 const (
-	maxWaiting   = 4096 // answers that wait to be written down
+	maxWaiting   = 4096 // answers that wait to be written down, or to be announced
+	// What those that wait to be written down may hold: their requests have given their
+	// memory back.
+	maxWaitingBytes = 8 << 20
+	waitingBytes    = 8 << 10 // of one beside its input and outputs
 	maxWitnesses = 4096 // witnesses that are kept for a later request or challenge
 	registryTick = 2 * time.Second
 )
@@ -126,6 +130,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	taken    map[receipt.ID]taken // answers that are not written down yet
+	holding  int                  // bytes of them
 	unspoken []receipt.Receipt    // not announced yet
 	kept     []receipt.ID         // witnesses, oldest first
 	queued   map[receipt.ID]jobs.ID
@@ -150,6 +155,9 @@ type witness struct {
 }
 
 func (w *witness) id() receipt.ID { return w.Issued.Receipt.Body.ID }
+
+// bytes is what the witness holds in memory.
+func (w *witness) bytes() int { return len(w.Input) + 4*len(w.Outputs) + waitingBytes }
 
 // taken is an answer on its way to the disk; kept is closed when it is there.
 type taken struct {
@@ -221,9 +229,14 @@ func (s *Service) Take(owner uint32, a classify.Answer) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if size := w.bytes(); s.holding+size > maxWaitingBytes {
+		s.cfg.Logger.Warn("an answer is not kept for proving: those that wait hold too much memory", "receipt", w.id().String(), "bytes", s.holding)
+		return
+	}
 	select {
 	case s.answers <- w:
 		s.taken[w.id()] = taken{owner, make(chan struct{})}
+		s.holding += w.bytes()
 	default:
 		s.cfg.Logger.Warn("an answer is not kept for proving: too many wait", "receipt", w.id().String())
 	}
@@ -303,6 +316,7 @@ func (s *Service) keepOne(ctx context.Context, w witness) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.holding -= w.bytes()
 	if t, ok := s.taken[w.id()]; ok {
 		close(t.kept)
 		delete(s.taken, w.id())

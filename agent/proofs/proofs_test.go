@@ -334,13 +334,27 @@ func TestWhatIsAskedForIsChosen(t *testing.T) {
 	}
 }
 
-// Taking never waits, whatever stands still.
+// Taking never waits, whatever stands still, and what waits is bounded by its bytes: what
+// is 4,096 small answers would be the agent's whole memory of large ones.
 func TestTakingNeverWaits(t *testing.T) {
 	w := newWorld(t)
 	var log bytes.Buffer
 	g := w.make(t, All, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	a := w.classify(t)
-	for range maxWaiting + 3 {
+	large := a
+	large.Input = make([]int8, maxWaitingBytes/4)
+	for range 5 { // three fit, with what each holds beside
+		g.Take(5, large)
+	}
+	if n := strings.Count(log.String(), "not kept for proving"); n != 2 || g.holding > maxWaitingBytes {
+		t.Errorf("%d were not kept, %d bytes are held", n, g.holding)
+	}
+	for range 3 {
+		g.keepOne(t.Context(), <-g.answers)
+	}
+	log.Reset()
+	size := waitingBytes + len(a.Input) + 4*len(a.Outputs)
+	for range maxWaitingBytes/size + 3 {
 		g.Take(5, a)
 	}
 	if n := strings.Count(log.String(), "not kept for proving"); n != 3 {
