@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,10 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 	}{"refused": {after: errors.New("away"), other: 7}, "another key": {other: 8}} {
 		key := secret(t, 7)
 		synctest.Test(t, func(t *testing.T) {
-			begin, calls := time.Now(), 0
+			begin := time.Now()
+			var calls atomic.Int32
 			s := &Service{cfg: Config{Logger: slog.New(slog.DiscardHandler), RoundKey: func(context.Context, string) (Released, error) {
-				calls++
+				call := calls.Add(1)
 				k := secret(t, 7)
 				if time.Since(begin) > time.Hour {
 					if c.after != nil {
@@ -29,14 +31,14 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 					}
 					k = secret(t, c.other)
 				}
-				return Released{Key: k, Chain: []byte{byte(calls)}, Expires: time.Now().Add(10 * time.Minute)}, nil
+				return Released{Key: k, Chain: []byte{byte(call)}, Expires: time.Now().Add(10 * time.Minute)}, nil
 			}}}
 			held10 := Released{Key: key, Expires: begin.Add(10 * time.Minute)}
 			under, release := s.hold(t.Context(), held{Round: federation.Round{ID: federation.ID{1}}}, &held10)
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			if under.Err() != nil || key.Len() == 0 || calls < 7 || calls > 9 {
-				t.Errorf("%s: after an hour: %v, %d bytes of key, %d renewals", name, context.Cause(under), key.Len(), calls)
+			if n := calls.Load(); under.Err() != nil || key.Len() == 0 || n < 7 || n > 9 {
+				t.Errorf("%s: after an hour: %v, %d bytes of key, %d renewals", name, context.Cause(under), key.Len(), n)
 			}
 			time.Sleep(11 * time.Minute)
 			synctest.Wait()
