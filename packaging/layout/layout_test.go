@@ -144,9 +144,10 @@ var arrows = map[string][]string{
 
 	"systemd/listen/listentest": {},
 
-	"packaging/layout": {},
-	"packaging/model":  {},
-	"packaging/demo":   {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
+	"packaging/layout":    {},
+	"packaging/authority": {},
+	"packaging/model":     {},
+	"packaging/demo":      {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
 }
 
 // owners names the one package that may import each third-party module. The

@@ -1,0 +1,277 @@
+package authority
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+const minute = federationtest.Begin + 60_000
+
+var (
+	model  = [32]byte{5}
+	ticket = federation.Digest{7}
+)
+
+// world is a broker with one round, whose key agents are granted.
+type world struct {
+	*federationtest.World
+	round   federation.Round
+	signed  []byte // the round
+	another federation.Round
+	other   []byte
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{World: federationtest.New(t)}
+	w.round, w.signed, _ = w.World.Round(t, 100, nil)
+	w.another, w.other, _ = w.World.Round(t, 100, nil)
+	return w
+}
+
+// row is one line of the table.
+type row struct {
+	// says is the statement, as the document calls it.
+	says string
+	// role is what the certificate must give; 0 if no guest's does: the broker says it.
+	role protocol.Role
+	// resource says that the certificate must name a key; audience that the statement names
+	// the guests that may say it.
+	resource, audience bool
+	// hear has the agent say it, and returns what a verifier makes of it above an epoch.
+	hear func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error
+}
+
+var table = []row{
+	{"receipt", protocol.RoleServe, true, false, hearReceipt},
+	{"contribution", protocol.RoleContribute, false, true, hearContribution},
+	{"result", protocol.RoleDecrypt, true, true, hearResult},
+	{"party message", protocol.RoleParty, false, false, hearParty},
+	{"share", protocol.RoleParty, false, false, hearShare},
+	{"result of parties", protocol.RoleParty, false, false, hearPartyResult},
+	{"round", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(federation.SignRound(a.Key, w.EpochSigned, w.round))(func(raw []byte) error {
+			_, err := federation.VerifyRound(raw, w.Roots(), protocol.Live(lowest, minute))
+			return err
+		})
+	}},
+	{"ticket", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(federation.SignTicket(a.Key, w.EpochSigned, federation.Ticket{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Broker: w.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: minute}))(func(raw []byte) error {
+			_, err := federation.VerifyTicket(raw, w.Roots(), protocol.Live(lowest, minute), w.round, federation.DigestOf(w.signed))
+			return err
+		})
+	}},
+	{"record of a key", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(wire.SignRecord(a.Key, w.EpochSigned, wire.Record{Broker: w.Epoch.Broker, Epoch: 1, Registered: minute, Record: statement.Record{
+			System: statement.Groth16, Circuit: statement.Digest{1}, VerifyingKey: statement.Digest{2}, ProvingKey: statement.Digest{3}, Library: "a test",
+			Ceremony: statement.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: statement.Digest{5}, Items: 1, Outputs: 2}}}))(func(raw []byte) error {
+			_, err := wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(lowest))
+			return err
+		})
+	}},
+	{"challenge", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(wire.SignChallenge(a.Key, w.EpochSigned, wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Nonce: statement.Digest{1}, Agent: statement.Digest{2},
+			Receipts: []statement.ID{{1}}, Time: minute, Deadline: minute + 1}))(func(raw []byte) error {
+			_, err := wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(lowest))
+			return err
+		})
+	}},
+}
+
+// heard hands on what was signed.
+func heard(raw []byte, err error) func(func([]byte) error) error {
+	return func(verify func([]byte) error) error {
+		if err != nil {
+			return fmt.Errorf("could not be said at all: %w", err)
+		}
+		return verify(raw)
+	}
+}
+
+func hearReceipt(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	issued, err := receipt.Issue(a.Key, receipt.Lease{ID: a.Lease.Lease, EvidenceDigest: a.Lease.EvidenceDigest, Chain: a.Chain, Now: minute},
+		receipt.Answer{ID: receipt.ID{1}, ModelID: model, ModelName: "m", ModelVersion: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = receipt.Verify(issued.Receipt, w.Roots(), receipt.Options{Expect: receipt.Expect{MinEpoch: lowest}})
+	return err
+}
+
+func hearContribution(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	c := federation.Contribution{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1, Upload: federation.Digest{1}, Time: minute}
+	return heard(federation.SignContribution(a.Key, a.Chain, c))(func(raw []byte) error {
+		_, _, err := federation.VerifyContribution(raw, w.Roots(), protocol.Live(lowest, minute), w.round)
+		return err
+	})
+}
+
+func hearResult(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	return w.hearResultOf(t, w.round, a, lowest)
+}
+
+// hearPartyResult: the agent is among those that hold the round's key in parts.
+func hearPartyResult(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	return w.hearResultOf(t, w.ofParties(a), a, lowest)
+}
+
+func (w *world) hearResultOf(t *testing.T, r federation.Round, a *federationtest.Agent, lowest uint64) error {
+	closed := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(w.signed)}
+	res := federation.Result{Round: r.ID, RoundDigest: closed.RoundDigest, TicketDigest: ticket, Agent: a.Key.Public().ID(), Length: 100, Step: 1, Divisor: 1, Time: minute}
+	return heard(federation.SignResult(a.Key, a.Chain, res))(func(raw []byte) error {
+		_, _, err := federation.VerifyResult(raw, w.Roots(), protocol.Live(lowest, minute), r, closed, ticket)
+		return err
+	})
+}
+
+// ofParties is the round, with the agent as the first of two parties.
+func (w *world) ofParties(a *federationtest.Agent) federation.Round {
+	r := w.round
+	r.Parties = &federation.Parties{Threshold: 2, Agents: []federation.Digest{federation.Digest(a.Key.Public().ID()), {1}}}
+	return r
+}
+
+func hearParty(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	s := federation.Setup{Round: w.round.ID, Agents: w.ofParties(a).Parties.Agents, Opened: federationtest.Begin, Closes: minute + 1}
+	m := federation.PartyMessage{Round: s.Round, Setup: federation.Digest{3}, Kind: federation.PartyCommit, From: 1, Agent: a.Key.Public().ID(), Payload: []byte{1}, Time: minute}
+	return heard(federation.SignPartyMessage(a.Key, a.Chain, m))(func(raw []byte) error {
+		_, err := federation.VerifyPartyMessage(raw, w.Roots(), protocol.Live(lowest, minute), s, federation.Digest{3})
+		return err
+	})
+}
+
+func hearShare(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	s := federation.Share{Round: w.round.ID, TicketDigest: ticket, Agent: a.Key.Public().ID(), From: 1, Active: []uint32{1, 2}, Blocks: 1,
+		Upload: federation.UploadDigest(w.round.ID, []federation.Digest{{1}}), Time: minute}
+	return heard(federation.SignShare(a.Key, a.Chain, s))(func(raw []byte) error {
+		_, err := federation.VerifyShare(raw, w.Roots(), protocol.Live(lowest, minute), w.ofParties(a), ticket)
+		return err
+	})
+}
+
+// agent is one with these roles, the model's key and the round's.
+func (w *world) agent(t *testing.T, roles protocol.Role, change func(*protocol.LeaseCertificate)) *federationtest.Agent {
+	t.Helper()
+	a := w.Agent(t, func(c *protocol.LeaseCertificate) {
+		c.Roles = roles
+		if change != nil {
+			change(c)
+		}
+	})
+	a.Grant(t, model)
+	return a.GrantRound(t, w.round, w.signed)
+}
+
+func wantReason(t *testing.T, err error, want evidence.Reason) {
+	t.Helper()
+	if got, _ := evidence.ReasonOf(err); err == nil || got != want {
+		t.Errorf("got %v, want the reason %s", err, want)
+	}
+}
+
+const everyRole = protocol.RoleServe | protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty
+
+var single = []protocol.Role{protocol.RoleServe, protocol.RoleContribute, protocol.RoleDecrypt, protocol.RoleParty}
+
+// TestTable: in each row, the right certificate is heard, and every other is refused.
+func TestTable(t *testing.T) {
+	for _, r := range table {
+		t.Run(r.says, func(t *testing.T) {
+			w := newWorld(t)
+			if r.role == 0 {
+				testBroker(t, w, r)
+				return
+			}
+			right := w.agent(t, r.role, nil)
+			if err := r.hear(t, w, right, 1); err != nil {
+				t.Fatalf("the right certificate: %v", err)
+			}
+			wantReason(t, r.hear(t, w, right, 2), protocol.ReasonEpochRetired)
+			wantReason(t, r.hear(t, w, w.agent(t, 0, nil), 1), protocol.ReasonRole)
+			wantReason(t, r.hear(t, w, w.agent(t, everyRole&^r.role, nil), 1), protocol.ReasonRole)
+			for _, role := range single {
+				if role != r.role {
+					wantReason(t, r.hear(t, w, w.agent(t, role, nil), 1), protocol.ReasonRole)
+				}
+			}
+			if r.resource {
+				a := w.Agent(t, func(c *protocol.LeaseCertificate) { c.Roles = everyRole })
+				a.Grant(t, [32]byte{6})
+				wantReason(t, r.hear(t, w, a.GrantRound(t, w.another, w.other), 1), protocol.ReasonNotGranted)
+			}
+			if r.audience {
+				for _, tenant := range []string{"another", ""} {
+					wantReason(t, r.hear(t, w, w.agent(t, everyRole, func(c *protocol.LeaseCertificate) { c.Tenant = tenant }), 1), protocol.ReasonAudience)
+				}
+			}
+			imposter := *right
+			imposter.Key = w.EpochKey // the broker's own key is no agent's either
+			if err := r.hear(t, w, &imposter, 1); err == nil {
+				t.Error("said by a key that the certificate does not name")
+			}
+		})
+	}
+}
+
+// testBroker: no certificate of a guest says it, whatever its roles and resources.
+func testBroker(t *testing.T, w *world, r row) {
+	broker := &federationtest.Agent{Key: w.EpochKey}
+	if err := r.hear(t, w, broker, 1); err != nil {
+		t.Fatalf("the epoch's key: %v", err)
+	}
+	wantReason(t, r.hear(t, w, broker, 2), protocol.ReasonEpochRetired)
+	for _, roles := range append(single, 0, everyRole) {
+		if err := r.hear(t, w, w.agent(t, roles, nil), 1); err == nil {
+			t.Errorf("an agent with the roles %s said it", roles)
+		}
+	}
+	stranger, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stranger.Wipe)
+	if err := r.hear(t, w, &federationtest.Agent{Key: stranger}, 1); err == nil {
+		t.Error("a stranger said it")
+	}
+}
+
+// TestDocumentHasTheTable: each row stands in the document, with its role, and no other.
+func TestDocumentHasTheTable(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(raw), "\n## 15. Authority\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	said := map[string]string{}
+	for _, line := range strings.Split(section, "\n") {
+		cells := strings.Split(line, "|")
+		if len(cells) > 3 && !strings.HasPrefix(strings.TrimSpace(cells[1]), "-") {
+			said[strings.TrimSpace(cells[1])] = strings.TrimSpace(cells[2])
+		}
+	}
+	delete(said, "what")
+	for _, r := range table {
+		want := "the broker's epoch key"
+		if r.role != 0 {
+			want = "`" + r.role.String() + "`"
+		}
+		if said[r.says] != want {
+			t.Errorf("the document says %q of %s, the table %q", said[r.says], r.says, want)
+		}
+		delete(said, r.says)
+	}
+	for name := range said {
+		t.Errorf("the document's row %q is not tested", name)
+	}
+}
