@@ -128,7 +128,7 @@ func TestBrokerUnderAttack(t *testing.T) {
 	size := protocol.TypeAttest.MaxFrame() - 1 - len(label) - 3
 	header := slices.Concat(hello, []byte{byte(len(label))}, []byte(label), []byte{byte(size >> 16), byte(size >> 8), byte(size)})
 	server.Withstands(t, listentest.Target{Name: "broker", Network: "tcp", Address: u.Address, TLS: tlsConfig, Memory: listentest.UnitMemory(t, brokerUnit),
-		Hello: hello, Header: header, Body: make([]byte, size/2)}, guest)
+		Hello: hello, Header: header, Body: make([]byte, size/2), Refused: []byte("no frame at all")}, guest)
 }
 
 func TestRegistryUnderAttack(t *testing.T) {

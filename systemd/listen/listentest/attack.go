@@ -25,6 +25,8 @@ type Target struct {
 	// Hello is the beginning of a conversation: the first message, or half a header.
 	// Header is all that comes before a long body, Body the beginning of that.
 	Hello, Header, Body []byte
+	// Refused is something whole that the server refuses, and says so in its log.
+	Refused []byte
 	// Memory is what the server's unit allows it.
 	Memory int64
 }
@@ -33,6 +35,7 @@ type Target struct {
 func (t Target) HTTP(path string, size int) Target {
 	t.Hello = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: server\r\n", path)
 	t.Header = fmt.Appendf(slices.Clone(t.Hello), "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n", size)
+	t.Refused = fmt.Appendf(slices.Clone(t.Hello), "Connection: close\r\nContent-Length: 2\r\n\r\n{}")
 	t.Body = []byte(`{"` + strings.Repeat("x", min(size/2, 64<<10)))
 	return t
 }
@@ -91,6 +94,7 @@ func attacks() []attack {
 		{name: "stalled body", handshake: true, hold: func(ctx context.Context, t Target, c net.Conn) error {
 			return send(ctx, t, c, nil, slices.Concat(t.Header, t.Body))
 		}},
+		{name: "log growth", handshake: true, hold: func(ctx context.Context, t Target, c net.Conn) error { return send(ctx, t, c, t.Refused, nil) }},
 		{name: "descriptors exhausted", descriptors: 24, hold: func(ctx context.Context, _ Target, c net.Conn) error { return wait(ctx, c) }},
 		{name: "10,000 connections from one address", most: crowd, hold: func(ctx context.Context, _ Target, c net.Conn) error { return wait(ctx, c) }},
 	}
@@ -286,6 +290,7 @@ func (s service) String() string {
 // bounds, and everything recovers. It logs the figures. client makes an honest client
 // that connects as a party.
 func (s *Server) Withstands(t *testing.T, target Target, client func(who *Party) Client) {
+	s.confine(t, target.Memory)
 	attacker, other, stranger := Parties(t)
 	beside, elsewhere := client(attacker), client(other)
 	for _, a := range attacks() {

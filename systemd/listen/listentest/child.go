@@ -30,6 +30,7 @@ type Server struct {
 	pid   int
 	ready json.RawMessage
 	log   *os.File
+	group string // control group that is to be removed; "" for none
 }
 
 // Start runs the calling test again in a child, where serve starts a server, calls ready
@@ -72,6 +73,11 @@ func Start(t *testing.T, serve func(t *testing.T, ready func(v any))) *Server {
 	t.Cleanup(func() {
 		stop.Close()
 		err := cmd.Wait()
+		if s.group != "" {
+			if !poll(recovers, func() bool { return os.Remove(s.group) == nil }) {
+				t.Errorf("the control group %s is still there", s.group)
+			}
+		}
 		if text, _ := os.ReadFile(s.log.Name()); err != nil {
 			t.Errorf("the server ended with %v:\n%s", err, text[max(0, len(text)-4000):])
 		}
@@ -100,6 +106,36 @@ func (s *Server) Decode(t *testing.T, v any) {
 	if err := json.Unmarshal(s.ready, v); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// confine puts the server under a limit of memory, where this user may: as the service
+// manager does with MemoryMax. Elsewhere its peak is only compared.
+func (s *Server) confine(t *testing.T, bytes int64) {
+	t.Helper()
+	name := fmt.Sprintf("anchorhold-listentest-%d", s.pid)
+	for _, group := range []struct{ dir, limit string }{
+		{"/sys/fs/cgroup/memory/" + name, "memory.limit_in_bytes"}, // version 1
+		{"/sys/fs/cgroup/" + name, "memory.max"},
+	} {
+		if _, err := os.Stat(group.dir); err == nil {
+			return // confined already
+		}
+		if os.Mkdir(group.dir, 0o755) != nil {
+			continue
+		}
+		err := os.WriteFile(group.dir+"/"+group.limit, strconv.AppendInt(nil, bytes, 10), 0o644)
+		if err == nil {
+			err = os.WriteFile(group.dir+"/cgroup.procs", strconv.AppendInt(nil, int64(s.pid), 10), 0o644)
+		}
+		if err != nil {
+			_ = os.Remove(group.dir) // it is a plain directory, or a group without this controller
+			continue
+		}
+		s.group = group.dir
+		t.Logf("the server is in a control group with %d MiB", bytes>>20)
+		return
+	}
+	t.Log("the server is in no control group of its own: its memory is compared, not limited")
 }
 
 // resetPeak begins to measure the memory's peak anew, where that is allowed.
