@@ -17,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 const actionHeal = "audit-heal"
@@ -82,6 +83,8 @@ func asError(err error) *Error {
 		return e
 	case errors.As(err, &large):
 		return &Error{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a body has at most %d bytes", maxBodyBytes)}
+	case errors.Is(err, listen.ErrNoMemory):
+		return &Error{http.StatusServiceUnavailable, "operator-busy", err.Error() + "; try again"}
 	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, keystore.ErrNotActive):
 		return &Error{http.StatusNotFound, "not-found", err.Error()}
 	case errors.Is(err, keystore.ErrExists), errors.Is(err, ErrPolicyVersion), errors.Is(err, keystore.ErrDestroyed):

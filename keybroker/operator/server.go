@@ -165,7 +165,7 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		}
 		body, release, err := listen.ReadBody(w, hr, maxBodyBytes)
 		if err != nil {
-			writeError(w, bodyError(err))
+			writeError(w, asError(err))
 			return
 		}
 		defer release()
@@ -192,18 +192,6 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		}
 		writeJSON(w, http.StatusOK, out)
 	}
-}
-
-// bodyError says why a body was not taken.
-func bodyError(err error) *Error {
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return &Error{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a request has at most %d bytes", large.Limit)}
-	case errors.Is(err, listen.ErrNoMemory):
-		return &Error{http.StatusServiceUnavailable, "busy", err.Error()}
-	}
-	return &Error{http.StatusBadRequest, "malformed-request", err.Error()}
 }
 
 // refuse answers someone without the role, and records the attempt.
