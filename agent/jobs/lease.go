@@ -26,7 +26,7 @@ type Lease struct {
 var ErrCancelled = evidence.Refuse("job-cancelled", "the job was cancelled")
 
 // Lease waits for a job of one of the classes and leases it: the highest priority
-// first, then the oldest.
+// first, then one of the owner whose job was leased longest ago, then the oldest.
 func (q *Queue) Lease(ctx context.Context, classes []string) (*Lease, error) {
 	if len(classes) == 0 {
 		return nil, evidence.Refuse(ReasonJob, "a lease is for at least one class")
@@ -83,7 +83,7 @@ func (q *Queue) take(ctx context.Context, classes []string) (*Lease, time.Durati
 			next = min(next, wait)
 			continue
 		}
-		if best == nil || info.before(best) {
+		if best == nil || q.before(info, best) {
 			best = info
 		}
 	}
@@ -94,10 +94,14 @@ func (q *Queue) take(ctx context.Context, classes []string) (*Lease, time.Durati
 	return l, 0, err
 }
 
-// before orders the jobs that wait.
-func (i *Info) before(other *Info) bool {
+// before orders the jobs that wait. Owners take turns: who queues a thousand jobs does
+// not keep another's one waiting for all of them.
+func (q *Queue) before(i, other *Info) bool {
 	if i.Priority != other.Priority {
 		return i.Priority > other.Priority
+	}
+	if a, b := q.served[i.Owner], q.served[other.Owner]; a != b {
+		return a < b
 	}
 	return i.Seq < other.Seq
 }
@@ -112,6 +116,10 @@ func (q *Queue) grant(ctx context.Context, info *Info) (*Lease, error) {
 		return nil, err
 	}
 	q.next++
+	if len(q.served) >= q.opt.MaxJobs {
+		clear(q.served) // of owners without number; a turn more or less
+	}
+	q.served[info.Owner] = number
 	q.expires[info.ID] = q.opt.Now().Add(q.opt.LeaseTime)
 	l := &Lease{q: q, id: info.ID, number: number, Info: q.view(info)}
 	l.Context, q.waiting[info.ID] = context.WithCancelCause(ctx)

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +115,26 @@ func TestFinalJobsGoWithTheirAge(t *testing.T) {
 		t.Error("a job that waits has no age:", n, err)
 	}
 	wantState(t, q, waits.ID, Queued)
+}
+
+// Owners take turns: one's thousand jobs do not keep another's one waiting.
+func TestOwnersTakeTurns(t *testing.T) {
+	q, _ := newQueue(t)
+	for n := range 4 {
+		submit(t, q, jobOf(1, n))
+	}
+	submit(t, q, jobOf(2, 0))
+	submit(t, q, jobOf(3, 0))
+	urgent := jobOf(1, 9)
+	urgent.Priority = 1
+	submit(t, q, urgent)
+	var got []uint32
+	for range 7 {
+		l := try(t, q)
+		got = append(got, l.Info.Owner)
+		ok(t, l.Complete([]byte(`1`)))
+	}
+	if want := []uint32{1, 2, 3, 1, 1, 1, 1}; !slices.Equal(got, want) {
+		t.Errorf("leased %v, want %v", got, want)
+	}
 }

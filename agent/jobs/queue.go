@@ -98,11 +98,12 @@ type Queue struct {
 	stopped error // why nothing can be changed any more
 	closed  bool
 	jobs    map[ID]*Info
-	next    uint64           // number of the next submission or lease
-	writing ledger           // of the last transaction
-	once    int              // entries of the journal
-	expires map[ID]time.Time // of leases in force
-	changed chan struct{}    // closed and replaced at each change
+	next    uint64            // number of the next submission or lease
+	served  map[uint32]uint64 // the last lease of an owner's job in this run
+	writing ledger            // of the last transaction
+	once    int               // entries of the journal
+	expires map[ID]time.Time  // of leases in force
+	changed chan struct{}     // closed and replaced at each change
 	waiting map[ID]context.CancelCauseFunc
 }
 
@@ -153,7 +154,7 @@ func openWith(path string, key, tags *keybuf.Buffer, opt Options) (*Queue, error
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{opt: opt, db: db, key: key, tags: tags, commit: (*bolt.Tx).Commit, jobs: map[ID]*Info{}, next: 1, expires: map[ID]time.Time{},
+	q := &Queue{opt: opt, db: db, key: key, tags: tags, commit: (*bolt.Tx).Commit, jobs: map[ID]*Info{}, next: 1, served: map[uint32]uint64{}, expires: map[ID]time.Time{},
 		changed: make(chan struct{}), waiting: map[ID]context.CancelCauseFunc{}}
 	if err := q.transact(q.load); err != nil {
 		if _, named := evidence.ReasonOf(err); !named {
