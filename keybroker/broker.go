@@ -168,6 +168,7 @@ type Broker struct {
 	cfg    Config
 	clock  clock
 	epochs atomic.Pointer[heldEpochs]
+	agents agentKeys
 	verify chan struct{}                   // one token for each verification under way
 	guests atomic.Pointer[listen.Listener] // set by Serve
 	quiet  *slog.Logger                    // for lines that strangers cause

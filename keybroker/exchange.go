@@ -170,6 +170,7 @@ func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
 		return err
 	}
 	x.frames[2] = frame
+	x.attest.AgentKey = x.b.agents.known(x.attest.AgentKey)
 	if err := x.checkNames(); err != nil {
 		return err
 	}
@@ -181,6 +182,7 @@ func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
 	})
 	if err == nil {
 		x.attested = true
+		x.b.agents.put(x.attest.AgentKey)
 		x.place.Promote(fmt.Sprintf("agent %x", x.attest.AgentKey.ID()))
 	}
 	return err

@@ -65,7 +65,7 @@ func (p Public) VerifyNoteEd25519(text, sig []byte) bool {
 // VerifyNoteMLDSA checks the ML-DSA line of a note alone.
 func (p Public) VerifyNoteMLDSA(text, sig []byte) bool {
 	_, n := p.level.sizes()
-	return !p.IsZero() && len(sig) == n && checkNote(text) == nil && p.mldsa.verify(text, []byte(NoteContext), sig)
+	return !p.IsZero() && len(sig) == n && checkNote(text) == nil && p.verifyMLDSA(text, []byte(NoteContext), sig)
 }
 
 // Ed25519 returns a copy of the Ed25519 half (RFC 8032, 32 bytes); nil for the

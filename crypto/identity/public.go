@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Errors of encodings and signatures. A caller learns that verification
@@ -28,7 +29,26 @@ type Public struct {
 	level Level
 	bytes []byte   // canonical encoding
 	id    [32]byte // of bytes
-	mldsa mldsaPublic
+	mldsa *expanded
+}
+
+// expanded is the ML-DSA half, which takes 30 KiB when it is expanded. Most keys that
+// are read verify nothing, or are known already.
+type expanded struct {
+	once sync.Once
+	key  mldsaPublic // nil if it verifies nothing
+}
+
+// verifyMLDSA checks the ML-DSA half of a signature.
+func (p Public) verifyMLDSA(msg, context, sig []byte) bool {
+	p.mldsa.once.Do(func() {
+		n, _ := p.level.sizes()
+		// Of the right length, every encoding is a key (FIPS 204, algorithm 23).
+		if key, err := parseMLDSA(p.level, p.bytes[1:1+n]); err == nil {
+			p.mldsa.key = key
+		}
+	})
+	return p.mldsa.key != nil && p.mldsa.key.verify(msg, context, sig)
 }
 
 // ParsePublic reads the canonical encoding: level (1 byte), ML-DSA public key
@@ -42,12 +62,7 @@ func ParsePublic(b []byte) (Public, error) {
 		return Public{}, ErrEncoding
 	}
 	b = bytes.Clone(b)
-	n, _ := level.sizes()
-	mldsa, err := parseMLDSA(level, b[1:1+n])
-	if err != nil {
-		return Public{}, ErrEncoding
-	}
-	return Public{level: level, bytes: b, id: idOf(b), mldsa: mldsa}, nil
+	return Public{level: level, bytes: b, id: idOf(b), mldsa: &expanded{}}, nil
 }
 
 // Bytes returns a copy of the canonical encoding; nil for the zero value.
@@ -85,7 +100,7 @@ func (p Public) Verify(context string, msg, sig []byte) error {
 	_, n := p.level.sizes()
 	bound := p.bind(context, msg)
 	// Both are always computed, so that time does not tell which half failed.
-	first := p.mldsa.verify(bound, []byte(context), sig[1:1+n])
+	first := p.verifyMLDSA(bound, []byte(context), sig[1:1+n])
 	second := ed25519.Verify(p.bytes[len(p.bytes)-ed25519.PublicKeySize:], bound, sig[1+n:])
 	if !first || !second {
 		return ErrSignature
