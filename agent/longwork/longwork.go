@@ -36,6 +36,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -391,7 +392,7 @@ func (w *Works) federation(cfg settings.Config, dir string, s *session, f *fixed
 	if w.party != nil {
 		return nil
 	}
-	p, err := party.New(party.Config{Board: f.shards[0], Pool: f.pool, Recounted: w.recounted, Limits: limits, Dir: dir, Logger: w.agent.Logger,
+	p, err := party.New(party.Config{Board: f.shards[0], Pool: f.pool, Recounted: w.recounted, Limits: limits, Dir: dir, Logger: w.agent.Logger, Room: spool.NewRoom(dir, spoolLimits(cfg)).Above,
 		Sign: func() (party.Signer, error) { s, err := w.agent.Sign(); return party.Signer(s), err }})
 	if err != nil {
 		return err

@@ -74,6 +74,8 @@ type Config struct {
 	Limits    worker.Limits
 	// Dir is where a share lies until it is sent; it is no secret.
 	Dir string
+	// Room says whether so many bytes may be written there.
+	Room func(need int64) error
 	// Poll is the time between two looks at the board; a quarter of a second.
 	Poll   time.Duration
 	Logger *slog.Logger
@@ -160,7 +162,7 @@ type Service struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
-	if cfg.Board == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.Recounted == nil || cfg.Dir == "" || cfg.Logger == nil {
+	if cfg.Board == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.Recounted == nil || cfg.Room == nil || cfg.Dir == "" || cfg.Logger == nil {
 		return nil, errors.New("party: a part is missing")
 	}
 	if cfg.Poll == 0 {

@@ -55,6 +55,7 @@ type agent struct {
 	fed   *federate.Service
 	queue *jobs.Queue
 	board *uplink.Client
+	full  error // why nothing more may be written
 	stop  func()
 }
 
@@ -134,7 +135,8 @@ func (w *world) agent(t *testing.T) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Service, err = party.New(party.Config{Board: a.board, Pool: pool, Sign: sign, Recounted: a.fed.Recounted, Limits: limits, Dir: dir, Poll: 5 * time.Millisecond, Logger: quiet()})
+	a.Service, err = party.New(party.Config{Board: a.board, Pool: pool, Sign: sign, Recounted: a.fed.Recounted, Limits: limits, Dir: dir, Poll: 5 * time.Millisecond, Logger: quiet(),
+		Room: func(int64) error { return a.full }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,6 +353,10 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 		_, err = w.agents[0].Share(t.Context(), r.ID, active)
 		wantReason(t, fmt.Sprint(active), err, party.ReasonActive)
 	}
+	w.agents[0].full = evidence.Refuse(spool.ReasonDisk, "full")
+	_, err = w.agents[0].Share(t.Context(), r.ID, []int{1, 3})
+	wantReason(t, "a full disk", err, spool.ReasonDisk)
+	w.agents[0].full = nil // and the secret is there still
 	share := func(i int) party.Status {
 		if _, err := w.agents[i].Share(t.Context(), r.ID, []int{3, 1}); err != nil {
 			t.Fatal(err)

@@ -45,6 +45,10 @@ func (s *Service) Share(ctx context.Context, id federation.ID, active []int) (St
 	if err != nil {
 		return m.show(), err
 	}
+	// Asked before the secret is given: there is no second share after a disk was full.
+	if err := s.cfg.Room(int64(c.blocks) * heparams.ShareBlockBytes); err != nil {
+		return m.show(), err
+	}
 	secret := m.take()
 	if secret == nil {
 		return m.show(), evidence.Refuse(ReasonUsed, "the share of party %d was begun", m.index)
