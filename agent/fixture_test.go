@@ -180,7 +180,7 @@ func (s *script) grantFor(ttl time.Duration, key string, version uint64, subject
 		defer s.mu.Unlock()
 		s.given = append(s.given, b)
 		now := time.Now()
-		return &client.Lease{ID: fmt.Sprintf("%032x", len(s.calls)), PolicyID: "test", Roles: roles, BrokerTime: now.Add(-time.Hour), TTL: ttl,
+		return &client.Lease{ID: fmt.Sprintf("%032x", len(s.calls)), PolicyID: "test", Roles: map[string]protocol.Role{"models/test": roles}, BrokerTime: now.Add(-time.Hour), TTL: ttl,
 			Expires: now.Add(ttl), Keys: map[string]client.Key{"models/test": {Version: version, Subject: subject, Key: b}}}, nil
 	}
 }

@@ -222,7 +222,7 @@ func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *clie
 		k.tenure.failed(lease, err)
 		return err
 	}
-	if receipts := opened.receipts(lease.Roles); receipts != receiptsVerify {
+	if receipts := opened.receipts(lease.Roles[opened.Resource]); receipts != receiptsVerify {
 		k.log.Warn("receipts of this model's answers will not verify", "model", opened.Name, "receipts", receipts)
 	}
 	return k.tenure.serve(lease, opened)

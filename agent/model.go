@@ -178,7 +178,7 @@ func (o *openModel) receipts(roles protocol.Role) string {
 	case o.subject == [32]byte{}:
 		return "do not verify: the broker's store does not say which model the key " + o.Resource + " is for (anchorhold secret put --model)"
 	case !roles.Has(protocol.RoleServe):
-		return "do not verify: the broker's policy does not give this guest the role serve"
+		return "do not verify: the broker's policy does not give this guest the role serve for the key " + o.Resource
 	}
 	return receiptsVerify
 }

@@ -79,7 +79,7 @@ func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
 		s.Model = &ModelStatus{Name: m.Name, ID: m.id(), Version: m.weights.Public().Version, KeyVersion: m.keyVersion,
 			Mode: m.weights.Mode().String(), Context: m.engine.ContextSize(), Threads: m.threads, ArenaBytes: m.memory.Used()}
 		if t.lease != nil {
-			s.Model.Receipts = m.receipts(t.lease.Roles)
+			s.Model.Receipts = m.receipts(t.lease.Roles[m.Resource])
 		}
 	}
 	return s

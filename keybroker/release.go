@@ -98,9 +98,9 @@ func (x *exchange) certify(m6 *protocol.Release, grants []protocol.Granted, tran
 		ImageID: x.guest.ImageID, PolicyID: x.grant.PolicyID, PolicyVersion: x.grant.PolicyVersion, PolicyDigest: x.grant.PolicyDigest,
 		NotBefore: x.grant.BrokerTime, NotAfter: x.grant.LeaseEnd, Exchange: exchange,
 	}
-	for _, name := range x.request.Resources {
-		given := x.gives[name]
-		cert.Roles |= given.roles
+	for i := range grants {
+		given := x.gives[grants[i].Resource]
+		grants[i].Roles = given.roles
 		if given.tenant != "" {
 			cert.Tenant = given.tenant
 		}

@@ -69,7 +69,7 @@ func TestOnlyNamedGuestsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	roles := func(roles protocol.Role) *uplink.Client {
-		return closer(t, s.as(s.Agent(t, func(c *protocol.LeaseCertificate) { c.Roles = roles })))
+		return closer(t, s.as(s.Agent(t, func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, roles) })))
 	}
 	for name, tc := range map[string]struct {
 		c           *uplink.Client
@@ -175,7 +175,7 @@ func TestResultIsWrittenOnce(t *testing.T) {
 	}{
 		"not granted":    {s.Agent(t, nil), protocol.ReasonNotGranted},
 		"another tenant": {s.Agent(t, func(c *protocol.LeaseCertificate) { c.Tenant = "mallory" }).GrantRound(t, r, signed), protocol.ReasonAudience},
-		"contributes":    {s.Agent(t, func(c *protocol.LeaseCertificate) { c.Roles = protocol.RoleContribute }).GrantRound(t, r, signed), protocol.ReasonRole},
+		"contributes":    {s.Agent(t, func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleContribute) }).GrantRound(t, r, signed), protocol.ReasonRole},
 	} {
 		wantReasonOf(t, name, s.public.Publish(t.Context(), r.ID, s.result(t, tc.by, r, signed, ticket, values), bytes.NewReader(values)), tc.want)
 	}

@@ -194,7 +194,7 @@ func TestGoal02Broker(t *testing.T) {
 		"granted version":           {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Grants[0].Version++ } }, protocol.ReasonLeaseMismatch},
 		"a grant too many": {func(s *script) {
 			s.cert = func(c *protocol.LeaseCertificate) {
-				c.Grants = append(c.Grants, protocol.Granted{Resource: "z", Version: 1})
+				c.Grants = append(c.Grants, protocol.Granted{Resource: "z", Version: 1, Roles: protocol.RoleServe})
 			}
 		}, protocol.ReasonLeaseMismatch},
 		"policy id":      {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.PolicyID = "x" } }, protocol.ReasonLeaseMismatch},

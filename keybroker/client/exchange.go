@@ -304,7 +304,7 @@ func (x *exchange) lease() (*Lease, error) {
 		BrokerTime: x.grant.BrokerTime.Time(), TTL: ttl, Expires: x.sent.Add(ttl),
 		Keys:         make(map[string]Key, len(x.unwrapped)),
 		EvidenceKind: x.cert.Kind, EvidenceDigest: x.cert.EvidenceDigest, SoftwareTEE: x.cert.SoftwareTEE,
-		Roles: x.cert.Roles, Tenant: x.cert.Tenant, Image: x.cert.Image,
+		Roles: make(map[string]protocol.Role, len(x.unwrapped)), Tenant: x.cert.Tenant, Image: x.cert.Image,
 		Certificate: chain, TLSGroup: x.conn.Group(), BrokerID: x.epoch.Broker, Epoch: x.epoch.Epoch, MinEpoch: x.epoch.MinEpoch,
 		AuditIndex: x.release.AuditIndex, AuditLeaf: x.release.AuditLeaf, Ends: x.ends(),
 	}
@@ -313,6 +313,7 @@ func (x *exchange) lease() (*Lease, error) {
 	}
 	for i, key := range x.unwrapped {
 		granted := x.cert.Grants[i] // as checkLease saw: the same resources in the same order
+		l.Roles[granted.Resource] = granted.Roles
 		l.Keys[granted.Resource] = Key{Version: granted.Version, Subject: granted.Subject, Key: key}
 	}
 	return l, nil

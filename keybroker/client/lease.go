@@ -41,8 +41,9 @@ type Lease struct {
 	EvidenceDigest [32]byte
 	// SoftwareTEE is true if the broker accepted software TEE evidence.
 	SoftwareTEE bool
-	// Roles are what the agent key may sign for under this lease.
-	Roles protocol.Role
+	// Roles are what the agent key may sign for under this lease, by the resource whose
+	// rule gives them.
+	Roles map[string]protocol.Role
 	// Tenant is the guest's tenant if the broker's policy checked it, else empty.
 	Tenant string
 	// Image is the digest of what was started in this guest.

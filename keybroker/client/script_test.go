@@ -221,11 +221,11 @@ func (s *script) release(transcript protocol.Digest, m3 *protocol.Attest, m4 *pr
 		if i > 0 && item.Resource == m6.Items[i-1].Resource {
 			continue // a release that says one thing twice; its certificate says it once
 		}
-		grants = append(grants, protocol.Granted{Resource: item.Resource, Version: item.Version})
+		grants = append(grants, protocol.Granted{Resource: item.Resource, Version: item.Version, Roles: protocol.RoleServe})
 	}
 	c := protocol.LeaseCertificate{Lease: m4.Lease, Broker: s.f.Root.Public().ID(), Epoch: s.epochNumber, AgentKey: m3.AgentKey,
 		Kind: env.Kind, SoftwareTEE: true, EvidenceDigest: env.Digest(), Registers: registers, Image: image, ImageID: claims.ImageID,
-		Roles: protocol.RoleServe, Grants: grants,
+		Grants:   grants,
 		PolicyID: m4.PolicyID, PolicyVersion: m4.PolicyVersion, PolicyDigest: m4.PolicyDigest,
 		NotBefore: m4.BrokerTime, NotAfter: m4.LeaseEnd, Exchange: exchange}
 	hook(s.cert, &c)

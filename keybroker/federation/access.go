@@ -117,8 +117,8 @@ func (s Setup) Reads(reader Reader) error {
 	switch {
 	case !slices.Contains(s.Agents, reader.Agent()):
 		return evidence.Refuse(ReasonParties, "agent %s is no party of this set-up", reader.Agent())
-	case !reader.Authority.Lease.Roles.Has(protocol.RoleParty):
-		return evidence.Refuse(protocol.ReasonRole, "the lease has the roles %s, this needs %s", reader.Authority.Lease.Roles, protocol.RoleParty)
+	case !reader.Authority.Lease.Roles().Has(protocol.RoleParty):
+		return evidence.Refuse(protocol.ReasonRole, "the lease has the roles %s, this needs %s", reader.Authority.Lease.Roles(), protocol.RoleParty)
 	}
 	return nil
 }

@@ -31,9 +31,9 @@ func TestGuestsThatTheRoundDoesNotNameSayNothing(t *testing.T) {
 		"another tenant": {func(c *protocol.LeaseCertificate) { c.Tenant = "mallory" }, true, protocol.ReasonAudience, protocol.ReasonAudience},
 		"no tenant":      {func(c *protocol.LeaseCertificate) { c.Tenant = "" }, true, protocol.ReasonAudience, protocol.ReasonAudience},
 		"another image":  {func(c *protocol.LeaseCertificate) { c.Registers[0].Value = bytes.Repeat([]byte{9}, 48) }, true, protocol.ReasonAudience, protocol.ReasonAudience},
-		"serves alone":   {func(c *protocol.LeaseCertificate) { c.Roles = protocol.RoleServe }, true, protocol.ReasonRole, protocol.ReasonRole},
-		"contributes":    {func(c *protocol.LeaseCertificate) { c.Roles = protocol.RoleContribute }, true, "", protocol.ReasonRole},
-		"decrypts":       {func(c *protocol.LeaseCertificate) { c.Roles = protocol.RoleDecrypt }, true, protocol.ReasonRole, ""},
+		"serves alone":   {func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleServe) }, true, protocol.ReasonRole, protocol.ReasonRole},
+		"contributes":    {func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleContribute) }, true, "", protocol.ReasonRole},
+		"decrypts":       {func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleDecrypt) }, true, protocol.ReasonRole, ""},
 	} {
 		a := w.Agent(t, tc.change)
 		if tc.granted {

@@ -87,8 +87,8 @@ func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Ag
 	a := &Agent{Key: key(t, identity.LevelEpoch), world: w}
 	a.Lease = protocol.LeaseCertificate{Broker: w.Epoch.Broker, Epoch: w.Epoch.Epoch, AgentKey: a.Key.Public(), Kind: evidence.KindSNP, SoftwareTEE: true,
 		EvidenceDigest: [32]byte{8}, Registers: []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}}, ImageID: "image",
-		Tenant: "tenant", Roles: protocol.RoleServe | protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty,
-		Grants: []protocol.Granted{{Resource: "members/test", Version: 1}}, PolicyID: "test", PolicyVersion: 1,
+		Tenant: "tenant",
+		Grants: []protocol.Granted{{Resource: "members/test", Version: 1, Roles: everyRole}}, PolicyID: "test", PolicyVersion: 1,
 		NotBefore: Begin, NotAfter: Begin.Add(15 * time.Minute)}
 	id := a.Key.Public().ID()
 	copy(a.Lease.Lease[:], id[:])
@@ -106,7 +106,7 @@ func (w *World) Floor() protocol.Floor { return protocol.Live(1, Begin.Add(time.
 func (a *Agent) GrantRound(t testing.TB, r federation.Round, signed []byte) *Agent {
 	t.Helper()
 	a.Lease.Grants = slices.DeleteFunc(a.Lease.Grants, func(g protocol.Granted) bool { return g.Resource == r.Resource() })
-	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: r.Resource(), Version: 1, Subject: federation.DigestOf(signed)})
+	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: r.Resource(), Version: 1, Subject: federation.DigestOf(signed), Roles: a.Lease.Roles()})
 	slices.SortFunc(a.Lease.Grants, func(x, y protocol.Granted) int { return strings.Compare(x.Resource, y.Resource) })
 	a.world.certify(t, a)
 	return a
@@ -116,7 +116,7 @@ func (a *Agent) GrantRound(t testing.TB, r federation.Round, signed []byte) *Age
 func (a *Agent) GrantKey(t testing.TB, resource string) []byte {
 	t.Helper()
 	more := &Agent{Key: a.Key, Lease: a.Lease, world: a.world}
-	more.Lease.Grants = []protocol.Granted{{Resource: resource, Version: 1}}
+	more.Lease.Grants = []protocol.Granted{{Resource: resource, Version: 1, Roles: a.Lease.Roles()}}
 	a.world.certify(t, more)
 	return more.Chain
 }
@@ -129,9 +129,18 @@ func (a *Agent) Grant(t testing.TB, subject [32]byte) {
 			return
 		}
 	}
-	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: fmt.Sprintf("models/%x", subject[:8]), Version: 1, Subject: subject})
+	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: fmt.Sprintf("models/%x", subject[:8]), Version: 1, Subject: subject, Roles: a.Lease.Roles()})
 	slices.SortFunc(a.Lease.Grants, func(x, y protocol.Granted) int { return strings.Compare(x.Resource, y.Resource) })
 	a.world.certify(t, a)
+}
+
+const everyRole = protocol.RoleServe | protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty
+
+// SetRoles gives every key of a lease these roles and no others.
+func SetRoles(c *protocol.LeaseCertificate, roles protocol.Role) {
+	for i := range c.Grants {
+		c.Grants[i].Roles = roles
+	}
 }
 
 // certify signs the agent's lease as it is now.

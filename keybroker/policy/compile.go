@@ -143,6 +143,7 @@ func (p *Policy) compileRules() error {
 	if len(p.doc.Rules) > maxRules {
 		return invalid("%d rules (at most %d)", len(p.doc.Rules), maxRules)
 	}
+	var rules []*openRule
 	for i, rule := range p.doc.Rules {
 		narrow, err := compileRequire(rule.Require, p.values)
 		if err != nil {
@@ -152,6 +153,8 @@ func (p *Policy) compileRules() error {
 		if err != nil {
 			return invalid("rule %d: %v", i+1, err)
 		}
+		open := &openRule{narrow, roles, tenantOf(&p.require, narrow)}
+		rules = append(rules, open)
 		if len(rule.Resources) == 0 || len(rule.Resources) > maxItems {
 			return invalid("rule %d names %d resources", i+1, len(rule.Resources))
 		}
@@ -162,9 +165,10 @@ func (p *Policy) compileRules() error {
 			if p.rules[pattern] != nil {
 				return invalid("rule %d: %q is named by two rules", i+1, pattern)
 			}
-			p.rules[pattern] = &openRule{narrow, roles, tenantOf(&p.require, narrow)}
+			p.rules[pattern] = open
 		}
 	}
+	dropSharedTenants(rules)
 	return nil
 }
 
@@ -190,6 +194,68 @@ func tenantOf(policy, rule *requirements) string {
 		return ""
 	}
 	return sortedKeys(from.tenants)[0]
+}
+
+// dropSharedTenants takes the tenant from rules that are not told apart from another
+// tenant's by what they measure: a guest that passes both would choose its tenant by what
+// it calls itself. Told apart means that for one kind of measured value every rule that
+// gives another tenant names values too, and none of this rule's.
+func dropSharedTenants(rules []*openRule) {
+	apart := map[*openRule]bool{}
+	for _, values := range []func(*requirements) map[string]bool{
+		func(q *requirements) map[string]bool { return q.measured() },
+		func(q *requirements) map[string]bool { return q.hostData },
+		func(q *requirements) map[string]bool { return q.idKeys },
+		func(q *requirements) map[string]bool { return q.authorKeys },
+	} {
+		silent := map[string]int{} // rules of a tenant that name no value of this kind
+		owner := map[string]string{}
+		all := 0
+		for _, r := range rules {
+			if r.tenant == "" {
+				continue
+			}
+			named := values(r.require)
+			if named == nil {
+				silent[r.tenant]++
+				all++
+			}
+			for v := range named {
+				tenant, taken := owner[v]
+				switch {
+				case !taken:
+					owner[v] = r.tenant
+				case tenant != r.tenant:
+					owner[v] = "" // of several
+				}
+			}
+		}
+		for _, r := range rules {
+			named := values(r.require)
+			ok := r.tenant != "" && named != nil && silent[r.tenant] == all
+			for v := range named {
+				ok = ok && owner[v] == r.tenant
+			}
+			apart[r] = apart[r] || ok
+		}
+	}
+	for _, r := range rules {
+		if r.require.tenants != nil && !apart[r] {
+			r.tenant = ""
+		}
+	}
+}
+
+// measured are the measurements that are named, nil where none are asked for.
+func (r *requirements) measured() map[string]bool {
+	if r.measurements == nil {
+		return nil
+	}
+	keys := make(map[string]bool, len(r.measurements))
+	for k := range r.measurements {
+		keys[k] = true
+	}
+	return keys
 }
 
 // ruleFor finds the most specific rule: the exact name, then ever shorter

@@ -532,3 +532,26 @@ func TestTenantOfALeaseIsTiedToSomethingMeasured(t *testing.T) {
 		}
 	}
 }
+
+// TestTenantsThatShareAnImageHaveNone: a guest that passes rules of two tenants would choose
+// its tenant by what it calls itself.
+func TestTenantsThatShareAnImageHaveNone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		first, second string // what the rules of two tenants narrow by
+		apart         bool
+	}{
+		"images of their own":       {"reference_values: [images/one]", "reference_values: [images/turin]", true},
+		"the same image":            {"reference_values: [images/one]", "reference_values: [images/one]", false},
+		"one image of both":         {"reference_values: [images/one]", "reference_values: [images/*]", false},
+		"an image, a host":          {"reference_values: [images/one]", "host_data: [" + hexOf(4, 32) + "]", false},
+		"the same image, two hosts": {"reference_values: [images/one], host_data: [" + hexOf(4, 32) + "]", "reference_values: [images/one], host_data: [" + hexOf(9, 32) + "]", true},
+	} {
+		source := strings.Replace(full(), "tenants: [tenant-1]", "tenants: [tenant-1, tenant-2]", 1)
+		source = strings.Replace(source, "host_data: ["+hexOf(4, 32)+"]", "host_data: ["+hexOf(4, 32)+", "+hexOf(9, 32)+"]", 1)
+		source = strings.Replace(source, "- resources: [models/*]\n", "- {resources: [models/*], require: {tenants: [tenant-1], "+tc.first+"}}\n  - {resources: [a/*], require: {tenants: [tenant-2], "+tc.second+"}}\n", 1)
+		d := Decide(mustParse(t, source), good())
+		if !d.Allowed || (d.Tenant == "tenant-1") != tc.apart {
+			t.Errorf("%s: tenant %q: %v", name, d.Tenant, d.Reasons)
+		}
+	}
+}

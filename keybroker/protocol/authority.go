@@ -59,17 +59,24 @@ func Named(name string) Resource { return Resource{name: name} }
 // the model that the key opens.
 func About(subject [32]byte) Resource { return Resource{subject: subject} }
 
-func (r Resource) granted(c *LeaseCertificate) error {
+// granted looks for a grant of the resource that came with the role. A role of one key says
+// nothing about another.
+func (r Resource) granted(c *LeaseCertificate, role Role) error {
 	if r.none {
 		return nil
 	}
-	for _, g := range c.Grants {
-		if r.name != "" && g.Resource == r.name {
+	var found *Granted
+	for i, g := range c.Grants {
+		if r.name == "" && r.subject == [32]byte{} || r.name != "" && g.Resource != r.name || r.subject != [32]byte{} && g.Subject != r.subject {
+			continue
+		}
+		if g.Roles.Has(role) {
 			return nil
 		}
-		if r.subject != [32]byte{} && g.Subject == r.subject {
-			return nil
-		}
+		found = &c.Grants[i]
+	}
+	if found != nil {
+		return evidence.Refuse(ReasonRole, "lease %s was granted %s for the roles %s, this needs %s", c.Lease, found.Resource, found.Roles, role)
 	}
 	switch {
 	case r.name != "":
@@ -106,10 +113,10 @@ func VerifyAuthority(chain []byte, roots []identity.Public, floor Floor, role Ro
 	if former {
 		return a, evidence.Refuse(ReasonAuthorityNotRecorded, "a lease of version 1 does not say what it was granted")
 	}
-	if !a.Lease.Roles.Has(role) {
-		return Authority{}, evidence.Refuse(ReasonRole, "lease %s has the roles %s, this needs %s", a.Lease.Lease, a.Lease.Roles, role)
+	if roles := a.Lease.Roles(); !roles.Has(role) {
+		return Authority{}, evidence.Refuse(ReasonRole, "lease %s has the roles %s, this needs %s", a.Lease.Lease, roles, role)
 	}
-	if err := resource.granted(&a.Lease); err != nil {
+	if err := resource.granted(&a.Lease, role); err != nil {
 		return Authority{}, err
 	}
 	if err := audience.admits(&a.Lease); err != nil {

@@ -42,6 +42,8 @@ func TestAuthorityEachCheckAlone(t *testing.T) {
 		{"retired epoch", Recorded(8), RoleServe, NoResource(), named, ReasonEpochRetired},
 		{"ended epoch", Live(7, st.NotAfter), RoleServe, NoResource(), named, ReasonEpochNotValid},
 		{"epoch to come", Live(7, st.NotBefore-1), RoleServe, NoResource(), named, ReasonEpochNotValid},
+		{"a role of another key", live, RoleServe, Named("fed/0011"), named, ReasonRole},
+		{"a role of another model's key", live, RoleDecrypt, About(model), named, ReasonRole},
 		{"no role", live, 0, NoResource(), named, ReasonRole},
 		{"two roles at once", live, RoleServe | RoleDecrypt, NoResource(), named, ReasonRole},
 		{"role not given", live, RoleContribute, NoResource(), named, ReasonRole},

@@ -145,8 +145,8 @@ func sampleLease(p parties) LeaseCertificate {
 	c.Registers = []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}}
 	fill(c.Registers[0].Value, 0x50)
 	c.Image, _ = evidence.ImageOf(c.Kind, c.Registers)
-	c.Tenant, c.Roles = "tenant-1", RoleServe|RoleDecrypt
-	c.Grants = []Granted{{Resource: "fed/0011", Version: 1}, {Resource: "models/demo", Version: 3}}
+	c.Tenant = "tenant-1"
+	c.Grants = []Granted{{Resource: "fed/0011", Version: 1, Roles: RoleDecrypt}, {Resource: "models/demo", Version: 3, Roles: RoleServe}}
 	fill(c.Grants[1].Subject[:], 0x70)
 	return c
 }

@@ -199,7 +199,7 @@ func TestVersion1IsRefusedByName(t *testing.T) {
 	wantReason(t, err, ReasonStatementVersion)
 	a, err := VerifyAuthority(v.Chain, []identity.Public{root}, Recorded(1), RoleServe, NoResource(), Everyone())
 	wantReason(t, err, ReasonAuthorityNotRecorded)
-	if a.Lease.ImageID != "image-1" || a.Lease.Roles != 0 || len(a.Lease.Grants) != 0 {
+	if a.Lease.ImageID != "image-1" || a.Lease.Roles() != 0 || len(a.Lease.Grants) != 0 {
 		t.Errorf("a certificate of version 1 became %+v", a.Lease)
 	}
 	bad := bytes.Clone(v.Chain)

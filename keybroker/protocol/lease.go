@@ -24,11 +24,13 @@ type Granted struct {
 	// Subject is what the broker's store says that the key is for: the id of the model
 	// that it opens, the digest of the signed round. Zero if the store does not say.
 	Subject [32]byte
+	// Roles are what the policy's rule for this key lets the agent key sign for.
+	Roles Role
 }
 
 // LeaseCertificate is the broker's signed word about an attested agent key: at
 // BrokerTime a guest with this image proved that it holds AgentKey, the policy gave it
-// these roles and keys until NotAfter, and confirmed Tenant (docs/protocol.md 5.10). What
+// these keys, each with its roles, until NotAfter, and confirmed Tenant (docs/protocol.md 5.10). What
 // it does not name was not granted.
 type LeaseCertificate struct {
 	// Lease names the lease.
@@ -52,8 +54,6 @@ type LeaseCertificate struct {
 	ImageID string
 	// Tenant is whom the guest works for, if the policy checked it, else empty.
 	Tenant string
-	// Roles are what the policy lets the agent key sign for.
-	Roles Role
 	// Grants are the keys of this release, sorted by name.
 	Grants []Granted
 	// PolicyID, PolicyVersion and PolicyDigest name the policy that decided.
@@ -102,6 +102,14 @@ func (c *LeaseCertificate) verify(signed error, st EpochStatement) error {
 	return nil
 }
 
+// Roles are those of all grants together.
+func (c *LeaseCertificate) Roles() (all Role) {
+	for _, g := range c.Grants {
+		all |= g.Roles
+	}
+	return all
+}
+
 // ValidAt says whether the lease ran at t, in broker time.
 func (c *LeaseCertificate) ValidAt(t Time) bool { return t >= c.NotBefore && t < c.NotAfter }
 
@@ -144,12 +152,12 @@ func (c *LeaseCertificate) encodeBody(b *cryptobyte.Builder) {
 	})
 	addString8(b, c.ImageID)
 	addString8(b, c.Tenant)
-	b.AddUint16(uint16(c.Roles))
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 		for _, g := range c.Grants {
 			addString8(b, g.Resource)
 			b.AddUint64(g.Version)
 			b.AddBytes(g.Subject[:])
+			b.AddUint16(uint16(g.Roles))
 		}
 	})
 	addString8(b, c.PolicyID)
@@ -163,17 +171,16 @@ func (c *LeaseCertificate) encodeBody(b *cryptobyte.Builder) {
 func (c *LeaseCertificate) decodeBody(s *cryptobyte.String) bool {
 	*c = LeaseCertificate{}
 	var kind, image string
-	var roles uint16
 	ok := s.CopyBytes(c.Lease[:]) && s.CopyBytes(c.Broker[:]) && s.ReadUint64(&c.Epoch) &&
 		readPublic(s, identity.LevelEpoch, &c.AgentKey) && readString8(s, &kind) && readBool(s, &c.SoftwareTEE) &&
 		s.CopyBytes(c.EvidenceDigest[:]) && readString8(s, &image) && readRegisters(s, &c.Registers) &&
-		readString8(s, &c.ImageID) && readString8(s, &c.Tenant) && s.ReadUint16(&roles) && readGrants(s, &c.Grants) &&
+		readString8(s, &c.ImageID) && readString8(s, &c.Tenant) && readGrants(s, &c.Grants) &&
 		readString8(s, &c.PolicyID) && s.ReadUint64(&c.PolicyVersion) &&
 		s.CopyBytes(c.PolicyDigest[:]) && readTime(s, &c.NotBefore) && readTime(s, &c.NotAfter) && s.CopyBytes(c.Exchange[:])
 	if !ok {
 		return false
 	}
-	c.Kind, c.Roles = evidence.Kind(kind), Role(roles)
+	c.Kind = evidence.Kind(kind)
 	c.Image, ok = evidence.ImageDigestOf([]byte(image))
 	return ok
 }
@@ -200,9 +207,11 @@ func readGrants(s *cryptobyte.String, out *[]Granted) bool {
 	}
 	for !list.Empty() {
 		var g Granted
-		if len(*out) == MaxResources || !readString8(&list, &g.Resource) || !list.ReadUint64(&g.Version) || !list.CopyBytes(g.Subject[:]) {
+		var roles uint16
+		if len(*out) == MaxResources || !readString8(&list, &g.Resource) || !list.ReadUint64(&g.Version) || !list.CopyBytes(g.Subject[:]) || !list.ReadUint16(&roles) {
 			return false
 		}
+		g.Roles = Role(roles)
 		*out = append(*out, g)
 	}
 	return true
@@ -218,7 +227,7 @@ func (c *LeaseCertificate) validBody() bool {
 	}
 	return err == nil && image == c.Image && c.Epoch >= 1 && !c.AgentKey.IsZero() && validKind(string(c.Kind)) &&
 		(c.ImageID == "" || validText(c.ImageID, maxImageIDBytes)) && (c.Tenant == "" || validText(c.Tenant, maxTenantBytes)) &&
-		c.Roles&allRoles == c.Roles && validNames(names, MaxResources, ValidResource) &&
-		!slices.ContainsFunc(c.Grants, func(g Granted) bool { return g.Version == 0 }) &&
+		validNames(names, MaxResources, ValidResource) &&
+		!slices.ContainsFunc(c.Grants, func(g Granted) bool { return g.Version == 0 || g.Roles&allRoles != g.Roles }) &&
 		validText(c.PolicyID, maxPolicyIDBytes) && validLease(c.NotBefore, c.NotAfter)
 }

@@ -177,7 +177,7 @@ func TestLeaseOutsideItsLimitsIsNotSigned(t *testing.T) {
 		"no image":           func(c *LeaseCertificate) { c.Image = evidence.ImageDigest{} },
 		"no register":        func(c *LeaseCertificate) { c.Registers = nil },
 		"tenant of lies":     func(c *LeaseCertificate) { c.Tenant = "a b" },
-		"unknown role":       func(c *LeaseCertificate) { c.Roles |= 1 << 15 },
+		"unknown role":       func(c *LeaseCertificate) { c.Grants[0].Roles |= 1 << 15 },
 		"no grant":           func(c *LeaseCertificate) { c.Grants = nil },
 		"grants unsorted":    func(c *LeaseCertificate) { c.Grants[0], c.Grants[1] = c.Grants[1], c.Grants[0] },
 		"grant of version 0": func(c *LeaseCertificate) { c.Grants[0].Version = 0 },

@@ -34,9 +34,9 @@ func TestGuestWithAnotherKeySignsNoReceipt(t *testing.T) {
 	}{
 		"a key of another model": {func(c *protocol.LeaseCertificate) { c.Grants[0].Subject[0]++ }, protocol.ReasonNotGranted},
 		"a key for nothing":      {func(c *protocol.LeaseCertificate) { c.Grants[0].Subject = [32]byte{} }, protocol.ReasonNotGranted},
-		"no role":                {func(c *protocol.LeaseCertificate) { c.Roles = 0 }, protocol.ReasonRole},
+		"no role":                {func(c *protocol.LeaseCertificate) { c.Grants[0].Roles = 0 }, protocol.ReasonRole},
 		"the other roles": {func(c *protocol.LeaseCertificate) {
-			c.Roles = protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty
+			c.Grants[0].Roles = protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty
 		}, protocol.ReasonRole},
 	} {
 		adversary := *w
@@ -51,7 +51,7 @@ func TestGuestWithAnotherKeySignsNoReceipt(t *testing.T) {
 	id := answer.ModelID
 	answer.ModelID = [32]byte{}
 	t.Cleanup(func() { answer.ModelID = id })
-	zero.lease.Grants = []protocol.Granted{{Resource: "models/demo", Version: 1}}
+	zero.lease.Grants = []protocol.Granted{{Resource: "models/demo", Version: 1, Roles: protocol.RoleServe}}
 	_, err := Verify(zero.issue(t, begin).Receipt, w.roots(), Options{})
 	wantReason(t, err, protocol.ReasonNotGranted)
 }

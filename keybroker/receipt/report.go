@@ -45,7 +45,7 @@ type GrantedKey struct {
 func guestOf(b *Body, c *protocol.LeaseCertificate) Guest {
 	agent := c.AgentKey.ID()
 	g := Guest{Kind: c.Kind, EvidenceDigest: hex.EncodeToString(c.EvidenceDigest[:]), Measurements: c.Registers, Image: c.Image, ImageID: c.ImageID,
-		Tenant: c.Tenant, Roles: c.Roles.String(), Policy: c.PolicyID, PolicyVersion: c.PolicyVersion, PolicyDigest: c.PolicyDigest,
+		Tenant: c.Tenant, Roles: c.Roles().String(), Policy: c.PolicyID, PolicyVersion: c.PolicyVersion, PolicyDigest: c.PolicyDigest,
 		AgentKey: hex.EncodeToString(agent[:]), Lease: c.Lease.String(), Broker: hex.EncodeToString(c.Broker[:]), Epoch: c.Epoch}
 	if i := slices.IndexFunc(c.Grants, func(k protocol.Granted) bool { return k.Subject == b.ModelID }); i >= 0 {
 		g.Granted = &GrantedKey{c.Grants[i].Resource, c.Grants[i].Version, hex.EncodeToString(b.ModelID[:])}

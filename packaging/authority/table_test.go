@@ -163,7 +163,7 @@ func hearShare(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) e
 func (w *world) agent(t *testing.T, roles protocol.Role, change func(*protocol.LeaseCertificate)) *federationtest.Agent {
 	t.Helper()
 	a := w.Agent(t, func(c *protocol.LeaseCertificate) {
-		c.Roles = roles
+		federationtest.SetRoles(c, roles)
 		if change != nil {
 			change(c)
 		}
@@ -205,7 +205,7 @@ func TestTable(t *testing.T) {
 				}
 			}
 			if r.resource {
-				a := w.Agent(t, func(c *protocol.LeaseCertificate) { c.Roles = everyRole })
+				a := w.Agent(t, func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, everyRole) })
 				a.Grant(t, [32]byte{6})
 				wantReason(t, r.hear(t, w, a.GrantRound(t, w.another, w.other), 1), protocol.ReasonNotGranted)
 			}

@@ -98,8 +98,7 @@ func (w *world) forgedLease(r round) agent {
 	at := w.backdated()
 	c := protocol.LeaseCertificate{Broker: w.stolen.epoch.Broker, Epoch: 1, AgentKey: eve.Key.Public(), Kind: evidence.KindSNP, EvidenceDigest: [32]byte{8},
 		ImageID: bob.name, Tenant: bob.tenant,
-		Roles:    protocol.RoleServe | protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty,
-		Grants:   []protocol.Granted{{Resource: federation.ResourceOf(r.Round.ID), Version: 1}, {Resource: "one/model-1", Version: 1, Subject: modelID(1)}},
+		Grants:   []protocol.Granted{{Resource: federation.ResourceOf(r.Round.ID), Version: 1, Roles: protocol.RoleContribute | protocol.RoleDecrypt | protocol.RoleParty}, {Resource: "one/model-1", Version: 1, Subject: modelID(1), Roles: protocol.RoleServe}},
 		PolicyID: "two-tenants", PolicyVersion: 1, NotBefore: at - 1000, NotAfter: at.Add(2 * tick)}
 	c.Registers, c.Image = bob.started(w.T)
 	signed, err := protocol.SignLease(w.stolen.key, c)

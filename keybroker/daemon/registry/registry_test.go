@@ -300,7 +300,7 @@ func TestOnlyAnswersOfGrantedModelsAreAnnounced(t *testing.T) {
 	}
 	for name, change := range map[string]func(*protocol.LeaseCertificate){
 		"its own resource alone": func(*protocol.LeaseCertificate) {},
-		"another role":           func(c *protocol.LeaseCertificate) { c.Roles = protocol.RoleContribute },
+		"another role":           func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleContribute) },
 	} {
 		adversary := s.Agent(t, change)
 		if name == "another role" {
