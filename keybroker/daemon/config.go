@@ -129,6 +129,19 @@ type Rounds struct {
 	Postgres string `yaml:"postgres"`
 	// Limits bound how many are open, and how long their contributors are kept.
 	Limits rounds.Limits `yaml:"limits"`
+	// Checkpoint is a file with a checkpoint of the audit log, on another machine's disk:
+	// begin it with `anchorhold audit checkpoint --out`. The broker brings it up to date
+	// before each ticket leaves. While the log does not extend it, or it cannot be
+	// read or written, no round is closed or finished and no round's key is released: log
+	// and rounds were put back together. Without it that is not noticed.
+	Checkpoint string `yaml:"checkpoint"`
+	// DatasetPublishers are the identities ("ahpub1...", or files) whose signed datasets
+	// have privacy accounts of their own.
+	DatasetPublishers []string `yaml:"dataset_publishers"`
+	// FormerLedgers says to which account the charges of an earlier version belong, by the
+	// model name that was typed then: "broker", "model:<digest>" or "dataset:<digest>".
+	// What is not named here counts in every account.
+	FormerLedgers map[string]string `yaml:"former_ledgers"`
 }
 
 // Log sets verbosity and form.

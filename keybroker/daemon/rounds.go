@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,8 +39,12 @@ func (d *daemon) openRounds() error {
 		return err
 	}
 	d.roundStore = store
+	former, publishers, err := c.accounts()
+	if err != nil {
+		return err
+	}
 	d.rounds, err = rounds.New(rounds.Config{
-		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Audit: d.recordRound, Chip: d.chip, Released: d.released, Lowest: d.epochs.lowest,
+		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Log: roundLog{d}, KnownModel: d.knownModel, Publishers: publishers, Former: former, Chip: d.chip, Released: d.released, Lowest: d.epochs.lowest,
 		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Limits: c.Limits, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
 	})
 	return err
@@ -148,16 +153,39 @@ func (d *daemon) released(_ context.Context, resource string, agent federation.D
 	return len(found) > 0, err
 }
 
-// recordRound writes an event of a round under the round's name, so that the log
-// answers what happened to it (audit.Query). The detail begins with the round's ID.
-func (d *daemon) recordRound(ctx context.Context, action, detail string) error {
-	r := audit.Record{Kind: audit.KindService, Time: d.opts.Now(), Action: action, Detail: detail}
-	first, _, _ := strings.Cut(detail, " ")
-	if id, err := federation.ParseID(first); err == nil {
-		r.Resource = federation.ResourceOf(id)
+// accounts reads what the configuration says of privacy accounts.
+func (c Rounds) accounts() (former map[string]federation.Account, publishers []identity.Public, err error) {
+	former = map[string]federation.Account{}
+	for name, text := range c.FormerLedgers {
+		if former[name], err = federation.ParseAccount(text); err != nil {
+			return nil, nil, fmt.Errorf("rounds.former_ledgers: %s: %w", name, err)
+		}
 	}
-	_, err := d.log.Append(ctx, r)
-	return err
+	for _, entry := range c.DatasetPublishers {
+		var p identity.Public
+		if err := p.UnmarshalText([]byte(entry)); err != nil {
+			if p, err = identity.ReadPublicFile(entry); err != nil {
+				return nil, nil, fmt.Errorf("rounds.dataset_publishers: %.40s is neither a public identity (ahpub1...) nor a file that holds one: %w", entry, err)
+			}
+		}
+		publishers = append(publishers, p)
+	}
+	return former, publishers, nil
+}
+
+// knownModel says whether a key that is kept here opens a model.
+func (d *daemon) knownModel(ctx context.Context, id federation.Digest) (bool, error) {
+	infos, more, err := d.secrets.List(ctx, "")
+	if err != nil {
+		return false, err
+	}
+	found := slices.ContainsFunc(infos, func(i keystore.Info) bool {
+		return i.Subject == keystore.Subject(id) && !strings.HasPrefix(i.Name, federation.ResourceClass+"/")
+	})
+	if !found && more {
+		return false, fmt.Errorf("the key store has more than %d secrets, and the model is not among the first", keystore.MaxListed)
+	}
+	return found, nil
 }
 
 // calibrate finds the multiplier of one round.

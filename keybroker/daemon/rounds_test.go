@@ -7,6 +7,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +127,7 @@ func TestRoundAtARealBroker(t *testing.T) {
 		t.Errorf("%+v", lease.Keys)
 	}
 	lease.Wipe()
-	if l, err := op.Ledger(ctx, "m"); err != nil || len(l.Charges) != 1 || l.Epsilon > 1 {
+	if l, err := op.Ledger(ctx, federation.BrokerAccount); err != nil || len(l.Charges) != 1 || l.Epsilon > 1 {
 		t.Errorf("%+v, %v", l, err)
 	}
 	if _, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1, Epsilon: 2.9}); err == nil {
@@ -255,5 +258,94 @@ func TestSpendAddsUp(t *testing.T) {
 	}
 	if m, err := calibrate(1, 1e-5); err != nil || m < 3 || m > 5 {
 		t.Errorf("multiplier %g, %v", m, err)
+	}
+}
+
+// Log and rounds that were put back together are told by a checkpoint kept elsewhere, which
+// the broker brings up to date before a ticket leaves.
+func TestCheckpointKeptElsewhereDecides(t *testing.T) {
+	s := newState(t, false)
+	s.withRounds()
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	s.options.Config.Rounds.Checkpoint = path
+	d, err := open(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	log, ctx := roundLog{d}, t.Context()
+	if reason, _ := evidence.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
+		t.Errorf("without the file: %q", reason)
+	}
+	c, err := d.log.Checkpoint(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(c.Note), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Kept(ctx); err != nil {
+		t.Error(err)
+	}
+	events := []rounds.Event{{Action: "round-ticket", About: "fed/1", Detail: "one"}, {Action: "round-ticket", About: "fed/1", Detail: "two"}}
+	if err := log.Append(ctx, events...); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := log.Find(ctx, "round-ticket", "fed/1"); err != nil || !slices.Equal(found, events) {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if err := log.Keep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(path)
+	if err != nil || string(kept) == c.Note {
+		t.Errorf("the checkpoint is the old one: %v", err)
+	}
+	// Another log, shorter: what a copy that was put back looks like.
+	other := newState(t, false)
+	other.withRounds()
+	other.options.Config.Rounds.Checkpoint = path
+	restored, err := open(other.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := restored.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := (roundLog{restored}).Kept(ctx); err == nil {
+		t.Error("a log that does not extend the checkpoint was believed")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if reason, _ := evidence.ReasonOf(log.Keep(ctx)); reason != ReasonCheckpoint {
+		t.Errorf("the checkpoint was taken away: %q", reason)
+	}
+	if err := os.WriteFile(path, make([]byte, maxKeptBytes+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if reason, _ := evidence.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
+		t.Errorf("a file that is too long: %q", reason)
+	}
+}
+
+func TestAccountsOfAConfigurationAreRead(t *testing.T) {
+	for name, c := range map[string]Rounds{
+		"no account":   {FormerLedgers: map[string]string{"digits": "digits"}},
+		"no publisher": {DatasetPublishers: []string{"nobody"}},
+	} {
+		if _, _, err := c.accounts(); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	former, _, err := Rounds{FormerLedgers: map[string]string{"digits": "broker"}}.accounts()
+	if err != nil || former["digits"] != federation.BrokerAccount {
+		t.Errorf("%v, %v", former, err)
 	}
 }

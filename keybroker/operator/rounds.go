@@ -117,7 +117,11 @@ func (s *Server) roundRoutes() []route {
 			return s.Status(r.Context(), id)
 		})},
 		{"GET", "/v1/ledger/{name...}", RoleViewer, false, "ledger-show", withRounds(func(r *request, s svc, _ federation.ID) (rounds.Ledger, error) {
-			return s.Ledger(r.Context(), r.PathValue("name"))
+			a, err := federation.ParseAccount(r.PathValue("name"))
+			if err != nil {
+				return rounds.Ledger{}, &Error{http.StatusBadRequest, string(rounds.ReasonAccount), err.Error()}
+			}
+			return s.Ledger(r.Context(), a)
 		})},
 	}
 }
@@ -172,7 +176,7 @@ func (c *Client) AbandonRound(ctx context.Context, id federation.ID) (rounds.Sta
 	return post[rounds.Status](ctx, c, "/v1/rounds/"+id.String()+"/abandon", nil, nil)
 }
 
-// Ledger is what a model's rounds spent.
-func (c *Client) Ledger(ctx context.Context, model string) (rounds.Ledger, error) {
-	return get[rounds.Ledger](ctx, c, "/v1/ledger/"+url.PathEscape(model), nil)
+// Ledger is what an account's rounds spent.
+func (c *Client) Ledger(ctx context.Context, account federation.Account) (rounds.Ledger, error) {
+	return get[rounds.Ledger](ctx, c, "/v1/ledger/"+url.PathEscape(string(account)), nil)
 }

@@ -34,6 +34,31 @@ func (k keys) Destroy(_ context.Context, name string) error {
 	return nil
 }
 
+// memoryLog is an audit log in memory.
+type memoryLog struct{ events []rounds.Event }
+
+// Append implements rounds.Log.
+func (l *memoryLog) Append(_ context.Context, events ...rounds.Event) error {
+	l.events = append(l.events, events...)
+	return nil
+}
+
+// Find implements rounds.Log.
+func (l *memoryLog) Find(_ context.Context, action, about string) (found []rounds.Event, _ error) {
+	for _, e := range l.events {
+		if e.Action == action && e.About == about {
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+// Kept implements rounds.Log.
+func (*memoryLog) Kept(context.Context) error { return nil }
+
+// Keep implements rounds.Log.
+func (*memoryLog) Keep(context.Context) error { return nil }
+
 // withService gives a bench a real service of rounds.
 func withService(t *testing.T, b *bench, w *federationtest.World) keys {
 	t.Helper()
@@ -51,7 +76,7 @@ func withService(t *testing.T, b *bench, w *federationtest.World) keys {
 		Signer: func() (rounds.Signer, error) {
 			return rounds.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: 1}, nil
 		},
-		Audit: func(context.Context, string, string) error { return nil },
+		Log: &memoryLog{}, KnownModel: func(context.Context, federation.Digest) (bool, error) { return false, nil },
 		Chip: func(_ context.Context, lease protocol.ID) ([32]byte, error) {
 			return [32]byte(append(lease[:], lease[:]...)), nil
 		},
@@ -149,7 +174,7 @@ func TestRoundOverTheSocket(t *testing.T) {
 	if len(held) != 0 {
 		t.Error("the key of a published round is still there")
 	}
-	if l, err := b.client.Ledger(ctx, "m"); err != nil || len(l.Charges) != 1 || l.Epsilon != 2 {
+	if l, err := b.client.Ledger(ctx, federation.BrokerAccount); err != nil || len(l.Charges) != 1 || l.Epsilon != 2 {
 		t.Errorf("%+v, %v", l, err)
 	}
 	if all, err := b.client.Rounds(ctx); err != nil || len(all) != 1 || all[0].State != rounds.Published {

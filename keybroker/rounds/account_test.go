@@ -58,7 +58,7 @@ func TestLedgerByPrivacyLoss(t *testing.T) {
 		}
 		last, n = tk.Spent, n+1
 	}
-	if l, err := s.Ledger(ctx, "test"); err != nil || n != 3 || l.Epsilon != last || len(l.Charges) != n {
+	if l, err := s.Ledger(ctx, federation.BrokerAccount); err != nil || n != 3 || l.Epsilon != last || len(l.Charges) != n {
 		t.Errorf("%d rounds of epsilon 1 within 2: %+v, %v", n, l, err)
 	}
 }

@@ -120,7 +120,7 @@ func (b *Bolt) Update(_ context.Context, r Record, charge *Charge) error {
 		}
 		r.Version = held.Version + 1
 		if charge != nil {
-			if err := addCharge(tx, r.Model, *charge); err != nil {
+			if err := addCharge(tx, r.ledger(), *charge); err != nil {
 				return err
 			}
 		}
@@ -163,6 +163,17 @@ func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 		return err
 	}
 	return b.Put(sequence(n), raw)
+}
+
+// Ledgers implements Store.
+func (b *Bolt) Ledgers(context.Context) (names []string, err error) {
+	err = b.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucketCharges)).ForEachBucket(func(k []byte) error {
+			names = append(names, string(k))
+			return nil
+		})
+	})
+	return names, err
 }
 
 // Charges implements Store.

@@ -29,13 +29,13 @@ const maxConflicts = 64
 
 // change reads a round, lets f alter it and stores it; again if another was faster.
 // What goes on needs a round whose epoch was not retired since; what ends one does not.
-func (s *Service) change(ctx context.Context, id federation.ID, floor protocol.Floor, f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
+func (s *Service) change(ctx context.Context, id federation.ID, verify func(Record) (federation.Round, error), f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
 	for try := 0; ; try++ {
 		rec, err := s.cfg.Store.Get(ctx, id)
 		if err != nil {
 			return rec, err
 		}
-		r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, floor)
+		r, err := verify(rec)
 		if err != nil {
 			return rec, err
 		}
@@ -53,13 +53,28 @@ func (s *Service) change(ctx context.Context, id federation.ID, floor protocol.F
 	}
 }
 
+// going verifies a round that goes on.
+func (s *Service) going(rec Record) (federation.Round, error) {
+	return federation.VerifyRound(rec.Signed, s.cfg.Roots, s.kept())
+}
+
+// shown verifies a round that is shown or ended, whatever became of its epoch. Of one that
+// an earlier version of the broker signed, its names are known.
+func (s *Service) shown(rec Record) (federation.Round, error) {
+	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, protocol.Recorded(1))
+	if reason, _ := evidence.ReasonOf(err); reason == federation.ReasonVersion {
+		return federation.Round{ID: rec.ID, Model: rec.Model}, nil
+	}
+	return r, err
+}
+
 // errUnchanged tells change that there is nothing to store.
 var errUnchanged = errors.New("nothing changes")
 
 // Admit takes signed contributions of complete uploads onto the round's list.
 func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) ([]Admission, error) {
 	var list []Admission
-	_, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (*Charge, error) {
+	_, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		if rec.State != Open {
 			return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
 		}
@@ -147,8 +162,14 @@ type Closing struct {
 // Close closes a round over one cohort and one sum, and returns the ticket. The
 // charge and the closing are one durable step, before the ticket is signed; closing
 // again with the same cohort and sum returns a ticket for the same.
+//
+// The audit log is asked first. If the round's ticket is in it, the store is older than the
+// log: the round closes as it did, over the same cohort and sum, by the same ticket.
 func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byte, error) {
-	rec, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (*Charge, error) {
+	if err := s.cfg.Log.Kept(ctx); err != nil {
+		return nil, err
+	}
+	rec, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		cohort := federation.CohortDigest(c.Cohort)
 		switch rec.State {
 		case Closed, Published:
@@ -159,36 +180,66 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 		case Abandoned:
 			return nil, evidence.Refuse(ReasonAbandoned, "round %s was abandoned", id)
 		}
+		recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))
+		if err != nil {
+			return nil, err
+		}
+		if recorded != nil {
+			return s.again(ctx, rec, r, c, recorded)
+		}
 		if err := s.allowed(r); err != nil {
 			return nil, err
 		}
 		if err := s.checkCohort(rec, r, c.Cohort); err != nil {
 			return nil, err
 		}
-		charges, err := s.cfg.Store.Charges(ctx, r.Model)
+		account, err := s.spent(ctx, r.Account)
 		if err != nil {
 			return nil, err
 		}
-		if _, _, err := s.afford(charges, r); err != nil {
+		if _, _, err := s.afford(account, r); err != nil {
 			return nil, err
 		}
-		if err := s.cfg.Audit(ctx, "round-close", fmt.Sprintf("%s cohort %s of %d sum %s epsilon %g", id, cohort, len(c.Cohort), c.Sum, r.Epsilon)); err != nil {
+		if err := s.note(ctx, id, "round-close", fmt.Sprintf("cohort %s of %d sum %s epsilon %g", cohort, len(c.Cohort), c.Sum, r.Epsilon)); err != nil {
 			return nil, err
 		}
-		charge := chargeOf(r)
-		if len(charges) > 0 {
-			if charge.Previous, err = charges[len(charges)-1].digest(); err != nil {
-				return nil, err
-			}
-		}
-		rec.State, rec.Cohort, rec.Sum = Closed, cohort, c.Sum
-		rec.Members = slices.DeleteFunc(rec.Members, func(m Member) bool { return !slices.Contains(c.Cohort, m.Contribution) })
-		return &charge, nil
+		return closeOver(rec, r, c, account.own)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s.ticket(ctx, rec.ID)
+}
+
+// closeOver closes a record, and makes the charge that follows those of the account.
+func closeOver(rec *Record, r federation.Round, c Closing, own []Charge) (_ *Charge, err error) {
+	charge := chargeOf(r)
+	if len(own) > 0 {
+		if charge.Previous, err = own[len(own)-1].digest(); err != nil {
+			return nil, err
+		}
+	}
+	rec.State, rec.Cohort, rec.Sum = Closed, federation.CohortDigest(c.Cohort), c.Sum
+	rec.Members = slices.DeleteFunc(rec.Members, func(m Member) bool { return !slices.Contains(c.Cohort, m.Contribution) })
+	return &charge, nil
+}
+
+// again closes a round that an old store calls open as the log says that it closed. It
+// was admitted and afforded then.
+func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c Closing, recorded []byte) (*Charge, error) {
+	t, err := federation.VerifyTicket(recorded, s.cfg.Roots, protocol.Recorded(1), r, federation.DigestOf(rec.Signed))
+	if err != nil {
+		return nil, damaged("the ticket of round %s in the audit log: %v", r.ID, err)
+	}
+	if t.Cohort != federation.CohortDigest(c.Cohort) || t.Sum != c.Sum {
+		return nil, evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
+	}
+	own, err := s.cfg.Store.Charges(ctx, rec.ledger())
+	if err != nil {
+		return nil, err
+	}
+	rec.Ticket = recorded
+	return closeOver(rec, r, c, own)
 }
 
 // checkCohort holds a cohort against the round and its list.
@@ -207,21 +258,28 @@ func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federati
 }
 
 // ticket signs what a closed round's record says, once; later calls return the same
-// bytes.
+// bytes. Charge and ticket are in the audit log before the ticket leaves, so that a store
+// which forgets them is told.
 func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) {
-	rec, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (*Charge, error) {
+	s.ticketing.Lock()
+	defer s.ticketing.Unlock()
+	rec, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		if rec.Ticket != nil {
 			return nil, errUnchanged
+		}
+		if recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed)); err != nil || recorded != nil {
+			rec.Ticket = recorded
+			return nil, errors.Join(err, matches(rec, r, s.cfg.Roots))
 		}
 		signer, err := s.cfg.Signer()
 		if err != nil {
 			return nil, err
 		}
-		charges, err := s.cfg.Store.Charges(ctx, r.Model)
+		account, err := s.spent(ctx, r.Account)
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(charges, func(c Charge) bool { return c.Round == r.ID }) {
+		if !slices.ContainsFunc(account.own, func(c Charge) bool { return c.Round == r.ID }) {
 			return nil, evidence.Refuse(ReasonConflict, "round %s is closed but was not charged", id)
 		}
 		t := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(rec.Signed), Broker: signer.Broker, Epoch: signer.Epoch,
@@ -229,12 +287,17 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 		for _, m := range rec.Members {
 			t.TotalWeight += uint64(m.Weight)
 		}
-		if t.Spent, t.SpentWithSampling, err = s.spend(charges); err != nil {
+		if t.Spent, t.SpentWithSampling, err = s.spend(account.counted); err != nil {
 			return nil, err
 		}
-		rec.Ticket, err = federation.SignTicket(signer.Key, signer.Statement, t)
-		return nil, err
+		if rec.Ticket, err = federation.SignTicket(signer.Key, signer.Statement, t); err != nil {
+			return nil, err
+		}
+		return nil, s.record(ctx, r, rec.Ticket)
 	})
+	if err == nil {
+		err = s.cfg.Log.Keep(ctx)
+	}
 	if err != nil {
 		return nil, err // a ticket that was not stored is nobody's: the noise depends on it
 	}
@@ -256,6 +319,9 @@ func (s *Service) MayRelease(ctx context.Context, resource string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.cfg.Log.Kept(ctx); err != nil {
+		return err
+	}
 	if rec.State != Closed || rec.Ticket == nil {
 		return evidence.Refuse(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
 	}
@@ -264,13 +330,13 @@ func (s *Service) MayRelease(ctx context.Context, resource string) error {
 
 // Abandon ends an open round: its key is destroyed, nothing is charged.
 func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
-	_, err := s.change(ctx, id, own(), func(rec *Record, _ federation.Round) (*Charge, error) {
+	_, err := s.change(ctx, id, s.shown, func(rec *Record, _ federation.Round) (*Charge, error) {
 		switch rec.State {
 		case Abandoned:
 			return nil, errUnchanged
 		case Open:
 			rec.State = Abandoned
-			return nil, s.cfg.Audit(ctx, "round-abandon", id.String())
+			return nil, s.note(ctx, id, "round-abandon", "")
 		}
 		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
 	})
@@ -284,7 +350,10 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 // is one result: the same values again, whoever signed them, change nothing.
 func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
 	var res federation.Result
-	_, err := s.change(ctx, id, s.kept(), func(rec *Record, r federation.Round) (_ *Charge, err error) {
+	if err := s.cfg.Log.Kept(ctx); err != nil {
+		return res, err
+	}
+	_, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
 			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
 		}
@@ -302,7 +371,7 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 			return nil, err
 		}
 		rec.State, rec.Result = Published, result
-		return nil, s.cfg.Audit(ctx, "round-publish", fmt.Sprintf("%s values %s", id, res.Values))
+		return nil, s.note(ctx, id, "round-publish", "values "+res.Values.String())
 	})
 	if err != nil {
 		return federation.Result{}, err
@@ -373,7 +442,7 @@ func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) 
 }
 
 func (s *Service) statusOf(rec Record) (Status, error) {
-	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, own())
+	r, err := s.shown(rec)
 	return Status{Round: r, State: rec.State, Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
 }
 

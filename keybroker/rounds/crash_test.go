@@ -74,6 +74,15 @@ func (s mortalSecrets) Destroy(ctx context.Context, name string) error {
 	return s.p.step(func() error { return s.machine.Destroy(ctx, name) })
 }
 
+type mortalLog struct {
+	*machine
+	p *process
+}
+
+func (l mortalLog) Append(ctx context.Context, events ...Event) error {
+	return l.p.step(func() error { return l.machine.Append(ctx, events...) })
+}
+
 // campaign is one round whose broker may end anywhere, with what the world outside
 // has heard of it.
 type campaign struct {
@@ -89,10 +98,7 @@ type campaign struct {
 func (c *campaign) begin(store Store, p *process) *Service {
 	return c.service(c.t, mortal{store, p}, func(cfg *Config) {
 		cfg.Secrets = mortalSecrets{c.machine, p}
-		audit := cfg.Audit
-		cfg.Audit = func(ctx context.Context, action, detail string) error {
-			return p.step(func() error { return audit(ctx, action, detail) })
-		}
+		cfg.Log = mortalLog{c.machine, p}
 	})
 }
 
@@ -168,7 +174,7 @@ func (c *campaign) check(store Store) (err error) {
 			}
 		}
 		released := s.MayRelease(ctx, federation.ResourceOf(st.Round.ID)) == nil
-		if charged := len(c.ledger["test"]) == 1; (released || st.Ticket != nil) && !charged || released && st.Ticket == nil {
+		if charged := len(c.ledger[ledgerOf(federation.BrokerAccount)]) == 1; (released || st.Ticket != nil) && !charged || released && st.Ticket == nil {
 			return errors.New("a key or ticket without a charge")
 		}
 		if st.State != Published && st.State != Abandoned && !c.readable(st.Round.ID) {
@@ -206,7 +212,7 @@ func everyCrash(t *testing.T, at func() place, split func(Store, *process) Store
 		if found == nil {
 			found = c.check(store)
 		}
-		if found == nil && (c.readable(c.id) || len(c.ledger["test"]) != 1) {
+		if found == nil && (c.readable(c.id) || len(c.ledger[ledgerOf(federation.BrokerAccount)]) != 1) {
 			found = errors.New("the round is not over")
 		}
 		if err := store.Close(); err != nil {
@@ -246,7 +252,8 @@ func (h *halves) List(context.Context) (list []Record, err error) {
 func (h *halves) Charges(context.Context, string) ([]Charge, error) {
 	return slices.Clone(h.charges), nil
 }
-func (h *halves) Close() error { return nil }
+func (h *halves) Ledgers(context.Context) ([]string, error) { return nil, nil }
+func (h *halves) Close() error                              { return nil }
 func (h *halves) Update(_ context.Context, r Record, c *Charge) error {
 	if c != nil {
 		h.charges = append(h.charges, *c)
@@ -367,8 +374,8 @@ func TestBoltSurvivesKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(ledger["test"]) < 4+7+10 {
-		t.Errorf("%d charges", len(ledger["test"]))
+	if len(ledger[ledgerOf(federation.BrokerAccount)]) < 4+7+10 {
+		t.Errorf("%d charges", len(ledger[ledgerOf(federation.BrokerAccount)]))
 	}
 }
 

@@ -29,6 +29,8 @@ type machine struct {
 	subjects map[string]federation.Digest
 	released map[string][]federation.Digest // agents by resource
 	lowest   uint64
+	events   []Event
+	believed error    // what Kept says
 	log      []string // audit records and durable writes, in their order
 	now      time.Time
 	chips    map[protocol.ID][32]byte
@@ -113,6 +115,44 @@ func (m *machine) release(t testing.TB, a *federationtest.Agent, r federation.Ro
 	return a
 }
 
+// known is a model whose key the broker keeps.
+var known = federation.Digest{0x4d}
+
+// Append implements Log.
+func (m *machine) Append(_ context.Context, events ...Event) error {
+	for _, e := range events {
+		if err := m.note(e.Action, e.Detail); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.events = append(m.events, events...)
+	return nil
+}
+
+// Find implements Log.
+func (m *machine) Find(_ context.Context, action, about string) (found []Event, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.events {
+		if e.Action == action && e.About == about {
+			found = append(found, e)
+		}
+	}
+	return found, m.fail["find"]
+}
+
+// Kept implements Log.
+func (m *machine) Kept(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.believed
+}
+
+// Keep implements Log.
+func (m *machine) Keep(context.Context) error { return m.fail["keep"] }
+
 var errNoLease = evidence.Refuse("lease-not-granted-here", "not in the record")
 
 func (m *machine) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
@@ -154,7 +194,7 @@ func zcdp(charges []Charge, delta float64) (epsilon, withSampling float64, err e
 }
 
 func (m *machine) config(store Store) Config {
-	return Config{Store: store, Secrets: m, Roots: m.Roots(), Audit: func(_ context.Context, action, detail string) error { return m.note(action, detail) },
+	return Config{Store: store, Secrets: m, Roots: m.Roots(), Log: m, KnownModel: func(_ context.Context, id federation.Digest) (bool, error) { return id == known, nil },
 		Signer: func() (Signer, error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -287,13 +327,14 @@ func consistent(ctx context.Context, store Store, before map[string][]Charge) (m
 	}
 	after, charges := map[string][]Charge{}, map[federation.ID]int{}
 	for _, r := range list {
-		if _, done := after[r.Model]; done {
+		name := r.ledger()
+		if _, done := after[name]; done {
 			continue
 		}
-		if after[r.Model], err = store.Charges(ctx, r.Model); err != nil {
+		if after[name], err = store.Charges(ctx, name); err != nil {
 			return nil, err
 		}
-		for _, c := range after[r.Model] {
+		for _, c := range after[name] {
 			charges[c.Round]++
 		}
 	}

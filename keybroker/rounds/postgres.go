@@ -163,7 +163,7 @@ func (p *Postgres) Update(ctx context.Context, r Record, charge *Charge) error {
 			return err
 		}
 		if charge != nil {
-			if err := chargePostgres(ctx, tx, r.Model, *charge); err != nil {
+			if err := chargePostgres(ctx, tx, r.ledger(), *charge); err != nil {
 				return err
 			}
 		}
@@ -199,6 +199,15 @@ func chargePostgres(ctx context.Context, tx pgx.Tx, model string, charge Charge)
 	}
 	_, err = tx.Exec(ctx, "UPDATE fed_ledgers SET charges = $2, last = $3 WHERE model = $1", model, n+1, next[:])
 	return err
+}
+
+// Ledgers implements Store.
+func (p *Postgres) Ledgers(ctx context.Context) ([]string, error) {
+	rows, err := p.pool.Query(ctx, "SELECT model FROM fed_ledgers ORDER BY model")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // Charges implements Store. The ledger's head says how many there must be and what

@@ -251,8 +251,8 @@ func serverCrashes(t *testing.T, s *server) {
 			t.Fatalf("they ended before the server did: %v", err)
 		}
 		s.start(t)
-		if ledger, err = consistent(t.Context(), stores[0], ledger); err != nil || len(ledger["test"]) < 8 {
-			t.Errorf("%d charges, %v", len(ledger["test"]), err)
+		if ledger, err = consistent(t.Context(), stores[0], ledger); err != nil || len(ledger[ledgerOf(federation.BrokerAccount)]) < 8 {
+			t.Errorf("%d charges, %v", len(ledger[ledgerOf(federation.BrokerAccount)]), err)
 		}
 		acknowledged(t, stores[1], tickets)
 	}

@@ -92,6 +92,14 @@ func (r Record) check() error {
 	return nil
 }
 
+// ledger is the name of the ledger that the round is charged to.
+func (r Record) ledger() string {
+	if r.Account == "" {
+		return r.Model
+	}
+	return ledgerOf(r.Account)
+}
+
 func (c Charge) check() error {
 	noisy := c.Mechanism == federation.DiscreteGaussian || c.Mechanism == federation.DiscreteLaplace
 	switch {
@@ -115,7 +123,7 @@ func (r Record) follows(held Record, charge *Charge) error {
 	closing := held.State == Open && r.State == Closed
 	order := held.State == r.State || closing || held.State == Open && r.State == Abandoned || held.State == Closed && r.State == Published
 	switch {
-	case r.ID != held.ID || r.Model != held.Model || !bytes.Equal(r.Signed, held.Signed):
+	case r.ID != held.ID || r.Model != held.Model || r.Account != held.Account || !bytes.Equal(r.Signed, held.Signed):
 		return damaged("round %s would become another", r.ID)
 	case !order:
 		return damaged("round %s would go from %s to %s", r.ID, held.State, r.State)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // ReasonOpen: as many rounds are open as may be, in all or of a model.
@@ -77,14 +76,14 @@ func (s *Service) Forget(ctx context.Context) (int, error) {
 		if rec.State != Published && rec.State != Abandoned || len(rec.Members) == 0 {
 			continue
 		}
-		r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, own())
+		r, err := s.shown(rec)
 		if err != nil {
 			return gone, err
 		}
 		if !r.Closes.Time().Before(before) {
 			continue
 		}
-		if err := s.cfg.Audit(ctx, "round-forget", fmt.Sprintf("%s model %s contributors %d", r.ID, r.Model, len(rec.Members))); err != nil {
+		if err := s.note(ctx, r.ID, "round-forget", fmt.Sprintf("model %s contributors %d", r.Model, len(rec.Members))); err != nil {
 			return gone, err
 		}
 		rec.Members = nil

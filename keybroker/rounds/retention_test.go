@@ -71,7 +71,7 @@ func TestContributorsGoWithTheirAgeAndNothingElse(t *testing.T) {
 	}
 	unfinished, signedThird := opened(t, s, nil)
 	admitted(t, m, s, unfinished, signedThird, 2)
-	before, err := s.Ledger(ctx, "test")
+	before, err := s.Ledger(ctx, federation.BrokerAccount)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestContributorsGoWithTheirAgeAndNothingElse(t *testing.T) {
 	wantReason(t, "another cohort", err, ReasonClosed)
 	_, err = s.Admit(ctx, r.ID, nil)
 	wantReason(t, "admit", err, ReasonClosed)
-	if after, err := s.Ledger(ctx, "test"); err != nil || after.Epsilon != before.Epsilon || len(after.Charges) != 1 {
+	if after, err := s.Ledger(ctx, federation.BrokerAccount); err != nil || after.Epsilon != before.Epsilon || len(after.Charges) != 1 {
 		t.Errorf("%+v, %v", after, err)
 	}
 	if st, err := s.Status(ctx, r.ID); err != nil || st.State != Published || !bytes.Equal(st.Result, res) || !bytes.Equal(st.Ticket, ticket) {

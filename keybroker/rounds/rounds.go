@@ -7,7 +7,8 @@
 // leave; that a round's key leaves only for a closed round; and that charges are
 // never lost, changed or taken back.
 //
-// It trusts its store, the key store and the audit log. It refuses rounds that the
+// It trusts its store, the key store and the audit log; of a store and a log that were
+// both put back, a checkpoint that was kept elsewhere tells. It refuses rounds that the
 // model's privacy policy does not allow, contributions that are not of attested
 // agents or do not follow the round, and everything when it cannot be recorded,
 // each with a reason.
@@ -21,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
@@ -49,6 +51,8 @@ const (
 	ReasonSpec      evidence.Reason = "round-invalid"
 	ReasonConflict  evidence.Reason = "round-changed-meanwhile"
 	ReasonLate      evidence.Reason = "round-over"
+	// ReasonAccount: the model that the round is to be charged to is none of the broker's.
+	ReasonAccount evidence.Reason = "privacy-account-unknown"
 	// ReasonNotReleased: whoever signed the result was never given the round's key.
 	ReasonNotReleased evidence.Reason = "round-key-not-released"
 )
@@ -78,8 +82,17 @@ type Config struct {
 	Signer  func() (Signer, error)
 	// Roots verify contributions and results.
 	Roots []identity.Public
-	// Audit records a step durably before it is taken.
-	Audit func(ctx context.Context, action, detail string) error
+	// Log is the audit log. What it says outlives the store: a store that was restored
+	// from a copy neither closes a round again nor forgets a charge.
+	Log Log
+	// KnownModel says whether the broker keeps a key for a model: only such a model has an
+	// account of its own.
+	KnownModel func(ctx context.Context, id federation.Digest) (bool, error)
+	// Publishers may sign for datasets; none, and no dataset has an account.
+	Publishers []identity.Public
+	// Former says to which account the charges belong that were made before there were
+	// accounts, by the name that was typed then. What is not in it counts in every account.
+	Former map[string]federation.Account
 	// Chip is the digest of the processor that a lease was granted to, from the
 	// broker's own record. A lease that is not in it is a refusal, which refuses the
 	// contribution; any other error ends the whole call.
@@ -132,11 +145,16 @@ func (p Policy) maxDuration() time.Duration {
 }
 
 // Service is the broker's rounds. Its methods may be called from any goroutine.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg Config
+	// ticketing is held while a ticket is looked for in the log, signed and recorded: this
+	// broker signs one for a round.
+	ticketing sync.Mutex
+}
 
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Audit == nil || cfg.Chip == nil || cfg.Released == nil || cfg.Lowest == nil || cfg.Calibrate == nil || cfg.Spend == nil {
+	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Log == nil || cfg.KnownModel == nil || cfg.Chip == nil || cfg.Released == nil || cfg.Lowest == nil || cfg.Calibrate == nil || cfg.Spend == nil {
 		return nil, errors.New("rounds: a part is missing")
 	}
 	// A number that compares with nothing would pass every limit.
@@ -150,12 +168,16 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg}, nil
+	return &Service{cfg: cfg}, nil
 }
 
 // Spec is what an operator asks for. Zero values take the defaults named.
 type Spec struct {
 	Model string `json:"model"`
+	// ModelID or Dataset, what a publisher signed, names the account that the round is
+	// charged to; without either it is the broker's one account.
+	ModelID federation.Digest `json:"model_id,omitzero"`
+	Dataset []byte            `json:"dataset,omitempty"`
 	// Contributors may contribute; required.
 	Contributors protocol.Audience `json:"contributors"`
 	// Decryptors may open the sum; required, but where parties hold the key.
@@ -221,7 +243,7 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	}
 	spec.Contributors.Sort()
 	spec.Decryptors.Sort()
-	r := federation.Round{Model: spec.Model, Account: federation.BrokerAccount, Contributors: spec.Contributors, Decryptors: spec.Decryptors, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
+	r := federation.Round{Model: spec.Model, Contributors: spec.Contributors, Decryptors: spec.Decryptors, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
 		Minimum: spec.Minimum, Maximum: spec.Maximum, PerGuest: spec.PerGuest, NoiseBits: bits, Rule: spec.Rule, Trim: spec.Trim,
 		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, Recount: spec.Recount, NormProof: spec.NormCircuit != nil, NormCircuit: spec.NormCircuit}
 	if spec.Mechanism != federation.NoNoise {
@@ -242,9 +264,6 @@ func (s *Service) live() protocol.Floor {
 
 // kept is the floor for what was said before: its epoch may be over, but not retired.
 func (s *Service) kept() protocol.Floor { return s.live().Kept() }
-
-// own is the floor for what the broker's own store holds, to show it or to end it.
-func own() protocol.Floor { return protocol.Recorded(1) }
 
 // allowed holds a round against the policy, when it opens and again when it closes:
 // a policy that became stricter meanwhile counts.
@@ -298,6 +317,9 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if err != nil {
 		return nil, r, err
 	}
+	if r.Account, err = s.account(ctx, spec); err != nil {
+		return nil, r, err
+	}
 	if err := s.privacy(&r); err != nil {
 		return nil, r, err
 	}
@@ -333,7 +355,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if _, err := federation.VerifyRound(signed, s.cfg.Roots, s.live()); err != nil {
 		return nil, r, err
 	}
-	if err := s.cfg.Audit(ctx, "round-open", fmt.Sprintf("%s model %s set %s length %d cohort %d to %d epsilon %g", r.ID, r.Model, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
+	if err := s.note(ctx, r.ID, "round-open", fmt.Sprintf("model %s account %s set %s length %d cohort %d to %d epsilon %g", r.Model, r.Account, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
 		return nil, r, err
 	}
 	if seed != nil {
@@ -343,7 +365,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	}
 	// A crash before the next line leaves a key that is never released: its round is
 	// unknown.
-	if err := s.cfg.Store.Create(ctx, Record{ID: r.ID, Model: r.Model, Signed: signed, State: Open}); err != nil {
+	if err := s.cfg.Store.Create(ctx, Record{ID: r.ID, Model: r.Model, Account: r.Account, Signed: signed, State: Open}); err != nil {
 		return nil, r, err
 	}
 	return signed, r, nil
@@ -384,7 +406,7 @@ func (s *Service) Prepare(ctx context.Context, p federation.Preparation) ([]byte
 	if err != nil {
 		return nil, setup, err
 	}
-	if err = errors.Join(err, s.cfg.Audit(ctx, "round-prepare", setup.Round.String())); err != nil {
+	if err := s.note(ctx, setup.Round, "round-prepare", ""); err != nil {
 		return nil, setup, err
 	}
 	out, err := federation.SignSetup(signer.Key, signer.Statement, setup)

@@ -19,10 +19,12 @@ const (
 
 // Record is a round as it is stored.
 type Record struct {
-	ID     federation.ID `json:"id"`
-	Model  string        `json:"model"`
-	State  State         `json:"state"`
-	Signed []byte        `json:"signed"`
+	ID    federation.ID `json:"id"`
+	Model string        `json:"model"`
+	// Account is what the round is charged to; empty in rounds of before there were accounts.
+	Account federation.Account `json:"account,omitempty"`
+	State   State              `json:"state"`
+	Signed  []byte             `json:"signed"`
 	// Members are the admitted contributions.
 	Members []Member `json:"members,omitempty"`
 	// Cohort and Sum are what the round closed over, Ticket the signed word.
@@ -54,12 +56,14 @@ type Store interface {
 	// List returns all rounds, newest first.
 	List(ctx context.Context) ([]Record, error)
 	// Update replaces a round whose stored version is r.Version, and adds one to
-	// it; any other is ReasonConflict. With a charge, the model's ledger gets it in
+	// it; any other is ReasonConflict. With a charge, the round's ledger gets it in
 	// the same transaction, if its last digest is the charge's Previous; else
 	// ReasonConflict, and nothing changes.
 	Update(ctx context.Context, r Record, charge *Charge) error
-	// Charges returns a model's charges in their order.
-	Charges(ctx context.Context, model string) ([]Charge, error)
+	// Charges returns a ledger's charges in their order.
+	Charges(ctx context.Context, ledger string) ([]Charge, error)
+	// Ledgers are the names of all ledgers.
+	Ledgers(ctx context.Context) ([]string, error)
 	// Close ends the use of the store.
 	Close() error
 }

@@ -371,7 +371,7 @@ func budgetHoldsForAll(t *testing.T, p place) {
 			n++
 		}
 	}
-	l, err := services[1].Ledger(t.Context(), "test")
+	l, err := services[1].Ledger(t.Context(), federation.BrokerAccount)
 	if err != nil || n != 3 || len(l.Charges) != 3 || l.Epsilon != three {
 		t.Errorf("%d tickets, %+v, %v", n, l, err)
 	}

@@ -295,7 +295,7 @@ func (d *fedDemo) trainPrivately(ctx context.Context) (string, error) {
 }
 
 func (d *fedDemo) showLedger(ctx context.Context) (string, error) {
-	out, err := d.tool(ctx, "fed", "ledger", "digits", "--broker", d.path("operator.sock"))
+	out, err := d.tool(ctx, "fed", "ledger", "--broker", d.path("operator.sock"))
 	if err != nil {
 		return "", err
 	}

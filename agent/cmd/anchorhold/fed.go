@@ -36,7 +36,7 @@ func newFed(inv *invocation) *cobra.Command {
   fed result         anybody           the mean as float32 values
 
 Participants without a common trusted guest set up a key together: see fed key.`,
-		newRound(inv), newFedKey(inv), newFedSubmit(inv), newFedUpdate(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv))
+		newRound(inv), newFedKey(inv), newFedSubmit(inv), newFedUpdate(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv), newFedDataset(inv))
 }
 
 func newRound(inv *invocation) *cobra.Command {
@@ -52,6 +52,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	var rule, mechanism, key, normKeys string
 	var roots []string
 	var guests *roundGuests
+	var modelID, dataset string
 	c := &cobra.Command{
 		Use: "open --model NAME --length N --clip-l2 X --contributor-tenant T --decryptor-image D", Short: "Open a round and hand it to the aggregators",
 		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 \
@@ -66,6 +67,16 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 			var err error
 			if spec.Contributors, spec.Decryptors, err = guests.read(key != ""); err != nil {
 				return err
+			}
+			if modelID != "" {
+				if spec.ModelID, err = federation.ParseDigest(modelID); err != nil {
+					return usageError{fmt.Errorf("--model-id: %w", err)}
+				}
+			}
+			if dataset != "" {
+				if spec.Dataset, err = os.ReadFile(dataset); err != nil {
+					return err
+				}
 			}
 			spec.Rule, spec.Mechanism = federation.Rule(rule), federation.Mechanism(mechanism)
 			if key != "" {
@@ -104,6 +115,8 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	guests = newRoundGuests(c)
 	f := c.Flags()
 	f.StringVar(&spec.Model, "model", "", "what is trained, for people")
+	f.StringVar(&modelID, "model-id", "", "charge the privacy of this model, whose key the broker keeps (by default the broker's one account)")
+	f.StringVar(&dataset, "dataset", "", "charge the privacy of this dataset: a file that anchorhold fed dataset made")
 	f.Uint64Var(&spec.Length, "length", 0, "values in a vector")
 	f.Float64Var(&spec.ClipL2, "clip-l2", 0, "bound of a vector's Euclidean norm")
 	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value (by default --clip-l2)")
@@ -231,12 +244,19 @@ func newRoundAbandon(inv *invocation) *cobra.Command {
 }
 
 func newFedLedger(inv *invocation) *cobra.Command {
-	c := inv.operate("ledger MODEL", "Show what a model's rounds spent of its privacy", "  anchorhold fed ledger digits", exactly(1, "one model"),
+	c := inv.operate("ledger [ACCOUNT]", "Show what an account's rounds spent of its privacy", "  anchorhold fed ledger\n  anchorhold fed ledger model:5f2c...", cobra.MaximumNArgs(1),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			l, err := b.Ledger(ctx, args[0])
+			account := federation.BrokerAccount
+			if len(args) == 1 {
+				var err error
+				if account, err = federation.ParseAccount(args[0]); err != nil {
+					return nil, nil, usageError{err}
+				}
+			}
+			l, err := b.Ledger(ctx, account)
 			return l, func(w io.Writer) {
-				fmt.Fprintf(w, "model %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n",
-					l.Model, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges))
+				fmt.Fprintf(w, "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n",
+					l.Account, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges))
 				for _, ch := range l.Charges {
 					fmt.Fprintf(w, "  %s  %s  multiplier %.4f  rate %g\n", ch.Round, ch.Mechanism, ch.Multiplier, ch.Rate)
 				}

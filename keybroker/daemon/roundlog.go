@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
+)
+
+// ReasonCheckpoint means that the checkpoint which is kept elsewhere cannot be read or
+// brought up to date, so that nobody could tell an audit log that was put back.
+const ReasonCheckpoint evidence.Reason = "checkpoint-not-kept"
+
+// maxKeptBytes bounds the file of a checkpoint; the log's parser has a limit of its own.
+const maxKeptBytes = 64 << 10
+
+// roundLog is the audit log as rounds see it: service records that are found again by
+// what they are about.
+type roundLog struct{ d *daemon }
+
+// Append implements rounds.Log.
+func (l roundLog) Append(ctx context.Context, events ...rounds.Event) error {
+	records := make([]audit.Record, len(events))
+	for i, e := range events {
+		records[i] = audit.Record{Kind: audit.KindService, Time: l.d.opts.Now(), Action: e.Action, Resource: e.About, Detail: e.Detail}
+	}
+	_, err := l.d.log.AppendAll(ctx, records...)
+	return err
+}
+
+// Find implements rounds.Log.
+func (l roundLog) Find(_ context.Context, action, about string) ([]rounds.Event, error) {
+	found, err := l.d.log.Find(audit.Query{Kind: audit.KindService, Action: action, Resource: about})
+	if err != nil {
+		return nil, err
+	}
+	events := make([]rounds.Event, len(found))
+	for i, f := range found {
+		events[i] = rounds.Event{Action: action, About: about, Away: f.Record == nil}
+		if f.Record != nil {
+			events[i].Detail = f.Record.Detail
+		}
+	}
+	return events, nil
+}
+
+// Kept implements rounds.Log.
+func (l roundLog) Kept(context.Context) error {
+	path := l.d.opts.Config.Rounds.Checkpoint
+	if path == "" {
+		return nil
+	}
+	kept, err := readKept(path)
+	if err != nil {
+		return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, err)
+	}
+	return l.d.log.Extends(kept)
+}
+
+func readKept(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // read only
+	b, err := io.ReadAll(io.LimitReader(f, maxKeptBytes+1))
+	if err == nil && len(b) > maxKeptBytes {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxKeptBytes)
+	}
+	return b, err
+}
+
+// Keep implements rounds.Log. The new checkpoint is of a log that extends the one which
+// it replaces.
+func (l roundLog) Keep(ctx context.Context) error {
+	path := l.d.opts.Config.Rounds.Checkpoint
+	if path == "" {
+		return nil
+	}
+	if err := l.Kept(ctx); err != nil {
+		return err
+	}
+	c, err := l.d.log.Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(path, []byte(c.Note), 0o600); err != nil {
+		return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package federation
+
+import (
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Dataset is a publisher's word that there is data of this name. Its ID names the account
+// of the privacy of those whose data it is, in every round over it.
+type Dataset struct {
+	ID        Digest        `json:"dataset"`
+	Name      string        `json:"name"`
+	Publisher Digest        `json:"publisher"`
+	Time      protocol.Time `json:"time"`
+}
+
+func (d *Dataset) context() string { return labelPrefix + "dataset" + labelVersion }
+
+func (d *Dataset) check() error {
+	if d.ID == (Digest{}) || d.Name == "" || len(d.Name) > maxNameBytes || !printable(d.Name) || d.Time == 0 {
+		return malformed("dataset: no id, no time, or a name that is not 1 to %d printable characters", maxNameBytes)
+	}
+	return nil
+}
+
+// SignDataset signs with a publisher's key.
+func SignDataset(key *identity.Private, d Dataset) ([]byte, error) {
+	d.Publisher = key.Public().ID()
+	return seal(key, nil, &d)
+}
+
+// VerifyDataset checks that one of the publishers signed for the dataset. Without
+// publishers none verifies.
+func VerifyDataset(signed []byte, publishers []identity.Public) (Dataset, error) {
+	var d Dataset
+	chain, msg, sig, err := open(signed, &d)
+	if err != nil {
+		return Dataset{}, err
+	}
+	for _, p := range publishers {
+		if Digest(p.ID()) == d.Publisher && len(chain) == 0 && p.Verify(d.context(), msg, sig) == nil {
+			return d, nil
+		}
+	}
+	return Dataset{}, evidence.Refuse(ReasonSignature, "none of the publishers that this broker's configuration names signed for dataset %q", d.Name)
+}

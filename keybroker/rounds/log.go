@@ -1,0 +1,151 @@
+package rounds
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// ReasonRecord means that the audit log has records which this broker cannot read any
+// more, and needs.
+const ReasonRecord evidence.Reason = "round-record-archived"
+
+// Event is one record of the audit log.
+type Event struct {
+	// Action is what was done, About what it was done to: it is found by both.
+	Action, About string
+	Detail        string
+	// Away is true of an event that is in the log, but whose text was archived and taken
+	// away.
+	Away bool
+}
+
+// Log is the audit log, as rounds see it.
+type Log interface {
+	// Append records events durably, all or none.
+	Append(ctx context.Context, events ...Event) error
+	// Find returns every event of one action about one thing, oldest first. An error means
+	// that the log cannot be believed, and nothing is done.
+	Find(ctx context.Context, action, about string) ([]Event, error)
+	// Kept refuses a log that does not extend the checkpoint kept elsewhere, if one is.
+	Kept(ctx context.Context) error
+	// Keep brings that checkpoint up to what the log holds now.
+	Keep(ctx context.Context) error
+}
+
+// The actions whose records are read again.
+const (
+	actionTicket = "round-ticket"
+	actionCharge = "round-charge"
+)
+
+// ticketPart is how many bytes of a ticket one record holds.
+const ticketPart = 2700
+
+// maxTicketParts bounds the records of one ticket.
+const maxTicketParts = 32
+
+// aboutAccount is what charges of an account are recorded about.
+func aboutAccount(a federation.Account) string { return "ledger/" + string(a) }
+
+// note records what is about to become of a round.
+func (s *Service) note(ctx context.Context, id federation.ID, action, detail string) error {
+	return s.cfg.Log.Append(ctx, Event{Action: action, About: federation.ResourceOf(id), Detail: strings.TrimSpace(id.String() + " " + detail)})
+}
+
+// record writes charge and ticket of a round into the log, together.
+func (s *Service) record(ctx context.Context, r federation.Round, ticket []byte) error {
+	charge := chargeOf(r) // its place in the ledger is the store's matter
+	raw, err := encodeCharge(charge)
+	if err != nil {
+		return err
+	}
+	events := []Event{{Action: actionCharge, About: aboutAccount(r.Account), Detail: string(raw)}}
+	parts := (len(ticket) + ticketPart - 1) / ticketPart
+	if parts > maxTicketParts {
+		return errors.New("the ticket is too long to be recorded")
+	}
+	for i := range parts {
+		part := ticket[i*ticketPart : min((i+1)*ticketPart, len(ticket))]
+		events = append(events, Event{Action: actionTicket, About: r.Resource(), Detail: fmt.Sprintf("%s %d/%d %s", r.ID, i+1, parts, base64.StdEncoding.EncodeToString(part))})
+	}
+	return s.cfg.Log.Append(ctx, events...)
+}
+
+// recorded is the ticket of a round in the log, or nil. The first whole one counts: a
+// process that ended while it recorded one left a part, and nobody has that ticket.
+func (s *Service) recorded(ctx context.Context, r federation.Round, round federation.Digest) ([]byte, error) {
+	events, err := s.cfg.Log.Find(ctx, actionTicket, r.Resource())
+	if err != nil {
+		return nil, err
+	}
+	var ticket []byte
+	next := 1
+	for _, e := range events {
+		if e.Away {
+			return nil, evidence.Refuse(ReasonRecord, "round %s closed before, and the record of it was archived and taken away: bring back the segments of the audit log", r.ID)
+		}
+		var id, text string
+		var n, of int
+		if _, err := fmt.Sscanf(e.Detail, "%s %d/%d %s", &id, &n, &of, &text); err != nil || id != r.ID.String() || n < 1 || n > of || of > maxTicketParts {
+			return nil, damaged("the ticket of round %s in the audit log: %q", r.ID, e.Detail)
+		}
+		if n != next {
+			ticket, next = nil, 1
+		}
+		if n != next {
+			continue
+		}
+		part, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil {
+			return nil, damaged("the ticket of round %s in the audit log: %v", r.ID, err)
+		}
+		ticket, next = append(ticket, part...), next+1
+		if n == of {
+			_, err := federation.VerifyTicket(ticket, s.cfg.Roots, protocol.Recorded(1), r, round)
+			return ticket, err
+		}
+	}
+	return nil, nil
+}
+
+// matches refuses a ticket from the log that is of another closing than the store's.
+func matches(rec *Record, r federation.Round, roots []identity.Public) error {
+	t, err := federation.VerifyTicket(rec.Ticket, roots, protocol.Recorded(1), r, federation.DigestOf(rec.Signed))
+	if err == nil && (t.Cohort != rec.Cohort || t.Sum != rec.Sum) {
+		err = evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
+	}
+	return err
+}
+
+// chargesOf are the charges of an account in the log. away is how many of them cannot be
+// read any more.
+func (s *Service) chargesOf(ctx context.Context, a federation.Account) (charges []Charge, away int, err error) {
+	events, err := s.cfg.Log.Find(ctx, actionCharge, aboutAccount(a))
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range events {
+		if e.Away {
+			away++
+			continue
+		}
+		var c Charge
+		if err := json.Unmarshal([]byte(e.Detail), &c); err != nil {
+			return nil, 0, damaged("a charge of %s in the audit log: %v", a, err)
+		}
+		if err := c.check(); err != nil {
+			return nil, 0, err
+		}
+		charges = append(charges, c)
+	}
+	return charges, away, nil
+}

@@ -1,0 +1,271 @@
+package rounds
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// former is a store as it was when a copy of it was made: what was written since is gone.
+type former struct {
+	Store
+	records []Record
+	since   map[federation.ID]Record
+	charges map[string][]Charge
+}
+
+// copied takes a copy of all rounds, with no charges.
+func copied(t *testing.T, s Store) *former {
+	t.Helper()
+	list, err := s.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &former{Store: s, records: list, since: map[federation.ID]Record{}, charges: map[string][]Charge{}}
+}
+
+func (f *former) Get(_ context.Context, id federation.ID) (Record, error) {
+	if r, ok := f.since[id]; ok {
+		return r, nil
+	}
+	for _, r := range f.records {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return Record{}, evidence.Refuse(ReasonUnknown, "not in the copy")
+}
+
+func (f *former) Update(ctx context.Context, r Record, c *Charge) error {
+	held, err := f.Get(ctx, r.ID)
+	if err == nil {
+		err = r.follows(held, c)
+	}
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		f.charges[r.ledger()] = append(f.charges[r.ledger()], *c)
+	}
+	r.Version++
+	f.since[r.ID] = r
+	return nil
+}
+
+func (f *former) Charges(_ context.Context, name string) ([]Charge, error) {
+	return f.charges[name], nil
+}
+func (f *former) Ledgers(context.Context) ([]string, error) { return nil, nil }
+
+// A store that was put back closes a round as it closed, by the same ticket, or not at all;
+// and what the round spent counts though the store forgot it.
+func TestRestoredStoreClosesNothingAnew(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, func(c *Config) { c.Privacy.MaxEpsilon = 1.5 })
+	r, signed := opened(t, s, nil)
+	second, secondSigned := opened(t, s, nil)
+	cohort := admitted(t, m, s, r, signed, 4)
+	secondCohort := admitted(t, m, s, second, secondSigned, 2)
+	old := copied(t, store)
+	closing := Closing{Cohort: cohort[:3], Sum: federation.Digest{5}}
+	ticket, err := s.Close(ctx, r.ID, closing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := m.service(t, old, func(c *Config) { c.Privacy.MaxEpsilon = 1.5 })
+	_, err = restored.Close(ctx, r.ID, Closing{Cohort: cohort[1:], Sum: closing.Sum})
+	wantReason(t, "another cohort", err, ReasonClosed)
+	_, err = restored.Close(ctx, r.ID, Closing{Cohort: closing.Cohort, Sum: federation.Digest{6}})
+	wantReason(t, "another sum", err, ReasonClosed)
+	_, err = restored.Close(ctx, second.ID, Closing{Cohort: secondCohort})
+	wantReason(t, "a budget that was spent", err, ReasonBudget)
+	if l, err := restored.Ledger(ctx, federation.BrokerAccount); err != nil || len(l.Charges) != 1 || l.Charges[0].Round != r.ID {
+		t.Errorf("%+v, %v", l, err)
+	}
+	m.fail["find"] = errors.New("the index is not the one that was signed")
+	if _, err := restored.Close(ctx, r.ID, closing); !errors.Is(err, m.fail["find"]) {
+		t.Errorf("closed without asking the log: %v", err)
+	}
+	delete(m.fail, "find")
+	m.advance(time.Hour) // it takes no contributions any more
+	for range 2 {
+		again, err := restored.Close(ctx, r.ID, closing)
+		if err != nil || !bytes.Equal(again, ticket) {
+			t.Fatalf("the ticket is another: %v", err)
+		}
+	}
+	if l, err := restored.Ledger(ctx, federation.BrokerAccount); err != nil || len(l.Charges) != 1 {
+		t.Errorf("charged %d times, %v", len(l.Charges), err)
+	}
+}
+
+// A log that was put back with the store is told by a checkpoint kept elsewhere: then no
+// round closes or ends, and no key leaves.
+func TestRestoredLogIsNotBelieved(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, nil)
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2)}
+	m.believed = evidence.Refuse("audit-log-rolled-back", "fewer records than the checkpoint counts")
+	_, err := s.Close(ctx, r.ID, closing)
+	wantReason(t, "close", err, "audit-log-rolled-back")
+	m.believed = nil
+	m.fail["keep"] = errors.New("the other machine is away")
+	if ticket, err := s.Close(ctx, r.ID, closing); !errors.Is(err, m.fail["keep"]) || ticket != nil {
+		t.Fatalf("a ticket left before the checkpoint was kept: %v", err)
+	}
+	delete(m.fail, "keep")
+	ticket, err := s.Close(ctx, r.ID, closing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
+	m.believed = evidence.Refuse("audit-log-forked", "other records than the checkpoint's")
+	wantReason(t, "release", s.MayRelease(ctx, r.Resource()), "audit-log-forked")
+	_, err = s.Finish(ctx, r.ID, result)
+	wantReason(t, "finish", err, "audit-log-forked")
+	if !m.readable(r.ID) {
+		t.Error("the key is gone")
+	}
+}
+
+// A part of a ticket in the log is of a process that ended: nobody has that ticket. One
+// that is whole counts, and one that was taken away is missed.
+func TestTicketsInTheLog(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, nil)
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2)}
+	first, err := s.Close(ctx, r.ID, closing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := slices.Clone(m.events)
+	parts := func() (n int) {
+		for _, e := range m.events {
+			if e.Action == actionTicket {
+				n++
+			}
+		}
+		return n
+	}()
+	if parts < 2 {
+		t.Fatalf("a ticket in %d records", parts)
+	}
+	digest := federation.DigestOf(signed)
+	for cut := 1; cut <= parts; cut++ {
+		m.events = whole[:len(whole)-cut]
+		if got, err := s.recorded(ctx, r, digest); err != nil || got != nil {
+			t.Errorf("%d records are missing: %d bytes, %v", cut, len(got), err)
+		}
+		m.events = append(slices.Clone(m.events), whole[len(whole)-parts:]...)
+		if got, err := s.recorded(ctx, r, digest); err != nil || !bytes.Equal(got, first) {
+			t.Errorf("a whole one after %d records: %d bytes, %v", parts-cut, len(got), err)
+		}
+	}
+	m.events = slices.Clone(whole)
+	m.events[len(whole)-1].Detail = "changed"
+	_, err = s.recorded(ctx, r, digest)
+	wantReason(t, "changed", err, ReasonStore)
+	for i := range m.events {
+		m.events[i].Detail, m.events[i].Away = "", true
+	}
+	_, err = s.recorded(ctx, r, digest)
+	wantReason(t, "taken away", err, ReasonRecord)
+}
+
+// An account is nothing that is typed, and what was spent before there were accounts counts.
+func TestAccountsAreNotTyped(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	publisher, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer publisher.Wipe()
+	dataset := func(key *identity.Private) []byte {
+		raw, err := federation.SignDataset(key, federation.Dataset{ID: federation.Digest{9}, Name: "patients", Time: protocol.Time(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	s := m.service(t, store, func(c *Config) { c.Publishers = []identity.Public{publisher.Public()} })
+	for name, tc := range map[string]struct {
+		change func(*Spec)
+		want   federation.Account
+		reason evidence.Reason
+	}{
+		"neither":           {func(*Spec) {}, federation.BrokerAccount, ""},
+		"another name":      {func(spec *Spec) { spec.Model = "fresh" }, federation.BrokerAccount, ""},
+		"a model":           {func(spec *Spec) { spec.ModelID = known }, federation.ModelAccount(known), ""},
+		"an unknown model":  {func(spec *Spec) { spec.ModelID = federation.Digest{1} }, "", ReasonAccount},
+		"a dataset":         {func(spec *Spec) { spec.Dataset = dataset(publisher) }, federation.DatasetAccount(federation.Digest{9}), ""},
+		"another publisher": {func(spec *Spec) { spec.Dataset = dataset(m.EpochKey) }, "", federation.ReasonSignature},
+		"no statement":      {func(spec *Spec) { spec.Dataset = []byte("patients") }, "", federation.ReasonMalformed},
+		"both":              {func(spec *Spec) { spec.ModelID, spec.Dataset = known, dataset(publisher) }, "", ReasonSpec},
+	} {
+		spec := plain
+		tc.change(&spec)
+		_, r, err := s.Open(ctx, spec)
+		wantReason(t, name, err, tc.reason)
+		if err == nil && r.Account != tc.want {
+			t.Errorf("%s: charged to %s, want %s", name, r.Account, tc.want)
+		}
+	}
+	// A ledger of a typed name, as an earlier version kept it.
+	old := Record{ID: federation.ID{0xee}, Model: "digits", State: Open, Signed: []byte{1}}
+	if err := store.Create(ctx, old); err != nil {
+		t.Fatal(err)
+	}
+	old.State, old.Cohort = Closed, federation.Digest{1}
+	if err := store.Update(ctx, old, &Charge{Round: old.ID, Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 1}); err != nil {
+		t.Fatal(err)
+	}
+	model := federation.ModelAccount(known)
+	count := func(s *Service, a federation.Account) int {
+		l, err := s.Ledger(ctx, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(l.Charges)
+	}
+	if count(s, federation.BrokerAccount) != 1 || count(s, model) != 1 {
+		t.Error("what was spent under a typed name is forgotten")
+	}
+	attributed := m.service(t, store, func(c *Config) { c.Former = map[string]federation.Account{"digits": model} })
+	if count(attributed, federation.BrokerAccount) != 0 || count(attributed, model) != 1 {
+		t.Error("what was spent is not where the configuration says")
+	}
+}
+
+// Rounds of an earlier version are shown and can be given up; nothing else is done to them.
+func TestRoundsOfTheFirstVersionAreShownAndGivenUp(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, nil)
+	label := "anchorhold/fed/round/1"
+	old := Record{ID: federation.ID{0xee}, Model: "digits", State: Open, Signed: append(append([]byte{byte(len(label))}, label...), make([]byte, 64)...)}
+	if err := store.Create(ctx, old); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.List(ctx); err != nil || len(list) != 1 || list[0].Round.ID != old.ID || list[0].Round.Model != "digits" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	_, err := s.Admit(ctx, old.ID, nil)
+	wantReason(t, "admit", err, federation.ReasonVersion)
+	_, err = s.Close(ctx, old.ID, Closing{})
+	wantReason(t, "close", err, federation.ReasonVersion)
+	if err := s.Abandon(ctx, old.ID); err != nil {
+		t.Error(err)
+	}
+}
