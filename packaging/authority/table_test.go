@@ -65,6 +65,16 @@ var table = []row{
 			return err
 		})
 	}},
+	{"set-up", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		s, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}}.Setup(w.Epoch.Broker, 1, federationtest.Begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return heard(federation.SignSetup(a.Key, w.EpochSigned, s))(func(raw []byte) error {
+			_, err := federation.VerifySetup(raw, w.Roots(), protocol.Live(lowest, minute))
+			return err
+		})
+	}},
 	{"ticket", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 		return heard(federation.SignTicket(a.Key, w.EpochSigned, federation.Ticket{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Broker: w.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: minute}))(func(raw []byte) error {
 			_, err := federation.VerifyTicket(raw, w.Roots(), protocol.Live(lowest, minute), w.round, federation.DigestOf(w.signed))
@@ -243,6 +253,46 @@ func testBroker(t *testing.T, w *world, r row) {
 	if err := r.hear(t, w, &federationtest.Agent{Key: stranger}, 1); err == nil {
 		t.Error("a stranger said it")
 	}
+}
+
+// TestReading: who says who it is at an aggregator needs a role in rounds, and what it may
+// read is what the round lets it say.
+func TestReading(t *testing.T) {
+	w := newWorld(t)
+	binding := federation.BindingOf([]byte("this connection"))
+	read := func(a *federationtest.Agent, binding federation.Digest, lowest uint64) (federation.Reading, error) {
+		raw, err := federation.SignAccess(a.Key, a.Chain, federation.Access{Binding: federation.BindingOf([]byte("this connection")), Agent: a.Key.Public().ID(), Time: minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		floor := protocol.Live(lowest, minute)
+		reader, err := federation.VerifyAccess(raw, w.Roots(), floor, binding)
+		if err != nil {
+			return federation.ReadNothing, err
+		}
+		have, _ := w.round.Reading(reader, w.Roots(), floor) // the reason why nothing may be read
+		return have, nil
+	}
+	for _, tc := range []struct {
+		role protocol.Role
+		want federation.Reading
+	}{{protocol.RoleContribute, federation.ReadTerms}, {protocol.RoleDecrypt, federation.ReadSums}, {protocol.RoleParty, federation.ReadNothing}, {everyRole, federation.ReadSums}} {
+		if have, err := read(w.agent(t, tc.role, nil), binding, 1); err != nil || have != tc.want {
+			t.Errorf("%s reads %d, want %d: %v", tc.role, have, tc.want, err)
+		}
+	}
+	if have, err := read(w.agent(t, everyRole, func(c *protocol.LeaseCertificate) { c.Tenant = "another" }), binding, 1); err != nil || have != federation.ReadNothing {
+		t.Errorf("another tenant reads %d: %v", have, err)
+	}
+	for _, role := range []protocol.Role{0, protocol.RoleServe} {
+		_, err := read(w.agent(t, role, nil), binding, 1)
+		wantReason(t, err, protocol.ReasonRole)
+	}
+	right := w.agent(t, everyRole, nil)
+	_, err := read(right, binding, 2)
+	wantReason(t, err, protocol.ReasonEpochRetired)
+	_, err = read(right, federation.BindingOf([]byte("another connection")), 1)
+	wantReason(t, err, federation.ReasonSignature)
 }
 
 // TestDocumentHasTheTable: each row stands in the document, with its role, and no other.
