@@ -108,7 +108,7 @@ func (d *fedDemo) run(ctx context.Context) (err error) {
 		{"REFUSAL 1: a second vector of one participant", d.refuseDuplicate},
 		{"REFUSAL 2: a vector beyond the norm bound", d.refuseNorm},
 		{"REFUSAL 3: a contribution of an earlier round, sent again", d.refuseReplay},
-		{"REFUSAL 4: the key of a round that is open; a participant that asks for a key", d.refuseKeys},
+		{"REFUSAL 4: the key of a round that is open; a participant that would decrypt", d.refuseKeys},
 		{"one round without a common trusted guest: two of three participants decrypt", d.decryptTogether},
 		{fmt.Sprintf("one round with privacy, epsilon %g", privateRound), d.trainPrivately},
 		{"audit log and privacy ledger", d.showLedger},

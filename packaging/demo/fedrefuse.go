@@ -61,7 +61,7 @@ func (d *deployment) uplink() (*uplink.Client, error) {
 }
 
 // refuseKeys asks for keys that must not leave: the decrypting guest for that of the
-// open round, and a participant for that of a closed one.
+// open round, and a participant that would decrypt a closed one.
 func (d *fedDemo) refuseKeys(ctx context.Context) (string, error) {
 	open, closed := d.rounds[len(d.rounds)-1], d.rounds[plainRounds-1]
 	_, err := d.tool(ctx, "fed", "decrypt", open, "--wait", "--agent", d.socket(d.decryptor()))
@@ -73,6 +73,6 @@ func (d *fedDemo) refuseKeys(ctx context.Context) (string, error) {
 	if err == nil {
 		return "", errors.New("a participant decrypted a round")
 	}
-	second, err := refused(err, "measurement-not-allowed")
-	return fmt.Sprintf("the open round: %s\na participant, for the key of a closed round: %s", first, second), err
+	second, err := refused(err, "client-not-named")
+	return fmt.Sprintf("the open round: %s\na participant, which the round does not let see its sum: %s", first, second), err
 }
