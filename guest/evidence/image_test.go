@@ -1,0 +1,76 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"strings"
+	"testing"
+)
+
+// TestImageVector pins the encoding that image digests are of.
+func TestImageVector(t *testing.T) {
+	c := Claims{Kind: KindSNP, Measurement: fill(48, 7)}
+	d, err := ImageOf(c.Kind, c.Registers())
+	want := sha256.Sum256([]byte("\x1banchorhold/evidence/image/1\x07sev-snp\x01\x06launch\x30" + string(fill(48, 7))))
+	if err != nil || d.Algorithm != ImageSHA256 || d.Sum != want {
+		t.Fatalf("%s, %v", d, err)
+	}
+	back, ok := ImageDigestOf(d.Bytes())
+	if !ok || back != d {
+		t.Errorf("%v %t", back, ok)
+	}
+	text, err := d.MarshalText()
+	var named ImageDigest
+	if err != nil || named.UnmarshalText(text) != nil || named != d || string(text) != d.String() {
+		t.Errorf("%s: %v, %v", text, named, err)
+	}
+	if other, err := ImageOf(KindTDX, c.Registers()); err != nil || other == d {
+		t.Errorf("another kind has the same image: %v", err)
+	}
+}
+
+// TestImagesAreOfSortedWholeRegisters: what a register or a list of them may not be.
+func TestImagesAreOfSortedWholeRegisters(t *testing.T) {
+	good := fill(48, 1)
+	many := make([]Register, MaxRegisters+1)
+	for i := range many {
+		many[i] = Register{"r" + string(rune('a'+i/26)) + string(rune('a'+i%26)), good}
+	}
+	if _, err := ImageOf(KindSNP, many[:MaxRegisters]); err != nil {
+		t.Error(err)
+	}
+	for name, list := range map[string][]Register{
+		"none": nil, "too many": many, "unsorted": {{"b", good}, {"a", good}}, "twice": {{"a", good}, {"a", good}},
+		"no name": {{"", good}}, "a long name": {{strings.Repeat("a", maxRegisterName+1), good}}, "another letter": {{"A", good}},
+		"short": {{"a", fill(MinRegisterBytes-1, 1)}}, "long": {{"a", fill(MaxRegisterBytes+1, 1)}},
+	} {
+		if d, err := ImageOf(KindSNP, list); err == nil || d != (ImageDigest{}) {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	if _, err := ImageOf("sgx", many[:1]); err == nil {
+		t.Error("an image of an unknown kind")
+	}
+}
+
+// TestImageDigestsHaveOneSpelling: and the zero value has none.
+func TestImageDigestsHaveOneSpelling(t *testing.T) {
+	hexadecimal := strings.Repeat("ab", sha256.Size)
+	if _, err := ParseImageDigest("sha256:" + hexadecimal); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", hexadecimal, "sha384:" + hexadecimal, "sha256:" + hexadecimal[2:], "sha256:" + strings.ToUpper(hexadecimal), "sha256:" + hexadecimal + "ab", "none"} {
+		if d, err := ParseImageDigest(bad); err == nil || d != (ImageDigest{}) {
+			t.Errorf("%q is %s", bad, d)
+		}
+	}
+	var zero ImageDigest
+	if _, err := zero.MarshalText(); err == nil || zero.String() != "none" {
+		t.Errorf("the zero value is %s", zero)
+	}
+	for _, b := range [][]byte{nil, zero.Bytes(), bytes.Repeat([]byte{2}, imageDigestBytes), bytes.Repeat([]byte{1}, imageDigestBytes+1)} {
+		if d, ok := ImageDigestOf(b); ok || d != (ImageDigest{}) {
+			t.Errorf("%x is %s", b, d)
+		}
+	}
+}
