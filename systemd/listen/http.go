@@ -50,6 +50,9 @@ func watch(h http.Handler) http.Handler {
 		if r.Body == nil || r.Body == http.NoBody {
 			c.Advance(Heard)
 		} else {
+			// A copy: by the body of its own request the server knows whether to wait for a
+			// peer that still sends.
+			r = r.WithContext(r.Context())
 			r.Body = &body{r.Body, c}
 		}
 		h.ServeHTTP(w, r)

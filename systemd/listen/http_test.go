@@ -112,6 +112,28 @@ func TestRequestOfAConnectionThatLostItsPlaceEndsAtOnce(t *testing.T) {
 	}
 }
 
+// The server waits for a peer that still sends, or it would never read why it is refused.
+func TestRefusalOfABodyThatIsStillSentIsRead(t *testing.T) {
+	l := unixListener(t, Config{})
+	srv := l.Server(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }))
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	defer func() { srv.Close(); <-done }()
+	c := dial(t, l)
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", 8<<20)
+	answer := make([]byte, 64)
+	n, err := c.Read(answer)
+	if err != nil || !strings.Contains(string(answer[:n]), "429") {
+		t.Fatalf("%q %v", answer[:n], err)
+	}
+	if _, err := c.Write(make([]byte, 1<<10)); err != nil {
+		t.Error("the connection was closed while the body was on its way: ", err)
+	}
+}
+
 func TestBodyThatStallsIsGivenUp(t *testing.T) {
 	ended := make(chan error, 1)
 	_, url := serve(t, Limits{BodySeconds: 1}, func(w http.ResponseWriter, r *http.Request) {
