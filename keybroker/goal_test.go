@@ -500,3 +500,32 @@ func TestGoal12FullDisk(t *testing.T) {
 		t.Errorf("%d releases are recorded, 2 happened", releases)
 	}
 }
+
+// TestGuestsAtOnceShareSignatures has many real clients ask at the same time. Each
+// verifies its own challenge and certificate, in whatever form it came, and the chain
+// that it keeps verifies alone.
+func TestGuestsAtOnceShareSignatures(t *testing.T) {
+	f := brokertest.New(t)
+	var wg sync.WaitGroup
+	for range 24 {
+		wg.Go(func() {
+			lease, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer lease.Wipe()
+			if _, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Recorded(1),
+				protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone()); err != nil {
+				t.Error(err)
+			}
+			bad := bytes.Clone(lease.Certificate)
+			bad[len(bad)-1] ^= 1
+			if _, err := protocol.VerifyAuthority(bad, []identity.Public{f.Root.Public()}, protocol.Recorded(1),
+				protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone()); err == nil {
+				t.Error("a changed chain verifies")
+			}
+		})
+	}
+	wg.Wait()
+}

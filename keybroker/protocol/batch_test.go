@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // batchOf signs n messages together; each is signed under one of two contexts.
@@ -206,6 +208,36 @@ func TestBatchedExchangeVerifies(t *testing.T) {
 		if _, err := VerifyLease(bad, st); err == nil {
 			t.Fatalf("verifies with byte %d of %d changed", i, len(bad))
 		}
+	}
+}
+
+// TestLargestLeaseFitsInAFullBatch makes every field of a certificate as long as it may
+// be: what a broker may grant, it can also sign under load.
+func TestLargestLeaseFitsInAFullBatch(t *testing.T) {
+	p := newParties(t)
+	c := sampleLease(p)
+	c.ImageID, c.Tenant, c.PolicyID = strings.Repeat("i", maxImageIDBytes), strings.Repeat("t", maxTenantBytes), strings.Repeat("p", maxPolicyIDBytes)
+	c.Registers, c.Grants = nil, nil
+	for i := range evidence.MaxRegisters {
+		c.Registers = append(c.Registers, evidence.Register{Name: fmt.Sprintf("%032d", i), Value: make([]byte, evidence.MaxRegisterBytes)})
+	}
+	for i := range MaxResources {
+		name := fmt.Sprintf("%02d/", i)
+		c.Grants = append(c.Grants, Granted{Resource: name + strings.Repeat("r", MaxResourceBytes-len(name)), Version: 1})
+	}
+	c.Image = must[evidence.ImageDigest](t)(evidence.ImageOf(c.Kind, c.Registers))
+	s := &scribe{signatures: [][]byte{{1}}}
+	must[[]byte](t)(SignLease(s, c))
+	leaves := append(s.leaves, make([]Digest, maxBatch-1)...)
+	tree := newBatchTree(leaves)
+	s.leaves = nil
+	s.signatures[0] = must[[]byte](t)(tree.signature(0, must[[]byte](t)(p.epoch.Sign(contextBatch, batchRoot(tree.depth(), tree.root())))))
+	lease := must[[]byte](t)(SignLease(s, c))
+	if _, err := VerifyLease(lease, sampleEpoch(p)); err != nil {
+		t.Errorf("a certificate of %d bytes: %v", len(lease), err)
+	}
+	if m6 := (&Release{Lease: lease, Items: []Item{{Resource: "a/b", Version: 1, Enc: []byte{1}, Ciphertext: []byte{1}}}}); !m6.valid() {
+		t.Error("no M6 carries it")
 	}
 }
 

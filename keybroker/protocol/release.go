@@ -15,7 +15,7 @@ const (
 
 	maxEncBytes         = 2 << 10
 	maxCiphertextBytes  = MaxKeyBytes + 16 // the AEAD's tag
-	maxSignedLeaseBytes = 12 << 10
+	maxSignedLeaseBytes = 16 << 10         // with the most registers and grants, in a full batch
 )
 
 // Item is one sealed key of a release. Its position in the list is its
