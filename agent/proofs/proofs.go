@@ -113,13 +113,13 @@ type Config struct {
 
 // Limits of the service.
 const (
-	maxWaiting   = 4096 // answers that wait to be written down, or to be announced
+	maxWaiting = 4096 // answers that wait to be written down, or to be announced
 	// What those that wait to be written down may hold: their requests have given their
 	// memory back.
 	maxWaitingBytes = 8 << 20
 	waitingBytes    = 8 << 10 // of one beside its input and outputs
-	maxWitnesses = 4096 // witnesses that are kept for a later request or challenge
-	registryTick = 2 * time.Second
+	maxWitnesses    = 4096    // witnesses that are kept for a later request or challenge
+	registryTick    = 2 * time.Second
 )
 
 // Service makes proofs.
