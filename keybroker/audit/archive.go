@@ -2,11 +2,16 @@ package audit
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -63,7 +68,7 @@ func (l *Log) Archive(ctx context.Context, keep int) (Archived, error) {
 func (l *Log) archive(keep int) (Archived, error) {
 	fs := l.opts.fs
 	out := Archived{Directory: filepath.Join(l.dir, ArchiveName), Checkpoint: l.last, Segments: []string{}}
-	before, err := readArchived(fs, l.dir)
+	before, err := readArchived(fs, l.dir, l.signer.Public())
 	if err != nil {
 		return out, err
 	}
@@ -86,7 +91,11 @@ func (l *Log) archive(keep int) (Archived, error) {
 	// The mark comes first: a crash then leaves segments that may go but are still
 	// here, never a segment that is gone and must be here.
 	if out.Records > before {
-		if err := writeWhole(fs, filepath.Join(l.dir, archivedName), fmt.Appendf(nil, "%d\n", out.Records)); err != nil {
+		mark, err := signArchived(l.signer, out.Records)
+		if err != nil {
+			return out, err
+		}
+		if err := writeWhole(fs, filepath.Join(l.dir, archivedName), mark); err != nil {
 			return out, err
 		}
 	}
@@ -102,6 +111,54 @@ func (l *Log) archive(keep int) (Archived, error) {
 	}
 	l.opts.Logger.Info("audit segments archived", "segments", len(out.Segments), "records", out.Records, "directory", out.Directory)
 	return out, nil
+}
+
+// ArchivedContext is the signing context of the mark that says how many records were
+// archived: without the signature whoever writes the disk could remove segments and say
+// that they were.
+const ArchivedContext = "anchorhold/audit/archived/1"
+
+const maxArchivedBytes = 16 << 10
+
+// signArchived encodes the mark: the number and its signature, a line each.
+func signArchived(signer Signer, records uint64) ([]byte, error) {
+	number := strconv.FormatUint(records, 10)
+	sig, err := signer.Sign(ArchivedContext, []byte(number))
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%s\n%s\n", number, base64.StdEncoding.EncodeToString(sig)), nil
+}
+
+// readArchived returns how many of the first records were archived, by the word of one
+// of the keys.
+func readArchived(fs journal.FileSystem, dir string, keys ...identity.Public) (uint64, error) {
+	f, err := fs.Open(filepath.Join(dir, archivedName), false)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b := make([]byte, maxArchivedBytes)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	number, encoded, _ := strings.Cut(string(b[:n]), "\n")
+	encoded, ended := strings.CutSuffix(encoded, "\n")
+	records, err := strconv.ParseUint(number, 10, 62)
+	sig, bad := base64.StdEncoding.Strict().DecodeString(encoded)
+	if !ended || err != nil || bad != nil || strconv.FormatUint(records, 10) != number {
+		return 0, journal.Tampered("the file %s holds no signed number of records", archivedName)
+	}
+	for _, k := range keys {
+		if k.Verify(ArchivedContext, []byte(number), sig) == nil {
+			return records, nil
+		}
+	}
+	return 0, journal.Tampered("the audit key did not sign the number in the file %s", archivedName)
 }
 
 // movable lists the segments to move: those of records below the mark that are

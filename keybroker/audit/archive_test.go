@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -128,9 +129,16 @@ func TestWhatIsLostIsNotArchived(t *testing.T) {
 	for what, spoil := range map[string]func(dir string) error{
 		"a segment that was not archived is gone": func(dir string) error { return os.Remove(filepath.Join(dir, segments[0].Name)) },
 		"the mark is gone":                        func(dir string) error { return os.Remove(filepath.Join(dir, archivedName)) },
-		"the mark is no number":                   func(dir string) error { return os.WriteFile(filepath.Join(dir, archivedName), []byte("all\n"), 0o600) },
-		"the hashes are gone":                     func(dir string) error { return os.Remove(filepath.Join(dir, treeName)) },
-		"an archived segment's index is gone":     func(dir string) error { return os.Remove(filepath.Join(dir, indexName(0))) },
+		"the mark is nobody's": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, archivedName), fmt.Appendf(nil, "%d\n", a.Records), 0o600)
+		},
+		"the mark is another's": func(dir string) error {
+			mark, err := signArchived(newSigner(t), a.Records)
+			return errors.Join(err, os.WriteFile(filepath.Join(dir, archivedName), mark, 0o600))
+		},
+		"the mark is no number":               func(dir string) error { return os.WriteFile(filepath.Join(dir, archivedName), []byte("all\n"), 0o600) },
+		"the hashes are gone":                 func(dir string) error { return os.Remove(filepath.Join(dir, treeName)) },
+		"an archived segment's index is gone": func(dir string) error { return os.Remove(filepath.Join(dir, indexName(0))) },
 		"an archived leaf was changed": func(dir string) error {
 			edit(t, filepath.Join(dir, treeName), func(b []byte) []byte { b[3] ^= 1; return b })
 			l := openLog(t, dir, k, o) // it reads no more of the archived part than it must

@@ -3,11 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -68,7 +64,7 @@ func (l *Log) load(marks ...mark) (_ *loaded, err error) {
 	if err := l.loadCheckpoints(s); err != nil {
 		return nil, err
 	}
-	archived, err := readArchived(l.opts.fs, l.dir)
+	archived, err := readArchived(l.opts.fs, l.dir, l.signer.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -352,27 +348,4 @@ func (s *loaded) begins(size uint64, root Digest) error {
 		return journal.Tampered("the records up to %d are not those of the log's tree", size)
 	}
 	return nil
-}
-
-// readArchived returns how many of the first records were archived.
-func readArchived(fs journal.FileSystem, dir string) (uint64, error) {
-	f, err := fs.Open(filepath.Join(dir, archivedName), false)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	b := make([]byte, 32)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
-	}
-	text, ok := strings.CutSuffix(string(b[:n]), "\n")
-	v, err := strconv.ParseUint(text, 10, 62)
-	if !ok || err != nil || strconv.FormatUint(v, 10) != text {
-		return 0, journal.Tampered("the file %s holds no number of records", archivedName)
-	}
-	return v, nil
 }

@@ -111,7 +111,7 @@ func (v *verification) run() error {
 		v.kept = append(v.kept, mark{size: c.Size, root: c.Root})
 	}
 	var err error
-	if v.archived, err = readArchived(v.fs, v.dir); err != nil {
+	if v.archived, err = readArchived(v.fs, v.dir, v.Keys...); err != nil {
 		return err
 	}
 	// Without archived segments a copy of the log is whole without this file.

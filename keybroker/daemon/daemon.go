@@ -209,6 +209,9 @@ func (d *daemon) openLog() (err error) {
 	if err != nil {
 		return err
 	}
+	if len(c.Checkpoints) == 0 {
+		d.opts.Logger.Warn("no checkpoint kept elsewhere is configured: an audit log that is put back from an old copy will not be noticed", "see", "audit.checkpoints")
+	}
 	for _, path := range c.Checkpoints {
 		kept, err := readSmall(path)
 		if err != nil {

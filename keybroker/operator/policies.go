@@ -20,9 +20,9 @@ const (
 	maxHistory          = 10_000
 )
 
-// ErrPolicyVersion means that an imported policy is not newer than the one in
-// force: an old policy cannot be put back by importing it again.
-var ErrPolicyVersion = errors.New("the policy is not newer than the one in force")
+// ErrPolicyVersion means that an imported policy is not newer than one of its id that
+// was imported before: an old policy cannot be put back by importing it again.
+var ErrPolicyVersion = errors.New("the policy is not newer than one that was imported before")
 
 // Policies keeps the policy in force and the reference values as files in one
 // directory. Current may be called at any time; changes are durable when the
@@ -97,8 +97,8 @@ func load(source []byte, values []policy.ReferenceValue) (*policy.Policy, error)
 	return parsed.WithReferenceValues(values)
 }
 
-// Import checks a policy and puts it in force. A policy of the same id must
-// have a higher version.
+// Import checks a policy and puts it in force. Its version must be higher than any of
+// the same id that was imported before.
 func (p *Policies) Import(source []byte) (*policy.Policy, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,8 +106,12 @@ func (p *Policies) Import(source []byte) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old := p.current.Load(); old != nil && old.ID() == next.ID() && next.Version() <= old.Version() {
-		return nil, fmt.Errorf("%w: version %d of %s is in force, this is %d", ErrPolicyVersion, old.Version(), old.ID(), next.Version())
+	newest, err := p.newest(next.ID())
+	if err != nil {
+		return nil, err
+	}
+	if next.Version() <= newest {
+		return nil, fmt.Errorf("%w: version %d of %s was imported before, this is %d", ErrPolicyVersion, newest, next.ID(), next.Version())
 	}
 	kept := fmt.Sprintf("%x.yaml", next.Digest())
 	if err := writeFile(filepath.Join(p.dir, historyDir, kept), source); err != nil {
@@ -119,6 +123,21 @@ func (p *Policies) Import(source []byte) (*policy.Policy, error) {
 	p.source = source
 	p.current.Store(next)
 	return next, nil
+}
+
+// newest is the highest version of an id that is in force or ever was: an old policy does
+// not come back by way of another one either.
+func (p *Policies) newest(id string) (version uint64, err error) {
+	if old := p.current.Load(); old != nil && old.ID() == id {
+		version = old.Version()
+	}
+	history, err := p.History()
+	for _, old := range history {
+		if old.ID == id {
+			version = max(version, old.Version)
+		}
+	}
+	return version, err
 }
 
 // ImportReferenceValues adds reference values, or replaces all of them, and

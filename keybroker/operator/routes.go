@@ -20,7 +20,12 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
-const actionHeal = "audit-heal"
+// Actions that are recorded in more detail, or otherwise.
+const (
+	actionHeal         = "audit-heal"
+	actionPolicyImport = "policy-import"
+	actionSecretPut    = "secret-put"
+)
 
 // routes is the whole of what an operator can ask for.
 func (s *Server) routes() []route {
@@ -30,11 +35,11 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/policy", RoleViewer, false, "policy-show", (*request).policyShow},
 		{"GET", "/v1/policies", RoleViewer, false, "policy-list", (*request).policyList},
 		{"POST", "/v1/policy/test", RoleViewer, false, "policy-test", (*request).policyTest},
-		{"POST", "/v1/policy", RoleOperator, true, "policy-import", (*request).policyImport},
+		{"POST", "/v1/policy", RoleOperator, true, actionPolicyImport, (*request).policyImport},
 		{"GET", "/v1/reference-values", RoleViewer, false, "reference-values-show", (*request).valuesShow},
 		{"POST", "/v1/reference-values", RoleOperator, true, "reference-values-import", (*request).valuesImport},
 		{"GET", "/v1/secrets", RoleViewer, false, "secret-list", (*request).secretList},
-		{"POST", "/v1/secrets/{name...}", RoleOperator, true, "secret-put", (*request).secretPut},
+		{"POST", "/v1/secrets/{name...}", RoleOperator, true, actionSecretPut, (*request).secretPut},
 		{"POST", "/v1/secret-retire/{name...}", RoleOperator, true, "secret-retire", (*request).secretRetire},
 		{"POST", "/v1/secret-destroy/{name...}", RoleOperator, true, "secret-destroy", (*request).secretDestroy},
 		{"GET", "/v1/audit/records", RoleViewer, false, "audit-show", (*request).auditShow},

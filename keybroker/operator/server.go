@@ -3,6 +3,7 @@ package operator
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
@@ -169,10 +171,12 @@ func (s *Server) guard(r route) http.HandlerFunc {
 			return
 		}
 		defer release()
+		defer clear(body) // it may be a secret
 		hr.Body = io.NopCloser(bytes.NewReader(body))
+		detail := detailOf(r.action, hr, body)
 		req := &request{Request: hr, s: s, resource: hr.PathValue("name")}
 		if r.mutating {
-			if err := s.record(hr.Context(), r, who, req.resource, nil); err != nil {
+			if err := s.record(hr.Context(), r, who, req.resource, detail, nil); err != nil {
 				writeError(w, &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()})
 				return
 			}
@@ -181,7 +185,7 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		if err != nil {
 			e := asError(err)
 			if r.mutating {
-				_ = s.record(hr.Context(), r, who, req.resource, e) // the attempt itself is recorded already
+				_ = s.record(hr.Context(), r, who, req.resource, detail, e) // the attempt itself is recorded already
 			}
 			writeError(w, e)
 			return
@@ -207,12 +211,33 @@ func (s *Server) refuse(ctx context.Context, w http.ResponseWriter, r route, who
 
 // record writes what was asked for, by whom, into the audit log. Healing the
 // log is the one action that cannot be recorded first.
-func (s *Server) record(ctx context.Context, r route, who peer, resource string, failure *Error) error {
-	_, err := s.opts.Audit.Append(ctx, s.recordOf(r, who, resource, failure))
+func (s *Server) record(ctx context.Context, r route, who peer, resource, detail string, failure *Error) error {
+	rec := s.recordOf(r, who, resource, failure)
+	rec.Detail = detail
+	_, err := s.opts.Audit.Append(ctx, rec)
 	if r.action == actionHeal {
 		return nil
 	}
 	return err
+}
+
+// detailOf is what decides later and the path does not say: which policy is imported, what
+// a secret is for.
+func detailOf(action string, r *http.Request, body []byte) string {
+	switch action {
+	case actionPolicyImport:
+		p, err := policy.Parse(body)
+		if err != nil {
+			return fmt.Sprintf("a file of %d bytes that is no policy", len(body))
+		}
+		return fmt.Sprintf("policy %s version %d, file sha256:%x", p.ID(), p.Version(), sha256.Sum256(body))
+	case actionSecretPut:
+		if subject := r.URL.Query().Get("subject"); subject != "" {
+			return "for " + clip(subject)
+		}
+		return "for nothing in particular"
+	}
+	return ""
 }
 
 func actor(who peer) string { return "uid " + strconv.FormatUint(uint64(who.uid), 10) }

@@ -1,0 +1,52 @@
+package operator
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
+)
+
+// TestAnOldPolicyDoesNotComeBackByWayOfAnother: versions of an id only go up, whatever
+// was in force between.
+func TestAnOldPolicyDoesNotComeBackByWayOfAnother(t *testing.T) {
+	b := newBench(t, me(), nil)
+	other := strings.Replace(policyText(1, "demo/one"), "id: demo", "id: other", 1)
+	for _, source := range []string{policyText(5, "demo/one"), other} {
+		if _, err := b.client.ImportPolicy(t.Context(), []byte(source)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, version := range []int{1, 5} {
+		if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(version, "demo/one"))); err == nil {
+			t.Errorf("version %d of a policy is in force again after version 5", version)
+		}
+	}
+	if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(6, "demo/one"))); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRecordsNameWhatDecidesLater: the record of an import names the policy, that of a
+// secret names what it is for.
+func TestRecordsNameWhatDecidesLater(t *testing.T) {
+	b := newBench(t, me(), nil)
+	if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(5, "demo/one"))); err != nil {
+		t.Fatal(err)
+	}
+	subject := keystore.Subject{0xab, 31: 0xcd}
+	if _, err := b.client.PutSecret(t.Context(), "models/a", secret(t, "value"), keystore.Meta{Subject: subject}, PutNext); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	if err := audit.Iterate(b.log.Dir(), func(e audit.Entry) bool { said[e.Record.Action] = e.Record.Detail; return true }); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(said[actionPolicyImport], "policy demo version 5, file sha256:") || said[actionSecretPut] != "for "+subject.String() {
+		t.Errorf("%q", said)
+	}
+}
