@@ -35,6 +35,12 @@ func FuzzStatements(f *testing.F) {
 		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), r, federation.Ticket{}, federation.Digest{}); err == nil {
 			t.Error("a result verified")
 		}
+		if _, err := federation.VerifyAccess(data, stranger, w.Floor(), federation.Digest{1}); err == nil {
+			t.Error("an access verified")
+		}
+		if _, err := federation.VerifyDataset(data, stranger); err == nil {
+			t.Error("a dataset verified")
+		}
 		if _, err := federation.VerifySetup(data, stranger, w.Floor()); err == nil {
 			t.Error("a set-up verified")
 		}
