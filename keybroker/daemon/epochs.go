@@ -10,10 +10,14 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
+
+// ReasonLastEpoch: without this epoch the broker would have none that is active.
+const ReasonLastEpoch evidence.Reason = "last-active-epoch"
 
 // maxEpochs bounds how many epochs a state directory may hold.
 const maxEpochs = 64
@@ -256,7 +260,7 @@ func (e *epochs) Retire(ctx context.Context, number uint64) error {
 	case !found:
 		return fmt.Errorf("epoch %d is not held", number)
 	case active == 0:
-		return fmt.Errorf("epoch %d is the last active one; activate another first", number)
+		return evidence.Refuse(ReasonLastEpoch, "epoch %d is the last active one; activate another first", number)
 	}
 	if err := errors.Join(ctx.Err(), e.publish(e.floor, certified(rest))); err != nil {
 		return err

@@ -109,8 +109,11 @@ mtype = { alice, bob, eve, aggregator };
 #ifndef MUTANT_AGENT_FORGETS_EPOCH /* an agent follows a broker into an epoch below the highest that it has seen */
 #define MUTANT_AGENT_FORGETS_EPOCH 0
 #endif
-#ifndef MUTANT_RETIRE_FORGETS_FLOOR /* the broker forgets the lowest epoch with the statement that named it */
+#ifndef MUTANT_RETIRE_FORGETS_FLOOR /* an epoch that is retired by another counts as active when the other is removed */
 #define MUTANT_RETIRE_FORGETS_FLOOR 0
+#endif
+#ifndef MUTANT_FLOOR_NOT_KEPT /* the broker forgets the lowest epoch with the statement that named it */
+#define MUTANT_FLOOR_NOT_KEPT 0
 #endif
 #ifndef MUTANT_RECLOSED_AFTER_RESTORE /* an old store closes a round again; the audit log is not asked */
 #define MUTANT_RECLOSED_AFTER_RESTORE 0
@@ -140,7 +143,7 @@ mtype = { alice, bob, eve, aggregator };
 
 /* Rules, by the names that trails give them. */
 mtype = { contributor_named, decryptor_named, key_granted, release_recorded, result_written_once, model_granted,
-	epoch_runs, epoch_floor, log_asked, ticket_recorded, lease_recorded, checkpoint_asked, account_asked, round_closed, lease_running, same_model };
+	epoch_runs, epoch_floor, log_asked, ticket_recorded, active_remains, lease_recorded, checkpoint_asked, account_asked, round_closed, lease_running, same_model };
 
 /* Properties. */
 mtype = { only_the_named_contribute, only_the_named_decrypt, only_who_had_the_key_publishes, a_result_stands,
@@ -188,7 +191,7 @@ byte restored; /* 1: an old store, 2: and an old audit log with it */
 #define HEARD(v, number) (RUNS(number) && ((number) == 2 || !FLOOR2(v)))
 #define ENDED(v)    (FLOOR2(v) || now >= E1_END)
 
-#define BROKERFLOOR (MUTANT_RETIRE_FORGETS_FLOOR -> ((held2 && min2 == 2) -> 2 : 1) : floor)
+#define BROKERFLOOR ((MUTANT_RETIRE_FORGETS_FLOOR || MUTANT_FLOOR_NOT_KEPT) -> ((held2 && min2 == 2) -> 2 : 1) : floor)
 #define PICK        ((held2 && now >= E2_START) -> 2 : ((held1 && now < E1_END && BROKERFLOOR < 2) -> 1 : 0))
 
 /* A round ends with its epoch at the latest. Once the epoch is retired, nobody who knows
@@ -258,8 +261,7 @@ inline activate(m) {
 	floor = m
 }
 
-/* The last active epoch is not removed. Whether epoch 1 still counts as one is what the
-   mutant gets wrong. */
+/* The last active epoch is not removed. */
 inline retire1() {
 	held1 && held2 && now >= E2_START ->
 	held1 = 0;
@@ -268,7 +270,14 @@ inline retire1() {
 inline retire2() {
 	held2 && held1 && now < E1_END && ASK(MUTANT_RETIRE_FORGETS_FLOOR, floor < 2) ->
 	held2 = 0;
-	printf("retire epoch=2\n")
+	printf("retire epoch=2\n");
+	TELL(floor < 2, active_remains)
+}
+/* Somebody puts a directory of epochs back that is older than epoch 2. */
+inline restore_epochs() {
+	held2 && held1 ->
+	held2 = 0;
+	printf("restore-epochs\n")
 }
 
 /* An attested exchange: the broker picks the epoch, the agent remembers the highest, the
@@ -509,6 +518,7 @@ end:	do
 	:: d_step { activate(2) }
 	:: d_step { retire1() }
 	:: d_step { retire2() }
+	:: d_step { restore_epochs() }
 	:: d_step { open(0, 1) }
 	:: d_step { open(1, 1) }
 	:: d_step { open(1, 2) }

@@ -32,8 +32,8 @@ type Trail struct {
 type Step struct {
 	Verb string
 	args map[string]string
-	// RefusedBy are the rules that refuse this step, Violates the properties that it
-	// breaks: none but in the last step of a mutant's trail.
+	// RefusedBy are the rules that refuse this step; the first such step is where the
+	// mutant departs. Violates are the properties that its last step breaks.
 	RefusedBy, Violates []string
 }
 

@@ -104,6 +104,8 @@ func (w *world) do(s Step) error {
 		return w.admit(r, w.contribution(*r, who, who.Agent).signed)
 	case "close":
 		return w.close(r, number("cohort"))
+	case "restore-epochs":
+		return w.restoreEpochs()
 	case "restore":
 		return w.restore(r, number("log") == 1)
 	case "release":
@@ -138,6 +140,22 @@ func (w *world) rotate(verb string, epoch, minimum uint64) (err error) {
 		err = w.broker.op.RetireEpoch(ctx, epoch)
 	}
 	return err
+}
+
+// restoreEpochs puts the directory of epochs back as it was before epoch 2. The broker does
+// not run meanwhile.
+func (w *world) restoreEpochs() error {
+	w.Helper()
+	w.broker.stop()
+	newer, err := filepath.Glob(filepath.Join(w.broker.made.Layout.Epochs(), "00000002.*"))
+	for _, name := range newer {
+		err = errors.Join(err, os.Remove(name))
+	}
+	if err != nil || len(newer) != 2 {
+		w.Fatalf("%q, %v", newer, err)
+	}
+	w.broker.start()
+	return nil
 }
 
 // open opens a round and gives it to the aggregator. A round has all that its account may
