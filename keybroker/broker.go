@@ -133,9 +133,11 @@ type Config struct {
 	// Audit records every decision.
 	Audit AuditLog
 	// Gate may refuse a resource that the policy allows, for a reason that only the
-	// broker's own state knows, such as a federated round that is still open.
+	// broker's own state knows, such as a federated round that is still open or does not
+	// name the guest. guest is the certificate that would be signed, without the keys'
+	// versions and subjects: who it is, and what the policy gives with each key.
 	// Optional: without it the policy decides alone.
-	Gate func(ctx context.Context, resource string) error
+	Gate func(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error
 	// Now is the broker's clock; default time.Now.
 	Now func() time.Time
 	// NotEarlier is a time that has already been, such as that of the last audit

@@ -64,11 +64,6 @@ func (x *exchange) decide(ctx context.Context) error {
 		if !decision.Allowed {
 			return denialOf(name, decision)
 		}
-		if x.b.cfg.Gate != nil {
-			if err := x.b.cfg.Gate(ctx, name); err != nil {
-				return err
-			}
-		}
 		ttl = min(ttl, decision.LeaseTTL)
 		x.waived = decision.Waived
 		x.gives[name] = authority{decision.Roles, decision.Tenant}
@@ -80,6 +75,28 @@ func (x *exchange) decide(ctx context.Context) error {
 	x.grant = protocol.Grant{
 		Lease: newID(), PolicyID: x.policy.ID(), PolicyVersion: x.policy.Version(), PolicyDigest: x.policy.Digest(),
 		Resources: x.attest.Resources, BrokerTime: now, LeaseEnd: now.Add(ttl),
+	}
+	return x.passGate(ctx)
+}
+
+// passGate asks the broker's own state about every resource and about who gets it, by what
+// the certificate will say.
+func (x *exchange) passGate(ctx context.Context) error {
+	if x.b.cfg.Gate == nil {
+		return nil
+	}
+	grants := make([]protocol.Granted, len(x.attest.Resources))
+	for i, name := range x.attest.Resources {
+		grants[i].Resource = name
+	}
+	guest, err := x.certificate(grants)
+	if err != nil {
+		return err
+	}
+	for _, name := range x.attest.Resources {
+		if err := x.b.cfg.Gate(ctx, name, &guest); err != nil {
+			return err
+		}
 	}
 	return nil
 }

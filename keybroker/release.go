@@ -91,12 +91,25 @@ func (x *exchange) certify(m6 *protocol.Release, grants []protocol.Granted, tran
 	if err != nil {
 		return err
 	}
+	cert, err := x.certificate(grants)
+	if err != nil {
+		return err
+	}
+	cert.Exchange = exchange
+	m6.Lease, err = protocol.SignLease(x.epoch.signer, cert)
+	x.signed()
+	return err
+}
+
+// certificate says who the guest is and what it is granted: the policy's roles are put to
+// each key.
+func (x *exchange) certificate(grants []protocol.Granted) (protocol.LeaseCertificate, error) {
 	cert := protocol.LeaseCertificate{
 		Lease: x.grant.Lease, Broker: x.epoch.Broker, Epoch: x.epoch.Epoch, AgentKey: x.attest.AgentKey,
 		Kind: x.evidence.Kind, SoftwareTEE: x.claims.SoftwareTEE, EvidenceDigest: x.evidence.Digest(),
 		Registers: x.claims.Registers(), Grants: grants,
 		ImageID: x.guest.ImageID, PolicyID: x.grant.PolicyID, PolicyVersion: x.grant.PolicyVersion, PolicyDigest: x.grant.PolicyDigest,
-		NotBefore: x.grant.BrokerTime, NotAfter: x.grant.LeaseEnd, Exchange: exchange,
+		NotBefore: x.grant.BrokerTime, NotAfter: x.grant.LeaseEnd,
 	}
 	for i := range grants {
 		given := x.gives[grants[i].Resource]
@@ -105,12 +118,9 @@ func (x *exchange) certify(m6 *protocol.Release, grants []protocol.Granted, tran
 			cert.Tenant = given.tenant
 		}
 	}
-	if cert.Image, err = evidence.ImageOf(cert.Kind, cert.Registers); err != nil {
-		return err
-	}
-	m6.Lease, err = protocol.SignLease(x.epoch.signer, cert)
-	x.signed()
-	return err
+	var err error
+	cert.Image, err = evidence.ImageOf(cert.Kind, cert.Registers)
+	return cert, err
 }
 
 // readReceipt reads M7 and records it, or records that none came (5.7). The key

@@ -296,11 +296,11 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	return err
 }
 
-// gate holds back the keys of rounds that are not closed. Without rounds there are
-// none of their class to release.
-func (d *daemon) gate(ctx context.Context, resource string) error {
+// gate holds back the keys of rounds that are not closed, or that do not name the guest.
+// Without rounds there are none of their class to release.
+func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error {
 	if d.rounds != nil {
-		return d.rounds.MayRelease(ctx, resource)
+		return d.rounds.MayRelease(ctx, resource, guest)
 	}
 	if protocol.Class(resource) == federation.ResourceClass {
 		return evidence.Refuse(rounds.ReasonUnknown, "this broker has no rounds")

@@ -158,10 +158,10 @@ func TestRoundsAreRefusedWhereNoneAreConfigured(t *testing.T) {
 	if d.rounds != nil {
 		t.Error("rounds without a configuration")
 	}
-	if reason, _ := evidence.ReasonOf(d.gate(t.Context(), "fed/0123")); reason != rounds.ReasonUnknown {
+	if reason, _ := evidence.ReasonOf(d.gate(t.Context(), "fed/0123", nil)); reason != rounds.ReasonUnknown {
 		t.Errorf("a round's key: %s", reason)
 	}
-	if err := d.gate(t.Context(), "models/a"); err != nil {
+	if err := d.gate(t.Context(), "models/a", nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -132,6 +132,17 @@ func VerifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	return res, a, nil
 }
 
+// AdmitsDecryptor checks, by the certificate that a broker is about to sign, that a guest
+// is among those to whom the round's key may be released.
+func (r *Round) AdmitsDecryptor(c *protocol.LeaseCertificate) error {
+	for _, g := range c.Grants {
+		if g.Resource == r.Resource() && g.Roles.Has(protocol.RoleDecrypt) {
+			return r.Decryptors.Admits(c)
+		}
+	}
+	return evidence.Refuse(protocol.ReasonRole, "the policy gives no role %s with %s", protocol.RoleDecrypt, r.Resource())
+}
+
 // decryption is what a lease must give to sign the round's result.
 func (r *Round) decryption() authority {
 	if r.Parties != nil {

@@ -140,7 +140,7 @@ func TestRoundOverTheSocket(t *testing.T) {
 	}
 	_, err = b.client.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort[:1], Sum: federation.Digest{1}})
 	wantCode(t, "one contribution", err, string(rounds.ReasonCohort))
-	if err := b.server.opts.Rounds.MayRelease(ctx, st.Round.Resource()); err == nil {
+	if err := b.server.opts.Rounds.MayRelease(ctx, st.Round.Resource(), &w.Agent(t, nil).GrantRound(t, st.Round, st.Signed).Lease); err == nil {
 		t.Error("the key of an open round may leave")
 	}
 	ticket, err := b.client.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort, Sum: federation.Digest{1}})
@@ -151,7 +151,7 @@ func TestRoundOverTheSocket(t *testing.T) {
 	if err != nil || tk.Count != 2 || tk.Spent != 2 {
 		t.Fatalf("%+v, %v", tk, err)
 	}
-	if err := b.server.opts.Rounds.MayRelease(ctx, st.Round.Resource()); err != nil {
+	if err := b.server.opts.Rounds.MayRelease(ctx, st.Round.Resource(), &w.Agent(t, nil).GrantRound(t, st.Round, st.Signed).Lease); err != nil {
 		t.Error(err)
 	}
 	guest := w.Agent(t, nil).GrantRound(t, st.Round, st.Signed)

@@ -89,8 +89,9 @@ func ascending[T any](list []T, key func(T) string) bool {
 	return true
 }
 
-// admits refuses a lease that is not in every list.
-func (a Audience) admits(c *LeaseCertificate) error {
+// Admits refuses a lease that is not in every list. It looks at nothing else: of another's
+// lease [VerifyAuthority] asks it, and a broker of the certificate that it is about to sign.
+func (a Audience) Admits(c *LeaseCertificate) error {
 	if err := a.Check(); err != nil {
 		return evidence.Refuse(ReasonAudience, "%v", err)
 	}

@@ -119,7 +119,7 @@ func VerifyAuthority(chain []byte, roots []identity.Public, floor Floor, role Ro
 	if err := resource.granted(&a.Lease, role); err != nil {
 		return Authority{}, err
 	}
-	if err := audience.admits(&a.Lease); err != nil {
+	if err := audience.Admits(&a.Lease); err != nil {
 		return Authority{}, err
 	}
 	return a, nil

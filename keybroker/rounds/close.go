@@ -305,8 +305,8 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 }
 
 // MayRelease says whether a resource may be released as far as rounds are
-// concerned: the key of a round only when the round is closed.
-func (s *Service) MayRelease(ctx context.Context, resource string) error {
+// concerned: the key of a round only when the round is closed, and to whom it names.
+func (s *Service) MayRelease(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error {
 	class, name, _ := strings.Cut(resource, "/")
 	if class != federation.ResourceClass {
 		return nil
@@ -325,7 +325,11 @@ func (s *Service) MayRelease(ctx context.Context, resource string) error {
 	if rec.State != Closed || rec.Ticket == nil {
 		return evidence.Refuse(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
 	}
-	return nil
+	r, err := s.going(rec)
+	if err != nil {
+		return err
+	}
+	return r.AdmitsDecryptor(guest)
 }
 
 // Abandon ends an open round: its key is destroyed, nothing is charged.

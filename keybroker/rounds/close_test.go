@@ -58,7 +58,7 @@ func TestCloseRefuses(t *testing.T) {
 		if charges, err := store.Charges(ctx, ledgerOf(federation.BrokerAccount)); err != nil || len(charges) != 0 {
 			t.Errorf("%s: charged %d, %v", name, len(charges), err)
 		}
-		wantReason(t, name+": the key", s.MayRelease(ctx, federation.ResourceOf(r.ID)), ReasonNotClosed)
+		wantReason(t, name+": the key", mayRelease(ctx, s, federation.ResourceOf(r.ID)), ReasonNotClosed)
 		delete(m.fail, tc.fail)
 		if _, err := usual.Close(ctx, r.ID, Closing{Cohort: all, Sum: federation.Digest{1}}); err != nil {
 			t.Errorf("%s: not closed afterwards: %v", name, err)
@@ -165,7 +165,7 @@ func TestTicketComesLater(t *testing.T) {
 	if ticket, err := s.Close(ctx, r.ID, closing); !errors.Is(err, m.fail["sign"]) || ticket != nil {
 		t.Fatalf("%v", err)
 	}
-	wantReason(t, "key without a ticket", s.MayRelease(ctx, federation.ResourceOf(r.ID)), ReasonNotClosed)
+	wantReason(t, "key without a ticket", mayRelease(ctx, s, federation.ResourceOf(r.ID)), ReasonNotClosed)
 	_, err := s.Finish(ctx, r.ID, nil)
 	wantReason(t, "result without a ticket", err, ReasonNotClosed)
 	delete(m.fail, "sign")
@@ -229,7 +229,7 @@ func TestAbandonDestroysTheKeyAndChargesNothing(t *testing.T) {
 	if err := s.Abandon(ctx, r.ID); !errors.Is(err, m.fail["destroy"]) {
 		t.Fatalf("%v", err)
 	}
-	wantReason(t, "its key", s.MayRelease(ctx, federation.ResourceOf(r.ID)), ReasonNotClosed)
+	wantReason(t, "its key", mayRelease(ctx, s, federation.ResourceOf(r.ID)), ReasonNotClosed)
 	delete(m.fail, "destroy")
 	if err := s.Abandon(ctx, r.ID); err != nil || m.readable(r.ID) {
 		t.Fatalf("the key is there: %v", err)
@@ -412,5 +412,30 @@ func TestLedgerTellsWhatItCounts(t *testing.T) {
 		}
 		_, err := complete("test", bad, want)
 		wantReason(t, name, err, ReasonStore)
+	}
+}
+
+// A round's key leaves for whom the round names, whoever else the policy would give it to.
+func TestKeyIsReleasedToWhomTheRoundNames(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, nil)
+	if _, err := s.Close(t.Context(), r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{1}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		tenant, resource string
+		roles            protocol.Role
+		want             evidence.Reason
+	}{
+		"whom it names":       {"tenant", r.Resource(), protocol.RoleDecrypt | protocol.RoleContribute, ""},
+		"another tenant":      {"other", r.Resource(), protocol.RoleDecrypt, protocol.ReasonAudience},
+		"no tenant":           {"", r.Resource(), protocol.RoleDecrypt, protocol.ReasonAudience},
+		"a contributor":       {"tenant", r.Resource(), protocol.RoleContribute | protocol.RoleServe, protocol.ReasonRole},
+		"no role":             {"tenant", r.Resource(), 0, protocol.ReasonRole},
+		"another's decryptor": {"tenant", federation.ResourceOf(federation.ID{1}), protocol.RoleDecrypt, protocol.ReasonRole},
+	} {
+		guest := protocol.LeaseCertificate{Tenant: tc.tenant, Grants: []protocol.Granted{{Resource: tc.resource, Roles: tc.roles}}}
+		wantReason(t, name, s.MayRelease(t.Context(), r.Resource(), &guest), tc.want)
 	}
 }

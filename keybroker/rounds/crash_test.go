@@ -173,7 +173,7 @@ func (c *campaign) check(store Store) (err error) {
 				return errors.New("a ticket that somebody has is not the round's")
 			}
 		}
-		released := s.MayRelease(ctx, federation.ResourceOf(st.Round.ID)) == nil
+		released := mayRelease(ctx, s, federation.ResourceOf(st.Round.ID)) == nil
 		if charged := len(c.ledger[ledgerOf(federation.BrokerAccount)]) == 1; (released || st.Ticket != nil) && !charged || released && st.Ticket == nil {
 			return errors.New("a key or ticket without a charge")
 		}

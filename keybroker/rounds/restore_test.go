@@ -130,7 +130,7 @@ func TestRestoredLogIsNotBelieved(t *testing.T) {
 	}
 	result := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
 	m.believed = evidence.Refuse("audit-log-forked", "other records than the checkpoint's")
-	wantReason(t, "release", s.MayRelease(ctx, r.Resource()), "audit-log-forked")
+	wantReason(t, "release", mayRelease(ctx, s, r.Resource()), "audit-log-forked")
 	_, err = s.Finish(ctx, r.ID, result)
 	wantReason(t, "finish", err, "audit-log-forked")
 	if !m.readable(r.ID) {

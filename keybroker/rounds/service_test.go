@@ -26,7 +26,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	resource := federation.ResourceOf(r.ID)
-	wantReason(t, "key of an open round", s.MayRelease(ctx, resource), ReasonNotClosed)
+	wantReason(t, "key of an open round", mayRelease(ctx, s, resource), ReasonNotClosed)
 	cohort := admitted(t, m, s, r, signed, 3)
 	closing := Closing{Cohort: cohort[:2], Sum: federation.Digest{5}}
 	ticket, err := s.Close(ctx, r.ID, closing)
@@ -37,7 +37,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	if err != nil || tk.Count != 2 || tk.TotalWeight != 2 || tk.Sum != closing.Sum || tk.Cohort != federation.CohortDigest(cohort[:2]) || tk.Spent != r.Epsilon || tk.Delta != 1e-5 {
 		t.Fatalf("%+v, %v", tk, err)
 	}
-	wantReason(t, "key of a closed round", s.MayRelease(ctx, resource), "")
+	wantReason(t, "key of a closed round", mayRelease(ctx, s, resource), "")
 	if l, err := s.Ledger(ctx, federation.BrokerAccount); err != nil || len(l.Charges) != 1 || l.Charges[0].Round != r.ID || l.Epsilon != r.Epsilon {
 		t.Fatalf("%+v, %v", l, err)
 	}
@@ -54,7 +54,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	if m.readable(r.ID) {
 		t.Error("the key is there after publication")
 	}
-	wantReason(t, "key of a published round", s.MayRelease(ctx, resource), ReasonNotClosed)
+	wantReason(t, "key of a published round", mayRelease(ctx, s, resource), ReasonNotClosed)
 	if again, err := s.Close(ctx, r.ID, closing); err != nil || !bytes.Equal(again, ticket) {
 		t.Errorf("the ticket changed: %v", err)
 	}
@@ -280,12 +280,12 @@ func TestUnknownRounds(t *testing.T) {
 	_, finish := s.Finish(ctx, federation.ID{1}, nil)
 	_, status := s.Status(ctx, federation.ID{1})
 	for what, err := range map[string]error{"admit": admit, "close": closing, "finish": finish, "status": status, "abandon": s.Abandon(ctx, federation.ID{1}),
-		"release": s.MayRelease(ctx, federation.ResourceOf(federation.ID{1})), "a name": s.MayRelease(ctx, "fed/model"), "no name": s.MayRelease(ctx, "fed/"),
-		"a longer name": s.MayRelease(ctx, federation.ResourceOf(federation.ID{1})+"/x"), "the class": s.MayRelease(ctx, federation.ResourceClass)} {
+		"release": mayRelease(ctx, s, federation.ResourceOf(federation.ID{1})), "a name": mayRelease(ctx, s, "fed/model"), "no name": mayRelease(ctx, s, "fed/"),
+		"a longer name": mayRelease(ctx, s, federation.ResourceOf(federation.ID{1})+"/x"), "the class": mayRelease(ctx, s, federation.ResourceClass)} {
 		wantReason(t, what, err, ReasonUnknown)
 	}
 	for _, resource := range []string{"models/smollm2", "federal/x"} {
-		wantReason(t, resource, s.MayRelease(ctx, resource), "")
+		wantReason(t, resource, mayRelease(ctx, s, resource), "")
 	}
 }
 
