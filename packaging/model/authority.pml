@@ -374,7 +374,7 @@ inline close(r, c) {
 /* A round's key leaves, in an exchange of its own, after the record of its release. The
    lease says that it was granted. */
 inline release(r, a) {
-	(state[r] == CLOSED || (MUTANT_KEY_BEFORE_CLOSE && state[r] == OPEN)) &&
+	(state[r] == CLOSED || (MUTANT_KEY_BEFORE_CLOSE && state[r] == OPEN)) && KEPT(r) &&
 		PICK != 0 && (a == EVE || PICK >= SEES(a)) && CHECKPOINT &&
 		ASK(MUTANT_KEY_FOR_ANY_TENANT, NAMED(r, a)) && ASK(MUTANT_KEY_FOR_ANY_ROLE, MAYDECRYPT(a)) ->
 	printf("release round=%d agent=%e epoch=%d\n", r + 1, WHO(a), PICK);

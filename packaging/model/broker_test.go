@@ -118,7 +118,8 @@ func newBroker(t *testing.T, c *clock) *broker {
 	}
 	config := daemon.Config{StateDir: string(b.made.Layout), Listen: "127.0.0.1:0", Unlock: daemon.Unlock{Credential: "kek"},
 		Operator: daemon.Operator{Socket: filepath.Join(dir, "op")}}
-	config.Rounds.Privacy = rounds.Policy{MaxEpsilon: 1.5, Delta: 1e-5}
+	config.Rounds.Privacy = rounds.Policy{MaxEpsilon: 1.2, Delta: 1e-5}
+	config.Rounds.Checkpoint = filepath.Join(t.TempDir(), "checkpoint")
 	b.options = daemon.Options{Config: config, Logger: slog.New(slog.DiscardHandler), Version: "v1", Build: "test", Now: c.now,
 		Credential:   func(string) ([]byte, error) { return bytes.Clone(credential), nil },
 		NewAppraiser: func() (daemon.Appraiser, error) { return appraiser{}, nil }}
@@ -170,7 +171,7 @@ func (b *broker) start() {
 }
 
 // furnish gives the broker its policy, the keys of both models, and what members prove
-// themselves with.
+// themselves with; and begins the checkpoint that is kept elsewhere.
 func (b *broker) furnish() {
 	b.t.Helper()
 	ctx := b.t.Context()
@@ -188,6 +189,13 @@ func (b *broker) furnish() {
 		fmt.Fprintf(&values, "  - {id: %s, measurement: \"%x\"}\n", g.name, measurement(g.image))
 	}
 	if _, err := b.op.ImportReferenceValues(ctx, values.Bytes(), false); err != nil {
+		b.t.Fatal(err)
+	}
+	checkpoint, err := b.op.Checkpoint(ctx)
+	if err == nil {
+		err = os.WriteFile(b.options.Config.Rounds.Checkpoint, []byte(checkpoint.Note), 0o600)
+	}
+	if err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -159,18 +159,19 @@ func (w *world) restoreEpochs() error {
 }
 
 // open opens a round and gives it to the aggregator. A round has all that its account may
-// spend, and ends with its epoch at the latest.
+// spend, and ends with its epoch at the latest. Tenant 1's rounds are charged to the account
+// of all that name no model, tenant 2's to its model.
 func (w *world) open(r *round, number, tenant, epoch int) (err error) {
 	duration := 2 * tick
 	if end := w.stolen.begin.Add(2 * tick).Sub(w.clock.now()); epoch == 1 {
 		duration = min(duration, end.Truncate(time.Second)-time.Second)
 	}
-	members, decryptor := protocol.Audience{Tenants: []string{alice.tenant}}, bob
+	members, decryptor, model := protocol.Audience{Tenants: []string{alice.tenant}}, bob, federation.Digest{}
 	if r.tenant = tenant; tenant == 2 {
-		members, decryptor = protocol.Audience{Tenants: []string{eve.tenant}}, eve
+		members, decryptor, model = protocol.Audience{Tenants: []string{eve.tenant}}, eve, modelID(2)
 	}
 	_, image := decryptor.started(w.T)
-	r.Status, err = w.broker.op.OpenRound(w.Context(), rounds.Spec{Model: fmt.Sprintf("name-%d", number), Length: 50, ClipL2: 1, Epsilon: 1, Duration: duration, PerGuest: 8,
+	r.Status, err = w.broker.op.OpenRound(w.Context(), rounds.Spec{Model: fmt.Sprintf("name-%d", number), ModelID: model, Length: 50, ClipL2: 1, Epsilon: 1, Duration: duration, PerGuest: 8,
 		Contributors: members, Decryptors: protocol.Audience{Images: []evidence.ImageDigest{image}}})
 	if err != nil {
 		return err
