@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -252,8 +253,9 @@ func (r *requirements) measured() map[string]bool {
 		return nil
 	}
 	keys := make(map[string]bool, len(r.measurements))
-	for k := range r.measurements {
-		keys[k] = true
+	for _, v := range r.measurements {
+		// Without the product: a value for one product and one for all are the same image.
+		keys[fmt.Sprintf("%s/%t", strings.ToLower(v.Measurement), v.Software)] = true
 	}
 	return keys
 }

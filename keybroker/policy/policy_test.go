@@ -542,6 +542,7 @@ func TestTenantsThatShareAnImageHaveNone(t *testing.T) {
 	}{
 		"images of their own":       {"reference_values: [images/one]", "reference_values: [images/turin]", true},
 		"the same image":            {"reference_values: [images/one]", "reference_values: [images/one]", false},
+		"one image, by product":     {"reference_values: [images/one]", "reference_values: [images/genoa]", false},
 		"one image of both":         {"reference_values: [images/one]", "reference_values: [images/*]", false},
 		"an image, a host":          {"reference_values: [images/one]", "host_data: [" + hexOf(4, 32) + "]", false},
 		"the same image, two hosts": {"reference_values: [images/one], host_data: [" + hexOf(4, 32) + "]", "reference_values: [images/one], host_data: [" + hexOf(9, 32) + "]", true},
@@ -549,7 +550,11 @@ func TestTenantsThatShareAnImageHaveNone(t *testing.T) {
 		source := strings.Replace(full(), "tenants: [tenant-1]", "tenants: [tenant-1, tenant-2]", 1)
 		source = strings.Replace(source, "host_data: ["+hexOf(4, 32)+"]", "host_data: ["+hexOf(4, 32)+", "+hexOf(9, 32)+"]", 1)
 		source = strings.Replace(source, "- resources: [models/*]\n", "- {resources: [models/*], require: {tenants: [tenant-1], "+tc.first+"}}\n  - {resources: [a/*], require: {tenants: [tenant-2], "+tc.second+"}}\n", 1)
-		d := Decide(mustParse(t, source), good())
+		p, err := mustParse(t, source).WithReferenceValues(append(values(), ReferenceValue{ID: "images/genoa", Measurement: hexOf(5, 48), Product: "Genoa"}))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		d := Decide(p, good())
 		if !d.Allowed || (d.Tenant == "tenant-1") != tc.apart {
 			t.Errorf("%s: tenant %q: %v", name, d.Tenant, d.Reasons)
 		}
