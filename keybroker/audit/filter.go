@@ -79,7 +79,7 @@ func Show(dir string, f Filter) ([]Entry, error) {
 		keep = f.Last
 	}
 	var out []Entry
-	err := backwards(dir, f, func(matched []Entry) bool {
+	err := backwards(dir, f, keep, func(matched []Entry) bool {
 		out = append(matched[max(0, len(matched)-(keep-len(out))):], out...)
 		return len(out) >= keep
 	})
@@ -93,7 +93,7 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 		return nil, ErrNotFound
 	}
 	var found *Entry
-	err := backwards(dir, Filter{refusal: refusalID}, func(matched []Entry) bool {
+	err := backwards(dir, Filter{refusal: refusalID}, 1, func(matched []Entry) bool {
 		if len(matched) > 0 {
 			found = &matched[0]
 		}

@@ -12,8 +12,13 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
-// MaxFound is the most records that one query finds in one segment.
-const MaxFound = 1024
+// MaxFound is the most records that one query finds in one segment; more are
+// ErrTooMany, never a part of them.
+const MaxFound = 16 << 10
+
+// ErrTooMany means that a query names more records than it may find. The caller must act
+// as if the record that it looks for were there.
+var ErrTooMany = errors.New("the query names too many records of one segment of the audit log")
 
 // Found is a record that a query found.
 type Found struct {
@@ -48,6 +53,9 @@ func (l *Log) Find(q Query) ([]Found, error) {
 			return nil, err
 		}
 		found, first = append(found, some...), x.end()
+	}
+	if len(places) > MaxFound {
+		return nil, ErrTooMany
 	}
 	some, err := l.read(segmentOf(first), places, k)
 	return append(found, some...), err

@@ -321,3 +321,63 @@ func TestALogWhoseNewestCheckpointIsLostExtendsIt(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTooManyToFindIsNeverAPart: whoever asks whether something was recorded must not be
+// told of the first ones alone.
+func TestTooManyToFindIsNeverAPart(t *testing.T) {
+	dir, k := t.TempDir(), newSigner(t)
+	l := openLog(t, dir, k, Options{})
+	batch := make([]Record, 16)
+	for i := range batch {
+		batch[i] = roundRecord("charge", 0)
+	}
+	q := Query{Kind: KindService, Action: "charge", Resource: "round/0"}
+	for n := 0; n < MaxFound; n += len(batch) {
+		if _, err := l.AppendAll(t.Context(), batch...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found, err := l.Find(q); err != nil || len(found) != MaxFound {
+		t.Fatalf("%d found: %v", len(found), err)
+	}
+	if _, err := l.Append(t.Context(), batch[0]); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := l.Find(q); !errors.Is(err, ErrTooMany) || found != nil {
+		t.Errorf("%d found in the open segment: %v", len(found), err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openLog(t, dir, k, Options{SegmentBytes: 1})
+	defer l.Close()
+	if _, err := l.Append(t.Context(), sample(0)); err != nil { // the segment closes
+		t.Fatal(err)
+	}
+	if found, err := l.Find(q); !errors.Is(err, ErrTooMany) || found != nil {
+		t.Errorf("%d found in the closed segment: %v", len(found), err)
+	}
+}
+
+// TestShowingHoldsNoMoreThanIsShown: a segment may hold more records than memory should.
+func TestShowingHoldsNoMoreThanIsShown(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir, newSigner(t), Options{})
+	fill(t, l, 0, 100)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const keep = 3
+	err := backwards(dir, Filter{}, keep, func(matched []Entry) bool {
+		if len(matched) != keep || cap(matched) > 4*keep {
+			t.Errorf("%d matches in room for %d", len(matched), cap(matched))
+		}
+		return false
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := Show(dir, Filter{Last: keep}); err != nil || len(entries) != keep || entries[keep-1].Index < entries[0].Index {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}

@@ -274,9 +274,12 @@ func (x segmentIndex) find(f journal.File, k key) (places []place, err error) {
 			hi = mid
 		}
 	}
-	for i := lo; i < int(x.Entries) && len(places) < MaxFound; i++ {
+	for i := lo; i < int(x.Entries); i++ {
 		if read(i); err != nil || !bytes.Equal(entry[:keyBytes], k[:]) {
 			break
+		}
+		if len(places) == MaxFound {
+			return nil, ErrTooMany
 		}
 		places = append(places, place{binary.BigEndian.Uint32(entry[keyBytes:]), binary.BigEndian.Uint32(entry[keyBytes+4:])})
 	}

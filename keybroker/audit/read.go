@@ -52,9 +52,9 @@ func iterate(dir string, seg journal.Segment, last bool, visit func(Entry) bool)
 	return err == nil, err
 }
 
-// backwards visits whole segments, the newest first, until enough says so or a
-// segment begins before the time that matters.
-func backwards(dir string, f Filter, segment func([]Entry) (enough bool)) error {
+// backwards visits segments, the newest first, with the last keep matches of each, until
+// enough says so or a segment begins before the time that matters.
+func backwards(dir string, f Filter, keep int, segment func([]Entry) (enough bool)) error {
 	segments, err := journal.Segments(journal.ReadOnly{}, dir, recordPrefix)
 	if err != nil {
 		return err
@@ -65,16 +65,23 @@ func backwards(dir string, f Filter, segment func([]Entry) (enough bool)) error 
 		}
 		var matched []Entry
 		before := false
+		// No more than keep at a time: a segment may hold more than memory should.
+		add := func(e Entry) {
+			if len(matched) == 2*keep {
+				matched = matched[:copy(matched, matched[keep:])]
+			}
+			matched = append(matched, e)
+		}
 		if _, err := iterate(dir, seg, i == len(segments)-1, func(e Entry) bool {
 			before = before || e.Index == seg.First && !f.Since.IsZero() && e.Record.Time.Before(f.Since.Add(-clockSlack))
 			if f.Match(e) {
-				matched = append(matched, e)
+				add(e)
 			}
 			return f.To == 0 || e.Index+1 < f.To
 		}); err != nil {
 			return err
 		}
-		if segment(matched) || before {
+		if segment(matched[max(0, len(matched)-keep):]) || before {
 			return nil
 		}
 	}

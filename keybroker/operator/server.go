@@ -60,6 +60,7 @@ type Server struct {
 	roles     map[uint32]Role
 	quiet     *slog.Logger  // for lines that strangers cause
 	verifying chan struct{} // one token while the audit log is verified
+	showing   chan struct{} // one token while records are shown
 }
 
 // NewServer checks the options.
@@ -73,7 +74,7 @@ func NewServer(o Options) (*Server, error) {
 	if err := o.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("operator socket: limits: %w", err)
 	}
-	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger), verifying: make(chan struct{}, 1)}
+	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger), verifying: make(chan struct{}, 1), showing: make(chan struct{}, 1)}
 	for _, uid := range o.Viewers {
 		s.roles[uid] = RoleViewer
 	}
