@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,18 +128,45 @@ func (p *Policies) Import(source []byte) (*policy.Policy, error) {
 }
 
 // newest is the highest version of an id that is in force or ever was: an old policy does
-// not come back by way of another one either.
+// not come back by way of another one either. A file that this version cannot read any more
+// still counts by the id and version that it states.
 func (p *Policies) newest(id string) (version uint64, err error) {
 	if old := p.current.Load(); old != nil && old.ID() == id {
 		version = old.Version()
 	}
-	history, err := p.History()
-	for _, old := range history {
-		if old.ID == id {
-			version = max(version, old.Version)
+	files, err := filepath.Glob(filepath.Join(p.dir, historyDir, "*.yaml"))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return 0, err
+		}
+		if oldID, oldVersion := stated(b); oldID == id {
+			version = max(version, oldVersion)
 		}
 	}
-	return version, err
+	return version, nil
+}
+
+var (
+	statedID      = regexp.MustCompile(`(?m)^id:[ \t]*["']?([^"'\s#]+)`)
+	statedVersion = regexp.MustCompile(`(?m)^version:[ \t]*([0-9]+)`)
+)
+
+// stated is the id and version in a policy file, whatever else is in it.
+func stated(source []byte) (id string, version uint64) {
+	if p, err := policy.Parse(source); err == nil {
+		return p.ID(), p.Version()
+	}
+	if m := statedID.FindSubmatch(source); m != nil {
+		id = string(m[1])
+	}
+	if m := statedVersion.FindSubmatch(source); m != nil {
+		version, _ = strconv.ParseUint(string(m[1]), 10, 64) // too large a number is none
+	}
+	return id, version
 }
 
 // ImportReferenceValues adds reference values, or replaces all of them, and

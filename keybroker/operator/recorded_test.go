@@ -1,6 +1,8 @@
 package operator
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,7 +25,15 @@ func TestAnOldPolicyDoesNotComeBackByWayOfAnother(t *testing.T) {
 			t.Errorf("version %d of a policy is in force again after version 5", version)
 		}
 	}
-	if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(6, "demo/one"))); err != nil {
+	// A file of a format that is read no more still counts, and stands in nobody's way.
+	old := filepath.Join(b.server.opts.Policies.dir, historyDir, "old.yaml")
+	if err := os.WriteFile(old, []byte("format: 0\nid: demo\nversion: 7 # long ago\nchips: all\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(7, "demo/one"))); err == nil {
+		t.Error("version 7 came back")
+	}
+	if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(8, "demo/one"))); err != nil {
 		t.Error(err)
 	}
 }

@@ -40,7 +40,7 @@ func newWorld(t testing.TB) *world {
 	w.lease = protocol.LeaseCertificate{
 		Lease: protocol.ID{7}, Broker: w.epoch.Broker, Epoch: 3, AgentKey: w.agentKey.Public(),
 		Kind: evidence.KindSNP, SoftwareTEE: true, EvidenceDigest: [32]byte{8}, Registers: []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}},
-		Grants: []protocol.Granted{{Resource: "models/demo", Version: 4, Subject: [32]byte{5}, Roles: protocol.RoleServe}},
+		Grants:  []protocol.Granted{{Resource: "models/demo", Version: 4, Subject: [32]byte{5}, Roles: protocol.RoleServe}},
 		ImageID: "image-1", PolicyID: "demo", PolicyVersion: 4, NotBefore: begin, NotAfter: begin + 300_000,
 	}
 	return w
