@@ -30,30 +30,39 @@ func (s *Server) attest(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return problem.BadRequest("nonce", "invalid-nonce", err.Error())
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
+	a, err := s.quote(r.Context(), nonce)
+	if err != nil {
+		return err
+	}
+	problem.WriteJSON(w, http.StatusOK, a)
+	return nil
+}
+
+// quote makes the evidence in the request's turn, which is over before its client reads.
+func (s *Server) quote(ctx context.Context, nonce []byte) (*attestation, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
 	p, _ := peerOf(ctx)
 	leave, err := s.quotes.Enter(ctx, p.uid)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer leave()
 	key := s.cfg.Attester.AgentKeyID()
 	reportData := evidence.CallerBinding{Nonce: nonce, AgentKeyID: key}.ReportData()
 	env, err := s.cfg.Attester.Collect(ctx, reportData)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	raw, err := env.Marshal()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	problem.WriteJSON(w, http.StatusOK, attestation{
+	return &attestation{
 		Kind: env.Kind, Nonce: hex.EncodeToString(nonce), AgentKeyID: hex.EncodeToString(key[:]),
 		ReportData: hex.EncodeToString(reportData[:]), Evidence: raw,
-	})
-	return nil
+	}, nil
 }
 
 // parseNonce reads hexadecimal if all is hexadecimal, else base64url. The answer

@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -43,66 +44,79 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 		return err
 	}
 	defer held.Release()
-	q, err := openai.Parse(body, chat)
-	if err != nil {
+	whole, err := s.answer(w, r, body, chat, full)
+	if err != nil || whole == nil {
 		return err
 	}
+	held.Shrink(int64(len(whole)) + intake.Overhead)
+	problem.WriteBody(w, http.StatusOK, whole)
+	return nil
+}
+
+// answer makes an answer in its turn: whole, for its caller to write, or as a stream, of
+// which nothing is left to write. Who is slow to read a whole answer has no place in the
+// line meanwhile.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, body []byte, chat, full bool) (whole []byte, err error) {
+	p, _ := peerOf(r.Context())
+	q, err := openai.Parse(body, chat)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.checkModel(q.Model); err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
 	leave, err := s.intake.Line.Enter(ctx, p.uid)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer leave()
 	if err := s.serving(); err != nil {
-		return err
+		return nil, err
 	}
 	session, err := s.cfg.Gate.Session(q.Model)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer context.AfterFunc(session.Lease, func() { cancel(context.Cause(session.Lease)) })()
 	c := &completion{server: s, request: q, session: session, chat: chat, full: full, created: s.cfg.Now().Unix()}
 	if c.id, err = receipt.NewID(); err != nil {
-		return err
+		return nil, err
 	}
 	w.Header().Set(ReceiptHeader, c.id.String())
-	if err := c.run(ctx, w); err != nil {
+	if whole, err = c.run(ctx, w); err != nil {
 		w.Header().Del(ReceiptHeader)
 		// An engine that was stopped reports so; the cause says why. The lease
 		// comes first: the engine is closed with it.
 		for _, why := range []context.Context{session.Lease, ctx} {
 			if why.Err() != nil {
-				return context.Cause(why)
+				return nil, context.Cause(why)
 			}
 		}
-		return err
+		return nil, err
 	}
-	return nil
+	return whole, nil
 }
 
-// run tokenizes, generates and responds.
-func (c *completion) run(ctx context.Context, w http.ResponseWriter) error {
+// run tokenizes, generates, and makes the whole answer or writes a stream.
+func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []byte, err error) {
 	if err := c.prepare(); err != nil {
-		return err
+		return nil, err
 	}
 	if c.request.Stream {
-		return c.runStream(ctx, w)
+		return nil, c.runStream(ctx, w)
 	}
 	var text strings.Builder
 	result, err := c.generate(ctx, &text, func(string) error { return nil })
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := c.sign(ctx, text.String(), result); err != nil {
-		return err
+		return nil, err
 	}
-	problem.WriteJSON(w, http.StatusOK, c.object(text.String(), result))
-	return nil
+	return json.Marshal(c.object(text.String(), result))
 }
 
 // prepare turns the request into tokens and fits them into the context.

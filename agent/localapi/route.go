@@ -82,7 +82,7 @@ func (s *Server) wrap(route route) http.Handler {
 		if route.long {
 			ctx = r.Context()
 		}
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		rec := newRecorder(w, s.cfg.RequestTime, s.cfg.WriteTime)
 		err := evidence.Refuse(ReasonPeer, "this user may not use the agent")
 		if s.allowed(r.Context()) {
 			err = route.handle(rec, r.WithContext(ctx))
@@ -92,32 +92,6 @@ func (s *Server) wrap(route route) http.Handler {
 		}
 		s.metrics.observe(route.name, rec.status, time.Since(began))
 	})
-}
-
-// recorder remembers the status, and whether the response is a stream already.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	stream *stream
-}
-
-// WriteHeader notes the status.
-func (r *recorder) WriteHeader(status int) {
-	r.status = status
-	r.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap serves http.ResponseController.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-// fail ends the response with an error: an object, or an event in a stream.
-func (r *recorder) fail(p *problem.Error) {
-	if r.stream == nil || !r.stream.begun {
-		problem.Write(r, p)
-		return
-	}
-	r.status = p.Status // for the metrics; the client has seen 200
-	_ = r.stream.send(p)
 }
 
 type modelObject struct {

@@ -5,22 +5,20 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-	"time"
 )
 
-// stream writes server-sent events. Each write has its own deadline, so that a
+// stream writes server-sent events. Each has its own deadline, the recorder's, so that a
 // reader who does not read holds up nothing but its own answer.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	limit   time.Duration
 	begun   bool
 }
 
 // newStream hooks a stream into the response: an error before its first event
 // is an ordinary response, one after it an event.
-func newStream(w http.ResponseWriter, limit time.Duration) *stream {
-	st := &stream{w: w, control: http.NewResponseController(w), limit: limit}
+func newStream(w http.ResponseWriter) *stream {
+	st := &stream{w: w, control: http.NewResponseController(w)}
 	if rec, ok := w.(*recorder); ok {
 		rec.stream = st
 	}
@@ -44,22 +42,16 @@ func (st *stream) event(data []byte) error {
 		h.Set("Cache-Control", "no-store")
 		st.w.WriteHeader(http.StatusOK)
 	}
-	if err := st.control.SetWriteDeadline(time.Now().Add(st.limit)); err != nil {
-		return err
-	}
 	if _, err := st.w.Write(append(append([]byte("data: "), data...), '\n', '\n')); err != nil {
 		return err
 	}
-	if err := st.control.Flush(); err != nil {
-		return err
-	}
-	return st.control.SetWriteDeadline(time.Time{})
+	return st.control.Flush()
 }
 
 // runStream answers piece by piece. The end mark is sent only after the receipt
 // was issued: a stream that has it is whole.
 func (c *completion) runStream(ctx context.Context, w http.ResponseWriter) error {
-	st := newStream(w, c.server.cfg.WriteTime)
+	st := newStream(w)
 	empty := ""
 	var text strings.Builder
 	first := true

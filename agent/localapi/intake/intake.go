@@ -68,9 +68,12 @@ type Body struct {
 	Deadline func(time.Time) error
 }
 
-// FromRequest is the body of a request.
+// FromRequest is the body of a request. Its deadlines are of writes too: who wants to be told
+// to continue, and does not read that, does not send either.
 func FromRequest(w http.ResponseWriter, r *http.Request, limit int64, cost func(int64) int64) Body {
-	return Body{R: r.Body, Length: r.ContentLength, Max: limit, Cost: cost, Deadline: http.NewResponseController(w).SetReadDeadline}
+	c := http.NewResponseController(w)
+	deadline := func(t time.Time) error { return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t)) }
+	return Body{R: r.Body, Length: r.ContentLength, Max: limit, Cost: cost, Deadline: deadline}
 }
 
 // Read reserves what a user's request costs, then reads its body. The caller gives back

@@ -251,7 +251,12 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 		a.response.Parameters.Issued = a.issued()
 	}
 	w.Header().Set("Anchorhold-Receipt", a.Receipts()[0].String())
-	problem.WriteJSON(w, http.StatusOK, a.response)
+	body, err := json.Marshal(a.response)
+	if err != nil {
+		return err
+	}
+	a.Written(len(body))
+	problem.WriteBody(w, http.StatusOK, body)
 	return nil
 }
 
@@ -264,6 +269,13 @@ type Answers struct {
 
 // Release gives the memory of the answers back to other requests.
 func (a *Answers) Release() { a.held.Release() }
+
+// Written lets the answers go: n bytes of text, which a client may be slow to read, are all
+// that is still held.
+func (a *Answers) Written(n int) {
+	a.List, a.response = nil, response{}
+	a.held.Shrink(int64(n) + intake.Overhead)
+}
 
 // MarshalJSON writes the response.
 func (a *Answers) MarshalJSON() ([]byte, error) { return json.Marshal(a.response) }

@@ -63,6 +63,12 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 		http.Error(w, "{}", http.StatusInternalServerError)
 		return
 	}
+	WriteBody(w, status, body)
+}
+
+// WriteBody sends what is JSON already: of an answer that is whole, so that all it was made
+// from can be let go before its reader reads.
+func WriteBody(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

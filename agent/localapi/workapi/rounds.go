@@ -195,8 +195,10 @@ func newPatient(w http.ResponseWriter, r *http.Request) *patient {
 
 // Read reads under a new deadline.
 func (p *patient) Read(b []byte) (int, error) {
-	if err := p.c.SetReadDeadline(time.Now().Add(bodyIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
+	for _, set := range []func(time.Time) error{p.c.SetReadDeadline, p.c.SetWriteDeadline} { // the first read may tell the client to continue
+		if err := set(time.Now().Add(bodyIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return 0, err
+		}
 	}
 	if took := time.Since(p.begun); took > bodyGrace && float64(p.came) < took.Seconds()*bodyRate {
 		return 0, &problem.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(intake.ReasonSlow),

@@ -2,6 +2,7 @@ package workapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -79,13 +80,21 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
 		begun := time.Now()
 		detail, err := st.do()
 		if err != nil {
+			if u.out.Answer != nil {
+				u.out.Answer.Release()
+			}
 			_, _ = io.CopyN(io.Discard, u.body, maxUnread) // to the end, or the client's patience
 			return &federate.StepError{Step: st.reason, Err: err}
 		}
 		u.out.Steps = append(u.out.Steps, step{st.name, st.state, time.Since(begun).Milliseconds(), detail})
 	}
 	u.out.Steps = append(u.out.Steps, step{Step: "send", State: "queued"})
-	problem.WriteJSON(w, http.StatusAccepted, u.out)
+	body, err := json.Marshal(u.out)
+	if err != nil {
+		return err
+	}
+	u.out.Answer.Written(len(body))
+	problem.WriteBody(w, http.StatusAccepted, body)
 	return nil
 }
 
