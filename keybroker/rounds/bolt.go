@@ -92,20 +92,21 @@ func (b *Bolt) Get(_ context.Context, id federation.ID) (r Record, err error) {
 	return r, err
 }
 
-// List implements Store.
-func (b *Bolt) List(context.Context) (list []Record, err error) {
-	err = b.db.View(func(tx *bolt.Tx) error {
+// Each implements Store.
+func (b *Bolt) Each(_ context.Context, visit func(Record) error) error {
+	return b.db.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(bucketRounds)).Cursor()
 		for k, v := c.Last(); k != nil; k, v = c.Prev() {
 			r, err := decodeRecord(v)
 			if err != nil {
 				return err
 			}
-			list = append(list, r)
+			if err := visit(r); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
-	return list, err
 }
 
 // Update implements Store.

@@ -428,12 +428,14 @@ func (s *Service) released(ctx context.Context, r federation.Round, agent federa
 
 // Status is a round at a glance.
 type Status struct {
-	Round   federation.Round `json:"round"`
-	State   State            `json:"state"`
-	Members []Member         `json:"members"`
-	Signed  []byte           `json:"signed"`
-	Ticket  []byte           `json:"ticket,omitempty"`
-	Result  []byte           `json:"result,omitempty"`
+	Round federation.Round `json:"round"`
+	State State            `json:"state"`
+	// Contributors is how many were admitted.
+	Contributors int      `json:"contributors"`
+	Members      []Member `json:"members,omitempty"`
+	Signed       []byte   `json:"signed,omitempty"`
+	Ticket       []byte   `json:"ticket,omitempty"`
+	Result       []byte   `json:"result,omitempty"`
 }
 
 // Status describes one round.
@@ -447,22 +449,17 @@ func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) 
 
 func (s *Service) statusOf(rec Record) (Status, error) {
 	r, err := s.shown(rec)
-	return Status{Round: r, State: rec.State, Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
+	return Status{Round: r, State: rec.State, Contributors: len(rec.Members), Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
 }
 
-// List describes all rounds, newest first.
-func (s *Service) List(ctx context.Context) ([]Status, error) {
-	records, err := s.cfg.Store.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Status, 0, len(records))
-	for _, rec := range records {
+// List describes all rounds, newest first, without what is large: Status has the signed
+// round, its key and its contributors.
+func (s *Service) List(ctx context.Context) (list []Status, err error) {
+	err = s.cfg.Store.Each(ctx, func(rec Record) error {
 		st, err := s.statusOf(rec)
-		if err != nil {
-			return nil, err
-		}
+		st.Signed, st.Round.PublicKey, st.Members = nil, nil, nil
 		list = append(list, st)
-	}
-	return list, nil
+		return err
+	})
+	return list, err
 }

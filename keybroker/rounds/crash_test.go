@@ -243,11 +243,13 @@ func (h *halves) Create(_ context.Context, r Record) error { h.rounds[r.ID] = r;
 func (h *halves) Get(_ context.Context, id federation.ID) (Record, error) {
 	return h.rounds[id], nil
 }
-func (h *halves) List(context.Context) (list []Record, err error) {
+func (h *halves) Each(_ context.Context, visit func(Record) error) error {
 	for _, r := range h.rounds {
-		list = append(list, r)
+		if err := visit(r); err != nil {
+			return err
+		}
 	}
-	return list, nil
+	return nil
 }
 func (h *halves) Charges(context.Context, string) ([]Charge, error) {
 	return slices.Clone(h.charges), nil

@@ -327,7 +327,7 @@ func wantReason(t testing.TB, what string, err error, want evidence.Reason) {
 // consistent is the oracle: what must hold of a store whatever happened. Every
 // closed round is charged once, no other is charged, and the ledgers only grew.
 func consistent(ctx context.Context, store Store, before map[string][]Charge) (map[string][]Charge, error) {
-	list, err := store.List(ctx)
+	list, err := listOf(ctx, store)
 	if err != nil {
 		return nil, err
 	}
@@ -359,4 +359,10 @@ func consistent(ctx context.Context, store Store, before map[string][]Charge) (m
 		}
 	}
 	return after, nil
+}
+
+// listOf returns all rounds of a store.
+func listOf(ctx context.Context, store Store) (list []Record, err error) {
+	err = store.Each(ctx, func(r Record) error { list = append(list, r); return nil })
+	return list, err
 }

@@ -131,19 +131,21 @@ func readRound(row pgx.Row, id federation.ID) (Record, error) {
 	return decodeRound(raw, id)
 }
 
-// List implements Store.
-func (p *Postgres) List(ctx context.Context) ([]Record, error) {
+// Each implements Store.
+func (p *Postgres) Each(ctx context.Context, visit func(Record) error) error {
 	rows, err := p.pool.Query(ctx, "SELECT record FROM fed_rounds ORDER BY seq DESC")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Record, error) {
-		var raw []byte
-		if err := row.Scan(&raw); err != nil {
-			return Record{}, err
+	var raw []byte
+	_, err = pgx.ForEachRow(rows, []any{&raw}, func() error {
+		r, err := decodeRecord(raw)
+		if err != nil {
+			return err
 		}
-		return decodeRecord(raw)
+		return visit(r)
 	})
+	return err
 }
 
 // Update implements Store. The round's row is locked before the ledger's, in every

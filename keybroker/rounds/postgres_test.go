@@ -148,7 +148,7 @@ func lossIsNoticed(t *testing.T, s *server) {
 	if _, err := c.Exec(t.Context(), "UPDATE fed_rounds SET record = 'x'"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = store.List(t.Context())
+	_, err = listOf(t.Context(), store)
 	wantReason(t, "no record", err, ReasonStore)
 }
 

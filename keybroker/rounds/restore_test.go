@@ -25,7 +25,7 @@ type former struct {
 // copied takes a copy of all rounds, with no charges.
 func copied(t *testing.T, s Store) *former {
 	t.Helper()
-	list, err := s.List(t.Context())
+	list, err := listOf(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

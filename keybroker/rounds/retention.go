@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // ReasonOpen: as many rounds are open as may be, in all or of a model.
@@ -40,19 +41,18 @@ func (l Limits) complete() Limits {
 
 // roomForOne refuses one more open round than there may be.
 func (s *Service) roomForOne(ctx context.Context, model string) error {
-	list, err := s.cfg.Store.List(ctx)
+	open, ofModel := 0, 0
+	err := s.cfg.Store.Each(ctx, func(rec Record) error {
+		if rec.State == Open {
+			open++
+			if rec.Model == model {
+				ofModel++
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	open, ofModel := 0, 0
-	for _, rec := range list {
-		if rec.State != Open {
-			continue
-		}
-		open++
-		if rec.Model == model {
-			ofModel++
-		}
 	}
 	switch l := s.cfg.Limits; {
 	case open >= l.Open:
@@ -67,14 +67,21 @@ func (s *Service) roomForOne(ctx context.Context, model string) error {
 // returns of how many rounds. Nothing else of a round goes: a round that was closed stays
 // closed, over one cohort, and its charge stays in the ledger.
 func (s *Service) Forget(ctx context.Context) (int, error) {
-	list, err := s.cfg.Store.List(ctx)
+	before, gone := s.cfg.Now().Add(-time.Duration(s.cfg.Limits.KeptDays)*24*time.Hour), 0
+	var ended []federation.ID
+	err := s.cfg.Store.Each(ctx, func(rec Record) error {
+		if (rec.State == Published || rec.State == Abandoned) && len(rec.Members) > 0 {
+			ended = append(ended, rec.ID)
+		}
+		return nil
+	})
 	if err != nil {
 		return 0, err
 	}
-	before, gone := s.cfg.Now().Add(-time.Duration(s.cfg.Limits.KeptDays)*24*time.Hour), 0
-	for _, rec := range list {
-		if rec.State != Published && rec.State != Abandoned || len(rec.Members) == 0 {
-			continue
+	for _, id := range ended {
+		rec, err := s.cfg.Store.Get(ctx, id)
+		if err != nil {
+			return gone, err
 		}
 		r, err := s.shown(rec)
 		if err != nil {

@@ -3,6 +3,8 @@ package rounds
 import (
 	"bytes"
 	"errors"
+	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -114,5 +116,36 @@ func TestLimitsOfRoundsAreChecked(t *testing.T) {
 		if _, err := New(c); err == nil {
 			t.Errorf("%+v: accepted", bad)
 		}
+	}
+}
+
+// TestOldRoundsAreVisitedOneAtATime: a broker that has had many large rounds starts, opens and
+// lists in the memory of one of them.
+func TestOldRoundsAreVisitedOneAtATime(t *testing.T) {
+	b, err := OpenBolt(filepath.Join(t.TempDir(), "rounds.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	const rounds, size = 24, 1 << 20
+	for i := range rounds {
+		if err := b.Create(t.Context(), Record{ID: federation.ID{1, byte(i)}, Model: "m", State: Abandoned, Signed: make([]byte, size)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var most uint64
+	seen := 0
+	err = b.Each(t.Context(), func(Record) error {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		most, seen = max(most, m.HeapAlloc), seen+1
+		return nil
+	})
+	if err != nil || seen != rounds {
+		t.Fatalf("%d of %d rounds: %v", seen, rounds, err)
+	}
+	if most > rounds/2*size {
+		t.Errorf("%d MiB are held while %d rounds of 1 MiB are visited", most>>20, rounds)
 	}
 }

@@ -59,7 +59,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 		t.Errorf("the ticket changed: %v", err)
 	}
 	list, err := s.List(ctx)
-	if err != nil || len(list) != 1 || list[0].State != Published || len(list[0].Members) != 2 || !bytes.Equal(list[0].Result, res) {
+	if err != nil || len(list) != 1 || list[0].State != Published || list[0].Contributors != 2 || !bytes.Equal(list[0].Result, res) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if st, err := s.Status(ctx, r.ID); err != nil || st.Round.ID != r.ID || !bytes.Equal(st.Signed, signed) {
@@ -139,7 +139,7 @@ func TestOpenRefuses(t *testing.T) {
 		} else if tc.want != "" {
 			wantReason(t, name, err, tc.want)
 		}
-		if list, err := store.List(t.Context()); err != nil || len(list) != 0 || len(m.secrets) != 0 {
+		if list, err := listOf(t.Context(), store); err != nil || len(list) != 0 || len(m.secrets) != 0 {
 			t.Errorf("%s: left %d rounds and %d keys, %v", name, len(list), len(m.secrets), err)
 		}
 	}

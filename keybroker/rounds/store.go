@@ -53,8 +53,9 @@ type Store interface {
 	Create(ctx context.Context, r Record) error
 	// Get returns a round, or ReasonUnknown.
 	Get(ctx context.Context, id federation.ID) (Record, error)
-	// List returns all rounds, newest first.
-	List(ctx context.Context) ([]Record, error)
+	// Each visits all rounds, newest first, one at a time: together they may be more than
+	// memory should hold. visit must not call the store; its error ends the visits.
+	Each(ctx context.Context, visit func(Record) error) error
 	// Update replaces a round whose stored version is r.Version, and adds one to
 	// it; any other is ReasonConflict. With a charge, the round's ledger gets it in
 	// the same transaction, if its last digest is the charge's Previous; else

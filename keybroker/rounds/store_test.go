@@ -84,7 +84,7 @@ func storeKeepsRecords(t *testing.T, p place) {
 	_, err := s.Get(ctx, federation.ID{1})
 	wantReason(t, "an unknown round", err, ReasonUnknown)
 	wantReason(t, "a change of an unknown round", s.Update(ctx, record(1), nil), ReasonUnknown)
-	if list, err := s.List(ctx); err != nil || len(list) != 0 {
+	if list, err := listOf(ctx, s); err != nil || len(list) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if list, err := s.Charges(ctx, "test"); err != nil || len(list) != 0 {
@@ -97,7 +97,7 @@ func storeKeepsRecords(t *testing.T, p place) {
 	again.Signed = []byte("another")
 	wantReason(t, "the same round twice", s.Create(ctx, again), ReasonConflict)
 	wantReason(t, "a round without a statement", s.Create(ctx, Record{ID: federation.ID{7}, Model: "test", State: Open}), ReasonStore)
-	list, err := s.List(ctx)
+	list, err := listOf(ctx, s)
 	if err != nil || len(list) != 3 || list[0].ID[0] != 9 || list[1].ID[0] != 3 || list[2].ID[0] != 5 {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -274,7 +274,7 @@ func storeReopens(t *testing.T, p place) {
 	var ledger []Charge
 	for i := range byte(3) {
 		s := p.open(t)
-		if got, err := s.List(ctx); err != nil || len(got) != len(want) || len(got) > 0 && !reflect.DeepEqual(got, want) {
+		if got, err := listOf(ctx, s); err != nil || len(got) != len(want) || len(got) > 0 && !reflect.DeepEqual(got, want) {
 			t.Fatalf("%+v, want %+v, %v", got, want, err)
 		}
 		if got, err := s.Charges(ctx, "test"); err != nil || !slices.Equal(got, ledger) {
@@ -285,7 +285,7 @@ func storeReopens(t *testing.T, p place) {
 			t.Fatal(err)
 		}
 		var err error
-		if want, err = s.List(ctx); err != nil || len(want) != int(i)+1 {
+		if want, err = listOf(ctx, s); err != nil || len(want) != int(i)+1 {
 			t.Fatal(err)
 		}
 		if ledger, err = s.Charges(ctx, "test"); err != nil || len(ledger) != int(i)+1 {

@@ -210,7 +210,7 @@ func newRoundStatus(inv *invocation) *cobra.Command {
 				list, err := b.Rounds(ctx)
 				return list, func(w io.Writer) {
 					for _, st := range list {
-						fmt.Fprintf(w, "%s  %-10s %-16s %d of %d to %d\n", st.Round.ID, st.State, st.Round.Model, len(st.Members), st.Round.Minimum, st.Round.Maximum)
+						fmt.Fprintf(w, "%s  %-10s %-16s %d of %d to %d\n", st.Round.ID, st.State, st.Round.Model, st.Contributors, st.Round.Minimum, st.Round.Maximum)
 					}
 				}, err
 			}
