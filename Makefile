@@ -85,7 +85,7 @@ bench-peer: model ## our inference beside llama.cpp on the same file and threads
 	@.ci/bench-peer "$(CACHE)"
 
 bench-exhaust: ## attack each of the five listeners, with figures (tests without the race detector do so too)
-	@CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
+	@set -o pipefail; CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
 
 clean: ## remove what was built (not the cache of models and peers)
 	rm -rf bin .cache
