@@ -9,7 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 
-// ReasonWipedInUse: something still used a model when its lease ended, and did not
+// ReasonWipedInUse means that something still used a model when its lease ended, and did not
 // let go. Its key and its memory were wiped under it.
 const ReasonWipedInUse evidence.Reason = "wiped-in-use"
 

@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
-// ReasonUnresponsive: an attempt to attest has not come back, and no other is made
+// ReasonUnresponsive means that an attempt to attest has not come back, and no other is made
 // before it does. The report device or a disk hangs.
 const ReasonUnresponsive evidence.Reason = "attestation-unresponsive"
 

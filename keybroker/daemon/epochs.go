@@ -16,7 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// ReasonLastEpoch: without this epoch the broker would have none that is active.
+// ReasonLastEpoch means that without this epoch the broker would have none that is active.
 const ReasonLastEpoch evidence.Reason = "last-active-epoch"
 
 // maxEpochs bounds how many epochs a state directory may hold.

@@ -9,7 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// ReasonOpen: as many rounds are open as may be, in all or of a model.
+// ReasonOpen means that as many rounds are open as may be, in all or of a model.
 const ReasonOpen evidence.Reason = "rounds-open"
 
 // Limits bound what is kept. Zero limits take the defaults named.
