@@ -247,17 +247,19 @@ func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
 // broker is a registry that behaves as the broker's: a proof needs an announced receipt
 // and a registered key.
 type broker struct {
-	mu        sync.Mutex
-	down      bool // it does not answer
-	asked     int  // while it was down
-	keys      map[statement.Digest]bool
-	others    statement.Digest // the model that its keys are not registered for
-	announced map[receipt.ID]int
-	wanted    []receipt.ID
-	signed    map[receipt.ID]statement.Digest // by which agent key
-	agent     func(receipt.Receipt) (statement.Digest, error)
-	refuses   map[receipt.ID]bool
-	proofs    map[receipt.ID]proofaudit.Bundle
+	mu         sync.Mutex
+	down       bool // it does not answer
+	asked      int  // while it was down
+	keys       map[statement.Digest]bool
+	others     statement.Digest // the model that its keys are not registered for
+	announced  map[receipt.ID]int
+	calls      int // announcements
+	turnedAway map[receipt.ID]evidence.Reason
+	wanted     []receipt.ID
+	signed     map[receipt.ID]statement.Digest // by which agent key
+	agent      func(receipt.Receipt) (statement.Digest, error)
+	refuses    map[receipt.ID]bool
+	proofs     map[receipt.ID]proofaudit.Bundle
 }
 
 func newBroker(t *testing.T) *broker {
@@ -281,6 +283,12 @@ func (b *broker) Announce(_ context.Context, receipts []receipt.Receipt) error {
 	defer b.mu.Unlock()
 	if err := b.enter(); err != nil {
 		return err
+	}
+	b.calls++
+	for _, r := range receipts { // all or none
+		if reason := b.turnedAway[r.Body.ID]; reason != "" {
+			return evidence.Refuse(reason, "receipt %s", r.Body.ID)
+		}
 	}
 	for _, r := range receipts {
 		b.announced[r.Body.ID]++

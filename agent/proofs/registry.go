@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
@@ -41,23 +42,87 @@ func (s *Service) talk(ctx context.Context) {
 // announceBatch is how many receipts go out at a time.
 const announceBatch = 64
 
-// announce fixes what was answered since the last time.
+// reasonAgentFull is the registry's: this key's receipts have to wait, another's have not.
+const reasonAgentFull evidence.Reason = "proofs-agent-full"
+
+// announce fixes what was answered since the last time. The registry takes all or none of a
+// batch, so one that it refuses goes out again one by one. What is refused for itself is
+// given up, or nothing behind it would ever be announced.
 func (s *Service) announce(ctx context.Context) error {
+	full := map[statement.Digest]bool{} // agent keys that have their part
+	var failed error
 	for {
-		s.mu.Lock()
-		n := min(len(s.unspoken), announceBatch)
-		batch := s.unspoken[:n:n]
-		s.mu.Unlock()
-		if n == 0 {
-			return nil
+		batch := s.toAnnounce(full)
+		if len(batch) == 0 {
+			return failed
 		}
-		if err := s.cfg.Registry.Announce(ctx, batch); err != nil {
-			return err
+		err := s.cfg.Registry.Announce(ctx, batch)
+		if _, refused := evidence.ReasonOf(err); err != nil && !refused {
+			return err // nobody answers
 		}
-		s.mu.Lock()
-		s.unspoken = s.unspoken[n:]
-		s.mu.Unlock()
+		if err == nil {
+			s.spoken(batch)
+			continue
+		}
+		for _, r := range batch {
+			agent := s.agentOf(r.Body.ID)
+			if full[agent] {
+				continue
+			}
+			err := s.announceOne(ctx, r)
+			if reason, _ := evidence.ReasonOf(err); reason == reasonAgentFull {
+				full[agent], failed = true, errors.Join(failed, err)
+			} else if err != nil {
+				return errors.Join(failed, err)
+			}
+		}
 	}
+}
+
+// announceOne announces a receipt, or gives it up if the registry refuses it for itself.
+func (s *Service) announceOne(ctx context.Context, r receipt.Receipt) error {
+	err := s.cfg.Registry.Announce(ctx, []receipt.Receipt{r})
+	reason, refused := evidence.ReasonOf(err)
+	if err != nil && !(refused && strings.HasPrefix(string(reason), "receipt-")) {
+		return err
+	}
+	if err != nil {
+		s.cfg.Logger.Error("the registry refuses a receipt, which is not announced", "receipt", r.Body.ID.String(), "err", err)
+	}
+	s.spoken([]receipt.Receipt{r})
+	return nil
+}
+
+// toAnnounce is the next batch, without the receipts of keys that have their part.
+func (s *Service) toAnnounce(full map[statement.Digest]bool) (batch []receipt.Receipt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.unspoken {
+		if !full[s.agents[r.Body.ID]] {
+			batch = append(batch, r)
+		}
+		if len(batch) == announceBatch {
+			break
+		}
+	}
+	return batch
+}
+
+// spoken takes receipts off those that are not announced yet.
+func (s *Service) spoken(batch []receipt.Receipt) {
+	gone := map[receipt.ID]bool{}
+	for _, r := range batch {
+		gone[r.Body.ID] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unspoken = slices.DeleteFunc(s.unspoken, func(r receipt.Receipt) bool { return gone[r.Body.ID] })
+}
+
+func (s *Service) agentOf(id receipt.ID) statement.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.agents[id]
 }
 
 // note remembers under which agent key an answer was signed. The broker's challenges name

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -176,6 +177,43 @@ func TestAKeyThatIsNotRegistered(t *testing.T) {
 	wantReason(t, "registered for other models", g.registered(t.Context(), key, b.others), ReasonNotRegistered)
 	if err := g.registered(t.Context(), key, statement.Digest{4}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAReceiptThatTheRegistryRefusesStopsNoOther: the registry takes all or none of a batch,
+// and one receipt that it never takes kept an agent from announcing any other.
+func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	var log lines
+	g := w.make(t, OnDemand, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
+	a := w.classify(t)
+	queue := func(n byte, agent statement.Digest) receipt.ID {
+		r := a.Receipt.Receipt
+		r.Body.ID = receipt.ID{2, n}
+		g.unspoken, g.agents[r.Body.ID] = append(g.unspoken, r), agent
+		return r.Body.ID
+	}
+	mine, former := statement.Digest{1}, statement.Digest{2}
+	bad, full := queue(1, mine), queue(2, former)
+	for i := range 2 * announceBatch {
+		queue(byte(3+i), mine)
+	}
+	b.turnedAway = map[receipt.ID]evidence.Reason{bad: "receipt-unverified", full: reasonAgentFull}
+	if reason, _ := evidence.ReasonOf(g.announce(t.Context())); reason != reasonAgentFull {
+		t.Error("what has to wait is not told:", reason)
+	}
+	if len(b.announced) != 2*announceBatch || len(g.unspoken) != 1 || g.unspoken[0].Body.ID != full {
+		t.Errorf("%d of %d were announced, %d wait", len(b.announced), 2*announceBatch, len(g.unspoken))
+	}
+	if !log.has(bad.String()) || log.has(full.String()) {
+		t.Error("the log does not name the receipt that was given up, and no other")
+	}
+	if b.turnedAway[full], b.calls = "proofs-full", 0; g.announce(t.Context()) == nil || b.calls != 2 || len(g.unspoken) != 1 {
+		t.Errorf("a full registry: %d calls, %d wait", b.calls, len(g.unspoken))
+	}
+	delete(b.turnedAway, full)
+	if err := g.announce(t.Context()); err != nil || b.announced[full] != 1 || len(g.unspoken) != 0 {
+		t.Errorf("it is not tried again: %v", err)
 	}
 }
 
