@@ -42,7 +42,7 @@ type Collector interface {
 }
 
 // newClient makes the broker client of a configuration.
-func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, epochs client.EpochStore, version string, log *slog.Logger) (*client.Client, error) {
+func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, epochs client.EpochStore, version string) (*client.Client, error) {
 	pem, err := os.ReadFile(cfg.Broker.TLSRoots)
 	if err != nil {
 		return nil, fmt.Errorf("broker.tls_roots: %w", err)
@@ -69,8 +69,8 @@ func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, e
 		Address: cfg.Broker.Address, ServerName: name, TLSRoots: pool, Profile: profile,
 		Roots: roots, MinEpoch: cfg.Broker.MinimumEpoch, Epochs: epochs,
 		Collector: whitelisted{col, cfg.Compute.TEE.MeasurementWhitelist},
-		AgentKey:  agentKey, Logger: log,
-		Clock: func() evidence.ClockSource { return clock.Source("/") },
+		AgentKey:  agentKey,
+		Clock:     func() evidence.ClockSource { return clock.Source("/") },
 		Claims: evidence.GuestClaims{
 			ImageID: cfg.Guest.ImageID, AgentBuild: version, Tenant: cfg.Guest.Tenant,
 			MemoryLimit: uint64(cfg.MemoryLimit()),

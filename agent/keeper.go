@@ -182,6 +182,9 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 	}
 	k.log.Info("lease granted", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
 		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
+	if lease.Unsent != nil {
+		k.log.Warn("release receipt not sent", "lease", lease.ID, "err", lease.Unsent)
+	}
 	if anew { // before anything of this lease is handed on: two models do not fit
 		if err := k.tenure.closeModel(ReasonModelUnavailable, "the model is being opened"); err != nil {
 			return err

@@ -75,7 +75,7 @@ func (d *daemon) prepare() (err error) {
 	if d.agentKey, err = identity.Generate(identity.LevelEpoch); err != nil {
 		return err
 	}
-	broker, err := newClient(d.Config, d.Collector, d.agentKey, d.epochs, d.Version, d.Logger)
+	broker, err := newClient(d.Config, d.Collector, d.agentKey, d.epochs, d.Version)
 	if err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if cfg.Guest != old.Guest || cfg.Compute.TEE.Provider != old.Compute.TEE.Provider || !reflect.DeepEqual(cfg.Federation, old.Federation) || cfg.Workers != old.Workers {
 		return evidence.Refuse("reload-needs-restart", "guest, compute.tee.provider, federation and workers change only with a restart")
 	}
-	broker, err := newClient(cfg, d.Collector, d.agentKey, d.epochs, d.Version, d.Logger)
+	broker, err := newClient(cfg, d.Collector, d.agentKey, d.epochs, d.Version)
 	if err != nil {
 		return err
 	}

@@ -273,7 +273,7 @@ func (f *Fixture) ClientConfig() client.Config {
 	f.tb.Helper()
 	return client.Config{Address: f.Address, ServerName: ServerName, TLSRoots: f.TLSRoots,
 		Roots: []identity.Public{f.Root.Public()}, Epochs: &Epochs{}, Collector: f.TEE,
-		AgentKey: f.NewKey(identity.LevelEpoch), Claims: Claims(), Logger: f.Logs.Logger()}
+		AgentKey: f.NewKey(identity.LevelEpoch), Claims: Claims()}
 }
 
 // Client returns a client of the broker; change may be nil.

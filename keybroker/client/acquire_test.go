@@ -333,6 +333,26 @@ func TestLeaseOverBeforeItArrives(t *testing.T) {
 	wantReason(t, err, protocol.ReasonLeaseExpired)
 }
 
+// TestReceiptThatWasNotSentIsTheCallersToLog has M7 fail: the keys come all the same, and
+// the reason with them. Nothing is logged while nobody else knows of the keys.
+func TestReceiptThatWasNotSentIsTheCallersToLog(t *testing.T) {
+	f := brokertest.New(t)
+	s := newScript(t, f)
+	key := f.NewKey(identity.LevelEpoch)
+	s.m6 = func(*protocol.Release) { key.Wipe() } // as good as a connection that is reset before M7
+	lease, _, err := s.acquire(func(c *client.Config) { c.AgentKey = key })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Wipe()
+	if lease.Unsent == nil {
+		t.Error("the lease does not say that its receipt was not sent")
+	}
+	if lease.Keys[brokertest.Resource].Key.Len() == 0 {
+		t.Error("the key was thrown away with the receipt")
+	}
+}
+
 // TestRefusalCarriesReasonAndID shows what the agent can tell its operator.
 func TestRefusalCarriesReasonAndID(t *testing.T) {
 	f := brokertest.New(t)
@@ -419,7 +439,6 @@ func TestConfigMustBeComplete(t *testing.T) {
 		"collector":       func(c *client.Config) { c.Collector = nil },
 		"agent key":       func(c *client.Config) { c.AgentKey = nil },
 		"agent's level":   func(c *client.Config) { c.AgentKey = f.Root },
-		"logger":          func(c *client.Config) { c.Logger = nil },
 		"printable claim": func(c *client.Config) { c.Claims.ImageID = "a\nb" },
 	} {
 		cfg := f.ClientConfig()

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -64,8 +63,6 @@ type Config struct {
 	// Clock, if set, says what the kernel counts time with now, in the place of what
 	// Claims says: a kernel may leave a clock that it finds unstable.
 	Clock func() evidence.ClockSource
-	// Logger receives state changes; required, slog.DiscardHandler is fine.
-	Logger *slog.Logger
 }
 
 func (c *Config) check() error {
@@ -76,8 +73,8 @@ func (c *Config) check() error {
 		return errors.New("broker client: TLS roots are required")
 	case len(c.Roots) == 0:
 		return errors.New("broker client: at least one broker root identity is required")
-	case c.Epochs == nil || c.Collector == nil || c.AgentKey == nil || c.Logger == nil:
-		return errors.New("broker client: epoch store, collector, agent key and logger are required")
+	case c.Epochs == nil || c.Collector == nil || c.AgentKey == nil:
+		return errors.New("broker client: epoch store, collector and agent key are required")
 	}
 	for i, root := range c.Roots {
 		if root.IsZero() || root.Level() != identity.LevelRoot {
@@ -139,7 +136,7 @@ func (c *Client) Acquire(ctx context.Context, resources []string) (*Lease, error
 		return nil, err
 	}
 	c.succeeded(id)
-	return lease, nil // nothing is logged here: a log that hangs would keep keys that nobody watches yet
+	return lease, nil
 }
 
 func allValid(names []string) bool {

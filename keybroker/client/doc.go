@@ -4,7 +4,8 @@
 // It guarantees that no evidence leaves the guest before the broker has proved,
 // on this connection, that a configured root stands behind it; that a lease
 // never lasts longer here than at the broker; and that keys arrive in locked
-// memory and nowhere else.
+// memory and nowhere else, with a clock that wipes them at the lease's end until
+// the caller has them. It logs nothing: a log that hangs would stand between the two.
 //
 // It trusts the configured root identities, the TLS roots, and the guest's
 // monotonic clock. It does not trust the guest's wall clock, the network, or

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -42,14 +41,30 @@ type exchange struct {
 	hashM6    protocol.Digest
 	cert      protocol.LeaseCertificate
 	unwrapped []*keybuf.Buffer
+	clock     *time.Timer // wipes unwrapped when the lease ends; stopped by handOver
 }
 
-// exchange dials and runs every step. Whatever fails, the connection is closed
-// and KK is erased.
-func (c *Client) exchange(ctx context.Context, resources []string, id protocol.ID) (_ *Lease, err error) {
+// exchange runs every step and hands the keys over. Whatever fails, they are wiped.
+func (c *Client) exchange(ctx context.Context, resources []string, id protocol.ID) (*Lease, error) {
+	x := &exchange{client: c, resources: resources, request: id}
+	lease, err := x.run(ctx)
+	if err == nil {
+		err = x.handOver()
+	}
+	if err != nil {
+		x.wipe()
+		return nil, wrap(protocol.ReasonInternal, err)
+	}
+	return lease, nil
+}
+
+// run dials and runs the steps. When it returns, the connection is closed and KK is
+// erased; the keys, if it opened them, have a clock.
+func (x *exchange) run(ctx context.Context) (*Lease, error) {
+	c := x.client
 	cfg, err := hybridtls.ClientConfig(c.cfg.ServerName, c.cfg.TLSRoots, c.cfg.Profile)
 	if err != nil {
-		return nil, wrap(protocol.ReasonInternal, err)
+		return nil, err
 	}
 	conn, err := hybridtls.Dial(ctx, "tcp", c.cfg.Address, cfg)
 	if err != nil {
@@ -60,7 +75,7 @@ func (c *Client) exchange(ctx context.Context, resources []string, id protocol.I
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	x := &exchange{client: c, conn: conn, ekm: conn.Exporter(), resources: resources, request: id}
+	x.conn, x.ekm = conn, conn.Exporter()
 	defer x.eraseKEM()
 	steps := []func(context.Context) error{
 		x.sendHello, x.readChallenge, x.checkEpoch, x.checkChoice, x.raiseEpoch,
@@ -68,16 +83,14 @@ func (c *Client) exchange(ctx context.Context, resources []string, id protocol.I
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
-			x.wipe()
-			return nil, wrap(protocol.ReasonInternal, err)
+			return nil, err
 		}
 	}
 	lease, err := x.lease()
 	if err != nil {
-		x.wipe()
-		return nil, wrap(protocol.ReasonInternal, err)
+		return nil, err
 	}
-	x.sendReceipt(ctx)
+	lease.Unsent = x.sendReceipt(ctx)
 	return lease, nil
 }
 
@@ -92,6 +105,30 @@ func (x *exchange) wipe() {
 	for _, k := range x.unwrapped {
 		k.Wipe()
 	}
+}
+
+// watch starts the clock of keys that nobody but this exchange knows of yet: what is
+// still to do, M7 and the end of the connection, depends on the host.
+func (x *exchange) watch() { x.clock = time.AfterFunc(time.Until(x.end()), x.wipe) }
+
+// end is when the lease ends here. It counts from the moment before M3 was sent; the
+// broker decided after that, so this end never believes in a lease that the broker
+// thinks is over (7.3).
+func (x *exchange) end() time.Time { return x.sent.Add(x.ttl()) }
+
+func (x *exchange) ttl() time.Duration { return x.grant.LeaseEnd.Time().Sub(x.grant.BrokerTime.Time()) }
+
+// handOver stops the clock: from here on the lease is the caller's to end. Keys that it
+// has wiped are not handed over.
+func (x *exchange) handOver() error {
+	if !x.clock.Stop() {
+		return x.over()
+	}
+	return nil
+}
+
+func (x *exchange) over() error {
+	return evidence.Refuse(protocol.ReasonLeaseExpired, "the exchange took longer than the lease of %s", x.ttl())
 }
 
 // sendHello sends M1 (5.1).
@@ -287,21 +324,19 @@ func (x *exchange) open(context.Context) (err error) {
 	if x.unwrapped, err = x.kem.OpenAll(sealed); err != nil {
 		return &Error{Reason: protocol.ReasonKeyNotOpened, Err: err}
 	}
+	x.watch()
 	return nil
 }
 
-// lease turns the exchange into its result. The lease counts from the moment
-// before M3 was sent; the broker decided after that, so this end never believes
-// in a lease that the broker thinks is over (7.3).
+// lease turns the exchange into its result.
 func (x *exchange) lease() (*Lease, error) {
 	chain, err := protocol.MarshalLeaseChain(x.m2.Epoch, x.release.Lease)
 	if err != nil {
 		return nil, err
 	}
-	ttl := x.grant.LeaseEnd.Time().Sub(x.grant.BrokerTime.Time())
 	l := &Lease{
 		ID: x.grant.Lease.String(), PolicyID: x.grant.PolicyID, PolicyVersion: x.grant.PolicyVersion,
-		BrokerTime: x.grant.BrokerTime.Time(), TTL: ttl, Expires: x.sent.Add(ttl),
+		BrokerTime: x.grant.BrokerTime.Time(), TTL: x.ttl(), Expires: x.end(),
 		Keys:         make(map[string]Key, len(x.unwrapped)),
 		EvidenceKind: x.cert.Kind, EvidenceDigest: x.cert.EvidenceDigest, SoftwareTEE: x.cert.SoftwareTEE,
 		Roles: make(map[string]protocol.Role, len(x.unwrapped)), Tenant: x.cert.Tenant, Image: x.cert.Image,
@@ -309,7 +344,7 @@ func (x *exchange) lease() (*Lease, error) {
 		AuditIndex: x.release.AuditIndex, AuditLeaf: x.release.AuditLeaf, Ends: x.ends(),
 	}
 	if l.Remaining(time.Now()) <= 0 {
-		return nil, evidence.Refuse(protocol.ReasonLeaseExpired, "the exchange took longer than the lease of %s", ttl)
+		return nil, x.over()
 	}
 	for i, key := range x.unwrapped {
 		granted := x.cert.Grants[i] // as checkLease saw: the same resources in the same order
@@ -321,18 +356,15 @@ func (x *exchange) lease() (*Lease, error) {
 
 // sendReceipt sends M7 (5.7). The keys are here already: a receipt that does not
 // arrive is the broker's to note, not a reason to throw them away.
-func (x *exchange) sendReceipt(ctx context.Context) {
+func (x *exchange) sendReceipt(ctx context.Context) error {
 	m7 := &protocol.Receipt{Release: x.hashM6}
-	err := m7.Sign(x.client.cfg.AgentKey, x.ekm)
-	if err == nil {
-		_, err = x.send(ctx, m7)
+	if err := m7.Sign(x.client.cfg.AgentKey, x.ekm); err != nil {
+		return err
 	}
-	if err == nil {
-		err = x.conn.CloseWrite()
+	if _, err := x.send(ctx, m7); err != nil {
+		return err
 	}
-	if err != nil {
-		x.client.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "release receipt not sent", slog.Any("err", err))
-	}
+	return x.conn.CloseWrite()
 }
 
 // send writes one message and returns its bytes for the transcript.

@@ -63,6 +63,9 @@ type Lease struct {
 	// AuditIndex and AuditLeaf name the audit record made before the release.
 	AuditIndex uint64
 	AuditLeaf  [32]byte
+	// Unsent is why the broker did not get the receipt of this release (M7), nil if it
+	// was sent. The caller logs it, once the keys have a clock of its own.
+	Unsent error
 }
 
 // Remaining returns how long the lease may still be used at now, which must

@@ -166,8 +166,7 @@ func (s *state) client(t *testing.T, address string) *client.Client {
 		t.Fatal("no certificate")
 	}
 	c, err := client.New(client.Config{Address: address, ServerName: "localhost", TLSRoots: roots, Roots: []identity.Public{s.result.Root},
-		MinEpoch: 1, Epochs: &memoryEpochs{}, Collector: echo{}, AgentKey: key, Claims: evidence.GuestClaims{ImageID: "i", AgentBuild: "b", MemoryLimit: 1 << 27},
-		Logger: slog.New(slog.DiscardHandler)})
+		MinEpoch: 1, Epochs: &memoryEpochs{}, Collector: echo{}, AgentKey: key, Claims: evidence.GuestClaims{ImageID: "i", AgentBuild: "b", MemoryLimit: 1 << 27}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,8 +48,7 @@ func (s *state) member(t *testing.T, address string, resource string) (*identity
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(s.result.CertificatePEM)
 	c, err := client.New(client.Config{Address: address, ServerName: "localhost", TLSRoots: pool, Roots: []identity.Public{s.result.Root},
-		MinEpoch: 1, Epochs: &memoryEpochs{}, Collector: echo{}, AgentKey: key, Claims: evidence.GuestClaims{ImageID: "i", AgentBuild: "b", MemoryLimit: 1 << 27},
-		Logger: slog.New(slog.DiscardHandler)})
+		MinEpoch: 1, Epochs: &memoryEpochs{}, Collector: echo{}, AgentKey: key, Claims: evidence.GuestClaims{ImageID: "i", AgentBuild: "b", MemoryLimit: 1 << 27}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package model
 import (
 	"crypto/x509"
 	"fmt"
-	"log/slog"
 	"sync"
 	"testing"
 
@@ -92,7 +91,7 @@ func (r *running) acquire(t *testing.T, address string, made daemon.InitResult, 
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(made.CertificatePEM)
 	c, err := client.New(client.Config{Address: address, ServerName: "localhost", TLSRoots: pool, Roots: []identity.Public{made.Root},
-		MinEpoch: 1, Epochs: &r.epochs, Collector: hardware{r.image, r.chip}, AgentKey: r.Key, Logger: slog.New(slog.DiscardHandler),
+		MinEpoch: 1, Epochs: &r.epochs, Collector: hardware{r.image, r.chip}, AgentKey: r.Key,
 		Claims: evidence.GuestClaims{ImageID: r.name, AgentBuild: "test", MemoryLimit: 1 << 27, Tenant: r.tenant}})
 	if err != nil {
 		t.Fatal(err)

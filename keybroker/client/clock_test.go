@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// opened returns an exchange that has just opened one key of a lease of a minute.
+func opened(t *testing.T) *exchange {
+	t.Helper()
+	kem, err := keywrap.NewRecipient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &exchange{client: &Client{}, kem: kem, resources: []string{"models/a"}, sent: time.Now()}
+	x.grant = protocol.Grant{Lease: protocol.ID{1}, BrokerTime: protocol.TimeOf(time.Now()), LeaseEnd: protocol.TimeOf(time.Now().Add(time.Minute))}
+	secret, err := keybuf.Random(32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Wipe()
+	info := protocol.KeyInfo(x.transcript(), x.grant.Lease, "models/a", 1, 0, x.grant.LeaseEnd)
+	enc, sealed, err := keywrap.Seal(kem.PublicKey(), info, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.release.Items = []protocol.Item{{Resource: "models/a", Version: 1, Enc: enc, Ciphertext: sealed}}
+	if err := x.open(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.wipe)
+	return x
+}
+
+// Between the opening of keys and their caller lie M7 and the end of a connection, which
+// are the host's: a step that does not come back must not keep keys past the lease's end.
+func TestKeysAreWipedAtTheLeasesEndUntilTheyAreHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := opened(t)
+		<-time.After(time.Minute - time.Millisecond)
+		synctest.Wait()
+		if x.unwrapped[0].Len() != 32 {
+			t.Fatal("the key was wiped before the lease's end")
+		}
+		<-time.After(time.Millisecond)
+		synctest.Wait()
+		if x.unwrapped[0].Len() != 0 {
+			t.Error("the lease is over, and its key is there")
+		}
+		if reason, _ := evidence.ReasonOf(x.handOver()); reason != protocol.ReasonLeaseExpired {
+			t.Errorf("wiped keys were handed over: %q", reason)
+		}
+	})
+}
+
+// A later lease may keep the same key: the end of the one that it came with is not this
+// package's business any more.
+func TestKeysThatWereHandedOverAreTheCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := opened(t)
+		if err := x.handOver(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Hour)
+		synctest.Wait()
+		if x.unwrapped[0].Len() != 32 {
+			t.Error("the key was wiped although its caller has it")
+		}
+	})
+}
