@@ -30,16 +30,7 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 		return a.sendFile(w, r, path, board.ReasonNoMessage)
 	}))
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/manifest", a.beginShare)
-	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/blocks", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
-		_, dir, err := a.shareOf(r, id)
-		if err == nil {
-			err = board.ReceiveShare(dir, id, a.patient(w, r))
-		}
-		if err == nil {
-			reply(w, http.StatusOK, struct{}{})
-		}
-		return err
-	})
+	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/blocks", g.reads(federation.ReadSums, a.receiveShare))
 	for _, name := range []string{board.FileManifest, board.FileBlocks} {
 		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 			_, dir, err := a.shareOf(r, id)
@@ -58,6 +49,22 @@ func (a *Aggregator) shareOf(r *http.Request, id federation.ID) (*round, string,
 	}
 	dir, err := board.ShareDir(held.dir, r.PathValue("from"))
 	return held, dir, err
+}
+
+func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	_, dir, err := a.shareOf(r, id)
+	if err != nil {
+		return err
+	}
+	release, err := a.alone(dir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err = board.ReceiveShare(dir, id, a.patient(w, r)); err == nil {
+		reply(w, http.StatusOK, struct{}{})
+	}
+	return err
 }
 
 func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id federation.ID) error {

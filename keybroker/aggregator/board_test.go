@@ -84,17 +84,7 @@ func TestMessagesOfParties(t *testing.T) {
 func TestSharesOfParties(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	a, b := s.Agent(t, nil), s.Agent(t, nil)
-	set, err := heparams.Lookup(heparams.Threshold)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := s.PartyKey(t, []byte("public key"), 2, a, b)
-	r, signed, _ := s.Round(t, 10_000, func(r *federation.Round) {
-		if err := key.Adopt(r, s.Roots(), s.Floor()); err != nil {
-			t.Error(err)
-		}
-		r.Set, r.SetDigest, r.Recount, r.Decryptors = set.ID, set.Digest(), true, protocol.Audience{}
-	})
+	r, signed := partyRound(t, s, a, b)
 	ctx := t.Context()
 	s.public = s.as(a)
 	defer s.public.Close()
@@ -103,21 +93,7 @@ func TestSharesOfParties(t *testing.T) {
 	}
 	blocks := bytes.Repeat([]byte{7}, 2*heparams.ShareBlockBytes)
 	share := func(agent *federationtest.Agent, from uint32, ticket federation.Digest, count int) []byte {
-		var m federation.Manifest
-		for i := range count {
-			m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, uint64(i), blocks[:heparams.ShareBlockBytes]))
-		}
-		var err error
-		m.Signed, err = federation.SignShare(agent.Key, agent.Chain, federation.Share{Round: r.ID, TicketDigest: ticket, Agent: agent.Key.Public().ID(), From: from,
-			Active: []uint32{1, 2}, Blocks: uint64(count), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: federationtest.Begin + 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := m.Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return raw
+		return signShare(t, agent, r, ticket, from, blocks[:count*heparams.ShareBlockBytes])
 	}
 	wantCode(t, "before the ticket", s.public.SendShare(ctx, r.ID, 1, share(a, 1, federation.Digest{}, 2), nil), aggregator.ReasonNoTicket)
 	ticket := s.closeEmpty(t, r, signed)
@@ -163,6 +139,58 @@ func TestSharesOfParties(t *testing.T) {
 	wantCode(t, "not sent", err, board.ReasonNoShare)
 	_, _, err = s.public.Share(ctx, s.Floor(), r, federation.Digest{1}, 1)
 	wantCode(t, "for another ticket", err, federation.ReasonWrongRound)
+}
+
+// sharing is a closed round of two parties, and the share of the first, which s.public is.
+func sharing(t *testing.T, s *site) (r federation.Round, manifest, blocks []byte) {
+	t.Helper()
+	a, b := s.Agent(t, nil), s.Agent(t, nil)
+	r, signed := partyRound(t, s, a, b)
+	s.public = s.as(a)
+	t.Cleanup(s.public.Close)
+	if err := s.public.AddRound(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	ticket := s.closeEmpty(t, r, signed)
+	blocks = bytes.Repeat([]byte{7}, 2*heparams.ShareBlockBytes)
+	return r, signShare(t, a, r, ticket, 1, blocks), blocks
+}
+
+// partyRound is a round whose key two parties hold.
+func partyRound(t *testing.T, s *site, a, b *federationtest.Agent) (federation.Round, []byte) {
+	t.Helper()
+	set, err := heparams.Lookup(heparams.Threshold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := s.PartyKey(t, []byte("public key"), 2, a, b)
+	r, signed, _ := s.Round(t, 10_000, func(r *federation.Round) {
+		if err := key.Adopt(r, s.Roots(), s.Floor()); err != nil {
+			t.Error(err)
+		}
+		r.Set, r.SetDigest, r.Recount, r.Decryptors = set.ID, set.Digest(), true, protocol.Audience{}
+	})
+	return r, signed
+}
+
+// signShare is the manifest of a party's share.
+func signShare(t *testing.T, agent *federationtest.Agent, r federation.Round, ticket federation.Digest, from uint32, blocks []byte) []byte {
+	t.Helper()
+	var m federation.Manifest
+	for i := range len(blocks) / heparams.ShareBlockBytes {
+		m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, uint64(i), blocks[i*heparams.ShareBlockBytes:][:heparams.ShareBlockBytes]))
+	}
+	var err error
+	m.Signed, err = federation.SignShare(agent.Key, agent.Chain, federation.Share{Round: r.ID, TicketDigest: ticket, Agent: agent.Key.Public().ID(), From: from,
+		Active: []uint32{1, 2}, Blocks: uint64(len(m.Hashes)), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: federationtest.Begin + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // closeEmpty closes a round over two uploads of zeros, and returns the ticket's digest.

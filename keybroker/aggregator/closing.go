@@ -87,8 +87,9 @@ func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (fede
 	return res, t, err
 }
 
-// SetValues takes the values of the result that is here.
-func (a *Aggregator) SetValues(id federation.ID, body io.Reader) (err error) {
+// SetValues takes the values of the result that is here. Those that are here already
+// stay, and nothing is read.
+func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
 	r, err := a.round(id)
 	if err != nil {
 		return err
@@ -101,22 +102,36 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(r.dir, ".new-*")
+	release, err := a.alone(r.path(fileValues))
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
+	defer release()
+	if durable.Exists(r.path(fileValues)) {
+		return nil
+	}
+	return durable.Stream(r.path(fileValues), func(w io.Writer) error {
+		h, size := sha256.New(), int64(res.Length)*8
+		n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
+		if err == nil && (n != size || federation.Digest(h.Sum(nil)) != res.Values) {
+			err = evidence.Refuse(federation.ReasonUpload, "the values are not those that were signed")
 		}
-	}()
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(body, int64(res.Length)*8+1))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
+	})
+}
+
+// alone lets one request at a time write a file whose content comes piece by piece, and may
+// come slowly: more of them would each hold the whole of it on the disk.
+func (a *Aggregator) alone(path string) (release func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.written[path] {
+		return nil, evidence.Refuse(ReasonBusy, "another connection is sending this; come back")
 	}
-	if n != int64(res.Length)*8 || federation.Digest(h.Sum(nil)) != res.Values {
-		return evidence.Refuse(federation.ReasonUpload, "the values are not those that were signed")
-	}
-	return os.Rename(f.Name(), r.path(fileValues))
+	a.written[path] = true
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.written, path)
+	}, nil
 }

@@ -108,6 +108,8 @@ type Aggregator struct {
 
 	mu     sync.Mutex
 	rounds map[federation.ID]*round
+	// written are the files that a request is sending, piece by piece.
+	written map[string]bool
 }
 
 // New opens the state directory and every round in it.
@@ -141,7 +143,7 @@ func New(cfg Config) (*Aggregator, error) {
 		return nil, fmt.Errorf("aggregator: limits: %w", err)
 	}
 	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
-	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}}
+	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}, written: map[string]bool{}}
 	var err error
 	if a.lowest, err = openLowest(filepath.Join(cfg.StateDir, fileLowest), cfg.MinEpoch); err != nil {
 		return nil, err

@@ -120,7 +120,7 @@ func (a *Aggregator) load() error {
 		return err
 	}
 	entries, err := os.ReadDir(base)
-	if err != nil {
+	if err = errors.Join(err, durable.Sweep(a.cfg.StateDir), a.board.Sweep()); err != nil {
 		return err
 	}
 	for _, e := range entries {
@@ -184,13 +184,13 @@ func (r *round) loadUploads(roots []identity.Public) error {
 	return nil
 }
 
-// sweep deletes what interrupted sums left.
+// sweep deletes what interrupted sums and other writes left.
 func (r *round) sweep() error {
 	left, err := filepath.Glob(r.path("sums", ".work-*"))
 	for _, dir := range left {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
-	return err
+	return errors.Join(err, durable.Sweep(r.dir, r.path("uploads", "*"), r.path("shares", "*")))
 }
 
 func (a *Aggregator) roundDir(id federation.ID) string {

@@ -82,13 +82,13 @@ func (a *Aggregator) public(mux *http.ServeMux, g gate) {
 	a.route(mux, "PUT /v1/rounds/{id}/result", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.SetResult(id, b) })
 	})
-	a.route(mux, "PUT /v1/rounds/{id}/values", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "PUT /v1/rounds/{id}/values", g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		if err := a.SetValues(id, a.patient(w, r)); err != nil {
 			return err
 		}
 		reply(w, http.StatusOK, struct{}{})
 		return nil
-	})
+	}))
 	a.route(mux, "GET /v1/rounds/{id}/ticket", g.reads(federation.ReadTerms, a.file(fileTicket, ReasonNoTicket)))
 	a.route(mux, "GET /v1/rounds/{id}/result", g.reads(federation.ReadTerms, a.file(fileResult, ReasonNoResult)))
 	a.route(mux, "GET /v1/rounds/{id}/values", g.reads(federation.ReadTerms, a.file(fileValues, ReasonNoResult)))

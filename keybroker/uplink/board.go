@@ -60,6 +60,11 @@ func (c *Client) SendShare(ctx context.Context, id federation.ID, from int, mani
 	if err := c.call(ctx, http.MethodPut, sharePath(id, from, "manifest"), bytes.NewReader(manifest), nil); err != nil {
 		return err
 	}
+	return c.SendShareBlocks(ctx, id, from, blocks)
+}
+
+// SendShareBlocks hands over the blocks of a share whose manifest is there.
+func (c *Client) SendShareBlocks(ctx context.Context, id federation.ID, from int, blocks io.Reader) error {
 	return c.call(ctx, http.MethodPut, sharePath(id, from, "blocks"), blocks, nil)
 }
 

@@ -72,6 +72,10 @@ func New(dir string, roots []identity.Public, most int, times Times) *Board {
 	return &Board{dir: dir, roots: roots, most: most, times: times}
 }
 
+// Sweep deletes what a crash left of files that were being written. It is for the start,
+// when nothing is written yet.
+func (b *Board) Sweep() error { return durable.Sweep(filepath.Join(b.dir, "*")) }
+
 func (b *Board) path(id federation.ID, name ...string) string {
 	return filepath.Join(append([]string{b.dir, id.String()}, name...)...)
 }
@@ -241,8 +245,10 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Dig
 	return b.once(filepath.Join(dir, FileManifest), manifest)
 }
 
-// ReceiveShare takes the blocks of a share whose manifest is there, all or none.
-func ReceiveShare(dir string, id federation.ID, body io.Reader) (err error) {
+// ReceiveShare takes the blocks of a share whose manifest is there, all or none. Those
+// that are there already stay, and nothing is read. The caller lets no two of it run at a
+// time in one directory.
+func ReceiveShare(dir string, id federation.ID, body io.Reader) error {
 	raw, err := os.ReadFile(filepath.Join(dir, FileManifest))
 	if errors.Is(err, os.ErrNotExist) {
 		return evidence.Refuse(ReasonNoShare, "the signed share comes before its blocks")
@@ -250,21 +256,14 @@ func ReceiveShare(dir string, id federation.ID, body io.Reader) (err error) {
 	if err != nil {
 		return err
 	}
+	if durable.Exists(filepath.Join(dir, FileBlocks)) {
+		return nil
+	}
 	m, err := federation.ParseManifest(raw)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(copyBlocks(f, body, id, m), f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, FileBlocks)); err != nil {
-		return err
-	}
-	return durable.SyncDir(dir)
+	return durable.Stream(filepath.Join(dir, FileBlocks), func(w io.Writer) error { return copyBlocks(w, body, id, m) })
 }
 
 func copyBlocks(w io.Writer, r io.Reader, id federation.ID, m federation.Manifest) error {

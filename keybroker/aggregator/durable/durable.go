@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -16,14 +17,24 @@ import (
 // ErrOther means that a file is there with other bytes.
 var ErrOther = errors.New("other bytes are there already")
 
+// unfinished is how the names of files begin that are not whole yet.
+const unfinished = ".new-"
+
 // Write writes a whole file or nothing, in the place of any before.
 func Write(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	return Stream(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// Stream writes a whole file, piece by piece, or nothing if write fails.
+func Stream(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), unfinished+"*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(write(f), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -44,6 +55,20 @@ func Once(path string, data []byte) error {
 		return fmt.Errorf("%s: %w", filepath.Base(path), ErrOther)
 	}
 	return err
+}
+
+// Sweep deletes the unfinished files that a crash left in the directories of some patterns.
+// The caller lets it run before anything is written there.
+func Sweep(dirs ...string) error {
+	var errs []error
+	for _, dir := range dirs {
+		left, err := filepath.Glob(filepath.Join(dir, unfinished+"*"))
+		errs = append(errs, err)
+		for _, path := range left {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Exists says whether there is a file of this name.

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -53,5 +54,27 @@ func TestFailuresLeaveNothing(t *testing.T) {
 	}
 	if err := SyncDir(filepath.Join(dir, "none")); err == nil {
 		t.Error("synced what is not there")
+	}
+}
+
+func TestStreamsAreWholeOrNothingAndSwept(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "d", "a")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	half := errors.New("half")
+	if err := Stream(path, func(w io.Writer) error {
+		_, err := w.Write([]byte("on"))
+		return errors.Join(err, half)
+	}); !errors.Is(err, half) || Exists(path) {
+		t.Errorf("half a file: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "d", "*")); err != nil || len(left) != 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+	crashed := filepath.Join(dir, "d", ".new-1")
+	if err := errors.Join(os.WriteFile(crashed, nil, 0o600), Write(path, []byte("one")), Sweep(filepath.Join(dir, "*"))); err != nil || Exists(crashed) || !Exists(path) {
+		t.Errorf("swept: %v", err)
 	}
 }
