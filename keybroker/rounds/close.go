@@ -78,6 +78,9 @@ func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) 
 		if rec.State != Open {
 			return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
 		}
+		if err := s.notOver(ctx, id); err != nil {
+			return nil, err
+		}
 		list = list[:0]
 		before := len(rec.Members)
 		for _, raw := range signed {
@@ -164,11 +167,14 @@ type Closing struct {
 // again with the same cohort and sum returns a ticket for the same.
 //
 // The audit log is asked first. If the round's ticket is in it, the store is older than the
-// log: the round closes as it did, over the same cohort and sum, by the same ticket.
+// log: the round closes as it did, over the same cohort and sum, by the same ticket. If it
+// was abandoned, it stays so.
 func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byte, error) {
 	if err := s.cfg.Log.Kept(ctx); err != nil {
 		return nil, err
 	}
+	s.ending.Lock()
+	defer s.ending.Unlock()
 	rec, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		cohort := federation.CohortDigest(c.Cohort)
 		switch rec.State {
@@ -179,6 +185,9 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 			return nil, errUnchanged
 		case Abandoned:
 			return nil, evidence.Refuse(ReasonAbandoned, "round %s was abandoned", id)
+		}
+		if err := s.notAbandoned(ctx, id); err != nil {
+			return nil, err
 		}
 		recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))
 		if err != nil {
@@ -259,10 +268,8 @@ func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federati
 
 // ticket signs what a closed round's record says, once; later calls return the same
 // bytes. Charge and ticket are in the audit log before the ticket leaves, so that a store
-// which forgets them is told.
+// which forgets them is told. The caller holds s.ending.
 func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) {
-	s.ticketing.Lock()
-	defer s.ticketing.Unlock()
 	rec, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		if rec.Ticket != nil {
 			return nil, errUnchanged
@@ -325,6 +332,10 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 	if rec.State != Closed || rec.Ticket == nil {
 		return evidence.Refuse(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
 	}
+	// An old store calls it closed still, and an old key store beside it has its key again.
+	if err := s.notOver(ctx, id); err != nil {
+		return err
+	}
 	r, err := s.going(rec)
 	if err != nil {
 		return err
@@ -332,15 +343,25 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 	return r.AdmitsDecryptor(guest)
 }
 
-// Abandon ends an open round: its key is destroyed, nothing is charged.
+// Abandon ends an open round: its key is destroyed, nothing is charged. One that closed, as
+// the audit log says, is not open.
 func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
-	_, err := s.change(ctx, id, s.shown, func(rec *Record, _ federation.Round) (*Charge, error) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	_, err := s.change(ctx, id, s.shown, func(rec *Record, r federation.Round) (*Charge, error) {
 		switch rec.State {
 		case Abandoned:
 			return nil, errUnchanged
 		case Open:
+			recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))
+			if err == nil && recorded != nil {
+				err = evidence.Refuse(ReasonClosed, "round %s closed, as the audit log says", id)
+			}
+			if err != nil {
+				return nil, err
+			}
 			rec.State = Abandoned
-			return nil, s.note(ctx, id, "round-abandon", "")
+			return nil, s.note(ctx, id, actionAbandon, "")
 		}
 		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
 	})
@@ -351,12 +372,15 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 }
 
 // Finish takes the published result of a closed round and destroys its key. There
-// is one result: the same values again, whoever signed them, change nothing.
+// is one result: the same values again, whoever signed them, change nothing. What the
+// audit log says was published is the result, though the store does not know it any more.
 func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
 	var res federation.Result
 	if err := s.cfg.Log.Kept(ctx); err != nil {
 		return res, err
 	}
+	s.ending.Lock()
+	defer s.ending.Unlock()
 	_, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
 			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
@@ -374,8 +398,15 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 		if err := s.released(ctx, r, authority.Lease.AgentKey.ID()); err != nil {
 			return nil, err
 		}
+		told, err := s.toldOf(ctx, id, res)
+		if err != nil {
+			return nil, err
+		}
 		rec.State, rec.Result = Published, result
-		return nil, s.note(ctx, id, "round-publish", "values "+res.Values.String())
+		if told {
+			return nil, nil
+		}
+		return nil, s.note(ctx, id, actionPublish, valuesOf(res))
 	})
 	if err != nil {
 		return federation.Result{}, err

@@ -43,8 +43,10 @@ type Log interface {
 
 // The actions whose records are read again.
 const (
-	actionTicket = "round-ticket"
-	actionCharge = "round-charge"
+	actionTicket  = "round-ticket"
+	actionCharge  = "round-charge"
+	actionPublish = "round-publish"
+	actionAbandon = "round-abandon"
 )
 
 // ticketPart is how many bytes of a ticket one record holds.

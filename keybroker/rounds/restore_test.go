@@ -269,3 +269,72 @@ func TestRoundsOfTheFirstVersionAreShownAndGivenUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A store from before the publication takes the values that were published and no others,
+// and the round's key, which a key store from then has again, does not leave.
+func TestRestoredStorePublishesWhatWasPublished(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, nil)
+	r, signed := opened(t, s, nil)
+	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, "release before the publication", mayRelease(ctx, s, r.Resource()), "")
+	old := copied(t, store)
+	a, b := m.decryptor(t, r, signed, nil), m.decryptor(t, r, signed, nil)
+	if _, err := s.Finish(ctx, r.ID, published(t, a, r, signed, ticket, nil)); err != nil {
+		t.Fatal(err)
+	}
+	restored := m.service(t, old, nil)
+	wantReason(t, "release", mayRelease(ctx, restored, r.Resource()), ReasonClosed)
+	for name, change := range map[string]func(*federation.Result){
+		"other values":    func(res *federation.Result) { res.Values = federation.Digest{9} },
+		"another divisor": func(res *federation.Result) { res.Divisor = 3 },
+	} {
+		_, err = restored.Finish(ctx, r.ID, published(t, b, r, signed, ticket, change))
+		wantReason(t, name, err, ReasonClosed)
+	}
+	whole := slices.Clone(m.events)
+	m.events[len(whole)-1] = Event{Action: actionPublish, About: r.Resource(), Away: true}
+	_, err = restored.Finish(ctx, r.ID, published(t, b, r, signed, ticket, nil))
+	wantReason(t, "taken away", err, ReasonRecord)
+	m.events = slices.Clone(whole)
+	m.events[len(whole)-1].Detail = r.ID.String() + " values " + federation.Digest{7}.String() // as earlier versions wrote it
+	if _, err := restored.Finish(ctx, r.ID, published(t, b, r, signed, ticket, nil)); err != nil {
+		t.Errorf("the same values, by another guest: %v", err)
+	}
+	if len(m.events) != len(whole) {
+		t.Errorf("published %d times", len(m.events)-len(whole)+1)
+	}
+}
+
+// A round that was abandoned stays so, whatever an old store says; and one that closed is
+// not abandoned by one.
+func TestRestoredStoreRevivesNoAbandonedRound(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, nil)
+	r, signed := opened(t, s, nil)
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}}
+	closes, closesSigned := opened(t, s, nil)
+	cohort := admitted(t, m, s, closes, closesSigned, 2)
+	old := copied(t, store)
+	if err := s.Abandon(ctx, r.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Close(ctx, closes.ID, Closing{Cohort: cohort}); err != nil {
+		t.Fatal(err)
+	}
+	restored := m.service(t, old, nil)
+	_, err := restored.Admit(ctx, r.ID, [][]byte{contribute(t, m.guest(t, nil), r, signed, nil)})
+	wantReason(t, "admit", err, ReasonAbandoned)
+	_, err = restored.Close(ctx, r.ID, closing)
+	wantReason(t, "close", err, ReasonAbandoned)
+	wantReason(t, "abandon what closed", restored.Abandon(ctx, closes.ID), ReasonClosed)
+	m.fail["find"] = errors.New("the index is not the one that was signed")
+	if err := restored.Abandon(ctx, closes.ID); !errors.Is(err, m.fail["find"]) {
+		t.Errorf("abandoned without asking the log: %v", err)
+	}
+}

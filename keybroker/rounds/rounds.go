@@ -147,9 +147,9 @@ func (p Policy) maxDuration() time.Duration {
 // Service is the broker's rounds. Its methods may be called from any goroutine.
 type Service struct {
 	cfg Config
-	// ticketing is held while a ticket is looked for in the log, signed and recorded: this
-	// broker signs one for a round.
-	ticketing sync.Mutex
+	// ending is held while the log is asked how a round ended and is told: this broker
+	// signs one ticket for a round and records one end of it.
+	ending sync.Mutex
 }
 
 // New checks the configuration.

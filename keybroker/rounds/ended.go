@@ -1,0 +1,59 @@
+package rounds
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// How a round ended is in the audit log before it is in the store. A store that was put
+// back calls the round open or closed still; the log is asked, and what it says holds.
+
+// notAbandoned refuses a round that was abandoned, as the audit log says.
+func (s *Service) notAbandoned(ctx context.Context, id federation.ID) error {
+	events, err := s.cfg.Log.Find(ctx, actionAbandon, federation.ResourceOf(id))
+	if err == nil && len(events) > 0 {
+		err = evidence.Refuse(ReasonAbandoned, "round %s was abandoned, as the audit log says: the store is older than the log", id)
+	}
+	return err
+}
+
+// notOver refuses a round that was abandoned or published, as the audit log says.
+func (s *Service) notOver(ctx context.Context, id federation.ID) error {
+	if err := s.notAbandoned(ctx, id); err != nil {
+		return err
+	}
+	events, err := s.cfg.Log.Find(ctx, actionPublish, federation.ResourceOf(id))
+	if err == nil && len(events) > 0 {
+		err = evidence.Refuse(ReasonClosed, "round %s was published, as the audit log says: the store is older than the log", id)
+	}
+	return err
+}
+
+// valuesOf is what the record of a publication says of its result.
+func valuesOf(res federation.Result) string {
+	return "values " + res.Values.String() + " divisor " + strconv.FormatFloat(res.Divisor, 'g', -1, 64)
+}
+
+// toldOf says whether the audit log has the publication of a result, and refuses a result
+// with other values than it has. Records of earlier versions have no divisor.
+func (s *Service) toldOf(ctx context.Context, id federation.ID, res federation.Result) (bool, error) {
+	events, err := s.cfg.Log.Find(ctx, actionPublish, federation.ResourceOf(id))
+	if err != nil {
+		return false, err
+	}
+	want := id.String() + " " + valuesOf(res)
+	earlier, _, _ := strings.Cut(want, " divisor ")
+	for _, e := range events {
+		switch {
+		case e.Away:
+			return false, evidence.Refuse(ReasonRecord, "round %s was published before, and the record of it was archived and taken away: bring back the segments of the audit log", id)
+		case e.Detail != want && e.Detail != earlier:
+			return false, evidence.Refuse(ReasonClosed, "round %s published other values, as the audit log says", id)
+		}
+	}
+	return len(events) > 0, nil
+}
