@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// ReasonModel: as many rounds of one model are held as may be.
+// ReasonModel means that as many rounds of one model are held as may be.
 const ReasonModel evidence.Reason = "rounds-of-model"
 
 // expireEvery is how often rounds that are over are looked for.
