@@ -36,6 +36,7 @@ type Verifier struct {
 	revocation   atomic.Pointer[revocation]
 	software     map[[32]byte]bool // roots of software TEEs; nil in a release
 	cache        chainCache
+	keys         combKeys
 	// checkSignature verifies one certificate's signature by another's key.
 	checkSignature func(cert, by *x509.Certificate) error
 }
@@ -86,7 +87,7 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64
 	if err := r.matches(c.key, p); err != nil {
 		return evidence.Claims{}, err
 	}
-	if err := r.verify(c.key.key); err != nil {
+	if err := r.verify(&v.keys, c.key.key); err != nil {
 		return evidence.Claims{}, err
 	}
 	return r.claims(p, c.key, c.software), nil
@@ -119,15 +120,15 @@ func (r *report) matches(k *chipKey, p product) error {
 
 // verify checks the report's ECDSA P-384 signature. The numbers are stored
 // little-endian in 72 bytes each.
-func (r *report) verify(key *ecdsa.PublicKey) error {
+func (r *report) verify(keys *combKeys, key *ecdsa.PublicKey) error {
 	number := func(le []byte) *big.Int {
 		be := slices.Clone(le)
 		slices.Reverse(be)
 		return new(big.Int).SetBytes(be)
 	}
 	digest := sha512.Sum384(r.signed)
-	// ecdsa.Verify refuses numbers outside 1 to the group order less one.
-	if !ecdsa.Verify(key, digest[:], number(r.r), number(r.s)) {
+	// Numbers outside 1 to the group order less one are refused there.
+	if !keys.verify(key, &digest, number(r.r), number(r.s)) {
 		return evidence.Refuse(ReasonSignature, "the report was changed, or another key signed it")
 	}
 	return nil

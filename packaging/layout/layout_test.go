@@ -163,6 +163,7 @@ var owners = map[string][]string{
 	"go.etcd.io/bbolt":                  {"keybroker/keystore", "keybroker/proofs/ledger", "keybroker/rounds", "agent/jobs"},
 	"github.com/jackc/pgx/v5":           {"keybroker/rounds"},
 	"filippo.io/mldsa":                  {"crypto/identity"},
+	"filippo.io/nistec":                 {"keybroker/appraise"},
 	"github.com/tuneinsight/lattigo/v6": {"crypto/fedagg"},
 	"google.golang.org/protobuf":        {"runtime/onnx"},
 	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "crypto/zkproof/zktest"},
@@ -174,7 +175,7 @@ var owners = map[string][]string{
 // agentNever may not be linked into the agent, which holds model keys.
 var agentNever = []string{
 	"github.com/tuneinsight/lattigo", "github.com/consensys/gnark/", "github.com/google/go-sev-guest",
-	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra", "golang.org/x/mod",
+	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra", "golang.org/x/mod", "filippo.io/nistec",
 	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
 	module + "/guest/teesim", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",
 }
