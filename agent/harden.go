@@ -1,12 +1,10 @@
 package agent
 
 import (
-	"fmt"
 	"runtime/debug"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
 // goReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -30,11 +28,8 @@ const goHeapLimit = 9 << 20
 // harden keeps this process's memory out of core dumps and debuggers, and the
 // Go heap inside its part of the limit.
 func harden(cfg settings.Config) error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("forbid core dumps and tracing: %w", err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("set the core dump limit to zero: %w", err)
+	if err := keybuf.ForbidDumps(); err != nil {
+		return err
 	}
 	debug.SetMemoryLimit(goHeapLimit + requests(cfg))
 	debug.SetGCPercent(50)

@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"guest/teesim":   {"guest/evidence"},
 
 	"crypto/keybuf":              {},
+	"crypto/keybuf/keybuftest":   {},
 	"crypto/identity":            {"crypto/keybuf"},
 	"crypto/hybridtls":           {"crypto/identity"},
 	"crypto/keywrap":             {"crypto/keybuf"},
@@ -69,7 +70,7 @@ var arrows = map[string][]string{
 	"keybroker/normtest":                  {"keybroker/federation", "crypto/proofkeys", "crypto/statement", "crypto/zkproof"},
 	"keybroker/aggregator/board":          {"keybroker/aggregator/durable", "keybroker/federation", "keybroker/protocol", "crypto/heparams", "crypto/identity", "guest/evidence"},
 	"keybroker/aggregator/daemon":         {"crypto/proofkeys", "keybroker/aggregator", "crypto/hybridtls", "crypto/identity", "systemd/*"},
-	"keybroker/cmd/anchorhold-aggregator": {"keybroker/aggregator/daemon"},
+	"keybroker/cmd/anchorhold-aggregator": {"keybroker/aggregator/daemon", "crypto/keybuf"},
 	"keybroker/proofs/ledger":             {"keybroker/proofs/wire", "keybroker/protocol", "crypto/statement", "guest/evidence"},
 	"keybroker/proofs":                    {"systemd/listen", "keybroker/proofs/ledger", "keybroker/proofs/wire", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/statement", "crypto/zkverify", "guest/evidence"},
 	"keybroker/proofs/wire":               {"keybroker/protocol", "crypto/identity", "crypto/statement", "guest/evidence"},
@@ -79,7 +80,7 @@ var arrows = map[string][]string{
 	"keybroker/operator":                  {"systemd/listen", "keybroker/rounds", "keybroker/federation", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "crypto/keybuf", "crypto/identity", "guest/evidence"},
 	"keybroker/daemon": {"keybroker/daemon/registry", "keybroker/operator/socket", "keybroker/proofs", "keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "keybroker/operator", "keybroker/rounds", "keybroker/federation",
 		"crypto/*", "guest/evidence", "systemd/*"},
-	"keybroker/cmd/anchorhold-broker": {"keybroker/daemon", "keybroker/appraise", "systemd/service"},
+	"keybroker/cmd/anchorhold-broker": {"crypto/keybuf", "keybroker/daemon", "keybroker/appraise", "systemd/service"},
 
 	"runtime/gguf":          {},
 	"runtime/arena":         {},

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
 // version is set at link time.
@@ -17,9 +19,19 @@ var version = "development"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := newRoot().ExecuteContext(ctx); err != nil {
+	if err := execute(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "anchorhold: %v\n", err)
 		stop()
 		os.Exit(exitCode(err))
 	}
+}
+
+// execute runs one command. Many hold keys, so none leaves memory to dumps and debuggers.
+func execute(ctx context.Context, args []string) error {
+	if err := keybuf.ForbidDumps(); err != nil {
+		return err
+	}
+	root := newRoot()
+	root.SetArgs(args)
+	return root.ExecuteContext(ctx)
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -113,6 +114,17 @@ func LoadSettings(path string) (Settings, error) {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
+}
+
+// Log makes the logger that the settings ask for.
+func (s Settings) Log(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if s.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+			return nil, fmt.Errorf("log_level: %w", err)
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), nil
 }
 
 // daemon is an aggregator with what it serves on.

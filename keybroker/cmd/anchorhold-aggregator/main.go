@@ -7,11 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/daemon"
 )
 
@@ -41,6 +41,9 @@ func main() {
 }
 
 func run(args []string) error {
+	if err := keybuf.ForbidDumps(); err != nil {
+		return err
+	}
 	if len(args) == 0 {
 		fmt.Fprint(os.Stderr, usage)
 		return errors.New("a command is needed")
@@ -59,13 +62,10 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	var level slog.Level
-	if s.LogLevel != "" {
-		if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-			return fmt.Errorf("log_level: %w", err)
-		}
+	log, err := s.Log(os.Stderr)
+	if err != nil {
+		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	switch args[0] {
 	case "check":
 		return daemon.Check(s, log)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
@@ -37,6 +38,9 @@ func main() {
 }
 
 func run(args []string) error {
+	if err := keybuf.ForbidDumps(); err != nil {
+		return err
+	}
 	if len(args) == 0 {
 		fmt.Fprint(os.Stderr, usage)
 		return errors.New("a command is needed")

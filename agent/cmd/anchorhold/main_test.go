@@ -1,0 +1,15 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf/keybuftest"
+)
+
+// Commands make, read and send keys: keygen, seal, secret put and more.
+func TestCommandLineLeavesItsMemoryToNobody(t *testing.T) {
+	keybuftest.Undumpable(t, func() error {
+		return execute(t.Context(), []string{"keygen", "model", "--out", filepath.Join(t.TempDir(), "model.key")})
+	})
+}

@@ -1,0 +1,47 @@
+// Package keybuftest shows that a program keeps its memory to itself. Only tests may
+// import it.
+package keybuftest
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// childVariable is set in the process that a test starts of itself.
+const childVariable = "ANCHORHOLD_KEYBUFTEST_CHILD"
+
+// Undumpable runs a program's own main in another process of this test's binary, which
+// was dumpable with whatever core dump limit it may have, and asks the kernel there what
+// became of that: only the process itself is told. A main that fails shows nothing.
+func Undumpable(t *testing.T, main func() error) {
+	t.Helper()
+	if os.Getenv(childVariable) == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+		cmd.Env = append(os.Environ(), childVariable+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	var core unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil {
+		t.Fatal(err)
+	}
+	core.Cur = core.Max
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &core); err != nil {
+		t.Fatal(err)
+	}
+	if err := main(); err != nil {
+		t.Fatal(err)
+	}
+	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil || dumpable != 0 {
+		t.Errorf("PR_GET_DUMPABLE is %d (%v), want 0: a process of the same uid reads every key", dumpable, err)
+	}
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core.Cur != 0 || core.Max != 0 {
+		t.Errorf("the core dump limit is %d of %d (%v), want 0", core.Cur, core.Max, err)
+	}
+}
