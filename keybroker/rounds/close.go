@@ -154,6 +154,17 @@ func (s *Service) admit(ctx context.Context, rec *Record, r federation.Round, ra
 	return m, nil
 }
 
+// openedHere refuses to close what another broker of a fleet opened. They share a store and
+// no audit log: after an old store was restored, only the log of the one that closed a round
+// knows over which cohort, so it is always the same one that closes it.
+func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
+	events, err := s.cfg.Log.Find(ctx, actionOpen, r.Resource())
+	if err == nil && len(events) == 0 {
+		err = evidence.Refuse(ReasonElsewhere, "this broker's audit log does not have the opening of round %s: close it at the broker that opened it", r.ID)
+	}
+	return err
+}
+
 // Closing names what a round closes over.
 type Closing struct {
 	// Cohort are the contributions that were added.
@@ -186,7 +197,7 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 		case Abandoned:
 			return nil, evidence.Refuse(ReasonAbandoned, "round %s was abandoned", id)
 		}
-		if err := s.notAbandoned(ctx, id); err != nil {
+		if err := errors.Join(s.notAbandoned(ctx, id), s.openedHere(ctx, r)); err != nil {
 			return nil, err
 		}
 		recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))

@@ -439,3 +439,21 @@ func TestKeyIsReleasedToWhomTheRoundNames(t *testing.T) {
 		wantReason(t, name, s.MayRelease(t.Context(), r.Resource(), &guest), tc.want)
 	}
 }
+
+// Brokers of a fleet share a store and no audit log: the one that opened a round closes it,
+// for only its log tells, after an old store was restored, whether it did before.
+func TestRoundIsClosedByTheBrokerThatOpenedIt(t *testing.T) {
+	m := newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, nil)
+	r, signed := opened(t, s, nil)
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{1}}
+	other := newMachine(t)
+	elsewhere := m.service(t, store, func(c *Config) { c.Log = other })
+	_, err := elsewhere.Close(t.Context(), r.ID, closing)
+	wantReason(t, "at another broker", err, ReasonElsewhere)
+	_, err = s.Close(t.Context(), r.ID, closing)
+	wantReason(t, "at the broker that opened it", err, "")
+	_, err = elsewhere.Close(t.Context(), r.ID, closing)
+	wantReason(t, "what is closed has its ticket everywhere", err, "")
+}

@@ -43,6 +43,7 @@ type Log interface {
 
 // The actions whose records are read again.
 const (
+	actionOpen    = "round-open"
 	actionTicket  = "round-ticket"
 	actionCharge  = "round-charge"
 	actionPublish = "round-publish"

@@ -55,6 +55,8 @@ const (
 	ReasonAccount evidence.Reason = "privacy-account-unknown"
 	// ReasonNotReleased: whoever signed the result was never given the round's key.
 	ReasonNotReleased evidence.Reason = "round-key-not-released"
+	// ReasonElsewhere: another broker of the fleet opened the round.
+	ReasonElsewhere evidence.Reason = "round-opened-elsewhere"
 )
 
 // Secrets is the broker's key store.
@@ -355,7 +357,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if _, err := federation.VerifyRound(signed, s.cfg.Roots, s.live()); err != nil {
 		return nil, r, err
 	}
-	if err := s.note(ctx, r.ID, "round-open", fmt.Sprintf("model %s account %s set %s length %d cohort %d to %d epsilon %g", r.Model, r.Account, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
+	if err := s.note(ctx, r.ID, actionOpen, fmt.Sprintf("model %s account %s set %s length %d cohort %d to %d epsilon %g", r.Model, r.Account, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
 		return nil, r, err
 	}
 	if seed != nil {
