@@ -9,8 +9,21 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 )
 
+// Show is Audit for whoever asks, guest, client or operator: outputs, and what could confirm
+// a guess of them, are left out unless salt is that of the receipt's output commitment, in
+// the text form of [wire.Salt].
+func (s *Service) Show(ctx context.Context, id statement.ID, salt string) (wire.Answer, error) {
+	a, err := s.Audit(ctx, id)
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	redact(&a, salt)
+	return a, nil
+}
+
 // Audit joins what is known of one receipt: this output, from this version of a model,
-// in this attested guest, at this time.
+// in this attested guest, at this time. It has the outputs; what leaves the broker is
+// Show's.
 func (s *Service) Audit(_ context.Context, id statement.ID) (wire.Answer, error) {
 	held, err := s.receipt(id)
 	if err != nil {

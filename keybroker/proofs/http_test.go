@@ -136,7 +136,7 @@ func TestOutputsAreShownToTheSaltAlone(t *testing.T) {
 			return x
 		}
 		text, _ := a.bundle.OutputSalts[0].MarshalText()
-		if x := ask(string(text)); len(x.Proof.Outputs) != outputs || x.Proof.Statement == (statement.Digest{}) || (x.Documents.Bundle != nil) != (items == 1) {
+		if x := ask(string(text)); len(x.Proof.Outputs) != outputs || (x.Proof.Statement != statement.Digest{}) != (items == 1) || (x.Documents.Bundle != nil) != (items == 1) {
 			t.Errorf("%d items, with the salt: %+v", items, x.Proof)
 		}
 		wrong := a.bundle.OutputSalts[0]

@@ -154,16 +154,12 @@ func (s *Service) showProof(r *http.Request, _ []byte) (any, error) {
 	if err != nil {
 		return nil, evidence.Refuse(wire.ReasonMalformed, "the receipt: %w", err)
 	}
-	a, err := s.Audit(r.Context(), id)
-	if err != nil {
-		return nil, err
-	}
-	redact(&a, r.Header.Get(wire.SaltHeader))
-	return a, nil
+	return s.Show(r.Context(), id, r.Header.Get(wire.SaltHeader))
 }
 
 // redact leaves in an answer what the header's salt opens. A proof of several receipts
-// has the outputs of all, so that only the outputs of this one are shown.
+// has the outputs of all, so that only the outputs of this one are shown: neither the
+// bundle nor the statement's digest, which would confirm a guess of the others'.
 func redact(a *wire.Answer, header string) {
 	if a.Documents.Bundle == nil {
 		return
@@ -181,7 +177,7 @@ func redact(a *wire.Answer, header string) {
 		return
 	}
 	if len(items) > 1 {
-		a.Documents.Bundle = nil
+		a.Documents.Bundle, a.Proof.Statement = nil, statement.Digest{}
 	}
 }
 

@@ -110,7 +110,7 @@ func (d *proofDemo) challenge(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	if a.Challenge == nil || a.Challenge.State != "answered" || len(a.Proof.Outputs) != 10 {
+	if a.Challenge == nil || a.Challenge.State != "answered" || a.Proof.Outputs != nil { // an operator has no salt
 		return "", fmt.Errorf("the audit of %s shows %+v", drawn[1], a)
 	}
 	text, err := d.tool(ctx, append([]string{"proof", "audit", drawn[1]}, broker...)...)

@@ -150,7 +150,11 @@ func printAnswer(w io.Writer, a wire.Answer) {
 		fmt.Fprintln(w, "proof      none yet")
 		return
 	}
-	fmt.Fprintf(w, "proof      verified %s: output %v\n           %s, key %s\n", p.VerifiedAt.Format(time.RFC3339), p.Outputs, p.System, p.Key)
+	output := "output for those who have the receipt's salt"
+	if p.Outputs != nil {
+		output = fmt.Sprintf("output %v", p.Outputs)
+	}
+	fmt.Fprintf(w, "proof      verified %s: %s\n           %s, key %s\n", p.VerifiedAt.Format(time.RFC3339), output, p.System, p.Key)
 	if p.Development {
 		fmt.Fprintln(w, "WARNING    the keys were set up for development: their maker could forge proofs")
 	}

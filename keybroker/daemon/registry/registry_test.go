@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -328,7 +329,32 @@ func TestOnlyAnswersOfGrantedModelsAreAnnounced(t *testing.T) {
 	}
 }
 
-// From a key to an audit, over both of the registry's doors, and again after a restart.
+// auditWith is an operator's request with the salt of an output in its header.
+func auditWith(t *testing.T, r *registry.Registry, id statement.ID, salt string) (a wire.Answer) {
+	t.Helper()
+	for _, e := range r.Commands() {
+		if e.Action != "proof-audit" {
+			continue
+		}
+		req, err := http.NewRequestWithContext(t.Context(), e.Method, "http://broker/v1/proof-audit/"+id.String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetPathValue("receipt", id.String())
+		req.Header.Set(wire.SaltHeader, salt)
+		answer, err := e.Do(t.Context(), req, nil)
+		if err == nil {
+			err = copyJSON(answer, &a)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a
+}
+
+// From a key to an audit, over both of the registry's doors, and again after a restart. An
+// operator is shown an answer's outputs for its salt alone, like everybody else.
 func TestFromAKeyToAnAudit(t *testing.T) {
 	s := newSite(t)
 	r := s.open(t)
@@ -386,6 +412,17 @@ func TestFromAKeyToAnAudit(t *testing.T) {
 	}
 	for _, bad := range []string{"", "x", strings.ToUpper(id.String()) + "0", strings.Repeat("0", 32)} {
 		wantReason(t, "audit of "+bad, do(t, r, "GET", "/v1/proof-audit/"+bad, nil, &a), proofs.ReasonNotAnnounced)
+	}
+	if a.Proof.Outputs != nil || a.Documents.Bundle != nil || a.Proof.Statement != (statement.Digest{}) {
+		t.Errorf("an operator without the salt sees the client's outputs: %+v", a.Proof)
+	}
+	salt, err := bundle.OutputSalts[0].MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a = auditWith(t, r, id, string(salt))
+	if want := bundle.Envelope.Statement.Inference.Items[0].Outputs; !slices.Equal(a.Proof.Outputs, want) || a.Documents.Bundle == nil {
+		t.Errorf("outputs %v with the salt, want %v", a.Proof.Outputs, want)
 	}
 	if len(s.audited) == 0 {
 		t.Error("nothing is in the audit log")

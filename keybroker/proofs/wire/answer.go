@@ -68,7 +68,7 @@ type ChallengeView struct {
 // ProofView is a verified proof.
 type ProofView struct {
 	Digest    statement.Digest `json:"digest"`             // of the envelope's binary form
-	Statement statement.Digest `json:"statement,omitzero"` // what is proven; shown with the outputs
+	Statement statement.Digest `json:"statement,omitzero"` // what is proven; shown with the bundle
 	System    statement.System `json:"system"`
 	Circuit   statement.Digest `json:"circuit"`
 	Key       statement.Digest `json:"verifying_key"`
