@@ -82,11 +82,6 @@ func (r *request) auditShow() (any, error) {
 			return nil, fmt.Errorf("read filter: %w", err)
 		}
 	}
-	done, err := r.showAlone()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	entries, err := audit.Show(r.s.opts.Audit.Dir(), f)
 	if entries == nil {
 		entries = []audit.Entry{}
@@ -127,23 +122,7 @@ func (r *request) readAlone() error {
 	}
 }
 
-// showAlone waits for the one token for showing records: a few of them hold as much
-// memory as requests for keys may.
-func (r *request) showAlone() (done func(), err error) {
-	select {
-	case r.s.showing <- struct{}{}:
-		return func() { <-r.s.showing }, nil
-	case <-r.Context().Done():
-		return nil, &Error{http.StatusTooManyRequests, "busy", "others look at the log; try again"}
-	}
-}
-
 func (r *request) auditExplain() (any, error) {
-	done, err := r.showAlone()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	return audit.Explain(r.s.opts.Audit.Dir(), r.PathValue("id"))
 }
 

@@ -60,7 +60,7 @@ type Server struct {
 	roles     map[uint32]Role
 	quiet     *slog.Logger  // for lines that strangers cause
 	verifying chan struct{} // one token while the audit log is verified
-	showing   chan struct{} // one token while records are shown
+	large     chan struct{} // one token for what takes much memory
 }
 
 // NewServer checks the options.
@@ -74,7 +74,7 @@ func NewServer(o Options) (*Server, error) {
 	if err := o.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("operator socket: limits: %w", err)
 	}
-	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger), verifying: make(chan struct{}, 1), showing: make(chan struct{}, 1)}
+	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger), verifying: make(chan struct{}, 1), large: make(chan struct{}, 1)}
 	for _, uid := range o.Viewers {
 		s.roles[uid] = RoleViewer
 	}
@@ -173,6 +173,12 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		}
 		defer release()
 		defer clear(body) // it may be a secret
+		done, err := s.alone(hr.Context(), r.action)
+		if err != nil {
+			writeError(w, asError(err))
+			return
+		}
+		defer done()
 		hr.Body = io.NopCloser(bytes.NewReader(body))
 		detail := detailOf(r.action, hr, body)
 		req := &request{Request: hr, s: s, resource: hr.PathValue("name")}
@@ -220,6 +226,22 @@ func (s *Server) record(ctx context.Context, r route, who peer, resource, detail
 		return nil
 	}
 	return err
+}
+
+// alone waits for the one token for what takes much more memory than its request has
+// bytes: parsing a policy, showing records.
+func (s *Server) alone(ctx context.Context, action string) (done func(), err error) {
+	switch action {
+	case "policy-test", actionPolicyImport, "reference-values-import", "audit-show", "audit-explain":
+	default:
+		return func() {}, nil
+	}
+	select {
+	case s.large <- struct{}{}:
+		return func() { <-s.large }, nil
+	case <-ctx.Done():
+		return nil, &Error{http.StatusTooManyRequests, "busy", "others read policies or the log; try again"}
+	}
 }
 
 // detailOf is what decides later and the path does not say: which policy is imported, what

@@ -28,6 +28,9 @@ const (
 	MaxBytes = 1 << 20
 	maxDepth = 32
 	maxLead  = 8 * maxDepth
+	// maxMarks bounds lines, commas, colons and brackets together: the parser takes a
+	// kilobyte of memory for each.
+	maxMarks = 1 << 16
 )
 
 // Error is what is wrong with a document, and where.
@@ -89,10 +92,15 @@ func checkText(data []byte) *Error {
 	if !utf8.Valid(data) {
 		return &Error{Message: "the document is not UTF-8 text"}
 	}
-	line, column, depth := 1, 0, 0
+	line, column, depth, marks := 1, 0, 0, 0
 	lead := 0 // characters at the line's start that can each open a level
 	for _, r := range string(data) {
 		column++
+		if strings.ContainsRune("\n,:[]{}", r) {
+			if marks++; marks > maxMarks {
+				return &Error{line, column, fmt.Sprintf("more than %d lines, commas, colons and brackets", maxMarks)}
+			}
+		}
 		switch {
 		case r == '\n':
 			line, column, lead = line+1, 0, 0

@@ -59,3 +59,23 @@ func TestDecodeRefusesAndNamesThePlace(t *testing.T) {
 		})
 	}
 }
+
+// TestDocumentsOfManyTokensAreRefusedBeforeTheyAreParsed: half a megabyte of commas took 400
+// MiB to parse.
+func TestDocumentsOfManyTokensAreRefusedBeforeTheyAreParsed(t *testing.T) {
+	var into struct {
+		List []string `yaml:"list"`
+	}
+	for name, doc := range map[string]string{
+		"commas": "list: [" + strings.Repeat("a,", maxMarks) + "a]",
+		"lines":  "list:\n" + strings.Repeat("  - a\n", maxMarks),
+	} {
+		var bad *Error
+		if err := Decode([]byte(doc), &into); !errors.As(err, &bad) || !strings.Contains(bad.Message, "more than") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Decode([]byte("list: ["+strings.Repeat("a,", 4096)+"a]"), &into); err != nil || len(into.List) != 4097 {
+		t.Errorf("%d: %v", len(into.List), err)
+	}
+}
