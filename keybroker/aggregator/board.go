@@ -3,7 +3,9 @@ package aggregator
 import (
 	"net/http"
 	"path/filepath"
+	"strconv"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -19,9 +21,9 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 	a.route(mux, "GET /v1/setups/{id}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.sendFile(w, r, a.board.SetupPath(id), board.ReasonUnknown)
 	}))
-	a.route(mux, "POST /v1/setups/{id}/messages", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
-		return a.takeSmall(w, r, func(b []byte) error { return a.board.AddMessage(id, b) })
-	})
+	a.route(mux, "POST /v1/setups/{id}/messages", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		return a.takeSmall(w, r, func(b []byte) error { return a.board.AddMessage(id, b, a.speaker(r)) })
+	}))
 	a.route(mux, "GET /v1/setups/{id}/messages/{kind}/{from}/{to}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		path, err := a.board.MessagePath(id, r.PathValue("kind"), r.PathValue("from"), r.PathValue("to"))
 		if err != nil {
@@ -29,7 +31,7 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 		}
 		return a.sendFile(w, r, path, board.ReasonNoMessage)
 	}))
-	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/manifest", a.beginShare)
+	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/manifest", g.reads(federation.ReadSums, a.beginShare))
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/blocks", g.reads(federation.ReadSums, a.receiveShare))
 	for _, name := range []string{board.FileManifest, board.FileBlocks} {
 		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
@@ -52,8 +54,15 @@ func (a *Aggregator) shareOf(r *http.Request, id federation.ID) (*round, string,
 }
 
 func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id federation.ID) error {
-	_, dir, err := a.shareOf(r, id)
+	held, dir, err := a.shareOf(r, id)
 	if err != nil {
+		return err
+	}
+	party, err := strconv.Atoi(filepath.Base(dir))
+	if err != nil || held.def.Parties == nil || party < 1 || party > len(held.def.Parties.Agents) {
+		return evidence.Refuse(board.ReasonNoShare, "round %s has no party %d", id, party)
+	}
+	if err := a.speaker(r)(held.def.Parties.Agents[party-1]); err != nil {
 		return err
 	}
 	release, err := a.alone(dir)
@@ -80,7 +89,7 @@ func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id feder
 	body, release, err := listen.ReadBody(w, r, limit)
 	if err == nil {
 		defer release()
-		err = a.board.BeginShare(dir, held.def, federation.DigestOf(ticket), body)
+		err = a.board.BeginShare(dir, held.def, federation.DigestOf(ticket), body, a.speaker(r))
 	}
 	if err == nil {
 		reply(w, http.StatusOK, struct{}{})

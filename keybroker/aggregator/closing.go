@@ -56,14 +56,23 @@ func (a *Aggregator) ticket(r *round) ([]byte, federation.Ticket, error) {
 	return signed, t, err
 }
 
-// SetResult takes the signed result of a guest that the round lets decrypt. There is one:
-// the same bytes again are fine, others never take its place.
+// SetResult takes the signed result of a guest that the round lets decrypt, and whose lease
+// runs. There is one: the same bytes again are fine, others never take its place.
 func (a *Aggregator) SetResult(id federation.ID, signed []byte) error {
+	return a.setResult(id, signed, nil)
+}
+
+// setResult is SetResult of whoever is at the other end of a connection.
+func (a *Aggregator) setResult(id federation.ID, signed []byte, shown *federation.Reader) error {
 	r, err := a.round(id)
 	if err != nil {
 		return err
 	}
-	if _, _, err := a.result(r, a.floor(), signed); err != nil {
+	_, by, err := a.result(r, a.floor(), signed)
+	if err == nil {
+		err = a.mayRestate(&by, shown)
+	}
+	if err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -75,16 +84,16 @@ func (a *Aggregator) SetResult(id federation.ID, signed []byte) error {
 	return err
 }
 
-func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (federation.Result, federation.Ticket, error) {
+func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (federation.Result, protocol.Authority, error) {
 	raw, t, err := a.ticket(r)
 	if err != nil {
-		return federation.Result{}, t, err
+		return federation.Result{}, protocol.Authority{}, err
 	}
-	res, _, err := federation.VerifyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
+	res, by, err := federation.VerifyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
 	if err == nil && res.Length != r.def.Length {
 		err = evidence.Refuse(federation.ReasonWrongRound, "the result has another length than the round")
 	}
-	return res, t, err
+	return res, by, err
 }
 
 // SetValues takes the values of the result that is here. Those that are here already

@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
-// Reasons why nothing is shown.
+// Reasons why nothing is shown or taken.
 const (
 	// ReasonNobody: the connection has not said who is at its other end.
 	ReasonNobody evidence.Reason = "client-identity-missing"
@@ -40,7 +40,13 @@ type visitor struct {
 
 	mu       sync.Mutex
 	reader   *federation.Reader
-	readings map[federation.ID]federation.Reading
+	readings map[federation.ID]standing
+}
+
+// standing is what a round lets a guest do.
+type standing struct {
+	reads       federation.Reading
+	contributes bool
 }
 
 type visitorKey struct{}
@@ -78,20 +84,20 @@ func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 	if err := a.lowest.raise(reader.Authority.Epoch.MinEpoch); err != nil {
 		return err
 	}
-	if err := a.running(&reader); err != nil {
+	if err := a.running(&reader.Authority); err != nil {
 		return err
 	}
 	v.mu.Lock()
-	v.reader, v.readings = &reader, map[federation.ID]federation.Reading{}
+	v.reader, v.readings = &reader, map[federation.ID]standing{}
 	v.mu.Unlock()
 	listen.From(r.Context()).Promote("agent " + reader.Agent().String())
 	reply(w, http.StatusOK, struct{}{})
 	return nil
 }
 
-// running refuses a reader whose lease or epoch is over, or was retired since.
-func (a *Aggregator) running(reader *federation.Reader) error {
-	now, lease, epoch := protocol.Time(a.now()), &reader.Authority.Lease, &reader.Authority.Epoch
+// running refuses a guest whose lease or epoch is over, or was retired since.
+func (a *Aggregator) running(by *protocol.Authority) error {
+	now, lease, epoch := protocol.Time(a.now()), &by.Lease, &by.Epoch
 	if low := a.lowest.epoch(); epoch.Epoch < low {
 		return evidence.Refuse(ReasonEnded, "epoch %d was retired, the lowest accepted is %d", epoch.Epoch, low)
 	}
@@ -114,36 +120,83 @@ func (a *Aggregator) reader(r *http.Request) (*visitor, *federation.Reader, erro
 	if reader == nil {
 		return nil, nil, evidence.Refuse(ReasonNobody, "say who you are first: POST /v1/identity")
 	}
-	return v, reader, a.running(reader)
+	return v, reader, a.running(&reader.Authority)
 }
 
 // mayRead refuses whoever the round does not let read so much.
 func (a *Aggregator) mayRead(r *http.Request, id federation.ID, want federation.Reading) error {
+	reader, have, err := a.standing(r, id)
+	if err == nil && have.reads < want {
+		err = evidence.Refuse(ReasonNotNamed, "round %s does not let agent %s read this", id, reader.Agent())
+	}
+	return err
+}
+
+// mayContribute refuses whoever the round does not let contribute.
+func (a *Aggregator) mayContribute(r *http.Request, id federation.ID) error {
+	reader, have, err := a.standing(r, id)
+	if err == nil && !have.contributes {
+		err = evidence.Refuse(ReasonNotNamed, "round %s does not let agent %s contribute", id, reader.Agent())
+	}
+	return err
+}
+
+// standing is what a round lets the guest do that is at the other end of a connection.
+func (a *Aggregator) standing(r *http.Request, id federation.ID) (*federation.Reader, standing, error) {
 	v, reader, err := a.reader(r)
 	if err != nil {
-		return err
+		return nil, standing{}, err
 	}
 	held, err := a.round(id)
 	if err != nil {
-		return err
+		return nil, standing{}, err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	have, known := v.readings[id]
 	if !known {
 		// What the certificate says does not change; that it still runs was just seen.
-		if have, err = held.def.Reading(*reader, a.cfg.Roots, protocol.Recorded(1)); err != nil {
-			have = federation.ReadNothing
+		if have.reads, err = held.def.Reading(*reader, a.cfg.Roots, protocol.Recorded(1)); err != nil {
+			have.reads = federation.ReadNothing
 		}
+		have.contributes = held.def.Contributes(*reader, a.cfg.Roots, protocol.Recorded(1)) == nil
 		if len(v.readings) >= maxReadings {
 			clear(v.readings)
 		}
 		v.readings[id] = have
 	}
-	if have < want {
-		return evidence.Refuse(ReasonNotNamed, "round %s does not let agent %s read this", id, reader.Agent())
+	return reader, have, nil
+}
+
+// shown is the guest that a connection showed, if its lease runs; nil on the
+// administrator's socket, where nobody shows anything.
+func (a *Aggregator) shown(r *http.Request) *federation.Reader {
+	_, reader, err := a.reader(r)
+	if err != nil {
+		return nil
 	}
-	return nil
+	return reader
+}
+
+// mayRestate decides whether something that an agent signed under a lease counts now: while
+// that lease runs, or from a connection that showed another of the same agent key. When it
+// was signed is the signer's own word, and who lost its lease would date it back.
+func (a *Aggregator) mayRestate(by *protocol.Authority, shown *federation.Reader) error {
+	if err := a.running(by); err == nil || shown != nil && by.Lease.AgentKey.ID() == shown.Agent() {
+		return nil
+	}
+	return evidence.Refuse(federation.ReasonOutsideLease, "the lease that it was signed under ran until %s: send it on a connection of the same agent, under a lease that runs", by.Lease.NotAfter.Time())
+}
+
+// speaker refuses what another agent signed than the one at the other end.
+func (a *Aggregator) speaker(r *http.Request) func(federation.Digest) error {
+	return func(agent federation.Digest) error {
+		_, reader, err := a.reader(r)
+		if err == nil && reader.Agent() != agent {
+			err = evidence.Refuse(ReasonNotNamed, "this connection is agent %s's, and agent %s is to send this itself", reader.Agent(), agent)
+		}
+		return err
+	}
 }
 
 // mayReadSetup refuses whoever is no party of a set-up.
@@ -159,23 +212,35 @@ func (a *Aggregator) mayReadSetup(r *http.Request, id federation.ID) error {
 	return err
 }
 
-// gate decides who reads. The administrator's socket has none: its file mode says who
+// gate decides who reads and writes. The administrator's socket has none: its file mode says who
 // that is.
 type gate struct {
 	round func(r *http.Request, id federation.ID, want federation.Reading) error
 	setup func(r *http.Request, id federation.ID) error
+	adds  func(r *http.Request, id federation.ID) error
 }
 
-func (a *Aggregator) guests() gate { return gate{a.mayRead, a.mayReadSetup} }
+func (a *Aggregator) guests() gate { return gate{a.mayRead, a.mayReadSetup, a.mayContribute} }
 
 func administrator() gate {
-	return gate{func(*http.Request, federation.ID, federation.Reading) error { return nil }, func(*http.Request, federation.ID) error { return nil }}
+	all := func(*http.Request, federation.ID) error { return nil }
+	return gate{func(*http.Request, federation.ID, federation.Reading) error { return nil }, all, all}
 }
 
 // reads puts a gate before a route.
 func (g gate) reads(want federation.Reading, h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		if err := g.round(r, id, want); err != nil {
+			return err
+		}
+		return h(w, r, id)
+	}
+}
+
+// contributes puts a gate before a route by which contributions come.
+func (g gate) contributes(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		if err := g.adds(r, id); err != nil {
 			return err
 		}
 		return h(w, r, id)

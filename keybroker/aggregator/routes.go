@@ -26,8 +26,8 @@ type handler func(w http.ResponseWriter, r *http.Request, id federation.ID) erro
 
 // Public is what participants, the decrypting guest and the broker's operators
 // reach over hybrid TLS. Everything that changes state carries a signature that
-// the broker's root vouches for; whoever reads has said who they are, and is named by the
-// round that is read.
+// the broker's root vouches for. Guests have said who they are, under a lease that runs, and
+// are named by the round that they read or write.
 func (a *Aggregator) Public() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/identity", func(w http.ResponseWriter, r *http.Request) {
@@ -70,18 +70,18 @@ func (a *Aggregator) public(mux *http.ServeMux, g gate) {
 		a.refuse(w, r, err)
 	})
 	a.route(mux, "GET /v1/rounds/{id}", g.reads(federation.ReadTerms, a.showRound))
-	a.route(mux, "POST /v1/rounds/{id}/uploads", a.begin)
+	a.route(mux, "POST /v1/rounds/{id}/uploads", g.contributes(a.begin))
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}", g.reads(federation.ReadTerms, a.showUpload))
-	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}", a.receive)
-	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}/proof", a.takeProof)
+	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}", g.contributes(a.receive))
+	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}/proof", g.contributes(a.takeProof))
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", g.reads(federation.ReadSums, a.sendUpload(fileBlocks)))
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/manifest", g.reads(federation.ReadSums, a.sendUpload(fileManifest)))
 	a.route(mux, "PUT /v1/rounds/{id}/ticket", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.SetTicket(id, b) })
 	})
-	a.route(mux, "PUT /v1/rounds/{id}/result", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
-		return a.takeSmall(w, r, func(b []byte) error { return a.SetResult(id, b) })
-	})
+	a.route(mux, "PUT /v1/rounds/{id}/result", g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		return a.takeSmall(w, r, func(b []byte) error { return a.setResult(id, b, a.shown(r)) })
+	}))
 	a.route(mux, "PUT /v1/rounds/{id}/values", g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		if err := a.SetValues(id, a.patient(w, r)); err != nil {
 			return err
@@ -133,7 +133,7 @@ func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id federation
 		return err
 	}
 	defer release()
-	status, err := a.Begin(id, body)
+	status, err := a.take(id, body, a.shown(r))
 	if err == nil {
 		// An agent's signature was verified, and it has one contribution.
 		listen.From(r.Context()).Promote("contribution " + status.Contribution.String())

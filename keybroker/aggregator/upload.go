@@ -34,9 +34,14 @@ func (r *round) statusOf(u *upload) UploadStatus {
 	return UploadStatus{Contribution: u.digest, First: r.columns.First, Next: u.next, Blocks: r.columns.Count, Complete: u.complete}
 }
 
-// Begin takes a manifest and says where to go on. Again with the same manifest it
-// goes on where it stopped.
+// Begin takes a manifest, signed under a lease that runs, and says where to go on. Again
+// with the same manifest it goes on where it stopped.
 func (a *Aggregator) Begin(id federation.ID, raw []byte) (UploadStatus, error) {
+	return a.take(id, raw, nil)
+}
+
+// take is Begin of whoever is at the other end of a connection.
+func (a *Aggregator) take(id federation.ID, raw []byte, shown *federation.Reader) (UploadStatus, error) {
 	r, err := a.round(id)
 	if err != nil {
 		return UploadStatus{}, err
@@ -59,9 +64,14 @@ func (a *Aggregator) Begin(id federation.ID, raw []byte) (UploadStatus, error) {
 	if !a.now().before(r.def.Closes) || durable.Exists(r.path(fileTicket)) {
 		return UploadStatus{}, evidence.Refuse(ReasonRoundOver, "round %s takes no more contributions", id)
 	}
-	u, err := r.admit(c, digest, raw)
-	if err != nil {
-		return UploadStatus{}, err
+	u, err := r.upload(digest)
+	if err != nil { // what was taken while its lease ran goes on after it
+		if err := a.mayRestate(&authority, shown); err != nil {
+			return UploadStatus{}, err
+		}
+		if u, err = r.admit(c, digest, raw); err != nil {
+			return UploadStatus{}, err
+		}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

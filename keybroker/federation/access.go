@@ -9,7 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// Access is what an agent signs to read at an aggregator: who is at this end of this very
+// Access is what an agent signs to read and write at an aggregator: who is at this end of this very
 // connection. It is worth nothing on another, so that nobody who sees it can use it.
 type Access struct {
 	// Binding is BindingOf the connection's exporter.
@@ -95,21 +95,27 @@ const (
 // Reading says what a reader may read of a round: the same certificates under which it
 // may speak there.
 func (r Round) Reading(reader Reader, roots []identity.Public, floor protocol.Floor) (Reading, error) {
-	ask := func(role protocol.Role, audience protocol.Audience) error {
-		_, err := protocol.VerifyAuthority(reader.chain, roots, floor, role, protocol.NoResource(), audience)
-		return err
-	}
 	if r.Parties != nil {
-		if slices.Contains(r.Parties.Agents, reader.Agent()) && ask(protocol.RoleParty, protocol.Everyone()) == nil {
+		if slices.Contains(r.Parties.Agents, reader.Agent()) && reader.has(protocol.RoleParty, protocol.Everyone(), roots, floor) == nil {
 			return ReadSums, nil
 		}
-	} else if ask(protocol.RoleDecrypt, r.Decryptors) == nil {
+	} else if reader.has(protocol.RoleDecrypt, r.Decryptors, roots, floor) == nil {
 		return ReadSums, nil
 	}
-	if err := ask(protocol.RoleContribute, r.Contributors); err != nil {
+	if err := r.Contributes(reader, roots, floor); err != nil {
 		return ReadNothing, err
 	}
 	return ReadTerms, nil
+}
+
+// Contributes refuses a reader whom the round does not let contribute.
+func (r Round) Contributes(reader Reader, roots []identity.Public, floor protocol.Floor) error {
+	return reader.has(protocol.RoleContribute, r.Contributors, roots, floor)
+}
+
+func (r *Reader) has(role protocol.Role, audience protocol.Audience, roots []identity.Public, floor protocol.Floor) error {
+	_, err := protocol.VerifyAuthority(r.chain, roots, floor, role, protocol.NoResource(), audience)
+	return err
 }
 
 // Reads says whether a reader is one of the parties of a set-up, which read its messages.

@@ -112,6 +112,16 @@ func (a *Agent) GrantRound(t testing.TB, r federation.Round, signed []byte) *Age
 	return a
 }
 
+// Renew is the agent under its next lease, of 15 minutes from a time.
+func (a *Agent) Renew(t testing.TB, from protocol.Time) *Agent {
+	t.Helper()
+	next := &Agent{Key: a.Key, Lease: a.Lease, world: a.world}
+	next.Lease.Grants = slices.Clone(a.Lease.Grants)
+	next.Lease.NotBefore, next.Lease.NotAfter = from, from.Add(15*time.Minute)
+	a.world.certify(t, next)
+	return next
+}
+
 // GrantKey is the chain of a lease of the agent that was granted a key besides.
 func (a *Agent) GrantKey(t testing.TB, resource string) []byte {
 	t.Helper()

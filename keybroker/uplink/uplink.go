@@ -41,7 +41,7 @@ type Client struct {
 	roots []identity.Public
 }
 
-// Guest is who reads: an agent by its key, the lease that it holds now, and broker time.
+// Guest is who reads and writes: an agent by its key, the lease that it holds now, and broker time.
 type Guest struct {
 	Key   *identity.Private
 	Chain []byte
@@ -49,8 +49,8 @@ type Guest struct {
 }
 
 // New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig. guest is who
-// reads, asked for each connection; without it nothing can be read, and only what is
-// signed can be handed over.
+// reads and writes, asked for each connection; without it only what the broker signed can
+// be handed over.
 func New(address string, cfg *tls.Config, roots []identity.Public, guest func() (Guest, error)) *Client {
 	cfg = hybridtls.For(cfg, hybridtls.ALPNFederation)
 	return newClient("http://"+address, roots, func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -129,7 +129,11 @@ func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof 
 		}
 	}
 	size := int64(blockBytes)
-	body := &counted{r: io.NewSectionReader(blocks, int64(u.First+u.Next)*size, int64(u.Blocks-u.Next)*size), size: size, done: u.Next, total: u.Blocks, tell: progress}
+	body := &section{r: io.NewSectionReader(blocks, int64(u.First+u.Next)*size, int64(u.Blocks-u.Next)*size), unit: size}
+	if progress != nil {
+		done, total := u.Next, u.Blocks
+		body.tell = func(more int64) { progress(done+uint64(more), total) }
+	}
 	path := fmt.Sprintf("%s/uploads/%s?from=%d", roundPath(round), u.Contribution, u.Next)
 	if err := c.call(ctx, http.MethodPut, path, body, &u); err != nil {
 		return u, err
@@ -138,25 +142,6 @@ func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof 
 		return u, evidence.Refuse("upload-incomplete", "the aggregator has %d of %d blocks", u.Next, u.Blocks)
 	}
 	return u, nil
-}
-
-// counted tells progress as it is read.
-type counted struct {
-	r           io.Reader
-	size, bytes int64
-	done, total uint64
-	tell        func(done, total uint64)
-}
-
-// Read reads on.
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	before := c.bytes / c.size
-	c.bytes += int64(n)
-	if now := c.bytes / c.size; now > before && c.tell != nil {
-		c.tell(c.done+uint64(now), c.total)
-	}
-	return n, err
 }
 
 // Contributions lists the signed contributions that are complete; only the
@@ -332,9 +317,15 @@ func (c *Client) call(ctx context.Context, method, path string, body io.Reader, 
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	if r, ok := body.(*io.SectionReader); ok {
+		body = &section{r: r}
+	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
+	}
+	if b, ok := body.(*section); ok {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(b.again()), nil }
 	}
 	return c.send(req)
 }
@@ -343,13 +334,19 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 // aggregator's reason.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.once(req)
-	if reason, _ := evidence.ReasonOf(err); reason == reasonEnded && req.Method == http.MethodGet {
-		// The lease that the connection was begun under ended: a new connection is begun
-		// under that of now.
-		c.http.CloseIdleConnections()
-		return c.once(req)
+	if reason, _ := evidence.ReasonOf(err); reason != reasonEnded || req.Body != nil && req.GetBody == nil {
+		return resp, err
 	}
-	return resp, err
+	// The lease that the connection was begun under ended: a new connection is begun under
+	// that of now.
+	c.http.CloseIdleConnections()
+	again := req.Clone(req.Context())
+	if req.GetBody != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	return c.once(again)
 }
 
 func (c *Client) once(req *http.Request) (*http.Response, error) {

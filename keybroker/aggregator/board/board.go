@@ -131,8 +131,8 @@ func (b *Board) Setup(id federation.ID) (federation.Setup, error) {
 // SetupPath is the file of a signed set-up.
 func (b *Board) SetupPath(id federation.ID) string { return b.path(id, fileSetup) }
 
-// AddMessage takes a message of a party.
-func (b *Board) AddMessage(id federation.ID, signed []byte) error {
+// AddMessage takes a message of a party, if may says that this agent speaks now.
+func (b *Board) AddMessage(id federation.ID, signed []byte, may func(agent federation.Digest) error) error {
 	raw, err := os.ReadFile(b.SetupPath(id))
 	if errors.Is(err, os.ErrNotExist) {
 		return evidence.Refuse(ReasonUnknown, "no key of round %s is being set up here", id)
@@ -146,6 +146,9 @@ func (b *Board) AddMessage(id federation.ID, signed []byte) error {
 		return err
 	}
 	m, err := federation.VerifyPartyMessage(signed, b.roots, floor, s, federation.DigestOf(raw))
+	if err == nil {
+		err = may(m.Agent)
+	}
 	if err != nil {
 		return err
 	}
@@ -219,8 +222,8 @@ func ShareDir(dir, from string) (string, error) {
 }
 
 // BeginShare takes a share that a party signed about a closed round, with the hashes
-// of its blocks, for a directory of ShareDir.
-func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Digest, manifest []byte) error {
+// of its blocks, for a directory of ShareDir, if may says that this agent speaks now.
+func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Digest, manifest []byte, may func(agent federation.Digest) error) error {
 	m, err := federation.ParseManifest(manifest)
 	if err != nil {
 		return err
@@ -236,7 +239,7 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Dig
 	if want := federation.BlockCount(r.Length, set.ValuesPerBlock()); filepath.Base(dir) != strconv.FormatUint(uint64(s.From), 10) || s.Blocks != want {
 		return evidence.Refuse(federation.ReasonParties, "the share is of party %d and has %d blocks; the round's vector has %d", s.From, s.Blocks, want)
 	}
-	if err := m.MatchesShare(s); err != nil {
+	if err := errors.Join(m.MatchesShare(s), may(s.Agent)); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
