@@ -30,6 +30,7 @@ type Public struct {
 	FileBytes     int64
 
 	r         io.ReaderAt
+	part      []byte // all but the chunks
 	head      header
 	public    []byte
 	index     []byte
@@ -56,13 +57,14 @@ func Inspect(r io.ReaderAt, size int64) (*Public, error) {
 	if most := h.tailBytes() + signatureBlockMinimum + MaxPublisherBytes + MaxSignatureBytes; room > most {
 		return nil, fail(ReasonTrailing, "%d bytes after the chunks, at most %d belong there", room, most)
 	}
-	tail := make([]byte, room)
+	part := append(block, make([]byte, room)...)
+	block, tail := part[:blockBytes], part[blockBytes:]
 	if err := readAt(r, tail, int64(h.tail)); err != nil {
 		return nil, err
 	}
 	c := cursor{b: tail}
 	p := &Public{FormatVersion: formatVersion, Algorithm: "AES-256-GCM, HKDF-SHA256, SHA-256", FileID: h.fileID, FileBytes: size,
-		Chunks: int(h.chunks), r: r, head: h}
+		Chunks: int(h.chunks), r: r, part: part, head: h}
 	p.public, p.index, p.sealed = c.take(int(h.public)), c.take(int(h.chunks)*indexEntry), c.take(int(h.sealed))
 	p.Root = [32]byte(c.take(32))
 	p.Publisher, p.signature = c.bytes(MaxPublisherBytes), c.bytes(MaxSignatureBytes)

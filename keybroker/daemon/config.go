@@ -135,12 +135,12 @@ type Rounds struct {
 	// read or written, no round is closed or finished and no round's key is released: log
 	// and rounds were put back together. Without it that is not noticed.
 	Checkpoint string `yaml:"checkpoint"`
-	// DatasetPublishers are the identities ("ahpub1...", or files) whose signed datasets
-	// have privacy accounts of their own.
+	// DatasetPublishers are the identities ("ahpub1...", or files) whose signed datasets and
+	// sealed models have privacy accounts of their own.
 	DatasetPublishers []string `yaml:"dataset_publishers"`
 	// FormerLedgers says to which account the charges of an earlier version belong, by the
-	// model name that was typed then: "broker", "model:<digest>" or "dataset:<digest>".
-	// What is not named here counts in every account.
+	// model name that was typed then, or a model's account ("model:<id>"): "broker",
+	// "sealed:<digest>" or "dataset:<digest>". What is not named here counts in every account.
 	FormerLedgers map[string]string `yaml:"former_ledgers"`
 }
 

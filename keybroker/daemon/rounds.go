@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +43,7 @@ func (d *daemon) openRounds() error {
 		return err
 	}
 	d.rounds, err = rounds.New(rounds.Config{
-		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Log: roundLog{d}, KnownModel: d.knownModel, Publishers: publishers, Former: former, Chip: d.chip, Released: d.released, Lowest: d.epochs.lowest,
+		Store: store, Secrets: roundSecrets{d.secrets}, Signer: d.roundSigner, Roots: []identity.Public{d.epochs.root}, Log: roundLog{d}, Publishers: publishers, Former: former, Chip: d.chip, Released: d.released, Lowest: d.epochs.lowest,
 		KeyMaker: roundKeyMaker, Privacy: c.Privacy, Limits: c.Limits, Calibrate: calibrate, Spend: spend, Now: d.opts.Now,
 	})
 	return err
@@ -171,21 +170,6 @@ func (c Rounds) accounts() (former map[string]federation.Account, publishers []i
 		publishers = append(publishers, p)
 	}
 	return former, publishers, nil
-}
-
-// knownModel says whether a key that is kept here opens a model.
-func (d *daemon) knownModel(ctx context.Context, id federation.Digest) (bool, error) {
-	infos, more, err := d.secrets.List(ctx, "")
-	if err != nil {
-		return false, err
-	}
-	found := slices.ContainsFunc(infos, func(i keystore.Info) bool {
-		return i.Subject == keystore.Subject(id) && !strings.HasPrefix(i.Name, federation.ResourceClass+"/")
-	})
-	if !found && more {
-		return false, fmt.Errorf("the key store has more than %d secrets, and the model is not among the first", keystore.MaxListed)
-	}
-	return found, nil
 }
 
 // calibrate finds the multiplier of one round.

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -10,7 +11,8 @@ import (
 // operator types: another name would open a spent budget again. It is one of
 //
 //	broker            the one account of all rounds that name neither of the others
-//	model:<digest>    a model whose key the broker keeps, by the model's id
+//	sealed:<digest>   a model, by its name and the publisher who signed a sealed file of it
+//	model:<digest>    a model by an id, in rounds of earlier versions; none is opened for it
 //	dataset:<digest>  data that a publisher signed for
 type Account string
 
@@ -18,12 +20,27 @@ type Account string
 const BrokerAccount Account = "broker"
 
 const (
+	sealedAccount  = "sealed:"
 	modelAccount   = "model:"
 	datasetAccount = "dataset:"
 )
 
-// ModelAccount is the account of a model.
+// SealedAccount is the account of a model, of all its versions: a model that is sealed anew
+// was trained on the same people's data.
+func SealedAccount(publisher Digest, name string) Account {
+	h := sha256.New()
+	h.Write([]byte(labelPrefix + "account/sealed/1\x00"))
+	h.Write(publisher[:])
+	h.Write([]byte(name))
+	return Account(sealedAccount + Digest(h.Sum(nil)).String())
+}
+
+// ModelAccount is the account of a model by its id, as earlier versions had them.
 func ModelAccount(id Digest) Account { return Account(modelAccount + id.String()) }
+
+// Former says whether an account is of a kind that no round is opened for any more. What
+// was charged to it is never forgotten.
+func (a Account) Former() bool { return strings.HasPrefix(string(a), modelAccount) }
 
 // DatasetAccount is the account of data that a publisher signed for.
 func DatasetAccount(id Digest) Account { return Account(datasetAccount + id.String()) }
@@ -38,11 +55,11 @@ func (a Account) check() error {
 	if a == BrokerAccount {
 		return nil
 	}
-	for _, prefix := range []string{modelAccount, datasetAccount} {
+	for _, prefix := range []string{sealedAccount, modelAccount, datasetAccount} {
 		if rest, ok := strings.CutPrefix(string(a), prefix); ok && len(rest) == hex.EncodedLen(len(Digest{})) {
 			_, err := ParseDigest(rest)
 			return err
 		}
 	}
-	return fmt.Errorf("account %q is none: %s, %s<digest> or %s<digest>", string(a), BrokerAccount, modelAccount, datasetAccount)
+	return fmt.Errorf("account %q is none: %s, %s<digest>, %s<digest> or %s<digest>", string(a), BrokerAccount, sealedAccount, datasetAccount, modelAccount)
 }

@@ -76,7 +76,7 @@ func withService(t *testing.T, b *bench, w *federationtest.World) keys {
 		Signer: func() (rounds.Signer, error) {
 			return rounds.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: 1}, nil
 		},
-		Log: &memoryLog{}, KnownModel: func(context.Context, federation.Digest) (bool, error) { return false, nil },
+		Log: &memoryLog{},
 		Chip: func(_ context.Context, lease protocol.ID) ([32]byte, error) {
 			return [32]byte(append(lease[:], lease[:]...)), nil
 		},

@@ -200,7 +200,8 @@ func TestBudgetIsSpentOnce(t *testing.T) {
 	a, signedA := opened(t, s, nil)
 	b, signedB := opened(t, s, nil)
 	typed, signedTyped := opened(t, s, func(spec *Spec) { spec.Model = "another name" })
-	other, signedOther := opened(t, s, func(spec *Spec) { spec.ModelID = known })
+	other, signedOther := opened(t, s, func(spec *Spec) { spec.Sealed = federationtest.Sealed(t, m.EpochKey, "digits", 1) })
+	again, signedAgain := opened(t, s, func(spec *Spec) { spec.Sealed = federationtest.Sealed(t, m.EpochKey, "digits", 2) })
 	if _, err := s.Close(ctx, a.ID, Closing{Cohort: admitted(t, m, s, a, signedA, 2)}); err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +214,8 @@ func TestBudgetIsSpentOnce(t *testing.T) {
 	if _, err := s.Close(ctx, other.ID, Closing{Cohort: admitted(t, m, s, other, signedOther, 2)}); err != nil {
 		t.Errorf("another model pays for it: %v", err)
 	}
+	_, err = s.Close(ctx, again.ID, Closing{Cohort: admitted(t, m, s, again, signedAgain, 2)})
+	wantReason(t, "the same model, sealed anew", err, ReasonBudget)
 }
 
 func TestAbandonDestroysTheKeyAndChargesNothing(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -115,9 +116,6 @@ func (m *machine) release(t testing.TB, a *federationtest.Agent, r federation.Ro
 	return a
 }
 
-// known is a model whose key the broker keeps.
-var known = federation.Digest{0x4d}
-
 // Append implements Log.
 func (m *machine) Append(_ context.Context, events ...Event) error {
 	for _, e := range events {
@@ -194,7 +192,7 @@ func zcdp(charges []Charge, delta float64) (epsilon, withSampling float64, err e
 }
 
 func (m *machine) config(store Store) Config {
-	return Config{Store: store, Secrets: m, Roots: m.Roots(), Log: m, KnownModel: func(_ context.Context, id federation.Digest) (bool, error) { return id == known, nil },
+	return Config{Store: store, Secrets: m, Roots: m.Roots(), Log: m, Publishers: []identity.Public{m.EpochKey.Public()},
 		Signer: func() (Signer, error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()

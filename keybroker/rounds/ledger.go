@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"slices"
-	"strings"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -46,81 +45,6 @@ func complete(model string, charges []Charge, want uint64) (last federation.Dige
 		}
 	}
 	return last, nil
-}
-
-// accountPrefix marks the ledgers of accounts in a store: no name that was typed before there
-// were accounts begins with it, for those were printable.
-const accountPrefix = "\x01"
-
-// ledgerOf is the name of an account's ledger in a store.
-func ledgerOf(a federation.Account) string { return accountPrefix + string(a) }
-
-// account names the ledger that a round is charged to. What an operator types chooses
-// none: a model is one whose key the broker keeps, a dataset one that a publisher signed.
-func (s *Service) account(ctx context.Context, spec Spec) (federation.Account, error) {
-	switch {
-	case spec.ModelID != federation.Digest{} && spec.Dataset != nil:
-		return "", evidence.Refuse(ReasonSpec, "a round is charged to a model or to a dataset, not to both")
-	case spec.ModelID != federation.Digest{}:
-		known, err := s.cfg.KnownModel(ctx, spec.ModelID)
-		if err == nil && !known {
-			err = evidence.Refuse(ReasonAccount, "this broker keeps no key for the model %s (anchorhold secret put --model-id); without a model the round is charged to the broker's one account", spec.ModelID)
-		}
-		return federation.ModelAccount(spec.ModelID), err
-	case spec.Dataset != nil:
-		d, err := federation.VerifyDataset(spec.Dataset, s.cfg.Publishers)
-		return federation.DatasetAccount(d.ID), err
-	}
-	return federation.BrokerAccount, nil
-}
-
-// manyLogged is how many charges of one account the log finds at once. With more, a store
-// that has fewer of them is not filled up from the log.
-const manyLogged = 1024
-
-// spending is what was charged to an account.
-type spending struct {
-	own     []Charge // its ledger in the store, in its order
-	counted []Charge // all that counts
-}
-
-// spent adds up an account: its ledger, what the audit log says was charged and an old
-// store does not know, and what was charged to typed names before there were accounts.
-func (s *Service) spent(ctx context.Context, a federation.Account) (sp spending, err error) {
-	if sp.own, err = s.cfg.Store.Charges(ctx, ledgerOf(a)); err != nil {
-		return sp, err
-	}
-	sp.counted = slices.Clone(sp.own)
-	logged, away, err := s.chargesOf(ctx, a)
-	if err != nil {
-		return sp, err
-	}
-	for _, c := range logged {
-		if !slices.ContainsFunc(sp.counted, func(have Charge) bool { return have.Round == c.Round }) {
-			sp.counted = append(sp.counted, c)
-		}
-	}
-	if len(sp.own) < away || len(logged)+away >= manyLogged && len(sp.own) < len(logged)+away {
-		return sp, evidence.Refuse(ReasonRecord, "the audit log has %d charges of %s, %d of them archived and taken away, and the store has %d: bring back the segments, or a newer store", len(logged)+away, a, away, len(sp.own))
-	}
-	names, err := s.cfg.Store.Ledgers(ctx)
-	if err != nil {
-		return sp, err
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, accountPrefix) {
-			continue
-		}
-		if to, ok := s.cfg.Former[name]; ok && to != a {
-			continue
-		}
-		former, err := s.cfg.Store.Charges(ctx, name)
-		if err != nil {
-			return sp, err
-		}
-		sp.counted = append(sp.counted, former...)
-	}
-	return sp, nil
 }
 
 // Ledger is what an account's rounds spent.

@@ -48,6 +48,7 @@ const (
 	actionCharge  = "round-charge"
 	actionPublish = "round-publish"
 	actionAbandon = "round-abandon"
+	actionFormer  = "round-ledger-former"
 )
 
 // ticketPart is how many bytes of a ticket one record holds.

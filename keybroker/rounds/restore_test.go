@@ -8,10 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // former is a store as it was when a copy of it was made: what was written since is gone.
@@ -181,71 +179,6 @@ func TestTicketsInTheLog(t *testing.T) {
 	}
 	_, err = s.recorded(ctx, r, digest)
 	wantReason(t, "taken away", err, ReasonRecord)
-}
-
-// An account is nothing that is typed, and what was spent before there were accounts counts.
-func TestAccountsAreNotTyped(t *testing.T) {
-	ctx, m := t.Context(), newMachine(t)
-	store := bolted(t)
-	publisher, err := identity.Generate(identity.LevelEpoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer publisher.Wipe()
-	dataset := func(key *identity.Private) []byte {
-		raw, err := federation.SignDataset(key, federation.Dataset{ID: federation.Digest{9}, Name: "patients", Time: protocol.Time(1)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return raw
-	}
-	s := m.service(t, store, func(c *Config) { c.Publishers = []identity.Public{publisher.Public()} })
-	for name, tc := range map[string]struct {
-		change func(*Spec)
-		want   federation.Account
-		reason evidence.Reason
-	}{
-		"neither":           {func(*Spec) {}, federation.BrokerAccount, ""},
-		"another name":      {func(spec *Spec) { spec.Model = "fresh" }, federation.BrokerAccount, ""},
-		"a model":           {func(spec *Spec) { spec.ModelID = known }, federation.ModelAccount(known), ""},
-		"an unknown model":  {func(spec *Spec) { spec.ModelID = federation.Digest{1} }, "", ReasonAccount},
-		"a dataset":         {func(spec *Spec) { spec.Dataset = dataset(publisher) }, federation.DatasetAccount(federation.Digest{9}), ""},
-		"another publisher": {func(spec *Spec) { spec.Dataset = dataset(m.EpochKey) }, "", federation.ReasonSignature},
-		"no statement":      {func(spec *Spec) { spec.Dataset = []byte("patients") }, "", federation.ReasonMalformed},
-		"both":              {func(spec *Spec) { spec.ModelID, spec.Dataset = known, dataset(publisher) }, "", ReasonSpec},
-	} {
-		spec := plain
-		tc.change(&spec)
-		_, r, err := s.Open(ctx, spec)
-		wantReason(t, name, err, tc.reason)
-		if err == nil && r.Account != tc.want {
-			t.Errorf("%s: charged to %s, want %s", name, r.Account, tc.want)
-		}
-	}
-	// A ledger of a typed name, as an earlier version kept it.
-	old := Record{ID: federation.ID{0xee}, Model: "digits", State: Open, Signed: []byte{1}}
-	if err := store.Create(ctx, old); err != nil {
-		t.Fatal(err)
-	}
-	old.State, old.Cohort = Closed, federation.Digest{1}
-	if err := store.Update(ctx, old, &Charge{Round: old.ID, Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 1}); err != nil {
-		t.Fatal(err)
-	}
-	model := federation.ModelAccount(known)
-	count := func(s *Service, a federation.Account) int {
-		l, err := s.Ledger(ctx, a)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(l.Charges)
-	}
-	if count(s, federation.BrokerAccount) != 1 || count(s, model) != 1 {
-		t.Error("what was spent under a typed name is forgotten")
-	}
-	attributed := m.service(t, store, func(c *Config) { c.Former = map[string]federation.Account{"digits": model} })
-	if count(attributed, federation.BrokerAccount) != 0 || count(attributed, model) != 1 {
-		t.Error("what was spent is not where the configuration says")
-	}
 }
 
 // Rounds of an earlier version are shown and can be given up; nothing else is done to them.

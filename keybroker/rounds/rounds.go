@@ -51,7 +51,8 @@ const (
 	ReasonSpec      evidence.Reason = "round-invalid"
 	ReasonConflict  evidence.Reason = "round-changed-meanwhile"
 	ReasonLate      evidence.Reason = "round-over"
-	// ReasonAccount: the model that the round is to be charged to is none of the broker's.
+	// ReasonAccount: no publisher that the broker knows signed for the model that the round
+	// is to be charged to.
 	ReasonAccount evidence.Reason = "privacy-account-unknown"
 	// ReasonNotReleased: whoever signed the result was never given the round's key.
 	ReasonNotReleased evidence.Reason = "round-key-not-released"
@@ -87,13 +88,11 @@ type Config struct {
 	// Log is the audit log. What it says outlives the store: a store that was restored
 	// from a copy neither closes a round again nor forgets a charge.
 	Log Log
-	// KnownModel says whether the broker keeps a key for a model: only such a model has an
-	// account of its own.
-	KnownModel func(ctx context.Context, id federation.Digest) (bool, error)
-	// Publishers may sign for datasets; none, and no dataset has an account.
+	// Publishers may sign for models and datasets; none, and neither has an account.
 	Publishers []identity.Public
-	// Former says to which account the charges belong that were made before there were
-	// accounts, by the name that was typed then. What is not in it counts in every account.
+	// Former says to which account the charges of earlier versions belong, by the name
+	// that was typed then or the model's account ("model:<id>"). What is not in it counts in
+	// every account.
 	Former map[string]federation.Account
 	// Chip is the digest of the processor that a lease was granted to, from the
 	// broker's own record. A lease that is not in it is a refusal, which refuses the
@@ -156,7 +155,7 @@ type Service struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Log == nil || cfg.KnownModel == nil || cfg.Chip == nil || cfg.Released == nil || cfg.Lowest == nil || cfg.Calibrate == nil || cfg.Spend == nil {
+	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Log == nil || cfg.Chip == nil || cfg.Released == nil || cfg.Lowest == nil || cfg.Calibrate == nil || cfg.Spend == nil {
 		return nil, errors.New("rounds: a part is missing")
 	}
 	// A number that compares with nothing would pass every limit.
@@ -176,10 +175,11 @@ func New(cfg Config) (*Service, error) {
 // Spec is what an operator asks for. Zero values take the defaults named.
 type Spec struct {
 	Model string `json:"model"`
-	// ModelID or Dataset, what a publisher signed, names the account that the round is
-	// charged to; without either it is the broker's one account.
-	ModelID federation.Digest `json:"model_id,omitzero"`
-	Dataset []byte            `json:"dataset,omitempty"`
+	// Sealed, a sealed model without its chunks (chunkseal.Public.Part), or Dataset, both
+	// signed by a publisher, names the account that the round is charged to; without either
+	// it is the broker's one account.
+	Sealed  []byte `json:"sealed,omitempty"`
+	Dataset []byte `json:"dataset,omitempty"`
 	// Contributors may contribute; required.
 	Contributors protocol.Audience `json:"contributors"`
 	// Decryptors may open the sum; required, but where parties hold the key.
@@ -319,7 +319,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if err != nil {
 		return nil, r, err
 	}
-	if r.Account, err = s.account(ctx, spec); err != nil {
+	if r.Account, err = s.account(spec); err != nil {
 		return nil, r, err
 	}
 	if err := s.privacy(&r); err != nil {

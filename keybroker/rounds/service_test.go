@@ -295,7 +295,7 @@ func TestNewRefuses(t *testing.T) {
 	m := newMachine(t)
 	for name, change := range map[string]func(*Config){
 		"store": func(c *Config) { c.Store = nil }, "secrets": func(c *Config) { c.Secrets = nil }, "signer": func(c *Config) { c.Signer = nil },
-		"roots": func(c *Config) { c.Roots = nil }, "audit": func(c *Config) { c.Log = nil }, "models": func(c *Config) { c.KnownModel = nil }, "releases": func(c *Config) { c.Released = nil }, "chip": func(c *Config) { c.Chip = nil },
+		"roots": func(c *Config) { c.Roots = nil }, "audit": func(c *Config) { c.Log = nil }, "releases": func(c *Config) { c.Released = nil }, "chip": func(c *Config) { c.Chip = nil },
 		"calibrate": func(c *Config) { c.Calibrate = nil }, "spend": func(c *Config) { c.Spend = nil },
 		"NaN": func(c *Config) { c.Privacy.MaxEpsilon = math.NaN() }, "infinite": func(c *Config) { c.Privacy.MaxEpsilon = math.Inf(1) },
 		"negative": func(c *Config) { c.Privacy.MaxEpsilon = -1 }, "delta": func(c *Config) { c.Privacy.Delta = math.NaN() }, "delta of 1": func(c *Config) { c.Privacy.Delta = 1 },

@@ -74,13 +74,14 @@ func (appraiser) Appraise(_ context.Context, env evidence.Envelope, want [64]byt
 
 // broker is a broker's daemon on a state directory.
 type broker struct {
-	t       *testing.T
-	root    *identity.Private
-	made    daemon.InitResult
-	options daemon.Options
-	op      *operator.Client
-	address string
-	stop    func()
+	t         *testing.T
+	root      *identity.Private
+	publisher *identity.Private // of the models whose privacy is charged
+	made      daemon.InitResult
+	options   daemon.Options
+	op        *operator.Client
+	address   string
+	stop      func()
 }
 
 var credential = bytes.Repeat([]byte{0x42}, 32) // a constant of the tests
@@ -108,7 +109,7 @@ func secret(t *testing.T, b []byte) *keybuf.Buffer {
 // newBroker makes a broker whose first epoch lasts for two ticks, and starts it.
 func newBroker(t *testing.T, c *clock) *broker {
 	t.Helper()
-	b := &broker{t: t, root: key(t, identity.LevelRoot)}
+	b := &broker{t: t, root: key(t, identity.LevelRoot), publisher: key(t, identity.LevelEpoch)}
 	dir := t.TempDir()
 	var err error
 	b.made, err = daemon.Init(t.Context(), daemon.InitOptions{Dir: filepath.Join(dir, "state"), Root: b.root, Unlock: b.unlock(),
@@ -119,6 +120,11 @@ func newBroker(t *testing.T, c *clock) *broker {
 	config := daemon.Config{StateDir: string(b.made.Layout), Listen: "127.0.0.1:0", Unlock: daemon.Unlock{Credential: "kek"},
 		Operator: daemon.Operator{Socket: filepath.Join(dir, "op")}}
 	config.Rounds.Privacy = rounds.Policy{MaxEpsilon: 1.2, Delta: 1e-5}
+	publisher, err := b.publisher.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Rounds.DatasetPublishers = []string{string(publisher)}
 	config.Rounds.Checkpoint = filepath.Join(t.TempDir(), "checkpoint")
 	b.options = daemon.Options{Config: config, Logger: slog.New(slog.DiscardHandler), Version: "v1", Build: "test", Now: c.now,
 		Credential:   func(string) ([]byte, error) { return bytes.Clone(credential), nil },

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -160,18 +161,18 @@ func (w *world) restoreEpochs() error {
 
 // open opens a round and gives it to the aggregator. A round has all that its account may
 // spend, and ends with its epoch at the latest. Tenant 1's rounds are charged to the account
-// of all that name no model, tenant 2's to its model.
+// of all that name no model, tenant 2's to its model, in whatever version.
 func (w *world) open(r *round, number, tenant, epoch int) (err error) {
 	duration := 2 * tick
 	if end := w.stolen.begin.Add(2 * tick).Sub(w.clock.now()); epoch == 1 {
 		duration = min(duration, end.Truncate(time.Second)-time.Second)
 	}
-	members, decryptor, model := protocol.Audience{Tenants: []string{alice.tenant}}, bob, federation.Digest{}
+	members, decryptor, model := protocol.Audience{Tenants: []string{alice.tenant}}, bob, []byte(nil)
 	if r.tenant = tenant; tenant == 2 {
-		members, decryptor, model = protocol.Audience{Tenants: []string{eve.tenant}}, eve, modelID(2)
+		members, decryptor, model = protocol.Audience{Tenants: []string{eve.tenant}}, eve, federationtest.Sealed(w.T, w.broker.publisher, "model-2", uint64(number+1))
 	}
 	_, image := decryptor.started(w.T)
-	r.Status, err = w.broker.op.OpenRound(w.Context(), rounds.Spec{Model: fmt.Sprintf("name-%d", number), ModelID: model, Length: 50, ClipL2: 1, Epsilon: 1, Duration: duration, PerGuest: 8,
+	r.Status, err = w.broker.op.OpenRound(w.Context(), rounds.Spec{Model: fmt.Sprintf("name-%d", number), Sealed: model, Length: 50, ClipL2: 1, Epsilon: 1, Duration: duration, PerGuest: 8,
 		Contributors: members, Decryptors: protocol.Audience{Images: []evidence.ImageDigest{image}}})
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	var rule, mechanism, key, normKeys string
 	var roots []string
 	var guests *roundGuests
-	var modelID, dataset string
+	var sealed, dataset string
 	c := &cobra.Command{
 		Use: "open --model NAME --length N --clip-l2 X --contributor-tenant T --decryptor-image D", Short: "Open a round and hand it to the aggregators",
 		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 \
@@ -68,9 +68,9 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 			if spec.Contributors, spec.Decryptors, err = guests.read(key != ""); err != nil {
 				return err
 			}
-			if modelID != "" {
-				if spec.ModelID, err = federation.ParseDigest(modelID); err != nil {
-					return usageError{fmt.Errorf("--model-id: %w", err)}
+			if sealed != "" {
+				if spec.Sealed, _, err = sealedPart(sealed); err != nil {
+					return err
 				}
 			}
 			if dataset != "" {
@@ -115,7 +115,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	guests = newRoundGuests(c)
 	f := c.Flags()
 	f.StringVar(&spec.Model, "model", "", "what is trained, for people")
-	f.StringVar(&modelID, "model-id", "", "charge the privacy of this model, whose key the broker keeps (by default the broker's one account)")
+	f.StringVar(&sealed, "sealed", "", "charge the privacy of this sealed model, all its versions (by default the broker's one account)")
 	f.StringVar(&dataset, "dataset", "", "charge the privacy of this dataset: a file that anchorhold fed dataset made")
 	f.Uint64Var(&spec.Length, "length", 0, "values in a vector")
 	f.Float64Var(&spec.ClipL2, "clip-l2", 0, "bound of a vector's Euclidean norm")
@@ -244,11 +244,19 @@ func newRoundAbandon(inv *invocation) *cobra.Command {
 }
 
 func newFedLedger(inv *invocation) *cobra.Command {
-	c := inv.operate("ledger [ACCOUNT]", "Show what an account's rounds spent of its privacy", "  anchorhold fed ledger\n  anchorhold fed ledger model:5f2c...", cobra.MaximumNArgs(1),
+	var sealed string
+	c := inv.operate("ledger [ACCOUNT | --sealed FILE]", "Show what an account's rounds spent of its privacy", "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm", cobra.MaximumNArgs(1),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			account := federation.BrokerAccount
-			if len(args) == 1 {
-				var err error
+			var err error
+			switch {
+			case len(args) == 1 && sealed != "":
+				return nil, nil, usageError{errors.New("an account or --sealed, not both")}
+			case sealed != "":
+				if _, account, err = sealedPart(sealed); err != nil {
+					return nil, nil, err
+				}
+			case len(args) == 1:
 				if account, err = federation.ParseAccount(args[0]); err != nil {
 					return nil, nil, usageError{err}
 				}
@@ -262,6 +270,7 @@ func newFedLedger(inv *invocation) *cobra.Command {
 				}
 			}, err
 		})
+	c.Flags().StringVar(&sealed, "sealed", "", "the account of this sealed model")
 	inv.brokerFlag(c)
 	return c
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
@@ -58,6 +59,29 @@ func modelID(path string, key *keybuf.Buffer) (statement.Digest, error) {
 		return err
 	})
 	return id, err
+}
+
+// sealedPart is what a publisher signed of a sealed model, without its chunks, and the
+// privacy account of that publisher's models of this name.
+func sealedPart(path string) ([]byte, federation.Account, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", err
+	}
+	defer f.Close() // read only
+	info, err := f.Stat()
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := chunkseal.Inspect(f, info.Size())
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %s: %w", errRefused, path, err)
+	}
+	publisher, err := identity.ParsePublic(p.Publisher)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %s: the publisher's key: %w", errRefused, path, err)
+	}
+	return p.Part(), federation.SealedAccount(federation.Digest(publisher.ID()), p.Name), nil
 }
 
 // classifierID is what receipts of a classifier's answers call it.

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
 )
@@ -158,5 +159,29 @@ func TestSealPrintsTheIDOfAClassifier(t *testing.T) {
 	id, failed := modelIDWith(path("m.ahm"), path("key"))
 	if status != 0 || failed != nil || !strings.Contains(out, "model id  "+id) || !strings.Contains(out, "--model-id ID") {
 		t.Errorf("%v, %v\n%s", err, failed, out)
+	}
+}
+
+// The account of a sealed model is that of its publisher and name, and what is sent to the
+// broker is the file without its chunks.
+func TestAccountOfASealedModel(t *testing.T) {
+	path, root := sealedMetadata(t, make([]byte, chunkseal.KeySize))
+	part, account, err := sealedPart(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := chunkseal.InspectPart(part)
+	if err != nil || p.Root != root {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	publisher, err := identity.ParsePublic(p.Publisher)
+	if err != nil || account != federation.SealedAccount(federation.Digest(publisher.ID()), "lm") || p.Verify(publisher) != nil {
+		t.Errorf("%s, %v", account, err)
+	}
+	if _, _, err := sealedPart("modelid.go"); err == nil {
+		t.Error("no sealed model has an account")
+	}
+	if _, status, _ := run(t, "fed", "ledger", "broker", "--sealed", path); status == 0 {
+		t.Error("two accounts at once were taken")
 	}
 }

@@ -1,0 +1,48 @@
+package chunkseal
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+)
+
+// tailField is where the first block says where the chunks end.
+const tailField = 88
+
+// Part is all of a sealed file but its chunks: its first block, and what follows the
+// chunks. The publisher's signature covers it, and it tells who signed which model without
+// the model.
+func (p *Public) Part() []byte { return p.part }
+
+// InspectPart reads what Part gave, as Inspect reads a file. The chunks cannot be verified.
+func InspectPart(part []byte) (*Public, error) {
+	if len(part) < blockBytes {
+		return nil, fail(ReasonNotSealed, "%d bytes are less than a first block", len(part))
+	}
+	tail := binary.LittleEndian.Uint64(part[tailField:])
+	if tail > math.MaxInt64/2 || tail < blockBytes {
+		return nil, fail(ReasonMalformed, "first block: chunks end at %d", tail)
+	}
+	return Inspect(without{part, int64(tail)}, int64(tail)+int64(len(part)-blockBytes))
+}
+
+// without is a sealed file without its chunks.
+type without struct {
+	part []byte
+	tail int64
+}
+
+var errNoChunks = errors.New("a sealed file's part holds no chunks")
+
+// ReadAt implements io.ReaderAt.
+func (f without) ReadAt(b []byte, offset int64) (int, error) {
+	if offset >= f.tail {
+		offset += blockBytes - f.tail
+	} else if offset+int64(len(b)) > blockBytes {
+		return 0, errNoChunks
+	}
+	if offset < 0 || offset+int64(len(b)) > int64(len(f.part)) {
+		return 0, errNoChunks
+	}
+	return copy(b, f.part[offset:]), nil
+}
