@@ -72,7 +72,7 @@ func (d *daemon) forgetContributors(ctx context.Context) error {
 
 // openRegistry makes the registry of proofs, where the configuration has one.
 func (d *daemon) openRegistry() (err error) {
-	d.registry, err = registry.Open(d.opts.Config.Proofs, registry.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Logger: d.opts.Logger, Now: d.opts.Now,
+	d.registry, err = registry.Open(d.opts.Config.Proofs, registry.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Chip: d.chipIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
 		Signer: func() (proofs.Signer, error) { s, err := d.roundSigner(); return proofs.Signer(s), err },
 		TLS:    func() (*tls.Config, error) { return d.certificate.serverConfig(d.opts.Config.Profile) }})
 	return err
@@ -132,6 +132,9 @@ func (s roundSecrets) Destroy(ctx context.Context, name string) error {
 	return nil
 }
 
+// reasonNotHere: another broker granted the lease, or none.
+const reasonNotHere evidence.Reason = "lease-not-granted-here"
+
 // chip returns the processor that a lease was granted to, by the audit log.
 func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
 	found, err := d.log.Find(audit.Query{Kind: audit.KindGrant, Grant: lease.String()})
@@ -143,7 +146,17 @@ func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
 			return f.Record.ChipDigest, nil
 		}
 	}
-	return [32]byte{}, evidence.Refuse("lease-not-granted-here", "lease %s is not in this broker's log", lease)
+	return [32]byte{}, evidence.Refuse(reasonNotHere, "lease %s is not in this broker's log", lease)
+}
+
+// chipIfKnown is the same for receipts, whose lease another broker of the root may have
+// granted: nobody's then.
+func (d *daemon) chipIfKnown(ctx context.Context, lease [16]byte) ([32]byte, error) {
+	chip, err := d.chip(ctx, protocol.ID(lease))
+	if reason, _ := evidence.ReasonOf(err); reason == reasonNotHere {
+		return [32]byte{}, nil
+	}
+	return chip, err
 }
 
 // released says whether a round's key was released to an agent key, by the audit log.

@@ -197,6 +197,9 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 	if reason, _ := evidence.ReasonOf(second(d.chip(t.Context(), lease))); reason != "lease-not-granted-here" {
 		t.Errorf("an unknown lease's chip: %q", reason)
 	}
+	if chip, err := d.chipIfKnown(t.Context(), lease); err != nil || chip != [32]byte{} {
+		t.Errorf("a receipt of another broker's lease: %x, %v", chip, err)
+	}
 	if _, err := d.log.Append(t.Context(), audit.Record{Kind: audit.KindGrant, Time: time.Now(), Grant: lease.String(), ChipDigest: audit.Digest{7}}); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -25,21 +26,35 @@ func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, e
 		}
 		entries = append(entries, ledger.ReceiptEntry{Raw: bytes.Clone(raw), Receipt: r, Announced: s.now()})
 	}
+	if err := s.name(ctx, entries); err != nil {
+		return Announced{}, err
+	}
 	// The receipts verified: whoever sent them is, or knows, an attested agent.
 	listen.From(ctx).Promote(fmt.Sprintf("agent %x", entries[0].Receipt.Agent))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, dropped, err := s.cfg.Store.Announce(entries, s.limits())
-	if err != nil {
-		return Announced{}, err
+	return s.cfg.Store.Announce(entries, s.limits())
+}
+
+// name finds the guests of receipts, once for each lease.
+func (s *Service) name(ctx context.Context, entries []ledger.ReceiptEntry) error {
+	if s.cfg.Guest == nil {
+		return nil
 	}
-	for agent, n := range dropped {
-		// The receipts are dropped already: a crash may lose this record, never invent it.
-		if err := s.cfg.Audit(ctx, "receipts-dropped", fmt.Sprintf("%d unchallenged receipts of agent %s", n, agent)); err != nil {
-			return Announced{}, err
+	known := map[statement.ID]statement.Digest{}
+	for i := range entries {
+		e := &entries[i]
+		guest, found := known[e.Receipt.Lease]
+		if !found {
+			var err error
+			if guest, err = s.cfg.Guest(ctx, e.Receipt); err != nil {
+				return fmt.Errorf("receipt %s: %w", e.Receipt.ID, err)
+			}
+			known[e.Receipt.Lease] = guest
 		}
+		e.Guest = guest
 	}
-	return a, nil
+	return nil
 }
 
 func (s *Service) verifyReceipt(ctx context.Context, raw []byte) (Receipt, error) {

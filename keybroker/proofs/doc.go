@@ -15,10 +15,9 @@
 // everything that does not fit, each with a reason.
 //
 // A receipt that was never announced cannot be challenged: whoever holds one may
-// announce it, its client too. An agent that has more than its part waiting loses its own
-// oldest, and when too many wait, the one that has the most does: an agent that floods the
-// broker loses receipts of its own; the audit log names it. A receipt that is older than
-// the retention is refused, so that one whose proof went with its age gets no second.
+// announce it, its client too. One that was announced waits until its age is over, whatever
+// is announced after it: what is over the part of an agent, or of the guests of a processor,
+// is refused, and told to whoever announces it. A receipt that is older than the retention is refused, so that one whose proof went with its age gets no second.
 //
 // The broker's daemon runs it and serves its handler to guests (package proofclient).
 package proofs
@@ -144,6 +143,9 @@ type Config struct {
 	Policy Policy
 	// VerifyReceipt parses a receipt's binary form and verifies it.
 	VerifyReceipt func(raw []byte) (Receipt, error)
+	// Guest names the processor that a receipt's lease was granted to; zero if nobody knows.
+	// It is asked about verified receipts. Optional: nil is nobody knows.
+	Guest func(ctx context.Context, r Receipt) (statement.Digest, error)
 	// CommitOutput is a receipt's commitment to outputs.
 	CommitOutput func(salt [32]byte, outputs []int32) [48]byte
 	// ParseKey reads a verifying key; nil is Groth16 alone.
@@ -163,10 +165,11 @@ type Config struct {
 	// RequestTimeout bounds one request, its body and answer; 30 seconds.
 	RequestTimeout time.Duration
 	// Waiting bounds the receipts that have neither challenge nor proof; 16,384, about
-	// 15 kB each. Beyond it the oldest are dropped. WaitingPerAgent bounds those of one
-	// agent; a quarter. WaitingAge is how long one waits; 30 days.
-	Waiting, WaitingPerAgent int
-	WaitingAge               time.Duration
+	// 15 kB each. Beyond it none is taken. WaitingPerAgent bounds those of one agent; a
+	// quarter. WaitingPerGuest bounds those of the guests of one processor, which may have
+	// many keys; half, or an agent's part if that is more. WaitingAge is how long one waits; 30 days.
+	Waiting, WaitingPerAgent, WaitingPerGuest int
+	WaitingAge                                time.Duration
 	// Kept bounds the receipts that have one; 65,536. Beyond it nothing is accepted; the
 	// last quarter is for challenges alone. KeptPerAgent bounds those of one agent that
 	// nobody challenged; a quarter. KeptAge is how long they are kept, from the challenge's
@@ -205,13 +208,17 @@ func New(cfg Config) (*Service, error) {
 			return nil, errors.New("proofs: a limit is negative")
 		}
 	}
-	for v, of := range map[*int]int{&cfg.WaitingPerAgent: cfg.Waiting, &cfg.KeptPerAgent: cfg.Kept} {
+	own := cfg.WaitingPerGuest != 0
+	for v, of := range map[*int][2]int{&cfg.WaitingPerAgent: {cfg.Waiting, 4}, &cfg.WaitingPerGuest: {cfg.Waiting, 2}, &cfg.KeptPerAgent: {cfg.Kept, 4}} {
 		if *v == 0 {
-			*v = max(of/4, 1)
+			*v = max(of[0]/of[1], 1)
 		}
-		if *v < 0 || *v > of {
-			return nil, errors.New("proofs: an agent's part is negative, or more than all")
+		if *v < 0 || *v > of[0] {
+			return nil, errors.New("proofs: an agent's or a guest's part is negative, or more than all")
 		}
+	}
+	if !own { // or an agent's part would not be its own
+		cfg.WaitingPerGuest = max(cfg.WaitingPerGuest, cfg.WaitingPerAgent)
 	}
 	for v, d := range map[*time.Duration]time.Duration{&cfg.VerificationTimeout: time.Second, &cfg.RequestTimeout: 30 * time.Second, &cfg.WaitingAge: 30 * day, &cfg.KeptAge: 365 * day} {
 		if *v == 0 {
@@ -246,7 +253,7 @@ func parseGroth16(s statement.System, raw []byte) (Verifier, error) {
 
 // limits are those of the store.
 func (s *Service) limits() ledger.Limits {
-	return ledger.Limits{Waiting: s.cfg.Waiting, WaitingPerAgent: s.cfg.WaitingPerAgent, Kept: s.cfg.Kept, Proven: s.cfg.Kept - s.cfg.Kept/4, ProvenPerAgent: s.cfg.KeptPerAgent}
+	return ledger.Limits{Waiting: s.cfg.Waiting, WaitingPerAgent: s.cfg.WaitingPerAgent, WaitingPerGuest: s.cfg.WaitingPerGuest, Kept: s.cfg.Kept, Proven: s.cfg.Kept - s.cfg.Kept/4, ProvenPerAgent: s.cfg.KeptPerAgent}
 }
 
 // before is the time that was so long ago; of a clock that does not go back so far, zero,

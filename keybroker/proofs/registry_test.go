@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -350,36 +351,79 @@ func TestReceiptOfAnAnswerWithoutCircuitIsRefused(t *testing.T) {
 	}
 }
 
-// An agent that floods the broker loses receipts of its own.
-func TestFloodDropsTheFloodersOldest(t *testing.T) {
-	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 10, 10 })
-	s.announceCheap(t, 1, 1, 0, 4)
-	s.announceCheap(t, 2, 1, 0, 6)
-	challenged := statement.Digest{2}
-	list, err := s.Challenge(t.Context(), proofs.Spec{Agent: &challenged, Count: 1, Before: s.now().Add(time.Hour).Time()})
-	if err != nil || len(list) != 1 {
-		t.Fatal(err)
+// refusedCheap announces one receipt, which is refused.
+func (s *site) refusedCheap(t testing.TB, agent byte, n int, want evidence.Reason) {
+	t.Helper()
+	_, err := s.Announce(t.Context(), cheapReceipts(t, agent, 1, n, 1))
+	wantReason(t, err, want)
+}
+
+// TestAProverCannotFlushWhatItForged: an agent that announced as many answers as it has a part
+// made its oldest go, and with them the forged one that its client had announced.
+func TestAProverCannotFlushWhatItForged(t *testing.T) {
+	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 40, 10 })
+	s.announceCheap(t, 1, 1, 0, 10)
+	for n := range 10 {
+		s.refusedCheap(t, 1, 10+n, proofs.ReasonAgentFull)
 	}
-	s.announceCheap(t, 2, 1, 6, 30)
-	st := s.status(t)
-	if st.Waiting != 10 || st.Dropped != 29 || st.Kept != 1 {
-		t.Errorf("%+v", st)
-	}
-	for i := range byte(4) {
-		if _, err := s.Audit(t.Context(), statement.ID{1, 1, 0, i}); err != nil {
-			t.Errorf("a receipt of the other agent was dropped: %v", err)
+	drawn := map[statement.ID]bool{}
+	for _, c := range s.challenge(t, 10) {
+		for _, id := range c.Challenge.Receipts {
+			drawn[id] = true
 		}
 	}
-	if _, err := s.Audit(t.Context(), statement.ID{2, 1, 0, 35}); err != nil {
-		t.Errorf("the newest was dropped: %v", err)
+	if forged := (statement.ID{1, 1, 0, 0}); len(drawn) != 10 || !drawn[forged] {
+		t.Errorf("a draw of everything names %d answers, the forged one %t", len(drawn), drawn[forged])
 	}
-	_, err = s.Audit(t.Context(), statement.ID{2, 1, 0, 20})
-	wantReason(t, err, proofs.ReasonNotAnnounced)
-	if _, err := s.Audit(t.Context(), list[0].Challenge.Receipts[0]); err != nil {
-		t.Errorf("a challenged receipt was dropped: %v", err)
+	s.announceCheap(t, 1, 1, 10, 1) // what is challenged waits no more
+}
+
+// TestManyKeysOfAGuestFlushNobody: a guest has a new key for each exchange, and made the
+// receipts of honest agents go. It has its processor's part, whatever its keys.
+func TestManyKeysOfAGuestFlushNobody(t *testing.T) {
+	s := open(t, func(c *proofs.Config) {
+		cheap(c)
+		c.Waiting, c.WaitingPerAgent = 40, 10
+		c.Guest = func(_ context.Context, r proofs.Receipt) (statement.Digest, error) {
+			return statement.Digest{min(r.Agent[0], 2)}, nil // agents from 2 on are one guest
+		}
+	})
+	s.announceCheap(t, 1, 1, 0, 8)
+	for k := range byte(20) {
+		s.announceCheap(t, 2+k, 1, 0, 1)
 	}
-	if s.recorded("receipts-dropped") == 0 {
-		t.Error("nothing in the audit log")
+	s.refusedCheap(t, 2, 1, proofs.ReasonAgentFull)
+	s.refusedCheap(t, 22, 0, proofs.ReasonAgentFull)
+	s.announceCheap(t, 1, 1, 8, 2)
+	for i := range byte(10) {
+		if _, err := s.Audit(t.Context(), statement.ID{1, 1, 0, i}); err != nil {
+			t.Errorf("receipt %d of an honest agent: %v", i, err)
+		}
+	}
+	if st := s.status(t); st.Waiting != 30 || st.Dropped != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Where nobody knows the guest, newcomers are refused when all wait, and nothing goes.
+func TestAFullQueueRefusesNewcomers(t *testing.T) {
+	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 10, 6 })
+	s.announceCheap(t, 1, 1, 0, 6)
+	s.announceCheap(t, 2, 1, 0, 4)
+	s.refusedCheap(t, 3, 0, proofs.ReasonFull)
+	if st := s.status(t); st.Waiting != 10 || st.Dropped != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// An announcement whose guest cannot be looked up is not taken.
+func TestAGuestThatCannotBeLookedUpIsNotTaken(t *testing.T) {
+	s := open(t, func(c *proofs.Config) {
+		cheap(c)
+		c.Guest = func(context.Context, proofs.Receipt) (statement.Digest, error) { return statement.Digest{}, errDisk }
+	})
+	if _, err := s.Announce(t.Context(), cheapReceipts(t, 1, 1, 0, 1)); !errors.Is(err, errDisk) {
+		t.Error(err)
 	}
 }
 
@@ -459,11 +503,22 @@ func TestNothingIsOldByAClockWithoutTime(t *testing.T) {
 	}
 }
 
-// One agent cannot fill what waits.
-func TestAnAgentHasAPartOfWhatWaits(t *testing.T) {
-	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting = 40 })
-	s.announceCheap(t, 1, 1, 0, 30)
-	if st := s.status(t); st.Waiting != 10 || st.Dropped != 20 {
-		t.Errorf("%+v", st)
+// Parts that are not set are a quarter for an agent, and half for a processor.
+func TestPartsOfWhatWaitsByDefault(t *testing.T) {
+	s := open(t, func(c *proofs.Config) {
+		cheap(c)
+		c.Waiting = 40
+		c.Guest = func(context.Context, proofs.Receipt) (statement.Digest, error) { return statement.Digest{1}, nil }
+	})
+	s.announceCheap(t, 1, 1, 0, 10)
+	s.refusedCheap(t, 1, 10, proofs.ReasonAgentFull)
+	s.announceCheap(t, 2, 1, 0, 10)
+	s.refusedCheap(t, 3, 0, proofs.ReasonAgentFull)
+	for _, bad := range []func(*proofs.Config){func(c *proofs.Config) { c.WaitingPerGuest = 41 }, func(c *proofs.Config) { c.WaitingPerGuest = -1 }} {
+		cfg := s.cfg
+		bad(&cfg)
+		if _, err := proofs.New(cfg); err == nil {
+			t.Error("a part of more than all, or less than nothing")
+		}
 	}
 }

@@ -99,7 +99,7 @@ func (s *Service) matches(b *wire.Bundle) error {
 func (s *Service) receipt(id statement.ID) (ledger.ReceiptEntry, error) {
 	held, found, err := s.cfg.Store.Receipt(id)
 	if err == nil && !found {
-		err = evidence.Refuse(ReasonNotAnnounced, "receipt %s was not announced, or was dropped: announce it first", id)
+		err = evidence.Refuse(ReasonNotAnnounced, "receipt %s was not announced, or went with its age: announce it first", id)
 	}
 	return held, err
 }

@@ -205,14 +205,15 @@ func TestVerificationHasItsTime(t *testing.T) {
 	}
 }
 
-// A receipt that is dropped while its proof is verified has no proof.
-func TestReceiptDroppedDuringVerification(t *testing.T) {
+// A receipt that goes with its age while its proof is verified has no proof.
+func TestReceiptGoneDuringVerification(t *testing.T) {
 	var s *site
 	s = open(t, func(c *proofs.Config) {
-		c.Waiting = 1
-		withVerifier(func(context.Context) error {
-			s.announce(t, s.answer(t, s.Agent(t, nil), 2, 1))
-			return nil
+		c.WaitingAge = time.Hour
+		withVerifier(func(ctx context.Context) error {
+			s.pass(2 * time.Hour)
+			_, err := s.Expire(ctx)
+			return err
 		})(c)
 	})
 	s.register(t, 1)
@@ -220,7 +221,7 @@ func TestReceiptDroppedDuringVerification(t *testing.T) {
 	s.announce(t, a)
 	_, err := s.Submit(t.Context(), &a.bundle)
 	wantReason(t, err, proofs.ReasonNotAnnounced)
-	if st := s.status(t); st.Proofs != 0 || st.Kept != 0 || st.Waiting != 1 {
+	if st := s.status(t); st.Proofs != 0 || st.Kept != 0 || st.Waiting != 0 {
 		t.Errorf("%+v", st)
 	}
 }

@@ -39,10 +39,12 @@ type Config struct {
 	// VerificationTimeoutMS bounds one verification, in milliseconds; 1000.
 	VerificationTimeoutMS int `yaml:"verification_timeout_ms"`
 	// Waiting is how many announced receipts may wait for a challenge or a proof, 16384;
-	// one takes some 15 kB. WaitingPerAgent of one agent, a quarter; WaitingDays for how
-	// long, 30. Beyond them the oldest are dropped, and can be challenged no more.
+	// one takes some 15 kB. WaitingPerAgent of one agent, a quarter; WaitingPerGuest of all
+	// guests of one processor, half; WaitingDays for how long, 30. Beyond the numbers others
+	// are refused; none goes before its time, then it can be challenged no more.
 	Waiting         int `yaml:"waiting"`
 	WaitingPerAgent int `yaml:"waiting_per_agent"`
+	WaitingPerGuest int `yaml:"waiting_per_guest"`
 	WaitingDays     int `yaml:"waiting_days"`
 	// Kept is how many receipts with a challenge or a proof are kept, 65536; a quarter of
 	// it is for challenges alone. KeptPerAgent of one agent without challenge, a quarter;
@@ -75,7 +77,7 @@ func (c Config) Check() error {
 	if ms := c.VerificationTimeoutMS; ms < 0 || ms > 60_000 {
 		return fmt.Errorf("proofs.verification_timeout_ms: %d is outside 0 to 60000", ms)
 	}
-	for name, n := range map[string]int{"waiting": c.Waiting, "waiting_per_agent": c.WaitingPerAgent, "kept": c.Kept, "kept_per_agent": c.KeptPerAgent} {
+	for name, n := range map[string]int{"waiting": c.Waiting, "waiting_per_agent": c.WaitingPerAgent, "waiting_per_guest": c.WaitingPerGuest, "kept": c.Kept, "kept_per_agent": c.KeptPerAgent} {
 		if n < 0 || n > maxReceipts {
 			return fmt.Errorf("proofs.%s: %d is outside 0 to %d", name, n, maxReceipts)
 		}
@@ -97,6 +99,9 @@ type Broker struct {
 	Lowest func() uint64
 	Signer func() (proofs.Signer, error)
 	Audit  func(ctx context.Context, action, detail string) error
+	// Chip names the processor that a lease was granted to, by this broker's audit log; zero
+	// where the log has no such lease.
+	Chip   func(ctx context.Context, lease [16]byte) ([32]byte, error)
 	TLS    func() (*tls.Config, error)
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -120,7 +125,7 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 		return nil, err
 	}
 	r.proofs, err = proofs.New(proofs.Config{Store: r.store, Signer: b.Signer, Roots: []identity.Public{b.Root}, Lowest: b.Lowest, Policy: proofs.Policy{AllowDevelopment: c.AllowDevelopment},
-		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Waiting: c.Waiting, WaitingPerAgent: c.WaitingPerAgent, WaitingAge: days(c.WaitingDays), Kept: c.Kept, KeptPerAgent: c.KeptPerAgent, KeptAge: days(c.KeptDays), Limits: c.Limits, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
+		VerifyReceipt: r.verifyReceipt, ParseKey: parseKey, Waiting: c.Waiting, WaitingPerAgent: c.WaitingPerAgent, WaitingPerGuest: c.WaitingPerGuest, Guest: r.guest, WaitingAge: days(c.WaitingDays), Kept: c.Kept, KeptPerAgent: c.KeptPerAgent, KeptAge: days(c.KeptDays), Limits: c.Limits, Audit: b.Audit, Logger: b.Logger, Now: b.Now, VerificationTimeout: time.Duration(c.VerificationTimeoutMS) * time.Millisecond,
 		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
 			return receipt.CommitOutput(salt, receipt.EncodeOutputs(outputs))
 		}})
@@ -166,6 +171,15 @@ func (r *Registry) verifyReceipt(raw []byte) (proofs.Receipt, error) {
 	return proofs.Receipt{ID: statement.ID(b.ID), Model: b.ModelID, Agent: lease.AgentKey.ID(), Lease: statement.ID(b.LeaseID), InputCommitment: proofs.Commitment(b.InputCommitment),
 		OutputCommitment: proofs.Commitment(b.OutputCommitment), Time: b.Time, Evidence: string(lease.Kind), EvidenceDigest: lease.EvidenceDigest,
 		Measurement: fmt.Sprintf("%x", lease.Measurement()), Image: lease.ImageID, SoftwareTEE: lease.SoftwareTEE}, nil
+}
+
+// guest is the processor of a receipt's guest, which has as many agent keys as it likes.
+func (r *Registry) guest(ctx context.Context, of proofs.Receipt) (statement.Digest, error) {
+	if r.broker.Chip == nil {
+		return statement.Digest{}, nil
+	}
+	chip, err := r.broker.Chip(ctx, of.Lease)
+	return chip, err
 }
 
 // overdueEvery is how often overdue challenges go into the audit log.

@@ -353,6 +353,31 @@ func auditWith(t *testing.T, r *registry.Registry, id statement.ID, salt string)
 	return a
 }
 
+// TestGuestsOfAProcessorHaveOnePart: a guest has a new agent key for each lease, and none of
+// them is a part of its own.
+func TestGuestsOfAProcessorHaveOnePart(t *testing.T) {
+	s := newSite(t)
+	first, second, other := s.Agent(t, nil), s.Agent(t, nil), s.Agent(t, nil)
+	s.broker.Chip = func(_ context.Context, lease [16]byte) ([32]byte, error) {
+		if lease == [16]byte(other.Lease.Lease) {
+			return [32]byte{2}, nil
+		}
+		return [32]byte{1}, nil
+	}
+	s.cfg.WaitingPerAgent, s.cfg.WaitingPerGuest = 1, 1
+	client, _ := s.serve(t, s.open(t))
+	for i, step := range []struct {
+		agent *federationtest.Agent
+		want  evidence.Reason
+	}{{first, ""}, {second, proofs.ReasonAgentFull}, {other, ""}} {
+		raw, _, _ := s.answer(t, step.agent, byte(i+1))
+		_, err := client.Announce(t.Context(), [][]byte{raw})
+		if reason, _ := evidence.ReasonOf(err); reason != step.want || err != nil && step.want == "" {
+			t.Errorf("%d: got %v, want the reason %q", i, err, step.want)
+		}
+	}
+}
+
 // From a key to an audit, over both of the registry's doors, and again after a restart. An
 // operator is shown an answer's outputs for its salt alone, like everybody else.
 func TestFromAKeyToAnAudit(t *testing.T) {

@@ -68,7 +68,7 @@ func (s *Store) Expire(waiting, kept protocol.Time, most int) (out Expired, err 
 }
 
 func expireWaiting(tx *bolt.Tx, before protocol.Time, most int, out *Expired) error {
-	var list []Waiting
+	var list []ReceiptEntry
 	c := tx.Bucket(bucketWaiting).Cursor()
 	for k, v := c.First(); k != nil && len(list) < most; k, v = c.Next() {
 		w, err := parseWaiting(k, v)
@@ -82,10 +82,10 @@ func expireWaiting(tx *bolt.Tx, before protocol.Time, most int, out *Expired) er
 		if e.Announced >= before {
 			break // they stand in the order of their announcement
 		}
-		list = append(list, w)
+		list = append(list, e)
 	}
-	for _, w := range list {
-		if err := forget(tx, w); err != nil {
+	for _, e := range list {
+		if err := forget(tx, e); err != nil {
 			return err
 		}
 	}

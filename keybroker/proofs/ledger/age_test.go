@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func TestWaitingReceiptsGoWithTheirAge(t *testing.T) {
 	for n := range byte(4) {
 		e := entry(1, n)
 		e.Announced = protocol.Time(n) + 1
-		if _, _, err := s.Announce([]ReceiptEntry{e}, room(9)); err != nil {
+		if _, err := s.Announce([]ReceiptEntry{e}, room(9)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,32 +144,28 @@ func TestExpiryIsDoneInParts(t *testing.T) {
 	}
 }
 
-// One agent has its part of what waits, and of what is kept without a challenge; its oldest
-// give way, and challenges have room that proofs cannot take.
+// One agent has its part of what waits, and of what is kept without a challenge, and
+// challenges have room that proofs cannot take.
 func TestAnAgentHasItsPartAlone(t *testing.T) {
 	s, _ := openStore(t)
 	w := federationtest.New(t)
-	l := Limits{Waiting: 100, WaitingPerAgent: 3, Kept: 4, Proven: 3, ProvenPerAgent: 2}
-	put := func(agent byte, numbers ...byte) map[statement.Digest]int {
+	l := Limits{Waiting: 100, WaitingPerAgent: 3, WaitingPerGuest: 100, Kept: 4, Proven: 3, ProvenPerAgent: 2}
+	put := func(agent byte, numbers ...byte) error {
 		t.Helper()
 		var list []ReceiptEntry
 		for _, n := range numbers {
 			list = append(list, entry(agent, n))
 		}
-		_, dropped, err := s.Announce(list, l)
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, err := s.Announce(list, l)
 		invariants(t, s)
-		return dropped
+		return err
 	}
-	put(2, 1, 2, 3)
-	if d := put(1, 1, 2, 3, 4, 5); len(d) != 1 || d[statement.Digest{1}] != 2 {
-		t.Error(d)
+	if err := errors.Join(put(2, 1, 2, 3), put(1, 3, 4, 5)); err != nil {
+		t.Fatal(err)
 	}
-	there(t, s, statement.ID{1, 2}, false)
+	wantReason(t, put(1, 6), ReasonAgentFull)
 	there(t, s, statement.ID{1, 3}, true)
-	there(t, s, statement.ID{2, 1}, true)
+	there(t, s, statement.ID{1, 6}, false)
 	prove := func(agent byte, n byte) error {
 		return s.PutProof(statement.Digest{agent, n}, ProofEntry{Verified: 1}, []statement.ID{{agent, n}}, l)
 	}
@@ -190,6 +187,36 @@ func TestAnAgentHasItsPartAlone(t *testing.T) {
 		t.Error("a challenge cannot be answered:", err)
 	}
 	invariants(t, s)
+}
+
+// A file of the second version has no guests; what waits in it is nobody's.
+func TestAFileOfTheSecondVersionIsTakenOver(t *testing.T) {
+	s, path := openStore(t)
+	announce(t, s, 1, 1)
+	raw := []byte(`{"raw":"AQE=","receipt":{},"announced":1,"sequence":1}`)
+	if err := s.db.Update(func(tx *bolt.Tx) error {
+		var e ReceiptEntry
+		if err := decode(raw, &e); err != nil || e.Guest != (statement.Digest{}) {
+			t.Errorf("%+v, %v", e, err)
+		}
+		if err := tx.DeleteBucket(bucketGuests); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketMeta).Put(metaFormat, number(2))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	invariants(t, s)
+	announce(t, s, 1, 2)
+	expire(t, s, 2, 0, Expired{Waiting: 2})
 }
 
 // A file of the first version has no counts and ages; they are derived.

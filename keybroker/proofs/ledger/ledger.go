@@ -4,8 +4,9 @@
 // It guarantees that what a call wrote is durable when it returns, whole or not at all;
 // that a challenge, a proof and a receipt with one of these is written once, never changed,
 // and never removed before its caller's retention is over, and a record changed only by
-// ReplaceRecord; and that the number of receipts, in all and of one agent, stays below the
-// limits that its caller gives. It trusts the file. It refuses entries that are not as it wrote
+// ReplaceRecord; that a receipt which waits goes with its age alone, whatever is announced
+// after it; and that the number of receipts, in all, of one agent and of one processor's
+// guests, stays below the limits that its caller gives. It trusts the file. It refuses entries that are not as it wrote
 // them, and knows nothing of signatures and proofs: its caller has verified both.
 //
 // Package proofs alone calls it.
@@ -68,6 +69,7 @@ var (
 	bucketAgents     = []byte("agents")     // agent -> receipts that wait, receipts that are kept
 	bucketAges       = []byte("ages")       // kept receipt -> when its age begins
 	bucketAging      = []byte("aging")      // when an age begins, kept receipt -> nothing
+	bucketGuests     = []byte("guests")     // processor -> receipts of its guests that wait
 	bucketCovers     = []byte("covers")     // proof -> number of its receipts
 	bucketMeta       = []byte("meta")       // name -> format, or a count
 )
@@ -82,7 +84,7 @@ var (
 )
 
 // storeFormat is the version of all this.
-const storeFormat = 2
+const storeFormat = 3
 
 // RecordEntry is a registered key.
 type RecordEntry struct {
@@ -95,7 +97,10 @@ type ReceiptEntry struct {
 	Raw       []byte        `json:"raw"`
 	Receipt   Receipt       `json:"receipt"`
 	Announced protocol.Time `json:"announced"`
-	Sequence  uint64        `json:"sequence"` // its place among those that wait
+	// Guest is the processor of the guest that signed it, and counts it among others; zero
+	// if it is not known.
+	Guest    statement.Digest `json:"guest"`
+	Sequence uint64           `json:"sequence"` // its place among those that wait
 }
 
 type challengeEntry struct {
@@ -116,7 +121,7 @@ func OpenFile(path string) (*Store, error) {
 		return nil, fmt.Errorf("open proofs %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketRecords, bucketReceipts, bucketChallenges, bucketProofs, bucketChallenged, bucketProven, bucketTold, bucketWaiting, bucketOpen, bucketAgents, bucketAges, bucketAging, bucketCovers, bucketMeta} {
+		for _, name := range [][]byte{bucketRecords, bucketReceipts, bucketChallenges, bucketProofs, bucketChallenged, bucketProven, bucketTold, bucketWaiting, bucketOpen, bucketAgents, bucketGuests, bucketAges, bucketAging, bucketCovers, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -124,6 +129,7 @@ func OpenFile(path string) (*Store, error) {
 		meta := tx.Bucket(bucketMeta)
 		switch held := meta.Get(metaFormat); {
 		case held == nil || bytes.Equal(held, number(storeFormat)):
+		case bytes.Equal(held, number(2)): // its receipts are of no processor's
 		case bytes.Equal(held, number(1)):
 			if err := upgrade(tx); err != nil {
 				return err
@@ -307,7 +313,7 @@ type Counts struct {
 	Waiting int `json:"waiting"` // receipts without challenge or proof
 	Kept    int `json:"kept"`    // receipts with one
 	Proofs  int `json:"proofs"`
-	// Dropped counts the receipts that had to go unchallenged.
+	// Dropped counts the receipts that went unchallenged, with their age.
 	Dropped int `json:"dropped"`
 }
 

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"encoding/binary"
 
 	bolt "go.etcd.io/bbolt"
@@ -12,9 +11,9 @@ import (
 
 // Limits bound the receipts of the file. The zero value allows none.
 type Limits struct {
-	// Waiting receipts have neither challenge nor proof: so many in all, and of one agent.
-	// Beyond them the oldest are dropped.
-	Waiting, WaitingPerAgent int
+	// Waiting receipts have neither challenge nor proof: so many in all, of one agent, and of
+	// the guests of one processor. Beyond them no other is taken.
+	Waiting, WaitingPerAgent, WaitingPerGuest int
 	// Kept receipts have one: so many in all. Beyond it nothing is accepted.
 	Kept int
 	// Proven is how many are kept at most when a proof comes that nobody asked for, and
@@ -111,88 +110,74 @@ func roomFor(tx *bolt.Tx, ids []statement.ID, l Limits, challenge bool) error {
 	return nil
 }
 
-// drop removes the oldest waiting receipts of the agents that have more than their part,
-// then the oldest of whoever has the most, until no more than the limit wait.
-func drop(tx *bolt.Tx, l Limits, agents []statement.Digest) (map[statement.Digest]int, error) {
+// admit refuses a receipt that was just added if it is over a limit: the newcomer, never one
+// that waits, or a prover could announce answers until one that it forged is gone.
+func admit(tx *bolt.Tx, e ReceiptEntry, l Limits) error {
 	n, err := count(tx, metaWaiting)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	over := n > uint64(l.Waiting)
-	for _, agent := range agents {
-		held, err := readTally(tx, agent)
-		if err != nil {
-			return nil, err
-		}
-		over = over || held.waiting > uint64(l.WaitingPerAgent)
-	}
-	if !over {
-		return nil, nil
-	}
-	list, err := readWaiting(tx)
+	of, err := readTally(tx, e.Receipt.Agent)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	of := map[statement.Digest][]Waiting{}
-	for _, w := range list {
-		of[w.Agent] = append(of[w.Agent], w)
+	guest, err := readGuest(tx, e.Guest)
+	switch {
+	case err != nil:
+		return err
+	case of.waiting > uint64(l.WaitingPerAgent):
+		return evidence.Refuse(ReasonAgentFull, "%d receipts of agent %s wait, and %s is one too many; they go with challenges, proofs or their age (proofs.waiting_per_agent)", of.waiting-1, e.Receipt.Agent, e.Receipt.ID)
+	case guest > uint64(l.WaitingPerGuest):
+		return evidence.Refuse(ReasonAgentFull, "%d receipts wait of guests on the processor of agent %s, and %s is one too many; they go with challenges, proofs or their age (proofs.waiting_per_guest)", guest-1, e.Receipt.Agent, e.Receipt.ID)
+	case n > uint64(l.Waiting):
+		return evidence.Refuse(ReasonFull, "%d receipts wait, and %s is one too many; they go with challenges, proofs or their age, or raise proofs.waiting", n-1, e.Receipt.ID)
 	}
-	dropped := map[statement.Digest]int{}
-	first := func(agent statement.Digest) error {
-		w := of[agent][0]
-		of[agent] = of[agent][1:]
-		dropped[agent]++
-		return forget(tx, w)
-	}
-	left := len(list)
-	for agent := range of {
-		for len(of[agent]) > l.WaitingPerAgent {
-			if err := first(agent); err != nil {
-				return nil, err
-			}
-			left--
-		}
-	}
-	for ; left > l.Waiting; left-- {
-		if err := first(most(of)); err != nil {
-			return nil, err
-		}
-	}
-	return dropped, add(tx, metaDropped, len(list)-left)
+	return nil
 }
 
-// most is the agent with the most waiting receipts. A tie goes to the one whose oldest is
-// older: no order of the map shows.
-func most(of map[statement.Digest][]Waiting) (agent statement.Digest) {
-	for other, held := range of {
-		if n := len(of[agent]); len(held) > n || len(held) == n && n > 0 && held[0].Sequence < of[agent][0].Sequence {
-			agent = other
-		}
+// readGuest is how many receipts of a processor's guests wait. Who has none is not counted.
+func readGuest(tx *bolt.Tx, guest statement.Digest) (uint64, error) {
+	switch raw := tx.Bucket(bucketGuests).Get(guest[:]); len(raw) {
+	case 0:
+		return 0, nil
+	case 8:
+		return binary.BigEndian.Uint64(raw), nil
 	}
-	return agent
+	return 0, Damaged("the count of guest %s", guest)
+}
+
+// wait counts a receipt that begins to wait, or with -1 one that ends.
+func wait(tx *bolt.Tx, e ReceiptEntry, delta int) error {
+	if err := add(tx, metaWaiting, delta); err != nil {
+		return err
+	}
+	if e.Guest == (statement.Digest{}) {
+		return nil
+	}
+	n, err := readGuest(tx, e.Guest)
+	if err != nil {
+		return err
+	}
+	switch sum := int64(n) + int64(delta); {
+	case sum < 0:
+		return Damaged("the count of guest %s would be %d", e.Guest, sum)
+	case sum == 0:
+		return tx.Bucket(bucketGuests).Delete(e.Guest[:])
+	default:
+		return tx.Bucket(bucketGuests).Put(e.Guest[:], number(uint64(sum)))
+	}
 }
 
 // forget removes a receipt that waits.
-func forget(tx *bolt.Tx, w Waiting) error {
-	if err := tx.Bucket(bucketWaiting).Delete(number(w.Sequence)); err != nil {
+func forget(tx *bolt.Tx, e ReceiptEntry) error {
+	if err := tx.Bucket(bucketWaiting).Delete(number(e.Sequence)); err != nil {
 		return err
 	}
-	if err := tx.Bucket(bucketReceipts).Delete(w.ID[:]); err != nil {
+	if err := tx.Bucket(bucketReceipts).Delete(e.Receipt.ID[:]); err != nil {
 		return err
 	}
-	if err := addTally(tx, w.Agent, -1, 0); err != nil {
+	if err := addTally(tx, e.Receipt.Agent, -1, 0); err != nil {
 		return err
 	}
-	return add(tx, metaWaiting, -1)
-}
-
-// agentsOf are the agents of receipts, each once.
-func agentsOf(entries []ReceiptEntry) (list []statement.Digest) {
-	for _, e := range entries {
-		a := e.Receipt.Agent
-		if len(list) == 0 || !bytes.Equal(list[len(list)-1][:], a[:]) {
-			list = append(list, a)
-		}
-	}
-	return list
+	return wait(tx, e, -1)
 }

@@ -62,12 +62,12 @@ type Announced struct {
 	Held int `json:"held"` // were there before
 }
 
-// Announce stores receipts, all or none, and drops what is over the limits.
-func (s *Store) Announce(entries []ReceiptEntry, l Limits) (a Announced, dropped map[statement.Digest]int, err error) {
+// Announce stores receipts, all or none, up to the limits.
+func (s *Store) Announce(entries []ReceiptEntry, l Limits) (a Announced, err error) {
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		a = Announced{}
 		for _, e := range entries {
-			added, err := addReceipt(tx, e)
+			added, err := addReceipt(tx, e, l)
 			if err != nil {
 				return err
 			}
@@ -77,17 +77,13 @@ func (s *Store) Announce(entries []ReceiptEntry, l Limits) (a Announced, dropped
 				a.Held++
 			}
 		}
-		if err := add(tx, metaWaiting, a.New); err != nil {
-			return err
-		}
-		dropped, err = drop(tx, l, agentsOf(entries))
-		return err
+		return nil
 	})
-	return a, dropped, err
+	return a, err
 }
 
 // addReceipt stores a receipt, or finds the same bytes there.
-func addReceipt(tx *bolt.Tx, e ReceiptEntry) (added bool, err error) {
+func addReceipt(tx *bolt.Tx, e ReceiptEntry, l Limits) (added bool, err error) {
 	id := e.Receipt.ID
 	if raw := tx.Bucket(bucketReceipts).Get(id[:]); raw != nil {
 		var held ReceiptEntry
@@ -110,6 +106,12 @@ func addReceipt(tx *bolt.Tx, e ReceiptEntry) (added bool, err error) {
 	if err := addTally(tx, w.Agent, 1, 0); err != nil {
 		return false, err
 	}
+	if err := wait(tx, e, 1); err != nil {
+		return false, err
+	}
+	if err := admit(tx, e, l); err != nil {
+		return false, err
+	}
 	return true, queue.Put(number(w.Sequence), w.marshal())
 }
 
@@ -124,7 +126,7 @@ func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
 	for _, id := range ids {
 		raw := tx.Bucket(bucketReceipts).Get(id[:])
 		if raw == nil {
-			return evidence.Refuse(ReasonNotAnnounced, "receipt %s was dropped meanwhile: announce it again", id)
+			return evidence.Refuse(ReasonNotAnnounced, "receipt %s went with its age meanwhile: announce it again", id)
 		}
 		if err := setAge(tx, id[:], at); err != nil {
 			return err
@@ -142,10 +144,10 @@ func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
 		if err := addTally(tx, e.Receipt.Agent, -1, 1); err != nil {
 			return err
 		}
+		if err := wait(tx, e, -1); err != nil {
+			return err
+		}
 		moved++
-	}
-	if err := add(tx, metaWaiting, -moved); err != nil {
-		return err
 	}
 	return add(tx, metaKept, moved)
 }

@@ -28,7 +28,7 @@ func entry(agent, n byte) ReceiptEntry {
 
 // room is for so many of everything.
 func room(n int) Limits {
-	return Limits{Waiting: n, WaitingPerAgent: n, Kept: n, Proven: n, ProvenPerAgent: n}
+	return Limits{Waiting: n, WaitingPerAgent: n, WaitingPerGuest: n, Kept: n, Proven: n, ProvenPerAgent: n}
 }
 
 func announce(t *testing.T, s *Store, agent byte, numbers ...byte) {
@@ -37,7 +37,7 @@ func announce(t *testing.T, s *Store, agent byte, numbers ...byte) {
 	for _, n := range numbers {
 		list = append(list, entry(agent, n))
 	}
-	if _, _, err := s.Announce(list, room(100)); err != nil {
+	if _, err := s.Announce(list, room(100)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -126,7 +126,7 @@ func invariants(t *testing.T, s *Store) {
 // they are derived from.
 func derived(t *testing.T, s *Store) {
 	t.Helper()
-	agents, covers, ages := map[statement.Digest]tally{}, map[string]uint64{}, 0
+	agents, guests, covers, ages := map[statement.Digest]tally{}, map[statement.Digest]uint64{}, map[string]uint64{}, 0
 	err := s.db.View(func(tx *bolt.Tx) error {
 		err := tx.Bucket(bucketReceipts).ForEach(func(k, v []byte) error {
 			var e ReceiptEntry
@@ -143,6 +143,9 @@ func derived(t *testing.T, s *Store) {
 				}
 			} else {
 				c.waiting++
+				if e.Guest != (statement.Digest{}) {
+					guests[e.Guest]++
+				}
 			}
 			agents[e.Receipt.Agent] = c
 			if d := tx.Bucket(bucketProven).Get(k); d != nil {
@@ -155,12 +158,17 @@ func derived(t *testing.T, s *Store) {
 				t.Errorf("agent %s: %+v, want %+v: %v", agent, got, want, err)
 			}
 		}
+		for guest, want := range guests {
+			if got, err := readGuest(tx, guest); got != want || err != nil {
+				t.Errorf("guest %s: %d, want %d: %v", guest, got, want, err)
+			}
+		}
 		for d, want := range covers {
 			if raw := tx.Bucket(bucketCovers).Get([]byte(d)); !bytes.Equal(raw, number(want)) || tx.Bucket(bucketProofs).Get([]byte(d)) == nil {
 				t.Errorf("proof %x of %d receipts: %x", d, want, raw)
 			}
 		}
-		for name, want := range map[string]int{string(bucketAgents): len(agents), string(bucketAges): ages, string(bucketAging): ages, string(bucketCovers): len(covers), string(bucketProofs): len(covers)} {
+		for name, want := range map[string]int{string(bucketAgents): len(agents), string(bucketGuests): len(guests), string(bucketAges): ages, string(bucketAging): ages, string(bucketCovers): len(covers), string(bucketProofs): len(covers)} {
 			if n := tx.Bucket([]byte(name)).Stats().KeyN; n != want {
 				t.Errorf("%s has %d entries, want %d", name, n, want)
 			}
@@ -184,7 +192,7 @@ func TestLedgerKeepsItsInvariants(t *testing.T) {
 		{"other bytes", func() error {
 			e := entry(1, 1)
 			e.Raw = []byte{0}
-			_, _, err := s.Announce([]ReceiptEntry{entry(1, 9), e}, room(100))
+			_, err := s.Announce([]ReceiptEntry{entry(1, 9), e}, room(100))
 			return err
 		}, ReasonReceipt},
 		{"challenge", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 1, 2)}, room(4)) }, ""},
@@ -260,21 +268,52 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-func TestDropTakesTheOldestOfWhoeverHasMost(t *testing.T) {
+// TestWhatWaitsGivesWayToNothing: the oldest went for newcomers, so that a prover could have a
+// forged answer go by announcing others, and many keys of one guest those of honest agents.
+func TestWhatWaitsGivesWayToNothing(t *testing.T) {
 	s, _ := openStore(t)
-	announce(t, s, 1, 1, 2)
-	announce(t, s, 2, 1, 2)
-	announce(t, s, 3, 1)
-	_, dropped, err := s.Announce([]ReceiptEntry{entry(3, 2)}, room(4))
-	if err != nil || len(dropped) != 2 || dropped[statement.Digest{1}] != 1 || dropped[statement.Digest{2}] != 1 {
-		t.Errorf("%v, %v: a tie goes to the oldest", dropped, err)
+	of := func(guest, agent byte, numbers ...byte) (list []ReceiptEntry) {
+		for _, n := range numbers {
+			e := entry(agent, n)
+			e.Guest = statement.Digest{guest}
+			list = append(list, e)
+		}
+		return list
 	}
-	invariants(t, s)
-	_, dropped, err = s.Announce([]ReceiptEntry{entry(3, 3), entry(3, 4)}, room(0))
-	if err != nil || len(dropped) != 3 {
-		t.Errorf("%v, %v", dropped, err)
+	l := Limits{Waiting: 8, WaitingPerAgent: 3, WaitingPerGuest: 5, Kept: 9, Proven: 9, ProvenPerAgent: 9}
+	for _, step := range []struct {
+		name string
+		list []ReceiptEntry
+		want evidence.Reason
+	}{
+		{"an agent's part", of(1, 1, 1, 2, 3), ""},
+		{"one more, with one of another", append(of(1, 2, 1), of(1, 1, 4)...), ReasonAgentFull},
+		{"the same again", of(1, 1, 3, 1), ""},
+		{"another key of the guest", of(1, 2, 1, 2), ""},
+		{"a third key of the guest", of(1, 3, 1), ReasonAgentFull},
+		{"another guest", of(2, 4, 1), ""},
+		{"nobody knows the guest", of(0, 5, 1, 2), ""},
+		{"one more than all", of(2, 6, 1), ReasonFull},
+		{"the same again, of all", of(0, 5, 2), ""},
+	} {
+		_, err := s.Announce(step.list, l)
+		if r, _ := evidence.ReasonOf(err); r != step.want || err != nil && step.want == "" {
+			t.Errorf("%s: got %v, want the reason %q", step.name, err, step.want)
+		}
+		invariants(t, s)
+		there(t, s, statement.ID{1, 1}, true)
 	}
-	invariants(t, s)
+	there(t, s, statement.ID{2, 1}, true) // of the second try
+	if _, err := s.Announce(of(1, 1, 1), room(0)); err != nil {
+		t.Error("what waits is refused because the limits were lowered:", err)
+	}
+	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 1}, []statement.ID{{1, 1}}, l); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := s.Announce(of(1, 1, 4), l); err != nil || a.New != 1 {
+		t.Errorf("a receipt that was proven keeps its place: %v", err)
+	}
+	expire(t, s, 2, 0, Expired{Waiting: 8})
 	if c, err := s.Counts(); err != nil || c.Dropped != 8 || c.Waiting != 0 {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -312,7 +351,7 @@ func TestDamageStopsAWrite(t *testing.T) {
 		bucket, key, value []byte
 		do                 func(*Store) error
 	}{
-		"receipt, announced": {bucketReceipts, id[:], []byte("{"), func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 1)}, room(9)); return err }},
+		"receipt, announced": {bucketReceipts, id[:], []byte("{"), func(s *Store) error { _, err := s.Announce([]ReceiptEntry{entry(1, 1)}, room(9)); return err }},
 		"receipt, proven": {bucketReceipts, id[:], []byte("{"), func(s *Store) error {
 			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
 		}},
@@ -320,9 +359,10 @@ func TestDamageStopsAWrite(t *testing.T) {
 			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
 		}},
 		"kept, challenged": {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.PutChallenges([]Issued{c}, room(9)) }},
-		"waiting count":    {bucketMeta, metaWaiting, []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
+		"waiting count":    {bucketMeta, metaWaiting, []byte{1}, func(s *Store) error { _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
 		"waiting too few":  {bucketMeta, metaWaiting, number(0), func(s *Store) error { return s.PutChallenges([]Issued{c}, room(9)) }},
-		"waiting entry":    {bucketWaiting, number(7), []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(1)); return err }},
+		"guest's count":    {bucketGuests, make([]byte, 32), []byte{1}, func(s *Store) error { _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
+		"waiting entry":    {bucketWaiting, number(0), []byte{1}, func(s *Store) error { _, err := s.Expire(9, 0, 9); return err }},
 		"records":          {bucketMeta, metaRecords, []byte{1}, func(s *Store) error { return s.PutRecord(statement.Digest{1}, RecordEntry{}, 9) }},
 		"challenged":       {bucketChallenged, id[:], []byte{1}, func(s *Store) error { _, _, err := s.ChallengeOf(id); return err }},
 		"proof":            {bucketProven, id[:], make([]byte, 32), func(s *Store) error { _, _, err := s.Progress(c.Challenge); return err }},
