@@ -78,7 +78,8 @@ type served struct {
 	runners chan *classifier.Runner // that nobody uses
 }
 
-// closeGrace is how long a classifier's users have to let go of it at the lease's end.
+// closeGrace is how long a classifier's users have to let go of it when it is dropped, at
+// the lease's end or before.
 // A request takes microseconds; only one that hangs, as a worker that reads the weights
 // through a pipe, takes longer.
 const closeGrace = 2 * time.Second
@@ -131,7 +132,7 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
 		missing = append(missing, c)
 	}
 	s.mu.Unlock()
-	s.close(dropped)
+	s.tell(s.close(dropped))
 	for _, c := range missing {
 		o, err := s.openOne(c, keys[c.Resource], budget)
 		if !s.settle(c, o, err, wipes) {
@@ -161,7 +162,7 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 	s.mu.Unlock()
 	switch {
 	case !current:
-		s.close([]*served{o})
+		s.tell(s.close([]*served{o}))
 	case err != nil:
 		s.cfg.Logger.Error("classifier not opened", "model", c.Name, "err", err)
 	default:
@@ -212,34 +213,63 @@ func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget) (_
 	return o, nil
 }
 
-// take takes a classifier out of those that are served; nil if it is not among them.
-// mu is held.
+// take takes a classifier out of those that are served, and wipes its key: from here on
+// no Wipe finds it. nil if it is not among them. mu is held.
 func (s *Service) take(name string) *served {
 	o := s.open[name]
 	delete(s.open, name)
+	if o != nil {
+		o.key.Secret.Wipe()
+	}
 	return o
 }
 
-// close closes classifiers that are served no more, whose runners refuse from then on.
-// It waits for their users.
-func (s *Service) close(list []*served) {
+// close closes classifiers that are served no more, whose runners refuse from then on. It
+// returns within closeGrace, with those that somebody still uses: their weights are wiped
+// under the user, and their memory comes back when the user lets go.
+func (s *Service) close(list []*served) (late []*served) {
+	closed := map[*served]chan struct{}{}
 	for _, o := range list {
-		if o == nil {
-			continue
+		if o != nil {
+			o.key.Secret.Wipe()
+			closed[o] = make(chan struct{})
+			go s.closeOne(o, closed[o]) // one that hangs keeps no other waiting
 		}
-		o.key.Secret.Wipe()
-		err := o.model.Close()
-		for idle := true; idle; {
-			select {
-			case r := <-o.runners:
-				err = errors.Join(err, r.Close())
-			default:
-				idle = false
-			}
+	}
+	grace, end := context.WithTimeout(context.Background(), s.grace)
+	defer end()
+	for o, done := range closed {
+		select {
+		case <-done:
+		case <-grace.Done():
+			o.model.Wipe()
+			late = append(late, o)
 		}
-		if err != nil {
-			s.cfg.Logger.Error("classifier not closed", "model", o.Name, "err", err)
+	}
+	return late
+}
+
+// closeOne waits for the users of one classifier.
+func (s *Service) closeOne(o *served, done chan<- struct{}) {
+	err := o.model.Close()
+	for idle := true; idle; {
+		select {
+		case r := <-o.runners:
+			err = errors.Join(err, r.Close())
+		default:
+			idle = false
 		}
+	}
+	close(done)
+	if err != nil {
+		s.cfg.Logger.Error("classifier not closed", "model", o.Name, "err", err)
+	}
+}
+
+// tell logs whose weights were wiped under a user.
+func (s *Service) tell(late []*served) {
+	for _, o := range late {
+		s.cfg.Logger.Error("a classifier was still used after it was dropped or its lease ended; its weights were wiped under the user", "model", o.Name, "after", s.grace)
 	}
 }
 
@@ -259,26 +289,9 @@ func (s *Service) Wipe() {
 		s.why[o.Name] = evidence.Refuse(ReasonUnavailable, "the lease whose key opened it has ended")
 	}
 	s.mu.Unlock()
-	for _, o := range all {
-		o.key.Secret.Wipe()
-	}
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		s.close(all)
-	}()
-	grace := time.NewTimer(s.grace)
-	defer grace.Stop()
-	late := false
-	select {
-	case <-closed:
-	case <-grace.C:
-		late = true
-	}
+	late := s.close(all)
 	budget.Wipe() // also what is being opened
-	if late {     // a log may hang as well: it comes last
-		s.cfg.Logger.Error("a classifier was still used after its lease; its weights were wiped under the user", "after", s.grace)
-	}
+	s.tell(late)  // a log may hang as well: it comes last
 }
 
 func (s *Service) find(name string) (*served, error) {

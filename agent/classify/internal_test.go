@@ -95,8 +95,57 @@ func TestWipeDoesNotWaitForAUserThatHangs(t *testing.T) {
 		t.Error(err)
 	}
 	close(hang)
-	if err := <-done; err != nil {
+	if err := <-done; !errors.Is(err, classifier.ErrClosed) {
+		t.Errorf("the user was told %v, want that the weights are gone", err)
+	}
+	s.Wipe()
+}
+
+// TestDroppedClassifiersDoNotWaitForOneAnother: a reload drops two, and somebody hangs in
+// one. The keys of both are gone before anybody is waited for, no weight outlives the grace,
+// and what comes in their place is served.
+func TestDroppedClassifiersDoNotWaitForOneAnother(t *testing.T) {
+	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s.grace = 10 * time.Millisecond
+	a, b, next := prooftest.Seal(t, "a", 1), prooftest.Seal(t, "b", 2), prooftest.Seal(t, "next", 3)
+	s.Adopt([]settings.Classifier{a.Classifier, b.Classifier}, map[string]Key{a.Resource: {Secret: a.Key(t)}, b.Resource: {Secret: b.Key(t)}})
+	var open []*served
+	for _, name := range []string{"a", "b"} {
+		o, err := s.find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, o)
+	}
+	reading, hang, done := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- open[0].model.WithParameters(func(p intnet.Parameters) error {
+			reading <- struct{}{}
+			<-hang
+			for _, w := range p.Layers[0].Weights {
+				if w != 0 {
+					return errors.New("a weight is left")
+				}
+			}
+			return nil
+		})
+	}()
+	<-reading
+	s.Adopt([]settings.Classifier{next.Classifier}, map[string]Key{next.Resource: {Secret: next.Key(t)}})
+	for _, o := range open {
+		if o.key.Secret.Len() != 0 {
+			t.Errorf("the key of %s is left", o.Name)
+		}
+	}
+	if err := open[1].model.WithParameters(func(intnet.Parameters) error { return nil }); !errors.Is(err, classifier.ErrClosed) {
+		t.Errorf("b waits for the user of a: %v", err)
+	}
+	if _, err := s.find("next"); err != nil {
 		t.Error(err)
+	}
+	close(hang)
+	if err := <-done; !errors.Is(err, classifier.ErrClosed) {
+		t.Errorf("the user was told %v, want that the weights are gone", err)
 	}
 	s.Wipe()
 }

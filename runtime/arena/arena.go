@@ -133,6 +133,17 @@ func (b *Budget) Wipe() {
 	}
 }
 
+// WipeRegion clears one region where it lies, as Wipe does all of them; the budget goes on.
+// A region that was released, or nil, needs nothing.
+func (b *Budget) WipeRegion(r *Region) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, held := b.items[r]; held {
+		clear(r.data)
+		runtime.KeepAlive(r.data)
+	}
+}
+
 // Wiped says whether the budget was wiped.
 func (b *Budget) Wiped() bool { return b.wiped.Load() }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/intnet"
@@ -30,6 +31,7 @@ type Model struct {
 	description Description
 	public      *chunkseal.Public // nil for a model that was not sealed
 	budget      *arena.Budget
+	wiped       atomic.Bool // by Wipe: what was computed since may be of zeros
 
 	mu         sync.RWMutex // held for reading while an inference runs
 	closed     bool
@@ -155,14 +157,34 @@ func (m *Model) Description() *Description { return &m.description }
 func (m *Model) Public() *chunkseal.Public { return m.public }
 
 // WithParameters calls use with the parameters, which lie in the arena: they are read-only,
-// and gone when use returns.
+// and gone when use returns. If they were wiped meanwhile, the error is ErrClosed.
 func (m *Model) WithParameters(use func(intnet.Parameters) error) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.closed {
 		return ErrClosed
 	}
-	return use(m.parameters)
+	if err := use(m.parameters); err != nil {
+		return err
+	}
+	return m.intact()
+}
+
+// Wipe clears the parameters where they lie, under whoever still uses them: it is for a
+// model whose user hangs, which Close would wait for. An inference that runs meanwhile ends
+// with ErrClosed and not with the answer of another network. Close still gives the memory back.
+func (m *Model) Wipe() {
+	m.wiped.Store(true)
+	m.budget.WipeRegion(m.packed)
+	m.budget.WipeRegion(m.region)
+}
+
+// intact is the last word of whoever used the parameters.
+func (m *Model) intact() error {
+	if m.wiped.Load() || m.budget.Wiped() {
+		return ErrClosed
+	}
+	return nil
 }
 
 // Close waits for inferences that run, wipes the parameters and gives the memory back. It

@@ -238,6 +238,44 @@ func TestClosedModelRefusesAndIsWiped(t *testing.T) {
 	}
 }
 
+// Weights that are wiped under an inference leave no answer behind: it would be another
+// network's.
+func TestNoAnswerOfWipedWeights(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	a := randomArchitecture(random)
+	d := describe(a)
+	m, err := New(d, randomNetwork(random, a), arena.NewBudget(64<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.NewRunner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := make([]int8, d.Architecture.Input.Size()), make([]int32, d.Classes())
+	if err := r.Infer(in, out); err != nil {
+		t.Fatal(err)
+	}
+	err = m.WithParameters(func(p intnet.Parameters) error {
+		m.Wipe() // the user hangs here
+		for _, w := range p.Layers[0].Weights {
+			if w != 0 {
+				return errors.New("a weight is left")
+			}
+		}
+		return nil
+	})
+	if !errors.Is(err, ErrClosed) {
+		t.Errorf("the user was told %v", err)
+	}
+	if err := r.Infer(in, out); !errors.Is(err, ErrClosed) {
+		t.Errorf("an answer of zeros: %v", err)
+	}
+	if err := errors.Join(r.Close(), m.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInferRefusesOtherSizes(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 1))
 	a := intnet.Architecture{Input: intnet.Shape{C: 3, H: 1, W: 1}, Layers: []intnet.Layer{{Kind: intnet.Dense, Out: 2}}}

@@ -72,7 +72,7 @@ func (r *Runner) Infer(in []int8, out []int32) error {
 		}
 		x, next = next, x
 	}
-	return nil
+	return m.intact()
 }
 
 // sums computes the accumulators, without bias, of one position.
