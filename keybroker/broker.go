@@ -76,7 +76,13 @@ type Limits struct {
 	// Lease is the longest lease whatever the policy says, default and at most
 	// protocol.MaxLease.
 	Lease time.Duration
+	// PerGuest is how many decisions one guest gets in PaceWindow, by default 120 in ten
+	// minutes; more are refused as broker-busy.
+	PerGuest int
 }
+
+// PaceWindow is the time that Limits.PerGuest is for.
+const PaceWindow = 10 * time.Minute
 
 func orDefault[T int | time.Duration](v *T, d T) {
 	if *v == 0 {
@@ -93,11 +99,12 @@ func (l *Limits) complete() error {
 	orDefault(&l.Exchange, 90*time.Second)
 	orDefault(&l.Drain, 5*time.Second)
 	orDefault(&l.Lease, protocol.MaxLease)
+	orDefault(&l.PerGuest, 120)
 	if err := l.Listen.Check(); err != nil {
 		return err
 	}
 	switch {
-	case l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0:
+	case l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0 || l.PerGuest < 0:
 		return errors.New("a limit is negative")
 	case l.NonceWindow < protocol.MinNonceWindow || l.NonceWindow > protocol.MaxNonceWindow:
 		return fmt.Errorf("nonce window %s is not between %s and %s", l.NonceWindow, protocol.MinNonceWindow, protocol.MaxNonceWindow)
@@ -171,6 +178,7 @@ type Broker struct {
 	clock  clock
 	epochs atomic.Pointer[heldEpochs]
 	agents agentKeys
+	pace   *pace
 	verify chan struct{}                   // one token for each verification under way
 	guests atomic.Pointer[listen.Listener] // set by Serve
 	quiet  *slog.Logger                    // for lines that strangers cause
@@ -187,7 +195,7 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications), quiet: listen.Sparse(cfg.Logger)}
+	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications), pace: newPace(cfg.Limits.PerGuest, PaceWindow), quiet: listen.Sparse(cfg.Logger)}
 	b.clock.now = cfg.Now
 	b.clock.highest = protocol.TimeOf(cfg.NotEarlier)
 	if err := b.SetEpochs(cfg.MinEpoch, cfg.Epochs); err != nil {

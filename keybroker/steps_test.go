@@ -5,6 +5,7 @@ package keybroker_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -442,3 +444,27 @@ type failingListener struct {
 
 func (l failingListener) Accept() (net.Conn, error) { return nil, l.err }
 func (l failingListener) Close() error              { return nil }
+
+// TestOneGuestDoesNotFillTheLog: a guest that the policy allows gets so many decisions and no
+// more, whatever keys it makes.
+func TestOneGuestDoesNotFillTheLog(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) { c.Limits.PerGuest = 3 }))
+	acquire := func() error {
+		lease, err := f.Client(nil).Acquire(context.Background(), []string{brokertest.Resource}) // with a new agent key
+		lease.Wipe()
+		return err
+	}
+	for range 3 {
+		if err := acquire(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refused *client.Error
+	if err := acquire(); !errors.As(err, &refused) || refused.Reason != protocol.ReasonBusy {
+		t.Errorf("the fourth decision: %v", err)
+	}
+	f.Clock.Move(keybroker.PaceWindow)
+	if err := acquire(); err != nil {
+		t.Errorf("ten minutes later: %v", err)
+	}
+}

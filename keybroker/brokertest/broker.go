@@ -235,6 +235,7 @@ func (f *Fixture) config() keybroker.Config {
 		TLS: tlsConfig, Root: f.Root.Public(), Epochs: []keybroker.Epoch{{Statement: f.Epoch, Key: f.EpochKey}},
 		Kinds: []evidence.Kind{evidence.KindSNP}, Appraiser: f.verifier(), Policy: f.Policy,
 		Secrets: f.Store, Audit: f.Audit, Now: f.Clock.Now, Logger: f.Logs.Logger(),
+		Limits: keybroker.Limits{PerGuest: 1 << 20}, // tests are one guest, and ask a lot
 	}
 }
 

@@ -99,6 +99,9 @@ type Limits struct {
 	Verifications int `yaml:"verifications"`
 	// NonceWindowSeconds bounds the wait for evidence.
 	NonceWindowSeconds int `yaml:"nonce_window_seconds"`
+	// PerGuest is how many decisions one guest gets in ten minutes, 120 by default: each is
+	// a record in the audit log.
+	PerGuest int `yaml:"per_guest"`
 	// CheckpointSeconds is how often the audit log is signed if it grew; 60
 	// by default.
 	CheckpointSeconds int `yaml:"checkpoint_seconds"`
@@ -209,7 +212,7 @@ func (c Config) Check() error {
 	if err := c.Operator.Limits.Check(); err != nil {
 		bad("operator.limits: %w", err)
 	}
-	if l := c.Limits; l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 {
+	if l := c.Limits; l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 || l.PerGuest < 0 {
 		bad("limits: a negative limit")
 	}
 	if a := c.Audit; a.RefusalMiBPerDay < 0 || a.RefusalMiBPerDay > maxRefusalMiB || a.RefusalKiBPerSource < 0 || a.RefusalKiBPerSource > maxRefusalMiB<<10 {

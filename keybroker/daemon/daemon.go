@@ -284,7 +284,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Listen: c.Limits.Limits, Verifications: c.Limits.Verifications,
-			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second},
+			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second, PerGuest: c.Limits.PerGuest},
 	})
 	if err != nil {
 		return err

@@ -46,6 +46,7 @@ func serveForAttack(t *testing.T, ready func(any)) {
 	u := underAttack{Registry: free.Addr().String(), Socket: s.options.Config.Operator.Socket, Certificate: s.result.CertificatePEM}
 	free.Close()
 	s.options.Config.Proofs = registry.Config{Listen: u.Registry}
+	s.options.Config.Limits.PerGuest = 1 << 20 // all honest clients are one software TEE
 	s.options.Config.Operator.Group = true
 	s.options.Config.Operator.OperatorUIDs = []uint32{uint32(os.Getuid()), uint32(listentest.AttackerUID), uint32(listentest.ElsewhereUID)}
 	text, err := s.result.Root.MarshalText()

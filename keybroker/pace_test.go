@@ -1,0 +1,60 @@
+package keybroker
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+func TestAGuestsPaceIsBounded(t *testing.T) {
+	p, now := newPace(4, time.Minute), time.Unix(1_700_000_000, 0)
+	guest, other := [32]byte{1}, [32]byte{2}
+	for i := range 4 {
+		if !p.take(guest, now) {
+			t.Fatalf("decision %d of 4 was refused", i)
+		}
+	}
+	if p.take(guest, now) || p.take(guest, now.Add(14*time.Second)) {
+		t.Error("a fifth decision within its time")
+	}
+	if !p.take(other, now) {
+		t.Error("another guest pays for the first")
+	}
+	if !p.take(guest, now.Add(16*time.Second)) || p.take(guest, now.Add(16*time.Second)) {
+		t.Error("one decision comes back in a quarter of the time, and no more")
+	}
+	for range 4 {
+		if !p.take(guest, now.Add(time.Hour)) {
+			t.Error("the allowance is not whole after an hour")
+		}
+	}
+}
+
+func TestPacedGuestsAreBounded(t *testing.T) {
+	p, now := newPace(2, time.Minute), time.Unix(1_700_000_000, 0)
+	for i := range uint32(maxPaced + 10) {
+		var guest [32]byte
+		binary.BigEndian.PutUint32(guest[:], i+1)
+		if !p.take(guest, now) {
+			t.Fatal("a newcomer was refused")
+		}
+	}
+	if len(p.guests) > maxPaced {
+		t.Errorf("%d guests are remembered", len(p.guests))
+	}
+}
+
+// TestGuestsAreNamedByTheirHardware: new keys and new evidence are the same guest.
+func TestGuestsAreNamedByTheirHardware(t *testing.T) {
+	id := make([]byte, 32)
+	id[0] = 7
+	if guestOf(evidence.Claims{ReportID: id, ChipID: []byte{1}}) != guestOf(evidence.Claims{ReportID: id, ChipID: []byte{2}}) {
+		t.Error("one report id is two guests")
+	}
+	zero := make([]byte, 32)
+	if guestOf(evidence.Claims{ReportID: zero, ChipID: []byte{1}}) == guestOf(evidence.Claims{ReportID: zero, ChipID: []byte{2}}) {
+		t.Error("two chips without report ids are one guest")
+	}
+}
