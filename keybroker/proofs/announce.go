@@ -9,7 +9,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
-	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Announce takes receipts, 1 to MaxAnnounced in binary form, all or none of them. Who
@@ -29,11 +28,15 @@ func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, e
 	if err := s.name(ctx, entries); err != nil {
 		return Announced{}, err
 	}
-	// The receipts verified: whoever sent them is, or knows, an attested agent.
-	listen.From(ctx).Promote(fmt.Sprintf("agent %x", entries[0].Receipt.Agent))
+	// Whoever sent them stays unproven: a receipt is no word of an agent's on this connection,
+	// its client has it too.
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cfg.Store.Announce(entries, s.limits())
+	a, err := s.cfg.Store.Announce(entries, s.limits())
+	if reason, _ := evidence.ReasonOf(err); reason == ReasonFull || reason == ReasonAgentFull {
+		s.full.add(entries)
+	}
+	return a, err
 }
 
 // name finds the guests of receipts, once for each lease.

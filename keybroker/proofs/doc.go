@@ -23,6 +23,7 @@
 package proofs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,9 @@ const (
 	maxShown = 64
 	// maxExpired bounds what goes with its age at a time.
 	maxExpired = 1024
-	day        = 24 * time.Hour
+	// maxConnections is how many there are at a time by default.
+	maxConnections = 1024
+	day            = 24 * time.Hour
 )
 
 // Receipt is what a verified receipt says, with the lease that it was given under.
@@ -178,7 +181,8 @@ type Config struct {
 	KeptAge            time.Duration
 	// Records bounds the registered keys; 256.
 	Records int
-	// Limits bound guests: by default 1024 connections, 64 MiB for bodies.
+	// Limits bound guests: by default 1024 connections, all of them unproven, an eighth of them
+	// of one source; 64 MiB for bodies.
 	Limits listen.Limits
 }
 
@@ -189,7 +193,8 @@ type Service struct {
 	serving   chan struct{} // one token for each request that is worked on
 	quiet     *slog.Logger  // for lines that strangers cause
 
-	mu sync.Mutex // held from a look at the store to the write that depends on it
+	mu   sync.Mutex // held from a look at the store to the write that depends on it
+	full refused    // guarded by mu
 
 	keysMu sync.Mutex
 	keys   map[statement.Digest]Verifier // parsed from the store; guarded by keysMu
@@ -240,7 +245,10 @@ func New(cfg Config) (*Service, error) {
 	if err := cfg.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("proofs: limits: %w", err)
 	}
-	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
+	if cfg.Limits.Unproven == 0 { // nobody proves here who he is: all places are of one kind
+		cfg.Limits.Unproven = cmp.Or(cfg.Limits.Connections, maxConnections)
+	}
+	cfg.Limits = cfg.Limits.Or(listen.Limits{Connections: maxConnections, PerSource: max(cfg.Limits.Unproven/8, 1), BodyMiB: 64})
 	return &Service{cfg: cfg, quiet: listen.Sparse(cfg.Logger), verifying: make(chan struct{}, cfg.Verifications), serving: make(chan struct{}, cfg.Requests), keys: map[statement.Digest]Verifier{}}, nil
 }
 

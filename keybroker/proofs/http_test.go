@@ -21,6 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // serve runs the registry on a port and returns its address and a client's configuration.
@@ -98,6 +99,41 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	}
 	_, err = c.Audit(t.Context(), protocol.Recorded(1), statement.ID{1}, nil)
 	wantReason(t, err, proofs.ReasonNotAnnounced)
+}
+
+// TestAReceiptProvesNobodysIdentity: whoever had seen a receipt of an agent, its client for
+// one, could take places and memory that are for attested guests, and the agent's own.
+func TestAReceiptProvesNobodysIdentity(t *testing.T) {
+	s := open(t, cheap)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := listen.New(raw, listen.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := l.Server(s.Handler())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	body, err := json.Marshal(wire.Announcement{Receipts: cheapReceipts(t, 1, 1, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{}}
+	resp, err := client.Post("http://"+raw.Addr().String()+"/v1/receipts", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if st := l.Stats(); resp.StatusCode != http.StatusOK || st.Proven != 0 || st.Unproven != 1 {
+		t.Errorf("status %d: %d connections are proven, %d are not", resp.StatusCode, st.Proven, st.Unproven)
+	}
+	client.CloseIdleConnections()
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	<-ended
 }
 
 // A backlog goes out in parts of the size that the broker takes.

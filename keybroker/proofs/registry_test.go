@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -414,6 +415,40 @@ func TestAFullQueueRefusesNewcomers(t *testing.T) {
 	if st := s.status(t); st.Waiting != 10 || st.Dropped != 0 {
 		t.Errorf("%+v", st)
 	}
+}
+
+// TestStrangersCauseOneRecordOfRefusedReceipts: each announcement that was over a limit wrote a
+// durable record, and who had a receipt too many announced it in a circle.
+func TestStrangersCauseOneRecordOfRefusedReceipts(t *testing.T) {
+	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 30, 1 })
+	tell := func(want int) {
+		t.Helper()
+		if err := s.TellFull(t.Context()); err != nil || s.recorded("receipts-refused") != want {
+			t.Errorf("%d records, want %d: %v", s.recorded("receipts-refused"), want, err)
+		}
+	}
+	tell(0)
+	for agent := range byte(20) {
+		s.announceCheap(t, 1+agent, 1, 0, 1)
+	}
+	before := len(s.log)
+	for n := range 50 {
+		s.refusedCheap(t, 1, 1+n%2, proofs.ReasonAgentFull)
+	}
+	for agent := range byte(20) {
+		s.refusedCheap(t, 1+agent, 1, proofs.ReasonAgentFull)
+	}
+	if len(s.log) != before {
+		t.Errorf("%d records before a minute is over", len(s.log)-before)
+	}
+	tell(1)
+	last := s.log[len(s.log)-1]
+	for _, want := range []string{"51 of agent " + statement.Digest{1}.String(), "4 of other agents"} {
+		if !strings.Contains(last, want) {
+			t.Errorf("%q does not say %q", last, want)
+		}
+	}
+	tell(1)
 }
 
 // An announcement whose guest cannot be looked up is not taken.
