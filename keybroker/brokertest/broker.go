@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 // ServerName is the name in the broker's TLS certificate.
@@ -112,6 +113,9 @@ func New(tb testing.TB, opts ...Option) *Fixture {
 	o := options{policy: DefaultPolicy()}
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if _, measured := tb.(*testing.B); measured {
+		service.CollectSeldom() // as the daemon does
 	}
 	f := &Fixture{tb: tb, TEE: o.tee, Clock: &Clock{}, Logs: &Logs{}}
 	if f.TEE == nil {

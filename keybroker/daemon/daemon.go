@@ -93,6 +93,7 @@ type daemon struct {
 // Run opens everything, serves until ctx ends, and closes everything. It
 // returns nil after an orderly stop.
 func Run(ctx context.Context, o Options) error {
+	service.CollectSeldom()
 	d, err := open(o)
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)

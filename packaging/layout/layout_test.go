@@ -57,7 +57,7 @@ var arrows = map[string][]string{
 		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf", "systemd/listen"},
 	"keybroker/client": {"keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf", "guest/evidence"},
 	"keybroker/brokertest": {"keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
-		"keybroker/audit", "keybroker/client", "guest/evidence", "guest/teesim", "crypto/hybridtls", "crypto/identity", "crypto/keybuf"},
+		"keybroker/audit", "keybroker/client", "guest/evidence", "guest/teesim", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "systemd/service"},
 	"keybroker/federation":     {"crypto/statement", "keybroker/protocol", "crypto/identity", "crypto/heparams", "crypto/rlwe", "guest/evidence"},
 	"keybroker/federationtest": {"crypto/chunkseal", "keybroker/federation", "keybroker/protocol", "crypto/heparams", "crypto/rlwe", "crypto/identity", "crypto/keybuf", "guest/evidence"},
 	"keybroker/uplink":         {"keybroker/federation", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "guest/evidence"},
