@@ -79,7 +79,8 @@ type Config struct {
 	Shard, Shards int
 	// Workers add at the same time; 1.
 	Workers int
-	// Uploads that send blocks at the same time; 32. More are told to come back.
+	// Uploads that send blocks at the same time; 32. A further one takes the place of one that
+	// creeps or whose source has most, or is told to come back.
 	Uploads int
 	// Rounds that are held at the same time, 64, and of one model, three quarters.
 	Rounds, RoundsPerModel int
@@ -87,7 +88,7 @@ type Config struct {
 	// days; Unfinished how long without one, 90.
 	Kept, Unfinished time.Duration
 	// Idle is how long a peer may neither send nor take anything in the middle of a
-	// body; 30 seconds.
+	// body; 30 seconds. What it sends comes with 4 KiB a second, on average over twice that.
 	Idle time.Duration
 	// NormKeys verify proofs of norms, for rounds that want them; nil without keys.
 	NormKeys *proofkeys.Ring
@@ -100,7 +101,7 @@ type Config struct {
 // Aggregator serves rounds.
 type Aggregator struct {
 	cfg     Config
-	sending chan struct{} // one token for each upload that sends blocks
+	sending places // of uploads that send blocks
 	buffers sync.Pool
 	board   *board.Board
 	lowest  *lowest
@@ -143,7 +144,7 @@ func New(cfg Config) (*Aggregator, error) {
 		return nil, fmt.Errorf("aggregator: limits: %w", err)
 	}
 	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
-	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: make(chan struct{}, cfg.Uploads), rounds: map[federation.ID]*round{}, written: map[string]bool{}}
+	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, rounds: map[federation.ID]*round{}, written: map[string]bool{}}
 	var err error
 	if a.lowest, err = openLowest(filepath.Join(cfg.StateDir, fileLowest), cfg.MinEpoch); err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package aggregator
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -175,7 +174,7 @@ func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id federati
 	if err != nil {
 		return evidence.Refuse(ReasonGap, "from must be the number of the first block")
 	}
-	status, err := a.Receive(id, u.digest, from, a.patient(w, r))
+	status, err := a.receiveFrom(id, u.digest, from, a.patient(w, r))
 	if err == nil {
 		listen.From(r.Context()).Promote("contribution " + u.digest.String())
 		reply(w, http.StatusOK, status)
@@ -339,32 +338,14 @@ func statusOf(reason evidence.Reason) int {
 		return http.StatusConflict
 	case ReasonBusy, board.ReasonFull:
 		return http.StatusServiceUnavailable
+	case ReasonSlow:
+		return http.StatusRequestTimeout
 	case ReasonNobody, ReasonEnded:
 		return http.StatusUnauthorized
 	case ReasonNotReleased, ReasonNotNamed, protocol.ReasonRole, protocol.ReasonAudience, protocol.ReasonNotGranted:
 		return http.StatusForbidden
 	}
 	return http.StatusUnprocessableEntity
-}
-
-// patient renews the read deadline before each read: a body may take as long as it
-// needs, but not stand still.
-type patient struct {
-	r    io.Reader
-	c    *http.ResponseController
-	idle time.Duration
-}
-
-func (a *Aggregator) patient(w http.ResponseWriter, r *http.Request) io.Reader {
-	return &patient{r.Body, http.NewResponseController(w), a.cfg.Idle}
-}
-
-// Read reads under a new deadline.
-func (p *patient) Read(b []byte) (int, error) {
-	if err := p.c.SetReadDeadline(time.Now().Add(p.idle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
-	return p.r.Read(b)
 }
 
 // steady renews the write deadline before each write: a peer that takes nothing ends

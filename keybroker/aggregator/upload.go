@@ -127,6 +127,10 @@ func (r *round) readManifest(digest federation.Digest) (federation.Manifest, err
 // Receive takes blocks from a position on, checks each, and completes the upload
 // when the last one is there. What was taken before an error stays.
 func (a *Aggregator) Receive(id federation.ID, digest federation.Digest, from uint64, body io.Reader) (UploadStatus, error) {
+	return a.receiveFrom(id, digest, from, &patient{r: body, idle: a.cfg.Idle})
+}
+
+func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, from uint64, body *patient) (UploadStatus, error) {
 	r, err := a.round(id)
 	if err != nil {
 		return UploadStatus{}, err
@@ -134,12 +138,6 @@ func (a *Aggregator) Receive(id federation.ID, digest federation.Digest, from ui
 	u, err := r.upload(digest)
 	if err != nil {
 		return UploadStatus{}, err
-	}
-	select {
-	case a.sending <- struct{}{}:
-		defer func() { <-a.sending }()
-	default:
-		return UploadStatus{}, evidence.Refuse(ReasonBusy, "%d uploads are under way; come back", cap(a.sending))
 	}
 	if !u.mu.TryLock() {
 		return UploadStatus{}, evidence.Refuse(ReasonBusy, "this upload is under way on another connection")
@@ -157,9 +155,14 @@ func (a *Aggregator) Receive(id federation.ID, digest federation.Digest, from ui
 		return r.statusOf(u), err
 	}
 	manifest, err := r.readManifest(digest)
-	if err == nil {
-		err = a.append(r, u, manifest, body)
+	if err != nil {
+		return r.statusOf(u), err
 	}
+	if err := a.sending.enter(body); err != nil {
+		return r.statusOf(u), err
+	}
+	defer a.sending.leave(body)
+	err = a.append(r, u, manifest, body)
 	return r.statusOf(u), err
 }
 
@@ -177,6 +180,9 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 		n, err := io.ReadFull(body, check.block[:size])
 		if n == 0 && errors.Is(err, io.EOF) {
 			return f.Sync()
+		}
+		if _, refused := evidence.ReasonOf(err); refused { // it creeps, or gave way
+			return errors.Join(err, f.Sync())
 		}
 		if err != nil {
 			return errors.Join(evidence.Refuse(ReasonIncomplete, "the connection ended inside block %d; go on from there", u.next), f.Sync())

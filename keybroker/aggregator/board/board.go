@@ -272,7 +272,11 @@ func ReceiveShare(dir string, id federation.ID, body io.Reader) error {
 func copyBlocks(w io.Writer, r io.Reader, id federation.ID, m federation.Manifest) error {
 	block := make([]byte, heparams.ShareBlockBytes)
 	for i := range m.Hashes {
-		if _, err := io.ReadFull(r, block); err != nil {
+		_, err := io.ReadFull(r, block)
+		if _, refused := evidence.ReasonOf(err); refused { // it creeps
+			return err
+		}
+		if err != nil {
 			return evidence.Refuse(ReasonShareBytes, "the share ends at block %d of %d", i, len(m.Hashes))
 		}
 		if err := m.CheckBlock(id, uint64(i), block); err != nil {
