@@ -49,14 +49,18 @@ func (d *daemon) openRounds() error {
 	return err
 }
 
-// forgetEvery is how often lists of contributors that are too old are removed.
+// forgetEvery is how often lists of contributors that are too old are removed, and the
+// charges of the other brokers of a fleet are counted.
 const forgetEvery = time.Hour
 
-// forgetContributors removes them until ctx ends.
+// forgetContributors does both until ctx ends.
 func (d *daemon) forgetContributors(ctx context.Context) error {
 	t := time.NewTicker(forgetEvery)
 	defer t.Stop()
 	for {
+		if err := d.rounds.Remember(ctx); err != nil && ctx.Err() == nil {
+			d.opts.Logger.Error("the rounds' store lacks charges that it had, or cannot be asked; its accounts pay for nothing", "err", err)
+		}
 		if n, err := d.rounds.Forget(ctx); err != nil && ctx.Err() == nil {
 			d.opts.Logger.Error("old contributors of rounds were not removed", "err", err)
 		} else if n > 0 {

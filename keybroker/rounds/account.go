@@ -3,6 +3,7 @@ package rounds
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -61,6 +62,7 @@ const manyLogged = 1024
 type spending struct {
 	own     []Charge // its ledger in the store, in its order
 	counted []Charge // all that counts
+	unseen  bool     // the store has more than the audit log knows
 }
 
 // spent adds up an account: its own charges, and what earlier versions charged to typed
@@ -102,7 +104,7 @@ func (s *Service) charged(ctx context.Context, a federation.Account) (sp spendin
 		return sp, err
 	}
 	sp.counted = slices.Clone(sp.own)
-	logged, away, err := s.chargesOf(ctx, a)
+	logged, seen, away, err := s.chargesOf(ctx, a)
 	if err != nil {
 		return sp, err
 	}
@@ -114,7 +116,44 @@ func (s *Service) charged(ctx context.Context, a federation.Account) (sp spendin
 	if len(sp.own) < away || len(logged)+away >= manyLogged && len(sp.own) < len(logged)+away {
 		return sp, evidence.Refuse(ReasonRecord, "the audit log has %d charges of %s, %d of them archived and taken away, and the store has %d: bring back the segments, or a newer store", len(logged)+away, a, away, len(sp.own))
 	}
+	if len(sp.counted) < seen {
+		return sp, evidence.Refuse(ReasonLedger, "the store had %d charges of %s, and it and the audit log have %d now: the others were another broker's, so put back a newer store, or close that broker's rounds again there", seen, a, len(sp.counted))
+	}
+	sp.unseen = len(sp.own) > max(seen, len(logged)+away)
 	return sp, nil
+}
+
+// see records how many charges of an account the store has, where the audit log does not
+// know as many: other brokers made them, whose logs are not asked.
+func (s *Service) see(ctx context.Context, a federation.Account, sp spending) error {
+	if !sp.unseen {
+		return nil
+	}
+	return s.cfg.Log.Append(ctx, Event{Action: actionSeen, About: aboutAccount(a), Detail: strconv.Itoa(len(sp.own))})
+}
+
+// Remember records of every account how many charges the store has: a store that has fewer
+// later is refused, though other brokers made them. The daemon calls it every hour.
+func (s *Service) Remember(ctx context.Context) error {
+	names, err := s.cfg.Store.Ledgers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		account, ok := strings.CutPrefix(name, accountPrefix)
+		if !ok {
+			continue
+		}
+		a := federation.Account(account)
+		sp, err := s.charged(ctx, a)
+		if err == nil {
+			err = s.see(ctx, a, sp)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // aboutFormer is what the names of former accounts are recorded about.

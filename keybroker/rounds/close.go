@@ -154,13 +154,14 @@ func (s *Service) admit(ctx context.Context, rec *Record, r federation.Round, ra
 	return m, nil
 }
 
-// openedHere refuses to close what another broker of a fleet opened. They share a store and
+// openedHere refuses to end what another broker of a fleet opened. They share a store and
 // no audit log: after an old store was restored, only the log of the one that closed a round
-// knows over which cohort, so it is always the same one that closes it.
+// knows over which cohort, and what was published, so it is always the same one that closes
+// it, releases its key and takes its result.
 func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 	events, err := s.cfg.Log.Find(ctx, actionOpen, r.Resource())
 	if err == nil && len(events) == 0 {
-		err = evidence.Refuse(ReasonElsewhere, "this broker's audit log does not have the opening of round %s: close it at the broker that opened it", r.ID)
+		err = evidence.Refuse(ReasonElsewhere, "this broker's audit log does not have the opening of round %s: close and finish it, and have its key, at the broker that opened it", r.ID)
 	}
 	return err
 }
@@ -289,6 +290,9 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 			rec.Ticket = recorded
 			return nil, errors.Join(err, matches(rec, r, s.cfg.Roots))
 		}
+		if err := s.openedHere(ctx, r); err != nil {
+			return nil, err
+		}
 		signer, err := s.cfg.Signer()
 		if err != nil {
 			return nil, err
@@ -311,7 +315,7 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 		if rec.Ticket, err = federation.SignTicket(signer.Key, signer.Statement, t); err != nil {
 			return nil, err
 		}
-		return nil, s.record(ctx, r, rec.Ticket)
+		return nil, s.record(ctx, r, rec.Ticket, len(account.own))
 	})
 	if err == nil {
 		err = s.cfg.Log.Keep(ctx)
@@ -351,11 +355,15 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 	if err != nil {
 		return err
 	}
+	if err := s.openedHere(ctx, r); err != nil {
+		return err
+	}
 	return r.AdmitsDecryptor(guest)
 }
 
 // Abandon ends an open round: its key is destroyed, nothing is charged. One that closed, as
-// the audit log says, is not open.
+// the audit log says, is not open. Another broker than the one that opened it does so once
+// the round is over, in case that one is lost.
 func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 	s.ending.Lock()
 	defer s.ending.Unlock()
@@ -364,6 +372,11 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 		case Abandoned:
 			return nil, errUnchanged
 		case Open:
+			if protocol.TimeOf(s.cfg.Now()) < r.Closes {
+				if err := s.openedHere(ctx, r); err != nil {
+					return nil, err
+				}
+			}
 			recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))
 			if err == nil && recorded != nil {
 				err = evidence.Refuse(ReasonClosed, "round %s closed, as the audit log says", id)
@@ -395,6 +408,9 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 	_, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
 			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
+		}
+		if err := s.openedHere(ctx, r); err != nil {
+			return nil, err
 		}
 		var authority protocol.Authority
 		if res, authority, err = s.verifyResult(rec, r, s.live(), result); err != nil {

@@ -95,10 +95,12 @@ func (s *Service) spend(charges []Charge) (epsilon, withSampling float64, err er
 // affordable refuses a round that would bring its account over the budget.
 func (s *Service) affordable(ctx context.Context, r federation.Round) error {
 	sp, err := s.spent(ctx, r.Account)
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.see(ctx, r.Account, sp)
 	}
-	_, _, err = s.afford(sp, r)
+	if err == nil {
+		_, _, err = s.afford(sp, r)
+	}
 	return err
 }
 
