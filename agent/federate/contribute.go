@@ -209,7 +209,12 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 		if err != nil {
 			return done, nil, err
 		}
-		defer func() { coordinates = drain.End() }()
+		defer func() {
+			if err != nil {
+				drain.Stop() // a worker that did not heed may still hold it
+			}
+			coordinates = drain.End()
+		}()
 		out = append(out, drain.Writer)
 	}
 	limits := s.limits(l)

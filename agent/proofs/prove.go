@@ -146,6 +146,10 @@ func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofke
 	if err != nil {
 		return nil, done, err
 	}
+	need, err := s.memory(w) // the limit may be another than when it was queued
+	if err != nil {
+		return nil, done, err
+	}
 	task := prooftask.Inference{Statement: encoded}
 	var secret []byte
 	defer func() { keybuf.Wipe(secret) }()
@@ -161,10 +165,6 @@ func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofke
 	}
 	task.Parameters = len(secret)
 	spec, err := json.Marshal(task)
-	if err != nil {
-		return nil, done, err
-	}
-	need, err := s.memory(w) // the limit may be another than when it was queued
 	if err != nil {
 		return nil, done, err
 	}

@@ -109,7 +109,7 @@ var arrows = map[string][]string{
 	"agent/federate": {"agent/worker/pipe", "keybroker/receipt", "agent/normproof", "agent/fedtask", "agent/jobs", "agent/spool", "agent/worker", "crypto/dp", "crypto/heparams", "crypto/identity", "crypto/keybuf", "keybroker/federation", "keybroker/protocol",
 		"keybroker/uplink", "guest/evidence"},
 	"agent/classify":   {"keybroker/receipt", "agent/settings", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/statement", "guest/evidence", "runtime/arena", "runtime/classifier"},
-	"agent/prooftask":  {"agent/worker", "agent/worker/pipe", "crypto/statement", "crypto/proofkeys", "guest/evidence"},
+	"agent/prooftask":  {"agent/worker", "agent/worker/pipe", "crypto/keybuf", "crypto/statement", "crypto/proofkeys", "guest/evidence"},
 	"agent/prooftest":  {"crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "agent/settings", "crypto/chunkseal", "crypto/identity", "crypto/intnet", "crypto/keybuf", "crypto/proofkeys", "crypto/statement", "crypto/zkproof", "runtime/classifier", "runtime/sealer"},
 	"agent/proofwork":  {"crypto/zkproof/universal", "crypto/zkproof/plonkverify", "agent/prooftask", "agent/worker", "crypto/intnet", "crypto/keybuf", "crypto/statement", "crypto/zkproof", "guest/evidence"},
 	"agent/plonkcheck": {"agent/prooftask", "agent/worker", "crypto/proofkeys", "crypto/statement"},

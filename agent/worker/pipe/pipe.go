@@ -1,8 +1,8 @@
 // Package pipe feeds workers through pipes and collects what they write.
 //
 // It guarantees that no goroutine outlives End, that the error which ended a source is
-// kept, and that what is collected is bounded. It trusts its caller to call End once the
-// worker is gone. It refuses nothing.
+// kept, that what is collected is bounded, and that Stop waits for no worker. It trusts its
+// caller to call End once the worker is gone, or Stop before. It refuses nothing.
 //
 // The agent's services call it around a task.
 package pipe
@@ -12,13 +12,16 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Feed writes from a source into a pipe whose other end a worker reads.
 type Feed struct {
 	// Reader is the worker's end.
 	Reader *os.File
-	done   chan error
+	writer *os.File
+	done   chan struct{}
+	err    error // why the source ended; to be read when done is closed
 }
 
 // NewFeed begins to write.
@@ -27,25 +30,43 @@ func NewFeed(source func(io.Writer) error) (*Feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Feed{Reader: r, done: make(chan error, 1)}
-	go func() { f.done <- errors.Join(source(w), w.Close()) }()
+	f := &Feed{Reader: r, writer: w, done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		f.err = errors.Join(source(w), w.Close())
+	}()
 	return f, nil
 }
 
-// End closes the reading end and returns why the source ended, which the worker saw only as
-// an early end. A worker that stopped reading is not the source's fault.
+// longAgo is a deadline that is over.
+var longAgo = time.Unix(1, 0)
+
+// Stop has every write of the source fail from now on, and returns when the source has
+// ended: nothing is read for the worker any more, whether or not it heeds. It may be called
+// more than once, before End, and by any goroutine.
+func (f *Feed) Stop() {
+	_ = f.writer.SetWriteDeadline(longAgo) // closed already is as good
+	<-f.done
+}
+
+// End closes the reading end, stops the source and returns why it ended, which the worker
+// saw only as an early end. A worker that stopped reading is not the source's fault.
 func (f *Feed) End() error {
 	err := f.Reader.Close()
-	if fed := <-f.done; fed != nil && !errors.Is(fed, os.ErrClosed) && !errors.Is(fed, syscall.EPIPE) {
-		return fed
+	f.Stop() // a worker that is not gone may hold the other end
+	for _, harmless := range []error{os.ErrClosed, os.ErrDeadlineExceeded, syscall.EPIPE} {
+		if errors.Is(f.err, harmless) {
+			return err
+		}
 	}
-	return err
+	return errors.Join(f.err, err)
 }
 
 // Drain collects what a worker writes into a pipe.
 type Drain struct {
 	// Writer is the worker's end.
 	Writer *os.File
+	reader *os.File
 	came   chan []byte
 }
 
@@ -55,7 +76,7 @@ func NewDrain(limit int64) (*Drain, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Drain{Writer: w, came: make(chan []byte, 1)}
+	d := &Drain{Writer: w, reader: r, came: make(chan []byte, 1)}
 	go func() {
 		buf := make([]byte, limit)  // at once: nothing is left behind by growing
 		n, _ := io.ReadFull(r, buf) // what is cut short is for the caller to notice
@@ -64,6 +85,9 @@ func NewDrain(limit int64) (*Drain, error) {
 	}()
 	return d, nil
 }
+
+// Stop has End wait for nothing more that a worker may still write.
+func (d *Drain) Stop() { _ = d.reader.SetReadDeadline(longAgo) } // closed already is as good
 
 // End closes the writing end and returns what came.
 func (d *Drain) End() []byte {

@@ -3,7 +3,9 @@ package pipe
 import (
 	"errors"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -54,5 +56,38 @@ func TestDrain(t *testing.T) {
 	}
 	if got := d.End(); len(got) != 0 {
 		t.Errorf("%q came from nobody", got)
+	}
+}
+
+// Who ends a task does not wait for a worker that keeps its ends of the pipes open.
+func TestStopWaitsForNoWorker(t *testing.T) {
+	f, err := NewFeed(func(w io.Writer) error {
+		_, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 1<<20)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := NewDrain(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []*os.File{f.Reader, d.Writer} {
+		fd, err := syscall.Dup(int(file.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(fd) // the worker's
+	}
+	if _, err := io.WriteString(d.Writer, "ab"); err != nil {
+		t.Fatal(err)
+	}
+	f.Stop()
+	d.Stop()
+	if err := f.End(); err != nil {
+		t.Error(err)
+	}
+	if got := d.End(); !strings.HasPrefix("ab", string(got)) {
+		t.Errorf("%q", got)
 	}
 }
