@@ -127,6 +127,7 @@ type Service struct {
 	cfg     Config
 	answers chan witness
 	tick    time.Duration // between two talks with the registry
+	rest    time.Time     // until then nothing is announced; of the one that talks
 
 	mu       sync.Mutex
 	taken    map[receipt.ID]taken // answers that are not written down yet

@@ -42,13 +42,23 @@ func (s *Service) talk(ctx context.Context) {
 // announceBatch is how many receipts go out at a time.
 const announceBatch = 64
 
-// reasonAgentFull is the registry's: this key's receipts have to wait, another's have not.
-const reasonAgentFull evidence.Reason = "proofs-agent-full"
+// The registry's reasons: this key's receipts have to wait and another's have not, or all.
+const (
+	reasonAgentFull evidence.Reason = "proofs-agent-full"
+	reasonFull      evidence.Reason = "proofs-full"
+)
+
+// fullRest is how long nothing is announced when the registry has no place: it verifies all
+// that it is sent, and places come with challenges and days.
+const fullRest = time.Minute
 
 // announce fixes what was answered since the last time. The registry takes all or none of a
 // batch, so one that it refuses goes out again one by one. What is refused for itself is
 // given up, or nothing behind it would ever be announced.
 func (s *Service) announce(ctx context.Context) error {
+	if time.Now().Before(s.rest) {
+		return nil
+	}
 	full := map[statement.Digest]bool{} // agent keys that have their part
 	var failed error
 	for {
@@ -70,11 +80,17 @@ func (s *Service) announce(ctx context.Context) error {
 				continue
 			}
 			err := s.announceOne(ctx, r)
-			if reason, _ := evidence.ReasonOf(err); reason == reasonAgentFull {
-				full[agent], failed = true, errors.Join(failed, err)
-			} else if err != nil {
-				return errors.Join(failed, err)
+			reason, _ := evidence.ReasonOf(err)
+			if reason == reasonAgentFull || reason == reasonFull {
+				s.rest = time.Now().Add(fullRest)
 			}
+			if err != nil {
+				failed = errors.Join(failed, err)
+			}
+			if err != nil && reason != reasonAgentFull {
+				return failed
+			}
+			full[agent] = err != nil
 		}
 	}
 }

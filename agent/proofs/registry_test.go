@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
@@ -208,10 +209,18 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 	if !log.has(bad.String()) || log.has(full.String()) {
 		t.Error("the log does not name the receipt that was given up, and no other")
 	}
-	if b.turnedAway[full], b.calls = "proofs-full", 0; g.announce(t.Context()) == nil || b.calls != 2 || len(g.unspoken) != 1 {
+	if b.calls = 0; g.announce(t.Context()) != nil || b.calls != 0 {
+		t.Error("a registry without a place is asked again at once")
+	}
+	g.rest = time.Time{}
+	if b.turnedAway[full], b.calls = reasonFull, 0; g.announce(t.Context()) == nil || b.calls != 2 || len(g.unspoken) != 1 {
 		t.Errorf("a full registry: %d calls, %d wait", b.calls, len(g.unspoken))
 	}
+	if b.calls = 0; g.announce(t.Context()) != nil || b.calls != 0 {
+		t.Error("a registry that is full is asked again at once")
+	}
 	delete(b.turnedAway, full)
+	g.rest = time.Time{}
 	if err := g.announce(t.Context()); err != nil || b.announced[full] != 1 || len(g.unspoken) != 0 {
 		t.Errorf("it is not tried again: %v", err)
 	}
