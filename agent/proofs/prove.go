@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
@@ -169,7 +170,7 @@ func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofke
 		return nil, done, err
 	}
 	memory := min(max(need, l.Info.Memory), s.cfg.Limits.Memory)
-	raw, proof, err := prooftask.Run(ctx, s.cfg.Pool, worker.Task{Class: prooftask.ClassInference, Spec: spec, Limits: worker.Limits{Memory: memory, Time: s.cfg.Limits.Time}},
+	raw, proof, err := prooftask.Run(ctx, s.cfg.Pool, worker.Task{Class: prooftask.ClassInference, Spec: spec, Limits: s.bounds(memory)},
 		set, func(p worker.Progress) { s.heartbeat(l, p) }, secret, w.Salt, w.Input)
 	if errors.Is(err, prooftask.ErrFiles) {
 		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
@@ -178,6 +179,15 @@ func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofke
 		return nil, done, s.exhausted(err, memory)
 	}
 	return proof, done, json.Unmarshal(raw, &done)
+}
+
+// longestProof is as long as a lease may last (docs/protocol.md 7.3): a worker that has weights is
+// given no more time, whatever others get. The largest circuits take a minute.
+const longestProof = 15 * time.Minute
+
+// bounds are those of a worker that has the weights of a model.
+func (s *Service) bounds(memory int64) worker.Limits {
+	return worker.Limits{Memory: memory, Time: min(s.cfg.Limits.Time, longestProof)}
 }
 
 // exhausted says so of a worker that had all the memory which it may have, and died of it:

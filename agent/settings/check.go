@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
 )
@@ -301,6 +302,9 @@ func (c Config) checkKept(f *Findings) {
 	}
 }
 
+// unitTime is RuntimeMaxSec of anchorhold-worker@.service.
+const unitTime = 65 * time.Minute
+
 func (c Config) checkFederation(f *Findings) {
 	w := c.Workers
 	if w.Path != "" && w.Socket != "" {
@@ -308,6 +312,9 @@ func (c Config) checkFederation(f *Findings) {
 	}
 	if w.Count < 0 || w.Count > 64 || w.MemoryMB < 0 || w.MemoryMB != 0 && w.MemoryMB < 64 || w.TimeSeconds < 0 {
 		f.errorf("workers: count is 1 to 64, memory_mb at least 64, time_seconds positive")
+	}
+	if w.Socket != "" && c.WorkerTime() > unitTime {
+		f.noticef("workers.time_seconds: %d is more than the %.0f s that anchorhold-worker@.service lets a worker live: raise its RuntimeMaxSec in a drop-in, a little above", w.TimeSeconds, unitTime.Seconds())
 	}
 	if !c.Participates() {
 		if g := c.Federation; g.ServerName+g.TLSRoots+g.Membership != "" || g.QueueKey != "" && !c.Proves() {

@@ -43,6 +43,25 @@ func TestWholeConfigurationIsRunnable(t *testing.T) {
 	}
 }
 
+// A unit that ends workers before their own time is no reason to refuse a configuration,
+// and one to say so.
+func TestTimeBeyondTheWorkersUnitIsNoticed(t *testing.T) {
+	for text, want := range map[string]bool{
+		"workers: {socket: /run/worker.sock}":                             false,
+		"workers: {socket: /run/worker.sock, time_seconds: 3900}":         false,
+		"workers: {socket: /run/worker.sock, time_seconds: 3901}":         true,
+		"workers: {path: /usr/bin/anchorhold-worker, time_seconds: 9000}": false,
+	} {
+		_, findings, err := Parse([]byte(whole + text + "\n"))
+		if err != nil || len(findings.Errors) != 0 {
+			t.Fatal(err, findings.Errors)
+		}
+		if got := strings.Contains(strings.Join(findings.Notices, "\n"), "RuntimeMaxSec"); got != want {
+			t.Errorf("%s: notices %q", text, findings.Notices)
+		}
+	}
+}
+
 // TestEachCheckRefusesAlone changes one value at a time.
 func TestEachCheckRefusesAlone(t *testing.T) {
 	for name, change := range map[string][2]string{

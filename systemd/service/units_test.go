@@ -129,7 +129,7 @@ func TestWorkersAreApartFromTheAgent(t *testing.T) {
 	for name, lines := range map[string][]string{
 		workerUnit: {"ExecStart=/usr/bin/anchorhold-worker serve", "PrivateNetwork=yes", "RestrictAddressFamilies=none", "IPAddressDeny=any",
 			"DynamicUser=yes", "PrivateUsers=yes", "ProtectSystem=strict", "NoExecPaths=/", "RestrictNamespaces=yes", "MemoryDenyWriteExecute=yes",
-			"Slice=anchorhold-worker.slice", "MemoryMax=1152M", "LimitFSIZE=64G", "OOMScoreAdjust=1000", "CPUSchedulingPolicy=idle", "RuntimeMaxSec=6h", "CollectMode=inactive-or-failed"},
+			"Slice=anchorhold-worker.slice", "MemoryMax=1152M", "LimitFSIZE=64G", "OOMScoreAdjust=1000", "CPUSchedulingPolicy=idle", "RuntimeMaxSec=65min", "CollectMode=inactive-or-failed"},
 		"anchorhold-worker.socket": {"ListenSequentialPacket=/run/anchorhold/worker.sock", "Accept=yes", "SocketUser=anchorhold-agent", "SocketMode=0600",
 			"MaxConnections=4", "TriggerLimitIntervalSec=0"},
 		"anchorhold-worker.slice": {"CPUWeight=1", "MemoryMax=2G", "MemorySwapMax=0", "TasksMax=256"},
