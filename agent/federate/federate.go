@@ -353,7 +353,7 @@ func ending(err error) (jobs.Exit, evidence.Reason) {
 		return jobs.Exit(failure.Exit.String()), reason
 	}
 	switch reason {
-	case spool.ReasonFull, spool.ReasonOwner, spool.ReasonDisk, spool.ReasonBusy, uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "request-too-slow", "attesting", "lease-expired", "client-identity-expired",
+	case spool.ReasonFull, spool.ReasonOwner, spool.ReasonDisk, spool.ReasonBusy, uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "request-too-slow", "upload-unknown", "attesting", "lease-expired", "client-identity-expired",
 		protocol.ReasonBusy, protocol.ReasonAuditUnavailable, protocol.ReasonConnectionFailed, protocol.ReasonDeadline, protocol.ReasonNoActiveEpoch:
 		return jobs.Crash, reason
 	}

@@ -287,6 +287,9 @@ func TestRefusals(t *testing.T) {
 	if _, err := s.send(t, r, m3, b3); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.send(t, r, m, b); err != nil { // an incomplete one would give way
+		t.Fatal(err)
+	}
 	m4, b4 := s.Agent(t, nil).Contribute(t, r, signed, vector(100, 2))
 	_, err = s.send(t, r, m4, b4)
 	wantReason(t, err, aggregator.ReasonFull)

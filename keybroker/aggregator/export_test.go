@@ -11,6 +11,11 @@ func (a *Aggregator) ReceiveFrom(source string, id federation.ID, digest federat
 	return a.receiveFrom(id, digest, from, &patient{r: body, source: source, idle: a.cfg.Idle})
 }
 
+// BeginFrom is Begin of a manifest that comes from a source.
+func (a *Aggregator) BeginFrom(source string, id federation.ID, raw []byte) (UploadStatus, error) {
+	return a.take(id, raw, peer{source: source})
+}
+
 // Sending is how many uploads send blocks now.
 func (a *Aggregator) Sending() int {
 	a.sending.mu.Lock()

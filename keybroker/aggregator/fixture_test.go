@@ -33,6 +33,7 @@ type site struct {
 	tls    *tls.Config
 	addr   string
 	socket string // the administrator's
+	dir    string // of its state
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -40,7 +41,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 // open starts an aggregator on a state directory.
 func open(t *testing.T, w *federationtest.World, dir string, change func(*aggregator.Config)) *site {
 	t.Helper()
-	s := &site{World: w, now: federationtest.Begin.Add(time.Minute).Time()}
+	s := &site{World: w, dir: dir, now: federationtest.Begin.Add(time.Minute).Time()}
 	cfg := aggregator.Config{StateDir: dir, Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return s.now }}
 	if change != nil {
 		change(&cfg)

@@ -3,6 +3,7 @@ package aggregator
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -37,7 +38,10 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 	if err != nil {
 		return err
 	}
-	return durable.Write(r.path("uploads", u.digest.String(), fileProof), raw)
+	if err = durable.Write(r.path("uploads", u.digest.String(), fileProof), raw); errors.Is(err, fs.ErrNotExist) {
+		return evidence.Refuse(ReasonUnknown, "upload %s gave its place to another; send its manifest again", u.digest)
+	}
+	return err
 }
 
 // proven says whether a round's upload may send blocks.

@@ -168,6 +168,12 @@ func (a *Aggregator) standing(r *http.Request, id federation.ID) (*federation.Re
 	return reader, have, nil
 }
 
+// peer is who is at the other end of a request; the zero value is nobody, from nowhere.
+type peer struct {
+	shown  *federation.Reader
+	source string
+}
+
 // shown is the guest that a connection showed, if its lease runs; nil on the
 // administrator's socket, where nobody shows anything.
 func (a *Aggregator) shown(r *http.Request) *federation.Reader {

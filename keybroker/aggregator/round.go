@@ -45,6 +45,7 @@ type round struct {
 	mu      sync.Mutex
 	uploads map[federation.Digest]*upload           // by digest of the signed contribution
 	agents  map[federation.Digest]federation.Digest // agent -> contribution
+	order   uint64                                  // of what uploads did last
 	summing sync.Mutex                              // one sum at a time
 }
 
@@ -69,14 +70,12 @@ func (r *round) status() RoundStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, u := range r.uploads {
-		u.mu.Lock()
-		if u.complete {
+		if u.complete.Load() {
 			s.Complete++
 		} else {
 			s.Incomplete++
 		}
-		s.Bytes += int64(u.next) * int64(r.set.BlockBytes())
-		u.mu.Unlock()
+		s.Bytes += int64(u.next.Load()) * int64(r.set.BlockBytes())
 	}
 	return s
 }
@@ -163,7 +162,10 @@ func (r *round) loadUploads(roots []identity.Public) error {
 			continue // a temporary name of an interrupted write
 		}
 		manifest, err := r.readManifest(digest)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) { // interrupted when it began, or when it gave way
+			if err := os.RemoveAll(r.path("uploads", e.Name())); err != nil {
+				return err
+			}
 			continue
 		}
 		if err != nil {
@@ -173,12 +175,14 @@ func (r *round) loadUploads(roots []identity.Public) error {
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", digest, err)
 		}
-		u := &upload{contribution: c, digest: digest, complete: durable.Exists(r.path("uploads", e.Name(), fileComplete))}
-		if u.complete {
-			u.next = r.columns.Count
-		} else if u.next, err = r.recount(u, manifest); err != nil {
+		u := &upload{contribution: c, digest: digest}
+		next := r.columns.Count
+		if durable.Exists(r.path("uploads", e.Name(), fileComplete)) {
+			u.complete.Store(true)
+		} else if next, err = r.recount(u, manifest); err != nil {
 			return err
 		}
+		u.next.Store(next)
 		r.uploads[digest], r.agents[c.Agent] = u, digest
 	}
 	return nil

@@ -132,7 +132,7 @@ func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id federation
 		return err
 	}
 	defer release()
-	status, err := a.take(id, body, a.shown(r))
+	status, err := a.take(id, body, peer{a.shown(r), listen.From(r.Context()).Source()})
 	if err == nil {
 		// An agent's signature was verified, and it has one contribution.
 		listen.From(r.Context()).Promote("contribution " + status.Contribution.String())

@@ -35,11 +35,9 @@ func (a *Aggregator) Complete(id federation.ID) ([][]byte, error) {
 	r.mu.Lock()
 	var digests []federation.Digest
 	for d, u := range r.uploads {
-		u.mu.Lock()
-		if u.complete {
+		if u.complete.Load() {
 			digests = append(digests, d)
 		}
-		u.mu.Unlock()
 	}
 	r.mu.Unlock()
 	signed := make([][]byte, 0, len(digests))
@@ -71,10 +69,7 @@ func (a *Aggregator) Sum(ctx context.Context, id federation.ID, cohort []federat
 		if err != nil {
 			return SumManifest{}, err
 		}
-		u.mu.Lock()
-		complete := u.complete
-		u.mu.Unlock()
-		if !complete || seen[d] {
+		if !u.complete.Load() || seen[d] {
 			return SumManifest{}, evidence.Refuse(ReasonIncomplete, "upload %s is incomplete, or named twice", d)
 		}
 		seen[d] = true

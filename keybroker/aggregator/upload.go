@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
@@ -16,9 +17,15 @@ type upload struct {
 	contribution federation.Contribution
 	digest       federation.Digest // of the signed contribution
 
-	mu       sync.Mutex // held while blocks are written
-	next     uint64     // blocks that are here, from the shard's first
-	complete bool
+	mu       sync.Mutex    // held while blocks are written
+	next     atomic.Uint64 // blocks that are here, from the shard's first; its writer holds mu
+	complete atomic.Bool
+
+	// source is where its manifest came from; since, the order in which uploads of the round
+	// began or got on. Both are the round's mu's, and forgotten with a restart.
+	source string
+	since  uint64
+	gone   bool // it gave way; mu's
 }
 
 // UploadStatus says where an upload stands. Blocks count from the shard's first.
@@ -31,17 +38,17 @@ type UploadStatus struct {
 }
 
 func (r *round) statusOf(u *upload) UploadStatus {
-	return UploadStatus{Contribution: u.digest, First: r.columns.First, Next: u.next, Blocks: r.columns.Count, Complete: u.complete}
+	return UploadStatus{Contribution: u.digest, First: r.columns.First, Next: u.next.Load(), Blocks: r.columns.Count, Complete: u.complete.Load()}
 }
 
 // Begin takes a manifest, signed under a lease that runs, and says where to go on. Again
 // with the same manifest it goes on where it stopped.
 func (a *Aggregator) Begin(id federation.ID, raw []byte) (UploadStatus, error) {
-	return a.take(id, raw, nil)
+	return a.take(id, raw, peer{})
 }
 
 // take is Begin of whoever is at the other end of a connection.
-func (a *Aggregator) take(id federation.ID, raw []byte, shown *federation.Reader) (UploadStatus, error) {
+func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus, error) {
 	r, err := a.round(id)
 	if err != nil {
 		return UploadStatus{}, err
@@ -66,10 +73,10 @@ func (a *Aggregator) take(id federation.ID, raw []byte, shown *federation.Reader
 	}
 	u, err := r.upload(digest)
 	if err != nil { // what was taken while its lease ran goes on after it
-		if err := a.mayRestate(&authority, shown); err != nil {
+		if err := a.mayRestate(&authority, from.shown); err != nil {
 			return UploadStatus{}, err
 		}
-		if u, err = r.admit(c, digest, raw); err != nil {
+		if u, err = r.admit(c, digest, raw, from.source); err != nil {
 			return UploadStatus{}, err
 		}
 	}
@@ -79,7 +86,7 @@ func (a *Aggregator) take(id federation.ID, raw []byte, shown *federation.Reader
 }
 
 // admit finds or makes the upload of a contribution that was verified.
-func (r *round) admit(c federation.Contribution, digest federation.Digest, raw []byte) (*upload, error) {
+func (r *round) admit(c federation.Contribution, digest federation.Digest, raw []byte, source string) (*upload, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if u, ok := r.uploads[digest]; ok {
@@ -89,7 +96,9 @@ func (r *round) admit(c federation.Contribution, digest federation.Digest, raw [
 		return nil, evidence.Refuse(ReasonDuplicate, "this agent's contribution is %s already", other)
 	}
 	if len(r.uploads) >= int(r.def.Maximum) {
-		return nil, evidence.Refuse(ReasonFull, "the round has its %d contributions", r.def.Maximum)
+		if err := r.makeRoom(source); err != nil {
+			return nil, err
+		}
 	}
 	dir := r.path("uploads", digest.String())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -101,7 +110,8 @@ func (r *round) admit(c federation.Contribution, digest federation.Digest, raw [
 	if err := durable.SyncDir(r.path("uploads")); err != nil {
 		return nil, err
 	}
-	u := &upload{contribution: c, digest: digest}
+	u := &upload{contribution: c, digest: digest, source: source}
+	r.gotOn(u)
 	r.uploads[digest], r.agents[c.Agent] = u, digest
 	return u, nil
 }
@@ -144,10 +154,12 @@ func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, fro
 	}
 	defer u.mu.Unlock()
 	switch {
-	case u.complete:
+	case u.gone:
+		return UploadStatus{}, evidence.Refuse(ReasonUnknown, "upload %s gave its place to another; send its manifest again", digest)
+	case u.complete.Load():
 		return r.statusOf(u), nil
-	case from != u.next:
-		return r.statusOf(u), evidence.Refuse(ReasonGap, "block %d is next, not %d", u.next, from)
+	case from != u.next.Load():
+		return r.statusOf(u), evidence.Refuse(ReasonGap, "block %d is next, not %d", u.next.Load(), from)
 	case !a.now().before(r.def.Closes):
 		return r.statusOf(u), evidence.Refuse(ReasonRoundOver, "round %s takes no more blocks", id)
 	}
@@ -163,6 +175,11 @@ func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, fro
 	}
 	defer a.sending.leave(body)
 	err = a.append(r, u, manifest, body)
+	if u.next.Load() > from {
+		r.mu.Lock()
+		r.gotOn(u)
+		r.mu.Unlock()
+	}
 	return r.statusOf(u), err
 }
 
@@ -176,7 +193,7 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 	size := r.set.BlockBytes()
 	check := a.checker(r)
 	defer a.buffers.Put(check)
-	for u.next < r.columns.Count {
+	for next := u.next.Load(); next < r.columns.Count; next = u.next.Add(1) {
 		n, err := io.ReadFull(body, check.block[:size])
 		if n == 0 && errors.Is(err, io.EOF) {
 			return f.Sync()
@@ -185,19 +202,18 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 			return errors.Join(err, f.Sync())
 		}
 		if err != nil {
-			return errors.Join(evidence.Refuse(ReasonIncomplete, "the connection ended inside block %d; go on from there", u.next), f.Sync())
+			return errors.Join(evidence.Refuse(ReasonIncomplete, "the connection ended inside block %d; go on from there", next), f.Sync())
 		}
-		index := r.columns.First + u.next
+		index := r.columns.First + next
 		if err := manifest.CheckBlock(r.def.ID, index, check.block[:size]); err != nil {
 			return err
 		}
 		if err := check.canonical(check.block[:size]); err != nil {
 			return evidence.Refuse(ReasonResidue, "block %d: %v", index, err)
 		}
-		if _, err := f.WriteAt(check.block[:size], int64(u.next)*int64(size)); err != nil {
+		if _, err := f.WriteAt(check.block[:size], int64(next)*int64(size)); err != nil {
 			return err
 		}
-		u.next++
 	}
 	if n, _ := io.ReadFull(body, check.block[:1]); n != 0 { // an error here is the end that is wanted
 		return evidence.Refuse(ReasonSurplus, "bytes after the last block")
@@ -210,7 +226,7 @@ func (r *round) finish(u *upload) error {
 	if err := durable.Write(r.path("uploads", u.digest.String(), fileComplete), nil); err != nil {
 		return err
 	}
-	u.complete = true
+	u.complete.Store(true)
 	return nil
 }
 
