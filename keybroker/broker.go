@@ -76,7 +76,7 @@ type Limits struct {
 	// Lease is the longest lease whatever the policy says, default and at most
 	// protocol.MaxLease.
 	Lease time.Duration
-	// PerGuest is how many decisions one guest gets in PaceWindow, by default 120 in ten
+	// PerGuest is how many keys one guest may ask for in PaceWindow, by default 120 in ten
 	// minutes; more are refused as broker-busy.
 	PerGuest int
 }

@@ -58,8 +58,8 @@ func (x *exchange) decide(ctx context.Context) error {
 		return evidence.Refuse(protocol.ReasonPolicyNotPinned, "epoch %d pins another policy than %s", x.epoch.Epoch, x.policy.ID())
 	}
 	ttl := x.b.cfg.Limits.Lease
-	if !x.b.pace.take(guestOf(x.claims), now.Time()) {
-		return evidence.Refuse(protocol.ReasonBusy, "this guest was given %d decisions in %s; limits.per_guest allows no more", x.b.cfg.Limits.PerGuest, PaceWindow)
+	if !x.b.pace.take(guestOf(x.claims), len(x.attest.Resources), now.Time()) {
+		return evidence.Refuse(protocol.ReasonBusy, "this guest asked for more than %d keys in %s; limits.per_guest allows no more", x.b.cfg.Limits.PerGuest, PaceWindow)
 	}
 	x.gives = make(map[string]authority, len(x.attest.Resources))
 	for _, name := range x.attest.Resources {

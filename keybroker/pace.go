@@ -39,21 +39,22 @@ func guestOf(c evidence.Claims) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-// take uses one decision of a guest's allowance, and says whether there was one.
-func (p *pace) take(guest [32]byte, now time.Time) bool {
+// take uses n of a guest's allowance, one for each resource that is decided about, and says
+// whether there were so many.
+func (p *pace) take(guest [32]byte, n int, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	whole := p.guests[guest]
 	if whole.Before(now) {
 		whole = now
 	}
-	if whole.Sub(now) > time.Duration(p.burst-1)*p.each {
+	if whole.Sub(now) > time.Duration(p.burst-n)*p.each {
 		return false
 	}
 	if len(p.guests) >= maxPaced {
 		p.forget(now)
 	}
-	p.guests[guest] = whole.Add(p.each)
+	p.guests[guest] = whole.Add(time.Duration(n) * p.each)
 	return true
 }
 

@@ -12,21 +12,24 @@ func TestAGuestsPaceIsBounded(t *testing.T) {
 	p, now := newPace(4, time.Minute), time.Unix(1_700_000_000, 0)
 	guest, other := [32]byte{1}, [32]byte{2}
 	for i := range 4 {
-		if !p.take(guest, now) {
+		if !p.take(guest, 1, now) {
 			t.Fatalf("decision %d of 4 was refused", i)
 		}
 	}
-	if p.take(guest, now) || p.take(guest, now.Add(14*time.Second)) {
+	if p.take(guest, 1, now) || p.take(guest, 1, now.Add(14*time.Second)) {
 		t.Error("a fifth decision within its time")
 	}
-	if !p.take(other, now) {
+	if !p.take(other, 1, now) {
 		t.Error("another guest pays for the first")
 	}
-	if !p.take(guest, now.Add(16*time.Second)) || p.take(guest, now.Add(16*time.Second)) {
+	if !p.take(guest, 1, now.Add(16*time.Second)) || p.take(guest, 1, now.Add(16*time.Second)) {
 		t.Error("one decision comes back in a quarter of the time, and no more")
 	}
+	if p.take(other, 4, now) || !p.take(other, 3, now) {
+		t.Error("several keys at once count as many")
+	}
 	for range 4 {
-		if !p.take(guest, now.Add(time.Hour)) {
+		if !p.take(guest, 1, now.Add(time.Hour)) {
 			t.Error("the allowance is not whole after an hour")
 		}
 	}
@@ -37,7 +40,7 @@ func TestPacedGuestsAreBounded(t *testing.T) {
 	for i := range uint32(maxPaced + 10) {
 		var guest [32]byte
 		binary.BigEndian.PutUint32(guest[:], i+1)
-		if !p.take(guest, now) {
+		if !p.take(guest, 1, now) {
 			t.Fatal("a newcomer was refused")
 		}
 	}

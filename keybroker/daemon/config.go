@@ -99,8 +99,8 @@ type Limits struct {
 	Verifications int `yaml:"verifications"`
 	// NonceWindowSeconds bounds the wait for evidence.
 	NonceWindowSeconds int `yaml:"nonce_window_seconds"`
-	// PerGuest is how many decisions one guest gets in ten minutes, 120 by default: each is
-	// a record in the audit log.
+	// PerGuest is how many keys one guest may ask for in ten minutes, 120 by default: each
+	// is a record in the audit log.
 	PerGuest int `yaml:"per_guest"`
 	// CheckpointSeconds is how often the audit log is signed if it grew; 60
 	// by default.

@@ -60,3 +60,22 @@ func TestRecordsNameWhatDecidesLater(t *testing.T) {
 		t.Errorf("%q", said)
 	}
 }
+
+// TestViewersDoNotHoldOffOperators: whoever may only look, however long, does not keep an
+// operator from withdrawing an image.
+func TestViewersDoNotHoldOffOperators(t *testing.T) {
+	b := newBench(t, me(), nil)
+	b.server.large[0] <- struct{}{} // a viewer's request that does not end
+	if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(1, "demo/one"))); err != nil {
+		t.Error(err)
+	}
+	<-b.server.large[0]
+	if _, err := b.client.ShowAudit(t.Context(), audit.Filter{Last: 1}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case b.server.large[0] <- struct{}{}:
+	default:
+		t.Error("a request that was answered still holds the place")
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -58,9 +59,9 @@ type Options struct {
 type Server struct {
 	opts      Options
 	roles     map[uint32]Role
-	quiet     *slog.Logger  // for lines that strangers cause
-	verifying chan struct{} // one token while the audit log is verified
-	large     chan struct{} // one token for what takes much memory
+	quiet     *slog.Logger     // for lines that strangers cause
+	verifying chan struct{}    // one token while the audit log is verified
+	large     [2]chan struct{} // one token each for what takes much memory, of viewers and operators
 }
 
 // NewServer checks the options.
@@ -74,7 +75,7 @@ func NewServer(o Options) (*Server, error) {
 	if err := o.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("operator socket: limits: %w", err)
 	}
-	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger), verifying: make(chan struct{}, 1), large: make(chan struct{}, 1)}
+	s := &Server{opts: o, roles: map[uint32]Role{}, quiet: listen.Sparse(o.Logger), verifying: make(chan struct{}, 1), large: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
 	for _, uid := range o.Viewers {
 		s.roles[uid] = RoleViewer
 	}
@@ -173,7 +174,7 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		}
 		defer release()
 		defer clear(body) // it may be a secret
-		done, err := s.alone(hr.Context(), r.action)
+		done, err := s.alone(hr.Context(), r)
 		if err != nil {
 			writeError(w, asError(err))
 			return
@@ -189,6 +190,7 @@ func (s *Server) guard(r route) http.HandlerFunc {
 			}
 		}
 		out, err := r.run(req)
+		done() // whoever does not read the answer holds nothing
 		if err != nil {
 			e := asError(err)
 			if r.mutating {
@@ -229,16 +231,21 @@ func (s *Server) record(ctx context.Context, r route, who peer, resource, detail
 }
 
 // alone waits for the one token for what takes much more memory than its request has
-// bytes: parsing a policy, showing records.
-func (s *Server) alone(ctx context.Context, action string) (done func(), err error) {
-	switch action {
+// bytes: parsing a policy, showing records. Operators have one of their own, so that nobody
+// who may only look can keep an image from being withdrawn.
+func (s *Server) alone(ctx context.Context, r route) (done func(), err error) {
+	large := s.large[0]
+	if r.mutating {
+		large = s.large[1]
+	}
+	switch r.action {
 	case "policy-test", actionPolicyImport, "reference-values-import", "audit-show", "audit-explain":
 	default:
 		return func() {}, nil
 	}
 	select {
-	case s.large <- struct{}{}:
-		return func() { <-s.large }, nil
+	case large <- struct{}{}:
+		return sync.OnceFunc(func() { <-large }), nil
 	case <-ctx.Done():
 		return nil, &Error{http.StatusTooManyRequests, "busy", "others read policies or the log; try again"}
 	}
