@@ -32,6 +32,9 @@ func TestWitnessIsWipedWhateverTheWorkerDoes(t *testing.T) {
 			t.Errorf("the %s are left in the agent's memory", name)
 		}
 	}
+	if got, err := io.ReadAll(worker); err != nil || len(bytes.Trim(got, "\x07")) != 0 {
+		t.Errorf("the worker was fed on after the wipe: %d bytes, %v", len(got), err)
+	}
 	if err := l.end(); err != nil {
 		t.Error(err)
 	}
