@@ -341,7 +341,7 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 	if err != nil {
 		return err
 	}
-	if err := s.cfg.Log.Kept(ctx); err != nil {
+	if err := s.told(ctx, &rec); err != nil {
 		return err
 	}
 	if rec.State != Closed || rec.Ticket == nil {
@@ -400,7 +400,7 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 // audit log says was published is the result, though the store does not know it any more.
 func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
 	var res federation.Result
-	if err := s.cfg.Log.Kept(ctx); err != nil {
+	if err := s.cfg.Log.Keep(ctx); err != nil {
 		return res, err
 	}
 	s.ending.Lock()
@@ -484,6 +484,16 @@ func (s *Service) released(ctx context.Context, r federation.Round, agent federa
 	return err
 }
 
+// told makes sure that the checkpoint kept elsewhere covers a round's ticket before anybody
+// has it or the key that it frees: else store and log could be put back to before the
+// close, and the checkpoint would not tell.
+func (s *Service) told(ctx context.Context, rec *Record) error {
+	if rec.Ticket == nil {
+		return s.cfg.Log.Kept(ctx)
+	}
+	return s.cfg.Log.Keep(ctx)
+}
+
 // Status is a round at a glance.
 type Status struct {
 	Round federation.Round `json:"round"`
@@ -496,11 +506,15 @@ type Status struct {
 	Result       []byte   `json:"result,omitempty"`
 }
 
-// Status describes one round.
+// Status describes one round. A ticket that the checkpoint kept elsewhere does not cover yet
+// is not shown.
 func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) {
 	rec, err := s.cfg.Store.Get(ctx, id)
 	if err != nil {
 		return Status{}, err
+	}
+	if s.told(ctx, &rec) != nil {
+		rec.Ticket = nil
 	}
 	return s.statusOf(rec)
 }
@@ -511,11 +525,11 @@ func (s *Service) statusOf(rec Record) (Status, error) {
 }
 
 // List describes all rounds, newest first, without what is large: Status has the signed
-// round, its key and its contributors.
+// round, its key, its contributors and its ticket.
 func (s *Service) List(ctx context.Context) (list []Status, err error) {
 	err = s.cfg.Store.Each(ctx, func(rec Record) error {
 		st, err := s.statusOf(rec)
-		st.Signed, st.Round.PublicKey, st.Members = nil, nil, nil
+		st.Signed, st.Round.PublicKey, st.Members, st.Ticket = nil, nil, nil, nil
 		list = append(list, st)
 		return err
 	})

@@ -460,3 +460,34 @@ func TestRoundIsClosedByTheBrokerThatOpenedIt(t *testing.T) {
 	_, err = elsewhere.Close(t.Context(), r.ID, closing)
 	wantReason(t, "what is closed has its ticket everywhere", err, "")
 }
+
+// TestNothingLeavesBeforeItsCheckpoint: while the checkpoint kept elsewhere cannot be brought
+// up to date, neither ticket nor key of a closed round leaves.
+func TestNothingLeavesBeforeItsCheckpoint(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, nil)
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}}
+	guest := m.decryptor(t, r, signed, nil)
+	m.fail["keep"] = errors.New("the other machine takes no writes")
+	if _, err := s.Close(ctx, r.ID, closing); err == nil {
+		t.Error("the ticket left")
+	}
+	if st, err := s.Status(ctx, r.ID); err != nil || st.Ticket != nil {
+		t.Errorf("the status shows the ticket: %v", err)
+	}
+	if err := s.MayRelease(ctx, r.Resource(), &guest.Lease); err == nil {
+		t.Error("the key left")
+	}
+	delete(m.fail, "keep")
+	ticket, err := s.Close(ctx, r.ID, closing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := s.Status(ctx, r.ID); err != nil || !bytes.Equal(st.Ticket, ticket) {
+		t.Errorf("the status lacks the ticket: %v", err)
+	}
+	if err := s.MayRelease(ctx, r.Resource(), &guest.Lease); err != nil {
+		t.Error(err)
+	}
+}

@@ -167,7 +167,11 @@ func (c *campaign) check(store Store) (err error) {
 	if err != nil || len(list) > 1 {
 		return fmt.Errorf("%d rounds, %w", len(list), err)
 	}
-	for _, st := range list {
+	for _, listed := range list {
+		st, err := s.Status(ctx, listed.Round.ID)
+		if err != nil {
+			return err
+		}
 		for _, ticket := range c.tickets {
 			if !bytes.Equal(ticket, st.Ticket) {
 				return errors.New("a ticket that somebody has is not the round's")

@@ -149,7 +149,7 @@ func (m *machine) Kept(context.Context) error {
 }
 
 // Keep implements Log.
-func (m *machine) Keep(context.Context) error { return m.fail["keep"] }
+func (m *machine) Keep(ctx context.Context) error { return errors.Join(m.Kept(ctx), m.fail["keep"]) }
 
 var errNoLease = evidence.Refuse("lease-not-granted-here", "not in the record")
 
