@@ -116,6 +116,9 @@ func TestWhichUploadsGiveWay(t *testing.T) {
 	if err := errors.Join(s.receive(held[2], 1), s.receive(held[3], 1)); err != nil {
 		t.Fatal(err)
 	}
+	if t.Failed() { // what is gone would not be read
+		t.FailNow()
+	}
 	var end []func() error
 	for _, u := range held[1:] {
 		end = append(end, s.underway(t, u))
