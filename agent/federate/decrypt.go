@@ -216,15 +216,24 @@ func (s *Service) sources(ctx context.Context, h held, t federation.Ticket, tick
 }
 
 // sumHashes are the hashes of the sum that the ticket closes: the parts of the shards,
-// in their order, are the whole.
+// in their order, are the whole. The broker signs a digest of them, and an aggregator told it
+// which: that each part has the blocks that the round's vector has there is checked here.
 func (s *Service) sumHashes(ctx context.Context, h held, t federation.Ticket) (hashes []federation.Digest, err error) {
+	blocks, err := h.Blocks()
+	if err != nil {
+		return nil, err
+	}
 	for i, shard := range s.cfg.Shards {
 		sum, err := shard.SumManifest(ctx, h.ID)
 		if err != nil {
 			return nil, err
 		}
-		if sum.First != uint64(len(hashes)) || sum.Cohort != t.Cohort {
-			return nil, evidence.Refuse(ReasonSum, "aggregator %d has another part, or the sum of another cohort", i)
+		part, err := federation.Shard(blocks, i, len(s.cfg.Shards))
+		if err != nil {
+			return nil, err
+		}
+		if sum.First != part.First || uint64(len(sum.Hashes)) != part.Count || sum.Cohort != t.Cohort {
+			return nil, evidence.Refuse(ReasonSum, "aggregator %d has %d blocks from %d of the sum, not %d from %d, or the sum of another cohort", i, len(sum.Hashes), sum.First, part.Count, part.First)
 		}
 		hashes = append(hashes, sum.Hashes...)
 	}
@@ -258,7 +267,8 @@ type member struct {
 	hashes []federation.Digest
 }
 
-// cohort fetches and verifies the manifest of every member.
+// cohort fetches and verifies the manifest of every member. Nobody is a member twice: a
+// contribution that is added four times is one person's vector, whatever the minimum says.
 func (s *Service) cohort(ctx context.Context, h held, t federation.Ticket) ([]member, error) {
 	sum, err := s.cfg.Shards[0].SumManifest(ctx, h.ID)
 	if err != nil {
@@ -272,11 +282,16 @@ func (s *Service) cohort(ctx context.Context, h held, t federation.Ticket) ([]me
 		return nil, err
 	}
 	list := make([]member, 0, len(sum.Contributions))
+	agents, uploads := map[federation.Digest]bool{}, map[federation.Digest]bool{}
 	for _, d := range sum.Contributions {
-		m, err := s.cfg.Shards[0].UploadManifest(ctx, floor.Kept(), h.Round, h.digest, d)
+		c, m, err := s.cfg.Shards[0].UploadManifest(ctx, floor.Kept(), h.Round, h.digest, d)
 		if err != nil {
 			return nil, err
 		}
+		if agents[c.Agent] || uploads[c.Upload] {
+			return nil, evidence.Refuse(ReasonSum, "contribution %s, or its agent %s, is in the cohort twice", d, c.Agent)
+		}
+		agents[c.Agent], uploads[c.Upload] = true, true
 		list = append(list, member{d, m.Hashes})
 	}
 	return list, nil

@@ -49,6 +49,10 @@ func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) 
 	if err != nil {
 		return nil, err
 	}
+	blocks, err := h.Blocks()
+	if err != nil {
+		return nil, err
+	}
 	found := map[uint32]share{}
 	for i := range h.Parties.Agents {
 		st, m, err := s.cfg.Shards[0].Share(ctx, floor, h.Round, ticket, i+1)
@@ -57,6 +61,9 @@ func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) 
 		}
 		if err != nil {
 			return nil, err
+		}
+		if st.Blocks != blocks {
+			return nil, evidence.Refuse(ReasonShares, "the share of party %d has %d blocks, the round's vector %d", st.From, st.Blocks, blocks)
 		}
 		found[st.From] = share{st, m}
 	}

@@ -48,7 +48,7 @@ func readings(t *testing.T, s *site, c *uplink.Client, r federation.Round, signe
 	_, sums["sum"] = c.SumManifest(ctx, r.ID)
 	sums["sum blocks"] = drop(c.SumBlocks(ctx, r.ID))
 	sums["blocks"] = drop(c.UploadBlocks(ctx, r.ID, contribution))
-	_, sums["manifest"] = c.UploadManifest(ctx, s.Floor(), r, federation.DigestOf(signed), contribution)
+	_, _, sums["manifest"] = c.UploadManifest(ctx, s.Floor(), r, federation.DigestOf(signed), contribution)
 	return terms, sums
 }
 

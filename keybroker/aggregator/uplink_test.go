@@ -57,7 +57,7 @@ func TestContributionsOfARecountedRound(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	r, signed, cohort, blocks := closedRound(t, s)
 	for _, d := range cohort {
-		m, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), d)
+		_, m, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), d)
 		if err != nil || federation.DigestOf(m.Signed) != d {
 			t.Fatalf("%v", err)
 		}
@@ -80,10 +80,10 @@ func TestContributionsOfARecountedRound(t *testing.T) {
 			t.Error("a range beyond the end")
 		}
 	}
-	if _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.Digest{1}, cohort[0]); err == nil {
+	if _, _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.Digest{1}, cohort[0]); err == nil {
 		t.Error("a contribution to another statement of the round")
 	}
-	if _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), federation.Digest{1}); err == nil {
+	if _, _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), federation.Digest{1}); err == nil {
 		t.Error("an unknown contribution")
 	}
 	if _, err := s.public.SignedResult(t.Context(), r.ID); err == nil {

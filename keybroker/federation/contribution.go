@@ -117,6 +117,15 @@ func (c *Contribution) Follows(r Round, roundDigest Digest) error {
 	return nil
 }
 
+// Blocks is how many blocks the round's vector takes.
+func (r *Round) Blocks() (uint64, error) {
+	set, _, err := r.Parameters()
+	if err != nil {
+		return 0, err
+	}
+	return BlockCount(r.Length, set.ValuesPerBlock()), nil
+}
+
 // BlockCount is how many blocks a vector takes.
 func BlockCount(length uint64, valuesPerBlock int) uint64 {
 	return (length + uint64(valuesPerBlock) - 1) / uint64(valuesPerBlock)

@@ -170,7 +170,8 @@ func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 type Closing struct {
 	// Cohort are the contributions that were added.
 	Cohort []federation.Digest `json:"cohort"`
-	// Sum is the UploadDigest of the sum's block hashes.
+	// Sum is the UploadDigest of the sum's block hashes. A digest does not say of how many:
+	// whoever closes counts them, and no agent decrypts a sum of another number.
 	Sum federation.Digest `json:"sum"`
 }
 

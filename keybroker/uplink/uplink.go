@@ -211,28 +211,27 @@ func (c *Client) UploadRange(ctx context.Context, round federation.ID, contribut
 	return err
 }
 
-// UploadManifest fetches the manifest of one contribution and verifies it, under
+// UploadManifest fetches one contribution and its manifest and verifies them, under
 // the same condition.
-func (c *Client) UploadManifest(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest, contribution federation.Digest) (m federation.Manifest, err error) {
-	body, err := c.get(ctx, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution))
+func (client *Client) UploadManifest(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest, contribution federation.Digest) (c federation.Contribution, m federation.Manifest, err error) {
+	body, err := client.get(ctx, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution))
 	if err != nil {
-		return m, err
+		return c, m, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(body, federation.MaxManifestBytes(federation.MaxManifestBlocks)))
 	if err = errors.Join(err, body.Close()); err != nil {
-		return m, err
+		return c, m, err
 	}
 	if m, err = federation.ParseManifest(raw); err != nil {
-		return m, err
+		return c, m, err
 	}
-	signed, _, err := federation.VerifyContribution(m.Signed, c.roots, floor, r)
-	if err != nil {
-		return m, err
+	if c, _, err = federation.VerifyContribution(m.Signed, client.roots, floor, r); err != nil {
+		return c, m, err
 	}
 	if federation.DigestOf(m.Signed) != contribution {
-		return m, evidence.Refuse(federation.ReasonUpload, "the aggregator sent another contribution")
+		return c, m, evidence.Refuse(federation.ReasonUpload, "the aggregator sent another contribution")
 	}
-	return m, errors.Join(signed.Follows(r, roundDigest), m.Matches(signed))
+	return c, m, errors.Join(c.Follows(r, roundDigest), m.Matches(c))
 }
 
 // Ticket fetches the round's ticket and verifies it.

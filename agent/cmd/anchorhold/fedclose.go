@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
@@ -149,6 +150,10 @@ func closeRound(ctx context.Context, broker *operator.Client, sockets []string, 
 	if st.State != rounds.Open { // an earlier run was interrupted after the broker closed
 		return closed{aggregated: aggregated{Round: id, Count: len(st.Members)}}, handTicket(ctx, sockets, id, st.Ticket)
 	}
+	blocks, err := st.Round.Blocks()
+	if err != nil {
+		return closed{}, err
+	}
 	signed, err := complete(ctx, sockets, id)
 	if err != nil {
 		return closed{}, err
@@ -170,11 +175,33 @@ func closeRound(ctx context.Context, broker *operator.Client, sockets []string, 
 	if result.aggregated, err = aggregate(ctx, sockets, id, signed); err != nil {
 		return result, err
 	}
+	if err := wholeSum(result.aggregated, blocks); err != nil { // nothing was charged yet
+		return result, err
+	}
 	ticket, err := broker.CloseRound(ctx, id, rounds.Closing{Cohort: result.members, Sum: result.Sum})
 	if err != nil {
 		return result, err
 	}
 	return result, handTicket(ctx, sockets, id, ticket)
+}
+
+// reasonSum is the agent's word for a sum that is not the ticket's.
+const reasonSum evidence.Reason = "sum-mismatch"
+
+// wholeSum refuses to close over a sum that no agent would decrypt: it has the blocks of the
+// round's vector, and nobody's contribution twice.
+func wholeSum(a aggregated, blocks uint64) error {
+	if uint64(a.Blocks) != blocks {
+		return fmt.Errorf("%w: %w", errRefused, evidence.Refuse(reasonSum, "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others", a.Blocks, blocks))
+	}
+	seen := map[federation.Digest]bool{}
+	for _, d := range a.members {
+		if seen[d] {
+			return fmt.Errorf("%w: %w", errRefused, evidence.Refuse(reasonSum, "an aggregator lists contribution %s twice", d))
+		}
+		seen[d] = true
+	}
+	return nil
 }
 
 func handTicket(ctx context.Context, sockets []string, id federation.ID, ticket []byte) error {
