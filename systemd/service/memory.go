@@ -20,7 +20,7 @@ const (
 )
 
 // CollectSeldom has garbage collected less often than the runtime does by itself, and more
-// often as the heap comes near three quarters of the memory that the control group
+// often as the heap comes near half of the memory that the control group
 // allows: the rest is for what is not on the heap. What GOGC or GOMEMLIMIT say in the
 // environment is left as it is. It returns the heap's bound, 0 for one left alone.
 func CollectSeldom() (bytes int64) { return collectSeldom(os.DirFS("/"), os.Getenv) }
@@ -31,7 +31,7 @@ func collectSeldom(root fs.FS, getenv func(string) string) (bytes int64) {
 		if most, ok := memoryMax(root); ok {
 			bytes = most
 		}
-		bytes -= bytes / 4
+		bytes /= 2
 		debug.SetMemoryLimit(bytes)
 	}
 	if getenv("GOGC") == "" {

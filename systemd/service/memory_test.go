@@ -50,8 +50,8 @@ func TestTheHeapIsBoundedBelowTheControlGroupsLimit(t *testing.T) {
 		files map[string]string
 		want  int64
 	}{
-		{nil, 384 << 20},
-		{map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "134217728\n"}, 96 << 20},
+		{nil, 256 << 20},
+		{map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "134217728\n"}, 64 << 20},
 	} {
 		if got := collectSeldom(groupFiles(c.files), none); got != c.want || debug.SetMemoryLimit(-1) != c.want {
 			t.Errorf("bound %d, in force %d, want %d", got, debug.SetMemoryLimit(-1), c.want)
