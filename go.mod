@@ -5,7 +5,6 @@ go 1.26.8
 require (
 	filippo.io/mldsa v1.0.0
 	filippo.io/nistec v0.0.4
-	filippo.io/nistec v0.0.4
 	github.com/cloudflare/circl v1.6.5
 	github.com/consensys/gnark v0.16.1
 	github.com/consensys/gnark-crypto v0.22.0

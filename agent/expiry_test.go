@@ -12,11 +12,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -318,72 +315,4 @@ func TestLeaseThatIsOverOnArrivalIsNotAdopted(t *testing.T) {
 	if reason, _ := evidence.ReasonOf(err); reason != ReasonLeaseExpired || tenure.lease != nil || key.Len() != 0 {
 		t.Errorf("%v, lease %v, %d bytes of key", err, tenure.lease, key.Len())
 	}
-}
-
-// TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal: an answer that began under
-// one lease ends under the next, with a receipt that verifies and names the lease of
-// its end; after the last lease there is none.
-func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
-	f := brokertest.New(t)
-	f.PutFor(brokertest.Resource, brokertest.Secret, [32]byte{7})
-	cfg := f.ClientConfig()
-	broker, err := client.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	acquire := func() *client.Lease {
-		l, err := broker.Acquire(t.Context(), []string{brokertest.Resource})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(l.Wipe)
-		return l
-	}
-	first, second := acquire(), acquire()
-	synctest.Test(t, func(t *testing.T) {
-		now := time.Now()
-		first.Expires, second.Expires = now.Add(time.Minute), now.Add(time.Minute+second.TTL)
-		first.Keys, second.Keys = nil, nil
-		tenure, model := newTenure(slog.New(slog.DiscardHandler)), &openModel{custody: &custody{}}
-		g := gate{tenure: tenure, agentKey: cfg.AgentKey}
-		if err := tenure.adopt(first); err != nil {
-			t.Fatal(err)
-		}
-		show := func(m *openModel) {
-			tenure.mu.Lock()
-			defer tenure.mu.Unlock()
-			tenure.model, tenure.refusal = m, nil
-		}
-		show(model)
-		issue := g.issue(model) // as the request begins
-		time.Sleep(50 * time.Second)
-		if err := tenure.adopt(second); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Second)
-		synctest.Wait()
-		id, err := receipt.NewID()
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer := receipt.Answer{ID: id, ModelID: [32]byte{7}, ModelName: "tiny", ModelVersion: 1, Input: []byte("in"), Output: []byte("out")}
-		issued, err := issue(answer)
-		if err != nil {
-			t.Fatalf("ten seconds after the end of the first lease: %v", err)
-		}
-		report, err := receipt.Verify(issued.Receipt, []identity.Public{f.Root.Public()}, receipt.Options{})
-		if err != nil || report.Lease.Lease.String() != second.ID {
-			t.Errorf("lease %s, the renewal is %s: %v", report.Lease.Lease, second.ID, err)
-		}
-		other := &openModel{custody: &custody{}}
-		if _, err := g.issue(other)(answer); err == nil {
-			t.Error("a receipt for a model that is not served any more")
-		}
-		show(nil) // it has no engine that could be closed
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if _, err := issue(answer); err == nil {
-			t.Error("a receipt after the last lease")
-		}
-	})
 }

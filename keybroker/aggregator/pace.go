@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
-// ReasonSlow: a body creeps.
+// ReasonSlow means that a body creeps.
 const ReasonSlow evidence.Reason = "request-too-slow"
 
 // leastRate is how many bytes a second a body brings at least, on average over twice
