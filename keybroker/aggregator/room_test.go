@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
@@ -174,6 +176,85 @@ func TestListingWaitsForNoUpload(t *testing.T) {
 	if err := end(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestBeginningAgainWaitsForNoUpload: a second connection of an agent is told where its first
+// one is, and holds no place until that ends.
+func TestBeginningAgainWaitsForNoUpload(t *testing.T) {
+	s := open(t, federationtest.New(t), t.TempDir(), nil)
+	r, signed, _ := s.Round(t, rlwe.BlockValues+1, nil)
+	if _, err := s.agg.AddRound(signed); err != nil {
+		t.Fatal(err)
+	}
+	m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(rlwe.BlockValues+1, 1))
+	u, err := s.agg.Begin(r.ID, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, sending := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.agg.Receive(r.ID, u.Contribution, 0, body)
+		done <- err
+	}()
+	if _, err := sending.Write(b[:rlwe.BlockBytes+1]); err != nil { // the first block was taken, then
+		t.Fatal(err)
+	}
+	again := make(chan aggregator.UploadStatus, 1)
+	go func() {
+		st, _ := s.agg.Begin(r.ID, m)
+		again <- st
+	}()
+	select {
+	case st := <-again:
+		if st.Next != 1 || st.Complete {
+			t.Errorf("%+v", st)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the other connection")
+	}
+	_, err = sending.Write(b[rlwe.BlockBytes+1:])
+	if err = errors.Join(err, sending.Close(), <-done); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnUploadEndsWithItsRound: one that began in time brings nothing after the round's end,
+// however long it takes.
+func TestAnUploadEndsWithItsRound(t *testing.T) {
+	var late atomic.Bool
+	s := open(t, federationtest.New(t), t.TempDir(), func(c *aggregator.Config) {
+		c.Now = func() time.Time {
+			if late.Load() {
+				return federationtest.Begin.Add(10 * time.Minute).Time()
+			}
+			return federationtest.Begin.Add(time.Minute).Time()
+		}
+	})
+	r, signed, _ := s.Round(t, rlwe.BlockValues+1, nil)
+	if _, err := s.agg.AddRound(signed); err != nil {
+		t.Fatal(err)
+	}
+	m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(rlwe.BlockValues+1, 1))
+	u, err := s.agg.Begin(r.ID, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, sending := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.agg.Receive(r.ID, u.Contribution, 0, body)
+		done <- errors.Join(err, body.Close())
+	}()
+	if _, err := sending.Write(b[:rlwe.BlockBytes+1]); err != nil {
+		t.Fatal(err)
+	}
+	late.Store(true)
+	_, _ = sending.Write(b[rlwe.BlockBytes+1:]) // which ends when the other side does
+	if err := sending.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, <-done, aggregator.ReasonRoundOver)
 }
 
 // TestUploadWithoutManifestIsSwept: a crash while one began or gave way leaves blocks that

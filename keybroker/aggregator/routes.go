@@ -146,8 +146,6 @@ func (a *Aggregator) showUpload(w http.ResponseWriter, r *http.Request, id feder
 	if err != nil {
 		return err
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	reply(w, http.StatusOK, held.statusOf(u))
 	return nil
 }

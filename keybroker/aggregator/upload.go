@@ -38,7 +38,8 @@ type UploadStatus struct {
 }
 
 func (r *round) statusOf(u *upload) UploadStatus {
-	return UploadStatus{Contribution: u.digest, First: r.columns.First, Next: u.next.Load(), Blocks: r.columns.Count, Complete: u.complete.Load()}
+	complete := u.complete.Load() // before next, which is the last one's then
+	return UploadStatus{Contribution: u.digest, First: r.columns.First, Next: u.next.Load(), Blocks: r.columns.Count, Complete: complete}
 }
 
 // Begin takes a manifest, signed under a lease that runs, and says where to go on. Again
@@ -80,9 +81,7 @@ func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus
 			return UploadStatus{}, err
 		}
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return r.statusOf(u), nil
+	return r.statusOf(u), nil // not under u.mu: that is held while its blocks come
 }
 
 // admit finds or makes the upload of a contribution that was verified.
@@ -203,6 +202,9 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 		}
 		if err != nil {
 			return errors.Join(evidence.Refuse(ReasonIncomplete, "the connection ended inside block %d; go on from there", next), f.Sync())
+		}
+		if !a.now().before(r.def.Closes) { // an upload may take as long as the round, not longer
+			return errors.Join(evidence.Refuse(ReasonRoundOver, "round %s takes no more blocks", r.def.ID), f.Sync())
 		}
 		index := r.columns.First + next
 		if err := manifest.CheckBlock(r.def.ID, index, check.block[:size]); err != nil {
