@@ -142,7 +142,8 @@ type Config struct {
 	// Gate may refuse a resource that the policy allows, for a reason that only the
 	// broker's own state knows, such as a federated round that is still open or does not
 	// name the guest. guest is the certificate that would be signed, without the keys'
-	// versions and subjects: who it is, and what the policy gives with each key.
+	// versions and subjects: who it is, and what the policy gives with each key. It is
+	// asked when the place for the verification is free again, and bounds its own time.
 	// Optional: without it the policy decides alone.
 	Gate func(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error
 	// Now is the broker's clock; default time.Now.

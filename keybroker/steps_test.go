@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -328,6 +329,36 @@ func TestBusy(t *testing.T) {
 	<-entered
 	wantReason(t, second.attest(second2), protocol.ReasonBusy)
 	close(leave)
+	wantReason(t, first.read(4, &first.m4), reportDataMismatch)
+}
+
+// TestGateTakesNoPlaceForVerification: what the gate waits for, a mount or a database, holds
+// up whoever asks for what it guards, and nobody else.
+func TestGateTakesNoPlaceForVerification(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(leave) })
+	defer goOn() // before the broker is stopped, however this ends
+	var calls atomic.Int32
+	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) {
+		c.Limits.Verifications, c.Limits.Step = 1, time.Second
+		c.Gate = func(context.Context, string, *protocol.LeaseCertificate) error {
+			if calls.Add(1) > 1 {
+				return nil
+			}
+			close(entered)
+			<-leave
+			return evidence.Refuse(reportDataMismatch, "enough")
+		}
+	}))
+	first := dial(t, f)
+	first.begin()
+	m3 := first.attestation()
+	h1, h2 := first.hashes()
+	first.fatal(m3.Sign(first.agent, first.ekm, h1, h2))
+	first.send(3, m3)
+	<-entered
+	dial(t, f).whole()
+	goOn()
 	wantReason(t, first.read(4, &first.m4), reportDataMismatch)
 }
 

@@ -81,6 +81,7 @@ type daemon struct {
 	secrets     *keystore.Store
 	policies    *operator.Policies
 	roundStore  rounds.Store
+	kept        *aside // where the file of rounds.checkpoint is read and written
 	rounds      *rounds.Service
 	registry    *registry.Registry // of proofs; nil where there is none
 	broker      *keybroker.Broker
@@ -297,11 +298,20 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	return err
 }
 
+// gateWait bounds what a guest waits for the store of rounds, which may be a database.
+const gateWait = 10 * time.Second
+
 // gate holds back the keys of rounds that are not closed, or that do not name the guest.
 // Without rounds there are none of their class to release.
 func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error {
 	if d.rounds != nil {
-		return d.rounds.MayRelease(ctx, resource, guest)
+		ctx, cancel := context.WithTimeoutCause(ctx, gateWait, evidence.Refuse(protocol.ReasonBusy, "the store of rounds has not answered within %s", gateWait))
+		defer cancel()
+		err := d.rounds.MayRelease(ctx, resource, guest)
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
 	}
 	if protocol.Class(resource) == federation.ResourceClass {
 		return evidence.Refuse(rounds.ReasonUnknown, "this broker has no rounds")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -17,6 +18,9 @@ const ReasonCheckpoint evidence.Reason = "checkpoint-not-kept"
 
 // maxKeptBytes bounds the file of a checkpoint; the log's parser has a limit of its own.
 const maxKeptBytes = 64 << 10
+
+// keptWait bounds the wait for the checkpoint's file, which lies on another machine's disk.
+const keptWait = 5 * time.Second
 
 // roundLog is the audit log as rounds see it: service records that are found again by
 // what they are about.
@@ -49,14 +53,19 @@ func (l roundLog) Find(_ context.Context, action, about string) ([]rounds.Event,
 }
 
 // Kept implements rounds.Log.
-func (l roundLog) Kept(context.Context) error {
+func (l roundLog) Kept(ctx context.Context) error {
 	path := l.d.opts.Config.Rounds.Checkpoint
 	if path == "" {
 		return nil
 	}
-	kept, err := readKept(path)
-	if err != nil {
-		return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, err)
+	var kept []byte
+	if err := l.d.kept.do(ctx, func() (err error) {
+		if kept, err = readKept(path); err != nil {
+			err = evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, err)
+		}
+		return err
+	}); err != nil {
+		return err
 	}
 	return l.d.log.Extends(kept)
 }
@@ -88,8 +97,11 @@ func (l roundLog) Keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, []byte(c.Note), 0o600); err != nil {
-		return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", err)
-	}
-	return nil
+	// Written late, after whoever waited for it gave up, it is a checkpoint of this log still.
+	return l.d.kept.do(ctx, func() error {
+		if err := replaceFile(path, []byte(c.Note), 0o600); err != nil {
+			return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", err)
+		}
+		return nil
+	})
 }

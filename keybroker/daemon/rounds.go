@@ -37,7 +37,7 @@ func (d *daemon) openRounds() error {
 	if err != nil {
 		return err
 	}
-	d.roundStore = store
+	d.roundStore, d.kept = store, newAside(keptWait)
 	former, publishers, err := c.accounts()
 	if err != nil {
 		return err
