@@ -69,6 +69,9 @@ type Published struct {
 	SpentEpsilon         float64           `json:"spent_epsilon"`
 	SpentEpsilonSampling float64           `json:"spent_epsilon_with_sampling"`
 	Delta                float64           `json:"delta"`
+	// AwaitsParties means that the values count only when more parties of the round's key
+	// have decrypted and signed the same.
+	AwaitsParties bool `json:"awaits_parties,omitempty"`
 }
 
 func published(h held, t federation.Ticket, r federation.Result, signed []byte) Published {
@@ -134,12 +137,17 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	if err != nil {
 		return nil, err
 	}
+	out := published(h, ticket, result, signed)
 	for _, shard := range s.cfg.Shards {
-		if err := s.publish(ctx, shard, h, ticket, result, signed, values); err != nil {
+		err := s.publish(ctx, shard, h, ticket, result, signed, values)
+		if reason, _ := evidence.ReasonOf(err); h.Parties != nil && reason == uplink.ReasonNoResult {
+			out.AwaitsParties, err = true, nil // the word is there; the values come with the last one's
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
-	return json.Marshal(published(h, ticket, result, signed))
+	return json.Marshal(out)
 }
 
 // publish hands result and values to one aggregator. A result is written once: if another

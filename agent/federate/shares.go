@@ -67,7 +67,12 @@ func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) 
 		}
 		found[st.From] = share{st, m}
 	}
-	for _, first := range found {
+	// In the parties' order: all that decrypt use the same shares, and sign the same values.
+	for i := range h.Parties.Agents {
+		first, ok := found[uint32(i+1)]
+		if !ok {
+			continue
+		}
 		var list []source
 		for _, party := range first.Active {
 			if other, ok := found[party]; ok && slices.Equal(other.Active, first.Active) {

@@ -57,7 +57,9 @@ func (a *Aggregator) ticket(r *round) ([]byte, federation.Ticket, error) {
 }
 
 // SetResult takes the signed result of a guest that the round lets decrypt, and whose lease
-// runs. There is one: the same bytes again are fine, others never take its place.
+// runs. There is one: the same bytes again are fine, others never take its place. Where
+// parties hold the round's key it takes the result of each, and makes the round's of them
+// when as many as the threshold agree.
 func (a *Aggregator) SetResult(id federation.ID, signed []byte) error {
 	return a.setResult(id, signed, nil)
 }
@@ -67,6 +69,9 @@ func (a *Aggregator) setResult(id federation.ID, signed []byte, shown *federatio
 	r, err := a.round(id)
 	if err != nil {
 		return err
+	}
+	if r.def.Parties != nil {
+		return a.setPartyResult(r, signed, shown)
 	}
 	_, by, err := a.result(r, a.floor(), signed)
 	if err == nil {

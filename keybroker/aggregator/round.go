@@ -22,6 +22,7 @@ import (
 //	round            as the broker signed it
 //	uploads/DIGEST/  manifest, blocks, and the empty file complete
 //	sums/DIGEST/     manifest (JSON), blocks
+//	results/AGENT    of each party, where parties hold the round's key
 //	ticket, result, values
 const (
 	fileRound    = "round"
@@ -31,6 +32,7 @@ const (
 	fileTicket   = "ticket"
 	fileResult   = "result"
 	fileValues   = "values"
+	dirResults   = "results"
 )
 
 // round is one round that is held.
@@ -194,7 +196,7 @@ func (r *round) sweep() error {
 	for _, dir := range left {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
-	return errors.Join(err, durable.Sweep(r.dir, r.path("uploads", "*"), r.path("shares", "*")))
+	return errors.Join(err, durable.Sweep(r.dir, r.path("uploads", "*"), r.path("shares", "*"), r.path(dirResults)))
 }
 
 func (a *Aggregator) roundDir(id federation.ID) string {

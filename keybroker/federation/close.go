@@ -111,8 +111,17 @@ func SignResult(key *identity.Private, lease []byte, r Result) ([]byte, error) {
 // VerifyResult checks root -> epoch -> lease -> result, that the guest may decrypt this
 // round, and that the result belongs to the ticket. The lease must have been granted the
 // round's key, for what is published is what that key opened. In a round whose parties
-// hold the key, there is none to be granted, and the guest must be one of them.
+// hold the key, there is none to be granted: as many of them as the threshold must have
+// signed the same values, and JoinResults made one of their results.
 func VerifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (Result, protocol.Authority, error) {
+	if r.Parties != nil {
+		return verifyAgreed(signed, roots, floor, r, t, ticketDigest)
+	}
+	return verifyResult(signed, roots, floor, r, t, ticketDigest)
+}
+
+// verifyResult checks one guest's result.
+func verifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (Result, protocol.Authority, error) {
 	var res Result
 	a, err := verifyAgent(signed, roots, floor, r.decryption(), &res)
 	if err != nil {

@@ -21,6 +21,13 @@ func FuzzStatements(f *testing.F) {
 	f.Add(round)
 	f.Add(proven)
 	f.Add(m.Signed)
+	joined, err := federation.JoinResults([][]byte{m.Signed, m.Signed})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(joined)
+	shared := r
+	shared.Parties = &federation.Parties{Threshold: 2}
 	stranger := federationtest.New(f).Roots()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if _, err := federation.VerifyRound(data, stranger, w.Floor()); err == nil {
@@ -34,6 +41,9 @@ func FuzzStatements(f *testing.F) {
 		}
 		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), r, federation.Ticket{}, federation.Digest{}); err == nil {
 			t.Error("a result verified")
+		}
+		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), shared, federation.Ticket{}, federation.Digest{}); err == nil {
+			t.Error("a result of parties verified")
 		}
 		if _, err := federation.VerifyAccess(data, stranger, w.Floor(), federation.Digest{1}); err == nil {
 			t.Error("an access verified")

@@ -55,22 +55,59 @@ func TestGuestsThatTheRoundDoesNotNameSayNothing(t *testing.T) {
 	}
 }
 
-// Where parties hold the key, one of them signs the result, and nobody else.
+// Where parties hold the key, as many of them as the threshold sign the result, and nobody
+// else: fewer cannot know the sum.
 func TestPartiesSignTheirResult(t *testing.T) {
 	p := newParties(t)
 	r := p.define(t, nil)
 	ticket := federation.Ticket{Round: r.ID}
-	verify := func(a *federationtest.Agent) error {
+	sign := func(a *federationtest.Agent, values byte) []byte {
 		raw, err := federation.SignResult(a.Key, a.Chain, federation.Result{Round: r.ID, TicketDigest: federation.Digest{1}, Agent: a.Key.Public().ID(),
-			Length: 100, Step: 1, Divisor: 1, Time: begin.Add(time.Minute)})
+			Length: 100, Values: federation.Digest{values}, Step: 1, Divisor: 1, Time: begin.Add(time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = federation.VerifyResult(raw, p.Roots(), p.Floor(), r, ticket, federation.Digest{1})
-		return err
+		return raw
 	}
-	wantReason(t, "a party", verify(p.agents[1]), "")
-	wantReason(t, "a stranger", verify(p.Agent(t, nil)), federation.ReasonParties)
+	one, two, three := sign(p.agents[0], 7), sign(p.agents[1], 7), sign(p.agents[2], 7)
+	join := func(signed ...[]byte) []byte {
+		raw, err := federation.JoinResults(signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	_, _, err := federation.VerifyPartyResult(one, p.Roots(), p.Floor(), r, ticket, federation.Digest{1})
+	wantReason(t, "a party's word", err, "")
+	_, _, err = federation.VerifyPartyResult(sign(p.Agent(t, nil), 7), p.Roots(), p.Floor(), r, ticket, federation.Digest{1})
+	wantReason(t, "a stranger's word", err, federation.ReasonParties)
+	whole, _, _ := p.Round(t, 100, nil)
+	_, _, err = federation.VerifyPartyResult(one, p.Roots(), p.Floor(), whole, ticket, federation.Digest{1})
+	wantReason(t, "a round without parties", err, federation.ReasonParties)
+	for name, tc := range map[string]struct {
+		raw  []byte
+		want evidence.Reason
+	}{
+		"two of three":         {join(one, two), ""},
+		"two others":           {join(three, one), ""},
+		"one party":            {one, federation.ReasonParties},
+		"one party, joined":    {join(one), federation.ReasonParties},
+		"one more":             {join(one, two, three), federation.ReasonParties},
+		"one party, twice":     {join(one, one), federation.ReasonParties},
+		"one party, in turns":  {join(one, sign(p.agents[0], 7)), federation.ReasonParties},
+		"other values":         {join(one, sign(p.agents[1], 66)), federation.ReasonParties},
+		"a party and a guest":  {join(one, sign(p.Agent(t, nil), 7)), federation.ReasonParties},
+		"nobody":               {join(), federation.ReasonParties},
+		"cut off":              {join(one, two)[:len(one)], federation.ReasonMalformed},
+		"trailing bytes":       {append(join(one, two), 0), federation.ReasonMalformed},
+		"what is no statement": {join(one, []byte("x")), federation.ReasonMalformed},
+	} {
+		res, _, err := federation.VerifyResult(tc.raw, p.Roots(), p.Floor(), r, ticket, federation.Digest{1})
+		wantReason(t, name, err, tc.want)
+		if tc.want == "" && res.Values != (federation.Digest{7}) {
+			t.Errorf("%s: %+v", name, res)
+		}
+	}
 }
 
 // The key of an epoch that is over, or retired, opens nothing: not even by dating back.

@@ -69,3 +69,36 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 		t.Errorf("abandon: %v", err)
 	}
 }
+
+// One party of a round's key, below the threshold, publishes nothing: it cannot know the sum.
+func TestOnePartyPublishesNothing(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), func(c *Config) {
+		c.KeyMaker = func(heparams.Set, *keybuf.Buffer) ([]byte, error) { return []byte("a whole key"), nil }
+	})
+	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
+	key := m.PartyKey(t, []byte("public key"), 2, agents...)
+	r, signed := opened(t, s, func(spec *Spec) { spec.Parties, spec.Minimum, spec.Decryptors = key, 4, protocol.Audience{} })
+	ticket, err := s.Close(t.Context(), r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 4), Sum: federation.Digest{5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := func(i int, values byte) []byte {
+		return published(t, agents[i], r, signed, ticket, func(res *federation.Result) { res.Values = federation.Digest{values} })
+	}
+	finish := func(words ...[]byte) error {
+		raw := words[0]
+		if len(words) > 1 {
+			if raw, err = federation.JoinResults(words); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := s.Finish(t.Context(), r.ID, raw)
+		return err
+	}
+	wantReason(t, "one party", finish(word(0, 66)), federation.ReasonParties)
+	wantReason(t, "one party, twice", finish(word(0, 66), word(0, 66)), federation.ReasonParties)
+	wantReason(t, "two that disagree", finish(word(0, 66), word(1, 7)), federation.ReasonParties)
+	wantReason(t, "two that agree", finish(word(1, 7), word(2, 7)), "")
+	wantReason(t, "two others that agree", finish(word(0, 7), word(2, 7)), "")
+}

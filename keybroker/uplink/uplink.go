@@ -30,6 +30,8 @@ import (
 const (
 	// ReasonUnreachable: the aggregator did not answer.
 	ReasonUnreachable evidence.Reason = "aggregator-unreachable"
+	// ReasonNoResult: the round has no result there yet.
+	ReasonNoResult evidence.Reason = "result-not-published"
 	// ReasonPublished: the round has another result there.
 	ReasonPublished evidence.Reason = "result-already-published"
 )

@@ -127,19 +127,22 @@ func hearContribution(t *testing.T, w *world, a *federationtest.Agent, lowest ui
 }
 
 func hearResult(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-	return w.hearResultOf(t, w.round, a, lowest)
+	return w.hearResultOf(t, w.round, a, lowest, federation.VerifyResult)
 }
 
 // hearPartyResult: the agent is among those that hold the round's key in parts.
 func hearPartyResult(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-	return w.hearResultOf(t, w.ofParties(a), a, lowest)
+	return w.hearResultOf(t, w.ofParties(a), a, lowest, federation.VerifyPartyResult)
 }
 
-func (w *world) hearResultOf(t *testing.T, r federation.Round, a *federationtest.Agent, lowest uint64) error {
+// verifier of a result, or of one party's word on it.
+type verifier func([]byte, []identity.Public, protocol.Floor, federation.Round, federation.Ticket, federation.Digest) (federation.Result, protocol.Authority, error)
+
+func (w *world) hearResultOf(t *testing.T, r federation.Round, a *federationtest.Agent, lowest uint64, verify verifier) error {
 	closed := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(w.signed)}
 	res := federation.Result{Round: r.ID, RoundDigest: closed.RoundDigest, TicketDigest: ticket, Agent: a.Key.Public().ID(), Length: 100, Step: 1, Divisor: 1, Time: minute}
 	return heard(federation.SignResult(a.Key, a.Chain, res))(func(raw []byte) error {
-		_, _, err := federation.VerifyResult(raw, w.Roots(), protocol.Live(lowest, minute), r, closed, ticket)
+		_, _, err := verify(raw, w.Roots(), protocol.Live(lowest, minute), r, closed, ticket)
 		return err
 	})
 }

@@ -352,6 +352,8 @@ func newFedDecrypt(inv *invocation) *cobra.Command {
 	var wait bool
 	c := &cobra.Command{
 		Use: "decrypt ROUND", Short: "Have the local agent decrypt a closed round, add its noise and publish",
+		Long: `Where parties hold the round's key, as many of their agents as the threshold
+decrypt and sign; "awaits_parties" means that more have to, and the last one publishes.`,
 		Example: "  anchorhold fed decrypt 5f2c... --wait", Args: exactly(1, "one round"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if _, err := parseRound(args[0]); err != nil {

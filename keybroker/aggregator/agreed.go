@@ -1,0 +1,95 @@
+package aggregator
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// setPartyResult takes what one party of the round's key signed about the values. Its first
+// word stays. When as many as the threshold say the same, that is the round's result.
+func (a *Aggregator) setPartyResult(r *round, signed []byte, shown *federation.Reader) error {
+	res, by, err := a.partyResult(r, a.floor(), signed)
+	if err == nil {
+		err = a.mayRestate(&by, shown)
+	}
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if joined, err := os.ReadFile(r.path(fileResult)); err == nil {
+		if held, _, err := a.result(r, a.floor().Kept(), joined); err != nil || !held.Agrees(res) {
+			return evidence.Refuse(ReasonPublished, "round %s has a result already, and it stays", r.def.ID)
+		}
+		return nil
+	}
+	held, _, err := a.heldResult(r, res.Agent)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := errors.Join(os.MkdirAll(r.path(dirResults), 0o700), durable.Write(r.path(dirResults, res.Agent.String()), signed), durable.SyncDir(r.dir)); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case !held.Agrees(res):
+		return evidence.Refuse(ReasonPublished, "party %s signed other values before, and its first word stays", res.Agent)
+	}
+	return a.agree(r, res)
+}
+
+// agree makes the round's result, once as many parties as the threshold signed these values.
+func (a *Aggregator) agree(r *round, res federation.Result) error {
+	var list [][]byte
+	for _, agent := range r.def.Parties.Agents {
+		other, signed, err := a.heldResult(r, agent)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if other.Agrees(res) && len(list) < int(r.def.Parties.Threshold) {
+			list = append(list, signed)
+		}
+	}
+	if len(list) < int(r.def.Parties.Threshold) {
+		return nil
+	}
+	joined, err := federation.JoinResults(list)
+	if err != nil {
+		return err
+	}
+	return durable.Once(r.path(fileResult), joined)
+}
+
+// heldResult is what a party signed before. What does not verify any more, its epoch was
+// retired, is as if it were not there.
+func (a *Aggregator) heldResult(r *round, agent federation.Digest) (federation.Result, []byte, error) {
+	signed, err := os.ReadFile(r.path(dirResults, agent.String()))
+	if err != nil {
+		return federation.Result{}, nil, err
+	}
+	res, _, err := a.partyResult(r, a.floor().Kept(), signed)
+	if _, refused := evidence.ReasonOf(err); refused {
+		err = fs.ErrNotExist
+	}
+	return res, signed, err
+}
+
+func (a *Aggregator) partyResult(r *round, floor protocol.Floor, signed []byte) (federation.Result, protocol.Authority, error) {
+	raw, t, err := a.ticket(r)
+	if err != nil {
+		return federation.Result{}, protocol.Authority{}, err
+	}
+	res, by, err := federation.VerifyPartyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
+	if err == nil && res.Length != r.def.Length {
+		err = evidence.Refuse(federation.ReasonWrongRound, "the result has another length than the round")
+	}
+	return res, by, err
+}
