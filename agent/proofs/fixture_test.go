@@ -255,6 +255,7 @@ type broker struct {
 	announced  map[receipt.ID]int
 	calls      int // announcements
 	turnedAway map[receipt.ID]evidence.Reason
+	leftOut    map[receipt.ID]bool // announced, and not drawn
 	wanted     []receipt.ID
 	signed     map[receipt.ID]statement.Digest // by which agent key
 	agent      func(receipt.Receipt) (statement.Digest, error)
@@ -321,7 +322,7 @@ func (b *broker) Submit(_ context.Context, p proofaudit.Bundle) error {
 	}
 	id := p.Receipt.Body.ID
 	switch {
-	case b.announced[id] == 0:
+	case b.announced[id] == 0 || b.leftOut[id]:
 		return evidence.Refuse("receipt-not-announced", "receipt %s", id)
 	case !b.keys[p.Proof.Key]:
 		return evidence.Refuse("key-not-registered", "key %s", p.Proof.Key)

@@ -127,12 +127,12 @@ type Service struct {
 	cfg     Config
 	answers chan witness
 	tick    time.Duration // between two talks with the registry
-	rest    time.Time     // until then nothing is announced; of the one that talks
 
 	mu       sync.Mutex
 	taken    map[receipt.ID]taken // answers that are not written down yet
 	holding  int                  // bytes of them
 	unspoken []receipt.Receipt    // not announced yet
+	behind   bool                 // they were too many, and the log has it
 	kept     []receipt.ID         // witnesses, oldest first
 	queued   map[receipt.ID]jobs.ID
 	owners   map[receipt.ID]uint32           // of the witnesses
@@ -415,9 +415,11 @@ func (s *Service) follow(ctx context.Context, w witness) error {
 		if !full {
 			s.unspoken = append(s.unspoken, w.Issued.Receipt)
 		}
+		tell := full && !s.behind
+		s.behind = s.behind || full
 		s.mu.Unlock()
-		if full {
-			s.cfg.Logger.Warn("a receipt is announced with its proof only: too many wait", "receipt", w.id().String())
+		if tell { // once, until half of them are gone: answers are many
+			s.cfg.Logger.Warn("receipts are announced with their proofs only: too many wait", "receipt", w.id().String())
 		}
 	}
 	if !w.Chosen {

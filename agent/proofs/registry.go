@@ -42,29 +42,18 @@ func (s *Service) talk(ctx context.Context) {
 // announceBatch is how many receipts go out at a time.
 const announceBatch = 64
 
-// The registry's reasons: this key's receipts have to wait and another's have not, or all.
-const (
-	reasonAgentFull evidence.Reason = "proofs-agent-full"
-	reasonFull      evidence.Reason = "proofs-full"
-)
-
-// fullRest is how long nothing is announced when the registry has no place: it verifies all
-// that it is sent, and places come with challenges and days.
-const fullRest = time.Minute
+// reasonNotAnnounced is the registry's for a proof whose receipt it does not have, though it
+// took the announcement: of more than may wait a draw leaves some out.
+const reasonNotAnnounced evidence.Reason = "receipt-not-announced"
 
 // announce fixes what was answered since the last time. The registry takes all or none of a
 // batch, so one that it refuses goes out again one by one. What is refused for itself is
 // given up, or nothing behind it would ever be announced.
 func (s *Service) announce(ctx context.Context) error {
-	if time.Now().Before(s.rest) {
-		return nil
-	}
-	full := map[statement.Digest]bool{} // agent keys that have their part
-	var failed error
 	for {
-		batch := s.toAnnounce(full)
+		batch := s.toAnnounce()
 		if len(batch) == 0 {
-			return failed
+			return nil
 		}
 		err := s.cfg.Registry.Announce(ctx, batch)
 		if _, refused := evidence.ReasonOf(err); err != nil && !refused {
@@ -75,22 +64,9 @@ func (s *Service) announce(ctx context.Context) error {
 			continue
 		}
 		for _, r := range batch {
-			agent := s.agentOf(r.Body.ID)
-			if full[agent] {
-				continue
+			if err := s.announceOne(ctx, r); err != nil {
+				return err
 			}
-			err := s.announceOne(ctx, r)
-			reason, _ := evidence.ReasonOf(err)
-			if reason == reasonAgentFull || reason == reasonFull {
-				s.rest = time.Now().Add(fullRest)
-			}
-			if err != nil {
-				failed = errors.Join(failed, err)
-			}
-			if err != nil && reason != reasonAgentFull {
-				return failed
-			}
-			full[agent] = err != nil
 		}
 	}
 }
@@ -109,19 +85,11 @@ func (s *Service) announceOne(ctx context.Context, r receipt.Receipt) error {
 	return nil
 }
 
-// toAnnounce is the next batch, without the receipts of keys that have their part.
-func (s *Service) toAnnounce(full map[statement.Digest]bool) (batch []receipt.Receipt) {
+// toAnnounce is the next batch.
+func (s *Service) toAnnounce() []receipt.Receipt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.unspoken {
-		if !full[s.agents[r.Body.ID]] {
-			batch = append(batch, r)
-		}
-		if len(batch) == announceBatch {
-			break
-		}
-	}
-	return batch
+	return slices.Clone(s.unspoken[:min(len(s.unspoken), announceBatch)])
 }
 
 // spoken takes receipts off those that are not announced yet.
@@ -133,12 +101,7 @@ func (s *Service) spoken(batch []receipt.Receipt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unspoken = slices.DeleteFunc(s.unspoken, func(r receipt.Receipt) bool { return gone[r.Body.ID] })
-}
-
-func (s *Service) agentOf(id receipt.ID) statement.Digest {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.agents[id]
+	s.behind = s.behind && len(s.unspoken) > maxWaiting/2
 }
 
 // note remembers under which agent key an answer was signed. The broker's challenges name
@@ -187,7 +150,8 @@ func (s *Service) answer(ctx context.Context) error {
 	}
 	for _, id := range wanted {
 		if _, err := os.Stat(s.path("proof", id)); err == nil {
-			continue // it will be handed in
+			s.again(id) // its receipt may have been displaced before, and have come back
+			continue    // it will be handed in
 		}
 		if _, err := s.ask(ctx, 0, id); err != nil {
 			s.cfg.Logger.Error("a challenge cannot be answered", "receipt", id.String(), "err", err)
@@ -233,7 +197,11 @@ func (s *Service) submitOne(ctx context.Context, id receipt.ID) error {
 	if err := s.cfg.Registry.Announce(ctx, []receipt.Receipt{st.Bundle.Receipt}); err != nil {
 		return err
 	}
-	if err := s.cfg.Registry.Submit(ctx, st.Bundle); err != nil {
+	err = s.cfg.Registry.Submit(ctx, st.Bundle)
+	if reason, _ := evidence.ReasonOf(err); reason == reasonNotAnnounced {
+		return nil // the registry's draw left it out: nobody can ask for its proof
+	}
+	if err != nil {
 		return err
 	}
 	st.Sent = true
@@ -259,6 +227,12 @@ func (s *Service) remember(id receipt.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handed[id] = true
+}
+
+func (s *Service) again(id receipt.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.handed, id)
 }
 
 // errUnreachable means that the registry did not say whether it has a key. The job waits

@@ -3,11 +3,11 @@ package proofs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
@@ -33,6 +33,12 @@ func (l *lines) has(s string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Contains(l.buf.String(), s)
+}
+
+func (l *lines) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.buf.String(), s)
 }
 
 func with(b *broker) func(*Config) { return func(c *Config) { c.Registry = b } }
@@ -188,41 +194,26 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 	var log lines
 	g := w.make(t, OnDemand, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
 	a := w.classify(t)
-	queue := func(n byte, agent statement.Digest) receipt.ID {
+	queue := func(n byte) receipt.ID {
 		r := a.Receipt.Receipt
 		r.Body.ID = receipt.ID{2, n}
-		g.unspoken, g.agents[r.Body.ID] = append(g.unspoken, r), agent
+		g.unspoken = append(g.unspoken, r)
 		return r.Body.ID
 	}
-	mine, former := statement.Digest{1}, statement.Digest{2}
-	bad, full := queue(1, mine), queue(2, former)
+	bad, later := queue(1), queue(2)
 	for i := range 2 * announceBatch {
-		queue(byte(3+i), mine)
+		queue(byte(3 + i))
 	}
-	b.turnedAway = map[receipt.ID]evidence.Reason{bad: "receipt-unverified", full: reasonAgentFull}
-	if reason, _ := evidence.ReasonOf(g.announce(t.Context())); reason != reasonAgentFull {
-		t.Error("what has to wait is not told:", reason)
+	b.turnedAway = map[receipt.ID]evidence.Reason{bad: "receipt-unverified", later: "proofs-busy"}
+	if reason, _ := evidence.ReasonOf(g.announce(t.Context())); reason != "proofs-busy" || len(g.unspoken) != 2*announceBatch+1 {
+		t.Errorf("%d wait for a registry that is busy: %s", len(g.unspoken), reason)
 	}
-	if len(b.announced) != 2*announceBatch || len(g.unspoken) != 1 || g.unspoken[0].Body.ID != full {
-		t.Errorf("%d of %d were announced, %d wait", len(b.announced), 2*announceBatch, len(g.unspoken))
-	}
-	if !log.has(bad.String()) || log.has(full.String()) {
+	if !log.has(bad.String()) || log.has(later.String()) {
 		t.Error("the log does not name the receipt that was given up, and no other")
 	}
-	if b.calls = 0; g.announce(t.Context()) != nil || b.calls != 0 {
-		t.Error("a registry without a place is asked again at once")
-	}
-	g.rest = time.Time{}
-	if b.turnedAway[full], b.calls = reasonFull, 0; g.announce(t.Context()) == nil || b.calls != 2 || len(g.unspoken) != 1 {
-		t.Errorf("a full registry: %d calls, %d wait", b.calls, len(g.unspoken))
-	}
-	if b.calls = 0; g.announce(t.Context()) != nil || b.calls != 0 {
-		t.Error("a registry that is full is asked again at once")
-	}
-	delete(b.turnedAway, full)
-	g.rest = time.Time{}
-	if err := g.announce(t.Context()); err != nil || b.announced[full] != 1 || len(g.unspoken) != 0 {
-		t.Errorf("it is not tried again: %v", err)
+	delete(b.turnedAway, later)
+	if err := g.announce(t.Context()); err != nil || b.announced[later] != 1 || len(b.announced) != 2*announceBatch+1 || len(g.unspoken) != 0 {
+		t.Errorf("it is not tried again: %d announced, %d wait, %v", len(b.announced), len(g.unspoken), err)
 	}
 }
 
@@ -253,5 +244,57 @@ func TestReceiptsGoOutInParts(t *testing.T) {
 	g.unspoken = make([]receipt.Receipt, maxWaiting)
 	if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil || len(g.unspoken) != maxWaiting {
 		t.Errorf("%d wait: %v", len(g.unspoken), err)
+	}
+}
+
+// What the registry's draw left out is done with, unless somebody announced it again and it
+// was challenged.
+func TestADisplacedReceiptIsDoneWith(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	g := w.start(t, All, nil)
+	id := g.answer(t, 5)
+	g.done(t, id)
+	g.stop()
+	var log lines
+	g = w.make(t, OnDemand, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
+	b.leftOut = map[receipt.ID]bool{id: true}
+	for range 3 {
+		if err := g.submit(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if b.calls != 1 || b.has(id) || log.has(id.String()) {
+		t.Errorf("%d announcements of it; told: %t", b.calls, log.has(id.String()))
+	}
+	clear(b.leftOut)
+	delete(b.signed, id) // or it is a former key's, which this run does not know
+	b.wanted = []receipt.ID{id}
+	if err := errors.Join(g.Service.answer(t.Context()), g.submit(t.Context())); err != nil || !b.has(id) {
+		t.Errorf("challenged, and its proof does not arrive: %v", err)
+	}
+}
+
+// An agent that has too much to announce says so once, not for each answer.
+func TestTooMuchToAnnounceIsOneLine(t *testing.T) {
+	w, b := newWorld(t), newBroker(t)
+	var log lines
+	g := w.make(t, OnDemand, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
+	a := w.classify(t)
+	follow := func() {
+		t.Helper()
+		g.unspoken = append(g.unspoken, make([]receipt.Receipt, maxWaiting-len(g.unspoken))...)
+		for range 10 {
+			if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for want, left := range []int{maxWaiting - 64, maxWaiting / 2, 0} {
+		follow()
+		if n := log.count("too many wait"); n != max(want, 1) {
+			t.Errorf("%d lines, want %d", n, max(want, 1))
+		}
+		g.unspoken = g.unspoken[:left]
+		g.spoken(nil)
 	}
 }

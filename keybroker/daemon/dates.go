@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/anchorhold/anchorhold/systemd/deadline"
@@ -56,5 +57,6 @@ func (d *daemon) metrics() map[string]int64 {
 		"unproven": int64(c.Unproven), "attested": int64(c.Proven), "message_bytes": c.BodyBytes} {
 		out["anchorhold_broker_connections_"+name] = n
 	}
+	maps.Copy(out, d.registry.Metrics())
 	return out
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // Announce takes receipts, 1 to MaxAnnounced in binary form, all or none of them. Who
-// sends them does not matter: each carries the chain that makes it trustworthy.
+// sends them does not matter: each carries the chain that makes it trustworthy. Where more
+// are announced than may wait, a draw decides which do, and whoever is not drawn is not told.
 func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, error) {
 	if len(receipts) < 1 || len(receipts) > MaxAnnounced {
 		return Announced{}, evidence.Refuse(ReasonUnverified, "%d receipts, want 1 to %d at a time", len(receipts), MaxAnnounced)
@@ -32,10 +33,8 @@ func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, e
 	// its client has it too.
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, err := s.cfg.Store.Announce(entries, s.limits())
-	if reason, _ := evidence.ReasonOf(err); reason == ReasonFull || reason == ReasonAgentFull {
-		s.full.add(entries)
-	}
+	a, gone, err := s.cfg.Store.Announce(entries, s.limits())
+	s.displaced.add(gone)
 	return a, err
 }
 

@@ -274,8 +274,8 @@ func (s *Service) Watch(ctx context.Context, every time.Duration) error {
 			if _, err := s.Sweep(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				s.cfg.Logger.Error("overdue challenges were not recorded", "err", err)
 			}
-			if err := s.TellFull(ctx); err != nil && !errors.Is(err, context.Canceled) {
-				s.cfg.Logger.Error("refused receipts were not recorded", "err", err)
+			if err := s.TellDisplaced(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				s.cfg.Logger.Error("displaced receipts were not recorded", "err", err)
 			}
 			if out, err := s.Expire(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				s.cfg.Logger.Error("old receipts were not removed", "err", err)

@@ -168,7 +168,7 @@ type Config struct {
 	// RequestTimeout bounds one request, its body and answer; 30 seconds.
 	RequestTimeout time.Duration
 	// Waiting bounds the receipts that have neither challenge nor proof; 16,384, about
-	// 15 kB each. Beyond it none is taken. WaitingPerAgent bounds those of one agent; a
+	// 15 kB each. Beyond it a draw decides which wait. WaitingPerAgent bounds those of one agent; a
 	// quarter. WaitingPerGuest bounds those of the guests of one processor, which may have
 	// many keys; half, or an agent's part if that is more. WaitingAge is how long one waits; 30 days.
 	Waiting, WaitingPerAgent, WaitingPerGuest int
@@ -193,8 +193,9 @@ type Service struct {
 	serving   chan struct{} // one token for each request that is worked on
 	quiet     *slog.Logger  // for lines that strangers cause
 
-	mu   sync.Mutex // held from a look at the store to the write that depends on it
-	full refused    // guarded by mu
+	mu        sync.Mutex    // held from a look at the store to the write that depends on it
+	displaced displaced     // guarded by mu
+	told      protocol.Time // when the audit log was told of them; guarded by mu
 
 	keysMu sync.Mutex
 	keys   map[statement.Digest]Verifier // parsed from the store; guarded by keysMu

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -352,105 +351,6 @@ func TestReceiptOfAnAnswerWithoutCircuitIsRefused(t *testing.T) {
 	}
 }
 
-// refusedCheap announces one receipt, which is refused.
-func (s *site) refusedCheap(t testing.TB, agent byte, n int, want evidence.Reason) {
-	t.Helper()
-	_, err := s.Announce(t.Context(), cheapReceipts(t, agent, 1, n, 1))
-	wantReason(t, err, want)
-}
-
-// TestAProverCannotFlushWhatItForged: an agent that announced as many answers as it has a part
-// made its oldest go, and with them the forged one that its client had announced.
-func TestAProverCannotFlushWhatItForged(t *testing.T) {
-	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 40, 10 })
-	s.announceCheap(t, 1, 1, 0, 10)
-	for n := range 10 {
-		s.refusedCheap(t, 1, 10+n, proofs.ReasonAgentFull)
-	}
-	drawn := map[statement.ID]bool{}
-	for _, c := range s.challenge(t, 10) {
-		for _, id := range c.Challenge.Receipts {
-			drawn[id] = true
-		}
-	}
-	if forged := (statement.ID{1, 1, 0, 0}); len(drawn) != 10 || !drawn[forged] {
-		t.Errorf("a draw of everything names %d answers, the forged one %t", len(drawn), drawn[forged])
-	}
-	s.announceCheap(t, 1, 1, 10, 1) // what is challenged waits no more
-}
-
-// TestManyKeysOfAGuestFlushNobody: a guest has a new key for each exchange, and made the
-// receipts of honest agents go. It has its processor's part, whatever its keys.
-func TestManyKeysOfAGuestFlushNobody(t *testing.T) {
-	s := open(t, func(c *proofs.Config) {
-		cheap(c)
-		c.Waiting, c.WaitingPerAgent = 40, 10
-		c.Guest = func(_ context.Context, r proofs.Receipt) (statement.Digest, error) {
-			return statement.Digest{min(r.Agent[0], 2)}, nil // agents from 2 on are one guest
-		}
-	})
-	s.announceCheap(t, 1, 1, 0, 8)
-	for k := range byte(20) {
-		s.announceCheap(t, 2+k, 1, 0, 1)
-	}
-	s.refusedCheap(t, 2, 1, proofs.ReasonAgentFull)
-	s.refusedCheap(t, 22, 0, proofs.ReasonAgentFull)
-	s.announceCheap(t, 1, 1, 8, 2)
-	for i := range byte(10) {
-		if _, err := s.Audit(t.Context(), statement.ID{1, 1, 0, i}); err != nil {
-			t.Errorf("receipt %d of an honest agent: %v", i, err)
-		}
-	}
-	if st := s.status(t); st.Waiting != 30 || st.Dropped != 0 {
-		t.Errorf("%+v", st)
-	}
-}
-
-// Where nobody knows the guest, newcomers are refused when all wait, and nothing goes.
-func TestAFullQueueRefusesNewcomers(t *testing.T) {
-	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 10, 6 })
-	s.announceCheap(t, 1, 1, 0, 6)
-	s.announceCheap(t, 2, 1, 0, 4)
-	s.refusedCheap(t, 3, 0, proofs.ReasonFull)
-	if st := s.status(t); st.Waiting != 10 || st.Dropped != 0 {
-		t.Errorf("%+v", st)
-	}
-}
-
-// TestStrangersCauseOneRecordOfRefusedReceipts: each announcement that was over a limit wrote a
-// durable record, and who had a receipt too many announced it in a circle.
-func TestStrangersCauseOneRecordOfRefusedReceipts(t *testing.T) {
-	s := open(t, func(c *proofs.Config) { cheap(c); c.Waiting, c.WaitingPerAgent = 30, 1 })
-	tell := func(want int) {
-		t.Helper()
-		if err := s.TellFull(t.Context()); err != nil || s.recorded("receipts-refused") != want {
-			t.Errorf("%d records, want %d: %v", s.recorded("receipts-refused"), want, err)
-		}
-	}
-	tell(0)
-	for agent := range byte(20) {
-		s.announceCheap(t, 1+agent, 1, 0, 1)
-	}
-	before := len(s.log)
-	for n := range 50 {
-		s.refusedCheap(t, 1, 1+n%2, proofs.ReasonAgentFull)
-	}
-	for agent := range byte(20) {
-		s.refusedCheap(t, 1+agent, 1, proofs.ReasonAgentFull)
-	}
-	if len(s.log) != before {
-		t.Errorf("%d records before a minute is over", len(s.log)-before)
-	}
-	tell(1)
-	last := s.log[len(s.log)-1]
-	for _, want := range []string{"51 of agent " + statement.Digest{1}.String(), "4 of other agents"} {
-		if !strings.Contains(last, want) {
-			t.Errorf("%q does not say %q", last, want)
-		}
-	}
-	tell(1)
-}
-
 // An announcement whose guest cannot be looked up is not taken.
 func TestAGuestThatCannotBeLookedUpIsNotTaken(t *testing.T) {
 	s := open(t, func(c *proofs.Config) {
@@ -545,10 +445,12 @@ func TestPartsOfWhatWaitsByDefault(t *testing.T) {
 		c.Waiting = 40
 		c.Guest = func(context.Context, proofs.Receipt) (statement.Digest, error) { return statement.Digest{1}, nil }
 	})
-	s.announceCheap(t, 1, 1, 0, 10)
-	s.refusedCheap(t, 1, 10, proofs.ReasonAgentFull)
-	s.announceCheap(t, 2, 1, 0, 10)
-	s.refusedCheap(t, 3, 0, proofs.ReasonAgentFull)
+	for i, want := range []int{10, 20, 20} {
+		s.announceCheap(t, byte(i+1), 1, 0, 15)
+		if st := s.status(t); st.Waiting != want {
+			t.Errorf("of %d agents: %+v", i+1, st)
+		}
+	}
 	for _, bad := range []func(*proofs.Config){func(c *proofs.Config) { c.WaitingPerGuest = 41 }, func(c *proofs.Config) { c.WaitingPerGuest = -1 }} {
 		cfg := s.cfg
 		bad(&cfg)

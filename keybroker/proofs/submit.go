@@ -99,7 +99,7 @@ func (s *Service) matches(b *wire.Bundle) error {
 func (s *Service) receipt(id statement.ID) (ledger.ReceiptEntry, error) {
 	held, found, err := s.cfg.Store.Receipt(id)
 	if err == nil && !found {
-		err = evidence.Refuse(ReasonNotAnnounced, "receipt %s was not announced, or went with its age: announce it first", id)
+		err = evidence.Refuse(ReasonNotAnnounced, "receipt %s was not announced, was displaced, or went with its age: announce it first", id)
 	}
 	return held, err
 }
@@ -161,6 +161,12 @@ func (s *Service) keep(ctx context.Context, sub *submission) (Accepted, error) {
 		ids[i] = item.Receipt
 	}
 	now := s.now()
+	// Nor may one have been displaced since the proof was held against it.
+	for _, id := range ids {
+		if _, err := s.receipt(id); err != nil {
+			return Accepted{}, err
+		}
+	}
 	// Whether there is room is asked before the audit log has a proof that is not kept.
 	if err := s.cfg.Store.Room(ids, s.limits()); err != nil {
 		return Accepted{}, err

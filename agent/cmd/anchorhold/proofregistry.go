@@ -112,7 +112,7 @@ func newProofStatus(inv *invocation) *cobra.Command {
 			var st proofs.Status
 			err := b.Do(ctx, "/v1/proof-status", nil, &st)
 			return st, func(w io.Writer) {
-				fmt.Fprintf(w, "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged\nproofs      %d\nchallenges  %d unanswered, %d overdue\n", st.Records, st.Waiting, st.Dropped, st.Proofs, st.Unanswered, st.Overdue)
+				fmt.Fprintf(w, "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n", st.Records, st.Waiting, st.Dropped, st.Displaced, st.Proofs, st.Unanswered, st.Overdue)
 			}, err
 		})
 	inv.brokerFlag(c)

@@ -40,8 +40,8 @@ type Config struct {
 	VerificationTimeoutMS int `yaml:"verification_timeout_ms"`
 	// Waiting is how many announced receipts may wait for a challenge or a proof, 16384;
 	// one takes some 15 kB. WaitingPerAgent of one agent, a quarter; WaitingPerGuest of all
-	// guests of one processor, half; WaitingDays for how long, 30. Beyond the numbers others
-	// are refused; none goes before its time, then it can be challenged no more.
+	// guests of one processor, half; WaitingDays for how long, 30. Beyond the numbers a
+	// draw decides which of the agent's or the processor's wait; the others can be challenged no more.
 	Waiting         int `yaml:"waiting"`
 	WaitingPerAgent int `yaml:"waiting_per_agent"`
 	WaitingPerGuest int `yaml:"waiting_per_guest"`
@@ -133,6 +133,19 @@ func Open(c Config, b Broker) (r *Registry, err error) {
 		return nil, errors.Join(err, r.store.Close())
 	}
 	return r, nil
+}
+
+// Metrics are the registry's counters by their full name. Called on nil too.
+func (r *Registry) Metrics() map[string]int64 {
+	if r == nil {
+		return nil
+	}
+	c, err := r.store.Counts()
+	if err != nil {
+		r.broker.Logger.Error("the registry's counters cannot be read", "err", err)
+		return nil
+	}
+	return map[string]int64{"anchorhold_broker_proofs_waiting": int64(c.Waiting), "anchorhold_broker_proofs_displaced_total": int64(c.Displaced), "anchorhold_broker_proofs_unchallenged_total": int64(c.Dropped)}
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/binary"
+	"encoding/json"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -238,4 +239,30 @@ func upgrade(tx *bolt.Tx) error {
 		}
 		return addTally(tx, e.Receipt.Agent, 0, 1)
 	})
+}
+
+// drawLots gives what waits in a file of an earlier version its lots.
+func drawLots(tx *bolt.Tx) error {
+	list, err := readWaiting(tx)
+	if err != nil {
+		return err
+	}
+	for _, w := range list {
+		var e ReceiptEntry
+		if err := decode(tx.Bucket(bucketReceipts).Get(w.ID[:]), &e); err != nil {
+			return err
+		}
+		e.AgentLot, e.GuestLot = lot(), lot()
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketReceipts).Put(w.ID[:], raw); err != nil {
+			return err
+		}
+		if err := putLots(tx, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }

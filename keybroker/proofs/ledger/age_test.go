@@ -59,7 +59,7 @@ func TestWaitingReceiptsGoWithTheirAge(t *testing.T) {
 	for n := range byte(4) {
 		e := entry(1, n)
 		e.Announced = protocol.Time(n) + 1
-		if _, err := s.Announce([]ReceiptEntry{e}, room(9)); err != nil {
+		if _, _, err := s.Announce([]ReceiptEntry{e}, room(9)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -156,16 +156,13 @@ func TestAnAgentHasItsPartAlone(t *testing.T) {
 		for _, n := range numbers {
 			list = append(list, entry(agent, n))
 		}
-		_, err := s.Announce(list, l)
+		_, _, err := s.Announce(list, l)
 		invariants(t, s)
 		return err
 	}
 	if err := errors.Join(put(2, 1, 2, 3), put(1, 3, 4, 5)); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, put(1, 6), ReasonAgentFull)
-	there(t, s, statement.ID{1, 3}, true)
-	there(t, s, statement.ID{1, 6}, false)
 	prove := func(agent byte, n byte) error {
 		return s.PutProof(statement.Digest{agent, n}, ProofEntry{Verified: 1}, []statement.ID{{agent, n}}, l)
 	}
@@ -189,7 +186,7 @@ func TestAnAgentHasItsPartAlone(t *testing.T) {
 	invariants(t, s)
 }
 
-// A file of the second version has no guests; what waits in it is nobody's.
+// A file of the second version has no guests and no lots; what waits in it is nobody's.
 func TestAFileOfTheSecondVersionIsTakenOver(t *testing.T) {
 	s, path := openStore(t)
 	announce(t, s, 1, 1)
@@ -199,7 +196,7 @@ func TestAFileOfTheSecondVersionIsTakenOver(t *testing.T) {
 		if err := decode(raw, &e); err != nil || e.Guest != (statement.Digest{}) {
 			t.Errorf("%+v, %v", e, err)
 		}
-		if err := tx.DeleteBucket(bucketGuests); err != nil {
+		if err := errors.Join(tx.DeleteBucket(bucketGuests), tx.DeleteBucket(bucketAgentLots), tx.DeleteBucket(bucketGuestLots)); err != nil {
 			return err
 		}
 		return tx.Bucket(bucketMeta).Put(metaFormat, number(2))
@@ -232,7 +229,7 @@ func TestAFileOfTheFirstVersionIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketAgents, bucketAges, bucketAging, bucketCovers} {
+		for _, name := range [][]byte{bucketAgents, bucketAgentLots, bucketGuestLots, bucketAges, bucketAging, bucketCovers} {
 			if err := tx.DeleteBucket(name); err != nil {
 				return err
 			}

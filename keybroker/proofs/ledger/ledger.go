@@ -4,9 +4,9 @@
 // It guarantees that what a call wrote is durable when it returns, whole or not at all;
 // that a challenge, a proof and a receipt with one of these is written once, never changed,
 // and never removed before its caller's retention is over, and a record changed only by
-// ReplaceRecord; that a receipt which waits goes with its age alone, whatever is announced
-// after it; and that the number of receipts, in all, of one agent and of one processor's
-// guests, stays below the limits that its caller gives. It trusts the file. It refuses entries that are not as it wrote
+// ReplaceRecord; that a receipt which waits goes with its age, or by a draw among its
+// agent's or its processor's when they are too many; and that the number of receipts, in all,
+// of one agent and of one processor's guests, stays within the limits that its caller gives. It trusts the file. It refuses entries that are not as it wrote
 // them, and knows nothing of signatures and proofs: its caller has verified both.
 //
 // Package proofs alone calls it.
@@ -70,21 +70,24 @@ var (
 	bucketAges       = []byte("ages")       // kept receipt -> when its age begins
 	bucketAging      = []byte("aging")      // when an age begins, kept receipt -> nothing
 	bucketGuests     = []byte("guests")     // processor -> receipts of its guests that wait
+	bucketAgentLots  = []byte("agent-lots") // agent, lot, waiting receipt -> nothing
+	bucketGuestLots  = []byte("guest-lots") // processor or zero, lot, waiting receipt -> nothing
 	bucketCovers     = []byte("covers")     // proof -> number of its receipts
 	bucketMeta       = []byte("meta")       // name -> format, or a count
 )
 
 var (
-	metaFormat  = []byte("format")
-	metaKept    = []byte("kept")
-	metaWaiting = []byte("waiting")
-	metaDropped = []byte("dropped")
-	metaProofs  = []byte("proofs")
-	metaRecords = []byte("records")
+	metaFormat    = []byte("format")
+	metaKept      = []byte("kept")
+	metaWaiting   = []byte("waiting")
+	metaDropped   = []byte("dropped")
+	metaDisplaced = []byte("displaced")
+	metaProofs    = []byte("proofs")
+	metaRecords   = []byte("records")
 )
 
 // storeFormat is the version of all this.
-const storeFormat = 3
+const storeFormat = 4
 
 // RecordEntry is a registered key.
 type RecordEntry struct {
@@ -101,6 +104,9 @@ type ReceiptEntry struct {
 	// if it is not known.
 	Guest    statement.Digest `json:"guest"`
 	Sequence uint64           `json:"sequence"` // its place among those that wait
+	// AgentLot and GuestLot say who goes first, and are nobody's business; see [Store.Announce].
+	AgentLot uint64 `json:"agent_lot"`
+	GuestLot uint64 `json:"guest_lot"`
 }
 
 type challengeEntry struct {
@@ -121,7 +127,7 @@ func OpenFile(path string) (*Store, error) {
 		return nil, fmt.Errorf("open proofs %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketRecords, bucketReceipts, bucketChallenges, bucketProofs, bucketChallenged, bucketProven, bucketTold, bucketWaiting, bucketOpen, bucketAgents, bucketGuests, bucketAges, bucketAging, bucketCovers, bucketMeta} {
+		for _, name := range [][]byte{bucketRecords, bucketReceipts, bucketChallenges, bucketProofs, bucketChallenged, bucketProven, bucketTold, bucketWaiting, bucketOpen, bucketAgents, bucketGuests, bucketAgentLots, bucketGuestLots, bucketAges, bucketAging, bucketCovers, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -129,9 +135,12 @@ func OpenFile(path string) (*Store, error) {
 		meta := tx.Bucket(bucketMeta)
 		switch held := meta.Get(metaFormat); {
 		case held == nil || bytes.Equal(held, number(storeFormat)):
-		case bytes.Equal(held, number(2)): // its receipts are of no processor's
+		case bytes.Equal(held, number(3)), bytes.Equal(held, number(2)): // the second's receipts are of no processor's
+			if err := drawLots(tx); err != nil {
+				return err
+			}
 		case bytes.Equal(held, number(1)):
-			if err := upgrade(tx); err != nil {
+			if err := errors.Join(upgrade(tx), drawLots(tx)); err != nil {
 				return err
 			}
 		default:
@@ -315,13 +324,16 @@ type Counts struct {
 	Proofs  int `json:"proofs"`
 	// Dropped counts the receipts that went unchallenged, with their age.
 	Dropped int `json:"dropped"`
+	// Displaced counts the announcements for which a draw removed a receipt, or left out
+	// theirs.
+	Displaced int `json:"displaced"`
 }
 
 // Counts says how much there is.
 func (s *Store) Counts() (out Counts, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
 		for name, into := range map[string]*int{string(metaRecords): &out.Records, string(metaWaiting): &out.Waiting, string(metaKept): &out.Kept,
-			string(metaProofs): &out.Proofs, string(metaDropped): &out.Dropped} {
+			string(metaProofs): &out.Proofs, string(metaDropped): &out.Dropped, string(metaDisplaced): &out.Displaced} {
 			n, err := count(tx, []byte(name))
 			if err != nil {
 				return err

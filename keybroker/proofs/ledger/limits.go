@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 
 	bolt "go.etcd.io/bbolt"
@@ -12,7 +14,7 @@ import (
 // Limits bound the receipts of the file. The zero value allows none.
 type Limits struct {
 	// Waiting receipts have neither challenge nor proof: so many in all, of one agent, and of
-	// the guests of one processor. Beyond them no other is taken.
+	// the guests of one processor. Beyond them one that is drawn goes for each that comes.
 	Waiting, WaitingPerAgent, WaitingPerGuest int
 	// Kept receipts have one: so many in all. Beyond it nothing is accepted.
 	Kept int
@@ -110,29 +112,123 @@ func roomFor(tx *bolt.Tx, ids []statement.ID, l Limits, challenge bool) error {
 	return nil
 }
 
-// admit refuses a receipt that was just added if it is over a limit: the newcomer, never one
-// that waits, or a prover could announce answers until one that it forged is gone.
-func admit(tx *bolt.Tx, e ReceiptEntry, l Limits) error {
-	n, err := count(tx, metaWaiting)
-	if err != nil {
+// Every receipt that waits has two lots, drawn when it is announced: one among those of its
+// agent, one among those of its processor's guests. Where there are too many, the lowest lot
+// goes, the newcomer's or another's. So the i-th receipt that is announced for a part stays
+// with the chance part/i, and the one that gives way for it is any of the part's. Whoever
+// announces more can neither fill the part nor have a certain receipt go: it makes each rarer.
+// The lots differ, or an agent that announced much would have the highest of its processor.
+
+// lot draws one. It must be nothing that a prover could foresee.
+func lot() uint64 {
+	var raw [8]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	return binary.BigEndian.Uint64(raw[:])
+}
+
+const lotBytes = 32 + 8 + 16
+
+// lotKey is the place of a receipt among those of an agent, or of a processor's guests.
+func lotKey(of statement.Digest, lot uint64, id statement.ID) []byte {
+	return append(binary.BigEndian.AppendUint64(append(make([]byte, 0, lotBytes), of[:]...), lot), id[:]...)
+}
+
+// putLots makes a receipt one of those that can be displaced.
+func putLots(tx *bolt.Tx, e ReceiptEntry) error {
+	if err := tx.Bucket(bucketAgentLots).Put(lotKey(e.Receipt.Agent, e.AgentLot, e.Receipt.ID), []byte{}); err != nil {
 		return err
 	}
-	of, err := readTally(tx, e.Receipt.Agent)
-	if err != nil {
+	return tx.Bucket(bucketGuestLots).Put(lotKey(e.Guest, e.GuestLot, e.Receipt.ID), []byte{})
+}
+
+func dropLots(tx *bolt.Tx, e ReceiptEntry) error {
+	if err := tx.Bucket(bucketAgentLots).Delete(lotKey(e.Receipt.Agent, e.AgentLot, e.Receipt.ID)); err != nil {
 		return err
+	}
+	return tx.Bucket(bucketGuestLots).Delete(lotKey(e.Guest, e.GuestLot, e.Receipt.ID))
+}
+
+// lowest removes the receipt with the lowest lot of an agent, or of a processor's guests.
+func lowest(tx *bolt.Tx, bucket []byte, of statement.Digest) (e ReceiptEntry, err error) {
+	k, _ := tx.Bucket(bucket).Cursor().Seek(of[:])
+	if len(k) != lotBytes || !bytes.HasPrefix(k, of[:]) {
+		return e, Damaged("%s has no receipt of %s", bucket, of)
+	}
+	if err := decode(tx.Bucket(bucketReceipts).Get(k[32+8:]), &e); err != nil {
+		return e, err
+	}
+	return e, forget(tx, e)
+}
+
+// maxDisplaced is how many go at most for one newcomer: one, unless a limit was lowered.
+const maxDisplaced = 64
+
+// displace removes what is too much now that e was added. Of an agent over its part one of
+// its own goes, of a processor one of its guests', and when all are too many one of the
+// processor that has most.
+func displace(tx *bolt.Tx, e ReceiptEntry, l Limits) (gone []ReceiptEntry, err error) {
+	for range maxDisplaced {
+		bucket, of, err := crowded(tx, e, l)
+		if bucket == nil || err != nil {
+			return gone, err
+		}
+		out, err := lowest(tx, bucket, of)
+		if err != nil {
+			return gone, err
+		}
+		if err := add(tx, metaDisplaced, 1); err != nil {
+			return gone, err
+		}
+		gone = append(gone, out)
+	}
+	return gone, nil
+}
+
+// crowded finds where there are too many since e was added; nil is nowhere.
+func crowded(tx *bolt.Tx, e ReceiptEntry, l Limits) (bucket []byte, of statement.Digest, err error) {
+	n, err := count(tx, metaWaiting)
+	if err != nil {
+		return nil, of, err
+	}
+	own, err := readTally(tx, e.Receipt.Agent)
+	if err != nil {
+		return nil, of, err
 	}
 	guest, err := readGuest(tx, e.Guest)
 	switch {
 	case err != nil:
-		return err
-	case of.waiting > uint64(l.WaitingPerAgent):
-		return evidence.Refuse(ReasonAgentFull, "%d receipts of agent %s wait, and %s is one too many; they go with challenges, proofs or their age (proofs.waiting_per_agent)", of.waiting-1, e.Receipt.Agent, e.Receipt.ID)
-	case guest > uint64(l.WaitingPerGuest):
-		return evidence.Refuse(ReasonAgentFull, "%d receipts wait of guests on the processor of agent %s, and %s is one too many; they go with challenges, proofs or their age (proofs.waiting_per_guest)", guest-1, e.Receipt.Agent, e.Receipt.ID)
-	case n > uint64(l.Waiting):
-		return evidence.Refuse(ReasonFull, "%d receipts wait, and %s is one too many; they go with challenges, proofs or their age, or raise proofs.waiting", n-1, e.Receipt.ID)
+		return nil, of, err
+	case own.waiting > uint64(max(l.WaitingPerAgent, 0)):
+		return bucketAgentLots, e.Receipt.Agent, nil
+	case guest > uint64(max(l.WaitingPerGuest, 0)):
+		return bucketGuestLots, e.Guest, nil
+	case n > uint64(max(l.Waiting, 0)):
+		of, err = largest(tx, e.Guest, n)
+		return bucketGuestLots, of, err
 	}
-	return nil
+	return nil, of, nil
+}
+
+// largest finds the processor whose guests have most of all receipts that wait. All that
+// nobody knows are one. Among equals the newcomer's gives way.
+func largest(tx *bolt.Tx, newcomer statement.Digest, all uint64) (of statement.Digest, err error) {
+	counts := map[statement.Digest]uint64{}
+	err = tx.Bucket(bucketGuests).ForEach(func(k, v []byte) error {
+		if len(k) != len(of) || len(v) != 8 || binary.BigEndian.Uint64(v) > all {
+			return Damaged("the count of guest %x", k)
+		}
+		counts[statement.Digest(k)] = binary.BigEndian.Uint64(v)
+		all -= counts[statement.Digest(k)]
+		return nil
+	})
+	counts[statement.Digest{}] = all
+	of = newcomer
+	for guest, n := range counts {
+		if n > counts[of] {
+			of = guest
+		}
+	}
+	return of, err
 }
 
 // readGuest is how many receipts of a processor's guests wait. Who has none is not counted.
@@ -174,6 +270,9 @@ func forget(tx *bolt.Tx, e ReceiptEntry) error {
 		return err
 	}
 	if err := tx.Bucket(bucketReceipts).Delete(e.Receipt.ID[:]); err != nil {
+		return err
+	}
+	if err := dropLots(tx, e); err != nil {
 		return err
 	}
 	if err := addTally(tx, e.Receipt.Agent, -1, 0); err != nil {

@@ -62,12 +62,13 @@ type Announced struct {
 	Held int `json:"held"` // were there before
 }
 
-// Announce stores receipts, all or none, up to the limits.
-func (s *Store) Announce(entries []ReceiptEntry, l Limits) (a Announced, err error) {
+// Announce stores receipts, all or none of them, and names those that went because there
+// were too many: of these, or that waited before. Both are done with.
+func (s *Store) Announce(entries []ReceiptEntry, l Limits) (a Announced, displaced []ReceiptEntry, err error) {
 	err = s.db.Update(func(tx *bolt.Tx) error {
-		a = Announced{}
+		a, displaced = Announced{}, nil
 		for _, e := range entries {
-			added, err := addReceipt(tx, e, l)
+			added, gone, err := addReceipt(tx, e, l)
 			if err != nil {
 				return err
 			}
@@ -76,43 +77,52 @@ func (s *Store) Announce(entries []ReceiptEntry, l Limits) (a Announced, err err
 			} else {
 				a.Held++
 			}
+			displaced = append(displaced, gone...)
 		}
 		return nil
 	})
-	return a, err
+	if err != nil {
+		return Announced{}, nil, err
+	}
+	return a, displaced, nil
 }
 
 // addReceipt stores a receipt, or finds the same bytes there.
-func addReceipt(tx *bolt.Tx, e ReceiptEntry, l Limits) (added bool, err error) {
+func addReceipt(tx *bolt.Tx, e ReceiptEntry, l Limits) (added bool, gone []ReceiptEntry, err error) {
 	id := e.Receipt.ID
 	if raw := tx.Bucket(bucketReceipts).Get(id[:]); raw != nil {
 		var held ReceiptEntry
 		if err := decode(raw, &held); err != nil {
-			return false, err
+			return false, nil, err
 		}
 		if !bytes.Equal(held.Raw, e.Raw) {
-			return false, evidence.Refuse(ReasonReceipt, "another receipt %s was announced", id)
+			return false, nil, evidence.Refuse(ReasonReceipt, "another receipt %s was announced", id)
 		}
-		return false, nil
+		return false, nil, nil
 	}
 	queue := tx.Bucket(bucketWaiting)
 	if e.Sequence, err = queue.NextSequence(); err != nil {
-		return false, err
+		return false, nil, err
 	}
+	e.AgentLot, e.GuestLot = lot(), lot()
 	if err := putOnce(tx, bucketReceipts, id[:], e); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	w := Waiting{e.Sequence, id, e.Receipt.Agent, e.Receipt.Model}
 	if err := addTally(tx, w.Agent, 1, 0); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	if err := wait(tx, e, 1); err != nil {
-		return false, err
+		return false, nil, err
 	}
-	if err := admit(tx, e, l); err != nil {
-		return false, err
+	if err := putLots(tx, e); err != nil {
+		return false, nil, err
 	}
-	return true, queue.Put(number(w.Sequence), w.marshal())
+	if err := queue.Put(number(w.Sequence), w.marshal()); err != nil {
+		return false, nil, err
+	}
+	gone, err = displace(tx, e, l)
+	return true, gone, err
 }
 
 // Room says whether a proof of receipts may be kept.
@@ -126,7 +136,7 @@ func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
 	for _, id := range ids {
 		raw := tx.Bucket(bucketReceipts).Get(id[:])
 		if raw == nil {
-			return evidence.Refuse(ReasonNotAnnounced, "receipt %s went with its age meanwhile: announce it again", id)
+			return evidence.Refuse(ReasonNotAnnounced, "receipt %s went meanwhile, displaced or with its age: announce it again", id)
 		}
 		if err := setAge(tx, id[:], at); err != nil {
 			return err
@@ -139,6 +149,9 @@ func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
 			return err
 		}
 		if err := tx.Bucket(bucketWaiting).Delete(number(e.Sequence)); err != nil {
+			return err
+		}
+		if err := dropLots(tx, e); err != nil {
 			return err
 		}
 		if err := addTally(tx, e.Receipt.Agent, -1, 1); err != nil {

@@ -37,7 +37,7 @@ func announce(t *testing.T, s *Store, agent byte, numbers ...byte) {
 	for _, n := range numbers {
 		list = append(list, entry(agent, n))
 	}
-	if _, err := s.Announce(list, room(100)); err != nil {
+	if _, _, err := s.Announce(list, room(100)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -127,6 +127,7 @@ func invariants(t *testing.T, s *Store) {
 func derived(t *testing.T, s *Store) {
 	t.Helper()
 	agents, guests, covers, ages := map[statement.Digest]tally{}, map[statement.Digest]uint64{}, map[string]uint64{}, 0
+	lots := 0
 	err := s.db.View(func(tx *bolt.Tx) error {
 		err := tx.Bucket(bucketReceipts).ForEach(func(k, v []byte) error {
 			var e ReceiptEntry
@@ -143,6 +144,10 @@ func derived(t *testing.T, s *Store) {
 				}
 			} else {
 				c.waiting++
+				if tx.Bucket(bucketAgentLots).Get(lotKey(e.Receipt.Agent, e.AgentLot, e.Receipt.ID)) == nil || tx.Bucket(bucketGuestLots).Get(lotKey(e.Guest, e.GuestLot, e.Receipt.ID)) == nil {
+					t.Errorf("receipt %x has no lots", k)
+				}
+				lots++
 				if e.Guest != (statement.Digest{}) {
 					guests[e.Guest]++
 				}
@@ -168,7 +173,7 @@ func derived(t *testing.T, s *Store) {
 				t.Errorf("proof %x of %d receipts: %x", d, want, raw)
 			}
 		}
-		for name, want := range map[string]int{string(bucketAgents): len(agents), string(bucketGuests): len(guests), string(bucketAges): ages, string(bucketAging): ages, string(bucketCovers): len(covers), string(bucketProofs): len(covers)} {
+		for name, want := range map[string]int{string(bucketAgents): len(agents), string(bucketGuests): len(guests), string(bucketAges): ages, string(bucketAgentLots): lots, string(bucketGuestLots): lots, string(bucketAging): ages, string(bucketCovers): len(covers), string(bucketProofs): len(covers)} {
 			if n := tx.Bucket([]byte(name)).Stats().KeyN; n != want {
 				t.Errorf("%s has %d entries, want %d", name, n, want)
 			}
@@ -192,7 +197,7 @@ func TestLedgerKeepsItsInvariants(t *testing.T) {
 		{"other bytes", func() error {
 			e := entry(1, 1)
 			e.Raw = []byte{0}
-			_, err := s.Announce([]ReceiptEntry{entry(1, 9), e}, room(100))
+			_, _, err := s.Announce([]ReceiptEntry{entry(1, 9), e}, room(100))
 			return err
 		}, ReasonReceipt},
 		{"challenge", func() error { return s.PutChallenges([]Issued{challenge(t, w, 1, 1, 2)}, room(4)) }, ""},
@@ -268,57 +273,6 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestWhatWaitsGivesWayToNothing: the oldest went for newcomers, so that a prover could have a
-// forged answer go by announcing others, and many keys of one guest those of honest agents.
-func TestWhatWaitsGivesWayToNothing(t *testing.T) {
-	s, _ := openStore(t)
-	of := func(guest, agent byte, numbers ...byte) (list []ReceiptEntry) {
-		for _, n := range numbers {
-			e := entry(agent, n)
-			e.Guest = statement.Digest{guest}
-			list = append(list, e)
-		}
-		return list
-	}
-	l := Limits{Waiting: 8, WaitingPerAgent: 3, WaitingPerGuest: 5, Kept: 9, Proven: 9, ProvenPerAgent: 9}
-	for _, step := range []struct {
-		name string
-		list []ReceiptEntry
-		want evidence.Reason
-	}{
-		{"an agent's part", of(1, 1, 1, 2, 3), ""},
-		{"one more, with one of another", append(of(1, 2, 1), of(1, 1, 4)...), ReasonAgentFull},
-		{"the same again", of(1, 1, 3, 1), ""},
-		{"another key of the guest", of(1, 2, 1, 2), ""},
-		{"a third key of the guest", of(1, 3, 1), ReasonAgentFull},
-		{"another guest", of(2, 4, 1), ""},
-		{"nobody knows the guest", of(0, 5, 1, 2), ""},
-		{"one more than all", of(2, 6, 1), ReasonFull},
-		{"the same again, of all", of(0, 5, 2), ""},
-	} {
-		_, err := s.Announce(step.list, l)
-		if r, _ := evidence.ReasonOf(err); r != step.want || err != nil && step.want == "" {
-			t.Errorf("%s: got %v, want the reason %q", step.name, err, step.want)
-		}
-		invariants(t, s)
-		there(t, s, statement.ID{1, 1}, true)
-	}
-	there(t, s, statement.ID{2, 1}, true) // of the second try
-	if _, err := s.Announce(of(1, 1, 1), room(0)); err != nil {
-		t.Error("what waits is refused because the limits were lowered:", err)
-	}
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 1}, []statement.ID{{1, 1}}, l); err != nil {
-		t.Fatal(err)
-	}
-	if a, err := s.Announce(of(1, 1, 4), l); err != nil || a.New != 1 {
-		t.Errorf("a receipt that was proven keeps its place: %v", err)
-	}
-	expire(t, s, 2, 0, Expired{Waiting: 8})
-	if c, err := s.Counts(); err != nil || c.Dropped != 8 || c.Waiting != 0 {
-		t.Errorf("%+v, %v", c, err)
-	}
-}
-
 func TestRecordsAreWrittenOnceUpToTheLimit(t *testing.T) {
 	s, _ := openStore(t)
 	if list, err := s.Records(); err != nil || list == nil || len(list) != 0 {
@@ -351,7 +305,7 @@ func TestDamageStopsAWrite(t *testing.T) {
 		bucket, key, value []byte
 		do                 func(*Store) error
 	}{
-		"receipt, announced": {bucketReceipts, id[:], []byte("{"), func(s *Store) error { _, err := s.Announce([]ReceiptEntry{entry(1, 1)}, room(9)); return err }},
+		"receipt, announced": {bucketReceipts, id[:], []byte("{"), func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 1)}, room(9)); return err }},
 		"receipt, proven": {bucketReceipts, id[:], []byte("{"), func(s *Store) error {
 			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
 		}},
@@ -359,13 +313,21 @@ func TestDamageStopsAWrite(t *testing.T) {
 			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
 		}},
 		"kept, challenged": {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.PutChallenges([]Issued{c}, room(9)) }},
-		"waiting count":    {bucketMeta, metaWaiting, []byte{1}, func(s *Store) error { _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
+		"waiting count":    {bucketMeta, metaWaiting, []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
 		"waiting too few":  {bucketMeta, metaWaiting, number(0), func(s *Store) error { return s.PutChallenges([]Issued{c}, room(9)) }},
-		"guest's count":    {bucketGuests, make([]byte, 32), []byte{1}, func(s *Store) error { _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
-		"waiting entry":    {bucketWaiting, number(0), []byte{1}, func(s *Store) error { _, err := s.Expire(9, 0, 9); return err }},
-		"records":          {bucketMeta, metaRecords, []byte{1}, func(s *Store) error { return s.PutRecord(statement.Digest{1}, RecordEntry{}, 9) }},
-		"challenged":       {bucketChallenged, id[:], []byte{1}, func(s *Store) error { _, _, err := s.ChallengeOf(id); return err }},
-		"proof":            {bucketProven, id[:], make([]byte, 32), func(s *Store) error { _, _, err := s.Progress(c.Challenge); return err }},
+		"lot": {bucketAgentLots, append([]byte{1}, make([]byte, lotBytes)...), nil, func(s *Store) error {
+			_, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(1))
+			return err
+		}},
+		"guest's entry": {bucketGuests, []byte{1}, number(1), func(s *Store) error {
+			_, _, err := s.Announce([]ReceiptEntry{entry(2, 2)}, Limits{Waiting: 1, WaitingPerAgent: 9, WaitingPerGuest: 9})
+			return err
+		}},
+		"guest's count": {bucketGuests, make([]byte, 32), []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
+		"waiting entry": {bucketWaiting, number(0), []byte{1}, func(s *Store) error { _, err := s.Expire(9, 0, 9); return err }},
+		"records":       {bucketMeta, metaRecords, []byte{1}, func(s *Store) error { return s.PutRecord(statement.Digest{1}, RecordEntry{}, 9) }},
+		"challenged":    {bucketChallenged, id[:], []byte{1}, func(s *Store) error { _, _, err := s.ChallengeOf(id); return err }},
+		"proof":         {bucketProven, id[:], make([]byte, 32), func(s *Store) error { _, _, err := s.Progress(c.Challenge); return err }},
 	} {
 		s, _ := openStore(t)
 		announce(t, s, 1, 1)
