@@ -95,10 +95,17 @@ func (d *fedDemo) decryptTogether(ctx context.Context) (string, error) {
 	if err := d.decryptAt(ctx, round, holders[1]); err != nil {
 		return "", err
 	}
+	one, err := refused(d.operate(ctx, nil, "fed", "round", "finish", round, "--aggregator", d.path("admin.sock")), "result-not-published")
+	if err != nil {
+		return "", err
+	}
+	if err := d.decryptAt(ctx, round, holders[2]); err != nil {
+		return "", err
+	}
 	count, _, err := d.publish(ctx, round)
 	if err != nil {
 		return "", err
 	}
 	a, err := d.accuracy(ctx)
-	return fmt.Sprintf("participants 0, 3 and 5 hold the key; one alone: %s\na second share: %s\n0 and 5 together: %d contributions, accuracy %.3f", alone, again, count, a), err
+	return fmt.Sprintf("participants 0, 3 and 5 hold the key; one share alone: %s\na second share: %s\nthe word of one party alone: %s\n0 and 5 together: %d contributions, accuracy %.3f", alone, again, one, count, a), err
 }
