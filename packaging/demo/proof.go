@@ -74,7 +74,7 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 		{"audit log verified", d.verifyAudit},
 		{"a federation whose rounds admit only proven updates", d.federate},
 		{"REFUSAL 3: an update over the norm", d.refuseOverNorm},
-		{"REFUSAL 4: an update whose answers cannot be proven, and its bytes without their proof", d.refuseUnproven},
+		{"REFUSAL 4: an update whose answers cannot be proven, and its bytes from somebody else", d.refuseUnproven},
 		{"one round: answers, proofs and proven updates, in one call each", d.admitProven},
 	})
 }
