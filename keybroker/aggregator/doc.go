@@ -103,6 +103,7 @@ type Aggregator struct {
 	cfg     Config
 	sending places // of uploads that send blocks
 	buffers sync.Pool
+	proving chan struct{} // one token for each proof that is being verified
 	board   *board.Board
 	lowest  *lowest
 	quiet   *slog.Logger // for lines that strangers cause
@@ -144,7 +145,7 @@ func New(cfg Config) (*Aggregator, error) {
 		return nil, fmt.Errorf("aggregator: limits: %w", err)
 	}
 	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
-	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, rounds: map[federation.ID]*round{}, written: map[string]bool{}}
+	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, rounds: map[federation.ID]*round{}, written: map[string]bool{}, proving: make(chan struct{}, maxProving)}
 	var err error
 	if a.lowest, err = openLowest(filepath.Join(cfg.StateDir, fileLowest), cfg.MinEpoch); err != nil {
 		return nil, err

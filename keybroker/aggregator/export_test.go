@@ -22,3 +22,15 @@ func (a *Aggregator) Sending() int {
 	defer a.sending.mu.Unlock()
 	return len(a.sending.held)
 }
+
+// FillProving takes every place for the verification of proofs; empty gives them back.
+func (a *Aggregator) FillProving() (empty func()) {
+	for range cap(a.proving) {
+		a.proving <- struct{}{}
+	}
+	return func() {
+		for range cap(a.proving) {
+			<-a.proving
+		}
+	}
+}

@@ -31,15 +31,38 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 	if !a.now().before(r.def.Closes) {
 		return evidence.Refuse(ReasonRoundOver, "round %s takes no more proofs", r.def.ID)
 	}
+	if err := a.verifyProof(ctx, r, u, raw); err != nil {
+		return err
+	}
+	err := durable.Write(r.path("uploads", u.digest.String(), fileProof), raw)
+	if errors.Is(err, fs.ErrNotExist) {
+		return evidence.Refuse(ReasonUnknown, "upload %s gave its place to another; send its manifest again", u.digest)
+	}
+	return err
+}
+
+// maxProving bounds the proofs that are verified at a time: they are sent by whoever
+// contributes, and take a processor each.
+const maxProving = 2
+
+// verifyProof verifies the one proof that a contribution names. One that does not hold is
+// verified once, however often it is sent.
+func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw []byte) error {
+	if refusal := u.unsound.Load(); refusal != nil {
+		return *refusal
+	}
+	select {
+	case a.proving <- struct{}{}:
+		defer func() { <-a.proving }()
+	case <-ctx.Done():
+		return evidence.Refuse(ReasonBusy, "other proofs are being verified; come back")
+	}
 	err := normcheck.Checker{Ring: a.cfg.NormKeys}.Verify(ctx, r.def, u.contribution, raw)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return evidence.Refuse(ReasonBusy, "the proof was not verified in time; come back")
 	}
-	if err != nil {
-		return err
-	}
-	if err = durable.Write(r.path("uploads", u.digest.String(), fileProof), raw); errors.Is(err, fs.ErrNotExist) {
-		return evidence.Refuse(ReasonUnknown, "upload %s gave its place to another; send its manifest again", u.digest)
+	if reason, refused := evidence.ReasonOf(err); refused && reason == normcheck.ReasonInvalid {
+		u.unsound.Store(&err)
 	}
 	return err
 }

@@ -374,3 +374,34 @@ func (s *normSite) putProof(t *testing.T, upload string, proof []byte) evidence.
 	}
 	return answer.Error.Code
 }
+
+// TestAProofThatDoesNotHoldIsVerifiedOnce: whoever signed the digest of one may send it again
+// and again, on every connection that it has.
+func TestAProofThatDoesNotHoldIsVerifiedOnce(t *testing.T) {
+	s := newNormSite(t, nil)
+	var bad []byte
+	m, b := s.Agent(t, nil).ContributeWith(t, s.r, s.signed, vector(normLength, 1), func(c *federation.Contribution) {
+		bad = s.keys.Prove(t, s.r, c, coordinates, func(st *statement.Statement) { st.Gradient.SquaredL2++ })
+		c.ProofDigest = sha256.Sum256(bad)
+	})
+	_, err := s.send(t, m, bad, b)
+	wantReason(t, err, normcheck.ReasonInvalid)
+	empty := s.agg.FillProving()
+	_, err = s.send(t, m, bad, b) // it would wait if it were verified again
+	wantReason(t, err, normcheck.ReasonInvalid)
+	good, blocks, proof := s.contribute(t, s.Agent(t, nil), nil)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := s.send(t, good, proof, blocks)
+		sent <- err
+	}()
+	select {
+	case err := <-sent:
+		t.Errorf("more proofs are verified at a time than there are places: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	empty()
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+}

@@ -20,6 +20,9 @@ type upload struct {
 	mu       sync.Mutex    // held while blocks are written
 	next     atomic.Uint64 // blocks that are here, from the shard's first; its writer holds mu
 	complete atomic.Bool
+	// unsound is the refusal of the one proof that its contribution names, once it was
+	// verified and does not hold: it never will.
+	unsound atomic.Pointer[error]
 
 	// source is where its manifest came from; since, the order in which uploads of the round
 	// began or got on. Both are the round's mu's, and forgotten with a restart.
