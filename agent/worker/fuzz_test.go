@@ -12,10 +12,11 @@ func FuzzHeader(f *testing.F) {
 	}
 	f.Add(seed)
 	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"version":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		h, err := parseHeader(data)
 		if err != nil {
-			if !refusedFor(err, ReasonHeader) {
+			if !refusedFor(err, ReasonHeader) && !refusedFor(err, ReasonVersion) {
 				t.Fatalf("an error without its reason: %v", err)
 			}
 			return
