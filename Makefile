@@ -53,6 +53,7 @@ test: peers model ## run every test (with the race detector where a C compiler i
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
 	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -timeout 20m ./...
 	@$(if $(RACE),$(MAKE) --no-print-directory bench-exhaust)
+	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
 	@echo "the Python client and the Flower strategy:"
 	@"$(PEERS)/fed/bin/python" -m unittest discover -s packaging/python/tests
 
