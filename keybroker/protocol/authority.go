@@ -125,18 +125,6 @@ func VerifyAuthority(chain []byte, roots []identity.Public, floor Floor, role Ro
 	return a, nil
 }
 
-// Speaks checks that the lease's agent key signed msg under context, at a time at which
-// the lease ran.
-func (a *Authority) Speaks(context string, msg, signature []byte, at Time) error {
-	if err := a.Lease.AgentKey.Verify(context, msg, signature); err != nil {
-		return &evidence.Refusal{Reason: ReasonAgentSignature, Detail: "the attested agent key did not sign this " + context, Err: err}
-	}
-	if !a.Lease.ValidAt(at) {
-		return evidence.Refuse(ReasonLeaseExpired, "signed at %s, the lease ran from %s to %s", at.Time(), a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time())
-	}
-	return nil
-}
-
 // VerifyStatementEpoch checks the root's statement that another statement of the broker
 // carries, against a floor.
 func VerifyStatementEpoch(signed []byte, roots []identity.Public, floor Floor) (EpochStatement, error) {

@@ -91,22 +91,6 @@ func TestTenantNeedsThePolicysWord(t *testing.T) {
 	}
 }
 
-// TestAuthoritySpeaksOnlyWhileTheLeaseRuns holds signature and time, each alone.
-func TestAuthoritySpeaksOnlyWhileTheLeaseRuns(t *testing.T) {
-	p, other := newParties(t), newParties(t)
-	lease := sampleLease(p)
-	a := Authority{Lease: lease}
-	sig := must[[]byte](t)(p.agent.Sign("context", []byte("word")))
-	if err := a.Speaks("context", []byte("word"), sig, lease.NotBefore); err != nil {
-		t.Error(err)
-	}
-	wantReason(t, a.Speaks("context", []byte("word"), sig, lease.NotAfter), ReasonLeaseExpired)
-	wantReason(t, a.Speaks("context", []byte("word"), sig, lease.NotBefore-1), ReasonLeaseExpired)
-	wantReason(t, a.Speaks("other", []byte("word"), sig, lease.NotBefore), ReasonAgentSignature)
-	forged := must[[]byte](t)(other.agent.Sign("context", []byte("word")))
-	wantReason(t, a.Speaks("context", []byte("word"), forged, lease.NotBefore), ReasonAgentSignature)
-}
-
 func TestRolesHaveNames(t *testing.T) {
 	r, err := ParseRoles([]string{"decrypt", "serve"})
 	if err != nil || r != RoleServe|RoleDecrypt || r.String() != "serve,decrypt" || Role(0).String() != "none" {
