@@ -26,6 +26,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("LossIsNoticed", func(t *testing.T) { lossIsNoticed(t, s) })
 	t.Run("CommitsAreDurable", func(t *testing.T) { commitsAreDurable(t, s) })
 	t.Run("LocksEnd", func(t *testing.T) { locksEnd(t, s) })
+	t.Run("PutBack", func(t *testing.T) { putBack(t, s) })
 	t.Run("ServerCrashes", func(t *testing.T) { serverCrashes(t, s) })
 	t.Run("ForgetfulServerIsRefused", func(t *testing.T) { forgetfulServer(t, s) })
 }
