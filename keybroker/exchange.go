@@ -58,8 +58,9 @@ type exchange struct {
 	grant        protocol.Grant
 	recorded     bool // the grant is in the audit log, or was to be
 
-	request protocol.Request
-	release []byte // M6
+	request    protocol.Request
+	release    []byte // M6
+	receiptKey []byte // authenticates M7
 }
 
 func newExchange(b *Broker, conn stream, ekm [48]byte, peer string) *exchange {

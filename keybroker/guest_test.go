@@ -29,10 +29,11 @@ type guest struct {
 	kem    *keywrap.Recipient
 	claims evidence.GuestClaims
 
-	frames [7][]byte
-	m2     protocol.Challenge
-	m4     protocol.Grant
-	m6     protocol.Release
+	frames     [7][]byte
+	m2         protocol.Challenge
+	m4         protocol.Grant
+	m6         protocol.Release
+	receiptKey []byte
 }
 
 // dial connects a guest.
@@ -168,17 +169,29 @@ func (g *guest) transcript() protocol.Digest {
 func (g *guest) open(kem *keywrap.Recipient) (*keybuf.Buffer, error) {
 	item := g.m6.Items[0]
 	info := protocol.KeyInfo(g.transcript(), g.m4.Lease, item.Resource, item.Version, 0, g.m4.LeaseEnd)
-	keys, err := kem.OpenAll([]keywrap.Sealed{{Info: info, Enc: item.Enc, Ciphertext: item.Ciphertext}})
+	keys, receiptKey, err := kem.OpenExporting([]keywrap.Sealed{{Info: info, Enc: item.Enc, Ciphertext: item.Ciphertext}}, protocol.ReceiptKey)
 	if err != nil {
 		return nil, err
 	}
+	g.receiptKey = receiptKey
 	return keys[0], nil
+}
+
+// opened opens the key if that was not done yet, and returns what authenticates M7.
+func (g *guest) opened() []byte {
+	g.t.Helper()
+	if g.receiptKey == nil {
+		key, err := g.open(g.kem)
+		g.fatal(err)
+		key.Wipe()
+	}
+	return g.receiptKey
 }
 
 func (g *guest) receipt() {
 	g.t.Helper()
 	m7 := &protocol.Receipt{Release: protocol.HashMessage(g.frames[5])}
-	g.fatal(m7.Sign(g.agent, g.ekm))
+	m7.Prove(g.opened(), g.ekm)
 	g.send(7, m7)
 	g.ended()
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/crypto/keyseal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -79,7 +79,9 @@ func (x *exchange) seal(ctx context.Context, item *protocol.Item, sequence int, 
 		return evidence.Refuse(protocol.ReasonResourceUnavailable, "%s has %d bytes, a release carries %d", item.Resource, secret.Len(), protocol.MaxKeyBytes)
 	}
 	info := protocol.KeyInfo(transcript, x.grant.Lease, item.Resource, item.Version, sequence, x.grant.LeaseEnd)
-	item.Enc, item.Ciphertext, err = keywrap.Seal(x.attest.KEMKey, info, secret)
+	sealed, err := keyseal.Seal(x.attest.KEMKey, info, secret, protocol.ReceiptKey)
+	item.Enc, item.Ciphertext = sealed.Enc, sealed.Ciphertext
+	x.receiptKey = append(x.receiptKey, sealed.Export...)
 	return err
 }
 
@@ -156,5 +158,5 @@ func (x *exchange) acceptReceipt(ctx context.Context) error {
 	if err := protocol.Parse(frame, &m7); err != nil {
 		return err
 	}
-	return m7.Verify(x.attest.AgentKey, x.ekm, protocol.HashMessage(x.release))
+	return m7.Verify(x.receiptKey, x.ekm, protocol.HashMessage(x.release))
 }

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -124,12 +124,12 @@ func TestReceiptIsRecorded(t *testing.T) {
 	released().receipt()
 	g := released()
 	m7 := &protocol.Receipt{Release: protocol.HashMessage(g.frames[5])}
-	g.fatal(m7.Sign(f.NewKey(identity.LevelEpoch), g.ekm))
+	m7.Prove(make([]byte, keywrap.ExportSize), g.ekm) // as by who has AK and not KK
 	g.send(7, m7)
 	g.ended()
 	g = released()
 	m7 = &protocol.Receipt{Release: protocol.Digest{1}}
-	g.fatal(m7.Sign(g.agent, g.ekm))
+	m7.Prove(g.opened(), g.ekm)
 	g.send(7, m7)
 	g.ended()
 	g = released()

@@ -5,8 +5,8 @@
 // HKDF-SHA256 and AES-256-GCM, all from the standard library. It guarantees
 // that a secret opens only with the private key, under the info that both ends
 // computed by themselves, and that a Recipient opens one batch and is erased
-// whether that succeeds or fails. It trusts crypto/hpke. The broker seals, the
-// broker's client opens.
+// whether that succeeds or fails. It trusts crypto/hpke. The broker seals (with
+// crypto/keyseal), its client opens; parties of a shared key do both.
 package keywrap
 
 import (
@@ -29,6 +29,8 @@ const (
 	Overhead = 16
 	// MaxSecretBytes bounds one secret.
 	MaxSecretBytes = 64 << 10
+	// ExportSize is what one item exports.
+	ExportSize = 32
 )
 
 // Errors that a caller can branch on.
@@ -67,22 +69,31 @@ func (r *Recipient) PublicKey() []byte { return append([]byte(nil), r.public...)
 // OpenAll opens one batch and erases the private key, whatever comes of it.
 // Either all secrets are returned, in order, or none.
 func (r *Recipient) OpenAll(items []Sealed) ([]*keybuf.Buffer, error) {
+	secrets, _, err := r.OpenExporting(items, "")
+	return secrets, err
+}
+
+// OpenExporting opens like OpenAll. It returns besides what the contexts of the items
+// export for exporter, ExportSize bytes each, one after the other: a secret that shows
+// the sealer that all items were opened, and that only the two of them can compute.
+func (r *Recipient) OpenExporting(items []Sealed, exporter string) (secrets []*keybuf.Buffer, exported []byte, err error) {
 	private := r.take()
 	if private == nil {
-		return nil, ErrUsed
+		return nil, nil, ErrUsed
 	}
-	secrets := make([]*keybuf.Buffer, 0, len(items))
+	secrets = make([]*keybuf.Buffer, 0, len(items))
 	for i, item := range items {
-		secret, err := open(private, item)
+		secret, export, err := open(private, item, exporter)
 		if err != nil {
 			for _, s := range secrets {
 				s.Wipe()
 			}
-			return nil, fmt.Errorf("item %d: %w", i, err)
+			keybuf.Wipe(exported)
+			return nil, nil, fmt.Errorf("item %d: %w", i, err)
 		}
-		secrets = append(secrets, secret)
+		secrets, exported = append(secrets, secret), append(exported, export...)
 	}
-	return secrets, nil
+	return secrets, exported, nil
 }
 
 // Erase forgets the private key.
@@ -96,22 +107,31 @@ func (r *Recipient) take() hpke.PrivateKey {
 	return private
 }
 
-func open(private hpke.PrivateKey, item Sealed) (*keybuf.Buffer, error) {
+func open(private hpke.PrivateKey, item Sealed, exporter string) (*keybuf.Buffer, []byte, error) {
 	if len(item.Info) == 0 {
-		return nil, ErrInfo
+		return nil, nil, ErrInfo
 	}
 	if len(item.Enc) != EncSize || len(item.Ciphertext) <= Overhead || len(item.Ciphertext) > MaxSecretBytes+Overhead {
-		return nil, ErrOpen
+		return nil, nil, ErrOpen
 	}
 	recipient, err := hpke.NewRecipient(item.Enc, private, hpke.HKDFSHA256(), hpke.AES256GCM(), item.Info)
 	if err != nil {
-		return nil, ErrOpen
+		return nil, nil, ErrOpen
 	}
 	plain, err := recipient.Open(nil, item.Ciphertext)
 	if err != nil {
-		return nil, ErrOpen
+		return nil, nil, ErrOpen
 	}
-	return keybuf.Take(plain)
+	secret, err := keybuf.Take(plain)
+	if err != nil {
+		return nil, nil, err
+	}
+	export, err := recipient.Export(exporter, ExportSize)
+	if err != nil {
+		secret.Wipe()
+		return nil, nil, fmt.Errorf("keywrap: %w", err)
+	}
+	return secret, export, nil
 }
 
 // Seal wraps a secret to a recipient's public key under info.

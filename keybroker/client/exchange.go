@@ -41,7 +41,9 @@ type exchange struct {
 	hashM6    protocol.Digest
 	cert      protocol.LeaseCertificate
 	unwrapped []*keybuf.Buffer
-	clock     *time.Timer // wipes unwrapped when the lease ends; stopped by handOver
+	// receiptKey authenticates M7: who has it has opened all keys.
+	receiptKey []byte
+	clock      *time.Timer // wipes unwrapped when the lease ends; stopped by handOver
 }
 
 // exchange runs every step and hands the keys over. Whatever fails, they are wiped.
@@ -77,6 +79,7 @@ func (x *exchange) run(ctx context.Context) (*Lease, error) {
 
 	x.conn, x.ekm = conn, conn.Exporter()
 	defer x.eraseKEM()
+	defer func() { keybuf.Wipe(x.receiptKey) }()
 	steps := []func(context.Context) error{
 		x.sendHello, x.readChallenge, x.checkEpoch, x.checkChoice, x.raiseEpoch,
 		x.collect, x.sendAttest, x.readGrant, x.sendRequest, x.readRelease, x.open,
@@ -321,7 +324,7 @@ func (x *exchange) open(context.Context) (err error) {
 		info := protocol.KeyInfo(transcript, x.grant.Lease, item.Resource, item.Version, i, x.grant.LeaseEnd)
 		sealed[i] = keywrap.Sealed{Info: info, Enc: item.Enc, Ciphertext: item.Ciphertext}
 	}
-	if x.unwrapped, err = x.kem.OpenAll(sealed); err != nil {
+	if x.unwrapped, x.receiptKey, err = x.kem.OpenExporting(sealed, protocol.ReceiptKey); err != nil {
 		return &Error{Reason: protocol.ReasonKeyNotOpened, Err: err}
 	}
 	x.watch()
@@ -358,9 +361,7 @@ func (x *exchange) lease() (*Lease, error) {
 // arrive is the broker's to note, not a reason to throw them away.
 func (x *exchange) sendReceipt(ctx context.Context) error {
 	m7 := &protocol.Receipt{Release: x.hashM6}
-	if err := m7.Sign(x.client.cfg.AgentKey, x.ekm); err != nil {
-		return err
-	}
+	m7.Prove(x.receiptKey, x.ekm)
 	if _, err := x.send(ctx, m7); err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type script struct {
 	cert        func(*protocol.LeaseCertificate)
 	m6          func(*protocol.Release) // after
 	silent      protocol.Type           // stops here
+	reset       bool                    // the connection, when M6 was sent
 	raw         []byte                  // sent instead of M2
 
 	mu       sync.Mutex
@@ -158,6 +159,10 @@ func (s *script) serve(conn *hybridtls.Conn) error {
 	}
 	if err := write(5, m6); err != nil {
 		return err
+	}
+	if s.reset {
+		tcp := conn.NetConn().(*net.TCPConn)
+		return errors.Join(tcp.SetLinger(0), tcp.Close())
 	}
 	var m7 protocol.Receipt
 	if err := read(6, &m7); err != nil {

@@ -39,6 +39,7 @@ type vectors struct {
 	Transcript hexBytes    `json:"transcript"`
 	Exchange   hexBytes    `json:"exchange"`
 	KeyInfo    hexBytes    `json:"hpke_info_of_item_1"`
+	ReceiptKey hexBytes    `json:"receipt_key"`
 	Epoch      hexBytes    `json:"epoch_statement"`
 	Lease      hexBytes    `json:"lease_certificate"`
 	Chain      hexBytes    `json:"lease_chain"`
@@ -96,7 +97,7 @@ func TestWriteVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := vectors{Exporter: r.ekm[:], Root: p.root.Public().Bytes(), EpochKey: p.epoch.Public().Bytes(), AgentKey: p.agent.Public().Bytes(),
-		Refusal: must[[]byte](t)(Marshal(sampleRefusal())), Epoch: m2.Epoch, Lease: m6.Lease,
+		ReceiptKey: sampleReceiptKey, Refusal: must[[]byte](t)(Marshal(sampleRefusal())), Epoch: m2.Epoch, Lease: m6.Lease,
 		Chain: must[[]byte](t)(MarshalLeaseChain(m2.Epoch, m6.Lease))}
 	for i := range r.frames {
 		v.Messages[i] = r.frames[i]

@@ -62,7 +62,6 @@ func TestMessagesOutsideTheLimitsDoNotEncode(t *testing.T) {
 		"item with bad name":   release(func(m *Release) { m.Items[1].Resource = "../x" }),
 		"unsigned challenge":   &Challenge{},
 		"unsigned attest":      &Attest{},
-		"unsigned receipt":     &Receipt{},
 		"refusal without code": &Refusal{},
 		"refusal with prose":   &Refusal{Reason: "Not You"},
 		"refusal of 65 bytes":  &Refusal{Reason: evidence.Reason(strings.Repeat("a", 65))},

@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"crypto/identity":            {"crypto/keybuf"},
 	"crypto/hybridtls":           {"crypto/identity"},
 	"crypto/keywrap":             {"crypto/keybuf"},
+	"crypto/keyseal":             {"crypto/keywrap", "crypto/keybuf"},
 	"crypto/chunkseal":           {"crypto/keybuf"},
 	"crypto/heparams":            {},
 	"crypto/rlwe":                {"crypto/keybuf"},
@@ -54,7 +55,7 @@ var arrows = map[string][]string{
 	"keybroker/audit":         {"crypto/identity", "guest/evidence", "keybroker/audit/journal"},
 	"keybroker/audit/journal": {},
 	"keybroker": {"keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
-		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf", "systemd/listen"},
+		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keyseal", "crypto/keybuf", "systemd/listen"},
 	"keybroker/client": {"keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keywrap", "crypto/keybuf", "guest/evidence"},
 	"keybroker/brokertest": {"keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
 		"keybroker/audit", "keybroker/client", "guest/evidence", "guest/teesim", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "systemd/service"},
@@ -154,7 +155,7 @@ var arrows = map[string][]string{
 // owners names the one package that may import each third-party module. The
 // Go project's own modules under golang.org/x are free to all.
 var owners = map[string][]string{
-	"github.com/cloudflare/circl":       {"crypto/identity"},
+	"github.com/cloudflare/circl":       {"crypto/identity", "crypto/keyseal"},
 	"github.com/coreos/go-systemd/v22":  {"systemd/service"},
 	"github.com/goccy/go-yaml":          {"systemd/config"},
 	"github.com/google/go-sev-guest":    {"keybroker/appraise"},
