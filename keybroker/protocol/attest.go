@@ -41,31 +41,20 @@ func (m *Attest) Binding(ekm [48]byte, hashM1, hashM2 Digest, claims [32]byte) e
 }
 
 // Sign signs the attestation with AK for one connection (docs/protocol.md 3.4).
-func (m *Attest) Sign(agent *identity.Private, ekm [48]byte, hashM1, hashM2 Digest) error {
-	msg, err := m.signed(ekm, hashM1, hashM2)
-	if err != nil {
-		return err
-	}
-	m.Signature, err = agent.Sign(contextAttest, msg)
+func (m *Attest) Sign(agent *identity.Private, ekm [48]byte, hashM1, hashM2 Digest) (err error) {
+	m.Signature, err = signMessage(agent, contextAttest, m, ekm[:], hashM1[:], hashM2[:])
 	return err
 }
 
 // Verify checks AK's signature: the sender holds AK's private half now, on this
 // connection, and chose these resources.
 func (m *Attest) Verify(ekm [48]byte, hashM1, hashM2 Digest) error {
-	msg, err := m.signed(ekm, hashM1, hashM2)
+	err := verifyMessage(func(msg []byte) error { return m.AgentKey.Verify(contextAttest, msg, m.Signature) },
+		contextAttest, m, ekm[:], hashM1[:], hashM2[:])
 	if err != nil {
-		return malformed("M3: %v", err)
-	}
-	if err := m.AgentKey.Verify(contextAttest, msg, m.Signature); err != nil {
 		return &evidence.Refusal{Reason: ReasonAgentSignature, Detail: "attestation was not signed for this connection by the agent key", Err: err}
 	}
 	return nil
-}
-
-func (m *Attest) signed(ekm [48]byte, hashM1, hashM2 Digest) ([]byte, error) {
-	body, err := bodyOf(m)
-	return Join(contextAttest, ekm[:], hashM1[:], hashM2[:], body), err
 }
 
 func (m *Attest) encode(b *cryptobyte.Builder) { addSigned(b, m, m.Signature) }

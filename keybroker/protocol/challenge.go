@@ -68,31 +68,20 @@ func Choose(hello *Hello, versions []Version, suites []Suite, kinds []evidence.K
 }
 
 // Sign signs the challenge for one connection (docs/protocol.md 3.4).
-func (m *Challenge) Sign(epoch Signer, ekm [48]byte, hashM1 Digest) error {
-	msg, err := m.signed(ekm, hashM1)
-	if err != nil {
-		return err
-	}
-	m.Signature, err = epoch.Sign(contextChallenge, msg)
+func (m *Challenge) Sign(epoch Signer, ekm [48]byte, hashM1 Digest) (err error) {
+	m.Signature, err = signMessage(epoch, contextChallenge, m, ekm[:], hashM1[:])
 	return err
 }
 
 // Verify checks the epoch key's signature for this connection. A challenge made
 // for another connection, or for a changed M1, does not verify.
 func (m *Challenge) Verify(epoch identity.Public, ekm [48]byte, hashM1 Digest) error {
-	msg, err := m.signed(ekm, hashM1)
+	err := verifyMessage(func(msg []byte) error { return verifyEpochKey(epoch, contextChallenge, msg, m.Signature) },
+		contextChallenge, m, ekm[:], hashM1[:])
 	if err != nil {
-		return malformed("M2: %v", err)
-	}
-	if err := verifyEpochKey(epoch, contextChallenge, msg, m.Signature); err != nil {
 		return &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "challenge was not made for this connection by this epoch key", Err: err}
 	}
 	return nil
-}
-
-func (m *Challenge) signed(ekm [48]byte, hashM1 Digest) ([]byte, error) {
-	body, err := bodyOf(m)
-	return Join(contextChallenge, ekm[:], hashM1[:], body), err
 }
 
 func (m *Challenge) encode(b *cryptobyte.Builder) { addSigned(b, m, m.Signature) }

@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"errors"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -37,11 +38,38 @@ func (t Time) Add(d time.Duration) Time { return t + Time(d.Milliseconds()) }
 
 func (t Time) valid() bool { return t > 0 && t <= maxMillis }
 
-// usualBody is more than most bodies have.
-const usualBody = 12 << 10
+// What most messages have at most, in bytes: whole, what of one is signed, and a statement.
+const (
+	usualBody      = 12 << 10
+	usualSigned    = 8 << 10
+	usualStatement = 4 << 10
+)
 
 // newBuilder has room for so many bytes; it grows if they are not enough.
 func newBuilder(room int) *cryptobyte.Builder { return cryptobyte.NewBuilder(make([]byte, 0, room)) }
+
+// maxScratch bounds what is kept of memory that is used again.
+const maxScratch = 64 << 10
+
+// scratch is memory for encodings that are compared or hashed, and then dropped.
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 2*usualBody); return &b }}
+
+// transient calls f with what encode appends. f must not keep the bytes: the next
+// encoding overwrites them.
+func transient(encode func(b *cryptobyte.Builder), f func(encoded []byte) error) error {
+	p := scratch.Get().(*[]byte)
+	defer scratch.Put(p)
+	b := cryptobyte.NewBuilder((*p)[:0])
+	encode(b)
+	encoded, err := b.Bytes()
+	if err != nil {
+		return err
+	}
+	if cap(encoded) <= maxScratch {
+		*p = encoded[:0]
+	}
+	return f(encoded)
+}
 
 func addString8(b *cryptobyte.Builder, s string) {
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })

@@ -100,23 +100,17 @@ type Message interface {
 
 // Marshal encodes a message as a frame. A message outside the limits is an error.
 func Marshal(m Message) ([]byte, error) {
-	room := 512
-	switch m.Type() {
-	case TypeChallenge, TypeAttest, TypeRelease, TypeReceipt:
-		room = usualBody
-	}
-	return marshal(m, room)
-}
-
-// marshal expects a frame of about so many bytes.
-func marshal(m Message, room int) ([]byte, error) {
 	t := m.Type()
 	if !m.valid() {
 		return nil, fmt.Errorf("encode %s: %w", t, errLimit)
 	}
+	room := 512
+	switch t {
+	case TypeChallenge, TypeAttest, TypeRelease:
+		room = usualBody
+	}
 	b := newBuilder(room)
-	addString8(b, messages[t].label)
-	b.AddUint24LengthPrefixed(m.encode)
+	addFrame(b, m)
 	frame, err := b.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", t, err)
@@ -125,6 +119,11 @@ func marshal(m Message, room int) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %d bytes are more than %d", t, len(frame), t.MaxFrame())
 	}
 	return frame, nil
+}
+
+func addFrame(b *cryptobyte.Builder, m Message) {
+	addString8(b, messages[m.Type()].label)
+	b.AddUint24LengthPrefixed(m.encode)
 }
 
 // Parse decodes a frame that must hold exactly the message m and nothing else.
@@ -146,8 +145,12 @@ func Parse(frame []byte, m Message) error {
 	if !m.decode(&body) || !body.Empty() || !m.valid() {
 		return malformed("%s: truncated, trailing bytes, or a value outside its limits", t)
 	}
-	again, err := marshal(m, len(frame))
-	if err != nil || !bytes.Equal(again, frame) {
+	same := false
+	err := transient(func(b *cryptobyte.Builder) { addFrame(b, m) }, func(again []byte) error {
+		same = bytes.Equal(again, frame)
+		return nil
+	})
+	if err != nil || !same {
 		return malformed("%s: not the canonical encoding", t)
 	}
 	return nil

@@ -31,9 +31,40 @@ func bodyOf(v body) ([]byte, error) {
 	if !v.validBody() {
 		return nil, errLimit
 	}
-	b := newBuilder(usualBody)
+	b := newBuilder(usualStatement)
 	v.encodeBody(b)
 	return b.Bytes()
+}
+
+// addJoined appends Join(label, fields..., the encoding of v).
+func addJoined(b *cryptobyte.Builder, label string, v body, fields ...[]byte) {
+	for _, f := range append([][]byte{[]byte(label)}, fields...) {
+		b.AddUint32LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(f) })
+	}
+	b.AddUint32LengthPrefixed(v.encodeBody)
+}
+
+// signMessage signs a message's body behind the fields that tie it to its connection.
+func signMessage(key Signer, context string, v body, fields ...[]byte) ([]byte, error) {
+	if !v.validBody() {
+		return nil, errLimit
+	}
+	b := newBuilder(usualSigned)
+	addJoined(b, context, v, fields...)
+	msg, err := b.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return key.Sign(context, msg)
+}
+
+// verifyMessage has verify judge what signMessage signed; verify must not keep it. A
+// body outside its limits has no signature.
+func verifyMessage(verify func(msg []byte) error, context string, v body, fields ...[]byte) error {
+	if !v.validBody() {
+		return errLimit
+	}
+	return transient(func(b *cryptobyte.Builder) { addJoined(b, context, v, fields...) }, verify)
 }
 
 func addSigned(b *cryptobyte.Builder, v body, sig []byte) {
@@ -74,6 +105,16 @@ func kindOf(label string) string {
 	return parts[0] + "/" + parts[1] + "/" + parts[3]
 }
 
+// sameBody says whether the bytes are a body's one encoding.
+func sameBody(v body, encoded []byte) bool {
+	same := false
+	err := transient(v.encodeBody, func(again []byte) error {
+		same = bytes.Equal(again, encoded)
+		return nil
+	})
+	return err == nil && same && v.validBody()
+}
+
 // parseSigned decodes a statement without believing it: it returns the signed
 // bytes and the signature for the caller to verify under the right key.
 func parseSigned(signed []byte, limit int, st statement) (msg, sig []byte, err error) {
@@ -97,7 +138,7 @@ func parseSigned(signed []byte, limit int, st statement) (msg, sig []byte, err e
 	if !st.decodeBody(&body) || !body.Empty() {
 		return nil, nil, malformed("%s: truncated, trailing bytes, or over a limit", st.label())
 	}
-	if again, err := bodyOf(st); err != nil || !bytes.Equal(again, whole) {
+	if !sameBody(st, whole) {
 		return nil, nil, malformed("%s: a value outside its limits, or not the canonical encoding", st.label())
 	}
 	return Join(st.label(), whole), sig, nil
