@@ -49,28 +49,44 @@ func (d *daemon) openRounds() error {
 	return err
 }
 
-// forgetEvery is how often lists of contributors that are too old are removed, and the
-// charges of the other brokers of a fleet are counted.
-const forgetEvery = time.Hour
+// rememberEvery is how often the charges of the other brokers of a fleet are noted,
+// forgetEvery how often lists of contributors that are too old are removed.
+const (
+	rememberEvery = time.Minute
+	forgetEvery   = time.Hour
+)
 
-// forgetContributors does both until ctx ends.
-func (d *daemon) forgetContributors(ctx context.Context) error {
-	t := time.NewTicker(forgetEvery)
+// keepRounds does both until ctx ends. What a ledger lacks is logged once, until it lacks
+// something else.
+func (d *daemon) keepRounds(ctx context.Context) error {
+	t := time.NewTicker(rememberEvery)
 	defer t.Stop()
+	said, forget := "", d.opts.Now()
 	for {
+		text := ""
 		if err := d.rounds.Remember(ctx); err != nil && ctx.Err() == nil {
-			d.opts.Logger.Error("the rounds' store lacks charges that it had, or cannot be asked; its accounts pay for nothing", "err", err)
+			if text = err.Error(); text != said {
+				d.opts.Logger.Error("the rounds' store lacks charges that it had, or cannot be asked", "err", err)
+			}
 		}
-		if n, err := d.rounds.Forget(ctx); err != nil && ctx.Err() == nil {
-			d.opts.Logger.Error("old contributors of rounds were not removed", "err", err)
-		} else if n > 0 {
-			d.opts.Logger.Info("old contributors of rounds removed", "rounds", n)
+		said = text
+		if now := d.opts.Now(); !now.Before(forget) {
+			d.forgetContributors(ctx)
+			forget = now.Add(forgetEvery)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
+	}
+}
+
+func (d *daemon) forgetContributors(ctx context.Context) {
+	if n, err := d.rounds.Forget(ctx); err != nil && ctx.Err() == nil {
+		d.opts.Logger.Error("old contributors of rounds were not removed", "err", err)
+	} else if n > 0 {
+		d.opts.Logger.Info("old contributors of rounds removed", "rounds", n)
 	}
 }
 

@@ -41,7 +41,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(d.maintain)
 	start(func(ctx context.Context) error { deadline.New(d.opts.Logger).Run(ctx, d.opts.Now, d.dates); return nil })
 	if d.rounds != nil {
-		start(d.forgetContributors)
+		start(d.keepRounds)
 	}
 	if d.registry != nil {
 		start(d.registry.Serve)

@@ -3,7 +3,6 @@ package rounds
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -62,7 +61,8 @@ const manyLogged = 1024
 type spending struct {
 	own     []Charge // its ledger in the store, in its order
 	counted []Charge // all that counts
-	unseen  bool     // the store has more than the audit log knows
+	unseen  []Charge // the store has them, and the audit log does not
+	lost    []Charge // this broker made them, as the audit log says, and the store does not have them
 }
 
 // spent adds up an account: its own charges, and what earlier versions charged to typed
@@ -98,62 +98,53 @@ func (s *Service) spent(ctx context.Context, a federation.Account) (sp spending,
 }
 
 // charged are the charges of one account: its ledger, and what the audit log says was
-// charged and an old store does not know.
+// charged and an old store does not know. The log is asked first: what is in it by then was
+// in the store before.
 func (s *Service) charged(ctx context.Context, a federation.Account) (sp spending, err error) {
+	log, err := s.chargesOf(ctx, a)
+	if err != nil {
+		return sp, err
+	}
 	if sp.own, err = s.cfg.Store.Charges(ctx, ledgerOf(a)); err != nil {
 		return sp, err
 	}
 	sp.counted = slices.Clone(sp.own)
-	logged, seen, away, err := s.chargesOf(ctx, a)
+	have, known := map[federation.ID]Charge{}, map[federation.ID]bool{}
+	for _, c := range sp.own {
+		have[c.Round] = c.placeless()
+	}
+	add := func(logged []Charge) (missing []Charge, err error) {
+		for _, c := range logged {
+			known[c.Round] = true
+			stored, there := have[c.Round]
+			if there && stored != c.placeless() {
+				return nil, damaged("the charge of round %s to %s is another than the audit log has", c.Round, a)
+			}
+			if !there {
+				have[c.Round], missing = c.placeless(), append(missing, c)
+			}
+		}
+		sp.counted = append(sp.counted, missing...)
+		return missing, nil
+	}
+	if sp.lost, err = add(log.own); err != nil {
+		return sp, err
+	}
+	missing, err := add(log.seen)
 	if err != nil {
 		return sp, err
 	}
-	for _, c := range logged {
-		if !slices.ContainsFunc(sp.counted, func(have Charge) bool { return have.Round == c.Round }) {
-			sp.counted = append(sp.counted, c)
-		}
+	all := len(log.own) + log.away
+	switch {
+	case len(sp.own) < log.away || all >= manyLogged && len(sp.own) < all:
+		return sp, evidence.Refuse(ReasonRecord, "the audit log has %d charges of %s, %d of them archived and taken away, and the store has %d: bring back the segments, or a newer store", all, a, log.away, len(sp.own))
+	case len(missing) > 0 && s.cfg.Privacy.RestoredStore == "":
+		return sp, evidence.Refuse(ReasonLedger, "the store had charges of %s that it lacks now, and other brokers made them: put back a newer store, or close these rounds again where they were opened: %s; if neither can be, rounds.privacy.restored_store goes on with what this broker saw", a, roundsOf(missing))
+	case len(sp.counted) < log.count:
+		return sp, evidence.Refuse(ReasonLedger, "the store had %d charges of %s, and it and the audit log have %d now: the others were another broker's, so put back a newer store, or close that broker's rounds again there", log.count, a, len(sp.counted))
 	}
-	if len(sp.own) < away || len(logged)+away >= manyLogged && len(sp.own) < len(logged)+away {
-		return sp, evidence.Refuse(ReasonRecord, "the audit log has %d charges of %s, %d of them archived and taken away, and the store has %d: bring back the segments, or a newer store", len(logged)+away, a, away, len(sp.own))
-	}
-	if len(sp.counted) < seen {
-		return sp, evidence.Refuse(ReasonLedger, "the store had %d charges of %s, and it and the audit log have %d now: the others were another broker's, so put back a newer store, or close that broker's rounds again there", seen, a, len(sp.counted))
-	}
-	sp.unseen = len(sp.own) > max(seen, len(logged)+away)
+	sp.unseen = slices.DeleteFunc(slices.Clone(sp.own), func(c Charge) bool { return known[c.Round] })
 	return sp, nil
-}
-
-// see records how many charges of an account the store has, where the audit log does not
-// know as many: other brokers made them, whose logs are not asked.
-func (s *Service) see(ctx context.Context, a federation.Account, sp spending) error {
-	if !sp.unseen {
-		return nil
-	}
-	return s.cfg.Log.Append(ctx, Event{Action: actionSeen, About: aboutAccount(a), Detail: strconv.Itoa(len(sp.own))})
-}
-
-// Remember records of every account how many charges the store has: a store that has fewer
-// later is refused, though other brokers made them. The daemon calls it every hour.
-func (s *Service) Remember(ctx context.Context) error {
-	names, err := s.cfg.Store.Ledgers(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		account, ok := strings.CutPrefix(name, accountPrefix)
-		if !ok {
-			continue
-		}
-		a := federation.Account(account)
-		sp, err := s.charged(ctx, a)
-		if err == nil {
-			err = s.see(ctx, a, sp)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // aboutFormer is what the names of former accounts are recorded about.
@@ -177,7 +168,8 @@ func (s *Service) formerLedgers(ctx context.Context) (names []string, err error)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range stored {
+	for _, l := range stored {
+		name := l.Name
 		account, ofAccount := strings.CutPrefix(name, accountPrefix)
 		switch a := federation.Account(account); {
 		case ofAccount && !a.Former() || slices.Contains(names, name):

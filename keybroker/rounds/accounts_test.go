@@ -87,7 +87,7 @@ func TestAccountsAreNotTyped(t *testing.T) {
 type forgotten struct{ Store }
 
 func (forgotten) Charges(context.Context, string) ([]Charge, error) { return nil, nil }
-func (forgotten) Ledgers(context.Context) ([]string, error)         { return nil, nil }
+func (forgotten) Ledgers(context.Context) ([]Head, error)           { return nil, nil }
 
 // What an earlier version charged to models by their ids counts in every account, or in the
 // one that the configuration names, though the store was put back since; and a round that

@@ -142,15 +142,9 @@ func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 	if err != nil {
 		return err
 	}
-	var last federation.Digest
-	if _, v := b.Cursor().Last(); v != nil {
-		c, err := decodeCharge(v)
-		if err != nil {
-			return err
-		}
-		if last, err = c.digest(); err != nil {
-			return err
-		}
+	last, err := lastOf(b)
+	if err != nil {
+		return err
 	}
 	if charge.Previous != last {
 		return evidence.Refuse(ReasonConflict, "the privacy ledger of %q was charged meanwhile", model)
@@ -166,15 +160,30 @@ func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 	return b.Put(sequence(n), raw)
 }
 
+// lastOf is the digest of a ledger's last charge.
+func lastOf(ledger *bolt.Bucket) (last federation.Digest, err error) {
+	_, v := ledger.Cursor().Last()
+	if v == nil {
+		return last, nil
+	}
+	c, err := decodeCharge(v)
+	if err != nil {
+		return last, err
+	}
+	return c.digest()
+}
+
 // Ledgers implements Store.
-func (b *Bolt) Ledgers(context.Context) (names []string, err error) {
+func (b *Bolt) Ledgers(context.Context) (heads []Head, err error) {
 	err = b.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucketCharges)).ForEachBucket(func(k []byte) error {
-			names = append(names, string(k))
-			return nil
+		all := tx.Bucket([]byte(bucketCharges))
+		return all.ForEachBucket(func(k []byte) error {
+			last, err := lastOf(all.Bucket(k))
+			heads = append(heads, Head{string(k), last})
+			return err
 		})
 	})
-	return names, err
+	return heads, err
 }
 
 // Charges implements Store.

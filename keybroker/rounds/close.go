@@ -316,7 +316,11 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 		if rec.Ticket, err = federation.SignTicket(signer.Key, signer.Statement, t); err != nil {
 			return nil, err
 		}
-		return nil, s.record(ctx, r, rec.Ticket, len(account.own))
+		others := slices.DeleteFunc(account.unseen, func(c Charge) bool { return c.Round == r.ID })
+		if err := s.see(ctx, r.Account, others); err != nil {
+			return nil, err
+		}
+		return nil, s.record(ctx, r, rec.Ticket)
 	})
 	if err == nil {
 		err = s.cfg.Log.Keep(ctx)

@@ -258,8 +258,8 @@ func (h *halves) Each(_ context.Context, visit func(Record) error) error {
 func (h *halves) Charges(context.Context, string) ([]Charge, error) {
 	return slices.Clone(h.charges), nil
 }
-func (h *halves) Ledgers(context.Context) ([]string, error) { return nil, nil }
-func (h *halves) Close() error                              { return nil }
+func (h *halves) Ledgers(context.Context) ([]Head, error) { return nil, nil }
+func (h *halves) Close() error                            { return nil }
 func (h *halves) Update(_ context.Context, r Record, c *Charge) error {
 	if c != nil {
 		h.charges = append(h.charges, *c)

@@ -1,10 +1,14 @@
 package rounds
 
 import (
+	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -66,7 +70,7 @@ func TestChargesOfOtherBrokersAreNotForgotten(t *testing.T) {
 			wantReason(t, "a round over the budget", err, ReasonBudget)
 			return nil
 		},
-		"every hour": func(s *Service) error { return s.Remember(ctx) },
+		"every minute": func(s *Service) error { return s.Remember(ctx) },
 	} {
 		m, n := fleet(t)
 		store := bolted(t)
@@ -106,8 +110,8 @@ func TestChargesOfOtherBrokersAreNotForgotten(t *testing.T) {
 	}
 }
 
-// A charge says how many its account had with it: that others charged before counts, too.
-func TestChargeSaysHowManyThereWere(t *testing.T) {
+// With a charge the broker's log has what others had charged before.
+func TestChargeNamesThoseBefore(t *testing.T) {
 	ctx := t.Context()
 	m, n := fleet(t)
 	store := bolted(t)
@@ -125,7 +129,98 @@ func TestChargeSaysHowManyThereWere(t *testing.T) {
 	}
 	_, err := n.service(t, old, nil).Close(ctx, third.ID, Closing{Cohort: cohort})
 	wantReason(t, "its own charge is in its log, the other's is not", err, ReasonLedger)
-	n.events = append(n.events, Event{Action: actionSeen, About: aboutAccount(federation.BrokerAccount), Detail: "many"})
-	_, err = b.Ledger(ctx, federation.BrokerAccount)
-	wantReason(t, "no count", err, ReasonStore)
+	whole := slices.Clone(n.events)
+	for detail, want := range map[string]evidence.Reason{
+		"2": "", "3": ReasonLedger, // as earlier versions counted
+		"many": ReasonStore, "[": ReasonStore, `[{"mechanism":"none"}]`: ReasonStore,
+	} {
+		n.events = append(slices.Clone(whole), Event{Action: actionSeen, About: aboutAccount(federation.BrokerAccount), Detail: detail})
+		_, err = b.Ledger(ctx, federation.BrokerAccount)
+		wantReason(t, detail, err, want)
+	}
+}
+
+// Charges are named: one that is gone is missed though a third broker, which had not seen it,
+// has charged another in its place, and so is one that became less.
+func TestChargesAreNamed(t *testing.T) {
+	ctx := t.Context()
+	m, n := fleet(t)
+	store := bolted(t)
+	a, b := m.service(t, store, nil), n.service(t, store, nil)
+	first, firstSigned := opened(t, a, nil)
+	second, secondSigned := opened(t, b, nil)
+	if _, err := a.Close(ctx, first.ID, Closing{Cohort: admitted(t, m, a, first, firstSigned, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	cohort := admitted(t, n, b, second, secondSigned, 2)
+	if err := b.Remember(ctx); err != nil {
+		t.Fatal(err)
+	}
+	const ledger = accountPrefix + string(federation.BrokerAccount)
+	old := copied(t, store)
+	third := Charge{Round: federation.ID{0xcc}, Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 1}
+	old.charges[ledger] = []Charge{third}
+	_, err := n.service(t, old, nil).Close(ctx, second.ID, Closing{Cohort: cohort})
+	wantReason(t, "another charge in its place", err, ReasonLedger)
+	if !strings.Contains(err.Error(), first.ID.String()) {
+		t.Errorf("it does not say which: %v", err)
+	}
+	less := chargeOf(first)
+	less.Multiplier *= 2
+	for broker, machine := range map[string]*machine{"its own": m, "another's": n} {
+		old.charges[ledger] = []Charge{less}
+		_, err := machine.service(t, old, nil).Ledger(ctx, federation.BrokerAccount)
+		wantReason(t, broker+" charge became less", err, ReasonStore)
+		old.charges[ledger] = []Charge{third, chargeOf(first)} // it closed again, behind the other
+		_, err = machine.service(t, old, nil).Ledger(ctx, federation.BrokerAccount)
+		wantReason(t, broker+" charge in another place", err, "")
+	}
+	old.charges[ledger] = nil
+	budget := func(c *Config) { c.Privacy.MaxEpsilon, c.Privacy.RestoredStore = 1.5, "the database was lost" }
+	_, err = n.service(t, old, budget).Close(ctx, second.ID, Closing{Cohort: cohort})
+	wantReason(t, "with a reason to go on, what was seen counts", err, ReasonBudget)
+}
+
+// reads counts how often ledgers are read.
+type reads struct {
+	Store
+	n int
+}
+
+func (r *reads) Charges(ctx context.Context, ledger string) ([]Charge, error) {
+	r.n++
+	return r.Store.Charges(ctx, ledger)
+}
+
+// Remember reads what was charged since, everything every hour, and says what a ledger lacks.
+func TestRememberReadsWhatWasCharged(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := &reads{Store: bolted(t)}
+	s := m.service(t, store, nil)
+	looks := func(what string, want int, reason evidence.Reason) {
+		t.Helper()
+		store.n = 0
+		wantReason(t, what, s.Remember(ctx), reason)
+		if store.n != want {
+			t.Errorf("%s: %d ledgers were read, want %d", what, store.n, want)
+		}
+	}
+	looks("no ledger", 0, "")
+	for range 2 {
+		r, signed := opened(t, s, nil)
+		if _, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2)}); err != nil {
+			t.Fatal(err)
+		}
+		looks("charged", 1, "")
+		looks("not charged since", 0, "")
+	}
+	m.advance(lookAgain)
+	looks("an hour later", 1, "")
+	whole := store.Store
+	store.Store = bolted(t)
+	for range 2 {
+		looks("a store from before", 1, ReasonLedger)
+	}
+	store.Store = whole
+	looks("the right one again", 1, "")
 }

@@ -30,6 +30,13 @@ func (c Charge) digest() (federation.Digest, error) {
 	return sha256.Sum256(raw), err
 }
 
+// placeless is the charge by what was charged alone: a round that closes again, after its
+// ledger was put back, may follow other charges than it did.
+func (c Charge) placeless() Charge {
+	c.Previous = federation.Digest{}
+	return c
+}
+
 // complete checks that a model's charges are all there, in their order, and returns
 // the digest of the last.
 func complete(model string, charges []Charge, want uint64) (last federation.Digest, err error) {
@@ -96,7 +103,7 @@ func (s *Service) spend(charges []Charge) (epsilon, withSampling float64, err er
 func (s *Service) affordable(ctx context.Context, r federation.Round) error {
 	sp, err := s.spent(ctx, r.Account)
 	if err == nil {
-		err = s.see(ctx, r.Account, sp)
+		err = s.see(ctx, r.Account, sp.unseen)
 	}
 	if err == nil {
 		_, _, err = s.afford(sp, r)

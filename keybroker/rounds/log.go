@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -71,16 +70,9 @@ func (s *Service) note(ctx context.Context, id federation.ID, action, detail str
 	return s.cfg.Log.Append(ctx, Event{Action: action, About: federation.ResourceOf(id), Detail: strings.TrimSpace(id.String() + " " + detail)})
 }
 
-// loggedCharge is a charge in the log, with how many its account had in the store then: in
-// a fleet, those of other brokers too.
-type loggedCharge struct {
-	Charge
-	Seen int `json:"seen,omitempty"`
-}
-
 // record writes charge and ticket of a round into the log, together.
-func (s *Service) record(ctx context.Context, r federation.Round, ticket []byte, seen int) error {
-	charge := loggedCharge{chargeOf(r), seen} // its place in the ledger is the store's matter
+func (s *Service) record(ctx context.Context, r federation.Round, ticket []byte) error {
+	charge := chargeOf(r) // its place in the ledger is the store's matter
 	if err := charge.check(); err != nil {
 		return err
 	}
@@ -144,39 +136,4 @@ func matches(rec *Record, r federation.Round, roots []identity.Public) error {
 		err = evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
 	}
 	return err
-}
-
-// chargesOf are the charges of an account in the log. seen is the most that the store was
-// seen to have, away how many of the log's own cannot be read any more.
-func (s *Service) chargesOf(ctx context.Context, a federation.Account) (charges []Charge, seen, away int, err error) {
-	sights, err := s.cfg.Log.Find(ctx, actionSeen, aboutAccount(a))
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	for _, e := range sights {
-		n, err := strconv.Atoi(e.Detail)
-		if err != nil && !e.Away {
-			return nil, 0, 0, damaged("a count of charges of %s in the audit log: %q", a, e.Detail)
-		}
-		seen = max(seen, n)
-	}
-	events, err := s.cfg.Log.Find(ctx, actionCharge, aboutAccount(a))
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	for _, e := range events {
-		if e.Away {
-			away++
-			continue
-		}
-		var c loggedCharge
-		if err := json.Unmarshal([]byte(e.Detail), &c); err != nil {
-			return nil, 0, 0, damaged("a charge of %s in the audit log: %v", a, err)
-		}
-		if err := c.check(); err != nil {
-			return nil, 0, 0, err
-		}
-		charges, seen = append(charges, c.Charge), max(seen, c.Seen)
-	}
-	return charges, seen, away, nil
 }

@@ -204,12 +204,18 @@ func chargePostgres(ctx context.Context, tx pgx.Tx, model string, charge Charge)
 }
 
 // Ledgers implements Store.
-func (p *Postgres) Ledgers(ctx context.Context) ([]string, error) {
-	rows, err := p.pool.Query(ctx, "SELECT model FROM fed_ledgers ORDER BY model")
+func (p *Postgres) Ledgers(ctx context.Context) ([]Head, error) {
+	rows, err := p.pool.Query(ctx, "SELECT model, last FROM fed_ledgers ORDER BY model")
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Head, err error) {
+		var last []byte
+		if err = row.Scan(&h.Name, &last); err == nil && copy(h.Last[:], last) != len(h.Last) {
+			err = damaged("the head of the ledger %q", h.Name)
+		}
+		return h, err
+	})
 }
 
 // Charges implements Store. The ledger's head says how many there must be and what

@@ -61,7 +61,7 @@ func (f *former) Update(ctx context.Context, r Record, c *Charge) error {
 func (f *former) Charges(_ context.Context, name string) ([]Charge, error) {
 	return f.charges[name], nil
 }
-func (f *former) Ledgers(context.Context) ([]string, error) { return nil, nil }
+func (f *former) Ledgers(context.Context) ([]Head, error) { return nil, nil }
 
 // A store that was put back closes a round as it closed, by the same ticket, or not at all;
 // and what the round spent counts though the store forgot it.

@@ -130,6 +130,10 @@ type Policy struct {
 	// SingleContributions is the reason for allowing rules that decrypt single
 	// contributions inside the guest (trimmed mean, median).
 	SingleContributions string `yaml:"single_contributions"`
+	// RestoredStore is the reason for charging accounts whose ledger, in a store that was put
+	// back, lacks charges which this broker saw others make and cannot have again: they count
+	// from the audit log. Without a reason such accounts are refused.
+	RestoredStore string `yaml:"restored_store"`
 	// MaxHours bounds how long a round, or the set-up of a key, may run; 0 is
 	// federation.MaxDuration, and more than that is not allowed.
 	MaxHours uint32 `yaml:"max_hours"`
@@ -151,6 +155,7 @@ type Service struct {
 	// ending is held while the log is asked how a round ended and is told: this broker
 	// signs one ticket for a round and records one end of it.
 	ending sync.Mutex
+	looks  looks
 }
 
 // New checks the configuration.

@@ -63,8 +63,14 @@ type Store interface {
 	Update(ctx context.Context, r Record, charge *Charge) error
 	// Charges returns a ledger's charges in their order.
 	Charges(ctx context.Context, ledger string) ([]Charge, error)
-	// Ledgers are the names of all ledgers.
-	Ledgers(ctx context.Context) ([]string, error)
+	// Ledgers are the heads of all ledgers.
+	Ledgers(ctx context.Context) ([]Head, error)
 	// Close ends the use of the store.
 	Close() error
+}
+
+// Head is a ledger's name and the digest of its last charge.
+type Head struct {
+	Name string
+	Last federation.Digest
 }
