@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
@@ -497,5 +498,33 @@ func TestOneGuestDoesNotFillTheLog(t *testing.T) {
 	f.Clock.Move(keybroker.PaceWindow)
 	if err := acquire(); err != nil {
 		t.Errorf("ten minutes later: %v", err)
+	}
+}
+
+// TestLeasesOfOneGuestNameItsProcessor: whatever keys it makes, and without the chip's id.
+func TestLeasesOfOneGuestNameItsProcessor(t *testing.T) {
+	f := brokertest.New(t)
+	named := func() protocol.LeaseCertificate {
+		lease, err := f.Client(nil).Acquire(context.Background(), []string{brokertest.Resource}) // with a new agent key
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lease.Wipe()
+		a, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Recorded(1), protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Lease
+	}
+	one, two := named(), named()
+	if one.AgentKey.Equal(two.AgentKey) || one.Processor != two.Processor || one.Processor == (protocol.Processor{}) {
+		t.Errorf("two keys of one guest: %x and %x", one.Processor, two.Processor)
+	}
+	env, err := f.TEE.Collect(context.Background(), [64]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if chip := env.Chip(); len(chip) != 64 || one.Processor != protocol.ProcessorOf(one.Broker, one.Epoch, one.Kind, chip) || bytes.Contains(chip, one.Processor[:]) {
+		t.Errorf("%x names the chip %x, or another", one.Processor, chip)
 	}
 }

@@ -150,6 +150,21 @@ func ParseEnvelope(data []byte) (Envelope, error) {
 	return e, nil
 }
 
+// CHIP_ID of an SEV-SNP report (ABI specification, ATTESTATION_REPORT).
+const (
+	snpChipOffset = 0x1a0
+	snpChipBytes  = 64
+)
+
+// Chip returns the id of the chip that the report names, of which nothing was verified: 64
+// bytes of SEV-SNP, zero if the platform masks it; nil of other kinds.
+func (e Envelope) Chip() []byte {
+	if e.Kind != KindSNP || len(e.Report) < snpChipOffset+snpChipBytes {
+		return nil
+	}
+	return bytes.Clone(e.Report[snpChipOffset : snpChipOffset+snpChipBytes])
+}
+
 // Endorsement returns the certificate of a type, or nil.
 func (e Envelope) Endorsement(t EndorsementType) []byte {
 	for _, en := range e.Endorsements {

@@ -3,8 +3,8 @@
 // It guarantees that nothing is stored for a stranger: a participant's signed
 // contribution and the hash of every block come first, and each block is checked
 // against them as it arrives, so that half an upload or a changed block never
-// reaches a sum; that one agent has one contribution in a round; that a sum is
-// exactly the sum of a named cohort of complete uploads; that uploads go on after
+// reaches a sum; that one agent has one contribution in a round, and one processor as many as
+// the round says; that a sum is exactly the sum of a named cohort of complete uploads; that uploads go on after
 // an interruption or a crash; and that memory does not grow with the length of the
 // vectors or the number of clients.
 //
@@ -42,6 +42,7 @@ const (
 	ReasonUnknownRound evidence.Reason = "round-unknown"
 	ReasonRoundOver    evidence.Reason = "round-over"
 	ReasonDuplicate    evidence.Reason = "contribution-duplicate"
+	ReasonGuest        evidence.Reason = "contributions-per-guest"
 	ReasonFull         evidence.Reason = "round-full"
 	ReasonUnknown      evidence.Reason = "upload-unknown"
 	ReasonGap          evidence.Reason = "upload-gap"

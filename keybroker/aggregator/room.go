@@ -1,7 +1,10 @@
 package aggregator
 
 import (
+	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -12,16 +15,36 @@ func (r *round) gotOn(u *upload) {
 	u.since = r.order
 }
 
-// makeRoom has an upload give way that is neither complete nor under way. A manifest costs
-// nothing but an agent key, and one guest has those as it likes: those that came without
-// blocks would shut a round for everybody else. r.mu is held.
-func (r *round) makeRoom(newcomer string) error {
-	u, incomplete := r.leastWanted(newcomer)
+// makeRoom has an upload give way where the round has its maximum, or the newcomer's
+// processor its part: one that is neither complete nor under way. A manifest costs nothing but
+// an agent key, and one guest has those as it likes: those that came without blocks would shut
+// a round for everybody else, and those that were uploaded whole would fill it with what the
+// broker does not admit. r.mu is held.
+func (r *round) makeRoom(newcomer *upload) error {
+	var own []*upload
+	all := slices.Collect(maps.Values(r.uploads))
+	for _, u := range all {
+		if u.processor == newcomer.processor {
+			own = append(own, u)
+		}
+	}
+	switch {
+	case len(own) >= int(r.def.PerGuest):
+		return r.giveWay(own, newcomer.source, ReasonGuest, fmt.Sprintf("this processor has its %d contributions to the round", r.def.PerGuest))
+	case len(all) >= int(r.def.Maximum):
+		return r.giveWay(all, newcomer.source, ReasonFull, fmt.Sprintf("the round has its %d contributions", r.def.Maximum))
+	}
+	return nil
+}
+
+// giveWay removes the least wanted of some uploads. r.mu is held.
+func (r *round) giveWay(some []*upload, newcomer string, full evidence.Reason, detail string) error {
+	u, incomplete := leastWanted(some, newcomer)
 	if incomplete == 0 {
-		return evidence.Refuse(ReasonFull, "the round has its %d contributions", r.def.Maximum)
+		return evidence.Refuse(full, "%s", detail)
 	}
 	if u == nil {
-		return evidence.Refuse(ReasonBusy, "the round has its %d contributions, of which %d are under way; come back", r.def.Maximum, incomplete)
+		return evidence.Refuse(ReasonBusy, "%s, of which %d are under way; come back", detail, incomplete)
 	}
 	defer u.mu.Unlock()
 	if err := os.RemoveAll(r.path("uploads", u.digest.String())); err != nil {
@@ -36,15 +59,15 @@ func (r *round) makeRoom(newcomer string) error {
 // leastWanted is, of the source that has most incomplete uploads, one without blocks, and of
 // these the one that got on longest ago. It is of the newcomer's source, or of one that has
 // more than that: a source with many takes nothing from one with few. Its mu is held.
-func (r *round) leastWanted(newcomer string) (least *upload, incomplete int) {
+func leastWanted(some []*upload, newcomer string) (least *upload, incomplete int) {
 	count := map[string]int{}
-	for _, u := range r.uploads {
+	for _, u := range some {
 		if !u.complete.Load() {
 			count[u.source]++
 			incomplete++
 		}
 	}
-	for _, u := range r.uploads {
+	for _, u := range some {
 		if u.complete.Load() || u.source != newcomer && count[u.source] <= count[newcomer] || !u.mu.TryLock() {
 			continue
 		}

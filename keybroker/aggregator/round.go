@@ -173,11 +173,11 @@ func (r *round) loadUploads(roots []identity.Public) error {
 		if err != nil {
 			return err
 		}
-		c, _, err := federation.VerifyContribution(manifest.Signed, roots, protocol.Recorded(1), r.def)
+		c, by, err := federation.VerifyContribution(manifest.Signed, roots, protocol.Recorded(1), r.def)
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", digest, err)
 		}
-		u := &upload{contribution: c, digest: digest}
+		u := &upload{contribution: c, digest: digest, processor: by.Lease.Processor}
 		next := r.columns.Count
 		if durable.Exists(r.path("uploads", e.Name(), fileComplete)) {
 			u.complete.Store(true)

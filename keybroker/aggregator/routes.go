@@ -332,7 +332,7 @@ func statusOf(reason evidence.Reason) int {
 	switch reason {
 	case ReasonUnknownRound, ReasonUnknown, ReasonNoSum, ReasonNoTicket, ReasonNoResult, board.ReasonUnknown, board.ReasonNoMessage, board.ReasonNoShare:
 		return http.StatusNotFound
-	case ReasonDuplicate, ReasonPublished, ReasonStale, ReasonFull, ReasonRoundOver, ReasonGap, board.ReasonTwice, board.ReasonOver, federation.ReasonWrongRound:
+	case ReasonDuplicate, ReasonGuest, ReasonPublished, ReasonStale, ReasonFull, ReasonRoundOver, ReasonGap, board.ReasonTwice, board.ReasonOver, federation.ReasonWrongRound:
 		return http.StatusConflict
 	case ReasonBusy, board.ReasonFull:
 		return http.StatusServiceUnavailable

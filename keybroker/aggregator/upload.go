@@ -10,12 +10,14 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // upload is one contribution that is under way or complete.
 type upload struct {
 	contribution federation.Contribution
-	digest       federation.Digest // of the signed contribution
+	digest       federation.Digest  // of the signed contribution
+	processor    protocol.Processor // of its guest, by the lease that it was signed under
 
 	mu       sync.Mutex    // held while blocks are written
 	next     atomic.Uint64 // blocks that are here, from the shard's first; its writer holds mu
@@ -80,41 +82,39 @@ func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus
 		if err := a.mayRestate(&authority, from.shown); err != nil {
 			return UploadStatus{}, err
 		}
-		if u, err = r.admit(c, digest, raw, from.source); err != nil {
+		fresh := &upload{contribution: c, digest: digest, processor: authority.Lease.Processor, source: from.source}
+		if u, err = r.admit(fresh, raw); err != nil {
 			return UploadStatus{}, err
 		}
 	}
 	return r.statusOf(u), nil // not under u.mu: that is held while its blocks come
 }
 
-// admit finds or makes the upload of a contribution that was verified.
-func (r *round) admit(c federation.Contribution, digest federation.Digest, raw []byte, source string) (*upload, error) {
+// admit takes the upload of a contribution that was verified, or finds it.
+func (r *round) admit(u *upload, raw []byte) (*upload, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u, ok := r.uploads[digest]; ok {
-		return u, nil
+	if held, ok := r.uploads[u.digest]; ok {
+		return held, nil
 	}
-	if other, ok := r.agents[c.Agent]; ok {
+	if other, ok := r.agents[u.contribution.Agent]; ok {
 		return nil, evidence.Refuse(ReasonDuplicate, "this agent's contribution is %s already", other)
 	}
-	if len(r.uploads) >= int(r.def.Maximum) {
-		if err := r.makeRoom(source); err != nil {
-			return nil, err
-		}
+	if err := r.makeRoom(u); err != nil {
+		return nil, err
 	}
-	dir := r.path("uploads", digest.String())
+	dir := r.path("uploads", u.digest.String())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := durable.Write(r.path("uploads", digest.String(), fileManifest), raw); err != nil {
+	if err := durable.Write(r.path("uploads", u.digest.String(), fileManifest), raw); err != nil {
 		return nil, err
 	}
 	if err := durable.SyncDir(r.path("uploads")); err != nil {
 		return nil, err
 	}
-	u := &upload{contribution: c, digest: digest, source: source}
 	r.gotOn(u)
-	r.uploads[digest], r.agents[c.Agent] = u, digest
+	r.uploads[u.digest], r.agents[u.contribution.Agent] = u, u.digest
 	return u, nil
 }
 

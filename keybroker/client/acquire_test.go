@@ -188,6 +188,8 @@ func TestGoal02Broker(t *testing.T) {
 		"agent key":                 {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.AgentKey = other.Public() } }, protocol.ReasonLeaseMismatch},
 		"kind":                      {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Kind = evidence.KindTDX } }, protocol.ReasonLeaseMismatch},
 		"evidence digest":           {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.EvidenceDigest[0]++ } }, protocol.ReasonLeaseMismatch},
+		"processor":                 {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Processor[0]++ } }, protocol.ReasonLeaseMismatch},
+		"no processor":              {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Processor = protocol.Processor{} } }, protocol.ReasonLeaseMismatch},
 		"image":                     {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.ImageID = "x" } }, protocol.ReasonLeaseMismatch},
 		"tenant":                    {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Tenant = "x" } }, protocol.ReasonLeaseMismatch},
 		"granted resource":          {func(s *script) { s.cert = func(c *protocol.LeaseCertificate) { c.Grants[0].Resource = "models/x" } }, protocol.ReasonLeaseMismatch},

@@ -307,7 +307,8 @@ func (x *exchange) checkLease() error {
 	})
 	same := granted && (c.Tenant == "" || c.Tenant == x.client.cfg.Claims.Tenant) &&
 		c.Lease == x.grant.Lease && c.AgentKey.Equal(x.client.cfg.AgentKey.Public()) &&
-		c.Kind == x.evidence.Kind && c.EvidenceDigest == x.evidence.Digest() && c.ImageID == x.client.cfg.Claims.ImageID &&
+		c.Kind == x.evidence.Kind && c.EvidenceDigest == x.evidence.Digest() &&
+		c.Processor == protocol.ProcessorOf(x.epoch.Broker, x.epoch.Epoch, c.Kind, x.evidence.Chip()) && c.ImageID == x.client.cfg.Claims.ImageID &&
 		c.PolicyID == x.grant.PolicyID && c.PolicyVersion == x.grant.PolicyVersion && c.PolicyDigest == x.grant.PolicyDigest &&
 		c.NotBefore == x.grant.BrokerTime && c.NotAfter == x.grant.LeaseEnd
 	if !same {

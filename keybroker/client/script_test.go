@@ -229,7 +229,7 @@ func (s *script) release(transcript protocol.Digest, m3 *protocol.Attest, m4 *pr
 		grants = append(grants, protocol.Granted{Resource: item.Resource, Version: item.Version, Roles: protocol.RoleServe})
 	}
 	c := protocol.LeaseCertificate{Lease: m4.Lease, Broker: s.f.Root.Public().ID(), Epoch: s.epochNumber, AgentKey: m3.AgentKey,
-		Kind: env.Kind, SoftwareTEE: true, EvidenceDigest: env.Digest(), Registers: registers, Image: image, ImageID: claims.ImageID,
+		Kind: env.Kind, SoftwareTEE: true, EvidenceDigest: env.Digest(), Processor: protocol.ProcessorOf(s.f.Root.Public().ID(), s.epochNumber, env.Kind, env.Chip()), Registers: registers, Image: image, ImageID: claims.ImageID,
 		Grants:   grants,
 		PolicyID: m4.PolicyID, PolicyVersion: m4.PolicyVersion, PolicyDigest: m4.PolicyDigest,
 		NotBefore: m4.BrokerTime, NotAfter: m4.LeaseEnd, Exchange: exchange}

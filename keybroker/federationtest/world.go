@@ -92,6 +92,7 @@ func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Ag
 		NotBefore: Begin, NotAfter: Begin.Add(15 * time.Minute)}
 	id := a.Key.Public().ID()
 	copy(a.Lease.Lease[:], id[:])
+	a.Lease.Processor = protocol.ProcessorOf(w.Epoch.Broker, w.Epoch.Epoch, a.Lease.Kind, id[:]) // each agent has its own
 	if change != nil {
 		change(&a.Lease)
 	}

@@ -52,7 +52,7 @@ func TestDocumentNamesEveryLabel(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(b)
-	for _, label := range []string{labelMessage, labelTranscript, labelRelease, labelKeyInfo, labelLeaseChain,
+	for _, label := range []string{labelMessage, labelTranscript, labelRelease, labelKeyInfo, labelLeaseChain, labelProcessor,
 		contextEpoch, contextChallenge, contextAttest, contextRelease, contextReceipt} {
 		if !strings.Contains(doc, label) {
 			t.Errorf("label %s is not in docs/protocol.md", label)

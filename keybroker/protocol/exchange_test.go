@@ -143,6 +143,7 @@ func sampleLease(p parties) LeaseCertificate {
 		ImageID: "image-1", PolicyID: g.PolicyID, PolicyVersion: g.PolicyVersion, PolicyDigest: g.PolicyDigest,
 		NotBefore: g.BrokerTime, NotAfter: g.LeaseEnd}
 	fill(c.EvidenceDigest[:], 0x30)
+	c.Processor = ProcessorOf(c.Broker, c.Epoch, c.Kind, fill(make([]byte, 64), 0x40))
 	c.Registers = []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}}
 	fill(c.Registers[0].Value, 0x50)
 	c.Image, _ = evidence.ImageOf(c.Kind, c.Registers)

@@ -46,6 +46,8 @@ type LeaseCertificate struct {
 	SoftwareTEE bool
 	// EvidenceDigest is the digest of the evidence envelope.
 	EvidenceDigest [32]byte
+	// Processor is what the evidence shows the guest to run on, by its name in this epoch.
+	Processor Processor
 	// Image is the digest of Registers, the measurements of what was started, sorted by
 	// name.
 	Image     evidence.ImageDigest
@@ -143,6 +145,7 @@ func (c *LeaseCertificate) encodeBody(b *cryptobyte.Builder) {
 	addString8(b, string(c.Kind))
 	addBool(b, c.SoftwareTEE)
 	b.AddBytes(c.EvidenceDigest[:])
+	b.AddBytes(c.Processor[:])
 	addString8(b, string(c.Image.Bytes()))
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 		for _, r := range c.Registers {
@@ -173,7 +176,7 @@ func (c *LeaseCertificate) decodeBody(s *cryptobyte.String) bool {
 	var kind, image string
 	ok := s.CopyBytes(c.Lease[:]) && s.CopyBytes(c.Broker[:]) && s.ReadUint64(&c.Epoch) &&
 		readPublic(s, identity.LevelEpoch, &c.AgentKey) && readString8(s, &kind) && readBool(s, &c.SoftwareTEE) &&
-		s.CopyBytes(c.EvidenceDigest[:]) && readString8(s, &image) && readRegisters(s, &c.Registers) &&
+		s.CopyBytes(c.EvidenceDigest[:]) && s.CopyBytes(c.Processor[:]) && readString8(s, &image) && readRegisters(s, &c.Registers) &&
 		readString8(s, &c.ImageID) && readString8(s, &c.Tenant) && readGrants(s, &c.Grants) &&
 		readString8(s, &c.PolicyID) && s.ReadUint64(&c.PolicyVersion) &&
 		s.CopyBytes(c.PolicyDigest[:]) && readTime(s, &c.NotBefore) && readTime(s, &c.NotAfter) && s.CopyBytes(c.Exchange[:])

@@ -20,6 +20,7 @@ type Link struct {
 type Guest struct {
 	Kind           evidence.Kind         `json:"evidence"`
 	EvidenceDigest string                `json:"evidence_digest"`
+	Processor      string                `json:"processor"` // by its name in this epoch; zeros if nobody knows which
 	Measurements   []evidence.Register   `json:"measurements"`
 	Image          evidence.ImageDigest  `json:"image"`
 	ImageID        string                `json:"image_id"` // what the guest calls itself
@@ -44,7 +45,7 @@ type GrantedKey struct {
 
 func guestOf(b *Body, c *protocol.LeaseCertificate) Guest {
 	agent := c.AgentKey.ID()
-	g := Guest{Kind: c.Kind, EvidenceDigest: hex.EncodeToString(c.EvidenceDigest[:]), Measurements: c.Registers, Image: c.Image, ImageID: c.ImageID,
+	g := Guest{Kind: c.Kind, EvidenceDigest: hex.EncodeToString(c.EvidenceDigest[:]), Processor: hex.EncodeToString(c.Processor[:]), Measurements: c.Registers, Image: c.Image, ImageID: c.ImageID,
 		Tenant: c.Tenant, Roles: c.Roles().String(), Policy: c.PolicyID, PolicyVersion: c.PolicyVersion, PolicyDigest: c.PolicyDigest,
 		AgentKey: hex.EncodeToString(agent[:]), Lease: c.Lease.String(), Broker: hex.EncodeToString(c.Broker[:]), Epoch: c.Epoch}
 	if i := slices.IndexFunc(c.Grants, func(k protocol.Granted) bool { return k.Subject == b.ModelID }); i >= 0 {

@@ -52,9 +52,11 @@ func (c *clock) move(d time.Duration) {
 // report says what an appraisal would find out.
 type hardware struct{ image, chip byte }
 
-// Collect puts both behind the report data.
+// Collect puts the image behind the report data, and the chip where SEV-SNP has it.
 func (h hardware) Collect(_ context.Context, data [64]byte) (evidence.Envelope, error) {
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: append(data[:], h.image, h.chip)}, nil
+	report := append(data[:], h.image)
+	report = append(report, make([]byte, 0x1a0-len(report))...)
+	return evidence.Envelope{Kind: evidence.KindSNP, Report: append(report, bytes.Repeat([]byte{h.chip}, 64)...)}, nil
 }
 
 // measurement is the launch measurement of an image.
@@ -65,11 +67,11 @@ type appraiser struct{}
 
 // Appraise finds out image and processor.
 func (appraiser) Appraise(_ context.Context, env evidence.Envelope, want [64]byte, _ time.Time) (evidence.Claims, error) {
-	if len(env.Report) != 66 || subtle.ConstantTimeCompare(env.Report[:64], want[:]) != 1 {
+	if len(env.Report) != 0x1e0 || subtle.ConstantTimeCompare(env.Report[:64], want[:]) != 1 {
 		return evidence.Claims{}, evidence.Refuse("report-data-mismatch", "the report was made for something else")
 	}
 	return evidence.Claims{Kind: evidence.KindSNP, Product: "Genoa", Measurement: measurement(env.Report[64]),
-		ChipID: bytes.Repeat(env.Report[65:], 64), ReportData: want[:]}, nil
+		ChipID: env.Chip(), ReportData: want[:]}, nil
 }
 
 // broker is a broker's daemon on a state directory.
