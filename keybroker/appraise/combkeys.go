@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// maxCombKeys bounds the keys of chips that are kept, of some 70 KiB each.
+// maxCombKeys bounds the keys of chips that are kept, of some 24 KiB each.
 const maxCombKeys = 256
 
 // combKeys are the keys of chips that signed reports not long ago. A first signature is

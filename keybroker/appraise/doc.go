@@ -11,9 +11,10 @@
 // policy. Only the broker calls it.
 //
 // Signatures of chips seen before are verified with multiples of their keys that were
-// kept, on filippo.io/nistec: with the standard library's arithmetic of P-384, the formal
-// proof of its field included, which crypto/ecdsa does not lend out. It gives
-// crypto/ecdsa's verdicts; tests and a fuzz target compare the two.
+// kept, on this package's own arithmetic of P-384, for public data alone: the standard
+// library does not lend its own out. It gives crypto/ecdsa's verdicts; tests compare its
+// field with math/big, its sums with filippo.io/nistec and its verdicts, also in a fuzz
+// target and on Wycheproof's vectors, with crypto/ecdsa.
 //
 // Formats: SEV Secure Nested Paging Firmware ABI Specification (56860), table
 // "ATTESTATION_REPORT", versions 2 to 5; Versioned Chip Endorsement Key
