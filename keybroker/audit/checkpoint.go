@@ -137,7 +137,7 @@ func invalid(format string, args ...any) error {
 func ParseCheckpoint(b []byte) (Checkpoint, error) {
 	if len(b) > 0 && b[0] < ' ' {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, evidence.Refuse(ReasonCheckpointVersion,
-			"the checkpoint has the first version's format; verify its log with the release that wrote it, put that directory away, and begin a log with this one"))
+			"the checkpoint has the first version's format: anchorhold-broker begin-log --config FILE puts its log away, where the release that wrote it verifies it, and begins a new one; one kept elsewhere is then made anew with anchorhold audit checkpoint --out FILE"))
 	}
 	if len(b) > maxCheckpointBytes {
 		return Checkpoint{}, invalid("%d bytes (at most %d)", len(b), maxCheckpointBytes)

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +63,34 @@ func TestOnlyALogThatExtendsKeptCheckpointsIsServed(t *testing.T) {
 	s.options.Config.Audit.Checkpoints = []string{kept + ".absent"}
 	if Check(s.options) == nil {
 		t.Error("a checkpoint that is not there was passed over")
+	}
+}
+
+// TestALogOfTheFirstVersionIsPutAway: the broker refuses it and says how to go on, and goes
+// on with the log that is begun so.
+func TestALogOfTheFirstVersionIsPutAway(t *testing.T) {
+	s := newState(t, false)
+	dir := s.result.Layout.Audit()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "audit", "testdata", "v1"))); err != nil {
+		t.Fatal(err)
+	}
+	err := Check(s.options)
+	if reason, _ := evidence.ReasonOf(err); reason != audit.ReasonCheckpointVersion || !strings.Contains(err.Error(), "anchorhold-broker begin-log") {
+		t.Fatalf("a log of the first version: %v", err)
+	}
+	if err := BeginLog(t.Context(), s.options); err != nil {
+		t.Fatal(err)
+	}
+	_, _, stop := s.run(t)
+	if err := BeginLog(t.Context(), s.options); !errors.Is(err, audit.ErrInUse) {
+		t.Errorf("while the broker runs: %v", err)
+	}
+	stop()
+	if reason, _ := evidence.ReasonOf(BeginLog(t.Context(), s.options)); reason != audit.ReasonCurrent {
+		t.Errorf("a log of this version: %q", reason)
 	}
 }
 

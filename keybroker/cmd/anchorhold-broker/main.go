@@ -21,6 +21,7 @@ var version = "development"
 
 const usage = `usage: anchorhold-broker run --config FILE     serve
        anchorhold-broker check --config FILE   open and check everything, serve nothing
+       anchorhold-broker begin-log --config FILE   put an audit log of version 1 away, begin another
        anchorhold-broker version
 A state directory is made by: anchorhold keygen broker
 `
@@ -42,8 +43,7 @@ func run(args []string) error {
 		return err
 	}
 	if len(args) == 0 {
-		fmt.Fprint(os.Stderr, usage)
-		return errors.New("a command is needed")
+		return fmt.Errorf("a command is needed\n%s", usage)
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.Usage = func() {}
@@ -66,6 +66,8 @@ func run(args []string) error {
 	switch args[0] {
 	case "check":
 		return daemon.Check(o)
+	case "begin-log":
+		return daemon.BeginLog(context.Background(), o)
 	case "run":
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
