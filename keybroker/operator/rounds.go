@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -56,6 +57,10 @@ type Prepared struct {
 	Signed []byte           `json:"signed"`
 }
 
+// roundDeadline bounds what a command about rounds waits for, a database or its turn, and
+// leaves time for the answer.
+const roundDeadline = requestDeadline - 30*time.Second
+
 // withRounds makes a route of what it does with the service and a round.
 func withRounds[T any](do func(r *request, s *rounds.Service, id federation.ID) (T, error)) func(*request) (any, error) {
 	return func(r *request) (any, error) {
@@ -63,6 +68,9 @@ func withRounds[T any](do func(r *request, s *rounds.Service, id federation.ID) 
 		if err != nil {
 			return nil, err
 		}
+		ctx, cancel := context.WithTimeout(r.Context(), roundDeadline)
+		defer cancel()
+		r.Request = r.WithContext(ctx)
 		out, err := do(r, s, id)
 		return out, roundError(err)
 	}

@@ -186,8 +186,11 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 	if err := s.cfg.Log.Kept(ctx); err != nil {
 		return nil, err
 	}
-	s.ending.Lock()
-	defer s.ending.Unlock()
+	done, err := s.end(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	rec, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		cohort := federation.CohortDigest(c.Cohort)
 		switch rec.State {
@@ -370,9 +373,12 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 // the audit log says, is not open. Another broker than the one that opened it does so once
 // the round is over, in case that one is lost.
 func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
-	s.ending.Lock()
-	defer s.ending.Unlock()
-	_, err := s.change(ctx, id, s.shown, func(rec *Record, r federation.Round) (*Charge, error) {
+	done, err := s.end(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = s.change(ctx, id, s.shown, func(rec *Record, r federation.Round) (*Charge, error) {
 		switch rec.State {
 		case Abandoned:
 			return nil, errUnchanged
@@ -408,9 +414,12 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 	if err := s.cfg.Log.Keep(ctx); err != nil {
 		return res, err
 	}
-	s.ending.Lock()
-	defer s.ending.Unlock()
-	_, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (_ *Charge, err error) {
+	done, err := s.end(ctx)
+	if err != nil {
+		return res, err
+	}
+	defer done()
+	_, err = s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
 			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
 		}

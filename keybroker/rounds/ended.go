@@ -12,6 +12,17 @@ import (
 // How a round ended is in the audit log before it is in the store. A store that was put
 // back calls the round open or closed still; the log is asked, and what it says holds.
 
+// end waits for its turn to end a round, and returns how to pass it on. Whoever has it may
+// wait for a store that never answers: others wait until their own time is over.
+func (s *Service) end(ctx context.Context) (done func(), err error) {
+	select {
+	case s.ending <- struct{}{}:
+		return func() { <-s.ending }, nil
+	case <-ctx.Done():
+		return nil, evidence.Refuse(ReasonEnding, "another round is being closed, finished or abandoned, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
+	}
+}
+
 // notAbandoned refuses a round that was abandoned, as the audit log says.
 func (s *Service) notAbandoned(ctx context.Context, id federation.ID) error {
 	events, err := s.cfg.Log.Find(ctx, actionAbandon, federation.ResourceOf(id))

@@ -22,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
@@ -58,6 +57,8 @@ const (
 	ReasonNotReleased evidence.Reason = "round-key-not-released"
 	// ReasonElsewhere: another broker of the fleet opened the round.
 	ReasonElsewhere evidence.Reason = "round-opened-elsewhere"
+	// ReasonEnding: the ending of another round, which comes first, has not come back in time.
+	ReasonEnding evidence.Reason = "round-ending-unresponsive"
 )
 
 // Secrets is the broker's key store.
@@ -152,9 +153,9 @@ func (p Policy) maxDuration() time.Duration {
 // Service is the broker's rounds. Its methods may be called from any goroutine.
 type Service struct {
 	cfg Config
-	// ending is held while the log is asked how a round ended and is told: this broker
-	// signs one ticket for a round and records one end of it.
-	ending sync.Mutex
+	// ending holds whoever asks the log how a round ended and tells it: this broker signs one
+	// ticket for a round and records one end of it.
+	ending chan struct{}
 	looks  looks
 }
 
@@ -174,7 +175,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg}, nil
+	return &Service{cfg: cfg, ending: make(chan struct{}, 1)}, nil
 }
 
 // Spec is what an operator asks for. Zero values take the defaults named.
