@@ -41,6 +41,7 @@ type Buffer struct {
 	pages      int            // bytes mapped
 	size       int
 	protection Protection
+	brief      bool // the pages are kept for later ones
 }
 
 // New returns a zeroed buffer of n bytes.
@@ -52,10 +53,14 @@ func New(n int) (*Buffer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keybuf: %w", err)
 	}
+	return newBuffer(region, protection, n), nil
+}
+
+func newBuffer(region []byte, protection Protection, n int) *Buffer {
 	b := &Buffer{mu: new(sync.RWMutex), address: unsafe.Pointer(unsafe.SliceData(region)), pages: len(region), size: n, protection: protection}
 	// A buffer that its owner forgot is wiped all the same, later.
 	runtime.SetFinalizer(b, (*Buffer).Wipe)
-	return b, nil
+	return b
 }
 
 // Random returns a buffer of n bytes from the system's random source.
@@ -76,6 +81,29 @@ func Take(secret []byte) (*Buffer, error) {
 	if err != nil {
 		return nil, err
 	}
+	copy(b.Bytes(), secret)
+	return b, nil
+}
+
+// TakeBriefly is Take for a secret that its caller wipes before it returns, in a place
+// where that happens often: to map, lock and unmap a page costs fifty times as much as the
+// copy. Wipe clears the page and keeps it for the next such buffer, so that bytes used after Wipe
+// are not caught by the processor, as those of other buffers are.
+func TakeBriefly(secret []byte) (*Buffer, error) {
+	if len(secret) < 1 || len(secret) > maxBytes {
+		return Take(secret)
+	}
+	defer Wipe(secret)
+	var b *Buffer
+	if p, ok := reuse(len(secret)); ok {
+		b = newBuffer(p.region, p.protection, len(secret))
+	} else {
+		var err error
+		if b, err = New(len(secret)); err != nil {
+			return nil, err
+		}
+	}
+	b.brief = true
 	copy(b.Bytes(), secret)
 	return b, nil
 }
@@ -160,7 +188,9 @@ func (b *Buffer) Wipe() {
 	}
 	region := unsafe.Slice((*byte)(b.address), b.pages)
 	Wipe(region)
-	release(region)
+	if !b.brief || !keep(region, b.protection) {
+		release(region)
+	}
 	b.address = nil
 	runtime.SetFinalizer(b, nil)
 }

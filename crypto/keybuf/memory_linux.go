@@ -3,6 +3,7 @@ package keybuf
 import (
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,44 @@ func (p Protection) String() string {
 		return "locked and out of dumps"
 	}
 	return "not locked: raise the limit of lockable memory (LimitMEMLOCK=, ulimit -l)"
+}
+
+// maxSpare bounds the pages that are kept for brief buffers.
+const maxSpare = 64
+
+// spare are pages that brief buffers left: locked, and all zero.
+var spare struct {
+	sync.Mutex
+	pages []spared
+}
+
+type spared struct {
+	region     []byte
+	protection Protection
+}
+
+// reuse returns a page for n bytes, if there is one.
+func reuse(n int) (p spared, ok bool) {
+	spare.Lock()
+	defer spare.Unlock()
+	last := len(spare.pages) - 1
+	if last < 0 || n > os.Getpagesize() {
+		return spared{}, false
+	}
+	p, spare.pages = spare.pages[last], spare.pages[:last]
+	return p, true
+}
+
+// keep takes a page that holds zeros. What is not locked is not kept: the limit may be
+// higher the next time.
+func keep(region []byte, protection Protection) bool {
+	spare.Lock()
+	defer spare.Unlock()
+	if protection == Unlocked || len(region) != os.Getpagesize() || len(spare.pages) == maxSpare {
+		return false
+	}
+	spare.pages = append(spare.pages, spared{region, protection})
+	return true
 }
 
 // allocate maps whole pages with the best protection that the kernel gives.

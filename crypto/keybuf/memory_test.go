@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -227,5 +228,65 @@ func BenchmarkNewAndWipe(b *testing.B) {
 			b.Fatal(err)
 		}
 		k.Wipe()
+	}
+}
+
+// TestBriefBuffersShareClearedPages: a page holds nothing when the next buffer gets it, no
+// more than maxSpare are kept, and none that could be swapped.
+func TestBriefBuffersShareClearedPages(t *testing.T) {
+	first, err := TakeBriefly([]byte(canary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Protection() == Unlocked {
+		t.Skip("no memory can be locked here")
+	}
+	page := first.address
+	first.Wipe()
+	second, err := TakeBriefly([]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Wipe()
+	if second.address != page {
+		t.Error("the page was not used again")
+	}
+	if got := unsafe.Slice((*byte)(second.address), second.pages); !bytes.Equal(got[1:], make([]byte, len(got)-1)) || got[0] != 1 {
+		t.Error("the page holds more than the new secret")
+	}
+	if first.Bytes() != nil || first.Len() != 0 {
+		t.Error("the wiped buffer still has its page")
+	}
+	first.Wipe() // again: it must not give the second one's page away
+	third, err := TakeBriefly([]byte{2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Wipe()
+	if third.address == second.address {
+		t.Error("two buffers have one page")
+	}
+
+	var many []*Buffer
+	for range maxSpare + 8 {
+		b, err := TakeBriefly([]byte{3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		many = append(many, b)
+	}
+	for _, b := range many {
+		b.Wipe()
+	}
+	if got := len(spare.pages); got > maxSpare {
+		t.Errorf("%d pages are kept, the limit is %d", got, maxSpare)
+	}
+	if keep(make([]byte, os.Getpagesize()), Unlocked) {
+		t.Error("a page that could be swapped is kept")
+	}
+	for _, n := range []int{0, maxBytes + 1} {
+		if _, err := TakeBriefly(make([]byte, n)); !errors.Is(err, ErrSize) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
 	}
 }

@@ -118,7 +118,7 @@ func (s *sealer) open(name string, version uint64, r record) (*keybuf.Buffer, er
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	out, err := keybuf.Take(plain)
+	out, err := keybuf.TakeBriefly(plain)
 	if err != nil {
 		return nil, err
 	}

@@ -269,7 +269,7 @@ func (s *Store) put(tx *bolt.Tx, name string, secret *keybuf.Buffer, meta Meta) 
 
 // Get opens one version of a secret; version 0 is the latest active one. A
 // retired version opens only when it is asked for by number. The caller wipes
-// the buffer.
+// the buffer before it returns (keybuf.TakeBriefly).
 func (s *Store) Get(ctx context.Context, name string, version uint64) (*keybuf.Buffer, Info, error) {
 	if err := CheckName(name); err != nil {
 		return nil, Info{}, err
