@@ -44,6 +44,10 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, err
 	}
+	return c.ask(req)
+}
+
+func (c *Client) ask(req *http.Request) (io.ReadCloser, error) {
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask the broker: %w", err)
@@ -66,6 +70,11 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return err
 	}
+	return decode(answer, out)
+}
+
+// decode reads an answer into out, and closes it.
+func decode(answer io.ReadCloser, out any) error {
 	defer answer.Close()
 	limited := io.LimitReader(answer, maxAnswerBytes)
 	if text, ok := out.(*string); ok {
@@ -101,6 +110,21 @@ func (c *Client) Do(ctx context.Context, path string, body, out any) error {
 		return err
 	}
 	return c.call(ctx, http.MethodPost, path, nil, bytes.NewReader(raw), out)
+}
+
+// DoWith calls a command of Extra that is a GET and heeds a header.
+func (c *Client) DoWith(ctx context.Context, path string, header http.Header, out any) error {
+	u := url.URL{Scheme: "http", Host: "broker", Path: path}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	req.Header = header
+	answer, err := c.ask(req)
+	if err != nil {
+		return err
+	}
+	return decode(answer, out)
 }
 
 // Status returns the broker at a glance.

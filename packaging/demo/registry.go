@@ -120,6 +120,30 @@ func (d *proofDemo) challenge(ctx context.Context) (string, error) {
 	if strings.Contains(string(text), "none yet") {
 		return "", errors.New("the audit shows no proof")
 	}
+	if err := d.auditWithSalt(ctx, drawn[1], broker); err != nil {
+		return "", err
+	}
 	d.registry = ""
 	return "2 of 5 drawn by the broker after all five were given, proven and handed in:\n" + strings.TrimSpace(string(text)), os.Remove(config)
+}
+
+// auditWithSalt audits an answer as somebody to whom its client gave the salts.
+func (d *proofDemo) auditWithSalt(ctx context.Context, id string, broker []string) error {
+	held, err := d.tool(ctx, "receipt", "get", id, "--agent", d.path("agent.sock"))
+	if err != nil {
+		return err
+	}
+	file := d.path("audited.receipt.json")
+	if err := os.WriteFile(file, held, 0o600); err != nil {
+		return err
+	}
+	out, err := d.tool(ctx, append([]string{"proof", "audit", id, "--salts", file, "--json"}, broker...)...)
+	if err != nil {
+		return err
+	}
+	var a audited
+	if err := json.Unmarshal(out, &a); err != nil || a.Proof == nil || a.Proof.Outputs == nil {
+		return fmt.Errorf("the audit of %s with its salts shows %+v: %w", id, a, err)
+	}
+	return nil
 }

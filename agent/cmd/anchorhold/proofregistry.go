@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
 
@@ -120,19 +122,54 @@ func newProofStatus(inv *invocation) *cobra.Command {
 }
 
 func newProofAudit(inv *invocation) *cobra.Command {
-	c := inv.operate("audit RECEIPT", "Show everything about one answer: receipt, guest, model, challenge, proof", "  anchorhold proof audit 5f2c... --json", exactly(1, "one receipt's id"),
+	var salts string
+	c := inv.operate("audit RECEIPT", "Show everything about one answer: receipt, guest, model, challenge, proof",
+		"  anchorhold proof audit 5f2c... --json\n  anchorhold proof audit 5f2c... --salts answer.receipt.json", exactly(1, "one receipt's id"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			header, err := saltHeader(salts, args[0])
+			if err != nil {
+				return nil, nil, err
+			}
 			var a wire.Answer
-			if err := b.Do(ctx, "/v1/proof-audit/"+url.PathEscape(args[0]), nil, &a); err != nil {
+			if err := b.DoWith(ctx, "/v1/proof-audit/"+url.PathEscape(args[0]), header, &a); err != nil {
 				return nil, nil, err
 			}
 			if a.Receipt.ID.String() != args[0] {
 				return nil, nil, errors.New("the broker answered about another receipt")
 			}
+			if salts != "" && a.Proof != nil && a.Proof.Outputs == nil {
+				return nil, nil, fmt.Errorf("%w: the broker has a proof of %s, and the salt in %s does not open its output", errRefused, args[0], salts)
+			}
 			return a, func(w io.Writer) { printAnswer(w, a) }, nil
 		})
+	c.Flags().StringVar(&salts, "salts", "", "file with the receipt and its salts, as the client has it (anchorhold receipt get): shows the outputs, too")
 	inv.brokerFlag(c)
 	return c
+}
+
+// saltHeader is the header that shows the outputs of an answer, with the salt from a
+// client's file; without a file it is empty.
+func saltHeader(path, id string) (http.Header, error) {
+	header := http.Header{}
+	if path == "" {
+		return header, nil
+	}
+	data, err := readBounded(path)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--salts: %v", err)} // a missing file is no missing socket
+	}
+	r, salts, has, err := receipt.ParseFile(data)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s: %w", errRefused, path, err)
+	case !has:
+		return nil, usageError{fmt.Errorf("%s holds a receipt without its salts; the client that asked has them", path)}
+	case r.Body.ID.String() != id:
+		return nil, usageError{fmt.Errorf("%s is of receipt %s, not of %s", path, r.Body.ID, id)}
+	}
+	text, err := wire.Salt(salts.Output).MarshalText()
+	header.Set(wire.SaltHeader, string(text))
+	return header, err
 }
 
 func printAnswer(w io.Writer, a wire.Answer) {
@@ -150,7 +187,7 @@ func printAnswer(w io.Writer, a wire.Answer) {
 		fmt.Fprintln(w, "proof      none yet")
 		return
 	}
-	output := "output for those who have the receipt's salt"
+	output := "output for those who have the receipt's salt (--salts)"
 	if p.Outputs != nil {
 		output = fmt.Sprintf("output %v", p.Outputs)
 	}

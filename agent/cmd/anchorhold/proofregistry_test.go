@@ -23,6 +23,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
+	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // registrySocket serves the commands of a registry as the operators' socket does, without
@@ -52,16 +54,27 @@ func registrySocket(t *testing.T) string {
 			_ = json.NewEncoder(w).Encode(answer) // the client sees what is missing
 		})
 	}
-	socket := filepath.Join(dir, "operator.sock")
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return serveUnix(t, mux)
+}
+
+// serveUnix serves on an operators' socket until the test ends.
+func serveUnix(t *testing.T, h http.Handler) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "operator.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: mux}
+	server := &http.Server{Handler: h}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), r.Close()); err != nil {
+		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 		<-ended
@@ -110,6 +123,68 @@ func TestTheRegistryFromTheCommandLine(t *testing.T) {
 	}
 	expect("receipt-not-announced", exitRefused, "audit", strings.Repeat("0", 32))
 	expect("receipt-not-announced", exitRefused, "audit", "..%2f..")
+}
+
+// The outputs of an answer are shown for the salt in the client's file, and for no other.
+func TestAuditShowsOutputsForTheSalt(t *testing.T) {
+	w := federationtest.New(t)
+	a := w.Agent(t, nil)
+	a.Grant(t, [32]byte{1})
+	id, err := receipt.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := receipt.Issue(a.Key, receipt.Lease{ID: a.Lease.Lease, EvidenceDigest: a.Lease.EvidenceDigest, Chain: a.Chain, Now: federationtest.Begin.Add(time.Minute)},
+		receipt.Answer{ID: id, ModelID: [32]byte{1}, ModelName: "demo", ModelVersion: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	salt, err := wire.Salt(issued.Salts.Output).MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux() // as a registry that has a proof of the answer
+	mux.HandleFunc("GET /v1/proof-audit/{receipt}", func(w http.ResponseWriter, r *http.Request) {
+		answer := wire.Answer{Receipt: wire.ReceiptView{ID: statement.ID(id)}, Proof: &wire.ProofView{System: statement.Groth16}}
+		if r.Header.Get(wire.SaltHeader) == string(salt) {
+			answer.Proof.Outputs = []int32{3, 1, 4}
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+	socket := serveUnix(t, mux)
+	file := writeJSON(t, "whole.json", issued)
+	other := issued
+	other.Salts.Output[0] ^= 1
+	for name, tc := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"without":              {nil, 0, "for those who have the receipt's salt"},
+		"the client's file":    {[]string{"--salts", file}, 0, "output [3 1 4]"},
+		"another salt":         {[]string{"--salts", writeJSON(t, "other.json", other)}, exitRefused, "does not open its output"},
+		"a receipt alone":      {[]string{"--salts", writeJSON(t, "alone.json", issued.Receipt)}, exitUsage, "without its salts"},
+		"no receipt":           {[]string{"--salts", writeJSON(t, "none.json", 1)}, exitRefused, "none.json"},
+		"a file that is gone":  {[]string{"--salts", file + ".none"}, exitUsage, "no such file"},
+		"another receipt's id": {[]string{"--salts", writeJSON(t, "second.json", second(t, a, issued))}, exitUsage, "is of receipt"},
+	} {
+		out, status, err := run(t, append([]string{"proof", "audit", id.String(), "--broker", socket}, tc.args...)...)
+		if text := out + errorText(err); status != tc.status || !strings.Contains(text, tc.want) {
+			t.Errorf("%s: status %d, want %d with %q: %s", name, status, tc.status, tc.want, text)
+		}
+	}
+}
+
+// second is the file of another answer with the same salts.
+func second(t *testing.T, a *federationtest.Agent, issued receipt.Issued) receipt.Issued {
+	t.Helper()
+	body := issued.Receipt.Body
+	body.ID[0] ^= 1
+	var err error
+	if issued.Receipt, err = receipt.Sign(a.Key, body, a.Chain); err != nil {
+		t.Fatal(err)
+	}
+	return issued
 }
 
 func errorText(err error) string {
