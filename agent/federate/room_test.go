@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // never proves nothing, so that jobs stay where they are, with their files.
@@ -95,7 +96,7 @@ func TestUsersCannotFillTheDisk(t *testing.T) {
 func TestNothingIsTakenBelowTheFloorOfTheDisk(t *testing.T) {
 	w := newWorld(t)
 	r, _, _ := w.open(t, nil)
-	free, err := spool.Free(t.TempDir())
+	free, err := disk.Free(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

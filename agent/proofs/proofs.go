@@ -37,6 +37,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // Reasons of this package.
@@ -346,7 +347,7 @@ func (s *Service) resume(ctx context.Context) {
 }
 
 func (s *Service) keep(ctx context.Context, w witness) error {
-	free, err := spool.Free(s.cfg.Dir)
+	free, err := disk.Free(s.cfg.Dir)
 	if err == nil && free < s.cfg.Floor {
 		err = evidence.Refuse(spool.ReasonDisk, "%d bytes of the disk are free, less than %d (spool.free_mb)", free, s.cfg.Floor)
 	}

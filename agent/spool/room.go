@@ -1,13 +1,10 @@
 package spool
 
 import (
-	"fmt"
-	"math"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // Reasons of a Room.
@@ -56,17 +53,7 @@ type Room struct {
 
 // NewRoom makes a room for a directory.
 func NewRoom(dir string, l Limits) *Room {
-	return &Room{dir: dir, limits: l, free: Free, of: map[uint32]int64{}, writers: map[uint32]int{}}
-}
-
-// Free is how many bytes of a directory's disk a user may still take.
-func Free(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	free := float64(st.Bavail) * float64(st.Bsize)
-	return int64(min(free, math.MaxInt64/2)), nil
+	return &Room{dir: dir, limits: l, free: disk.Free, of: map[uint32]int64{}, writers: map[uint32]int{}}
 }
 
 // Usage is what is stored already, in all and of one user, without what is being written.

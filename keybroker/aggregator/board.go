@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/anchorhold/anchorhold/crypto/heparams"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
@@ -14,9 +16,15 @@ import (
 // boards adds the routes of set-ups and shares.
 func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 	mux.HandleFunc("POST /v1/setups", func(w http.ResponseWriter, r *http.Request) {
-		if err := a.takeSmall(w, r, a.board.AddSetup); err != nil {
-			a.refuse(w, r, err)
+		signed, release, err := a.readSmall(w, r)
+		if err == nil {
+			defer release()
+			if err = a.board.AddSetup(signed); err == nil {
+				reply(w, http.StatusOK, struct{}{})
+				return
+			}
 		}
+		a.refuse(w, r, err)
 	})
 	a.route(mux, "GET /v1/setups/{id}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.sendFile(w, r, a.board.SetupPath(id), board.ReasonUnknown)
@@ -70,6 +78,13 @@ func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id fed
 		return err
 	}
 	defer release()
+	if !durable.Exists(filepath.Join(dir, board.FileBlocks)) {
+		room, err := a.disk.claim(int64(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock())) * heparams.ShareBlockBytes)
+		if err != nil {
+			return err
+		}
+		defer room.release()
+	}
 	if err = board.ReceiveShare(dir, id, a.patient(w, r)); err == nil {
 		reply(w, http.StatusOK, struct{}{})
 	}
@@ -86,6 +101,11 @@ func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id feder
 		return err
 	}
 	limit := federation.MaxManifestBytes(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock()))
+	room, err := a.disk.claim(limit)
+	if err != nil {
+		return err
+	}
+	defer room.release()
 	body, release, err := listen.ReadBody(w, r, limit)
 	if err == nil {
 		defer release()

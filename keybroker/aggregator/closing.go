@@ -124,6 +124,11 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
 	if durable.Exists(r.path(fileValues)) {
 		return nil
 	}
+	room, err := a.disk.claim(int64(res.Length) * 8)
+	if err != nil {
+		return err
+	}
+	defer room.release()
 	return durable.Stream(r.path(fileValues), func(w io.Writer) error {
 		h, size := sha256.New(), int64(res.Length)*8
 		n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))

@@ -88,6 +88,9 @@ type Config struct {
 	// Kept is how long a round is held after it closed and its result was published, 30
 	// days; Unfinished how long without one, 90.
 	Kept, Unfinished time.Duration
+	// Free is how many bytes of the disk stay free, 1 GiB: below it nothing is taken but what
+	// ends rounds, and is small.
+	Free int64
 	// Idle is how long a peer may neither send nor take anything in the middle of a
 	// body; 30 seconds. What it sends comes with 4 KiB a second, on average over twice that.
 	Idle time.Duration
@@ -103,6 +106,7 @@ type Config struct {
 type Aggregator struct {
 	cfg     Config
 	sending places // of uploads that send blocks
+	disk    *floor
 	buffers sync.Pool
 	proving chan struct{} // one token for each proof that is being verified
 	board   *board.Board
@@ -128,6 +132,9 @@ func New(cfg Config) (*Aggregator, error) {
 			*v = d
 		}
 	}
+	if cfg.Free == 0 {
+		cfg.Free = 1 << 30
+	}
 	if cfg.RoundsPerModel == 0 {
 		cfg.RoundsPerModel = cfg.Rounds - cfg.Rounds/4
 	}
@@ -139,14 +146,14 @@ func New(cfg Config) (*Aggregator, error) {
 			*v = d
 		}
 	}
-	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.RoundsPerModel < 0 || cfg.Kept < 0 || cfg.Unfinished < 0 || cfg.Idle < 0 || cfg.Late < 0 || cfg.MaxDuration < 0 {
+	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.RoundsPerModel < 0 || cfg.Free < 0 || cfg.Kept < 0 || cfg.Unfinished < 0 || cfg.Idle < 0 || cfg.Late < 0 || cfg.MaxDuration < 0 {
 		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
 	}
 	if err := cfg.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("aggregator: limits: %w", err)
 	}
 	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
-	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, rounds: map[federation.ID]*round{}, written: map[string]bool{}, proving: make(chan struct{}, maxProving)}
+	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, disk: newFloor(cfg.StateDir, cfg.Free), rounds: map[federation.ID]*round{}, written: map[string]bool{}, proving: make(chan struct{}, maxProving)}
 	var err error
 	if a.lowest, err = openLowest(filepath.Join(cfg.StateDir, fileLowest), cfg.MinEpoch); err != nil {
 		return nil, err

@@ -34,3 +34,23 @@ func (a *Aggregator) FillProving() (empty func()) {
 		}
 	}
 }
+
+// SetFree has the disk have so much free.
+func (a *Aggregator) SetFree(bytes int64) {
+	a.disk.mu.Lock()
+	defer a.disk.mu.Unlock()
+	a.disk.free = func(string) (int64, error) { return bytes, nil }
+}
+
+// SpokenFor is how much of the disk is held for what is being written.
+func (a *Aggregator) SpokenFor() int64 {
+	a.disk.mu.Lock()
+	defer a.disk.mu.Unlock()
+	return a.disk.held
+}
+
+// LoseDisk asks for room on a disk that is not there.
+func (a *Aggregator) LoseDisk() error {
+	_, err := newFloor(a.cfg.StateDir+"/none", 0).claim(0)
+	return err
+}

@@ -82,6 +82,17 @@ func (r *round) status() RoundStatus {
 	return s
 }
 
+// has says whether an agent has an upload here, whole or not.
+func (r *round) has(by *federation.Reader) bool {
+	if by == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.agents[by.Agent()]
+	return ok
+}
+
 func (r *round) path(parts ...string) string {
 	return filepath.Join(append([]string{r.dir}, parts...)...)
 }

@@ -57,7 +57,7 @@ func (a *Aggregator) Admin() http.Handler {
 
 func (a *Aggregator) public(mux *http.ServeMux, g gate) {
 	mux.HandleFunc("POST /v1/rounds", func(w http.ResponseWriter, r *http.Request) {
-		signed, release, err := listen.ReadBody(w, r, maxSmallBody)
+		signed, release, err := a.readSmall(w, r)
 		if err == nil {
 			defer release()
 			var def federation.Round
@@ -127,12 +127,20 @@ func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id federation
 		return err
 	}
 	limit := federation.MaxManifestBytes(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock()))
+	shown := a.shown(r)
+	if !held.has(shown) { // one that is here may ask how far it is
+		room, err := a.disk.claim(limit + int64(held.columns.Count)*int64(held.set.BlockBytes()))
+		if err != nil {
+			return err
+		}
+		room.release() // its blocks claim their own, when they come
+	}
 	body, release, err := listen.ReadBody(w, r, limit)
 	if err != nil {
 		return err
 	}
 	defer release()
-	status, err := a.take(id, body, peer{a.shown(r), listen.From(r.Context()).Source()})
+	status, err := a.take(id, body, peer{shown, listen.From(r.Context()).Source()})
 	if err == nil {
 		// An agent's signature was verified, and it has one contribution.
 		listen.From(r.Context()).Promote("contribution " + status.Contribution.String())
@@ -283,6 +291,16 @@ func (a *Aggregator) sendFile(w http.ResponseWriter, r *http.Request, path strin
 	return nil
 }
 
+// readSmall reads a statement that begins something, if there is room on the disk for it.
+func (a *Aggregator) readSmall(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+	room, err := a.disk.claim(maxSmallBody)
+	if err != nil {
+		return nil, nil, err
+	}
+	room.release()
+	return listen.ReadBody(w, r, maxSmallBody)
+}
+
 func (a *Aggregator) takeSmall(w http.ResponseWriter, r *http.Request, take func([]byte) error) error {
 	body, release, err := listen.ReadBody(w, r, maxSmallBody)
 	if err != nil {
@@ -336,6 +354,8 @@ func statusOf(reason evidence.Reason) int {
 		return http.StatusConflict
 	case ReasonBusy, board.ReasonFull:
 		return http.StatusServiceUnavailable
+	case ReasonDisk:
+		return http.StatusInsufficientStorage
 	case ReasonSlow:
 		return http.StatusRequestTimeout
 	case ReasonNobody, ReasonEnded:

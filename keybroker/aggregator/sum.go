@@ -86,6 +86,11 @@ func (a *Aggregator) Sum(ctx context.Context, id federation.ID, cohort []federat
 // add computes the sum into a directory of its own and gives it its name when it
 // is whole.
 func (a *Aggregator) add(ctx context.Context, r *round, cohort []federation.Digest, name federation.Digest, progress func(done, total uint64)) (m SumManifest, err error) {
+	room, err := a.disk.claim(int64(r.columns.Count) * int64(r.set.BlockBytes()))
+	if err != nil {
+		return m, err
+	}
+	defer room.release()
 	work, err := os.MkdirTemp(r.path("sums"), ".work-*")
 	if err != nil {
 		return m, err

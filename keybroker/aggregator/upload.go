@@ -172,11 +172,16 @@ func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, fro
 	if err != nil {
 		return r.statusOf(u), err
 	}
+	room, err := a.disk.claim(int64(r.columns.Count-from) * int64(r.set.BlockBytes()))
+	if err != nil {
+		return r.statusOf(u), err
+	}
+	defer room.release()
 	if err := a.sending.enter(body); err != nil {
 		return r.statusOf(u), err
 	}
 	defer a.sending.leave(body)
-	err = a.append(r, u, manifest, body)
+	err = a.append(r, u, manifest, body, room)
 	if u.next.Load() > from {
 		r.mu.Lock()
 		r.gotOn(u)
@@ -186,7 +191,7 @@ func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, fro
 }
 
 // append writes checked blocks, and completes the upload with the last one.
-func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, body io.Reader) (err error) {
+func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, body io.Reader, room *room) (err error) {
 	f, err := os.OpenFile(r.path("uploads", u.digest.String(), fileBlocks), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -219,6 +224,7 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 		if _, err := f.WriteAt(check.block[:size], int64(next)*int64(size)); err != nil {
 			return err
 		}
+		room.wrote(int64(size))
 	}
 	if n, _ := io.ReadFull(body, check.block[:1]); n != 0 { // an error here is the end that is wanted
 		return evidence.Refuse(ReasonSurplus, "bytes after the last block")

@@ -71,6 +71,9 @@ type Settings struct {
 	// 30 by default; UnfinishedDays how long without a result, 90.
 	KeptDays       int `yaml:"kept_days"`
 	UnfinishedDays int `yaml:"unfinished_days"`
+	// FreeMB is how much of StateDir's disk stays free, in MiB: below it nothing is taken but
+	// tickets, results and other small things that end rounds. 0 is 1024.
+	FreeMB int `yaml:"free_mb"`
 	// NormKeys is a directory with records and verifying keys of proofs that updates are
 	// inside their bounds, for rounds that want such proofs.
 	NormKeys string `yaml:"norm_keys"`
@@ -94,7 +97,7 @@ const Example = `  state_dir: /var/lib/anchorhold/aggregator
   root_keys: [/etc/anchorhold/root.key.pub]
   admin_socket: /run/anchorhold-aggregator/admin.sock
   # optional: profile, min_epoch, late_minutes, max_hours, shard, shards, workers, uploads, rounds, rounds_per_model,
-  # kept_days, unfinished_days, log_level, limits, norm_keys, allow_development_setup, verification_timeout_ms
+  # kept_days, unfinished_days, free_mb, log_level, limits, norm_keys, allow_development_setup, verification_timeout_ms
 `
 
 // LoadSettings reads a configuration file.
@@ -154,6 +157,9 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	if !filepath.IsAbs(s.StateDir) || s.AdminSocket == "" {
 		return nil, errors.New("state_dir must be an absolute path, and admin_socket must be set")
 	}
+	if s.FreeMB < 0 || s.FreeMB > 1<<24 {
+		return nil, fmt.Errorf("free_mb is up to %d", 1<<24)
+	}
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
@@ -188,7 +194,7 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 		return nil, err
 	}
 	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, RoundsPerModel: s.RoundsPerModel,
-		Kept: days(s.KeptDays), Unfinished: days(s.UnfinishedDays),
+		Free: int64(s.FreeMB) << 20, Kept: days(s.KeptDays), Unfinished: days(s.UnfinishedDays),
 		MinEpoch: s.MinEpoch, Late: time.Duration(s.LateMinutes) * time.Minute, MaxDuration: time.Duration(s.MaxHours) * time.Hour, NormKeys: norms, Limits: s.Limits, Logger: log})
 	return d, err
 }

@@ -184,6 +184,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"not a key": func(s string) string { return strings.Replace(s, "root_keys: [", "root_keys: [nonsense, ", 1) },
 		"profile":   func(s string) string { return s + "profile: classical\n" },
 		"shard":     func(s string) string { return s + "shard: 3\nshards: 2\n" },
+		"free disk": func(s string) string { return s + "free_mb: -1\n" },
 		"limits":    func(s string) string { return s + "limits: {connections: -1}\n" },
 		"balancer":  func(s string) string { return s + "limits: {balancers: [nowhere]}\n" },
 	} {

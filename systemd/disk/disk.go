@@ -1,0 +1,20 @@
+// Package disk asks how much room a service's disk has. Services that take files from others
+// keep a floor of it free: the agent (agent/spool) and the aggregator.
+package disk
+
+import (
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// Free is how many bytes of a directory's disk a user may still take.
+func Free(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	free := float64(st.Bavail) * float64(st.Bsize)
+	return int64(min(free, math.MaxInt64/2)), nil
+}
