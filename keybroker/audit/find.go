@@ -61,9 +61,9 @@ func (l *Log) Find(q Query) ([]Found, error) {
 	return append(found, some...), err
 }
 
-// findClosed asks one closed segment's index, which is checked against its
-// signature once.
-func (l *Log) findClosed(x segmentIndex, k key) ([]Found, error) {
+// findClosed asks one closed segment's index. All of it is checked against its
+// signature once, and each page that is read for an answer against what it was then.
+func (l *Log) findClosed(x segmentIndex, k key) (found []Found, err error) {
 	if x.Entries == 0 {
 		return nil, nil
 	}
@@ -73,17 +73,17 @@ func (l *Log) findClosed(x segmentIndex, k key) ([]Found, error) {
 	}
 	defer f.Close()
 	l.mu.Lock()
-	sound := l.sound[x.First]
+	pages, checked := l.pages[x.First]
 	l.mu.Unlock()
-	if !sound {
-		if err := x.check(f); err != nil {
+	if !checked {
+		if pages, err = x.check(f); err != nil {
 			return nil, err
 		}
 		l.mu.Lock()
-		l.sound[x.First] = true
+		l.pages[x.First] = pages
 		l.mu.Unlock()
 	}
-	places, err := x.find(f, k)
+	places, err := x.find(f, pages, k)
 	if err != nil {
 		return nil, err
 	}
@@ -92,10 +92,17 @@ func (l *Log) findClosed(x segmentIndex, k key) ([]Found, error) {
 
 // read reads the records at their places and proves that they are the log's.
 func (l *Log) read(seg journal.Segment, places []place, k key) (found []Found, err error) {
+	away := false
 	for _, p := range places {
 		at := seg.First + uint64(p.nth)
 		first, entries, err := l.readFrame(seg, int64(p.frame))
 		if errors.Is(err, os.ErrNotExist) {
+			if !away {
+				if err := l.wasArchived(seg); err != nil {
+					return nil, err
+				}
+				away = true
+			}
 			leaf, err := l.Leaf(at)
 			if err != nil {
 				return nil, err
@@ -129,6 +136,15 @@ func (l *Log) read(seg journal.Segment, places []place, k key) (found []Found, e
 		found = append(found, Found{Leaf{at, leafHash(body)}, &r})
 	}
 	return found, nil
+}
+
+// wasArchived refuses a segment that is gone without having been archived.
+func (l *Log) wasArchived(seg journal.Segment) error {
+	archived, err := readArchived(l.opts.fs, l.dir, l.signer.Public())
+	if err == nil && seg.First >= archived {
+		err = journal.Tampered("segment %s is missing and was not archived", seg.Name)
+	}
+	return err
 }
 
 // Leaf returns the hash of a record, archived or not, proven against the last

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -154,6 +155,80 @@ func TestAForgedIndexHidesNothing(t *testing.T) {
 	}
 }
 
+// TestADiskThatChangesUnderARunningBrokerHidesNothing: the index was believed before.
+func TestADiskThatChangesUnderARunningBrokerHidesNothing(t *testing.T) {
+	q := Query{Kind: KindService, Action: "round-open", Resource: "round/0"}
+	index := func(change func([]byte) []byte) func(*testing.T, string) {
+		return func(t *testing.T, dir string) { edit(t, filepath.Join(dir, indexName(0)), change) }
+	}
+	for name, forge := range map[string]func(t *testing.T, dir string){
+		"entries changed": index(func(b []byte) []byte {
+			x, _, _, err := parseIndexHead(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := x.entriesAt; i < int64(len(b)); i += indexEntryBytes {
+				copy(b[i:], bytes.Repeat([]byte{0xff}, keyBytes))
+			}
+			return b
+		}),
+		"entries cut":  index(func(b []byte) []byte { return b[:len(b)/2] }),
+		"index gone":   func(t *testing.T, dir string) { remove(t, filepath.Join(dir, indexName(0))) },
+		"segment gone": func(t *testing.T, dir string) { remove(t, segment(dir, recordPrefix, firstName)) },
+	} {
+		dir := t.TempDir()
+		l := openLog(t, dir, newSigner(t), Options{SegmentBytes: 4000})
+		mixed(t, l, 0, 20)
+		if found, err := l.Find(q); err != nil || len(found) != 1 {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		forge(t, dir)
+		if found, err := l.Find(q); err == nil || found != nil {
+			t.Errorf("%s: %+v, %v", name, found, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAnIndexIsReadByPages: every key of an index of several pages is found, with all of
+// its places, wherever pages begin.
+func TestAnIndexIsReadByPages(t *testing.T) {
+	x := index{}
+	for nth := range 5 * pageEntries {
+		k := key{byte(nth % 7), byte(nth % 3)} // more places under each key than a page may end with
+		if nth >= 2*pageEntries {
+			k = key{9, byte(nth >> 8), byte(nth)}
+		}
+		x.add(k, uint64(nth), int64(nth)+1)
+	}
+	dir, signer := t.TempDir(), newSigner(t)
+	if _, err := writeIndex(journal.Disk{}, dir, signer, summary{Count: 5 * pageEntries}, x); err != nil {
+		t.Fatal(err)
+	}
+	read, err := readIndex(journal.Disk{}, dir, 0, verifyIndex(signer.Public()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := journal.Disk{}.Open(filepath.Join(dir, indexName(0)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pages, err := read.check(f)
+	if err != nil || len(pages) != 5 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	x[key{8}] = nil // between keys, before and behind all
+	x[key{0, 0, 1}], x[key{0xff}] = nil, nil
+	for k, want := range x {
+		if places, err := read.find(f, pages, k); err != nil || !slices.Equal(places, want) {
+			t.Errorf("%x: %d places, want %d: %v", k, len(places), len(want), err)
+		}
+	}
+}
+
 // TestAnIndexOfAForkFitsNoOtherLog: the same key signed it, for a log that was
 // restored and went on differently.
 func TestAnIndexOfAForkFitsNoOtherLog(t *testing.T) {
@@ -208,6 +283,13 @@ func TestAPlaceOfAnotherRecordIsNoAnswer(t *testing.T) {
 		if found, err := l.read(segmentOf(0), []place{p}, k); !errors.Is(err, ErrTampered) {
 			t.Errorf("%+v: %+v, %v", p, found, err)
 		}
+	}
+}
+
+func remove(t *testing.T, name string) {
+	t.Helper()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -244,46 +244,77 @@ func parseIndexHead(b []byte) (x segmentIndex, statement, sig []byte, err error)
 	return x, x.statement(), signature, nil
 }
 
-// check compares the entries with the digest that was signed.
-func (x segmentIndex) check(f journal.File) error {
-	h := sha256.New()
-	n, err := io.Copy(h, io.NewSectionReader(f, x.entriesAt, 1<<40))
-	if err != nil {
-		return err
-	}
-	if n != int64(x.Entries)*indexEntryBytes || Digest(h.Sum(nil)) != x.Digest {
-		return journal.Tampered("the index of the segment at record %d is not the one that was signed", x.First)
-	}
-	return nil
+// pageEntries is how many entries of a closed segment's index are read at once.
+const pageEntries = 256
+
+// page is what is remembered of one page of an index that was held against its
+// signature: the file may be changed after that, and is read again for each answer.
+type page struct {
+	first key
+	sum   Digest
 }
 
-// find returns the places under a key by bisection.
-func (x segmentIndex) find(f journal.File, k key) (places []place, err error) {
-	entry := make([]byte, indexEntryBytes)
-	read := func(i int) {
-		if err == nil {
-			_, err = f.ReadAt(entry, x.entriesAt+int64(i)*indexEntryBytes)
+// check compares the entries with the digest that was signed, and returns their pages.
+func (x segmentIndex) check(f journal.File) (pages []page, err error) {
+	want := int64(x.Entries) * indexEntryBytes
+	r := io.NewSectionReader(f, x.entriesAt, want+1) // one byte more shows that there is more
+	b := make([]byte, pageEntries*indexEntryBytes)
+	whole, size := sha256.New(), int64(0)
+	for err == nil {
+		var n int
+		if n, err = io.ReadFull(r, b); n > 0 {
+			p := page{sum: sha256.Sum256(b[:n])}
+			copy(p.first[:], b[:n])
+			pages, size = append(pages, p), size+int64(n)
+			whole.Write(b[:n])
 		}
 	}
-	lo, hi := 0, int(x.Entries)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if read(mid); bytes.Compare(entry[:keyBytes], k[:]) < 0 {
-			lo = mid + 1
-		} else {
-			hi = mid
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	if size != want || Digest(whole.Sum(nil)) != x.Digest {
+		return nil, x.tampered()
+	}
+	return pages, nil
+}
+
+func (x segmentIndex) tampered() error {
+	return journal.Tampered("the index of the segment at record %d is not the one that was signed", x.First)
+}
+
+// find returns the places under a key, from the pages that may have it.
+func (x segmentIndex) find(f journal.File, pages []page, k key) (places []place, err error) {
+	i, _ := slices.BinarySearchFunc(pages, k, func(p page, k key) int { return bytes.Compare(p.first[:], k[:]) })
+	// The page before may end with the key.
+	for i = max(i-1, 0); i < len(pages) && bytes.Compare(pages[i].first[:], k[:]) <= 0; i++ {
+		entries, err := x.read(f, pages, i)
+		if err != nil {
+			return nil, err
+		}
+		for entry := range slices.Chunk(entries, indexEntryBytes) {
+			if !bytes.Equal(entry[:keyBytes], k[:]) {
+				continue
+			}
+			if len(places) == MaxFound {
+				return nil, ErrTooMany
+			}
+			places = append(places, place{binary.BigEndian.Uint32(entry[keyBytes:]), binary.BigEndian.Uint32(entry[keyBytes+4:])})
 		}
 	}
-	for i := lo; i < int(x.Entries); i++ {
-		if read(i); err != nil || !bytes.Equal(entry[:keyBytes], k[:]) {
-			break
-		}
-		if len(places) == MaxFound {
-			return nil, ErrTooMany
-		}
-		places = append(places, place{binary.BigEndian.Uint32(entry[keyBytes:]), binary.BigEndian.Uint32(entry[keyBytes+4:])})
+	return places, nil
+}
+
+// read returns the entries of one page as they were when the index was checked.
+func (x segmentIndex) read(f journal.File, pages []page, i int) ([]byte, error) {
+	first := i * pageEntries
+	b := make([]byte, min(pageEntries, int(x.Entries)-first)*indexEntryBytes)
+	if _, err := f.ReadAt(b, x.entriesAt+int64(first)*indexEntryBytes); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
-	return places, err
+	if sha256.Sum256(b) != pages[i].sum {
+		return nil, x.tampered()
+	}
+	return b, nil
 }
 
 func verifyIndex(keys ...identity.Public) func(msg, sig []byte) error {

@@ -151,9 +151,9 @@ type Log struct {
 	opened time.Time // of the last record when the log was opened
 	latest Checkpoint
 	failed error
-	closed []segmentIndex  // in order
-	open   index           // of the segment that is being written
-	sound  map[uint64]bool // the closed segments whose index was checked
+	closed []segmentIndex    // in order
+	open   index             // of the segment that is being written
+	pages  map[uint64][]page // of the closed segments whose index was checked
 }
 
 // entry is a decision waiting for its commit: one record or several that become
@@ -231,7 +231,7 @@ func (l *Log) install(s *loaded) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.size, l.latest, l.failed, l.opened = s.tree.size, s.last, nil, s.newest
-	l.closed, l.open, l.sound = s.closed, s.open, map[uint64]bool{}
+	l.closed, l.open, l.pages = s.closed, s.open, map[uint64][]page{}
 }
 
 // closeFiles closes the files of the log but its lock.

@@ -285,7 +285,8 @@ func (v *verification) index(first uint64) (segmentIndex, error) {
 		return x, err
 	}
 	defer f.Close()
-	return x, x.check(f)
+	_, err = x.check(f)
+	return x, err
 }
 
 // readHashes takes the leaves of an archived segment from the tree's file.
