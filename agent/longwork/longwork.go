@@ -44,6 +44,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
@@ -468,15 +469,19 @@ func clientTLS(cfg settings.Config, section, roots, name, address string) (*tls.
 	return hybridtls.ClientConfig(name, pool, profile)
 }
 
+// speaker is who this agent is to aggregators and to the registry, now.
+func speaker(sign func() (federate.Signer, error)) func() (introduction.Guest, error) {
+	return func() (introduction.Guest, error) {
+		s, err := sign()
+		return introduction.Guest{Key: s.Key, Chain: s.Chain, Now: s.Now}, err
+	}
+}
+
 // newShards makes a client of each aggregator.
 func newShards(cfg settings.Config, sign func() (federate.Signer, error)) ([]*uplink.Client, error) {
 	roots, err := cfg.RootIdentities()
 	if err != nil {
 		return nil, err
-	}
-	guest := func() (uplink.Guest, error) {
-		s, err := sign()
-		return uplink.Guest{Key: s.Key, Chain: s.Chain, Now: s.Now}, err
 	}
 	var list []*uplink.Client
 	for _, address := range cfg.Federation.Aggregators {
@@ -484,7 +489,7 @@ func newShards(cfg settings.Config, sign func() (federate.Signer, error)) ([]*up
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, uplink.New(address, config, roots, guest))
+		list = append(list, uplink.New(address, config, roots, speaker(sign)))
 	}
 	return list, nil
 }

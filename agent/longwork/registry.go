@@ -32,7 +32,7 @@ func (w *Works) newRegistry(cfg settings.Config) (*registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &registry{client: proofclient.New(cfg.Proofs.Registry, tlsConfig, roots), sign: w.agent.Sign}, nil
+	return &registry{client: proofclient.New(cfg.Proofs.Registry, tlsConfig, roots, speaker(w.agent.Sign)), sign: w.agent.Sign}, nil
 }
 
 // Announce hands over receipts.

@@ -161,6 +161,12 @@ func (s *state) client(t *testing.T, address string) *client.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(key.Wipe)
+	return s.clientOf(t, address, key)
+}
+
+// clientOf is a guest with this agent key.
+func (s *state) clientOf(t *testing.T, address string, key *identity.Private) *client.Client {
+	t.Helper()
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(s.result.CertificatePEM) {
 		t.Fatal("no certificate")

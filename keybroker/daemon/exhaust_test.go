@@ -15,9 +15,11 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
+	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
@@ -132,13 +134,37 @@ func TestBrokerUnderAttack(t *testing.T) {
 		Hello: hello, Header: header, Body: make([]byte, size/2), Refused: []byte("no frame at all")}, guest)
 }
 
+// attested is a guest that the broker granted a lease.
+func (u *underAttack) attested(t *testing.T) func() (introduction.Guest, error) {
+	t.Helper()
+	s := &state{result: InitResult{CertificatePEM: u.Certificate}}
+	if err := s.result.Root.UnmarshalText([]byte(u.Root)); err != nil {
+		t.Fatal(err)
+	}
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(key.Wipe)
+	lease, err := s.clientOf(t, u.Address, key).Acquire(t.Context(), []string{"models/a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease.Wipe()
+	return func() (introduction.Guest, error) {
+		return introduction.Guest{Key: key, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerTime)}, nil
+	}
+}
+
+// TestRegistryUnderAttack: its clients are attested guests that introduce themselves.
 func TestRegistryUnderAttack(t *testing.T) {
 	server, u, tlsConfig := attacked(t)
 	if server == nil {
 		return
 	}
+	attested := u.attested(t)
 	guest := func(who *listentest.Party) listentest.Client {
-		c := proofclient.New(who.Relay(t, "tcp", u.Registry), tlsConfig, nil)
+		c := proofclient.New(who.Relay(t, "tcp", u.Registry), tlsConfig, nil, attested)
 		return func(ctx context.Context) error {
 			defer c.Close()
 			_, err := c.Announce(ctx, [][]byte{make([]byte, 20_000)})

@@ -29,8 +29,8 @@ func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, e
 	if err := s.name(ctx, entries); err != nil {
 		return Announced{}, err
 	}
-	// Whoever sent them stays unproven: a receipt is no word of an agent's on this connection,
-	// its client has it too.
+	// Whoever sent them stays unproven, unless it introduced itself: a receipt is no word of
+	// an agent's on this connection, its client has it too.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, gone, err := s.cfg.Store.Announce(entries, s.limits())

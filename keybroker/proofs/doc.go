@@ -14,6 +14,9 @@
 // receipts. It refuses keys set up for development unless the policy allows them, and
 // everything that does not fit, each with a reason.
 //
+// An attested guest that introduces itself on a connection has a place among its like, which
+// no number of strangers takes; a receipt is no introduction, for its client has it too.
+//
 // A receipt that was never announced cannot be challenged: whoever holds one may
 // announce it, its client too. One that was announced waits until its age is over, whatever
 // is announced after it: what is over the part of an agent, or of the guests of a processor,
@@ -181,8 +184,8 @@ type Config struct {
 	KeptAge            time.Duration
 	// Records bounds the registered keys; 256.
 	Records int
-	// Limits bound guests: by default 1024 connections, all of them unproven, an eighth of them
-	// of one source; 64 MiB for bodies.
+	// Limits bound guests: by default 1024 connections, half of them of guests that did not
+	// say who they are, an eighth of one source or processor; 64 MiB for bodies.
 	Limits listen.Limits
 }
 
@@ -246,10 +249,8 @@ func New(cfg Config) (*Service, error) {
 	if err := cfg.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("proofs: limits: %w", err)
 	}
-	if cfg.Limits.Unproven == 0 { // nobody proves here who he is: all places are of one kind
-		cfg.Limits.Unproven = cmp.Or(cfg.Limits.Connections, maxConnections)
-	}
-	cfg.Limits = cfg.Limits.Or(listen.Limits{Connections: maxConnections, PerSource: max(cfg.Limits.Unproven/8, 1), BodyMiB: 64})
+	places := cmp.Or(cfg.Limits.Connections, maxConnections)
+	cfg.Limits = cfg.Limits.Or(listen.Limits{Connections: maxConnections, PerSource: max(places/8, 1), BodyMiB: 64})
 	return &Service{cfg: cfg, quiet: listen.Sparse(cfg.Logger), verifying: make(chan struct{}, cfg.Verifications), serving: make(chan struct{}, cfg.Requests), keys: map[statement.Digest]Verifier{}}, nil
 }
 

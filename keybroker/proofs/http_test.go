@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
@@ -65,7 +67,7 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	s := open(t, nil)
 	s.register(t, 1)
 	address, cfg := s.serve(t)
-	c := proofclient.New(address, cfg, s.Roots())
+	c := proofclient.New(address, cfg, s.Roots(), nil)
 	defer c.Close()
 	agent := s.Agent(t, nil)
 	id := statement.Digest(agent.Key.Public().ID())
@@ -136,11 +138,89 @@ func TestAReceiptProvesNobodysIdentity(t *testing.T) {
 	<-ended
 }
 
+// An attested guest that introduced itself keeps its connection, whatever strangers do, from
+// its own address too; one that did not is cut off by them.
+func TestIntroducedGuestsKeepTheirPlaces(t *testing.T) {
+	s := open(t, func(c *proofs.Config) {
+		c.Limits = listen.Limits{Connections: 8, Unproven: 4, PerSource: 4}
+	})
+	former, agent := s.Agent(t, nil), s.Agent(t, func(c *protocol.LeaseCertificate) {
+		c.NotBefore, c.NotAfter = c.NotAfter, c.NotAfter.Add(15*time.Minute)
+	})
+	s.pass(15 * time.Minute) // former's lease is over
+	of := func(a *federationtest.Agent, now protocol.Time) func() (introduction.Guest, error) {
+		return func() (introduction.Guest, error) {
+			return introduction.Guest{Key: a.Key, Chain: a.Chain, Now: now}, nil
+		}
+	}
+	for name, tc := range map[string]struct {
+		guest func() (introduction.Guest, error)
+		dials int
+	}{
+		"introduced":               {of(agent, s.now()), 1},
+		"without a lease":          {func() (introduction.Guest, error) { return introduction.Guest{}, errors.New("no lease") }, 2},
+		"under a lease that ended": {of(former, federationtest.Begin), 2},
+		"signed for another time":  {of(agent, federationtest.Begin), 2},
+	} {
+		address, cfg := s.serve(t)
+		dials := 0
+		c := proofclient.New(address, cfg, s.Roots(), func() (introduction.Guest, error) {
+			dials++
+			return tc.guest()
+		})
+		if _, err := c.Records(t.Context(), protocol.Recorded(1)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		// A stranger's connection that just moved outlives a flood; at rest it does not.
+		for try := 0; try < 5 && dials == 1; try++ {
+			flood(t, address, 20, 16)
+			flood(t, address, 20, 16)
+			if _, err := c.Records(t.Context(), protocol.Recorded(1)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if dials != tc.dials {
+			t.Errorf("%s: %d connections, want %d", name, dials, tc.dials)
+		}
+		c.Close()
+	}
+}
+
+// flood makes connections that say nothing, and waits until so many of them were cut off.
+func flood(t *testing.T, address string, n, cut int) {
+	t.Helper()
+	gone := make(chan struct{}, n)
+	for range n {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		go func() {
+			_, _ = conn.Read(make([]byte, 1)) // until it is cut off
+			gone <- struct{}{}
+		}()
+	}
+	for range cut {
+		<-gone
+	}
+}
+
+// On a connection that has no name nobody can introduce himself.
+func TestIntroductionNeedsAConnection(t *testing.T) {
+	s := open(t, nil)
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/identity", strings.NewReader("x")))
+	if !strings.Contains(w.Body.String(), string(proofs.ReasonNobody)) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 // A backlog goes out in parts of the size that the broker takes.
 func TestBacklogIsAnnouncedInParts(t *testing.T) {
 	s := open(t, cheap)
 	address, cfg := s.serve(t)
-	c := proofclient.New(address, cfg, s.Roots())
+	c := proofclient.New(address, cfg, s.Roots(), nil)
 	defer c.Close()
 	list := cheapReceipts(t, 1, 1, 0, 2*proofs.MaxAnnounced+1)
 	if got, err := c.Announce(t.Context(), list); err != nil || got.New != len(list) || got.Held != 0 {
@@ -306,7 +386,7 @@ func TestClientOfAnotherProtocolOrBrokerIsRefused(t *testing.T) {
 		_ = conn.Close()
 		t.Error("a client of the federation was let in")
 	}
-	c := proofclient.New(address, cfg, federationtest.New(t).Roots())
+	c := proofclient.New(address, cfg, federationtest.New(t).Roots(), nil)
 	defer c.Close()
 	if _, err := c.Records(t.Context(), protocol.Recorded(1)); err == nil {
 		t.Error("records of another broker were believed")

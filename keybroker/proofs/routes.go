@@ -29,6 +29,7 @@ type handler func(r *http.Request, body []byte) (any, error)
 
 // Handler is what guests reach over hybrid TLS:
 //
+//	POST /v1/identity             wire.Introduction, signed -> {}
 //	POST /v1/receipts             wire.Announcement -> Announced
 //	GET  /v1/challenges/{agent}   -> wire.List of signed challenges
 //	POST /v1/proofs               wire.Bundle -> Accepted
@@ -46,6 +47,7 @@ func (s *Service) Handler() http.Handler {
 		most    int64 // bytes of the body
 		make    handler
 	}{
+		{"POST /v1/identity", wire.MaxSignedBytes, s.takeIntroduction},
 		{"POST /v1/receipts", maxAnnouncement, s.takeReceipts},
 		{"GET /v1/challenges/{agent}", 0, s.showChallenges},
 		{"POST /v1/proofs", wire.MaxBundleBytes, s.takeProof},
@@ -246,6 +248,7 @@ func (s *Service) Serve(ctx context.Context, raw net.Listener, cfg *tls.Config) 
 		s.quiet.Info("connection refused", "err", err)
 	})
 	server := bounded.Server(s.Handler())
+	server.ConnContext = withConnection(server.ConnContext)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {

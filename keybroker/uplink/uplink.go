@@ -23,6 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -43,12 +44,8 @@ type Client struct {
 	roots []identity.Public
 }
 
-// Guest is who reads and writes: an agent by its key, the lease that it holds now, and broker time.
-type Guest struct {
-	Key   *identity.Private
-	Chain []byte
-	Now   protocol.Time
-}
+// Guest is who reads and writes.
+type Guest = introduction.Guest
 
 // New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig. guest is who
 // reads and writes, asked for each connection; without it only what the broker signed can
@@ -352,8 +349,8 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 
 func (c *Client) once(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
-	if refused, ok := errors.AsType[*introduction](err); ok {
-		return nil, refused.err
+	if refused, ok := errors.AsType[*introduction.Refused](err); ok {
+		return nil, refused.Err
 	}
 	if err != nil {
 		return nil, &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
@@ -361,5 +358,5 @@ func (c *Client) once(req *http.Request) (*http.Response, error) {
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
 		return resp, nil
 	}
-	return nil, refusal(resp)
+	return nil, introduction.Refusal(resp)
 }

@@ -59,6 +59,7 @@ var table = []row{
 	{"party message", protocol.RoleParty, false, false, hearParty},
 	{"share", protocol.RoleParty, false, false, hearShare},
 	{"result of parties", protocol.RoleParty, false, false, hearPartyResult},
+	{"introduction", protocol.RoleServe, false, false, hearIntroduction},
 	{"round", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 		return heard(federation.SignRound(a.Key, w.EpochSigned, w.round))(func(raw []byte) error {
 			_, err := federation.VerifyRound(raw, w.Roots(), protocol.Live(lowest, minute))
@@ -168,6 +169,14 @@ func hearShare(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) e
 		Upload: federation.UploadDigest(w.round.ID, []federation.Digest{{1}}), Time: minute}
 	return heard(federation.SignShare(a.Key, a.Chain, s))(func(raw []byte) error {
 		_, err := federation.VerifyShare(raw, w.Roots(), protocol.Live(lowest, minute), w.ofParties(a), ticket)
+		return err
+	})
+}
+
+func hearIntroduction(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	connection := wire.ConnectionOf([]byte("exporter"))
+	return heard(wire.SignIntroduction(a.Key, a.Chain, wire.Introduction{Connection: connection, Agent: a.Key.Public().ID(), Time: minute}))(func(raw []byte) error {
+		_, err := wire.VerifyIntroduction(raw, w.Roots(), protocol.Live(lowest, minute), connection)
 		return err
 	})
 }

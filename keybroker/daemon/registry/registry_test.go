@@ -130,7 +130,7 @@ func (s *site) serve(t *testing.T, r *registry.Registry) (*proofclient.Client, f
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := proofclient.New(address, cfg, s.Roots())
+	client := proofclient.New(address, cfg, s.Roots(), nil)
 	stop := sync.OnceFunc(func() {
 		client.Close()
 		cancel()

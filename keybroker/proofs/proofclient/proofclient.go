@@ -16,7 +16,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -27,6 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -49,16 +49,45 @@ type Client struct {
 	roots []identity.Public
 }
 
-// New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig.
-func New(address string, cfg *tls.Config, roots []identity.Public) *Client {
+// New is a client over hybrid TLS. cfg is made by hybridtls.ClientConfig. guest is who
+// speaks, asked for each connection: an attested guest has a place that strangers cannot
+// take. Without it, or where it has no lease or the broker does not believe it, the client
+// is a stranger, and is served as one.
+func New(address string, cfg *tls.Config, roots []identity.Public, guest func() (introduction.Guest, error)) *Client {
 	cfg = hybridtls.For(cfg, hybridtls.ALPNProofs)
 	// The connection is secured already, so that the URL's scheme is plain HTTP.
 	return &Client{base: "http://" + address, roots: roots, http: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return hybridtls.Dial(ctx, "tcp", address, cfg)
+			conn, err := hybridtls.Dial(ctx, "tcp", address, cfg)
+			if err != nil || guest == nil {
+				return conn, err
+			}
+			if err := introduce(ctx, conn, guest); err != nil {
+				return nil, errors.Join(err, conn.Close())
+			}
+			return conn, nil
 		},
 		MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute, DisableCompression: true,
 	}}}
+}
+
+// introduce says who is at this end of a new connection. That the broker does not believe
+// it is no error.
+func introduce(ctx context.Context, conn *hybridtls.Conn, guest func() (introduction.Guest, error)) error {
+	g, err := guest()
+	if err != nil {
+		return nil // there is no lease, or none any more
+	}
+	exporter := conn.Exporter()
+	signed, err := wire.SignIntroduction(g.Key, g.Chain, wire.Introduction{Connection: wire.ConnectionOf(exporter[:]), Agent: g.Key.Public().ID(), Time: g.Now})
+	if err != nil {
+		return err
+	}
+	err = introduction.Say(ctx, conn, signed)
+	if _, refused := errors.AsType[*introduction.Refused](err); refused {
+		return nil
+	}
+	return err
 }
 
 // Close ends idle connections.
@@ -214,30 +243,18 @@ func (c *Client) call(ctx context.Context, method, path, salt string, body, into
 		return &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode != http.StatusOK {
+		return introduction.Refusal(resp)
+	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
 		return &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
 	case len(raw) > maxAnswer:
 		return evidence.Refuse(ReasonAnswer, "the answer is longer than %d bytes", maxAnswer)
-	case resp.StatusCode != http.StatusOK:
-		return refusal(resp.Status, raw)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
 		return evidence.Refuse(ReasonAnswer, "%w", err)
 	}
 	return nil
-}
-
-func refusal(status string, raw []byte) error {
-	var answer struct {
-		Error struct {
-			Code    evidence.Reason `json:"code"`
-			Message string          `json:"message"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(raw, &answer); err != nil || answer.Error.Code == "" {
-		return fmt.Errorf("the broker answered %s", status)
-	}
-	return evidence.Refuse(answer.Error.Code, "%s", answer.Error.Message)
 }

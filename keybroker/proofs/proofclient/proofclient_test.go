@@ -52,7 +52,7 @@ func serve(t *testing.T, w *federationtest.World, status int, body string) *proo
 	l := hybridtls.NewListener(raw, hybridtls.For(server, hybridtls.ALPNProofs), func(error) {})
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = s.Serve(l) }()
-	c := proofclient.New(raw.Addr().String(), cfg, w.Roots())
+	c := proofclient.New(raw.Addr().String(), cfg, w.Roots(), nil)
 	t.Cleanup(func() {
 		c.Close()
 		_ = s.Close()
@@ -157,7 +157,7 @@ func TestUnreachableBrokerAndBadBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := proofclient.New("127.0.0.1:1", cfg, w.Roots())
+	c := proofclient.New("127.0.0.1:1", cfg, w.Roots(), nil)
 	defer c.Close()
 	_, err = c.Records(t.Context(), protocol.Recorded(1))
 	if got, _ := evidence.ReasonOf(err); got != proofclient.ReasonUnreachable {

@@ -1,9 +1,10 @@
 // Package wire is what a broker and its guests tell each other about proofs: records of
 // registered keys and challenges, both signed by the broker's epoch key, bundles of a
-// proof, and the broker's answer about one receipt.
+// proof, the broker's answer about one receipt, and by which a guest says who it is.
 //
 // It guarantees that a record or challenge which verifies was signed by the broker's
-// epoch key, with nothing but the broker's root identities, and that whatever parses
+// epoch key, with nothing but the broker's root identities, that an introduction which
+// verifies was signed by an attested agent key for that connection, and that whatever parses
 // encodes again to the same bytes. It trusts those roots alone. It refuses everything
 // else with a reason code, and verifies no proof.
 //
@@ -32,7 +33,7 @@ import (
 const (
 	// ReasonMalformed: not the canonical encoding of a record, challenge or answer.
 	ReasonMalformed evidence.Reason = "proof-statement-malformed"
-	// ReasonSignature: the broker's epoch key did not sign it.
+	// ReasonSignature: the broker's epoch key, or the agent's, did not sign it, or not for this.
 	ReasonSignature evidence.Reason = "proof-statement-signature"
 	// ReasonBundle: not the canonical encoding of a bundle, or not of inferences.
 	ReasonBundle evidence.Reason = "proof-bundle-malformed"
@@ -46,10 +47,15 @@ const (
 	maxSignatureBytes = 6 << 10
 )
 
-// signed is a body that the epoch key signs: JSON with fixed fields in a fixed order.
+// signed is a body that somebody signs: JSON with fixed fields in a fixed order.
 type signed interface {
 	context() string
 	check() error
+}
+
+// vouched is a body that the epoch key signs.
+type vouched interface {
+	signed
 	// fits says whether the body is of the epoch whose key signed it.
 	fits(protocol.EpochStatement) bool
 }
@@ -59,7 +65,7 @@ func malformed(format string, args ...any) error {
 }
 
 // seal encodes and signs: label, body, chain, signature.
-func seal(key *identity.Private, epoch []byte, v signed) ([]byte, error) {
+func seal(key *identity.Private, chain []byte, v signed) ([]byte, error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
@@ -67,17 +73,17 @@ func seal(key *identity.Private, epoch []byte, v signed) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > maxBodyBytes || len(epoch) > maxChainBytes {
-		return nil, malformed("a body of %d bytes behind a chain of %d", len(body), len(epoch))
+	if len(body) > maxBodyBytes || len(chain) > maxChainBytes {
+		return nil, malformed("a body of %d bytes behind a chain of %d", len(body), len(chain))
 	}
-	sig, err := key.Sign(v.context(), protocol.Join(v.context(), body, epoch))
+	sig, err := key.Sign(v.context(), protocol.Join(v.context(), body, chain))
 	if err != nil {
 		return nil, err
 	}
 	var b cryptobyte.Builder
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(v.context())) })
 	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(epoch) })
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(chain) })
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
 	return b.Bytes()
 }
@@ -109,7 +115,7 @@ func open(raw []byte, v signed) (chain, msg, sig []byte, err error) {
 }
 
 // verify checks root -> epoch statement, against a floor -> body.
-func verify(raw []byte, roots []identity.Public, floor protocol.Floor, v signed) error {
+func verify(raw []byte, roots []identity.Public, floor protocol.Floor, v vouched) error {
 	chain, msg, sig, err := open(raw, v)
 	if err != nil {
 		return err

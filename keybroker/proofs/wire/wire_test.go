@@ -329,7 +329,7 @@ func TestRedactedAnswerTellsNoOutputs(t *testing.T) {
 }
 
 // seeds are a signed record and challenge whose signatures are random, for the parsers.
-func seeds(f *testing.F) [][]byte {
+func seeds(f testing.TB) [][]byte {
 	w := federationtest.New(f)
 	r, err := wire.SignRecord(w.EpochKey, w.EpochSigned, record(w))
 	if err != nil {
@@ -340,6 +340,55 @@ func seeds(f *testing.F) [][]byte {
 		f.Fatal(err)
 	}
 	return [][]byte{r, c, r[:50], c[:200]}
+}
+
+// Each refusal of an introduction alone: it is of the attested key, under a lease that may
+// serve, for one connection.
+func TestIntroductions(t *testing.T) {
+	w := federationtest.New(t)
+	connection := wire.ConnectionOf([]byte("exporter"))
+	now := federationtest.Begin.Add(time.Minute)
+	introduced := func(a *federationtest.Agent, key *identity.Private, change func(*wire.Introduction)) []byte {
+		i := wire.Introduction{Connection: connection, Agent: a.Key.Public().ID(), Time: now}
+		if change != nil {
+			change(&i)
+		}
+		raw, err := wire.SignIntroduction(key, a.Chain, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	agent, other := w.Agent(t, nil), w.Agent(t, nil)
+	for name, tc := range map[string]struct {
+		raw   []byte
+		floor protocol.Floor
+		want  evidence.Reason
+	}{
+		"as it should be":    {introduced(agent, agent.Key, nil), w.Floor(), ""},
+		"another connection": {introduced(agent, agent.Key, func(i *wire.Introduction) { i.Connection[0] ^= 1 }), w.Floor(), wire.ReasonSignature},
+		"another agent":      {introduced(agent, agent.Key, func(i *wire.Introduction) { i.Agent = other.Key.Public().ID() }), w.Floor(), wire.ReasonSignature},
+		"another key":        {introduced(agent, other.Key, nil), w.Floor(), wire.ReasonSignature},
+		"after the lease":    {introduced(agent, agent.Key, func(i *wire.Introduction) { i.Time = agent.Lease.NotAfter }), w.Floor(), wire.ReasonSignature},
+		"another role": {func() []byte {
+			a := w.Agent(t, func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleContribute) })
+			return introduced(a, a.Key, nil)
+		}(), w.Floor(), protocol.ReasonRole},
+		"a retired epoch":       {introduced(agent, agent.Key, nil), protocol.Live(2, now), protocol.ReasonEpochRetired},
+		"an epoch that is over": {introduced(agent, agent.Key, nil), protocol.Live(1, w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
+		"a challenge":           {seeds(t)[1], w.Floor(), wire.ReasonMalformed},
+		"nothing":               {nil, w.Floor(), wire.ReasonMalformed},
+	} {
+		a, err := wire.VerifyIntroduction(tc.raw, w.Roots(), tc.floor, connection)
+		wantReason(t, name, err, tc.want)
+		if tc.want == "" && a.Lease.AgentKey.ID() != agent.Key.Public().ID() {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	for name, i := range map[string]wire.Introduction{"no connection": {Time: now}, "no time": {Connection: connection}} {
+		_, err := wire.SignIntroduction(agent.Key, agent.Chain, i)
+		wantReason(t, name, err, wire.ReasonMalformed)
+	}
 }
 
 // What parses has the limits that its fields promise.
@@ -353,6 +402,9 @@ func FuzzParseSigned(f *testing.F) {
 		}
 		if c, err := wire.ParseChallenge(raw); err == nil && (len(c.Receipts) == 0 || c.Deadline <= c.Time || c.Time == protocol.Time(0)) {
 			t.Errorf("%+v", c)
+		}
+		if _, err := wire.VerifyIntroduction(raw, nil, protocol.Recorded(1), statement.Digest{1}); err == nil {
+			t.Error("believed without a root")
 		}
 	})
 }
