@@ -16,7 +16,8 @@ import (
 //	dataset:<digest>  data that a publisher signed for
 type Account string
 
-// BrokerAccount is charged for rounds that name neither a model nor a dataset.
+// BrokerAccount is charged for rounds that name neither a model nor a dataset, whatever their
+// tenant: operators write policies, and with them the tenants' names in leases.
 const BrokerAccount Account = "broker"
 
 const (
