@@ -232,7 +232,7 @@ func (s *Service) sumHashes(ctx context.Context, h held, t federation.Ticket) (h
 		return nil, err
 	}
 	for i, shard := range s.cfg.Shards {
-		sum, err := shard.SumManifest(ctx, h.ID)
+		sum, err := shard.SumManifest(ctx, h.Round)
 		if err != nil {
 			return nil, err
 		}
@@ -278,7 +278,7 @@ type member struct {
 // cohort fetches and verifies the manifest of every member. Nobody is a member twice: a
 // contribution that is added four times is one person's vector, whatever the minimum says.
 func (s *Service) cohort(ctx context.Context, h held, t federation.Ticket) ([]member, error) {
-	sum, err := s.cfg.Shards[0].SumManifest(ctx, h.ID)
+	sum, err := s.cfg.Shards[0].SumManifest(ctx, h.Round)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 	if err != nil || verified.Cohort != sum.Cohort {
 		t.Fatalf("ticket: %v", err)
 	}
-	if sum, err = s.public.SumManifest(t.Context(), r.ID); err != nil || federation.UploadDigest(r.ID, sum.Hashes) != verified.Sum {
+	if sum, err = s.public.SumManifest(t.Context(), r); err != nil || federation.UploadDigest(r.ID, sum.Hashes) != verified.Sum {
 		t.Fatalf("sum manifest: %v", err)
 	}
 	body, err := s.public.SumBlocks(t.Context(), r.ID)

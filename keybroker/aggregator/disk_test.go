@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -31,9 +32,11 @@ func floored(t *testing.T) *site {
 func TestDiskKeepsItsFloor(t *testing.T) {
 	s := floored(t)
 	r, signed := take(t, s, func(r *federation.Round) { r.PerGuest = 1 })
-	m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(length, 1))
-	if _, err := s.send(t, r, m, b); err != nil {
-		t.Fatal(err)
+	for i := range 2 {
+		m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(length, i))
+		if _, err := s.send(t, r, m, b); err != nil {
+			t.Fatal(err)
+		}
 	}
 	late := s.Agent(t, nil)
 	manifest, blocks := late.Contribute(t, r, signed, vector(length, 3))
@@ -90,11 +93,13 @@ func TestDiskKeepsItsFloorForShares(t *testing.T) {
 	r, manifest, blocks := sharing(t, s)
 	s.agg.SetFree(floor)
 	wantReasonOf(t, "a manifest", s.public.SendShare(t.Context(), r.ID, 1, manifest, bytes.NewReader(blocks)), aggregator.ReasonDisk)
+	s.agg.SetFree(1 << 40)
+	wantReasonOf(t, "half of the blocks", s.public.SendShare(t.Context(), r.ID, 1, manifest, bytes.NewReader(blocks[:1])), board.ReasonShareBytes)
 	s.agg.SetFree(floor + int64(len(blocks)) - 1)
-	wantReasonOf(t, "blocks", s.public.SendShare(t.Context(), r.ID, 1, manifest, bytes.NewReader(blocks)), aggregator.ReasonDisk)
+	wantReasonOf(t, "blocks", s.public.SendShareBlocks(t.Context(), r.ID, 1, bytes.NewReader(blocks)), aggregator.ReasonDisk)
 	s.agg.SetFree(floor + int64(len(blocks)))
-	if err := s.public.SendShare(t.Context(), r.ID, 1, manifest, bytes.NewReader(blocks)); err != nil {
-		t.Error("a share that just fits: ", err)
+	if err := s.public.SendShareBlocks(t.Context(), r.ID, 1, bytes.NewReader(blocks)); err != nil {
+		t.Error("blocks that just fit: ", err)
 	}
 	s.agg.SetFree(floor)
 	if err := s.public.SendShareBlocks(t.Context(), r.ID, 1, bytes.NewReader(blocks)); err != nil {

@@ -45,7 +45,7 @@ func readings(t *testing.T, s *site, c *uplink.Client, r federation.Round, signe
 	_, _, terms["ticket"] = c.Ticket(ctx, s.Floor(), r, federation.DigestOf(signed))
 	_, terms["result"] = c.SignedResult(ctx, r.ID)
 	terms["values"] = drop(c.Values(ctx, r.ID))
-	_, sums["sum"] = c.SumManifest(ctx, r.ID)
+	_, sums["sum"] = c.SumManifest(ctx, r)
 	sums["sum blocks"] = drop(c.SumBlocks(ctx, r.ID))
 	sums["blocks"] = drop(c.UploadBlocks(ctx, r.ID, contribution))
 	_, _, sums["manifest"] = c.UploadManifest(ctx, s.Floor(), r, federation.DigestOf(signed), contribution)

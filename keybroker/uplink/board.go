@@ -17,12 +17,12 @@ func setupPath(id federation.ID) string { return "/v1/setups/" + id.String() }
 
 // AddSetup hands a signed set-up to the aggregator.
 func (c *Client) AddSetup(ctx context.Context, signed []byte) error {
-	return c.call(ctx, http.MethodPost, "/v1/setups", bytes.NewReader(signed), nil)
+	return c.hand(ctx, http.MethodPost, "/v1/setups", bytes.NewReader(signed))
 }
 
 // Setup fetches a set-up and verifies it; it returns the signed bytes as well.
 func (c *Client) Setup(ctx context.Context, floor protocol.Floor, id federation.ID) (federation.Setup, []byte, error) {
-	signed, err := c.bytes(ctx, setupPath(id))
+	signed, err := c.bytes(ctx, setupPath(id), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Setup{}, nil, err
 	}
@@ -35,12 +35,12 @@ func (c *Client) Setup(ctx context.Context, floor protocol.Floor, id federation.
 
 // AddPartyMessage leaves a signed message for the other parties.
 func (c *Client) AddPartyMessage(ctx context.Context, id federation.ID, signed []byte) error {
-	return c.call(ctx, http.MethodPost, setupPath(id)+"/messages", bytes.NewReader(signed), nil)
+	return c.hand(ctx, http.MethodPost, setupPath(id)+"/messages", bytes.NewReader(signed))
 }
 
 // PartyMessage fetches a party's message and verifies it.
 func (c *Client) PartyMessage(ctx context.Context, floor protocol.Floor, s federation.Setup, setup federation.Digest, kind federation.Kind, from, to int) (federation.PartyMessage, []byte, error) {
-	signed, err := c.bytes(ctx, fmt.Sprintf("%s/messages/%s/%d/%d", setupPath(s.Round), kind, from, to))
+	signed, err := c.bytes(ctx, fmt.Sprintf("%s/messages/%s/%d/%d", setupPath(s.Round), kind, from, to), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.PartyMessage{}, nil, err
 	}
@@ -57,7 +57,7 @@ func sharePath(id federation.ID, from int, part string) string {
 
 // SendShare hands over a party's share: the encoded manifest, then the blocks.
 func (c *Client) SendShare(ctx context.Context, id federation.ID, from int, manifest []byte, blocks io.Reader) error {
-	if err := c.call(ctx, http.MethodPut, sharePath(id, from, "manifest"), bytes.NewReader(manifest), nil); err != nil {
+	if err := c.hand(ctx, http.MethodPut, sharePath(id, from, "manifest"), bytes.NewReader(manifest)); err != nil {
 		return err
 	}
 	return c.SendShareBlocks(ctx, id, from, blocks)
@@ -65,20 +65,12 @@ func (c *Client) SendShare(ctx context.Context, id federation.ID, from int, mani
 
 // SendShareBlocks hands over the blocks of a share whose manifest is there.
 func (c *Client) SendShareBlocks(ctx context.Context, id federation.ID, from int, blocks io.Reader) error {
-	return c.call(ctx, http.MethodPut, sharePath(id, from, "blocks"), blocks, nil)
+	return c.hand(ctx, http.MethodPut, sharePath(id, from, "blocks"), blocks)
 }
 
 // Share fetches what a party signed about its share, and verifies it.
 func (c *Client) Share(ctx context.Context, floor protocol.Floor, r federation.Round, ticket federation.Digest, from int) (federation.Share, federation.Manifest, error) {
-	body, err := c.get(ctx, sharePath(r.ID, from, "manifest"))
-	if err != nil {
-		return federation.Share{}, federation.Manifest{}, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(body, federation.MaxManifestBytes(federation.MaxManifestBlocks)))
-	if err = errors.Join(err, body.Close()); err != nil {
-		return federation.Share{}, federation.Manifest{}, err
-	}
-	m, err := federation.ParseManifest(raw)
+	m, err := c.manifest(ctx, r, sharePath(r.ID, from, "manifest"))
 	if err != nil {
 		return federation.Share{}, m, err
 	}

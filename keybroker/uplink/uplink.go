@@ -35,7 +35,24 @@ const (
 	ReasonNoResult evidence.Reason = "result-not-published"
 	// ReasonPublished: the round has another result there.
 	ReasonPublished evidence.Reason = "result-already-published"
+	// ReasonTooLarge: an answer is larger than an honest one can be.
+	ReasonTooLarge evidence.Reason = "aggregator-answer-too-large"
 )
+
+const (
+	// maxAnswer bounds an answer of a few fields.
+	maxAnswer = 4 << 10
+	// digestBytes is a digest in a JSON list: 64 digits, quotes and a comma.
+	digestBytes = 67
+	// maxContributions bounds the list that the administrator's socket gives: 8,192
+	// contributions with the longest chains that leases have.
+	maxContributions = 512 << 20
+)
+
+// maxSum bounds the description of a sum over so many contributions and blocks.
+func maxSum(contributions, blocks uint64) int64 {
+	return maxAnswer + digestBytes*int64(contributions+min(blocks, federation.MaxManifestBlocks))
+}
 
 // Client speaks with one aggregator.
 type Client struct {
@@ -93,7 +110,7 @@ type Upload struct {
 
 // Round fetches a round and verifies it; it returns the signed bytes as well.
 func (c *Client) Round(ctx context.Context, floor protocol.Floor, id federation.ID) (federation.Round, []byte, error) {
-	signed, err := c.bytes(ctx, roundPath(id))
+	signed, err := c.bytes(ctx, roundPath(id), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Round{}, nil, err
 	}
@@ -106,14 +123,14 @@ func (c *Client) Round(ctx context.Context, floor protocol.Floor, id federation.
 
 // AddRound hands a signed round to the aggregator.
 func (c *Client) AddRound(ctx context.Context, signed []byte) error {
-	return c.call(ctx, http.MethodPost, "/v1/rounds", bytes.NewReader(signed), nil)
+	return c.hand(ctx, http.MethodPost, "/v1/rounds", bytes.NewReader(signed))
 }
 
 // Send uploads the blocks of a contribution: the manifest first, the proof of its norm
 // if there is one, then what the aggregator does not have yet. progress counts blocks of this aggregator's part.
 func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof []byte, blocks io.ReaderAt, blockBytes int, progress func(done, total uint64)) (Upload, error) {
 	var u Upload
-	if err := c.call(ctx, http.MethodPost, roundPath(round)+"/uploads", bytes.NewReader(manifest), &u); err != nil {
+	if err := c.call(ctx, http.MethodPost, roundPath(round)+"/uploads", bytes.NewReader(manifest), &u, maxAnswer); err != nil {
 		return u, err
 	}
 	if u.Next > u.Blocks || u.Blocks > federation.MaxManifestBlocks || u.First > federation.MaxManifestBlocks {
@@ -123,7 +140,7 @@ func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof 
 		return u, nil
 	}
 	if len(proof) > 0 {
-		if err := c.call(ctx, http.MethodPut, fmt.Sprintf("%s/uploads/%s/proof", roundPath(round), u.Contribution), bytes.NewReader(proof), nil); err != nil {
+		if err := c.hand(ctx, http.MethodPut, fmt.Sprintf("%s/uploads/%s/proof", roundPath(round), u.Contribution), bytes.NewReader(proof)); err != nil {
 			return u, err
 		}
 	}
@@ -134,7 +151,7 @@ func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof 
 		body.tell = func(more int64) { progress(done+uint64(more), total) }
 	}
 	path := fmt.Sprintf("%s/uploads/%s?from=%d", roundPath(round), u.Contribution, u.Next)
-	if err := c.call(ctx, http.MethodPut, path, body, &u); err != nil {
+	if err := c.call(ctx, http.MethodPut, path, body, &u, maxAnswer); err != nil {
 		return u, err
 	}
 	if !u.Complete {
@@ -149,7 +166,7 @@ func (c *Client) Contributions(ctx context.Context, round federation.ID) ([][]by
 	var list struct {
 		Contributions [][]byte `json:"contributions"`
 	}
-	err := c.call(ctx, http.MethodGet, roundPath(round)+"/contributions", nil, &list)
+	err := c.call(ctx, http.MethodGet, roundPath(round)+"/contributions", nil, &list, maxContributions)
 	return list.Contributions, err
 }
 
@@ -171,12 +188,16 @@ func (c *Client) MakeSum(ctx context.Context, round federation.ID, cohort []fede
 	if err != nil {
 		return s, err
 	}
-	return s, c.call(ctx, http.MethodPost, roundPath(round)+"/sum", bytes.NewReader(body), &s)
+	return s, c.call(ctx, http.MethodPost, roundPath(round)+"/sum", bytes.NewReader(body), &s, maxSum(uint64(len(cohort)), federation.MaxManifestBlocks))
 }
 
 // SumManifest describes the sum that the round's ticket names.
-func (c *Client) SumManifest(ctx context.Context, round federation.ID) (s Sum, err error) {
-	return s, c.call(ctx, http.MethodGet, roundPath(round)+"/sum", nil, &s)
+func (c *Client) SumManifest(ctx context.Context, r federation.Round) (s Sum, err error) {
+	blocks, err := r.Blocks()
+	if err != nil {
+		return s, err
+	}
+	return s, c.call(ctx, http.MethodGet, roundPath(r.ID)+"/sum", nil, &s, maxSum(uint64(r.Maximum), blocks))
 }
 
 // SumBlocks streams the sum's blocks; the caller checks their hashes.
@@ -213,15 +234,7 @@ func (c *Client) UploadRange(ctx context.Context, round federation.ID, contribut
 // UploadManifest fetches one contribution and its manifest and verifies them, under
 // the same condition.
 func (client *Client) UploadManifest(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest, contribution federation.Digest) (c federation.Contribution, m federation.Manifest, err error) {
-	body, err := client.get(ctx, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution))
-	if err != nil {
-		return c, m, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(body, federation.MaxManifestBytes(federation.MaxManifestBlocks)))
-	if err = errors.Join(err, body.Close()); err != nil {
-		return c, m, err
-	}
-	if m, err = federation.ParseManifest(raw); err != nil {
+	if m, err = client.manifest(ctx, r, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution)); err != nil {
 		return c, m, err
 	}
 	if c, _, err = federation.VerifyContribution(m.Signed, client.roots, floor, r); err != nil {
@@ -233,9 +246,22 @@ func (client *Client) UploadManifest(ctx context.Context, floor protocol.Floor, 
 	return c, m, errors.Join(c.Follows(r, roundDigest), m.Matches(c))
 }
 
+// manifest fetches a manifest of the round's blocks.
+func (c *Client) manifest(ctx context.Context, r federation.Round, path string) (federation.Manifest, error) {
+	blocks, err := r.Blocks()
+	if err != nil {
+		return federation.Manifest{}, err
+	}
+	raw, err := c.bytes(ctx, path, federation.MaxManifestBytes(blocks))
+	if err != nil {
+		return federation.Manifest{}, err
+	}
+	return federation.ParseManifest(raw)
+}
+
 // Ticket fetches the round's ticket and verifies it.
 func (c *Client) Ticket(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest federation.Digest) (federation.Ticket, []byte, error) {
-	signed, err := c.bytes(ctx, roundPath(r.ID)+"/ticket")
+	signed, err := c.bytes(ctx, roundPath(r.ID)+"/ticket", federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Ticket{}, nil, err
 	}
@@ -245,12 +271,12 @@ func (c *Client) Ticket(ctx context.Context, floor protocol.Floor, r federation.
 
 // SetTicket hands the ticket to the aggregator.
 func (c *Client) SetTicket(ctx context.Context, round federation.ID, signed []byte) error {
-	return c.call(ctx, http.MethodPut, roundPath(round)+"/ticket", bytes.NewReader(signed), nil)
+	return c.hand(ctx, http.MethodPut, roundPath(round)+"/ticket", bytes.NewReader(signed))
 }
 
 // Publish hands the signed result and its values to the aggregator.
 func (c *Client) Publish(ctx context.Context, round federation.ID, signed []byte, values io.Reader) error {
-	if err := c.call(ctx, http.MethodPut, roundPath(round)+"/result", bytes.NewReader(signed), nil); err != nil {
+	if err := c.hand(ctx, http.MethodPut, roundPath(round)+"/result", bytes.NewReader(signed)); err != nil {
 		return err
 	}
 	return c.PublishValues(ctx, round, values)
@@ -258,12 +284,12 @@ func (c *Client) Publish(ctx context.Context, round federation.ID, signed []byte
 
 // PublishValues hands over the values of the result that is there.
 func (c *Client) PublishValues(ctx context.Context, round federation.ID, values io.Reader) error {
-	return c.call(ctx, http.MethodPut, roundPath(round)+"/values", values, nil)
+	return c.hand(ctx, http.MethodPut, roundPath(round)+"/values", values)
 }
 
 // SignedResult fetches the signed result as it is, for whoever verifies it.
 func (c *Client) SignedResult(ctx context.Context, round federation.ID) ([]byte, error) {
-	return c.bytes(ctx, roundPath(round)+"/result")
+	return c.bytes(ctx, roundPath(round)+"/result", federation.MaxStatementBytes)
 }
 
 // Result fetches the signed result and verifies it.
@@ -284,13 +310,29 @@ func (c *Client) Values(ctx context.Context, round federation.ID) (io.ReadCloser
 
 func roundPath(id federation.ID) string { return "/v1/rounds/" + id.String() }
 
-func (c *Client) bytes(ctx context.Context, path string) ([]byte, error) {
+// bytes fetches what is not longer than an honest answer.
+func (c *Client) bytes(ctx context.Context, path string, most int64) ([]byte, error) {
 	body, err := c.get(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(body, federation.MaxStatementBytes+1))
+	data, err := io.ReadAll(&bounded{body, most})
 	return data, errors.Join(err, body.Close())
+}
+
+// bounded refuses an answer when it turns out to be longer than an honest one.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+// Read reads on, and a byte further than is allowed.
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left+1)])
+	if b.left -= int64(n); b.left < 0 {
+		return 0, evidence.Refuse(ReasonTooLarge, "the aggregator's answer is longer than one to this request can be")
+	}
+	return n, err
 }
 
 func (c *Client) get(ctx context.Context, path string) (io.ReadCloser, error) {
@@ -301,17 +343,23 @@ func (c *Client) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	return resp.Body, nil
 }
 
-// call sends a request and decodes the answer, if one is wanted.
-func (c *Client) call(ctx context.Context, method, path string, body io.Reader, into any) (err error) {
+// hand sends a request whose answer says nothing.
+func (c *Client) hand(ctx context.Context, method, path string, body io.Reader) error {
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// call sends a request and decodes the answer, of so many bytes at most.
+func (c *Client) call(ctx context.Context, method, path string, body io.Reader, into any, most int64) (err error) {
 	resp, err := c.do(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
-	if into == nil {
-		return nil
-	}
-	return json.NewDecoder(io.LimitReader(resp.Body, 512<<20)).Decode(into)
+	return json.NewDecoder(&bounded{resp.Body, most}).Decode(into)
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {

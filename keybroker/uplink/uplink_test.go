@@ -12,8 +12,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
@@ -47,7 +49,7 @@ func (p *peer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(u) // it has gone if it fails
 }
 
-func start(t *testing.T, p *peer) *uplink.Client {
+func start(t *testing.T, p http.Handler) *uplink.Client {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
@@ -96,5 +98,75 @@ func TestTheProofGoesBeforeTheBlocks(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, p.came, tc.want)
 		}
 		p.mu.Unlock()
+	}
+}
+
+// talker answers everything with a beginning, and then with as much more as is taken.
+type talker struct {
+	begin, more string
+	said        chan int // how much was taken
+}
+
+func (p talker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	said, err := io.WriteString(w, p.begin)
+	for err == nil && said < 256<<20 {
+		var n int
+		n, err = io.WriteString(w, p.more)
+		said += n
+	}
+	p.said <- said
+}
+
+// TestAnswersEndWhereHonestOnesDo: an aggregator that goes on and on is refused after as much as
+// an honest one could have to say.
+func TestAnswersEndWhereHonestOnesDo(t *testing.T) {
+	w := federationtest.New(t)
+	r, _, _ := w.Round(t, 3*rlwe.BlockValues, nil) // three blocks, at most eight contributions
+	digests, spaces := strings.Repeat(`"`+strings.Repeat("0", 64)+`",`, 1<<10), strings.Repeat(" ", 64<<10)
+	for name, tc := range map[string]struct {
+		begin, more string
+		most        int
+		ask         func(c *uplink.Client) error
+	}{
+		"a sum's hashes":  {`{"hashes":[`, digests, 5000, func(c *uplink.Client) error { _, err := c.SumManifest(t.Context(), r); return err }},
+		"numbers instead": {`{"hashes":[`, strings.Repeat("0,", 1<<10), 5000, func(c *uplink.Client) error { _, err := c.SumManifest(t.Context(), r); return err }},
+		"a cohort":        {`{"contributions":[`, digests, 5000, func(c *uplink.Client) error { _, err := c.SumManifest(t.Context(), r); return err }},
+		"an upload": {"{", spaces, 4096, func(c *uplink.Client) error {
+			_, err := c.Send(t.Context(), r.ID, []byte("m"), nil, nil, 1, nil)
+			return err
+		}},
+		"a manifest": {"", spaces, 1<<20 + 1<<10, func(c *uplink.Client) error {
+			_, _, err := c.UploadManifest(t.Context(), w.Floor(), r, federation.Digest{}, federation.Digest{})
+			return err
+		}},
+		"a share's manifest": {"", spaces, 1<<20 + 1<<10, func(c *uplink.Client) error {
+			_, _, err := c.Share(t.Context(), w.Floor(), r, federation.Digest{}, 1)
+			return err
+		}},
+		"a statement": {"", spaces, federation.MaxStatementBytes, func(c *uplink.Client) error { _, err := c.SignedResult(t.Context(), r.ID); return err }},
+	} {
+		p := talker{tc.begin, tc.more, make(chan int, 1)}
+		err := tc.ask(start(t, p))
+		if reason, _ := evidence.ReasonOf(err); reason != uplink.ReasonTooLarge {
+			t.Errorf("%s: %v, want the reason %s", name, err, uplink.ReasonTooLarge)
+		}
+		const buffers = 4 << 20 // of the connection
+		if said := <-p.said; said > tc.most+buffers {
+			t.Errorf("%s: %d bytes were taken, an honest answer has at most %d", name, said, tc.most)
+		}
+	}
+}
+
+// TestLargestHonestAnswersAreTaken: a sum over the largest cohort, with every hash.
+func TestLargestHonestAnswersAreTaken(t *testing.T) {
+	r, _, _ := federationtest.New(t).Round(t, 3*rlwe.BlockValues, nil)
+	sum := uplink.Sum{Round: r.ID, Count: int(r.Maximum), Contributions: make([]federation.Digest, r.Maximum), Hashes: make([]federation.Digest, 3)}
+	raw, err := json.Marshal(sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(raw) })).SumManifest(t.Context(), r) // it has gone if it fails
+	if err != nil || len(got.Contributions) != int(r.Maximum) || len(got.Hashes) != 3 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
