@@ -59,6 +59,7 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	defer d.agentKey.Wipe()
+	defer func() { _ = d.client.Load().Close() }() // what is kept for a renewal that will not be
 	listener, err := d.listen()
 	if err != nil {
 		return err
@@ -303,7 +304,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	select {
 	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker}:
 		d.cfg.Store(&cfg)
-		d.client.Store(broker)
+		_ = d.client.Swap(broker).Close() // its kept connection is nobody's any more
 	case <-ctx.Done():
 	}
 	return nil

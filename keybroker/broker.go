@@ -58,6 +58,10 @@ type Limits struct {
 	// been attested, and 512 of one source. A connection is attested when its
 	// evidence was judged and the policy grants something.
 	Listen listen.Limits
+	// Kept is how many connections of attested guests are kept for their renewals
+	// (docs/protocol.md 5.11); 0 keeps none, and has no default. They live in what others
+	// leave of connections and memory, and go first.
+	Kept int
 	// Verifications at the same time, default the number of CPUs; more wait.
 	Verifications int
 	// Handshake bounds the TLS handshake, default 10 s.
@@ -68,7 +72,7 @@ type Limits struct {
 	// NonceWindow bounds the wait for M3, default 30 s (protocol.MinNonceWindow
 	// to protocol.MaxNonceWindow).
 	NonceWindow time.Duration
-	// Exchange bounds a whole connection, default 90 s.
+	// Exchange bounds an exchange, the first one with its handshake, default 90 s.
 	Exchange time.Duration
 	// Drain is how long exchanges under way may go on after Serve's context
 	// ended, default 5 s.
@@ -104,7 +108,7 @@ func (l *Limits) complete() error {
 		return err
 	}
 	switch {
-	case l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0 || l.PerGuest < 0:
+	case l.Verifications < 0 || l.Handshake < 0 || l.Step < 0 || l.Exchange < 0 || l.Drain < 0 || l.PerGuest < 0 || l.Kept < 0:
 		return errors.New("a limit is negative")
 	case l.NonceWindow < protocol.MinNonceWindow || l.NonceWindow > protocol.MaxNonceWindow:
 		return fmt.Errorf("nonce window %s is not between %s and %s", l.NonceWindow, protocol.MinNonceWindow, protocol.MaxNonceWindow)
@@ -220,7 +224,7 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 	defer stop()
 	defer ln.Close()
 
-	guests, err := listen.New(ln, listen.Config{Limits: b.cfg.Limits.Listen, Logger: b.cfg.Logger})
+	guests, err := listen.New(ln, listen.Config{Limits: b.cfg.Limits.Listen, Kept: b.cfg.Limits.Kept, KeptBytes: keptBytes, Logger: b.cfg.Logger})
 	if err != nil {
 		return err
 	}
@@ -228,6 +232,7 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 	context.AfterFunc(ctx, func() { guests.Close() })
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer guests.Close() // ends those that are kept
 	for {
 		raw, err := guests.Accept()
 		if err != nil {
@@ -236,7 +241,7 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return fmt.Errorf("accept: %w", err)
 		}
-		wg.Go(func() { b.handle(conns, raw) })
+		wg.Go(func() { b.handle(conns, raw, &wg) })
 	}
 }
 
@@ -248,33 +253,19 @@ func (b *Broker) Connections() listen.Stats {
 	return listen.Stats{}
 }
 
+// DropKept ends the connections that are kept for renewals, and keeps none of those that
+// are open now: guests are to see another TLS certificate.
+func (b *Broker) DropKept() {
+	if l := b.guests.Load(); l != nil {
+		l.DropKept()
+	}
+}
+
 func peerOf(c net.Conn) string {
 	if a := c.RemoteAddr(); a != nil {
 		return a.String()
 	}
 	return "unknown"
-}
-
-// handle runs one connection from its TLS handshake to its end.
-func (b *Broker) handle(ctx context.Context, raw net.Conn) {
-	defer raw.Close()
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Limits.Exchange)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { raw.Close() })
-	defer stop()
-
-	handshake, cancelHandshake := context.WithTimeout(ctx, b.cfg.Limits.Handshake)
-	conn, err := hybridtls.Server(handshake, raw, b.cfg.TLS)
-	cancelHandshake()
-	if err != nil {
-		b.logHandshake(ctx, peerOf(raw), err)
-		return
-	}
-	x := newExchange(b, conn, conn.Exporter(), peerOf(raw))
-	x.place = listen.Of(raw)
-	x.place.Advance(listen.Ready)
-	x.run(ctx)
-	conn.Close()
 }
 
 // logHandshake says in one sentence why a peer could not connect.

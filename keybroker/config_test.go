@@ -37,6 +37,7 @@ func TestConfigMustBeComplete(t *testing.T) {
 		"no epoch key":   func(c *keybroker.Config) { c.Epochs = []keybroker.Epoch{{Statement: f.Epoch}} },
 		"bad statement":  func(c *keybroker.Config) { c.Epochs = []keybroker.Epoch{{Statement: []byte("x"), Key: other}} },
 		"negative limit": func(c *keybroker.Config) { c.Limits.Listen.Connections = -1 },
+		"negative kept":  func(c *keybroker.Config) { c.Limits.Kept = -1 },
 		"short window":   func(c *keybroker.Config) { c.Limits.NonceWindow = time.Millisecond },
 		"long window":    func(c *keybroker.Config) { c.Limits.NonceWindow = time.Hour },
 		"long lease":     func(c *keybroker.Config) { c.Limits.Lease = protocol.MaxLease + time.Second },

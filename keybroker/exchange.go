@@ -24,7 +24,7 @@ type stream interface {
 	CloseWrite() error
 }
 
-// exchange is one run of the protocol on one connection. Its methods are the
+// exchange is one run of the protocol, from M1 to M7. Its methods are the
 // steps of docs/protocol.md 5, in that order; one goroutine runs them. Each
 // fills what the next ones need.
 type exchange struct {
@@ -35,8 +35,12 @@ type exchange struct {
 	// place is the connection among those of the listener; nil in tests of steps.
 	place    *listen.Conn
 	attested bool
-	letGo    []func()    // gives back the memory of messages
-	id       protocol.ID // names the connection in the audit log
+	// number counts the exchanges of the connection, from 0; the later ones are the
+	// agent's whose key has this ID.
+	number      uint32
+	formerAgent [32]byte
+	letGo       []func()    // gives back the memory of messages
+	id          protocol.ID // names the exchange in the audit log
 
 	frames [5][]byte // M1 to M5 as they were on the wire
 
@@ -73,8 +77,9 @@ func newID() (id protocol.ID) {
 	return id
 }
 
-// run goes through all steps and refuses at the first that fails.
-func (x *exchange) run(ctx context.Context) {
+// run goes through all steps and refuses at the first that fails. It says whether all of
+// them were taken and the peer has confirmed the release.
+func (x *exchange) run(ctx context.Context) (confirmed bool) {
 	defer func() {
 		if x.signed != nil {
 			x.signed()
@@ -92,10 +97,10 @@ func (x *exchange) run(ctx context.Context) {
 		if err := x.guarded(ctx, step); err != nil {
 			x.recordUnused(ctx)
 			x.refuse(ctx, err)
-			return
+			return false
 		}
 	}
-	x.readReceipt(ctx)
+	return x.readReceipt(ctx)
 }
 
 // guarded turns a panic in a step into a refusal. No input is known to cause
@@ -171,6 +176,9 @@ func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
 		return err
 	}
 	x.frames[2] = frame
+	if err := x.checkAgent(); err != nil {
+		return err
+	}
 	x.attest.AgentKey = x.b.agents.known(x.attest.AgentKey)
 	if err := x.checkNames(); err != nil {
 		return err
@@ -205,6 +213,14 @@ func (x *exchange) checkNonce() error {
 	}
 	if now > x.challengeAt.Add(x.b.cfg.Limits.NonceWindow) {
 		return evidence.Refuse(protocol.ReasonNonceExpired, "%s after the challenge", now.Time().Sub(x.challengeAt.Time()))
+	}
+	return nil
+}
+
+// checkAgent enforces 5.11: a connection is one agent's.
+func (x *exchange) checkAgent() error {
+	if x.number > 0 && x.attest.AgentKey.ID() != x.formerAgent {
+		return evidence.Refuse(protocol.ReasonAgentKeyChanged, "exchange %d of the connection names another agent key than those before", x.number)
 	}
 	return nil
 }

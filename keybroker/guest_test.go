@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type guest struct {
 	t      testing.TB
 	f      *brokertest.Fixture
 	conn   *hybridtls.Conn
+	number uint32 // of the exchange on conn
 	ekm    [48]byte
 	agent  *identity.Private
 	kem    *keywrap.Recipient
@@ -61,7 +63,11 @@ func newGuest(t testing.TB, f *brokertest.Fixture, conn *hybridtls.Conn) *guest 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &guest{t: t, f: f, conn: conn, ekm: conn.Exporter(), agent: f.NewKey(identity.LevelEpoch), kem: kem, claims: brokertest.Claims()}
+	ekm, err := conn.ExporterOf(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &guest{t: t, f: f, conn: conn, ekm: ekm, agent: f.NewKey(identity.LevelEpoch), kem: kem, claims: brokertest.Claims()}
 }
 
 func (g *guest) fatal(err error) {
@@ -190,22 +196,35 @@ func (g *guest) opened() []byte {
 
 func (g *guest) receipt() {
 	g.t.Helper()
+	g.confirm()
+	g.ended()
+}
+
+// confirm sends M7.
+func (g *guest) confirm() {
+	g.t.Helper()
 	m7 := &protocol.Receipt{Release: protocol.HashMessage(g.frames[5])}
 	m7.Prove(g.opened(), g.ekm)
 	g.send(7, m7)
-	g.ended()
 }
 
 // ended waits until the broker has closed the connection.
 func (g *guest) ended() {
 	g.t.Helper()
-	if n, err := io.Copy(io.Discard, g.conn); n != 0 {
-		g.t.Errorf("%d more bytes from the broker: %v", n, err)
+	if n, err := io.Copy(io.Discard, g.conn); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		g.t.Errorf("%d more bytes from the broker, or no end: %v", n, err)
 	}
 }
 
-// whole runs a correct exchange to the end.
+// whole runs a correct exchange to the end of the connection.
 func (g *guest) whole() {
+	g.t.Helper()
+	g.released()
+	g.receipt()
+}
+
+// released runs a correct exchange up to M6.
+func (g *guest) released() {
 	g.t.Helper()
 	g.begin()
 	g.fatal(g.attest(g.attestation()))
@@ -216,7 +235,19 @@ func (g *guest) whole() {
 	if string(key.Bytes()) != brokertest.Secret {
 		g.t.Fatal("another key was released")
 	}
-	g.receipt()
+}
+
+// next makes what another exchange on the connection needs, all of it new.
+func (g *guest) next() {
+	g.t.Helper()
+	var err error
+	g.number++
+	g.ekm, err = g.conn.ExporterOf(g.number)
+	g.fatal(err)
+	g.kem, err = keywrap.NewRecipient()
+	g.fatal(err)
+	g.receiptKey = nil
+	g.conn.SetDeadline(time.Now().Add(20 * time.Second))
 }
 
 func wantReason(t testing.TB, err error, want evidence.Reason) {

@@ -128,8 +128,8 @@ func (x *exchange) certificate(grants []protocol.Granted) (protocol.LeaseCertifi
 
 // readReceipt reads M7 and records it, or records that none came (5.7). The key
 // has left by now and nothing here can take it back, so that nothing waits for the
-// record either.
-func (x *exchange) readReceipt(ctx context.Context) {
+// record either. It says whether a right one came.
+func (x *exchange) readReceipt(ctx context.Context) bool {
 	r := x.baseRecord(audit.KindReceipt)
 	r.Decision = "confirmed"
 	err := x.acceptReceipt(ctx)
@@ -148,6 +148,7 @@ func (x *exchange) readReceipt(ctx context.Context) {
 	if err := x.b.cfg.Audit.AppendLater(context.WithoutCancel(ctx), r); err != nil {
 		x.log(ctx, slog.LevelError, "receipt not recorded", slog.Any("err", err))
 	}
+	return r.Kind == audit.KindReceipt
 }
 
 func (x *exchange) acceptReceipt(ctx context.Context) error {

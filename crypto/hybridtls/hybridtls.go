@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -27,7 +28,7 @@ const (
 	ALPNFederation = "anchorhold-fed/1"
 	// ALPNProofs is the name of receipts, challenges and proofs to a broker, likewise.
 	ALPNProofs = "anchorhold-proofs/1"
-	// ExporterLabel is the label of the channel binding (RFC 8446, 7.5).
+	// ExporterLabel is the label of the channel bindings (RFC 8446, 7.5).
 	ExporterLabel = "EXPORTER-anchorhold-kbp-1"
 	// ExporterSize is the channel binding's length in bytes.
 	ExporterSize = 48
@@ -112,9 +113,22 @@ type Conn struct {
 	group    tls.CurveID
 }
 
-// Exporter is the channel binding: it commits to the groups, the server's
+// Exporter is the channel binding of the whole connection, without a context: it commits to the groups, the server's
 // certificate and the whole handshake (RFC 8446, 7.5; RFC 9266).
 func (c *Conn) Exporter() [ExporterSize]byte { return c.exporter }
+
+// ExporterOf is the channel binding of one of several exchanges on the connection: the
+// exporter with the exchange's number, four bytes big-endian, as its context. What was made
+// for one exchange therefore fits no other.
+func (c *Conn) ExporterOf(exchange uint32) (ekm [ExporterSize]byte, err error) {
+	state := c.ConnectionState()
+	b, err := state.ExportKeyingMaterial(ExporterLabel, binary.BigEndian.AppendUint32(nil, exchange), ExporterSize)
+	if err != nil {
+		return ekm, fmt.Errorf("hybridtls: channel binding of exchange %d: %w", exchange, err)
+	}
+	copy(ekm[:], b)
+	return ekm, nil
+}
 
 // Group names the key exchange, as "X25519MLKEM768".
 func (c *Conn) Group() string { return c.group.String() }

@@ -125,6 +125,30 @@ func TestBothEndsAgreeOnGroupAndExporter(t *testing.T) {
 	}
 }
 
+func TestExporterDiffersPerExchange(t *testing.T) {
+	s := newSite(t, ProfileDefault, ProfileDefault)
+	address, done := s.listen(t)
+	c, err := Dial(t.Context(), "tcp", address, s.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	server := (<-done).conn
+	defer server.Close()
+	seen := map[[ExporterSize]byte]bool{c.Exporter(): true}
+	for exchange := range uint32(3) {
+		ours, err := c.ExporterOf(exchange)
+		theirs, err2 := server.ExporterOf(exchange)
+		if err != nil || err2 != nil || ours != theirs {
+			t.Errorf("exchange %d: the ends disagree: %v %v", exchange, err, err2)
+		}
+		seen[ours] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d channel bindings of 3 exchanges and their connection", len(seen))
+	}
+}
+
 func TestExporterDiffersPerConnection(t *testing.T) {
 	s := newSite(t, ProfileDefault, ProfileDefault)
 	seen := map[[ExporterSize]byte]bool{}

@@ -119,7 +119,8 @@ type Record struct {
 	Kind Kind `json:"kind"`
 	// Time is the broker's clock.
 	Time time.Time `json:"time"`
-	// Connection identifies the connection within this broker.
+	// Connection identifies the exchange within this broker; a connection that is kept
+	// has several.
 	Connection string `json:"connection,omitempty"`
 	// Peer is the remote address.
 	Peer string `json:"peer,omitempty"`

@@ -92,8 +92,11 @@ type Client struct {
 	cfg Config
 
 	mu sync.Mutex
-	// pending is the acquisition that failed last; guarded by mu.
+	// Guarded by mu: the acquisition that failed last, the connection that is kept for the
+	// next one, and how often Close was called.
 	pending acquisition
+	kept    *line
+	closes  int
 }
 
 // acquisition gives all attempts at the same resources one idempotency ID until
@@ -119,7 +122,8 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Acquire runs one exchange, M1 to M7, and returns the keys of all the named
-// resources or none. The caller owns the lease and wipes it. A failure is an
+// resources or none. It leaves the connection open for the next Acquire until the
+// lease ends or Close is called; of several at a time one can use it. The caller owns the lease and wipes it. A failure is an
 // *Error.
 func (c *Client) Acquire(ctx context.Context, resources []string) (*Lease, error) {
 	names := slices.Clone(resources)

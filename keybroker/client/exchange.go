@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,7 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// exchange is one run of the protocol on one connection. Its methods are the
+// exchange is one run of the protocol, from M1 to M7. Its methods are the
 // steps of docs/protocol.md 5, in that order; each fills what the next ones need.
 type exchange struct {
 	client    *Client
@@ -46,42 +47,70 @@ type exchange struct {
 	clock      *time.Timer // wipes unwrapped when the lease ends; stopped by handOver
 }
 
-// exchange runs every step and hands the keys over. Whatever fails, they are wiped.
+// exchange runs one exchange: on the connection that the last one left, if that still
+// answers, and else on a new one. Until M2 has come nothing of either was decided or said
+// about the guest, so that to begin anew costs nothing and repeats nothing; what the broker
+// refuses stays refused.
 func (c *Client) exchange(ctx context.Context, resources []string, id protocol.ID) (*Lease, error) {
+	l, closes := c.take(time.Now())
+	if l != nil {
+		x := &exchange{client: c, resources: resources, request: id}
+		lease, err := x.whole(ctx, l, closes)
+		if err == nil || !x.unanswered(ctx, err) {
+			return lease, err
+		}
+	}
+	l, err := c.dial(ctx)
+	if err != nil {
+		return nil, wrap(protocol.ReasonInternal, err)
+	}
 	x := &exchange{client: c, resources: resources, request: id}
-	lease, err := x.run(ctx)
+	return x.whole(ctx, l, closes)
+}
+
+// unanswered says whether the connection failed before it brought an answer, while the
+// caller still waits for one.
+func (x *exchange) unanswered(ctx context.Context, err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && ctx.Err() == nil && x.challenge == nil && (e.Reason == protocol.ReasonConnectionFailed || e.Reason == protocol.ReasonDeadline) && !e.ByBroker()
+}
+
+// whole runs every step and hands the keys over. Whatever fails, they are wiped and the
+// connection is closed; after a success it is kept.
+func (x *exchange) whole(ctx context.Context, l *line, closes int) (*Lease, error) {
+	// The context ends blocked reads and writes, too.
+	stop := context.AfterFunc(ctx, func() { l.conn.SetDeadline(time.Unix(1, 0)) })
+	lease, err := x.run(ctx, l)
 	if err == nil {
 		err = x.handOver()
 	}
 	if err != nil {
+		stop()
 		x.wipe()
+		_ = l.close() // err says what counts
 		return nil, wrap(protocol.ReasonInternal, err)
+	}
+	if stop() && lease.Unsent == nil {
+		x.client.keep(l, closes, lease)
+	} else {
+		_ = l.close() // the keys are here
 	}
 	return lease, nil
 }
 
-// run dials and runs the steps. When it returns, the connection is closed and KK is
-// erased; the keys, if it opened them, have a clock.
-func (x *exchange) run(ctx context.Context) (*Lease, error) {
-	c := x.client
-	cfg, err := hybridtls.ClientConfig(c.cfg.ServerName, c.cfg.TLSRoots, c.cfg.Profile)
-	if err != nil {
+// run runs the steps. When it returns, KK is erased; the keys, if it opened them, have a
+// clock.
+func (x *exchange) run(ctx context.Context, l *line) (lease *Lease, err error) {
+	x.conn = l.conn
+	if x.ekm, err = l.conn.ExporterOf(l.next); err != nil {
 		return nil, err
 	}
-	conn, err := hybridtls.Dial(ctx, "tcp", c.cfg.Address, cfg)
-	if err != nil {
-		return nil, connectionError(ctx, "connect to broker "+c.cfg.Address, err)
-	}
-	defer conn.Close()
-	// The context ends blocked reads and writes, too.
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-
-	x.conn, x.ekm = conn, conn.Exporter()
 	defer x.eraseKEM()
-	defer func() { keybuf.Wipe(x.receiptKey) }()
+	if err := x.begin(ctx, l); err != nil {
+		return nil, err
+	}
 	steps := []func(context.Context) error{
-		x.sendHello, x.readChallenge, x.checkEpoch, x.checkChoice, x.raiseEpoch,
+		x.checkEpoch, x.checkChoice, x.raiseEpoch,
 		x.collect, x.sendAttest, x.readGrant, x.sendRequest, x.readRelease, x.open,
 	}
 	for _, step := range steps {
@@ -89,12 +118,25 @@ func (x *exchange) run(ctx context.Context) (*Lease, error) {
 			return nil, err
 		}
 	}
-	lease, err := x.lease()
-	if err != nil {
+	if lease, err = x.lease(); err != nil {
 		return nil, err
 	}
 	lease.Unsent = x.sendReceipt(ctx)
 	return lease, nil
+}
+
+// begin sends M1 and reads M2, on a kept connection without patience.
+func (x *exchange) begin(ctx context.Context, l *line) error {
+	answered := l.impatient(ctx)
+	err := x.sendHello(ctx)
+	if err == nil {
+		err = x.readChallenge(ctx)
+	}
+	if !answered() && err == nil { // M2 came as the connection was being closed
+		x.challenge = nil
+		err = &Error{Reason: protocol.ReasonDeadline, Err: errors.New("the kept connection did not answer in time")}
+	}
+	return err
 }
 
 // eraseKEM ends KK whether or not it was used.
@@ -363,10 +405,8 @@ func (x *exchange) lease() (*Lease, error) {
 func (x *exchange) sendReceipt(ctx context.Context) error {
 	m7 := &protocol.Receipt{Release: x.hashM6}
 	m7.Prove(x.receiptKey, x.ekm)
-	if _, err := x.send(ctx, m7); err != nil {
-		return err
-	}
-	return x.conn.CloseWrite()
+	_, err := x.send(ctx, m7)
+	return err
 }
 
 // send writes one message and returns its bytes for the transcript.

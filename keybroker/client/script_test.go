@@ -88,7 +88,10 @@ var errSilent = errors.New("the script ends here")
 
 // serve runs one exchange as far as the client goes along.
 func (s *script) serve(conn *hybridtls.Conn) error {
-	ekm := conn.Exporter()
+	ekm, err := conn.ExporterOf(0)
+	if err != nil {
+		return err
+	}
 	var frames [5][]byte
 	read := func(i int, m protocol.Message) error {
 		if m.Type() == s.silent {

@@ -17,6 +17,8 @@ import (
 const (
 	maxConfigBytes = 1 << 20
 	maxRefusalMiB  = 1 << 20
+	defaultKept    = 1024
+	maxKept        = 1 << 20
 )
 
 // Config is the broker's whole configuration; this struct is its manual. An
@@ -95,6 +97,10 @@ type Limits struct {
 	// Limits of connections and memory: connections, unproven, per_source,
 	// ipv4_prefix, ipv6_prefix, balancers, body_mib.
 	listen.Limits `yaml:",inline"`
+	// Kept is how many connections of attested guests are kept for their renewals, 1024 by
+	// default; 0 keeps none. They use what is left of connections and body_mib, 24 KiB each,
+	// and are ended before any other.
+	Kept *int `yaml:"kept"`
 	// Verifications at the same time.
 	Verifications int `yaml:"verifications"`
 	// NonceWindowSeconds bounds the wait for evidence.
@@ -215,6 +221,9 @@ func (c Config) Check() error {
 	if l := c.Limits; l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 || l.PerGuest < 0 {
 		bad("limits: a negative limit")
 	}
+	if k := c.Limits.kept(); k < 0 || k > maxKept {
+		bad("limits: kept: %d is not between 0 and %d", k, maxKept)
+	}
 	if a := c.Audit; a.RefusalMiBPerDay < 0 || a.RefusalMiBPerDay > maxRefusalMiB || a.RefusalKiBPerSource < 0 || a.RefusalKiBPerSource > maxRefusalMiB<<10 {
 		bad("audit: a budget is negative or over %d MiB", maxRefusalMiB)
 	}
@@ -229,6 +238,14 @@ func (c Config) Check() error {
 		bad("log.format: %q is unknown", c.Log.Format)
 	}
 	return errors.Join(problems...)
+}
+
+// kept is the number of connections to keep.
+func (l Limits) kept() int {
+	if l.Kept == nil {
+		return defaultKept
+	}
+	return *l.Kept
 }
 
 func (c Config) checkpointEvery() time.Duration {

@@ -285,7 +285,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		TLS:  tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
-		Limits: keybroker.Limits{Listen: c.Limits.Limits, Verifications: c.Limits.Verifications,
+		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.kept(), Verifications: c.Limits.Verifications,
 			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second, PerGuest: c.Limits.PerGuest},
 	})
 	if err != nil {

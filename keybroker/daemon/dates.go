@@ -54,7 +54,8 @@ func (d *daemon) metrics() map[string]int64 {
 	}
 	c := d.broker.Connections()
 	for name, n := range map[string]int64{"accepted_total": c.Accepted, "evicted_total": c.Evicted, "out_of_descriptors_total": c.Exhausted,
-		"unproven": int64(c.Unproven), "attested": int64(c.Proven), "message_bytes": c.BodyBytes} {
+		"unproven": int64(c.Unproven), "attested": int64(c.Proven), "message_bytes": c.BodyBytes,
+		"kept": int64(c.Kept), "kept_evicted_total": c.KeptEvicted, "reused_total": c.Reused} {
 		out["anchorhold_broker_connections_"+name] = n
 	}
 	maps.Copy(out, d.registry.Metrics())

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -142,7 +144,7 @@ func (d *daemon) reload(ctx context.Context) {
 	for _, part := range []struct {
 		name string
 		load func() error
-	}{{"certificate", d.certificate.load}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
+	}{{"certificate", d.reloadCertificate}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
 		if err := part.load(); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", part.name, err))
 		}
@@ -159,6 +161,19 @@ func (d *daemon) reload(ctx context.Context) {
 		d.opts.Logger.Error("reload not recorded", "err", err)
 	}
 	d.tell(service.Ready("serving " + *d.address.Load()))
+}
+
+// reloadCertificate reads the TLS certificate again. Guests that were shown another one are
+// to connect anew.
+func (d *daemon) reloadCertificate() error {
+	before := d.certificate.current.Load()
+	if err := d.certificate.load(); err != nil {
+		return err
+	}
+	if !slices.EqualFunc(before.Certificate, d.certificate.current.Load().Certificate, bytes.Equal) {
+		d.broker.DropKept()
+	}
+	return nil
 }
 
 // tell logs that the service manager could not be told something.

@@ -21,6 +21,10 @@ type Suite uint16
 // HKDF-SHA256 and AES-256-GCM, and SHA-512.
 const Suite1 Suite = 1
 
+// MaxExchanges is how many exchanges one connection may carry (docs/protocol.md 5.11): some
+// hours of renewals, after which guests are spread over the brokers of a fleet anew.
+const MaxExchanges = 64
+
 // Hello is M1, from agent to broker: what the agent can do and what kind of
 // thing it wants (docs/protocol.md 5.1). It says nothing about the guest.
 type Hello struct {

@@ -18,6 +18,7 @@ const (
 	ReasonNonceUsed           evidence.Reason = "nonce-used"
 	ReasonNonceExpired        evidence.Reason = "nonce-expired"
 	ReasonAgentSignature      evidence.Reason = "agent-signature-invalid"
+	ReasonAgentKeyChanged     evidence.Reason = "agent-key-changed"
 	ReasonClassNotRequested   evidence.Reason = "resource-class-not-requested"
 	ReasonResourceNotGranted  evidence.Reason = "resource-not-granted"
 	ReasonResourceUnavailable evidence.Reason = "resource-unavailable"

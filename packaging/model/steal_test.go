@@ -195,7 +195,11 @@ func (w *world) challenge(listener net.Listener, config *tls.Config) error {
 	m2 := &protocol.Challenge{Choice: protocol.Choice{Version: protocol.Version2, Suite: protocol.Suite1, Kind: evidence.KindSNP},
 		Versions: []protocol.Version{protocol.Version2}, Suites: []protocol.Suite{protocol.Suite1}, Kinds: []evidence.Kind{evidence.KindSNP},
 		Epoch: w.stolen.statement, Window: 30 * time.Second, BrokerTime: w.backdated()}
-	if err := m2.Sign(w.stolen.key, conn.Exporter(), protocol.HashMessage(m1)); err != nil {
+	ekm, err := conn.ExporterOf(0)
+	if err != nil {
+		return err
+	}
+	if err := m2.Sign(w.stolen.key, ekm, protocol.HashMessage(m1)); err != nil {
 		return err
 	}
 	frame, err := protocol.Marshal(m2)

@@ -41,7 +41,7 @@ func (c *Conn) Reserve(ctx context.Context, n int64) (release func(), err error)
 	}
 	w := &waiter{conn: c, bytes: n, ready: make(chan struct{})}
 	in.waiting = append(in.waiting, w)
-	ended := l.makeRoom(in, c)
+	ended := append(l.trim(), l.makeRoom(in, c)...)
 	l.serveWaiters(in)
 	l.mu.Unlock()
 	cut(ended)

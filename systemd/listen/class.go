@@ -58,6 +58,9 @@ func (l *Listener) leave(c *Conn) {
 	in.conns[c.index], last.index = last, c.index
 	in.conns[len(in.conns)-1] = nil
 	in.conns = in.conns[:len(in.conns)-1]
+	if l.keepers[c.identity] == c {
+		delete(l.keepers, c.identity)
+	}
 	if in.held[c.key]--; in.held[c.key] == 0 {
 		delete(in.held, c.key)
 	}

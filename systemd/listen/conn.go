@@ -24,7 +24,9 @@ type Conn struct {
 	// Guarded by l.mu.
 	in       *class // nil once it lost its place or was closed
 	owes     *class // where its bytes are counted after it lost its place
-	key      string // source or identity
+	key      string // source or identity; of a kept one its group
+	identity string // of one that was kept
+	born     uint64 // when it was accepted, in the order of since
 	stage    Stage
 	since    uint64 // order in which stages were reached
 	index    int

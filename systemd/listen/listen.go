@@ -1,11 +1,13 @@
 // Package listen keeps a listener open to honest peers while others abuse it.
 //
-// Every connection is in one of three classes. Strangers are peers of a unix
+// Every connection is in one of four classes. Strangers are peers of a unix
 // socket whose uid is not allowed; they are answered, and hold nothing that
 // others need. Unproven connections have shown nothing yet. Proven ones have:
 // [Conn.Promote] names who they are, such as an attested guest's key. Each
 // class has places of its own, so that no number of unproven connections costs
-// a proven one its place, and a fleet behind one address is not locked out.
+// a proven one its place, and a fleet behind one address is not locked out. Kept ones
+// ([Conn.Keep]) are proven ones between two exchanges: they live in places and memory
+// that the others leave unused, and are ended before any other.
 //
 // A newcomer is never refused for want of a place. When its class is full, or
 // its source holds as much as one source may, another connection is ended: of
@@ -29,6 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -107,6 +110,11 @@ func (l Limits) Check() error {
 // Config is what a listener needs beside its limits.
 type Config struct {
 	Limits
+	// Kept bounds the connections that are kept ([Conn.Keep]); 0 keeps none. KeptBytes is
+	// the memory that each of them holds: together with the bodies of others they hold no
+	// more than BodyMiB.
+	Kept      int
+	KeptBytes int64
 	// Allowed says who may use a unix socket; nil allows everybody who can reach
 	// it. It is asked once, at accept.
 	Allowed func(Peer) bool
@@ -143,6 +151,10 @@ type Listener struct {
 	strangers class // guarded by mu, as the next ones
 	unproven  class
 	proven    class
+	kept      class
+	keepers   map[string]*Conn // kept connections by identity
+	dropped   uint64           // order up to which none is kept
+	closed    bool
 	order     uint64
 	stats     Stats
 }
@@ -150,8 +162,11 @@ type Listener struct {
 // Stats are counters since the start, and what is held now.
 type Stats struct {
 	Accepted, Evicted, Strangers, Exhausted int64
-	Unproven, Proven                        int
+	Unproven, Proven, Kept                  int
 	BodyBytes                               int64
+	// KeptEvicted are kept connections that gave way to others, and are not in Evicted;
+	// Reused are those on which something arrived.
+	KeptEvicted, Reused int64
 }
 
 // New wraps a listener, which it owns. Limits must have passed Check.
@@ -171,13 +186,15 @@ func New(raw net.Listener, cfg Config) (*Listener, error) {
 		cfg.Unproven = max(cfg.Unproven*most/cfg.Connections, 1)
 		cfg.Connections = most
 	}
-	cfg.PerSource = min(cfg.PerSource, cfg.Unproven)
+	cfg.PerSource, cfg.Kept = min(cfg.PerSource, cfg.Unproven), min(cfg.Kept, cfg.Connections)
 	bytes := int64(cfg.BodyMiB) << 20 / 2
 	l := &Listener{raw: raw, cfg: cfg, balancers: balancers, log: Sparse(cfg.Logger),
 		live: make(chan struct{}, 2*cfg.Connections+maxStrangers), done: make(chan struct{}),
 		strangers: newClass(maxStrangers, maxStrangers, 1<<20),
 		unproven:  newClass(cfg.Unproven, cfg.PerSource, bytes),
-		proven:    newClass(max(cfg.Connections-cfg.Unproven, 1), cfg.PerSource, bytes)}
+		proven:    newClass(max(cfg.Connections-cfg.Unproven, 1), cfg.PerSource, bytes),
+		kept:      newClass(math.MaxInt, math.MaxInt, 0), // crowded bounds them
+		keepers:   map[string]*Conn{}}
 	l.end = sync.OnceFunc(func() { close(l.done) })
 	return l, nil
 }
@@ -226,8 +243,8 @@ func transient(err error) bool {
 	return false
 }
 
-// recover ends a quarter of the unproven connections, at least one, and waits a
-// moment: whoever is in the queue is served with their descriptors.
+// recover ends a quarter of the kept connections, or if there are none of the unproven
+// ones, at least one, and waits a moment: whoever is in the queue is served with their descriptors.
 func (l *Listener) recover(err error) error {
 	if errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EPROTO) {
 		return nil
@@ -235,8 +252,14 @@ func (l *Listener) recover(err error) error {
 	l.mu.Lock()
 	l.stats.Exhausted++
 	var ended []*Conn
-	for range (len(l.unproven.conns) + 3) / 4 {
-		ended = append(ended, l.evict(&l.unproven, ""))
+	if n := len(l.kept.conns); n > 0 {
+		for range (n + 3) / 4 {
+			ended = append(ended, l.endKept())
+		}
+	} else {
+		for range (len(l.unproven.conns) + 3) / 4 {
+			ended = append(ended, l.evict(&l.unproven, ""))
+		}
 	}
 	l.mu.Unlock()
 	cut(ended)
@@ -267,20 +290,26 @@ func (l *Listener) admit(raw net.Conn) *Conn {
 	l.mu.Lock()
 	l.stats.Accepted++
 	ended := l.enter(c, in)
+	c.born = c.since
+	kept := l.trim()
 	l.mu.Unlock()
 	if len(ended) > 0 {
 		l.log.Warn("connections ended in favour of new ones", "source", ended[0].key, "new", c.key)
 	}
-	cut(ended)
+	cut(append(ended, kept...))
 	return c
 }
 
 // Addr is the address that is listened on.
 func (l *Listener) Addr() net.Addr { return l.raw.Addr() }
 
-// Close ends Accept. Connections stay with their owners.
+// Close ends Accept and the kept connections. The others stay with their owners.
 func (l *Listener) Close() error {
 	l.end()
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.DropKept()
 	return l.raw.Close()
 }
 
@@ -289,7 +318,7 @@ func (l *Listener) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stats
-	s.Unproven, s.Proven = len(l.unproven.conns), len(l.proven.conns)
+	s.Unproven, s.Proven, s.Kept = len(l.unproven.conns), len(l.proven.conns), len(l.kept.conns)
 	s.BodyBytes = l.unproven.bytes + l.proven.bytes
 	return s
 }

@@ -1,0 +1,4 @@
+package keybroker
+
+// KeptBytes is for tests.
+const KeptBytes = keptBytes
