@@ -58,9 +58,52 @@ func TestTwoHundredChatsStayInsideTheBudget(t *testing.T) {
 
 const childVariable = "ANCHORHOLD_MEMORY_TEST"
 
+// TestManyMembersStayInsideTheBudget: a body of short members held twelve times its bytes.
+func TestManyMembersStayInsideTheBudget(t *testing.T) {
+	if os.Getenv(childVariable) != "" {
+		serveForMemory(t, withClassifiers)
+		return
+	}
+	members := func(n int) string {
+		var b strings.Builder
+		for i := 0; b.Len() < n; i++ {
+			fmt.Fprintf(&b, `,"%x":0`, i)
+		}
+		return b.String()
+	}
+	refusedUnderLoad(t, withClassifiers,
+		load{4, "/v2/models/wide/infer", `{"id":"x"` + members(8<<20-64) + "}"},
+		load{60, "/v1/completions", `{"model":"tiny","prompt":"x"` + members(1<<20-64) + "}"},
+		load{60, "/v1/chat/completions", `{"model":"tiny","messages":[{"role":"user","content":"x"` + members(1<<20-128) + "}]}"},
+		load{60, "/v1/completions", `{"model":"tiny","prompt":[` + strings.Repeat(`"",`, (1<<20)/3-32) + `""]}`},
+		load{60, "/v1/completions", `{"model":"tiny","prompt":"x","stop":[` + strings.Repeat(`"",`, (1<<20)/3-32) + `""]}`})
+}
+
+// load is so many requests at the same time.
+type load struct {
+	n          int
+	path, body string
+}
+
 // underLoad has another process serve so many requests at the same time, and holds its
 // peak, as the kernel counted it, against what an agent has for requests and itself.
 func underLoad(t *testing.T, n int, path, body string, budget int64) {
+	t.Helper()
+	if counts := loaded(t, budget, load{n, path, body}); counts[http.StatusOK] == 0 || counts[0] > 0 {
+		t.Errorf("statuses %v", counts)
+	}
+}
+
+// refusedUnderLoad is underLoad for requests that must be refused, one load after the other.
+func refusedUnderLoad(t *testing.T, budget int64, loads ...load) {
+	t.Helper()
+	if counts := loaded(t, budget, loads...); counts[http.StatusBadRequest] == 0 || counts[http.StatusOK] > 0 || counts[0] > 0 {
+		t.Errorf("statuses %v", counts)
+	}
+}
+
+// loaded returns how often each status was answered.
+func loaded(t *testing.T, budget int64, loads ...load) map[int]int {
 	t.Helper()
 	if raceDetector {
 		t.Skip("SKIPPED: under the race detector a process takes other memory")
@@ -82,16 +125,19 @@ func underLoad(t *testing.T, n int, path, body string, budget int64) {
 	lines := bufio.NewScanner(out)
 	socket := word(t, lines, "socket")
 	idle := word(t, lines, "idle")
-	var load sync.WaitGroup
-	statuses := make(chan int, n)
-	for range n {
-		load.Go(func() { statuses <- post(t, socket, path, body) })
-	}
-	load.Wait()
-	close(statuses)
 	counts := map[int]int{}
-	for s := range statuses {
-		counts[s]++
+	for _, l := range loads {
+		var wg sync.WaitGroup
+		statuses := make(chan int, l.n)
+		for range l.n {
+			wg.Go(func() { statuses <- post(t, socket, l.path, l.body) })
+		}
+		wg.Wait()
+		close(statuses)
+		for s := range statuses {
+			counts[s]++
+		}
+		t.Logf("%d requests of %d bytes: statuses %v", l.n, len(l.body), counts)
 	}
 	in.Close()
 	peak, err := strconv.ParseInt(word(t, lines, "peak"), 10, 64)
@@ -102,13 +148,11 @@ func underLoad(t *testing.T, n int, path, body string, budget int64) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d requests of %d bytes: statuses %v; %s kB before, peak %d kB", n, len(body), counts, idle, peak)
-	if counts[http.StatusOK] == 0 || counts[0] > 0 {
-		t.Errorf("statuses %v", counts)
-	}
+	t.Logf("%s kB before, peak %d kB", idle, peak)
 	if most := (processReserve + 2*budget) >> 10; peak > most {
 		t.Errorf("the process took %d kB; requests have %d kB, and it must stay below %d", peak, budget>>10, most)
 	}
+	return counts
 }
 
 // word returns the word that follows a name in the other process's output.

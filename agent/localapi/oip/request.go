@@ -2,6 +2,7 @@ package oip
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -22,10 +23,16 @@ func parse(body []byte) (q request, err error) {
 		return q, badInput("the body is not an inference request in JSON")
 	}
 	members, err := rawjson.Members(body)
+	if errors.Is(err, rawjson.ErrMany) {
+		return q, badInput("the body has %v", err)
+	}
 	if err != nil {
 		return q, badInput("the body is not an inference request in JSON: it is no object")
 	}
 	if raw, ok := members["id"]; ok {
+		if len(raw) > maxField {
+			return q, badInput("id is too long")
+		}
 		if err := json.Unmarshal(raw, &q.id); err != nil {
 			return q, badInput("id is a text")
 		}

@@ -56,11 +56,18 @@ func Parse(raw []byte, chat bool) (*Request, error) {
 	if rawjson.Valid(raw) {
 		f, err = rawjson.Members(raw)
 	}
+	if errors.Is(err, rawjson.ErrMany) {
+		return nil, tooMany("", "the request")
+	}
 	if f == nil || err != nil {
 		return nil, problem.BadRequest("", "invalid-json", "the request is not a JSON object")
 	}
 	q := &Request{Raw: raw}
 	return q, f.decode(q, chat)
+}
+
+func tooMany(name, what string) error {
+	return problem.BadRequest(name, "too-many-parameters", fmt.Sprintf("%s has more than %d members", what, rawjson.MaxMembers))
 }
 
 // Cost is how many bytes a request with a body of n holds: the body, to which the receipt
@@ -127,6 +134,9 @@ func (f fields) takeMessages(q *Request) error {
 			}
 			name := fmt.Sprintf("messages[%d]", len(q.Messages))
 			members, err := rawjson.Members(raw)
+			if errors.Is(err, rawjson.ErrMany) {
+				return tooMany(name, "a message")
+			}
 			if err != nil {
 				return problem.BadRequest(name, "invalid-type", "a message is an object")
 			}
@@ -211,8 +221,7 @@ func (f fields) takePrompt(q *Request) error {
 	if _, ok := f["prompt"]; !ok {
 		return problem.BadRequest("prompt", "missing-parameter", "prompt is required")
 	}
-	var one []string
-	if json.Unmarshal(f["prompt"], &one) == nil && len(one) == 1 {
+	if one, err := texts(f["prompt"], 1); err == nil && len(one) == 1 {
 		delete(f, "prompt")
 		q.Prompt = one[0]
 		return nil
@@ -221,6 +230,23 @@ func (f fields) takePrompt(q *Request) error {
 		return problem.BadRequest("prompt", "invalid-type", "prompt must be one string")
 	}
 	return nil
+}
+
+var errLong = errors.New("the list is too long")
+
+// texts reads a list of so many strings at most, and no further: a list of empty ones holds
+// many times its own bytes.
+func texts(raw []byte, most int) (list []string, err error) {
+	err = rawjson.Elements(raw, func(element []byte) error {
+		if len(list) == most {
+			return errLong
+		}
+		var text string
+		err := json.Unmarshal(element, &text)
+		list = append(list, text)
+		return err
+	})
+	return list, err
 }
 
 func (f fields) takeStream(q *Request) error {
@@ -298,13 +324,13 @@ func (f fields) takeStop(q *Request) error {
 	}
 	delete(f, "stop")
 	var one string
+	var err error
 	if json.Unmarshal(raw, &one) == nil {
 		q.Gen.Stop = []string{one}
-	} else if json.Unmarshal(raw, &q.Gen.Stop) != nil {
-		return problem.BadRequest("stop", "invalid-type", "stop must be a string or a list of strings")
-	}
-	if len(q.Gen.Stop) > maxStops {
+	} else if q.Gen.Stop, err = texts(raw, maxStops); errors.Is(err, errLong) {
 		return problem.BadRequest("stop", "invalid-value", fmt.Sprintf("more than %d stop strings", maxStops))
+	} else if err != nil {
+		return problem.BadRequest("stop", "invalid-type", "stop must be a string or a list of strings")
 	}
 	for _, stop := range q.Gen.Stop {
 		if stop == "" || len(stop) > maxStopBytes {

@@ -13,23 +13,35 @@ package rawjson
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"unicode/utf8"
 )
 
 // ErrKind means a value of another kind than was asked for.
 var ErrKind = errors.New("another kind of value")
 
+// ErrMany means more members than MaxMembers.
+var ErrMany = fmt.Errorf("more than %d members", MaxMembers)
+
+// MaxMembers bounds an object: short members hold many times their own bytes. No request
+// knows half as many.
+const MaxMembers = 64
+
 // Valid says whether a text is one JSON value in UTF-8.
 func Valid(text []byte) bool { return utf8.Valid(text) && json.Valid(text) }
 
-// Members are the members of an object, by name; of two with one name it has the last.
+// Members are the members of an object, by name; of two with one name it has the last. More
+// than MaxMembers are ErrMany.
 func Members(text []byte) (map[string][]byte, error) {
 	s := scanner{text: text}
 	if !s.skip('{') {
 		return nil, ErrKind
 	}
 	out := map[string][]byte{}
-	for !s.skip('}') {
+	for n := 0; !s.skip('}'); n++ {
+		if n == MaxMembers {
+			return nil, ErrMany
+		}
 		key, err := s.value()
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package rawjson_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,6 +66,18 @@ func TestWhatIsNoArrayOfNumbersIsRefused(t *testing.T) {
 	}
 }
 
+func TestMembersAreBounded(t *testing.T) {
+	object := func(n int) []byte {
+		return []byte("{" + strings.TrimSuffix(strings.Repeat(`"a":1,`, n), ",") + "}")
+	}
+	if m, err := rawjson.Members(object(rawjson.MaxMembers)); err != nil || len(m) != 1 {
+		t.Errorf("%v, %v", m, err)
+	}
+	if _, err := rawjson.Members(object(rawjson.MaxMembers + 1)); !errors.Is(err, rawjson.ErrMany) {
+		t.Error(err)
+	}
+}
+
 // Nothing is copied: what is returned lies in the text.
 func TestALongValueIsNotCopied(t *testing.T) {
 	text := []byte(`{"a":[{"b":"` + strings.Repeat("x", 1<<20) + `"}]}`)
@@ -95,7 +108,11 @@ func FuzzAgainstEncodingJSON(f *testing.F) {
 			return
 		}
 		var object map[string]json.RawMessage
-		if members, err := rawjson.Members(text); json.Unmarshal(text, &object) == nil && object != nil {
+		if members, err := rawjson.Members(text); errors.Is(err, rawjson.ErrMany) {
+			if bytes.Count(text, []byte{':'}) <= rawjson.MaxMembers {
+				t.Errorf("%q: %v", text, err)
+			}
+		} else if json.Unmarshal(text, &object) == nil && object != nil {
 			got := map[string]json.RawMessage{}
 			for k, v := range members {
 				got[k] = v
