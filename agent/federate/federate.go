@@ -21,6 +21,7 @@ package federate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -28,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/normproof"
@@ -318,7 +320,7 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	// up the queue.
 	try, cancel := context.WithTimeout(l.Context, l.Info.TimeMax)
 	defer cancel()
-	result, err := do(try, l)
+	result, err := contained.Result(func() (json.RawMessage, error) { return do(try, l) })
 	switch {
 	case err == nil:
 		return l.Complete(result)

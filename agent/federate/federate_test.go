@@ -3,9 +3,11 @@ package federate_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -317,6 +319,22 @@ func TestARoundsKeyEndsWithItsLease(t *testing.T) {
 	g.stop()
 	if len(w.released) != 1 || w.released[0].Len() != 0 {
 		t.Errorf("%d keys, the first has %d bytes after its lease", len(w.released), w.released[0].Len())
+	}
+}
+
+// TestAPanicIsTheTrysFailure: the agent goes on, and the job is tried again.
+func TestAPanicIsTheTrysFailure(t *testing.T) {
+	w := newWorld(t)
+	r, _, _ := w.open(t, nil)
+	w.sign = func(*federationtest.Agent) *federationtest.Agent { panic("nobody foresaw this") }
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	info, _, err := g.queue.Submit(t.Context(), jobs.Job{Class: fedtask.ClassDecrypt, Spec: fmt.Appendf(nil, `{"round":%q}`, r.ID), Memory: 256 << 20, TimeMax: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.whenTried(t, info.ID, 1)
+	if info, err = g.queue.Show(info.ID); err != nil || info.Exit != jobs.Crash || !strings.Contains(info.Detail, "panic: of type string in federate_test.") {
+		t.Errorf("%+v, %v", info, err)
 	}
 }
 

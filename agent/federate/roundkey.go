@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -32,7 +33,9 @@ func (s *Service) hold(ctx context.Context, h held, key *Released) (_ context.Co
 	renewed := make(chan struct{})
 	go func() {
 		defer close(renewed)
-		s.renew(ctx, h, key, end)
+		if err := contained.Do(func() error { s.renew(ctx, h, key, end); return nil }); err != nil {
+			s.cfg.Logger.Error("the lease of a round's key is renewed no more", "round", h.ID.String(), "err", err)
+		}
 	}()
 	return ctx, func() {
 		cancel(nil)

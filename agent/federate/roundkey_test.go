@@ -17,7 +17,8 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 	for name, c := range map[string]struct {
 		after error // of renewals from an hour on
 		other byte  // the key that they bring
-	}{"refused": {after: errors.New("away"), other: 7}, "another key": {other: 8}} {
+		panic bool  // they do
+	}{"refused": {after: errors.New("away"), other: 7}, "another key": {other: 8}, "a panic": {panic: true}} {
 		key := secret(t, 7)
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
@@ -26,6 +27,9 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 				call := calls.Add(1)
 				k := secret(t, 7)
 				if time.Since(begin) > time.Hour {
+					if c.panic {
+						panic("nobody foresaw this")
+					}
 					if c.after != nil {
 						return Released{}, c.after
 					}

@@ -26,6 +26,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -192,12 +193,12 @@ func (s *Service) Run(ctx context.Context) {
 	}
 }
 
-// begin hands work to Run.
+// begin hands work to Run. What others sent can end this key's step, and no other's.
 func (s *Service) begin(ctx context.Context, m *member, do func(context.Context) error) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case s.work <- func(ctx context.Context) { s.end(m, do(ctx)) }:
+	case s.work <- func(ctx context.Context) { s.end(m, contained.Do(func() error { return do(ctx) })) }:
 		return nil
 	}
 }

@@ -3,6 +3,7 @@ package party_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -14,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
@@ -437,34 +440,111 @@ func TestAShareThatWasNotCommittedToIsRefused(t *testing.T) {
 	if _, err := w.agents[0].Join(t.Context(), s.Round); err != nil {
 		t.Fatal(err)
 	}
-	evil := w.agents[1]
-	send := func(m federation.PartyMessage) {
-		t.Helper()
-		m.Round, m.Setup, m.From, m.Agent, m.Time = s.Round, setup, 2, evil.Key.Public().ID(), federationtest.Begin.Add(time.Minute)
-		raw, err := federation.SignPartyMessage(evil.Key, evil.Chain, m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := evil.board.AddPartyMessage(t.Context(), s.Round, raw); err != nil {
-			t.Fatal(err)
-		}
+	evil := liar{w.agents[1], s, setup}
+	evil.send(t, federation.PartyMessage{Kind: federation.PartyCommit, Payload: append(make([]byte, 32), kemKey(t)...)}) // commits to zeros
+	view, _ := evil.commitments(t, w)
+	evil.send(t, federation.PartyMessage{Kind: federation.PartyPublic, View: view, Payload: []byte("a share that makes the key mine")})
+	if st := w.agents[0].await(t, s.Round, party.SettingUp); st.State != party.Failed || st.Reason != federation.ReasonParties {
+		t.Errorf("%+v", st)
 	}
-	recipient := make([]byte, 32+1216)
-	kem := kemKey(t)
-	copy(recipient[32:], kem)
-	send(federation.PartyMessage{Kind: federation.PartyCommit, Payload: recipient}) // commits to zeros
+}
+
+// liar is the second of two parties, and dishonest.
+type liar struct {
+	*agent
+	s     federation.Setup
+	setup federation.Digest
+}
+
+func (l liar) send(t *testing.T, m federation.PartyMessage) {
+	t.Helper()
+	m.Round, m.Setup, m.From, m.Agent, m.Time = l.s.Round, l.setup, 2, l.Key.Public().ID(), federationtest.Begin.Add(time.Minute)
+	raw, err := federation.SignPartyMessage(l.Key, l.Chain, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.board.AddPartyMessage(t.Context(), l.s.Round, raw); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// commitments waits for those of both; kem is the other's KEM key.
+func (l liar) commitments(t *testing.T, w *world) (view federation.Digest, kem []byte) {
+	t.Helper()
 	var commits [][]byte
 	for from := 1; from <= 2; from++ {
 		poll(t, func() bool {
-			_, raw, err := evil.board.PartyMessage(t.Context(), w.Floor(), s, setup, federation.PartyCommit, from, 0)
+			m, raw, err := l.board.PartyMessage(t.Context(), w.Floor(), l.s, l.setup, federation.PartyCommit, from, 0)
+			if err == nil && from == 1 {
+				kem = m.Payload[32:]
+			}
 			commits = append(commits[:from-1], raw)
 			return err == nil
 		})
 	}
-	send(federation.PartyMessage{Kind: federation.PartyPublic, View: federation.ViewOf(commits...), Payload: []byte("a share that makes the key mine")})
-	if st := w.agents[0].await(t, s.Round, party.SettingUp); st.State != party.Failed || st.Reason != federation.ReasonParties {
-		t.Errorf("%+v", st)
+	return federation.ViewOf(commits...), kem
+}
+
+// What one party sends cannot end another's agent, which is a party of other keys and serves
+// others besides: the set-up fails with a reason, and the next key is set up.
+func TestADishonestPartyEndsItsOwnKeyAlone(t *testing.T) {
+	access := fedagg.Access{Params: fedagg.Threshold(), Parties: 2, Threshold: 2, Flood: fedagg.Flood}
+	share := make([]byte, access.PublicShareBytes())
+	hash := sha256.Sum256(share)
+	shortHash := sha256.Sum256(share[1:])
+	honestCommit := append(hash[:], kemKey(t)...)
+	for name, lie := range map[string]func(t *testing.T, w *world, l liar){
+		"a commitment that holds no KEM key": func(t *testing.T, _ *world, l liar) {
+			l.send(t, federation.PartyMessage{Kind: federation.PartyCommit, Payload: append(hash[:], bytes.Repeat([]byte{0xff}, keywrap.PublicKeySize)...)})
+		},
+		"a public share of another length": func(t *testing.T, w *world, l liar) {
+			l.send(t, federation.PartyMessage{Kind: federation.PartyCommit, Payload: append(shortHash[:], kemKey(t)...)})
+			view, _ := l.commitments(t, w)
+			l.send(t, federation.PartyMessage{Kind: federation.PartyPublic, View: view, Payload: share[1:]})
+		},
+		"a deal that is another's too": func(t *testing.T, w *world, l liar) {
+			l.send(t, federation.PartyMessage{Kind: federation.PartyCommit, Payload: honestCommit})
+			view, kem := l.commitments(t, w)
+			l.send(t, federation.PartyMessage{Kind: federation.PartyPublic, View: view, Payload: share})
+			l.send(t, federation.PartyMessage{Kind: federation.PartyDeal, To: 1, View: view, Payload: deal(t, l.setup, view, kem, 2*access.DealtBytes())})
+		},
+		"a deal of nothing": func(t *testing.T, w *world, l liar) {
+			l.send(t, federation.PartyMessage{Kind: federation.PartyCommit, Payload: honestCommit})
+			view, kem := l.commitments(t, w)
+			l.send(t, federation.PartyMessage{Kind: federation.PartyPublic, View: view, Payload: share})
+			l.send(t, federation.PartyMessage{Kind: federation.PartyDeal, To: 1, View: view, Payload: deal(t, l.setup, view, kem, 0)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			s, signed := w.setup(t, 2, 2)
+			if _, err := w.agents[0].Join(t.Context(), s.Round); err != nil {
+				t.Fatal(err)
+			}
+			lie(t, w, liar{w.agents[1], s, federation.DigestOf(signed)})
+			st := w.agents[0].await(t, s.Round, party.SettingUp)
+			if st.State != party.Failed || st.Reason != federation.ReasonParties {
+				t.Errorf("%+v", st)
+			}
+			t.Log(st.Detail)
+		})
 	}
+}
+
+// deal is size bytes for party 1 of party 2, sealed as docs/protocol.md 12.6 says.
+func deal(t *testing.T, setup, view federation.Digest, kem []byte, size int) []byte {
+	t.Helper()
+	key := federationtest.Seed(t)
+	info := fmt.Appendf(nil, "anchorhold/fed/deal/1 %s %s 2 1", setup, view)
+	enc, wrapped, err := keywrap.Seal(kem, info, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := chunkseal.SealBlob(key, "anchorhold/fed/deal/1", info, make([]byte, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Concat(enc, wrapped, blob)
 }
 
 func kemKey(t *testing.T) []byte {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
@@ -50,7 +51,7 @@ func (p *pipes) from(write func(io.Writer) error) (*os.File, error) {
 		return nil, err
 	}
 	p.ends = append(p.ends, r)
-	p.running.Go(func() { p.fail(errors.Join(write(w), w.Close())) })
+	p.running.Go(func() { p.fail(errors.Join(contained.Do(func() error { return write(w) }), w.Close())) })
 	return r, nil
 }
 

@@ -59,8 +59,12 @@ func (s *Service) setUp(ctx context.Context, m *member) error {
 	if err != nil {
 		return err
 	}
+	promised, err := readCommitments(commits)
+	if err != nil {
+		return err
+	}
 	view := federation.ViewOf(signedCommits...)
-	if err := s.sendShares(ctx, m, view, public, deals, commits); err != nil {
+	if err := s.sendShares(ctx, m, view, public, deals, promised); err != nil {
 		return err
 	}
 	publics, signedPublics, err := s.gather(ctx, m, federation.PartyPublic, 0)
@@ -68,11 +72,14 @@ func (s *Service) setUp(ctx context.Context, m *member) error {
 		return err
 	}
 	for i, p := range publics {
-		if hash := sha256.Sum256(p.Payload); p.View != view || len(commits[i].Payload) < len(hash) || [32]byte(commits[i].Payload) != hash {
+		if p.View != view || sha256.Sum256(p.Payload) != promised[i].share {
 			return evidence.Refuse(federation.ReasonParties, "party %d has another public share than it committed to, or saw other commitments", i+1)
 		}
+		if len(p.Payload) != len(public) {
+			return evidence.Refuse(federation.ReasonParties, "the public share of party %d has %d bytes, not %d", i+1, len(p.Payload), len(public))
+		}
 	}
-	if err := s.receive(ctx, m, view, recipient); err != nil {
+	if err := s.receive(ctx, m, view, recipient, deals[0].Len()); err != nil {
 		return err
 	}
 	m.phase("computing the key")
@@ -88,6 +95,24 @@ func (s *Service) setUp(ctx context.Context, m *member) error {
 	defer m.mu.Unlock()
 	m.status.State, m.status.Key = Ready, digest
 	return nil
+}
+
+// commitment is what a party promised before it saw another's share.
+type commitment struct {
+	share [sha256.Size]byte // digest of its public share
+	key   []byte            // the KEM key that what is dealt to it is sealed for
+}
+
+// readCommitments takes the commitments of all parties apart.
+func readCommitments(commits []federation.PartyMessage) ([]commitment, error) {
+	list := make([]commitment, 0, len(commits))
+	for i, c := range commits {
+		if len(c.Payload) != federation.CommitBytes {
+			return nil, evidence.Refuse(federation.ReasonParties, "the commitment of party %d has %d bytes, not %d", i+1, len(c.Payload), federation.CommitBytes)
+		}
+		list = append(list, commitment{[sha256.Size]byte(c.Payload[:sha256.Size]), c.Payload[sha256.Size:]})
+	}
+	return list, nil
 }
 
 // send signs a message and leaves it on the board.
@@ -189,17 +214,20 @@ func (s *Service) draw(ctx context.Context, m *member, seed *keybuf.Buffer) (pub
 }
 
 // sendShares leaves the public share for all, and each deal sealed for one.
-func (s *Service) sendShares(ctx context.Context, m *member, view federation.Digest, public []byte, deals []*keybuf.Buffer, commits []federation.PartyMessage) error {
+func (s *Service) sendShares(ctx context.Context, m *member, view federation.Digest, public []byte, deals []*keybuf.Buffer, promised []commitment) error {
 	m.phase("sending shares")
 	if err := s.send(ctx, m, federation.PartyMessage{Kind: federation.PartyPublic, View: view, Payload: public}); err != nil {
 		return err
 	}
 	next := 0
-	for to := 1; to <= len(commits); to++ {
+	for to := 1; to <= len(promised); to++ {
 		if to == m.index {
 			continue
 		}
-		payload, err := sealDeal(commits[to-1].Payload[sha256.Size:], dealInfo(m.digest, view, m.index, to), deals[next])
+		payload, err := sealDeal(promised[to-1].key, dealInfo(m.digest, view, m.index, to), deals[next])
+		if errors.Is(err, keywrap.ErrPublicKey) {
+			return evidence.Refuse(federation.ReasonParties, "the commitment of party %d holds no KEM key", to)
+		}
 		if err != nil {
 			return fmt.Errorf("deal for party %d: %w", to, err)
 		}
@@ -235,10 +263,9 @@ func sealDeal(public, info []byte, deal *keybuf.Buffer) ([]byte, error) {
 	return append(append(enc, wrapped...), blob...), nil
 }
 
-const wrappedBytes = keywrap.EncSize + 32 + keywrap.Overhead
-
-// receive opens what the others dealt to this party.
-func (s *Service) receive(ctx context.Context, m *member, view federation.Digest, recipient *keywrap.Recipient) error {
+// receive opens what the others dealt to this party: size bytes each, as it dealt itself.
+// The worker reads them from one pipe, so that a longer one would stand for the next.
+func (s *Service) receive(ctx context.Context, m *member, view federation.Digest, recipient *keywrap.Recipient, size int) error {
 	list, _, err := s.gather(ctx, m, federation.PartyDeal, m.index)
 	if err != nil {
 		return err
@@ -249,12 +276,12 @@ func (s *Service) receive(ctx context.Context, m *member, view federation.Digest
 		if i+1 == m.index {
 			continue
 		}
-		if d.View != view || len(d.Payload) <= wrappedBytes {
+		if d.View != view || len(d.Payload) <= federation.DealKeyBytes {
 			return evidence.Refuse(federation.ReasonParties, "party %d dealt nothing that opens, or saw other commitments", i+1)
 		}
 		info := dealInfo(m.digest, view, i+1, m.index)
-		wrapped = append(wrapped, keywrap.Sealed{Info: info, Enc: d.Payload[:keywrap.EncSize], Ciphertext: d.Payload[keywrap.EncSize:wrappedBytes]})
-		blobs, infos = append(blobs, d.Payload[wrappedBytes:]), append(infos, info)
+		wrapped = append(wrapped, keywrap.Sealed{Info: info, Enc: d.Payload[:keywrap.EncSize], Ciphertext: d.Payload[keywrap.EncSize:federation.DealKeyBytes]})
+		blobs, infos = append(blobs, d.Payload[federation.DealKeyBytes:]), append(infos, info)
 	}
 	keys, err := recipient.OpenAll(wrapped)
 	if err != nil {
@@ -267,6 +294,11 @@ func (s *Service) receive(ctx context.Context, m *member, view federation.Digest
 		if err != nil {
 			wipe(dealt)
 			return evidence.Refuse(federation.ReasonParties, "a deal does not open: %v", err)
+		}
+		if len(plain) != size {
+			keybuf.Wipe(plain)
+			wipe(dealt)
+			return evidence.Refuse(federation.ReasonParties, "a deal has %d bytes, not %d", len(plain), size)
 		}
 		b, err := keybuf.Take(plain)
 		if err != nil {

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
@@ -313,7 +314,7 @@ func (s *Service) keepAnswers(ctx context.Context) {
 }
 
 func (s *Service) keepOne(ctx context.Context, w witness) {
-	if err := s.keep(ctx, w); err != nil {
+	if err := contained.Do(func() error { return s.keep(ctx, w) }); err != nil {
 		s.cfg.Logger.Error("an answer is not kept for proving", "receipt", w.id().String(), "err", err)
 	}
 	s.mu.Lock()
@@ -363,14 +364,18 @@ func (s *Service) keep(ctx context.Context, w witness) error {
 		return err
 	}
 	s.note(w)
-	s.mu.Lock()
-	s.kept = append(s.kept, w.id())
-	old := s.evict()
-	s.mu.Unlock()
-	for _, id := range old {
+	for _, id := range s.count(w.id()) {
 		err = errors.Join(err, s.remove("witness", id))
 	}
 	return errors.Join(err, s.follow(ctx, w))
+}
+
+// count counts a witness among those that are kept, and returns those that are too many.
+func (s *Service) count(id receipt.ID) (old []receipt.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = append(s.kept, id)
+	return s.evict()
 }
 
 // evict forgets witnesses that are too many, the oldest of the user who has the most first,

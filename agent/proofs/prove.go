@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
@@ -23,7 +24,7 @@ import (
 func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	try, cancel := context.WithTimeout(l.Context, l.Info.TimeMax)
 	defer cancel()
-	result, err := s.prove(try, l)
+	result, err := contained.Result(func() (json.RawMessage, error) { return s.prove(try, l) })
 	switch {
 	case err == nil:
 		return l.Complete(result)

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/agent/worker/confine"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -98,7 +98,7 @@ func (s *speaker) do(ctx context.Context, task func(context.Context) ([]byte, er
 		defer func() { done <- o }()
 		defer func() {
 			if p := recover(); p != nil {
-				o = outcome{err: fail(Crash, "panic: %s", panicText(p))}
+				o = outcome{err: fail(Crash, "panic: %s", contained.Text(p))}
 			}
 		}()
 		o.result, o.err = task(ctx)
@@ -124,13 +124,4 @@ func replaceStderr(f *os.File) error {
 		return fmt.Errorf("replace the standard error: %w", err)
 	}
 	return f.Close()
-}
-
-// panicText is what a panic may say outside the process: the runtime's own
-// texts hold indexes and types, anybody else's could hold an input.
-func panicText(p any) string {
-	if err, ok := p.(runtime.Error); ok {
-		return err.Error()
-	}
-	return fmt.Sprintf("of type %T", p)
 }

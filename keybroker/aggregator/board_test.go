@@ -28,7 +28,7 @@ func TestMessagesOfParties(t *testing.T) {
 	a, b := s.Agent(t, nil), s.Agent(t, nil)
 	setup, signed := s.Setup(t, 2, a, b)
 	ctx, digest := t.Context(), federation.DigestOf(signed)
-	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: []byte{1}}
+	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: make([]byte, federation.CommitBytes)}
 	s.public = s.as(a)
 	defer s.public.Close()
 	wantCode(t, "before the set-up", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, nil)), board.ReasonUnknown)
@@ -51,7 +51,7 @@ func TestMessagesOfParties(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantCode(t, "another message", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.Payload = []byte{2} })), board.ReasonTwice)
+	wantCode(t, "another message", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.Payload = bytes.Repeat([]byte{2}, federation.CommitBytes) })), board.ReasonTwice)
 	wantCode(t, "a stranger", s.public.AddPartyMessage(ctx, setup.Round, s.Agent(t, nil).Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.From = 2 })), federation.ReasonSignature)
 	if m, got, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 1, 0); err != nil || m.From != 1 || !bytes.Equal(got, raw) {
 		t.Errorf("%+v, %v", m, err)

@@ -116,7 +116,7 @@ func TestPartiesSpeakForThemselves(t *testing.T) {
 	if err := s.public.AddSetup(t.Context(), signed); err != nil {
 		t.Fatal(err)
 	}
-	message := a.Message(t, setup, signed, federation.PartyMessage{Kind: federation.PartyCommit, Payload: []byte{1}}, nil)
+	message := a.Message(t, setup, signed, federation.PartyMessage{Kind: federation.PartyCommit, Payload: make([]byte, federation.CommitBytes)}, nil)
 	nobody := closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil))
 	for _, tc := range []struct {
 		name string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -129,19 +130,46 @@ type Kind string
 // The messages of a set-up, in their order. A party sends the next kind when it has
 // those before of every party.
 const (
-	// PartyCommit: SHA-256 of the sender's public share, then its one-use KEM key.
-	// Without it the last party would choose the whole key.
+	// PartyCommit: SHA-256 of the sender's public share, then its one-use KEM key:
+	// CommitBytes. Without it the last party would choose the whole key.
 	PartyCommit Kind = "commit"
 	// PartyPublic: the public share.
 	PartyPublic Kind = "public"
-	// PartyDeal: for one other party, what the sender's secret is to it, sealed.
+	// PartyDeal: for one other party, what the sender's secret is to it, sealed under a
+	// key that is wrapped in the first DealKeyBytes.
 	PartyDeal Kind = "deal"
 	// PartyReady: SHA-256 of the key that the sender computed from all public
 	// shares; it has opened what the others dealt to it.
 	PartyReady Kind = "ready"
 )
 
-const maxPartyPayload = 640 << 10
+// Sizes of payloads, in bytes. They are checked before anybody reads a message: one of
+// another length, under a good signature, would be cut apart by every other party.
+const (
+	// CommitBytes is all of a PartyCommit.
+	CommitBytes = sha256.Size + keywrap.PublicKeySize
+	// DealKeyBytes is what a PartyDeal begins with; the sealed deal comes after it.
+	DealKeyBytes = keywrap.EncSize + 32 + keywrap.Overhead
+
+	maxPartyPayload = 640 << 10
+)
+
+// fits says whether a payload's length is one of its kind. How long shares are is the
+// parameter set's, which the parties know.
+func (k Kind) fits(payload []byte) bool {
+	n := len(payload)
+	switch k {
+	case PartyCommit:
+		return n == CommitBytes
+	case PartyReady:
+		return n == sha256.Size
+	case PartyDeal:
+		return n > DealKeyBytes && n <= maxPartyPayload
+	case PartyPublic:
+		return n > 0 && n <= maxPartyPayload
+	}
+	return false
+}
 
 // PartyMessage is what one party signs in a set-up.
 type PartyMessage struct {
@@ -161,14 +189,13 @@ type PartyMessage struct {
 func (m *PartyMessage) context() string { return labelPrefix + "party" + labelVersion }
 
 func (m *PartyMessage) check() error {
-	known := m.Kind == PartyCommit || m.Kind == PartyPublic || m.Kind == PartyDeal || m.Kind == PartyReady
 	switch {
-	case !known || (m.Kind == PartyDeal) != (m.To != 0) || m.From == m.To:
+	case (m.Kind == PartyDeal) != (m.To != 0) || m.From == m.To:
 		return malformed("party's message: kind %q from %d to %d", m.Kind, m.From, m.To)
 	case m.From < 1 || m.From > MaxParties || m.To > MaxParties || m.Time == 0:
 		return malformed("party's message: a number outside its limits")
-	case len(m.Payload) == 0 || len(m.Payload) > maxPartyPayload || m.Kind == PartyReady && len(m.Payload) != sha256.Size:
-		return malformed("party's message: %d bytes", len(m.Payload))
+	case !m.Kind.fits(m.Payload):
+		return malformed("party's message: kind %q of %d bytes", m.Kind, len(m.Payload))
 	}
 	return nil
 }

@@ -181,7 +181,8 @@ func TestPartyMessages(t *testing.T) {
 	p := newParties(t)
 	s, signed := p.Setup(t, 2, p.agents...)
 	digest := federation.DigestOf(signed)
-	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: []byte{1}}
+	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: make([]byte, federation.CommitBytes)}
+	deal := make([]byte, federation.DealKeyBytes+1)
 	raw := p.agents[1].Message(t, s, signed, commit, nil)
 	if m, err := federation.VerifyPartyMessage(raw, p.Roots(), p.Floor(), s, digest); err != nil || m.From != 2 {
 		t.Fatalf("%+v, %v", m, err)
@@ -199,7 +200,7 @@ func TestPartyMessages(t *testing.T) {
 		"another set-up":  {p.agents[1].Message(t, s, signed, commit, func(m *federation.PartyMessage) { m.Setup[0] ^= 1 }), federation.ReasonWrongRound},
 		"after the end":   {p.agents[1].Message(t, s, signed, commit, func(m *federation.PartyMessage) { m.Time = s.Closes }), federation.ReasonOutsideLease},
 		"before it began": {p.agents[1].Message(t, s, signed, commit, func(m *federation.PartyMessage) { m.Time = s.Opened - 1 }), federation.ReasonOutsideLease},
-		"for nobody": {p.agents[1].Message(t, s, signed, federation.PartyMessage{Kind: federation.PartyDeal, To: 4, Payload: []byte{1}}, nil),
+		"for nobody": {p.agents[1].Message(t, s, signed, federation.PartyMessage{Kind: federation.PartyDeal, To: 4, Payload: make([]byte, federation.DealKeyBytes+1)}, nil),
 			federation.ReasonParties},
 		"changed": {bytes.Replace(raw, []byte(`"from":2`), []byte(`"from":3`), 1), federation.ReasonSignature},
 	} {
@@ -211,14 +212,27 @@ func TestPartyMessages(t *testing.T) {
 	_, err := federation.VerifyPartyMessage(late.Message(t, lateSetup, lateSigned, commit, nil), p.Roots(), p.Floor(), lateSetup, federation.DigestOf(lateSigned))
 	wantReason(t, "after its lease", err, federation.ReasonOutsideLease)
 	for name, m := range map[string]federation.PartyMessage{
-		"kind": {Kind: "hello", From: 1, Payload: []byte{1}}, "deal for all": {Kind: federation.PartyDeal, From: 1, Payload: []byte{1}},
-		"commit for one": {Kind: federation.PartyCommit, From: 1, To: 2, Payload: []byte{1}}, "to itself": {Kind: federation.PartyDeal, From: 1, To: 1, Payload: []byte{1}},
-		"empty": {Kind: federation.PartyCommit, From: 1}, "long": {Kind: federation.PartyCommit, From: 1, Payload: make([]byte, 1<<20)},
-		"no key": {Kind: federation.PartyReady, From: 1, Payload: []byte{1}}, "nobody": {Kind: federation.PartyCommit, Payload: []byte{1}},
+		"kind": {Kind: "hello", From: 1, Payload: []byte{1}}, "deal for all": {Kind: federation.PartyDeal, From: 1, Payload: deal},
+		"commit for one": {Kind: federation.PartyCommit, From: 1, To: 2, Payload: commit.Payload}, "to itself": {Kind: federation.PartyDeal, From: 1, To: 1, Payload: deal},
+		"nobody": {Kind: federation.PartyCommit, Payload: commit.Payload},
+		// Lengths, which whoever reads the message counts on.
+		"no commitment": {Kind: federation.PartyCommit, From: 1}, "less than a hash": {Kind: federation.PartyCommit, From: 1, Payload: []byte{1}},
+		"a hash alone": {Kind: federation.PartyCommit, From: 1, Payload: make([]byte, 32)}, "a long commitment": {Kind: federation.PartyCommit, From: 1, Payload: make([]byte, federation.CommitBytes+1)},
+		"no share": {Kind: federation.PartyPublic, From: 1}, "a long share": {Kind: federation.PartyPublic, From: 1, Payload: make([]byte, 640<<10+1)},
+		"a key and no deal": {Kind: federation.PartyDeal, From: 1, To: 2, Payload: deal[1:]}, "a long deal": {Kind: federation.PartyDeal, From: 1, To: 2, Payload: make([]byte, 640<<10+1)},
+		"ready for no key": {Kind: federation.PartyReady, From: 1, Payload: []byte{1}},
 	} {
 		m.Time = 1
 		_, err := federation.SignPartyMessage(p.agents[0].Key, p.agents[0].Chain, m)
 		wantReason(t, name, err, federation.ReasonMalformed)
+		// Who is dishonest signs it nevertheless.
+		m.Round, m.Setup, m.Agent, m.Time = s.Round, digest, p.agents[0].Key.Public().ID(), begin+1000
+		_, err = federation.VerifyPartyMessage(p.agents[0].Forge(t, "party", m), p.Roots(), p.Floor(), s, digest)
+		wantReason(t, name+", forged", err, federation.ReasonMalformed)
+	}
+	commit.Round, commit.Setup, commit.From, commit.Agent, commit.Time = s.Round, digest, 1, p.agents[0].Key.Public().ID(), begin+1000
+	if _, err := federation.VerifyPartyMessage(p.agents[0].Forge(t, "party", commit), p.Roots(), p.Floor(), s, digest); err != nil {
+		t.Errorf("a forgery in form alone: %v", err)
 	}
 }
 

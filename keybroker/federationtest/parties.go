@@ -2,9 +2,13 @@ package federationtest
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"testing"
 
+	"golang.org/x/crypto/cryptobyte"
+
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Setup is a set-up of a key of some agents, as the broker signs it.
@@ -38,6 +42,31 @@ func (a *Agent) Message(t testing.TB, s federation.Setup, signed []byte, m feder
 		change(&m)
 	}
 	raw, err := federation.SignPartyMessage(a.Key, a.Chain, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// Forge is a statement of a kind, "party" for instance, that the agent signs though it is
+// none: a dishonest agent does not ask whether what it signs is well-formed.
+func (a *Agent) Forge(t testing.TB, kind string, statement any) []byte {
+	t.Helper()
+	body, err := json.Marshal(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := "anchorhold/fed/" + kind + "/2"
+	sig, err := a.Key.Sign(label, protocol.Join(label, body, a.Chain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b cryptobyte.Builder
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(label)) })
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(a.Chain) })
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
+	raw, err := b.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -157,7 +157,7 @@ func (w *world) ofParties(a *federationtest.Agent) federation.Round {
 
 func hearParty(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 	s := federation.Setup{Round: w.round.ID, Agents: w.ofParties(a).Parties.Agents, Opened: federationtest.Begin, Closes: minute + 1}
-	m := federation.PartyMessage{Round: s.Round, Setup: federation.Digest{3}, Kind: federation.PartyCommit, From: 1, Agent: a.Key.Public().ID(), Payload: []byte{1}, Time: minute}
+	m := federation.PartyMessage{Round: s.Round, Setup: federation.Digest{3}, Kind: federation.PartyCommit, From: 1, Agent: a.Key.Public().ID(), Payload: make([]byte, federation.CommitBytes), Time: minute}
 	return heard(federation.SignPartyMessage(a.Key, a.Chain, m))(func(raw []byte) error {
 		_, err := federation.VerifyPartyMessage(raw, w.Roots(), protocol.Live(lowest, minute), s, federation.Digest{3})
 		return err

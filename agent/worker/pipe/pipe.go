@@ -1,7 +1,7 @@
 // Package pipe feeds workers through pipes and collects what they write.
 //
 // It guarantees that no goroutine outlives End, that the error which ended a source is
-// kept, that what is collected is bounded, and that Stop waits for no worker. It trusts its
+// kept, a panic's too, that what is collected is bounded, and that Stop waits for no worker. It trusts its
 // caller to call End once the worker is gone, or Stop before. It refuses nothing.
 //
 // The agent's services call it around a task.
@@ -13,6 +13,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/anchorhold/anchorhold/agent/contained"
 )
 
 // Feed writes from a source into a pipe whose other end a worker reads.
@@ -33,7 +35,7 @@ func NewFeed(source func(io.Writer) error) (*Feed, error) {
 	f := &Feed{Reader: r, writer: w, done: make(chan struct{})}
 	go func() {
 		defer close(f.done)
-		f.err = errors.Join(source(w), w.Close())
+		f.err = errors.Join(contained.Do(func() error { return source(w) }), w.Close())
 	}()
 	return f, nil
 }

@@ -9,6 +9,9 @@ import (
 	"testing"
 )
 
+// errPanic is any error: a panic has none of its own.
+var errPanic = errors.New("a panic")
+
 func TestFeed(t *testing.T) {
 	broken := errors.New("the disk is gone")
 	cases := map[string]struct {
@@ -16,8 +19,9 @@ func TestFeed(t *testing.T) {
 		read   bool
 		want   error
 	}{
-		"read whole":      {func(w io.Writer) error { _, err := io.WriteString(w, "abc"); return err }, true, nil},
-		"a broken source": {func(io.Writer) error { return broken }, true, broken},
+		"read whole":           {func(w io.Writer) error { _, err := io.WriteString(w, "abc"); return err }, true, nil},
+		"a broken source":      {func(io.Writer) error { return broken }, true, broken},
+		"a source that panics": {func(io.Writer) error { panic(broken) }, true, errPanic},
 		"a worker that left": {func(w io.Writer) error {
 			_, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 1<<20)))
 			return err
@@ -34,7 +38,7 @@ func TestFeed(t *testing.T) {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
 		}
-		if err := f.End(); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+		if err := f.End(); c.want != errPanic && !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
