@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
-// ReasonCurrent: the log is of the version that this release writes, and goes on.
+// ReasonCurrent means that the log is of the version that this release writes, and goes on.
 const ReasonCurrent evidence.Reason = "audit-log-current"
 
 // What stands beside a log's directory: where BeginAnew puts a log of the first version,
