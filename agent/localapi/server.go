@@ -95,7 +95,7 @@ type Config struct {
 	Receipts                 receipt.Limits // of the receipts that are kept
 	MaxBodyBytes             int64          // 1 MiB
 	RequestTime              time.Duration  // one request, waiting included; 5 minutes
-	WriteTime                time.Duration  // one write to a slow reader; 10 seconds
+	WriteTime                time.Duration  // all writes of an answer together, and a second for each MiB; 10 seconds
 	DrainTime                time.Duration  // for answers under way at the end; 20 seconds
 	Status                   func() any     // JSON of /v1/status, optional; no secrets
 	Gauges                   func() []Gauge // more metrics, optional

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// stream writes server-sent events. Each has its own deadline, the recorder's, so that a
-// reader who does not read holds up nothing but its own answer.
+// stream writes server-sent events. All its writes together have a bounded time, the
+// recorder's: the place in the line is kept for the engine, not for a reader who is slow.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController

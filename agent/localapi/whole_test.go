@@ -82,7 +82,7 @@ func TestWholeAnswersAreWrittenOutsideTheLine(t *testing.T) {
 // TestSlowReaderOfWholeAnswersIsCutOff: a client sends requests one behind the other and
 // reads nothing. It loses its connection, and others are served meanwhile.
 func TestSlowReaderOfWholeAnswersIsCutOff(t *testing.T) {
-	f := start(t, func(c *Config) { c.WriteTime, c.RequestTime = 50*time.Millisecond, 3*time.Second })
+	f := start(t, func(c *Config) { c.WriteTime, c.RequestTime = 250*time.Millisecond, 3*time.Second })
 	conn, err := net.Dial("unix", f.socket)
 	if err != nil {
 		t.Fatal(err)
