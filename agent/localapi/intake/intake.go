@@ -2,10 +2,11 @@
 // takes before a byte of its body is read, and lets a bounded number work at a time.
 //
 // It guarantees that all requests together never hold more bytes than the budget says,
-// that one user never has all of the budget nor all places of the line, and that a body
-// which does not arrive holds memory that others need for a second at most. It trusts its
-// callers to say what a request costs. It refuses bodies over their limit, those that
-// stand still, and what finds no place, each with a reason.
+// that one user never has all of the budget nor all places of the line, that a request
+// which waits keeps out nobody who fits beside it, and that a body which does not arrive
+// holds memory that others need for a second at most. It trusts its callers to say what a
+// request costs. It refuses bodies over their limit, those that stand still, and what finds
+// no place, each with a reason.
 //
 // The local API makes one Intake; completions, classifiers and updates share it.
 package intake
@@ -54,9 +55,17 @@ type Intake struct {
 	Line *Line
 }
 
+// Source is where a body comes from. SetDeadline sets until when its reads may wait, one
+// that waits already included; zero is for ever. It may be called while another goroutine
+// reads, and no read undoes it.
+type Source interface {
+	io.Reader
+	SetDeadline(time.Time) error
+}
+
 // Body is one that is to be read.
 type Body struct {
-	R io.Reader
+	R Source
 	// Length is the declared one, or -1.
 	Length int64
 	// Max is the limit.
@@ -64,16 +73,22 @@ type Body struct {
 	// Cost is what a request with a body of this many bytes holds, the body included,
 	// and grows with it; nil is the body and Overhead.
 	Cost func(length int64) int64
-	// Deadline sets until when R may be waited for; zero is for ever.
-	Deadline func(time.Time) error
 }
 
-// FromRequest is the body of a request. Its deadlines are of writes too: who wants to be told
-// to continue, and does not read that, does not send either.
+// FromRequest is the body of a request.
 func FromRequest(w http.ResponseWriter, r *http.Request, limit int64, cost func(int64) int64) Body {
-	c := http.NewResponseController(w)
-	deadline := func(t time.Time) error { return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t)) }
-	return Body{R: r.Body, Length: r.ContentLength, Max: limit, Cost: cost, Deadline: deadline}
+	return Body{R: connection{r.Body, http.NewResponseController(w)}, Length: r.ContentLength, Max: limit, Cost: cost}
+}
+
+// connection is the body of a request as it comes. Its deadlines are of writes too: who
+// wants to be told to continue, and does not read that, does not send either.
+type connection struct {
+	io.Reader
+	control *http.ResponseController
+}
+
+func (c connection) SetDeadline(t time.Time) error {
+	return errors.Join(c.control.SetReadDeadline(t), c.control.SetWriteDeadline(t))
 }
 
 // Read reserves what a user's request costs, then reads its body. The caller gives back
@@ -106,10 +121,8 @@ func (in *Intake) Read(ctx context.Context, uid uint32, b Body) (body []byte, he
 // discard takes a body that is not wanted off the connection, for a moment: a client that
 // still sends would not read why it was refused.
 func (b Body) discard() {
-	if b.Deadline != nil {
-		_ = b.Deadline(time.Now().Add(Grace))
-		defer func() { _ = b.Deadline(time.Time{}) }()
-	}
+	_ = b.R.SetDeadline(time.Now().Add(Grace))
+	defer func() { _ = b.R.SetDeadline(time.Time{}) }()
 	piece := make([]byte, 4<<10)
 	for left := b.Max; left > 0; {
 		n, err := b.R.Read(piece)
@@ -121,15 +134,11 @@ func (b Body) discard() {
 
 // read reads a body whose memory is reserved.
 func (h *Held) read(ctx context.Context, b Body) ([]byte, error) {
-	deadline := b.Deadline
-	if deadline == nil {
-		deadline = func(time.Time) error { return nil }
-	}
-	_ = deadline(time.Now().Add(bodyTime))
-	h.begin(func() { _ = deadline(time.Unix(1, 0)) })
-	body, err := h.fill(b)
+	_ = b.R.SetDeadline(time.Now().Add(bodyTime))
+	h.begin(func() { _ = b.R.SetDeadline(time.Unix(1, 0)) })
+	body, err := b.fill()
 	slow := h.end()
-	_ = deadline(time.Time{})
+	_ = b.R.SetDeadline(time.Time{})
 	var large *http.MaxBytesError
 	var problemOf *problem.Error
 	var timeout interface{ Timeout() bool }
@@ -154,21 +163,17 @@ func slowBody(message string) error {
 	return &problem.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(ReasonSlow), Message: message}
 }
 
-// fill reads to the declared length, or to the end. A reader that sets deadlines of its
-// own could undo a cut, so each piece asks anew.
-func (h *Held) fill(b Body) ([]byte, error) {
+// fill reads to the declared length, or to the end.
+func (b Body) fill() ([]byte, error) {
 	size := b.Length
 	if size < 0 {
 		size = min(firstPiece, b.Max)
 	}
 	body := make([]byte, 0, size)
 	for {
-		if h.wasCut() {
-			return nil, slowBody("the body did not arrive, and others wait for its memory")
-		}
 		if len(body) == cap(body) {
 			if int64(len(body)) >= b.Max || b.Length >= 0 {
-				return body, atEnd(b)
+				return body, b.atEnd()
 			}
 			grown := make([]byte, len(body), min(2*int64(cap(body)), b.Max))
 			copy(grown, body)
@@ -189,7 +194,7 @@ func (h *Held) fill(b Body) ([]byte, error) {
 }
 
 // atEnd requires that nothing follows.
-func atEnd(b Body) error {
+func (b Body) atEnd() error {
 	var one [1]byte
 	for {
 		n, err := b.R.Read(one[:])
@@ -202,10 +207,4 @@ func atEnd(b Body) error {
 			return err
 		}
 	}
-}
-
-func (h *Held) wasCut() bool {
-	h.budget.mu.Lock()
-	defer h.budget.mu.Unlock()
-	return h.slow
 }

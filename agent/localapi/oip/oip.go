@@ -14,7 +14,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -264,6 +263,7 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 type Answers struct {
 	List     []classify.Answer
 	response response
+	receipts []receipt.ID
 	held     *intake.Held
 }
 
@@ -280,14 +280,8 @@ func (a *Answers) Written(n int) {
 // MarshalJSON writes the response.
 func (a *Answers) MarshalJSON() ([]byte, error) { return json.Marshal(a.response) }
 
-// Receipts are those of the answers, in their order.
-func (a *Answers) Receipts() []receipt.ID {
-	ids := make([]receipt.ID, len(a.List))
-	for i := range a.List {
-		ids[i] = a.List[i].Receipt.Receipt.Body.ID
-	}
-	return ids
-}
+// Receipts are those of the answers, in their order, and outlast them.
+func (a *Answers) Receipts() []receipt.ID { return a.receipts }
 
 func (a *Answers) issued() []receipt.Issued {
 	list := make([]receipt.Issued, len(a.List))
@@ -300,7 +294,7 @@ func (a *Answers) issued() []receipt.Issued {
 // Ask answers a request of the user of ctx, in the protocol's JSON, from the model of a
 // name. The receipts are kept for the user; for proofs the caller hands the answers on, and
 // releases them at last.
-func (s *Service) Ask(ctx context.Context, name string, body io.Reader) (*Answers, error) {
+func (s *Service) Ask(ctx context.Context, name string, body intake.Source) (*Answers, error) {
 	m, err := s.named(name)
 	if err != nil {
 		return nil, err
@@ -360,6 +354,7 @@ func (s *Service) ask(ctx context.Context, m classify.Model, b intake.Body, each
 	}
 	for _, answer := range a.List {
 		s.Keep(uid, answer.Receipt)
+		a.receipts = append(a.receipts, answer.Receipt.Receipt.Body.ID)
 	}
 	a.response = respond(m, q.id, a.List)
 	held.Shrink(cost(m.Description, 0, each) * int64(len(rows)))

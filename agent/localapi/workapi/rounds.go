@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/federate"
@@ -180,12 +181,15 @@ func (s *Service) shareKey(w http.ResponseWriter, r *http.Request) error {
 }
 
 // patient renews the read deadline before each read: a vector may take as long as
-// it needs, but not stand still, nor creep.
+// it needs, but not stand still, nor creep. A deadline that is set holds besides.
 type patient struct {
 	r     io.Reader
 	c     *http.ResponseController
 	begun time.Time
 	came  int64
+
+	mu    sync.Mutex // two set the connection's deadline
+	until time.Time  // zero for ever
 }
 
 // newPatient begins to be.
@@ -193,12 +197,36 @@ func newPatient(w http.ResponseWriter, r *http.Request) *patient {
 	return &patient{r: r.Body, c: http.NewResponseController(w), begun: time.Now()}
 }
 
+// SetDeadline is that of [intake.Source].
+func (p *patient) SetDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.until = t
+	return p.renew()
+}
+
+// renew sets the deadline of the next read, or of one that waits. It is of writes too, for
+// the first read may tell the client to continue. The caller holds mu.
+func (p *patient) renew() error {
+	t := time.Now().Add(bodyIdle)
+	if !p.until.IsZero() && p.until.Before(t) {
+		t = p.until
+	}
+	for _, set := range []func(time.Time) error{p.c.SetReadDeadline, p.c.SetWriteDeadline} {
+		if err := set(t); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Read reads under a new deadline.
 func (p *patient) Read(b []byte) (int, error) {
-	for _, set := range []func(time.Time) error{p.c.SetReadDeadline, p.c.SetWriteDeadline} { // the first read may tell the client to continue
-		if err := set(time.Now().Add(bodyIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return 0, err
-		}
+	p.mu.Lock()
+	err := p.renew()
+	p.mu.Unlock()
+	if err != nil {
+		return 0, err
 	}
 	if took := time.Since(p.begun); took > bodyGrace && float64(p.came) < took.Seconds()*bodyRate {
 		return 0, &problem.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(intake.ReasonSlow),

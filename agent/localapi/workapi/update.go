@@ -38,12 +38,12 @@ type step struct {
 
 // updated is the answer to an update. What is queued, its job does.
 type updated struct {
-	Object string        `json:"object"`
-	Round  federation.ID `json:"round"`
-	Steps  []step        `json:"steps"`
-	Answer *oip.Answers  `json:"answer"`
-	Proofs []proofJob    `json:"proofs"`
-	Job    job           `json:"job"`
+	Object string          `json:"object"`
+	Round  federation.ID   `json:"round"`
+	Steps  []step          `json:"steps"`
+	Answer json.RawMessage `json:"answer"` // of the Open Inference Protocol
+	Proofs []proofJob      `json:"proofs"`
+	Job    job             `json:"job"`
 }
 
 type proofJob struct {
@@ -60,11 +60,7 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if u.out.Answer != nil {
-			u.out.Answer.Release()
-		}
-	}()
+	defer u.release()
 	for _, st := range []struct {
 		name   string
 		reason evidence.Reason
@@ -80,9 +76,7 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
 		begun := time.Now()
 		detail, err := st.do()
 		if err != nil {
-			if u.out.Answer != nil {
-				u.out.Answer.Release()
-			}
+			u.release()
 			_, _ = io.CopyN(io.Discard, u.body, maxUnread) // to the end, or the client's patience
 			return &federate.StepError{Step: st.reason, Err: err}
 		}
@@ -93,7 +87,6 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	u.out.Answer.Written(len(body))
 	problem.WriteBody(w, http.StatusAccepted, body)
 	return nil
 }
@@ -106,10 +99,26 @@ type update struct {
 	r       *http.Request
 	uid     uint32
 	model   string
-	body    io.Reader // of the request
+	body    *patient // of the request
 	parts   *multipart.Reader
+	answers *oip.Answers // nil until there are some
 	out     updated
 }
+
+// release gives the memory of the answers back.
+func (u *update) release() {
+	if u.answers != nil {
+		u.answers.Release()
+	}
+}
+
+// source is a part under the deadlines of its body.
+type source struct {
+	io.Reader
+	body *patient
+}
+
+func (s source) SetDeadline(t time.Time) error { return s.body.SetDeadline(t) }
 
 func (s *Service) newUpdate(w http.ResponseWriter, r *http.Request) (*update, error) {
 	work, id, err := s.inRound(r)
@@ -164,28 +173,31 @@ func (u *update) inference() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u.out.Answer, err = u.service.Classifiers.Ask(u.ctx, u.model, p); err != nil {
+	if u.answers, err = u.service.Classifiers.Ask(u.ctx, u.model, source{p, u.body}); err != nil {
 		return nil, err
 	}
-	return map[string]any{"answers": len(u.out.Answer.List)}, nil
+	u.out.Answer, err = json.Marshal(u.answers)
+	return map[string]any{"answers": len(u.answers.List)}, err
 }
 
-// proof has the answers proven; it does not wait.
+// proof has the answers proven; it does not wait. What they were made from is let go then:
+// the vector, which comes next, may take hours.
 func (u *update) proof() (any, error) {
 	proofs, err := u.service.Classifiers.Proofs()
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range u.out.Answer.List {
+	for _, a := range u.answers.List {
 		proofs.Take(u.uid, a)
 	}
-	for _, id := range u.out.Answer.Receipts() {
+	for _, id := range u.answers.Receipts() {
 		info, err := proofs.Prove(u.ctx, u.uid, id)
 		if err != nil {
 			return nil, err
 		}
 		u.out.Proofs = append(u.out.Proofs, proofJob{id.String(), info.ID.String()})
 	}
+	u.answers.Written(len(u.out.Answer))
 	return nil, nil
 }
 
@@ -199,7 +211,7 @@ func (u *update) gradient() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub.With = u.out.Answer.Receipts()
+	sub.With = u.answers.Receipts()
 	info, err := u.work.Federation.Submit(u.ctx, u.uid, u.out.Round, sub, p)
 	u.out.Job = jobView(info)
 	return nil, err
