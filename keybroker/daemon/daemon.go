@@ -81,7 +81,8 @@ type daemon struct {
 	secrets     *keystore.Store
 	policies    *operator.Policies
 	roundStore  rounds.Store
-	kept        *aside // where the file of rounds.checkpoint is read and written
+	kept        *aside        // where the file of rounds.checkpoint is read and written
+	keeping     chan struct{} // holds whoever brings that file up to date
 	rounds      *rounds.Service
 	registry    *registry.Registry // of proofs; nil where there is none
 	broker      *keybroker.Broker

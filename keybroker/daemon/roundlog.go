@@ -84,11 +84,17 @@ func readKept(path string) ([]byte, error) {
 }
 
 // Keep implements rounds.Log. The new checkpoint is of a log that extends the one which
-// it replaces.
+// it replaces, and never older than it: one is made and written at a time.
 func (l roundLog) Keep(ctx context.Context) error {
 	path := l.d.opts.Config.Rounds.Checkpoint
 	if path == "" {
 		return nil
+	}
+	select {
+	case l.d.keeping <- struct{}{}:
+		defer func() { <-l.d.keeping }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	if err := l.Kept(ctx); err != nil {
 		return err
@@ -97,7 +103,8 @@ func (l roundLog) Keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Written late, after whoever waited for it gave up, it is a checkpoint of this log still.
+	// Written late, after whoever waited for it gave up, it is a checkpoint of this log still,
+	// and whoever comes next reads the file after that.
 	return l.d.kept.do(ctx, func() error {
 		if err := replaceFile(path, []byte(c.Note), 0o600); err != nil {
 			return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", err)

@@ -37,7 +37,7 @@ func (d *daemon) openRounds() error {
 	if err != nil {
 		return err
 	}
-	d.roundStore, d.kept = store, newAside(keptWait)
+	d.roundStore, d.kept, d.keeping = store, newAside(keptWait), make(chan struct{}, 1)
 	former, publishers, err := c.accounts()
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (d *daemon) keepRounds(ctx context.Context) error {
 		text := ""
 		if err := d.rounds.Remember(ctx); err != nil && ctx.Err() == nil {
 			if text = err.Error(); text != said {
-				d.opts.Logger.Error("the rounds' store lacks charges that it had, or cannot be asked", "err", err)
+				d.opts.Logger.Error("the rounds' store lacks charges that it had, or it or rounds.checkpoint cannot be asked", "err", err)
 			}
 		}
 		said = text

@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
@@ -341,6 +343,84 @@ func TestCheckpointKeptElsewhereDecides(t *testing.T) {
 	if reason, _ := evidence.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
 		t.Errorf("a file that is too long: %q", reason)
 	}
+}
+
+// preempted is a context whose goroutine is held up when it waits for the checkpoint's file
+// for the second time: there it has made a checkpoint and not written it.
+type preempted struct {
+	context.Context
+	waits       int
+	there, goOn chan struct{}
+}
+
+func (p *preempted) Deadline() (time.Time, bool) {
+	if p.waits++; p.waits == 2 {
+		close(p.there)
+		<-p.goOn
+	}
+	return p.Context.Deadline()
+}
+
+// Of two who bring the checkpoint up to date at once, the slower one does not put an older
+// one in the place of a newer one.
+func TestCheckpointKeptElsewhereNeverGoesBack(t *testing.T) {
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Wipe()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		l, err := audit.Open(t.TempDir(), key, audit.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		path := filepath.Join(t.TempDir(), "checkpoint")
+		log := roundLog{&daemon{log: l, kept: newAside(keptWait), keeping: make(chan struct{}, 1), opts: Options{Now: time.Now, Config: Config{Rounds: Rounds{Checkpoint: path}}}}}
+		event := rounds.Event{Action: "round-ticket", About: "fed/1", Detail: "the ticket"}
+		if err := log.Append(ctx, event); err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.Checkpoint(ctx)
+		if err == nil {
+			err = os.WriteFile(path, []byte(c.Note), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow, kept := &preempted{Context: ctx, there: make(chan struct{}), goOn: make(chan struct{})}, make(chan error, 2)
+		go func() { kept <- log.Keep(slow) }()
+		<-slow.there
+		if err := log.Append(ctx, event); err != nil {
+			t.Fatal(err)
+		}
+		go func() { kept <- log.Keep(ctx) }()
+		synctest.Wait()
+		close(slow.goOn)
+		for range 2 {
+			if err := <-kept; err != nil {
+				t.Fatal(err)
+			}
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err = audit.ParseCheckpoint(raw); err != nil || c.Size != l.Size() {
+			t.Errorf("the checkpoint counts %d records of %d: %v", c.Size, l.Size(), err)
+		}
+		over, cancel := context.WithCancel(ctx)
+		cancel()
+		log.d.keeping <- struct{}{}
+		if err := log.Keep(over); !errors.Is(err, context.Canceled) {
+			t.Errorf("waiting past its time: %v", err)
+		}
+	})
 }
 
 func TestAccountsOfAConfigurationAreRead(t *testing.T) {
