@@ -140,9 +140,10 @@ type Rounds struct {
 	Limits rounds.Limits `yaml:"limits"`
 	// Checkpoint is a file with a checkpoint of the audit log, on another machine's disk:
 	// begin it with `anchorhold audit checkpoint --out`. The broker brings it up to date
-	// before each ticket leaves. While the log does not extend it, or it cannot be
-	// read or written, no round is closed or finished and no round's key is released: log
-	// and rounds were put back together. Without it that is not noticed.
+	// before each ticket leaves, and before a round is open or over. While the log does not
+	// extend it, or it cannot be read or written, no round is opened, closed, finished or
+	// abandoned and no round's key is released: log and rounds were put back together.
+	// Without it that is not noticed.
 	Checkpoint string `yaml:"checkpoint"`
 	// DatasetPublishers are the identities ("ahpub1...", or files) whose signed datasets and
 	// sealed models have privacy accounts of their own.

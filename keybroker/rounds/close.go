@@ -73,6 +73,9 @@ var errUnchanged = errors.New("nothing changes")
 
 // Admit takes signed contributions of complete uploads onto the round's list.
 func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) ([]Admission, error) {
+	if err := s.cfg.Log.Kept(ctx); err != nil {
+		return nil, err
+	}
 	var list []Admission
 	_, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		if rec.State != Open {
@@ -158,10 +161,26 @@ func (s *Service) admit(ctx context.Context, rec *Record, r federation.Round, ra
 // no audit log: after an old store was restored, only the log of the one that closed a round
 // knows over which cohort, and what was published, so it is always the same one that closes
 // it, releases its key and takes its result.
+//
+// Whoever has a key of parties can name its round, so the opening of such a round is
+// believed only where its key was set up.
 func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 	events, err := s.cfg.Log.Find(ctx, actionOpen, r.Resource())
 	if err == nil && len(events) == 0 {
 		err = evidence.Refuse(ReasonElsewhere, "this broker's audit log does not have the opening of round %s: close and finish it, and have its key, at the broker that opened it", r.ID)
+	}
+	if err == nil && r.Parties != nil {
+		err = s.preparedHere(ctx, r.ID)
+	}
+	return err
+}
+
+// preparedHere refuses a key of parties that another broker of a fleet set up: one broker
+// alone may open the round of a key, however old the store is that it asks.
+func (s *Service) preparedHere(ctx context.Context, id federation.ID) error {
+	events, err := s.cfg.Log.Find(ctx, actionPrepare, federation.ResourceOf(id))
+	if err == nil && len(events) == 0 {
+		err = evidence.Refuse(ReasonElsewhere, "this broker's audit log does not have the set-up of the key of round %s: open, close and finish the round at the broker that set its key up", id)
 	}
 	return err
 }
@@ -378,6 +397,9 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 		return err
 	}
 	defer done()
+	if err := s.cfg.Log.Keep(ctx); err != nil {
+		return err
+	}
 	_, err = s.change(ctx, id, s.shown, func(rec *Record, r federation.Round) (*Charge, error) {
 		switch rec.State {
 		case Abandoned:
@@ -396,7 +418,7 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 				return nil, err
 			}
 			rec.State = Abandoned
-			return nil, s.note(ctx, id, actionAbandon, "")
+			return nil, s.tell(ctx, id, actionAbandon, "")
 		}
 		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
 	})
@@ -411,14 +433,14 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 // audit log says was published is the result, though the store does not know it any more.
 func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
 	var res federation.Result
-	if err := s.cfg.Log.Keep(ctx); err != nil {
-		return res, err
-	}
 	done, err := s.end(ctx)
 	if err != nil {
 		return res, err
 	}
 	defer done()
+	if err := s.cfg.Log.Keep(ctx); err != nil {
+		return res, err
+	}
 	_, err = s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
 			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
@@ -447,7 +469,7 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 		if told {
 			return nil, nil
 		}
-		return nil, s.note(ctx, id, actionPublish, valuesOf(res))
+		return nil, s.tell(ctx, id, actionPublish, valuesOf(res))
 	})
 	if err != nil {
 		return federation.Result{}, err

@@ -83,6 +83,10 @@ func (l mortalLog) Append(ctx context.Context, events ...Event) error {
 	return l.p.step(func() error { return l.machine.Append(ctx, events...) })
 }
 
+func (l mortalLog) Keep(ctx context.Context) error {
+	return l.p.step(func() error { return l.machine.Keep(ctx) })
+}
+
 // campaign is one round whose broker may end anywhere, with what the world outside
 // has heard of it.
 type campaign struct {

@@ -44,6 +44,30 @@ func (s *Service) notOver(ctx context.Context, id federation.ID) error {
 	return err
 }
 
+// unused refuses a key of parties that was set up elsewhere, or whose round was opened
+// before, as the store or the audit log says. The log may have the opening alone: whoever
+// noted it came no further, or the store was put back, and nothing followed from the round yet.
+func (s *Service) unused(ctx context.Context, id federation.ID) error {
+	if err := s.preparedHere(ctx, id); err != nil {
+		return err
+	}
+	if err := s.notOver(ctx, id); err != nil {
+		return err
+	}
+	tickets, err := s.cfg.Log.Find(ctx, actionTicket, federation.ResourceOf(id))
+	if err != nil {
+		return err
+	}
+	_, err = s.cfg.Store.Get(ctx, id)
+	switch reason, _ := evidence.ReasonOf(err); {
+	case err == nil || len(tickets) > 0:
+		return evidence.Refuse(ReasonSpec, "the key was used for round %s: set up another", id)
+	case reason == ReasonUnknown:
+		return nil
+	}
+	return err
+}
+
 // valuesOf is what the record of a publication says of its result.
 func valuesOf(res federation.Result) string {
 	return "values " + res.Values.String() + " divisor " + strconv.FormatFloat(res.Divisor, 'g', -1, 64)

@@ -32,6 +32,7 @@ type machine struct {
 	lowest   uint64
 	events   []Event
 	believed error    // what Kept says
+	kept     int      // how many events the checkpoint kept elsewhere covers
 	log      []string // audit records and durable writes, in their order
 	now      time.Time
 	chips    map[protocol.ID][32]byte
@@ -67,6 +68,9 @@ func (m *machine) Put(_ context.Context, name string, subject federation.Digest,
 }
 
 func (m *machine) Destroy(_ context.Context, name string) error {
+	if !m.covered(name) {
+		return fmt.Errorf("%s is destroyed before the checkpoint that is kept elsewhere says why", name)
+	}
 	if err := m.note("destroy", name); err != nil {
 		return err
 	}
@@ -149,7 +153,36 @@ func (m *machine) Kept(context.Context) error {
 }
 
 // Keep implements Log.
-func (m *machine) Keep(ctx context.Context) error { return errors.Join(m.Kept(ctx), m.fail["keep"]) }
+func (m *machine) Keep(ctx context.Context) error {
+	if err := errors.Join(m.Kept(ctx), m.fail["keep"]); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = len(m.events)
+	return nil
+}
+
+// covered says whether the checkpoint kept elsewhere covers every event about something.
+func (m *machine) covered(about string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(m.events[min(m.kept, len(m.events)):], func(e Event) bool { return e.About == about })
+}
+
+// PartyKey is a key whose set-up this broker's log has.
+func (m *machine) PartyKey(t testing.TB, public []byte, threshold int, agents ...*federationtest.Agent) *federation.PartyKey {
+	t.Helper()
+	k := m.World.PartyKey(t, public, threshold, agents...)
+	setup, err := federation.VerifySetup(k.Setup, m.Roots(), m.Floor())
+	if err == nil {
+		err = m.Append(t.Context(), Event{Action: actionPrepare, About: federation.ResourceOf(setup.Round)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
 
 var errNoLease = evidence.Refuse("lease-not-granted-here", "not in the record")
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // fleet is two brokers with one store: two key stores, two logs, one root. The guests are
@@ -56,6 +58,69 @@ func TestRoundIsEndedByTheBrokerThatOpenedIt(t *testing.T) {
 	n.advance(time.Hour)
 	if err := elsewhere.Abandon(ctx, lost.ID); err != nil {
 		t.Errorf("a round that is over, of a broker that is lost: %v", err)
+	}
+}
+
+// A key of parties has one round, at the broker that set it up: another one opens none with
+// it, whatever the store knows, and an opening that it noted without doing it counts for nothing.
+func TestKeyOfPartiesIsUsedWhereItWasSetUp(t *testing.T) {
+	ctx := t.Context()
+	m, n := fleet(t)
+	store := bolted(t)
+	s, elsewhere := m.service(t, store, nil), n.service(t, store, nil)
+	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
+	spec := plain
+	spec.Parties, spec.Minimum, spec.Decryptors = m.PartyKey(t, []byte("public key"), 2, agents...), 4, protocol.Audience{}
+	opens := func(what string, s *Service, want evidence.Reason) {
+		t.Helper()
+		_, _, err := s.Open(ctx, spec)
+		wantReason(t, what, err, want)
+	}
+	opens("elsewhere", elsewhere, ReasonElsewhere)
+	r, signed := opened(t, s, func(c *Spec) { *c = spec })
+	opens("elsewhere, once it is open", elsewhere, ReasonElsewhere)
+	opens("again", s, ReasonSpec)
+	if len(n.events) != 0 {
+		t.Errorf("what was refused is in the log: %+v", n.events)
+	}
+	cohort := admitted(t, m, s, r, signed, 6)
+	before, old := bolted(t), copied(t, store)
+	if _, err := s.Close(ctx, r.ID, Closing{Cohort: cohort[:4], Sum: federation.Digest{5}}); err != nil {
+		t.Fatal(err)
+	}
+	opens("of a store from before it was open", m.service(t, before, nil), ReasonSpec)
+	opens("of such a store, elsewhere", n.service(t, before, nil), ReasonElsewhere)
+	if err := n.Append(ctx, Event{Action: actionOpen, About: r.Resource()}); err != nil { // as earlier versions did
+		t.Fatal(err)
+	}
+	_, err := n.service(t, old, nil).Close(ctx, r.ID, Closing{Cohort: cohort[1:], Sum: federation.Digest{6}})
+	wantReason(t, "another cohort, elsewhere", err, ReasonElsewhere)
+	for action, want := range map[string]evidence.Reason{actionPublish: ReasonClosed, actionAbandon: ReasonAbandoned} {
+		whole := slices.Clone(m.events)
+		if err := m.Append(ctx, Event{Action: action, About: r.Resource()}); err != nil {
+			t.Fatal(err)
+		}
+		opens("after "+action, m.service(t, before, nil), want)
+		m.events = whole
+	}
+}
+
+// An opening that came no further than the log holds up no other one with the key.
+func TestOpeningThatCameNoFurtherIsTriedAgain(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	spec := plain
+	spec.Parties, spec.Minimum, spec.Decryptors = m.PartyKey(t, []byte("public key"), 2, m.Agent(t, nil), m.Agent(t, nil)), 4, protocol.Audience{}
+	m.fail["keep"] = errors.New("the other machine is away")
+	if _, _, err := s.Open(ctx, spec); !errors.Is(err, m.fail["keep"]) {
+		t.Fatal(err)
+	}
+	if list, err := s.List(ctx); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	delete(m.fail, "keep")
+	if _, _, err := s.Open(ctx, spec); err != nil {
+		t.Error(err)
 	}
 }
 

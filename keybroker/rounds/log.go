@@ -47,6 +47,7 @@ type Log interface {
 
 // The actions whose records are read again.
 const (
+	actionPrepare = "round-prepare"
 	actionOpen    = "round-open"
 	actionTicket  = "round-ticket"
 	actionCharge  = "round-charge"
@@ -68,6 +69,16 @@ func aboutAccount(a federation.Account) string { return "ledger/" + string(a) }
 // note records what is about to become of a round.
 func (s *Service) note(ctx context.Context, id federation.ID, action, detail string) error {
 	return s.cfg.Log.Append(ctx, Event{Action: action, About: federation.ResourceOf(id), Detail: strings.TrimSpace(id.String() + " " + detail)})
+}
+
+// tell notes what is about to become of a round, and has the checkpoint kept elsewhere cover
+// that before the store says it or a key is made or destroyed for it: else store and log
+// could be put back to before, and the round would be as it was.
+func (s *Service) tell(ctx context.Context, id federation.ID, action, detail string) error {
+	if err := s.note(ctx, id, action, detail); err != nil {
+		return err
+	}
+	return s.cfg.Log.Keep(ctx)
 }
 
 // record writes charge and ticket of a round into the log, together.

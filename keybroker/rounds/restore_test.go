@@ -112,6 +112,7 @@ func TestRestoredLogIsNotBelieved(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	s := m.service(t, bolted(t), nil)
 	r, signed := opened(t, s, nil)
+	given, _ := opened(t, s, nil)
 	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2)}
 	m.believed = evidence.Refuse("audit-log-rolled-back", "fewer records than the checkpoint counts")
 	_, err := s.Close(ctx, r.ID, closing)
@@ -128,12 +129,100 @@ func TestRestoredLogIsNotBelieved(t *testing.T) {
 	}
 	result := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
 	m.believed = evidence.Refuse("audit-log-forked", "other records than the checkpoint's")
+	before := len(m.events)
+	_, _, err = s.Open(ctx, plain)
+	wantReason(t, "open", err, "audit-log-forked")
+	_, err = s.Admit(ctx, given.ID, nil)
+	wantReason(t, "admit", err, "audit-log-forked")
+	wantReason(t, "abandon", s.Abandon(ctx, given.ID), "audit-log-forked")
+	wantReason(t, "remember", s.Remember(ctx), "audit-log-forked")
 	wantReason(t, "release", mayRelease(ctx, s, r.Resource()), "audit-log-forked")
 	_, err = s.Finish(ctx, r.ID, result)
 	wantReason(t, "finish", err, "audit-log-forked")
-	if !m.readable(r.ID) {
-		t.Error("the key is gone")
+	if !m.readable(r.ID) || !m.readable(given.ID) || len(m.events) != before {
+		t.Errorf("a key is gone, or what was refused is in the log: %+v", m.events[before:])
 	}
+}
+
+// told is a store that looks whether the checkpoint kept elsewhere covers what a round
+// becomes: who reads the store is told. Of a round that closes, its ticket tells.
+type told struct {
+	Store
+	m *machine
+	t *testing.T
+}
+
+func (s told) Create(ctx context.Context, r Record) error {
+	if !s.m.covered(federation.ResourceOf(r.ID)) {
+		s.t.Error("a round opens before the checkpoint says so")
+	}
+	return s.Store.Create(ctx, r)
+}
+
+func (s told) Update(ctx context.Context, r Record, c *Charge) error {
+	if (r.State == Published || r.State == Abandoned) && !s.m.covered(federation.ResourceOf(r.ID)) {
+		s.t.Errorf("a round is %s before the checkpoint says so", r.State)
+	}
+	return s.Store.Update(ctx, r, c)
+}
+
+// What became of a round is covered by the checkpoint kept elsewhere before the store says it
+// and before its key is gone (which the machine looks at); and so are the charges that were
+// seen.
+func TestCheckpointCoversWhatIsTold(t *testing.T) {
+	ctx := t.Context()
+	m, n := fleet(t)
+	store := bolted(t)
+	s, other := m.service(t, told{store, m, t}, nil), n.service(t, store, nil)
+	given, _ := opened(t, s, nil)
+	for range 2 {
+		if err := s.Abandon(ctx, given.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, signed := opened(t, s, nil)
+	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := copied(t, store)
+	old.records = slices.DeleteFunc(old.records, func(r Record) bool { return r.ID == given.ID })
+	result := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
+	if _, err := s.Finish(ctx, r.ID, result); err != nil {
+		t.Fatal(err)
+	}
+	m.kept-- // whoever recorded the publication ended before it was kept
+	if _, err := m.service(t, told{old, m, t}, nil).Finish(ctx, r.ID, result); err != nil {
+		t.Error(err)
+	}
+	seen := func(what string, want bool) {
+		t.Helper()
+		if got := n.covered(aboutAccount(federation.BrokerAccount)); got != want {
+			t.Errorf("%s: what was seen is covered: %t", what, got)
+		}
+	}
+	n.fail["keep"] = errors.New("the other machine is away")
+	if err := other.Remember(ctx); !errors.Is(err, n.fail["keep"]) {
+		t.Error(err)
+	}
+	seen("it could not be kept", false)
+	delete(n.fail, "keep")
+	if err := other.Remember(ctx); err != nil {
+		t.Error(err)
+	}
+	seen("the next minute", true)
+	spent := n.service(t, store, func(c *Config) { c.Privacy.MaxEpsilon = 1.5 })
+	if err := spent.Remember(ctx); err != nil { // it keeps what a process before it may have seen
+		t.Error(err)
+	}
+	n.events, n.kept = nil, 0
+	_, _, err = spent.Open(ctx, plain)
+	wantReason(t, "a round over the budget", err, ReasonBudget)
+	seen("it was seen when a round was opened", false)
+	if err := spent.Remember(ctx); err != nil {
+		t.Error(err)
+	}
+	seen("and kept within the minute", true)
 }
 
 // A part of a ticket in the log is of a process that ended: nobody has that ticket. One

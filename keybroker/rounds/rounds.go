@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
@@ -157,6 +158,9 @@ type Service struct {
 	// ticket for a round and records one end of it.
 	ending chan struct{}
 	looks  looks
+	// unkept says that the log may name charges which the checkpoint kept elsewhere does not
+	// cover.
+	unkept atomic.Bool
 }
 
 // New checks the configuration.
@@ -175,7 +179,9 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg, ending: make(chan struct{}, 1)}, nil
+	s := &Service{cfg: cfg, ending: make(chan struct{}, 1)}
+	s.unkept.Store(true)
+	return s, nil
 }
 
 // Spec is what an operator asks for. Zero values take the defaults named.
@@ -331,6 +337,9 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if err := s.privacy(&r); err != nil {
 		return nil, r, err
 	}
+	if err := s.cfg.Log.Kept(ctx); err != nil {
+		return nil, r, err
+	}
 	if err := s.affordable(ctx, r); err != nil {
 		return nil, r, err
 	}
@@ -363,7 +372,12 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	if _, err := federation.VerifyRound(signed, s.cfg.Roots, s.live()); err != nil {
 		return nil, r, err
 	}
-	if err := s.note(ctx, r.ID, actionOpen, fmt.Sprintf("model %s account %s set %s length %d cohort %d to %d epsilon %g", r.Model, r.Account, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
+	if r.Parties != nil {
+		if err := s.unused(ctx, r.ID); err != nil {
+			return nil, r, err
+		}
+	}
+	if err := s.tell(ctx, r.ID, actionOpen, fmt.Sprintf("model %s account %s set %s length %d cohort %d to %d epsilon %g", r.Model, r.Account, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
 		return nil, r, err
 	}
 	if seed != nil {
@@ -414,7 +428,7 @@ func (s *Service) Prepare(ctx context.Context, p federation.Preparation) ([]byte
 	if err != nil {
 		return nil, setup, err
 	}
-	if err := s.note(ctx, setup.Round, "round-prepare", ""); err != nil {
+	if err := s.note(ctx, setup.Round, actionPrepare, ""); err != nil {
 		return nil, setup, err
 	}
 	out, err := federation.SignSetup(signer.Key, signer.Statement, setup)

@@ -110,6 +110,7 @@ func (s *Service) see(ctx context.Context, a federation.Account, unseen []Charge
 		if err := s.cfg.Log.Append(ctx, Event{Action: actionSeen, About: aboutAccount(a), Detail: string(raw)}); err != nil {
 			return err
 		}
+		s.unkept.Store(true)
 	}
 	return nil
 }
@@ -129,8 +130,9 @@ type look struct {
 	time time.Time
 }
 
-// Remember records of every account the charges that the store has: a store that lacks one
-// later is refused, though another broker made it. It reads the ledgers that were charged
+// Remember records of every account the charges that the store has, and has the checkpoint
+// kept elsewhere cover them: a store that lacks one later is refused, though another broker
+// made it and the log was put back, too. It reads the ledgers that were charged
 // since it was called before, and all of them every hour; the daemon calls it every minute.
 // An error names each account whose ledger lacks a charge, of this broker's or another's.
 func (s *Service) Remember(ctx context.Context) error {
@@ -163,6 +165,12 @@ func (s *Service) Remember(ctx context.Context) error {
 		s.looks.at[name] = look{}
 		account, _ := strings.CutPrefix(name, accountPrefix)
 		errs = append(errs, s.look(ctx, federation.Account(account)))
+	}
+	if s.unkept.Swap(false) {
+		if err := s.cfg.Log.Keep(ctx); err != nil {
+			s.unkept.Store(true)
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
