@@ -14,35 +14,6 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-func TestHighestEpochSurvivesARestartAndNeverFalls(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	e, err := openEpochFile(dir)
-	if err != nil || e.Highest() != 0 {
-		t.Fatal(e.Highest(), err)
-	}
-	for _, n := range []uint64{3, 2, 7, 7, 1} {
-		if err := e.Raise(n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	again, err := openEpochFile(dir)
-	if err != nil || again.Highest() != 7 || e.Highest() != 7 {
-		t.Errorf("%d after a restart: %v", again.Highest(), err)
-	}
-	if err := os.WriteFile(e.path, []byte("seven"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openEpochFile(dir); err == nil {
-		t.Error("a damaged epoch file counts as none")
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Raise(8); err == nil || e.Highest() != 7 {
-		t.Errorf("an epoch that was not recorded counts: %d, %v", e.Highest(), err)
-	}
-}
-
 // quote makes evidence with a measurement.
 type quote struct {
 	kind        evidence.Kind

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,10 +22,17 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/epochfile"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
+
+// fileEpochs keeps the highest epoch that this guest has seen of each root's broker, so
+// that a retired epoch is refused after a restart too. A host that rolls the disk back also
+// rolls this file back; then broker.minimum_epoch of the measured image is the floor.
+const fileEpochs = "broker-epoch"
 
 // daemon is one run of the agent.
 type daemon struct {
@@ -32,12 +40,13 @@ type daemon struct {
 	cfg      atomic.Pointer[settings.Config]
 	tenure   *tenure
 	agentKey *identity.Private
-	epochs   *epochFile
+	epochs   *epochfile.File
 	keeper   *keeper
 	client   atomic.Pointer[client.Client]
 	dates    dates
 	works    *longwork.Works // nil where there is none
-	lowest   atomic.Uint64   // epoch that is accepted of what others show
+	lowestMu sync.Mutex
+	lowest   protocol.Lowest // epochs that are accepted of what others show; lowestMu's
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *localapi.Server
@@ -70,9 +79,14 @@ func Run(ctx context.Context, opt Options) error {
 
 // prepare makes the agent key of this boot and everything that serves.
 func (d *daemon) prepare() (err error) {
-	if d.epochs, err = openEpochFile(d.Config.Guest.StateDir); err != nil {
+	roots, err := d.Config.RootIdentities()
+	if err != nil {
 		return err
 	}
+	if d.epochs, err = epochfile.Open(filepath.Join(d.Config.Guest.StateDir, fileEpochs), roots, 0); err != nil {
+		return err
+	}
+	d.lowest = protocol.AtLeast(max(d.Config.Broker.MinimumEpoch, 1))
 	if d.agentKey, err = identity.Generate(identity.LevelEpoch); err != nil {
 		return err
 	}

@@ -89,19 +89,16 @@ func (d *daemon) sign() (federate.Signer, error) {
 	if err != nil {
 		return federate.Signer{}, err
 	}
-	return federate.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, time.Now())), Lowest: d.lowestEpoch(lease)}, nil
+	return federate.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, time.Now())), Broker: lease.BrokerID, Lowest: d.lowestEpochs(lease)}, nil
 }
 
-// lowestEpoch is the lowest epoch that this guest accepts of what others show it: the
-// measured minimum, or the highest that a broker's root asked for since this start.
-func (d *daemon) lowestEpoch(lease *client.Lease) uint64 {
-	for {
-		seen := d.lowest.Load()
-		low := max(seen, d.Config.Broker.MinimumEpoch, lease.MinEpoch, 1)
-		if low == seen || d.lowest.CompareAndSwap(seen, low) {
-			return low
-		}
-	}
+// lowestEpochs are the lowest epochs that this guest accepts of what others show it: the
+// measured minimum, or the highest that the root in question asked for since this start.
+func (d *daemon) lowestEpochs(lease *client.Lease) protocol.Lowest {
+	d.lowestMu.Lock()
+	defer d.lowestMu.Unlock()
+	d.lowest = d.lowest.Raised(lease.BrokerID, lease.MinEpoch)
+	return d.lowest
 }
 
 // roundKey obtains a closed round's key by an exchange of its own: the broker

@@ -515,13 +515,13 @@ func TestGuestsAtOnceShareSignatures(t *testing.T) {
 				return
 			}
 			defer lease.Wipe()
-			if _, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Recorded(1),
+			if _, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Of(f.Root.Public().ID()), protocol.Recorded(protocol.AtLeast(1)),
 				protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone()); err != nil {
 				t.Error(err)
 			}
 			bad := bytes.Clone(lease.Certificate)
 			bad[len(bad)-1] ^= 1
-			if _, err := protocol.VerifyAuthority(bad, []identity.Public{f.Root.Public()}, protocol.Recorded(1),
+			if _, err := protocol.VerifyAuthority(bad, []identity.Public{f.Root.Public()}, protocol.Of(f.Root.Public().ID()), protocol.Recorded(protocol.AtLeast(1)),
 				protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone()); err == nil {
 				t.Error("a changed chain verifies")
 			}

@@ -510,7 +510,7 @@ func TestLeasesOfOneGuestNameItsProcessor(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer lease.Wipe()
-		a, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Recorded(1), protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone())
+		a, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Of(f.Root.Public().ID()), protocol.Recorded(protocol.AtLeast(1)), protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone())
 		if err != nil {
 			t.Fatal(err)
 		}

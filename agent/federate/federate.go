@@ -68,9 +68,12 @@ type Signer struct {
 	Key   *identity.Private
 	Chain []byte        // the lease's
 	Now   protocol.Time // broker time
-	// Lowest is the lowest epoch that this guest accepts: the measured minimum, or the
-	// highest that the broker's root has asked for since.
-	Lowest uint64
+	// Broker is the ID of the root whose broker granted the lease: this agent takes part in
+	// that broker's rounds, and in no other's.
+	Broker [32]byte
+	// Lowest is the lowest epoch that this guest accepts of each root's broker: the measured
+	// minimum, or the highest that the root has asked for since.
+	Lowest protocol.Lowest
 }
 
 // live is the floor for what is said now.
@@ -203,7 +206,8 @@ func (s *Service) past(ctx context.Context, id federation.ID) (held, error) {
 }
 
 // round fetches and verifies a round, or remembers it. Whatever is remembered is held
-// against the lowest epoch of now: one that was retired since says nothing more.
+// against the lease of now and the lowest epoch of its broker: one that was retired since
+// says nothing more.
 func (s *Service) round(ctx context.Context, shard *uplink.Client, id federation.ID, live bool) (held, error) {
 	signer, err := s.cfg.Sign()
 	if err != nil {
@@ -212,7 +216,7 @@ func (s *Service) round(ctx context.Context, shard *uplink.Client, id federation
 	s.mu.Lock()
 	h, ok := s.rounds[id]
 	s.mu.Unlock()
-	if ok && (h.live || !live) && h.Epoch >= signer.Lowest {
+	if ok && (h.live || !live) && h.Broker == signer.Broker && h.Epoch >= signer.Lowest.Of(h.Broker) {
 		return h, nil
 	}
 	h, err = fetch(ctx, shard, signer, id, true)
@@ -232,7 +236,7 @@ func fetch(ctx context.Context, shard *uplink.Client, signer Signer, id federati
 	if !live {
 		floor = floor.Kept()
 	}
-	r, signed, err := shard.Round(ctx, floor, id)
+	r, signed, err := shard.Round(ctx, protocol.Of(signer.Broker), floor, id)
 	if err != nil {
 		return held{}, err
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
@@ -143,7 +144,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 			if w.sign != nil {
 				agent = w.sign(agent)
 			}
-			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Lowest: 1}, nil
+			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Broker: agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
 		},
 		RoundKey: func(_ context.Context, resource string) (federate.Released, error) {
 			if roundKey == nil {

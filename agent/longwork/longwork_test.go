@@ -26,6 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -93,7 +94,7 @@ func (b *bench) participates() { b.cfg.Federation.Aggregators = []string{"127.0.
 
 func (b *bench) works() *longwork.Works {
 	return longwork.New(longwork.Agent{Classifiers: b.classes, Logger: quiet(), Sign: func() (federate.Signer, error) {
-		return federate.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Lowest: 1}, nil
+		return federate.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Broker: b.agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
 	}, RoundKey: func(context.Context, string) (federate.Released, error) {
 		return federate.Released{}, errors.New("no round here")
 	}})

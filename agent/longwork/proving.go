@@ -64,13 +64,13 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*p
 }
 
 // signer finds the agent key of a receipt, verified from the roots on, in an epoch that is
-// not below the lowest of now. Receipts of one lease have the same chain, which is verified
+// not below the lowest of now of its root's broker. Receipts of one lease have the same chain, which is verified
 // once.
 func signer(roots []identity.Public, sign func() (federate.Signer, error)) func(receipt.Receipt) (statement.Digest, error) {
 	var mu sync.Mutex
 	var chain []byte
 	var model, agent statement.Digest
-	var epoch uint64
+	var epoch protocol.EpochStatement
 	return func(r receipt.Receipt) (statement.Digest, error) {
 		now, err := sign()
 		if err != nil {
@@ -78,14 +78,14 @@ func signer(roots []identity.Public, sign func() (federate.Signer, error)) func(
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if chain != nil && bytes.Equal(r.LeaseChain, chain) && model == r.Body.ModelID && epoch >= now.Lowest {
+		if chain != nil && bytes.Equal(r.LeaseChain, chain) && model == r.Body.ModelID && epoch.Epoch >= now.Lowest.Of(epoch.Broker) {
 			return agent, nil
 		}
-		a, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(now.Lowest), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
+		a, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.AnyBroker(), protocol.Recorded(now.Lowest), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 		if err != nil {
 			return statement.Digest{}, err
 		}
-		chain, model, agent, epoch = bytes.Clone(r.LeaseChain), r.Body.ModelID, a.Lease.AgentKey.ID(), a.Epoch.Epoch
+		chain, model, agent, epoch = bytes.Clone(r.LeaseChain), r.Body.ModelID, a.Lease.AgentKey.ID(), a.Epoch
 		return agent, nil
 	}
 }

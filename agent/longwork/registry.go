@@ -63,7 +63,7 @@ func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([
 	}
 	var ids []receipt.ID
 	for _, agent := range agents {
-		list, err := r.client.Challenges(ctx, protocol.Recorded(signer.Lowest), agent)
+		list, err := r.client.Challenges(ctx, protocol.Of(signer.Broker), protocol.Recorded(signer.Lowest), agent)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func (r *registry) Registered(ctx context.Context, key, model statement.Digest) 
 	if err != nil {
 		return false, err
 	}
-	list, err := r.client.Records(ctx, protocol.Recorded(signer.Lowest))
+	list, err := r.client.Records(ctx, protocol.Of(signer.Broker), protocol.Recorded(signer.Lowest))
 	if err != nil {
 		return false, err
 	}

@@ -25,7 +25,7 @@ func TestSignerOfARetiredEpochIsForgotten(t *testing.T) {
 		}
 		return issued.Receipt
 	}
-	now, none := federate.Signer{Lowest: 1}, error(nil)
+	now, none := federate.Signer{Lowest: protocol.AtLeast(1)}, error(nil)
 	find := signer(w.Roots(), func() (federate.Signer, error) { return now, none })
 	r := answer(agent)
 	for range 2 {
@@ -38,13 +38,13 @@ func TestSignerOfARetiredEpochIsForgotten(t *testing.T) {
 	} else if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonNotGranted {
 		t.Error(err)
 	}
-	now.Lowest = 2
+	now.Lowest = protocol.AtLeast(2)
 	if _, err := find(r); err == nil {
 		t.Error("its epoch is retired")
 	} else if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonEpochRetired {
 		t.Error(err)
 	}
-	now.Lowest, none = 1, errors.New("no lease")
+	now.Lowest, none = protocol.AtLeast(1), errors.New("no lease")
 	if _, err := find(r); !errors.Is(err, none) {
 		t.Errorf("without a lease nobody knows the lowest epoch: %v", err)
 	}

@@ -57,8 +57,11 @@ type Signer struct {
 	Key   *identity.Private
 	Chain []byte        // the lease's
 	Now   protocol.Time // broker time
-	// Lowest is the lowest epoch that this guest accepts.
-	Lowest uint64
+	// Broker is the ID of the root whose broker granted the lease, and whose keys this agent
+	// may be a party of.
+	Broker [32]byte
+	// Lowest is the lowest epoch that this guest accepts of each root's broker.
+	Lowest protocol.Lowest
 }
 
 // live is the floor for what is said now.
@@ -233,7 +236,7 @@ func (s *Service) Join(ctx context.Context, id federation.ID) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	setup, signed, err := s.cfg.Board.Setup(ctx, signer.live(), id)
+	setup, signed, err := s.cfg.Board.Setup(ctx, protocol.Of(signer.Broker), signer.live(), id)
 	if err != nil {
 		return Status{}, err
 	}

@@ -128,7 +128,7 @@ func (w *world) agent(t *testing.T) *agent {
 	}
 	limits := worker.Limits{Memory: 256 << 20, Time: time.Minute}
 	sign := func() (party.Signer, error) {
-		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Lowest: 1}, nil
+		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Broker: a.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
 	}
 	a.fed, err = federate.New(federate.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Own: federationtest.Seed(t), Spool: spool.Defaults(), Logger: quiet(), Limits: limits,
 		Sign: func() (federate.Signer, error) { s, err := sign(); return federate.Signer(s), err },
@@ -259,7 +259,7 @@ func (w *world) round(t *testing.T, k *federation.PartyKey) (federation.Round, [
 	t.Helper()
 	var failed error
 	r, signed, _ := w.Round(t, length, func(r *federation.Round) {
-		if failed = k.Adopt(r, w.Roots(), w.Floor()); failed != nil {
+		if failed = k.Adopt(r, w.Roots(), w.Broker(), w.Floor()); failed != nil {
 			return
 		}
 		r.Set, r.Recount, r.ClipL2, r.ClipLinf, r.Maximum = "ckks-16384-threshold", true, 1000, 2, 8

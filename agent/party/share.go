@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // closing is what a share is made for.
@@ -74,7 +75,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 		return c, err
 	}
 	// The ticket is what the broker says now, and it names the round by its digest.
-	round, signed, err := s.cfg.Board.Round(ctx, signer.live().Kept(), m.setup.Round)
+	round, signed, err := s.cfg.Board.Round(ctx, protocol.Of(m.setup.Broker), signer.live().Kept(), m.setup.Round)
 	if err != nil {
 		return c, err
 	}

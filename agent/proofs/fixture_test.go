@@ -88,7 +88,7 @@ type guest struct {
 // signerOf verifies whose key signed a receipt.
 func signerOf(w *federationtest.World) func(receipt.Receipt) (statement.Digest, error) {
 	return func(r receipt.Receipt) (statement.Digest, error) {
-		a, err := protocol.VerifyAuthority(r.LeaseChain, w.Roots(), protocol.Recorded(1), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
+		a, err := protocol.VerifyAuthority(r.LeaseChain, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1)), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 		if err != nil {
 			return statement.Digest{}, err
 		}

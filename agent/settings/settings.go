@@ -141,7 +141,7 @@ type Broker struct {
 	// RootKeys are the broker's root identities ("ahpub1...") or files that
 	// hold one each. They belong into the measured image.
 	RootKeys []string `yaml:"root_keys"`
-	// MinimumEpoch is the lowest broker epoch that this image accepts.
+	// MinimumEpoch is the lowest broker epoch that this image accepts, of every root.
 	MinimumEpoch uint64 `yaml:"minimum_epoch"`
 	// Profile is "default" or "fips".
 	Profile string `yaml:"profile"`

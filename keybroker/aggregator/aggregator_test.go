@@ -39,7 +39,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 	if err := s.public.AddRound(t.Context(), signed); err != nil {
 		t.Fatal(err)
 	}
-	got, raw, err := s.public.Round(t.Context(), s.Floor(), r.ID)
+	got, raw, err := s.public.Round(t.Context(), s.Broker(), s.Floor(), r.ID)
 	if err != nil || !bytes.Equal(raw, signed) || got.ID != r.ID {
 		t.Fatalf("the round does not come back: %v", err)
 	}
@@ -257,7 +257,7 @@ func TestRefusals(t *testing.T) {
 	if err := s.public.AddRound(t.Context(), foreign); err == nil {
 		t.Error("a round of another broker was taken")
 	}
-	_, _, err := s.public.Round(t.Context(), s.Floor(), federation.ID{1})
+	_, _, err := s.public.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1})
 	wantReason(t, err, aggregator.ReasonUnknownRound)
 
 	agent := s.Agent(t, nil)

@@ -32,7 +32,7 @@ func TestMessagesOfParties(t *testing.T) {
 	s.public = s.as(a)
 	defer s.public.Close()
 	wantCode(t, "before the set-up", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, nil)), board.ReasonUnknown)
-	_, _, err := s.public.Setup(ctx, s.Floor(), setup.Round)
+	_, _, err := s.public.Setup(ctx, s.Broker(), s.Floor(), setup.Round)
 	wantCode(t, "no set-up", err, board.ReasonUnknown)
 	for range 2 {
 		if err := s.public.AddSetup(ctx, signed); err != nil {
@@ -42,7 +42,7 @@ func TestMessagesOfParties(t *testing.T) {
 	_, other := s.Setup(t, 2, a, b)
 	wantCode(t, "more than are held", s.public.AddSetup(ctx, other), board.ReasonFull)
 	wantCode(t, "not the broker's", s.public.AddSetup(ctx, []byte("set-up")), federation.ReasonMalformed)
-	if got, raw, err := s.public.Setup(ctx, s.Floor(), setup.Round); err != nil || got.Round != setup.Round || !bytes.Equal(raw, signed) {
+	if got, raw, err := s.public.Setup(ctx, s.Broker(), s.Floor(), setup.Round); err != nil || got.Round != setup.Round || !bytes.Equal(raw, signed) {
 		t.Fatalf("%v", err)
 	}
 	raw := a.Message(t, setup, signed, commit, nil)
@@ -165,7 +165,7 @@ func partyRound(t *testing.T, s *site, a, b *federationtest.Agent) (federation.R
 	}
 	key := s.PartyKey(t, []byte("public key"), 2, a, b)
 	r, signed, _ := s.Round(t, 10_000, func(r *federation.Round) {
-		if err := key.Adopt(r, s.Roots(), s.Floor()); err != nil {
+		if err := key.Adopt(r, s.Roots(), s.Broker(), s.Floor()); err != nil {
 			t.Error(err)
 		}
 		r.Set, r.SetDigest, r.Recount, r.Decryptors = set.ID, set.Digest(), true, protocol.Audience{}

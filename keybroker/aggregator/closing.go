@@ -23,7 +23,7 @@ func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := a.lowest.learn(signed, a.cfg.Roots); err != nil {
+	if err := a.learn(signed); err != nil {
 		return err
 	}
 	if _, err := r.readSum(t.Cohort); err != nil {

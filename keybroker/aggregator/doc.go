@@ -8,7 +8,8 @@
 // an interruption or a crash; and that memory does not grow with the length of the
 // vectors or the number of clients.
 //
-// It trusts the broker's root identities and its own disk. It refuses unknown
+// It trusts the brokers' root identities, each for its own broker's rounds alone, and its
+// own disk. It refuses unknown
 // rounds, other parameter sets, residues that are not canonical, gaps, surplus
 // bytes, late and duplicate contributions, each with a reason.
 //
@@ -32,6 +33,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
+	"github.com/anchorhold/anchorhold/keybroker/epochfile"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -64,10 +66,11 @@ const (
 type Config struct {
 	// StateDir holds rounds, uploads and sums.
 	StateDir string
-	// Roots are the broker's root identities.
+	// Roots are the root identities of the brokers whose rounds are taken.
 	Roots []identity.Public
-	// MinEpoch is the lowest epoch of the broker that is accepted; the highest that any
-	// statement asked for is remembered in the state directory, and counts besides.
+	// MinEpoch is the lowest epoch that is accepted, of every root's broker; the highest
+	// that statements of a root asked for is remembered in the state directory, and counts
+	// for that root besides.
 	MinEpoch uint64
 	// Late is how long after its opening a round or set-up may come, and how far ahead of
 	// this machine's clock; 10 minutes. Whoever got hold of a key that the broker used
@@ -102,6 +105,9 @@ type Config struct {
 	Now    func() time.Time
 }
 
+// fileLowest holds the highest minimum of epochs that statements of each root asked for.
+const fileLowest = "min-epoch"
+
 // Aggregator serves rounds.
 type Aggregator struct {
 	cfg     Config
@@ -110,8 +116,8 @@ type Aggregator struct {
 	buffers sync.Pool
 	proving chan struct{} // one token for each proof that is being verified
 	board   *board.Board
-	lowest  *lowest
-	quiet   *slog.Logger // for lines that strangers cause
+	lowest  *epochfile.File // the highest minimum that each root asked for
+	quiet   *slog.Logger    // for lines that strangers cause
 
 	mu     sync.Mutex
 	rounds map[federation.ID]*round
@@ -155,7 +161,7 @@ func New(cfg Config) (*Aggregator, error) {
 	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
 	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, disk: newFloor(cfg.StateDir, cfg.Free), rounds: map[federation.ID]*round{}, written: map[string]bool{}, proving: make(chan struct{}, maxProving)}
 	var err error
-	if a.lowest, err = openLowest(filepath.Join(cfg.StateDir, fileLowest), cfg.MinEpoch); err != nil {
+	if a.lowest, err = epochfile.Open(filepath.Join(cfg.StateDir, fileLowest), cfg.Roots, max(cfg.MinEpoch, 1)); err != nil {
 		return nil, err
 	}
 	a.board = board.New(filepath.Join(cfg.StateDir, "setups"), cfg.Roots, cfg.Rounds, board.Times{Floor: a.floor, Fresh: a.fresh, Now: func() protocol.Time { return protocol.Time(a.now()) }})
@@ -164,11 +170,11 @@ func New(cfg Config) (*Aggregator, error) {
 
 // AddRound takes a round that the broker signed. The same round again is fine.
 func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
-	def, err := federation.VerifyRound(signed, a.cfg.Roots, a.floor())
+	def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.AnyBroker(), a.floor())
 	if err != nil {
 		return def, err
 	}
-	if err := a.lowest.learn(signed, a.cfg.Roots); err != nil {
+	if err := a.learn(signed); err != nil {
 		return def, err
 	}
 	a.mu.Lock()
@@ -210,7 +216,7 @@ func (a *Aggregator) round(id federation.ID) (*round, error) {
 	if !ok {
 		return nil, evidence.Refuse(ReasonUnknownRound, "no round %s here", id)
 	}
-	if low := a.lowest.epoch(); r.def.Epoch < low {
+	if low := a.lowest.Highest(r.def.Broker); r.def.Epoch < low {
 		return nil, evidence.Refuse(protocol.ReasonEpochRetired, "round %s is of epoch %d, and the lowest accepted is %d by now: remove it", id, r.def.Epoch, low)
 	}
 	return r, nil
@@ -218,7 +224,17 @@ func (a *Aggregator) round(id federation.ID) (*round, error) {
 
 // floor is what is accepted of what is said now.
 func (a *Aggregator) floor() protocol.Floor {
-	return protocol.Live(a.lowest.epoch(), protocol.Time(a.now()))
+	return protocol.Live(a.lowest.Lowest(), protocol.Time(a.now()))
+}
+
+// learn notes the minimum in the epoch statement that a verified statement of a broker
+// carries, for its root. It is durable before anything is accepted by it.
+func (a *Aggregator) learn(signed []byte) error {
+	st, err := federation.EpochOf(signed, a.cfg.Roots)
+	if err != nil {
+		return err
+	}
+	return a.lowest.Raise(st.Broker, st.MinEpoch)
 }
 
 // fresh refuses what was opened long ago, is to open much later, or runs too long.

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // ReceiveFrom is Receive of a body that comes from a source.
@@ -53,4 +54,10 @@ func (a *Aggregator) SpokenFor() int64 {
 func (a *Aggregator) LoseDisk() error {
 	_, err := newFloor(a.cfg.StateDir+"/none", 0).claim(0)
 	return err
+}
+
+// MayRestate decides whether what was signed under a lease counts now, from a connection
+// that showed a guest.
+func (a *Aggregator) MayRestate(by *protocol.Authority, shown *federation.Reader) error {
+	return a.mayRestate(by, shown)
 }

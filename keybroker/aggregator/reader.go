@@ -81,7 +81,7 @@ func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.lowest.raise(reader.Authority.Epoch.MinEpoch); err != nil {
+	if err := a.lowest.Raise(reader.Authority.Epoch.Broker, reader.Authority.Epoch.MinEpoch); err != nil {
 		return err
 	}
 	if err := a.running(&reader.Authority); err != nil {
@@ -98,7 +98,7 @@ func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 // running refuses a guest whose lease or epoch is over, or was retired since.
 func (a *Aggregator) running(by *protocol.Authority) error {
 	now, lease, epoch := protocol.Time(a.now()), &by.Lease, &by.Epoch
-	if low := a.lowest.epoch(); epoch.Epoch < low {
+	if low := a.lowest.Highest(epoch.Broker); epoch.Epoch < low {
 		return evidence.Refuse(ReasonEnded, "epoch %d was retired, the lowest accepted is %d", epoch.Epoch, low)
 	}
 	if !epoch.ValidAt(now) || now.Add(clockSkew) < lease.NotBefore || now >= lease.NotAfter.Add(clockSkew) {
@@ -156,10 +156,10 @@ func (a *Aggregator) standing(r *http.Request, id federation.ID) (*federation.Re
 	have, known := v.readings[id]
 	if !known {
 		// What the certificate says does not change; that it still runs was just seen.
-		if have.reads, err = held.def.Reading(*reader, a.cfg.Roots, protocol.Recorded(1)); err != nil {
+		if have.reads, err = held.def.Reading(*reader, a.cfg.Roots, protocol.Recorded(protocol.AtLeast(1))); err != nil {
 			have.reads = federation.ReadNothing
 		}
-		have.contributes = held.def.Contributes(*reader, a.cfg.Roots, protocol.Recorded(1)) == nil
+		have.contributes = held.def.Contributes(*reader, a.cfg.Roots, protocol.Recorded(protocol.AtLeast(1))) == nil
 		if len(v.readings) >= maxReadings {
 			clear(v.readings)
 		}
@@ -185,10 +185,11 @@ func (a *Aggregator) shown(r *http.Request) *federation.Reader {
 }
 
 // mayRestate decides whether something that an agent signed under a lease counts now: while
-// that lease runs, or from a connection that showed another of the same agent key. When it
+// that lease runs, or from a connection that showed another of the same agent key, by the
+// same broker: another one knows nothing of what this one took away. When it
 // was signed is the signer's own word, and who lost its lease would date it back.
 func (a *Aggregator) mayRestate(by *protocol.Authority, shown *federation.Reader) error {
-	if err := a.running(by); err == nil || shown != nil && by.Lease.AgentKey.ID() == shown.Agent() {
+	if err := a.running(by); err == nil || shown != nil && by.Lease.AgentKey.ID() == shown.Agent() && by.Lease.Broker == shown.Authority.Lease.Broker {
 		return nil
 	}
 	return evidence.Refuse(federation.ReasonOutsideLease, "the lease that it was signed under ran until %s: send it on a connection of the same agent, under a lease that runs", by.Lease.NotAfter.Time())

@@ -41,7 +41,7 @@ func readings(t *testing.T, s *site, c *uplink.Client, r federation.Round, signe
 		return err
 	}
 	terms, sums = map[string]error{}, map[string]error{}
-	_, _, terms["round"] = c.Round(ctx, s.Floor(), r.ID)
+	_, _, terms["round"] = c.Round(ctx, s.Broker(), s.Floor(), r.ID)
 	_, _, terms["ticket"] = c.Ticket(ctx, s.Floor(), r, federation.DigestOf(signed))
 	_, terms["result"] = c.SignedResult(ctx, r.ID)
 	terms["values"] = drop(c.Values(ctx, r.ID))
@@ -92,7 +92,7 @@ func TestOnlyNamedGuestsRead(t *testing.T) {
 		}
 	}
 	nobody := closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil))
-	_, _, err = nobody.Round(t.Context(), s.Floor(), federation.ID{1})
+	_, _, err = nobody.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1})
 	wantReasonOf(t, "a stranger asks for a round that is not there", err, aggregator.ReasonNobody)
 }
 
@@ -106,17 +106,17 @@ func TestReadingEndsWithTheLease(t *testing.T) {
 	a := s.Agent(t, nil)
 	now := federationtest.Begin.Add(time.Minute)
 	c := closer(t, uplink.New(s.addr, s.tls, s.Roots(), func() (uplink.Guest, error) { return uplink.Guest{Key: a.Key, Chain: a.Chain, Now: now}, nil }))
-	if _, _, err := c.Round(t.Context(), s.Floor(), r.ID); err != nil {
+	if _, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), r.ID); err != nil {
 		t.Fatal(err)
 	}
 	s.now = a.Lease.NotAfter.Time().Add(2 * time.Minute)
-	_, _, err := c.Round(t.Context(), s.Floor(), r.ID)
+	_, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), r.ID)
 	wantReasonOf(t, "after the lease", err, "client-identity-expired")
 	a = s.Agent(t, func(c *protocol.LeaseCertificate) {
 		c.NotBefore, c.NotAfter = protocol.TimeOf(s.now), protocol.TimeOf(s.now.Add(15*time.Minute))
 	})
 	now = protocol.TimeOf(s.now)
-	if _, _, err := c.Round(t.Context(), s.Floor(), r.ID); err != nil {
+	if _, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), r.ID); err != nil {
 		t.Errorf("under the next lease: %v", err)
 	}
 }

@@ -71,7 +71,7 @@ func (a *Aggregator) over(dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.Recorded(1))
+	def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
 	if err != nil {
 		return false, err
 	}

@@ -144,7 +144,7 @@ func (a *Aggregator) load() error {
 			return err
 		}
 		// It was held against the epochs when it was taken, and is again when it is used.
-		def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.Recorded(1))
+		def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
 		if reason, _ := evidence.ReasonOf(err); reason == federation.ReasonVersion {
 			a.cfg.Logger.Warn("a round of an earlier version is not served; remove it", "round", e.Name())
 			continue
@@ -184,7 +184,7 @@ func (r *round) loadUploads(roots []identity.Public) error {
 		if err != nil {
 			return err
 		}
-		c, by, err := federation.VerifyContribution(manifest.Signed, roots, protocol.Recorded(1), r.def)
+		c, by, err := federation.VerifyContribution(manifest.Signed, roots, protocol.Recorded(protocol.AtLeast(1)), r.def)
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", digest, err)
 		}

@@ -151,7 +151,7 @@ func TestAdminSocket(t *testing.T) {
 func TestUnreachableAggregators(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	s.stop()
-	_, _, err := s.public.Round(t.Context(), s.Floor(), federation.ID{1})
+	_, _, err := s.public.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1})
 	wantReason(t, err, uplink.ReasonUnreachable)
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
@@ -168,7 +168,7 @@ func TestUnreachableAggregators(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	c := uplink.NewLocal(socket, nil)
-	if _, _, err := c.Round(t.Context(), s.Floor(), federation.ID{1}); err == nil {
+	if _, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1}); err == nil {
 		t.Error("a teapot has a round")
 	}
 	if _, err := c.Send(t.Context(), federation.ID{1}, nil, nil, bytes.NewReader(nil), 1, nil); err == nil {

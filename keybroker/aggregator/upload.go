@@ -67,7 +67,7 @@ func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus
 	if err != nil {
 		return UploadStatus{}, err
 	}
-	if err := a.lowest.raise(authority.Epoch.MinEpoch); err != nil {
+	if err := a.lowest.Raise(authority.Epoch.Broker, authority.Epoch.MinEpoch); err != nil {
 		return UploadStatus{}, err
 	}
 	if err := errors.Join(c.Follows(r.def, r.digest), manifest.Matches(c)); err != nil {

@@ -335,21 +335,21 @@ func (c *Clock) Move(d time.Duration) {
 // Epochs is an epoch store in memory.
 type Epochs struct {
 	mu      sync.Mutex
-	highest uint64
+	highest protocol.Lowest
 }
 
-// Highest returns the highest epoch recorded.
-func (e *Epochs) Highest() uint64 {
+// Highest returns the highest epoch recorded of a root's broker.
+func (e *Epochs) Highest(root [32]byte) uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.highest
+	return e.highest.Of(root)
 }
 
-// Raise records an epoch.
-func (e *Epochs) Raise(epoch uint64) error {
+// Raise records an epoch of a root's broker.
+func (e *Epochs) Raise(root [32]byte, epoch uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.highest = max(e.highest, epoch)
+	e.highest = e.highest.Raised(root, epoch)
 	return nil
 }
 

@@ -46,7 +46,7 @@ func TestAcquire(t *testing.T) {
 		lease.TLSGroup != "X25519MLKEM768" || lease.Epoch != 1 || lease.BrokerID != f.Root.Public().ID() || lease.AuditIndex != 2 {
 		t.Errorf("lease %+v", lease)
 	}
-	a, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Recorded(1), protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone())
+	a, err := protocol.VerifyAuthority(lease.Certificate, []identity.Public{f.Root.Public()}, protocol.Of(f.Root.Public().ID()), protocol.Recorded(protocol.AtLeast(1)), protocol.RoleServe, protocol.Named(brokertest.Resource), protocol.Everyone())
 	cert, st, measurement := a.Lease, a.Epoch, brokertest.Measurement()
 	if err != nil || cert.Lease.String() != lease.ID || cert.EvidenceDigest != lease.EvidenceDigest || st.Epoch != 1 || !bytes.Equal(cert.Measurement(), measurement[:]) {
 		t.Errorf("certificate %+v: %v", cert, err)
@@ -100,7 +100,7 @@ func TestGoal05(t *testing.T) {
 		}, func(c *client.Config) { c.Kinds = []evidence.Kind{evidence.KindTDX, evidence.KindSNP} }, protocol.ReasonDowngrade},
 		"an epoch below the highest seen": {func(*script) {}, func(c *client.Config) {
 			e := &brokertest.Epochs{}
-			e.Raise(2)
+			e.Raise(f.Root.Public().ID(), 2)
 			c.Epochs = e
 		}, protocol.ReasonEpochRetired},
 		"an epoch below the measured minimum": {func(*script) {}, func(c *client.Config) { c.MinEpoch = 2 }, protocol.ReasonEpochRetired},
@@ -138,10 +138,30 @@ func TestGoal05(t *testing.T) {
 	}
 }
 
+// TestEpochsOfAnotherRootRetireNothing: a guest that has seen a late epoch of one root's
+// broker goes on with another root's, and tells that one no epoch which is not its own.
+func TestEpochsOfAnotherRootRetireNothing(t *testing.T) {
+	f := brokertest.New(t)
+	other, epochs := f.NewKey(identity.LevelRoot).Public(), &brokertest.Epochs{}
+	if err := epochs.Raise(other.ID(), 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	lease, err := f.Client(func(c *client.Config) {
+		c.Roots, c.Epochs = []identity.Public{other, f.Root.Public()}, epochs
+	}).Acquire(t.Context(), []string{brokertest.Resource})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease.Wipe()
+	if own, theirs := epochs.Highest(f.Root.Public().ID()), epochs.Highest(other.ID()); own != 1 || theirs != 1<<40 {
+		t.Errorf("own root at %d, the other at %d", own, theirs)
+	}
+}
+
 type brokenEpochs struct{}
 
-func (brokenEpochs) Highest() uint64    { return 0 }
-func (brokenEpochs) Raise(uint64) error { return errors.New("disk full") }
+func (brokenEpochs) Highest([32]byte) uint64      { return 0 }
+func (brokenEpochs) Raise([32]byte, uint64) error { return errors.New("disk full") }
 
 // TestGoal08Broker damages either half of the broker's signature on M2.
 func TestGoal08Broker(t *testing.T) {

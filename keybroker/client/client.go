@@ -26,12 +26,12 @@ type Collector interface {
 	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
 }
 
-// EpochStore remembers the highest broker epoch that this guest has seen.
-// Raise returns after the value is durable and never lowers it. Both methods
-// may be called from several goroutines.
+// EpochStore remembers the highest epoch that this guest has seen of each root's broker,
+// by the root's ID. Raise returns after the value is durable, never lowers it, and moves
+// no other root's. Both methods may be called from several goroutines.
 type EpochStore interface {
-	Highest() uint64
-	Raise(epoch uint64) error
+	Highest(root [32]byte) uint64
+	Raise(root [32]byte, epoch uint64) error
 }
 
 // Config says whom to ask, whom to believe and what to prove.
@@ -47,9 +47,9 @@ type Config struct {
 	Profile hybridtls.Profile
 	// Roots are the broker roots of the measured image. Required.
 	Roots []identity.Public
-	// MinEpoch is the measured floor of the broker's epoch.
+	// MinEpoch is the measured floor of the epoch, of every root's broker.
 	MinEpoch uint64
-	// Epochs remembers the highest epoch seen. Required.
+	// Epochs remembers the highest epochs seen. Required.
 	Epochs EpochStore
 	// Collector makes evidence. Required.
 	Collector Collector

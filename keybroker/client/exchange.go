@@ -182,15 +182,28 @@ func (x *exchange) sendHello(ctx context.Context) (err error) {
 		Versions:     []protocol.Version{protocol.Version2},
 		Suites:       []protocol.Suite{protocol.Suite1},
 		Kinds:        x.client.cfg.Kinds,
-		HighestEpoch: x.floor(),
+		HighestEpoch: x.highestOfAll(),
 		Classes:      protocol.Classes(x.resources),
 	})
 	x.hashM1 = protocol.HashMessage(x.hello)
 	return err
 }
 
-// floor is the lowest epoch that this guest accepts.
-func (x *exchange) floor() uint64 { return max(x.client.cfg.MinEpoch, x.client.cfg.Epochs.Highest()) }
+// floor is the lowest epoch that this guest accepts of a root's broker.
+func (x *exchange) floor(root [32]byte) uint64 {
+	return max(x.client.cfg.MinEpoch, x.client.cfg.Epochs.Highest(root))
+}
+
+// highestOfAll is what M1 says before anybody knows which root's broker will answer: the
+// lowest of the floors, which is true of each. A broker of an older epoch than this guest
+// has seen of it is refused by checkEpoch.
+func (x *exchange) highestOfAll() uint64 {
+	lowest := x.floor(x.client.cfg.Roots[0].ID())
+	for _, root := range x.client.cfg.Roots[1:] {
+		lowest = min(lowest, x.floor(root.ID()))
+	}
+	return lowest
+}
 
 // readChallenge reads M2 (5.2).
 func (x *exchange) readChallenge(ctx context.Context) (err error) {
@@ -207,8 +220,8 @@ func (x *exchange) checkEpoch(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if floor := x.floor(); x.epoch.Epoch < floor {
-		return evidence.Refuse(protocol.ReasonEpochRetired, "broker is in epoch %d, this guest accepts %d and later", x.epoch.Epoch, floor)
+	if floor := x.floor(x.epoch.Broker); x.epoch.Epoch < floor {
+		return evidence.Refuse(protocol.ReasonEpochRetired, "broker %x is in epoch %d, this guest accepts %d and later of it", x.epoch.Broker[:8], x.epoch.Epoch, floor)
 	}
 	if err := x.m2.Verify(x.epoch.Key, x.ekm, x.hashM1); err != nil {
 		return err
@@ -238,7 +251,7 @@ func (x *exchange) checkChoice(context.Context) error {
 // raiseEpoch records the epoch before anything else happens in it, so that no
 // later crash lets an older one back in (5.2).
 func (x *exchange) raiseEpoch(context.Context) error {
-	if err := x.client.cfg.Epochs.Raise(x.epoch.Epoch); err != nil {
+	if err := x.client.cfg.Epochs.Raise(x.epoch.Broker, x.epoch.Epoch); err != nil {
 		return &Error{Reason: protocol.ReasonEpochNotRecorded, Err: err}
 	}
 	return nil

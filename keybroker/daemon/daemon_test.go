@@ -27,6 +27,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // echo is an appraiser whose evidence is the report data itself.
@@ -43,10 +44,15 @@ func (echo) Collect(_ context.Context, data [64]byte) (evidence.Envelope, error)
 	return evidence.Envelope{Kind: evidence.KindSNP, Report: data[:]}, nil
 }
 
-type memoryEpochs struct{ highest uint64 }
+type memoryEpochs struct{ highest protocol.Lowest }
 
-func (m *memoryEpochs) Highest() uint64              { return m.highest }
-func (m *memoryEpochs) Raise(n uint64) error         { m.highest = max(m.highest, n); return nil }
+func (m *memoryEpochs) Highest(root [32]byte) uint64 { return m.highest.Of(root) }
+
+func (m *memoryEpochs) Raise(root [32]byte, n uint64) error {
+	m.highest = m.highest.Raised(root, n)
+	return nil
+}
+
 func newEchoAppraiser() (keybroker.Appraiser, error) { return echo{}, nil }
 
 // lines is a log that can be read while it is written.

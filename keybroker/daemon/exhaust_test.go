@@ -171,7 +171,7 @@ func TestRegistryUnderAttack(t *testing.T) {
 			if reason, _ := evidence.ReasonOf(err); reason != proofs.ReasonUnverified { // it was read and judged
 				return fmt.Errorf("announce: %w", err)
 			}
-			_, err = c.Records(ctx, protocol.Recorded(1))
+			_, err = c.Records(ctx, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
 			return err
 		}
 	}

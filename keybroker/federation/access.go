@@ -45,7 +45,8 @@ type Reader struct {
 }
 
 // VerifyAccess checks root -> epoch -> lease -> access, that it is about this connection,
-// and that the lease has a role in rounds at all.
+// and that the lease has a role in rounds at all, whosever. What the reader may do in a
+// round or set-up is asked of that one's broker.
 func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, binding Digest) (Reader, error) {
 	var a Access
 	chain, msg, sig, err := open(signed, &a)
@@ -54,7 +55,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	}
 	var authority protocol.Authority
 	for _, role := range []protocol.Role{protocol.RoleContribute, protocol.RoleDecrypt, protocol.RoleParty} {
-		authority, err = protocol.VerifyAuthority(chain, roots, floor, role, protocol.NoResource(), protocol.Everyone())
+		authority, err = protocol.VerifyAuthority(chain, roots, protocol.AnyBroker(), floor, role, protocol.NoResource(), protocol.Everyone())
 		if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonRole {
 			break
 		}
@@ -93,13 +94,13 @@ const (
 )
 
 // Reading says what a reader may read of a round: the same certificates under which it
-// may speak there.
+// may speak there, of the round's own broker.
 func (r Round) Reading(reader Reader, roots []identity.Public, floor protocol.Floor) (Reading, error) {
 	if r.Parties != nil {
-		if slices.Contains(r.Parties.Agents, reader.Agent()) && reader.has(protocol.RoleParty, protocol.Everyone(), roots, floor) == nil {
+		if slices.Contains(r.Parties.Agents, reader.Agent()) && reader.has(r.Broker, protocol.RoleParty, protocol.Everyone(), roots, floor) == nil {
 			return ReadSums, nil
 		}
-	} else if reader.has(protocol.RoleDecrypt, r.Decryptors, roots, floor) == nil {
+	} else if reader.has(r.Broker, protocol.RoleDecrypt, r.Decryptors, roots, floor) == nil {
 		return ReadSums, nil
 	}
 	if err := r.Contributes(reader, roots, floor); err != nil {
@@ -110,11 +111,11 @@ func (r Round) Reading(reader Reader, roots []identity.Public, floor protocol.Fl
 
 // Contributes refuses a reader whom the round does not let contribute.
 func (r Round) Contributes(reader Reader, roots []identity.Public, floor protocol.Floor) error {
-	return reader.has(protocol.RoleContribute, r.Contributors, roots, floor)
+	return reader.has(r.Broker, protocol.RoleContribute, r.Contributors, roots, floor)
 }
 
-func (r *Reader) has(role protocol.Role, audience protocol.Audience, roots []identity.Public, floor protocol.Floor) error {
-	_, err := protocol.VerifyAuthority(r.chain, roots, floor, role, protocol.NoResource(), audience)
+func (r *Reader) has(broker Digest, role protocol.Role, audience protocol.Audience, roots []identity.Public, floor protocol.Floor) error {
+	_, err := protocol.VerifyAuthority(r.chain, roots, protocol.Of(broker), floor, role, protocol.NoResource(), audience)
 	return err
 }
 
@@ -123,6 +124,8 @@ func (s Setup) Reads(reader Reader) error {
 	switch {
 	case !slices.Contains(s.Agents, reader.Agent()):
 		return evidence.Refuse(ReasonParties, "agent %s is no party of this set-up", reader.Agent())
+	case s.Broker != reader.Authority.Epoch.Broker:
+		return evidence.Refuse(protocol.ReasonAnotherBroker, "the lease is of broker %x, the set-up of %s", reader.Authority.Epoch.Broker[:8], s.Broker)
 	case !reader.Authority.Lease.Roles().Has(protocol.RoleParty):
 		return evidence.Refuse(protocol.ReasonRole, "the lease has the roles %s, this needs %s", reader.Authority.Lease.Roles(), protocol.RoleParty)
 	}

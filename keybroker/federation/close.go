@@ -46,10 +46,10 @@ func SignTicket(key *identity.Private, epoch []byte, t Ticket) ([]byte, error) {
 }
 
 // VerifyTicket checks root -> epoch statement -> ticket, and that it closes the
-// round.
+// round: by the word of the broker that opened it.
 func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, roundDigest Digest) (Ticket, error) {
 	var t Ticket
-	if err := verifyBroker(signed, roots, floor, &t, func(st protocol.EpochStatement) bool {
+	if err := verifyBroker(signed, roots, protocol.Of(r.Broker), floor, &t, func(st protocol.EpochStatement) bool {
 		return Digest(st.Broker) == t.Broker && st.Epoch == t.Epoch && st.ValidAt(t.Time)
 	}); err != nil {
 		return Ticket{}, err
@@ -108,8 +108,8 @@ func SignResult(key *identity.Private, lease []byte, r Result) ([]byte, error) {
 	return seal(key, lease, &r)
 }
 
-// VerifyResult checks root -> epoch -> lease -> result, that the guest may decrypt this
-// round, and that the result belongs to the ticket. The lease must have been granted the
+// VerifyResult checks root -> epoch -> lease -> result, that the guest, by the
+// word of the round's own broker, may decrypt this round, and that the result belongs to the ticket. The lease must have been granted the
 // round's key, for what is published is what that key opened. In a round whose parties
 // hold the key, there is none to be granted: as many of them as the threshold must have
 // signed the same values, and JoinResults made one of their results.
@@ -155,7 +155,7 @@ func (r *Round) AdmitsDecryptor(c *protocol.LeaseCertificate) error {
 // decryption is what a lease must give to sign the round's result.
 func (r *Round) decryption() authority {
 	if r.Parties != nil {
-		return asParty()
+		return asParty(r.Broker)
 	}
-	return authority{protocol.RoleDecrypt, protocol.Named(r.Resource()), r.Decryptors}
+	return authority{protocol.Of(r.Broker), protocol.RoleDecrypt, protocol.Named(r.Resource()), r.Decryptors}
 }

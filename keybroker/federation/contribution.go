@@ -56,11 +56,11 @@ func SignContribution(key *identity.Private, lease []byte, c Contribution) ([]by
 }
 
 // VerifyContribution checks root -> epoch -> lease -> contribution, and that the round
-// lets this guest contribute. The lease says which guest it was. Whether the
+// lets this guest of its own broker contribute. The lease says which guest it was. Whether the
 // contribution is to this round, and as the round wants it, Follows says.
 func VerifyContribution(signed []byte, roots []identity.Public, floor protocol.Floor, r Round) (Contribution, protocol.Authority, error) {
 	var c Contribution
-	a, err := verifyAgent(signed, roots, floor, authority{protocol.RoleContribute, protocol.NoResource(), r.Contributors}, &c)
+	a, err := verifyAgent(signed, roots, floor, authority{protocol.Of(r.Broker), protocol.RoleContribute, protocol.NoResource(), r.Contributors}, &c)
 	if err != nil {
 		return Contribution{}, protocol.Authority{}, err
 	}
@@ -75,6 +75,7 @@ func VerifyContribution(signed []byte, roots []identity.Public, floor protocol.F
 
 // authority is what a lease must give for a statement.
 type authority struct {
+	broker   protocol.Broker
 	role     protocol.Role
 	resource protocol.Resource
 	audience protocol.Audience
@@ -86,7 +87,7 @@ func verifyAgent(signed []byte, roots []identity.Public, floor protocol.Floor, w
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	a, err := protocol.VerifyAuthority(chain, roots, floor, want.role, want.resource, want.audience)
+	a, err := protocol.VerifyAuthority(chain, roots, want.broker, floor, want.role, want.resource, want.audience)
 	if err != nil {
 		return protocol.Authority{}, err
 	}

@@ -28,25 +28,25 @@ func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
 func TestRoundVerifiesWithTheRootAlone(t *testing.T) {
 	w := federationtest.New(t)
 	r, signed, _ := w.Round(t, 1000, nil)
-	got, err := federation.VerifyRound(signed, w.Roots(), w.Floor())
+	got, err := federation.VerifyRound(signed, w.Roots(), w.Broker(), w.Floor())
 	if err != nil || got.ID != r.ID || !bytes.Equal(got.PublicKey, r.PublicKey) {
 		t.Fatalf("%v", err)
 	}
-	if _, err := federation.VerifyRound(signed, federationtest.New(t).Roots(), w.Floor()); err == nil {
+	if _, err := federation.VerifyRound(signed, federationtest.New(t).Roots(), w.Broker(), w.Floor()); err == nil {
 		t.Error("another root vouched for it")
 	}
-	if _, err := federation.VerifyRound(signed, nil, w.Floor()); err == nil {
+	if _, err := federation.VerifyRound(signed, nil, w.Broker(), w.Floor()); err == nil {
 		t.Error("verified without roots")
 	}
 	for i := 0; i < len(signed); i += 61 {
 		bad := bytes.Clone(signed)
 		bad[i] ^= 1
-		if _, err := federation.VerifyRound(bad, w.Roots(), w.Floor()); err == nil {
+		if _, err := federation.VerifyRound(bad, w.Roots(), w.Broker(), w.Floor()); err == nil {
 			t.Errorf("byte %d changed: verified", i)
 		}
 	}
 	for _, bad := range [][]byte{nil, signed[:len(signed)-1], append(bytes.Clone(signed), 0), make([]byte, federation.MaxStatementBytes+1)} {
-		_, err := federation.VerifyRound(bad, w.Roots(), w.Floor())
+		_, err := federation.VerifyRound(bad, w.Roots(), w.Broker(), w.Floor())
 		wantReason(t, "damaged", err, federation.ReasonMalformed)
 	}
 }
@@ -109,7 +109,7 @@ func TestRoundNamesAnAcceptedSet(t *testing.T) {
 		"too many":       func(r *federation.Round) { r.Maximum = 5000 },
 	} {
 		_, signed, _ := w.Round(t, 100, change)
-		_, err := federation.VerifyRound(signed, w.Roots(), w.Floor())
+		_, err := federation.VerifyRound(signed, w.Roots(), w.Broker(), w.Floor())
 		wantReason(t, name, err, federation.ReasonSet)
 	}
 	for name, change := range map[string]func(*federation.Round){
@@ -122,7 +122,7 @@ func TestRoundNamesAnAcceptedSet(t *testing.T) {
 		},
 	} {
 		_, signed, _ := w.Round(t, 100, change)
-		_, err := federation.VerifyRound(signed, w.Roots(), w.Floor())
+		_, err := federation.VerifyRound(signed, w.Roots(), w.Broker(), w.Floor())
 		wantReason(t, name, err, federation.ReasonSignature)
 	}
 }

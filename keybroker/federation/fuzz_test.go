@@ -30,7 +30,7 @@ func FuzzStatements(f *testing.F) {
 	shared.Parties = &federation.Parties{Threshold: 2}
 	stranger := federationtest.New(f).Roots()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := federation.VerifyRound(data, stranger, w.Floor()); err == nil {
+		if _, err := federation.VerifyRound(data, stranger, w.Broker(), w.Floor()); err == nil {
 			t.Error("a round verified")
 		}
 		if _, _, err := federation.VerifyContribution(data, stranger, w.Floor(), r); err == nil {
@@ -51,7 +51,7 @@ func FuzzStatements(f *testing.F) {
 		if _, err := federation.VerifyDataset(data, stranger); err == nil {
 			t.Error("a dataset verified")
 		}
-		if _, err := federation.VerifySetup(data, stranger, w.Floor()); err == nil {
+		if _, err := federation.VerifySetup(data, stranger, w.Broker(), w.Floor()); err == nil {
 			t.Error("a set-up verified")
 		}
 		if _, err := federation.VerifyPartyMessage(data, stranger, w.Floor(), federation.Setup{}, federation.Digest{}); err == nil {

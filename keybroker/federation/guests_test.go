@@ -129,13 +129,13 @@ func TestEndedEpochOpensNoRound(t *testing.T) {
 		floor protocol.Floor
 		want  evidence.Reason
 	}{
-		"over":     {protocol.Live(1, w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
-		"retired":  {protocol.Live(2, begin.Add(time.Minute)), protocol.ReasonEpochRetired},
+		"over":     {protocol.Live(protocol.AtLeast(1), w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
+		"retired":  {protocol.Live(protocol.AtLeast(2), begin.Add(time.Minute)), protocol.ReasonEpochRetired},
 		"unstated": {protocol.Floor{}, protocol.ReasonEpochRetired},
 	} {
-		_, err := federation.VerifyRound(signed, w.Roots(), tc.floor)
+		_, err := federation.VerifyRound(signed, w.Roots(), w.Broker(), tc.floor)
 		wantReason(t, "round, "+name, err, tc.want)
-		_, err = federation.VerifySetup(setup, w.Roots(), tc.floor)
+		_, err = federation.VerifySetup(setup, w.Roots(), w.Broker(), tc.floor)
 		wantReason(t, "set-up, "+name, err, tc.want)
 		_, _, err = federation.VerifyContribution(raw, w.Roots(), tc.floor, r)
 		wantReason(t, "contribution, "+name, err, tc.want)
@@ -154,8 +154,14 @@ func TestFirstVersionIsRefused(t *testing.T) {
 	}
 	s := federation.Setup{}
 	for kind, verify := range map[string]func([]byte) error{
-		"round": func(b []byte) error { _, err := federation.VerifyRound(b, w.Roots(), w.Floor()); return err },
-		"setup": func(b []byte) error { _, err := federation.VerifySetup(b, w.Roots(), w.Floor()); return err },
+		"round": func(b []byte) error {
+			_, err := federation.VerifyRound(b, w.Roots(), w.Broker(), w.Floor())
+			return err
+		},
+		"setup": func(b []byte) error {
+			_, err := federation.VerifySetup(b, w.Roots(), w.Broker(), w.Floor())
+			return err
+		},
 		"ticket": func(b []byte) error {
 			_, err := federation.VerifyTicket(b, w.Roots(), w.Floor(), r, federation.Digest{})
 			return err

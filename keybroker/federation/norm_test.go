@@ -29,7 +29,7 @@ func TestRoundsThatNobodyCouldProveForAreRefused(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = federation.VerifyRound(signed, w.Roots(), w.Floor())
+		_, err = federation.VerifyRound(signed, w.Roots(), w.Broker(), w.Floor())
 		return err
 	}
 	for name, change := range map[string]func(*federation.Round){

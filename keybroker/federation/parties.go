@@ -70,10 +70,10 @@ func SignSetup(key *identity.Private, epoch []byte, s Setup) ([]byte, error) {
 	return seal(key, epoch, &s)
 }
 
-// VerifySetup checks root -> epoch statement -> set-up.
-func VerifySetup(signed []byte, roots []identity.Public, floor protocol.Floor) (Setup, error) {
+// VerifySetup checks root -> epoch statement -> set-up, and whose broker asks for it.
+func VerifySetup(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Setup, error) {
 	var s Setup
-	err := verifyBroker(signed, roots, floor, &s, func(st protocol.EpochStatement) bool {
+	err := verifyBroker(signed, roots, broker, floor, &s, func(st protocol.EpochStatement) bool {
 		return Digest(st.Broker) == s.Broker && st.Epoch == s.Epoch && st.ValidAt(s.Opened)
 	})
 	return s, err
@@ -109,13 +109,14 @@ type PartyKey struct {
 	PublicKey []byte   `json:"public_key"`
 }
 
-// Adopt gives a round the key of its parties. Whether they vouch for it shows when
+// Adopt gives a round the key of its parties, from a set-up of the broker that is about to
+// open it. Whether they vouch for it shows when
 // the round is verified. A nil key changes nothing.
-func (k *PartyKey) Adopt(r *Round, roots []identity.Public, floor protocol.Floor) error {
+func (k *PartyKey) Adopt(r *Round, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) error {
 	if k == nil {
 		return nil
 	}
-	s, err := VerifySetup(k.Setup, roots, floor)
+	s, err := VerifySetup(k.Setup, roots, broker, floor)
 	if err != nil {
 		return err
 	}
@@ -206,9 +207,9 @@ func SignPartyMessage(key *identity.Private, lease []byte, m PartyMessage) ([]by
 }
 
 // VerifyPartyMessage checks root -> epoch -> lease -> message, that it belongs to the
-// set-up, and that the set-up names the agent.
+// set-up, and that the set-up names the agent, which its own broker vouches for.
 func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.Floor, s Setup, setup Digest) (PartyMessage, error) {
-	m, err := verifyParty(signed, roots, floor, s.Round, setup, s.Agents)
+	m, err := verifyParty(signed, roots, s.Broker, floor, s.Round, setup, s.Agents)
 	if err == nil && (m.Time < s.Opened || m.Time >= s.Closes || int(m.To) > len(s.Agents)) {
 		err = evidence.Refuse(ReasonParties, "signed at %s for party %d, outside the set-up", m.Time.Time(), m.To)
 	}
@@ -217,13 +218,13 @@ func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.F
 
 // asParty is what a lease must give to speak as a party. Which agents are parties is
 // named one by one, where this is asked.
-func asParty() authority {
-	return authority{protocol.RoleParty, protocol.NoResource(), protocol.Everyone()}
+func asParty(broker Digest) authority {
+	return authority{protocol.Of(broker), protocol.RoleParty, protocol.NoResource(), protocol.Everyone()}
 }
 
-func verifyParty(signed []byte, roots []identity.Public, floor protocol.Floor, round ID, setup Digest, agents []Digest) (PartyMessage, error) {
+func verifyParty(signed []byte, roots []identity.Public, broker Digest, floor protocol.Floor, round ID, setup Digest, agents []Digest) (PartyMessage, error) {
 	var m PartyMessage
-	a, err := verifyAgent(signed, roots, floor, asParty(), &m)
+	a, err := verifyAgent(signed, roots, floor, asParty(broker), &m)
 	lease := &a.Lease
 	switch {
 	case err != nil:
@@ -299,7 +300,7 @@ func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error
 	key := sha256.Sum256(r.PublicKey)
 	var view Digest
 	for i, signed := range r.Parties.Ready {
-		m, err := verifyParty(signed, roots, floor, r.ID, r.Parties.Setup, r.Parties.Agents)
+		m, err := verifyParty(signed, roots, r.Broker, floor, r.ID, r.Parties.Setup, r.Parties.Agents)
 		switch {
 		case err != nil:
 			return err
@@ -355,7 +356,7 @@ func SignShare(key *identity.Private, lease []byte, s Share) ([]byte, error) {
 // round about this ticket.
 func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, ticket Digest) (Share, error) {
 	var s Share
-	a, err := verifyAgent(signed, roots, floor, asParty(), &s)
+	a, err := verifyAgent(signed, roots, floor, asParty(r.Broker), &s)
 	if err != nil {
 		return s, err
 	}

@@ -35,7 +35,7 @@ func newParties(t *testing.T) *parties {
 func (p *parties) define(t *testing.T, change func(*federation.Round)) federation.Round {
 	t.Helper()
 	r, _, _ := p.Round(t, 100, nil)
-	if err := p.key.Adopt(&r, p.Roots(), p.Floor()); err != nil {
+	if err := p.key.Adopt(&r, p.Roots(), p.Broker(), p.Floor()); err != nil {
 		t.Fatal(err)
 	}
 	r.Parties.Ready, r.Decryptors = slices.Clone(r.Parties.Ready), protocol.Audience{}
@@ -62,7 +62,7 @@ func TestARoundOfSeveralParties(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := federation.VerifyRound(signed, p.Roots(), p.Floor()); err != nil {
+	if _, err := federation.VerifyRound(signed, p.Roots(), p.Broker(), p.Floor()); err != nil {
 		t.Fatal(err)
 	}
 	// The share of the noise is never clamped.
@@ -125,7 +125,7 @@ func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		_, err = federation.VerifyRound(signed, p.Roots(), p.Floor())
+		_, err = federation.VerifyRound(signed, p.Roots(), p.Broker(), p.Floor())
 		wantReason(t, name, err, tc.want)
 	}
 	// A party that saw other messages than the others.
@@ -140,7 +140,7 @@ func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = federation.VerifyRound(signed, p.Roots(), p.Floor())
+	_, err = federation.VerifyRound(signed, p.Roots(), p.Broker(), p.Floor())
 	wantReason(t, "other views", err, federation.ReasonParties)
 }
 
@@ -156,10 +156,10 @@ func TestSetupsAreLimited(t *testing.T) {
 	_, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}, Duration: -time.Second}.Setup(p.Epoch.Broker, 1, begin)
 	wantReason(t, "ends first", err, federation.ReasonRound)
 	s, signed := p.Setup(t, 2, p.agents...)
-	if got, err := federation.VerifySetup(signed, p.Roots(), p.Floor()); err != nil || got.Round != s.Round || got.Closes != begin.Add(10*time.Minute) {
+	if got, err := federation.VerifySetup(signed, p.Roots(), p.Broker(), p.Floor()); err != nil || got.Round != s.Round || got.Closes != begin.Add(10*time.Minute) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := federation.VerifySetup(signed, federationtest.New(t).Roots(), p.Floor()); err == nil {
+	if _, err := federation.VerifySetup(signed, federationtest.New(t).Roots(), p.Broker(), p.Floor()); err == nil {
 		t.Error("another root vouched for it")
 	}
 	s.Set = heparams.Default
@@ -170,9 +170,9 @@ func TestSetupsAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = federation.VerifySetup(signed, p.Roots(), p.Floor())
+	_, err = federation.VerifySetup(signed, p.Roots(), p.Broker(), p.Floor())
 	wantReason(t, "another epoch", err, federation.ReasonSignature)
-	if err := (&federation.PartyKey{Setup: signed}).Adopt(&federation.Round{}, p.Roots(), p.Floor()); err == nil {
+	if err := (&federation.PartyKey{Setup: signed}).Adopt(&federation.Round{}, p.Roots(), p.Broker(), p.Floor()); err == nil {
 		t.Error("adopted")
 	}
 }

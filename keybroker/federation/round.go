@@ -341,11 +341,12 @@ func SignRound(key *identity.Private, epoch []byte, r Round) ([]byte, error) {
 	return seal(key, epoch, &r)
 }
 
-// VerifyRound checks root -> epoch statement -> round, and the parameters. A round ends
-// within its epoch, so that it can be held against the epochs of now all its life.
-func VerifyRound(signed []byte, roots []identity.Public, floor protocol.Floor) (Round, error) {
+// VerifyRound checks root -> epoch statement -> round, whose broker opened it, and the
+// parameters. A round ends within its epoch, so that it can be held against the epochs of
+// now all its life. What others say about the round is asked of its broker alone.
+func VerifyRound(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Round, error) {
 	var r Round
-	if err := verifyBroker(signed, roots, floor, &r, func(st protocol.EpochStatement) bool {
+	if err := verifyBroker(signed, roots, broker, floor, &r, func(st protocol.EpochStatement) bool {
 		return Digest(st.Broker) == r.Broker && st.Epoch == r.Epoch && st.ValidAt(r.Opened) && r.Closes <= st.NotAfter
 	}); err != nil {
 		return Round{}, err
@@ -357,22 +358,22 @@ func VerifyRound(signed []byte, roots []identity.Public, floor protocol.Floor) (
 }
 
 // EpochOf is the root's statement that a statement of the broker carries, whatever its
-// epoch: what the root says of minimums counts, whoever brings it.
+// epoch: what a root says of its own minimum counts, whoever brings it.
 func EpochOf(signed []byte, roots []identity.Public) (protocol.EpochStatement, error) {
 	chain, err := chainOf(signed)
 	if err != nil {
 		return protocol.EpochStatement{}, err
 	}
-	return protocol.VerifyStatementEpoch(chain, roots, protocol.Recorded(1))
+	return protocol.VerifyStatementEpoch(chain, roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
 }
 
 // verifyBroker checks a statement of the broker's epoch key.
-func verifyBroker(signed []byte, roots []identity.Public, floor protocol.Floor, st statement, fits func(protocol.EpochStatement) bool) error {
+func verifyBroker(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, st statement, fits func(protocol.EpochStatement) bool) error {
 	chain, msg, sig, err := open(signed, st)
 	if err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyStatementEpoch(chain, roots, floor)
+	epoch, err := protocol.VerifyStatementEpoch(chain, roots, broker, floor)
 	if err != nil {
 		return err
 	}

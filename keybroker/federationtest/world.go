@@ -80,6 +80,9 @@ func (w *World) NextEpoch(t testing.TB, number uint64) *World {
 // Roots are the identities to trust.
 func (w *World) Roots() []identity.Public { return []identity.Public{w.Root.Public()} }
 
+// Broker is whose word the broker's rounds need.
+func (w *World) Broker() protocol.Broker { return protocol.Of(w.Epoch.Broker) }
+
 // Agent makes an attested agent with a lease of 15 minutes from Begin. change, if
 // given, alters the certificate before it is signed.
 func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Agent {
@@ -101,7 +104,9 @@ func (w *World) Agent(t testing.TB, change func(*protocol.LeaseCertificate)) *Ag
 }
 
 // Floor is what is accepted a minute after Begin: epoch 1, and nothing that is over.
-func (w *World) Floor() protocol.Floor { return protocol.Live(1, Begin.Add(time.Minute)) }
+func (w *World) Floor() protocol.Floor {
+	return protocol.Live(protocol.AtLeast(1), Begin.Add(time.Minute))
+}
 
 // GrantRound gives the agent's lease the key of a round.
 func (a *Agent) GrantRound(t testing.TB, r federation.Round, signed []byte) *Agent {

@@ -121,7 +121,7 @@ func TestRoundOverTheSocket(t *testing.T) {
 	if st.State != rounds.Open || st.Round.Epsilon != 2 || held[st.Round.Resource()] != 32 {
 		t.Fatalf("%+v, keys %v", st, held)
 	}
-	if _, err := federation.VerifyRound(st.Signed, w.Roots(), w.Floor()); err != nil {
+	if _, err := federation.VerifyRound(st.Signed, w.Roots(), w.Broker(), w.Floor()); err != nil {
 		t.Error(err)
 	}
 	var signed [][]byte
@@ -217,7 +217,7 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	if err != nil || prepared.Setup.Threshold != 2 {
 		t.Errorf("%+v, %v", prepared.Setup, err)
 	}
-	if got, err := federation.VerifySetup(prepared.Signed, w.Roots(), w.Floor()); err != nil || got.Round != prepared.Setup.Round {
+	if got, err := federation.VerifySetup(prepared.Signed, w.Roots(), w.Broker(), w.Floor()); err != nil || got.Round != prepared.Setup.Round {
 		t.Errorf("the signed set-up: %v", err)
 	}
 	_, err = b.client.PrepareKey(t.Context(), federation.Preparation{})

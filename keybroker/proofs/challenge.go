@@ -137,7 +137,7 @@ func (s *Service) sign(list []ledger.Waiting, now, due protocol.Time) ([]Issued,
 		if err != nil {
 			return nil, err
 		}
-		if _, err := wire.VerifyChallenge(signed, s.cfg.Roots, s.live()); err != nil {
+		if _, err := wire.VerifyChallenge(signed, s.cfg.Roots, s.own(), s.live()); err != nil {
 			return nil, err
 		}
 		out = append(out, ledger.Issued{Digest: wire.DigestOf(signed), Challenge: c, Signed: signed})

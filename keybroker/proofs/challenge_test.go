@@ -33,7 +33,7 @@ func TestChallengeNamesAnnouncedReceiptsOnce(t *testing.T) {
 	if len(list) != 1 || !slices.Equal(list[0].Challenge.Receipts, open.ids) {
 		t.Fatalf("%+v", list)
 	}
-	c, err := wire.VerifyChallenge(list[0].Signed, s.Roots(), protocol.Recorded(1))
+	c, err := wire.VerifyChallenge(list[0].Signed, s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 	if err != nil || c.Agent != statement.Digest(agent.Key.Public().ID()) || c.Time != s.now() || c.Nonce == (statement.Digest{}) {
 		t.Errorf("%+v, %v", c, err)
 	}

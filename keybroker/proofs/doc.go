@@ -140,7 +140,7 @@ type Verifier interface {
 type Config struct {
 	Store  *Store
 	Signer func() (Signer, error)
-	// Roots verify what this broker signed.
+	// Roots is the one root of this broker, under which what it signed is verified.
 	Roots []identity.Public
 	// Lowest is the lowest epoch that is accepted: the highest minimum of any statement
 	// of the root's.
@@ -206,7 +206,7 @@ type Service struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Lowest == nil || cfg.VerifyReceipt == nil || cfg.CommitOutput == nil || cfg.Audit == nil || cfg.Logger == nil {
+	if cfg.Store == nil || cfg.Signer == nil || len(cfg.Roots) != 1 || cfg.Lowest == nil || cfg.VerifyReceipt == nil || cfg.CommitOutput == nil || cfg.Audit == nil || cfg.Logger == nil {
 		return nil, errors.New("proofs: a part is missing")
 	}
 	for v, d := range map[*int]int{&cfg.Verifications: 2, &cfg.Requests: 32, &cfg.Waiting: 16 << 10, &cfg.Kept: 64 << 10, &cfg.Records: 256} {
@@ -280,7 +280,10 @@ func (s *Service) before(age time.Duration) protocol.Time {
 func (s *Service) lowest() uint64 { return max(s.cfg.Lowest(), 1) }
 
 // live is the floor for what this broker signs now: an epoch that is over signs nothing.
-func (s *Service) live() protocol.Floor { return protocol.Live(s.lowest(), s.now()) }
+func (s *Service) live() protocol.Floor { return protocol.Live(protocol.AtLeast(s.lowest()), s.now()) }
+
+// own is the broker of the one root.
+func (s *Service) own() protocol.Broker { return protocol.Of(s.cfg.Roots[0].ID()) }
 
 func (s *Service) now() protocol.Time { return protocol.TimeOf(s.cfg.Now()) }
 

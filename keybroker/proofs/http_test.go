@@ -73,7 +73,7 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	id := statement.Digest(agent.Key.Public().ID())
 	a := s.answer(t, agent, 1, 1)
 
-	if records, err := c.Records(t.Context(), protocol.Recorded(1)); err != nil || len(records) != 1 || records[0].Record.VerifyingKey != keys(t, 1).Digest {
+	if records, err := c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err != nil || len(records) != 1 || records[0].Record.VerifyingKey != keys(t, 1).Digest {
 		t.Fatalf("%+v, %v", records, err)
 	}
 	_, err := c.Submit(t.Context(), &a.bundle)
@@ -81,11 +81,11 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	if got, err := c.Announce(t.Context(), a.receipts); err != nil || got.New != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if list, err := c.Challenges(t.Context(), protocol.Recorded(1), id); err != nil || len(list) != 0 {
+	if list, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), id); err != nil || len(list) != 0 {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	s.challenge(t, 1)
-	list, err := c.Challenges(t.Context(), protocol.Recorded(1), id)
+	list, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), id)
 	if err != nil || len(list) != 1 || !slices.Equal(list[0].Receipts, a.ids) || wire.DigestOf(list[0].Signed) == (statement.Digest{}) {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -95,11 +95,11 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	if got, err := c.Submit(t.Context(), &a.bundle); err != nil || got.New {
 		t.Fatalf("again: %+v, %v", got, err)
 	}
-	answer, err := c.Audit(t.Context(), protocol.Recorded(1), a.ids[0], &a.bundle.OutputSalts[0])
+	answer, err := c.Audit(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), a.ids[0], &a.bundle.OutputSalts[0])
 	if err != nil || answer.Proof == nil || len(answer.Proof.Outputs) != outputs || answer.Documents.Bundle == nil {
 		t.Fatalf("%+v, %v", answer, err)
 	}
-	_, err = c.Audit(t.Context(), protocol.Recorded(1), statement.ID{1}, nil)
+	_, err = c.Audit(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), statement.ID{1}, nil)
 	wantReason(t, err, proofs.ReasonNotAnnounced)
 }
 
@@ -168,14 +168,14 @@ func TestIntroducedGuestsKeepTheirPlaces(t *testing.T) {
 			dials++
 			return tc.guest()
 		})
-		if _, err := c.Records(t.Context(), protocol.Recorded(1)); err != nil {
+		if _, err := c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		// A stranger's connection that just moved outlives a flood; at rest it does not.
 		for try := 0; try < 5 && dials == 1; try++ {
 			flood(t, address, 20, 16)
 			flood(t, address, 20, 16)
-			if _, err := c.Records(t.Context(), protocol.Recorded(1)); err != nil {
+			if _, err := c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
@@ -246,7 +246,7 @@ func TestOutputsAreShownToTheSaltAlone(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/v1/proofs/"+a.ids[0].String(), nil)
 			r.Header.Set(wire.SaltHeader, header)
 			s.Handler().ServeHTTP(w, r)
-			if err := json.Unmarshal(w.Body.Bytes(), &x); err != nil || w.Code != http.StatusOK || x.Verify(s.Roots(), protocol.Recorded(1)) != nil {
+			if err := json.Unmarshal(w.Body.Bytes(), &x); err != nil || w.Code != http.StatusOK || x.Verify(s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1))) != nil {
 				t.Fatalf("%d, %v", w.Code, err)
 			}
 			return x
@@ -388,7 +388,7 @@ func TestClientOfAnotherProtocolOrBrokerIsRefused(t *testing.T) {
 	}
 	c := proofclient.New(address, cfg, federationtest.New(t).Roots(), nil)
 	defer c.Close()
-	if _, err := c.Records(t.Context(), protocol.Recorded(1)); err == nil {
+	if _, err := c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err == nil {
 		t.Error("records of another broker were believed")
 	}
 }

@@ -55,7 +55,7 @@ func (s *Service) takeIntroduction(r *http.Request, body []byte) (any, error) {
 		return nil, err
 	}
 	defer release()
-	a, err := wire.VerifyIntroduction(body, s.cfg.Roots, s.live(), connection)
+	a, err := wire.VerifyIntroduction(body, s.cfg.Roots, s.own(), s.live(), connection)
 	if err != nil {
 		return nil, err
 	}

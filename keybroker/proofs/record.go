@@ -72,7 +72,7 @@ func (s *Service) signRecord(r statement.Record, models []statement.Digest) ([]b
 	if err != nil {
 		return nil, err
 	}
-	_, err = wire.VerifyRecord(signed, s.cfg.Roots, s.live())
+	_, err = wire.VerifyRecord(signed, s.cfg.Roots, s.own(), s.live())
 	return signed, err
 }
 

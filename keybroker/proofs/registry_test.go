@@ -28,7 +28,7 @@ func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := wire.VerifyRecord(first, s.Roots(), protocol.Recorded(1))
+	r, err := wire.VerifyRecord(first, s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 	if err != nil || r.Record.VerifyingKey != g.Digest || r.Registered != s.now() || r.Broker != statement.Digest(s.Root.Public().ID()) {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -43,7 +43,7 @@ func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
 	if n := s.recorded("proof-record"); n != 1 {
 		t.Errorf("%d audit records", n)
 	}
-	if _, err := wire.VerifyRecord(first, federationtest.New(t).Roots(), protocol.Recorded(1)); err == nil {
+	if _, err := wire.VerifyRecord(first, federationtest.New(t).Roots(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err == nil {
 		t.Error("verifies with other roots")
 	}
 }
@@ -73,7 +73,7 @@ func TestRecordsOfARetiredEpochAreSignedAnew(t *testing.T) {
 		if err != nil || len(list) != 1 {
 			t.Fatal(len(list), err)
 		}
-		r, err := wire.VerifyRecord(list[0], s.Roots(), protocol.Recorded(2))
+		r, err := wire.VerifyRecord(list[0], s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(2)))
 		if err != nil || r.Epoch != 2 || !slices.Equal(r.Models, []statement.Digest{{9}}) || r.Record.VerifyingKey != g.Digest {
 			t.Errorf("%+v, %v", r, err)
 		}
@@ -101,7 +101,7 @@ func TestAKeyIsRegisteredForItsModels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := wire.VerifyRecord(signed, s.Roots(), protocol.Recorded(1))
+		r, err := wire.VerifyRecord(signed, s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -279,7 +279,7 @@ func TestAuditJoinsReceiptLeaseChallengeAndProof(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	s.challenge(t, 2)
-	if got, err = s.Audit(t.Context(), a.ids[1]); err != nil || got.Challenge == nil || got.Challenge.State != wire.Pending || got.Challenge.Missing != 2 || got.Verify(s.Roots(), protocol.Recorded(1)) != nil {
+	if got, err = s.Audit(t.Context(), a.ids[1]); err != nil || got.Challenge == nil || got.Challenge.State != wire.Pending || got.Challenge.Missing != 2 || got.Verify(s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1))) != nil {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	accepted, err := s.Submit(t.Context(), &a.bundle)
@@ -294,7 +294,7 @@ func TestAuditJoinsReceiptLeaseChallengeAndProof(t *testing.T) {
 		p.VerifiedAt != s.now().Time() || len(p.Outputs) != outputs || p.Outputs[0] != a.bundle.Envelope.Statement.Inference.Items[1].Outputs[0] {
 		t.Errorf("%+v", p)
 	}
-	if err := got.Verify(s.Roots(), protocol.Recorded(1)); err != nil {
+	if err := got.Verify(s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1))); err != nil {
 		t.Error(err)
 	}
 }
@@ -343,11 +343,11 @@ func TestChangedAnswerDoesNotVerify(t *testing.T) {
 		"not a bundle": func(x *wire.Answer) { x.Documents.Bundle = []byte("{}") },
 	} {
 		x, err := s.Audit(t.Context(), a.ids[0])
-		if err != nil || x.Verify(s.Roots(), protocol.Recorded(1)) != nil {
+		if err != nil || x.Verify(s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1))) != nil {
 			t.Fatal(err)
 		}
 		change(&x)
-		if x.Verify(s.Roots(), protocol.Recorded(1)) == nil {
+		if x.Verify(s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1))) == nil {
 			t.Errorf("%s: verifies", name)
 		}
 	}

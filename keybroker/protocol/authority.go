@@ -7,34 +7,34 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// Floor says which epochs a verifier still listens to. The zero value is none. The
-// lowest epoch is the highest of the measured minimum, every minimum that a verified
-// epoch statement named, and, where one end talks to a broker, the highest epoch seen.
+// Floor says which epochs a verifier still listens to, of each root's broker. The zero
+// value is none.
 type Floor struct {
-	epoch uint64
-	now   Time
-	past  bool
+	lowest Lowest
+	now    Time
+	past   bool
 }
 
 // Live is the floor for what is said now, by the verifier's own trusted time: an epoch
 // that is over says nothing any more, whatever time its statement claims.
-func Live(lowest uint64, now Time) Floor { return Floor{epoch: lowest, now: now} }
+func Live(lowest Lowest, now Time) Floor { return Floor{lowest: lowest, now: now} }
 
 // Recorded is the floor for what was said and kept: a receipt, or a statement that a
 // live one names by its digest. The epoch may be over, but not below the lowest.
-func Recorded(lowest uint64) Floor { return Floor{epoch: lowest, past: true} }
+func Recorded(lowest Lowest) Floor { return Floor{lowest: lowest, past: true} }
 
 // Kept is the floor for what a statement that this floor admits names by digest: it was
 // said before, and its epoch may be over since.
-func (f Floor) Kept() Floor { return Floor{epoch: f.epoch, past: true} }
+func (f Floor) Kept() Floor { return Floor{lowest: f.lowest, past: true} }
 
 // admits refuses a retired epoch, one that is over or one that has not begun.
 func (f Floor) admits(st *EpochStatement) error {
+	lowest := f.lowest.Of(st.Broker)
 	switch {
-	case f.epoch == 0 || !f.past && !f.now.valid():
+	case lowest == 0 || !f.past && !f.now.valid():
 		return evidence.Refuse(ReasonEpochRetired, "no lowest epoch was stated, so none is accepted")
-	case st.Epoch < f.epoch:
-		return evidence.Refuse(ReasonEpochRetired, "epoch %d, the lowest accepted is %d", st.Epoch, f.epoch)
+	case st.Epoch < lowest:
+		return evidence.Refuse(ReasonEpochRetired, "epoch %d, the lowest accepted of broker %x is %d", st.Epoch, st.Broker[:8], lowest)
 	case !f.past && !st.ValidAt(f.now):
 		return evidence.Refuse(ReasonEpochNotValid, "epoch %d runs from %s to %s, now is %s", st.Epoch, st.NotBefore.Time(), st.NotAfter.Time(), f.now.Time())
 	}
@@ -94,17 +94,20 @@ type Authority struct {
 	Epoch EpochStatement
 }
 
-// VerifyAuthority checks a lease chain from the broker's roots down, and that its lease
-// gives the authority that the caller is about to rely on: an epoch above the floor, the
-// role, the resource and the audience. There is no default for any of them. It is the
-// only way to look at another's lease (docs/protocol.md 15).
+// VerifyAuthority checks a lease chain from the brokers' roots down, and that its lease
+// gives the authority that the caller is about to rely on: the broker, an epoch above the
+// floor, the role, the resource and the audience. There is no default for any of them. It
+// is the only way to look at another's lease (docs/protocol.md 15).
 //
 // The caller verifies the agent key's signature and compares times with the lease's.
 // A chain of version 1 that verifies is refused with [ReasonAuthorityNotRecorded], and
 // returned with what it says.
-func VerifyAuthority(chain []byte, roots []identity.Public, floor Floor, role Role, resource Resource, audience Audience) (Authority, error) {
+func VerifyAuthority(chain []byte, roots []identity.Public, broker Broker, floor Floor, role Role, resource Resource, audience Audience) (Authority, error) {
 	a, former, err := verifyChain(chain, roots)
 	if err != nil {
+		return Authority{}, err
+	}
+	if err := broker.admits(&a.Epoch); err != nil {
 		return Authority{}, err
 	}
 	if err := floor.admits(&a.Epoch); err != nil {
@@ -126,10 +129,13 @@ func VerifyAuthority(chain []byte, roots []identity.Public, floor Floor, role Ro
 }
 
 // VerifyStatementEpoch checks the root's statement that another statement of the broker
-// carries, against a floor.
-func VerifyStatementEpoch(signed []byte, roots []identity.Public, floor Floor) (EpochStatement, error) {
+// carries: whose it is, and against a floor.
+func VerifyStatementEpoch(signed []byte, roots []identity.Public, broker Broker, floor Floor) (EpochStatement, error) {
 	st, err := VerifyEpoch(signed, roots)
 	if err != nil {
+		return EpochStatement{}, err
+	}
+	if err := broker.admits(&st); err != nil {
 		return EpochStatement{}, err
 	}
 	if err := floor.admits(&st); err != nil {

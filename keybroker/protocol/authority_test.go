@@ -15,7 +15,7 @@ func TestAuthorityEachCheckAlone(t *testing.T) {
 	lease := sampleLease(p)
 	chain := must[[]byte](t)(MarshalLeaseChain(signEpoch(t, p, func(*EpochStatement) {}), must[[]byte](t)(SignLease(p.epoch, lease))))
 	st := sampleEpoch(p)
-	live := Live(7, st.NotBefore+1)
+	live := Live(AtLeast(7), st.NotBefore+1)
 	model, other := lease.Grants[1].Subject, [32]byte{1}
 	named := Audience{Tenants: []string{"tenant-1"}, Images: []evidence.ImageDigest{lease.Image}, Policies: []PolicyDigest{lease.PolicyDigest}}
 	with := func(change func(*Audience)) Audience {
@@ -34,14 +34,14 @@ func TestAuthorityEachCheckAlone(t *testing.T) {
 		{"granted by name", live, RoleServe, Named("models/demo"), named, ""},
 		{"granted for its model", live, RoleServe, About(model), named, ""},
 		{"another role of the set", live, RoleDecrypt, Named("fed/0011"), Everyone(), ""},
-		{"no resource needed", Recorded(7), RoleServe, NoResource(), Everyone(), ""},
+		{"no resource needed", Recorded(AtLeast(7)), RoleServe, NoResource(), Everyone(), ""},
 
 		{"no floor", Floor{}, RoleServe, NoResource(), named, ReasonEpochRetired},
-		{"floor of nothing", Recorded(0), RoleServe, NoResource(), named, ReasonEpochRetired},
-		{"floor without time", Live(7, 0), RoleServe, NoResource(), named, ReasonEpochRetired},
-		{"retired epoch", Recorded(8), RoleServe, NoResource(), named, ReasonEpochRetired},
-		{"ended epoch", Live(7, st.NotAfter), RoleServe, NoResource(), named, ReasonEpochNotValid},
-		{"epoch to come", Live(7, st.NotBefore-1), RoleServe, NoResource(), named, ReasonEpochNotValid},
+		{"floor of nothing", Recorded(AtLeast(0)), RoleServe, NoResource(), named, ReasonEpochRetired},
+		{"floor without time", Live(AtLeast(7), 0), RoleServe, NoResource(), named, ReasonEpochRetired},
+		{"retired epoch", Recorded(AtLeast(8)), RoleServe, NoResource(), named, ReasonEpochRetired},
+		{"ended epoch", Live(AtLeast(7), st.NotAfter), RoleServe, NoResource(), named, ReasonEpochNotValid},
+		{"epoch to come", Live(AtLeast(7), st.NotBefore-1), RoleServe, NoResource(), named, ReasonEpochNotValid},
 		{"a role of another key", live, RoleServe, Named("fed/0011"), named, ReasonRole},
 		{"a role of another model's key", live, RoleDecrypt, About(model), named, ReasonRole},
 		{"no role", live, 0, NoResource(), named, ReasonRole},
@@ -60,7 +60,7 @@ func TestAuthorityEachCheckAlone(t *testing.T) {
 		{"everyone and somebody", live, RoleServe, NoResource(), with(func(a *Audience) { a.Everyone = true }), ReasonAudience},
 		{"tenants unsorted", live, RoleServe, NoResource(), with(func(a *Audience) { a.Tenants = []string{"tenant-1", "a"} }), ReasonAudience},
 	} {
-		_, err := VerifyAuthority(chain, []identity.Public{p.root.Public()}, tc.floor, tc.role, tc.resource, tc.audience)
+		_, err := VerifyAuthority(chain, []identity.Public{p.root.Public()}, AnyBroker(), tc.floor, tc.role, tc.resource, tc.audience)
 		if tc.want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", tc.name, err)
@@ -75,6 +75,58 @@ func TestAuthorityEachCheckAlone(t *testing.T) {
 	}
 }
 
+// TestAuthorityIsOfOneBroker: a chain of another configured root's broker is refused, and
+// one of nobody's choice is too.
+func TestAuthorityIsOfOneBroker(t *testing.T) {
+	p, other := newParties(t), newParties(t)
+	epoch := signEpoch(t, p, func(*EpochStatement) {})
+	chain := must[[]byte](t)(MarshalLeaseChain(epoch, must[[]byte](t)(SignLease(p.epoch, sampleLease(p)))))
+	roots, floor := []identity.Public{other.root.Public(), p.root.Public()}, Recorded(AtLeast(1))
+	for name, tc := range map[string]struct {
+		broker Broker
+		want   evidence.Reason
+	}{
+		"its own": {Of(p.root.Public().ID()), ""},
+		"any":     {AnyBroker(), ""},
+		"another": {Of(other.root.Public().ID()), ReasonAnotherBroker},
+		"nobody":  {Broker{}, ReasonAnotherBroker},
+		"no root": {Of([32]byte{}), ReasonAnotherBroker},
+	} {
+		_, lease := VerifyAuthority(chain, roots, tc.broker, floor, RoleServe, NoResource(), Everyone())
+		_, statement := VerifyStatementEpoch(epoch, roots, tc.broker, floor)
+		for _, err := range []error{lease, statement} {
+			if got, _ := evidence.ReasonOf(err); got != tc.want {
+				t.Errorf("%s: reason %q, want %q: %v", name, got, tc.want, err)
+			}
+		}
+	}
+}
+
+// TestLowestIsANumberForEachRoot: what one root says moves no other's, nothing lowers it,
+// and a value that was handed out does not change.
+func TestLowestIsANumberForEachRoot(t *testing.T) {
+	a, b := [32]byte{1}, [32]byte{2}
+	first := AtLeast(3)
+	second := first.Raised(a, 7)
+	third := second.Raised(b, 1<<40).Raised(a, 5).Raised(b, 2)
+	for i, tc := range []struct {
+		l        Lowest
+		ofA, ofB uint64
+	}{{Lowest{}, 0, 0}, {first, 3, 3}, {second, 7, 3}, {third, 7, 1 << 40}} {
+		if tc.l.Of(a) != tc.ofA || tc.l.Of(b) != tc.ofB {
+			t.Errorf("%d: %d and %d, want %d and %d", i, tc.l.Of(a), tc.l.Of(b), tc.ofA, tc.ofB)
+		}
+	}
+	p := newParties(t)
+	epoch, root := signEpoch(t, p, func(*EpochStatement) {}), p.root.Public()
+	for root2, want := range map[[32]byte]evidence.Reason{root.ID(): ReasonEpochRetired, {9}: ""} {
+		_, err := VerifyStatementEpoch(epoch, []identity.Public{root}, AnyBroker(), Recorded(AtLeast(1).Raised(root2, 8)))
+		if got, _ := evidence.ReasonOf(err); got != want {
+			t.Errorf("after root %x named 8: %q, want %q", root2[:2], got, want)
+		}
+	}
+}
+
 // TestTenantNeedsThePolicysWord: a guest whose tenant no policy checked is in no list of
 // tenants, whatever it calls itself.
 func TestTenantNeedsThePolicysWord(t *testing.T) {
@@ -82,9 +134,9 @@ func TestTenantNeedsThePolicysWord(t *testing.T) {
 	lease := sampleLease(p)
 	lease.Tenant = ""
 	chain := must[[]byte](t)(MarshalLeaseChain(signEpoch(t, p, func(*EpochStatement) {}), must[[]byte](t)(SignLease(p.epoch, lease))))
-	_, err := VerifyAuthority(chain, []identity.Public{p.root.Public()}, Recorded(1), RoleServe, NoResource(), Audience{Tenants: []string{""}})
+	_, err := VerifyAuthority(chain, []identity.Public{p.root.Public()}, AnyBroker(), Recorded(AtLeast(1)), RoleServe, NoResource(), Audience{Tenants: []string{""}})
 	wantReason(t, err, ReasonAudience)
-	_, err = VerifyAuthority(chain, []identity.Public{p.root.Public()}, Recorded(1), RoleServe, NoResource(), Audience{Tenants: []string{"tenant-1"}})
+	_, err = VerifyAuthority(chain, []identity.Public{p.root.Public()}, AnyBroker(), Recorded(AtLeast(1)), RoleServe, NoResource(), Audience{Tenants: []string{"tenant-1"}})
 	wantReason(t, err, ReasonAudience)
 	if !strings.Contains(err.Error(), "did not check") {
 		t.Errorf("the refusal does not say why: %v", err)

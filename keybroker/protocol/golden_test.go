@@ -154,7 +154,7 @@ func TestGoldenVectors(t *testing.T) {
 	if frame, err := Marshal(sampleRefusal()); err != nil || !bytes.Equal(frame, v.Refusal) {
 		t.Errorf("the refusal encodes differently: %v", err)
 	}
-	a, err := VerifyAuthority(v.Chain, []identity.Public{root}, Recorded(1), RoleServe, Named("models/demo"), Everyone())
+	a, err := VerifyAuthority(v.Chain, []identity.Public{root}, AnyBroker(), Recorded(AtLeast(1)), RoleServe, Named("models/demo"), Everyone())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,13 +198,13 @@ func TestVersion1IsRefusedByName(t *testing.T) {
 	}
 	_, err = VerifyLease(v.Lease, st)
 	wantReason(t, err, ReasonStatementVersion)
-	a, err := VerifyAuthority(v.Chain, []identity.Public{root}, Recorded(1), RoleServe, NoResource(), Everyone())
+	a, err := VerifyAuthority(v.Chain, []identity.Public{root}, AnyBroker(), Recorded(AtLeast(1)), RoleServe, NoResource(), Everyone())
 	wantReason(t, err, ReasonAuthorityNotRecorded)
 	if a.Lease.ImageID != "image-1" || a.Lease.Roles() != 0 || len(a.Lease.Grants) != 0 {
 		t.Errorf("a certificate of version 1 became %+v", a.Lease)
 	}
 	bad := bytes.Clone(v.Chain)
 	bad[len(bad)-1] ^= 1
-	_, err = VerifyAuthority(bad, []identity.Public{root}, Recorded(1), RoleServe, NoResource(), Everyone())
+	_, err = VerifyAuthority(bad, []identity.Public{root}, AnyBroker(), Recorded(AtLeast(1)), RoleServe, NoResource(), Everyone())
 	wantReason(t, err, ReasonBrokerSignature)
 }

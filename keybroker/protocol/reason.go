@@ -50,6 +50,7 @@ const (
 	// What VerifyAuthority refuses of a lease that is genuine.
 	ReasonRole                 evidence.Reason = "role-not-granted"
 	ReasonNotGranted           evidence.Reason = "lease-resource-not-granted"
+	ReasonAnotherBroker        evidence.Reason = "another-broker"
 	ReasonAudience             evidence.Reason = "audience-not-named"
 	ReasonAuthorityNotRecorded evidence.Reason = "authority-not-recorded"
 	ReasonMessageVersion       evidence.Reason = "message-version"

@@ -87,7 +87,7 @@ func TestEpochAllowsItsPolicyOnly(t *testing.T) {
 
 // everyone verifies a chain for whoever serves and holds the sample's model key.
 func everyone(chain []byte, roots ...identity.Public) (Authority, error) {
-	return VerifyAuthority(chain, roots, Recorded(1), RoleServe, Named("models/demo"), Everyone())
+	return VerifyAuthority(chain, roots, AnyBroker(), Recorded(AtLeast(1)), RoleServe, Named("models/demo"), Everyone())
 }
 
 func TestLeaseChainVerifiesWithTheRootAlone(t *testing.T) {

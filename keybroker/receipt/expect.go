@@ -19,7 +19,7 @@ type Expect struct {
 	Tenants  []string
 	// ModelID is the model that must have answered.
 	ModelID *[32]byte
-	// MinEpoch is the lowest epoch of the broker that is still accepted.
+	// MinEpoch is the lowest epoch that is still accepted, of whichever root's broker.
 	MinEpoch uint64
 }
 
@@ -59,7 +59,7 @@ type Unchecked struct {
 }
 
 // unchecked lists what nobody asked, and what no receipt can say.
-func unchecked(r *Report, o Options) []Unchecked {
+func unchecked(r *Report, o Options, roots int) []Unchecked {
 	list := []Unchecked{}
 	add := func(missing bool, name, detail string) {
 		if missing {
@@ -68,6 +68,7 @@ func unchecked(r *Report, o Options) []Unchecked {
 	}
 	e := &o.Expect
 	add(!r.AuthorityRecorded, "authority", "authority not recorded: a lease of version 1 does not say which models' keys it was granted; any attested guest could have signed this")
+	add(roots > 1, "root", "which of the roots that you gave had to vouch: it was the one that is named")
 	add(len(e.Measurements) == 0, "measurement", "whether this is the guest that you expect, by its measurements")
 	add(len(e.Images) == 0, "image", "whether this is the image that you expect, by its digest")
 	add(len(e.Policies) == 0, "policy", "whether the broker decided by the policy that you expect")

@@ -36,7 +36,8 @@ type Report struct {
 	NotChecked []Unchecked `json:"not_checked"`
 }
 
-// Verify checks a receipt with nothing but the broker's root identities. Any
+// Verify checks a receipt with nothing but the root identities of the brokers that the
+// reader believes; the report says which of them vouched. Any
 // error is an evidence.Refusal with a reason code.
 //
 // A receipt of version 1 that is genuine in every other way is refused with
@@ -69,15 +70,16 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 		SoftwareTEE: lease.SoftwareTEE, InputShown: o.Input != nil, OutputShown: o.Output != nil,
 	}
 	report.explain()
-	report.NotChecked = unchecked(&report, o)
+	report.NotChecked = unchecked(&report, o, len(roots))
 	return report, unrecorded
 }
 
-// verifyAuthority asks the chain for the authority to answer with the body's model. What
+// verifyAuthority asks the chain for the authority to answer with the body's model, by the
+// word of whichever of the roots' brokers leased: a receipt is about no other's. What
 // a receipt says was said under its lease, whose epoch may be over. unrecorded is the
 // refusal of a receipt of version 1, whose chain verifies.
 func verifyAuthority(r *Receipt, roots []identity.Public, minEpoch uint64) (a protocol.Authority, unrecorded, err error) {
-	a, err = protocol.VerifyAuthority(r.LeaseChain, roots, protocol.Recorded(max(minEpoch, 1)),
+	a, err = protocol.VerifyAuthority(r.LeaseChain, roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(max(minEpoch, 1))),
 		protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 	if reason, _ := evidence.ReasonOf(err); reason == protocol.ReasonAuthorityNotRecorded {
 		unrecorded, err = err, nil

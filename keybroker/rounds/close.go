@@ -55,13 +55,13 @@ func (s *Service) change(ctx context.Context, id federation.ID, verify func(Reco
 
 // going verifies a round that goes on.
 func (s *Service) going(rec Record) (federation.Round, error) {
-	return federation.VerifyRound(rec.Signed, s.cfg.Roots, s.kept())
+	return federation.VerifyRound(rec.Signed, s.cfg.Roots, s.own(), s.kept())
 }
 
 // shown verifies a round that is shown or ended, whatever became of its epoch. Of one that
 // an earlier version of the broker signed, its names are known.
 func (s *Service) shown(rec Record) (federation.Round, error) {
-	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, protocol.Recorded(1))
+	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, s.own(), protocol.Recorded(protocol.AtLeast(1)))
 	if reason, _ := evidence.ReasonOf(err); reason == federation.ReasonVersion {
 		return federation.Round{ID: rec.ID, Model: rec.Model}, nil
 	}
@@ -271,7 +271,7 @@ func closeOver(rec *Record, r federation.Round, c Closing, own []Charge) (_ *Cha
 // again closes a round that an old store calls open as the log says that it closed. It
 // was admitted and afforded then.
 func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c Closing, recorded []byte) (*Charge, error) {
-	t, err := federation.VerifyTicket(recorded, s.cfg.Roots, protocol.Recorded(1), r, federation.DigestOf(rec.Signed))
+	t, err := federation.VerifyTicket(recorded, s.cfg.Roots, protocol.Recorded(protocol.AtLeast(1)), r, federation.DigestOf(rec.Signed))
 	if err != nil {
 		return nil, damaged("the ticket of round %s in the audit log: %v", r.ID, err)
 	}

@@ -133,7 +133,7 @@ func (s *Service) recorded(ctx context.Context, r federation.Round, round federa
 		}
 		ticket, next = append(ticket, part...), next+1
 		if n == of {
-			_, err := federation.VerifyTicket(ticket, s.cfg.Roots, protocol.Recorded(1), r, round)
+			_, err := federation.VerifyTicket(ticket, s.cfg.Roots, protocol.Recorded(protocol.AtLeast(1)), r, round)
 			return ticket, err
 		}
 	}
@@ -142,7 +142,7 @@ func (s *Service) recorded(ctx context.Context, r federation.Round, round federa
 
 // matches refuses a ticket from the log that is of another closing than the store's.
 func matches(rec *Record, r federation.Round, roots []identity.Public) error {
-	t, err := federation.VerifyTicket(rec.Ticket, roots, protocol.Recorded(1), r, federation.DigestOf(rec.Signed))
+	t, err := federation.VerifyTicket(rec.Ticket, roots, protocol.Recorded(protocol.AtLeast(1)), r, federation.DigestOf(rec.Signed))
 	if err == nil && (t.Cohort != rec.Cohort || t.Sum != rec.Sum) {
 		err = evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
 	}

@@ -23,7 +23,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := federation.VerifySetup(signed, m.Roots(), m.Floor()); err != nil || got.Round != setup.Round {
+	if got, err := federation.VerifySetup(signed, m.Roots(), m.Broker(), m.Floor()); err != nil || got.Round != setup.Round {
 		t.Errorf("%+v, %v", got, err)
 	}
 	_, _, err = s.Prepare(t.Context(), federation.Preparation{Threshold: 2})

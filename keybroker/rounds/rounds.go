@@ -85,7 +85,8 @@ type Config struct {
 	Store   Store
 	Secrets Secrets
 	Signer  func() (Signer, error)
-	// Roots verify contributions and results.
+	// Roots is the one root of this broker, under which its rounds, contributions and results
+	// are verified.
 	Roots []identity.Public
 	// Log is the audit log. What it says outlives the store: a store that was restored
 	// from a copy neither closes a round again nor forgets a charge.
@@ -165,7 +166,7 @@ type Service struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) == 0 || cfg.Log == nil || cfg.Chip == nil || cfg.Released == nil || cfg.Lowest == nil || cfg.Calibrate == nil || cfg.Spend == nil {
+	if cfg.Store == nil || cfg.Secrets == nil || cfg.Signer == nil || len(cfg.Roots) != 1 || cfg.Log == nil || cfg.Chip == nil || cfg.Released == nil || cfg.Lowest == nil || cfg.Calibrate == nil || cfg.Spend == nil {
 		return nil, errors.New("rounds: a part is missing")
 	}
 	// A number that compares with nothing would pass every limit.
@@ -268,12 +269,15 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 		return r, set, evidence.Refuse(federation.ReasonSet, "%v", err)
 	}
 	r.SetDigest = set.Digest()
-	return r, set, spec.Parties.Adopt(&r, s.cfg.Roots, s.live())
+	return r, set, spec.Parties.Adopt(&r, s.cfg.Roots, s.own(), s.live())
 }
+
+// own is the broker of the one root: its rounds are its own.
+func (s *Service) own() protocol.Broker { return protocol.Of(s.cfg.Roots[0].ID()) }
 
 // live is the floor for what is said now, by the broker's own clock.
 func (s *Service) live() protocol.Floor {
-	return protocol.Live(max(s.cfg.Lowest(), 1), protocol.TimeOf(s.cfg.Now()))
+	return protocol.Live(protocol.AtLeast(max(s.cfg.Lowest(), 1)), protocol.TimeOf(s.cfg.Now()))
 }
 
 // kept is the floor for what was said before: its epoch may be over, but not retired.
@@ -369,7 +373,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 		return nil, r, err
 	}
 	// What would not verify is never opened.
-	if _, err := federation.VerifyRound(signed, s.cfg.Roots, s.live()); err != nil {
+	if _, err := federation.VerifyRound(signed, s.cfg.Roots, s.own(), s.live()); err != nil {
 		return nil, r, err
 	}
 	if r.Parties != nil {

@@ -22,7 +22,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	store := bolted(t)
 	s := m.service(t, store, nil)
 	r, signed := opened(t, s, nil)
-	if got, err := federation.VerifyRound(signed, m.Roots(), m.Floor()); err != nil || got.Epsilon != r.Epsilon || !(r.Epsilon > 0) {
+	if got, err := federation.VerifyRound(signed, m.Roots(), m.Broker(), m.Floor()); err != nil || got.Epsilon != r.Epsilon || !(r.Epsilon > 0) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	resource := federation.ResourceOf(r.ID)

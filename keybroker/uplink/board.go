@@ -20,13 +20,13 @@ func (c *Client) AddSetup(ctx context.Context, signed []byte) error {
 	return c.hand(ctx, http.MethodPost, "/v1/setups", bytes.NewReader(signed))
 }
 
-// Setup fetches a set-up and verifies it; it returns the signed bytes as well.
-func (c *Client) Setup(ctx context.Context, floor protocol.Floor, id federation.ID) (federation.Setup, []byte, error) {
+// Setup fetches a set-up and verifies it, and whose broker asks for it; it returns the signed bytes as well.
+func (c *Client) Setup(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id federation.ID) (federation.Setup, []byte, error) {
 	signed, err := c.bytes(ctx, setupPath(id), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Setup{}, nil, err
 	}
-	s, err := federation.VerifySetup(signed, c.roots, floor)
+	s, err := federation.VerifySetup(signed, c.roots, broker, floor)
 	if err == nil && s.Round != id {
 		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent the set-up of round %s", s.Round)
 	}

@@ -108,13 +108,13 @@ type Upload struct {
 	Complete     bool              `json:"complete"`
 }
 
-// Round fetches a round and verifies it; it returns the signed bytes as well.
-func (c *Client) Round(ctx context.Context, floor protocol.Floor, id federation.ID) (federation.Round, []byte, error) {
+// Round fetches a round and verifies it, and whose broker opened it; it returns the signed bytes as well.
+func (c *Client) Round(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id federation.ID) (federation.Round, []byte, error) {
 	signed, err := c.bytes(ctx, roundPath(id), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Round{}, nil, err
 	}
-	r, err := federation.VerifyRound(signed, c.roots, floor)
+	r, err := federation.VerifyRound(signed, c.roots, broker, floor)
 	if err == nil && r.ID != id {
 		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent round %s", r.ID)
 	}

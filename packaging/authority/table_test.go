@@ -23,9 +23,13 @@ var (
 	ticket = federation.Digest{7}
 )
 
-// world is a broker with one round, whose key agents are granted.
+// world is a broker with one round, whose key agents are granted, and another broker, whose
+// root is configured beside the first one's.
 type world struct {
 	*federationtest.World
+	second *federationtest.World
+	// speaks is the broker that says what a broker says; the first, unless a test changes it.
+	speaks  *federationtest.World
 	round   federation.Round
 	signed  []byte // the round
 	another federation.Round
@@ -33,11 +37,15 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{World: federationtest.New(t)}
+	w := &world{World: federationtest.New(t), second: federationtest.New(t)}
+	w.speaks = w.World
 	w.round, w.signed, _ = w.World.Round(t, 100, nil)
 	w.another, w.other, _ = w.World.Round(t, 100, nil)
 	return w
 }
+
+// Roots are those of both brokers.
+func (w *world) Roots() []identity.Public { return append(w.World.Roots(), w.second.Roots()...) }
 
 // row is one line of the table.
 type row struct {
@@ -48,52 +56,54 @@ type row struct {
 	// resource says that the certificate must name a key; audience that the statement names
 	// the guests that may say it.
 	resource, audience bool
+	// whose broker must vouch, as the document calls it. "any root's" is heard from each.
+	whose string
 	// hear has the agent say it, and returns what a verifier makes of it above an epoch.
 	hear func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error
 }
 
 var table = []row{
-	{"receipt", protocol.RoleServe, true, false, hearReceipt},
-	{"contribution", protocol.RoleContribute, false, true, hearContribution},
-	{"result", protocol.RoleDecrypt, true, true, hearResult},
-	{"party message", protocol.RoleParty, false, false, hearParty},
-	{"share", protocol.RoleParty, false, false, hearShare},
-	{"result of parties", protocol.RoleParty, false, false, hearPartyResult},
-	{"introduction", protocol.RoleServe, false, false, hearIntroduction},
-	{"round", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		return heard(federation.SignRound(a.Key, w.EpochSigned, w.round))(func(raw []byte) error {
-			_, err := federation.VerifyRound(raw, w.Roots(), protocol.Live(lowest, minute))
+	{"receipt", protocol.RoleServe, true, false, "any root's, which the report names", hearReceipt},
+	{"contribution", protocol.RoleContribute, false, true, "the round's", hearContribution},
+	{"result", protocol.RoleDecrypt, true, true, "the round's", hearResult},
+	{"party message", protocol.RoleParty, false, false, "the set-up's", hearParty},
+	{"share", protocol.RoleParty, false, false, "the round's", hearShare},
+	{"result of parties", protocol.RoleParty, false, false, "the round's", hearPartyResult},
+	{"introduction", protocol.RoleServe, false, false, "the registry's", hearIntroduction},
+	{"round", 0, false, false, "the lease's; aggregator: any root's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(federation.SignRound(a.Key, w.speaks.EpochSigned, w.round))(func(raw []byte) error {
+			_, err := federation.VerifyRound(raw, w.Roots(), w.Broker(), protocol.Live(protocol.AtLeast(lowest), minute))
 			return err
 		})
 	}},
-	{"set-up", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		s, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}}.Setup(w.Epoch.Broker, 1, federationtest.Begin)
+	{"set-up", 0, false, false, "the lease's; aggregator: any root's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		s, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}}.Setup(w.speaks.Epoch.Broker, 1, federationtest.Begin)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return heard(federation.SignSetup(a.Key, w.EpochSigned, s))(func(raw []byte) error {
-			_, err := federation.VerifySetup(raw, w.Roots(), protocol.Live(lowest, minute))
+		return heard(federation.SignSetup(a.Key, w.speaks.EpochSigned, s))(func(raw []byte) error {
+			_, err := federation.VerifySetup(raw, w.Roots(), w.Broker(), protocol.Live(protocol.AtLeast(lowest), minute))
 			return err
 		})
 	}},
-	{"ticket", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		return heard(federation.SignTicket(a.Key, w.EpochSigned, federation.Ticket{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Broker: w.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: minute}))(func(raw []byte) error {
-			_, err := federation.VerifyTicket(raw, w.Roots(), protocol.Live(lowest, minute), w.round, federation.DigestOf(w.signed))
+	{"ticket", 0, false, false, "the round's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(federation.SignTicket(a.Key, w.speaks.EpochSigned, federation.Ticket{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Broker: w.speaks.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: minute}))(func(raw []byte) error {
+			_, err := federation.VerifyTicket(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), w.round, federation.DigestOf(w.signed))
 			return err
 		})
 	}},
-	{"record of a key", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		return heard(wire.SignRecord(a.Key, w.EpochSigned, wire.Record{Broker: w.Epoch.Broker, Epoch: 1, Registered: minute, Record: statement.Record{
+	{"record of a key", 0, false, false, "the lease's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(wire.SignRecord(a.Key, w.speaks.EpochSigned, wire.Record{Broker: w.speaks.Epoch.Broker, Epoch: 1, Registered: minute, Record: statement.Record{
 			System: statement.Groth16, Circuit: statement.Digest{1}, VerifyingKey: statement.Digest{2}, ProvingKey: statement.Digest{3}, Library: "a test",
 			Ceremony: statement.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: statement.Digest{5}, Items: 1, Outputs: 2}}}))(func(raw []byte) error {
-			_, err := wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(lowest))
+			_, err := wire.VerifyRecord(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(lowest)))
 			return err
 		})
 	}},
-	{"challenge", 0, false, false, func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		return heard(wire.SignChallenge(a.Key, w.EpochSigned, wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Nonce: statement.Digest{1}, Agent: statement.Digest{2},
+	{"challenge", 0, false, false, "the lease's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		return heard(wire.SignChallenge(a.Key, w.speaks.EpochSigned, wire.Challenge{Broker: w.speaks.Epoch.Broker, Epoch: 1, Nonce: statement.Digest{1}, Agent: statement.Digest{2},
 			Receipts: []statement.ID{{1}}, Time: minute, Deadline: minute + 1}))(func(raw []byte) error {
-			_, err := wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(lowest))
+			_, err := wire.VerifyChallenge(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(lowest)))
 			return err
 		})
 	}},
@@ -122,7 +132,7 @@ func hearReceipt(t *testing.T, w *world, a *federationtest.Agent, lowest uint64)
 func hearContribution(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 	c := federation.Contribution{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1, Upload: federation.Digest{1}, Time: minute}
 	return heard(federation.SignContribution(a.Key, a.Chain, c))(func(raw []byte) error {
-		_, _, err := federation.VerifyContribution(raw, w.Roots(), protocol.Live(lowest, minute), w.round)
+		_, _, err := federation.VerifyContribution(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), w.round)
 		return err
 	})
 }
@@ -143,7 +153,7 @@ func (w *world) hearResultOf(t *testing.T, r federation.Round, a *federationtest
 	closed := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(w.signed)}
 	res := federation.Result{Round: r.ID, RoundDigest: closed.RoundDigest, TicketDigest: ticket, Agent: a.Key.Public().ID(), Length: 100, Step: 1, Divisor: 1, Time: minute}
 	return heard(federation.SignResult(a.Key, a.Chain, res))(func(raw []byte) error {
-		_, _, err := verify(raw, w.Roots(), protocol.Live(lowest, minute), r, closed, ticket)
+		_, _, err := verify(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), r, closed, ticket)
 		return err
 	})
 }
@@ -156,10 +166,10 @@ func (w *world) ofParties(a *federationtest.Agent) federation.Round {
 }
 
 func hearParty(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-	s := federation.Setup{Round: w.round.ID, Agents: w.ofParties(a).Parties.Agents, Opened: federationtest.Begin, Closes: minute + 1}
+	s := federation.Setup{Round: w.round.ID, Broker: w.Epoch.Broker, Agents: w.ofParties(a).Parties.Agents, Opened: federationtest.Begin, Closes: minute + 1}
 	m := federation.PartyMessage{Round: s.Round, Setup: federation.Digest{3}, Kind: federation.PartyCommit, From: 1, Agent: a.Key.Public().ID(), Payload: make([]byte, federation.CommitBytes), Time: minute}
 	return heard(federation.SignPartyMessage(a.Key, a.Chain, m))(func(raw []byte) error {
-		_, err := federation.VerifyPartyMessage(raw, w.Roots(), protocol.Live(lowest, minute), s, federation.Digest{3})
+		_, err := federation.VerifyPartyMessage(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), s, federation.Digest{3})
 		return err
 	})
 }
@@ -168,7 +178,7 @@ func hearShare(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) e
 	s := federation.Share{Round: w.round.ID, TicketDigest: ticket, Agent: a.Key.Public().ID(), From: 1, Active: []uint32{1, 2}, Blocks: 1,
 		Upload: federation.UploadDigest(w.round.ID, []federation.Digest{{1}}), Time: minute}
 	return heard(federation.SignShare(a.Key, a.Chain, s))(func(raw []byte) error {
-		_, err := federation.VerifyShare(raw, w.Roots(), protocol.Live(lowest, minute), w.ofParties(a), ticket)
+		_, err := federation.VerifyShare(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), w.ofParties(a), ticket)
 		return err
 	})
 }
@@ -176,7 +186,7 @@ func hearShare(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) e
 func hearIntroduction(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 	connection := wire.ConnectionOf([]byte("exporter"))
 	return heard(wire.SignIntroduction(a.Key, a.Chain, wire.Introduction{Connection: connection, Agent: a.Key.Public().ID(), Time: minute}))(func(raw []byte) error {
-		_, err := wire.VerifyIntroduction(raw, w.Roots(), protocol.Live(lowest, minute), connection)
+		_, err := wire.VerifyIntroduction(raw, w.Roots(), w.Broker(), protocol.Live(protocol.AtLeast(lowest), minute), connection)
 		return err
 	})
 }
@@ -184,7 +194,13 @@ func hearIntroduction(t *testing.T, w *world, a *federationtest.Agent, lowest ui
 // agent is one with these roles, the model's key and the round's.
 func (w *world) agent(t *testing.T, roles protocol.Role, change func(*protocol.LeaseCertificate)) *federationtest.Agent {
 	t.Helper()
-	a := w.Agent(t, func(c *protocol.LeaseCertificate) {
+	return w.agentOf(t, w.World, roles, change)
+}
+
+// agentOf is one that a broker vouches for.
+func (w *world) agentOf(t *testing.T, broker *federationtest.World, roles protocol.Role, change func(*protocol.LeaseCertificate)) *federationtest.Agent {
+	t.Helper()
+	a := broker.Agent(t, func(c *protocol.LeaseCertificate) {
 		federationtest.SetRoles(c, roles)
 		if change != nil {
 			change(c)
@@ -236,12 +252,25 @@ func TestTable(t *testing.T) {
 					wantReason(t, r.hear(t, w, w.agent(t, everyRole, func(c *protocol.LeaseCertificate) { c.Tenant = tenant }), 1), protocol.ReasonAudience)
 				}
 			}
+			r.hearSecond(t, w, w.agentOf(t, w.second, everyRole, nil))
 			imposter := *right
 			imposter.Key = w.EpochKey // the broker's own key is no agent's either
 			if err := r.hear(t, w, &imposter, 1); err == nil {
 				t.Error("said by a key that the certificate does not name")
 			}
 		})
+	}
+}
+
+// hearSecond has the other root's broker, or a guest by its word, say it: with every role,
+// key and audience, it is refused where one broker alone is to be heard.
+func (r row) hearSecond(t *testing.T, w *world, a *federationtest.Agent) {
+	t.Helper()
+	err := r.hear(t, w, a, 1)
+	if !strings.HasPrefix(r.whose, "any root's") {
+		wantReason(t, err, protocol.ReasonAnotherBroker)
+	} else if err != nil {
+		t.Errorf("by the word of the other root's broker: %v", err)
 	}
 }
 
@@ -252,6 +281,9 @@ func testBroker(t *testing.T, w *world, r row) {
 		t.Fatalf("the epoch's key: %v", err)
 	}
 	wantReason(t, r.hear(t, w, broker, 2), protocol.ReasonEpochRetired)
+	w.speaks = w.second
+	r.hearSecond(t, w, &federationtest.Agent{Key: w.second.EpochKey})
+	w.speaks = w.World
 	for _, roles := range append(single, 0, everyRole) {
 		if err := r.hear(t, w, w.agent(t, roles, nil), 1); err == nil {
 			t.Errorf("an agent with the roles %s said it", roles)
@@ -277,7 +309,7 @@ func TestReading(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		floor := protocol.Live(lowest, minute)
+		floor := protocol.Live(protocol.AtLeast(lowest), minute)
 		reader, err := federation.VerifyAccess(raw, w.Roots(), floor, binding)
 		if err != nil {
 			return federation.ReadNothing, err
@@ -295,6 +327,9 @@ func TestReading(t *testing.T) {
 	}
 	if have, err := read(w.agent(t, everyRole, func(c *protocol.LeaseCertificate) { c.Tenant = "another" }), binding, 1); err != nil || have != federation.ReadNothing {
 		t.Errorf("another tenant reads %d: %v", have, err)
+	}
+	if have, err := read(w.agentOf(t, w.second, everyRole, nil), binding, 1); err != nil || have != federation.ReadNothing {
+		t.Errorf("a guest of another root's broker reads %d: %v", have, err)
 	}
 	for _, role := range []protocol.Role{0, protocol.RoleServe} {
 		_, err := read(w.agent(t, role, nil), binding, 1)
@@ -315,11 +350,12 @@ func TestDocumentHasTheTable(t *testing.T) {
 	}
 	_, section, _ := strings.Cut(string(raw), "\n## 15. Authority\n")
 	section, _, _ = strings.Cut(section, "\n## ")
-	said := map[string]string{}
+	type vouched struct{ by, whose string }
+	said := map[string]vouched{}
 	for _, line := range strings.Split(section, "\n") {
 		cells := strings.Split(line, "|")
-		if len(cells) > 3 && !strings.HasPrefix(strings.TrimSpace(cells[1]), "-") {
-			said[strings.TrimSpace(cells[1])] = strings.TrimSpace(cells[2])
+		if len(cells) > 4 && !strings.HasPrefix(strings.TrimSpace(cells[1]), "-") {
+			said[strings.TrimSpace(cells[1])] = vouched{strings.TrimSpace(cells[2]), strings.TrimSpace(cells[3])}
 		}
 	}
 	delete(said, "what")
@@ -328,7 +364,7 @@ func TestDocumentHasTheTable(t *testing.T) {
 		if r.role != 0 {
 			want = "`" + r.role.String() + "`"
 		}
-		if said[r.says] != want {
+		if want := (vouched{want, r.whose}); said[r.says] != want {
 			t.Errorf("the document says %q of %s, the table %q", said[r.says], r.says, want)
 		}
 		delete(said, r.says)

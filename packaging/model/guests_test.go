@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // guest is who the model calls alice, bob and eve, or someone of the same tenant and image.
@@ -32,21 +33,21 @@ var (
 // epochs remembers the highest epoch seen.
 type epochs struct {
 	mu      sync.Mutex
-	highest uint64
+	highest protocol.Lowest
 }
 
 // Highest returns it.
-func (e *epochs) Highest() uint64 {
+func (e *epochs) Highest(root [32]byte) uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.highest
+	return e.highest.Of(root)
 }
 
 // Raise records it.
-func (e *epochs) Raise(n uint64) error {
+func (e *epochs) Raise(root [32]byte, n uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.highest = max(e.highest, n)
+	e.highest = e.highest.Raised(root, n)
 	return nil
 }
 

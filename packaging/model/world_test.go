@@ -353,7 +353,7 @@ func (w *world) receipt(under agent, model int, floor uint64) error {
 func (w *world) lease(chain []byte) protocol.LeaseCertificate {
 	w.Helper()
 	for _, role := range []protocol.Role{protocol.RoleServe, protocol.RoleContribute} {
-		a, err := protocol.VerifyAuthority(chain, w.roots(), protocol.Recorded(1), role, protocol.NoResource(), protocol.Everyone())
+		a, err := protocol.VerifyAuthority(chain, w.roots(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), role, protocol.NoResource(), protocol.Everyone())
 		if err == nil {
 			return a.Lease
 		}

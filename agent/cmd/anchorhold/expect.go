@@ -72,7 +72,7 @@ func (e *expectation) parse() (receipt.Expect, error) {
 
 // printGuest shows what a lease certificate says of a guest.
 func printGuest(w io.Writer, g receipt.Guest, recorded bool) {
-	fmt.Fprintf(w, "  guest        %s, lease %s\n", g.Kind, g.Lease)
+	fmt.Fprintf(w, "  broker       %s, epoch %d\n  guest        %s, lease %s\n", g.Broker, g.Epoch, g.Kind, g.Lease)
 	for _, r := range g.Measurements {
 		fmt.Fprintf(w, "  measurement  %s %x\n", r.Name, []byte(r.Value))
 	}
@@ -100,7 +100,7 @@ func printUnchecked(w io.Writer, list []receipt.Unchecked) {
 
 // askedWith names the option that would have it checked.
 func askedWith(name string) string {
-	option, ok := map[string]string{"measurement": "--measurement", "image": "--image", "policy": "--policy", "tenant": "--tenant",
+	option, ok := map[string]string{"root": "--root alone", "measurement": "--measurement", "image": "--image", "policy": "--policy", "tenant": "--tenant",
 		"model": "--model-id", "epoch floor": "--min-epoch", "input": "--input", "output": "--output"}[name]
 	if !ok {
 		return ""

@@ -173,8 +173,8 @@ func newKeyStatus(inv *invocation) *cobra.Command {
 // key from it. The broker and every agent verify it again.
 func partyKey(ctx context.Context, socket string, roots []identity.Public, id federation.ID) (*federation.PartyKey, error) {
 	board := uplink.NewLocal(socket, roots)
-	floor := protocol.Live(1, protocol.TimeOf(time.Now()))
-	setup, signed, err := board.Setup(ctx, floor, id)
+	floor := protocol.Live(protocol.AtLeast(1), protocol.TimeOf(time.Now()))
+	setup, signed, err := board.Setup(ctx, protocol.AnyBroker(), floor, id)
 	if err != nil {
 		return nil, err
 	}

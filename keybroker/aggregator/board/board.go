@@ -93,7 +93,7 @@ func (b *Board) once(path string, data []byte) error {
 
 // AddSetup takes a set-up that the broker signed. The same again is fine.
 func (b *Board) AddSetup(signed []byte) error {
-	s, err := federation.VerifySetup(signed, b.roots, b.times.Floor())
+	s, err := federation.VerifySetup(signed, b.roots, protocol.AnyBroker(), b.times.Floor())
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (b *Board) Setup(id federation.ID) (federation.Setup, error) {
 	if err != nil {
 		return federation.Setup{}, err
 	}
-	return federation.VerifySetup(raw, b.roots, b.times.Floor().Kept())
+	return federation.VerifySetup(raw, b.roots, protocol.AnyBroker(), b.times.Floor().Kept())
 }
 
 // SetupPath is the file of a signed set-up.
@@ -141,7 +141,7 @@ func (b *Board) AddMessage(id federation.ID, signed []byte, may func(agent feder
 		return err
 	}
 	floor := b.times.Floor()
-	s, err := federation.VerifySetup(raw, b.roots, floor)
+	s, err := federation.VerifySetup(raw, b.roots, protocol.AnyBroker(), floor)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (b *Board) Expire(before protocol.Time, has func(federation.ID) bool) (gone
 		raw, rerr := os.ReadFile(b.SetupPath(id))
 		if rerr == nil {
 			var s federation.Setup
-			if s, rerr = federation.VerifySetup(raw, b.roots, protocol.Recorded(1)); rerr == nil && s.Closes < before {
+			if s, rerr = federation.VerifySetup(raw, b.roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); rerr == nil && s.Closes < before {
 				rerr = b.Remove(id)
 				gone++
 			}

@@ -43,11 +43,11 @@ type Settings struct {
 	TLSKey         string `yaml:"tls_key"`
 	// Profile is the transport's: "default" or "fips". Empty means default.
 	Profile string `yaml:"profile"`
-	// RootKeys are the broker's root identities ("ahpub1...") or files that hold
-	// one each.
+	// RootKeys are the root identities ("ahpub1...") of the brokers whose rounds are
+	// taken, or files that hold one each. They need not trust each other.
 	RootKeys []string `yaml:"root_keys"`
-	// MinEpoch is the lowest epoch of the broker that is accepted; 1. Whatever the root
-	// asks for in a statement that comes here is remembered and counts besides.
+	// MinEpoch is the lowest epoch that is accepted, of every root; 1. Whatever a root asks
+	// for in a statement that comes here is remembered, and counts for that root besides.
 	MinEpoch uint64 `yaml:"min_epoch"`
 	// LateMinutes is how long after its opening a round may be handed over, and how far
 	// this machine's clock and the broker's may be apart; 10.

@@ -123,14 +123,14 @@ type Challenge struct {
 
 // Challenges fetches the challenges that an agent has not answered, and verifies them. One
 // of an epoch that the root retired since is left out: it asks for nothing any more.
-func (c *Client) Challenges(ctx context.Context, floor protocol.Floor, agent statement.Digest) ([]Challenge, error) {
+func (c *Client) Challenges(ctx context.Context, broker protocol.Broker, floor protocol.Floor, agent statement.Digest) ([]Challenge, error) {
 	var list wire.List
 	if err := c.call(ctx, http.MethodGet, "/v1/challenges/"+agent.String(), "", nil, &list); err != nil {
 		return nil, err
 	}
 	out := make([]Challenge, 0, len(list.Signed))
 	for _, signed := range list.Signed {
-		v, err := wire.VerifyChallenge(signed, c.roots, floor)
+		v, err := wire.VerifyChallenge(signed, c.roots, broker, floor)
 		if retired(err) {
 			continue
 		}
@@ -180,14 +180,14 @@ func retired(err error) bool {
 
 // Records fetches the records of registered keys, and verifies them. One of an epoch that
 // the root retired since is left out: nobody vouches for that key.
-func (c *Client) Records(ctx context.Context, floor protocol.Floor) ([]wire.Record, error) {
+func (c *Client) Records(ctx context.Context, broker protocol.Broker, floor protocol.Floor) ([]wire.Record, error) {
 	var list wire.List
 	if err := c.call(ctx, http.MethodGet, "/v1/records", "", nil, &list); err != nil {
 		return nil, err
 	}
 	out := make([]wire.Record, 0, len(list.Signed))
 	for _, signed := range list.Signed {
-		r, err := wire.VerifyRecord(signed, c.roots, floor)
+		r, err := wire.VerifyRecord(signed, c.roots, broker, floor)
 		if retired(err) {
 			continue
 		}
@@ -202,7 +202,7 @@ func (c *Client) Records(ctx context.Context, floor protocol.Floor) ([]wire.Reco
 // Audit fetches what the broker knows of a receipt, and verifies what the broker signed
 // of it. Outputs and their proof are there if salt, which may be nil, opens the
 // receipt's commitment to them.
-func (c *Client) Audit(ctx context.Context, floor protocol.Floor, receipt statement.ID, salt *wire.Salt) (a wire.Answer, err error) {
+func (c *Client) Audit(ctx context.Context, broker protocol.Broker, floor protocol.Floor, receipt statement.ID, salt *wire.Salt) (a wire.Answer, err error) {
 	header := ""
 	if salt != nil {
 		text, err := salt.MarshalText()
@@ -217,7 +217,7 @@ func (c *Client) Audit(ctx context.Context, floor protocol.Floor, receipt statem
 	if a.Receipt.ID != receipt {
 		return a, evidence.Refuse(ReasonAnswer, "the broker answered about receipt %s", a.Receipt.ID)
 	}
-	return a, a.Verify(c.roots, floor)
+	return a, a.Verify(c.roots, broker, floor)
 }
 
 // call sends a request and decodes the answer; any answer but 200 becomes a refusal with

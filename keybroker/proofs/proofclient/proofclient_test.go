@@ -85,7 +85,7 @@ func TestRetiredChallengesAreLeftOut(t *testing.T) {
 	}
 	c := serve(t, w, 200, text(t, wire.List{Signed: [][]byte{signed}}))
 	for lowest, want := range map[uint64]int{1: 1, 2: 0} {
-		if list, err := c.Challenges(t.Context(), protocol.Recorded(lowest), statement.Digest{1}); err != nil || len(list) != want {
+		if list, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(lowest)), statement.Digest{1}); err != nil || len(list) != want {
 			t.Errorf("%d challenges above epoch %d, %v", len(list), lowest, err)
 		}
 	}
@@ -106,13 +106,16 @@ func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 	}
 	announce := func(c *proofclient.Client) error { _, err := c.Announce(t.Context(), [][]byte{{1}}); return err }
 	challenges := func(c *proofclient.Client) error {
-		_, err := c.Challenges(t.Context(), protocol.Recorded(1), agent)
+		_, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), agent)
 		return err
 	}
-	records := func(c *proofclient.Client) error { _, err := c.Records(t.Context(), protocol.Recorded(1)); return err }
+	records := func(c *proofclient.Client) error {
+		_, err := c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
+		return err
+	}
 	submit := func(c *proofclient.Client) error { _, err := c.Submit(t.Context(), bundle()); return err }
 	audit := func(c *proofclient.Client) error {
-		_, err := c.Audit(t.Context(), protocol.Recorded(1), statement.ID{1}, &wire.Salt{1})
+		_, err := c.Audit(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), statement.ID{1}, &wire.Salt{1})
 		return err
 	}
 	for name, tc := range map[string]struct {
@@ -159,7 +162,7 @@ func TestUnreachableBrokerAndBadBundle(t *testing.T) {
 	}
 	c := proofclient.New("127.0.0.1:1", cfg, w.Roots(), nil)
 	defer c.Close()
-	_, err = c.Records(t.Context(), protocol.Recorded(1))
+	_, err = c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
 	if got, _ := evidence.ReasonOf(err); got != proofclient.ReasonUnreachable {
 		t.Errorf("%v", err)
 	}

@@ -103,16 +103,16 @@ func (a *Answer) Redact() {
 	}
 }
 
-// Verify checks the broker's signatures on record and challenge, and that they and the
+// Verify checks the broker's signatures on record and challenge, whose broker that is, and that they and the
 // bundle, as far as they are there, are about this receipt. It verifies neither the
 // receipt nor the proof itself, for which an auditor has other tools; without the bundle,
 // the outputs and that there is a proof are the broker's word.
-func (a *Answer) Verify(roots []identity.Public, floor protocol.Floor) error {
+func (a *Answer) Verify(roots []identity.Public, broker protocol.Broker, floor protocol.Floor) error {
 	if DigestOf(a.Documents.Receipt) != a.Receipt.Digest {
 		return malformed("the receipt is not the one of its digest")
 	}
 	if a.Challenge != nil {
-		c, err := VerifyChallenge(a.Documents.Challenge, roots, floor)
+		c, err := VerifyChallenge(a.Documents.Challenge, roots, broker, floor)
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (a *Answer) Verify(roots []identity.Public, floor protocol.Floor) error {
 	if a.Proof == nil {
 		return nil
 	}
-	r, err := VerifyRecord(a.Documents.Record, roots, floor)
+	r, err := VerifyRecord(a.Documents.Record, roots, broker, floor)
 	if err != nil {
 		return err
 	}

@@ -49,11 +49,11 @@ func answer(t *testing.T, w *federationtest.World) wire.Answer {
 func TestAnswerVerifiesAsAWhole(t *testing.T) {
 	w := federationtest.New(t)
 	good := answer(t, w)
-	if err := good.Verify(w.Roots(), protocol.Recorded(1)); err != nil {
+	if err := good.Verify(w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); err != nil {
 		t.Fatal(err)
 	}
 	good.Redact()
-	if err := good.Verify(w.Roots(), protocol.Recorded(1)); err != nil {
+	if err := good.Verify(w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); err != nil {
 		t.Errorf("redacted: %v", err)
 	}
 	for name, change := range map[string]func(*wire.Answer){
@@ -90,7 +90,7 @@ func TestAnswerVerifiesAsAWhole(t *testing.T) {
 	} {
 		a := answer(t, w)
 		change(&a)
-		if a.Verify(w.Roots(), protocol.Recorded(1)) == nil {
+		if a.Verify(w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))) == nil {
 			t.Errorf("%s: verifies", name)
 		}
 	}

@@ -114,13 +114,13 @@ func open(raw []byte, v signed) (chain, msg, sig []byte, err error) {
 	return chainS, protocol.Join(v.context(), body, chainS), sigS, nil
 }
 
-// verify checks root -> epoch statement, against a floor -> body.
-func verify(raw []byte, roots []identity.Public, floor protocol.Floor, v vouched) error {
+// verify checks root -> epoch statement, whose it is and against a floor -> body.
+func verify(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, v vouched) error {
 	chain, msg, sig, err := open(raw, v)
 	if err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyStatementEpoch(chain, roots, floor)
+	epoch, err := protocol.VerifyStatementEpoch(chain, roots, broker, floor)
 	if err != nil {
 		return err
 	}

@@ -40,16 +40,17 @@ func SignIntroduction(key *identity.Private, chain []byte, i Introduction) ([]by
 	return seal(key, chain, &i)
 }
 
-// VerifyIntroduction checks root -> epoch -> lease -> introduction, that the lease has the
+// VerifyIntroduction checks root -> epoch -> lease -> introduction, whose broker granted the
+// lease, that it has the
 // role serve, and that it is about this connection. Whether the lease still runs is the
 // caller's question.
-func VerifyIntroduction(raw []byte, roots []identity.Public, floor protocol.Floor, connection statement.Digest) (protocol.Authority, error) {
+func VerifyIntroduction(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, connection statement.Digest) (protocol.Authority, error) {
 	var i Introduction
 	chain, msg, sig, err := open(raw, &i)
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	a, err := protocol.VerifyAuthority(chain, roots, floor, protocol.RoleServe, protocol.NoResource(), protocol.Everyone())
+	a, err := protocol.VerifyAuthority(chain, roots, broker, floor, protocol.RoleServe, protocol.NoResource(), protocol.Everyone())
 	if err != nil {
 		return protocol.Authority{}, err
 	}

@@ -69,9 +69,9 @@ func SignRecord(key *identity.Private, epoch []byte, r Record) ([]byte, error) {
 
 // VerifyRecord checks root -> epoch statement -> record. A record is kept: its epoch may
 // be over (protocol.Recorded), but not below the lowest.
-func VerifyRecord(raw []byte, roots []identity.Public, floor protocol.Floor) (Record, error) {
+func VerifyRecord(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Record, error) {
 	var r Record
-	if err := verify(raw, roots, floor, &r); err != nil {
+	if err := verify(raw, roots, broker, floor, &r); err != nil {
 		return Record{}, err
 	}
 	return r, nil
@@ -122,9 +122,9 @@ func SignChallenge(key *identity.Private, epoch []byte, c Challenge) ([]byte, er
 // VerifyChallenge checks root -> epoch statement -> challenge. Whether it is for this
 // agent is the caller's question. A challenge stands until it is answered: its epoch may be
 // over (protocol.Recorded), but not below the lowest.
-func VerifyChallenge(raw []byte, roots []identity.Public, floor protocol.Floor) (Challenge, error) {
+func VerifyChallenge(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Challenge, error) {
 	var c Challenge
-	if err := verify(raw, roots, floor, &c); err != nil {
+	if err := verify(raw, roots, broker, floor, &c); err != nil {
 		return Challenge{}, err
 	}
 	return c, nil

@@ -59,12 +59,12 @@ func TestFloorReachesRecordsAndChallenges(t *testing.T) {
 		floor protocol.Floor
 		want  evidence.Reason
 	}{
-		"retired": {protocol.Recorded(2), protocol.ReasonEpochRetired}, "none stated": {protocol.Floor{}, protocol.ReasonEpochRetired},
-		"over": {protocol.Live(1, w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
+		"retired": {protocol.Recorded(protocol.AtLeast(2)), protocol.ReasonEpochRetired}, "none stated": {protocol.Floor{}, protocol.ReasonEpochRetired},
+		"over": {protocol.Live(protocol.AtLeast(1), w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
 	} {
-		_, err := wire.VerifyRecord(r, w.Roots(), tc.floor)
+		_, err := wire.VerifyRecord(r, w.Roots(), w.Broker(), tc.floor)
 		wantReason(t, "record, "+name, err, tc.want)
-		_, err = wire.VerifyChallenge(c, w.Roots(), tc.floor)
+		_, err = wire.VerifyChallenge(c, w.Roots(), w.Broker(), tc.floor)
 		wantReason(t, "challenge, "+name, err, tc.want)
 	}
 }
@@ -75,7 +75,7 @@ func TestSignedStatementsVerifyWithTheRootsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(1)); err != nil || r.Record.Library != "a test" {
+	if r, err := wire.VerifyRecord(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); err != nil || r.Record.Library != "a test" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if r, err := wire.ParseRecord(raw); err != nil || r.Epoch != 1 {
@@ -85,18 +85,18 @@ func TestSignedStatementsVerifyWithTheRootsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := wire.VerifyChallenge(other, w.Roots(), protocol.Recorded(1)); err != nil || len(c.Receipts) != 2 {
+	if c, err := wire.VerifyChallenge(other, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); err != nil || len(c.Receipts) != 2 {
 		t.Errorf("%+v, %v", c, err)
 	}
-	_, err = wire.VerifyRecord(other, w.Roots(), protocol.Recorded(1))
+	_, err = wire.VerifyRecord(other, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 	wantReason(t, "a challenge as a record", err, wire.ReasonMalformed)
-	_, err = wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(1))
+	_, err = wire.VerifyChallenge(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 	wantReason(t, "a record as a challenge", err, wire.ReasonMalformed)
 	for _, roots := range [][]identity.Public{nil, federationtest.New(t).Roots()} {
-		if _, err := wire.VerifyRecord(raw, roots, protocol.Recorded(1)); err == nil {
+		if _, err := wire.VerifyRecord(raw, roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err == nil {
 			t.Error("verifies with other roots")
 		}
-		if _, err := wire.VerifyChallenge(other, roots, protocol.Recorded(1)); err == nil {
+		if _, err := wire.VerifyChallenge(other, roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err == nil {
 			t.Error("verifies with other roots")
 		}
 	}
@@ -112,12 +112,12 @@ func TestChangedStatementsAreRefused(t *testing.T) {
 	for i := 0; i < len(raw); i += 97 {
 		changed := bytes.Clone(raw)
 		changed[i] ^= 1
-		if _, err := wire.VerifyChallenge(changed, w.Roots(), protocol.Recorded(1)); err == nil {
+		if _, err := wire.VerifyChallenge(changed, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); err == nil {
 			t.Errorf("byte %d was changed, and it verifies", i)
 		}
 	}
 	for name, bad := range map[string][]byte{"empty": nil, "short": raw[:len(raw)-1], "long": append(bytes.Clone(raw), 0), "huge": make([]byte, wire.MaxSignedBytes+1)} {
-		_, err := wire.VerifyChallenge(bad, w.Roots(), protocol.Recorded(1))
+		_, err := wire.VerifyChallenge(bad, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 		wantReason(t, name, err, wire.ReasonMalformed)
 	}
 }
@@ -155,13 +155,13 @@ func TestStatementOfAnotherEpochBrokerOrTimeIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(1)); (err == nil) != (i == 3) {
+		if _, err = wire.VerifyRecord(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); (err == nil) != (i == 3) {
 			t.Errorf("record %d: %v", i, err)
 		}
 		if raw, err = sign["challenge"](i); err != nil {
 			t.Fatal(err)
 		}
-		if _, err = wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(1)); (err == nil) != (i == 3) {
+		if _, err = wire.VerifyChallenge(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); (err == nil) != (i == 3) {
 			t.Errorf("challenge %d: %v", i, err)
 		}
 	}
@@ -170,7 +170,7 @@ func TestStatementOfAnotherEpochBrokerOrTimeIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = wire.VerifyRecord(raw, w.Roots(), protocol.Recorded(1))
+	_, err = wire.VerifyRecord(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 	wantReason(t, "another key", err, wire.ReasonSignature)
 }
 
@@ -223,7 +223,7 @@ func TestSignedButNotCanonicalIsRefused(t *testing.T) {
 		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(w.EpochSigned) })
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
-		_, err = wire.VerifyChallenge(b.BytesOrPanic(), w.Roots(), protocol.Recorded(1))
+		_, err = wire.VerifyChallenge(b.BytesOrPanic(), w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1)))
 		if name == "as it is" {
 			if err != nil {
 				t.Error(err)
@@ -246,7 +246,7 @@ func TestLargestChallengeFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := wire.VerifyChallenge(raw, w.Roots(), protocol.Recorded(1)); err != nil {
+	if _, err := wire.VerifyChallenge(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1))); err != nil {
 		t.Error(err)
 	}
 }
@@ -323,7 +323,7 @@ func TestRedactedAnswerTellsNoOutputs(t *testing.T) {
 	}
 	empty := wire.Answer{Documents: wire.Documents{Receipt: []byte{1}}, Receipt: wire.ReceiptView{Digest: sha256.Sum256([]byte{1})}}
 	empty.Redact()
-	if err := empty.Verify(nil, protocol.Recorded(1)); err != nil {
+	if err := empty.Verify(nil, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err != nil {
 		t.Error(err)
 	}
 }
@@ -374,12 +374,12 @@ func TestIntroductions(t *testing.T) {
 			a := w.Agent(t, func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleContribute) })
 			return introduced(a, a.Key, nil)
 		}(), w.Floor(), protocol.ReasonRole},
-		"a retired epoch":       {introduced(agent, agent.Key, nil), protocol.Live(2, now), protocol.ReasonEpochRetired},
-		"an epoch that is over": {introduced(agent, agent.Key, nil), protocol.Live(1, w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
+		"a retired epoch":       {introduced(agent, agent.Key, nil), protocol.Live(protocol.AtLeast(2), now), protocol.ReasonEpochRetired},
+		"an epoch that is over": {introduced(agent, agent.Key, nil), protocol.Live(protocol.AtLeast(1), w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
 		"a challenge":           {seeds(t)[1], w.Floor(), wire.ReasonMalformed},
 		"nothing":               {nil, w.Floor(), wire.ReasonMalformed},
 	} {
-		a, err := wire.VerifyIntroduction(tc.raw, w.Roots(), tc.floor, connection)
+		a, err := wire.VerifyIntroduction(tc.raw, w.Roots(), w.Broker(), tc.floor, connection)
 		wantReason(t, name, err, tc.want)
 		if tc.want == "" && a.Lease.AgentKey.ID() != agent.Key.Public().ID() {
 			t.Errorf("%s: %+v", name, a)
@@ -403,7 +403,7 @@ func FuzzParseSigned(f *testing.F) {
 		if c, err := wire.ParseChallenge(raw); err == nil && (len(c.Receipts) == 0 || c.Deadline <= c.Time || c.Time == protocol.Time(0)) {
 			t.Errorf("%+v", c)
 		}
-		if _, err := wire.VerifyIntroduction(raw, nil, protocol.Recorded(1), statement.Digest{1}); err == nil {
+		if _, err := wire.VerifyIntroduction(raw, nil, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), statement.Digest{1}); err == nil {
 			t.Error("believed without a root")
 		}
 	})
