@@ -174,7 +174,7 @@ func (m *machine) covered(about string) bool {
 func (m *machine) PartyKey(t testing.TB, public []byte, threshold int, agents ...*federationtest.Agent) *federation.PartyKey {
 	t.Helper()
 	k := m.World.PartyKey(t, public, threshold, agents...)
-	setup, err := federation.VerifySetup(k.Setup, m.Roots(), m.Floor())
+	setup, err := federation.VerifySetup(k.Setup, m.Roots(), m.Broker(), m.Floor())
 	if err == nil {
 		err = m.Append(t.Context(), Event{Action: actionPrepare, About: federation.ResourceOf(setup.Round)})
 	}
