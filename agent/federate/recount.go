@@ -18,12 +18,12 @@ const recountBlocks = 4
 // agents signed, and passes a block of the sum on only if it is the one that the
 // ticket closes. Memory is a few blocks, whatever the cohort, and the hash lists.
 func (s *Service) recount(ctx context.Context, h held, t federation.Ticket, sum []federation.Digest) ([]source, error) {
+	if int(t.Count)*len(sum) > maxRecountHashes { // before the lists are fetched
+		return nil, evidence.Refuse(ReasonSum, "%d contributions of %d blocks are too many to recount here", t.Count, len(sum))
+	}
 	members, err := s.cohort(ctx, h, t)
 	if err != nil {
 		return nil, err
-	}
-	if len(members)*len(sum) > maxRecountHashes {
-		return nil, evidence.Refuse(ReasonSum, "%d contributions of %d blocks are too many to recount here", len(members), len(sum))
 	}
 	set, _, err := h.Parameters()
 	if err != nil {

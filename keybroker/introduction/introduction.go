@@ -28,8 +28,14 @@ import (
 // within bounds the exchange.
 const within = 10 * time.Second
 
-// maxRefusal bounds what is read of an answer.
-const maxRefusal = 1 << 16
+const (
+	// maxAnswer bounds the answer to it, header and body.
+	maxAnswer = 64 << 10
+	// maxRefusal bounds the body of a refusal, maxMessage what of its text is handed on.
+	maxRefusal = 64 << 10
+	maxMessage = 1 << 10
+	maxCode    = 64
+)
 
 // Guest is who speaks: an agent by its key, the lease that it holds now, and broker time.
 type Guest struct {
@@ -66,15 +72,15 @@ func Say(ctx context.Context, conn *hybridtls.Conn, signed []byte) error {
 		return err
 	}
 	// The server sends nothing before it is asked again, so that the reader's buffer keeps
-	// nothing back.
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	// nothing back. ReadResponse itself takes a header of any length.
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), req)
 	if err != nil {
 		return err
 	}
 	var refused error
 	if resp.StatusCode != http.StatusOK {
 		refused = &Refused{Refusal(resp)}
-	} else if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxRefusal)); err != nil {
+	} else if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return errors.Join(err, resp.Body.Close())
 	}
 	if resp.Close {
@@ -95,8 +101,19 @@ func Refusal(resp *http.Response) error {
 		} `json:"error"`
 	}
 	err := json.NewDecoder(io.LimitReader(resp.Body, maxRefusal)).Decode(&answer)
-	if err = errors.Join(err, resp.Body.Close()); err != nil || answer.Error.Code == "" {
-		return errors.Join(fmt.Errorf("the server answered %s", resp.Status), err)
+	if err = errors.Join(err, resp.Body.Close()); err != nil || !isCode(answer.Error.Code) {
+		return errors.Join(fmt.Errorf("the server answered %d", resp.StatusCode), err)
 	}
-	return evidence.Refuse(answer.Error.Code, "%s", answer.Error.Message)
+	return evidence.Refuse(answer.Error.Code, "%.*s", maxMessage, answer.Error.Message)
+}
+
+// isCode says whether a reason has the form of one. Callers record it and decide by it: the
+// end of a job with a reason of a mebibyte would not be recorded.
+func isCode(reason evidence.Reason) bool {
+	for _, c := range reason {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return len(reason) > 0 && len(reason) <= maxCode
 }

@@ -42,6 +42,8 @@ const (
 const (
 	// maxAnswer bounds an answer of a few fields.
 	maxAnswer = 4 << 10
+	// maxHeader bounds an answer's header, whatever the answer.
+	maxHeader = 16 << 10
 	// digestBytes is a digest in a JSON list: 64 digits, quotes and a comma.
 	digestBytes = 67
 	// maxContributions bounds the list that the administrator's socket gives: 8,192
@@ -93,6 +95,7 @@ func NewLocal(socket string, roots []identity.Public) *Client {
 func newClient(base string, roots []identity.Public, dial func(context.Context, string, string) (net.Conn, error)) *Client {
 	return &Client{base: base, roots: roots, http: &http.Client{Transport: &http.Transport{
 		DialContext: dial, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, DisableCompression: true, ResponseHeaderTimeout: 10 * time.Minute,
+		MaxResponseHeaderBytes: maxHeader,
 	}}}
 }
 

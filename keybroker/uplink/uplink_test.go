@@ -157,6 +157,44 @@ func TestAnswersEndWhereHonestOnesDo(t *testing.T) {
 	}
 }
 
+// TestAHeaderEndsWhereAnHonestOneDoes: whatever the answer.
+func TestAHeaderEndsWhereAnHonestOneDoes(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan int, 1)
+	go func() {
+		n := 0
+		defer func() { said <- n }()
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close() // the client has gone
+		n, err = io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+		for line := "X-Long: " + strings.Repeat("a", 1<<10) + "\r\n"; err == nil && n < 256<<20; {
+			var k int
+			k, err = io.WriteString(conn, line)
+			n += k
+		}
+	}()
+	c := uplink.NewLocal(socket, nil)
+	defer c.Close()
+	_, err = c.SignedResult(t.Context(), federation.ID{1})
+	if reason, _ := evidence.ReasonOf(err); reason != uplink.ReasonUnreachable {
+		t.Errorf("%v", err)
+	}
+	const buffers = 1 << 20 // of the connection
+	if n := <-said; n > buffers {
+		t.Errorf("%d bytes of a header were taken", n)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLargestHonestAnswersAreTaken: a sum over the largest cohort, with every hash.
 func TestLargestHonestAnswersAreTaken(t *testing.T) {
 	r, _, _ := federationtest.New(t).Round(t, 3*rlwe.BlockValues, nil)
