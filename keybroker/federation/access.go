@@ -49,13 +49,13 @@ type Reader struct {
 // round or set-up is asked of that one's broker.
 func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, binding Digest) (Reader, error) {
 	var a Access
-	chain, msg, sig, err := open(signed, &a)
+	s, err := split(signed, &a)
 	if err != nil {
 		return Reader{}, err
 	}
 	var authority protocol.Authority
 	for _, role := range []protocol.Role{protocol.RoleContribute, protocol.RoleDecrypt, protocol.RoleParty} {
-		authority, err = protocol.VerifyAuthority(chain, roots, protocol.AnyBroker(), floor, role, protocol.NoResource(), protocol.Everyone())
+		authority, err = protocol.VerifyAuthority(s.chain, roots, protocol.AnyBroker(), floor, role, protocol.NoResource(), protocol.Everyone())
 		if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonRole {
 			break
 		}
@@ -63,8 +63,8 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	if err != nil {
 		return Reader{}, err
 	}
-	if err := authority.Lease.AgentKey.Verify(a.context(), msg, sig); err != nil {
-		return Reader{}, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this " + a.context(), Err: err}
+	if err := s.open(authority.Lease.AgentKey, "the attested agent key", &a); err != nil {
+		return Reader{}, err
 	}
 	switch {
 	case a.Binding != binding:
@@ -74,7 +74,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	case !authority.Lease.ValidAt(a.Time):
 		return Reader{}, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", a.Time.Time())
 	}
-	return Reader{authority, slices.Clone(chain)}, nil
+	return Reader{authority, slices.Clone(s.chain)}, nil
 }
 
 // Agent is the identity of the reader's agent key.

@@ -83,16 +83,16 @@ type authority struct {
 
 // verifyAgent checks a statement of an attested agent key, and its authority.
 func verifyAgent(signed []byte, roots []identity.Public, floor protocol.Floor, want authority, st statement) (protocol.Authority, error) {
-	chain, msg, sig, err := open(signed, st)
+	s, err := split(signed, st)
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	a, err := protocol.VerifyAuthority(chain, roots, want.broker, floor, want.role, want.resource, want.audience)
+	a, err := protocol.VerifyAuthority(s.chain, roots, want.broker, floor, want.role, want.resource, want.audience)
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	if err := a.Lease.AgentKey.Verify(st.context(), msg, sig); err != nil {
-		return protocol.Authority{}, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this " + st.context(), Err: err}
+	if err := s.open(a.Lease.AgentKey, "the attested agent key", st); err != nil {
+		return protocol.Authority{}, err
 	}
 	return a, nil
 }

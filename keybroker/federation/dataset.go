@@ -34,14 +34,22 @@ func SignDataset(key *identity.Private, d Dataset) ([]byte, error) {
 // publishers none verifies.
 func VerifyDataset(signed []byte, publishers []identity.Public) (Dataset, error) {
 	var d Dataset
-	chain, msg, sig, err := open(signed, &d)
+	s, err := split(signed, &d)
 	if err != nil {
 		return Dataset{}, err
 	}
 	for _, p := range publishers {
-		if Digest(p.ID()) == d.Publisher && len(chain) == 0 && p.Verify(d.context(), msg, sig) == nil {
-			return d, nil
+		err := s.open(p, "the publisher", &d)
+		if reason, _ := evidence.ReasonOf(err); reason == ReasonSignature {
+			continue
 		}
+		if err == nil && (Digest(p.ID()) != d.Publisher || len(s.chain) != 0) {
+			err = evidence.Refuse(ReasonSignature, "dataset %q is signed in the name of another publisher, or under a lease", d.Name)
+		}
+		if err != nil {
+			return Dataset{}, err
+		}
+		return d, nil
 	}
-	return Dataset{}, evidence.Refuse(ReasonSignature, "none of the publishers that this broker's configuration names signed for dataset %q", d.Name)
+	return Dataset{}, evidence.Refuse(ReasonSignature, "none of the publishers that this broker's configuration names signed for this dataset")
 }

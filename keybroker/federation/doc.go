@@ -28,7 +28,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -36,6 +35,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 )
 
 // Reasons of this package.
@@ -74,6 +74,9 @@ const (
 	maxChainBytes     = 24 << 10
 	maxSignatureBytes = 6 << 10
 )
+
+// limits of a body: the longest lists are those of a round's two audiences.
+var limits = strictjson.Limits{Values: 8 * protocol.MaxAudience, List: protocol.MaxAudience}
 
 // Digest is a SHA-256 digest, in JSON 64 hexadecimal digits.
 type Digest [sha256.Size]byte
@@ -155,37 +158,44 @@ func signedBytes(st statement, body, chain []byte) []byte {
 	return protocol.Join(st.context(), body, chain)
 }
 
-// open parses without believing: it fills st and returns what must be verified.
-func open(signed []byte, st statement) (chain, msg, sig []byte, err error) {
+// sealed is a statement in its parts. Nothing of it is believed, and nothing decoded.
+type sealed struct{ body, chain, sig []byte }
+
+// split takes a signed statement apart.
+func split(signed []byte, st statement) (sealed, error) {
 	if len(signed) > MaxStatementBytes {
-		return nil, nil, nil, malformed("%d bytes", len(signed))
+		return sealed{}, malformed("%d bytes", len(signed))
 	}
 	s := cryptobyte.String(signed)
-	var label, body, chainS, sigS cryptobyte.String
+	var label, body, chain, sig cryptobyte.String
 	if s.ReadUint8LengthPrefixed(&label) && string(label) == strings.TrimSuffix(st.context(), labelVersion)+formerVersion {
-		return nil, nil, nil, evidence.Refuse(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
+		return sealed{}, evidence.Refuse(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
 	}
 	if string(label) != st.context() ||
 		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
-		!s.ReadUint24LengthPrefixed(&chainS) || len(chainS) > maxChainBytes ||
-		!s.ReadUint16LengthPrefixed(&sigS) || len(sigS) > maxSignatureBytes || !s.Empty() {
-		return nil, nil, nil, malformed("truncated, trailing bytes, over a limit, or not a %s", st.context())
+		!s.ReadUint24LengthPrefixed(&chain) || len(chain) > maxChainBytes ||
+		!s.ReadUint16LengthPrefixed(&sig) || len(sig) > maxSignatureBytes || !s.Empty() {
+		return sealed{}, malformed("truncated, trailing bytes, over a limit, or not a %s", st.context())
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(st); err != nil {
-		return nil, nil, nil, malformed("%v", err)
+	return sealed{body, chain, sig}, nil
+}
+
+// open verifies the signature, and decodes into st only then: strangers send what they
+// like, and JSON can hold many times its own bytes.
+func (s sealed) open(key identity.Public, whose string, st statement) error {
+	if err := key.Verify(st.context(), signedBytes(st, s.body, s.chain), s.sig); err != nil {
+		return &evidence.Refusal{Reason: ReasonSignature, Detail: whose + " did not sign this " + st.context(), Err: err}
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, nil, nil, malformed("bytes after the body")
+	if err := strictjson.Decode(s.body, limits, st); err != nil {
+		return malformed("%v", err)
 	}
 	if err := st.check(); err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	if again, err := json.Marshal(st); err != nil || !bytes.Equal(again, body) {
-		return nil, nil, nil, malformed("not the canonical encoding")
+	if again, err := json.Marshal(st); err != nil || !bytes.Equal(again, s.body) {
+		return malformed("not the canonical encoding")
 	}
-	return chainS, signedBytes(st, body, chainS), sigS, nil
+	return nil
 }
 
 // chainOf is the chain of a statement, whatever kind it is.

@@ -3,13 +3,18 @@ package federation_test
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+
 	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -235,6 +240,77 @@ func TestAnswersOfAContribution(t *testing.T) {
 		c.Answers = tc.answers
 		_, err := federation.SignContribution(a.Key, a.Chain, c)
 		wantReason(t, name, err, tc.want)
+	}
+}
+
+// What a stranger sends is not decoded before its signature is verified, and never more of
+// it than a statement can have: hundreds of thousands of empty entries would hold many times
+// the bytes that the listener accounts for.
+func TestManyEntriesAreNotDecoded(t *testing.T) {
+	w := federationtest.New(t)
+	r, _, _ := w.Round(t, 100, nil)
+	a := w.Agent(t, nil)
+	round := `{"round":"` + r.ID.String() + `","parties":{"threshold":2,"agents":[],"setup":"` + strings.Repeat("0", 64) + `","ready":[` + strings.TrimSuffix(strings.Repeat(`"",`, 250_000), ",") + `]}}`
+	answers := `{"round":"` + r.ID.String() + `","answers":[` + strings.TrimSuffix(strings.Repeat("null,", 150_000), ",") + `]}`
+	verifyRound := func(signed []byte) error {
+		_, err := federation.VerifyRound(signed, w.Roots(), w.Broker(), w.Floor())
+		return err
+	}
+	verifyContribution := func(signed []byte) error {
+		_, _, err := federation.VerifyContribution(signed, w.Roots(), w.Floor(), r)
+		return err
+	}
+	for name, tc := range map[string]struct {
+		kind, body string
+		key        *identity.Private // nil is none
+		chain      []byte
+		verify     func([]byte) error
+		want       evidence.Reason
+	}{
+		"nobody's round":           {"round", round, nil, w.EpochSigned, verifyRound, federation.ReasonSignature},
+		"the broker's own":         {"round", round, w.EpochKey, w.EpochSigned, verifyRound, federation.ReasonMalformed},
+		"nobody's contribution":    {"contribution", answers, nil, a.Chain, verifyContribution, federation.ReasonSignature},
+		"an attested contribution": {"contribution", answers, a.Key, a.Chain, verifyContribution, federation.ReasonMalformed},
+	} {
+		label := "anchorhold/fed/" + tc.kind + "/2"
+		var sig []byte
+		if tc.key != nil {
+			var err error
+			if sig, err = tc.key.Sign(label, protocol.Join(label, []byte(tc.body), tc.chain)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var b cryptobyte.Builder
+		b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(label)) })
+		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(tc.body)) })
+		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(tc.chain) })
+		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
+		signed := b.BytesOrPanic()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := tc.verify(signed)
+		runtime.ReadMemStats(&after)
+		wantReason(t, name, err, tc.want)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 2*uint64(len(signed)) {
+			t.Errorf("%s: %d bytes were allocated for %d", name, n, len(signed))
+		}
+	}
+}
+
+// A round that names as many guests as it may is inside the limits of what is decoded.
+func TestLargestAudiencesFit(t *testing.T) {
+	w := federationtest.New(t)
+	_, signed, _ := w.Round(t, 100, func(r *federation.Round) {
+		var all protocol.Audience
+		for i := range protocol.MaxAudience {
+			all.Tenants = append(all.Tenants, fmt.Sprintf("tenant-%03d", i))
+			all.Images = append(all.Images, evidence.ImageDigest{Algorithm: evidence.ImageSHA256, Sum: [32]byte{byte(i)}})
+			all.Policies = append(all.Policies, protocol.PolicyDigest{byte(i)})
+		}
+		r.Contributors, r.Decryptors = all, all
+	})
+	if _, err := federation.VerifyRound(signed, w.Roots(), w.Broker(), w.Floor()); err != nil {
+		t.Error(err)
 	}
 }
 

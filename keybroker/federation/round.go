@@ -369,16 +369,16 @@ func EpochOf(signed []byte, roots []identity.Public) (protocol.EpochStatement, e
 
 // verifyBroker checks a statement of the broker's epoch key.
 func verifyBroker(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, st statement, fits func(protocol.EpochStatement) bool) error {
-	chain, msg, sig, err := open(signed, st)
+	s, err := split(signed, st)
 	if err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyStatementEpoch(chain, roots, broker, floor)
+	epoch, err := protocol.VerifyStatementEpoch(s.chain, roots, broker, floor)
 	if err != nil {
 		return err
 	}
-	if err := epoch.Key.Verify(st.context(), msg, sig); err != nil {
-		return &evidence.Refusal{Reason: ReasonSignature, Detail: "the epoch key did not sign this " + st.context(), Err: err}
+	if err := s.open(epoch.Key, "the epoch key", st); err != nil {
+		return err
 	}
 	if !fits(epoch) {
 		return evidence.Refuse(ReasonSignature, "%s names another broker, epoch or time", st.context())

@@ -6,6 +6,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 )
 
 // Bundle is a proof with what opens the receipts' commitments to its outputs.
@@ -57,7 +58,7 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 		return nil, evidence.Refuse(ReasonBundle, "%d bytes, the limit is %d", len(raw), MaxBundleBytes)
 	}
 	var b Bundle
-	if err := strict(raw, (*plainBundle)(&b)); err != nil {
+	if err := strictjson.Decode(raw, bundleLimits, (*plainBundle)(&b)); err != nil {
 		return nil, evidence.Refuse(ReasonBundle, "%w", err)
 	}
 	again, err := b.Marshal()

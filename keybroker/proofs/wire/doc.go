@@ -17,9 +17,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -27,6 +25,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 )
 
 // Reasons of this package.
@@ -45,6 +44,14 @@ const (
 	maxBodyBytes      = 40 << 10
 	maxChainBytes     = 24 << 10
 	maxSignatureBytes = 6 << 10
+)
+
+// What is decoded at most: of a body, the models of a record or the receipts of a challenge;
+// of an announcement, its receipts; of a bundle, the outputs of all its inferences.
+var (
+	bodyLimits         = strictjson.Limits{Values: 2 * MaxChallenged, List: MaxChallenged}
+	announcementLimits = strictjson.Limits{Values: 2 * MaxAnnounced, List: MaxAnnounced}
+	bundleLimits       = strictjson.Limits{Values: statement.MaxPublicInputs + 16*statement.MaxItems, List: statement.MaxItems, Named: map[string]int{"outputs": statement.MaxOutputs}}
 )
 
 // signed is a body that somebody signs: JSON with fixed fields in a fixed order.
@@ -88,60 +95,71 @@ func seal(key *identity.Private, chain []byte, v signed) ([]byte, error) {
 	return b.Bytes()
 }
 
-// open parses without believing: it fills v and returns what must be verified. The
-// signature covers body and chain, so that a body cannot be put behind another chain.
-func open(raw []byte, v signed) (chain, msg, sig []byte, err error) {
+// parts are those of signed bytes. Nothing of them is believed, and nothing decoded.
+type parts struct{ body, chain, sig []byte }
+
+// split takes signed bytes apart.
+func split(raw []byte, v signed) (parts, error) {
 	if len(raw) > MaxSignedBytes {
-		return nil, nil, nil, malformed("%d bytes, the limit is %d", len(raw), MaxSignedBytes)
+		return parts{}, malformed("%d bytes, the limit is %d", len(raw), MaxSignedBytes)
 	}
 	s := cryptobyte.String(raw)
-	var label, body, chainS, sigS cryptobyte.String
+	var label, body, chain, sig cryptobyte.String
 	if !s.ReadUint8LengthPrefixed(&label) || string(label) != v.context() ||
 		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
-		!s.ReadUint16LengthPrefixed(&chainS) || len(chainS) > maxChainBytes ||
-		!s.ReadUint16LengthPrefixed(&sigS) || len(sigS) > maxSignatureBytes || !s.Empty() {
-		return nil, nil, nil, malformed("truncated, trailing bytes, over a limit, or not a %s", v.context())
+		!s.ReadUint16LengthPrefixed(&chain) || len(chain) > maxChainBytes ||
+		!s.ReadUint16LengthPrefixed(&sig) || len(sig) > maxSignatureBytes || !s.Empty() {
+		return parts{}, malformed("truncated, trailing bytes, over a limit, or not a %s", v.context())
 	}
-	if err := strict(body, v); err != nil {
-		return nil, nil, nil, malformed("%w", err)
-	}
-	if err := v.check(); err != nil {
-		return nil, nil, nil, err
-	}
-	if again, err := json.Marshal(v); err != nil || !bytes.Equal(again, body) {
-		return nil, nil, nil, malformed("not the canonical encoding")
-	}
-	return chainS, protocol.Join(v.context(), body, chainS), sigS, nil
+	return parts{body, chain, sig}, nil
 }
 
-// verify checks root -> epoch statement, whose it is and against a floor -> body.
-func verify(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, v vouched) error {
-	chain, msg, sig, err := open(raw, v)
-	if err != nil {
+// open verifies the signature, and decodes into v only then. It covers body and chain, so
+// that a body cannot be put behind another chain.
+func (p parts) open(key identity.Public, whose string, v signed) error {
+	if err := key.Verify(v.context(), protocol.Join(v.context(), p.body, p.chain), p.sig); err != nil {
+		return &evidence.Refusal{Reason: ReasonSignature, Detail: whose + " did not sign this " + v.context(), Err: err}
+	}
+	return p.decode(v)
+}
+
+func (p parts) decode(v signed) error {
+	if err := strictjson.Decode(p.body, bodyLimits, v); err != nil {
+		return malformed("%w", err)
+	}
+	if err := v.check(); err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyStatementEpoch(chain, roots, broker, floor)
-	if err != nil {
-		return err
-	}
-	if err := epoch.Key.Verify(v.context(), msg, sig); err != nil {
-		return &evidence.Refusal{Reason: ReasonSignature, Detail: "the epoch key did not sign this " + v.context(), Err: err}
-	}
-	if !v.fits(epoch) {
-		return evidence.Refuse(ReasonSignature, "%s names another broker, epoch or time", v.context())
+	if again, err := json.Marshal(v); err != nil || !bytes.Equal(again, p.body) {
+		return malformed("not the canonical encoding")
 	}
 	return nil
 }
 
-// strict decodes one JSON value with known fields and nothing behind it.
-func strict(raw []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+// parse decodes without believing.
+func parse(raw []byte, v signed) error {
+	p, err := split(raw, v)
+	if err != nil {
 		return err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the JSON value")
+	return p.decode(v)
+}
+
+// verify checks root -> epoch statement, whose it is and against a floor -> body.
+func verify(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, v vouched) error {
+	p, err := split(raw, v)
+	if err != nil {
+		return err
+	}
+	epoch, err := protocol.VerifyStatementEpoch(p.chain, roots, broker, floor)
+	if err != nil {
+		return err
+	}
+	if err := p.open(epoch.Key, "the epoch key", v); err != nil {
+		return err
+	}
+	if !v.fits(epoch) {
+		return evidence.Refuse(ReasonSignature, "%s names another broker, epoch or time", v.context())
 	}
 	return nil
 }
@@ -178,9 +196,10 @@ type Announcement struct {
 	Receipts [][]byte `json:"receipts"`
 }
 
-// ParseAnnouncement reads an announcement, whose size the caller has bounded.
+// ParseAnnouncement reads an announcement, whose size the caller has bounded. Of one with
+// more receipts than MaxAnnounced it decodes none.
 func ParseAnnouncement(raw []byte) (a Announcement, err error) {
-	if err := strict(raw, &a); err != nil {
+	if err := strictjson.Decode(raw, announcementLimits, &a); err != nil {
 		return Announcement{}, malformed("%w", err)
 	}
 	return a, nil

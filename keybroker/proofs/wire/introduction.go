@@ -46,16 +46,16 @@ func SignIntroduction(key *identity.Private, chain []byte, i Introduction) ([]by
 // caller's question.
 func VerifyIntroduction(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, connection statement.Digest) (protocol.Authority, error) {
 	var i Introduction
-	chain, msg, sig, err := open(raw, &i)
+	p, err := split(raw, &i)
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	a, err := protocol.VerifyAuthority(chain, roots, broker, floor, protocol.RoleServe, protocol.NoResource(), protocol.Everyone())
+	a, err := protocol.VerifyAuthority(p.chain, roots, broker, floor, protocol.RoleServe, protocol.NoResource(), protocol.Everyone())
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	if err := a.Lease.AgentKey.Verify(ContextIntroduction, msg, sig); err != nil {
-		return protocol.Authority{}, &evidence.Refusal{Reason: ReasonSignature, Detail: "the attested agent key did not sign this introduction", Err: err}
+	if err := p.open(a.Lease.AgentKey, "the attested agent key", &i); err != nil {
+		return protocol.Authority{}, err
 	}
 	switch {
 	case i.Connection != connection:

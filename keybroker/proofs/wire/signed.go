@@ -133,7 +133,7 @@ func VerifyChallenge(raw []byte, roots []identity.Public, broker protocol.Broker
 // ParseChallenge reads a challenge without believing it, for whoever verified it before.
 func ParseChallenge(raw []byte) (Challenge, error) {
 	var c Challenge
-	if _, _, _, err := open(raw, &c); err != nil {
+	if err := parse(raw, &c); err != nil {
 		return Challenge{}, err
 	}
 	return c, nil
@@ -142,7 +142,7 @@ func ParseChallenge(raw []byte) (Challenge, error) {
 // ParseRecord reads a record without believing it, for whoever verified it before.
 func ParseRecord(raw []byte) (Record, error) {
 	var r Record
-	if _, _, _, err := open(raw, &r); err != nil {
+	if err := parse(raw, &r); err != nil {
 		return Record{}, err
 	}
 	return r, nil

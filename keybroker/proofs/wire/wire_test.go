@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -290,13 +291,72 @@ func TestLargestBundleFits(t *testing.T) {
 		b.Envelope.Statement.Inference.Items = append(b.Envelope.Statement.Inference.Items, item)
 		b.OutputSalts = append(b.OutputSalts, wire.Salt{0xFF})
 	}
+	check := func() {
+		t.Helper()
+		raw, err := b.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wire.ParseBundle(raw); err != nil {
+			t.Errorf("%d bytes: %v", len(raw), err)
+		}
+	}
+	check()
+	b.OutputSalts, b.Envelope.Statement.Inference.Items = b.OutputSalts[:4], b.Envelope.Statement.Inference.Items[:4]
+	for i := range b.Envelope.Statement.Inference.Items {
+		b.Envelope.Statement.Inference.Items[i].Outputs = make([]int32, statement.MaxOutputs)
+	}
+	check()
+}
+
+// Of lists that are too long nothing is decoded: hundreds of thousands of empty entries would
+// hold many times the bytes that the listener accounts for.
+func TestManyEntriesAreNotDecoded(t *testing.T) {
+	b := bundle()
 	raw, err := b.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := wire.ParseBundle(raw); err != nil {
-		t.Errorf("%d bytes: %v", len(raw), err)
+	many := func(n int, entry string) string {
+		return "[" + strings.TrimSuffix(strings.Repeat(entry+",", n), ",") + "]"
 	}
+	announcement := func(list string) []byte { return []byte(`{"receipts":` + list + `}`) }
+	if a, err := wire.ParseAnnouncement(announcement(many(wire.MaxAnnounced, `""`))); err != nil || len(a.Receipts) != wire.MaxAnnounced {
+		t.Errorf("%d receipts: %v", len(a.Receipts), err)
+	}
+	for name, tc := range map[string]struct {
+		raw   []byte
+		parse func([]byte) error
+		want  evidence.Reason
+	}{
+		"one receipt too many": {announcement(many(wire.MaxAnnounced+1, `""`)), parseAnnouncement, wire.ReasonMalformed},
+		"receipts":             {announcement(many(690_000, `""`)), parseAnnouncement, wire.ReasonMalformed},
+		"lists of receipts":    {announcement(many(32, many(20_000, `""`))), parseAnnouncement, wire.ReasonMalformed},
+		"items":                {bytes.Replace(raw, []byte(`"items":[`), []byte(`"items":[`+strings.Repeat("{},", 80_000)), 1), parseBundle, wire.ReasonBundle},
+		"salts":                {bytes.Replace(raw, []byte(`"output_salts":[`), []byte(`"output_salts":[`+strings.Repeat("null,", 50_000)), 1), parseBundle, wire.ReasonBundle},
+	} {
+		if len(tc.raw) == len(raw) {
+			t.Errorf("%s: not changed", name)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := tc.parse(tc.raw)
+		runtime.ReadMemStats(&after)
+		wantReason(t, name, err, tc.want)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<10 {
+			t.Errorf("%s: %d bytes were allocated for %d", name, n, len(tc.raw))
+		}
+	}
+}
+
+func parseAnnouncement(raw []byte) error {
+	_, err := wire.ParseAnnouncement(raw)
+	return err
+}
+
+func parseBundle(raw []byte) error {
+	_, err := wire.ParseBundle(raw)
+	return err
 }
 
 func TestAnnouncementIsStrict(t *testing.T) {
