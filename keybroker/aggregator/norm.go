@@ -31,6 +31,15 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 	if !a.now().before(r.def.Closes) {
 		return evidence.Refuse(ReasonRoundOver, "round %s takes no more proofs", r.def.ID)
 	}
+	// One connection at a time: more of them would have the same proof verified for each, and
+	// take the places of others'.
+	if !u.verifying.TryLock() {
+		return evidence.Refuse(ReasonBusy, "this proof is being verified on another connection; come back")
+	}
+	defer u.verifying.Unlock()
+	if r.proven(u) == nil {
+		return nil // meanwhile
+	}
 	if err := a.verifyProof(ctx, r, u, raw); err != nil {
 		return err
 	}
@@ -45,11 +54,11 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 // contributes, and take a processor each.
 const maxProving = 2
 
-// verifyProof verifies the one proof that a contribution names. One that does not hold is
-// verified once, however often it is sent.
+// verifyProof verifies the one proof that a contribution names; u.verifying is held. One that
+// does not hold is verified once, however often it is sent.
 func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw []byte) error {
-	if refusal := u.unsound.Load(); refusal != nil {
-		return *refusal
+	if u.unsound != nil {
+		return u.unsound
 	}
 	select {
 	case a.proving <- struct{}{}:
@@ -62,7 +71,7 @@ func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw [
 		return evidence.Refuse(ReasonBusy, "the proof was not verified in time; come back")
 	}
 	if reason, refused := evidence.ReasonOf(err); refused && reason == normcheck.ReasonInvalid {
-		u.unsound.Store(&err)
+		u.unsound = err
 	}
 	return err
 }

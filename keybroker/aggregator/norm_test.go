@@ -375,6 +375,45 @@ func (s *normSite) putProof(t *testing.T, upload string, proof []byte) evidence.
 	return answer.Error.Code
 }
 
+// TestAProofIsVerifiedForOneConnectionAtATime: whoever signed the digest of one that does not
+// hold takes one place with it, and once, on as many connections as it has.
+func TestAProofIsVerifiedForOneConnectionAtATime(t *testing.T) {
+	s := newNormSite(t, nil)
+	var bad []byte
+	m, _ := s.Agent(t, nil).ContributeWith(t, s.r, s.signed, vector(normLength, 1), func(c *federation.Contribution) {
+		bad = s.keys.Prove(t, s.r, c, coordinates, func(st *statement.Statement) { st.Gradient.SquaredL2++ })
+		c.ProofDigest = sha256.Sum256(bad)
+	})
+	if _, err := s.agg.Begin(s.r.ID, m); err != nil {
+		t.Fatal(err)
+	}
+	const connections = 8
+	empty := s.agg.FillProving()
+	reasons := make(chan evidence.Reason, connections)
+	for range connections {
+		go func() { reasons <- s.putProof(t, digestOf(t, m).String(), bad) }()
+	}
+	limit := time.NewTimer(30 * time.Second)
+	defer limit.Stop()
+	got := map[evidence.Reason]int{}
+	for waiting := true; waiting && got[aggregator.ReasonBusy] < connections-1; { // though no place is free
+		select {
+		case reason := <-reasons:
+			got[reason]++
+		case <-limit.C:
+			t.Errorf("more than one waits to be verified: %v", got)
+			waiting = false
+		}
+	}
+	empty()
+	for range connections - got[aggregator.ReasonBusy] {
+		got[<-reasons]++
+	}
+	if got[aggregator.ReasonBusy] != connections-1 || got[normcheck.ReasonInvalid] != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestAProofThatDoesNotHoldIsVerifiedOnce: whoever signed the digest of one may send it again
 // and again, on every connection that it has.
 func TestAProofThatDoesNotHoldIsVerifiedOnce(t *testing.T) {

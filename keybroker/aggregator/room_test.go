@@ -91,6 +91,52 @@ func TestManifestsAloneShutNoRound(t *testing.T) {
 	}
 }
 
+// TestARestartDoesNotMakeAllUploadsOneSource: before their agents come back, uploads that had
+// begun count by processor; afterwards by where they come from. One source takes none of them.
+func TestARestartDoesNotMakeAllUploadsOneSource(t *testing.T) {
+	s := newRoomy(t, 6)
+	var manifests [][]byte
+	var held []federation.Digest
+	sources := []string{"a", "b", "c", "d", "d"}
+	for _, source := range sources {
+		m, b := s.Agent(t, nil).Contribute(t, s.r, s.signed, vector(rlwe.BlockValues+1, 1))
+		u, err := s.agg.BeginFrom(source, s.r.ID, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.blocks[u.Contribution] = b
+		if err := s.receive(u.Contribution, 1); err != nil {
+			t.Fatal(err)
+		}
+		manifests, held = append(manifests, m), append(held, u.Contribution)
+	}
+	s.stop()
+	s.site = open(t, s.World, s.dir, nil)
+	for range 3 { // one place is free, and its own give way to its own
+		if _, err := s.begin(t, "guest"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, m := range manifests { // they come back
+		if u, err := s.agg.BeginFrom(sources[i], s.r.ID, m); err != nil || u.Next != 1 {
+			t.Errorf("upload %d, of %s, gave way: %+v, %v", i, sources[i], u, err)
+		}
+	}
+	// Which source has most is known again, and one of its two gives way.
+	if _, err := s.begin(t, "guest"); err != nil {
+		t.Fatal(err)
+	}
+	gone := 0
+	for _, u := range held[3:] {
+		if _, err := s.agg.Receive(s.r.ID, u, 1, bytes.NewReader(nil)); err != nil {
+			gone++
+		}
+	}
+	if gone != 1 {
+		t.Errorf("%d of the two of the source that has most gave way", gone)
+	}
+}
+
 // TestWhichUploadsGiveWay: those of the source that has most, of these the ones without
 // blocks, of these the oldest; never one under way, and none of a source that has fewer than
 // the newcomer's.

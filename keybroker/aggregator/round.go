@@ -188,7 +188,7 @@ func (r *round) loadUploads(roots []identity.Public) error {
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", digest, err)
 		}
-		u := &upload{contribution: c, digest: digest, processor: by.Lease.Processor}
+		u := &upload{contribution: c, digest: digest, processor: by.Lease.Processor, source: fmt.Sprintf("processor %x", by.Lease.Processor), restored: true}
 		next := r.columns.Count
 		if durable.Exists(r.path("uploads", e.Name(), fileComplete)) {
 			u.complete.Store(true)

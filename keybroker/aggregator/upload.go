@@ -19,18 +19,21 @@ type upload struct {
 	digest       federation.Digest  // of the signed contribution
 	processor    protocol.Processor // of its guest, by the lease that it was signed under
 
-	mu       sync.Mutex    // held while blocks are written
-	next     atomic.Uint64 // blocks that are here, from the shard's first; its writer holds mu
-	complete atomic.Bool
+	mu        sync.Mutex    // held while blocks are written
+	next      atomic.Uint64 // blocks that are here, from the shard's first; its writer holds mu
+	complete  atomic.Bool
+	verifying sync.Mutex // held while its proof is verified and kept
 	// unsound is the refusal of the one proof that its contribution names, once it was
-	// verified and does not hold: it never will.
-	unsound atomic.Pointer[error]
+	// verified and does not hold: it never will. It is verifying's.
+	unsound error
 
 	// source is where its manifest came from; since, the order in which uploads of the round
-	// began or got on. Both are the round's mu's, and forgotten with a restart.
-	source string
-	since  uint64
-	gone   bool // it gave way; mu's
+	// began or got on. Both are the round's mu's, and forgotten with a restart: until its agent
+	// comes back, the source of a restored one is its processor.
+	source   string
+	restored bool
+	since    uint64
+	gone     bool // it gave way; mu's
 }
 
 // UploadStatus says where an upload stands. Blocks count from the shard's first.
@@ -87,6 +90,7 @@ func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus
 			return UploadStatus{}, err
 		}
 	}
+	r.cameBack(u, from)
 	return r.statusOf(u), nil // not under u.mu: that is held while its blocks come
 }
 
@@ -116,6 +120,15 @@ func (r *round) admit(u *upload, raw []byte) (*upload, error) {
 	r.gotOn(u)
 	r.uploads[u.digest], r.agents[u.contribution.Agent] = u, u.digest
 	return u, nil
+}
+
+// cameBack gives an upload of before a restart the source that its agent sends it from now.
+func (r *round) cameBack(u *upload, from peer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u.restored && from.source != "" && (from.shown == nil || from.shown.Agent() == u.contribution.Agent) {
+		u.source, u.restored = from.source, false
+	}
 }
 
 func (r *round) upload(digest federation.Digest) (*upload, error) {
