@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
@@ -207,7 +208,8 @@ func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id federati
 		return err
 	}
 	defer release()
-	if err := json.Unmarshal(body, &request); err != nil {
+	// A cohort has no more members than the body has room for digests.
+	if err := strictjson.Decode(body, strictjson.Limits{Values: maxCohortBody/64 + 8, List: maxCohortBody / 64}, &request); err != nil {
 		return evidence.Refuse(federation.ReasonMalformed, "the cohort: %v", err)
 	}
 	m, err := a.Sum(r.Context(), id, request.Cohort, nil)

@@ -59,6 +59,21 @@ func TestVerifyHoldsTheLogAgainstKeptCheckpoints(t *testing.T) {
 	}
 }
 
+// A viewer's eight megabytes of empty entries are not decoded.
+func TestManyEntriesAreNotDecoded(t *testing.T) {
+	b := newBench(t, me(), nil)
+	for n, want := range map[int]string{
+		bodyLimits.List:     "checkpoints at once",
+		bodyLimits.List + 1: "a list has more than",
+	} {
+		body := `{"kept":[` + strings.TrimSuffix(strings.Repeat(`"",`, n), ",") + `]}`
+		err := b.client.call(t.Context(), http.MethodPost, "/v1/audit/verify", nil, strings.NewReader(body), nil)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Status != http.StatusBadRequest || !strings.Contains(e.Message, want) {
+			t.Errorf("%d entries: %v, want %q", n, err, want)
+		}
+	}
+}
+
 func TestTheLogIsVerifiedOnceAtATime(t *testing.T) {
 	b := newBench(t, me(), nil)
 	b.server.verifying <- struct{}{}

@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
@@ -111,13 +111,8 @@ func asError(err error) *Error {
 
 // decode reads a JSON body strictly: one value, no unknown field.
 func (r *request) decode(into any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := strictjson.Decode(r.body, bodyLimits, into); err != nil {
 		return fmt.Errorf("read request: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("read request: something follows the value")
 	}
 	return nil
 }

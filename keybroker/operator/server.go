@@ -21,6 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
@@ -28,6 +29,10 @@ const (
 	maxBodyBytes    = 8 << 20
 	requestDeadline = 2 * time.Minute
 )
+
+// bodyLimits leave room for the longest cohort that a body can name: a digest has 64
+// characters.
+var bodyLimits = strictjson.Limits{Values: maxBodyBytes/64 + 64, List: maxBodyBytes / 64}
 
 // Options are what the server works on. All fields but Viewers, Operators and
 // Metrics are required.
@@ -144,6 +149,7 @@ type request struct {
 	s *Server
 	// resource is what the audit record names, filled in before run.
 	resource string
+	body     []byte // wiped after run
 }
 
 // Handler returns the HTTP handler; it refuses every request whose connection
@@ -182,7 +188,7 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		defer done()
 		hr.Body = io.NopCloser(bytes.NewReader(body))
 		detail := detailOf(r.action, hr, body)
-		req := &request{Request: hr, s: s, resource: hr.PathValue("name")}
+		req := &request{Request: hr, s: s, resource: hr.PathValue("name"), body: body}
 		if r.mutating {
 			if err := s.record(hr.Context(), r, who, req.resource, detail, nil); err != nil {
 				writeError(w, &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()})
