@@ -59,7 +59,12 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 	if err := s.accompany(ctx, l, spec.With); err != nil {
 		return nil, spec.step(ReasonProof, err)
 	}
-	if err := s.upload(ctx, l, h, manifest); err != nil {
+	if err = s.upload(ctx, l, h, manifest); outsideLease(err) {
+		if result, manifest, err = s.restate(h, result, manifest, err); err == nil {
+			err = s.upload(ctx, l, h, manifest)
+		}
+	}
+	if err != nil {
 		return nil, spec.step(ReasonSend, err)
 	}
 	// The upload is complete everywhere: neither vector nor ciphertext is needed.
@@ -101,7 +106,15 @@ func (s *Service) prepared(round string) (result Contributed, manifest []byte, e
 	if err != nil || consumed == [32]byte{} {
 		return result, nil, err
 	}
-	manifest, err = os.ReadFile(s.path("uploads", round+".manifest"))
+	again, err := s.restated(round)
+	if err != nil {
+		return result, nil, err
+	}
+	name := round + ".manifest"
+	if again != (federation.Digest{}) {
+		name, consumed = round+".again", again
+	}
+	manifest, err = os.ReadFile(s.path("uploads", name))
 	if err != nil {
 		return result, nil, err
 	}
@@ -116,7 +129,9 @@ func (s *Service) prepared(round string) (result Contributed, manifest []byte, e
 	if err != nil {
 		return result, nil, err
 	}
-	return result, manifest, json.Unmarshal(raw, &result)
+	err = json.Unmarshal(raw, &result)
+	result.Contribution = federation.DigestOf(m.Signed)
+	return result, manifest, err
 }
 
 // encrypt has a worker encrypt the vector, signs the contribution, makes all of it

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,13 @@ type world struct {
 	spool spool.Limits
 	tls   *tls.Config
 	addr  string
+	// later is how much later it is than in most tests.
+	later atomic.Int64
+}
+
+// at is a time of these tests, in minutes after Begin.
+func (w *world) at(minutes int) protocol.Time {
+	return federationtest.Begin.Add(time.Duration(minutes)*time.Minute + time.Duration(w.later.Load()))
 }
 
 func newWorld(t *testing.T) *world { return newNormWorld(t, nil) }
@@ -67,7 +75,7 @@ func newNormWorld(t *testing.T, norms *proofkeys.Ring) *world {
 	t.Helper()
 	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute, leases: time.Minute, spool: spool.Defaults()}
 	var err error
-	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), NormKeys: norms, Now: func() time.Time { return federationtest.Begin.Add(time.Minute).Time() }})
+	w.agg, err = aggregator.New(aggregator.Config{StateDir: w.dir, Roots: w.Roots(), Logger: quiet(), NormKeys: norms, Now: func() time.Time { return w.at(1).Time() }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +139,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 		t.Fatal(err)
 	}
 	client := uplink.New(w.addr, w.tls, w.Roots(), func() (uplink.Guest, error) {
-		return uplink.Guest{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
+		return uplink.Guest{Key: agent.Key, Chain: agent.Chain, Now: w.at(2)}, nil
 	})
 	var norm *normproof.Prover
 	if w.norms != nil {
@@ -144,7 +152,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 			if w.sign != nil {
 				agent = w.sign(agent)
 			}
-			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Broker: agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
+			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: w.at(2), Broker: agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
 		},
 		RoundKey: func(_ context.Context, resource string) (federate.Released, error) {
 			if roundKey == nil {

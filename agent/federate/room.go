@@ -102,7 +102,7 @@ func (s *Service) tidy(now time.Time) (gone int, err error) {
 	s.contributing(func(info jobs.Info, spec contributeSpec) {
 		if !info.Final() || info.State == jobs.Dead { // a dead one can be retried
 			needed["spool/"+spec.Vector] = true
-			for _, part := range []string{".blocks", ".manifest", ".result", ".proof"} {
+			for _, part := range []string{".blocks", ".manifest", ".again", ".result", ".proof"} {
 				needed["uploads/"+spec.Round.String()+part] = true
 			}
 		}

@@ -240,13 +240,18 @@ func (client *Client) UploadManifest(ctx context.Context, floor protocol.Floor, 
 	if m, err = client.manifest(ctx, r, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution)); err != nil {
 		return c, m, err
 	}
-	if c, _, err = federation.VerifyContribution(m.Signed, client.roots, floor, r); err != nil {
+	if c, _, err = client.Contribution(m.Signed, floor, r); err != nil {
 		return c, m, err
 	}
 	if federation.DigestOf(m.Signed) != contribution {
 		return c, m, evidence.Refuse(federation.ReasonUpload, "the aggregator sent another contribution")
 	}
 	return c, m, errors.Join(c.Follows(r, roundDigest), m.Matches(c))
+}
+
+// Contribution verifies a contribution against the roots that rounds are verified against.
+func (c *Client) Contribution(signed []byte, floor protocol.Floor, r federation.Round) (federation.Contribution, protocol.Authority, error) {
+	return federation.VerifyContribution(signed, c.roots, floor, r)
 }
 
 // manifest fetches a manifest of the round's blocks.
