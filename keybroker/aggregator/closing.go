@@ -13,8 +13,12 @@ import (
 )
 
 // SetTicket takes the broker's ticket for a cohort whose sum is here. From then on
-// the sum may be fetched, and no contribution is taken.
+// the sum may be fetched, and no contribution is taken. Only the bearer of a ticket for
+// the round is told whether the round is here.
 func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
+	if err := federation.VerifyTicketNames(id, signed, a.cfg.Roots, a.floor()); err != nil {
+		return err
+	}
 	r, err := a.round(id)
 	if err != nil {
 		return err

@@ -276,6 +276,34 @@ func (s *site) result(t *testing.T, by *federationtest.Agent, r federation.Round
 	return raw
 }
 
+// A stranger's ticket is answered in the same way for a round that is here and for one that
+// is not, and so is a ticket of another round; a bearer of the round's own is told.
+func TestTicketsTellNoStrangerWhichRoundsThereAre(t *testing.T) {
+	s := open(t, federationtest.New(t), t.TempDir(), nil)
+	r, signed, _ := s.Round(t, 100, nil)
+	other, otherSigned, _ := s.Round(t, 100, nil)
+	if _, err := s.agg.AddRound(signed); err != nil {
+		t.Fatal(err)
+	}
+	stranger := closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil)) // says nothing of who it is
+	sum := uplink.Sum{Cohort: federation.Digest{1}, Count: 2}
+	forged, ofThird := s.ticket(t, r, signed, sum), s.ticket(t, federation.Round{ID: federation.ID{1}}, signed, sum)
+	forged[len(forged)-1] ^= 1
+	for name, tc := range map[string]struct {
+		ticket []byte
+		want   evidence.Reason
+	}{
+		"nonsense":         {[]byte("x"), federation.ReasonMalformed},
+		"forged":           {forged, federation.ReasonSignature},
+		"of a third round": {ofThird, federation.ReasonWrongRound},
+	} {
+		wantReasonOf(t, name+", for a round that is here", stranger.SetTicket(t.Context(), r.ID, tc.ticket), tc.want)
+		wantReasonOf(t, name+", for one that is not", stranger.SetTicket(t.Context(), other.ID, tc.ticket), tc.want)
+	}
+	wantReasonOf(t, "its bearer", stranger.SetTicket(t.Context(), r.ID, s.ticket(t, r, signed, sum)), aggregator.ReasonNoSum)
+	wantReasonOf(t, "the bearer of another's", stranger.SetTicket(t.Context(), other.ID, s.ticket(t, other, otherSigned, sum)), aggregator.ReasonUnknownRound)
+}
+
 // get asks the administrator's socket.
 func (s *site) get(t *testing.T, path string) (io.ReadCloser, error) {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,15 +132,16 @@ func TestAdminSocket(t *testing.T) {
 	if st := s.agg.Rounds(); len(st) != 1 || !st[0].Closed || st[0].Published || st[0].Complete != 2 {
 		t.Errorf("%+v", st)
 	}
+	long := `{"cohort":[` + strings.Repeat("null,", 1<<19) + "null]}" // more than its bytes have room for
 	for _, tc := range []struct {
 		method, path, body string
 		want               int
 	}{
-		{"GET", "/v1/rounds/xyz", "", 404}, {"GET", id + "/uploads/xyz", "", 404}, {"POST", id + "/sum", "{", 422}, {"POST", "/v1/rounds", "nonsense", 422},
+		{"GET", "/v1/rounds/xyz", "", 404}, {"GET", id + "/uploads/xyz", "", 404}, {"POST", id + "/sum", "{", 422}, {"POST", id + "/sum", long, 422}, {"POST", "/v1/rounds", "nonsense", 422},
 		{"PUT", id + "/uploads/" + federation.Digest{1}.String() + "?from=0", "", 404}, {"POST", id + "/uploads", "nonsense", 422},
 		{"PUT", id + "/ticket", "nonsense", 422}, {"PUT", id + "/result", "nonsense", 422}, {"PUT", id + "/values", "x", 404},
 		{"DELETE", id, "", 200}, {"DELETE", id, "", 404}, {"GET", id + "/contributions", "", 404}, {"POST", id + "/sum", `{"cohort":[]}`, 404}, {"GET", id + "/sum", "", 404},
-		{"GET", id + "/ticket", "", 404}, {"GET", id + "/sum/blocks", "", 404}, {"PUT", id + "/ticket", "x", 404}, {"PUT", id + "/result", "x", 404}, {"PUT", id + "/values", "x", 404},
+		{"GET", id + "/ticket", "", 404}, {"GET", id + "/sum/blocks", "", 404}, {"PUT", id + "/ticket", "x", 422}, {"PUT", id + "/result", "x", 404}, {"PUT", id + "/values", "x", 404},
 	} {
 		if code, answer := raw(t, s.socket, tc.method, tc.path, tc.body); code != tc.want {
 			t.Errorf("%s %s: %d %v, want %d", tc.method, tc.path, code, answer, tc.want)

@@ -48,10 +48,8 @@ func SignTicket(key *identity.Private, epoch []byte, t Ticket) ([]byte, error) {
 // VerifyTicket checks root -> epoch statement -> ticket, and that it closes the
 // round: by the word of the broker that opened it.
 func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, roundDigest Digest) (Ticket, error) {
-	var t Ticket
-	if err := verifyBroker(signed, roots, protocol.Of(r.Broker), floor, &t, func(st protocol.EpochStatement) bool {
-		return Digest(st.Broker) == t.Broker && st.Epoch == t.Epoch && st.ValidAt(t.Time)
-	}); err != nil {
+	t, err := verifyTicket(signed, roots, protocol.Of(r.Broker), floor)
+	if err != nil {
 		return Ticket{}, err
 	}
 	if t.Round != r.ID || t.RoundDigest != roundDigest {
@@ -61,6 +59,25 @@ func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, 
 		return Ticket{}, evidence.Refuse(ReasonRound, "the ticket has %d contributions, the round allows %d to %d", t.Count, r.Minimum, r.Maximum)
 	}
 	return t, nil
+}
+
+// VerifyTicketNames checks that a ticket of some configured root's broker names a round:
+// what its bearer must show before it is told whether the round is here. Whether the
+// ticket closes the round, VerifyTicket says.
+func VerifyTicketNames(id ID, signed []byte, roots []identity.Public, floor protocol.Floor) error {
+	t, err := verifyTicket(signed, roots, protocol.AnyBroker(), floor)
+	if err == nil && t.Round != id {
+		err = evidence.Refuse(ReasonWrongRound, "the ticket closes round %s", t.Round)
+	}
+	return err
+}
+
+func verifyTicket(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Ticket, error) {
+	var t Ticket
+	err := verifyBroker(signed, roots, broker, floor, &t, func(st protocol.EpochStatement) bool {
+		return Digest(st.Broker) == t.Broker && st.Epoch == t.Epoch && st.ValidAt(t.Time)
+	})
+	return t, err
 }
 
 // CohortDigest names a set of contributions, whatever their order: the hash of the
