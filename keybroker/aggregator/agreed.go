@@ -3,6 +3,7 @@ package aggregator
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -66,6 +67,27 @@ func (a *Aggregator) agree(r *round, res federation.Result) error {
 		return err
 	}
 	return durable.Once(r.path(fileResult), joined)
+}
+
+// dropFormer deletes what one party published by its own word under an earlier version, with
+// its values: it verifies for nobody, and would keep out what the threshold agrees on.
+func (r *round) dropFormer(log *slog.Logger) error {
+	if r.def.Parties == nil {
+		return nil
+	}
+	result, err := os.ReadFile(r.path(fileResult))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && federation.Agreed(result) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	log.Warn("the word of one party, which an earlier version took for the result, is deleted; the parties publish again", "round", r.def.ID.String())
+	// The values go first: without the result, nobody would know that they are of it.
+	if err := os.Remove(r.path(fileValues)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(durable.SyncDir(r.dir), os.Remove(r.path(fileResult)), durable.SyncDir(r.dir))
 }
 
 // heldResult is what a party signed before. What does not verify any more, its epoch was

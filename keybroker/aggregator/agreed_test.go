@@ -60,3 +60,42 @@ func TestAThresholdOfPartiesPublishes(t *testing.T) {
 		t.Errorf("other values, %v", err)
 	}
 }
+
+// What one party published by its own word, before results were agreed on, stayed in the
+// result's place after the update: it verified for nobody, and the threshold's was refused.
+func TestAFormerResultOfOnePartyGoes(t *testing.T) {
+	w, dir := federationtest.New(t), t.TempDir()
+	s := open(t, w, dir, nil)
+	a, b := s.Agent(t, nil), s.Agent(t, nil)
+	r, signed := partyRound(t, s, a, b)
+	if err := closer(t, s.as(a)).AddRound(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	s.closeEmpty(t, r, signed)
+	file := func(name string) string { return filepath.Join(dir, "rounds", r.ID.String(), name) }
+	ticket, err := os.ReadFile(file("ticket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, wrong := bytes.Repeat([]byte{1}, int(8*r.Length)), bytes.Repeat([]byte{2}, int(8*r.Length))
+	s.stop()
+	for name, data := range map[string][]byte{"result": s.result(t, a, r, signed, ticket, wrong), "values": wrong} {
+		if err := os.WriteFile(file(name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = open(t, w, dir, nil)
+	publish := func(by *federationtest.Agent) error {
+		return closer(t, s.as(by)).Publish(t.Context(), r.ID, s.result(t, by, r, signed, ticket, values), bytes.NewReader(values))
+	}
+	wantReasonOf(t, "one party", publish(a), aggregator.ReasonNoResult)
+	if err := publish(b); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	s = open(t, w, dir, nil) // what was agreed on stays
+	got, err := io.ReadAll(must(t)(closer(t, s.as(a)).Values(t.Context(), r.ID)))
+	if err != nil || !bytes.Equal(got, values) {
+		t.Errorf("other values, %v", err)
+	}
+}

@@ -156,7 +156,7 @@ func (a *Aggregator) load() error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(r.sweep(), r.loadUploads(a.cfg.Roots)); err != nil {
+		if err := errors.Join(r.sweep(), r.dropFormer(a.cfg.Logger), r.loadUploads(a.cfg.Roots)); err != nil {
 			return fmt.Errorf("round %s: %w", def.ID, err)
 		}
 		a.rounds[def.ID] = r

@@ -29,7 +29,13 @@ func JoinResults(signed [][]byte) ([]byte, error) {
 	return b.Bytes()
 }
 
-// splitResults is the reverse. It checks no signature.
+// Agreed says whether a result has the form that JoinResults makes. It checks no signature.
+func Agreed(result []byte) bool {
+	_, err := splitResults(result)
+	return err == nil
+}
+
+// splitResults is the reverse of JoinResults. It checks no signature.
 func splitResults(joined []byte) ([][]byte, error) {
 	s := cryptobyte.String(joined)
 	var label []byte
