@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/teesim"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 )
@@ -43,17 +42,18 @@ const releasesMeasured = 384
 
 // BenchmarkBrokerHalf measures what a release costs the broker alone: the guests
 // run in a process of their own. "first" is an agent key that the broker has never
-// seen, "renewal" one that it has; each on a new connection, from so many guests at
-// once. What compares machines and builds is the figure in P-384 verifications,
+// seen, on a new connection; "renewal" one that it has, on the connection that was kept
+// for it, if this build keeps any; "renewal_new" is that on a new connection. All are from
+// so many guests at once. What compares machines and builds is the figure in P-384 verifications,
 // one of which, the evidence's own, is in it. make bench-release runs it beside an
 // earlier build.
 func BenchmarkBrokerHalf(b *testing.B) {
-	for _, kind := range []string{"first", "renewal"} {
+	for _, kind := range []string{"first", "renewal", "renewal_new"} {
 		for _, guests := range []int{1, 16, 64} {
 			b.Run(fmt.Sprintf("%s/guests=%d", kind, guests), func(b *testing.B) {
 				var each, verify time.Duration
 				for b.Loop() {
-					e, v := brokerHalf(b, guestHalf{Guests: guests, Each: releasesMeasured / guests, Renew: kind == "renewal"})
+					e, v := brokerHalf(b, guestHalf{Guests: guests, Each: releasesMeasured / guests, Renew: kind != "first", Kept: kind == "renewal"})
 					each, verify = each+e, verify+v
 				}
 				n := time.Duration(b.N)
@@ -71,6 +71,7 @@ type guestHalf struct {
 	Address, TEEDir string
 	Guests, Each    int
 	Renew           bool // each guest keeps its agent key
+	Kept            bool // and its connection
 }
 
 const guestHalfVariable = "ANCHORHOLD_TEST_GUEST_HALF"
@@ -84,7 +85,11 @@ func brokerHalf(tb testing.TB, half guestHalf) (each, verify time.Duration) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f := brokertest.New(tb, brokertest.WithTEE(tee))
+	options := []brokertest.Option{brokertest.WithTEE(tee)}
+	if half.Kept {
+		options = append(options, keeping()...)
+	}
+	f := brokertest.New(tb, options...)
 	half.Address = f.Address
 	raw, err := json.Marshal(half)
 	if err != nil {
@@ -146,14 +151,22 @@ func TestGuestHalf(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := brokertest.New(t, brokertest.WithTEE(tee)) // for its keys; nobody calls its broker
-	keys := make([]*identity.Private, half.Guests)
+	guests := make([]*guest, half.Guests)
 	release := func(i int) {
-		g := dialAt(t, f, half.Address)
-		if half.Renew && keys[i] != nil {
-			g.agent = keys[i]
+		before := guests[i]
+		if half.Kept && before != nil && again(before) {
+			return
 		}
-		keys[i] = g.agent
-		g.whole()
+		g := dialAt(t, f, half.Address)
+		if half.Renew && before != nil {
+			g.agent = before.agent
+		}
+		guests[i] = g
+		if half.Kept {
+			stay(g)
+		} else {
+			g.whole()
+		}
 	}
 	all := func(n int) {
 		var wg sync.WaitGroup
@@ -172,6 +185,11 @@ func TestGuestHalf(t *testing.T) {
 		t.Fatal(err)
 	}
 	all(half.Each)
+	if half.Kept {
+		for _, g := range guests {
+			leave(g)
+		}
+	}
 	fmt.Print(guestsDone)
 }
 

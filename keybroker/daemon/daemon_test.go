@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -421,6 +422,41 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadOfAnotherCertificateEndsKeptConnections: guests are to see it.
+func TestReloadOfAnotherCertificateEndsKeptConnections(t *testing.T) {
+	s := newState(t, false)
+	reload := make(chan os.Signal)
+	s.options.Reload = reload
+	op, address, _ := s.run(t)
+	u := underAttack{Socket: s.options.Config.Operator.Socket}
+	openModel(t, op)
+	guest := s.client(t, address)
+	defer guest.Close()
+	keptIs := func(n int64) { waitFor(t, nil, func() bool { return metric(t, u, "kept") == n }) }
+	if err := acquire(t.Context(), guest); err != nil {
+		t.Fatal(err)
+	}
+	keptIs(1)
+	reload <- syscall.SIGHUP
+	reload <- syscall.SIGHUP // is taken when the one before is done
+	keptIs(1)
+	if err := acquire(t.Context(), guest); err != nil || metric(t, u, "reused_total") != 1 {
+		t.Fatal("a reload that changes nothing ended the connection: ", err)
+	}
+	certificate, key, err := hybridtls.NewCertificate([]string{"localhost"}, time.Hour)
+	if err == nil {
+		err = errors.Join(os.WriteFile(s.result.Layout.Certificate(), certificate, 0o600), os.WriteFile(s.result.Layout.TLSKey(), key, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload <- syscall.SIGHUP
+	keptIs(0)
+	if e, ok := errors.AsType[*client.Error](acquire(t.Context(), guest)); !ok || e.Reason != hybridtls.CodeCertificate {
+		t.Errorf("the guest was not shown the new certificate: %v", e)
+	}
+}
+
 func TestInitRefuses(t *testing.T) {
 	s := newState(t, false)
 	buf, err := keybuf.Take(bytes.Clone(credential))
@@ -448,18 +484,18 @@ func TestInitRefuses(t *testing.T) {
 func TestConfig(t *testing.T) {
 	good := "state_dir: /s\nlisten: 0.0.0.0:8443\nunlock: {credential: broker.kek}\noperator: {socket: /run/s}\n"
 	c, err := ParseConfig([]byte(good))
-	if err != nil || c.checkpointEvery() != time.Minute || len(c.Operator.operators()) != 2 {
+	if err != nil || c.checkpointEvery() != time.Minute || len(c.Operator.operators()) != 2 || c.Limits.kept() != defaultKept {
 		t.Fatal(c, err)
 	}
 	c.Limits.CheckpointSeconds, c.Operator.OperatorUIDs = 5, []uint32{7}
 	if c.checkpointEvery() != 5*time.Second || c.Operator.operators()[0] != 7 {
 		t.Fatal(c)
 	}
-	limited := good + "limits: {connections: 10, unproven: 5, per_source: 3, ipv4_prefix: 24, ipv6_prefix: 56, balancers: [192.0.2.0/24], body_mib: 8, verifications: 2}\n" +
+	limited := good + "limits: {connections: 10, unproven: 5, per_source: 3, ipv4_prefix: 24, ipv6_prefix: 56, balancers: [192.0.2.0/24], body_mib: 8, verifications: 2, kept: 0}\n" +
 		"proofs: {listen: ':1', limits: {connections: 7}}\n"
 	limited = strings.Replace(limited, "{socket: /run/s}", "{socket: /run/s, limits: {per_source: 9}}", 1)
 	if c, err := ParseConfig([]byte(limited)); err != nil || c.Limits.Unproven != 5 || c.Limits.IPv6Prefix != 56 || c.Limits.Balancers[0] != "192.0.2.0/24" ||
-		c.Limits.Verifications != 2 || c.Proofs.Limits.Connections != 7 || c.Operator.Limits.PerSource != 9 {
+		c.Limits.Verifications != 2 || c.Proofs.Limits.Connections != 7 || c.Operator.Limits.PerSource != 9 || c.Limits.kept() != 0 {
 		t.Errorf("%+v %v", c, err)
 	}
 	for name, bad := range map[string]string{
@@ -467,7 +503,7 @@ func TestConfig(t *testing.T) {
 		"operators' limits": strings.Replace(good, "/run/s}", "/run/s, limits: {body_mib: -1}}", 1), "registry's limits": good + "proofs: {listen: ':1', limits: {ipv4_prefix: 33}}\n",
 		"empty": "", "unknown": good + "x: 1\n", "relative": strings.Replace(good, "/s", "s", 1), "listen": strings.Replace(good, ":8443", "", 1),
 		"profile": good + "profile: classical\n", "both": strings.Replace(good, "{credential: broker.kek}", "{credential: a, passphrase: b}", 1),
-		"socket": strings.Replace(good, "/run/s", "s", 1), "limits": good + "limits: {connections: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",
+		"socket": strings.Replace(good, "/run/s", "s", 1), "limits": good + "limits: {connections: -1}\n", "kept": good + "limits: {kept: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",
 	} {
 		if _, err := ParseConfig([]byte(bad)); err == nil {
 			t.Errorf("%s: accepted", name)

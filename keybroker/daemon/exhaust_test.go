@@ -12,12 +12,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -64,6 +68,13 @@ func serveForAttack(t *testing.T, ready func(any)) {
 			t.Fatal(err)
 		}
 	}
+	openModel(t, c)
+	ready(u)
+}
+
+// openModel has a broker release models/a to the guests of s.client.
+func openModel(t *testing.T, c *operator.Client) {
+	t.Helper()
 	values := fmt.Appendf(nil, "format: 1\nreference_values: [{id: demo/a, measurement: %q}]", hex.EncodeToString(bytes.Repeat([]byte{0xcd}, 48)))
 	secret, err := keybuf.Take([]byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
@@ -80,7 +91,6 @@ func serveForAttack(t *testing.T, ready func(any)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready(u)
 }
 
 // attacked starts a broker, for a test of one of its listeners.
@@ -115,13 +125,11 @@ func TestBrokerUnderAttack(t *testing.T) {
 	guest := func(who *listentest.Party) listentest.Client {
 		c := s.client(t, who.Relay(t, "tcp", u.Address))
 		return func(ctx context.Context) error {
-			lease, err := c.Acquire(ctx, []string{"models/a"})
-			if err == nil {
-				lease.Wipe()
-			}
-			return err
+			defer c.Close() // on a connection of its own each time
+			return acquire(ctx, c)
 		}
 	}
+	waiting := s.keepAll(t, u)
 	hello, err := protocol.Marshal(&protocol.Hello{Versions: []protocol.Version{protocol.Version2}, Suites: []protocol.Suite{protocol.Suite1},
 		Kinds: []evidence.Kind{evidence.KindSNP}, Classes: []string{"models"}})
 	if err != nil {
@@ -132,6 +140,71 @@ func TestBrokerUnderAttack(t *testing.T) {
 	header := slices.Concat(hello, []byte{byte(len(label))}, []byte(label), []byte{byte(size >> 16), byte(size >> 8), byte(size)})
 	server.Withstands(t, listentest.Target{Name: "broker", Network: "tcp", Address: u.Address, TLS: tlsConfig, Memory: listentest.UnitMemory(t, brokerUnit),
 		Hello: hello, Header: header, Body: make([]byte, size/2), Refused: []byte("no frame at all")}, guest)
+	for i, c := range waiting {
+		if err := acquire(t.Context(), c); err != nil {
+			t.Errorf("guest %d of %d that waited with a connection: %v", i, len(waiting), err)
+		}
+	}
+	kept := metric(t, u, "kept_evicted_total")
+	t.Logf("%d connections were kept before the attacks, which cost %d", len(waiting), kept)
+	if kept == 0 || metric(t, u, "reused_total") == 0 {
+		t.Error("want some of the kept connections ended, and some used")
+	}
+}
+
+func acquire(ctx context.Context, c *client.Client) error {
+	lease, err := c.Acquire(ctx, []string{"models/a"})
+	lease.Wipe()
+	return err
+}
+
+// keepAll leaves the broker as many connections as it keeps, each of an agent of its own.
+func (s *state) keepAll(t *testing.T, u underAttack) []*client.Client {
+	t.Helper()
+	clients := make([]*client.Client, defaultKept)
+	var all sync.WaitGroup
+	places := make(chan struct{}, 16)
+	for i := range clients {
+		clients[i] = s.client(t, u.Address)
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			if err := acquire(t.Context(), clients[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	t.Cleanup(func() {
+		for _, c := range clients {
+			_ = c.Close()
+		}
+	})
+	// Messages under way took memory meanwhile.
+	if n := metric(t, u, "kept"); n < defaultKept*3/4 {
+		t.Fatalf("%d connections are kept of %d", n, defaultKept)
+	}
+	return clients
+}
+
+// metric reads one of the broker's metrics about connections.
+func metric(t *testing.T, u underAttack, name string) int64 {
+	t.Helper()
+	text, err := operator.NewClient(u.Socket).Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "anchorhold_broker_connections_"+name+" "); ok {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no %s in\n%s", name, text)
+	return 0
 }
 
 // attested is a guest that the broker granted a lease.
