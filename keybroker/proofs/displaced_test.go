@@ -2,6 +2,7 @@ package proofs_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,28 @@ func TestAChallengedReceiptIsNotDisplaced(t *testing.T) {
 	for i := range byte(10) {
 		if !s.waits(t, statement.ID{16, 1, 0, i}) {
 			t.Errorf("receipt %d was challenged, and went", i)
+		}
+	}
+}
+
+// TestWhatTheLogDoesNotTakeIsToldLater: the counts were forgotten before the log had them.
+func TestWhatTheLogDoesNotTakeIsToldLater(t *testing.T) {
+	s := open(t, parts)
+	s.announceCheap(t, 1, 1, 0, 15)
+	s.failAudit(errors.New("the disk is full"))
+	if err := s.TellDisplaced(t.Context()); err == nil {
+		t.Fatal("told")
+	}
+	s.announceCheap(t, 1, 1, 15, 2)
+	s.announceCheap(t, 2, 1, 0, 11)
+	s.failAudit(nil)
+	if err := s.TellDisplaced(t.Context()); err != nil { // at once, not an hour later
+		t.Fatal(err)
+	}
+	last := s.log[len(s.log)-1]
+	for _, want := range []string{"7 of agent " + statement.Digest{1}.String(), "of agent " + statement.Digest{2}.String()} {
+		if !strings.Contains(last, want) {
+			t.Errorf("%q does not say %q", last, want)
 		}
 	}
 }
