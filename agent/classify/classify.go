@@ -134,7 +134,7 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
 	s.mu.Unlock()
 	s.tell(s.close(dropped))
 	for _, c := range missing {
-		o, err := s.openOne(c, keys[c.Resource], budget)
+		o, err := s.openOne(c, keys[c.Resource], budget, wipes)
 		if !s.settle(c, o, err, wipes) {
 			return
 		}
@@ -175,19 +175,31 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 	return current
 }
 
-// openOne opens one classifier with a copy of its key.
-func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget) (_ *served, err error) {
+// copyKey copies the key of a classifier that is about to be opened, to where Wipe finds it:
+// a disk may hang from here on. After a Wipe there is nothing to copy.
+func (s *Service) copyKey(k *keybuf.Buffer, wipes int) (*keybuf.Buffer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wipes != wipes {
+		return nil, evidence.Refuse(ReasonUnavailable, "the lease whose key opens it has ended")
+	}
+	own, err := k.Clone()
+	if err == nil {
+		s.opening = own
+	}
+	return own, err
+}
+
+// openOne opens one classifier with a copy of its key, unless there was another Wipe since.
+func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget, wipes int) (_ *served, err error) {
 	publisher, err := settings.Identity(c.Publisher)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
 	o := &served{Classifier: c, key: Key{Version: k.Version, Subject: k.Subject}, runners: make(chan *classifier.Runner, maxRunners)}
-	if o.key.Secret, err = k.Secret.Clone(); err != nil {
+	if o.key.Secret, err = s.copyKey(k.Secret, wipes); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.opening = o.key.Secret
-	s.mu.Unlock()
 	defer func() {
 		if err != nil {
 			o.key.Secret.Wipe()

@@ -155,7 +155,8 @@ func TestWipeDoesNotWaitForADiskThatHangs(t *testing.T) {
 	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	m := prooftest.Seal(t, "tiny", 1)
 	wipes, budget := s.wipes, s.budget
-	o, err := s.openOne(m.Classifier, Key{Secret: m.Key(t)}, budget)
+	key := m.Key(t)
+	o, err := s.openOne(m.Classifier, Key{Secret: key}, budget, wipes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +170,14 @@ func TestWipeDoesNotWaitForADiskThatHangs(t *testing.T) {
 	if _, err := s.find("tiny"); err == nil || budget.Used() != 0 {
 		t.Errorf("%v, %d bytes in use", err, budget.Used())
 	}
-	if _, err := s.openOne(m.Classifier, Key{Secret: m.Key(t)}, budget); err == nil {
+	if _, err := s.openOne(m.Classifier, Key{Secret: m.Key(t)}, budget, s.wipes); err == nil {
 		t.Error("opened into a wiped budget")
+	}
+	// A Wipe that came before there was a copy does not find one that is made later.
+	if own, err := s.copyKey(key, wipes); err == nil || own.Len() != 0 {
+		t.Errorf("a key of %d bytes was copied after the lease's end: %v", own.Len(), err)
+	}
+	if own, err := s.copyKey(key, s.wipes); err != nil || s.opening != own {
+		t.Errorf("a copy of the key that no Wipe finds: %v", err)
 	}
 }
