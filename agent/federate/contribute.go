@@ -194,12 +194,7 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 		return done, nil, evidence.Refuse(ReasonVector, "the stored vector is gone: submit it again")
 	}
 	defer vector.Close() // read only
-	key, err := s.vectorKey(h)
-	if err != nil {
-		return done, nil, err
-	}
-	defer key.Wipe()
-	plain, err := spool.NewReader(vector, key, vectorName)
+	plain, err := spool.NewReader(vector, s.vectorKey(h), vectorName)
 	if err != nil {
 		return done, nil, err
 	}

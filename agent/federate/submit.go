@@ -121,11 +121,7 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak floa
 			err = errors.Join(err, discard(f))
 		}
 	}()
-	key, err := s.vectorKey(h)
-	if err != nil {
-		return 0, err
-	}
-	defer key.Wipe()
+	key := s.vectorKey(h)
 	out, err := spool.NewWriter(f, key, vectorName)
 	if err != nil {
 		return 0, err
@@ -135,7 +131,7 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak floa
 		return 0, err
 	}
 	m := &measure{size: spec.Format.Bytes(), left: h.Length}
-	if err := m.copy(io.MultiWriter(out, name), body); err != nil {
+	if err := m.copy(io.MultiWriter(out, name), leased{body, key}); err != nil {
 		return 0, err
 	}
 	if err := out.Close(); err != nil {
@@ -150,7 +146,7 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak floa
 // under its keyed hash, which is known only when it is written.
 const vectorName = "vector"
 
-func vectorHash(under *keybuf.Buffer, round federation.ID) (interface {
+func vectorHash(under spool.Key, round federation.ID) (interface {
 	io.Writer
 	Sum([]byte) []byte
 }, error) {
@@ -161,6 +157,7 @@ func vectorHash(under *keybuf.Buffer, round federation.ID) (interface {
 	}); err != nil {
 		return nil, err
 	}
+	defer keybuf.Wipe(key)
 	h := hmac.New(sha256.New, key)
 	h.Write(round[:])
 	return h, nil

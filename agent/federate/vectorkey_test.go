@@ -85,15 +85,10 @@ func TestVectorsOfPartiesRoundsAreNotReadableWithTheQueueKey(t *testing.T) {
 		if same := string(hexOf(name.Sum(nil))) == spec.Vector; same != readable {
 			t.Errorf("parties %t: a guess is confirmed by the queue's key: %t", held != nil, same)
 		}
-		key, err := s.vectorKey(h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer key.Wipe()
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			t.Fatal(err)
 		}
-		if r, err = spool.NewReader(f, key, vectorName); err == nil {
+		if r, err = spool.NewReader(f, s.vectorKey(h), vectorName); err == nil {
 			_, err = io.ReadAll(r)
 		}
 		if err != nil {
@@ -162,5 +157,43 @@ func TestARestartLosesVectorsOfPartiesRoundsAndSaysSo(t *testing.T) {
 	plain := heldWith(nil)
 	if err := s.readable(plain, contributeSpec{}); err != nil || s.runOf(plain) != "" {
 		t.Errorf("a round whose key the broker holds: %v", err)
+	}
+}
+
+// TestAVectorEndsWithTheLease: a client may send one for hours. While it comes there is no
+// other copy of the queue's key than the one that the lease's end wipes, and from then on
+// nothing is stored under it.
+func TestAVectorEndsWithTheLease(t *testing.T) {
+	for name, parties := range map[string]*federation.Parties{"the broker's round": nil, "a round of parties": {}} {
+		s := started(t, t.TempDir(), 2)
+		h := heldWith(parties)
+		body, client := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.store(body, h, &contributeSpec{Format: fedtask.Float32})
+			done <- err
+			if err := body.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, err := client.Write(make([]byte, 4)); err != nil { // it was begun
+			t.Fatal(err)
+		}
+		s.cfg.Key.Wipe() // as the session's end does
+		if err := s.vectorKey(h).Use(func([]byte) error { return nil }); reasonOf(err) != reasonExpired {
+			t.Errorf("%s: a key of vectors after the lease's end: %v", name, err)
+		}
+		if _, err := client.Write(make([]byte, 4)); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			t.Fatal(err)
+		}
+		if err := client.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; reasonOf(err) != reasonExpired {
+			t.Errorf("%s: a vector that came after the lease's end: %v", name, err)
+		}
+		if left, err := os.ReadDir(s.path("spool")); err != nil || len(left) != 0 {
+			t.Errorf("%s: %d files are left: %v", name, len(left), err)
+		}
 	}
 }

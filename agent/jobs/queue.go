@@ -41,9 +41,10 @@ type Options struct {
 	MemoryCeiling int64
 	// LeaseTime is how long a lease lasts without a heartbeat; one minute.
 	LeaseTime time.Duration
-	// Holds, if set, is told of the queue's own copy of the key before the file is
-	// touched, so that the copy can be wiped while Open waits for a disk that hangs.
-	Holds  func(key *keybuf.Buffer)
+	// Holds, if set, is told of the queue's own copy of the key, and of what it derived
+	// from it, before the file is touched: so that they can be wiped while Open waits for a
+	// disk that hangs.
+	Holds  func(keys ...*keybuf.Buffer)
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -131,13 +132,13 @@ func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opt.Holds != nil {
-		opt.Holds(own)
-	}
 	tags, err := tagKey(own)
 	if err != nil {
 		own.Wipe()
 		return nil, err
+	}
+	if opt.Holds != nil {
+		opt.Holds(own, tags)
 	}
 	q, err := openWith(path, own, tags, opt)
 	if err != nil {

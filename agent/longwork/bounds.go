@@ -11,7 +11,7 @@ import (
 )
 
 // queueOptions are the queue's bounds, as they are configured.
-func queueOptions(cfg settings.Config, logger *slog.Logger, holds func(*keybuf.Buffer)) jobs.Options {
+func queueOptions(cfg settings.Config, logger *slog.Logger, holds func(...*keybuf.Buffer)) jobs.Options {
 	j := cfg.Jobs
 	return jobs.Options{Boot: bootID(), Logger: logger, MemoryCeiling: 4 * max(cfg.WorkerMemory(), cfg.ProofMemory()), Holds: holds,
 		MaxJobs: j.Waiting, OwnerJobs: j.WaitingPerUID, MaxKept: j.Kept, KeptAge: time.Duration(j.KeptDays) * 24 * time.Hour, MaxBytes: int64(j.SizeMB) << 20}

@@ -80,9 +80,9 @@ type Works struct {
 
 	mu      sync.Mutex // guards the rest
 	own     *keybuf.Buffer
-	session *session       // nil before the first lease and between leases
-	opening *keybuf.Buffer // the copy of the key that a queue has which is being opened
-	pauses  int            // how many there were
+	session *session         // nil before the first lease and between leases
+	opening []*keybuf.Buffer // the keys that a queue has which is being opened
+	pauses  int              // how many there were
 	fixed   *fixed
 	party   *party.Service // nil without aggregators
 	err     error          // why there is no session
@@ -196,7 +196,7 @@ func (w *Works) open(cfg settings.Config, key *keybuf.Buffer) error {
 	dir := queueDir(cfg)
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
-		s.queue, err = jobs.Open(filepath.Join(dir, "queue.db"), key, queueOptions(cfg, w.agent.Logger, w.holds))
+		s.queue, err = jobs.Open(filepath.Join(dir, "queue.db"), key, queueOptions(cfg, w.agent.Logger, func(keys ...*keybuf.Buffer) { w.holds(pauses, keys) }))
 	}
 	if err == nil {
 		err = w.services(cfg, dir, s)
@@ -204,7 +204,7 @@ func (w *Works) open(cfg settings.Config, key *keybuf.Buffer) error {
 	if err == nil {
 		err = w.begin(s, pauses)
 	}
-	w.holds(nil)
+	w.holds(pauses, nil)
 	if err != nil {
 		s.stop()
 		return errors.Join(err, s.close())
@@ -212,11 +212,22 @@ func (w *Works) open(cfg settings.Config, key *keybuf.Buffer) error {
 	return nil
 }
 
-// holds notes the key that Pause wipes while a queue is being opened.
-func (w *Works) holds(key *keybuf.Buffer) {
+// holds notes the keys that Pause wipes while a queue is being opened. A Pause that came
+// after the copies were made, and before they were known, did not find them: they are wiped
+// here.
+func (w *Works) holds(pauses int, keys []*keybuf.Buffer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.opening = key
+	w.opening = keys
+	if w.pauses != pauses {
+		wipe(keys)
+	}
+}
+
+func wipe(keys []*keybuf.Buffer) {
+	for _, key := range keys {
+		key.Wipe()
+	}
 }
 
 // begin hands a session to Run and to the local API, unless its lease ended meanwhile.
@@ -252,7 +263,7 @@ func (w *Works) Pause() {
 	w.mu.Lock()
 	s := w.session
 	w.pauses++
-	w.opening.Wipe()
+	wipe(w.opening)
 	w.mu.Unlock()
 	if s != nil {
 		w.pause(s, evidence.Refuse(ReasonExpired, "the lease ended; jobs wait for the next one"))

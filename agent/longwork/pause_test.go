@@ -149,7 +149,7 @@ func TestPauseWipesTheKeyOfAQueueThatIsBeingOpened(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- w.Begin(cfg, l) }()
-	var waiting *keybuf.Buffer
+	var waiting []*keybuf.Buffer
 	for waiting == nil {
 		runtime.Gosched()
 		w.mu.Lock()
@@ -157,8 +157,10 @@ func TestPauseWipesTheKeyOfAQueueThatIsBeingOpened(t *testing.T) {
 		w.mu.Unlock()
 	}
 	w.Pause()
-	if waiting.Len() != 0 {
-		t.Error("the copy of the key is there while the disk hangs")
+	for i, key := range waiting {
+		if key.Len() != 0 {
+			t.Errorf("the queue's copy of the key, or what it derived from it (%d), is there while the disk hangs", i)
+		}
 	}
 	if err := holder.Close(); err != nil {
 		t.Fatal(err)
@@ -168,6 +170,21 @@ func TestPauseWipesTheKeyOfAQueueThatIsBeingOpened(t *testing.T) {
 	}
 	if _, err := w.Work(); err == nil || key.Len() != 0 {
 		t.Errorf("a session after the lease's end; a key of %d bytes", key.Len())
+	}
+}
+
+// TestPauseFindsKeysThatWereCopiedBeforeIt: and became known after it.
+func TestPauseFindsKeysThatWereCopiedBeforeIt(t *testing.T) {
+	w := quietWorks()
+	_, key := queueLease(t, 1)
+	pauses := w.pauses
+	copied, err := key.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Pause()
+	if w.holds(pauses, []*keybuf.Buffer{copied}); copied.Len() != 0 {
+		t.Error("the queue's copy of the key outlives the lease")
 	}
 }
 

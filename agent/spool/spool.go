@@ -37,13 +37,19 @@ const (
 // ErrDamaged means a file that is not what was written, or another key or name.
 var ErrDamaged = errors.New("spool file damaged, or another key or name")
 
+// Key lends the key of a file for the time of a call, or says why there is none any more. A
+// [keybuf.Buffer] is one.
+type Key interface {
+	Use(f func(secret []byte) error) error
+}
+
 // chunks seals or opens chunk after chunk.
 type chunks struct {
 	aead cipher.AEAD
 	next uint64
 }
 
-func newChunks(key *keybuf.Buffer, name string, salt []byte) (*chunks, error) {
+func newChunks(key Key, name string, salt []byte) (*chunks, error) {
 	var derived []byte
 	if err := key.Use(func(secret []byte) (err error) {
 		derived, err = hkdf.Key(sha256.New, secret, salt, keyLabel+name, 32)
@@ -83,8 +89,8 @@ type Writer struct {
 	sealed []byte
 }
 
-// NewWriter begins a file.
-func NewWriter(w io.Writer, key *keybuf.Buffer, name string) (*Writer, error) {
+// NewWriter begins a file. It uses the key before it returns, and no longer.
+func NewWriter(w io.Writer, key Key, name string) (*Writer, error) {
 	salt := make([]byte, saltBytes)
 	if _, err := rand.Read(salt); err != nil {
 		return nil, err
@@ -136,8 +142,8 @@ type Reader struct {
 	ended  bool
 }
 
-// NewReader begins to read.
-func NewReader(r io.Reader, key *keybuf.Buffer, name string) (*Reader, error) {
+// NewReader begins to read. It uses the key before it returns, and no longer.
+func NewReader(r io.Reader, key Key, name string) (*Reader, error) {
 	head := make([]byte, len(magic)+saltBytes)
 	if _, err := io.ReadFull(r, head); err != nil || string(head[:len(magic)]) != magic {
 		return nil, errors.Join(ErrDamaged, err)

@@ -176,3 +176,45 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	id, ok := typ.(*ast.Ident)
 	return !ok || id.IsExported()
 }
+
+// copiesKeys are the functions of the agent that copy a key buffer, each to where the lease's
+// end finds the copy. Nothing else gives out copies: whoever holds one while a client, a
+// worker or a disk takes its time keeps a key past the lease.
+var copiesKeys = map[string]string{
+	"agent/jobs/queue.go: Open":            "Holds tells of it before the file is touched, and Queue.Wipe wipes it",
+	"agent/classify/classify.go: copyKey":  "Service.opening, under the lock that Wipe takes",
+	"agent/longwork/longwork.go: queueKey": "this run's own key, which is no lease's",
+}
+
+func TestTheAgentCopiesKeysOnlyToWhereTheyAreWiped(t *testing.T) {
+	found := map[string]bool{}
+	sourceFiles(t, func(name string, fset *token.FileSet, f *ast.File, _ int) {
+		if !strings.HasPrefix(name, "agent"+string(filepath.Separator)) || strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		for _, decl := range f.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(fn, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok || len(call.Args) != 0 {
+					return true
+				}
+				if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Clone" {
+					where := filepath.ToSlash(name) + ": " + fn.Name.Name
+					if found[where] = true; copiesKeys[where] == "" {
+						t.Errorf("%s copies a key: lend it with Use, or name here what wipes the copy at the lease's end", fset.Position(n.Pos()))
+					}
+				}
+				return true
+			})
+		}
+	})
+	for where := range copiesKeys {
+		if !found[where] {
+			t.Errorf("%s copies no key any more: take it off the list", where)
+		}
+	}
+}
