@@ -47,6 +47,7 @@ type daemon struct {
 	works    *longwork.Works // nil where there is none
 	lowestMu sync.Mutex
 	lowest   protocol.Lowest // epochs that are accepted of what others show; lowestMu's
+	rounds   roundPace       // of requests for round keys
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *localapi.Server

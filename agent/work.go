@@ -102,11 +102,15 @@ func (d *daemon) lowestEpochs(lease *client.Lease) protocol.Lowest {
 }
 
 // roundKey obtains a closed round's key by an exchange of its own: the broker
-// decides again, for this resource, by this evidence.
+// decides again, for this resource, by this evidence. The agent paces these exchanges.
 func (d *daemon) roundKey(ctx context.Context, resource string) (federate.Released, error) {
+	if err := d.rounds.ask(resource, time.Now()); err != nil {
+		return federate.Released{}, err
+	}
 	attempt, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	lease, err := d.client.Load().Acquire(attempt, []string{resource})
+	d.rounds.told(resource, err, time.Now())
 	if failure, ok := errors.AsType[*client.Error](err); ok {
 		return federate.Released{}, evidence.Refuse(failure.Reason, "the key of %s: %v", resource, failure)
 	}

@@ -106,7 +106,8 @@ type Config struct {
 	Own *keybuf.Buffer
 	// Sign returns the signer of now, or why nothing may be signed.
 	Sign func() (Signer, error)
-	// RoundKey obtains a closed round's key from the broker, under a lease of its own.
+	// RoundKey obtains a closed round's key from the broker, under a lease of its own. If it
+	// is not to be asked for yet, the error is a [Postponed].
 	RoundKey func(ctx context.Context, resource string) (Released, error)
 	// Limits bound each worker.
 	Limits worker.Limits
@@ -333,10 +334,25 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	case errors.Is(context.Cause(l.Context), jobs.ErrCancelled):
 		return nil // the queue knows
 	}
+	if later, ok := errors.AsType[*Postponed](err); ok {
+		return l.Defer(later.Pause, reasonOf(later), later.Error())
+	}
 	exit, reason := classify(err)
 	s.cfg.Logger.Warn("job failed", "job", l.Info.ID.String(), "class", l.Info.Class, "try", l.Info.Tries, "exit", string(exit), "err", err)
 	return l.Fail(exit, reason, err.Error())
 }
+
+// Postponed is why a job does not go on yet: it is given back, and no try is spent.
+type Postponed struct {
+	Pause time.Duration
+	Err   error // what it waits for, with a reason
+}
+
+// Error says what the job waits for.
+func (e *Postponed) Error() string { return e.Err.Error() }
+
+// Unwrap is what the job waits for.
+func (e *Postponed) Unwrap() error { return e.Err }
 
 // classify maps an error to how the try ended, with the step's reason in a whole update. A
 // refusal is final but where time may change it.

@@ -397,3 +397,40 @@ func TestHalfPrecision(t *testing.T) {
 		t.Errorf("not a number is %g", v)
 	}
 }
+
+// TestADecryptionWaitsForTheAgentsPace: it spends no try meanwhile, and the owner reads why.
+func TestADecryptionWaitsForTheAgentsPace(t *testing.T) {
+	w := newWorld(t)
+	r, signed, seed := w.open(t, nil)
+	for i := range 2 {
+		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+		info, err := g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(randomVector(uint64(i), length, 0.1))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.wait(t, info.ID)
+	}
+	w.close(t, r, signed)
+	asked, seen, why := 0, make(chan struct{}), evidence.Refuse("round-key-paced", "not yet")
+	w.postpone = func() error {
+		if asked++; asked > 2*jobs.MaxTries {
+			<-seen
+			return nil
+		}
+		return &federate.Postponed{Pause: time.Millisecond, Err: why}
+	}
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), seed)
+	info, err := g.Decrypt(t.Context(), 1000, r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for info.Reason != "round-key-paced" {
+		if info, err = g.queue.Show(info.ID); err != nil || info.Final() {
+			t.Fatalf("%+v, %v", info, err)
+		}
+	}
+	close(seen)
+	if info = g.wait(t, info.ID); info.State != jobs.Done || info.Tries != 1 {
+		t.Errorf("%+v", info)
+	}
+}

@@ -51,6 +51,8 @@ type world struct {
 	// leases is how long the lease of a round's key lasts; released are the keys.
 	leases   time.Duration
 	released []*keybuf.Buffer
+	// postpone, if any, says why a round's key is not asked for yet.
+	postpone func() error
 	// norms are the agents' keys for proofs of norms; none by default.
 	norms *proofkeys.Ring
 	// sign, if any, chooses who signs instead of the guest's agent.
@@ -155,6 +157,11 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 			return federate.Signer{Key: agent.Key, Chain: agent.Chain, Now: w.at(2), Broker: agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
 		},
 		RoundKey: func(_ context.Context, resource string) (federate.Released, error) {
+			if w.postpone != nil {
+				if err := w.postpone(); err != nil {
+					return federate.Released{}, err
+				}
+			}
 			if roundKey == nil {
 				return federate.Released{}, evidence.Refuse("resource-not-granted", "this guest decrypts nothing")
 			}

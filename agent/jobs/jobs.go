@@ -179,7 +179,8 @@ type Info struct {
 	Updated  time.Time       `json:"updated"`
 	Progress *Progress       `json:"progress,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
-	// Exit and Detail say how the last try ended; Reason is the code of a refusal.
+	// Exit and Detail say how the last try ended; Reason is the code of a refusal. Of a job
+	// that was deferred, Reason and Detail say what it waits for.
 	Exit   Exit            `json:"exit,omitempty"`
 	Reason evidence.Reason `json:"reason,omitempty"`
 	Detail string          `json:"detail,omitempty"`
@@ -191,7 +192,7 @@ type Info struct {
 	Lease uint64 `json:"lease,omitempty"`
 	// Expires is when the lease in force ends without a heartbeat. It is not durable.
 	Expires time.Time `json:"expires,omitzero"`
-	// NotBefore is when a job that failed is tried again.
+	// NotBefore is when a job that failed is tried again, or one that was deferred goes on.
 	NotBefore time.Time `json:"not_before,omitzero"`
 }
 

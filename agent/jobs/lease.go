@@ -191,6 +191,19 @@ func (l *Lease) Release() error {
 	return l.finish(func(i *Info) { i.State, i.Tries = Queued, i.Tries-1 })
 }
 
+// Defer gives the job back as if it had not been tried, for after a pause: it waits for
+// something that is not there yet, and keeps no other job waiting meanwhile. The reason and
+// the detail say for what. The pause is 64 seconds at most.
+func (l *Lease) Defer(pause time.Duration, reason evidence.Reason, detail string) error {
+	if len(reason) > maxDetailBytes {
+		return evidence.Refuse(ReasonJob, "%q is no reason to wait", reason)
+	}
+	return l.finish(func(i *Info) {
+		i.State, i.Tries, i.NotBefore = Queued, i.Tries-1, l.q.opt.Now().Add(min(pause, maxBackoff)).UTC()
+		i.Reason, i.Detail = reason, clip(detail, maxDetailBytes)
+	})
+}
+
 func (l *Lease) finish(f func(*Info)) error {
 	l.q.mu.Lock()
 	defer l.q.mu.Unlock()

@@ -115,6 +115,38 @@ func TestExitTable(t *testing.T) {
 	}
 }
 
+// TestADeferredJobSpendsNoTry: it waits for as long as it must, says for what, and others go
+// before it meanwhile.
+func TestADeferredJobSpendsNoTry(t *testing.T) {
+	q, c := newQueue(t)
+	info := submit(t, q, job(1))
+	for range 3 * MaxTries {
+		l := must(t, q, info)
+		if l.Info.Tries != 1 {
+			t.Fatalf("try %d", l.Info.Tries)
+		}
+		wantReason(t, l.Defer(time.Hour, evidence.Reason(strings.Repeat("x", maxDetailBytes+1)), ""), ReasonJob)
+		ok(t, l.Defer(time.Hour, "some-code", "for a proof"))
+		wantReason(t, l.Complete([]byte(`1`)), ReasonLeaseLost)
+		q = reopen(t, q)
+		if got := show(t, q, info.ID); got.State != Queued || got.Tries != 0 || got.Reason != "some-code" || got.Detail != "for a proof" {
+			t.Fatalf("%+v", got)
+		}
+		if try(t, q) != nil {
+			t.Fatal("leased before its pause is over")
+		}
+		c.add(maxBackoff) // no clock that was set back makes it longer
+	}
+	l := must(t, q, info)
+	if l.Info.Reason != "some-code" {
+		t.Errorf("who goes on does not learn what it waited for: %q", l.Info.Reason)
+	}
+	ok(t, l.Fail(Crash, "", "no"))
+	if got := show(t, q, info.ID); got.Tries != 1 || got.Reason != "" {
+		t.Errorf("the first try: %+v", got)
+	}
+}
+
 func TestEndingsThatAreNone(t *testing.T) {
 	q, _ := newQueue(t)
 	info := submit(t, q, job(1))

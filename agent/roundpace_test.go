@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+)
+
+// TestRoundKeysAreAskedForAtAPace: local users cause each request, and have decryptions tried
+// again as often as they like. The broker hears of a quarter of the guest's pace at most, the
+// rest being for renewals, and a round that it refused does not keep another's key away.
+func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
+	const perGuest = 120 // of the broker, by default, in roundKeyWindow
+	refusal := &client.Error{Reason: "resource-not-granted"}
+	synctest.Test(t, func(t *testing.T) {
+		var p roundPace
+		try := func(resource string, answer error) bool {
+			err := p.ask(resource, time.Now())
+			if later, ok := errors.AsType[*federate.Postponed](err); err != nil && (!ok || later.Pause <= 0) {
+				t.Fatalf("%v, want a pause", err)
+			}
+			if reason, _ := evidence.ReasonOf(err); err != nil && reason != ReasonRoundKeyPaced {
+				t.Fatal(err)
+			}
+			if err == nil {
+				p.told(resource, answer, time.Now())
+			}
+			return err == nil
+		}
+		count := func(resources int, answer error) (asked int) {
+			for range int(roundKeyWindow / time.Second) {
+				for i := range resources {
+					if try(fmt.Sprint("fed/", i), answer) {
+						asked++
+					}
+				}
+				time.Sleep(time.Second)
+			}
+			return asked
+		}
+		if n := count(1, refusal); n < 8 || n > 16 {
+			t.Errorf("a round whose key is refused was asked for %d times in %s", n, roundKeyWindow)
+		}
+		if n := count(50, refusal); n < roundKeyBurst/2 || n > perGuest/2 { // the burst, and as many in the window
+			t.Errorf("%d requests for refused rounds in %s, of %d that the guest has", n, roundKeyWindow, perGuest)
+		}
+		if n := count(50, refusal); n > perGuest/2 {
+			t.Errorf("%d more in the next %s", n, roundKeyWindow)
+		}
+		for i := range roundKeyBurst/2 - 1 { // a user's 50 dead decryptions leave half to others
+			if !try(fmt.Sprint("fed/other", i), nil) {
+				t.Fatalf("after refusals of other rounds, %d keys of a round were not asked for", i)
+			}
+		}
+		time.Sleep(roundKeyWindow)
+		if n := count(1, nil); n < roundKeyBurst || n > perGuest/2 {
+			t.Errorf("%d keys that were given, in %s", n, roundKeyWindow)
+		}
+		time.Sleep(roundKeyWindow)
+		for i := range maxRefused + 10 {
+			p.told(fmt.Sprint("fed/many", i), refusal, time.Now())
+		}
+		if len(p.refused) > maxRefused {
+			t.Errorf("%d refused rounds are remembered", len(p.refused))
+		}
+		p.told("fed/x", refusal, time.Now())
+		p.told("fed/x", errors.New("the network is gone"), time.Now())
+		if p.refused["fed/x"].pause != refusedFirst {
+			t.Error("a connection that failed is taken for the broker's word")
+		}
+		if p.told("fed/x", nil, time.Now()); !try("fed/x", nil) {
+			t.Error("a round whose key was given is paused")
+		}
+	})
+}
