@@ -29,9 +29,9 @@ type Contributed struct {
 	Answers      []federation.ID   `json:"answers,omitempty"` // that were proven and are named in it
 }
 
-// contribute does one job: encrypt, sign, record, wait for the proofs of the answers that
-// come with it, upload. It may begin anywhere,
-// for an earlier try may have ended anywhere.
+// contribute does one job: encrypt, sign, record, see that the answers are proven that come
+// with it, upload. It may begin anywhere, for an earlier try may have ended anywhere, or have
+// been postponed for a proof.
 func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
 	var spec contributeSpec
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
@@ -56,7 +56,7 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 			return nil, spec.step(ReasonGradient, err)
 		}
 	}
-	if err := s.accompany(ctx, l, spec.With); err != nil {
+	if err := s.accompany(ctx, l, h, spec.With); err != nil {
 		return nil, spec.step(ReasonProof, err)
 	}
 	if err = s.upload(ctx, l, h, manifest); outsideLease(err) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -44,8 +46,13 @@ func (e *StepError) Unwrap() error { return e.Err }
 // Answers are proven before the contribution that comes with them is sent;
 // *proofs.Service does it.
 type Answers interface {
-	Deliver(ctx context.Context, uid uint32, id receipt.ID, progress func(jobs.Info)) error
+	// Deliver has an answer of this user proven and its proof handed in, and says whether
+	// that is done. It does not wait. With again, a proof that failed is tried once more.
+	Deliver(ctx context.Context, uid uint32, id receipt.ID, again bool) (bool, error)
 }
+
+// reasonPending is of package proofs: a proof is not made yet.
+const reasonPending evidence.Reason = "proof-pending"
 
 // step wraps a failure where the contribution is part of a whole update.
 func (spec *contributeSpec) step(step evidence.Reason, err error) error {
@@ -98,20 +105,58 @@ func (s *Service) Begin(ctx context.Context, id federation.ID) (Round, error) {
 	return s.Round(ctx, id)
 }
 
-// accompany waits for the proofs of the answers that the contribution comes with.
-func (s *Service) accompany(ctx context.Context, l *jobs.Lease, answers []federation.ID) error {
-	for i, id := range answers {
-		if s.cfg.Answers == nil {
-			return evidence.Refuse(ReasonNotConfigured, "this agent makes no proofs")
+const (
+	// deliverTime bounds one look at the proofs of a contribution's answers, a registry that
+	// does not answer included: other jobs wait for it.
+	deliverTime = 10 * time.Second
+	// A contribution that waits for proofs is looked at again after an eighth of the time
+	// that it waited already, within these.
+	lookFirst   = 250 * time.Millisecond
+	lookLongest = 30 * time.Second
+)
+
+// accompany has the answers proven that the contribution comes with. While a proof is
+// missing the job is postponed, for as long as the round is open: it holds up nobody's.
+func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers []federation.ID) error {
+	if len(answers) == 0 {
+		return nil
+	}
+	if s.cfg.Answers == nil {
+		return evidence.Refuse(ReasonNotConfigured, "this agent makes no proofs")
+	}
+	delivered, err := s.deliver(ctx, l, answers)
+	if err != nil || delivered == len(answers) {
+		return err
+	}
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return err
+	}
+	if signer.Now >= h.Closes {
+		return evidence.Refuse(ReasonOver, "the round closed at %s, and %d of %d answers were proven by then", h.Closes.Time(), delivered, len(answers))
+	}
+	s.progress(l)(worker.Progress{Phase: "proofs", Done: uint64(delivered), Total: uint64(len(answers))})
+	pause := max(lookFirst, min(time.Since(l.Info.Created)/8, lookLongest))
+	return &Postponed{Pause: pause, Err: evidence.Refuse(reasonPending, "%d of %d answers are proven and handed in; the contribution is sent when all of them are", delivered, len(answers))}
+}
+
+// deliver counts the answers that are proven and handed in. All are asked for when the job
+// begins, or is tried again; one that waited looks at what became of them.
+func (s *Service) deliver(ctx context.Context, l *jobs.Lease, answers []federation.ID) (delivered int, err error) {
+	again := l.Info.Reason != reasonPending
+	look, cancel := context.WithTimeout(ctx, deliverTime)
+	defer cancel()
+	for _, id := range answers {
+		done, err := s.cfg.Answers.Deliver(look, l.Info.Owner, receipt.ID(id), again)
+		if look.Err() != nil && ctx.Err() == nil { // nobody answered in time
+			return delivered, nil
 		}
-		err := s.cfg.Answers.Deliver(ctx, l.Info.Owner, receipt.ID(id), func(jobs.Info) {
-			if err := heartbeat(l, "proofs", uint64(i), uint64(len(answers))); err != nil {
-				s.cfg.Logger.Debug("heartbeat", "job", l.Info.ID.String(), "err", err)
-			}
-		})
 		if err != nil {
-			return err
+			return delivered, err
+		}
+		if done {
+			delivered++
 		}
 	}
-	return nil
+	return delivered, nil
 }

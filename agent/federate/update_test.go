@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,29 +21,30 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
-// prover delivers proofs: each waits until it is made, or fails with what it is told to.
+// prover delivers proofs once they are made, or fails with what it is told to.
 type prover struct {
 	mu        sync.Mutex
 	made      chan struct{} // closed when they may be delivered
 	fails     error
 	delivered []receipt.ID
 	owners    []uint32
+	tried     []bool // anew, or only looked at
 }
 
-func (p *prover) Deliver(ctx context.Context, uid uint32, id receipt.ID, progress func(jobs.Info)) error {
-	progress(jobs.Info{})
-	select {
-	case <-p.made:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+func (p *prover) Deliver(_ context.Context, uid uint32, id receipt.ID, again bool) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.tried = append(p.tried, again)
+	select {
+	case <-p.made:
+	default:
+		return false, nil
+	}
 	if p.fails != nil {
-		return p.fails
+		return false, p.fails
 	}
 	p.delivered, p.owners = append(p.delivered, id), append(p.owners, uid)
-	return nil
+	return true, nil
 }
 
 var answers = []receipt.ID{{1}, {2}}
@@ -56,6 +58,21 @@ func (g *guest) update(t *testing.T, round federation.ID) jobs.Info {
 	return info
 }
 
+// waitForProofs waits until a contribution is encrypted and signed, and lacks its proofs.
+func (g *guest) waitForProofs(t *testing.T, id jobs.ID) {
+	t.Helper()
+	for {
+		now, err := g.queue.Show(id)
+		if err != nil || now.Final() {
+			t.Fatalf("%+v, %v", now, err)
+		}
+		if now.State == jobs.Queued && now.Reason == "proof-pending" && now.Progress != nil && now.Progress.Phase == "proofs" {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // Nothing of an update leaves before its answers are proven; then all of it does, and the
 // signed contribution names the answers.
 func TestAnUpdateIsSentWithItsProofs(t *testing.T) {
@@ -65,21 +82,16 @@ func TestAnUpdateIsSentWithItsProofs(t *testing.T) {
 	r, _, _ := w.open(t, nil)
 	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
 	info := g.update(t, r.ID)
-	for {
-		now, err := g.queue.Show(info.ID)
-		if err != nil || now.Final() {
-			t.Fatalf("%+v, %v", now, err)
-		}
-		if now.Progress != nil && now.Progress.Phase == "proofs" {
-			break // encrypted and signed
-		}
-	}
+	g.waitForProofs(t, info.ID)
 	if list, err := w.agg.Complete(r.ID); err != nil || len(list) != 0 {
 		t.Errorf("%d were sent before the proofs: %v", len(list), err)
 	}
 	close(p.made)
-	if info = g.wait(t, info.ID); info.State != jobs.Done || !slices.Equal(p.delivered, answers) || !slices.Equal(p.owners, []uint32{7, 7}) {
+	if info = g.wait(t, info.ID); info.State != jobs.Done || info.Tries != 1 || !slices.Equal(p.delivered, answers) || !slices.Equal(p.owners, []uint32{7, 7}) {
 		t.Fatalf("%+v, %v", info, p.delivered)
+	}
+	if !slices.Equal(p.tried[:2], []bool{true, true}) || slices.Contains(p.tried[2:], true) {
+		t.Errorf("proofs are tried once and looked at from then on; tried: %v", p.tried)
 	}
 	list, err := w.agg.Complete(r.ID)
 	if err != nil || len(list) != 1 {
@@ -88,6 +100,41 @@ func TestAnUpdateIsSentWithItsProofs(t *testing.T) {
 	c, _, err := federation.VerifyContribution(list[0], w.Roots(), w.Floor(), r)
 	if err != nil || !slices.Equal(c.Answers, []federation.ID{{1}, {2}}) {
 		t.Errorf("%v, %v", c.Answers, err)
+	}
+}
+
+// A contribution that waits for its proofs, which may never come, keeps no other user's jobs
+// of rounds waiting.
+func TestWhatWaitsForProofsHoldsUpNobody(t *testing.T) {
+	w := newWorld(t)
+	w.answers = never{}
+	first, _, _ := w.open(t, nil)
+	second, _, _ := w.open(t, nil)
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	waits := g.update(t, first.ID)
+	other, err := g.Submit(t.Context(), 8, second.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(randomVector(1, length, 1))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other = g.wait(t, other.ID); other.State != jobs.Done {
+		t.Errorf("another user's contribution: %+v", other)
+	}
+	if now, err := g.queue.Show(waits.ID); err != nil || now.Final() {
+		t.Errorf("%+v, %v", now, err)
+	}
+}
+
+// A contribution whose proofs do not come waits until its round closes.
+func TestWhatWaitsForProofsEndsWithItsRound(t *testing.T) {
+	w := newWorld(t)
+	w.answers = never{}
+	r, _, _ := w.open(t, nil)
+	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+	info := g.update(t, r.ID)
+	g.waitForProofs(t, info.ID)
+	w.later.Store(int64(r.Closes.Time().Sub(w.at(2).Time())))
+	if info = g.wait(t, info.ID); info.State != jobs.Dead || info.Reason != federate.ReasonProof || !strings.Contains(info.Detail, string(federate.ReasonOver)) {
+		t.Errorf("%+v", info)
 	}
 }
 

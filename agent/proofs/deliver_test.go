@@ -2,10 +2,9 @@ package proofs
 
 import (
 	"context"
-	"errors"
+	"runtime"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -40,18 +39,35 @@ func TestDeliver(t *testing.T) {
 	w, b := newWorld(t), newBroker(t)
 	g := w.start(t, OnDemand, with(b))
 	id := g.answer(t, 5)
-	if err := g.Deliver(t.Context(), 5, id, func(jobs.Info) {}); err != nil {
-		t.Fatal(err)
+	if done, err := g.Deliver(t.Context(), 5, id, true); err != nil || done {
+		t.Errorf("in the moment in which it is asked for: %t, %v", done, err)
 	}
-	if !b.has(id) {
-		t.Error("the registry does not have it")
+	if err := g.delivered(t, 5, id, false); err != nil || !b.has(id) {
+		t.Fatalf("the registry has it: %t; %v", b.has(id), err)
 	}
 	g.proven(t, 5, id)
-	if err := g.Deliver(t.Context(), 5, id, func(jobs.Info) {}); err != nil {
-		t.Errorf("delivered again: %v", err)
+	for _, again := range []bool{false, true} {
+		if done, err := g.Deliver(t.Context(), 5, id, again); err != nil || !done {
+			t.Errorf("delivered again: %t, %v", done, err)
+		}
+		for uid, id := range map[uint32]receipt.ID{6: id, 5: {7}} { // another user's, and nobody's
+			_, err := g.Deliver(t.Context(), uid, id, again)
+			wantReason(t, "not this user's", err, ReasonUnknown)
+		}
 	}
-	wantReason(t, "another user's", g.Deliver(t.Context(), 6, id, func(jobs.Info) {}), ReasonUnknown)
-	wantReason(t, "nobody's", g.Deliver(t.Context(), 5, receipt.ID{7}, func(jobs.Info) {}), ReasonUnknown)
+}
+
+// delivered asks until a proof is handed in, or cannot be.
+func (g *guest) delivered(t *testing.T, uid uint32, id receipt.ID, again bool) error {
+	t.Helper()
+	for {
+		done, err := g.Deliver(t.Context(), uid, id, again)
+		if done || err != nil {
+			return err
+		}
+		again = false
+		runtime.Gosched()
+	}
 }
 
 // What keeps the proof from being made is the error, and the next call tries again.
@@ -61,21 +77,29 @@ func TestDeliverSaysWhyNot(t *testing.T) {
 	b.keys = nil
 	g := w.start(t, OnDemand, with(b))
 	id := g.answer(t, 5)
-	looked := 0
-	wantReason(t, "a key that is not registered", g.Deliver(t.Context(), 5, id, func(jobs.Info) { looked++ }), ReasonFailed)
-	if looked == 0 {
-		t.Error("nobody was told that it is under way")
-	}
+	wantReason(t, "a key that is not registered", g.delivered(t, 5, id, true), ReasonFailed)
+	wantReason(t, "looked at again", g.delivered(t, 5, id, false), ReasonFailed)
 	b.with(func() { b.keys, b.refuses[id] = key, true })
-	wantReason(t, "a registry that refuses", g.Deliver(t.Context(), 5, id, func(jobs.Info) {}), "proof-conflict")
+	wantReason(t, "a registry that refuses", g.delivered(t, 5, id, true), "proof-conflict")
 	b.with(func() { b.refuses[id] = false })
-	if err := g.Deliver(t.Context(), 5, id, func(jobs.Info) {}); err != nil || !b.has(id) {
+	if err := g.delivered(t, 5, id, true); err != nil || !b.has(id) {
 		t.Errorf("the way is free: %v", err)
 	}
 
 	other := g.answer(t, 5)
+	info, err := g.Prove(t.Context(), 5, other)
+	if err == nil {
+		_, err = g.cfg.Queue.Wait(t.Context(), info.ID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.with(func() { b.down = true })
-	if err := g.Deliver(t.Context(), 5, other, func(jobs.Info) {}); !errors.Is(err, errDown) {
-		t.Errorf("delivered to nobody: %v", err)
+	if done, err := g.Deliver(t.Context(), 5, other, false); !b.has(other) && (err != nil || done) {
+		t.Errorf("a registry that is down is waited for: %t, %v", done, err)
+	}
+	b.with(func() { b.down = false })
+	if err := g.delivered(t, 5, other, false); err != nil || !b.has(other) {
+		t.Errorf("it came back: %v", err)
 	}
 }
