@@ -185,6 +185,11 @@ func TestOneOfSeveralUsesTheKeptConnection(t *testing.T) {
 	if s := f.Broker.Connections(); s.Reused != 1 || s.Accepted != together {
 		t.Errorf("%+v", s)
 	}
+	// Each end keeps the exchange that was the last to end there. Where these are two, each
+	// closes the one that the other keeps, and none is left: the next renewal connects anew.
+	waitFor(t, f, func(s listen.Stats) bool { return s.Kept <= 1 && s.Proven+s.Unproven == 0 })
+	meet.Add(1)
+	mustAcquire(t, c)
 	waitFor(t, f, keptIs(1))
 }
 

@@ -37,7 +37,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "k.db")
 	var known []string
 	for round := range 8 {
-		known = append(known, killAfter(t, path, round, 1+rand.IntN(60))...)
+		known = append(known, killAfter(t, path, round, 1+rand.New(rand.NewPCG(uint64(round), 5)).IntN(60))...)
 		s := openStore(t, path, testKEK(t, 1))
 		if err := s.db.View(func(tx *bolt.Tx) error {
 			for err := range tx.Check() {
