@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo model peers test check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
+.PHONY: help build demo-build demo fed-demo proof-demo model peers test steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -49,13 +49,16 @@ peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's cl
 	@.ci/peers-fed "$(PEERS)"
 	@.ci/peers-zk "$(PEERS)"
 
-test: peers model ## run every test (with the race detector where a C compiler is present)
+test: peers model ## run every test, shuffled (with the race detector where a C compiler is present)
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
-	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -timeout 20m ./...
+	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -shuffle=on -timeout 20m ./...
 	@$(if $(RACE),$(MAKE) --no-print-directory bench-exhaust)
 	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
 	@echo "the Python client and the Flower strategy:"
 	@"$(PEERS)/fed/bin/python" -m unittest discover -s packaging/python/tests
+
+steady: ## run the tests that use randomness, time or processes many times beside a busy processor (RUNS=20, PACKAGES=./agent/jobs)
+	@.ci/steady $(or $(RUNS),20) $(PACKAGES)
 
 check: ## formatting, vet, staticcheck, coverage floors, cross-build, binary size
 	@.ci/check
