@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -67,16 +68,29 @@ func (q *Queue) find(id ID) (*Info, error) {
 
 // List returns the jobs that a filter wants, newest first; nil wants all. The filter
 // only reads, and calls no method of the queue.
-func (q *Queue) List(want func(*Info) bool) []Info {
+func (q *Queue) List(want func(*Info) bool) []Info { return q.Page(want, math.MaxUint64, math.MaxInt) }
+
+// Page returns, newest first, at most n of the jobs that a filter wants and that were
+// submitted before the one with this Seq: a list in pieces, of which nobody holds more than
+// one. The filter is that of List.
+func (q *Queue) Page(want func(*Info) bool, before uint64, n int) []Info {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list := []Info{}
+	var page []*Info
 	for _, info := range q.jobs {
-		if want == nil || want(info) {
-			list = append(list, q.view(info))
+		if info.Seq >= before || want != nil && !want(info) {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(page, info.Seq, func(p *Info, seq uint64) int { return cmp.Compare(seq, p.Seq) })
+		if i < n {
+			page = slices.Insert(page, i, info)
+			page = page[:min(n, len(page))]
 		}
 	}
-	slices.SortFunc(list, func(a, b Info) int { return cmp.Compare(b.Seq, a.Seq) })
+	list := make([]Info, len(page))
+	for i, info := range page {
+		list[i] = q.view(info)
+	}
 	return list
 }
 

@@ -1,7 +1,11 @@
 package workapi
 
 import (
+	"encoding/json"
+	"io"
+	"math"
 	"net/http"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
@@ -39,17 +43,38 @@ func (s *Service) ownJob(r *http.Request) (*jobs.Queue, jobs.Info, error) {
 	return work.Queue, info, nil
 }
 
+// jobsAtOnce is how many jobs of a list are in memory.
+const jobsAtOnce = 16
+
+// listJobs sends the list piece by piece, as its reader takes it: of thousands of jobs a
+// user who reads nothing, on each of his connections, would hold a copy. What changes
+// meanwhile may show.
 func (s *Service) listJobs(w http.ResponseWriter, r *http.Request) error {
 	work, err := s.work()
 	if err != nil {
 		return err
 	}
 	uid := s.UID(r.Context())
-	views := []job{}
-	for _, info := range work.Queue.List(func(i *jobs.Info) bool { return uid == 0 || uid == i.Owner }) {
-		views = append(views, jobView(info))
+	own := func(i *jobs.Info) bool { return uid == 0 || uid == i.Owner }
+	w.Header().Set("Content-Type", "application/json")
+	sep := `{"object":"list","data":[`
+	for before := uint64(math.MaxUint64); ; {
+		piece := work.Queue.Page(own, before, jobsAtOnce)
+		for _, info := range piece {
+			one, err := json.Marshal(jobView(info))
+			if err != nil {
+				return err
+			}
+			if _, err := io.WriteString(w, sep+string(one)); err != nil {
+				return nil // the reader has gone
+			}
+			before, sep = info.Seq, ","
+		}
+		if len(piece) < jobsAtOnce {
+			break
+		}
 	}
-	problem.WriteJSON(w, http.StatusOK, map[string]any{"object": "list", "data": views})
+	_, _ = io.WriteString(w, strings.TrimSuffix(sep, ",")+"]}")
 	return nil
 }
 

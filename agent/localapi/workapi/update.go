@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
@@ -27,6 +28,13 @@ const (
 // maxUnread bounds what is read and thrown away after a failure, so that a client which
 // still sends can read why.
 const maxUnread = 256 << 20
+
+// Limits of what precedes a part: a client's is a few hundred bytes, and what is read of it,
+// ahead included, is in no budget of memory.
+const (
+	maxPartHeader = 1 << 10
+	readAhead     = 512
+)
 
 // step is a step that was taken, or is under way in the job.
 type step struct {
@@ -100,6 +108,7 @@ type update struct {
 	uid     uint32
 	model   string
 	body    *patient // of the request
+	head    *header  // of its parts
 	parts   *multipart.Reader
 	answers *oip.Answers // nil until there are some
 	out     updated
@@ -136,26 +145,60 @@ func (s *Service) newUpdate(w http.ResponseWriter, r *http.Request) (*update, er
 		return nil, err
 	}
 	u.body = newPatient(w, r)
-	r.Body = io.NopCloser(u.body)
+	u.head = &header{r: u.body}
+	r.Body = io.NopCloser(u.head)
 	if u.parts, err = r.MultipartReader(); err != nil {
 		return nil, problem.BadRequest("content-type", "vector-invalid", `the body is multipart/form-data with the parts "inference" and "vector", in this order`)
 	}
 	return u, nil
 }
 
-// part is the next part, which must have this name.
-func (u *update) part(name string) (*multipart.Part, error) {
+// errPartHeader ends a part's header that is too long.
+var errPartHeader = fmt.Errorf("a part's header is longer than %d bytes", maxPartHeader)
+
+// header is a body of which little is read ahead of what was asked for, and no more than
+// left bytes where a part's header is expected. The last part is whole: nothing follows it
+// that could be read ahead.
+type header struct {
+	r              io.Reader
+	left           int
+	expected, last bool
+}
+
+// Read reads within the limits.
+func (h *header) Read(b []byte) (int, error) {
+	if !h.last {
+		b = b[:min(len(b), readAhead)]
+	}
+	if h.expected {
+		if h.left == 0 {
+			return 0, errPartHeader
+		}
+		b = b[:min(len(b), h.left)]
+	}
+	n, err := h.r.Read(b)
+	h.left -= n
+	return n, err
+}
+
+// part is the next part, which must have this name, and its media type. Its header is let
+// go: a vector may come for hours.
+func (u *update) part(name string) (io.Reader, string, error) {
+	u.head.expected, u.head.left = true, maxPartHeader
 	p, err := u.parts.NextPart()
+	u.head.expected, u.head.last = false, name == vectorPart
 	if errors.Is(err, io.EOF) {
-		return nil, problem.BadRequest(name, "vector-invalid", fmt.Sprintf("the body ends before its part %q", name))
+		return nil, "", problem.BadRequest(name, "vector-invalid", fmt.Sprintf("the body ends before its part %q", name))
 	}
 	if err != nil {
-		return nil, problem.BadRequest(name, "vector-invalid", fmt.Sprintf("the body: %v", err))
+		return nil, "", problem.BadRequest(name, "vector-invalid", fmt.Sprintf("the body: %v", err))
 	}
 	if p.FormName() != name {
-		return nil, problem.BadRequest(name, "vector-invalid", fmt.Sprintf("part %q stands where %q is wanted", p.FormName(), name))
+		return nil, "", problem.BadRequest(name, "vector-invalid", fmt.Sprintf("part %q stands where %q is wanted", p.FormName(), name))
 	}
-	return p, nil
+	media := strings.Clone(p.Header.Get("Content-Type"))
+	p.Header = nil
+	return p, media, nil
 }
 
 // session reaches every aggregator over hybrid TLS.
@@ -169,7 +212,7 @@ func (u *update) attestation() (any, error) { return u.work.Federation.Attested(
 
 // inference answers.
 func (u *update) inference() (any, error) {
-	p, err := u.part(inferencePart)
+	p, _, err := u.part(inferencePart)
 	if err != nil {
 		return nil, err
 	}
@@ -203,11 +246,11 @@ func (u *update) proof() (any, error) {
 
 // gradient stores the vector, encrypted, and queues the job.
 func (u *update) gradient() (any, error) {
-	p, err := u.part(vectorPart)
+	p, media, err := u.part(vectorPart)
 	if err != nil {
 		return nil, err
 	}
-	sub, err := submission(u.r, p.Header.Get("Content-Type"))
+	sub, err := submission(u.r, media)
 	if err != nil {
 		return nil, err
 	}
