@@ -5,12 +5,14 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // ReasonFailed means that the job which makes a proof ended without one.
 const ReasonFailed evidence.Reason = "proof-failed"
+
+// reasonUnreachable is the registry's client's: nobody answers.
+const reasonUnreachable evidence.Reason = "proofs-unreachable"
 
 // Deliver has an answer of this user proven and hands the proof to the registry, if there is
 // one. It does not wait: false without an error means that the proof is not made yet, or that
@@ -33,7 +35,7 @@ func (s *Service) Deliver(ctx context.Context, uid uint32, id receipt.ID, again 
 		return true, nil
 	}
 	err := s.submitOne(ctx, id)
-	if reason, refused := evidence.ReasonOf(err); err != nil && (!refused || reason == proofclient.ReasonUnreachable) {
+	if reason, refused := evidence.ReasonOf(err); err != nil && (!refused || reason == reasonUnreachable) {
 		s.cfg.Logger.Warn("a proof is not handed in yet", "receipt", id.String(), "err", err)
 		return false, nil
 	}
