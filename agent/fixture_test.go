@@ -91,6 +91,22 @@ type guest struct {
 	cfg    settings.Config
 	sealed string
 	model  [32]byte // its id
+
+	publisher *identity.Private
+}
+
+// seal seals a version of the tiny model under a key, at path, and returns its id.
+func (g guest) seal(t *testing.T, path, key string, version uint64) [32]byte {
+	t.Helper()
+	sum, err := sealer.Seal(t.Context(), sealer.Options{In: tinyGGUF(t), Out: path, Key: keyOf(t, key), Name: "tiny", Version: version,
+		Sign: func(root []byte) ([]byte, []byte, error) {
+			sig, err := g.publisher.Sign(chunkseal.SignContext, root)
+			return g.publisher.Public().Bytes(), sig, err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum.Root
 }
 
 func newGuest(t *testing.T) guest {
@@ -101,17 +117,9 @@ func newGuest(t *testing.T) guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(publisher.Wipe)
-	key := keyOf(t, modelKey)
 	path := filepath.Join(dir, "tiny.ahm")
-	sum, err := sealer.Seal(t.Context(), sealer.Options{In: tinyGGUF(t), Out: path, Key: key, Name: "tiny", Version: 3,
-		Sign: func(root []byte) ([]byte, []byte, error) {
-			sig, err := publisher.Sign(chunkseal.SignContext, root)
-			return publisher.Public().Bytes(), sig, err
-		}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := guest{sealed: path, model: sum.Root}
+	g := guest{sealed: path, publisher: publisher}
+	g.model = g.seal(t, path, modelKey, 3)
 	text, err := publisher.Public().MarshalText()
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +150,7 @@ type script struct {
 	given []*keybuf.Buffer
 }
 
-func (s *script) Acquire(ctx context.Context, resources []string) (*client.Lease, error) {
+func (s *script) Acquire(ctx context.Context, resources []string, _ ...protocol.Sealed) (*client.Lease, error) {
 	if len(resources) != 1 || resources[0] != "models/test" {
 		s.t.Errorf("asked for %q", resources)
 	}
@@ -193,5 +201,5 @@ func refuse(reason string) func(context.Context) (*client.Lease, error) {
 
 func (s *script) keeper(g guest) *keeper {
 	return &keeper{cfg: g.cfg, broker: s, tenure: newTenure(slog.New(slog.DiscardHandler)), log: slog.New(slog.DiscardHandler),
-		serving: func(*client.Lease) {}, open: open, reloaded: make(chan reload)}
+		serving: func(*client.Lease) {}, open: open, files: files{installed: installed}, reloaded: make(chan reload)}
 }

@@ -30,6 +30,8 @@ type keeper struct {
 	serving  func(*client.Lease)                                                                                        // told of each lease under which a model is served
 	open     func(context.Context, settings.Config, settings.Model, *custody, uint64, *slog.Logger) (*openModel, error) // open, or a test's
 	granted  func(settings.Config, *client.Lease) error                                                                 // takes what long work needs from a lease; optional
+	others   func() []opened                                                                                            // sealed files that are open beside the model; optional
+	files    files                                                                                                      // run's alone
 	reloaded chan reload
 	busy     atomic.Int64    // when the attempt under way began, Unix seconds; 0 between attempts
 	pending  <-chan struct{} // closed once the last attempt has come back; run's alone
@@ -86,8 +88,12 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var lease *client.Lease
-	broker, resources := k.broker, k.cfg.Resources()
-	err := k.aside(attempt, func() (err error) { lease, err = broker.Acquire(attempt, resources); return err }, func() { lease.Wipe() })
+	open := k.tenure.opened()
+	if k.others != nil {
+		open = append(open, k.others()...)
+	}
+	broker, resources, sealed := k.broker, k.cfg.Resources(), k.files.want(k.cfg, open)
+	err := k.aside(attempt, func() (err error) { lease, err = broker.Acquire(attempt, resources, sealed...); return err }, func() { lease.Wipe() })
 	if err != nil {
 		return 0, err
 	}

@@ -96,7 +96,7 @@ func (d *daemon) prepare() (err error) {
 		return err
 	}
 	d.client.Store(broker)
-	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, reloaded: make(chan reload)}
+	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, files: files{installed: installed}, reloaded: make(chan reload)}
 	d.prepareWork()
 	s, kept := d.Config.Socket, d.Config.Receipts
 	concurrent := 1

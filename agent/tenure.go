@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Reason codes of requests that come while nothing may be served.
@@ -40,7 +41,7 @@ const (
 
 // acquirer is one exchange with the broker; *client.Client implements it.
 type acquirer interface {
-	Acquire(ctx context.Context, resources []string) (*client.Lease, error)
+	Acquire(ctx context.Context, resources []string, sealed ...protocol.Sealed) (*client.Lease, error)
 }
 
 // tenure is the time between a granted lease and its end: the lease, what its keys
@@ -127,6 +128,16 @@ func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || t.model.subject != k.Subject || !t.model.key.Equal(k.Key)
+}
+
+// opened returns the file of the model that is served, if one is.
+func (t *tenure) opened() (list []opened) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.model != nil {
+		list = append(list, opened{t.model.Resource, fileOf(t.model.weights.Public().Lock(), t.model.weights.ModelID())})
+	}
+	return list
 }
 
 // begin registers a model that is about to be opened under a lease, so that the

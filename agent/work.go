@@ -31,7 +31,7 @@ func (d *daemon) prepareWork() {
 		d.works = longwork.New(longwork.Agent{Sign: d.sign, RoundKey: d.roundKey, Classifiers: d.classifiers, Logger: d.Logger})
 		d.tenure.wiped = append(d.tenure.wiped, d.works.Pause)
 	}
-	d.keeper.granted = d.granted
+	d.keeper.granted, d.keeper.others = d.granted, d.openClassifiers
 }
 
 // work is the long work, or nil.
@@ -81,6 +81,17 @@ func (d *daemon) granted(cfg settings.Config, lease *client.Lease) error {
 		d.classifiers.Adopt(cfg.Classifiers, keys)
 	}
 	return nil
+}
+
+// openClassifiers are the sealed files of the classifiers that are served.
+func (d *daemon) openClassifiers() (list []opened) {
+	if d.classifiers == nil {
+		return nil
+	}
+	for _, o := range d.classifiers.Files() {
+		list = append(list, opened{o.Resource, protocol.File{ID: o.ID, Commitment: o.Commitment, Model: o.Model}})
+	}
+	return list
 }
 
 // sign lets long work sign under the lease that runs now.

@@ -31,9 +31,11 @@ type Appraiser interface {
 }
 
 // Secrets holds the keys to release. Stat describes a version without opening
-// it; version 0 is the newest that may be released. Both may be called from
-// several goroutines.
+// it; version 0 is the newest that may be released. ForFile describes the version that
+// opens a sealed file, or says keystore.ErrNotFound. All may be called from several
+// goroutines.
 type Secrets interface {
+	ForFile(ctx context.Context, name string, file keystore.File) (keystore.Info, error)
 	Stat(ctx context.Context, name string, version uint64) (keystore.Info, error)
 	Get(ctx context.Context, name string, version uint64) (*keybuf.Buffer, keystore.Info, error)
 }

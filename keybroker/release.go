@@ -8,6 +8,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keyseal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -47,7 +48,7 @@ func (x *exchange) recordRelease(ctx context.Context) (*protocol.Release, []prot
 	grants := make([]protocol.Granted, len(x.request.Resources))
 	records := []audit.Record{x.grantRecord()}
 	for i, name := range x.request.Resources {
-		info, err := x.b.cfg.Secrets.Stat(ctx, name, 0)
+		info, err := x.choose(ctx, name)
 		if err != nil {
 			return nil, nil, because(protocol.ReasonResourceUnavailable, err)
 		}
@@ -66,6 +67,24 @@ func (x *exchange) recordRelease(ctx context.Context) (*protocol.Release, []prot
 	last := leaves[len(leaves)-1]
 	m6.AuditIndex, m6.AuditLeaf = last.Index, last.Hash
 	return m6, grants, nil
+}
+
+// choose picks the version of a key (5.6): the one that opens the first of the guest's
+// sealed files that has one, so that a newer key takes none of its models away; else the
+// newest. What it opens to compare stays here.
+func (x *exchange) choose(ctx context.Context, name string) (keystore.Info, error) {
+	for _, sealed := range x.request.Sealed {
+		if sealed.Resource != name {
+			continue
+		}
+		for _, f := range sealed.Files {
+			info, err := x.b.cfg.Secrets.ForFile(ctx, name, keystore.File(f))
+			if !errors.Is(err, keystore.ErrNotFound) {
+				return info, err
+			}
+		}
+	}
+	return x.b.cfg.Secrets.Stat(ctx, name, 0)
 }
 
 // seal fetches one key, seals it to KK and wipes it.

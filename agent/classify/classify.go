@@ -141,6 +141,25 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
 	}
 }
 
+// File is the sealed file of a classifier that is served.
+type File struct {
+	Resource       string
+	ID, Commitment [32]byte         // as the file's first block says
+	Model          statement.Digest // the model's id
+}
+
+// Files returns the files of all classifiers that are served.
+func (s *Service) Files() []File {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	list := make([]File, 0, len(s.open))
+	for _, o := range s.open {
+		lock := o.model.Public().Lock()
+		list = append(list, File{o.Resource, lock.FileID, lock.Commitment, o.id.ID()})
+	}
+	return list
+}
+
 // settle serves a classifier that was opened, or says why it is not. It returns false
 // if the lease ended meanwhile; then nothing of it is kept.
 func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int) bool {

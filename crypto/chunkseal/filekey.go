@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -61,6 +62,20 @@ func deriveKeys(key *keybuf.Buffer, fileID [32]byte) (fileKeys, error) {
 	}
 	k.commitment = [32]byte(c)
 	return k, nil
+}
+
+// Lock tells the key of one sealed file from all others, without telling the key: both
+// halves stand in the file's first block.
+type Lock struct {
+	FileID     [32]byte
+	Commitment [32]byte
+}
+
+// Opens says whether the key is the one that the file was sealed under. It is an error if
+// key has not [KeySize] bytes.
+func (l Lock) Opens(key *keybuf.Buffer) (bool, error) {
+	keys, err := deriveKeys(key, l.FileID)
+	return err == nil && subtle.ConstantTimeCompare(keys.commitment[:], l.Commitment[:]) == 1, err
 }
 
 func expandAEAD(prk []byte, label string) (cipher.AEAD, error) {

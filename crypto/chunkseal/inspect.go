@@ -79,6 +79,9 @@ func Inspect(r io.ReaderAt, size int64) (*Public, error) {
 	return p, p.finish()
 }
 
+// Lock returns what tells the key that the file was sealed under from others.
+func (p *Public) Lock() Lock { return Lock{FileID: p.FileID, Commitment: p.head.commitment} }
+
 // finish reads the parts whose bytes the root covers.
 func (p *Public) finish() error {
 	m, err := parsePublicManifest(p.public)
@@ -114,6 +117,15 @@ func (p *Public) Verify(publisher Publisher) error {
 		return &Failure{Reason: ReasonSignature, Chunk: -1, Detail: "the publisher did not sign this root", Err: err}
 	}
 	return nil
+}
+
+// Acceptable checks the publisher's signature, and name, version and id, as Open does
+// before it uses a key.
+func (p *Public) Acceptable(want OpenOptions) error {
+	if err := p.Verify(want.Publisher); err != nil {
+		return err
+	}
+	return p.acceptable(want)
 }
 
 // VerifyChunks checks every chunk against its digest in the index, without a

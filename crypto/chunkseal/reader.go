@@ -41,10 +41,7 @@ func Open(r io.ReaderAt, size int64, key *keybuf.Buffer, want OpenOptions) (*Rea
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Verify(want.Publisher); err != nil {
-		return nil, err
-	}
-	if err := p.acceptable(want); err != nil {
+	if err := p.Acceptable(want); err != nil {
 		return nil, err
 	}
 	keys, err := deriveKeys(key, p.FileID)

@@ -122,10 +122,11 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Acquire runs one exchange, M1 to M7, and returns the keys of all the named
-// resources or none. It leaves the connection open for the next Acquire until the
+// resources or none. Of a resource for which sealed names files, the key is the one that
+// opens one of them, if the broker has it; else the newest. It leaves the connection open for the next Acquire until the
 // lease ends or Close is called; of several at a time one can use it. The caller owns the lease and wipes it. A failure is an
 // *Error.
-func (c *Client) Acquire(ctx context.Context, resources []string) (*Lease, error) {
+func (c *Client) Acquire(ctx context.Context, resources []string, sealed ...protocol.Sealed) (*Lease, error) {
 	names := slices.Clone(resources)
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -135,7 +136,7 @@ func (c *Client) Acquire(ctx context.Context, resources []string) (*Lease, error
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 	id := c.idempotency(names)
-	lease, err := c.exchange(ctx, names, id)
+	lease, err := c.exchange(ctx, names, sealed, id)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ type exchange struct {
 	conn      *hybridtls.Conn
 	ekm       [48]byte
 	resources []string
+	sealed    []protocol.Sealed
 	request   protocol.ID
 
 	hello          []byte // M1 to M5 as they were on the wire
@@ -51,10 +52,10 @@ type exchange struct {
 // answers, and else on a new one. Until M2 has come nothing of either was decided or said
 // about the guest, so that to begin anew costs nothing and repeats nothing; what the broker
 // refuses stays refused.
-func (c *Client) exchange(ctx context.Context, resources []string, id protocol.ID) (*Lease, error) {
+func (c *Client) exchange(ctx context.Context, resources []string, sealed []protocol.Sealed, id protocol.ID) (*Lease, error) {
 	l, closes := c.take(time.Now())
 	if l != nil {
-		x := &exchange{client: c, resources: resources, request: id}
+		x := &exchange{client: c, resources: resources, sealed: sealed, request: id}
 		lease, err := x.whole(ctx, l, closes)
 		if err == nil || !x.unanswered(ctx, err) {
 			return lease, err
@@ -64,7 +65,7 @@ func (c *Client) exchange(ctx context.Context, resources []string, id protocol.I
 	if err != nil {
 		return nil, wrap(protocol.ReasonInternal, err)
 	}
-	x := &exchange{client: c, resources: resources, request: id}
+	x := &exchange{client: c, resources: resources, sealed: sealed, request: id}
 	return x.whole(ctx, l, closes)
 }
 
@@ -317,7 +318,7 @@ func (x *exchange) readGrant(ctx context.Context) (err error) {
 
 // sendRequest sends M5 (5.5).
 func (x *exchange) sendRequest(ctx context.Context) (err error) {
-	x.requestFrame, err = x.send(ctx, &protocol.Request{Resources: x.resources, Idempotency: x.request})
+	x.requestFrame, err = x.send(ctx, &protocol.Request{Resources: x.resources, Sealed: x.sealed, Idempotency: x.request})
 	return err
 }
 

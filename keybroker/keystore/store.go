@@ -27,6 +27,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
@@ -315,6 +316,77 @@ func (s *Store) Stat(ctx context.Context, name string, version uint64) (Info, er
 		return Info{}, fmt.Errorf("stat secret %s: %w", name, err)
 	}
 	return info, ctx.Err()
+}
+
+// maxTried bounds the versions of one name that ForFile opens.
+const maxTried = 64
+
+// File tells a sealed file, and the key that it was sealed under, from all others.
+type File struct {
+	ID         [32]byte // from the file's first block (docs/sealed-format.md)
+	Commitment [32]byte // from there, too
+	Model      [32]byte // the id of the model in it; zero if nobody knows yet
+}
+
+// ForFile describes the newest active version that opens a sealed file, of those whose
+// subject is the file's model, of those without a subject if there is none, and of all if
+// nobody knows which model the file holds. It looks at the newest 64 active versions, and
+// opens them to do so. ErrNotFound means that none is the file's key.
+func (s *Store) ForFile(ctx context.Context, name string, file File) (Info, error) {
+	if err := CheckName(name); err != nil {
+		return Info{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Info{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var found Info
+	err := guarded(s.db.View, func(tx *bolt.Tx) error {
+		h, err := readHead(tx, name)
+		if err != nil {
+			return err
+		}
+		for v, tried := h.active, 0; v > 0 && tried < maxTried; v-- {
+			r, err := readRecord(tx, name, v)
+			if err != nil {
+				return err
+			}
+			exact := file.Model == [32]byte{} || r.meta.Subject == file.Model
+			vague := r.meta.Subject == Subject{} && found.Version == 0
+			if r.state != Active || r.size != chunkseal.KeySize || !exact && !vague {
+				continue
+			}
+			tried++
+			opens, err := s.opens(name, v, r, file)
+			if err != nil {
+				return err
+			}
+			if opens {
+				found = r.info(name, v)
+			}
+			if opens && exact {
+				return nil
+			}
+		}
+		return nil
+	})
+	if err == nil && found.Version == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("secret %s for a file: %w", name, err)
+	}
+	return found, nil
+}
+
+func (s *Store) opens(name string, version uint64, r record, file File) (bool, error) {
+	key, err := s.sealer.open(name, version, r)
+	if err != nil {
+		return false, err
+	}
+	defer key.Wipe()
+	return chunkseal.Lock{FileID: file.ID, Commitment: file.Commitment}.Opens(key)
 }
 
 func find(tx *bolt.Tx, name string, version uint64) (uint64, record, error) {

@@ -2,6 +2,8 @@ package keystore
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +14,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
@@ -382,4 +385,74 @@ func TestHundredThousandKeys(t *testing.T) {
 	if list, more, err := s.List(t.Context(), "tenants/"); err != nil || !more || len(list) != MaxListed {
 		t.Errorf("list: %d, %t, %v", len(list), more, err)
 	}
+}
+
+// TestForFileFindsTheKeyOfTheFile: of several active versions, the one that opens the file,
+// and of those the one that is for its model.
+func TestForFileFindsTheKeyOfTheFile(t *testing.T) {
+	s, _ := newStore(t)
+	key := func(n byte) []byte { return bytes.Repeat([]byte{n}, chunkseal.KeySize) }
+	for _, p := range []struct {
+		key     byte
+		subject byte
+	}{{1, 0}, {1, 0xa}, {1, 0xb}, {2, 0xb}, {3, 0}} {
+		if _, err := s.Put(t.Context(), "models/a", buffer(t, key(p.key)), Meta{Subject: Subject{p.subject}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, s, "models/a", "newest, and no model key")
+	if err := s.Retire(t.Context(), "models/a", 5); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		key, model byte
+		version    uint64
+	}{
+		"its model": {1, 0xa, 2}, "another model of that key": {1, 0xb, 3}, "model unknown": {1, 0, 3},
+		"a model that no key is for": {1, 0xc, 1}, "for another model alone": {2, 0xa, 0}, "retired": {3, 0, 0}, "no such key": {4, 0xa, 0},
+	} {
+		file := fileUnder(t, key(tc.key))
+		file.Model = [32]byte{tc.model}
+		info, err := s.ForFile(t.Context(), "models/a", file)
+		if info.Version != tc.version || (err == nil) != (tc.version > 0) || err != nil && !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: version %d, want %d: %v", name, info.Version, tc.version, err)
+		}
+	}
+	if _, err := s.ForFile(t.Context(), "models/b", File{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a name that is not there: %v", err)
+	}
+}
+
+// TestForFileOpensABoundedNumberOfVersions: what lies below the newest 64 is not looked at.
+func TestForFileOpensABoundedNumberOfVersions(t *testing.T) {
+	s, _ := newStore(t)
+	old := bytes.Repeat([]byte{1}, chunkseal.KeySize)
+	put(t, s, "models/a", string(old))
+	for range maxTried - 1 {
+		put(t, s, "models/a", string(bytes.Repeat([]byte{2}, chunkseal.KeySize)))
+	}
+	file := fileUnder(t, old)
+	if info, err := s.ForFile(t.Context(), "models/a", file); err != nil || info.Version != 1 {
+		t.Errorf("the 64th: %d %v", info.Version, err)
+	}
+	put(t, s, "models/a", string(bytes.Repeat([]byte{2}, chunkseal.KeySize)))
+	if _, err := s.ForFile(t.Context(), "models/a", file); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the 65th: %v", err)
+	}
+}
+
+// fileUnder is what the first block of a file says that is sealed under key.
+func fileUnder(t *testing.T, key []byte) File {
+	t.Helper()
+	f := File{ID: [32]byte{7}}
+	prk, err := hkdf.Extract(sha256.New, key, f.ID[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	commitment, err := hkdf.Expand(sha256.New, prk, "anchorhold/sealed-model/1/commitment", 32) // docs/sealed-format.md, "Keys"
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Commitment = [32]byte(commitment)
+	return f
 }

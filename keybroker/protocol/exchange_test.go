@@ -81,6 +81,12 @@ func sampleGrant() *Grant {
 
 func sampleRequest() *Request {
 	r := &Request{Resources: []string{"models/a", "models/b"}}
+	var f File
+	fill(f.ID[:], 0xc0)
+	fill(f.Commitment[:], 0xd0)
+	known := f
+	fill(known.Model[:], 0xe0)
+	r.Sealed = []Sealed{{"models/a", []File{known, f}}}
 	fill(r.Idempotency[:], 0x20)
 	return r
 }

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -80,6 +81,10 @@ func validText(s string, limit int) bool {
 type Request struct {
 	// Resources are sorted names within the grant.
 	Resources []string
+	// Sealed says, of resources that open sealed files, which files these are: the broker
+	// sends the version that opens one of them, and of every other resource the newest.
+	// Sorted by resource.
+	Sealed []Sealed
 	// Idempotency is the same for all attempts at one acquisition, so that the
 	// audit log shows a repeated attempt as what it is.
 	Idempotency ID
@@ -90,14 +95,83 @@ func (*Request) Type() Type { return TypeRequest }
 
 func (m *Request) encode(b *cryptobyte.Builder) {
 	addNames(b, m.Resources)
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, s := range m.Sealed {
+			s.encode(b)
+		}
+	})
 	b.AddBytes(m.Idempotency[:])
 }
 
 func (m *Request) decode(s *cryptobyte.String) bool {
 	*m = Request{}
-	return readNames(s, MaxResources, &m.Resources) && s.CopyBytes(m.Idempotency[:])
+	var list cryptobyte.String
+	if !readNames(s, MaxResources, &m.Resources) || !s.ReadUint16LengthPrefixed(&list) {
+		return false
+	}
+	for !list.Empty() {
+		var one Sealed
+		if len(m.Sealed) == MaxResources || !one.decode(&list) {
+			return false
+		}
+		m.Sealed = append(m.Sealed, one)
+	}
+	return s.CopyBytes(m.Idempotency[:])
 }
 
 func (m *Request) valid() bool {
+	for i, s := range m.Sealed {
+		if !slices.Contains(m.Resources, s.Resource) || i > 0 && m.Sealed[i-1].Resource >= s.Resource || !validPreference(s.Files, MaxFiles, File.valid) {
+			return false
+		}
+	}
 	return validNames(m.Resources, MaxResources, ValidResource) && m.Idempotency != ID{}
+}
+
+// MaxFiles is how many sealed files M5 names for one resource.
+const MaxFiles = 4
+
+// Sealed names the sealed files that one key should open, in order of preference
+// (docs/protocol.md 5.5).
+type Sealed struct {
+	Resource string
+	Files    []File
+}
+
+// File tells one sealed file, and the key that it was sealed under, from all others, by
+// what stands in its first block (docs/sealed-format.md).
+type File struct {
+	ID         [32]byte
+	Commitment [32]byte
+	// Model is the id of the model in the file; zero if the guest does not know it before
+	// it has the key.
+	Model [32]byte
+}
+
+func (f File) valid() bool { return f.Commitment != [32]byte{} }
+
+func (m *Sealed) encode(b *cryptobyte.Builder) {
+	addString8(b, m.Resource)
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, f := range m.Files {
+			b.AddBytes(f.ID[:])
+			b.AddBytes(f.Commitment[:])
+			b.AddBytes(f.Model[:])
+		}
+	})
+}
+
+func (m *Sealed) decode(s *cryptobyte.String) bool {
+	var files cryptobyte.String
+	if !readString8(s, &m.Resource) || !s.ReadUint16LengthPrefixed(&files) {
+		return false
+	}
+	for !files.Empty() {
+		var f File
+		if len(m.Files) == MaxFiles || !files.CopyBytes(f.ID[:]) || !files.CopyBytes(f.Commitment[:]) || !files.CopyBytes(f.Model[:]) {
+			return false
+		}
+		m.Files = append(m.Files, f)
+	}
+	return true
 }

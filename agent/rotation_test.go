@@ -1,0 +1,168 @@
+//go:build !release
+
+package agent
+
+import (
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+const newKey = "another key with thirty-two byte"
+
+// rotating is a guest under a real broker, whose renewals the test makes.
+type rotating struct {
+	t    *testing.T
+	path string
+	*keeper
+}
+
+func newRotating(t *testing.T, f *brokertest.Fixture, g guest) *rotating {
+	path := filepath.Join(t.TempDir(), "tiny.ahm")
+	install(t, g.sealed, path)
+	g.cfg.Models = []settings.Model{g.cfg.Models[0]}
+	g.cfg.Models[0].Path = path
+	k := (&script{t: t}).keeper(g)
+	k.broker = f.Client(nil)
+	t.Cleanup(func() {
+		if err := k.tenure.refuse(ReasonDraining, "the test ends"); err != nil {
+			t.Error(err)
+		}
+	})
+	return &rotating{t, path, k}
+}
+
+// install puts a file in the place of another, as an administrator does: whole, by a rename.
+func install(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, to+".new", data)
+	if err := os.Rename(to+".new", to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// renew renews, and wants this model under this version of the key, opened anew or not.
+func (r *rotating) renew(model [32]byte, version uint64, anew bool) {
+	r.t.Helper()
+	before := held(r.keeper)
+	if _, err := r.attest(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	m, _, err := r.tenure.snapshot()
+	if err != nil || m.weights.ModelID() != model || m.keyVersion != version || (m != before) != anew {
+		r.t.Fatalf("serves %v, version %d, want %s under version %d: %v", m, m.keyVersion, hex.EncodeToString(model[:4]), version, err)
+	}
+}
+
+// TestModelKeyRotationRefusesNobody is the rotation of docs/operations.md, with a broker and
+// two guests of which one gets the new file later. Nobody is refused while it goes on: each
+// renewal leaves each guest serving the file that it has.
+func TestModelKeyRotationRefusesNobody(t *testing.T) {
+	for name, stated := range map[string]bool{"keys for a model": true, "keys for nothing in particular": false} {
+		t.Run(name, func(t *testing.T) {
+			f, g := brokertest.New(t), newGuest(t)
+			put := func(key string, model [32]byte) {
+				if !stated {
+					model = [32]byte{}
+				}
+				f.PutFor(brokertest.Resource, key, model)
+			}
+			put(modelKey, g.model) // version 2
+			first, second := newRotating(t, f, g), newRotating(t, f, g)
+			first.renew(g.model, 2, true)
+			second.renew(g.model, 2, true)
+
+			sealed := filepath.Join(t.TempDir(), "new.ahm")
+			model := g.seal(t, sealed, newKey, 4)
+			install(t, sealed, first.path) // before its key is there: what is open stays open
+			first.renew(g.model, 2, false)
+			put(newKey, model)
+			second.renew(g.model, 2, false) // a newer key is not this guest's
+			first.renew(model, 3, true)
+			first.renew(model, 3, false)
+			second.renew(g.model, 2, false)
+			restarted := newRotating(t, f, g) // with the old file
+			restarted.renew(g.model, 2, true)
+
+			install(t, sealed, second.path)
+			second.renew(model, 3, true)
+			for version := range uint64(2) { // the fixture's first one is the same key
+				if err := f.Store.Retire(t.Context(), brokertest.Resource, version+1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first.renew(model, 3, false)
+			second.renew(model, 3, false)
+			if _, err := restarted.attest(t.Context()); err == nil || restarted.tenure.Serving() == nil {
+				t.Error("a guest serves on under a key that was retired")
+			}
+		})
+	}
+}
+
+// TestOneKeyForTwoModelsOpensTheOneThatIsInstalled: a new version of the model under the
+// key of the former one, which the store then has twice.
+func TestOneKeyForTwoModelsOpensTheOneThatIsInstalled(t *testing.T) {
+	f, g := brokertest.New(t), newGuest(t)
+	f.PutFor(brokertest.Resource, modelKey, g.model)
+	r := newRotating(t, f, g)
+	r.renew(g.model, 2, true)
+	sealed := filepath.Join(t.TempDir(), "new.ahm")
+	model := g.seal(t, sealed, modelKey, 4)
+	f.PutFor(brokertest.Resource, modelKey, model)
+	r.renew(g.model, 2, false)
+	install(t, sealed, r.path)
+	r.renew(model, 3, true)
+}
+
+// TestABadFileCostsNoOpenModel: what is installed and would be refused is not asked for.
+func TestABadFileCostsNoOpenModel(t *testing.T) {
+	f, g := brokertest.New(t), newGuest(t)
+	f.PutFor(brokertest.Resource, modelKey, g.model)
+	r := newRotating(t, f, g)
+	r.renew(g.model, 2, true)
+	other := newGuest(t) // another publisher's
+	sealed := filepath.Join(t.TempDir(), "bad.ahm")
+	model := other.seal(t, sealed, newKey, 4)
+	install(t, sealed, r.path)
+	f.PutFor(brokertest.Resource, newKey, model)
+	r.renew(g.model, 2, false)
+}
+
+// TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting: what is open is named without it.
+func TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk, asked := make(chan struct{}), 0
+		f := files{installed: func(settings.Config) []opened { asked++; <-disk; return nil }}
+		var cfg settings.Config
+		cfg.Models = []settings.Model{{Resource: "models/a"}}
+		open := []opened{{"models/a", protocol.File{ID: [32]byte{1}, Commitment: [32]byte{2}, Model: [32]byte{3}}}}
+		for i, took := range []time.Duration{lookGrace, 0, 0} {
+			began := time.Now()
+			got := f.want(cfg, open)
+			if len(got) != 1 || got[0].Resource != "models/a" || !slices.Equal(got[0].Files, []protocol.File{open[0].file}) {
+				t.Errorf("renewal %d names %v", i, got)
+			}
+			if time.Since(began) != took {
+				t.Errorf("renewal %d waited %s for the disk", i, time.Since(began))
+			}
+		}
+		close(disk)
+		synctest.Wait()
+		if f.want(cfg, nil); asked != 2 {
+			t.Errorf("the disk was asked %d times", asked)
+		}
+	})
+}
