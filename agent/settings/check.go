@@ -122,9 +122,13 @@ func (c Compute) check(f *Findings) {
 	}
 }
 
-// ParseMeasurement reads one entry of the whitelist: algorithm and digest.
+// ParseMeasurement reads one entry of the whitelist: algorithm and digest. A measurement
+// without an algorithm, as leases and the audit log show it, is one of SHA-384.
 func ParseMeasurement(s string) (algorithm string, digest []byte, err error) {
 	algorithm, text, ok := strings.Cut(s, ":")
+	if !ok && len(s) == 96 {
+		algorithm, text, ok = "sha384", s, true
+	}
 	size := map[string]int{"sha384": 48, "sha256": 32}[algorithm]
 	if !ok || size == 0 {
 		return "", nil, fmt.Errorf("%q names neither sha384 nor sha256", s)

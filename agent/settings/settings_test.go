@@ -2,6 +2,7 @@ package settings
 
 import (
 	"bytes"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
@@ -176,6 +177,12 @@ func TestMeasurementsHaveOneSpelling(t *testing.T) {
 	for _, bad := range []string{"", "sha256", "sha512:" + strings.Repeat("a", 128), "sha256:" + strings.Repeat("A", 64), "sha384:" + strings.Repeat("a", 64), "sha256:" + strings.Repeat("g", 64)} {
 		if _, _, err := ParseMeasurement(bad); err == nil {
 			t.Errorf("%q is a measurement", bad)
+		}
+	}
+	plain := strings.Repeat("ab", 48)
+	for _, s := range []string{plain, "sha384:" + plain} {
+		if algorithm, digest, err := ParseMeasurement(s); err != nil || algorithm != "sha384" || hex.EncodeToString(digest) != plain {
+			t.Errorf("%s: %s %x %v", s, algorithm, digest, err)
 		}
 	}
 }

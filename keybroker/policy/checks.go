@@ -148,7 +148,7 @@ func judgeMeasurement(_ *Policy, r *requirements, in Input) *Failure {
 			}
 		}
 	}
-	return failure(ReasonMeasurement, "%x is not among %d reference values", c.Measurement, len(r.measurements))
+	return failure(ReasonMeasurement, "%s is not among %d reference values", c.Measurement, len(r.measurements))
 }
 
 func judgeProduct(_ *Policy, r *requirements, in Input) *Failure {
@@ -247,7 +247,7 @@ func judgeChip(_ *Policy, r *requirements, in Input) *Failure {
 		return failure(ReasonChipMasked, "the report names no chip, and the policy enrols chips")
 	}
 	if !r.chips[string(id)] && !(len(id) == 64 && allZero(id[8:]) && r.chips[string(id[:8])]) {
-		return failure(ReasonChip, "chip %x is not among %d enrolled ones", id, len(r.chips))
+		return failure(ReasonChip, "chip %s is not among %d enrolled ones", id, len(r.chips))
 	}
 	return nil
 }

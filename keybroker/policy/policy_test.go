@@ -129,6 +129,12 @@ func TestEachCheckAloneRefuses(t *testing.T) {
 			t.Errorf("%s: %+v", reason, d)
 		}
 	}
+	nines := Input{Claims: evidence.Claims{Measurement: bytes.Repeat([]byte{9}, 48), ChipID: bytes.Repeat([]byte{9}, 64)}}
+	for _, f := range Decide(p, nines).Reasons {
+		if f.Reason == ReasonMeasurement && !strings.Contains(f.Detail, strings.Repeat("09", 48)) || f.Reason == ReasonChip && !strings.Contains(f.Detail, strings.Repeat("09", 64)) {
+			t.Errorf("the value that was refused does not stand in %q as it is written everywhere else", f.Detail)
+		}
+	}
 	in := good()
 	in.Claims.Product = "Bergamo"
 	if d := Decide(p, in); !has(d, ReasonProduct) || !has(d, ReasonTCBReported) {
@@ -415,6 +421,10 @@ func TestReferenceValues(t *testing.T) {
 	json := fmt.Sprintf(`{"format":1,"reference_values":[{"id":"a","measurement":%q,"software":true}]}`, hexOf(1, 48))
 	if v, err := ParseReferenceValues([]byte(json)); err != nil || !v[0].Software {
 		t.Fatal(v, err)
+	}
+	printed := strings.Replace(file, hexOf(1, 48), "\"sha384:"+hexOf(1, 48)+"\"", 1) // as anchorhold evidence prints it
+	if p, err := ParseReferenceValues([]byte(printed)); err != nil || p[0] != v[0] {
+		t.Error(p, err)
 	}
 	for name, bad := range map[string]string{
 		"empty":   "",

@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/systemd/config"
 )
@@ -17,7 +18,8 @@ const (
 type ReferenceValue struct {
 	// ID names the value; policies refer to it.
 	ID string `yaml:"id" json:"id"`
-	// Measurement is the launch digest in hexadecimal (48 bytes).
+	// Measurement is the launch digest in hexadecimal (48 bytes), in files also behind
+	// "sha384:", as `anchorhold evidence` prints it.
 	Measurement string `yaml:"measurement" json:"measurement"`
 	// Product is the product line that it holds for; empty means every one.
 	Product string `yaml:"product" json:"product,omitempty"`
@@ -54,6 +56,9 @@ func ParseReferenceValues(data []byte) ([]ReferenceValue, error) {
 		return nil, invalid("reference values: %d of them (1 to %d)", len(f.Values), maxReferenceValues)
 	}
 	seen := map[string]bool{}
+	for i := range f.Values {
+		f.Values[i].Measurement = strings.TrimPrefix(f.Values[i].Measurement, "sha384:")
+	}
 	for _, v := range f.Values {
 		if err := v.check(); err != nil {
 			return nil, err

@@ -21,7 +21,7 @@ type expectation struct {
 
 func (e *expectation) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringSliceVar(&e.measurements, "measurement", nil, "the guest's measurement in hexadecimal: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)")
+	f.StringSliceVar(&e.measurements, "measurement", nil, "the guest's measurement in hexadecimal, also behind sha384:: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)")
 	f.StringSliceVar(&e.images, "image", nil, "digest of the guest's image, sha256:... (repeat to accept one of several)")
 	f.StringSliceVar(&e.policies, "policy", nil, "digest of the policy that decided, in hexadecimal (repeat to accept one of several)")
 	f.StringSliceVar(&e.tenants, "tenant", nil, "tenant that the policy checked (repeat to accept one of several)")
@@ -40,9 +40,9 @@ func (e *expectation) parse() (receipt.Expect, error) {
 		if name, value, named := strings.Cut(text, "="); named {
 			r.Name, text = name, value
 		}
-		value, err := hex.DecodeString(text)
+		value, err := hex.DecodeString(strings.TrimPrefix(text, "sha384:"))
 		if r.Value = value; err != nil || !r.Valid() {
-			return bad("measurement", fmt.Errorf("%q is not [NAME=]HEX of a measurement", text))
+			return bad("measurement", fmt.Errorf("%q is not [NAME=]HEX of a measurement, as \"anchorhold evidence\" and leases have it (48 bytes of SEV-SNP)", text))
 		}
 		out.Measurements = append(out.Measurements, r)
 	}

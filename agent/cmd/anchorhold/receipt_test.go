@@ -65,10 +65,16 @@ func TestReceiptVerifyHoldsExpectations(t *testing.T) {
 	}
 	right := map[string]string{"measurement": strings.Repeat("00", 48), "image": a.Lease.Image.String(), "policy": protocol.PolicyDigest(a.Lease.PolicyDigest).String(),
 		"model-id": hex.EncodeToString(model[:]), "tenant": "tenant", "min-epoch": "1"}
+	prefixed := "launch=sha384:" + right["measurement"] // as anchorhold evidence prints it
 	wrong := map[string]string{"measurement": "launch=" + strings.Repeat("01", 48), "image": "sha256:" + strings.Repeat("01", 32), "policy": strings.Repeat("01", 32),
 		"model-id": strings.Repeat("01", 32), "tenant": "another", "min-epoch": "2"}
 	malformed := map[string]string{"measurement": "00", "image": strings.Repeat("01", 32), "policy": "x", "model-id": "01", "min-epoch": "x"}
 	args := []string{"receipt", "verify", file, "--root", root, "--json"}
+	for _, value := range []string{prefixed, strings.TrimPrefix(prefixed, "launch=")} {
+		if out, code, _ := run(t, append(args, "--measurement", value)...); code != 0 {
+			t.Errorf("--measurement %s: exit %d\n%s", value, code, out)
+		}
+	}
 	for name, value := range right {
 		if out, code, _ := run(t, append(args, "--"+name, value)...); code != 0 {
 			t.Errorf("--%s %s: exit %d\n%s", name, value, code, out)
