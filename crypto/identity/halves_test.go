@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,13 +166,25 @@ func TestKeyFilesOpenOnlyForTheirOwnerAndSecret(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "key")
-	for name, u := range map[string]Unlock{"nothing": {}, "both": {Passphrase: secret(t, "a"), Credential: credential.Credential}, "short credential": {Credential: secret(t, "short")}} {
+	for name, u := range map[string]Unlock{"nothing": {}, "both": {Passphrase: secret(t, "a"), Credential: credential.Credential}} {
 		if err := WriteKeyFile(path, k, u); !errors.Is(err, ErrNoKey) {
 			t.Errorf("written with %s: %v", name, err)
 		}
 	}
+	short := Unlock{Credential: secret(t, strings.Repeat("c", MinCredentialBytes-1))}
+	if err := WriteKeyFile(path, k, short); !errors.Is(err, ErrCredential) {
+		t.Errorf("written with a short credential: %v", err)
+	}
 	if err := WriteKeyFile(path, k, credential); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := ReadKeyFile(path, short); !errors.Is(err, ErrCredential) {
+		t.Errorf("read with a short credential: %v", err)
+	}
+	for _, taken := range []string{path, filepath.Join(path+".none", "key")} {
+		if e, ok := errors.AsType[*fs.PathError](WriteKeyFile(taken, k, credential)); !ok || e.Path != taken {
+			t.Errorf("%s cannot be made, and the error is about %v", taken, e)
+		}
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {

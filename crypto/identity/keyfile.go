@@ -29,6 +29,8 @@ var (
 	ErrUnlock  = errors.New("identity: the passphrase or credential does not open this key file")
 	ErrMode    = errors.New("identity: others may read or change the key file; use chmod 600")
 	ErrNoKey   = errors.New("identity: a key file needs a passphrase or a credential, exactly one")
+	// ErrCredential refuses a credential that is too short to be random bytes.
+	ErrCredential = errors.New("identity: a credential has 32 random bytes or more (anchorhold keygen credential makes one); this one is shorter")
 )
 
 // Unlock opens a key file: exactly one field is set. The buffers stay the caller's.
@@ -69,8 +71,10 @@ const (
 	argonTime, maxArgonTime   = 4, 16
 	argonKiB, maxArgonKiB     = 64 << 10, 1 << 20
 	argonLanes, maxArgonLanes = 4, 16
-	minCredentialBytes        = 32
 )
+
+// MinCredentialBytes is the fewest bytes of a credential, see [Unlock].
+const MinCredentialBytes = 32
 
 type keyHeader struct {
 	kind      byte
@@ -134,8 +138,10 @@ func (h keyHeader) derive(u Unlock) (key, commitment []byte, err error) {
 	case u.Passphrase.Len() > 0 && u.Credential == nil && h.kind == kindPassphrase:
 		secret = argon2.IDKey(u.Passphrase.Bytes(), h.salt[:], h.time, h.kib, h.lanes, 32)
 		defer keybuf.Wipe(secret)
-	case u.Credential.Len() >= minCredentialBytes && u.Passphrase == nil && h.kind == kindCredential:
+	case u.Credential.Len() >= MinCredentialBytes && u.Passphrase == nil && h.kind == kindCredential:
 		secret = u.Credential.Bytes()
+	case u.Passphrase == nil && u.Credential.Len() > 0 && u.Credential.Len() < MinCredentialBytes && h.kind == kindCredential:
+		return nil, nil, ErrCredential
 	default:
 		return nil, nil, ErrUnlock
 	}
@@ -157,8 +163,10 @@ func WriteKeyFile(path string, k *Private, u Unlock) error {
 	switch {
 	case u.Passphrase.Len() > 0 && u.Credential == nil:
 		h.kind, h.time, h.kib, h.lanes = kindPassphrase, argonTime, argonKiB, argonLanes
-	case u.Credential.Len() >= minCredentialBytes && u.Passphrase == nil:
+	case u.Credential.Len() >= MinCredentialBytes && u.Passphrase == nil:
 		h.kind = kindCredential
+	case u.Credential.Len() > 0 && u.Passphrase == nil:
+		return ErrCredential
 	default:
 		return ErrNoKey
 	}
@@ -249,7 +257,7 @@ func writeNew(path string, data []byte, mode fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".new-*") // mode 0600, O_EXCL
 	if err != nil {
-		return err
+		return named(path, err)
 	}
 	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
 	_, err = f.Write(data)
@@ -257,9 +265,17 @@ func writeNew(path string, data []byte, mode fs.FileMode) (err error) {
 		return err
 	}
 	if err := os.Link(f.Name(), path); err != nil {
-		return err
+		return named(path, err)
 	}
 	return syncDir(dir)
+}
+
+// named is an error of making path, under the name that the caller knows.
+func named(path string, err error) error {
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
+		return &fs.PathError{Op: "create", Path: path, Err: e}
+	}
+	return err
 }
 
 func syncDir(path string) error {

@@ -145,12 +145,16 @@ func (s Set) OpenProvingKey() (*os.File, error) {
 type Write func(w io.Writer) error
 
 // Save writes a set: circuit and proving key as their functions write them, the
-// verifying key, and last the record, whose digests of both keys it fills in.
+// verifying key, and last the record, whose digests of both keys it fills in. It replaces
+// no other keys of the same circuit.
 func Save(dir string, r statement.Record, circuit, proving Write, verifying []byte) (Set, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Set{}, err
 	}
 	r.VerifyingKey = sha256.Sum256(verifying)
+	if err := otherKeys(dir, r); err != nil {
+		return Set{}, err
+	}
 	digest, err := save(dir, proving, func(d statement.Digest) string { return d.String() + extProving })
 	if err != nil {
 		return Set{}, err
@@ -172,6 +176,23 @@ func Save(dir string, r statement.Record, circuit, proving Write, verifying []by
 	}
 	_, err = save(dir, write(append(raw, '\n')), func(statement.Digest) string { return r.Circuit.String() + extRecord })
 	return s, err
+}
+
+// otherKeys refuses a directory with other keys of the same circuit: their record would be
+// replaced, and proofs made with them verify no more.
+func otherKeys(dir string, r statement.Record) error {
+	name := filepath.Join(dir, r.Circuit.String()+extRecord)
+	raw, err := readBounded(name, statement.MaxRecordBytes)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if old, err := statement.ParseRecordJSON(bytes.TrimSuffix(raw, []byte("\n"))); err != nil || old.VerifyingKey != r.VerifyingKey {
+		return fmt.Errorf("%s is there: other keys of this circuit, which are never replaced; name another directory", name)
+	}
+	return nil
 }
 
 // save writes a file under the name that its digest gives it, whole or not at all.

@@ -357,12 +357,29 @@ func TestARingNeedsItsKeys(t *testing.T) {
 	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0, nil); !errors.Is(err, proofkeys.ErrMissing) {
 		t.Errorf("missing: %v", err)
 	}
-	s, err := proofkeys.Save(dir, *groth16(t).Record(items, outputs), text("c"), text("k"), []byte("no key"))
+	s, err := proofkeys.Save(t.TempDir(), *groth16(t).Record(items, outputs), text("c"), text("k"), []byte("no key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := proofkeys.NewRing([]proofkeys.Set{s}, false, 0, nil); err == nil {
 		t.Error("no key at all")
+	}
+}
+
+// Keys are saved again where they are already, and replace no others.
+func TestOtherKeysOfACircuitAreNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	first := save(t, dir, nil)
+	again := save(t, dir, nil)
+	if again.Record.VerifyingKey != first.Record.VerifyingKey {
+		t.Fatal("the same keys have another digest")
+	}
+	if _, err := proofkeys.Save(dir, *groth16(t).Record(items, outputs), text("c"), text("k"), []byte("other")); err == nil || !strings.Contains(err.Error(), "never replaced") {
+		t.Errorf("%v", err)
+	}
+	sets, err := proofkeys.Load(dir)
+	if err != nil || len(sets) != 1 || sets[0].Record.VerifyingKey != first.Record.VerifyingKey {
+		t.Errorf("%v %v", sets, err)
 	}
 }
 

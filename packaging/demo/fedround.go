@@ -94,13 +94,16 @@ func (d *deployment) decryptAt(ctx context.Context, round string, guest int) err
 	return err
 }
 
+// mean is the file for a round's published mean.
+func (d *deployment) mean(round string) string { return d.path(round + ".mean.f32") }
+
 // finish hands what was decrypted to the broker, which destroys the key, and fetches the
 // mean into a file.
 func (d *deployment) finish(ctx context.Context, round string) (count int, epsilon float64, err error) {
 	if err := d.operate(ctx, nil, "fed", "round", "finish", round, "--aggregator", d.path("admin.sock")); err != nil {
 		return 0, 0, err
 	}
-	out, err := d.tool(ctx, "fed", "result", round, "--json", "--out", d.path("mean.f32"), "--agent", d.socket(0))
+	out, err := d.tool(ctx, "fed", "result", round, "--json", "--out", d.mean(round), "--agent", d.socket(0))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -120,7 +123,7 @@ func (d *fedDemo) publish(ctx context.Context, round string) (count int, epsilon
 	var applied struct {
 		Norm float64 `json:"norm"`
 	}
-	return count, epsilon, d.digits(ctx, &applied, "apply", "--model", d.path("model.f32"), "--mean", d.path("mean.f32"))
+	return count, epsilon, d.digits(ctx, &applied, "apply", "--model", d.path("model.f32"), "--mean", d.mean(round))
 }
 
 func (d *fedDemo) accuracy(ctx context.Context) (float64, error) {

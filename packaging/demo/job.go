@@ -135,10 +135,11 @@ func (d *demo) chat(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	fmt.Println()
 	if strings.TrimSpace(answer.String()) == "" {
 		return "", fmt.Errorf("the answer is empty")
 	}
-	d.answer = strings.TrimSuffix(answer.String(), "\n")
+	d.answer = answer.String()
 	peak, err := d.agent.peakMemory()
 	if err != nil {
 		return "", err

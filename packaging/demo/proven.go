@@ -214,7 +214,7 @@ func (d *proofDemo) admitProven(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	worst, err := furthest(f.path("mean.f32"), want)
+	worst, err := furthest(f.mean(f.rounds[0]), want)
 	if err != nil {
 		return "", err
 	}

@@ -21,7 +21,7 @@ func SealClassifier(ctx context.Context, opt Options, parts []classifier.Part) (
 	}
 	var done chunkseal.Summary
 	source := int64(0)
-	err := replace(opt.Out, func(out *os.File) error {
+	err := create(opt.Out, func(out *os.File) error {
 		sections := make([]chunkseal.Section, len(parts))
 		for i, p := range parts {
 			sections[i] = p.Section

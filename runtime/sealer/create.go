@@ -3,6 +3,7 @@ package sealer
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -12,13 +13,21 @@ import (
 // ErrBusy refuses to seal to a name that another process is sealing to.
 var ErrBusy = errors.New("sealer: another process is writing this file")
 
-// replace lets write fill a file beside path, syncs it, and renames it to path
+// ErrExists refuses to seal to a name that is taken: agents may serve the file, and only
+// its publisher's version says which of two is newer.
+var ErrExists = errors.New("sealer: the file exists and is never replaced: seal to another name, or move it away")
+
+// create lets write fill a file beside path, syncs it, and renames it to path
 // as the last step. The file beside has a fixed name and is locked while it is
-// written, so that what a crash left is found and written over, never kept.
-func replace(path string, write func(*os.File) error) error {
+// written, so that what a crash left is found and written over, never kept. The name
+// is looked at before the work and, under the lock that other sealers wait for, after it.
+func create(path string, write func(*os.File) error) error {
 	dir, base := filepath.Split(path)
 	if base == "" {
 		return fmt.Errorf("sealer: %q names no file", path)
+	}
+	if err := absent(path); err != nil {
+		return err
 	}
 	f, err := openBeside(filepath.Join(dir, "."+base+".sealing"))
 	if err != nil {
@@ -30,12 +39,26 @@ func replace(path string, write func(*os.File) error) error {
 		err = f.Sync()
 	}
 	if err == nil {
+		err = absent(path)
+	}
+	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return errors.Join(syncDir(filepath.Dir(path)), f.Close())
+}
+
+func absent(path string) error {
+	_, err := os.Lstat(path)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: %s", ErrExists, path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return fmt.Errorf("sealer: %w", err)
 }
 
 // openBeside opens and locks the file, empty.

@@ -20,7 +20,7 @@ import (
 // required.
 type Options struct {
 	In            string         // the GGUF file
-	Out           string         // the sealed file; replaced if it exists
+	Out           string         // the sealed file; it must not exist
 	Key           *keybuf.Buffer // the model key, 32 bytes; the caller keeps it
 	Name          string         // of the model
 	Version       uint64         // grows with each release of the model
@@ -40,8 +40,8 @@ type Summary struct {
 	Duration    time.Duration
 }
 
-// Seal writes opt.Out from opt.In. When it fails or ctx ends, opt.Out is as it
-// was before, and no other file is left.
+// Seal writes opt.Out from opt.In. A name that is taken is ErrExists. When it
+// fails or ctx ends, no file is left.
 func Seal(ctx context.Context, opt Options) (Summary, error) {
 	start := time.Now()
 	in, err := os.Open(opt.In)
@@ -68,7 +68,7 @@ func Seal(ctx context.Context, opt Options) (Summary, error) {
 		return Summary{}, err
 	}
 	var done chunkseal.Summary
-	err = replace(opt.Out, func(out *os.File) error {
+	err = create(opt.Out, func(out *os.File) error {
 		done, err = write(ctx, out, in, file, parts, opt)
 		return err
 	})

@@ -145,13 +145,38 @@ func TestBadInputsAreErrors(t *testing.T) {
 	}
 }
 
-// TestCancelledSealKeepsTheOldFile: the final name holds the old model or the
-// new one, never a part.
-func TestCancelledSealKeepsTheOldFile(t *testing.T) {
-	opt := options(t, source(t, zeros(t, "token_embd.weight", gguf.Q8_0, 64, 9000)))
-	if err := os.WriteFile(opt.Out, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
+// TestAFileIsNeverReplaced: one that is there refuses the work, one that comes meanwhile
+// the result.
+func TestAFileIsNeverReplaced(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		opt := options(t, source(t, zeros(t, "a.weight", gguf.F32, 32, 16)))
+		old := func() {
+			if err := os.WriteFile(opt.Out, []byte("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := false
+		opt.Progress = func(int64, int64) {
+			if began = true; late {
+				old()
+			}
+		}
+		if !late {
+			old()
+		}
+		if _, err := Seal(t.Context(), opt); !errors.Is(err, ErrExists) || began != late {
+			t.Errorf("late %v, began %v: %v", late, began, err)
+		}
+		if b, err := os.ReadFile(opt.Out); err != nil || string(b) != "old" {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+		onlyFile(t, opt.Out)
 	}
+}
+
+// TestCancelledSealLeavesNothing: the final name holds a whole model, never a part.
+func TestCancelledSealLeavesNothing(t *testing.T) {
+	opt := options(t, source(t, zeros(t, "token_embd.weight", gguf.Q8_0, 64, 9000)))
 	ctx, cancel := context.WithCancel(t.Context())
 	opt.Progress = func(done, total int64) {
 		if done > total/2 {
@@ -161,10 +186,9 @@ func TestCancelledSealKeepsTheOldFile(t *testing.T) {
 	if _, err := Seal(ctx, opt); !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v", err)
 	}
-	if b, err := os.ReadFile(opt.Out); err != nil || string(b) != "old" {
-		t.Errorf("%d bytes, %v", len(b), err)
+	if left, err := os.ReadDir(filepath.Dir(opt.Out)); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
 	}
-	onlyFile(t, opt.Out)
 }
 
 func TestLeftoverOfACrashIsWrittenOverAndABusyOneRefused(t *testing.T) {
