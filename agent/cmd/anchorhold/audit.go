@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -145,11 +144,11 @@ func printAuditReport(w io.Writer, r audit.Report) {
 func newAuditCheckpoint(inv *invocation) *cobra.Command {
 	var out string
 	c := inv.operate("checkpoint", "Sign the log as it stands, and print the checkpoint to be kept elsewhere",
-		"  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint", cobra.NoArgs,
+		"  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint-2026-07-01", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			checkpoint, err := b.Checkpoint(ctx)
 			if err == nil && out != "" {
-				err = os.WriteFile(out, []byte(checkpoint.Note), 0o644)
+				err = writeNew(out, []byte(checkpoint.Note), 0o644)
 			}
 			return checkpoint, func(w io.Writer) {
 				if out == "" {
@@ -159,7 +158,7 @@ func newAuditCheckpoint(inv *invocation) *cobra.Command {
 				fmt.Fprintf(w, "%s: %d records, root %s\n", out, checkpoint.Size, checkpoint.Root)
 			}, err
 		})
-	c.Flags().StringVar(&out, "out", "", "write it to this file instead")
+	c.Flags().StringVar(&out, "out", "", "write it to this new file instead")
 	return c
 }
 

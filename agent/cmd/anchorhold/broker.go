@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -47,10 +49,15 @@ func explainBroker(err error, socket string) error {
 	if refusal, ok := errors.AsType[*operator.Error](err); ok {
 		return fmt.Errorf("%w: %w", errRefused, refusal)
 	}
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("no operator socket at %s: is anchorhold-broker running? (--broker names another socket)", socket)
+	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" {
+		return err // of a local file, or of a connection that stood
 	}
-	if errors.Is(err, os.ErrPermission) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("no operator socket at %s: is anchorhold-broker running? (--broker names another socket)", socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nothing listens on %s: anchorhold-broker has ended; see its journal", socket)
+	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("this user may not open %s: the broker's configuration names its operators", socket)
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // chatOptions are the flags of `anchorhold chat`.
@@ -30,8 +31,9 @@ func newChat(inv *invocation) *cobra.Command {
 		Use:   "chat [QUESTION]",
 		Short: "Ask the agent's model, and watch the answer stream",
 		Long: `Asks the agent's model. Without QUESTION the question is read from standard
-input. The answer streams to standard output; tokens per second and the id of
-the receipt go to standard error. With --json the whole result is one object.`,
+input. The answer streams to standard output, where no terminal is byte for byte as
+'receipt verify --output' takes it; tokens per second and the id of the receipt go to
+standard error. With --json the whole result is one object.`,
 		Example: `  anchorhold chat "What is the capital of France?"
   echo "Summarise: ..." | anchorhold chat --max-tokens 200
   anchorhold chat --receipt answer.receipt.json "Hello"`,
@@ -57,7 +59,7 @@ the receipt go to standard error. With --json the whole result is one object.`,
 	c.Flags().IntVar(&opt.maxTokens, "max-tokens", 256, "longest answer, in tokens")
 	c.Flags().Float64Var(&opt.temperature, "temperature", 0, "0 takes the likeliest token; higher is more varied")
 	c.Flags().Int64Var(&opt.seed, "seed", 0, "seed of the choice at a temperature above 0")
-	c.Flags().StringVar(&opt.receiptFile, "receipt", "", "write the answer's signed receipt to this file")
+	c.Flags().StringVar(&opt.receiptFile, "receipt", "", "write the answer's signed receipt to this new file")
 	return c
 }
 
@@ -120,7 +122,9 @@ func chat(ctx context.Context, inv *invocation, opt chatOptions, question string
 	if inv.asJSON {
 		return inv.print(out, result, nil)
 	}
-	fmt.Fprintln(out)
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintln(out) // elsewhere the bytes are the receipt's, no more
+	}
 	fmt.Fprintf(complaint, "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n",
 		result.CompletionTokens, result.FirstTokenMS, result.TokensPerSecond, result.Receipt)
 	return nil
@@ -221,5 +225,5 @@ func saveReceipt(receipt json.RawMessage, path string) error {
 	if len(receipt) == 0 {
 		return errors.New("the answer came without its receipt: the agent is older than this command")
 	}
-	return os.WriteFile(path, append(receipt, '\n'), 0o600)
+	return writeNew(path, append(receipt, '\n'), 0o600)
 }

@@ -41,7 +41,7 @@ compute.tee.measurement_whitelist takes.`,
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}
 			if out != "" {
-				if err := writeNew(out, answer.Evidence); err != nil {
+				if err := writeNew(out, answer.Evidence, 0o600); err != nil {
 					return err
 				}
 			}

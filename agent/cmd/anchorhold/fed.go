@@ -61,10 +61,10 @@ func newRoundOpen(inv *invocation) *cobra.Command {
     --contributors everyone --decryptor-policy 88ab... --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if spec.Model == "" || spec.Length == 0 || spec.ClipL2 <= 0 {
-				return usageError{errors.New("--model, --length and --clip-l2 are needed")}
+			err := need(c, "model", "length", "clip-l2")
+			if err != nil {
+				return err
 			}
-			var err error
 			if spec.Contributors, spec.Decryptors, err = guests.read(key != ""); err != nil {
 				return err
 			}
@@ -392,16 +392,12 @@ func newFedResult(inv *invocation) *cobra.Command {
 					return err
 				}
 				defer resp.Body.Close()
-				f, err := os.Create(out)
-				if err != nil {
-					return err
+				length, ok := result["length"].(float64)
+				if !ok {
+					return errors.New("the agent's result does not say its length")
 				}
-				n, err := io.Copy(f, resp.Body)
-				if err = errors.Join(err, f.Close()); err != nil {
+				if err := writeStream(out, &exact{from: resp.Body, left: 4 * int64(length)}, 0o644); err != nil {
 					return err
-				}
-				if length, ok := result["length"].(float64); !ok || n != 4*int64(length) {
-					return fmt.Errorf("%s has %d bytes, which is not the result's length", out, n)
 				}
 			}
 			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
@@ -412,7 +408,7 @@ func newFedResult(inv *invocation) *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&out, "out", "", "file for the mean, little-endian float32")
+	c.Flags().StringVar(&out, "out", "", "new file for the mean, little-endian float32")
 	inv.agentFlag(c)
 	return c
 }

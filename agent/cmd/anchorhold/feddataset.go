@@ -25,8 +25,11 @@ round over it; the broker's configuration names the publishers
 (rounds.dataset_publishers). The id is the SHA-256 of FILE, or the digest given.`,
 		Example: "  anchorhold fed dataset patients.csv --name patients-2026 --key publisher.key --out patients.dataset", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if key == "" || name == "" || out == "" || (len(args) == 1) == (id != "") {
-				return usageError{errors.New("--key, --name, --out, and a file or --id are needed")}
+			if err := need(c, "key", "name", "out"); err != nil {
+				return err
+			}
+			if (len(args) == 1) == (id != "") {
+				return usageError{errors.New("name a file or --id, one of them")}
 			}
 			d := federation.Dataset{Name: name, Time: protocol.TimeOf(time.Now())}
 			var err error
@@ -51,7 +54,7 @@ round over it; the broker's configuration names the publishers
 			if err != nil {
 				return err
 			}
-			if err := os.WriteFile(out, signed, 0o644); err != nil {
+			if err := writeNew(out, signed, 0o644); err != nil {
 				return err
 			}
 			account := federation.DatasetAccount(d.ID)
@@ -63,7 +66,7 @@ round over it; the broker's configuration names the publishers
 	c.Flags().StringVar(&key, "key", "", "publisher's key (anchorhold keygen publisher)")
 	c.Flags().StringVar(&name, "name", "", "name of the data, for people")
 	c.Flags().StringVar(&id, "id", "", "digest that names the data, where it is not one file")
-	c.Flags().StringVar(&out, "out", "", "file for the signed statement")
+	c.Flags().StringVar(&out, "out", "", "new file for the signed statement")
 	unlock.add(c)
 	return c
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -56,8 +55,8 @@ little-endian float32 values, as in fed submit. FILE may be - for standard input
 			if _, err := parseRound(args[0]); err != nil {
 				return err
 			}
-			if model == "" || inputs == "" {
-				return usageError{errors.New("--model and --inputs are needed: which classifier answers, and what it is asked; fed submit sends a vector alone")}
+			if err := need(c, "model", "inputs"); err != nil {
+				return err
 			}
 			request, err := os.ReadFile(inputs)
 			if err != nil {
@@ -94,7 +93,7 @@ little-endian float32 values, as in fed submit. FILE may be - for standard input
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&model, "model", "", "classifier that answers")
+	f.StringVar(&model, "model", "", "classifier that answers (fed submit sends a vector alone)")
 	f.StringVar(&inputs, "inputs", "", "file with what it is asked")
 	f.Uint32Var(&weight, "weight", 1, "weight, such as the number of examples")
 	f.BoolVar(&half, "f16", false, "the values are float16")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -40,10 +39,10 @@ each start; the root key is protected by it too.`,
   anchorhold keygen broker --state /var/lib/anchorhold/broker --root root.key --host broker.example.org --credential-file broker.kek`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if dir == "" || rootKey == "" || len(hosts) == 0 {
-				return usageError{errors.New("--state, --root and at least one --host are needed")}
+			if err := need(c, "state", "root", "host"); err != nil {
+				return err
 			}
-			u, err := unlock.open(c)
+			u, err := unlock.choose(c)
 			if err != nil {
 				return err
 			}
@@ -81,10 +80,10 @@ func newKeygenPublisher(inv *invocation) *cobra.Command {
 		Example: "  anchorhold keygen publisher --out publisher.key",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if out == "" {
-				return usageError{errors.New("--out is needed")}
+			if err := need(c, "out"); err != nil {
+				return err
 			}
-			u, err := unlock.open(c)
+			u, err := unlock.choose(c)
 			if err != nil {
 				return err
 			}
@@ -106,20 +105,17 @@ func newKeygenPublisher(inv *invocation) *cobra.Command {
 
 // newIdentity makes an identity and writes both halves to new files.
 func newIdentity(level identity.Level, path string, u identity.Unlock) (*identity.Private, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
 	k, err := identity.Generate(level)
 	if err != nil {
 		return nil, err
 	}
 	if err := identity.WriteKeyFile(path, k, u); err != nil {
 		k.Wipe()
-		return nil, err
+		return nil, explainNew(path, err)
 	}
 	if err := identity.WritePublicFile(path+".pub", k.Public()); err != nil {
 		k.Wipe()
-		return nil, err
+		return nil, errors.Join(explainNew(path+".pub", err), os.Remove(path))
 	}
 	return k, nil
 }
@@ -148,24 +144,21 @@ func newKeygenTLS(inv *invocation) *cobra.Command {
 		Long:    "Makes a self-signed certificate NAME.crt, which is its own root and goes into\nthe participants' images, and its key NAME.key.",
 		Example: "  anchorhold keygen tls --out aggregator --host aggregator.example.org", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if out == "" || len(hosts) == 0 || days < 1 {
-				return usageError{errors.New("--out and at least one --host are needed")}
+			if err := need(c, "out", "host"); err != nil {
+				return err
+			}
+			if days < 1 {
+				return usageError{fmt.Errorf("--days %d: a certificate is valid for a day at least", days)}
 			}
 			certPEM, keyPEM, err := hybridtls.NewCertificate(hosts, time.Duration(days)*24*time.Hour)
 			if err != nil {
 				return err
 			}
-			for name, data := range map[string][]byte{out + ".key": keyPEM, out + ".crt": certPEM} {
-				f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-				if err != nil {
-					return err
-				}
-				if _, err := f.Write(data); err != nil {
-					return errors.Join(err, f.Close())
-				}
-				if err := errors.Join(f.Sync(), f.Close()); err != nil {
-					return err
-				}
+			if err := writeNew(out+".key", keyPEM, 0o600); err != nil {
+				return err
+			}
+			if err := writeNew(out+".crt", certPEM, 0o644); err != nil {
+				return err
 			}
 			return inv.print(c.OutOrStdout(), map[string]any{"certificate": out + ".crt", "key": out + ".key", "hosts": hosts}, func(w io.Writer) {
 				fmt.Fprintf(w, "certificate %s.crt (goes into the participants' images), key %s.key\n", out, out)
@@ -184,20 +177,13 @@ func randomFile(inv *invocation, name, short, example string, size int) *cobra.C
 	c := &cobra.Command{
 		Use: name + " --out FILE", Short: short, Example: example, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if out == "" {
-				return usageError{errors.New("--out is needed")}
+			if err := need(c, "out"); err != nil {
+				return err
 			}
 			secret := make([]byte, size)
 			defer keybuf.Wipe(secret)
 			rand.Read(secret)
-			f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if err != nil {
-				return err
-			}
-			if _, err := f.Write(secret); err != nil {
-				return errors.Join(err, f.Close(), os.Remove(out))
-			}
-			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			if err := writeNew(out, secret, 0o600); err != nil {
 				return err
 			}
 			return inv.print(c.OutOrStdout(), map[string]any{"file": out, "bytes": size}, func(w io.Writer) {

@@ -97,7 +97,7 @@ func printModelID(w io.Writer, id statement.Digest) {
 
 // modelIDWith is the id of a sealed model, in hexadecimal, by its key's file.
 func modelIDWith(path, keyFile string) (string, error) {
-	key, err := readSecretFile(keyFile, false)
+	key, err := readModelKey(keyFile)
 	if err != nil {
 		return "", err
 	}

@@ -125,26 +125,28 @@ func TestKeyOfNoStatedModel(t *testing.T) {
 	}
 }
 
+// smallClassifier is an ONNX file and rows for its calibration.
+func smallClassifier(t *testing.T) (model, rows string) {
+	t.Helper()
+	dir := t.TempDir()
+	m := onnxtest.Graph([]onnxtest.Message{onnxtest.Value("x", 1, 0, 3)},
+		[]onnxtest.Message{onnxtest.Node("Gemm", []string{"x", "w", "b"}, []string{"y"}, onnxtest.Attributes{"transB": 1})},
+		[]onnxtest.Message{onnxtest.Floats("w", []int64{2, 3}, 1, 2, 3, 4, 5, 6), onnxtest.Floats("b", []int64{2}, 5, 10)}, []string{"y"}).Model()
+	return write(t, filepath.Join(dir, "m.onnx"), string(m)), write(t, filepath.Join(dir, "rows.csv"), "1,0,2\n0,1,1\n-1,2,0\n")
+}
+
 // TestSealPrintsTheIDOfAClassifier: of what it sealed, by what the file holds.
 func TestSealPrintsTheIDOfAClassifier(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	files := map[string][]byte{"key": make([]byte, chunkseal.KeySize), "rows.csv": []byte("1,0,2\n0,1,1\n-1,2,0\n"),
-		"m.onnx": onnxtest.Graph([]onnxtest.Message{onnxtest.Value("x", 1, 0, 3)},
-			[]onnxtest.Message{onnxtest.Node("Gemm", []string{"x", "w", "b"}, []string{"y"}, onnxtest.Attributes{"transB": 1})},
-			[]onnxtest.Message{onnxtest.Floats("w", []int64{2, 3}, 1, 2, 3, 4, 5, 6), onnxtest.Floats("b", []int64{2}, 5, 10)}, []string{"y"}).Model()}
-	if _, err := rand.Read(files["key"]); err != nil {
-		t.Fatal(err)
-	}
-	for name, data := range files {
-		if err := os.WriteFile(path(name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	model, rows := smallClassifier(t)
+	key := make([]byte, chunkseal.KeySize)
+	rand.Read(key)
+	write(t, path("key"), string(key))
 	if _, status, err := run(t, "keygen", "publisher", "--out", path("publisher"), "--credential-file", path("key")); status != 0 {
 		t.Fatal(err)
 	}
-	seal := []string{"seal", path("m.onnx"), "--calibration", path("rows.csv"), "--out", path("m.ahm"), "--key", path("key"), "--publisher", path("publisher"), "--credential-file", path("key"), "--name", "m", "--model-version", "1"}
+	seal := []string{"seal", model, "--calibration", rows, "--out", path("m.ahm"), "--key", path("key"), "--publisher", path("publisher"), "--credential-file", path("key"), "--name", "m", "--model-version", "1"}
 	out, status, err := run(t, append(seal, "--json")...)
 	var sealed struct {
 		ModelID string `json:"model_id"`
@@ -154,6 +156,9 @@ func TestSealPrintsTheIDOfAClassifier(t *testing.T) {
 	}
 	if id, err := modelIDWith(path("m.ahm"), path("key")); err != nil || id != sealed.ModelID {
 		t.Errorf("sealed as %s, the file holds %s: %v", sealed.ModelID, id, err)
+	}
+	if err := os.Remove(path("m.ahm")); err != nil {
+		t.Fatal(err)
 	}
 	out, status, err = run(t, seal...)
 	id, failed := modelIDWith(path("m.ahm"), path("key"))

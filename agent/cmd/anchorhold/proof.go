@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
@@ -167,10 +166,10 @@ func newProofShow(inv *invocation) *cobra.Command {
 				_, err = c.OutOrStdout().Write(raw)
 				return err
 			}
-			return os.WriteFile(out, raw, 0o600)
+			return writeNew(out, raw, 0o600)
 		},
 	}
-	c.Flags().StringVar(&out, "out", "", "file; standard output without it")
+	c.Flags().StringVar(&out, "out", "", "new file; standard output without it")
 	inv.agentFlag(c)
 	return c
 }

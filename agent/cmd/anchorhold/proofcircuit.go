@@ -46,8 +46,10 @@ func (f *circuitChoice) compile(args []string) (*zkproof.Circuit, statement.Reco
 		return nil, statement.Record{}, usageError{errors.New("keys are for a model or for --gradient, not for both")}
 	case len(args) == 0:
 		return nil, statement.Record{}, usageError{errors.New("name a sealed classifier, or --gradient with the values in an update")}
-	case f.key == "" || f.publisher == "":
-		return nil, statement.Record{}, usageError{errors.New("--key and --publisher are needed to read the model's architecture")}
+	case f.key == "":
+		return nil, statement.Record{}, usageError{errors.New("--key is needed to read the model's architecture")}
+	case f.publisher == "":
+		return nil, statement.Record{}, usageError{errors.New("--publisher is needed to read the model's architecture")}
 	}
 	a, classes, err := sealedArchitecture(args[0], f.key, f.publisher)
 	if err != nil {

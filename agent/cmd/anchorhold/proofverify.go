@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -32,8 +31,8 @@ stand-alone anchorhold-verify checks proofs alone.`,
 		Example: "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(roots) == 0 || keys == "" {
-				return usageError{errors.New("--root, whom to believe, and --keys, the directory of registered keys, are needed")}
+			if err := need(c, "root", "keys"); err != nil {
+				return err
 			}
 			publics, err := publicIdentities(roots)
 			if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -64,6 +66,8 @@ Every command takes --json for scripts. Exit status: 0 done, 1 failed,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          knownCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.PersistentFlags().BoolVar(&inv.asJSON, "json", false, "print JSON")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -75,7 +79,53 @@ Every command takes --json for scripts. Exit status: 0 done, 1 failed,
 		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
 		newFed(inv), newJobs(inv), newParams(inv),
 	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	complainOfArguments(root)
 	return root
+}
+
+// complainOfArguments makes wrong arguments of a command and of all below it errors of the
+// command line, whoever's check finds them.
+func complainOfArguments(c *cobra.Command) {
+	check := c.Args
+	if c.Name() == "help" {
+		check = func(c *cobra.Command, args []string) error {
+			if found, rest, err := c.Root().Find(args); err != nil || len(rest) > 0 {
+				return errors.Join(err, knownCommand(found, rest))
+			}
+			return nil
+		}
+	}
+	if !c.Runnable() {
+		check = knownCommand // cobra checks only what runs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	if check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			err := check(c, args)
+			if _, done := errors.AsType[usageError](err); err == nil || done {
+				return err
+			}
+			return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+		}
+	}
+	for _, child := range c.Commands() {
+		complainOfArguments(child)
+	}
+}
+
+// knownCommand refuses a word that is none of a command's own.
+func knownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = max(c.SuggestionsMinimumDistance, 2)
+	hint := ""
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)
 }
 
 // agentFlag adds --agent, the socket of the local agent.
@@ -116,9 +166,31 @@ func exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
+// need refuses a command line on which one of these flags is missing or has no value.
+func need(c *cobra.Command, flags ...string) error {
+	var missing []string
+	for _, name := range flags {
+		if slices.Contains([]string{"", "0", "[]"}, c.Flags().Lookup(name).Value.String()) {
+			missing = append(missing, "--"+name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	last := c.Flags().Lookup(strings.TrimPrefix(missing[len(missing)-1], "--"))
+	text := strings.Join(missing, ", ") + " are needed"
+	switch {
+	case len(missing) == 1 && last.Changed:
+		text = fmt.Sprintf("--%s %q is no value: %s", last.Name, last.Value, last.Usage)
+	case len(missing) == 1:
+		text = fmt.Sprintf("--%s is needed: %s", last.Name, last.Usage)
+	}
+	return usageError{fmt.Errorf("%s\nSee '%s --help'", text, c.CommandPath())}
+}
+
 // subcommands makes a command that only groups others.
 func subcommands(use, short, long string, children ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: knownCommand, RunE: func(c *cobra.Command, _ []string) error {
 		return usageError{fmt.Errorf("%s needs a command; see '%s --help'", c.CommandPath(), c.CommandPath())}
 	}}
 	c.AddCommand(children...)

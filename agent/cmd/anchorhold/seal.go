@@ -36,11 +36,11 @@ convolutional networks, becomes an INT8 classifier whose answers can be proven.`
   anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`,
 		Args: exactly(1, "one GGUF or ONNX file"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if opt.Out == "" || keyFile == "" || publisher == "" || opt.Name == "" || opt.Version == 0 {
-				return usageError{errors.New("--out, --key, --publisher, --name and --model-version are needed")}
+			if err := need(c, "out", "key", "publisher", "name", "model-version"); err != nil {
+				return err
 			}
 			opt.In = args[0]
-			key, err := readSecretFile(keyFile, false)
+			key, err := readModelKey(keyFile)
 			if err != nil {
 				return err
 			}
@@ -83,11 +83,11 @@ convolutional networks, becomes an INT8 classifier whose answers can be proven.`
 			})
 		},
 	}
-	c.Flags().StringVar(&opt.Out, "out", "", "sealed file")
+	c.Flags().StringVar(&opt.Out, "out", "", "sealed file, a new one")
 	c.Flags().StringVar(&keyFile, "key", "", "file with the model key (keygen model)")
 	c.Flags().StringVar(&publisher, "publisher", "", "the publisher's key file (keygen publisher)")
 	c.Flags().StringVar(&opt.Name, "name", "", "name of the model")
-	c.Flags().Uint64Var(&opt.Version, "model-version", 0, "version of the model; grows with each release")
+	c.Flags().Uint64Var(&opt.Version, "model-version", 0, "version of the model, from 1; grows with each release")
 	c.Flags().StringSliceVar(&opt.ParameterSets, "parameter-set", nil, "name of a parameter set to record in the manifest (repeat for several)")
 	quantizer.add(c)
 	unlock.add(c)

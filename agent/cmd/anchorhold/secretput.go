@@ -24,7 +24,11 @@ func newSecretPut(inv *invocation) *cobra.Command {
 			if file == "" {
 				return nil, nil, usageError{errors.New("--file is needed; a secret never stands on a command line")}
 			}
-			secret, err := readSecretFile(file, false)
+			read := readModelKey
+			if model == "" {
+				read = func(path string) (*keybuf.Buffer, error) { return readSecretFile(path, false) }
+			}
+			secret, err := read(file)
 			if err != nil {
 				return nil, nil, err
 			}

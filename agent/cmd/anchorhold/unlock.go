@@ -6,18 +6,24 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
+// minPassphrase is the fewest characters of a new passphrase. Whoever takes the file
+// guesses offline, so it is what NIST SP 800-63B-4, 3.1.1.2, asks of a password alone.
+const minPassphrase = 15
+
 // unlockFlags say what protects a key file at rest.
 type unlockFlags struct{ passphraseFile, credentialFile string }
 
 func (u *unlockFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&u.passphraseFile, "passphrase-file", "", "file with the passphrase that protects the key at rest (asked for at a terminal without)")
+	c.Flags().StringVar(&u.passphraseFile, "passphrase-file", "", "file with the passphrase that protects the key at rest, of 15 characters or more for a new key (asked for at a terminal without)")
 	c.Flags().StringVar(&u.credentialFile, "credential-file", "", "file with 32 random bytes or more that protect the key at rest, as systemd-creds would hand out")
 }
 
@@ -28,6 +34,10 @@ func (u *unlockFlags) open(c *cobra.Command) (identity.Unlock, error) {
 		return identity.Unlock{}, usageError{errors.New("give --passphrase-file or --credential-file, not both")}
 	case u.credentialFile != "":
 		secret, err := readSecretFile(u.credentialFile, false)
+		if n := secret.Len(); err == nil && n < identity.MinCredentialBytes {
+			secret.Wipe()
+			return identity.Unlock{}, fmt.Errorf("%s holds %d bytes; a credential has %d random bytes or more (anchorhold keygen credential makes one)", u.credentialFile, n, identity.MinCredentialBytes)
+		}
 		return identity.Unlock{Credential: secret}, err
 	case u.passphraseFile != "":
 		secret, err := readSecretFile(u.passphraseFile, true)
@@ -35,6 +45,33 @@ func (u *unlockFlags) open(c *cobra.Command) (identity.Unlock, error) {
 	}
 	secret, err := askPassphrase(c.ErrOrStderr())
 	return identity.Unlock{Passphrase: secret}, err
+}
+
+// choose is open for a secret that will protect a new key: a passphrase that is soon
+// guessed is refused. What protects an existing key is not judged.
+func (u *unlockFlags) choose(c *cobra.Command) (identity.Unlock, error) {
+	secret, err := u.open(c)
+	if err != nil || secret.Passphrase == nil {
+		return secret, err
+	}
+	if n := utf8.RuneCount(secret.Passphrase.Bytes()); n < minPassphrase {
+		wipeUnlock(secret)
+		return identity.Unlock{}, usageError{fmt.Errorf("a passphrase of %d characters is soon guessed: take %d or more, such as five random words, or --credential-file", n, minPassphrase)}
+	}
+	return secret, nil
+}
+
+// readModelKey reads a model key, and says which file is none.
+func readModelKey(path string) (*keybuf.Buffer, error) {
+	key, err := readSecretFile(path, false)
+	if err != nil {
+		return nil, err
+	}
+	if n := key.Len(); n != chunkseal.KeySize {
+		key.Wipe()
+		return nil, fmt.Errorf("%s holds %d bytes and is no model key: a model key has %d (anchorhold keygen model makes one)", path, n, chunkseal.KeySize)
+	}
+	return key, nil
 }
 
 // readSecretFile reads a small secret into locked memory; of text, without the
@@ -79,16 +116,4 @@ func askPassphrase(prompt io.Writer) (*keybuf.Buffer, error) {
 func wipeUnlock(u identity.Unlock) {
 	u.Passphrase.Wipe()
 	u.Credential.Wipe()
-}
-
-// writeNew writes a file that must not exist yet.
-func writeNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
 }

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/spf13/cobra"
+)
+
+// expectRun runs a command line and wants a status and a word of what it says.
+func expectRun(t *testing.T, status int, says string, args ...string) {
+	t.Helper()
+	out, got, err := run(t, args...)
+	if text := out + errorText(err); got != status || !strings.Contains(text, says) {
+		t.Errorf("%v: status %d with %q, want %d with %q", args, got, text, status, says)
+	}
+}
+
+// write makes a file of a test.
+func write(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// everyCommand calls f for each command that does something.
+func everyCommand(c *cobra.Command, f func(*cobra.Command)) {
+	for _, child := range c.Commands() {
+		everyCommand(child, f)
+	}
+	if c.Runnable() {
+		f(c)
+	}
+}
+
+// TestWrongArgumentsAreWrongCommandLines: unknown words and stray arguments of every
+// command, and of those that cobra adds, have the exit status that the help names.
+func TestWrongArgumentsAreWrongCommandLines(t *testing.T) {
+	stray := slices.Repeat([]string{"stray"}, 9)
+	everyCommand(newRoot(), func(c *cobra.Command) {
+		if slices.Contains([]string{"verify", "__complete"}, c.Name()) && strings.Contains(c.Use, "FILE...") || c.Hidden {
+			return // takes any number
+		}
+		args := strings.Fields(c.CommandPath())[1:]
+		if _, code, err := run(t, append(args, stray...)...); code != exitUsage {
+			t.Errorf("%v with stray words: status %d, %v", args, code, err)
+		}
+	})
+	expectRun(t, exitUsage, `"bogus" is no command of anchorhold`, "bogus")
+	expectRun(t, exitUsage, "did you mean seal?", "saal")
+	expectRun(t, exitUsage, `"bogus" is no command of anchorhold fed round`, "fed", "round", "bogus")
+	expectRun(t, exitUsage, `"bogus" is no command`, "help", "bogus")
+	expectRun(t, exitUsage, `"bogus" is no command`, "completion", "bogus")
+	expectRun(t, exitUsage, "--help", "proof", "verify")
+	expectRun(t, exitUsage, "--help", "seal")
+	expectRun(t, 0, "Available Commands")
+	expectRun(t, 0, "Usage", "help", "fed", "round")
+}
+
+// TestWhatIsMissingIsNamed and nothing else.
+func TestWhatIsMissingIsNamed(t *testing.T) {
+	expectRun(t, exitUsage, "--out, --key, --publisher, --name, --model-version are needed", "seal", "m.gguf")
+	expectRun(t, exitUsage, "--out, --name are needed", "seal", "m.gguf", "--key", "k", "--publisher", "p", "--model-version", "1")
+	expectRun(t, exitUsage, `--model-version "0" is no value: version of the model, from 1`, "seal", "m.gguf", "--out", "o", "--key", "k", "--publisher", "p", "--name", "n", "--model-version", "0")
+	expectRun(t, exitUsage, "--host is needed", "keygen", "broker", "--state", "s", "--root", "r")
+	expectRun(t, exitUsage, "--keys is needed", "proof", "verify", "f", "--root", "r")
+	expectRun(t, exitUsage, "--clip-l2 is needed", "fed", "round", "open", "--model", "m", "--length", "3")
+}
+
+// TestSecretsThatAreNoneAreNamed: the file and what it should have held.
+func TestSecretsThatAreNoneAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	short, letter, good := write(t, path("short"), "abcd"), write(t, path("letter"), "x\n"), write(t, path("good"), strings.Repeat("c", 32))
+	expectRun(t, exitFailure, short+" holds 4 bytes; a credential has 32", "keygen", "publisher", "--out", path("p"), "--credential-file", short)
+	expectRun(t, exitUsage, "a passphrase of 1 characters is soon guessed", "keygen", "publisher", "--out", path("p"), "--passphrase-file", letter)
+	expectRun(t, exitUsage, "a passphrase of 1 characters", "keygen", "broker", "--state", path("s"), "--root", path("r"), "--host", "h", "--passphrase-file", letter)
+	for _, name := range []string{"p", "r", "s"} {
+		if exists(path(name)) {
+			t.Errorf("%s was made", name)
+		}
+	}
+	expectRun(t, 0, "publisher", "keygen", "publisher", "--out", path("p"), "--credential-file", good)
+	expectRun(t, 0, "publisher", "keygen", "publisher", "--out", path("q"), "--passphrase-file", write(t, path("long"), strings.Repeat("é", minPassphrase)))
+	expectRun(t, exitFailure, path("p")+" holds ", "seal", path("m.gguf"), "--out", path("o"), "--key", path("p"), "--publisher", path("p"), "--name", "n", "--model-version", "1", "--credential-file", good)
+	sealed, _ := sealedMetadata(t, []byte(strings.Repeat("c", 32)))
+	expectRun(t, exitFailure, short+" holds 4 bytes and is no model key", "inspect", sealed, "--key", short)
+	expectRun(t, exitFailure, short+" holds 4 bytes and is no model key", "secret", "put", "models/x", "--file", short, "--model", sealed)
+}
+
+// TestNothingIsReplacedAndNoDirectoryMade by any command that writes a file.
+func TestNothingIsReplacedAndNoDirectoryMade(t *testing.T) {
+	dir := t.TempDir()
+	credential := write(t, filepath.Join(dir, "credential"), strings.Repeat("c", 32))
+	publisher := filepath.Join(dir, "publisher")
+	expectRun(t, 0, "", "keygen", "publisher", "--out", publisher, "--credential-file", credential)
+	onnx, rows := smallClassifier(t)
+	model := write(t, filepath.Join(dir, "model.key"), strings.Repeat("k", 32))
+	agent := serveUnix(t, http.HandlerFunc(fakeAgent))
+	broker := serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(audit.Checkpoint{Note: "note"}) // the client sees what is missing
+	}))
+	round := strings.Repeat("0", 32)
+	for name, args := range map[string][]string{
+		"model":      {"keygen", "model", "--out"},
+		"credential": {"keygen", "credential", "--out"},
+		"queue":      {"keygen", "queue", "--out"},
+		"publisher":  {"keygen", "publisher", "--credential-file", credential, "--out"},
+		"broker":     {"keygen", "broker", "--state", filepath.Join(dir, "state"), "--host", "h", "--credential-file", credential, "--root"},
+		"dataset":    {"fed", "dataset", credential, "--name", "d", "--key", publisher, "--credential-file", credential, "--out"},
+		"seal":       {"seal", onnx, "--calibration", rows, "--key", model, "--publisher", publisher, "--name", "n", "--model-version", "1", "--credential-file", credential, "--out"},
+		"chat":       {"chat", "hello", "--agent", agent, "--receipt"},
+		"result":     {"fed", "result", round, "--agent", agent, "--out"},
+		"checkpoint": {"audit", "checkpoint", "--broker", broker, "--out"},
+	} {
+		taken, missing := filepath.Join(dir, "taken-"+name), filepath.Join(dir, "missing", name)
+		write(t, taken, "old")
+		_, code, err := run(t, append(args, taken)...)
+		if code != exitFailure || !strings.Contains(errorText(err), taken) || strings.Contains(errorText(err), ".new-") {
+			t.Errorf("%s over a file: status %d, %v", name, code, err)
+		}
+		if b, err := os.ReadFile(taken); err != nil || string(b) != "old" {
+			t.Errorf("%s replaced a file: %q, %v", name, b, err)
+		}
+		_, code, err = run(t, append(args, missing)...)
+		if code != exitFailure || !strings.Contains(errorText(err), filepath.Dir(missing)) || strings.Contains(errorText(err), ".new-") || exists(filepath.Dir(missing)) {
+			t.Errorf("%s into a missing directory: status %d, %v", name, code, err)
+		}
+		if name == "broker" || name == "publisher" {
+			continue // slow to make, and made above
+		}
+		if out, code, err := run(t, append(args, filepath.Join(dir, "new-"+name))...); code != 0 {
+			t.Errorf("%s to a new file: %s, %v", name, out, err)
+		}
+	}
+	if exists(filepath.Join(dir, "state")) {
+		t.Error("keygen broker made a state directory for a root key that it could not write")
+	}
+	// A result of another length than it says leaves no file.
+	short := filepath.Join(dir, "short")
+	expectRun(t, exitFailure, "another length", "fed", "result", strings.Repeat("1", 32), "--agent", agent, "--out", short)
+	if exists(short) {
+		t.Error("a part of a result was left")
+	}
+}
+
+// fakeAgent answers a chat, and results of rounds of three values. Round 1... sends less.
+func fakeAgent(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/v1/models":
+		_, _ = io.WriteString(w, `{"data":[{"id":"demo"}]}`)
+	case r.URL.Path == "/v1/chat/completions":
+		_, _ = fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"Paris\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\".\"},\"finish_reason\":\"stop\"}]}\n\n"+
+			"data: {\"receipt\":\"r1\",\"issued_receipt\":{}}\n\ndata: [DONE]\n\n")
+	case strings.HasSuffix(r.URL.Path, "/values"):
+		n := 12
+		if strings.Contains(r.URL.Path, "/1111") {
+			n = 8
+		}
+		_, _ = w.Write(make([]byte, n))
+	default:
+		_, _ = io.WriteString(w, `{"length":3}`)
+	}
+}
+
+// TestAnswersLeaveAsTheReceiptHasThem: what a file gets of an answer is what its receipt
+// commits to, to the byte.
+func TestAnswersLeaveAsTheReceiptHasThem(t *testing.T) {
+	agent := serveUnix(t, http.HandlerFunc(fakeAgent))
+	out, code, err := run(t, "chat", "Capital of France?", "--agent", agent)
+	if code != 0 || out != "Paris." {
+		t.Fatalf("status %d, %q, %v", code, out, err)
+	}
+}
+
+// TestAMissingFileIsNoMissingBroker: commands that read local files on the way to the
+// broker name them; the broker's socket is named where it is what is missing.
+func TestAMissingFileIsNoMissingBroker(t *testing.T) {
+	dir := t.TempDir()
+	none, socket := filepath.Join(dir, "none"), filepath.Join(dir, "operator.sock")
+	for _, args := range [][]string{
+		{"policy", "import", none}, {"policy", "values", "import", none}, {"secret", "put", "models/x", "--file", none},
+		{"fed", "ledger", "--sealed", none}, {"proof", "audit", strings.Repeat("0", 32), "--salts", none},
+	} {
+		out, code, err := run(t, append(args, "--broker", socket)...)
+		if code == 0 || !strings.Contains(errorText(err), none) || strings.Contains(errorText(err), "socket") {
+			t.Errorf("%v: status %d, %s%v", args, code, out, err)
+		}
+	}
+	expectRun(t, exitFailure, "no operator socket at "+socket, "policy", "show", "--broker", socket)
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expectRun(t, exitFailure, "nothing listens on "+socket, "policy", "show", "--broker", socket)
+}
