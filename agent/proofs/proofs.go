@@ -120,8 +120,13 @@ const (
 	// memory back.
 	maxWaitingBytes = 8 << 20
 	waitingBytes    = 8 << 10 // of one beside its input and outputs
-	maxWitnesses    = 4096    // witnesses that are kept for a later request or challenge
-	registryTick    = 2 * time.Second
+	// One user's part of each: with a slow disk or a registry that does not answer, another's
+	// answers are proven and announced all the same.
+	ownerWaiting      = maxWaiting - maxWaiting/4
+	ownerWaitingBytes = maxWaitingBytes - maxWaitingBytes/4
+
+	maxWitnesses = 4096 // witnesses that are kept for a later request or challenge
+	registryTick = 2 * time.Second
 )
 
 // Service makes proofs.
@@ -132,8 +137,8 @@ type Service struct {
 
 	mu       sync.Mutex
 	taken    map[receipt.ID]taken // answers that are not written down yet
-	holding  int                  // bytes of them
-	unspoken []receipt.Receipt    // not announced yet
+	waiting  room                 // of them
+	unspoken []unspoken           // not announced yet
 	behind   bool                 // they were too many, and the log has it
 	kept     []receipt.ID         // witnesses, oldest first
 	queued   map[receipt.ID]jobs.ID
@@ -232,17 +237,13 @@ func (s *Service) Take(owner uint32, a classify.Answer) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if size := w.bytes(); s.holding+size > maxWaitingBytes {
-		s.cfg.Logger.Warn("an answer is not kept for proving: those that wait hold too much memory", "receipt", w.id().String(), "bytes", s.holding)
+	if !s.waiting.has(owner, w.bytes()) {
+		s.cfg.Logger.Warn("an answer is not kept for proving: too many wait, or hold too much memory, in all or of this user", "receipt", w.id().String(), "uid", owner, "bytes", s.waiting.all.bytes)
 		return
 	}
-	select {
-	case s.answers <- w:
-		s.taken[w.id()] = taken{owner, make(chan struct{})}
-		s.holding += w.bytes()
-	default:
-		s.cfg.Logger.Warn("an answer is not kept for proving: too many wait", "receipt", w.id().String())
-	}
+	s.answers <- w // there is room: it takes maxWaiting
+	s.taken[w.id()] = taken{owner, make(chan struct{})}
+	s.waiting.add(owner, 1, w.bytes())
 }
 
 // settle waits until an answer that was taken is written down.
@@ -319,7 +320,7 @@ func (s *Service) keepOne(ctx context.Context, w witness) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.holding -= w.bytes()
+	s.waiting.add(w.Owner, -1, -w.bytes())
 	if t, ok := s.taken[w.id()]; ok {
 		close(t.kept)
 		delete(s.taken, w.id())
@@ -417,15 +418,15 @@ func (s *Service) needed(id receipt.ID) bool {
 func (s *Service) follow(ctx context.Context, w witness) error {
 	if s.cfg.Registry != nil {
 		s.mu.Lock()
-		full := len(s.unspoken) >= maxWaiting
+		full := len(s.unspoken) >= maxWaiting || s.unspokenOf(w.Owner) >= ownerWaiting
 		if !full {
-			s.unspoken = append(s.unspoken, w.Issued.Receipt)
+			s.unspoken = append(s.unspoken, unspoken{w.Owner, w.Issued.Receipt})
 		}
 		tell := full && !s.behind
 		s.behind = s.behind || full
 		s.mu.Unlock()
 		if tell { // once, until half of them are gone: answers are many
-			s.cfg.Logger.Warn("receipts are announced with their proofs only: too many wait", "receipt", w.id().String())
+			s.cfg.Logger.Warn("receipts are announced with their proofs only: too many wait, in all or of a user", "receipt", w.id().String(), "uid", w.Owner)
 		}
 	}
 	if !w.Chosen {

@@ -335,7 +335,8 @@ func TestWhatIsAskedForIsChosen(t *testing.T) {
 }
 
 // Taking never waits, whatever stands still, and what waits is bounded by its bytes: what
-// is 4,096 small answers would be the agent's whole memory of large ones.
+// is 4,096 small answers would be the agent's whole memory of large ones. One user's answers
+// do not keep another's from being proven.
 func TestTakingNeverWaits(t *testing.T) {
 	w := newWorld(t)
 	var log bytes.Buffer
@@ -343,22 +344,48 @@ func TestTakingNeverWaits(t *testing.T) {
 	a := w.classify(t)
 	large := a
 	large.Input = make([]int8, maxWaitingBytes/4)
-	for range 5 { // three fit, with what each holds beside
+	for range 3 { // two fit of one user and three in all, with what each holds beside
 		g.Take(5, large)
 	}
-	if n := strings.Count(log.String(), "not kept for proving"); n != 2 || g.holding > maxWaitingBytes {
-		t.Errorf("%d were not kept, %d bytes are held", n, g.holding)
+	g.Take(6, large)
+	if n := strings.Count(log.String(), "not kept for proving"); n != 1 || len(g.answers) != 3 {
+		t.Errorf("%d were not kept, %d were", n, len(g.answers))
+	}
+	if g.Take(7, large); len(g.answers) != 3 || g.waiting.all.bytes > maxWaitingBytes {
+		t.Errorf("%d are kept, %d bytes are held", len(g.answers), g.waiting.all.bytes)
 	}
 	for range 3 {
 		g.keepOne(t.Context(), <-g.answers)
 	}
 	log.Reset()
 	size := waitingBytes + len(a.Input) + 4*len(a.Outputs)
-	for range maxWaitingBytes/size + 3 {
+	for range ownerWaitingBytes/size + 3 {
 		g.Take(5, a)
 	}
-	if n := strings.Count(log.String(), "not kept for proving"); n != 3 {
-		t.Errorf("%d were not kept", n)
+	if g.Take(6, a); strings.Count(log.String(), "not kept for proving") != 3 || strings.Contains(log.String(), "uid=6") {
+		t.Errorf("not kept: %s", log.String())
+	}
+	for len(g.answers) > 0 {
+		g.keepOne(t.Context(), <-g.answers)
+	}
+	if g.waiting.all != (amount{}) || len(g.waiting.of) != 0 {
+		t.Errorf("nothing waits, and %+v is held", g.waiting)
+	}
+}
+
+func TestAnswersThatWaitAreCountedToo(t *testing.T) {
+	var r room
+	for r.has(5, 1) {
+		r.add(5, 1, 1)
+	}
+	if n := r.of[5].answers; n != ownerWaiting || !r.has(6, 1) {
+		t.Errorf("%d answers of one user; another's fit: %t", n, r.has(6, 1))
+	}
+	for r.has(6, 1) {
+		r.add(6, 1, 1)
+	}
+	if r.all.answers != maxWaiting || r.has(7, 1) {
+		t.Errorf("%d answers in all", r.all.answers)
 	}
 }
 

@@ -89,7 +89,27 @@ func (s *Service) announceOne(ctx context.Context, r receipt.Receipt) error {
 func (s *Service) toAnnounce() []receipt.Receipt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.unspoken[:min(len(s.unspoken), announceBatch)])
+	var batch []receipt.Receipt
+	for _, u := range s.unspoken[:min(len(s.unspoken), announceBatch)] {
+		batch = append(batch, u.receipt)
+	}
+	return batch
+}
+
+// unspoken is a receipt that is not announced yet.
+type unspoken struct {
+	owner   uint32
+	receipt receipt.Receipt
+}
+
+// unspokenOf counts those of one user; mu is held.
+func (s *Service) unspokenOf(owner uint32) (n int) {
+	for _, u := range s.unspoken {
+		if u.owner == owner {
+			n++
+		}
+	}
+	return n
 }
 
 // spoken takes receipts off those that are not announced yet.
@@ -100,7 +120,7 @@ func (s *Service) spoken(batch []receipt.Receipt) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unspoken = slices.DeleteFunc(s.unspoken, func(r receipt.Receipt) bool { return gone[r.Body.ID] })
+	s.unspoken = slices.DeleteFunc(s.unspoken, func(u unspoken) bool { return gone[u.receipt.Body.ID] })
 	s.behind = s.behind && len(s.unspoken) > maxWaiting/2
 }
 

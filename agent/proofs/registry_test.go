@@ -197,7 +197,7 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 	queue := func(n byte) receipt.ID {
 		r := a.Receipt.Receipt
 		r.Body.ID = receipt.ID{2, n}
-		g.unspoken = append(g.unspoken, r)
+		g.unspoken = append(g.unspoken, unspoken{receipt: r})
 		return r.Body.ID
 	}
 	bad, later := queue(1), queue(2)
@@ -225,7 +225,7 @@ func TestReceiptsGoOutInParts(t *testing.T) {
 	for i := range 2*announceBatch + 1 {
 		r := a.Receipt.Receipt
 		r.Body.ID = receipt.ID{1, byte(i)}
-		g.unspoken = append(g.unspoken, r)
+		g.unspoken = append(g.unspoken, unspoken{receipt: r})
 	}
 	b.down = true
 	if err := g.announce(t.Context()); err == nil || len(g.unspoken) != 2*announceBatch+1 {
@@ -241,9 +241,15 @@ func TestReceiptsGoOutInParts(t *testing.T) {
 		}
 	}
 	// More than may wait are announced with their proofs.
-	g.unspoken = make([]receipt.Receipt, maxWaiting)
+	g.unspoken = make([]unspoken, maxWaiting)
 	if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil || len(g.unspoken) != maxWaiting {
 		t.Errorf("%d wait: %v", len(g.unspoken), err)
+	}
+	g.unspoken = g.unspoken[:ownerWaiting] // a user's part is less
+	for uid, want := range []int{ownerWaiting, ownerWaiting + 1} {
+		if err := g.follow(t.Context(), witness{Owner: uint32(uid), Issued: a.Receipt}); err != nil || len(g.unspoken) != want {
+			t.Errorf("%d wait, want %d: %v", len(g.unspoken), want, err)
+		}
 	}
 }
 
@@ -282,7 +288,7 @@ func TestTooMuchToAnnounceIsOneLine(t *testing.T) {
 	a := w.classify(t)
 	follow := func() {
 		t.Helper()
-		g.unspoken = append(g.unspoken, make([]receipt.Receipt, maxWaiting-len(g.unspoken))...)
+		g.unspoken = append(g.unspoken, make([]unspoken, maxWaiting-len(g.unspoken))...)
 		for range 10 {
 			if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil {
 				t.Fatal(err)
