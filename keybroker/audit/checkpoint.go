@@ -26,6 +26,10 @@ const (
 	// ReasonCheckpointInvalid: it does not parse, or is not signed by both halves
 	// of the audit key.
 	ReasonCheckpointInvalid evidence.Reason = "checkpoint-invalid"
+	// ReasonNoCheckpoint: the log has none that is signed, so nothing in it is vouched for.
+	ReasonNoCheckpoint evidence.Reason = "checkpoint-missing"
+	// ReasonOtherKey: the log is signed by another key than the one that was expected.
+	ReasonOtherKey evidence.Reason = "audit-key-mismatch"
 	// ReasonRolledBack: the log has fewer records than the checkpoint counts.
 	ReasonRolledBack evidence.Reason = "audit-log-rolled-back"
 	// ReasonForked: the log's first records are others than the checkpoint's.
@@ -81,8 +85,10 @@ type Signer interface {
 
 // Origin returns the name of the log that a key signs. It is the first line of
 // its checkpoints and the name on their signature lines.
-func Origin(key identity.Public) string {
-	id := key.ID()
+func Origin(key identity.Public) string { return OriginOf(key.ID()) }
+
+// OriginOf is Origin of the key with an id, as an epoch statement names it.
+func OriginOf(id [32]byte) string {
 	return originPrefix + hex.EncodeToString(id[:])
 }
 

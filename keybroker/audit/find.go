@@ -187,7 +187,7 @@ func (l *Log) Extends(kept []byte) error {
 		return nil
 	}
 	if records := l.Size(); c.Size > records {
-		return refuseRolledBack(c.Size, records)
+		return mark{c.Size, c.Root, keptElsewhere}.refuseRolledBack(records)
 	}
 	// What the last checkpoint does not cover yet is on disk as records alone; a
 	// checkpoint that was kept elsewhere may count them if the newer local one was lost.
@@ -195,7 +195,7 @@ func (l *Log) Extends(kept []byte) error {
 	if c.Size > last.Size {
 		root, err := l.rootAt(c.Size)
 		if err == nil && root != c.Root {
-			err = refuseForked(c.Size)
+			err = mark{c.Size, c.Root, keptElsewhere}.refuseForked()
 		}
 		return err
 	}
@@ -204,7 +204,7 @@ func (l *Log) Extends(kept []byte) error {
 		return err
 	}
 	if proof.Verify(c.Root, last.Root) != nil {
-		return refuseForked(c.Size)
+		return mark{c.Size, c.Root, keptElsewhere}.refuseForked()
 	}
 	return nil
 }

@@ -371,7 +371,13 @@ func TestACheckpointKeptElsewhereShowsRollbackAndFork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect("of nothing", openLog(t, t.TempDir(), k, o), empty, "")
+	begun := openLog(t, t.TempDir(), k, o)
+	fill(t, begun, 0, 1)
+	checkpointOf(t, begun)
+	expect("of nothing", begun, empty, "")
+	if r, err := (Check{Keys: []identity.Public{k.Public()}, Kept: [][]byte{[]byte(empty.Note)}}).Verify(t.Context(), begun.Dir()); err != nil || r.Kept != 0 {
+		t.Errorf("a checkpoint that counts nothing counts: %+v, %v", r, err)
+	}
 }
 
 // TestALogWhoseNewestCheckpointIsLostExtendsIt: the records are there, and the

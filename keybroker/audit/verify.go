@@ -26,12 +26,13 @@ type Report struct {
 	Archived uint64 `json:"archived"`
 	// Checkpoints is the number of signed checkpoints; each was checked.
 	Checkpoints uint64 `json:"checkpoints"`
-	// Kept is the number of checkpoints kept elsewhere that the log extends.
+	// Kept is the number of checkpoints kept elsewhere that the log extends; one of an empty
+	// log does not count.
 	Kept int `json:"kept"`
 	// Last is the last checkpoint.
 	Last Checkpoint `json:"last"`
-	// Unsigned is the number of records behind the last checkpoint. They are
-	// chained but nobody has signed for them yet.
+	// Unsigned is the number of records behind the last checkpoint, the log's own or one kept
+	// elsewhere. They are chained but nobody has signed for them yet.
 	Unsigned uint64 `json:"unsigned"`
 	// TornTail reports a write that a crash cut short; it was never acknowledged.
 	TornTail bool `json:"torn_tail"`
@@ -47,6 +48,11 @@ type Check struct {
 	Archives []string
 	// Kept are checkpoints that were kept elsewhere: the log must extend each.
 	Kept [][]byte
+	// Own and Acknowledged are what the running broker that writes this log knows of it: the
+	// last checkpoint that it wrote, and how many records it acknowledged. A log on disk with
+	// less, or another one, is refused. Zero for a copy.
+	Own          Checkpoint
+	Acknowledged uint64
 	// Progress hears how many records of how many were read; optional.
 	Progress func(done, total uint64)
 
@@ -66,6 +72,10 @@ func Verify(dir string, keys ...identity.Public) (Report, error) {
 // is refused with ReasonRolledBack, one that is another with ReasonForked. Of
 // segments that are in no archive given, it checks that their hashes lead to the
 // signed root, and counts their records in Report.Archived.
+//
+// A log without a checkpoint of its own is refused with ReasonNoCheckpoint, whatever was kept
+// elsewhere: anybody can write records that chain, and an empty directory chains as well. A log that
+// was put back as it stood at an older checkpoint of its own is not refused: only Kept can show that.
 func (c Check) Verify(ctx context.Context, dir string) (Report, error) {
 	if len(c.Keys) == 0 {
 		return Report{}, fmt.Errorf("verify audit log: %w: no audit key to verify with", ErrCheckpoint)
@@ -108,7 +118,16 @@ func (v *verification) run() error {
 		if err != nil {
 			return err
 		}
-		v.kept = append(v.kept, mark{size: c.Size, root: c.Root})
+		if c.Size > 0 { // every log extends one of no records, which shows nothing
+			v.report.Kept++
+			v.kept = append(v.kept, mark{c.Size, c.Root, keptElsewhere})
+		}
+	}
+	if own := v.Own; own.Size > 0 {
+		if v.report.Last.Size < own.Size {
+			return journal.Tampered("the checkpoint that the running broker signed at %d records is missing", own.Size)
+		}
+		v.kept = append(v.kept, mark{own.Size, own.Root, ownLast})
 	}
 	var err error
 	if v.archived, err = readArchived(v.fs, v.dir, v.Keys...); err != nil {
@@ -337,7 +356,7 @@ func (v *verification) add(leaf Digest) error {
 	for _, m := range v.kept {
 		if m.size == v.tree.size {
 			if root, err := v.tree.root(); err != nil || root != m.root {
-				return errors.Join(err, refuseForked(m.size))
+				return errors.Join(err, m.refuseForked())
 			}
 		}
 	}
@@ -353,12 +372,18 @@ func (v *verification) add(leaf Digest) error {
 	return nil
 }
 
-func refuseForked(size uint64) error {
-	return evidence.Refuse(ReasonForked, "the log's first %d records are others than those of the checkpoint that was kept elsewhere", size)
+// Whose checkpoint a log is held against, beside its own on disk.
+const (
+	keptElsewhere = "a checkpoint that was kept elsewhere"
+	ownLast       = "the running broker's last checkpoint"
+)
+
+func (m mark) refuseForked() error {
+	return evidence.Refuse(ReasonForked, "the log's first %d records are others than those of %s", m.size, m.what)
 }
 
-func refuseRolledBack(size, records uint64) error {
-	return evidence.Refuse(ReasonRolledBack, "a checkpoint that was kept elsewhere counts %d records, the log has %d: it was restored or cut", size, records)
+func (m mark) refuseRolledBack(records uint64) error {
+	return evidence.Refuse(ReasonRolledBack, "%s counts %d records, the log has %d: it was restored or cut", m.what, m.size, records)
 }
 
 // settle compares the hashes that were computed with those on disk that a
@@ -390,16 +415,23 @@ func (v *verification) settle() error {
 func (v *verification) conclude() (err error) {
 	r := &v.report
 	r.Records = v.tree.size
+	signed := r.Last.Size
 	for _, m := range v.kept {
 		if m.size > r.Records {
-			return refuseRolledBack(m.size, r.Records)
+			return m.refuseRolledBack(r.Records)
 		}
+		signed = max(signed, m.size)
 	}
 	if len(v.checkpoints) > 0 {
 		return journal.Tampered("a checkpoint counts %d records, the log has %d", v.checkpoints[len(v.checkpoints)-1].size, r.Records)
 	}
-	r.Kept = len(v.kept)
-	r.Unsigned = r.Records - r.Last.Size
+	if r.Records < v.Acknowledged {
+		return evidence.Refuse(ReasonRolledBack, "the running broker acknowledged %d records, its disk has %d: the log was cut", v.Acknowledged, r.Records)
+	}
+	if r.Checkpoints == 0 {
+		return evidence.Refuse(ReasonNoCheckpoint, "%s has %d records and no signed checkpoint: nobody vouches for any of them; is this the log's directory, and whole?", v.dir, r.Records)
+	}
+	r.Unsigned = r.Records - signed
 	r.Root, err = v.tree.root()
 	v.Progress(r.Records, r.Records)
 	return err

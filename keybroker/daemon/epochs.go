@@ -170,6 +170,7 @@ func describeEpoch(h heldEpoch, now protocol.Time, floor uint64) operator.EpochI
 	if h.signed == nil {
 		return info
 	}
+	info.Statement = h.signed
 	info.NotBefore, info.NotAfter = h.statement.NotBefore.Time(), h.statement.NotAfter.Time()
 	switch {
 	case h.number < floor || now >= h.statement.NotAfter:

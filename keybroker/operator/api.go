@@ -90,6 +90,8 @@ type EpochInfo struct {
 	Key       identity.Public `json:"key"`
 	NotBefore time.Time       `json:"not_before,omitzero"`
 	NotAfter  time.Time       `json:"not_after,omitzero"`
+	// Statement is what the root signed about it; none while it is requested.
+	Statement []byte `json:"statement,omitempty"`
 }
 
 // EpochRequest is what the offline root needs to certify a new epoch.

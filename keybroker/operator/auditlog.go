@@ -101,7 +101,8 @@ func (r *request) auditVerify() (any, error) {
 	if err := r.readAlone(); err != nil {
 		return nil, err
 	}
-	check := audit.Check{Keys: r.s.opts.AuditKeys}
+	// What this process knows is the least that its disk must have.
+	check := audit.Check{Keys: r.s.opts.AuditKeys, Own: r.s.opts.Audit.Latest(), Acknowledged: r.s.opts.Audit.Size()}
 	for _, note := range c.Kept {
 		check.Kept = append(check.Kept, []byte(note))
 	}

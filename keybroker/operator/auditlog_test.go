@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -85,10 +86,67 @@ func TestTheLogIsVerifiedOnceAtATime(t *testing.T) {
 		t.Errorf("archived meanwhile: %v", err)
 	}
 	<-b.server.verifying
+	if _, err := b.client.VerifyAudit(t.Context(), AuditCheck{}, nil); !strings.Contains(fmt.Sprint(err), string(audit.ReasonNoCheckpoint)) {
+		t.Errorf("a log that nobody signed: %v", err)
+	}
+	if _, err := b.client.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
 		if _, err := b.client.VerifyAudit(t.Context(), AuditCheck{}, nil); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestTheRunningBrokerKnowsWhatItsDiskMustHave: its disk was put back under it, to a state in
+// which the log was signed and whole.
+func TestTheRunningBrokerKnowsWhatItsDiskMustHave(t *testing.T) {
+	b := newBench(t, me(), nil)
+	if _, err := b.client.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old := t.TempDir()
+	if err := os.CopyFS(filepath.Join(old, "audit"), os.DirFS(b.log.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := audit.Verify(filepath.Join(old, "audit"), b.keys); err != nil || r.Kept != 0 {
+		t.Fatalf("the older copy is whole: %+v, %v", r, err)
+	}
+	if _, err := b.log.Append(t.Context(), audit.Record{Kind: audit.KindService, Time: time.Now(), Action: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	putBack := func(dir string) {
+		t.Helper()
+		if err := os.RemoveAll(b.log.Dir()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(b.log.Dir(), os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := filepath.Join(old, "kept")
+	if err := os.CopyFS(kept, os.DirFS(b.log.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	putBack(filepath.Join(old, "audit"))
+	_, err := b.client.VerifyAudit(t.Context(), AuditCheck{}, nil)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != string(audit.ReasonRolledBack) || !strings.Contains(e.Message, "acknowledged") {
+		t.Errorf("an acknowledged record that nobody signed yet is gone: %v", err)
+	}
+	putBack(kept)
+	segments, err := filepath.Glob(filepath.Join(b.log.Dir(), "checkpoints-*"))
+	if err != nil || len(segments) == 0 {
+		t.Fatal(segments, err)
+	}
+	for _, name := range segments {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = b.client.VerifyAudit(t.Context(), AuditCheck{}, nil)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "audit-tampered" {
+		t.Errorf("the checkpoint that the broker signed is gone: %v", err)
 	}
 }
 

@@ -8,9 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/spf13/cobra"
 )
@@ -43,102 +41,6 @@ func newAudit(inv *invocation) *cobra.Command {
 		show, explain, newAuditVerify(inv), newAuditCheckpoint(inv), newAuditArchive(inv), newAuditVerifierKey(inv))
 	inv.brokerFlag(c)
 	return c
-}
-
-func newAuditVerify(inv *invocation) *cobra.Command {
-	var dir, key string
-	var archives, kept []string
-	c := &cobra.Command{
-		Use: "verify", Short: "Verify the whole log: chain, tree and every signature",
-		Long: `Verifies the broker's log. Without --dir the broker verifies its own; with --dir
-and --key this program verifies a copy, believing nothing but the audit key.
-
-With --checkpoint the log must extend a checkpoint that was kept elsewhere: a log
-that was restored from an older copy, cut, or replaced by another is refused.`,
-		Example: "  anchorhold audit verify --checkpoint kept/checkpoint\n  anchorhold audit verify --dir /backup/audit --key audit.pub --archive /backup/segments",
-		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			notes, err := readCheckpoints(kept)
-			if err != nil {
-				return err
-			}
-			var report audit.Report
-			progress := verifyProgress(c.ErrOrStderr())
-			switch {
-			case dir == "" && len(archives) > 0:
-				return usageError{errors.New("--archive needs --dir: the broker reads its own archive directory")}
-			case dir == "":
-				report, err = operator.NewClient(inv.broker).VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes}, progress)
-				err = explainBroker(err, inv.broker)
-			case key == "":
-				return usageError{errors.New("--dir needs --key, the audit key's public half")}
-			default:
-				report, err = verifyCopy(c.Context(), dir, key, archives, notes, progress)
-			}
-			if err != nil {
-				return err
-			}
-			return inv.print(c.OutOrStdout(), report, func(w io.Writer) { printAuditReport(w, report) })
-		},
-	}
-	c.Flags().StringVar(&dir, "dir", "", "verify this copy of the log instead")
-	c.Flags().StringVar(&key, "key", "", "the audit key's public half (ahpub1... or a file)")
-	c.Flags().StringArrayVar(&archives, "archive", nil, "a directory with archived segments; may be repeated")
-	c.Flags().StringArrayVar(&kept, "checkpoint", nil, "a file with a checkpoint that the log must extend; may be repeated")
-	return c
-}
-
-func verifyCopy(ctx context.Context, dir, key string, archives, notes []string, progress func(done, total uint64)) (audit.Report, error) {
-	pub, err := publicIdentity(key)
-	if err != nil {
-		return audit.Report{}, err
-	}
-	check := audit.Check{Keys: []identity.Public{pub}, Archives: archives, Progress: progress}
-	for _, n := range notes {
-		check.Kept = append(check.Kept, []byte(n))
-	}
-	report, err := check.Verify(ctx, dir)
-	if err != nil {
-		err = fmt.Errorf("%w: %w", errRefused, err)
-	}
-	return report, err
-}
-
-func readCheckpoints(paths []string) (notes []string, err error) {
-	for _, path := range paths {
-		b, err := readBounded(path)
-		if err != nil {
-			return nil, err
-		}
-		notes = append(notes, string(b))
-	}
-	return notes, nil
-}
-
-// verifyProgress tells on standard error how far a long verification is.
-func verifyProgress(w io.Writer) func(done, total uint64) {
-	last := time.Now()
-	return func(done, total uint64) {
-		if now := time.Now(); now.Sub(last) >= 2*time.Second {
-			last = now
-			fmt.Fprintf(w, "%d of about %d records verified\n", done, total)
-		}
-	}
-}
-
-func printAuditReport(w io.Writer, r audit.Report) {
-	fmt.Fprintf(w, "the log is sound: %d records, %d signed checkpoints, %d records not signed yet\nMerkle root %s\n", r.Records, r.Checkpoints, r.Unsigned, r.Root)
-	if r.Kept > 0 {
-		fmt.Fprintf(w, "it extends %d checkpoints that were kept elsewhere\n", r.Kept)
-	} else {
-		fmt.Fprintln(w, "NOT checked: whether it was restored or replaced; that takes a checkpoint that was kept elsewhere (--checkpoint)")
-	}
-	if r.Archived > 0 {
-		fmt.Fprintf(w, "NOT read: %d archived records; their hashes lead to the signed root (--archive reads them)\n", r.Archived)
-	}
-	if r.TornTail {
-		fmt.Fprintln(w, "a crash cut a last write short; it was never acknowledged")
-	}
 }
 
 func newAuditCheckpoint(inv *invocation) *cobra.Command {
@@ -240,81 +142,4 @@ func policyName(r audit.Record) string {
 		return ""
 	}
 	return fmt.Sprintf("%s version %d", r.PolicyID, r.PolicyVersion)
-}
-
-func newEpoch(inv *invocation) *cobra.Command {
-	list := inv.operate("list", "List the broker's epochs", "  anchorhold epoch list", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			all, err := b.Epochs(ctx)
-			return all, func(w io.Writer) {
-				for _, e := range all {
-					validity := "not certified yet"
-					if !e.NotAfter.IsZero() {
-						validity = e.NotBefore.Format(time.DateOnly) + " to " + e.NotAfter.Format(time.DateOnly)
-					}
-					fmt.Fprintf(w, "epoch %-4d %-10s %-24s  %s\n", e.Epoch, e.State, validity, e.Key)
-				}
-			}, err
-		})
-	var retire uint64
-	retireCommand := inv.operate("retire --epoch N", "Forget an epoch and its key", "  anchorhold epoch retire --epoch 1", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			return map[string]uint64{"retired": retire}, func(w io.Writer) { fmt.Fprintf(w, "epoch %d is retired\n", retire) }, b.RetireEpoch(ctx, retire)
-		})
-	retireCommand.Flags().Uint64Var(&retire, "epoch", 0, "number of the epoch")
-	c := subcommands("epoch", "Rotate the broker's signing key",
-		`Rotation: 'epoch rotate' has the broker make a key, signs its statement with the
-root key, and hands the statement back. Old and new epochs overlap; retire the
-old one when every agent has seen the new.`, list, newEpochRotate(inv), retireCommand)
-	inv.brokerFlag(c)
-	return c
-}
-
-func newEpochRotate(inv *invocation) *cobra.Command {
-	var unlock unlockFlags
-	var rootKey string
-	var days int
-	var minimum uint64
-	c := &cobra.Command{
-		Use: "rotate --root FILE", Short: "Make and certify the next epoch", Args: cobra.NoArgs,
-		Example: "  anchorhold epoch rotate --root root.key --days 60",
-		RunE: func(c *cobra.Command, _ []string) error {
-			if rootKey == "" || days < 1 || days > 3650 {
-				return usageError{errors.New("--root is needed, and --days from 1 to 3650")}
-			}
-			u, err := unlock.open(c)
-			if err != nil {
-				return err
-			}
-			defer wipeUnlock(u)
-			root, err := identity.ReadKeyFile(rootKey, u)
-			if err != nil {
-				return err
-			}
-			defer root.Wipe()
-			b := operator.NewClient(inv.broker)
-			request, err := b.PrepareEpoch(c.Context())
-			if err != nil {
-				return explainBroker(err, inv.broker)
-			}
-			now := time.Now()
-			statement, err := daemon.CertifyEpoch(root, daemon.Certificate{Epoch: request.Epoch, MinEpoch: minimum, Key: request.Key,
-				AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, days)})
-			if err != nil {
-				return err
-			}
-			info, err := b.ActivateEpoch(c.Context(), statement)
-			if err != nil {
-				return explainBroker(err, inv.broker)
-			}
-			return inv.print(c.OutOrStdout(), info, func(w io.Writer) {
-				fmt.Fprintf(w, "epoch %d is %s until %s\n", info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
-			})
-		},
-	}
-	c.Flags().StringVar(&rootKey, "root", "", "the root key file")
-	c.Flags().IntVar(&days, "days", 60, "how long the epoch lasts")
-	c.Flags().Uint64Var(&minimum, "minimum", 1, "retire epochs below this number for every agent that sees the statement")
-	unlock.add(c)
-	return c
 }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/spf13/cobra"
+)
+
+func newEpoch(inv *invocation) *cobra.Command {
+	list := inv.operate("list", "List the broker's epochs", "  anchorhold epoch list", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			all, err := b.Epochs(ctx)
+			return all, func(w io.Writer) {
+				for _, e := range all {
+					validity := "not certified yet"
+					if !e.NotAfter.IsZero() {
+						validity = e.NotBefore.Format(time.DateOnly) + " to " + e.NotAfter.Format(time.DateOnly)
+					}
+					fmt.Fprintf(w, "epoch %-4d %-10s %-24s  %s\n", e.Epoch, e.State, validity, e.Key)
+				}
+			}, err
+		})
+	var retire uint64
+	retireCommand := inv.operate("retire --epoch N", "Forget an epoch and its key", "  anchorhold epoch retire --epoch 1", cobra.NoArgs,
+		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			return map[string]uint64{"retired": retire}, func(w io.Writer) { fmt.Fprintf(w, "epoch %d is retired\n", retire) }, b.RetireEpoch(ctx, retire)
+		})
+	retireCommand.Flags().Uint64Var(&retire, "epoch", 0, "number of the epoch")
+	c := subcommands("epoch", "Rotate the broker's signing key",
+		`Rotation: 'epoch rotate' has the broker make a key, signs its statement with the
+root key, and hands the statement back. Old and new epochs overlap; retire the
+old one when every agent has seen the new.`, list, newEpochRotate(inv), retireCommand)
+	inv.brokerFlag(c)
+	return c
+}
+
+func newEpochRotate(inv *invocation) *cobra.Command {
+	var unlock unlockFlags
+	var rootKey string
+	var days int
+	var minimum uint64
+	c := &cobra.Command{
+		Use: "rotate --root FILE", Short: "Make and certify the next epoch", Args: cobra.NoArgs,
+		Example: "  anchorhold epoch rotate --root root.key --days 60",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if rootKey == "" || days < 1 || days > 3650 {
+				return usageError{errors.New("--root is needed, and --days from 1 to 3650")}
+			}
+			u, err := unlock.open(c)
+			if err != nil {
+				return err
+			}
+			defer wipeUnlock(u)
+			root, err := identity.ReadKeyFile(rootKey, u)
+			if err != nil {
+				return err
+			}
+			defer root.Wipe()
+			b := operator.NewClient(inv.broker)
+			request, err := b.PrepareEpoch(c.Context())
+			if err != nil {
+				return explainBroker(err, inv.broker)
+			}
+			now := time.Now()
+			statement, err := daemon.CertifyEpoch(root, daemon.Certificate{Epoch: request.Epoch, MinEpoch: minimum, Key: request.Key,
+				AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, days)})
+			if err != nil {
+				return err
+			}
+			info, err := b.ActivateEpoch(c.Context(), statement)
+			if err != nil {
+				return explainBroker(err, inv.broker)
+			}
+			return inv.print(c.OutOrStdout(), info, func(w io.Writer) {
+				fmt.Fprintf(w, "epoch %d is %s until %s\n", info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
+			})
+		},
+	}
+	c.Flags().StringVar(&rootKey, "root", "", "the root key file")
+	c.Flags().IntVar(&days, "days", 60, "how long the epoch lasts")
+	c.Flags().Uint64Var(&minimum, "minimum", 1, "retire epochs below this number for every agent that sees the statement")
+	unlock.add(c)
+	return c
+}
