@@ -80,7 +80,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 		return c, err
 	}
 	p := round.Parties
-	if p == nil || p.Setup != m.digest || federation.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
+	if p == nil || federation.DigestOf(p.Setup) != m.digest || federation.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
 		return c, evidence.Refuse(federation.ReasonParties, "the round has another key than this party vouched for")
 	}
 	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.live(), round, federation.DigestOf(signed))

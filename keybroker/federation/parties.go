@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
@@ -121,7 +122,7 @@ func (k *PartyKey) Adopt(r *Round, roots []identity.Public, broker protocol.Brok
 		return err
 	}
 	r.ID, r.PublicKey = s.Round, k.PublicKey
-	r.Parties = &Parties{Threshold: s.Threshold, Agents: s.Agents, Setup: DigestOf(k.Setup), Ready: k.Ready}
+	r.Parties = &Parties{Threshold: s.Threshold, Agents: s.Agents, Setup: k.Setup, Ready: k.Ready}
 	return nil
 }
 
@@ -254,7 +255,9 @@ func ViewOf(signed ...[]byte) Digest {
 type Parties struct {
 	Threshold uint32   `json:"threshold"`
 	Agents    []Digest `json:"agents"`
-	Setup     Digest   `json:"setup"`
+	// Setup is the set-up as the broker signed it and as the parties vouch for it. It says
+	// the same of threshold and agents.
+	Setup []byte `json:"setup"`
 	// Ready is the signed PartyReady of each, in order: all about this round's key.
 	Ready [][]byte `json:"ready"`
 }
@@ -292,15 +295,26 @@ func (r *Round) ShareFor(multiplier float64) float64 {
 	return multiplier * math.Sqrt(float64(r.Minimum)/honest)
 }
 
-// verifyReady checks the parties' words about the round's key.
+// verifyReady checks the parties' words about the round's key, and that the round says of it
+// what they were asked for: fewer of them than it names could open the key else.
 func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error {
-	if r.Parties == nil {
+	p := r.Parties
+	if p == nil {
 		return nil
 	}
-	key := sha256.Sum256(r.PublicKey)
+	s, err := VerifySetup(p.Setup, roots, protocol.Of(r.Broker), floor)
+	switch {
+	case err != nil:
+		return err
+	case s.Round != r.ID:
+		return evidence.Refuse(ReasonWrongRound, "the set-up is for the key of round %s", s.Round)
+	case s.Threshold != p.Threshold || !slices.Equal(s.Agents, p.Agents):
+		return evidence.Refuse(ReasonParties, "the round says %d of %d parties; the key was set up for %d of %d, in their order", p.Threshold, len(p.Agents), s.Threshold, len(s.Agents))
+	}
+	key, setup := sha256.Sum256(r.PublicKey), DigestOf(p.Setup)
 	var view Digest
-	for i, signed := range r.Parties.Ready {
-		m, err := verifyParty(signed, roots, r.Broker, floor, r.ID, r.Parties.Setup, r.Parties.Agents)
+	for i, signed := range p.Ready {
+		m, err := verifyParty(signed, roots, r.Broker, floor, r.ID, setup, p.Agents)
 		switch {
 		case err != nil:
 			return err

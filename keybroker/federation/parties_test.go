@@ -101,24 +101,35 @@ func TestARoundOfSeveralParties(t *testing.T) {
 	}
 }
 
-// What the parties did not vouch for is no key, even if the broker signs it.
+// What the parties did not vouch for is no key, even if the broker signs it; nor may it say
+// that another number of them opens it.
 func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 	p := newParties(t)
 	other := p.PartyKey(t, []byte("public key"), 2, p.agents...)
 	_, setup := p.Setup(t, 2, p.agents...)
+	_, stranger := federationtest.New(t).Setup(t, 2, p.agents...)
 	for name, tc := range map[string]struct {
 		change func(*federation.Round)
 		want   evidence.Reason
 	}{
-		"another key":          {func(r *federation.Round) { r.PublicKey = []byte("another") }, federation.ReasonParties},
-		"another round":        {func(r *federation.Round) { r.ID[0] ^= 1 }, federation.ReasonWrongRound},
-		"another set-up":       {func(r *federation.Round) { r.Parties.Setup = federation.DigestOf(setup) }, federation.ReasonWrongRound},
+		"another key":      {func(r *federation.Round) { r.PublicKey = []byte("another") }, federation.ReasonParties},
+		"another round":    {func(r *federation.Round) { r.ID[0] ^= 1 }, federation.ReasonWrongRound},
+		"another set-up":   {func(r *federation.Round) { r.Parties.Setup = setup }, federation.ReasonWrongRound},
+		"no set-up":        {func(r *federation.Round) { r.Parties.Setup = nil }, federation.ReasonMalformed},
+		"another's set-up": {func(r *federation.Round) { r.Parties.Setup = stranger }, protocol.ReasonBrokerUnknown},
+		"a higher threshold": {func(r *federation.Round) {
+			r.Parties.Threshold = 3
+			r.Noise.Share = r.ShareFor(1)
+		}, federation.ReasonParties},
+		"a party less": {func(r *federation.Round) {
+			r.Parties.Agents, r.Parties.Ready = r.Parties.Agents[:2], r.Parties.Ready[:2]
+		}, federation.ReasonParties},
 		"words of another key": {func(r *federation.Round) { r.Parties.Ready[2] = other.Ready[2] }, federation.ReasonWrongRound},
 		"one speaks for two":   {func(r *federation.Round) { r.Parties.Ready[2] = r.Parties.Ready[1] }, federation.ReasonParties},
 		"another order": {func(r *federation.Round) {
 			a := r.Parties
 			a.Agents[0], a.Agents[1] = a.Agents[1], a.Agents[0]
-		}, federation.ReasonSignature},
+		}, federation.ReasonParties},
 		"nonsense": {func(r *federation.Round) { r.Parties.Ready[0] = []byte("ready") }, federation.ReasonMalformed},
 	} {
 		signed, err := federation.SignRound(p.EpochKey, p.EpochSigned, p.define(t, tc.change))
