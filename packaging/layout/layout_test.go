@@ -74,7 +74,7 @@ var arrows = map[string][]string{
 	"keybroker/normtest":                  {"keybroker/federation", "crypto/proofkeys", "crypto/statement", "crypto/zkproof"},
 	"keybroker/aggregator/board":          {"keybroker/aggregator/durable", "keybroker/federation", "keybroker/protocol", "crypto/heparams", "crypto/identity", "guest/evidence"},
 	"keybroker/aggregator/daemon":         {"crypto/proofkeys", "keybroker/aggregator", "crypto/hybridtls", "crypto/identity", "systemd/*"},
-	"keybroker/cmd/anchorhold-aggregator": {"keybroker/aggregator/daemon", "crypto/keybuf"},
+	"keybroker/cmd/anchorhold-aggregator": {"keybroker/aggregator/daemon", "crypto/keybuf", "systemd/commandline"},
 	"keybroker/proofs/ledger":             {"keybroker/proofs/wire", "keybroker/protocol", "crypto/statement", "guest/evidence"},
 	"keybroker/proofs":                    {"systemd/listen", "keybroker/proofs/ledger", "keybroker/proofs/wire", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/statement", "crypto/zkverify", "guest/evidence"},
 	"keybroker/proofs/wire":               {"keybroker/strictjson", "keybroker/protocol", "crypto/identity", "crypto/statement", "guest/evidence"},
@@ -84,7 +84,7 @@ var arrows = map[string][]string{
 	"keybroker/operator":                  {"keybroker/strictjson", "systemd/listen", "keybroker/rounds", "keybroker/federation", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "crypto/keybuf", "crypto/identity", "guest/evidence"},
 	"keybroker/daemon": {"keybroker/daemon/registry", "keybroker/operator/socket", "keybroker/proofs", "keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "keybroker/operator", "keybroker/rounds", "keybroker/federation",
 		"crypto/*", "guest/evidence", "systemd/*"},
-	"keybroker/cmd/anchorhold-broker": {"crypto/keybuf", "keybroker/daemon", "keybroker/appraise", "systemd/service"},
+	"keybroker/cmd/anchorhold-broker": {"crypto/keybuf", "keybroker/daemon", "keybroker/appraise", "systemd/commandline", "systemd/service"},
 
 	"runtime/gguf":          {},
 	"runtime/arena":         {},
@@ -143,11 +143,12 @@ var arrows = map[string][]string{
 	"agent/cmd/anchorhold": {"keybroker/proofs", "keybroker/proofs/wire", "keybroker/daemon/registry", "agent/proofaudit", "keybroker/receipt", "agent/settings", "agent/jobs", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/clock", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
 		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
 
-	"systemd/service":  {},
-	"systemd/config":   {},
-	"systemd/deadline": {},
-	"systemd/disk":     {},
-	"systemd/listen":   {},
+	"systemd/commandline": {},
+	"systemd/service":     {},
+	"systemd/config":      {},
+	"systemd/deadline":    {},
+	"systemd/disk":        {},
+	"systemd/listen":      {},
 
 	"systemd/listen/listentest": {},
 

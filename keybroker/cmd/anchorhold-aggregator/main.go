@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/daemon"
+	"github.com/anchorhold/anchorhold/systemd/commandline"
 )
 
 // version is set at link time.
@@ -25,18 +25,19 @@ const usage = `usage: anchorhold-aggregator run --config FILE     serve
 A certificate of its own is made by: anchorhold keygen tls --out aggregator --host NAME
 Rounds are handed to it by:          anchorhold fed round open
 Uploads are added by:                anchorhold fed aggregate
-A configuration:
+Exit status: 0 done, 1 failed, 2 wrong command line.
+A configuration, /etc/anchorhold/aggregator.yaml without --config:
 ` + daemon.Example
 
 func main() {
 	err := run(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
+	if errors.Is(err, commandline.ErrHelp) {
 		fmt.Print(usage)
 		return
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "anchorhold-aggregator: %v\n", err)
-		os.Exit(1)
+		os.Exit(commandline.ExitCode(err))
 	}
 }
 
@@ -44,21 +45,15 @@ func run(args []string) error {
 	if err := keybuf.ForbidDumps(); err != nil {
 		return err
 	}
-	if len(args) == 0 {
-		fmt.Fprint(os.Stderr, usage)
-		return errors.New("a command is needed")
-	}
-	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	flags.Usage = func() {}
-	path := flags.String("config", "/etc/anchorhold/aggregator.yaml", "configuration file")
-	if err := flags.Parse(args[1:]); err != nil {
+	command, path, err := commandline.Daemon{Name: "anchorhold-aggregator", Config: "/etc/anchorhold/aggregator.yaml", Configured: []string{"run", "check"}}.Parse(args)
+	if err != nil {
 		return err
 	}
-	if args[0] == "version" {
+	if command == "version" {
 		_, err := fmt.Println("anchorhold-aggregator", version)
 		return err
 	}
-	s, err := daemon.LoadSettings(*path)
+	s, err := daemon.LoadSettings(path)
 	if err != nil {
 		return err
 	}
@@ -66,15 +61,12 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	switch args[0] {
-	case "check":
+	if command == "check" {
 		return daemon.Check(s, log)
-	case "run":
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		reload := make(chan os.Signal, 1)
-		signal.Notify(reload, syscall.SIGHUP)
-		return daemon.Run(ctx, s, log, reload)
 	}
-	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	return daemon.Run(ctx, s, log, reload)
 }

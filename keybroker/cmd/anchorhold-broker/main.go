@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/systemd/commandline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -23,18 +23,19 @@ const usage = `usage: anchorhold-broker run --config FILE     serve
        anchorhold-broker check --config FILE   open and check everything, serve nothing
        anchorhold-broker begin-log --config FILE   put an audit log of version 1 away, begin another
        anchorhold-broker version
-A state directory is made by: anchorhold keygen broker
+Without --config it is /etc/anchorhold/broker.yaml. A state directory is made by: anchorhold keygen broker
+Exit status: 0 done, 1 failed, 2 wrong command line.
 `
 
 func main() {
 	err := run(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
+	if errors.Is(err, commandline.ErrHelp) {
 		fmt.Print(usage)
 		return
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "anchorhold-broker: %v\n", err)
-		os.Exit(1)
+		os.Exit(commandline.ExitCode(err))
 	}
 }
 
@@ -42,20 +43,15 @@ func run(args []string) error {
 	if err := keybuf.ForbidDumps(); err != nil {
 		return err
 	}
-	if len(args) == 0 {
-		return fmt.Errorf("a command is needed\n%s", usage)
-	}
-	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	flags.Usage = func() {}
-	path := flags.String("config", "/etc/anchorhold/broker.yaml", "configuration file")
-	if err := flags.Parse(args[1:]); err != nil {
+	command, path, err := commandline.Daemon{Name: "anchorhold-broker", Config: "/etc/anchorhold/broker.yaml", Configured: []string{"run", "check", "begin-log"}}.Parse(args)
+	if err != nil {
 		return err
 	}
-	if args[0] == "version" {
+	if command == "version" {
 		fmt.Println("anchorhold-broker", version, build)
 		return nil
 	}
-	cfg, err := daemon.LoadConfig(*path)
+	cfg, err := daemon.LoadConfig(path)
 	if err != nil {
 		return err
 	}
@@ -63,18 +59,16 @@ func run(args []string) error {
 	o := daemon.Options{Config: cfg, Logger: log, Version: version, Build: build, Credential: service.Credential,
 		NewAppraiser:         func() (daemon.Appraiser, error) { return newAppraiser(cfg.Appraisal, log) },
 		NewSoftwareAppraiser: softwareAppraiser}
-	switch args[0] {
+	switch command {
 	case "check":
 		return daemon.Check(o)
 	case "begin-log":
 		return daemon.BeginLog(context.Background(), o)
-	case "run":
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		reload := make(chan os.Signal, 1)
-		signal.Notify(reload, syscall.SIGHUP)
-		o.Reload = reload
-		return daemon.Run(ctx, o)
 	}
-	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	o.Reload = reload
+	return daemon.Run(ctx, o)
 }

@@ -1,0 +1,59 @@
+package commandline
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+var daemon = Daemon{Name: "anchorhold-test", Config: "/etc/default.yaml", Configured: []string{"run", "check"}}
+
+func TestKnownCommandLines(t *testing.T) {
+	for _, c := range []struct {
+		args            string
+		command, config string
+	}{
+		{"run", "run", "/etc/default.yaml"},
+		{"check --config x.yaml", "check", "x.yaml"},
+		{"check -config=x.yaml", "check", "x.yaml"},
+		{"check -config x=y", "check", "x=y"},
+		{"version", "version", ""},
+	} {
+		command, config, err := daemon.Parse(strings.Fields(c.args))
+		if err != nil || command != c.command || config != c.config || ExitCode(err) != 0 {
+			t.Errorf("%s: %q %q %v", c.args, command, config, err)
+		}
+	}
+	for _, args := range []string{"help", "-h", "--help", "run --help", "version -h"} {
+		if _, _, err := daemon.Parse(strings.Fields(args)); !errors.Is(err, ErrHelp) {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
+}
+
+// TestUnknownWordsAreRefused: the default configuration is never taken for them.
+func TestUnknownWordsAreRefused(t *testing.T) {
+	for args, says := range map[string]string{
+		"":                     "a command is needed: run, check, version",
+		"chck":                 `"chck" is no command`,
+		"chck --config x.yaml": `"chck" is no command`,
+		"check FILE":           "with --config FILE",
+		"run FILE":             "with --config FILE",
+		"run --config x stray": "with --config FILE",
+		"run --conf x":         `"--conf"`,
+		"run --config":         "names no file",
+		"run --config=":        "names no file",
+		"version stray":        "takes no arguments",
+		"version --config x":   "takes no arguments",
+		"help stray":           `"help" is no command`,
+		"--config x.yaml":      `"--config" is no command`,
+	} {
+		command, config, err := daemon.Parse(strings.Fields(args))
+		if ExitCode(err) != ExitUsage || command+config != "" || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "anchorhold-test --help") {
+			t.Errorf("%q: %q %q %v", args, command, config, err)
+		}
+	}
+	if ExitCode(errors.New("another")) != ExitFailure {
+		t.Error("a failure has another status")
+	}
+}
