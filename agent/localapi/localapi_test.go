@@ -257,6 +257,13 @@ func TestPathsAndMethods(t *testing.T) {
 			t.Error(path, r)
 		}
 	}
+	for path, code := range map[string]string{"GET /v1/proofs/00": "proofs-not-configured", "POST /v1/proofs/00": "proofs-not-configured", "GET /v2": "model-not-found",
+		"POST /v2/models/digits/infer": "model-not-found", "GET /v1/fed/rounds/" + strings.Repeat("0", 32): "federation-not-configured", "GET /v1/jobs": "federation-not-configured"} {
+		method, path, _ := strings.Cut(path, " ")
+		if r := f.do(t, method, path, ""); r.status != 404 || r.code() != code {
+			t.Errorf("%s %s where it is not configured: %v", method, path, r)
+		}
+	}
 	f = start(t, func(c *Config) { c.Status = func() any { return map[string]string{"state": "fine"} } })
 	if r := f.do(t, "GET", "/v1/status", ""); r.status != 200 || r.body != `{"state":"fine"}` {
 		t.Error(r)

@@ -4,10 +4,13 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -43,12 +46,28 @@ func (s *Server) routes() []route {
 	for _, r := range s.work.Routes() {
 		list = append(list, route{r.Method, r.Pattern, r.Name, r.Handle, r.Long})
 	}
-	if s.cfg.Classifiers != nil {
-		for _, r := range s.cfg.Classifiers.Routes() {
-			list = append(list, route{r.Method, r.Pattern, r.Name, r.Handle, false})
-		}
+	if s.cfg.Classifiers == nil {
+		return append(list, withoutClassifiers()...)
+	}
+	for _, r := range s.cfg.Classifiers.Routes() {
+		list = append(list, route{r.Method, r.Pattern, r.Name, r.Handle, false})
 	}
 	return list
+}
+
+// withoutClassifiers are the paths of classifiers and of their proofs where none is
+// configured: they exist, and say what is missing.
+func withoutClassifiers() []route {
+	refuse := func(reason evidence.Reason, detail string) func(http.ResponseWriter, *http.Request) error {
+		return func(http.ResponseWriter, *http.Request) error {
+			return &problem.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Code: string(reason), Message: detail}
+		}
+	}
+	none := refuse(classify.ReasonUnknown, "this agent's configuration has no classifiers; GET /v1/models lists its language models")
+	return []route{
+		{"", "/v1/proofs/{id}", "proofs", refuse(proofs.ReasonNotConfigured, "this agent's configuration has no classifiers, and proofs are of their answers alone (classifiers, proofs.keys)"), false},
+		{"", "/v2", "v2", none, false}, {"", "/v2/", "v2", none, false},
+	}
 }
 
 // handler checks the peer before anything else and turns errors into objects.
@@ -56,7 +75,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	var known []string
 	for _, r := range s.routes() {
-		mux.Handle(r.method+" "+r.pattern, s.wrap(r))
+		mux.Handle(strings.TrimSpace(r.method+" "+r.pattern), s.wrap(r))
 		known = append(known, r.pattern)
 	}
 	mux.Handle("/", s.wrap(route{name: "unknown", handle: func(_ http.ResponseWriter, r *http.Request) error {
