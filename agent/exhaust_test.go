@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,7 +36,7 @@ func serveForAttack(t *testing.T, ready func(any)) {
 	cfg.Broker.RootKeys = []string{string(root)}
 	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
 	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock"), Queue: 64,
-		AllowedUIDs: []uint32{uint32(os.Getuid()), listentest.AttackerUID, listentest.ElsewhereUID}}
+		AllowedUsers: []settings.Account{account(listentest.AttackerUID), account(listentest.ElsewhereUID)}}
 	path := filepath.Join(dir, "agent.yaml")
 	write(t, path, configText(cfg))
 	for _, d := range []string{dir, filepath.Dir(dir)} { // the parties are no users of the test's directory
@@ -90,4 +91,8 @@ func TestLocalAPIUnderAttack(t *testing.T) {
 	server.Decode(t, &socket)
 	target := listentest.Target{Name: "local API", Network: "unix", Address: socket, Memory: listentest.UnitMemory(t, "../systemd/anchorhold-agent.service")}
 	server.Withstands(t, target.HTTP("/v1/completions", 1<<20), func(who *listentest.Party) listentest.Client { return user(t, who, socket) })
+}
+
+func account(uid uint32) settings.Account {
+	return settings.Account(strconv.FormatUint(uint64(uid), 10))
 }

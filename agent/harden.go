@@ -5,6 +5,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // goReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -24,6 +25,16 @@ func reserve(cfg settings.Config) int64 { return goReserve + requests(cfg) }
 
 // goHeapLimit makes the collector work harder before the reserve is used up.
 const goHeapLimit = 9 << 20
+
+// fits refuses a start that the kernel would end in the middle of a request: the unit allows
+// less than the configuration wants to use.
+func fits(cfg settings.Config, most int64, known bool) error {
+	if want := int64(cfg.Compute.TEE.MemoryLimitMB) << 20; known && most < want {
+		return evidence.Refuse("memory-limit-above-unit", "compute.tee.memory_limit_mb is %d, and the unit allows %d MiB: raise MemoryMax= to %dM at least "+
+			"(anchorhold-agent.service.d/memory.conf), or lower memory_limit_mb to %d", want>>20, most>>20, want>>20, most>>20)
+	}
+	return nil
+}
 
 // harden keeps this process's memory out of core dumps and debuggers, and the
 // Go heap inside its part of the limit.

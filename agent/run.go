@@ -51,7 +51,10 @@ type daemon struct {
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *localapi.Server
-	address     string // of the socket, for the health check
+	address     string            // of the socket, for the health check
+	unreachable sync.Once         // says that the socket is not for this user
+	reloadAsked chan chan<- error // for a reload and its verdict
+	reloading   atomic.Int64      // since when, in nanoseconds of Unix time; 0 is not
 }
 
 // Run attests, serves and renews until the context ends, then drains and wipes.
@@ -60,10 +63,14 @@ func Run(ctx context.Context, opt Options) error {
 	if err := opt.Config.Check().Runnable(); err != nil {
 		return err
 	}
+	most, known := service.MemoryMax()
+	if err := fits(opt.Config, most, known); err != nil {
+		return err
+	}
 	if err := harden(opt.Config); err != nil {
 		return err
 	}
-	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}}
+	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}, reloadAsked: make(chan chan<- error)}
 	d.cfg.Store(&opt.Config)
 	if err := d.prepare(); err != nil {
 		return err
@@ -99,6 +106,10 @@ func (d *daemon) prepare() (err error) {
 	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, files: files{installed: installed}, reloaded: make(chan reload)}
 	d.prepareWork()
 	s, kept := d.Config.Socket, d.Config.Receipts
+	uids, gids, err := s.Allowed()
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
 	concurrent := 1
 	for _, m := range d.Config.Models {
 		concurrent = max(concurrent, m.Sequences)
@@ -106,7 +117,7 @@ func (d *daemon) prepare() (err error) {
 	d.api, err = localapi.New(localapi.Config{
 		Gate:     gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey},
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
-		AllowedUIDs: allowedUIDs(s), AllowedGIDs: s.AllowedGIDs, Concurrent: concurrent, Queue: s.Queue, Limits: s.Limits,
+		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: concurrent, Queue: s.Queue, Limits: s.Limits,
 		Memory: d.Config.RequestMemory(), MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   func() any { return d.status() },
@@ -132,14 +143,6 @@ func (d *daemon) modelNames() []string {
 	return names
 }
 
-// allowedUIDs is the configured list, or this user and root.
-func allowedUIDs(s settings.Socket) []uint32 {
-	if len(s.AllowedUIDs)+len(s.AllowedGIDs) > 0 {
-		return s.AllowedUIDs
-	}
-	return []uint32{0, uint32(os.Geteuid())}
-}
-
 // listen takes over the socket of systemd, or makes the one configured.
 func (d *daemon) listen() (net.Listener, error) {
 	passed, err := service.Listeners("api")
@@ -163,9 +166,9 @@ func (d *daemon) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for local clients: %w", err)
 	}
-	// The allow list decides by peer credentials; the mode keeps others out already.
+	// The allow list decides, by the peer's credentials. The mode keeps out whom it names nobody of.
 	mode := fs.FileMode(0o600)
-	if len(d.Config.Socket.AllowedUIDs)+len(d.Config.Socket.AllowedGIDs) > 0 {
+	if uids, gids, err := d.Config.Socket.Allowed(); err != nil || len(uids)+len(gids) > 0 {
 		mode = 0o666
 	}
 	if err := os.Chmod(path, mode); err != nil {
@@ -204,7 +207,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	// The lease outlives the API's drain: answers under way are finished with it.
 	keeping, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	ended := make(chan error, 6)
+	ended := make(chan error, 7)
 	run := func(name string, f func() error) {
 		go func() {
 			err := f()
@@ -231,6 +234,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	run("dates", func() error { d.dates.watch.Run(ctx, d.dates.now, d.dates.known); return nil })
 	run("watchdog", func() error { return service.RunWatchdog(ctx, d.healthy) })
 	run("reload", func() error { return d.reloads(ctx) })
+	run("reload socket", func() error { return service.ServeReload(ctx, d.askReload) })
 	go func() { // tells the service manager at once, not after the drain
 		<-ctx.Done()
 		if err := service.Stopping(); err != nil {
@@ -258,11 +262,14 @@ func (d *daemon) announce(lease *client.Lease) {
 }
 
 // healthy is what the watchdog is fed by: the socket answers a request, whatever
-// it says, and no attempt of the keeper hangs. An agent without a lease is
-// healthy: it says so to its clients and tries again.
+// it says, and neither an attempt of the keeper nor a reload hangs. An agent without a
+// lease is healthy: it says so to its clients and tries again.
 func (d *daemon) healthy(ctx context.Context) error {
 	if d.keeper.stuck(time.Now()) {
 		return fmt.Errorf("an attestation has not come back for %s", stuckAfter)
+	}
+	if began := d.reloading.Load(); began != 0 && time.Since(time.Unix(0, began)) > reloadAfter {
+		return fmt.Errorf("a reload has not come back for %s", reloadAfter)
 	}
 	probe := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.address)
@@ -272,29 +279,67 @@ func (d *daemon) healthy(ctx context.Context) error {
 		return err
 	}
 	resp, err := probe.Do(req)
+	if errors.Is(err, fs.ErrPermission) {
+		// The socket is the service manager's, and of a group that this user is not in. That
+		// is no ill health; what can be asked without the socket is.
+		d.unreachable.Do(func() {
+			d.Logger.Error("the agent's own user may not connect to its socket, so that the health check asks without it; put the user into the group of the socket (SocketGroup= in anchorhold-agent.socket)",
+				"socket", d.address, "err", err)
+		})
+		return d.api.Probe(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	return resp.Body.Close()
 }
 
-// reloads reads the configuration again at each SIGHUP. A bad one changes nothing.
+// reloadAfter is longer than a reload takes that waits for an attestation and a large model.
+const reloadAfter = 5 * time.Minute
+
+// reloads reads the configuration again at each SIGHUP, and whenever it is asked to. A bad one changes nothing.
 func (d *daemon) reloads(ctx context.Context) error {
 	for {
+		var answer chan<- error
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-d.Reload:
+		case answer = <-d.reloadAsked:
 		}
+		d.reloading.Store(time.Now().UnixNano())
 		if err := service.Reloading(); err != nil {
 			d.Logger.Warn("service manager", "err", err)
 		}
-		if err := d.reload(ctx); err != nil {
-			d.Logger.Error("reload refused; the old configuration goes on", "err", err)
+		err := d.reload(ctx)
+		status := "configuration read again"
+		if err != nil {
+			status = "reload refused; the old configuration goes on"
+			d.Logger.Error(status, "err", err)
 		}
-		if err := service.Ready("configuration read again"); err != nil {
+		if err := service.Ready(status); err != nil {
 			d.Logger.Warn("service manager", "err", err)
 		}
+		d.reloading.Store(0)
+		if answer != nil {
+			answer <- err
+		}
+	}
+}
+
+// askReload has the configuration read again and returns the verdict.
+func (d *daemon) askReload(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case d.reloadAsked <- answer:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

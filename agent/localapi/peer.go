@@ -8,9 +8,11 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
-// peer is who stands at the other end of a connection, by the kernel's word at
-// the time it connected.
-type peer struct{ uid, gid uint32 }
+// peer is who stands at the other end of a connection.
+type peer struct {
+	uid, gid uint32
+	groups   []uint32
+}
 
 type peerKey struct{}
 
@@ -19,7 +21,7 @@ type peerKey struct{}
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	ctx = listen.WithConn(ctx, c)
 	if p, ok := listen.Of(c).Peer(); ok {
-		return context.WithValue(ctx, peerKey{}, peer{p.UID, p.GID})
+		return context.WithValue(ctx, peerKey{}, peer{p.UID, p.GID, p.Groups})
 	}
 	return ctx
 }
@@ -31,9 +33,9 @@ func peerOf(ctx context.Context) (peer, bool) {
 
 func (s *Server) allowed(ctx context.Context) bool {
 	p, ok := peerOf(ctx)
-	return ok && s.allows(listen.Peer{UID: p.uid, GID: p.gid})
+	return ok && s.allows(listen.Peer{UID: p.uid, GID: p.gid, Groups: p.groups})
 }
 
 func (s *Server) allows(p listen.Peer) bool {
-	return slices.Contains(s.cfg.AllowedUIDs, p.UID) || slices.Contains(s.cfg.AllowedGIDs, p.GID)
+	return slices.Contains(s.cfg.AllowedUIDs, p.UID) || slices.ContainsFunc(s.cfg.AllowedGIDs, p.In)
 }

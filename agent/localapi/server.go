@@ -85,8 +85,7 @@ type Config struct {
 	Gate     Gate
 	Attester Attester
 	Logger   *slog.Logger
-	// AllowedUIDs and AllowedGIDs may connect; a peer needs to be in one. The
-	// gid is the peer's primary group.
+	// AllowedUIDs and members of AllowedGIDs may connect, by any of a peer's groups.
 	AllowedUIDs, AllowedGIDs []uint32
 	Concurrent               int            // answers at the same time; 1
 	Queue                    int            // requests that may wait; 16. Negative: none

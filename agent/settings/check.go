@@ -286,6 +286,9 @@ func (c Config) checkSocket(f *Findings) {
 	if err := s.Limits.Check(); err != nil {
 		f.errorf("socket.limits: %v", err)
 	}
+	if _, _, err := s.Allowed(); err != nil {
+		f.errorf("socket: %v", err)
+	}
 	if s.MemoryMB < 0 || s.MemoryMB > 1<<16 || s.MemoryMB != 0 && int64(s.MemoryMB)<<20 < bodyCost*max(s.MaxBodyBytes, 1<<20) {
 		f.errorf("socket.memory_mb: %d; a completion request takes up to four times its body, of which max_body_bytes is the limit", s.MemoryMB)
 	}

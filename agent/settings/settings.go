@@ -316,10 +316,10 @@ func (c Config) Resources() []string {
 type Socket struct {
 	// Path is the unix socket; ignored under socket activation.
 	Path string `yaml:"path"`
-	// AllowedUIDs may connect; empty means the agent's own user and root.
-	AllowedUIDs []uint32 `yaml:"allowed_uids"`
-	// AllowedGIDs may connect besides.
-	AllowedGIDs []uint32 `yaml:"allowed_gids"`
+	// AllowedUsers and the members of AllowedGroups may connect, by name or number, beside
+	// root and the agent's own user. Without both keys the members of the group anchorhold may.
+	AllowedUsers  []Account `yaml:"allowed_users"`
+	AllowedGroups []Account `yaml:"allowed_groups"`
 	// Queue is the number of requests that may wait; 0 is 16. One user gets three of
 	// four places.
 	Queue int `yaml:"queue"`

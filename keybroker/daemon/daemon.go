@@ -48,7 +48,9 @@ type Appraiser = keybroker.Appraiser
 // Options are what the daemon needs beside its configuration.
 type Options struct {
 	Config Config
-	Logger *slog.Logger
+	// ConfigPath is the file that Config was read from, for a reload to compare; optional.
+	ConfigPath string
+	Logger     *slog.Logger
 	// Version and Build name the binary in the status and the audit log.
 	Version, Build string
 	// Credential reads a systemd credential.
@@ -90,6 +92,8 @@ type daemon struct {
 	verifier    Appraiser
 	lists       lists // maintain's own once the daemon serves
 	address     atomic.Pointer[string]
+	reloadAsked chan chan<- error // for a reload and its verdict
+	reloading   atomic.Int64      // since when, in nanoseconds of Unix time; 0 is not
 }
 
 // Run opens everything, serves until ctx ends, and closes everything. It
@@ -123,7 +127,7 @@ func open(o Options) (d *daemon, err error) {
 	if err := o.Config.Check(); err != nil {
 		return nil, err
 	}
-	d = &daemon{opts: o, layout: Layout(o.Config.StateDir), started: o.Now().UTC()}
+	d = &daemon{opts: o, layout: Layout(o.Config.StateDir), started: o.Now().UTC(), reloadAsked: make(chan chan<- error)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())

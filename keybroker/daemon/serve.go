@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -49,6 +51,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		start(d.registry.Serve)
 	}
 	start(func(ctx context.Context) error { return service.RunWatchdog(ctx, d.healthy) })
+	start(func(ctx context.Context) error { return service.ServeReload(ctx, d.askReload) })
 	d.opts.Logger.Info("broker serves", "address", address, "socket", d.opts.Config.Operator.Socket, "policy", d.policyName())
 	d.tell(service.Ready("serving " + address))
 	<-ctx.Done()
@@ -105,10 +108,15 @@ func (d *daemon) maintain(ctx context.Context) error {
 		case <-poll.C:
 			d.pollLists()
 		case <-d.opts.Reload:
-			d.reload(ctx)
+			_ = d.reload(ctx) // it is in the log
+		case answer := <-d.reloadAsked:
+			answer <- d.reload(ctx)
 		}
 	}
 }
+
+// reloadAfter is far more than the files of a reload take.
+const reloadAfter = 2 * time.Minute
 
 // healLog opens the audit log anew after a failure, such as a full disk.
 // Until that succeeds every release is refused.
@@ -128,6 +136,9 @@ func (d *daemon) healLog(ctx context.Context) {
 // healthy asks the parts that could hang. A full disk is not ill health: the
 // broker refuses, says so, and a restart would not help.
 func (d *daemon) healthy(context.Context) error {
+	if began := d.reloading.Load(); began != 0 && time.Since(time.Unix(0, began)) > reloadAfter {
+		return fmt.Errorf("a reload has not come back for %s", reloadAfter)
+	}
 	_, err := d.secrets.Count()
 	d.log.Size()
 	if err != nil {
@@ -138,13 +149,15 @@ func (d *daemon) healthy(context.Context) error {
 
 // reload reads certificate, epochs, policies and revocation lists again. What does not load
 // stays as it was.
-func (d *daemon) reload(ctx context.Context) {
+func (d *daemon) reload(ctx context.Context) error {
+	d.reloading.Store(time.Now().UnixNano())
+	defer d.reloading.Store(0)
 	d.tell(service.Reloading())
 	var failed []error
 	for _, part := range []struct {
 		name string
 		load func() error
-	}{{"certificate", d.reloadCertificate}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
+	}{{"configuration", d.compareConfig}, {"certificate", d.reloadCertificate}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
 		if err := part.load(); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", part.name, err))
 		}
@@ -161,6 +174,31 @@ func (d *daemon) reload(ctx context.Context) {
 		d.opts.Logger.Error("reload not recorded", "err", err)
 	}
 	d.tell(service.Ready("serving " + *d.address.Load()))
+	return err
+}
+
+// askReload has everything read again and returns the verdict.
+func (d *daemon) askReload(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case d.reloadAsked <- answer:
+		return <-answer
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// compareConfig says what is wrong with the configuration file, or that it says something
+// else than this process was started with: it is read at the start alone.
+func (d *daemon) compareConfig() error {
+	if d.opts.ConfigPath == "" {
+		return nil
+	}
+	now, err := LoadConfig(d.opts.ConfigPath)
+	if err == nil && !reflect.DeepEqual(now, d.opts.Config) {
+		err = evidence.Refuse("reload-needs-restart", "%s has changed, and is read when the broker starts; what it names was read again", d.opts.ConfigPath)
+	}
+	return err
 }
 
 // reloadCertificate reads the TLS certificate again. Guests that were shown another one are

@@ -74,7 +74,7 @@ var arrows = map[string][]string{
 	"keybroker/normtest":                  {"keybroker/federation", "crypto/proofkeys", "crypto/statement", "crypto/zkproof"},
 	"keybroker/aggregator/board":          {"keybroker/aggregator/durable", "keybroker/federation", "keybroker/protocol", "crypto/heparams", "crypto/identity", "guest/evidence"},
 	"keybroker/aggregator/daemon":         {"crypto/proofkeys", "keybroker/aggregator", "crypto/hybridtls", "crypto/identity", "systemd/*"},
-	"keybroker/cmd/anchorhold-aggregator": {"keybroker/aggregator/daemon", "crypto/keybuf", "systemd/commandline"},
+	"keybroker/cmd/anchorhold-aggregator": {"keybroker/aggregator/daemon", "crypto/keybuf", "systemd/commandline", "systemd/service"},
 	"keybroker/proofs/ledger":             {"keybroker/proofs/wire", "keybroker/protocol", "crypto/statement", "guest/evidence"},
 	"keybroker/proofs":                    {"systemd/listen", "keybroker/proofs/ledger", "keybroker/proofs/wire", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/statement", "crypto/zkverify", "guest/evidence"},
 	"keybroker/proofs/wire":               {"keybroker/strictjson", "keybroker/protocol", "crypto/identity", "crypto/statement", "guest/evidence"},
@@ -136,7 +136,7 @@ var arrows = map[string][]string{
 	"agent/settings":         {"systemd/listen", "crypto/heparams", "crypto/identity", "systemd/config"},
 	"agent": {"keybroker/epochfile", "agent/localapi/workapi", "agent/classify", "agent/longwork", "agent/proofs", "agent/localapi/oip", "agent/federate", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/clock", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "keybroker/receipt", "systemd/service", "systemd/config", "systemd/deadline"},
-	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim"},
+	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim", "systemd/service"},
 	"agent/proofcheck":            {"crypto/statement", "crypto/zkverify", "crypto/zkproof/plonkverify", "guest/evidence"},
 	"agent/cmd/anchorhold-verify": {"agent/proofcheck", "crypto/statement"},
 	"agent/cmd/anchorhold-worker": {"agent/worker", "agent/fedwork", "agent/proofwork"},
@@ -155,6 +155,7 @@ var arrows = map[string][]string{
 	"packaging/layout":    {},
 	"packaging/authority": {},
 	"packaging/model":     {},
+	"packaging/boottest":  {},
 	"packaging/demo":      {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
 }
 

@@ -42,14 +42,14 @@ type Daemon struct {
 	Name string
 	// Config is the configuration file without --config.
 	Config string
-	// Configured are the commands that take --config. Besides there is "version".
+	// Configured are the commands that take --config. Besides there are "reload" and "version".
 	Configured []string
 }
 
 // Parse returns the command and its configuration file. Asked for help it returns
 // [ErrHelp].
 func (d Daemon) Parse(args []string) (command, config string, err error) {
-	commands := append(slices.Clone(d.Configured), "version")
+	commands := append(slices.Clone(d.Configured), "reload", "version")
 	if len(args) == 0 {
 		return "", "", d.wrong("a command is needed: %s", strings.Join(commands, ", "))
 	}

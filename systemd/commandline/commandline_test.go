@@ -34,7 +34,7 @@ func TestKnownCommandLines(t *testing.T) {
 // TestUnknownWordsAreRefused: the default configuration is never taken for them.
 func TestUnknownWordsAreRefused(t *testing.T) {
 	for args, says := range map[string]string{
-		"":                     "a command is needed: run, check, version",
+		"":                     "a command is needed: run, check, reload, version",
 		"chck":                 `"chck" is no command`,
 		"chck --config x.yaml": `"chck" is no command`,
 		"check FILE":           "with --config FILE",

@@ -4,14 +4,24 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // Peer is a process at the other end of a unix socket, by the kernel's word at the
 // time it connected.
-type Peer struct{ UID, GID uint32 }
+type Peer struct {
+	UID, GID uint32
+	// Groups are the supplementary groups: those that a user was added to. SO_PEERCRED
+	// tells the primary one alone.
+	Groups []uint32
+}
+
+// In says whether the peer is a member of a group.
+func (p Peer) In(gid uint32) bool { return p.GID == gid || slices.Contains(p.Groups, gid) }
 
 // prefixes reads addresses and prefixes.
 func prefixes(list []string) ([]netip.Prefix, error) {
@@ -79,10 +89,34 @@ func credentials(c *net.UnixConn) (Peer, bool) {
 		return Peer{}, false
 	}
 	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err != nil || credErr != nil {
+	var groups []uint32
+	var credErr, groupErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		groups, groupErr = peerGroups(int(fd))
+	})
+	if err != nil || credErr != nil || groupErr != nil {
 		return Peer{}, false
 	}
-	return Peer{cred.Uid, cred.Gid}, true
+	return Peer{cred.Uid, cred.Gid, groups}, true
+}
+
+// maxGroups is what Linux lets a process have (NGROUPS_MAX).
+const maxGroups = 65536
+
+// peerGroups reads SO_PEERGROUPS (Linux 4.13), an array of gid_t.
+func peerGroups(fd int) ([]uint32, error) {
+	groups := make([]uint32, 32)
+	for {
+		size := uint32(4 * len(groups))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(unsafe.SliceData(groups))), uintptr(unsafe.Pointer(&size)), 0)
+		switch {
+		case errno == 0:
+			return groups[:size/4], nil
+		case errno != unix.ERANGE || size/4 > maxGroups || int(size/4) <= len(groups):
+			return nil, errno
+		}
+		groups = make([]uint32, size/4) // the kernel says how many there are
+	}
 }

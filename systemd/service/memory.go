@@ -40,6 +40,10 @@ func collectSeldom(root fs.FS, getenv func(string) string) (bytes int64) {
 	return bytes
 }
 
+// MemoryMax is the most that this process's control groups let it have, in bytes; ok is
+// false where none says (MemoryMax= of the unit, or of a slice above it).
+func MemoryMax() (bytes int64, ok bool) { return memoryMax(os.DirFS("/")) }
+
 // memoryMax is the least limit of this process's control group and those above it, of
 // version 2 or 1 (cgroups(7)).
 func memoryMax(root fs.FS) (bytes int64, ok bool) {

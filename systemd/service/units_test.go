@@ -107,7 +107,8 @@ func TestServicesKeepSecretsIn(t *testing.T) {
 		if filepath.Base(path) == workerUnit {
 			lines = append(lines, "StandardError=null")
 		} else {
-			lines = append(lines, "Type=notify", "WatchdogSignal=SIGKILL", "ExecReload=/bin/kill -HUP $MAINPID")
+			name := strings.TrimSuffix(filepath.Base(path), ".service")
+			lines = append(lines, "Type=notify", "WatchdogSignal=SIGKILL", "ExecReload=/usr/bin/"+name+" reload", "RuntimeDirectory="+name)
 		}
 		for _, line := range lines {
 			if !strings.Contains(string(text), "\n"+line+"\n") {

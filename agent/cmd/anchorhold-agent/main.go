@@ -16,16 +16,6 @@ import (
 // version is set at link time.
 var version = "development"
 
-const usage = `anchorhold-agent serves sealed models to local clients inside a confidential VM.
-
-  anchorhold-agent run --config FILE     attest, serve, renew; SIGHUP reads FILE again
-  anchorhold-agent check FILE            check a configuration and change nothing
-  anchorhold-agent version               print the version and what this build is
-
-Example: anchorhold-agent run --config /etc/anchorhold/agent.yaml
-Exit status: 0 done, 1 failed, 2 wrong command line or configuration.
-`
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -53,6 +43,12 @@ func command(ctx context.Context, args []string, out, complaint io.Writer) int {
 			return 2
 		}
 		return check(args[1], out)
+	case "reload":
+		if len(args) != 1 {
+			fmt.Fprintln(complaint, "anchorhold-agent reload takes nothing more: the running agent knows its file")
+			return 2
+		}
+		return reload(ctx, out, complaint)
 	case "version":
 		fmt.Fprintf(out, "anchorhold-agent %s, %s\n", version, buildKind)
 		return 0

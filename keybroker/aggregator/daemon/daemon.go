@@ -135,6 +135,8 @@ type daemon struct {
 	agg         *aggregator.Aggregator
 	tls         *tls.Config
 	certificate atomic.Pointer[tls.Certificate]
+	reloadAsked chan chan<- error // for a reload and its verdict
+	reloading   atomic.Int64      // since when, in nanoseconds of Unix time; 0 is not
 }
 
 // loadCertificate reads the certificate; one that does not load changes nothing.
@@ -171,7 +173,7 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 		}
 		roots = append(roots, root)
 	}
-	d := &daemon{}
+	d := &daemon{reloadAsked: make(chan chan<- error)}
 	if err := d.loadCertificate(s); err != nil {
 		return nil, err
 	}
@@ -264,8 +266,10 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 	defer stop()
 	watched := make(chan error, 1)
 	go func() {
-		watched <- service.RunWatchdog(watch, func(context.Context) error { d.agg.Rounds(); return nil })
+		watched <- service.RunWatchdog(watch, d.healthy)
 	}()
+	asked := make(chan error, 1)
+	go func() { asked <- service.ServeReload(watch, d.askReload) }()
 	reloaded := make(chan struct{})
 	go func() {
 		defer close(reloaded)
@@ -280,23 +284,57 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 	stop()
 	<-reloaded
 	<-looked
-	return errors.Join(err, <-watched)
+	return errors.Join(err, <-watched, <-asked)
 }
 
 // reloads reads the certificate again on request until ctx ends.
 func (d *daemon) reloads(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Signal) {
 	for {
+		var answer chan<- error
 		select {
 		case <-ctx.Done():
 			return
 		case <-reload:
+		case answer = <-d.reloadAsked:
 		}
-		if err := errors.Join(service.Reloading(), d.loadCertificate(s), service.Ready("serving")); err != nil {
+		d.reloading.Store(time.Now().UnixNano())
+		err := d.loadCertificate(s)
+		if told := errors.Join(service.Reloading(), service.Ready("serving")); told != nil {
+			log.Warn("service manager not told", "err", told)
+		}
+		d.reloading.Store(0)
+		if err != nil {
 			log.Error("reload failed; what failed stays as it was", "err", err)
-			continue
+		} else {
+			log.Info("certificate read again")
 		}
-		log.Info("certificate read again")
+		if answer != nil {
+			answer <- err
+		}
 	}
+}
+
+// askReload has the certificate read again and returns the verdict.
+func (d *daemon) askReload(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case d.reloadAsked <- answer:
+		return <-answer
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reloadAfter is far more than reading a certificate takes.
+const reloadAfter = 2 * time.Minute
+
+// healthy asks what could hang.
+func (d *daemon) healthy(context.Context) error {
+	if began := d.reloading.Load(); began != 0 && time.Since(time.Unix(0, began)) > reloadAfter {
+		return fmt.Errorf("a reload has not come back for %s", reloadAfter)
+	}
+	d.agg.Rounds()
+	return nil
 }
 
 // listenAdmin replaces a socket that an earlier run left.

@@ -13,21 +13,11 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/daemon"
 	"github.com/anchorhold/anchorhold/systemd/commandline"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 // version is set at link time.
 var version = "development"
-
-const usage = `usage: anchorhold-aggregator run --config FILE     serve
-       anchorhold-aggregator check --config FILE   open and check everything, serve nothing
-       anchorhold-aggregator version
-
-A certificate of its own is made by: anchorhold keygen tls --out aggregator --host NAME
-Rounds are handed to it by:          anchorhold fed round open
-Uploads are added by:                anchorhold fed aggregate
-Exit status: 0 done, 1 failed, 2 wrong command line.
-A configuration, /etc/anchorhold/aggregator.yaml without --config:
-` + daemon.Example
 
 func main() {
 	err := run(os.Args[1:])
@@ -52,6 +42,9 @@ func run(args []string) error {
 	if command == "version" {
 		_, err := fmt.Println("anchorhold-aggregator", version)
 		return err
+	}
+	if command == "reload" {
+		return service.AskReload(context.Background(), "anchorhold-aggregator")
 	}
 	s, err := daemon.LoadSettings(path)
 	if err != nil {

@@ -19,14 +19,6 @@ import (
 // version is set at link time.
 var version = "development"
 
-const usage = `usage: anchorhold-broker run --config FILE     serve
-       anchorhold-broker check --config FILE   open and check everything, serve nothing
-       anchorhold-broker begin-log --config FILE   put an audit log of version 1 away, begin another
-       anchorhold-broker version
-Without --config it is /etc/anchorhold/broker.yaml. A state directory is made by: anchorhold keygen broker
-Exit status: 0 done, 1 failed, 2 wrong command line.
-`
-
 func main() {
 	err := run(os.Args[1:])
 	if errors.Is(err, commandline.ErrHelp) {
@@ -51,12 +43,15 @@ func run(args []string) error {
 		fmt.Println("anchorhold-broker", version, build)
 		return nil
 	}
+	if command == "reload" {
+		return service.AskReload(context.Background(), "anchorhold-broker")
+	}
 	cfg, err := daemon.LoadConfig(path)
 	if err != nil {
 		return err
 	}
 	log := daemon.NewLogger(os.Stderr, cfg.Log)
-	o := daemon.Options{Config: cfg, Logger: log, Version: version, Build: build, Credential: service.Credential,
+	o := daemon.Options{Config: cfg, ConfigPath: path, Logger: log, Version: version, Build: build, Credential: service.Credential,
 		NewAppraiser:         func() (daemon.Appraiser, error) { return newAppraiser(cfg.Appraisal, log) },
 		NewSoftwareAppraiser: softwareAppraiser}
 	switch command {

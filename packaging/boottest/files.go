@@ -1,0 +1,48 @@
+package main
+
+const brokerConfig = `state_dir: /var/lib/anchorhold/broker
+listen: ` + broker + `
+unlock: {credential: broker.kek}
+operator: {socket: /run/anchorhold-broker/operator.sock}
+software_tee_root: /etc/anchorhold/software-tee.pem
+`
+
+const agentConfig = `compute:
+  tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: 128}
+verification:
+  zkp: {scheme: zkSNARK, prover_mode: async, worker_pool_size: 1, verification_timeout_ms: 20000}
+broker: {address: "` + broker + `", tls_roots: /etc/anchorhold/tls.crt, root_keys: [/etc/anchorhold/root.key.pub], minimum_epoch: 1}
+guest: {image_id: boot-image, state_dir: /var/lib/anchorhold/agent, software_measurement: %q}
+classifiers:
+  - {name: digits, path: /var/lib/anchorhold/digits.ahm, resource: models/digits, publisher: /etc/anchorhold/publisher.key.pub, minimum_version: 1}
+proofs: {keys: /var/lib/anchorhold/keys, mode: all, allow_development_setup: true, memory_mb: 512}
+socket: {path: /run/anchorhold/agent.sock}
+`
+
+const policyFile = `format: 1
+id: boot
+version: 1
+not_before: "2020-01-01T00:00:00Z"
+not_after: "2099-01-01T00:00:00Z"
+attestation_ttl_seconds: 300
+allow_software_tee: true
+require:
+  reference_values: [boot/*]
+  products: [Genoa]
+  vmpl: 0
+  minimum_tcb:
+    - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
+  image_ids: [boot-image]
+  memory_limit: {min_mib: 32, max_mib: 128}
+rules:
+  - resources: [models/*]
+waive:
+  - {check: chip-ids, reason: the software TEE has a new chip for each run}
+  - {check: platform-info, reason: the software TEE has no platform}
+  - {check: guest-policy, reason: the software TEE launches nothing}
+  - {check: id-key, reason: nobody signs an ID block}
+  - {check: author-key, reason: nobody signs an ID block}
+  - {check: host-data, reason: the host puts nothing in}
+  - {check: agent-build, reason: the image decides which agent runs}
+  - {check: tenant, reason: there are no tenants}
+`

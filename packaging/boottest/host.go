@@ -1,0 +1,438 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// host is the half that makes the machine and listens to it.
+type host struct {
+	trees, bin, classifiers, only string
+	keep                          bool
+
+	began time.Time
+	work  string // below trees/tools, which QEMU runs in
+	root  string // of the guest's disk, while it is made
+}
+
+const broker = "127.0.0.1:8443"
+
+// measurement is what the software TEE in the guest reports.
+var measurement = strings.Repeat("a5", 48)
+
+func (h *host) run(ctx context.Context) (err error) {
+	h.began = time.Now()
+	if os.Getuid() != 0 {
+		return errors.New("the guest's disk and tree need root")
+	}
+	if h.work, err = os.MkdirTemp(filepath.Join(h.trees, "tools"), "boot-"); err != nil {
+		return fmt.Errorf("%w (.ci/boot-trees DIRECTORY makes it)", err)
+	}
+	if h.keep {
+		fmt.Println("disk and logs stay in", h.work)
+	} else {
+		defer func() { err = errors.Join(err, os.RemoveAll(h.work)) }()
+	}
+	h.root = filepath.Join(h.work, "root")
+	for _, step := range []struct {
+		title string
+		run   func(context.Context) error
+	}{
+		{"root of the guest", h.unpack},
+		{"installed as an administrator would", h.install},
+		{"keys, sealed classifier and its circuit's keys", h.makeMaterial},
+		{"disk", h.makeDisk},
+	} {
+		if err := step.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.title, err)
+		}
+		h.say("%s", step.title)
+	}
+	return h.boot(ctx)
+}
+
+func (h *host) say(format string, args ...any) {
+	fmt.Printf("[%5.1f s] %s\n", time.Since(h.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// command runs a program and returns its output; a failure shows all that it said.
+func command(ctx context.Context, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, out, errs.Bytes())
+	}
+	return out, nil
+}
+
+func (h *host) unpack(ctx context.Context) error {
+	if err := os.Mkdir(h.root, 0o755); err != nil {
+		return err
+	}
+	if _, err := command(ctx, "tar", "-xf", filepath.Join(h.trees, "guest.tar"), "-C", h.root); err != nil {
+		return err
+	}
+	// A small initrd: unpacking Debian's whole one takes an emulated processor half a minute.
+	for name, text := range map[string]string{
+		"etc/initramfs-tools/conf.d/boottest": "MODULES=list\n",
+		"etc/initramfs-tools/modules":         "virtio_pci\nvirtio_blk\next4\n",
+		"etc/hostname":                        "guest\n",
+	} {
+		if err := os.WriteFile(h.path(name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if _, err := command(ctx, "chroot", h.root, "update-initramfs", "-u"); err != nil {
+		return err
+	}
+	for from, to := range map[string]string{"vmlinuz-*": "vmlinuz", "initrd.img-*": "initrd"} {
+		found, err := filepath.Glob(h.path("boot", from))
+		if err != nil || len(found) != 1 {
+			return fmt.Errorf("%s: %q, %w", from, found, err)
+		}
+		if err := os.Rename(found[0], filepath.Join(h.work, to)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// path is a file of the guest.
+func (h *host) path(elements ...string) string {
+	return filepath.Join(append([]string{h.root}, elements...)...)
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// install follows the table of docs/operations.md, "Install".
+func (h *host) install(ctx context.Context) error {
+	files := map[string]string{
+		"systemd/anchorhold.sysusers": "usr/lib/sysusers.d/anchorhold.conf",
+		"systemd/anchorhold.tmpfiles": "usr/lib/tmpfiles.d/anchorhold.conf",
+	}
+	for _, pattern := range []string{"*.service", "*.socket", "*.slice"} {
+		units, err := filepath.Glob(filepath.Join("systemd", pattern))
+		if err != nil {
+			return err
+		}
+		for _, u := range units {
+			files[u] = filepath.Join("usr/lib/systemd/system", filepath.Base(u))
+		}
+	}
+	pages, err := filepath.Glob(filepath.Join("docs", "*.md"))
+	if err != nil {
+		return err
+	}
+	for _, p := range pages {
+		files[p] = filepath.Join("usr/share/doc/anchorhold", filepath.Base(p))
+	}
+	for from, to := range files {
+		if err := copyFile(from, h.path(to), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"anchorhold", "anchorhold-agent", "anchorhold-worker", "anchorhold-broker", "anchorhold-aggregator"} {
+		if err := copyFile(filepath.Join(h.bin, name), h.path("usr/bin", name), 0o755); err != nil {
+			return err
+		}
+	}
+	own, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := copyFile(own, h.path("usr/local/sbin/boottest"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(h.path("etc/systemd/system/boottest.service"), []byte(fmt.Sprintf(checksUnit, h.only)), 0o644); err != nil {
+		return err
+	}
+	if _, err := command(ctx, "chroot", h.root, "systemd-sysusers"); err != nil {
+		return err
+	}
+	for _, user := range []string{"alice", "mallory"} {
+		if _, err := command(ctx, "chroot", h.root, "useradd", "--create-home", user); err != nil {
+			return err
+		}
+	}
+	_, err = command(ctx, "chroot", h.root, "usermod", "-aG", "anchorhold", "alice")
+	return errors.Join(err, os.Symlink("../boottest.service", h.path("etc/systemd/system/multi-user.target.wants/boottest.service")))
+}
+
+// checksUnit runs the checks once the machine is up and turns it off afterwards.
+const checksUnit = `[Unit]
+Description=Checks of the boot test
+After=multi-user.target
+[Service]
+Type=exec
+ExecStart=/usr/local/sbin/boottest -inside %q
+StandardOutput=file:/dev/ttyS1
+StandardError=file:/dev/ttyS1
+ExecStopPost=/usr/bin/systemctl --no-block poweroff
+`
+
+func (h *host) tool(ctx context.Context, args ...string) ([]byte, error) {
+	return command(ctx, filepath.Join(h.bin, "anchorhold"), args...)
+}
+
+// makeMaterial makes on the host what is slow to make on an emulated processor; the guest
+// stores the key, imports the policy and seals the credential to its TPM itself.
+func (h *host) makeMaterial(ctx context.Context) error {
+	etc, lib := h.path("etc/anchorhold"), h.path("var/lib/anchorhold")
+	for _, dir := range []string{etc, lib, h.path("root/keys")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	secret := func(name string) string { return h.path("root/keys", name) }
+	data := func(name string) string { return filepath.Join(h.classifiers, name) }
+	for _, args := range [][]string{
+		{"keygen", "credential", "--out", secret("broker.kek")},
+		{"keygen", "broker", "--state", filepath.Join(lib, "broker"), "--root", secret("root.key"), "--host", "127.0.0.1", "--credential-file", secret("broker.kek")},
+		{"keygen", "credential", "--out", secret("publisher.credential")},
+		{"keygen", "publisher", "--out", secret("publisher.key"), "--credential-file", secret("publisher.credential")},
+		{"keygen", "model", "--out", secret("digits.key")},
+		{"seal", data("digits.onnx"), "--calibration", data("digits.calibration.npy"), "--out", filepath.Join(lib, "digits.ahm"), "--key", secret("digits.key"),
+			"--publisher", secret("publisher.key"), "--credential-file", secret("publisher.credential"), "--name", "digits", "--model-version", "1"},
+		{"proof", "setup", filepath.Join(lib, "digits.ahm"), "--key", secret("digits.key"), "--publisher", secret("publisher.key.pub"), "--out", filepath.Join(lib, "keys")},
+	} {
+		if _, err := h.tool(ctx, args...); err != nil {
+			return err
+		}
+	}
+	if _, err := command(ctx, filepath.Join(h.bin, "anchorhold-agent"), "software-tee", "--state", filepath.Join(lib, "agent"), "--roots", filepath.Join(etc, "software-tee.pem")); err != nil {
+		return err
+	}
+	for _, name := range []string{"root.key.pub", "publisher.key.pub"} {
+		if err := copyFile(secret(name), filepath.Join(etc, name), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := copyFile(filepath.Join(lib, "broker", "tls.crt"), filepath.Join(etc, "tls.crt"), 0o644); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"broker.yaml": brokerConfig, "agent.yaml": fmt.Sprintf(agentConfig, measurement), "policy.yaml": policyFile,
+		"values.yaml": fmt.Sprintf("format: 1\nreference_values:\n  - {id: boot/image, measurement: %q, software: true, description: the booted guest}\n", measurement)} {
+		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	for dir, owner := range map[string]string{"broker": "anchorhold-broker", "agent": "anchorhold-agent"} {
+		if _, err := command(ctx, "chroot", h.root, "chown", "-R", owner+":"+owner, "/var/lib/anchorhold/"+dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *host) makeDisk(ctx context.Context) error {
+	out, err := command(ctx, "du", "-sm", h.root)
+	if err != nil {
+		return err
+	}
+	var mib int
+	if _, err := fmt.Sscan(string(out), &mib); err != nil {
+		return err
+	}
+	if _, err := h.inTools(ctx, "mkfs.ext4", "-q", "-O", "^has_journal", "-d", h.inside("root"), h.inside("disk.raw"), fmt.Sprintf("%dM", mib+1536)); err != nil {
+		return err
+	}
+	return os.RemoveAll(h.root)
+}
+
+// inside is a path of the work directory as programs in the tools' tree see it.
+func (h *host) inside(name string) string {
+	return filepath.Join("/", filepath.Base(h.work), name)
+}
+
+func (h *host) inTools(ctx context.Context, name string, args ...string) ([]byte, error) {
+	return command(ctx, "chroot", append([]string{filepath.Join(h.trees, "tools"), name}, args...)...)
+}
+
+// boot runs the machine until it is off, and judges what it said. QEMU's exit status says
+// nothing: a panic ends it with 0, too.
+func (h *host) boot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the guest was not done in %s", deadline))
+	defer cancel()
+	if err := os.Mkdir(filepath.Join(h.work, "tpm"), 0o755); err != nil {
+		return err
+	}
+	if _, err := h.inTools(ctx, "swtpm_setup", "--tpm2", "--tpmstate", h.inside("tpm"), "--createek", "--pcr-banks", "sha256"); err != nil {
+		return err
+	}
+	tpm := h.daemon(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+h.inside("tpm"), "--ctrl", "type=unixio,path="+h.inside("tpm.sock"), "--terminate")
+	if err := tpm.Start(); err != nil {
+		return err
+	}
+	defer func() { _ = tpm.Cancel(); _ = tpm.Wait() }() // it ends with QEMU
+	for {
+		if _, err := os.Stat(filepath.Join(h.work, "tpm.sock")); err == nil {
+			break
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	qemu := h.daemon(ctx, "qemu-system-x86_64", "-L", "/usr/share/seabios", "-machine", "q35,accel=tcg",
+		// One processor: with two, a busy host starves one emulated processor while it holds what the other waits for.
+		"-cpu", "max", "-smp", "1", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot",
+		"-kernel", h.inside("vmlinuz"), "-initrd", h.inside("initrd"), "-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1",
+		"-serial", "file:"+h.inside("console.log"), "-serial", "file:"+h.inside("checks.log"),
+		"-chardev", "socket,id=tpm,path="+h.inside("tpm.sock"), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
+		"-netdev", "user,id=n0,restrict=on", "-device", "virtio-net-pci,netdev=n0,romfile=", "-device", "virtio-rng-pci",
+		"-drive", "if=none,id=d0,format=raw,file="+h.inside("disk.raw"), "-device", "virtio-blk-pci,drive=d0")
+	if err := qemu.Start(); err != nil {
+		return err
+	}
+	h.say("booting Debian 13 (emulated, one processor, TPM 2.0)")
+	done := make(chan error, 1)
+	go func() { done <- qemu.Wait() }()
+	heard := &transcript{host: h}
+	var ended error
+	for running := true; running; {
+		select {
+		case ended = <-done:
+			running = false
+		case <-time.After(200 * time.Millisecond):
+		}
+		if err := heard.read(filepath.Join(h.work, "checks.log")); err != nil {
+			return err
+		}
+	}
+	if err := heard.verdict(); err != nil {
+		console, _ := os.ReadFile(filepath.Join(h.work, "console.log")) // what there is of it
+		return fmt.Errorf("%w\nthe console's last words:\n%s", errors.Join(err, ended, context.Cause(ctx)), lastLines(string(console), 30))
+	}
+	h.say("all %d checks held", heard.held)
+	return nil
+}
+
+// daemon is a program in the tools' tree that ends with the context.
+func (h *host) daemon(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "chroot", append([]string{filepath.Join(h.trees, "tools"), name}, args...)...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// transcript is what the guest says, a JSON object a line.
+type transcript struct {
+	host   *host
+	at     int64
+	rest   []byte
+	held   int
+	failed []string
+	done   bool
+}
+
+func (t *transcript) read(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	news, err := io.ReadAll(io.NewSectionReader(f, t.at, 1<<20))
+	if err != nil {
+		return err
+	}
+	t.at += int64(len(news))
+	t.rest = append(t.rest, news...)
+	for {
+		line, rest, whole := bytes.Cut(t.rest, []byte("\n"))
+		if !whole {
+			return nil
+		}
+		t.rest = rest
+		t.take(strings.TrimRight(string(line), "\r"))
+	}
+}
+
+func (t *transcript) take(line string) {
+	var f finding
+	if json.Unmarshal([]byte(line), &f) != nil || f.Check == "" {
+		if line != "" {
+			t.host.say("guest: %s", line)
+		}
+		return
+	}
+	switch {
+	case f.Check == lastCheck:
+		t.done = true
+	case f.Error != "":
+		t.failed = append(t.failed, f.Check)
+		t.host.say("FAILED  %s (%.0f s)\n%s", f.Check, f.Seconds, indent(f.Error))
+	default:
+		t.held++
+		t.host.say("ok      %s (%.0f s)", f.Check, f.Seconds)
+		if f.Detail != "" {
+			fmt.Println(indent(f.Detail))
+		}
+	}
+}
+
+func (t *transcript) verdict() error {
+	switch {
+	case len(t.failed) > 0:
+		return fmt.Errorf("%d checks failed: %s", len(t.failed), strings.Join(t.failed, "; "))
+	case !t.done:
+		return errors.New("the guest ended before its checks did")
+	case t.held == 0:
+		return errors.New("no check was made")
+	}
+	return nil
+}
+
+func indent(s string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(s)) {
+		b.WriteString("            " + line)
+	}
+	return b.String()
+}
+
+func lastLines(s string, n int) string {
+	var lines []string
+	for sc := bufio.NewScanner(strings.NewReader(s)); sc.Scan(); {
+		lines = append(lines, sc.Text())
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,56 @@
+// Command boottest boots a real Debian 13 with the daemons installed as an administrator
+// would install them, and checks what only a booted machine can show: units, sockets,
+// groups, watchdogs, credentials from a TPM, memory limits, workers.
+//
+// It runs in two places. On the host it makes broker, keys and sealed classifier, bakes them
+// into a disk, boots that under QEMU (emulation, no KVM) beside a software TPM, and prints what
+// the guest says. In the guest the same binary is a service that does the checks and writes a
+// line for each to the second serial port. The exit status is 0 if every check was made and
+// held. make boot-test runs it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// deadline bounds the guest from power-on to power-off. An emulated boot takes half a
+// minute on an idle processor, and the checks three.
+const deadline = 12 * time.Minute
+
+func main() {
+	var h host
+	inside := flag.Bool("inside", false, "do the checks: this is the guest")
+	flag.StringVar(&h.trees, "trees", "", "directory that .ci/boot-trees made")
+	flag.StringVar(&h.bin, "bin", ".cache/demo-bin", "directory of the binaries (built with the tag softtee)")
+	flag.StringVar(&h.classifiers, "classifiers", "", "directory with digits.onnx and its data")
+	flag.StringVar(&h.only, "only", "", "regular expression of the checks to make; all without it")
+	flag.BoolVar(&h.keep, "keep", false, "keep disk and logs")
+	path := flag.String("ask", "", "ask the agent in this guest for a path and print the status")
+	flag.Parse()
+	if *path != "" {
+		r, err := ask(http.MethodGet, *path, nil, time.Minute)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(r.Status)
+		return
+	}
+	if *inside {
+		os.Exit(checkAll(flag.Arg(0)))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := h.run(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "\nboottest: %v\n", err)
+		stop()
+		os.Exit(1)
+	}
+}

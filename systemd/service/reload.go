@@ -1,0 +1,101 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// reloadSocket is below the unit's runtime directory.
+const reloadSocket = "reload.sock"
+
+// maxVerdict bounds what a daemon says of a reload, in bytes.
+const maxVerdict = 64 << 10
+
+// runtimeDirectory is the unit's (RuntimeDirectory=), of several the first.
+func runtimeDirectory() string {
+	first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	return first
+}
+
+// ServeReload has each [AskReload] call reload, one at a time, and hands the verdict to who
+// asked, until the context ends. A signal would tell nobody what came of it, and
+// Type=notify-reload needs systemd 253 and has no word for failure. The socket is for the
+// daemon's own user and root. Where the service manager gave no runtime directory, it only
+// waits.
+func ServeReload(ctx context.Context, reload func(context.Context) error) error {
+	dir := runtimeDirectory()
+	if dir == "" {
+		<-ctx.Done()
+		return nil
+	}
+	path := filepath.Join(dir, reloadSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reload: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err == nil {
+		err = errors.Join(os.Chmod(path, 0o600))
+	}
+	if err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer l.Close()
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reload: %w", err)
+		}
+		verdict := "done\n"
+		if err := reload(ctx); err != nil {
+			verdict = "refused " + err.Error()
+		}
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // who asked may be gone
+		_, _ = io.WriteString(c, verdict[:min(len(verdict), maxVerdict)])
+		_ = c.Close()
+	}
+}
+
+// ErrReloadRefused means that the daemon keeps its old configuration.
+var ErrReloadRefused = errors.New("reload refused; the old configuration goes on")
+
+// AskReload has the daemon read its files again and returns its verdict. Without a runtime
+// directory in the environment, as by hand, it is that of the unit: /run/NAME.
+func AskReload(ctx context.Context, name string) error {
+	dir := runtimeDirectory()
+	if dir == "" {
+		dir = filepath.Join("/run", name)
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", filepath.Join(dir, reloadSocket))
+	if err != nil {
+		return fmt.Errorf("%s does not answer; is it running as a service? %w", name, err)
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	said, err := io.ReadAll(io.LimitReader(c, maxVerdict))
+	if err != nil {
+		return fmt.Errorf("%s did not say what came of it: %w", name, err)
+	}
+	verdict := string(said)
+	if verdict == "done\n" {
+		return nil
+	}
+	if why, refused := strings.CutPrefix(verdict, "refused "); refused {
+		return fmt.Errorf("%w: %s", ErrReloadRefused, why)
+	}
+	return fmt.Errorf("%s ended before it said what came of it", name)
+}

@@ -1,0 +1,87 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serveReload serves until the test ends, and returns the runtime directory.
+func serveReload(t *testing.T, reload func(context.Context) error) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("RUNTIME_DIRECTORY", dir+":/not/this")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- ServeReload(ctx, reload) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range tick.C { // until it listens
+		if c, err := net.Dial("unix", filepath.Join(dir, reloadSocket)); err == nil {
+			_, _ = c.Read(make([]byte, 1))
+			c.Close()
+			return
+		}
+	}
+}
+
+func TestReloadBringsItsVerdict(t *testing.T) {
+	verdict := error(nil)
+	asked := 0
+	serveReload(t, func(context.Context) error { asked++; return verdict })
+	if err := AskReload(t.Context(), "daemon"); err != nil {
+		t.Error(err)
+	}
+	verdict = errors.New("line 3: the key is not known\nand more")
+	if err := AskReload(t.Context(), "daemon"); !errors.Is(err, ErrReloadRefused) || !strings.Contains(err.Error(), "line 3") {
+		t.Error(err)
+	}
+	verdict = errors.New(strings.Repeat("x", 2*maxVerdict))
+	if err := AskReload(t.Context(), "daemon"); !errors.Is(err, ErrReloadRefused) {
+		t.Error(err)
+	}
+	if asked != 4 {
+		t.Errorf("%d reloads", asked)
+	}
+}
+
+// A reload that does not come back does not keep who asked beyond the time.
+func TestReloadThatHangsIsNotWaitedForWithoutEnd(t *testing.T) {
+	first := true
+	serveReload(t, func(ctx context.Context) error {
+		if first {
+			first = false
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := AskReload(ctx, "daemon"); err == nil || errors.Is(err, ErrReloadRefused) {
+		t.Error(err)
+	}
+}
+
+func TestReloadWithoutADaemonSaysSo(t *testing.T) {
+	t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
+	if err := AskReload(t.Context(), "daemon"); err == nil || !strings.Contains(err.Error(), "is it running") {
+		t.Error(err)
+	}
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ServeReload(ctx, nil); err != nil {
+		t.Error(err)
+	}
+}
