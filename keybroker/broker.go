@@ -152,6 +152,10 @@ type Config struct {
 	// asked when the place for the verification is free again, and bounds its own time.
 	// Optional: without it the policy decides alone.
 	Gate func(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error
+	// Ended refuses an agent key (by its ID), or a processor (by the SHA-256 of its chip id),
+	// that an operator ended. What it allows stays allowed until done is called, which
+	// waits for the record of the release. Optional.
+	Ended func(agent, chip audit.Digest) (done func(), err error)
 	// Now is the broker's clock; default time.Now.
 	Now func() time.Time
 	// NotEarlier is a time that has already been, such as that of the last audit

@@ -42,6 +42,14 @@ func (x *exchange) appraise(ctx context.Context) (err error) {
 	return err
 }
 
+// checkEnded asks whether an operator ended this agent or its processor.
+func (x *exchange) checkEnded() (done func(), err error) {
+	if x.b.cfg.Ended == nil {
+		return func() {}, nil
+	}
+	return x.b.cfg.Ended(x.attest.AgentKey.ID(), sha256.Sum256(x.claims.ChipID))
+}
+
 // decide asks the policy for every resource and fills the grant. One refused
 // resource refuses the exchange: an agent asks for what it needs, and half of
 // that would only fail later and less clearly (5.4).

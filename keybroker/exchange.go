@@ -187,6 +187,11 @@ func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
 		if err := x.appraise(ctx); err != nil {
 			return err
 		}
+		done, err := x.checkEnded()
+		if err != nil {
+			return err
+		}
+		done() // asked again before a key leaves
 		return x.decide(ctx)
 	})
 	// The gate may read what lies on another machine: the place is for others by now.

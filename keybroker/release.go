@@ -3,6 +3,7 @@ package keybroker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/anchorhold/anchorhold/crypto/keyseal"
@@ -54,11 +55,18 @@ func (x *exchange) recordRelease(ctx context.Context) (*protocol.Release, []prot
 		}
 		r := x.baseRecord(audit.KindRelease)
 		r.Decision, r.Resource, r.ResourceVersion = "allowed", name, info.Version
-		r.Detail = "request " + x.request.Idempotency.String()
+		r.Detail = ReleaseDetail{x.request.Idempotency.String(), x.guest.ImageID, x.tenant()}.String()
 		records = append(records, r)
 		m6.Items[i].Resource, m6.Items[i].Version = name, info.Version
 		grants[i] = protocol.Granted{Resource: name, Version: info.Version, Subject: info.Subject}
 	}
+	// Held until the record is durable: what an operator is told of the leases that still
+	// run is then all of them.
+	done, err := x.checkEnded()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
 	x.recorded = true
 	leaves, err := x.b.cfg.Audit.AppendAll(ctx, records...)
 	if err != nil {
@@ -67,6 +75,32 @@ func (x *exchange) recordRelease(ctx context.Context) (*protocol.Release, []prot
 	last := leaves[len(leaves)-1]
 	m6.AuditIndex, m6.AuditLeaf = last.Index, last.Hash
 	return m6, grants, nil
+}
+
+// ReleaseDetail is what the record of a release says in words.
+type ReleaseDetail struct{ Request, ImageID, Tenant string }
+
+const releaseDetail = "request %s image %q tenant %q"
+
+// String is the record's text.
+func (d ReleaseDetail) String() string {
+	return fmt.Sprintf(releaseDetail, d.Request, d.ImageID, d.Tenant)
+}
+
+// ParseReleaseDetail reads it. Of a record of an earlier version it knows the request alone.
+func ParseReleaseDetail(text string) (d ReleaseDetail) {
+	_, _ = fmt.Sscanf(text, releaseDetail, &d.Request, &d.ImageID, &d.Tenant) // reads as far as it goes
+	return d
+}
+
+// tenant is the one that the lease will name, if any.
+func (x *exchange) tenant() (tenant string) {
+	for _, name := range x.request.Resources {
+		if given := x.gives[name]; given.tenant != "" {
+			tenant = given.tenant
+		}
+	}
+	return tenant
 }
 
 // choose picks the version of a key (5.6): the one that opens the first of the guest's

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -48,17 +49,21 @@ func (l *Log) Find(q Query) ([]Found, error) {
 	var found []Found
 	first := uint64(0)
 	for _, x := range closed {
+		if first = x.end(); first <= q.From {
+			continue
+		}
 		some, err := l.findClosed(x, k)
 		if err != nil {
 			return nil, err
 		}
-		found, first = append(found, some...), x.end()
+		found = append(found, some...)
 	}
 	if len(places) > MaxFound {
 		return nil, ErrTooMany
 	}
 	some, err := l.read(segmentOf(first), places, k)
-	return append(found, some...), err
+	found = append(found, some...)
+	return slices.DeleteFunc(found, func(f Found) bool { return f.Index < q.From }), err
 }
 
 // findClosed asks one closed segment's index. All of it is checked against its

@@ -51,6 +51,8 @@ type Query struct {
 	Resource string
 	Grant    string
 	AgentKey Digest
+	// From is the first record that counts, by its index in the log.
+	From uint64
 }
 
 // ErrQuery means that a query has none of the forms that can be answered.

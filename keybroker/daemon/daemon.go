@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -87,6 +88,7 @@ type daemon struct {
 	keeping     chan struct{} // holds whoever brings that file up to date
 	rounds      *rounds.Service
 	registry    *registry.Registry // of proofs; nil where there is none
+	ended       *ended
 	broker      *keybroker.Broker
 	operators   *operator.Server
 	verifier    Appraiser
@@ -138,7 +140,7 @@ func open(o Options) (d *daemon, err error) {
 	if d.verifier, err = d.appraiser(); err != nil {
 		return d, err
 	}
-	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores, d.openRounds, d.openRegistry} {
+	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores, d.openEnded, d.openRounds, d.openRegistry} {
 		if err := step(); err != nil {
 			return d, err
 		}
@@ -286,8 +288,8 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
-		Gate: d.gate,
-		TLS:  tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
+		Gate: d.gate, Ended: d.ended.check,
+		TLS: tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.kept(), Verifications: c.Limits.Verifications,
@@ -297,7 +299,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.operators, err = operator.NewServer(operator.Options{
-		Rounds: d.rounds, Extra: d.registry.Commands(), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
+		Rounds: d.rounds, Extra: slices.Concat(d.registry.Commands(), d.ended.commands()), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
 		Status: d.status, Metrics: d.metrics, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err

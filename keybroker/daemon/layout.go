@@ -45,6 +45,9 @@ func (l Layout) Rounds() string { return filepath.Join(string(l), "rounds.db") }
 // Proofs holds registered keys, announced receipts, challenges and proofs.
 func (l Layout) Proofs() string { return filepath.Join(string(l), "proofs.db") }
 
+// Ended names the agents and processors that get no key any more.
+func (l Layout) Ended() string { return filepath.Join(string(l), "ended.json") }
+
 // Salt belongs to the passphrase from which the key-encryption key is derived.
 func (l Layout) Salt() string { return filepath.Join(string(l), "keystore.kdf") }
 

@@ -114,6 +114,43 @@ type Epochs interface {
 	Retire(ctx context.Context, epoch uint64) error
 }
 
+// Lease is a lease that runs, by the audit log: every key that left is recorded there first.
+type Lease struct {
+	Lease string `json:"lease"`
+	// Agent is the ID of the agent key, Processor the SHA-256 of the chip's id.
+	Agent     audit.Digest `json:"agent"`
+	Processor audit.Digest `json:"processor"`
+	// Image is the digest of what was started; ImageID is what the guest says of itself.
+	Image   string `json:"image"`
+	ImageID string `json:"image_id,omitempty"`
+	Tenant  string `json:"tenant,omitempty"`
+	// Resources are the keys that were released, with their versions.
+	Resources map[string]uint64 `json:"resources"`
+	Policy    string            `json:"policy"`
+	Peer      string            `json:"peer"`
+	Granted   time.Time         `json:"granted"`
+	Ends      time.Time         `json:"ends"`
+}
+
+// LeaseList is what runs and what was ended.
+type LeaseList struct {
+	Leases []Lease `json:"leases"`
+	// More says that others run, which are not in the list.
+	More  bool          `json:"more,omitempty"`
+	Ended []LeasesEnded `json:"ended,omitempty"`
+}
+
+// LeasesEnded is an agent or a processor that gets no key any more.
+type LeasesEnded struct {
+	// Who is "agent/ID" or "processor/DIGEST".
+	Who string    `json:"who"`
+	At  time.Time `json:"at"`
+	// Running are its leases that cannot be called back, LastEnds when the last one's
+	// certificate ends; zero if none runs.
+	Running  []Lease   `json:"running,omitempty"`
+	LastEnds time.Time `json:"last_certificate_ends,omitzero"`
+}
+
 // SecretList is a part of the key store's contents.
 type SecretList struct {
 	Secrets []keystore.Info `json:"secrets"`

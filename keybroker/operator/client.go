@@ -229,3 +229,19 @@ func (c *Client) RetireEpoch(ctx context.Context, epoch uint64) error {
 	_, err := post[map[string]uint64](ctx, c, "/v1/epochs/retire/"+strconv.FormatUint(epoch, 10), nil, nil)
 	return err
 }
+
+// Leases lists the leases that run, and who was ended.
+func (c *Client) Leases(ctx context.Context) (LeaseList, error) {
+	return get[LeaseList](ctx, c, "/v1/leases", nil)
+}
+
+// EndLeases has the broker give no key any more to who is named: "agent/ID",
+// "processor/DIGEST", or the agent of "lease/ID".
+func (c *Client) EndLeases(ctx context.Context, name string) (LeasesEnded, error) {
+	return post[LeasesEnded](ctx, c, "/v1/leases/end/"+name, nil, nil)
+}
+
+// AllowLeases takes EndLeases back.
+func (c *Client) AllowLeases(ctx context.Context, name string) (LeasesEnded, error) {
+	return post[LeasesEnded](ctx, c, "/v1/leases/allow/"+name, nil, nil)
+}

@@ -29,6 +29,7 @@ const (
 	ReasonAuditUnavailable    evidence.Reason = "audit-log-unavailable"
 	ReasonClockBackwards      evidence.Reason = "broker-clock-went-backwards"
 	ReasonBusy                evidence.Reason = "broker-busy"
+	ReasonEnded               evidence.Reason = "ended-by-operator"
 	ReasonReceiptInvalid      evidence.Reason = "receipt-invalid"
 	ReasonReceiptMissing      evidence.Reason = "receipt-missing"
 	ReasonInternal            evidence.Reason = "internal-error"

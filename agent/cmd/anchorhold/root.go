@@ -75,7 +75,7 @@ Every command takes --json for scripts. Exit status: 0 done, 1 failed,
 	})
 	root.AddCommand(
 		newKeygen(inv), newSeal(inv), newInspect(inv), newProof(inv),
-		newPolicy(inv), newSecret(inv), newAudit(inv), newEpoch(inv),
+		newPolicy(inv), newSecret(inv), newLeases(inv), newAudit(inv), newEpoch(inv),
 		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
 		newFed(inv), newJobs(inv), newParams(inv),
 	)

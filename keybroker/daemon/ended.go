@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// ReasonEndedUnknown means that the audit log says that leases were ended or allowed again,
+// and what it said has been taken away.
+const ReasonEndedUnknown evidence.Reason = "ended-leases-unknown"
+
+const (
+	// actionLeases and aboutLeases are what the log's records of ended leases are found by.
+	actionLeases = "leases-changed"
+	aboutLeases  = "leases"
+	maxEnded     = 1 << 16
+	verbEnd      = "end"
+	verbAllow    = "allow"
+)
+
+// ended are the agents and processors that an operator ended. The audit log says so first;
+// the file spares reading all of it, and a file that is put back from a copy is brought up
+// to date by it.
+type ended struct {
+	layout Layout
+	log    *audit.Log
+	now    func() time.Time
+
+	changing sync.Mutex // one change at a time, to its end
+	mu       sync.RWMutex
+	state    endedFile
+}
+
+// endedFile is the file: who was ended, by what the log said before record Through.
+type endedFile struct {
+	Format  int                  `json:"format"`
+	Through uint64               `json:"through"`
+	Who     map[string]time.Time `json:"who"` // "agent/ID", "processor/DIGEST"
+}
+
+func (d *daemon) openEnded() (err error) {
+	d.ended = &ended{layout: d.layout, log: d.log, now: d.opts.Now}
+	if err = d.ended.load(); err != nil {
+		err = fmt.Errorf("ended leases: %w", err)
+	}
+	return err
+}
+
+func (e *ended) load() error {
+	e.state = endedFile{Format: 1, Who: map[string]time.Time{}}
+	b, err := os.ReadFile(e.layout.Ended())
+	if err == nil {
+		strict := json.NewDecoder(bytes.NewReader(b))
+		strict.DisallowUnknownFields()
+		err = strict.Decode(&e.state)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if e.state.Format != 1 || e.state.Who == nil {
+		return fmt.Errorf("%s has format %d; this broker reads format 1", e.layout.Ended(), e.state.Format)
+	}
+	if e.state.Through > e.log.Size() { // a log that was begun anew
+		e.state.Through = 0
+	}
+	found, err := e.log.Find(audit.Query{Kind: audit.KindService, Action: actionLeases, Resource: aboutLeases, From: e.state.Through})
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Record == nil {
+			return evidence.Refuse(ReasonEndedUnknown, "record %d changed who gets no keys any more, its segment was archived, and %s is older: put back the newer file, or the segment", f.Index, e.layout.Ended())
+		}
+		e.apply(f.Index, *f.Record)
+	}
+	return nil
+}
+
+func (e *ended) apply(index uint64, r audit.Record) {
+	switch verb, who, _ := strings.Cut(r.Detail, " "); verb {
+	case verbEnd:
+		e.state.Who[who] = r.Time.UTC()
+	case verbAllow:
+		delete(e.state.Who, who)
+	}
+	e.state.Through = index + 1
+}
+
+// check implements keybroker.Config.Ended.
+func (e *ended) check(agent, chip audit.Digest) (done func(), err error) {
+	e.mu.RLock()
+	for _, who := range []string{agentName(agent), processorName(chip)} {
+		if at, ok := e.state.Who[who]; ok {
+			e.mu.RUnlock()
+			return nil, evidence.Refuse(protocol.ReasonEnded, "%s was ended at %s (anchorhold leases list)", who, at.Format(time.RFC3339))
+		}
+	}
+	return e.mu.RUnlock, nil
+}
+
+func agentName(id audit.Digest) string       { return "agent/" + id.String() }
+func processorName(chip audit.Digest) string { return "processor/" + chip.String() }
+func (e *ended) is(l operator.Lease, who string) bool {
+	return agentName(l.Agent) == who || processorName(l.Processor) == who
+}
+
+// commands are the operators'.
+func (e *ended) commands() []operator.Extra {
+	type decoder = func(any) error
+	change := func(verb string) func(context.Context, *http.Request, decoder) (any, error) {
+		return func(ctx context.Context, r *http.Request, _ decoder) (any, error) {
+			who, err := e.who(r.PathValue("name"))
+			if err != nil {
+				return nil, err
+			}
+			return e.change(ctx, verb, who)
+		}
+	}
+	return []operator.Extra{
+		{Method: "GET", Path: "/v1/leases", Action: "lease-list", Do: func(context.Context, *http.Request, decoder) (any, error) { return e.list() }},
+		{Method: "POST", Path: "/v1/leases/end/{name...}", Action: "lease-end", Mutates: true, Do: change(verbEnd)},
+		{Method: "POST", Path: "/v1/leases/allow/{name...}", Action: "lease-allow", Mutates: true, Do: change(verbAllow)},
+	}
+}
+
+// who reads "agent/ID", "processor/DIGEST" or "lease/ID"; a lease is its agent's, for its
+// renewal is another lease of that agent.
+func (e *ended) who(name string) (string, error) {
+	kind, text, _ := strings.Cut(name, "/")
+	switch kind {
+	case "agent", "processor":
+		var d audit.Digest
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			return "", &operator.Error{Status: http.StatusBadRequest, Code: "lease-name", Message: fmt.Sprintf("%s %q: %v", kind, text, err)}
+		}
+		return kind + "/" + d.String(), nil
+	case "lease":
+		found, err := e.log.Find(audit.Query{Kind: audit.KindGrant, Grant: text})
+		if err != nil {
+			return "", err
+		}
+		for _, f := range found {
+			if f.Record != nil && f.Record.Grant == text {
+				return agentName(f.Record.AgentKey), nil
+			}
+		}
+		return "", &operator.Error{Status: http.StatusNotFound, Code: "not-found", Message: fmt.Sprintf("the audit log has no lease %q; anchorhold leases list shows those that run", text)}
+	}
+	return "", &operator.Error{Status: http.StatusBadRequest, Code: "lease-name", Message: "name a lease, an agent or a processor"}
+}
+
+// keep writes the file. What the log has so far need not be read again.
+func (e *ended) keep() error {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	e.mu.Lock()
+	e.state.Through = e.log.Size()
+	e.mu.Unlock()
+	return e.write()
+}
+
+func (e *ended) write() error {
+	e.mu.RLock()
+	b, err := json.Marshal(e.state)
+	e.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	return replaceFile(e.layout.Ended(), append(b, '\n'), 0o600)
+}
+
+// change has the log say it, durably, before anything else. An exchange whose release is
+// being recorded ends first, so that what is said to run still is all of it.
+func (e *ended) change(ctx context.Context, verb, who string) (operator.LeasesEnded, error) {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	e.mu.RLock()
+	_, is := e.state.Who[who]
+	full := len(e.state.Who) >= maxEnded
+	e.mu.RUnlock()
+	switch {
+	case verb == verbAllow && !is:
+		return operator.LeasesEnded{}, &operator.Error{Status: http.StatusNotFound, Code: "not-found", Message: who + " was not ended; anchorhold leases list shows who was"}
+	case verb == verbEnd && !is && full:
+		return operator.LeasesEnded{}, &operator.Error{Status: http.StatusConflict, Code: "too-many-ended", Message: fmt.Sprintf("%d agents and processors are ended; allow some again that are gone for good, or remove their image's reference value", maxEnded)}
+	}
+	r := audit.Record{Kind: audit.KindService, Time: e.now(), Action: actionLeases, Resource: aboutLeases, Detail: verb + " " + who}
+	leaf, err := e.log.Append(ctx, r)
+	if err != nil {
+		return operator.LeasesEnded{}, err
+	}
+	e.mu.Lock()
+	e.apply(leaf.Index, r)
+	e.mu.Unlock()
+	if err := e.write(); err != nil {
+		return operator.LeasesEnded{}, fmt.Errorf("it is in force and in the log, but not in %s: %w", e.layout.Ended(), err)
+	}
+	out := operator.LeasesEnded{Who: who, At: r.Time.UTC()}
+	running, err := e.list()
+	for _, l := range running.Leases {
+		if e.is(l, who) {
+			out.Running = append(out.Running, l)
+		}
+		if e.is(l, who) && l.Ends.After(out.LastEnds) {
+			out.LastEnds = l.Ends
+		}
+	}
+	if running.More { // one of those that are not listed may be later
+		out.LastEnds = e.now().UTC().Add(protocol.MaxLease)
+	}
+	return out, err
+}
+
+// maxListed bounds the releases that one list reads.
+const maxListed = 1 << 17
+
+// list reads the leases that run from the audit log, newest first.
+func (e *ended) list() (operator.LeaseList, error) {
+	now := e.now()
+	running, more, err := runningLeases(string(e.layout.Audit()), now, maxListed)
+	out := operator.LeaseList{Leases: running, More: more}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, who := range slices.Sorted(maps.Keys(e.state.Who)) {
+		out.Ended = append(out.Ended, operator.LeasesEnded{Who: who, At: e.state.Who[who]})
+	}
+	return out, err
+}
