@@ -2,7 +2,9 @@ package operator
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -229,5 +232,31 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	}
 	if _, err := viewer.client.OpenRound(t.Context(), rounds.Spec{}); err == nil {
 		t.Error("a viewer opened a round")
+	}
+}
+
+// TestRecordsOfCommandsSayWhatTheyAreAbout: the rounds' own records name the round and not
+// who asked, those of commands named who asked and not the round.
+func TestRecordsOfCommandsSayWhatTheyAreAbout(t *testing.T) {
+	b := newBench(t, me(), nil)
+	withService(t, b, federationtest.New(t))
+	ctx := t.Context()
+	st, err := b.client.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: federationtest.Tenants("tenant"), Decryptors: federationtest.Tenants("tenant"), Length: 100, ClipL2: 1, Epsilon: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ action, path, resource string }{
+		{"round-abandon", "/v1/rounds/" + st.Round.ID.String() + "/abandon", st.Round.Resource()},
+		{"epoch-retire", "/v1/epochs/retire/7", "epoch/7"},
+	} {
+		var out any
+		_ = b.client.call(ctx, "POST", c.path, nil, nil, &out) // refused or not, it is recorded
+		found, err := b.log.Find(audit.Query{Kind: audit.KindOperator, Action: c.action, Resource: c.resource})
+		if err != nil || len(found) == 0 || found[0].Record == nil || found[0].Record.Actor == "" {
+			t.Errorf("%s about %q: %d records, %v", c.action, c.resource, len(found), err)
+		}
+	}
+	if got, want := detailOf(actionValuesImport, nil, []byte("values")), fmt.Sprintf("a file of 6 bytes, sha256:%x", sha256.Sum256([]byte("values"))); got != want {
+		t.Errorf("reference values: %q, want %q", got, want)
 	}
 }

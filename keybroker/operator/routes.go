@@ -25,6 +25,7 @@ const (
 	actionHeal         = "audit-heal"
 	actionPolicyImport = "policy-import"
 	actionSecretPut    = "secret-put"
+	actionValuesImport = "reference-values-import"
 )
 
 // routes is the whole of what an operator can ask for.
@@ -37,7 +38,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/policy/test", RoleViewer, false, "policy-test", (*request).policyTest},
 		{"POST", "/v1/policy", RoleOperator, true, actionPolicyImport, (*request).policyImport},
 		{"GET", "/v1/reference-values", RoleViewer, false, "reference-values-show", (*request).valuesShow},
-		{"POST", "/v1/reference-values", RoleOperator, true, "reference-values-import", (*request).valuesImport},
+		{"POST", "/v1/reference-values", RoleOperator, true, actionValuesImport, (*request).valuesImport},
 		{"GET", "/v1/secrets", RoleViewer, false, "secret-list", (*request).secretList},
 		{"POST", "/v1/secrets/{name...}", RoleOperator, true, actionSecretPut, (*request).secretPut},
 		{"POST", "/v1/secret-retire/{name...}", RoleOperator, true, "secret-retire", (*request).secretRetire},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
@@ -188,7 +189,7 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		defer done()
 		hr.Body = io.NopCloser(bytes.NewReader(body))
 		detail := detailOf(r.action, hr, body)
-		req := &request{Request: hr, s: s, resource: hr.PathValue("name"), body: body}
+		req := &request{Request: hr, s: s, resource: resourceOf(hr), body: body}
 		if r.mutating {
 			if err := s.record(hr.Context(), r, who, req.resource, detail, nil); err != nil {
 				writeError(w, &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()})
@@ -245,7 +246,7 @@ func (s *Server) alone(ctx context.Context, r route) (done func(), err error) {
 		large = s.large[1]
 	}
 	switch r.action {
-	case "policy-test", actionPolicyImport, "reference-values-import", "audit-show", "audit-explain":
+	case "policy-test", actionPolicyImport, actionValuesImport, "audit-show", "audit-explain":
 	default:
 		return func() {}, nil
 	}
@@ -255,6 +256,21 @@ func (s *Server) alone(ctx context.Context, r route) (done func(), err error) {
 	case <-ctx.Done():
 		return nil, &Error{http.StatusTooManyRequests, "busy", "others read policies or the log; try again"}
 	}
+}
+
+// resourceOf is what a command is about, by its path: a secret's name, a round by the name
+// of its key, as the rounds' own records have it, or an epoch.
+func resourceOf(r *http.Request) string {
+	if name := r.PathValue("name"); name != "" {
+		return name
+	}
+	if epoch := r.PathValue("epoch"); epoch != "" {
+		return "epoch/" + epoch
+	}
+	if id := r.PathValue("id"); id != "" {
+		return federation.ResourceClass + "/" + id
+	}
+	return ""
 }
 
 // detailOf is what decides later and the path does not say: which policy is imported, what
@@ -267,6 +283,8 @@ func detailOf(action string, r *http.Request, body []byte) string {
 			return fmt.Sprintf("a file of %d bytes that is no policy", len(body))
 		}
 		return fmt.Sprintf("policy %s version %d, file sha256:%x", p.ID(), p.Version(), sha256.Sum256(body))
+	case actionValuesImport:
+		return fmt.Sprintf("a file of %d bytes, sha256:%x", len(body), sha256.Sum256(body))
 	case actionSecretPut:
 		if subject := r.URL.Query().Get("subject"); subject != "" {
 			return "for " + clip(subject)
