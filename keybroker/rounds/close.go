@@ -59,13 +59,14 @@ func (s *Service) going(rec Record) (federation.Round, error) {
 }
 
 // shown verifies a round that is shown or ended, whatever became of its epoch. Of one that
-// an earlier version of the broker signed, its names are known.
-func (s *Service) shown(rec Record) (federation.Round, error) {
+// does not verify any more (an earlier version signed it, or another root, or its bytes were
+// damaged) its names are known, and why is the reason.
+func (s *Service) shown(rec Record) (federation.Round, evidence.Reason, error) {
 	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, s.own(), protocol.Recorded(protocol.AtLeast(1)))
-	if reason, _ := evidence.ReasonOf(err); reason == federation.ReasonVersion {
-		return federation.Round{ID: rec.ID, Model: rec.Model}, nil
+	if reason, refused := evidence.ReasonOf(err); refused {
+		return federation.Round{ID: rec.ID, Model: rec.Model}, reason, nil
 	}
-	return r, err
+	return r, "", err
 }
 
 // errUnchanged tells change that there is nothing to store.
@@ -368,24 +369,22 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 	if err != nil {
 		return err
 	}
-	if err := s.told(ctx, &rec); err != nil {
-		return err
-	}
 	if rec.State != Closed || rec.Ticket == nil {
 		return evidence.Refuse(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
-	}
-	// An old store calls it closed still, and an old key store beside it has its key again.
-	if err := s.notOver(ctx, id); err != nil {
-		return err
 	}
 	r, err := s.going(rec)
 	if err != nil {
 		return err
 	}
-	if err := s.openedHere(ctx, r); err != nil {
+	if err := r.AdmitsDecryptor(guest); err != nil {
 		return err
 	}
-	return r.AdmitsDecryptor(guest)
+	// An old store calls it closed still, and an old key store beside it has its key again.
+	if err := errors.Join(s.notOver(ctx, id), s.openedHere(ctx, r)); err != nil {
+		return err
+	}
+	// Last: it writes a checkpoint elsewhere, for nobody who gets no key.
+	return s.told(ctx, &rec)
 }
 
 // Abandon ends an open round: its key is destroyed, nothing is charged. One that closed, as
@@ -400,7 +399,15 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 	if err := s.cfg.Log.Keep(ctx); err != nil {
 		return err
 	}
-	_, err = s.change(ctx, id, s.shown, func(rec *Record, r federation.Round) (*Charge, error) {
+	var detail string
+	names := func(rec Record) (federation.Round, error) {
+		r, unverified, err := s.shown(rec)
+		if unverified != "" {
+			detail = "unverified " + string(unverified)
+		}
+		return r, err
+	}
+	_, err = s.change(ctx, id, names, func(rec *Record, r federation.Round) (*Charge, error) {
 		switch rec.State {
 		case Abandoned:
 			return nil, errUnchanged
@@ -418,7 +425,7 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 				return nil, err
 			}
 			rec.State = Abandoned
-			return nil, s.tell(ctx, id, actionAbandon, "")
+			return nil, s.tell(ctx, id, actionAbandon, detail)
 		}
 		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
 	})
@@ -533,7 +540,10 @@ func (s *Service) told(ctx context.Context, rec *Record) error {
 // Status is a round at a glance.
 type Status struct {
 	Round federation.Round `json:"round"`
-	State State            `json:"state"`
+	// Unverified is why the signed round does not verify any more; of Round there are only
+	// the names then.
+	Unverified evidence.Reason `json:"unverified,omitempty"`
+	State      State           `json:"state"`
 	// Contributors is how many were admitted.
 	Contributors int      `json:"contributors"`
 	Members      []Member `json:"members,omitempty"`
@@ -556,8 +566,8 @@ func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) 
 }
 
 func (s *Service) statusOf(rec Record) (Status, error) {
-	r, err := s.shown(rec)
-	return Status{Round: r, State: rec.State, Contributors: len(rec.Members), Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
+	r, unverified, err := s.shown(rec)
+	return Status{Round: r, Unverified: unverified, State: rec.State, Contributors: len(rec.Members), Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
 }
 
 // List describes all rounds, newest first, without what is large: Status has the signed

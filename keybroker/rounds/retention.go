@@ -2,6 +2,7 @@ package rounds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,7 +16,8 @@ const ReasonOpen evidence.Reason = "rounds-open"
 // Limits bound what is kept. Zero limits take the defaults named.
 type Limits struct {
 	// Open is how many rounds may be open at the same time, 256; OpenPerModel how many of
-	// one model, 16. One is open until it is closed or abandoned.
+	// one model, 16. One is open until it is closed or abandoned. Each broker of a fleet asks
+	// before it opens: those that do so at the same moment may open one more each.
 	Open         int `yaml:"open"`
 	OpenPerModel int `yaml:"open_per_model"`
 	// KeptDays is how long the contributors of a round are kept after it closed and its
@@ -65,10 +67,12 @@ func (s *Service) roomForOne(ctx context.Context, model string) error {
 
 // Forget removes the lists of contributors that are older than their retention, and
 // returns of how many rounds. Nothing else of a round goes: a round that was closed stays
-// closed, over one cohort, and its charge stays in the ledger.
+// closed, over one cohort, and its charge stays in the ledger. A round that does not verify
+// keeps its list, for nobody knows how old it is, and is an error after the others.
 func (s *Service) Forget(ctx context.Context) (int, error) {
 	before, gone := s.cfg.Now().Add(-time.Duration(s.cfg.Limits.KeptDays)*24*time.Hour), 0
 	var ended []federation.ID
+	var failed []error
 	err := s.cfg.Store.Each(ctx, func(rec Record) error {
 		if (rec.State == Published || rec.State == Abandoned) && len(rec.Members) > 0 {
 			ended = append(ended, rec.ID)
@@ -83,9 +87,13 @@ func (s *Service) Forget(ctx context.Context) (int, error) {
 		if err != nil {
 			return gone, err
 		}
-		r, err := s.shown(rec)
+		r, unverified, err := s.shown(rec)
 		if err != nil {
 			return gone, err
+		}
+		if unverified != "" && unverified != federation.ReasonVersion {
+			failed = append(failed, fmt.Errorf("round %s keeps its contributors: it does not verify (%s)", id, unverified))
+			continue
 		}
 		if !r.Closes.Time().Before(before) {
 			continue
@@ -99,5 +107,5 @@ func (s *Service) Forget(ctx context.Context) (int, error) {
 		}
 		gone++
 	}
-	return gone, nil
+	return gone, errors.Join(failed...)
 }

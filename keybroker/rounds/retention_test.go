@@ -2,13 +2,19 @@ package rounds
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // TestOpenRoundsAreBounded in all and by model; what is closed or abandoned makes room.
@@ -147,5 +153,83 @@ func TestOldRoundsAreVisitedOneAtATime(t *testing.T) {
 	}
 	if most > rounds/2*size {
 		t.Errorf("%d MiB are held while %d rounds of 1 MiB are visited", most>>20, rounds)
+	}
+}
+
+// TestOpensAtOnceDoNotPassTheLimit: what is open was counted by all of them before one was.
+func TestOpensAtOnceDoNotPassTheLimit(t *testing.T) {
+	m := newMachine(t)
+	s := m.service(t, bolted(t), func(c *Config) { c.Limits.Open = 1 })
+	var all sync.WaitGroup
+	var openings atomic.Int32
+	for range 8 {
+		all.Go(func() {
+			_, _, err := s.Open(t.Context(), plain)
+			switch reason, _ := evidence.ReasonOf(err); {
+			case err == nil:
+				openings.Add(1)
+			case reason != ReasonOpen:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := openings.Load(); n != 1 {
+		t.Errorf("%d rounds were opened where 1 may be open", n)
+	}
+	s.opening <- struct{}{} // one that does not come back
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err := s.Open(ctx, plain)
+	wantReason(t, "behind one that hangs", err, ReasonOpening)
+}
+
+// TestARecordThatDoesNotVerifyStopsNoOther: it is listed by its names, it can be given up,
+// and others forget their contributors.
+func TestARecordThatDoesNotVerifyStopsNoOther(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	store := bolted(t)
+	s := m.service(t, store, nil)
+	other := newMachine(t) // of another root, which the store was begun under
+	former := other.service(t, store, nil)
+	foreign, signed := opened(t, former, nil)
+	admitted(t, other, former, foreign, signed, 2)
+	good, signed := opened(t, s, nil)
+	admitted(t, m, s, good, signed, 2)
+	list, err := s.List(ctx)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d rounds are listed: %v", len(list), err)
+	}
+	for _, st := range list {
+		if want := st.Round.ID == foreign.ID; want != (st.Unverified != "") || want != (st.Round.Length == 0) || st.Round.Model != "test" {
+			t.Errorf("%+v", st)
+		}
+	}
+	for _, id := range []federation.ID{foreign.ID, good.ID} {
+		if err := s.Abandon(ctx, id); err != nil || m.readable(id) {
+			t.Errorf("it is not abandoned: %v", err)
+		}
+	}
+	m.advance(200 * 24 * time.Hour)
+	if n, err := s.Forget(ctx); n != 1 || err == nil || !strings.Contains(err.Error(), foreign.ID.String()) {
+		t.Errorf("%d rounds forgot their contributors: %v", n, err)
+	}
+}
+
+// TestWhoGetsNoKeyHasNoCheckpointWritten elsewhere: that may take seconds, one at a time.
+func TestWhoGetsNoKeyHasNoCheckpointWritten(t *testing.T) {
+	ctx, m := t.Context(), newMachine(t)
+	s := m.service(t, bolted(t), nil)
+	r, signed := opened(t, s, nil)
+	if _, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}}); err != nil {
+		t.Fatal(err)
+	}
+	m.fail["keep"] = errors.New("a checkpoint was written")
+	stranger := &protocol.LeaseCertificate{Tenant: "another", Grants: []protocol.Granted{{Resource: r.Resource(), Roles: protocol.RoleDecrypt}}}
+	if _, refused := evidence.ReasonOf(s.MayRelease(ctx, r.Resource(), stranger)); !refused {
+		t.Error("a guest that the round does not name has a checkpoint written")
+	}
+	if err := mayRelease(ctx, s, r.Resource()); !errors.Is(err, m.fail["keep"]) {
+		t.Errorf("a key would leave before the checkpoint covers its ticket: %v", err)
 	}
 }

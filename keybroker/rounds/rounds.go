@@ -60,6 +60,8 @@ const (
 	ReasonElsewhere evidence.Reason = "round-opened-elsewhere"
 	// ReasonEnding: the ending of another round, which comes first, has not come back in time.
 	ReasonEnding evidence.Reason = "round-ending-unresponsive"
+	// ReasonOpening: the opening of another round has not come back in time.
+	ReasonOpening evidence.Reason = "round-opening-unresponsive"
 )
 
 // Secrets is the broker's key store.
@@ -158,7 +160,9 @@ type Service struct {
 	// ending holds whoever asks the log how a round ended and tells it: this broker signs one
 	// ticket for a round and records one end of it.
 	ending chan struct{}
-	looks  looks
+	// opening holds whoever counts what is open and spent, and opens one round more.
+	opening chan struct{}
+	looks   looks
 	// unkept says that the log may name charges which the checkpoint kept elsewhere does not
 	// cover.
 	unkept atomic.Bool
@@ -180,7 +184,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Service{cfg: cfg, ending: make(chan struct{}, 1)}
+	s := &Service{cfg: cfg, ending: make(chan struct{}, 1), opening: make(chan struct{}, 1)}
 	s.unkept.Store(true)
 	return s, nil
 }
@@ -343,6 +347,12 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	}
 	if err := s.cfg.Log.Kept(ctx); err != nil {
 		return nil, r, err
+	}
+	select {
+	case s.opening <- struct{}{}:
+		defer func() { <-s.opening }()
+	case <-ctx.Done():
+		return nil, r, evidence.Refuse(ReasonOpening, "another round is being opened, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
 	}
 	if err := s.affordable(ctx, r); err != nil {
 		return nil, r, err
