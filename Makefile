@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo boot-test model peers test steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
+.PHONY: help build demo-build demo fed-demo proof-demo by-hand boot-test model peers test steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ fed-demo: demo-build ## a federated round trip: eight participants, aggregator, 
 proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody
 	@.ci/peers-zk "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -proofs "$(PEERS)/zk/classifiers"
+
+by-hand: ## run docs/by-hand.md word for word, on the last commit
+	@.ci/by-hand
 
 boot-test: demo-build ## boot a real Debian 13 with the units installed, and check what only that shows (root, mmdebstrap)
 	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
