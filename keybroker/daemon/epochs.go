@@ -187,10 +187,18 @@ func describeEpoch(h heldEpoch, now protocol.Time, floor uint64) operator.EpochI
 func (e *epochs) Prepare(ctx context.Context) (operator.EpochRequest, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	next := max(1, e.floor)
+	return e.prepare(ctx, 1)
+}
+
+// prepare makes a key for the next epoch whose number is at least this one. mu is held.
+func (e *epochs) prepare(ctx context.Context, least uint64) (operator.EpochRequest, error) {
+	next := max(least, e.floor)
 	for _, h := range e.held {
 		if h.signed == nil {
 			// One request at a time: asking again shows the same one.
+			if h.number < least {
+				return operator.EpochRequest{}, evidence.Refuse(protocol.ReasonEpochNumber, "a key was made for epoch %d; retire it to ask for epoch %d", h.number, least)
+			}
 			return operator.EpochRequest{Epoch: h.number, Key: h.key.Public(), AuditKey: e.auditKey}, ctx.Err()
 		}
 		next = max(next, h.number+1)
@@ -218,12 +226,12 @@ func (e *epochs) Activate(ctx context.Context, signed []byte) (operator.EpochInf
 	if err != nil {
 		return operator.EpochInfo{}, err
 	}
+	if err := e.expects(st); err != nil {
+		return operator.EpochInfo{}, err
+	}
 	for i, h := range e.held {
 		if h.number != st.Epoch {
 			continue
-		}
-		if h.signed != nil {
-			return operator.EpochInfo{}, fmt.Errorf("epoch %d has its statement already", h.number)
 		}
 		if st, err = e.verify(signed, h.number, h.key.Public()); err != nil {
 			return operator.EpochInfo{}, err

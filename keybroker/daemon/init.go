@@ -43,6 +43,8 @@ type InitResult struct {
 	AuditKey       identity.Public
 	Epoch          uint64
 	CertificatePEM []byte
+	// Statement is what the root signed about the first epoch.
+	Statement []byte
 }
 
 // Init makes a state directory with which Run works: epoch key and statement,
@@ -62,7 +64,7 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 	for _, step := range []func() error{
 		func() error { return identity.WritePublicFile(l.RootPublic(), r.Root) },
 		func() error { return o.makeAudit(l, &r) },
-		func() error { return o.makeEpoch(l, r.AuditKey) },
+		func() error { return o.makeEpoch(l, &r) },
 		func() error { return o.makeCertificate(l, &r) },
 		func() error { return o.makeKeystore(l) },
 	} {
@@ -120,7 +122,7 @@ func (o *InitOptions) makeAudit(l Layout, r *InitResult) error {
 	return errors.Join(err, log.Close())
 }
 
-func (o *InitOptions) makeEpoch(l Layout, auditKey identity.Public) error {
+func (o *InitOptions) makeEpoch(l Layout, r *InitResult) error {
 	key, err := identity.Generate(identity.LevelEpoch)
 	if err != nil {
 		return err
@@ -130,11 +132,12 @@ func (o *InitOptions) makeEpoch(l Layout, auditKey identity.Public) error {
 		return err
 	}
 	now := o.Now()
-	signed, err := CertifyEpoch(o.Root, Certificate{Epoch: 1, MinEpoch: 1, Key: key.Public(), AuditKey: auditKey,
+	signed, err := CertifyEpoch(o.Root, Certificate{Epoch: 1, MinEpoch: 1, Key: key.Public(), AuditKey: r.AuditKey,
 		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(o.EpochValidity), PinPolicy: o.PinPolicy})
 	if err != nil {
 		return err
 	}
+	r.Statement = signed
 	return writeFile(l.epochStatement(1), signed, 0o600)
 }
 

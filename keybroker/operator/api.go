@@ -101,6 +101,24 @@ type EpochRequest struct {
 	AuditKey identity.Public `json:"audit_key"`
 }
 
+// EpochAsk is what a broker asks its offline root for.
+type EpochAsk struct {
+	// Number is the epoch's; 0 is the next. A higher one is for a broker that lost epochs
+	// which the root has signed.
+	Number uint64 `json:"number,omitempty"`
+	// MinEpoch retires all epochs below it; 0 keeps the minimum.
+	MinEpoch  uint64    `json:"min_epoch,omitempty"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	// PolicyPin is the digest of the only policy that may decide; zero leaves the choice.
+	PolicyPin audit.Digest `json:"policy_pin"`
+}
+
+// SignedEpochRequest is a protocol.EpochRequest, signed by the current epoch.
+type SignedEpochRequest struct {
+	Request []byte `json:"request"`
+}
+
 // Epochs is what the daemon does about epochs. Every change is durable when
 // the method returns.
 type Epochs interface {
@@ -108,6 +126,8 @@ type Epochs interface {
 	List() []EpochInfo
 	// Prepare makes a new epoch key and returns what the root must sign.
 	Prepare(ctx context.Context) (EpochRequest, error)
+	// Request does what Prepare does, and asks for the root's signature in writing.
+	Request(ctx context.Context, ask EpochAsk) (SignedEpochRequest, error)
 	// Activate installs the root's signed statement for a prepared key.
 	Activate(ctx context.Context, statement []byte) (EpochInfo, error)
 	// Retire forgets an epoch and its key. The last active one is refused.

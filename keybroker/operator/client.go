@@ -219,6 +219,11 @@ func (c *Client) PrepareEpoch(ctx context.Context) (EpochRequest, error) {
 	return post[EpochRequest](ctx, c, "/v1/epochs/prepare", nil, nil)
 }
 
+// RequestEpoch has the broker make a new epoch key and ask for the root's signature.
+func (c *Client) RequestEpoch(ctx context.Context, ask EpochAsk) (out SignedEpochRequest, err error) {
+	return out, c.Do(ctx, "/v1/epochs/request", ask, &out)
+}
+
 // ActivateEpoch installs the root's signed statement for a prepared epoch.
 func (c *Client) ActivateEpoch(ctx context.Context, statement []byte) (EpochInfo, error) {
 	return post[EpochInfo](ctx, c, "/v1/epochs/activate", nil, strings.NewReader(base64.StdEncoding.EncodeToString(statement)))

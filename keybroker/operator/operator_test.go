@@ -50,6 +50,11 @@ func (f *fakeEpochs) Prepare(context.Context) (EpochRequest, error) {
 	return EpochRequest{Epoch: 2, Key: f.key, AuditKey: f.key}, nil
 }
 
+func (f *fakeEpochs) Request(_ context.Context, ask EpochAsk) (SignedEpochRequest, error) {
+	f.calls = append(f.calls, fmt.Sprint("request ", ask.MinEpoch))
+	return SignedEpochRequest{Request: []byte("request")}, nil
+}
+
 func (f *fakeEpochs) Activate(_ context.Context, st []byte) (EpochInfo, error) {
 	f.calls = append(f.calls, "activate "+string(st))
 	return EpochInfo{Epoch: 2, State: "prepared", Key: f.key}, nil

@@ -52,6 +52,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/audit/heal", RoleOperator, true, actionHeal, (*request).auditHeal},
 		{"GET", "/v1/epochs", RoleViewer, false, "epoch-list", (*request).epochList},
 		{"POST", "/v1/epochs/prepare", RoleOperator, true, "epoch-prepare", (*request).epochPrepare},
+		{"POST", "/v1/epochs/request", RoleOperator, true, "epoch-request", (*request).epochRequest},
 		{"POST", "/v1/epochs/activate", RoleOperator, true, "epoch-activate", (*request).epochActivate},
 		{"POST", "/v1/epochs/retire/{epoch}", RoleOperator, true, "epoch-retire", (*request).epochRetire},
 	}
@@ -314,6 +315,14 @@ func (r *request) version() (uint64, error) {
 func (r *request) epochList() (any, error) { return r.s.opts.Epochs.List(), nil }
 
 func (r *request) epochPrepare() (any, error) { return r.s.opts.Epochs.Prepare(r.Context()) }
+
+func (r *request) epochRequest() (any, error) {
+	var ask EpochAsk
+	if err := r.decode(&ask); err != nil {
+		return nil, err
+	}
+	return r.s.opts.Epochs.Request(r.Context(), ask)
+}
 
 func (r *request) epochActivate() (any, error) {
 	text, err := io.ReadAll(r.Body)

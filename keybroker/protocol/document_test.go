@@ -53,7 +53,7 @@ func TestDocumentNamesEveryLabel(t *testing.T) {
 	}
 	doc := string(b)
 	for _, label := range []string{labelMessage, labelTranscript, labelRelease, labelKeyInfo, labelLeaseChain, labelProcessor,
-		contextEpoch, contextChallenge, contextAttest, contextRelease, contextReceipt} {
+		contextEpoch, contextEpochRequest, contextChallenge, contextAttest, contextRelease, contextReceipt} {
 		if !strings.Contains(doc, label) {
 			t.Errorf("label %s is not in docs/protocol.md", label)
 		}

@@ -65,6 +65,18 @@ func FuzzEpochStatement(f *testing.F) {
 	})
 }
 
+func FuzzEpochRequest(f *testing.F) {
+	f.Add(signRequest(f, newParties(f), func(*EpochRequest) {}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r EpochRequest
+		msg, sig, err := parseSigned(b, maxSignedEpochRequestBytes, &r)
+		if err != nil {
+			return
+		}
+		checkStatement(t, &r, b, msg, sig)
+	})
+}
+
 func FuzzLeaseCertificate(f *testing.F) {
 	v := golden(f)
 	f.Add([]byte(v.Lease))

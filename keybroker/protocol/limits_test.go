@@ -166,7 +166,7 @@ func TestPitfall08(t *testing.T) {
 // TestPitfall39 shows that every label and context is used for one purpose.
 func TestPitfall39(t *testing.T) {
 	labels := []string{labelMessage, labelTranscript, labelRelease, labelKeyInfo, labelLeaseChain,
-		contextEpoch, contextChallenge, contextAttest, contextRelease, contextReceipt}
+		contextEpoch, contextEpochRequest, contextChallenge, contextAttest, contextRelease, contextReceipt}
 	for i, l := range labels {
 		if !strings.HasPrefix(l, "anchorhold/kbp/2/") && l != contextEpoch {
 			t.Errorf("%s does not name protocol and version", l)

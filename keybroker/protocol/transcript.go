@@ -16,11 +16,12 @@ const (
 	labelRelease    = Name + "/hash/release"
 	labelKeyInfo    = Name + "/hpke-info"
 
-	contextEpoch     = former + "/epoch"
-	contextChallenge = Name + "/M2"
-	contextAttest    = Name + "/M3"
-	contextRelease   = Name + "/M6"
-	contextReceipt   = Name + "/M7"
+	contextEpoch        = former + "/epoch"
+	contextEpochRequest = Name + "/epoch-request"
+	contextChallenge    = Name + "/M2"
+	contextAttest       = Name + "/M3"
+	contextRelease      = Name + "/M6"
+	contextReceipt      = Name + "/M7"
 )
 
 // Join encodes a label and fields so that different lists never give the same

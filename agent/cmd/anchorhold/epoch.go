@@ -34,9 +34,11 @@ func newEpoch(inv *invocation) *cobra.Command {
 		})
 	retireCommand.Flags().Uint64Var(&retire, "epoch", 0, "number of the epoch")
 	c := subcommands("epoch", "Rotate the broker's signing key",
-		`Rotation: 'epoch rotate' has the broker make a key, signs its statement with the
-root key, and hands the statement back. Old and new epochs overlap; retire the
-old one when every agent has seen the new.`, list, newEpochRotate(inv), retireCommand)
+		`With the root key offline: 'epoch request' on the broker makes the next key and a
+request, 'epoch sign' where the root key is signs it, 'epoch import' on the broker
+installs the statement. With the root key at hand, 'epoch rotate' does all three.
+Old and new epochs overlap; retire the old one when every agent has seen the new.`,
+		list, newEpochRequest(inv), newEpochSign(inv), newEpochImport(inv), newEpochRotate(inv), retireCommand)
 	inv.brokerFlag(c)
 	return c
 }
@@ -73,6 +75,9 @@ func newEpochRotate(inv *invocation) *cobra.Command {
 				AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, days)})
 			if err != nil {
 				return err
+			}
+			if err := keepNext(rootKey+lastEpochSuffix, root.Public(), statement, request.Epoch); err != nil {
+				return refusedFor(err)
 			}
 			info, err := b.ActivateEpoch(c.Context(), statement)
 			if err != nil {

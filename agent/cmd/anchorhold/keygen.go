@@ -25,8 +25,10 @@ written encrypted, mode 0600, and never replace a file.`,
 
 func newKeygenBroker(inv *invocation) *cobra.Command {
 	var unlock unlockFlags
+	var own rootUnlock
 	var dir, rootKey string
 	var hosts []string
+	var tlsDays int
 	c := &cobra.Command{
 		Use:   "broker --state DIR --root FILE --host NAME",
 		Short: "Make a broker's root key and its state directory",
@@ -34,9 +36,12 @@ func newKeygenBroker(inv *invocation) *cobra.Command {
 belongs offline, and a state directory with which anchorhold-broker runs: the
 first epoch's key and signed statement, the audit log's key, a TLS certificate
 and an empty key store. The broker needs the same passphrase or credential at
-each start; the root key is protected by it too.`,
+each start. Give the root key its own (--root-credential-file, --root-passphrase-file
+or --root-passphrase): else whoever has the broker's opens the root key as well. The
+root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root key.`,
 		Example: `  anchorhold keygen credential --out broker.kek
-  anchorhold keygen broker --state /var/lib/anchorhold/broker --root root.key --host broker.example.org --credential-file broker.kek`,
+  anchorhold keygen broker --state /var/lib/anchorhold/broker --root root.key --root-passphrase \
+    --host broker.example.org --credential-file broker.kek --tls-days 365`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := need(c, "state", "root", "host"); err != nil {
@@ -47,29 +52,60 @@ each start; the root key is protected by it too.`,
 				return err
 			}
 			defer wipeUnlock(u)
-			root, err := newIdentity(identity.LevelRoot, rootKey, u)
+			validity, err := tlsValidity("tls-days", tlsDays)
+			if err != nil {
+				return err
+			}
+			rootU, apart, err := own.choose(c, u)
+			if err != nil {
+				return err
+			}
+			if apart {
+				defer wipeUnlock(rootU)
+			}
+			root, err := newIdentity(identity.LevelRoot, rootKey, rootU)
 			if err != nil {
 				return err
 			}
 			defer root.Wipe()
-			made, err := daemon.Init(c.Context(), daemon.InitOptions{Dir: dir, Root: root, Unlock: u, Hosts: hosts})
+			made, err := daemon.Init(c.Context(), daemon.InitOptions{Dir: dir, Root: root, Unlock: u, Hosts: hosts, CertificateValidity: validity})
 			if err != nil {
 				return err
 			}
-			result := map[string]any{"state": dir, "root": root.Public(), "root_key": rootKey, "root_public": rootKey + ".pub",
-				"epoch": made.Epoch, "tls_certificate": made.Layout.Certificate(), "audit_public": made.Layout.AuditPublic()}
+			if err := writeNew(rootKey+lastEpochSuffix, made.Statement, 0o600); err != nil {
+				return err
+			}
+			result := map[string]any{"state": dir, "root": root.Public(), "root_key": rootKey, "root_public": rootKey + ".pub", "root_protected_apart": apart,
+				"epoch": made.Epoch, "last_statement": rootKey + lastEpochSuffix, "tls_certificate": made.Layout.Certificate(), "audit_public": made.Layout.AuditPublic()}
 			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "root identity    %s\nroot key         %s (keep it offline)\nroot public      %s (goes into the image's agent.yaml)\nstate directory  %s\nTLS certificate  %s (goes into the image too)\naudit public     %s\n",
-					root.Public(), rootKey, rootKey+".pub", dir, made.Layout.Certificate(), made.Layout.AuditPublic())
+				fmt.Fprintf(w, "root identity    %s\nroot key         %s (keep it offline, with %s)\nroot public      %s (goes into the image's agent.yaml)\nstate directory  %s\nTLS certificate  %s (goes into the image too)\naudit public     %s\n",
+					root.Public(), rootKey, rootKey+lastEpochSuffix, rootKey+".pub", dir, made.Layout.Certificate(), made.Layout.AuditPublic())
+				if !apart {
+					fmt.Fprintln(w, "WARNING: what opens the broker's keys opens the root key too (--root-credential-file, --root-passphrase-file, --root-passphrase)")
+				}
 			})
 		},
 	}
 	c.Flags().StringVar(&dir, "state", "", "the broker's state directory, missing or empty")
 	c.Flags().StringVar(&rootKey, "root", "", "file for the root key; its public half goes to FILE.pub")
 	c.Flags().StringSliceVar(&hosts, "host", nil, "name or address that guests connect to (repeat for several)")
+	c.Flags().IntVar(&tlsDays, "tls-days", 365, "validity of the TLS certificate")
 	unlock.add(c)
+	own.add(c)
 	return c
 }
+
+// tlsValidity is the validity of a certificate in days.
+func tlsValidity(flag string, days int) (time.Duration, error) {
+	if days < 1 || days > maxTLSDays {
+		return 0, usageError{fmt.Errorf("--%s %d: a certificate is valid for 1 to %d days", flag, days, maxTLSDays)}
+	}
+	return time.Duration(days) * 24 * time.Hour, nil
+}
+
+// maxTLSDays bounds a certificate's validity: whoever has its key can pretend to be the
+// server that long.
+const maxTLSDays = 3650
 
 func newKeygenPublisher(inv *invocation) *cobra.Command {
 	var unlock unlockFlags
@@ -147,10 +183,11 @@ func newKeygenTLS(inv *invocation) *cobra.Command {
 			if err := need(c, "out", "host"); err != nil {
 				return err
 			}
-			if days < 1 {
-				return usageError{fmt.Errorf("--days %d: a certificate is valid for a day at least", days)}
+			validity, err := tlsValidity("days", days)
+			if err != nil {
+				return err
 			}
-			certPEM, keyPEM, err := hybridtls.NewCertificate(hosts, time.Duration(days)*24*time.Hour)
+			certPEM, keyPEM, err := hybridtls.NewCertificate(hosts, validity)
 			if err != nil {
 				return err
 			}

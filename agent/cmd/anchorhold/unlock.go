@@ -61,6 +61,47 @@ func (u *unlockFlags) choose(c *cobra.Command) (identity.Unlock, error) {
 	return secret, nil
 }
 
+// rootUnlock says what protects a root key apart from the broker's keys.
+type rootUnlock struct {
+	files unlockFlags
+	ask   bool
+}
+
+func (r *rootUnlock) add(c *cobra.Command) {
+	c.Flags().StringVar(&r.files.passphraseFile, "root-passphrase-file", "", "file with a passphrase of the root key's own")
+	c.Flags().StringVar(&r.files.credentialFile, "root-credential-file", "", "file with a credential of the root key's own")
+	c.Flags().BoolVar(&r.ask, "root-passphrase", false, "ask at the terminal for a passphrase of the root key's own")
+}
+
+// choose is what protects the root key; apart says whether that is not the broker's.
+func (r *rootUnlock) choose(c *cobra.Command, broker identity.Unlock) (u identity.Unlock, apart bool, err error) {
+	named := r.files != unlockFlags{}
+	switch {
+	case named && r.ask:
+		return u, false, usageError{errors.New("give --root-passphrase or a file, not both")}
+	case !named && !r.ask:
+		return broker, false, nil
+	case r.ask:
+		fmt.Fprint(c.ErrOrStderr(), "Root key. ")
+	}
+	if u, err = r.files.choose(c); err != nil {
+		return u, false, fmt.Errorf("the root key's own protection: %w", err)
+	}
+	if opens := secretOf(u); opens.Equal(secretOf(broker)) {
+		wipeUnlock(u)
+		return identity.Unlock{}, false, usageError{errors.New("the root key's own passphrase or credential is the broker's: whoever has that opens both")}
+	}
+	return u, true, nil
+}
+
+// secretOf is the one secret of the two.
+func secretOf(u identity.Unlock) *keybuf.Buffer {
+	if u.Passphrase != nil {
+		return u.Passphrase
+	}
+	return u.Credential
+}
+
 // readModelKey reads a model key, and says which file is none.
 func readModelKey(path string) (*keybuf.Buffer, error) {
 	key, err := readSecretFile(path, false)

@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Request makes the next epoch's key, or takes the one that waits for its statement, and asks
+// the root in writing to certify it. The newest epoch that the root certified signs the
+// request: also one that is over, so that a broker which was off for long can ask.
+func (e *epochs) Request(ctx context.Context, ask operator.EpochAsk) (operator.SignedEpochRequest, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var current *heldEpoch
+	for i, h := range e.held {
+		if h.signed != nil && h.number >= e.floor && (current == nil || h.number > current.number) {
+			current = &e.held[i]
+		}
+	}
+	if current == nil {
+		return operator.SignedEpochRequest{}, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch is left to sign a request with; where the root key is at hand, 'anchorhold epoch rotate' needs none")
+	}
+	signer := *current // the key is made before anything is signed, and held may grow
+	wanted, err := e.prepare(ctx, max(ask.Number, 1))
+	if err != nil {
+		return operator.SignedEpochRequest{}, err
+	}
+	signed, err := protocol.SignEpochRequest(signer.key, protocol.EpochRequest{Current: signer.signed, Asked: protocol.EpochStatement{
+		Broker: e.root.ID(), Epoch: wanted.Epoch, MinEpoch: max(ask.MinEpoch, signer.statement.MinEpoch, e.floor), Key: wanted.Key,
+		NotBefore: protocol.TimeOf(ask.NotBefore), NotAfter: protocol.TimeOf(ask.NotAfter),
+		AnyPolicy: ask.PolicyPin.IsZero(), PolicyDigest: ask.PolicyPin, AuditKey: e.auditKey.ID(),
+	}})
+	if err != nil {
+		return operator.SignedEpochRequest{}, fmt.Errorf("ask for epoch %d, at least %d, from %s to %s: %w", wanted.Epoch, ask.MinEpoch, ask.NotBefore, ask.NotAfter, err)
+	}
+	return operator.SignedEpochRequest{Request: signed}, nil
+}
+
+// expects says whether a statement that the root signed is the one that this broker asked
+// for. mu is held.
+func (e *epochs) expects(st protocol.EpochStatement) error {
+	var waiting *heldEpoch
+	for i, h := range e.held {
+		switch {
+		case h.signed == nil:
+			waiting = &e.held[i]
+		case h.number >= st.Epoch:
+			return evidence.Refuse(protocol.ReasonEpochNumber, "the statement is about epoch %d, and epoch %d has its statement already", st.Epoch, h.number)
+		}
+	}
+	switch {
+	case waiting == nil:
+		return evidence.Refuse(protocol.ReasonEpochRequestUnknown, "this broker waits for no statement; 'anchorhold epoch request' asks for one")
+	case !waiting.key.Public().Equal(st.Key):
+		return evidence.Refuse(protocol.ReasonEpochRequestUnknown, "the statement names another key than the one that was made here for epoch %d", waiting.number)
+	case waiting.number != st.Epoch || st.Epoch < e.floor:
+		return evidence.Refuse(protocol.ReasonEpochNumber, "the statement is about epoch %d, the key was made for epoch %d, and the lowest is %d", st.Epoch, waiting.number, e.floor)
+	case st.AuditKey != e.auditKey.ID():
+		return evidence.Refuse(protocol.ReasonEpochRequestUnknown, "the statement names another audit key than this broker's")
+	case protocol.TimeOf(e.now()) >= st.NotAfter:
+		return evidence.Refuse(protocol.ReasonEpochValidity, "the epoch ended at %s", st.NotAfter.Time())
+	}
+	return nil
+}
