@@ -30,6 +30,7 @@ var checks = []check{
 	{"agent is attested and serves", startAgent},
 	{"root and a member of the group are served, a stranger is not", audience},
 	{"a worker under its own unit proves an answer", proveAnswer},
+	{"a worker under its own unit encrypts a vector, which an aggregator takes", encryptVector},
 	{"journal has levels, and one time stamp", journalLevels},
 	{"two minutes without a restart", quietMinutes},
 	{"reload with a good file", reloadGood},
@@ -122,6 +123,7 @@ const operator = "--broker=/run/anchorhold-broker/operator.sock"
 func setUpBroker(*guest) (string, error) {
 	for _, c := range []string{
 		"anchorhold secret put models/digits --file /root/keys/digits.key --model /var/lib/anchorhold/digits.ahm",
+		"anchorhold secret put members/boot --file /root/keys/member.key",
 		"anchorhold policy values import /etc/anchorhold/values.yaml",
 		"anchorhold policy import /etc/anchorhold/policy.yaml",
 	} {
@@ -195,11 +197,43 @@ func proveAnswer(g *guest) (string, error) {
 	}); err != nil {
 		return "", fmt.Errorf("%w\n%s\n%s", err, said(agentUnit), said("anchorhold-worker@*"))
 	}
-	units, err := sh("journalctl -b -o json --output-fields=UNIT _PID=1")
-	if err != nil || !strings.Contains(units, "anchorhold-worker@") {
-		return "", fmt.Errorf("the manager started no worker: %w", err)
+	return workersStarted()
+}
+
+// workersStarted says how many workers the service manager has started so far.
+func workersStarted() (string, error) {
+	n, err := number("anchorhold-worker.socket", "NAccepted")
+	if err == nil && n == 0 {
+		err = errors.New("the manager started no worker")
 	}
-	return "", nil
+	return fmt.Sprintf("%d workers were started for connections of the agent", n), err
+}
+
+// encryptVector opens a round at the broker and has the agent contribute to it.
+func encryptVector(*guest) (string, error) {
+	if _, err := sh("systemctl enable --now anchorhold-aggregator.service"); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, said("anchorhold-aggregator.service"))
+	}
+	const admin = "/run/anchorhold-aggregator/admin.sock"
+	out, err := sh("anchorhold fed round open --json --model boot --length 1000 --clip-l2 1 --minimum 2 --maximum 4 --mechanism none --contributors everyone --decryptors everyone --aggregator %s %s", admin, operator)
+	if err != nil {
+		return "", err
+	}
+	var round struct {
+		Round string `json:"round"`
+	}
+	if err := json.Unmarshal([]byte(out), &round); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile("/root/vector.f32", make([]byte, 4*1000), 0o600); err != nil {
+		return "", err
+	}
+	// It waits for the job, and fails with it.
+	if _, err := runFor(4*time.Minute, "anchorhold", "fed", "submit", round.Round, "/root/vector.f32", "--wait", "--agent="+apiSocket); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, said(agentUnit))
+	}
+	started, err := workersStarted()
+	return fmt.Sprintf("round %s; %s", round.Round, started), err
 }
 
 func journalLevels(*guest) (string, error) {

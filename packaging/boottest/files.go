@@ -5,6 +5,18 @@ listen: ` + broker + `
 unlock: {credential: broker.kek}
 operator: {socket: /run/anchorhold-broker/operator.sock}
 software_tee_root: /etc/anchorhold/software-tee.pem
+rounds:
+  privacy: {max_epsilon: 20, delta: 0.00001, minimum_cohort: 2, without_noise: nothing is decrypted here, allow_software_tee: true}
+`
+
+const aggregatorAddress = "127.0.0.1:8444"
+
+const aggregatorConfig = `state_dir: /var/lib/anchorhold/aggregator
+listen: ` + aggregatorAddress + `
+tls_certificate: /etc/anchorhold/aggregator.crt
+tls_key: /etc/anchorhold/aggregator.key
+root_keys: [/etc/anchorhold/root.key.pub]
+admin_socket: /run/anchorhold-aggregator/admin.sock
 `
 
 const agentConfig = `compute:
@@ -16,6 +28,8 @@ guest: {image_id: boot-image, state_dir: /var/lib/anchorhold/agent, software_mea
 classifiers:
   - {name: digits, path: /var/lib/anchorhold/digits.ahm, resource: models/digits, publisher: /etc/anchorhold/publisher.key.pub, minimum_version: 1}
 proofs: {keys: /var/lib/anchorhold/keys, mode: all, allow_development_setup: true, memory_mb: 512}
+federation: {aggregators: ["` + aggregatorAddress + `"], tls_roots: /etc/anchorhold/aggregator.crt, membership: members/boot}
+workers: {socket: /run/anchorhold/worker.sock}
 socket: {path: /run/anchorhold/agent.sock}
 `
 
@@ -35,7 +49,8 @@ require:
   image_ids: [boot-image]
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
-  - resources: [models/*]
+  - resources: [models/*, members/*]
+    roles: [serve, contribute]
 waive:
   - {check: chip-ids, reason: the software TEE has a new chip for each run}
   - {check: platform-info, reason: the software TEE has no platform}

@@ -219,6 +219,8 @@ func (h *host) makeMaterial(ctx context.Context) error {
 		{"keygen", "credential", "--out", secret("publisher.credential")},
 		{"keygen", "publisher", "--out", secret("publisher.key"), "--credential-file", secret("publisher.credential")},
 		{"keygen", "model", "--out", secret("digits.key")},
+		{"keygen", "queue", "--out", secret("member.key")},
+		{"keygen", "tls", "--out", filepath.Join(etc, "aggregator"), "--host", "127.0.0.1"},
 		{"seal", data("digits.onnx"), "--calibration", data("digits.calibration.npy"), "--out", filepath.Join(lib, "digits.ahm"), "--key", secret("digits.key"),
 			"--publisher", secret("publisher.key"), "--credential-file", secret("publisher.credential"), "--name", "digits", "--model-version", "1"},
 		{"proof", "setup", filepath.Join(lib, "digits.ahm"), "--key", secret("digits.key"), "--publisher", secret("publisher.key.pub"), "--out", filepath.Join(lib, "keys")},
@@ -238,14 +240,14 @@ func (h *host) makeMaterial(ctx context.Context) error {
 	if err := copyFile(filepath.Join(lib, "broker", "tls.crt"), filepath.Join(etc, "tls.crt"), 0o644); err != nil {
 		return err
 	}
-	for name, text := range map[string]string{"broker.yaml": brokerConfig, "agent.yaml": fmt.Sprintf(agentConfig, measurement), "policy.yaml": policyFile,
+	for name, text := range map[string]string{"broker.yaml": brokerConfig, "aggregator.yaml": aggregatorConfig, "agent.yaml": fmt.Sprintf(agentConfig, measurement), "policy.yaml": policyFile,
 		"values.yaml": fmt.Sprintf("format: 1\nreference_values:\n  - {id: boot/image, measurement: %q, software: true, description: the booted guest}\n", measurement)} {
 		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
-	for dir, owner := range map[string]string{"broker": "anchorhold-broker", "agent": "anchorhold-agent"} {
-		if _, err := command(ctx, "chroot", h.root, "chown", "-R", owner+":"+owner, "/var/lib/anchorhold/"+dir); err != nil {
+	for path, owner := range map[string]string{"/var/lib/anchorhold/broker": "anchorhold-broker", "/var/lib/anchorhold/agent": "anchorhold-agent", "/etc/anchorhold/aggregator.key": "anchorhold-aggregator"} {
+		if _, err := command(ctx, "chroot", h.root, "chown", "-R", owner+":"+owner, path); err != nil {
 			return err
 		}
 	}
