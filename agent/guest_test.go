@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -84,6 +85,13 @@ func TestStaleSocketsAreRemovedAndNothingElse(t *testing.T) {
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "precious" {
 		t.Errorf("%q %v", data, err)
+	}
+	d.Config.Socket.Path = filepath.Join(dir, "absent", "agent.sock")
+	if _, err := d.listen(); err == nil || !strings.Contains(err.Error(), "make the directory") {
+		t.Errorf("a socket in a missing directory: %v", err)
+	}
+	if _, err := os.Stat(filepath.Dir(d.Config.Socket.Path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket's directory was made: %v", err)
 	}
 	d.Config.Socket.Path = ""
 	if _, err := d.listen(); err == nil {

@@ -181,7 +181,10 @@ func (d *daemon) listen() (net.Listener, error) {
 func removeStaleSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.MkdirAll(filepath.Dir(path), 0o755)
+		if _, err := os.Stat(filepath.Dir(path)); err != nil { // made here it would be this user's alone
+			return fmt.Errorf("socket.path: make the directory of %s first, for those who are to open the socket: %w", path, err)
+		}
+		return nil
 	}
 	if err != nil {
 		return err

@@ -188,6 +188,9 @@ func (c Config) checkBroker(f *Findings) {
 		}
 	}
 	require("broker.address", c.Broker.Address)
+	if _, _, err := net.SplitHostPort(c.Broker.Address); c.Broker.Address != "" && err != nil {
+		f.errorf("broker.address: %v; it is host:port", err)
+	}
 	require("broker.tls_roots", c.Broker.TLSRoots)
 	if len(c.Broker.RootKeys) == 0 {
 		f.Missing = append(f.Missing, "broker.root_keys")
@@ -280,6 +283,12 @@ func (c Config) checkClassifiers(f *Findings) {
 
 func (c Config) checkSocket(f *Findings) {
 	s := c.Socket
+	for _, socket := range [][2]string{{"socket.path", s.Path}, {"workers.socket", c.Workers.Socket}} {
+		field, path := socket[0], socket[1]
+		if len(path) > maxSocketPath {
+			f.errorf("%s: a socket's path has at most %d bytes, this has %d", field, maxSocketPath, len(path))
+		}
+	}
 	if s.Queue < 0 || s.Queue > 4096 || s.RequestSeconds < 0 || s.MaxBodyBytes < 0 || s.MaxBodyBytes > 1<<28 {
 		f.errorf("socket: queue is up to 4096, max_body_bytes up to %d, request_seconds not negative", 1<<28)
 	}

@@ -24,5 +24,11 @@ func newCollector(cfg settings.Config, _ *slog.Logger) (agent.Collector, bool, e
 	return col, false, err
 }
 
+// checkCollector says what newCollector would refuse, and makes nothing that stays.
+func checkCollector(cfg settings.Config) error {
+	_, _, err := newCollector(cfg, slog.New(slog.DiscardHandler))
+	return err
+}
+
 // developmentCommand: this build has none.
 func developmentCommand([]string, io.Writer, io.Writer) (int, bool) { return 0, false }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"io"
 	"os"
 	"os/signal"
@@ -33,7 +32,11 @@ func command(ctx context.Context, args []string, out, complaint io.Writer) int {
 		flags := flag.NewFlagSet("run", flag.ContinueOnError)
 		flags.SetOutput(complaint)
 		path := flags.String("config", "/etc/anchorhold/agent.yaml", "configuration file")
-		if flags.Parse(args[1:]) != nil || flags.NArg() != 0 {
+		if flags.Parse(args[1:]) != nil {
+			return 2
+		}
+		if flags.NArg() != 0 {
+			fmt.Fprintf(complaint, "anchorhold-agent run: what does %q mean? The configuration is named with --config FILE\n", flags.Arg(0))
 			return 2
 		}
 		return run(ctx, *path, complaint)
@@ -49,11 +52,16 @@ func command(ctx context.Context, args []string, out, complaint io.Writer) int {
 			return 2
 		}
 		return reload(ctx, out, complaint)
-	case "version":
+	case "version", "help", "-h", "--help":
+		if len(args) != 1 {
+			fmt.Fprintf(complaint, "anchorhold-agent %s takes no arguments\n", args[0])
+			return 2
+		}
+		if args[0] != "version" {
+			fmt.Fprint(out, usage)
+			return 0
+		}
 		fmt.Fprintf(out, "anchorhold-agent %s, %s\n", version, buildKind)
-		return 0
-	case "help", "-h", "--help":
-		fmt.Fprint(out, usage)
 		return 0
 	}
 	if code, known := developmentCommand(args, out, complaint); known {
@@ -61,14 +69,4 @@ func command(ctx context.Context, args []string, out, complaint io.Writer) int {
 	}
 	fmt.Fprintf(complaint, "anchorhold-agent: %q is unknown\n\n%s", args[0], usage)
 	return 2
-}
-
-// check prints what is wrong with a file, and what an admin should know.
-func check(path string, out io.Writer) int {
-	_, findings, err := settings.Read(path)
-	if err != nil {
-		fmt.Fprintf(out, "error: %v\n", err)
-		return 2
-	}
-	return findings.Print(out, path)
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/agent"
 	"github.com/anchorhold/anchorhold/guest/snp"
@@ -26,16 +27,36 @@ func newCollector(cfg settings.Config, log *slog.Logger) (agent.Collector, bool,
 		return col, false, err
 	}
 	log.Warn("THE SOFTWARE TEE IS IN USE: this evidence proves nothing to anyone")
-	options := teesim.Options{Dir: chainDir(cfg.Guest.StateDir)}
-	if m := cfg.Guest.SoftwareMeasurement; m != "" {
-		measurement, err := hex.DecodeString(m)
-		if err != nil || len(measurement) != len(options.Measurement) {
-			return nil, false, fmt.Errorf("guest.software_measurement: %d hexadecimal digits are needed", 2*len(options.Measurement))
-		}
-		copy(options.Measurement[:], measurement)
+	options, err := softwareOptions(cfg)
+	if err != nil {
+		return nil, false, err
 	}
 	tee, err := teesim.New(options)
 	return tee, true, err
+}
+
+// softwareOptions are those of the software TEE, as configured.
+func softwareOptions(cfg settings.Config) (teesim.Options, error) {
+	options := teesim.Options{Dir: chainDir(cfg.Guest.StateDir)}
+	if m := cfg.Guest.SoftwareMeasurement; m != "" {
+		measurement, err := hex.DecodeString(strings.TrimPrefix(m, "sha384:"))
+		if err != nil || len(measurement) != len(options.Measurement) {
+			return options, fmt.Errorf("guest.software_measurement: %d hexadecimal digits are needed", 2*len(options.Measurement))
+		}
+		copy(options.Measurement[:], measurement)
+	}
+	return options, nil
+}
+
+// checkCollector says what newCollector would refuse, and makes nothing that stays: not
+// the software TEE's chain either.
+func checkCollector(cfg settings.Config) error {
+	if cfg.Compute.TEE.Provider != "software" {
+		_, err := snp.New(snp.Options{})
+		return err
+	}
+	_, err := softwareOptions(cfg)
+	return err
 }
 
 func chainDir(state string) string { return filepath.Join(state, "software-tee") }

@@ -1,0 +1,62 @@
+//go:build !softtee
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func call(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	var o, c bytes.Buffer
+	code = command(t.Context(), args, &o, &c)
+	return code, o.String() + c.String()
+}
+
+func TestWrongWordsAreWrongCommandLines(t *testing.T) {
+	for _, args := range []string{"", "chck", "check", "check a b", "run FILE", "run --what", "version stray", "help stray"} {
+		if code, out := call(t, strings.Fields(args)...); code != 2 || out == "" {
+			t.Errorf("%q: %d, %q", args, code, out)
+		}
+	}
+	for _, args := range []string{"version", "help", "--help"} {
+		if code, out := call(t, args); code != 0 || out == "" {
+			t.Errorf("%q: %d, %q", args, code, out)
+		}
+	}
+}
+
+// TestCheckRefusesWhatRunRefuses: one after the other, until nothing but the machine's TEE is
+// missing; and it finds at once all that run would.
+func TestCheckRefusesWhatRunRefuses(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agent.yaml")
+	text := `compute: {tee: {provider: software, attestation_ttl_seconds: 600, memory_limit_mb: 128}}
+broker: {address: "127.0.0.1:1", tls_roots: ` + dir + `/absent.crt, root_keys: [` + dir + `/absent.pub]}
+guest: {image_id: image-7, state_dir: ` + dir + `/absent/state}
+models: [{name: demo, path: ` + dir + `/absent.ahm, resource: models/demo, publisher: ` + dir + `/absent.pub}]
+socket: {path: ` + dir + `/absent/agent.sock}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := call(t, "check", path)
+	for _, says := range []string{"compute.tee.provider: software is refused", "broker.tls_roots: ", "broker.root_keys: ", "guest.state_dir: ", "models[0].path: ", "models[0].publisher: ", "socket.path: "} {
+		if !strings.Contains(out, says) {
+			t.Errorf("%q is not in\n%s", says, out)
+		}
+	}
+	if code != 2 || strings.Contains(out, "is valid") {
+		t.Errorf("status %d:\n%s", code, out)
+	}
+	if code, out := call(t, "run", "--config", path); code == 0 || !strings.Contains(out, "software is refused") {
+		t.Errorf("run: status %d:\n%s", code, out)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("check or run made %v, %v", left, err)
+	}
+}

@@ -1,0 +1,146 @@
+package settings
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// maxSocketPath is the longest path of a unix socket: sun_path without its end (unix(7)).
+const maxSocketPath = 107
+
+// CheckMachine finds what the configuration needs and this machine does not have: files,
+// what must be in them, directories; users and groups are
+// found by Check already. It changes nothing. A configuration without errors of
+// Check and of CheckMachine is one with which the agent starts and has something to serve.
+func (c Config) CheckMachine() Findings {
+	var f Findings
+	c.checkTrust(&f)
+	c.checkServed(&f)
+	c.checkPlaces(&f)
+	return f
+}
+
+// Add joins the findings of another check.
+func (f *Findings) Add(other Findings) {
+	f.Errors = append(f.Errors, other.Errors...)
+	f.Notices = append(f.Notices, other.Notices...)
+	f.Missing = append(f.Missing, other.Missing...)
+}
+
+// checkTrust reads whom the agent believes.
+func (c Config) checkTrust(f *Findings) {
+	for _, file := range [][2]string{{"broker.tls_roots", c.Broker.TLSRoots}, {"federation.tls_roots", c.Federation.TLSRoots}} {
+		field, path := file[0], file[1]
+		if path == "" {
+			continue
+		}
+		pem, err := os.ReadFile(path)
+		switch {
+		case err != nil:
+			f.errorf("%s: %v", field, err)
+		case !x509.NewCertPool().AppendCertsFromPEM(pem):
+			f.errorf("%s: %s holds no certificate", field, path)
+		}
+	}
+	if _, err := c.RootIdentities(); err != nil {
+		f.errorf("%v", err)
+	}
+}
+
+// checkServed looks at the sealed files. One that is missing is an error where nothing is
+// left to serve; else the agent serves the others, and takes it when it is there.
+func (c Config) checkServed(f *Findings) {
+	type sealed struct{ field, path, publisher string }
+	var all []sealed
+	for i, m := range c.Models {
+		all = append(all, sealed{fmt.Sprintf("models[%d]", i), m.Path, m.Publisher})
+	}
+	for i, m := range c.Classifiers {
+		all = append(all, sealed{fmt.Sprintf("classifiers[%d]", i), m.Path, m.Publisher})
+	}
+	var absent []string
+	for _, s := range all {
+		if s.publisher != "" {
+			if _, err := Identity(s.publisher); err != nil {
+				f.errorf("%s.publisher: %v", s.field, err)
+			}
+		}
+		if s.path == "" {
+			continue
+		}
+		if err := regular(s.path); err != nil {
+			absent = append(absent, fmt.Sprintf("%s.path: %v", s.field, err))
+		}
+	}
+	if len(absent) == len(all) && !c.Participates() {
+		f.Errors = append(f.Errors, absent...)
+	} else {
+		f.Notices = append(f.Notices, absent...)
+	}
+	if keys := c.Proofs.Keys; keys != "" {
+		if err := directory(keys); err != nil {
+			f.errorf("proofs.keys: %v", err)
+		}
+	}
+}
+
+// checkPlaces looks where the agent makes its files and its socket, and for its worker.
+func (c Config) checkPlaces(f *Findings) {
+	if dir := c.Guest.StateDir; dir != "" {
+		if err := directory(dir); err != nil && (!errors.Is(err, fs.ErrNotExist) || directory(filepath.Dir(dir)) != nil) {
+			f.errorf("guest.state_dir: %v: make it first, for the agent's user", err)
+		}
+	}
+	if path := c.Socket.Path; path != "" {
+		if err := directory(filepath.Dir(path)); err != nil {
+			f.errorf("socket.path: %v: make it first, for those who are to open the socket", err)
+		} else if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
+			f.errorf("socket.path: %s exists and is no socket", path)
+		}
+	}
+	if !c.Participates() && !c.Proves() {
+		return
+	}
+	switch w := c.Workers; {
+	case w.Path != "":
+		if err := regular(w.Path); err != nil {
+			f.errorf("workers.path: %v", err)
+		}
+	case w.Socket != "":
+		if info, err := os.Stat(w.Socket); err != nil || info.Mode().Type() != fs.ModeSocket {
+			f.noticef("workers.socket: there is no socket %s now: start anchorhold-worker.socket before there is work", w.Socket)
+		}
+	}
+}
+
+// regular refuses what is no regular file.
+func regular(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	return err
+}
+
+// missing is the error of a directory that is not there.
+type missing struct{ path string }
+
+func (m *missing) Error() string { return "the directory " + m.path + " does not exist" }
+
+func (m *missing) Unwrap() error { return fs.ErrNotExist }
+
+// directory refuses what is no directory.
+func directory(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &missing{path}
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("%s is no directory", path)
+	}
+	return err
+}
