@@ -25,12 +25,10 @@ func forTwoHours(r *federation.Round) { r.Closes = federationtest.Begin.Add(2 * 
 type interrupted struct {
 	*world
 	*line
-	r      federation.Round
-	signed []byte
-	seed   *keybuf.Buffer
-	dir    string
-	key    *keybuf.Buffer // of its queue
-	job    jobs.ID
+	r   federation.Round
+	dir string
+	key *keybuf.Buffer // of its queue
+	job jobs.ID
 }
 
 // interrupt runs a guest of a world up to there; its vector is v.
