@@ -81,14 +81,14 @@ func AskReload(ctx context.Context, name string) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", filepath.Join(dir, reloadSocket))
 	if err != nil {
-		return fmt.Errorf("%s does not answer; is it running as a service? %w", name, err)
+		return fmt.Errorf("reload: nobody answers; is the daemon running as a service? %w", err)
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	said, err := io.ReadAll(io.LimitReader(c, maxVerdict))
 	if err != nil {
-		return fmt.Errorf("%s did not say what came of it: %w", name, err)
+		return fmt.Errorf("reload: the daemon did not say what came of it: %w", err)
 	}
 	verdict := string(said)
 	if verdict == "done\n" {
@@ -97,5 +97,5 @@ func AskReload(ctx context.Context, name string) error {
 	if why, refused := strings.CutPrefix(verdict, "refused "); refused {
 		return fmt.Errorf("%w: %s", ErrReloadRefused, why)
 	}
-	return fmt.Errorf("%s ended before it said what came of it", name)
+	return errors.New("reload: the daemon ended before it said what came of it")
 }

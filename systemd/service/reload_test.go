@@ -75,7 +75,7 @@ func TestReloadThatHangsIsNotWaitedForWithoutEnd(t *testing.T) {
 
 func TestReloadWithoutADaemonSaysSo(t *testing.T) {
 	t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
-	if err := AskReload(t.Context(), "daemon"); err == nil || !strings.Contains(err.Error(), "is it running") {
+	if err := AskReload(t.Context(), "daemon"); err == nil || !strings.Contains(err.Error(), "nobody answers") {
 		t.Error(err)
 	}
 	t.Setenv("RUNTIME_DIRECTORY", "")
