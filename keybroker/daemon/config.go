@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
+	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -212,6 +213,8 @@ func (c Config) Check() error {
 	}
 	if !filepath.IsAbs(c.Operator.Socket) {
 		bad("operator.socket: an absolute path is required")
+	} else if n := len(c.Operator.Socket); n > socket.MaxPath {
+		bad("operator.socket: a path of at most %d bytes is required, this has %d", socket.MaxPath, n)
 	}
 	if err := c.Limits.Limits.Check(); err != nil {
 		bad("limits: %w", err)

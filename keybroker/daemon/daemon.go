@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,7 @@ type daemon struct {
 	started time.Time
 	unlock  identity.Unlock
 
+	root        identity.Public
 	certificate certificate
 	epochs      *epochs
 	auditKey    *identity.Private
@@ -109,8 +111,8 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(d.serve(ctx), d.close())
 }
 
-// Check opens everything as Run does, serves nothing, and closes it again. It
-// fails while a broker runs on the same state.
+// Check opens everything as Run does, serves nothing, and closes it again. It finds every
+// fault that does not follow from another, and fails while a broker runs on the same state.
 func Check(o Options) error {
 	d, err := open(o)
 	if err != nil {
@@ -137,18 +139,45 @@ func open(o Options) (d *daemon, err error) {
 	}()
 	d.lists.paths = o.Config.Appraisal.RevocationLists
 	d.lists.seen = d.lists.versions() // before they are read
-	if d.verifier, err = d.appraiser(); err != nil {
+	if err := d.openParts(); err != nil {
 		return d, err
 	}
-	for _, step := range []func() error{d.layout.check, d.openUnlock, d.openKeys, d.openLog, d.openStores, d.openEnded, d.openRounds, d.openRegistry} {
-		if err := step(); err != nil {
-			return d, err
+	return d, d.assemble(d.verifier)
+}
+
+// openParts opens everything whose own needs are open, so that all that is wrong is said at
+// once. Any error is the whole's.
+func (d *daemon) openParts() error {
+	var errs []error
+	try := func(ready bool, open func() error) bool {
+		if !ready {
+			return false // its cause is among the errors
 		}
+		err := open()
+		errs = append(errs, err)
+		return err == nil
 	}
-	if err := d.assemble(d.verifier); err != nil {
-		return d, err
+	try(true, func() (err error) { d.verifier, err = d.appraiser(); return err })
+	try(true, d.checkSocket)
+	state, unlocked := try(true, d.layout.check), try(true, d.openUnlock)
+	root, certificate := try(state, d.readRoot), try(state, d.openCertificate)
+	try(state, d.openPolicies)
+	key := try(state && unlocked, d.openAuditKey) // a wrong secret is said once, by it
+	epochs := try(root && key, d.openEpochs)
+	log, secrets := try(key, d.openLog), try(key, d.openSecrets)
+	try(log, d.openEnded)
+	try(epochs && log && secrets, d.openRounds)
+	try(epochs && log && certificate, d.openRegistry)
+	return errors.Join(errs...)
+}
+
+// checkSocket finds at once what would keep the operators' socket from being made.
+func (d *daemon) checkSocket() error {
+	dir := filepath.Dir(d.opts.Config.Operator.Socket)
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return fmt.Errorf("operator.socket: %s is no directory: make it first, for those who are to open the socket", dir)
 	}
-	return d, nil
+	return nil
 }
 
 // appraiser refuses a software TEE's root unless this is a development build,
@@ -194,21 +223,29 @@ func (d *daemon) openUnlock() error {
 	return nil
 }
 
-func (d *daemon) openKeys() error {
-	root, err := identity.ReadPublicFile(d.layout.RootPublic())
-	if err != nil {
+func (d *daemon) readRoot() (err error) {
+	if d.root, err = identity.ReadPublicFile(d.layout.RootPublic()); err != nil {
 		return fmt.Errorf("root identity: %w", err)
 	}
+	return nil
+}
+
+func (d *daemon) openCertificate() error {
+	d.certificate.layout = d.layout
+	return d.certificate.load()
+}
+
+func (d *daemon) openAuditKey() (err error) {
 	if d.auditKey, err = identity.ReadKeyFile(d.layout.AuditKey(), d.unlock); err != nil {
 		return fmt.Errorf("audit key: %w", err)
 	}
-	d.epochs = &epochs{layout: d.layout, root: root, auditKey: d.auditKey.Public(), unlock: d.unlock, now: d.opts.Now,
+	return nil
+}
+
+func (d *daemon) openEpochs() error {
+	d.epochs = &epochs{layout: d.layout, root: d.root, auditKey: d.auditKey.Public(), unlock: d.unlock, now: d.opts.Now,
 		publish: func(lowest uint64, list []keybroker.Epoch) error { return d.broker.SetEpochs(lowest, list) }}
-	if err := d.epochs.load(); err != nil {
-		return err
-	}
-	d.certificate.layout = d.layout
-	return d.certificate.load()
+	return d.epochs.load()
 }
 
 func (d *daemon) openLog() (err error) {
@@ -221,16 +258,18 @@ func (d *daemon) openLog() (err error) {
 	if len(c.Checkpoints) == 0 {
 		d.opts.Logger.Warn("no checkpoint kept elsewhere is configured: an audit log that is put back from an old copy will not be noticed", "see", "audit.checkpoints")
 	}
+	var errs []error
 	for _, path := range c.Checkpoints {
 		kept, err := readSmall(path)
 		if err != nil {
-			return fmt.Errorf("audit.checkpoints: %w", err)
+			errs = append(errs, fmt.Errorf("audit.checkpoints: %w", err))
+			continue
 		}
 		if err := d.log.Extends(kept); err != nil {
-			return fmt.Errorf("audit.checkpoints: %s: %w", path, err)
+			errs = append(errs, fmt.Errorf("audit.checkpoints: %s: %w", path, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // readSmall reads a checkpoint's file; more than one could have is refused by its parser.
@@ -265,15 +304,17 @@ func (d *daemon) progress() func(done, total uint64) {
 	}
 }
 
-func (d *daemon) openStores() error {
+func (d *daemon) openSecrets() error {
 	kek, err := d.layout.kek(d.unlock)
 	if err != nil {
 		return err
 	}
 	defer kek.Wipe()
-	if d.secrets, err = keystore.Open(d.layout.Keystore(), kek); err != nil {
-		return err
-	}
+	d.secrets, err = keystore.Open(d.layout.Keystore(), kek)
+	return err
+}
+
+func (d *daemon) openPolicies() (err error) {
 	d.policies, err = operator.OpenPolicies(d.layout.Policies(), d.opts.Now)
 	if err != nil {
 		return fmt.Errorf("policies: %w", err)

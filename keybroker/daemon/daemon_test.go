@@ -27,6 +27,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -340,6 +341,34 @@ func TestStateIsCheckedBeforeAnythingServes(t *testing.T) {
 	}
 }
 
+// TestCheckFindsEverythingAtOnce that does not follow from something else.
+func TestCheckFindsEverythingAtOnce(t *testing.T) {
+	s := newState(t, false)
+	l := s.result.Layout
+	if err := errors.Join(os.Remove(l.RootPublic()), os.Remove(l.Certificate()), os.WriteFile(filepath.Join(l.Policies(), "policy.yaml"), []byte("x"), 0o600), os.RemoveAll(l.Audit()),
+		os.Chmod(l.Keystore(), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s.options.Config.SoftwareTEERoot = "/absent"
+	s.options.Config.Operator.Socket = filepath.Join(t.TempDir(), "absent", "op")
+	err := Check(s.options)
+	for _, says := range []string{"root identity: ", "TLS certificate: ", "policies: ", "audit", "software_tee_root", "operator.socket: ", l.Keystore()} {
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q is not in\n%v", says, err)
+		}
+	}
+	s = newState(t, false)
+	s.options.Credential = func(string) ([]byte, error) { return bytes.Repeat([]byte{1}, 32), nil }
+	if err := Check(s.options); !errors.Is(err, identity.ErrUnlock) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("one fault, said more than once: %v", err)
+	}
+	s = newState(t, false)
+	s.options.Credential = func(string) ([]byte, error) { return []byte("abcd"), nil }
+	if err := Check(s.options); !errors.Is(err, identity.ErrCredential) {
+		t.Errorf("a short credential: %v", err)
+	}
+}
+
 func TestEpochRotation(t *testing.T) {
 	s := newState(t, false)
 	op, address, _ := s.run(t)
@@ -503,7 +532,7 @@ func TestConfig(t *testing.T) {
 		"operators' limits": strings.Replace(good, "/run/s}", "/run/s, limits: {body_mib: -1}}", 1), "registry's limits": good + "proofs: {listen: ':1', limits: {ipv4_prefix: 33}}\n",
 		"empty": "", "unknown": good + "x: 1\n", "relative": strings.Replace(good, "/s", "s", 1), "listen": strings.Replace(good, ":8443", "", 1),
 		"profile": good + "profile: classical\n", "both": strings.Replace(good, "{credential: broker.kek}", "{credential: a, passphrase: b}", 1),
-		"socket": strings.Replace(good, "/run/s", "s", 1), "limits": good + "limits: {connections: -1}\n", "kept": good + "limits: {kept: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",
+		"socket": strings.Replace(good, "/run/s", "s", 1), "long socket": strings.Replace(good, "/run/s", "/"+strings.Repeat("s", socket.MaxPath), 1), "limits": good + "limits: {connections: -1}\n", "kept": good + "limits: {kept: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",
 	} {
 		if _, err := ParseConfig([]byte(bad)); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -33,8 +33,14 @@ func FuzzDecodeEvery(f *testing.F) {
 		if err == nil {
 			return
 		}
-		if own, ok := errors.AsType[*Error](err); !ok || strings.Contains(err.Error(), "\n") || own.Line < 0 {
-			t.Errorf("not one sentence: %q", err)
+		lines := strings.Split(err.Error(), "\n")
+		if own, ok := errors.AsType[*Error](err); !ok || len(lines) > maxProblems || own.Line < 0 {
+			t.Errorf("not errors with places: %q", err)
+		}
+		for _, line := range lines {
+			if len(lines) > 1 && !strings.HasPrefix(line, "line ") {
+				t.Errorf("%q is not one sentence of %q", line, err)
+			}
 		}
 	})
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -14,48 +15,68 @@ import (
 // checkShape compares a document with the type that it is to fill. The YAML
 // library would round 3.5 into an integer, read "3" as 3, take 010 for eight,
 // skip a key that is a number, and read a key without a value as zero; in a
-// configuration each of these is a mistake that nobody would see.
-func checkShape(n ast.Node, t reflect.Type) *Error {
+// configuration each of these is a mistake that nobody would see. It finds all of them, up to
+// maxProblems.
+func checkShape(n ast.Node, t reflect.Type) error {
+	var s shape
+	s.check(n, t)
+	return errors.Join(s.problems...)
+}
+
+// maxProblems bounds what is said about one document.
+const maxProblems = 16
+
+// shape is what was found wrong so far.
+type shape struct{ problems []error }
+
+func (s *shape) add(err *Error) {
+	if err != nil && len(s.problems) < maxProblems {
+		s.problems = append(s.problems, err)
+	}
+}
+
+func (s *shape) check(n ast.Node, t reflect.Type) {
 	for t.Kind() == reflect.Pointer && !decodesItself(t) {
 		t = t.Elem()
 	}
 	if _, null := n.(*ast.NullNode); null {
-		return at(n.GetToken(), "the key has no value; give it one or remove the key")
+		s.add(at(n.GetToken(), "the key has no value; give it one or remove the key"))
+		return
 	}
 	if decodesItself(t) {
-		return tryItself(n, t)
+		s.add(tryItself(n, t))
+		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		return checkStruct(n, t)
+		s.checkStruct(n, t)
 	case reflect.Map:
-		return eachPair(n, func(key string, pair *ast.MappingValueNode) *Error { return checkShape(pair.Value, t.Elem()) })
+		s.eachPair(n, func(_ string, pair *ast.MappingValueNode) { s.check(pair.Value, t.Elem()) })
 	case reflect.Slice, reflect.Array:
 		sequence, ok := n.(*ast.SequenceNode)
 		if !ok {
-			return wrongType(n, "a list")
+			s.add(wrongType(n, "a list"))
+			return
 		}
 		for _, item := range sequence.Values {
-			if err := checkShape(item, t.Elem()); err != nil {
-				return err
-			}
+			s.check(item, t.Elem())
 		}
-		return nil
 	case reflect.Interface:
-		return nil
+	default:
+		s.add(checkScalar(n, t))
 	}
-	return checkScalar(n, t)
 }
 
-func checkStruct(n ast.Node, t reflect.Type) *Error {
+func (s *shape) checkStruct(n ast.Node, t reflect.Type) {
 	fields := map[string]reflect.Type{}
 	names := addFields(fields, t)
-	return eachPair(n, func(key string, pair *ast.MappingValueNode) *Error {
+	s.eachPair(n, func(key string, pair *ast.MappingValueNode) {
 		field, known := fields[key]
 		if !known {
-			return at(pair.Key.GetToken(), "the key %.64q is not known here; known are %s", key, strings.Join(names, ", "))
+			s.add(at(pair.Key.GetToken(), "the key %.64q is not known here; known are %s", key, strings.Join(names, ", ")))
+			return
 		}
-		return checkShape(pair.Value, field)
+		s.check(pair.Value, field)
 	})
 }
 
@@ -81,21 +102,20 @@ func addFields(fields map[string]reflect.Type, t reflect.Type) (names []string) 
 }
 
 // eachPair calls f for every key of a mapping, which must be text.
-func eachPair(n ast.Node, f func(key string, pair *ast.MappingValueNode) *Error) *Error {
+func (s *shape) eachPair(n ast.Node, f func(key string, pair *ast.MappingValueNode)) {
 	mapping, ok := n.(*ast.MappingNode)
 	if !ok {
-		return wrongType(n, "keys with values")
+		s.add(wrongType(n, "keys with values"))
+		return
 	}
 	for _, pair := range mapping.Values {
 		key, ok := pair.Key.(*ast.StringNode)
 		if !ok {
-			return at(pair.Key.GetToken(), "a key must be plain text")
+			s.add(at(pair.Key.GetToken(), "a key must be plain text"))
+			continue
 		}
-		if err := f(key.Value, pair); err != nil {
-			return err
-		}
+		f(key.Value, pair)
 	}
-	return nil
 }
 
 func checkScalar(n ast.Node, t reflect.Type) *Error {

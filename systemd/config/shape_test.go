@@ -187,3 +187,19 @@ func TestTemplateDecodes(t *testing.T) {
 		t.Errorf("decoded %+v", c)
 	}
 }
+
+// TestEveryProblemIsSaid at once, in the document's order, up to a bound.
+func TestEveryProblemIsSaid(t *testing.T) {
+	var v struct {
+		A int    `yaml:"a"`
+		L []bool `yaml:"l"`
+	}
+	err := Decode([]byte("a: x\nb: 1\nl: [true, 1, 2]\n"), &v)
+	if err == nil || len(strings.Split(err.Error(), "\n")) != 4 || !strings.HasPrefix(err.Error(), "line 1, column 4: ") {
+		t.Errorf("%v", err)
+	}
+	err = Decode([]byte("l: ["+strings.Repeat("1, ", 10*maxProblems)+"1]\n"), &v)
+	if err == nil || len(strings.Split(err.Error(), "\n")) != maxProblems {
+		t.Errorf("%v", err)
+	}
+}

@@ -156,49 +156,62 @@ func Check(s Settings, log *slog.Logger) error {
 }
 
 func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
-	if !filepath.IsAbs(s.StateDir) || s.AdminSocket == "" {
-		return nil, errors.New("state_dir must be an absolute path, and admin_socket must be set")
+	var problems []error // all of them are said at once
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if !filepath.IsAbs(s.StateDir) {
+		bad("state_dir: an absolute path is required")
 	}
+	s.checkSocket(bad)
 	if s.FreeMB < 0 || s.FreeMB > 1<<24 {
-		return nil, fmt.Errorf("free_mb is up to %d", 1<<24)
+		bad("free_mb is up to %d", 1<<24)
 	}
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		bad("listen: %w", err)
 	}
 	var roots []identity.Public
 	for _, entry := range s.RootKeys {
 		root, err := rootKey(entry)
 		if err != nil {
-			return nil, fmt.Errorf("root_keys: %w", err)
+			bad("root_keys: %w", err)
 		}
 		roots = append(roots, root)
 	}
 	d := &daemon{reloadAsked: make(chan chan<- error)}
-	if err := d.loadCertificate(s); err != nil {
-		return nil, err
-	}
 	profile := hybridtls.ProfileDefault
 	switch s.Profile {
 	case "", "default":
 	case "fips":
 		profile = hybridtls.ProfileFIPS
 	default:
-		return nil, fmt.Errorf("profile: %q is neither default nor fips", s.Profile)
+		bad("profile: %q is neither default nor fips", s.Profile)
 	}
-	var err error
+	norms, err := normKeys(s)
+	if err := errors.Join(append(problems, d.loadCertificate(s), err)...); err != nil {
+		return nil, err
+	}
 	if d.tls, err = hybridtls.ServerConfig(*d.certificate.Load(), profile); err != nil {
 		return nil, err
 	}
 	d.tls.Certificates = nil
 	d.tls.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return d.certificate.Load(), nil }
-	norms, err := normKeys(s)
-	if err != nil {
-		return nil, err
-	}
 	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, RoundsPerModel: s.RoundsPerModel,
 		Free: int64(s.FreeMB) << 20, Kept: days(s.KeptDays), Unfinished: days(s.UnfinishedDays),
 		MinEpoch: s.MinEpoch, Late: time.Duration(s.LateMinutes) * time.Minute, MaxDuration: time.Duration(s.MaxHours) * time.Hour, NormKeys: norms, Limits: s.Limits, Logger: log})
 	return d, err
+}
+
+// maxSocketPath is the longest path of a unix socket: sun_path without its end (unix(7)).
+const maxSocketPath = 107
+
+// checkSocket finds what would keep the administrator's socket from being made.
+func (s Settings) checkSocket(bad func(format string, args ...any)) {
+	dir := filepath.Dir(s.AdminSocket)
+	switch st, err := os.Stat(dir); {
+	case s.AdminSocket == "" || len(s.AdminSocket) > maxSocketPath:
+		bad("admin_socket: a path of 1 to %d bytes is required", maxSocketPath)
+	case err != nil || !st.IsDir():
+		bad("admin_socket: %s is no directory: make it first, for those who are to open the socket", dir)
+	}
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

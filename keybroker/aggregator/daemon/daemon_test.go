@@ -196,6 +196,18 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+	s, err := settings(t, dir, func(s string) string {
+		return strings.NewReplacer("state_dir: /", "state_dir: ", "listen: ", "listen: nowhere # ", "tls.crt", "none.crt", "root_keys: [", "root_keys: [nonsense, ", "admin_socket: ", "admin_socket: /absent").Replace(s) + "profile: classical\n"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := Check(s, quiet())
+	for _, says := range []string{"state_dir: ", "listen: ", "tls_certificate: ", "root_keys: ", "profile: ", "admin_socket: "} {
+		if all == nil || !strings.Contains(all.Error(), says) {
+			t.Errorf("%q is not in\n%v", says, all)
+		}
+	}
 	if _, err := LoadSettings(filepath.Join(dir, "none.yaml")); err == nil {
 		t.Error("a missing file")
 	}

@@ -14,6 +14,10 @@ import (
 	"time"
 )
 
+// MaxPath is the longest path of a socket that Listen makes: sun_path without its end, and
+// without a dot and the process's number, under which it is made first (unix(7), proc(5)).
+const MaxPath = 107 - len(".4194304")
+
 // Listen makes the operator socket with mode 0600, or 0660 if group is set. It
 // replaces the socket of a broker that is gone, and nothing else.
 func Listen(ctx context.Context, path string, group bool) (net.Listener, error) {
