@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -47,9 +46,9 @@ func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, e
 	if err != nil {
 		return nil, fmt.Errorf("broker.tls_roots: %w", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("broker.tls_roots: %s holds no certificate", cfg.Broker.TLSRoots)
+	pool, err := hybridtls.Roots(pem)
+	if err != nil {
+		return nil, fmt.Errorf("broker.tls_roots: %s: %w", cfg.Broker.TLSRoots, err)
 	}
 	roots, err := cfg.RootIdentities()
 	if err != nil {

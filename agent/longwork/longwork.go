@@ -15,7 +15,6 @@ package longwork
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -464,9 +463,9 @@ func clientTLS(cfg settings.Config, section, roots, name, address string) (*tls.
 	if err != nil {
 		return nil, fmt.Errorf("%s.tls_roots: %w", section, err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s.tls_roots: %s holds no certificate", section, roots)
+	pool, err := hybridtls.Roots(pem)
+	if err != nil {
+		return nil, fmt.Errorf("%s.tls_roots: %s: %w", section, roots, err)
 	}
 	profile := hybridtls.ProfileDefault
 	if cfg.Broker.Profile == "fips" {

@@ -135,7 +135,7 @@ type Broker struct {
 	// ServerName is the name in the broker's TLS certificate; by default the
 	// host of Address.
 	ServerName string `yaml:"server_name"`
-	// TLSRoots is a PEM file with the certificates that may sign the broker's
+	// TLSRoots is a PEM file with the certificates (several during a rotation) that may sign the broker's
 	// TLS certificate, or that certificate itself.
 	TLSRoots string `yaml:"tls_roots"`
 	// RootKeys are the broker's root identities ("ahpub1...") or files that

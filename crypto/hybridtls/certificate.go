@@ -1,9 +1,12 @@
 package hybridtls
 
 import (
+	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -11,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -22,6 +26,12 @@ func NewCertificate(hosts []string, validity time.Duration) (certPEM, keyPEM []b
 	if len(hosts) == 0 || validity <= 0 {
 		return nil, nil, errors.New("hybridtls: a certificate needs hosts and a validity")
 	}
+	return make509(hosts[0], hosts, validity, nil)
+}
+
+// make509 makes a certificate: under a root, a root that has no hosts, or one that serves and is
+// its own root.
+func make509(name string, hosts []string, validity time.Duration, root *Root) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("hybridtls: make certificate key: %w", err)
@@ -32,10 +42,19 @@ func NewCertificate(hosts []string, validity time.Duration) (certPEM, keyPEM []b
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: hosts[0], Organization: []string{"Anchorhold broker"}},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name, Organization: []string{"Anchorhold broker"}},
 		NotBefore: now.Add(-5 * time.Minute), NotAfter: now.Add(validity),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+		BasicConstraintsValid: true,
+	}
+	parent, signer := template, crypto.Signer(key)
+	if root != nil {
+		parent, signer = root.certificate, root.key
+	} else {
+		template.KeyUsage, template.IsCA, template.MaxPathLenZero = x509.KeyUsageCertSign, true, true
+	}
+	if len(hosts) > 0 {
+		template.KeyUsage |= x509.KeyUsageDigitalSignature
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {
@@ -44,7 +63,7 @@ func NewCertificate(hosts []string, validity time.Duration) (certPEM, keyPEM []b
 			template.DNSNames = append(template.DNSNames, h)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("hybridtls: make certificate: %w", err)
 	}
@@ -53,4 +72,76 @@ func NewCertificate(hosts []string, validity time.Duration) (certPEM, keyPEM []b
 		return nil, nil, fmt.Errorf("hybridtls: encode certificate key: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
+}
+
+// NewRoot makes a self-signed certificate that only signs others, and its PKCS#8 key, both
+// PEM. It is what goes into images where certificates change more often than images do.
+func NewRoot(name string, validity time.Duration) (certPEM, keyPEM []byte, err error) {
+	if name == "" || validity <= 0 {
+		return nil, nil, errors.New("hybridtls: a root needs a name and a validity")
+	}
+	return make509(name, nil, validity, nil)
+}
+
+// Root is a certificate with its key that signs others.
+type Root struct {
+	certificate *x509.Certificate
+	key         crypto.Signer
+}
+
+// ParseRoot reads what NewRoot made, or another root of this form.
+func ParseRoot(certPEM, keyPEM []byte) (*Root, error) {
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("hybridtls: root: %w", err)
+	}
+	key, signs := pair.PrivateKey.(crypto.Signer)
+	if c := pair.Leaf; !signs || !c.BasicConstraintsValid || !c.IsCA || c.KeyUsage&x509.KeyUsageCertSign == 0 || c.CheckSignatureFrom(c) != nil {
+		return nil, errors.New("hybridtls: the certificate is not a root that may sign others")
+	}
+	return &Root{pair.Leaf, key}, nil
+}
+
+// Issue makes a server's certificate under the root, and its PKCS#8 key, both PEM. It may
+// not outlive the root: peers would refuse it from then on.
+func (r *Root) Issue(hosts []string, validity time.Duration) (certPEM, keyPEM []byte, err error) {
+	if len(hosts) == 0 || validity <= 0 {
+		return nil, nil, errors.New("hybridtls: a certificate needs hosts and a validity")
+	}
+	if end := time.Now().Add(validity); end.After(r.certificate.NotAfter) {
+		return nil, nil, fmt.Errorf("hybridtls: the certificate would end on %s and its root ends on %s: ask for less, or make a new root",
+			end.Format(time.DateOnly), r.certificate.NotAfter.Format(time.DateOnly))
+	}
+	return make509(hosts[0], hosts, validity, r)
+}
+
+// maxRoots bounds the roots of one file.
+const maxRoots = 64
+
+// Roots reads certificates (PEM), each of which may vouch for a server: during a rotation
+// the old root and the new one. All of them must be whole: one that is passed over would be
+// missed on the day on which the server shows it.
+func Roots(text []byte) (*x509.CertPool, error) {
+	pool, n := x509.NewCertPool(), 0
+	begun := bytes.Count(text, []byte("-----BEGIN"))
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if n++; n > maxRoots {
+			return nil, fmt.Errorf("hybridtls: more than %d certificates", maxRoots)
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("hybridtls: block %d holds a %s, no certificate", n, strings.ToLower(block.Type))
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("hybridtls: certificate %d: %w", n, err)
+		}
+		pool.AddCert(c)
+	}
+	switch {
+	case n == 0:
+		return nil, errors.New("hybridtls: no certificate (PEM)")
+	case n != begun:
+		return nil, fmt.Errorf("hybridtls: %d of %d certificates are cut short or malformed", begun-n, begun)
+	}
+	return pool, nil
 }

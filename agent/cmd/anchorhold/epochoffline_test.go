@@ -54,8 +54,13 @@ func follow(t *testing.T, line string, replace ...string) string {
 }
 
 // startBroker runs a broker on a state directory whose credential is in a file.
-func startBroker(t *testing.T, state, credential string) (socket string) {
+func startBroker(t *testing.T, state, credential string) (socket string, reload func()) {
 	t.Helper()
+	signals := make(chan os.Signal)
+	reload = func() {
+		signals <- os.Interrupt
+		signals <- os.Interrupt // is taken when the one before is done
+	}
 	socket = filepath.Join(t.TempDir(), "op.sock")
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -63,6 +68,7 @@ func startBroker(t *testing.T, state, credential string) (socket string) {
 		done <- daemon.Run(ctx, daemon.Options{
 			Config: daemon.Config{StateDir: state, Listen: "127.0.0.1:0", Unlock: daemon.Unlock{Credential: "broker.kek"}, Operator: daemon.Operator{Socket: socket}},
 			Logger: slog.New(slog.DiscardHandler), Version: "test", Build: "test",
+			Reload:       signals,
 			Credential:   func(string) ([]byte, error) { return os.ReadFile(credential) },
 			NewAppraiser: func() (daemon.Appraiser, error) { return appraise.New(appraise.Options{}) },
 		})
@@ -77,7 +83,7 @@ func startBroker(t *testing.T, state, credential string) (socket string) {
 	defer tick.Stop()
 	for {
 		if _, err := operator.NewClient(socket).Status(t.Context()); err == nil {
-			return socket
+			return socket, reload
 		}
 		select {
 		case err := <-done:
@@ -113,7 +119,7 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	if _, err := identity.ReadKeyFile("root.key", identity.Unlock{Credential: brokers}); err == nil {
 		t.Fatal("the broker's credential opens the root key")
 	}
-	socket := startBroker(t, state, filepath.Join(dir, "broker.kek"))
+	socket, _ := startBroker(t, state, filepath.Join(dir, "broker.kek"))
 	t.Setenv("ANCHORHOLD_BROKER", socket)
 	for _, line := range steps[:3] {
 		follow(t, line)

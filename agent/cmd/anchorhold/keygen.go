@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
@@ -20,7 +18,7 @@ func newKeygen(inv *invocation) *cobra.Command {
 	return subcommands("keygen", "Make identities and keys",
 		`Makes identities (ML-DSA and Ed25519 together) and keys. Private keys are
 written encrypted, mode 0600, and never replace a file.`,
-		newKeygenBroker(inv), newKeygenPublisher(inv), newKeygenModel(inv), newKeygenCredential(inv), newKeygenQueue(inv), newKeygenTLS(inv))
+		newKeygenBroker(inv), newKeygenPublisher(inv), newKeygenModel(inv), newKeygenCredential(inv), newKeygenQueue(inv), newKeygenTLSRoot(inv), newKeygenTLS(inv))
 }
 
 func newKeygenBroker(inv *invocation) *cobra.Command {
@@ -95,18 +93,6 @@ root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root ke
 	return c
 }
 
-// tlsValidity is the validity of a certificate in days.
-func tlsValidity(flag string, days int) (time.Duration, error) {
-	if days < 1 || days > maxTLSDays {
-		return 0, usageError{fmt.Errorf("--%s %d: a certificate is valid for 1 to %d days", flag, days, maxTLSDays)}
-	}
-	return time.Duration(days) * 24 * time.Hour, nil
-}
-
-// maxTLSDays bounds a certificate's validity: whoever has its key can pretend to be the
-// server that long.
-const maxTLSDays = 3650
-
 func newKeygenPublisher(inv *invocation) *cobra.Command {
 	var unlock unlockFlags
 	var out string
@@ -169,43 +155,6 @@ func newKeygenCredential(inv *invocation) *cobra.Command {
 func newKeygenQueue(inv *invocation) *cobra.Command {
 	return randomFile(inv, "queue", "Make the key that seals an agent's job queue",
 		"  anchorhold keygen queue --out queue.key\n  anchorhold secret put agents/queue --file queue.key", 32)
-}
-
-func newKeygenTLS(inv *invocation) *cobra.Command {
-	var out string
-	var hosts []string
-	var days int
-	c := &cobra.Command{
-		Use: "tls --out NAME --host HOST", Short: "Make a TLS certificate for an aggregator",
-		Long:    "Makes a self-signed certificate NAME.crt, which is its own root and goes into\nthe participants' images, and its key NAME.key.",
-		Example: "  anchorhold keygen tls --out aggregator --host aggregator.example.org", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := need(c, "out", "host"); err != nil {
-				return err
-			}
-			validity, err := tlsValidity("days", days)
-			if err != nil {
-				return err
-			}
-			certPEM, keyPEM, err := hybridtls.NewCertificate(hosts, validity)
-			if err != nil {
-				return err
-			}
-			if err := writeNew(out+".key", keyPEM, 0o600); err != nil {
-				return err
-			}
-			if err := writeNew(out+".crt", certPEM, 0o644); err != nil {
-				return err
-			}
-			return inv.print(c.OutOrStdout(), map[string]any{"certificate": out + ".crt", "key": out + ".key", "hosts": hosts}, func(w io.Writer) {
-				fmt.Fprintf(w, "certificate %s.crt (goes into the participants' images), key %s.key\n", out, out)
-			})
-		},
-	}
-	c.Flags().StringVar(&out, "out", "", "name of the files, without .crt and .key")
-	c.Flags().StringSliceVar(&hosts, "host", nil, "name or address that participants connect to (repeat for several)")
-	c.Flags().IntVar(&days, "days", 365, "validity")
-	return c
 }
 
 // randomFile makes a command that writes random bytes to a new private file.
