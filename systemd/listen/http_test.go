@@ -89,27 +89,36 @@ func TestRequestOfAConnectionThatLostItsPlaceEndsAtOnce(t *testing.T) {
 			return
 		}
 		reading <- struct{}{}
-		if _, _, err := ReadBody(w, r, 1000); err == nil {
+		if _, _, err := ReadBody(w, r, 1<<20); err == nil {
 			t.Error("a whole body?")
 		}
 	})
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
+	held := func() time.Duration {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n123")
+		<-reading
+		began := time.Now()
+		if _, err := http.Get(url); err != nil {
+			t.Fatal(err)
+		}
+		for len(l.live) > 2 { // the newcomer's, and the one that Accept waits with
+			runtime.Gosched()
+		}
+		return time.Since(began)
 	}
-	defer c.Close()
-	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123")
-	<-reading
-	began := time.Now()
-	if _, err := http.Get(url); err != nil {
-		t.Fatal(err)
+	// net/http's wait is half a second each time; a busy machine is not slow each time.
+	shortest := held()
+	for range 20 {
+		if shortest <= 400*time.Millisecond {
+			return
+		}
+		shortest = min(shortest, held())
 	}
-	for len(l.live) > 2 { // the newcomer's, and the one that Accept waits with
-		runtime.Gosched()
-	}
-	if d := time.Since(began); d > 400*time.Millisecond {
-		t.Errorf("its memory was held for %s", d)
-	}
+	t.Errorf("its memory was held for %s at least", shortest)
 }
 
 // The server waits for a peer that still sends, or it would never read why it is refused.
