@@ -146,9 +146,9 @@ type Write func(w io.Writer) error
 
 // Save writes a set: circuit and proving key as their functions write them, the
 // verifying key, and last the record, whose digests of both keys it fills in. It replaces
-// no other keys of the same circuit.
+// no other keys of the same circuit. The directory is made, and none above it.
 func Save(dir string, r statement.Record, circuit, proving Write, verifying []byte) (Set, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return Set{}, err
 	}
 	r.VerifyingKey = sha256.Sum256(verifying)

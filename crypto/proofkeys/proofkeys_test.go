@@ -55,7 +55,7 @@ func save(t testing.TB, dir string, change func(*statement.Record)) proofkeys.Se
 func development(r *statement.Record) { r.Development, r.Ceremony = true, statement.Digest{} }
 
 func TestWhatIsSavedIsLoaded(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a", "b")
+	dir := filepath.Join(t.TempDir(), "a")
 	first := save(t, dir, nil)
 	second := save(t, dir, func(r *statement.Record) { r.Circuit = statement.Digest{1} })
 	list, err := proofkeys.Load(dir)

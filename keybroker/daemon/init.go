@@ -16,7 +16,7 @@ import (
 
 // InitOptions say how to make a state directory.
 type InitOptions struct {
-	// Dir is the state directory; it must be missing or empty.
+	// Dir is the state directory; it must be missing or empty, and what it is in exist.
 	Dir string
 	// Root signs the first epoch. It stays the caller's: neither half of the
 	// private key is written here.
@@ -57,7 +57,8 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 	l := Layout(o.Dir)
 	r := InitResult{Layout: l, Root: o.Root.Public(), Epoch: 1}
 	for _, dir := range []string{o.Dir, l.Epochs(), l.Audit(), l.Policies()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		// None above it: those would be closed to the broker's user where root runs this.
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return r, fmt.Errorf("create broker state: %w", err)
 		}
 	}

@@ -144,6 +144,13 @@ func TestNothingIsReplacedAndNoDirectoryMade(t *testing.T) {
 			t.Errorf("%s to a new file: %s, %v", name, out, err)
 		}
 	}
+	root := filepath.Join(dir, "root")
+	for _, state := range []string{dir, filepath.Join(dir, "missing", "state")} {
+		expectRun(t, exitFailure, "create broker state", "keygen", "broker", "--state", state, "--root", root, "--host", "h", "--credential-file", credential)
+		if exists(root) || exists(root+".pub") || exists(filepath.Join(dir, "missing")) {
+			t.Errorf("a broker that was not made in %s left something", state)
+		}
+	}
 	if exists(filepath.Join(dir, "state")) {
 		t.Error("keygen broker made a state directory for a root key that it could not write")
 	}

@@ -67,8 +67,8 @@ root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root ke
 			}
 			defer root.Wipe()
 			made, err := daemon.Init(c.Context(), daemon.InitOptions{Dir: dir, Root: root, Unlock: u, Hosts: hosts, CertificateValidity: validity})
-			if err != nil {
-				return err
+			if err != nil { // without its broker the key is of no use, and in the way of the next try
+				return errors.Join(err, os.Remove(rootKey), os.Remove(rootKey+".pub"))
 			}
 			if err := writeNew(rootKey+lastEpochSuffix, made.Statement, 0o600); err != nil {
 				return err
