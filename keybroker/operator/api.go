@@ -134,6 +134,21 @@ type Epochs interface {
 	Retire(ctx context.Context, epoch uint64) error
 }
 
+// ValueRemoved is what the removal of a reference value did.
+type ValueRemoved struct {
+	ID string `json:"id"`
+	// Total is how many values are left.
+	Total int `json:"total"`
+	// Accepted says that the policy in force accepted guests with this measurement: they are
+	// refused from now on, and their leases run to their end.
+	Accepted bool `json:"accepted"`
+	// Unmatched are names and subtrees in the policy that no value has any more.
+	Unmatched []string `json:"unmatched,omitempty"`
+	// PolicyDigest is the policy's new one; zero if none is in force. An epoch that pins
+	// the old one allows nothing any more.
+	PolicyDigest audit.Digest `json:"policy_digest,omitzero"`
+}
+
 // Lease is a lease that runs, by the audit log: every key that left is recorded there first.
 type Lease struct {
 	Lease string `json:"lease"`

@@ -173,6 +173,12 @@ func (c *Client) ImportReferenceValues(ctx context.Context, source []byte, repla
 	return out["total"], err
 }
 
+// RemoveReferenceValue forgets a reference value; with force, also one without which the
+// policy in force names some that are not there.
+func (c *Client) RemoveReferenceValue(ctx context.Context, id string, force bool) (ValueRemoved, error) {
+	return post[ValueRemoved](ctx, c, "/v1/reference-values/remove/"+id, url.Values{"force": {strconv.FormatBool(force)}}, nil)
+}
+
 // PutSecret stores a secret and returns its version. The caller wipes secret.
 func (c *Client) PutSecret(ctx context.Context, name string, secret *keybuf.Buffer, meta keystore.Meta, mode PutMode) (uint64, error) {
 	if err := keystore.CheckName(name); err != nil {

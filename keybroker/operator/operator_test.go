@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -449,5 +450,49 @@ func TestStrictRequests(t *testing.T) {
 	}
 	if _, err := NewServer(Options{}); err == nil {
 		t.Error("a server of nothing")
+	}
+}
+
+// TestReferenceValuesAreRemovable one by one, in the log, and not under the policy in force
+// unless somebody says so.
+func TestReferenceValuesAreRemovable(t *testing.T) {
+	b := newBench(t, me(), nil)
+	ctx, c := t.Context(), b.client
+	for _, id := range []string{"demo/one", "demo/two", "other/a"} {
+		if _, err := c.ImportReferenceValues(ctx, valuesText(id), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.ImportPolicy(ctx, []byte(policyText(1, "demo/*"))); err != nil {
+		t.Fatal(err)
+	}
+	before := b.server.opts.Policies.Current().Digest()
+	wantCode := func(id, code string) {
+		t.Helper()
+		_, err := c.RemoveReferenceValue(ctx, id, false)
+		if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Code != code {
+			t.Errorf("%s: %v, want %s", id, err, code)
+		}
+	}
+	wantCode("demo/three", "not-found")
+	if out, err := c.RemoveReferenceValue(ctx, "other/a", false); err != nil || out.Accepted || out.Total != 2 || out.PolicyDigest != before {
+		t.Errorf("one that the policy does not name: %+v %v", out, err)
+	}
+	if out, err := c.RemoveReferenceValue(ctx, "demo/one", false); err != nil || !out.Accepted || out.Unmatched != nil || out.PolicyDigest == before {
+		t.Errorf("one of two: %+v %v", out, err)
+	}
+	wantCode("demo/two", string(ReasonValueNeeded))
+	if out, err := c.RemoveReferenceValue(ctx, "demo/two", true); err != nil || out.Total != 0 || !slices.Equal(out.Unmatched, []string{"demo/*"}) {
+		t.Errorf("the last one: %+v %v", out, err)
+	}
+	again, err := OpenPolicies(b.server.opts.Policies.dir, time.Now)
+	if err != nil || len(again.ReferenceValues()) != 0 || len(again.Current().ReferenceValues()) != 0 {
+		t.Errorf("after a restart: %v %v", again.ReferenceValues(), err)
+	}
+	for id, want := range map[string]int{"demo/one": 1, "demo/two": 3} { // asked, refused, asked
+		found, err := b.server.opts.Audit.Find(audit.Query{Kind: audit.KindOperator, Action: "reference-values-remove", Resource: id})
+		if err != nil || len(found) != want {
+			t.Errorf("%s is in the log %d times, want %d: %v", id, len(found), want, err)
+		}
 	}
 }

@@ -4,14 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
@@ -178,28 +182,78 @@ func (p *Policies) ImportReferenceValues(add []policy.ReferenceValue, replace bo
 	if !replace {
 		values = policy.Merge(p.values, add)
 	}
+	return len(values), p.setValues(values)
+}
+
+// setValues puts reference values in the place of those that are there; mu is held.
+func (p *Policies) setValues(values []policy.ReferenceValue) error {
 	var next *policy.Policy
 	if old := p.current.Load(); old != nil {
 		var err error
 		if next, err = old.WithReferenceValues(values); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	b, err := json.MarshalIndent(map[string]any{"format": 1, "reference_values": values}, "", "  ")
-	if err != nil {
-		return 0, err
-	}
-	if _, err := policy.ParseReferenceValues(b); err != nil {
-		return 0, err
-	}
-	if err := writeFile(filepath.Join(p.dir, referenceValuesFile), b); err != nil {
-		return 0, err
+	if err := p.writeValues(values); err != nil {
+		return err
 	}
 	p.values = values
 	if next != nil {
 		p.current.Store(next)
 	}
-	return len(values), nil
+	return nil
+}
+
+// writeValues writes the file, or removes it if no value is left: a file has one or more.
+func (p *Policies) writeValues(values []policy.ReferenceValue) error {
+	path := filepath.Join(p.dir, referenceValuesFile)
+	if len(values) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return syncDir(p.dir)
+	}
+	b, err := json.MarshalIndent(map[string]any{"format": 1, "reference_values": values}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := policy.ParseReferenceValues(b); err != nil {
+		return err
+	}
+	return writeFile(path, b)
+}
+
+// ReasonValueNeeded means that without a reference value the policy in force would name
+// some that are not there.
+const ReasonValueNeeded evidence.Reason = "reference-value-needed"
+
+// RemoveReferenceValue forgets a reference value. It refuses with ReasonValueNeeded if the
+// policy in force would be left with a name or subtree that nothing matches, unless force
+// says that its guests are to be refused.
+func (p *Policies) RemoveReferenceValue(id string, force bool) (ValueRemoved, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := slices.DeleteFunc(slices.Clone(p.values), func(v policy.ReferenceValue) bool { return v.ID == id })
+	if len(left) == len(p.values) {
+		return ValueRemoved{}, &Error{http.StatusNotFound, "not-found", fmt.Sprintf("there is no reference value %q; anchorhold policy values list shows them", id)}
+	}
+	out := ValueRemoved{ID: id, Total: len(left)}
+	if current := p.current.Load(); current != nil {
+		had := current.Unmatched(p.values)
+		out.Unmatched = slices.DeleteFunc(current.Unmatched(left), func(pattern string) bool { return slices.Contains(had, pattern) })
+		out.Accepted = slices.ContainsFunc(current.ReferenceValues(), func(v policy.ReferenceValue) bool { return v.ID == id })
+		if len(out.Unmatched) > 0 && !force {
+			return ValueRemoved{}, evidence.Refuse(ReasonValueNeeded, "policy %s version %d names %s, and nothing else matches that: its guests would all be refused; import another policy or value first, or say --force",
+				current.ID(), current.Version(), strings.Join(out.Unmatched, ", "))
+		}
+	}
+	if err := p.setValues(left); err != nil {
+		return ValueRemoved{}, err
+	}
+	if current := p.current.Load(); current != nil {
+		out.PolicyDigest = current.Digest()
+	}
+	return out, nil
 }
 
 // ReferenceValues returns the imported values.
@@ -277,6 +331,10 @@ func writeFile(path string, data []byte) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/policy", RoleOperator, true, actionPolicyImport, (*request).policyImport},
 		{"GET", "/v1/reference-values", RoleViewer, false, "reference-values-show", (*request).valuesShow},
 		{"POST", "/v1/reference-values", RoleOperator, true, actionValuesImport, (*request).valuesImport},
+		{"POST", "/v1/reference-values/remove/{name...}", RoleOperator, true, "reference-values-remove", (*request).valueRemove},
 		{"GET", "/v1/secrets", RoleViewer, false, "secret-list", (*request).secretList},
 		{"POST", "/v1/secrets/{name...}", RoleOperator, true, actionSecretPut, (*request).secretPut},
 		{"POST", "/v1/secret-retire/{name...}", RoleOperator, true, "secret-retire", (*request).secretRetire},
@@ -249,6 +250,14 @@ func (r *request) valuesImport() (any, error) {
 	}
 	r.s.opts.Logger.Info("reference values imported", "imported", len(values), "total", n)
 	return map[string]int{"imported": len(values), "total": n}, nil
+}
+
+func (r *request) valueRemove() (any, error) {
+	out, err := r.s.opts.Policies.RemoveReferenceValue(r.resource, r.URL.Query().Get("force") == "true")
+	if err == nil {
+		r.s.opts.Logger.Info("reference value removed", "id", out.ID, "total", out.Total, "accepted", out.Accepted)
+	}
+	return out, err
 }
 
 func (r *request) secretList() (any, error) {

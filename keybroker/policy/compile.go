@@ -399,12 +399,18 @@ func compileTCB(list []MinimumTCB) (map[string]MinimumTCB, error) {
 	return out, nil
 }
 
-// usedValues returns the values that the document refers to, sorted by id.
-func usedValues(doc Document, values []ReferenceValue) ([]ReferenceValue, error) {
+// patternsOf are the names and subtrees of reference values that the document refers to.
+func patternsOf(doc Document) []string {
 	patterns := slices.Clone(doc.Require.ReferenceValues)
 	for _, r := range doc.Rules {
 		patterns = append(patterns, r.Require.ReferenceValues...)
 	}
+	return patterns
+}
+
+// usedValues returns the values that the document refers to, sorted by id.
+func usedValues(doc Document, values []ReferenceValue) ([]ReferenceValue, error) {
+	patterns := patternsOf(doc)
 	for _, p := range patterns {
 		if err := checkPattern(p); err != nil {
 			return nil, invalid("reference_values: %v", err)

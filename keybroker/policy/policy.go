@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/systemd/config"
@@ -102,6 +103,19 @@ func (p *Policy) Document() Document { return p.doc }
 // ReferenceValues returns the reference values that the policy refers to.
 func (p *Policy) ReferenceValues() []ReferenceValue {
 	return append([]ReferenceValue(nil), p.values...)
+}
+
+// Unmatched returns the names and subtrees of reference values in the policy that none of
+// these values has. Guests that must have one of them are refused.
+func (p *Policy) Unmatched(values []ReferenceValue) []string {
+	var out []string
+	for _, pattern := range patternsOf(p.doc) {
+		has := func(v ReferenceValue) bool { return matchesAny([]string{pattern}, v.ID) }
+		if !slices.ContainsFunc(values, has) && !slices.Contains(out, pattern) {
+			out = append(out, pattern)
+		}
+	}
+	return out
 }
 
 // Validity returns the bounds of the policy's life.

@@ -155,7 +155,30 @@ func newReferenceValues(inv *invocation) *cobra.Command {
 				}
 			}, err
 		})
-	return subcommands("values", "Import and list reference values (expected measurements)", "", imports, list)
+	return subcommands("values", "Import, list and remove reference values (expected measurements)", "", imports, list, newRemoveValue(inv))
+}
+
+func newRemoveValue(inv *invocation) *cobra.Command {
+	var force bool
+	c := inv.operate("remove ID", "Forget an expected measurement", "  anchorhold policy values remove images/6", exactly(1, "the id of one reference value"),
+		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			out, err := b.RemoveReferenceValue(ctx, args[0], force)
+			return out, func(w io.Writer) {
+				fmt.Fprintf(w, "%s is removed, %d reference values are left\n", out.ID, out.Total)
+				if out.Accepted {
+					fmt.Fprintf(w, "WARNING: the policy in force accepted guests with it. They get no lease any more; those that run end within 15 minutes (anchorhold leases list).\nThe policy's digest is %s now: an epoch that pins the former one allows nothing.\n", out.PolicyDigest)
+				}
+				for _, name := range out.Unmatched {
+					fmt.Fprintf(w, "WARNING: the policy names %s, which nothing matches any more\n", name)
+				}
+			}, err
+		})
+	c.Long = `Guests that start with this measurement get no lease any more. The audit log says who removed it.
+
+If the policy in force would be left with a name or subtree that no other value matches, the
+command is refused with "reference-value-needed": --force says that those guests are to be refused.`
+	c.Flags().BoolVar(&force, "force", false, "also if the policy in force needs it")
+	return c
 }
 
 func newSecret(inv *invocation) *cobra.Command {
