@@ -46,6 +46,8 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Audit bounds the audit log and says what it must extend.
 	Audit AuditLog `yaml:"audit"`
+	// Secrets says what to do about a key store that was put back from a copy.
+	Secrets Secrets `yaml:"secrets"`
 	// Rounds says what federated rounds may be opened; by default none.
 	Rounds Rounds `yaml:"rounds"`
 	// Proofs makes the broker a registry of proving keys and proofs; by default it is

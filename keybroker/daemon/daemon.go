@@ -84,6 +84,7 @@ type daemon struct {
 	auditKey    *identity.Private
 	log         *audit.Log
 	secrets     *keystore.Store
+	differs     []string // in what the store is older than the audit log; of a reason in writing
 	policies    *operator.Policies
 	roundStore  rounds.Store
 	kept        *aside        // where the file of rounds.checkpoint is read and written
@@ -166,6 +167,7 @@ func (d *daemon) openParts() error {
 	epochs := try(root && key, d.openEpochs)
 	log, secrets := try(key, d.openLog), try(key, d.openSecrets)
 	try(log, d.openEnded)
+	secrets = try(log && secrets, d.checkSecrets)
 	try(epochs && log && secrets, d.openRounds)
 	try(epochs && log && certificate, d.openRegistry)
 	return errors.Join(errs...)

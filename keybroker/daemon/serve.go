@@ -30,8 +30,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := d.record(ctx, "start", fmt.Sprintf("version %s, %s, software TEE accepted: %t", d.opts.Version, d.opts.Build, d.opts.Config.SoftwareTEERoot != "")); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}
-	if err := d.ended.keep(); err != nil {
-		return errors.Join(fmt.Errorf("ended leases: %w", err), guests.Close(), operators.Close())
+	if err := errors.Join(d.agreeSecrets(ctx), d.ended.keep()); err != nil {
+		return errors.Join(err, guests.Close(), operators.Close())
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

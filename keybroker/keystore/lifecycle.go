@@ -52,6 +52,29 @@ func (s *Store) Count() (int, error) {
 	return n, err
 }
 
+// Audited returns up to which record of the audit log the store was found to have what the
+// log says, as SetAudited said; 0 if never. A copy that is put back says what it said then.
+func (s *Store) Audited() (records uint64, err error) {
+	err = guarded(s.db.View, func(tx *bolt.Tx) error {
+		switch v := tx.Bucket([]byte(bucketMeta)).Get([]byte(metaAudited)); len(v) {
+		case 0:
+		case 8:
+			records = binary.BigEndian.Uint64(v)
+		default:
+			return fmt.Errorf("%w: the number of audit records", ErrDamaged)
+		}
+		return nil
+	})
+	return records, err
+}
+
+// SetAudited keeps how many records of the audit log the store was compared with.
+func (s *Store) SetAudited(ctx context.Context, records uint64) error {
+	return s.update(ctx, func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaAudited), binary.BigEndian.AppendUint64(nil, records))
+	})
+}
+
 // Rotate stores secret as the next version of an existing name and retires all
 // active ones before it, in one step.
 func (s *Store) Rotate(ctx context.Context, name string, secret *keybuf.Buffer, meta Meta) (uint64, error) {

@@ -15,6 +15,7 @@ const (
 	metaFormat    = "format"
 	metaKEKID     = "kek-id"
 	metaCommitKey = "commitment-key"
+	metaAudited   = "audited"
 	maxMetaBytes  = 512
 )
 

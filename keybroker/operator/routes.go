@@ -294,6 +294,9 @@ func (r *request) secretPut() (any, error) {
 		return nil, &Error{http.StatusBadRequest, "mode", "mode is put, create or rotate"}
 	}
 	version, err := put()
+	if err == nil {
+		err = r.secretChanged(keystore.Active, version)
+	}
 	return SecretVersion{r.resource, version}, err
 }
 
@@ -302,7 +305,10 @@ func (r *request) secretRetire() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return SecretVersion{r.resource, v}, r.s.opts.Secrets.Retire(r.Context(), r.resource, v)
+	if err := r.s.opts.Secrets.Retire(r.Context(), r.resource, v); err != nil {
+		return nil, err
+	}
+	return SecretVersion{r.resource, v}, r.secretChanged(keystore.Retired, v)
 }
 
 func (r *request) secretDestroy() (any, error) {
@@ -310,7 +316,10 @@ func (r *request) secretDestroy() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return SecretVersion{r.resource, v}, r.s.opts.Secrets.Destroy(r.Context(), r.resource, v)
+	if err := r.s.opts.Secrets.Destroy(r.Context(), r.resource, v); err != nil {
+		return nil, err
+	}
+	return SecretVersion{r.resource, v}, r.secretChanged(keystore.Destroyed, v)
 }
 
 func (r *request) version() (uint64, error) {
