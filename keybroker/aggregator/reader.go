@@ -90,7 +90,12 @@ func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 	v.mu.Lock()
 	v.reader, v.readings = &reader, map[federation.ID]standing{}
 	v.mu.Unlock()
-	listen.From(r.Context()).Promote("agent " + reader.Agent().String())
+	// Agent keys are as many as a guest likes: its places are its processor's.
+	who := "agent " + reader.Agent().String()
+	if p := reader.Authority.Lease.Processor; p != (protocol.Processor{}) {
+		who = "processor " + federation.Digest(p).String()
+	}
+	listen.From(r.Context()).Promote(who)
 	reply(w, http.StatusOK, struct{}{})
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -47,6 +48,10 @@ func ServeReload(ctx context.Context, reload func(context.Context) error) error 
 	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
+	return serveReload(ctx, l, reload)
+}
+
+func serveReload(ctx context.Context, l net.Listener, reload func(context.Context) error) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
@@ -56,7 +61,14 @@ func ServeReload(ctx context.Context, reload func(context.Context) error) error 
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("reload: %w", err)
+			if !transient(err) {
+				return fmt.Errorf("reload: %w", err)
+			}
+			select { // who asks waits in the queue
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
 		}
 		verdict := "done\n"
 		if err := reload(ctx); err != nil {
@@ -66,6 +78,12 @@ func ServeReload(ctx context.Context, reload func(context.Context) error) error 
 		_, _ = io.WriteString(c, verdict[:min(len(verdict), maxVerdict)])
 		_ = c.Close()
 	}
+}
+
+// transient says whether accepting may work again later.
+func transient(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS) ||
+		errors.Is(err, syscall.ECONNABORTED)
 }
 
 // ErrReloadRefused means that the daemon keeps its old configuration.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -69,6 +71,42 @@ func TestReloadThatHangsIsNotWaitedForWithoutEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := AskReload(ctx, "daemon"); err == nil || errors.Is(err, ErrReloadRefused) {
+		t.Error(err)
+	}
+}
+
+// short is a listener of a process without descriptors: it fails so often, then works.
+type short struct {
+	net.Listener
+	failures int
+}
+
+func (s *short) Accept() (net.Conn, error) {
+	if s.failures > 0 {
+		s.failures--
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return s.Listener.Accept()
+}
+
+// A daemon that is short of descriptors fails a reload; it does not end.
+func TestReloadOutlivesAWantOfDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("RUNTIME_DIRECTORY", dir)
+	l, err := net.Listen("unix", filepath.Join(dir, reloadSocket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- serveReload(ctx, &short{l, 2}, func(context.Context) error { return nil })
+	}()
+	if err := AskReload(t.Context(), "daemon"); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }

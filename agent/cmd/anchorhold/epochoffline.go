@@ -168,19 +168,25 @@ const lastEpochSuffix = ".epoch"
 // statement if it is what is asked for: signing was done already.
 func (s *epochSign) judge(raw []byte, root identity.Public, now protocol.Time) (asked protocol.EpochStatement, former []byte, known bool, err error) {
 	roots := []identity.Public{root}
-	request, last, err := protocol.VerifyEpochRequest(raw, roots)
+	request, asking, err := protocol.VerifyEpochRequest(raw, roots)
 	if err != nil {
 		return asked, nil, false, err
 	}
 	kept, err := readBounded(s.last)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return request.Asked, nil, false, request.Asked.Follows(last, now)
+		return request.Asked, nil, false, request.Asked.Follows(asking, now)
 	case err != nil:
 		return asked, nil, false, err
 	}
-	if last, err = protocol.VerifyEpoch(kept, roots); err != nil {
+	last, err := protocol.VerifyEpoch(kept, roots)
+	if err != nil {
 		return asked, nil, false, fmt.Errorf("%s, which holds the last statement: %w", s.last, err)
+	}
+	// The root ended that epoch, perhaps because its key was stolen: whoever has the key
+	// would be the broker for every guest.
+	if asking.Epoch < last.MinEpoch {
+		return asked, nil, false, evidence.Refuse(protocol.ReasonEpochRetired, "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives", asking.Epoch, s.last, last.MinEpoch)
 	}
 	if last.Epoch == request.Asked.Epoch && last.Key.Equal(request.Asked.Key) {
 		return last, kept, true, nil
