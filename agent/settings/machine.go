@@ -1,12 +1,13 @@
 package settings
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 )
 
 // maxSocketPath is the longest path of a unix socket: sun_path without its end (unix(7)).
@@ -39,11 +40,10 @@ func (c Config) checkTrust(f *Findings) {
 			continue
 		}
 		pem, err := os.ReadFile(path)
-		switch {
-		case err != nil:
+		if err != nil {
 			f.errorf("%s: %v", field, err)
-		case !x509.NewCertPool().AppendCertsFromPEM(pem):
-			f.errorf("%s: %s holds no certificate", field, path)
+		} else if _, err := hybridtls.Roots(pem); err != nil {
+			f.errorf("%s: %s: %v", field, path, err)
 		}
 	}
 	if _, err := c.RootIdentities(); err != nil {

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ func onThisMachine(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{"tls.crt": certificate, "root.pub": public, "publisher.pub": public, "demo.ahm": []byte("sealed"), "no.crt": public} {
+	for name, data := range map[string][]byte{"tls.crt": certificate, "root.pub": public, "publisher.pub": public, "demo.ahm": []byte("sealed"), "no.crt": public, "two.crt": append(bytes.Clone(certificate), certificate[:99]...)} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +59,8 @@ func TestWhatAMachineLacksIsNamed(t *testing.T) {
 	classifier := fmt.Sprintf("classifiers: [{name: c, path: %s/demo.ahm, resource: models/c, publisher: %s/publisher.pub}]\n", dir, dir)
 	for says, change := range map[string][2]string{
 		"broker.tls_roots: open ":          {"/tls.crt", "/absent.crt"},
-		"holds no certificate":             {"/tls.crt", "/no.crt"},
+		"no certificate (PEM)":             {"/tls.crt", "/no.crt"},
+		"1 of 2 certificates are cut":      {"/tls.crt", "/two.crt"},
 		"broker.root_keys: ":               {"/root.pub", "/absent.pub"},
 		"broker.root_keys: not":            {"/root.pub", "/tls.crt"},
 		"models[0].path: stat ":            {"/demo.ahm", "/absent.ahm"},
