@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// serveReload serves until the test ends, and returns the runtime directory.
-func serveReload(t *testing.T, reload func(context.Context) error) {
+// reloadable serves until the test ends, and returns the runtime directory.
+func reloadable(t *testing.T, reload func(context.Context) error) {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("RUNTIME_DIRECTORY", dir+":/not/this")
@@ -40,7 +40,7 @@ func serveReload(t *testing.T, reload func(context.Context) error) {
 func TestReloadBringsItsVerdict(t *testing.T) {
 	verdict := error(nil)
 	asked := 0
-	serveReload(t, func(context.Context) error { asked++; return verdict })
+	reloadable(t, func(context.Context) error { asked++; return verdict })
 	if err := AskReload(t.Context(), "daemon"); err != nil {
 		t.Error(err)
 	}
@@ -60,7 +60,7 @@ func TestReloadBringsItsVerdict(t *testing.T) {
 // A reload that does not come back does not keep who asked beyond the time.
 func TestReloadThatHangsIsNotWaitedForWithoutEnd(t *testing.T) {
 	first := true
-	serveReload(t, func(ctx context.Context) error {
+	reloadable(t, func(ctx context.Context) error {
 		if first {
 			first = false
 			return nil
