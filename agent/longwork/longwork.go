@@ -73,7 +73,6 @@ type Agent struct {
 // of keys hold, and this run's own key, stay from the first lease to the agent's end.
 type Works struct {
 	agent Agent
-	grace time.Duration // pauseGrace, but in tests
 	began chan *session // to Run
 	first chan struct{} // closed when the first session begins
 
@@ -90,7 +89,7 @@ type Works struct {
 
 // New makes works that have not begun.
 func New(agent Agent) *Works {
-	return &Works{agent: agent, grace: pauseGrace, began: make(chan *session, 1), first: make(chan struct{}),
+	return &Works{agent: agent, began: make(chan *session, 1), first: make(chan struct{}),
 		err: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
@@ -282,13 +281,13 @@ func (w *Works) pause(s *session, why error) {
 	}
 	w.mu.Unlock()
 	s.stop()
-	late := !within(w.grace, func() { <-s.ended })
+	late := !within(pauseGrace, func() { <-s.ended })
 	s.wipe()
 	closed := make(chan error, 1)
-	hangs := !within(w.grace, func() { closed <- s.close() })
+	hangs := !within(pauseGrace, func() { closed <- s.close() })
 	// A log may hang as well: it comes last.
 	if late {
-		w.agent.Logger.Error("jobs did not stop at the lease's end; the queue's key was wiped under them", "after", w.grace)
+		w.agent.Logger.Error("jobs did not stop at the lease's end; the queue's key was wiped under them", "after", pauseGrace)
 	}
 	if hangs {
 		w.agent.Logger.Error("the job queue does not close: its disk does not answer")

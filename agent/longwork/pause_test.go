@@ -9,7 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -21,9 +21,7 @@ import (
 const queueName = "keys/queue"
 
 func quietWorks() *Works {
-	w := New(Agent{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	w.grace = 50 * time.Millisecond
-	return w
+	return New(Agent{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 }
 
 // config is one with a queue and nothing that uses it.
@@ -54,83 +52,89 @@ func reason(t *testing.T, what string, err error, want evidence.Reason) {
 // TestTheQueuePausesWithTheLeaseAndResumes: between leases there is no key and no queue;
 // the next lease with the same key brings the jobs back, and one with another key does not.
 func TestTheQueuePausesWithTheLeaseAndResumes(t *testing.T) {
-	w, cfg := quietWorks(), config(t)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		w, cfg := quietWorks(), config(t)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		defer func() {
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
+		l, first := queueLease(t, 1)
+		if err := w.Begin(cfg, l); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	l, first := queueLease(t, 1)
-	if err := w.Begin(cfg, l); err != nil {
-		t.Fatal(err)
-	}
-	work, err := w.Work()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := work.Queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")}); err != nil {
-		t.Fatal(err)
-	}
-	l, second := queueLease(t, 1)
-	if err := w.Begin(cfg, l); err != nil || second.Len() != 0 || first.Len() == 0 { // a renewal
-		t.Errorf("%v; keys of %d and %d bytes", err, first.Len(), second.Len())
-	}
-	if again, err := w.Work(); err != nil || again.Queue != work.Queue {
-		t.Errorf("a renewal opened the queue anew: %v", err)
-	}
+		work, err := w.Work()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := work.Queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+		l, second := queueLease(t, 1)
+		if err := w.Begin(cfg, l); err != nil || second.Len() != 0 || first.Len() == 0 { // a renewal
+			t.Errorf("%v; keys of %d and %d bytes", err, first.Len(), second.Len())
+		}
+		if again, err := w.Work(); err != nil || again.Queue != work.Queue {
+			t.Errorf("a renewal opened the queue anew: %v", err)
+		}
 
-	w.Pause()
-	if first.Len() != 0 {
-		t.Error("the queue's key outlives the lease")
-	}
-	_, err = w.Work()
-	reason(t, "between leases", err, ReasonExpired)
-	_, err = w.Proofs()
-	reason(t, "between leases", err, ReasonExpired)
-	_, _, err = work.Queue.Submit(t.Context(), jobs.Job{Class: "y", Spec: []byte("{}")})
-	reason(t, "between leases", err, jobs.ReasonClosed)
-	if w.Gauges() != nil {
-		t.Error("figures of a queue that is closed")
-	}
+		w.Pause()
+		if first.Len() != 0 {
+			t.Error("the queue's key outlives the lease")
+		}
+		_, err = w.Work()
+		reason(t, "between leases", err, ReasonExpired)
+		_, err = w.Proofs()
+		reason(t, "between leases", err, ReasonExpired)
+		_, _, err = work.Queue.Submit(t.Context(), jobs.Job{Class: "y", Spec: []byte("{}")})
+		reason(t, "between leases", err, jobs.ReasonClosed)
+		if w.Gauges() != nil {
+			t.Error("figures of a queue that is closed")
+		}
 
-	l, other := queueLease(t, 2)
-	reason(t, "another key", w.Begin(cfg, l), jobs.ReasonWrongKey)
-	if other.Len() != 0 {
-		t.Error("a key that opens nothing is kept")
-	}
-	l, _ = queueLease(t, 1)
-	if err := w.Begin(cfg, l); err != nil {
-		t.Fatal(err)
-	}
-	if work, err = w.Work(); err != nil || len(work.Queue.List(nil)) != 1 {
-		t.Errorf("after the next lease: %v", err)
-	}
-	l, changed := queueLease(t, 3)
-	reason(t, "a key that changed", w.Begin(cfg, l), jobs.ReasonWrongKey)
-	if _, err := w.Work(); err == nil || changed.Len() != 0 {
-		t.Error("the queue stays open under a key that the last lease did not bring")
-	}
+		l, other := queueLease(t, 2)
+		reason(t, "another key", w.Begin(cfg, l), jobs.ReasonWrongKey)
+		if other.Len() != 0 {
+			t.Error("a key that opens nothing is kept")
+		}
+		l, _ = queueLease(t, 1)
+		if err := w.Begin(cfg, l); err != nil {
+			t.Fatal(err)
+		}
+		if work, err = w.Work(); err != nil || len(work.Queue.List(nil)) != 1 {
+			t.Errorf("after the next lease: %v", err)
+		}
+		l, changed := queueLease(t, 3)
+		reason(t, "a key that changed", w.Begin(cfg, l), jobs.ReasonWrongKey)
+		if _, err := w.Work(); err == nil || changed.Len() != 0 {
+			t.Error("the queue stays open under a key that the last lease did not bring")
+		}
+	})
 }
 
 // TestPauseDoesNotWaitForAJobThatHangs: nothing runs the session's end here. The key is
-// wiped and the queue closed when the grace is over.
+// wiped and the queue closed when the grace is over. In a bubble a busy machine cannot use
+// up the grace of what does its work.
 func TestPauseDoesNotWaitForAJobThatHangs(t *testing.T) {
-	w, cfg := quietWorks(), config(t)
-	l, key := queueLease(t, 1)
-	if err := w.Begin(cfg, l); err != nil {
-		t.Fatal(err)
-	}
-	s := <-w.began // a Run that works on a job for ever
-	w.Pause()
-	if key.Len() != 0 {
-		t.Error("a job that hangs keeps the queue's key")
-	}
-	_, _, err := s.queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")})
-	reason(t, "after the pause", err, jobs.ReasonClosed)
+	synctest.Test(t, func(t *testing.T) {
+		w, cfg := quietWorks(), config(t)
+		l, key := queueLease(t, 1)
+		if err := w.Begin(cfg, l); err != nil {
+			t.Fatal(err)
+		}
+		s := <-w.began // a Run that works on a job for as long as this test
+		defer close(s.ended)
+		w.Pause()
+		if key.Len() != 0 {
+			t.Error("a job that hangs keeps the queue's key")
+		}
+		_, _, err := s.queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")})
+		reason(t, "after the pause", err, jobs.ReasonClosed)
+	})
 }
 
 // TestPauseWipesTheKeyOfAQueueThatIsBeingOpened: the file is locked by somebody else, and
