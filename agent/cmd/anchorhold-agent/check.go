@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/anchorhold/anchorhold/agent"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/guest/snp"
 )
 
 // check prints what is wrong with a file or missing on this machine, and what an admin
@@ -18,8 +20,17 @@ func check(path string, out io.Writer) int {
 	findings.Add(cfg.CheckMachine())
 	if p := cfg.Compute.TEE.Provider; p == "amd_sev_snp" || p == "software" {
 		if err := checkCollector(cfg); err != nil {
-			findings.Errors = append(findings.Errors, fmt.Sprintf("compute.tee.provider: %s: %v", p, err))
+			findings.Errors = append(findings.Errors, err.Error())
 		}
 	}
 	return findings.Print(out, path)
+}
+
+// hardware is the collector of this machine's TEE.
+func hardware() (agent.Collector, error) {
+	col, err := snp.New(snp.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("compute.tee.provider: amd_sev_snp: %w", err)
+	}
+	return col, nil
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 
 	"github.com/anchorhold/anchorhold/agent"
-	"github.com/anchorhold/anchorhold/guest/snp"
 )
 
 const buildKind = "production build: evidence comes from hardware"
@@ -20,7 +19,7 @@ func newCollector(cfg settings.Config, _ *slog.Logger) (agent.Collector, bool, e
 	if cfg.Compute.TEE.Provider == "software" {
 		return nil, false, errors.New("compute.tee.provider: software is refused: this build cannot use the software TEE (only builds with the tag softtee can, and they prove nothing)")
 	}
-	col, err := snp.New(snp.Options{})
+	col, err := hardware()
 	return col, false, err
 }
 

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent"
-	"github.com/anchorhold/anchorhold/guest/snp"
 	"github.com/anchorhold/anchorhold/guest/teesim"
 )
 
@@ -23,7 +22,7 @@ const buildKind = "DEVELOPMENT BUILD WITH THE SOFTWARE TEE: its evidence proves 
 // newCollector returns the hardware's collector, or the software TEE, loudly.
 func newCollector(cfg settings.Config, log *slog.Logger) (agent.Collector, bool, error) {
 	if cfg.Compute.TEE.Provider != "software" {
-		col, err := snp.New(snp.Options{})
+		col, err := hardware()
 		return col, false, err
 	}
 	log.Warn("THE SOFTWARE TEE IS IN USE: this evidence proves nothing to anyone")
@@ -52,7 +51,7 @@ func softwareOptions(cfg settings.Config) (teesim.Options, error) {
 // the software TEE's chain either.
 func checkCollector(cfg settings.Config) error {
 	if cfg.Compute.TEE.Provider != "software" {
-		_, err := snp.New(snp.Options{})
+		_, err := hardware()
 		return err
 	}
 	_, err := softwareOptions(cfg)

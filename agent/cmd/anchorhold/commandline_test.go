@@ -72,7 +72,7 @@ func TestWrongArgumentsAreWrongCommandLines(t *testing.T) {
 func TestWhatIsMissingIsNamed(t *testing.T) {
 	expectRun(t, exitUsage, "--out, --key, --publisher, --name, --model-version are needed", "seal", "m.gguf")
 	expectRun(t, exitUsage, "--out, --name are needed", "seal", "m.gguf", "--key", "k", "--publisher", "p", "--model-version", "1")
-	expectRun(t, exitUsage, `--model-version "0" is no value: version of the model, from 1`, "seal", "m.gguf", "--out", "o", "--key", "k", "--publisher", "p", "--name", "n", "--model-version", "0")
+	expectRun(t, exitUsage, `--model-version cannot be "0": version of the model, from 1`, "seal", "m.gguf", "--out", "o", "--key", "k", "--publisher", "p", "--name", "n", "--model-version", "0")
 	expectRun(t, exitUsage, "--host is needed", "keygen", "broker", "--state", "s", "--root", "r")
 	expectRun(t, exitUsage, "--keys is needed", "proof", "verify", "f", "--root", "r")
 	expectRun(t, exitUsage, "--clip-l2 is needed", "fed", "round", "open", "--model", "m", "--length", "3")
@@ -84,8 +84,8 @@ func TestSecretsThatAreNoneAreNamed(t *testing.T) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	short, letter, good := write(t, path("short"), "abcd"), write(t, path("letter"), "x\n"), write(t, path("good"), strings.Repeat("c", 32))
 	expectRun(t, exitFailure, short+" holds 4 bytes; a credential has 32", "keygen", "publisher", "--out", path("p"), "--credential-file", short)
-	expectRun(t, exitUsage, "a passphrase of 1 characters is soon guessed", "keygen", "publisher", "--out", path("p"), "--passphrase-file", letter)
-	expectRun(t, exitUsage, "a passphrase of 1 characters", "keygen", "broker", "--state", path("s"), "--root", path("r"), "--host", "h", "--passphrase-file", letter)
+	expectRun(t, exitUsage, "soon guessed: it has 1 of at least 15", "keygen", "publisher", "--out", path("p"), "--passphrase-file", letter)
+	expectRun(t, exitUsage, "it has 1 of at least 15", "keygen", "broker", "--state", path("s"), "--root", path("r"), "--host", "h", "--passphrase-file", letter)
 	for _, name := range []string{"p", "r", "s"} {
 		if exists(path(name)) {
 			t.Errorf("%s was made", name)

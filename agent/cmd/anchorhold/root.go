@@ -181,7 +181,7 @@ func need(c *cobra.Command, flags ...string) error {
 	text := strings.Join(missing, ", ") + " are needed"
 	switch {
 	case len(missing) == 1 && last.Changed:
-		text = fmt.Sprintf("--%s %q is no value: %s", last.Name, last.Value, last.Usage)
+		text = fmt.Sprintf("--%s cannot be %q: %s", last.Name, last.Value, last.Usage)
 	case len(missing) == 1:
 		text = fmt.Sprintf("--%s is needed: %s", last.Name, last.Usage)
 	}

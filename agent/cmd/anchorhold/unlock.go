@@ -56,7 +56,7 @@ func (u *unlockFlags) choose(c *cobra.Command) (identity.Unlock, error) {
 	}
 	if n := utf8.RuneCount(secret.Passphrase.Bytes()); n < minPassphrase {
 		wipeUnlock(secret)
-		return identity.Unlock{}, usageError{fmt.Errorf("a passphrase of %d characters is soon guessed: take %d or more, such as five random words, or --credential-file", n, minPassphrase)}
+		return identity.Unlock{}, usageError{fmt.Errorf("the passphrase is soon guessed: it has %d of at least %d characters; take five random words, or --credential-file", n, minPassphrase)}
 	}
 	return secret, nil
 }
