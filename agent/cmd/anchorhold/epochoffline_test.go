@@ -180,7 +180,12 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	}
 	// With the root key at hand, in one step; its record goes along.
 	follow(t, "anchorhold epoch rotate --root root.key --credential-file root.kek --days 120")
-	expectRun(t, 0, "", "audit", "verify", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
+	// The running broker's log, and whose word its key is.
+	expectRun(t, 0, "which is that of the root's statement", "audit", "verify", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
+	expectRun(t, 0, "the broker named it itself", "audit", "verify")
+	expectRun(t, exitRefused, "audit-key-mismatch", "audit", "verify", "--key", filepath.Join("other", "audit.pub"))
+	expectRun(t, exitRefused, "broker-unknown", "audit", "verify", "--root", "other.key.pub")
+	expectRun(t, exitRefused, "checkpoint-invalid", "audit", "verify", "--checkpoint", "root.key.pub")
 	follow(t, "anchorhold epoch request --out after.request --days 150")
 	expectRun(t, 0, "it may be signed", "epoch", "sign", "--root", "root.key", "--request", "after.request", "--show")
 }
