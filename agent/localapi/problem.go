@@ -35,7 +35,7 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem.Error {
 		switch refusal.Reason {
 		case ReasonTimeout:
 			return &problem.Error{Status: http.StatusGatewayTimeout, Type: "timeout_error", Code: string(refusal.Reason), Message: refusal.Detail}
-		case ReasonPeer:
+		case ReasonPeer, party.ReasonNotYours:
 			return &problem.Error{Status: http.StatusForbidden, Type: "permission_error", Code: string(refusal.Reason), Message: refusal.Detail}
 		}
 		if status := statusOf(refusal.Reason); status != 0 {

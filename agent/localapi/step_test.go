@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -21,6 +22,14 @@ func TestFullnessHasItsStatus(t *testing.T) {
 		if p := s.problemOf(t.Context(), evidence.Refuse(reason, "full")); p.Status != want || p.Code != string(reason) {
 			t.Errorf("%s: %+v, want %d", reason, p, want)
 		}
+	}
+}
+
+// Another user's share is forbidden, and not a thing to try again later.
+func TestAnothersShareIsForbidden(t *testing.T) {
+	s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}
+	if p := s.problemOf(t.Context(), evidence.Refuse(party.ReasonNotYours, "another user joined")); p.Status != http.StatusForbidden || p.Code != "share-not-yours" {
+		t.Errorf("%+v", p)
 	}
 }
 

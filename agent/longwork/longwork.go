@@ -402,7 +402,7 @@ func (w *Works) federation(cfg settings.Config, dir string, s *session, f *fixed
 	if w.party != nil {
 		return nil
 	}
-	p, err := party.New(party.Config{Board: f.shards[0], Pool: f.pool, Recounted: w.recounted, Limits: limits, Dir: dir, Logger: w.agent.Logger, Room: spool.NewRoom(dir, spoolLimits(cfg)).Above,
+	p, err := party.New(party.Config{Board: f.shards[0], Pool: f.pool, Recounted: w.recounted, Limits: limits, Own: uint32(os.Geteuid()), Dir: dir, Logger: w.agent.Logger, Room: spool.NewRoom(dir, spoolLimits(cfg)).Above,
 		Sign: func() (party.Signer, error) { s, err := w.agent.Sign(); return party.Signer(s), err }})
 	if err != nil {
 		return err

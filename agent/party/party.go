@@ -3,7 +3,8 @@
 //
 // It guarantees that a party's secret is drawn in the guest, stays in its memory and
 // is used for one decryption share: it is gone before the share leaves, whatever
-// becomes of it, so that there is never a second one; that the party vouches only
+// becomes of it, so that there is never a second one; that of the local users only the one
+// who joined, root and the agent's own begin that share; that the party vouches only
 // for a key that it computed itself from shares which were fixed before anybody saw
 // another's; and that it decrypts only the sum of the contributions that the
 // broker's ticket closes, added again by itself.
@@ -48,6 +49,8 @@ const (
 	ReasonUsed evidence.Reason = "party-share-used"
 	// ReasonActive: the active parties are not a threshold of all, with this one.
 	ReasonActive evidence.Reason = "party-active-invalid"
+	// ReasonNotYours: another local user had this agent join the key.
+	ReasonNotYours evidence.Reason = "share-not-yours"
 	// ReasonTimeout: another party did not send its message in time.
 	ReasonTimeout evidence.Reason = "party-timeout"
 )
@@ -67,7 +70,7 @@ type Signer struct {
 // live is the floor for what is said now.
 func (s Signer) live() protocol.Floor { return protocol.Live(s.Lowest, s.Now) }
 
-// Config is what the service needs. All fields but Poll are required.
+// Config is what the service needs. All fields but Own and Poll are required.
 type Config struct {
 	Board *uplink.Client
 	Pool  *worker.Pool
@@ -76,6 +79,8 @@ type Config struct {
 	// contributions that the round's participants signed.
 	Recounted func(ctx context.Context, round federation.ID, w io.Writer) error
 	Limits    worker.Limits
+	// Own is the agent's own user, who like root may share what another user joined.
+	Own uint32
 	// Dir is where a share lies until it is sent; it is no secret.
 	Dir string
 	// Room says whether so many bytes may be written there.
@@ -118,6 +123,7 @@ type member struct {
 	setup  federation.Setup
 	digest federation.Digest
 	index  int
+	joiner uint32 // the local user who may use the one share
 
 	mu     sync.Mutex
 	status Status
@@ -227,10 +233,12 @@ func (s *Service) end(m *member, err error) {
 	s.cfg.Logger.Info("a party's step is done", "round", st.Round.String(), "party", st.Party, "state", string(st.State))
 }
 
-// Join takes part in setting up the key of a round; Status says how far it is.
-func (s *Service) Join(ctx context.Context, id federation.ID) (Status, error) {
+// Join takes part in setting up the key of a round for a local user; Status says how far
+// it is. The first who joins may share. Another who joins the same key is told then, while
+// a new one can still be set up, rather than when the round is closed.
+func (s *Service) Join(ctx context.Context, uid uint32, id federation.ID) (Status, error) {
 	if m, err := s.member(id); err == nil {
-		return m.show(), nil
+		return m.show(), s.mayShare(m, uid)
 	}
 	signer, err := s.cfg.Sign()
 	if err != nil {
@@ -247,12 +255,12 @@ func (s *Service) Join(ctx context.Context, id federation.ID) (Status, error) {
 	case signer.Now >= setup.Closes:
 		return Status{}, evidence.Refuse(ReasonTimeout, "the set-up ended at %s", setup.Closes.Time())
 	}
-	m := &member{setup: setup, digest: federation.DigestOf(signed), index: index,
+	m := &member{setup: setup, digest: federation.DigestOf(signed), index: index, joiner: uid,
 		status: Status{Round: id, Party: index, Parties: len(setup.Agents), Threshold: int(setup.Threshold), State: SettingUp}}
 	s.mu.Lock()
 	if held, ok := s.keys[id]; ok {
 		s.mu.Unlock()
-		return held.show(), nil
+		return held.show(), s.mayShare(held, uid)
 	}
 	if s.forget(); len(s.keys) >= maxKeys {
 		s.mu.Unlock()
@@ -281,6 +289,15 @@ func (s *Service) member(id federation.ID) (*member, error) {
 		return nil, evidence.Refuse(ReasonUnknown, "this agent holds no part of the key of round %s; a restart loses it", id)
 	}
 	return m, nil
+}
+
+// mayShare refuses users who could spend the one share for other active parties than the
+// rest name, and lose the round.
+func (s *Service) mayShare(m *member, uid uint32) error {
+	if uid == m.joiner || uid == 0 || uid == s.cfg.Own {
+		return nil
+	}
+	return evidence.Refuse(ReasonNotYours, "another user had this agent join the key of round %s: that user, root or the agent's own user gives the share", m.setup.Round)
 }
 
 // Status says where a party stands.

@@ -138,7 +138,7 @@ func (w *world) agent(t *testing.T) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Service, err = party.New(party.Config{Board: a.board, Pool: pool, Sign: sign, Recounted: a.fed.Recounted, Limits: limits, Dir: dir, Poll: 5 * time.Millisecond, Logger: quiet(),
+	a.Service, err = party.New(party.Config{Board: a.board, Pool: pool, Sign: sign, Recounted: a.fed.Recounted, Limits: limits, Own: own, Dir: dir, Poll: 5 * time.Millisecond, Logger: quiet(),
 		Room: func(int64) error { return a.full }})
 	if err != nil {
 		t.Fatal(err)
@@ -162,6 +162,9 @@ func (w *world) agent(t *testing.T) *agent {
 	t.Cleanup(a.stop)
 	return a
 }
+
+// Local users of an agent: who joined, the agent's own, and another.
+const joiner, own, stranger = 7, 8, 9
 
 // poll asks until it is true; what is asked has no other way to tell.
 func poll(t *testing.T, done func() bool) {
@@ -331,12 +334,17 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 	w := newWorld(t, 4)
 	s, signed := w.setup(t, 2, 3)
 	for _, a := range w.agents[:3] {
-		if _, err := a.Join(t.Context(), s.Round); err != nil {
+		if _, err := a.Join(t.Context(), joiner, s.Round); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := w.agents[3].Join(t.Context(), s.Round)
+	_, err := w.agents[3].Join(t.Context(), joiner, s.Round)
 	wantReason(t, "a stranger joins", err, "client-not-named")
+	_, err = w.agents[0].Join(t.Context(), stranger, s.Round)
+	wantReason(t, "another user joins", err, party.ReasonNotYours)
+	if _, err := w.agents[0].Join(t.Context(), joiner, s.Round); err != nil {
+		t.Errorf("who joined joins again: %v", err)
+	}
 	for _, a := range w.agents[:3] {
 		if st := a.await(t, s.Round, party.SettingUp); st.State != party.Ready {
 			t.Fatalf("%+v", st)
@@ -349,34 +357,36 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 			t.Fatalf("contribution: %+v", info)
 		}
 	}
-	_, err = w.agents[0].Share(t.Context(), r.ID, []int{1, 3})
+	_, err = w.agents[0].Share(t.Context(), joiner, r.ID, []int{1, 3})
 	wantReason(t, "before the round is closed", err, "round-not-closed")
 	w.close(t, r, roundSigned)
 	for _, active := range [][]int{{1}, {1, 2, 3}, {2, 3}, {1, 1}, {1, 4}, {0, 1}, nil} {
-		_, err = w.agents[0].Share(t.Context(), r.ID, active)
+		_, err = w.agents[0].Share(t.Context(), joiner, r.ID, active)
 		wantReason(t, fmt.Sprint(active), err, party.ReasonActive)
 	}
 	w.agents[0].full = evidence.Refuse(spool.ReasonDisk, "full")
-	_, err = w.agents[0].Share(t.Context(), r.ID, []int{1, 3})
+	_, err = w.agents[0].Share(t.Context(), joiner, r.ID, []int{1, 3})
 	wantReason(t, "a full disk", err, spool.ReasonDisk)
 	w.agents[0].full = nil // and the secret is there still
-	share := func(i int) party.Status {
-		if _, err := w.agents[i].Share(t.Context(), r.ID, []int{3, 1}); err != nil {
+	_, err = w.agents[0].Share(t.Context(), stranger, r.ID, []int{1, 2})
+	wantReason(t, "another user spends the share", err, party.ReasonNotYours)
+	share := func(i int, uid uint32) party.Status {
+		if _, err := w.agents[i].Share(t.Context(), uid, r.ID, []int{3, 1}); err != nil {
 			t.Fatal(err)
 		}
 		return w.agents[i].await(t, r.ID, party.Sharing)
 	}
-	if st := share(0); st.State != party.Shared {
+	if st := share(0, joiner); st.State != party.Shared {
 		t.Fatalf("%+v", st)
 	}
-	_, err = w.agents[0].Share(t.Context(), r.ID, []int{1, 2})
+	_, err = w.agents[0].Share(t.Context(), joiner, r.ID, []int{1, 2})
 	wantReason(t, "a second share", err, party.ReasonUsed)
 	// One share opens nothing.
 	info, err := w.agents[0].fed.Decrypt(t.Context(), 0, r.ID)
 	if info = w.agents[0].job(t, info, err); info.State == jobs.Done || info.Reason != federate.ReasonShares {
 		t.Fatalf("one share: %+v", info)
 	}
-	if st := share(2); st.State != party.Shared {
+	if st := share(2, own); st.State != party.Shared {
 		t.Fatalf("%+v", st)
 	}
 	// One party's values are nothing yet; two that say the same publish them.
@@ -407,12 +417,14 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 func TestALostPartyStaysLost(t *testing.T) {
 	w := newWorld(t, 2)
 	s, signed := w.setup(t, 2, 2)
-	if _, err := w.agents[0].Join(t.Context(), s.Round); err != nil {
+	if _, err := w.agents[0].Join(t.Context(), joiner, s.Round); err != nil {
 		t.Fatal(err)
 	}
-	_, err := w.agents[0].Share(t.Context(), s.Round, []int{1, 2})
-	wantReason(t, "before it is set up", err, party.ReasonNotReady)
-	_, err = w.agents[1].Share(t.Context(), s.Round, []int{1, 2})
+	for _, uid := range []uint32{joiner, own, 0} {
+		_, err := w.agents[0].Share(t.Context(), uid, s.Round, []int{1, 2})
+		wantReason(t, fmt.Sprintf("user %d, before it is set up", uid), err, party.ReasonNotReady)
+	}
+	_, err := w.agents[1].Share(t.Context(), joiner, s.Round, []int{1, 2})
 	wantReason(t, "before it joined", err, party.ReasonUnknown)
 	// It waits for the other; now it stops, and comes again with the same agent key.
 	poll(t, func() bool {
@@ -422,13 +434,13 @@ func TestALostPartyStaysLost(t *testing.T) {
 	w.agents[0].stop()
 	again := w.agent(t)
 	again.Key, again.Chain = w.agents[0].Key, w.agents[0].Chain
-	if _, err := again.Join(t.Context(), s.Round); err != nil {
+	if _, err := again.Join(t.Context(), joiner, s.Round); err != nil {
 		t.Fatal(err)
 	}
 	if st := again.await(t, s.Round, party.SettingUp); st.State != party.Failed || st.Reason != "party-message-twice" {
 		t.Errorf("after a restart: %+v", st)
 	}
-	_, err = again.Share(t.Context(), s.Round, []int{1, 2})
+	_, err = again.Share(t.Context(), joiner, s.Round, []int{1, 2})
 	wantReason(t, "after a failure", err, party.ReasonUsed)
 }
 
@@ -437,7 +449,7 @@ func TestAShareThatWasNotCommittedToIsRefused(t *testing.T) {
 	w := newWorld(t, 2)
 	s, signed := w.setup(t, 2, 2)
 	setup := federation.DigestOf(signed)
-	if _, err := w.agents[0].Join(t.Context(), s.Round); err != nil {
+	if _, err := w.agents[0].Join(t.Context(), joiner, s.Round); err != nil {
 		t.Fatal(err)
 	}
 	evil := liar{w.agents[1], s, setup}
@@ -518,7 +530,7 @@ func TestADishonestPartyEndsItsOwnKeyAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 2)
 			s, signed := w.setup(t, 2, 2)
-			if _, err := w.agents[0].Join(t.Context(), s.Round); err != nil {
+			if _, err := w.agents[0].Join(t.Context(), joiner, s.Round); err != nil {
 				t.Fatal(err)
 			}
 			lie(t, w, liar{w.agents[1], s, federation.DigestOf(signed)})

@@ -26,12 +26,15 @@ type closing struct {
 }
 
 // Share begins this party's share in decrypting a closed round with the active
-// parties. It does so once: from the moment it begins, the secret is not there for
-// another.
-func (s *Service) Share(ctx context.Context, id federation.ID, active []int) (Status, error) {
+// parties, for the local user who joined, root or the agent's own. It does so once: from
+// the moment it begins, the secret is not there for another.
+func (s *Service) Share(ctx context.Context, uid uint32, id federation.ID, active []int) (Status, error) {
 	m, err := s.member(id)
 	if err != nil {
 		return Status{}, err
+	}
+	if err := s.mayShare(m, uid); err != nil {
+		return m.show(), err
 	}
 	active = slices.Sorted(slices.Values(active))
 	switch st := m.show(); {

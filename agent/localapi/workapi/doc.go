@@ -36,8 +36,8 @@ type Federation interface {
 
 // Party is the agent's part in keys that no one has whole; *party.Service is it.
 type Party interface {
-	Join(ctx context.Context, id federation.ID) (party.Status, error)
-	Share(ctx context.Context, id federation.ID, active []int) (party.Status, error)
+	Join(ctx context.Context, uid uint32, id federation.ID) (party.Status, error)
+	Share(ctx context.Context, uid uint32, id federation.ID, active []int) (party.Status, error)
 	Status(id federation.ID) (party.Status, error)
 }
 

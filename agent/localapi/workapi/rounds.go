@@ -141,7 +141,7 @@ func (s *Service) joinKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	st, err := work.Party.Join(r.Context(), id)
+	st, err := work.Party.Join(r.Context(), s.UID(r.Context()), id)
 	if err == nil {
 		problem.WriteJSON(w, http.StatusAccepted, st)
 	}
@@ -173,7 +173,7 @@ func (s *Service) shareKey(w http.ResponseWriter, r *http.Request) error {
 	if err := d.Decode(&body); err != nil {
 		return problem.BadRequest("active", string(party.ReasonActive), "the body is {\"active\": [numbers of the parties that decrypt]}")
 	}
-	st, err := work.Party.Share(r.Context(), id, body.Active)
+	st, err := work.Party.Share(r.Context(), s.UID(r.Context()), id, body.Active)
 	if err == nil {
 		problem.WriteJSON(w, http.StatusAccepted, st)
 	}

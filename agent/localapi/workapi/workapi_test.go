@@ -109,14 +109,18 @@ func (f *rounds) Values(_ context.Context, _ uint32, id federation.ID, w io.Writ
 }
 
 // parties has every key but those that are not the round's.
-type parties struct{ active []int }
+type parties struct {
+	users  []uint32 // who joined, who shared
+	active []int
+}
 
-func (p *parties) Join(_ context.Context, id federation.ID) (party.Status, error) {
+func (p *parties) Join(_ context.Context, uid uint32, id federation.ID) (party.Status, error) {
+	p.users = append(p.users, uid)
 	return p.Status(id)
 }
 
-func (p *parties) Share(_ context.Context, id federation.ID, active []int) (party.Status, error) {
-	p.active = active
+func (p *parties) Share(_ context.Context, uid uint32, id federation.ID, active []int) (party.Status, error) {
+	p.users, p.active = append(p.users, uid), active
 	return p.Status(id)
 }
 
@@ -391,8 +395,8 @@ func TestKeysOfParties(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, raw)
 		}
 	}
-	if !slices.Equal(b.parties.active, []int{1, 3}) {
-		t.Errorf("%v", b.parties.active)
+	if !slices.Equal(b.parties.active, []int{1, 3}) || !slices.Equal(b.parties.users, []uint32{7, 7}) {
+		t.Errorf("%+v", b.parties)
 	}
 	b.refused("who decrypts", "POST", key+"/share", "", `{"other":[1]}`, string(party.ReasonActive))
 	b.refused("no round", "POST", "/v1/fed/keys/5/share", "", "", "round-invalid")
