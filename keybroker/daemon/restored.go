@@ -91,10 +91,8 @@ func (d *daemon) differences(said map[operator.SecretVersion]keystore.State) (li
 	for v, state := range said {
 		info, err := d.secrets.Stat(context.Background(), v.Name, v.Version)
 		switch {
-		case errors.Is(err, keystore.ErrNotFound):
-			if state != keystore.Destroyed {
-				list = append(list, fmt.Sprintf("%s version %d is missing", v.Name, v.Version))
-			}
+		case errors.Is(err, keystore.ErrNotFound): // a store keeps the numbers of what it destroyed
+			list = append(list, fmt.Sprintf("%s version %d is missing", v.Name, v.Version))
 		case err != nil:
 			return nil, err
 		case info.State < state:
@@ -114,5 +112,11 @@ func (d *daemon) agreeSecrets(ctx context.Context) error {
 			return err
 		}
 	}
+	return d.keepAudited(ctx)
+}
+
+// keepAudited has the store say up to where it has what the log says, so that records may be
+// archived and taken away. What it has is told to the log afterwards, and never before.
+func (d *daemon) keepAudited(ctx context.Context) error {
 	return d.secrets.SetAudited(ctx, d.log.Size())
 }

@@ -61,7 +61,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	d.tell(service.Stopping())
 	d.opts.Logger.Info("broker stops")
 	wg.Wait()
-	stop := d.record(context.WithoutCancel(ctx), "stop", "")
+	stop := errors.Join(d.record(context.WithoutCancel(ctx), "stop", ""), d.keepAudited(context.WithoutCancel(ctx)))
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, stop)
 	}
@@ -105,6 +105,9 @@ func (d *daemon) maintain(ctx context.Context) error {
 		case <-checkpoint.C:
 			if _, err := d.log.Checkpoint(ctx); err != nil {
 				d.opts.Logger.Error("audit checkpoint failed", "err", err)
+			}
+			if err := d.keepAudited(ctx); err != nil {
+				d.opts.Logger.Error("the key store does not say how far it was held against the audit log", "err", err)
 			}
 		case <-heal.C:
 			d.healLog(ctx)

@@ -77,9 +77,9 @@ func (s *Store) SetAudited(ctx context.Context, records uint64) error {
 
 // Rotate stores secret as the next version of an existing name and retires all
 // active ones before it, in one step.
-func (s *Store) Rotate(ctx context.Context, name string, secret *keybuf.Buffer, meta Meta) (uint64, error) {
-	var version uint64
-	err := s.update(ctx, func(tx *bolt.Tx) error {
+func (s *Store) Rotate(ctx context.Context, name string, secret *keybuf.Buffer, meta Meta) (version uint64, retired []uint64, err error) {
+	err = s.update(ctx, func(tx *bolt.Tx) error {
+		retired = nil
 		h, err := readHead(tx, name)
 		if err != nil {
 			return err
@@ -94,15 +94,16 @@ func (s *Store) Rotate(ctx context.Context, name string, secret *keybuf.Buffer, 
 				if err := writeRecord(tx, name, v, r); err != nil {
 					return err
 				}
+				retired = append(retired, v)
 			}
 		}
 		version, err = s.put(tx, name, secret, meta)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("rotate secret: %w", err)
+		return 0, nil, fmt.Errorf("rotate secret: %w", err)
 	}
-	return version, nil
+	return version, retired, nil
 }
 
 // Retire ends the use of a version by default; it can still be asked for by

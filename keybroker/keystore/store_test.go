@@ -81,7 +81,7 @@ func TestVersionsAndStates(t *testing.T) {
 		t.Fatalf("%+v", info)
 	}
 	wantSecret(t, s, "models/a", 1, "one")
-	if v, err := s.Rotate(t.Context(), "models/a", buffer(t, []byte("three")), Meta{}); err != nil || v != 3 {
+	if v, retired, err := s.Rotate(t.Context(), "models/a", buffer(t, []byte("three")), Meta{}); err != nil || v != 3 || len(retired) == 0 {
 		t.Fatal(v, err)
 	}
 	if wantSecret(t, s, "models/a", 1, "one").State != Retired || wantSecret(t, s, "models/a", 2, "two").State != Retired {
@@ -131,7 +131,7 @@ func TestRefusals(t *testing.T) {
 	put(t, s, "a", "x")
 	for name, err := range map[string]error{
 		"create": second(s.Create(t.Context(), "a", buffer(t, []byte("y")), Meta{})),
-		"rotate": second(s.Rotate(t.Context(), "absent", buffer(t, []byte("y")), Meta{})),
+		"rotate": third(s.Rotate(t.Context(), "absent", buffer(t, []byte("y")), Meta{})),
 		"empty":  second(s.Put(t.Context(), "b", nil, Meta{})),
 		"large":  second(s.Put(t.Context(), "b", buffer(t, make([]byte, MaxSecretBytes+1)), Meta{})),
 		"name":   second(s.Put(t.Context(), "../b", buffer(t, []byte("y")), Meta{})),
@@ -476,3 +476,5 @@ func fileUnder(t *testing.T, key []byte) File {
 	f.Commitment = [32]byte(commitment)
 	return f
 }
+
+func third[A, B, C any](_ A, _ B, c C) C { return c }

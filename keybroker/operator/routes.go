@@ -285,15 +285,24 @@ func (r *request) secretPut() (any, error) {
 			return nil, &Error{http.StatusBadRequest, "subject", err.Error()}
 		}
 	}
+	var retired []uint64
 	put := map[PutMode]func() (uint64, error){
 		PutNext:   func() (uint64, error) { return r.s.opts.Secrets.Put(r.Context(), r.resource, secret, meta) },
 		PutCreate: func() (uint64, error) { return r.s.opts.Secrets.Create(r.Context(), r.resource, secret, meta) },
-		PutRotate: func() (uint64, error) { return r.s.opts.Secrets.Rotate(r.Context(), r.resource, secret, meta) },
+		PutRotate: func() (version uint64, err error) {
+			version, retired, err = r.s.opts.Secrets.Rotate(r.Context(), r.resource, secret, meta)
+			return version, err
+		},
 	}[PutMode(q.Get("mode"))]
 	if put == nil {
 		return nil, &Error{http.StatusBadRequest, "mode", "mode is put, create or rotate"}
 	}
 	version, err := put()
+	for _, v := range retired {
+		if err == nil {
+			err = r.secretChanged(keystore.Retired, v)
+		}
+	}
 	if err == nil {
 		err = r.secretChanged(keystore.Active, version)
 	}

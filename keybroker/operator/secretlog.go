@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"net/http"
@@ -43,10 +44,10 @@ func ParseSecretRecord(r audit.Record) (out SecretRecord, err error) {
 	return out, err
 }
 
-// secretChanged has the log say what the store has done.
+// secretChanged has the log say what the store has done, whether or not who asked still waits.
 func (r *request) secretChanged(state keystore.State, version uint64) error {
 	sum := sha256.Sum256([]byte(r.resource))
-	_, err := r.s.opts.Audit.Append(r.Context(), audit.Record{Kind: audit.KindService, Time: r.s.opts.Now(), Action: actionSecretChanged,
+	_, err := r.s.opts.Audit.Append(context.WithoutCancel(r.Context()), audit.Record{Kind: audit.KindService, Time: r.s.opts.Now(), Action: actionSecretChanged,
 		Resource: secretGroup(int(sum[0]) % secretGroups), ResourceVersion: version, Detail: state.String() + " " + r.resource})
 	if err != nil {
 		return &Error{http.StatusServiceUnavailable, "audit-unavailable", fmt.Sprintf("%s version %d is %s now, but the audit log does not say so: %v", r.resource, version, state, err)}
