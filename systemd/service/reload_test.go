@@ -38,22 +38,21 @@ func reloadable(t *testing.T, reload func(context.Context) error) {
 }
 
 func TestReloadBringsItsVerdict(t *testing.T) {
-	verdict := error(nil)
-	asked := 0
-	reloadable(t, func(context.Context) error { asked++; return verdict })
+	verdicts := make(chan error, 8) // of the reloads to come
+	verdicts <- nil                 // reloadable's own
+	reloadable(t, func(context.Context) error { return <-verdicts })
+	verdicts <- nil
 	if err := AskReload(t.Context(), "daemon"); err != nil {
 		t.Error(err)
 	}
-	verdict = errors.New("line 3: the key is not known\nand more")
-	if err := AskReload(t.Context(), "daemon"); !errors.Is(err, ErrReloadRefused) || !strings.Contains(err.Error(), "line 3") {
-		t.Error(err)
+	for _, why := range []string{"line 3: the key is not known\nand more", strings.Repeat("x", 2*maxVerdict)} {
+		verdicts <- errors.New(why)
+		if err := AskReload(t.Context(), "daemon"); !errors.Is(err, ErrReloadRefused) || !strings.Contains(err.Error(), why[:6]) {
+			t.Error(err)
+		}
 	}
-	verdict = errors.New(strings.Repeat("x", 2*maxVerdict))
-	if err := AskReload(t.Context(), "daemon"); !errors.Is(err, ErrReloadRefused) {
-		t.Error(err)
-	}
-	if asked != 4 {
-		t.Errorf("%d reloads", asked)
+	if len(verdicts) != 0 {
+		t.Errorf("%d reloads were asked for and did not happen", len(verdicts))
 	}
 }
 
