@@ -235,7 +235,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 		return d.works.Run(ctx)
 	})
 	run("dates", func() error { d.dates.watch.Run(ctx, d.dates.now, d.dates.known); return nil })
-	run("watchdog", func() error { return service.RunWatchdog(ctx, d.healthy) })
+	run("watchdog", func() error { return service.RunWatchdog(ctx, d.Logger, d.healthy) })
 	run("reload", func() error { return d.reloads(ctx) })
 	run("reload socket", func() error { return service.ServeReload(ctx, d.askReload) })
 	go func() { // tells the service manager at once, not after the drain

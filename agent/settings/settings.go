@@ -351,7 +351,8 @@ type Receipts struct {
 type Log struct {
 	// Level is "debug", "info", "warn" or "error".
 	Level string `yaml:"level"`
-	// Format is "text" or "json".
+	// Format is "text" or "json". Empty means the journal's own fields where the service
+	// manager connected standard error to the journal, else text.
 	Format string `yaml:"format"`
 }
 

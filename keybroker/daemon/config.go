@@ -161,7 +161,8 @@ type Rounds struct {
 type Log struct {
 	// Level is "debug", "info", "warn" or "error". Empty means info.
 	Level string `yaml:"level"`
-	// Format is "text" or "json". Empty means text.
+	// Format is "text" or "json". Empty means the journal's own fields where the service
+	// manager connected standard error to the journal, else text.
 	Format string `yaml:"format"`
 }
 

@@ -53,7 +53,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	if d.registry != nil {
 		start(d.registry.Serve)
 	}
-	start(func(ctx context.Context) error { return service.RunWatchdog(ctx, d.healthy) })
+	start(func(ctx context.Context) error { return service.RunWatchdog(ctx, d.opts.Logger, d.healthy) })
 	start(func(ctx context.Context) error { return service.ServeReload(ctx, d.askReload) })
 	d.opts.Logger.Info("broker serves", "address", address, "socket", d.opts.Config.Operator.Socket, "policy", d.policyName())
 	d.tell(service.Ready("serving " + address))
@@ -147,9 +147,6 @@ func (d *daemon) healthy(context.Context) error {
 	}
 	_, err := d.secrets.Count()
 	d.log.Size()
-	if err != nil {
-		d.opts.Logger.Error("unhealthy", "err", err)
-	}
 	return err
 }
 

@@ -9,8 +9,6 @@
 package service
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -62,43 +60,4 @@ func ExtendTimeout(d time.Duration) error {
 		return fmt.Errorf("extend the time-out by %v: not a length of time", d)
 	}
 	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
-}
-
-// RunWatchdog feeds the watchdog at a third of its interval for as long as
-// check succeeds; a failing or hanging check starves it, so that the service
-// manager restarts the daemon. Without a watchdog it only waits for the context.
-func RunWatchdog(ctx context.Context, check func(context.Context) error) error {
-	interval, err := daemon.SdWatchdogEnabled(false)
-	if err != nil {
-		return fmt.Errorf("read the watchdog's interval: %w", err)
-	}
-	if interval == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	if check == nil {
-		return errors.New("the watchdog needs a health check: nil never means healthy")
-	}
-	tick := time.NewTicker(interval / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if !healthy(ctx, interval, check) {
-				continue // starving the watchdog is the report
-			}
-			if err := notify(daemon.SdNotifyWatchdog); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// healthy runs one check, which must end before the watchdog would.
-func healthy(ctx context.Context, interval time.Duration, check func(context.Context) error) bool {
-	ctx, cancel := context.WithTimeout(ctx, interval/2)
-	defer cancel()
-	return check(ctx) == nil && ctx.Err() == nil
 }

@@ -1,8 +1,10 @@
 package service_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -83,7 +85,7 @@ func TestOutsideSystemdNothingHappens(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := service.RunWatchdog(ctx, nil); err != nil {
+	if err := service.RunWatchdog(ctx, nil, nil); err != nil {
 		t.Error(err)
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "absent"))
@@ -98,12 +100,13 @@ func TestWatchdogIsFedByHealthAlone(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "60000")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	var log bytes.Buffer // of the watchdog's goroutine until it ended
 	// Sick twice (once by failing, once by hanging until its time ends), then well.
 	var calls int
 	ended := make(chan error, 1)
 	var fedAfter []int
 	go func() {
-		ended <- service.RunWatchdog(ctx, func(ctx context.Context) error {
+		ended <- service.RunWatchdog(ctx, slog.New(slog.NewTextHandler(&log, nil)), func(ctx context.Context) error {
 			calls++
 			switch calls {
 			case 1:
@@ -123,6 +126,9 @@ func TestWatchdogIsFedByHealthAlone(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+	if said := log.String(); strings.Count(said, "level=ERROR") != 1 || !strings.Contains(said, "err=sick") || strings.Count(said, "\n") != 2 || !strings.Contains(said, "healthy again") {
+		t.Errorf("the log has %q, want one line when health was lost and one when it came back", said)
+	}
 	if len(fedAfter) == 0 || fedAfter[0] != 3 {
 		t.Errorf("fed after checks %v, want the third first", fedAfter)
 	}
@@ -138,18 +144,45 @@ func TestWatchdogIsFedByHealthAlone(t *testing.T) {
 	}
 }
 
+// said gives away each line that is logged.
+type said chan string
+
+func (s said) Write(p []byte) (int, error) { s <- string(p); return len(p), nil }
+
+// A check that heeds nothing is killed with its process: the log must say so before.
+func TestACheckThatHangsIsLoggedWhileItHangs(t *testing.T) {
+	manager(t)
+	t.Setenv("WATCHDOG_PID", "")
+	t.Setenv("WATCHDOG_USEC", "60000")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log, released, ended := make(said, 1), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- service.RunWatchdog(ctx, slog.New(slog.NewTextHandler(log, nil)), func(context.Context) error { <-released; return nil })
+	}()
+	if line := <-log; !strings.Contains(line, "level=ERROR") || !strings.Contains(line, "no answer within 30ms") {
+		t.Errorf("logged %q", line)
+	}
+	cancel()
+	close(released)
+	if err := <-ended; err != nil || len(log) != 0 {
+		t.Errorf("%v, and %d more lines about a daemon that stops", err, len(log))
+	}
+}
+
 func TestWatchdogFailsClosed(t *testing.T) {
 	t.Setenv("WATCHDOG_PID", "")
 	t.Setenv("WATCHDOG_USEC", "60000")
-	if service.RunWatchdog(t.Context(), nil) == nil {
-		t.Error("a watchdog without a check")
+	log, well := slog.New(slog.DiscardHandler), func(context.Context) error { return nil }
+	if service.RunWatchdog(t.Context(), log, nil) == nil || service.RunWatchdog(t.Context(), nil, well) == nil {
+		t.Error("a watchdog without a check or a log")
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "absent"))
-	if service.RunWatchdog(t.Context(), func(context.Context) error { return nil }) == nil {
+	if service.RunWatchdog(t.Context(), log, well) == nil {
 		t.Error("nobody could be fed, and nobody noticed")
 	}
 	t.Setenv("WATCHDOG_USEC", "soon")
-	if service.RunWatchdog(t.Context(), func(context.Context) error { return nil }) == nil {
+	if service.RunWatchdog(t.Context(), log, well) == nil {
 		t.Error("a malformed interval was taken for no watchdog")
 	}
 }

@@ -108,6 +108,10 @@ func TestServicesKeepSecretsIn(t *testing.T) {
 			lines = append(lines, "StandardError=null")
 		} else {
 			name := strings.TrimSuffix(filepath.Base(path), ".service")
+			// AF_UNIX: the journal's and the service manager's sockets.
+			if !regexp.MustCompile(`(?m)^RestrictAddressFamilies=AF_UNIX `).Match(text) || regexp.MustCompile(`(?m)^Standard(Output|Error)=`).Match(text) {
+				t.Errorf("%s keeps its daemon from the journal", filepath.Base(path))
+			}
 			lines = append(lines, "Type=notify", "WatchdogSignal=SIGKILL", "ExecReload=/usr/bin/"+name+" reload", "RuntimeDirectory="+name)
 		}
 		for _, line := range lines {

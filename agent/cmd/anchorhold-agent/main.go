@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
 // version is set at link time.
@@ -18,11 +20,11 @@ var version = "development"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(command(ctx, os.Args[1:], journal.Stdout(), journal.Stderr("anchorhold-agent")))
 }
 
 // command runs one sub-command and returns the exit code.
-func command(ctx context.Context, args []string, out, complaint io.Writer) int {
+func command(ctx context.Context, args []string, out io.Writer, complaint *journal.Output) int {
 	if len(args) == 0 {
 		fmt.Fprint(complaint, usage)
 		return 2

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
 func call(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
 	var o, c bytes.Buffer
-	code = command(t.Context(), args, &o, &c)
+	code = command(t.Context(), args, &o, journal.Plain(&c))
 	return code, o.String() + c.String()
 }
 

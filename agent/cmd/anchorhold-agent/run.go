@@ -3,18 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"github.com/anchorhold/anchorhold/agent/settings"
-	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/agent"
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
 // run starts the daemon from a configuration file.
-func run(ctx context.Context, path string, complaint io.Writer) int {
+func run(ctx context.Context, path string, complaint *journal.Output) int {
 	cfg, findings, err := settings.Read(path)
 	if err == nil {
 		err = findings.Runnable()
@@ -23,7 +22,11 @@ func run(ctx context.Context, path string, complaint io.Writer) int {
 		fmt.Fprintf(complaint, "anchorhold-agent: %s: %v\n  hint: anchorhold-agent check %s\n", path, err, path)
 		return 2
 	}
-	log := logger(cfg.Log, complaint)
+	log, err := complaint.Logger(cfg.Log.Level, cfg.Log.Format)
+	if err != nil {
+		fmt.Fprintf(complaint, "anchorhold-agent: log: %v\n", err)
+		return 2
+	}
 	for _, notice := range findings.Notices {
 		log.Info("notice", "text", notice)
 	}
@@ -42,16 +45,4 @@ func run(ctx context.Context, path string, complaint io.Writer) int {
 	}
 	log.Info("agent ended; keys and weights are wiped")
 	return 0
-}
-
-func logger(cfg settings.Log, out io.Writer) *slog.Logger {
-	var level slog.Level
-	if cfg.Level != "" && level.UnmarshalText([]byte(cfg.Level)) != nil {
-		level = slog.LevelInfo // the configuration was checked
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(out, options))
-	}
-	return slog.New(slog.NewTextHandler(out, options))
 }

@@ -11,7 +11,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -117,17 +116,6 @@ func LoadSettings(path string) (Settings, error) {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
-}
-
-// Log makes the logger that the settings ask for.
-func (s Settings) Log(w io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if s.LogLevel != "" {
-		if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-			return nil, fmt.Errorf("log_level: %w", err)
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), nil
 }
 
 // daemon is an aggregator with what it serves on.
@@ -279,7 +267,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 	defer stop()
 	watched := make(chan error, 1)
 	go func() {
-		watched <- service.RunWatchdog(watch, d.healthy)
+		watched <- service.RunWatchdog(watch, log, d.healthy)
 	}()
 	asked := make(chan error, 1)
 	go func() { asked <- service.ServeReload(watch, d.askReload) }()

@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/daemon"
 	"github.com/anchorhold/anchorhold/systemd/commandline"
+	"github.com/anchorhold/anchorhold/systemd/journal"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -20,18 +21,20 @@ import (
 var version = "development"
 
 func main() {
-	err := run(os.Args[1:])
+	out := journal.Stderr("anchorhold-aggregator")
+	err := run(out, os.Args[1:])
 	if errors.Is(err, commandline.ErrHelp) {
 		fmt.Print(usage)
 		return
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "anchorhold-aggregator: %v\n", err)
+		fmt.Fprintf(out, "anchorhold-aggregator: %v\n", err)
 		os.Exit(commandline.ExitCode(err))
 	}
 }
 
-func run(args []string) error {
+// run does one command. What it cannot log it returns.
+func run(out *journal.Output, args []string) error {
 	if err := keybuf.ForbidDumps(); err != nil {
 		return err
 	}
@@ -50,9 +53,9 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	log, err := s.Log(os.Stderr)
+	log, err := out.Logger(s.LogLevel, "")
 	if err != nil {
-		return err
+		return fmt.Errorf("log_level: %w", err)
 	}
 	if command == "check" {
 		return daemon.Check(s, log)

@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/systemd/commandline"
+	"github.com/anchorhold/anchorhold/systemd/journal"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -20,18 +21,20 @@ import (
 var version = "development"
 
 func main() {
-	err := run(os.Args[1:])
+	out := journal.Stderr("anchorhold-broker")
+	err := run(out, os.Args[1:])
 	if errors.Is(err, commandline.ErrHelp) {
 		fmt.Print(usage)
 		return
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "anchorhold-broker: %v\n", err)
+		fmt.Fprintf(out, "anchorhold-broker: %v\n", err)
 		os.Exit(commandline.ExitCode(err))
 	}
 }
 
-func run(args []string) error {
+// run does one command. What it cannot log it returns.
+func run(out *journal.Output, args []string) error {
 	if err := keybuf.ForbidDumps(); err != nil {
 		return err
 	}
@@ -50,7 +53,10 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	log := daemon.NewLogger(os.Stderr, cfg.Log)
+	log, err := out.Logger(cfg.Log.Level, cfg.Log.Format)
+	if err != nil {
+		return err
+	}
 	o := daemon.Options{Config: cfg, ConfigPath: path, Logger: log, Version: version, Build: build, Credential: service.Credential,
 		NewAppraiser:         func() (daemon.Appraiser, error) { return newAppraiser(cfg.Appraisal, log) },
 		NewSoftwareAppraiser: softwareAppraiser}

@@ -6,22 +6,23 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf/keybuftest"
 	"github.com/anchorhold/anchorhold/systemd/commandline"
+	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
 // The broker holds every key, in buffers and, of TLS and of signatures, in the Go heap.
 func TestBrokerLeavesItsMemoryToNobody(t *testing.T) {
-	keybuftest.Undumpable(t, func() error { return run([]string{"version"}) })
+	keybuftest.Undumpable(t, func() error { return run(journal.Stderr("test"), []string{"version"}) })
 }
 
 // A word that is no command, or a file without --config, never has the default configuration
 // checked in its place.
 func TestWrongWordsAreWrongCommandLines(t *testing.T) {
 	for _, args := range []string{"", "chck", "check FILE", "run FILE", "version stray", "--config FILE"} {
-		if err := run(strings.Fields(args)); commandline.ExitCode(err) != commandline.ExitUsage {
+		if err := run(journal.Stderr("test"), strings.Fields(args)); commandline.ExitCode(err) != commandline.ExitUsage {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
-	if err := run([]string{"check", "--config", "absent.yaml"}); commandline.ExitCode(err) != commandline.ExitFailure || !strings.Contains(err.Error(), "absent.yaml") {
+	if err := run(journal.Stderr("test"), []string{"check", "--config", "absent.yaml"}); commandline.ExitCode(err) != commandline.ExitFailure || !strings.Contains(err.Error(), "absent.yaml") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
