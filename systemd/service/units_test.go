@@ -92,6 +92,36 @@ func TestServicesStayUnderTheExposureLimit(t *testing.T) {
 	}
 }
 
+// A page that `systemctl help` opens must be there after the documented installation.
+func TestUnitsNamePagesThatAreInstalled(t *testing.T) {
+	const installed = "/usr/share/doc/anchorhold/"
+	manual, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(manual), "| `docs/*.md` | `"+installed+"`") {
+		t.Errorf("docs/operations.md does not say that docs/*.md go to %s", installed)
+	}
+	for _, pattern := range []string{"*.service", "*.socket", "*.slice"} {
+		for _, path := range units(t, pattern) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages := regexp.MustCompile(`(?m)^Documentation=(.*)$`).FindAllStringSubmatch(string(text), -1)
+			if len(pages) == 0 {
+				t.Errorf("%s names no page", filepath.Base(path))
+			}
+			for _, page := range pages {
+				name, ok := strings.CutPrefix(page[1], "file:"+installed)
+				if _, err := os.Stat(filepath.Join("..", "..", "docs", name)); !ok || err != nil || filepath.Ext(name) != ".md" {
+					t.Errorf("%s names %s, which is not installed", filepath.Base(path), page[1])
+				}
+			}
+		}
+	}
+}
+
 // Each line stands for an incident: a core dump with keys, keys in swap, a
 // session keyring shared with other services, callers all seen as nobody.
 func TestServicesKeepSecretsIn(t *testing.T) {
