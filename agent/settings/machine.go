@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/anchorhold/anchorhold/agent/worker/linkage"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 )
 
@@ -143,4 +144,26 @@ func directory(path string) error {
 		return fmt.Errorf("%s is no directory", path)
 	}
 	return err
+}
+
+// WorkersUnit is the program that anchorhold-worker@.service starts.
+const WorkersUnit = "/usr/bin/anchorhold-worker"
+
+// CheckWorker says what is wrong with the program that workers are started from, as
+// far as the configuration names it: a worker's unit can start none that is linked
+// dynamically. It is a warning: a drop-in of the unit may name another program. That
+// workers.path is not there CheckMachine says.
+func (c Config) CheckWorker() error {
+	program := c.Workers.Path
+	if c.Workers.Socket != "" {
+		program = WorkersUnit
+	}
+	if program == "" || !c.Participates() && c.Proofs.Keys == "" {
+		return nil
+	}
+	err := linkage.Static(program)
+	if err != nil && (c.Workers.Socket != "" || !errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("workers: %w; anchorhold-worker@.service starts no such program (203/EXEC in the journal)", err)
+	}
+	return nil
 }

@@ -93,3 +93,28 @@ func TestWhatAMachineLacksIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// Its linkage is tested where it is read.
+func TestAWorkersProgramIsLookedAtWhereOneIsStarted(t *testing.T) {
+	const federation = "federation: {aggregators: ['a:1']}\n"
+	script := filepath.Join(t.TempDir(), "worker")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		federation:                          "",
+		"workers: {path: " + script + "}\n": "",
+		federation + "workers: {path: " + script + "}\n":            script,
+		"proofs: {keys: /k}\nworkers: {path: " + script + ".not}\n": "", // an error of CheckMachine
+		"proofs: {keys: /k}\nworkers: {path: " + script + "}\n":     script,
+	} {
+		cfg, _, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = cfg.CheckWorker()
+		if (err != nil) != (want != "") || err != nil && (!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "203/EXEC")) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -3,7 +3,6 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strconv"
@@ -134,11 +133,12 @@ func descriptors(rights []byte) (fds []int, err error) {
 	return fds, nil
 }
 
-// receiveReply reads one reply; io.EOF when the worker's end is closed.
+// receiveReply reads one reply; io.EOF when the worker's end is closed, and before
+// that, once, errUnread if it was closed with the header in it.
 func (c channel) receiveReply(buffer []byte) (*reply, error) {
 	n, rn, flags, _, err := c.conn.ReadMsgUnix(buffer, nil)
 	if errors.Is(err, unix.ECONNRESET) {
-		return nil, io.EOF // it closed with our header unread
+		return nil, errUnread
 	}
 	if err != nil {
 		return nil, err

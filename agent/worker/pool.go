@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -78,6 +79,7 @@ type Pool struct {
 
 	turn   chan struct{} // held by the one task that waits for memory
 	mu     sync.Mutex
+	unread bool          // workers end before they read a task, and the log says so
 	memory int64         // bound of all that run; 0 is none
 	used   int64         // of those that run
 	freed  chan struct{} // closed and replaced when one ends
@@ -173,8 +175,22 @@ func (p *Pool) Run(ctx context.Context, task Task, report func(Progress)) ([]byt
 		})
 	}
 	result, failure := supervise(ctx, proc, head, task, report)
+	p.note(failure)
 	if failure != nil {
 		return nil, failure
 	}
 	return result, nil
+}
+
+// note logs that workers end before they are any, once until one does its task.
+func (p *Pool) note(f *Failure) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case f == nil:
+		p.unread = false
+	case errors.Is(f.Err, errUnread) && !p.unread:
+		p.unread = true
+		p.log.Error("workers end before they read a task", "err", f.Detail)
+	}
 }

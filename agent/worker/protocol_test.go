@@ -336,6 +336,7 @@ func TestWhatAWorkerSaysIsWeighed(t *testing.T) {
 		"ok":                    {records: []string{saysOk}, exit: Ok},
 		"ok and known":          {records: []string{saysOk}, state: status{known: true}, exit: Ok},
 		"nothing":               {exit: Crash, part: "without an answer"},
+		"nothing and code 127":  {state: status{known: true, code: 127}, exit: Crash, part: "code 127"},
 		"garbage":               {records: []string{"\x00\x01"}, exit: Crash, part: string(ReasonReply)},
 		"garbage after the end": {records: []string{saysOk, "x"}, exit: Crash, part: string(ReasonReply)},
 		"two endings":           {records: []string{saysOk, saysOk}, exit: Crash, part: "after the last one"},
@@ -405,7 +406,7 @@ func TestLastWordsTellMemoryFromCrashes(t *testing.T) {
 		"SIGQUIT: quit\nPC=0x43361d m=0 sigcode=0":                                                                  Crash,
 		"": Crash,
 	} {
-		if f := crash(status{}, []byte(text)); f.Exit != want {
+		if f := crash(status{}, []byte(text), false); f.Exit != want {
 			t.Errorf("%q: %v, want %s", text, f, want)
 		}
 	}

@@ -17,6 +17,14 @@ import (
 // errTimeUp is the cause of a context that reached a task's time bound.
 var errTimeUp = errors.New("the time bound was reached")
 
+// errUnread means that the worker ended before it read its header: as a rule, before
+// it was a worker at all.
+var errUnread = errors.New("ended before it read its task")
+
+// seeJournal is where the reason is: the unit's instance and its standard error are gone.
+const seeJournal = "`journalctl -u 'anchorhold-worker*'` says why: 203/EXEC is a program that is missing or not linked statically (`anchorhold doctor` looks), " +
+	"too many connections a MaxConnections= of the socket below the agent's workers"
+
 // Times that a worker has beside its task.
 const (
 	maxHandover = 10 * time.Second // until the header is in its socket, or was read
@@ -39,6 +47,8 @@ type status struct {
 type conversation struct {
 	proc  process
 	final *final
+	// unread is true if it ended without having read its header.
+	unread bool
 	// stderr is the worker's standard error, and text what was read of it: one
 	// value, then closed when the last descriptor ended with the worker.
 	stderr *os.File
@@ -81,6 +91,7 @@ func (c *conversation) handOver(head []byte, task Task) error {
 		err = cerr
 	}
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		c.unread = true
 		return nil // it ended already; listen finds out what it said
 	}
 	if err != nil {
@@ -96,6 +107,8 @@ func (c *conversation) listen(report func(Progress)) error {
 	for seen := 0; ; seen++ {
 		r, err := c.proc.channel().receiveReply(buffer)
 		switch {
+		case errors.Is(err, errUnread):
+			c.unread = true // what it said before is still to come, and then the end
 		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case err != nil:
@@ -139,7 +152,7 @@ func (c *conversation) verdict(ctx context.Context, err error, state status, tex
 		return nil, ended(ctx, fail(Crash, "%w", err))
 	}
 	if c.final == nil {
-		return nil, ended(ctx, crash(state, text))
+		return nil, ended(ctx, crash(state, text, c.unread))
 	}
 	exit, _ := ParseExit(c.final.Exit)
 	switch {
@@ -175,7 +188,7 @@ func outOfMemory(text []byte) bool {
 }
 
 // crash names the end of a worker that did not answer.
-func crash(state status, text []byte) *Failure {
+func crash(state status, text []byte, unread bool) *Failure {
 	switch {
 	case outOfMemory(text):
 		return fail(OutOfMemory, "the memory bound was reached")
@@ -187,6 +200,8 @@ func crash(state status, text []byte) *Failure {
 		return fail(Crash, "killed by %s", unix.SignalName(state.signal))
 	case state.known:
 		return fail(Crash, "ended with code %d and no answer", state.code)
+	case unread: // of a service manager's: it alone knows more
+		return fail(Crash, "%w; %s", errUnread, seeJournal)
 	}
 	return fail(Crash, "ended without an answer")
 }

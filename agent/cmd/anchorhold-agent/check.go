@@ -23,6 +23,9 @@ func check(path string, out io.Writer) int {
 			findings.Errors = append(findings.Errors, err.Error())
 		}
 	}
+	if err := cfg.CheckWorker(); err != nil {
+		fmt.Fprintf(out, "warning: %v\n", err)
+	}
 	return findings.Print(out, path)
 }
 

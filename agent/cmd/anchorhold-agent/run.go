@@ -30,6 +30,9 @@ func run(ctx context.Context, path string, complaint *journal.Output) int {
 	for _, notice := range findings.Notices {
 		log.Info("notice", "text", notice)
 	}
+	if err := cfg.CheckWorker(); err != nil {
+		log.Warn("a worker's program", "err", err)
+	}
 	col, software, err := newCollector(cfg, log)
 	if err != nil {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n  hint: anchorhold doctor tells what this machine lacks\n", err)

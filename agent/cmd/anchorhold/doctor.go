@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/worker/linkage"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/clock"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -60,7 +62,7 @@ machine lacks something that a production agent needs.`,
 func examine(root string) []finding {
 	return []finding{
 		examineTEE(root), examineClock(root), examineLockLimit(), examineKeyMemory(), examineHugePages(root), examineSwap(root),
-		examineCPU(), examineCgroup(root), examineCredentials(),
+		examineCPU(), examineCgroup(root), examineCredentials(), examineWorker(root),
 	}
 }
 
@@ -182,6 +184,29 @@ func examineCgroup(root string) finding {
 		return finding{Check: "control groups", Verdict: "ok", Found: "version 2: systemd can enforce MemoryMax"}
 	}
 	return finding{Check: "control groups", Verdict: "note", Found: "version 1", Advice: "the unit's MemoryMax needs version 2 (systemd.unified_cgroup_hierarchy=1); the agent keeps its own budget in any case"}
+}
+
+// examineWorker looks at the program that the workers' unit starts, or the agent where its
+// configuration names one.
+func examineWorker(root string) finding {
+	f := finding{Check: "worker"}
+	program := settings.WorkersUnit
+	cfg, _, err := settings.Read(filepath.Join(root, "etc/anchorhold/agent.yaml"))
+	if err == nil && cfg.Workers.Path != "" {
+		program = cfg.Workers.Path
+	}
+	switch err := linkage.Static(filepath.Join(root, program)); {
+	case err == nil:
+		f.Verdict, f.Found = "ok", program+" is linked statically"
+	case errors.Is(err, fs.ErrNotExist):
+		f.Verdict, f.Found, f.Advice = "note", "there is no "+program, "agents that make proofs or take part in federated rounds need it"
+	case errors.Is(err, linkage.ErrDynamic):
+		f.Verdict, f.Found = "lacking", err.Error()
+		f.Advice = "anchorhold-worker@.service starts no such program: it would end with 203/EXEC in the journal and without a word to the agent"
+	default:
+		f.Verdict, f.Found, f.Advice = "lacking", err.Error(), "install the anchorhold-worker of this build"
+	}
+	return f
 }
 
 func examineCredentials() finding {
