@@ -293,7 +293,7 @@ func TestRefusals(t *testing.T) {
 	m4, b4 := s.Agent(t, nil).Contribute(t, r, signed, vector(100, 2))
 	_, err = s.send(t, r, m4, b4)
 	wantReason(t, err, aggregator.ReasonFull)
-	s.now = r.Closes.Time()
+	s.setNow(r.Closes.Time())
 	m5, b5 := s.Agent(t, nil).Contribute(t, other, otherSigned, vector(100, 2))
 	_, err = s.send(t, other, m5, b5)
 	wantReason(t, err, aggregator.ReasonRoundOver)

@@ -76,7 +76,7 @@ func TestMessagesOfParties(t *testing.T) {
 	} {
 		wantCode(t, name, get(), board.ReasonNoMessage)
 	}
-	s.now = setup.Closes.Time().Add(time.Second)
+	s.setNow(setup.Closes.Time().Add(time.Second))
 	wantCode(t, "after its end", s.public.AddSetup(ctx, signed), board.ReasonOver)
 }
 

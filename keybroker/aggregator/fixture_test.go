@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ type site struct {
 	agg    *aggregator.Aggregator
 	public *uplink.Client
 	admin  *uplink.Client
-	now    time.Time
+	clock  atomic.Pointer[time.Time] // its present; the aggregator reads it at any time
 	stop   func()
 	tls    *tls.Config
 	addr   string
@@ -36,13 +37,17 @@ type site struct {
 	dir    string // of its state
 }
 
+func (s *site) now() time.Time     { return *s.clock.Load() }
+func (s *site) setNow(t time.Time) { s.clock.Store(&t) }
+
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // open starts an aggregator on a state directory.
 func open(t *testing.T, w *federationtest.World, dir string, change func(*aggregator.Config)) *site {
 	t.Helper()
-	s := &site{World: w, dir: dir, now: federationtest.Begin.Add(time.Minute).Time()}
-	cfg := aggregator.Config{StateDir: dir, Roots: w.Roots(), Logger: quiet(), Now: func() time.Time { return s.now }}
+	s := &site{World: w, dir: dir}
+	s.setNow(federationtest.Begin.Add(time.Minute).Time())
+	cfg := aggregator.Config{StateDir: dir, Roots: w.Roots(), Logger: quiet(), Now: s.now}
 	if change != nil {
 		change(&cfg)
 	}

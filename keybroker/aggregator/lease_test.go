@@ -37,7 +37,7 @@ func TestEndedLeaseContributesNothing(t *testing.T) {
 	withdrawn := s.Agent(t, nil)
 	manifest, blocks := withdrawn.Contribute(t, r, signed, vector(length, 1)) // says a minute after Begin
 	now := federationtest.Begin.Add(time.Hour)
-	s.now = now.Time()
+	s.setNow(now.Time())
 	_, err := s.agg.Begin(r.ID, manifest)
 	wantReasonOf(t, "by itself", err, federation.ReasonOutsideLease)
 	decrypts := withdrawn.Renew(t, now)
@@ -71,7 +71,7 @@ func TestUploadThatWasBegunGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := federationtest.Begin.Add(time.Hour)
-	s.now = now.Time()
+	s.setNow(now.Time())
 	nobody := closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil))
 	_, err := nobody.Send(t.Context(), r.ID, manifest, nil, bytes.NewReader(blocks), rlwe.BlockBytes, nil)
 	wantReasonOf(t, "a stranger", err, aggregator.ReasonNobody)
@@ -92,7 +92,7 @@ func TestEndedLeasePublishesNothing(t *testing.T) {
 	withdrawn := s.Agent(t, nil).GrantRound(t, r, signed)
 	result := s.result(t, withdrawn, r, signed, ticket, values)
 	now := federationtest.Begin.Add(time.Hour)
-	s.now = now.Time()
+	s.setNow(now.Time())
 	wantReasonOf(t, "by itself", s.agg.SetResult(r.ID, result), federation.ReasonOutsideLease)
 	for _, tc := range []struct {
 		name string
@@ -162,7 +162,8 @@ func TestWritingGoesOnUnderTheNextLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = federationtest.Begin.Add(time.Hour)
-	s.now, a = now.Time(), a.Renew(t, now)
+	s.setNow(now.Time())
+	a = a.Renew(t, now)
 	if err := c.PublishValues(t.Context(), r.ID, io.NewSectionReader(bytes.NewReader(values), 0, int64(len(values)))); err != nil {
 		t.Errorf("under the next lease: %v", err)
 	}

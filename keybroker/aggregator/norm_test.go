@@ -336,7 +336,7 @@ func TestProofsThatNobodyAskedFor(t *testing.T) {
 	if _, err := s.agg.Begin(s.r.ID, m); err != nil {
 		t.Fatal(err)
 	}
-	s.now = s.r.Closes.Time()
+	s.setNow(s.r.Closes.Time())
 	for path, want := range map[string]evidence.Reason{digestOf(t, m).String(): aggregator.ReasonRoundOver, federation.Digest{}.String(): aggregator.ReasonUnknown, "x": aggregator.ReasonUnknown} {
 		if got := s.putProof(t, path, proof); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)

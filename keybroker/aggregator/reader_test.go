@@ -109,13 +109,13 @@ func TestReadingEndsWithTheLease(t *testing.T) {
 	if _, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), r.ID); err != nil {
 		t.Fatal(err)
 	}
-	s.now = a.Lease.NotAfter.Time().Add(2 * time.Minute)
+	s.setNow(a.Lease.NotAfter.Time().Add(2 * time.Minute))
 	_, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), r.ID)
 	wantReasonOf(t, "after the lease", err, "client-identity-expired")
 	a = s.Agent(t, func(c *protocol.LeaseCertificate) {
-		c.NotBefore, c.NotAfter = protocol.TimeOf(s.now), protocol.TimeOf(s.now.Add(15*time.Minute))
+		c.NotBefore, c.NotAfter = protocol.TimeOf(s.now()), protocol.TimeOf(s.now().Add(15*time.Minute))
 	})
-	now = protocol.TimeOf(s.now)
+	now = protocol.TimeOf(s.now())
 	if _, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), r.ID); err != nil {
 		t.Errorf("under the next lease: %v", err)
 	}
@@ -210,19 +210,19 @@ func TestRoundsOfEndedEpochsAreNotTaken(t *testing.T) {
 		wantReasonOf(t, name, s.public.AddRound(t.Context(), signed), tc.want)
 	}
 	late, lateSigned, _ := s.Round(t, length, func(r *federation.Round) { r.Closes = r.Opened.Add(time.Hour) })
-	s.now = late.Opened.Time().Add(11 * time.Minute)
+	s.setNow(late.Opened.Time().Add(11 * time.Minute))
 	wantReasonOf(t, "comes late", s.public.AddRound(t.Context(), lateSigned), aggregator.ReasonStale)
-	s.now = late.Opened.Time().Add(-11 * time.Minute)
+	s.setNow(late.Opened.Time().Add(-11 * time.Minute))
 	_, soon, _ := s.Round(t, length, nil)
 	if reason, _ := evidence.ReasonOf(s.public.AddRound(t.Context(), soon)); reason != protocol.ReasonEpochNotValid && reason != aggregator.ReasonStale {
 		t.Errorf("comes early: %q", reason)
 	}
-	s.now = w.Epoch.NotAfter.Time().Add(time.Minute)
+	s.setNow(w.Epoch.NotAfter.Time().Add(time.Minute))
 	_, back, _ := s.Round(t, length, func(r *federation.Round) { r.Opened, r.Closes = w.Epoch.NotAfter-1000, w.Epoch.NotAfter })
 	wantReasonOf(t, "an ended epoch, dated back", s.public.AddRound(t.Context(), back), protocol.ReasonEpochNotValid)
 
 	// The root's next statement retires the epoch: for what comes, and for what is here.
-	s.now = federationtest.Begin.Add(2 * time.Minute).Time()
+	s.setNow(federationtest.Begin.Add(2 * time.Minute).Time())
 	held, heldSigned, _ := s.Round(t, length, nil)
 	if err := s.public.AddRound(t.Context(), heldSigned); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func TestRoundsThatAreOverGoInTime(t *testing.T) {
 	wantReason(t, err, aggregator.ReasonBusy)
 	expire := func(at time.Time, want int) {
 		t.Helper()
-		s.now = at
+		s.setNow(at)
 		if n, err := s.agg.Expire(t.Context()); n != want || err != nil {
 			t.Errorf("at %s %d went, want %d: %v", at, n, want, err)
 		}
@@ -84,7 +84,7 @@ func TestSetupsThatAreOverGoInTime(t *testing.T) {
 		now  time.Time
 		want int
 	}{{setup.Closes.Time().Add(24 * time.Hour), 0}, {setup.Closes.Time().Add(24*time.Hour + time.Second), 1}} {
-		s.now = at.now
+		s.setNow(at.now)
 		if n, err := s.agg.Expire(t.Context()); n != at.want || err != nil {
 			t.Errorf("%d went, want %d: %v", n, at.want, err)
 		}

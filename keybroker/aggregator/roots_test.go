@@ -111,8 +111,8 @@ func TestALeaseOfAnotherBrokerRestatesNothing(t *testing.T) {
 	a, b := federationtest.New(t), federationtest.New(t)
 	s := two(t, a, b, t.TempDir())
 	guest := a.Agent(t, nil)
-	s.now = guest.Lease.NotAfter.Time().Add(5 * time.Minute)
-	at := protocol.TimeOf(s.now)
+	s.setNow(guest.Lease.NotAfter.Time().Add(5 * time.Minute))
+	at := protocol.TimeOf(s.now())
 	for w, want := range map[*federationtest.World]bool{a: true, b: false} {
 		lease := w.Agent(t, func(c *protocol.LeaseCertificate) {
 			c.AgentKey, c.NotBefore, c.NotAfter = guest.Key.Public(), at, at.Add(15*time.Minute)
