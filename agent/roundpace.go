@@ -79,8 +79,8 @@ func (p *roundPace) told(resource string, err error, now time.Time) {
 		delete(p.refused, resource)
 		return
 	}
-	if _, said := errors.AsType[*client.Error](err); !said {
-		return
+	if e, ok := errors.AsType[*client.Error](err); !ok || !e.ByBroker() {
+		return // a network that is away is no word of the broker's
 	}
 	pause := refusedFirst
 	if r, again := p.refused[resource]; again {

@@ -17,7 +17,7 @@ import (
 // rest being for renewals, and a round that it refused does not keep another's key away.
 func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 	const perGuest = 120 // of the broker, by default, in roundKeyWindow
-	refusal := &client.Error{Reason: "resource-not-granted"}
+	refusal := &client.Error{Reason: "resource-not-granted", ID: "the record of it"}
 	synctest.Test(t, func(t *testing.T) {
 		var p roundPace
 		try := func(resource string, answer error) bool {
@@ -78,4 +78,20 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 			t.Error("a round whose key was given is paused")
 		}
 	})
+}
+
+// A network that is away makes no round wait for longer than it must.
+func TestOnlyTheBrokersWordPausesARound(t *testing.T) {
+	var p roundPace
+	now := time.Unix(1_000_000, 0)
+	for range 8 {
+		p.told("fed/1", &client.Error{Reason: "connection-failed", Err: errors.New("no route")}, now)
+	}
+	if err := p.ask("fed/1", now); err != nil {
+		t.Error(err)
+	}
+	p.told("fed/1", &client.Error{Reason: "resource-not-granted", ID: "the record of it"}, now)
+	if err := p.ask("fed/1", now); err == nil {
+		t.Error("a round that was just refused is asked for at once")
+	}
 }
