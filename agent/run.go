@@ -51,10 +51,9 @@ type daemon struct {
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *localapi.Server
-	address     string            // of the socket, for the health check
-	unreachable sync.Once         // says that the socket is not for this user
-	reloadAsked chan chan<- error // for a reload and its verdict
-	reloading   atomic.Int64      // since when, in nanoseconds of Unix time; 0 is not
+	address     string    // of the socket, for the health check
+	unreachable sync.Once // says that the socket is not for this user
+	reloading   service.Reloads
 }
 
 // Run attests, serves and renews until the context ends, then drains and wipes.
@@ -70,7 +69,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err := harden(opt.Config); err != nil {
 		return err
 	}
-	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}, reloadAsked: make(chan chan<- error)}
+	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}, reloading: service.Reloads{Asked: make(chan chan<- error)}}
 	d.cfg.Store(&opt.Config)
 	if err := d.prepare(); err != nil {
 		return err
@@ -237,7 +236,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	run("dates", func() error { d.dates.watch.Run(ctx, d.dates.now, d.dates.known); return nil })
 	run("watchdog", func() error { return service.RunWatchdog(ctx, d.Logger, d.healthy) })
 	run("reload", func() error { return d.reloads(ctx) })
-	run("reload socket", func() error { return service.ServeReload(ctx, d.askReload) })
+	run("reload socket", func() error { return service.ServeReload(ctx, d.reloading.Ask) })
 	go func() { // tells the service manager at once, not after the drain
 		<-ctx.Done()
 		if err := service.Stopping(); err != nil {
@@ -271,8 +270,8 @@ func (d *daemon) healthy(ctx context.Context) error {
 	if d.keeper.stuck(time.Now()) {
 		return fmt.Errorf("an attestation has not come back for %s", stuckAfter)
 	}
-	if began := d.reloading.Load(); began != 0 && time.Since(time.Unix(0, began)) > reloadAfter {
-		return fmt.Errorf("a reload has not come back for %s", reloadAfter)
+	if err := d.reloading.Stuck(reloadAfter); err != nil {
+		return err
 	}
 	probe := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.address)
@@ -308,42 +307,30 @@ func (d *daemon) reloads(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.Reload:
-		case answer = <-d.reloadAsked:
+		case answer = <-d.reloading.Asked:
 		}
-		d.reloading.Store(time.Now().UnixNano())
-		if err := service.Reloading(); err != nil {
-			d.Logger.Warn("service manager", "err", err)
-		}
-		err := d.reload(ctx)
-		status := "configuration read again"
-		if err != nil {
-			status = "reload refused; the old configuration goes on"
-			d.Logger.Error(status, "err", err)
-		}
-		if err := service.Ready(status); err != nil {
-			d.Logger.Warn("service manager", "err", err)
-		}
-		d.reloading.Store(0)
+		err := d.reloading.Do(func() error { return d.reloadTold(ctx) })
 		if answer != nil {
 			answer <- err
 		}
 	}
 }
 
-// askReload has the configuration read again and returns the verdict.
-func (d *daemon) askReload(ctx context.Context) error {
-	answer := make(chan error, 1)
-	select {
-	case d.reloadAsked <- answer:
-	case <-ctx.Done():
-		return ctx.Err()
+// reloadTold reloads, and tells log and service manager what came of it.
+func (d *daemon) reloadTold(ctx context.Context) error {
+	if err := service.Reloading(); err != nil {
+		d.Logger.Warn("service manager", "err", err)
 	}
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	err := d.reload(ctx)
+	status := "configuration read again"
+	if err != nil {
+		status = "reload refused; the old configuration goes on"
+		d.Logger.Error(status, "err", err)
 	}
+	if err := service.Ready(status); err != nil {
+		d.Logger.Warn("service manager", "err", err)
+	}
+	return err
 }
 
 // reload takes over models, broker, lease and memory settings; socket and log

@@ -111,11 +111,11 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 		t.Error("an agent whose keeper hangs is healthy")
 	}
 	d.keeper.busy.Store(0)
-	d.reloading.Store(time.Now().Add(-2 * reloadAfter).UnixNano())
+	d.reloading.Began.Store(time.Now().Add(-2 * reloadAfter).UnixNano())
 	if d.healthy(t.Context()) == nil {
 		t.Error("an agent whose reload hangs is healthy")
 	}
-	d.reloading.Store(0)
+	d.reloading.Began.Store(0)
 
 	before := s.Lease.ID
 	reload <- os.Interrupt // whatever signal it was: the channel is the request

@@ -97,8 +97,7 @@ type daemon struct {
 	verifier    Appraiser
 	lists       lists // maintain's own once the daemon serves
 	address     atomic.Pointer[string]
-	reloadAsked chan chan<- error // for a reload and its verdict
-	reloading   atomic.Int64      // since when, in nanoseconds of Unix time; 0 is not
+	reloading   service.Reloads
 }
 
 // Run opens everything, serves until ctx ends, and closes everything. It
@@ -132,7 +131,7 @@ func open(o Options) (d *daemon, err error) {
 	if err := o.Config.Check(); err != nil {
 		return nil, err
 	}
-	d = &daemon{opts: o, layout: Layout(o.Config.StateDir), started: o.Now().UTC(), reloadAsked: make(chan chan<- error)}
+	d = &daemon{opts: o, layout: Layout(o.Config.StateDir), started: o.Now().UTC(), reloading: service.Reloads{Asked: make(chan chan<- error)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())

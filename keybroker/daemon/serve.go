@@ -54,7 +54,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		start(d.registry.Serve)
 	}
 	start(func(ctx context.Context) error { return service.RunWatchdog(ctx, d.opts.Logger, d.healthy) })
-	start(func(ctx context.Context) error { return service.ServeReload(ctx, d.askReload) })
+	start(func(ctx context.Context) error { return service.ServeReload(ctx, d.reloading.Ask) })
 	d.opts.Logger.Info("broker serves", "address", address, "socket", d.opts.Config.Operator.Socket, "policy", d.policyName())
 	d.tell(service.Ready("serving " + address))
 	<-ctx.Done()
@@ -98,6 +98,7 @@ func (d *daemon) maintain(ctx context.Context) error {
 	defer heal.Stop()
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
+	reload := func() error { return d.reload(ctx) }
 	for {
 		select {
 		case <-ctx.Done():
@@ -114,9 +115,9 @@ func (d *daemon) maintain(ctx context.Context) error {
 		case <-poll.C:
 			d.pollLists()
 		case <-d.opts.Reload:
-			_ = d.reload(ctx) // it is in the log
-		case answer := <-d.reloadAsked:
-			answer <- d.reload(ctx)
+			_ = d.reloading.Do(reload) // it is in the log
+		case answer := <-d.reloading.Asked:
+			answer <- d.reloading.Do(reload)
 		}
 	}
 }
@@ -142,8 +143,8 @@ func (d *daemon) healLog(ctx context.Context) {
 // healthy asks the parts that could hang. A full disk is not ill health: the
 // broker refuses, says so, and a restart would not help.
 func (d *daemon) healthy(context.Context) error {
-	if began := d.reloading.Load(); began != 0 && time.Since(time.Unix(0, began)) > reloadAfter {
-		return fmt.Errorf("a reload has not come back for %s", reloadAfter)
+	if err := d.reloading.Stuck(reloadAfter); err != nil {
+		return err
 	}
 	_, err := d.secrets.Count()
 	d.log.Size()
@@ -153,8 +154,6 @@ func (d *daemon) healthy(context.Context) error {
 // reload reads certificate, epochs, policies and revocation lists again. What does not load
 // stays as it was.
 func (d *daemon) reload(ctx context.Context) error {
-	d.reloading.Store(time.Now().UnixNano())
-	defer d.reloading.Store(0)
 	d.tell(service.Reloading())
 	var failed []error
 	for _, part := range []struct {
@@ -178,17 +177,6 @@ func (d *daemon) reload(ctx context.Context) error {
 	}
 	d.tell(service.Ready("serving " + *d.address.Load()))
 	return err
-}
-
-// askReload has everything read again and returns the verdict.
-func (d *daemon) askReload(ctx context.Context) error {
-	answer := make(chan error, 1)
-	select {
-	case d.reloadAsked <- answer:
-		return <-answer
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // compareConfig says what is wrong with the configuration file, or that it says something

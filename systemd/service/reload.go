@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -84,6 +85,46 @@ func serveReload(ctx context.Context, l net.Listener, reload func(context.Contex
 func transient(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS) ||
 		errors.Is(err, syscall.ECONNABORTED)
+}
+
+// Reloads brings those who ask for a reload to the one goroutine that reads the files, and
+// tells the health check of one that does not come back.
+type Reloads struct {
+	// Asked has for each request the channel on which the verdict is awaited.
+	Asked chan chan<- error
+	// Began is when the reload under way began, in nanoseconds of Unix time; 0 for none.
+	Began atomic.Int64
+}
+
+// Ask waits for a reload and returns the verdict.
+func (r *Reloads) Ask(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case r.Asked <- answer:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Do reloads, and notes since when.
+func (r *Reloads) Do(reload func() error) error {
+	r.Began.Store(time.Now().UnixNano())
+	defer r.Began.Store(0)
+	return reload()
+}
+
+// Stuck is an error if a reload has not come back for so long.
+func (r *Reloads) Stuck(after time.Duration) error {
+	if began := r.Began.Load(); began != 0 && time.Since(time.Unix(0, began)) > after {
+		return fmt.Errorf("a reload has not come back for %s", after)
+	}
+	return nil
 }
 
 // ErrReloadRefused means that the daemon keeps its old configuration.

@@ -123,8 +123,7 @@ type daemon struct {
 	agg         *aggregator.Aggregator
 	tls         *tls.Config
 	certificate atomic.Pointer[tls.Certificate]
-	reloadAsked chan chan<- error // for a reload and its verdict
-	reloading   atomic.Int64      // since when, in nanoseconds of Unix time; 0 is not
+	reloading   service.Reloads
 }
 
 // loadCertificate reads the certificate; one that does not load changes nothing.
@@ -164,7 +163,7 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 		}
 		roots = append(roots, root)
 	}
-	d := &daemon{reloadAsked: make(chan chan<- error)}
+	d := &daemon{reloading: service.Reloads{Asked: make(chan chan<- error)}}
 	profile := hybridtls.ProfileDefault
 	switch s.Profile {
 	case "", "default":
@@ -270,7 +269,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 		watched <- service.RunWatchdog(watch, log, d.healthy)
 	}()
 	asked := make(chan error, 1)
-	go func() { asked <- service.ServeReload(watch, d.askReload) }()
+	go func() { asked <- service.ServeReload(watch, d.reloading.Ask) }()
 	reloaded := make(chan struct{})
 	go func() {
 		defer close(reloaded)
@@ -296,14 +295,15 @@ func (d *daemon) reloads(ctx context.Context, s Settings, log *slog.Logger, relo
 		case <-ctx.Done():
 			return
 		case <-reload:
-		case answer = <-d.reloadAsked:
+		case answer = <-d.reloading.Asked:
 		}
-		d.reloading.Store(time.Now().UnixNano())
-		err := d.loadCertificate(s)
-		if told := errors.Join(service.Reloading(), service.Ready("serving")); told != nil {
-			log.Warn("service manager not told", "err", told)
-		}
-		d.reloading.Store(0)
+		err := d.reloading.Do(func() error {
+			err := d.loadCertificate(s)
+			if told := errors.Join(service.Reloading(), service.Ready("serving")); told != nil {
+				log.Warn("service manager not told", "err", told)
+			}
+			return err
+		})
 		if err != nil {
 			log.Error("reload failed; what failed stays as it was", "err", err)
 		} else {
@@ -315,24 +315,13 @@ func (d *daemon) reloads(ctx context.Context, s Settings, log *slog.Logger, relo
 	}
 }
 
-// askReload has the certificate read again and returns the verdict.
-func (d *daemon) askReload(ctx context.Context) error {
-	answer := make(chan error, 1)
-	select {
-	case d.reloadAsked <- answer:
-		return <-answer
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // reloadAfter is far more than reading a certificate takes.
 const reloadAfter = 2 * time.Minute
 
 // healthy asks what could hang.
 func (d *daemon) healthy(context.Context) error {
-	if began := d.reloading.Load(); began != 0 && time.Since(time.Unix(0, began)) > reloadAfter {
-		return fmt.Errorf("a reload has not come back for %s", reloadAfter)
+	if err := d.reloading.Stuck(reloadAfter); err != nil {
+		return err
 	}
 	d.agg.Rounds()
 	return nil
