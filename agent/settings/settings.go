@@ -361,14 +361,7 @@ const maxConfigBytes = 1 << 20
 // Read reads and checks a configuration file. The findings hold every
 // error and notice; the error is for a file that cannot be read or decoded.
 func Read(path string) (Config, Findings, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return Config{}, Findings{}, fmt.Errorf("read configuration: %w", err)
-	}
-	if info.Size() > maxConfigBytes {
-		return Config{}, Findings{}, fmt.Errorf("read configuration: %s is larger than %d bytes", path, maxConfigBytes)
-	}
-	data, err := os.ReadFile(path)
+	data, err := config.ReadFile(path, maxConfigBytes)
 	if err != nil {
 		return Config{}, Findings{}, fmt.Errorf("read configuration: %w", err)
 	}

@@ -168,14 +168,7 @@ type Log struct {
 
 // LoadConfig reads and checks a configuration file.
 func LoadConfig(path string) (Config, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return Config{}, err
-	}
-	if st.Size() > maxConfigBytes {
-		return Config{}, fmt.Errorf("%s has more than %d bytes", path, maxConfigBytes)
-	}
-	b, err := os.ReadFile(path)
+	b, err := config.ReadFile(path, maxConfigBytes)
 	if err != nil {
 		return Config{}, err
 	}

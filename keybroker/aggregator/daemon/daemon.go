@@ -101,18 +101,12 @@ const Example = `  state_dir: /var/lib/anchorhold/aggregator
 
 // LoadSettings reads a configuration file.
 func LoadSettings(path string) (Settings, error) {
-	f, err := os.Open(path)
+	data, err := config.ReadFile(path, maxSettingsBytes)
 	if err != nil {
 		return Settings{}, err
 	}
-	defer f.Close() // read only
-	data := make([]byte, maxSettingsBytes+1)
-	n, err := f.Read(data)
-	if err != nil || n > maxSettingsBytes {
-		return Settings{}, errors.Join(fmt.Errorf("%s: empty, or over %d bytes", path, maxSettingsBytes), err)
-	}
 	var s Settings
-	if err := config.Decode(data[:n], &s); err != nil {
+	if err := config.Decode(data, &s); err != nil {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
