@@ -3,12 +3,12 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 // ReasonUnresponsive means that an attempt to attest has not come back, and no other is made
@@ -33,8 +33,8 @@ type keeper struct {
 	others   func() []opened                                                                                            // sealed files that are open beside the model; optional
 	files    files                                                                                                      // run's alone
 	reloaded chan reload
-	busy     atomic.Int64    // when the attempt under way began, Unix seconds; 0 between attempts
-	pending  <-chan struct{} // closed once the last attempt has come back; run's alone
+	busy     service.Underway // the attempt under way
+	pending  <-chan struct{}  // closed once the last attempt has come back; run's alone
 }
 
 // reload is a new configuration on its way to the keeper.
@@ -116,16 +116,17 @@ func (k *keeper) aside(ctx context.Context, f func() error, late func()) error {
 	case <-k.pending:
 	default:
 		if k.pending != nil {
-			return evidence.Refuse(ReasonUnresponsive, "the last attempt has not come back since %s", time.Unix(k.busy.Load(), 0).UTC().Format(time.RFC3339))
+			began, _ := k.busy.Since()
+			return evidence.Refuse(ReasonUnresponsive, "the last attempt has not come back since %s", began.UTC().Format(time.RFC3339))
 		}
 	}
-	k.busy.Store(time.Now().Unix())
+	k.busy.Begin(time.Now())
 	back, done, givenUp := make(chan struct{}), make(chan error), make(chan struct{})
 	k.pending = back
 	go func() {
 		defer close(back)
 		err := f()
-		k.busy.Store(0)
+		k.busy.End()
 		select {
 		case done <- err:
 		case <-givenUp:
@@ -156,10 +157,7 @@ func (k *keeper) aside(ctx context.Context, f func() error, late func()) error {
 const stuckAfter = 15 * time.Minute
 
 // stuck says whether an attempt does not come back.
-func (k *keeper) stuck(now time.Time) bool {
-	began := k.busy.Load()
-	return began != 0 && now.Sub(time.Unix(began, 0)) > stuckAfter
-}
+func (k *keeper) stuck(now time.Time) bool { return k.busy.Longer(stuckAfter, now) }
 
 // shorten applies the configuration's own limit on leases.
 func (k *keeper) shorten(lease *client.Lease) {

@@ -106,16 +106,16 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 	if err := d.healthy(t.Context()); err != nil {
 		t.Errorf("a serving agent is not healthy: %v", err)
 	}
-	d.keeper.busy.Store(time.Now().Add(-time.Hour).Unix())
+	d.keeper.busy.Begin(time.Now().Add(-time.Hour))
 	if d.healthy(t.Context()) == nil {
 		t.Error("an agent whose keeper hangs is healthy")
 	}
-	d.keeper.busy.Store(0)
-	d.reloading.Began.Store(time.Now().Add(-2 * reloadAfter).UnixNano())
+	d.keeper.busy.End()
+	d.reloading.Underway.Begin(time.Now().Add(-2 * reloadAfter))
 	if d.healthy(t.Context()) == nil {
 		t.Error("an agent whose reload hangs is healthy")
 	}
-	d.reloading.Began.Store(0)
+	d.reloading.Underway.End()
 
 	before := s.Lease.ID
 	reload <- os.Interrupt // whatever signal it was: the channel is the request

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -92,8 +91,8 @@ func transient(err error) bool {
 type Reloads struct {
 	// Asked has for each request the channel on which the verdict is awaited.
 	Asked chan chan<- error
-	// Began is when the reload under way began, in nanoseconds of Unix time; 0 for none.
-	Began atomic.Int64
+	// Underway is the reload that has not come back yet.
+	Underway Underway
 }
 
 // Ask waits for a reload and returns the verdict.
@@ -114,14 +113,14 @@ func (r *Reloads) Ask(ctx context.Context) error {
 
 // Do reloads, and notes since when.
 func (r *Reloads) Do(reload func() error) error {
-	r.Began.Store(time.Now().UnixNano())
-	defer r.Began.Store(0)
+	r.Underway.Begin(time.Now())
+	defer r.Underway.End()
 	return reload()
 }
 
 // Stuck is an error if a reload has not come back for so long.
 func (r *Reloads) Stuck(after time.Duration) error {
-	if began := r.Began.Load(); began != 0 && time.Since(time.Unix(0, began)) > after {
+	if r.Underway.Longer(after, time.Now()) {
 		return fmt.Errorf("a reload has not come back for %s", after)
 	}
 	return nil

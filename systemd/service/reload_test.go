@@ -122,3 +122,25 @@ func TestReloadWithoutADaemonSaysSo(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A guest whose clock is set forward by hours while something is under way is not stuck, nor
+// does a clock that is set back hide what is: times have to keep their monotonic reading.
+func TestWhatIsUnderWayIsHeldAgainstTheMonotonicClock(t *testing.T) {
+	var r Reloads
+	if err := r.Do(func() error {
+		began, ok := r.Underway.Since()
+		if !ok || began == began.Round(0) {
+			t.Errorf("a reload that began at %v has no monotonic reading", began)
+		}
+		return r.Stuck(time.Hour)
+	}); err != nil {
+		t.Error(err)
+	}
+	if _, ok := r.Underway.Since(); ok || r.Stuck(-time.Hour) != nil {
+		t.Error("a reload that came back is under way")
+	}
+	r.Underway.Begin(time.Now().Add(-2 * time.Hour))
+	if r.Stuck(time.Hour) == nil {
+		t.Error("a reload that hangs is not stuck")
+	}
+}
