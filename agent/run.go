@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -109,14 +110,10 @@ func (d *daemon) prepare() (err error) {
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
-	concurrent := 1
-	for _, m := range d.Config.Models {
-		concurrent = max(concurrent, m.Sequences)
-	}
 	d.api, err = localapi.New(localapi.Config{
 		Gate:     gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey},
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
-		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: concurrent, Queue: s.Queue, Limits: s.Limits,
+		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: concurrent(d.Config), Queue: s.Queue, Limits: s.Limits,
 		Memory: d.Config.RequestMemory(), MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   func() any { return d.status() },
@@ -333,8 +330,8 @@ func (d *daemon) reloadTold(ctx context.Context) error {
 	return err
 }
 
-// reload takes over models, broker, lease and memory settings; socket and log
-// settings need a restart, and say so.
+// reload takes over models, classifiers, broker, lease and memory; what only a restart takes
+// up is refused by its name.
 func (d *daemon) reload(ctx context.Context) error {
 	cfg, findings, err := settings.Read(d.ConfigPath)
 	if err != nil {
@@ -343,9 +340,12 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err := findings.Runnable(); err != nil {
 		return err
 	}
-	old := d.cfg.Load()
-	if cfg.Guest != old.Guest || cfg.Compute.TEE.Provider != old.Compute.TEE.Provider || !reflect.DeepEqual(cfg.Federation, old.Federation) || cfg.Workers != old.Workers {
-		return evidence.Refuse("reload-needs-restart", "guest, compute.tee.provider, federation and workers change only with a restart")
+	most, known := service.MemoryMax()
+	if err := fits(cfg, most, known); err != nil {
+		return err
+	}
+	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {
+		return evidence.Refuse("reload-needs-restart", "%s changed, and only a restart of the agent takes that up", strings.Join(changed, ", "))
 	}
 	broker, err := newClient(cfg, d.Collector, d.agentKey, d.epochs, d.Version)
 	if err != nil {
@@ -355,9 +355,48 @@ func (d *daemon) reload(ctx context.Context) error {
 	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker}:
 		d.cfg.Store(&cfg)
 		_ = d.client.Swap(broker).Close() // its kept connection is nobody's any more
+		return nil
 	case <-ctx.Done():
+		return errors.Join(errors.New("the agent is stopping"), broker.Close())
 	}
-	return nil
+}
+
+// restartOnly names the sections that changed and that this process has read for good.
+// classifying says whether it can serve classifiers.
+func restartOnly(old, now settings.Config, classifying bool) (changed []string) {
+	for _, section := range []struct {
+		name     string
+		old, now any
+	}{
+		{"compute.tee.provider", old.Compute.TEE.Provider, now.Compute.TEE.Provider},
+		{"aggregation", old.Aggregation, now.Aggregation},
+		{"verification", old.Verification, now.Verification},
+		{"guest", old.Guest, now.Guest},
+		{"models[].sequences", concurrent(old), concurrent(now)},
+		{"classifiers (there were none)", classifying, classifying || len(now.Classifiers) > 0},
+		{"proofs", old.Proofs, now.Proofs},
+		{"federation", old.Federation, now.Federation},
+		{"workers", old.Workers, now.Workers},
+		{"jobs", old.Jobs, now.Jobs},
+		{"spool", old.Spool, now.Spool},
+		{"socket", old.Socket, now.Socket},
+		{"receipts", old.Receipts, now.Receipts},
+		{"log", old.Log, now.Log},
+	} {
+		if !reflect.DeepEqual(section.old, section.now) {
+			changed = append(changed, section.name)
+		}
+	}
+	return changed
+}
+
+// concurrent is how many completions run at the same time.
+func concurrent(cfg settings.Config) int {
+	n := 1
+	for _, m := range cfg.Models {
+		n = max(n, m.Sequences)
+	}
+	return n
 }
 
 func reasonAndDetail(err error) (reason, detail string) {
