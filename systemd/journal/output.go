@@ -8,7 +8,8 @@
 // It guarantees that a record is one datagram of bounded size and one readable
 // line, that no attribute can pass for another field, and that a journal that
 // takes nothing holds its callers up for a second once, and hardly at all after
-// that: what it does not take is counted and said later. It trusts JOURNAL_STREAM only if standard error is
+// that: what it does not take is counted and said later. A journal that is gone ends no
+// daemon. It trusts JOURNAL_STREAM only if standard error is
 // the file that it names. Values that redact themselves (slog.LogValuer) are
 // asked first. The mains of the daemons call it.
 package journal
@@ -19,6 +20,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,6 +51,9 @@ func output(f *os.File, stream, path, name string) *Output {
 	if !isStream(f, stream) {
 		return Plain(f)
 	}
+	// A journal that is gone breaks the stream, and Go ends a process that writes to a broken
+	// standard error, whatever the service manager said of the signal.
+	signal.Ignore(syscall.SIGPIPE)
 	return &Output{name: name, stderr: f, lines: prioritized{f, priorityError}, socket: &socket{path: path, wait: patience}}
 }
 

@@ -15,8 +15,8 @@ import (
 // Listeners takes over the listening sockets that were passed under a name
 // (FileDescriptorName=). It may be called once. nil without an error means that
 // the process was started without socket activation. A socket under another
-// name, or one that does not listen, is an error: it would accept connections
-// that nobody serves.
+// name, one that does not listen, and any but a unix stream socket is an error: it would
+// accept connections that nobody serves, or whose peers nobody knows.
 func Listeners(name string) ([]net.Listener, error) {
 	return takeOver(activation.Files(true), name)
 }
@@ -37,6 +37,8 @@ func takeOver(files []*os.File, name string) (found []net.Listener, err error) {
 			}
 		case lerr != nil:
 			err = errors.Join(err, fmt.Errorf("take over socket %q: %w", name, lerr))
+		case l.Addr().Network() != "unix":
+			err = errors.Join(err, fmt.Errorf("the service manager passed %s as socket %q, which is %s; a unix stream socket is wanted (ListenStream=/PATH)", l.Addr(), name, l.Addr().Network()), detach(l))
 		default:
 			if u, ok := l.(*net.UnixListener); ok {
 				u.SetUnlinkOnClose(false) // the path belongs to the service manager

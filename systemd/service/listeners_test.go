@@ -77,3 +77,31 @@ func TestTakeOverRefusesStrangers(t *testing.T) {
 		}
 	}
 }
+
+// Whoever configures the socket as one of TCP, of records or of datagrams is told at the
+// start: the peers of such a socket have no uid, or its requests no end.
+func TestTakeOverRefusesOtherKindsOfSockets(t *testing.T) {
+	for name, tc := range map[string]struct {
+		domain, kind int
+		at           syscall.Sockaddr
+		want         string
+	}{
+		"tcp":       {syscall.AF_INET, syscall.SOCK_STREAM, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, "which is tcp; a unix stream socket is wanted"},
+		"records":   {syscall.AF_UNIX, syscall.SOCK_SEQPACKET, &syscall.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}, "which is unixpacket; a unix stream socket is wanted"},
+		"datagrams": {syscall.AF_UNIX, syscall.SOCK_DGRAM, &syscall.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}, "which is unixgram; a unix stream socket is wanted"},
+	} {
+		fd, err := syscall.Socket(tc.domain, tc.kind, 0)
+		if err == nil {
+			err = syscall.Bind(fd, tc.at)
+		}
+		if err == nil && name != "datagrams" {
+			err = syscall.Listen(fd, 1)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, err := takeOver([]*os.File{os.NewFile(uintptr(fd), "api")}, "api"); err == nil || found != nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, %v, want %q", name, found, err, tc.want)
+		}
+	}
+}

@@ -80,7 +80,7 @@ func serveReload(ctx context.Context, l net.Listener, reload func(context.Contex
 	}
 }
 
-// transient says whether accepting may work again later.
+// transient says whether what failed may work again later.
 func transient(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS) ||
 		errors.Is(err, syscall.ECONNABORTED)
@@ -138,6 +138,9 @@ func AskReload(ctx context.Context, name string) error {
 	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", filepath.Join(dir, reloadSocket))
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("reload: only root and the daemon's own user may ask for one: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("reload: nobody answers; is the daemon running as a service? %w", err)
 	}

@@ -144,6 +144,57 @@ func TestWatchdogIsFedByHealthAlone(t *testing.T) {
 	}
 }
 
+// A process that is short of descriptors for a moment is not fed meanwhile, says so, and
+// goes on: its end would be certain, and its keys lost.
+func TestWatchdogOutlivesAWantOfDescriptors(t *testing.T) {
+	if os.Getenv("SERVICE_CHILD") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), "SERVICE_CHILD=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS")) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	c := manager(t)
+	t.Setenv("WATCHDOG_PID", "")
+	t.Setenv("WATCHDOG_USEC", "60000")
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	log, ended := make(said, 2), make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	none := syscall.Rlimit{Cur: 0, Max: limit.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		ended <- service.RunWatchdog(ctx, slog.New(slog.NewTextHandler(log, nil)), func(context.Context) error { return nil })
+	}()
+	select {
+	case line := <-log:
+		if !strings.Contains(line, "level=ERROR") || !strings.Contains(line, "too many open files") {
+			t.Errorf("logged %q", line)
+		}
+	case err := <-ended:
+		t.Fatalf("the daemon ends with %v", err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, c); got != "WATCHDOG=1" {
+		t.Errorf("said %q", got)
+	}
+	if line := <-log; !strings.Contains(line, "healthy again") {
+		t.Errorf("logged %q", line)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // said gives away each line that is logged.
 type said chan string
 

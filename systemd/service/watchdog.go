@@ -13,7 +13,8 @@ import (
 // RunWatchdog feeds the watchdog at a third of its interval for as long as
 // check succeeds; a failing or hanging check starves it, so that the service
 // manager kills the daemon and starts another. The log says why, once for each
-// time that health is lost, before that. Without a watchdog it only waits for
+// time that health is lost, before that. A want of descriptors or memory when it feeds
+// is ill health as well, for it may pass. Without a watchdog it only waits for
 // the context.
 func RunWatchdog(ctx context.Context, log *slog.Logger, check func(context.Context) error) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
@@ -35,10 +36,7 @@ func RunWatchdog(ctx context.Context, log *slog.Logger, check func(context.Conte
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if !w.healthy(ctx) {
-				continue
-			}
-			if err := notify(daemon.SdNotifyWatchdog); err != nil {
+			if err := w.feed(ctx); err != nil {
 				return err
 			}
 		}
@@ -53,9 +51,10 @@ type watchdog struct {
 	sick  bool // and the log says so; of whoever runs or waits for the check
 }
 
-// healthy runs one check, which must end before the watchdog would. One that does not
-// heed its time is logged all the same: nothing else would say why the process was killed.
-func (w *watchdog) healthy(ctx context.Context) bool {
+// feed feeds the watchdog if one check succeeds, which must end before the watchdog would.
+// One that does not heed its time is logged all the same: nothing else would say why the
+// process was killed.
+func (w *watchdog) feed(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, w.limit)
 	defer cancel()
 	said := make(chan struct{})
@@ -72,18 +71,22 @@ func (w *watchdog) healthy(ctx context.Context) bool {
 	if err == nil {
 		err = limited.Err()
 	}
+	if ctx.Err() != nil { // the daemon stops, and with it what was checked
+		return nil
+	}
+	if err == nil {
+		if err = notify(daemon.SdNotifyWatchdog); err != nil && !transient(err) {
+			return err
+		}
+	}
 	switch {
-	case ctx.Err() != nil: // the daemon stops, and with it what was checked
-		return false
 	case err != nil:
 		w.fell(err)
-		return false
-	}
-	if w.sick {
+	case w.sick:
 		w.sick = false
 		w.log.Info("healthy again")
 	}
-	return true
+	return nil
 }
 
 func (w *watchdog) fell(err error) {
