@@ -3,7 +3,9 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -159,5 +161,30 @@ func TestReloadDuringTheEndIsNotDone(t *testing.T) {
 	stop()
 	if err := d.reload(ctx); err == nil || !strings.Contains(err.Error(), "stopping") {
 		t.Error(err)
+	}
+}
+
+// A socket that somebody removed does not come back with a restart of the agent where the
+// service manager holds it: what is served goes on, and the log says what helps.
+func TestASocketWhoseFileIsGoneCostsNoKeys(t *testing.T) {
+	d, cfg, _ := reloadable(t)
+	var log bytes.Buffer
+	d.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	d.tenure, d.address = newTenure(d.Logger), cfg.Socket.Path
+	if err := d.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	defer d.agentKey.Wipe()
+	if d.healthy(t.Context()) == nil {
+		t.Error("an agent that lost its own socket is healthy; a restart makes another")
+	}
+	d.passed = true
+	for range 2 {
+		if err := d.healthy(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if said := log.String(); strings.Count(said, "level=ERROR") != 1 || !strings.Contains(said, "systemctl restart anchorhold-agent.socket") {
+		t.Errorf("logged %q", said)
 	}
 }

@@ -53,7 +53,9 @@ type daemon struct {
 	classifiers *classify.Service
 	api         *localapi.Server
 	address     string    // of the socket, for the health check
+	passed      bool      // the socket is the service manager's
 	unreachable sync.Once // says that the socket is not for this user
+	removed     sync.Once // says that the socket's file is gone
 	reloading   service.Reloads
 }
 
@@ -72,6 +74,11 @@ func Run(ctx context.Context, opt Options) error {
 	}
 	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}, reloading: service.Reloads{Asked: make(chan chan<- error)}}
 	d.cfg.Store(&opt.Config)
+	lock, err := service.LockState(d.Config.Guest.StateDir)
+	if err != nil {
+		return fmt.Errorf("guest.state_dir: %w", err)
+	}
+	defer lock.Close()
 	if err := d.prepare(); err != nil {
 		return err
 	}
@@ -146,6 +153,7 @@ func (d *daemon) listen() (net.Listener, error) {
 		return nil, err
 	}
 	if len(passed) == 1 {
+		d.passed = true
 		return passed[0], nil
 	}
 	if len(passed) > 1 {
@@ -278,6 +286,14 @@ func (d *daemon) healthy(ctx context.Context) error {
 		return err
 	}
 	resp, err := probe.Do(req)
+	if errors.Is(err, fs.ErrNotExist) && d.passed {
+		// A restart would be passed the same socket without a file, and cost the keys.
+		d.removed.Do(func() {
+			d.Logger.Error("the socket's file is gone, so that nobody can connect any more; 'systemctl restart anchorhold-agent.socket' makes it anew, and restarts the agent",
+				"socket", d.address, "err", err)
+		})
+		return d.api.Probe(ctx)
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		// The socket is the service manager's, and of a group that this user is not in. That
 		// is no ill health; what can be asked without the socket is.

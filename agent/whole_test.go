@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 // inSubprocess runs the calling test again in a process of its own: the agent
@@ -116,6 +118,9 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 		t.Error("an agent whose reload hangs is healthy")
 	}
 	d.reloading.Underway.End()
+	if _, err := service.LockState(cfg.Guest.StateDir); !errors.Is(err, service.ErrRunning) {
+		t.Errorf("a second agent on the same state: %v", err)
+	}
 
 	before := s.Lease.ID
 	reload <- os.Interrupt // whatever signal it was: the channel is the request

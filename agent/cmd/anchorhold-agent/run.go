@@ -14,6 +14,10 @@ import (
 
 // run starts the daemon from a configuration file.
 func run(ctx context.Context, path string, complaint *journal.Output) int {
+	// First of all: by itself the signal ends the process, and a start takes a while.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	cfg, findings, err := settings.Read(path)
 	if err == nil {
 		err = findings.Runnable()
@@ -38,9 +42,6 @@ func run(ctx context.Context, path string, complaint *journal.Output) int {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n  hint: anchorhold doctor tells what this machine lacks\n", err)
 		return 1
 	}
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
 	err = agent.Run(ctx, agent.Options{ConfigPath: path, Config: cfg, Collector: col, SoftwareTEE: software, Version: version, Logger: log, Reload: reload})
 	if err != nil {
 		log.Error("agent ended", "err", err)

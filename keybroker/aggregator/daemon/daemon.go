@@ -118,6 +118,7 @@ type daemon struct {
 	tls         *tls.Config
 	certificate atomic.Pointer[tls.Certificate]
 	reloading   service.Reloads
+	lock        *os.File // of the state directory
 }
 
 // loadCertificate reads the certificate; one that does not load changes nothing.
@@ -130,10 +131,14 @@ func (d *daemon) loadCertificate(s Settings) error {
 	return nil
 }
 
-// Check opens everything and serves nothing.
+// Check opens everything and serves nothing. It fails while an aggregator runs on the same
+// state, for opening it removes what an interrupted one left.
 func Check(s Settings, log *slog.Logger) error {
-	_, err := newDaemon(s, log)
-	return err
+	d, err := newDaemon(s, log)
+	if err != nil {
+		return err
+	}
+	return d.lock.Close()
 }
 
 func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
@@ -175,10 +180,15 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	}
 	d.tls.Certificates = nil
 	d.tls.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return d.certificate.Load(), nil }
-	d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, RoundsPerModel: s.RoundsPerModel,
+	if d.lock, err = service.LockState(s.StateDir); err != nil {
+		return nil, fmt.Errorf("state_dir: %w", err)
+	}
+	if d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, RoundsPerModel: s.RoundsPerModel,
 		Free: int64(s.FreeMB) << 20, Kept: days(s.KeptDays), Unfinished: days(s.UnfinishedDays),
-		MinEpoch: s.MinEpoch, Late: time.Duration(s.LateMinutes) * time.Minute, MaxDuration: time.Duration(s.MaxHours) * time.Hour, NormKeys: norms, Limits: s.Limits, Logger: log})
-	return d, err
+		MinEpoch: s.MinEpoch, Late: time.Duration(s.LateMinutes) * time.Minute, MaxDuration: time.Duration(s.MaxHours) * time.Hour, NormKeys: norms, Limits: s.Limits, Logger: log}); err != nil {
+		return nil, errors.Join(err, d.lock.Close())
+	}
+	return d, nil
 }
 
 // maxSocketPath is the longest path of a unix socket: sun_path without its end (unix(7)).
@@ -244,6 +254,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 	if err != nil {
 		return err
 	}
+	defer d.lock.Close()
 	participants, err := net.Listen("tcp", s.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
@@ -258,12 +269,21 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 	}
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
-	watched := make(chan error, 1)
-	go func() {
-		watched <- service.RunWatchdog(watch, log, d.healthy)
-	}()
-	asked := make(chan error, 1)
-	go func() { asked <- service.ServeReload(watch, d.reloading.Ask) }()
+	// What fails here ends the aggregator with its reason. Else the service manager would end
+	// it later, without one.
+	ended := make(chan error, 2)
+	beside := func(name string, f func() error) {
+		go func() {
+			err := f()
+			if err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
+				stop()
+			}
+			ended <- err
+		}()
+	}
+	beside("watchdog", func() error { return service.RunWatchdog(watch, log, d.healthy) })
+	beside("reload socket", func() error { return service.ServeReload(watch, d.reloading.Ask) })
 	reloaded := make(chan struct{})
 	go func() {
 		defer close(reloaded)
@@ -274,11 +294,11 @@ func Run(ctx context.Context, s Settings, log *slog.Logger, reload <-chan os.Sig
 		defer close(looked)
 		deadline.New(log).Run(watch, time.Now, func() []deadline.Date { return deadline.OfTLS(d.certificate.Load()) })
 	}()
-	err = d.agg.Serve(ctx, participants, d.tls, admin)
+	err = d.agg.Serve(watch, participants, d.tls, admin)
 	stop()
 	<-reloaded
 	<-looked
-	return errors.Join(err, <-watched, <-asked)
+	return errors.Join(err, <-ended, <-ended)
 }
 
 // reloads reads the certificate again on request until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/normtest"
+	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -148,8 +150,17 @@ func TestRunsAndReadsItsCertificateAgain(t *testing.T) {
 		t.Errorf("admin socket: %v, %v", info, err)
 	}
 	certificate(t, dir)
-	if err := Run(ctx, s, quiet(), nil); err == nil || !strings.Contains(err.Error(), "address already in use") {
+	// What the first one writes at the moment would be remains of an earlier run to another.
+	if err := Run(ctx, s, quiet(), nil); !errors.Is(err, service.ErrRunning) {
 		t.Errorf("a second one: %v", err)
+	}
+	if err := Check(s, quiet()); !errors.Is(err, service.ErrRunning) {
+		t.Errorf("check: %v", err)
+	}
+	other := s
+	other.StateDir = filepath.Join(dir, "other")
+	if err := Run(ctx, other, quiet(), nil); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("a second one with a state of its own: %v", err)
 	}
 	cancel()
 	if err := <-done; err != nil {
@@ -282,5 +293,30 @@ func TestKeysOfProofsOfNorms(t *testing.T) {
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q: %v, want %q", tc.more, err, tc.want)
 		}
+	}
+}
+
+// Without its watchdog or its reload socket the service manager would end an aggregator later,
+// and nothing would say why: it ends at once, with the reason.
+func TestWhatRunsBesideEndsTheAggregatorWithItsReason(t *testing.T) {
+	for name, tc := range map[string]struct{ variable, value, want string }{
+		"watchdog": {"WATCHDOG_USEC", "soon", "watchdog: read the watchdog's interval"},
+		"reload":   {"RUNTIME_DIRECTORY", "/proc/no such directory", "reload socket: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			certificate(t, dir)
+			s, err := settings(t, dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("WATCHDOG_PID", "")
+			t.Setenv(tc.variable, tc.value)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := Run(ctx, s, quiet(), nil); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%v (%v)", err, ctx.Err())
+			}
+		})
 	}
 }
