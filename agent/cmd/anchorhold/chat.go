@@ -102,9 +102,14 @@ func chat(ctx context.Context, inv *invocation, opt chatOptions, question string
 		return err
 	}
 	defer resp.Body.Close()
+	f, isFile := out.(*os.File)
+	onTerminal := isFile && term.IsTerminal(int(f.Fd()))
 	echo := out
-	if inv.asJSON {
+	switch {
+	case inv.asJSON:
 		echo = io.Discard
+	case onTerminal:
+		echo = &printableWriter{to: out} // a model's answer moves no cursor
 	}
 	result, err := readStream(resp.Body, echo, began)
 	if err != nil {
@@ -122,7 +127,7 @@ func chat(ctx context.Context, inv *invocation, opt chatOptions, question string
 	if inv.asJSON {
 		return inv.print(out, result, nil)
 	}
-	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if onTerminal {
 		fmt.Fprintln(out) // elsewhere the bytes are the receipt's, no more
 	}
 	fmt.Fprintf(complaint, "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n",

@@ -19,8 +19,11 @@ var version = "development"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// The first signal asks the command to end; what waits where no context reaches, as for
+	// a file on a server that is gone, ends with the second.
+	context.AfterFunc(ctx, stop)
 	if err := execute(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "anchorhold: %v\n", err)
+		fmt.Fprintf(os.Stderr, "anchorhold: %s\n", printable(err.Error()))
 		stop()
 		os.Exit(exitCode(err))
 	}

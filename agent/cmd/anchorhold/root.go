@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit codes, stable for scripts.
@@ -103,7 +104,7 @@ func complainOfArguments(c *cobra.Command) {
 	}
 	if check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			err := check(c, args)
+			err := errors.Join(emptyFlags(c), check(c, args))
 			if _, done := errors.AsType[usageError](err); err == nil || done {
 				return err
 			}
@@ -113,6 +114,17 @@ func complainOfArguments(c *cobra.Command) {
 	for _, child := range c.Commands() {
 		complainOfArguments(child)
 	}
+}
+
+// emptyFlags refuses a flag that is given without a value, as a script does whose variable is
+// not set: --dir "" would verify the broker's own log in place of a copy, --root "" no root.
+func emptyFlags(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if kind, value := f.Value.Type(), f.Value.String(); kind == "string" && value == "" || kind == "stringSlice" && value == "[]" {
+			err = errors.Join(err, fmt.Errorf("--%s has no value: %s; give one, or leave the flag out", f.Name, f.Usage))
+		}
+	})
+	return err
 }
 
 // knownCommand refuses a word that is none of a command's own.
@@ -145,11 +157,13 @@ func envOr(name, fallback string) string {
 	return fallback
 }
 
-// print writes a value as JSON with --json, else as the text given.
+// print writes a value as JSON with --json, else as the text given. What could not be written,
+// as on a full disk, fails the command: a checkpoint that was not kept is none.
 func (inv *invocation) print(w io.Writer, value any, text func(io.Writer)) error {
 	if !inv.asJSON {
-		text(w)
-		return nil
+		p := &printableWriter{to: w}
+		text(p)
+		return p.err
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ func (u *unlockFlags) open(c *cobra.Command) (identity.Unlock, error) {
 		secret, err := readSecretFile(u.passphraseFile, true)
 		return identity.Unlock{Passphrase: secret}, err
 	}
-	secret, err := askPassphrase(c.ErrOrStderr())
+	secret, err := askPassphrase(c.Context(), c.ErrOrStderr())
 	return identity.Unlock{Passphrase: secret}, err
 }
 
@@ -137,21 +138,45 @@ func readSecretFile(path string, text bool) (*keybuf.Buffer, error) {
 	return keybuf.Take(data)
 }
 
-func askPassphrase(prompt io.Writer) (*keybuf.Buffer, error) {
+func askPassphrase(ctx context.Context, prompt io.Writer) (*keybuf.Buffer, error) {
 	fd := int(os.Stdin.Fd())
 	if !term.IsTerminal(fd) {
 		return nil, usageError{errors.New("there is no terminal to ask for a passphrase: give --passphrase-file or --credential-file")}
 	}
-	fmt.Fprint(prompt, "Passphrase: ")
-	data, err := term.ReadPassword(fd)
-	fmt.Fprintln(prompt)
+	shown, err := term.GetState(fd)
 	if err != nil {
 		return nil, err
+	}
+	fmt.Fprint(prompt, "Passphrase: ")
+	data, err := unlessCancelled(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	fmt.Fprintln(prompt)
+	if err != nil {
+		return nil, errors.Join(err, term.Restore(fd, shown)) // who gives up wants to see again what is typed
 	}
 	if len(data) == 0 {
 		return nil, errors.New("an empty passphrase protects nothing")
 	}
 	return keybuf.Take(data)
+}
+
+// unlessCancelled returns what read reads, or gives up with the context. A terminal cannot be
+// interrupted: read is then left behind, and ends with the program.
+func unlessCancelled(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type typed struct {
+		data []byte
+		err  error
+	}
+	done := make(chan typed, 1)
+	go func() {
+		data, err := read()
+		done <- typed{data, err}
+	}()
+	select {
+	case t := <-done:
+		return t.data, t.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 func wipeUnlock(u identity.Unlock) {
