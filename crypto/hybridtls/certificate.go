@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -32,6 +33,9 @@ func NewCertificate(hosts []string, validity time.Duration) (certPEM, keyPEM []b
 // make509 makes a certificate: under a root, a root that has no hosts, or one that serves and is
 // its own root.
 func make509(name string, hosts []string, validity time.Duration, root *Root) (certPEM, keyPEM []byte, err error) {
+	if err := checkHosts(hosts); err != nil {
+		return nil, nil, err
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("hybridtls: make certificate key: %w", err)
@@ -73,6 +77,43 @@ func make509(name string, hosts []string, validity time.Duration, root *Root) (c
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
 }
+
+// Serves says whether peers would accept a server that shows the certificate at this time, as
+// far as it alone tells: whoever puts another in its place is told before they refuse it.
+func Serves(pair *tls.Certificate, now time.Time) error {
+	for i, der := range pair.Certificate {
+		c, err := x509.ParseCertificate(der)
+		switch {
+		case err != nil:
+			return fmt.Errorf("hybridtls: certificate %d: %w", i+1, err)
+		case now.After(c.NotAfter):
+			return fmt.Errorf("hybridtls: the certificate %q ended on %s: every peer would refuse it", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339))
+		case now.Before(c.NotBefore):
+			return fmt.Errorf("hybridtls: the certificate %q begins on %s: until then every peer would refuse it", c.Subject.CommonName, c.NotBefore.UTC().Format(time.RFC3339))
+		case i == 0 && len(c.DNSNames)+len(c.IPAddresses) == 0:
+			return fmt.Errorf("hybridtls: the certificate %q names no host, so every peer would refuse it: is it a root?", c.Subject.CommonName)
+		}
+	}
+	return nil
+}
+
+// checkHosts refuses what is neither a host's name nor an IP address: no peer would ever
+// connect by it.
+func checkHosts(hosts []string) error {
+	for _, h := range hosts {
+		switch {
+		case net.ParseIP(h) != nil:
+		case strings.ContainsAny(h, "/:"):
+			return fmt.Errorf("hybridtls: %q is no host: a name or an IP address alone, without scheme, port and path", h)
+		case !hostName.MatchString(h) || len(h) > 253:
+			return fmt.Errorf("hybridtls: %q is no host: labels of letters, digits and hyphens joined by dots (a name in another script is written as xn--...), or an IP address", h)
+		}
+	}
+	return nil
+}
+
+// hostName is a DNS name (RFC 1123, 2.1), perhaps with a wildcard in front; underscores are in use.
+var hostName = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
 
 // NewRoot makes a self-signed certificate that only signs others, and its PKCS#8 key, both
 // PEM. It is what goes into images where certificates change more often than images do.

@@ -123,3 +123,61 @@ func FuzzRoots(f *testing.F) {
 		}
 	})
 }
+
+// What every peer would refuse is found before it takes the place of what they accept.
+func TestServes(t *testing.T) {
+	make := func(validity time.Duration) *tls.Certificate {
+		t.Helper()
+		certPEM, keyPEM, err := NewCertificate([]string{"broker.example", "*.example", "10.0.0.1"}, validity)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(certPEM, keyPEM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &pair
+	}
+	now, day := time.Now(), make(24*time.Hour)
+	rootPEM, rootKey, err := NewRoot("root", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := tls.X509KeyPair(rootPEM, rootKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(time.Hour)
+	chain := tls.Certificate{Certificate: [][]byte{day.Certificate[0], ended.Certificate[0]}}
+	for name, c := range map[string]struct {
+		pair *tls.Certificate
+		at   time.Time
+		says string
+	}{
+		"valid":               {day, now, ""},
+		"over":                {day, now.Add(25 * time.Hour), "ended on"},
+		"not yet valid":       {day, now.Add(-time.Hour), "begins on"},
+		"a root":              {&root, now, "names no host"},
+		"the one above ended": {&chain, now.Add(2 * time.Hour), "ended on"},
+		"malformed":           {&tls.Certificate{Certificate: [][]byte{{1}}}, now, "certificate 1"},
+	} {
+		if err := Serves(c.pair, c.at); (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+}
+
+func TestACertificateIsForHosts(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	for _, host := range []string{"", "bad host", "https://a.example", "a.example:8443", "a.example/", "a..example", ".example", "ünï.example", "a\n.example", long + ".example",
+		strings.Repeat("a.", 130) + "example", "-a.example", "*.*.example"} {
+		if _, _, err := NewCertificate([]string{"good.example", host}, time.Hour); err == nil {
+			t.Errorf("a certificate was made for %q", host)
+		}
+	}
+	for _, host := range []string{"localhost", "a.example", "*.example", "xn--n-bga6k.example", "key_broker.default.svc", "::1", "10.0.0.1"} {
+		if _, _, err := NewCertificate([]string{host}, time.Hour); err != nil {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 )
@@ -14,8 +15,13 @@ type certificate struct {
 	current atomic.Pointer[tls.Certificate]
 }
 
+// load reads the certificate. One that every guest would refuse does not take the place of
+// another; at the start there is none, and the log says that it is over.
 func (c *certificate) load() error {
 	pair, err := tls.LoadX509KeyPair(c.layout.Certificate(), c.layout.TLSKey())
+	if err == nil && c.current.Load() != nil {
+		err = hybridtls.Serves(&pair, time.Now())
+	}
 	if err != nil {
 		return fmt.Errorf("TLS certificate: %w", err)
 	}

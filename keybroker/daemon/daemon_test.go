@@ -486,6 +486,31 @@ func TestReloadOfAnotherCertificateEndsKeptConnections(t *testing.T) {
 	}
 }
 
+// TestReloadKeepsACertificateThatGuestsAccept: one that is over would end every guest's service.
+func TestReloadKeepsACertificateThatGuestsAccept(t *testing.T) {
+	s := newState(t, false)
+	reload := make(chan os.Signal)
+	s.options.Reload = reload
+	op, address, _ := s.run(t)
+	openModel(t, op)
+	certificate, key, err := hybridtls.NewCertificate([]string{"localhost", "127.0.0.1"}, time.Nanosecond)
+	if err == nil {
+		err = errors.Join(os.WriteFile(s.result.Layout.Certificate(), certificate, 0o600), os.WriteFile(s.result.Layout.TLSKey(), key, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload <- syscall.SIGHUP
+	waitFor(t, nil, func() bool {
+		return strings.Contains(s.log.String(), "reload failed in part") && strings.Contains(s.log.String(), "ended on")
+	})
+	guest := s.client(t, address)
+	defer guest.Close()
+	if err := acquire(t.Context(), guest); err != nil {
+		t.Errorf("guests are shown a certificate that is over: %v", err)
+	}
+}
+
 func TestInitRefuses(t *testing.T) {
 	s := newState(t, false)
 	buf, err := keybuf.Take(bytes.Clone(credential))

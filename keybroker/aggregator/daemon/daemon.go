@@ -121,9 +121,13 @@ type daemon struct {
 	lock        *os.File // of the state directory
 }
 
-// loadCertificate reads the certificate; one that does not load changes nothing.
+// loadCertificate reads the certificate; one that does not load changes nothing, nor one that
+// every peer would refuse where another is served.
 func (d *daemon) loadCertificate(s Settings) error {
 	pair, err := tls.LoadX509KeyPair(s.TLSCertificate, s.TLSKey)
+	if err == nil && d.certificate.Load() != nil {
+		err = hybridtls.Serves(&pair, time.Now())
+	}
 	if err != nil {
 		return fmt.Errorf("tls_certificate: %w", err)
 	}
