@@ -69,6 +69,8 @@ type Published struct {
 	SpentEpsilon         float64           `json:"spent_epsilon"`
 	SpentEpsilonSampling float64           `json:"spent_epsilon_with_sampling"`
 	Delta                float64           `json:"delta"`
+	// Adjacency is between what the epsilons are.
+	Adjacency string `json:"adjacency"`
 	// AwaitsParties means that the values count only when more parties of the round's key
 	// have decrypted and signed the same.
 	AwaitsParties bool `json:"awaits_parties,omitempty"`
@@ -76,7 +78,7 @@ type Published struct {
 
 func published(h held, t federation.Ticket, r federation.Result, signed []byte) Published {
 	return Published{Round: h.ID, Model: h.Model, Count: t.Count, TotalWeight: t.TotalWeight, Length: r.Length, Step: r.Step, Divisor: r.Divisor, Sigma: r.Sigma,
-		Values: r.Values, Result: federation.DigestOf(signed), SpentEpsilon: t.Spent, SpentEpsilonSampling: t.SpentWithSampling, Delta: t.Delta}
+		Values: r.Values, Result: federation.DigestOf(signed), SpentEpsilon: t.Spent, SpentEpsilonSampling: t.SpentWithSampling, Delta: t.Delta, Adjacency: federation.Adjacency}
 }
 
 // decrypt does one job: key, sum, worker, signature, publication.

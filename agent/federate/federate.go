@@ -274,9 +274,16 @@ type Round struct {
 	Noise     federation.Noise `json:"noise"`
 	Epsilon   float64          `json:"epsilon"`
 	Delta     float64          `json:"delta"`
-	Step      float64          `json:"step"`
-	Opened    time.Time        `json:"opened"`
-	Closes    time.Time        `json:"closes"`
+	// Adjacency is between what epsilon is; none without noise.
+	Adjacency string `json:"adjacency,omitempty"`
+	// Rotated says that ClipLinf bounds values of blocks that the agent rotates.
+	Rotated bool `json:"rotated"`
+	// ExpectedError is of the mean of the smallest cohort that the round may close over.
+	ExpectedError federation.Accuracy `json:"expected_error"`
+	// Step is that of the published integers.
+	Step   float64   `json:"step"`
+	Opened time.Time `json:"opened"`
+	Closes time.Time `json:"closes"`
 }
 
 // Round describes a round.
@@ -285,10 +292,22 @@ func (s *Service) Round(ctx context.Context, id federation.ID) (Round, error) {
 	if err != nil {
 		return Round{}, err
 	}
-	g, err := h.Grid()
+	step, _, err := h.Published()
+	if err != nil {
+		return Round{}, err
+	}
+	off, err := h.Accuracy(h.Minimum)
 	return Round{ID: h.ID, Model: h.Model, Set: h.Set, Length: h.Length, ClipL2: h.ClipL2, ClipLinf: h.ClipLinf, MaxWeight: h.MaxWeight,
-		Minimum: h.Minimum, Maximum: h.Maximum, Rule: h.Rule, Noise: h.Noise, Epsilon: h.Epsilon, Delta: h.Delta, Step: g.Step,
+		Minimum: h.Minimum, Maximum: h.Maximum, Rule: h.Rule, Noise: h.Noise, Epsilon: h.Epsilon, Delta: h.Delta, Adjacency: adjacency(h.Round), Rotated: h.Rotation != nil, ExpectedError: off, Step: step,
 		Opened: h.Opened.Time(), Closes: h.Closes.Time()}, err
+}
+
+// adjacency is between what a round's epsilon is.
+func adjacency(r federation.Round) string {
+	if r.Noise.Mechanism == federation.NoNoise {
+		return ""
+	}
+	return federation.Adjacency
 }
 
 // Run works on jobs until ctx ends. A job under way is given back.

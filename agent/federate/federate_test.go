@@ -15,7 +15,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
+	"github.com/anchorhold/anchorhold/crypto/hadamard"
 	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -143,6 +145,73 @@ func TestStrictSubmissionRefusesAnExcessiveNorm(t *testing.T) {
 	if _, err := g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32, Strict: true}, bytes.NewReader(floats(v))); err != nil {
 		t.Error(err)
 	}
+}
+
+// In a rotated round the bound of a value is of rotated values: what stands out in a vector is
+// inside it, what is rotated onto one place is not, and a strict client is told.
+func TestStrictSubmissionLooksAtRotatedValues(t *testing.T) {
+	w := newWorld(t)
+	r, signed, seed := w.open(t, func(r *federation.Round) {
+		r.ClipL2, r.ClipLinf, r.Rotation = 2, federation.SafeClipLinf(2, rlwe.BlockValues), &federation.Rotation{Seed: federation.Digest{1}}
+	})
+	strict := federate.Submission{Weight: 1, Format: fedtask.Float32, Strict: true}
+	spike := make([]float32, length)
+	spike[length-1] = 1.9
+	// A row of the matrix, with the signs of the first block: rotated, it is one value.
+	row := make([]int64, rlwe.BlockValues)
+	row[3] = 1
+	rotation, err := hadamard.New(r.RotationKey(), rlwe.BlockValues)
+	if err == nil {
+		err = rotation.Gather(0, row)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make([]float32, length)
+	for i, v := range row {
+		found[i] = float32(v)
+	}
+	for name, c := range map[string]struct {
+		vector []float32
+		want   evidence.Reason
+	}{"a spike": {spike, ""}, "what is rotated onto a place": {scaledTo(found, 1.99), federate.ReasonNorm}} {
+		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
+		info, err := g.Submit(t.Context(), 1, r.ID, strict, bytes.NewReader(floats(c.vector)))
+		if reason, _ := evidence.ReasonOf(err); reason != c.want || c.want != "" && !strings.Contains(err.Error(), "as the round rotates it") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.want != "" { // clamped, where nobody is strict
+			if info, err = g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(c.vector))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var done federate.Contributed
+		if info = g.wait(t, info.ID); json.Unmarshal(info.Result, &done) != nil || (c.want != "") != (done.Clamped == 1) {
+			t.Errorf("%s: %+v", name, done)
+		}
+	}
+	w.close(t, r, signed)
+	got := w.mean(t, r, seed)
+	if math.Abs(float64(got[length-1])-1.9/2) > 0.01 {
+		t.Errorf("the value that stands out is %g", got[length-1])
+	}
+	view, err := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil).Round(t.Context(), r.ID)
+	if err != nil || !view.Rotated || !(view.ExpectedError.Relative > 0) || view.Adjacency != "" {
+		t.Errorf("%+v, %v", view, err)
+	}
+}
+
+// scaledTo has a norm.
+func scaledTo(v []float32, norm float64) []float32 {
+	sum := 0.0
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(float64(x) * norm / math.Sqrt(sum))
+	}
+	return out
 }
 
 // What the agent's own configuration demands of parameters is demanded of rounds.

@@ -90,12 +90,16 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 		return jobs.Info{}, err
 	}
 	defer release()
-	peak, err := s.store(body, h, &spec)
+	peak, err := s.store(body, h, &spec, sub.Strict)
 	if err != nil {
 		return jobs.Info{}, err
 	}
 	if sub.Strict && (spec.Norm > h.ClipL2 || peak > h.ClipLinf) {
-		return jobs.Info{}, errors.Join(evidence.Refuse(ReasonNorm, "the vector's norm is %.4g and its largest value %.4g; the round's bounds are %.4g and %.4g", spec.Norm, peak, h.ClipL2, h.ClipLinf),
+		what := "value"
+		if h.Rotation != nil {
+			what = "value, as the round rotates it,"
+		}
+		return jobs.Info{}, errors.Join(evidence.Refuse(ReasonNorm, "the vector's norm is %.4g and its largest %s %.4g; the round's bounds are %.4g and %.4g", spec.Norm, what, peak, h.ClipL2, h.ClipLinf),
 			s.dropVector(spec.Vector))
 	}
 	raw, err := json.Marshal(spec)
@@ -109,8 +113,9 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	return info, err
 }
 
-// store spools a vector and measures it: its norm, and the amount of its largest value.
-func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak float64, err error) {
+// store spools a vector and measures it: its norm, and, where that is asked for, the amount of
+// its largest value as it will be held against its bound.
+func (s *Service) store(body io.Reader, h held, spec *contributeSpec, peaks bool) (peak float64, err error) {
 	f, err := s.create("spool")
 	if err != nil {
 		return 0, err
@@ -131,6 +136,11 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak floa
 		return 0, err
 	}
 	m := &measure{size: spec.Format.Bytes(), left: h.Length}
+	if peaks {
+		if m.peak, err = newPeak(h.Round); err != nil {
+			return 0, err
+		}
+	}
 	if err := m.copy(io.MultiWriter(out, name), leased{body, key}); err != nil {
 		return 0, err
 	}
@@ -139,7 +149,7 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec) (peak floa
 	}
 	spec.Norm, spec.Vector = m.norm.L2(), hex.EncodeToString(name.Sum(nil))
 	kept = true
-	return m.peak, keep(f, s.path("spool", spec.Vector))
+	return m.peak.most(), keep(f, s.path("spool", spec.Vector))
 }
 
 // vectorName is the spool files' name inside their encryption. A file is found
@@ -175,7 +185,7 @@ type measure struct {
 	size int
 	left uint64
 	norm dp.Norm
-	peak float64 // amount of the largest value
+	peak *peak // nil where nobody asks
 }
 
 const measureValues = 16 << 10
@@ -197,16 +207,19 @@ func (m *measure) copy(dst io.Writer, src io.Reader) error {
 				values[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf[4*i:]))
 			}
 		}
-		for _, v := range values[:n] {
-			m.peak = max(m.peak, math.Abs(float64(v)))
-		}
 		if err := m.norm.Add(values[:n]); err != nil {
 			return evidence.Refuse(ReasonVector, "a value is infinite or not a number")
+		}
+		if err := m.peak.add(values[:n]); err != nil {
+			return err
 		}
 		if _, err := dst.Write(buf[:n*m.size]); err != nil {
 			return err
 		}
 		m.left -= uint64(n)
+	}
+	if err := m.peak.end(); err != nil {
+		return err
 	}
 	if _, err := r.ReadByte(); err == nil {
 		return evidence.Refuse(ReasonVector, "the body is longer than the round's vector")

@@ -59,7 +59,7 @@ func TestVectorsOfPartiesRoundsAreNotReadableWithTheQueueKey(t *testing.T) {
 	for held, readable := range map[*federation.Parties]bool{nil: true, {}: false} {
 		h := heldWith(held)
 		spec := contributeSpec{Format: fedtask.Float32}
-		if _, err := s.store(bytes.NewReader(make([]byte, 16)), h, &spec); err != nil {
+		if _, err := s.store(bytes.NewReader(make([]byte, 16)), h, &spec, false); err != nil {
 			t.Fatal(err)
 		}
 		f, err := os.Open(s.path("spool", spec.Vector))
@@ -170,7 +170,7 @@ func TestAVectorEndsWithTheLease(t *testing.T) {
 		body, client := io.Pipe()
 		done := make(chan error, 1)
 		go func() {
-			_, err := s.store(body, h, &contributeSpec{Format: fedtask.Float32})
+			_, err := s.store(body, h, &contributeSpec{Format: fedtask.Float32}, false)
 			done <- err
 			if err := body.Close(); err != nil {
 				t.Error(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/dp"
+	"github.com/anchorhold/anchorhold/crypto/hadamard"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -79,10 +80,11 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 		if err != nil {
 			return fedtask.Contributed{}, err
 		}
-		if err := c.quantizer.quantize(ints[:n], floats[:n]); err != nil {
+		places, err := c.quantizer.quantize(i, ints, floats[:n])
+		if err != nil {
 			return fedtask.Contributed{}, err
 		}
-		if err := c.cipher.encrypt(block, ints[:n]); err != nil {
+		if err := c.cipher.encrypt(block, places); err != nil {
 			return fedtask.Contributed{}, err
 		}
 		h := federation.BlockHash(c.round.ID, i, block)
@@ -108,8 +110,8 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 }
 
 // quantizer turns real values into integers on the round's grid: scaled to the
-// norm bound, clamped, weighted, stochastically rounded, with the participant's
-// share of the noise.
+// norm bound, rotated block by block where the round is, clamped, weighted,
+// stochastically rounded, with the participant's share of the noise.
 type quantizer struct {
 	bound     float64 // of the values' norm
 	scale     float32 // from a value to grid steps
@@ -117,6 +119,8 @@ type quantizer struct {
 	random    *dp.Source
 	share     *dp.Gaussian
 	noise     []int64
+	rotation  *hadamard.Rotation // nil where the round is not rotated
+	wide      []float64          // a block that is rotated
 	norm      dp.Norm
 	scaled    bool
 	clamped   uint64
@@ -138,8 +142,16 @@ func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, erro
 	top := min(int32(math.Ceil(r.ClipLinf*weight/g.Step)), g.Top)
 	q := &quantizer{top: top, room: g.Limit, random: random, scaled: factor < 1}
 	q.bound = math.Max(r.ClipL2, task.Norm)
-	// Rounded down, so that a vector at the bound does not pass it.
-	q.scale = math.Nextafter32(float32(factor*weight/g.Step), 0)
+	gain := 1.0
+	if r.Rotation != nil {
+		if q.rotation, q.wide, err = rotationOf(r); err != nil {
+			return nil, err
+		}
+		gain = math.Sqrt(float64(len(q.wide)))
+	}
+	// Rounded down, so that a vector at the bound does not pass it: by more than rotating it
+	// in floating point can lengthen it.
+	q.scale = math.Nextafter32(float32(factor*weight/g.Step/gain), 0)
 	sigma, err := r.ShareSigma()
 	if err != nil {
 		return nil, err
@@ -152,24 +164,57 @@ func newQuantizer(task fedtask.Contribute, r federation.Round) (*quantizer, erro
 	return q, nil
 }
 
-func (q *quantizer) quantize(dst []int32, values []float32) error {
+// quantize fills a block, or as much of it as there are values, and returns what it filled:
+// all of it where it is rotated.
+func (q *quantizer) quantize(block uint64, dst []int32, values []float32) ([]int32, error) {
 	if err := q.norm.Add(values); err != nil {
-		return dataInvalid("%v", err)
+		return nil, dataInvalid("%v", err)
 	}
-	clamped, err := dp.Round(q.random, dst, values, q.scale, q.top)
+	if q.rotation == nil {
+		dst = dst[:len(values)]
+	} else if err := q.rotate(block, values); err != nil {
+		return nil, err
+	}
+	clamped, err := q.round(dst, values)
 	if err != nil {
-		return dataInvalid("%v", err)
+		return nil, dataInvalid("%v", err)
 	}
 	q.clamped += clamped
 	if q.proof != nil {
 		if err := q.proof.add(values); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if q.share != nil {
 		q.addShare(dst)
 	}
-	return nil
+	return dst, nil
+}
+
+func (q *quantizer) round(dst []int32, values []float32) (clamped uint64, err error) {
+	if q.rotation == nil {
+		return dp.Round(q.random, dst, values, q.scale, q.top)
+	}
+	return dp.Round(q.random, dst, q.wide, q.scale, q.top)
+}
+
+// rotate puts a block of values, and zeros where it ends early, into wide.
+func (q *quantizer) rotate(block uint64, values []float32) error {
+	clear(q.wide[len(values):])
+	for i, v := range values {
+		q.wide[i] = float64(v)
+	}
+	return q.rotation.Spread(block, q.wide)
+}
+
+// rotationOf is a round's rotation, and room for one block.
+func rotationOf(r federation.Round) (*hadamard.Rotation, []float64, error) {
+	set, _, err := r.Parameters()
+	if err != nil {
+		return nil, nil, err
+	}
+	rotation, err := hadamard.New(r.RotationKey(), set.ValuesPerBlock())
+	return rotation, make([]float64, set.ValuesPerBlock()), err
 }
 
 // addShare adds the participant's noise, clamped to what the modulus leaves room
@@ -192,6 +237,7 @@ func (q *quantizer) inside() bool { return q.norm.L2() <= q.bound*(1+1e-9) }
 func (q *quantizer) wipe() {
 	q.random.Wipe()
 	clear(q.noise)
+	clear(q.wide)
 }
 
 // valueReader reads a fixed number of values.

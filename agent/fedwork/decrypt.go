@@ -15,6 +15,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/dp"
+	"github.com/anchorhold/anchorhold/crypto/hadamard"
 	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -64,7 +65,11 @@ func decrypt(ctx context.Context, spec []byte, in, out []*os.File, progress func
 	if err := d.run(ctx, vectors, out[0], progress); err != nil {
 		return nil, err
 	}
-	return json.Marshal(fedtask.Decrypted{Values: federation.Digest(d.digest.Sum(nil)), Step: d.grid.Step, Divisor: d.divisor(), Sigma: d.sigma})
+	step, sigma, err := round.Published()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(fedtask.Decrypted{Values: federation.Digest(d.digest.Sum(nil)), Step: step, Divisor: d.divisor(), Sigma: sigma})
 }
 
 // decryption is one task under way.
@@ -76,9 +81,11 @@ type decryption struct {
 	noise  []sampler // of the privacy mechanism, and what hides the decryption's own
 	sigma  float64
 	random *dp.Source
-	digest hash.Hash
-	per    int
-	size   int
+	// rotation is nil where the round is not rotated.
+	rotation *hadamard.Rotation
+	digest   hash.Hash
+	per      int
+	size     int
 }
 
 // sampler draws integers.
@@ -101,7 +108,10 @@ func newDecryption(task fedtask.Decrypt, r federation.Round) (*decryption, error
 	if d.sigma, err = r.Sigma(); err != nil {
 		return nil, err
 	}
-	return d, nil
+	if r.Rotation != nil {
+		d.rotation, err = hadamard.New(r.RotationKey(), d.per)
+	}
+	return d, err
 }
 
 // withKey prepares opener and noise of a round whose whole key comes here.
@@ -201,14 +211,25 @@ func (d *decryption) run(ctx context.Context, sources []io.Reader, out io.Writer
 		}
 		n := int(min(uint64(d.per), left))
 		left -= uint64(n)
-		d.combine(sum[:n], opened)
-		if err := d.plausible(sum[:n]); err != nil {
+		places := sum[:n]
+		if d.rotation != nil {
+			places = sum
+		}
+		d.combine(places, opened)
+		if err := d.plausible(places); err != nil {
 			return err
 		}
 		for _, g := range d.noise {
-			g.Fill(d.random, noise[:n])
-			for j, v := range noise[:n] {
-				sum[j] += v
+			g.Fill(d.random, noise[:len(places)])
+			for j, v := range noise[:len(places)] {
+				places[j] += v
+			}
+		}
+		// Only integers with all their noise are rotated back, and integers exactly: parties on
+		// processors of different kinds publish the same.
+		if d.rotation != nil {
+			if err := d.rotation.Gather(i, places); err != nil {
+				return err
 			}
 		}
 		for j, v := range sum[:n] {

@@ -159,29 +159,36 @@ func TestSumsAreChecked(t *testing.T) {
 }
 
 // BenchmarkContribute is all that a participant's worker does for a value: read,
-// measure, scale, round, encrypt, hash, write.
+// measure, scale, rotate where the round is, round, encrypt, hash, write.
 func BenchmarkContribute(b *testing.B) {
 	const n = 64 * rlwe.BlockValues
-	w := federationtest.New(b)
-	r, _, _ := w.Round(b, n, func(r *federation.Round) { r.ClipL2, r.ClipLinf = 1000, 1 })
-	values := make([]byte, 4*n)
-	for i := range n {
-		binary.LittleEndian.PutUint32(values[4*i:], math.Float32bits(float32(i%1000)/1000))
+	for name, change := range map[string]func(*federation.Round){
+		"plain":   func(r *federation.Round) { r.ClipL2, r.ClipLinf = 1000, 1 },
+		"rotated": func(r *federation.Round) { r.ClipL2 = 1000; rotated(8)(r) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			w := federationtest.New(b)
+			r, _, _ := w.Round(b, n, change)
+			values := make([]byte, 4*n)
+			for i := range n {
+				binary.LittleEndian.PutUint32(values[4*i:], math.Float32bits(float32(i%1000)/1000))
+			}
+			task := fedtask.Contribute{Weight: 1, Format: fedtask.Float32, Norm: 900}
+			for b.Loop() {
+				q, err := newQuantizer(task, r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				enc, err := newCipher(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				c := &contribution{round: r, quantizer: q, cipher: enc, values: &valueReader{r: bytes.NewReader(values), format: task.Format, left: n}}
+				if _, err := c.run(context.Background(), io.Discard, io.Discard, nothing); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/value")
+		})
 	}
-	task := fedtask.Contribute{Weight: 1, Format: fedtask.Float32, Norm: 900}
-	for b.Loop() {
-		q, err := newQuantizer(task, r)
-		if err != nil {
-			b.Fatal(err)
-		}
-		enc, err := newCipher(r)
-		if err != nil {
-			b.Fatal(err)
-		}
-		c := &contribution{round: r, quantizer: q, cipher: enc, values: &valueReader{r: bytes.NewReader(values), format: task.Format, left: n}}
-		if _, err := c.run(context.Background(), io.Discard, io.Discard, nothing); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/value")
 }

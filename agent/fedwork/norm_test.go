@@ -77,7 +77,7 @@ func TestCoordinatesAreOfTheEncryptedValues(t *testing.T) {
 		var out bytes.Buffer
 		q.proof = newNormQuantizer(&out, r, task)
 		grid := make([]int32, r.Length)
-		if err := q.quantize(grid, values); err != nil {
+		if _, err := q.quantize(0, grid, values); err != nil {
 			t.Fatal(err)
 		}
 		s := r.NormStatement(&federation.Contribution{}).Gradient
@@ -119,7 +119,7 @@ func TestCoordinatesThatNobodyTakesEndTheTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	q.proof = newNormQuantizer(full{}, r, task)
-	if err := q.quantize(make([]int32, 3), []float32{0.1, 0.2, 0.3}); !errors.Is(err, errFull) {
+	if _, err := q.quantize(0, make([]int32, 3), []float32{0.1, 0.2, 0.3}); !errors.Is(err, errFull) {
 		t.Error(err)
 	}
 }

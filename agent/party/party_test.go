@@ -265,7 +265,8 @@ func (w *world) round(t *testing.T, k *federation.PartyKey) (federation.Round, [
 		if failed = k.Adopt(r, w.Roots(), w.Broker(), w.Floor()); failed != nil {
 			return
 		}
-		r.Set, r.Recount, r.ClipL2, r.ClipLinf, r.Maximum = "ckks-16384-threshold", true, 1000, 2, 8
+		r.Set, r.Recount, r.ClipL2, r.ClipLinf, r.Maximum = "ckks-16384-threshold", true, 1000, federation.SafeClipLinf(1000, 8192), 8
+		r.Rotation = &federation.Rotation{Seed: federation.Digest{1}}
 		r.SetDigest, r.Decryptors = mustSet(t), protocol.Audience{}
 		r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta = federation.DiscreteGaussian, 1e-5, 1e6, 1e-5
 		r.Noise.Share = r.ShareFor(r.Noise.Multiplier)

@@ -312,7 +312,7 @@ func TestRoundingIsUnbiasedAndClamped(t *testing.T) {
 
 func TestRoundRefusesABoundThatDoesNotFit(t *testing.T) {
 	for _, top := range []int32{-1, roundOffset} {
-		if _, err := Round(source(t, 3), nil, nil, 1, top); !errors.Is(err, ErrRange) {
+		if _, err := Round[float32](source(t, 3), nil, nil, 1, top); !errors.Is(err, ErrRange) {
 			t.Errorf("%d: %v", top, err)
 		}
 	}

@@ -58,7 +58,7 @@ const roundOffset = 1 << 28
 // Round writes x*scale rounded at random to one of the two integers beside it, so
 // that its mean is the value (unbiased to 2^-24 of a step), clamped to -top and top,
 // and returns how many values were clamped. top is below 2^28.
-func Round(s *Source, dst []int32, x []float32, scale float32, top int32) (clamped uint64, err error) {
+func Round[F float32 | float64](s *Source, dst []int32, x []F, scale float32, top int32) (clamped uint64, err error) {
 	if top < 0 || top >= roundOffset {
 		return 0, ErrRange
 	}

@@ -83,10 +83,17 @@ type Budget struct {
 	NoiseBits float64
 	// Limit is the largest absolute value of one contribution on the integer grid.
 	Limit int32
-	// ErrorOfMean is the standard deviation of the noise in the mean of so many
-	// contributions, as a part of the largest value.
+	// GridSD is the standard deviation, in grid steps, of the encryption's noise in one
+	// value of the sum, and FloodSD that of the noise that is added to hide it.
+	GridSD, FloodSD float64
+	// ErrorOfMean is the standard deviation of both in the mean of so many contributions, as
+	// a part of the largest value.
 	ErrorOfMean float64
 }
+
+// floodFactor is how many times wider than the encryption's own noise the noise is that
+// hides it.
+const floodFactor = 8
 
 // SlotUnit is the grid integer that stands in a slot as 1: no sum is larger, so that
 // the scale is used whole.
@@ -114,11 +121,13 @@ func (s Set) Budget(contributions int) (Budget, error) {
 		// A slot gathers the noise of all coefficients; values are on a grid that
 		// the published 32-bit sum can hold.
 		b.Limit = int32(float64(SlotUnit) / k)
-		b.ErrorOfMean = b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(s.LogScale))
+		b.GridSD = b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(s.LogScale)) * SlotUnit
+		b.FloodSD = floodFactor * math.Max(1, b.GridSD) // rounding to the grid hides a step by itself
 	} else {
 		b.Limit = int32(min((math.Exp2(s.LogQ()-1)-b.NoiseBound)/k, math.Exp2(s.LogQ()-2)))
-		b.ErrorOfMean = b.NoiseSD / k / float64(b.Limit)
+		b.GridSD, b.FloodSD = b.NoiseSD, floodFactor*b.NoiseSD
 	}
+	b.ErrorOfMean = math.Hypot(b.GridSD, b.FloodSD) / k / float64(b.Limit)
 	if b.NoiseBits <= 0 || b.Limit < 256 {
 		return Budget{}, fmt.Errorf("%s: nothing is left after %d contributions: %w", s.ID, contributions, ErrBudget)
 	}

@@ -106,7 +106,7 @@ type Result struct {
 	// Step and Divisor turn an integer into the mean: value * Step / Divisor.
 	Step    float64 `json:"step"`
 	Divisor float64 `json:"divisor"`
-	// Sigma is the noise that was added, in grid steps.
+	// Sigma is the mechanism's noise in these integers: in units of Step.
 	Sigma float64       `json:"sigma"`
 	Time  protocol.Time `json:"time"`
 }

@@ -64,7 +64,8 @@ type Round struct {
 	SetDigest Digest `json:"set_digest"`
 	// Length is the number of values in a vector.
 	Length uint64 `json:"length"`
-	// ClipL2 bounds the Euclidean norm of a contribution, ClipLinf each value.
+	// ClipL2 bounds the Euclidean norm of a contribution, ClipLinf each value: of a rotated
+	// block where the round is rotated.
 	ClipL2   float64 `json:"clip_l2"`
 	ClipLinf float64 `json:"clip_linf"`
 	// MaxWeight is the largest weight of a contribution; values are multiplied
@@ -100,6 +101,8 @@ type Round struct {
 	Parties *Parties `json:"parties,omitempty"`
 	// NormCircuit is what NormProof is made with.
 	NormCircuit *NormCircuit `json:"norm_circuit,omitempty"`
+	// Rotation, if any, spreads the values of a block over it before they are clamped.
+	Rotation *Rotation `json:"rotation,omitempty"`
 }
 
 // MaxDuration bounds how long a round, or the set-up of a key, may run.
@@ -152,7 +155,10 @@ func (r *Round) check() error {
 	if err := r.checkNorm(); err != nil {
 		return err
 	}
-	return r.checkPrivacy()
+	if err := r.checkPrivacy(); err != nil {
+		return err
+	}
+	return r.checkRotation()
 }
 
 // checkGuests wants the guests named: an empty audience is nobody, never everyone.
@@ -273,7 +279,11 @@ func (r *Round) Grid() (Grid, error) {
 	share := r.Noise.Share * r.ClipL2 / math.Sqrt(float64(r.Minimum))
 	g := Grid{Step: (r.ClipLinf + r.shareSigmas()*share) / float64(b.Limit), Limit: b.Limit}
 	g.Top = int32(min(math.Ceil(r.ClipLinf/g.Step), float64(b.Limit)))
-	root := math.Sqrt(float64(r.Length))
+	places, err := r.places()
+	if err != nil {
+		return Grid{}, err
+	}
+	root := math.Sqrt(float64(places)) // a place that is rounded lengthens a vector, padding too
 	g.L2 = min(r.ClipL2/g.Step+root, float64(g.Top)*root)
 	g.L1 = g.L2 * root
 	return g, nil
@@ -299,10 +309,6 @@ func (r *Round) ShareSigma() (float64, error) {
 	return r.Noise.Share * g.L2 / math.Sqrt(float64(r.Minimum)), err
 }
 
-// floodFactor is how many times wider than the encryption's own noise the noise
-// is that hides it.
-const floodFactor = 8
-
 // Flood is the least standard deviation in grid steps of the noise on what is
 // published of so many contributions, privacy or not. Whoever has the sum's
 // ciphertext and its exact decryption has the key by linear algebra (Li and
@@ -314,17 +320,7 @@ func (r *Round) Flood(count int) (float64, error) {
 		return 0, err
 	}
 	b, err := set.Budget(count)
-	if err != nil {
-		return 0, err
-	}
-	if set.Encoding == heparams.Slots {
-		// The noise of all coefficients in one slot, in grid steps; rounding to the
-		// grid hides at least one step by itself.
-		n := float64(int(1) << set.LogN)
-		inSteps := b.NoiseSD * math.Sqrt(n) / math.Exp2(float64(set.LogScale)) * heparams.SlotUnit
-		return floodFactor * math.Max(1, inSteps), nil
-	}
-	return floodFactor * b.NoiseSD, nil
+	return b.FloodSD, err
 }
 
 // Resource is the name of the round's secret key at the broker.

@@ -494,18 +494,14 @@ func (s *Service) verifyResult(rec *Record, r federation.Round, floor protocol.F
 	if res, a, err = federation.VerifyResult(signed, s.cfg.Roots, floor, r, t, federation.DigestOf(rec.Ticket)); err != nil {
 		return res, a, err
 	}
-	grid, err := r.Grid()
-	if err != nil {
-		return res, a, err
-	}
-	sigma, err := r.Sigma()
+	step, sigma, err := r.Published()
 	switch {
 	case err != nil:
 		return res, a, err
 	case a.Lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE:
 		err = evidence.Refuse(ReasonSoftware, "the result comes from a software TEE")
-	case res.Length != r.Length || math.Abs(res.Step-grid.Step) > rounding*grid.Step:
-		err = evidence.Refuse(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, grid.Step)
+	case res.Length != r.Length || math.Abs(res.Step-step) > rounding*step:
+		err = evidence.Refuse(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, step)
 	case res.Sigma < sigma*(1-rounding):
 		err = evidence.Refuse(ReasonPrivacy, "noise of %g grid steps was added; the round promised %g", res.Sigma, sigma)
 	}
@@ -544,6 +540,12 @@ type Status struct {
 	// the names then.
 	Unverified evidence.Reason `json:"unverified,omitempty"`
 	State      State           `json:"state"`
+	// ExpectedError is of the mean of the smallest cohort that the round may close over.
+	ExpectedError *federation.Accuracy `json:"expected_error,omitempty"`
+	// Warning is what an operator should know of the round, if anything.
+	Warning string `json:"warning,omitempty"`
+	// Adjacency is between what the round's epsilon is; none without noise.
+	Adjacency string `json:"adjacency,omitempty"`
 	// Contributors is how many were admitted.
 	Contributors int      `json:"contributors"`
 	Members      []Member `json:"members,omitempty"`
@@ -567,7 +569,11 @@ func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) 
 
 func (s *Service) statusOf(rec Record) (Status, error) {
 	r, unverified, err := s.shown(rec)
-	return Status{Round: r, Unverified: unverified, State: rec.State, Contributors: len(rec.Members), Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}, err
+	st := Status{Round: r, Unverified: unverified, State: rec.State, Contributors: len(rec.Members), Members: rec.Members, Signed: rec.Signed, Ticket: rec.Ticket, Result: rec.Result}
+	if err == nil && unverified == "" {
+		err = st.describe()
+	}
+	return st, err
 }
 
 // List describes all rounds, newest first, without what is large: Status has the signed

@@ -328,16 +328,12 @@ func admitted(t testing.TB, m *machine, s *Service, r federation.Round, signed [
 // published signs the result that a decrypting guest would.
 func published(t testing.TB, a *federationtest.Agent, r federation.Round, signed, ticket []byte, change func(*federation.Result)) []byte {
 	t.Helper()
-	g, err := r.Grid()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sigma, err := r.Sigma()
+	step, sigma, err := r.Published()
 	if err != nil {
 		t.Fatal(err)
 	}
 	res := federation.Result{Round: r.ID, RoundDigest: federation.DigestOf(signed), TicketDigest: federation.DigestOf(ticket), Agent: a.Key.Public().ID(),
-		Length: r.Length, Values: federation.Digest{7}, Step: g.Step, Divisor: 2, Sigma: sigma, Time: federationtest.Begin.Add(2 * time.Minute)}
+		Length: r.Length, Values: federation.Digest{7}, Step: step, Divisor: 2, Sigma: sigma, Time: federationtest.Begin.Add(2 * time.Minute)}
 	if change != nil {
 		change(&res)
 	}

@@ -61,7 +61,9 @@ type Ledger struct {
 	Epsilon             float64            `json:"epsilon"`
 	EpsilonWithSampling float64            `json:"epsilon_with_sampling"`
 	Delta               float64            `json:"delta"`
-	MaxEpsilon          float64            `json:"max_epsilon"`
+	// Adjacency is between what these epsilons are.
+	Adjacency  string  `json:"adjacency"`
+	MaxEpsilon float64 `json:"max_epsilon"`
 	// WithoutNoise is how many charges are of rounds without noise. Epsilon is of
 	// the others alone: what was published without noise has none.
 	WithoutNoise int `json:"without_noise"`
@@ -74,7 +76,7 @@ func (s *Service) Ledger(ctx context.Context, account federation.Account) (Ledge
 		return Ledger{}, err
 	}
 	charges := sp.counted
-	l := Ledger{Account: account, Charges: charges, Delta: s.cfg.Privacy.Delta, MaxEpsilon: s.cfg.Privacy.MaxEpsilon}
+	l := Ledger{Account: account, Charges: charges, Delta: s.cfg.Privacy.Delta, Adjacency: federation.Adjacency, MaxEpsilon: s.cfg.Privacy.MaxEpsilon}
 	for _, c := range charges {
 		if c.Mechanism == federation.NoNoise {
 			l.WithoutNoise++
@@ -118,7 +120,7 @@ func (s *Service) afford(sp spending, r federation.Round) (epsilon, withSampling
 	}
 	epsilon, withSampling, err = s.spend(charges)
 	if err == nil && !(epsilon <= s.cfg.Privacy.MaxEpsilon) && r.Noise.Mechanism != federation.NoNoise {
-		err = evidence.Refuse(ReasonBudget, "the account %s would have spent epsilon %.3f of %.3f at delta %g", r.Account, epsilon, s.cfg.Privacy.MaxEpsilon, s.cfg.Privacy.Delta)
+		err = evidence.Refuse(ReasonBudget, "the account %s would have spent epsilon %.3f of %.3f at delta %g (%s)", r.Account, epsilon, s.cfg.Privacy.MaxEpsilon, s.cfg.Privacy.Delta, federation.AdjacencyText)
 	}
 	return epsilon, withSampling, err
 }

@@ -51,6 +51,9 @@ const (
 	ReasonSpec      evidence.Reason = "round-invalid"
 	ReasonConflict  evidence.Reason = "round-changed-meanwhile"
 	ReasonLate      evidence.Reason = "round-over"
+	// ReasonInaccurate: a round without privacy noise whose mean is expected to be further off
+	// than was asked for.
+	ReasonInaccurate evidence.Reason = "round-inaccurate"
 	// ReasonAccount: no publisher that the broker knows signed for the model that the round
 	// is to be charged to.
 	ReasonAccount evidence.Reason = "privacy-account-unknown"
@@ -204,10 +207,10 @@ type Spec struct {
 	Set         string                  `json:"set,omitempty"` // heparams.Default
 	Length      uint64                  `json:"length"`
 	ClipL2      float64                 `json:"clip_l2"`
-	ClipLinf    float64                 `json:"clip_linf,omitempty"`    // ClipL2
+	ClipLinf    float64                 `json:"clip_linf,omitempty"`    // ClipL2; of a rotated block federation.SafeClipLinf
 	MaxWeight   uint32                  `json:"max_weight,omitempty"`   // 1
 	Minimum     uint32                  `json:"minimum,omitempty"`      // the policy's
-	Maximum     uint32                  `json:"maximum,omitempty"`      // 1024, or what the rule takes
+	Maximum     uint32                  `json:"maximum,omitempty"`      // twice Minimum, or what set and rule take
 	PerGuest    uint32                  `json:"per_guest,omitempty"`    // 1
 	NoiseBits   *uint32                 `json:"noise_budget,omitempty"` // 8
 	Rule        federation.Rule         `json:"rule,omitempty"`         // weighted mean
@@ -220,6 +223,13 @@ type Spec struct {
 	Recount     bool                    `json:"recount,omitempty"`
 	NormCircuit *federation.NormCircuit `json:"norm_circuit,omitempty"` // none: no proof of the norm
 	Duration    time.Duration           `json:"duration,omitempty"`     // one hour
+	// Rotate has the blocks of vectors rotated; the default wherever that can be
+	// (federation.Round.Rotatable).
+	Rotate *bool `json:"rotate,omitempty"`
+	// MaxError is the expected relative error of the mean of the smallest cohort above which
+	// a round without privacy noise is refused; federation.MaxError. It asks for a round that is
+	// further off, and for nothing where noise is the purpose.
+	MaxError float64 `json:"max_error,omitempty"`
 	// Parties have the round's key; the set is then heparams.Threshold.
 	Parties *federation.PartyKey `json:"parties,omitempty"`
 }
@@ -240,14 +250,8 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	}
 	orDefault(&spec.Set, heparams.Default)
 	orDefault(&spec.Rule, federation.WeightedMean)
-	orDefault(&spec.ClipLinf, spec.ClipL2)
 	orDefault(&spec.MaxWeight, 1)
 	orDefault(&spec.Minimum, max(p.MinimumCohort, 2))
-	most := uint32(1024)
-	if spec.Rule != federation.WeightedMean {
-		most = federation.MaxRobust
-	}
-	orDefault(&spec.Maximum, max(most, spec.Minimum))
 	orDefault(&spec.PerGuest, 1)
 	orDefault(&spec.Rate, 1)
 	if spec.Mechanism == "" {
@@ -262,17 +266,26 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	}
 	spec.Contributors.Sort()
 	spec.Decryptors.Sort()
+	set, err := heparams.Lookup(spec.Set)
+	if err != nil {
+		return federation.Round{Model: spec.Model}, set, evidence.Refuse(federation.ReasonSet, "%v", err)
+	}
+	most := uint32(set.MaxContributions)
+	if spec.Rule != federation.WeightedMean {
+		most = federation.MaxRobust
+	}
+	// Room that nobody takes makes the grid coarser for everybody.
+	orDefault(&spec.Maximum, max(uint32(min(2*uint64(spec.Minimum), uint64(most))), spec.Minimum))
 	r := federation.Round{Model: spec.Model, Contributors: spec.Contributors, Decryptors: spec.Decryptors, Set: spec.Set, Length: spec.Length, ClipL2: spec.ClipL2, ClipLinf: spec.ClipLinf, MaxWeight: spec.MaxWeight,
 		Minimum: spec.Minimum, Maximum: spec.Maximum, PerGuest: spec.PerGuest, NoiseBits: bits, Rule: spec.Rule, Trim: spec.Trim,
 		Noise: federation.Noise{Mechanism: spec.Mechanism, Multiplier: spec.Multiplier, Share: spec.Share}, Epsilon: spec.Epsilon, Rate: spec.Rate, Recount: spec.Recount, NormProof: spec.NormCircuit != nil, NormCircuit: spec.NormCircuit}
 	if spec.Mechanism != federation.NoNoise {
 		r.Delta = p.Delta
 	}
-	set, err := heparams.Lookup(spec.Set)
-	if err != nil {
-		return r, set, evidence.Refuse(federation.ReasonSet, "%v", err)
-	}
 	r.SetDigest = set.Digest()
+	if err := rotate(&r, set, spec.Rotate); err != nil {
+		return r, set, err
+	}
 	return r, set, spec.Parties.Adopt(&r, s.cfg.Roots, s.own(), s.live())
 }
 
@@ -343,6 +356,9 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 		return nil, r, err
 	}
 	if err := s.privacy(&r); err != nil {
+		return nil, r, err
+	}
+	if err := accurate(r, spec.MaxError); err != nil {
 		return nil, r, err
 	}
 	if err := s.cfg.Log.Kept(ctx); err != nil {

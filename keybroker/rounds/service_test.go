@@ -78,14 +78,30 @@ func TestOpenTakesDefaultsAndCalibrates(t *testing.T) {
 		c.Privacy.WithoutNoise = "test"
 	})
 	r, _ := opened(t, s, func(spec *Spec) { spec.Multiplier, spec.Epsilon, spec.Duration = 0, 2, 0 })
-	if r.Set != heparams.Default || r.Minimum != 5 || r.Maximum != 1024 || r.ClipLinf != 1 || r.MaxWeight != 1 || r.PerGuest != 1 || r.Rate != 1 || r.NoiseBits != 8 ||
+	if r.Set != heparams.Default || r.Minimum != 5 || r.Maximum != 10 || r.Rotation == nil || r.ClipLinf != federation.SafeClipLinf(1, 1<<14) || r.MaxWeight != 1 || r.PerGuest != 1 || r.Rate != 1 || r.NoiseBits != 8 ||
 		r.Noise.Mechanism != federation.DiscreteGaussian || !(r.Noise.Multiplier > 2) || r.Closes != r.Opened.Add(time.Hour) {
+		r.PublicKey = nil
 		t.Errorf("%+v", r)
 	}
 	zero := uint32(0)
 	r, _ = opened(t, s, func(spec *Spec) { spec.Multiplier, spec.Rule, spec.NoiseBits = 0, federation.Median, &zero })
-	if r.Maximum != federation.MaxRobust || r.Noise.Mechanism != federation.NoNoise || r.Epsilon != 0 || r.NoiseBits != 0 {
+	if r.Maximum != 10 || r.Rotation != nil || r.ClipLinf != 1 || r.Noise.Mechanism != federation.NoNoise || r.Epsilon != 0 || r.NoiseBits != 0 {
+		r.PublicKey = nil
 		t.Errorf("%+v", r)
+	}
+	for name, c := range map[string]struct {
+		change func(*Spec)
+		want   uint32
+	}{
+		"twice the minimum":         {func(spec *Spec) { spec.Minimum = 8 }, 16},
+		"what the rule takes":       {func(spec *Spec) { spec.Minimum, spec.Rule, spec.Multiplier = 9, federation.Median, 0 }, federation.MaxRobust},
+		"what the set takes":        {func(spec *Spec) { spec.Minimum = 900 }, 1024},
+		"what is named":             {func(spec *Spec) { spec.Minimum, spec.Maximum = 8, 1000 }, 1000},
+		"what is named, at a limit": {func(spec *Spec) { spec.Minimum, spec.Maximum = 8, 8 }, 8},
+	} {
+		if r, _ := opened(t, s, c.change); r.Maximum != c.want {
+			t.Errorf("%s: %d", name, r.Maximum)
+		}
 	}
 }
 

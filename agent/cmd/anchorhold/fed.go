@@ -53,6 +53,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	var roots []string
 	var guests *roundGuests
 	var sealed, dataset string
+	var rotate bool
 	c := &cobra.Command{
 		Use: "open --model NAME --length N --clip-l2 X --contributor-tenant T --decryptor-image D", Short: "Open a round and hand it to the aggregators",
 		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 \
@@ -77,6 +78,9 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 				if spec.Dataset, err = os.ReadFile(dataset); err != nil {
 					return err
 				}
+			}
+			if c.Flags().Changed("rotate") {
+				spec.Rotate = &rotate
 			}
 			spec.Rule, spec.Mechanism = federation.Rule(rule), federation.Mechanism(mechanism)
 			if key != "" {
@@ -109,7 +113,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 					return fmt.Errorf("%w: round %s is open at the broker, but the aggregator at %s does not take it: %w", errRefused, st.Round.ID, socket, err)
 				}
 			}
-			return inv.print(c.OutOrStdout(), st.Round, func(w io.Writer) { printRound(w, st) })
+			return inv.print(c.OutOrStdout(), roundView{st.Round, st.ExpectedError, st.Adjacency, st.Warning}, func(w io.Writer) { printRound(w, st) })
 		},
 	}
 	guests = newRoundGuests(c)
@@ -119,11 +123,13 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	f.StringVar(&dataset, "dataset", "", "charge the privacy of this dataset: a file that anchorhold fed dataset made")
 	f.Uint64Var(&spec.Length, "length", 0, "values in a vector")
 	f.Float64Var(&spec.ClipL2, "clip-l2", 0, "bound of a vector's Euclidean norm")
-	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value (by default --clip-l2)")
+	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2")
+	f.BoolVar(&rotate, "rotate", true, "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it")
+	f.Float64Var(&spec.MaxError, "max-error", 0, "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)")
 	f.StringVar(&spec.Set, "set", "", "parameter set (see anchorhold params list)")
 	f.Uint32Var(&spec.MaxWeight, "max-weight", 0, "largest weight of a contribution (1)")
 	f.Uint32Var(&spec.Minimum, "minimum", 0, "smallest cohort that may close (the broker's policy)")
-	f.Uint32Var(&spec.Maximum, "maximum", 0, "largest cohort (1024); fewer leave finer values")
+	f.Uint32Var(&spec.Maximum, "maximum", 0, "largest cohort (twice --minimum); fewer leave finer values")
 	f.Uint32Var(&spec.PerGuest, "per-guest", 0, "contributions from one processor (1)")
 	f.Float64Var(&spec.Epsilon, "epsilon", 0, "privacy of this round alone; the noise is calibrated to it")
 	f.Float64Var(&spec.Multiplier, "multiplier", 0, "noise in units of the sensitivity, instead of --epsilon")
@@ -162,14 +168,32 @@ func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
 	return nil, fmt.Errorf("%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d", errRefused, dir, length, length)
 }
 
+// roundView is an open round as scripts see it: what was signed, and what follows from it.
+type roundView struct {
+	federation.Round
+	ExpectedError *federation.Accuracy `json:"expected_error,omitempty"`
+	Adjacency     string               `json:"adjacency,omitempty"`
+	Warning       string               `json:"warning,omitempty"`
+}
+
 func printRound(w io.Writer, st rounds.Status) {
 	r := st.Round
-	fmt.Fprintf(w, "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, each value %g\n", r.ID, st.State, r.Model, r.Length, r.Set,
-		r.Minimum, r.Maximum, len(st.Members), r.ClipL2, r.ClipLinf)
+	each := "each value"
+	if r.Rotation != nil {
+		each = "each rotated value"
+	}
+	fmt.Fprintf(w, "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, %s %.4g\n", r.ID, st.State, r.Model, r.Length, r.Set,
+		r.Minimum, r.Maximum, len(st.Members), r.ClipL2, each, r.ClipLinf)
+	if e := st.ExpectedError; e != nil {
+		fmt.Fprintf(w, "error    %.2g of the L2 bound expected in the mean of %d contributions\n", e.Relative, e.Cohort)
+	}
+	if st.Warning != "" {
+		fmt.Fprintf(w, "warning  %s\n", st.Warning)
+	}
 	if r.Noise.Mechanism == federation.NoNoise {
 		fmt.Fprintln(w, "privacy  no noise")
 	} else {
-		fmt.Fprintf(w, "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n", r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta)
+		fmt.Fprintf(w, "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n         (%s)\n", r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta, federation.AdjacencyText)
 	}
 	if n := r.NormCircuit; n != nil {
 		fmt.Fprintf(w, "proofs   of a norm up to %.4g, rounding in %d bits included, key %s\n", r.NormBound(), n.Bits, n.VerifyingKey)
@@ -263,8 +287,8 @@ func newFedLedger(inv *invocation) *cobra.Command {
 			}
 			l, err := b.Ledger(ctx, account)
 			return l, func(w io.Writer) {
-				fmt.Fprintf(w, "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n",
-					l.Account, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges))
+				fmt.Fprintf(w, "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n  (%s)\n",
+					l.Account, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges), federation.AdjacencyText)
 				for _, ch := range l.Charges {
 					fmt.Fprintf(w, "  %s  %s  multiplier %.4f  rate %g\n", ch.Round, ch.Mechanism, ch.Multiplier, ch.Rate)
 				}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/spf13/cobra"
 )
 
@@ -50,10 +51,15 @@ func newParamsList(inv *invocation) *cobra.Command {
 }
 
 func newParamsCheck(inv *invocation) *cobra.Command {
-	var contributions, threshold int
+	var contributions, minimum, threshold int
+	var length uint64
 	c := &cobra.Command{
 		Use: "check SET|FILE", Short: "Check a set, or the aggregation section of a configuration, for a number of contributions",
-		Example: "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check /etc/anchorhold/agent.yaml",
+		Long: `Says what is left of the noise budget, and how far the published mean is expected to
+be from the mean of what was handed in, as a part of the round's L2 bound: with a
+round's default rotation and bound of a value, and without rotation. Privacy noise
+comes on top.`,
+		Example: "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check sum-2048-27 --contributions 16 --minimum 8 --length 10000000 --json\n  anchorhold params check /etc/anchorhold/agent.yaml",
 		Args:    exactly(1, "one set or configuration file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			set, err := heparams.Lookup(args[0])
@@ -78,16 +84,47 @@ func newParamsCheck(inv *invocation) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}
+			if minimum == 0 {
+				minimum = max(contributions/2, 1)
+			}
+			if minimum < 1 || minimum > contributions || length < 1 || length > federation.MaxLength {
+				return usageError{fmt.Errorf("--minimum is from 1 to --contributions, and --length from 1 to 2^40")}
+			}
+			rotated, plain, err := expected(set, minimum, contributions, length)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errRefused, err)
+			}
 			return inv.print(c.OutOrStdout(), map[string]any{"set": viewOf(set), "contributions": contributions, "noise_budget_bits": b.NoiseBits,
-				"largest_value": b.Limit, "noise_standard_deviation": b.NoiseSD, "error_of_mean": b.ErrorOfMean}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s holds: %.1f bits are left after %d contributions; grid values to %d; the mean is exact to %.1e of the largest value\n",
+				"largest_value": b.Limit, "noise_standard_deviation": b.GridSD, "added_standard_deviation": b.FloodSD, "error_of_mean": b.ErrorOfMean,
+				"length": length, "expected_error": rotated, "expected_error_without_rotation": plain}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, added noise included\n",
 					set.ID, b.NoiseBits, contributions, b.Limit, b.ErrorOfMean)
+				fmt.Fprintf(w, "mean of %d of at most %d, %d values: expected to be off by %.2g of the L2 bound (%.2g without rotation), privacy noise apart\n",
+					minimum, contributions, length, rotated.Relative, plain.Relative)
 			})
 		},
 	}
-	c.Flags().IntVar(&contributions, "contributions", 64, "contributions to one sum")
+	c.Flags().IntVar(&contributions, "contributions", 64, "contributions to one sum, at most")
+	c.Flags().IntVar(&minimum, "minimum", 0, "contributions that the mean is of (half of --contributions)")
+	c.Flags().Uint64Var(&length, "length", 1_000_000, "values in a vector")
 	c.Flags().IntVar(&threshold, "threshold", 0, "bits that must be left (by default the configuration's noise_budget_threshold)")
 	return c
+}
+
+// expected is the error of the mean in a round without privacy noise, with the rotation and bound
+// of a value that rounds have by default, and without rotation and with the bound of the norm as that of a value.
+func expected(set heparams.Set, minimum, maximum int, length uint64) (rotated, plain federation.Accuracy, err error) {
+	r := federation.Round{Set: set.ID, SetDigest: set.Digest(), Length: length, ClipL2: 1, ClipLinf: 1, MaxWeight: 1, Minimum: uint32(minimum), Maximum: uint32(maximum),
+		Rule: federation.WeightedMean, Noise: federation.Noise{Mechanism: federation.NoNoise}}
+	if set.ID == heparams.Threshold {
+		r.Parties = &federation.Parties{} // who open it add no noise
+	}
+	if plain, err = r.Accuracy(r.Minimum); err != nil {
+		return rotated, plain, err
+	}
+	r.ClipLinf, r.Rotation = federation.SafeClipLinf(1, set.ValuesPerBlock()), &federation.Rotation{}
+	rotated, err = r.Accuracy(r.Minimum)
+	return rotated, plain, err
 }
 
 func newParamsExplain(inv *invocation) *cobra.Command {
