@@ -158,16 +158,12 @@ func TestRoundOverTheSocket(t *testing.T) {
 		t.Error(err)
 	}
 	guest := w.Agent(t, nil).GrantRound(t, st.Round, st.Signed)
-	grid, err := st.Round.Grid()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sigma, err := st.Round.Sigma()
+	step, sigma, err := st.Round.Published()
 	if err != nil {
 		t.Fatal(err)
 	}
 	result, err := federation.SignResult(guest.Key, guest.Chain, federation.Result{Round: st.Round.ID, RoundDigest: federation.DigestOf(st.Signed), TicketDigest: federation.DigestOf(ticket),
-		Agent: guest.Key.Public().ID(), Length: 100, Step: grid.Step, Sigma: sigma, Divisor: 2, Time: federationtest.Begin.Add(time.Minute)})
+		Agent: guest.Key.Public().ID(), Length: 100, Step: step, Sigma: sigma, Divisor: 2, Time: federationtest.Begin.Add(time.Minute)})
 	if err != nil {
 		t.Fatal(err)
 	}

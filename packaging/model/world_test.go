@@ -315,17 +315,13 @@ func (w *world) restore(r *round, log bool) error {
 // result is what a guest signs about the values that it publishes.
 func (w *world) result(r round, under agent, values int) []byte {
 	w.Helper()
-	grid, err := r.Round.Grid()
-	if err != nil {
-		w.Fatal(err)
-	}
-	sigma, err := r.Round.Sigma()
+	step, sigma, err := r.Round.Published()
 	if err != nil {
 		w.Fatal(err)
 	}
 	signed, err := federation.SignResult(under.Key, under.Chain, federation.Result{Round: r.Round.ID, RoundDigest: federation.DigestOf(r.Signed),
 		TicketDigest: federation.DigestOf(r.ticket), Agent: under.Key.Public().ID(), Length: r.Round.Length, Values: federation.Digest{byte(values)},
-		Step: grid.Step, Divisor: 2, Sigma: sigma, Time: w.now()})
+		Step: step, Divisor: 2, Sigma: sigma, Time: w.now()})
 	if err != nil {
 		w.Fatal(err)
 	}
