@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -192,7 +193,11 @@ func (e *epochs) Prepare(ctx context.Context) (operator.EpochRequest, error) {
 
 // prepare makes a key for the next epoch whose number is at least this one. mu is held.
 func (e *epochs) prepare(ctx context.Context, least uint64) (operator.EpochRequest, error) {
-	next := max(least, e.floor)
+	used, err := e.lastNumber()
+	if err != nil {
+		return operator.EpochRequest{}, err
+	}
+	next := max(least, e.floor, used+1)
 	for _, h := range e.held {
 		if h.signed == nil {
 			// One request at a time: asking again shows the same one.
@@ -216,6 +221,27 @@ func (e *epochs) prepare(ctx context.Context, least uint64) (operator.EpochReque
 	}
 	e.held = append(e.held, heldEpoch{number: next, key: key})
 	return operator.EpochRequest{Epoch: next, Key: key.Public(), AuditKey: e.auditKey}, nil
+}
+
+// lastNumber is the highest number of a statement in the directory, also of an epoch that was
+// retired: the root signs no number twice.
+func (e *epochs) lastNumber() (highest uint64, err error) {
+	names, err := filepath.Glob(filepath.Join(e.layout.Epochs(), "*.statement"))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		signed, err := os.ReadFile(name)
+		if err != nil {
+			return 0, err
+		}
+		st, err := protocol.VerifyEpoch(signed, []identity.Public{e.root})
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		highest = max(highest, st.Epoch)
+	}
+	return highest, nil
 }
 
 // Activate installs the root's statement for a requested epoch.
@@ -275,9 +301,14 @@ func (e *epochs) Retire(ctx context.Context, number uint64) error {
 		return err
 	}
 	e.held = rest
-	// The key goes first: a statement without a key is nothing.
+	// The key goes first: a statement without a key serves nobody. That of the newest epoch
+	// stays, so that its number is not asked for again.
 	if err := os.Remove(e.layout.epochKey(number)); err != nil {
 		return err
+	}
+	newest := !slices.ContainsFunc(rest, func(h heldEpoch) bool { return h.number > number && h.signed != nil })
+	if newest {
+		return syncDir(e.layout.Epochs())
 	}
 	if err := os.Remove(e.layout.epochStatement(number)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

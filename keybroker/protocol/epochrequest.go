@@ -63,7 +63,7 @@ func (st *EpochStatement) Follows(last EpochStatement, now Time) error {
 	case st.Broker != last.Broker:
 		return evidence.Refuse(ReasonBrokerUnknown, "the last statement is of another root")
 	case st.Epoch != last.Epoch+1:
-		return evidence.Refuse(ReasonEpochNumber, "epoch %d is asked for, and the last one that was signed is %d", st.Epoch, last.Epoch)
+		return evidence.Refuse(ReasonEpochNumber, "epoch %d is asked for, and the last one that was signed is %d: have the broker ask for %d (anchorhold epoch request --number %d)", st.Epoch, last.Epoch, last.Epoch+1, last.Epoch+1)
 	case st.MinEpoch < last.MinEpoch:
 		return evidence.Refuse(ReasonEpochMinimum, "the minimum would be %d, and was %d before", st.MinEpoch, last.MinEpoch)
 	case st.NotAfter <= now:

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/spf13/cobra"
 )
 
@@ -30,6 +32,9 @@ func newEpoch(inv *invocation) *cobra.Command {
 	var retire uint64
 	retireCommand := inv.operate("retire --epoch N", "Forget an epoch and its key", "  anchorhold epoch retire --epoch 1", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
+			if retire == 0 {
+				return nil, nil, usageError{errors.New("--epoch is needed: the number of the epoch, from 1 (anchorhold epoch list)")}
+			}
 			return map[string]uint64{"retired": retire}, func(w io.Writer) { fmt.Fprintf(w, "epoch %d is retired\n", retire) }, b.RetireEpoch(ctx, retire)
 		})
 	retireCommand.Flags().Uint64Var(&retire, "epoch", 0, "number of the epoch")
@@ -70,6 +75,9 @@ func newEpochRotate(inv *invocation) *cobra.Command {
 			if err != nil {
 				return explainBroker(err, inv.broker)
 			}
+			if minimum, err = keepsMinimum(c.Context(), b, root.Public(), rootKey+lastEpochSuffix, minimum); err != nil {
+				return explainBroker(err, inv.broker)
+			}
 			now := time.Now()
 			statement, err := daemon.CertifyEpoch(root, daemon.Certificate{Epoch: request.Epoch, MinEpoch: minimum, Key: request.Key,
 				AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, days)})
@@ -90,7 +98,31 @@ func newEpochRotate(inv *invocation) *cobra.Command {
 	}
 	c.Flags().StringVar(&rootKey, "root", "", "the root key file")
 	c.Flags().IntVar(&days, "days", 60, "how long the epoch lasts")
-	c.Flags().Uint64Var(&minimum, "minimum", 1, "retire epochs below this number for every agent that sees the statement")
+	c.Flags().Uint64Var(&minimum, "minimum", 0, "retire epochs below this number for every agent that sees the statement; 0 keeps the minimum")
 	unlock.add(c)
 	return c
+}
+
+// keepsMinimum is the minimum that is asked for, or the highest that the root signed before: a
+// guest that learns of the new epoch alone must not take one that was ended.
+func keepsMinimum(ctx context.Context, b *operator.Client, root identity.Public, path string, minimum uint64) (uint64, error) {
+	statements, err := brokersStatements(ctx, b)
+	if err != nil {
+		return 0, err
+	}
+	switch kept, err := readBounded(path); {
+	case err == nil:
+		statements = append(statements, string(kept))
+	case !errors.Is(err, fs.ErrNotExist):
+		return 0, err
+	}
+	minimum = max(minimum, 1)
+	for _, signed := range statements {
+		st, err := protocol.VerifyEpoch([]byte(signed), []identity.Public{root})
+		if err != nil {
+			return 0, fmt.Errorf("a statement that was signed before: %w", err)
+		}
+		minimum = max(minimum, st.MinEpoch)
+	}
+	return minimum, nil
 }

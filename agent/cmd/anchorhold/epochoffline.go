@@ -133,6 +133,10 @@ func (s *epochSign) run(c *cobra.Command, inv *invocation) error {
 	if err != nil {
 		return refusedFor(err)
 	}
+	request, err := protocol.ParseEpochRequest(raw)
+	if err != nil {
+		return err
+	}
 	text := c.OutOrStdout()
 	if inv.asJSON {
 		text = c.ErrOrStderr() // standard output has the result alone
@@ -142,6 +146,12 @@ func (s *epochSign) run(c *cobra.Command, inv *invocation) error {
 		fmt.Fprintf(text, "NOT CHECKED  whether the root signed a later statement: there is no %s; the request carries the one about epoch %d\n", s.last, asked.Epoch-1)
 	}
 	result := describeStatement(asked, map[string]any{"last_known": known, "signed": !s.show, "signed_before": former != nil})
+	if former != nil {
+		fmt.Fprintln(text, "SIGNED BEFORE  epoch and key are those of the last statement; it is given again as it is")
+		for _, d := range differs(request.Asked, asked) {
+			fmt.Fprintf(text, "NOT AS ASKED  %s; what differs takes another epoch: import this one, then ask for the next\n", d)
+		}
+	}
 	if s.show {
 		return inv.print(c.OutOrStdout(), result, func(w io.Writer) { fmt.Fprintln(w, "it may be signed; nothing was") })
 	}
@@ -158,6 +168,20 @@ func (s *epochSign) run(c *cobra.Command, inv *invocation) error {
 	return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: bring it to the broker (anchorhold epoch import)\n", s.out)
 	})
+}
+
+// differs says in what a request asks for something else than what was signed before.
+func differs(asked, signed protocol.EpochStatement) (out []string) {
+	if asked.MinEpoch != signed.MinEpoch {
+		out = append(out, fmt.Sprintf("minimum %d was asked for, %d was signed", asked.MinEpoch, signed.MinEpoch))
+	}
+	if asked.NotAfter != signed.NotAfter {
+		out = append(out, fmt.Sprintf("an end on %s was asked for, %s was signed", asked.NotAfter.Time().Format(time.DateOnly), signed.NotAfter.Time().Format(time.DateOnly)))
+	}
+	if asked.AnyPolicy != signed.AnyPolicy || asked.PolicyDigest != signed.PolicyDigest {
+		out = append(out, "another pinned policy was asked for")
+	}
+	return out
 }
 
 // lastEpochSuffix ends the name of the file beside a root key that holds the last statement
@@ -234,7 +258,7 @@ func keepNext(path string, root identity.Public, signed []byte, epoch uint64) er
 		return fmt.Errorf("%s, which holds the last statement: %w", path, err)
 	}
 	if last.Epoch >= epoch {
-		return evidence.Refuse(protocol.ReasonEpochNumber, "the root signed epoch %d already (%s), and the broker asks for %d", last.Epoch, path, epoch)
+		return evidence.Refuse(protocol.ReasonEpochNumber, "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'", last.Epoch, path, epoch, last.Epoch+1)
 	}
 	return keepLast(path, signed)
 }

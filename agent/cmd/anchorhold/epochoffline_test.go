@@ -180,6 +180,11 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	}
 	// With the root key at hand, in one step; its record goes along.
 	follow(t, "anchorhold epoch rotate --root root.key --credential-file root.kek --days 120")
+	if kept, err := os.ReadFile("root.key.epoch"); err != nil {
+		t.Error(err)
+	} else if st, err := protocol.VerifyEpoch(kept, []identity.Public{publicOf(t, "root.key.pub")}); err != nil || st.Epoch != 4 || st.MinEpoch != 3 {
+		t.Errorf("epoch %d has minimum %d, where 3 was signed before: %v", st.Epoch, st.MinEpoch, err)
+	}
 	// The running broker's log, and whose word its key is.
 	expectRun(t, 0, "which is that of the root's statement", "audit", "verify", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
 	expectRun(t, 0, "the broker named it itself", "audit", "verify")
@@ -188,6 +193,20 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	expectRun(t, exitRefused, "checkpoint-invalid", "audit", "verify", "--checkpoint", "root.key.pub")
 	follow(t, "anchorhold epoch request --out after.request --days 150")
 	expectRun(t, 0, "it may be signed", "epoch", "sign", "--root", "root.key", "--request", "after.request", "--show")
+
+	// The newest epoch is taken back: its number is not asked for again, for the root signs none twice.
+	expectRun(t, exitUsage, "--epoch is needed", "epoch", "retire")
+	follow(t, "anchorhold epoch retire --epoch 5")
+	follow(t, "anchorhold epoch retire --epoch 4")
+	follow(t, "anchorhold epoch rotate --root root.key --credential-file root.kek --days 160")
+	if out := follow(t, "anchorhold epoch list"); !strings.Contains(out, "epoch 5    active") {
+		t.Errorf("after epoch 4 was retired: %s", out)
+	}
+	// A request that asks for something else under a number that was signed gets what was signed, and is told so.
+	follow(t, "anchorhold epoch request --out six.request --days 170")
+	expectRun(t, 0, "bring it to the broker", sign("root.key", "six.request", "six.statement", "--credential-file", "root.kek")...)
+	follow(t, "anchorhold epoch request --out six-again.request --days 180 --minimum 6")
+	expectRun(t, 0, "NOT AS ASKED  minimum 6 was asked for, 3 was signed", sign("root.key", "six-again.request", "six-again.statement")...)
 }
 
 func publicOf(t *testing.T, path string) identity.Public {
