@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -35,6 +36,7 @@ var checks = []check{
 	{"two minutes without a restart", quietMinutes},
 	{"reload with a good file", reloadGood},
 	{"reload with a bad file is refused, and changes nothing", reloadBad},
+	{"a removed socket and a journal that is gone are no outage", slips},
 	{"the socket starts the agent", socketActivation},
 	{"a hung agent is ended by the watchdog and comes back", watchdog},
 	{"MemoryMax is respected", memoryRespected},
@@ -48,9 +50,10 @@ func unitsVerify(*guest) (string, error) {
 	}
 	var errs []error
 	units = slices.DeleteFunc(units, func(u string) bool { return strings.HasSuffix(u, ".d") })
-	words := append([]string{"systemd-analyze", "verify", "--man=no"}, units...)
-	if out, err := runFor(2*time.Minute, words...); err != nil || out != "" {
-		errs = append(errs, fmt.Errorf("%s %w", out, err))
+	words := append([]string{"systemd-analyze", "verify", "--man=no", "--recursive-errors=no"}, units...)
+	// It says what is wrong to standard error, and may return 0 all the same.
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil || len(out) > 0 {
+		errs = append(errs, fmt.Errorf("systemd-analyze verify: %s (%v)", out, err))
 	}
 	for _, u := range units {
 		text, err := os.ReadFile(u)
@@ -76,12 +79,12 @@ func exposure(*guest) (string, error) {
 		out, err := sh("systemd-analyze security --no-pager --offline=true %s/%s", unitDir, unit)
 		m := regexp.MustCompile(`Overall exposure level for .*: ([0-9.]+)`).FindStringSubmatch(out)
 		if m == nil {
-			errs = append(errs, fmt.Errorf("%s: no level in %q, %w", unit, out, err))
+			errs = append(errs, fmt.Errorf("%s: systemd-analyze security shows no level: %q (%v)", unit, out, err))
 			continue
 		}
 		level, err := strconv.ParseFloat(m[1], 64)
 		if err != nil || level > most {
-			errs = append(errs, fmt.Errorf("%s: %s, at most %.1f, %w", unit, m[1], most, err))
+			errs = append(errs, fmt.Errorf("%s has an exposure of %s, at most %.1f is allowed", unit, m[1], most))
 		}
 		detail = append(detail, unit+" "+m[1])
 	}
@@ -177,7 +180,7 @@ func proveAnswer(g *guest) (string, error) {
 	}
 	r, err := ask(http.MethodPost, "/v2/models/digits/infer", body, time.Minute)
 	if err != nil || r.Status != http.StatusOK {
-		return "", fmt.Errorf("%d %s %w", r.Status, r.Body, err)
+		return "", fmt.Errorf("the classifier did not answer: %d %s (%v)", r.Status, r.Body, err)
 	}
 	var answer struct {
 		Parameters struct {
@@ -185,7 +188,7 @@ func proveAnswer(g *guest) (string, error) {
 		} `json:"parameters"`
 	}
 	if err := json.Unmarshal(r.Body, &answer); err != nil || len(answer.Parameters.Receipts) != 1 {
-		return "", fmt.Errorf("no receipt: %s %w", r.Body, err)
+		return "", fmt.Errorf("the answer has no receipt: %s (%v)", r.Body, err)
 	}
 	g.receipt = answer.Parameters.Receipts[0]
 	if err := await(4*time.Minute, "the proof", func() (bool, error) {
@@ -301,7 +304,7 @@ func reloadGood(*guest) (string, error) {
 		}
 		after, err := number(unit, "MainPID")
 		if err != nil || before != after {
-			return "", fmt.Errorf("%s is another process: %d, %d, %w", unit, before, after, err)
+			return "", fmt.Errorf("%s was process %d before the reload and is %d after it (%v)", unit, before, after, err)
 		}
 	}
 	if err := await(30*time.Second, "the classifier after the reload", ready); err != nil {
@@ -332,11 +335,73 @@ func reloadBad(*guest) (string, error) {
 		}
 		details = append(details, strings.TrimSpace(reload.Error()))
 	}
+	const file = "/etc/anchorhold/agent.yaml"
+	good, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	for _, bad := range []struct{ text, want string }{
+		{strings.Replace(string(good), "memory_limit_mb: 128", "memory_limit_mb: 4096", 1), "raise MemoryMax= to 4096M"},
+		{string(good) + "receipts: {kept: 7}\n", "receipts changed, and only a restart of the agent takes that up"},
+	} {
+		if err := os.WriteFile(file, []byte(bad.text), 0o644); err != nil {
+			return "", err
+		}
+		_, reload := sh("systemctl reload %s", agentUnit)
+		if err := os.WriteFile(file, good, 0o644); err != nil {
+			return "", err
+		}
+		if words := said(agentUnit); reload == nil || !strings.Contains(words, bad.want) {
+			return "", fmt.Errorf("a reload was not refused with %q (%v):\n%s", bad.want, reload, words)
+		}
+	}
 	if ok, err := ready(); !ok {
 		return "", err
 	}
-	_, err := steady(0)
+	_, err = steady(0)
 	return strings.Join(details, "\n"), err
+}
+
+// slips does what an administrator does without meaning harm, waits for longer than the watchdog
+// does, and undoes it.
+func slips(*guest) (string, error) {
+	pid, err := number(agentUnit, "MainPID")
+	if err != nil {
+		return "", err
+	}
+	before, err := number(agentUnit, "NRestarts")
+	if err != nil {
+		return "", err
+	}
+	journals := "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald.service"
+	var errs []error
+	do := func(format string, args ...any) {
+		if _, err := sh(format, args...); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	do("rm %s", apiSocket)
+	do("systemctl stop %s", journals)
+	do("systemctl reload %s", agentUnit) // it says so to a journal that is not there
+	time.Sleep(45 * time.Second)
+	now, perr := number(agentUnit, "MainPID")
+	do("systemctl start %s", journals)
+	if err := errors.Join(append(errs, perr)...); err != nil {
+		return "", err
+	}
+	if now != pid {
+		return "", fmt.Errorf("the agent was process %d, and is %d\n%s", pid, now, said(agentUnit))
+	}
+	if r, err := ask(http.MethodGet, "/v2/health/live", nil, 20*time.Second); err == nil {
+		return "", fmt.Errorf("a socket that was removed answers %d", r.Status)
+	}
+	do("systemctl restart anchorhold-agent.socket")
+	do("systemctl start %s", agentUnit)
+	if err := errors.Join(append(errs, await(time.Minute, "the classifier, behind a new socket", ready))...); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, said(agentUnit))
+	}
+	_, err = steady(before)
+	return "the same process after 45 s", err
 }
 
 func socketActivation(*guest) (string, error) {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/user"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,10 +43,27 @@ type guest struct {
 	receipt string    // of the classifier's answer
 }
 
+// matching names the checks that an expression means, in their order.
+func matching(only string) (names []string, err error) {
+	pattern, err := regexp.Compile(only)
+	if err != nil {
+		return nil, fmt.Errorf("expression of the checks: %w", err)
+	}
+	for _, c := range checks {
+		if pattern.MatchString(c.name) {
+			names = append(names, c.name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no check is named like %q", only)
+	}
+	return names, nil
+}
+
 // checkAll makes the checks that the expression names, and returns the exit status.
 func checkAll(only string) int {
 	say := json.NewEncoder(os.Stdout)
-	pattern, err := regexp.Compile(only)
+	names, err := matching(only)
 	if err != nil {
 		_ = say.Encode(finding{Check: "expression of the checks", Error: err.Error()})
 		return 2
@@ -53,7 +71,7 @@ func checkAll(only string) int {
 	status := 0
 	g := &guest{}
 	for _, c := range checks {
-		if !pattern.MatchString(c.name) {
+		if !slices.Contains(names, c.name) {
 			continue
 		}
 		began := time.Now()
@@ -75,8 +93,19 @@ func sh(format string, args ...any) (string, error) {
 	return runFor(2*time.Minute, strings.Fields(fmt.Sprintf(format, args...))...)
 }
 
+// patienceVariable is how many times as long as on an idle machine every wait may take.
+const patienceVariable = "BOOTTEST_PATIENCE"
+
+func patient(limit time.Duration) time.Duration {
+	factor, err := strconv.ParseFloat(os.Getenv(patienceVariable), 64)
+	if err != nil || factor < 1 {
+		factor = 1
+	}
+	return time.Duration(float64(limit) * factor)
+}
+
 func runFor(limit time.Duration, words ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(context.Background(), patient(limit))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	var errs bytes.Buffer
@@ -107,6 +136,7 @@ func number(unit, name string) (int64, error) {
 
 // await asks again until it is so.
 func await(limit time.Duration, what string, so func() (bool, error)) error {
+	limit = patient(limit)
 	end := time.Now().Add(limit)
 	var last error
 	for time.Now().Before(end) {
@@ -161,7 +191,7 @@ type reply struct {
 
 // ask sends a request to the agent's socket as this process.
 func ask(method, path string, body []byte, limit time.Duration) (r reply, err error) {
-	client := &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := &http.Client{Timeout: patient(limit), Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", apiSocket)
 	}}}
 	req, err := http.NewRequest(method, "http://agent"+path, bytes.NewReader(body))

@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// deadline bounds the guest from power-on to power-off. An emulated boot takes half a
-// minute on an idle processor, and the checks three.
+// deadline bounds the guest from power-on to power-off by default. An emulated boot takes half
+// a minute on an idle processor, and the checks three.
 const deadline = 12 * time.Minute
 
 func main() {
@@ -31,6 +31,7 @@ func main() {
 	flag.StringVar(&h.bin, "bin", ".cache/demo-bin", "directory of the binaries (built with the tag softtee)")
 	flag.StringVar(&h.classifiers, "classifiers", "", "directory with digits.onnx and its data")
 	flag.StringVar(&h.only, "only", "", "regular expression of the checks to make; all without it")
+	flag.DurationVar(&h.deadline, "deadline", deadline, "time from power-on to power-off; more for a slow or busy machine, where every wait in the guest grows with it")
 	flag.BoolVar(&h.keep, "keep", false, "keep disk and logs")
 	path := flag.String("ask", "", "ask the agent in this guest for a path and print the status")
 	flag.Parse()
