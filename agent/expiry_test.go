@@ -112,7 +112,7 @@ func TestExpiryWipesAModelThatHangsWhileItIsOpened(t *testing.T) {
 		k := s.keeper(g)
 		var region *arena.Region
 		var budget *arena.Budget
-		k.open = func(_ context.Context, _ settings.Config, _ settings.Model, held *custody, _ uint64, _ *slog.Logger) (*openModel, error) {
+		k.open = func(_ context.Context, _ settings.Config, _ settings.Model, held *custody, _ uint64, _ int64, _ *slog.Logger) (*openModel, error) {
 			budget = held.budget(1 << 20)
 			var err error
 			if region, err = budget.Map("weights", 64<<10); err != nil {
@@ -173,8 +173,8 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 		s, disk := &script{t: t}, make(chan struct{})
 		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
 		k, source := s.keeper(g), &stalling{}
-		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, log *slog.Logger) (*openModel, error) {
-			o, err := open(ctx, cfg, m, held, version, log)
+		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error) {
+			o, err := open(ctx, cfg, m, held, version, taken, log)
 			if err != nil || source.Weights != nil {
 				return o, err
 			}
@@ -292,7 +292,7 @@ func TestWhatIsOpenedTooLateIsWiped(t *testing.T) {
 		k := s.keeper(g)
 		var open atomic.Bool
 		k.tenure.wiped = append(k.tenure.wiped, func() { open.Store(false) })
-		k.granted = func(settings.Config, *client.Lease) error { <-disk; open.Store(true); return nil }
+		k.granted = func(settings.Config, *client.Lease, named) error { <-disk; open.Store(true); return nil }
 		run(t, k, func() {
 			time.Sleep(6 * time.Minute)
 			synctest.Wait()

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -18,6 +20,16 @@ const lookGrace = 2 * time.Second
 type opened struct {
 	resource string
 	file     protocol.File
+	path     string // of one that is installed
+	stamp    stamp
+	unfit    error // why the agent would refuse it; then it has no file
+}
+
+// stamp tells a file from another that is put in its place.
+type stamp struct {
+	device, inode uint64
+	size          int64
+	written       time.Time
 }
 
 // files says which sealed files the keys of a lease should open, so that the broker sends
@@ -27,6 +39,70 @@ type opened struct {
 type files struct {
 	installed func(settings.Config) []opened // installed, or a test's
 	looking   chan struct{}                  // closed once the last look has come back; nil before the first
+	seen      []opened                       // by the last look that came back in time
+	refused   map[string]stamp               // by path: did not open, and is not asked for while another is open
+}
+
+// named is what an exchange said of the files that are installed.
+type named struct {
+	// next has the resources of which a file was named that is not open. Where there is none
+	// and the broker sends another key than opened what is open, it grants that no more.
+	next map[string]bool
+	// trouble is why an installed file was not named; nil if all were.
+	trouble error
+}
+
+// named says it of what M5 had.
+func (f *files) named(sealed []protocol.Sealed, open []opened) named {
+	n := named{next: map[string]bool{}, trouble: f.trouble()}
+	for _, s := range sealed {
+		for _, file := range s.Files {
+			if !slices.ContainsFunc(open, func(o opened) bool { return o.resource == s.Resource && o.file.ID == file.ID }) {
+				n.next[s.Resource] = true
+			}
+		}
+	}
+	return n
+}
+
+// trouble says which files of the last look are not asked for, and why.
+func (f *files) trouble() error {
+	var errs []error
+	for _, o := range f.seen {
+		why := o.unfit
+		if was, ok := f.refused[o.path]; why == nil && ok && was == o.stamp {
+			why = errors.New("it did not open")
+		}
+		if why != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", o.path, why))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// refuse notes that the files that the last look saw at these paths do not open.
+func (f *files) refuse(paths []string) {
+	for _, o := range f.seen {
+		if slices.Contains(paths, o.path) {
+			if f.refused == nil {
+				f.refused = map[string]stamp{}
+			}
+			f.refused[o.path] = o.stamp
+		}
+	}
+}
+
+// asks says whether to ask for the key of a file that is installed.
+func (f *files) asks(o opened, open []opened) bool {
+	if o.unfit != nil {
+		return false
+	}
+	was, ok := f.refused[o.path]
+	if ok && was != o.stamp {
+		delete(f.refused, o.path) // another is in its place
+		return true
+	}
+	return !ok || !slices.ContainsFunc(open, func(have opened) bool { return have.resource == o.resource })
 }
 
 // want returns what M5 says of the configuration's sealed files.
@@ -39,6 +115,9 @@ func (f *files) want(cfg settings.Config, open []opened) []protocol.Sealed {
 		}
 	}
 	for _, o := range f.look(cfg) {
+		if !f.asks(o, open) {
+			continue
+		}
 		// Of one that is open, more is known than the file says.
 		if i := slices.IndexFunc(open, func(have opened) bool { return have.resource == o.resource && have.file.ID == o.file.ID }); i >= 0 {
 			o = open[i]
@@ -78,24 +157,32 @@ func (f *files) look(cfg settings.Config) []opened {
 	defer wait.Stop()
 	select {
 	case list := <-found:
+		f.seen = list
 		return list
 	case <-wait.C:
 		return nil
 	}
 }
 
-// installed returns the files that the agent would open with the right key. One that it
-// would not says why when it is opened.
+// installed returns the files that the agent would open with the right key, and why it would
+// not open others.
 func installed(cfg settings.Config) (list []opened) {
-	for _, m := range cfg.Models {
-		if p, err := inspect(m.Path, m.Publisher, chunkseal.OpenOptions{Name: m.SealedName, MinVersion: m.MinimumVersion}); err == nil {
-			list = append(list, opened{m.Resource, fileOf(p.Lock(), p.Root)})
+	look := func(resource, path, publisher string, want chunkseal.OpenOptions, model bool) {
+		p, st, err := inspect(path, publisher, want)
+		o := opened{resource: resource, path: path, stamp: st, unfit: err}
+		if err == nil {
+			o.file = fileOf(p.Lock(), [32]byte{}) // a classifier's id is of its weights, too
 		}
+		if err == nil && model {
+			o.file.Model = p.Root
+		}
+		list = append(list, o)
+	}
+	for _, m := range cfg.Models {
+		look(m.Resource, m.Path, m.Publisher, chunkseal.OpenOptions{Name: m.SealedName, MinVersion: m.MinimumVersion}, true)
 	}
 	for _, c := range cfg.Classifiers {
-		if p, err := inspect(c.Path, c.Publisher, chunkseal.OpenOptions{Name: c.SealedName, MinVersion: c.MinimumVersion}); err == nil {
-			list = append(list, opened{c.Resource, fileOf(p.Lock(), [32]byte{})}) // its id is of its weights, too
-		}
+		look(c.Resource, c.Path, c.Publisher, chunkseal.OpenOptions{Name: c.SealedName, MinVersion: c.MinimumVersion}, false)
 	}
 	return list
 }
@@ -104,24 +191,28 @@ func fileOf(l chunkseal.Lock, model [32]byte) protocol.File {
 	return protocol.File{ID: l.FileID, Commitment: l.Commitment, Model: model}
 }
 
-func inspect(path, publisher string, want chunkseal.OpenOptions) (_ *chunkseal.Public, err error) {
+func inspect(path, publisher string, want chunkseal.OpenOptions) (_ *chunkseal.Public, st stamp, err error) {
 	id, err := settings.Identity(publisher)
 	if err != nil {
-		return nil, err
+		return nil, st, err
 	}
 	want.Publisher = id
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, st, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, err
+		return nil, st, err
+	}
+	st = stamp{size: info.Size(), written: info.ModTime()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		st.device, st.inode = uint64(sys.Dev), sys.Ino
 	}
 	p, err := chunkseal.Inspect(file, info.Size())
 	if err != nil {
-		return nil, err
+		return nil, st, err
 	}
-	return p, p.Acceptable(want)
+	return p, st, p.Acceptable(want)
 }

@@ -203,3 +203,16 @@ func (s *script) keeper(g guest) *keeper {
 	return &keeper{cfg: g.cfg, broker: s, tenure: newTenure(slog.New(slog.DiscardHandler)), log: slog.New(slog.DiscardHandler),
 		serving: func(*client.Lease) {}, open: open, files: files{installed: installed}, reloaded: make(chan reload)}
 }
+
+// snapshot returns the model that is served and what ends its requests, or the refusal. It is
+// no request: nothing waits for it.
+func (t *tenure) snapshot() (*openModel, context.Context, error) {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	m, done, err := t.use(ended)
+	if err != nil || m == nil {
+		return nil, nil, err
+	}
+	done()
+	return m, m.serving, nil
+}

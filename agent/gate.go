@@ -32,18 +32,20 @@ func (g gate) Models() []string { return g.names() }
 // Serving returns nil, or why nothing is served.
 func (g gate) Serving() error { return g.tenure.Serving() }
 
-// Session returns a model under the current lease.
-func (g gate) Session(name string) (localapi.Session, error) {
-	model, serving, err := g.tenure.snapshot()
+// Session returns a model under the lease that grants it. While the next one takes its place
+// and there is no room for both, it waits for that, as long as the context lasts.
+func (g gate) Session(ctx context.Context, name string) (localapi.Session, error) {
+	model, done, err := g.tenure.use(ctx)
 	if err != nil {
 		return localapi.Session{}, err
 	}
 	if model == nil || model.Name != name {
+		done()
 		return localapi.Session{}, evidence.Refuse(ReasonUnknownModel, "the model %q is not served here", name)
 	}
 	return localapi.Session{
 		Engine: localapi.Inference{Engine: model.engine}, ModelID: model.weights.ModelID(), Version: model.weights.Public().Version,
-		Lease: serving, Issue: g.issue(model),
+		Lease: model.serving, Issue: g.issue(model), Done: done,
 	}, nil
 }
 

@@ -42,7 +42,14 @@ func harden(cfg settings.Config) error {
 	if err := keybuf.ForbidDumps(); err != nil {
 		return err
 	}
-	debug.SetMemoryLimit(goHeapLimit + requests(cfg))
+	limitHeap(cfg, 1)
 	debug.SetGCPercent(50)
 	return nil
+}
+
+// limitHeap keeps the Go heap inside its part of the limit while so many models are open. Each
+// has a vocabulary there; beside a second one as much as the first may take is left out of
+// what the arenas get.
+func limitHeap(cfg settings.Config, models int) {
+	debug.SetMemoryLimit(int64(models)*goHeapLimit + requests(cfg))
 }

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -27,21 +29,38 @@ type keeper struct {
 	broker   acquirer
 	tenure   *tenure
 	log      *slog.Logger
-	serving  func(*client.Lease)                                                                                        // told of each lease under which a model is served
-	open     func(context.Context, settings.Config, settings.Model, *custody, uint64, *slog.Logger) (*openModel, error) // open, or a test's
-	granted  func(settings.Config, *client.Lease) error                                                                 // takes what long work needs from a lease; optional
-	others   func() []opened                                                                                            // sealed files that are open beside the model; optional
-	files    files                                                                                                      // run's alone
+	serving  func(*client.Lease)                               // told of each lease under which a model is served
+	open     opener                                            // open, or a test's
+	granted  func(settings.Config, *client.Lease, named) error // takes what long work needs from a lease; optional
+	heap     func(settings.Config, int)                        // told how many models are open; optional
+	others   func() []opened                                   // sealed files that are open beside the model; optional
+	files    files                                             // run's alone
 	reloaded chan reload
 	busy     service.Underway // the attempt under way
 	pending  <-chan struct{}  // closed once the last attempt has come back; run's alone
 }
 
+// opener opens a model: with a key of that version, while so many bytes of the limit stay
+// taken.
+type opener func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error)
+
 // reload is a new configuration on its way to the keeper.
 type reload struct {
-	cfg    settings.Config
-	broker acquirer
+	cfg     settings.Config
+	broker  acquirer
+	took    func()       // called once it is not given up any more; optional
+	verdict chan<- error // hears what the first attempt with it came to; optional, has room
 }
+
+// notOpened says why sealed files are not served. kept says that those before them still are,
+// and all else as it was.
+type notOpened struct {
+	error
+	paths []string
+	kept  bool
+}
+
+func (e notOpened) Unwrap() error { return e.error }
 
 // run keeps a lease until the context ends, then wipes everything.
 func (k *keeper) run(ctx context.Context) error {
@@ -49,15 +68,18 @@ func (k *keeper) run(ctx context.Context) error {
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
+		before, asked := reload{cfg: k.cfg, broker: k.broker}, reload{}
 		select {
 		case <-ctx.Done():
 			return k.tenure.refuse(ReasonDraining, "the agent is stopping")
-		case r := <-k.reloaded:
-			k.cfg, k.broker, retry = r.cfg, r.broker, retryFirst
+		case asked = <-k.reloaded:
+			k.cfg, k.broker, retry = asked.cfg, asked.broker, retryFirst
+			k.files.refused = nil // somebody may know that they are good now
 			k.log.Info("configuration reloaded; attesting anew")
 		case <-next.C:
 		}
 		wait, err := k.attest(ctx)
+		k.judge(asked, before, err)
 		if err != nil && ctx.Err() == nil {
 			k.log.Error("attestation failed", "err", err, "next_try", retry)
 			wait = retry
@@ -67,6 +89,31 @@ func (k *keeper) run(ctx context.Context) error {
 		}
 		next.Reset(wait)
 	}
+}
+
+// judge says what came of a reload. One whose model does not open is given up, if the model
+// before it still serves.
+func (k *keeper) judge(asked, before reload, err error) {
+	failed, _ := errors.AsType[notOpened](err)
+	switch {
+	case asked.broker == nil: // none
+		return
+	case failed.kept:
+		k.cfg, k.broker = before.cfg, before.broker
+	case asked.took != nil:
+		asked.took()
+	}
+	if asked.verdict == nil {
+		return
+	}
+	if err == nil && k.files.trouble() != nil {
+		err = fmt.Errorf("an installed file is not served: %w", k.files.trouble())
+		failed.kept = true
+	}
+	if err != nil && !failed.kept {
+		err = fmt.Errorf("the configuration was taken, but: %w", err)
+	}
+	asked.verdict <- err
 }
 
 func (k *keeper) remaining() (time.Duration, bool) {
@@ -100,8 +147,11 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	k.shorten(lease)
 	under, end := context.WithTimeout(ctx, lease.Remaining(time.Now()))
 	defer end()
-	cfg := k.cfg
-	if err := k.aside(under, func() error { return k.take(under, cfg, lease) }, func() {}); err != nil {
+	cfg, named := k.cfg, k.files.named(sealed, open)
+	if err := k.aside(under, func() error { return k.take(under, cfg, lease, named) }, func() {}); err != nil {
+		if failed, ok := errors.AsType[notOpened](err); ok {
+			k.files.refuse(failed.paths)
+		}
 		return 0, err
 	}
 	k.serving(lease)
@@ -170,7 +220,7 @@ func (k *keeper) shorten(lease *client.Lease) {
 // take adopts a lease: its keys go to long work and to the model, and what nobody
 // takes is wiped. It may be given up at the lease's end and go on later: then it
 // finds the lease gone and its keys wiped.
-func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Lease) error {
+func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Lease, named named) error {
 	defer lease.Wipe() // what nobody took
 	var key client.Key
 	var anew bool
@@ -189,48 +239,111 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 	if lease.Unsent != nil {
 		k.log.Warn("release receipt not sent", "lease", lease.ID, "err", lease.Unsent)
 	}
-	if anew { // before anything of this lease is handed on: two models do not fit
-		if err := k.tenure.closeModel(ReasonModelUnavailable, "the model is being opened"); err != nil {
-			return err
+	if anew && !named.next[cfg.Models[0].Resource] {
+		if err := k.tenure.withdraw(key); err != nil {
+			k.log.Error("the model whose key is not granted any more", "err", err)
 		}
 	}
-	if k.granted != nil {
-		err := k.granted(cfg, lease)
-		if err == nil {
-			err = k.tenure.settled(lease)
+	hand := func() error {
+		if k.granted == nil {
+			return nil
 		}
-		if err != nil {
-			if anew {
-				k.tenure.failed(lease, err)
-			}
-			return err
-		}
+		return errors.Join(k.granted(cfg, lease, named), k.tenure.settled(lease))
 	}
 	switch {
-	case len(cfg.Models) == 0:
-		return k.tenure.serve(lease, nil)
 	case !anew:
+		if err := hand(); err != nil {
+			return err
+		}
+		if k.tenure.settledOn(named.trouble) {
+			k.log.Error("an installed file is not served; the one before it goes on while its key is granted", "err", named.trouble)
+		}
+		if len(cfg.Models) == 0 {
+			return k.tenure.serve(lease, nil)
+		}
 		return nil // under the new lease from now on
+	case k.tenure.unserved():
+		if err := hand(); err != nil {
+			k.tenure.failed(lease, err)
+			return err
+		}
+		return k.takeModel(ctx, cfg, lease, key)
 	}
-	delete(lease.Keys, cfg.Models[0].Resource) // the key moves to the model
-	return k.takeModel(ctx, cfg, lease, key)
+	// What is served goes on until the next model is open, and with it all that the lease
+	// before opened.
+	if err := k.takeModel(ctx, cfg, lease, key); err != nil {
+		return err
+	}
+	err := hand()
+	if failed, ok := errors.AsType[notOpened](err); ok {
+		failed.kept = false // the model is another
+		return failed
+	}
+	return err
 }
 
-// takeModel opens the model. An open that fails serves nothing: a model whose seal
-// does not verify is never served from an older version.
+// takeModel opens the model: beside the one that is served, or in its place. One that does
+// not open is not served, and one that is goes on no longer than its own lease: a model
+// whose seal does not verify is never served from an older version under a new lease.
 func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *client.Lease, key client.Key) error {
+	m := cfg.Models[0]
+	delete(lease.Keys, m.Resource) // the key moves to the model
 	held := &custody{key: key.Key, subject: key.Subject}
-	if err := k.tenure.begin(ctx, lease, held); err != nil {
-		held.wipe()
-		return err
-	}
-	opened, err := k.open(ctx, cfg, cfg.Models[0], held, key.Version, k.log)
+	opened, err := k.openNext(ctx, cfg, lease, held, key.Version)
 	if err != nil {
-		k.tenure.failed(lease, err)
-		return err
+		held.wipe()
+		failed := notOpened{err, []string{m.Path}, k.tenure.failed(lease, err)}
+		if failed.kept {
+			k.log.Error("the model's next file does not open; the one before it goes on while its key is granted", "model", m.Name, "err", err)
+			failed.error = fmt.Errorf("the model before goes on: %w", err)
+		}
+		return failed
 	}
 	if receipts := opened.receipts(lease.Roles[opened.Resource]); receipts != receiptsVerify {
 		k.log.Warn("receipts of this model's answers will not verify", "model", opened.Name, "receipts", receipts)
 	}
 	return k.tenure.serve(lease, opened)
+}
+
+// openNext opens the model of a lease. If there is no room beside the one that is served,
+// everything of the file is checked before that one is closed.
+func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *client.Lease, held *custody, version uint64) (*openModel, error) {
+	served, err := k.tenure.begin(ctx, lease, held)
+	if err != nil {
+		return nil, err
+	}
+	m := cfg.Models[0]
+	if served == nil {
+		return k.open(ctx, cfg, m, held, version, 0, k.log)
+	}
+	taken := served.memory.Used() + goHeapLimit
+	fits, err := examine(ctx, cfg, m, held, taken)
+	if err != nil {
+		return nil, err
+	}
+	if !fits {
+		k.log.Info("the limit has no room for two models: requests wait while one takes the place of the other", "model", m.Name)
+		if err := k.tenure.vacate(ctx, lease, served); err != nil {
+			return nil, err
+		}
+		return k.open(ctx, cfg, m, held, version, 0, k.log)
+	}
+	k.models(cfg, 2)
+	opened, err := k.open(ctx, cfg, m, held, version, taken, k.log)
+	if err != nil {
+		k.models(cfg, 1)
+		return nil, err
+	}
+	go func() { // ends with the other model
+		<-served.gone
+		_ = opened.taken.Release() // a charge: nothing is unmapped
+		k.models(cfg, 1)
+	}()
+	return opened, nil
+}
+
+func (k *keeper) models(cfg settings.Config, n int) {
+	if k.heap != nil {
+		k.heap(cfg, n)
+	}
 }

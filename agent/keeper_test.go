@@ -207,7 +207,7 @@ func TestWhatALeaseOpensBesideTheModelStays(t *testing.T) {
 		var open atomic.Bool
 		var opened atomic.Int32
 		k.tenure.wiped = append(k.tenure.wiped, func() { open.Store(false) })
-		k.granted = func(settings.Config, *client.Lease) error { open.Store(true); opened.Add(1); return nil }
+		k.granted = func(settings.Config, *client.Lease, named) error { open.Store(true); opened.Add(1); return nil }
 		run(t, k, func() {
 			if reasonOf(t, k) != "serving" || !open.Load() || opened.Load() != 1 {
 				t.Errorf("%s; open %t after %d", reasonOf(t, k), open.Load(), opened.Load())
@@ -339,12 +339,12 @@ func TestOwnLimitShortensALongLease(t *testing.T) {
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
 	g := newGuest(t)
 	g.cfg.Compute.TEE.MemoryLimitMB = goReserve >> 20
-	_, err := open(t.Context(), g.cfg, g.cfg.Models[0], &custody{key: keyOf(t, modelKey)}, 1, (&script{t: t}).keeper(g).log)
+	_, err := open(t.Context(), g.cfg, g.cfg.Models[0], &custody{key: keyOf(t, modelKey)}, 1, 0, (&script{t: t}).keeper(g).log)
 	if err == nil || !strings.Contains(err.Error(), "does not fit") || !strings.Contains(err.Error(), "MiB") {
 		t.Errorf("%v", err)
 	}
 	other := keyOf(t, strings.Repeat("x", 32))
-	if _, err := open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], &custody{key: other}, 1, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
+	if _, err := open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], &custody{key: other}, 1, 0, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
 		t.Errorf("another key: %v, %d bytes left of it", err, other.Len())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -39,14 +40,22 @@ type openModel struct {
 	threads     int
 	limit       int64 // of the whole process, under which it was opened
 	memory      *arena.Budget
+	taken       *arena.Region // of the limit, by the model before; nil if there was none
 	weights     *weights.Weights
 	engine      *infer.Engine
+	once        sync.Once // closes it
+	closeErr    error
+
+	serving context.Context // requests run under it; ends when the model may not be served any more
+	cease   context.CancelCauseFunc
+	users   int           // requests that use it; the tenure's lock guards it
+	unused  chan struct{} // closed once there are none, if somebody waits for that; same lock
 }
 
 // open opens a sealed model into the memory that the limit leaves, with the key of
-// the custody, of that version. It leaves nothing behind when it fails. Once the
-// custody is wiped it decrypts nothing more.
-func open(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, log *slog.Logger) (*openModel, error) {
+// the custody, of that version, while so many bytes of the limit stay taken. It leaves
+// nothing behind when it fails. Once the custody is wiped it decrypts nothing more.
+func open(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error) {
 	publisher, err := settings.Identity(m.Publisher)
 	if err != nil {
 		held.wipe()
@@ -54,11 +63,8 @@ func open(ctx context.Context, cfg settings.Config, m settings.Model, held *cust
 	}
 	var tooLarge *arena.DoesNotFit
 	for _, try := range attempts(m) {
-		o := &openModel{Model: m, custody: held, gone: make(chan struct{}), keyVersion: version, contextSize: try.context, threads: m.Threads, limit: cfg.MemoryLimit()}
-		if o.threads == 0 {
-			o.threads = runtime.NumCPU()
-		}
-		err := o.openWith(ctx, cfg, publisher, try.mode)
+		o := &openModel{Model: m, custody: held, gone: make(chan struct{}), keyVersion: version, contextSize: try.context, threads: threads(m), limit: cfg.MemoryLimit()}
+		err := o.openWith(ctx, cfg, publisher, try.mode, taken)
 		if err == nil {
 			log.Info("model opened", "model", m.Name, "model_id", o.id(), "key_version", version, "mode", o.weights.Mode().String(),
 				"context", o.engine.ContextSize(), "threads", o.threads, "arena_mib", o.memory.Used()>>20)
@@ -70,8 +76,19 @@ func open(ctx context.Context, cfg settings.Config, m settings.Model, held *cust
 		}
 	}
 	held.wipe()
-	return nil, fmt.Errorf("model %s does not fit compute.tee.memory_limit_mb: %d, of which %d MiB stay with the process itself and its requests: %w",
-		m.Name, cfg.Compute.TEE.MemoryLimitMB, reserve(cfg)>>20, tooLarge)
+	return nil, doesNotFit(cfg, m, tooLarge)
+}
+
+func doesNotFit(cfg settings.Config, m settings.Model, err error) error {
+	return fmt.Errorf("model %s does not fit compute.tee.memory_limit_mb: %d, of which %d MiB stay with the process itself and its requests: %w",
+		m.Name, cfg.Compute.TEE.MemoryLimitMB, reserve(cfg)>>20, err)
+}
+
+func threads(m settings.Model) int {
+	if m.Threads == 0 {
+		return runtime.NumCPU()
+	}
+	return m.Threads
 }
 
 // attempt is one way to use the memory.
@@ -107,13 +124,18 @@ func attempts(m settings.Model) []attempt {
 }
 
 // openWith maps weights and engine for one context size, or nothing.
-func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode) error {
+func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode, taken int64) error {
 	limit := cfg.MemoryLimit() - reserve(cfg)
-	need, err := o.engineMemory(publisher, limit)
+	need, err := o.engineMemory(publisher, limit-taken)
 	if err != nil {
 		return err
 	}
 	o.memory = o.budget(limit)
+	if taken > 0 {
+		if o.taken, err = o.memory.Charge("the model before", taken); err != nil {
+			return err
+		}
+	}
 	o.weights, err = weights.Open(o.Path, o.key, o.memory, o.options(publisher, mode, need))
 	if err != nil {
 		return err
@@ -150,7 +172,7 @@ func (o *openModel) engineMemory(publisher identity.Public, limit int64) (int64,
 		return 0, err
 	}
 	need, err := infer.Memory(header, o.threads, o.contextSize, max(o.Sequences, 1))
-	return need + 64<<10, err // a few regions, each rounded up to pages and guarded
+	return need + engineRounding, err
 }
 
 func (o *openModel) options(publisher identity.Public, mode weights.Mode, reserve int64) weights.Options {
@@ -198,6 +220,11 @@ func (o *openModel) close() error {
 	if o == nil {
 		return nil
 	}
+	o.once.Do(func() { o.closeErr = o.closeNow() })
+	return o.closeErr
+}
+
+func (o *openModel) closeNow() error {
 	o.key.Wipe() // nobody needs it any more; what it opened is open
 	closed := make(chan error, 1)
 	go func() {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -37,8 +38,9 @@ func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		first.Expires, second.Expires = now.Add(time.Minute), now.Add(time.Minute+second.TTL)
-		first.Keys, second.Keys = nil, nil
-		tenure, model := newTenure(slog.New(slog.DiscardHandler)), &openModel{custody: &custody{}}
+		granted := map[string]client.Key{"models/test": {Version: 1}}
+		first.Keys, second.Keys = granted, granted
+		tenure, model := newTenure(slog.New(slog.DiscardHandler)), &openModel{Model: settings.Model{Resource: "models/test"}, keyVersion: 1, custody: &custody{}}
 		g := gate{tenure: tenure, agentKey: cfg.AgentKey}
 		if err := tenure.adopt(first); err != nil {
 			t.Fatal(err)
@@ -69,7 +71,7 @@ func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 		if err != nil || report.Lease.Lease.String() != second.ID {
 			t.Errorf("lease %s, the renewal is %s: %v", report.Lease.Lease, second.ID, err)
 		}
-		other := &openModel{custody: &custody{}}
+		other := &openModel{Model: settings.Model{Resource: "models/test"}, keyVersion: 1, custody: &custody{}}
 		if _, err := g.issue(other)(answer); err == nil {
 			t.Error("a receipt for a model that is not served any more")
 		}

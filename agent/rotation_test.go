@@ -148,7 +148,7 @@ func TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting(t *testing.T) {
 		f := files{installed: func(settings.Config) []opened { asked++; <-disk; return nil }}
 		var cfg settings.Config
 		cfg.Models = []settings.Model{{Resource: "models/a"}}
-		open := []opened{{"models/a", protocol.File{ID: [32]byte{1}, Commitment: [32]byte{2}, Model: [32]byte{3}}}}
+		open := []opened{{resource: "models/a", file: protocol.File{ID: [32]byte{1}, Commitment: [32]byte{2}, Model: [32]byte{3}}}}
 		for i, took := range []time.Duration{lookGrace, 0, 0} {
 			began := time.Now()
 			got := f.want(cfg, open)

@@ -110,7 +110,7 @@ func (d *daemon) prepare() (err error) {
 		return err
 	}
 	d.client.Store(broker)
-	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, files: files{installed: installed}, reloaded: make(chan reload)}
+	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, heap: limitHeap, files: files{installed: installed}, reloaded: make(chan reload)}
 	d.prepareWork()
 	s, kept := d.Config.Socket, d.Config.Receipts
 	uids, gids, err := s.Allowed()
@@ -309,8 +309,15 @@ func (d *daemon) healthy(ctx context.Context) error {
 	return resp.Body.Close()
 }
 
-// reloadAfter is longer than a reload takes that waits for an attestation and a large model.
+// reloadAfter is longer than a reload takes.
 const reloadAfter = 5 * time.Minute
+
+// verdictAfter is how long a reload waits for the first attestation with what it brought, and
+// for its model to be open. It is less than TimeoutStartSec= of the unit.
+const verdictAfter = 75 * time.Second
+
+// ReasonVerdictUnknown means that a reload was taken and has not come to an end yet.
+const ReasonVerdictUnknown evidence.Reason = "reload-under-way"
 
 // reloads reads the configuration again at each SIGHUP, and whenever it is asked to. A bad one changes nothing.
 func (d *daemon) reloads(ctx context.Context) error {
@@ -337,7 +344,7 @@ func (d *daemon) reloadTold(ctx context.Context) error {
 	err := d.reload(ctx)
 	status := "configuration read again"
 	if err != nil {
-		status = "reload refused; the old configuration goes on"
+		status = "reload refused, or not done yet"
 		d.Logger.Error(status, "err", err)
 	}
 	if err := service.Ready(status); err != nil {
@@ -367,13 +374,33 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker}:
+	verdict, taken := make(chan error, 1), make(chan struct{})
+	took := func() {
+		close(taken)
 		d.cfg.Store(&cfg)
 		_ = d.client.Swap(broker).Close() // its kept connection is nobody's any more
-		return nil
+	}
+	wait := time.NewTimer(verdictAfter)
+	defer wait.Stop()
+	select {
+	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker, took: took, verdict: verdict}:
+	case <-wait.C:
+		return errors.Join(evidence.Refuse(ReasonVerdictUnknown, "nothing was taken: an attestation or the opening of a model is under way since before; reload again once anchorhold status shows that it has ended"), broker.Close())
 	case <-ctx.Done():
 		return errors.Join(errors.New("the agent is stopping"), broker.Close())
+	}
+	select {
+	case err = <-verdict:
+		select {
+		case <-taken:
+		default:
+			err = errors.Join(err, broker.Close())
+		}
+		return err
+	case <-wait.C:
+		return evidence.Refuse(ReasonVerdictUnknown, "the configuration was handed on, and what came of it is not known after %s: see anchorhold status", verdictAfter)
+	case <-ctx.Done():
+		return errors.New("the agent is stopping")
 	}
 }
 

@@ -20,6 +20,9 @@ type Status struct {
 	// what ends then.
 	Ends  map[string]time.Time `json:"ends,omitempty"`
 	Model *ModelStatus         `json:"model,omitempty"`
+	// ModelUpdate says of a file that is to take the place of the model that is served, or
+	// has none beside it, that it is being opened, or why it is not served.
+	ModelUpdate string `json:"model_update,omitempty"`
 }
 
 // LeaseStatus shows the lease that is held.
@@ -75,6 +78,14 @@ func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
 			EvidenceKind: string(l.EvidenceKind), EvidenceDigest: hex.EncodeToString(l.EvidenceDigest[:]),
 			AuditIndex: l.AuditIndex, AuditLeaf: hex.EncodeToString(l.AuditLeaf[:])}
 	}
+	switch {
+	case t.trouble != nil:
+		s.ModelUpdate = "not served, the model before goes on while its key is granted: " + t.trouble.Error()
+	case t.awaited != nil:
+		s.ModelUpdate = "being opened; there is no room for two models, and requests wait"
+	case t.opening != nil && t.model != nil:
+		s.ModelUpdate = "being opened beside the model that is served"
+	}
 	if m := t.model; m != nil {
 		s.Model = &ModelStatus{Name: m.Name, ID: m.id(), Version: m.weights.Public().Version, KeyVersion: m.keyVersion,
 			Mode: m.weights.Mode().String(), Context: m.engine.ContextSize(), Threads: m.threads, ArenaBytes: m.memory.Used()}
@@ -97,6 +108,11 @@ func (t *tenure) gauges() []localapi.Gauge {
 	if t.lease != nil {
 		list = append(list, localapi.Gauge{Name: "anchorhold_lease_remaining_seconds", Help: "Time until the lease ends.", Value: t.lease.Remaining(time.Now()).Seconds()})
 	}
+	refused := 0.0
+	if t.trouble != nil {
+		refused = 1
+	}
+	list = append(list, localapi.Gauge{Name: "anchorhold_model_update_refused", Help: "1 while the installed file of the model does not open and the one before it is served.", Value: refused})
 	if t.model != nil {
 		list = append(list, localapi.Gauge{Name: "anchorhold_arena_bytes", Help: "Memory of weights, cache and scratch.", Value: float64(t.model.memory.Used())})
 	}

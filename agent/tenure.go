@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -54,24 +53,25 @@ type tenure struct {
 	// within a bounded time; they run beside each other. Set before the first lease.
 	wiped []func()
 
+	// lapsed ends what else only a lease before the one that is held had granted, if anything
+	// is left of it; optional.
+	lapsed func()
+
 	mu      sync.RWMutex // guards the rest
 	lease   *client.Lease
 	keys    []*keybuf.Buffer // all that came with the lease, whoever has them now
-	end     *time.Timer      // of the lease
-	model   *openModel
-	opening *custody        // of the model that is being opened
-	closing <-chan struct{} // closed once the last model has given its memory back
+	running []holding        // the lease, after those before it that still run and grant something else
+	model   *openModel       // is served
+	leaving *openModel       // was served before it; ends with its last answer
+	opening *custody         // of the model that is being opened
+	closing []*openModel     // may not have given their memory back
+	awaited chan struct{}    // nil, or closed once requests need wait no longer for the next model
 	refusal error
-	// serving ends when the model may not be served any more; requests run under
-	// it. A renewal of the lease does not end it.
-	serving context.Context
-	cease   context.CancelCauseFunc
+	trouble error // why the model's next file is not served in its place
 }
 
 func newTenure(log *slog.Logger) *tenure {
-	none := make(chan struct{})
-	close(none)
-	return &tenure{log: log, closing: none, refusal: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
+	return &tenure{log: log, refusal: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
 // Serving returns nil while a lease and a model are held, else the reason.
@@ -85,8 +85,8 @@ func (t *tenure) Serving() error {
 }
 
 // adopt takes a new lease in the place of the one that is held, and sets the clock
-// that ends it. What the old one opened stays. A lease that is over already is
-// wiped and refused.
+// that ends it. What the old one opened stays: under the new one if that grants it too,
+// else until the old one ends. A lease that is over already is wiped and refused.
 func (t *tenure) adopt(lease *client.Lease) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -95,14 +95,11 @@ func (t *tenure) adopt(lease *client.Lease) error {
 		lease.Wipe()
 		return evidence.Refuse(ReasonLeaseExpired, "the lease was over when it arrived")
 	}
-	if t.end != nil {
-		t.end.Stop()
-	}
 	t.lease, t.keys = lease, nil
 	for _, k := range lease.Keys {
 		t.keys = append(t.keys, k.Key)
 	}
-	t.end = time.AfterFunc(left, func() { t.expire(lease) })
+	t.hold(lease, left)
 	return nil
 }
 
@@ -112,6 +109,7 @@ func (t *tenure) expire(lease *client.Lease) {
 	held := t.lease == lease
 	t.mu.RUnlock()
 	if !held {
+		t.lapse(lease)
 		return
 	}
 	err := t.finish(lease, evidence.Refuse(ReasonLeaseExpired, "the lease ended and the broker has not granted a new one"))
@@ -128,55 +126,6 @@ func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || t.model.subject != k.Subject || !t.model.key.Equal(k.Key)
-}
-
-// opened returns the file of the model that is served, if one is.
-func (t *tenure) opened() (list []opened) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if t.model != nil {
-		list = append(list, opened{t.model.Resource, fileOf(t.model.weights.Public().Lock(), t.model.weights.ModelID())})
-	}
-	return list
-}
-
-// begin registers a model that is about to be opened under a lease, so that the
-// lease's end finds its key and its memory. It waits until the model before it has
-// given its memory back.
-func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *custody) error {
-	t.mu.Lock()
-	closing := t.closing
-	if t.lease != lease {
-		t.mu.Unlock()
-		return evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
-	}
-	t.opening = c
-	t.mu.Unlock()
-	select {
-	case <-closing:
-		return nil
-	case <-ctx.Done():
-		return evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
-	}
-}
-
-// serve starts serving a model under the lease, if that is still held; nil serves
-// long work alone.
-func (t *tenure) serve(lease *client.Lease, m *openModel) error {
-	t.mu.Lock()
-	if t.lease != lease {
-		refusal := t.refusal
-		t.mu.Unlock()
-		return errors.Join(refusal, m.close())
-	}
-	defer t.mu.Unlock()
-	t.opening, t.refusal = nil, nil
-	if t.cease != nil && m == nil { // a renewed lease without a model: nothing changes
-		return nil
-	}
-	t.model = m
-	t.serving, t.cease = context.WithCancelCause(context.Background())
-	return nil
 }
 
 // settled refuses what was opened beside the model for a lease that ended meanwhile,
@@ -201,43 +150,6 @@ func (t *tenure) wipeOthers() {
 	steps.Wait()
 }
 
-// failed says why the lease's model is not served.
-func (t *tenure) failed(lease *client.Lease, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.lease != lease {
-		return
-	}
-	reason := ReasonModelUnavailable
-	if why, _ := evidence.ReasonOf(err); why == ReasonModelNotGranted {
-		reason = why
-	}
-	t.opening, t.refusal = nil, evidence.Refuse(reason, "%v", err)
-}
-
-// closeModel stops serving for a reason and wipes the model, but keeps the lease.
-func (t *tenure) closeModel(reason evidence.Reason, format string, args ...any) error {
-	t.mu.Lock()
-	t.refusal = evidence.Refuse(reason, format, args...)
-	model, opening := t.release(t.refusal)
-	t.mu.Unlock()
-	opening.wipe()
-	return model.close()
-}
-
-// release takes the model out of the tenure and ends its requests; mu is held.
-func (t *tenure) release(why error) (*openModel, *custody) {
-	model, opening := t.model, t.opening
-	if t.cease != nil {
-		t.cease(why)
-	}
-	if model != nil {
-		t.closing = model.gone
-	}
-	t.model, t.opening, t.cease = nil, nil, nil
-	return model, opening
-}
-
 // refuse ends the tenure for a reason, whichever lease is held.
 func (t *tenure) refuse(reason evidence.Reason, format string, args ...any) error {
 	return t.finish(nil, evidence.Refuse(reason, format, args...))
@@ -252,13 +164,16 @@ func (t *tenure) finish(lease *client.Lease, refusal error) error {
 		t.mu.Unlock()
 		return nil
 	}
-	t.refusal = refusal
-	model, opening := t.release(refusal)
-	keys := t.keys
-	t.lease, t.keys = nil, nil
-	if t.end != nil {
-		t.end.Stop()
+	t.refusal, t.trouble = refusal, nil
+	t.admit()
+	t.part(t.model, refusal)
+	t.part(t.leaving, refusal)
+	closing, opening, keys := t.closing, t.opening, t.keys
+	t.lease, t.keys, t.opening = nil, nil, nil
+	for _, h := range t.running {
+		h.end.Stop()
 	}
+	t.running = nil
 	t.mu.Unlock()
 
 	for _, k := range keys {
@@ -270,22 +185,9 @@ func (t *tenure) finish(lease *client.Lease, refusal error) error {
 		defer close(others)
 		t.wipeOthers()
 	}()
-	err := model.close()
+	err := closeAll(closing)
 	<-others
 	return err
-}
-
-// snapshot returns what a request needs, or the refusal.
-func (t *tenure) snapshot() (*openModel, context.Context, error) {
-	if err := t.Serving(); err != nil {
-		return nil, nil, err
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if t.refusal != nil {
-		return nil, nil, t.refusal
-	}
-	return t.model, t.serving, nil
 }
 
 // held returns the lease if it runs, whether or not a model is served under it.
@@ -299,19 +201,6 @@ func (t *tenure) held() (*client.Lease, error) {
 		return nil, evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
 	}
 	return t.lease, nil
-}
-
-// leaseFor returns the lease that runs now if this model is still the one that is
-// served: an answer that began under one lease ends under its renewal.
-func (t *tenure) leaseFor(m *openModel) (*client.Lease, error) {
-	t.mu.RLock()
-	same := t.model == m
-	t.mu.RUnlock()
-	lease, err := t.held()
-	if err == nil && !same {
-		err = evidence.Refuse(ReasonLeaseExpired, "the model was closed before the answer ended")
-	}
-	return lease, err
 }
 
 // renewIn is when to attest anew: about 0.7 of what is left of the lease.

@@ -16,10 +16,12 @@ import (
 // trailTick is the model's unit of time: a lease lives for two.
 const trailTick = 5 * time.Minute
 
-// trailReasons are the codes with which an agent refuses what a rule of the model refuses.
+// trailReasons are the codes with which an agent refuses what a rule of the model refuses. An
+// answer goes on under the lease that granted its model, and ends with that one: never under
+// a renewal for another model.
 var trailReasons = map[string]evidence.Reason{
 	"lease_running": ReasonLeaseExpired,
-	"same_model":    ReasonModelUnavailable,
+	"same_model":    ReasonLeaseExpired,
 }
 
 // TestTrailsInsideAnAgent takes those trails of packaging/model to the keeper whose steps
@@ -61,10 +63,12 @@ func replayTrail(t *testing.T, g guest, trail model.Trail) {
 		if leases == 0 || reasonOf(t, k) != "serving" {
 			t.Fatalf("%d leases: %s", leases, reasonOf(t, k))
 		}
-		_, answering, err := k.tenure.snapshot()
+		m, done, err := k.tenure.use(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer done()
+		answering := m.serving
 		began := time.Now()
 		for i, step := range trail.Steps {
 			var refusal error

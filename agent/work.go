@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
@@ -26,6 +27,7 @@ func (d *daemon) prepareWork() {
 	if len(d.Config.Classifiers) > 0 {
 		d.classifiers = classify.New(classify.Config{Memory: classifierMemory, AgentKey: d.agentKey, Lease: d.receiptLease, Logger: d.Logger})
 		d.tenure.wiped = append(d.tenure.wiped, d.classifiers.Wipe)
+		d.tenure.lapsed = d.classifiers.Lapse
 	}
 	if d.Config.Participates() || d.Config.Proves() {
 		d.works = longwork.New(longwork.Agent{Sign: d.sign, RoundKey: d.roundKey, Classifiers: d.classifiers, Logger: d.Logger})
@@ -55,9 +57,9 @@ func (d *daemon) serveClassifiers() *oip.Service {
 	}}
 }
 
-// receiptLease is the lease that receipts are signed under now.
-func (d *daemon) receiptLease() (receipt.Lease, error) {
-	lease, err := d.tenure.held()
+// receiptLease is the lease that receipts of what a key opened are signed under now.
+func (d *daemon) receiptLease(g classify.Grant) (receipt.Lease, error) {
+	lease, err := d.tenure.leaseOf(g.Resource, grant{g.Version, g.Subject})
 	if err != nil {
 		return receipt.Lease{}, err
 	}
@@ -65,7 +67,7 @@ func (d *daemon) receiptLease() (receipt.Lease, error) {
 }
 
 // granted hands a lease's keys to long work and to the classifiers.
-func (d *daemon) granted(cfg settings.Config, lease *client.Lease) error {
+func (d *daemon) granted(cfg settings.Config, lease *client.Lease, named named) error {
 	if d.works != nil {
 		if err := d.works.Begin(cfg, lease); err != nil {
 			return err
@@ -75,12 +77,31 @@ func (d *daemon) granted(cfg settings.Config, lease *client.Lease) error {
 		keys := map[string]classify.Key{}
 		for _, c := range cfg.Classifiers {
 			if k, ok := lease.Keys[c.Resource]; ok {
-				keys[c.Resource] = classify.Key{Secret: k.Key, Version: k.Version, Subject: k.Subject}
+				keys[c.Resource] = classify.Key{Secret: k.Key, Version: k.Version, Subject: k.Subject, Next: named.next[c.Resource]}
 			}
 		}
-		d.classifiers.Adopt(cfg.Classifiers, keys)
+		return kept(d.classifiers.Adopt(cfg.Classifiers, keys))
 	}
 	return nil
+}
+
+// kept is an error if the next file of a classifier is not served in the place of the one
+// that is. One that is not served at all says why to whoever asks, and is tried again with
+// the next lease.
+func kept(list []classify.Unopened) error {
+	var failed notOpened
+	var why []error
+	for _, u := range list {
+		if u.Kept {
+			failed.paths = append(failed.paths, u.Path)
+			why = append(why, fmt.Errorf("the version before of classifier %s goes on: %w", u.Name, u.Err))
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	failed.error, failed.kept = errors.Join(why...), true
+	return failed
 }
 
 // openClassifiers are the sealed files of the classifiers that are served.
@@ -89,7 +110,7 @@ func (d *daemon) openClassifiers() (list []opened) {
 		return nil
 	}
 	for _, o := range d.classifiers.Files() {
-		list = append(list, opened{o.Resource, protocol.File{ID: o.ID, Commitment: o.Commitment, Model: o.Model}})
+		list = append(list, opened{resource: o.Resource, file: protocol.File{ID: o.ID, Commitment: o.Commitment, Model: o.Model}})
 	}
 	return list
 }

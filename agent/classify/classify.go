@@ -52,9 +52,16 @@ type Config struct {
 	Memory int64
 	// AgentKey signs receipts.
 	AgentKey *identity.Private
-	// Lease is the lease that runs now, or why there is none.
-	Lease  func() (receipt.Lease, error)
+	// Lease is the lease that grants a version of a key now, or why there is none.
+	Lease  func(Grant) (receipt.Lease, error)
 	Logger *slog.Logger
+}
+
+// Grant names what a lease gives: a version of a resource's key, and what that opens.
+type Grant struct {
+	Resource string
+	Version  uint64
+	Subject  statement.Digest
 }
 
 // Key is a released key. It stays the caller's; the service copies it.
@@ -64,6 +71,9 @@ type Key struct {
 	// Subject is the id of the model that the key opens, as the broker says. If it does
 	// not say, which is zero, the model is served, and its receipts do not verify.
 	Subject statement.Digest
+	// Next says that the key was asked for a file that is not open. Else one that does not
+	// open what is served means that what is served is not granted any more.
+	Next bool
 }
 
 // maxRunners is how many runners of a classifier are kept for the next requests.
@@ -103,16 +113,25 @@ func New(cfg Config) *Service {
 	return &Service{cfg: cfg, grace: closeGrace, budget: arena.NewBudget(cfg.Memory), open: map[string]*served{}, why: map[string]error{}}
 }
 
+// Unopened is a classifier that did not open.
+type Unopened struct {
+	Name, Path string
+	// Kept says that its version before goes on, as long as the lease that granted it.
+	Kept bool
+	Err  error
+}
+
 // Adopt opens the classifiers of a configuration with the keys of a lease, by
-// resource. Those that are open under the same key stay. One that does not open is not
-// served, and says why; the others are. It reads files without holding the lock: a disk
-// that hangs must not keep Wipe waiting.
-func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
+// resource. Those that are open under the same key stay; one under another key, or of another
+// configuration, is served until the next is open in its place. One that does not open is not served, and says why;
+// the others are. It reads files without holding the lock: a disk that hangs must not keep
+// Wipe waiting.
+func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopened []Unopened) {
 	s.mu.Lock()
 	wipes, budget := s.wipes, s.budget
 	var dropped []*served
 	for name, o := range s.open {
-		if !slices.Contains(list, o.Classifier) {
+		if !slices.ContainsFunc(list, func(c settings.Classifier) bool { return c.Name == o.Name }) {
 			dropped = append(dropped, s.take(name))
 		}
 	}
@@ -120,13 +139,17 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
 	var missing []settings.Classifier
 	for _, c := range list {
 		k, ok := keys[c.Resource]
-		if held := s.open[c.Name]; ok && held != nil && held.key.Version == k.Version && held.key.Subject == k.Subject && held.key.Secret.Equal(k.Secret) {
+		held := s.open[c.Name]
+		if ok && held != nil && held.Classifier == c && held.key.Version == k.Version && held.key.Subject == k.Subject && held.key.Secret.Equal(k.Secret) {
 			continue
 		}
-		dropped = append(dropped, s.take(c.Name))
 		if !ok {
+			dropped = append(dropped, s.take(c.Name))
 			s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "the broker granted a lease without the key of %s", c.Resource)
 			continue
+		}
+		if held != nil && !k.Next && !(held.key.Secret.Equal(k.Secret) && (k.Subject == statement.Digest{} || k.Subject == held.id.ID())) {
+			dropped = append(dropped, s.take(c.Name))
 		}
 		s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "it is being opened")
 		missing = append(missing, c)
@@ -135,10 +158,56 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) {
 	s.tell(s.close(dropped))
 	for _, c := range missing {
 		o, err := s.openOne(c, keys[c.Resource], budget, wipes)
-		if !s.settle(c, o, err, wipes) {
-			return
+		if _, full := errors.AsType[*arena.DoesNotFit](err); full && s.vacate(c.Name) {
+			o, err = s.openOne(c, keys[c.Resource], budget, wipes)
+		}
+		current, kept := s.settle(c, o, err, wipes)
+		if !current {
+			return unopened
+		}
+		if err != nil {
+			unopened = append(unopened, Unopened{c.Name, c.Path, kept, err})
 		}
 	}
+	return unopened
+}
+
+// vacate closes a classifier that has no room beside its next version. It returns whether
+// one was open.
+func (s *Service) vacate(name string) bool {
+	s.mu.Lock()
+	o := s.take(name)
+	s.mu.Unlock()
+	s.tell(s.close([]*served{o}))
+	return o != nil
+}
+
+// grant is what the classifier is served under.
+func (o *served) grant() Grant { return Grant{o.Resource, o.key.Version, o.key.Subject} }
+
+// Lapse closes the classifiers whose key no lease grants any more: their next version has
+// not opened in time. It returns within closeGrace.
+func (s *Service) Lapse() {
+	s.mu.RLock()
+	var list []*served
+	for _, o := range s.open {
+		list = append(list, o)
+	}
+	s.mu.RUnlock()
+	var over []*served
+	for _, o := range list {
+		if _, err := s.cfg.Lease(o.grant()); err != nil {
+			s.mu.Lock()
+			if s.open[o.Name] == o {
+				over = append(over, s.take(o.Name))
+				if s.why[o.Name] == nil {
+					s.why[o.Name] = err
+				}
+			}
+			s.mu.Unlock()
+		}
+	}
+	s.tell(s.close(over))
 }
 
 // File is the sealed file of a classifier that is served.
@@ -160,12 +229,14 @@ func (s *Service) Files() []File {
 	return list
 }
 
-// settle serves a classifier that was opened, or says why it is not. It returns false
-// if the lease ended meanwhile; then nothing of it is kept.
-func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int) bool {
+// settle serves a classifier that was opened, in the place of its version before, or says
+// why it is not, and whether that one goes on. current is false if the lease ended meanwhile;
+// then nothing of it is kept.
+func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int) (current, kept bool) {
 	s.mu.Lock()
 	s.opening = nil
-	current := s.wipes == wipes
+	current = s.wipes == wipes
+	var before *served
 	switch {
 	case !current:
 	case err != nil:
@@ -176,22 +247,25 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 		s.why[c.Name] = evidence.Refuse(reason, "%v", err)
 	default:
 		delete(s.why, c.Name)
+		before = s.take(c.Name)
 		s.open[c.Name] = o
 	}
+	kept = s.open[c.Name] != nil
 	s.mu.Unlock()
 	switch {
 	case !current:
 		s.tell(s.close([]*served{o}))
 	case err != nil:
-		s.cfg.Logger.Error("classifier not opened", "model", c.Name, "err", err)
+		s.cfg.Logger.Error("classifier not opened", "model", c.Name, "version_before_goes_on", kept, "err", err)
 	default:
+		s.tell(s.close([]*served{before}))
 		id := o.id.ID()
 		s.cfg.Logger.Info("classifier opened", "model", c.Name, "model_id", id.String(), "key_version", o.key.Version)
 		if o.key.Subject == (statement.Digest{}) {
 			s.cfg.Logger.Warn("receipts of this model's answers will not verify: the broker's store does not say which model the key is for (anchorhold secret put --model)", "model", c.Name, "resource", c.Resource)
 		}
 	}
-	return current
+	return current, kept
 }
 
 // copyKey copies the key of a classifier that is about to be opened, to where Wipe finds it:
@@ -401,7 +475,7 @@ func (s *Service) Classify(ctx context.Context, name string, input []int8) (Answ
 	if a.Salt, err = statement.NewSalt(); err != nil {
 		return a, err
 	}
-	lease, err := s.cfg.Lease()
+	lease, err := s.cfg.Lease(o.grant())
 	if err != nil {
 		return a, err
 	}

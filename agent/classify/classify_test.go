@@ -56,7 +56,7 @@ func newBench(t testing.TB, memory int64) *bench {
 	t.Helper()
 	b := &bench{world: federationtest.New(t)}
 	b.agent = b.world.Agent(t, nil)
-	b.Service = classify.New(classify.Config{Memory: memory, AgentKey: b.agent.Key, Logger: slog.New(slog.NewTextHandler(&b.log, nil)), Lease: func() (receipt.Lease, error) {
+	b.Service = classify.New(classify.Config{Memory: memory, AgentKey: b.agent.Key, Logger: slog.New(slog.NewTextHandler(&b.log, nil)), Lease: func(classify.Grant) (receipt.Lease, error) {
 		return receipt.Lease{ID: b.agent.Lease.Lease, EvidenceDigest: b.agent.Lease.EvidenceDigest, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, b.lease
 	}})
 	t.Cleanup(b.Wipe)

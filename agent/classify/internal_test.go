@@ -164,7 +164,7 @@ func TestWipeDoesNotWaitForADiskThatHangs(t *testing.T) {
 	if o.key.Secret.Len() != 0 || !budget.Wiped() {
 		t.Errorf("a key of %d bytes, memory wiped: %t", o.key.Secret.Len(), budget.Wiped())
 	}
-	if s.settle(m.Classifier, o, nil, wipes) {
+	if current, _ := s.settle(m.Classifier, o, nil, wipes); current {
 		t.Error("a classifier that was opened too late is served")
 	}
 	if _, err := s.find("tiny"); err == nil || budget.Used() != 0 {

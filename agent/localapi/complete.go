@@ -76,10 +76,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, body []byte, cha
 	if err := s.serving(); err != nil {
 		return nil, err
 	}
-	session, err := s.cfg.Gate.Session(q.Model)
+	session, err := s.cfg.Gate.Session(ctx, q.Model)
 	if err != nil {
 		return nil, err
 	}
+	defer session.Done()
 	defer context.AfterFunc(session.Lease, func() { cancel(context.Cause(session.Lease)) })()
 	c := &completion{server: s, request: q, session: session, chat: chat, full: full, created: s.cfg.Now().Unix()}
 	if c.id, err = receipt.NewID(); err != nil {

@@ -129,11 +129,11 @@ func (g *fakeGate) Serving() error {
 	return g.reason
 }
 
-func (g *fakeGate) Session(string) (Session, error) {
+func (g *fakeGate) Session(context.Context, string) (Session, error) {
 	if err := g.Serving(); err != nil {
 		return Session{}, err
 	}
-	return Session{Engine: g.engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue}, nil
+	return Session{Engine: g.engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue, Done: func() {}}, nil
 }
 
 func (g *fakeGate) issue(a receipt.Answer) (receipt.Issued, error) {

@@ -128,8 +128,8 @@ type otherEngine struct {
 	engine Engine
 }
 
-func (g *otherEngine) Session(name string) (Session, error) {
-	s, err := g.fakeGate.Session(name)
+func (g *otherEngine) Session(ctx context.Context, name string) (Session, error) {
+	s, err := g.fakeGate.Session(ctx, name)
 	s.Engine = g.engine
 	return s, err
 }

@@ -372,7 +372,7 @@ func TestAnswerUnderWayEndsWithTheLease(t *testing.T) {
 // signature; the client must not get an answer that looks finished.
 func TestNoReceiptAfterTheLease(t *testing.T) {
 	f := start(t, nil)
-	s, err := f.Session("tiny")
+	s, err := f.Session(t.Context(), "tiny")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,8 @@ type Session struct {
 	Lease context.Context
 	// Issue signs a receipt under the lease, or fails once it has ended.
 	Issue func(receipt.Answer) (receipt.Issued, error)
+	// Done ends the session: nothing of it is used any more. It may be called twice.
+	Done func()
 }
 
 // Gate says whether the agent may serve. Refusals are *evidence.Refusal, whose
@@ -60,8 +62,9 @@ type Gate interface {
 	Models() []string
 	// Serving returns nil, or why nothing is served: attesting, lease-expired...
 	Serving() error
-	// Session returns a model under the current lease.
-	Session(model string) (Session, error)
+	// Session returns a model under the current lease. It may wait for a model that is
+	// about to be served, until the context ends.
+	Session(ctx context.Context, model string) (Session, error)
 }
 
 // Attester makes this guest's evidence.

@@ -50,7 +50,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, world: federationtest.New(t), model: prooftest.Seal(t, "tiny", 1)}
 	b.agent = b.world.Agent(t, nil)
 	b.agent.Grant(t, b.model.Model.ID())
-	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: b.agent.Key, Logger: quiet(), Lease: func() (receipt.Lease, error) {
+	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: b.agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {
 		return receipt.Lease{ID: b.agent.Lease.Lease, EvidenceDigest: b.agent.Lease.EvidenceDigest, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})
 	b.classes.Adopt([]settings.Classifier{b.model.Classifier}, map[string]classify.Key{b.model.Resource: {Secret: b.model.Key(t)}})

@@ -50,7 +50,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{world: federationtest.New(t), model: prooftest.Seal(t, "tiny", 1), dir: t.TempDir(), key: federationtest.Seed(t)}
 	w.agent = w.world.Agent(t, nil)
 	w.agent.Grant(t, w.model.Model.ID())
-	w.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: w.agent.Key, Logger: quiet(), Lease: func() (receipt.Lease, error) {
+	w.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: w.agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {
 		return receipt.Lease{ID: w.agent.Lease.Lease, EvidenceDigest: w.agent.Lease.EvidenceDigest, Chain: w.agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})
 	w.open(t)

@@ -69,24 +69,40 @@ type Sealed struct {
 	Version uint64
 	// Model names it in statements.
 	Model statement.Model
+
+	publisher *identity.Private
 }
 
 // Seal seals Network(seed) under a fresh key, signed by a fresh publisher. An FP32 input
 // is its own quantization.
 func Seal(t testing.TB, name string, seed uint64) *Sealed {
 	t.Helper()
-	s := &Sealed{Network: Network(seed), Secret: make([]byte, chunkseal.KeySize), Version: 3}
+	publisher, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(publisher.Wipe)
+	return seal(t, name, seed, 3, publisher)
+}
+
+// Next seals Network(seed) as the next version, under a fresh key and at another path, for
+// the same configuration.
+func (s *Sealed) Next(t testing.TB, seed uint64) *Sealed {
+	t.Helper()
+	next := seal(t, s.Name, seed, s.Version+1, s.publisher)
+	next.MinimumVersion = s.MinimumVersion
+	return next
+}
+
+func seal(t testing.TB, name string, seed, version uint64, publisher *identity.Private) *Sealed {
+	t.Helper()
+	s := &Sealed{Network: Network(seed), Secret: make([]byte, chunkseal.KeySize), Version: version, publisher: publisher}
 	for i := range s.Secret {
 		s.Secret[i] = byte(rand.Uint32())
 	}
 	s.Description = &classifier.Description{Architecture: s.Network.Architecture,
 		Quantizer: classifier.Quantizer{Features: []classifier.Feature{{Multiplier: 2, Shift: 1}}},
 		Scale:     classifier.Scale{Mantissa: 1 << 31, Exponent: -40}, Labels: []string{"no", "yes"}}
-	publisher, err := identity.Generate(identity.LevelEpoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer publisher.Wipe()
 	text, err := publisher.Public().MarshalText()
 	if err != nil {
 		t.Fatal(err)

@@ -91,6 +91,7 @@ func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 	if t, ok := f.Tensor("token_embd.weight"); ok {
 		p.Vocabulary = t.Rows()
 	}
+	contextSize = min(contextSize, p.Context) // as New does
 	return p.CacheBytes()*int64(contextSize)*int64(sequences) + model.ScratchBytes(p, threads, model.MaxBatch, sequences, contextSize), nil
 }
 

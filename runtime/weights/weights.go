@@ -128,13 +128,25 @@ type pinning struct {
 	bytes   int64
 }
 
+// Memory returns what Open takes of a budget in a mode with so many workers, in bytes:
+// what stays taken, and the most at once, with the buffers that are given back.
+func (w *Weights) Memory(mode Mode, workers int) (kept, peak int64) {
+	slot := w.layout.largestSlot
+	kept = arena.Cost(w.layout.headerBytes) + arena.Cost(w.layout.vectorBytes)
+	load := loadCost(workers, slot)
+	if mode == Resident {
+		kept += arena.Cost(w.layout.pin(math.MaxInt64).bytes)
+		return kept, kept + load
+	}
+	ring := ringCost(workers, slot)
+	return kept + ring, kept + max(ring, load)
+}
+
 // choose decides mode and pinning from what the budget has left.
 func (w *Weights) choose(available, limit int64, opt Options) (pinning, error) {
-	slot := w.layout.largestSlot
-	fixed := arena.Cost(w.layout.headerBytes) + arena.Cost(w.layout.vectorBytes)
 	all := w.layout.pin(math.MaxInt64)
-	resident := fixed + arena.Cost(all.bytes) + loadCost(opt.Workers, slot)
-	streamed := fixed + ringCost(opt.Workers, slot)
+	_, resident := w.Memory(Resident, opt.Workers)
+	streamed, _ := w.Memory(Streamed, opt.Workers)
 	refuse := func(need int64, how string) error {
 		return &arena.DoesNotFit{Need: need, Available: available, Limit: limit, For: "model " + w.reader.Public().Name + ", " + how}
 	}

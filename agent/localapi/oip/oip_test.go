@@ -94,7 +94,7 @@ func newBench(t testing.TB) *bench {
 		prover: &prover{taken: map[receipt.ID]uint32{}, made: map[receipt.ID]proofaudit.Bundle{}}}
 	agent := b.world.Agent(t, nil)
 	agent.Grant(t, b.model.Model.ID())
-	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Lease: func() (receipt.Lease, error) {
+	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Lease: func(classify.Grant) (receipt.Lease, error) {
 		return receipt.Lease{ID: agent.Lease.Lease, EvidenceDigest: agent.Lease.EvidenceDigest, Chain: agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})
 	b.classes.Adopt([]settings.Classifier{b.model.Classifier}, map[string]classify.Key{b.model.Resource: {Secret: b.model.Key(t)}})

@@ -180,7 +180,7 @@ func newBench(t testing.TB) *bench {
 	})
 	b := &bench{t: t, queue: queue, rounds: &rounds{queue: queue}, parties: &parties{}, prover: &prover{queue: queue}, mux: http.NewServeMux()}
 	agent, model := federationtest.New(t).Agent(t, nil), prooftest.Seal(t, "tiny", 1)
-	classes := classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: quiet(), Lease: func() (receipt.Lease, error) {
+	classes := classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {
 		return receipt.Lease{ID: agent.Lease.Lease, EvidenceDigest: agent.Lease.EvidenceDigest, Chain: agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})
 	classes.Adopt([]settings.Classifier{model.Classifier}, map[string]classify.Key{model.Resource: {Secret: model.Key(t)}})

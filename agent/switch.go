@@ -1,0 +1,395 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+)
+
+// grant is what a lease gives of one resource: a version of its key, and what that opens.
+type grant struct {
+	version uint64
+	subject [32]byte
+}
+
+// holding is a lease that runs, and what it grants, by resource.
+type holding struct {
+	lease  *client.Lease
+	grants map[string]grant
+	end    *time.Timer
+}
+
+// hold sets the clock of a lease, and forgets those before it that grant nothing else.
+// mu is held.
+func (t *tenure) hold(lease *client.Lease, left time.Duration) {
+	h := holding{lease: lease, grants: map[string]grant{}, end: time.AfterFunc(left, func() { t.expire(lease) })}
+	for name, k := range lease.Keys {
+		h.grants[name] = grant{k.Version, k.Subject}
+	}
+	t.running = append(slices.DeleteFunc(t.running, func(before holding) bool {
+		for name, g := range before.grants {
+			if have, ok := h.grants[name]; !ok || have != g {
+				return false
+			}
+		}
+		before.end.Stop()
+		return true
+	}), h)
+}
+
+// granting returns the last lease that grants a version of a key and still runs: receipts
+// verify under that one alone. mu is held.
+func (t *tenure) granting(resource string, g grant) (*client.Lease, error) {
+	for _, h := range slices.Backward(t.running) {
+		if have, ok := h.grants[resource]; ok && have == g && h.lease.Remaining(time.Now()) > 0 {
+			return h.lease, nil
+		}
+	}
+	if t.lease == nil && t.refusal != nil {
+		return nil, t.refusal
+	}
+	return nil, evidence.Refuse(ReasonLeaseExpired, "the lease that granted version %d of the key of %s has ended", g.version, resource)
+}
+
+// leaseOf returns the lease for receipts of what a key opened.
+func (t *tenure) leaseOf(resource string, g grant) (*client.Lease, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.granting(resource, g)
+}
+
+// leaseFor returns the lease for a receipt of this model's answer if it is served or its
+// last answers are: one that began under a lease ends under its renewal.
+func (t *tenure) leaseFor(m *openModel) (*client.Lease, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	lease, err := t.granting(m.Resource, m.grant())
+	if err == nil && m != t.model && m != t.leaving {
+		err = evidence.Refuse(ReasonLeaseExpired, "the model was closed before the answer ended")
+	}
+	return lease, err
+}
+
+func (o *openModel) grant() grant { return grant{o.keyVersion, o.subject} }
+
+// lapse ends what only this lease granted, which is over and was not the last.
+func (t *tenure) lapse(lease *client.Lease) {
+	t.mu.Lock()
+	if !slices.ContainsFunc(t.running, func(h holding) bool { return h.lease == lease }) {
+		t.mu.Unlock()
+		return
+	}
+	t.running = slices.DeleteFunc(t.running, func(h holding) bool { return h.lease == lease })
+	for _, m := range []*openModel{t.model, t.leaving} {
+		if m == nil {
+			continue
+		}
+		if _, why := t.granting(m.Resource, m.grant()); why != nil {
+			if m == t.model && t.opening != nil {
+				t.wait()
+			} else if m == t.model && t.refusal == nil {
+				t.refusal = cmp.Or(t.trouble, why)
+			}
+			t.part(m, why)
+		}
+	}
+	closing := slices.Clone(t.closing)
+	t.mu.Unlock()
+	err := closeAll(closing)
+	if t.lapsed != nil {
+		t.lapsed()
+	}
+	if err != nil { // a log may hang: it comes last
+		t.log.Error("after the end of a lease before this one", "err", err)
+	}
+}
+
+// opened returns the file of the model that is served, if one is.
+func (t *tenure) opened() (list []opened) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.model != nil {
+		list = append(list, opened{resource: t.model.Resource, file: fileOf(t.model.weights.Public().Lock(), t.model.weights.ModelID())})
+	}
+	return list
+}
+
+// use returns the model that is served, for one request, which says when it is done with it.
+// While one model takes the place of another and none is served, it waits for the next, until
+// the context ends.
+func (t *tenure) use(ctx context.Context) (m *openModel, done func(), err error) {
+	for {
+		if err := t.Serving(); err != nil {
+			return nil, nil, err
+		}
+		t.mu.Lock()
+		awaited := t.awaited
+		if t.refusal != nil || awaited == nil {
+			m, err := t.model, t.refusal
+			if err == nil && m != nil {
+				m.users++
+			}
+			t.mu.Unlock()
+			return m, sync.OnceFunc(func() { t.done(m) }), err
+		}
+		t.mu.Unlock()
+		select {
+		case <-awaited:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// done says that a request does not use a model any more. The last one of a model that was
+// replaced has it closed.
+func (t *tenure) done(m *openModel) {
+	if m == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.users--; m.users > 0 {
+		return
+	}
+	if m.unused != nil {
+		close(m.unused)
+		m.unused = nil
+	}
+	if m == t.leaving {
+		t.part(m, nil)
+		go t.closed(m) // the request's answer does not wait for it; finish does
+	}
+}
+
+// closed closes a model that nobody uses, and says so.
+func (t *tenure) closed(m *openModel) {
+	if err := m.close(); err != nil {
+		t.log.Error("the model before this one", "err", err)
+	}
+}
+
+// wait has requests wait for the next model from now on; mu is held.
+func (t *tenure) wait() {
+	if t.awaited == nil {
+		t.awaited = make(chan struct{})
+	}
+}
+
+// admit has requests look again at what is served; mu is held.
+func (t *tenure) admit() {
+	if t.awaited != nil {
+		close(t.awaited)
+		t.awaited = nil
+	}
+}
+
+// part takes a model out of those that are served or leaving, for its caller to close. A
+// cause ends its requests. mu is held.
+func (t *tenure) part(m *openModel, why error) {
+	if m == nil {
+		return
+	}
+	if why != nil && m.cease != nil {
+		m.cease(why)
+	}
+	if m == t.model {
+		t.model = nil
+	}
+	if m == t.leaving {
+		t.leaving = nil
+	}
+	t.forgetGone()
+	t.closing = append(t.closing, m)
+}
+
+// forgetGone forgets models that have given their memory back; mu is held.
+func (t *tenure) forgetGone() {
+	t.closing = slices.DeleteFunc(t.closing, func(m *openModel) bool {
+		select {
+		case <-m.gone:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// closeAll closes models, each beside the others.
+func closeAll(list []*openModel) error {
+	errs := make([]error, len(list))
+	var steps sync.WaitGroup
+	for i, m := range list {
+		steps.Go(func() { errs[i] = m.close() })
+	}
+	steps.Wait()
+	return errors.Join(errs...)
+}
+
+// withdraw closes the model that is served if a key, which the broker sent for its file, does
+// not open it or is for another model.
+func (t *tenure) withdraw(k client.Key) error {
+	t.mu.Lock()
+	m := t.model
+	if m == nil || m.key.Equal(k.Key) && (k.Subject == [32]byte{} || k.Subject == m.weights.ModelID()) {
+		t.mu.Unlock()
+		return nil
+	}
+	t.refusal = evidence.Refuse(ReasonModelUnavailable, "the broker does not grant the key of the model that was served any more")
+	t.part(m, t.refusal)
+	t.mu.Unlock()
+	return m.close()
+}
+
+// unserved returns whether no model is served while one is about to be opened, and says so
+// to requests.
+func (t *tenure) unserved() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.model != nil {
+		return false
+	}
+	t.refusal = evidence.Refuse(ReasonModelUnavailable, "the model is being opened")
+	return true
+}
+
+// begin registers a model that is about to be opened under a lease, so that the
+// lease's end finds its key and its memory. It returns the model that is served meanwhile,
+// or nil, and waits until those before that one have given their memory back: there are
+// never more than two.
+func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *custody) (*openModel, error) {
+	t.mu.Lock()
+	if t.lease != lease {
+		t.mu.Unlock()
+		return nil, evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
+	}
+	t.opening = c
+	t.mu.Unlock()
+	for {
+		t.mu.Lock()
+		t.forgetGone()
+		served, others := t.model, slices.Clone(t.closing)
+		if t.leaving != nil {
+			others = append(others, t.leaving)
+		}
+		t.mu.Unlock()
+		if len(others) == 0 {
+			return served, nil
+		}
+		select {
+		case <-others[0].gone:
+		case <-ctx.Done():
+			return nil, evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// vacate keeps new requests waiting, lets the running answers of the model that is served
+// end, and closes it: the next one has no room beside it. It returns when the memory is back.
+func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *openModel) error {
+	t.mu.Lock()
+	if t.lease != lease {
+		t.mu.Unlock()
+		return evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
+	}
+	t.wait()
+	unused := make(chan struct{})
+	if m.users == 0 {
+		close(unused)
+	} else {
+		m.unused = unused
+	}
+	t.mu.Unlock()
+	select {
+	case <-unused:
+	case <-m.gone: // with the lease that granted it
+	case <-ctx.Done():
+		return evidence.Refuse(ReasonModelUnavailable, "the answers of the model before this one did not end: %w", context.Cause(ctx))
+	}
+	t.mu.Lock()
+	if m == t.model {
+		t.part(m, evidence.Refuse(ReasonModelUnavailable, "the model was replaced"))
+	}
+	t.mu.Unlock()
+	t.closed(m)
+	select {
+	case <-m.gone:
+		return nil
+	case <-ctx.Done():
+		return evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+	}
+}
+
+// serve starts serving a model under the lease, if that is still held; nil serves
+// long work alone. Answers of the model before it that are under way end with that one.
+func (t *tenure) serve(lease *client.Lease, m *openModel) error {
+	t.mu.Lock()
+	if t.lease != lease {
+		refusal := t.refusal
+		t.mu.Unlock()
+		return errors.Join(refusal, m.close())
+	}
+	defer t.mu.Unlock()
+	t.opening, t.refusal = nil, nil
+	t.admit()
+	if m == nil { // of a renewed lease without a model nothing changes
+		return nil
+	}
+	before := t.model
+	t.model, t.trouble = m, nil
+	m.serving, m.cease = context.WithCancelCause(context.Background())
+	if before == nil {
+		return nil
+	}
+	if t.leaving = before; before.users == 0 {
+		t.part(before, nil)
+		go t.closed(before)
+	}
+	return nil
+}
+
+// failed says why the lease's model is not served: instead of anything, or in the place of
+// the one that is open, which goes on as long as the lease that granted it. It returns
+// whether one goes on.
+func (t *tenure) failed(lease *client.Lease, err error) (kept bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lease != lease {
+		return false
+	}
+	reason := ReasonModelUnavailable
+	if why, _ := evidence.ReasonOf(err); why == ReasonModelNotGranted {
+		reason = why
+	}
+	t.opening = nil
+	refusal := evidence.Refuse(reason, "%v", err)
+	if kept = t.model != nil; kept {
+		t.trouble = refusal
+	} else {
+		t.refusal = refusal
+	}
+	t.admit()
+	return kept
+}
+
+// settledOn says why installed files are not served in the place of what is; nil: there are
+// none. It returns whether that is news.
+func (t *tenure) settledOn(trouble error) (news bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if trouble == nil {
+		t.trouble = nil
+		return false
+	}
+	if t.trouble != nil { // of an attempt to open it, which says more
+		return false
+	}
+	t.trouble = evidence.Refuse(ReasonModelUnavailable, "%v", trouble)
+	return true
+}
