@@ -6,11 +6,15 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/heparams"
 )
+
+// maxClaimBytes bounds what a guest says about itself; the client refuses more.
+const maxClaimBytes = 128
 
 // Findings is the result of checking a configuration: errors forbid a start,
 // notices tell what an admin should know, missing tells which sections a file
@@ -188,8 +192,15 @@ func (c Config) checkBroker(f *Findings) {
 		}
 	}
 	require("broker.address", c.Broker.Address)
-	if _, _, err := net.SplitHostPort(c.Broker.Address); c.Broker.Address != "" && err != nil {
+	if host, port, err := net.SplitHostPort(c.Broker.Address); c.Broker.Address != "" && err != nil {
 		f.errorf("broker.address: %v; it is host:port", err)
+	} else if n, err := strconv.ParseUint(port, 10, 16); c.Broker.Address != "" && (host == "" || err != nil || n == 0) {
+		f.errorf("broker.address: %q is not host:port, with a name or address and a port from 1 to 65535", c.Broker.Address)
+	}
+	for _, claim := range [][2]string{{"guest.image_id", c.Guest.ImageID}, {"guest.tenant", c.Guest.Tenant}} {
+		if len(claim[1]) > maxClaimBytes || strings.ContainsFunc(claim[1], func(r rune) bool { return r <= ' ' || r > '~' }) {
+			f.errorf("%s: %q is more than %d printable ASCII characters without spaces", claim[0], claim[1], maxClaimBytes)
+		}
 	}
 	require("broker.tls_roots", c.Broker.TLSRoots)
 	if len(c.Broker.RootKeys) == 0 {

@@ -229,3 +229,28 @@ func TestReadAndIdentity(t *testing.T) {
 		t.Error("a broken identity was read")
 	}
 }
+
+// What the agent's client would refuse when it starts is an error of the file.
+func TestCheckRefusesWhatTheClientWould(t *testing.T) {
+	for field, change := range map[string]func(*Config){
+		"broker.address: \":8443\"":            func(c *Config) { c.Broker.Address = ":8443" },
+		"broker.address: \"b.example:99999\"":  func(c *Config) { c.Broker.Address = "b.example:99999" },
+		"broker.address: \"b.example:0\"":      func(c *Config) { c.Broker.Address = "b.example:0" },
+		"broker.address: \"b.example:https\"":  func(c *Config) { c.Broker.Address = "b.example:https" },
+		"guest.image_id: \"a b\\x1b[31m\"":     func(c *Config) { c.Guest.ImageID = "a b\x1b[31m" },
+		"guest.image_id: \"" + longName + "\"": func(c *Config) { c.Guest.ImageID = longName },
+		"guest.tenant: \"ü\"":                  func(c *Config) { c.Guest.Tenant = "ü" },
+		"":                                     func(*Config) {},
+	} {
+		var c Config
+		c.Broker.Address, c.Guest.ImageID, c.Guest.Tenant = "[::1]:8443", longName[1:], "a"
+		change(&c)
+		var f Findings
+		c.checkBroker(&f)
+		if text := strings.Join(f.Errors, "; "); (text == "") != (field == "") || !strings.HasPrefix(text, field) {
+			t.Errorf("%s: %q", field, text)
+		}
+	}
+}
+
+var longName = strings.Repeat("n", 129)

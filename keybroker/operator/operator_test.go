@@ -208,6 +208,9 @@ func TestPolicyLifeCycle(t *testing.T) {
 	if err != nil || len(list) != 2 || !list[1].Active || list[0].Active {
 		t.Fatalf("%+v %v", list, err)
 	}
+	if list[0].Digest != info.Digest || list[1].Digest != shown.Digest {
+		t.Errorf("the list has digests that no command showed: %s and %s, want %s and %s", list[0].Digest, list[1].Digest, info.Digest, shown.Digest)
+	}
 	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/two"), true); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}

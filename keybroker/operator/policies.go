@@ -306,6 +306,10 @@ func (p *Policies) History() ([]PolicyInfo, error) {
 			return nil, fmt.Errorf("%s: %w", e.Name(), err)
 		}
 		info := describe(old)
+		// The file's name is the digest as it was imported: with the reference values of that day.
+		if err := info.Digest.UnmarshalText([]byte(strings.TrimSuffix(e.Name(), ".yaml"))); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		}
 		if st, err := e.Info(); err == nil {
 			info.Imported = st.ModTime().UTC()
 		}

@@ -186,7 +186,9 @@ func (r *request) policyList() (any, error) {
 	list, err := r.s.opts.Policies.History()
 	if current := r.s.opts.Policies.Current(); current != nil {
 		for i := range list {
-			list[i].Active = list[i].ID == current.ID() && list[i].Version == current.Version()
+			if list[i].Active = list[i].ID == current.ID() && list[i].Version == current.Version(); list[i].Active {
+				list[i].Digest = current.Digest() // with the reference values of today, as epochs pin it
+			}
 		}
 	}
 	return list, err

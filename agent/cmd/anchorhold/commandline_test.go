@@ -216,3 +216,22 @@ func TestAMissingFileIsNoMissingBroker(t *testing.T) {
 	}
 	expectRun(t, exitFailure, "nothing listens on "+socket, "policy", "show", "--broker", socket)
 }
+
+// TestAnotherFileIsNoModelKey: a root key that was named by mistake does not leave the machine.
+func TestAnotherFileIsNoModelKey(t *testing.T) {
+	dir := t.TempDir()
+	other := write(t, filepath.Join(dir, "root.key"), strings.Repeat("r", 313))
+	expectRun(t, exitFailure, "holds 313 bytes and is no model key", "secret", "put", "models/demo", "--file", other, "--broker", filepath.Join(dir, "none"))
+	expectRun(t, exitFailure, "no operator socket", "secret", "put", "datasets/demo", "--file", other, "--kind", "dataset", "--broker", filepath.Join(dir, "none"))
+}
+
+// TestALastStatementIsInNobodysWay before anything is made: half a broker helps nobody.
+func TestALastStatementIsInNobodysWay(t *testing.T) {
+	dir := t.TempDir()
+	kek := write(t, filepath.Join(dir, "kek"), strings.Repeat("k", 32))
+	write(t, filepath.Join(dir, "root.key.epoch"), "of a former root")
+	expectRun(t, exitFailure, "root.key.epoch exists", "keygen", "broker", "--state", filepath.Join(dir, "state"), "--root", filepath.Join(dir, "root.key"), "--host", "localhost", "--credential-file", kek)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -44,6 +45,9 @@ root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root ke
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := need(c, "state", "root", "host"); err != nil {
 				return err
+			}
+			if _, err := os.Lstat(rootKey + lastEpochSuffix); err == nil {
+				return explainNew(rootKey+lastEpochSuffix, fs.ErrExist) // before anything is made
 			}
 			u, err := unlock.choose(c)
 			if err != nil {

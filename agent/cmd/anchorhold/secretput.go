@@ -25,7 +25,7 @@ func newSecretPut(inv *invocation) *cobra.Command {
 				return nil, nil, usageError{errors.New("--file is needed; a secret never stands on a command line")}
 			}
 			read := readModelKey
-			if model == "" {
+			if model == "" && meta.Kind != kindModelKey {
 				read = func(path string) (*keybuf.Buffer, error) { return readSecretFile(path, false) }
 			}
 			secret, err := read(file)
@@ -51,7 +51,8 @@ speak for that model, and its receipts verify. --model reads the id from the sea
 of a language model or a classifier, and refuses a key that does not open it; where the
 file is elsewhere, --model-id takes the id that "anchorhold seal" printed. Agents refuse
 to serve another model with the key: a model that is sealed anew has a new id, and its
-key is stored again.`
+key is stored again. A file of another length than a model key's is refused: another file
+was meant, or another --kind.`
 	put.Flags().StringVar(&file, "file", "", "file with the secret")
 	put.Flags().StringVar(&meta.Kind, "kind", kindModelKey, "what the secret is for (stored in the clear)")
 	put.Flags().StringVar(&model, "model", "", "the sealed model that the key opens")
