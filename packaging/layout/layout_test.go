@@ -172,6 +172,7 @@ var owners = map[string][]string{
 	"github.com/google/go-tdx-guest":    {"keybroker/appraise"},
 	"github.com/google/go-tpm":          {"guest/vtpm"},
 	"github.com/spf13/cobra":            {"agent/cmd/anchorhold"},
+	"github.com/spf13/pflag":            {"agent/cmd/anchorhold"},
 	"go.etcd.io/bbolt":                  {"keybroker/keystore", "keybroker/proofs/ledger", "keybroker/rounds", "agent/jobs"},
 	"github.com/jackc/pgx/v5":           {"keybroker/rounds"},
 	"filippo.io/mldsa":                  {"crypto/identity"},
