@@ -135,6 +135,11 @@ func (d *daemon) gauges() []localapi.Gauge {
 	if d.works != nil {
 		list = append(list, d.works.Gauges()...)
 	}
+	if d.classifiers != nil {
+		values, clipped := d.classifiers.Clipped()
+		list = append(list, localapi.Gauge{Name: "anchorhold_classifier_values", Help: "Input values of classifiers since the start.", Value: float64(values)},
+			localapi.Gauge{Name: "anchorhold_classifier_values_clipped", Help: "Those outside the ranges that their model was calibrated for.", Value: float64(clipped)})
+	}
 	return list
 }
 

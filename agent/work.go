@@ -49,7 +49,7 @@ func (d *daemon) serveClassifiers() *oip.Service {
 	if d.classifiers == nil {
 		return nil
 	}
-	return &oip.Service{Classifiers: d.classifiers, Proofs: func() (oip.Proofs, error) {
+	return &oip.Service{Classifiers: d.classifiers, Clipped: d.classifiers.CountClipped, Proofs: func() (oip.Proofs, error) {
 		if d.works == nil {
 			return nil, evidence.Refuse(proofs.ReasonNotConfigured, "this agent's configuration has no proving keys")
 		}

@@ -86,6 +86,7 @@ type served struct {
 	model   *classifier.Model
 	id      statement.Model
 	runners chan *classifier.Runner // that nobody uses
+	inputs  clipCount
 }
 
 // closeGrace is how long a classifier's users have to let go of it when it is dropped, at
@@ -106,6 +107,7 @@ type Service struct {
 	opening *keybuf.Buffer // key of the classifier that is being opened
 	open    map[string]*served
 	why     map[string]error // configured, and not open
+	inputs  clipCount        // of all classifiers since the start
 }
 
 // New makes a service without classifiers.

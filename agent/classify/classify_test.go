@@ -101,6 +101,26 @@ const plenty = 1 << 20
 
 var input = []int8{-128, 0, 7, 127}
 
+// TestInputsOutsideTheCalibrationAreTold once for a classifier, after enough of them.
+func TestInputsOutsideTheCalibrationAreTold(t *testing.T) {
+	const says = "outside the ranges"
+	b := newBench(t, plenty)
+	s := prooftest.Seal(t, "tiny", 1)
+	b.adopt(t, s)
+	for _, c := range []struct {
+		values, clipped, told int
+	}{{999, 999, 0}, {100_000, 0, 0}, {1000, 100, 1}, {1000, 1000, 1}} { // 1098 of 101,999 is more than a hundredth
+		b.CountClipped(s.Name, c.values, c.clipped)
+		if got := b.log.count(says); got != c.told {
+			t.Errorf("after %+v: told %d times", c, got)
+		}
+	}
+	b.CountClipped("another", 10_000, 10_000) // one that is gone
+	if values, clipped := b.Clipped(); b.log.count(says) != 1 || values != 112_999 || clipped != 12_099 {
+		t.Errorf("%d of %d values", clipped, values)
+	}
+}
+
 func TestAnswersAreTheNetworksAndReceiptsBindThem(t *testing.T) {
 	b := newBench(t, plenty)
 	s := prooftest.Seal(t, "tiny", 1)

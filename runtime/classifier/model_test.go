@@ -157,7 +157,8 @@ func TestInferAllocatesNothing(t *testing.T) {
 	m, runner, _ := build(t, describe(a), randomNetwork(r, a))
 	in, floats, out := make([]int8, 64), make([]float32, 64), make([]int32, 10)
 	if n := testing.AllocsPerRun(50, func() {
-		if err := errors.Join(Quantize(&m.Description().Quantizer, floats, in), runner.Infer(in, out)); err != nil {
+		_, err := Quantize(&m.Description().Quantizer, floats, in)
+		if err := errors.Join(err, runner.Infer(in, out)); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {
@@ -327,7 +328,8 @@ func benchmark(b *testing.B, a intnet.Architecture) {
 	b.Run("floats", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := errors.Join(Quantize(&m.Description().Quantizer, floats, in), runner.Infer(in, out)); err != nil {
+			_, err := Quantize(&m.Description().Quantizer, floats, in)
+			if err := errors.Join(err, runner.Infer(in, out)); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -94,33 +94,39 @@ func (q *Quantizer) Check(n int) error {
 // Float is a type of input values.
 type Float interface{ ~float32 | ~float64 }
 
-// Quantize writes the quantized input to out, which has the length of in. The Quantizer
-// passed Check for that length. It allocates nothing.
-func Quantize[F Float](q *Quantizer, in []F, out []int8) error {
+// Quantize writes the quantized input to out, which has the length of in, and returns how
+// many values lay outside the range that the rules have integers for and became its ends.
+// The Quantizer passed Check for that length. It allocates nothing.
+func Quantize[F Float](q *Quantizer, in []F, out []int8) (clipped int, err error) {
 	if len(in) != len(out) || len(q.Features) != 1 && len(q.Features) != len(in) {
-		return fmt.Errorf("classifier: an input of %d values for %d", len(in), len(out))
+		return 0, fmt.Errorf("classifier: an input of %d values for %d", len(in), len(out))
 	}
 	step := 1
 	if len(q.Features) == 1 {
 		step = 0
 	}
 	for i, at := 0, 0; i < len(in); i, at = i+1, at+step {
-		v, ok := q.Features[at].quantize(float64(in[i]))
+		v, outside, ok := q.Features[at].quantize(float64(in[i]))
 		if !ok {
-			return ErrNotFinite
+			return 0, ErrNotFinite
 		}
 		out[i] = v
+		if outside {
+			clipped++
+		}
 	}
-	return nil
+	return clipped, nil
 }
 
-func (f *Feature) quantize(x float64) (q int8, ok bool) {
+// quantize returns the integer, and whether the value lay outside its range.
+func (f *Feature) quantize(x float64) (q int8, outside, ok bool) {
 	if x-x != 0 { // NaN or infinite
-		return 0, false
+		return 0, false, false
 	}
 	// 2^Exponent from its bits: exact, and quicker than Ldexp.
 	scaled := math.RoundToEven(x * math.Float64frombits(uint64(1023+f.Exponent)<<52))
 	fixed := int64(max(-maxFixed, min(maxFixed, scaled)))
 	v := (fixed*int64(f.Multiplier) + f.Offset + 1<<(f.Shift-1)) >> f.Shift
-	return int8(max(-128, min(127, v))), true
+	q = int8(max(-128, min(127, v)))
+	return q, int64(q) != v, true
 }

@@ -58,7 +58,7 @@ func TestQuantizerIsExact(t *testing.T) {
 			if i < len(edges) {
 				x = edges[i]
 			}
-			got, ok := f.quantize(x)
+			got, _, ok := f.quantize(x)
 			want := max(-128, min(127, exact(f, x)))
 			if !ok || int64(got) != want {
 				t.Fatalf("%+v of %g: %d, want %d", f, x, got, want)
@@ -81,7 +81,7 @@ func TestAffineIsTheRuleWithinARoundingError(t *testing.T) {
 		}
 		for range 50 {
 			want := (r.Float64() - 0.5) * 300
-			got, _ := f.quantize((want - offset) / scale)
+			got, _, _ := f.quantize((want - offset) / scale)
 			want = max(-128, min(127, want))
 			if math.Abs(float64(got)-want) > 0.502 {
 				t.Fatalf("scale %g, offset %g: %d, want about %g (%+v)", scale, offset, got, want, f)
@@ -103,22 +103,36 @@ func TestQuantizeRefusesWhatIsNoNumber(t *testing.T) {
 	q := Quantizer{Features: []Feature{f}}
 	out := make([]int8, 2)
 	for _, x := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
-		if err := Quantize(&q, []float32{0, x}, out); err != ErrNotFinite {
+		if _, err := Quantize(&q, []float32{0, x}, out); err != ErrNotFinite {
 			t.Errorf("%v: %v", x, err)
 		}
 	}
-	if err := Quantize(&q, []float64{1}, out); err == nil {
+	if _, err := Quantize(&q, []float64{1}, out); err == nil {
 		t.Error("a short input")
 	}
-	if err := Quantize(&Quantizer{Features: make([]Feature, 3)}, []float64{1, 2}, out); err == nil {
+	if _, err := Quantize(&Quantizer{Features: make([]Feature, 3)}, []float64{1, 2}, out); err == nil {
 		t.Error("rules for another length")
 	}
-	if err := Quantize(&q, []float32{-3.5, 3.5}, out); err != nil || out[0] != -3 || out[1] != 4 {
+	if _, err := Quantize(&q, []float32{-3.5, 3.5}, out); err != nil || out[0] != -3 || out[1] != 4 {
 		t.Errorf("%v, %v: halves go up", out, err)
 	}
 	per := Quantizer{Features: []Feature{f, {Exponent: 0, Multiplier: -1, Shift: 1}}}
-	if err := Quantize(&per, []float64{1, 8}, out); err != nil || out[0] != 1 || out[1] != -4 {
+	if _, err := Quantize(&per, []float64{1, 8}, out); err != nil || out[0] != 1 || out[1] != -4 {
 		t.Errorf("%v, %v", out, err)
+	}
+}
+
+// TestValuesOutsideTheRangeAreCounted: those that became an end, not those at it.
+func TestValuesOutsideTheRangeAreCounted(t *testing.T) {
+	f, err := Affine(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := Quantizer{Features: []Feature{f}}
+	in := []float64{-128, 127, 0, -128.4, 127.4, -129, 128, 1e30, -1e30}
+	clipped, err := Quantize(&q, in, make([]int8, len(in)))
+	if err != nil || clipped != 4 {
+		t.Errorf("%d clipped, %v; want the last 4", clipped, err)
 	}
 }
 

@@ -1,10 +1,10 @@
 package layers
 
 import (
-	"errors"
-	"fmt"
+	"math"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
@@ -13,16 +13,16 @@ type operator func(*builder, *onnx.Node) error
 
 // body lists the operators up to the last layer.
 var body = map[string]operator{
-	"Identity": pass, "Cast": cast, "Relu": relu,
-	"Add": affine, "Sub": affine, "Mul": affine, "Div": affine, "ai.onnx.ml.Scaler": scaler,
-	"MatMul": matMul, "Gemm": gemm, "Conv": conv,
+	"Identity": pass, "Cast": cast, "Relu": relu, "Dropout": dropout,
+	"Add": affine, "Sub": affine, "Mul": affine, "Div": affine, "ai.onnx.ml.Scaler": scaler, "BatchNormalization": batchNorm,
+	"MatMul": matMul, "Gemm": gemm, "Conv": conv, "ai.onnx.ml.LinearClassifier": linearClassifier, "ai.onnx.ml.ArrayFeatureExtractor": choose,
 	"Flatten": flatten, "Reshape": reshape, "Transpose": trivialTranspose,
 }
 
 // spend counts n weights against the limit, since a constant can be used many times.
 func (b *builder) spend(n int) error {
 	if n > b.left {
-		return fmt.Errorf("the network has more than %d weights", maxWeights)
+		return tooLarge("the network has more than %d weights", maxWeights)
 	}
 	b.left -= n
 	return nil
@@ -46,13 +46,21 @@ func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 		return b.transposed(t, n)
 	case "Cast":
 		to := onnx.DataType(n.Attributes["to"].Int)
-		if (to == onnx.Float32 || to == onnx.Float64) && t.Floats != nil {
+		if to == onnx.Float64 && t.Floats != nil {
 			return &onnx.Tensor{Type: to, Dims: t.Dims, Floats: t.Floats}, nil
 		}
-		if (to == onnx.Int32 || to == onnx.Int64) && t.Ints != nil {
+		if to == onnx.Float32 && t.Floats != nil {
+			rounded := slices.Clone(t.Floats)
+			for i, v := range rounded {
+				rounded[i] = float64(float32(v))
+			}
+			return &onnx.Tensor{Type: to, Dims: t.Dims, Floats: rounded}, b.spend(len(rounded))
+		}
+		small := !slices.ContainsFunc(t.Ints, func(v int64) bool { return v != int64(int32(v)) })
+		if (to == onnx.Int64 || to == onnx.Int32 && small) && t.Ints != nil {
 			return &onnx.Tensor{Type: to, Dims: t.Dims, Ints: t.Ints}, nil
 		}
-		return nil, errors.New("changes a constant's type in a way that is not supported")
+		return nil, evidence.Refuse(ReasonType, "changes a constant's type in a way that is not supported: from %v to %v", t.Type, to)
 	}
 	return t, nil
 }
@@ -60,7 +68,7 @@ func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 // constantOf is the value of a Constant node, from the one attribute that it has.
 func constantOf(n *onnx.Node) (*onnx.Tensor, error) {
 	if len(n.Attributes) != 1 || len(n.Inputs) != 0 {
-		return nil, errors.New("does not have exactly one value")
+		return nil, misarranged("does not have exactly one value")
 	}
 	for name, a := range n.Attributes {
 		switch name {
@@ -78,14 +86,14 @@ func constantOf(n *onnx.Node) (*onnx.Tensor, error) {
 			return &onnx.Tensor{Type: onnx.Int64, Dims: []int64{int64(len(a.Ints))}, Ints: a.Ints}, nil
 		}
 	}
-	return nil, errors.New("has a value of a kind that is not supported")
+	return nil, misarranged("has a value of a kind that is not supported")
 }
 
 // transposed is a matrix with rows and columns exchanged.
 func (b *builder) transposed(t *onnx.Tensor, n *onnx.Node) (*onnx.Tensor, error) {
 	perm := n.Attributes["perm"].Ints
 	if len(t.Dims) != 2 || t.Floats == nil || perm != nil && !slices.Equal(perm, []int64{1, 0}) {
-		return nil, errors.New("exchanges other than the rows and columns of a matrix")
+		return nil, misarranged("exchanges other than the rows and columns of a matrix")
 	}
 	if err := b.spend(len(t.Floats)); err != nil {
 		return nil, err
@@ -103,16 +111,6 @@ func transpose(v []float64, rows, cols int) []float64 {
 	return out
 }
 
-// only refuses attributes other than those named: what is not known may matter.
-func only(n *onnx.Node, names ...string) error {
-	for name := range n.Attributes {
-		if !slices.Contains(names, name) {
-			return fmt.Errorf("attribute %q is not supported", name)
-		}
-	}
-	return nil
-}
-
 // intOf is an integer attribute, or its default.
 func intOf(n *onnx.Node, name string, otherwise int64) int64 {
 	if a, ok := n.Attributes[name]; ok {
@@ -121,47 +119,65 @@ func intOf(n *onnx.Node, name string, otherwise int64) int64 {
 	return otherwise
 }
 
+// floatOf is a floating-point attribute, or its default.
+func floatOf(n *onnx.Node, name string, otherwise float32) float64 {
+	if a, ok := n.Attributes[name]; ok {
+		return float64(a.Float)
+	}
+	return float64(otherwise)
+}
+
 // pass is an operator that changes nothing.
-func pass(_ *builder, n *onnx.Node) error { return only(n) }
+func pass(*builder, *onnx.Node) error { return nil }
 
 func cast(_ *builder, n *onnx.Node) error {
 	if to := onnx.DataType(n.Attributes["to"].Int); to != onnx.Float32 && to != onnx.Float64 {
-		return fmt.Errorf("casts the values to type %d; want float32 or float64", to)
+		return evidence.Refuse(ReasonType, "casts the values to type %v; want float32 or float64", to)
 	}
-	return only(n, "to", "saturate")
+	return nil
 }
 
-func relu(b *builder, n *onnx.Node) error {
-	if !b.open {
-		return errors.New("does not follow a layer")
+// dropout changes nothing, unless it is told to drop values as in training.
+func dropout(b *builder, n *onnx.Node) error {
+	if len(n.Inputs) < 3 {
+		return nil
+	}
+	if t := b.constants[n.Inputs[2]]; t == nil || len(t.Ints) != 1 || t.Ints[0] != 0 {
+		return badAttribute("training_mode is on, or is computed: answers would be drawn at random; export the model in evaluation mode")
+	}
+	return nil
+}
+
+func relu(b *builder, _ *onnx.Node) error {
+	if b.pending != nil {
+		return misarranged("follows a scaling that no layer can take in")
+	}
+	if len(b.net.Layers) == 0 || b.net.Layers[len(b.net.Layers)-1].ReLU {
+		return misarranged("does not follow a layer")
 	}
 	b.net.Layers[len(b.net.Layers)-1].ReLU, b.open = true, false
-	return only(n)
+	return nil
 }
 
 // operands splits a node's two inputs into the value that was computed and a constant.
 func (b *builder) operands(n *onnx.Node) (t *onnx.Tensor, first bool, err error) {
 	if len(n.Inputs) != 2 || (n.Inputs[0] == b.value) == (n.Inputs[1] == b.value) {
-		return nil, false, errors.New("want the values computed so far and one constant")
+		return nil, false, misarranged("want the values computed so far and one constant")
 	}
 	first = n.Inputs[0] == b.value
 	t = b.constants[n.Inputs[0]]
 	if first {
 		t = b.constants[n.Inputs[1]]
 	}
-	if t == nil || t.Floats == nil {
-		return nil, first, errors.New("the other operand is not a constant of numbers")
+	if t == nil {
+		return nil, first, misarranged("the other operand is not a constant of numbers")
 	}
-	return t, first, nil
+	return t, first, checkType(t)
 }
 
-// affine takes Add, Sub, Mul and Div by a constant: before the first layer into the input's
-// scale and offset, after a layer (Add and Sub) into its bias.
+// affine takes Add, Sub, Mul and Div by a constant.
 func affine(b *builder, n *onnx.Node) error {
 	t, first, err := b.operands(n)
-	if err == nil {
-		err = only(n)
-	}
 	if err != nil {
 		return err
 	}
@@ -170,48 +186,100 @@ func affine(b *builder, n *onnx.Node) error {
 		return err
 	}
 	if !first && n.Op == "Div" {
-		return errors.New("divides a constant by the values")
+		return misarranged("divides a constant by the values")
 	}
-	if len(b.net.Layers) > 0 {
-		return b.addBias(n, c, first)
-	}
-	scale, offset := b.net.Scale, b.net.Offset
+	s := affineStep{scale: slices.Repeat([]float64{1}, len(c)), offset: make([]float64, len(c))}
 	for i, v := range c {
 		switch n.Op {
 		case "Add":
-			offset[i] += v
+			s.offset[i] = v
 		case "Sub":
-			offset[i] -= v
+			s.offset[i] = -v
 			if !first {
-				scale[i], offset[i] = -scale[i], -offset[i]
+				s.scale[i], s.offset[i] = -1, v
 			}
 		case "Mul":
-			scale[i], offset[i] = scale[i]*v, offset[i]*v
+			s.scale[i] = v
 		case "Div":
-			scale[i], offset[i] = scale[i]/v, offset[i]/v
+			s.scale[i] = 1 / v
 		}
 	}
+	b.step(s)
 	return nil
 }
 
-func (b *builder) addBias(n *onnx.Node, c []float64, first bool) error {
-	sign := 1.0
-	if n.Op == "Sub" {
-		sign = -1
+// then is the step s followed by another one.
+func (s affineStep) then(next affineStep) affineStep {
+	for i := range s.scale {
+		s.scale[i] *= next.scale[i]
+		s.offset[i] = s.offset[i]*next.scale[i] + next.offset[i]
 	}
-	if !b.open || !first && sign < 0 || n.Op != "Add" && n.Op != "Sub" {
-		return errors.New("only the addition of a bias may follow a layer, before ReLU")
+	return s
+}
+
+// step takes a factor and an offset for each value into the input's scale before the first
+// layer, into a layer that has no ReLU yet, and else into the layer that comes next.
+func (b *builder) step(s affineStep) {
+	switch {
+	case len(b.net.Layers) == 0:
+		all := affineStep{b.net.Scale, b.net.Offset}.then(s)
+		b.net.Scale, b.net.Offset = all.scale, all.offset
+	case b.open && b.fold(s):
+	case b.pending != nil:
+		all := b.pending.then(s)
+		b.pending = &all
+	default:
+		b.pending = &s
 	}
+}
+
+// fold takes a step into the last layer, whose outputs are all linear. It does nothing and
+// returns false where positions of an image differ in it, which share their weights.
+func (b *builder) fold(s affineStep) bool {
 	l := &b.net.Layers[len(b.net.Layers)-1]
-	each := len(c) / l.Out // positions of an image share a bias
+	each, fan := len(s.scale)/l.Out, len(l.Weights)/l.Out
 	for o := range l.Out {
-		for _, v := range c[o*each : (o+1)*each] {
-			if v != c[o*each] {
-				return errors.New("adds a bias that differs between the positions of an image")
+		for i := o * each; i < (o+1)*each; i++ {
+			if s.scale[i] != s.scale[o*each] || s.offset[i] != s.offset[o*each] {
+				return false
 			}
 		}
-		l.Bias[o] += sign * c[o*each]
 	}
+	for o := range l.Out {
+		for k := o * fan; k < (o+1)*fan; k++ {
+			l.Weights[k] *= s.scale[o*each]
+		}
+		l.Bias[o] = l.Bias[o]*s.scale[o*each] + s.offset[o*each]
+	}
+	return true
+}
+
+// batchNorm scales each channel by constants: (x-mean)/sqrt(variance+epsilon)*scale + bias.
+func batchNorm(b *builder, n *onnx.Node) error {
+	if intOf(n, "training_mode", 0) != 0 || intOf(n, "spatial", 1) != 1 {
+		return badAttribute("training_mode or spatial is not as in inference; export the model in evaluation mode")
+	}
+	if n.Inputs[0] != b.value || b.rank == 3 {
+		return misarranged("want rows of values or images, and constants")
+	}
+	channels := b.dims()[0]
+	var c [4][]float64 // scale, bias, mean, variance
+	for i := range c {
+		t := b.constants[n.Inputs[i+1]]
+		if t == nil || t.Floats == nil || len(t.Floats) != channels || len(t.Dims) != 1 {
+			return misarranged("its scale, bias, mean or variance is no constant for each of %d channels", channels)
+		}
+		c[i] = t.Floats
+	}
+	epsilon := floatOf(n, "epsilon", 1e-5)
+	s := affineStep{}
+	each := b.shape.Len() / channels
+	for i := range channels {
+		factor := c[0][i] / math.Sqrt(c[3][i]+epsilon)
+		s.scale = append(s.scale, slices.Repeat([]float64{factor}, each)...)
+		s.offset = append(s.offset, slices.Repeat([]float64{c[1][i] - c[2][i]*factor}, each)...)
+	}
+	b.step(s)
 	return nil
 }
 
@@ -223,14 +291,14 @@ func (b *builder) broadcast(t *onnx.Tensor) ([]float64, error) {
 		dims[i] = 1
 	}
 	if len(t.Dims) > len(want)+1 || len(t.Dims) == len(want)+1 && t.Dims[0] != 1 {
-		return nil, fmt.Errorf("a constant of shape %v for values of shape %v", t.Dims, want)
+		return nil, misarranged("a constant of shape %v for values of shape %v", t.Dims, want)
 	}
 	for i := range min(len(t.Dims), len(want)) {
 		dims[len(want)-1-i] = int(t.Dims[len(t.Dims)-1-i])
 	}
 	for i, d := range dims {
 		if d != 1 && d != want[i] {
-			return nil, fmt.Errorf("a constant of shape %v for values of shape %v", t.Dims, want)
+			return nil, misarranged("a constant of shape %v for values of shape %v", t.Dims, want)
 		}
 	}
 	out := make([]float64, 0, b.shape.Len())
@@ -264,11 +332,8 @@ func (b *builder) dims() []int {
 
 // scaler is scikit-learn's StandardScaler: (x - offset) * scale.
 func scaler(b *builder, n *onnx.Node) error {
-	if len(b.net.Layers) > 0 || b.rank != 2 || len(n.Inputs) != 1 {
-		return errors.New("want it before the first layer, over rows of values")
-	}
-	if err := only(n, "offset", "scale"); err != nil {
-		return err
+	if n.Inputs[0] != b.value || b.rank != 2 {
+		return misarranged("want rows of values")
 	}
 	offset, scale := n.Attributes["offset"].Floats, n.Attributes["scale"].Floats
 	at := func(list []float64, i int) float64 {
@@ -279,57 +344,85 @@ func scaler(b *builder, n *onnx.Node) error {
 	}
 	for _, list := range [][]float64{offset, scale} {
 		if len(list) != 1 && len(list) != b.shape.Len() {
-			return fmt.Errorf("%d values for %d features", len(list), b.shape.Len())
+			return badAttribute("%d values for %d features", len(list), b.shape.Len())
 		}
 	}
-	for i := range b.net.Scale {
-		b.net.Scale[i] *= at(scale, i)
-		b.net.Offset[i] = (b.net.Offset[i] - at(offset, i)) * at(scale, i)
+	s := affineStep{}
+	for i := range b.shape.Len() {
+		s.scale, s.offset = append(s.scale, at(scale, i)), append(s.offset, -at(offset, i)*at(scale, i))
 	}
+	b.step(s)
 	return nil
+}
+
+// choose takes some of a row's values, in an order of its own: a layer of ones and zeros.
+func choose(b *builder, n *onnx.Node) error {
+	t := b.constants[n.Inputs[1]]
+	if n.Inputs[0] != b.value || b.rank != 2 || t == nil || t.Type != onnx.Int64 || len(t.Ints) == 0 || len(t.Ints) > MaxFeatures {
+		return misarranged("want rows of values and constant places in them")
+	}
+	in, out := b.shape.Len(), len(t.Ints)
+	if err := b.spend(in * out); err != nil {
+		return err
+	}
+	l := Layer{Kind: Dense, Out: out, Weights: make([]float64, in*out)}
+	for o, k := range t.Ints {
+		if k < 0 || k >= int64(in) {
+			return misarranged("takes value %d of %d", k, in)
+		}
+		l.Weights[o*in+int(k)] = 1
+	}
+	return b.add(l, nil)
 }
 
 // matMul is a dense layer without bias: values times a constant matrix [in][out].
 func matMul(b *builder, n *onnx.Node) error {
 	t, first, err := b.operands(n)
-	if err == nil {
-		err = only(n)
-	}
 	if err != nil {
 		return err
 	}
 	if !first {
-		return errors.New("multiplies a constant with the values, not the values with a constant")
+		return misarranged("multiplies a constant with the values, not the values with a constant")
 	}
 	return b.dense(t, false, 1, nil)
 }
 
 // gemm is a dense layer: alpha * values * matrix + beta * bias.
 func gemm(b *builder, n *onnx.Node) error {
-	if err := only(n, "alpha", "beta", "transA", "transB"); err != nil {
+	if n.Inputs[0] != b.value || intOf(n, "transA", 0) != 0 {
+		return misarranged("want the values, a matrix and a bias, the values not transposed (transA 0)")
+	}
+	bias, err := b.biasOf(n)
+	if err != nil {
 		return err
 	}
-	if len(n.Inputs) < 2 || len(n.Inputs) > 3 || n.Inputs[0] != b.value || intOf(n, "transA", 0) != 0 {
-		return errors.New("want the values, a matrix and a bias, the values not transposed")
-	}
-	factor := func(name string) float64 {
-		if a, ok := n.Attributes[name]; ok {
-			return float64(a.Float)
+	beta := floatOf(n, "beta", 1)
+	if bias != nil && beta != 1 {
+		scaled := &onnx.Tensor{Type: bias.Type, Dims: bias.Dims}
+		for _, v := range bias.Floats {
+			scaled.Floats = append(scaled.Floats, v*beta)
 		}
-		return 1
+		bias = scaled
 	}
-	var bias *onnx.Tensor
-	if len(n.Inputs) == 3 && n.Inputs[2] != "" {
-		if bias = b.constants[n.Inputs[2]]; bias == nil {
-			return errors.New("the bias is not a constant")
-		}
+	return b.dense(b.constants[n.Inputs[1]], intOf(n, "transB", 0) != 0, floatOf(n, "alpha", 1), bias)
+}
+
+// biasOf is the third input, or nil.
+func (b *builder) biasOf(n *onnx.Node) (*onnx.Tensor, error) {
+	if len(n.Inputs) < 3 {
+		return nil, nil
 	}
-	if err := b.dense(b.constants[n.Inputs[1]], intOf(n, "transB", 0) != 0, factor("alpha"), bias); err != nil {
-		return err
+	bias := b.constants[n.Inputs[2]]
+	if bias == nil {
+		return nil, misarranged("the bias is not a constant")
 	}
-	l := &b.net.Layers[len(b.net.Layers)-1]
-	for i := range l.Bias {
-		l.Bias[i] *= factor("beta")
+	return bias, checkType(bias)
+}
+
+// checkType refuses a constant of a type whose values are not read, and one of no numbers.
+func checkType(t *onnx.Tensor) error {
+	if t.Type != onnx.Float32 && t.Type != onnx.Float64 {
+		return evidence.Refuse(ReasonType, "a constant of type %v; want float32 or float64", t.Type)
 	}
 	return nil
 }
@@ -337,18 +430,21 @@ func gemm(b *builder, n *onnx.Node) error {
 // dense appends a dense layer; the matrix is [in][out], or [out][in] when byRow.
 func (b *builder) dense(t *onnx.Tensor, byRow bool, alpha float64, bias *onnx.Tensor) error {
 	in := b.shape.Len()
-	if t == nil || len(t.Dims) != 2 || t.Floats == nil {
-		return errors.New("the matrix is not a constant of two dimensions")
+	if t == nil || len(t.Dims) != 2 {
+		return misarranged("the matrix is not a constant of two dimensions")
+	}
+	if err := checkType(t); err != nil {
+		return err
 	}
 	if b.rank != 2 {
-		return errors.New("want rows of values before it; flatten images first")
+		return misarranged("want rows of values before it; flatten images first")
 	}
 	rows, out := int(t.Dims[0]), int(t.Dims[1])
 	if byRow {
 		rows, out = out, rows
 	}
 	if rows != in || out < 1 || out > MaxFeatures {
-		return fmt.Errorf("a matrix of shape %v for %d values", t.Dims, in)
+		return misarranged("a matrix of shape %v for %d values", t.Dims, in)
 	}
 	if err := b.spend(len(t.Floats)); err != nil {
 		return err
@@ -366,201 +462,92 @@ func (b *builder) dense(t *onnx.Tensor, byRow bool, alpha float64, bias *onnx.Te
 
 // add appends a layer, with the bias if there is one.
 func (b *builder) add(l Layer, bias *onnx.Tensor) error {
-	if len(b.net.Layers) == MaxLayers {
-		return fmt.Errorf("more than %d layers", MaxLayers)
-	}
 	l.Bias = make([]float64, l.Out)
 	if bias != nil {
 		n := bias.Len()
-		if n != 1 && n != l.Out || bias.Floats == nil || n > 1 && int(bias.Dims[len(bias.Dims)-1]) != l.Out {
-			return fmt.Errorf("a bias of shape %v for %d outputs", bias.Dims, l.Out)
+		if n != 1 && n != l.Out || n > 1 && int(bias.Dims[len(bias.Dims)-1]) != l.Out {
+			return misarranged("a bias of shape %v for %d outputs", bias.Dims, l.Out)
 		}
 		for i := range l.Bias {
 			l.Bias[i] = bias.Floats[i%n]
 		}
 	}
-	b.net.Layers = append(b.net.Layers, l)
-	b.shape, b.open = l.output(b.shape), true
+	if err := b.takePending(&l); err != nil {
+		return err
+	}
+	out := l.output(b.shape)
+	if merged := b.merge(l); !merged {
+		if len(b.net.Layers) == MaxLayers {
+			return tooLarge("more than %d layers", MaxLayers)
+		}
+		b.net.Layers = append(b.net.Layers, l)
+	}
+	b.shape, b.open = out, true
 	return nil
 }
 
-// conv is a convolution with a square kernel.
-func conv(b *builder, n *onnx.Node) error {
-	if err := only(n, "kernel_shape", "pads", "strides", "dilations", "group", "auto_pad"); err != nil {
-		return err
+// takePending takes the step behind the last layer into the weights of the next.
+func (b *builder) takePending(l *Layer) error {
+	if b.pending == nil {
+		return nil
 	}
-	if len(n.Inputs) < 2 || len(n.Inputs) > 3 || n.Inputs[0] != b.value || b.rank != 4 {
-		return errors.New("want images, a constant kernel and a bias")
+	s, per := *b.pending, 1
+	if l.Kind == Conv {
+		per = b.shape.H * b.shape.W
 	}
-	t := b.constants[n.Inputs[1]]
-	if t == nil || len(t.Dims) != 4 || t.Floats == nil {
-		return errors.New("the kernel is not a constant of four dimensions")
+	fan := len(l.Weights) / l.Out
+	area := fan // of weights that meet one value, or one channel
+	if l.Kind == Conv {
+		area = l.Kernel * l.Kernel
 	}
-	k := t.Dims[2]
-	stride, okS := same(n, "strides", 2, 1)
-	pad, okP := same(n, "pads", 4, 0)
-	dilation, okD := same(n, "dilations", 2, 1)
-	kernel, okK := same(n, "kernel_shape", 2, k)
-	auto := n.Attributes["auto_pad"].String
-	switch {
-	case !okS || !okP || !okD || !okK || kernel != k || t.Dims[3] != k:
-		return errors.New("kernel, stride, padding or dilation differ between the directions")
-	case dilation != 1 || intOf(n, "group", 1) != 1 || auto != "" && auto != "NOTSET" && (auto != "VALID" || pad != 0):
-		return errors.New("dilation, groups and automatic padding are not supported")
-	case k < 1 || stride < 1 || pad < 0 || pad >= k || stride > MaxFeatures || int(t.Dims[1]) != b.shape.C:
-		return fmt.Errorf("kernel of shape %v, stride %d, padding %d for images of %d channels", t.Dims, stride, pad, b.shape.C)
-	case int64(b.shape.H)+2*pad < k || int64(b.shape.W)+2*pad < k || t.Dims[0] < 1 || t.Dims[0] > MaxFeatures:
-		return fmt.Errorf("a kernel of shape %v is larger than the padded image, or has too many channels", t.Dims)
-	}
-	if err := b.spend(len(t.Floats)); err != nil {
-		return err
-	}
-	l := Layer{Kind: Conv, Out: int(t.Dims[0]), Kernel: int(k), Stride: int(stride), Pad: int(pad), Weights: slices.Clone(t.Floats)}
-	if l.output(b.shape).Len() > MaxFeatures {
-		return fmt.Errorf("more than %d outputs", MaxFeatures)
-	}
-	var bias *onnx.Tensor
-	if len(n.Inputs) == 3 && n.Inputs[2] != "" {
-		if bias = b.constants[n.Inputs[2]]; bias == nil {
-			return errors.New("the bias is not a constant")
+	for i := range s.scale {
+		if first := i / per * per; s.scale[i] != s.scale[first] || s.offset[i] != s.offset[first] {
+			return misarranged("follows a scaling that differs between the positions of an image")
+		}
+		if l.Kind == Conv && l.Pad > 0 && s.offset[i] != 0 {
+			return misarranged("pads values that were shifted behind the last ReLU, which no layer can take in; put the shift before the ReLU, or use no padding")
 		}
 	}
-	return b.add(l, bias)
-}
-
-// same is the one value of a list attribute of n equal values.
-func same(n *onnx.Node, name string, count int, otherwise int64) (int64, bool) {
-	a, ok := n.Attributes[name]
-	if !ok {
-		return otherwise, true
+	if l.Kind == Dense {
+		area = 1
 	}
-	if len(a.Ints) != count {
-		return 0, false
-	}
-	for _, v := range a.Ints {
-		if v != a.Ints[0] {
-			return 0, false
+	for o := range l.Out {
+		for k := range fan {
+			w := &l.Weights[o*fan+k]
+			from := k / area * per
+			l.Bias[o] += *w * s.offset[from]
+			*w *= s.scale[from]
 		}
 	}
-	return a.Ints[0], true
-}
-
-// flatten makes rows of values from images; the order of the values stays.
-func flatten(b *builder, n *onnx.Node) error {
-	if axis := intOf(n, "axis", 1); axis != 1 && axis != int64(1-b.rank) {
-		return fmt.Errorf("axis %d; want 1", axis)
-	}
-	b.flat()
-	return only(n, "axis")
-}
-
-func (b *builder) flat() {
-	if b.rank != 2 {
-		// A bias that is added to the row later must be one for each value, which a
-		// convolution does not have.
-		b.open = false
-	}
-	b.rank, b.shape = 2, Shape{b.shape.Len(), 1, 1}
-}
-
-// reshape changes rows into images or back; rows stay rows.
-func reshape(b *builder, n *onnx.Node) error {
-	if err := only(n, "allowzero"); err != nil {
-		return err
-	}
-	if len(n.Inputs) != 2 || n.Inputs[0] != b.value || b.constants[n.Inputs[1]] == nil || b.constants[n.Inputs[1]].Ints == nil {
-		return errors.New("want the values and a constant shape")
-	}
-	to := slices.Clone(b.constants[n.Inputs[1]].Ints)
-	if len(to) != 2 && len(to) != 4 {
-		return fmt.Errorf("to %d dimensions; want rows of values or images", len(to))
-	}
-	from := append([]int64{b.batch}, int64s(b.dims())...)
-	for i, d := range to {
-		if d != 0 {
-			continue
-		}
-		if intOf(n, "allowzero", 0) != 0 || i >= len(from) {
-			return fmt.Errorf("to shape %v", to)
-		}
-		to[i] = from[i] // the rows' dimension stays 0 where it is open
-	}
-	product, guess := int64(1), -1
-	for i, d := range to[1:] {
-		if d == -1 && guess < 0 {
-			guess = i + 1
-			continue
-		}
-		if d < 1 || d > MaxFeatures || product*d > MaxFeatures {
-			return fmt.Errorf("to shape %v", to)
-		}
-		product *= d
-	}
-	total := int64(b.shape.Len())
-	rows := to[0] == -1 && guess < 0 || to[0] != -1 && to[0] == b.batch
-	if !rows || total%product != 0 || guess < 0 && product != total {
-		return fmt.Errorf("to shape %v would not keep rows of %d values", to, total)
-	}
-	if guess > 0 {
-		to[guess] = total / product
-	}
-	b.flat()
-	if len(to) == 4 {
-		b.rank, b.shape = 4, Shape{int(to[1]), int(to[2]), int(to[3])}
-	}
-	if len(b.net.Layers) == 0 {
-		b.net.Input = b.shape
-	}
+	b.pending = nil
 	return nil
 }
 
-func int64s(list []int) []int64 {
-	out := make([]int64, len(list))
-	for i, v := range list {
-		out[i] = int64(v)
-	}
-	return out
-}
+// maxMerge bounds the multiplications that all merges of a file may take.
+const maxMerge = 1 << 30
 
-// trivialTranspose accepts an exchange of dimensions that leaves the values in their order:
-// only dimensions of size 1 move.
-func trivialTranspose(b *builder, n *onnx.Node) error {
-	if err := only(n, "perm"); err != nil {
-		return err
+// merge makes one layer of the last one and l, where both are dense, nothing stands between
+// them and one layer has no more weights: W2(W1 x + b1) + b2 = W2 W1 x + (W2 b1 + b2).
+func (b *builder) merge(l Layer) bool {
+	if l.Kind != Dense || len(b.net.Layers) == 0 || !b.open {
+		return false
 	}
-	dims := append([]int64{0}, int64s(b.dims())...)
-	perm := n.Attributes["perm"].Ints
-	if len(perm) != len(dims) || perm[0] != 0 {
-		return fmt.Errorf("order %v moves rows or values", perm)
+	last := &b.net.Layers[len(b.net.Layers)-1]
+	in := len(last.Weights) / last.Out
+	if last.Kind != Dense || last.ReLU || in*l.Out > len(last.Weights)+len(l.Weights) || in*last.Out*l.Out > maxMerge-b.merged {
+		return false
 	}
-	last, used := int64(-1), map[int64]bool{}
-	moved := make([]int, 0, 3)
-	for _, p := range perm {
-		if p < 0 || p >= int64(len(dims)) || used[p] {
-			return fmt.Errorf("order %v is none", perm)
-		}
-		used[p] = true
-		if dims[p] != 1 {
-			if p < last {
-				return fmt.Errorf("order %v moves values of shape %v", perm, dims[1:])
+	b.merged += in * last.Out * l.Out
+	weights := make([]float64, in*l.Out)
+	for o := range l.Out {
+		row := weights[o*in : (o+1)*in]
+		for k, w := range l.Weights[o*last.Out : (o+1)*last.Out] {
+			l.Bias[o] += w * last.Bias[k]
+			for i, v := range last.Weights[k*in : (k+1)*in] {
+				row[i] += w * v
 			}
-			last = p
-		}
-		if p > 0 {
-			moved = append(moved, int(dims[p]))
 		}
 	}
-	if b.rank == 4 {
-		if b.shape != (Shape{moved[0], moved[1], moved[2]}) {
-			b.open = false
-		}
-		b.shape = Shape{moved[0], moved[1], moved[2]}
-	}
-	if b.rank == 3 {
-		b.shape.H, b.shape.W = moved[0], moved[1]
-	}
-	if len(b.net.Layers) == 0 {
-		b.net.Input = b.shape
-	}
-	return nil
+	*last = Layer{Kind: Dense, Out: l.Out, Weights: weights, Bias: l.Bias}
+	return true
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -34,7 +35,8 @@ type Node struct {
 	Attributes       map[string]Attribute
 }
 
-// Attribute is a node's attribute: the one field that Type says holds it.
+// Attribute is a node's attribute: the one field that Type says holds it. Graphs, types and
+// lists of tensors are not read; their attributes have a Type and nothing else.
 type Attribute struct {
 	Type    AttributeType
 	Float   float32
@@ -58,6 +60,8 @@ const (
 	AttributeFloats  AttributeType = 6
 	AttributeInts    AttributeType = 7
 	AttributeStrings AttributeType = 8
+
+	maxAttributeType = 14 // TYPE_PROTOS
 )
 
 // Value is a named input with its shape. A dimension that is not fixed is 0.
@@ -95,13 +99,13 @@ func ParseFile(path string) (*Model, error) {
 			return nil, err
 		}
 		if !info.Mode().IsRegular() || info.Size() > MaxModelBytes {
-			return nil, fmt.Errorf("%s: want a regular file of at most %d bytes", name, MaxModelBytes)
+			return nil, tooLarge("%s: want a regular file of at most %d bytes", name, MaxModelBytes)
 		}
 		if length < 0 {
 			length = info.Size() - offset
 		}
 		if offset < 0 || length < 0 || offset > info.Size()-length {
-			return nil, fmt.Errorf("%s: %d bytes from %d do not lie in the file", name, length, offset)
+			return nil, evidence.Refuse(ReasonWeights, "%s: %d bytes from %d do not lie in the file", name, length, offset)
 		}
 		b := make([]byte, length)
 		_, err = io.ReadFull(io.NewSectionReader(f, offset, length), b)
@@ -118,14 +122,33 @@ func ParseFile(path string) (*Model, error) {
 // nil, such a model is refused.
 func Parse(b []byte, external External) (*Model, error) {
 	if len(b) > MaxModelBytes {
-		return nil, fmt.Errorf("onnx: a file of %d bytes, the limit is %d", len(b), MaxModelBytes)
+		return nil, fmt.Errorf("onnx: %w", tooLarge("a file of %d bytes, the limit is %d", len(b), MaxModelBytes))
 	}
 	p := &parser{left: MaxElements, external: external}
 	m, err := p.model(message{name: "model", rest: b})
 	if err != nil {
+		if _, named := evidence.ReasonOf(err); !named {
+			err = evidence.Refuse(ReasonMalformed, "%w", err)
+		}
 		return nil, fmt.Errorf("onnx: %w", err)
 	}
 	return m, nil
+}
+
+// Reasons of this package.
+const (
+	// ReasonMalformed: the bytes are no ONNX file, or contradict themselves.
+	ReasonMalformed evidence.Reason = "onnx-malformed"
+	// ReasonTooLarge: a limit of the reader is exceeded.
+	ReasonTooLarge evidence.Reason = "onnx-too-large"
+	// ReasonFeature: the file uses a part of ONNX beside nodes and tensors that is not read.
+	ReasonFeature evidence.Reason = "onnx-feature"
+	// ReasonWeights: weights beside the file are missing, or not where it says.
+	ReasonWeights evidence.Reason = "onnx-weights"
+)
+
+func tooLarge(format string, args ...any) error {
+	return evidence.Refuse(ReasonTooLarge, format, args...)
 }
 
 func (p *parser) model(msg message) (*Model, error) {
@@ -146,8 +169,10 @@ func (p *parser) model(msg message) (*Model, error) {
 		case 8: // opset_import
 			return addOpset(m.Opsets, v)
 		case 3, 4, 5, 6, 14: // producer_version, domain, model_version, doc_string, metadata_props
-		case 20, 25: // training_info, functions
-			return errors.New("training information and functions of the model's own are not supported; export for inference, with functions inlined")
+		case 20: // training_info
+			return evidence.Refuse(ReasonFeature, "training information is not supported; export the model for inference")
+		case 25: // functions
+			return evidence.Refuse(ReasonFeature, "functions of the model's own are not supported; inline them (onnx.inliner.inline_local_functions)")
 		default:
 			return unknown(v)
 		}
@@ -162,7 +187,9 @@ func (p *parser) model(msg message) (*Model, error) {
 	return m, nil
 }
 
-// addOpset reads one OperatorSetIdProto. The domain ai.onnx is the one without a name.
+// addOpset reads one OperatorSetIdProto. The domain ai.onnx is the one without a name. A
+// domain may be imported more than once; its nodes are bound to the highest version (ONNX's
+// onnx.proto, ModelProto.opset_import).
 func addOpset(set map[string]int64, v field) error {
 	msg, err := v.message("operator set")
 	if err != nil {
@@ -183,10 +210,10 @@ func addOpset(set map[string]int64, v field) error {
 	if domain == "ai.onnx" {
 		domain = ""
 	}
-	if _, twice := set[domain]; err == nil && (twice || len(set) == MaxListed) {
-		err = fmt.Errorf("operator set %q is imported twice, or there are too many", domain)
+	if _, known := set[domain]; err == nil && !known && len(set) == MaxListed {
+		err = tooLarge("more than %d operator sets", MaxListed)
 	}
-	set[domain] = version
+	set[domain] = max(set[domain], version)
 	return err
 }
 
@@ -200,7 +227,7 @@ func (p *parser) graph(v field, g *Graph) error {
 		switch v.num {
 		case 1: // node
 			if len(g.Nodes) == MaxNodes {
-				return fmt.Errorf("more than %d nodes", MaxNodes)
+				return tooLarge("more than %d nodes", MaxNodes)
 			}
 			n, err := p.node(v)
 			g.Nodes = append(g.Nodes, n)
@@ -212,20 +239,20 @@ func (p *parser) graph(v field, g *Graph) error {
 		case 11: // input
 			in, err := parseValue(v)
 			if len(g.Inputs) == MaxInitializers+MaxListed {
-				return errors.New("too many inputs")
+				return tooLarge("more than %d inputs", MaxInitializers+MaxListed)
 			}
 			g.Inputs = append(g.Inputs, in)
 			return err
 		case 12: // output
 			out, err := parseValue(v)
 			if len(g.Outputs) == MaxListed {
-				return errors.New("too many outputs")
+				return tooLarge("more than %d outputs", MaxListed)
 			}
 			g.Outputs = append(g.Outputs, out.Name)
 			return err
 		case 10, 13, 16: // doc_string, value_info, metadata_props
 		case 14, 15: // quantization_annotation, sparse_initializer
-			return errors.New("quantized and sparse initializers are not supported; export the model in float32")
+			return evidence.Refuse(ReasonFeature, "quantized and sparse initializers are not supported; export the model in float32")
 		default:
 			return unknown(v)
 		}
@@ -249,7 +276,7 @@ func (p *parser) initializer(v field, g *Graph) error {
 	case name == "" || g.Initializers[name] != nil:
 		return fmt.Errorf("initializer %q appears twice or has no name", name)
 	case len(g.Initializers) == MaxInitializers:
-		return fmt.Errorf("more than %d initializers", MaxInitializers)
+		return tooLarge("more than %d initializers", MaxInitializers)
 	}
 	g.Initializers[name] = t
 	return nil
@@ -293,14 +320,21 @@ func (p *parser) node(v field) (Node, error) {
 	return n, nil
 }
 
+// attributeFields are the types of an AttributeProto's fields of values.
+var attributeFields = map[protowire.Number]AttributeType{2: AttributeFloat, 3: AttributeInt, 4: AttributeString, 5: AttributeTensor, 6: 5,
+	7: AttributeFloats, 8: AttributeInts, 9: AttributeStrings, 10: 9, 11: 10, 14: 13, 15: 14, 22: 11, 23: 12}
+
 func (p *parser) attribute(v field, set map[string]Attribute) error {
 	msg, err := v.message("attribute")
 	if err != nil {
 		return err
 	}
 	var a Attribute
-	name := ""
+	name, fields := "", uint64(0)
 	err = msg.each(func(msg *message, v field) (err error) {
+		if typ := attributeFields[v.num]; typ != 0 {
+			fields |= 1 << typ
+		}
 		switch v.num {
 		case 1:
 			name, err = msg.string(v)
@@ -325,7 +359,8 @@ func (p *parser) attribute(v field, set map[string]Attribute) error {
 			t, err = msg.int64(v)
 			a.Type = AttributeType(t)
 		case 13: // doc_string
-		default: // graphs, sparse tensors, types, references
+		case 6, 10, 11, 14, 15, 22, 23: // graphs, types and tensors that no operator here has
+		default: // references to attributes of functions
 			return fmt.Errorf("attribute %q: %w", name, unknown(v))
 		}
 		return err
@@ -333,13 +368,16 @@ func (p *parser) attribute(v field, set map[string]Attribute) error {
 	if _, twice := set[name]; err == nil && (name == "" || twice || len(set) == MaxListed) {
 		err = fmt.Errorf("attribute %q appears twice or has no name, or there are too many", name)
 	}
+	if err == nil && (a.Type < 1 || a.Type > maxAttributeType || fields&^(1<<a.Type) != 0) {
+		err = fmt.Errorf("attribute %q says that it has type %d, and has values of another", name, a.Type)
+	}
 	set[name] = a
 	return err
 }
 
 func addString(list []string, v field) ([]string, error) {
 	if len(list) == MaxStrings {
-		return nil, fmt.Errorf("more than %d strings", MaxStrings)
+		return nil, tooLarge("more than %d strings", MaxStrings)
 	}
 	s, err := v.name()
 	return append(list, s), err
@@ -409,7 +447,7 @@ func parseTensorType(v field, out *Value) error {
 			}
 			return shape.each(func(_ *message, v field) error {
 				if v.num != 1 || len(out.Dims) == MaxDims {
-					return fmt.Errorf("unknown field, or more than %d dimensions", MaxDims)
+					return tooLarge("unknown field, or more than %d dimensions", MaxDims)
 				}
 				d, err := parseDim(v)
 				out.Dims = append(out.Dims, d)

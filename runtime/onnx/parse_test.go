@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	w "github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
 )
 
@@ -99,83 +100,90 @@ func TestParseRefuses(t *testing.T) {
 		b    []byte
 		want string
 	}{
-		"nothing":             {nil, "no ONNX model"},
-		"old":                 {w.Message(nil).Int(1, 2).Bytes(7, nil).Bytes(8, nil), "no ONNX model"},
-		"no graph":            {w.Message(nil).Int(1, 8).Bytes(8, nil), "no ONNX model"},
-		"two graphs":          {append(model(nil), w.Message(nil).Bytes(7, nil)...), "twice"},
-		"functions":           {append(model(nil), w.Message(nil).Bytes(25, nil)...), "functions"},
-		"training":            {append(model(nil), w.Message(nil).Bytes(20, nil)...), "training"},
-		"unknown field":       {append(model(nil), w.Message(nil).Int(63, 1)...), "field 63"},
-		"cut tag":             {append(model(nil), 0x80), "EOF"},
-		"cut bytes":           {append(model(nil), 0x3a, 0x05, 0x01), "EOF"},
-		"cut fixed":           {append(model(nil), 0x3d, 0x01), "EOF"},
-		"group":               {append(model(nil), 0x3b), "wire type 3"},
-		"fixed version":       {w.Message(nil).Float(1, 8), "wire type"},
-		"graph as number":     {w.Message(nil).Int(7, 1), "wire type"},
-		"version twice":       {append(model(nil), w.Message(nil).Int(1, 8)...), "twice"},
-		"operator set twice":  {append(model(nil), w.Message(nil).Bytes(8, w.Message(nil).Int(2, 17))...), "twice"},
-		"both default sets":   {append(model(nil), w.Message(nil).Bytes(8, w.Message(nil).String(1, "ai.onnx").Int(2, 17))...), "twice"},
-		"set's unknown field": {append(model(nil), w.Message(nil).Bytes(8, w.Message(nil).Int(3, 1))...), "field 3"},
-		"sparse":              {model(w.Message(nil).Bytes(15, nil)), "sparse"},
-		"graph's field":       {model(w.Message(nil).Int(9, 1)), "field 9"},
-		"many nodes":          {model(many(MaxNodes+1, func(m w.Message) w.Message { return m.Bytes(1, w.Message(nil).String(4, "Relu")) })), "nodes"},
-		"many inputs":         {model(many(MaxInitializers+MaxListed+1, func(m w.Message) w.Message { return m.Bytes(11, nil) })), "inputs"},
-		"many outputs":        {model(many(MaxListed+1, func(m w.Message) w.Message { return m.Bytes(12, nil) })), "outputs"},
-		"no operator":         {inNode(w.Message(nil).String(3, "a")), "no operator"},
-		"node's field":        {inNode(w.Message(nil).String(4, "Relu").Int(10, 1)), "Relu"},
-		"many node inputs":    {inNode(many(MaxListed+1, func(m w.Message) w.Message { return m.String(1, "a") })), "entries"},
-		"node input number":   {inNode(w.Message(nil).Int(1, 1)), "wire type"},
-		"long name":           {inNode(w.Message(nil).String(3, long)), "UTF-8"},
-		"name that is none":   {inNode(w.Message(nil).String(3, "\xff")), "UTF-8"},
-		"subgraph":            {inNode(w.Message(nil).String(4, "If").Bytes(5, w.Message(nil).String(1, "then_branch").Bytes(6, nil))), "If"},
-		"attribute twice":     {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a")).Bytes(5, w.Message(nil).String(1, "a"))), "twice"},
-		"attribute unnamed":   {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).Int(3, 1))), "name"},
-		"attribute's float":   {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(2, 1))), "wire type"},
-		"attribute's floats":  {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(7, 1))), "wire type"},
-		"attribute's strings": {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Bytes(9, []byte{0xff}))), "UTF-8"},
-		"many strings":        {inNode(w.Message(nil).String(4, "Relu").Bytes(5, many(MaxStrings+1, func(m w.Message) w.Message { return m.Bytes(9, nil) }))), "strings"},
-		"no weight name":      {weight(w.Floats("", two, 1, 2)), "no name"},
-		"weight twice":        {model(w.Message(nil).Bytes(5, w.Floats("a", two, 1, 2)).Bytes(5, w.Floats("a", two, 1, 2))), "twice"},
-		"many weights":        {model(many(MaxInitializers+1, func(m w.Message) w.Message { return m.Bytes(5, w.Floats(strconv.Itoa(len(m)), nil, 1)) })), "initializers"},
-		"float16":             {weight(w.Shaped("t", 10, two).Bytes(9, make([]byte, 4))), "data type 10"},
-		"short raw":           {weight(w.Shaped("t", 1, two).Bytes(9, make([]byte, 7))), "wants 8 bytes"},
-		"short typed":         {weight(w.Typed("t", two, 1)), "wants 2 values"},
-		"odd typed":           {weight(w.Shaped("t", 1, two).Bytes(4, make([]byte, 7))), "7 bytes"},
-		"typed and raw":       {weight(w.Typed("t", two, 1, 2).Bytes(9, make([]byte, 8))), "twice"},
-		"wrong list":          {weight(w.Shaped("t", 7, two).Float(4, 1).Float(4, 2)), "of that type"},
-		"two lists":           {weight(w.Floats("t", two, 1, 2).Int(7, 1)), "twice"},
-		"two typed lists":     {weight(w.Typed("t", two, 1, 2).Int(7, 1)), "of that type"},
-		"raw strings":         {weight(w.Shaped("t", 8, two).Bytes(9, nil)), "raw"},
-		"negative shape":      {weight(w.Shaped("t", 1, []int64{-2}).Bytes(9, nil)), "shape"},
-		"huge shape":          {weight(w.Shaped("t", 1, []int64{1 << 20, 1 << 20}).Bytes(9, nil)), "values"},
-		"overflowing shape":   {weight(w.Shaped("t", 1, []int64{1 << 62, 4}).Bytes(9, nil)), "shape"},
-		"many dimensions":     {weight(w.Shaped("t", 1, make([]int64, MaxDims+1))), "dimensions"},
-		"segment":             {weight(w.Shaped("t", 1, two).Bytes(3, nil)), "field 3"},
-		"location 2":          {weight(w.Shaped("t", 1, two).Int(14, 2)), "location"},
-		"location unused":     {weight(w.Floats("t", two, 1, 2).Bytes(13, w.Message(nil).String(1, "location").String(2, "w"))), "does not use"},
-		"here and elsewhere":  {weight(w.Floats("t", two, 1, 2).Int(14, 1)), "elsewhere"},
-		"entry's field":       {weight(w.Floats("t", two, 1, 2).Bytes(13, w.Message(nil).Int(3, 1))), "field 3"},
-		"bad packed ints":     {weight(w.Shaped("t", 7, two).Bytes(7, []byte{0x80})), "EOF"},
-		"ints as fixed":       {weight(w.Shaped("t", 7, two).Float(7, 1)), "wire type"},
-		"value's field":       {in(w.Message(nil).Int(9, 1)), "field 9"},
-		"value as number":     {model(w.Message(nil).Int(11, 1)), "wire type"},
-		"type's field":        {typ(w.Message(nil).Int(7, 1)), "field 7"},
-		"type twice":          {in(w.Message(nil).Bytes(2, nil).Bytes(2, nil)), "twice"},
-		"tensor type twice":   {typ(w.Message(nil).Bytes(1, nil).Bytes(1, nil)), "twice"},
-		"tensor type's field": {typ(w.Message(nil).Bytes(1, w.Message(nil).Int(3, 1))), "field 3"},
-		"shape twice":         {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, nil).Bytes(2, nil))), "twice"},
-		"shape's field":       {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Int(2, 1)))), "unknown field"},
-		"many sizes":          {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, many(MaxDims+1, func(m w.Message) w.Message { return m.Bytes(1, nil) })))), "dimensions"},
-		"size of zero":        {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Bytes(1, w.Message(nil).Int(1, 0))))), "dimension of 0"},
-		"size's field":        {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Bytes(1, w.Message(nil).Int(4, 1))))), "field 4"},
+		"nothing":              {nil, "no ONNX model"},
+		"old":                  {w.Message(nil).Int(1, 2).Bytes(7, nil).Bytes(8, nil), "no ONNX model"},
+		"no graph":             {w.Message(nil).Int(1, 8).Bytes(8, nil), "no ONNX model"},
+		"two graphs":           {append(model(nil), w.Message(nil).Bytes(7, nil)...), "twice"},
+		"functions":            {append(model(nil), w.Message(nil).Bytes(25, nil)...), "functions"},
+		"training":             {append(model(nil), w.Message(nil).Bytes(20, nil)...), "training"},
+		"unknown field":        {append(model(nil), w.Message(nil).Int(63, 1)...), "field 63"},
+		"cut tag":              {append(model(nil), 0x80), "EOF"},
+		"cut bytes":            {append(model(nil), 0x3a, 0x05, 0x01), "EOF"},
+		"cut fixed":            {append(model(nil), 0x3d, 0x01), "EOF"},
+		"group":                {append(model(nil), 0x3b), "wire type 3"},
+		"fixed version":        {w.Message(nil).Float(1, 8), "wire type"},
+		"graph as number":      {w.Message(nil).Int(7, 1), "wire type"},
+		"version twice":        {append(model(nil), w.Message(nil).Int(1, 8)...), "twice"},
+		"many operator sets":   {append(model(nil), many(MaxListed+1, func(m w.Message) w.Message { return m.Bytes(8, w.Opset(strconv.Itoa(len(m)), 1)) })...), "operator sets"},
+		"set's unknown field":  {append(model(nil), w.Message(nil).Bytes(8, w.Message(nil).Int(3, 1))...), "field 3"},
+		"sparse":               {model(w.Message(nil).Bytes(15, nil)), "sparse"},
+		"graph's field":        {model(w.Message(nil).Int(9, 1)), "field 9"},
+		"many nodes":           {model(many(MaxNodes+1, func(m w.Message) w.Message { return m.Bytes(1, w.Message(nil).String(4, "Relu")) })), "nodes"},
+		"many inputs":          {model(many(MaxInitializers+MaxListed+1, func(m w.Message) w.Message { return m.Bytes(11, nil) })), "inputs"},
+		"many outputs":         {model(many(MaxListed+1, func(m w.Message) w.Message { return m.Bytes(12, nil) })), "outputs"},
+		"no operator":          {inNode(w.Message(nil).String(3, "a")), "no operator"},
+		"node's field":         {inNode(w.Message(nil).String(4, "Relu").Int(10, 1)), "Relu"},
+		"many node inputs":     {inNode(many(MaxListed+1, func(m w.Message) w.Message { return m.String(1, "a") })), "entries"},
+		"node input number":    {inNode(w.Message(nil).Int(1, 1)), "wire type"},
+		"long name":            {inNode(w.Message(nil).String(3, long)), "UTF-8"},
+		"name that is none":    {inNode(w.Message(nil).String(3, "\xff")), "UTF-8"},
+		"attribute's type":     {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(3, 1).Int(20, 1))), "values of another"},
+		"attribute untyped":    {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(3, 1))), "type 0"},
+		"attribute of two":     {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(3, 1).Float(2, 1).Int(20, 2))), "values of another"},
+		"attribute's new type": {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(20, 15))), "type 15"},
+		"attribute by name":    {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").String(21, "b").Int(20, 2))), "field 21"},
+		"attribute twice":      {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(20, 2)).Bytes(5, w.Message(nil).String(1, "a").Int(20, 2))), "twice"},
+		"attribute unnamed":    {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).Int(3, 1))), "name"},
+		"attribute's float":    {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(2, 1))), "wire type"},
+		"attribute's floats":   {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Int(7, 1))), "wire type"},
+		"attribute's strings":  {inNode(w.Message(nil).String(4, "Relu").Bytes(5, w.Message(nil).String(1, "a").Bytes(9, []byte{0xff}))), "UTF-8"},
+		"many strings":         {inNode(w.Message(nil).String(4, "Relu").Bytes(5, many(MaxStrings+1, func(m w.Message) w.Message { return m.Bytes(9, nil) }))), "strings"},
+		"no weight name":       {weight(w.Floats("", two, 1, 2)), "no name"},
+		"weight twice":         {model(w.Message(nil).Bytes(5, w.Floats("a", two, 1, 2)).Bytes(5, w.Floats("a", two, 1, 2))), "twice"},
+		"many weights":         {model(many(MaxInitializers+1, func(m w.Message) w.Message { return m.Bytes(5, w.Floats(strconv.Itoa(len(m)), nil, 1)) })), "initializers"},
+		"unsigned in float":    {weight(w.Floats("t", two, 1, 2).Int(11, 7)), "another type"},
+		"short raw":            {weight(w.Shaped("t", 1, two).Bytes(9, make([]byte, 7))), "wants 8 bytes"},
+		"short typed":          {weight(w.Typed("t", two, 1)), "wants 2 values"},
+		"odd typed":            {weight(w.Shaped("t", 1, two).Bytes(4, make([]byte, 7))), "7 bytes"},
+		"typed and raw":        {weight(w.Typed("t", two, 1, 2).Bytes(9, make([]byte, 8))), "twice"},
+		"wrong list":           {weight(w.Shaped("t", 7, two).Float(4, 1).Float(4, 2)), "of that type"},
+		"two lists":            {weight(w.Floats("t", two, 1, 2).Int(7, 1)), "twice"},
+		"two typed lists":      {weight(w.Typed("t", two, 1, 2).Int(7, 1)), "of that type"},
+		"raw strings":          {weight(w.Shaped("t", 8, two).Bytes(9, nil)), "raw"},
+		"negative shape":       {weight(w.Shaped("t", 1, []int64{-2}).Bytes(9, nil)), "shape"},
+		"huge shape":           {weight(w.Shaped("t", 1, []int64{1 << 20, 1 << 20}).Bytes(9, nil)), "values"},
+		"overflowing shape":    {weight(w.Shaped("t", 1, []int64{1 << 62, 4}).Bytes(9, nil)), "shape"},
+		"many dimensions":      {weight(w.Shaped("t", 1, make([]int64, MaxDims+1))), "dimensions"},
+		"segment":              {weight(w.Shaped("t", 1, two).Bytes(3, nil)), "field 3"},
+		"location 2":           {weight(w.Shaped("t", 1, two).Int(14, 2)), "location"},
+		"location unused":      {weight(w.Floats("t", two, 1, 2).Bytes(13, w.Message(nil).String(1, "location").String(2, "w"))), "does not use"},
+		"here and elsewhere":   {weight(w.Floats("t", two, 1, 2).Int(14, 1)), "elsewhere"},
+		"entry's field":        {weight(w.Floats("t", two, 1, 2).Bytes(13, w.Message(nil).Int(3, 1))), "field 3"},
+		"bad packed ints":      {weight(w.Shaped("t", 7, two).Bytes(7, []byte{0x80})), "EOF"},
+		"ints as fixed":        {weight(w.Shaped("t", 7, two).Float(7, 1)), "wire type"},
+		"value's field":        {in(w.Message(nil).Int(9, 1)), "field 9"},
+		"value as number":      {model(w.Message(nil).Int(11, 1)), "wire type"},
+		"type's field":         {typ(w.Message(nil).Int(7, 1)), "field 7"},
+		"type twice":           {in(w.Message(nil).Bytes(2, nil).Bytes(2, nil)), "twice"},
+		"tensor type twice":    {typ(w.Message(nil).Bytes(1, nil).Bytes(1, nil)), "twice"},
+		"tensor type's field":  {typ(w.Message(nil).Bytes(1, w.Message(nil).Int(3, 1))), "field 3"},
+		"shape twice":          {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, nil).Bytes(2, nil))), "twice"},
+		"shape's field":        {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Int(2, 1)))), "unknown field"},
+		"many sizes":           {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, many(MaxDims+1, func(m w.Message) w.Message { return m.Bytes(1, nil) })))), "dimensions"},
+		"size of zero":         {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Bytes(1, w.Message(nil).Int(1, 0))))), "dimension of 0"},
+		"size's field":         {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Bytes(1, w.Message(nil).Int(4, 1))))), "field 4"},
 	}
 	for name, c := range cases {
-		if _, err := Parse(c.b, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+		_, err := Parse(c.b, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+		if _, named := evidence.ReasonOf(err); !named {
+			t.Errorf("%s: %v has no reason", name, err)
+		}
 	}
-	if _, err := Parse(make([]byte, MaxModelBytes+1), nil); err == nil {
-		t.Error("a file over the limit")
+	if _, err := Parse(make([]byte, MaxModelBytes+1), nil); reasonOf(err) != ReasonTooLarge {
+		t.Errorf("a file over the limit: %v", err)
 	}
 	other := append(w.Dense().Model(), w.Message(nil).Bytes(8, w.Message(nil).String(1, "com.microsoft").Int(2, 1))...)
 	m, err := Parse(other, nil)
@@ -184,6 +192,53 @@ func TestParseRefuses(t *testing.T) {
 	}
 	if m.Opsets["com.microsoft"] != 1 {
 		t.Errorf("%v", m.Opsets)
+	}
+}
+
+func reasonOf(err error) evidence.Reason {
+	reason, _ := evidence.ReasonOf(err)
+	return reason
+}
+
+// TestOperatorSetsMayBeImportedTwice: nodes are bound to the highest version of a domain
+// (onnx.proto), and skl2onnx writes such files.
+func TestOperatorSetsMayBeImportedTwice(t *testing.T) {
+	for _, sets := range [][]w.Message{
+		{w.Opset("", 17), w.Opset("", 17)}, {w.Opset("", 17), w.Opset("", 9)}, {w.Opset("", 9), w.Opset("", 17)},
+		{w.Opset("", 17), w.Opset("ai.onnx", 17)}, {w.Opset("ai.onnx", 11), w.Opset("", 17)}, {w.Opset("ai.onnx.ml", 1), w.Opset("", 17), w.Opset("ai.onnx.ml", 1)},
+	} {
+		f := w.Dense()
+		f.Opsets = sets
+		m, err := Parse(f.Model(), nil)
+		if err != nil || m.Opsets[""] != 17 || m.Opsets["ai.onnx"] != 0 {
+			t.Errorf("%q: %v", sets, err)
+		}
+	}
+}
+
+// TestWhatIsNotReadIsThereByName: types of values and attributes that no operator here
+// takes are left to be refused by the name of the operator that has them.
+func TestWhatIsNotReadIsThereByName(t *testing.T) {
+	two := []int64{2}
+	f := w.Dense(w.Message(nil).String(4, "If").String(2, "z").Bytes(5, w.Message(nil).String(1, "then_branch").Bytes(6, []byte("no graph")).Int(20, 5)))
+	f.Weights = append(f.Weights, w.Shaped("half", 10, two).Bytes(9, make([]byte, 4)), w.Shaped("bytes", 2, two).Int(5, 1).Int(5, 2), w.Shaped("large", 13, two).Int(11, 1).Int(11, 2),
+		w.Shaped("truth", 9, two).Bytes(9, []byte{1, 0}), w.Shaped("typed truth", 9, two).Int(5, 1).Int(5, 0), w.Shaped("new", 99, two).Bytes(9, []byte{1}))
+	m, err := Parse(f.Model(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := m.Graph.Nodes[1].Attributes["then_branch"]; a.Type != 5 {
+		t.Errorf("%+v", a)
+	}
+	for name, typ := range map[string]string{"half": "float16", "bytes": "uint8", "large": "uint64", "new": "data type 99"} {
+		if got := m.Graph.Initializers[name]; got == nil || got.Type.String() != typ || got.Floats != nil || got.Ints != nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	for _, name := range []string{"truth", "typed truth"} {
+		if got := m.Graph.Initializers[name]; got == nil || got.Type != Bool || !slices.Equal(got.Ints, []int64{1, 0}) {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"strconv"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -20,16 +22,38 @@ const (
 	Int32   DataType = 6
 	Int64   DataType = 7
 	String  DataType = 8
+	Bool    DataType = 9
 	Float64 DataType = 11
 )
 
+// dataTypes are the names of ONNX's data types, by number.
+var dataTypes = [...]string{"undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "float64", "uint32", "uint64",
+	"complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1"}
+
+// String is the type's name.
+func (t DataType) String() string {
+	if t < 0 || int(t) >= len(dataTypes) {
+		return fmt.Sprintf("data type %d", int64(t))
+	}
+	return dataTypes[t]
+}
+
+// read says whether tensors of the type are read.
+func (t DataType) read() bool {
+	switch t {
+	case Float32, Float64, Int32, Int64, String, Bool:
+		return true
+	}
+	return false
+}
+
 // Tensor is a constant: of its three lists the one that suits Type holds the values,
-// row-major.
+// row-major. One of another type than those above has no values: who uses it refuses it.
 type Tensor struct {
 	Type    DataType
 	Dims    []int64
 	Floats  []float64 // Float32, Float64
-	Ints    []int64   // Int32, Int64
+	Ints    []int64   // Int32, Int64, Bool as 0 and 1
 	Strings []string
 }
 
@@ -46,6 +70,7 @@ func (t *Tensor) Len() int {
 type stored struct {
 	raw              []byte
 	hasRaw, external bool
+	unread           bool // has values of a type that is not read
 	location         string
 	offset, length   int64
 }
@@ -87,7 +112,9 @@ func (p *parser) tensor(v field) (*Tensor, string, error) {
 				err = fmt.Errorf("data location %d", where)
 			}
 		case 12, 16: // doc_string, metadata_props
-		default: // segments, unsigned integers
+		case 11: // uint64_data, of types that are not read
+			s.unread = true
+		default: // segments
 			return unknown(v)
 		}
 		return err
@@ -142,6 +169,13 @@ func (p *parser) fill(t *Tensor, s stored) error {
 	if err != nil {
 		return err
 	}
+	if !t.Type.read() {
+		t.Floats, t.Ints, t.Strings = nil, nil, nil
+		return nil
+	}
+	if s.unread {
+		return fmt.Errorf("values of another type than %v", t.Type)
+	}
 	if s.external {
 		if s.hasRaw || len(t.Floats)+len(t.Ints)+len(t.Strings) > 0 {
 			return errors.New("data stand in the file and elsewhere")
@@ -165,25 +199,20 @@ func (p *parser) fill(t *Tensor, s stored) error {
 	switch t.Type {
 	case Float32, Float64:
 		have = len(t.Floats)
-	case Int32, Int64:
+	case Int32, Int64, Bool:
 		have = len(t.Ints)
 	case String:
 		have = len(t.Strings)
 	}
 	if have != want || all != want {
-		return fmt.Errorf("shape %v wants %d values of type %d, the file has %d, %d of them of that type", t.Dims, want, t.Type, all, have)
+		return fmt.Errorf("shape %v wants %d values of type %v, the file has %d, %d of them of that type", t.Dims, want, t.Type, all, have)
 	}
 	return nil
 }
 
 func (t *Tensor) checkShape() (int, error) {
-	switch t.Type {
-	case Float32, Float64, Int32, Int64, String:
-	default:
-		return 0, fmt.Errorf("data type %d; want float32, float64, int32, int64 or strings", t.Type)
-	}
 	if len(t.Dims) > MaxDims {
-		return 0, fmt.Errorf("%d dimensions, the limit is %d", len(t.Dims), MaxDims)
+		return 0, tooLarge("%d dimensions, the limit is %d", len(t.Dims), MaxDims)
 	}
 	n := int64(1)
 	for _, d := range t.Dims {
@@ -191,7 +220,7 @@ func (t *Tensor) checkShape() (int, error) {
 			return 0, fmt.Errorf("shape %v", t.Dims)
 		}
 		if n *= d; n > MaxElements {
-			return 0, fmt.Errorf("shape %v has more than %d values", t.Dims, MaxElements)
+			return 0, tooLarge("shape %v has more than %d values", t.Dims, MaxElements)
 		}
 	}
 	return int(n), nil
@@ -200,16 +229,20 @@ func (t *Tensor) checkShape() (int, error) {
 // fetch reads want values from the file beside the model. The name is a plain file name.
 func (p *parser) fetch(s stored, typ DataType, want int) ([]byte, error) {
 	if p.external == nil {
-		return nil, fmt.Errorf("weights are in the file %q; give the model as a file beside it", s.location)
+		return nil, evidence.Refuse(ReasonWeights, "weights are in the file %q; give the model as a file beside it", s.location)
 	}
 	if s.location != filepath.Base(s.location) || !filepath.IsLocal(s.location) || s.location == "." {
-		return nil, fmt.Errorf("weights in %q: want a file in the model's directory", s.location)
+		return nil, evidence.Refuse(ReasonWeights, "weights in %q: want a file in the model's directory", s.location)
 	}
 	size := int64(want) * int64(valueBytes(typ))
 	if s.offset < 0 || s.length >= 0 && s.length != size || want > p.left {
-		return nil, fmt.Errorf("weights in %q: %d bytes from %d, want %d", s.location, s.length, s.offset, size)
+		return nil, evidence.Refuse(ReasonWeights, "weights in %q: %d bytes from %d, want %d", s.location, s.length, s.offset, size)
 	}
-	return p.external(s.location, s.offset, size)
+	b, err := p.external(s.location, s.offset, size)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, evidence.Refuse(ReasonWeights, "weights are in the file %q, which is not beside the model", s.location)
+	}
+	return b, err
 }
 
 // valueBytes is the size of a raw value; 0 where there are none.
@@ -219,6 +252,8 @@ func valueBytes(typ DataType) int {
 		return 4
 	case Float64, Int64:
 		return 8
+	case Bool:
+		return 1
 	}
 	return 0
 }
@@ -240,7 +275,9 @@ func (p *parser) decodeRaw(t *Tensor, raw []byte, want int) (err error) {
 	}
 	t.Ints = make([]int64, want)
 	for i := range t.Ints {
-		if size == 4 {
+		if size == 1 {
+			t.Ints[i] = int64(raw[i])
+		} else if size == 4 {
 			t.Ints[i] = int64(int32(binary.LittleEndian.Uint32(raw[4*i:])))
 		} else {
 			t.Ints[i] = int64(binary.LittleEndian.Uint64(raw[8*i:]))

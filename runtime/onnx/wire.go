@@ -141,7 +141,7 @@ func (v field) name() (string, error) {
 // addName appends a name to a list that is kept short.
 func addName(list []string, v field) ([]string, error) {
 	if len(list) == MaxListed {
-		return nil, fmt.Errorf("field %d: more than %d entries", v.num, MaxListed)
+		return nil, tooLarge("field %d: more than %d entries", v.num, MaxListed)
 	}
 	s, err := v.name()
 	return append(list, s), err
@@ -192,7 +192,7 @@ func (p *parser) floats(list []float64, v field, single protowire.Type) ([]float
 // spend counts n numbers against the limit of the file.
 func (p *parser) spend(n int) error {
 	if n > p.left {
-		return fmt.Errorf("the file holds more than %d numbers", MaxElements)
+		return tooLarge("the file holds more than %d numbers", MaxElements)
 	}
 	p.left -= n
 	return nil

@@ -1,12 +1,12 @@
 package quantize
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
@@ -28,7 +28,7 @@ func convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 	var none intnet.Parameters
 	d := &classifier.Description{Architecture: architecture(n), Labels: n.Labels, IntegerLabels: n.IntegerLabels}
 	if err := d.Architecture.Check(); err != nil {
-		return nil, none, err
+		return nil, none, evidence.Refuse(layers.ReasonSize, "%w", err)
 	}
 	if calibration.Width != n.Input.Len() {
 		return nil, none, fmt.Errorf("calibration rows have %d values, the model takes %d", calibration.Width, n.Input.Len())
@@ -107,7 +107,7 @@ func effective(l *layers.Layer, g intnet.Geometry, unit float64, input *inputRul
 // room is how large a bias may be beside the largest sum of a layer.
 func room(g intnet.Geometry) float64 { return math.MaxInt32 - float64(g.Fan)*127*128 }
 
-var errRange = errors.New("a weight, a bias or a value is too large or too small to be quantized")
+var errRange = evidence.Refuse(layers.ReasonWeights, "a weight, a bias or a value is too large or too small to be quantized")
 
 // hidden quantizes a layer whose outputs are to be multiples of unit. Each output has a
 // weight scale of its own. It returns the unit that was used: a larger one where an output

@@ -223,7 +223,9 @@ func TestNetworksOwnScaleIsPartOfTheQuantizer(t *testing.T) {
 	}
 	x, y := make([]int8, 4), make([]int8, 4)
 	for i := range plain.Len() {
-		if classifier.Quantize(&a.Quantizer, plain.Row(i), x) != nil || classifier.Quantize(&b.Quantizer, raw.Row(i), y) != nil {
+		_, err := classifier.Quantize(&a.Quantizer, plain.Row(i), x)
+		_, other := classifier.Quantize(&b.Quantizer, raw.Row(i), y)
+		if err != nil || other != nil {
 			t.Fatal("not quantized")
 		}
 		for k := range x {

@@ -124,7 +124,7 @@ func chooseInput(n *layers.Network, seen []span) *inputRule {
 	}
 	if len(widths) == 0 { // no feature varies in the calibration set
 		widths = []float64{1}
-		all.high = all.low + 1
+		all.high = max(all.high, all.low+1)
 	}
 	slices.Sort(widths)
 	median := widths[len(widths)/2]

@@ -54,7 +54,7 @@ func compare(n *layers.Network, d *classifier.Description, r *classifier.Runner,
 	for i := range test.Len() {
 		want, err := n.Forward(test.Row(i), nil)
 		if err == nil {
-			err = classifier.Quantize(&d.Quantizer, test.Row(i), in)
+			_, err = classifier.Quantize(&d.Quantizer, test.Row(i), in)
 		}
 		if err == nil {
 			err = r.Infer(in, out)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,11 +15,17 @@ import (
 // run runs the command line, and returns what it printed and its exit status.
 func run(t *testing.T, args ...string) (string, int, error) {
 	t.Helper()
+	return runTelling(t, &bytes.Buffer{}, args...)
+}
+
+// runTelling runs a command line whose standard error is kept.
+func runTelling(t *testing.T, told io.Writer, args ...string) (string, int, error) {
+	t.Helper()
 	var out bytes.Buffer
 	c := newRoot()
 	c.SetArgs(args)
 	c.SetOut(&out)
-	c.SetErr(&bytes.Buffer{})
+	c.SetErr(told)
 	err := c.ExecuteContext(t.Context())
 	status := 0
 	if err != nil {

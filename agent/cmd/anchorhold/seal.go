@@ -12,7 +12,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/runtime/quantize"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -30,8 +29,12 @@ func newSeal(inv *invocation) *cobra.Command {
 tokenizer and chat template are all encrypted; 'anchorhold inspect' shows what
 stays public. The result appears under its name only when it is complete.
 
-An ONNX file, as scikit-learn and PyTorch export multi-layer perceptrons and small
-convolutional networks, becomes an INT8 classifier whose answers can be proven.`,
+An ONNX file becomes an INT8 classifier whose answers can be proven: scikit-learn's
+LogisticRegression, RidgeClassifier, LinearSVC and MLPClassifier (ReLU), alone or behind
+scalers, and PyTorch's dense and small convolutional networks with ReLU. docs/classifiers.md
+lists what exporters write, what is accepted, and why the rest is refused. Values outside
+the ranges of --calibration are clipped: seal says how many, warns from 1 %, and refuses
+more than 10 % of them for --test.`,
 		Example: `  anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
   anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`,
 		Args: exactly(1, "one GGUF or ONNX file"),
@@ -63,9 +66,9 @@ convolutional networks, becomes an INT8 classifier whose answers can be proven.`
 			opt.Progress = progress(c.ErrOrStderr(), "sealed")
 			var s sealer.Summary
 			var id statement.Digest
-			var report *quantize.Report
+			var quantized *quantized
 			if isONNX(opt.In) {
-				s, id, report, err = quantizer.seal(c.Context(), opt)
+				s, id, quantized, err = quantizer.seal(c.Context(), opt)
 			} else {
 				s, err = sealer.Seal(c.Context(), opt)
 				id = s.Root
@@ -74,11 +77,13 @@ convolutional networks, becomes an INT8 classifier whose answers can be proven.`
 				return err
 			}
 			result := map[string]any{"file": opt.Out, "model_id": id, "root": hex.EncodeToString(s.Root[:]), "file_id": hex.EncodeToString(s.FileID[:]),
-				"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds(), "quantization": report}
+				"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds()}
+			quantized.json(result)
+			quantized.warn(c.ErrOrStderr())
 			return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
 				fmt.Fprintf(w, "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n",
 					opt.Out, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
-				printQuantization(w, report)
+				printQuantization(w, quantized)
 				printModelID(w, id)
 			})
 		},

@@ -18,60 +18,96 @@ import (
 )
 
 // quantizing are the flags of a classifier.
-type quantizing struct{ calibration, test, answers string }
+type quantizing struct {
+	calibration, test, answers string
+	clipped                    bool
+}
 
 func (q *quantizing) add(c *cobra.Command) {
 	c.Flags().StringVar(&q.calibration, "calibration", "", "of an ONNX file: rows of inputs (.csv or .npy) that show the ranges of values")
 	c.Flags().StringVar(&q.test, "test", "", "of an ONNX file: further rows, to say what quantization costs")
 	c.Flags().StringVar(&q.answers, "answers", "", "the right classes of --test, one to a line")
+	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf("seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration", 100*quantize.RefuseClipped))
+}
+
+// quantized is a classifier and what is known of it.
+type quantized struct {
+	description *classifier.Description
+	parameters  intnet.Parameters
+	network     *layers.Network
+	ranges      *quantize.Ranges
+	report      *quantize.Report // nil without test rows
 }
 
 func isONNX(path string) bool { return strings.HasSuffix(path, ".onnx") }
 
 // quantize makes an INT8 classifier of an ONNX file, and the report if rows for it are
 // given.
-func (q *quantizing) quantize(path string) (*classifier.Description, intnet.Parameters, *quantize.Report, error) {
-	var none intnet.Parameters
+func (q *quantizing) quantize(path string) (*quantized, error) {
 	if q.calibration == "" {
-		return nil, none, nil, usageError{fmt.Errorf("--calibration is needed for an ONNX file: rows of inputs that show the ranges of values")}
+		return nil, usageError{fmt.Errorf("--calibration is needed for an ONNX file: rows of inputs that show the ranges of values")}
 	}
 	m, err := onnx.ParseFile(path)
 	if err != nil {
-		return nil, none, nil, fmt.Errorf("%w: %w", errRefused, err)
+		return nil, refusedFor(err)
 	}
-	network, err := layers.FromONNX(m)
-	if err != nil {
-		return nil, none, nil, fmt.Errorf("%w: %w", errRefused, err)
+	out := &quantized{}
+	if out.network, err = layers.FromONNX(m); err != nil {
+		return nil, refusedFor(err)
 	}
 	rows, err := quantize.ReadRows(q.calibration)
 	if err != nil {
-		return nil, none, nil, err
+		return nil, err
 	}
-	d, p, err := quantize.Convert(network, rows)
-	if err != nil || q.test == "" {
-		return d, p, nil, err
+	if out.description, out.parameters, err = quantize.Convert(out.network, rows); err != nil {
+		return nil, refusedFor(err)
 	}
-	test, err := quantize.ReadRows(q.test)
-	if err != nil {
-		return nil, none, nil, err
-	}
-	var answers []int
-	if q.answers != "" {
-		if answers, err = quantize.ReadAnswers(q.answers, network); err != nil {
-			return nil, none, nil, err
+	return out, q.measure(out, rows)
+}
+
+// measure counts what is clipped, and compares answers on the test rows.
+func (q *quantizing) measure(out *quantized, calibration *quantize.Rows) (err error) {
+	var test *quantize.Rows
+	if q.test != "" {
+		if test, err = quantize.ReadRows(q.test); err != nil {
+			return err
+		}
+		var answers []int
+		if q.answers != "" {
+			if answers, err = quantize.ReadAnswers(q.answers, out.network); err != nil {
+				return err
+			}
+		}
+		if out.report, err = quantize.Compare(out.network, out.description, out.parameters, test, answers); err != nil {
+			return err
 		}
 	}
-	report, err := quantize.Compare(network, d, p, test, answers)
-	return d, p, report, err
+	if out.ranges, err = quantize.MeasureRanges(out.network, out.description, out.parameters, calibration, test); err != nil {
+		return err
+	}
+	if err := out.ranges.Check(); err != nil && !q.clipped {
+		return refusedFor(fmt.Errorf("%w, or give --allow-clipping%s", err, out.answersText()))
+	}
+	return nil
+}
+
+// answersText says what became of the answers, for a refusal.
+func (z *quantized) answersText() string {
+	if z.report == nil {
+		return ""
+	}
+	var b strings.Builder
+	printQuantization(&b, z)
+	return "\n" + strings.TrimSuffix(b.String(), "\n")
 }
 
 // seal quantizes and seals, and returns the id that receipts will carry.
-func (q *quantizing) seal(ctx context.Context, opt sealer.Options) (sealer.Summary, statement.Digest, *quantize.Report, error) {
-	d, p, report, err := q.quantize(opt.In)
+func (q *quantizing) seal(ctx context.Context, opt sealer.Options) (sealer.Summary, statement.Digest, *quantized, error) {
+	z, err := q.quantize(opt.In)
 	if err != nil {
 		return sealer.Summary{}, statement.Digest{}, nil, err
 	}
-	parts, err := classifier.Parts(d, p)
+	parts, err := classifier.Parts(z.description, z.parameters)
 	if err != nil {
 		return sealer.Summary{}, statement.Digest{}, nil, err
 	}
@@ -84,11 +120,40 @@ func (q *quantizing) seal(ctx context.Context, opt sealer.Options) (sealer.Summa
 	if err != nil {
 		return s, statement.Digest{}, nil, err
 	}
-	id, err := classifierID(d, p, s.Root)
-	return s, id, report, err
+	id, err := classifierID(z.description, z.parameters, s.Root)
+	return s, id, z, err
 }
 
-func printQuantization(w io.Writer, r *quantize.Report) {
+// json adds what scripts get to know of a classifier; z is nil for a language model.
+func (z *quantized) json(into map[string]any) {
+	if z == nil {
+		into["quantization"] = nil
+		return
+	}
+	labels := z.network.Labels
+	if labels == nil {
+		labels = []string{}
+	}
+	into["quantization"], into["clipping"], into["warnings"] = z.report, z.ranges, append([]string{}, z.ranges.Warnings()...)
+	into["classes"], into["labels"], into["softmax"] = z.description.Classes(), labels, z.network.Probabilities
+}
+
+// printQuantization says what the classes are and what INT8 cost.
+func printQuantization(w io.Writer, z *quantized) {
+	if z == nil {
+		return
+	}
+	fmt.Fprintf(w, "  classes   %s\n", classesText(z))
+	scores := "rank the classes; the file computes no probabilities by softmax"
+	if z.network.Probabilities {
+		scores = "their softmax is the file's probabilities"
+	}
+	fmt.Fprintf(w, "  scores    %s\n", scores)
+	fmt.Fprintf(w, "  clipped   calibration: %v\n", z.ranges.Calibration)
+	if z.ranges.Test != nil {
+		fmt.Fprintf(w, "            test: %v\n", *z.ranges.Test)
+	}
+	r := z.report
 	if r == nil {
 		return
 	}
@@ -97,4 +162,28 @@ func printQuantization(w io.Writer, r *quantize.Report) {
 		fmt.Fprintf(w, "; right are %.2f %%, of the floating-point model %.2f %%", 100**r.Integer, 100**r.Float)
 	}
 	fmt.Fprintln(w)
+}
+
+// classesText names the first classes by their labels.
+func classesText(z *quantized) string {
+	const most = 8
+	n, labels := z.description.Classes(), z.network.Labels
+	if labels == nil {
+		return fmt.Sprintf("%d, without labels: an answer is a number from 0 to %d", n, n-1)
+	}
+	shown := strings.Join(labels[:min(n, most)], ", ")
+	if n > most {
+		shown += ", ..."
+	}
+	return fmt.Sprintf("%d: %s", n, shown)
+}
+
+// warn tells, besides the result, what the publisher should know.
+func (z *quantized) warn(w io.Writer) {
+	if z == nil {
+		return
+	}
+	for _, text := range z.ranges.Warnings() {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
 }

@@ -41,8 +41,8 @@ type Proofs interface {
 	Bundle(uid uint32, id receipt.ID) (proofaudit.Bundle, error)
 }
 
-// Service serves the protocol. All fields are required but Proofs, which returns why
-// there are none now.
+// Service serves the protocol. All fields are required but Clipped, and Proofs, which
+// returns why there are none now.
 type Service struct {
 	Classifiers Classifiers
 	Proofs      func() (Proofs, error)
@@ -50,6 +50,9 @@ type Service struct {
 	Serving func() error
 	// Keep keeps a receipt for the user who asked.
 	Keep func(uid uint32, issued receipt.Issued)
+	// Clipped is told how many of a request's input values lay outside the ranges that the
+	// model was calibrated for; nil counts nothing.
+	Clipped func(model string, values, clipped int)
 	// UID is the peer's user.
 	UID func(ctx context.Context) uint32
 	// Intake lets requests in.
@@ -342,9 +345,12 @@ func (s *Service) ask(ctx context.Context, m classify.Model, b intake.Body, each
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.rows(m.Description)
+	rows, clipped, err := q.rows(m.Description)
 	if err != nil {
 		return nil, err
+	}
+	if s.Clipped != nil {
+		s.Clipped(m.Name, len(rows)*m.Description.Architecture.Input.Size(), clipped)
 	}
 	a.List = make([]classify.Answer, len(rows))
 	for i, row := range rows {

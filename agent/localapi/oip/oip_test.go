@@ -99,7 +99,7 @@ func newBench(t testing.TB) *bench {
 	}})
 	b.classes.Adopt([]settings.Classifier{b.model.Classifier}, map[string]classify.Key{b.model.Resource: {Secret: b.model.Key(t)}})
 	t.Cleanup(b.classes.Wipe)
-	b.service = &oip.Service{Classifiers: b.classes, Version: "1.2", Serving: func() error { return b.stopped },
+	b.service = &oip.Service{Classifiers: b.classes, Clipped: b.classes.CountClipped, Version: "1.2", Serving: func() error { return b.stopped },
 		Proofs: func() (oip.Proofs, error) { return b.prover, b.without },
 		Keep:   func(uid uint32, issued receipt.Issued) { b.kept = append(b.kept, kept{uid, issued}) },
 		UID:    func(ctx context.Context) uint32 { uid, _ := ctx.Value(uidKey{}).(uint32); return uid },
@@ -295,6 +295,26 @@ func TestAnswersAreTheModels(t *testing.T) {
 	}
 	if status, _ := b.do(1, "POST", "/v2/models/tiny/versions/3/infer", request("INT8", "[4]", "[1,2,3,4]"), nil); status != http.StatusOK {
 		t.Errorf("by its version: %d", status)
+	}
+}
+
+// TestClippedValuesAreCounted, of numbers that are quantized here; integers are taken as
+// they are.
+func TestClippedValuesAreCounted(t *testing.T) {
+	b := newBench(t)
+	for _, c := range []struct {
+		datatype, shape, data string
+		values, clipped       uint64 // so far
+	}{
+		{"FP32", "[1,4]", "[1,-2,3,-128]", 4, 0},
+		{"FP32", "[2,4]", "[1,-2,300,-129, 1,2,3,1e30]", 12, 3},
+		{"FP64", "[1,4]", "[1000,2,3,4]", 16, 4},
+		{"INT8", "[1,4]", "[-128,127,-128,127]", 20, 4},
+	} {
+		b.infer(1, request(c.datatype, c.shape, c.data))
+		if values, clipped := b.classes.Clipped(); values != c.values || clipped != c.clipped {
+			t.Errorf("%s %s: %d of %d values, want %d of %d", c.datatype, c.data, clipped, values, c.clipped, c.values)
+		}
 	}
 }
 

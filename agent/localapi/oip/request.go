@@ -81,57 +81,57 @@ func parseInput(raw []byte) (in input, err error) {
 // maxField bounds what describes a tensor.
 const maxField = 1 << 10
 
-// rows quantizes the request's one input.
-func (q *request) rows(d *classifier.Description) ([][]int8, error) {
+// rows quantizes the request's one input, and counts the values that were clipped.
+func (q *request) rows(d *classifier.Description) (_ [][]int8, clipped int, _ error) {
 	size := d.Architecture.Input.Size()
 	if len(q.inputs) != 1 {
-		return nil, badInput("one input, named %q, is wanted; there are %d", inputName, len(q.inputs))
+		return nil, 0, badInput("one input, named %q, is wanted; there are %d", inputName, len(q.inputs))
 	}
 	in, err := parseInput(q.inputs[0])
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if in.Name != inputName {
-		return nil, badInput("the input is named %q here, not %q", inputName, in.Name)
+		return nil, 0, badInput("the input is named %q here, not %q", inputName, in.Name)
 	}
 	values := int64(1)
 	for _, n := range in.Shape {
 		// Both factors are bounded, so that the product cannot overflow.
 		if n < 1 || n > MaxBatch*int64(size) || values > MaxBatch*int64(size) || len(in.Shape) > maxNesting {
-			return nil, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
+			return nil, 0, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
 		}
 		values *= n
 	}
 	// A value takes two characters at least: what is allocated was paid for with the body.
 	if values%int64(size) != 0 || values/int64(size) > MaxBatch || len(in.Shape) == 0 || values > int64(len(in.data)+1)/2 {
-		return nil, badInput("shape %d is not one of up to %d inputs of %d values, or the data has fewer", in.Shape, MaxBatch, size)
+		return nil, 0, badInput("shape %d is not one of up to %d inputs of %d values, or the data has fewer", in.Shape, MaxBatch, size)
 	}
 	flat := make([]int8, 0, values)
 	switch in.Datatype {
 	case "FP32":
-		flat, err = quantize[float32](d, in.data, size, flat, 32)
+		flat, clipped, err = quantize[float32](d, in.data, size, flat, 32)
 	case "FP64":
-		flat, err = quantize[float64](d, in.data, size, flat, 64)
+		flat, clipped, err = quantize[float64](d, in.data, size, flat, 64)
 	case "INT8":
 		flat, err = integers(in.data, flat)
 	default:
-		return nil, badInput("datatype %.32q; FP32 and FP64 are quantized here, INT8 is taken as it is", in.Datatype)
+		return nil, 0, badInput("datatype %.32q; FP32 and FP64 are quantized here, INT8 is taken as it is", in.Datatype)
 	}
 	if err != nil {
-		return nil, badInput("data: %v", err)
+		return nil, 0, badInput("data: %v", err)
 	}
 	if int64(len(flat)) != values {
-		return nil, badInput("data has %d values, the shape says %d", len(flat), values)
+		return nil, 0, badInput("data has %d values, the shape says %d", len(flat), values)
 	}
 	var rows [][]int8
 	for at := 0; at < len(flat); at += size {
 		rows = append(rows, flat[at:at+size:at+size])
 	}
-	return rows, nil
+	return rows, clipped, nil
 }
 
 // quantize reads numbers and quantizes them row by row: of the numbers one row exists.
-func quantize[F classifier.Float](d *classifier.Description, data []byte, size int, out []int8, bits int) ([]int8, error) {
+func quantize[F classifier.Float](d *classifier.Description, data []byte, size int, out []int8, bits int) (_ []int8, clipped int, _ error) {
 	row := make([]F, 0, size)
 	err := rawjson.Numbers(data, maxNesting, func(text []byte) error {
 		v, err := strconv.ParseFloat(string(text), bits)
@@ -146,14 +146,14 @@ func quantize[F classifier.Float](d *classifier.Description, data []byte, size i
 			return fmt.Errorf("there are more than the %d values that the shape says", cap(out))
 		}
 		out = out[:at+size]
-		err = classifier.Quantize(&d.Quantizer, row, out[at:])
-		row = row[:0]
+		n, err := classifier.Quantize(&d.Quantizer, row, out[at:])
+		row, clipped = row[:0], clipped+n
 		return err
 	})
 	if err == nil && len(row) > 0 {
 		err = fmt.Errorf("the last row has %d values of %d", len(row), size)
 	}
-	return out, err
+	return out, clipped, err
 }
 
 // integers reads values that are quantized already.

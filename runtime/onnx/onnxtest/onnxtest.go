@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Message is a protobuf message; its methods append a field and return the result.
@@ -86,7 +87,8 @@ func Shaped(name string, typ int64, dims []int64) (t Message) {
 // Message, for a tensor.
 type Attributes map[string]any
 
-// Node is a node called "the OP".
+// Node is a node called "the OP". An operator of another domain is named DOMAIN.OP; some of
+// ai.onnx.ml's are known by their name alone.
 func Node(op string, in, out []string, attrs Attributes) (n Message) {
 	for _, s := range in {
 		n = n.String(1, s)
@@ -95,8 +97,11 @@ func Node(op string, in, out []string, attrs Attributes) (n Message) {
 		n = n.String(2, s)
 	}
 	domain := ""
+	if i := strings.LastIndexByte(op, '.'); i >= 0 {
+		domain, op = op[:i], op[i+1:]
+	}
 	switch op {
-	case "Scaler", "ZipMap", "ArrayFeatureExtractor":
+	case "Scaler", "ZipMap", "ArrayFeatureExtractor", "Normalizer", "LinearClassifier":
 		domain = "ai.onnx.ml"
 	}
 	n = n.String(3, "the "+op).String(4, op).String(7, domain)
@@ -149,6 +154,12 @@ func Value(name string, typ int64, dims ...int64) Message {
 type Fixture struct {
 	Inputs, Nodes, Weights []Message
 	Outputs                []string
+	Opsets                 []Message // imports; nil for those of most tests
+}
+
+// Opset is an import of an operator set.
+func Opset(domain string, version int64) Message {
+	return Message(nil).String(1, domain).Int(2, version)
 }
 
 // Graph is a Fixture of its parts.
@@ -172,8 +183,15 @@ func (f Fixture) Model() []byte {
 	for _, name := range f.Outputs {
 		g = g.Bytes(12, Message(nil).String(1, name))
 	}
-	return Message(nil).Int(1, 8).String(2, "tests").Bytes(7, g).
-		Bytes(8, Message(nil).String(1, "").Int(2, 17)).Bytes(8, Message(nil).String(1, "ai.onnx.ml").Int(2, 1))
+	sets := f.Opsets
+	if sets == nil {
+		sets = []Message{Opset("", 17), Opset("ai.onnx.ml", 1)}
+	}
+	m := Message(nil).Int(1, 8).String(2, "tests").Bytes(7, g)
+	for _, set := range sets {
+		m = m.Bytes(8, set)
+	}
+	return m
 }
 
 // Dense is a model of one layer, y = W x + b of 3 inputs and 2 outputs, W = [[1 2 3] [4 5 6]],

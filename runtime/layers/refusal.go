@@ -1,0 +1,152 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/runtime/onnx"
+)
+
+// Reasons of this package, those that say most about a file first.
+const (
+	// ReasonTrees: the model is one of decision trees.
+	ReasonTrees evidence.Reason = "model-trees"
+	// ReasonKernels: the model is a support vector machine with a kernel, or a Gaussian process.
+	ReasonKernels evidence.Reason = "model-kernels"
+	// ReasonNeighbours: the model looks for nearest neighbours.
+	ReasonNeighbours evidence.Reason = "model-neighbours"
+	// ReasonSeveral: several classifiers are combined.
+	ReasonSeveral evidence.Reason = "model-several"
+	// ReasonRecurrent: the model reads a sequence step by step.
+	ReasonRecurrent evidence.Reason = "model-recurrent"
+	// ReasonAttention: the model multiplies computed matrices.
+	ReasonAttention evidence.Reason = "model-attention"
+	// ReasonQuantized: the file was quantized already.
+	ReasonQuantized evidence.Reason = "model-quantized"
+	// ReasonActivation: a layer has another activation than ReLU.
+	ReasonActivation evidence.Reason = "operator-activation"
+	// ReasonPooling: values are pooled.
+	ReasonPooling evidence.Reason = "operator-pooling"
+	// ReasonNormalization: values are divided by what is computed of the same row.
+	ReasonNormalization evidence.Reason = "operator-normalization"
+	// ReasonPreprocessing: inputs are prepared by other steps than scaling and choosing.
+	ReasonPreprocessing evidence.Reason = "operator-preprocessing"
+	// ReasonControl: the file has branches or loops.
+	ReasonControl evidence.Reason = "operator-control-flow"
+	// ReasonOperator: another operator that layers of weights with ReLU do not have.
+	ReasonOperator evidence.Reason = "operator-unsupported"
+	// ReasonResidual: two computed values are added.
+	ReasonResidual evidence.Reason = "model-residual"
+	// ReasonArrangement: a known operator, in a place or form that a network does not have.
+	ReasonArrangement evidence.Reason = "operator-arrangement"
+	// ReasonAttribute: an attribute, or a value of one, that is not supported.
+	ReasonAttribute evidence.Reason = "operator-attribute"
+	// ReasonType: values of a type that is not supported.
+	ReasonType evidence.Reason = "onnx-type"
+	// ReasonOpset: a version of an operator set that is not known.
+	ReasonOpset evidence.Reason = "onnx-opset"
+	// ReasonInput: not one input of rows or images.
+	ReasonInput evidence.Reason = "onnx-input"
+	// ReasonOutput: an output that is no score, class or probability.
+	ReasonOutput evidence.Reason = "onnx-output"
+	// ReasonClasses: classes or labels that do not suit the last layer.
+	ReasonClasses evidence.Reason = "model-classes"
+	// ReasonWeights: a weight that is no finite number of float32's range.
+	ReasonWeights evidence.Reason = "model-weights"
+	// ReasonSize: the network is larger than this package's limits.
+	ReasonSize evidence.Reason = "model-too-large"
+)
+
+// key names an operator with its domain.
+func key(n *onnx.Node) string {
+	if n.Domain == "" {
+		return n.Op
+	}
+	return n.Domain + "." + n.Op
+}
+
+// refuse names the operator and the node.
+func refuse(reason evidence.Reason, n *onnx.Node, why string) error {
+	return evidence.Refuse(reason, "operator %s (node %q) %s", key(n), n.Name, why)
+}
+
+// at names the operator and the node of an error that does not.
+func at(n *onnx.Node, where string, err error) error {
+	reason, named := evidence.ReasonOf(err)
+	if !named {
+		reason = ReasonArrangement
+	}
+	text := err.Error()
+	if r, ok := errors.AsType[*evidence.Refusal](err); ok && r.Detail != "" {
+		text = r.Detail
+	}
+	return evidence.Refuse(reason, "operator %s (node %q)%s: %s", key(n), n.Name, where, text)
+}
+
+func misarranged(format string, args ...any) error {
+	return evidence.Refuse(ReasonArrangement, format, args...)
+}
+
+func badAttribute(format string, args ...any) error {
+	return evidence.Refuse(ReasonAttribute, format, args...)
+}
+
+func tooLarge(format string, args ...any) error {
+	return evidence.Refuse(ReasonSize, format, args...)
+}
+
+// A Refused is why a file is no Network: everything that was found, what says most first.
+type Refused struct {
+	Reasons []*evidence.Refusal
+}
+
+// Error has a line for each reason.
+func (r *Refused) Error() string {
+	lines := make([]string, len(r.Reasons))
+	for i, one := range r.Reasons {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the reasons.
+func (r *Refused) Unwrap() []error {
+	list := make([]error, len(r.Reasons))
+	for i, one := range r.Reasons {
+		list[i] = one
+	}
+	return list
+}
+
+// ranks are the reasons, in the order in which they are told.
+var ranks = []evidence.Reason{ReasonTrees, ReasonKernels, ReasonNeighbours, ReasonRecurrent, ReasonAttention, ReasonQuantized, ReasonSeveral, ReasonControl,
+	ReasonActivation, ReasonPooling, ReasonNormalization, ReasonResidual, ReasonPreprocessing, ReasonOperator}
+
+// refused makes an error of what was found, or nil of nothing.
+func refused(found []*evidence.Refusal) error {
+	if len(found) == 0 {
+		return nil
+	}
+	rank := func(r *evidence.Refusal) int {
+		if i := slices.Index(ranks, r.Reason); i >= 0 {
+			return i
+		}
+		return len(ranks)
+	}
+	slices.SortStableFunc(found, func(x, y *evidence.Refusal) int { return rank(x) - rank(y) })
+	return &Refused{Reasons: found}
+}
+
+// asRefused gives every error of this package the same type.
+func asRefused(err error) error {
+	if _, ok := errors.AsType[*Refused](err); ok {
+		return err
+	}
+	if r, ok := errors.AsType[*evidence.Refusal](err); ok {
+		return &Refused{Reasons: []*evidence.Refusal{r}}
+	}
+	return &Refused{Reasons: []*evidence.Refusal{{Reason: ReasonArrangement, Detail: fmt.Sprint(err), Err: err}}}
+}

@@ -1,0 +1,190 @@
+package quantize
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+	"github.com/anchorhold/anchorhold/runtime/layers"
+)
+
+// ReasonNarrow: test rows lie outside the ranges that the calibration rows gave.
+const ReasonNarrow evidence.Reason = "calibration-narrow"
+
+// Shares of clipped values. Rounding to 255 steps costs answers far less than a hundredth
+// of the values at the wrong end of their range; digits that were calibrated with rows of
+// half their brightness have a sixth of their values there.
+const (
+	WarnClipped   = 0.01
+	RefuseClipped = 0.10
+)
+
+// Clipping is which part of the values of some rows lies outside the ranges that integers
+// were given, and becomes the nearest end.
+type Clipping struct {
+	Rows   int       `json:"rows"`
+	Input  float64   `json:"input"`  // of the input's values
+	Layers []float64 `json:"layers"` // of the values behind each layer but the last
+}
+
+// worst is the largest share, and where it is.
+func (c *Clipping) worst() (share float64, where string) {
+	share, where = c.Input, "the input"
+	for i, v := range c.Layers {
+		if v > share {
+			share, where = v, fmt.Sprintf("layer %d", i+1)
+		}
+	}
+	return share, where
+}
+
+// Ranges says how well the ranges of a calibration hold.
+type Ranges struct {
+	Calibration Clipping  `json:"calibration"`
+	Test        *Clipping `json:"test,omitempty"` // of rows that it did not see, if there are any
+	// HeldOut is the part of the input values of every other calibration row that lies
+	// outside the ranges of the rest: about twice of what to expect of rows like them.
+	HeldOut float64 `json:"held_out_input"`
+}
+
+// MeasureRanges counts clipped values of what Convert made of a network and a calibration.
+// test may be nil.
+func MeasureRanges(n *layers.Network, d *classifier.Description, p intnet.Parameters, calibration, test *Rows) (*Ranges, error) {
+	out := &Ranges{}
+	c, err := clip(d, p, calibration)
+	if err != nil {
+		return nil, err
+	}
+	out.Calibration = *c
+	if test != nil {
+		if out.Test, err = clip(d, p, test); err != nil {
+			return nil, err
+		}
+	}
+	out.HeldOut, err = heldOut(n, calibration)
+	return out, err
+}
+
+// Most of what measuring takes: rows, and multiplications.
+const (
+	maxClipRows = 1024
+	minClipRows = 32
+	maxClipWork = 1 << 31
+)
+
+// clip runs rows, of many some at equal distances, through the integer network.
+func clip(d *classifier.Description, p intnet.Parameters, rows *Rows) (*Clipping, error) {
+	if rows.Width != d.Architecture.Input.Size() {
+		return nil, fmt.Errorf("quantize: rows of %d values for a model of %d", rows.Width, d.Architecture.Input.Size())
+	}
+	net := &intnet.Network{Architecture: d.Architecture, Parameters: p}
+	list, work := d.Architecture.Geometries(), 0
+	for _, g := range list {
+		work += g.Weights() * g.Positions()
+	}
+	used := min(rows.Len(), max(minClipRows, min(maxClipRows, maxClipWork/work)))
+	in := make([]int8, rows.Width)
+	input, hidden := 0, make([]int, len(list)-1)
+	for i := range used {
+		count, err := classifier.Quantize(&d.Quantizer, rows.Row(i*rows.Len()/used), in)
+		if err != nil {
+			return nil, fmt.Errorf("quantize: %w", err)
+		}
+		input += count
+		t, err := net.Trace(in)
+		if err != nil {
+			return nil, fmt.Errorf("quantize: %w", err)
+		}
+		for k := range hidden {
+			hidden[k] += saturated(t.Acc[k], p.Layers[k].Multiplier, list[k].ReLU)
+		}
+	}
+	c := &Clipping{Rows: used, Input: float64(input) / float64(used*rows.Width), Layers: []float64{}}
+	for k, count := range hidden {
+		c.Layers = append(c.Layers, float64(count)/float64(used*list[k].To.Size()))
+	}
+	return c, nil
+}
+
+// saturated counts the sums of a layer that are rescaled to more than the largest integer,
+// either way; below zero ReLU clips nothing that counts.
+func saturated(acc []int32, multiplier []uint32, relu bool) (count int) {
+	each := len(acc) / len(multiplier)
+	for i, a := range acc {
+		v := (int64(a)*int64(multiplier[i/each]) + 1<<(intnet.Shift-1)) >> intnet.Shift
+		if v > intnet.Top || v < -intnet.Top && !relu {
+			count++
+		}
+	}
+	return count
+}
+
+// heldOut is the part of the values of odd rows outside the ranges of even ones.
+func heldOut(n *layers.Network, rows *Rows) (float64, error) {
+	if rows.Len() < 2 {
+		return 1, nil
+	}
+	ranges := make([]span, rows.Width)
+	for i := range ranges {
+		ranges[i] = span{math.Inf(1), math.Inf(-1)}
+	}
+	for i := 0; i < rows.Len(); i += 2 {
+		for k, v := range rows.Row(i) {
+			v = v*n.Scale[k] + n.Offset[k]
+			ranges[k] = span{min(ranges[k].low, v), max(ranges[k].high, v)}
+		}
+	}
+	q, err := chooseInput(n, ranges).quantizer(n)
+	if err != nil {
+		return 0, err
+	}
+	out, clipped, values := make([]int8, rows.Width), 0, 0
+	for i := 1; i < rows.Len(); i += 2 {
+		count, err := classifier.Quantize(&q, rows.Row(i), out)
+		if err != nil {
+			return 0, fmt.Errorf("quantize: %w", err)
+		}
+		clipped, values = clipped+count, values+rows.Width
+	}
+	return float64(clipped) / float64(values), nil
+}
+
+// Warnings are what a publisher should know before the file goes out, in words.
+func (r *Ranges) Warnings() (list []string) {
+	if c := r.Test; c != nil {
+		if share, where := c.worst(); share > WarnClipped {
+			list = append(list, fmt.Sprintf("%.1f %% of the values of %s are clipped for the test rows: they lie outside the ranges of the calibration rows, and answers are worse for it; calibrate with rows like those that the model gets", 100*share, where))
+		}
+		return list
+	}
+	if share, where := r.Calibration.worst(); share > WarnClipped {
+		list = append(list, fmt.Sprintf("%.1f %% of the values of %s are clipped for the calibration rows: a few values are far larger than all others, and fewer of those, or more rows, give better ranges", 100*share, where))
+	}
+	if r.HeldOut/2 > WarnClipped {
+		list = append(list, fmt.Sprintf("the calibration has too few rows, or too uneven ones: about %.1f %% of the input values of further rows like them will be clipped, and answers are worse for it; give more rows, and --test to see what it costs", 50*r.HeldOut))
+	}
+	return list
+}
+
+// Check refuses ranges that test rows show to be far too narrow.
+func (r *Ranges) Check() error {
+	if r.Test == nil {
+		return nil
+	}
+	if share, where := r.Test.worst(); share > RefuseClipped {
+		return evidence.Refuse(ReasonNarrow, "%.1f %% of the values of %s are clipped for the test rows; more than %.0f %% is refused: calibrate with rows like those that the model gets", 100*share, where, 100*RefuseClipped)
+	}
+	return nil
+}
+
+// String is the shares of the input and of each layer, in words.
+func (c Clipping) String() string {
+	parts := []string{fmt.Sprintf("input %.2f %%", 100*c.Input)}
+	for i, v := range c.Layers {
+		parts = append(parts, fmt.Sprintf("layer %d %.2f %%", i+1, 100*v))
+	}
+	return strings.Join(parts, ", ")
+}
