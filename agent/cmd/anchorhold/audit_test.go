@@ -158,7 +158,11 @@ func TestALogIsSoundOnlyAgainstACheckpointFromElsewhere(t *testing.T) {
 		return append([]string{"--dir", dir, "--key", b.pub}, more...)
 	}
 	b.verify("held against two", 0, verdictSound, "extends 2 kept", of(b.dir, "--checkpoint", kept, "--checkpoint", whole)...)
-	b.verify("held against none", 0, verdictConsistent, "NOT CHECKED  whether the log was put back", of(b.dir)...)
+	b.verify("held against none", exitOpen, verdictConsistent, "NOT CHECKED  whether the log was put back", of(b.dir)...)
+	b.verify("held against none", exitOpen, verdictConsistent, "held against no checkpoint from elsewhere", of(b.dir)...)
+	b.verify("held against none, as is known", 0, verdictConsistent, "NOT CHECKED  whether the log was put back", of(b.dir, "--accept-own-checkpoints")...)
+	b.verify("that flag makes nothing sound", exitRefused, verdictRefused, "audit-log-rolled-back", of(young, "--checkpoint", kept, "--accept-own-checkpoints")...)
+	b.verify("one of each", exitOpen, verdictConsistent, "1 record, 1 signed checkpoint of its own", of(young)...)
 	b.verify("a record behind", 0, verdictSound, "records 112 to 112: no checkpoint covers", of(behind, "--checkpoint", kept)...)
 
 	unsigned := b.copied(b.dir)
@@ -172,7 +176,7 @@ func TestALogIsSoundOnlyAgainstACheckpointFromElsewhere(t *testing.T) {
 	cut := b.copied(young)
 	b.remove(cut, "checkpoints-*")
 	b.verify("112 records cut to 1, without checkpoints", exitRefused, verdictRefused, "checkpoint-missing", of(cut)...)
-	b.verify("112 records cut to 1, as it stood then", 0, verdictConsistent, "NOT CHECKED  whether the log was put back", of(young)...)
+	b.verify("112 records cut to 1, as it stood then", exitOpen, verdictConsistent, "NOT CHECKED  whether the log was put back", of(young)...)
 	b.verify("112 records cut to 1, held against one", exitRefused, verdictRefused, "audit-log-rolled-back", of(young, "--checkpoint", first, "--checkpoint", kept)...)
 	late := b.copied(b.dir)
 	b.remove(late, "log-*.seg")
@@ -259,14 +263,16 @@ func TestArchivedSegmentsAreNamedWhenTheyAreNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	copied := []string{"--dir", b.dir, "--key", b.pub, "--checkpoint", kept}
-	b.verify("not at hand", 0, verdictSound, "NOT CHECKED  what 24 archived records say", copied...)
+	b.verify("not at hand", exitOpen, verdictIncomplete, "NOT CHECKED  what 24 archived records say", copied...)
+	b.verify("not at hand, as is known", 0, verdictIncomplete, "NOT CHECKED  what 24 archived records say", append(slices.Clone(copied), "--accept-unread-archives")...)
+	b.verify("nor any checkpoint", exitOpen, verdictConsistent, "24 archived records were not read", "--dir", b.dir, "--key", b.pub, "--accept-own-checkpoints")
 	given := append(slices.Clone(copied), "--archive", archive)
 	if out, code, err := run(t, append([]string{"audit", "verify"}, given...)...); code != 0 || strings.Contains(out, "archived") {
 		t.Errorf("at hand: %d, %s, %v", code, out, err)
 	}
 	b.verify("a missing archive", exitFailure, "", "no such file", append(slices.Clone(copied), "--archive", archive+".absent")...)
 	b.remove(archive, "log-0000000000000000.seg")
-	b.verify("an archive in part", 0, verdictSound, "NOT CHECKED  what ", given...)
+	b.verify("an archive in part", exitOpen, verdictIncomplete, "NOT CHECKED  what ", given...)
 	b.remove(b.dir, "archived")
 	b.verify("nobody signed that they were archived", exitRefused, verdictRefused, "audit-tampered", given...)
 }

@@ -21,6 +21,7 @@ import (
 const (
 	verdictSound      = "sound"
 	verdictConsistent = "consistent"
+	verdictIncomplete = "incomplete"
 	verdictRefused    = "refused"
 )
 
@@ -43,6 +44,7 @@ type auditVerdict struct {
 type auditVerify struct {
 	dir, key, root             string
 	archives, kept, statements []string
+	acceptOwn, acceptUnread    bool
 }
 
 func newAuditVerify(inv *invocation) *cobra.Command {
@@ -55,9 +57,11 @@ copy, believing nothing but the audit key.
 
 A log without a signed checkpoint is refused (checkpoint-missing), an empty
 directory too. With --checkpoint the log must extend a checkpoint that was kept
-elsewhere, and is called sound if it does. Without one it is called consistent: it
-may have been put back as it stood at an older checkpoint, or the audit key may
-have signed another one. Records behind the last checkpoint are named: they are
+elsewhere, and is called sound if it does and every record was read. Without one it
+is called consistent: its own checkpoints show that the audit key signed these
+records in this order, and not that they are all. It may have been put back as it
+stood at an older checkpoint, or the audit key may have signed another log. With one
+it is called incomplete if archived records were not read. Records behind the last checkpoint are named: they are
 chained, and nobody has signed for them yet.
 
 The key that signed is held against --key, and against the root's statement about
@@ -65,10 +69,12 @@ an epoch with --root: the broker's own statements, or --statement FILE
 (epochs/*.statement of the state directory). What was not checked is printed.
 
 Exit status:
-  0  sound, or consistent; see what was NOT checked
+  0  sound; or consistent or incomplete, where the flag says that this is known:
+     --accept-own-checkpoints, --accept-unread-archives
   1  it could not be verified: a file cannot be read, the broker does not answer
   2  wrong command line
-  3  it does not hold: changed, cut, forked, signed by another key, or not at all`,
+  3  it does not hold: changed, cut, forked, signed by another key, or not at all
+  4  nothing is wrong with what was checked, and it is consistent or incomplete only`,
 		Example: `  anchorhold audit verify --checkpoint /mnt/elsewhere/checkpoint --root root.key.pub
   anchorhold audit verify --checkpoint monday --checkpoint tuesday --json
   anchorhold audit verify --dir /backup/audit --key audit.pub --archive /backup/segments --checkpoint kept
@@ -84,6 +90,8 @@ Exit status:
 	c.Flags().StringArrayVar(&v.statements, "statement", nil, "a file with the root's statement about an epoch, for --root; may be repeated")
 	c.Flags().StringArrayVar(&v.archives, "archive", nil, "a directory with archived segments; may be repeated")
 	c.Flags().StringArrayVar(&v.kept, "checkpoint", nil, "a file with a checkpoint that the log must extend; may be repeated")
+	c.Flags().BoolVar(&v.acceptOwn, "accept-own-checkpoints", false, "exit with 0 although no checkpoint kept elsewhere was given: the log may be an older state of itself")
+	c.Flags().BoolVar(&v.acceptUnread, "accept-unread-archives", false, "exit with 0 although archived records were not read")
 	return c
 }
 
@@ -135,7 +143,30 @@ func (v *auditVerify) run(c *cobra.Command, inv *invocation) error {
 		return v.refused(c.OutOrStdout(), inv, err)
 	}
 	out.conclude(root)
-	return inv.print(c.OutOrStdout(), out, out.write)
+	return errors.Join(inv.print(c.OutOrStdout(), out, out.write), v.open(out))
+}
+
+// open is an error if the verdict needs what was not checked, unless the flags say that this
+// is known: scripts go by the exit status alone.
+func (v *auditVerify) open(out auditVerdict) error {
+	var why []error
+	if out.Kept == 0 && !v.acceptOwn {
+		why = append(why, errors.New("it was held against no checkpoint from elsewhere (--checkpoint, or --accept-own-checkpoints)"))
+	}
+	if out.Archived > 0 && !v.acceptUnread {
+		why = append(why, fmt.Errorf("%s not read (--archive, or --accept-unread-archives)", counted(out.Archived, "archived record was", "archived records were")))
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errOpen, errors.Join(why...))
+}
+
+func counted(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // expected reads the key and the root that were given; zero where none was.
@@ -238,9 +269,12 @@ func (v *auditVerify) refused(w io.Writer, inv *invocation, err error) error {
 func (v *auditVerdict) conclude(root identity.Public) {
 	v.Verdict = verdictConsistent
 	open := func(format string, args ...any) { v.NotChecked = append(v.NotChecked, fmt.Sprintf(format, args...)) }
-	if v.Kept > 0 {
+	switch {
+	case v.Kept > 0 && v.Archived == 0:
 		v.Verdict = verdictSound
-	} else {
+	case v.Kept > 0:
+		v.Verdict = verdictIncomplete
+	default:
 		open("whether the log was put back as it stood at an older checkpoint, or replaced: that takes a checkpoint that was kept elsewhere (--checkpoint)")
 	}
 	if v.Unsigned > 0 {
@@ -259,12 +293,17 @@ func (v *auditVerdict) conclude(root identity.Public) {
 }
 
 func (v *auditVerdict) write(w io.Writer) {
-	if v.Verdict == verdictSound {
-		fmt.Fprintf(w, "the log is sound: %d records, %d signed checkpoints, and it extends %d kept elsewhere\n", v.Records, v.Checkpoints, v.Kept)
-	} else {
-		fmt.Fprintf(w, "the log is consistent: %d records, %d signed checkpoints of its own, held against none from elsewhere\n", v.Records, v.Checkpoints)
+	records := counted(v.Records, "record", "records")
+	checkpoints := counted(v.Checkpoints, "signed checkpoint", "signed checkpoints")
+	switch v.Verdict {
+	case verdictSound:
+		fmt.Fprintf(w, "the log is sound: %s, %s, and it extends %d kept elsewhere\n", records, checkpoints, v.Kept)
+	case verdictIncomplete:
+		fmt.Fprintf(w, "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n", records, v.Records-v.Archived, checkpoints, v.Kept)
+	default:
+		fmt.Fprintf(w, "the log is consistent: %s, %s of its own, held against none from elsewhere\n", records, checkpoints)
 	}
-	fmt.Fprintf(w, "  covered      %d records\n  Merkle root  %s\n  signed by    %s\n", v.Records-v.Unsigned, v.Root, v.Last.Origin)
+	fmt.Fprintf(w, "  covered      %s\n  Merkle root  %s\n  signed by    %s\n", counted(v.Records-v.Unsigned, "record", "records"), v.Root, v.Last.Origin)
 	if v.KeyChecked != "" {
 		fmt.Fprintf(w, "               which is that of %s\n", v.KeyChecked)
 	}

@@ -18,10 +18,14 @@ const (
 	exitFailure = 1 // the command failed
 	exitUsage   = 2 // the command line is wrong
 	exitRefused = 3 // what was asked was refused, or what was checked does not hold
+	exitOpen    = 4 // what was checked holds, and not all that the answer takes was checked
 )
 
 // errRefused marks an error as a refusal: the check ran, and its answer is no.
 var errRefused = errors.New("refused")
+
+// errOpen marks an error of a check that found nothing wrong and cannot know that nothing is.
+var errOpen = errors.New("not known to be sound")
 
 // usageError marks an error of the command line itself.
 type usageError struct{ error }
@@ -29,6 +33,9 @@ type usageError struct{ error }
 func exitCode(err error) int {
 	if errors.Is(err, errRefused) {
 		return exitRefused
+	}
+	if errors.Is(err, errOpen) {
+		return exitOpen
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
@@ -63,7 +70,8 @@ func newRoot() *cobra.Command {
   admin           doctor
 
 Every command takes --json for scripts. Exit status: 0 done, 1 failed,
-2 wrong command line, 3 refused or does not hold.`,
+2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
+(audit verify).`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
