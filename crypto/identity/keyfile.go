@@ -188,6 +188,49 @@ func WriteKeyFile(path string, k *Private, u Unlock) error {
 	return writeNew(path, []byte(armorBegin+base64.StdEncoding.EncodeToString(raw)+armorEnd), 0o600)
 }
 
+// ProtectKeyFile puts the key in the file at path under another secret. The file is replaced
+// whole, by a rename, and only once the new one is on the disk and opens to the same key: after
+// an error or a crash it is the old one or the new one. Owner and group stay.
+func ProtectKeyFile(path string, old, now Unlock) (Public, error) {
+	k, err := ReadKeyFile(path, old)
+	if err != nil {
+		return Public{}, err
+	}
+	defer k.Wipe()
+	info, err := os.Lstat(path)
+	if err != nil {
+		return Public{}, err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() { // a rename would replace the link, and leave the key where it points
+		return Public{}, fmt.Errorf("%s: %w: name the file itself, not a link to it", path, ErrMode)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".protect-*") // mode 0700
+	if err != nil {
+		return Public{}, named(path, err)
+	}
+	defer os.RemoveAll(dir)
+	next := filepath.Join(dir, filepath.Base(path))
+	if err := WriteKeyFile(next, k, now); err != nil {
+		return Public{}, err
+	}
+	same, err := ReadKeyFile(next, now)
+	if err != nil {
+		return Public{}, fmt.Errorf("read back what replaces %s: %w", path, err)
+	}
+	defer same.Wipe()
+	if same.Public().ID() != k.Public().ID() {
+		return Public{}, fmt.Errorf("read back what replaces %s: %w", path, ErrKeyFile)
+	}
+	if err := os.Chown(next, int(owner.Uid), int(owner.Gid)); err != nil {
+		return Public{}, err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return Public{}, err
+	}
+	return k.Public(), syncDir(filepath.Dir(path))
+}
+
 // ReadKeyFile opens a key file. A file that others may read or change, or that
 // belongs to another user than this one or root, is refused.
 func ReadKeyFile(path string, u Unlock) (*Private, error) {

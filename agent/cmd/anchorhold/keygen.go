@@ -18,8 +18,9 @@ import (
 func newKeygen(inv *invocation) *cobra.Command {
 	return subcommands("keygen", "Make identities and keys",
 		`Makes identities (ML-DSA and Ed25519 together) and keys. Private keys are
-written encrypted, mode 0600, and never replace a file.`,
-		newKeygenBroker(inv), newKeygenPublisher(inv), newKeygenModel(inv), newKeygenCredential(inv), newKeygenQueue(inv), newKeygenTLSRoot(inv), newKeygenTLS(inv))
+written encrypted, mode 0600, and never replace a file ('protect' alone puts one under
+another secret).`,
+		newKeygenBroker(inv), newKeygenPublisher(inv), newKeygenModel(inv), newKeygenCredential(inv), newKeygenQueue(inv), newKeygenTLSRoot(inv), newKeygenTLS(inv), newKeygenProtect(inv))
 }
 
 func newKeygenBroker(inv *invocation) *cobra.Command {
@@ -92,6 +93,55 @@ root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root ke
 	c.Flags().StringVar(&rootKey, "root", "", "file for the root key; its public half goes to FILE.pub")
 	c.Flags().StringSliceVar(&hosts, "host", nil, "name or address that guests connect to (repeat for several)")
 	c.Flags().IntVar(&tlsDays, "tls-days", 365, "validity of the TLS certificate")
+	unlock.add(c)
+	own.add(c)
+	return c
+}
+
+func newKeygenProtect(inv *invocation) *cobra.Command {
+	var unlock unlockFlags
+	var own rootUnlock
+	var path string
+	c := &cobra.Command{
+		Use:   "protect --root FILE",
+		Short: "Put a root key under a passphrase or credential of its own",
+		Long: `Puts a root key that is under the broker's passphrase or credential, as earlier versions
+wrote it, under one of its own. --passphrase-file or --credential-file opens it now (asked
+for at a terminal without); --root-passphrase-file, --root-credential-file or
+--root-passphrase protects it from then on. The key stays the same.
+
+The file is replaced at once, and only by one that is on the disk and opens. Copies and
+backups of the old file still open with the old secret: destroy them.`,
+		Example: `  anchorhold keygen protect --root root.key --credential-file broker.kek --root-passphrase
+  anchorhold keygen protect --root root.key --credential-file broker.kek --root-credential-file root.kek`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := need(c, "root"); err != nil {
+				return err
+			}
+			if own == (rootUnlock{}) {
+				return usageError{errors.New("say what protects the key from now on: --root-passphrase-file, --root-credential-file or --root-passphrase")}
+			}
+			old, err := unlock.open(c)
+			if err != nil {
+				return err
+			}
+			defer wipeUnlock(old)
+			now, _, err := own.choose(c, old)
+			if err != nil {
+				return err
+			}
+			defer wipeUnlock(now)
+			root, err := identity.ProtectKeyFile(path, old, now)
+			if err != nil {
+				return err
+			}
+			return inv.print(c.OutOrStdout(), map[string]any{"root": root, "root_key": path}, func(w io.Writer) {
+				fmt.Fprintf(w, "root identity  %s\nroot key       %s (opens with the new secret alone; destroy copies of the old file)\n", root, path)
+			})
+		},
+	}
+	c.Flags().StringVar(&path, "root", "", "the root key file; any other identity's works as well")
 	unlock.add(c)
 	own.add(c)
 	return c
