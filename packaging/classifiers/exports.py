@@ -50,9 +50,10 @@ class Data:
     def __init__(self, name, load, y=None):
         self.name = name
         x, labels = load(return_X_y=True)
-        labels = labels if y is None else y(labels)
         self.x, self.test, self.y, _ = train_test_split(x.astype(np.float32), labels, test_size=0.3, random_state=SEED, stratify=labels)
         self.test = self.test[:ROWS]
+        if y is not None:  # other labels of the same rows
+            self.y = y(self.y)
 
 
 def said(err):
@@ -110,7 +111,7 @@ class Exports:
         if scores is not None:
             np.save(os.path.join(self.out, entry["name"] + ".scores.npy"), np.ascontiguousarray(scores, np.float32))
         if labels is None:
-            labels = scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)
+            labels = scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0.5).astype(int)  # one probability
         with open(os.path.join(self.out, entry["name"] + ".answers.txt"), "w", encoding="utf-8") as f:
             f.writelines(f"{v}\n" for v in labels)
 

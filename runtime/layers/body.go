@@ -28,11 +28,16 @@ func (b *builder) spend(n int) error {
 	return nil
 }
 
-// constant computes a node that depends on nothing, or returns nil.
+// constant computes a node that depends on nothing but constants and the number of rows, or
+// returns nil.
 func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 	switch key(n) {
 	case "Constant":
 		return constantOf(n)
+	case "Shape":
+		return b.shapeOf(n), nil
+	case "Gather", "Unsqueeze", "Concat":
+		return b.sizes(n)
 	case "Identity", "Transpose", "Cast":
 		if len(n.Inputs) != 1 || b.constants[n.Inputs[0]] == nil {
 			return nil, nil
@@ -229,7 +234,33 @@ func (b *builder) step(s affineStep) {
 		all := b.pending.then(s)
 		b.pending = &all
 	default:
+		b.before(&s)
 		b.pending = &s
+	}
+}
+
+// before takes the factors of a step behind ReLU into the layer before it, all but their
+// signs: max(0, z)*s is max(0, z*s) for an s above zero. The next layer's weights would
+// differ as much in size as the factors do, which INT8 has no digits for.
+func (b *builder) before(s *affineStep) {
+	l := &b.net.Layers[len(b.net.Layers)-1]
+	if !l.ReLU {
+		return
+	}
+	each := len(s.scale) / l.Out
+	size := affineStep{scale: make([]float64, len(s.scale)), offset: make([]float64, len(s.scale))}
+	for i, v := range s.scale {
+		if size.scale[i] = math.Abs(v); size.scale[i] != size.scale[i/each*each] {
+			return // positions of an image share their weights
+		}
+		if v == 0 {
+			size.scale[i] = 1
+		}
+	}
+	if b.fold(size) {
+		for i := range s.scale {
+			s.scale[i] /= size.scale[i]
+		}
 	}
 }
 

@@ -151,8 +151,11 @@ func (b *builder) index() error {
 	return nil
 }
 
-// second says whether a node may have an output at place j, behind the first.
-func second(n *onnx.Node, j int) bool { return j == 1 && key(n) == "ai.onnx.ml.LinearClassifier" }
+// second says whether a node may have an output at place j, behind the first: the scores of
+// a LinearClassifier, and what Dropout dropped, which is nothing outside training.
+func second(n *onnx.Node, j int) bool {
+	return j == 1 && (key(n) == "ai.onnx.ml.LinearClassifier" || key(n) == "Dropout")
+}
 
 // input takes the one input: rows of values, or images.
 func (b *builder) input() error {
@@ -224,6 +227,9 @@ func (b *builder) finish() error {
 	case b.net.Labels != nil && len(b.net.Labels) != last.Out:
 		return classes("%d labels for %d classes", len(b.net.Labels), last.Out)
 	}
+	if b.net.Probabilities {
+		last.center()
+	}
 	lists := [][]float64{b.net.Scale, b.net.Offset}
 	for _, l := range b.net.Layers {
 		lists = append(lists, l.Weights, l.Bias)
@@ -236,4 +242,31 @@ func (b *builder) finish() error {
 		}
 	}
 	return nil
+}
+
+// center takes from all classes what they have in common, which changes neither their order
+// nor their softmax: the logarithms of naive Bayes are large and nearly the same, and INT8
+// has digits for one of both. It does so where the largest weight falls to less than a quarter.
+func (l *Layer) center() {
+	fan := len(l.Weights) / l.Out
+	mean, bias := make([]float64, fan), 0.0
+	for o := range l.Out {
+		bias += l.Bias[o] / float64(l.Out)
+		for k := range fan {
+			mean[k] += l.Weights[o*fan+k] / float64(l.Out)
+		}
+	}
+	before, after := 0.0, 0.0
+	for i, w := range l.Weights {
+		before, after = max(before, math.Abs(w)), max(after, math.Abs(w-mean[i%fan]))
+	}
+	if after >= before/4 {
+		return
+	}
+	for i := range l.Weights {
+		l.Weights[i] -= mean[i%fan]
+	}
+	for o := range l.Bias {
+		l.Bias[o] -= bias
+	}
 }

@@ -29,8 +29,12 @@ func conv(b *builder, n *onnx.Node) error {
 		return badAttribute("kernel, stride, padding or dilation differ between the directions; want square ones")
 	case dilation != 1 || intOf(n, "group", 1) != 1:
 		return badAttribute("dilation and groups are not supported")
+	case (auto == "SAME_UPPER" || auto == "SAME_LOWER") && stride == 1 && k%2 == 1 && n.Attributes["pads"].Ints == nil:
+		pad = (k - 1) / 2 // the same on all sides
 	case auto != "" && auto != "NOTSET" && (auto != "VALID" || pad != 0):
 		return badAttribute("automatic padding (auto_pad %s) is not supported; give the padding as numbers", auto)
+	}
+	switch {
 	case k < 1 || stride < 1 || pad < 0 || pad >= k || stride > MaxFeatures || int(t.Dims[1]) != b.shape.C:
 		return badAttribute("kernel of shape %v, stride %d, padding %d for images of %d channels", t.Dims, stride, pad, b.shape.C)
 	case int64(b.shape.H)+2*pad < k || int64(b.shape.W)+2*pad < k || t.Dims[0] < 1 || t.Dims[0] > MaxFeatures:
@@ -116,7 +120,7 @@ func reshape(b *builder, n *onnx.Node) error {
 		product *= d
 	}
 	total := int64(b.shape.Len())
-	rows := to[0] == -1 && guess < 0 || to[0] != -1 && to[0] == b.batch
+	rows := to[0] == -1 && guess < 0 || to[0] == rowsMark || to[0] != -1 && to[0] == b.batch
 	if !rows || total%product != 0 || guess < 0 && product != total {
 		return misarranged("to shape %v would not keep rows of %d values", to, total)
 	}

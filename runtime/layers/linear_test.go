@@ -174,3 +174,15 @@ func TestLogSumExpIsSoftmax(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatClassesHaveInCommonIsTakenAway, where probabilities are all that it could matter
+// for: it is most of naive Bayes' numbers.
+func TestWhatClassesHaveInCommonIsTakenAway(t *testing.T) {
+	common := w.Attributes{"coefficients": []float32{-100, 2, -50, -102, 4, -50}, "intercepts": []float32{-8, -6}}
+	for transform, want := range map[string][]float64{"SOFTMAX": {0, 0}, "NONE": {-108, -108}} {
+		common["post_transform"] = transform
+		if got := scoresOf(t, load(t, linear(common)), 1, 0, 0); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", transform, got, want)
+		}
+	}
+}

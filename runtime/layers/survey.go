@@ -44,6 +44,9 @@ var signatures = map[string]signature{
 	"Flatten":            {1, 1, attributes{"axis": onnx.AttributeInt}},
 	"Reshape":            {2, 2, attributes{"allowzero": onnx.AttributeInt}},
 	"Transpose":          {1, 1, attributes{"perm": onnx.AttributeInts}},
+	"Shape":              {1, 1, nil},
+	"Gather":             {2, 2, attributes{"axis": onnx.AttributeInt}},
+	"Unsqueeze":          {1, 2, attributes{"axes": onnx.AttributeInts}},
 	"Squeeze":            {1, 2, attributes{"axes": onnx.AttributeInts}},
 	"Slice":              {4, 5, nil},
 	"Softmax":            {1, 1, attributes{"axis": onnx.AttributeInt}},
@@ -132,6 +135,10 @@ func (b *builder) survey() error {
 		k := kindOf(name)
 		note(k.reason, "operator %s (node %q)%s %s", name, n.Name, more, k.says)
 	}
+	if n := b.attention(); n != nil {
+		k := joins["MatMul"]
+		note(k.reason, "operator %s (node %q) %s", key(n), n.Name, k.says)
+	}
 	if c := times["ai.onnx.ml.LinearClassifier"]; c > 1 {
 		note(ReasonSeveral, "operator ai.onnx.ml.LinearClassifier stands %d times: several classifiers are combined; one LogisticRegression or LinearSVC for all classes is supported", c)
 	}
@@ -139,6 +146,30 @@ func (b *builder) survey() error {
 		return refused(found)
 	}
 	return b.checkOpsets()
+}
+
+// attention is the first node that multiplies two matrices of which neither is constant.
+func (b *builder) attention() *onnx.Node {
+	computed := map[string]bool{}
+	for _, in := range b.g.Inputs {
+		computed[in.Name] = true
+	}
+	for i := range b.g.Nodes {
+		n := &b.g.Nodes[i]
+		from := 0
+		for _, in := range n.Inputs {
+			if computed[in] {
+				from++
+			}
+		}
+		if key(n) == "MatMul" && from > 1 {
+			return n
+		}
+		for _, out := range n.Outputs {
+			computed[out] = from > 0
+		}
+	}
+	return nil
 }
 
 // checkOpsets refuses versions of operator sets that operators are used of and that are not known.

@@ -22,8 +22,8 @@ type made struct {
 	Missing []string
 }
 
-// madeClassifiers finds the models of packaging/classifiers/make.py.
-func madeClassifiers(t testing.TB) (dir string, list made) {
+// zkPeers is where .ci/peers-zk keeps what it makes.
+func zkPeers(t testing.TB) string {
 	t.Helper()
 	peers := os.Getenv("ANCHORHOLD_PEERS")
 	if peers == "" {
@@ -33,7 +33,13 @@ func madeClassifiers(t testing.TB) (dir string, list made) {
 		}
 		peers = filepath.Join(cache, "anchorhold", "peers")
 	}
-	dir = filepath.Join(peers, "zk", "classifiers")
+	return filepath.Join(peers, "zk")
+}
+
+// madeClassifiers finds the models of packaging/classifiers/make.py.
+func madeClassifiers(t testing.TB) (dir string, list made) {
+	t.Helper()
+	dir = filepath.Join(zkPeers(t), "classifiers")
 	b, err := os.ReadFile(filepath.Join(dir, "complete.json"))
 	if err != nil {
 		t.Skip("scikit-learn's and PyTorch's models are not there; make them with .ci/peers-zk: ", err)
