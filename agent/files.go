@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -167,22 +166,16 @@ func (f *files) look(cfg settings.Config) []opened {
 // installed returns the files that the agent would open with the right key, and why it would
 // not open others.
 func installed(cfg settings.Config) (list []opened) {
-	look := func(resource, path, publisher string, want chunkseal.OpenOptions, model bool) {
-		p, st, err := inspect(path, publisher, want)
-		o := opened{resource: resource, path: path, stamp: st, unfit: err}
+	for _, s := range cfg.Sealed() {
+		p, st, err := inspect(s)
+		o := opened{resource: s.Resource, path: s.Path, stamp: st, unfit: err}
 		if err == nil {
 			o.file = fileOf(p.Lock(), [32]byte{}) // a classifier's id is of its weights, too
-		}
-		if err == nil && model {
-			o.file.Model = p.Root
+			if !s.Classifier {
+				o.file.Model = p.Root
+			}
 		}
 		list = append(list, o)
-	}
-	for _, m := range cfg.Models {
-		look(m.Resource, m.Path, m.Publisher, chunkseal.OpenOptions{Name: m.SealedName, MinVersion: m.MinimumVersion}, true)
-	}
-	for _, c := range cfg.Classifiers {
-		look(c.Resource, c.Path, c.Publisher, chunkseal.OpenOptions{Name: c.SealedName, MinVersion: c.MinimumVersion}, false)
 	}
 	return list
 }
@@ -191,28 +184,14 @@ func fileOf(l chunkseal.Lock, model [32]byte) protocol.File {
 	return protocol.File{ID: l.FileID, Commitment: l.Commitment, Model: model}
 }
 
-func inspect(path, publisher string, want chunkseal.OpenOptions) (_ *chunkseal.Public, st stamp, err error) {
-	id, err := settings.Identity(publisher)
-	if err != nil {
-		return nil, st, err
+func inspect(s settings.Sealed) (*chunkseal.Public, stamp, error) {
+	p, info, err := s.Inspect()
+	if info == nil {
+		return nil, stamp{}, err
 	}
-	want.Publisher = id
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, st, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, st, err
-	}
-	st = stamp{size: info.Size(), written: info.ModTime()}
+	st := stamp{size: info.Size(), written: info.ModTime()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		st.device, st.inode = uint64(sys.Dev), sys.Ino
 	}
-	p, err := chunkseal.Inspect(file, info.Size())
-	if err != nil {
-		return nil, st, err
-	}
-	return p, st, p.Acceptable(want)
+	return p, st, err
 }

@@ -53,28 +53,23 @@ func (c Config) checkTrust(f *Findings) {
 }
 
 // checkServed looks at the sealed files. One that is missing is an error where nothing is
-// left to serve; else the agent serves the others, and takes it when it is there.
+// left to serve; else the agent serves the others, and takes it when it is there. One that
+// is there and would not be opened, whatever its key, is an error.
 func (c Config) checkServed(f *Findings) {
-	type sealed struct{ field, path, publisher string }
-	var all []sealed
-	for i, m := range c.Models {
-		all = append(all, sealed{fmt.Sprintf("models[%d]", i), m.Path, m.Publisher})
-	}
-	for i, m := range c.Classifiers {
-		all = append(all, sealed{fmt.Sprintf("classifiers[%d]", i), m.Path, m.Publisher})
-	}
 	var absent []string
+	all := c.Sealed()
 	for _, s := range all {
-		if s.publisher != "" {
-			if _, err := Identity(s.publisher); err != nil {
-				f.errorf("%s.publisher: %v", s.field, err)
-			}
+		_, identity := Identity(s.Publisher)
+		if s.Publisher != "" && identity != nil {
+			f.errorf("%s.publisher: %v", s.Field, identity)
 		}
-		if s.path == "" {
+		if s.Path == "" {
 			continue
 		}
-		if err := regular(s.path); err != nil {
-			absent = append(absent, fmt.Sprintf("%s.path: %v", s.field, err))
+		if err := regular(s.Path); err != nil {
+			absent = append(absent, fmt.Sprintf("%s.path: %v", s.Field, err))
+		} else if identity == nil {
+			s.check(f)
 		}
 	}
 	if len(absent) == len(all) && !c.Participates() {
@@ -92,8 +87,14 @@ func (c Config) checkServed(f *Findings) {
 // checkPlaces looks where the agent makes its files and its socket, and for its worker.
 func (c Config) checkPlaces(f *Findings) {
 	if dir := c.Guest.StateDir; dir != "" {
-		if err := directory(dir); err != nil && (!errors.Is(err, fs.ErrNotExist) || directory(filepath.Dir(dir)) != nil) {
+		err := directory(dir)
+		if err != nil && (!errors.Is(err, fs.ErrNotExist) || directory(filepath.Dir(dir)) != nil) {
 			f.errorf("guest.state_dir: %v: make it first, for the agent's user", err)
+		} else {
+			if err != nil {
+				dir = filepath.Dir(dir) // where it is to be made
+			}
+			checkWritable(f, dir)
 		}
 	}
 	if path := c.Socket.Path; path != "" {
@@ -115,6 +116,23 @@ func (c Config) checkPlaces(f *Findings) {
 		if info, err := os.Stat(w.Socket); err != nil || info.Mode().Type() != fs.ModeSocket {
 			f.noticef("workers.socket: there is no socket %s now: start anchorhold-worker.socket before there is work", w.Socket)
 		}
+	}
+}
+
+// checkWritable finds out whether something can be made in the state directory, or where that
+// is to be made, by making and removing it: file systems that take nothing have permissions
+// like others. Users who may not are told that this was not checked.
+func checkWritable(f *Findings, dir string) {
+	trial, err := os.MkdirTemp(dir, ".anchorhold-check-")
+	switch {
+	case err == nil:
+		if err := os.Remove(trial); err != nil {
+			f.errorf("guest.state_dir: %v", err)
+		}
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		f.noticef("guest.state_dir: not checked whether the agent can write to %s: this user may not; check as the agent's user", dir)
+	default:
+		f.errorf("guest.state_dir: nothing can be made in %s (%v): name a directory on a file system that can be written to", dir, errors.Unwrap(err))
 	}
 }
 

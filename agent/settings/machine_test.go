@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
 // onThisMachine is a configuration that has everything it needs below dir.
@@ -28,7 +30,18 @@ func onThisMachine(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{"tls.crt": certificate, "root.pub": public, "publisher.pub": public, "demo.ahm": []byte("sealed"), "no.crt": public, "two.crt": append(bytes.Clone(certificate), certificate[:99]...)} {
+	other, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Wipe()
+	stranger, err := other.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := sealed(t, root, "demo", 3, 3)
+	for name, data := range map[string][]byte{"tls.crt": certificate, "root.pub": public, "publisher.pub": public, "demo.ahm": model, "stranger.pub": stranger,
+		"cut.ahm": model[:200], "short.ahm": model[:len(model)-1], "digits.ahm": sealed(t, root, "digits", 1, 2), "no.crt": public, "two.crt": append(bytes.Clone(certificate), certificate[:99]...)} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -38,6 +51,106 @@ func onThisMachine(t *testing.T, dir string) string {
 	}
 	return strings.NewReplacer("tls_roots: tls.crt", "tls_roots: "+dir+"/tls.crt", "[root.pub]", "["+dir+"/root.pub]", "/var/lib/anchorhold/agent", dir+"/state",
 		"path: demo.ahm", "path: "+dir+"/demo.ahm", "publisher.pub", dir+"/publisher.pub", "/run/anchorhold/agent.sock", dir+"/agent.sock").Replace(whole)
+}
+
+// sealed returns a file of empty sections, signed.
+func sealed(t *testing.T, publisher *identity.Private, name string, version uint64, sections int) []byte {
+	t.Helper()
+	key, err := keybuf.Take([]byte("a key of thirty-two bytes, as is"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Wipe()
+	path := filepath.Join(t.TempDir(), name)
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var list []chunkseal.Section
+	for i := range sections {
+		list = append(list, chunkseal.Section{Name: fmt.Sprint("s", i), Kind: chunkseal.KindMetadata, Rows: 1, Cols: 8, Chunks: 1, ChunkBytes: 8, LastBytes: 8})
+	}
+	w, err := chunkseal.NewWriter(f, key, chunkseal.Manifest{Name: name, Version: version}, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range list {
+		if err := w.WriteChunk([]byte("12345678")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(func(root []byte) ([]byte, []byte, error) {
+		sig, err := publisher.Sign(chunkseal.SignContext, root)
+		return publisher.Public().Bytes(), sig, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestSealedFilesAreOpenedByTheCheck: what nobody's key opens is found without one.
+func TestSealedFilesAreOpenedByTheCheck(t *testing.T) {
+	dir := t.TempDir()
+	text := onThisMachine(t, dir)
+	classifier := fmt.Sprintf("classifiers: [{name: c, path: %s/digits.ahm, resource: models/digits, publisher: %s/publisher.pub}]\nlog: {", dir, dir)
+	for name, c := range map[string]struct{ change, by, finding string }{
+		"as it is":           {"", "", ""},
+		"a classifier":       {"log: {", classifier, ""},
+		"cut":                {"demo.ahm", "cut.ahm", "models[0].path: " + dir + "/cut.ahm: sealed file: not-a-sealed-file: "},
+		"a byte short":       {"demo.ahm", "short.ahm", "models[0].path: " + dir + "/short.ahm: sealed file: "},
+		"another publisher":  {"publisher.pub", "stranger.pub", "models[0].publisher: " + dir + "/demo.ahm: sealed file: publisher-not-trusted"},
+		"an older version":   {"resource: models/demo", "minimum_version: 4, resource: models/demo", "models[0].minimum_version: " + dir + "/demo.ahm: sealed file: version-rolled-back: version 3 of"},
+		"another name":       {"path: ", "sealed_name: demonstration, path: ", "models[0].sealed_name: " + dir + "/demo.ahm: sealed file: model-name"},
+		"no language model":  {"demo.ahm", "digits.ahm", "models[0].path: " + dir + "/digits.ahm: sealed file: model-kind: it holds a classifier"},
+		"no classifier":      {"log: {", strings.Replace(classifier, "digits.ahm", "demo.ahm", 1), "classifiers[0].path: " + dir + "/demo.ahm: sealed file: model-kind: it holds a language model"},
+		"under another name": {"models/demo", "models/other", `notice: models[0].resource: the file holds "demo", and its key is asked for as "models/other"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := text
+			if c.change != "" {
+				if changed = strings.Replace(text, c.change, c.by, 1); changed == text {
+					t.Fatalf("%q is not in\n%s", c.change, text)
+				}
+			}
+			cfg, f, err := Parse([]byte(changed))
+			if err != nil || f.Runnable() != nil {
+				t.Fatal(err, f.Errors)
+			}
+			f.Add(cfg.CheckMachine())
+			found := f.Errors
+			for _, n := range f.Notices {
+				found = append(found, "notice: "+n)
+			}
+			if c.finding == "" && len(found) != 0 || c.finding != "" && (len(found) != 1 || !strings.HasPrefix(found[0], c.finding)) {
+				t.Errorf("got %q, want %q", found, c.finding)
+			}
+		})
+	}
+}
+
+// TestAStateDirectoryIsTried: that of a file system that takes nothing has permissions like
+// any other; and the trial leaves nothing.
+func TestAStateDirectoryIsTried(t *testing.T) {
+	dir := t.TempDir()
+	text := onThisMachine(t, dir)
+	for state, says := range map[string]string{dir + "/state": "", dir: "", "/proc/x": "nothing can be made in /proc ("} {
+		cfg, f, err := Parse([]byte(strings.Replace(text, dir+"/state", state, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Add(cfg.CheckMachine())
+		if says == "" && len(f.Errors) != 0 || says != "" && (len(f.Errors) != 1 || !strings.Contains(f.Errors[0], says)) {
+			t.Errorf("%s: %q", state, f.Errors)
+		}
+	}
+	if left, err := filepath.Glob(dir + "/.*"); err != nil || len(left) != 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
 }
 
 // TestWhatAMachineLacksIsNamed: each file and directory that the agent needs, one at a time.
@@ -56,7 +169,7 @@ func TestWhatAMachineLacksIsNamed(t *testing.T) {
 	if f := findings(text); len(f.Errors)+len(f.Notices) != 0 {
 		t.Fatalf("errors %q, notices %q", f.Errors, f.Notices)
 	}
-	classifier := fmt.Sprintf("classifiers: [{name: c, path: %s/demo.ahm, resource: models/c, publisher: %s/publisher.pub}]\n", dir, dir)
+	classifier := fmt.Sprintf("classifiers: [{name: c, path: %s/digits.ahm, resource: models/digits, publisher: %s/publisher.pub}]\n", dir, dir)
 	for says, change := range map[string][2]string{
 		"broker.tls_roots: open ":          {"/tls.crt", "/absent.crt"},
 		"no certificate (PEM)":             {"/tls.crt", "/no.crt"},
@@ -85,7 +198,7 @@ func TestWhatAMachineLacksIsNamed(t *testing.T) {
 		}
 	}
 	for says, changed := range map[string]string{
-		"classifiers[0].path: ": strings.Replace(text, "log: {", strings.Replace(classifier, "demo.ahm", "absent.ahm", 1)+"log: {", 1),
+		"classifiers[0].path: ": strings.Replace(text, "log: {", strings.Replace(classifier, "digits.ahm", "absent.ahm", 1)+"log: {", 1),
 		"workers.socket: ":      strings.Replace(text, "log: {", classifier+"proofs: {keys: "+dir+"/keys}\nworkers: {socket: "+dir+"/absent}\nlog: {", 1),
 	} {
 		if f := findings(changed); len(f.Errors) != 0 || len(f.Notices) != 1 || !strings.Contains(f.Notices[0], says) {

@@ -17,6 +17,7 @@ const (
 	ReasonSignature  = "manifest-signature"    // the signature does not verify
 	ReasonName       = "model-name"            // another model than the one asked for
 	ReasonRollback   = "version-rolled-back"   // older than the minimum version
+	ReasonKind       = "model-kind"            // a classifier where a language model belongs, or the reverse
 	ReasonModelID    = "model-id"              // another root than the one asked for
 	ReasonKey        = "key-commitment"        // another key than the one that sealed the file
 	ReasonManifest   = "manifest-sealed-part"  // the sealed manifest does not authenticate

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 )
@@ -77,5 +78,15 @@ func TestViewersDoNotHoldOffOperators(t *testing.T) {
 	case b.server.large[0] <- struct{}{}:
 	default:
 		t.Error("a request that was answered still holds the place")
+	}
+}
+
+func TestReasonsAreSaidOnce(t *testing.T) {
+	for _, err := range []error{evidence.Refuse("a-reason", "why"), &Error{409, "a-reason", "why"}} {
+		for name, got := range map[string]error{"asError": asError(err), "roundError": asError(roundError(err))} {
+			if got.Error() != "a-reason: why" {
+				t.Errorf("%s(%v): %v", name, err, got)
+			}
+		}
 	}
 }

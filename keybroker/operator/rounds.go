@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -38,7 +39,12 @@ func roundError(err error) error {
 	if reason == rounds.ReasonUnknown {
 		status = http.StatusNotFound
 	}
-	return &Error{status, string(reason), err.Error()}
+	return refusal(status, reason, err)
+}
+
+// refusal is a refusal as clients see it: its text begins with the code, which they show.
+func refusal(status int, reason evidence.Reason, err error) *Error {
+	return &Error{status, string(reason), strings.TrimPrefix(err.Error(), string(reason)+": ")}
 }
 
 // Contributions are signed contributions on their way to the broker.

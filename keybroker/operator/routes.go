@@ -107,7 +107,7 @@ func asError(err error) *Error {
 		return &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()}
 	}
 	if reason, ok := evidence.ReasonOf(err); ok {
-		return &Error{http.StatusConflict, string(reason), err.Error()}
+		return refusal(http.StatusConflict, reason, err)
 	}
 	return &Error{http.StatusBadRequest, "failed", err.Error()}
 }

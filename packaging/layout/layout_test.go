@@ -135,7 +135,7 @@ var arrows = map[string][]string{
 	"agent/localapi/intake":  {"agent/localapi/problem", "guest/evidence"},
 	"agent/localapi/openai":  {"agent/localapi/intake", "agent/localapi/rawjson", "agent/localapi/problem", "runtime/infer", "runtime/tokenize"},
 	"agent/localapi":         {"agent/spool", "systemd/listen", "agent/localapi/intake", "agent/classify", "agent/proofs", "agent/localapi/oip", "agent/localapi/problem", "agent/localapi/openai", "agent/localapi/workapi", "agent/jobs", "agent/federate", "agent/party", "runtime/infer", "runtime/tokenize", "keybroker/receipt", "guest/evidence"},
-	"agent/settings":         {"agent/worker/linkage", "systemd/listen", "crypto/heparams", "crypto/hybridtls", "crypto/identity", "systemd/config"},
+	"agent/settings":         {"agent/worker/linkage", "systemd/listen", "crypto/chunkseal", "crypto/heparams", "crypto/hybridtls", "crypto/identity", "systemd/config"},
 	"agent": {"keybroker/epochfile", "agent/localapi/workapi", "agent/classify", "agent/longwork", "agent/proofs", "agent/localapi/oip", "agent/federate", "keybroker/federation", "keybroker/uplink", "crypto/heparams", "agent/settings", "guest/clock", "guest/evidence", "guest/snp", "keybroker/client", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf", "crypto/chunkseal",
 		"runtime/infer", "runtime/weights", "runtime/arena", "runtime/gguf", "runtime/tokenize", "agent/localapi", "keybroker/receipt", "systemd/service", "systemd/config", "systemd/deadline"},
 	"agent/cmd/anchorhold-agent":  {"agent", "agent/settings", "guest/snp", "guest/teesim", "systemd/journal", "systemd/service"},

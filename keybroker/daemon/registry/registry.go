@@ -230,11 +230,25 @@ type Registration struct {
 	Models       []statement.Digest `json:"models,omitempty"`
 }
 
-// Commands are the operators' commands of the registry. Called on nil too.
+// ReasonNotConfigured means that the broker is no registry of proofs.
+const ReasonNotConfigured evidence.Reason = "proofs-not-configured"
+
+// Commands are the operators' commands of the registry. Those of nil, a broker that has
+// none, say so.
 func (r *Registry) Commands() []operator.Extra {
-	if r == nil {
-		return nil
+	list := r.commands()
+	if r != nil {
+		return list
 	}
+	for i := range list {
+		list[i].Do = func(context.Context, *http.Request, func(any) error) (any, error) {
+			return nil, evidence.Refuse(ReasonNotConfigured, "this broker is no registry of proofs: give its configuration proofs.listen (host:port, where guests bring receipts and proofs) and restart it")
+		}
+	}
+	return list
+}
+
+func (r *Registry) commands() []operator.Extra {
 	type decoder = func(any) error
 	return []operator.Extra{
 		{Method: "POST", Path: "/v1/proof-keys", Action: "proof-key-register", Mutates: true, Do: func(ctx context.Context, _ *http.Request, decode decoder) (any, error) {

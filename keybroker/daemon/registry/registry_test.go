@@ -249,8 +249,19 @@ func TestWithoutAnAddressThereIsNoRegistry(t *testing.T) {
 	if r != nil || err != nil {
 		t.Fatal(r, err)
 	}
-	if r.Commands() != nil || r.Close() != nil {
-		t.Error("commands of nothing")
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	// Every command of a registry says so, and not that there is no such command.
+	commands := r.Commands()
+	if len(commands) < 5 {
+		t.Errorf("%d commands", len(commands))
+	}
+	for _, c := range commands {
+		_, err := c.Do(t.Context(), nil, nil)
+		if reason, _ := evidence.ReasonOf(err); reason != registry.ReasonNotConfigured || !strings.Contains(err.Error(), "proofs.listen") {
+			t.Errorf("%s: %v", c.Action, err)
+		}
 	}
 }
 
