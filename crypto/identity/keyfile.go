@@ -349,6 +349,9 @@ func ReadPublicFile(path string) (Public, error) {
 	if err != nil {
 		return Public{}, err
 	}
+	if bytes.HasPrefix(data, []byte(armorBegin)) {
+		return Public{}, fmt.Errorf("%s holds a private key; its public half is in the file that keygen wrote beside it, usually %[1]s.pub", path)
+	}
 	var p Public
 	if err := p.UnmarshalText(bytes.TrimSuffix(data, []byte("\n"))); err != nil {
 		return Public{}, fmt.Errorf("%s: %w", path, err)

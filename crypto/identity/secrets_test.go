@@ -242,6 +242,13 @@ func TestPublicFiles(t *testing.T) {
 	if err := os.WriteFile(path, []byte("ahpub1AAAA\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	private := filepath.Join(dir, "key")
+	if err := os.WriteFile(private, []byte(armorBegin), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadPublicFile(private); err == nil || !strings.Contains(err.Error(), private+".pub") {
+		t.Errorf("a private key: %v", err)
+	}
 	if _, err := ReadPublicFile(path); !errors.Is(err, ErrEncoding) {
 		t.Errorf("damaged: %v", err)
 	}

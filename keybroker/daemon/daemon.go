@@ -118,7 +118,11 @@ func Check(o Options) error {
 	if err != nil {
 		return err
 	}
-	return d.close()
+	guests, err := d.listenGuests(context.Background())
+	if err == nil {
+		err = guests.Close()
+	}
+	return errors.Join(err, d.close())
 }
 
 func open(o Options) (d *daemon, err error) {
@@ -253,6 +257,9 @@ func (d *daemon) openLog() (err error) {
 	c := d.opts.Config.Audit
 	d.log, err = audit.Open(d.layout.Audit(), d.auditKey, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
 		Budget: audit.Budget{DayBytes: int64(c.RefusalMiBPerDay) << 20, SourceBytes: int64(c.RefusalKiBPerSource) << 10}})
+	if errors.Is(err, audit.ErrInUse) {
+		return fmt.Errorf("%w: a broker runs on this state directory already; stop it first (to have it check what changed, anchorhold-broker reload)", err)
+	}
 	if err != nil {
 		return err
 	}

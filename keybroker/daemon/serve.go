@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -68,12 +69,24 @@ func (d *daemon) serve(ctx context.Context) error {
 	return stop
 }
 
+// listenGuests opens the port that guests come to.
+func (d *daemon) listenGuests(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", d.opts.Config.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w: another program has this port (ss -ltnp shows which); stop it, or choose another one", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for guests: %w", err)
+	}
+	return l, nil
+}
+
 func (d *daemon) listen(ctx context.Context) (guests, operators net.Listener, err error) {
 	c := d.opts.Config
 	if guests = d.opts.Listener; guests == nil {
-		var lc net.ListenConfig
-		if guests, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
-			return nil, nil, fmt.Errorf("listen for guests: %w", err)
+		if guests, err = d.listenGuests(ctx); err != nil {
+			return nil, nil, err
 		}
 	}
 	if operators, err = socket.Listen(ctx, c.Operator.Socket, c.Operator.Group); err != nil {

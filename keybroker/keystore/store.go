@@ -26,6 +26,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -45,6 +46,8 @@ var (
 	ErrWrongKEK = errors.New("wrong key-encryption key: the store was sealed under another one")
 	// ErrDamaged means that the store's bytes are not as they were written.
 	ErrDamaged = errors.New("the key store is damaged")
+	// ErrInUse means that another process has the store open.
+	ErrInUse = errors.New("another process has the key store open")
 	// ErrExists means that the name is already taken.
 	ErrExists = errors.New("a secret of this name exists")
 )
@@ -81,6 +84,9 @@ func open(path string, kek *keybuf.Buffer, now func() time.Time) (*Store, error)
 		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
 		return err
 	}, nil)
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("open key store: %w", ErrInUse)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open key store: %w", err)
 	}

@@ -70,6 +70,9 @@ type PolicyInfo struct {
 	Source          string                  `json:"source,omitempty"`
 	Explanation     string                  `json:"explanation,omitempty"`
 	ReferenceValues []policy.ReferenceValue `json:"reference_values,omitempty"`
+	// Unmatched, in the answer to an import, are names and subtrees of reference values that
+	// no value has: guests that must have one of them are refused.
+	Unmatched []string `json:"unmatched,omitempty"`
 }
 
 // TestRequest asks what a policy would decide.
@@ -132,6 +135,18 @@ type Epochs interface {
 	Activate(ctx context.Context, statement []byte) (EpochInfo, error)
 	// Retire forgets an epoch and its key. The last active one is refused.
 	Retire(ctx context.Context, epoch uint64) error
+}
+
+// ValuesImported is what an import of reference values did.
+type ValuesImported struct {
+	// Imported is how many values the file had, Total how many there are now.
+	Imported int `json:"imported"`
+	Total    int `json:"total"`
+	// Unmatched are names and subtrees in the policy in force that no value has.
+	Unmatched []string `json:"unmatched,omitempty"`
+	// PolicyDigest is the policy's new one; zero if it did not change. An epoch that pins
+	// the old one allows nothing any more.
+	PolicyDigest audit.Digest `json:"policy_digest,omitzero"`
 }
 
 // ValueRemoved is what the removal of a reference value did.

@@ -167,10 +167,9 @@ func (c *Client) ReferenceValues(ctx context.Context) ([]policy.ReferenceValue, 
 }
 
 // ImportReferenceValues adds the reference values of a file (YAML or JSON), or
-// puts them in the place of all others. It returns how many there are now.
-func (c *Client) ImportReferenceValues(ctx context.Context, source []byte, replace bool) (int, error) {
-	out, err := post[map[string]int](ctx, c, "/v1/reference-values", url.Values{"replace": {strconv.FormatBool(replace)}}, bytes.NewReader(source))
-	return out["total"], err
+// puts them in the place of all others.
+func (c *Client) ImportReferenceValues(ctx context.Context, source []byte, replace bool) (ValuesImported, error) {
+	return post[ValuesImported](ctx, c, "/v1/reference-values", url.Values{"replace": {strconv.FormatBool(replace)}}, bytes.NewReader(source))
 }
 
 // RemoveReferenceValue forgets a reference value; with force, also one without which the

@@ -177,8 +177,20 @@ func TestPolicyLifeCycle(t *testing.T) {
 	if d, err := c.TestPolicy(ctx, test); err != nil || d.Allowed {
 		t.Fatalf("allowed without reference values: %+v %v", d, err)
 	}
+	if !slices.Equal(info.Unmatched, []string{"demo/one"}) {
+		t.Fatalf("a policy whose reference values are not there yet: %q", info.Unmatched)
+	}
 	before := info.Digest
-	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), false); err != nil || n != 1 {
+	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), false); err != nil || n.Total != 1 || n.Unmatched != nil || n.PolicyDigest == before || n.PolicyDigest == (audit.Digest{}) {
+		t.Fatal(n, err)
+	}
+	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), false); err != nil || n.PolicyDigest != (audit.Digest{}) {
+		t.Fatal("the same value again", n, err)
+	}
+	if n, err := c.ImportReferenceValues(ctx, valuesText("elsewhere/one"), true); err != nil || !slices.Equal(n.Unmatched, []string{"demo/one"}) {
+		t.Fatal("the policy's value was replaced", n, err)
+	}
+	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), true); err != nil || n.Unmatched != nil {
 		t.Fatal(n, err)
 	}
 	if d, err := c.TestPolicy(ctx, test); err != nil || !d.Allowed {
@@ -211,7 +223,7 @@ func TestPolicyLifeCycle(t *testing.T) {
 	if list[0].Digest != info.Digest || list[1].Digest != shown.Digest {
 		t.Errorf("the list has digests that no command showed: %s and %s, want %s and %s", list[0].Digest, list[1].Digest, info.Digest, shown.Digest)
 	}
-	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/two"), true); err != nil || n != 1 {
+	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/two"), true); err != nil || n.Total != 1 {
 		t.Fatal(n, err)
 	}
 	if v, err := c.ReferenceValues(ctx); err != nil || len(v) != 1 || v[0].ID != "demo/two" {

@@ -173,16 +173,27 @@ func stated(source []byte) (id string, version uint64) {
 	return id, version
 }
 
-// ImportReferenceValues adds reference values, or replaces all of them, and
-// returns how many there are now.
-func (p *Policies) ImportReferenceValues(add []policy.ReferenceValue, replace bool) (int, error) {
+// ImportReferenceValues adds reference values, or replaces all of them, and says what that
+// did to the policy in force.
+func (p *Policies) ImportReferenceValues(add []policy.ReferenceValue, replace bool) (ValuesImported, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	values := add
 	if !replace {
 		values = policy.Merge(p.values, add)
 	}
-	return len(values), p.setValues(values)
+	before := p.current.Load()
+	if err := p.setValues(values); err != nil {
+		return ValuesImported{}, err
+	}
+	out := ValuesImported{Imported: len(add), Total: len(values)}
+	if now := p.current.Load(); now != nil {
+		out.Unmatched = now.Unmatched(values)
+		if now.Digest() != before.Digest() {
+			out.PolicyDigest = now.Digest()
+		}
+	}
+	return out, nil
 }
 
 // setValues puts reference values in the place of those that are there; mu is held.

@@ -230,7 +230,15 @@ func (r *request) policyImport() (any, error) {
 	}
 	info := describe(p)
 	info.Active = true
+	info.Unmatched = p.Unmatched(r.s.opts.Policies.ReferenceValues())
+	r.warnUnmatched(info.Unmatched)
 	return info, nil
+}
+
+func (r *request) warnUnmatched(names []string) {
+	for _, name := range names {
+		r.s.opts.Logger.Warn("the policy names reference values that are not there", "name", name)
+	}
 }
 
 func (r *request) valuesShow() (any, error) {
@@ -246,12 +254,13 @@ func (r *request) valuesImport() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := r.s.opts.Policies.ImportReferenceValues(values, r.URL.Query().Get("replace") == "true")
+	out, err := r.s.opts.Policies.ImportReferenceValues(values, r.URL.Query().Get("replace") == "true")
 	if err != nil {
 		return nil, err
 	}
-	r.s.opts.Logger.Info("reference values imported", "imported", len(values), "total", n)
-	return map[string]int{"imported": len(values), "total": n}, nil
+	r.s.opts.Logger.Info("reference values imported", "imported", out.Imported, "total", out.Total)
+	r.warnUnmatched(out.Unmatched)
+	return out, nil
 }
 
 func (r *request) valueRemove() (any, error) {

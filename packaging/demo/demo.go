@@ -124,11 +124,11 @@ func (d *demo) explainKept() {
 	fmt.Printf(`
 Broker (process %d) and agent (process %d) go on running. Talk to the agent:
 
-  curl --unix-socket %[3]s/agent.sock http://localhost/v1/chat/completions \
+  curl --unix-socket "%[3]s/agent.sock" http://localhost/v1/chat/completions \
     -H 'Content-Type: application/json' \
     -d '{"model":"demo","messages":[{"role":"user","content":"Hello!"}]}'
 
-  %[4]s/anchorhold chat --agent %[3]s/agent.sock "Hello!"
+  "%[4]s/anchorhold" chat --agent "%[3]s/agent.sock" "Hello!"
 
   python3 - <<'END'       # pip install openai
   import openai
@@ -140,6 +140,6 @@ Broker (process %d) and agent (process %d) go on running. Talk to the agent:
   print(answer.choices[0].message.content)
   END
 
-End and remove everything:  kill %[1]d %[2]d && rm -r %[3]s
+End and remove everything:  kill %[1]d %[2]d && rm -r "%[3]s"
 `, d.broker.cmd.Process.Pid, d.agent.cmd.Process.Pid, d.dir, abs)
 }

@@ -26,7 +26,7 @@ func Credential(name string) ([]byte, error) {
 	}
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
-		return nil, fmt.Errorf("%w: %s (this process was given none; LoadCredentialEncrypted= in the unit does that)", ErrNoCredential, name)
+		return nil, fmt.Errorf("%w: %s (this process was given none: under systemd LoadCredentialEncrypted= in the unit does that, by hand the variable CREDENTIALS_DIRECTORY names the directory that holds it)", ErrNoCredential, name)
 	}
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("the credentials directory %q is not an absolute path", dir)

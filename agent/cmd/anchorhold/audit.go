@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,9 @@ func newAudit(inv *invocation) *cobra.Command {
 	show.Flags().StringVar(&filter.Reason, "reason", "", "only refusals with this reason code")
 	explain := inv.operate("explain ID", "Tell why a guest was refused, by the id that it was given", "  anchorhold audit explain 3f2a...",
 		exactly(1, "the opaque id of a refusal"), func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			if id, err := hex.DecodeString(args[0]); err != nil || len(id) != 16 {
+				return nil, nil, usageError{fmt.Errorf("%q is no refusal's id: 32 hexadecimal digits, whole, as the guest's journal shows them", args[0])}
+			}
 			entries, err := b.Explain(ctx, args[0])
 			return entries, func(w io.Writer) { printEntries(w, entries) }, err
 		})

@@ -164,6 +164,7 @@ func TestALogIsSoundOnlyAgainstACheckpointFromElsewhere(t *testing.T) {
 	b.verify("that flag makes nothing sound", exitRefused, verdictRefused, "audit-log-rolled-back", of(young, "--checkpoint", kept, "--accept-own-checkpoints")...)
 	b.verify("one of each", exitOpen, verdictConsistent, "1 record, 1 signed checkpoint of its own", of(young)...)
 	b.verify("a record behind", 0, verdictSound, "records 112 to 112: no checkpoint covers", of(behind, "--checkpoint", kept)...)
+	b.verify("sound no further than it is signed for", 0, verdictSound, "the log is sound: the first 112 of 113 records", of(behind, "--checkpoint", kept)...)
 
 	unsigned := b.copied(b.dir)
 	b.remove(unsigned, "checkpoints-*", "*.idx")

@@ -297,6 +297,9 @@ func (v *auditVerdict) write(w io.Writer) {
 	checkpoints := counted(v.Checkpoints, "signed checkpoint", "signed checkpoints")
 	switch v.Verdict {
 	case verdictSound:
+		if v.Unsigned > 0 {
+			records = fmt.Sprintf("the first %d of %s, which are signed for", v.Records-v.Unsigned, records)
+		}
 		fmt.Fprintf(w, "the log is sound: %s, %s, and it extends %d kept elsewhere\n", records, checkpoints, v.Kept)
 	case verdictIncomplete:
 		fmt.Fprintf(w, "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n", records, v.Records-v.Archived, checkpoints, v.Kept)

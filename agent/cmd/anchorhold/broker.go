@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/spf13/cobra"
@@ -93,6 +94,13 @@ func newPolicy(inv *invocation) *cobra.Command {
 				for _, waived := range info.Waived {
 					fmt.Fprintf(w, "  waived: %s\n", waived)
 				}
+				switch now := time.Now(); {
+				case now.Before(info.NotBefore):
+					fmt.Fprintf(w, "WARNING: it allows nothing before %s (not_before)\n", info.NotBefore.Format(time.RFC3339))
+				case !now.Before(info.NotAfter):
+					fmt.Fprintf(w, "WARNING: it has allowed nothing since %s (not_after)\n", info.NotAfter.Format(time.RFC3339))
+				}
+				warnUnmatched(w, info.Unmatched)
 			}, err
 		})
 	show := inv.operate("show", "Show the policy in force", "  anchorhold policy show", cobra.NoArgs,
@@ -143,7 +151,10 @@ func newReferenceValues(inv *invocation) *cobra.Command {
 				return nil, nil, err
 			}
 			n, err := b.ImportReferenceValues(ctx, data, replace)
-			return map[string]int{"reference_values": n}, func(w io.Writer) { fmt.Fprintf(w, "%d reference values are known now\n", n) }, err
+			return struct {
+				ReferenceValues int `json:"reference_values"`
+				operator.ValuesImported
+			}{n.Total, n}, func(w io.Writer) { writeImported(w, n) }, err
 		})
 	imports.Flags().BoolVar(&replace, "replace", false, "forget all others")
 	list := inv.operate("list", "List expected measurements", "  anchorhold policy values list", cobra.NoArgs,
@@ -156,6 +167,25 @@ func newReferenceValues(inv *invocation) *cobra.Command {
 			}, err
 		})
 	return subcommands("values", "Import, list and remove reference values (expected measurements)", "", imports, list, newRemoveValue(inv))
+}
+
+func writeImported(w io.Writer, n operator.ValuesImported) {
+	if n.Total == 1 {
+		fmt.Fprintln(w, "1 reference value is known now")
+	} else {
+		fmt.Fprintf(w, "%d reference values are known now\n", n.Total)
+	}
+	if n.PolicyDigest != (audit.Digest{}) {
+		fmt.Fprintf(w, "The policy's digest is %s now: an epoch that pins the former one allows nothing.\n", n.PolicyDigest)
+	}
+	warnUnmatched(w, n.Unmatched)
+}
+
+// warnUnmatched says that a policy in force refuses guests for want of a reference value.
+func warnUnmatched(w io.Writer, names []string) {
+	for _, name := range names {
+		fmt.Fprintf(w, "WARNING: the policy names %s, and no reference value matches that: guests that must have one are refused (anchorhold policy values import)\n", name)
+	}
 }
 
 func newRemoveValue(inv *invocation) *cobra.Command {

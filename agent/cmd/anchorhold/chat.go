@@ -31,9 +31,9 @@ func newChat(inv *invocation) *cobra.Command {
 		Use:   "chat [QUESTION]",
 		Short: "Ask the agent's model, and watch the answer stream",
 		Long: `Asks the agent's model. Without QUESTION the question is read from standard
-input. The answer streams to standard output, where no terminal is byte for byte as
-'receipt verify --output' takes it; tokens per second and the id of the receipt go to
-standard error. With --json the whole result is one object.`,
+input. The answer streams to standard output; written to a file or a pipe it is byte for
+byte what 'receipt verify --output' takes. Tokens per second and the id of the receipt go
+to standard error. With --json the whole result is one object.`,
 		Example: `  anchorhold chat "What is the capital of France?"
   echo "Summarise: ..." | anchorhold chat --max-tokens 200
   anchorhold chat --receipt answer.receipt.json "Hello"`,
@@ -48,7 +48,7 @@ standard error. With --json the whole result is one object.`,
 				question = strings.TrimSpace(string(data))
 			}
 			if question == "" {
-				return usageError{errors.New("there is no question")}
+				return usageError{errors.New("there is no question: give it as an argument, or on standard input")}
 			}
 			return chat(c.Context(), inv, opt, question, c.OutOrStdout(), c.ErrOrStderr())
 		},
@@ -77,6 +77,11 @@ type chatResult struct {
 }
 
 func chat(ctx context.Context, inv *invocation, opt chatOptions, question string, out, complaint io.Writer) error {
+	if opt.receiptFile != "" {
+		if err := checkNew(opt.receiptFile); err != nil {
+			return err // before an answer is made for nothing
+		}
+	}
 	agent := newAgentClient(inv.agent)
 	if opt.model == "" {
 		var err error

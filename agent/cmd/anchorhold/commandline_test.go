@@ -185,6 +185,10 @@ func fakeAgent(w http.ResponseWriter, r *http.Request) {
 // commits to, to the byte.
 func TestAnswersLeaveAsTheReceiptHasThem(t *testing.T) {
 	agent := serveUnix(t, http.HandlerFunc(fakeAgent))
+	taken := write(t, filepath.Join(t.TempDir(), "receipt"), "of another answer")
+	if out, code, err := run(t, "chat", "Capital of France?", "--agent", agent, "--receipt", taken); code != exitFailure || out != "" {
+		t.Fatalf("an answer whose receipt has no place: status %d, %q, %v", code, out, err)
+	}
 	out, code, err := run(t, "chat", "Capital of France?", "--agent", agent)
 	if code != 0 || out != "Paris." {
 		t.Fatalf("status %d, %q, %v", code, out, err)
@@ -206,6 +210,7 @@ func TestAMissingFileIsNoMissingBroker(t *testing.T) {
 		}
 	}
 	expectRun(t, exitFailure, "no operator socket at "+socket, "policy", "show", "--broker", socket)
+	expectRun(t, exitUsage, "32 hexadecimal digits", "audit", "explain", "3f2a", "--broker", socket)
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

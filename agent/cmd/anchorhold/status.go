@@ -41,7 +41,10 @@ func status(ctx context.Context, inv *invocation, out io.Writer) error {
 		both["broker"] = broker
 	}
 	if len(both) == 0 {
-		return errors.Join(agentErr, brokerErr)
+		return errors.Join(agentErr, explainBroker(brokerErr, inv.broker))
+	}
+	if brokerErr != nil && !errors.Is(brokerErr, fs.ErrNotExist) {
+		brokerErr = explainBroker(brokerErr, inv.broker)
 	}
 	return inv.print(out, both, func(w io.Writer) {
 		for _, part := range []struct {

@@ -30,6 +30,15 @@ func writeStream(path string, from io.Reader, mode fs.FileMode) error {
 	return nil
 }
 
+// checkNew finds beforehand what would keep writeStream from making a file.
+func checkNew(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return explainNew(path, fs.ErrExist)
+	}
+	_, err := os.Stat(filepath.Dir(path))
+	return explainNew(path, err)
+}
+
 // explainNew says what to do about a file that cannot be made.
 func explainNew(path string, err error) error {
 	switch {

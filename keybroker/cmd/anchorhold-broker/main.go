@@ -62,7 +62,11 @@ func run(out *journal.Output, args []string) error {
 		NewSoftwareAppraiser: softwareAppraiser}
 	switch command {
 	case "check":
-		return daemon.Check(o)
+		if err := daemon.Check(o); err != nil {
+			return err
+		}
+		fmt.Printf("%s is valid\n", path)
+		return nil
 	case "begin-log":
 		return daemon.BeginLog(context.Background(), o)
 	}
