@@ -186,8 +186,8 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 		t.Errorf("epoch %d has minimum %d, where 3 was signed before: %v", st.Epoch, st.MinEpoch, err)
 	}
 	// The running broker's log, and whose word its key is.
-	expectRun(t, 0, "which is that of the root's statement", "audit", "verify", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
-	expectRun(t, 0, "the broker named it itself", "audit", "verify")
+	expectRun(t, 0, "which is that of the root's statement", "audit", "verify", "--accept-own-checkpoints", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
+	expectRun(t, 0, "the broker named it itself", "audit", "verify", "--accept-own-checkpoints")
 	expectRun(t, exitRefused, "audit-key-mismatch", "audit", "verify", "--key", filepath.Join("other", "audit.pub"))
 	expectRun(t, exitRefused, "broker-unknown", "audit", "verify", "--root", "other.key.pub")
 	expectRun(t, exitRefused, "checkpoint-invalid", "audit", "verify", "--checkpoint", "root.key.pub")
