@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 	bucketIndex   = "index"   // round -> sequence
 	bucketCharges = "charges" // model -> bucket of sequence -> charge
 	bucketCharged = "charged" // round that was charged -> 1
+	bucketMembers = "members" // open round -> its list and indexes
 )
 
 // OpenBolt opens or makes the file.
@@ -30,7 +32,7 @@ func OpenBolt(path string) (*Bolt, error) {
 		return nil, fmt.Errorf("open rounds %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{bucketRounds, bucketIndex, bucketCharges, bucketCharged} {
+		for _, name := range []string{bucketRounds, bucketIndex, bucketCharges, bucketCharged, bucketMembers} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
@@ -74,7 +76,15 @@ func putRecord(b *bolt.Bucket, key []byte, r Record) error {
 	return b.Put(key, raw)
 }
 
+// getRecord reads a round with the list that an open one has beside its record.
 func getRecord(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) {
+	if r, key, err = getHead(tx, id); err == nil {
+		err = addListed(tx, &r)
+	}
+	return r, key, err
+}
+
+func getHead(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) {
 	key = tx.Bucket([]byte(bucketIndex)).Get(id[:])
 	if key == nil {
 		return r, nil, evidence.Refuse(ReasonUnknown, "no round %s", id)
@@ -98,6 +108,9 @@ func (b *Bolt) Each(_ context.Context, visit func(Record) error) error {
 		c := tx.Bucket([]byte(bucketRounds)).Cursor()
 		for k, v := c.Last(); k != nil; k, v = c.Prev() {
 			r, err := decodeRecord(v)
+			if err == nil {
+				err = addListed(tx, &r)
+			}
 			if err != nil {
 				return err
 			}
@@ -116,8 +129,13 @@ func (b *Bolt) Update(_ context.Context, r Record, charge *Charge) error {
 		if err != nil {
 			return err
 		}
-		if err := r.follows(held, charge); err != nil {
+		if err := errors.Join(r.follows(held, charge), r.listKept(held.listed)); err != nil {
 			return err
+		}
+		if held.listed > 0 { // the record has them all from now on
+			if err := tx.Bucket([]byte(bucketMembers)).DeleteBucket(r.ID[:]); err != nil {
+				return err
+			}
 		}
 		r.Version = held.Version + 1
 		if charge != nil {

@@ -13,14 +13,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// Admission is what became of one contribution.
-type Admission struct {
-	Contribution federation.Digest `json:"contribution"`
-	Agent        federation.Digest `json:"agent,omitzero"`
-	Reason       evidence.Reason   `json:"reason,omitempty"` // empty: admitted
-	Detail       string            `json:"detail,omitempty"`
-}
-
 const rounding = 1e-9 // how far two machines may differ in computing a step or sigma
 
 // maxConflicts is how often a change is tried again that another overtook. Each time
@@ -71,92 +63,6 @@ func (s *Service) shown(rec Record) (federation.Round, evidence.Reason, error) {
 
 // errUnchanged tells change that there is nothing to store.
 var errUnchanged = errors.New("nothing changes")
-
-// Admit takes signed contributions of complete uploads onto the round's list.
-func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) ([]Admission, error) {
-	if err := s.cfg.Log.Kept(ctx); err != nil {
-		return nil, err
-	}
-	var list []Admission
-	_, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
-		if rec.State != Open {
-			return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
-		}
-		if err := s.notOver(ctx, id); err != nil {
-			return nil, err
-		}
-		list = list[:0]
-		before := len(rec.Members)
-		for _, raw := range signed {
-			a := Admission{Contribution: federation.DigestOf(raw)}
-			m, err := s.admit(ctx, rec, r, raw)
-			switch reason, refused := evidence.ReasonOf(err); {
-			case err == nil:
-				a.Agent = m.Agent
-			case refused:
-				a.Reason, a.Detail = reason, err.Error()
-			default:
-				return nil, err
-			}
-			list = append(list, a)
-		}
-		if len(rec.Members) == before {
-			return nil, errUnchanged
-		}
-		return nil, nil
-	})
-	if err != nil {
-		return nil, err // nothing of this was stored
-	}
-	return list, nil
-}
-
-// admit checks one contribution and adds it to the list, if it is not there.
-func (s *Service) admit(ctx context.Context, rec *Record, r federation.Round, raw []byte) (Member, error) {
-	digest := federation.DigestOf(raw)
-	for _, m := range rec.Members {
-		if m.Contribution == digest {
-			return m, nil
-		}
-	}
-	c, authority, err := federation.VerifyContribution(raw, s.cfg.Roots, s.live(), r)
-	if err != nil {
-		return Member{}, err
-	}
-	lease := authority.Lease
-	if err := c.Follows(r, federation.DigestOf(rec.Signed)); err != nil {
-		return Member{}, err
-	}
-	// The time in a contribution is the guest's; the round's end is the broker's.
-	if now := protocol.TimeOf(s.cfg.Now()); now >= r.Closes {
-		return Member{}, evidence.Refuse(ReasonLate, "the round took contributions until %s", r.Closes.Time())
-	}
-	if lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE {
-		return Member{}, evidence.Refuse(ReasonSoftware, "the contribution comes from a software TEE")
-	}
-	chip, err := s.cfg.Chip(ctx, lease.Lease)
-	if err != nil {
-		return Member{}, err
-	}
-	m := Member{Contribution: digest, Agent: c.Agent, Chip: chip, Weight: c.Weight, Upload: c.Upload}
-	same := uint32(0)
-	for _, other := range rec.Members {
-		if other.Agent == m.Agent || other.Upload == m.Upload {
-			return m, evidence.Refuse(ReasonDuplicate, "agent %s has contributed already", m.Agent)
-		}
-		if other.Chip == m.Chip {
-			same++
-		}
-	}
-	switch {
-	case same >= r.PerGuest:
-		return m, evidence.Refuse(ReasonGuest, "this processor has its %d contributions", r.PerGuest)
-	case len(rec.Members) >= int(r.Maximum):
-		return m, evidence.Refuse(ReasonFull, "the round has its %d contributions", r.Maximum)
-	}
-	rec.Members = append(rec.Members, m)
-	return m, nil
-}
 
 // openedHere refuses to end what another broker of a fleet opened. They share a store and
 // no audit log: after an old store was restored, only the log of the one that closed a round
@@ -265,8 +171,17 @@ func closeOver(rec *Record, r federation.Round, c Closing, own []Charge) (_ *Cha
 		}
 	}
 	rec.State, rec.Cohort, rec.Sum = Closed, federation.CohortDigest(c.Cohort), c.Sum
-	rec.Members = slices.DeleteFunc(rec.Members, func(m Member) bool { return !slices.Contains(c.Cohort, m.Contribution) })
+	members := setOf(c.Cohort)
+	rec.Members = slices.DeleteFunc(rec.Members, func(m Member) bool { return !members[m.Contribution] })
 	return &charge, nil
+}
+
+func setOf(list []federation.Digest) map[federation.Digest]bool {
+	set := make(map[federation.Digest]bool, len(list))
+	for _, d := range list {
+		set[d] = true
+	}
+	return set
 }
 
 // again closes a round that an old store calls open as the log says that it closed. It
@@ -292,12 +207,15 @@ func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federati
 	if len(cohort) < int(r.Minimum) || len(cohort) > int(r.Maximum) {
 		return evidence.Refuse(ReasonCohort, "%d contributions; the round allows %d to %d", len(cohort), r.Minimum, r.Maximum)
 	}
-	seen := map[federation.Digest]bool{}
+	admitted := map[federation.Digest]bool{}
+	for _, m := range rec.Members {
+		admitted[m.Contribution] = true
+	}
 	for _, d := range cohort {
-		if seen[d] || !slices.ContainsFunc(rec.Members, func(m Member) bool { return m.Contribution == d }) {
+		if !admitted[d] {
 			return evidence.Refuse(ReasonNotListed, "contribution %s was not admitted, or is named twice", d)
 		}
-		seen[d] = true
+		delete(admitted, d)
 	}
 	return nil
 }

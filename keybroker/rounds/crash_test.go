@@ -61,6 +61,11 @@ func (s mortal) Update(ctx context.Context, r Record, c *Charge) error {
 	return s.p.step(func() error { return s.Store.Update(ctx, r, c) })
 }
 
+func (s mortal) Admit(ctx context.Context, id federation.ID, some []Member, p Places) (refused []error, err error) {
+	err = s.p.step(func() error { refused, err = s.Store.Admit(ctx, id, some, p); return err })
+	return refused, err
+}
+
 type mortalSecrets struct {
 	*machine
 	p *process
@@ -250,6 +255,16 @@ type halves struct {
 func (h *halves) Create(_ context.Context, r Record) error { h.rounds[r.ID] = r; return nil }
 func (h *halves) Get(_ context.Context, id federation.ID) (Record, error) {
 	return h.rounds[id], nil
+}
+func (h *halves) Head(ctx context.Context, id federation.ID) (Record, error) { return h.Get(ctx, id) }
+func (h *halves) Members(_ context.Context, id federation.ID, contributions []federation.Digest) (map[federation.Digest]Member, error) {
+	return ofRecord(h.rounds[id], contributions), nil
+}
+func (h *halves) Admit(_ context.Context, id federation.ID, some []Member, p Places) ([]error, error) {
+	r := h.rounds[id]
+	refused, err := enlistIn(&r, some, p)
+	h.rounds[id] = r
+	return refused, err
 }
 func (h *halves) Each(_ context.Context, visit func(Record) error) error {
 	for _, r := range h.rounds {

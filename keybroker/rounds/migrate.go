@@ -12,9 +12,12 @@ import (
 //go:embed schema1.sql
 var schema1 string
 
+//go:embed schema2.sql
+var schema2 string
+
 // migrations are the versions of the schema, in order. One that was released is
 // never changed: a change is a further one.
-func migrations() []string { return []string{schema1} }
+func migrations() []string { return []string{schema1, schema2} }
 
 // migrationLock is the advisory lock that brokers take while they migrate.
 const migrationLock = 0x616e63686f72

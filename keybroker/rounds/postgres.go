@@ -117,7 +117,7 @@ func (p *Postgres) Create(ctx context.Context, r Record) error {
 
 // Get implements Store.
 func (p *Postgres) Get(ctx context.Context, id federation.ID) (Record, error) {
-	return readRound(p.pool.QueryRow(ctx, "SELECT record FROM fed_rounds WHERE id = $1", id[:]), id)
+	return readListed(p.pool.QueryRow(ctx, "SELECT record, "+listOfRound+" FROM fed_rounds WHERE id = $1", id[:]), id)
 }
 
 func readRound(row pgx.Row, id federation.ID) (Record, error) {
@@ -133,13 +133,17 @@ func readRound(row pgx.Row, id federation.ID) (Record, error) {
 
 // Each implements Store.
 func (p *Postgres) Each(ctx context.Context, visit func(Record) error) error {
-	rows, err := p.pool.Query(ctx, "SELECT record FROM fed_rounds ORDER BY seq DESC")
+	rows, err := p.pool.Query(ctx, "SELECT record, "+listOfRound+" FROM fed_rounds ORDER BY seq DESC")
 	if err != nil {
 		return err
 	}
 	var raw []byte
-	_, err = pgx.ForEachRow(rows, []any{&raw}, func() error {
+	var members [][]byte
+	_, err = pgx.ForEachRow(rows, []any{&raw, &members}, func() error {
 		r, err := decodeRecord(raw)
+		if err == nil {
+			err = r.addListed(members)
+		}
 		if err != nil {
 			return err
 		}
@@ -156,7 +160,11 @@ func (p *Postgres) Update(ctx context.Context, r Record, charge *Charge) error {
 		if err != nil {
 			return err
 		}
-		if err := r.follows(held, charge); err != nil {
+		listed, err := takeList(ctx, tx, r.ID) // undone where the change is refused
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(r.follows(held, charge), r.listKept(listed)); err != nil {
 			return err
 		}
 		r.Version = held.Version + 1

@@ -16,7 +16,7 @@ const ReasonStore evidence.Reason = "round-store-damaged"
 // Limits on what is stored: a signed round of the largest set with its members,
 // ticket and result, and one charge.
 const (
-	maxRecordBytes = 4 << 20
+	maxRecordBytes = 32 << 20 // of 65,536 members
 	maxChargeBytes = 1 << 10
 )
 
@@ -25,7 +25,7 @@ func damaged(format string, args ...any) error { return evidence.Refuse(ReasonSt
 // stored is what a store keeps: one text for each value, and no value that a broker
 // would not write.
 type stored interface {
-	Record | Charge
+	Record | Charge | Member
 	check() error
 }
 
@@ -59,6 +59,12 @@ func decode[T stored](raw []byte, limit int) (T, error) {
 	}
 	return v, nil
 }
+
+// check: every member is one that a broker may have admitted; the round's bounds are Admit's.
+func (m Member) check() error { return nil }
+
+func encodeMember(m Member) ([]byte, error)   { return encode(m, maxChargeBytes) }
+func decodeMember(raw []byte) (Member, error) { return decode[Member](raw, maxChargeBytes) }
 
 func encodeRecord(r Record) ([]byte, error)   { return encode(r, maxRecordBytes) }
 func decodeRecord(raw []byte) (Record, error) { return decode[Record](raw, maxRecordBytes) }

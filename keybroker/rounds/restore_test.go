@@ -42,6 +42,23 @@ func (f *former) Get(_ context.Context, id federation.ID) (Record, error) {
 	return Record{}, evidence.Refuse(ReasonUnknown, "not in the copy")
 }
 
+func (f *former) Head(ctx context.Context, id federation.ID) (Record, error) { return f.Get(ctx, id) }
+
+func (f *former) Members(ctx context.Context, id federation.ID, contributions []federation.Digest) (map[federation.Digest]Member, error) {
+	r, err := f.Get(ctx, id)
+	return ofRecord(r, contributions), err
+}
+
+func (f *former) Admit(ctx context.Context, id federation.ID, some []Member, p Places) ([]error, error) {
+	r, err := f.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	refused, err := enlistIn(&r, some, p)
+	f.since[id] = r
+	return refused, err
+}
+
 func (f *former) Update(ctx context.Context, r Record, c *Charge) error {
 	held, err := f.Get(ctx, r.ID)
 	if err == nil {

@@ -34,6 +34,10 @@ type Record struct {
 	Result []byte            `json:"result,omitempty"`
 	// Version counts changes; a store refuses to overwrite another version.
 	Version uint64 `json:"version"`
+
+	// listed is how many of Members came from the list of an open round, which Admit makes
+	// longer without reading or writing the rest of the record.
+	listed int
 }
 
 // Member is one admitted contribution.
@@ -53,11 +57,21 @@ type Store interface {
 	Create(ctx context.Context, r Record) error
 	// Get returns a round, or ReasonUnknown.
 	Get(ctx context.Context, id federation.ID) (Record, error)
+	// Head is Get without the list of an open round's members: it takes as long for many as
+	// for few.
+	Head(ctx context.Context, id federation.ID) (Record, error)
+	// Members returns those of some contributions that an open round admitted, by the
+	// contribution.
+	Members(ctx context.Context, id federation.ID, contributions []federation.Digest) (map[federation.Digest]Member, error)
+	// Admit puts members on the list of an open round, in their order, and returns why each was
+	// not, nil for those that are there now. Any other round is ReasonClosed. It looks each up by an
+	// index, so that it takes as long for each in a round of many as in one of few.
+	Admit(ctx context.Context, id federation.ID, some []Member, places Places) ([]error, error)
 	// Each visits all rounds, newest first, one at a time: together they may be more than
 	// memory should hold. visit must not call the store; its error ends the visits.
 	Each(ctx context.Context, visit func(Record) error) error
 	// Update replaces a round whose stored version is r.Version, and adds one to
-	// it; any other is ReasonConflict. With a charge, the round's ledger gets it in
+	// it; any other, or one that Admit added to since it was read, is ReasonConflict. With a charge, the round's ledger gets it in
 	// the same transaction, if its last digest is the charge's Previous; else
 	// ReasonConflict, and nothing changes.
 	Update(ctx context.Context, r Record, charge *Charge) error
@@ -68,6 +82,9 @@ type Store interface {
 	// Close ends the use of the store.
 	Close() error
 }
+
+// Places bounds the members of a round: of one processor, and in all.
+type Places struct{ PerGuest, Maximum uint32 }
 
 // Head is a ledger's name and the digest of its last charge.
 type Head struct {

@@ -46,6 +46,7 @@ func conform(t *testing.T, at func(testing.TB) place) {
 		"KeepsRecords": storeKeepsRecords, "RefusesAnotherVersion": storeRefusesAnotherVersion, "ChargesOnce": storeChargesOnce,
 		"ChangesAllOrNothing": storeChangesAllOrNothing, "LedgersGrowTogether": storeLedgersGrow, "ReopensAsItWas": storeReopens,
 		"OneCohortWins": oneCohortWins, "BudgetHoldsForAll": budgetHoldsForAll, "AdmitsFromAll": admitsFromAll,
+		"Admits": storeAdmits, "EndsWithItsList": storeEndsWithItsList, "TakesOverItsList": storeTakesOverItsList,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, at(t)) })
 	}
