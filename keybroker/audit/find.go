@@ -66,6 +66,35 @@ func (l *Log) Find(q Query) ([]Found, error) {
 	return slices.DeleteFunc(found, func(f Found) bool { return f.Index < q.From }), err
 }
 
+// FindLast returns the newest record that the query names, if there is one. It asks the segments
+// from the newest on and stops at the first that has it: what was written lately is found in
+// the same time however long the log is.
+func (l *Log) FindLast(q Query) (found Found, there bool, err error) {
+	k, err := q.key()
+	if err != nil {
+		return Found{}, false, err
+	}
+	if err := l.Err(); err != nil {
+		return Found{}, false, err
+	}
+	l.mu.Lock()
+	closed := l.closed // only ever appended to
+	places := append([]place(nil), l.open[k]...)
+	l.mu.Unlock()
+	first := uint64(0)
+	if n := len(closed); n > 0 {
+		first = closed[n-1].end()
+	}
+	some, err := l.read(segmentOf(first), places[max(len(places)-1, 0):], k)
+	for i := len(closed) - 1; i >= 0 && err == nil && len(some) == 0 && closed[i].end() > q.From; i-- {
+		some, err = l.findClosed(closed[i], k)
+	}
+	if err != nil || len(some) == 0 || some[len(some)-1].Index < q.From {
+		return Found{}, false, err
+	}
+	return some[len(some)-1], true, nil
+}
+
 // findClosed asks one closed segment's index. All of it is checked against its
 // signature once, and each page that is read for an answer against what it was then.
 func (l *Log) findClosed(x segmentIndex, k key) (found []Found, err error) {

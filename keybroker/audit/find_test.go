@@ -70,6 +70,55 @@ func checkFound(t *testing.T, l *Log, n int, archived func(index uint64) bool) {
 
 func never(uint64) bool { return false }
 
+// The newest record is found in the newest segment that has it, and no older one is read; one
+// that is not there is looked for in all, by one page of each index.
+func TestTheNewestRecordIsFoundFromTheNewestSegmentOn(t *testing.T) {
+	dir, k, disk := t.TempDir(), newSigner(t), &countingDisk{}
+	l := openLog(t, dir, k, Options{SegmentBytes: 4000, CheckpointRecords: 9, fs: disk})
+	var read []int64
+	for _, n := range []int{30, 300} {
+		mixed(t, l, n-30, n)
+		if n == 300 {
+			mixed(t, l, 30, n-30)
+		}
+		last := roundRecord("round-open", 7) // the same twice: the newest counts
+		last.Detail = fmt.Sprint("again ", n)
+		if _, err := l.AppendAll(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+		q := Query{Kind: KindService, Action: "round-open", Resource: "round/7"}
+		before := disk.read.Load()
+		found, there, err := l.FindLast(q)
+		read = append(read, disk.read.Load()-before)
+		if err != nil || !there || found.Record == nil || found.Record.Detail != last.Detail {
+			t.Fatalf("%+v, %t, %v", found, there, err)
+		}
+		all, err := l.Find(q)
+		if err != nil || all[len(all)-1].Index != found.Index {
+			t.Errorf("%+v, %v", all, err)
+		}
+		q.From = found.Index + 1
+		if _, there, err := l.FindLast(q); there || err != nil {
+			t.Errorf("after the last: %t, %v", there, err)
+		}
+		for _, i := range []int{0, n - 30} { // of the oldest segment, too
+			found, there, err := l.FindLast(Query{Kind: KindGrant, Grant: fmt.Sprintf("lease-%d", i)})
+			if err != nil || !there || found.Record == nil || found.Record.ChipDigest != (Digest{byte(i)}) {
+				t.Errorf("lease %d: %+v, %t, %v", i, found, there, err)
+			}
+		}
+		if _, there, err := l.FindLast(Query{Kind: KindGrant, Grant: "lease"}); there || err != nil {
+			t.Errorf("not there: %t, %v", there, err)
+		}
+		if _, _, err := l.FindLast(Query{}); !errors.Is(err, ErrQuery) {
+			t.Error(err)
+		}
+	}
+	if len(l.closed) < 20 || read[1] > 2*read[0] {
+		t.Errorf("%d closed segments: %d bytes were read, with few %d", len(l.closed), read[1], read[0])
+	}
+}
+
 func TestRecordsAreFoundWithoutReadingTheLog(t *testing.T) {
 	dir, k := t.TempDir(), newSigner(t)
 	o := Options{SegmentBytes: 4000, CheckpointRecords: 9}

@@ -87,6 +87,7 @@ type daemon struct {
 	differs     []string // in what the store is older than the audit log; of a reason in writing
 	policies    *operator.Policies
 	roundStore  rounds.Store
+	chips       chips
 	kept        *aside        // where the file of rounds.checkpoint is read and written
 	keeping     chan struct{} // holds whoever brings that file up to date
 	rounds      *rounds.Service

@@ -155,18 +155,20 @@ func (s roundSecrets) Destroy(ctx context.Context, name string) error {
 // reasonNotHere: another broker granted the lease, or none.
 const reasonNotHere evidence.Reason = "lease-not-granted-here"
 
-// chip returns the processor that a lease was granted to, by the audit log.
+// chip returns the processor that a lease was granted to, by the audit log: from its newest
+// records on, and once for a lease.
 func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
-	found, err := d.log.Find(audit.Query{Kind: audit.KindGrant, Grant: lease.String()})
-	if err != nil {
-		return [32]byte{}, err
-	}
-	for _, f := range found {
-		if f.Record != nil {
-			return f.Record.ChipDigest, nil
+	of, err := d.chips.of(lease, func() (of chipOf, sure bool, err error) {
+		found, there, err := d.log.FindLast(audit.Query{Kind: audit.KindGrant, Grant: lease.String()})
+		if err != nil || found.Record == nil { // not there, or its text is archived and away
+			return of, !there, err
 		}
+		return chipOf{found.Record.ChipDigest, true}, true, nil
+	})
+	if err == nil && !of.here {
+		err = evidence.Refuse(reasonNotHere, "lease %s is not in this broker's log", lease)
 	}
-	return [32]byte{}, evidence.Refuse(reasonNotHere, "lease %s is not in this broker's log", lease)
+	return of.chip, err
 }
 
 // chipIfKnown is the same for receipts, whose lease another broker of the root may have
