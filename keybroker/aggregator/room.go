@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // gotOn notes that an upload began or got on. r.mu is held.
@@ -21,24 +21,19 @@ func (r *round) gotOn(u *upload) {
 // a round for everybody else, and those that were uploaded whole would fill it with what the
 // broker does not admit. r.mu is held.
 func (r *round) makeRoom(newcomer *upload) error {
-	var own []*upload
-	all := slices.Collect(maps.Values(r.uploads))
-	for _, u := range all {
-		if u.processor == newcomer.processor {
-			own = append(own, u)
-		}
-	}
-	switch {
+	switch own := r.processors[newcomer.processor]; {
 	case len(own) >= int(r.def.PerGuest):
 		return r.giveWay(own, newcomer.source, ReasonGuest, fmt.Sprintf("this processor has its %d contributions to the round", r.def.PerGuest))
-	case len(all) >= int(r.def.Maximum):
-		return r.giveWay(all, newcomer.source, ReasonFull, fmt.Sprintf("the round has its %d contributions", r.def.Maximum))
+	case len(r.uploads) >= int(r.def.Maximum):
+		// What is complete by now keeps its place, and is not looked at again.
+		maps.DeleteFunc(r.waiting, func(_ federation.Digest, u *upload) bool { return u.complete.Load() })
+		return r.giveWay(r.waiting, newcomer.source, ReasonFull, fmt.Sprintf("the round has its %d contributions", r.def.Maximum))
 	}
 	return nil
 }
 
 // giveWay removes the least wanted of some uploads. r.mu is held.
-func (r *round) giveWay(some []*upload, newcomer string, full evidence.Reason, detail string) error {
+func (r *round) giveWay(some map[federation.Digest]*upload, newcomer string, full evidence.Reason, detail string) error {
 	u, incomplete := leastWanted(some, newcomer)
 	if incomplete == 0 {
 		return evidence.Refuse(full, "%s", detail)
@@ -51,15 +46,14 @@ func (r *round) giveWay(some []*upload, newcomer string, full evidence.Reason, d
 		return err
 	}
 	u.gone = true
-	delete(r.uploads, u.digest)
-	delete(r.agents, u.contribution.Agent)
+	r.drop(u)
 	return nil
 }
 
 // leastWanted is, of the source that has most incomplete uploads, one without blocks, and of
 // these the one that got on longest ago. It is of the newcomer's source, or of one that has
 // more than that: a source with many takes nothing from one with few. Its mu is held.
-func leastWanted(some []*upload, newcomer string) (least *upload, incomplete int) {
+func leastWanted(some map[federation.Digest]*upload, newcomer string) (least *upload, incomplete int) {
 	count := map[string]int{}
 	for _, u := range some {
 		if !u.complete.Load() {

@@ -47,8 +47,12 @@ type round struct {
 	mu      sync.Mutex
 	uploads map[federation.Digest]*upload           // by digest of the signed contribution
 	agents  map[federation.Digest]federation.Digest // agent -> contribution
-	order   uint64                                  // of what uploads did last
-	summing sync.Mutex                              // one sum at a time
+	// processors are the uploads of each, waiting those that were not complete when a place was
+	// last looked for: who comes is not held against all who came before.
+	processors map[protocol.Processor]map[federation.Digest]*upload
+	waiting    map[federation.Digest]*upload
+	order      uint64     // of what uploads did last
+	summing    sync.Mutex // one sum at a time
 }
 
 // RoundStatus is a round at a glance.
@@ -122,7 +126,33 @@ func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, erro
 	}
 	columns, err := federation.Shard(blocks, a.cfg.Shard, a.cfg.Shards)
 	return &round{dir: a.roundDir(def.ID), signed: signed, digest: federation.DigestOf(signed), def: def, set: set,
-		columns: columns, uploads: map[federation.Digest]*upload{}, agents: map[federation.Digest]federation.Digest{}}, err
+		columns: columns, uploads: map[federation.Digest]*upload{}, agents: map[federation.Digest]federation.Digest{},
+		processors: map[protocol.Processor]map[federation.Digest]*upload{}, waiting: map[federation.Digest]*upload{}}, err
+}
+
+// hold adds an upload. r.mu is held, or nobody else knows r.
+func (r *round) hold(u *upload) {
+	r.uploads[u.digest], r.agents[u.contribution.Agent] = u, u.digest
+	own := r.processors[u.processor]
+	if own == nil {
+		own = map[federation.Digest]*upload{}
+		r.processors[u.processor] = own
+	}
+	own[u.digest] = u
+	if !u.complete.Load() {
+		r.waiting[u.digest] = u
+	}
+}
+
+// drop removes an upload. r.mu is held.
+func (r *round) drop(u *upload) {
+	delete(r.uploads, u.digest)
+	delete(r.agents, u.contribution.Agent)
+	delete(r.waiting, u.digest)
+	delete(r.processors[u.processor], u.digest)
+	if len(r.processors[u.processor]) == 0 {
+		delete(r.processors, u.processor)
+	}
 }
 
 // load reads every round of an earlier run.
@@ -196,7 +226,7 @@ func (r *round) loadUploads(roots []identity.Public) error {
 			return err
 		}
 		u.next.Store(next)
-		r.uploads[digest], r.agents[c.Agent] = u, digest
+		r.hold(u)
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func (r *round) admit(u *upload, raw []byte) (*upload, error) {
 		return nil, err
 	}
 	r.gotOn(u)
-	r.uploads[u.digest], r.agents[u.contribution.Agent] = u, u.digest
+	r.hold(u)
 	return u, nil
 }
 
