@@ -286,7 +286,7 @@ func TestTypeNames(t *testing.T) {
 			known++
 		}
 	}
-	if known != 32 {
+	if known != 34 {
 		t.Errorf("%d types known", known)
 	}
 	if n, err := Q8_0.RowBytes(64); n != 68 || err != nil {

@@ -92,6 +92,10 @@ func (t Type) rareLayout() (name string, elements, bytes uint64) {
 		return "TQ2_0", 256, 66
 	case 39:
 		return "MXFP4", 32, 17
+	case 40:
+		return "NVFP4", 64, 36
+	case 41:
+		return "Q1_0", 128, 18
 	}
 	return "", 0, 0
 }

@@ -2,11 +2,16 @@ package model
 
 import "github.com/anchorhold/anchorhold/runtime/kernels"
 
-// rememberToken rotates a token's queries and keys and stores keys and values.
+// rememberToken adds the biases to a token's queries, keys and values, rotates its
+// queries and keys, and stores keys and values.
 func (m *Model) rememberToken(_, t int) error {
 	s, p, cache := m.scratch, &m.params, m.at.cache
 	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
 	in, turn := m.at.batch[t], s.rotation[t*p.RopeDims:(t+1)*p.RopeDims]
+	l := &m.tensors.layers[m.at.layer]
+	addBias(s.q[t*wide:], l.qBias, 1)
+	addBias(s.k[t*narrow:], l.kBias, 1)
+	addBias(s.v[t*narrow:], l.vBias, 1)
 	for h := range p.Heads {
 		turnPairs(s.q[t*wide+h*p.HeadSize:][:p.RopeDims], turn)
 	}

@@ -98,6 +98,7 @@ func (m *Model) block(layer int) error {
 	if err := m.products(output{&l.out, s.norm}, output{}, output{}); err != nil {
 		return err
 	}
+	addBias(s.norm, l.outBias, n)
 	add(s.x[:n*m.params.Width], s.norm)
 
 	if err := m.normalize(l.feedForwardNorm, n); err != nil {
@@ -112,6 +113,7 @@ func (m *Model) block(layer int) error {
 	if err := m.products(output{&l.down, s.norm}, output{}, output{}); err != nil {
 		return err
 	}
+	addBias(s.norm, l.downBias, n)
 	add(s.x[:n*m.params.Width], s.norm)
 	return nil
 }
@@ -120,6 +122,16 @@ func add(x, y []float32) {
 	y = y[:len(x)]
 	for i := range x {
 		x[i] += y[i]
+	}
+}
+
+// addBias adds a bias, which may be nil, to each of n rows.
+func addBias(rows, bias []float32, n int) {
+	if bias == nil {
+		return
+	}
+	for t := range n {
+		add(rows[t*len(bias):(t+1)*len(bias)], bias)
 	}
 }
 
@@ -153,9 +165,12 @@ func (m *Model) quantizeToken(_, t int) error {
 	return nil
 }
 
-// activateToken writes silu(gate) * up over gate and quantizes it.
+// activateToken adds the biases, writes silu(gate) * up over gate and quantizes it.
 func (m *Model) activateToken(_, t int) error {
 	a, w := &m.at, m.params.FeedForward
+	l := &m.tensors.layers[a.layer]
+	addBias(a.x[t*w:], l.gateBias, 1)
+	addBias(m.scratch.up[t*w:], l.upBias, 1)
 	m.set.SiLUMul(a.x[t*w:(t+1)*w], m.scratch.up[t*w:(t+1)*w])
 	m.set.Quantize(&a.act, t, a.x[t*w:(t+1)*w])
 	return nil

@@ -50,7 +50,8 @@ type Model struct {
 	rows        [][]float32 // of logits, for the caller
 }
 
-// New resolves and checks all tensors, takes scratch memory and starts the workers.
+// New resolves and checks all tensors, takes scratch memory and starts the workers. Tensors
+// that do not make the model are ErrTensors.
 func New(cfg Config) (*Model, error) {
 	if cfg.Threads < 1 || cfg.Threads > 1024 || cfg.Batch < 1 || cfg.Batch > MaxBatch || cfg.Outputs < 1 || cfg.Outputs > cfg.Batch || cfg.Context < 1 {
 		return nil, fmt.Errorf("model: %d threads, batch %d, outputs %d, context %d", cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
@@ -70,7 +71,11 @@ func New(cfg Config) (*Model, error) {
 	m.rows = make([][]float32, cfg.Outputs)
 	m.scale = float32(1 / math.Sqrt(float64(m.params.HeadSize)))
 	for d := 0; d < m.params.RopeDims; d += 2 {
-		m.frequencies = append(m.frequencies, math.Pow(m.params.RopeBase, -float64(d)/float64(m.params.RopeDims)))
+		f := math.Pow(m.params.RopeBase, -float64(d)/float64(m.params.RopeDims))
+		if t.ropeFactors != nil {
+			f /= float64(t.ropeFactors[d/2])
+		}
+		m.frequencies = append(m.frequencies, f)
 	}
 	m.pool = newPool(cfg.Threads)
 	return m, nil

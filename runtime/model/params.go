@@ -10,6 +10,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -44,20 +45,42 @@ type Params struct {
 	RopeDims int
 	// Epsilon keeps the norms from dividing by zero.
 	Epsilon float32
+	// RopeFactors says that the vector rope_freqs.weight, a value for each pair of
+	// RopeDims, divides the frequencies of the rotation.
+	RopeFactors bool
+	// Biases names the vectors that are added to products, such as blk.0.attn_q.bias.
+	Biases map[string]bool
 }
 
-// ParseParams reads the shape from a model's header.
+// RopeFactorsName is the tensor that [Params].RopeFactors is about. Llama 3.1 and later
+// have it.
+const RopeFactorsName = "rope_freqs.weight"
+
+// biased are the products of a block that may have a bias.
+var biased = [...]string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}
+
+// KeyError refuses what a header says, or does not say, under one key.
+type KeyError struct{ Key, Detail string }
+
+// Error names the key.
+func (e *KeyError) Error() string { return "model: " + e.Key + " " + e.Detail }
+
+// ParseParams reads the shape from a model's header, and which optional vectors it has. Its
+// error joins a *KeyError for each key that does not say what it must.
 func ParseParams(f *gguf.File) (Params, error) {
 	architecture, _ := f.String("general.architecture")
 	if architecture != "llama" {
 		return Params{}, fmt.Errorf("model: architecture %q is not supported; this version runs llama", architecture)
 	}
 	var p Params
-	var missing string
+	var wrong []error
+	missing := func(key string) {
+		wrong = append(wrong, &KeyError{key, "is missing, out of range, or not one number for all blocks"})
+	}
 	number := func(key string, limit uint64) int {
 		n, ok := f.Uint("llama." + key)
 		if !ok || n < 1 || n > limit {
-			missing = "llama." + key
+			missing("llama." + key)
 			return 1
 		}
 		return int(n)
@@ -74,6 +97,8 @@ func ParseParams(f *gguf.File) (Params, error) {
 	p.HeadSize = p.Width / p.Heads
 	if f.Has("llama.attention.key_length") {
 		p.HeadSize = number("attention.key_length", 1024)
+	} else if p.Width%p.Heads != 0 && wrong == nil {
+		return Params{}, &KeyError{"llama.attention.key_length", fmt.Sprintf("is missing, and a width of %d does not divide among %d heads", p.Width, p.Heads)}
 	}
 	p.RopeDims = p.HeadSize
 	if f.Has("llama.rope.dimension_count") {
@@ -81,42 +106,98 @@ func ParseParams(f *gguf.File) (Params, error) {
 	}
 	epsilon, ok := f.Float("llama.attention.layer_norm_rms_epsilon")
 	if !ok || !(epsilon > 0 && epsilon < 1) {
-		missing = "llama.attention.layer_norm_rms_epsilon"
+		missing("llama.attention.layer_norm_rms_epsilon")
 	}
 	p.Epsilon = float32(epsilon)
 	p.RopeBase = 10000
-	if base, ok := f.Float("llama.rope.freq_base"); ok {
-		p.RopeBase = base
+	if f.Has("llama.rope.freq_base") {
+		if p.RopeBase, ok = f.Float("llama.rope.freq_base"); !ok {
+			missing("llama.rope.freq_base")
+		}
 	}
-	if missing != "" {
-		return Params{}, fmt.Errorf("model: the header's %s is missing or out of range", missing)
+	if wrong != nil {
+		return Params{}, errors.Join(wrong...)
 	}
-	if f.Has("llama.rope.scaling.type") {
-		if kind, _ := f.String("llama.rope.scaling.type"); kind != "none" {
-			return Params{}, fmt.Errorf("model: rotary position scaling %q is not supported", kind)
+	_, p.RopeFactors = f.Tensor(RopeFactorsName)
+	for block := range p.Layers {
+		for _, part := range biased {
+			if name := fmt.Sprintf("blk.%d.%s.bias", block, part); hasTensor(f, name) {
+				if p.Biases == nil {
+					p.Biases = map[string]bool{}
+				}
+				p.Biases[name] = true
+			}
 		}
 	}
 	return p, p.check()
 }
 
+func hasTensor(f *gguf.File, name string) bool {
+	_, ok := f.Tensor(name)
+	return ok
+}
+
 func (p Params) check() error {
+	key, detail := "", ""
 	switch {
 	case p.Heads%p.KVHeads != 0:
-		return fmt.Errorf("model: %d query heads are not a multiple of %d key heads", p.Heads, p.KVHeads)
+		key, detail = "attention.head_count_kv", fmt.Sprintf("is %d, and %d query heads are no multiple of it", p.KVHeads, p.Heads)
 	case p.HeadSize%16 != 0 || p.Heads*p.HeadSize > 4*maxWidth:
-		return fmt.Errorf("model: heads of %d values; a multiple of 16 is supported", p.HeadSize)
-	case p.Width%kernels.BlockCols != 0 || p.FeedForward%kernels.BlockCols != 0 || p.Heads*p.HeadSize%kernels.BlockCols != 0:
-		return fmt.Errorf("model: widths %d, %d and %d; multiples of %d are supported", p.Width, p.FeedForward, p.Heads*p.HeadSize, kernels.BlockCols)
+		key, detail = "attention.key_length", fmt.Sprintf("makes heads of %d values; a multiple of 16 is supported", p.HeadSize)
+	case p.Width%kernels.BlockCols != 0 || p.Heads*p.HeadSize%kernels.BlockCols != 0:
+		key, detail = "embedding_length", fmt.Sprintf("makes widths of %d and %d; multiples of %d are supported", p.Width, p.Heads*p.HeadSize, kernels.BlockCols)
+	case p.FeedForward%kernels.BlockCols != 0:
+		key, detail = "feed_forward_length", fmt.Sprintf("is %d; multiples of %d are supported", p.FeedForward, kernels.BlockCols)
 	case p.RopeDims > p.HeadSize || p.RopeDims%2 != 0:
-		return fmt.Errorf("model: rotation of %d of %d dimensions", p.RopeDims, p.HeadSize)
+		key, detail = "rope.dimension_count", fmt.Sprintf("rotates %d of %d dimensions", p.RopeDims, p.HeadSize)
 	case !(p.RopeBase > 1) || math.IsInf(p.RopeBase, 0):
-		return fmt.Errorf("model: rotary base %v", p.RopeBase)
+		key, detail = "rope.freq_base", fmt.Sprintf("is %v", p.RopeBase)
+	default:
+		return nil
 	}
-	return nil
+	return &KeyError{"llama." + key, detail}
 }
 
 // CacheBytes is the memory that keys and values of one position take: float16,
 // all layers.
 func (p Params) CacheBytes() int64 {
 	return int64(p.Layers) * int64(p.KVHeads) * int64(p.HeadSize) * 2 * 2
+}
+
+// Tensor is one that the forward pass uses.
+type Tensor struct {
+	// Dims are its dimensions, innermost first; of the embedding the last is 0, since the
+	// vocabulary says it.
+	Dims []int
+	// Optional ones change the result when they are there, and may be absent.
+	Optional bool
+}
+
+// Tensors are all that a model of this shape may have, by name: what is not among them
+// takes no part in the forward pass.
+func (p Params) Tensors() map[string]Tensor {
+	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
+	list := map[string]Tensor{
+		"token_embd.weight":  {Dims: []int{p.Width, 0}},
+		"output.weight":      {Dims: []int{p.Width, 0}, Optional: true}, // else it is the embedding
+		"output_norm.weight": {Dims: []int{p.Width}},
+		RopeFactorsName:      {Dims: []int{p.RopeDims / 2}, Optional: true},
+	}
+	outputs := map[string]int{"attn_q": wide, "attn_k": narrow, "attn_v": narrow, "attn_output": p.Width,
+		"ffn_gate": p.FeedForward, "ffn_up": p.FeedForward, "ffn_down": p.Width}
+	inputs := map[string]int{"attn_output": wide, "ffn_down": p.FeedForward}
+	for block := range p.Layers {
+		at := fmt.Sprintf("blk.%d.", block)
+		list[at+"attn_norm.weight"] = Tensor{Dims: []int{p.Width}}
+		list[at+"ffn_norm.weight"] = Tensor{Dims: []int{p.Width}}
+		for _, part := range biased {
+			columns := p.Width
+			if n, ok := inputs[part]; ok {
+				columns = n
+			}
+			list[at+part+".weight"] = Tensor{Dims: []int{columns, outputs[part]}}
+			list[at+part+".bias"] = Tensor{Dims: []int{outputs[part]}, Optional: true}
+		}
+	}
+	return list
 }

@@ -66,6 +66,9 @@ func (t *Template) Render(messages []Message, addGenerationPrompt bool) (string,
 		"add_generation_prompt": addGenerationPrompt,
 		"bos_token":             t.bos,
 		"eos_token":             t.eos,
+		// As Hugging Face's apply_chat_template hands them over where there are none.
+		"tools":     nil,
+		"documents": nil,
 	})
 	if err != nil {
 		return "", fmt.Errorf("chat template: %w", err)

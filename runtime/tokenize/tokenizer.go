@@ -16,6 +16,7 @@
 package tokenize
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -94,7 +95,29 @@ func load(f *gguf.File) (*Tokenizer, error) {
 	t.special = newSpecials(&t.vocab, kindControl, kindUnknown)
 	t.defined = newSpecials(&t.vocab, kindUserDefined)
 	t.all = newSpecials(&t.vocab, kindControl, kindUnknown, kindUserDefined)
+	if err := t.distinct(); err != nil {
+		return nil, err
+	}
 	return t, t.loadMarkers(f)
+}
+
+// endNames are the texts of tokens that end a turn, whatever else a file names. They are
+// control tokens whatever type a file gives them, as llama.cpp has it: as another type, a
+// user's text could end a turn and a model's answer would not.
+var endNames = [...]string{"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|EOT|>", "<|end_of_text|>"}
+
+// distinct refuses vocabularies in which a text could mean one token or another.
+func (t *Tokenizer) distinct() error {
+	for i, id := range t.all.ids {
+		text := t.vocab.bytes(id)
+		if i > 0 && bytes.Equal(text, t.vocab.bytes(t.all.ids[i-1])) {
+			return fmt.Errorf("tokens %d and %d are the same, %q", t.all.ids[i-1], id, text)
+		}
+		if other := t.vocab.find(appendBytes(nil, text)); other >= 0 {
+			return fmt.Errorf("tokens %d and %d are the same, %q, and only one of them is normal", other, id, text)
+		}
+	}
+	return nil
 }
 
 // loadMarkers reads which tokens begin and end a text.
@@ -117,13 +140,14 @@ func (t *Tokenizer) loadMarkers(f *gguf.File) error {
 		return err
 	}
 	// Files name one end token; chat models stop at their template's as well.
-	known := []string{"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|EOT|>", "<|end_of_text|>"}
-	for _, name := range known {
+	for _, name := range endNames {
 		if id := t.special.exact(&t.vocab, name); id >= 0 {
 			t.ends = append(t.ends, id)
 		}
 	}
-	for _, key := range []string{"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"} {
+	// The last three end a turn in llama.cpp as well: they begin what is no part of it.
+	for _, key := range []string{"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
+		"tokenizer.ggml.fim_pad_token_id", "tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id"} {
 		id, err := marker(key)
 		if err != nil {
 			return err
@@ -132,10 +156,15 @@ func (t *Tokenizer) loadMarkers(f *gguf.File) error {
 			t.ends = append(t.ends, id)
 		}
 	}
-	if add, ok := f.Bool("tokenizer.ggml.add_bos_token"); ok {
-		t.addBOS = add && t.bos >= 0
-	} else {
-		t.addBOS = t.split.addBOS && t.bos >= 0
+	const key = "tokenizer.ggml.add_bos_token"
+	if t.addBOS = t.split.addBOS; f.Has(key) {
+		var ok bool
+		if t.addBOS, ok = f.Bool(key); !ok {
+			return fmt.Errorf("%s is no boolean", key)
+		}
+	}
+	if t.addBOS && t.bos < 0 {
+		return errors.New("prompts begin with a BOS token (tokenizer.ggml.add_bos_token, or the pre-tokenizer's habit), and the file names none (tokenizer.ggml.bos_token_id)")
 	}
 	return nil
 }

@@ -48,9 +48,15 @@ func loadVocabulary(f *gguf.File) (vocabulary, error) {
 			}
 			v.kind[i] = tokenKind(kinds[i])
 		}
+		if v.kind[i] == kindByte {
+			return vocabulary{}, fmt.Errorf("token %d has type %d (byte), which byte-level BPE has no use for", i, kindByte)
+		}
 		text := texts.At(i)
 		if len(text) > maxTokenBytes {
 			return vocabulary{}, fmt.Errorf("token %d has %d bytes, the limit is %d", i, len(text), maxTokenBytes)
+		}
+		if slices.Contains(endNames[:], string(text)) {
+			v.kind[i] = kindControl
 		}
 		if v.kind[i] == kindNormal {
 			v.blob = appendBytes(v.blob, text)
@@ -60,25 +66,27 @@ func loadVocabulary(f *gguf.File) (vocabulary, error) {
 		v.start = append(v.start, uint32(len(v.blob)))
 	}
 	v.blob = slices.Clip(v.blob)
-	v.index()
-	return v, nil
+	return v, v.index()
 }
 
 // tableSize returns a power of two that n entries fill to at most three quarters.
 func tableSize(n int) int { return 1 << bits.Len(uint(n+n/3)) }
 
-// index enters the normal tokens. Of two with the same bytes the first is found.
-func (v *vocabulary) index() {
+// index enters the normal tokens, which differ in their bytes: of two that do not, readers
+// choose differently.
+func (v *vocabulary) index() error {
 	for id := range int32(v.size()) {
 		b := v.bytes(id)
 		if v.kind[id] != kindNormal || len(b) == 0 {
 			continue
 		}
 		i := v.slot(b)
-		if v.slots[i] == 0 {
-			v.slots[i] = id + 1
+		if other := v.slots[i]; other != 0 {
+			return fmt.Errorf("tokens %d and %d are the same, %q", other-1, id, b)
 		}
+		v.slots[i] = id + 1
 	}
+	return nil
 }
 
 // slot returns where b stands in the table, or the empty place where it would.

@@ -1,0 +1,301 @@
+package gguftest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+)
+
+// Variant is a model that differs from New's in one part.
+type Variant struct {
+	// Name says what is different.
+	Name string
+	// Edit changes the model; Raw the finished file. Either may be nil.
+	Edit func(*Model)
+	Raw  func([]byte) []byte
+	// Want are the code and the name of each finding, such as "key-value
+	// llama.logit_scale"; a model without any is served.
+	Want []string
+}
+
+// File is the variant's file.
+func (v Variant) File(seed uint64) ([]byte, error) {
+	m := New(seed)
+	if v.Edit != nil {
+		v.Edit(m)
+	}
+	b, err := m.Bytes()
+	if err == nil && v.Raw != nil {
+		b = v.Raw(b)
+	}
+	return b, err
+}
+
+func set(key string, value any) func(*Model) { return func(m *Model) { m.Set(key, value) } }
+
+func changed(name, key string, value any) Variant {
+	return Variant{Name: name, Edit: set(key, value), Want: []string{"key-value " + key}}
+}
+
+func harmless(name, key string, value any) Variant {
+	return Variant{Name: name, Edit: set(key, value)}
+}
+
+func unknown(name, key string, value any) Variant {
+	return Variant{Name: name, Edit: set(key, value), Want: []string{"key-unknown " + key}}
+}
+
+// bias adds a vector to each block.
+func bias(role string, n int) func(*Model) {
+	return func(m *Model) {
+		for i := range Layers {
+			m.Vector(fmt.Sprintf("blk.%d.%s", i, role), n, 0)
+		}
+	}
+}
+
+func extra(name, role string, n int) Variant {
+	return Variant{Name: name, Edit: bias(role, n), Want: []string{"tensor-unknown blk.*." + role}}
+}
+
+// Variants are models with unknown parts, with parts that change the result, and with such
+// as change nothing.
+func Variants() []Variant {
+	return slices.Concat(ofTensors(), ofKeys(), ofTokenizer(), ofTemplate(), ofFormat())
+}
+
+func ofTensors() []Variant {
+	all := func(typ gguf.Type) func(*Model) {
+		return func(m *Model) {
+			for i := range Layers {
+				m.Retype(fmt.Sprintf("blk.%d.attn_q.weight", i), typ)
+			}
+		}
+	}
+	value := func(name string, bits uint32) func(*Model) {
+		return func(m *Model) { binary.LittleEndian.PutUint32(m.Tensor(name).Data[8:], bits) }
+	}
+	scale := func(name string, typ gguf.Type, at int) func(*Model) {
+		return func(m *Model) {
+			m.Retype(name, typ)
+			binary.LittleEndian.PutUint16(m.Tensor(name).Data[at:], 0x7c00)
+		}
+	}
+	return []Variant{
+		{Name: "a whole model, embedding tied to the output"},
+		{Name: "`output.weight` of its own", Edit: func(m *Model) { m.Matrix("output.weight", len(m.Value("tokenizer.ggml.tokens").([]string)), Width) }},
+		{Name: "`rope_freqs.weight`, as Llama 3.1 and later", Edit: func(m *Model) { m.Values("rope_freqs.weight", 1, 1, 1, 1, 2, 4, 8, 8) }},
+		{Name: "`rope_freqs.weight` of another length", Edit: func(m *Model) { m.Values("rope_freqs.weight", 1, 1, 8) }, Want: []string{"tensor-shape rope_freqs.weight"}},
+		{Name: "`rope_freqs.weight` with a value of 0", Edit: func(m *Model) { m.Values("rope_freqs.weight", 1, 1, 1, 1, 1, 1, 1, 0) }, Want: []string{"tensor-value rope_freqs.weight"}},
+		{Name: "attention biases", Edit: func(m *Model) {
+			bias("attn_q.bias", Width)(m)
+			bias("attn_k.bias", KVHeads*HeadSize)(m)
+			bias("attn_v.bias", KVHeads*HeadSize)(m)
+			bias("attn_output.bias", Width)(m)
+		}},
+		{Name: "feed-forward biases", Edit: func(m *Model) {
+			bias("ffn_gate.bias", FeedForward)(m)
+			bias("ffn_up.bias", FeedForward)(m)
+			bias("ffn_down.bias", Width)(m)
+		}},
+		{Name: "an attention bias of another length", Edit: bias("attn_k.bias", Width), Want: []string{"tensor-shape blk.*.attn_k.bias"}},
+		extra("norms of queries (Qwen3, OLMo 2)", "attn_q_norm.weight", HeadSize),
+		extra("norms after attention (Gemma 2 and 3)", "post_attention_norm.weight", Width),
+		extra("biases of norms", "attn_norm.bias", Width),
+		extra("a second norm of the same name in capitals", "ATTN_NORM.weight", Width),
+		extra("scales of matrices (BitNet, NVFP4)", "attn_q.scale", 1),
+		extra("a router of experts", "ffn_gate_inp.weight", Width),
+		{Name: "`output_norm.bias`", Edit: func(m *Model) { m.Vector("output_norm.bias", Width, 0) }, Want: []string{"tensor-unknown output_norm.bias"}},
+		{Name: "`output.bias`", Edit: func(m *Model) { m.Vector("output.bias", 261, 0) }, Want: []string{"tensor-unknown output.bias"}},
+		{Name: "`position_embd.weight`", Edit: func(m *Model) { m.Matrix("position_embd.weight", Context, Width) }, Want: []string{"tensor-unknown position_embd.weight"}},
+		{Name: "a tensor of LoRA", Edit: func(m *Model) { m.Matrix("blk.0.attn_q.weight.lora_a", 32, Width) }, Want: []string{"tensor-unknown blk.0.attn_q.weight.lora_a"}},
+		{Name: "one block more than the header says", Edit: set("llama.block_count", uint32(1)), Want: []string{
+			"tensor-unknown blk.1.attn_k.weight", "tensor-unknown blk.1.attn_norm.weight", "tensor-unknown blk.1.attn_output.weight", "tensor-unknown blk.1.attn_q.weight",
+			"tensor-unknown blk.1.attn_v.weight", "tensor-unknown blk.1.ffn_down.weight", "tensor-unknown blk.1.ffn_gate.weight", "tensor-unknown blk.1.ffn_norm.weight", "tensor-unknown blk.1.ffn_up.weight"}},
+		{Name: "a block number with a zero before it", Edit: func(m *Model) { m.Tensor("blk.1.ffn_up.weight").Name = "blk.01.ffn_up.weight" },
+			Want: []string{"tensor-missing blk.1.ffn_up.weight", "tensor-unknown blk.01.ffn_up.weight"}},
+		{Name: "a tensor is missing", Edit: func(m *Model) { m.Unset("blk.1.ffn_down.weight") }, Want: []string{"tensor-missing blk.1.ffn_down.weight"}},
+		{Name: "`output.weight` as a vector", Edit: func(m *Model) { m.Vector("output.weight", Width, 0) }, Want: []string{"tensor-shape output.weight"}},
+		{Name: "`output.weight` of fewer rows than tokens", Edit: func(m *Model) { m.Matrix("output.weight", 256, Width) }, Want: []string{"tensor-shape output.weight"}},
+		{Name: "an embedding of more rows than tokens", Edit: func(m *Model) { m.Matrix("token_embd.weight", 272, Width) }, Want: []string{"tensor-shape token_embd.weight"}},
+		{Name: "a matrix with rows and columns exchanged", Edit: func(m *Model) { m.Matrix("blk.0.ffn_up.weight", Width, FeedForward) }, Want: []string{"tensor-shape blk.0.ffn_up.weight"}},
+		{Name: "a norm as a matrix of one row", Edit: func(m *Model) { m.Matrix("blk.0.attn_norm.weight", 1, Width) }, Want: []string{"tensor-shape blk.0.attn_norm.weight"}},
+		{Name: "a matrix of three dimensions", Edit: func(m *Model) { t := m.Tensor("blk.0.attn_q.weight"); t.Dims = append(t.Dims, 1) }, Want: []string{"tensor-shape blk.0.attn_q.weight"}},
+		{Name: "matrices in F16, Q4_0, Q4_1 and Q8_0", Edit: func(m *Model) {
+			for name, typ := range map[string]gguf.Type{"attn_q": gguf.F16, "attn_k": gguf.Q4_0, "attn_v": gguf.Q4_1, "attn_output": gguf.Q8_0} {
+				m.Retype("blk.0."+name+".weight", typ)
+			}
+		}},
+		{Name: "matrices in BF16", Edit: all(30), Want: []string{"tensor-type blk.*.attn_q.weight"}},
+		{Name: "matrices in Q5_0", Edit: all(6), Want: []string{"tensor-type blk.*.attn_q.weight"}},
+		{Name: "matrices in MXFP4", Edit: all(39), Want: []string{"tensor-type blk.*.attn_q.weight"}},
+		{Name: "matrices in NVFP4", Edit: all(40), Want: []string{"tensor-type blk.*.attn_q.weight"}},
+		{Name: "a norm in F16", Edit: func(m *Model) { m.Retype("blk.0.attn_norm.weight", gguf.F16) }, Want: []string{"tensor-type blk.0.attn_norm.weight"}},
+		{Name: "a weight that is no number", Edit: value("blk.1.ffn_up.weight", math.Float32bits(float32(math.NaN()))), Want: []string{"tensor-value blk.1.ffn_up.weight"}},
+		{Name: "an infinite norm", Edit: value("output_norm.weight", math.Float32bits(float32(math.Inf(-1)))), Want: []string{"tensor-value output_norm.weight"}},
+		{Name: "an infinite scale of Q8_0", Edit: scale("blk.0.ffn_gate.weight", gguf.Q8_0, 34), Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
+		{Name: "an infinite minimum of Q4_1", Edit: scale("blk.0.ffn_gate.weight", gguf.Q4_1, 22), Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
+	}
+}
+
+func ofKeys() []Variant {
+	variants := []Variant{
+		{Name: "architecture qwen2", Edit: set("general.architecture", "qwen2"), Want: []string{"architecture-unsupported general.architecture"}},
+		{Name: "architecture gemma3", Edit: set("general.architecture", "gemma3"), Want: []string{"architecture-unsupported general.architecture"}},
+		{Name: "no architecture", Edit: func(m *Model) { m.Unset("general.architecture") }, Want: []string{"key-missing general.architecture"}},
+		changed("an adapter", "general.type", "adapter"),
+		changed("blocks of an older layout", "general.quantization_version", uint32(1)),
+		unknown("options of single tensors", "general.tensor_extra.prec_a4", []bool{true}),
+		harmless("suggestions for sampling", "general.sampling.top_k", int32(20)),
+		harmless("a base model named", "general.base_model.0.name", "Base"),
+		harmless("a remark of another tool", "mradermacher.quantized_by", "somebody"),
+		harmless("how it was quantized", "quantize.imatrix.chunks_count", int32(100)),
+		unknown("a key without a namespace", "sliding_window", uint32(64)),
+		unknown("a window under another architecture's name", "mistral3.attention.sliding_window", uint32(64)),
+		unknown("adapter keys", "adapter.lora.alpha", float32(16)),
+		unknown("a future key of the model", "llama.attention.sink_count", uint32(4)),
+		unknown("a pattern of windows", "llama.attention.sliding_window_pattern", uint32(6)),
+		changed("a sliding window", "llama.attention.sliding_window", uint32(64)),
+		harmless("a window as long as the context", "llama.attention.sliding_window", uint32(Context)),
+		changed("linear position scaling", "llama.rope.scaling.factor", float32(4)),
+		changed("position scaling yarn", "llama.rope.scaling.type", "yarn"),
+		harmless("position scaling none", "llama.rope.scaling.type", "none"),
+		harmless("linear position scaling by 1", "llama.rope.scaling.factor", float32(1)),
+		changed("scaled attention of yarn", "llama.rope.scaling.attn_factor", float32(1.2)),
+		unknown("sections of positions", "llama.rope.dimension_sections", []int32{4, 4, 0, 0}),
+		changed("another attention scale", "llama.attention.scale", float32(0.0884)),
+		harmless("the attention scale that is meant anyway", "llama.attention.scale", float32(0.25)),
+		changed("bidirectional attention", "llama.attention.causal", false),
+		changed("values of another size than keys", "llama.attention.value_length", uint32(32)),
+		changed("clamped queries", "llama.attention.clamp_kqv", float32(8)),
+		changed("ALiBi", "llama.attention.max_alibi_bias", float32(8)),
+		changed("attention soft-capping", "llama.attn_logit_softcapping", float32(50)),
+		changed("final soft-capping", "llama.final_logit_softcapping", float32(30)),
+		changed("scaled logits (Cohere, Granite)", "llama.logit_scale", float32(0.0625)),
+		changed("scaled residuals (Granite, MiniCPM)", "llama.residual_scale", float32(0.22)),
+		changed("a scaled embedding (Gemma, Granite)", "llama.embedding_scale", float32(12)),
+		changed("experts", "llama.expert_count", uint32(8)),
+		harmless("no experts", "llama.expert_count", uint32(0)),
+		changed("pooling of the outputs", "llama.pooling_type", uint32(1)),
+		changed("parallel residuals (GPT-NeoX)", "llama.use_parallel_residual", true),
+		changed("another order of rotated pairs", "llama.tensor_data_layout", "reference"),
+		changed("prediction of several tokens", "llama.nextn_predict_layers", uint32(1)),
+		changed("another number of tokens", "llama.vocab_size", uint32(300)),
+		changed("the first of two files", "split.count", uint16(2)),
+	}
+	for _, of := range []struct {
+		name, key string
+		value     any
+	}{
+		{"head counts that differ by block", "llama.attention.head_count_kv", []uint32{2, 1}},
+		{"feed-forward lengths that differ by block", "llama.feed_forward_length", []uint32{FeedForward, 64}},
+		{"a rotary base of another type", "llama.rope.freq_base", uint32(500000)},
+		{"a rotary base that is no number", "llama.rope.freq_base", float32(math.NaN())},
+		{"an epsilon of 0", "llama.attention.layer_norm_rms_epsilon", float32(0)},
+		{"no layers", "llama.block_count", uint32(0)},
+		{"heads that share no keys evenly", "llama.attention.head_count_kv", uint32(3)},
+		{"a rotation of more dimensions than a head has", "llama.rope.dimension_count", uint32(32)},
+	} {
+		variants = append(variants, changed(of.name, of.key, of.value))
+	}
+	return append(variants, Variant{Name: "no epsilon", Edit: func(m *Model) { m.Unset("llama.attention.layer_norm_rms_epsilon") },
+		Want: []string{"key-missing llama.attention.layer_norm_rms_epsilon"}})
+}
+
+func ofTokenizer() []Variant {
+	broken := func(name, key string, value any) Variant {
+		return Variant{Name: name, Edit: set(key, value), Want: []string{"tokenizer-unsupported tokenizer.ggml"}}
+	}
+	edit := func(name string, change func(tokens []string, kinds []int32)) Variant {
+		return Variant{Name: name, Edit: func(m *Model) {
+			change(m.Value("tokenizer.ggml.tokens").([]string), m.Value("tokenizer.ggml.token_type").([]int32))
+		}, Want: []string{"tokenizer-unsupported tokenizer.ggml"}}
+	}
+	return []Variant{
+		{Name: "a SentencePiece tokenizer", Edit: set("tokenizer.ggml.model", "llama"), Want: []string{"tokenizer-unsupported tokenizer.ggml.model"}},
+		{Name: "a WordPiece tokenizer", Edit: set("tokenizer.ggml.model", "bert"), Want: []string{"tokenizer-unsupported tokenizer.ggml.model"}},
+		{Name: "a Unigram tokenizer", Edit: set("tokenizer.ggml.model", "t5"), Want: []string{"tokenizer-unsupported tokenizer.ggml.model"}},
+		broken("an unknown pre-tokenizer", "tokenizer.ggml.pre", "tekken"),
+		{Name: "no pre-tokenizer named", Edit: func(m *Model) { m.Unset("tokenizer.ggml.pre") }, Want: []string{"tokenizer-unsupported tokenizer.ggml"}},
+		{Name: "no tokenizer", Edit: func(m *Model) { m.Unset("tokenizer.ggml.model") }, Want: []string{"tokenizer-unsupported tokenizer.ggml.model"}},
+		changed("EOS added to prompts", "tokenizer.ggml.add_eos_token", true),
+		changed("separators added to prompts", "tokenizer.ggml.add_sep_token", true),
+		changed("a space added to prompts", "tokenizer.ggml.add_space_prefix", true),
+		changed("white space removed", "tokenizer.ggml.remove_extra_whitespaces", true),
+		unknown("a normalizer's table", "tokenizer.ggml.precompiled_charsmap", []int32{1, 2, 3}),
+		unknown("a normalizer to lower case", "tokenizer.ggml.normalizer.lowercase", true),
+		unknown("token types (BERT)", "tokenizer.ggml.token_type_count", uint32(2)),
+		unknown("a second tokenizer", "tokenizer.huggingface.json", "{}"),
+		changed("a padding token beyond the vocabulary", "tokenizer.ggml.padding_token_id", uint32(9999)),
+		changed("added tokens that are not in the vocabulary", "tokenizer.ggml.added_tokens", []string{"<tool>"}),
+		harmless("added tokens that are in the vocabulary", "tokenizer.ggml.added_tokens", []string{"<|im_end|>"}),
+		{Name: "an end token beyond the vocabulary", Edit: set("tokenizer.ggml.eos_token_id", uint32(9999)),
+			Want: []string{"key-value tokenizer.ggml.eos_token_id", "tokenizer-unsupported tokenizer.ggml"}},
+		broken("whether BOS is added, as a number", "tokenizer.ggml.add_bos_token", uint32(1)),
+		{Name: "BOS added to prompts, and none named", Edit: func(m *Model) {
+			m.Set("tokenizer.ggml.add_bos_token", true)
+			m.Unset("tokenizer.ggml.bos_token_id")
+		}, Want: []string{"tokenizer-unsupported tokenizer.ggml"}},
+		{Name: "BOS added to prompts", Edit: set("tokenizer.ggml.add_bos_token", true)},
+		{Name: "merges in another order", Edit: set("tokenizer.ggml.merges", []string{"Ġ t", "t h", "th e"})},
+		broken("a merge into a token that is not there", "tokenizer.ggml.merges", []string{"t h", "q u"}),
+		edit("two tokens of the same text", func(tokens []string, _ []int32) { tokens[257] = "th" }),
+		edit("two control tokens of the same text", func(tokens []string, _ []int32) { tokens[259] = "<|im_end|>" }),
+		edit("a token of bytes in byte-level BPE", func(tokens []string, kinds []int32) { tokens[258], kinds[258] = "<0x0A>", 6 }),
+		edit("a token of an unknown type", func(_ []string, kinds []int32) { kinds[258] = 7 }),
+		{Name: "types for some tokens only", Edit: set("tokenizer.ggml.token_type", []int32{1, 1, 3}), Want: []string{"tokenizer-unsupported tokenizer.ggml"}},
+	}
+}
+
+func ofTemplate() []Variant {
+	template := func(name, source string, want ...string) Variant {
+		return Variant{Name: name, Edit: set("tokenizer.chat_template", source), Want: want}
+	}
+	const refused = "template-unsupported tokenizer.chat_template"
+	return []Variant{
+		{Name: "no chat template", Edit: func(m *Model) { m.Unset("tokenizer.chat_template") }},
+		template("a template with a macro", "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1) }}", refused),
+		template("a template with today's date", "{{ strftime_now('%d %b %Y') }}", refused),
+		template("a template that prints JSON for every message", "{% for m in messages %}{{ m | tojson }}{% endfor %}", refused),
+		template("a template with an unknown filter", "{{ messages | map(attribute='content') | join }}", refused),
+		template("a template with generation marks", "{% generation %}x{% endgeneration %}", refused),
+		template("a template that refuses every user", "{{ raise_exception('no') }}", refused),
+		template("a template that refuses system turns", "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}{{ messages[0].content }}"),
+		harmless("a second template, for tools", "tokenizer.chat_template.tool_use", "{{ tools }}"),
+	}
+}
+
+func ofFormat() []Variant {
+	format := []string{"file-format file"}
+	replace := func(old, with string) func([]byte) []byte {
+		return func(b []byte) []byte { return bytes.Replace(b, []byte(old), []byte(with), 1) }
+	}
+	return []Variant{
+		{Name: "GGUF version 1", Raw: func(b []byte) []byte { b[4] = 1; return b }, Want: format},
+		{Name: "GGUF version 4", Raw: func(b []byte) []byte { b[4] = 4; return b }, Want: format},
+		{Name: "a big-endian file", Raw: func(b []byte) []byte { b[4], b[7] = 0, 3; return b }, Want: format},
+		{Name: "a truncated file", Raw: func(b []byte) []byte { return b[:len(b)-100] }, Want: format},
+		{Name: "no GGUF file", Raw: func(b []byte) []byte { return append([]byte("PK\x03\x04"), b[4:]...) }, Want: format},
+		{Name: "a key twice", Raw: replace("general.type", "general.name"), Want: format},
+		{Name: "a tensor twice", Raw: replace("blk.1.ffn_up.weight", "blk.0.ffn_up.weight"), Want: format},
+		{Name: "an unknown type of tensor", Raw: func(b []byte) []byte {
+			name := []byte("blk.1.ffn_up.weight")
+			at := bytes.Index(b, name) + len(name) + 4 + 2*8 // past the number of dimensions and two of them
+			binary.LittleEndian.PutUint32(b[at:], 99)
+			return b
+		}, Want: format},
+		{Name: "two tensors over the same bytes", Raw: func(b []byte) []byte {
+			name := []byte("blk.1.ffn_up.weight")
+			at := bytes.Index(b, name) + len(name) + 4 + 2*8 + 4
+			binary.LittleEndian.PutUint64(b[at:], 0)
+			return b
+		}, Want: format},
+		{Name: "data aligned to 64 bytes, as the file says", Edit: set("general.alignment", uint32(64))},
+		{Name: "an alignment of 48 bytes", Raw: func(b []byte) []byte { return b }, Edit: func(m *Model) { m.Set("general.alignment", uint64(48)) }, Want: format},
+		{Name: "another type in the place of a number", Edit: set("llama.context_length", "256"), Want: []string{"key-value llama.context_length"}},
+	}
+}

@@ -1,0 +1,252 @@
+package model
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+)
+
+// exact computes a llama model position by position in float64, from the file alone and
+// with nothing of this package.
+type exact struct {
+	t       *testing.T
+	f       *gguf.File
+	data    []byte
+	factors []float64 // of rope_freqs.weight, or nil
+	keys    [][][]float64
+	values  [][][]float64
+}
+
+func (e *exact) tensor(name string) []float64 {
+	t, ok := e.f.Tensor(name)
+	if !ok {
+		return nil
+	}
+	out := make([]float64, t.Elements())
+	for i := range out {
+		out[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(e.data[e.f.DataOffset+t.Offset+4*int64(i):])))
+	}
+	return out
+}
+
+// product is matrix times x plus bias.
+func (e *exact) product(name string, x []float64) []float64 {
+	w, bias := e.tensor(name+".weight"), e.tensor(name+".bias")
+	out := make([]float64, len(w)/len(x))
+	for r := range out {
+		for c, v := range x {
+			out[r] += w[r*len(x)+c] * v
+		}
+		if bias != nil {
+			out[r] += bias[r]
+		}
+	}
+	return out
+}
+
+func (e *exact) norm(name string, x []float64) []float64 {
+	var sum float64
+	for _, v := range x {
+		sum += v * v
+	}
+	scale := 1 / math.Sqrt(sum/float64(len(x))+float64(float32(1e-5)))
+	out := make([]float64, len(x))
+	for i, w := range e.tensor(name) {
+		out[i] = x[i] * scale * w
+	}
+	return out
+}
+
+// rotate turns the pairs of each head: pair i by position / (10000^(2i/size) factor i).
+func (e *exact) rotate(x []float64, position int) {
+	const size = gguftest.HeadSize
+	for at := 0; at < len(x); at += size {
+		for i := range size / 2 {
+			angle := float64(position) / math.Pow(10000, float64(2*i)/size)
+			if e.factors != nil {
+				angle /= e.factors[i]
+			}
+			a, b := x[at+2*i], x[at+2*i+1]
+			x[at+2*i], x[at+2*i+1] = a*math.Cos(angle)-b*math.Sin(angle), a*math.Sin(angle)+b*math.Cos(angle)
+		}
+	}
+}
+
+func (e *exact) attention(layer, position int, x []float64) []float64 {
+	const size, group = gguftest.HeadSize, gguftest.Heads / gguftest.KVHeads
+	at := fmt.Sprintf("blk.%d.", layer)
+	q, k, v := e.product(at+"attn_q", x), e.product(at+"attn_k", x), e.product(at+"attn_v", x)
+	e.rotate(q, position)
+	e.rotate(k, position)
+	e.keys[layer], e.values[layer] = append(e.keys[layer], k), append(e.values[layer], v)
+	out := make([]float64, len(q))
+	for h := range gguftest.Heads {
+		kv := h / group * size
+		var weights []float64
+		var sum float64
+		for _, key := range e.keys[layer] {
+			var dot float64
+			for i := range size {
+				dot += q[h*size+i] * key[kv+i]
+			}
+			w := math.Exp(dot / math.Sqrt(size))
+			weights, sum = append(weights, w), sum+w
+		}
+		for p, w := range weights {
+			for i := range size {
+				out[h*size+i] += w / sum * e.values[layer][p][kv+i]
+			}
+		}
+	}
+	return e.product(at+"attn_output", out)
+}
+
+// logits feeds one token.
+func (e *exact) logits(token int32, position int) []float64 {
+	x := e.tensor("token_embd.weight")[int(token)*gguftest.Width:][:gguftest.Width]
+	for layer := range gguftest.Layers {
+		at := fmt.Sprintf("blk.%d.", layer)
+		for i, v := range e.attention(layer, position, e.norm(at+"attn_norm.weight", x)) {
+			x[i] += v
+		}
+		in := e.norm(at+"ffn_norm.weight", x)
+		gate, up := e.product(at+"ffn_gate", in), e.product(at+"ffn_up", in)
+		for i, g := range gate {
+			gate[i] = g / (1 + math.Exp(-g)) * up[i]
+		}
+		for i, v := range e.product(at+"ffn_down", gate) {
+			x[i] += v
+		}
+	}
+	x = e.norm("output_norm.weight", x)
+	if e.tensor("output.weight") != nil {
+		return e.product("output", x)
+	}
+	return e.product("token_embd", x)
+}
+
+// gguftestSource is a model of package gguftest as the engine reads it.
+func gguftestSource(t *testing.T, m *gguftest.Model) (*plain, *gguf.File, []byte) {
+	t.Helper()
+	b, err := m.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Parse(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlain()
+	for _, g := range f.Tensors {
+		raw := make([]byte, g.Size)
+		if _, err := io.ReadFull(io.NewSectionReader(bytes.NewReader(b), f.DataOffset+g.Offset, g.Size), raw); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.add(g.Name, tileTypes[g.Type], g.Rows(), g.Columns(), raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p, f, b
+}
+
+// TestOptionalTensorsAreComputedWith: factors of the rotation's frequencies, biases, and an
+// output matrix each give what float64 arithmetic gives, and something else than without.
+func TestOptionalTensorsAreComputedWith(t *testing.T) {
+	bias := func(role string, n int) func(*gguftest.Model) {
+		return func(m *gguftest.Model) {
+			for i := range gguftest.Layers {
+				m.Vector(fmt.Sprintf("blk.%d.%s.bias", i, role), n, 0.1)
+			}
+		}
+	}
+	const narrow = gguftest.KVHeads * gguftest.HeadSize
+	factors := []float32{1, 1.25, 1.5, 2, 3.7, 6, 8, 8}
+	cases := []struct {
+		name string
+		edit func(*gguftest.Model)
+	}{
+		{"nothing optional", func(*gguftest.Model) {}},
+		{"rope_freqs", func(m *gguftest.Model) { m.Values("rope_freqs.weight", factors...) }},
+		{"attn_q.bias", bias("attn_q", gguftest.Width)},
+		{"attn_k.bias", bias("attn_k", narrow)},
+		{"attn_v.bias", bias("attn_v", narrow)},
+		{"attn_output.bias", bias("attn_output", gguftest.Width)},
+		{"ffn_gate.bias", bias("ffn_gate", gguftest.FeedForward)},
+		{"ffn_up.bias", bias("ffn_up", gguftest.FeedForward)},
+		{"ffn_down.bias", bias("ffn_down", gguftest.Width)},
+		{"output", func(m *gguftest.Model) { m.Matrix("output.weight", 261, gguftest.Width) }},
+	}
+	// Another pairing of heads shows only where keys differ by head; positions past the
+	// first few show the factors of the slow pairs.
+	tokens := make([]int32, 40)
+	for i := range tokens {
+		tokens[i] = int32(i*53+7) % 256
+	}
+	var without [][]float64
+	for _, tc := range cases {
+		m := gguftest.New(3)
+		tc.edit(m)
+		src, f, data := gguftestSource(t, m)
+		e := &exact{t: t, f: f, data: data, keys: make([][][]float64, gguftest.Layers), values: make([][][]float64, gguftest.Layers)}
+		e.factors = e.tensor("rope_freqs.weight")
+		for _, set := range []string{"auto", "generic"} {
+			engine, cache := newModel(t, src, f, set, 2, 64, 1)
+			rows := forced(t, engine, cache, tokens, 0)
+			e.keys, e.values = make([][][]float64, gguftest.Layers), make([][][]float64, gguftest.Layers)
+			var all [][]float64
+			var worst, change float64
+			for p, token := range tokens {
+				want := e.logits(token, p)
+				all = append(all, want)
+				for i, v := range want {
+					worst = max(worst, math.Abs(v-float64(rows[p][i])))
+					if without != nil {
+						change = max(change, math.Abs(v-without[p][i]))
+					}
+				}
+			}
+			if without == nil {
+				without = all
+			}
+			t.Logf("%s, %s: within %.2g of exact; it changes a logit by up to %.2g", tc.name, set, worst, change)
+			if worst > 2e-3 {
+				t.Errorf("%s, %s: %.2g from exact arithmetic", tc.name, set, worst)
+			}
+			if tc.name != "nothing optional" && change < 20*worst {
+				t.Errorf("%s: the test could not tell it from a model without (%.2g)", tc.name, change)
+			}
+		}
+	}
+}
+
+// TestUselessFactorsAreRefused: a frequency is not divided by nothing, or by no number.
+func TestUselessFactorsAreRefused(t *testing.T) {
+	for name, bad := range map[string]float32{"zero": 0, "negative": -1, "not a number": float32(math.NaN()), "infinite": float32(math.Inf(1))} {
+		m := gguftest.New(3)
+		m.Values("rope_freqs.weight", 1, 1, 1, bad, 1, 1, 1, 1)
+		src, f, _ := gguftestSource(t, m)
+		params, err := ParseParams(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := resolve(src, &params); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	m := gguftest.New(3)
+	m.Vector("blk.1.attn_k.bias", gguftest.Width, 0)
+	src, f, _ := gguftestSource(t, m)
+	params, err := ParseParams(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resolve(src, &params); err == nil {
+		t.Error("a bias of another length was taken")
+	}
+}
