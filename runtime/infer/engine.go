@@ -7,7 +7,7 @@
 // time, and that an error of the weights (a chunk that was changed) ends every
 // answer under way and serves nothing more. All
 // large memory comes from the budget at the start. It trusts its Source for
-// authenticity. It refuses prompts that do not fit the context or name
+// authenticity. It refuses models that it would compute otherwise than their files mean, prompts that do not fit the context or name
 // unknown tokens, and outputs that are not numbers. The agent's local API calls
 // it.
 package infer
@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 	"github.com/anchorhold/anchorhold/runtime/model"
+	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
@@ -82,8 +83,12 @@ type Engine struct {
 }
 
 // Memory is what an engine takes from its budget for a model of this header, in
-// bytes: the cache and the scratch memory.
+// bytes: the cache and the scratch memory. A header whose model the engine cannot serve as
+// it is meant is a *servable.Error, here and from New.
 func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
+	if err := servable.Refuse(servable.Header(f)); err != nil {
+		return 0, err
+	}
 	p, err := model.ParseParams(f)
 	if err != nil {
 		return 0, err
@@ -100,6 +105,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.MaxSequences < 1 || cfg.MaxSequences > model.MaxBatch || cfg.Context < 16 {
 		return nil, fmt.Errorf("infer: %d sequences of context %d; 1 to %d sequences of 16 tokens or more", cfg.MaxSequences, cfg.Context, model.MaxBatch)
 	}
+	if err := servable.Refuse(servable.Header(cfg.File)); err != nil {
+		return nil, err
+	}
 	params, err := model.ParseParams(cfg.File)
 	if err != nil {
 		return nil, err
@@ -111,21 +119,21 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
 		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch)}
-	if e.tokenizer, err = tokenize.New(cfg.File); err != nil {
-		return nil, err
-	}
-	if cfg.File.Has("tokenizer.chat_template") {
-		if e.template, err = tokenize.NewTemplate(cfg.File); err != nil {
-			return nil, err
-		}
+	var findings []servable.Finding
+	if e.tokenizer, e.template, findings = servable.Text(cfg.File); findings != nil {
+		return nil, servable.Refuse(findings)
 	}
 	e.model, err = model.New(model.Config{Source: cfg.Source, Params: params, Kernels: set, Threads: cfg.Threads,
 		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: cfg.MaxSequences, Context: cfg.Context})
+	if errors.Is(err, model.ErrTensors) { // a sealed file whose sections are not what its header says
+		return nil, servable.Refuse([]servable.Finding{{Code: servable.CodeTensorValue, Name: "tensors", Detail: err.Error()}})
+	}
 	if err != nil {
 		return nil, err
 	}
 	if n := e.model.Params().Vocabulary; n != e.tokenizer.Size() {
-		return nil, errors.Join(fmt.Errorf("infer: the model has %d tokens, its tokenizer %d", n, e.tokenizer.Size()), e.model.Close())
+		return nil, errors.Join(servable.Refuse([]servable.Finding{{Code: servable.CodeTensorShape, Name: "token_embd.weight",
+			Detail: fmt.Sprintf("has %d rows, and the tokenizer %d tokens", n, e.tokenizer.Size())}}), e.model.Close())
 	}
 	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context); err != nil {
 		return nil, errors.Join(err, e.model.Close())

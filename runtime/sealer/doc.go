@@ -5,7 +5,8 @@
 // written beside it and renamed last. Memory is bounded by the source's header
 // and a few chunks, whatever the size of the model. It trusts the publisher's
 // signing function and key; the source file is parsed as foreign bytes. It
-// refuses, by name, tensors whose type or shape the engine cannot compute with.
+// refuses, by name, models that the engine would not compute exactly as their files mean
+// them (package servable), and values that are no finite numbers.
 //
 // The command line calls it, where models are published; the agent never does.
 package sealer

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
+	"github.com/anchorhold/anchorhold/runtime/servable"
 )
 
 // Options say what to seal. All fields but ParameterSets and Progress are
@@ -27,6 +28,10 @@ type Options struct {
 	ParameterSets []string       // names of cryptographic parameter sets
 	Sign          chunkseal.SignFunc
 	Progress      func(done, total int64) // bytes sealed so far, of all
+
+	// Unchecked seals a GGUF file that an agent would refuse to open, as older versions
+	// did. It is for tests of what comes after.
+	Unchecked bool
 }
 
 // Summary is what was sealed.
@@ -40,28 +45,27 @@ type Summary struct {
 	Duration    time.Duration
 }
 
-// Seal writes opt.Out from opt.In. A name that is taken is ErrExists. When it
-// fails or ctx ends, no file is left.
+// Seal writes opt.Out from opt.In. A name that is taken is ErrExists; a model that no agent
+// could serve as its file means it is a *servable.Error. When it fails or ctx ends, no file
+// is left.
 func Seal(ctx context.Context, opt Options) (Summary, error) {
 	start := time.Now()
-	in, err := os.Open(opt.In)
+	in, size, err := open(opt.In)
 	if err != nil {
-		return Summary{}, fmt.Errorf("sealer: %w", err)
+		return Summary{}, err
 	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return Summary{}, fmt.Errorf("sealer: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return Summary{}, fmt.Errorf("sealer: %s is not a regular file", opt.In)
-	}
+	defer in.Close() // read only
 	if opt.Sign == nil {
 		return Summary{}, errors.New("sealer: no publisher to sign with")
 	}
-	file, err := gguf.Parse(in, info.Size())
+	file, report, err := look(in, size)
 	if err != nil {
-		return Summary{}, fmt.Errorf("sealer: %s: %w", opt.In, err)
+		return Summary{}, err
+	}
+	if !opt.Unchecked || file == nil {
+		if err := servable.Refuse(report.Findings); err != nil {
+			return Summary{}, fmt.Errorf("sealer: %s: %w", opt.In, err)
+		}
 	}
 	parts, err := plan(file)
 	if err != nil {
@@ -75,7 +79,7 @@ func Seal(ctx context.Context, opt Options) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
-	return Summary{FileID: done.FileID, Root: done.Root, SourceBytes: info.Size(), SealedBytes: done.Bytes,
+	return Summary{FileID: done.FileID, Root: done.Root, SourceBytes: size, SealedBytes: done.Bytes,
 		Tensors: len(parts) - 1, Chunks: done.Chunks, Duration: time.Since(start)}, nil
 }
 
@@ -93,7 +97,7 @@ func write(ctx context.Context, out io.WriteSeeker, in io.ReaderAt, file *gguf.F
 	if err != nil {
 		return chunkseal.Summary{}, fmt.Errorf("sealer: %w", err)
 	}
-	c := chunker{in: in, file: file, plain: make([]byte, largest), rows: make([]byte, largest)}
+	c := chunker{in: in, file: file, unchecked: opt.Unchecked, plain: make([]byte, largest), rows: make([]byte, largest)}
 	defer func() { clear(c.plain); clear(c.rows) }()
 	done := int64(0)
 	for _, p := range parts {
@@ -127,6 +131,8 @@ type chunker struct {
 	file  *gguf.File
 	plain []byte // one chunk, packed
 	rows  []byte // the same rows as the source has them: never larger
+
+	unchecked bool
 }
 
 func (c *chunker) chunk(p part, i int) ([]byte, error) {
@@ -173,6 +179,9 @@ func (c *chunker) read(p part, offset int64, n int) ([]byte, error) {
 	at := c.file.DataOffset + p.tensor.Offset + offset
 	if got, err := c.in.ReadAt(c.rows[:n], at); got < n {
 		return nil, fmt.Errorf("read %d bytes at %d: %w", n, at, err)
+	}
+	if finding := finite(p.tensor, c.rows[:n]); finding != nil && !c.unchecked {
+		return nil, servable.Refuse([]servable.Finding{*finding})
 	}
 	return c.rows[:n], nil
 }

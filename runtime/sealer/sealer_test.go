@@ -35,6 +35,13 @@ func options(t testing.TB, in string) Options {
 	return Options{In: in, Out: filepath.Join(t.TempDir(), "model.sealed"), Key: key, Name: "test", Version: 1, Sign: sign}
 }
 
+// formatOptions are options for files whose tensors make no whole model.
+func formatOptions(t testing.TB, in string) Options {
+	opt := options(t, in)
+	opt.Unchecked = true
+	return opt
+}
+
 func source(t testing.TB, tensors ...gguf.TensorData) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -61,7 +68,7 @@ func zeros(t testing.TB, name string, typ gguf.Type, dims ...uint64) gguf.Tensor
 }
 
 func TestSealReportsProgressAndLeavesOneFile(t *testing.T) {
-	opt := options(t, source(t, zeros(t, "token_embd.weight", gguf.Q8_0, 64, 9000), zeros(t, "output_norm.weight", gguf.F32, 64)))
+	opt := formatOptions(t, source(t, zeros(t, "token_embd.weight", gguf.Q8_0, 64, 9000), zeros(t, "output_norm.weight", gguf.F32, 64)))
 	var last, total int64
 	opt.Progress = func(done, of int64) {
 		if done <= last || done > of {
@@ -111,7 +118,7 @@ func TestUnsupportedTensorsAreRefusedByName(t *testing.T) {
 		"the limit is 419": zeros(t, "blk.0.attn_norm.weight", gguf.F32, 1<<20+1),
 	}
 	for want, tensor := range cases {
-		opt := options(t, source(t, tensor))
+		opt := formatOptions(t, source(t, tensor))
 		_, err := Seal(t.Context(), opt)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "blk.0.attn") {
 			t.Errorf("%v, want %q and the tensor's name", err, want)
@@ -137,7 +144,7 @@ func TestBadInputsAreErrors(t *testing.T) {
 		"no directory": func(o *Options) { o.Out = filepath.Join(o.Out, "x", "y") },
 		"no signature": func(o *Options) { o.Sign = func([]byte) ([]byte, []byte, error) { return nil, nil, errors.New("no") } },
 	} {
-		opt := options(t, good)
+		opt := formatOptions(t, good)
 		change(&opt)
 		if _, err := Seal(t.Context(), opt); err == nil {
 			t.Errorf("%s: sealed", name)
@@ -149,7 +156,7 @@ func TestBadInputsAreErrors(t *testing.T) {
 // the result.
 func TestAFileIsNeverReplaced(t *testing.T) {
 	for _, late := range []bool{false, true} {
-		opt := options(t, source(t, zeros(t, "a.weight", gguf.F32, 32, 16)))
+		opt := formatOptions(t, source(t, zeros(t, "a.weight", gguf.F32, 32, 16)))
 		old := func() {
 			if err := os.WriteFile(opt.Out, []byte("old"), 0o600); err != nil {
 				t.Fatal(err)
@@ -176,7 +183,7 @@ func TestAFileIsNeverReplaced(t *testing.T) {
 
 // TestCancelledSealLeavesNothing: the final name holds a whole model, never a part.
 func TestCancelledSealLeavesNothing(t *testing.T) {
-	opt := options(t, source(t, zeros(t, "token_embd.weight", gguf.Q8_0, 64, 9000)))
+	opt := formatOptions(t, source(t, zeros(t, "token_embd.weight", gguf.Q8_0, 64, 9000)))
 	ctx, cancel := context.WithCancel(t.Context())
 	opt.Progress = func(done, total int64) {
 		if done > total/2 {
@@ -192,7 +199,7 @@ func TestCancelledSealLeavesNothing(t *testing.T) {
 }
 
 func TestLeftoverOfACrashIsWrittenOverAndABusyOneRefused(t *testing.T) {
-	opt := options(t, source(t, zeros(t, "a.weight", gguf.F32, 32, 16)))
+	opt := formatOptions(t, source(t, zeros(t, "a.weight", gguf.F32, 32, 16)))
 	beside := filepath.Join(filepath.Dir(opt.Out), ".model.sealed.sealing")
 	if err := os.WriteFile(beside, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -223,7 +230,7 @@ func TestLeftoverOfACrashIsWrittenOverAndABusyOneRefused(t *testing.T) {
 
 func TestSourceThatShrinksIsAnError(t *testing.T) {
 	in := source(t, zeros(t, "token_embd.weight", gguf.Q8_0, 64, 9000))
-	opt := options(t, in)
+	opt := formatOptions(t, in)
 	opt.Progress = func(done, total int64) {
 		if err := os.Truncate(in, 1000); err != nil {
 			t.Error(err)
@@ -283,7 +290,7 @@ func TestChunksAreWholeRowGroups(t *testing.T) {
 }
 
 func BenchmarkSeal(b *testing.B) {
-	opt := options(b, source(b, zeros(b, "a.weight", gguf.Q4_1, 576, 64<<10)))
+	opt := formatOptions(b, source(b, zeros(b, "a.weight", gguf.Q4_1, 576, 64<<10)))
 	info, err := os.Stat(opt.In)
 	if err != nil {
 		b.Fatal(err)

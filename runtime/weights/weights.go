@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
 
@@ -220,6 +221,25 @@ func (w *Weights) Chunk(worker, tensor, chunk int) ([]byte, error) {
 // Header returns the source file's header, for gguf.ParseHeader. It lies in the
 // arena: read-only, until Close. What was parsed from it must not be used later.
 func (w *Weights) Header() []byte { return w.header.Bytes() }
+
+// Match refuses a file whose sections are not the tensors of its header, by name: the header
+// is what says which model this is.
+func (w *Weights) Match(f *gguf.File) error {
+	for _, t := range f.Tensors {
+		v, isVector := w.layout.vectors[t.Name]
+		m, isMatrix := w.Tensor(t.Name)
+		switch {
+		case len(t.Dims) == 1 && isVector && uint64(v.size) == 4*t.Dims[0]:
+		case len(t.Dims) == 2 && isMatrix && uint64(m.Cols) == t.Dims[0] && uint64(m.Rows) == t.Dims[1] && m.Type.String() == t.Type.String():
+		default:
+			return fmt.Errorf("weights: the header has tensor %s of %s, shape %v; the sealed sections do not", t.Name, t.Type, t.Dims)
+		}
+	}
+	if n := len(w.layout.tensors) + len(w.layout.vectors); n != len(f.Tensors) {
+		return fmt.Errorf("weights: %d tensors are sealed, and the header has %d", n, len(f.Tensors))
+	}
+	return nil
+}
 
 // ModelID returns the manifest's root, which names exactly this model.
 func (w *Weights) ModelID() [32]byte { return w.reader.Public().Root }

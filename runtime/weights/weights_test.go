@@ -96,7 +96,7 @@ func synthetic(t testing.TB) string {
 func sealed(t testing.TB, in string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "model.sealed")
-	_, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: out, Key: testKey(t), Name: "test", Version: 3, Sign: newSigner(1).sign})
+	_, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: out, Key: testKey(t), Name: "test", Version: 3, Sign: newSigner(1).sign, Unchecked: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,5 +492,38 @@ func TestStreamedChunkDoesNotAllocate(t *testing.T) {
 	})
 	if n >= 1 {
 		t.Errorf("%v allocations for each chunk", n)
+	}
+}
+
+// TestSectionsAreTheTensorsOfTheHeader, by name, type and shape, none more and none fewer.
+func TestSectionsAreTheTensorsOfTheHeader(t *testing.T) {
+	w := open(t, sealed(t, synthetic(t)), 64<<20, Options{})
+	header := func() *gguf.File {
+		f, err := gguf.ParseHeader(w.Header())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	if err := w.Match(header()); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*gguf.File){
+		"one more":        func(f *gguf.File) { f.Tensors = append(f.Tensors, gguf.Tensor{Name: "x", Dims: []uint64{4}}) },
+		"one fewer":       func(f *gguf.File) { f.Tensors = f.Tensors[1:] },
+		"another name":    func(f *gguf.File) { f.Tensors[2].Name += "x" },
+		"another type":    func(f *gguf.File) { f.Tensors[1].Type = gguf.Q8_0 },
+		"other rows":      func(f *gguf.File) { f.Tensors[1].Dims[1]++ },
+		"other columns":   func(f *gguf.File) { f.Tensors[1].Dims[0] += 32 },
+		"another length":  func(f *gguf.File) { f.Tensors[0].Dims[0]++ },
+		"a vector turned": func(f *gguf.File) { f.Tensors[0].Dims = []uint64{1, 64} },
+		"a matrix flat":   func(f *gguf.File) { f.Tensors[1].Dims = f.Tensors[1].Dims[:1] },
+		"three times":     func(f *gguf.File) { f.Tensors[1].Dims = append(f.Tensors[1].Dims, 1) },
+	} {
+		f := header()
+		change(f)
+		if err := w.Match(f); err == nil {
+			t.Errorf("%s: taken", name)
+		}
 	}
 }

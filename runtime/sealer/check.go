@@ -1,0 +1,173 @@
+package sealer
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/servable"
+)
+
+// Checked is what Check says of a model file.
+type Checked struct {
+	servable.Report
+	Architecture string
+	Tensors      int
+	Bytes        int64 // of the file
+}
+
+// Check says whether Seal would seal the GGUF file at path, and what stands against it. It
+// needs no key and writes nothing. An error means that the file could not be read;
+// progress, which may be nil, is told how much of the tensors was.
+func Check(ctx context.Context, path string, progress func(done, total int64)) (Checked, error) {
+	in, size, err := open(path)
+	if err != nil {
+		return Checked{}, err
+	}
+	defer in.Close() // read only
+	file, report, err := look(in, size)
+	if err != nil {
+		return Checked{}, err
+	}
+	c := Checked{Report: report, Bytes: size}
+	if file == nil {
+		return c, nil
+	}
+	c.Architecture, _ = file.String("general.architecture")
+	c.Tensors = len(file.Tensors)
+	findings, err := scan(ctx, in, file, progress)
+	c.Findings = append(c.Findings, findings...)
+	return c, err
+}
+
+// open opens a regular file and returns its size.
+func open(path string) (*os.File, int64, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("sealer: %w", err)
+	}
+	info, err := in.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("sealer: %w", err), in.Close())
+	}
+	return in, info.Size(), nil
+}
+
+// look reads the header and says what stands against sealing it. The file is nil where
+// there is no header to look at.
+func look(in io.ReaderAt, size int64) (*gguf.File, servable.Report, error) {
+	file, err := gguf.Parse(in, size)
+	if failed(err) {
+		return nil, servable.Report{}, fmt.Errorf("sealer: %w", err)
+	}
+	if err != nil {
+		detail := err.Error()
+		if _, sealed := chunkseal.Inspect(in, size); sealed == nil {
+			detail = "this file is sealed already; `anchorhold inspect` shows it. What can be checked is the GGUF file that it was made of"
+		}
+		return nil, servable.Report{Findings: []servable.Finding{{Code: servable.CodeFormat, Name: "file", Detail: detail}}}, nil
+	}
+	report := servable.Check(file)
+	for _, t := range file.Tensors {
+		_, tiled := tileType(t.Type)
+		known := tiled && (len(t.Dims) > 1 || t.Type == gguf.F32) // else it was named for its type
+		said := slices.ContainsFunc(report.Findings, func(f servable.Finding) bool { return f.Name == t.Name })
+		if _, err := planTensor(t); err != nil && known && !said {
+			report.Findings = append(report.Findings, servable.Finding{Code: servable.CodeTensorShape, Name: t.Name, Detail: err.Error()})
+		}
+	}
+	return file, report, nil
+}
+
+// failed tells an error of the disk from one of the file's content.
+func failed(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, number := errors.AsType[syscall.Errno](err)
+	return path || number
+}
+
+// scanBytes is how much of a tensor is looked at at a time: whole blocks of every type.
+const scanBytes = 18 * 20 * 34 * 64
+
+// scan looks for values that are no finite numbers.
+func scan(ctx context.Context, in io.ReaderAt, file *gguf.File, progress func(done, total int64)) (findings []servable.Finding, err error) {
+	var done, total int64
+	for _, t := range file.Tensors {
+		total += t.Size
+	}
+	buffer := make([]byte, scanBytes)
+	defer clear(buffer)
+	for _, t := range file.Tensors {
+		for at := int64(0); at < t.Size; at += scanBytes {
+			if err := ctx.Err(); err != nil {
+				return nil, context.Cause(ctx)
+			}
+			part := buffer[:min(scanBytes, t.Size-at)]
+			if n, err := in.ReadAt(part, file.DataOffset+t.Offset+at); n < len(part) {
+				return nil, fmt.Errorf("sealer: tensor %s: read %d bytes at %d: %w", t.Name, len(part), at, err)
+			}
+			if finding := finite(t, part); finding != nil {
+				findings = append(findings, *finding)
+				done += t.Size - at
+				break
+			}
+			if done += int64(len(part)); progress != nil {
+				progress(done, total)
+			}
+		}
+	}
+	return findings, nil
+}
+
+// floats says how the floating-point numbers of a type lie: blocks of so many bytes that
+// begin with so many of float16, or, with none, values of float32.
+func floats(t gguf.Type) (block, halves int, ok bool) {
+	switch t {
+	case gguf.F32:
+		return 4, 0, true
+	case gguf.F16:
+		return 2, 1, true
+	case gguf.Q4_0:
+		return 18, 1, true
+	case gguf.Q4_1:
+		return 20, 2, true
+	case gguf.Q8_0:
+		return 34, 1, true
+	}
+	return 0, 0, false
+}
+
+// finite returns a finding if a value or scale of the tensor is infinite or no number.
+func finite(t gguf.Tensor, data []byte) *servable.Finding {
+	block, halves, ok := floats(t.Type)
+	if !ok || t.Name == servable.Positive && t.Type != gguf.F32 {
+		return nil // refused for its type
+	}
+	const exponent16, exponent32 = 0x7c00, 0x7f800000
+	for at := 0; at+block <= len(data); at += block {
+		bad := halves == 0 && binary.LittleEndian.Uint32(data[at:])&exponent32 == exponent32
+		for i := range halves {
+			bad = bad || binary.LittleEndian.Uint16(data[at+2*i:])&exponent16 == exponent16
+		}
+		if bad {
+			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name,
+				Detail: "holds an infinite value or one that is no number (NaN): the file is damaged, or its training diverged"}
+		}
+		if t.Name == servable.Positive && !(math.Float32frombits(binary.LittleEndian.Uint32(data[at:])) > 0) {
+			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name, Detail: "holds a value that is not above 0, by which a frequency would be divided"}
+		}
+	}
+	return nil
+}

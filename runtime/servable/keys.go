@@ -1,0 +1,314 @@
+package servable
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// rule judges the value of a key that is there: what stands against it, or nothing.
+type rule func(c *checker, key string) string
+
+// entry is what is made of a key.
+type entry struct {
+	rule rule   // nil accepts every value
+	what string // what the engine does with it, for docs/models.md
+	note bool   // say that it is not used
+}
+
+// The keys are those of the GGUF specification (ggml-org/ggml, docs/gguf.md) and of
+// gguf-py's constants (package gguf 0.19.0, constants.py); what a key does is llama.cpp's
+// reading of it for the architecture llama (src/llama-model.cpp, src/llama-vocab.cpp).
+var (
+	computed    = entry{what: "used"}
+	description = entry{what: "describes the file; changes nothing"}
+)
+
+// general are the keys under general. that are known.
+var general = map[string]entry{
+	"architecture":         computed,
+	"alignment":            computed,
+	"type":                 {rule: text("model"), what: "only `model`; adapters, vocabularies and projectors are no models"},
+	"quantization_version": {rule: number(2), what: "only 2, the layout of blocks that the engine reads"},
+	"file_type":            {what: "the type of most tensors, each of which says its own"},
+	"name":                 description, "author": description, "version": description, "organization": description,
+	"finetune": description, "basename": description, "description": description, "quantized_by": description,
+	"size_label": description, "parameter_size_class": description, "license": description, "license.name": description, "license.link": description,
+	"url": description, "doi": description, "uuid": description, "repo_url": description,
+	"source.url": description, "source.doi": description, "source.uuid": description, "source.repo_url": description, "source.huggingface.repository": description,
+	"tags": description, "languages": description, "datasets": description,
+	"base_model.*": description, "dataset.*": description,
+	"sampling.*": {what: "the publisher's suggestions for sampling; requests state their own", note: true},
+}
+
+// ofModel are the keys under llama. that are known.
+var ofModel = map[string]entry{
+	"block_count": computed, "embedding_length": computed, "feed_forward_length": computed, "context_length": computed,
+	"attention.head_count": computed, "attention.head_count_kv": computed, "attention.key_length": computed, "attention.layer_norm_rms_epsilon": computed,
+	"rope.dimension_count": computed, "rope.freq_base": computed,
+	"vocab_size":                           {rule: vocabulary, what: "must be the number of tokens"},
+	"attention.value_length":               {rule: valueLength, what: "must be the size of a key"},
+	"attention.causal":                     {rule: boolean(true), what: "only true"},
+	"attention.scale":                      {rule: attentionScale, what: "must be 1 / sqrt(size of a key)"},
+	"attention.sliding_window":             {rule: window, what: "only 0, or no shorter than the context"},
+	"attention.max_alibi_bias":             {rule: number(0), what: "only 0"},
+	"attention.clamp_kqv":                  {rule: number(0), what: "only 0"},
+	"attn_logit_softcapping":               {rule: number(0), what: "only 0"},
+	"final_logit_softcapping":              {rule: number(0), what: "only 0"},
+	"logit_scale":                          {rule: number(1), what: "only 1"},
+	"residual_scale":                       {rule: number(1), what: "only 1"},
+	"embedding_scale":                      {rule: number(1), what: "only 1"},
+	"rope.scaling.type":                    {rule: text("none", "linear"), what: "only `none`, and `linear` with a factor of 1"},
+	"rope.scaling.factor":                  {rule: number(1), what: "only 1"},
+	"rope.scale_linear":                    {rule: number(1), what: "only 1; the older name of the factor"},
+	"rope.scaling.attn_factor":             {rule: number(1), what: "only 1"},
+	"rope.scaling.original_context_length": {what: "of the scalings yarn and longrope alone, which are refused"},
+	"rope.scaling.finetuned":               {what: "says how the model was made; changes nothing"},
+	"expert_count":                         {rule: number(0), what: "only 0"},
+	"expert_used_count":                    {rule: number(0), what: "only 0"},
+	"expert_shared_count":                  {rule: number(0), what: "only 0"},
+	"nextn_predict_layers":                 {rule: number(0), what: "only 0"},
+	"pooling_type":                         {rule: number(0), what: "only 0, none"},
+	"use_parallel_residual":                {rule: boolean(false), what: "only false"},
+	"tensor_data_layout":                   {rule: text("Meta AI original pth"), what: "only `Meta AI original pth`, in which neighbours are rotated together"},
+}
+
+// ofTokenizer are the keys under tokenizer. that are known.
+var ofTokenizer = map[string]entry{
+	"ggml.model":                    {what: "only `gpt2`, byte-level BPE"},
+	"ggml.pre":                      {what: "the pre-tokenizers that the refusal lists"},
+	"ggml.tokens":                   computed,
+	"ggml.token_type":               computed,
+	"ggml.merges":                   computed,
+	"ggml.scores":                   {what: "of SentencePiece, which is refused; byte-level BPE has ranks"},
+	"ggml.bos_token_id":             {rule: token, what: "used"},
+	"ggml.eos_token_id":             {rule: token, what: "used"},
+	"ggml.eot_token_id":             {rule: token, what: "used: ends an answer"},
+	"ggml.eom_token_id":             {rule: token, what: "used: ends an answer"},
+	"ggml.fim_pad_token_id":         {rule: token, what: "used: ends an answer"},
+	"ggml.fim_rep_token_id":         {rule: token, what: "used: ends an answer"},
+	"ggml.fim_sep_token_id":         {rule: token, what: "used: ends an answer"},
+	"ggml.fim_pre_token_id":         {rule: token, what: "of infilling, which is not offered"},
+	"ggml.fim_suf_token_id":         {rule: token, what: "of infilling, which is not offered"},
+	"ggml.fim_mid_token_id":         {rule: token, what: "of infilling, which is not offered"},
+	"ggml.prefix_token_id":          {rule: token, what: "of infilling, which is not offered"},
+	"ggml.suffix_token_id":          {rule: token, what: "of infilling, which is not offered"},
+	"ggml.middle_token_id":          {rule: token, what: "of infilling, which is not offered"},
+	"ggml.unknown_token_id":         {rule: token, what: "byte-level BPE knows every byte"},
+	"ggml.padding_token_id":         {rule: token, what: "of training in batches"},
+	"ggml.separator_token_id":       {rule: token, what: "of models that compare texts"},
+	"ggml.seperator_token_id":       {rule: token, what: "of models that compare texts; spelt so in files"},
+	"ggml.cls_token_id":             {rule: token, what: "of models that compare texts"},
+	"ggml.mask_token_id":            {rule: token, what: "of models that fill gaps"},
+	"ggml.add_bos_token":            computed,
+	"ggml.add_eos_token":            {rule: boolean(false), what: "only false"},
+	"ggml.add_sep_token":            {rule: boolean(false), what: "only false"},
+	"ggml.add_space_prefix":         {rule: boolean(false), what: "only false"},
+	"ggml.remove_extra_whitespaces": {rule: boolean(false), what: "only false"},
+	"ggml.added_tokens":             {rule: addedTokens, what: "each must be a control or user-defined token of the vocabulary"},
+	"chat_template":                 computed,
+	"chat_templates":                {what: "names the templates beside the default one", note: true},
+	"chat_template.*":               {what: "a template beside the default one, for uses that are not offered", note: true},
+}
+
+// ofFile are the keys under split. and quantize. that are known.
+var ofFile = map[string]entry{
+	"split.no":            {rule: number(0), what: "only 0: a model is sealed from one file (llama-gguf-split --merge)"},
+	"split.count":         {rule: atMostOne, what: "only 0 and 1: a model is sealed from one file (llama-gguf-split --merge)"},
+	"split.tensors.count": {rule: allTensors, what: "must be the number of tensors"},
+	"quantize.imatrix.*":  {what: "says how the file was quantized; changes nothing"},
+}
+
+// architectures are those that llama.cpp knows: a key under their names may change a result.
+var architectures = strings.Fields(`llama llama4 deci falcon falcon-h1 baichuan grok gpt2 gptj gptneox mpt starcoder refact bert modern-bert
+	nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert bloom stablelm qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3next qwen3vl
+	qwen3vlmoe qwen35 qwen35moe phi2 phi3 phimoe plamo plamo2 plamo3 codeshell orion internlm2 minicpm minicpm3 gemma gemma2 gemma3 gemma3n gemma4
+	gemma-embedding starcoder2 rwkv6 rwkv6qwen2 rwkv7 arwkv7 mamba mamba2 jamba xverse command-r cohere2 dbrx olmo olmo2 olmoe openelm arctic
+	deepseek deepseek2 deepseek2-ocr chatglm glm4 glm4moe glm-dsa bitnet t5 t5encoder jais jais2 nemotron nemotron_h nemotron_h_moe exaone exaone4
+	exaone-moe granite granitemoe granitehybrid chameleon wavtokenizer-dec plm bailingmoe bailingmoe2 dots1 arcee afmoe ernie4_5 ernie4_5-moe
+	hunyuan-moe hunyuan-dense hunyuan_vl smollm3 gpt-oss lfm2 lfm2moe dream smallthinker llada llada-moe seed_oss grovemoe apertus cogvlm minimax-m2
+	rnd1 pangu-embedded mistral3 mistral4 paddleocr mimo2 step35 llama-embed maincoder kimi-linear`)
+
+// closed are the other beginnings of keys that llama.cpp and its tools read.
+var closed = []string{"general", "tokenizer", "split", "quantize", "adapter", "clip", "control_vector", "imatrix", "training", "optimizer", "diffusion"}
+
+// keys judges every key.
+func (c *checker) keys() {
+	for _, key := range c.f.Keys() {
+		space, rest, dotted := strings.Cut(key, ".")
+		e, known := lookUp(space, rest, key)
+		architecture, _ := c.f.String("general.architecture")
+		switch {
+		case known && e.rule != nil:
+			if wrong := e.rule(c, key); wrong != "" {
+				c.find(CodeKeyValue, key, "%s", wrong)
+			}
+		case known:
+		case space == architecture && architecture != served: // said once, of the architecture
+		case !dotted || slices.Contains(closed, space) || slices.Contains(architectures, space):
+			c.find(CodeKeyUnknown, key, "a key that may change the result and that this version does not know; if it is a remark, remove it (gguf_new_metadata --remove-metadata %s)", key)
+		default:
+			c.Notes = append(c.Notes, Note{key, "a remark of the file's makers: no reader of GGUF gives this name a meaning"})
+		}
+		if known && e.note {
+			c.Notes = append(c.Notes, Note{key, e.what})
+		}
+	}
+}
+
+// lookUp finds what is made of a key.
+func lookUp(space, rest, key string) (entry, bool) {
+	switch space {
+	case "general":
+		return inTable(general, rest)
+	case served:
+		return inTable(ofModel, rest)
+	case "tokenizer":
+		return inTable(ofTokenizer, rest)
+	}
+	return inTable(ofFile, key)
+}
+
+// inTable finds a name, or the entry that ends in * for all that begin so.
+func inTable(table map[string]entry, name string) (entry, bool) {
+	if e, ok := table[name]; ok {
+		return e, true
+	}
+	for at := len(name); at > 0; {
+		if at = strings.LastIndexByte(name[:at], '.'); at < 0 {
+			break
+		}
+		if e, ok := table[name[:at]+".*"]; ok {
+			return e, true
+		}
+	}
+	return entry{}, false
+}
+
+// value reads a number of whatever type.
+func (c *checker) value(key string) (float64, bool) {
+	if v, ok := c.f.Float(key); ok {
+		return v, true
+	}
+	if v, ok := c.f.Uint(key); ok {
+		return float64(v), true
+	}
+	v, ok := c.f.Int(key)
+	return float64(v), ok
+}
+
+func number(want float64) rule {
+	return func(c *checker, key string) string {
+		if v, ok := c.value(key); !ok {
+			return fmt.Sprintf("is not one number; only %g is supported", want)
+		} else if v != want {
+			return fmt.Sprintf("is %g; only %g is supported", v, want)
+		}
+		return ""
+	}
+}
+
+func boolean(want bool) rule {
+	return func(c *checker, key string) string {
+		if v, ok := c.f.Bool(key); !ok {
+			return fmt.Sprintf("is no boolean; only %t is supported", want)
+		} else if v != want {
+			return fmt.Sprintf("is %t; only %t is supported", v, want)
+		}
+		return ""
+	}
+}
+
+func text(want ...string) rule {
+	return func(c *checker, key string) string {
+		if v, ok := c.f.String(key); !ok || !slices.Contains(want, v) {
+			return fmt.Sprintf("is %.60q; supported: %s", v, strings.Join(want, ", "))
+		}
+		return ""
+	}
+}
+
+func atMostOne(c *checker, key string) string {
+	if n, ok := c.f.Uint(key); !ok || n > 1 {
+		return fmt.Sprintf("the model is split into %d files; make one of them (llama-gguf-split --merge)", n)
+	}
+	return ""
+}
+
+func allTensors(c *checker, key string) string {
+	if n, ok := c.f.Uint(key); !ok || n != uint64(len(c.f.Tensors)) {
+		return fmt.Sprintf("the model has %d tensors and this file %d; make one file of all parts (llama-gguf-split --merge)", n, len(c.f.Tensors))
+	}
+	return ""
+}
+
+// tokens is the size of the vocabulary.
+func (c *checker) tokens() uint64 {
+	list, _ := c.f.Strings("tokenizer.ggml.tokens")
+	return uint64(list.Len())
+}
+
+func vocabulary(c *checker, key string) string {
+	if n, ok := c.f.Uint(key); !ok || n != c.tokens() {
+		return fmt.Sprintf("is %d, and the file has %d tokens", n, c.tokens())
+	}
+	return ""
+}
+
+func token(c *checker, key string) string {
+	if n, ok := c.f.Uint(key); !ok || n >= c.tokens() {
+		return fmt.Sprintf("is %d, which is no token of a vocabulary of %d", n, c.tokens())
+	}
+	return ""
+}
+
+func valueLength(c *checker, key string) string {
+	n, ok := c.f.Uint(key)
+	if c.params != nil && (!ok || n != uint64(c.params.HeadSize)) {
+		return fmt.Sprintf("is %d, and keys have %d values; the engine has both of one size", n, c.params.HeadSize)
+	}
+	return ""
+}
+
+func attentionScale(c *checker, key string) string {
+	v, ok := c.value(key)
+	if c.params == nil {
+		return ""
+	}
+	if want := 1 / math.Sqrt(float64(c.params.HeadSize)); !ok || math.Abs(v-want) > 1e-6*want {
+		return fmt.Sprintf("is %g; only 1 / sqrt(%d) = %g is supported", v, c.params.HeadSize, want)
+	}
+	return ""
+}
+
+func window(c *checker, key string) string {
+	n, ok := c.f.Uint(key)
+	if c.params != nil && (!ok || n != 0 && n < uint64(c.params.Context)) {
+		return fmt.Sprintf("is %d, shorter than the context of %d; the engine attends to all positions", n, c.params.Context)
+	}
+	return ""
+}
+
+// addedTokens are in the vocabulary as tokens that are found before words are split.
+func addedTokens(c *checker, key string) string {
+	added, ok := c.f.Strings(key)
+	list, _ := c.f.Strings("tokenizer.ggml.tokens")
+	kinds, _ := c.f.Ints("tokenizer.ggml.token_type")
+	const control, userDefined = 3, 4
+	found := map[string]bool{}
+	for i, kind := range kinds[:min(len(kinds), list.Len())] {
+		if kind == control || kind == userDefined {
+			found[string(list.At(i))] = true
+		}
+	}
+	if !ok {
+		return "is no list of texts"
+	}
+	for i := range added.Len() {
+		if !found[string(added.At(i))] {
+			return fmt.Sprintf("%.60q is no control or user-defined token of the vocabulary", added.At(i))
+		}
+	}
+	return ""
+}

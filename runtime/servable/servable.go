@@ -1,0 +1,223 @@
+// Package servable says whether the engine can serve a GGUF model exactly as its file
+// means it, and names everything that stands against it.
+//
+// It guarantees that a file without findings has no tensor, no metadata key that changes
+// the result, no tokenizer and no template that the engine would pass over: each is
+// computed with, or known to say nothing that the engine does not do already, or it is a
+// finding. What it does not know is a finding. It trusts nothing in the file but that
+// package gguf parsed it. docs/models.md lists what it makes of every key.
+//
+// The sealer calls it before a model is sealed, and the inference engine when one is
+// opened, since an older sealer may have let more through.
+package servable
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/model"
+	"github.com/anchorhold/anchorhold/runtime/tokenize"
+)
+
+// Reason is the reason code of a model that cannot be served.
+const Reason = "model-unsupported"
+
+// Code tells kinds of findings apart. Codes are stable.
+type Code string
+
+// The codes of findings.
+const (
+	CodeFormat       Code = "file-format"              // no GGUF file of a known version, or a damaged one
+	CodeArchitecture Code = "architecture-unsupported" // the engine computes another one
+	CodeKeyUnknown   Code = "key-unknown"              // a key that may change the result, and nobody here knows how
+	CodeKeyValue     Code = "key-value"                // a key whose value the engine does not honour
+	CodeKeyMissing   Code = "key-missing"              // the file does not say what the engine must know
+	CodeTensor       Code = "tensor-unknown"           // a tensor that takes no part in the forward pass
+	CodeTensorGone   Code = "tensor-missing"           // one that the forward pass needs
+	CodeTensorShape  Code = "tensor-shape"             // one of another shape than the header says
+	CodeTensorType   Code = "tensor-type"              // one in a type that the engine does not compute with
+	CodeTensorValue  Code = "tensor-value"             // one that holds values that are no finite numbers
+	CodeTokenizer    Code = "tokenizer-unsupported"    // text would become other tokens
+	CodeTemplate     Code = "template-unsupported"     // conversations would become other prompts
+	CodeClassifier   Code = "classifier-unsupported"   // an ONNX file that is no classifier of a known kind
+)
+
+// Finding is one thing that stands against serving a model.
+type Finding struct {
+	Code Code `json:"code"`
+	// Name is the key or tensor; of the same tensor in several blocks, with * for the number.
+	Name string `json:"name"`
+	// Count is how many tensors the name stands for.
+	Count int `json:"count,omitempty"`
+	// Detail is a sentence for people: what it is, and what is possible.
+	Detail string `json:"detail"`
+}
+
+// String is the finding in one line.
+func (f Finding) String() string {
+	if f.Count > 1 {
+		return fmt.Sprintf("%s: %s (%d of them): %s", f.Code, f.Name, f.Count, f.Detail)
+	}
+	return fmt.Sprintf("%s: %s: %s", f.Code, f.Name, f.Detail)
+}
+
+// Note is a part of the file that is not used, and why that does not change the model.
+type Note struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
+
+// Error refuses a model, with everything that was found.
+type Error struct{ Findings []Finding }
+
+// shown is how many findings an error's text spells out.
+const shown = 8
+
+// Error names the findings.
+func (e *Error) Error() string {
+	lines := make([]string, 0, shown+1)
+	for i, f := range e.Findings {
+		if i == shown {
+			lines = append(lines, fmt.Sprintf("and %d more", len(e.Findings)-shown))
+			break
+		}
+		lines = append(lines, f.String())
+	}
+	return Reason + ": this model cannot be served as its file means it: " + strings.Join(lines, "; ")
+}
+
+// Refuse is an *Error of these findings, or nil if there are none.
+func Refuse(findings []Finding) error {
+	if len(findings) == 0 {
+		return nil
+	}
+	return &Error{findings}
+}
+
+// Report is all that is to be said about a file.
+type Report struct {
+	Findings []Finding
+	Notes    []Note
+}
+
+// Check looks at everything in a header.
+func Check(f *gguf.File) Report {
+	r := header(f)
+	_, _, findings := Text(f)
+	r.Findings = append(r.Findings, findings...)
+	return r
+}
+
+// Header looks at keys and tensors, and takes little memory for it. What it leaves to Text
+// are the tokenizer and the template themselves.
+func Header(f *gguf.File) []Finding { return header(f).Findings }
+
+func header(f *gguf.File) Report {
+	c := &checker{f: f}
+	c.architecture()
+	c.keys()
+	c.tensors()
+	return c.Report
+}
+
+// Text makes the tokenizer and the chat template, which is nil if the file has none, or says
+// why they cannot be made.
+func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
+	var findings []Finding
+	tokenizer, err := tokenize.New(f)
+	if err != nil {
+		name := "tokenizer.ggml"
+		if kind, _ := f.String("tokenizer.ggml.model"); kind != "gpt2" {
+			name = "tokenizer.ggml.model"
+		}
+		findings = append(findings, Finding{Code: CodeTokenizer, Name: name, Detail: strings.TrimPrefix(err.Error(), "tokenizer: ")})
+	}
+	if !f.Has(templateKey) {
+		return tokenizer, nil, findings
+	}
+	template, err := tokenize.NewTemplate(f)
+	if err == nil {
+		err = probe(template)
+	}
+	if err != nil {
+		findings = append(findings, Finding{Code: CodeTemplate, Name: templateKey, Detail: strings.TrimPrefix(err.Error(), "chat template: ") +
+			"; a file without a template is served at /v1/completions alone"})
+		template = nil
+	}
+	return tokenizer, template, findings
+}
+
+const templateKey = "tokenizer.chat_template"
+
+// probe renders the plainest conversations: a template that uses what is not supported in
+// all of them would fail every request.
+func probe(t *tokenize.Template) error {
+	say := func(role string) tokenize.Message { return tokenize.Message{Role: role, Content: "text"} }
+	for _, conversation := range [][]tokenize.Message{
+		{say("user")},
+		{say("user"), say("assistant"), say("user")},
+		{say("system"), say("user")}, // some models have no system turns, and say so
+	} {
+		_, err := t.Render(conversation, true)
+		if raised, ok := errors.AsType[*tokenize.RaisedError](err); ok && conversation[0].Role != "system" {
+			return fmt.Errorf("refuses a conversation of user, assistant and user (%d of them): %s", len(conversation), raised.Message)
+		} else if err != nil && !ok {
+			return err
+		}
+	}
+	return nil
+}
+
+// checker collects findings.
+type checker struct {
+	f      *gguf.File
+	params *model.Params // nil where the architecture or its keys are not what the engine knows
+	Report
+}
+
+func (c *checker) find(code Code, name, detail string, args ...any) {
+	c.Findings = append(c.Findings, Finding{Code: code, Name: name, Detail: fmt.Sprintf(detail, args...)})
+}
+
+// architecture reads the shape of the model, if it is one that the engine knows.
+func (c *checker) architecture() {
+	const key = "general.architecture"
+	name, ok := c.f.String(key)
+	switch {
+	case !ok:
+		c.find(CodeKeyMissing, key, "the file does not say which architecture it is of")
+	case name != served:
+		c.find(CodeArchitecture, key, "%q is not supported; this version serves %s. Its tensors and its %s keys were not looked at further", name, served, name)
+	default:
+		p, err := model.ParseParams(c.f)
+		if err != nil {
+			c.keyErrors(err)
+			return
+		}
+		c.params = &p
+	}
+}
+
+// keyErrors makes findings of what model.ParseParams says.
+func (c *checker) keyErrors(err error) {
+	list := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		list = joined.Unwrap()
+	}
+	for _, err := range list {
+		k, ok := errors.AsType[*model.KeyError](err)
+		switch {
+		case !ok:
+			c.find(CodeKeyValue, served, "%s", err)
+		case c.f.Has(k.Key):
+			c.find(CodeKeyValue, k.Key, "%s", k.Detail)
+		default:
+			c.find(CodeKeyMissing, k.Key, "%s", k.Detail)
+		}
+	}
+}
+
+// served is the architecture that the engine computes.
+const served = "llama"
