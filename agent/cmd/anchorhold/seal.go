@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
+	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -21,6 +22,7 @@ func newSeal(inv *invocation) *cobra.Command {
 	var unlock unlockFlags
 	var keyFile, publisher string
 	var quantizer quantizing
+	var check bool
 	opt := sealer.Options{}
 	c := &cobra.Command{
 		Use:   "seal MODEL --out MODEL.ahm",
@@ -34,11 +36,27 @@ LogisticRegression, RidgeClassifier, LinearSVC and MLPClassifier (ReLU), alone o
 scalers, and PyTorch's dense and small convolutional networks with ReLU. docs/classifiers.md
 lists what exporters write, what is accepted, and why the rest is refused. Values outside
 the ranges of --calibration are clipped: seal says how many, warns from 1 %, and refuses
-more than 10 % of them for --test.`,
-		Example: `  anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
+more than 10 % of them for --test.
+
+A model is sealed only if agents compute it exactly as its file means it: each tensor,
+key that changes the result, tokenizer, template and type is honoured, or refused by
+name (model-unsupported). --check says so without a key, and writes nothing;
+docs/models.md has what is made of every key. Agents look again when they open it.
+
+Exit status:
+  0  sealed; with --check: it can be served
+  1  a file could not be read or written
+  2  wrong command line
+  3  refused: it cannot be served as it is, and each reason is named`,
+		Example: `  anchorhold seal --check model.gguf
+  anchorhold seal --check digits.onnx --json
+  anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
   anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`,
 		Args: exactly(1, "one GGUF or ONNX file"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if check {
+				return checkFile(c, inv, args[0])
+			}
 			if err := need(c, "out", "key", "publisher", "name", "model-version"); err != nil {
 				return err
 			}
@@ -73,6 +91,9 @@ more than 10 % of them for --test.`,
 				s, err = sealer.Seal(c.Context(), opt)
 				id = s.Root
 			}
+			if _, ok := errors.AsType[*servable.Error](err); ok {
+				return fmt.Errorf("%w: %w", errRefused, err)
+			}
 			if err != nil {
 				return err
 			}
@@ -88,6 +109,7 @@ more than 10 % of them for --test.`,
 			})
 		},
 	}
+	c.Flags().BoolVar(&check, "check", false, "say whether agents can serve the model, and name what stands against it; seal nothing")
 	c.Flags().StringVar(&opt.Out, "out", "", "sealed file, a new one")
 	c.Flags().StringVar(&keyFile, "key", "", "file with the model key (keygen model)")
 	c.Flags().StringVar(&publisher, "publisher", "", "the publisher's key file (keygen publisher)")
