@@ -104,8 +104,8 @@ func (f *files) asks(o opened, open []opened) bool {
 	return !ok || !slices.ContainsFunc(open, func(have opened) bool { return have.resource == o.resource })
 }
 
-// want returns what M5 says of the configuration's sealed files.
-func (f *files) want(cfg settings.Config, open []opened) []protocol.Sealed {
+// want returns what M5 says of the sealed files that the resources are for.
+func (f *files) want(cfg settings.Config, resources []string, open []opened) []protocol.Sealed {
 	wanted := map[string][]protocol.File{}
 	add := func(o opened) {
 		known := slices.ContainsFunc(wanted[o.resource], func(have protocol.File) bool { return have.ID == o.file.ID })
@@ -124,7 +124,7 @@ func (f *files) want(cfg settings.Config, open []opened) []protocol.Sealed {
 		add(o)
 	}
 	var out []protocol.Sealed
-	for _, name := range cfg.Resources() { // sorted
+	for _, name := range resources { // sorted
 		for _, o := range open {
 			if o.resource == name {
 				add(o)

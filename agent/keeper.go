@@ -38,6 +38,10 @@ type keeper struct {
 	reloaded chan reload
 	busy     service.Underway // the attempt under way
 	pending  <-chan struct{}  // closed once the last attempt has come back; run's alone
+	barred   *verdict         // on the model; nil while it may be opened. run's alone
+	file     stamp            // of the model, when it was looked at last; run's alone
+	due      time.Time        // of the next renewal; run's alone
+	refused  func(error)      // told why the model cannot be opened; optional
 }
 
 // opener opens a model: with a key of that version, while so many bytes of the limit stay
@@ -57,6 +61,7 @@ type reload struct {
 type notOpened struct {
 	error
 	paths []string
+	model bool // it is about the language model
 	kept  bool
 }
 
@@ -75,13 +80,19 @@ func (k *keeper) run(ctx context.Context) error {
 		case asked = <-k.reloaded:
 			k.cfg, k.broker, retry = asked.cfg, asked.broker, retryFirst
 			k.files.refused = nil // somebody may know that they are good now
+			k.unbar()
+			k.due = time.Time{}
 			k.log.Info("configuration reloaded; attesting anew")
 		case <-next.C:
 		}
 		wait, err := k.attest(ctx)
 		k.judge(asked, before, err)
-		if err != nil && ctx.Err() == nil {
-			k.log.Error("attestation failed", "err", err, "next_try", retry)
+		if _, said := errors.AsType[known](err); err != nil && !said && ctx.Err() == nil {
+			what := "attestation failed"
+			if _, ok := errors.AsType[notOpened](err); ok {
+				what = "a sealed file did not open"
+			}
+			k.log.Error(what, "err", err, "next_try", retry)
 			wait = retry
 			retry = min(2*retry, retryLongest)
 		} else {
@@ -125,11 +136,17 @@ func (k *keeper) remaining() (time.Duration, bool) {
 	return k.tenure.lease.Remaining(time.Now()), true
 }
 
-// attest runs one exchange and takes over what it yields. It returns when to
-// attest next.
+// attest runs one exchange and takes over what it yields, unless there is nothing to ask
+// for. It returns when to come again. That the model cannot be opened is a known error.
 func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
+	why := k.standing()
+	resources := k.needed(why != nil)
+	remaining, held := k.remaining()
+	if why != nil && (len(resources) == 0 || held && time.Now().Before(k.due)) {
+		return lookAgain, known{why}
+	}
 	limit := exchangeLimit
-	if remaining, held := k.remaining(); held {
+	if held {
 		limit = min(limit, max(remaining, time.Millisecond)) // the lease's end is an occasion to try anew
 	}
 	attempt, cancel := context.WithTimeout(ctx, limit)
@@ -139,7 +156,7 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	if k.others != nil {
 		open = append(open, k.others()...)
 	}
-	broker, resources, sealed := k.broker, k.cfg.Resources(), k.files.want(k.cfg, open)
+	broker, sealed := k.broker, k.files.want(k.cfg, resources, open)
 	err := k.aside(attempt, func() (err error) { lease, err = broker.Acquire(attempt, resources, sealed...); return err }, func() { lease.Wipe() })
 	if err != nil {
 		return 0, err
@@ -148,14 +165,28 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	under, end := context.WithTimeout(ctx, lease.Remaining(time.Now()))
 	defer end()
 	cfg, named := k.cfg, k.files.named(sealed, open)
-	if err := k.aside(under, func() error { return k.take(under, cfg, lease, named) }, func() {}); err != nil {
-		if failed, ok := errors.AsType[notOpened](err); ok {
-			k.files.refuse(failed.paths)
-		}
+	err = k.aside(under, func() error { return k.take(under, cfg, lease, named, why != nil) }, func() {})
+	wait := renewIn(lease.Remaining(time.Now()))
+	k.due = time.Now().Add(wait)
+	failed, ok := errors.AsType[notOpened](err)
+	if ok {
+		k.files.refuse(failed.paths)
+	}
+	switch ok = ok && failed.model && !failed.kept; {
+	case ok && lasting(failed):
+		why = k.bar(failed) // the lease goes on for what else it is for
+	case ok && wrongKey(failed): // the next key may be the right one, at the pace of renewals
+		k.log.Error("the model's key does not open it", "reason", string(unavailable(failed).Reason), "err", failed, "next_try", wait)
+		k.serving(lease)
+		return wait, known{failed}
+	case err != nil:
 		return 0, err
 	}
 	k.serving(lease)
-	return renewIn(lease.Remaining(time.Now())), nil
+	if why != nil {
+		return min(wait, lookAgain), known{why}
+	}
+	return wait, nil
 }
 
 // aside runs f in a goroutine of its own and returns its error, or gives it up some
@@ -219,12 +250,12 @@ func (k *keeper) shorten(lease *client.Lease) {
 
 // take adopts a lease: its keys go to long work and to the model, and what nobody
 // takes is wiped. It may be given up at the lease's end and go on later: then it
-// finds the lease gone and its keys wiped.
-func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Lease, named named) error {
+// finds the lease gone and its keys wiped. Of a model that is barred there is no key.
+func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Lease, named named, barred bool) error {
 	defer lease.Wipe() // what nobody took
 	var key client.Key
 	var anew bool
-	if len(cfg.Models) > 0 {
+	if len(cfg.Models) > 0 && !barred {
 		var ok bool
 		if key, ok = lease.Keys[cfg.Models[0].Resource]; !ok {
 			return evidence.Refuse(ReasonModelUnavailable, "the broker granted a lease without the model's key")
@@ -255,7 +286,7 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 		if err := hand(); err != nil {
 			return err
 		}
-		if k.tenure.settledOn(named.trouble) {
+		if !barred && k.tenure.settledOn(named.trouble) {
 			k.log.Error("an installed file is not served; the one before it goes on while its key is granted", "err", named.trouble)
 		}
 		if len(cfg.Models) == 0 {
@@ -292,7 +323,7 @@ func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *clie
 	opened, err := k.openNext(ctx, cfg, lease, held, key.Version)
 	if err != nil {
 		held.wipe()
-		failed := notOpened{err, []string{m.Path}, k.tenure.failed(lease, err)}
+		failed := notOpened{error: err, paths: []string{m.Path}, model: true, kept: k.tenure.failed(lease, err)}
 		if failed.kept {
 			k.log.Error("the model's next file does not open; the one before it goes on while its key is granted", "model", m.Name, "err", err)
 			failed.error = fmt.Errorf("the model before goes on: %w", err)

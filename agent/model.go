@@ -150,6 +150,9 @@ func (o *openModel) openWith(ctx context.Context, cfg settings.Config, publisher
 		header, err = gguf.ParseHeader(o.weights.Header())
 	}
 	if err == nil {
+		err = o.weights.Match(header)
+	}
+	if err == nil {
 		o.engine, err = infer.New(infer.Config{Source: o.weights, File: header, Budget: o.memory, Threads: o.threads,
 			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel})
 	}

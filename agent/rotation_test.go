@@ -151,7 +151,7 @@ func TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting(t *testing.T) {
 		open := []opened{{resource: "models/a", file: protocol.File{ID: [32]byte{1}, Commitment: [32]byte{2}, Model: [32]byte{3}}}}
 		for i, took := range []time.Duration{lookGrace, 0, 0} {
 			began := time.Now()
-			got := f.want(cfg, open)
+			got := f.want(cfg, cfg.Resources(), open)
 			if len(got) != 1 || got[0].Resource != "models/a" || !slices.Equal(got[0].Files, []protocol.File{open[0].file}) {
 				t.Errorf("renewal %d names %v", i, got)
 			}
@@ -161,7 +161,7 @@ func TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting(t *testing.T) {
 		}
 		close(disk)
 		synctest.Wait()
-		if f.want(cfg, nil); asked != 2 {
+		if f.want(cfg, cfg.Resources(), nil); asked != 2 {
 			t.Errorf("the disk was asked %d times", asked)
 		}
 	})

@@ -110,7 +110,7 @@ func (d *daemon) prepare() (err error) {
 		return err
 	}
 	d.client.Store(broker)
-	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, heap: limitHeap, files: files{installed: installed}, reloaded: make(chan reload)}
+	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, heap: limitHeap, files: files{installed: installed}, reloaded: make(chan reload), refused: d.refused}
 	d.prepareWork()
 	s, kept := d.Config.Socket, d.Config.Receipts
 	uids, gids, err := s.Allowed()
@@ -268,6 +268,22 @@ func (d *daemon) announce(lease *client.Lease) {
 		what = names[0]
 	}
 	status := fmt.Sprintf("serving %s until %s", what, lease.Expires.Format(time.TimeOnly))
+	if err := d.tenure.Serving(); err != nil {
+		status = notServing(err)
+	}
+	d.tellStatus(status)
+}
+
+// refused tells that the model cannot be opened.
+func (d *daemon) refused(err error) { d.tellStatus(notServing(err)) }
+
+func notServing(err error) string {
+	reason, _ := reasonAndDetail(err)
+	return fmt.Sprintf("not serving: %s; see anchorhold status", reason)
+}
+
+// tellStatus is the line that the service manager shows.
+func (d *daemon) tellStatus(status string) {
 	if err := service.Status(status); err != nil {
 		d.Logger.Warn("service manager", "err", err)
 	}

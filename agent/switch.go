@@ -363,12 +363,8 @@ func (t *tenure) failed(lease *client.Lease, err error) (kept bool) {
 	if t.lease != lease {
 		return false
 	}
-	reason := ReasonModelUnavailable
-	if why, _ := evidence.ReasonOf(err); why == ReasonModelNotGranted {
-		reason = why
-	}
 	t.opening = nil
-	refusal := evidence.Refuse(reason, "%v", err)
+	refusal := unavailable(err)
 	if kept = t.model != nil; kept {
 		t.trouble = refusal
 	} else {

@@ -68,6 +68,7 @@ type tenure struct {
 	awaited chan struct{}    // nil, or closed once requests need wait no longer for the next model
 	refusal error
 	trouble error // why the model's next file is not served in its place
+	barred  error // why the model cannot be opened under any lease; nil while it may be
 }
 
 func newTenure(log *slog.Logger) *tenure {
@@ -155,6 +156,24 @@ func (t *tenure) refuse(reason evidence.Reason, format string, args ...any) erro
 	return t.finish(nil, evidence.Refuse(reason, format, args...))
 }
 
+// bar says that the model cannot be opened under any lease, or with nil that it may be. It
+// outlives leases, and touches no model that is open.
+func (t *tenure) bar(why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.barred = why
+	if why != nil && t.model == nil {
+		t.refusal = why
+	}
+}
+
+// serves says whether a model is open.
+func (t *tenure) serves() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.model != nil
+}
+
 // finish ends the tenure, if it is that of the lease (nil is any): running requests
 // end, then weights and keys are wiped. It returns after the memory is clear, which
 // takes no longer than closeGrace whoever still holds it.
@@ -164,7 +183,9 @@ func (t *tenure) finish(lease *client.Lease, refusal error) error {
 		t.mu.Unlock()
 		return nil
 	}
-	t.refusal, t.trouble = refusal, nil
+	if t.refusal, t.trouble = refusal, nil; lease != nil && t.barred != nil {
+		t.refusal = t.barred // a lease that ends is not what keeps it from being served
+	}
 	t.admit()
 	t.part(t.model, refusal)
 	t.part(t.leaving, refusal)

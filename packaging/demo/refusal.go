@@ -68,7 +68,7 @@ func (d *demo) refuseFlippedBit(ctx context.Context) (string, error) {
 	if err := os.WriteFile(damaged, data, 0o600); err != nil {
 		return "", err
 	}
-	line, err := d.refusedAgent(ctx, "damaged", damaged, goodMeasurement, "attestation failed", "chunk")
+	line, err := d.refusedAgent(ctx, "damaged", damaged, goodMeasurement, "model cannot be opened", "chunk")
 	if err != nil {
 		return "", err
 	}

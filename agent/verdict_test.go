@@ -1,0 +1,372 @@
+//go:build !release
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+	"github.com/anchorhold/anchorhold/runtime/servable"
+)
+
+// unsupported seals a model that the engine would compute otherwise than its file means it.
+func (g guest) unsupported(t *testing.T, path string) {
+	t.Helper()
+	raw, err := gguftest.Variant{Edit: func(m *gguftest.Model) { m.Set("llama.final_logit_softcapping", float32(30)) }}.File(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := filepath.Join(t.TempDir(), "in.gguf")
+	write(t, in, raw)
+	g.sealFile(t, in, path, modelKey, 3)
+}
+
+// replace puts a whole file under the name of the guest's model.
+func (g guest) replace(t *testing.T, make func(path string)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "other.ahm")
+	make(path)
+	install(t, path, g.sealed)
+}
+
+// TestModelThatCannotBeOpenedIsAskedForOnce: one lease for one file, however long it lies
+// there; the reason stays when that lease ends; another file is tried at once, and a reload
+// is a new attempt.
+func TestModelThatCannotBeOpenedIsAskedForOnce(t *testing.T) {
+	g := newGuest(t)
+	g.replace(t, func(path string) { g.unsupported(t, path) })
+	good := filepath.Join(t.TempDir(), "good.ahm")
+	g.seal(t, good, modelKey, 3)
+	for _, mode := range []string{"", "streamed"} {
+		g.cfg.Models[0].Mode = mode
+		bad, err := os.ReadFile(g.sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{t: t}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+			k := s.keeper(g)
+			run(t, k, func() {
+				for _, after := range []time.Duration{0, 12 * time.Second, 10 * time.Minute, 10 * time.Hour} {
+					time.Sleep(after)
+					synctest.Wait()
+					err := k.tenure.Serving()
+					if got := reasonOf(t, k); got != ReasonModelUnsupported || !strings.Contains(err.Error(), "llama.final_logit_softcapping") {
+						t.Errorf("after %s: %v", after, err)
+					}
+					if key, calls := s.key(0); calls != 1 || key.Len() != 0 {
+						t.Fatalf("after %s: %d leases, %d bytes of key", after, calls, key.Len())
+					}
+				}
+				k.reloaded <- reload{cfg: k.cfg, broker: s}
+				synctest.Wait()
+				if _, calls := s.key(0); calls != 2 || reasonOf(t, k) != ReasonModelUnsupported {
+					t.Errorf("after a reload: %d leases, %v", calls, k.tenure.Serving())
+				}
+				install(t, good, g.sealed)
+				time.Sleep(lookAgain)
+				synctest.Wait()
+				if _, calls := s.key(0); calls != 3 || reasonOf(t, k) != "serving" {
+					t.Errorf("after another file: %d leases, %v", calls, k.tenure.Serving())
+				}
+			})
+		})
+		write(t, g.sealed, bad)
+	}
+}
+
+// TestWhatThePublicPartShowsCostsNoKey: the file is missing, another publisher's, an old
+// version, cut or changed. No key is asked for before it is another one.
+func TestWhatThePublicPartShowsCostsNoKey(t *testing.T) {
+	g, other := newGuest(t), newGuest(t)
+	good, err := os.ReadFile(g.sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := slices.Clone(good)
+	changed[len(changed)-20] ^= 1 // in the signature
+	foreign, err := os.ReadFile(other.sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		file    []byte
+		minimum uint64
+		says    string
+	}{
+		"missing":           {nil, 0, "no such file"},
+		"empty":             {[]byte{}, 0, chunkseal.ReasonNotSealed},
+		"cut":               {good[:len(good)-100], 0, "ends"},
+		"another publisher": {foreign, 0, chunkseal.ReasonPublisher},
+		"changed":           {changed, 0, chunkseal.ReasonSignature},
+		"an old version":    {good, 9, chunkseal.ReasonRollback},
+	} {
+		g.cfg.Models[0].MinimumVersion = tc.minimum
+		if err := os.Remove(g.sealed); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if tc.file != nil {
+			write(t, g.sealed, tc.file)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{t: t}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+			k := s.keeper(g)
+			run(t, k, func() {
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				err := k.tenure.Serving()
+				if reasonOf(t, k) != ReasonModelUnavailable || !strings.Contains(err.Error(), tc.says) || len(s.given) != 0 {
+					t.Errorf("%s: %d keys were asked for: %v", name, len(s.given), err)
+				}
+				if tc.minimum != 0 {
+					return
+				}
+				write(t, g.sealed+".good", good)
+				install(t, g.sealed+".good", g.sealed)
+				time.Sleep(lookAgain)
+				synctest.Wait()
+				if reasonOf(t, k) != "serving" || len(s.given) != 1 {
+					t.Errorf("%s, then the right file: %d keys, %v", name, len(s.given), k.tenure.Serving())
+				}
+			})
+		})
+	}
+}
+
+// TestAWrongKeyIsAskedForAtThePaceOfRenewals: the broker's store may be put right, so that
+// it is tried again, and not four times in twelve seconds.
+func TestAWrongKeyIsAskedForAtThePaceOfRenewals(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		wrong := s.grant(5*time.Minute, strings.Repeat("w", 32), 1)
+		s.steps = []func(context.Context) (*client.Lease, error){wrong, wrong, s.grant(5*time.Minute, modelKey, 2)}
+		k := s.keeper(g)
+		run(t, k, func() {
+			time.Sleep(3 * time.Minute)
+			synctest.Wait()
+			if _, calls := s.key(0); calls != 1 || reasonOf(t, k) != ReasonModelUnavailable {
+				t.Errorf("%d leases, %v", calls, k.tenure.Serving())
+			}
+			time.Sleep(6 * time.Minute)
+			synctest.Wait()
+			if _, calls := s.key(0); calls != 3 || reasonOf(t, k) != "serving" {
+				t.Errorf("%d leases, %v", calls, k.tenure.Serving())
+			}
+		})
+	})
+}
+
+// asking is a broker that grants whatever it is asked for, and remembers it.
+type asking struct {
+	*script
+	asked [][]string
+	mu    sync.Mutex
+}
+
+func (a *asking) Acquire(_ context.Context, resources []string, _ ...protocol.Sealed) (*client.Lease, error) {
+	a.mu.Lock()
+	a.asked = append(a.asked, resources)
+	a.mu.Unlock()
+	now := time.Now()
+	lease := &client.Lease{ID: fmt.Sprintf("%032x", len(a.asked)), TTL: 5 * time.Minute, Expires: now.Add(5 * time.Minute), BrokerTime: now, Keys: map[string]client.Key{}}
+	for _, name := range resources {
+		lease.Keys[name] = client.Key{Version: 1, Key: keyOf(a.t, modelKey)}
+	}
+	return lease, nil
+}
+
+// TestLeasesGoOnForWhatElseTheyAreFor without the key of a model that cannot be opened.
+func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
+	g := newGuest(t)
+	g.replace(t, func(path string) { g.unsupported(t, path) })
+	g.cfg.Federation = settings.Federation{Aggregators: []string{"a:1"}, Membership: "rounds/member"}
+	synctest.Test(t, func(t *testing.T) {
+		a := &asking{script: &script{t: t}}
+		k := a.keeper(g)
+		k.broker = a
+		var granted int
+		k.granted = func(_ settings.Config, l *client.Lease, _ named) error {
+			if granted++; l.Keys["rounds/member"].Key == nil {
+				t.Error("the membership's key is not there")
+			}
+			return nil
+		}
+		run(t, k, func() {
+			time.Sleep(12 * time.Second)
+			synctest.Wait()
+			if len(a.asked) != 1 || !slices.Equal(a.asked[0], []string{"models/test", "rounds/member"}) {
+				t.Errorf("asked for %q in twelve seconds", a.asked)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if n := len(a.asked); n < 14 || n > 22 || granted != n {
+				t.Errorf("%d leases of five minutes in an hour, %d granted", n, granted)
+			}
+			for _, resources := range a.asked[1:] {
+				if !slices.Equal(resources, []string{"rounds/member"}) {
+					t.Errorf("asked for %q", resources)
+				}
+			}
+			if lease, err := k.tenure.held(); err != nil || lease == nil || reasonOf(t, k) != ReasonModelUnsupported {
+				t.Errorf("%v, %v", err, k.tenure.Serving())
+			}
+		})
+	})
+}
+
+// TestWhichErrorsLast names each kind.
+func TestWhichErrorsLast(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"unsupported":   {servable.Refuse([]servable.Finding{{Code: servable.CodeTensor}}), true},
+		"does not fit":  {&arena.DoesNotFit{}, true},
+		"damaged":       {&chunkseal.Failure{Reason: chunkseal.ReasonDigest}, true},
+		"missing":       {&fs.PathError{Err: fs.ErrNotExist}, true},
+		"not readable":  {&fs.PathError{Err: fs.ErrPermission}, true},
+		"disk failed":   {&chunkseal.Failure{Reason: chunkseal.ReasonUnreadable}, false},
+		"wrong key":     {&chunkseal.Failure{Reason: chunkseal.ReasonKey}, false},
+		"another model": {&chunkseal.Failure{Reason: chunkseal.ReasonModelID}, false},
+		"lease ended":   {evidence.Refuse(ReasonLeaseExpired, "it has ended"), false},
+		"another error": {errors.New("something"), false},
+	} {
+		if got := lasting(fmt.Errorf("model: %w", tc.err)); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// TestABrokerCountsOneLeaseForAModelThatCannotBeOpened: a whole agent under a real broker
+// says why on every channel, and takes one lease for the file, then one for the next.
+func TestABrokerCountsOneLeaseForAModelThatCannotBeOpened(t *testing.T) {
+	if !inSubprocess(t) {
+		return
+	}
+	f, g, dir := brokertest.New(t), newGuest(t), t.TempDir()
+	good := filepath.Join(dir, "good.ahm")
+	install(t, g.sealed, good)
+	g.replace(t, func(path string) { g.unsupported(t, path) })
+	f.Put(brokertest.Resource, modelKey)
+	cfg := g.cfg
+	cfg.Compute.TEE.Provider = "software"
+	cfg.Broker = settings.Broker{Address: f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), MinimumEpoch: 1}
+	write(t, cfg.Broker.TLSRoots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate.Certificate[0]}))
+	root, err := f.Root.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Broker.RootKeys = []string{string(root)}
+	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
+	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock")}
+	path := filepath.Join(dir, "agent.yaml")
+	write(t, path, configText(cfg))
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	var log lockedBuffer
+	go func() {
+		done <- Run(ctx, Options{ConfigPath: path, Config: cfg, Collector: f.TEE, SoftwareTEE: true, Version: "test", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	}()
+	api := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket.Path)
+	}}}
+	leases := func() (n int) {
+		for _, r := range f.Records() {
+			if r.Kind == audit.KindGrant {
+				n++
+			}
+		}
+		return n
+	}
+	ask := func(method, path, body string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://agent"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := api.Do(req)
+		if err != nil {
+			return 0, ""
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(data)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		var s Status
+		if _, body := ask("GET", "/v1/status", ""); json.Unmarshal([]byte(body), &s) == nil && s.State == string(ReasonModelUnsupported) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the status does not say why:\n%s", log.String())
+		}
+	}
+	for _, channel := range [][3]string{{"GET", "/health", ""}, {"POST", "/v1/completions", `{"model":"tiny","prompt":"x"}`}, {"POST", "/v1/chat/completions", `{"model":"tiny","messages":[{"role":"user","content":"x"}]}`}} {
+		if code, body := ask(channel[0], channel[1], channel[2]); code != http.StatusServiceUnavailable || !strings.Contains(body, `"code":"model-unsupported"`) || !strings.Contains(body, "llama.final_logit_softcapping") {
+			t.Errorf("%s: %d %s", channel[1], code, body)
+		}
+	}
+	if text := log.String(); !strings.Contains(text, "model cannot be opened") || !strings.Contains(text, "reason=model-unsupported") || strings.Contains(text, "attestation failed") {
+		t.Errorf("the log says\n%s", text)
+	}
+	if n := leases(); n != 1 {
+		t.Errorf("%d leases", n)
+	}
+	install(t, good, g.sealed)
+	waitServing(t, api)
+	if n := leases(); n != 2 {
+		t.Errorf("%d leases after another file", n)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// lockedBuffer is a log that one goroutine writes and another reads.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
