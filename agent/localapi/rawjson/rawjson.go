@@ -11,9 +11,13 @@
 package rawjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -58,6 +62,33 @@ func Members(text []byte) (map[string][]byte, error) {
 	return out, nil
 }
 
+// Object calls each with the members of an object, in their order, until it fails. Names are
+// as the text has them, with quotes and escapes; [Is] compares them.
+func Object(text []byte, each func(name, value []byte) error) error {
+	s := scanner{text: text}
+	if !s.skip('{') {
+		return ErrKind
+	}
+	for !s.skip('}') {
+		name, err := s.value()
+		if err != nil {
+			return err
+		}
+		if name[0] != '"' || !s.skip(':') {
+			return ErrKind
+		}
+		value, err := s.value()
+		if err != nil {
+			return err
+		}
+		if err := each(name, value); err != nil {
+			return err
+		}
+		s.skip(',')
+	}
+	return nil
+}
+
 // Elements calls each with the elements of an array, in their order, until it fails.
 func Elements(text []byte, each func(element []byte) error) error {
 	s := scanner{text: text}
@@ -79,6 +110,76 @@ func Elements(text []byte, each func(element []byte) error) error {
 
 // Null says whether a value is null.
 func Null(value []byte) bool { return string(value) == "null" }
+
+// Is says whether a value is this text as a string.
+func Is(value []byte, text string) bool {
+	if len(value) >= 2 && bytes.IndexByte(value, '\\') < 0 {
+		return value[0] == '"' && string(value[1:len(value)-1]) == text
+	}
+	var b strings.Builder
+	return Text(&b, value) == nil && b.String() == text
+}
+
+// Text appends what a string says. Half a surrogate pair becomes U+FFFD, as encoding/json
+// has it.
+func Text(b *strings.Builder, value []byte) error {
+	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
+		return ErrKind
+	}
+	rest := value[1 : len(value)-1]
+	for {
+		at := bytes.IndexByte(rest, '\\')
+		if at < 0 {
+			b.Write(rest)
+			return nil
+		}
+		b.Write(rest[:at])
+		r, size := escaped(rest[at:])
+		if size == 0 {
+			return ErrKind
+		}
+		b.WriteRune(r)
+		rest = rest[at+size:]
+	}
+}
+
+// escaped reads one escape: the character and its bytes in the text, 0 if it is none.
+func escaped(s []byte) (r rune, size int) {
+	if len(s) < 2 {
+		return 0, 0
+	}
+	if s[1] == 'u' {
+		return unicodeEscape(s)
+	}
+	if at := strings.IndexByte("\"\\/bfnrt", s[1]); at >= 0 {
+		return rune("\"\\/\b\f\n\r\t"[at]), 2
+	}
+	return 0, 0
+}
+
+// unicodeEscape reads \uXXXX, or two of them that make one character.
+func unicodeEscape(s []byte) (r rune, size int) {
+	unit := func(s []byte) (rune, bool) {
+		if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(string(s[2:6]), 16, 16)
+		return rune(n), err == nil
+	}
+	r, ok := unit(s)
+	if !ok {
+		return 0, 0
+	}
+	if !utf16.IsSurrogate(r) {
+		return r, 6
+	}
+	if low, ok := unit(s[6:]); ok {
+		if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+			return pair, 12
+		}
+	}
+	return utf8.RuneError, 6
+}
 
 // scanner goes over a valid text.
 type scanner struct {

@@ -140,3 +140,48 @@ func FuzzAgainstEncodingJSON(f *testing.F) {
 		}
 	})
 }
+
+// FuzzText compares what a string says, and the members of an object, with encoding/json.
+func FuzzText(f *testing.F) {
+	for _, s := range []string{`""`, `"a"`, `"\u0061\n\"\\\/"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ud83d\u0061"`, `"\udc00x"`, `"\uD83D\uDE00\ud83d\ud83d\ude00"`, `"é日"`,
+		`{"a":"\u0062","a":"c"}`, `{"":""}`, `{ "\u0061" : "x" , "b" : [1,{"c":"}"}] }`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		text = strings.TrimSpace(text)
+		if !rawjson.Valid([]byte(text)) {
+			return
+		}
+		var want string
+		if json.Unmarshal([]byte(text), &want) == nil && text != "null" {
+			var b strings.Builder
+			if err := rawjson.Text(&b, []byte(text)); err != nil || b.String() != want || !rawjson.Is([]byte(text), want) || rawjson.Is([]byte(text), want+"x") {
+				t.Errorf("%s: %q, %v, want %q", text, b.String(), err, want)
+			}
+		} else if rawjson.Text(&strings.Builder{}, []byte(text)) == nil {
+			t.Errorf("%s is read as a string", text)
+		}
+		var members map[string]json.RawMessage
+		got := map[string]string{}
+		err := rawjson.Object([]byte(text), func(name, value []byte) error {
+			var b strings.Builder
+			err := rawjson.Text(&b, name)
+			got[b.String()] = string(value)
+			return err
+		})
+		if json.Unmarshal([]byte(text), &members) != nil || members == nil {
+			if err == nil {
+				t.Errorf("%s is read as an object", text)
+			}
+			return
+		}
+		if err != nil || len(got) != len(members) {
+			t.Fatalf("%s: %q, %v", text, got, err)
+		}
+		for name, value := range members {
+			if got[name] != string(value) {
+				t.Errorf("%s: %q is %s, want %s", text, name, got[name], value)
+			}
+		}
+	})
+}
