@@ -28,8 +28,9 @@ type completion struct {
 }
 
 // complete answers a chat or a plain completion. The order matters: what costs
-// nothing is checked first, and the session is opened only once there is a slot,
-// since the lease may have ended while the request waited.
+// nothing is checked first, a request is decoded only once it has a place in the line, and
+// tokenized and answered once it has a slot; the session is opened then, since the lease
+// may have ended while the request waited.
 func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) error {
 	if err := s.serving(); err != nil {
 		return err
@@ -58,21 +59,24 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 // line meanwhile.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, body []byte, chat, full bool) (whole []byte, err error) {
 	p, _ := peerOf(r.Context())
-	q, err := openai.Parse(body, chat)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
+	place, err := s.intake.Line.Join(p.uid)
+	if err != nil {
+		return nil, err
+	}
+	defer place.Leave()
+	q, err := s.parse(ctx, body, chat)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.checkModel(q.Model); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
-	leave, err := s.intake.Line.Enter(ctx, p.uid)
-	if err != nil {
+	if err := place.Wait(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
 	if err := s.serving(); err != nil {
 		return nil, err
 	}
@@ -101,9 +105,21 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, body []byte, cha
 	return whole, nil
 }
 
+// parse decodes a request that has its place, one at a time: those that wait take no more
+// of the processor than one, and a mistake is told before its turn.
+func (s *Server) parse(ctx context.Context, body []byte, chat bool) (*openai.Request, error) {
+	select {
+	case s.parsing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { <-s.parsing }()
+	return openai.Parse(body, chat)
+}
+
 // run tokenizes, generates, and makes the whole answer or writes a stream.
 func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []byte, err error) {
-	if err := c.prepare(); err != nil {
+	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
 	if c.request.Stream {
@@ -120,14 +136,15 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 	return json.Marshal(c.object(text.String(), result))
 }
 
-// prepare turns the request into tokens and fits them into the context.
-func (c *completion) prepare() error {
+// prepare turns the request into tokens, unless its client leaves, and fits them into the
+// context.
+func (c *completion) prepare(ctx context.Context) error {
 	q := c.request
 	var err error
 	if c.chat {
-		q.Gen.Prompt, err = c.session.Engine.Chat(q.Messages)
+		q.Gen.Prompt, err = c.session.Engine.Chat(ctx, q.Messages)
 	} else {
-		q.Gen.Prompt, err = c.session.Engine.Text(q.Prompt)
+		q.Gen.Prompt, err = c.session.Engine.Text(ctx, q.Prompt)
 	}
 	if err != nil {
 		return err

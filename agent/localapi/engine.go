@@ -13,11 +13,11 @@ import (
 // they are logged. Inference is the real one.
 type Engine interface {
 	// Chat returns the tokens of a conversation, up to where the model answers. Of one that
-	// is longer than the context it need not return all.
-	Chat(messages []tokenize.Message) ([]int32, error)
+	// is longer than the context it need not return all. It ends with an error when ctx does.
+	Chat(ctx context.Context, messages []tokenize.Message) ([]int32, error)
 	// Text returns the tokens of a plain prompt, in which control tokens' text
 	// is text.
-	Text(prompt string) ([]int32, error)
+	Text(ctx context.Context, prompt string) ([]int32, error)
 	// Generate answers, calling emit with each piece of text, which is complete
 	// UTF-8. It ends with an error when ctx does or emit fails.
 	Generate(ctx context.Context, r infer.Request, emit func(text string) error) (infer.Result, error)
@@ -30,12 +30,12 @@ type Inference struct{ *infer.Engine }
 
 // Chat renders the conversation. What the template itself refuses, as two user
 // turns in a row, is the client's mistake.
-func (e Inference) Chat(messages []tokenize.Message) ([]int32, error) {
+func (e Inference) Chat(ctx context.Context, messages []tokenize.Message) ([]int32, error) {
 	template := e.Template()
 	if template == nil {
 		return nil, problem.BadRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
 	}
-	ids, err := template.EncodeAtMost(e.Tokenizer(), messages, true, e.ContextSize())
+	ids, err := template.EncodeAtMost(ctx, e.Tokenizer(), messages, true, e.ContextSize())
 	var raised *tokenize.RaisedError
 	if errors.As(err, &raised) {
 		return nil, problem.BadRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
@@ -44,8 +44,11 @@ func (e Inference) Chat(messages []tokenize.Message) ([]int32, error) {
 }
 
 // Text tokenizes a prompt as plain text, behind the model's BOS if it has one.
-func (e Inference) Text(prompt string) ([]int32, error) {
-	ids := e.Tokenizer().EncodeAtMost(prompt, false, e.ContextSize())
+func (e Inference) Text(ctx context.Context, prompt string) ([]int32, error) {
+	ids, err := e.Tokenizer().EncodeAtMost(ctx, prompt, false, e.ContextSize())
+	if err != nil {
+		return nil, err
+	}
 	if e.Tokenizer().AddBOS() {
 		ids = append([]int32{e.Tokenizer().BOS()}, ids...)
 	}

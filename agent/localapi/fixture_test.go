@@ -35,7 +35,7 @@ type fakeEngine struct {
 	fail    error
 }
 
-func (e *fakeEngine) Chat(messages []tokenize.Message) ([]int32, error) {
+func (e *fakeEngine) Chat(_ context.Context, messages []tokenize.Message) ([]int32, error) {
 	n := 3
 	for _, m := range messages {
 		if m.Role == "assistant" && m.Content == "raise" {
@@ -46,7 +46,7 @@ func (e *fakeEngine) Chat(messages []tokenize.Message) ([]int32, error) {
 	return make([]int32, n), nil
 }
 
-func (e *fakeEngine) Text(prompt string) ([]int32, error) {
+func (e *fakeEngine) Text(_ context.Context, prompt string) ([]int32, error) {
 	return make([]int32, len(strings.Fields(prompt))), nil
 }
 

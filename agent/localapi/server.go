@@ -115,6 +115,7 @@ type Server struct {
 	cfg      Config
 	intake   *intake.Intake // completions, classifiers and updates
 	quotes   *intake.Line   // evidence: the device makes one at a time
+	parsing  chan struct{}  // holds one while a completion is decoded
 	receipts *receipt.Store
 	metrics  *metrics
 	work     *workapi.Service
@@ -152,6 +153,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:      cfg,
 		intake:   newIntake(&cfg),
 		quotes:   intake.NewLine(1, 16),
+		parsing:  make(chan struct{}, 1),
 		receipts: receipt.NewStore(cfg.Receipts),
 		metrics:  newMetrics(),
 		draining: make(chan struct{}),

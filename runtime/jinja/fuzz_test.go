@@ -1,6 +1,9 @@
 package jinja
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
 
 func FuzzTemplate(f *testing.F) {
 	for _, c := range cases {
@@ -12,11 +15,11 @@ func FuzzTemplate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out, err := tmpl.Render(conversation)
+		out, err := tmpl.Render(context.Background(), conversation)
 		if err == nil && len(out) > MaxOutputBytes {
 			t.Errorf("%d bytes of output", len(out))
 		}
-		again, errAgain := tmpl.Render(conversation)
+		again, errAgain := tmpl.Render(context.Background(), conversation)
 		if again != out || (err == nil) != (errAgain == nil) {
 			t.Error("two renderings differ")
 		}

@@ -18,6 +18,7 @@
 package jinja
 
 import (
+	"context"
 	"fmt"
 	"strings"
 )
@@ -62,9 +63,9 @@ func Compile(source string) (*Template, error) {
 
 // Render evaluates the template over variables, whose values may be string,
 // int64, bool, nil, []any and map[string]any of the same. A name that is not
-// there is undefined.
-func (t *Template) Render(variables map[string]any) (string, error) {
-	r := &rendering{scopes: []map[string]any{variables, {}}}
+// there is undefined. It ends with an error when ctx does.
+func (t *Template) Render(ctx context.Context, variables map[string]any) (string, error) {
+	r := &rendering{ended: func() error { return context.Cause(ctx) }, scopes: []map[string]any{variables, {}}}
 	if err := r.run(t.body); err != nil {
 		return "", err
 	}
@@ -73,6 +74,8 @@ func (t *Template) Render(variables map[string]any) (string, error) {
 
 // rendering is the state of one Render call.
 type rendering struct {
+	ended  func() error     // why the call is to end, or nil
+	looked int              // how many steps there were when that was asked
 	scopes []map[string]any // the last is written to
 	out    strings.Builder
 	steps  int
@@ -85,6 +88,11 @@ func (r *rendering) spend(size int) error {
 	}
 	if r.steps += 1 + size/64; r.steps > maxSteps {
 		return fmt.Errorf("the template takes more than %d steps", maxSteps)
+	}
+	const often = 1024
+	if r.steps-r.looked >= often {
+		r.looked = r.steps
+		return r.ended()
 	}
 	return nil
 }

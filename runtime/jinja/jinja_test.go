@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -63,7 +64,7 @@ func TestOutputs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := tmpl.Render(conversation)
+			got, err := tmpl.Render(context.Background(), conversation)
 			if err != nil || got != c.want {
 				t.Errorf("got %q, %v; want %q", got, err, c.want)
 			}
@@ -188,7 +189,7 @@ func TestRenderRefusals(t *testing.T) {
 			t.Errorf("%.60q: %v", source, err)
 			continue
 		}
-		if out, err := tmpl.Render(conversation); err == nil || !strings.Contains(err.Error(), want) {
+		if out, err := tmpl.Render(context.Background(), conversation); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %.40q, error %v does not mention %q", source, out, err, want)
 		}
 	}
@@ -199,9 +200,30 @@ func TestRaisedErrorCarriesTheTemplatesWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = tmpl.Render(conversation)
+	_, err = tmpl.Render(context.Background(), conversation)
 	var raised *RaisedError
 	if !errors.As(err, &raised) || raised.Message != "no system" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestRenderingEndsWithItsCall, in the middle of a loop.
+func TestRenderingEndsWithItsCall(t *testing.T) {
+	tmpl, err := Compile("{% for a in list %}{% for b in list %}{{ a }}{% endfor %}{% endfor %}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := make([]any, 500)
+	for i := range list {
+		list[i] = "x"
+	}
+	if _, err := tmpl.Render(context.Background(), map[string]any{"list": list}); err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("the client left")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(why)
+	if _, err := tmpl.Render(ctx, map[string]any{"list": list}); !errors.Is(err, why) {
+		t.Errorf("it went on: %v", err)
 	}
 }

@@ -12,6 +12,7 @@
 package servable
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -160,7 +161,7 @@ func probe(t *tokenize.Template) error {
 		{say("user"), say("assistant"), say("user")},
 		{say("system"), say("user")}, // some models have no system turns, and say so
 	} {
-		_, err := t.Render(conversation, true)
+		_, err := t.Render(context.Background(), conversation, true)
 		if raised, ok := errors.AsType[*tokenize.RaisedError](err); ok && conversation[0].Role != "system" {
 			return fmt.Errorf("refuses a conversation of user, assistant and user (%d of them): %s", len(conversation), raised.Message)
 		} else if err != nil && !ok {

@@ -10,7 +10,9 @@ const maxWordBytes = 1 << 16
 type encoder struct {
 	t       *Tokenizer
 	out     []int32
-	limit   int // beyond it nothing is encoded any more
+	limit   int         // beyond it nothing is encoded any more
+	ended   func() bool // nor once this says so
+	steps   int         // words and special tokens so far
 	symbols []symbol
 	queue   []uint64 // heap of rank<<32 | position
 }
@@ -23,12 +25,18 @@ type symbol struct {
 	rank       uint32 // of the pair with next; noRank if they do not merge
 }
 
+// full says whether nothing more is to be encoded. Now and then it asks whether the call ended.
+func (e *encoder) full() bool {
+	const often = 256
+	if e.steps++; e.steps%often == 1 && e.ended() {
+		e.limit = -1
+	}
+	return len(e.out) > e.limit
+}
+
 // plain encodes text that holds no special token.
 func (e *encoder) plain(text string) {
-	e.t.split.words(text, func(word string) {
-		if len(e.out) > e.limit {
-			return
-		}
+	e.t.split.words(text, func(word string) (more bool) {
 		for len(word) > maxWordBytes {
 			cut := maxWordBytes
 			for cut > maxWordBytes-utf8.UTFMax && !utf8.RuneStart(word[cut]) {
@@ -36,8 +44,13 @@ func (e *encoder) plain(text string) {
 			}
 			e.word(word[:cut])
 			word = word[cut:]
+			e.steps = 0 // such a word is many
+			if e.full() {
+				return false
+			}
 		}
 		e.word(word)
+		return !e.full()
 	})
 }
 

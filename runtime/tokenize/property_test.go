@@ -2,6 +2,8 @@ package tokenize
 
 import (
 	"bytes"
+	"context"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -93,7 +95,10 @@ func TestTokensBeyondTheContextAreNotMade(t *testing.T) {
 	for _, special := range []bool{false, true} {
 		all := tok.Encode(text, special)
 		for _, limit := range []int{0, 1, 100, len(all) - 1, len(all), len(all) + 1} {
-			some := tok.EncodeAtMost(text, special, limit)
+			some, err := tok.EncodeAtMost(context.Background(), text, special, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if len(all) <= limit && len(some) != len(all) || len(all) > limit && len(some) <= limit || len(some) > limit+maxWordBytes || !slices.Equal(some, all[:len(some)]) {
 				t.Errorf("%d tokens of %d with a limit of %d", len(some), len(all), limit)
 			}
@@ -102,7 +107,9 @@ func TestTokensBeyondTheContextAreNotMade(t *testing.T) {
 	long := strings.Repeat("a b ", 1<<18)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	tok.EncodeAtMost(long, true, 4096)
+	if _, err := tok.EncodeAtMost(context.Background(), long, true, 4096); err != nil {
+		t.Fatal(err)
+	}
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 128<<10 {
 		t.Errorf("%d bytes for a context of 4096 tokens", n)
@@ -339,5 +346,58 @@ func BenchmarkNew(b *testing.B) {
 		if _, err := New(f); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// counted is a context that ends when it was asked so often.
+type counted struct {
+	context.Context
+	left, asked int
+}
+
+func (c *counted) Err() error {
+	if c.asked++; c.asked > c.left {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestEncodingEndsWithItsCall: what is left of a text costs nothing once the call ended or
+// the limit is reached, in words, special tokens, one endless word, and templates.
+func TestEncodingEndsWithItsCall(t *testing.T) {
+	file, err := tiny(t, func(kv map[string]any) {
+		kv["tokenizer.chat_template"] = "{% for m in messages %}{{ m.content }}{% endfor %}"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := newTokenizer(t, file)
+	template, err := NewTemplate(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"words": strings.Repeat("a b ", 1<<17), "special": strings.Repeat("<s>", 1<<17), "one word": strings.Repeat("c", 1<<19)} {
+		whole := &counted{Context: context.Background(), left: math.MaxInt}
+		all, err := tok.EncodeAtMost(whole, text, true, math.MaxInt)
+		if err != nil || whole.asked < 4 {
+			t.Fatalf("%s: asked %d times, %v", name, whole.asked, err)
+		}
+		for _, left := range []int{0, 1, whole.asked / 2} {
+			ctx := &counted{Context: context.Background(), left: left}
+			if _, err := tok.EncodeAtMost(ctx, text, true, math.MaxInt); err == nil || ctx.asked > left+4 { // the last to return why
+				t.Errorf("%s: went on after %d: asked %d times, %v", name, left, ctx.asked, err)
+			}
+			if _, err := template.EncodeAtMost(&counted{Context: context.Background(), left: left}, tok, []Message{{"user", text}}, true, math.MaxInt); err == nil {
+				t.Errorf("%s: a conversation went on after %d", name, left)
+			}
+		}
+		if some, err := tok.EncodeAtMost(context.Background(), text, true, 100); err != nil || len(some) > 101+maxWordBytes || len(some) >= len(all) {
+			t.Errorf("%s: %d tokens of %d, %v", name, len(some), len(all), err)
+		}
+	}
+	split, words := newTokenizer(t, file).split, 0
+	split.words(strings.Repeat("a b ", 1000), func(string) bool { words++; return words < 10 })
+	if words != 10 {
+		t.Errorf("%d words were split off, 10 wanted", words)
 	}
 }

@@ -49,23 +49,26 @@ func newPreTokenizer(f *gguf.File) (preTokenizer, error) {
 	return preTokenizer{}, fmt.Errorf("pre-tokenizer %q is not supported; supported are gpt-2, default, smollm, starcoder, refact, llama-bpe, qwen2, deepseek-coder", name)
 }
 
-// words calls yield with each word of text, in order.
-func (p *preTokenizer) words(text string, yield func(word string)) { split(p.rules, text, yield) }
+// words calls yield with each word of text, in order, until it wants no more.
+func (p *preTokenizer) words(text string, yield func(word string) (more bool)) {
+	split(p.rules, text, yield)
+}
 
-func split(rules []rule, text string, yield func(string)) {
+func split(rules []rule, text string, yield func(string) bool) (more bool) {
 	if text == "" {
-		return
+		return true
 	}
 	if len(rules) == 0 {
-		yield(text)
-		return
+		return yield(text)
 	}
 	for text != "" {
 		skip, take := rules[0](text)
-		split(rules[1:], text[:skip], yield)
-		split(rules[1:], text[skip:skip+take], yield)
+		if !split(rules[1:], text[:skip], yield) || !split(rules[1:], text[skip:skip+take], yield) {
+			return false
+		}
 		text = text[skip+take:]
 	}
+	return true
 }
 
 // runLength returns how many bytes at the start of s satisfy is.

@@ -1,6 +1,7 @@
 package tokenize
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -54,14 +55,14 @@ func markerText(f *gguf.File, key string) string {
 	return string(tokens.At(int(id)))
 }
 
-// Render returns the text that the model continues. Contents stand in it as they
+// Render returns the text that the model continues, unless ctx ends. Contents stand in it as they
 // are; use Encode where they may come from someone who is not to forge turns.
-func (t *Template) Render(messages []Message, addGenerationPrompt bool) (string, error) {
+func (t *Template) Render(ctx context.Context, messages []Message, addGenerationPrompt bool) (string, error) {
 	list := make([]any, len(messages))
 	for i, m := range messages {
 		list[i] = map[string]any{"role": m.Role, "content": m.Content}
 	}
-	text, err := t.program.Render(map[string]any{
+	text, err := t.program.Render(ctx, map[string]any{
 		"messages":              list,
 		"add_generation_prompt": addGenerationPrompt,
 		"bos_token":             t.bos,
@@ -79,20 +80,26 @@ func (t *Template) Render(messages []Message, addGenerationPrompt bool) (string,
 // Encode renders a conversation and returns its tokens. Roles and contents never
 // become control tokens, whatever they spell: only the template's own text does.
 func (t *Template) Encode(tok *Tokenizer, messages []Message, addGenerationPrompt bool) ([]int32, error) {
-	return t.EncodeAtMost(tok, messages, addGenerationPrompt, math.MaxInt)
+	return t.EncodeAtMost(context.Background(), tok, messages, addGenerationPrompt, math.MaxInt)
 }
 
 // EncodeAtMost is Encode for a context of so many tokens, as [Tokenizer.EncodeAtMost] is.
-func (t *Template) EncodeAtMost(tok *Tokenizer, messages []Message, addGenerationPrompt bool, limit int) ([]int32, error) {
+func (t *Template) EncodeAtMost(ctx context.Context, tok *Tokenizer, messages []Message, addGenerationPrompt bool, limit int) ([]int32, error) {
 	guarded := make([]Message, len(messages))
 	for i, m := range messages {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		guarded[i] = Message{Role: tok.Guard(m.Role), Content: tok.Guard(m.Content)}
 	}
-	text, err := t.Render(guarded, addGenerationPrompt)
+	text, err := t.Render(ctx, guarded, addGenerationPrompt)
 	if err != nil {
 		return nil, err
 	}
-	ids := tok.EncodeAtMost(text, true, limit)
+	ids, err := tok.EncodeAtMost(ctx, text, true, limit)
+	if err != nil {
+		return nil, err
+	}
 	if tok.AddBOS() && (len(ids) == 0 || ids[0] != tok.BOS()) {
 		ids = append([]int32{tok.BOS()}, ids...)
 	}

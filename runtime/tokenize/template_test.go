@@ -1,6 +1,7 @@
 package tokenize
 
 import (
+	"context"
 	"slices"
 	"testing"
 )
@@ -17,7 +18,7 @@ func TestRealModelChatEqualsReference(t *testing.T) {
 		Prompt   string    `json:"prompt"`
 		IDs      []int32   `json:"prompt_ids"`
 	}](t, shared(t, "models/smollm2-135m/chat.jsonl")) {
-		got, err := tmpl.Render(c.Messages, true)
+		got, err := tmpl.Render(context.Background(), c.Messages, true)
 		if err != nil || got != c.Prompt {
 			t.Errorf("prompt %q, %v; want %q", got, err, c.Prompt)
 		}

@@ -17,6 +17,7 @@ package tokenize
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -215,29 +216,34 @@ func (t *Tokenizer) Piece(id int32) []byte {
 // taken as plain and never yields a control token. Bytes that the vocabulary
 // lacks are left out, as the reference implementation does.
 func (t *Tokenizer) Encode(text string, special bool) []int32 {
-	return t.EncodeAtMost(text, special, math.MaxInt)
+	ids, _ := t.EncodeAtMost(context.Background(), text, special, math.MaxInt) // which does not end
+	return ids
 }
 
 // EncodeAtMost is Encode for a context of so many tokens: of a text that has more it
-// returns some more, and not the rest, which would take many times the text's memory.
-func (t *Tokenizer) EncodeAtMost(text string, special bool, limit int) []int32 {
-	e := encoder{t: t, out: make([]int32, 0, min(len(text)/3, limit)+8), limit: limit}
+// returns some more, and not the rest, which would take many times the text's memory. Its
+// one error is that ctx ended.
+func (t *Tokenizer) EncodeAtMost(ctx context.Context, text string, special bool, limit int) ([]int32, error) {
+	e := encoder{t: t, ended: func() bool { return ctx.Err() != nil }, out: make([]int32, 0, min(len(text)/3, limit)+8), limit: limit}
 	set := &t.defined
 	if special {
 		set = &t.all
 	}
-	for text != "" && len(e.out) <= limit {
+	for text != "" && !e.full() {
 		skip, size, id := set.next(&t.vocab, text)
 		plain := text[:skip]
 		if special {
 			plain = dropGuards(plain)
 		}
 		e.plain(plain)
-		if size == 0 || len(e.out) > limit {
+		if size == 0 || e.full() {
 			break
 		}
 		e.out = append(e.out, id)
 		text = text[skip+size:]
 	}
-	return e.out
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	return e.out, nil
 }

@@ -32,13 +32,21 @@ func NewLine(slots, places int) *Line {
 	return &Line{slots: max(slots, 1), places: max(places, 0), served: map[uint32]uint64{}, average: 1}
 }
 
-// Enter waits for a slot and returns what gives it back.
-func (l *Line) Enter(ctx context.Context, uid uint32) (leave func(), err error) {
+// Place is a request's place in a line: a slot, or one where it waits for a slot.
+type Place struct {
+	line  *Line
+	turn  *turn // nil if there was a slot at once
+	began time.Time
+	once  sync.Once
+}
+
+// Join takes a place, or refuses if there is none. Whoever joins leaves.
+func (l *Line) Join(uid uint32) (*Place, error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.running < l.slots {
 		l.run(uid)
-		l.mu.Unlock()
-		return l.leave(time.Now()), nil
+		return &Place{line: l, began: time.Now()}, nil
 	}
 	own := 0
 	for _, t := range l.waiting {
@@ -47,27 +55,61 @@ func (l *Line) Enter(ctx context.Context, uid uint32) (leave func(), err error) 
 		}
 	}
 	if len(l.waiting) >= l.places || own >= fairPart(l.places) {
-		defer l.mu.Unlock()
 		wait := l.average * float64(len(l.waiting)+1) / float64(l.slots)
 		return nil, Busy(int(math.Ceil(min(max(wait, 1), 60))), "too many requests are waiting")
 	}
 	t := &turn{uid, make(chan struct{})}
 	l.waiting = append(l.waiting, t)
-	l.mu.Unlock()
+	return &Place{line: l, turn: t}, nil
+}
+
+// Wait waits for the slot.
+func (p *Place) Wait(ctx context.Context) error {
+	if p.turn == nil {
+		return nil
+	}
 	select {
-	case <-t.begin:
-		return l.leave(time.Now()), nil
+	case <-p.turn.begin:
+		p.began = time.Now()
+		return nil
 	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-t.begin: // both came at once
+}
+
+// Leave gives back the slot, or the place where a request waited for one. It may be called
+// more than once.
+func (p *Place) Leave() {
+	p.once.Do(func() {
+		l := p.line
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if p.turn != nil {
+			select {
+			case <-p.turn.begin: // the slot is its own, whether it knows or not
+			default:
+				l.waiting = slices.DeleteFunc(l.waiting, func(o *turn) bool { return o == p.turn })
+				return
+			}
+		}
+		if !p.began.IsZero() {
+			l.average += (time.Since(p.began).Seconds() - l.average) / 8
+		}
 		l.free()
-	default:
-		l.waiting = slices.DeleteFunc(l.waiting, func(o *turn) bool { return o == t })
+	})
+}
+
+// Enter joins, waits for a slot, and returns what gives it back.
+func (l *Line) Enter(ctx context.Context, uid uint32) (leave func(), err error) {
+	p, err := l.Join(uid)
+	if err != nil {
+		return nil, err
 	}
-	return nil, context.Cause(ctx)
+	if err := p.Wait(ctx); err != nil {
+		p.Leave()
+		return nil, err
+	}
+	return p.Leave, nil
 }
 
 func (l *Line) run(uid uint32) {
@@ -93,15 +135,6 @@ func (l *Line) free() {
 	l.waiting = slices.Delete(l.waiting, next, next+1)
 	l.run(t.uid)
 	close(t.begin)
-}
-
-func (l *Line) leave(began time.Time) func() {
-	return sync.OnceFunc(func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.average += (time.Since(began).Seconds() - l.average) / 8
-		l.free()
-	})
 }
 
 // Load returns how many requests run and wait.
