@@ -51,6 +51,9 @@ func conv(b *builder, n *onnx.Node) error {
 	if err != nil {
 		return err
 	}
+	if bias != nil && !slices.Equal(bias.Dims, t.Dims[:1]) {
+		return misarranged("a bias of shape %v for %d channels", bias.Dims, t.Dims[0])
+	}
 	return b.add(l, bias)
 }
 
@@ -95,7 +98,7 @@ func reshape(b *builder, n *onnx.Node) error {
 		return misarranged("want the values and a constant shape; torch.flatten(x, 1) and nn.Flatten have one")
 	}
 	to := slices.Clone(b.constants[n.Inputs[1]].Ints)
-	if len(to) != 2 && len(to) != 4 {
+	if len(to) != 2 && len(to) != 4 || len(b.constants[n.Inputs[1]].Dims) != 1 {
 		return misarranged("to %d dimensions; want rows of values or images", len(to))
 	}
 	from := append([]int64{b.batch}, int64s(b.dims())...)

@@ -53,10 +53,17 @@ func (b *builder) sizes(n *onnx.Node) (*onnx.Tensor, error) {
 		}
 		return &onnx.Tensor{Type: onnx.Int64, Dims: parts[1].Dims, Ints: []int64{first.Ints[at]}}, nil
 	case "Unsqueeze":
-		if len(first.Ints) != 1 {
-			return nil, misarranged("works on more than one size")
+		axes := n.Attributes["axes"].Ints
+		if len(parts) == 2 && axes == nil {
+			axes = parts[1].Ints
+		}
+		if len(first.Ints) != 1 || len(first.Dims) != 0 || !slices.Equal(axes, []int64{0}) && !slices.Equal(axes, []int64{-1}) {
+			return nil, misarranged("makes no list of one size")
 		}
 		return &onnx.Tensor{Type: onnx.Int64, Dims: []int64{1}, Ints: first.Ints}, nil
+	}
+	if a, ok := n.Attributes["axis"]; !ok || a.Int != 0 && a.Int != -1 {
+		return nil, badAttribute("joins sizes along another axis than 0")
 	}
 	out := &onnx.Tensor{Type: onnx.Int64}
 	for _, t := range parts {

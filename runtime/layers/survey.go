@@ -249,10 +249,16 @@ func (b *builder) explain(err error) error {
 	return err
 }
 
-// explains says whether what is joined is more than what a file says of two classes, which
-// has one output of the last layer behind it.
+// explains says whether what is joined is more than what files do behind the last layer: a
+// pair of two classes' scores, and scores less the logarithm of their exponentials' sum.
 func (b *builder) explains(n *onnx.Node) bool {
-	return key(n) != "Concat" || len(b.net.Layers) == 0 || len(n.Inputs) != 2
+	switch key(n) {
+	case "Concat":
+		return len(b.net.Layers) == 0 || len(n.Inputs) != 2
+	case "Sub":
+		return !slices.ContainsFunc(b.g.Nodes, func(n onnx.Node) bool { return n.Op == "ReduceLogSumExp" })
+	}
+	return true
 }
 
 // feedsALayer says whether a layer, or a gate before one, takes what the node computes.

@@ -195,7 +195,7 @@ func pair(w *behind, n *onnx.Node) (meaning, error) {
 func (w *behind) overClasses(n *onnx.Node) error {
 	axes := n.Attributes["axes"].Ints
 	if len(n.Inputs) == 2 && axes == nil {
-		if t := w.constants[n.Inputs[1]]; t != nil {
+		if t := w.constants[n.Inputs[1]]; t != nil && len(t.Dims) == 1 {
 			axes = t.Ints
 		}
 	}
@@ -274,6 +274,9 @@ func lookUp(w *behind, n *onnx.Node) (meaning, error) {
 	if t == nil || t.Type != onnx.String && t.Type != onnx.Int64 && t.Type != onnx.Int32 {
 		return 0, evidence.Refuse(ReasonClasses, "the class labels are no constant of integers or strings")
 	}
+	if len(t.Dims) == 0 || t.Dims[len(t.Dims)-1] != int64(t.Len()) {
+		return 0, evidence.Refuse(ReasonClasses, "the class labels have shape %v; want a row", t.Dims)
+	}
 	return answer, w.setLabels(t.Strings, t.Ints)
 }
 
@@ -325,9 +328,14 @@ func within(text string, limit int64) bool {
 
 // reshaped passes a value on in another shape. Scores keep theirs.
 func reshaped(w *behind, n *onnx.Node) (meaning, error) {
+	if n.Op == "Reshape" {
+		if t := w.constants[n.Inputs[1]]; t == nil || t.Type != onnx.Int64 || len(t.Dims) != 1 {
+			return 0, misarranged("want a constant shape")
+		}
+	}
 	switch m := w.of(n); m {
 	case total:
-		if t := w.constants[n.Inputs[len(n.Inputs)-1]]; n.Op == "Reshape" && t != nil && slices.Equal(t.Ints, []int64{-1, 1}) {
+		if n.Op == "Reshape" && slices.Equal(w.constants[n.Inputs[1]].Ints, []int64{-1, 1}) {
 			return totals, nil
 		}
 	case index, answer, column, positive:
