@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -65,7 +66,15 @@ func ParseKind(s string) (Kind, error) {
 			return k, nil
 		}
 	}
-	return 0, fmt.Errorf("%w: %q", errKind, s)
+	return 0, fmt.Errorf("%w %q; there are %s", errKind, s, strings.Join(Kinds(), ", "))
+}
+
+// Kinds returns the names of all kinds.
+func Kinds() (names []string) {
+	for k := KindService; k <= KindAnomaly; k++ {
+		names = append(names, k.String())
+	}
+	return names
 }
 
 // MarshalText writes the kind's name.

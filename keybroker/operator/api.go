@@ -73,6 +73,11 @@ type PolicyInfo struct {
 	// Unmatched, in the answer to an import, are names and subtrees of reference values that
 	// no value has: guests that must have one of them are refused.
 	Unmatched []string `json:"unmatched,omitempty"`
+	// File and Unreadable are what a list says of a file that is no policy that this broker
+	// reads: its path in the state directory, and what is wrong with it. ID and Version are
+	// then what it states, if it does.
+	File       string `json:"file,omitempty"`
+	Unreadable string `json:"unreadable,omitempty"`
 }
 
 // TestRequest asks what a policy would decide.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,18 +22,34 @@ import (
 const maxAnswerBytes = 256 << 20
 
 // Client talks to a broker's operator socket. A refusal by the broker is an
-// *Error; a missing socket is fs.ErrNotExist.
+// *Error; a missing socket is fs.ErrNotExist, one that nobody serves ErrSilent.
 type Client struct {
-	http *http.Client
+	http     *http.Client
+	patience Patience
 }
 
-// NewClient returns a client of the socket at path. It connects on first use.
-func NewClient(path string) *Client {
-	var d net.Dialer
-	return &Client{http: &http.Client{Transport: &http.Transport{
+// NewClient returns a client of the socket at path, with the default patience. It connects
+// on first use.
+func NewClient(path string) *Client { return NewPatientClient(path, Patience{}) }
+
+// NewPatientClient is NewClient with another patience.
+func NewPatientClient(path string, p Patience) *Client {
+	return newClient(p, func(ctx context.Context) (net.Conn, error) { return dial(ctx, path) })
+}
+
+func newClient(p Patience, dial func(context.Context) (net.Conn, error)) *Client {
+	if p.Silence == 0 {
+		p.Silence = DefaultSilence
+	}
+	return &Client{patience: p, http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", path)
+			c, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			s, _ := ctx.Value(silenceKey{}).(*silence) // of the one request
+			return p.watch(c, s), nil
 		},
 	}}}
 }
@@ -48,16 +65,22 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 }
 
 func (c *Client) ask(req *http.Request) (io.ReadCloser, error) {
-	res, err := c.http.Do(req)
+	s := new(silence)
+	res, err := c.http.Do(req.WithContext(context.WithValue(req.Context(), silenceKey{}, s)))
 	if err != nil {
-		return nil, fmt.Errorf("ask the broker: %w", err)
+		return nil, fmt.Errorf("ask the broker: %w", c.patience.explain(err, s))
 	}
+	res.Body = patientBody{res.Body, c.patience, s}
 	if res.StatusCode == http.StatusOK {
 		return res.Body, nil
 	}
 	defer res.Body.Close()
 	var e errorBody
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswerBytes)).Decode(&e); err != nil || e.Error == nil {
+	err = json.NewDecoder(io.LimitReader(res.Body, maxAnswerBytes)).Decode(&e)
+	if errors.Is(err, ErrSilent) {
+		return nil, fmt.Errorf("ask the broker: %w", err)
+	}
+	if err != nil || e.Error == nil {
 		return nil, fmt.Errorf("ask the broker: HTTP status %d", res.StatusCode)
 	}
 	e.Error.Status = res.StatusCode

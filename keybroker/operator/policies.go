@@ -294,7 +294,8 @@ func describe(p *policy.Policy) PolicyInfo {
 	return info
 }
 
-// History lists every policy that was ever imported here, oldest first.
+// History lists every policy that was ever imported here, oldest first. Of one that cannot be
+// read any more it says so.
 func (p *Policies) History() ([]PolicyInfo, error) {
 	entries, err := os.ReadDir(filepath.Join(p.dir, historyDir))
 	if err != nil {
@@ -303,23 +304,14 @@ func (p *Policies) History() ([]PolicyInfo, error) {
 	if len(entries) > maxHistory {
 		entries = entries[len(entries)-maxHistory:]
 	}
-	var out []PolicyInfo
+	out := []PolicyInfo{}
 	for _, e := range entries {
 		if filepath.Ext(e.Name()) != ".yaml" {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join(p.dir, historyDir, e.Name()))
+		info, err := p.imported(e.Name())
 		if err != nil {
-			return nil, err
-		}
-		old, err := policy.Parse(b)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", e.Name(), err)
-		}
-		info := describe(old)
-		// The file's name is the digest as it was imported: with the reference values of that day.
-		if err := info.Digest.UnmarshalText([]byte(strings.TrimSuffix(e.Name(), ".yaml"))); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+			info.File, info.Unreadable = filepath.Join(filepath.Base(p.dir), historyDir, e.Name()), err.Error()
 		}
 		if st, err := e.Info(); err == nil {
 			info.Imported = st.ModTime().UTC()
@@ -328,6 +320,25 @@ func (p *Policies) History() ([]PolicyInfo, error) {
 	}
 	sortByImport(out)
 	return out, nil
+}
+
+// imported describes one policy of the history.
+func (p *Policies) imported(name string) (info PolicyInfo, err error) {
+	b, err := os.ReadFile(filepath.Join(p.dir, historyDir, name))
+	if err != nil {
+		return info, err
+	}
+	old, err := policy.Parse(b)
+	if err != nil {
+		info.ID, info.Version = stated(b)
+		return info, err
+	}
+	info = describe(old)
+	// The file's name is the digest as it was imported: with the reference values of that day.
+	if err := info.Digest.UnmarshalText([]byte(strings.TrimSuffix(name, ".yaml"))); err != nil {
+		return info, fmt.Errorf("its name is no digest of a policy (%w): if it was put here by hand, remove it, and import it", err)
+	}
+	return info, nil
 }
 
 // writeFile replaces a file so that a crash leaves the old one or the new one.

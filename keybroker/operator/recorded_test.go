@@ -90,3 +90,45 @@ func TestReasonsAreSaidOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestABadFileHidesNoPolicy of those that were imported.
+func TestABadFileHidesNoPolicy(t *testing.T) {
+	b := newBench(t, me(), nil)
+	if list, err := b.client.Policies(t.Context()); list == nil || len(list) != 0 || err != nil {
+		t.Errorf("none: %v, %v", list, err)
+	}
+	if _, err := b.client.ImportPolicy(t.Context(), []byte(policyText(1, "demo/*"))); err != nil {
+		t.Fatal(err)
+	}
+	history := filepath.Join(b.server.opts.Policies.dir, historyDir)
+	for name, text := range map[string]string{strings.Repeat("0", 64) + ".yaml": "id: old\nversion: 7\nwhat: ever\n", "mine.yaml": policyText(9, "demo/*")} {
+		if err := os.WriteFile(filepath.Join(history, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := b.client.Policies(t.Context())
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%d, %v", len(list), err)
+	}
+	for _, p := range list {
+		switch {
+		case p.Active:
+			if p.Unreadable != "" || p.Version != 1 {
+				t.Errorf("%+v", p)
+			}
+		case strings.HasSuffix(p.File, "history/mine.yaml"):
+			if !strings.Contains(p.Unreadable, "its name is no digest") {
+				t.Errorf("%+v", p)
+			}
+		case p.ID != "old" || p.Version != 7 || p.Unreadable == "" || !strings.HasSuffix(p.File, ".yaml"):
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+func TestAnEmptyListIsNoNull(t *testing.T) {
+	b := newBench(t, me(), nil)
+	if list, err := b.client.Secrets(t.Context(), ""); err != nil || list.Secrets == nil || len(list.Secrets) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}

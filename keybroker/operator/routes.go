@@ -273,7 +273,7 @@ func (r *request) valueRemove() (any, error) {
 
 func (r *request) secretList() (any, error) {
 	infos, more, err := r.s.opts.Secrets.List(r.Context(), r.URL.Query().Get("prefix"))
-	return SecretList{infos, more}, err
+	return SecretList{append([]keystore.Info{}, infos...), more}, err
 }
 
 // secretPut takes the secret as the raw body, straight into locked memory.

@@ -25,11 +25,14 @@ func newAudit(inv *invocation) *cobra.Command {
 					return nil, nil, usageError{err}
 				}
 			}
+			if filter.Last < 0 {
+				return nil, nil, usageError{fmt.Errorf("--last %d: it is a number of records; 0 shows all", filter.Last)}
+			}
 			entries, err := b.ShowAudit(ctx, filter)
 			return entries, func(w io.Writer) { printEntries(w, entries) }, err
 		})
 	show.Flags().IntVar(&filter.Last, "last", 20, "only the last so many; 0 shows all")
-	show.Flags().StringVar(&kind, "kind", "", "only this kind of record")
+	show.Flags().StringVar(&kind, "kind", "", "only this kind of record: "+strings.Join(audit.Kinds(), ", "))
 	show.Flags().StringVar(&filter.Resource, "resource", "", "only this resource, or a subtree that ends in /")
 	show.Flags().StringVar(&filter.Reason, "reason", "", "only refusals with this reason code")
 	explain := inv.operate("explain ID", "Tell why a guest was refused, by the id that it was given", "  anchorhold audit explain 3f2a...",
@@ -129,7 +132,11 @@ func printEntries(w io.Writer, entries []audit.Entry) {
 			}
 		}
 		for _, reason := range r.Reasons {
-			fmt.Fprintf(w, "       reason       %v\n", reason)
+			text := reason.Code
+			if reason.Detail != "" {
+				text += ": " + reason.Detail
+			}
+			fmt.Fprintf(w, "       reason       %s\n", text)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (v *auditVerify) run(c *cobra.Command, inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	broker, progress := operator.NewClient(inv.broker), verifyProgress(c.ErrOrStderr())
+	broker, progress := inv.brokerClient(c), verifyProgress(c.ErrOrStderr())
 	var report audit.Report
 	if v.dir == "" {
 		report, err = broker.VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes}, progress)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/spf13/cobra"
@@ -34,10 +35,28 @@ func readBounded(path string) ([]byte, error) {
 	return data, err
 }
 
+// silenceNoticed is how long a broker may be silent until somebody who waits is told.
+const silenceNoticed = 10 * time.Second
+
+// brokerClient is a client of the broker's operator socket, which says on standard error when
+// it waits.
+func (inv *invocation) brokerClient(c *cobra.Command) *operator.Client {
+	w := c.ErrOrStderr()
+	return operator.NewPatientClient(inv.broker, operator.Patience{Silence: inv.patience, NoticeAfter: silenceNoticed, Notice: func() {
+		fmt.Fprintf(w, "the broker has not answered for %s; waiting up to %s (--timeout)\n", silenceNoticed, inv.patience)
+	}})
+}
+
+// incomplete is the error of an answer that is worth printing and does not have everything.
+type incomplete struct{ error }
+
 // operate makes a command that talks to the broker's operator socket.
 func (inv *invocation) operate(use, short, example string, args cobra.PositionalArgs, do func(context.Context, *operator.Client, []string) (any, func(io.Writer), error)) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Example: example, Args: args, RunE: func(c *cobra.Command, args []string) error {
-		value, text, err := do(c.Context(), operator.NewClient(inv.broker), args)
+		value, text, err := do(c.Context(), inv.brokerClient(c), args)
+		if part, ok := errors.AsType[incomplete](err); ok {
+			return errors.Join(inv.print(c.OutOrStdout(), value, text), part)
+		}
 		if err != nil {
 			return explainBroker(err, inv.broker)
 		}
@@ -49,6 +68,9 @@ func (inv *invocation) operate(use, short, example string, args cobra.Positional
 func explainBroker(err error, socket string) error {
 	if refusal, ok := errors.AsType[*operator.Error](err); ok {
 		return fmt.Errorf("%w: %w", errRefused, refusal)
+	}
+	if errors.Is(err, operator.ErrSilent) {
+		return fmt.Errorf("%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell", socket, err)
 	}
 	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" {
 		return err // of a local file, or of a connection that stood
@@ -111,8 +133,21 @@ func newPolicy(inv *invocation) *cobra.Command {
 	list := inv.operate("list", "List every policy that was imported", "  anchorhold policy list", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			all, err := b.Policies(ctx)
+			var bad []string
+			for _, p := range all {
+				if p.Unreadable != "" {
+					bad = append(bad, p.File)
+				}
+			}
+			if len(bad) > 0 {
+				err = incomplete{fmt.Errorf("%d of %d policies cannot be read: %s in the broker's state directory; put them back from a copy, or import their source again under a higher version", len(bad), len(all), strings.Join(bad, ", "))}
+			}
 			return all, func(w io.Writer) {
 				for _, p := range all {
+					if p.Unreadable != "" {
+						fmt.Fprintf(w, "! %s: %s\n", p.File, p.Unreadable)
+						continue
+					}
 					mark := " "
 					if p.Active {
 						mark = "*"
@@ -122,7 +157,7 @@ func newPolicy(inv *invocation) *cobra.Command {
 			}, err
 		})
 	checks := &cobra.Command{
-		Use: "checks", Short: "List the checks that a policy requires or waives", Args: cobra.NoArgs,
+		Use: "checks", Short: "List the checks that a policy requires or waives", Example: "  anchorhold policy checks", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return inv.print(c.OutOrStdout(), policy.Checks(), func(w io.Writer) {
 				for _, k := range policy.Checks() {
@@ -235,6 +270,9 @@ func newSecret(inv *invocation) *cobra.Command {
 func changeSecret(inv *invocation, verb, short string, change func(*operator.Client, context.Context, string, uint64) error) *cobra.Command {
 	return inv.operate(verb+" NAME VERSION", short, "  anchorhold secret "+verb+" models/demo 1", exactly(2, "a name and a version"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			if err := keystore.CheckName(args[0]); err != nil {
+				return nil, nil, usageError{err}
+			}
 			version, err := strconv.ParseUint(args[1], 10, 64)
 			if err != nil || version == 0 {
 				return nil, nil, usageError{fmt.Errorf("%q is no version", args[1])}

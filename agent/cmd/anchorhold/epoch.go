@@ -70,7 +70,7 @@ func newEpochRotate(inv *invocation) *cobra.Command {
 				return err
 			}
 			defer root.Wipe()
-			b := operator.NewClient(inv.broker)
+			b := inv.brokerClient(c)
 			request, err := b.PrepareEpoch(c.Context())
 			if err != nil {
 				return explainBroker(err, inv.broker)

@@ -50,7 +50,7 @@ again before that asks for the same key, with the validity given now.`
 		}
 		now := time.Now()
 		ask.NotBefore, ask.NotAfter = now.Add(-time.Minute), now.AddDate(0, 0, days)
-		signed, err := operator.NewClient(inv.broker).RequestEpoch(c.Context(), ask)
+		signed, err := inv.brokerClient(c).RequestEpoch(c.Context(), ask)
 		if err != nil {
 			return explainBroker(err, inv.broker)
 		}

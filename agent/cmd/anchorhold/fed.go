@@ -104,7 +104,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 					return err
 				}
 			}
-			st, err := operator.NewClient(inv.broker).OpenRound(c.Context(), spec)
+			st, err := inv.brokerClient(c).OpenRound(c.Context(), spec)
 			if err != nil {
 				return explainBroker(err, inv.broker)
 			}

@@ -11,7 +11,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/fedagg"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/uplink"
 	"github.com/spf13/cobra"
@@ -48,7 +47,7 @@ func newKeyOpen(inv *invocation) *cobra.Command {
 				}
 				p.Agents = append(p.Agents, d)
 			}
-			prepared, err := operator.NewClient(inv.broker).PrepareKey(c.Context(), p)
+			prepared, err := inv.brokerClient(c).PrepareKey(c.Context(), p)
 			if err != nil {
 				return explainBroker(err, inv.broker)
 			}

@@ -23,7 +23,7 @@ func newJobs(inv *invocation) *cobra.Command {
 				return inv.print(c.OutOrStdout(), info, func(w io.Writer) { printJob(w, info) })
 			}}
 	}
-	list := &cobra.Command{Use: "list", Short: "List your jobs, newest first (root sees all)", Args: cobra.NoArgs,
+	list := &cobra.Command{Use: "list", Short: "List your jobs, newest first (root sees all)", Example: "  anchorhold jobs list\n  anchorhold jobs list --json | jq '.[] | select(.state == \"failed\") | .id'", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var answer struct {
 				Data []jobs.Info `json:"data"`

@@ -37,7 +37,7 @@ func viewOf(s heparams.Set) setView {
 }
 
 func newParamsList(inv *invocation) *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List the sets", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "list", Short: "List the sets", Example: "  anchorhold params list", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		var views []setView
 		for _, s := range heparams.All() {
 			views = append(views, viewOf(s))
@@ -128,7 +128,7 @@ func expected(set heparams.Set, minimum, maximum int, length uint64) (rotated, p
 }
 
 func newParamsExplain(inv *invocation) *cobra.Command {
-	return &cobra.Command{Use: "explain SET", Short: "Say what a set is and what it rests on", Args: exactly(1, "one set"),
+	return &cobra.Command{Use: "explain SET", Short: "Say what a set is and what it rests on", Example: "  anchorhold params explain " + heparams.Default, Args: exactly(1, "one set"),
 		RunE: func(c *cobra.Command, args []string) error {
 			set, err := heparams.Lookup(args[0])
 			if err != nil {

@@ -8,7 +8,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -52,8 +54,10 @@ const (
 // invocation holds the flags that every command shares.
 type invocation struct {
 	asJSON bool
-	agent  string
-	broker string
+	// patience is how long the broker may say nothing.
+	patience time.Duration
+	agent    string
+	broker   string
 }
 
 func newRoot() *cobra.Command {
@@ -131,6 +135,9 @@ func emptyFlags(c *cobra.Command) (err error) {
 		if kind, value := f.Value.Type(), f.Value.String(); kind == "string" && value == "" || kind == "stringSlice" && value == "[]" {
 			err = errors.Join(err, fmt.Errorf("--%s has no value: %s; give one, or leave the flag out", f.Name, f.Usage))
 		}
+		if d, parsed := time.ParseDuration(f.Value.String()); f.Name == "timeout" && (parsed != nil || d <= 0) {
+			err = errors.Join(err, fmt.Errorf("--timeout %s leaves no time: %s", f.Value, f.Usage))
+		}
 	})
 	return err
 }
@@ -153,8 +160,9 @@ func (inv *invocation) agentFlag(c *cobra.Command) {
 	c.Flags().StringVar(&inv.agent, "agent", envOr("ANCHORHOLD_AGENT", defaultAgentSocket), "unix socket of the agent (or $ANCHORHOLD_AGENT)")
 }
 
-// brokerFlag adds --broker, the operator socket of the local broker.
+// brokerFlag adds --broker, the operator socket of the local broker, and --timeout.
 func (inv *invocation) brokerFlag(c *cobra.Command) {
+	c.PersistentFlags().DurationVar(&inv.patience, "timeout", operator.DefaultSilence, "how long the broker may say nothing before the command fails")
 	c.PersistentFlags().StringVar(&inv.broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), "operator socket of the broker (or $ANCHORHOLD_BROKER)")
 }
 

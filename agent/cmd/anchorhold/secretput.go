@@ -21,6 +21,9 @@ func newSecretPut(inv *invocation) *cobra.Command {
 	put := inv.operate("put NAME --file FILE", "Store a secret, or a new version of it",
 		"  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c...", exactly(1, "the secret's name"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
+			if err := keystore.CheckName(args[0]); err != nil {
+				return nil, nil, usageError{err}
+			}
 			if file == "" {
 				return nil, nil, usageError{errors.New("--file is needed; a secret never stands on a command line")}
 			}

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/spf13/cobra"
 )
 
@@ -20,7 +19,7 @@ func newStatus(inv *invocation) *cobra.Command {
 		Example: `  anchorhold status
   anchorhold status --json | jq .agent.lease`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return status(c.Context(), inv, c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error { return status(c, inv) },
 	}
 	inv.agentFlag(c)
 	inv.brokerFlag(c)
@@ -29,14 +28,20 @@ func newStatus(inv *invocation) *cobra.Command {
 
 // status asks both sockets; a socket that does not exist means that this
 // machine has no such daemon, and only the absence of both is an error.
-func status(ctx context.Context, inv *invocation, out io.Writer) error {
+func status(c *cobra.Command, inv *invocation) error {
+	ctx, out := c.Context(), c.OutOrStdout()
 	both := map[string]any{}
 	var agent json.RawMessage
-	agentErr := newAgentClient(inv.agent).getJSON(ctx, "/v1/status", &agent)
+	patient, cancel := context.WithTimeoutCause(ctx, inv.patience, fmt.Errorf("the agent at %s has not answered for %s: its process is stopped or hangs", inv.agent, inv.patience))
+	defer cancel()
+	agentErr := newAgentClient(inv.agent).getJSON(patient, "/v1/status", &agent)
+	if agentErr != nil && patient.Err() != nil {
+		agentErr = context.Cause(patient)
+	}
 	if agentErr == nil {
 		both["agent"] = agent
 	}
-	broker, brokerErr := operator.NewClient(inv.broker).Status(ctx)
+	broker, brokerErr := inv.brokerClient(c).Status(ctx)
 	if brokerErr == nil {
 		both["broker"] = broker
 	}
