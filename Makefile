@@ -63,8 +63,8 @@ test: peers model ## run every test, shuffled (with the race detector where a C 
 	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -shuffle=on -timeout 20m ./...
 	@$(if $(RACE),$(MAKE) --no-print-directory bench-exhaust)
 	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
-	@echo "the Python client and the Flower strategy:"
-	@"$(PEERS)/fed/bin/python" -m unittest discover -s packaging/python/tests
+	@echo "the Python package:"
+	@.ci/python-package "$(PEERS)" .cache/wheels
 
 steady: ## run the tests that use randomness, time or processes many times beside a busy processor (RUNS=20, PACKAGES=./agent/jobs)
 	@.ci/steady $(or $(RUNS),20) $(PACKAGES)

@@ -19,6 +19,7 @@ class FakeAgent:
     def __init__(self, length, max_weight=1000):
         self.length, self.max_weight = length, max_weight
         self.jobs, self.rounds, self.closed, self.bodies = {}, {}, set(), 0
+        self.stuck = False  # whether jobs stay queued
         self.lock = threading.Lock()
         self.directory = tempfile.mkdtemp()
         self.socket_path = os.path.join(self.directory, "agent.sock")
@@ -93,7 +94,9 @@ class FakeAgent:
             job = self.jobs.get(m[1])
             if not job:
                 return h.refuse(404, "job-unknown")
-            if job["state"] == "queued":
+            if self.stuck:
+                pass
+            elif job["state"] == "queued":
                 job["state"] = "leased"
                 job["progress"] = {"phase": "encrypt", "done": 0, "total": 1}
             elif job["state"] == "leased":
@@ -111,6 +114,11 @@ class FakeAgent:
         h.refuse(404, "not-found")
 
     def post(self, h):
+        if m := re.fullmatch(r"/v1/fed/rounds/([0-9a-f]{32})/decrypt", h.path):
+            name = hashlib.sha256(h.path.encode()).hexdigest()
+            self.jobs[name] = {"id": name, "state": "queued", "end": "done", "result": {}}
+            self.closed.add(m[1])
+            return h.answer(202, {"job": name, "state": "queued"})
         m = re.fullmatch(r"/v1/fed/rounds/([0-9a-f]{32})/contributions\?weight=(\d+)(&excess=refuse)?", h.path)
         body = h.body()
         self.bodies += len(body)

@@ -8,10 +8,10 @@ import sys
 import tempfile
 import unittest
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 sys.path.insert(0, os.path.dirname(__file__))
 
 import anchorhold_fed
+from anchorhold_fed.cli import main
 from fake_agent import FakeAgent
 
 ROUND = "ab" * 16
@@ -86,15 +86,15 @@ class ClientTest(unittest.TestCase):
             with open(path, "wb") as f:
                 self.values().tofile(f)
             with contextlib.redirect_stdout(io.StringIO()) as out:
-                self.assertEqual(anchorhold_fed.main(["submit", "--socket", self.fake.socket_path, "--round", ROUND, path, "--weight", "2"]), 0)
+                self.assertEqual(main(["submit", "--socket", self.fake.socket_path, "--round", ROUND, path, "--weight", "2"]), 0)
             self.assertIn("bytes", out.getvalue())
             with contextlib.redirect_stderr(io.StringIO()) as err:
-                self.assertEqual(anchorhold_fed.main(["result", "--socket", self.fake.socket_path, "--round", ROUND]), 3)
+                self.assertEqual(main(["result", "--socket", self.fake.socket_path, "--round", ROUND]), 3)
             self.assertIn("round-not-closed", err.getvalue())
             self.fake.closed.add(ROUND)
             mean = os.path.join(d, "mean.f32")
             with contextlib.redirect_stdout(io.StringIO()):
-                self.assertEqual(anchorhold_fed.main(["result", "--socket", self.fake.socket_path, "--round", ROUND, "--out", mean]), 0)
+                self.assertEqual(main(["result", "--socket", self.fake.socket_path, "--round", ROUND, "--out", mean]), 0)
             self.assertEqual(os.path.getsize(mean), 4000)
 
 
