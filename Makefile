@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo proof-demo by-hand boot-test model peers test steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
+.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,11 @@ demo: demo-build ## seal, attest, release, answer: the main job on a real model 
 fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals
 	@.ci/peers-fed "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -federated "$(PEERS)/fed/bin/python"
+
+flower-demo: demo-build ## flwr run on top of rounds, with both of Flower's APIs, and a search of what reached its server
+	@.ci/peers-fed "$(PEERS)"
+	@.ci/python-package "$(PEERS)" .cache/wheels --build-only
+	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" -flower "$(PEERS)" -wheels .cache/wheels
 
 proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody
 	@.ci/peers-zk "$(PEERS)"

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 )
 
@@ -18,11 +20,52 @@ func newCutter(target string) (*cutter, error) {
 	return c, nil
 }
 
-// cutter is a line to the aggregator that can be told to break after some bytes.
+// cutter is a line to the aggregator that can be told to break after some bytes, or to
+// keep what it carries upwards.
 type cutter struct {
 	listener net.Listener
 	target   string
 	limit    atomic.Int64 // bytes that a connection may carry upwards; negative: any number
+
+	mu     sync.Mutex
+	keeps  bool
+	copies []*bytes.Buffer // of each connection; guarded by mu
+}
+
+// newRecorder is a line that keeps what it carries upwards.
+func newRecorder(target string) (*cutter, error) {
+	c, err := newCutter(target)
+	if err == nil {
+		c.mu.Lock()
+		c.keeps = true
+		c.mu.Unlock()
+	}
+	return c, err
+}
+
+// carried returns what each connection carried upwards since the last call.
+func (c *cutter) carried() (all [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.copies {
+		if b.Len() > 0 {
+			all = append(all, bytes.Clone(b.Bytes()))
+			b.Reset()
+		}
+	}
+	return all
+}
+
+// keep returns where a connection's copy goes, and nil where none is kept.
+func (c *cutter) keep() *bytes.Buffer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.keeps {
+		return nil
+	}
+	b := new(bytes.Buffer)
+	c.copies = append(c.copies, b)
+	return b
 }
 
 func (c *cutter) address() string { return c.listener.Addr().String() }
@@ -53,7 +96,7 @@ func (c *cutter) pass(down net.Conn) {
 		_, _ = io.Copy(down, up) // ends when either side does
 		_ = down.Close()
 	}()
-	buf, carried := make([]byte, 4096), int64(0)
+	buf, carried, kept := make([]byte, 4096), int64(0), c.keep()
 	for {
 		n, err := down.Read(buf)
 		if err != nil {
@@ -63,6 +106,11 @@ func (c *cutter) pass(down net.Conn) {
 			return
 		}
 		carried += int64(n)
+		if kept != nil {
+			c.mu.Lock()
+			kept.Write(buf[:n])
+			c.mu.Unlock()
+		}
 		if _, err := up.Write(buf[:n]); err != nil {
 			return
 		}

@@ -22,20 +22,22 @@ func main() {
 	flag.BoolVar(&opt.keep, "keep", false, "leave broker and agent running and print how to talk to them")
 	fetchOnly := flag.Bool("fetch", false, "only fetch the model into the cache")
 	federated := flag.String("federated", "", "run the federated demo instead, with this Python (numpy and scikit-learn)")
+	flower := flag.String("flower", "", "run Flower on top of federated rounds instead, with the peers of this directory")
+	wheels := flag.String("wheels", "", "with -flower: directory of the Python package's wheel")
 	proofs := flag.String("proofs", "", "run the demo of proofs instead, with the classifiers of this directory")
 	beside := flag.String("beside", "", "measure inference beside proving instead, with the classifiers of this directory")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, opt, *fetchOnly, *federated, *proofs, *beside); err != nil {
+	if err := run(ctx, opt, *fetchOnly, *federated, *proofs, *beside, *flower, *wheels); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, beside string) error {
+func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, beside, flower, wheels string) error {
 	if opt.cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -45,6 +47,9 @@ func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, 
 	}
 	if python != "" {
 		return newFedDemo(opt, python).run(ctx)
+	}
+	if flower != "" {
+		return newFlowerDemo(opt, flower, wheels).run(ctx)
 	}
 	if beside != "" {
 		return newBesideDemo(opt, beside).run(ctx)

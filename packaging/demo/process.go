@@ -143,7 +143,13 @@ func command(ctx context.Context, bin string, args ...string) ([]byte, error) {
 }
 
 func output(ctx context.Context, out *bytes.Buffer, complaint *bytes.Buffer, bin string, args ...string) ([]byte, error) {
+	return outputIn(ctx, nil, out, complaint, bin, args...)
+}
+
+// outputIn is output with more in the environment.
+func outputIn(ctx context.Context, env []string, out *bytes.Buffer, complaint *bytes.Buffer, bin string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = out, complaint
 	if err := cmd.Run(); err != nil {
 		return out.Bytes(), fmt.Errorf("%s %s: %w: %s", bin, strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
