@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -113,10 +114,10 @@ func (v *verification) run() error {
 	if err := v.readCheckpoints(); err != nil {
 		return err
 	}
-	for _, b := range v.Kept {
+	for i, b := range v.Kept {
 		c, err := OpenCheckpoint(b, v.Keys...)
 		if err != nil {
-			return err
+			return fmt.Errorf("checkpoint kept elsewhere, number %d: %w", i+1, err)
 		}
 		if c.Size > 0 { // every log extends one of no records, which shows nothing
 			v.report.Kept++
@@ -176,7 +177,13 @@ func (v *verification) readCheckpoints() error {
 }
 
 func (v *verification) checkpoint(e journal.Entry) error {
-	c, err := OpenCheckpoint(e.Body, v.Keys...)
+	c, err := ParseCheckpoint(e.Body)
+	if err == nil && !slices.ContainsFunc(v.Keys, func(k identity.Public) bool { return Origin(k) == c.Origin }) {
+		err = evidence.Refuse(ReasonOtherKey, "the log is signed by %s, and the key that was given is %s", c.Origin, Origin(v.Keys[0]))
+	}
+	if err == nil {
+		err = c.Verify(v.Keys...)
+	}
 	if err != nil {
 		return err
 	}

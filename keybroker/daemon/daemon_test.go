@@ -363,6 +363,17 @@ func TestCheckFindsEverythingAtOnce(t *testing.T) {
 		t.Errorf("one fault, said more than once: %v", err)
 	}
 	s = newState(t, false)
+	l = s.result.Layout
+	if err := errors.Join(os.WriteFile(l.Ended(), nil, 0o600), os.WriteFile(l.epochStatement(1), []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	err = Check(s.options)
+	for _, says := range []string{l.Ended() + " is cut or no such file: EOF: put back", "epoch 1: " + l.epochStatement(1) + " is not the root's statement about it: malformed-message", "put the file back"} {
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q is not in\n%v", says, err)
+		}
+	}
+	s = newState(t, false)
 	s.options.Credential = func(string) ([]byte, error) { return []byte("abcd"), nil }
 	if err := Check(s.options); !errors.Is(err, identity.ErrCredential) {
 		t.Errorf("a short credential: %v", err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -69,7 +70,13 @@ func (e *ended) load() error {
 		strict.DisallowUnknownFields()
 		err = strict.Decode(&e.state)
 	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if _, unread := errors.AsType[*fs.PathError](err); err != nil && !unread {
+		return fmt.Errorf("%s is cut or no such file: %w: put back a copy of it, of any age, for the audit log says what came after; or move it away: the log says all, as far as its segments are here", e.layout.Ended(), err)
+	}
+	if err != nil {
 		return err
 	}
 	if e.state.Format != 1 || e.state.Who == nil {

@@ -88,17 +88,20 @@ func (e *epochs) read() ([]heldEpoch, error) {
 func (e *epochs) readOne(n uint64) (heldEpoch, error) {
 	key, err := identity.ReadKeyFile(e.layout.epochKey(n), e.unlock)
 	if err != nil {
-		return heldEpoch{}, err
+		return heldEpoch{}, fmt.Errorf("%w: put the file back from a copy; without one, move it away, which ends the epoch, if another one is active", err)
 	}
 	held := heldEpoch{number: n, key: key}
 	held.signed, err = os.ReadFile(e.layout.epochStatement(n))
 	if errors.Is(err, os.ErrNotExist) {
 		return held, nil
 	}
-	if err == nil {
-		held.statement, err = e.verify(held.signed, n, key.Public())
+	if err != nil {
+		return held, err
 	}
-	return held, err
+	if held.statement, err = e.verify(held.signed, n, key.Public()); err != nil {
+		return held, fmt.Errorf("%s is not the root's statement about it: %w: put the file back from a copy; it is no secret, and the last statement that the root signed is also where the root key is", e.layout.epochStatement(n), err)
+	}
+	return held, nil
 }
 
 // verify checks a statement against the root, the key and the audit key.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,8 +189,28 @@ func TestALogIsSoundOnlyAgainstACheckpointFromElsewhere(t *testing.T) {
 	b.verify("against a fork's", exitRefused, verdictRefused, "audit-log-rolled-back", of(b.dir, "--checkpoint", forked)...)
 	b.verify("another log's checkpoint", exitRefused, verdictRefused, "checkpoint-invalid", of(b.dir, "--checkpoint", foreign)...)
 	b.verify("no checkpoint at all", exitRefused, verdictRefused, "checkpoint-invalid", of(b.dir, "--checkpoint", b.pub)...)
+	for says, args := range map[string][]string{
+		"--checkpoint " + b.pub + ": ":          {"--checkpoint", kept, "--checkpoint", b.pub},
+		"--statement " + kept + ": ":            {"--root", b.pub, "--statement", kept},
+		"checkpoint kept elsewhere, number 2: ": {"--checkpoint", kept, "--checkpoint", foreign},
+	} {
+		expectRun(t, exitRefused, says, append([]string{"audit", "verify"}, of(b.dir, args...)...)...)
+	}
 	b.verify("a missing checkpoint", exitFailure, "", "no such file", of(b.dir, "--checkpoint", b.pub+".absent")...)
-	b.verify("another key", exitRefused, verdictRefused, "checkpoint-invalid", "--dir", b.dir, "--key", stranger.pub)
+	b.verify("another key", exitRefused, verdictRefused, "audit-key-mismatch", "--dir", b.dir, "--key", stranger.pub)
+	b.verify("another key, with a checkpoint", exitRefused, verdictRefused, "audit-key-mismatch", "--dir", b.dir, "--key", stranger.pub, "--checkpoint", kept)
+	for _, name := range []string{"log-*.seg", "checkpoints-*", "tree"} {
+		piped := b.copied(b.dir)
+		files, err := filepath.Glob(filepath.Join(piped, name))
+		if err != nil || len(files) == 0 {
+			t.Fatal(name, err)
+		}
+		last := files[len(files)-1]
+		if err := errors.Join(os.Remove(last), syscall.Mkfifo(last, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		b.verify("a pipe for "+name, exitFailure, "", last+" is no regular file", of(piped)...) // nobody writes into it
+	}
 
 	segments, err := filepath.Glob(filepath.Join(b.dir, "log-*.seg"))
 	if err != nil || len(segments) < 4 {

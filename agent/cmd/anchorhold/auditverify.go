@@ -125,6 +125,9 @@ func (v *auditVerify) run(c *cobra.Command, inv *invocation) error {
 	if err != nil {
 		return err
 	}
+	if err := v.checkFiles(notes, statements, root); err != nil {
+		return v.refused(c.OutOrStdout(), inv, err)
+	}
 	broker, progress := inv.brokerClient(c), verifyProgress(c.ErrOrStderr())
 	var report audit.Report
 	if v.dir == "" {
@@ -182,6 +185,22 @@ func (v *auditVerify) expected() (key, root identity.Public, err error) {
 		}
 	}
 	return key, root, nil
+}
+
+// checkFiles refuses files that are not what they are given as, by their names. Whether the
+// checkpoints are of the log's key is found where the log is read.
+func (v *auditVerify) checkFiles(notes, statements []string, root identity.Public) error {
+	for i, n := range notes {
+		if _, err := audit.ParseCheckpoint([]byte(n)); err != nil {
+			return fmt.Errorf("--checkpoint %s: %w", v.kept[i], err)
+		}
+	}
+	for i, s := range statements {
+		if _, err := protocol.VerifyEpoch([]byte(s), []identity.Public{root}); err != nil {
+			return fmt.Errorf("--statement %s: %w", v.statements[i], err)
+		}
+	}
+	return nil
 }
 
 func verifyCopy(ctx context.Context, dir string, key identity.Public, archives, notes []string, progress func(done, total uint64)) (audit.Report, error) {

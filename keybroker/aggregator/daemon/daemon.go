@@ -139,6 +139,9 @@ func (d *daemon) loadCertificate(s Settings) error {
 // state, for opening it removes what an interrupted one left.
 func Check(s Settings, log *slog.Logger) error {
 	d, err := newDaemon(s, log)
+	if errors.Is(err, service.ErrRunning) {
+		return fmt.Errorf("%w: an aggregator runs there. All but the state directory was checked and is right; what is in that is NOT checked while one writes it", err)
+	}
 	if err != nil {
 		return err
 	}

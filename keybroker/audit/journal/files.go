@@ -1,10 +1,13 @@
 package journal
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // FileSystem is the little that a journal asks of a disk. Tests replace it with
@@ -115,11 +118,19 @@ func (Disk) Remove(name string) error {
 // ReadOnly opens files for reading and changes nothing.
 type ReadOnly struct{ Disk }
 
-// Open opens for reading only.
+// Open opens a regular file for reading only: a copy of a log comes from elsewhere, and whoever
+// reads it must not wait for the writer of a pipe, nor for the end of a device.
 func (ReadOnly) Open(name string, _ bool) (File, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe opens at once
 	if err != nil {
 		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return diskFile{f}, nil
 }
