@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -293,6 +295,48 @@ func TestStatusSaysWhetherReceiptsVerify(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStatusSaysWhyTheAgentWasRefused: with the reason, and the id that the broker's operator
+// finds it under, until a lease is granted.
+func TestStatusSaysWhyTheAgentWasRefused(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		refused := func(context.Context) (*client.Lease, error) {
+			return nil, fmt.Errorf("attest: %w", &client.Error{Reason: "measurement-mismatch", ID: "r-0123"})
+		}
+		here := func(context.Context) (*client.Lease, error) {
+			return nil, evidence.Refuse(protocol.ReasonConnectionFailed, "no route")
+		}
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){refused, here, s.grant(5*time.Minute, modelKey, 1), refused}
+		k := s.keeper(g)
+		run(t, k, func() {
+			began := time.Now().UTC().Truncate(time.Second)
+			last := func() *RefusalStatus { return k.tenure.status("", false, 0).LastRefusal }
+			if got := last(); got == nil || *got != (RefusalStatus{"measurement-mismatch", "r-0123", began}) {
+				t.Errorf("%+v", got)
+			}
+			if text, err := json.Marshal(k.tenure.status("", false, 0)); err != nil || !strings.Contains(string(text), `"last_refusal":{"reason":"measurement-mismatch","id":"r-0123","time":"`) {
+				t.Errorf("%s, %v", text, err)
+			}
+			time.Sleep(retryFirst)
+			synctest.Wait()
+			if got := last(); got == nil || got.Reason != string(protocol.ReasonConnectionFailed) || got.ID != "" || !got.Time.After(began) {
+				t.Errorf("a failure here: %+v", got)
+			}
+			time.Sleep(2 * retryFirst)
+			synctest.Wait()
+			if got := last(); reasonOf(t, k) != "serving" || got != nil {
+				t.Errorf("%s, %+v", reasonOf(t, k), got)
+			}
+			time.Sleep(4 * time.Minute) // the renewal is refused
+			synctest.Wait()
+			if got := last(); reasonOf(t, k) != "serving" || got == nil || got.ID != "r-0123" {
+				t.Errorf("%s, %+v", reasonOf(t, k), got)
+			}
+		})
+	})
 }
 
 func TestModelThatDoesNotOpenIsNamedAndNothingIsServed(t *testing.T) {

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
 // Status is what /v1/status and `anchorhold status` show. It holds no secret.
@@ -23,6 +25,31 @@ type Status struct {
 	// ModelUpdate says of a file that is to take the place of the model that is served, or
 	// has none beside it, that it is being opened, or why it is not served.
 	ModelUpdate string `json:"model_update,omitempty"`
+	// LastRefusal is why the last attempt to attest got no lease; nil once one did.
+	LastRefusal *RefusalStatus `json:"last_refusal,omitempty"`
+}
+
+// RefusalStatus shows why an attempt to attest failed.
+type RefusalStatus struct {
+	Reason string    `json:"reason"`       // a stable code (docs/protocol.md 9)
+	ID     string    `json:"id,omitempty"` // of a refusal by the broker, whose operator finds the details under it
+	Time   time.Time `json:"time"`         // of the guest's clock
+}
+
+// attested takes note of what an attempt to attest came to.
+func (t *tenure) attested(err error) {
+	var refusal *RefusalStatus
+	if err != nil {
+		refusal = &RefusalStatus{Time: time.Now().UTC().Truncate(time.Second)}
+		if e, ok := errors.AsType[*client.Error](err); ok {
+			refusal.Reason, refusal.ID = string(e.Reason), e.ID
+		} else {
+			refusal.Reason, _ = reasonAndDetail(err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.denied = refusal
 }
 
 // LeaseStatus shows the lease that is held.
@@ -72,6 +99,7 @@ func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	s.LastRefusal = t.denied
 	if l := t.lease; l != nil {
 		s.Lease = &LeaseStatus{ID: l.ID, Policy: l.PolicyID, PolicyVersion: l.PolicyVersion, RemainingSeconds: l.Remaining(time.Now()).Seconds(),
 			TTLSeconds: l.TTL.Seconds(), TLSGroup: l.TLSGroup, Broker: hex.EncodeToString(l.BrokerID[:]), Epoch: l.Epoch,

@@ -67,8 +67,9 @@ type tenure struct {
 	closing []*openModel     // may not have given their memory back
 	awaited chan struct{}    // nil, or closed once requests need wait no longer for the next model
 	refusal error
-	trouble error // why the model's next file is not served in its place
-	barred  error // why the model cannot be opened under any lease; nil while it may be
+	trouble error          // why the model's next file is not served in its place
+	barred  error          // why the model cannot be opened under any lease; nil while it may be
+	denied  *RefusalStatus // why the last attempt to attest failed; never changed, only replaced
 }
 
 func newTenure(log *slog.Logger) *tenure {

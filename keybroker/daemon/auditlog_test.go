@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,51 @@ func TestAuditBudgetsAreBounded(t *testing.T) {
 		if s.options.Config.Check() == nil {
 			t.Errorf("%+v was accepted", c)
 		}
+	}
+}
+
+// TestEveryStepOfAStartAsksForTime: the unit's own time is one for all steps together, and
+// ended a first start on a starved machine.
+func TestEveryStepOfAStartAsksForTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	s := newState(t, false)
+	t.Setenv("NOTIFY_SOCKET", path)
+	ended := make(chan []string, 1)
+	go func() { // the socket's queue is short
+		var heard []string
+		for b := make([]byte, 4096); ; {
+			n, err := manager.Read(b)
+			if err != nil || string(b[:n]) == "STOPPING=1" {
+				ended <- heard
+				return
+			}
+			heard = append(heard, string(b[:n]))
+		}
+	}()
+	if err := errors.Join(Check(s.options), service.Stopping()); err != nil {
+		t.Fatal(err)
+	}
+	heard, steps := <-ended, 0
+	for i, line := range heard {
+		if !strings.HasPrefix(line, "STATUS=starting: ") {
+			continue
+		}
+		if steps++; i == 0 || heard[i-1] != fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", stepExtension.Microseconds()) {
+			t.Errorf("%q does not ask for time", line)
+		}
+	}
+	for _, want := range []string{"unlocking the audit key", "unlocking the epoch keys", "opening the audit log", "unlocking the key store", "holding the key store against the audit log", "opening the store of rounds"} {
+		if !slices.Contains(heard, "STATUS=starting: "+want) {
+			t.Errorf("nothing is said of %s: %q", want, heard)
+		}
+	}
+	if steps < 12 {
+		t.Errorf("%d steps: %q", steps, heard)
 	}
 }
 

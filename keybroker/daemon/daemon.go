@@ -147,6 +147,7 @@ func open(o Options) (d *daemon, err error) {
 	if err := d.openParts(); err != nil {
 		return d, err
 	}
+	d.step("putting the broker together")
 	return d, d.assemble(d.verifier)
 }
 
@@ -154,26 +155,27 @@ func open(o Options) (d *daemon, err error) {
 // once. Any error is the whole's.
 func (d *daemon) openParts() error {
 	var errs []error
-	try := func(ready bool, open func() error) bool {
+	try := func(ready bool, doing string, open func() error) bool {
 		if !ready {
 			return false // its cause is among the errors
 		}
+		d.step(doing)
 		err := open()
 		errs = append(errs, err)
 		return err == nil
 	}
-	try(true, func() (err error) { d.verifier, err = d.appraiser(); return err })
-	try(true, d.checkSocket)
-	state, unlocked := try(true, d.layout.check), try(true, d.openUnlock)
-	root, certificate := try(state, d.readRoot), try(state, d.openCertificate)
-	try(state, d.openPolicies)
-	key := try(state && unlocked, d.openAuditKey) // a wrong secret is said once, by it
-	epochs := try(root && key, d.openEpochs)
-	log, secrets := try(key, d.openLog), try(key, d.openSecrets)
-	try(log, d.openEnded)
-	secrets = try(log && secrets, d.checkSecrets)
-	try(epochs && log && secrets, d.openRounds)
-	try(epochs && log && certificate, d.openRegistry)
+	try(true, "reading the vendors' roots", func() (err error) { d.verifier, err = d.appraiser(); return err })
+	try(true, "looking at the operators' socket", d.checkSocket)
+	state, unlocked := try(true, "looking at the state directory", d.layout.check), try(true, "reading the credential", d.openUnlock)
+	root, certificate := try(state, "reading the root identity", d.readRoot), try(state, "reading the TLS certificate", d.openCertificate)
+	try(state, "opening the policies", d.openPolicies)
+	key := try(state && unlocked, "unlocking the audit key", d.openAuditKey) // a wrong secret is said once, by it
+	epochs := try(root && key, "unlocking the epoch keys", d.openEpochs)
+	log, secrets := try(key, "opening the audit log", d.openLog), try(key, "unlocking the key store", d.openSecrets)
+	try(log, "reading the ended leases", d.openEnded)
+	secrets = try(log && secrets, "holding the key store against the audit log", d.checkSecrets)
+	try(epochs && log && secrets, "opening the store of rounds", d.openRounds)
+	try(epochs && log && certificate, "opening the registry of proofs", d.openRegistry)
 	return errors.Join(errs...)
 }
 
@@ -297,6 +299,16 @@ const (
 	startExtension = 30 * time.Second
 	progressEvery  = 2 * time.Second
 )
+
+// stepExtension is how much longer the start may take after each step begins: on a starved
+// machine a single Argon2id takes seconds. One that hangs asks for no more.
+const stepExtension = time.Minute
+
+// step tells the service manager what the start does now, and asks it for time.
+func (d *daemon) step(doing string) {
+	d.tell(service.ExtendTimeout(stepExtension))
+	d.tell(service.Status("starting: " + doing))
+}
 
 // progress asks the service manager for more time while the audit log is read: a
 // tree or an index that is made anew takes as long as the log is large.

@@ -28,6 +28,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	address := guests.Addr().String()
 	d.address.Store(&address)
+	d.step("writing the start to the audit log")
 	if err := d.record(ctx, "start", fmt.Sprintf("version %s, %s, software TEE accepted: %t", d.opts.Version, d.opts.Build, d.opts.Config.SoftwareTEERoot != "")); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}

@@ -77,7 +77,7 @@ func (d *proofDemo) proveWithCeremony(ctx context.Context) (string, error) {
 	if _, err := d.tool(ctx, "proof", "show", id, "--out", file, "--agent", d.path("agent.sock")); err != nil {
 		return "", err
 	}
-	out, err := d.tool(ctx, "proof", "verify", "--keys", d.path("ceremony-keys"), "--root", d.path("root.key.pub"), file)
+	out, err := d.tool(ctx, "proof", "verify", "--keys", d.path("ceremony-keys"), "--root", d.path("root.key.pub"), "--accept-software-tee", file)
 	if err != nil {
 		return "", err
 	}

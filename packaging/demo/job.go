@@ -206,17 +206,17 @@ func (d *demo) verifyReceipt(ctx context.Context) (string, error) {
 	if err := os.WriteFile(output, []byte(d.answer), 0o600); err != nil {
 		return "", err
 	}
-	out, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--output", output, "--model-id", d.modelID, "--measurement", goodMeasurement)
+	out, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--output", output, "--model-id", d.modelID, "--measurement", goodMeasurement)
 	if err != nil {
 		return "", err
 	}
-	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--measurement", otherMeasurement); err == nil {
+	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--measurement", otherMeasurement); err == nil {
 		return "", errors.New("the receipt verified for another measurement")
 	}
 	if err := os.WriteFile(output, []byte(d.answer+" "), 0o600); err != nil {
 		return "", err
 	}
-	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--output", output); err == nil {
+	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--output", output); err == nil {
 		return "", fmt.Errorf("a receipt verified for another answer")
 	}
 	return strings.TrimSpace(string(out)) + "\nthe same receipt for another measurement, or with one character added to the answer: refused", nil

@@ -298,7 +298,7 @@ func (d *proofDemo) ask(ctx context.Context) (string, error) {
 	if err := os.WriteFile(d.path("one.receipt.json"), one, 0o600); err != nil {
 		return "", err
 	}
-	if _, err := d.tool(ctx, "receipt", "verify", d.path("one.receipt.json"), "--root", d.path("root.key.pub"), "--model-id", d.modelID); err != nil {
+	if _, err := d.tool(ctx, "receipt", "verify", d.path("one.receipt.json"), "--root", d.path("root.key.pub"), "--accept-software-tee", "--model-id", d.modelID); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d of %d right, exactly as many as of the integer reference; median %.2f ms a request, with proving under way", right, proofRequests, float64(d.busy.Microseconds())/1000), nil
@@ -368,7 +368,7 @@ func (d *proofDemo) verifier(ctx context.Context, files ...string) (verified int
 }
 
 func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
-	out, err := d.tool(ctx, append([]string{"proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--allow-development", "--json"}, d.proofFiles()...)...)
+	out, err := d.tool(ctx, append([]string{"proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--accept-software-tee", "--allow-development", "--json"}, d.proofFiles()...)...)
 	if err != nil {
 		return "", err
 	}
@@ -415,7 +415,7 @@ func (d *proofDemo) refuseTampered(ctx context.Context) (string, error) {
 	if err := os.WriteFile(d.path("tampered.proof.json"), tampered, 0o600); err != nil {
 		return "", err
 	}
-	out, err := d.tool(ctx, "proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--allow-development", d.path("tampered.proof.json"))
+	out, err := d.tool(ctx, "proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--accept-software-tee", "--allow-development", d.path("tampered.proof.json"))
 	if err == nil {
 		return "", errors.New("the tampered answer was verified")
 	}
@@ -435,6 +435,6 @@ func (d *proofDemo) refuseTampered(ctx context.Context) (string, error) {
 
 // refuseDevelopment verifies without allowing keys that one party made.
 func (d *proofDemo) refuseDevelopment(ctx context.Context) (string, error) {
-	_, err := d.tool(ctx, "proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), d.path("0.proof.json"))
+	_, err := d.tool(ctx, "proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--accept-software-tee", d.path("0.proof.json"))
 	return refused(err, "set-up was for development")
 }

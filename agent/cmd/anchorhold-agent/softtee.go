@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/teesim"
 )
 
@@ -62,7 +62,7 @@ func chainDir(state string) string { return filepath.Join(state, "software-tee")
 
 // developmentCommand makes the software TEE's chain and writes its roots, for a
 // development broker's software_tee_root.
-func developmentCommand(args []string, _, complaint io.Writer) (int, bool) {
+func developmentCommand(args []string, out, complaint io.Writer) (int, bool) {
 	if args[0] != "software-tee" {
 		return 0, false
 	}
@@ -73,7 +73,13 @@ func developmentCommand(args []string, _, complaint io.Writer) (int, bool) {
 	if flags.Parse(args[1:]) != nil || *state == "" || *roots == "" {
 		return 2, true
 	}
-	tee, err := teesim.New(teesim.Options{Dir: chainDir(*state)})
+	dir := chainDir(*state)
+	if _, err := os.Stat(dir); err == nil {
+		fmt.Fprintf(out, "reading the software TEE's certificate chain in %s\n", dir)
+	} else {
+		fmt.Fprintf(out, "making the software TEE's certificate chain in %s: its RSA keys of 4,096 bits take seconds, or minutes on a busy machine\n", dir)
+	}
+	tee, err := teesim.New(teesim.Options{Dir: dir})
 	if err == nil {
 		err = os.WriteFile(*roots, tee.RootsPEM(), 0o644)
 	}
@@ -81,5 +87,6 @@ func developmentCommand(args []string, _, complaint io.Writer) (int, bool) {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
 		return 1, true
 	}
+	fmt.Fprintf(out, "wrote its root certificates to %s, for the software_tee_root of a development broker\n", *roots)
 	return 0, true
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ type expectation struct {
 	measurements, images, policies, tenants []string
 	model                                   string
 	minEpoch                                uint64
+	software                                bool
 }
 
 func (e *expectation) flags(c *cobra.Command) {
@@ -27,6 +29,7 @@ func (e *expectation) flags(c *cobra.Command) {
 	f.StringSliceVar(&e.tenants, "tenant", nil, "tenant that the policy checked (repeat to accept one of several)")
 	f.StringVar(&e.model, "model-id", "", "id of the model, as \"anchorhold seal\" printed it")
 	f.Uint64Var(&e.minEpoch, "min-epoch", 0, "refuse receipts of older epochs of the broker")
+	f.BoolVar(&e.software, "accept-software-tee", false, "take receipts of a software TEE, which is for tests: no hardware vouches for the guest")
 }
 
 // parse reads what was given; what was not is not expected.
@@ -68,6 +71,15 @@ func (e *expectation) parse() (receipt.Expect, error) {
 		out.ModelID = (*[32]byte)(id)
 	}
 	return out, nil
+}
+
+// vouched refuses what holds by its signatures alone: a guest in a software TEE says of itself
+// whatever it likes.
+func (e *expectation) vouched(software bool) error {
+	if !software || e.software {
+		return nil
+	}
+	return evidence.Refuse(policy.ReasonSoftwareTEE, "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee takes it, for tests)")
 }
 
 // printGuest shows what a lease certificate says of a guest.

@@ -26,8 +26,8 @@ func newProofVerify(inv *invocation) *cobra.Command {
 attested guest, at this time. The chain of the receipt is checked with the broker's root
 identity, the proof with a verifying key of the directory. What else is expected of the
 guest is said with --measurement, --image, --policy, --tenant, --model-id and --min-epoch;
-what was not asked is printed. Exit status 3 if any of them does not hold. The
-stand-alone anchorhold-verify checks proofs alone.`,
+what was not asked is printed. Exit status 3 if any of them does not hold, or if the guest
+was a software TEE, unless --accept-software-tee says that this is known. The stand-alone anchorhold-verify checks proofs alone.`,
 		Example: "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -57,7 +57,7 @@ stand-alone anchorhold-verify checks proofs alone.`,
 				if err != nil {
 					return err
 				}
-				v := verifyBundle(c.Context(), file, raw, publics, ring, expected)
+				v := verifyBundle(c.Context(), file, raw, publics, ring, expected, &expect)
 				if v.Error != "" {
 					bad++
 				}
@@ -82,24 +82,30 @@ stand-alone anchorhold-verify checks proofs alone.`,
 }
 
 // verified is what became of one file: a view of it, or why it does not hold. A proof
-// whose receipt is of version 1 has both.
+// whose receipt is of version 1 or of a software TEE has both.
 type verified struct {
 	File   string           `json:"file"`
 	View   *proofaudit.View `json:"verified,omitempty"`
 	Former *proofaudit.View `json:"authority_not_recorded,omitempty"`
-	Reason evidence.Reason  `json:"reason,omitempty"`
-	Error  string           `json:"error,omitempty"`
+	// Software is the view of a proof that holds, of a guest for which no hardware vouches.
+	Software *proofaudit.View `json:"software_tee_not_accepted,omitempty"`
+	Reason   evidence.Reason  `json:"reason,omitempty"`
+	Error    string           `json:"error,omitempty"`
 }
 
-func verifyBundle(ctx context.Context, file string, raw []byte, roots []identity.Public, keys proofaudit.Keys, expect receipt.Expect) verified {
+func verifyBundle(ctx context.Context, file string, raw []byte, roots []identity.Public, keys proofaudit.Keys, expected receipt.Expect, expect *expectation) verified {
 	v := verified{File: file}
 	b, err := proofaudit.Parse(raw)
 	if err == nil {
 		var view proofaudit.View
-		view, err = b.Verify(ctx, roots, keys, expect)
+		view, err = b.Verify(ctx, roots, keys, expected)
 		switch {
 		case err == nil:
-			v.View = &view
+			if err = expect.vouched(view.Guest.SoftwareTEE); err == nil {
+				v.View = &view
+			} else {
+				v.Software = &view
+			}
 		case view.Receipt != "":
 			v.Former = &view
 		}
@@ -120,6 +126,9 @@ func printVerified(w io.Writer, list []verified) {
 		case v.Former != nil:
 			fmt.Fprintf(w, "%s: REFUSED: authority not recorded: the receipt is of version 1\n", v.File)
 			a = v.Former
+		case v.Software != nil:
+			fmt.Fprintf(w, "%s: REFUSED: software TEE: proof and signatures hold, but no hardware vouches for the guest\n", v.File)
+			a = v.Software
 		default:
 			fmt.Fprintf(w, "%s: REFUSED: %s\n", v.File, v.Error)
 			continue

@@ -9,7 +9,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
@@ -48,8 +47,9 @@ granted the key of the model that answered. With --input or --output, and a file
 holds the salts, it also proves that these bytes are the ones that were asked or
 answered. What else you expect of the guest you say with --measurement, --image,
 --policy, --tenant, --model-id and --min-epoch; what was not checked is printed. Exit
-status 3 if anything does not hold, or if the receipt is of version 1, whose lease does
-not say what it was granted.`,
+status 3 if anything does not hold, if the receipt is of version 1, whose lease does not
+say what it was granted, or if the guest was a software TEE, for which no hardware
+vouches, unless --accept-software-tee says that this is known.`,
 		Example: "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt \\\n    --image sha256:0c1f... --model-id 5f1c...",
 		Args:    exactly(1, "one receipt file"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -87,6 +87,9 @@ not say what it was granted.`,
 			if err != nil {
 				return inv.receiptRefused(c.OutOrStdout(), r, report, err)
 			}
+			if err := expect.vouched(report.SoftwareTEE); err != nil {
+				return inv.receiptRefused(c.OutOrStdout(), r, report, err)
+			}
 			return inv.print(c.OutOrStdout(), receiptResult(r, report), func(w io.Writer) {
 				fmt.Fprintln(w, "the receipt holds")
 				printReport(w, report)
@@ -108,7 +111,8 @@ func opening(path string, salt receipt.Salt) (*receipt.Opening, error) {
 	return &receipt.Opening{Salt: salt, Data: data}, err
 }
 
-// receiptRefused prints why a receipt does not hold, and of one of version 1 what it says.
+// receiptRefused prints why a receipt does not hold. It shows what is in one of version 1, and
+// in one of a software TEE, whose signatures hold.
 func (inv *invocation) receiptRefused(w io.Writer, r receipt.Receipt, report receipt.Report, err error) error {
 	result := map[string]any{"verified": false, "detail": err.Error()}
 	if reason, ok := evidence.ReasonOf(err); ok {
@@ -116,13 +120,19 @@ func (inv *invocation) receiptRefused(w io.Writer, r receipt.Receipt, report rec
 	}
 	if len(report.Links) > 0 {
 		result = receiptResult(r, report)
-		result["verified"], result["reason"], result["detail"] = false, protocol.ReasonAuthorityNotRecorded, err.Error()
+		reason, _ := evidence.ReasonOf(err)
+		result["verified"], result["reason"], result["detail"] = false, reason, err.Error()
 	}
 	return errors.Join(inv.print(w, result, func(w io.Writer) {
-		if len(report.Links) > 0 {
+		switch {
+		case len(report.Links) == 0:
+			return
+		case report.AuthorityRecorded:
+			fmt.Fprintln(w, "software TEE: the signatures hold, but no hardware vouches for the guest")
+		default:
 			fmt.Fprintln(w, "authority not recorded: all else holds, but the lease does not say which models it was granted")
-			printReport(w, report)
 		}
+		printReport(w, report)
 	}), fmt.Errorf("%w: %w", errRefused, err))
 }
 

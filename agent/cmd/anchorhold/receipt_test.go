@@ -53,10 +53,31 @@ func TestReceiptVerifyHoldsExpectations(t *testing.T) {
 		t.Fatal(err)
 	}
 	file, root := writeJSON(t, "r.json", issued), rootText(t, w)
-	out, code, _ := run(t, "receipt", "verify", file, "--root", root)
+	out, code, err := run(t, "receipt", "verify", file, "--root", root)
+	if code != exitRefused || !strings.Contains(out, "software TEE: the signatures hold") || strings.Contains(out, "the receipt holds") || !strings.Contains(errorText(err), "--accept-software-tee") {
+		t.Errorf("a receipt of a software TEE: exit %d, %v\n%s", code, err, out)
+	}
+	out, code, _ = run(t, "receipt", "verify", file, "--root", root, "--json")
+	var refused struct {
+		Verified bool
+		Reason   string
+		Report   receipt.Report
+	}
+	if err := json.Unmarshal([]byte(out), &refused); err != nil || code != exitRefused || refused.Verified || refused.Reason != "software-tee-not-allowed" || !refused.Report.SoftwareTEE || len(refused.Report.Links) == 0 {
+		t.Errorf("exit %d, %v\n%s", code, err, out)
+	}
+	out, code, _ = run(t, "receipt", "verify", file, "--root", root, "--accept-software-tee")
 	if code != 0 {
 		t.Fatal(code, out)
 	}
+	hardware := w.Agent(t, func(c *protocol.LeaseCertificate) { c.SoftwareTEE = false })
+	hardware.Grant(t, model)
+	vouched, err := receipt.Issue(hardware.Key, receipt.Lease{ID: hardware.Lease.Lease, EvidenceDigest: hardware.Lease.EvidenceDigest, Chain: hardware.Chain, Now: federationtest.Begin.Add(time.Minute)},
+		receipt.Answer{ID: id, ModelID: model, ModelName: "demo", ModelVersion: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectRun(t, 0, "the receipt holds", "receipt", "verify", writeJSON(t, "hardware.json", vouched), "--root", root)
 	for _, want := range []string{"measurement  launch 0000", "sha256:", "tenant       tenant", "roles        serve", "granted      models/", "NOT CHECKED  measurement", "(--measurement)",
 		"NOT CHECKED  platform since", "NOT CHECKED  epoch since", "NOT CHECKED  software TEE"} {
 		if !strings.Contains(out, want) {
@@ -69,7 +90,7 @@ func TestReceiptVerifyHoldsExpectations(t *testing.T) {
 	wrong := map[string]string{"measurement": "launch=" + strings.Repeat("01", 48), "image": "sha256:" + strings.Repeat("01", 32), "policy": strings.Repeat("01", 32),
 		"model-id": strings.Repeat("01", 32), "tenant": "another", "min-epoch": "2"}
 	malformed := map[string]string{"measurement": "00", "image": strings.Repeat("01", 32), "policy": "x", "model-id": "01", "min-epoch": "x"}
-	args := []string{"receipt", "verify", file, "--root", root, "--json"}
+	args := []string{"receipt", "verify", file, "--root", root, "--accept-software-tee", "--json"}
 	for _, value := range []string{prefixed, strings.TrimPrefix(prefixed, "launch=")} {
 		if out, code, _ := run(t, append(args, "--measurement", value)...); code != 0 {
 			t.Errorf("--measurement %s: exit %d\n%s", value, code, out)

@@ -68,10 +68,10 @@ func newRoot() *cobra.Command {
 		Long: `anchorhold works with Anchorhold's three parts.
 
   publisher       keygen publisher, keygen model, seal, inspect
-  broker operator keygen broker, policy, secret, audit, status
-  client          chat, evidence, receipt, status
+  broker operator keygen broker, policy, secret, leases, epoch, audit, status
+  client          chat, evidence, receipt, proof, status
   federation      fed, jobs, params
-  admin           doctor
+  admin           doctor, version
 
 Every command takes --json for scripts. Exit status: 0 done, 1 failed,
 2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
@@ -90,12 +90,25 @@ Every command takes --json for scripts. Exit status: 0 done, 1 failed,
 		newKeygen(inv), newSeal(inv), newInspect(inv), newProof(inv),
 		newPolicy(inv), newSecret(inv), newLeases(inv), newAudit(inv), newEpoch(inv),
 		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
-		newFed(inv), newJobs(inv), newParams(inv),
+		newFed(inv), newJobs(inv), newParams(inv), newVersion(inv),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	complainOfArguments(root)
 	return root
+}
+
+// newVersion prints what the flag --version prints, as agent and broker do.
+func newVersion(inv *invocation) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
+		Example: "  anchorhold version\n  anchorhold version --json | jq -r .version",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return inv.print(c.OutOrStdout(), map[string]string{"version": version}, func(w io.Writer) {
+				fmt.Fprintln(w, c.Root().Name(), "version", version)
+			})
+		},
+	}
 }
 
 // complainOfArguments makes wrong arguments of a command and of all below it errors of the

@@ -190,6 +190,10 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	if d.lock, err = service.LockState(s.StateDir); err != nil {
 		return nil, fmt.Errorf("state_dir: %w", err)
 	}
+	// It reads every round that is kept, which takes as long as a starved disk does.
+	if told := errors.Join(service.ExtendTimeout(startExtension), service.Status("starting: reading the rounds")); told != nil {
+		log.Warn("service manager not told", "err", told)
+	}
 	if d.agg, err = aggregator.New(aggregator.Config{StateDir: s.StateDir, Roots: roots, Shard: s.Shard, Shards: s.Shards, Workers: s.Workers, Uploads: s.Uploads, Rounds: s.Rounds, RoundsPerModel: s.RoundsPerModel,
 		Free: int64(s.FreeMB) << 20, Kept: days(s.KeptDays), Unfinished: days(s.UnfinishedDays),
 		MinEpoch: s.MinEpoch, Late: time.Duration(s.LateMinutes) * time.Minute, MaxDuration: time.Duration(s.MaxHours) * time.Hour, NormKeys: norms, Limits: s.Limits, Logger: log}); err != nil {
@@ -197,6 +201,9 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 	}
 	return d, nil
 }
+
+// startExtension is how much longer the start may take once the rounds are being read.
+const startExtension = 5 * time.Minute
 
 // maxSocketPath is the longest path of a unix socket: sun_path without its end (unix(7)).
 const maxSocketPath = 107
