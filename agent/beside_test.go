@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,4 +161,181 @@ func TestAModelThatDoesNotOpenCostsNotTheOneBefore(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFiftySwitchesLeaveNothingBehind: no goroutine, descriptor, mapping or locked page, and
+// never a model that has less of the limit than it is counted with.
+func TestFiftySwitchesLeaveNothingBehind(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, k := switching(t, g)
+		const switches, settled = 50, 5
+		s.steps = nil
+		for i := range switches + 1 {
+			s.steps = append(s.steps, s.grant(5*time.Minute, modelKey, uint64(i)+1))
+		}
+		var open []int // models, as the heap is told
+		k.heap = func(_ settings.Config, n int) { open = append(open, n) }
+		type left struct {
+			goroutines, files, mappings int
+			locked                      string
+		}
+		count := func() (l left) {
+			l.goroutines = runtime.NumGoroutine()
+			files, err := os.ReadDir("/proc/self/fd")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.files = len(files)
+			l.mappings = strings.Count(procFile(t, "maps"), "\n")
+			for line := range strings.Lines(procFile(t, "status")) {
+				if strings.HasPrefix(line, "VmLck:") {
+					l.locked = line
+				}
+			}
+			return l
+		}
+		run(t, k, func() {
+			var first left
+			for i := range switches {
+				before := held(k)
+				for range 5 * 60 / 10 {
+					if held(k) != before {
+						break
+					}
+					time.Sleep(10 * time.Second) // less than from one renewal to the next
+					synctest.Wait()
+				}
+				now := held(k)
+				if now == before || now.keyVersion != uint64(i)+2 {
+					t.Fatalf("switch %d: version %d is served", i, now.keyVersion)
+				}
+				select {
+				case <-before.gone:
+				default:
+					t.Fatalf("switch %d: the model before is still there", i)
+				}
+				if key, _ := s.key(i); key.Len() != 0 || before.memory.Used() != 0 || now.taken == nil {
+					t.Errorf("switch %d: %d bytes of key, %d of the model before, taken %v", i, key.Len(), before.memory.Used(), now.taken)
+				}
+				if peak := now.memory.Peak(); peak > k.cfg.MemoryLimit()-reserve(k.cfg) {
+					t.Errorf("switch %d: %d bytes at once", i, peak)
+				}
+				if i == settled {
+					first = count()
+				}
+			}
+			last := count()
+			if last.goroutines > first.goroutines || last.files > first.files || last.locked != first.locked || last.mappings > first.mappings+switches/4 {
+				t.Errorf("after %d switches %+v, after %d %+v", settled, first, switches, last)
+			}
+		})
+		for i, n := range open {
+			if want := 2 - i%2; n != want {
+				t.Fatalf("the heap was told of %v", open[:i+1])
+			}
+		}
+		if len(open) != 2*switches || !slices.Contains(open, 2) {
+			t.Errorf("the heap was told %d times of %d switches", len(open), switches)
+		}
+	})
+}
+
+func procFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// hanging is a keeper in the middle of its first switch: the next file opens when the disk
+// answers.
+func hanging(t *testing.T, g guest, steps ...func(*script) func(context.Context) (*client.Lease, error)) (*script, *keeper, chan struct{}, *[]*openModel) {
+	s, k := switching(t, g)
+	s.steps = s.steps[:2]
+	for _, step := range steps {
+		s.steps = append(s.steps, step(s))
+	}
+	disk, opened := make(chan struct{}), &[]*openModel{}
+	k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error) {
+		if len(*opened) == 1 {
+			<-disk
+		}
+		o, err := open(ctx, cfg, m, held, version, taken, log)
+		*opened = append(*opened, o)
+		return o, err
+	}
+	return s, k, disk, opened
+}
+
+// TestAReloadInTheMiddleOfASwitchComesAfterIt, and may take it back.
+func TestAReloadInTheMiddleOfASwitchComesAfterIt(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, k, disk, _ := hanging(t, g, func(s *script) func(context.Context) (*client.Lease, error) {
+			return s.grant(5*time.Minute, modelKey, 1)
+		})
+		run(t, k, func() {
+			before := held(k)
+			time.Sleep(4 * time.Minute)
+			synctest.Wait()
+			verdict := make(chan error, 1)
+			go func() { k.reloaded <- reload{cfg: k.cfg, broker: s, verdict: verdict} }()
+			synctest.Wait()
+			if held(k) != before || len(verdict) != 0 {
+				t.Fatal("the reload did not wait for the switch")
+			}
+			close(disk)
+			synctest.Wait()
+			if err := <-verdict; err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			now := held(k)
+			if now == before || now.keyVersion != 1 || reasonOf(t, k) != "serving" || before.memory.Used() != 0 {
+				t.Errorf("version %d is served, %s; %d bytes of the first", now.keyVersion, reasonOf(t, k), before.memory.Used())
+			}
+			if lease, err := k.tenure.leaseFor(now); err != nil || lease != k.tenure.lease {
+				t.Errorf("%v, %v", lease, err)
+			}
+			if _, err := k.tenure.leaseFor(before); err == nil {
+				t.Error("a receipt for a model that was closed, under a lease that grants its key again")
+			}
+			if n := len(k.tenure.running); n > 3 {
+				t.Errorf("%d leases are kept", n)
+			}
+		})
+	})
+}
+
+// TestAStopInTheMiddleOfASwitchWipesBoth models, the one that opens too late too.
+func TestAStopInTheMiddleOfASwitchWipesBoth(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, k, disk, opened := hanging(t, g)
+		var before *openModel
+		run(t, k, func() {
+			before = held(k)
+			time.Sleep(4 * time.Minute)
+			synctest.Wait()
+		})
+		for i := range 2 {
+			if key, _ := s.key(i); key.Len() != 0 {
+				t.Errorf("%d bytes of key %d are left", key.Len(), i)
+			}
+		}
+		if before.memory.Used() != 0 {
+			t.Errorf("%d bytes of the model before are left", before.memory.Used())
+		}
+		close(disk)
+		synctest.Wait()
+		if late := (*opened)[1]; late != nil && late.memory.Used() != 0 {
+			t.Errorf("%d bytes of a model that opened after the end", late.memory.Used())
+		}
+		if held(k) != nil {
+			t.Error("a model is served after the end")
+		}
+	})
 }

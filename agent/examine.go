@@ -27,14 +27,13 @@ func examine(ctx context.Context, cfg settings.Config, m settings.Model, held *c
 	o := &openModel{Model: m, custody: held, threads: threads(m)}
 	limit := cfg.MemoryLimit() - reserve(cfg)
 	least, most, err := o.need(publisher, limit, limit-taken)
-	tooLarge, unknown := errors.AsType[*arena.DoesNotFit](err)
+	_, unknown := errors.AsType[*arena.DoesNotFit](err)
 	switch {
 	case unknown: // not even its header has room beside the other
 	case err != nil:
 		return false, fmt.Errorf("model %s: %w", m.Name, held.notGranted(m, err))
 	case least > limit:
-		tooLarge = &arena.DoesNotFit{For: "model " + m.Name, Need: least, Available: limit, Limit: limit}
-		return false, doesNotFit(cfg, m, tooLarge)
+		return false, doesNotFit(cfg, m, &arena.DoesNotFit{For: "model " + m.Name, Need: least, Available: limit, Limit: limit})
 	case most <= limit-taken:
 		return true, nil
 	}

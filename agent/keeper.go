@@ -42,6 +42,7 @@ type keeper struct {
 	file     stamp            // of the model, when it was looked at last; run's alone
 	due      time.Time        // of the next renewal; run's alone
 	refused  func(error)      // told why the model cannot be opened; optional
+	alone    <-chan struct{}  // closed once the last model that opened beside another has the limit to itself; the attempt's
 }
 
 // opener opens a model: with a key of that version, while so many bytes of the limit stay
@@ -86,6 +87,9 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-next.C:
 		}
 		wait, err := k.attest(ctx)
+		if ctx.Err() == nil {
+			k.tenure.attested(err)
+		}
 		k.judge(asked, before, err)
 		if _, said := errors.AsType[known](err); err != nil && !said && ctx.Err() == nil {
 			what := "attestation failed"
@@ -347,6 +351,13 @@ func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 	if served == nil {
 		return k.open(ctx, cfg, m, held, version, 0, k.log)
 	}
+	if k.alone != nil { // at once: begin waited for that one's memory
+		select {
+		case <-k.alone:
+		case <-ctx.Done():
+			return nil, evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+		}
+	}
 	taken := served.memory.Used() + goHeapLimit
 	fits, err := examine(ctx, cfg, m, held, taken)
 	if err != nil {
@@ -365,7 +376,10 @@ func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 		k.models(cfg, 1)
 		return nil, err
 	}
+	alone := make(chan struct{})
+	k.alone = alone
 	go func() { // ends with the other model
+		defer close(alone)
 		<-served.gone
 		_ = opened.taken.Release() // a charge: nothing is unmapped
 		k.models(cfg, 1)
