@@ -87,9 +87,6 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-next.C:
 		}
 		wait, err := k.attest(ctx)
-		if ctx.Err() == nil {
-			k.tenure.attested(err)
-		}
 		k.judge(asked, before, err)
 		if _, said := errors.AsType[known](err); err != nil && !said && ctx.Err() == nil {
 			what := "attestation failed"
@@ -162,6 +159,9 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	}
 	broker, sealed := k.broker, k.files.want(k.cfg, resources, open)
 	err := k.aside(attempt, func() (err error) { lease, err = broker.Acquire(attempt, resources, sealed...); return err }, func() { lease.Wipe() })
+	if ctx.Err() == nil {
+		k.tenure.attested(err)
+	}
 	if err != nil {
 		return 0, err
 	}
