@@ -406,3 +406,34 @@ func TestBrokerTimeDecides(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestABrokerWhoseClockIsRightAgainServesOn: an agent asks on while a broker refuses every
+// guest, for longer than its lease, and needs no restart.
+func TestABrokerWhoseClockIsRightAgainServesOn(t *testing.T) {
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		const behind = 3 * time.Hour
+		began := time.Now()
+		s := &script{t: t}
+		grant := s.grant(10*time.Minute, modelKey, 1)
+		s.steps = []func(context.Context) (*client.Lease, error){func(ctx context.Context) (*client.Lease, error) {
+			if gone := time.Since(began); gone > 0 && gone < behind {
+				return nil, &client.Error{Reason: protocol.ReasonClockBackwards, ID: "x"}
+			}
+			return grant(ctx)
+		}}
+		k := s.keeper(g)
+		run(t, k, func() {
+			for _, c := range []struct {
+				at   time.Duration
+				want bool
+			}{{0, true}, {9 * time.Minute, true}, {11 * time.Minute, false}, {behind - time.Second, false}, {behind + 2*retryLongest, true}} {
+				time.Sleep(c.at - time.Since(began))
+				synctest.Wait()
+				if got := reasonOf(t, k); (got == "serving") != c.want {
+					t.Errorf("after %s: %s", c.at, got)
+				}
+			}
+		})
+	})
+}

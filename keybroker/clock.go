@@ -29,8 +29,20 @@ func (c *clock) read() (protocol.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t == 0 || t.Add(maxClockStep) < c.highest {
-		return 0, evidence.Refuse(protocol.ReasonClockBackwards, "clock says %s after %s", t.Time(), c.highest.Time())
+		return 0, evidence.Refuse(protocol.ReasonClockBackwards, "the clock says %s, and has been at %s: every guest is refused until it has caught up, for %s; set it if it is wrong (docs/operations.md, A clock that was ahead)",
+			t.Time().Format(time.RFC3339), c.highest.Time().Format(time.RFC3339), c.highest.Time().Sub(t.Time()).Round(time.Second))
 	}
 	c.highest = max(c.highest, t)
 	return c.highest, nil
+}
+
+// ClockBehind returns the time until which the broker refuses every guest because its clock was
+// set back; zero if it does not.
+func (b *Broker) ClockBehind() time.Time {
+	if _, err := b.clock.read(); err == nil {
+		return time.Time{}
+	}
+	b.clock.mu.Lock()
+	defer b.clock.mu.Unlock()
+	return b.clock.highest.Time()
 }

@@ -415,8 +415,15 @@ func TestGoal12(t *testing.T) {
 		if err := run(f); err != nil {
 			t.Fatal(err)
 		}
+		if until := f.Broker.ClockBehind(); !until.IsZero() {
+			t.Errorf("behind until %s", until)
+		}
+		was := f.Clock.Now()
 		f.Clock.Move(-time.Minute)
 		wantClientReason(t, run(f), protocol.ReasonClockBackwards)
+		if until := f.Broker.ClockBehind(); until.Sub(was).Abs() > time.Second {
+			t.Errorf("refuses until %s, want %s", until, was)
+		}
 		f.Clock.Move(time.Minute)
 		if err := run(f); err != nil {
 			t.Errorf("after the clock caught up: %v", err)

@@ -390,7 +390,7 @@ func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.Leas
 
 func (d *daemon) status() operator.Status {
 	st := operator.Status{Version: d.opts.Version, Build: d.opts.Build, Started: d.started, Root: d.epochs.root.String(),
-		SoftwareTEE: d.opts.Config.SoftwareTEERoot != ""}
+		SoftwareTEE: d.opts.Config.SoftwareTEERoot != "", RefusesUntil: d.broker.ClockBehind()}
 	if a := d.address.Load(); a != nil {
 		st.Address = *a
 	}

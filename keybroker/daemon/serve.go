@@ -14,6 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
@@ -58,7 +59,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(func(ctx context.Context) error { return service.RunWatchdog(ctx, d.opts.Logger, d.healthy) })
 	start(func(ctx context.Context) error { return service.ServeReload(ctx, d.reloading.Ask) })
 	d.opts.Logger.Info("broker serves", "address", address, "socket", d.opts.Config.Operator.Socket, "policy", d.policyName())
-	d.tell(service.Ready("serving " + address))
+	d.tell(service.Ready(d.serving()))
 	<-ctx.Done()
 	d.tell(service.Stopping())
 	d.opts.Logger.Info("broker stops")
@@ -189,7 +190,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err := d.record(ctx, "reload", detail[:min(len(detail), 1000)]); err != nil {
 		d.opts.Logger.Error("reload not recorded", "err", err)
 	}
-	d.tell(service.Ready("serving " + *d.address.Load()))
+	d.tell(service.Ready(d.serving()))
 	return err
 }
 
@@ -224,4 +225,15 @@ func (d *daemon) tell(err error) {
 	if err != nil {
 		d.opts.Logger.Warn("service manager not told", "err", err)
 	}
+}
+
+// serving is what the broker does, for the service manager; the log says why it does not.
+func (d *daemon) serving() string {
+	until := d.broker.ClockBehind()
+	if until.IsZero() {
+		return "serving " + *d.address.Load()
+	}
+	d.opts.Logger.Error("every guest is refused: the clock is behind what it was when the audit log was last written; set it if it is wrong, else wait (docs/operations.md, A clock that was ahead)",
+		"reason", string(protocol.ReasonClockBackwards), "until", until)
+	return "refusing every guest until " + until.Format(time.RFC3339) + ": the clock was set back"
 }

@@ -47,9 +47,12 @@ type Status struct {
 	Secrets     int         `json:"secrets"`
 	Epochs      []EpochInfo `json:"epochs"`
 	// Ends are all dates on which the broker would stop to serve, by what ends then.
-	Ends          map[string]time.Time `json:"ends,omitempty"`
-	AuditRecords  uint64               `json:"audit_records"`
-	AuditUnsigned uint64               `json:"audit_unsigned"`
+	Ends map[string]time.Time `json:"ends,omitempty"`
+	// RefusesUntil is until when every guest is refused because the clock was set back; zero
+	// if it was not.
+	RefusesUntil  time.Time `json:"refuses_until,omitzero"`
+	AuditRecords  uint64    `json:"audit_records"`
+	AuditUnsigned uint64    `json:"audit_unsigned"`
 	// AuditSuppressed is how many refusals were over the log's budget since the
 	// broker started; they are counted in the log.
 	AuditSuppressed uint64         `json:"audit_suppressed"`
