@@ -83,10 +83,12 @@ func (d *Description) Check() error {
 	if err := d.Scale.check(); err != nil {
 		return err
 	}
-	return d.checkLabels()
+	return d.CheckLabels()
 }
 
-func (d *Description) checkLabels() error {
+// CheckLabels reports labels that are not distinct, not one for each class, or no printable
+// text of 1 to MaxLabelBytes bytes. The architecture passed its Check.
+func (d *Description) CheckLabels() error {
 	if len(d.Labels) != 0 && len(d.Labels) != d.Classes() || len(d.Labels) == 0 && (d.Labels != nil || d.IntegerLabels) {
 		return fmt.Errorf("classifier: %d labels for %d classes", len(d.Labels), d.Classes())
 	}

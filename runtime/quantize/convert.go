@@ -24,11 +24,24 @@ func Convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 	return d, p, nil
 }
 
+// Check refuses a network that no calibration makes a classifier of: one beyond the limits
+// of integer networks, or with labels that a description does not hold.
+func Check(n *layers.Network) error {
+	d := &classifier.Description{Architecture: architecture(n), Labels: n.Labels, IntegerLabels: n.IntegerLabels}
+	if err := d.Architecture.Check(); err != nil {
+		return evidence.Refuse(layers.ReasonSize, "%w", err)
+	}
+	if err := d.CheckLabels(); err != nil {
+		return evidence.Refuse(layers.ReasonClasses, "%w", err)
+	}
+	return nil
+}
+
 func convert(n *layers.Network, calibration *Rows) (*classifier.Description, intnet.Parameters, error) {
 	var none intnet.Parameters
 	d := &classifier.Description{Architecture: architecture(n), Labels: n.Labels, IntegerLabels: n.IntegerLabels}
-	if err := d.Architecture.Check(); err != nil {
-		return nil, none, evidence.Refuse(layers.ReasonSize, "%w", err)
+	if err := Check(n); err != nil {
+		return nil, none, err
 	}
 	if calibration.Width != n.Input.Len() {
 		return nil, none, fmt.Errorf("calibration rows have %d values, the model takes %d", calibration.Width, n.Input.Len())

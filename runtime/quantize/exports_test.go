@@ -52,7 +52,11 @@ func (x *export) load(dir string) (*layers.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return layers.FromONNX(m)
+	n, err := layers.FromONNX(m)
+	if err != nil {
+		return nil, err
+	}
+	return n, Check(n)
 }
 
 // TestExportsAnswerAsOnnxruntime: of each file that is accepted, the label of every row and

@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
+	"github.com/anchorhold/anchorhold/runtime/quantize"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/spf13/cobra"
@@ -69,8 +70,12 @@ func checkFile(c *cobra.Command, inv *invocation, path string) error {
 // those of docs/classifiers.md.
 func checkONNX(path string) (findings []servable.Finding, err error) {
 	m, err := onnx.ParseFile(path)
+	var n *layers.Network
 	if err == nil {
-		_, err = layers.FromONNX(m)
+		n, err = layers.FromONNX(m)
+	}
+	if err == nil {
+		err = quantize.Check(n)
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok || err == nil {
 		return nil, err

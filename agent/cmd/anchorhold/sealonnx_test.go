@@ -157,8 +157,12 @@ func TestClassifiersAreRefusedByWhatTheyAre(t *testing.T) {
 		"trees":  {trees, "model-trees: operator ai.onnx.ml.TreeEnsembleClassifier"},
 		"deep":   {deep, "model-too-large: "},
 		"broken": {broken, "onnx-malformed: "},
+		"labels": {w.Dense(w.Node("ZipMap", []string{"y"}, []string{"z"}, w.Attributes{"classlabels_strings": []string{"a\nb", "c"}})), "model-classes: "},
 	} {
 		out, status, err := b.seal(c.f, "--calibration", calibration)
+		if text, status, _ := run(t, "seal", "--check", b.path(fmt.Sprintf("m%d.onnx", b.n))); status != exitRefused || !strings.Contains(text, strings.TrimSuffix(strings.Fields(c.says)[0], ":")) {
+			t.Errorf("%s: --check has status %d\n%s", name, status, text)
+		}
 		if status != exitRefused || !strings.Contains(errorText(err), c.says) {
 			t.Errorf("%s: status %d, %v\n%s", name, status, err, out)
 		}
