@@ -51,9 +51,8 @@ by-hand: ## run docs/by-hand.md word for word, on the last commit
 
 boot-test: demo-build ## boot a real Debian 13 with the units installed, and check what only that shows (root, mmdebstrap; ONLY=regexp, DEADLINE=40m, KEEP=1)
 	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
-	@.ci/boot-trees "$(CACHE)/boot"
 	@go build -trimpath -o $(DEMOBIN)/ ./packaging/boottest
-	@$(DEMOBIN)/boottest -trees "$(CACHE)/boot" -bin $(DEMOBIN) -classifiers "$(PEERS)/zk/classifiers" $(if $(ONLY),-only '$(ONLY)') $(if $(DEADLINE),-deadline $(DEADLINE)) $(if $(KEEP),-keep)
+	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" $(DEMOBIN)/boottest -trees "$$trees" -bin $(DEMOBIN) -classifiers "$(PEERS)/zk/classifiers" $(if $(ONLY),-only '$(ONLY)') $(if $(DEADLINE),-deadline $(DEADLINE)) $(if $(KEEP),-keep)
 
 model: ## fetch the demo's model into the cache, once
 	@go run ./packaging/demo -cache "$(CACHE)" -fetch
