@@ -235,19 +235,20 @@ func (h *Held) Release() {
 	b.settle()
 }
 
-// begin and end mark the time in which the body is read.
+// begin and end mark the time in which the body is read. One that was cut off is about to go
+// until it is released, so that nobody else is cut off in its stead meanwhile.
 func (h *Held) begin(cut func()) {
 	h.budget.mu.Lock()
 	defer h.budget.mu.Unlock()
 	h.began, h.cut = time.Now(), cut
 }
 
-// end says whether the body was cut off.
-func (h *Held) end() (slow bool) {
+// end says whether the body was cut off; one that is whole all the same stays.
+func (h *Held) end(whole bool) (slow bool) {
 	h.budget.mu.Lock()
 	defer h.budget.mu.Unlock()
-	slow, h.slow, h.cut = h.slow, false, nil
-	return slow
+	h.slow, h.cut = h.slow && !whole, nil
+	return h.slow
 }
 
 // Busy refuses a request because of what others do now.

@@ -137,7 +137,7 @@ func (h *Held) read(ctx context.Context, b Body) ([]byte, error) {
 	_ = b.R.SetDeadline(time.Now().Add(bodyTime))
 	h.begin(func() { _ = b.R.SetDeadline(time.Unix(1, 0)) })
 	body, err := b.fill()
-	slow := h.end()
+	slow := h.end(err == nil)
 	_ = b.R.SetDeadline(time.Time{})
 	var large *http.MaxBytesError
 	var problemOf *problem.Error
