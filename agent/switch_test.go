@@ -46,7 +46,7 @@ type whole struct {
 func newWhole(t *testing.T, memory int) *whole {
 	t.Helper()
 	dir := t.TempDir()
-	w := &whole{t: t, f: brokertest.New(t), guest: newGuest(t), class: prooftest.Seal(t, "small", 1), path: filepath.Join(dir, "small.ahm"), of: map[[32]byte]int{}}
+	w := &whole{t: t, f: brokertest.New(t), guest: newGuest(t), class: prooftest.SealONNX(t, "small", 1), path: filepath.Join(dir, "small.ahm"), of: map[[32]byte]int{}}
 	w.f.PutFor(brokertest.Resource, modelKey, w.guest.model)
 	w.f.PutFor(w.class.Resource, string(w.class.Secret), w.class.Model.ID())
 	install(t, w.class.Path, w.path)

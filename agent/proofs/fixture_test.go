@@ -47,7 +47,12 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{world: federationtest.New(t), model: prooftest.Seal(t, "tiny", 1), dir: t.TempDir(), key: federationtest.Seed(t)}
+	return newWorldOf(t, prooftest.Seal(t, "tiny", 1))
+}
+
+func newWorldOf(t *testing.T, model *prooftest.Sealed) *world {
+	t.Helper()
+	w := &world{world: federationtest.New(t), model: model, dir: t.TempDir(), key: federationtest.Seed(t)}
 	w.agent = w.world.Agent(t, nil)
 	w.agent.Grant(t, w.model.Model.ID())
 	w.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: w.agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {

@@ -5,14 +5,20 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 )
 
-// TestProofsGoOnThroughARotationOfAClassifier: proofs and receipts of the version before
+// TestProofsGoOnThroughARotationOfAClassifier, made for the test or converted from ONNX: proofs and receipts of the version before
 // verify after the switch, those of the next one do, and an answer that was not proven in
 // time waits for its version.
 func TestProofsGoOnThroughARotationOfAClassifier(t *testing.T) {
-	w := newWorld(t)
+	for name, seal := range map[string]func(testing.TB, string, uint64) *prooftest.Sealed{"made": prooftest.Seal, "from ONNX": prooftest.SealONNX} {
+		t.Run(name, func(t *testing.T) { proveThroughARotation(t, newWorldOf(t, seal(t, "tiny", 1))) })
+	}
+}
+
+func proveThroughARotation(t *testing.T, w *world) {
 	g := w.start(t, All, nil)
 	adopt := func(version uint64) {
 		t.Helper()

@@ -71,7 +71,11 @@ type Sealed struct {
 	Model statement.Model
 
 	publisher *identity.Private
+	made      maker
 }
+
+// maker makes a classifier of a seed.
+type maker func(t testing.TB, seed uint64) (*intnet.Network, *classifier.Description)
 
 // Seal seals Network(seed) under a fresh key, signed by a fresh publisher. An FP32 input
 // is its own quantization.
@@ -82,27 +86,46 @@ func Seal(t testing.TB, name string, seed uint64) *Sealed {
 		t.Fatal(err)
 	}
 	t.Cleanup(publisher.Wipe)
-	return seal(t, name, seed, 3, publisher)
+	return seal(t, name, seed, 3, publisher, exact)
 }
 
-// Next seals Network(seed) as the next version, under a fresh key and at another path, for
+// SealONNX is Seal of a classifier that was converted from an ONNX file of two layers, as
+// `anchorhold seal FILE.onnx` does it. Its architecture is that of Network, so that its proofs
+// need the same keys.
+func SealONNX(t testing.TB, name string, seed uint64) *Sealed {
+	t.Helper()
+	publisher, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(publisher.Wipe)
+	return seal(t, name, seed, 3, publisher, converted)
+}
+
+// exact is Network(seed) with a quantizer that keeps what it is given.
+func exact(_ testing.TB, seed uint64) (*intnet.Network, *classifier.Description) {
+	n := Network(seed)
+	return n, &classifier.Description{Architecture: n.Architecture,
+		Quantizer: classifier.Quantizer{Features: []classifier.Feature{{Multiplier: 2, Shift: 1}}},
+		Scale:     classifier.Scale{Mantissa: 1 << 31, Exponent: -40}, Labels: []string{"no", "yes"}}
+}
+
+// Next seals the classifier of another seed as the next version, under a fresh key and at another path, for
 // the same configuration.
 func (s *Sealed) Next(t testing.TB, seed uint64) *Sealed {
 	t.Helper()
-	next := seal(t, s.Name, seed, s.Version+1, s.publisher)
+	next := seal(t, s.Name, seed, s.Version+1, s.publisher, s.made)
 	next.MinimumVersion = s.MinimumVersion
 	return next
 }
 
-func seal(t testing.TB, name string, seed, version uint64, publisher *identity.Private) *Sealed {
+func seal(t testing.TB, name string, seed, version uint64, publisher *identity.Private, made maker) *Sealed {
 	t.Helper()
-	s := &Sealed{Network: Network(seed), Secret: make([]byte, chunkseal.KeySize), Version: version, publisher: publisher}
+	s := &Sealed{Secret: make([]byte, chunkseal.KeySize), Version: version, publisher: publisher, made: made}
+	s.Network, s.Description = made(t, seed)
 	for i := range s.Secret {
 		s.Secret[i] = byte(rand.Uint32())
 	}
-	s.Description = &classifier.Description{Architecture: s.Network.Architecture,
-		Quantizer: classifier.Quantizer{Features: []classifier.Feature{{Multiplier: 2, Shift: 1}}},
-		Scale:     classifier.Scale{Mantissa: 1 << 31, Exponent: -40}, Labels: []string{"no", "yes"}}
 	text, err := publisher.Public().MarshalText()
 	if err != nil {
 		t.Fatal(err)
