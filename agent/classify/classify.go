@@ -18,12 +18,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -160,8 +162,12 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopen
 	s.tell(s.close(dropped))
 	for _, c := range missing {
 		o, err := s.openOne(c, keys[c.Resource], budget, wipes)
-		if _, full := errors.AsType[*arena.DoesNotFit](err); full && s.vacate(c.Name) {
-			o, err = s.openOne(c, keys[c.Resource], budget, wipes)
+		if full, ok := errors.AsType[*arena.DoesNotFit](err); ok && full.Need <= full.Limit {
+			if damage := s.verify(c, keys[c.Resource], wipes); damage != nil {
+				err = damage
+			} else if s.vacate(c.Name) {
+				o, err = s.openOne(c, keys[c.Resource], budget, wipes)
+			}
 		}
 		current, kept := s.settle(c, o, err, wipes)
 		if !current {
@@ -172,6 +178,34 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopen
 		}
 	}
 	return unopened
+}
+
+// verify checks all of a classifier's file, and that the key opens it, in no more memory than
+// a chunk takes: what is served is closed only for a file that will open.
+func (s *Service) verify(c settings.Classifier, k Key, wipes int) (err error) {
+	publisher, err := settings.Identity(c.Publisher)
+	if err != nil {
+		return fmt.Errorf("publisher: %w", err)
+	}
+	key, err := s.copyKey(k.Secret, wipes)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	file, err := os.Open(c.Path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	r, err := chunkseal.Open(file, info.Size(), key, chunkseal.OpenOptions{Publisher: publisher, Name: c.SealedName, MinVersion: c.MinimumVersion})
+	if err != nil {
+		return err
+	}
+	return r.Public().VerifyChunks(context.Background(), nil)
 }
 
 // vacate closes a classifier that has no room beside its next version. It returns whether

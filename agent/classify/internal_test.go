@@ -1,14 +1,17 @@
 package classify
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
@@ -179,5 +182,58 @@ func TestWipeDoesNotWaitForADiskThatHangs(t *testing.T) {
 	}
 	if own, err := s.copyKey(key, s.wipes); err != nil || s.opening != own {
 		t.Errorf("a copy of the key that no Wipe finds: %v", err)
+	}
+}
+
+// TestAFileThatDoesNotOpenClosesNothingWithoutRoom for two: it is checked as a whole before
+// the one that is served is closed for it.
+func TestAFileThatDoesNotOpenClosesNothingWithoutRoom(t *testing.T) {
+	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	m := prooftest.Seal(t, "tiny", 1)
+	adopt := func(s *Service, m *prooftest.Sealed) []Unopened {
+		return s.Adopt([]settings.Classifier{m.Classifier}, map[string]Key{m.Resource: {Secret: m.Key(t), Version: m.Version, Subject: m.Model.ID(), Next: true}})
+	}
+	roomy := New(Config{Memory: 1 << 20, Logger: quiet})
+	if list := adopt(roomy, m); len(list) != 0 {
+		t.Fatal(list)
+	}
+	alone := roomy.budget.Peak()
+	roomy.Wipe()
+	s := New(Config{Memory: alone, Logger: quiet})
+	defer s.Wipe()
+	if list := adopt(s, m); len(list) != 0 {
+		t.Fatal(list)
+	}
+	next := m.Next(t, 2)
+	good, err := os.ReadFile(next.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := chunkseal.Inspect(bytes.NewReader(good), int64(len(good)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, _ := public.Slot(public.Chunks - 1)
+	damaged := bytes.Clone(good)
+	damaged[at] ^= 1
+	write := func(data []byte) {
+		if err := os.WriteFile(next.Path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(damaged)
+	list := adopt(s, next)
+	if len(list) != 1 || !list[0].Kept {
+		t.Errorf("a damaged file: %+v", list)
+	}
+	if o, err := s.find("tiny"); err != nil || o.id.ID() != m.Model.ID() {
+		t.Errorf("the version before is not served: %v", err)
+	}
+	write(good)
+	if list := adopt(s, next); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	if o, err := s.find("tiny"); err != nil || o.id.ID() != next.Model.ID() {
+		t.Errorf("the next version is not served: %v", err)
 	}
 }
