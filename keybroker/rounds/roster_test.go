@@ -3,6 +3,7 @@ package rounds
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -182,23 +183,26 @@ func storeTakesOverItsList(t *testing.T, p place) {
 	}
 }
 
-// steps are the look-ups and the pages of the file's transactions.
-func steps(b *Bolt) (lookups, bytes int64) {
+// steps are the look-ups and the pages of the file's transactions, and what was allocated: all
+// that is read of a list is decoded.
+func steps(b *Bolt) (lookups, pages, allocated float64) {
 	st := b.db.Stats()
-	return st.TxStats.GetCursorCount(), st.TxStats.GetPageAlloc()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	return float64(st.TxStats.GetCursorCount()), float64(st.TxStats.GetPageAlloc()), float64(mem.Mallocs)
 }
 
 // A contribution to a round of a thousand takes as many steps as one to a round of few, one by
 // one and in parts: nothing reads or writes the list of those before.
 func TestAdmissionTakesAsLongForManyAsForFew(t *testing.T) {
 	for _, together := range []int{1, 32} {
-		var few float64
+		var few, fewAllocations float64
 		for _, cohort := range []int{64, 256, 1024} {
 			b := bolted(t)
 			r := record(1)
 			r.Signed = make([]byte, 6<<10)
 			create(t, b, r)
-			before, pagesBefore := steps(b)
+			lookups, pages, allocations := steps(b)
 			for n := 0; n < cohort; n += together {
 				var some []Member
 				var digests []federation.Digest
@@ -222,15 +226,15 @@ func TestAdmissionTakesAsLongForManyAsForFew(t *testing.T) {
 					}
 				}
 			}
-			lookups, pages := steps(b)
-			each := float64(lookups-before) / float64(cohort)
-			bytes := float64(pages-pagesBefore) / float64(cohort)
-			t.Logf("%d contributions, %d at once: %.1f look-ups and %.0f bytes of pages for each", cohort, together, each, bytes)
+			n := float64(cohort)
+			after, pagesAfter, allocationsAfter := steps(b)
+			lookups, pages, allocations = (after-lookups)/n, (pagesAfter-pages)/n, (allocationsAfter-allocations)/n
+			t.Logf("%d contributions, %d at once: %.1f look-ups, %.0f bytes of pages and %.0f allocations for each", cohort, together, lookups, pages, allocations)
 			if few == 0 {
-				few = each
+				few, fewAllocations = lookups, allocations
 			}
-			if each > 1.5*few || bytes > 64<<10 {
-				t.Errorf("%d contributions, %d at once: %.1f look-ups each, %.1f in a round of 64; %.0f bytes of pages", cohort, together, each, few, bytes)
+			if lookups > 1.5*few || allocations > 1.5*fewAllocations || pages > 64<<10 {
+				t.Errorf("%d contributions, %d at once: %.1f look-ups and %.0f allocations each, %.1f and %.0f in a round of 64; %.0f bytes of pages", cohort, together, lookups, allocations, few, fewAllocations, pages)
 			}
 		}
 	}

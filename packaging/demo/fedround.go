@@ -294,7 +294,7 @@ func (d *fedDemo) trainPrivately(ctx context.Context) (string, error) {
 	} else if !strings.Contains(err.Error(), "privacy-budget-exhausted") {
 		return "", err
 	}
-	return fmt.Sprintf("%d contributions, epsilon %.3f at delta 1e-5 charged before the ticket; accuracy %.3f, was %.3f (noise for eight is much; docs/performance.md has the curve)\na further round of epsilon 19.9 is refused: privacy-budget-exhausted", count, epsilon, a, before), nil
+	return fmt.Sprintf("%d contributions, epsilon %.3f at delta 1e-5 (a contribution more or less, weights public) charged before the ticket; accuracy %.3f, was %.3f (noise for eight is much; docs/performance.md has the curve)\na further round of epsilon 19.9 is refused: privacy-budget-exhausted", count, epsilon, a, before), nil
 }
 
 func (d *fedDemo) showLedger(ctx context.Context) (string, error) {
