@@ -192,7 +192,7 @@ func TestMeansAreAsAccurateAsTheRoundSays(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, shape := range shapes() {
-			if length > 200_000 && name != "one spike" {
+			if length > 60_000 && name != "one spike" {
 				continue // the longest once
 			}
 			v := shaped(shape, length, r.ClipL2, uint64(length))

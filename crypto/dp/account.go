@@ -63,8 +63,12 @@ type Statement struct {
 const tailShare = 1e-4
 
 // Spend adds up events by their privacy loss distributions, in both directions of
-// neighbouring (a participant more, a participant less). The result is an upper
-// bound, tight to about a thousandth.
+// neighbouring (a participant more, a participant less; replacing one doubles the sensitivity).
+// The result is an upper bound. Of Gaussians without sampling it is the closed form. Of sampled
+// ones, as computed for sigma 0.6 to 20, rates 0.0005 to 0.5 and up to 20,000 steps, it is
+// within a thousandth of the exact value (or 0.0003) at a delta of 1e-8 or more, and above it by
+// up to 1 % at 1e-10, 14 % at 1e-11 and 26 % at 1e-12, the least that is taken: the rounding of the
+// Fourier transform, about 1e-17 in each of 131,072 places, counts as probability.
 func Spend(events []Event, delta float64) (Statement, error) {
 	if err := checkEvents(events, delta); err != nil {
 		return Statement{}, err
