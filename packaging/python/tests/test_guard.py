@@ -31,7 +31,7 @@ SECRET = np.random.default_rng(5).normal(size=6).astype(np.float32)
 BEFORE = np.arange(6, dtype=np.float32)
 TEXT = SECRET.tobytes().hex()
 
-logging.getLogger("anchorhold_flower").setLevel(logging.CRITICAL)
+logging.getLogger("flwr.anchorhold").setLevel(logging.CRITICAL)
 TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1  # as in a running task
 
 

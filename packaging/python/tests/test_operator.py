@@ -85,7 +85,7 @@ class OperatorTest(unittest.TestCase):
         self.answer(0, [1])
         with self.assertRaisesRegex(ValueError, "list"):
             self.operator.status(ROUND)
-        with self.assertRaises(FileNotFoundError):
+        with self.assertRaisesRegex(FileNotFoundError, "install anchorhold"):
             Operator("/b.sock", program=os.path.join(self.directory, "absent")).status(ROUND)
 
     def test_a_command_that_does_not_end_is_ended(self):

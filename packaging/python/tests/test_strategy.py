@@ -25,7 +25,7 @@ from fake_agent import FakeAgent
 
 OF = 3
 
-logging.getLogger("anchorhold_flower").setLevel(logging.CRITICAL)
+logging.getLogger("flwr.anchorhold").setLevel(logging.CRITICAL)
 TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1  # as in a running task
 logging.getLogger("flwr").setLevel(logging.CRITICAL)
 

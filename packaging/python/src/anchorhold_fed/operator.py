@@ -75,7 +75,10 @@ class Operator:
         line = [self.program, "fed", "round", command, *args, "--json", f"--broker={self.broker}"]
         if aggregators:
             line += [f"--aggregator={socket}" for socket in self.aggregators]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=self.timeout, stdin=subprocess.DEVNULL, check=False)
+        try:
+            done = subprocess.run(line, capture_output=True, text=True, timeout=self.timeout, stdin=subprocess.DEVNULL, check=False)
+        except FileNotFoundError as e:
+            raise FileNotFoundError(f"no command {self.program!r}: install anchorhold, or name it (program=)") from e
         if done.returncode == 0:
             answer = json.loads(done.stdout)
             if not isinstance(answer, dict):

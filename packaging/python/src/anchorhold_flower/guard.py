@@ -26,7 +26,8 @@ from . import records
 from .records import Withheld
 from .settings import Settings
 
-log = logging.getLogger("anchorhold_flower")
+# Below Flower's own, whose level and form it takes: the SuperNode shows it.
+log = logging.getLogger("flwr.anchorhold")
 
 _CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

@@ -15,7 +15,7 @@ from anchorhold_fed import Published, Refused, Rounds
 
 from . import records
 
-log = logging.getLogger("anchorhold_flower")
+log = logging.getLogger("flwr.anchorhold")
 
 _TOO_SMALL = "cohort-too-small"
 
