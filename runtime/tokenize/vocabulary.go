@@ -30,7 +30,11 @@ func loadVocabulary(f *gguf.File) (vocabulary, error) {
 	if texts.Len() > maxVocabulary {
 		return vocabulary{}, fmt.Errorf("%d tokens, the limit is %d", texts.Len(), maxVocabulary)
 	}
-	kinds, hasKinds := f.Ints("tokenizer.ggml.token_type")
+	const kindKey = "tokenizer.ggml.token_type"
+	kinds, hasKinds := f.Ints(kindKey)
+	if f.Has(kindKey) && !hasKinds { // else every token would be taken for a normal one
+		return vocabulary{}, fmt.Errorf("%s is no list of integers", kindKey)
+	}
 	if hasKinds && len(kinds) != texts.Len() {
 		return vocabulary{}, fmt.Errorf("%d token types for %d tokens", len(kinds), texts.Len())
 	}

@@ -135,6 +135,7 @@ func ofTensors() []Variant {
 		{Name: "matrices in MXFP4", Edit: all(39), Want: []string{"tensor-type blk.*.attn_q.weight"}},
 		{Name: "matrices in NVFP4", Edit: all(40), Want: []string{"tensor-type blk.*.attn_q.weight"}},
 		{Name: "a norm in F16", Edit: func(m *Model) { m.Retype("blk.0.attn_norm.weight", gguf.F16) }, Want: []string{"tensor-type blk.0.attn_norm.weight"}},
+		{Name: "a bias in F16", Edit: func(m *Model) { bias("attn_q.bias", Width)(m); m.Retype("blk.0.attn_q.bias", gguf.F16) }, Want: []string{"tensor-type blk.0.attn_q.bias"}},
 		{Name: "a weight that is no number", Edit: value("blk.1.ffn_up.weight", math.Float32bits(float32(math.NaN()))), Want: []string{"tensor-value blk.1.ffn_up.weight"}},
 		{Name: "an infinite norm", Edit: value("output_norm.weight", math.Float32bits(float32(math.Inf(-1)))), Want: []string{"tensor-value output_norm.weight"}},
 		{Name: "an infinite scale of Q8_0", Edit: scale("blk.0.ffn_gate.weight", gguf.Q8_0, 34), Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
@@ -247,6 +248,9 @@ func ofTokenizer() []Variant {
 		edit("two control tokens of the same text", func(tokens []string, _ []int32) { tokens[259] = "<|im_end|>" }),
 		edit("a token of bytes in byte-level BPE", func(tokens []string, kinds []int32) { tokens[258], kinds[258] = "<0x0A>", 6 }),
 		edit("a token of an unknown type", func(_ []string, kinds []int32) { kinds[258] = 7 }),
+		broken("types of tokens as floating-point numbers", "tokenizer.ggml.token_type", make([]float32, 261)),
+		{Name: "an end token as a floating-point number", Edit: set("tokenizer.ggml.eot_token_id", float32(3)),
+			Want: []string{"key-value tokenizer.ggml.eot_token_id", "tokenizer-unsupported tokenizer.ggml"}},
 		{Name: "types for some tokens only", Edit: set("tokenizer.ggml.token_type", []int32{1, 1, 3}), Want: []string{"tokenizer-unsupported tokenizer.ggml"}},
 	}
 }
@@ -295,6 +299,7 @@ func ofFormat() []Variant {
 			return b
 		}, Want: format},
 		{Name: "data aligned to 64 bytes, as the file says", Edit: set("general.alignment", uint32(64))},
+		{Name: "bytes behind the last tensor", Raw: func(b []byte) []byte { return append(b, make([]byte, 4096)...) }},
 		{Name: "an alignment of 48 bytes", Raw: func(b []byte) []byte { return b }, Edit: func(m *Model) { m.Set("general.alignment", uint64(48)) }, Want: format},
 		{Name: "another type in the place of a number", Edit: set("llama.context_length", "256"), Want: []string{"key-value llama.context_length"}},
 	}
