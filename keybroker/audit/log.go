@@ -149,6 +149,7 @@ type Log struct {
 	mu     sync.Mutex // guards what readers of the state see
 	size   uint64
 	opened time.Time // of the last record when the log was opened
+	stands time.Time // the latest time of any record since then, and that one
 	latest Checkpoint
 	failed error
 	closed []segmentIndex    // in order
@@ -231,6 +232,7 @@ func (l *Log) install(s *loaded) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.size, l.latest, l.failed, l.opened = s.tree.size, s.last, nil, s.newest
+	l.stands = s.newest
 	l.closed, l.open, l.pages = s.closed, s.open, map[uint64][]page{}
 }
 
@@ -266,21 +268,37 @@ func (l *Log) AppendAll(ctx context.Context, records ...Record) ([]Leaf, error) 
 		return nil, fmt.Errorf("%w: %d records at once (1 to %d)", ErrRecord, len(records), maxDecisionRecords)
 	}
 	e := &entry{bodies: make([][]byte, len(records)), keys: make([]key, len(records)), done: make(chan struct{})}
-	for i := range records {
-		body, err := records[i].Marshal()
+	for i, r := range records {
+		l.stamp(&r)
+		body, err := r.Marshal()
 		if err != nil {
 			return nil, err
 		}
-		e.bodies[i], e.keys[i] = body, keyOf(&records[i])
+		e.bodies[i], e.keys[i] = body, keyOf(&r)
 		e.bytes += 4 + len(body)
 	}
 	return l.append(ctx, e)
+}
+
+// stamp holds a record's time still while the clock is behind an earlier record: the last
+// record says what time it has been, which a restarted broker's clock must not be before.
+func (l *Log) stamp(r *Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case r.Time.IsZero(): // is no record's time
+	case r.Time.Before(l.stands):
+		r.Time = l.stands
+	default:
+		l.stands = r.Time
+	}
 }
 
 // AppendLater records what nobody waits for, because nothing follows from it: it
 // becomes durable with the next record that somebody waits for, or within a second.
 // A crash before then loses it. It returns when the record is in line.
 func (l *Log) AppendLater(ctx context.Context, r Record) error {
+	l.stamp(&r)
 	body, err := r.Marshal()
 	if err != nil {
 		return err

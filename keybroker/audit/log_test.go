@@ -93,6 +93,43 @@ func TestRecordsSurviveReopening(t *testing.T) {
 	}
 }
 
+// What a broker records while its clock is behind must not make a restarted one believe that
+// clock.
+func TestNoRecordIsEarlierThanTheOneBeforeIt(t *testing.T) {
+	dir, signer := t.TempDir(), newSigner(t)
+	at := func(i int, hours time.Duration) Record {
+		r := sample(i)
+		r.Time = time.Unix(1_700_000_000, 0).UTC().Add(hours * time.Hour)
+		return r
+	}
+	ahead := at(0, 3).Time
+	l := openLog(t, dir, signer, Options{})
+	for i, add := range []func(Record) error{
+		func(r Record) error { _, err := l.Append(t.Context(), r); return err },
+		func(r Record) error { return l.AppendLater(t.Context(), r) },
+		func(r Record) error { _, err := l.AppendBounded(t.Context(), "x", true, r); return err },
+	} {
+		if err := errors.Join(add(at(0, 3)), add(at(1, time.Duration(i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = openLog(t, dir, signer, Options{})
+		if got := l.LastTime(); !got.Equal(ahead) {
+			t.Errorf("the log says that it has been %s, and it has been %s", got, ahead)
+		}
+		if _, err := l.Append(t.Context(), at(2, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAppendSharesCommits(t *testing.T) {
 	dir, k := t.TempDir(), newSigner(t)
 	fs := &countingDisk{}
