@@ -278,6 +278,8 @@ func TestShutdownWaitsForNoKeptConnection(t *testing.T) {
 // TestServeEndsKeptConnectionsWithItsListener breaks the listener under a kept connection.
 func TestServeEndsKeptConnectionsWithItsListener(t *testing.T) {
 	f := brokertest.New(t, keeping()...)
+	stay(dial(t, f))
+	waitKept(t, f, 1) // the fixture's own listener is counted no more once another is served
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
