@@ -157,6 +157,10 @@ func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
 
 // proverConfig is the agent's configuration.
 func (d *proofDemo) proverConfig(name, model, resource, file, keys, mode string, development bool) (string, error) {
+	state, err := d.guestState(name)
+	if err != nil {
+		return "", err
+	}
 	config := fmt.Sprintf(`compute:
   tee: {provider: software, attestation_ttl_seconds: 300, memory_limit_mb: 96}
 verification:
@@ -169,7 +173,7 @@ proofs: {keys: %s, mode: %s, registry: %q, allow_development_setup: %t, memory_m
 workers: {path: %s}
 socket: {path: %s}
 log: {level: info, format: text}
-`, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), goodMeasurement,
+`, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), state, goodMeasurement,
 		model, d.path(file), resource, d.path("publisher.key.pub"), d.path(keys), mode, d.registry, development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)

@@ -66,12 +66,12 @@ func (d *demo) startBroker(ctx context.Context) (string, error) {
 	if d.brokerAddress, err = freePort(); err != nil {
 		return "", err
 	}
-	// The software TEE's chain is made where the agent will look for it, so that
-	// the broker's development configuration can name its root.
-	if err := os.MkdirAll(d.path("guest"), 0o700); err != nil {
+	// The software TEE's chain is made before the agents look for it, so that the
+	// broker's development configuration can name its root.
+	if err := os.MkdirAll(d.path("tee"), 0o700); err != nil {
 		return "", err
 	}
-	if _, err := command(ctx, filepath.Join(d.opt.bin, "anchorhold-agent"), "software-tee", "--state", d.path("guest"), "--roots", d.path("software-tee.pem")); err != nil {
+	if _, err := command(ctx, filepath.Join(d.opt.bin, "anchorhold-agent"), "software-tee", "--state", d.path("tee"), "--roots", d.path("software-tee.pem")); err != nil {
 		return "", err
 	}
 	config := fmt.Sprintf(`state_dir: %s
@@ -175,8 +175,22 @@ waive:
   - {check: tenant, reason: the demo has no tenants}
 `
 
+// guestState returns the state directory of the agent of a name, with the processor that all
+// guests of the demo run on. A directory is one agent's at a time.
+func (d *demo) guestState(name string) (string, error) {
+	dir := d.path("guest-" + name)
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	return dir, os.CopyFS(dir, os.DirFS(d.path("tee")))
+}
+
 // agentConfig writes the configuration of an agent and returns its path.
 func (d *demo) agentConfig(name, model, measurement string, limitMB int) (string, error) {
+	state, err := d.guestState(name)
+	if err != nil {
+		return "", err
+	}
 	config := fmt.Sprintf(`transport:
   tls: {version: "1.3", key_exchange: hybrid, classical: X25519, post_quantum: ML_KEM_768, enforce_pqc_first: true, fallback_policy: reject}
 compute:
@@ -197,7 +211,7 @@ models:
   - {name: demo, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
 socket: {path: %s}
 log: {level: info, format: text}
-`, limitMB, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), d.path("guest"), measurement,
+`, limitMB, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), state, measurement,
 		model, d.path("publisher.key.pub"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)
