@@ -339,3 +339,6 @@ func TestAStopInTheMiddleOfASwitchWipesBoth(t *testing.T) {
 		}
 	})
 }
+
+// newKey is the key that a model is sealed under anew.
+const newKey = "another key with thirty-two byte"

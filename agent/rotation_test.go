@@ -16,7 +16,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-const newKey = "another key with thirty-two byte"
 
 // rotating is a guest under a real broker, whose renewals the test makes.
 type rotating struct {
