@@ -16,7 +16,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-
 // rotating is a guest under a real broker, whose renewals the test makes.
 type rotating struct {
 	t    *testing.T
