@@ -12,7 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/servable"
 )
 
-// ReasonModelUnsupported: the sealed model has parts that this version would compute
+// ReasonModelUnsupported says that the sealed model has parts that this version would compute
 // otherwise than its file means them. No further key is asked for.
 const ReasonModelUnsupported evidence.Reason = servable.Reason
 

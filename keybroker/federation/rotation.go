@@ -7,7 +7,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// ReasonRotation: the round's rule, noise or proofs do not go with rotated values.
+// ReasonRotation says that the round's rule, noise or proofs do not go with rotated values.
 const ReasonRotation evidence.Reason = "rotation-refused"
 
 // Rotation has each participant rotate each block of its vector by a random signed

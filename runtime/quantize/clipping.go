@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
-// ReasonNarrow: test rows lie outside the ranges that the calibration rows gave.
+// ReasonNarrow says that test rows lie outside the ranges that the calibration rows gave.
 const ReasonNarrow evidence.Reason = "calibration-narrow"
 
 // Shares of clipped values. Rounding to 255 steps costs answers far less than a hundredth
