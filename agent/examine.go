@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -37,7 +36,8 @@ func examine(ctx context.Context, cfg settings.Config, m settings.Model, held *c
 	case most <= limit-taken:
 		return true, nil
 	}
-	if err := o.verify(ctx, publisher); err != nil {
+	want := o.options(publisher, weights.Streamed, 0)
+	if err := chunkseal.VerifyFile(ctx, o.Path, o.key, chunkseal.OpenOptions{Publisher: publisher, Name: want.Name, MinVersion: want.MinVersion, ModelID: want.ModelID}); err != nil {
 		return false, fmt.Errorf("model %s: %w", m.Name, held.notGranted(m, err))
 	}
 	return false, nil
@@ -76,22 +76,3 @@ func (o *openModel) need(publisher identity.Public, limit, room int64) (least, m
 // engineRounding is what an engine's regions take beyond their bytes: a few of them, each
 // rounded up to pages and guarded.
 const engineRounding = 64 << 10
-
-// verify checks all of the file with the key, and keeps nothing of it.
-func (o *openModel) verify(ctx context.Context, publisher identity.Public) (err error) {
-	file, err := os.Open(o.Path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	want := o.options(publisher, weights.Streamed, 0)
-	r, err := chunkseal.Open(file, info.Size(), o.key, chunkseal.OpenOptions{Publisher: publisher, Name: want.Name, MinVersion: want.MinVersion, ModelID: want.ModelID})
-	if err != nil {
-		return err
-	}
-	return r.Public().VerifyChunks(ctx, nil)
-}

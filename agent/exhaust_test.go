@@ -4,7 +4,6 @@ package agent
 
 import (
 	"context"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,16 +24,7 @@ import (
 func serveForAttack(t *testing.T, ready func(any)) {
 	f, g, dir := brokertest.New(t), newGuest(t), t.TempDir()
 	f.PutFor(brokertest.Resource, modelKey, g.model)
-	cfg := g.cfg
-	cfg.Compute.TEE.Provider = "software"
-	cfg.Broker = settings.Broker{Address: f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), MinimumEpoch: 1}
-	write(t, cfg.Broker.TLSRoots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate.Certificate[0]}))
-	root, err := f.Root.Public().MarshalText()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Broker.RootKeys = []string{string(root)}
-	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
+	cfg := underBroker(t, g.cfg, f, dir)
 	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock"), Queue: 64,
 		AllowedUsers: []settings.Account{account(listentest.AttackerUID), account(listentest.ElsewhereUID)}}
 	path := filepath.Join(dir, "agent.yaml")

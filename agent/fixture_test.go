@@ -20,6 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 )
 
@@ -29,17 +30,7 @@ const modelKey = "a model key of thirty-two bytes!"
 func tinyGGUF(t *testing.T) string {
 	t.Helper()
 	const width, inner = 64, 64
-	var tokens []string
-	var kinds []int32
-	next := rune(256)
-	for b := range rune(256) {
-		r := b
-		if b <= ' ' || b >= 127 && b <= 160 || b == 173 { // bytes without a printable character
-			r = next
-			next++
-		}
-		tokens, kinds = append(tokens, string(r)), append(kinds, 1)
-	}
+	tokens, kinds := gguftest.Alphabet()
 	tokens, kinds = append(tokens, "<|end|>"), append(kinds, 3)
 	var tensors []gguf.TensorData
 	matrix := func(name string, rows, cols int) {

@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -56,17 +55,7 @@ func TestServingGoesOnThroughARotationOfTLSRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	cfg := g.cfg
-	cfg.Compute.TEE.Provider = "software"
-	cfg.Broker = settings.Broker{Address: f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), MinimumEpoch: 1}
-	write(t, cfg.Broker.TLSRoots, oldRoot)
-	root, err := f.Root.Public().MarshalText()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Broker.RootKeys = []string{string(root)}
-	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
-	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock")}
+	cfg := underBroker(t, g.cfg, f, dir)
 	path := filepath.Join(dir, "agent.yaml")
 	write(t, path, configText(cfg))
 	ctx, stop := context.WithCancel(t.Context())

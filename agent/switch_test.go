@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -50,22 +49,14 @@ func newWhole(t *testing.T, memory int) *whole {
 	w.f.PutFor(brokertest.Resource, modelKey, w.guest.model)
 	w.f.PutFor(w.class.Resource, string(w.class.Secret), w.class.Model.ID())
 	install(t, w.class.Path, w.path)
-	cfg := w.guest.cfg
-	cfg.Compute.TEE.Provider, cfg.Compute.TEE.MemoryLimitMB = "software", memory
-	cfg.Broker = settings.Broker{Address: w.f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), MinimumEpoch: 1}
-	write(t, cfg.Broker.TLSRoots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.f.Certificate.Certificate[0]}))
-	root, err := w.f.Root.Public().MarshalText()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Broker.RootKeys = []string{string(root)}
-	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
-	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock")}
+	cfg := underBroker(t, w.guest.cfg, w.f, dir)
+	cfg.Compute.TEE.MemoryLimitMB = memory
 	c := w.class
 	text := append(configText(cfg), fmt.Appendf(nil, "classifiers: [{name: small, sealed_name: small, path: %q, resource: %s, publisher: %q, minimum_version: %d}]\n", w.path, c.Resource, c.Publisher, c.MinimumVersion)...)
 	path := filepath.Join(dir, "agent.yaml")
 	write(t, path, []byte(strings.Replace(string(text), "memory_limit_mb: 64", fmt.Sprintf("memory_limit_mb: %d", memory), 1)))
-	if cfg, _, err = settings.Read(path); err != nil {
+	cfg, _, err := settings.Read(path)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("RUNTIME_DIRECTORY", dir)

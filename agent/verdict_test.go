@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -276,17 +275,7 @@ func TestABrokerCountsOneLeaseForAModelThatCannotBeOpened(t *testing.T) {
 	install(t, g.sealed, good)
 	g.replace(t, func(path string) { g.unsupported(t, path) })
 	f.Put(brokertest.Resource, modelKey)
-	cfg := g.cfg
-	cfg.Compute.TEE.Provider = "software"
-	cfg.Broker = settings.Broker{Address: f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), MinimumEpoch: 1}
-	write(t, cfg.Broker.TLSRoots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate.Certificate[0]}))
-	root, err := f.Root.Public().MarshalText()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Broker.RootKeys = []string{string(root)}
-	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
-	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock")}
+	cfg := underBroker(t, g.cfg, f, dir)
 	path := filepath.Join(dir, "agent.yaml")
 	write(t, path, configText(cfg))
 	ctx, stop := context.WithCancel(t.Context())

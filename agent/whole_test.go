@@ -45,6 +45,22 @@ func inSubprocess(t *testing.T) bool {
 	return false
 }
 
+// underBroker completes the configuration of an agent on the software TEE whose broker is the
+// fixture's. Its files are in the directory.
+func underBroker(t *testing.T, cfg settings.Config, f *brokertest.Fixture, dir string) settings.Config {
+	t.Helper()
+	root, err := f.Root.Public().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Compute.TEE.Provider = "software"
+	cfg.Broker = settings.Broker{Address: f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), RootKeys: []string{string(root)}, MinimumEpoch: 1}
+	write(t, cfg.Broker.TLSRoots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate.Certificate[0]}))
+	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
+	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock")}
+	return cfg
+}
+
 // TestWholeAgentServesUnderARealBroker attests to a real broker, answers on its
 // socket, issues a receipt that verifies, reloads and drains.
 func TestWholeAgentServesUnderARealBroker(t *testing.T) {
@@ -53,17 +69,7 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 	}
 	f, g, dir := brokertest.New(t), newGuest(t), t.TempDir()
 	f.PutFor(brokertest.Resource, modelKey, g.model)
-	cfg := g.cfg
-	cfg.Compute.TEE.Provider = "software"
-	cfg.Broker = settings.Broker{Address: f.Address, ServerName: brokertest.ServerName, TLSRoots: filepath.Join(dir, "tls.pem"), MinimumEpoch: 1}
-	write(t, cfg.Broker.TLSRoots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate.Certificate[0]}))
-	root, err := f.Root.Public().MarshalText()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Broker.RootKeys = []string{string(root)}
-	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
-	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock")}
+	cfg := underBroker(t, g.cfg, f, dir)
 	path := filepath.Join(dir, "agent.yaml")
 	write(t, path, configText(cfg))
 

@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -182,7 +181,7 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopen
 
 // verify checks all of a classifier's file, and that the key opens it, in no more memory than
 // a chunk takes: what is served is closed only for a file that will open.
-func (s *Service) verify(c settings.Classifier, k Key, wipes int) (err error) {
+func (s *Service) verify(c settings.Classifier, k Key, wipes int) error {
 	publisher, err := settings.Identity(c.Publisher)
 	if err != nil {
 		return fmt.Errorf("publisher: %w", err)
@@ -192,20 +191,7 @@ func (s *Service) verify(c settings.Classifier, k Key, wipes int) (err error) {
 		return err
 	}
 	defer key.Wipe()
-	file, err := os.Open(c.Path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	r, err := chunkseal.Open(file, info.Size(), key, chunkseal.OpenOptions{Publisher: publisher, Name: c.SealedName, MinVersion: c.MinimumVersion})
-	if err != nil {
-		return err
-	}
-	return r.Public().VerifyChunks(context.Background(), nil)
+	return chunkseal.VerifyFile(context.Background(), c.Path, key, chunkseal.OpenOptions{Publisher: publisher, Name: c.SealedName, MinVersion: c.MinimumVersion})
 }
 
 // vacate closes a classifier that has no room beside its next version. It returns whether

@@ -1,10 +1,12 @@
 package chunkseal
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -99,6 +101,25 @@ func (r *Reader) layOut() error {
 			len(r.list), next, r.public.Sections, r.public.Chunks)
 	}
 	return nil
+}
+
+// VerifyFile checks all of a file, in no more memory than a chunk takes: as Open does, and
+// each chunk against its digest. It decrypts none.
+func VerifyFile(ctx context.Context, path string, key *keybuf.Buffer, want OpenOptions) (err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	r, err := Open(file, info.Size(), key, want)
+	if err != nil {
+		return err
+	}
+	return r.public.VerifyChunks(ctx, nil)
 }
 
 // Public returns what is public about the file.

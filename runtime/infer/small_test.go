@@ -16,21 +16,14 @@ import (
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 	"github.com/anchorhold/anchorhold/runtime/model"
 )
 
 // smallTokens is a vocabulary of all bytes, two of them merged, and an end token.
 func smallTokens() (tokens []string, kinds []int32) {
-	next := rune(256)
-	for b := range rune(256) {
-		r := b
-		if b <= ' ' || b >= 127 && b <= 160 || b == 173 { // bytes without a printable character
-			r = next
-			next++
-		}
-		tokens, kinds = append(tokens, string(r)), append(kinds, 1)
-	}
+	tokens, kinds = gguftest.Alphabet()
 	return append(tokens, "th", "<|end|>"), append(kinds, 1, 3)
 }
 

@@ -69,9 +69,16 @@ func New(seed uint64) *Model {
 	return m
 }
 
-// vocabulary is all bytes in the alphabet of byte-level BPE, three words, and two control
-// tokens.
+// vocabulary is all bytes, three words, and two control tokens.
 func vocabulary() (tokens []string, kinds []int32) {
+	tokens, kinds = Alphabet()
+	tokens = append(tokens, "th", "the", "Ġt", "<|im_start|>", "<|im_end|>")
+	return tokens, append(kinds, 1, 1, 1, 3, 3)
+}
+
+// Alphabet returns the 256 tokens of a single byte, in the alphabet of byte-level BPE, and
+// their types.
+func Alphabet() (tokens []string, kinds []int32) {
 	next := rune(256)
 	for b := range rune(256) {
 		r := b
@@ -81,8 +88,7 @@ func vocabulary() (tokens []string, kinds []int32) {
 		}
 		tokens, kinds = append(tokens, string(r)), append(kinds, 1)
 	}
-	tokens = append(tokens, "th", "the", "Ġt", "<|im_start|>", "<|im_end|>")
-	return tokens, append(kinds, 1, 1, 1, 3, 3)
+	return tokens, kinds
 }
 
 // Set gives a key a value, in its place or at the end.
