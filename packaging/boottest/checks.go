@@ -365,11 +365,7 @@ func reloadBad(*guest) (string, error) {
 // slips does what an administrator does without meaning harm, waits for longer than the watchdog
 // does, and undoes it.
 func slips(*guest) (string, error) {
-	pid, err := number(agentUnit, "MainPID")
-	if err != nil {
-		return "", err
-	}
-	before, err := number(agentUnit, "NRestarts")
+	pid, before, err := process(agentUnit)
 	if err != nil {
 		return "", err
 	}
@@ -418,11 +414,7 @@ func socketActivation(*guest) (string, error) {
 }
 
 func watchdog(*guest) (string, error) {
-	pid, err := number(agentUnit, "MainPID")
-	if err != nil {
-		return "", err
-	}
-	before, err := number(agentUnit, "NRestarts")
+	pid, before, err := process(agentUnit)
 	if err != nil {
 		return "", err
 	}

@@ -134,6 +134,15 @@ func number(unit, name string) (int64, error) {
 	return n, nil
 }
 
+// process returns a unit's main process, and how often it was started again.
+func process(unit string) (pid, restarts int64, err error) {
+	pid, err = number(unit, "MainPID")
+	if err == nil {
+		restarts, err = number(unit, "NRestarts")
+	}
+	return pid, restarts, err
+}
+
 // await asks again until it is so.
 func await(limit time.Duration, what string, so func() (bool, error)) error {
 	limit = patient(limit)

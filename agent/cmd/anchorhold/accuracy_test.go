@@ -2,9 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -54,13 +52,8 @@ func TestOpenedRoundsSayHowFarTheirMeanIsOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var spec rounds.Spec
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	socket := serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		spec = rounds.Spec{}
 		if err := json.NewDecoder(req.Body).Decode(&spec); err != nil {
 			t.Error(err)
@@ -69,10 +62,7 @@ func TestOpenedRoundsSayHowFarTheirMeanIsOff(t *testing.T) {
 		if err := json.NewEncoder(w).Encode(rounds.Status{Round: r, State: rounds.Open, Signed: signed, ExpectedError: &off, Warning: "much noise", Adjacency: federation.Adjacency}); err != nil {
 			t.Error(err)
 		}
-	})}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close(); <-served })
+	}))
 	open := func(extra ...string) string {
 		t.Helper()
 		out, status, err := run(t, append([]string{"fed", "round", "open", "--broker", socket, "--model", "m", "--length", "1000000", "--clip-l2", "1", "--contributors", "everyone", "--decryptor-tenant", "a"}, extra...)...)

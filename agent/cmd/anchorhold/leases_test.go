@@ -2,9 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,12 +17,7 @@ func leasesBroker(t *testing.T, list operator.LeaseList, ended operator.LeasesEn
 	t.Helper()
 	var mu sync.Mutex
 	var paths []string
-	socket = filepath.Join(t.TempDir(), "op.sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	socket = serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		paths = append(paths, r.Method+" "+r.URL.Path)
 		mu.Unlock()
@@ -35,15 +28,7 @@ func leasesBroker(t *testing.T, list operator.LeaseList, ended operator.LeasesEn
 		if err := json.NewEncoder(w).Encode(answer); err != nil {
 			t.Error(err)
 		}
-	})}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-		<-done
-	})
+	}))
 	return socket, func() []string { mu.Lock(); defer mu.Unlock(); return paths }
 }
 
