@@ -1,6 +1,7 @@
 import base64
 import logging
 import os
+import re
 import sys
 import tempfile
 import unittest
@@ -21,9 +22,9 @@ try:
 except ImportError as missing:
     raise unittest.SkipTest(f"NOT TESTED with Flower: {missing}")
 
-from anchorhold_fed import Agent
-from anchorhold_flower import ROUND_KEY, Settings, anchorhold_mod, parse_metrics, protect
-from anchorhold_flower.records import NO_EXAMPLES, SUBMITTED, outcome_of
+from anchorhold_fed import Agent, Refused
+from anchorhold_flower import ROUND_KEY, Settings, Withheld, anchorhold_mod, parse_metrics, protect
+from anchorhold_flower.records import CODES, NO_EXAMPLES, SUBMITTED, outcome_of
 from fake_agent import FakeAgent
 
 ROUND = "ef" * 16
@@ -226,10 +227,49 @@ class GuardTest(unittest.TestCase):
         self.refused("client-exception", self.app(self.trained()), "train.absent")  # no such function
         none = ClientApp()
         none.train()(lambda *_: None)
-        self.refused("client-exception", none)
+        self.refused("reply-invalid", none)
         returned = ClientApp()
         returned.train()(lambda message, _: Message(Error(7, TEXT), reply_to=message))
         self.refused("client-error", returned)
+
+    def test_an_app_cannot_write_a_code(self):
+        class Stop(BaseException):
+            pass
+
+        class Odd:
+            def has_error(self):
+                return True
+
+            @property
+            def error(self):
+                raise Withheld(TEXT, TEXT)
+
+        for failure in (
+            Withheld(TEXT, TEXT), Withheld([TEXT], TEXT), Refused(TEXT, TEXT), ExceptionGroup(TEXT, [Withheld(TEXT, TEXT)]),
+            BaseExceptionGroup(TEXT, [Stop(TEXT)]), Stop(TEXT),
+        ):
+            with self.subTest(repr(failure)[:30]):
+                app = ClientApp()
+                app.train()(lambda *_, failure=failure: (_ for _ in ()).throw(failure))
+                self.refused("client-exception", app)
+        app = ClientApp()
+        app.train()(lambda *_: Odd())
+        self.refused("reply-invalid", app)
+        # Flower's own end of the process, by a signal, is left to it.
+        app = ClientApp()
+        app.train()(lambda *_: sys.exit(1))
+        with self.assertRaises(SystemExit):
+            protect(app)(self.message("train"), self.context)
+
+    def test_every_code_is_written_down(self):
+        here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        with open(os.path.join(here, "README.md")) as f:
+            text = f.read()
+        for code in CODES:
+            self.assertIn(f"`{code}`", text)
+        for name in ("guard.py", "records.py"):
+            with open(os.path.join(here, "src", "anchorhold_flower", name)) as f:
+                self.assertLessEqual(set(re.findall(r'Withheld\(\s*"([a-z-]+)"', f.read())), CODES)
 
     def test_an_app_that_cannot_be_loaded(self):
         with tempfile.TemporaryDirectory() as d:
@@ -367,6 +407,16 @@ class GuardTest(unittest.TestCase):
         reply = self.ask(self.legacy(fit=(after, 0, {})), "train", self.fit_message())
         got = compat.recorddict_to_fitres(reply.content, keep_input=True)
         self.assertEqual((got.num_examples, got.metrics, self.fake.rounds), (0, {"anchorhold-outcome": NO_EXAMPLES}, {}))
+
+    def test_numpyclients_examples_are_told_where_they_are_named(self):
+        self.named("num-examples=0:1000:10,loss=0:10:0.5")
+        # What the client says by itself under the name is not its number of examples.
+        reply = self.ask(self.legacy(fit=([BEFORE.reshape(2, 3)], 77, {"num-examples": 500.0})), "train", self.fit_message())
+        got = compat.recorddict_to_fitres(reply.content, keep_input=True)
+        self.assertEqual((got.num_examples, got.metrics), (80, {"anchorhold-outcome": SUBMITTED}))
+        reply = self.ask(self.legacy(evaluate=(0.7, 77, {"num-examples": 500.0})), "evaluate", self.evaluate_message())
+        evaluated = compat.recorddict_to_evaluateres(reply.content)
+        self.assertEqual((evaluated.num_examples, evaluated.metrics), (80, {}))
 
     def test_numpyclient_fit_refused(self):
         for name, fit, code in (

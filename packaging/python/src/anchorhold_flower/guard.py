@@ -88,12 +88,25 @@ def guarded(message: Message, context: Context, call: ClientAppCallable, setting
         answer.content = _answer(message, context, call, settings)
         return answer
     except Withheld as e:
-        log.error("%s: withheld from the server: %s: %s", kind, e.code, e, exc_info=e.__cause__)
-        refusal.error = Error(ErrorCode.MOD_FAILED_PRECONDITION, f"anchorhold: {e.code}")
-    except Exception:
-        log.exception("%s: the client's exception; the server is told client-exception and nothing of this", kind)
-        refusal.error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "anchorhold: client-exception")
+        # An app may raise Withheld as well, or return what raises it when it is read: of a
+        # code that is none of ours nothing leaves, and none is read twice.
+        code = e.code
+        if isinstance(e, _OfAgent) or type(code) is str and code in records.CODES:
+            log.error("%s: withheld from the server: %s: %s", kind, code, e, exc_info=e.__cause__)
+            refusal.error = Error(ErrorCode.MOD_FAILED_PRECONDITION, f"anchorhold: {code}")
+            return refusal
+        failed: BaseException = e
+    except (KeyboardInterrupt, SystemExit):
+        raise  # Flower ends the process, and tells the server only that it did
+    except BaseException as e:
+        failed = e
+    log.error("%s: the client's exception; the server is told client-exception and nothing of this", kind, exc_info=failed)
+    refusal.error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "anchorhold: client-exception")
     return refusal
+
+
+class _OfAgent(Withheld):
+    """A refusal of the agent, with the agent's own code."""
 
 
 def _answer(message: Message, context: Context, call: ClientAppCallable, settings: Settings | None) -> RecordDict:
@@ -143,6 +156,8 @@ def _evaluate(message: Message, context: Context, call: ClientAppCallable, setti
 
 
 def _content(reply: Message) -> RecordDict:
+    if type(reply) is not Message:
+        raise Withheld("reply-invalid", f"the app returned {type(reply).__name__}, not a Message")
     if reply.has_error():
         raise Withheld("client-error", f"the app returned an error: {reply.error.reason}")
     return reply.content
@@ -160,7 +175,7 @@ def _ask(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except Refused as e:
-        raise Withheld(e.code if _CODE.fullmatch(e.code) else "agent-refused", e.message) from e
+        raise _OfAgent(e.code if _CODE.fullmatch(e.code) else "agent-refused", e.message) from e
     except TimeoutError as e:
         raise Withheld("agent-timeout", str(e)) from e
     except (OSError, HTTPException) as e:

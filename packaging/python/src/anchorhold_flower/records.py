@@ -32,6 +32,14 @@ NDArray = npt.NDArray[Any]
 _ROUND = re.compile(r"[0-9a-f]{32}")
 
 
+CODES = frozenset({
+    "message-type-not-protected", "round-not-named", "round-mismatch", "request-invalid", "reply-not-protectable", "reply-invalid",
+    "arrays-invalid", "num-examples-invalid", "metrics-not-named", "metric-invalid", "configuration-invalid", "client-exception",
+    "client-error", "agent-unreachable", "agent-timeout", "agent-refused",
+})
+"""The codes of this package. An app can raise Withheld too: no other code of it leaves."""
+
+
 class Withheld(Exception):
     """Why a reply did not leave the client. code is stable and all that the server is
     told; message is for the client's own log."""
@@ -119,7 +127,8 @@ def _read_fitres(content: RecordDict, asked: Training) -> Trained:
     except (KeyError, TypeError, ValueError) as e:
         raise Withheld("reply-invalid", "the client returned no FitRes") from e
     _ok(result.status)
-    return Trained(_difference(_legacy_arrays(result.parameters), asked), _examples(result.num_examples), result.metrics)
+    examples = _examples(result.num_examples)
+    return Trained(_difference(_legacy_arrays(result.parameters), asked), examples, {**result.metrics, WEIGHT_KEY: examples})
 
 
 def _legacy_arrays(parameters: Parameters) -> list[NDArray]:
@@ -134,8 +143,9 @@ def _ok(status: Status) -> None:
 def _difference(after: Sequence[NDArray], asked: Training) -> npt.NDArray[np.float32]:
     if [a.shape for a in after] != [b.shape for b in asked.arrays]:
         raise Withheld("reply-not-protectable", "the reply's arrays have other shapes than the message's")
-    parts = [(_numbers(a).astype(np.float64) - b.astype(np.float64)).ravel() for a, b in zip(after, asked.arrays, strict=True)]
-    return np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
+    with np.errstate(all="ignore"):  # the agent refuses what is not finite, as vector-invalid
+        parts = [(_numbers(a).astype(np.float64) - b.astype(np.float64)).ravel() for a, b in zip(after, asked.arrays, strict=True)]
+        return np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
 
 
 def _examples(value: object) -> int:
@@ -177,7 +187,8 @@ def read_evaluated(content: RecordDict, legacy: bool) -> Evaluated:
         except (KeyError, TypeError, ValueError) as e:
             raise Withheld("reply-invalid", "the client returned no EvaluateRes") from e
         _ok(result.status)
-        return Evaluated(_examples(result.num_examples), {**result.metrics, "loss": result.loss})
+        examples = _examples(result.num_examples)
+        return Evaluated(examples, {**result.metrics, "loss": result.loss, WEIGHT_KEY: examples})
     if content.array_records or content.config_records:
         raise Withheld("reply-not-protectable", "the reply to an evaluation has records besides metrics")
     metrics = read_metrics(content)
@@ -203,7 +214,7 @@ def trained_reply(legacy: bool, outcome: str, released: Mapping[str, float]) -> 
     not how many examples are in it, unless the configuration names that number."""
     weight = _weight(outcome == SUBMITTED, released)
     if legacy:
-        metrics: dict[str, Any] = {**released, OUTCOME_KEY: outcome}
+        metrics: dict[str, Any] = {**{k: v for k, v in released.items() if k != WEIGHT_KEY}, OUTCOME_KEY: outcome}
         result = FitRes(Status(Code.OK, ""), Parameters([], "numpy.ndarray"), int(weight), metrics)
         return compat.fitres_to_recorddict(result, keep_input=False)
     return RecordDict(
@@ -215,7 +226,7 @@ def evaluated_reply(legacy: bool, any_examples: bool, released: Mapping[str, flo
     """The reply to an evaluation."""
     weight = _weight(any_examples, released)
     if legacy:
-        rest: dict[str, Any] = {k: v for k, v in released.items() if k != "loss"}
+        rest: dict[str, Any] = {k: v for k, v in released.items() if k not in ("loss", WEIGHT_KEY)}
         return compat.evaluateres_to_recorddict(EvaluateRes(Status(Code.OK, ""), released["loss"], int(weight), rest))
     return RecordDict({"metrics": MetricRecord({**released, WEIGHT_KEY: weight})})
 
