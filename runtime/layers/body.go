@@ -229,10 +229,10 @@ func (b *builder) step(s affineStep) {
 	case len(b.net.Layers) == 0:
 		all := affineStep{b.net.Scale, b.net.Offset}.then(s)
 		b.net.Scale, b.net.Offset = all.scale, all.offset
-	case b.open && b.fold(s):
-	case b.pending != nil:
+	case b.pending != nil: // first: the last layer stands before it
 		all := b.pending.then(s)
 		b.pending = &all
+	case b.open && b.fold(s):
 	default:
 		b.before(&s)
 		b.pending = &s
@@ -513,7 +513,7 @@ func (b *builder) add(l Layer, bias *onnx.Tensor) error {
 		}
 		b.net.Layers = append(b.net.Layers, l)
 	}
-	b.shape, b.open = out, true
+	b.shape, b.made, b.open = out, out, true
 	return nil
 }
 

@@ -21,6 +21,7 @@ type builder struct {
 	net   Network
 	value string // the name of the value that was computed so far
 	shape Shape
+	made  Shape // of the last layer's output, before it was given another shape
 	rank  int   // 2: a row of values; 4: an image
 	batch int64 // fixed size of the first dimension, or 0
 	open  bool  // the last layer may still get a bias, a factor or ReLU

@@ -11,6 +11,9 @@ func conv(b *builder, n *onnx.Node) error {
 	if n.Inputs[0] != b.value || b.rank != 4 {
 		return misarranged("want images with channels, a constant kernel and a bias")
 	}
+	if len(b.net.Layers) > 0 && b.shape != b.made {
+		return misarranged("takes images of shape %v that a layer of outputs of shape %v was reshaped to; a layer's outputs enter a convolution in the shape that they have", b.shape, b.made)
+	}
 	t := b.constants[n.Inputs[1]]
 	if t == nil || len(t.Dims) != 4 {
 		return misarranged("the kernel is not a constant of four dimensions")

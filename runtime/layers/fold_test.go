@@ -89,6 +89,10 @@ func TestStepsOfImages(t *testing.T) {
 	for i := range 8 {
 		each[2*i+i/4] = 1
 	}
+	eye := make([]float32, 64)
+	for i := range 8 {
+		eye[9*i] = 1
+	}
 	image := func(nodes ...w.Message) w.Fixture {
 		f := w.Graph([]w.Message{w.Value("x", 1, 0, 2, 2, 2)}, nodes, []w.Message{w.Floats("k", []int64{2, 2, 1, 1}, 2, 0, 0, 2), w.Floats("each", []int64{8, 2}, each...),
 			w.Floats("k2", []int64{1, 2, 2, 2}, 1, 1, 1, 1, 1, 1, 1, 1), w.Floats("spread", []int64{1, 2}, 1, -1), w.Floats("place", []int64{1, 1, 2, 2}, 1, 2, 3, 4)}, []string{"y"})
@@ -98,7 +102,9 @@ func TestStepsOfImages(t *testing.T) {
 	}
 	behind := func(v float64, c int) float64 { return []float64{(2*v-1)/2*3 + 5, (2*v-2)/4 - 6}[c] }
 	var after, shifted float64
+	var placed [2]float64
 	for i, v := range x {
+		placed[i/4] += at(v+float64(i%4+1)/2, i/4)
 		after += behind(v, i/4)
 		shifted += 2*v + []float64{1, 2, 3, 4}[i%4]
 	}
@@ -112,13 +118,17 @@ func TestStepsOfImages(t *testing.T) {
 		"behind ReLU, then a conv": {image(conv, relu("c", "r"), norm("r", "n"), w.Node("Conv", two("n", "k2"), []string{"d"}, nil), w.Node("Flatten", []string{"d"}, []string{"f"}, nil), w.Node("MatMul", two("f", "spread"), []string{"y"}, nil)), []float64{after, -after}},
 		"by place, then dense": {image(append([]w.Message{conv, w.Node("Add", two("c", "place"), []string{"n"}, nil)}, head("n")...)...),
 			[]float64{2*10 + 10, 2*100 + 10}},
-		"by place, then a conv":      {image(conv, w.Node("Add", two("c", "place"), []string{"n"}, nil), w.Node("Conv", two("n", "k2"), []string{"d"}, nil), w.Node("Flatten", []string{"d"}, []string{"f"}, nil), w.Node("MatMul", two("f", "spread"), []string{"y"}, nil)), nil},
-		"shifted, then padded":       {image(conv, relu("c", "r"), norm("r", "n"), w.Node("Conv", two("n", "k2"), []string{"d"}, attrs), w.Node("Flatten", []string{"d"}, []string{"f"}, nil), w.Node("MatMul", two("f", "spread"), []string{"y"}, nil)), nil},
-		"by place, then ReLU":        {image(append([]w.Message{conv, w.Node("Add", two("c", "place"), []string{"n"}, nil), relu("n", "r")}, head("r")...)...), nil},
-		"flattened, then ReLU":       {image(conv, w.Node("Flatten", []string{"c"}, []string{"g"}, nil), relu("g", "r"), w.Node("MatMul", two("r", "each"), []string{"y"}, nil)), []float64{20, 200}},
-		"flattened, then a constant": {image(conv, w.Node("Flatten", []string{"c"}, []string{"g"}, nil), w.Node("Mul", two("g", "twice"), []string{"h"}, nil), w.Node("MatMul", two("h", "each"), []string{"y"}, nil)), []float64{40, 400}},
+		"by place, then a norm":       {image(append([]w.Message{conv, w.Node("Add", two("c", "place"), []string{"m1"}, nil), norm("m1", "n")}, head("n")...)...), placed[:]},
+		"reshaped, then a conv":       {image(append([]w.Message{conv, w.Node("Reshape", two("c", "wide"), []string{"n"}, nil), w.Node("Conv", two("n", "k"), []string{"d"}, nil)}, head("d")...)...), nil},
+		"dense, then a conv":          {image(append([]w.Message{w.Node("Flatten", []string{"x"}, []string{"r"}, nil), w.Node("MatMul", two("r", "eye"), []string{"q"}, nil), w.Node("Reshape", two("q", "back"), []string{"n"}, nil), w.Node("Conv", two("n", "k"), []string{"d"}, nil)}, head("d")...)...), nil},
+		"there and back, then a conv": {image(append([]w.Message{conv, w.Node("Flatten", []string{"c"}, []string{"r"}, nil), w.Node("Reshape", two("r", "back"), []string{"n"}, nil), w.Node("Conv", two("n", "k"), []string{"d"}, nil)}, head("d")...)...), []float64{40, 400}},
+		"by place, then a conv":       {image(conv, w.Node("Add", two("c", "place"), []string{"n"}, nil), w.Node("Conv", two("n", "k2"), []string{"d"}, nil), w.Node("Flatten", []string{"d"}, []string{"f"}, nil), w.Node("MatMul", two("f", "spread"), []string{"y"}, nil)), nil},
+		"shifted, then padded":        {image(conv, relu("c", "r"), norm("r", "n"), w.Node("Conv", two("n", "k2"), []string{"d"}, attrs), w.Node("Flatten", []string{"d"}, []string{"f"}, nil), w.Node("MatMul", two("f", "spread"), []string{"y"}, nil)), nil},
+		"by place, then ReLU":         {image(append([]w.Message{conv, w.Node("Add", two("c", "place"), []string{"n"}, nil), relu("n", "r")}, head("r")...)...), nil},
+		"flattened, then ReLU":        {image(conv, w.Node("Flatten", []string{"c"}, []string{"g"}, nil), relu("g", "r"), w.Node("MatMul", two("r", "each"), []string{"y"}, nil)), []float64{20, 200}},
+		"flattened, then a constant":  {image(conv, w.Node("Flatten", []string{"c"}, []string{"g"}, nil), w.Node("Mul", two("g", "twice"), []string{"h"}, nil), w.Node("MatMul", two("h", "each"), []string{"y"}, nil)), []float64{40, 400}},
 	} {
-		c.f.Weights = append(c.f.Weights, w.Floats("twice", nil, 2))
+		c.f.Weights = append(c.f.Weights, w.Floats("twice", nil, 2), w.Ints("wide", []int64{4}, -1, 2, 1, 4), w.Ints("back", []int64{4}, -1, 2, 2, 2), w.Floats("eye", []int64{8, 8}, eye...))
 		n, err := tryLoad(c.f)
 		if c.want == nil {
 			if reason, _ := evidence.ReasonOf(err); reason != ReasonArrangement {

@@ -254,11 +254,19 @@ func (b *builder) explain(err error) error {
 func (b *builder) explains(n *onnx.Node) bool {
 	switch key(n) {
 	case "Concat":
-		return len(b.net.Layers) == 0 || len(n.Inputs) != 2
+		return len(n.Inputs) != 2 || !b.complement(n.Inputs[0], n.Inputs[1])
 	case "Sub":
 		return !slices.ContainsFunc(b.g.Nodes, func(n onnx.Node) bool { return n.Op == "ReduceLogSumExp" })
 	}
 	return true
+}
+
+// complement says whether a is made of b and a constant: one minus a probability, or minus a
+// score.
+func (b *builder) complement(a, of string) bool {
+	return slices.ContainsFunc(b.g.Nodes, func(n onnx.Node) bool {
+		return (key(&n) == "Sub" || key(&n) == "Mul") && slices.Contains(n.Outputs, a) && slices.Contains(n.Inputs, of)
+	})
 }
 
 // feedsALayer says whether a layer, or a gate before one, takes what the node computes.

@@ -45,6 +45,9 @@ var tail = map[string]func(*behind, *onnx.Node) (meaning, error){
 // tail recognises every node that is left, and takes the labels.
 func (b *builder) tail() error {
 	w := &behind{builder: b, means: map[string]meaning{}}
+	if b.net.Layers[len(b.net.Layers)-1].Kind == Dense && b.rank != 2 {
+		return misarranged("the scores are reshaped to %d dimensions, of which an operator behind them may take another than the classes; want a row of scores", b.rank)
+	}
 	switch {
 	case b.labelled != "":
 		w.means[b.labelled] = answer
