@@ -65,6 +65,10 @@ func (c *agentClient) doWith(ctx context.Context, method, path string, body any,
 
 // explain turns the usual connection failures into what to do about them.
 func (c *agentClient) explain(err error) error {
+	return namedError{reasonAgentUnreachable, c.explained(err)}
+}
+
+func (c *agentClient) explained(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("no agent socket at %s: is anchorhold-agent running? (--agent names another socket)", c.socket)
@@ -91,7 +95,12 @@ func answerError(resp *http.Response) error {
 	if json.Unmarshal(data, &answer) != nil || answer.Error.Message == "" {
 		return fmt.Errorf("the agent answered %s: %.200s", resp.Status, data)
 	}
-	return fmt.Errorf("%w: %s (%s)", errRefused, answer.Error.Message, answer.Error.Code)
+	return refusedBecause(answer.Error.Message, answer.Error.Code)
+}
+
+// refusedBecause is a refusal of the agent: its text, and its code behind it.
+func refusedBecause(message, code string) error {
+	return namedError{code, fmt.Errorf("%w: %s (%s)", errRefused, message, code)}
 }
 
 // getJSON decodes the answer of a GET.

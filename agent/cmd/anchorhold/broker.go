@@ -70,18 +70,18 @@ func explainBroker(err error, socket string) error {
 		return fmt.Errorf("%w: %w", errRefused, refusal)
 	}
 	if errors.Is(err, operator.ErrSilent) {
-		return fmt.Errorf("%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell", socket, err)
+		return namedError{reasonBrokerSilent, fmt.Errorf("%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell", socket, err)}
 	}
 	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" {
 		return err // of a local file, or of a connection that stood
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("no operator socket at %s: is anchorhold-broker running? (--broker names another socket)", socket)
+		return namedError{reasonBrokerUnreachable, fmt.Errorf("no operator socket at %s: is anchorhold-broker running? (--broker names another socket)", socket)}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("nothing listens on %s: anchorhold-broker has ended; see its journal", socket)
+		return namedError{reasonBrokerUnreachable, fmt.Errorf("nothing listens on %s: anchorhold-broker has ended; see its journal", socket)}
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("this user may not open %s: the broker's configuration names its operators", socket)
+		return namedError{reasonBrokerUnreachable, fmt.Errorf("this user may not open %s: the broker's configuration names its operators", socket)}
 	}
 	return err
 }

@@ -199,7 +199,7 @@ func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, er
 			return result, fmt.Errorf("the agent's stream is damaged: %w", err)
 		}
 		if chunk.Error != nil {
-			return result, fmt.Errorf("%w: %s (%s)", errRefused, chunk.Error.Message, chunk.Error.Code)
+			return result, refusedBecause(chunk.Error.Message, chunk.Error.Code)
 		}
 		for _, choice := range chunk.Choices {
 			if text := choice.Delta.Content; text != "" {

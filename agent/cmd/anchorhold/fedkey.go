@@ -132,7 +132,7 @@ func keyCommand(inv *invocation, use, short, example string, ask func(context.Co
 			return err
 		}
 		if st.State == "failed" {
-			return fmt.Errorf("%w: %s (%s)", errRefused, st.Detail, st.Reason)
+			return refusedBecause(st.Detail, string(st.Reason))
 		}
 		return nil
 	}}

@@ -79,7 +79,7 @@ func waitJob(ctx context.Context, agent *agentClient, id string, told io.Writer)
 		info, err := askJob(ctx, agent, http.MethodGet, id)
 		if err != nil || info.Final() {
 			if err == nil && info.State != jobs.Done {
-				err = fmt.Errorf("%w: the job is %s: %s (%s)", errRefused, info.State, info.Detail, info.Reason)
+				err = refusedBecause(fmt.Sprintf("the job is %s: %s", info.State, info.Detail), string(info.Reason))
 			}
 			return info, err
 		}

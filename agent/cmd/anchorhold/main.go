@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -22,7 +23,7 @@ func main() {
 	// The first signal asks the command to end; what waits where no context reaches, as for
 	// a file on a server that is gone, ends with the second.
 	context.AfterFunc(ctx, stop)
-	if err := execute(ctx, os.Args[1:]); err != nil {
+	if err := execute(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "anchorhold: %s\n", printable(err.Error()))
 		stop()
 		os.Exit(exitCode(err))
@@ -30,11 +31,9 @@ func main() {
 }
 
 // execute runs one command. Many hold keys, so none leaves memory to dumps and debuggers.
-func execute(ctx context.Context, args []string) error {
+func execute(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := keybuf.ForbidDumps(); err != nil {
 		return err
 	}
-	root := newRoot()
-	root.SetArgs(args)
-	return root.ExecuteContext(ctx)
+	return runCommand(ctx, args, stdout)
 }

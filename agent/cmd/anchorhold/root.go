@@ -73,7 +73,8 @@ func newRoot() *cobra.Command {
   federation      fed, jobs, params
   admin           doctor, version
 
-Every command takes --json for scripts. Exit status: 0 done, 1 failed,
+Every command takes --json for scripts; one that fails without an answer prints
+{"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
 2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
 (audit verify).`,
 		Version:       version,

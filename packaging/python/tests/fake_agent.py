@@ -19,6 +19,7 @@ class FakeAgent:
     def __init__(self, length, max_weight=1000):
         self.length, self.max_weight = length, max_weight
         self.jobs, self.rounds, self.closed, self.bodies = {}, {}, set(), 0
+        self.epsilon = 1.5
         self.stuck = False  # whether jobs stay queued
         self.lock = threading.Lock()
         self.directory = tempfile.mkdtemp()
@@ -110,7 +111,7 @@ class FakeAgent:
                 return h.refuse(404, "round-not-closed")
             if m[3]:
                 return h.answer(200, self.mean(name).tobytes(), "application/octet-stream")
-            return h.answer(200, {"round": name, "count": len(self.rounds[name]), "spent_epsilon": 1.5})
+            return h.answer(200, {"round": name, "count": len(self.rounds[name]), "spent_epsilon": self.epsilon, "delta": 1e-5, "adjacency": "add-remove"})
         h.refuse(404, "not-found")
 
     def post(self, h):

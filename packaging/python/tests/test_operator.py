@@ -65,23 +65,26 @@ class OperatorTest(unittest.TestCase):
             Operator("/b.sock", "/1.sock")
 
     def test_refusals_keep_their_code(self):
-        for said, code in (
-            ("anchorhold: refused: not-authorised: uid 1000 may not do this; it needs the role", "not-authorised"),
-            ("progress\nanchorhold: refused: cohort-too-small: 1 contributions; the round allows 2 to 8", "cohort-too-small"),
-            ("anchorhold: refused: aggregator /run/a.sock: disk-full: less than 1024 MiB", "disk-full"),
-            ("anchorhold: refused: the agent has no aggregators (federation-not-configured)", "federation-not-configured"),
-            ("anchorhold: refused: no", "refused"),
-            ("", "refused"),
+        for answer, said, code, message in (
+            ({"error": {"reason": "not-authorised", "message": "uid 1000 may not"}}, "anchorhold: refused: other-thing: uid 1000", "not-authorised", "uid 1000 may not"),
+            ({"error": {"reason": "refused", "message": "no"}}, "", "refused", "no"),
+            ({}, "anchorhold: refused: killed-before: it answered", "refused", "anchorhold: refused: killed-before: it answered"),
+            ({"error": "no"}, "no", "refused", "no"),
+            ([], "no", "refused", "no"),
         ):
-            self.answer(3, {}, said)
-            with self.subTest(said), self.assertRaises(Refused) as refused:
+            self.answer(3, answer, said)
+            with self.subTest(answer), self.assertRaises(Refused) as refused:
                 self.operator.close_round(ROUND)
-            self.assertEqual(refused.exception.code, code)
+            self.assertEqual((refused.exception.code, refused.exception.message), (code, message))
 
     def test_other_failures_are_no_refusals(self):
-        self.answer(1, {}, "anchorhold: no operator socket at /b.sock: is anchorhold-broker running?")
-        with self.assertRaisesRegex(RuntimeError, "is anchorhold-broker running"):
-            self.operator.status(ROUND)
+        for answer, said in (
+            ({}, "anchorhold: no operator socket at /b.sock: is anchorhold-broker running?"),
+            ({"error": {"reason": "broker-unreachable", "message": "is anchorhold-broker running?"}}, "other"),
+        ):
+            self.answer(1, answer, said)
+            with self.assertRaisesRegex(RuntimeError, "is anchorhold-broker running"):
+                self.operator.status(ROUND)
         self.answer(0, [1])
         with self.assertRaisesRegex(ValueError, "list"):
             self.operator.status(ROUND)
@@ -104,7 +107,8 @@ class OperatorTest(unittest.TestCase):
         self.assertEqual(name, ROUND)
         agent.wait(agent.submit(name, memoryview(b"\0\0\x80\x3f" * 3), weight=4), 10)
         published = rounds.publish(name)
-        self.assertEqual((published.count, published.epsilon, list(published.mean)), (1, 1.5, [1.0, 1.0, 1.0]))
+        self.assertEqual((published.count, published.epsilon, published.delta, published.adjacency), (1, 1.5, 1e-5, "add-remove"))
+        self.assertEqual(list(published.mean), [1.0, 1.0, 1.0])
         rounds.abandon(name)
         self.assertEqual([line[2] for line in self.said()], ["open", "close", "finish", "abandon"])
         with self.assertRaisesRegex(ValueError, "length"):

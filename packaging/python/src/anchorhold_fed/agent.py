@@ -117,7 +117,8 @@ class Agent:
         return answer
 
     def round(self, round_id: str) -> dict[str, Any]:
-        """The round's terms: length, bounds, cohort, noise, epsilon, times."""
+        """The round's terms: length, bounds, cohort, noise, times, epsilon and the
+        adjacency that it is between, and the error that is expected in the mean."""
         return self._json("GET", f"/v1/fed/rounds/{round_id}")
 
     def submit(self, round_id: str, values: Vector, weight: int = 1, float16: bool = False, strict: bool = False) -> str:
@@ -163,7 +164,8 @@ class Agent:
         return str(self._json("POST", f"/v1/fed/rounds/{round_id}/decrypt")["job"])
 
     def result(self, round_id: str) -> dict[str, Any]:
-        """What was published: count, weights, noise, epsilon spent."""
+        """What was published: count, weights, noise, the epsilon that the account has
+        spent after it and the adjacency that it is between."""
         return self._json("GET", f"/v1/fed/rounds/{round_id}/result")
 
     def values(self, round_id: str) -> array.array[float]:

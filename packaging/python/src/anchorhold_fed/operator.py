@@ -29,8 +29,6 @@ repeated."""
 _OPTION = re.compile(r"[a-z][a-z0-9_]*")
 _ROUND = re.compile(r"[0-9a-f]{32}")
 _REFUSED = 3  # exit status of a refusal
-_PREFIX = "anchorhold: refused: "
-_CODE = re.compile(r"(?:^|: )([a-z0-9]+(?:-[a-z0-9]+)+)(?=: |$)|\(([a-z0-9]+(?:-[a-z0-9]+)+)\)$")
 
 
 class Operator:
@@ -84,7 +82,7 @@ class Operator:
             if not isinstance(answer, dict):
                 raise ValueError(f"anchorhold fed round {command} answered with {type(answer).__name__}, not an object")
             return answer
-        raise _failure(done.returncode, done.stderr.strip())
+        raise _failure(done.returncode, done.stdout, done.stderr.strip())
 
 
 def _options(terms: Terms) -> list[str]:
@@ -109,24 +107,31 @@ def _named(round_id: str) -> str:
     return round_id
 
 
-def _failure(status: int, said: str) -> Exception:
-    """The command's refusals begin with their code, or with the place and then their
-    code; everything else is an error of this machine or of the call."""
-    last = said.splitlines()[-1] if said else ""
+def _failure(status: int, answer: str, said: str) -> Exception:
+    """Reads {"error": {"reason", "message"}}. What is no refusal is an error of this
+    machine or of the call."""
+    try:
+        error = json.loads(answer)["error"]
+        reason, message = str(error["reason"]), str(error["message"])
+    except (ValueError, KeyError, TypeError):  # it did not come as far as an answer
+        reason, message = "refused", said
     if status == _REFUSED:
-        text = last.removeprefix(_PREFIX)
-        code = _CODE.search(text)
-        return Refused((code[1] or code[2]) if code else "refused", text)
-    return RuntimeError(f"anchorhold ended with status {status}: {said}")
+        return Refused(reason, message)
+    return RuntimeError(f"anchorhold ended with status {status}: {message}")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a round published: contributions, the epsilon that was charged for it (0
-    without noise), and the weighted mean."""
+    """What a round published: contributions and the weighted mean; and the epsilon, at
+    delta, that the round's account has spent after it in all its rounds with noise (0 if
+    there were none; rounds without noise are not in it, and have no epsilon). adjacency
+    names what epsilon tells apart: "add-remove" is a contribution more or less, weights
+    being public; to replace one doubles the sensitivity."""
 
     count: int
     epsilon: float
+    delta: float
+    adjacency: str
     mean: array.array[float]
 
 
@@ -154,7 +159,9 @@ class Rounds:
         self.decryptor.wait(self.decryptor.decrypt(round_id), self.timeout)
         self.operator.finish_round(round_id)
         result = self.reader.result(round_id)
-        return Published(int(result["count"]), float(result.get("spent_epsilon") or 0), self.reader.values(round_id))
+        return Published(
+            int(result["count"]), float(result["spent_epsilon"]), float(result["delta"]), str(result["adjacency"]), self.reader.values(round_id)
+        )
 
     def abandon(self, round_id: str) -> None:
         """Gives up a round that is open; nothing is charged."""

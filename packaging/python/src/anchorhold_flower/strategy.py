@@ -36,12 +36,26 @@ def publish(rounds: Rounds, round_id: str) -> Published | None:
         return None
 
 
+def spent(published: Published) -> dict[str, float]:
+    """What is told of privacy with the metrics, and in the log: the epsilon that the
+    account has spent after this round in all its rounds with noise, under a name that
+    says between what it is: spent-epsilon-add-remove, a contribution more or less, weights
+    being public. To replace one doubles the sensitivity. Without noise there is none."""
+    if not published.epsilon:
+        return {}
+    log.info(
+        "%d contributions; the account has spent an epsilon of %.4g at delta %g (%s)", published.count, published.epsilon, published.delta, published.adjacency
+    )
+    return {f"spent-epsilon-{published.adjacency}": published.epsilon}
+
+
 class AnchorholdFedAvg(FedAvg):
     """FedAvg that opens a round for each training, and adds its published mean to the
     model. Each contribution has the weight of its examples, up to the round's max_weight;
     a client without examples has none.
 
-    kwargs are FedAvg's. Training metrics gain contributions and epsilon."""
+    kwargs are FedAvg's. Training metrics gain contributions and, where rounds of the
+    account had noise, the epsilon that it has spent in all of them (see spent)."""
 
     def __init__(self, rounds: Rounds, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -77,7 +91,8 @@ class AnchorholdFedAvg(FedAvg):
             return None, None
         model = records.add([a.numpy() for a in self._arrays.values()], np.frombuffer(published.mean, np.float32))
         metrics = self._average(valid, self.train_metrics_aggr_fn) or MetricRecord()
-        metrics["contributions"], metrics["epsilon"] = published.count, published.epsilon
+        metrics["contributions"] = published.count
+        metrics.update(spent(published))
         return records.to_record(list(self._arrays), model), metrics
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:

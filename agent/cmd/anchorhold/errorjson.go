@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/spf13/cobra"
+)
+
+// Reasons of failures that no part of Anchorhold named, by exit status.
+const (
+	reasonFailed  = "failed"
+	reasonUsage   = "command-line-invalid"
+	reasonRefused = "refused"
+	reasonOpen    = "not-known-to-be-sound"
+)
+
+// Reasons of this program's own.
+const (
+	reasonAgentUnreachable  = "agent-unreachable"
+	reasonBrokerUnreachable = "broker-unreachable"
+	reasonBrokerSilent      = "broker-unresponsive"
+	reasonInterrupted       = "interrupted"
+)
+
+// namedError is an error with a stable reason, whose text does not begin with it.
+type namedError struct {
+	reason string
+	error
+}
+
+func (e namedError) Unwrap() error { return e.error }
+
+// failure is an error as scripts see it.
+type failure struct {
+	// Reason is stable: of what refused, or of the exit status.
+	Reason string `json:"reason"`
+	// Message is for people.
+	Message string `json:"message"`
+}
+
+// failureOf finds the reason of an error: whoever refused named it.
+func failureOf(err error) failure {
+	f := failure{Reason: map[int]string{exitFailure: reasonFailed, exitUsage: reasonUsage, exitRefused: reasonRefused, exitOpen: reasonOpen}[exitCode(err)]}
+	refusal, refused := errors.AsType[*operator.Error](err)
+	named, isNamed := errors.AsType[namedError](err)
+	reason, isReason := evidence.ReasonOf(err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		f.Reason = reasonInterrupted
+	case refused && refusal.Code != "":
+		f.Reason = refusal.Code
+	case isNamed && named.reason != "":
+		f.Reason = named.reason
+	case isReason:
+		f.Reason = string(reason)
+	}
+	f.Message = strings.TrimPrefix(strings.TrimPrefix(err.Error(), errRefused.Error()+": "), f.Reason+": ")
+	return f
+}
+
+// runCommand runs a command line. Where it fails with --json and wrote no answer, such as
+// the verdict on what was checked, the answer is the error, so that a script always has one object.
+func runCommand(ctx context.Context, args []string, stdout io.Writer) error {
+	root, out := newRoot(), &countingWriter{to: stdout}
+	root.SetArgs(args)
+	root.SetOut(out)
+	err := root.ExecuteContext(ctx)
+	if err == nil || out.written || !wantsJSON(root, args) {
+		return err
+	}
+	enc := json.NewEncoder(stdout)
+	enc.SetIndent("", "  ")
+	if lost := enc.Encode(map[string]failure{"error": failureOf(err)}); lost != nil {
+		return fmt.Errorf("%w (%w)", err, lost)
+	}
+	return err
+}
+
+// wantsJSON says whether --json was given. Of a line that could not be parsed the words tell.
+func wantsJSON(root *cobra.Command, args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return root.PersistentFlags().Lookup("json").Value.String() == "true" || slices.Contains(args, "--json")
+}
+
+// countingWriter knows whether anything was written.
+type countingWriter struct {
+	to      io.Writer
+	written bool
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	c.written = c.written || len(p) > 0
+	return c.to.Write(p)
+}
