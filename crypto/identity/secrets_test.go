@@ -222,6 +222,62 @@ func TestKeyFilesAreWholeOrAbsent(t *testing.T) {
 	}
 }
 
+// TestProtectingAFileReplacesItWhole: the key comes under another secret, or everything stays
+// as it was.
+func TestProtectingAFileReplacesItWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	first, second := Unlock{Passphrase: secret(t, "first")}, Unlock{Credential: secret(t, strings.Repeat("c", 32))}
+	k := generate(t, LevelRoot)
+	if err := WriteKeyFile(path, k, first); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path     string
+		old, now Unlock
+		want     error
+	}{
+		"the wrong secret":          {path, second, second, ErrUnlock},
+		"no new secret":             {path, first, Unlock{}, ErrNoKey},
+		"a credential that is weak": {path, first, Unlock{Credential: secret(t, "weak")}, ErrCredential},
+		"a link":                    {link, first, second, ErrMode},
+		"no file":                   {filepath.Join(dir, "absent"), first, second, os.ErrNotExist},
+	} {
+		if _, err := ProtectKeyFile(c.path, c.old, c.now); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("a refusal changed the file: %v", err)
+	}
+
+	public, err := ProtectKeyFile(path, first, second)
+	if err != nil || !public.Equal(k.Public()) {
+		t.Fatalf("%v", err)
+	}
+	if _, err := ReadKeyFile(path, first); !errors.Is(err, ErrUnlock) {
+		t.Errorf("the old secret: %v", err)
+	}
+	if back, err := ReadKeyFile(path, second); err != nil || !back.Public().Equal(public) {
+		t.Errorf("the new secret: %v", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("left behind: %v %v", entries, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 func TestPublicFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "pub")

@@ -23,7 +23,7 @@ func runTelling(t *testing.T, told io.Writer, args ...string) (string, int, erro
 	t.Helper()
 	var out bytes.Buffer
 	c := newRoot()
-	c.SetArgs(args)
+	c.SetArgs(append([]string{}, args...)) // of nil, cobra would take the test binary's own
 	c.SetOut(&out)
 	c.SetErr(told)
 	err := c.ExecuteContext(t.Context())
