@@ -71,14 +71,17 @@ type Published struct {
 	Delta                float64           `json:"delta"`
 	// Adjacency is between what the epsilons are.
 	Adjacency string `json:"adjacency"`
+	// ExpectedError is of the mean of this cohort, with the weights that it has.
+	ExpectedError federation.Accuracy `json:"expected_error"`
 	// AwaitsParties means that the values count only when more parties of the round's key
 	// have decrypted and signed the same.
 	AwaitsParties bool `json:"awaits_parties,omitempty"`
 }
 
-func published(h held, t federation.Ticket, r federation.Result, signed []byte) Published {
-	return Published{Round: h.ID, Model: h.Model, Count: t.Count, TotalWeight: t.TotalWeight, Length: r.Length, Step: r.Step, Divisor: r.Divisor, Sigma: r.Sigma,
-		Values: r.Values, Result: federation.DigestOf(signed), SpentEpsilon: t.Spent, SpentEpsilonSampling: t.SpentWithSampling, Delta: t.Delta, Adjacency: federation.Adjacency}
+func published(h held, t federation.Ticket, r federation.Result, signed []byte) (Published, error) {
+	off, err := h.AccuracyOf(t.Count, t.TotalWeight)
+	return Published{ExpectedError: off, Round: h.ID, Model: h.Model, Count: t.Count, TotalWeight: t.TotalWeight, Length: r.Length, Step: r.Step, Divisor: r.Divisor, Sigma: r.Sigma,
+		Values: r.Values, Result: federation.DigestOf(signed), SpentEpsilon: t.Spent, SpentEpsilonSampling: t.SpentWithSampling, Delta: t.Delta, Adjacency: federation.Adjacency}, err
 }
 
 // decrypt does one job: key, sum, worker, signature, publication.
@@ -139,7 +142,10 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	if err != nil {
 		return nil, err
 	}
-	out := published(h, ticket, result, signed)
+	out, err := published(h, ticket, result, signed)
+	if err != nil {
+		return nil, err
+	}
 	for _, shard := range s.cfg.Shards {
 		err := s.publish(ctx, shard, h, ticket, result, signed, values)
 		if reason, _ := evidence.ReasonOf(err); h.Parties != nil && reason == uplink.ReasonNoResult {
@@ -408,7 +414,7 @@ func (s *Service) Result(ctx context.Context, id federation.ID) (Published, erro
 	if err != nil {
 		return Published{}, err
 	}
-	return published(h, t, r, signed), nil
+	return published(h, t, r, signed)
 }
 
 func (s *Service) result(ctx context.Context, id federation.ID) (h held, t federation.Ticket, r federation.Result, signed []byte, err error) {

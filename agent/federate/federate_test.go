@@ -85,6 +85,11 @@ func TestWeightedMeanOfARound(t *testing.T) {
 	if rms := math.Sqrt(square / length); rms > 1.1*sd || rms < 0.9*sd {
 		t.Errorf("error %g, the noise that hides the decryption's own is %g", rms, sd)
 	}
+	// What is said of the published mean is of the weights that there were.
+	result, err := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil).Result(t.Context(), r.ID)
+	if e := result.ExpectedError; err != nil || e.Cohort != 2 || e.TotalWeight != 4 || math.Abs(e.PerValue/math.Sqrt(square/length)-1) > 0.1 {
+		t.Errorf("%+v, %v; the mean is off by %g a value", result, err, math.Sqrt(square/length))
+	}
 	// The same sum decrypts to the same values, in another guest.
 	if again := w.mean(t, r, seed); !bytes.Equal(floats(again), floats(got)) {
 		t.Error("a second decryption gave other values")

@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
@@ -48,13 +49,13 @@ func template(t testing.TB, seed *keybuf.Buffer) func(*federation.Round) {
 }
 
 // encrypted is a vector as its participant's worker leaves it.
-func encrypted(t testing.TB, r federation.Round, values []float32) (blocks []byte, done fedtask.Contributed) {
+func encrypted(t testing.TB, r federation.Round, weight uint32, values []float32) (blocks []byte, done fedtask.Contributed) {
 	t.Helper()
 	var n dp.Norm
 	if err := n.Add(values); err != nil {
 		t.Fatal(err)
 	}
-	task := fedtask.Contribute{Weight: 1, Format: fedtask.Float32, Norm: n.L2()}
+	task := fedtask.Contribute{Weight: weight, Format: fedtask.Float32, Norm: n.L2()}
 	q, err := newQuantizer(task, r)
 	if err != nil {
 		t.Fatal(err)
@@ -73,9 +74,15 @@ func encrypted(t testing.TB, r federation.Round, values []float32) (blocks []byt
 	return out.Bytes(), done
 }
 
-// mean encrypts vectors of participants that make them one by one, adds them and opens the
-// sum. It returns the mean as it is published, and how many values were clamped.
+// mean is weightedMean of contributions of weight 1.
 func mean(t testing.TB, r federation.Round, seed *keybuf.Buffer, count int, vector func(i int) []float32) (out []float64, clamped uint64) {
+	t.Helper()
+	return weightedMean(t, r, seed, slices.Repeat([]uint32{1}, count), vector)
+}
+
+// weightedMean encrypts vectors of participants that make them one by one, adds them and opens the
+// sum. It returns the mean as it is published, and how many values were clamped.
+func weightedMean(t testing.TB, r federation.Round, seed *keybuf.Buffer, weights []uint32, vector func(i int) []float32) (out []float64, clamped uint64) {
 	t.Helper()
 	set, _, err := r.Parameters()
 	if err != nil {
@@ -87,9 +94,10 @@ func mean(t testing.TB, r federation.Round, seed *keybuf.Buffer, count int, vect
 		t.Fatal(err)
 	}
 	sums := make([]federation.Adder, blocks)
-	for i := range count {
-		b, done := encrypted(t, r, vector(i))
-		clamped += done.Clamped
+	total := uint64(0)
+	for i, weight := range weights {
+		b, done := encrypted(t, r, weight, vector(i))
+		clamped, total = clamped+done.Clamped, total+uint64(weight)
 		for k := range sums {
 			if sums[k] == nil {
 				if sums[k], err = federation.NewAdder(set); err != nil {
@@ -108,7 +116,7 @@ func mean(t testing.TB, r federation.Round, seed *keybuf.Buffer, count int, vect
 		}
 	}
 	values := file(t, nil)
-	raw, err := decrypt(context.Background(), marshal(t, fedtask.Decrypt{Ticket: federation.Digest{9}, Count: count, TotalWeight: uint64(count)}),
+	raw, err := decrypt(context.Background(), marshal(t, fedtask.Decrypt{Ticket: federation.Digest{9}, Count: len(weights), TotalWeight: total}),
 		[]*os.File{file(t, marshal(t, r)), file(t, seed.Bytes()), file(t, sum)}, []*os.File{values}, nothing)
 	if err != nil {
 		t.Fatal(err)
@@ -262,6 +270,67 @@ func TestOtherMeansAreAsAccurateAsTheRoundSays(t *testing.T) {
 		// The encryption's noise, and the rounding of what is added at random, are bounds.
 		if clamped != 0 || measured > said.Relative*(1+6/math.Sqrt(2*length)) || measured < said.Relative*0.93 {
 			t.Errorf("%s: %d clamped; off by %.4g, the round says %+v", name, clamped, measured, said)
+		}
+	}
+}
+
+// Of uneven and of light contributions the published mean is the weighted mean of the vectors, each
+// scaled down to the bound, and as far off it as the round says for their weights: all zero and
+// one huge value included.
+func TestMeansOfAllWeightsAreAsAccurateAsTheRoundSays(t *testing.T) {
+	const length = rlwe.BlockValues + 100
+	w := federationtest.New(t)
+	for name, c := range map[string]struct {
+		weights []uint32
+		rotated bool
+	}{
+		"the largest":         {[]uint32{1000, 1000, 1000, 1000}, true},
+		"uneven":              {[]uint32{1, 10, 100, 1000}, true},
+		"light":               {[]uint32{10, 10, 10, 10}, true},
+		"the lightest":        {[]uint32{1, 1, 1, 1}, true},
+		"uneven, not rotated": {[]uint32{1, 10, 100, 1000}, false},
+	} {
+		r, _, seed := w.Round(t, length, func(r *federation.Round) {
+			rotated(4)(r)
+			if r.MaxWeight = 1000; !c.rotated {
+				r.Rotation, r.ClipLinf = nil, r.ClipL2
+			}
+		})
+		vectors, want, total := make([][]float32, len(c.weights)), make([]float64, length), uint64(0)
+		for i := range vectors {
+			total += uint64(c.weights[i])
+			switch vectors[i] = make([]float32, length); i {
+			case 0:
+				vectors[i] = shaped(shapes()["normal"], length, r.ClipL2, 11)
+			case 1:
+				vectors[i] = shaped(shapes()["heavy tails"], length, 3*r.ClipL2, 12)
+			case 2:
+				vectors[i][length/2] = math.MaxFloat32
+			}
+			norm := 0.0
+			for _, v := range vectors[i] {
+				norm += float64(v) * float64(v)
+			}
+			for j, v := range vectors[i] {
+				want[j] += float64(v) * min(1, r.ClipL2/max(math.Sqrt(norm), 1e-300)) * float64(c.weights[i])
+			}
+		}
+		mean := make([]float32, length)
+		for j := range mean {
+			mean[j] = float32(want[j] / float64(total))
+		}
+		said, err := r.AccuracyOf(uint32(len(c.weights)), total)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, clamped := weightedMean(t, r, seed, c.weights, func(i int) []float32 { return vectors[i] })
+		if measured := off(got, mean, r.ClipL2); clamped != 0 || math.Abs(measured/said.Relative-1) > 6/math.Sqrt(2*length) {
+			t.Errorf("%s: %d clamped; off by %.4g, the round says %.4g", name, clamped, measured, said.Relative)
+		}
+		for _, none := range []uint64{uint64(len(c.weights)) - 1, uint64(len(c.weights))*1000 + 1} {
+			if _, err := r.AccuracyOf(uint32(len(c.weights)), none); err == nil {
+				t.Errorf("%s: a weight of %d", name, none)
+			}
 		}
 	}
 }

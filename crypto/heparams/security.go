@@ -86,8 +86,10 @@ type Budget struct {
 	// GridSD is the standard deviation, in grid steps, of the encryption's noise in one
 	// value of the sum, and FloodSD that of the noise that is added to hide it.
 	GridSD, FloodSD float64
-	// ErrorOfMean is the standard deviation of both in the mean of so many contributions, as
-	// a part of the largest value.
+	// ErrorOfMean is the standard deviation of a value of the mean of so many contributions, as
+	// a part of the largest value: of their rounding to the grid, of the encryption's noise and
+	// of what is added. To a sum that parties open with Threshold nothing is added: what hides
+	// their shares is far below a step of the grid.
 	ErrorOfMean float64
 }
 
@@ -127,7 +129,11 @@ func (s Set) Budget(contributions int) (Budget, error) {
 		b.Limit = int32(min((math.Exp2(s.LogQ()-1)-b.NoiseBound)/k, math.Exp2(s.LogQ()-2)))
 		b.GridSD, b.FloodSD = b.NoiseSD, floodFactor*b.NoiseSD
 	}
-	b.ErrorOfMean = math.Hypot(b.GridSD, b.FloodSD) / k / float64(b.Limit)
+	variance := k/4 + b.GridSD*b.GridSD // rounding at random has a variance of a quarter at most
+	if s.ID != Threshold {
+		variance += b.FloodSD * b.FloodSD
+	}
+	b.ErrorOfMean = math.Sqrt(variance) / k / float64(b.Limit)
 	if b.NoiseBits <= 0 || b.Limit < 256 {
 		return Budget{}, fmt.Errorf("%s: nothing is left after %d contributions: %w", s.ID, contributions, ErrBudget)
 	}

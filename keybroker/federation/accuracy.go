@@ -11,9 +11,10 @@ import (
 // clip_l2: of the longest mean that there can be, of contributions that agree. Of a mean that is
 // half as long they are twice as much.
 type Accuracy struct {
-	// Cohort is the number of contributions, all of the largest weight; fewer or
-	// lighter ones have a larger error.
-	Cohort uint32 `json:"cohort"`
+	// Cohort is the number of contributions, TotalWeight the sum of their weights. The noise
+	// of a sum is that of its contributions, however light: of half the weight the error is twice.
+	Cohort      uint32 `json:"cohort"`
+	TotalWeight uint64 `json:"total_weight"`
 	// Relative is the error's expected Euclidean norm, PerValue its standard deviation in
 	// one value of the mean.
 	Relative float64 `json:"relative"`
@@ -41,10 +42,19 @@ const (
 // unless more is asked for.
 const MaxError = 0.1
 
-// Accuracy computes the expected error of the mean of a cohort. In a round without rotation
-// nothing is said of clamping: values beyond clip_linf are cut off there.
+// Accuracy computes the expected error of the mean of a cohort whose contributions all have the
+// largest weight.
 func (r *Round) Accuracy(cohort uint32) (Accuracy, error) {
-	a := Accuracy{Cohort: cohort}
+	return r.AccuracyOf(cohort, uint64(cohort)*uint64(r.MaxWeight))
+}
+
+// AccuracyOf computes the expected error of the mean of a cohort. In a round without rotation
+// nothing is said of clamping: values beyond clip_linf are cut off there.
+func (r *Round) AccuracyOf(cohort uint32, totalWeight uint64) (Accuracy, error) {
+	a := Accuracy{Cohort: cohort, TotalWeight: totalWeight}
+	if totalWeight < uint64(cohort) || totalWeight > uint64(cohort)*uint64(r.MaxWeight) {
+		return a, invalid("a weight of %d is none that %d contributions can have", totalWeight, cohort)
+	}
 	set, _, err := r.Parameters()
 	if err != nil {
 		return a, err
@@ -68,7 +78,7 @@ func (r *Round) Accuracy(cohort uint32) (Accuracy, error) {
 	// Standard deviations in grid steps of one value of the sum. Rounding at random to a
 	// neighbour has a variance of a quarter at most.
 	n := float64(cohort)
-	divisor := n
+	divisor := float64(totalWeight) / float64(r.MaxWeight)
 	if r.Rule != WeightedMean { // of which some are left out
 		divisor -= 2 * float64(r.Trim)
 		if r.Rule == Median {

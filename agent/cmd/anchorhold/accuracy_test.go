@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -29,9 +30,15 @@ func TestParamsCheckSaysHowFarMeansAreOff(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &said); status != 0 || err != nil {
 			t.Fatalf("%s, %v", out, err)
 		}
-		// The added noise is eight times the encryption's, and was left out.
-		if said.Added < 8*said.Encryption*0.999 || said.ErrorOfMean < said.Added/16/said.Largest || said.Rotated.Cohort != 8 || !(said.Rotated.Relative < said.Plain.Relative) {
+		// The added noise is eight times the encryption's, but parties that open a sum together add none.
+		added := said.Added >= 8*said.Encryption*0.999
+		if added == (set == "ckks-16384-threshold") || said.ErrorOfMean < said.Added/16/said.Largest || said.Rotated.Cohort != 8 || !(said.Rotated.Relative < said.Plain.Relative) {
 			t.Errorf("%s: %+v, %v", set, said, err)
+		}
+		// The error of a value is the same that a round says, of as many contributions as it may have.
+		out, _, err = run(t, "params", "check", set, "--contributions", "16", "--minimum", "16", "--json")
+		if bad := json.Unmarshal([]byte(out), &said); bad != nil || math.Abs(said.ErrorOfMean/said.Plain.PerValue-1) > 1e-6 {
+			t.Errorf("%s: a value is off by %g and by %g, %v", set, said.ErrorOfMean, said.Plain.PerValue, err)
 		}
 	}
 	for _, wrong := range [][]string{{"--minimum", "17"}, {"--minimum", "-1"}, {"--length", "0"}, {"--length", "2000000000000"}} {
@@ -77,6 +84,14 @@ func TestOpenedRoundsSayHowFarTheirMeanIsOff(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
+	if strings.Contains(out, "if lighter") {
+		t.Errorf("of weights, where there are none:\n%s", out)
+	}
+	r.MaxWeight = 250
+	if heavy := open(); !strings.Contains(heavy, "of 8 contributions of weight 250; if lighter, 250 / their mean weight times as much\n") {
+		t.Errorf("nothing of weights in\n%s", heavy)
+	}
+	r.MaxWeight = 1
 	if spec.Rotate != nil || spec.MaxError != 0 || spec.Maximum != 0 {
 		t.Errorf("defaults: %+v", spec)
 	}

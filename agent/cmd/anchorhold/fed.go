@@ -185,7 +185,11 @@ func printRound(w io.Writer, st rounds.Status) {
 	fmt.Fprintf(w, "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, %s %.4g\n", r.ID, st.State, r.Model, r.Length, r.Set,
 		r.Minimum, r.Maximum, len(st.Members), r.ClipL2, each, r.ClipLinf)
 	if e := st.ExpectedError; e != nil {
-		fmt.Fprintf(w, "error    %.2g of the L2 bound expected in the mean of %d contributions\n", e.Relative, e.Cohort)
+		fmt.Fprintf(w, "error    %.2g of the L2 bound expected in the mean of %d contributions", e.Relative, e.Cohort)
+		if r.MaxWeight > 1 {
+			fmt.Fprintf(w, " of weight %d; if lighter, %d / their mean weight times as much", r.MaxWeight, r.MaxWeight)
+		}
+		fmt.Fprintln(w)
 	}
 	if st.Warning != "" {
 		fmt.Fprintf(w, "warning  %s\n", st.Warning)

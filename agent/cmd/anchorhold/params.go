@@ -94,11 +94,15 @@ comes on top.`,
 			if err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}
+			added, text := b.FloodSD, "added noise included"
+			if set.ID == heparams.Threshold {
+				added, text = 0, "no noise is added"
+			}
 			return inv.print(c.OutOrStdout(), map[string]any{"set": viewOf(set), "contributions": contributions, "noise_budget_bits": b.NoiseBits,
-				"largest_value": b.Limit, "noise_standard_deviation": b.GridSD, "added_standard_deviation": b.FloodSD, "error_of_mean": b.ErrorOfMean,
+				"largest_value": b.Limit, "noise_standard_deviation": b.GridSD, "added_standard_deviation": added, "error_of_mean": b.ErrorOfMean,
 				"length": length, "expected_error": rotated, "expected_error_without_rotation": plain}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, added noise included\n",
-					set.ID, b.NoiseBits, contributions, b.Limit, b.ErrorOfMean)
+				fmt.Fprintf(w, "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, %s\n",
+					set.ID, b.NoiseBits, contributions, b.Limit, b.ErrorOfMean, text)
 				fmt.Fprintf(w, "mean of %d of at most %d, %d values: expected to be off by %.2g of the L2 bound (%.2g without rotation), privacy noise apart\n",
 					minimum, contributions, length, rotated.Relative, plain.Relative)
 			})

@@ -111,7 +111,7 @@ class FakeAgent:
                 return h.refuse(404, "round-not-closed")
             if m[3]:
                 return h.answer(200, self.mean(name).tobytes(), "application/octet-stream")
-            return h.answer(200, {"round": name, "count": len(self.rounds[name]), "spent_epsilon": self.epsilon, "delta": 1e-5, "adjacency": "add-remove"})
+            return h.answer(200, {"round": name, "count": len(self.rounds[name]), "spent_epsilon": self.epsilon, "delta": 1e-5, "adjacency": "add-remove", "expected_error": {"relative": 0.25}})
         h.refuse(404, "not-found")
 
     def post(self, h):

@@ -107,7 +107,7 @@ class OperatorTest(unittest.TestCase):
         self.assertEqual(name, ROUND)
         agent.wait(agent.submit(name, memoryview(b"\0\0\x80\x3f" * 3), weight=4), 10)
         published = rounds.publish(name)
-        self.assertEqual((published.count, published.epsilon, published.delta, published.adjacency), (1, 1.5, 1e-5, "add-remove"))
+        self.assertEqual((published.count, published.epsilon, published.delta, published.adjacency, published.error), (1, 1.5, 1e-5, "add-remove", 0.25))
         self.assertEqual(list(published.mean), [1.0, 1.0, 1.0])
         rounds.abandon(name)
         self.assertEqual([line[2] for line in self.said()], ["open", "close", "finish", "abandon"])

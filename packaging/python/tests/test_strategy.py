@@ -47,7 +47,7 @@ class FakeRounds:
         got = self.fake.rounds.get(name, {})
         if len(got) < self.minimum:
             raise Refused("cohort-too-small", f"{len(got)} contributions")
-        return Published(len(got), self.epsilon, 1e-5, "add-remove", self.fake.mean(name))
+        return Published(len(got), self.epsilon, 1e-5, "add-remove", 0.25, self.fake.mean(name))
 
     def abandon(self, name):
         self.abandoned.append(name)
@@ -108,7 +108,7 @@ class StrategyTest(unittest.TestCase):
         self.assertGreater(digits.accuracy(model), plain - 0.02)
         self.assertGreater(plain, 0.6)
         self.assertEqual([a.dtype for a in result.arrays.to_numpy_ndarrays()], [np.float32] * 4)
-        self.assertEqual({k: dict(v) for k, v in result.train_metrics_clientapp.items()}, {r: {"contributions": OF, "spent-epsilon-add-remove": 1.5} for r in (1, 2, 3)})
+        self.assertEqual({k: dict(v) for k, v in result.train_metrics_clientapp.items()}, {r: {"contributions": OF, "expected-error": 0.25, "spent-epsilon-add-remove": 1.5} for r in (1, 2, 3)})
         self.assertAlmostEqual(result.evaluate_metrics_clientapp[3]["accuracy"], digits.accuracy(model), places=3)
 
     def test_an_epsilon_says_between_what_it_is(self):
@@ -119,10 +119,10 @@ class StrategyTest(unittest.TestCase):
         self.assertEqual([k for k in metrics if "epsilon" in k], ["spent-epsilon-add-remove"])
         told = [line for line in said.output if "epsilon" in line]
         self.assertEqual(len(told), 1)
-        self.assertIn("an epsilon of 1.5 at delta 1e-05 (add-remove)", told[0])
+        self.assertIn("off by 0.25 of clip_l2; the account has spent an epsilon of 1.5 at delta 1e-05 (add-remove)", told[0])
         self.rounds.epsilon = 0.0
         metrics = dict(self.start(1).train_metrics_clientapp[1])
-        self.assertEqual(metrics, {"contributions": OF})
+        self.assertEqual(metrics, {"contributions": OF, "expected-error": 0.25})
 
     def test_a_client_without_examples_weighs_nothing(self):
         self.examples = [None, 0, None]
@@ -211,7 +211,7 @@ class LegacyStrategyTest(unittest.TestCase):
     def test_weighted_mean(self):
         parameters, metrics = self.strategy.aggregate_fit(1, self.fit([(1, 1), (2, 3)]), [])
         np.testing.assert_allclose(parameters_to_ndarrays(parameters)[0], np.full((2, 2), 1.75))
-        self.assertEqual(metrics, {"loss": 1.0, "contributions": 2, "spent-epsilon-add-remove": 1.5})
+        self.assertEqual(metrics, {"loss": 1.0, "contributions": 2, "expected-error": 0.25, "spent-epsilon-add-remove": 1.5})
 
     def test_no_examples(self):
         self.assertEqual(self.strategy.aggregate_fit(1, self.fit([(1, 0), (2, 0)]), []), (None, {}))

@@ -126,12 +126,15 @@ class Published:
     delta, that the round's account has spent after it in all its rounds with noise (0 if
     there were none; rounds without noise are not in it, and have no epsilon). adjacency
     names what epsilon tells apart: "add-remove" is a contribution more or less, weights
-    being public; to replace one doubles the sensitivity."""
+    being public; to replace one doubles the sensitivity. error is how far the mean is
+    expected to be off, as a part of the round's clip_l2: it grows as max_weight divided by
+    the mean weight of the contributions."""
 
     count: int
     epsilon: float
     delta: float
     adjacency: str
+    error: float
     mean: array.array[float]
 
 
@@ -160,7 +163,12 @@ class Rounds:
         self.operator.finish_round(round_id)
         result = self.reader.result(round_id)
         return Published(
-            int(result["count"]), float(result["spent_epsilon"]), float(result["delta"]), str(result["adjacency"]), self.reader.values(round_id)
+            count=int(result["count"]),
+            epsilon=float(result["spent_epsilon"]),
+            delta=float(result["delta"]),
+            adjacency=str(result["adjacency"]),
+            error=float(result["expected_error"]["relative"]),
+            mean=self.reader.values(round_id),
         )
 
     def abandon(self, round_id: str) -> None:

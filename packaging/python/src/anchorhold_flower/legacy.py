@@ -13,7 +13,7 @@ from flwr.server.strategy import FedAvg
 from anchorhold_fed import Rounds
 
 from . import records
-from .strategy import UpdateInTheClear, publish, spent
+from .strategy import UpdateInTheClear, publish, told
 
 __all__ = ["AnchorholdFedAvg"]
 
@@ -21,8 +21,8 @@ __all__ = ["AnchorholdFedAvg"]
 class AnchorholdFedAvg(FedAvg):
     """FedAvg that opens a round for each training, and adds its published mean to the
     model. initial_parameters are needed: no client is asked for its own, which nothing
-    protects. kwargs are FedAvg's. Training metrics gain contributions and what was spent,
-    as those of the Message API's strategy do."""
+    protects. kwargs are FedAvg's. Training metrics gain what those of the Message
+    API's strategy do."""
 
     def __init__(self, rounds: Rounds, *, initial_parameters: Parameters, **kwargs: Any) -> None:
         super().__init__(initial_parameters=initial_parameters, **kwargs)
@@ -61,7 +61,7 @@ class AnchorholdFedAvg(FedAvg):
         weighed = [(r.num_examples, {k: v for k, v in r.metrics.items() if k != records.OUTCOME_KEY}) for _, r in results if r.num_examples]
         if self.fit_metrics_aggregation_fn and weighed:
             metrics = dict(self.fit_metrics_aggregation_fn(weighed))
-        metrics.update(contributions=published.count, **spent(published))
+        metrics.update(told(published))
         return ndarrays_to_parameters(model), metrics
 
     def aggregate_evaluate(

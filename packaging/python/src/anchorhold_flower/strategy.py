@@ -36,17 +36,18 @@ def publish(rounds: Rounds, round_id: str) -> Published | None:
         return None
 
 
-def spent(published: Published) -> dict[str, float]:
-    """What is told of privacy with the metrics, and in the log: the epsilon that the
-    account has spent after this round in all its rounds with noise, under a name that
-    says between what it is: spent-epsilon-add-remove, a contribution more or less, weights
-    being public. To replace one doubles the sensitivity. Without noise there is none."""
-    if not published.epsilon:
-        return {}
-    log.info(
-        "%d contributions; the account has spent an epsilon of %.4g at delta %g (%s)", published.count, published.epsilon, published.delta, published.adjacency
-    )
-    return {f"spent-epsilon-{published.adjacency}": published.epsilon}
+def told(published: Published) -> dict[str, float]:
+    """What is told of a round with the training's metrics, and in the log. The epsilon that
+    the account has spent after it in all its rounds with noise has a name that says between
+    what it is: spent-epsilon-add-remove, a contribution more or less, weights being public.
+    To replace one doubles the sensitivity. Without noise there is none."""
+    metrics: dict[str, float] = {"contributions": published.count, "expected-error": published.error}
+    text = f"{published.count} contributions; their mean is expected to be off by {published.error:.2g} of clip_l2"
+    if published.epsilon:
+        metrics[f"spent-epsilon-{published.adjacency}"] = published.epsilon
+        text += f"; the account has spent an epsilon of {published.epsilon:.4g} at delta {published.delta:g} ({published.adjacency})"
+    log.info("%s", text)
+    return metrics
 
 
 class AnchorholdFedAvg(FedAvg):
@@ -54,8 +55,9 @@ class AnchorholdFedAvg(FedAvg):
     model. Each contribution has the weight of its examples, up to the round's max_weight;
     a client without examples has none.
 
-    kwargs are FedAvg's. Training metrics gain contributions and, where rounds of the
-    account had noise, the epsilon that it has spent in all of them (see spent)."""
+    kwargs are FedAvg's. Training metrics gain contributions, the mean's
+    expected-error as a part of the round's clip_l2 and, where rounds of the account had
+    noise, the epsilon that it has spent in all of them."""
 
     def __init__(self, rounds: Rounds, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -91,8 +93,7 @@ class AnchorholdFedAvg(FedAvg):
             return None, None
         model = records.add([a.numpy() for a in self._arrays.values()], np.frombuffer(published.mean, np.float32))
         metrics = self._average(valid, self.train_metrics_aggr_fn) or MetricRecord()
-        metrics["contributions"] = published.count
-        metrics.update(spent(published))
+        metrics.update(told(published))
         return records.to_record(list(self._arrays), model), metrics
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
