@@ -55,6 +55,26 @@ class ClientTest(unittest.TestCase):
         with self.assertRaises(TypeError):
             self.agent.submit(ROUND, [1.0, 2.0])
 
+    def test_what_would_be_cut_off_is_refused(self):
+        try:
+            import numpy as np
+        except ImportError:
+            self.skipTest("NOT TESTED with numpy")
+        for kind in (np.complex64, "U4", "M8[s]"):
+            with self.subTest(kind), self.assertRaisesRegex(TypeError, "no real numbers"):
+                self.agent.submit(ROUND, np.zeros(1000, kind))
+        for weight in (1.9, "3", None):
+            with self.subTest(weight), self.assertRaises(TypeError):
+                self.agent.submit(ROUND, self.values(), weight=weight)
+        self.assertEqual(self.fake.bodies, 0)
+        self.agent.submit(ROUND, np.ones(1000, np.int8), weight=np.int64(3))
+
+    def test_what_is_no_round_is_not_asked_for(self):
+        for do in (self.agent.round, self.agent.result, self.agent.values, self.agent.decrypt, lambda r: self.agent.submit(r, b"")):
+            for name in ("../jobs", "", ROUND + "?x", ROUND.upper(), ROUND + "\n"):
+                with self.assertRaisesRegex(ValueError, "no round"):
+                    do(name)
+
     def test_a_dead_job_says_why(self):
         v = self.values()
         v[3] = math.nan
@@ -91,6 +111,15 @@ class ClientTest(unittest.TestCase):
             with contextlib.redirect_stderr(io.StringIO()) as err:
                 self.assertEqual(main(["result", "--socket", self.fake.socket_path, "--round", ROUND]), 3)
             self.assertIn("round-not-closed", err.getvalue())
+            away = os.path.join(d, "away")
+            for status, args in (
+                (1, ["round", "--socket", away, "--round", ROUND]),
+                (1, ["submit", "--socket", self.fake.socket_path, "--round", ROUND, away]),
+                (2, ["round", "--socket", self.fake.socket_path, "--round", "away"]),
+            ):
+                with contextlib.redirect_stderr(io.StringIO()) as err:
+                    self.assertEqual(main(args), status)
+                self.assertRegex(err.getvalue(), "^anchorhold-fed: .*away.*\n$")
             self.fake.closed.add(ROUND)
             mean = os.path.join(d, "mean.f32")
             with contextlib.redirect_stdout(io.StringIO()):

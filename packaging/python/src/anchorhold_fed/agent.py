@@ -5,6 +5,8 @@ from __future__ import annotations
 import array
 import http.client
 import json
+import operator
+import re
 import socket
 import sys
 import time
@@ -17,6 +19,8 @@ FLOAT16 = "application/vnd.anchorhold.float16"
 
 # Seconds between two looks at a job.
 _POLL = 0.05
+
+_ROUND = re.compile(r"[0-9a-f]{32}")
 
 
 class _Readable(Protocol):
@@ -45,12 +49,18 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        try:
+            self.sock.connect(self._path)
+        except OSError as e:
+            self.sock.close()
+            raise type(e)(e.errno, f"no agent answers: {e.strerror or e}", self._path) from e
 
 
 def _chunks(values: Vector) -> Iterator[bytes | memoryview]:
     """Yields little-endian float32 bytes of a vector and never holds more than one part."""
     if hasattr(values, "astype") and hasattr(values, "ravel"):  # a numpy array
+        if values.dtype.kind not in "fiub":
+            raise TypeError(f"an array of {values.dtype} holds no real numbers")
         if values.dtype.str not in ("<f4", "<f2"):
             values = values.astype("<f4")
         yield memoryview(values.ravel()).cast("B")
@@ -75,6 +85,13 @@ def _chunks(values: Vector) -> Iterator[bytes | memoryview]:
 def _blocks(file: _Readable) -> Iterator[bytes]:
     while part := file.read(1 << 20):
         yield part
+
+
+def named(round_id: str) -> str:
+    """The id of a round, checked: it becomes part of requests and command lines."""
+    if not _ROUND.fullmatch(round_id):
+        raise ValueError(f"{round_id!r} is no round: a round's id has 32 hexadecimal digits")
+    return round_id
 
 
 class Agent:
@@ -119,7 +136,7 @@ class Agent:
     def round(self, round_id: str) -> dict[str, Any]:
         """The round's terms: length, bounds, cohort, noise, times, epsilon and the
         adjacency that it is between, and the error that is expected in the mean."""
-        return self._json("GET", f"/v1/fed/rounds/{round_id}")
+        return self._json("GET", f"/v1/fed/rounds/{named(round_id)}")
 
     def submit(self, round_id: str, values: Vector, weight: int = 1, float16: bool = False, strict: bool = False) -> str:
         """Hands a vector to the agent and returns the job's id. The same vector
@@ -131,7 +148,7 @@ class Agent:
         body = (bytes(part) for part in _chunks(values))
         excess = "&excess=refuse" if strict else ""
         answer = self._json(
-            "POST", f"/v1/fed/rounds/{round_id}/contributions?weight={int(weight)}{excess}", body, FLOAT16 if float16 else FLOAT32
+            "POST", f"/v1/fed/rounds/{named(round_id)}/contributions?weight={operator.index(weight)}{excess}", body, FLOAT16 if float16 else FLOAT32
         )
         return str(answer["job"])
 
@@ -161,16 +178,16 @@ class Agent:
 
     def decrypt(self, round_id: str) -> str:
         """Has a decrypting guest open the closed round; returns the job's id."""
-        return str(self._json("POST", f"/v1/fed/rounds/{round_id}/decrypt")["job"])
+        return str(self._json("POST", f"/v1/fed/rounds/{named(round_id)}/decrypt")["job"])
 
     def result(self, round_id: str) -> dict[str, Any]:
         """What was published: count, weights, noise, the epsilon that the account has
         spent after it and the adjacency that it is between."""
-        return self._json("GET", f"/v1/fed/rounds/{round_id}/result")
+        return self._json("GET", f"/v1/fed/rounds/{named(round_id)}/result")
 
     def values(self, round_id: str) -> array.array[float]:
         """The published mean as array('f')."""
-        connection, response = self._request("GET", f"/v1/fed/rounds/{round_id}/result/values")
+        connection, response = self._request("GET", f"/v1/fed/rounds/{named(round_id)}/result/values")
         try:
             out = array.array("f")
             out.frombytes(response.read())

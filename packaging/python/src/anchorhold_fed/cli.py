@@ -11,19 +11,27 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from http.client import HTTPException
 from typing import Any
 
 from .agent import DEFAULT_SOCKET, Agent, Refused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status: 0, 3 if it was refused."""
+    """Runs the command and returns its exit status: 0, 1 if it failed, 2 if the command
+    line is wrong, 3 if it was refused."""
     args = _parser().parse_args(argv)
     try:
         answer = _run(args)
     except Refused as e:
         print(f"refused: {e}", file=sys.stderr)
         return 3
+    except ValueError as e:
+        print(f"anchorhold-fed: {e}", file=sys.stderr)
+        return 2
+    except (OSError, HTTPException) as e:
+        print(f"anchorhold-fed: {e}", file=sys.stderr)
+        return 1
     json.dump(answer, sys.stdout, indent=2)
     print()
     return 0

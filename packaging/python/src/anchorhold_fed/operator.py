@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .agent import Agent, Refused
+from .agent import Agent, Refused, named
 
 DEFAULT_BROKER = "/run/anchorhold-broker/operator.sock"
 DEFAULT_AGGREGATOR = "/run/anchorhold-aggregator/admin.sock"
@@ -27,7 +27,6 @@ epsilon, contributor_tenant. True is an option without a value, a sequence one t
 repeated."""
 
 _OPTION = re.compile(r"[a-z][a-z0-9_]*")
-_ROUND = re.compile(r"[0-9a-f]{32}")
 _REFUSED = 3  # exit status of a refusal
 
 
@@ -54,20 +53,20 @@ class Operator:
 
     def status(self, round_id: str) -> dict[str, Any]:
         """The round as the broker has it."""
-        return self._round("status", _named(round_id))
+        return self._round("status", named(round_id))
 
     def close_round(self, round_id: str) -> dict[str, Any]:
         """Admits what is complete, adds it and closes the round over it for ever. Called
         again after an interruption, it goes on where it stopped."""
-        return self._round("close", _named(round_id), aggregators=True)
+        return self._round("close", named(round_id), aggregators=True)
 
     def finish_round(self, round_id: str) -> dict[str, Any]:
         """Hands the published result to the broker, which destroys the round's key."""
-        return self._round("finish", _named(round_id), aggregators=True)
+        return self._round("finish", named(round_id), aggregators=True)
 
     def abandon_round(self, round_id: str) -> dict[str, Any]:
         """Ends an open round: its key is destroyed, nothing is charged."""
-        return self._round("abandon", _named(round_id))
+        return self._round("abandon", named(round_id))
 
     def _round(self, command: str, *args: str, aggregators: bool = False) -> dict[str, Any]:
         line = [self.program, "fed", "round", command, *args, "--json", f"--broker={self.broker}"]
@@ -99,12 +98,6 @@ def _options(terms: Terms) -> list[str]:
         else:
             out += [f"{option}={part}" for part in value]
     return out
-
-
-def _named(round_id: str) -> str:
-    if not _ROUND.fullmatch(round_id):
-        raise ValueError(f"{round_id!r} is no round: a round's id has 32 hexadecimal digits")
-    return round_id
 
 
 def _failure(status: int, answer: str, said: str) -> Exception:
@@ -153,7 +146,7 @@ class Rounds:
 
     def open(self, length: int) -> str:
         """Opens a round of vectors with length values and returns its id."""
-        return _named(str(self.operator.open_round(**self.terms, length=length)["round"]))
+        return named(str(self.operator.open_round(**self.terms, length=length)["round"]))
 
     def publish(self, round_id: str) -> Published:
         """Closes the round over what is complete, has it decrypted once, and has the
