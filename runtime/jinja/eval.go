@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -143,7 +144,7 @@ func attribute(of any, name string) (any, error) {
 		}
 		return undefined{name}, nil
 	case loopState:
-		return of.field(name), nil
+		return of.field(name)
 	case undefined:
 		return nil, fmt.Errorf("%q of %s", name, kindName(of))
 	}
@@ -304,10 +305,14 @@ func method(name string, of any, args []any) (any, error) {
 	switch len(words) {
 	case 0:
 		switch name {
-		case "upper":
-			return strings.ToUpper(s), nil
-		case "lower":
-			return strings.ToLower(s), nil
+		case "upper", "lower":
+			if strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII && r != utf8.RuneError }) {
+				return nil, fmt.Errorf("%s of other than ASCII characters is not supported", name)
+			}
+			if name == "upper" {
+				return Upper(s), nil
+			}
+			return Lower(s), nil
 		case "strip", "lstrip", "rstrip":
 			return strip(name, s, pythonSpace), nil
 		}
@@ -324,6 +329,24 @@ func method(name string, of any, args []any) (any, error) {
 		}
 	}
 	return nil, fmt.Errorf("method %s with %d arguments is not supported", name, len(words))
+}
+
+// Upper returns a text with its small ASCII letters as capitals. Other bytes stay, even where
+// they are no UTF-8.
+func Upper(s string) string { return shifted(s, 'a', 'A') }
+
+// Lower returns a text with its ASCII capitals as small letters, all else as [Upper] does.
+func Lower(s string) string { return shifted(s, 'A', 'a') }
+
+// shifted moves the 26 letters from one on to where those from to on stand.
+func shifted(s string, from, to byte) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c-from < 26 {
+			b[i] = c - from + to
+		}
+	}
+	return string(b)
 }
 
 func strip(name, s, cutset string) string {

@@ -9,8 +9,10 @@ var (
 	knownTests     = [...]string{"defined", "undefined", "none", "string", "mapping", "iterable", "true", "false"}
 	knownMethods   = [...]string{"strip", "lstrip", "rstrip", "startswith", "endswith", "upper", "lower", "split"}
 	knownFunctions = [...]string{"raise_exception", "namespace"}
-	loopFields     = [...]string{"first", "last", "index", "index0", "length"}
-	comparisons    = [...]string{"==", "!=", "<", ">", "<=", ">="}
+	loopFields     = [...]string{"first", "last", "index", "index0", "revindex", "revindex0", "length"}
+	// globals have a value in the reference, which prints, is true and is defined.
+	globals     = [...]string{"range", "dict", "lipsum", "cycler", "joiner", "namespace", "raise_exception", "strftime_now", "self"}
+	comparisons = [...]string{"==", "!=", "<", ">", "<=", ">="}
 )
 
 // expression parses: or ["if" or ["else" expression]].
@@ -111,7 +113,9 @@ func (p *parser) compare() (*node, error) {
 	return n, err
 }
 
-func (p *parser) sum() (*node, error) { return p.binary(p.product, p.oneOf("+", "-", "~")) }
+func (p *parser) sum() (*node, error) { return p.binary(p.concat, p.oneOf("+", "-")) }
+
+func (p *parser) concat() (*node, error) { return p.binary(p.product, p.oneOf("~")) }
 
 func (p *parser) product() (*node, error) { return p.binary(p.unary, p.oneOf("%")) }
 
@@ -140,15 +144,21 @@ func (p *parser) unary() (*node, error) {
 	return n, err
 }
 
-// postfix parses a value with attributes, indexes, method calls, filters, tests.
+// postfix parses a value with attributes, indexes and method calls, and then filters and
+// tests, behind which there are none of these.
 func (p *parser) postfix() (*node, error) {
 	n, err := p.primary()
-	for err == nil {
+	for filtered := false; err == nil; {
 		switch {
-		case p.symbol("."):
+		case !filtered && p.symbol("."):
 			n, err = p.attribute(n)
-		case p.symbol("["):
+			continue
+		case !filtered && p.symbol("["):
 			n, err = p.index(n)
+			continue
+		}
+		filtered = true
+		switch {
 		case p.symbol("|"):
 			n, err = p.filter(n)
 		case p.word("is"):
@@ -226,6 +236,10 @@ func (p *parser) test(of *node) (*node, error) {
 	if !slices.Contains(knownTests[:], name) {
 		return nil, p.errorf("test %q is not supported", name)
 	}
+	// The reference takes any other word here for an argument, "if" and "in" as well.
+	if t := p.tokens[p.at]; t.kind == lexName && t.text != "else" && t.text != "or" && t.text != "and" {
+		return nil, p.errorf("test %q followed by %q is not supported; put brackets around it", name, t.text)
+	}
 	n := &node{op: "is", text: name, kids: []*node{of}}
 	if negated {
 		n = &node{op: "not", kids: []*node{n}}
@@ -291,6 +305,9 @@ func (p *parser) nameOrCall(name string) (*node, error) {
 		return &node{op: "none"}, nil
 	}
 	if !p.symbol("(") {
+		if slices.Contains(globals[:], name) {
+			return nil, p.errorf("%q as a value is not supported", name)
+		}
 		return &node{op: "name", text: name}, nil
 	}
 	if !slices.Contains(knownFunctions[:], name) {

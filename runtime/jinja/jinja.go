@@ -9,9 +9,10 @@
 //
 // It trusts neither the template nor the values. It knows if, for, set, the
 // usual operators, namespace, raise_exception, loop's first, last, index,
-// index0 and length, and the filters, tests and methods that expression.go
-// lists. It refuses macros, imports, dictionaries, chained comparisons, and
-// loops over pairs. The filter tojson compiles and fails when it is reached:
+// index0, revindex, revindex0 and length, and the filters, tests and methods that expression.go
+// lists. It refuses macros, imports, dictionaries, chained comparisons,
+// loops over pairs, and names that the reference gives a value of its own, such as
+// range. The filter tojson compiles and fails when it is reached:
 // templates use it for tools, which are never given.
 //
 // The tokenize package calls it.
@@ -46,7 +47,7 @@ func Compile(source string) (*Template, error) {
 	if len(source) > MaxSourceBytes {
 		return nil, fmt.Errorf("template of %d bytes, the limit is %d", len(source), MaxSourceBytes)
 	}
-	tokens, err := lex(strings.TrimSuffix(source, "\n"))
+	tokens, err := lex(source)
 	if err != nil {
 		return nil, err
 	}

@@ -27,13 +27,15 @@ const (
 
 // lexer cuts a template into lexemes.
 type lexer struct {
-	rest string
-	line int
-	out  []lexeme
+	rest      string
+	line      int
+	lineStart bool // only the template's start or a line end precedes
+	out       []lexeme
 }
 
 func lex(source string) ([]lexeme, error) {
-	l := &lexer{rest: strings.ReplaceAll(source, "\r\n", "\n"), line: 1}
+	lines := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(source)
+	l := &lexer{rest: strings.TrimSuffix(lines, "\n"), line: 1, lineStart: true}
 	for l.rest != "" {
 		if err := l.segment(); err != nil {
 			return nil, err
@@ -79,9 +81,12 @@ func (l *lexer) segment() error {
 		if end < 0 {
 			return l.errorf("comment without end")
 		}
-		trim := end > 0 && l.rest[end-1] == '-'
+		sign := byte(0)
+		if end > 0 {
+			sign = l.rest[end-1]
+		}
 		l.skip(end + 2)
-		l.afterTag(trim, true)
+		l.afterTag(sign == '-', sign != '+')
 	case "{{":
 		return l.tag(tag, "}}")
 	case "{%":
@@ -105,12 +110,11 @@ func nextTag(s string) int {
 func (l *lexer) emitText(text, tag string, marker byte) {
 	switch {
 	case marker == '-':
-		text = strings.TrimRight(text, " \t\r\n\v\f")
+		text = strings.TrimRight(text, pythonSpace)
 	case (tag == "{%" || tag == "{#") && marker != '+':
-		trimmed := strings.TrimRight(text, " \t")
-		atLineStart := strings.HasSuffix(trimmed, "\n") || (trimmed == "" && l.lineStart())
-		if atLineStart {
-			text = trimmed
+		line := strings.LastIndexByte(text, '\n') + 1
+		if (line > 0 || l.lineStart) && strings.Trim(text[line:], pythonSpace) == "" {
+			text = text[:line]
 		}
 	}
 	if text != "" {
@@ -118,22 +122,17 @@ func (l *lexer) emitText(text, tag string, marker byte) {
 	}
 }
 
-// lineStart reports whether only the template's start or a line end precedes.
-func (l *lexer) lineStart() bool {
-	return len(l.out) == 0 || l.out[len(l.out)-1].kind == lexClose && l.out[len(l.out)-1].text == "%}\n"
-}
-
-// afterTag drops what white-space control strips after a tag, and reports
-// whether that ended a line.
-func (l *lexer) afterTag(trim, block bool) bool {
+// afterTag drops what white-space control strips after a tag: all of it, or the end of
+// the line.
+func (l *lexer) afterTag(trim, line bool) {
+	l.lineStart = false
 	switch {
 	case trim:
-		l.skip(len(l.rest) - len(strings.TrimLeft(l.rest, " \t\r\n\v\f")))
-	case block && strings.HasPrefix(l.rest, "\n"):
+		l.skip(len(l.rest) - len(strings.TrimLeft(l.rest, pythonSpace)))
+	case line && strings.HasPrefix(l.rest, "\n"):
 		l.skip(1)
-		return true
+		l.lineStart = true
 	}
-	return false
 }
 
 // tag reads the inside of a tag up to its end.
@@ -144,17 +143,14 @@ func (l *lexer) tag(open, end string) error {
 		if l.rest == "" {
 			return l.errorf("%s without %s", open, end)
 		}
-		trim := strings.HasPrefix(l.rest, "-"+end)
-		if trim || strings.HasPrefix(l.rest, end) {
-			at := len(l.out)
+		trim, keep := strings.HasPrefix(l.rest, "-"+end), open == "{%" && strings.HasPrefix(l.rest, "+"+end)
+		if trim || keep || strings.HasPrefix(l.rest, end) {
 			l.emit(lexClose, end)
 			l.skip(len(end))
-			if trim {
+			if trim || keep {
 				l.skip(1)
 			}
-			if l.afterTag(trim, open == "{%") {
-				l.out[at].text += "\n"
-			}
+			l.afterTag(trim, open == "{%" && !keep)
 			return nil
 		}
 		if err := l.token(); err != nil {

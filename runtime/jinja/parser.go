@@ -170,7 +170,7 @@ func (p *parser) ifBlock() (statement, error) {
 }
 
 func (p *parser) condition() (*node, error) {
-	n, err := p.expression()
+	n, err := p.or() // not expression: a choice stands in brackets here
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -16,18 +17,24 @@ type namespace map[string]any
 // loopState answers loop.first and its like.
 type loopState struct{ index, length int64 }
 
-func (l loopState) field(name string) any {
+func (l loopState) field(name string) (any, error) {
 	switch name {
 	case "first":
-		return l.index == 0
+		return l.index == 0, nil
 	case "last":
-		return l.index == l.length-1
+		return l.index == l.length-1, nil
 	case "index":
-		return l.index + 1
+		return l.index + 1, nil
 	case "index0":
-		return l.index
+		return l.index, nil
+	case "revindex":
+		return l.length - l.index, nil
+	case "revindex0":
+		return l.length - l.index - 1, nil
+	case "length":
+		return l.length, nil
 	}
-	return l.length
+	return nil, fmt.Errorf("loop.%s is not supported", name)
 }
 
 // truth is Python's notion of true.
@@ -114,6 +121,9 @@ func equal(a, b any) bool {
 			}
 		}
 		return true
+	case map[string]any:
+		other, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(a, other, equal)
 	}
 	return false
 }
@@ -171,6 +181,8 @@ func is(v any, test string) bool {
 		return v == false
 	}
 	switch v.(type) {
+	case undefined, loopState: // what is not there is an empty list to this test alone
+		return test == "iterable"
 	case string:
 		return test == "string" || test == "iterable"
 	case []any:

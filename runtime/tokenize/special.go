@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/runtime/jinja"
 )
 
 // GuardByte is what Guard puts inside text that spells a special token, to keep
@@ -74,24 +76,34 @@ func (s *specials) exact(v *vocabulary, name string) int32 {
 	return -1
 }
 
-// Guard returns text in which nothing spells a special token any more: a
-// GuardByte stands inside each. Text without one comes back unchanged.
+// Guard returns text in which nothing spells a special token any more, nor would in capitals
+// or small letters, which a template may make of it: a GuardByte stands inside each. Text
+// without one comes back unchanged.
 func (t *Tokenizer) Guard(text string) string {
 	text = strings.ToValidUTF8(text, "\ufffd")
-	var b strings.Builder
-	for {
-		skip, size, _ := t.special.next(&t.vocab, text)
-		if size == 0 {
-			break
+	var at []int // behind which a guard is to stand
+	for _, as := range []string{text, jinja.Upper(text), jinja.Lower(text)} {
+		for from := 0; ; {
+			skip, size, _ := t.special.next(&t.vocab, as[from:])
+			if size == 0 {
+				break
+			}
+			from += skip + 1
+			at = append(at, from)
 		}
-		b.WriteString(text[:skip+1])
-		b.WriteByte(GuardByte)
-		text = text[skip+1:]
 	}
-	if b.Len() == 0 {
+	if len(at) == 0 {
 		return text
 	}
-	b.WriteString(text)
+	slices.Sort(at)
+	var b strings.Builder
+	before := 0
+	for _, i := range slices.Compact(at) {
+		b.WriteString(text[before:i])
+		b.WriteByte(GuardByte)
+		before = i
+	}
+	b.WriteString(text[before:])
 	return b.String()
 }
 

@@ -19,8 +19,8 @@ type Message struct {
 // Template is a model's compiled chat template. It is immutable and safe for
 // concurrent use.
 type Template struct {
-	program  *jinja.Template
-	bos, eos string
+	program *jinja.Template
+	markers map[string]string // texts of tokens by the names that templates know them by
 }
 
 // RaisedError is a template's own refusal of a conversation, such as of two user
@@ -38,12 +38,19 @@ func NewTemplate(f *gguf.File) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chat template: %w", err)
 	}
-	return &Template{
-		program: program,
-		bos:     markerText(f, "tokenizer.ggml.bos_token_id"),
-		eos:     markerText(f, "tokenizer.ggml.eos_token_id"),
-	}, nil
+	t := &Template{program: program, markers: map[string]string{"bos_token": "", "eos_token": ""}}
+	for name, key := range markerKeys {
+		if text := markerText(f, "tokenizer.ggml."+key); text != "" {
+			t.markers[name] = text
+		}
+	}
+	return t, nil
 }
+
+// markerKeys are the tokens that Hugging Face's apply_chat_template hands to a template, and
+// the keys that name them.
+var markerKeys = map[string]string{"bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
+	"sep_token": "seperator_token_id", "pad_token": "padding_token_id", "cls_token": "cls_token_id", "mask_token": "mask_token_id"}
 
 // markerText returns the text of the token that a key names, empty if none.
 func markerText(f *gguf.File, key string) string {
@@ -62,15 +69,17 @@ func (t *Template) Render(ctx context.Context, messages []Message, addGeneration
 	for i, m := range messages {
 		list[i] = map[string]any{"role": m.Role, "content": m.Content}
 	}
-	text, err := t.program.Render(ctx, map[string]any{
+	variables := map[string]any{
 		"messages":              list,
 		"add_generation_prompt": addGenerationPrompt,
-		"bos_token":             t.bos,
-		"eos_token":             t.eos,
 		// As Hugging Face's apply_chat_template hands them over where there are none.
 		"tools":     nil,
 		"documents": nil,
-	})
+	}
+	for name, text := range t.markers {
+		variables[name] = text
+	}
+	text, err := t.program.Render(ctx, variables)
 	if err != nil {
 		return "", fmt.Errorf("chat template: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
@@ -105,7 +106,12 @@ func load(f *gguf.File) (*Tokenizer, error) {
 // endNames are the texts of tokens that end a turn, whatever else a file names. They are
 // control tokens whatever type a file gives them, as llama.cpp has it: as another type, a
 // user's text could end a turn and a model's answer would not.
-var endNames = [...]string{"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|EOT|>", "<|end_of_text|>"}
+var endNames = [...]string{"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|EOT|>", "<|end_of_text|>", "<|return|>", "<|call|>",
+	"<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>"}
+
+// endControls are more of them, where a file says that they are control tokens: as others,
+// they may be words of a vocabulary.
+var endControls = [...]string{"</s>", "<eos>", "[EOS]", "[EOT]", "<|flush|>", "<|calls|>", "<｜end▁of▁sentence｜>"}
 
 // distinct refuses vocabularies in which a text could mean one token or another.
 func (t *Tokenizer) distinct() error {
@@ -141,7 +147,7 @@ func (t *Tokenizer) loadMarkers(f *gguf.File) error {
 		return err
 	}
 	// Files name one end token; chat models stop at their template's as well.
-	for _, name := range endNames {
+	for _, name := range slices.Concat(endNames[:], endControls[:]) {
 		if id := t.special.exact(&t.vocab, name); id >= 0 {
 			t.ends = append(t.ends, id)
 		}
