@@ -8,9 +8,9 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// maxClockStep is how far back the clock may step before the broker stops
+// MaxClockStep is how far back the clock may step before the broker stops
 // releasing: what time synchronisation does in normal operation, and no more.
-const maxClockStep = 2 * time.Second
+const MaxClockStep = 2 * time.Second
 
 // clock is broker time: the injected clock, made monotone. Wall time is compared
 // with wall time, because a monotonic reading would hide that the wall clock was
@@ -28,7 +28,7 @@ func (c *clock) read() (protocol.Time, error) {
 	t := protocol.TimeOf(c.now())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t == 0 || t.Add(maxClockStep) < c.highest {
+	if t == 0 || t.Add(MaxClockStep) < c.highest {
 		return 0, evidence.Refuse(protocol.ReasonClockBackwards, "the clock says %s, and has been at %s: every guest is refused until it has caught up, for %s; set it if it is wrong (docs/operations.md, A clock that was ahead)",
 			t.Time().Format(time.RFC3339), c.highest.Time().Format(time.RFC3339), c.highest.Time().Sub(t.Time()).Round(time.Second))
 	}

@@ -146,7 +146,6 @@ func (g *ledger) take(source string, proven bool, r *Record, bytes int64) (ok, f
 // is not written but counted, by source and reason, in a record of its own within
 // a minute. It reports whether r was written.
 func (l *Log) AppendBounded(ctx context.Context, source string, proven bool, r Record) (recorded bool, err error) {
-	l.stamp(&r)
 	body, err := r.Marshal()
 	if err != nil {
 		return false, err

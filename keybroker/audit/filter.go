@@ -30,6 +30,7 @@ type Filter struct {
 	Last int `json:"last,omitempty"`
 
 	refusal string // the opaque id of a refusal
+	reach   uint64 // read back to before this record whatever the times behind it: the clock may have been set back since
 }
 
 // MaxShown is the most records that Show returns at once.
@@ -109,5 +110,5 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 	if r.Connection == "" {
 		return []Entry{*found}, nil
 	}
-	return Show(dir, Filter{Connection: r.Connection, Since: r.Time.Add(-time.Hour), Until: r.Time.Add(time.Hour)})
+	return Show(dir, Filter{Connection: r.Connection, Since: r.Time.Add(-time.Hour), Until: r.Time.Add(time.Hour), reach: found.Index + 1})
 }

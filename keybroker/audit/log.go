@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,6 +142,7 @@ type Log struct {
 	checkpoints *journal.Stream
 	tree        tree
 	last        Checkpoint
+	stands      int64    // the latest time of any record, in nanoseconds since 1970
 	batch       []*entry // used again by each commit
 	bodies      [][]byte
 
@@ -148,8 +150,7 @@ type Log struct {
 
 	mu     sync.Mutex // guards what readers of the state see
 	size   uint64
-	opened time.Time // of the last record when the log was opened
-	stands time.Time // the latest time of any record since then, and that one
+	newest time.Time // of the last record
 	latest Checkpoint
 	failed error
 	closed []segmentIndex    // in order
@@ -166,6 +167,8 @@ type entry struct {
 	leaves []Leaf
 	err    error
 	done   chan struct{}
+	// stepsBack allows a time before that of the last record, which the one record is about.
+	stepsBack bool
 }
 
 // Open opens the log in dir, checks it from the last signed checkpoint's segment
@@ -229,10 +232,13 @@ func (l *Log) acquire() error {
 // install makes what was loaded the log's state.
 func (l *Log) install(s *loaded) {
 	l.records, l.checkpoints, l.tree, l.last = s.records, s.checkpoints, s.tree, s.last
+	l.stands = math.MinInt64
+	if !s.newest.IsZero() {
+		l.stands = s.newest.UnixNano()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size, l.latest, l.failed, l.opened = s.tree.size, s.last, nil, s.newest
-	l.stands = s.newest
+	l.size, l.latest, l.failed, l.newest = s.tree.size, s.last, nil, s.newest
 	l.closed, l.open, l.pages = s.closed, s.open, map[uint64][]page{}
 }
 
@@ -269,7 +275,6 @@ func (l *Log) AppendAll(ctx context.Context, records ...Record) ([]Leaf, error) 
 	}
 	e := &entry{bodies: make([][]byte, len(records)), keys: make([]key, len(records)), done: make(chan struct{})}
 	for i, r := range records {
-		l.stamp(&r)
 		body, err := r.Marshal()
 		if err != nil {
 			return nil, err
@@ -280,25 +285,10 @@ func (l *Log) AppendAll(ctx context.Context, records ...Record) ([]Leaf, error) 
 	return l.append(ctx, e)
 }
 
-// stamp holds a record's time still while the clock is behind an earlier record: the last
-// record says what time it has been, which a restarted broker's clock must not be before.
-func (l *Log) stamp(r *Record) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case r.Time.IsZero(): // is no record's time
-	case r.Time.Before(l.stands):
-		r.Time = l.stands
-	default:
-		l.stands = r.Time
-	}
-}
-
 // AppendLater records what nobody waits for, because nothing follows from it: it
 // becomes durable with the next record that somebody waits for, or within a second.
 // A crash before then loses it. It returns when the record is in line.
 func (l *Log) AppendLater(ctx context.Context, r Record) error {
-	l.stamp(&r)
 	body, err := r.Marshal()
 	if err != nil {
 		return err
@@ -418,12 +408,12 @@ func (l *Log) Latest() Checkpoint {
 	return l.latest
 }
 
-// LastTime returns the time of the last record that was there when the log was
-// opened: the broker's clock must not be before it. It is zero for an empty log.
+// LastTime returns the time of the last durable record: the clock of a broker that starts must
+// not be before it. It is zero for an empty log.
 func (l *Log) LastTime() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.opened
+	return l.newest
 }
 
 // Dir returns the log's directory.

@@ -81,7 +81,7 @@ func backwards(dir string, f Filter, keep int, segment func([]Entry) (enough boo
 		}); err != nil {
 			return err
 		}
-		if segment(matched[max(0, len(matched)-keep):]) || before {
+		if segment(matched[max(0, len(matched)-keep):]) || before && (f.reach == 0 || seg.First < f.reach) {
 			return nil
 		}
 	}

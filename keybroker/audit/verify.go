@@ -35,6 +35,8 @@ type Report struct {
 	// Unsigned is the number of records behind the last checkpoint, the log's own or one kept
 	// elsewhere. They are chained but nobody has signed for them yet.
 	Unsigned uint64 `json:"unsigned"`
+	// SetBack is the number of recorded steps back of the broker's clock.
+	SetBack uint64 `json:"clock_set_back,omitempty"`
 	// TornTail reports a write that a crash cut short; it was never acknowledged.
 	TornTail bool `json:"torn_tail"`
 	// Root is the Merkle root over all records.
@@ -49,6 +51,8 @@ type Check struct {
 	Archives []string
 	// Kept are checkpoints that were kept elsewhere: the log must extend each.
 	Kept [][]byte
+	// Names are what errors call those, such as their files; else they are numbered.
+	Names []string
 	// Own and Acknowledged are what the running broker that writes this log knows of it: the
 	// last checkpoint that it wrote, and how many records it acknowledged. A log on disk with
 	// less, or another one, is refused. Zero for a copy.
@@ -108,6 +112,7 @@ type verification struct {
 	kept        []mark
 	tree        tree
 	archived    uint64
+	order       order
 }
 
 func (v *verification) run() error {
@@ -115,13 +120,17 @@ func (v *verification) run() error {
 		return err
 	}
 	for i, b := range v.Kept {
+		name := fmt.Sprintf("the checkpoint kept elsewhere (number %d)", i+1)
+		if i < len(v.Names) {
+			name = "the checkpoint " + clip(v.Names[i])
+		}
 		c, err := OpenCheckpoint(b, v.Keys...)
 		if err != nil {
-			return fmt.Errorf("checkpoint kept elsewhere, number %d: %w", i+1, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		if c.Size > 0 { // every log extends one of no records, which shows nothing
 			v.report.Kept++
-			v.kept = append(v.kept, mark{c.Size, c.Root, keptElsewhere})
+			v.kept = append(v.kept, mark{c.Size, c.Root, name})
 		}
 	}
 	if own := v.Own; own.Size > 0 {
@@ -274,6 +283,9 @@ func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (
 		if err != nil {
 			return journal.Tampered("record %d: %v", e.Index, err)
 		}
+		if err := v.order.next(e.Index, &r); err != nil {
+			return err
+		}
 		found.add(keyOf(&r), e.Index-seg.First, e.Frame)
 		return v.add(leafHash(e.Body))
 	})
@@ -327,6 +339,7 @@ func (v *verification) readHashes(first uint64) error {
 	if err != nil {
 		return err
 	}
+	v.order.unknown()
 	var h Digest
 	for i := first; i < x.end(); i++ {
 		if _, err := v.tree.file.ReadAt(h[:], tlog.StoredHashIndex(0, int64(i))*tlog.HashSize); err != nil {
@@ -438,6 +451,7 @@ func (v *verification) conclude() (err error) {
 	if r.Checkpoints == 0 {
 		return evidence.Refuse(ReasonNoCheckpoint, "%s has %d records and no signed checkpoint: nobody vouches for any of them; is this the log's directory, and whole?", v.dir, r.Records)
 	}
+	r.SetBack = v.order.steps
 	r.Unsigned = r.Records - signed
 	r.Root, err = v.tree.root()
 	v.Progress(r.Records, r.Records)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
@@ -77,6 +78,7 @@ func (l *Log) store(batch []*entry) error {
 	}
 	bodies := l.bodies[:0]
 	for _, e := range batch {
+		l.hold(e)
 		bodies = append(bodies, e.bodies...)
 	}
 	frame, err := l.records.Append(bodies)
@@ -98,7 +100,7 @@ func (l *Log) store(batch []*entry) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size = l.tree.size
+	l.size, l.newest = l.tree.size, time.Unix(0, l.stands).UTC()
 	for _, e := range batch {
 		for i, k := range e.keys {
 			l.open.add(k, e.leaves[i].Index-segment.First, frame)

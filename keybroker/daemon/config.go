@@ -46,6 +46,8 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Audit bounds the audit log and says what it must extend.
 	Audit AuditLog `yaml:"audit"`
+	// Clock says what to do about a clock that was ahead.
+	Clock Clock `yaml:"clock"`
 	// Secrets says what to do about a key store that was put back from a copy.
 	Secrets Secrets `yaml:"secrets"`
 	// Rounds says what federated rounds may be opened; by default none.
@@ -211,6 +213,9 @@ func (c Config) Check() error {
 		bad("operator.socket: an absolute path is required")
 	} else if n := len(c.Operator.Socket); n > socket.MaxPath {
 		bad("operator.socket: a path of at most %d bytes is required, this has %d", socket.MaxPath, n)
+	}
+	if _, err := c.Clock.setBack(); err != nil {
+		bad("clock.set_back: %w", err)
 	}
 	if err := c.Limits.Limits.Check(); err != nil {
 		bad("limits: %w", err)

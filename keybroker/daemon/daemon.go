@@ -84,7 +84,8 @@ type daemon struct {
 	auditKey    *identity.Private
 	log         *audit.Log
 	secrets     *keystore.Store
-	differs     []string // in what the store is older than the audit log; of a reason in writing
+	setsBack    time.Time // the last record's time, if the log goes on from an earlier one
+	differs     []string  // in what the store is older than the audit log; of a reason in writing
 	policies    *operator.Policies
 	roundStore  rounds.Store
 	chips       chips
@@ -172,6 +173,7 @@ func (d *daemon) openParts() error {
 	key := try(state && unlocked, "unlocking the audit key", d.openAuditKey) // a wrong secret is said once, by it
 	epochs := try(root && key, "unlocking the epoch keys", d.openEpochs)
 	log, secrets := try(key, "opening the audit log", d.openLog), try(key, "unlocking the key store", d.openSecrets)
+	try(log, "holding the clock against the audit log", d.checkClock)
 	try(log, "reading the ended leases", d.openEnded)
 	secrets = try(log && secrets, "holding the key store against the audit log", d.checkSecrets)
 	try(epochs && log && secrets, "opening the store of rounds", d.openRounds)
@@ -353,7 +355,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		Gate: d.gate, Ended: d.ended.check,
 		TLS: tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
-		Now: d.opts.Now, NotEarlier: d.log.LastTime(), Logger: d.opts.Logger,
+		Now: d.opts.Now, NotEarlier: d.notEarlier(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.kept(), Verifications: c.Limits.Verifications,
 			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second, PerGuest: c.Limits.PerGuest},
 	})

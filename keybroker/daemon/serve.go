@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
@@ -30,6 +31,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	address := guests.Addr().String()
 	d.address.Store(&address)
 	d.step("writing the start to the audit log")
+	if err := d.recordSetBack(ctx); err != nil {
+		return errors.Join(err, guests.Close(), operators.Close())
+	}
 	if err := d.record(ctx, "start", fmt.Sprintf("version %s, %s, software TEE accepted: %t", d.opts.Version, d.opts.Build, d.opts.Config.SoftwareTEERoot != "")); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}
@@ -233,7 +237,7 @@ func (d *daemon) serving() string {
 	if until.IsZero() {
 		return "serving " + *d.address.Load()
 	}
-	d.opts.Logger.Error("every guest is refused: the clock is behind what it was when the audit log was last written; set it if it is wrong, else wait (docs/operations.md, A clock that was ahead)",
-		"reason", string(protocol.ReasonClockBackwards), "until", until)
+	d.opts.Logger.Error("every guest is refused: the clock is behind what it was when the audit log was last written; set it if it is wrong; if it was ahead and is right now, wait, or restart with clock.set_back (docs/operations.md, A clock that was ahead)",
+		"reason", string(protocol.ReasonClockBackwards), "until", until, "set_back", audit.Instant(d.log.LastTime()))
 	return "refusing every guest until " + until.Format(time.RFC3339) + ": the clock was set back"
 }

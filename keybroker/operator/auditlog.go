@@ -24,6 +24,8 @@ const (
 type AuditCheck struct {
 	// Kept are checkpoints that were kept elsewhere.
 	Kept []string `json:"kept,omitempty"`
+	// Names are what errors call those; else they are numbered.
+	Names []string `json:"names,omitempty"`
 }
 
 // AuditArchive says what is archived.
@@ -102,7 +104,7 @@ func (r *request) auditVerify() (any, error) {
 		return nil, err
 	}
 	// What this process knows is the least that its disk must have.
-	check := audit.Check{Keys: r.s.opts.AuditKeys, Own: r.s.opts.Audit.Latest(), Acknowledged: r.s.opts.Audit.Size()}
+	check := audit.Check{Keys: r.s.opts.AuditKeys, Names: c.Names, Own: r.s.opts.Audit.Latest(), Acknowledged: r.s.opts.Audit.Size()}
 	for _, note := range c.Kept {
 		check.Kept = append(check.Kept, []byte(note))
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -124,7 +125,7 @@ func printEntries(w io.Writer, entries []audit.Entry) {
 		}
 		fmt.Fprintln(w)
 		for _, f := range []struct{ name, value string }{
-			{"peer", r.Peer}, {"lease", r.Grant}, {"refusal", r.RefusalID}, {"measurement", r.Measurement}, {"evidence", digest(r.EvidenceDigest)},
+			{"peer", r.Peer}, {"lease", r.Grant}, {"version", keyVersion(r)}, {"refusal", r.RefusalID}, {"measurement", r.Measurement}, {"evidence", digest(r.EvidenceDigest)},
 			{"policy", policyName(r)}, {"waived", strings.Join(r.Waived, "; ")}, {"detail", r.Detail},
 		} {
 			if f.value != "" {
@@ -146,6 +147,14 @@ func digest(d audit.Digest) string {
 		return ""
 	}
 	return d.String()
+}
+
+// keyVersion is which version of its resource a record is about.
+func keyVersion(r audit.Record) string {
+	if r.ResourceVersion == 0 {
+		return ""
+	}
+	return strconv.FormatUint(r.ResourceVersion, 10)
 }
 
 func policyName(r audit.Record) string {

@@ -190,9 +190,9 @@ func TestALogIsSoundOnlyAgainstACheckpointFromElsewhere(t *testing.T) {
 	b.verify("another log's checkpoint", exitRefused, verdictRefused, "checkpoint-invalid", of(b.dir, "--checkpoint", foreign)...)
 	b.verify("no checkpoint at all", exitRefused, verdictRefused, "checkpoint-invalid", of(b.dir, "--checkpoint", b.pub)...)
 	for says, args := range map[string][]string{
-		"--checkpoint " + b.pub + ": ":          {"--checkpoint", kept, "--checkpoint", b.pub},
-		"--statement " + kept + ": ":            {"--root", b.pub, "--statement", kept},
-		"checkpoint kept elsewhere, number 2: ": {"--checkpoint", kept, "--checkpoint", foreign},
+		"--checkpoint " + b.pub + ": ":     {"--checkpoint", kept, "--checkpoint", b.pub},
+		"--statement " + kept + ": ":       {"--root", b.pub, "--statement", kept},
+		"the checkpoint " + foreign + ": ": {"--checkpoint", kept, "--checkpoint", foreign},
 	} {
 		expectRun(t, exitRefused, says, append([]string{"audit", "verify"}, of(b.dir, args...)...)...)
 	}

@@ -131,9 +131,9 @@ func (v *auditVerify) run(c *cobra.Command, inv *invocation) error {
 	broker, progress := inv.brokerClient(c), verifyProgress(c.ErrOrStderr())
 	var report audit.Report
 	if v.dir == "" {
-		report, err = broker.VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes}, progress)
+		report, err = broker.VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes, Names: v.kept}, progress)
 	} else {
-		report, err = verifyCopy(c.Context(), v.dir, key, v.archives, notes, progress)
+		report, err = v.verifyCopy(c.Context(), key, notes, progress)
 	}
 	if err == nil && v.root != "" && v.dir == "" && len(statements) == 0 {
 		statements, err = brokersStatements(c.Context(), broker)
@@ -203,12 +203,12 @@ func (v *auditVerify) checkFiles(notes, statements []string, root identity.Publi
 	return nil
 }
 
-func verifyCopy(ctx context.Context, dir string, key identity.Public, archives, notes []string, progress func(done, total uint64)) (audit.Report, error) {
-	check := audit.Check{Keys: []identity.Public{key}, Archives: archives, Progress: progress}
+func (v *auditVerify) verifyCopy(ctx context.Context, key identity.Public, notes []string, progress func(done, total uint64)) (audit.Report, error) {
+	check := audit.Check{Keys: []identity.Public{key}, Archives: v.archives, Names: v.kept, Progress: progress}
 	for _, n := range notes {
 		check.Kept = append(check.Kept, []byte(n))
 	}
-	return check.Verify(ctx, dir)
+	return check.Verify(ctx, v.dir)
 }
 
 func readAll(paths []string) (content []string, err error) {
@@ -328,6 +328,9 @@ func (v *auditVerdict) write(w io.Writer) {
 	fmt.Fprintf(w, "  covered      %s\n  Merkle root  %s\n  signed by    %s\n", counted(v.Records-v.Unsigned, "record", "records"), v.Root, v.Last.Origin)
 	if v.KeyChecked != "" {
 		fmt.Fprintf(w, "               which is that of %s\n", v.KeyChecked)
+	}
+	if v.SetBack > 0 {
+		fmt.Fprintf(w, "  clock        set back %s by the broker's operator (audit show --kind service)\n", counted(v.SetBack, "time", "times"))
 	}
 	for _, n := range v.NotChecked {
 		fmt.Fprintf(w, "  NOT CHECKED  %s\n", n)
