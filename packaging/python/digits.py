@@ -171,14 +171,14 @@ def svg(points, plain):
             out.append(f'<text x="{px(line[-1][0]) - 6:.1f}" y="{py(line[-1][1]) + 18:.1f}" text-anchor="end" fill="{colour}">{of} participants</text>')
     for e in sorted({e for e, _, _ in points}):
         out.append(f'<text x="{px(e):.1f}" y="{h - 28}" text-anchor="middle">{e:g}</text>')
-    out.append(f'<text x="{(left + w) / 2}" y="{h - 8}" text-anchor="middle">epsilon in all rounds, delta 1e-5</text>'
+    out.append(f'<text x="{(left + w) / 2}" y="{h - 8}" text-anchor="middle">epsilon in all rounds (a contribution more or less), delta 1e-5</text>'
                f'<text x="14" y="{h / 2}" transform="rotate(-90 14 {h / 2})" text-anchor="middle">test accuracy</text></svg>')
     return "\n".join(out) + "\n"
 
 
 def privacy(rounds, directory):
     plain = float(np.mean([accuracy(federate(8, rounds))]))
-    points, rows = [], ["participants,epsilon,multiplier,accuracy"]
+    points, rows = [], ["participants,epsilon_add_remove,multiplier,accuracy"]
     for of in (8, 64):
         for epsilon in (1, 2, 4, 8, 16, 32):
             m = multiplier_for(epsilon, rounds)

@@ -58,6 +58,9 @@ func TestAFlagWithoutAValueIsRefused(t *testing.T) {
 	expectRun(t, exitUsage, "--output has no value", "receipt", "verify", "r", "--root", "r", "--output", "")
 	expectRun(t, exitUsage, "--measurement has no value", "receipt", "verify", "r", "--root", "r", "--measurement", "")
 	expectRun(t, exitUsage, "--broker has no value", "epoch", "list", "--broker", "")
+	for _, none := range []string{"NaN", "inf", "-inf"} {
+		expectRun(t, exitUsage, "is no finite number", "fed", "round", "open", "--model", "m", "--length", "1", "--contributors", "everyone", "--decryptors", "everyone", "--clip-l2", none)
+	}
 	expectRun(t, 0, "32 random bytes", "keygen", "model", "--out", filepath.Join(dir, "k"))
 }
 

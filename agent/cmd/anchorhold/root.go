@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -143,7 +145,8 @@ func complainOfArguments(c *cobra.Command) {
 }
 
 // emptyFlags refuses a flag that is given without a value, as a script does whose variable is
-// not set: --dir "" would verify the broker's own log in place of a copy, --root "" no root.
+// not set: --dir "" would verify the broker's own log in place of a copy, --root "" no root. Nor
+// is NaN a number: it passes every comparison.
 func emptyFlags(c *cobra.Command) (err error) {
 	c.Flags().Visit(func(f *pflag.Flag) {
 		if kind, value := f.Value.Type(), f.Value.String(); kind == "string" && value == "" || kind == "stringSlice" && value == "[]" {
@@ -151,6 +154,9 @@ func emptyFlags(c *cobra.Command) (err error) {
 		}
 		if d, parsed := time.ParseDuration(f.Value.String()); f.Name == "timeout" && (parsed != nil || d <= 0) {
 			err = errors.Join(err, fmt.Errorf("--timeout %s leaves no time: %s", f.Value, f.Usage))
+		}
+		if v, parsed := strconv.ParseFloat(f.Value.String(), 64); f.Value.Type() == "float64" && (parsed != nil || math.IsNaN(v) || math.IsInf(v, 0)) {
+			err = errors.Join(err, fmt.Errorf("--%s %s is no finite number: %s", f.Name, f.Value, f.Usage))
 		}
 	})
 	return err
