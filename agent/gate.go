@@ -29,8 +29,11 @@ type gate struct {
 // Models names the configured models.
 func (g gate) Models() []string { return g.names() }
 
-// Serving returns nil, or why nothing is served.
+// Serving returns nil, or why no language model is served.
 func (g gate) Serving() error { return g.tenure.Serving() }
+
+// Classifying returns nil, or why no classifier is served.
+func (g gate) Classifying() error { return g.tenure.classifying() }
 
 // Session returns a model under the lease that grants it. While the next one takes its place
 // and there is no room for both, it waits for that, as long as the context lasts.

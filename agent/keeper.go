@@ -68,6 +68,13 @@ type notOpened struct {
 
 func (e notOpened) Unwrap() error { return e.error }
 
+// unserved says which classifiers are not served, neither in this version nor in one before.
+// It fails a reload, and no lease: another one would not open them.
+type unserved struct{ error }
+
+// Unwrap returns the reasons.
+func (e unserved) Unwrap() error { return e.error }
+
 // run keeps a lease until the context ends, then wipes everything.
 func (k *keeper) run(ctx context.Context) error {
 	retry := retryFirst
@@ -121,6 +128,9 @@ func (k *keeper) judge(asked, before reload, err error) {
 	if err == nil && k.files.trouble() != nil {
 		err = fmt.Errorf("an installed file is not served: %w", k.files.trouble())
 		failed.kept = true
+	}
+	if err == nil {
+		err = k.tenure.unopened()
 	}
 	if err != nil && !failed.kept {
 		err = fmt.Errorf("the configuration was taken, but: %w", err)
@@ -283,7 +293,11 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 		if k.granted == nil {
 			return nil
 		}
-		return errors.Join(k.granted(cfg, lease, named), k.tenure.settled(lease))
+		err := k.granted(cfg, lease, named)
+		if k.tenure.hand(lease, err) {
+			err = nil
+		}
+		return errors.Join(err, k.tenure.settled(lease))
 	}
 	switch {
 	case !anew:

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -68,6 +69,8 @@ type tenure struct {
 	awaited chan struct{}    // nil, or closed once requests need wait no longer for the next model
 	refusal error
 	trouble error          // why the model's next file is not served in its place
+	handed  bool           // long work and classifiers have had their keys since the last lease's end
+	absent  error          // which classifiers are not served; nil if all are
 	barred  error          // why the model cannot be opened under any lease; nil while it may be
 	denied  *RefusalStatus // why the last attempt to attest failed; never changed, only replaced
 }
@@ -84,6 +87,22 @@ func (t *tenure) Serving() error {
 		return evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
 	}
 	return t.refusal
+}
+
+// classifying returns nil while a lease is held and the classifiers have had its keys,
+// whatever became of the model, else the reason.
+func (t *tenure) classifying() error {
+	t.mu.RLock()
+	handed, barred := t.handed, t.barred != nil && t.refusal == t.barred
+	held := t.lease != nil && t.lease.Remaining(time.Now()) > 0
+	t.mu.RUnlock()
+	switch {
+	case held && handed:
+		return nil
+	case held || !barred:
+		return t.Serving()
+	}
+	return evidence.Refuse(ReasonLeaseExpired, "the agent holds no lease")
 }
 
 // adopt takes a new lease in the place of the one that is held, and sets the clock
@@ -128,6 +147,26 @@ func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || t.model.subject != k.Subject || !t.model.key.Equal(k.Key)
+}
+
+// hand says that long work and classifiers have had the keys of a lease, and what came of
+// it. It returns whether an error is no more than an [unserved].
+func (t *tenure) hand(lease *client.Lease, err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handed = t.handed || t.lease == lease
+	why, only := errors.AsType[unserved](err)
+	if t.absent = nil; only {
+		t.absent = why
+	}
+	return only
+}
+
+// unopened returns which classifiers are not served, if there are any.
+func (t *tenure) unopened() error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.absent
 }
 
 // settled refuses what was opened beside the model for a lease that ended meanwhile,
@@ -191,7 +230,7 @@ func (t *tenure) finish(lease *client.Lease, refusal error) error {
 	t.part(t.model, refusal)
 	t.part(t.leaving, refusal)
 	closing, opening, keys := t.closing, t.opening, t.keys
-	t.lease, t.keys, t.opening = nil, nil, nil
+	t.lease, t.keys, t.opening, t.handed = nil, nil, nil, false
 	for _, h := range t.running {
 		h.end.Stop()
 	}

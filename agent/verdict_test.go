@@ -21,6 +21,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -187,13 +188,18 @@ func TestAWrongKeyIsAskedForAtThePaceOfRenewals(t *testing.T) {
 type asking struct {
 	*script
 	asked [][]string
+	gone  bool // it grants nothing any more
 	mu    sync.Mutex
 }
 
 func (a *asking) Acquire(_ context.Context, resources []string, _ ...protocol.Sealed) (*client.Lease, error) {
 	a.mu.Lock()
 	a.asked = append(a.asked, resources)
+	gone := a.gone
 	a.mu.Unlock()
+	if gone {
+		return nil, errors.New("the broker is away")
+	}
 	now := time.Now()
 	lease := &client.Lease{ID: fmt.Sprintf("%032x", len(a.asked)), TTL: 5 * time.Minute, Expires: now.Add(5 * time.Minute), BrokerTime: now, Keys: map[string]client.Key{}}
 	for _, name := range resources {
@@ -236,6 +242,56 @@ func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
 			}
 			if lease, err := k.tenure.held(); err != nil || lease == nil || reasonOf(t, k) != ReasonModelUnsupported {
 				t.Errorf("%v, %v", err, k.tenure.Serving())
+			}
+			if err := k.tenure.classifying(); err != nil {
+				t.Errorf("the model keeps classifiers from being served: %v", err)
+			}
+			a.mu.Lock()
+			a.gone = true
+			a.mu.Unlock()
+			time.Sleep(6 * time.Minute)
+			synctest.Wait()
+			if reason, _ := evidence.ReasonOf(k.tenure.classifying()); reason != ReasonLeaseExpired || reasonOf(t, k) != ReasonModelUnsupported {
+				t.Errorf("without a lease: %v, %v", k.tenure.classifying(), k.tenure.Serving())
+			}
+		})
+	})
+}
+
+// TestAReloadFailsForAClassifierThatIsNotServed, and costs no further lease; one whose
+// version before goes on is another error.
+func TestAReloadFailsForAClassifierThatIsNotServed(t *testing.T) {
+	broken := errors.New("another publisher signed it")
+	var before notOpened
+	if err := kept([]classify.Unopened{{Name: "a", Path: "a.ahm", Kept: true, Err: broken}, {Name: "b", Err: broken}}); !errors.As(err, &before) || !before.kept || !slices.Equal(before.paths, []string{"a.ahm"}) {
+		t.Errorf("%v", err)
+	}
+	if err := kept(nil); err != nil {
+		t.Error(err)
+	}
+	g := newGuest(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+		k := s.keeper(g)
+		list := []classify.Unopened{{Name: "digits", Err: broken}}
+		k.granted = func(settings.Config, *client.Lease, named) error { return kept(list) }
+		run(t, k, func() {
+			for i, wrong := range []bool{true, false} {
+				if !wrong {
+					list = nil
+				}
+				verdict, taken := make(chan error, 1), false
+				k.reloaded <- reload{cfg: k.cfg, broker: s, verdict: verdict, took: func() { taken = true }}
+				err := <-verdict
+				if (err != nil) != wrong || !taken || wrong && (!errors.Is(err, broken) || !strings.Contains(err.Error(), "classifier digits")) {
+					t.Errorf("%v, taken %t", err, taken)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if _, calls := s.key(0); calls != i+2 || reasonOf(t, k) != "serving" || k.tenure.classifying() != nil {
+					t.Errorf("%d leases, %v, %v", calls, k.tenure.Serving(), k.tenure.classifying())
+				}
 			}
 		})
 	})

@@ -86,16 +86,21 @@ func (d *daemon) granted(cfg settings.Config, lease *client.Lease, named named) 
 }
 
 // kept is an error if the next file of a classifier is not served in the place of the one
-// that is. One that is not served at all says why to whoever asks, and is tried again with
-// the next lease.
+// that is. One that is not served at all says why to whoever asks and to the reload that
+// brought it, and is tried again with the next lease.
 func kept(list []classify.Unopened) error {
 	var failed notOpened
-	var why []error
+	var why, none []error
 	for _, u := range list {
 		if u.Kept {
 			failed.paths = append(failed.paths, u.Path)
 			why = append(why, fmt.Errorf("the version before of classifier %s goes on: %w", u.Name, u.Err))
+		} else {
+			none = append(none, fmt.Errorf("classifier %s is not served: %w", u.Name, u.Err))
 		}
+	}
+	if len(why) == 0 && len(none) > 0 {
+		return unserved{errors.Join(none...)}
 	}
 	if len(why) == 0 {
 		return nil

@@ -149,6 +149,7 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopen
 		if !ok {
 			dropped = append(dropped, s.take(c.Name))
 			s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "the broker granted a lease without the key of %s", c.Resource)
+			unopened = append(unopened, Unopened{c.Name, c.Path, false, s.why[c.Name]})
 			continue
 		}
 		if held != nil && !k.Next && !(held.key.Secret.Equal(k.Secret) && (k.Subject == statement.Digest{} || k.Subject == held.id.ID())) {

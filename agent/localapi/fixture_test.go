@@ -129,6 +129,15 @@ func (g *fakeGate) Serving() error {
 	return g.reason
 }
 
+// Classifying is Serving, but for a language model that is refused.
+func (g *fakeGate) Classifying() error {
+	err := g.Serving()
+	if reason, _ := evidence.ReasonOf(err); reason == "model-unsupported" {
+		return nil
+	}
+	return err
+}
+
 func (g *fakeGate) Session(context.Context, string) (Session, error) {
 	if err := g.Serving(); err != nil {
 		return Session{}, err

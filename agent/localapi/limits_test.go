@@ -56,6 +56,29 @@ func TestClassifiersWaitInTheLineOfChat(t *testing.T) {
 	}
 }
 
+// TestAModelThatIsRefusedKeepsNoClassifierFromAnswering.
+func TestAModelThatIsRefusedKeepsNoClassifierFromAnswering(t *testing.T) {
+	f := start(t, func(c *Config) {
+		c.Memory = 16 << 20
+		c.Classifiers = &oip.Service{Classifiers: wideClassifier{}, Proofs: func() (oip.Proofs, error) { return nil, errors.New("none") }}
+	})
+	body := fmt.Sprintf(`{"inputs":[{"name":"input","datatype":"INT8","shape":[%d],"data":[%s0]}]}`, wide, strings.Repeat("0,", wide-1))
+	for reason, want := range map[evidence.Reason]int{"model-unsupported": 200, "attesting": 503} {
+		f.mu.Lock()
+		f.reason = evidence.Refuse(reason, "no")
+		f.mu.Unlock()
+		if r := f.do(t, "POST", "/v2/models/wide/infer", body); r.status != want {
+			t.Errorf("%s: %d %s", reason, r.status, r.code())
+		}
+		if r := f.do(t, "GET", "/v2/health/ready", ""); r.status != want {
+			t.Errorf("%s: ready is %d", reason, r.status)
+		}
+		if r := f.chat(t, ""); r.status != 503 || r.code() != string(reason) {
+			t.Errorf("%s: the model is %d %s", reason, r.status, r.code())
+		}
+	}
+}
+
 // TestBodiesThatStandStillKeepNobodyOut: connections that announce a body and never send
 // it have the memory of all requests; an honest one of the same user is served all the same.
 func TestBodiesThatStandStillKeepNobodyOut(t *testing.T) {

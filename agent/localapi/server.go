@@ -60,8 +60,11 @@ type Session struct {
 type Gate interface {
 	// Models names the configured models, whether or not they can be served now.
 	Models() []string
-	// Serving returns nil, or why nothing is served: attesting, lease-expired...
+	// Serving returns nil, or why no language model is served: attesting, lease-expired...
 	Serving() error
+	// Classifying returns nil, or why no classifier is served. A language model that cannot
+	// be is no reason.
+	Classifying() error
 	// Session returns a model under the current lease. It may wait for a model that is
 	// about to be served, until the context ends.
 	Session(ctx context.Context, model string) (Session, error)
@@ -160,7 +163,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	uid := func(ctx context.Context) uint32 { p, _ := peerOf(ctx); return p.uid }
 	if c := cfg.Classifiers; c != nil {
-		c.Serving, c.Keep, c.Version, c.UID = s.serving, s.receipts.Put, cfg.Version, uid
+		c.Serving, c.Keep, c.Version, c.UID = s.classifying, s.receipts.Put, cfg.Version, uid
 		c.Intake, c.MaxBody = s.intake, min(oip.MaxBodyBytes, cfg.Memory/2)
 	}
 	s.work = &workapi.Service{Work: cfg.Work, Classifiers: cfg.Classifiers, UID: uid}
@@ -229,12 +232,17 @@ func (s *Server) drain(ctx context.Context, h *http.Server) error {
 	return nil
 }
 
-// serving is the gate's word, and that the server is not about to end.
-func (s *Server) serving() error {
+// serving is the gate's word on language models, and that the server is not about to end.
+func (s *Server) serving() error { return s.unless(s.cfg.Gate.Serving) }
+
+// classifying is the same of classifiers.
+func (s *Server) classifying() error { return s.unless(s.cfg.Gate.Classifying) }
+
+func (s *Server) unless(refused func() error) error {
 	select {
 	case <-s.draining:
 		return evidence.Refuse(ReasonDraining, "the agent is stopping")
 	default:
-		return s.cfg.Gate.Serving()
+		return refused()
 	}
 }

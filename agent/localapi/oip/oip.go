@@ -46,7 +46,7 @@ type Proofs interface {
 type Service struct {
 	Classifiers Classifiers
 	Proofs      func() (Proofs, error)
-	// Serving returns nil, or why nothing is served.
+	// Serving returns nil, or why no classifier is served.
 	Serving func() error
 	// Keep keeps a receipt for the user who asked.
 	Keep func(uid uint32, issued receipt.Issued)
