@@ -29,6 +29,7 @@ type proofDemo struct {
 	models          string // directory with ONNX files and data
 	rows            *quantize.Rows
 	want            []string // the right classes
+	weights         int      // of the network
 	receipts        []string
 	labels          []string
 	busy            time.Duration // of a request, while proofs are made; median
@@ -97,6 +98,9 @@ func (d *proofDemo) findDigits(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	for _, l := range network.Layers {
+		d.weights += len(l.Weights)
+	}
 	answers, err := quantize.ReadAnswers(d.model("digits.answers.npy"), network)
 	if err != nil {
 		return "", err
@@ -152,7 +156,7 @@ func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
 	if err := json.Unmarshal(out, &set); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d constraints for 2,368 weights, circuit %.16s...\nweights are no part of it: one set serves every version", set.Constraints, set.Circuit), nil
+	return fmt.Sprintf("%d constraints for %d weights, circuit %.16s...\nweights are no part of it: one set serves every version", set.Constraints, d.weights, set.Circuit), nil
 }
 
 // proverConfig is the agent's configuration.

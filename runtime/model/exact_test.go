@@ -19,8 +19,20 @@ type exact struct {
 	f       *gguf.File
 	data    []byte
 	factors []float64 // of rope_freqs.weight, or nil
-	keys    [][][]float64
-	values  [][][]float64
+	shape
+	keys   [][][]float64
+	values [][][]float64
+}
+
+// shape is what the keys of a file say.
+type shape struct{ layers, width, heads, kvHeads, size, rotated, base int }
+
+// ofTest is the shape of a model that gguftest.New makes.
+var ofTest = shape{gguftest.Layers, gguftest.Width, gguftest.Heads, gguftest.KVHeads, gguftest.HeadSize, gguftest.HeadSize, 10000}
+
+// start forgets all positions.
+func (e *exact) start() {
+	e.keys, e.values = make([][][]float64, e.layers), make([][][]float64, e.layers)
 }
 
 func (e *exact) tensor(name string) []float64 {
@@ -63,12 +75,11 @@ func (e *exact) norm(name string, x []float64) []float64 {
 	return out
 }
 
-// rotate turns the pairs of each head: pair i by position / (10000^(2i/size) factor i).
+// rotate turns the first pairs of each head: pair i by position / (base^(2i/rotated) factor i).
 func (e *exact) rotate(x []float64, position int) {
-	const size = gguftest.HeadSize
-	for at := 0; at < len(x); at += size {
-		for i := range size / 2 {
-			angle := float64(position) / math.Pow(10000, float64(2*i)/size)
+	for at := 0; at < len(x); at += e.size {
+		for i := range e.rotated / 2 {
+			angle := float64(position) / math.Pow(float64(e.base), float64(2*i)/float64(e.rotated))
 			if e.factors != nil {
 				angle /= e.factors[i]
 			}
@@ -79,14 +90,14 @@ func (e *exact) rotate(x []float64, position int) {
 }
 
 func (e *exact) attention(layer, position int, x []float64) []float64 {
-	const size, group = gguftest.HeadSize, gguftest.Heads / gguftest.KVHeads
+	size, group := e.size, e.heads/e.kvHeads
 	at := fmt.Sprintf("blk.%d.", layer)
 	q, k, v := e.product(at+"attn_q", x), e.product(at+"attn_k", x), e.product(at+"attn_v", x)
 	e.rotate(q, position)
 	e.rotate(k, position)
 	e.keys[layer], e.values[layer] = append(e.keys[layer], k), append(e.values[layer], v)
 	out := make([]float64, len(q))
-	for h := range gguftest.Heads {
+	for h := range e.heads {
 		kv := h / group * size
 		var weights []float64
 		var sum float64
@@ -95,7 +106,7 @@ func (e *exact) attention(layer, position int, x []float64) []float64 {
 			for i := range size {
 				dot += q[h*size+i] * key[kv+i]
 			}
-			w := math.Exp(dot / math.Sqrt(size))
+			w := math.Exp(dot / math.Sqrt(float64(size)))
 			weights, sum = append(weights, w), sum+w
 		}
 		for p, w := range weights {
@@ -109,8 +120,8 @@ func (e *exact) attention(layer, position int, x []float64) []float64 {
 
 // logits feeds one token.
 func (e *exact) logits(token int32, position int) []float64 {
-	x := e.tensor("token_embd.weight")[int(token)*gguftest.Width:][:gguftest.Width]
-	for layer := range gguftest.Layers {
+	x := e.tensor("token_embd.weight")[int(token)*e.width:][:e.width]
+	for layer := range e.layers {
 		at := fmt.Sprintf("blk.%d.", layer)
 		for i, v := range e.attention(layer, position, e.norm(at+"attn_norm.weight", x)) {
 			x[i] += v
@@ -193,12 +204,12 @@ func TestOptionalTensorsAreComputedWith(t *testing.T) {
 		m := gguftest.New(3)
 		tc.edit(m)
 		src, f, data := gguftestSource(t, m)
-		e := &exact{t: t, f: f, data: data, keys: make([][][]float64, gguftest.Layers), values: make([][][]float64, gguftest.Layers)}
+		e := &exact{t: t, f: f, data: data, shape: ofTest}
 		e.factors = e.tensor("rope_freqs.weight")
 		for _, set := range []string{"auto", "generic"} {
 			engine, cache := newModel(t, src, f, set, 2, 64, 1)
 			rows := forced(t, engine, cache, tokens, 0)
-			e.keys, e.values = make([][][]float64, gguftest.Layers), make([][][]float64, gguftest.Layers)
+			e.start()
 			var all [][]float64
 			var worst, change float64
 			for p, token := range tokens {
@@ -221,6 +232,57 @@ func TestOptionalTensorsAreComputedWith(t *testing.T) {
 			if tc.name != "nothing optional" && change < 20*worst {
 				t.Errorf("%s: the test could not tell it from a model without (%.2g)", tc.name, change)
 			}
+		}
+	}
+}
+
+// TestShapesAreComputedAsTheKeysSay: heads that are not the width divided by their number,
+// one key head for all queries, a rotation of part of a head, another base.
+func TestShapesAreComputedAsTheKeysSay(t *testing.T) {
+	for i, s := range []shape{
+		{1, 64, 2, 1, 32, 32, 10000}, {2, 96, 4, 1, 48, 48, 500000}, {1, 128, 8, 8, 16, 16, 1000000}, {1, 64, 2, 2, 64, 64, 10000},
+		{1, 64, 4, 2, 16, 8, 10000}, {2, 96, 2, 1, 48, 2, 10000}, {1, 32, 6, 3, 16, 16, 100}, {3, 160, 5, 1, 32, 20, 10000},
+	} {
+		m := gguftest.New(uint64(i))
+		for key, v := range map[string]int{"block_count": s.layers, "embedding_length": s.width, "attention.head_count": s.heads, "attention.head_count_kv": s.kvHeads,
+			"attention.key_length": s.size, "attention.value_length": s.size, "rope.dimension_count": s.rotated} {
+			m.Set("llama."+key, uint32(v))
+		}
+		m.Set("llama.rope.freq_base", float32(s.base))
+		m.Matrix("token_embd.weight", 261, s.width)
+		m.Vector("output_norm.weight", s.width, 1)
+		for l := range s.layers {
+			at := fmt.Sprintf("blk.%d.", l)
+			m.Vector(at+"attn_norm.weight", s.width, 1)
+			m.Matrix(at+"attn_q.weight", s.heads*s.size, s.width)
+			m.Matrix(at+"attn_k.weight", s.kvHeads*s.size, s.width)
+			m.Matrix(at+"attn_v.weight", s.kvHeads*s.size, s.width)
+			m.Matrix(at+"attn_output.weight", s.width, s.heads*s.size)
+			m.Vector(at+"ffn_norm.weight", s.width, 1)
+			m.Matrix(at+"ffn_gate.weight", gguftest.FeedForward, s.width)
+			m.Matrix(at+"ffn_up.weight", gguftest.FeedForward, s.width)
+			m.Matrix(at+"ffn_down.weight", s.width, gguftest.FeedForward)
+		}
+		src, f, data := gguftestSource(t, m)
+		e := &exact{t: t, f: f, data: data, shape: s}
+		for _, set := range []string{"auto", "generic"} {
+			engine, cache := newModel(t, src, f, set, 2, 64, 1)
+			tokens := make([]int32, 24)
+			for i := range tokens {
+				tokens[i] = int32(i*53+7) % 256
+			}
+			rows := forced(t, engine, cache, tokens, 0)
+			e.start()
+			var worst float64
+			for p, token := range tokens {
+				for k, v := range e.logits(token, p) {
+					worst = max(worst, math.Abs(v-float64(rows[p][k])))
+				}
+			}
+			if worst > 5e-3 {
+				t.Errorf("%+v, %s: %.2g from exact arithmetic", s, set, worst)
+			}
+			t.Logf("%+v, %s: %.2g", s, set, worst)
 		}
 	}
 }

@@ -25,6 +25,18 @@ type Report struct {
 	ScoreError float64 `json:"score_error"`
 }
 
+// WarnDiffers is the part of the rows from which on a classifier that answers otherwise than
+// its file is warned of.
+const WarnDiffers = 0.05
+
+// Warnings are what a publisher should know of the comparison, which was with these rows.
+func (r *Report) Warnings(rows string) []string {
+	if 1-r.Agreed < WarnDiffers {
+		return nil
+	}
+	return []string{fmt.Sprintf("the INT8 classifier has another answer than the file for %.1f %% of the %s rows: their scores lie closer together than 256 steps tell apart, or the calibration rows are unlike them", 100*(1-r.Agreed), rows)}
+}
+
 // memory of the model that is compared: what the largest network needs, and some.
 const memory = 256 << 20
 

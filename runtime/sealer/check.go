@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"math"
 	"os"
-	"slices"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -80,11 +79,14 @@ func look(in io.ReaderAt, size int64) (*gguf.File, servable.Report, error) {
 		return nil, servable.Report{Findings: []servable.Finding{{Code: servable.CodeFormat, Name: "file", Detail: detail}}}, nil
 	}
 	report := servable.Check(file)
+	said := map[string]bool{}
+	for _, f := range report.Findings {
+		said[f.Name] = true
+	}
 	for _, t := range file.Tensors {
 		_, tiled := tileType(t.Type)
 		known := tiled && (len(t.Dims) > 1 || t.Type == gguf.F32) // else it was named for its type
-		said := slices.ContainsFunc(report.Findings, func(f servable.Finding) bool { return f.Name == t.Name })
-		if _, err := planTensor(t); err != nil && known && !said {
+		if _, err := planTensor(t); err != nil && known && !said[t.Name] {
 			report.Findings = append(report.Findings, servable.Finding{Code: servable.CodeTensorShape, Name: t.Name, Detail: err.Error()})
 		}
 	}

@@ -37,6 +37,16 @@ type quantized struct {
 	network     *layers.Network
 	ranges      *quantize.Ranges
 	report      *quantize.Report // nil without test rows
+	own         *quantize.Report // on the calibration rows where there are no others
+}
+
+// warnings are all that the publisher is warned of.
+func (z *quantized) warnings() []string {
+	list := z.ranges.Warnings()
+	if z.own != nil {
+		return append(list, z.own.Warnings("calibration")...)
+	}
+	return append(list, z.report.Warnings("test")...)
 }
 
 func isONNX(path string) bool { return strings.HasSuffix(path, ".onnx") }
@@ -81,6 +91,8 @@ func (q *quantizing) measure(out *quantized, calibration *quantize.Rows) (err er
 		if out.report, err = quantize.Compare(out.network, out.description, out.parameters, test, answers); err != nil {
 			return err
 		}
+	} else if out.own, err = quantize.Compare(out.network, out.description, out.parameters, calibration, nil); err != nil {
+		return err
 	}
 	if out.ranges, err = quantize.MeasureRanges(out.network, out.description, out.parameters, calibration, test); err != nil {
 		return err
@@ -134,7 +146,7 @@ func (z *quantized) json(into map[string]any) {
 	if labels == nil {
 		labels = []string{}
 	}
-	into["quantization"], into["clipping"], into["warnings"] = z.report, z.ranges, append([]string{}, z.ranges.Warnings()...)
+	into["quantization"], into["clipping"], into["warnings"] = z.report, z.ranges, append([]string{}, z.warnings()...)
 	into["classes"], into["labels"], into["softmax"] = z.description.Classes(), labels, z.network.Probabilities
 }
 
@@ -183,7 +195,7 @@ func (z *quantized) warn(w io.Writer) {
 	if z == nil {
 		return
 	}
-	for _, text := range z.ranges.Warnings() {
+	for _, text := range z.warnings() {
 		fmt.Fprintf(w, "warning: %s\n", text)
 	}
 }

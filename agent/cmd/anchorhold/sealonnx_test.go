@@ -107,6 +107,26 @@ func TestSealSaysWhatAClassifierIs(t *testing.T) {
 	}
 }
 
+// TestAnINT8ThatAnswersOtherwiseIsNotSealedInSilence: two classes whose weights differ by
+// less than a step, compared on test rows, or on those of the calibration.
+func TestAnINT8ThatAnswersOtherwiseIsNotSealedInSilence(t *testing.T) {
+	b := newSealBench(t)
+	calibration, _ := b.rowsOf("calibration", 1, 1)
+	test, _ := b.rowsOf("test", 1, 2)
+	f := w.Dense()
+	f.Weights = append(f.Weights[2:], w.Floats("w", []int64{2, 3}, 1, 0.7, -0.5, 1.001, 0.701, -0.499), w.Floats("b", []int64{2}, 0, 0))
+	for rows, args := range map[string][]string{"calibration": {"--calibration", calibration}, "test": {"--calibration", calibration, "--test", test}} {
+		out, status, err := b.seal(f, append(args, "--json")...)
+		var result struct{ Warnings []string }
+		if status != 0 || json.Unmarshal([]byte(out), &result) != nil || len(result.Warnings) != 1 || !strings.Contains(result.Warnings[0], "of the "+rows+" rows") {
+			t.Errorf("%s: status %d: %v\n%s", rows, status, err, out)
+		}
+		if !strings.Contains(b.told.String(), "warning: the INT8 classifier has another answer than the file for ") {
+			t.Errorf("%s: %q", rows, b.told.String())
+		}
+	}
+}
+
 // TestANarrowCalibrationIsNotSealedInSilence: warned of, and refused where the test rows
 // show that much is clipped, with the accuracy that it costs.
 func TestANarrowCalibrationIsNotSealedInSilence(t *testing.T) {
