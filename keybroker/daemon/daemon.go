@@ -161,7 +161,7 @@ func (d *daemon) openParts() error {
 			return false // its cause is among the errors
 		}
 		d.step(doing)
-		err := open()
+		err := explainAccess(open())
 		errs = append(errs, err)
 		return err == nil
 	}

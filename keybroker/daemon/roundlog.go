@@ -61,7 +61,7 @@ func (l roundLog) Kept(ctx context.Context) error {
 	var kept []byte
 	if err := l.d.kept.do(ctx, func() (err error) {
 		if kept, err = readKept(path); err != nil {
-			err = evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, err)
+			err = evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, explainAccess(err))
 		}
 		return err
 	}); err != nil {
@@ -107,7 +107,7 @@ func (l roundLog) Keep(ctx context.Context) error {
 	// and whoever comes next reads the file after that.
 	return l.d.kept.do(ctx, func() error {
 		if err := replaceFile(path, []byte(c.Note), 0o600); err != nil {
-			return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", err)
+			return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", explainAccess(err))
 		}
 		return nil
 	})

@@ -180,7 +180,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		load func() error
 	}{{"configuration", d.compareConfig}, {"certificate", d.reloadCertificate}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
 		if err := part.load(); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", part.name, err))
+			failed = append(failed, fmt.Errorf("%s: %w", part.name, explainAccess(err)))
 		}
 	}
 	err := errors.Join(failed...)

@@ -36,11 +36,14 @@ var checks = []check{
 	{"two minutes without a restart", quietMinutes},
 	{"reload with a good file", reloadGood},
 	{"reload with a bad file is refused, and changes nothing", reloadBad},
+	{"a TLS certificate and its root change by reloads", rotateCertificate},
 	{"a removed socket and a journal that is gone are no outage", slips},
 	{"the socket starts the agent", socketActivation},
 	{"a hung agent is ended by the watchdog and comes back", watchdog},
 	{"MemoryMax is respected", memoryRespected},
 	{"a MemoryMax that is too small is named", memoryTooSmall},
+	{"a checkpoint is kept elsewhere", keepCheckpoints},
+	{"a clock that was ahead is set back once", clockAhead},
 }
 
 func unitsVerify(*guest) (string, error) {
@@ -129,6 +132,7 @@ func setUpBroker(*guest) (string, error) {
 		"anchorhold secret put members/boot --file /root/keys/member.key",
 		"anchorhold policy values import /etc/anchorhold/values.yaml",
 		"anchorhold policy import /etc/anchorhold/policy.yaml",
+		"anchorhold audit checkpoint --out " + keptDir + "/rounds",
 	} {
 		if _, err := sh("%s %s", c, operator); err != nil {
 			return "", err

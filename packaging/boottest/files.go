@@ -6,6 +6,7 @@ unlock: {credential: broker.kek}
 operator: {socket: /run/anchorhold-broker/operator.sock}
 software_tee_root: /etc/anchorhold/software-tee.pem
 rounds:
+  checkpoint: ` + keptDir + `/rounds
   privacy: {max_epsilon: 20, delta: 0.00001, minimum_cohort: 2, without_noise: nothing is decrypted here, allow_software_tee: true}
 `
 

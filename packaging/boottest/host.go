@@ -181,6 +181,7 @@ func (h *host) install(ctx context.Context) error {
 			files[u] = filepath.Join("usr/lib/systemd/system", filepath.Base(u))
 		}
 	}
+	files["systemd/anchorhold-broker.service.d/checkpoint.conf.example"] = "etc/systemd/system/anchorhold-broker.service.d/checkpoint.conf"
 	pages, err := filepath.Glob(filepath.Join("docs", "*.md"))
 	if err != nil {
 		return err
@@ -281,7 +282,10 @@ func (h *host) makeMaterial(ctx context.Context) error {
 			return err
 		}
 	}
-	for path, owner := range map[string]string{"/var/lib/anchorhold/broker": "anchorhold-broker", "/var/lib/anchorhold/agent": "anchorhold-agent", "/etc/anchorhold/aggregator.key": "anchorhold-aggregator"} {
+	if err := os.MkdirAll(h.path(keptDir), 0o755); err != nil {
+		return err
+	}
+	for path, owner := range map[string]string{"/var/lib/anchorhold/broker": "anchorhold-broker", keptDir: "anchorhold-broker", "/var/lib/anchorhold/agent": "anchorhold-agent", "/etc/anchorhold/aggregator.key": "anchorhold-aggregator"} {
 		if _, err := command(ctx, "chroot", h.root, "chown", "-R", owner+":"+owner, path); err != nil {
 			return err
 		}

@@ -180,3 +180,45 @@ func TestWorkersAreApartFromTheAgent(t *testing.T) {
 		}
 	}
 }
+
+// A broker that was down for five starts on a full disk stayed down when there was room again.
+func TestWhatOthersDependOnIsTriedForEver(t *testing.T) {
+	for _, name := range []string{"broker", "aggregator"} {
+		text, err := os.ReadFile(filepath.Join("..", "anchorhold-"+name+".service"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"StartLimitIntervalSec=0", "Restart=on-failure"} {
+			if !strings.Contains(string(text), "\n"+line+"\n") {
+				t.Errorf("%s lacks the line %q", name, line)
+			}
+		}
+	}
+}
+
+// A broker that was configured as the page said did not start: its unit hides the place.
+func TestPagesNameNoFileThatUnitsHide(t *testing.T) {
+	unit, err := os.ReadFile(filepath.Join("..", "anchorhold-broker.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := regexp.MustCompile(`(?m)^InaccessiblePaths=(.*)$`).FindSubmatch(unit)
+	if hidden == nil {
+		t.Fatal("the unit hides nothing")
+	}
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path := range strings.FieldsSeq(string(hidden[1])) {
+			if dir := strings.TrimPrefix(path, "-") + "/"; regexp.MustCompile(`(^|[^\w/.])` + dir).Match(text) {
+				t.Errorf("%s names a file below %s", filepath.Base(page), dir)
+			}
+		}
+	}
+}
