@@ -29,7 +29,7 @@ func probed(api string) []string {
 	if api == "legacy" {
 		return []string{"fit", "evaluate-legacy", "get_parameters", "get_properties"}
 	}
-	return []string{"train", "train.special", "train.second", "train.returned", "train.failing", "evaluate", "evaluate.special", "evaluate.failing", "query", "query.special"}
+	return []string{"train", "train.special", "train.second", "train.returned", "train.failing", "train.coded", "evaluate", "evaluate.special", "evaluate.failing", "query", "query.special"}
 }
 
 // probe is a step: every type of message to the clients of one API. Protected ones answer

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from anchorhold_flower import Withheld
+
 from . import task
 
 unprotected = ClientApp()
@@ -52,6 +54,12 @@ def second(message: Message, context: Context) -> Message:
 def failing(message: Message, context: Context) -> Message:
     _, change, _, _ = learn(message, context)
     raise RuntimeError(change.tobytes().hex())
+
+
+@unprotected.train("coded")
+def coded(message: Message, context: Context) -> Message:
+    _, change, _, _ = learn(message, context)
+    raise Withheld(change.tobytes().hex(), change.tobytes().hex())
 
 
 @unprotected.train("returned")

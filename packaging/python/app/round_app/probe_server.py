@@ -17,11 +17,11 @@ from .rounds import rounds_of
 # train and evaluate are the other runs'; here they are for clients without protection.
 KINDS = {
     ("message", True): (
-        "train.special", "train.second", "train.returned", "train.failing", "train.absent", "evaluate.special", "evaluate.failing",
+        "train.special", "train.second", "train.returned", "train.failing", "train.coded", "train.absent", "evaluate.special", "evaluate.failing",
         "query", "query.special", "system", "reconnect",
     ),
     ("message", False): (
-        "train", "train.special", "train.second", "train.returned", "train.failing", "evaluate", "evaluate.special", "evaluate.failing",
+        "train", "train.special", "train.second", "train.returned", "train.failing", "train.coded", "evaluate", "evaluate.special", "evaluate.failing",
         "query", "query.special",
     ),
     ("legacy", True): ("train.special", "evaluate.special", "query", "system", "reconnect", "get_parameters", "get_properties"),
