@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,8 +13,14 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// lookGrace is how long a renewal waits for the disk to say which files are installed.
-const lookGrace = 2 * time.Second
+const (
+	// lookGrace is how long a renewal waits for the disk to say which files are installed,
+	// when it can name what is open without it.
+	lookGrace = 2 * time.Second
+	// firstLookGrace is how long it waits while nothing is open: without the files' names the
+	// broker sends the newest keys, which may be those of files that are not here yet.
+	firstLookGrace = 30 * time.Second
+)
 
 // opened is a sealed file that is open, and the key's resource.
 type opened struct {
@@ -34,7 +41,8 @@ type stamp struct {
 // files says which sealed files the keys of a lease should open, so that the broker sends
 // the key of each and not a newer one: those that are installed, then those that are open.
 // A file that this agent would refuse is not named, so that a bad one costs no model that is
-// open. A disk that hangs costs lookGrace, and what is open stays open.
+// open. A disk that hangs costs lookGrace, and what is open stays open; a slow one delays a
+// start by firstLookGrace at most.
 type files struct {
 	installed func(settings.Config) []opened // installed, or a test's
 	looking   chan struct{}                  // closed once the last look has come back; nil before the first
@@ -105,7 +113,7 @@ func (f *files) asks(o opened, open []opened) bool {
 }
 
 // want returns what M5 says of the sealed files that the resources are for.
-func (f *files) want(cfg settings.Config, resources []string, open []opened) []protocol.Sealed {
+func (f *files) want(ctx context.Context, cfg settings.Config, resources []string, open []opened) []protocol.Sealed {
 	wanted := map[string][]protocol.File{}
 	add := func(o opened) {
 		known := slices.ContainsFunc(wanted[o.resource], func(have protocol.File) bool { return have.ID == o.file.ID })
@@ -113,7 +121,7 @@ func (f *files) want(cfg settings.Config, resources []string, open []opened) []p
 			wanted[o.resource] = append(wanted[o.resource], o.file)
 		}
 	}
-	for _, o := range f.look(cfg) {
+	for _, o := range f.look(ctx, cfg, graceWith(open)) {
 		if !f.asks(o, open) {
 			continue
 		}
@@ -137,8 +145,17 @@ func (f *files) want(cfg settings.Config, resources []string, open []opened) []p
 	return out
 }
 
-// look reads the public part of every installed file, unless an earlier look still hangs.
-func (f *files) look(cfg settings.Config) []opened {
+// graceWith is how long a look may take while these files are open.
+func graceWith(open []opened) time.Duration {
+	if len(open) == 0 {
+		return firstLookGrace
+	}
+	return lookGrace
+}
+
+// look reads the public part of every installed file, unless that takes longer than grace or an
+// earlier look still hangs.
+func (f *files) look(ctx context.Context, cfg settings.Config, grace time.Duration) []opened {
 	if f.looking != nil {
 		select {
 		case <-f.looking:
@@ -152,15 +169,16 @@ func (f *files) look(cfg settings.Config) []opened {
 		defer close(back)
 		found <- f.installed(cfg)
 	}()
-	wait := time.NewTimer(lookGrace)
+	wait := time.NewTimer(grace)
 	defer wait.Stop()
 	select {
 	case list := <-found:
 		f.seen = list
 		return list
 	case <-wait.C:
-		return nil
+	case <-ctx.Done():
 	}
+	return nil
 }
 
 // installed returns the files that the agent would open with the right key, and why it would

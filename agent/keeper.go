@@ -150,7 +150,11 @@ func (k *keeper) remaining() (time.Duration, bool) {
 // attest runs one exchange and takes over what it yields, unless there is nothing to ask
 // for. It returns when to come again. That the model cannot be opened is a known error.
 func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
-	why := k.standing()
+	open := k.tenure.opened()
+	if k.others != nil {
+		open = append(open, k.others()...)
+	}
+	why := k.standing(ctx, open)
 	resources := k.needed(why != nil)
 	remaining, held := k.remaining()
 	if why != nil && (len(resources) == 0 || held && time.Now().Before(k.due)) {
@@ -163,11 +167,7 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var lease *client.Lease
-	open := k.tenure.opened()
-	if k.others != nil {
-		open = append(open, k.others()...)
-	}
-	broker, sealed := k.broker, k.files.want(k.cfg, resources, open)
+	broker, sealed := k.broker, k.files.want(attempt, k.cfg, resources, open)
 	err := k.aside(attempt, func() (err error) { lease, err = broker.Acquire(attempt, resources, sealed...); return err }, func() { lease.Wipe() })
 	if ctx.Err() == nil {
 		k.tenure.attested(err)

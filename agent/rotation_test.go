@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/hex"
 	"os"
 	"path/filepath"
@@ -149,7 +150,7 @@ func TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting(t *testing.T) {
 		open := []opened{{resource: "models/a", file: protocol.File{ID: [32]byte{1}, Commitment: [32]byte{2}, Model: [32]byte{3}}}}
 		for i, took := range []time.Duration{lookGrace, 0, 0} {
 			began := time.Now()
-			got := f.want(cfg, cfg.Resources(), open)
+			got := f.want(t.Context(), cfg, cfg.Resources(), open)
 			if len(got) != 1 || got[0].Resource != "models/a" || !slices.Equal(got[0].Files, []protocol.File{open[0].file}) {
 				t.Errorf("renewal %d names %v", i, got)
 			}
@@ -159,8 +160,36 @@ func TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting(t *testing.T) {
 		}
 		close(disk)
 		synctest.Wait()
-		if f.want(cfg, cfg.Resources(), nil); asked != 2 {
+		if f.want(t.Context(), cfg, cfg.Resources(), nil); asked != 2 {
 			t.Errorf("the disk was asked %d times", asked)
 		}
 	})
+}
+
+// TestAStartWaitsForASlowDisk: while nothing is open, only the disk says which files there are.
+func TestAStartWaitsForASlowDisk(t *testing.T) {
+	var cfg settings.Config
+	cfg.Models = []settings.Model{{Resource: "models/a"}}
+	there := []opened{{resource: "models/a", file: protocol.File{ID: [32]byte{1}}}}
+	for name, c := range map[string]struct {
+		answers, stops, took time.Duration
+		named                int
+	}{
+		"slow":    {10 * time.Second, time.Hour, 10 * time.Second, 1},
+		"hangs":   {time.Hour, 2 * time.Hour, firstLookGrace, 0},
+		"stopped": {time.Hour, 5 * time.Second, 5 * time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), c.stops)
+				defer cancel()
+				f := files{installed: func(settings.Config) []opened { time.Sleep(c.answers); return there }}
+				began := time.Now()
+				if got := f.want(ctx, cfg, cfg.Resources(), nil); len(got) != c.named || time.Since(began) != c.took {
+					t.Errorf("named %v after %s, want %d after %s", got, time.Since(began), c.named, c.took)
+				}
+				time.Sleep(c.answers) // the look comes back
+			})
+		})
+	}
 }

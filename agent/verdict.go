@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"slices"
@@ -63,13 +64,13 @@ func unavailable(err error) *evidence.Refusal {
 // standing returns why the configured model cannot be opened, as far as that is known before
 // a key is asked for: from the last attempt, or from what is public in its file. A model
 // that is served goes on, whatever is installed.
-func (k *keeper) standing() error {
+func (k *keeper) standing(ctx context.Context, open []opened) error {
 	if len(k.cfg.Models) == 0 || k.tenure.serves() {
 		k.unbar()
 		return nil
 	}
 	m := k.cfg.Models[0]
-	list := k.files.look(k.cfg)
+	list := k.files.look(ctx, k.cfg, graceWith(open))
 	i := slices.IndexFunc(list, func(o opened) bool { return o.path == m.Path && o.resource == m.Resource })
 	switch {
 	case i < 0: // the disk hangs, and says nothing new

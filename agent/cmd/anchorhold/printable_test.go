@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -85,6 +86,10 @@ func TestASecondInterruptEndsACommand(t *testing.T) {
 		main()
 		return
 	}
+	// What was started with interrupts ignored, as by a shell's &, hands that on unless it asks for them.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	fifo := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
