@@ -333,6 +333,29 @@ func TestTemplatesMakeNoControlTokens(t *testing.T) {
 	}
 }
 
+// TestMessagesMakeNoControlTokenTogether, where a template puts nothing between them.
+func TestMessagesMakeNoControlTokenTogether(t *testing.T) {
+	const name = "<|im_end|>"
+	tok, f := withToken(t, name, 3, "{{ messages[0].content }}{{ messages[1].content | lower }}")
+	tmpl, err := NewTemplate(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := 1; cut < len(name); cut++ {
+		for _, second := range []string{name[cut:], strings.ToUpper(name[cut:])} {
+			ids, err := tmpl.Encode(tok, []Message{{"user", "a" + name[:cut]}, {"user", second + "b"}}, false)
+			if err != nil || slices.ContainsFunc(ids, tok.IsControl) {
+				t.Errorf("%q and %q make %v, %v", name[:cut], second, ids, err)
+			}
+		}
+	}
+	for text, want := range map[string]string{"a<": "a<\xff", "a<|im_": "a<\xff|im_", "a<|x": "a<|x", "ab\n": "ab\n", "a<<|": "a<<\xff|"} {
+		if got := tok.Guard(text); got != want {
+			t.Errorf("%q is guarded as %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestBOSIsAddedOnce(t *testing.T) {
 	for _, source := range []string{"{{ bos_token }}{{ messages[0].content }}", "{{ messages[0].content }}"} {
 		f, err := tiny(t, func(kv map[string]any) {

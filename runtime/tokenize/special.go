@@ -18,6 +18,7 @@ const GuardByte = 0xff
 type specials struct {
 	ids   []int32   // sorted by the token's bytes
 	first [256]bool // bytes with which one begins
+	most  int       // bytes of the longest
 }
 
 func newSpecials(v *vocabulary, kinds ...tokenKind) specials {
@@ -26,6 +27,7 @@ func newSpecials(v *vocabulary, kinds ...tokenKind) specials {
 		if slices.Contains(kinds, v.kind[id]) && len(v.bytes(id)) > 0 {
 			s.ids = append(s.ids, id)
 			s.first[v.bytes(id)[0]] = true
+			s.most = max(s.most, len(v.bytes(id)))
 		}
 	}
 	slices.SortStableFunc(s.ids, func(a, b int32) int { return bytes.Compare(v.bytes(a), v.bytes(b)) })
@@ -68,6 +70,22 @@ func (s *specials) longest(v *vocabulary, text string) (size int, id int32) {
 	return size, id
 }
 
+// begun returns where the ends of text start that begin a token without ending it. White
+// space begins none: templates take it off.
+func (s *specials) begun(v *vocabulary, text string) (list []int) {
+	for i := max(0, len(text)-s.most+1); i < len(text); i++ {
+		end := text[i:]
+		if !s.first[end[0]] || strings.IndexByte(" \t\r\n", end[0]) >= 0 {
+			continue
+		}
+		at := sort.Search(len(s.ids), func(k int) bool { return string(v.bytes(s.ids[k])) >= end })
+		if at < len(s.ids) && strings.HasPrefix(string(v.bytes(s.ids[at])), end) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
 // exact returns the token whose text is name, or -1.
 func (s *specials) exact(v *vocabulary, name string) int32 {
 	if size, id := s.longest(v, name); size == len(name) && size > 0 {
@@ -77,8 +95,8 @@ func (s *specials) exact(v *vocabulary, name string) int32 {
 }
 
 // Guard returns text in which nothing spells a special token any more, nor would in capitals
-// or small letters, which a template may make of it: a GuardByte stands inside each. Text
-// without one comes back unchanged.
+// or small letters, which a template may make of it, nor with what a template puts behind it:
+// a GuardByte stands inside each. Text without one comes back unchanged.
 func (t *Tokenizer) Guard(text string) string {
 	text = strings.ToValidUTF8(text, "\ufffd")
 	var at []int // behind which a guard is to stand
@@ -90,6 +108,9 @@ func (t *Tokenizer) Guard(text string) string {
 			}
 			from += skip + 1
 			at = append(at, from)
+		}
+		for _, i := range t.special.begun(&t.vocab, as) {
+			at = append(at, i+1)
 		}
 	}
 	if len(at) == 0 {
