@@ -88,6 +88,7 @@ type daemon struct {
 	differs     []string  // in what the store is older than the audit log; of a reason in writing
 	policies    *operator.Policies
 	roundStore  rounds.Store
+	unreached   error // the rounds' database, at the start
 	chips       chips
 	kept        *aside        // where the file of rounds.checkpoint is read and written
 	keeping     chan struct{} // holds whoever brings that file up to date
@@ -124,7 +125,7 @@ func Check(o Options) error {
 	if err == nil {
 		err = guests.Close()
 	}
-	return errors.Join(err, d.close())
+	return errors.Join(d.unreached, err, d.close())
 }
 
 func open(o Options) (d *daemon, err error) {

@@ -115,7 +115,16 @@ func (d *daemon) openRoundStore() (rounds.Store, error) {
 	defer keybuf.Wipe(dsn)
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	return rounds.OpenPostgres(ctx, strings.TrimSpace(string(dsn)))
+	store, err := rounds.OpenPostgres(ctx, strings.TrimSpace(string(dsn)))
+	switch {
+	case errors.Is(err, rounds.ErrUnreachable):
+		// Models are released without it, and their guests must not wait for it.
+		d.unreached = fmt.Errorf("rounds.postgres: %w", err)
+		d.opts.Logger.Error("the rounds' database cannot be reached: until it answers, no round is opened or ended and no round's key released; all else is served", "err", err)
+	case err != nil:
+		return nil, err
+	}
+	return store, nil
 }
 
 // roundSigner is the active epoch with the highest number.

@@ -440,3 +440,34 @@ func TestAccountsOfAConfigurationAreRead(t *testing.T) {
 		t.Errorf("%v, %v", former, err)
 	}
 }
+
+// TestModelsAreReleasedWithoutTheRoundsDatabase: a broker that starts while it is away serves
+// all but rounds, says so, and a check fails.
+func TestModelsAreReleasedWithoutTheRoundsDatabase(t *testing.T) {
+	s := releasing(t)
+	s.options.Config.Rounds.Privacy = rounds.Policy{MaxEpsilon: 3, Delta: 1e-5, WithoutNoise: "a test"}
+	s.options.Config.Rounds.Postgres = "rounds.dsn"
+	credential, nowhere := s.options.Credential, t.TempDir()
+	s.options.Credential = func(name string) ([]byte, error) {
+		if name == "rounds.dsn" {
+			return []byte("host=" + nowhere + " user=nobody dbname=none"), nil
+		}
+		return credential(name)
+	}
+	if err := Check(s.options); !errors.Is(err, rounds.ErrUnreachable) {
+		t.Errorf("a check says %v", err)
+	}
+	op, address, stop := s.run(t)
+	defer stop()
+	l, err := s.client(t, address).Acquire(t.Context(), []string{"models/a"})
+	if err != nil {
+		t.Fatalf("no model without the rounds' database: %v", err)
+	}
+	l.Wipe()
+	if _, err := op.Rounds(t.Context()); err == nil {
+		t.Error("rounds are listed without their database")
+	}
+	if !strings.Contains(s.log.String(), "the rounds' database cannot be reached") {
+		t.Errorf("nothing says so:\n%s", s.log)
+	}
+}

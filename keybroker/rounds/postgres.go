@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,8 +25,14 @@ const ReasonDatabase evidence.Reason = "round-database-refused"
 // itself refuses to remove or rewrite a charge.
 type Postgres struct{ pool *pgxpool.Pool }
 
+// ErrUnreachable means that the database did not answer. One that answers and is refused is
+// another matter.
+var ErrUnreachable = errors.New("the rounds' database cannot be reached")
+
 // OpenPostgres connects and brings the schema up to date. The database is reached
 // over a unix socket, or over TLS 1.3 with its name verified (sslmode=verify-full).
+// With ErrUnreachable it returns a store all the same: what is asked of it fails until
+// the database answers, and the schema is brought up to date then.
 func OpenPostgres(ctx context.Context, dsn string) (*Postgres, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -34,16 +41,38 @@ func OpenPostgres(ctx context.Context, dsn string) (*Postgres, error) {
 	if err := authenticated(cfg.ConnConfig); err != nil {
 		return nil, err
 	}
-	cfg.AfterConnect = checkDurable
+	var migrated atomic.Bool
+	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		err := checkDurable(ctx, c)
+		if err == nil && !migrated.Load() {
+			if err = migrate(ctx, c); err == nil {
+				migrated.Store(true)
+			}
+		}
+		return err
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("rounds database: %w", err)
 	}
-	if err := migrate(ctx, pool); err != nil {
+	switch err := pool.Ping(ctx); {
+	case err == nil:
+		return &Postgres{pool}, nil
+	case unreachable(err):
+		return &Postgres{pool}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	default:
 		pool.Close()
 		return nil, fmt.Errorf("rounds database: %w", err)
 	}
-	return &Postgres{pool}, nil
+}
+
+// unreachable tells a database that is away, or not ready yet, from one that refuses.
+func unreachable(err error) bool {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return answer.Code == "57P03" // cannot_connect_now: it starts or recovers
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return connecting || errors.Is(err, context.DeadlineExceeded)
 }
 
 // authenticated refuses every way to the database, the alternatives too, on which

@@ -1,6 +1,7 @@
 package rounds
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("LocksEnd", func(t *testing.T) { locksEnd(t, s) })
 	t.Run("PutBack", func(t *testing.T) { putBack(t, s) })
 	t.Run("ServerCrashes", func(t *testing.T) { serverCrashes(t, s) })
+	t.Run("ServerIsAway", func(t *testing.T) { serverIsAway(t, s) })
 	t.Run("ForgetfulServerIsRefused", func(t *testing.T) { forgetfulServer(t, s) })
 }
 
@@ -59,6 +61,36 @@ func newerSchema(t *testing.T, s *server) {
 	}
 	_, err := OpenPostgres(t.Context(), s.dsn(schema))
 	wantReason(t, "a schema to come", err, ReasonStore)
+}
+
+// A broker that starts while its database is away serves all else, and rounds once it answers:
+// a new schema is made, and a newer one refused, then.
+func serverIsAway(t *testing.T, s *server) {
+	fresh, newer := s.schema(t), s.schema(t)
+	if err := s.open(t, newer).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.connect(t, newer).Exec(t.Context(), "INSERT INTO fed_schema (version) VALUES (1000)"); err != nil {
+		t.Fatal(err)
+	}
+	s.stop(t, syscall.SIGQUIT)
+	var stores []Store
+	for _, schema := range []string{fresh, newer} {
+		p, err := OpenPostgres(t.Context(), s.dsn(schema))
+		if p == nil || !errors.Is(err, ErrUnreachable) {
+			t.Fatalf("opened while the server is away: %v, %v", p, err)
+		}
+		defer p.Close()
+		if err := p.Create(t.Context(), record(1)); err == nil {
+			t.Error("a server that is away created a round")
+		}
+		stores = append(stores, p)
+	}
+	s.start(t)
+	if err := stores[0].Create(t.Context(), record(1)); err != nil {
+		t.Errorf("once it answers: %v", err)
+	}
+	wantReason(t, "a schema to come", stores[1].Create(t.Context(), record(1)), ReasonStore)
 }
 
 // chargedStore has two rounds that were charged.
@@ -309,7 +341,11 @@ func TestDatabaseIsAuthenticated(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v", err)
 	}
-	if _, err := OpenPostgres(t.Context(), "postgres:///x?"+url.Values{"host": {t.TempDir()}}.Encode()); err == nil {
+	p, err := OpenPostgres(t.Context(), "postgres:///x?"+url.Values{"host": {t.TempDir()}}.Encode())
+	if p != nil {
+		defer p.Close()
+	}
+	if !errors.Is(err, ErrUnreachable) {
 		t.Errorf("opened without a server: %v", err)
 	}
 }
