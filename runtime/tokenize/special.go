@@ -100,7 +100,10 @@ func (s *specials) exact(v *vocabulary, name string) int32 {
 func (t *Tokenizer) Guard(text string) string {
 	text = strings.ToValidUTF8(text, "\ufffd")
 	var at []int // behind which a guard is to stand
-	for _, as := range []string{text, jinja.Upper(text), jinja.Lower(text)} {
+	for i, as := range []string{text, jinja.Upper(text), jinja.Lower(text)} {
+		if i > 0 && as == text {
+			continue // was looked through
+		}
 		for from := 0; ; {
 			skip, size, _ := t.special.next(&t.vocab, as[from:])
 			if size == 0 {
