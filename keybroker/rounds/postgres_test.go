@@ -24,6 +24,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("NewerSchemaIsRefused", func(t *testing.T) { newerSchema(t, s) })
 	t.Run("DatabaseKeepsCharges", func(t *testing.T) { databaseKeeps(t, s) })
 	t.Run("RoleThatMayNotAlter", func(t *testing.T) { lesserRole(t, s) })
+	t.Run("AdmissionReadsByIndex", func(t *testing.T) { readsByIndex(t, s) })
 	t.Run("LossIsNoticed", func(t *testing.T) { lossIsNoticed(t, s) })
 	t.Run("CommitsAreDurable", func(t *testing.T) { commitsAreDurable(t, s) })
 	t.Run("LocksEnd", func(t *testing.T) { locksEnd(t, s) })
@@ -120,6 +121,41 @@ func databaseKeeps(t *testing.T, s *server) {
 	}
 	if list, err := store.Charges(t.Context(), "test"); err != nil || len(list) != 2 {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// One connection that admits a whole cohort, one contribution after the other, reads what it
+// asks for and not the list: also where its statements were planned while the list was empty, and no
+// statistics were gathered since. The server counts the rows.
+func readsByIndex(t *testing.T, s *server) {
+	const cohort = 400
+	schema := s.schema(t)
+	c := s.connect(t, schema)
+	store, err := OpenPostgres(t.Context(), s.dsn(schema)+"&pool_max_conns=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(t.Context(), "ALTER TABLE fed_members SET (autovacuum_enabled = off)"); err != nil {
+		t.Fatal(err)
+	}
+	create(t, store, record(1))
+	for i := range cohort {
+		if got, err := store.Admit(t.Context(), record(1).ID, []Member{member(i)}, Places{PerGuest: 1, Maximum: cohort}); err != nil || got[0] != nil {
+			t.Fatal(got, err)
+		}
+	}
+	if err := store.Close(); err != nil { // a connection that ends has told what it read
+		t.Fatal(err)
+	}
+	var added, read int64
+	for added < cohort { // it ends a moment after its client
+		if err := c.QueryRow(t.Context(), `SELECT seq_tup_read + (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes i WHERE i.relid = t.relid), n_tup_ins
+			FROM pg_stat_user_tables t WHERE schemaname = $1 AND relname = 'fed_members'`, schema).Scan(&read, &added); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read > 32*cohort {
+		t.Errorf("%d rows of the list and its indexes were read for %d contributions", read, cohort)
 	}
 }
 

@@ -82,9 +82,14 @@ func digestBytes(list []federation.Digest) [][]byte {
 	return out
 }
 
+// planned has the server plan a query for the digests that are asked for, each time. Of a
+// statement that it keeps it keeps the plan, too, made when the list was empty: by the index that
+// begins with the round alone, and all of its list.
+const planned = pgx.QueryExecModeCacheDescribe
+
 // listed returns the members whose column has one of some digests. The column is one of ours.
 func (p *Postgres) listed(ctx context.Context, q querier, id federation.ID, column string, of []federation.Digest) ([]Member, error) {
-	rows, err := q.Query(ctx, "SELECT member FROM fed_members WHERE round = $1 AND "+column+" = ANY($2)", id[:], digestBytes(of))
+	rows, err := q.Query(ctx, "SELECT member FROM fed_members WHERE round = $1 AND "+column+" = ANY($2)", planned, id[:], digestBytes(of))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +151,7 @@ func (p *Postgres) roster(ctx context.Context, tx pgx.Tx, id federation.ID, some
 			l.know(m)
 		}
 	}
-	rows, err := tx.Query(ctx, "SELECT chip, count(*) FROM fed_members WHERE round = $1 AND chip = ANY($2) GROUP BY chip", id[:], digestBytes(columns["chip"]))
+	rows, err := tx.Query(ctx, "SELECT chip, count(*) FROM fed_members WHERE round = $1 AND chip = ANY($2) GROUP BY chip", planned, id[:], digestBytes(columns["chip"]))
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +167,7 @@ func (p *Postgres) roster(ctx context.Context, tx pgx.Tx, id federation.ID, some
 		return nil, err
 	}
 	// Places are given in order and never again while a round is open: the last is the number.
-	err = tx.QueryRow(ctx, "SELECT coalesce(max(n), 0) FROM fed_members WHERE round = $1", id[:]).Scan(&n)
+	err = tx.QueryRow(ctx, "SELECT coalesce(max(n), 0) FROM fed_members WHERE round = $1", planned, id[:]).Scan(&n)
 	l.n = uint64(n)
 	return l, err
 }
