@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -31,6 +32,7 @@ type Budget struct {
 	held    []*Held // those that came in, in that order
 	line    []*Held // those that wait, by their numbers
 	numbers uint64  // given so far
+	settled time.Time
 }
 
 // NewBudget makes a budget of so many bytes, of which one request needs at most largest,
@@ -58,14 +60,9 @@ type Held struct {
 func (b *Budget) Used() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return sum(b.held, func(*Held) bool { return true })
-}
-
-func sum(list []*Held, counts func(*Held) bool) (bytes int64) {
-	for _, h := range list {
-		if counts(h) {
-			bytes += h.bytes
-		}
+	var bytes int64
+	for _, h := range b.held {
+		bytes += h.bytes
 	}
 	return bytes
 }
@@ -85,7 +82,9 @@ func (b *Budget) Reserve(ctx context.Context, uid uint32, n int64) (*Held, error
 			return h, nil
 		case <-again.C: // a body may have become slow
 			b.mu.Lock()
-			b.settle()
+			if time.Since(b.settled) >= b.grace/8 { // one of those that wait is enough
+				b.settle()
+			}
 			b.mu.Unlock()
 		case <-ctx.Done():
 			h.Release()
@@ -102,7 +101,7 @@ func (b *Budget) ask(uid uint32, n int64) (*Held, error) {
 		return nil, tooLarge(fmt.Sprintf("the request would take %d bytes of memory; one request gets %d (socket.memory_mb)", n, b.share))
 	}
 	h := &Held{budget: b, uid: uid, bytes: n, number: b.next(), in: make(chan struct{})}
-	if b.full(uid) && !b.room(b.held, b.line, h) {
+	if b.full(uid) && !b.fits(b.held, append(b.line, h))[len(b.line)] {
 		return nil, Busy(1, "as many requests as may are waiting for memory")
 	}
 	b.line = append(b.line, h)
@@ -127,68 +126,73 @@ func (b *Budget) full(uid uint32) bool {
 // fairPart is how many of the places one user may have.
 func fairPart(places int) int { return places - places/4 }
 
-// room says whether h may come in beside those that hold bytes, past those that wait ahead
-// of it.
-func (b *Budget) room(held, ahead []*Held, h *Held) bool {
-	if b.beyond(held, nil, h) || sum(held, func(*Held) bool { return true })+h.bytes > b.limit {
-		return false
-	}
-	for i, o := range ahead {
-		passed := sum(held, func(p *Held) bool { return p.number > o.number })
-		if passed+h.bytes+o.bytes > b.limit && !b.beyond(held, ahead[:i], o) {
-			return false
+// fits says of each of line, whose numbers grow, whether it may come in beside those that
+// hold bytes, past those that wait ahead of it. It looks at each of them once: it runs under
+// the lock that every request takes.
+func (b *Budget) fits(held, line []*Held) []bool {
+	fits, passed := make([]bool, len(line)), make([]int64, len(line))
+	all, own := int64(0), map[uint32]int64{}
+	last := slices.SortedFunc(slices.Values(held), func(x, y *Held) int { return cmp.Compare(y.number, x.number) })
+	for i, o := range slices.Backward(line) { // what came in past it
+		for ; len(last) > 0 && last[0].number > o.number; last = last[1:] {
+			all += last[0].bytes
 		}
+		passed[i] = all
 	}
-	return true
-}
-
-// beyond says whether a user's share has no room for h, because of what he holds or waits
-// for ahead of it.
-func (b *Budget) beyond(held, ahead []*Held, h *Held) bool {
-	own := func(o *Held) bool { return o.uid == h.uid }
-	return sum(held, own)+sum(ahead, own)+h.bytes > b.share
+	all = 0
+	for _, o := range held {
+		all += o.bytes
+		own[o.uid] += o.bytes
+	}
+	var kept int64 // the most that anybody ahead needs, with those that came in past it
+	ahead := map[uint32]int64{}
+	for i, o := range line {
+		fits[i] = own[o.uid]+o.bytes <= b.share && max(all, kept)+o.bytes <= b.limit
+		if own[o.uid]+ahead[o.uid]+o.bytes <= b.share {
+			kept = max(kept, passed[i]+o.bytes)
+		}
+		ahead[o.uid] += o.bytes
+	}
+	return fits
 }
 
 // settle follows a change: it lets in those that may come in, and has slow bodies give way
 // to those that then could. Who comes in may put another of its user's beyond the share, and
 // so out of a third one's way; hence it looks again.
 func (b *Budget) settle() {
-	for b.letIn() {
+	b.settled = time.Now()
+	for len(b.line) > 0 {
+		next := slices.Index(b.fits(b.held, b.line), true)
+		if next < 0 {
+			break
+		}
+		h := b.line[next]
+		b.line = slices.Delete(b.line, next, next+1)
+		b.held = append(b.held, h)
+		close(h.in)
 	}
 	var line, behind []*Held
+	own := map[uint32]int64{} // held, and waited for ahead
+	for _, h := range b.held {
+		own[h.uid] += h.bytes
+	}
 	for _, h := range b.line {
-		if b.beyond(b.held, line, h) {
+		if own[h.uid]+h.bytes > b.share {
 			h.number = b.next()
 			behind = append(behind, h)
 			continue
 		}
+		own[h.uid] += h.bytes
 		line = append(line, h)
 	}
 	b.line = append(line, behind...)
-	for i, h := range b.line {
-		b.evict(b.line[:i], h)
+	for b.evict() {
 	}
 }
 
-// letIn lets in, of those that wait, who may come in, and says whether anybody did.
-func (b *Budget) letIn() bool {
-	var left []*Held
-	for _, h := range b.line {
-		if b.room(b.held, left, h) {
-			b.held = append(b.held, h)
-			close(h.in)
-			continue
-		}
-		left = append(left, h)
-	}
-	came := len(left) < len(b.line)
-	b.line = left
-	return came
-}
-
-// evict cuts off bodies that have not arrived within the grace, if h comes in by that: no
-// more than it takes, the oldest first.
-func (b *Budget) evict(ahead []*Held, h *Held) {
+// evict cuts off bodies that have not arrived within the grace, if another comes in by that:
+// no more than the first such one takes, the oldest first. It says whether it cut any off.
+func (b *Budget) evict() bool {
 	var stay, slow []*Held
 	for _, o := range b.held {
 		switch {
@@ -199,17 +203,25 @@ func (b *Budget) evict(ahead []*Held, h *Held) {
 			stay = append(stay, o)
 		}
 	}
-	if !b.room(stay, ahead, h) {
-		return
+	if len(slow) == 0 {
+		return false
 	}
-	for _, o := range slices.Backward(slow) {
-		if with := append(stay, o); b.room(with, ahead, h) {
-			stay = with
+	with, without := b.fits(append(stay, slow...), b.line), b.fits(stay, b.line)
+	for i := range b.line {
+		if !without[i] || with[i] {
 			continue
 		}
-		o.slow = true
-		o.cut()
+		for _, o := range slices.Backward(slow) {
+			if all := append(stay, o); b.fits(all, b.line[:i+1])[i] {
+				stay = all
+				continue
+			}
+			o.slow = true
+			o.cut()
+		}
+		return true
 	}
+	return false
 }
 
 // Shrink gives back all but n bytes.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,6 +196,82 @@ func TestEachThatWaitsGetsRoomFromSlowBodiesAtOnce(t *testing.T) {
 	})
 }
 
+func sum(list []*Held, counts func(*Held) bool) (bytes int64) {
+	for _, h := range list {
+		if counts(h) {
+			bytes += h.bytes
+		}
+	}
+	return bytes
+}
+
+// beyond says whether a user's share has no room for h, because of what he holds or waits
+// for ahead of it.
+func beyond(b *Budget, held, ahead []*Held, h *Held) bool {
+	own := func(o *Held) bool { return o.uid == h.uid }
+	return sum(held, own)+sum(ahead, own)+h.bytes > b.share
+}
+
+// room is the rule as [Budget] words it.
+func room(b *Budget, held, ahead []*Held, h *Held) bool {
+	if beyond(b, held, nil, h) || sum(held, func(*Held) bool { return true })+h.bytes > b.limit {
+		return false
+	}
+	for i, o := range ahead {
+		passed := sum(held, func(p *Held) bool { return p.number > o.number })
+		if passed+h.bytes+o.bytes > b.limit && !beyond(b, held, ahead[:i], o) {
+			return false
+		}
+	}
+	return true
+}
+
+// crowded is a budget with so many that hold and that wait, drawn from r.
+func crowded(r *rand.Rand, held, line int) *Budget {
+	b := NewBudget(1000, 400, line, Grace)
+	one := func() *Held {
+		return &Held{budget: b, uid: uint32(r.IntN(4)), bytes: 1 + r.Int64N(1200/int64(held+1)), number: b.next(), in: make(chan struct{})}
+	}
+	for len(b.held) < held || len(b.line) < line {
+		if len(b.line) == line || len(b.held) < held && r.IntN(2) == 0 {
+			b.held = append(b.held, one())
+		} else {
+			b.line = append(b.line, one())
+		}
+	}
+	r.Shuffle(len(b.held), func(i, j int) { b.held[i], b.held[j] = b.held[j], b.held[i] })
+	return b
+}
+
+// TestWhoFitsIsWhomTheRuleLetsIn compares one pass over the line with the rule for each.
+func TestWhoFitsIsWhomTheRuleLetsIn(t *testing.T) {
+	both := map[bool]int{}
+	for seed := range uint64(500) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		b := crowded(r, r.IntN(8), 1+r.IntN(8))
+		for i, got := range b.fits(b.held, b.line) {
+			if want := room(b, b.held, b.line[:i], b.line[i]); got != want {
+				t.Errorf("seed %d: %v of the one at %d, the rule says %v", seed, got, i, want)
+			}
+			both[got]++
+		}
+	}
+	if len(both) != 2 || min(both[true], both[false]) < 100 {
+		t.Errorf("the cases are one-sided: %v", both)
+	}
+}
+
+// BenchmarkSettle is what a change costs under the lock of all, while 64 requests wait.
+func BenchmarkSettle(b *testing.B) {
+	crowd := crowded(rand.New(rand.NewPCG(1, 1)), 200, 64)
+	for _, h := range slices.Concat(crowd.held, crowd.line) {
+		h.bytes = 5 // the budget is full
+	}
+	for b.Loop() {
+		crowd.settle()
+	}
+}
+
 // TestABudgetKeepsItsRules checks, after each of many changes, that nothing is exceeded, that
 // nobody waits who may come in, and that in the end everybody has.
 func TestABudgetKeepsItsRules(t *testing.T) {
@@ -225,10 +302,10 @@ func TestABudgetKeepsItsRules(t *testing.T) {
 				}
 			}
 			for i, h := range b.line {
-				if b.room(b.held, b.line[:i], h) {
+				if room(b, b.held, b.line[:i], h) {
 					t.Errorf("%d bytes wait that may come in", h.bytes)
 				}
-				if passed := sum(b.held, func(o *Held) bool { return o.number > h.number }); passed+h.bytes > limit && !b.beyond(b.held, b.line[:i], h) {
+				if passed := sum(b.held, func(o *Held) bool { return o.number > h.number }); passed+h.bytes > limit && !beyond(b, b.held, b.line[:i], h) {
 					t.Errorf("%d bytes came in past %d", passed, h.bytes)
 				}
 			}
