@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -68,7 +69,11 @@ func (c *Client) ask(req *http.Request) (io.ReadCloser, error) {
 	s := new(silence)
 	res, err := c.http.Do(req.WithContext(context.WithValue(req.Context(), silenceKey{}, s)))
 	if err != nil {
-		return nil, fmt.Errorf("ask the broker: %w", c.patience.explain(err, s))
+		err = c.patience.explain(err, s)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+			err = fmt.Errorf("%w: %w", ErrCut, err)
+		}
+		return nil, fmt.Errorf("ask the broker: %w", err)
 	}
 	res.Body = patientBody{res.Body, c.patience, s}
 	if res.StatusCode == http.StatusOK {

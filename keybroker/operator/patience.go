@@ -17,6 +17,10 @@ import (
 // stopped or hangs, or what it waits for does. What was asked may be done or not.
 var ErrSilent = errors.New("the broker does not answer")
 
+// ErrCut means that a connection ended before the broker had answered: it was stopped, or gave
+// the place to another. What was asked may be done or not.
+var ErrCut = errors.New("the connection ended before the broker had answered")
+
 // Patience is how long a client waits for a broker.
 type Patience struct {
 	// Silence is how long nothing may be sent or come before the client gives up with

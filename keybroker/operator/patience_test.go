@@ -106,3 +106,22 @@ func TestAFullQueueIsSilence(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestABrokerThatEndsIsSaid: one that is killed while it does what was asked may have done it.
+func TestABrokerThatEndsIsSaid(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "op")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			head(c)
+			c.Close()
+		}
+	}()
+	if err := NewClient(path).RetireEpoch(t.Context(), 1); !errors.Is(err, ErrCut) || errors.Is(err, ErrSilent) {
+		t.Errorf("got %v, want %v", err, ErrCut)
+	}
+}

@@ -72,6 +72,9 @@ func explainBroker(err error, socket string) error {
 	if errors.Is(err, operator.ErrSilent) {
 		return namedError{reasonBrokerSilent, fmt.Errorf("%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell", socket, err)}
 	}
+	if errors.Is(err, operator.ErrCut) {
+		return namedError{reasonBrokerCut, fmt.Errorf("%s: %w: whether it did what was asked, anchorhold audit show tells once it runs again (systemctl status anchorhold-broker)", socket, err)}
+	}
 	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" {
 		return err // of a local file, or of a connection that stood
 	}

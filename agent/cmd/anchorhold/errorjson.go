@@ -26,6 +26,7 @@ const (
 const (
 	reasonAgentUnreachable  = "agent-unreachable"
 	reasonBrokerUnreachable = "broker-unreachable"
+	reasonBrokerCut         = "broker-cut-off"
 	reasonBrokerSilent      = "broker-unresponsive"
 	reasonInterrupted       = "interrupted"
 )
