@@ -149,14 +149,17 @@ func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || t.model.subject != k.Subject || !t.model.key.Equal(k.Key)
 }
 
-// hand says that long work and classifiers have had the keys of a lease, and what came of
-// it. It returns whether an error is no more than an [unserved].
+// hand says what came of giving long work and classifiers the keys of a lease. It returns
+// whether an error is no more than an [unserved].
 func (t *tenure) hand(lease *client.Lease, err error) bool {
+	why, only := errors.AsType[unserved](err)
+	_, kept := errors.AsType[notOpened](err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.handed = t.handed || t.lease == lease
-	why, only := errors.AsType[unserved](err)
-	if t.absent = nil; only {
+	if t.lease != lease || err != nil && !only && !kept { // classifiers were not asked, or it is over
+		return only
+	}
+	if t.handed, t.absent = true, nil; only {
 		t.absent = why
 	}
 	return only

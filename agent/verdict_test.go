@@ -297,6 +297,35 @@ func TestAReloadFailsForAClassifierThatIsNotServed(t *testing.T) {
 	})
 }
 
+// TestClassifiersThatHadNoKeysAreNotThere: an error before they were asked is the reason.
+func TestClassifiersThatHadNoKeysAreNotThere(t *testing.T) {
+	for name, c := range map[string]struct {
+		err      error
+		other    bool // it is of a lease that is over
+		ok, only bool
+	}{
+		"all is well":                {ok: true},
+		"one is not served":          {err: unserved{errors.New("damaged")}, ok: true, only: true},
+		"a version before is served": {err: notOpened{error: errors.New("damaged"), kept: true}, ok: true},
+		"long work did not begin":    {err: errors.New("no room")},
+		"of a lease before":          {other: true},
+	} {
+		tenure := newTenure(slog.New(slog.DiscardHandler))
+		lease := &client.Lease{TTL: time.Minute, Expires: time.Now().Add(time.Minute)}
+		if err := tenure.adopt(lease); err != nil {
+			t.Fatal(err)
+		}
+		of := lease
+		if c.other {
+			of = &client.Lease{}
+		}
+		if only := tenure.hand(of, c.err); only != c.only || (tenure.classifying() == nil) != c.ok || (tenure.unopened() != nil) != c.only {
+			t.Errorf("%s: %t, %v, %v", name, only, tenure.classifying(), tenure.unopened())
+		}
+		tenure.refuse(ReasonDraining, "the test is over")
+	}
+}
+
 // TestWhichErrorsLast names each kind.
 func TestWhichErrorsLast(t *testing.T) {
 	for name, tc := range map[string]struct {
