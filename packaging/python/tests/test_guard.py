@@ -25,6 +25,7 @@ except ImportError as missing:
 from anchorhold_fed import Agent, Refused
 from anchorhold_flower import ROUND_KEY, Settings, Withheld, anchorhold_mod, parse_metrics, protect
 from anchorhold_flower.records import CODES, NO_EXAMPLES, SUBMITTED, outcome_of
+from anchorhold_flower.guard import _OfAgent
 from fake_agent import FakeAgent
 
 ROUND = "ef" * 16
@@ -236,6 +237,26 @@ class GuardTest(unittest.TestCase):
         class Stop(BaseException):
             pass
 
+        class Evil(Withheld):
+            @property
+            def code(self):
+                raise ValueError(TEXT)
+
+            @code.setter
+            def code(self, value):
+                pass
+
+        class EvilArrays(ArrayRecord):
+            def __init__(self, failure):
+                super().__init__()
+                self.__dict__["failure"] = failure
+
+            def __iter__(self):
+                raise self.failure
+
+            def values(self):
+                raise self.failure
+
         class Odd:
             def has_error(self):
                 return True
@@ -245,13 +266,17 @@ class GuardTest(unittest.TestCase):
                 raise Withheld(TEXT, TEXT)
 
         for failure in (
-            Withheld(TEXT, TEXT), Withheld([TEXT], TEXT), Refused(TEXT, TEXT), ExceptionGroup(TEXT, [Withheld(TEXT, TEXT)]),
+            Withheld(TEXT, TEXT), Withheld([TEXT], TEXT), Withheld("metric-invalid", TEXT), _OfAgent(TEXT, TEXT), Evil(TEXT, TEXT), Refused(TEXT, TEXT), ExceptionGroup(TEXT, [Withheld(TEXT, TEXT)]),
             BaseExceptionGroup(TEXT, [Stop(TEXT)]), Stop(TEXT),
         ):
             with self.subTest(repr(failure)[:30]):
                 app = ClientApp()
                 app.train()(lambda *_, failure=failure: (_ for _ in ()).throw(failure))
                 self.refused("client-exception", app)
+        for failure in (Withheld(TEXT, TEXT), Evil(TEXT, TEXT), Stop(TEXT)):
+            with self.subTest(repr(failure)[:30], read="arrays"):
+                content = RecordDict({"arrays": EvilArrays(failure), "metrics": MetricRecord({"num-examples": 1})})
+                self.refused("client-exception", self.app(content))
         app = ClientApp()
         app.train()(lambda *_: Odd())
         self.refused("reply-invalid", app)

@@ -87,26 +87,33 @@ def guarded(message: Message, context: Context, call: ClientAppCallable, setting
     try:
         answer.content = _answer(message, context, call, settings)
         return answer
-    except Withheld as e:
-        # An app may raise Withheld as well, or return what raises it when it is read: of a
-        # code that is none of ours nothing leaves, and none is read twice.
-        code = e.code
-        if isinstance(e, _OfAgent) or type(code) is str and code in records.CODES:
-            log.error("%s: withheld from the server: %s: %s", kind, code, e, exc_info=e.__cause__)
-            refusal.error = Error(ErrorCode.MOD_FAILED_PRECONDITION, f"anchorhold: {code}")
-            return refusal
-        failed: BaseException = e
     except (KeyboardInterrupt, SystemExit):
         raise  # Flower ends the process, and tells the server only that it did
     except BaseException as e:
-        failed = e
-    log.error("%s: the client's exception; the server is told client-exception and nothing of this", kind, exc_info=failed)
+        if code := _code(e):
+            log.error("%s: withheld from the server: %s: %s", kind, code, e, exc_info=e.__cause__)
+            refusal.error = Error(ErrorCode.MOD_FAILED_PRECONDITION, f"anchorhold: {code}")
+            return refusal
+        log.error("%s: the client's exception; the server is told client-exception and nothing of this", kind, exc_info=e.__cause__ or e)
     refusal.error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "anchorhold: client-exception")
     return refusal
 
 
 class _OfAgent(Withheld):
     """A refusal of the agent, with the agent's own code."""
+
+
+class _AppFailed(Exception):
+    """What the app raised, whatever that is: it is the cause."""
+
+
+def _code(e: BaseException) -> str | None:
+    """The code of a refusal of ours. What the app returns may raise Withheld when it is
+    read, or what looks like it: of that nothing is called, and only our codes count."""
+    if type(e) not in (Withheld, _OfAgent):
+        return None
+    code = e.__dict__.get("code")
+    return code if type(code) is str and (type(e) is _OfAgent or code in records.CODES) else None
 
 
 def _answer(message: Message, context: Context, call: ClientAppCallable, settings: Settings | None) -> RecordDict:
@@ -131,7 +138,7 @@ def _train(message: Message, context: Context, call: ClientAppCallable, settings
     terms = _ask(lambda: settings.agent.round(asked.round_id))
     if terms.get("length") != asked.length:
         raise Withheld("round-mismatch", f"round {asked.round_id} takes {terms.get('length')} values, the model has {asked.length}")
-    result = records.read_trained(_content(call(message, context)), asked)
+    result = records.read_trained(_content(call, message, context), asked)
     released = _release(result.metrics, settings)
     if result.examples == 0:
         log.warning("no examples: nothing is submitted to round %s", asked.round_id)
@@ -148,14 +155,20 @@ def _evaluate(message: Message, context: Context, call: ClientAppCallable, setti
     if not named or legacy and "loss" not in named:
         needed = "loss" if legacy else "a metric"
         raise Withheld("metrics-not-named", f"an evaluation tells the server numbers about this node's data, and its configuration does not name {needed} (anchorhold-metrics)")
-    result = records.read_evaluated(_content(call(message, context)), legacy)
+    result = records.read_evaluated(_content(call, message, context), legacy)
     released = _release(result.metrics, settings)
     if not set(released) - {records.WEIGHT_KEY}:
         raise Withheld("metrics-not-named", "the app returned none of the metrics that the node's configuration names (anchorhold-metrics)")
     return records.evaluated_reply(legacy, result.examples > 0, released)
 
 
-def _content(reply: Message) -> RecordDict:
+def _content(call: ClientAppCallable, message: Message, context: Context) -> RecordDict:
+    try:
+        reply = call(message, context)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as e:
+        raise _AppFailed from e
     if type(reply) is not Message:
         raise Withheld("reply-invalid", f"the app returned {type(reply).__name__}, not a Message")
     if reply.has_error():
