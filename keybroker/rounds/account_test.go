@@ -2,6 +2,7 @@ package rounds
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/dp"
@@ -47,6 +48,9 @@ func TestLedgerByPrivacyLoss(t *testing.T) {
 		}
 		if r.Epsilon > 1 || r.Epsilon < 0.98 {
 			t.Fatalf("epsilon %g for 1", r.Epsilon)
+		}
+		if said, err := s.cfg.Log.Find(ctx, actionOpen, r.Resource()); err != nil || len(said) != 1 || !strings.HasSuffix(said[0].Detail, " delta 1e-05 add-remove") {
+			t.Errorf("the log says %+v, %v", said, err)
 		}
 		ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2)})
 		if err != nil {

@@ -79,3 +79,11 @@ func (st *Status) describe() error {
 	}
 	return nil
 }
+
+// spends is what the audit log says of a round's privacy.
+func spends(r federation.Round) string {
+	if r.Epsilon == 0 {
+		return "without noise"
+	}
+	return fmt.Sprintf("epsilon %g delta %g %s", r.Epsilon, r.Delta, federation.Adjacency)
+}

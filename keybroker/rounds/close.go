@@ -151,7 +151,7 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 		if _, _, err := s.afford(account, r); err != nil {
 			return nil, err
 		}
-		if err := s.note(ctx, id, "round-close", fmt.Sprintf("cohort %s of %d sum %s epsilon %g", cohort, len(c.Cohort), c.Sum, r.Epsilon)); err != nil {
+		if err := s.note(ctx, id, "round-close", fmt.Sprintf("cohort %s of %d sum %s %s", cohort, len(c.Cohort), c.Sum, spends(r))); err != nil {
 			return nil, err
 		}
 		return closeOver(rec, r, c, account.own)

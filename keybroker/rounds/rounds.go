@@ -330,7 +330,7 @@ func (s *Service) privacy(r *federation.Round) error {
 		}
 		m, err := s.cfg.Calibrate(r.Epsilon, r.Delta)
 		if err != nil {
-			return evidence.Refuse(ReasonSpec, "no noise gives epsilon %g at delta %g: %v", r.Epsilon, r.Delta, err)
+			return evidence.Refuse(ReasonSpec, "no noise gives epsilon %g (%s) at delta %g: %v", r.Epsilon, federation.Adjacency, r.Delta, err)
 		}
 		r.Noise.Multiplier = m
 	}
@@ -407,7 +407,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 			return nil, r, err
 		}
 	}
-	if err := s.tell(ctx, r.ID, actionOpen, fmt.Sprintf("model %s account %s set %s length %d cohort %d to %d epsilon %g", r.Model, r.Account, r.Set, r.Length, r.Minimum, r.Maximum, r.Epsilon)); err != nil {
+	if err := s.tell(ctx, r.ID, actionOpen, fmt.Sprintf("model %s account %s set %s length %d cohort %d to %d %s", r.Model, r.Account, r.Set, r.Length, r.Minimum, r.Maximum, spends(r))); err != nil {
 		return nil, r, err
 	}
 	if seed != nil {
