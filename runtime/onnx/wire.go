@@ -50,10 +50,13 @@ func (m message) each(f func(*message, field) error) error {
 	return nil
 }
 
+// damaged is the error of bytes that protowire does not read.
+func damaged(n int) error { return fmt.Errorf("truncated or damaged: %w", protowire.ParseError(n)) }
+
 func (m *message) next() (field, error) {
 	num, typ, n := protowire.ConsumeTag(m.rest)
 	if n < 0 {
-		return field{}, protowire.ParseError(n)
+		return field{}, damaged(n)
 	}
 	m.rest = m.rest[n:]
 	v := field{num: num, typ: typ}
@@ -72,7 +75,7 @@ func (m *message) next() (field, error) {
 		return v, fmt.Errorf("field %d has wire type %d, which ONNX does not use", num, typ)
 	}
 	if n < 0 {
-		return v, protowire.ParseError(n)
+		return v, damaged(n)
 	}
 	m.rest = m.rest[n:]
 	return v, nil
@@ -158,7 +161,7 @@ func (p *parser) ints(list []int64, v field) ([]int64, error) {
 	for b := v.bytes; len(b) > 0; {
 		x, n := protowire.ConsumeVarint(b)
 		if n < 0 {
-			return nil, protowire.ParseError(n)
+			return nil, damaged(n)
 		}
 		if err := p.spend(1); err != nil {
 			return nil, err

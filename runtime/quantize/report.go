@@ -43,8 +43,11 @@ const memory = 256 << 20
 // Compare runs test rows through the network and through the classifier as it is served.
 // answers are the right classes (ReadAnswers), or nil.
 func Compare(n *layers.Network, d *classifier.Description, p intnet.Parameters, test *Rows, answers []int) (*Report, error) {
-	if test.Width != n.Input.Len() || answers != nil && len(answers) != test.Len() {
-		return nil, fmt.Errorf("quantize: %d rows of %d values with %d answers, for a model of %d values", test.Len(), test.Width, len(answers), n.Input.Len())
+	if test.Width != n.Input.Len() {
+		return nil, fmt.Errorf("quantize: test rows have %d values, the model takes %d", test.Width, n.Input.Len())
+	}
+	if answers != nil && len(answers) != test.Len() {
+		return nil, fmt.Errorf("quantize: %d answers for %d test rows; want one for each", len(answers), test.Len())
 	}
 	budget := arena.NewBudget(memory)
 	m, err := classifier.New(d, p, budget)

@@ -225,7 +225,7 @@ func ReadAnswers(path string, n *layers.Network) ([]int, error) {
 	for i, name := range list {
 		at, ok := index[name]
 		if !ok {
-			return nil, fmt.Errorf("quantize: %s: row %d: %q is no class of the model", path, i, name)
+			return nil, fmt.Errorf("quantize: %s: answer %d: %q is no class of the model", path, i+1, name)
 		}
 		out[i] = at
 	}

@@ -73,8 +73,12 @@ func look(in io.ReaderAt, size int64) (*gguf.File, servable.Report, error) {
 	}
 	if err != nil {
 		detail := err.Error()
+		head := make([]byte, len(gguf.Magic))
+		n, _ := in.ReadAt(head, 0)
 		if _, sealed := chunkseal.Inspect(in, size); sealed == nil {
 			detail = "this file is sealed already; `anchorhold inspect` shows it. What can be checked is the GGUF file that it was made of"
+		} else if n == len(head) && string(head) != gguf.Magic {
+			detail += "; an ONNX file is known by its name, which ends in .onnx"
 		}
 		return nil, servable.Report{Findings: []servable.Finding{{Code: servable.CodeFormat, Name: "file", Detail: detail}}}, nil
 	}

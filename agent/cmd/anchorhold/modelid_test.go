@@ -143,10 +143,11 @@ func TestSealPrintsTheIDOfAClassifier(t *testing.T) {
 	key := make([]byte, chunkseal.KeySize)
 	rand.Read(key)
 	write(t, path("key"), string(key))
-	if _, status, err := run(t, "keygen", "publisher", "--out", path("publisher"), "--credential-file", path("key")); status != 0 {
+	write(t, path("credential"), strings.Repeat("c", 32))
+	if _, status, err := run(t, "keygen", "publisher", "--out", path("publisher"), "--credential-file", path("credential")); status != 0 {
 		t.Fatal(err)
 	}
-	seal := []string{"seal", model, "--calibration", rows, "--out", path("m.ahm"), "--key", path("key"), "--publisher", path("publisher"), "--credential-file", path("key"), "--name", "m", "--model-version", "1"}
+	seal := []string{"seal", model, "--calibration", rows, "--out", path("m.ahm"), "--key", path("key"), "--publisher", path("publisher"), "--credential-file", path("credential"), "--name", "m", "--model-version", "1"}
 	out, status, err := run(t, append(seal, "--json")...)
 	var sealed struct {
 		ModelID string `json:"model_id"`

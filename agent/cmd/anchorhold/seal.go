@@ -31,12 +31,12 @@ func newSeal(inv *invocation) *cobra.Command {
 tokenizer and chat template are all encrypted; 'anchorhold inspect' shows what
 stays public. The result appears under its name only when it is complete.
 
-An ONNX file becomes an INT8 classifier whose answers can be proven: scikit-learn's
-LogisticRegression, RidgeClassifier, LinearSVC and MLPClassifier (ReLU), alone or behind
-scalers, and PyTorch's dense and small convolutional networks with ReLU. docs/classifiers.md
-lists what exporters write, what is accepted, and why the rest is refused. Values outside
-the ranges of --calibration are clipped: seal says how many, warns from 1 %, and refuses
-more than 10 % of them for --test.
+An ONNX file, whose name ends in .onnx, becomes an INT8 classifier whose answers can be
+proven: scikit-learn's LogisticRegression, RidgeClassifier, LinearSVC and MLPClassifier
+(ReLU), alone or behind scalers, and PyTorch's dense and small convolutional networks with
+ReLU. docs/classifiers.md lists what exporters write, what is accepted, and why the rest is
+refused. Values outside the ranges of --calibration are clipped: seal says how many, warns
+from 1 %, and refuses more than 10 % of them for --test.
 
 A model is sealed only if agents compute it exactly as its file means it: each tensor,
 key that changes the result, tokenizer, template and type is honoured, or refused by
@@ -61,6 +61,9 @@ Exit status:
 				return err
 			}
 			opt.In = args[0]
+			if err := quantizer.check(c, opt.In); err != nil {
+				return err
+			}
 			key, err := readModelKey(keyFile)
 			if err != nil {
 				return err
@@ -71,6 +74,10 @@ Exit status:
 				return err
 			}
 			defer wipeUnlock(u)
+			// Guests get the model key; with it they would open the publisher's.
+			if u.Credential != nil && key.Equal(u.Credential) {
+				return usageError{errors.New("--key is the credential that protects the publisher's key: every guest that serves the model would have it; make a model key (anchorhold keygen model)")}
+			}
 			signer, err := identity.ReadKeyFile(publisher, u)
 			if err != nil {
 				return err
@@ -92,7 +99,7 @@ Exit status:
 				id = s.Root
 			}
 			if _, ok := errors.AsType[*servable.Error](err); ok {
-				return fmt.Errorf("%w: %w", errRefused, err)
+				return namedError{servable.Reason, fmt.Errorf("%w: %w", errRefused, err)}
 			}
 			if err != nil {
 				return err

@@ -31,13 +31,7 @@ type sealCheck struct {
 
 // checkFile says whether the file can be served, without key or output.
 func checkFile(c *cobra.Command, inv *invocation, path string) error {
-	var stray []string
-	for _, name := range []string{"out", "key", "publisher", "name", "model-version", "parameter-set", "calibration", "test", "answers", "allow-clipping"} {
-		if f := c.Flags().Lookup(name); f.Changed {
-			stray = append(stray, "--"+name)
-		}
-	}
-	if stray != nil {
+	if stray := given(c, append([]string{"out", "key", "publisher", "name", "model-version", "parameter-set"}, (*quantizing)(nil).flags()...)...); stray != nil {
 		return usageError{fmt.Errorf("--check seals nothing and takes no %s\nSee '%s --help'", strings.Join(stray, ", "), c.CommandPath())}
 	}
 	v := sealCheck{File: path, Kind: "language model", Findings: []servable.Finding{}, Notes: []servable.Note{}}

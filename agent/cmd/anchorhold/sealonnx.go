@@ -30,6 +30,33 @@ func (q *quantizing) add(c *cobra.Command) {
 	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf("seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration", 100*quantize.RefuseClipped))
 }
 
+// flags are the names of what add adds.
+func (*quantizing) flags() []string {
+	return []string{"calibration", "test", "answers", "allow-clipping"}
+}
+
+// check refuses flags that would be passed over.
+func (q *quantizing) check(c *cobra.Command, path string) error {
+	if stray := given(c, q.flags()...); stray != nil && !isONNX(path) {
+		return usageError{fmt.Errorf("%s: for ONNX files alone, and the name of %s does not end in .onnx\nSee '%s --help'", strings.Join(stray, ", "), path, c.CommandPath())}
+	}
+	if q.answers != "" && q.test == "" {
+		return usageError{fmt.Errorf("--answers needs --test, the rows that it has the right classes of\nSee '%s --help'", c.CommandPath())}
+	}
+	return nil
+}
+
+// given are those of the flags that the command line has.
+func given(c *cobra.Command, names ...string) []string {
+	var list []string
+	for _, name := range names {
+		if c.Flags().Lookup(name).Changed {
+			list = append(list, "--"+name)
+		}
+	}
+	return list
+}
+
 // quantized is a classifier and what is known of it.
 type quantized struct {
 	description *classifier.Description

@@ -26,7 +26,8 @@ type sealBench struct {
 func newSealBench(t *testing.T) *sealBench {
 	b := &sealBench{t: t, dir: t.TempDir()}
 	write(t, b.path("key"), strings.Repeat("k", chunkseal.KeySize))
-	expectRun(t, 0, "", "keygen", "publisher", "--out", b.path("publisher"), "--credential-file", b.path("key"))
+	write(t, b.path("credential"), strings.Repeat("c", 32))
+	expectRun(t, 0, "", "keygen", "publisher", "--out", b.path("publisher"), "--credential-file", b.path("credential"))
 	return b
 }
 
@@ -36,7 +37,7 @@ func (b *sealBench) seal(f w.Fixture, more ...string) (out string, status int, e
 	b.t.Helper()
 	b.n++
 	model := write(b.t, b.path(fmt.Sprintf("m%d.onnx", b.n)), string(f.Model()))
-	args := []string{"seal", model, "--out", b.path(fmt.Sprintf("m%d.ahm", b.n)), "--key", b.path("key"), "--publisher", b.path("publisher"), "--credential-file", b.path("key"), "--name", "m", "--model-version", "1"}
+	args := []string{"seal", model, "--out", b.path(fmt.Sprintf("m%d.ahm", b.n)), "--key", b.path("key"), "--publisher", b.path("publisher"), "--credential-file", b.path("credential"), "--name", "m", "--model-version", "1"}
 	b.told.Reset()
 	return runTelling(b.t, &b.told, append(args, more...)...)
 }
