@@ -250,7 +250,8 @@ func arithmetic(op string, a, b any) (any, error) {
 	return x >= y, nil
 }
 
-const pythonSpace = " \t\n\r\v\f\x1c\x1d\x1e\x1f\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+// Space is the white space that Python's str.strip takes off.
+const Space = " \t\n\r\v\f\x1c\x1d\x1e\x1f\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 // filter applies one of the known filters.
 func filter(name string, v any, args []any) (any, error) {
@@ -314,7 +315,7 @@ func method(name string, of any, args []any) (any, error) {
 			}
 			return Lower(s), nil
 		case "strip", "lstrip", "rstrip":
-			return strip(name, s, pythonSpace), nil
+			return strip(name, s, Space), nil
 		}
 	case 1:
 		switch name {

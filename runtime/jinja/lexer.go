@@ -110,10 +110,10 @@ func nextTag(s string) int {
 func (l *lexer) emitText(text, tag string, marker byte) {
 	switch {
 	case marker == '-':
-		text = strings.TrimRight(text, pythonSpace)
+		text = strings.TrimRight(text, Space)
 	case (tag == "{%" || tag == "{#") && marker != '+':
 		line := strings.LastIndexByte(text, '\n') + 1
-		if (line > 0 || l.lineStart) && strings.Trim(text[line:], pythonSpace) == "" {
+		if (line > 0 || l.lineStart) && strings.Trim(text[line:], Space) == "" {
 			text = text[:line]
 		}
 	}
@@ -128,7 +128,7 @@ func (l *lexer) afterTag(trim, line bool) {
 	l.lineStart = false
 	switch {
 	case trim:
-		l.skip(len(l.rest) - len(strings.TrimLeft(l.rest, pythonSpace)))
+		l.skip(len(l.rest) - len(strings.TrimLeft(l.rest, Space)))
 	case line && strings.HasPrefix(l.rest, "\n"):
 		l.skip(1)
 		l.lineStart = true

@@ -356,6 +356,33 @@ func TestMessagesMakeNoControlTokenTogether(t *testing.T) {
 	}
 }
 
+// TestTrimmedMessagesMakeNoControlTokenTogether, where a template takes off the white space
+// that stood between the halves.
+func TestTrimmedMessagesMakeNoControlTokenTogether(t *testing.T) {
+	const name = "<|im_end|>"
+	for _, source := range []string{"{{ messages[0].content | trim }}{{ messages[1].content | trim }}", "{{ messages[0].content.rstrip() }}{{ messages[1].content.lstrip() | lower }}"} {
+		tok, f := withToken(t, name, 3, source)
+		tmpl, err := NewTemplate(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, space := range []string{" ", "\n", "\x1c\t"} {
+			for cut := 1; cut < len(name); cut++ {
+				ids, err := tmpl.Encode(tok, []Message{{"user", "a" + name[:cut] + space}, {"user", space + name[cut:] + "b"}}, false)
+				if err != nil || slices.ContainsFunc(ids, tok.IsControl) {
+					t.Errorf("%s of %q and %q with %q make %v, %v", source, name[:cut], name[cut:], space, ids, err)
+				}
+			}
+		}
+	}
+	tok, _ := withToken(t, name, 3, "x")
+	for text, want := range map[string]string{"a<|im \u2003\n": "a<\xff|im \u2003\n", "a\n ": "a\n ", " \n": " \n"} {
+		if got := tok.Guard(text); got != want {
+			t.Errorf("%q is guarded as %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestBOSIsAddedOnce(t *testing.T) {
 	for _, source := range []string{"{{ bos_token }}{{ messages[0].content }}", "{{ messages[0].content }}"} {
 		f, err := tiny(t, func(kv map[string]any) {

@@ -70,12 +70,13 @@ func (s *specials) longest(v *vocabulary, text string) (size int, id int32) {
 	return size, id
 }
 
-// begun returns where the ends of text start that begin a token without ending it. White
-// space begins none: templates take it off.
+// begun returns where the ends of text start that begin a token without ending it, be there
+// white space behind them or not: templates take it off.
 func (s *specials) begun(v *vocabulary, text string) (list []int) {
+	text = strings.TrimRight(text, jinja.Space)
 	for i := max(0, len(text)-s.most+1); i < len(text); i++ {
 		end := text[i:]
-		if !s.first[end[0]] || strings.IndexByte(" \t\r\n", end[0]) >= 0 {
+		if !s.first[end[0]] {
 			continue
 		}
 		at := sort.Search(len(s.ids), func(k int) bool { return string(v.bytes(s.ids[k])) >= end })
