@@ -196,6 +196,32 @@ func TestWhatOthersDependOnIsTriedForEver(t *testing.T) {
 	}
 }
 
+// A unit that requires a mount is not started once the mount failed, and Restart= does not
+// count: the broker stayed away where another machine's disk was away when it booted.
+func TestABrokerIsStartedWithoutAMount(t *testing.T) {
+	units, err := filepath.Glob(filepath.Join("..", "anchorhold-broker.service*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := filepath.Glob(filepath.Join("..", "anchorhold-broker.service.d", "*"))
+	if err != nil || len(examples) == 0 {
+		t.Fatal("no drop-in of the broker", err)
+	}
+	required := regexp.MustCompile(`(?m)^(Requires|Requisite|BindsTo|RequiresMountsFor)=.*$`)
+	for _, name := range append(units, examples...) {
+		if st, err := os.Stat(name); err == nil && st.IsDir() {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line := required.Find(text); line != nil {
+			t.Errorf("%s has %s", filepath.Base(name), line)
+		}
+	}
+}
+
 // A broker that was configured as the page said did not start: its unit hides the place.
 func TestPagesNameNoFileThatUnitsHide(t *testing.T) {
 	unit, err := os.ReadFile(filepath.Join("..", "anchorhold-broker.service"))
