@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -66,10 +67,13 @@ func OpenPostgres(ctx context.Context, dsn string) (*Postgres, error) {
 	}
 }
 
-// unreachable tells a database that is away, or not ready yet, from one that refuses.
+// unreachable tells a database that is away, or has no place for anybody now, from one that
+// refuses this broker.
 func unreachable(err error) bool {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return answer.Code == "57P03" // cannot_connect_now: it starts or recovers
+		// It ends (57P01, 57P02), starts or recovers (57P03), or has no connection, memory or disk
+		// left (class 53).
+		return slices.Contains([]string{"57P01", "57P02", "57P03"}, answer.Code) || strings.HasPrefix(answer.Code, "53")
 	}
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	return connecting || errors.Is(err, context.DeadlineExceeded)

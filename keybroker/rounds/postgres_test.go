@@ -2,7 +2,9 @@ package rounds
 
 import (
 	"errors"
+	"net"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -383,5 +386,42 @@ func TestDatabaseIsAuthenticated(t *testing.T) {
 	}
 	if !errors.Is(err, ErrUnreachable) {
 		t.Errorf("opened without a server: %v", err)
+	}
+}
+
+// A database that has no place for anybody now is away; one that refuses this broker is not.
+func TestWhichAnswersPass(t *testing.T) {
+	for code, passes := range map[string]bool{
+		"53300": true, "53100": true, "53200": true, // connections, disk, memory
+		"57P01": true, "57P02": true, "57P03": true, // it ends, crashed, starts
+		"28P01": false, "3D000": false, "42501": false, "57014": false, // password, database, privilege, statement
+	} {
+		dir := t.TempDir()
+		l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				server := pgproto3.NewBackend(c, c)
+				if _, err := server.ReceiveStartupMessage(); err == nil {
+					server.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "not now"})
+					_ = server.Flush() // the client finds what is missing
+				}
+				c.Close()
+			}
+		}()
+		p, err := OpenPostgres(t.Context(), "postgres:///x?"+url.Values{"host": {dir}, "user": {"u"}, "port": {"5432"}}.Encode())
+		if p != nil {
+			defer p.Close()
+		}
+		if err == nil || errors.Is(err, ErrUnreachable) != passes || (p != nil) != passes {
+			t.Errorf("%s: %v, %v", code, p, err)
+		}
 	}
 }
