@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -69,11 +68,7 @@ func (c *Client) ask(req *http.Request) (io.ReadCloser, error) {
 	s := new(silence)
 	res, err := c.http.Do(req.WithContext(context.WithValue(req.Context(), silenceKey{}, s)))
 	if err != nil {
-		err = c.patience.explain(err, s)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-			err = fmt.Errorf("%w: %w", ErrCut, err)
-		}
-		return nil, fmt.Errorf("ask the broker: %w", err)
+		return nil, fmt.Errorf("ask the broker: %w", c.patience.explain(err, s))
 	}
 	res.Body = patientBody{res.Body, c.patience, s}
 	if res.StatusCode == http.StatusOK {
@@ -82,7 +77,7 @@ func (c *Client) ask(req *http.Request) (io.ReadCloser, error) {
 	defer res.Body.Close()
 	var e errorBody
 	err = json.NewDecoder(io.LimitReader(res.Body, maxAnswerBytes)).Decode(&e)
-	if errors.Is(err, ErrSilent) {
+	if errors.Is(err, ErrSilent) || errors.Is(err, ErrCut) {
 		return nil, fmt.Errorf("ask the broker: %w", err)
 	}
 	if err != nil || e.Error == nil {

@@ -17,7 +17,7 @@ import (
 // stopped or hangs, or what it waits for does. What was asked may be done or not.
 var ErrSilent = errors.New("the broker does not answer")
 
-// ErrCut means that a connection ended before the broker had answered: it was stopped, or gave
+// ErrCut means that a connection ended before the broker's whole answer: it was stopped, or gave
 // the place to another. What was asked may be done or not.
 var ErrCut = errors.New("the connection ended before the broker had answered")
 
@@ -61,12 +61,15 @@ type silence struct{ noted atomic.Bool }
 
 type silenceKey struct{}
 
-// explain makes ErrSilent of whatever followed.
+// explain makes ErrSilent of whatever followed, and ErrCut of an end that came too early.
 func (p Patience) explain(err error, s *silence) error {
-	if !s.noted.Load() {
-		return err
+	switch {
+	case s.noted.Load():
+		return fmt.Errorf("%w: nothing came for %s", ErrSilent, p.Silence)
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%w: %w", ErrCut, err)
 	}
-	return fmt.Errorf("%w: nothing came for %s", ErrSilent, p.Silence)
+	return err
 }
 
 // patientBody says the same of an answer that ends too early.
