@@ -14,7 +14,7 @@ import (
 type Clock struct {
 	// SetBack is the exact time of the audit log's last record, in RFC 3339, from which the log
 	// may go on at an earlier time, once: a broker whose clock was ahead and was set right need
-	// not wait. The refusals of such a broker, and its log at the start, say the value.
+	// not wait. Its log at the start says the value, and so does the refusal of another one.
 	SetBack string `yaml:"set_back"`
 }
 
