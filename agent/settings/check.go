@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func (c Config) Check() Findings {
 	var f Findings
 	c.Transport.check(&f)
 	c.Compute.check(&f)
-	if c.Aggregation.Scheme != "" || c.Aggregation.Library != "" {
+	if c.Aggregation.Stated() {
 		c.Aggregation.check(&f)
 	}
 	if c.Verification.ZKP.Scheme != "" {
@@ -71,6 +72,16 @@ func (c Config) Check() Findings {
 	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
 		f.errorf("log.format: %q is unknown; use text or json", c.Log.Format)
 	}
+	return f
+}
+
+// Stated reports a section that says anything: one without a scheme would demand nothing of rounds.
+func (a Aggregation) Stated() bool { return !reflect.DeepEqual(a, Aggregation{}) }
+
+// Check finds what is wrong with the section alone.
+func (a Aggregation) Check() Findings {
+	var f Findings
+	a.check(&f)
 	return f
 }
 

@@ -128,6 +128,19 @@ func TestEachCheckRefusesAlone(t *testing.T) {
 	}
 }
 
+// TestAnAggregationWithoutASchemeIsNotPassedOver: its set and its bits would be demanded of no round.
+func TestAnAggregationWithoutASchemeIsNotPassedOver(t *testing.T) {
+	for _, section := range []string{"{polynomial_modulus_degree: 16384, coefficient_modulus: [60, 40, 40, 60], scale: 2^40, noise_budget_threshold: 30}", "{noise_budget_threshold: 30}", "{coefficient_modulus: [60]}", "{scale: 2^40}"} {
+		cfg, findings, err := Parse([]byte("aggregation: " + section + "\n"))
+		if err != nil || !cfg.Aggregation.Stated() || len(findings.Errors) == 0 || !strings.HasPrefix(findings.Errors[0], `aggregation.scheme: "" is refused`) {
+			t.Errorf("%s: %q, %v", section, findings.Errors, err)
+		}
+	}
+	if cfg, findings, err := Parse([]byte("log: {level: info}\n")); err != nil || cfg.Aggregation.Stated() || len(findings.Errors) != 0 {
+		t.Errorf("%q, %v", findings.Errors, err)
+	}
+}
+
 func TestMissingPartsAreNamed(t *testing.T) {
 	for _, line := range []string{"broker: ", "guest: ", "models:\n  - "} {
 		at := strings.Index(whole, line)

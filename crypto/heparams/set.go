@@ -96,12 +96,14 @@ var ErrUnknown = errors.New("unknown parameter set")
 
 // Lookup returns the set of a name.
 func Lookup(id string) (Set, error) {
+	var known []string
 	for _, s := range All() {
 		if s.ID == id {
 			return s, nil
 		}
+		known = append(known, s.ID)
 	}
-	return Set{}, fmt.Errorf("%q: %w", id, ErrUnknown)
+	return Set{}, fmt.Errorf("%q: %w; there are %s", id, ErrUnknown, strings.Join(known, ", "))
 }
 
 // Match returns the set with the ring degree, bit sizes of all primes and scale of

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -46,6 +47,25 @@ func TestParamsCheckSaysHowFarMeansAreOff(t *testing.T) {
 			t.Errorf("%q: status %d, %v", wrong, status, err)
 		}
 	}
+}
+
+// TestParamsCheckOfAConfiguration refuses what the agent refuses, and says which file it was.
+func TestParamsCheckOfAConfiguration(t *testing.T) {
+	const section = "aggregation: {scheme: CKKS, library: OpenFHE, polynomial_modulus_degree: 16384, coefficient_modulus: [60, 40, 40, 60], scale: 2^40, noise_budget_threshold: 30}\n"
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	check := func(status int, want, old, new string) {
+		t.Helper()
+		expectRun(t, status, want, "params", "check", write(t, path, strings.Replace(section, old, new, 1)))
+	}
+	check(0, "ckks-16384 holds: ", "", "")
+	check(exitRefused, "bits are left after 64 contributions, 130 are required", "threshold: 30", "threshold: 130")
+	check(exitRefused, path+`: configuration: aggregation.scheme: "BFV" is refused`, "CKKS", "BFV")
+	check(exitRefused, path+`: configuration: aggregation.scheme: "" is refused`, "scheme: CKKS, ", "")
+	check(exitRefused, path+": configuration: aggregation: no parameter set has polynomial_modulus_degree 8192", "16384", "8192")
+	check(exitRefused, path+" has no section aggregation", section, "log: {level: info}\n")
+	check(exitFailure, path+": line 1", section, "no configuration\n")
+	expectRun(t, exitRefused, `no file, and "sum-2048": unknown parameter set; there are sum-2048-27, ckks-16384, ckks-16384-threshold`, "params", "check", "sum-2048")
+	expectRun(t, exitUsage, "--contributions is 1 or more", "params", "check", "sum-2048-27", "--contributions", "0")
 }
 
 // What a broker says of a round that it opened is printed, for people and for scripts; and the

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/heparams"
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -126,17 +127,17 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2")
 	f.BoolVar(&rotate, "rotate", true, "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it")
 	f.Float64Var(&spec.MaxError, "max-error", 0, "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)")
-	f.StringVar(&spec.Set, "set", "", "parameter set (see anchorhold params list)")
+	f.StringVar(&spec.Set, "set", "", "parameter set of anchorhold params list (by default "+heparams.Default+", with --key "+heparams.Threshold+")")
 	f.Uint32Var(&spec.MaxWeight, "max-weight", 0, "largest weight of a contribution (1)")
 	f.Uint32Var(&spec.Minimum, "minimum", 0, "smallest cohort that may close (the broker's policy)")
 	f.Uint32Var(&spec.Maximum, "maximum", 0, "largest cohort (twice --minimum); fewer leave finer values")
 	f.Uint32Var(&spec.PerGuest, "per-guest", 0, "contributions from one processor (1)")
-	f.Float64Var(&spec.Epsilon, "epsilon", 0, "privacy of this round alone; the noise is calibrated to it")
+	f.Float64Var(&spec.Epsilon, "epsilon", 0, "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts of which one has "+federation.AdjacencyText)
 	f.Float64Var(&spec.Multiplier, "multiplier", 0, "noise in units of the sensitivity, instead of --epsilon")
-	f.StringVar(&mechanism, "mechanism", "", "discrete-gaussian, discrete-laplace or none")
-	f.Float64Var(&spec.Share, "share", 0, "further noise that the participants add together")
+	f.StringVar(&mechanism, "mechanism", "", "discrete-gaussian, discrete-laplace or none (discrete-gaussian with --epsilon or --multiplier, else none)")
+	f.Float64Var(&spec.Share, "share", 0, "further noise that the participants add together, as --multiplier; the epsilon does not count on it")
 	f.Float64Var(&spec.Rate, "rate", 0, "chance of a participant to be in a round, for the second epsilon that is reported (1)")
-	f.StringVar(&rule, "rule", "", "weighted-mean, trimmed-mean or median")
+	f.StringVar(&rule, "rule", "", "weighted-mean, trimmed-mean or median (weighted-mean)")
 	f.Uint32Var(&spec.Trim, "trim", 0, "values that a trimmed mean drops on each side")
 	f.BoolVar(&spec.Recount, "recount", false, "the decrypting guest adds the contributions again, so that the aggregator need not be believed")
 	f.StringVar(&key, "key", "", "round whose key agents set up together (fed key open)")

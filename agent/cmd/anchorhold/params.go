@@ -44,7 +44,7 @@ func newParamsList(inv *invocation) *cobra.Command {
 		}
 		return inv.print(c.OutOrStdout(), views, func(w io.Writer) {
 			for _, v := range views {
-				fmt.Fprintf(w, "%-14s N=%-6d log Q %5.1f  %6.2f bytes a value  %s\n", v.ID, v.RingDegree, v.LogQ, v.BytesPerValue, v.For)
+				fmt.Fprintf(w, "%-20s N=%-6d log Q %5.1f  %6.2f bytes a value  %s\n", v.ID, v.RingDegree, v.LogQ, v.BytesPerValue, v.For)
 			}
 		})
 	}}
@@ -62,20 +62,18 @@ comes on top.`,
 		Example: "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check sum-2048-27 --contributions 16 --minimum 8 --length 10000000 --json\n  anchorhold params check /etc/anchorhold/agent.yaml",
 		Args:    exactly(1, "one set or configuration file"),
 		RunE: func(c *cobra.Command, args []string) error {
-			set, err := heparams.Lookup(args[0])
-			if _, missing := os.Stat(args[0]); err != nil && missing == nil {
-				cfg, _, readErr := settings.Read(args[0])
-				if readErr != nil {
-					return readErr
-				}
-				a := cfg.Aggregation
-				if threshold == 0 {
-					threshold = a.NoiseBudgetThreshold
-				}
-				set, err = heparams.Match(a.PolynomialModulusDegree, a.CoefficientModulus, a.Scale.Log2())
-			}
+			set, required, err := namedSet(args[0])
 			if err != nil {
-				return fmt.Errorf("%w: %w", errRefused, err)
+				return err
+			}
+			if threshold == 0 {
+				threshold = required
+			}
+			if minimum == 0 {
+				minimum = max(contributions/2, 1)
+			}
+			if contributions < 1 || minimum < 1 || minimum > contributions || length < 1 || length > federation.MaxLength {
+				return usageError{fmt.Errorf("--contributions is 1 or more, --minimum from 1 to --contributions, and --length from 1 to 2^40")}
 			}
 			if err := set.Check(); err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
@@ -83,12 +81,6 @@ comes on top.`,
 			b, err := set.Require(contributions, threshold)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
-			}
-			if minimum == 0 {
-				minimum = max(contributions/2, 1)
-			}
-			if minimum < 1 || minimum > contributions || length < 1 || length > federation.MaxLength {
-				return usageError{fmt.Errorf("--minimum is from 1 to --contributions, and --length from 1 to 2^40")}
 			}
 			rotated, plain, err := expected(set, minimum, contributions, length)
 			if err != nil {
@@ -113,6 +105,32 @@ comes on top.`,
 	c.Flags().Uint64Var(&length, "length", 1_000_000, "values in a vector")
 	c.Flags().IntVar(&threshold, "threshold", 0, "bits that must be left (by default the configuration's noise_budget_threshold)")
 	return c
+}
+
+// namedSet is the set of that name, or of the configuration file, with the bits that must be left.
+func namedSet(name string) (heparams.Set, int, error) {
+	set, err := heparams.Lookup(name)
+	if err == nil {
+		return set, 0, nil
+	}
+	if _, missing := os.Stat(name); missing != nil {
+		return set, 0, fmt.Errorf("%w: no file, and %w", errRefused, err)
+	}
+	cfg, _, err := settings.Read(name)
+	if err != nil {
+		return set, 0, fmt.Errorf("%s: %w", name, err)
+	}
+	a := cfg.Aggregation
+	if !a.Stated() {
+		return set, 0, fmt.Errorf("%w: %s has no section aggregation; rounds name the set themselves (fed round open --set)", errRefused, name)
+	}
+	if err := a.Check().Runnable(); err != nil {
+		return set, 0, fmt.Errorf("%w: %s: %w", errRefused, name, err)
+	}
+	if set, err = a.Set(); err != nil {
+		return set, 0, fmt.Errorf("%w: %s: %w", errRefused, name, err)
+	}
+	return set, a.NoiseBudgetThreshold, nil
 }
 
 // expected is the error of the mean in a round without privacy noise, with the rotation and bound
