@@ -1,4 +1,6 @@
 import base64
+import contextlib
+import io
 import logging
 import os
 import re
@@ -273,7 +275,7 @@ class GuardTest(unittest.TestCase):
                 app = ClientApp()
                 app.train()(lambda *_, failure=failure: (_ for _ in ()).throw(failure))
                 self.refused("client-exception", app)
-        for failure in (Withheld(TEXT, TEXT), Evil(TEXT, TEXT), Stop(TEXT)):
+        for failure in (Withheld(TEXT, TEXT), Evil(TEXT, TEXT), Stop(TEXT), _OfAgent("of-the-app", TEXT)):
             with self.subTest(repr(failure)[:30], read="arrays"):
                 content = RecordDict({"arrays": EvilArrays(failure), "metrics": MetricRecord({"num-examples": 1})})
                 self.refused("client-exception", self.app(content))
@@ -285,6 +287,59 @@ class GuardTest(unittest.TestCase):
         app.train()(lambda *_: sys.exit(1))
         with self.assertRaises(SystemExit):
             protect(app)(self.message("train"), self.context)
+
+    def test_an_apps_own_arrays_are_taken_as_plain_ones(self):
+        class Numbers(np.ndarray):
+            def astype(self, *_, **__):
+                raise Refused("of-the-app", TEXT)
+
+        class Own:
+            def numpy(self):
+                return (BEFORE + SECRET).reshape(2, 3).view(Numbers)
+
+        class Arrays(ArrayRecord):
+            def values(self):
+                return [Own()]
+
+        content = self.trained()
+        content["arrays"] = Arrays(content["arrays"].to_numpy_ndarrays())
+        self.assertEqual(outcome_of(self.ask(self.app(content)).content), SUBMITTED)
+
+    def test_what_an_app_raises_is_printed_and_nothing_of_that_leaves(self):
+        class Text:
+            def __str__(self):
+                raise RecursionError(TEXT)  # which logging hands on
+
+        class Cause(Exception):
+            @property
+            def __cause__(self):
+                raise RecursionError(TEXT)
+
+        class Traceback(Exception):
+            @property
+            def __traceback__(self):
+                raise ValueError(TEXT)
+
+        class Failing(ArrayRecord):
+            def __iter__(self):
+                raise self.__dict__["failure"]
+
+        log, out = logging.getLogger("flwr.anchorhold"), logging.StreamHandler(io.StringIO())
+        log.addHandler(out)
+        self.addCleanup(log.removeHandler, out)
+        self.addCleanup(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)
+        with contextlib.redirect_stderr(io.StringIO()):
+            for failure in (Cause(TEXT), Traceback(TEXT)):
+                app = ClientApp()
+                app.train()(lambda *_, failure=failure: (_ for _ in ()).throw(failure))
+                with self.subTest(type(failure).__name__):
+                    self.refused("client-exception", app)
+            for failure, code in ((Cause(TEXT), "client-exception"), (Traceback(TEXT), "client-exception"), (Withheld("metric-invalid", Text()), "metric-invalid")):
+                arrays = Failing(self.trained()["arrays"].to_numpy_ndarrays())
+                arrays.__dict__["failure"] = failure
+                with self.subTest(type(failure).__name__, read="arrays"):
+                    self.refused(code, self.app({**self.trained(), "arrays": arrays}))
 
     def test_every_code_is_written_down(self):
         here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Callable
 from http.client import HTTPException
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -29,6 +29,7 @@ from .settings import Settings
 # Below Flower's own, whose level and form it takes: the SuperNode shows it.
 log = logging.getLogger("flwr.anchorhold")
 
+_T = TypeVar("_T")
 _CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -90,13 +91,25 @@ def guarded(message: Message, context: Context, call: ClientAppCallable, setting
     except (KeyboardInterrupt, SystemExit):
         raise  # Flower ends the process, and tells the server only that it did
     except BaseException as e:
-        if code := _code(e):
-            log.error("%s: withheld from the server: %s: %s", kind, code, e, exc_info=e.__cause__)
+        code = _code(e)
+        if code:
             refusal.error = Error(ErrorCode.MOD_FAILED_PRECONDITION, f"anchorhold: {code}")
-            return refusal
-        log.error("%s: the client's exception; the server is told client-exception and nothing of this", kind, exc_info=e.__cause__ or e)
-    refusal.error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "anchorhold: client-exception")
+            _tell(e.__cause__, "%s: withheld from the server: %s: %s", kind, code, e)
+        else:
+            refusal.error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "anchorhold: client-exception")
+            _tell(e.__cause__ if type(e) is _AppFailed else e, "%s: the client's exception; the server is told client-exception and nothing of this", kind)
     return refusal
+
+
+def _tell(cause: BaseException | None, text: str, *args: object) -> None:
+    """Writes a line to the node's log. What an app raised runs code of the app's when it is
+    printed: what that raises would reach the server in place of the refusal."""
+    try:
+        log.error(text, *args, exc_info=cause)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        log.error("what the client raised cannot be printed")
 
 
 class _OfAgent(Withheld):
@@ -104,7 +117,7 @@ class _OfAgent(Withheld):
 
 
 class _AppFailed(Exception):
-    """What the app raised, whatever that is: it is the cause."""
+    """What the app raised, or what it returned when it was read: that is the cause."""
 
 
 def _code(e: BaseException) -> str | None:
@@ -114,6 +127,18 @@ def _code(e: BaseException) -> str | None:
         return None
     code = e.__dict__.get("code")
     return code if type(code) is str and (type(e) is _OfAgent or code in records.CODES) else None
+
+
+def _read(read: Callable[[], _T]) -> _T:
+    """Reads what an app returned, which can raise whatever it likes: no code of the agent."""
+    try:
+        return read()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as e:
+        if type(e) is Withheld:
+            raise
+        raise _AppFailed from e
 
 
 def _answer(message: Message, context: Context, call: ClientAppCallable, settings: Settings | None) -> RecordDict:
@@ -138,8 +163,9 @@ def _train(message: Message, context: Context, call: ClientAppCallable, settings
     terms = _ask(lambda: settings.agent.round(asked.round_id))
     if terms.get("length") != asked.length:
         raise Withheld("round-mismatch", f"round {asked.round_id} takes {terms.get('length')} values, the model has {asked.length}")
-    result = records.read_trained(_content(call, message, context), asked)
-    released = _release(result.metrics, settings)
+    returned = _content(call, message, context)
+    result = _read(lambda: records.read_trained(returned, asked))
+    released = _read(lambda: _release(result.metrics, settings))
     if result.examples == 0:
         log.warning("no examples: nothing is submitted to round %s", asked.round_id)
         return records.trained_reply(asked.legacy, records.NO_EXAMPLES, released)
@@ -155,8 +181,9 @@ def _evaluate(message: Message, context: Context, call: ClientAppCallable, setti
     if not named or legacy and "loss" not in named:
         needed = "loss" if legacy else "a metric"
         raise Withheld("metrics-not-named", f"an evaluation tells the server numbers about this node's data, and its configuration does not name {needed} (anchorhold-metrics)")
-    result = records.read_evaluated(_content(call, message, context), legacy)
-    released = _release(result.metrics, settings)
+    returned = _content(call, message, context)
+    result = _read(lambda: records.read_evaluated(returned, legacy))
+    released = _read(lambda: _release(result.metrics, settings))
     if not set(released) - {records.WEIGHT_KEY}:
         raise Withheld("metrics-not-named", "the app returned none of the metrics that the node's configuration names (anchorhold-metrics)")
     return records.evaluated_reply(legacy, result.examples > 0, released)
@@ -171,8 +198,8 @@ def _content(call: ClientAppCallable, message: Message, context: Context) -> Rec
         raise _AppFailed from e
     if type(reply) is not Message:
         raise Withheld("reply-invalid", f"the app returned {type(reply).__name__}, not a Message")
-    if reply.has_error():
-        raise Withheld("client-error", f"the app returned an error: {reply.error.reason}")
+    if _read(reply.has_error):
+        raise Withheld("client-error", f"the app returned an error: {_read(lambda: reply.error.reason)}")
     return reply.content
 
 
