@@ -26,12 +26,22 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	a, b := make([]byte, 16), make([]byte, 16)
+	other, err := sampling.NewKeyedPRNG([]byte{8})
+	if err != nil {
+		panic(err)
+	}
+	third, err := sampling.NewKeyedPRNG(other.Key())
+	if err != nil {
+		panic(err)
+	}
+	a, b, c := make([]byte, 16), make([]byte, 16), make([]byte, 16)
 	given.Read(a)
 	again.Read(b)
+	third.Read(c)
 	fmt.Printf("Key() of a generator with a key of 32 bytes: %d bytes\n", len(given.Key()))
 	fmt.Printf("a generator made from Key() gives the same stream: %v\n", bytes.Equal(a, b))
-	if len(given.Key()) != 0 || bytes.Equal(a, b) {
+	fmt.Printf("one made from Key() of a generator with another key gives that stream too: %v\n", bytes.Equal(b, c))
+	if len(given.Key()) != 0 || bytes.Equal(a, b) || !bytes.Equal(b, c) {
 		fmt.Println("CHANGED: this is not what the finding states")
 		os.Exit(1)
 	}
