@@ -129,8 +129,11 @@ func parseNPY(b []byte) (descr string, shape []int, data []byte, err error) {
 		return "", nil, nil, errors.New("the header does not end in the file")
 	}
 	m := npyHeader.FindSubmatch(b[at : at+size])
-	if m == nil || string(m[2]) != "False" {
-		return "", nil, nil, errors.New("a header that NumPy does not write for an array in C order")
+	if m == nil {
+		return "", nil, nil, errors.New("the header is not that of an array of numbers, as numpy.save writes it")
+	}
+	if string(m[2]) != "False" {
+		return "", nil, nil, errors.New("the array is in Fortran order; save numpy.ascontiguousarray of it")
 	}
 	n := 1
 	for part := range strings.SplitSeq(strings.TrimSuffix(string(m[3]), ","), ",") {
@@ -147,7 +150,7 @@ func parseNPY(b []byte) (descr string, shape []int, data []byte, err error) {
 // parseText reads comma-separated values.
 func parseText(b []byte) (*Rows, error) {
 	r := &Rows{}
-	lines := bufio.NewScanner(bytes.NewReader(b))
+	lines := bufio.NewScanner(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff")))) // spreadsheets begin UTF-8 with it
 	lines.Buffer(make([]byte, 4096), maxLineBytes)
 	for line := 1; lines.Scan(); line++ {
 		if strings.TrimSpace(lines.Text()) == "" {

@@ -53,6 +53,7 @@ func TestRowsInEveryForm(t *testing.T) {
 		"images":             npy(3, head("<f4", "2, 1, 3, 1"), singles(six...)),
 		"text":               []byte("1,-2.5,3\n4,5,6\n"),
 		"text with names":    []byte("a,b,c\r\n1, -2.5 ,3\r\n\r\n4,5,6"),
+		"text with a mark":   []byte("\ufeff1,-2.5,3\n4,5,6\n"),
 		"text with exponent": []byte("1e0,-25e-1,3\n4,5,6"),
 	} {
 		path := filepath.Join(t.TempDir(), "rows")
@@ -102,6 +103,10 @@ func TestRowsAreRefused(t *testing.T) {
 		if r, err := parseRows(b); err == nil {
 			t.Errorf("%s: %+v", name, r)
 		}
+	}
+	// What a table of pandas is saved as, and what to do.
+	if _, err := parseRows(npy(1, strings.Replace(head("<f4", "1, 1"), "False", "True", 1), singles(1))); err == nil || !strings.Contains(err.Error(), "numpy.ascontiguousarray") {
+		t.Error(err)
 	}
 	if _, err := ReadRows(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a file that is not there")
