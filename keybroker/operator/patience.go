@@ -66,10 +66,15 @@ func (p Patience) explain(err error, s *silence) error {
 	switch {
 	case s.noted.Load():
 		return fmt.Errorf("%w: nothing came for %s", ErrSilent, p.Silence)
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET):
+	case IsCut(err):
 		return fmt.Errorf("%w: %w", ErrCut, err)
 	}
 	return err
+}
+
+// IsCut says whether a request's error is that its connection ended before the whole answer.
+func IsCut(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // patientBody says the same of an answer that ends too early.

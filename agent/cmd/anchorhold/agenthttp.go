@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+
+	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
 
 // maxAnswer bounds what is read from the agent in one piece.
@@ -65,6 +67,9 @@ func (c *agentClient) doWith(ctx context.Context, method, path string, body any,
 
 // explain turns the usual connection failures into what to do about them.
 func (c *agentClient) explain(err error) error {
+	if operator.IsCut(err) {
+		return namedError{reasonAgentCut, fmt.Errorf("the agent at %s ended before it had answered: whether it did what was asked, anchorhold jobs list tells once it runs again (systemctl status anchorhold-agent): %w", c.socket, err)}
+	}
 	return namedError{reasonAgentUnreachable, c.explained(err)}
 }
 

@@ -25,6 +25,7 @@ const (
 // Reasons of this program's own.
 const (
 	reasonAgentUnreachable  = "agent-unreachable"
+	reasonAgentCut          = "agent-cut-off"
 	reasonBrokerUnreachable = "broker-unreachable"
 	reasonBrokerCut         = "broker-cut-off"
 	reasonBrokerSilent      = "broker-unresponsive"

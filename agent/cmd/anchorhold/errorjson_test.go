@@ -30,6 +30,7 @@ func TestFailuresAreJSONToo(t *testing.T) {
 	const id = "5f2c5f2c5f2c5f2c5f2c5f2c5f2c5f2c"
 	small := refusing(t, http.StatusConflict, "cohort-too-small", "1 contributions; the round allows 2 to 8")
 	busy := refusing(t, http.StatusConflict, "already-contributed", "this agent has contributed")
+	killed := serveUnix(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	away := filepath.Join(t.TempDir(), "away.sock")
 	vector := write(t, filepath.Join(t.TempDir(), "v.f32"), "\x00\x00\x00\x00")
 	for name, c := range map[string]struct {
@@ -38,15 +39,17 @@ func TestFailuresAreJSONToo(t *testing.T) {
 		reason  string
 		message string
 	}{
-		"the broker refuses":  {[]string{"fed", "round", "abandon", id, "--json", "--broker", small}, exitRefused, "cohort-too-small", "1 contributions; the round allows 2 to 8"},
-		"the agent refuses":   {[]string{"--json", "fed", "submit", id, vector, "--agent", busy}, exitRefused, "already-contributed", "this agent has contributed (already-contributed)"},
-		"no broker":           {[]string{"fed", "round", "status", id, "--json", "--broker", away}, exitFailure, "broker-unreachable", ""},
-		"no agent":            {[]string{"fed", "result", id, "--json", "--agent", away}, exitFailure, "agent-unreachable", ""},
-		"no aggregator":       {[]string{"fed", "aggregate", id, "--json", "--aggregator", away}, exitRefused, "aggregator-unreachable", ""},
-		"no such set":         {[]string{"params", "check", "nothing", "--json"}, exitRefused, "refused", ""},
-		"no round":            {[]string{"fed", "round", "status", "x", "--json"}, exitUsage, "command-line-invalid", ""},
-		"an unknown flag":     {[]string{"fed", "round", "status", "--bogus", "--json"}, exitUsage, "command-line-invalid", ""},
-		"a file that is away": {[]string{"fed", "submit", id, away, "--json", "--agent", busy}, exitFailure, "failed", ""},
+		"the broker refuses":   {[]string{"fed", "round", "abandon", id, "--json", "--broker", small}, exitRefused, "cohort-too-small", "1 contributions; the round allows 2 to 8"},
+		"the agent refuses":    {[]string{"--json", "fed", "submit", id, vector, "--agent", busy}, exitRefused, "already-contributed", "this agent has contributed (already-contributed)"},
+		"no broker":            {[]string{"fed", "round", "status", id, "--json", "--broker", away}, exitFailure, "broker-unreachable", ""},
+		"no agent":             {[]string{"fed", "result", id, "--json", "--agent", away}, exitFailure, "agent-unreachable", ""},
+		"the broker is killed": {[]string{"fed", "round", "abandon", id, "--json", "--broker", killed}, exitFailure, "broker-cut-off", ""},
+		"the agent is killed":  {[]string{"fed", "submit", id, vector, "--json", "--agent", killed}, exitFailure, "agent-cut-off", ""},
+		"no aggregator":        {[]string{"fed", "aggregate", id, "--json", "--aggregator", away}, exitRefused, "aggregator-unreachable", ""},
+		"no such set":          {[]string{"params", "check", "nothing", "--json"}, exitRefused, "refused", ""},
+		"no round":             {[]string{"fed", "round", "status", "x", "--json"}, exitUsage, "command-line-invalid", ""},
+		"an unknown flag":      {[]string{"fed", "round", "status", "--bogus", "--json"}, exitUsage, "command-line-invalid", ""},
+		"a file that is away":  {[]string{"fed", "submit", id, away, "--json", "--agent", busy}, exitFailure, "failed", ""},
 	} {
 		var out bytes.Buffer
 		err := runCommand(t.Context(), c.args, &out)
