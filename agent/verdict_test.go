@@ -263,7 +263,7 @@ func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
 func TestAReloadFailsForAClassifierThatIsNotServed(t *testing.T) {
 	broken := errors.New("another publisher signed it")
 	var before notOpened
-	if err := kept([]classify.Unopened{{Name: "a", Path: "a.ahm", Kept: true, Err: broken}, {Name: "b", Err: broken}}); !errors.As(err, &before) || !before.kept || !slices.Equal(before.paths, []string{"a.ahm"}) {
+	if err := kept([]classify.Unopened{{Name: "a", Path: "a.ahm", Kept: true, Err: broken}, {Name: "b", Err: broken}}); !errors.As(err, &before) || !before.kept || !slices.Equal(before.paths, []string{"a.ahm"}) || !strings.Contains(err.Error(), "classifier b is not served") {
 		t.Errorf("%v", err)
 	}
 	if err := kept(nil); err != nil {

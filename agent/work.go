@@ -86,7 +86,7 @@ func (d *daemon) granted(cfg settings.Config, lease *client.Lease, named named) 
 }
 
 // kept is an error if the next file of a classifier is not served in the place of the one
-// that is. One that is not served at all says why to whoever asks and to the reload that
+// that is, and names all that failed. One that is not served at all says why to whoever asks and to the reload that
 // brought it, and is tried again with the next lease.
 func kept(list []classify.Unopened) error {
 	var failed notOpened
@@ -105,7 +105,7 @@ func kept(list []classify.Unopened) error {
 	if len(why) == 0 {
 		return nil
 	}
-	failed.error, failed.kept = errors.Join(why...), true
+	failed.error, failed.kept = errors.Join(append(why, none...)...), true
 	return failed
 }
 
