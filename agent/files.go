@@ -166,8 +166,9 @@ func (f *files) look(ctx context.Context, cfg settings.Config, grace time.Durati
 	back, found := make(chan struct{}), make(chan []opened, 1)
 	f.looking = back
 	go func() {
-		defer close(back)
-		found <- f.installed(cfg)
+		list := f.installed(cfg)
+		close(back) // first: who has the list may look again at once
+		found <- list
 	}()
 	wait := time.NewTimer(grace)
 	defer wait.Stop()

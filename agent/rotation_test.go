@@ -166,6 +166,16 @@ func TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting(t *testing.T) {
 	})
 }
 
+// TestALookMayFollowAnother: one exchange looks twice, for what is barred and for what to ask.
+func TestALookMayFollowAnother(t *testing.T) {
+	f := files{installed: func(settings.Config) []opened { return make([]opened, 1) }}
+	for i := range 20_000 {
+		if len(f.look(t.Context(), settings.Config{}, time.Hour)) != 1 {
+			t.Fatalf("look %d found nothing", i)
+		}
+	}
+}
+
 // TestAStartWaitsForASlowDisk: while nothing is open, only the disk says which files there are.
 func TestAStartWaitsForASlowDisk(t *testing.T) {
 	var cfg settings.Config
