@@ -2,10 +2,14 @@ package listentest
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // witness does again and again what an honest client's own work comes to, against a listener
@@ -83,4 +87,30 @@ func (w *witness) seen() time.Duration {
 	close(w.stop)
 	defer w.l.Close()
 	return <-w.slowest
+}
+
+// slowdown is how many times longer than alone a thread computes here, because of what else
+// the machine does: wall time by processor time. It is taken while the server is idle, so
+// that nothing that the server does is put down to the machine.
+func slowdown(t *testing.T) float64 {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	began, before := time.Now(), threadTime(t)
+	var sum [sha256.Size]byte
+	for time.Since(began) < 50*time.Millisecond {
+		sum = sha256.Sum256(sum[:])
+	}
+	wall, used := time.Since(began), threadTime(t)-before
+	return max(1, float64(wall)/float64(max(used, time.Millisecond)))
+}
+
+// threadTime is the processor time of this thread.
+func threadTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
