@@ -1,20 +1,17 @@
 package audit
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/signednote"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -40,12 +37,6 @@ const (
 	maxCheckpointBytes = 16 << 10
 	maxCheckpointLines = 16 // signature lines; witnesses may have added theirs
 	originPrefix       = "anchorhold/audit/"
-
-	// Signature types (c2sp.org/signed-note). That specification assigns no byte
-	// to plain ML-DSA-65, so its line has the type for such, 0xff, and a longer
-	// name behind it.
-	typeEd25519 = "\x01"
-	typeMLDSA65 = "\xffanchorhold/ml-dsa-65/1\n"
 )
 
 // ErrCheckpoint means that a checkpoint does not parse or is not signed by a
@@ -92,47 +83,11 @@ func OriginOf(id [32]byte) string {
 	return originPrefix + hex.EncodeToString(id[:])
 }
 
-// keyHash is the key ID of c2sp.org/signed-note.
-func keyHash(name, signatureType string, public []byte) uint32 {
-	sum := sha256.Sum256(append([]byte(name+"\n"+signatureType), public...))
-	return binary.BigEndian.Uint32(sum[:])
-}
-
 // VerifierKey returns the Ed25519 half as note.NewVerifier takes it, for
 // programs that know signed notes. It proves less than Verify: one half of the
 // audit key.
 func VerifierKey(key identity.Public) (string, error) {
-	return note.NewEd25519VerifierKey(Origin(key), key.Ed25519())
-}
-
-// line is one kind of signature line of one audit key. It is what package note
-// signs and verifies with.
-type line struct {
-	origin string
-	hash   uint32
-	verify func(text, sig []byte) bool
-	sig    []byte // when signing: the signature that was made already
-}
-
-// Name is the key's name.
-func (l line) Name() string { return l.origin }
-
-// KeyHash is the key's ID.
-func (l line) KeyHash() uint32 { return l.hash }
-
-// Verify checks one signature.
-func (l line) Verify(text, sig []byte) bool { return l.verify(text, sig) }
-
-// Sign returns the signature.
-func (l line) Sign([]byte) ([]byte, error) { return l.sig, nil }
-
-// lines returns the two lines that a checkpoint of the key has.
-func lines(key identity.Public) [2]line {
-	name := Origin(key)
-	return [2]line{
-		{origin: name, hash: keyHash(name, typeEd25519, key.Ed25519()), verify: key.VerifyNoteEd25519},
-		{origin: name, hash: keyHash(name, typeMLDSA65, key.MLDSA()), verify: key.VerifyNoteMLDSA},
-	}
+	return signednote.VerifierKey(Origin(key), key)
 }
 
 func invalid(format string, args ...any) error {
@@ -148,14 +103,11 @@ func ParseCheckpoint(b []byte) (Checkpoint, error) {
 	if len(b) > maxCheckpointBytes {
 		return Checkpoint{}, invalid("%d bytes (at most %d)", len(b), maxCheckpointBytes)
 	}
-	// Signature lines of nobody known are the one way to have package note parse
-	// without verifying.
-	_, err := note.Open(b, nil)
-	open, unverified := errors.AsType[*note.UnverifiedNoteError](err)
-	if !unverified || len(open.Note.UnverifiedSigs) > maxCheckpointLines {
+	text, err := signednote.Unverified(b, maxCheckpointLines)
+	if err != nil {
 		return Checkpoint{}, invalid("it is no signed note of at most %d signatures", maxCheckpointLines)
 	}
-	c, err := parseText(open.Note.Text)
+	c, err := parseText(text)
 	c.Note = string(b)
 	return c, err
 }
@@ -194,14 +146,13 @@ func (c Checkpoint) Verify(keys ...identity.Public) error {
 		if k.IsZero() || k.Level() != identity.LevelEpoch || c.Origin != Origin(k) {
 			continue
 		}
-		both := lines(k)
-		n, err := note.Open([]byte(c.Note), note.VerifierList(both[0], both[1]))
+		text, err := signednote.Open([]byte(c.Note), c.Origin, k)
 		switch {
+		case errors.Is(err, signednote.ErrHalf):
+			return invalid("it has one of the two signatures of the audit key; both are needed")
 		case err != nil:
 			return invalid("%w", err)
-		case len(n.Sigs) != len(both):
-			return invalid("it has one of the two signatures of the audit key; both are needed")
-		case n.Text != string(c.text()):
+		case text != string(c.text()):
 			return invalid("its fields are not those that were signed")
 		}
 		return nil
@@ -221,16 +172,10 @@ func OpenCheckpoint(b []byte, keys ...identity.Public) (Checkpoint, error) {
 // signCheckpoint signs a tree.
 func signCheckpoint(signer Signer, size uint64, root Digest) (Checkpoint, error) {
 	c := Checkpoint{Origin: Origin(signer.Public()), Size: size, Root: root}
-	sig, err := signer.SignNote(c.text())
+	signed, err := signednote.Sign(signer, c.Origin, c.text())
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("sign checkpoint at %d records: %w", size, err)
 	}
-	both := lines(signer.Public())
-	both[0].sig, both[1].sig = sig.Ed25519, sig.MLDSA
-	signed, err := note.Sign(&note.Note{Text: string(c.text())}, both[0], both[1])
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("sign checkpoint at %d records: %w", size, err)
-	}
-	c.Note = string(bytes.Clone(signed))
+	c.Note = string(signed)
 	return c, nil
 }

@@ -79,24 +79,6 @@ func TestOtherProgramsVerifyCheckpointsAndProofs(t *testing.T) {
 	}
 }
 
-// TestKeyIDs holds the key IDs against the specification's own words: the Ed25519
-// one is package note's, and the ML-DSA one begins with the type for algorithms
-// that have no byte of their own.
-func TestKeyIDs(t *testing.T) {
-	k := newSigner(t).Public()
-	both := lines(k)
-	vkey, err := VerifierKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := fmt.Sprintf("%s+%08x+", Origin(k), both[0].hash); !strings.HasPrefix(vkey, want) {
-		t.Errorf("the Ed25519 key is %s, want %s...", vkey[:len(want)], want)
-	}
-	if want := keyHash(Origin(k), "\xff"+"anchorhold/ml-dsa-65/1\n", k.MLDSA()); both[1].hash != want || len(k.MLDSA()) != 1952 {
-		t.Errorf("the ML-DSA key is %08x, want %08x", both[1].hash, want)
-	}
-}
-
 // split takes a note apart: text with its blank line, and the signature lines.
 func split(t *testing.T, n string) (text string, sigs []string) {
 	t.Helper()

@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"crypto/keybuf":              {},
 	"crypto/keybuf/keybuftest":   {},
 	"crypto/identity":            {"crypto/keybuf"},
+	"crypto/signednote":          {"crypto/identity"},
 	"crypto/hybridtls":           {"crypto/identity"},
 	"crypto/keywrap":             {"crypto/keybuf"},
 	"crypto/keyseal":             {"crypto/keywrap", "crypto/keybuf"},
@@ -53,7 +54,7 @@ var arrows = map[string][]string{
 	"keybroker/appraise":      {"guest/evidence"},
 	"keybroker/policy":        {"guest/evidence", "keybroker/protocol", "systemd/config"},
 	"keybroker/keystore":      {"crypto/keybuf", "crypto/chunkseal"},
-	"keybroker/audit":         {"crypto/identity", "guest/evidence", "keybroker/audit/journal"},
+	"keybroker/audit":         {"crypto/identity", "crypto/signednote", "guest/evidence", "keybroker/audit/journal"},
 	"keybroker/audit/journal": {},
 	"keybroker": {"keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore",
 		"keybroker/audit", "guest/evidence", "crypto/hybridtls", "crypto/identity", "crypto/keyseal", "crypto/keybuf", "systemd/listen"},
@@ -183,7 +184,7 @@ var owners = map[string][]string{
 	"google.golang.org/protobuf":        {"runtime/onnx"},
 	"github.com/consensys/gnark":        {"crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "crypto/zkproof/zktest"},
 	"github.com/consensys/gnark-crypto": {"crypto/statement", "crypto/zkverify", "crypto/zkproof", "crypto/zkproof/gadget", "crypto/zkproof/ceremony", "crypto/zkproof/keys", "crypto/zkproof/plonkverify", "crypto/zkproof/ptau", "crypto/zkproof/ptau/ptautest", "crypto/zkproof/universal", "crypto/zkproof/zktest"},
-	"golang.org/x/mod":                  {"keybroker/audit"},
+	"golang.org/x/mod":                  {"crypto/signednote", "keybroker/audit"},
 	"golang.org/x/":                     {"*"},
 }
 
