@@ -3,9 +3,10 @@
 What is measured: CPU time of this process (peers) or of the benchmark's process (Go),
 per value, one thread. A peer's step is one call into its native code for each
 ciphertext of 8192 values, on NumPy arrays where it takes them; TenSEAL gives and takes
-Python lists, and what a conversion costs is timed by itself and taken off. Keys,
+Python lists, and the cost of the conversion is timed by itself and subtracted. Keys,
 contexts and allocation of the input are outside. Encryption includes encoding and uses
-the public key; decryption includes decoding. Rounds alternate; medians are printed.
+the public key; decryption includes decoding. Bytes per value are the length of a fresh
+ciphertext as each library serializes it. Rounds alternate; medians are printed.
 """
 import json
 import math
@@ -25,6 +26,7 @@ ROUNDS = 3
 PRIMES = [60, 40, 40, 60]
 SCALE_BITS = 40
 STEPS = ("encrypt", "add", "decrypt")
+COLUMNS = (*STEPS, "bytes")
 
 
 def blocks():
@@ -46,7 +48,7 @@ def check(name, decrypted, data):
 
 
 class SEAL:
-    name, bytes = "SEAL", 96.0
+    name = "SEAL"
 
     def __init__(self):
         import seal
@@ -70,11 +72,11 @@ class SEAL:
         doubled = [self.evaluator.add(ct, ct) for ct in cts]
         dec, out = timed(lambda ct: self.encoder.decode(self.decryptor.decrypt(ct)), doubled)
         check(self.name, out, data)
-        return enc, add, dec
+        return enc, add, dec, cts[0].save_size() / SLOTS
 
 
 class TenSEAL:
-    name, bytes = "TenSEAL 0.3.18", 96.0
+    name = "TenSEAL 0.3.18"
 
     def __init__(self):
         import tenseal
@@ -93,15 +95,16 @@ class TenSEAL:
         add, doubled = timed(lambda p: p[0].add_(p[1]), pairs)
         dec, out = timed(lambda ct: ct.decrypt(), doubled)
         check(self.name, out, data)
-        return enc, add, max(dec - convert, 0)
+        return enc, add, max(dec - convert, 0), len(cts[0].serialize()) / SLOTS
 
 
 class OpenFHE:
-    name, bytes = "OpenFHE", 96.0
+    name = "OpenFHE"
 
     def __init__(self):
         import openfhe as fhe
 
+        self.fhe = fhe
         p = fhe.CCParamsCKKSRNS()
         p.SetRingDim(2 * SLOTS)
         p.SetMultiplicativeDepth(2)
@@ -128,7 +131,7 @@ class OpenFHE:
         add, doubled = timed(lambda ct: self.cc.EvalAdd(ct, ct), cts)
         dec, plains = timed(decrypt, doubled)
         check(self.name, [p.GetRealPackedValue() for p in plains], data)
-        return enc, add, dec
+        return enc, add, dec, len(self.fhe.Serialize(cts[0], self.fhe.BINARY)) / SLOTS
 
 
 def peers():
@@ -142,13 +145,13 @@ def peers():
 
 
 def go_benchmarks(binary, pattern):
-    """Nanoseconds per value of each benchmark, as CPU time.
+    """Nanoseconds per value of each benchmark, as CPU time, and bytes per value where it reports them.
 
     A benchmark reports elapsed time; its process had the processor for a part of it,
-    and the figure is multiplied with that part.
+    and the figure is multiplied by that part.
     """
     if not os.path.exists(binary):
-        return {}
+        return {}, {}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     out = subprocess.run(
         [binary, "-test.run", "^$", "-test.bench", pattern, "-test.benchtime", "1s", "-test.cpu", "1"],
@@ -157,16 +160,18 @@ def go_benchmarks(binary, pattern):
     elapsed, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     share = min(busy / elapsed, 1)
-    found = re.findall(r"^Benchmark(\S+?)(?:-\d+)?\s.*?([\d.]+) ns/value", out, re.MULTILINE)
-    return {name: float(value) * share for name, value in found}
+    found = {}
+    for unit in ("ns", "bytes"):
+        found[unit] = dict(re.findall(rf"^Benchmark(\S+?)(?:-\d+)?\s.*?([\d.]+) {unit}/value", out, re.MULTILINE))
+    return {k: float(v) * share for k, v in found["ns"].items()}, {k: float(v) for k, v in found["bytes"].items()}
 
 
-# Rows of the table from benchmarks: name, bytes per value, binary, benchmarks of STEPS.
+# Rows of the table from benchmarks: name, binary, benchmarks of STEPS; the first of them reports bytes.
 OURS = (
-    ("Lattigo 6.2", 96.0, "fedagg", ("Lattigo/encrypt", "Lattigo/add", "Lattigo/decrypt")),
-    ("ours: ckks-16384", 70.0, "fedagg", ("Encrypt/real", "Add", "Decrypt/real")),
-    ("ours: same, two in a slot", 35.0, "fedagg", ("Encrypt/pairs", None, "Decrypt/pairs")),
-    ("ours: sum-2048-27", 6.75, "rlwe", ("Encrypt", "Add", "Decrypt")),
+    ("Lattigo 6.2", "fedagg", ("Lattigo/encrypt", "Lattigo/add", "Lattigo/decrypt")),
+    ("ours: ckks-16384", "fedagg", ("Encrypt/real", "Add", "Decrypt/real")),
+    ("ours: same, two in a slot", "fedagg", ("Encrypt/pairs", None, "Decrypt/pairs")),
+    ("ours: sum-2048-27", "rlwe", ("Encrypt", "Add", "Decrypt")),
 )
 
 
@@ -186,15 +191,16 @@ def main():
     samples, noise = {}, {}
     for _ in range(ROUNDS):
         for library in libraries:
-            samples.setdefault((library.name, library.bytes), []).append(library.round(data))
+            samples.setdefault(library.name, []).append(library.round(data))
         go = {b: go_benchmarks(os.path.join(work, b), p) for b, p in (("fedagg", "^Benchmark(Lattigo|Encrypt|Add|Decrypt)$"), ("rlwe", "^Benchmark(Encrypt|Add|Decrypt)$"))}
-        for name, size, binary, steps in OURS:
-            if go[binary]:
-                samples.setdefault((name, size), []).append([go[binary].get(s) for s in steps])
-        for name, value in go_benchmarks(os.path.join(work, "dp"), "Gaussian|Laplace").items():
+        for name, binary, steps in OURS:
+            times, sizes = go[binary]
+            if times:
+                samples.setdefault(name, []).append([*(times.get(s) for s in steps), sizes.get(steps[0])])
+        for name, value in go_benchmarks(os.path.join(work, "dp"), "Gaussian|Laplace")[0].items():
             noise.setdefault(name, []).append(value)
 
-    rows = [{"name": name, "bytes": size, **dict(zip(STEPS, median(v)))} for (name, size), v in samples.items()]
+    rows = [{"name": name, **dict(zip(COLUMNS, median(v)))} for name, v in samples.items()]
     theirs = [r for r in rows if not r["name"].startswith("ours")]
     print(f"{VALUES} float32 values, one thread, CPU ns per value, medians of {ROUNDS} alternating rounds")
     print(f"{'':<27}{'bytes':>7}" + "".join(f"{s:>11}" for s in STEPS) + "   (peers: N=16384, [60,40,40]+60, scale 2^40)")

@@ -23,6 +23,7 @@ func BenchmarkEncrypt(b *testing.B) {
 				}
 			}
 			perValue(b, len(x))
+			b.ReportMetric(float64(len(ct))/float64(len(x)), "bytes/value")
 		})
 	}
 }

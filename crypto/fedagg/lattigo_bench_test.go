@@ -37,6 +37,7 @@ func BenchmarkLattigo(b *testing.B) {
 			fresh()
 		}
 		perValue(b, len(values))
+		b.ReportMetric(float64(ct.BinarySize())/float64(len(values)), "bytes/value") // as it goes over a network
 	})
 	b.Run("add", func(b *testing.B) {
 		for b.Loop() {

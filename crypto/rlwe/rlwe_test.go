@@ -406,6 +406,7 @@ func BenchmarkEncrypt(b *testing.B) {
 		}
 	}
 	perValue(b)
+	b.ReportMetric(float64(len(block))/BlockValues, "bytes/value")
 }
 
 func perValue(b *testing.B) {
