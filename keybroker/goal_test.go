@@ -350,7 +350,7 @@ func wantClientReason(t *testing.T, err error, want evidence.Reason) {
 // the broker and the client leave behind.
 func TestGoal11(t *testing.T) { lookForCanary(t) }
 
-// TestPitfall31 is the same under the number of what went wrong elsewhere.
+// TestPitfall31 is the same as failure 31 of docs/known-failures.md.
 func TestPitfall31(t *testing.T) { lookForCanary(t) }
 
 func lookForCanary(t *testing.T) {

@@ -78,7 +78,7 @@ func (r *relay) pass(to io.Writer, from io.Reader) {
 // guest notices before any evidence leaves it.
 func TestGoal03(t *testing.T) { relayGetsNothing(t) }
 
-// TestPitfall05 is the relay with a leaked TLS key under its other number.
+// TestPitfall05 is the relay with a leaked TLS key, failure 5 of docs/known-failures.md.
 func TestPitfall05(t *testing.T) { relayGetsNothing(t) }
 
 func relayGetsNothing(t *testing.T) {
@@ -212,7 +212,7 @@ func TestPitfall34(t *testing.T) {
 // one of them; that one wins and no other.
 func TestGoal04(t *testing.T) { oneOfSixtyFour(t) }
 
-// TestPitfall02 is the same under the number of what went wrong elsewhere.
+// TestPitfall02 is the same as failure 2 of docs/known-failures.md.
 func TestPitfall02(t *testing.T) { oneOfSixtyFour(t) }
 
 func oneOfSixtyFour(t *testing.T) {

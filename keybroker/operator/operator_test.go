@@ -294,7 +294,7 @@ func TestPitfall31SecretsGoInAndNeverOut(t *testing.T) {
 	}
 	metrics, err := c.Metrics(ctx)
 	if err != nil || !strings.Contains(metrics, "anchorhold_broker_secrets 1") || !strings.Contains(metrics, "releases_total 5") || strings.ContainsAny(metrics, "{") || strings.Contains(metrics, "models") {
-		t.Fatalf("%s %v", metrics, err) // pitfall 42: no labels, no names
+		t.Fatalf("%s %v", metrics, err) // failure 42 of docs/known-failures.md: no labels, no names
 	}
 	everything := fmt.Sprintf("%+v %+v %s %s", list, entries, metrics, b.output)
 	for _, seg := range mustGlob(t, filepath.Join(b.log.Dir(), "*.seg")) {
