@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 	"crypto/zkproof":             {"crypto/zkproof/gadget", "crypto/statement", "crypto/intnet"},
 	"crypto/proofkeys":           {"crypto/statement", "crypto/zkverify"},
 	"crypto/intnet":              {},
+	"crypto/zk/poseidon2":        {},
 	"crypto/statement":           {"crypto/intnet"},
 	"crypto/zkverify":            {"crypto/statement"},
 	"crypto/zkproof/zktest":      {"crypto/statement"},
