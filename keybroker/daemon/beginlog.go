@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // BeginLog puts an audit log of the first version away and begins one in its place, as
@@ -20,9 +21,9 @@ func BeginLog(ctx context.Context, o Options) (err error) {
 	if err := o.Config.Check(); err != nil {
 		return err
 	}
-	d := &daemon{opts: o, layout: Layout(o.Config.StateDir)}
+	d := &daemon{opts: o, layout: statedir.Layout(o.Config.StateDir)}
 	defer func() { err = errors.Join(err, d.close()) }()
-	if err := d.layout.check(); err != nil {
+	if err := d.layout.Check(); err != nil {
 		return err
 	}
 	if err := d.openUnlock(); err != nil {

@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // certificate serves the TLS certificate and can read it again.
 type certificate struct {
-	layout  Layout
+	layout  statedir.Layout
 	current atomic.Pointer[tls.Certificate]
 }
 

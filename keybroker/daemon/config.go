@@ -25,7 +25,7 @@ const (
 // Config is the broker's whole configuration; this struct is its manual. An
 // unknown or duplicate key is an error with line and column.
 type Config struct {
-	// StateDir holds everything that the broker keeps; see Layout.
+	// StateDir holds everything that the broker keeps; see package statedir.
 	StateDir string `yaml:"state_dir"`
 	// Listen is the address for guests, host:port.
 	Listen string `yaml:"listen"`

@@ -37,6 +37,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -74,7 +75,7 @@ type Options struct {
 // daemon is a broker whose parts are open.
 type daemon struct {
 	opts    Options
-	layout  Layout
+	layout  statedir.Layout
 	started time.Time
 	unlock  identity.Unlock
 
@@ -138,7 +139,7 @@ func open(o Options) (d *daemon, err error) {
 	if err := o.Config.Check(); err != nil {
 		return nil, err
 	}
-	d = &daemon{opts: o, layout: Layout(o.Config.StateDir), started: o.Now().UTC(), reloading: service.Reloads{Asked: make(chan chan<- error)}}
+	d = &daemon{opts: o, layout: statedir.Layout(o.Config.StateDir), started: o.Now().UTC(), reloading: service.Reloads{Asked: make(chan chan<- error)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -168,7 +169,7 @@ func (d *daemon) openParts() error {
 	}
 	try(true, "reading the vendors' roots", func() (err error) { d.verifier, err = d.appraiser(); return err })
 	try(true, "looking at the operators' socket", d.checkSocket)
-	state, unlocked := try(true, "looking at the state directory", d.layout.check), try(true, "reading the credential", d.openUnlock)
+	state, unlocked := try(true, "looking at the state directory", d.layout.Check), try(true, "reading the credential", d.openUnlock)
 	root, certificate := try(state, "reading the root identity", d.readRoot), try(state, "reading the TLS certificate", d.openCertificate)
 	try(state, "opening the policies", d.openPolicies)
 	key := try(state && unlocked, "unlocking the audit key", d.openAuditKey) // a wrong secret is said once, by it
@@ -329,7 +330,7 @@ func (d *daemon) progress() func(done, total uint64) {
 }
 
 func (d *daemon) openSecrets() error {
-	kek, err := d.layout.kek(d.unlock)
+	kek, err := d.layout.KEK(d.unlock)
 	if err != nil {
 		return err
 	}

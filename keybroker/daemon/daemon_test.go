@@ -30,6 +30,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // echo is an appraiser whose evidence is the report data itself.
@@ -77,7 +78,7 @@ func (l *lines) String() string {
 
 type state struct {
 	root    *identity.Private
-	result  InitResult
+	result  statedir.Made
 	options Options
 	log     *lines
 }
@@ -104,7 +105,7 @@ func newState(t *testing.T, passphrase bool) *state {
 		unlock, names = identity.Unlock{Passphrase: buf}, Unlock{Passphrase: "broker.kek"}
 		given = append(bytes.Clone(credential), '\n')
 	}
-	s.result, err = Init(t.Context(), InitOptions{Dir: filepath.Join(dir, "state"), Root: root, Unlock: unlock, Hosts: []string{"127.0.0.1", "localhost"}})
+	s.result, err = statedir.Make(t.Context(), statedir.Options{Dir: filepath.Join(dir, "state"), Root: root, Unlock: unlock, Hosts: []string{"127.0.0.1", "localhost"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,9 +310,9 @@ func TestStateIsCheckedBeforeAnythingServes(t *testing.T) {
 			return errors.Join(os.RemoveAll(s.result.Layout.Audit()), os.Mkdir(s.result.Layout.Audit(), 0o700))
 		},
 		"no root":       func(s *state) error { return os.Remove(s.result.Layout.RootPublic()) },
-		"no epoch key":  func(s *state) error { return os.Remove(s.result.Layout.epochKey(1)) },
-		"no statement":  func(s *state) error { return os.Remove(s.result.Layout.epochStatement(1)) },
-		"bad statement": func(s *state) error { return os.WriteFile(s.result.Layout.epochStatement(1), []byte("x"), 0o600) },
+		"no epoch key":  func(s *state) error { return os.Remove(s.result.Layout.EpochKey(1)) },
+		"no statement":  func(s *state) error { return os.Remove(s.result.Layout.EpochStatement(1)) },
+		"bad statement": func(s *state) error { return os.WriteFile(s.result.Layout.EpochStatement(1), []byte("x"), 0o600) },
 		"odd epoch file": func(s *state) error {
 			return os.WriteFile(filepath.Join(s.result.Layout.Epochs(), "x.key"), nil, 0o600)
 		},
@@ -364,11 +365,11 @@ func TestCheckFindsEverythingAtOnce(t *testing.T) {
 	}
 	s = newState(t, false)
 	l = s.result.Layout
-	if err := errors.Join(os.WriteFile(l.Ended(), nil, 0o600), os.WriteFile(l.epochStatement(1), []byte("x"), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(l.Ended(), nil, 0o600), os.WriteFile(l.EpochStatement(1), []byte("x"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	err = Check(s.options)
-	for _, says := range []string{l.Ended() + " is cut or no such file: EOF: put back", "epoch 1: " + l.epochStatement(1) + " is not the root's statement about it: malformed-message", "put the file back"} {
+	for _, says := range []string{l.Ended() + " is cut or no such file: EOF: put back", "epoch 1: " + l.EpochStatement(1) + " is not the root's statement about it: malformed-message", "put the file back"} {
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q is not in\n%v", says, err)
 		}
@@ -398,22 +399,22 @@ func TestEpochRotation(t *testing.T) {
 		t.Fatal("two requests at a time", again, err)
 	}
 	now := time.Now()
-	good := Certificate{Epoch: 2, MinEpoch: 1, Key: req.Key, AuditKey: req.AuditKey, NotBefore: now.Add(-time.Second), NotAfter: now.Add(time.Hour)}
+	good := statedir.Certificate{Epoch: 2, MinEpoch: 1, Key: req.Key, AuditKey: req.AuditKey, NotBefore: now.Add(-time.Second), NotAfter: now.Add(time.Hour)}
 	other, err := identity.Generate(identity.LevelRoot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, bad := range map[string]func(c *Certificate) *identity.Private{
-		"other root":      func(*Certificate) *identity.Private { return other },
-		"other epoch":     func(c *Certificate) *identity.Private { c.Epoch = 3; return s.root },
-		"other key":       func(c *Certificate) *identity.Private { c.Key = s.result.AuditKey; return s.root },
-		"other audit key": func(c *Certificate) *identity.Private { c.AuditKey = req.Key; return s.root },
-		"first again":     func(c *Certificate) *identity.Private { c.Epoch = 1; return s.root },
+	for name, bad := range map[string]func(c *statedir.Certificate) *identity.Private{
+		"other root":      func(*statedir.Certificate) *identity.Private { return other },
+		"other epoch":     func(c *statedir.Certificate) *identity.Private { c.Epoch = 3; return s.root },
+		"other key":       func(c *statedir.Certificate) *identity.Private { c.Key = s.result.AuditKey; return s.root },
+		"other audit key": func(c *statedir.Certificate) *identity.Private { c.AuditKey = req.Key; return s.root },
+		"first again":     func(c *statedir.Certificate) *identity.Private { c.Epoch = 1; return s.root },
 	} {
 		c := good
-		signed, err := CertifyEpoch(bad(&c), c)
+		signed, err := statedir.CertifyEpoch(bad(&c), c)
 		if err == nil {
-			signed, err = CertifyEpoch(bad(&c), c)
+			signed, err = statedir.CertifyEpoch(bad(&c), c)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -422,7 +423,7 @@ func TestEpochRotation(t *testing.T) {
 			t.Errorf("%s: activated", name)
 		}
 	}
-	signed, err := CertifyEpoch(s.root, good)
+	signed, err := statedir.CertifyEpoch(s.root, good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +436,7 @@ func TestEpochRotation(t *testing.T) {
 	if list, err := op.Epochs(ctx); err != nil || len(list) != 1 || list[0].Epoch != 2 {
 		t.Fatal(list, err)
 	}
-	if _, err := os.Stat(s.result.Layout.epochKey(1)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(s.result.Layout.EpochKey(1)); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal("the retired key is still there")
 	}
 	_ = address
@@ -529,18 +530,18 @@ func TestInitRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer buf.Wipe()
-	good := InitOptions{Dir: filepath.Join(t.TempDir(), "x"), Root: s.root, Unlock: identity.Unlock{Credential: buf}, Hosts: []string{"h"}}
-	for name, change := range map[string]func(*InitOptions){
-		"no root":   func(o *InitOptions) { o.Root = nil },
-		"no host":   func(o *InitOptions) { o.Hosts = nil },
-		"no unlock": func(o *InitOptions) { o.Unlock = identity.Unlock{} },
-		"not empty": func(o *InitOptions) { o.Dir = string(s.result.Layout) },
-		"a file":    func(o *InitOptions) { o.Dir = s.result.Layout.AuditPublic() },
+	good := statedir.Options{Dir: filepath.Join(t.TempDir(), "x"), Root: s.root, Unlock: identity.Unlock{Credential: buf}, Hosts: []string{"h"}}
+	for name, change := range map[string]func(*statedir.Options){
+		"no root":   func(o *statedir.Options) { o.Root = nil },
+		"no host":   func(o *statedir.Options) { o.Hosts = nil },
+		"no unlock": func(o *statedir.Options) { o.Unlock = identity.Unlock{} },
+		"not empty": func(o *statedir.Options) { o.Dir = string(s.result.Layout) },
+		"a file":    func(o *statedir.Options) { o.Dir = s.result.Layout.AuditPublic() },
 	} {
 		o := good
 		o.Dir = filepath.Join(t.TempDir(), "x")
 		change(&o)
-		if _, err := Init(t.Context(), o); err == nil {
+		if _, err := statedir.Make(t.Context(), o); err == nil {
 			t.Errorf("%s: made", name)
 		}
 	}

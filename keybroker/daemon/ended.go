@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // ReasonEndedUnknown means that the audit log says that leases were ended or allowed again,
@@ -38,7 +39,7 @@ const (
 // the file spares reading all of it, and a file that is put back from a copy is brought up
 // to date by it.
 type ended struct {
-	layout Layout
+	layout statedir.Layout
 	log    *audit.Log
 	now    func() time.Time
 
@@ -188,7 +189,7 @@ func (e *ended) write() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(e.layout.Ended(), append(b, '\n'), 0o600)
+	return statedir.ReplaceFile(e.layout.Ended(), append(b, '\n'), 0o600)
 }
 
 // change has the log say it, durably, before anything else. An exchange whose release is

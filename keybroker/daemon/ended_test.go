@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // releasing is a broker that releases models/a, and some keys of agents.
@@ -216,7 +217,7 @@ func TestRunningLeasesAreReadUpToABound(t *testing.T) {
 // TestEndsThatNobodyCanReadAreNotForgotten: the record's segment was taken away, and the file
 // that remembered it is older or gone.
 func TestEndsThatNobodyCanReadAreNotForgotten(t *testing.T) {
-	layout := Layout(t.TempDir())
+	layout := statedir.Layout(t.TempDir())
 	log, err := audit.Open(layout.Audit(), newAgentKey(t), audit.Options{SegmentBytes: 1000})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // The root retires epochs by the minimum in a later statement, often because a key was
@@ -38,7 +39,7 @@ func (e *epochs) raise(next []heldEpoch) error {
 	if best.statement.MinEpoch <= kept {
 		return nil
 	}
-	if err := replaceFile(e.layout.EpochFloor(), best.signed, 0o600); err != nil {
+	if err := statedir.ReplaceFile(e.layout.EpochFloor(), best.signed, 0o600); err != nil {
 		return fmt.Errorf("keep the lowest epoch: %w", err)
 	}
 	e.floor = max(e.floor, best.statement.MinEpoch)

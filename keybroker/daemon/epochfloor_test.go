@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // rotate has the root certify the next epoch, from a time on, and retire all below another.
@@ -18,7 +19,7 @@ func (s *state) rotate(t *testing.T, op *operator.Client, minimum uint64, from t
 		t.Fatal(err)
 	}
 	now := time.Now()
-	signed, err := CertifyEpoch(s.root, Certificate{Epoch: req.Epoch, MinEpoch: minimum, Key: req.Key, AuditKey: req.AuditKey, NotBefore: now.Add(from - time.Second), NotAfter: now.Add(from + time.Hour)})
+	signed, err := statedir.CertifyEpoch(s.root, statedir.Certificate{Epoch: req.Epoch, MinEpoch: minimum, Key: req.Key, AuditKey: req.AuditKey, NotBefore: now.Add(from - time.Second), NotAfter: now.Add(from + time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}

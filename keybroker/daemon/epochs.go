@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // ReasonLastEpoch means that without this epoch the broker would have none that is active.
@@ -26,7 +27,7 @@ const maxEpochs = 64
 // epochs keeps the epoch keys and the root's statements about them. It tells
 // the broker of every change.
 type epochs struct {
-	layout   Layout
+	layout   statedir.Layout
 	root     identity.Public
 	auditKey identity.Public
 	unlock   identity.Unlock
@@ -73,7 +74,7 @@ func (e *epochs) read() ([]heldEpoch, error) {
 	var out []heldEpoch
 	for _, name := range names {
 		var n uint64
-		if _, err := fmt.Sscanf(filepath.Base(name), "%d.key", &n); err != nil || name != e.layout.epochKey(n) {
+		if _, err := fmt.Sscanf(filepath.Base(name), "%d.key", &n); err != nil || name != e.layout.EpochKey(n) {
 			return nil, fmt.Errorf("%s is not the name of an epoch key", name)
 		}
 		held, err := e.readOne(n)
@@ -86,12 +87,12 @@ func (e *epochs) read() ([]heldEpoch, error) {
 }
 
 func (e *epochs) readOne(n uint64) (heldEpoch, error) {
-	key, err := identity.ReadKeyFile(e.layout.epochKey(n), e.unlock)
+	key, err := identity.ReadKeyFile(e.layout.EpochKey(n), e.unlock)
 	if err != nil {
 		return heldEpoch{}, fmt.Errorf("%w: put the file back from a copy; without one, move it away, which ends the epoch, if another one is active", err)
 	}
 	held := heldEpoch{number: n, key: key}
-	held.signed, err = os.ReadFile(e.layout.epochStatement(n))
+	held.signed, err = os.ReadFile(e.layout.EpochStatement(n))
 	if errors.Is(err, os.ErrNotExist) {
 		return held, nil
 	}
@@ -99,7 +100,7 @@ func (e *epochs) readOne(n uint64) (heldEpoch, error) {
 		return held, err
 	}
 	if held.statement, err = e.verify(held.signed, n, key.Public()); err != nil {
-		return held, fmt.Errorf("%s is not the root's statement about it: %w: put the file back from a copy; it is no secret, and the last statement that the root signed is also where the root key is", e.layout.epochStatement(n), err)
+		return held, fmt.Errorf("%s is not the root's statement about it: %w: put the file back from a copy; it is no secret, and the last statement that the root signed is also where the root key is", e.layout.EpochStatement(n), err)
 	}
 	return held, nil
 }
@@ -218,7 +219,7 @@ func (e *epochs) prepare(ctx context.Context, least uint64) (operator.EpochReque
 	if err != nil {
 		return operator.EpochRequest{}, err
 	}
-	if err := identity.WriteKeyFile(e.layout.epochKey(next), key, e.unlock); err != nil {
+	if err := identity.WriteKeyFile(e.layout.EpochKey(next), key, e.unlock); err != nil {
 		key.Wipe()
 		return operator.EpochRequest{}, err
 	}
@@ -265,7 +266,7 @@ func (e *epochs) Activate(ctx context.Context, signed []byte) (operator.EpochInf
 		if st, err = e.verify(signed, h.number, h.key.Public()); err != nil {
 			return operator.EpochInfo{}, err
 		}
-		if err := errors.Join(ctx.Err(), writeFile(e.layout.epochStatement(h.number), signed, 0o600)); err != nil {
+		if err := errors.Join(ctx.Err(), statedir.WriteFile(e.layout.EpochStatement(h.number), signed, 0o600)); err != nil {
 			return operator.EpochInfo{}, err
 		}
 		e.held[i].signed, e.held[i].statement = signed, st
@@ -306,17 +307,17 @@ func (e *epochs) Retire(ctx context.Context, number uint64) error {
 	e.held = rest
 	// The key goes first: a statement without a key serves nobody. That of the newest epoch
 	// stays, so that its number is not asked for again.
-	if err := os.Remove(e.layout.epochKey(number)); err != nil {
+	if err := os.Remove(e.layout.EpochKey(number)); err != nil {
 		return err
 	}
 	newest := !slices.ContainsFunc(rest, func(h heldEpoch) bool { return h.number > number && h.signed != nil })
 	if newest {
-		return syncDir(e.layout.Epochs())
+		return statedir.SyncDir(e.layout.Epochs())
 	}
-	if err := os.Remove(e.layout.epochStatement(number)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(e.layout.EpochStatement(number)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return syncDir(e.layout.Epochs())
+	return statedir.SyncDir(e.layout.Epochs())
 }
 
 // wipe erases every key.

@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/listen/listentest"
 )
 
@@ -118,7 +119,7 @@ func TestBrokerUnderAttack(t *testing.T) {
 	if server == nil {
 		return
 	}
-	s := &state{result: InitResult{CertificatePEM: u.Certificate}}
+	s := &state{result: statedir.Made{CertificatePEM: u.Certificate}}
 	if err := s.result.Root.UnmarshalText([]byte(u.Root)); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +211,7 @@ func metric(t *testing.T, u underAttack, name string) int64 {
 // attested is a guest that the broker granted a lease.
 func (u *underAttack) attested(t *testing.T) func() (introduction.Guest, error) {
 	t.Helper()
-	s := &state{result: InitResult{CertificatePEM: u.Certificate}}
+	s := &state{result: statedir.Made{CertificatePEM: u.Certificate}}
 	if err := s.result.Root.UnmarshalText([]byte(u.Root)); err != nil {
 		t.Fatal(err)
 	}

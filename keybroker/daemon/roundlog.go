@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // ReasonCheckpoint means that the checkpoint which is kept elsewhere cannot be read or
@@ -106,7 +107,7 @@ func (l roundLog) Keep(ctx context.Context) error {
 	// Written late, after whoever waited for it gave up, it is a checkpoint of this log still,
 	// and whoever comes next reads the file after that.
 	return l.d.kept.do(ctx, func() error {
-		if err := replaceFile(path, []byte(c.Note), 0o600); err != nil {
+		if err := statedir.ReplaceFile(path, []byte(c.Note), 0o600); err != nil {
 			return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", explainAccess(err))
 		}
 		return nil

@@ -85,7 +85,8 @@ var arrows = map[string][]string{
 	"keybroker/operator/socket":           {},
 	"keybroker/daemon/registry":           {"systemd/listen", "crypto/zkproof/plonkverify", "crypto/zkverify", "keybroker/operator", "keybroker/proofs", "keybroker/proofs/wire", "keybroker/receipt", "crypto/identity", "crypto/statement", "guest/evidence"},
 	"keybroker/operator":                  {"keybroker/strictjson", "systemd/listen", "keybroker/rounds", "keybroker/federation", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "crypto/keybuf", "crypto/identity", "guest/evidence"},
-	"keybroker/daemon": {"keybroker/daemon/registry", "keybroker/operator/socket", "keybroker/proofs", "keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "keybroker/operator", "keybroker/rounds", "keybroker/federation",
+	"keybroker/statedir":                  {"keybroker/audit", "keybroker/keystore", "keybroker/protocol", "crypto/hybridtls", "crypto/identity", "crypto/keybuf"},
+	"keybroker/daemon": {"keybroker/statedir", "keybroker/daemon/registry", "keybroker/operator/socket", "keybroker/proofs", "keybroker", "keybroker/protocol", "keybroker/appraise", "keybroker/policy", "keybroker/keystore", "keybroker/audit", "keybroker/operator", "keybroker/rounds", "keybroker/federation",
 		"crypto/*", "guest/evidence", "systemd/*"},
 	"keybroker/cmd/anchorhold-broker": {"crypto/keybuf", "keybroker/daemon", "keybroker/appraise", "systemd/commandline", "systemd/journal", "systemd/service"},
 
@@ -147,7 +148,7 @@ var arrows = map[string][]string{
 	"agent/cmd/anchorhold-verify": {"agent/proofcheck", "crypto/statement"},
 	"agent/cmd/anchorhold-worker": {"agent/worker", "agent/fedwork", "agent/proofwork"},
 	"agent/cmd/anchorhold": {"keybroker/proofs", "keybroker/proofs/wire", "keybroker/daemon/registry", "agent/proofaudit", "keybroker/receipt", "agent/settings", "agent/jobs", "agent/worker/linkage", "keybroker/federation", "keybroker/rounds", "keybroker/uplink", "crypto/*", "guest/clock", "guest/evidence", "keybroker/keystore", "keybroker/policy", "keybroker/audit", "keybroker/protocol", "keybroker/appraise", "keybroker/client",
-		"keybroker", "keybroker/operator", "keybroker/daemon", "runtime/*", "systemd/*"},
+		"keybroker", "keybroker/operator", "keybroker/daemon", "keybroker/statedir", "runtime/*", "systemd/*"},
 
 	"systemd/commandline": {},
 	"systemd/service":     {},

@@ -24,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // tick is the model's unit of time: a lease lives for two, and is of the shortest that a
@@ -79,7 +80,7 @@ type broker struct {
 	t         *testing.T
 	root      *identity.Private
 	publisher *identity.Private // of the models whose privacy is charged
-	made      daemon.InitResult
+	made      statedir.Made
 	options   daemon.Options
 	op        *operator.Client
 	address   string
@@ -114,7 +115,7 @@ func newBroker(t *testing.T, c *clock) *broker {
 	b := &broker{t: t, root: key(t, identity.LevelRoot), publisher: key(t, identity.LevelEpoch)}
 	dir := t.TempDir()
 	var err error
-	b.made, err = daemon.Init(t.Context(), daemon.InitOptions{Dir: filepath.Join(dir, "state"), Root: b.root, Unlock: b.unlock(),
+	b.made, err = statedir.Make(t.Context(), statedir.Options{Dir: filepath.Join(dir, "state"), Root: b.root, Unlock: b.unlock(),
 		Hosts: []string{"127.0.0.1", "localhost"}, EpochValidity: 2 * tick, Now: c.now})
 	if err != nil {
 		t.Fatal(err)

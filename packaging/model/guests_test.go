@@ -9,9 +9,9 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // guest is who the model calls alice, bob and eve, or someone of the same tenant and image.
@@ -87,7 +87,7 @@ func (g guest) boot(t *testing.T) *running {
 }
 
 // acquire runs one exchange. What the guest does with the key is no step of the model.
-func (r *running) acquire(t *testing.T, address string, made daemon.InitResult, resource string) error {
+func (r *running) acquire(t *testing.T, address string, made statedir.Made, resource string) error {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(made.CertificatePEM)

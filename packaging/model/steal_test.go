@@ -13,10 +13,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // agent is a key with a lease chain.
@@ -75,7 +75,7 @@ func (w *world) steal(s Step, r *round) error {
 // open1 reads the key and the statement of epoch 1 out of the stolen state.
 func (w *world) open1() {
 	w.Helper()
-	dir := daemon.Layout(w.stolen.state).Epochs()
+	dir := statedir.Layout(w.stolen.state).Epochs()
 	var err error
 	if w.stolen.key, err = identity.ReadKeyFile(filepath.Join(dir, "00000001.key"), w.broker.unlock()); err != nil {
 		w.Fatal(err)
@@ -152,7 +152,7 @@ func (w *world) forgedTicket(r round) []byte {
 // guest says that it has seen. Its TLS certificate is stolen, too.
 func (w *world) pose(victim *running) error {
 	w.Helper()
-	layout := daemon.Layout(w.stolen.state)
+	layout := statedir.Layout(w.stolen.state)
 	pair, err := tls.LoadX509KeyPair(layout.Certificate(), layout.TLSKey())
 	if err != nil {
 		w.Fatal(err)

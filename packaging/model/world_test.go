@@ -14,13 +14,13 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
 // world is everything that a trail speaks of, as it really is.
@@ -132,7 +132,7 @@ func (w *world) rotate(verb string, epoch, minimum uint64) (err error) {
 	case "activate":
 		var signed []byte
 		begin := w.stolen.begin
-		signed, err = daemon.CertifyEpoch(w.broker.root, daemon.Certificate{Epoch: epoch, MinEpoch: minimum, Key: w.request.Key, AuditKey: w.request.AuditKey,
+		signed, err = statedir.CertifyEpoch(w.broker.root, statedir.Certificate{Epoch: epoch, MinEpoch: minimum, Key: w.request.Key, AuditKey: w.request.AuditKey,
 			NotBefore: begin.Add(tick), NotAfter: begin.Add(1000 * tick)})
 		if err == nil {
 			_, err = w.broker.op.ActivateEpoch(ctx, signed)

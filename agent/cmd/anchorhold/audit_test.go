@@ -14,7 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -244,7 +244,7 @@ func TestTheAuditKeyIsHeldAgainstTheRoot(t *testing.T) {
 	stranger := newAuditBench(t)
 	statement := func(name string, audit identity.Public) string {
 		now := time.Now()
-		signed, err := daemon.CertifyEpoch(root, daemon.Certificate{Epoch: 4, MinEpoch: 1, Key: b.key.Public(), AuditKey: audit, NotBefore: now, NotAfter: now.Add(time.Hour)})
+		signed, err := statedir.CertifyEpoch(root, statedir.Certificate{Epoch: 4, MinEpoch: 1, Key: b.key.Public(), AuditKey: audit, NotBefore: now, NotAfter: now.Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/spf13/cobra"
 )
 
@@ -79,7 +79,7 @@ func newEpochRotate(inv *invocation) *cobra.Command {
 				return explainBroker(err, inv.broker)
 			}
 			now := time.Now()
-			statement, err := daemon.CertifyEpoch(root, daemon.Certificate{Epoch: request.Epoch, MinEpoch: minimum, Key: request.Key,
+			statement, err := statedir.CertifyEpoch(root, statedir.Certificate{Epoch: request.Epoch, MinEpoch: minimum, Key: request.Key,
 				AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, days)})
 			if err != nil {
 				return err

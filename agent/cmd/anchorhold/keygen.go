@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/spf13/cobra"
 )
 
@@ -71,7 +71,7 @@ root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root ke
 				return err
 			}
 			defer root.Wipe()
-			made, err := daemon.Init(c.Context(), daemon.InitOptions{Dir: dir, Root: root, Unlock: u, Hosts: hosts, CertificateValidity: validity})
+			made, err := statedir.Make(c.Context(), statedir.Options{Dir: dir, Root: root, Unlock: u, Hosts: hosts, CertificateValidity: validity})
 			if err != nil { // without its broker the key is of no use, and in the way of the next try
 				return errors.Join(err, os.Remove(rootKey), os.Remove(rootKey+".pub"))
 			}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/proofkeys"
 	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
@@ -47,7 +46,7 @@ func newProofRegister(inv *invocation) *cobra.Command {
 					return nil, nil, err
 				}
 				var signed operator.Signed
-				if err := b.Do(ctx, "/v1/proof-keys", registry.Registration{Record: s.Record, VerifyingKey: raw, Models: models}, &signed); err != nil {
+				if err := b.Do(ctx, "/v1/proof-keys", wire.Registration{Record: s.Record, VerifyingKey: raw, Models: models}, &signed); err != nil {
 					return nil, nil, err
 				}
 				keys = append(keys, s.Record.VerifyingKey)

@@ -12,7 +12,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/statement"
 	"github.com/anchorhold/anchorhold/crypto/zkproof/zktest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
@@ -21,7 +20,7 @@ import (
 )
 
 // universal is a verifying key of PLONK as it is registered, and an envelope of its own.
-func universal(t *testing.T) (registry.Registration, *statement.Envelope) {
+func universal(t *testing.T) (wire.Registration, *statement.Envelope) {
 	t.Helper()
 	dir := filepath.Join("..", "..", "..", "crypto", "zkproof", "plonkverify", "testdata")
 	key, err := os.ReadFile(filepath.Join(dir, "plonk-1.vk"))
@@ -38,7 +37,7 @@ func universal(t *testing.T) (registry.Registration, *statement.Envelope) {
 	}
 	r := *groth16(t).Record(1, outputs)
 	r.System, r.Circuit, r.VerifyingKey, r.Inference.Architecture = statement.PLONK, e.Statement.Circuit, sha256.Sum256(key), e.Statement.Inference.Model.Architecture
-	return registry.Registration{Record: r, VerifyingKey: key}, e
+	return wire.Registration{Record: r, VerifyingKey: key}, e
 }
 
 // receiptOf is the receipt of a statement's answer, and the salt of its output.
@@ -95,7 +94,7 @@ func TestProofsOfPLONK(t *testing.T) {
 	if err := s.register(t, r, nil); err != nil {
 		t.Fatal(err)
 	}
-	changed := registry.Registration{Record: key.Record, VerifyingKey: bytes.Clone(key.VerifyingKey)}
+	changed := wire.Registration{Record: key.Record, VerifyingKey: bytes.Clone(key.VerifyingKey)}
 	changed.VerifyingKey[len(changed.VerifyingKey)/2] ^= 1
 	changed.Record.VerifyingKey = sha256.Sum256(changed.VerifyingKey)
 	if err := do(t, r, "POST", "/v1/proof-keys", changed, &signed); err == nil {

@@ -222,14 +222,6 @@ func (r *Registry) Serve(ctx context.Context) error {
 	return errors.Join(err, <-ended)
 }
 
-// Registration is a key on its way to the registry, with the ids of the models whose answers it
-// may prove; without any it may prove those of every model.
-type Registration struct {
-	Record       statement.Record   `json:"record"`
-	VerifyingKey []byte             `json:"verifying_key"`
-	Models       []statement.Digest `json:"models,omitempty"`
-}
-
 // ReasonNotConfigured means that the broker is no registry of proofs.
 const ReasonNotConfigured evidence.Reason = "proofs-not-configured"
 
@@ -252,7 +244,7 @@ func (r *Registry) commands() []operator.Extra {
 	type decoder = func(any) error
 	return []operator.Extra{
 		{Method: "POST", Path: "/v1/proof-keys", Action: "proof-key-register", Mutates: true, Do: func(ctx context.Context, _ *http.Request, decode decoder) (any, error) {
-			var in Registration
+			var in wire.Registration
 			if err := decode(&in); err != nil {
 				return nil, err
 			}

@@ -205,10 +205,10 @@ func (s *site) answer(t *testing.T, agent *federationtest.Agent, seed byte) (raw
 	return raw, wire.Bundle{Envelope: *e, OutputSalts: []wire.Salt{wire.Salt(issued.Salts.Output)}}, item.Receipt
 }
 
-func (s *site) register(t *testing.T, r *registry.Registry, change func(*registry.Registration)) error {
+func (s *site) register(t *testing.T, r *registry.Registry, change func(*wire.Registration)) error {
 	t.Helper()
 	g := groth16(t)
-	in := registry.Registration{Record: *g.Record(1, outputs), VerifyingKey: g.Key}
+	in := wire.Registration{Record: *g.Record(1, outputs), VerifyingKey: g.Key}
 	if change != nil {
 		change(&in)
 	}
@@ -487,13 +487,13 @@ func TestKeysThatAreRefused(t *testing.T) {
 	s := newSite(t)
 	r := s.open(t)
 	for what, c := range map[string]struct {
-		change func(*registry.Registration)
+		change func(*wire.Registration)
 		want   evidence.Reason
 	}{
-		"a development set-up": {func(in *registry.Registration) { in.Record.Development, in.Record.Ceremony = true, statement.Digest{} }, proofs.ReasonDevelopment},
-		"another key":          {func(in *registry.Registration) { in.VerifyingKey = in.VerifyingKey[:40] }, ""},
-		"the other system":     {func(in *registry.Registration) { in.Record.System = statement.PLONK }, ""},
-		"no system":            {func(in *registry.Registration) { in.Record.System = 99 }, ""},
+		"a development set-up": {func(in *wire.Registration) { in.Record.Development, in.Record.Ceremony = true, statement.Digest{} }, proofs.ReasonDevelopment},
+		"another key":          {func(in *wire.Registration) { in.VerifyingKey = in.VerifyingKey[:40] }, ""},
+		"the other system":     {func(in *wire.Registration) { in.Record.System = statement.PLONK }, ""},
+		"no system":            {func(in *wire.Registration) { in.Record.System = 99 }, ""},
 	} {
 		if err := s.register(t, r, c.change); c.want != "" {
 			wantReason(t, what, err, c.want)
@@ -512,7 +512,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 	}
 	s = newSite(t)
 	s.cfg.AllowDevelopment = true
-	if err := s.register(t, s.open(t), func(in *registry.Registration) { in.Record.Development, in.Record.Ceremony = true, statement.Digest{} }); err != nil {
+	if err := s.register(t, s.open(t), func(in *wire.Registration) { in.Record.Development, in.Record.Ceremony = true, statement.Digest{} }); err != nil {
 		t.Errorf("allowed: %v", err)
 	}
 }

@@ -1,4 +1,9 @@
-package daemon
+// Package statedir makes a broker's state directory and names the files in it.
+//
+// Make replaces nothing and leaves the private half of the root key to its caller. Check
+// refuses a directory that others may read. The broker's daemon runs on the directory;
+// "anchorhold keygen broker" makes it without linking the daemon.
+package statedir
 
 import (
 	"errors"
@@ -57,16 +62,18 @@ func (l Layout) Audit() string { return filepath.Join(string(l), "audit") }
 // Policies is the directory of policies and reference values.
 func (l Layout) Policies() string { return filepath.Join(string(l), "policies") }
 
-func (l Layout) epochKey(n uint64) string {
+// EpochKey is the encrypted key of an epoch.
+func (l Layout) EpochKey(n uint64) string {
 	return filepath.Join(l.Epochs(), fmt.Sprintf("%08d.key", n))
 }
 
-func (l Layout) epochStatement(n uint64) string {
+// EpochStatement is what the root signed about an epoch.
+func (l Layout) EpochStatement(n uint64) string {
 	return filepath.Join(l.Epochs(), fmt.Sprintf("%08d.statement", n))
 }
 
-// check refuses a state directory that others may look into.
-func (l Layout) check() error {
+// Check refuses a state directory that others may look into.
+func (l Layout) Check() error {
 	st, err := os.Stat(string(l))
 	if err != nil {
 		return err
@@ -77,8 +84,8 @@ func (l Layout) check() error {
 	return nil
 }
 
-// kek derives the key-encryption key of the key store.
-func (l Layout) kek(u identity.Unlock) (*keybuf.Buffer, error) {
+// KEK derives the key-encryption key of the key store.
+func (l Layout) KEK(u identity.Unlock) (*keybuf.Buffer, error) {
 	switch {
 	case u.Credential != nil && u.Passphrase == nil:
 		return keystore.CredentialKEK(u.Credential)
@@ -88,8 +95,8 @@ func (l Layout) kek(u identity.Unlock) (*keybuf.Buffer, error) {
 	return nil, errors.New("exactly one of passphrase and credential opens the keys")
 }
 
-// writeFile creates a file that must not exist, durably.
-func writeFile(path string, data []byte, mode os.FileMode) error {
+// WriteFile creates a file that must not exist, durably.
+func WriteFile(path string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err
@@ -98,25 +105,26 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-// replaceFile writes a file, which may exist, so that a crash leaves the old or the new.
-func replaceFile(path string, data []byte, mode os.FileMode) error {
+// ReplaceFile writes a file, which may exist, so that a crash leaves the old or the new.
+func ReplaceFile(path string, data []byte, mode os.FileMode) error {
 	next := path + ".new"
 	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := writeFile(next, data, mode); err != nil {
+	if err := WriteFile(next, data, mode); err != nil {
 		return err
 	}
 	if err := os.Rename(next, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-func syncDir(dir string) error {
+// SyncDir makes new names in a directory durable.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package daemon
+package statedir
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// InitOptions say how to make a state directory.
-type InitOptions struct {
+// Options say how to make a state directory.
+type Options struct {
 	// Dir is the state directory; it must be missing or empty, and what it is in exist.
 	Dir string
 	// Root signs the first epoch. It stays the caller's: neither half of the
@@ -36,8 +36,8 @@ type InitOptions struct {
 	Now func() time.Time
 }
 
-// InitResult is what others need to know of a new broker.
-type InitResult struct {
+// Made is what others need to know of a new broker.
+type Made struct {
 	Layout         Layout
 	Root           identity.Public
 	AuditKey       identity.Public
@@ -47,15 +47,15 @@ type InitResult struct {
 	Statement []byte
 }
 
-// Init makes a state directory with which Run works: epoch key and statement,
+// Make makes a state directory with which the daemon runs: epoch key and statement,
 // audit key and empty log, TLS certificate, empty key store. It replaces
 // nothing; after an error the directory is incomplete and should be removed.
-func Init(ctx context.Context, o InitOptions) (InitResult, error) {
+func Make(ctx context.Context, o Options) (Made, error) {
 	if err := o.complete(); err != nil {
-		return InitResult{}, fmt.Errorf("create broker state: %w", err)
+		return Made{}, fmt.Errorf("create broker state: %w", err)
 	}
 	l := Layout(o.Dir)
-	r := InitResult{Layout: l, Root: o.Root.Public(), Epoch: 1}
+	r := Made{Layout: l, Root: o.Root.Public(), Epoch: 1}
 	for _, dir := range []string{o.Dir, l.Epochs(), l.Audit(), l.Policies()} {
 		// None above it: those would be closed to the broker's user where root runs this.
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -76,7 +76,7 @@ func Init(ctx context.Context, o InitOptions) (InitResult, error) {
 	return r, nil
 }
 
-func (o *InitOptions) complete() error {
+func (o *Options) complete() error {
 	if o.Root == nil || o.Root.Public().Level() != identity.LevelRoot {
 		return errors.New("a root identity is required")
 	}
@@ -102,7 +102,7 @@ func (o *InitOptions) complete() error {
 	return nil
 }
 
-func (o *InitOptions) makeAudit(l Layout, r *InitResult) error {
+func (o *Options) makeAudit(l Layout, r *Made) error {
 	key, err := identity.Generate(identity.LevelEpoch)
 	if err != nil {
 		return err
@@ -123,13 +123,13 @@ func (o *InitOptions) makeAudit(l Layout, r *InitResult) error {
 	return errors.Join(err, log.Close())
 }
 
-func (o *InitOptions) makeEpoch(l Layout, r *InitResult) error {
+func (o *Options) makeEpoch(l Layout, r *Made) error {
 	key, err := identity.Generate(identity.LevelEpoch)
 	if err != nil {
 		return err
 	}
 	defer key.Wipe()
-	if err := identity.WriteKeyFile(l.epochKey(1), key, o.Unlock); err != nil {
+	if err := identity.WriteKeyFile(l.EpochKey(1), key, o.Unlock); err != nil {
 		return err
 	}
 	now := o.Now()
@@ -139,7 +139,7 @@ func (o *InitOptions) makeEpoch(l Layout, r *InitResult) error {
 		return err
 	}
 	r.Statement = signed
-	return writeFile(l.epochStatement(1), signed, 0o600)
+	return WriteFile(l.EpochStatement(1), signed, 0o600)
 }
 
 // Certificate is what the root says about an epoch.
@@ -162,17 +162,17 @@ func CertifyEpoch(root *identity.Private, c Certificate) ([]byte, error) {
 	})
 }
 
-func (o *InitOptions) makeCertificate(l Layout, r *InitResult) error {
+func (o *Options) makeCertificate(l Layout, r *Made) error {
 	cert, key, err := hybridtls.NewCertificate(o.Hosts, o.CertificateValidity)
 	if err != nil {
 		return err
 	}
 	r.CertificatePEM = cert
-	return errors.Join(writeFile(l.TLSKey(), key, 0o600), writeFile(l.Certificate(), cert, 0o644))
+	return errors.Join(WriteFile(l.TLSKey(), key, 0o600), WriteFile(l.Certificate(), cert, 0o644))
 }
 
-func (o *InitOptions) makeKeystore(l Layout) error {
-	kek, err := l.kek(o.Unlock)
+func (o *Options) makeKeystore(l Layout) error {
+	kek, err := l.KEK(o.Unlock)
 	if err != nil {
 		return err
 	}
