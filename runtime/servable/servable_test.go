@@ -33,7 +33,7 @@ func parse(t *testing.T, edit func(*gguftest.Model)) *gguf.File {
 // TestDocumentListsEveryKey: docs/models.md shows what is made of each key.
 func TestDocumentListsEveryKey(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("| key | what is made of it |\n|---|---|\n")
+	b.WriteString("| key | use |\n|---|---|\n")
 	for _, table := range []struct {
 		space   string
 		entries map[string]entry
@@ -41,7 +41,7 @@ func TestDocumentListsEveryKey(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(table.entries)) {
 			e := table.entries[name]
 			if e.what == "" {
-				t.Errorf("%s%s: not said what is made of it", table.space, name)
+				t.Errorf("%s%s: the table does not say how it is used", table.space, name)
 			}
 			fmt.Fprintf(&b, "| `%s%s` | %s |\n", table.space, name, e.what)
 		}
