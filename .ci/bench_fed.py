@@ -168,9 +168,9 @@ def go_benchmarks(binary, pattern):
 
 # Rows of the table from benchmarks: name, binary, benchmarks of STEPS; the first of them reports bytes.
 OURS = (
-    ("Lattigo 6.2", "fedagg", ("Lattigo/encrypt", "Lattigo/add", "Lattigo/decrypt")),
-    ("ours: ckks-16384", "fedagg", ("Encrypt/real", "Add", "Decrypt/real")),
-    ("ours: same, two in a slot", "fedagg", ("Encrypt/pairs", None, "Decrypt/pairs")),
+    ("Lattigo 6.2", "ckks", ("Lattigo/encrypt", "Lattigo/add", "Lattigo/decrypt")),
+    ("ours: ckks-16384", "ckks", ("Encrypt/real", "Add", "Decrypt/real")),
+    ("ours: same, two in a slot", "ckks", ("Encrypt/pairs", None, "Decrypt/pairs")),
     ("ours: sum-2048-27", "rlwe", ("Encrypt", "Add", "Decrypt")),
 )
 
@@ -192,7 +192,7 @@ def main():
     for _ in range(ROUNDS):
         for library in libraries:
             samples.setdefault(library.name, []).append(library.round(data))
-        go = {b: go_benchmarks(os.path.join(work, b), p) for b, p in (("fedagg", "^Benchmark(Lattigo|Encrypt|Add|Decrypt)$"), ("rlwe", "^Benchmark(Encrypt|Add|Decrypt)$"))}
+        go = {b: go_benchmarks(os.path.join(work, b), p) for b, p in (("ckks", "^Benchmark(Lattigo|Encrypt|Add|Decrypt)$"), ("rlwe", "^Benchmark(Encrypt|Add|Decrypt)$"))}
         for name, binary, steps in OURS:
             times, sizes = go[binary]
             if times:

@@ -14,10 +14,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/federate"
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/crypto/fedagg"
 	"github.com/anchorhold/anchorhold/crypto/hadamard"
-	"github.com/anchorhold/anchorhold/crypto/heparams"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/he/ckks"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -223,14 +223,14 @@ func scaledTo(v []float32, norm float64) []float32 {
 func TestRoundsMustHaveTheConfiguredParameters(t *testing.T) {
 	w := newWorld(t)
 	r, _, _ := w.open(t, nil)
-	for name, demand := range map[string]federate.Demand{"another set": {Set: heparams.Template}, "more bits": {Set: heparams.Default, NoiseBits: 30}} {
+	for name, demand := range map[string]federate.Demand{"another set": {Set: params.Template}, "more bits": {Set: params.Default, NoiseBits: 30}} {
 		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
 		g.Require(demand)
 		_, err := g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(make([]float32, length))))
 		if reason, _ := evidence.ReasonOf(err); reason != federation.ReasonSet {
 			t.Errorf("%s: %v", name, err)
 		}
-		g.Require(federate.Demand{Set: heparams.Default, NoiseBits: 10})
+		g.Require(federate.Demand{Set: params.Default, NoiseBits: 10})
 		if _, err := g.Submit(t.Context(), 1, r.ID, federate.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(make([]float32, length)))); err != nil {
 			t.Error(err)
 		}
@@ -416,11 +416,11 @@ func TestAPanicIsTheTrysFailure(t *testing.T) {
 func TestTemplateSet(t *testing.T) {
 	w := newWorld(t)
 	seed := federationtest.Seed(t)
-	set, err := heparams.Lookup(heparams.Template)
+	set, err := params.Lookup(params.Template)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, public, err := fedagg.GenerateKey(fedagg.Template(), seed)
+	secret, public, err := ckks.GenerateKey(ckks.Template(), seed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -54,7 +54,7 @@ type world struct {
 	// postpone, if any, says why a round's key is not asked for yet.
 	postpone func() error
 	// norms are the agents' keys for proofs of norms; none by default.
-	norms *proofkeys.Ring
+	norms *keyset.Ring
 	// sign, if any, chooses who signs instead of the guest's agent.
 	sign func(*federationtest.Agent) *federationtest.Agent
 	// spool bounds what guests store.
@@ -73,7 +73,7 @@ func (w *world) at(minutes int) protocol.Time {
 func newWorld(t *testing.T) *world { return newNormWorld(t, nil) }
 
 // newNormWorld is newWorld with an aggregator that has keys of proofs of norms.
-func newNormWorld(t *testing.T, norms *proofkeys.Ring) *world {
+func newNormWorld(t *testing.T, norms *keyset.Ring) *world {
 	t.Helper()
 	w := &world{World: federationtest.New(t), dir: t.TempDir(), limit: time.Minute, leases: time.Minute, spool: spool.Defaults()}
 	var err error

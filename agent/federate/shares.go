@@ -6,7 +6,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -94,7 +94,7 @@ func (s *Service) shareBlocks(ctx context.Context, h held, from int, hashes []fe
 			return err
 		}
 		defer body.Close() // read only
-		block := make([]byte, heparams.ShareBlockBytes)
+		block := make([]byte, params.ShareBlockBytes)
 		for i, want := range hashes {
 			if _, err := io.ReadFull(body, block); err != nil {
 				return fmt.Errorf("share of party %d: %w", from, err)

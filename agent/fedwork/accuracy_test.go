@@ -15,10 +15,10 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/dp"
-	"github.com/anchorhold/anchorhold/crypto/fedagg"
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/ckks"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -36,11 +36,11 @@ func rotated(minimum uint32) func(*federation.Round) {
 // template gives a round the template's set, under the key of a seed.
 func template(t testing.TB, seed *keybuf.Buffer) func(*federation.Round) {
 	t.Helper()
-	set, err := heparams.Lookup(heparams.Template)
+	set, err := params.Lookup(params.Template)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, public, err := fedagg.GenerateKey(slotParams(set), seed)
+	secret, public, err := ckks.GenerateKey(slotParams(set), seed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,9 +3,9 @@ package fedwork
 import (
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -35,7 +35,7 @@ func newCipher(r federation.Round) (cipher, error) {
 		return nil, err
 	}
 	switch set.ID {
-	case heparams.Default:
+	case params.Default:
 		key, err := rlwe.ParsePublicKey(r.PublicKey)
 		if err != nil {
 			return nil, taskInvalid("public key: %v", err)
@@ -47,7 +47,7 @@ func newCipher(r federation.Round) (cipher, error) {
 		defer seed.Wipe()
 		enc, err := rlwe.NewEncryptor(key, seed)
 		return leanCipher{enc}, err
-	case heparams.Template, heparams.Threshold:
+	case params.Template, params.Threshold:
 		return newSlotCipher(set, r.PublicKey)
 	}
 	return nil, fmt.Errorf("no cipher for the set %s", set.ID)
@@ -60,7 +60,7 @@ func newOpener(r federation.Round, seed *keybuf.Buffer) (opener, error) {
 		return nil, err
 	}
 	switch set.ID {
-	case heparams.Default:
+	case params.Default:
 		sk, pk, err := rlwe.Generate(seed)
 		if err != nil {
 			return nil, err
@@ -70,7 +70,7 @@ func newOpener(r federation.Round, seed *keybuf.Buffer) (opener, error) {
 			return nil, taskInvalid("the key is not this round's")
 		}
 		return leanOpener{sk, rlwe.NewDecryptor(sk)}, nil
-	case heparams.Template:
+	case params.Template:
 		return newSlotOpener(set, r.PublicKey, seed)
 	}
 	return nil, fmt.Errorf("no opener for the set %s", set.ID)

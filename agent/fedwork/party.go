@@ -9,8 +9,8 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
-	"github.com/anchorhold/anchorhold/crypto/fedagg"
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/ckks"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -18,16 +18,16 @@ import (
 // partyTask is a party's task, checked.
 type partyTask struct {
 	fedtask.Party
-	access fedagg.Access
+	access ckks.Access
 }
 
 func newPartyTask(spec []byte, in, out []*os.File, wantIn, wantOut int) (t partyTask, err error) {
 	if err := decode(spec, &t.Party); err != nil {
 		return t, err
 	}
-	set, err := heparams.Lookup(t.Set)
-	if err != nil || t.Set != heparams.Threshold || len(in) != wantIn || len(out) != wantOut {
-		return t, taskInvalid("a party needs the set %s, %d inputs and %d outputs", heparams.Threshold, wantIn, wantOut)
+	set, err := params.Lookup(t.Set)
+	if err != nil || t.Set != params.Threshold || len(in) != wantIn || len(out) != wantOut {
+		return t, taskInvalid("a party needs the set %s, %d inputs and %d outputs", params.Threshold, wantIn, wantOut)
 	}
 	t.access = accessOf(set, t.Round, t.Parties, t.Threshold)
 	if err := t.access.Check(); err != nil {
@@ -36,18 +36,18 @@ func newPartyTask(spec []byte, in, out []*os.File, wantIn, wantOut int) (t party
 	return t, nil
 }
 
-func accessOf(set heparams.Set, round federation.ID, parties, threshold int) fedagg.Access {
-	return fedagg.Access{Params: slotParams(set), Round: round, Parties: parties, Threshold: threshold, Flood: fedagg.Flood}
+func accessOf(set params.Set, round federation.ID, parties, threshold int) ckks.Access {
+	return ckks.Access{Params: slotParams(set), Round: round, Parties: parties, Threshold: threshold, Flood: ckks.Flood}
 }
 
-func (t *partyTask) party(seed io.Reader) (*fedagg.Party, error) {
-	s, err := readSecret(seed, fedagg.SeedSize)
+func (t *partyTask) party(seed io.Reader) (*ckks.Party, error) {
+	s, err := readSecret(seed, ckks.SeedSize)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Wipe()
-	p, err := fedagg.NewParty(t.access, t.Index, s)
-	if errors.Is(err, fedagg.ErrParams) {
+	p, err := ckks.NewParty(t.access, t.Index, s)
+	if errors.Is(err, ckks.ErrParams) {
 		err = taskInvalid("%v", err)
 	}
 	return p, err
@@ -75,7 +75,7 @@ func partyBegin(_ context.Context, spec []byte, in, out []*os.File, _ func(strin
 		return nil, err
 	}
 	defer p.Wipe()
-	share, err := p.PublicShare(fedagg.CommonSeed(t.Round))
+	share, err := p.PublicShare(ckks.CommonSeed(t.Round))
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func partyKey(_ context.Context, spec []byte, in, out []*os.File, _ func(string,
 			return nil, taskInvalid("public share %d: %v", i+1, err)
 		}
 	}
-	key, err := fedagg.CombineKeys(t.access, fedagg.CommonSeed(t.Round), shares)
+	key, err := ckks.CombineKeys(t.access, ckks.CommonSeed(t.Round), shares)
 	if err != nil {
 		return nil, taskInvalid("%v", err)
 	}
@@ -128,7 +128,7 @@ type once map[[32]byte]bool
 // Consume records a ciphertext.
 func (o once) Consume(_ context.Context, key [32]byte) error {
 	if o[key] {
-		return fedagg.ErrShareUsed
+		return ckks.ErrShareUsed
 	}
 	o[key] = true
 	return nil
@@ -180,7 +180,7 @@ func partyShare(ctx context.Context, spec []byte, in, out []*os.File, progress f
 
 // shareOpener opens a sum with the shares of the active parties, and no key.
 type shareOpener struct {
-	combiner *fedagg.Combiner
+	combiner *ckks.Combiner
 	shares   []io.Reader
 	block    [][]byte
 	buf      []float64
@@ -192,11 +192,11 @@ func newShareOpener(r federation.Round, shares []io.Reader) (opener, error) {
 		return nil, err
 	}
 	a := accessOf(set, r.ID, len(r.Parties.Agents), int(r.Parties.Threshold))
-	c, err := fedagg.NewCombiner(a, fedagg.Real, 2)
+	c, err := ckks.NewCombiner(a, ckks.Real, 2)
 	if err != nil {
 		return nil, taskInvalid("%v", err)
 	}
-	o := &shareOpener{combiner: c, shares: shares, buf: make([]float64, a.Values(fedagg.Real))}
+	o := &shareOpener{combiner: c, shares: shares, buf: make([]float64, a.Values(ckks.Real))}
 	for range shares {
 		o.block = append(o.block, make([]byte, a.ShareBytes()))
 	}

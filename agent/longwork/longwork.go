@@ -39,7 +39,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -325,7 +325,7 @@ func bootID() string {
 // fixed is what sessions share: it holds no key of theirs.
 type fixed struct {
 	pool   *worker.Pool
-	ring   *proofkeys.Ring
+	ring   *keyset.Ring
 	shards []*uplink.Client
 }
 

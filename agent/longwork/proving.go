@@ -15,8 +15,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -30,8 +30,8 @@ const verifyMemory = 128 << 20
 
 // newRing reads the directory of keys. It says which of them need more memory than a
 // proving worker may have: what is to be proven with those will be refused.
-func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*proofkeys.Ring, error) {
-	sets, err := proofkeys.Load(cfg.Proofs.Keys)
+func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*keyset.Ring, error) {
+	sets, err := keyset.Load(cfg.Proofs.Keys)
 	if err != nil {
 		return nil, fmt.Errorf("proofs.keys: %w", err)
 	}
@@ -53,8 +53,8 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*p
 	if err != nil {
 		return nil, err
 	}
-	ring, err := proofkeys.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout, plonkcheck.Checker{Pool: verifiers, Limits: worker.Limits{Memory: verifyMemory, Time: timeout}}.Parse)
-	if errors.Is(err, proofkeys.ErrDevelopment) {
+	ring, err := keyset.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout, plonkcheck.Checker{Pool: verifiers, Limits: worker.Limits{Memory: verifyMemory, Time: timeout}}.Parse)
+	if errors.Is(err, keyset.ErrDevelopment) {
 		return nil, fmt.Errorf("proofs.keys: %w; proofs.allow_development_setup allows it", err)
 	}
 	if err != nil {

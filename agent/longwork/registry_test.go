@@ -16,8 +16,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	registry "github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -92,7 +92,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	b.cfg.Workers.Path = binary
 	broker := b.registry()
 	keys := prooftest.Shared(t)
-	set, err := proofkeys.Load(b.cfg.Proofs.Keys)
+	set, err := keyset.Load(b.cfg.Proofs.Keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,14 +146,14 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := proofkeys.NewRing(set, false, time.Minute, nil)
+	ring, err := keyset.NewRing(set, false, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	verify(t, b, bundle, ring)
 }
 
-func verify(t *testing.T, b *bench, bundle proofaudit.Bundle, ring *proofkeys.Ring) {
+func verify(t *testing.T, b *bench, bundle proofaudit.Bundle, ring *keyset.Ring) {
 	t.Helper()
 	if _, err := bundle.Verify(t.Context(), b.world.Roots(), ring, receipt.Expect{}); err != nil {
 		t.Error(err)
@@ -183,7 +183,7 @@ func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
 	binary := workertest.Binary(t)
 	b.cfg.Workers.Path, b.cfg.Federation.QueueKey = binary, "agents/queue"
 	broker := b.registry()
-	set, err := proofkeys.Load(b.cfg.Proofs.Keys)
+	set, err := keyset.Load(b.cfg.Proofs.Keys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -36,7 +36,7 @@ const (
 
 // Prover makes proofs in workers.
 type Prover struct {
-	Ring   *proofkeys.Ring
+	Ring   *keyset.Ring
 	Pool   *worker.Pool
 	Limits worker.Limits
 }
@@ -55,7 +55,7 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	if err != nil {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
-	if _, err := prooftask.Memory(set, p.Limits.Memory); errors.Is(err, proofkeys.ErrMissing) {
+	if _, err := prooftask.Memory(set, p.Limits.Memory); errors.Is(err, keyset.ErrMissing) {
 		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
 	} else if err != nil {
 		return nil, err

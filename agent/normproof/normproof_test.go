@@ -15,9 +15,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/normproof"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -33,7 +33,7 @@ const length = 5
 var inside = []int16{10, -20, 127, -127, 0}
 
 // newProver proves with the keys of a ring, in the worker as it ships.
-func newProver(t *testing.T, ring *proofkeys.Ring) *normproof.Prover {
+func newProver(t *testing.T, ring *keyset.Ring) *normproof.Prover {
 	t.Helper()
 	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -114,10 +114,10 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 	keys := normtest.Shared(t, length, 8)
 	r := round(t, keys)
 	// files are the keys in a directory where change did something.
-	files := func(change func(dir string, r statement.Record)) *proofkeys.Ring {
+	files := func(change func(dir string, r statement.Record)) *keyset.Ring {
 		dir := t.TempDir()
 		set := keys.Save(t, dir)
-		ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0, nil)
+		ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 	}
 	for name, p := range map[string]*normproof.Prover{
 		"no prover":    nil,
-		"no such key":  newProver(t, normtest.New(t, zkproof.Gradient{Coordinates: length, Bits: 8}).Ring(t, 0, nil)),
+		"no such key":  newProver(t, normtest.New(t, circuits.Gradient{Coordinates: length, Bits: 8}).Ring(t, 0, nil)),
 		"other bits":   newProver(t, keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Bits = 16 })),
 		"fewer values": newProver(t, keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Coordinates-- })),
 		"no circuit": newProver(t, files(func(dir string, r statement.Record) {

@@ -28,7 +28,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/fedagg"
+	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -247,8 +247,8 @@ func (w *world) key(t *testing.T, s federation.Setup, signed []byte) *federation
 		shares, k.Ready = append(shares, public.Payload), append(k.Ready, ready)
 	}
 	var err error
-	k.PublicKey, err = fedagg.CombineKeys(fedagg.Access{Params: fedagg.Threshold(), Round: s.Round, Parties: len(s.Agents), Threshold: int(s.Threshold), Flood: fedagg.Flood},
-		fedagg.CommonSeed(s.Round), shares)
+	k.PublicKey, err = ckks.CombineKeys(ckks.Access{Params: ckks.Threshold(), Round: s.Round, Parties: len(s.Agents), Threshold: int(s.Threshold), Flood: ckks.Flood},
+		ckks.CommonSeed(s.Round), shares)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -501,7 +501,7 @@ func (l liar) commitments(t *testing.T, w *world) (view federation.Digest, kem [
 // What one party sends cannot end another's agent, which is a party of other keys and serves
 // others besides: the set-up fails with a reason, and the next key is set up.
 func TestADishonestPartyEndsItsOwnKeyAlone(t *testing.T) {
-	access := fedagg.Access{Params: fedagg.Threshold(), Parties: 2, Threshold: 2, Flood: fedagg.Flood}
+	access := ckks.Access{Params: ckks.Threshold(), Parties: 2, Threshold: 2, Flood: ckks.Flood}
 	share := make([]byte, access.PublicShareBytes())
 	hash := sha256.Sum256(share)
 	shortHash := sha256.Sum256(share[1:])

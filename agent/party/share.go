@@ -11,7 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fedtask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -50,7 +50,7 @@ func (s *Service) Share(ctx context.Context, uid uint32, id federation.ID, activ
 		return m.show(), err
 	}
 	// Asked before the secret is given: there is no second share after a disk was full.
-	if err := s.cfg.Room(int64(c.blocks) * heparams.ShareBlockBytes); err != nil {
+	if err := s.cfg.Room(int64(c.blocks) * params.ShareBlockBytes); err != nil {
 		return m.show(), err
 	}
 	secret := m.take()
@@ -118,7 +118,7 @@ func (s *Service) share(ctx context.Context, m *member, c closing, active []int,
 		return errors.Join(err, p.close())
 	}
 	limits := s.cfg.Limits
-	limits.Output = int64(c.blocks) * heparams.ShareBlockBytes
+	limits.Output = int64(c.blocks) * params.ShareBlockBytes
 	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyShare, Spec: spec, In: []*os.File{in, sum}, Out: []*os.File{blocks}, Limits: limits},
 		func(p worker.Progress) { m.phase(p.Phase) })
 	if fed := p.close(); fed != nil {
@@ -144,7 +144,7 @@ func (s *Service) share(ctx context.Context, m *member, c closing, active []int,
 
 func (s *Service) signShare(m *member, c closing, active []int, blocks io.ReaderAt) ([]byte, error) {
 	var manifest federation.Manifest
-	block := make([]byte, heparams.ShareBlockBytes)
+	block := make([]byte, params.ShareBlockBytes)
 	for i := range c.blocks {
 		if _, err := blocks.ReadAt(block, int64(i)*int64(len(block))); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err

@@ -19,8 +19,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // ErrProof means a proof that the worker refused.
@@ -35,8 +35,8 @@ type Checker struct {
 	Limits worker.Limits
 }
 
-// Parse is a proofkeys.Parse.
-func (c Checker) Parse(raw []byte) (proofkeys.Verifier, error) {
+// Parse is a keyset.Parse.
+func (c Checker) Parse(raw []byte) (keyset.Verifier, error) {
 	if len(raw) == 0 || len(raw) > maxKey {
 		return nil, fmt.Errorf("plonkcheck: a key of %d bytes", len(raw))
 	}

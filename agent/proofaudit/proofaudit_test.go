@@ -12,8 +12,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -28,7 +28,7 @@ type bench struct {
 	world *federationtest.World
 	agent *federationtest.Agent
 	keys  *prooftest.Keys
-	ring  *proofkeys.Ring
+	ring  *keyset.Ring
 	model statement.Model
 }
 
@@ -37,7 +37,7 @@ func newBench(t testing.TB) *bench {
 	b := &bench{t: t, world: federationtest.New(t), keys: prooftest.Shared(t)}
 	b.agent = b.world.Agent(t, nil)
 	var err error
-	if b.ring, err = proofkeys.NewRing([]proofkeys.Set{b.keys.Save(t, t.TempDir(), false)}, false, time.Minute, nil); err != nil {
+	if b.ring, err = keyset.NewRing([]keyset.Set{b.keys.Save(t, t.TempDir(), false)}, false, time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.model = modelOf(t, 1)
@@ -237,18 +237,18 @@ func TestRootsAndKeysDecide(t *testing.T) {
 			t.Errorf("%s: verified", what)
 		}
 	}
-	other, err := proofkeys.NewRing([]proofkeys.Set{prooftest.Other(t).Save(t, t.TempDir(), false)}, false, time.Minute, nil)
+	other, err := keyset.NewRing([]keyset.Set{prooftest.Other(t).Save(t, t.TempDir(), false)}, false, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := x.Verify(t.Context(), b.world.Roots(), other, receipt.Expect{}); !errors.Is(err, proofkeys.ErrUnknown) {
+	if _, err := x.Verify(t.Context(), b.world.Roots(), other, receipt.Expect{}); !errors.Is(err, keyset.ErrUnknown) {
 		t.Errorf("a key that is not registered: %v", err)
 	}
 	set := b.keys.Save(t, t.TempDir(), true)
-	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, nil); !errors.Is(err, proofkeys.ErrDevelopment) {
+	if _, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, nil); !errors.Is(err, keyset.ErrDevelopment) {
 		t.Errorf("a development key without consent: %v", err)
 	}
-	consent, err := proofkeys.NewRing([]proofkeys.Set{set}, true, time.Minute, nil)
+	consent, err := keyset.NewRing([]keyset.Set{set}, true, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"io"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -117,8 +117,8 @@ func verifyGroup(ctx context.Context, key verifier, group []int, envelopes []*st
 		findings[i].refuse(err)
 		return nil
 	}
-	together, ok := key.(*zkverify.Key)
-	if !ok || len(group) == 1 || len(group) > zkverify.MaxBatch {
+	together, ok := key.(*groth16verify.Key)
+	if !ok || len(group) == 1 || len(group) > groth16verify.MaxBatch {
 		for _, i := range group {
 			if err := settle(i, key.VerifyEnvelope(ctx, envelopes[i])); err != nil {
 				return err
@@ -132,7 +132,7 @@ func verifyGroup(ctx context.Context, key verifier, group []int, envelopes []*st
 	}
 	err := together.VerifyEnvelopes(ctx, list)
 	failed := map[int]error{}
-	if bad, some := errors.AsType[*zkverify.BatchError](err); some {
+	if bad, some := errors.AsType[*groth16verify.BatchError](err); some {
 		for _, f := range bad.Failed {
 			failed[f.Index] = f.Err
 		}

@@ -8,7 +8,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 )
 
 // Exit codes, stable for scripts.
@@ -32,8 +32,8 @@ func (c *Command) check() error {
 	switch {
 	case len(c.Files) == 0:
 		return errors.New("a file is needed")
-	case len(c.Files) > zkverify.MaxBatch:
-		return fmt.Errorf("%d files, the limit is %d", len(c.Files), zkverify.MaxBatch)
+	case len(c.Files) > groth16verify.MaxBatch:
+		return fmt.Errorf("%d files, the limit is %d", len(c.Files), groth16verify.MaxBatch)
 	case len(c.Keys) == 0:
 		return errors.New("--vk is needed: the key, or the directory of keys, to verify with")
 	case c.Timeout <= 0:

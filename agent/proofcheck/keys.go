@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
-	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -47,7 +47,7 @@ const (
 
 // Limits on files.
 const (
-	maxKeyBytes = max(zkverify.MaxKeyBytes, plonkverify.MaxKeyBytes)
+	maxKeyBytes = max(groth16verify.MaxKeyBytes, plonkverify.MaxKeyBytes)
 	maxEntries  = 4096 // of a directory
 )
 
@@ -80,7 +80,7 @@ func NewKeys(o Options) *Keys {
 }
 
 // AddKeys adds a verifying key's file of any name, or the files of a directory that are
-// named as package crypto/proofkeys names them, with their records.
+// named as package crypto/zk/keyset names them, with their records.
 func (k *Keys) AddKeys(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -220,7 +220,7 @@ func (k *Keys) key(e *statement.Envelope) (verifier, error) {
 	var key verifier
 	switch e.Statement.System {
 	case statement.Groth16:
-		key, err = zkverify.ParseKey(raw)
+		key, err = groth16verify.ParseKey(raw)
 	case statement.PLONK:
 		key, err = plonkverify.ParseKey(raw)
 	default:
@@ -240,8 +240,8 @@ func refusal(err error) error {
 		reason evidence.Reason
 	}{
 		{context.DeadlineExceeded, ReasonTimeout},
-		{zkverify.ErrProof, ReasonProof}, {plonkverify.ErrProof, ReasonProof},
-		{zkverify.ErrMismatch, ReasonStatement}, {plonkverify.ErrMismatch, ReasonStatement}, {statement.ErrMismatch, ReasonStatement},
+		{groth16verify.ErrProof, ReasonProof}, {plonkverify.ErrProof, ReasonProof},
+		{groth16verify.ErrMismatch, ReasonStatement}, {plonkverify.ErrMismatch, ReasonStatement}, {statement.ErrMismatch, ReasonStatement},
 		{statement.ErrMalformed, ReasonMalformed},
 	} {
 		if errors.Is(err, r.err) {

@@ -21,8 +21,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -40,7 +40,7 @@ type world struct {
 	agent   *federationtest.Agent
 	model   *prooftest.Sealed
 	classes *classify.Service
-	ring    *proofkeys.Ring
+	ring    *keyset.Ring
 	dir     string
 	key     *keybuf.Buffer
 }
@@ -64,9 +64,9 @@ func newWorldOf(t *testing.T, model *prooftest.Sealed) *world {
 	return w
 }
 
-func ringOf(t *testing.T, sets ...proofkeys.Set) *proofkeys.Ring {
+func ringOf(t *testing.T, sets ...keyset.Set) *keyset.Ring {
 	t.Helper()
-	r, err := proofkeys.NewRing(sets, false, time.Minute, nil)
+	r, err := keyset.NewRing(sets, false, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

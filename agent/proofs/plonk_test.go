@@ -10,9 +10,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // checker verifies PLONK's proofs in the worker that ships.
@@ -26,7 +26,7 @@ func checker(t *testing.T) plonkcheck.Checker {
 	return plonkcheck.Checker{Pool: pool, Limits: worker.Limits{Memory: 128 << 20, Time: time.Minute}}
 }
 
-func parse(raw []byte) (proofkeys.Verifier, error) { return plonkverify.ParseKey(raw) }
+func parse(raw []byte) (keyset.Verifier, error) { return plonkverify.ParseKey(raw) }
 
 // An answer is proven with the keys of a universal string, and verified in another worker
 // before it is published.
@@ -34,7 +34,7 @@ func TestPLONKEndToEnd(t *testing.T) {
 	w, b := newWorld(t), newBroker(t)
 	set := prooftest.SavePLONK(t, t.TempDir())
 	var err error
-	if w.ring, err = proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, checker(t).Parse); err != nil {
+	if w.ring, err = keyset.NewRing([]keyset.Set{set}, false, time.Minute, checker(t).Parse); err != nil {
 		t.Fatal(err)
 	}
 	b.keys[set.Record.VerifyingKey] = true
@@ -48,7 +48,7 @@ func TestPLONKEndToEnd(t *testing.T) {
 	poll(t, func() bool { return b.has(id) })
 
 	// The library's verifier says what the worker says, of this proof and of others.
-	local, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, parse)
+	local, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, parse)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestPLONKEndToEnd(t *testing.T) {
 			t.Errorf("%s: verified by a Groth16 key", name)
 		}
 	}
-	if _, err := proofkeys.NewRing([]proofkeys.Set{set}, false, time.Minute, nil); !errors.Is(err, proofkeys.ErrSystem) {
+	if _, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, nil); !errors.Is(err, keyset.ErrSystem) {
 		t.Errorf("a program without PLONK's verifier: %v", err)
 	}
 }

@@ -32,10 +32,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -94,7 +94,7 @@ type Config struct {
 	// Dir is where witnesses and proofs lie, encrypted under Key.
 	Dir    string
 	Key    *keybuf.Buffer
-	Ring   *proofkeys.Ring
+	Ring   *keyset.Ring
 	Models Models
 	Mode   Mode
 	Rate   float64
@@ -447,7 +447,7 @@ func (s *Service) memory(w witness) (int64, error) {
 		return 0, evidence.Refuse(ReasonNoKey, "%v", err)
 	}
 	need, err := prooftask.Memory(set, s.cfg.Limits.Memory)
-	if errors.Is(err, proofkeys.ErrMissing) || errors.Is(err, proofkeys.ErrChanged) {
+	if errors.Is(err, keyset.ErrMissing) || errors.Is(err, keyset.ErrChanged) {
 		err = evidence.Refuse(ReasonNoKey, "%v", err)
 	}
 	return need, err

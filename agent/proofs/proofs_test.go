@@ -20,7 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -462,7 +462,7 @@ func TestACircuitThatIsNoneIsRefused(t *testing.T) {
 }
 
 // without is a set without a file, or with another one in its place.
-func without(t *testing.T, ext string, changed bool) proofkeys.Set {
+func without(t *testing.T, ext string, changed bool) keyset.Set {
 	t.Helper()
 	dir := t.TempDir()
 	s := prooftest.Shared(t).Save(t, dir, false)

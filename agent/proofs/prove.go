@@ -12,10 +12,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -121,7 +121,7 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	return json.Marshal(Proven{Receipt: id.String(), Key: set.Record.VerifyingKey, Constraints: done.Constraints, ProofBytes: len(proof), Millis: done.Millis})
 }
 
-func statementOf(w witness, set proofkeys.Set) statement.Statement {
+func statementOf(w witness, set keyset.Set) statement.Statement {
 	var salt statement.Salt
 	copy(salt[:], w.Salt)
 	return statement.Statement{System: set.Record.System, Circuit: set.Record.Circuit, Inference: &statement.Inference{Model: w.Model,
@@ -143,7 +143,7 @@ func (s *Service) heartbeat(l *jobs.Lease, p worker.Progress) {
 }
 
 // run has a worker prove.
-func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set proofkeys.Set, st statement.Statement) (proof []byte, done prooftask.Proved, err error) {
+func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set keyset.Set, st statement.Statement) (proof []byte, done prooftask.Proved, err error) {
 	encoded, err := st.MarshalBinary()
 	if err != nil {
 		return nil, done, err

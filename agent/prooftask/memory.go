@@ -1,7 +1,7 @@
 package prooftask
 
 import (
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -10,7 +10,7 @@ const ReasonMemory evidence.Reason = "proof-memory"
 
 // Memory is what a worker that proves with these keys needs, in bytes, if that is not
 // more than limit. Otherwise it is refused: a worker would only die of it.
-func Memory(set proofkeys.Set, limit int64) (int64, error) {
+func Memory(set keyset.Set, limit int64) (int64, error) {
 	need, err := set.ProvingMemory()
 	if err != nil {
 		return 0, err

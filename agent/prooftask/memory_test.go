@@ -9,7 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -30,7 +30,7 @@ func TestMemory(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, set.Record.ProvingKey.String()+".pk")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := prooftask.Memory(set, 1<<30); !errors.Is(err, proofkeys.ErrMissing) {
+	if _, err := prooftask.Memory(set, 1<<30); !errors.Is(err, keyset.ErrMissing) {
 		t.Errorf("without the key: %v", err)
 	}
 }

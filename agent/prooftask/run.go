@@ -10,8 +10,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/pipe"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // ErrFiles means that circuit or proving key of a set cannot be used.
@@ -23,7 +23,7 @@ var ErrFiles = errors.New("prooftask: circuit or proving key")
 //
 // The parts are lent: they are wiped as soon as ctx ends, whatever a disk, a pipe or the
 // worker is doing, and remain the caller's to wipe otherwise.
-func Run(ctx context.Context, pool *worker.Pool, task worker.Task, set proofkeys.Set, progress func(worker.Progress), witness ...[]byte) (result, proof []byte, err error) {
+func Run(ctx context.Context, pool *worker.Pool, task worker.Task, set keyset.Set, progress func(worker.Progress), witness ...[]byte) (result, proof []byte, err error) {
 	lent, err := lend(ctx, witness...)
 	if err != nil {
 		return nil, nil, err

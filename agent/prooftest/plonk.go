@@ -6,25 +6,25 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/ptau"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/ptau/ptautest"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/universal"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkprove"
+	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
+	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // plonk is the circuit for PLONK and the bytes of a powers-of-tau file that is large enough.
 type plonk struct {
-	circuit *zkproof.Circuit
+	circuit *circuits.Circuit
 	powers  []byte
 }
 
 var plonkOnce = sync.OnceValues(func() (p plonk, err error) {
-	if p.circuit, err = zkproof.CompileInferencePLONK(zkproof.Inference{Architecture: Network(0).Architecture, Batch: 1}); err != nil {
+	if p.circuit, err = circuits.CompileInferencePLONK(circuits.Inference{Architecture: Network(0).Architecture, Batch: 1}); err != nil {
 		return p, err
 	}
-	domain, err := universal.Domain(p.circuit.System)
+	domain, err := plonkprove.Domain(p.circuit.System)
 	if err != nil {
 		return p, err
 	}
@@ -43,7 +43,7 @@ func Powers(t testing.TB) []byte {
 }
 
 // SavePLONK writes keys of PLONK for the circuit into a directory.
-func SavePLONK(t testing.TB, dir string) proofkeys.Set {
+func SavePLONK(t testing.TB, dir string) keyset.Set {
 	t.Helper()
 	p, err := plonkOnce()
 	if err != nil {
@@ -53,7 +53,7 @@ func SavePLONK(t testing.TB, dir string) proofkeys.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := universal.Setup(t.Context(), p.circuit.System, file, nil)
+	keys, err := plonkprove.Setup(t.Context(), p.circuit.System, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,13 +65,13 @@ func SavePLONK(t testing.TB, dir string) proofkeys.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := statement.Record{System: statement.PLONK, Circuit: p.circuit.Digest, Library: zkproof.Library, Ceremony: digests.SHA256,
+	r := statement.Record{System: statement.PLONK, Circuit: p.circuit.Digest, Library: circuits.Library, Ceremony: digests.SHA256,
 		Inference: &statement.InferenceCircuit{Architecture: architecture, Items: 1, Outputs: Outputs}}
-	encoded, err := zkproof.Encode(p.circuit)
+	encoded, err := circuits.Encode(p.circuit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := proofkeys.Save(dir, r, bytesOf(encoded), keys.WriteProving, keys.Verifying())
+	set, err := keyset.Save(dir, r, bytesOf(encoded), keys.WriteProving, keys.Verifying())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 )
@@ -169,22 +169,22 @@ type Keys struct {
 	Circuit, Proving, Verifying []byte
 	Record                      statement.Record
 
-	circuit *zkproof.Circuit
+	circuit *circuits.Circuit
 }
 
 // NewKeys sets up a pair of keys: for the same circuit each time, and never the same.
 func NewKeys() (*Keys, error) {
 	a := Network(0).Architecture
-	circuit, err := zkproof.CompileInference(zkproof.Inference{Architecture: a, Batch: 1})
+	circuit, err := circuits.CompileInference(circuits.Inference{Architecture: a, Batch: 1})
 	if err != nil {
 		return nil, err
 	}
-	proving, verifying, err := zkproof.Setup(circuit)
+	proving, verifying, err := circuits.Setup(circuit)
 	if err != nil {
 		return nil, err
 	}
 	k := &Keys{circuit: circuit}
-	if k.Circuit, err = zkproof.Encode(circuit); err != nil {
+	if k.Circuit, err = circuits.Encode(circuit); err != nil {
 		return nil, err
 	}
 	var raw bytes.Buffer
@@ -192,11 +192,11 @@ func NewKeys() (*Keys, error) {
 		return nil, err
 	}
 	k.Proving = raw.Bytes()
-	if k.Verifying, err = zkproof.Encode(verifying); err != nil {
+	if k.Verifying, err = circuits.Encode(verifying); err != nil {
 		return nil, err
 	}
 	digest, err := a.Digest()
-	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: zkproof.Library, Ceremony: statement.Digest{1},
+	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: circuits.Library, Ceremony: statement.Digest{1},
 		Inference: &statement.InferenceCircuit{Architecture: digest, Items: 1, Outputs: Outputs}}
 	return k, err
 }
@@ -221,18 +221,18 @@ func must(t testing.TB, f func() (*Keys, error)) *Keys {
 	return k
 }
 
-func bytesOf(data []byte) proofkeys.Write {
+func bytesOf(data []byte) keyset.Write {
 	return func(w io.Writer) error { _, err := w.Write(data); return err }
 }
 
 // Save writes the keys to a directory; development says that one party made them.
-func (k *Keys) Save(t testing.TB, dir string, development bool) proofkeys.Set {
+func (k *Keys) Save(t testing.TB, dir string, development bool) keyset.Set {
 	t.Helper()
 	r := k.Record
 	if development {
 		r.Development, r.Ceremony = true, statement.Digest{}
 	}
-	s, err := proofkeys.Save(dir, r, bytesOf(k.Circuit), bytesOf(k.Proving), k.Verifying)
+	s, err := keyset.Save(dir, r, bytesOf(k.Circuit), bytesOf(k.Proving), k.Verifying)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,12 +255,12 @@ func (k *Keys) Prove(t testing.TB, s statement.Statement, n *intnet.Network, sal
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := zkproof.ReadProvingKey(bytes.NewReader(k.Proving))
+	key, err := circuits.ReadProvingKey(bytes.NewReader(k.Proving))
 	if err != nil {
 		t.Fatal(err)
 	}
-	proof, err := zkproof.ProveInference(k.circuit, zkproof.Inference{Architecture: n.Architecture, Batch: 1}, key,
-		zkproof.Assignment{Network: n, Items: []zkproof.Item{{Salt: salt, Input: input}}, Statement: statement.DigestElement(d)}, nil)
+	proof, err := circuits.ProveInference(k.circuit, circuits.Inference{Architecture: n.Architecture, Batch: 1}, key,
+		circuits.Assignment{Network: n, Items: []circuits.Item{{Salt: salt, Input: input}}, Statement: statement.DigestElement(d)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -34,7 +34,7 @@ func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress fun
 	if err != nil || s.Gradient == nil || s.System != statement.Groth16 {
 		return nil, taskInvalid("not a statement about a gradient under %s: %v", statement.Groth16, err)
 	}
-	c := zkproof.Gradient{Coordinates: int(s.Gradient.Coordinates), Bits: task.Bits}
+	c := circuits.Gradient{Coordinates: int(s.Gradient.Coordinates), Bits: task.Bits}
 	if err := c.Check(); err != nil {
 		return nil, taskInvalid("%v", err)
 	}
@@ -45,8 +45,8 @@ func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress fun
 	}
 	defer clear(a.Values)
 	progress("keys", 1, 3)
-	proof, constraints, err := groth16(ctx, s.Circuit, in[1], in[2], func() { progress("prove", 2, 3) }, func(circuit *zkproof.Circuit, key zkproof.ProvingKey) ([]byte, error) {
-		return zkproof.ProveGradient(circuit, c, key, a, nil)
+	proof, constraints, err := groth16(ctx, s.Circuit, in[1], in[2], func() { progress("prove", 2, 3) }, func(circuit *circuits.Circuit, key circuits.ProvingKey) ([]byte, error) {
+		return circuits.ProveGradient(circuit, c, key, a, nil)
 	})
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress fun
 }
 
 // readGradient reads the coordinates and holds them against the commitment.
-func readGradient(in io.Reader, c zkproof.Gradient, s *statement.Statement) (a zkproof.GradientAssignment, err error) {
+func readGradient(in io.Reader, c circuits.Gradient, s *statement.Statement) (a circuits.GradientAssignment, err error) {
 	r := bufio.NewReader(in)
 	raw := make([]byte, 2*c.Coordinates)
 	defer keybuf.Wipe(raw)

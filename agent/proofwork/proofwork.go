@@ -24,10 +24,10 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -94,7 +94,7 @@ func inference(ctx context.Context, spec []byte, in, out []*os.File, progress fu
 }
 
 // readWitness reads what only the prover knows, and holds it against the statement.
-func readWitness(r io.Reader, size int, a intnet.Architecture, s *statement.Statement) (out zkproof.Assignment, err error) {
+func readWitness(r io.Reader, size int, a intnet.Architecture, s *statement.Statement) (out circuits.Assignment, err error) {
 	in := bufio.NewReader(r)
 	raw := make([]byte, size)
 	defer keybuf.Wipe(raw)
@@ -115,7 +115,7 @@ func readWitness(r io.Reader, size int, a intnet.Architecture, s *statement.Stat
 		return out, mismatch("parameters are")
 	}
 	for _, item := range f.Items {
-		w := zkproof.Item{Input: make([]int8, a.Input.Size())}
+		w := circuits.Item{Input: make([]int8, a.Input.Size())}
 		raw := make([]byte, len(w.Input))
 		if _, err := io.ReadFull(in, w.Salt[:]); err != nil {
 			return out, fmt.Errorf("read a salt: %w", err)

@@ -14,9 +14,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/proofwork"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -153,7 +153,7 @@ func file(t testing.TB, data []byte) *os.File {
 func (k *task) verify(t testing.TB, proof []byte) error {
 	t.Helper()
 	set := prooftest.Shared(t).Save(t, t.TempDir(), false)
-	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, false, 0, nil)
+	ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/prooftask"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // maxEnvelope bounds an envelope behind its key.

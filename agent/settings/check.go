@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 )
 
 // maxClaimBytes bounds what a guest says about itself; the client refuses more.
@@ -86,8 +86,8 @@ func (a Aggregation) Check() Findings {
 }
 
 // Set is the parameter set that the section names by its numbers.
-func (a Aggregation) Set() (heparams.Set, error) {
-	return heparams.Match(a.PolynomialModulusDegree, a.CoefficientModulus, a.Scale.Log2())
+func (a Aggregation) Set() (params.Set, error) {
+	return params.Match(a.PolynomialModulusDegree, a.CoefficientModulus, a.Scale.Log2())
 }
 
 func (t Transport) check(f *Findings) {

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
@@ -79,7 +79,7 @@ func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id fed
 	}
 	defer release()
 	if !durable.Exists(filepath.Join(dir, board.FileBlocks)) {
-		room, err := a.disk.claim(int64(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock())) * heparams.ShareBlockBytes)
+		room, err := a.disk.claim(int64(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock())) * params.ShareBlockBytes)
 		if err != nil {
 			return err
 		}

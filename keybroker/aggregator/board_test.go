@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
@@ -91,9 +91,9 @@ func TestSharesOfParties(t *testing.T) {
 	if err := s.public.AddRound(ctx, signed); err != nil {
 		t.Fatal(err)
 	}
-	blocks := bytes.Repeat([]byte{7}, 2*heparams.ShareBlockBytes)
+	blocks := bytes.Repeat([]byte{7}, 2*params.ShareBlockBytes)
 	share := func(agent *federationtest.Agent, from uint32, ticket federation.Digest, count int) []byte {
-		return signShare(t, agent, r, ticket, from, blocks[:count*heparams.ShareBlockBytes])
+		return signShare(t, agent, r, ticket, from, blocks[:count*params.ShareBlockBytes])
 	}
 	wantCode(t, "before the ticket", s.public.SendShare(ctx, r.ID, 1, share(a, 1, federation.Digest{}, 2), nil), aggregator.ReasonNoTicket)
 	ticket := s.closeEmpty(t, r, signed)
@@ -152,14 +152,14 @@ func sharing(t *testing.T, s *site) (r federation.Round, manifest, blocks []byte
 		t.Fatal(err)
 	}
 	ticket := s.closeEmpty(t, r, signed)
-	blocks = bytes.Repeat([]byte{7}, 2*heparams.ShareBlockBytes)
+	blocks = bytes.Repeat([]byte{7}, 2*params.ShareBlockBytes)
 	return r, signShare(t, a, r, ticket, 1, blocks), blocks
 }
 
 // partyRound is a round whose key two parties hold.
 func partyRound(t *testing.T, s *site, a, b *federationtest.Agent) (federation.Round, []byte) {
 	t.Helper()
-	set, err := heparams.Lookup(heparams.Threshold)
+	set, err := params.Lookup(params.Threshold)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +177,8 @@ func partyRound(t *testing.T, s *site, a, b *federationtest.Agent) (federation.R
 func signShare(t *testing.T, agent *federationtest.Agent, r federation.Round, ticket federation.Digest, from uint32, blocks []byte) []byte {
 	t.Helper()
 	var m federation.Manifest
-	for i := range len(blocks) / heparams.ShareBlockBytes {
-		m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, uint64(i), blocks[i*heparams.ShareBlockBytes:][:heparams.ShareBlockBytes]))
+	for i := range len(blocks) / params.ShareBlockBytes {
+		m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, uint64(i), blocks[i*params.ShareBlockBytes:][:params.ShareBlockBytes]))
 	}
 	var err error
 	m.Signed, err = federation.SignShare(agent.Key, agent.Chain, federation.Share{Round: r.ID, TicketDigest: ticket, Agent: agent.Key.Public().ID(), From: from,

@@ -28,7 +28,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
@@ -98,7 +98,7 @@ type Config struct {
 	// body; 30 seconds. What it sends comes with 4 KiB a second, on average over twice that.
 	Idle time.Duration
 	// NormKeys verify proofs of norms, for rounds that want them; nil without keys.
-	NormKeys *proofkeys.Ring
+	NormKeys *keyset.Ring
 	// Limits bound participants: by default 1024 connections, 64 MiB for bodies.
 	Limits listen.Limits
 	Logger *slog.Logger

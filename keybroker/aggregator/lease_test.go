@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -134,7 +134,7 @@ func TestPartiesSpeakForThemselves(t *testing.T) {
 	if err := s.public.AddRound(t.Context(), signed); err != nil {
 		t.Fatal(err)
 	}
-	blocks := bytes.Repeat([]byte{7}, 2*heparams.ShareBlockBytes)
+	blocks := bytes.Repeat([]byte{7}, 2*params.ShareBlockBytes)
 	share := signShare(t, a, r, s.closeEmpty(t, r, signed), 1, blocks)
 	for _, tc := range []struct {
 		name string

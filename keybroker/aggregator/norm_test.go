@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
@@ -129,7 +129,7 @@ func TestNoBlockIsTakenBeforeItsProof(t *testing.T) {
 func TestEveryOtherProofIsRefused(t *testing.T) {
 	s := newNormSite(t, nil)
 	other, otherSigned, _ := s.Round(t, normLength, s.keys.Demand)
-	strange := normtest.New(t, zkproof.Gradient{Coordinates: normLength, Bits: 8}) // the same circuit, another set-up
+	strange := normtest.New(t, circuits.Gradient{Coordinates: normLength, Bits: 8}) // the same circuit, another set-up
 	wide := normtest.Shared(t, normLength, 16)
 	short := normtest.Shared(t, normLength-1, 8)
 	alter := func(change func(g *statement.Gradient)) func(*testing.T, *federation.Contribution) []byte {
@@ -284,7 +284,7 @@ func digestOf(t *testing.T, manifest []byte) federation.Digest {
 // that was taken with other keys no proof is.
 func TestRoundsWithoutTheirKeyAreRefused(t *testing.T) {
 	keys := normtest.Shared(t, normLength, 8)
-	for name, ring := range map[string]*proofkeys.Ring{
+	for name, ring := range map[string]*keyset.Ring{
 		"no keys":      nil,
 		"another key":  normtest.Shared(t, normLength, 16).Ring(t, 0, nil),
 		"fewer values": keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Coordinates-- }),

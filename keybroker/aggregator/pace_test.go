@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
@@ -41,7 +41,7 @@ type round struct {
 	signed  []byte
 	digest  federation.Digest
 	def     federation.Round
-	set     heparams.Set
+	set     params.Set
 	columns federation.Columns // of this shard
 
 	mu      sync.Mutex

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -23,7 +23,7 @@ const scaleVariable = "ANCHORHOLD_SCALE_CHILD"
 // sumFiles adds so many uploads of so many blocks. Few files stand for many clients:
 // their names are links, and each is opened and read by itself.
 func sumFiles(dir string, clients, blocks int) error {
-	set, err := heparams.Lookup(heparams.Default)
+	set, err := params.Lookup(params.Default)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/dp"
-	"github.com/anchorhold/anchorhold/crypto/fedagg"
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/ckks"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -242,8 +242,8 @@ func spend(charges []rounds.Charge, delta float64) (epsilon, withSampling float6
 }
 
 // roundKeyMaker makes the public keys of sets with slots.
-func roundKeyMaker(set heparams.Set, seed *keybuf.Buffer) ([]byte, error) {
-	secret, public, err := fedagg.GenerateKey(fedagg.Params{LogN: set.LogN, Q: set.Q, P: set.P, LogScale: set.LogScale}, seed)
+func roundKeyMaker(set params.Set, seed *keybuf.Buffer) ([]byte, error) {
+	secret, public, err := ckks.GenerateKey(ckks.Params{LogN: set.LogN, Q: set.Q, P: set.P, LogScale: set.LogScale}, seed)
 	secret.Wipe()
 	return public, err
 }

@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -140,7 +140,7 @@ func TestRoundAtARealBroker(t *testing.T) {
 	if _, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1, Epsilon: 2.9}); err == nil {
 		t.Error("the budget of 3 was not enforced")
 	}
-	other, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1, Set: heparams.Template})
+	other, err := op.OpenRound(ctx, rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1, Set: params.Template})
 	if err != nil {
 		t.Fatal(err)
 	}

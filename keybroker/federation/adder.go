@@ -3,8 +3,8 @@ package federation
 import (
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 )
 
 // Adder adds blocks of one set at one place of their vectors. It needs no key.
@@ -19,11 +19,11 @@ type Adder interface {
 }
 
 // NewAdder returns the adder of a set.
-func NewAdder(set heparams.Set) (Adder, error) {
+func NewAdder(set params.Set) (Adder, error) {
 	switch {
-	case set.ID == heparams.Default && set.BlockBytes() == rlwe.BlockBytes:
+	case set.ID == params.Default && set.BlockBytes() == rlwe.BlockBytes:
 		return rlwe.NewSum(), nil
-	case set.Encoding == heparams.Slots && set.Lanes == 1:
+	case set.Encoding == params.Slots && set.Lanes == 1:
 		return rlwe.NewResidueSum(set.Q, 1<<set.LogN), nil
 	}
 	return nil, fmt.Errorf("no adder for %s", set.ID)

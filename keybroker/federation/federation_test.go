@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -136,8 +136,8 @@ func TestRoundNamesAnAcceptedSet(t *testing.T) {
 // at least what the multiplier says of the true sensitivity.
 func TestGridBoundsTheSum(t *testing.T) {
 	w := federationtest.New(t)
-	for _, id := range []string{heparams.Default, heparams.Template} {
-		set, err := heparams.Lookup(id)
+	for _, id := range []string{params.Default, params.Template} {
+		set, err := params.Lookup(id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestGridBoundsTheSum(t *testing.T) {
 			t.Errorf("%s: %d steps of %g, %d with the noise", id, g.Top, g.Step, g.Limit)
 		}
 		flood, err := r.Flood(100)
-		if b, _ := set.Budget(100); err != nil || id == heparams.Default && flood < 8*b.NoiseSD {
+		if b, _ := set.Budget(100); err != nil || id == params.Default && flood < 8*b.NoiseSD {
 			t.Errorf("%s: flood %g, %v", id, flood, err)
 		}
 		sigma, err := r.Sigma()

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	zk "github.com/anchorhold/anchorhold/crypto/statement"
+	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // NormCircuit names what proves that a contribution is inside a round's bounds.

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	zk "github.com/anchorhold/anchorhold/crypto/statement"
+	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"

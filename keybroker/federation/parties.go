@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -39,9 +39,9 @@ type Setup struct {
 func (s *Setup) context() string { return labelPrefix + "setup" + labelVersion }
 
 func (s *Setup) check() error {
-	set, err := heparams.Lookup(s.Set)
-	if err != nil || s.Set != heparams.Threshold || Digest(set.Digest()) != s.SetDigest {
-		return evidence.Refuse(ReasonSet, "a key of several parties needs the set %s", heparams.Threshold)
+	set, err := params.Lookup(s.Set)
+	if err != nil || s.Set != params.Threshold || Digest(set.Digest()) != s.SetDigest {
+		return evidence.Refuse(ReasonSet, "a key of several parties needs the set %s", params.Threshold)
 	}
 	if s.Closes <= s.Opened || s.Opened == 0 {
 		return invalid("the set-up ends before it begins")
@@ -89,7 +89,7 @@ type Preparation struct {
 
 // Setup draws the round's ID.
 func (p Preparation) Setup(broker [32]byte, epoch uint64, now protocol.Time) (Setup, error) {
-	set, err := heparams.Lookup(heparams.Threshold)
+	set, err := params.Lookup(params.Threshold)
 	if err != nil {
 		return Setup{}, err
 	}
@@ -265,8 +265,8 @@ type Parties struct {
 // checkParties holds a round of several parties against what it has to be.
 func (r *Round) checkParties() error {
 	p := r.Parties
-	if (p != nil) != (r.Set == heparams.Threshold) {
-		return evidence.Refuse(ReasonParties, "a round has several parties if its set is %s, and only then", heparams.Threshold)
+	if (p != nil) != (r.Set == params.Threshold) {
+		return evidence.Refuse(ReasonParties, "a round has several parties if its set is %s, and only then", params.Threshold)
 	}
 	if p == nil {
 		return nil

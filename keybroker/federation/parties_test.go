@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -39,7 +39,7 @@ func (p *parties) define(t *testing.T, change func(*federation.Round)) federatio
 		t.Fatal(err)
 	}
 	r.Parties.Ready, r.Decryptors = slices.Clone(r.Parties.Ready), protocol.Audience{}
-	set, err := heparams.Lookup(heparams.Threshold)
+	set, err := params.Lookup(params.Threshold)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestARoundOfSeveralParties(t *testing.T) {
 		want   evidence.Reason
 	}{
 		"no parties":         {func(r *federation.Round) { r.Parties = nil }, federation.ReasonParties},
-		"another set":        {func(r *federation.Round) { r.Set = heparams.Template }, federation.ReasonParties},
+		"another set":        {func(r *federation.Round) { r.Set = params.Template }, federation.ReasonParties},
 		"one party":          {func(r *federation.Round) { r.Parties.Threshold = 1 }, federation.ReasonParties},
 		"more than all":      {func(r *federation.Round) { r.Parties.Threshold = 4 }, federation.ReasonParties},
 		"twice":              {func(r *federation.Round) { r.Parties.Agents[1] = r.Parties.Agents[0] }, federation.ReasonParties},
@@ -173,10 +173,10 @@ func TestSetupsAreLimited(t *testing.T) {
 	if _, err := federation.VerifySetup(signed, federationtest.New(t).Roots(), p.Broker(), p.Floor()); err == nil {
 		t.Error("another root vouched for it")
 	}
-	s.Set = heparams.Default
+	s.Set = params.Default
 	_, err = federation.SignSetup(p.EpochKey, p.EpochSigned, s)
 	wantReason(t, "another set", err, federation.ReasonSet)
-	s.Set, s.Epoch = heparams.Threshold, 2
+	s.Set, s.Epoch = params.Threshold, 2
 	signed, err = federation.SignSetup(p.EpochKey, p.EpochSigned, s)
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -18,7 +18,7 @@ import (
 // fixed is a round whose every field is known.
 func fixed(t *testing.T) federation.Round {
 	t.Helper()
-	set, err := heparams.Lookup(heparams.Default)
+	set, err := params.Lookup(params.Default)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +101,8 @@ func TestRotationGoesWithMeansAlone(t *testing.T) {
 // what rounding the padding adds, and the published noise is the same in the mean.
 func TestRotationKeepsTheSensitivity(t *testing.T) {
 	w := federationtest.New(t)
-	for _, id := range []string{heparams.Default, heparams.Template} {
-		set, err := heparams.Lookup(id)
+	for _, id := range []string{params.Default, params.Template} {
+		set, err := params.Lookup(id)
 		if err != nil {
 			t.Fatal(err)
 		}

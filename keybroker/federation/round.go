@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -230,16 +230,16 @@ func printable(s string) bool {
 
 // Parameters returns the round's set after it was held against name, digest, table
 // and noise budget.
-func (r *Round) Parameters() (heparams.Set, heparams.Budget, error) {
-	set, err := heparams.Lookup(r.Set)
+func (r *Round) Parameters() (params.Set, params.Budget, error) {
+	set, err := params.Lookup(r.Set)
 	if err != nil {
-		return set, heparams.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
+		return set, params.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
 	}
 	if Digest(set.Digest()) != r.SetDigest {
-		return set, heparams.Budget{}, evidence.Refuse(ReasonSet, "%s has another digest here", r.Set)
+		return set, params.Budget{}, evidence.Refuse(ReasonSet, "%s has another digest here", r.Set)
 	}
 	if err := set.Check(); err != nil {
-		return set, heparams.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
+		return set, params.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
 	}
 	b, err := set.Require(int(r.Maximum), int(r.NoiseBits))
 	if err != nil {

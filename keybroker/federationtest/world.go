@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -197,7 +197,7 @@ func Seed(t testing.TB) *keybuf.Buffer {
 // its key. change, if given, alters it before it is signed.
 func (w *World) Round(t testing.TB, length uint64, change func(*federation.Round)) (federation.Round, []byte, *keybuf.Buffer) {
 	t.Helper()
-	set, err := heparams.Lookup(heparams.Default)
+	set, err := params.Lookup(params.Default)
 	if err != nil {
 		t.Fatal(err)
 	}

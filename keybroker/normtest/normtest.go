@@ -13,25 +13,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Keys are a circuit of the bounds of updates, and a pair of keys.
 type Keys struct {
-	Spec zkproof.Gradient
+	Spec circuits.Gradient
 	// Files and the record that Save writes.
 	Circuit, Proving, Verifying []byte
 	Record                      statement.Record
 
-	circuit *zkproof.Circuit
+	circuit *circuits.Circuit
 }
 
 var (
 	mu     sync.Mutex
-	shared = map[zkproof.Gradient]*Keys{}
+	shared = map[circuits.Gradient]*Keys{}
 )
 
 // Shared are keys for updates of a length, which a test's process sets up once.
@@ -39,7 +39,7 @@ func Shared(t testing.TB, length, bits int) *Keys {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
-	spec := zkproof.Gradient{Coordinates: length, Bits: bits}
+	spec := circuits.Gradient{Coordinates: length, Bits: bits}
 	if shared[spec] == nil {
 		shared[spec] = New(t, spec)
 	}
@@ -47,13 +47,13 @@ func Shared(t testing.TB, length, bits int) *Keys {
 }
 
 // New sets up a pair of keys: for the same circuit each time, and never the same.
-func New(t testing.TB, spec zkproof.Gradient) *Keys {
+func New(t testing.TB, spec circuits.Gradient) *Keys {
 	t.Helper()
-	circuit, err := zkproof.CompileGradient(spec)
+	circuit, err := circuits.CompileGradient(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proving, verifying, err := zkproof.Setup(circuit)
+	proving, verifying, err := circuits.Setup(circuit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,13 +63,13 @@ func New(t testing.TB, spec zkproof.Gradient) *Keys {
 		t.Fatal(err)
 	}
 	k.Proving = raw.Bytes()
-	if k.Circuit, err = zkproof.Encode(circuit); err != nil {
+	if k.Circuit, err = circuits.Encode(circuit); err != nil {
 		t.Fatal(err)
 	}
-	if k.Verifying, err = zkproof.Encode(verifying); err != nil {
+	if k.Verifying, err = circuits.Encode(verifying); err != nil {
 		t.Fatal(err)
 	}
-	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: zkproof.Library, Ceremony: statement.Digest{1},
+	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: circuits.Library, Ceremony: statement.Digest{1},
 		Gradient: &statement.GradientCircuit{Coordinates: uint32(spec.Coordinates), Bits: uint8(spec.Bits)}}
 	s := k.Save(t, t.TempDir())
 	k.Record = s.Record
@@ -77,12 +77,12 @@ func New(t testing.TB, spec zkproof.Gradient) *Keys {
 }
 
 // Save writes the keys to a directory.
-func (k *Keys) Save(t testing.TB, dir string) proofkeys.Set {
+func (k *Keys) Save(t testing.TB, dir string) keyset.Set {
 	t.Helper()
-	data := func(raw []byte) proofkeys.Write {
+	data := func(raw []byte) keyset.Write {
 		return func(w io.Writer) error { _, err := w.Write(raw); return err }
 	}
-	s, err := proofkeys.Save(dir, k.Record, data(k.Circuit), data(k.Proving), k.Verifying)
+	s, err := keyset.Save(dir, k.Record, data(k.Circuit), data(k.Proving), k.Verifying)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func (k *Keys) Save(t testing.TB, dir string) proofkeys.Set {
 }
 
 // Ring verifies proofs by the keys; change, if given, alters the record first.
-func (k *Keys) Ring(t testing.TB, timeout time.Duration, change func(*statement.Record)) *proofkeys.Ring {
+func (k *Keys) Ring(t testing.TB, timeout time.Duration, change func(*statement.Record)) *keyset.Ring {
 	t.Helper()
 	s := k.Save(t, t.TempDir())
 	if change != nil {
@@ -98,7 +98,7 @@ func (k *Keys) Ring(t testing.TB, timeout time.Duration, change func(*statement.
 		s.Record.Gradient = &g
 		change(&s.Record)
 	}
-	ring, err := proofkeys.NewRing([]proofkeys.Set{s}, true, timeout, nil)
+	ring, err := keyset.NewRing([]keyset.Set{s}, true, timeout, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,11 +130,11 @@ func (k *Keys) Prove(t testing.TB, r federation.Round, c *federation.Contributio
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := zkproof.ReadProvingKey(bytes.NewReader(k.Proving))
+	key, err := circuits.ReadProvingKey(bytes.NewReader(k.Proving))
 	if err != nil {
 		t.Fatal(err)
 	}
-	proof, err := zkproof.ProveGradient(k.circuit, k.Spec, key, zkproof.GradientAssignment{Salt: salt, Values: coordinates, LInf: s.Gradient.LInf,
+	proof, err := circuits.ProveGradient(k.circuit, k.Spec, key, circuits.GradientAssignment{Salt: salt, Values: coordinates, LInf: s.Gradient.LInf,
 		SquaredL2: s.Gradient.SquaredL2, Statement: statement.DigestElement(d)}, nil)
 	if err != nil {
 		t.Fatal(err)

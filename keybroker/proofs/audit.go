@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 )

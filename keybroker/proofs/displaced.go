@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 )
 

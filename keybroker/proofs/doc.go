@@ -35,8 +35,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
@@ -126,7 +126,7 @@ type Policy struct {
 	AllowDevelopment bool `yaml:"allow_development"`
 }
 
-// Verifier is a verifying key: *zkverify.Key, or plonkverify's. Its methods may be
+// Verifier is a verifying key: *groth16verify.Key, or plonkverify's. Its methods may be
 // called from any goroutine. A proof that does not hold is any error but a context's.
 type Verifier interface {
 	// Inputs is the number of public inputs.
@@ -258,7 +258,7 @@ func parseGroth16(s statement.System, raw []byte) (Verifier, error) {
 	if s != statement.Groth16 {
 		return nil, fmt.Errorf("this broker verifies no proofs of %s", s)
 	}
-	return zkverify.ParseKey(raw)
+	return groth16verify.ParseKey(raw)
 }
 
 // limits are those of the store.

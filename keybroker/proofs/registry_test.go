@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/zktest"
-	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
@@ -363,7 +363,7 @@ func TestAGuestThatCannotBeLookedUpIsNotTaken(t *testing.T) {
 }
 
 // Both verifiers of the repository are Verifiers; the other one is behind gnark.
-var _ proofs.Verifier = (*zkverify.Key)(nil)
+var _ proofs.Verifier = (*groth16verify.Key)(nil)
 
 func TestBusyVerifierIsNotWaitedForWithoutEnd(t *testing.T) {
 	block, entered := make(chan struct{}), make(chan struct{})

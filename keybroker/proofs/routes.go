@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/systemd/listen"

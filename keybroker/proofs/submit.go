@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/ledger"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
@@ -142,7 +142,7 @@ func (s *Service) verify(ctx context.Context, key Verifier, e *statement.Envelop
 		return ctx.Err()
 	case limited.Err() != nil && errors.Is(err, limited.Err()):
 		return evidence.Refuse(ReasonTimeout, "not verified within %s", s.cfg.VerificationTimeout)
-	case errors.Is(err, zkverify.ErrMismatch):
+	case errors.Is(err, groth16verify.ErrMismatch):
 		return evidence.Refuse(ReasonMismatch, "%w", err)
 	}
 	return evidence.Refuse(ReasonInvalid, "%w", err)

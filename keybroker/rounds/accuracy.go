@@ -4,7 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -12,7 +12,7 @@ import (
 // rotate draws the seed of a round's rotation, unless none is wanted or can be, and completes
 // the bound of a value. The broker draws it when it opens the round: nobody who contributes
 // chooses it, and it is fixed before the first vector is encrypted.
-func rotate(r *federation.Round, set heparams.Set, want *bool) error {
+func rotate(r *federation.Round, set params.Set, want *bool) error {
 	err := r.Rotatable()
 	if want == nil && err != nil || want != nil && !*want {
 		orDefault(&r.ClipLinf, r.ClipL2)

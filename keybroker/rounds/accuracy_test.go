@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -17,7 +17,7 @@ func TestInaccurateRoundsAreAskedFor(t *testing.T) {
 	m := newMachine(t)
 	s := m.service(t, bolted(t), func(c *Config) {
 		c.Privacy.WithoutNoise, c.Privacy.SingleContributions = "test", "test"
-		c.KeyMaker = func(heparams.Set, *keybuf.Buffer) ([]byte, error) { return []byte("key"), nil }
+		c.KeyMaker = func(params.Set, *keybuf.Buffer) ([]byte, error) { return []byte("key"), nil }
 	})
 	no := false
 	for name, c := range map[string]struct {
@@ -35,8 +35,8 @@ func TestInaccurateRoundsAreAskedFor(t *testing.T) {
 		"asked for nothing":               {func(s *Spec) { s.MaxError = -1 }, ReasonSpec, ""},
 		"with privacy":                    {func(s *Spec) { s.Length, s.Minimum, s.Multiplier = 1e6, 8, 4 }, "", "so much noise"},
 		"a value's bound that cuts":       {func(s *Spec) { s.Length, s.Minimum, s.ClipLinf = 1e6, 8, 0.0005 }, ReasonInaccurate, ""},
-		"the template's set, not rotated": {func(s *Spec) { s.Set, s.Length, s.Minimum, s.Rotate = heparams.Template, 1e6, 8, &no }, "", ""},
-		"the template's set":              {func(s *Spec) { s.Set, s.Length, s.Minimum = heparams.Template, 1e6, 8 }, "", ""},
+		"the template's set, not rotated": {func(s *Spec) { s.Set, s.Length, s.Minimum, s.Rotate = params.Template, 1e6, 8, &no }, "", ""},
+		"the template's set":              {func(s *Spec) { s.Set, s.Length, s.Minimum = params.Template, 1e6, 8 }, "", ""},
 		"a median":                        {func(s *Spec) { s.Length, s.Minimum, s.Rule = 16384, 8, federation.Median }, "", ""},
 	} {
 		spec := plain

@@ -4,7 +4,7 @@ import (
 	"math"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -16,7 +16,7 @@ import (
 func TestRoundsOfSeveralParties(t *testing.T) {
 	m := newMachine(t)
 	s := m.service(t, bolted(t), func(c *Config) {
-		c.KeyMaker = func(heparams.Set, *keybuf.Buffer) ([]byte, error) { return []byte("a whole key"), nil }
+		c.KeyMaker = func(params.Set, *keybuf.Buffer) ([]byte, error) { return []byte("a whole key"), nil }
 	})
 	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
 	signed, setup, err := s.Prepare(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}})
@@ -32,7 +32,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 	}
 	key := m.PartyKey(t, []byte("public key"), 2, agents...)
 	r, _ := opened(t, s, func(spec *Spec) { spec.Parties, spec.Minimum, spec.Decryptors = key, 4, protocol.Audience{} })
-	if r.Set != heparams.Threshold || !r.Recount || r.Parties == nil || math.Abs(r.Noise.Share-4*math.Sqrt(4.0/3)) > 1e-9 {
+	if r.Set != params.Threshold || !r.Recount || r.Parties == nil || math.Abs(r.Noise.Share-4*math.Sqrt(4.0/3)) > 1e-9 {
 		t.Errorf("%+v", r)
 	}
 	if len(m.secrets) != 0 {
@@ -55,8 +55,8 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 			spec.Parties, spec.Decryptors = &other, protocol.Audience{}
 		}, federation.ReasonParties},
 		"not a set-up":          {func(spec *Spec) { spec.Parties = &federation.PartyKey{Setup: []byte("s")} }, federation.ReasonMalformed},
-		"the set without a key": {func(spec *Spec) { spec.Set = heparams.Threshold }, federation.ReasonSet},
-		"another set":           {func(spec *Spec) { spec.Parties, spec.Set = key, heparams.Default }, federation.ReasonParties},
+		"the set without a key": {func(spec *Spec) { spec.Set = params.Threshold }, federation.ReasonSet},
+		"another set":           {func(spec *Spec) { spec.Parties, spec.Set = key, params.Default }, federation.ReasonParties},
 	} {
 		spec := plain
 		tc.change(&spec)
@@ -74,7 +74,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 func TestOnePartyPublishesNothing(t *testing.T) {
 	m := newMachine(t)
 	s := m.service(t, bolted(t), func(c *Config) {
-		c.KeyMaker = func(heparams.Set, *keybuf.Buffer) ([]byte, error) { return []byte("a whole key"), nil }
+		c.KeyMaker = func(params.Set, *keybuf.Buffer) ([]byte, error) { return []byte("a whole key"), nil }
 	})
 	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
 	key := m.PartyKey(t, []byte("public key"), 2, agents...)

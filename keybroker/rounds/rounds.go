@@ -25,10 +25,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/rlwe"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -113,7 +113,7 @@ type Config struct {
 	// root which the broker holds asks for.
 	Lowest func() uint64
 	// KeyMaker makes the public key of sets that are not the default's.
-	KeyMaker func(set heparams.Set, seed *keybuf.Buffer) ([]byte, error)
+	KeyMaker func(set params.Set, seed *keybuf.Buffer) ([]byte, error)
 	// Privacy is the policy; its zero value allows no round.
 	Privacy Policy
 	// Limits bound what is open and kept.
@@ -204,7 +204,7 @@ type Spec struct {
 	Contributors protocol.Audience `json:"contributors"`
 	// Decryptors may open the sum; required, but where parties hold the key.
 	Decryptors  protocol.Audience       `json:"decryptors,omitzero"`
-	Set         string                  `json:"set,omitempty"` // heparams.Default
+	Set         string                  `json:"set,omitempty"` // params.Default
 	Length      uint64                  `json:"length"`
 	ClipL2      float64                 `json:"clip_l2"`
 	ClipLinf    float64                 `json:"clip_linf,omitempty"`    // ClipL2; of a rotated block federation.SafeClipLinf
@@ -230,7 +230,7 @@ type Spec struct {
 	// a round without privacy noise is refused; federation.MaxError. It asks for a round that is
 	// further off, and for nothing where noise is the purpose.
 	MaxError float64 `json:"max_error,omitempty"`
-	// Parties have the round's key; the set is then heparams.Threshold.
+	// Parties have the round's key; the set is then params.Threshold.
 	Parties *federation.PartyKey `json:"parties,omitempty"`
 }
 
@@ -242,13 +242,13 @@ func orDefault[T comparable](v *T, d T) {
 }
 
 // define completes a specification to a round without key, ID and times.
-func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
+func (s *Service) define(spec Spec) (federation.Round, params.Set, error) {
 	p := s.cfg.Privacy
 	if spec.Parties != nil {
-		orDefault(&spec.Set, heparams.Threshold)
+		orDefault(&spec.Set, params.Threshold)
 		spec.Recount = true
 	}
-	orDefault(&spec.Set, heparams.Default)
+	orDefault(&spec.Set, params.Default)
 	orDefault(&spec.Rule, federation.WeightedMean)
 	orDefault(&spec.MaxWeight, 1)
 	orDefault(&spec.Minimum, max(p.MinimumCohort, 2))
@@ -266,7 +266,7 @@ func (s *Service) define(spec Spec) (federation.Round, heparams.Set, error) {
 	}
 	spec.Contributors.Sort()
 	spec.Decryptors.Sort()
-	set, err := heparams.Lookup(spec.Set)
+	set, err := params.Lookup(spec.Set)
 	if err != nil {
 		return federation.Round{Model: spec.Model}, set, evidence.Refuse(federation.ReasonSet, "%v", err)
 	}
@@ -424,7 +424,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 }
 
 // key draws a round's ID and key, unless parties have made them.
-func (s *Service) key(r *federation.Round, set heparams.Set) (seed *keybuf.Buffer, err error) {
+func (s *Service) key(r *federation.Round, set params.Set) (seed *keybuf.Buffer, err error) {
 	if r.Parties != nil {
 		return nil, nil
 	}
@@ -435,9 +435,9 @@ func (s *Service) key(r *federation.Round, set heparams.Set) (seed *keybuf.Buffe
 		return nil, err
 	}
 	switch {
-	case set.ID == heparams.Default:
+	case set.ID == params.Default:
 		r.PublicKey, err = rlwe.PublicKeyOf(seed)
-	case s.cfg.KeyMaker != nil && set.ID != heparams.Threshold:
+	case s.cfg.KeyMaker != nil && set.ID != params.Threshold:
 		r.PublicKey, err = s.cfg.KeyMaker(set, seed)
 	default:
 		err = evidence.Refuse(federation.ReasonSet, "this broker makes no keys of the set %s", set.ID)

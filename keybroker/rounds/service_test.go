@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -78,7 +78,7 @@ func TestOpenTakesDefaultsAndCalibrates(t *testing.T) {
 		c.Privacy.WithoutNoise = "test"
 	})
 	r, _ := opened(t, s, func(spec *Spec) { spec.Multiplier, spec.Epsilon, spec.Duration = 0, 2, 0 })
-	if r.Set != heparams.Default || r.Minimum != 5 || r.Maximum != 10 || r.Rotation == nil || r.ClipLinf != federation.SafeClipLinf(1, 1<<14) || r.MaxWeight != 1 || r.PerGuest != 1 || r.Rate != 1 || r.NoiseBits != 8 ||
+	if r.Set != params.Default || r.Minimum != 5 || r.Maximum != 10 || r.Rotation == nil || r.ClipLinf != federation.SafeClipLinf(1, 1<<14) || r.MaxWeight != 1 || r.PerGuest != 1 || r.Rate != 1 || r.NoiseBits != 8 ||
 		r.Noise.Mechanism != federation.DiscreteGaussian || !(r.Noise.Multiplier > 2) || r.Closes != r.Opened.Add(time.Hour) {
 		r.PublicKey = nil
 		t.Errorf("%+v", r)
@@ -129,7 +129,7 @@ func TestOpenRefuses(t *testing.T) {
 			c.Spend = func([]Charge, float64) (float64, float64, error) { return math.NaN(), 0, nil }
 		}, want: ReasonBudget},
 		"an unknown set":   {spec: func(s *Spec) { s.Set = "sum-1024" }, want: federation.ReasonSet},
-		"no maker of keys": {spec: func(s *Spec) { s.Set = heparams.Template }, want: federation.ReasonSet},
+		"no maker of keys": {spec: func(s *Spec) { s.Set = params.Template }, want: federation.ReasonSet},
 		"noise budget":     {spec: func(s *Spec) { s.NoiseBits = &bits }, want: federation.ReasonSet},
 		"norms in 9 bits": {spec: func(s *Spec) {
 			s.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 9}
@@ -164,10 +164,10 @@ func TestOpenRefuses(t *testing.T) {
 func TestKeyOfAnotherSetComesFromItsMaker(t *testing.T) {
 	m := newMachine(t)
 	s := m.service(t, bolted(t), func(c *Config) {
-		c.KeyMaker = func(set heparams.Set, seed *keybuf.Buffer) ([]byte, error) { return []byte(set.ID), nil }
+		c.KeyMaker = func(set params.Set, seed *keybuf.Buffer) ([]byte, error) { return []byte(set.ID), nil }
 	})
-	r, _ := opened(t, s, func(spec *Spec) { spec.Set = heparams.Template })
-	if string(r.PublicKey) != heparams.Template {
+	r, _ := opened(t, s, func(spec *Spec) { spec.Set = params.Template })
+	if string(r.PublicKey) != params.Template {
 		t.Errorf("%q", r.PublicKey)
 	}
 }

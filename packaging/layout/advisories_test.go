@@ -28,31 +28,31 @@ type advisory struct {
 }
 
 var advisories = []advisory{
-	{"CVE-2023-44378", gnark, "v0.9.0", "crypto/zkproof/gadget", "TestChecksHoldAndRefuse"},
-	{"GHSA-7p92", gnark, "v0.9.1", "crypto/zkproof/plonkverify", "TestChangedProofsAreRefused"},
-	{"GHSA-rjjm", gnark, "v0.9.2", "crypto/zkproof", "TestEachAssertionStopsItsForgery"},
-	{"CVE-2024-45039", gnark, "v0.11.0", "crypto/zkproof", "TestCVE_2024_45039_OneCommitment"},
-	{"CVE-2024-45040", gnark, "v0.11.0", "crypto/zkproof", "TestCVE_2024_45040_CommitmentsHide"},
-	{"CVE-2024-50354", gnark, "v0.12.0", "crypto/zkproof", "TestCVE_2024_50354_LengthsAreNotBelieved"},
+	{"CVE-2023-44378", gnark, "v0.9.0", "crypto/zk/gadget", "TestChecksHoldAndRefuse"},
+	{"GHSA-7p92", gnark, "v0.9.1", "crypto/zk/plonkverify", "TestChangedProofsAreRefused"},
+	{"GHSA-rjjm", gnark, "v0.9.2", "crypto/zk/circuits", "TestEachAssertionStopsItsForgery"},
+	{"CVE-2024-45039", gnark, "v0.11.0", "crypto/zk/circuits", "TestCVE_2024_45039_OneCommitment"},
+	{"CVE-2024-45040", gnark, "v0.11.0", "crypto/zk/circuits", "TestCVE_2024_45040_CommitmentsHide"},
+	{"CVE-2024-50354", gnark, "v0.12.0", "crypto/zk/circuits", "TestCVE_2024_50354_LengthsAreNotBelieved"},
 	{"CVE-2025-58157", gnark, "v0.13.0", "", ""},
 	{"CVE-2025-57801", gnark, "v0.14.0", "", ""},
 	{"CVE-2023-44273", gnarkCrypto, "v0.12.0", "", ""},
 	{"GHSA-pffg", gnarkCrypto, "v0.12.0", "", ""},
 	{"GHSA-fr8m", gnarkCrypto, "v0.12.0", "", ""},
-	{"GHSA-fj2x", gnarkCrypto, "v0.19.2", "crypto/zkproof", "TestCVE_2024_50354_LengthsAreNotBelieved"},
+	{"GHSA-fj2x", gnarkCrypto, "v0.19.2", "crypto/zk/circuits", "TestCVE_2024_50354_LengthsAreNotBelieved"},
 
 	// Changes without an advisory, and what went wrong in other proof systems.
-	{"powers checked against another string", gnarkCrypto, "v0.21.0", "crypto/zkproof/ptau", "TestEveryPowerCounts"},
-	{"points outside their group", gnarkCrypto, "v0.21.0", "crypto/zkverify", "TestChangedKeysAreRefused"},
-	{"no proof of knowledge of a commitment", "", "", "crypto/zkverify", "TestKnowledgeIsChecked"},
-	{"rewritten Groth16 proofs", "", "", "crypto/zkverify", "TestRewrittenProofsVerify"},
-	{"a set-up that nobody contributed to", "", "", "crypto/zkverify", "TestUnfinishedSetupsAreRefused"},
-	{"public inputs outside a transcript, Groth16", "", "", "crypto/zkverify", "TestStatementsAreBound"},
-	{"public inputs outside a transcript, PLONK", "", "", "crypto/zkproof/plonkverify", "TestStatementsAreBound"},
-	{"a challenge that leaves out a part of the witness", "", "", "crypto/zkproof", "TestTheChallengeCoversTheWitness"},
-	{"numbers that wrap around the field", "", "", "crypto/zkproof", "TestAccumulatorsDoNotWrap"},
-	{"values that are not canonical", "", "", "crypto/zkproof", "TestCommitmentsAreCanonical"},
-	{"a quotient that is not hidden statistically", "", "", "crypto/zkproof/universal", "TestStatisticalZeroKnowledge"},
+	{"powers checked against another string", gnarkCrypto, "v0.21.0", "crypto/zk/ptau", "TestEveryPowerCounts"},
+	{"points outside their group", gnarkCrypto, "v0.21.0", "crypto/zk/groth16verify", "TestChangedKeysAreRefused"},
+	{"no proof of knowledge of a commitment", "", "", "crypto/zk/groth16verify", "TestKnowledgeIsChecked"},
+	{"rewritten Groth16 proofs", "", "", "crypto/zk/groth16verify", "TestRewrittenProofsVerify"},
+	{"a set-up that nobody contributed to", "", "", "crypto/zk/groth16verify", "TestUnfinishedSetupsAreRefused"},
+	{"public inputs outside a transcript, Groth16", "", "", "crypto/zk/groth16verify", "TestStatementsAreBound"},
+	{"public inputs outside a transcript, PLONK", "", "", "crypto/zk/plonkverify", "TestStatementsAreBound"},
+	{"a challenge that leaves out a part of the witness", "", "", "crypto/zk/circuits", "TestTheChallengeCoversTheWitness"},
+	{"numbers that wrap around the field", "", "", "crypto/zk/circuits", "TestAccumulatorsDoNotWrap"},
+	{"values that are not canonical", "", "", "crypto/zk/circuits", "TestCommitmentsAreCanonical"},
+	{"a quotient that is not hidden statistically", "", "", "crypto/zk/plonkprove", "TestStatisticalZeroKnowledge"},
 }
 
 // unused are parts of the libraries that advisories are about and that nothing here
@@ -84,7 +84,7 @@ func TestLibraryPartsWithAdvisoriesAreNotUsed(t *testing.T) {
 				t.Errorf("%s imports %s: write down why it is safe, and take it off the list", name, imp.Path.Value)
 			}
 		}
-		if !strings.HasPrefix(name, "crypto/zkproof") {
+		if !strings.HasPrefix(name, "crypto/zk/circuits") {
 			return
 		}
 		ast.Inspect(f, func(n ast.Node) bool {

@@ -21,9 +21,9 @@ var stringUses = []struct {
 	{"kzg", "NewSRS", nil}, // of a secret that the caller knows
 	{"kzg", "InitializeSetup", nil},
 	{"kzg", "MpcSetup", nil},
-	{"kzg", "SRS", []string{"crypto/zkproof/ptau", "crypto/zkproof/universal"}}, // read from a file, checked by pairings
-	{"plonk", "Setup", []string{"crypto/zkproof/universal"}},
-	{"bn254", "Setup", []string{"crypto/zkproof/universal"}}, // backend/plonk/bn254
+	{"kzg", "SRS", []string{"crypto/zk/ptau", "crypto/zk/plonkprove"}}, // read from a file, checked by pairings
+	{"plonk", "Setup", []string{"crypto/zk/plonkprove"}},
+	{"bn254", "Setup", []string{"crypto/zk/plonkprove"}}, // backend/plonk/bn254
 }
 
 // checkStrings reports what a file does with reference strings that its package may not.
@@ -81,14 +81,14 @@ func TestReferenceStringCheckBites(t *testing.T) {
 		file, imports, use string
 		passes             bool
 	}{
-		"made":               {"crypto/zkproof/ptau/x.go", kzg, "kzg.NewSRS(4, nil)", false},
-		"by another name":    {"crypto/zkproof/ptau/x.go", "k " + kzg, "k.NewSRS(4, nil)", false},
-		"without a name":     {"crypto/zkproof/ptau/x.go", ". " + kzg, "NewSRS(4, nil)", false},
+		"made":               {"crypto/zk/ptau/x.go", kzg, "kzg.NewSRS(4, nil)", false},
+		"by another name":    {"crypto/zk/ptau/x.go", "k " + kzg, "k.NewSRS(4, nil)", false},
+		"without a name":     {"crypto/zk/ptau/x.go", ". " + kzg, "NewSRS(4, nil)", false},
 		"one's own ceremony": {"agent/x.go", kzg, "kzg.InitializeSetup(4)", false},
 		"put together":       {"agent/x.go", kzg, "new(kzg.SRS)", false},
 		"keys elsewhere":     {"agent/x.go", "plonk " + plonk, "plonk.Setup(nil, a, b)", false},
-		"read from a file":   {"crypto/zkproof/ptau/x.go", kzg, "new(kzg.SRS)", true},
-		"keys":               {"crypto/zkproof/universal/x.go", "plonk " + plonk, "plonk.Setup(nil, a, b)", true},
+		"read from a file":   {"crypto/zk/ptau/x.go", kzg, "new(kzg.SRS)", true},
+		"keys":               {"crypto/zk/plonkprove/x.go", "plonk " + plonk, "plonk.Setup(nil, a, b)", true},
 		"a test":             {"agent/x_test.go", kzg, "kzg.NewSRS(4, nil)", true},
 	} {
 		fset := token.NewFileSet()

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -114,7 +114,7 @@ func (w *world) forgedLease(r round) agent {
 // forgeRound opens a round for tenant 1 whose key is Eve's.
 func (w *world) forgeRound(to string) error {
 	w.Helper()
-	set, err := heparams.Lookup(heparams.Default)
+	set, err := params.Lookup(params.Default)
 	if err != nil {
 		w.Fatal(err)
 	}

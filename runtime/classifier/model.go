@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 

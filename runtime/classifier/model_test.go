@@ -9,7 +9,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 
@@ -91,7 +91,7 @@ func build(t testing.TB, d *Description, p intnet.Parameters) (*Model, *Runner, 
 }
 
 // TestInferIsTheReferenceBitForBit runs random models, extreme weights, biases at their
-// bound and extreme inputs against crypto/intnet.
+// bound and extreme inputs against crypto/zk/intnet.
 func TestInferIsTheReferenceBitForBit(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for i := range 400 {

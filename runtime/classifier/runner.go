@@ -3,7 +3,7 @@ package classifier
 import (
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 

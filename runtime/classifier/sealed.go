@@ -7,7 +7,7 @@ import (
 	"math"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 

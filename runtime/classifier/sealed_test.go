@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/gguf"

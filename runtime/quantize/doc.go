@@ -1,6 +1,6 @@
 // Package quantize makes INT8 classifiers from floating-point ones: the layers of a model
 // (runtime/layers) and a calibration set become a description and parameters that
-// runtime/classifier runs and crypto/zkproof proves.
+// runtime/classifier runs and crypto/zk/circuits proves.
 //
 // It quantizes after training, from ranges that the calibration set shows: weights
 // symmetrically, each output with a scale of its own, the last layer with one scale, so

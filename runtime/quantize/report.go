@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/anchorhold/anchorhold/crypto/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/layers"

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/proofcheck"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // version is set at link time.

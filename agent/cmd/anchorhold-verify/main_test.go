@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	vectors = "../../../crypto/zkverify/testdata/"
+	vectors = "../../../crypto/zk/groth16verify/testdata/"
 	key     = vectors + "groth16-1.vk"
 	proof   = vectors + "groth16-1.proof"
 )

@@ -7,7 +7,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zkproof/ceremony"
+	"github.com/anchorhold/anchorhold/crypto/zk/ceremony"
 	"github.com/spf13/cobra"
 )
 

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/crypto/heparams"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -127,7 +127,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2")
 	f.BoolVar(&rotate, "rotate", true, "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it")
 	f.Float64Var(&spec.MaxError, "max-error", 0, "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)")
-	f.StringVar(&spec.Set, "set", "", "parameter set of anchorhold params list (by default "+heparams.Default+", with --key "+heparams.Threshold+")")
+	f.StringVar(&spec.Set, "set", "", "parameter set of anchorhold params list (by default "+params.Default+", with --key "+params.Threshold+")")
 	f.Uint32Var(&spec.MaxWeight, "max-weight", 0, "largest weight of a contribution (1)")
 	f.Uint32Var(&spec.Minimum, "minimum", 0, "smallest cohort that may close (the broker's policy)")
 	f.Uint32Var(&spec.Maximum, "maximum", 0, "largest cohort (twice --minimum); fewer leave finer values")
@@ -150,7 +150,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 
 // normCircuit finds the keys of a directory that prove vectors of a length.
 func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
-	sets, err := proofkeys.Load(dir)
+	sets, err := keyset.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}

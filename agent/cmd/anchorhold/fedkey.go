@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/fedagg"
+	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -191,7 +191,7 @@ func partyKey(ctx context.Context, socket string, roots []identity.Public, id fe
 		}
 		shares, key.Ready = append(shares, public.Payload), append(key.Ready, ready)
 	}
-	access := fedagg.Access{Params: fedagg.Threshold(), Round: setup.Round, Parties: len(setup.Agents), Threshold: int(setup.Threshold), Flood: fedagg.Flood}
-	key.PublicKey, err = fedagg.CombineKeys(access, fedagg.CommonSeed(setup.Round), shares)
+	access := ckks.Access{Params: ckks.Threshold(), Round: setup.Round, Parties: len(setup.Agents), Threshold: int(setup.Threshold), Flood: ckks.Flood}
+	key.PublicKey, err = ckks.CombineKeys(access, ckks.CommonSeed(setup.Round), shares)
 	return key, err
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
@@ -40,7 +40,7 @@ func TestKeysForUpdates(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "constraints") {
 		t.Fatalf("%s, %v", out, err)
 	}
-	sets, err := proofkeys.Load(dir)
+	sets, err := keyset.Load(dir)
 	if err != nil || len(sets) != 1 {
 		t.Fatalf("%d sets, %v", len(sets), err)
 	}

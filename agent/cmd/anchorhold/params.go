@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/spf13/cobra"
 )
@@ -31,7 +31,7 @@ type setView struct {
 	For           string  `json:"for"`
 }
 
-func viewOf(s heparams.Set) setView {
+func viewOf(s params.Set) setView {
 	d := s.Digest()
 	return setView{s.ID, fmt.Sprintf("%x", d), string(s.Encoding), 1 << s.LogN, s.LogQ(), s.LogQP(), s.BytesPerValue(), s.MaxContributions, s.For}
 }
@@ -39,7 +39,7 @@ func viewOf(s heparams.Set) setView {
 func newParamsList(inv *invocation) *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List the sets", Example: "  anchorhold params list", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		var views []setView
-		for _, s := range heparams.All() {
+		for _, s := range params.All() {
 			views = append(views, viewOf(s))
 		}
 		return inv.print(c.OutOrStdout(), views, func(w io.Writer) {
@@ -87,7 +87,7 @@ comes on top.`,
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}
 			added, text := b.FloodSD, "added noise included"
-			if set.ID == heparams.Threshold {
+			if set.ID == params.Threshold {
 				added, text = 0, "no noise is added"
 			}
 			return inv.print(c.OutOrStdout(), map[string]any{"set": viewOf(set), "contributions": contributions, "noise_budget_bits": b.NoiseBits,
@@ -108,8 +108,8 @@ comes on top.`,
 }
 
 // namedSet is the set of that name, or of the configuration file, with the bits that must be left.
-func namedSet(name string) (heparams.Set, int, error) {
-	set, err := heparams.Lookup(name)
+func namedSet(name string) (params.Set, int, error) {
+	set, err := params.Lookup(name)
 	if err == nil {
 		return set, 0, nil
 	}
@@ -135,10 +135,10 @@ func namedSet(name string) (heparams.Set, int, error) {
 
 // expected is the error of the mean in a round without privacy noise, with the rotation and bound
 // of a value that rounds have by default, and without rotation and with the bound of the norm as that of a value.
-func expected(set heparams.Set, minimum, maximum int, length uint64) (rotated, plain federation.Accuracy, err error) {
+func expected(set params.Set, minimum, maximum int, length uint64) (rotated, plain federation.Accuracy, err error) {
 	r := federation.Round{Set: set.ID, SetDigest: set.Digest(), Length: length, ClipL2: 1, ClipLinf: 1, MaxWeight: 1, Minimum: uint32(minimum), Maximum: uint32(maximum),
 		Rule: federation.WeightedMean, Noise: federation.Noise{Mechanism: federation.NoNoise}}
-	if set.ID == heparams.Threshold {
+	if set.ID == params.Threshold {
 		r.Parties = &federation.Parties{} // who open it add no noise
 	}
 	if plain, err = r.Accuracy(r.Minimum); err != nil {
@@ -150,9 +150,9 @@ func expected(set heparams.Set, minimum, maximum int, length uint64) (rotated, p
 }
 
 func newParamsExplain(inv *invocation) *cobra.Command {
-	return &cobra.Command{Use: "explain SET", Short: "Say what a set is and what it rests on", Example: "  anchorhold params explain " + heparams.Default, Args: exactly(1, "one set"),
+	return &cobra.Command{Use: "explain SET", Short: "Say what a set is and what it rests on", Example: "  anchorhold params explain " + params.Default, Args: exactly(1, "one set"),
 		RunE: func(c *cobra.Command, args []string) error {
-			set, err := heparams.Lookup(args[0])
+			set, err := params.Lookup(args[0])
 			if err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}

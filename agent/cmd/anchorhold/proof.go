@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/spf13/cobra"
 )
 
@@ -83,7 +83,7 @@ published. PLONK's proofs are larger, take longer to make, and are for classifie
 	return c
 }
 
-func (inv *invocation) printSet(c *cobra.Command, set proofkeys.Set, circuit *zkproof.Circuit, took time.Duration) error {
+func (inv *invocation) printSet(c *cobra.Command, set keyset.Set, circuit *circuits.Circuit, took time.Duration) error {
 	r := set.Record
 	result := map[string]any{"system": r.System.String(), "ceremony": r.Ceremony, "circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
 	return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
@@ -97,17 +97,17 @@ func (inv *invocation) printSet(c *cobra.Command, set proofkeys.Set, circuit *zk
 }
 
 // developmentKeys makes and saves keys that one party made.
-func developmentKeys(dir string, circuit *zkproof.Circuit, r statement.Record) (proofkeys.Set, error) {
-	pk, vk, err := zkproof.Setup(circuit)
+func developmentKeys(dir string, circuit *circuits.Circuit, r statement.Record) (keyset.Set, error) {
+	pk, vk, err := circuits.Setup(circuit)
 	if err != nil {
-		return proofkeys.Set{}, err
+		return keyset.Set{}, err
 	}
-	r.System, r.Circuit, r.Library, r.Development = statement.Groth16, circuit.Digest, zkproof.Library, true
-	verifying, err := zkproof.Encode(vk)
+	r.System, r.Circuit, r.Library, r.Development = statement.Groth16, circuit.Digest, circuits.Library, true
+	verifying, err := circuits.Encode(vk)
 	if err != nil {
-		return proofkeys.Set{}, err
+		return keyset.Set{}, err
 	}
-	return proofkeys.Save(dir, r, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err },
+	return keyset.Save(dir, r, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err },
 		func(w io.Writer) error { _, err := pk.WriteRawTo(w); return err }, verifying)
 }
 

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/crypto/intnet"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/spf13/cobra"
@@ -31,12 +31,12 @@ func (f *circuitChoice) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.key, "key", "", "file with the model key")
 	c.Flags().StringVar(&f.publisher, "publisher", "", "the publisher's identity (ahpub1... or a file)")
 	c.Flags().IntVar(&f.batch, "batch", 1, "answers that one proof is about; agents make proofs of one")
-	c.Flags().IntVar(&f.gradient, "gradient", 0, fmt.Sprintf("instead of a model: the values in an update, up to %d", zkproof.MaxCoordinates))
+	c.Flags().IntVar(&f.gradient, "gradient", 0, fmt.Sprintf("instead of a model: the values in an update, up to %d", circuits.MaxCoordinates))
 	c.Flags().IntVar(&f.bits, "bits", 8, "of a value in the proof of an update: 8, or 16, which costs twice as much")
 }
 
 // compile makes the circuit, and the part of a record that says what it is about.
-func (f *circuitChoice) compile(args []string) (*zkproof.Circuit, statement.Record, error) {
+func (f *circuitChoice) compile(args []string) (*circuits.Circuit, statement.Record, error) {
 	switch {
 	case f.gradient != 0 && f.plonk:
 		return nil, statement.Record{}, usageError{errors.New("--plonk makes keys for classifiers; those for --gradient are of Groth16")}
@@ -59,20 +59,20 @@ func (f *circuitChoice) compile(args []string) (*zkproof.Circuit, statement.Reco
 	if err != nil {
 		return nil, statement.Record{}, err
 	}
-	compile := zkproof.CompileInference
+	compile := circuits.CompileInference
 	if f.plonk {
-		compile = zkproof.CompileInferencePLONK
+		compile = circuits.CompileInferencePLONK
 	}
-	circuit, err := compile(zkproof.Inference{Architecture: a, Batch: f.batch})
+	circuit, err := compile(circuits.Inference{Architecture: a, Batch: f.batch})
 	return circuit, statement.Record{Inference: &statement.InferenceCircuit{Architecture: digest, Items: uint16(f.batch), Outputs: uint16(classes)}}, err
 }
 
-func (f *circuitChoice) compileGradient() (*zkproof.Circuit, statement.Record, error) {
-	spec := zkproof.Gradient{Coordinates: f.gradient, Bits: f.bits}
+func (f *circuitChoice) compileGradient() (*circuits.Circuit, statement.Record, error) {
+	spec := circuits.Gradient{Coordinates: f.gradient, Bits: f.bits}
 	if err := spec.Check(); err != nil {
 		return nil, statement.Record{}, usageError{err}
 	}
-	circuit, err := zkproof.CompileGradient(spec)
+	circuit, err := circuits.CompileGradient(spec)
 	return circuit, statement.Record{Gradient: &statement.GradientCircuit{Coordinates: uint32(f.gradient), Bits: uint8(f.bits)}}, err
 }
 

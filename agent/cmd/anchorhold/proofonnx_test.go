@@ -5,10 +5,10 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/intnet"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
@@ -23,7 +23,7 @@ func TestAnswersOfALogisticRegressionAreProven(t *testing.T) {
 	}
 	sealed, keys := b.path("m1.ahm"), b.path("keys")
 	expectRun(t, 0, "constraints", "proof", "setup", sealed, "--key", b.path("key"), "--publisher", b.path("publisher")+".pub", "--out", keys)
-	sets, err := proofkeys.Load(keys)
+	sets, err := keyset.Load(keys)
 	if err != nil || len(sets) != 1 {
 		t.Fatalf("%d sets, %v", len(sets), err)
 	}
@@ -51,13 +51,13 @@ func TestAnswersOfALogisticRegressionAreProven(t *testing.T) {
 }
 
 // proveAnswers proves two answers that logistic gives: the sign of x + 2y - 3z + 0.5.
-func proveAnswers(t *testing.T, set proofkeys.Set, n *intnet.Network, d *classifier.Description, root [32]byte) error {
+func proveAnswers(t *testing.T, set keyset.Set, n *intnet.Network, d *classifier.Description, root [32]byte) error {
 	circuitFile, err := set.OpenCircuit()
 	if err != nil {
 		return err
 	}
 	defer circuitFile.Close()
-	circuit, err := zkproof.ReadCircuit(circuitFile)
+	circuit, err := circuits.ReadCircuit(circuitFile)
 	if err != nil {
 		return err
 	}
@@ -66,11 +66,11 @@ func proveAnswers(t *testing.T, set proofkeys.Set, n *intnet.Network, d *classif
 		return err
 	}
 	defer keyFile.Close()
-	proving, err := zkproof.ReadProvingKey(keyFile)
+	proving, err := circuits.ReadProvingKey(keyFile)
 	if err != nil {
 		return err
 	}
-	ring, err := proofkeys.NewRing([]proofkeys.Set{set}, true, time.Minute, nil)
+	ring, err := keyset.NewRing([]keyset.Set{set}, true, time.Minute, nil)
 	if err != nil {
 		return err
 	}
@@ -103,8 +103,8 @@ func proveAnswers(t *testing.T, set proofkeys.Set, n *intnet.Network, d *classif
 		if err != nil {
 			return err
 		}
-		proof, err := zkproof.ProveInference(circuit, zkproof.Inference{Architecture: n.Architecture, Batch: 1}, proving,
-			zkproof.Assignment{Network: n, Items: []zkproof.Item{{Salt: salt, Input: input}}, Statement: statement.DigestElement(digest)}, nil)
+		proof, err := circuits.ProveInference(circuit, circuits.Inference{Architecture: n.Architecture, Batch: 1}, proving,
+			circuits.Assignment{Network: n, Items: []circuits.Item{{Salt: salt, Input: input}}, Statement: statement.DigestElement(digest)}, nil)
 		if err != nil {
 			return err
 		}

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/ceremony"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/ptau"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/universal"
+	"github.com/anchorhold/anchorhold/crypto/zk/ceremony"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkprove"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/spf13/cobra"
 )
 
@@ -76,15 +76,15 @@ func (p *powersChoice) setup(c *cobra.Command, inv *invocation, choice *circuitC
 		return err
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "making keys for %d constraints ...\n", circuit.Constraints())
-	keys, err := universal.Setup(c.Context(), circuit.System, file, func(what string) { fmt.Fprintf(c.ErrOrStderr(), "%s ...\n", what) })
+	keys, err := plonkprove.Setup(c.Context(), circuit.System, file, func(what string) { fmt.Fprintf(c.ErrOrStderr(), "%s ...\n", what) })
 	if errors.Is(err, ptau.ErrPower) || errors.Is(err, ptau.ErrRefused) {
 		return fmt.Errorf("%w: %s: %w", errRefused, p.path, err)
 	}
 	if err != nil {
 		return err
 	}
-	r.System, r.Circuit, r.Library, r.Ceremony = statement.PLONK, circuit.Digest, zkproof.Library, digests.SHA256
-	set, err := proofkeys.Save(out, r, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err }, keys.WriteProving, keys.Verifying())
+	r.System, r.Circuit, r.Library, r.Ceremony = statement.PLONK, circuit.Digest, circuits.Library, digests.SHA256
+	set, err := keyset.Save(out, r, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err }, keys.WriteProving, keys.Verifying())
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (p *powersChoice) setup(c *cobra.Command, inv *invocation, choice *circuitC
 }
 
 // begin makes the directory with the first phase of the file.
-func (p *powersChoice) begin(c *cobra.Command, inv *invocation, circuit *zkproof.Circuit, r statement.Record, out string) error {
+func (p *powersChoice) begin(c *cobra.Command, inv *invocation, circuit *circuits.Circuit, r statement.Record, out string) error {
 	f, file, _, err := p.open(c.Context(), c.ErrOrStderr())
 	if err != nil {
 		return err
@@ -119,4 +119,4 @@ func (p *powersChoice) verify(c *cobra.Command, open *ceremony.Ceremony) error {
 }
 
 // parsePLONK reads a verifying key of PLONK.
-func parsePLONK(raw []byte) (proofkeys.Verifier, error) { return plonkverify.ParseKey(raw) }
+func parsePLONK(raw []byte) (keyset.Verifier, error) { return plonkverify.ParseKey(raw) }

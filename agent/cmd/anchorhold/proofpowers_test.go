@@ -13,9 +13,9 @@ import (
 	"golang.org/x/crypto/blake2b"
 
 	"github.com/anchorhold/anchorhold/agent/prooftest"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/ptau/ptautest"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // powersFile writes powers of tau, and returns the file and both of its digests.
@@ -53,7 +53,7 @@ func TestKeysOfPLONK(t *testing.T) {
 	if out, _, err := run(t, slices.Concat(setup, []string{"--ptau-digest", long})...); err != nil || !strings.Contains(out, "powers of tau, SHA-256 "+short) {
 		t.Errorf("what is trusted is not told: %s, %v", out, err)
 	}
-	sets, err := proofkeys.Load(dir)
+	sets, err := keyset.Load(dir)
 	if err != nil || len(sets) != 1 {
 		t.Fatalf("%d sets, %v", len(sets), err)
 	}
@@ -61,7 +61,7 @@ func TestKeysOfPLONK(t *testing.T) {
 	if r.System != statement.PLONK || r.Development || r.Ceremony.String() != short {
 		t.Errorf("%+v", r)
 	}
-	if _, err := proofkeys.NewRing(sets, false, 0, parsePLONK); err != nil {
+	if _, err := keyset.NewRing(sets, false, 0, parsePLONK); err != nil {
 		t.Error(err)
 	}
 

@@ -9,8 +9,8 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
@@ -22,7 +22,7 @@ func newProofRegister(inv *invocation) *cobra.Command {
 	var ids []string
 	c := inv.operate("register DIR", "Have the broker vouch for the keys of a directory", "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6...", exactly(1, "a directory that setup or ceremony keys made"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			sets, err := proofkeys.Load(args[0])
+			sets, err := keyset.Load(args[0])
 			if err != nil {
 				return nil, nil, fmt.Errorf("%w: %w", errRefused, err)
 			}

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/zktest"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -96,7 +96,7 @@ func keySet(t *testing.T, dir string, change func(*statement.Record)) {
 		change(record)
 	}
 	text := func(w io.Writer) error { _, err := io.WriteString(w, "a file"); return err }
-	if _, err := proofkeys.Save(dir, *record, text, text, g.Key); err != nil {
+	if _, err := keyset.Save(dir, *record, text, text, g.Key); err != nil {
 		t.Fatal(err)
 	}
 }

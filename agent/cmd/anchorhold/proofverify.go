@@ -8,7 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
@@ -38,11 +38,11 @@ was a software TEE, unless --accept-software-tee says that this is known. The st
 			if err != nil {
 				return err
 			}
-			sets, err := proofkeys.Load(keys)
+			sets, err := keyset.Load(keys)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}
-			ring, err := proofkeys.NewRing(sets, development, timeout, parsePLONK)
+			ring, err := keyset.NewRing(sets, development, timeout, parsePLONK)
 			if err != nil {
 				return fmt.Errorf("%w: %w (--allow-development takes it)", errRefused, err)
 			}

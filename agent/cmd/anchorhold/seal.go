@@ -11,7 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/spf13/cobra"

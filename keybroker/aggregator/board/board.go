@@ -20,7 +20,7 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/anchorhold/anchorhold/crypto/heparams"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
@@ -270,7 +270,7 @@ func ReceiveShare(dir string, id federation.ID, body io.Reader) error {
 }
 
 func copyBlocks(w io.Writer, r io.Reader, id federation.ID, m federation.Manifest) error {
-	block := make([]byte, heparams.ShareBlockBytes)
+	block := make([]byte, params.ShareBlockBytes)
 	for i := range m.Hashes {
 		_, err := io.ReadFull(r, block)
 		if _, refused := evidence.ReasonOf(err); refused { // it creeps

@@ -21,7 +21,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
@@ -222,7 +222,7 @@ func (s Settings) checkSocket(bad func(format string, args ...any)) {
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // normKeys reads the keys that verify proofs of bounds; nil where none are configured.
-func normKeys(s Settings) (*proofkeys.Ring, error) {
+func normKeys(s Settings) (*keyset.Ring, error) {
 	ms := s.VerificationTimeoutMS
 	switch {
 	case ms < 0 || ms > 60_000:
@@ -234,14 +234,14 @@ func normKeys(s Settings) (*proofkeys.Ring, error) {
 	case ms == 0:
 		ms = 1000
 	}
-	sets, err := proofkeys.Load(s.NormKeys)
+	sets, err := keyset.Load(s.NormKeys)
 	if err != nil {
 		return nil, fmt.Errorf("norm_keys: %w", err)
 	}
 	if len(sets) == 0 {
 		return nil, fmt.Errorf("norm_keys: %s holds no records of keys", s.NormKeys)
 	}
-	ring, err := proofkeys.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond, nil)
+	ring, err := keyset.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond, nil)
 	if err != nil {
 		return nil, fmt.Errorf("norm_keys: %w", err)
 	}

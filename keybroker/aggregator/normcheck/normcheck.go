@@ -16,8 +16,8 @@ import (
 	"crypto/sha256"
 	"errors"
 
-	"github.com/anchorhold/anchorhold/crypto/proofkeys"
-	zk "github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -30,7 +30,7 @@ const (
 )
 
 // Checker verifies proofs with the keys of a ring. Without one, it has no keys.
-type Checker struct{ Ring *proofkeys.Ring }
+type Checker struct{ Ring *keyset.Ring }
 
 // Round refuses a round whose proofs could not be verified here.
 func (c Checker) Round(def federation.Round) error {

@@ -19,9 +19,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/statement"
-	"github.com/anchorhold/anchorhold/crypto/zkproof/plonkverify"
-	"github.com/anchorhold/anchorhold/crypto/zkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/proofs"
@@ -154,7 +154,7 @@ func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 func parseKey(s statement.System, raw []byte) (proofs.Verifier, error) {
 	switch s {
 	case statement.Groth16:
-		return zkverify.ParseKey(raw)
+		return groth16verify.ParseKey(raw)
 	case statement.PLONK:
 		return plonkverify.ParseKey(raw)
 	}

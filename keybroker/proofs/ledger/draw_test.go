@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
 

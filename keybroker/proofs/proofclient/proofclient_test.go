@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/crypto/statement"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"

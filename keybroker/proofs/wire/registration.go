@@ -1,6 +1,6 @@
 package wire
 
-import "github.com/anchorhold/anchorhold/crypto/statement"
+import "github.com/anchorhold/anchorhold/crypto/zk/statement"
 
 // Registration is a key on its way to the registry, with the ids of the models whose answers it
 // may prove; without any it may prove those of every model.

@@ -1,5 +1,0 @@
-//go:build !race
-
-package fedagg
-
-const pooled = true

@@ -1,7 +1,0 @@
-//go:build race
-
-package fedagg
-
-// pooled says whether pools keep what they are given: the race detector's build
-// drops some of it on purpose.
-const pooled = false

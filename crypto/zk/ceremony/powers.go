@@ -1,0 +1,116 @@
+package ceremony
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"os"
+	"path/filepath"
+
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+)
+
+// BeginUniversal makes a directory for a circuit whose phase 1 is a public powers-of-tau
+// file: its first powers are copied, and checked. The caller has held the file's digest
+// against the published one. Errors are ErrCircuit, those of ptau, the context's, or of
+// reading and writing.
+func BeginUniversal(ctx context.Context, dir string, circuit *circuits.Circuit, inference *statement.InferenceCircuit, gradient *statement.GradientCircuit,
+	file *ptau.File, tell Progress) (*Ceremony, error) {
+	n, err := system(circuit)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := file.Powers(ctx, domain(n.GetNbConstraints()), ptau.Progress(tell)); err != nil {
+		return nil, err
+	}
+	source, err := file.Digests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := begin(dir, circuit, inference, gradient)
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	err = c.write(filePowers, func(w io.Writer) error { return file.Truncate(ctx, io.MultiWriter(w, h), c.power()) })
+	if err != nil {
+		return nil, err
+	}
+	s := c.State
+	s.Powers = &Powers{Source: source.SHA256, Digest: statement.Digest(h.Sum(nil))}
+	return c, c.save(s)
+}
+
+// power is the domain's.
+func (c *Ceremony) power() int { return bits.TrailingZeros64(c.State.Domain) }
+
+// VerifyPowers sees that phase 1 is from this public file: the transcript names the file,
+// and the directory's part of it is what the file begins with. Verify does not need the
+// file, and believes the part. Errors are ErrOrder, ErrTranscript, the context's, or of
+// reading.
+func (c *Ceremony) VerifyPowers(ctx context.Context, file *ptau.File) error {
+	if c.State.Powers == nil {
+		return fmt.Errorf("phase 1 is held here, not taken from a file: %w", ErrOrder)
+	}
+	source, err := file.Digests(ctx)
+	if err != nil {
+		return err
+	}
+	if statement.Digest(source.SHA256) != c.State.Powers.Source {
+		return fmt.Errorf("%s: %w: it is from another file, %s", filePowers, ErrTranscript, c.State.Powers.Source)
+	}
+	h := sha256.New()
+	if err := file.Truncate(ctx, h, c.power()); err != nil {
+		return fmt.Errorf("%s: %w: %w", filePowers, ErrTranscript, err)
+	}
+	if statement.Digest(h.Sum(nil)) != c.State.Powers.Digest {
+		return fmt.Errorf("%s: %w: it is not what the file begins with", filePowers, ErrTranscript)
+	}
+	return nil
+}
+
+// takePowers reads the part of a public file that stands for phase 1.
+func (r *run) takePowers(ctx context.Context) error {
+	err := r.step(ctx, filePowers, func() error { return r.readPowers(ctx) })
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return fmt.Errorf("%s: %w: %w", filePowers, ErrTranscript, err)
+	}
+}
+
+func (r *run) readPowers(ctx context.Context) error {
+	f, err := os.Open(filepath.Join(r.c.dir, filePowers))
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	file, err := ptau.Open(f, info.Size())
+	if err != nil {
+		return err
+	}
+	if file.Power != r.c.power() {
+		return fmt.Errorf("of power %d, want %d", file.Power, r.c.power())
+	}
+	d, err := file.Digests(ctx)
+	if err != nil {
+		return err
+	}
+	if statement.Digest(d.SHA256) != r.c.State.Powers.Digest {
+		return errors.New("the file has another digest")
+	}
+	r.commons, err = file.Powers(ctx, r.c.State.Domain, ptau.Progress(r.tell))
+	return err
+}
