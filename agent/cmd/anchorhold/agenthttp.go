@@ -16,6 +16,12 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
 
+// Reasons of an agent that gives no answer.
+const (
+	reasonAgentUnreachable = "agent-unreachable"
+	reasonAgentCut         = "agent-cut-off"
+)
+
 // maxAnswer bounds what is read from the agent in one piece.
 const maxAnswer = 16 << 20
 
@@ -120,4 +126,22 @@ func (c *agentClient) getJSON(ctx context.Context, path string, into any) error 
 func decodeBody(resp *http.Response, into any) error {
 	defer resp.Body.Close()
 	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
+}
+
+// post sends a body as it is and decodes the answer.
+func (c *agentClient) post(ctx context.Context, path, media string, body io.Reader, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", media)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.explain(err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return answerError(resp)
+	}
+	return decodeBody(resp, into)
 }

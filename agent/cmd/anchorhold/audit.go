@@ -18,7 +18,7 @@ import (
 func newAudit(inv *invocation) *cobra.Command {
 	var filter audit.Filter
 	var kind string
-	show := inv.operate("show", "Show records of the audit log", "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed",
+	show := operate(inv, "show", "Show records of the audit log", "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed",
 		cobra.NoArgs, func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			if kind != "" {
 				var err error
@@ -36,7 +36,7 @@ func newAudit(inv *invocation) *cobra.Command {
 	show.Flags().StringVar(&kind, "kind", "", "only this kind of record: "+strings.Join(audit.Kinds(), ", "))
 	show.Flags().StringVar(&filter.Resource, "resource", "", "only this resource, or a subtree that ends in /")
 	show.Flags().StringVar(&filter.Reason, "reason", "", "only refusals with this reason code")
-	explain := inv.operate("explain ID", "Tell why a guest was refused, by the id that it was given", "  anchorhold audit explain 3f2a...",
+	explain := operate(inv, "explain ID", "Tell why a guest was refused, by the id that it was given", "  anchorhold audit explain 3f2a...",
 		exactly(1, "the opaque id of a refusal"), func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			if id, err := hex.DecodeString(args[0]); err != nil || len(id) != 16 {
 				return nil, nil, usageError{fmt.Errorf("%q is no refusal's id: 32 hexadecimal digits, whole, as the guest's journal shows them", args[0])}
@@ -47,13 +47,13 @@ func newAudit(inv *invocation) *cobra.Command {
 	c := subcommands("audit", "Show, explain, verify and archive the broker's audit log",
 		"Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut or replaced later.",
 		show, explain, newAuditVerify(inv), newAuditCheckpoint(inv), newAuditArchive(inv), newAuditVerifierKey(inv))
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
 func newAuditCheckpoint(inv *invocation) *cobra.Command {
 	var out string
-	c := inv.operate("checkpoint", "Sign the log as it stands, and print the checkpoint to be kept elsewhere",
+	c := operate(inv, "checkpoint", "Sign the log as it stands, and print the checkpoint to be kept elsewhere",
 		"  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint-2026-07-01", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			checkpoint, err := b.Checkpoint(ctx)
@@ -74,7 +74,7 @@ func newAuditCheckpoint(inv *invocation) *cobra.Command {
 
 func newAuditArchive(inv *invocation) *cobra.Command {
 	var keep int
-	c := inv.operate("archive", "Move closed segments of the log aside, so that they can be taken away",
+	c := operate(inv, "archive", "Move closed segments of the log aside, so that they can be taken away",
 		"  anchorhold audit archive --keep 8", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			if keep < 1 {

@@ -128,7 +128,7 @@ func (v *auditVerify) run(c *cobra.Command, inv *invocation) error {
 	if err := v.checkFiles(notes, statements, root); err != nil {
 		return v.refused(c.OutOrStdout(), inv, err)
 	}
-	broker, progress := inv.brokerClient(c), verifyProgress(c.ErrOrStderr())
+	broker, progress := brokerClient(inv, c), verifyProgress(c.ErrOrStderr())
 	var report audit.Report
 	if v.dir == "" {
 		report, err = broker.VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes, Names: v.kept}, progress)
@@ -269,7 +269,7 @@ func (v *auditVerify) refused(w io.Writer, inv *invocation, err error) error {
 	case isAnswer && answer.Status == http.StatusConflict && answer.Code != "failed":
 		out.Reason = answer.Code
 	case isAnswer:
-		return fmt.Errorf("the broker did not verify its log: %w", answer)
+		return namedError{answer.Code, fmt.Errorf("the broker did not verify its log: %w", answer)}
 	case refused:
 		out.Reason = string(reason)
 	case errors.Is(err, audit.ErrTampered):

@@ -40,7 +40,7 @@ const silenceNoticed = 10 * time.Second
 
 // brokerClient is a client of the broker's operator socket, which says on standard error when
 // it waits.
-func (inv *invocation) brokerClient(c *cobra.Command) *operator.Client {
+func brokerClient(inv *invocation, c *cobra.Command) *operator.Client {
 	w := c.ErrOrStderr()
 	return operator.NewPatientClient(inv.broker, operator.Patience{Silence: inv.patience, NoticeAfter: silenceNoticed, Notice: func() {
 		fmt.Fprintf(w, "the broker has not answered for %s; waiting up to %s (--timeout)\n", silenceNoticed, inv.patience)
@@ -51,9 +51,9 @@ func (inv *invocation) brokerClient(c *cobra.Command) *operator.Client {
 type incomplete struct{ error }
 
 // operate makes a command that talks to the broker's operator socket.
-func (inv *invocation) operate(use, short, example string, args cobra.PositionalArgs, do func(context.Context, *operator.Client, []string) (any, func(io.Writer), error)) *cobra.Command {
+func operate(inv *invocation, use, short, example string, args cobra.PositionalArgs, do func(context.Context, *operator.Client, []string) (any, func(io.Writer), error)) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Example: example, Args: args, RunE: func(c *cobra.Command, args []string) error {
-		value, text, err := do(c.Context(), inv.brokerClient(c), args)
+		value, text, err := do(c.Context(), brokerClient(inv, c), args)
 		if part, ok := errors.AsType[incomplete](err); ok {
 			return errors.Join(inv.print(c.OutOrStdout(), value, text), part)
 		}
@@ -64,10 +64,17 @@ func (inv *invocation) operate(use, short, example string, args cobra.Positional
 	}}
 }
 
+// Reasons of a broker that gives no answer.
+const (
+	reasonBrokerUnreachable = "broker-unreachable"
+	reasonBrokerCut         = "broker-cut-off"
+	reasonBrokerSilent      = "broker-unresponsive"
+)
+
 // explainBroker turns the broker's refusals and a missing socket into what to do.
 func explainBroker(err error, socket string) error {
 	if refusal, ok := errors.AsType[*operator.Error](err); ok {
-		return fmt.Errorf("%w: %w", errRefused, refusal)
+		return namedError{refusal.Code, fmt.Errorf("%w: %w", errRefused, refusal)}
 	}
 	if errors.Is(err, operator.ErrSilent) {
 		return namedError{reasonBrokerSilent, fmt.Errorf("%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell", socket, err)}
@@ -107,7 +114,7 @@ func newPolicy(inv *invocation) *cobra.Command {
 				func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(policy.Explain(p), "\n")) })
 		},
 	}
-	imports := inv.operate("import FILE", "Put a policy in force", "  anchorhold policy import policy.yaml", exactly(1, "one policy file"),
+	imports := operate(inv, "import FILE", "Put a policy in force", "  anchorhold policy import policy.yaml", exactly(1, "one policy file"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			data, err := readBounded(args[0])
 			if err != nil {
@@ -128,12 +135,12 @@ func newPolicy(inv *invocation) *cobra.Command {
 				warnUnmatched(w, info.Unmatched)
 			}, err
 		})
-	show := inv.operate("show", "Show the policy in force", "  anchorhold policy show", cobra.NoArgs,
+	show := operate(inv, "show", "Show the policy in force", "  anchorhold policy show", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			info, err := b.Policy(ctx)
 			return info, func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(info.Explanation, "\n")) }, err
 		})
-	list := inv.operate("list", "List every policy that was imported", "  anchorhold policy list", cobra.NoArgs,
+	list := operate(inv, "list", "List every policy that was imported", "  anchorhold policy list", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			all, err := b.Policies(ctx)
 			var bad []string
@@ -176,13 +183,13 @@ func newPolicy(inv *invocation) *cobra.Command {
 	c := subcommands("policy", "Check, import and show policies and reference values",
 		"A policy says which guests get which keys. Everything that it does not allow in\nwriting is refused; every check is required or waived in writing.",
 		check, checks, imports, show, list, newReferenceValues(inv))
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
 func newReferenceValues(inv *invocation) *cobra.Command {
 	var replace bool
-	imports := inv.operate("import FILE", "Add expected measurements", "  anchorhold policy values import image.values.yaml", exactly(1, "one file of reference values"),
+	imports := operate(inv, "import FILE", "Add expected measurements", "  anchorhold policy values import image.values.yaml", exactly(1, "one file of reference values"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			data, err := readBounded(args[0])
 			if err != nil {
@@ -195,7 +202,7 @@ func newReferenceValues(inv *invocation) *cobra.Command {
 			}{n.Total, n}, func(w io.Writer) { writeImported(w, n) }, err
 		})
 	imports.Flags().BoolVar(&replace, "replace", false, "forget all others")
-	list := inv.operate("list", "List expected measurements", "  anchorhold policy values list", cobra.NoArgs,
+	list := operate(inv, "list", "List expected measurements", "  anchorhold policy values list", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			all, err := b.ReferenceValues(ctx)
 			return all, func(w io.Writer) {
@@ -228,7 +235,7 @@ func warnUnmatched(w io.Writer, names []string) {
 
 func newRemoveValue(inv *invocation) *cobra.Command {
 	var force bool
-	c := inv.operate("remove ID", "Forget an expected measurement", "  anchorhold policy values remove images/6", exactly(1, "the id of one reference value"),
+	c := operate(inv, "remove ID", "Forget an expected measurement", "  anchorhold policy values remove images/6", exactly(1, "the id of one reference value"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			out, err := b.RemoveReferenceValue(ctx, args[0], force)
 			return out, func(w io.Writer) {
@@ -250,7 +257,7 @@ command is refused with "reference-value-needed": --force says that those guests
 }
 
 func newSecret(inv *invocation) *cobra.Command {
-	list := inv.operate("list [PREFIX]", "List secrets, without their values", "  anchorhold secret list models/", cobra.MaximumNArgs(1),
+	list := operate(inv, "list [PREFIX]", "List secrets, without their values", "  anchorhold secret list models/", cobra.MaximumNArgs(1),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			all, err := b.Secrets(ctx, strings.Join(args, ""))
 			return all, func(w io.Writer) {
@@ -266,12 +273,12 @@ func newSecret(inv *invocation) *cobra.Command {
 	destroy := changeSecret(inv, "destroy", "Remove one version for ever", (*operator.Client).DestroySecret)
 	c := subcommands("secret", "Store, list, retire and destroy secrets",
 		"Secrets are sealed at rest and never shown again; attested guests receive them.", newSecretPut(inv), list, retire, destroy)
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
 func changeSecret(inv *invocation, verb, short string, change func(*operator.Client, context.Context, string, uint64) error) *cobra.Command {
-	return inv.operate(verb+" NAME VERSION", short, "  anchorhold secret "+verb+" models/demo 1", exactly(2, "a name and a version"),
+	return operate(inv, verb+" NAME VERSION", short, "  anchorhold secret "+verb+" models/demo 1", exactly(2, "a name and a version"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			if err := keystore.CheckName(args[0]); err != nil {
 				return nil, nil, usageError{err}

@@ -40,7 +40,7 @@ func ceremonyError(err error) error {
 }
 
 // printCeremony prints where a ceremony stands.
-func (inv *invocation) printCeremony(c *cobra.Command, open *ceremony.Ceremony, note string) error {
+func printCeremony(inv *invocation, c *cobra.Command, open *ceremony.Ceremony, note string) error {
 	digest, err := open.Digest()
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ parties hold the second one alone.`,
 			if err != nil {
 				return err
 			}
-			return inv.printCeremony(c, open, "A ceremony has begun in "+out)
+			return printCeremony(inv, c, open, "A ceremony has begun in "+out)
 		},
 	}
 	choice.flags(c)
@@ -104,7 +104,7 @@ func inCeremony(inv *invocation, use, short, example, note string, do func(*cobr
 		if err != nil {
 			return ceremonyError(err)
 		}
-		return inv.printCeremony(c, open, note)
+		return printCeremony(inv, c, open, note)
 	}}
 }
 

@@ -53,7 +53,7 @@ to standard error. With --json the whole result is one object.`,
 			return chat(c.Context(), inv, opt, question, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	c.Flags().StringVar(&opt.model, "model", "", "model name (default: the agent's first)")
 	c.Flags().StringVar(&opt.system, "system", "", "system message")
 	c.Flags().IntVar(&opt.maxTokens, "max-tokens", 256, "longest answer, in tokens")

@@ -48,7 +48,7 @@ func everyCommand(c *cobra.Command, f func(*cobra.Command)) {
 // command, and of those that cobra adds, have the exit status that the help names.
 func TestWrongArgumentsAreWrongCommandLines(t *testing.T) {
 	stray := slices.Repeat([]string{"stray"}, 9)
-	everyCommand(newRoot(), func(c *cobra.Command) {
+	everyCommand(command.root(), func(c *cobra.Command) {
 		if slices.Contains([]string{"verify", "__complete"}, c.Name()) && strings.Contains(c.Use, "FILE...") || c.Hidden {
 			return // takes any number
 		}

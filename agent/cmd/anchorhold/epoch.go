@@ -16,7 +16,7 @@ import (
 )
 
 func newEpoch(inv *invocation) *cobra.Command {
-	list := inv.operate("list", "List the broker's epochs", "  anchorhold epoch list", cobra.NoArgs,
+	list := operate(inv, "list", "List the broker's epochs", "  anchorhold epoch list", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			all, err := b.Epochs(ctx)
 			return all, func(w io.Writer) {
@@ -30,7 +30,7 @@ func newEpoch(inv *invocation) *cobra.Command {
 			}, err
 		})
 	var retire uint64
-	retireCommand := inv.operate("retire --epoch N", "Forget an epoch and its key", "  anchorhold epoch retire --epoch 1", cobra.NoArgs,
+	retireCommand := operate(inv, "retire --epoch N", "Forget an epoch and its key", "  anchorhold epoch retire --epoch 1", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			if retire == 0 {
 				return nil, nil, usageError{errors.New("--epoch is needed: the number of the epoch, from 1 (anchorhold epoch list)")}
@@ -44,7 +44,7 @@ request, 'epoch sign' where the root key is signs it, 'epoch import' on the brok
 installs the statement. With the root key at hand, 'epoch rotate' does all three.
 Old and new epochs overlap; retire the old one when every agent has seen the new.`,
 		list, newEpochRequest(inv), newEpochSign(inv), newEpochImport(inv), newEpochRotate(inv), retireCommand)
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
@@ -70,7 +70,7 @@ func newEpochRotate(inv *invocation) *cobra.Command {
 				return err
 			}
 			defer root.Wipe()
-			b := inv.brokerClient(c)
+			b := brokerClient(inv, c)
 			request, err := b.PrepareEpoch(c.Context())
 			if err != nil {
 				return explainBroker(err, inv.broker)

@@ -26,7 +26,7 @@ func newEpochRequest(inv *invocation) *cobra.Command {
 	var out, pin string
 	var days int
 	var ask operator.EpochAsk
-	c := inv.operate("request --out FILE", "Make the next epoch's key and a request for the offline root to sign",
+	c := operate(inv, "request --out FILE", "Make the next epoch's key and a request for the offline root to sign",
 		"  anchorhold epoch request --out epoch.request --days 60\n  anchorhold epoch request --out epoch.request --minimum 3   # ends epochs 1 and 2 as soon as it is imported", cobra.NoArgs, nil)
 	c.Long = `Has the broker make the next epoch's key, which never leaves its state directory,
 and writes what the root is asked to sign: the key's public half, its number, the
@@ -50,7 +50,7 @@ again before that asks for the same key, with the validity given now.`
 		}
 		now := time.Now()
 		ask.NotBefore, ask.NotAfter = now.Add(-time.Minute), now.AddDate(0, 0, days)
-		signed, err := inv.brokerClient(c).RequestEpoch(c.Context(), ask)
+		signed, err := brokerClient(inv, c).RequestEpoch(c.Context(), ask)
 		if err != nil {
 			return explainBroker(err, inv.broker)
 		}
@@ -283,7 +283,7 @@ func keepLast(path string, signed []byte) error {
 }
 
 func newEpochImport(inv *invocation) *cobra.Command {
-	c := inv.operate("import FILE", "Install the statement that the root signed", "  anchorhold epoch import epoch.statement", exactly(1, "the file that 'epoch sign' wrote"),
+	c := operate(inv, "import FILE", "Install the statement that the root signed", "  anchorhold epoch import epoch.statement", exactly(1, "the file that 'epoch sign' wrote"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			signed, err := readBounded(args[0])
 			if err != nil {

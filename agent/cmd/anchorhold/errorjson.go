@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/spf13/cobra"
 )
 
@@ -22,15 +22,8 @@ const (
 	reasonOpen    = "not-known-to-be-sound"
 )
 
-// Reasons of this program's own.
-const (
-	reasonAgentUnreachable  = "agent-unreachable"
-	reasonAgentCut          = "agent-cut-off"
-	reasonBrokerUnreachable = "broker-unreachable"
-	reasonBrokerCut         = "broker-cut-off"
-	reasonBrokerSilent      = "broker-unresponsive"
-	reasonInterrupted       = "interrupted"
-)
+// reasonInterrupted is the reason of a command that a signal ended.
+const reasonInterrupted = "interrupted"
 
 // namedError is an error with a stable reason, whose text does not begin with it.
 type namedError struct {
@@ -51,14 +44,11 @@ type failure struct {
 // failureOf finds the reason of an error: whoever refused named it.
 func failureOf(err error) failure {
 	f := failure{Reason: map[int]string{exitFailure: reasonFailed, exitUsage: reasonUsage, exitRefused: reasonRefused, exitOpen: reasonOpen}[exitCode(err)]}
-	refusal, refused := errors.AsType[*operator.Error](err)
 	named, isNamed := errors.AsType[namedError](err)
 	reason, isReason := evidence.ReasonOf(err)
 	switch {
 	case errors.Is(err, context.Canceled):
 		f.Reason = reasonInterrupted
-	case refused && refusal.Code != "":
-		f.Reason = refusal.Code
 	case isNamed && named.reason != "":
 		f.Reason = named.reason
 	case isReason:
@@ -68,10 +58,10 @@ func failureOf(err error) failure {
 	return f
 }
 
-// runCommand runs a command line. Where it fails with --json and wrote no answer, such as
+// run runs a command line. Where it fails with --json and wrote no answer, such as
 // the verdict on what was checked, the answer is the error, so that a script always has one object.
-func runCommand(ctx context.Context, args []string, stdout io.Writer) error {
-	root, out := newRoot(), &countingWriter{to: stdout}
+func (p Program) run(ctx context.Context, args []string, stdout io.Writer) error {
+	root, out := p.root(), &countingWriter{to: stdout}
 	root.SetArgs(args)
 	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
@@ -103,4 +93,13 @@ type countingWriter struct {
 func (c *countingWriter) Write(p []byte) (int, error) {
 	c.written = c.written || len(p) > 0
 	return c.to.Write(p)
+}
+
+// Main runs one command line. Many commands hold keys, so none leaves memory to dumps and
+// debuggers.
+func (p Program) Main(ctx context.Context, args []string, stdout io.Writer) error {
+	if err := keybuf.ForbidDumps(); err != nil {
+		return err
+	}
+	return p.run(ctx, args, stdout)
 }

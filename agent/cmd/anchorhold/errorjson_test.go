@@ -52,7 +52,7 @@ func TestFailuresAreJSONToo(t *testing.T) {
 		"a file that is away":  {[]string{"fed", "submit", id, away, "--json", "--agent", busy}, exitFailure, "failed", ""},
 	} {
 		var out bytes.Buffer
-		err := runCommand(t.Context(), c.args, &out)
+		err := command.run(t.Context(), c.args, &out)
 		var said struct {
 			Error failure `json:"error"`
 		}
@@ -71,13 +71,13 @@ func TestAnAnswerStaysAlone(t *testing.T) {
 	away := filepath.Join(t.TempDir(), "away.sock")
 	for _, args := range [][]string{{"fed", "round", "status", "--broker", away}, {"policy", "--bogus"}, {"fed", "round", "status", "--broker", away, "--", "--json"}} {
 		var out bytes.Buffer
-		if err := runCommand(t.Context(), args, &out); err == nil || strings.Contains(out.String(), "error") {
+		if err := command.run(t.Context(), args, &out); err == nil || strings.Contains(out.String(), "error") {
 			t.Errorf("%v: %q, %v", args, out.String(), err)
 		}
 	}
 	model := write(t, filepath.Join(t.TempDir(), "m.gguf"), "no model")
 	var out bytes.Buffer
-	err := runCommand(t.Context(), []string{"seal", "--check", model, "--json"}, &out)
+	err := command.run(t.Context(), []string{"seal", "--check", model, "--json"}, &out)
 	d := json.NewDecoder(&out)
 	var first, second map[string]any
 	if bad := d.Decode(&first); err == nil || bad != nil || first["servable"] != false || d.Decode(&second) != io.EOF {

@@ -57,7 +57,7 @@ compute.tee.measurement_whitelist takes.`,
 			})
 		},
 	}
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	c.Flags().StringVar(&nonce, "nonce", "", "nonce of 16 to 64 bytes, hexadecimal or base64url (random without)")
 	c.Flags().StringVar(&out, "out", "", "write the evidence to this new file")
 	return c

@@ -24,7 +24,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newFed(inv *invocation) *cobra.Command {
+func newFed(inv *invocation, more ...*cobra.Command) *cobra.Command {
 	return subcommands("fed", "Federated rounds: open, submit, aggregate, close, decrypt",
 		`A round is one sum of encrypted vectors. Its life, with who runs each command:
 
@@ -37,13 +37,13 @@ func newFed(inv *invocation) *cobra.Command {
   fed result         anybody           the mean as float32 values
 
 Participants without a common trusted guest set up a key together: see fed key.`,
-		newRound(inv), newFedKey(inv), newFedSubmit(inv), newFedUpdate(inv), newFedAggregate(inv), newFedDecrypt(inv), newFedResult(inv), newFedLedger(inv), newFedDataset(inv))
+		append(more, newFedKey(inv), newFedSubmit(inv), newFedUpdate(inv), newFedDecrypt(inv), newFedResult(inv), newFedDataset(inv))...)
 }
 
 func newRound(inv *invocation) *cobra.Command {
 	c := subcommands("round", "Open, show, close, finish and abandon rounds", "Commands of the broker's operator.",
 		newRoundOpen(inv), newRoundStatus(inv), newRoundClose(inv), newRoundFinish(inv), newRoundAbandon(inv))
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
@@ -105,7 +105,7 @@ func newRoundOpen(inv *invocation) *cobra.Command {
 					return err
 				}
 			}
-			st, err := inv.brokerClient(c).OpenRound(c.Context(), spec)
+			st, err := brokerClient(inv, c).OpenRound(c.Context(), spec)
 			if err != nil {
 				return explainBroker(err, inv.broker)
 			}
@@ -233,7 +233,7 @@ func decryptorsText(r federation.Round) string {
 }
 
 func newRoundStatus(inv *invocation) *cobra.Command {
-	return inv.operate("status [ID]", "Show one round, or all", "  anchorhold fed round status", cobra.MaximumNArgs(1),
+	return operate(inv, "status [ID]", "Show one round, or all", "  anchorhold fed round status", cobra.MaximumNArgs(1),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			if len(args) == 0 {
 				list, err := b.Rounds(ctx)
@@ -261,7 +261,7 @@ func parseRound(s string) (federation.ID, error) {
 }
 
 func newRoundAbandon(inv *invocation) *cobra.Command {
-	return inv.operate("abandon ID", "End an open round: its key is destroyed, nothing is charged", "  anchorhold fed round abandon 5f2c...", exactly(1, "one round"),
+	return operate(inv, "abandon ID", "End an open round: its key is destroyed, nothing is charged", "  anchorhold fed round abandon 5f2c...", exactly(1, "one round"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			id, err := parseRound(args[0])
 			if err != nil {
@@ -274,7 +274,7 @@ func newRoundAbandon(inv *invocation) *cobra.Command {
 
 func newFedLedger(inv *invocation) *cobra.Command {
 	var sealed string
-	c := inv.operate("ledger [ACCOUNT | --sealed FILE]", "Show what an account's rounds spent of its privacy", "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm", cobra.MaximumNArgs(1),
+	c := operate(inv, "ledger [ACCOUNT | --sealed FILE]", "Show what an account's rounds spent of its privacy", "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm", cobra.MaximumNArgs(1),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			account := federation.BrokerAccount
 			var err error
@@ -300,7 +300,7 @@ func newFedLedger(inv *invocation) *cobra.Command {
 			}, err
 		})
 	c.Flags().StringVar(&sealed, "sealed", "", "the account of this sealed model")
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
@@ -334,8 +334,8 @@ func newFedSubmit(inv *invocation) *cobra.Command {
 				query.Set("excess", "refuse")
 			}
 			agent := newAgentClient(inv.agent)
-			info, err := agent.postBody(c.Context(), "/v1/fed/rounds/"+args[0]+"/contributions?"+query.Encode(), media, in)
-			if err != nil {
+			var info jobs.Info
+			if err := agent.post(c.Context(), "/v1/fed/rounds/"+args[0]+"/contributions?"+query.Encode(), media, in, &info); err != nil {
 				return err
 			}
 			return finishJob(c, inv, agent, info, wait)
@@ -345,7 +345,7 @@ func newFedSubmit(inv *invocation) *cobra.Command {
 	c.Flags().BoolVar(&half, "f16", false, "the values are float16")
 	c.Flags().BoolVar(&strict, "strict", false, "refuse a vector beyond the round's bounds instead of scaling it down and clamping its values")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is uploaded")
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	return c
 }
 
@@ -357,24 +357,6 @@ func finishJob(c *cobra.Command, inv *invocation, agent *agentClient, info jobs.
 		}
 	}
 	return inv.print(c.OutOrStdout(), info, func(w io.Writer) { printJob(w, info) })
-}
-
-// postBody sends a body as it is and decodes the job that comes back.
-func (c *agentClient) postBody(ctx context.Context, path, media string, body io.Reader) (info jobs.Info, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, body)
-	if err != nil {
-		return info, err
-	}
-	req.Header.Set("Content-Type", media)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return info, c.explain(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return info, answerError(resp)
-	}
-	return info, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&info)
 }
 
 func newFedDecrypt(inv *invocation) *cobra.Command {
@@ -389,15 +371,15 @@ decrypt and sign; "awaits_parties" means that more have to, and the last one pub
 				return err
 			}
 			agent := newAgentClient(inv.agent)
-			info, err := agent.postBody(c.Context(), "/v1/fed/rounds/"+args[0]+"/decrypt", "application/json", nil)
-			if err != nil {
+			var info jobs.Info
+			if err := agent.post(c.Context(), "/v1/fed/rounds/"+args[0]+"/decrypt", "application/json", nil, &info); err != nil {
 				return err
 			}
 			return finishJob(c, inv, agent, info, wait)
 		},
 	}
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is published")
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	return c
 }
 
@@ -438,6 +420,6 @@ func newFedResult(inv *invocation) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "new file for the mean, little-endian float32")
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	return c
 }

@@ -123,7 +123,7 @@ an interruption, it goes on where it stopped.`,
 			if err != nil {
 				return err
 			}
-			result, err := closeRound(c.Context(), inv.brokerClient(c), sockets, id)
+			result, err := closeRound(c.Context(), brokerClient(inv, c), sockets, id)
 			if err != nil {
 				return explainBroker(err, inv.broker)
 			}
@@ -230,7 +230,7 @@ func newRoundFinish(inv *invocation) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%w: %w", errRefused, err)
 			}
-			result, err := inv.brokerClient(c).FinishRound(c.Context(), id, signed)
+			result, err := brokerClient(inv, c).FinishRound(c.Context(), id, signed)
 			if err != nil {
 				return explainBroker(err, inv.broker)
 			}

@@ -47,7 +47,7 @@ func newKeyOpen(inv *invocation) *cobra.Command {
 				}
 				p.Agents = append(p.Agents, d)
 			}
-			prepared, err := inv.brokerClient(c).PrepareKey(c.Context(), p)
+			prepared, err := brokerClient(inv, c).PrepareKey(c.Context(), p)
 			if err != nil {
 				return explainBroker(err, inv.broker)
 			}
@@ -66,7 +66,7 @@ func newKeyOpen(inv *invocation) *cobra.Command {
 	c.Flags().StringSliceVar(&agents, "agent", nil, "digest of an agent's key (repeat for each; their order numbers them from 1)")
 	c.Flags().DurationVar(&p.Duration, "duration", 0, "time for the set-up (10m)")
 	c.Flags().StringSliceVar(&aggregators, "aggregator", nil, "admin socket of the first aggregator, where the agents' messages lie")
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
@@ -83,7 +83,7 @@ type keyStatus struct {
 	Detail    string `json:"detail,omitempty"`
 }
 
-func (inv *invocation) printKey(c *cobra.Command, st keyStatus) error {
+func printKey(inv *invocation, c *cobra.Command, st keyStatus) error {
 	return inv.print(c.OutOrStdout(), st, func(w io.Writer) {
 		fmt.Fprintf(w, "round    %s\nparty    %d of %d, of which %d decrypt\nstate    %s %s\n", st.Round, st.Party, st.Parties, st.Threshold, st.State, st.Phase)
 		if st.Key != "" {
@@ -128,7 +128,7 @@ func keyCommand(inv *invocation, use, short, example string, ask func(context.Co
 				return err
 			}
 		}
-		if err := inv.printKey(c, st); err != nil {
+		if err := printKey(inv, c, st); err != nil {
 			return err
 		}
 		if st.State == "failed" {
@@ -137,7 +137,7 @@ func keyCommand(inv *invocation, use, short, example string, ask func(context.Co
 		return nil
 	}}
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is done")
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	return c
 }
 

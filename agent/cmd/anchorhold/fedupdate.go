@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
-	"net/http"
 	"net/textproto"
 	"net/url"
 	"os"
@@ -80,7 +79,7 @@ little-endian float32 values, as in fed submit. FILE may be - for standard input
 				query.Set("excess", "refuse")
 			}
 			agent := newAgentClient(inv.agent)
-			answer, err := agent.postUpdate(c.Context(), "/v1/fed/rounds/"+args[0]+"/updates?"+query.Encode(), request, media, in)
+			answer, err := postUpdate(c.Context(), agent, "/v1/fed/rounds/"+args[0]+"/updates?"+query.Encode(), request, media, in)
 			if err != nil {
 				return err
 			}
@@ -99,7 +98,7 @@ little-endian float32 values, as in fed submit. FILE may be - for standard input
 	f.BoolVar(&half, "f16", false, "the values are float16")
 	f.BoolVar(&strict, "strict", false, "refuse a vector beyond the norm bound instead of scaling it down")
 	f.BoolVar(&wait, "wait", false, "wait until proofs and vector are sent")
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	return c
 }
 
@@ -120,7 +119,7 @@ func printUpdate(w io.Writer, a updateAnswer) {
 
 // postUpdate sends both parts. The agent reads to the end of the body, or its own bound,
 // before it refuses, so that the answer can be read.
-func (c *agentClient) postUpdate(ctx context.Context, path string, request []byte, media string, vector io.Reader) (answer updateAnswer, err error) {
+func postUpdate(ctx context.Context, agent *agentClient, path string, request []byte, media string, vector io.Reader) (answer updateAnswer, err error) {
 	r, w := io.Pipe()
 	form := multipart.NewWriter(w)
 	go func() {
@@ -143,18 +142,5 @@ func (c *agentClient) postUpdate(ctx context.Context, path string, request []byt
 		w.CloseWithError(err)
 	}()
 	defer r.Close() // ends the goroutine if the body was not read
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, r)
-	if err != nil {
-		return answer, err
-	}
-	req.Header.Set("Content-Type", form.FormDataContentType())
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return answer, c.explain(err)
-	}
-	if resp.StatusCode/100 != 2 {
-		defer resp.Body.Close()
-		return answer, answerError(resp)
-	}
-	return answer, decodeBody(resp, &answer)
+	return answer, agent.post(ctx, path, form.FormDataContentType(), r, &answer)
 }

@@ -42,7 +42,7 @@ func newJobs(inv *invocation) *cobra.Command {
 		list, act("show", "Show one job", http.MethodGet, ""), act("cancel", "Cancel a job that waits or runs", http.MethodDelete, ""),
 		act("retry", "Try a dead job again", http.MethodPost, "/retry"))
 	for _, child := range c.Commands() {
-		inv.agentFlag(child)
+		agentFlag(inv, child)
 	}
 	return c
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func newLeases(inv *invocation) *cobra.Command {
-	list := inv.operate("list", "List the leases that run, and who was ended", "  anchorhold leases list\n  anchorhold leases list --json", cobra.NoArgs,
+	list := operate(inv, "list", "List the leases that run, and who was ended", "  anchorhold leases list\n  anchorhold leases list --json", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			all, err := b.Leases(ctx)
 			return all, func(w io.Writer) { printLeases(w, all) }, err
@@ -26,7 +26,7 @@ renewed has two for a while. Then who was ended.`
 	c := subcommands("leases", "List leases that run, and end renewals",
 		"A lease lasts 15 minutes at most and is renewed by a new attestation. What was granted\ncannot be called back; what comes after it can be refused.",
 		list, newLeasesEnd(inv), newLeasesAllow(inv))
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
@@ -71,7 +71,7 @@ func (s *subject) name() (string, error) {
 
 func newLeasesEnd(inv *invocation) *cobra.Command {
 	var s subject
-	c := inv.operate("end", "Renew no lease of an agent or a processor any more",
+	c := operate(inv, "end", "Renew no lease of an agent or a processor any more",
 		"  anchorhold leases end --lease 0a58be861184a6fe594f8c4aa79a7d6d\n  anchorhold leases end --agent 3c9d...\n  anchorhold leases end --processor 77e0...", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			name, err := s.name()
@@ -108,7 +108,7 @@ func printEnded(w io.Writer, e operator.LeasesEnded) {
 
 func newLeasesAllow(inv *invocation) *cobra.Command {
 	var s subject
-	c := inv.operate("allow", "Take an end back", "  anchorhold leases allow --processor 77e0...", cobra.NoArgs,
+	c := operate(inv, "allow", "Take an end back", "  anchorhold leases allow --processor 77e0...", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			name, err := s.name()
 			if err != nil {

@@ -6,16 +6,28 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/spf13/cobra"
 )
 
 // version is set at link time.
 var version = "development"
+
+// command is the whole command line.
+var command = Program{Version: version, Commands: commands}
+
+// commands are the families of commands.
+func commands(inv *invocation) []*cobra.Command {
+	return []*cobra.Command{
+		newKeygen(inv), newSeal(inv), newInspect(inv), newProof(inv, newProofSetup(inv), newCeremony(inv), newProofRegister(inv), newProofChallenge(inv), newProofStatus(inv), newProofAudit(inv)),
+		newPolicy(inv), newSecret(inv), newLeases(inv), newAudit(inv), newEpoch(inv),
+		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
+		newFed(inv, newRound(inv), newFedAggregate(inv), newFedLedger(inv)), newJobs(inv), newParams(inv),
+	}
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -23,17 +35,9 @@ func main() {
 	// The first signal asks the command to end; what waits where no context reaches, as for
 	// a file on a server that is gone, ends with the second.
 	context.AfterFunc(ctx, stop)
-	if err := execute(ctx, os.Args[1:], os.Stdout); err != nil {
+	if err := command.Main(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "anchorhold: %s\n", printable(err.Error()))
 		stop()
 		os.Exit(exitCode(err))
 	}
-}
-
-// execute runs one command. Many hold keys, so none leaves memory to dumps and debuggers.
-func execute(ctx context.Context, args []string, stdout io.Writer) error {
-	if err := keybuf.ForbidDumps(); err != nil {
-		return err
-	}
-	return runCommand(ctx, args, stdout)
 }

@@ -11,6 +11,6 @@ import (
 // Commands make, read and send keys: keygen, seal, secret put and more.
 func TestCommandLineLeavesItsMemoryToNobody(t *testing.T) {
 	keybuftest.Undumpable(t, func() error {
-		return execute(t.Context(), []string{"keygen", "model", "--out", filepath.Join(t.TempDir(), "model.key")}, io.Discard)
+		return command.Main(t.Context(), []string{"keygen", "model", "--out", filepath.Join(t.TempDir(), "model.key")}, io.Discard)
 	})
 }

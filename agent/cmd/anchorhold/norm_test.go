@@ -22,7 +22,7 @@ func run(t *testing.T, args ...string) (string, int, error) {
 func runTelling(t *testing.T, told io.Writer, args ...string) (string, int, error) {
 	t.Helper()
 	var out bytes.Buffer
-	c := newRoot()
+	c := command.root()
 	c.SetArgs(append([]string{}, args...)) // of nil, cobra would take the test binary's own
 	c.SetOut(&out)
 	c.SetErr(told)

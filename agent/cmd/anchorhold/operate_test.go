@@ -38,7 +38,7 @@ func TestAStoppedBrokerEndsACommand(t *testing.T) {
 	expectRun(t, exitFailure, "systemctl status anchorhold-broker", "epoch", "list", "--broker", socket, "--timeout", "50ms")
 	expectRun(t, exitUsage, "--timeout 0s leaves no time", "epoch", "list", "--broker", socket, "--timeout", "0")
 	expectRun(t, exitUsage, "--timeout -1s leaves no time", "epoch", "list", "--broker", socket, "--timeout", "-1s")
-	everyCommand(newRoot(), func(c *cobra.Command) {
+	everyCommand(command.root(), func(c *cobra.Command) {
 		if c.Flag("broker") != nil && c.Flag("timeout") == nil {
 			t.Errorf("%s has --broker and no --timeout", c.CommandPath())
 		}
@@ -70,7 +70,7 @@ func TestWhatTheCommandLineMakesOfMistakes(t *testing.T) {
 
 // TestEveryCommandHasAnExample of how it is called, which begins with the program's name.
 func TestEveryCommandHasAnExample(t *testing.T) {
-	everyCommand(newRoot(), func(c *cobra.Command) {
+	everyCommand(command.root(), func(c *cobra.Command) {
 		if c.Hidden || c.HasAvailableSubCommands() || strings.HasPrefix(c.CommandPath(), "anchorhold completion") || c.Name() == "help" {
 			return
 		}

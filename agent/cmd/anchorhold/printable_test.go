@@ -41,7 +41,7 @@ func TestWhatCannotBePrintedFails(t *testing.T) {
 	}
 	defer full.Close()
 	for _, args := range [][]string{{"policy", "checks"}, {"policy", "checks", "--json"}, {"params", "list"}} {
-		c := newRoot()
+		c := command.root()
 		c.SetArgs(args)
 		c.SetOut(full)
 		if err := c.ExecuteContext(t.Context()); !errors.Is(err, syscall.ENOSPC) {

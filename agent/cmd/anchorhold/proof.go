@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newProof(inv *invocation) *cobra.Command {
+func newProof(inv *invocation, more ...*cobra.Command) *cobra.Command {
 	return subcommands("proof", "Proofs that an answer came from a model: keys, requests, verification",
 		`A classifier's answer has a receipt at once and a proof later. With the proof
 anybody can check, without the model and the input, that the committed model gave
@@ -28,7 +28,7 @@ this output for the committed input. In order, with who runs each command:
   proof make      client     ask for the proof of an answer (or the agent's mode does)
   proof show      client     fetch it, with its receipt
   proof verify    anybody    "this output, from this model, in this guest, at this time"`,
-		newProofSetup(inv), newCeremony(inv), newProofRegister(inv), newProofChallenge(inv), newProofStatus(inv), newProofAudit(inv), newProofMake(inv), newProofShow(inv), newProofVerify(inv))
+		append(more, newProofMake(inv), newProofShow(inv), newProofVerify(inv))...)
 }
 
 func newProofSetup(inv *invocation) *cobra.Command {
@@ -73,7 +73,7 @@ published. PLONK's proofs are larger, take longer to make, and are for classifie
 			if err != nil {
 				return err
 			}
-			return inv.printSet(c, set, circuit, time.Since(began))
+			return printSet(inv, c, set, circuit, time.Since(began))
 		},
 	}
 	choice.flags(c)
@@ -83,7 +83,7 @@ published. PLONK's proofs are larger, take longer to make, and are for classifie
 	return c
 }
 
-func (inv *invocation) printSet(c *cobra.Command, set keyset.Set, circuit *circuits.Circuit, took time.Duration) error {
+func printSet(inv *invocation, c *cobra.Command, set keyset.Set, circuit *circuits.Circuit, took time.Duration) error {
 	r := set.Record
 	result := map[string]any{"system": r.System.String(), "ceremony": r.Ceremony, "circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
 	return inv.print(c.OutOrStdout(), result, func(w io.Writer) {
@@ -139,7 +139,7 @@ func newProofMake(inv *invocation) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is made")
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	return c
 }
 
@@ -170,6 +170,6 @@ func newProofShow(inv *invocation) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "new file; standard output without it")
-	inv.agentFlag(c)
+	agentFlag(inv, c)
 	return c
 }

@@ -88,7 +88,7 @@ func (p *powersChoice) setup(c *cobra.Command, inv *invocation, choice *circuitC
 	if err != nil {
 		return err
 	}
-	return inv.printSet(c, set, circuit, time.Since(began))
+	return printSet(inv, c, set, circuit, time.Since(began))
 }
 
 // begin makes the directory with the first phase of the file.
@@ -105,7 +105,7 @@ func (p *powersChoice) begin(c *cobra.Command, inv *invocation, circuit *circuit
 	if err != nil {
 		return err
 	}
-	return inv.printCeremony(c, open, "A ceremony has begun in "+out+"; its first phase is that of "+p.path)
+	return printCeremony(inv, c, open, "A ceremony has begun in "+out+"; its first phase is that of "+p.path)
 }
 
 // verify sees that a ceremony's first phase is from the file.

@@ -20,7 +20,7 @@ import (
 
 func newProofRegister(inv *invocation) *cobra.Command {
 	var ids []string
-	c := inv.operate("register DIR", "Have the broker vouch for the keys of a directory", "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6...", exactly(1, "a directory that setup or ceremony keys made"),
+	c := operate(inv, "register DIR", "Have the broker vouch for the keys of a directory", "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6...", exactly(1, "a directory that setup or ceremony keys made"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			sets, err := keyset.Load(args[0])
 			if err != nil {
@@ -58,7 +58,7 @@ func newProofRegister(inv *invocation) *cobra.Command {
 			}, nil
 		})
 	c.Flags().StringSliceVar(&ids, "model-id", nil, "id of a model whose answers the keys may prove, repeatable; without any, every model's of the architecture. Further ones can be added later")
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
@@ -66,7 +66,7 @@ func newProofChallenge(inv *invocation) *cobra.Command {
 	var spec proofs.Spec
 	var model, agent string
 	var within time.Duration
-	c := inv.operate("challenge", "Have the broker draw answers that must be proven",
+	c := operate(inv, "challenge", "Have the broker draw answers that must be proven",
 		"  anchorhold proof challenge --all --count 10 --within 1h\n  anchorhold proof challenge --model-id e7c0bf8b... --rate 0.01", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			for text, into := range map[string]**statement.Digest{model: &spec.Model, agent: &spec.Agent} {
@@ -103,12 +103,12 @@ func newProofChallenge(inv *invocation) *cobra.Command {
 	f.IntVar(&spec.Count, "count", 0, "how many are drawn")
 	f.Float64Var(&spec.Rate, "rate", 0, "chance of each to be drawn, instead of --count")
 	f.DurationVar(&within, "within", time.Hour, "when the proofs are due")
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
 func newProofStatus(inv *invocation) *cobra.Command {
-	c := inv.operate("status", "Show how the broker's registry stands, and what is overdue", "  anchorhold proof status", cobra.NoArgs,
+	c := operate(inv, "status", "Show how the broker's registry stands, and what is overdue", "  anchorhold proof status", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
 			var st proofs.Status
 			err := b.Do(ctx, "/v1/proof-status", nil, &st)
@@ -116,13 +116,13 @@ func newProofStatus(inv *invocation) *cobra.Command {
 				fmt.Fprintf(w, "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n", st.Records, st.Waiting, st.Dropped, st.Displaced, st.Proofs, st.Unanswered, st.Overdue)
 			}, err
 		})
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 
 func newProofAudit(inv *invocation) *cobra.Command {
 	var salts string
-	c := inv.operate("audit RECEIPT", "Show everything about one answer: receipt, guest, model, challenge, proof",
+	c := operate(inv, "audit RECEIPT", "Show everything about one answer: receipt, guest, model, challenge, proof",
 		"  anchorhold proof audit 5f2c... --json\n  anchorhold proof audit 5f2c... --salts answer.receipt.json", exactly(1, "one receipt's id"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			header, err := saltHeader(salts, args[0])
@@ -142,7 +142,7 @@ func newProofAudit(inv *invocation) *cobra.Command {
 			return a, func(w io.Writer) { printAnswer(w, a) }, nil
 		})
 	c.Flags().StringVar(&salts, "salts", "", "file with the receipt and its salts, as the client has it (anchorhold receipt get): shows the outputs, too")
-	inv.brokerFlag(c)
+	brokerFlag(inv, c)
 	return c
 }
 

@@ -31,7 +31,7 @@ func newReceipt(inv *invocation) *cobra.Command {
 			return err
 		},
 	}
-	inv.agentFlag(get)
+	agentFlag(inv, get)
 	return subcommands("receipt", "Fetch and verify receipts of answers",
 		"A receipt says which model, in which attested guest, under which lease, answered\nat what time. It verifies with the broker's root public identity alone.", get, newReceiptVerify(inv))
 }
@@ -70,7 +70,7 @@ vouches, unless --accept-software-tee says that this is known.`,
 			}
 			r, salts, hasSalts, err := receipt.ParseFile(data)
 			if err != nil {
-				return inv.receiptRefused(c.OutOrStdout(), r, receipt.Report{}, err)
+				return receiptRefused(inv, c.OutOrStdout(), r, receipt.Report{}, err)
 			}
 			if input != "" || output != "" {
 				if !hasSalts {
@@ -85,10 +85,10 @@ vouches, unless --accept-software-tee says that this is known.`,
 			}
 			report, err := receipt.Verify(r, publics, opt)
 			if err != nil {
-				return inv.receiptRefused(c.OutOrStdout(), r, report, err)
+				return receiptRefused(inv, c.OutOrStdout(), r, report, err)
 			}
 			if err := expect.vouched(report.SoftwareTEE); err != nil {
-				return inv.receiptRefused(c.OutOrStdout(), r, report, err)
+				return receiptRefused(inv, c.OutOrStdout(), r, report, err)
 			}
 			return inv.print(c.OutOrStdout(), receiptResult(r, report), func(w io.Writer) {
 				fmt.Fprintln(w, "the receipt holds")
@@ -113,7 +113,7 @@ func opening(path string, salt receipt.Salt) (*receipt.Opening, error) {
 
 // receiptRefused prints why a receipt does not hold. It shows what is in one of version 1, and
 // in one of a software TEE, whose signatures hold.
-func (inv *invocation) receiptRefused(w io.Writer, r receipt.Receipt, report receipt.Report, err error) error {
+func receiptRefused(inv *invocation, w io.Writer, r receipt.Receipt, report receipt.Report, err error) error {
 	result := map[string]any{"verified": false, "detail": err.Error()}
 	if reason, ok := evidence.ReasonOf(err); ok {
 		result["reason"] = reason

@@ -62,7 +62,15 @@ type invocation struct {
 	broker   string
 }
 
-func newRoot() *cobra.Command {
+// Program is a command line: its version and its commands.
+type Program struct {
+	Version string
+	// Commands makes the commands, which share the flags of the invocation.
+	Commands func(*invocation) []*cobra.Command
+}
+
+// root is the tree of commands.
+func (p Program) root() *cobra.Command {
 	inv := &invocation{}
 	root := &cobra.Command{
 		Use:   "anchorhold",
@@ -79,7 +87,7 @@ Every command takes --json for scripts; one that fails without an answer prints
 {"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
 2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
 (audit verify).`,
-		Version:       version,
+		Version:       p.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          knownCommand,
@@ -89,12 +97,7 @@ Every command takes --json for scripts; one that fails without an answer prints
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(
-		newKeygen(inv), newSeal(inv), newInspect(inv), newProof(inv),
-		newPolicy(inv), newSecret(inv), newLeases(inv), newAudit(inv), newEpoch(inv),
-		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
-		newFed(inv), newJobs(inv), newParams(inv), newVersion(inv),
-	)
+	root.AddCommand(append(p.Commands(inv), newVersion(inv, p.Version))...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	complainOfArguments(root)
@@ -102,7 +105,7 @@ Every command takes --json for scripts; one that fails without an answer prints
 }
 
 // newVersion prints what the flag --version prints, as agent and broker do.
-func newVersion(inv *invocation) *cobra.Command {
+func newVersion(inv *invocation, version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
 		Example: "  anchorhold version\n  anchorhold version --json | jq -r .version",
@@ -176,12 +179,12 @@ func knownCommand(c *cobra.Command, args []string) error {
 }
 
 // agentFlag adds --agent, the socket of the local agent.
-func (inv *invocation) agentFlag(c *cobra.Command) {
+func agentFlag(inv *invocation, c *cobra.Command) {
 	c.Flags().StringVar(&inv.agent, "agent", envOr("ANCHORHOLD_AGENT", defaultAgentSocket), "unix socket of the agent (or $ANCHORHOLD_AGENT)")
 }
 
 // brokerFlag adds --broker, the operator socket of the local broker, and --timeout.
-func (inv *invocation) brokerFlag(c *cobra.Command) {
+func brokerFlag(inv *invocation, c *cobra.Command) {
 	c.PersistentFlags().DurationVar(&inv.patience, "timeout", operator.DefaultSilence, "how long the broker may say nothing before the command fails")
 	c.PersistentFlags().StringVar(&inv.broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), "operator socket of the broker (or $ANCHORHOLD_BROKER)")
 }

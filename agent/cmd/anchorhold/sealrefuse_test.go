@@ -77,7 +77,7 @@ func TestTheCredentialIsNoModelKey(t *testing.T) {
 func TestAModelThatIsNotServedHasItsReasonInJSON(t *testing.T) {
 	b := newSealBench(t)
 	var out strings.Builder
-	err := runCommand(t.Context(), append(b.sealable("m.gguf", func(m *gguftest.Model) { m.Set("llama.logit_scale", float32(2)) }), "--json"), &out)
+	err := command.run(t.Context(), append(b.sealable("m.gguf", func(m *gguftest.Model) { m.Set("llama.logit_scale", float32(2)) }), "--json"), &out)
 	var said struct {
 		Error failure `json:"error"`
 	}

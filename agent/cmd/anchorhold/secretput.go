@@ -18,7 +18,7 @@ const kindModelKey = "model-key"
 func newSecretPut(inv *invocation) *cobra.Command {
 	var file, model, id string
 	var meta keystore.Meta
-	put := inv.operate("put NAME --file FILE", "Store a secret, or a new version of it",
+	put := operate(inv, "put NAME --file FILE", "Store a secret, or a new version of it",
 		"  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c...", exactly(1, "the secret's name"),
 		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
 			if err := keystore.CheckName(args[0]); err != nil {

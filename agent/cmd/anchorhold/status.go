@@ -21,8 +21,8 @@ func newStatus(inv *invocation) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return status(c, inv) },
 	}
-	inv.agentFlag(c)
-	inv.brokerFlag(c)
+	agentFlag(inv, c)
+	brokerFlag(inv, c)
 	return c
 }
 
@@ -41,7 +41,7 @@ func status(c *cobra.Command, inv *invocation) error {
 	if agentErr == nil {
 		both["agent"] = agent
 	}
-	broker, brokerErr := inv.brokerClient(c).Status(ctx)
+	broker, brokerErr := brokerClient(inv, c).Status(ctx)
 	if brokerErr == nil {
 		both["broker"] = broker
 	}
