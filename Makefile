@@ -1,4 +1,4 @@
-# Anchorhold. `make demo` runs the main job; `make test` runs every test; `make help` lists the rest.
+# Anchorhold. `make demo` runs the main job; `make test` tests it; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -13,10 +13,12 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
+.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test test-all steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+##@ Build and try
 
 build: ## build the release binaries into bin/ (CGO off, no software TEE)
 	@mkdir -p bin
@@ -46,6 +48,27 @@ proof-demo: demo-build ## a real classifier: answers at once, proofs later, veri
 	@.ci/peers-zk "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -proofs "$(PEERS)/zk/classifiers"
 
+##@ Test
+
+test: ## every test that needs Go and nothing else: no peers, no models, no downloads but modules
+	@set -o pipefail; go test -json ./... | go run ./packaging/testreport
+
+test-all: peers model ## every test there is: with peers and models, shuffled, with the race detector where a C compiler is present
+	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
+	@set -o pipefail; CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test -json $(RACE) -shuffle=on -timeout 20m ./... | go run ./packaging/testreport -expect .ci/expected-skips
+	@$(if $(RACE),$(MAKE) --no-print-directory bench-exhaust)
+	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
+	@echo "the Python package:"
+	@.ci/python-package "$(PEERS)" .cache/wheels
+
+peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's client, PyTorch) into the cache, once: some gigabytes
+	@.ci/peers "$(PEERS)"
+	@.ci/peers-fed "$(PEERS)"
+	@.ci/peers-zk "$(PEERS)"
+
+model: ## fetch the demo's model into the cache, once: 90 MB
+	@go run ./packaging/demo -cache "$(CACHE)" -fetch
+
 by-hand: ## run docs/by-hand.md word for word, on the last commit
 	@.ci/by-hand
 
@@ -54,24 +77,10 @@ boot-test: demo-build ## boot a real Debian 13 with the units installed, and che
 	@go build -trimpath -o $(DEMOBIN)/ ./packaging/boottest
 	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" $(DEMOBIN)/boottest -trees "$$trees" -bin $(DEMOBIN) -classifiers "$(PEERS)/zk/classifiers" $(if $(ONLY),-only '$(ONLY)') $(if $(DEADLINE),-deadline $(DEADLINE)) $(if $(KEEP),-keep)
 
-model: ## fetch the demo's model into the cache, once
-	@go run ./packaging/demo -cache "$(CACHE)" -fetch
-
-peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's client) into the cache, once
-	@.ci/peers "$(PEERS)"
-	@.ci/peers-fed "$(PEERS)"
-	@.ci/peers-zk "$(PEERS)"
-
-test: peers model ## run every test, shuffled (with the race detector where a C compiler is present)
-	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
-	CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test $(RACE) -shuffle=on -timeout 20m ./...
-	@$(if $(RACE),$(MAKE) --no-print-directory bench-exhaust)
-	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
-	@echo "the Python package:"
-	@.ci/python-package "$(PEERS)" .cache/wheels
-
 steady: ## run the tests that use randomness, time or processes many times beside a busy processor (RUNS=20, PACKAGES=./agent/jobs)
 	@.ci/steady $(or $(RUNS),20) $(PACKAGES)
+
+##@ Check
 
 check: ## formatting, vet, staticcheck, coverage floors, cross-build, binary size
 	@.ci/check
@@ -81,6 +90,8 @@ model-check: ## check the model of leases, epochs and rounds with Spin, and that
 
 fuzz: ## ten seconds of every fuzz target (FUZZTIME=10s)
 	@.ci/fuzz $(or $(FUZZTIME),10s)
+
+##@ Measure
 
 bench: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchtime 1s ./...
@@ -103,6 +114,8 @@ bench-peer: model ## our inference beside llama.cpp on the same file and threads
 
 bench-exhaust: ## attack each of the five listeners, with figures (tests without the race detector do so too)
 	@set -o pipefail; CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
+
+##@ Clean up
 
 clean: ## remove what was built (not the cache of models and peers)
 	rm -rf bin .cache

@@ -160,11 +160,12 @@ var arrows = map[string][]string{
 
 	"systemd/listen/listentest": {},
 
-	"packaging/layout":    {},
-	"packaging/authority": {},
-	"packaging/model":     {},
-	"packaging/boottest":  {},
-	"packaging/demo":      {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
+	"packaging/layout":     {},
+	"packaging/testreport": {},
+	"packaging/authority":  {},
+	"packaging/model":      {},
+	"packaging/boottest":   {},
+	"packaging/demo":       {"runtime/layers", "runtime/onnx", "runtime/quantize", "crypto/hybridtls", "keybroker/federation", "keybroker/uplink"},
 }
 
 // owners names the one package that may import each third-party module. The
