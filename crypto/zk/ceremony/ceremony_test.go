@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 )
@@ -141,7 +142,7 @@ func prove(t *testing.T, circuit *circuits.Circuit, set keyset.Set) {
 	t.Helper()
 	s := statement.Statement{System: statement.Groth16, Circuit: set.Record.Circuit, Inference: &statement.Inference{
 		Items: []statement.Item{{Outputs: []int32{3, -4}}}}}
-	public, err := s.PublicInputs()
+	public, err := scalars.Public(&s)
 	if err != nil {
 		t.Fatal(err)
 	}

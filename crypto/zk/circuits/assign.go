@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark/frontend"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -22,7 +22,7 @@ type Assignment struct {
 	Network *intnet.Network
 	Items   []Item
 	// Statement is the digest that the proof is bound to.
-	Statement fr.Element
+	Statement poseidon2.Element
 }
 
 // lookups counts byte checks, and writes numbers as bytes.
@@ -55,7 +55,10 @@ func (l *lookups) table() (t [256]frontend.Variable) {
 	return t
 }
 
-func element(e fr.Element) *big.Int { return e.BigInt(new(big.Int)) }
+func element(e poseidon2.Element) *big.Int {
+	b := e.Bytes()
+	return new(big.Int).SetBytes(b[:])
+}
 
 // assign computes every witness of the circuit. The outputs that it states are those
 // of the network.

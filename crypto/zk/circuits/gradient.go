@@ -3,12 +3,12 @@ package circuits
 import (
 	"fmt"
 
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark/backend/groth16"
 	"github.com/consensys/gnark/frontend"
 	"github.com/consensys/gnark/frontend/cs/r1cs"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/gadget"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -171,7 +171,7 @@ type GradientAssignment struct {
 	LInf      uint32
 	SquaredL2 uint64
 	// Statement is the digest that the proof is bound to.
-	Statement fr.Element
+	Statement poseidon2.Element
 }
 
 // check says which bound does not hold.

@@ -11,6 +11,7 @@ import (
 	"github.com/consensys/gnark/frontend"
 	"github.com/consensys/gnark/frontend/cs/r1cs"
 
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -24,7 +25,7 @@ func compileGradient(t testing.TB, spec Gradient) constraint.ConstraintSystem {
 }
 
 func gradientAssignment(seed uint64, bound int, values ...int16) GradientAssignment {
-	a := GradientAssignment{Values: values, LInf: uint32(bound), Statement: fr.NewElement(seed)}
+	a := GradientAssignment{Values: values, LInf: uint32(bound), Statement: poseidon2.FromUint64(seed)}
 	for _, v := range values {
 		a.SquaredL2 += uint64(int64(v) * int64(v))
 	}

@@ -5,12 +5,12 @@ import (
 	"testing"
 
 	"github.com/consensys/gnark-crypto/ecc"
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark/constraint"
 	"github.com/consensys/gnark/frontend"
 	"github.com/consensys/gnark/frontend/cs/r1cs"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
 
 func denseLayer(out int, relu bool) intnet.Layer {
@@ -98,8 +98,7 @@ func TestCircuitsComputeWhatNetworksDo(t *testing.T) {
 		cs := compile(t, spec)
 		for seed := range uint64(3) {
 			n := randomNetwork(t, c.a, seed)
-			var digest fr.Element
-			digest.SetUint64(seed)
+			digest := poseidon2.FromUint64(seed)
 			w, err := spec.assign(Assignment{Network: n, Items: randomItems(c.a, c.batch, seed), Statement: digest})
 			if err != nil {
 				t.Fatal(name, err)

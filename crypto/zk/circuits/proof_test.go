@@ -16,6 +16,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -99,14 +101,14 @@ func inferenceStatement(t testing.TB, c *Circuit, n *intnet.Network, items []Ite
 
 func publicInputs(t testing.TB, s *statement.Statement) []fr.Element {
 	t.Helper()
-	list, err := s.PublicInputs()
+	list, err := scalars.Public(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return list
 }
 
-func statementElement(t testing.TB, s *statement.Statement) fr.Element {
+func statementElement(t testing.TB, s *statement.Statement) poseidon2.Element {
 	t.Helper()
 	d, err := s.Digest()
 	if err != nil {

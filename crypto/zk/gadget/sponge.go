@@ -4,22 +4,24 @@ import (
 	"math/big"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
+	reference "github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
 	"github.com/consensys/gnark/frontend"
 
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // Hash is statement.Hash in a circuit.
 func Hash(api frontend.API, d statement.Domain, elements []frontend.Variable) (frontend.Variable, error) {
 	p := newPermutation(api)
-	state := make([]frontend.Variable, statement.Width)
+	state := make([]frontend.Variable, poseidon2.Width)
 	for i := range state {
 		state[i] = 0
 	}
-	state[statement.Rate] = constant(statement.Capacity(d, len(elements)))
+	capacity := statement.Capacity(d, len(elements)).Bytes()
+	state[poseidon2.Rate] = new(big.Int).SetBytes(capacity[:])
 	for first := true; first || len(elements) > 0; first = false {
-		n := min(statement.Rate, len(elements))
+		n := min(poseidon2.Rate, len(elements))
 		for i := range n {
 			state[i] = api.Add(state[i], elements[i])
 		}
@@ -40,7 +42,7 @@ type permutation struct {
 }
 
 func newPermutation(api frontend.API) *permutation {
-	parameters := poseidon2.NewParameters(statement.Width, statement.FullRounds, statement.PartialRounds)
+	parameters := reference.NewParameters(poseidon2.Width, poseidon2.FullRounds, poseidon2.PartialRounds)
 	p := &permutation{api: api}
 	for _, round := range parameters.RoundKeys {
 		var keys []*big.Int
@@ -58,7 +60,7 @@ func newPermutation(api frontend.API) *permutation {
 func (p *permutation) permute(s []frontend.Variable) {
 	p.outer(s)
 	for round, keys := range p.keys {
-		full := round < statement.FullRounds/2 || round >= statement.FullRounds/2+statement.PartialRounds
+		full := round < poseidon2.FullRounds/2 || round >= poseidon2.FullRounds/2+poseidon2.PartialRounds
 		for i, k := range keys {
 			if s[i] = p.api.Add(s[i], k); full || i == 0 {
 				s[i] = p.power5(s[i])

@@ -10,6 +10,7 @@ import (
 	curve "github.com/consensys/gnark-crypto/ecc/bn254"
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -147,5 +148,5 @@ func (k *Key) admit(e *statement.Envelope) ([]fr.Element, error) {
 	if e.Statement.System != statement.Groth16 || e.Key != k.digest {
 		return nil, fmt.Errorf("%w: it is of %s and the key %s", ErrMismatch, e.Statement.System, e.Key)
 	}
-	return e.Statement.PublicInputs()
+	return scalars.Public(&e.Statement)
 }

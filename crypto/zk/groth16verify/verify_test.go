@@ -15,6 +15,7 @@ import (
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 )
@@ -55,7 +56,7 @@ func envelope(t testing.TB, g *zktest.Groth16, seed byte) *statement.Envelope {
 
 func public(t testing.TB, e *statement.Envelope) []fr.Element {
 	t.Helper()
-	p, err := e.Statement.PublicInputs()
+	p, err := scalars.Public(&e.Statement)
 	if err != nil {
 		t.Fatal(err)
 	}

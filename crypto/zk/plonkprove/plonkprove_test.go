@@ -28,6 +28,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 )
@@ -110,7 +111,7 @@ func TestFromStringToProof(t *testing.T) {
 		}
 		s := zktest.Inferences(1, items, outputs)
 		s.System = statement.PLONK
-		public, err := s.PublicInputs()
+		public, err := scalars.Public(&s)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	plonk "github.com/consensys/gnark/backend/plonk/bn254"
 	"github.com/consensys/gnark/logger"
 
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -197,7 +198,7 @@ func (k *Key) VerifyEnvelope(ctx context.Context, e *statement.Envelope) error {
 	if e.Statement.System != statement.PLONK || e.Key != k.digest {
 		return fmt.Errorf("%w: it is of %s and the key %s", ErrMismatch, e.Statement.System, e.Key)
 	}
-	public, err := e.Statement.PublicInputs()
+	public, err := scalars.Public(&e.Statement)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/consensys/gnark/test/unsafekzg"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 )
@@ -62,7 +63,7 @@ func build(commitment bool) (*made, error) {
 	}
 	s := zktest.Inferences(1, items, outputs)
 	s.System = statement.PLONK
-	if m.public, err = s.PublicInputs(); err != nil {
+	if m.public, err = scalars.Public(&s); err != nil {
 		return nil, err
 	}
 	w, err := c.Witness(m.public)

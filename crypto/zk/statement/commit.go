@@ -3,9 +3,8 @@ package statement
 import (
 	"crypto/rand"
 
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
-
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
 
 // How many numbers of a width one element holds, little-endian from its lowest bits.
@@ -14,7 +13,7 @@ const (
 	Int32sPerElement  = 7
 	Int16sPerElement  = 15
 	SaltBytes         = 31
-	CommitmentBytes   = fr.Bytes
+	CommitmentBytes   = poseidon2.Bytes
 	offset8, offset16 = 1 << 7, 1 << 15
 )
 
@@ -22,13 +21,7 @@ const (
 type Commitment [CommitmentBytes]byte
 
 // Element is the field element of a commitment, or an error if it is not canonical.
-func (c Commitment) Element() (fr.Element, error) {
-	var e fr.Element
-	err := e.SetBytesCanonical(c[:])
-	return e, err
-}
-
-func commitment(e fr.Element) Commitment { return e.Bytes() }
+func (c Commitment) Element() (poseidon2.Element, error) { return poseidon2.Parse(c) }
 
 // Salt hides what is committed to: 248 random bits.
 type Salt [SaltBytes]byte
@@ -40,47 +33,45 @@ func NewSalt() (s Salt, err error) {
 }
 
 // Element is the salt as a field element.
-func (s Salt) Element() fr.Element {
-	var e fr.Element
-	e.SetBytes(s[:])
-	return e
+func (s Salt) Element() poseidon2.Element {
+	var b [poseidon2.Bytes]byte
+	copy(b[1:], s[:])
+	return poseidon2.LowBits(b)
 }
 
 // pack puts numbers of so many bytes into elements.
-func pack(dst []fr.Element, n, size, perElement int, number func(int) uint64) []fr.Element {
-	var word [fr.Bytes]byte // big-endian, as SetBytes reads it
+func pack(dst []poseidon2.Element, n, size, perElement int, number func(int) uint64) []poseidon2.Element {
+	var word [poseidon2.Bytes]byte // big-endian
 	for at := 0; at < n; at += perElement {
 		clear(word[:])
 		for k := range min(perElement, n-at) {
 			v := number(at + k)
 			for b := range size {
-				word[fr.Bytes-1-k*size-b] = byte(v >> (8 * b))
+				word[poseidon2.Bytes-1-k*size-b] = byte(v >> (8 * b))
 			}
 		}
-		var e fr.Element
-		e.SetBytes(word[:])
-		dst = append(dst, e)
+		dst = append(dst, poseidon2.LowBits(word))
 	}
 	return dst
 }
 
 // PackInt8 packs numbers, each with 128 added.
-func PackInt8(dst []fr.Element, v []int8) []fr.Element {
+func PackInt8(dst []poseidon2.Element, v []int8) []poseidon2.Element {
 	return pack(dst, len(v), 1, BytesPerElement, func(i int) uint64 { return uint64(int(v[i]) + offset8) })
 }
 
 // PackInt16 packs numbers, each with 32768 added.
-func PackInt16(dst []fr.Element, v []int16) []fr.Element {
+func PackInt16(dst []poseidon2.Element, v []int16) []poseidon2.Element {
 	return pack(dst, len(v), 2, Int16sPerElement, func(i int) uint64 { return uint64(int(v[i]) + offset16) })
 }
 
 // PackUint32 packs numbers of 32 bits.
-func PackUint32(dst []fr.Element, v []uint32) []fr.Element {
+func PackUint32(dst []poseidon2.Element, v []uint32) []poseidon2.Element {
 	return pack(dst, len(v), 4, Int32sPerElement, func(i int) uint64 { return uint64(v[i]) })
 }
 
 // packInt32 packs numbers, each with 2^31 added.
-func packInt32(dst []fr.Element, v []int32) []fr.Element {
+func packInt32(dst []poseidon2.Element, v []int32) []poseidon2.Element {
 	return pack(dst, len(v), 4, Int32sPerElement, func(i int) uint64 { return uint64(uint32(v[i]) ^ 1<<31) })
 }
 
@@ -88,28 +79,28 @@ func packInt32(dst []fr.Element, v []int32) []fr.Element {
 // multipliers and weights. It has no salt, so that two guests which hold one model
 // know that they do; the entropy of a model hides it.
 func WeightsCommitment(n *intnet.Network) Commitment {
-	var all []fr.Element
+	var all []poseidon2.Element
 	for _, l := range n.Parameters.Layers {
 		all = packInt32(all, l.Bias)
 		all = PackUint32(all, l.Multiplier)
 		all = PackInt8(all, l.Weights)
 	}
-	return commitment(Hash(DomainWeights, all))
+	return Hash(DomainWeights, all).Bytes()
 }
 
 // InputCommitment commits to an input of a length that is known otherwise, by the
 // model's architecture: inside the last element, -128 looks as padding does. The same is
 // true of gradients, whose length is in the statement, and of weights.
 func InputCommitment(salt Salt, in []int8) Commitment {
-	return commitment(Hash(DomainInput, PackInt8([]fr.Element{salt.Element()}, in)))
+	return Hash(DomainInput, PackInt8([]poseidon2.Element{salt.Element()}, in)).Bytes()
 }
 
 // GradientCommitment commits to quantized coordinates.
 func GradientCommitment(salt Salt, g []int16) Commitment {
-	return commitment(Hash(DomainGradient, PackInt16([]fr.Element{salt.Element()}, g)))
+	return Hash(DomainGradient, PackInt16([]poseidon2.Element{salt.Element()}, g)).Bytes()
 }
 
 // GradientCommitment8 commits to coordinates of 8 bits, twice as many in an element.
 func GradientCommitment8(salt Salt, g []int8) Commitment {
-	return commitment(Hash(DomainGradient8, PackInt8([]fr.Element{salt.Element()}, g)))
+	return Hash(DomainGradient8, PackInt8([]poseidon2.Element{salt.Element()}, g)).Bytes()
 }

@@ -7,15 +7,44 @@ import (
 	"testing"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
+	reference "github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
+
+// The shape of the sponge, as circuits know it.
+const (
+	Width         = poseidon2.Width
+	Rate          = poseidon2.Rate
+	FullRounds    = poseidon2.FullRounds
+	PartialRounds = poseidon2.PartialRounds
+)
+
+// theirs is an element as gnark-crypto has it.
+func theirs(t testing.TB, e poseidon2.Element) (o fr.Element) {
+	t.Helper()
+	b := e.Bytes()
+	if err := o.SetBytesCanonical(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// ours is an element of gnark-crypto.
+func ours(t testing.TB, e fr.Element) poseidon2.Element {
+	t.Helper()
+	o, err := poseidon2.Parse(e.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
 
 // plainPermutation is Poseidon2 (ePrint 2023/323) written down matrix by matrix, with
 // gnark-crypto's constants.
 func plainPermutation(state []fr.Element) []fr.Element {
-	p := poseidon2.NewParameters(Width, FullRounds, PartialRounds)
+	p := reference.NewParameters(Width, FullRounds, PartialRounds)
 	m4 := [4][4]uint64{{5, 7, 1, 3}, {4, 6, 1, 1}, {1, 3, 5, 7}, {1, 1, 4, 6}}
 	apply := func(s []fr.Element, at func(i, j int) fr.Element) []fr.Element {
 		out := make([]fr.Element, Width)
@@ -69,7 +98,7 @@ func plainPermutation(state []fr.Element) []fr.Element {
 }
 
 // plainHash is the sponge, written down again.
-func plainHash(d Domain, elements []fr.Element) fr.Element {
+func plainHash(t testing.TB, d Domain, elements []poseidon2.Element) poseidon2.Element {
 	state := make([]fr.Element, Width)
 	state[Width-1].SetString("18446744073709551616") // 2^64
 	domain, n := fr.NewElement(uint64(d)), fr.NewElement(uint64(len(elements)))
@@ -78,23 +107,25 @@ func plainHash(d Domain, elements []fr.Element) fr.Element {
 	for b := range blocks {
 		for i := range Width - 1 {
 			if at := b*(Width-1) + i; at < len(elements) {
-				state[i].Add(&state[i], &elements[at])
+				e := theirs(t, elements[at])
+				state[i].Add(&state[i], &e)
 			}
 		}
 		state = plainPermutation(state)
 	}
-	return state[0]
+	return ours(t, state[0])
 }
 
 func TestSpongeIsWhatIsWritten(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 14, 15, 16, 29, 30, 31, 46} {
-		elements := make([]fr.Element, n)
+		elements := make([]poseidon2.Element, n)
 		for i := range elements {
-			elements[i].MustSetRandom()
+			var e fr.Element
+			elements[i] = ours(t, *e.MustSetRandom())
 		}
 		before := slices.Clone(elements)
-		got, want := Hash(DomainInput, elements), plainHash(DomainInput, elements)
-		if !got.Equal(&want) {
+		got, want := Hash(DomainInput, elements), plainHash(t, DomainInput, elements)
+		if got != want {
 			t.Errorf("%d elements", n)
 		}
 		if !slices.Equal(before, elements) {
@@ -104,13 +135,13 @@ func TestSpongeIsWhatIsWritten(t *testing.T) {
 }
 
 func TestSpongeTellsApart(t *testing.T) {
-	one := fr.One()
-	seen := map[fr.Element]string{}
-	for name, h := range map[string]fr.Element{
-		"nothing": Hash(DomainInput, nil), "a zero": Hash(DomainInput, make([]fr.Element, 1)), "two zeros": Hash(DomainInput, make([]fr.Element, 2)),
-		"a block": Hash(DomainInput, make([]fr.Element, Rate)), "a block and a zero": Hash(DomainInput, make([]fr.Element, Rate+1)),
-		"one": Hash(DomainInput, []fr.Element{one}), "one of another domain": Hash(DomainWeights, []fr.Element{one}), "of a third": Hash(DomainGradient, []fr.Element{one}),
-		"of a fourth": Hash(DomainGradient8, []fr.Element{one}),
+	one := poseidon2.FromUint64(1)
+	seen := map[poseidon2.Element]string{}
+	for name, h := range map[string]poseidon2.Element{
+		"nothing": Hash(DomainInput, nil), "a zero": Hash(DomainInput, make([]poseidon2.Element, 1)), "two zeros": Hash(DomainInput, make([]poseidon2.Element, 2)),
+		"a block": Hash(DomainInput, make([]poseidon2.Element, Rate)), "a block and a zero": Hash(DomainInput, make([]poseidon2.Element, Rate+1)),
+		"one": Hash(DomainInput, []poseidon2.Element{one}), "one of another domain": Hash(DomainWeights, []poseidon2.Element{one}), "of a third": Hash(DomainGradient, []poseidon2.Element{one}),
+		"of a fourth": Hash(DomainGradient8, []poseidon2.Element{one}),
 	} {
 		if other, double := seen[h]; double {
 			t.Errorf("%s and %s", name, other)
@@ -120,11 +151,12 @@ func TestSpongeTellsApart(t *testing.T) {
 }
 
 func TestPacking(t *testing.T) {
-	element := func(s string) (e fr.Element) {
+	element := func(s string) poseidon2.Element {
+		var e fr.Element
 		if _, err := e.SetString(s); err != nil {
 			t.Fatal(err)
 		}
-		return e
+		return ours(t, e)
 	}
 	bytes := make([]int8, 32)
 	for i := range bytes {

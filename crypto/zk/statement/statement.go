@@ -4,9 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
-
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
 
 // Limits on statements.
@@ -170,12 +169,7 @@ func (s *Statement) Digest() (Digest, error) {
 
 // DigestElement is the digest as a field element: its top three bits are cleared, the
 // rest is a big-endian number.
-func DigestElement(d Digest) fr.Element {
-	d[0] &= 0x1f
-	var e fr.Element
-	e.SetBytes(d[:])
-	return e
-}
+func DigestElement(d Digest) poseidon2.Element { return poseidon2.LowBits(d) }
 
 // PublicInputs are the circuit's public inputs, in order.
 //
@@ -183,12 +177,12 @@ func DigestElement(d Digest) fr.Element {
 // outputs, where a negative number is the modulus minus its amount; the statement's
 // digest. Of a gradient: the commitment, the bound on every coordinate, the bound on the
 // sum of squares, the statement's digest.
-func (s *Statement) PublicInputs() ([]fr.Element, error) {
+func (s *Statement) PublicInputs() ([]poseidon2.Element, error) {
 	d, err := s.Digest() // checks the statement
 	if err != nil {
 		return nil, err
 	}
-	var list []fr.Element
+	var list []poseidon2.Element
 	commit := func(c Commitment) error {
 		e, err := c.Element()
 		list = append(list, e)
@@ -203,9 +197,7 @@ func (s *Statement) PublicInputs() ([]fr.Element, error) {
 				return nil, err
 			}
 			for _, y := range item.Outputs {
-				var e fr.Element
-				e.SetInt64(int64(y))
-				list = append(list, e)
+				list = append(list, poseidon2.FromInt64(int64(y)))
 			}
 		}
 	} else {
@@ -213,7 +205,7 @@ func (s *Statement) PublicInputs() ([]fr.Element, error) {
 		if err := commit(g.Commitment); err != nil {
 			return nil, err
 		}
-		list = append(list, fr.NewElement(uint64(g.LInf)), fr.NewElement(g.SquaredL2))
+		list = append(list, poseidon2.FromUint64(uint64(g.LInf)), poseidon2.FromUint64(g.SquaredL2))
 	}
 	return append(list, DigestElement(d)), nil
 }

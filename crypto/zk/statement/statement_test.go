@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
+	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
 
 func digest(label string) Digest { return sha256.Sum256([]byte(label)) }
@@ -92,7 +92,7 @@ func must[T any](t testing.TB, v T, err error) T {
 	return v
 }
 
-func hexOf(e fr.Element) string { b := e.Bytes(); return hex.EncodeToString(b[:]) }
+func hexOf(e poseidon2.Element) string { b := e.Bytes(); return hex.EncodeToString(b[:]) }
 
 func compute(t testing.TB) *golden {
 	salt := Salt{30: 1}
@@ -105,7 +105,7 @@ func compute(t testing.TB) *golden {
 		ModelID: sampleInference().Inference.Model.ID()}
 	for d, n := range []int{0, 1, 15, 16, 40} {
 		domain := Domain(1 + d%4)
-		elements, names := make([]fr.Element, n), []string{}
+		elements, names := make([]poseidon2.Element, n), []string{}
 		for i := range elements {
 			elements[i] = DigestElement(digest(fmt.Sprint("element ", i)))
 			names = append(names, hexOf(elements[i]))

@@ -22,6 +22,7 @@ import (
 	"github.com/consensys/gnark/frontend/cs/r1cs"
 	"github.com/consensys/gnark/logger"
 
+	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -152,7 +153,7 @@ func (g *Groth16) Verify(raw []byte, public []fr.Element) error {
 
 // Envelope proves a statement of as many public inputs as the circuit has.
 func (g *Groth16) Envelope(s statement.Statement) (*statement.Envelope, error) {
-	public, err := s.PublicInputs()
+	public, err := scalars.Public(&s)
 	if err != nil {
 		return nil, err
 	}
