@@ -66,7 +66,7 @@ var table = []row{
 	{"receipt", protocol.RoleServe, true, false, "any root's, which the report names", hearReceipt},
 	{"contribution", protocol.RoleContribute, false, true, "the round's", hearContribution},
 	{"result", protocol.RoleDecrypt, true, true, "the round's", hearResult},
-	{"party message", protocol.RoleParty, false, false, "the set-up's", hearParty},
+	{"party message", protocol.RoleParty, false, false, "the setup's", hearParty},
 	{"share", protocol.RoleParty, false, false, "the round's", hearShare},
 	{"result of parties", protocol.RoleParty, false, false, "the round's", hearPartyResult},
 	{"introduction", protocol.RoleServe, false, false, "the registry's", hearIntroduction},
@@ -76,7 +76,7 @@ var table = []row{
 			return err
 		})
 	}},
-	{"set-up", 0, false, false, "the lease's; aggregator: any root's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	{"setup", 0, false, false, "the lease's; aggregator: any root's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 		s, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}}.Setup(w.speaks.Epoch.Broker, 1, federationtest.Begin)
 		if err != nil {
 			t.Fatal(err)
