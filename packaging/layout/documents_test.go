@@ -390,3 +390,25 @@ func TestNothingIsTakenFromTheHost(t *testing.T) {
 		check(filepath.Base(unit), string(raw))
 	}
 }
+
+// TestPackagesThatPagesNameExist: a path below one of the top folders that a page names is there.
+func TestPackagesThatPagesNameExist(t *testing.T) {
+	form := regexp.MustCompile("`((?:agent|crypto|guest|keybroker|packaging|runtime|systemd|docs|findings)/[A-Za-z0-9@/_.-]*)`")
+	found := 0
+	for _, p := range pages(t) {
+		if p.path == "CHANGELOG.md" { // it names what was there then
+			continue
+		}
+		for i, line := range p.lines {
+			for _, m := range form.FindAllStringSubmatch(line, -1) {
+				found++
+				if _, err := os.Stat(filepath.Join(root, m[1])); err != nil && !p.code[i] {
+					t.Errorf("%s:%d names %s, which does not exist", p.path, i+1, m[1])
+				}
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d names were found: the search is broken", found)
+	}
+}
