@@ -55,8 +55,8 @@ test: ## every test that needs Go and nothing else: no peers, no models, no down
 
 test-all: peers model ## every test there is: with peers and models, shuffled, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
-	@set -o pipefail; CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_PEERS="$(PEERS)" go test -json $(RACE) -shuffle=on -timeout 20m ./... | go run ./packaging/testreport -expect .ci/expected-skips
-	@$(if $(RACE),$(MAKE) --no-print-directory bench-exhaust)
+	@set -o pipefail; CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_TEST_ALL=1 ANCHORHOLD_PEERS="$(PEERS)" go test -json $(RACE) -shuffle=on -timeout 20m ./... | go run ./packaging/testreport -expect .ci/expected-skips
+	@$(MAKE) --no-print-directory bench-exhaust
 	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
 	@echo "the Python package:"
 	@.ci/python-package "$(PEERS)" .cache/wheels
@@ -112,8 +112,8 @@ bench-beside: demo-build model ## inference with and without a proof under way, 
 bench-peer: model ## our inference beside llama.cpp on the same file and threads, in one run
 	@.ci/bench-peer "$(CACHE)"
 
-bench-exhaust: ## attack each of the five listeners, with figures (tests without the race detector do so too)
-	@set -o pipefail; CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
+bench-exhaust: ## attack each of the five listeners, with figures (test-all does so too)
+	@set -o pipefail; ANCHORHOLD_ATTACKS=1 CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
 
 ##@ Clean up
 

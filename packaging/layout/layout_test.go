@@ -162,6 +162,7 @@ var arrows = map[string][]string{
 	"systemd/listen/listentest": {},
 
 	"packaging/layout":     {},
+	"packaging/longtest":   {},
 	"packaging/testreport": {},
 	"packaging/authority":  {},
 	"packaging/model":      {},

@@ -1,0 +1,22 @@
+// Package longtest marks the tests that run in `make test-all` alone. Each takes many seconds of a
+// processor, and together they would make the first `go test ./...` of a newcomer a long wait.
+//
+// Mark a test only if others of its package still show that the property holds in the usual
+// case. CI runs all of them, and `make test` names each one that it left out.
+package longtest
+
+import (
+	"os"
+	"testing"
+)
+
+// Variable has marked tests run. The Makefile and the scripts of CI set it.
+const Variable = "ANCHORHOLD_TEST_ALL"
+
+// Run skips the calling test unless all tests are to run. takes says what is long about it.
+func Run(t testing.TB, takes string) {
+	t.Helper()
+	if os.Getenv(Variable) == "" {
+		t.Skipf("LEFT OUT: %s; `make test-all` runs it, as %s=1 does", takes, Variable)
+	}
+}
