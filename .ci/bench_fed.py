@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 VALUES = 1_000_000
-SLOTS = 8192  # of the template's ring degree, 16384, one real value in each
+SLOTS = 8192  # of the ring degree of docs/architecture.md's template, 16384, one real value in each
 ROUNDS = 3
 PRIMES = [60, 40, 40, 60]
 SCALE_BITS = 40

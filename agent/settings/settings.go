@@ -3,7 +3,7 @@
 //
 // It guarantees that a Config whose findings are Runnable says everything that
 // the agent needs and nothing that it would not honour. Its first four sections
-// keep the names of the stack's template; a file in the template's bare form is
+// keep the names of the configuration template (docs/architecture.md); a file in its bare form is
 // read and told what it still needs. It refuses unknown keys, weaker transport
 // than hybrid, and parameters below the security tables. The agent and its main
 // package call it.
@@ -22,7 +22,7 @@ import (
 )
 
 // Config is the agent's whole configuration. The first four sections keep the
-// names and values of the stack's template; the others are what the daemon
+// names and values of the configuration template (docs/architecture.md); the others are what the daemon
 // needs beside them. Unknown and duplicate keys are errors with line and column.
 type Config struct {
 	// Transport states the key exchange that connections must use.

@@ -140,7 +140,7 @@ func shared(t testing.TB, path string) []byte {
 	return data
 }
 
-// template has the shape of the stack's template, section by section.
+// template has the shape of the configuration template of docs/architecture.md, section by section.
 type template struct {
 	Transport struct {
 		TLS struct {

@@ -49,7 +49,7 @@ type Params struct {
 	LogScale int
 }
 
-// Template is the set that the stack's template describes: N = 16384, moduli of
+// Template is the set of the configuration template (docs/architecture.md): N = 16384, moduli of
 // 60, 40 and 40 bits with a special one of 60 bits, scale 2^40. The primes are those
 // that SEAL's CoeffModulus::Create, and with it TenSEAL, takes: of the primes of b
 // bits that are 1 modulo 2N, the largest, as many as the list names b, from the

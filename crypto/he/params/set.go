@@ -61,7 +61,7 @@ type Set struct {
 // Default is the set that a round takes when none is named.
 const Default = "sum-2048-27"
 
-// Template is the set that the stack's template describes.
+// Template is the set of the configuration template (docs/architecture.md).
 const Template = "ckks-16384"
 
 // Threshold is the set of rounds whose key several parties hold.
