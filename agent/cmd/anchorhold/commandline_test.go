@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/spf13/cobra"
 )
@@ -20,18 +23,9 @@ import (
 func expectRun(t *testing.T, status int, says string, args ...string) {
 	t.Helper()
 	out, got, err := run(t, args...)
-	if text := out + errorText(err); got != status || !strings.Contains(text, says) {
+	if text := out + clitest.ErrorText(err); got != status || !strings.Contains(text, says) {
 		t.Errorf("%v: status %d with %q, want %d with %q", args, got, text, status, says)
 	}
-}
-
-// write makes a file of a test.
-func write(t *testing.T, path, text string) string {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // everyCommand calls f for each command that does something.
@@ -48,67 +42,67 @@ func everyCommand(c *cobra.Command, f func(*cobra.Command)) {
 // command, and of those that cobra adds, have the exit status that the help names.
 func TestWrongArgumentsAreWrongCommandLines(t *testing.T) {
 	stray := slices.Repeat([]string{"stray"}, 9)
-	everyCommand(command.root(), func(c *cobra.Command) {
+	everyCommand(command.Root(), func(c *cobra.Command) {
 		if slices.Contains([]string{"verify", "__complete"}, c.Name()) && strings.Contains(c.Use, "FILE...") || c.Hidden {
 			return // takes any number
 		}
 		args := strings.Fields(c.CommandPath())[1:]
-		if _, code, err := run(t, append(args, stray...)...); code != exitUsage {
+		if _, code, err := run(t, append(args, stray...)...); code != cli.StatusUsage {
 			t.Errorf("%v with stray words: status %d, %v", args, code, err)
 		}
 	})
-	expectRun(t, exitUsage, `"bogus" is no command of anchorhold`, "bogus")
-	expectRun(t, exitUsage, "did you mean seal?", "saal")
-	expectRun(t, exitUsage, `"bogus" is no command of anchorhold fed round`, "fed", "round", "bogus")
-	expectRun(t, exitUsage, `"bogus" is no command`, "help", "bogus")
-	expectRun(t, exitUsage, `"bogus" is no command`, "completion", "bogus")
-	expectRun(t, exitUsage, "--help", "proof", "verify")
-	expectRun(t, exitUsage, "--help", "seal")
+	expectRun(t, cli.StatusUsage, `"bogus" is no command of anchorhold`, "bogus")
+	expectRun(t, cli.StatusUsage, "did you mean seal?", "saal")
+	expectRun(t, cli.StatusUsage, `"bogus" is no command of anchorhold fed round`, "fed", "round", "bogus")
+	expectRun(t, cli.StatusUsage, `"bogus" is no command`, "help", "bogus")
+	expectRun(t, cli.StatusUsage, `"bogus" is no command`, "completion", "bogus")
+	expectRun(t, cli.StatusUsage, "--help", "proof", "verify")
+	expectRun(t, cli.StatusUsage, "--help", "seal")
 	expectRun(t, 0, "Available Commands")
 	expectRun(t, 0, "Usage", "help", "fed", "round")
 }
 
 // TestWhatIsMissingIsNamed and nothing else.
 func TestWhatIsMissingIsNamed(t *testing.T) {
-	expectRun(t, exitUsage, "--out, --key, --publisher, --name, --model-version are needed", "seal", "m.gguf")
-	expectRun(t, exitUsage, "--out, --name are needed", "seal", "m.gguf", "--key", "k", "--publisher", "p", "--model-version", "1")
-	expectRun(t, exitUsage, `--model-version cannot be "0": version of the model, from 1`, "seal", "m.gguf", "--out", "o", "--key", "k", "--publisher", "p", "--name", "n", "--model-version", "0")
-	expectRun(t, exitUsage, "--host is needed", "keygen", "broker", "--state", "s", "--root", "r")
-	expectRun(t, exitUsage, "--keys is needed", "proof", "verify", "f", "--root", "r")
-	expectRun(t, exitUsage, "--clip-l2 is needed", "fed", "round", "open", "--model", "m", "--length", "3")
+	expectRun(t, cli.StatusUsage, "--out, --key, --publisher, --name, --model-version are needed", "seal", "m.gguf")
+	expectRun(t, cli.StatusUsage, "--out, --name are needed", "seal", "m.gguf", "--key", "k", "--publisher", "p", "--model-version", "1")
+	expectRun(t, cli.StatusUsage, `--model-version cannot be "0": version of the model, from 1`, "seal", "m.gguf", "--out", "o", "--key", "k", "--publisher", "p", "--name", "n", "--model-version", "0")
+	expectRun(t, cli.StatusUsage, "--host is needed", "keygen", "broker", "--state", "s", "--root", "r")
+	expectRun(t, cli.StatusUsage, "--keys is needed", "proof", "verify", "f", "--root", "r")
+	expectRun(t, cli.StatusUsage, "--clip-l2 is needed", "fed", "round", "open", "--model", "m", "--length", "3")
 }
 
 // TestSecretsThatAreNoneAreNamed: the file and what it should have held.
 func TestSecretsThatAreNoneAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	short, letter, good := write(t, path("short"), "abcd"), write(t, path("letter"), "x\n"), write(t, path("good"), strings.Repeat("c", 32))
-	expectRun(t, exitFailure, short+" holds 4 bytes; a credential has 32", "keygen", "publisher", "--out", path("p"), "--credential-file", short)
-	expectRun(t, exitUsage, "soon guessed: it has 1 of at least 15", "keygen", "publisher", "--out", path("p"), "--passphrase-file", letter)
-	expectRun(t, exitUsage, "it has 1 of at least 15", "keygen", "broker", "--state", path("s"), "--root", path("r"), "--host", "h", "--passphrase-file", letter)
+	short, letter, good := clitest.Write(t, path("short"), "abcd"), clitest.Write(t, path("letter"), "x\n"), clitest.Write(t, path("good"), strings.Repeat("c", 32))
+	expectRun(t, cli.StatusFailed, short+" holds 4 bytes; a credential has 32", "keygen", "publisher", "--out", path("p"), "--credential-file", short)
+	expectRun(t, cli.StatusUsage, "soon guessed: it has 1 of at least 15", "keygen", "publisher", "--out", path("p"), "--passphrase-file", letter)
+	expectRun(t, cli.StatusUsage, "it has 1 of at least 15", "keygen", "broker", "--state", path("s"), "--root", path("r"), "--host", "h", "--passphrase-file", letter)
 	for _, name := range []string{"p", "r", "s"} {
-		if exists(path(name)) {
+		if there(path(name)) {
 			t.Errorf("%s was made", name)
 		}
 	}
 	expectRun(t, 0, "publisher", "keygen", "publisher", "--out", path("p"), "--credential-file", good)
-	expectRun(t, 0, "publisher", "keygen", "publisher", "--out", path("q"), "--passphrase-file", write(t, path("long"), strings.Repeat("é", minPassphrase)))
-	expectRun(t, exitFailure, path("p")+" holds ", "seal", path("m.gguf"), "--out", path("o"), "--key", path("p"), "--publisher", path("p"), "--name", "n", "--model-version", "1", "--credential-file", good)
-	sealed, _ := sealedMetadata(t, []byte(strings.Repeat("c", 32)))
-	expectRun(t, exitFailure, short+" holds 4 bytes and is no model key", "inspect", sealed, "--key", short)
-	expectRun(t, exitFailure, short+" holds 4 bytes and is no model key", "secret", "put", "models/x", "--file", short, "--model", sealed)
+	expectRun(t, 0, "publisher", "keygen", "publisher", "--out", path("q"), "--passphrase-file", clitest.Write(t, path("long"), strings.Repeat("é", keyfile.MinPassphrase)))
+	expectRun(t, cli.StatusFailed, path("p")+" holds ", "seal", path("m.gguf"), "--out", path("o"), "--key", path("p"), "--publisher", path("p"), "--name", "n", "--model-version", "1", "--credential-file", good)
+	sealed, _ := clitest.SealedModel(t, []byte(strings.Repeat("c", 32)))
+	expectRun(t, cli.StatusFailed, short+" holds 4 bytes and is no model key", "inspect", sealed, "--key", short)
+	expectRun(t, cli.StatusFailed, short+" holds 4 bytes and is no model key", "secret", "put", "models/x", "--file", short, "--model", sealed)
 }
 
 // TestNothingIsReplacedAndNoDirectoryMade by any command that writes a file.
 func TestNothingIsReplacedAndNoDirectoryMade(t *testing.T) {
 	dir := t.TempDir()
-	credential := write(t, filepath.Join(dir, "credential"), strings.Repeat("c", 32))
+	credential := clitest.Write(t, filepath.Join(dir, "credential"), strings.Repeat("c", 32))
 	publisher := filepath.Join(dir, "publisher")
 	expectRun(t, 0, "", "keygen", "publisher", "--out", publisher, "--credential-file", credential)
-	onnx, rows := smallClassifier(t)
-	model := write(t, filepath.Join(dir, "model.key"), strings.Repeat("k", 32))
-	agent := serveUnix(t, http.HandlerFunc(fakeAgent))
-	broker := serveUnix(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	onnx, rows := clitest.SmallClassifier(t)
+	model := clitest.Write(t, filepath.Join(dir, "model.key"), strings.Repeat("k", 32))
+	agent := clitest.ServeUnix(t, http.HandlerFunc(fakeAgent))
+	broker := clitest.ServeUnix(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(audit.Checkpoint{Note: "note"}) // the client sees what is missing
 	}))
 	round := strings.Repeat("0", 32)
@@ -125,16 +119,16 @@ func TestNothingIsReplacedAndNoDirectoryMade(t *testing.T) {
 		"checkpoint": {"audit", "checkpoint", "--broker", broker, "--out"},
 	} {
 		taken, missing := filepath.Join(dir, "taken-"+name), filepath.Join(dir, "missing", name)
-		write(t, taken, "old")
+		clitest.Write(t, taken, "old")
 		_, code, err := run(t, append(args, taken)...)
-		if code != exitFailure || !strings.Contains(errorText(err), taken) || strings.Contains(errorText(err), ".new-") {
+		if code != cli.StatusFailed || !strings.Contains(clitest.ErrorText(err), taken) || strings.Contains(clitest.ErrorText(err), ".new-") {
 			t.Errorf("%s over a file: status %d, %v", name, code, err)
 		}
 		if b, err := os.ReadFile(taken); err != nil || string(b) != "old" {
 			t.Errorf("%s replaced a file: %q, %v", name, b, err)
 		}
 		_, code, err = run(t, append(args, missing)...)
-		if code != exitFailure || !strings.Contains(errorText(err), filepath.Dir(missing)) || strings.Contains(errorText(err), ".new-") || exists(filepath.Dir(missing)) {
+		if code != cli.StatusFailed || !strings.Contains(clitest.ErrorText(err), filepath.Dir(missing)) || strings.Contains(clitest.ErrorText(err), ".new-") || there(filepath.Dir(missing)) {
 			t.Errorf("%s into a missing directory: status %d, %v", name, code, err)
 		}
 		if name == "broker" || name == "publisher" {
@@ -146,18 +140,18 @@ func TestNothingIsReplacedAndNoDirectoryMade(t *testing.T) {
 	}
 	root := filepath.Join(dir, "root")
 	for _, state := range []string{dir, filepath.Join(dir, "missing", "state")} {
-		expectRun(t, exitFailure, "create broker state", "keygen", "broker", "--state", state, "--root", root, "--host", "h", "--credential-file", credential)
-		if exists(root) || exists(root+".pub") || exists(filepath.Join(dir, "missing")) {
+		expectRun(t, cli.StatusFailed, "create broker state", "keygen", "broker", "--state", state, "--root", root, "--host", "h", "--credential-file", credential)
+		if there(root) || there(root+".pub") || there(filepath.Join(dir, "missing")) {
 			t.Errorf("a broker that was not made in %s left something", state)
 		}
 	}
-	if exists(filepath.Join(dir, "state")) {
+	if there(filepath.Join(dir, "state")) {
 		t.Error("keygen broker made a state directory for a root key that it could not write")
 	}
 	// A result of another length than it says leaves no file.
 	short := filepath.Join(dir, "short")
-	expectRun(t, exitFailure, "another length", "fed", "result", strings.Repeat("1", 32), "--agent", agent, "--out", short)
-	if exists(short) {
+	expectRun(t, cli.StatusFailed, "another length", "fed", "result", strings.Repeat("1", 32), "--agent", agent, "--out", short)
+	if there(short) {
 		t.Error("a part of a result was left")
 	}
 }
@@ -184,9 +178,9 @@ func fakeAgent(w http.ResponseWriter, r *http.Request) {
 // TestAnswersLeaveAsTheReceiptHasThem: what a file gets of an answer is what its receipt
 // commits to, to the byte.
 func TestAnswersLeaveAsTheReceiptHasThem(t *testing.T) {
-	agent := serveUnix(t, http.HandlerFunc(fakeAgent))
-	taken := write(t, filepath.Join(t.TempDir(), "receipt"), "of another answer")
-	if out, code, err := run(t, "chat", "Capital of France?", "--agent", agent, "--receipt", taken); code != exitFailure || out != "" {
+	agent := clitest.ServeUnix(t, http.HandlerFunc(fakeAgent))
+	taken := clitest.Write(t, filepath.Join(t.TempDir(), "receipt"), "of another answer")
+	if out, code, err := run(t, "chat", "Capital of France?", "--agent", agent, "--receipt", taken); code != cli.StatusFailed || out != "" {
 		t.Fatalf("an answer whose receipt has no place: status %d, %q, %v", code, out, err)
 	}
 	out, code, err := run(t, "chat", "Capital of France?", "--agent", agent)
@@ -205,12 +199,12 @@ func TestAMissingFileIsNoMissingBroker(t *testing.T) {
 		{"fed", "ledger", "--sealed", none}, {"proof", "audit", strings.Repeat("0", 32), "--salts", none},
 	} {
 		out, code, err := run(t, append(args, "--broker", socket)...)
-		if code == 0 || !strings.Contains(errorText(err), none) || strings.Contains(errorText(err), "socket") {
+		if code == 0 || !strings.Contains(clitest.ErrorText(err), none) || strings.Contains(clitest.ErrorText(err), "socket") {
 			t.Errorf("%v: status %d, %s%v", args, code, out, err)
 		}
 	}
-	expectRun(t, exitFailure, "no operator socket at "+socket, "policy", "show", "--broker", socket)
-	expectRun(t, exitUsage, "32 hexadecimal digits", "audit", "explain", "3f2a", "--broker", socket)
+	expectRun(t, cli.StatusFailed, "no operator socket at "+socket, "policy", "show", "--broker", socket)
+	expectRun(t, cli.StatusUsage, "32 hexadecimal digits", "audit", "explain", "3f2a", "--broker", socket)
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -219,24 +213,30 @@ func TestAMissingFileIsNoMissingBroker(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	expectRun(t, exitFailure, "nothing listens on "+socket, "policy", "show", "--broker", socket)
+	expectRun(t, cli.StatusFailed, "nothing listens on "+socket, "policy", "show", "--broker", socket)
 }
 
 // TestAnotherFileIsNoModelKey: a root key that was named by mistake does not leave the machine.
 func TestAnotherFileIsNoModelKey(t *testing.T) {
 	dir := t.TempDir()
-	other := write(t, filepath.Join(dir, "root.key"), strings.Repeat("r", 313))
-	expectRun(t, exitFailure, "holds 313 bytes and is no model key", "secret", "put", "models/demo", "--file", other, "--broker", filepath.Join(dir, "none"))
-	expectRun(t, exitFailure, "no operator socket", "secret", "put", "datasets/demo", "--file", other, "--kind", "dataset", "--broker", filepath.Join(dir, "none"))
+	other := clitest.Write(t, filepath.Join(dir, "root.key"), strings.Repeat("r", 313))
+	expectRun(t, cli.StatusFailed, "holds 313 bytes and is no model key", "secret", "put", "models/demo", "--file", other, "--broker", filepath.Join(dir, "none"))
+	expectRun(t, cli.StatusFailed, "no operator socket", "secret", "put", "datasets/demo", "--file", other, "--kind", "dataset", "--broker", filepath.Join(dir, "none"))
 }
 
 // TestALastStatementIsInNobodysWay before anything is made: half a broker helps nobody.
 func TestALastStatementIsInNobodysWay(t *testing.T) {
 	dir := t.TempDir()
-	kek := write(t, filepath.Join(dir, "kek"), strings.Repeat("k", 32))
-	write(t, filepath.Join(dir, "root.key.epoch"), "of a former root")
-	expectRun(t, exitFailure, "root.key.epoch exists", "keygen", "broker", "--state", filepath.Join(dir, "state"), "--root", filepath.Join(dir, "root.key"), "--host", "localhost", "--credential-file", kek)
+	kek := clitest.Write(t, filepath.Join(dir, "kek"), strings.Repeat("k", 32))
+	clitest.Write(t, filepath.Join(dir, "root.key.epoch"), "of a former root")
+	expectRun(t, cli.StatusFailed, "root.key.epoch exists", "keygen", "broker", "--state", filepath.Join(dir, "state"), "--root", filepath.Join(dir, "root.key"), "--host", "localhost", "--credential-file", kek)
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
 		t.Errorf("it left %v, %v", left, err)
 	}
+}
+
+// there says whether there is something at a path.
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
@@ -111,7 +114,7 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 			t.Errorf("the root key is protected apart: %s", out)
 		}
 	}
-	brokers, err := readSecretFile("broker.kek", false)
+	brokers, err := keyfile.ReadSecret("broker.kek", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,23 +133,23 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expectRun(t, exitFailure, "epoch.statement exists", "epoch", "sign", "--root", "root.key", "--request", "epoch.request", "--out", "epoch.statement", "--credential-file", "root.kek")
+	expectRun(t, cli.StatusFailed, "epoch.statement exists", "epoch", "sign", "--root", "root.key", "--request", "epoch.request", "--out", "epoch.statement", "--credential-file", "root.kek")
 	if out, code, err := run(t, "epoch", "sign", "--root", "root.key", "--request", "epoch.request", "--out", "again", "--json"); code != 0 || !strings.Contains(out, `"signed_before": true`) {
 		t.Errorf("signing again: %d, %s, %v", code, out, err)
 	}
 	if again, err := os.ReadFile("again"); err != nil || !bytes.Equal(again, statement) {
 		t.Errorf("a request that was signed got another statement: %v", err)
 	}
-	forged := write(t, "forged", string(statement[:len(statement)-1])+"x")
-	expectRun(t, exitRefused, "epoch-signature-invalid", "epoch", "import", forged)
-	expectRun(t, exitRefused, "malformed-message", "epoch", "import", "epoch.request")
-	expectRun(t, exitFailure, "no such file", "epoch", "import", "absent")
+	forged := clitest.Write(t, "forged", string(statement[:len(statement)-1])+"x")
+	expectRun(t, cli.StatusRefused, "epoch-signature-invalid", "epoch", "import", forged)
+	expectRun(t, cli.StatusRefused, "malformed-message", "epoch", "import", "epoch.request")
+	expectRun(t, cli.StatusFailed, "no such file", "epoch", "import", "absent")
 	for _, line := range steps[3:] {
 		if out := follow(t, line); strings.HasSuffix(line, "list") && strings.Count(out, "active") != 2 {
 			t.Errorf("both epochs should serve: %s", out)
 		}
 	}
-	expectRun(t, exitRefused, "epoch-number-not-next", "epoch", "import", "epoch.statement")
+	expectRun(t, cli.StatusRefused, "epoch-number-not-next", "epoch", "import", "epoch.statement")
 
 	// The next one: the root's side refuses what does not follow.
 	expectRun(t, 0, "RETIRES every other epoch", "epoch", "request", "--out", "next.request", "--minimum", "3", "--days", "90")
@@ -155,12 +158,12 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	sign := func(root, request, out string, more ...string) []string {
 		return append([]string{"epoch", "sign", "--root", root, "--request", request, "--out", out}, more...)
 	}
-	expectRun(t, exitRefused, "broker-unknown", sign("other.key", "next.request", "x", "--credential-file", "broker.kek")...)
-	expectRun(t, exitFailure, "does not open", sign("root.key", "next.request", "x", "--credential-file", "broker.kek")...)
-	expectRun(t, exitRefused, "malformed-message", sign("root.key", "epoch.statement", "x", "--credential-file", "root.kek")...)
-	expectRun(t, exitUsage, "--out is needed", "epoch", "sign", "--root", "root.key", "--request", "next.request")
+	expectRun(t, cli.StatusRefused, "broker-unknown", sign("other.key", "next.request", "x", "--credential-file", "broker.kek")...)
+	expectRun(t, cli.StatusFailed, "does not open", sign("root.key", "next.request", "x", "--credential-file", "broker.kek")...)
+	expectRun(t, cli.StatusRefused, "malformed-message", sign("root.key", "epoch.statement", "x", "--credential-file", "root.kek")...)
+	expectRun(t, cli.StatusUsage, "--out is needed", "epoch", "sign", "--root", "root.key", "--request", "next.request")
 	expectRun(t, 0, "NOT CHECKED  whether the root signed a later statement", "epoch", "sign", "--root", "root.key", "--request", "next.request", "--show", "--last", "absent")
-	expectRun(t, exitRefused, "epoch-number-not-next", "epoch", "sign", "--root", "root.key", "--request", "next.request", "--show", "--last", filepath.Join(state, "epoch.floor"))
+	expectRun(t, cli.StatusRefused, "epoch-number-not-next", "epoch", "sign", "--root", "root.key", "--request", "next.request", "--show", "--last", filepath.Join(state, "epoch.floor"))
 	if _, err := os.Stat("x"); err == nil {
 		t.Error("a refused request left a statement")
 	}
@@ -188,14 +191,14 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	// The running broker's log, and whose word its key is.
 	expectRun(t, 0, "which is that of the root's statement", "audit", "verify", "--accept-own-checkpoints", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
 	expectRun(t, 0, "the broker named it itself", "audit", "verify", "--accept-own-checkpoints")
-	expectRun(t, exitRefused, "audit-key-mismatch", "audit", "verify", "--key", filepath.Join("other", "audit.pub"))
-	expectRun(t, exitRefused, "broker-unknown", "audit", "verify", "--root", "other.key.pub")
-	expectRun(t, exitRefused, "checkpoint-invalid", "audit", "verify", "--checkpoint", "root.key.pub")
+	expectRun(t, cli.StatusRefused, "audit-key-mismatch", "audit", "verify", "--key", filepath.Join("other", "audit.pub"))
+	expectRun(t, cli.StatusRefused, "broker-unknown", "audit", "verify", "--root", "other.key.pub")
+	expectRun(t, cli.StatusRefused, "checkpoint-invalid", "audit", "verify", "--checkpoint", "root.key.pub")
 	follow(t, "anchorhold epoch request --out after.request --days 150")
 	expectRun(t, 0, "it may be signed", "epoch", "sign", "--root", "root.key", "--request", "after.request", "--show")
 
 	// The newest epoch is taken back: its number is not asked for again, for the root signs none twice.
-	expectRun(t, exitUsage, "--epoch is needed", "epoch", "retire")
+	expectRun(t, cli.StatusUsage, "--epoch is needed", "epoch", "retire")
 	follow(t, "anchorhold epoch retire --epoch 5")
 	follow(t, "anchorhold epoch retire --epoch 4")
 	follow(t, "anchorhold epoch rotate --root root.key --credential-file root.kek --days 160")
@@ -221,14 +224,14 @@ func publicOf(t *testing.T, path string) identity.Public {
 // TestRootKeyIsNotProtectedByTheBrokersSecretTwice: naming the same secret is no protection.
 func TestRootKeyIsNotProtectedByTheBrokersSecretTwice(t *testing.T) {
 	dir := t.TempDir()
-	secret := write(t, filepath.Join(dir, "kek"), strings.Repeat("k", 32))
-	short := write(t, filepath.Join(dir, "short"), "hunter2")
+	secret := clitest.Write(t, filepath.Join(dir, "kek"), strings.Repeat("k", 32))
+	short := clitest.Write(t, filepath.Join(dir, "short"), "hunter2")
 	args := []string{"keygen", "broker", "--state", filepath.Join(dir, "state"), "--root", filepath.Join(dir, "root.key"), "--host", "localhost", "--credential-file", secret}
-	expectRun(t, exitUsage, "is the broker's", append(args, "--root-credential-file", secret)...)
-	expectRun(t, exitUsage, "soon guessed", append(args, "--root-passphrase-file", short)...)
-	expectRun(t, exitUsage, "not both", append(args, "--root-passphrase-file", short, "--root-passphrase")...)
-	expectRun(t, exitUsage, "no terminal", append(args, "--root-passphrase")...)
-	expectRun(t, exitUsage, "1 to 3650 days", append(args, "--tls-days", "0")...)
+	expectRun(t, cli.StatusUsage, "is the broker's", append(args, "--root-credential-file", secret)...)
+	expectRun(t, cli.StatusUsage, "soon guessed", append(args, "--root-passphrase-file", short)...)
+	expectRun(t, cli.StatusUsage, "not both", append(args, "--root-passphrase-file", short, "--root-passphrase")...)
+	expectRun(t, cli.StatusUsage, "no terminal", append(args, "--root-passphrase")...)
+	expectRun(t, cli.StatusUsage, "1 to 3650 days", append(args, "--tls-days", "0")...)
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
 		t.Errorf("a wrong command line left %v, %v", left, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
@@ -15,9 +17,9 @@ import (
 func TestAnOlderRootKeyIsPutUnderASecretOfItsOwn(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	broker := write(t, path("broker.kek"), strings.Repeat("b", 32))
-	own := write(t, path("root.kek"), strings.Repeat("r", 32))
-	letter := write(t, path("letter"), "x")
+	broker := clitest.Write(t, path("broker.kek"), strings.Repeat("b", 32))
+	own := clitest.Write(t, path("root.kek"), strings.Repeat("r", 32))
+	letter := clitest.Write(t, path("letter"), "x")
 	unlock := func(text string) identity.Unlock {
 		secret, err := keybuf.Take([]byte(strings.Repeat(text, 32)))
 		if err != nil {
@@ -44,15 +46,15 @@ func TestAnOlderRootKeyIsPutUnderASecretOfItsOwn(t *testing.T) {
 		return k.Public().ID() == key.Public().ID()
 	}
 	protect := []string{"keygen", "protect", "--root", root, "--credential-file", broker}
-	expectRun(t, exitUsage, "from now on", protect...)
-	expectRun(t, exitUsage, "is the broker's", append(protect, "--root-credential-file", broker)...)
-	expectRun(t, exitUsage, "soon guessed", append(protect, "--root-passphrase-file", letter)...)
-	expectRun(t, exitFailure, "root.key", "keygen", "protect", "--root", root, "--credential-file", own, "--root-credential-file", broker)
+	expectRun(t, cli.StatusUsage, "from now on", protect...)
+	expectRun(t, cli.StatusUsage, "is the broker's", append(protect, "--root-credential-file", broker)...)
+	expectRun(t, cli.StatusUsage, "soon guessed", append(protect, "--root-passphrase-file", letter)...)
+	expectRun(t, cli.StatusFailed, "root.key", "keygen", "protect", "--root", root, "--credential-file", own, "--root-credential-file", broker)
 	link := path("link.key")
 	if err := os.Symlink(root, link); err != nil {
 		t.Fatal(err)
 	}
-	expectRun(t, exitFailure, "not a link", "keygen", "protect", "--root", link, "--credential-file", broker, "--root-credential-file", own)
+	expectRun(t, cli.StatusFailed, "not a link", "keygen", "protect", "--root", link, "--credential-file", broker, "--root-credential-file", own)
 	if !opens("b") || opens("r") {
 		t.Fatal("what failed has changed the file")
 	}

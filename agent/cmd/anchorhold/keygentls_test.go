@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
@@ -65,7 +67,7 @@ func TestTLSCertificateRotatesAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, "first.pem", string(first))
+	clitest.Write(t, "first.pem", string(first))
 	image, reloads := "first.pem", 0
 	for _, line := range steps {
 		switch {
@@ -110,13 +112,13 @@ func TestTLSCertificatesAreIssuedWithinTheirRoot(t *testing.T) {
 	if bad := json.Unmarshal([]byte(out), &made); code != 0 || bad != nil || made.Root != "root.crt" || time.Until(made.NotAfter) > 241*time.Hour {
 		t.Errorf("%d, %s, %v, %v", code, out, err, bad)
 	}
-	expectRun(t, exitFailure, "its root ends", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "31", "--under", "root")
-	expectRun(t, exitFailure, "not a root", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "1", "--under", "a")
-	expectRun(t, exitFailure, "no such file", "keygen", "tls", "--out", "b", "--host", "localhost", "--under", "absent")
-	expectRun(t, exitUsage, "1 to 3650 days", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "0")
-	expectRun(t, exitUsage, "1 to 3650 days", "keygen", "tls-root", "--out", "b", "--days", "3651")
-	write(t, "b.crt", "somebody's")
-	expectRun(t, exitFailure, "never replaced", "keygen", "tls", "--out", "b", "--host", "localhost")
+	expectRun(t, cli.StatusFailed, "its root ends", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "31", "--under", "root")
+	expectRun(t, cli.StatusFailed, "not a root", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "1", "--under", "a")
+	expectRun(t, cli.StatusFailed, "no such file", "keygen", "tls", "--out", "b", "--host", "localhost", "--under", "absent")
+	expectRun(t, cli.StatusUsage, "1 to 3650 days", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "0")
+	expectRun(t, cli.StatusUsage, "1 to 3650 days", "keygen", "tls-root", "--out", "b", "--days", "3651")
+	clitest.Write(t, "b.crt", "somebody's")
+	expectRun(t, cli.StatusFailed, "never replaced", "keygen", "tls", "--out", "b", "--host", "localhost")
 	if _, err := os.Stat("b.key"); err == nil {
 		t.Error("a key was left without its certificate")
 	}

@@ -10,6 +10,19 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/auditlog"
+	"github.com/anchorhold/anchorhold/agent/cli/broker"
+	"github.com/anchorhold/anchorhold/agent/cli/doctor"
+	"github.com/anchorhold/anchorhold/agent/cli/epoch"
+	"github.com/anchorhold/anchorhold/agent/cli/fed"
+	"github.com/anchorhold/anchorhold/agent/cli/guest"
+	"github.com/anchorhold/anchorhold/agent/cli/keygen"
+	"github.com/anchorhold/anchorhold/agent/cli/proof"
+	"github.com/anchorhold/anchorhold/agent/cli/registry"
+	"github.com/anchorhold/anchorhold/agent/cli/round"
+	"github.com/anchorhold/anchorhold/agent/cli/seal"
+	"github.com/anchorhold/anchorhold/agent/cli/setup"
 	"github.com/spf13/cobra"
 )
 
@@ -17,15 +30,15 @@ import (
 var version = "development"
 
 // command is the whole command line.
-var command = Program{Version: version, Commands: commands}
+var command = cli.Program{Version: version, Commands: commands}
 
 // commands are the families of commands.
-func commands(inv *invocation) []*cobra.Command {
+func commands(inv *cli.Invocation) []*cobra.Command {
 	return []*cobra.Command{
-		newKeygen(inv), newSeal(inv), newInspect(inv), newProof(inv, newProofSetup(inv), newCeremony(inv), newProofRegister(inv), newProofChallenge(inv), newProofStatus(inv), newProofAudit(inv)),
-		newPolicy(inv), newSecret(inv), newLeases(inv), newAudit(inv), newEpoch(inv),
-		newEvidence(inv), newReceipt(inv), newStatus(inv), newChat(inv), newDoctor(inv),
-		newFed(inv, newRound(inv), newFedAggregate(inv), newFedLedger(inv)), newJobs(inv), newParams(inv),
+		keygen.New(inv), seal.New(inv), seal.NewInspect(inv), proof.New(inv, setup.New(inv), setup.NewCeremony(inv), registry.NewRegister(inv), registry.NewChallenge(inv), registry.NewStatus(inv), registry.NewAudit(inv)),
+		broker.NewPolicy(inv), broker.NewSecret(inv), broker.NewLeases(inv), auditlog.New(inv), epoch.New(inv),
+		guest.NewEvidence(inv), guest.NewReceipt(inv), guest.NewStatus(inv), guest.NewChat(inv), doctor.New(inv),
+		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), guest.NewJobs(inv), fed.NewParams(inv),
 	}
 }
 
@@ -36,8 +49,8 @@ func main() {
 	// a file on a server that is gone, ends with the second.
 	context.AfterFunc(ctx, stop)
 	if err := command.Main(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "anchorhold: %s\n", printable(err.Error()))
+		fmt.Fprintf(os.Stderr, "anchorhold: %s\n", cli.Printable(err.Error()))
 		stop()
-		os.Exit(exitCode(err))
+		os.Exit(cli.StatusOf(err))
 	}
 }

@@ -1,37 +1,17 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-)
 
-func TestTerminalsObeyNoName(t *testing.T) {
-	for text, want := range map[string]string{
-		"models/demo\tversion 1\n": "models/demo\tversion 1\n",
-		"ünïcode 模型":               "ünïcode 模型",
-		"\x1b[31mred\x07\r":        `\x1b[31mred\x07\x0d`,
-		"a\u202eb\u009b":           `a\u202eb\u009b`,
-		"\xff\U000e0041\ufffd":     `\xff\U000e0041` + "\ufffd",
-	} {
-		if got := printable(text); got != want {
-			t.Errorf("%q is shown as %q, want %q", text, got, want)
-		}
-	}
-	inv := &invocation{}
-	var out strings.Builder
-	if err := inv.print(&out, nil, func(w io.Writer) { io.WriteString(w, "\x1b]0;title\x07\n") }); err != nil || out.String() != `\x1b]0;title\x07`+"\n" {
-		t.Errorf("a command prints %q, %v", out.String(), err)
-	}
-}
+	"github.com/anchorhold/anchorhold/agent/cli"
+)
 
 // What is not written is not done: `audit checkpoint > FILE` on a full disk keeps nothing.
 func TestWhatCannotBePrintedFails(t *testing.T) {
@@ -41,7 +21,7 @@ func TestWhatCannotBePrintedFails(t *testing.T) {
 	}
 	defer full.Close()
 	for _, args := range [][]string{{"policy", "checks"}, {"policy", "checks", "--json"}, {"params", "list"}} {
-		c := command.root()
+		c := command.Root()
 		c.SetArgs(args)
 		c.SetOut(full)
 		if err := c.ExecuteContext(t.Context()); !errors.Is(err, syscall.ENOSPC) {
@@ -53,30 +33,16 @@ func TestWhatCannotBePrintedFails(t *testing.T) {
 // An unset variable in a script must not make a command check less, or something else.
 func TestAFlagWithoutAValueIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	expectRun(t, exitUsage, "--dir has no value", "audit", "verify", "--dir", "", "--key", "k")
-	expectRun(t, exitUsage, "--root has no value", "audit", "verify", "--root", "")
-	expectRun(t, exitUsage, "--key has no value", "audit", "verify", "--key=")
-	expectRun(t, exitUsage, "--output has no value", "receipt", "verify", "r", "--root", "r", "--output", "")
-	expectRun(t, exitUsage, "--measurement has no value", "receipt", "verify", "r", "--root", "r", "--measurement", "")
-	expectRun(t, exitUsage, "--broker has no value", "epoch", "list", "--broker", "")
+	expectRun(t, cli.StatusUsage, "--dir has no value", "audit", "verify", "--dir", "", "--key", "k")
+	expectRun(t, cli.StatusUsage, "--root has no value", "audit", "verify", "--root", "")
+	expectRun(t, cli.StatusUsage, "--key has no value", "audit", "verify", "--key=")
+	expectRun(t, cli.StatusUsage, "--output has no value", "receipt", "verify", "r", "--root", "r", "--output", "")
+	expectRun(t, cli.StatusUsage, "--measurement has no value", "receipt", "verify", "r", "--root", "r", "--measurement", "")
+	expectRun(t, cli.StatusUsage, "--broker has no value", "epoch", "list", "--broker", "")
 	for _, none := range []string{"NaN", "inf", "-inf"} {
-		expectRun(t, exitUsage, "is no finite number", "fed", "round", "open", "--model", "m", "--length", "1", "--contributors", "everyone", "--decryptors", "everyone", "--clip-l2", none)
+		expectRun(t, cli.StatusUsage, "is no finite number", "fed", "round", "open", "--model", "m", "--length", "1", "--contributors", "everyone", "--decryptors", "everyone", "--clip-l2", none)
 	}
 	expectRun(t, 0, "32 random bytes", "keygen", "model", "--out", filepath.Join(dir, "k"))
-}
-
-func TestAPassphraseIsNotWaitedForLonger(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	asked, end := make(chan bool), make(chan bool)
-	defer close(end)
-	gone := errors.New("interrupted")
-	go func() { <-asked; cancel(gone) }()
-	if _, err := unlessCancelled(ctx, func() ([]byte, error) { asked <- true; <-end; return nil, nil }); !errors.Is(err, gone) {
-		t.Error(err)
-	}
-	if got, err := unlessCancelled(t.Context(), func() ([]byte, error) { return []byte("typed"), nil }); string(got) != "typed" || err != nil {
-		t.Error(string(got), err)
-	}
 }
 
 // The second interrupt ends a command that waits where the first does not reach.

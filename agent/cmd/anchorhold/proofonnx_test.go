@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -27,7 +28,7 @@ func TestAnswersOfALogisticRegressionAreProven(t *testing.T) {
 	if err != nil || len(sets) != 1 {
 		t.Fatalf("%d sets, %v", len(sets), err)
 	}
-	key, err := readModelKey(b.path("key"))
+	key, err := keyfile.ReadModelKey(b.path("key"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	w "github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
 )
@@ -25,8 +27,8 @@ type sealBench struct {
 
 func newSealBench(t *testing.T) *sealBench {
 	b := &sealBench{t: t, dir: t.TempDir()}
-	write(t, b.path("key"), strings.Repeat("k", chunkseal.KeySize))
-	write(t, b.path("credential"), strings.Repeat("c", 32))
+	clitest.Write(t, b.path("key"), strings.Repeat("k", chunkseal.KeySize))
+	clitest.Write(t, b.path("credential"), strings.Repeat("c", 32))
 	expectRun(t, 0, "", "keygen", "publisher", "--out", b.path("publisher"), "--credential-file", b.path("credential"))
 	return b
 }
@@ -36,7 +38,7 @@ func (b *sealBench) path(name string) string { return filepath.Join(b.dir, name)
 func (b *sealBench) seal(f w.Fixture, more ...string) (out string, status int, err error) {
 	b.t.Helper()
 	b.n++
-	model := write(b.t, b.path(fmt.Sprintf("m%d.onnx", b.n)), string(f.Model()))
+	model := clitest.Write(b.t, b.path(fmt.Sprintf("m%d.onnx", b.n)), string(f.Model()))
 	args := []string{"seal", model, "--out", b.path(fmt.Sprintf("m%d.ahm", b.n)), "--key", b.path("key"), "--publisher", b.path("publisher"), "--credential-file", b.path("credential"), "--name", "m", "--model-version", "1"}
 	b.told.Reset()
 	return runTelling(b.t, &b.told, append(args, more...)...)
@@ -68,7 +70,7 @@ func (b *sealBench) rowsOf(name string, size float64, seed uint64) (rows, answer
 		}
 		fmt.Fprintln(&labels, label)
 	}
-	return write(b.t, b.path(name+".csv"), text.String()), write(b.t, b.path(name+".labels"), labels.String())
+	return clitest.Write(b.t, b.path(name+".csv"), text.String()), clitest.Write(b.t, b.path(name+".labels"), labels.String())
 }
 
 // TestSealSaysWhatAClassifierIs: LogisticRegression, whose file imports an operator set
@@ -137,7 +139,7 @@ func TestANarrowCalibrationIsNotSealedInSilence(t *testing.T) {
 	test, answers := b.rowsOf("test", 1, 2)
 	with := []string{"--calibration", calibration, "--test", test, "--answers", answers}
 	_, status, err := b.seal(logistic(), with...)
-	if status != exitRefused || !strings.Contains(err.Error(), "calibration-narrow: 9") || !strings.Contains(err.Error(), "--allow-clipping") || !strings.Contains(err.Error(), "right are ") {
+	if status != cli.StatusRefused || !strings.Contains(err.Error(), "calibration-narrow: 9") || !strings.Contains(err.Error(), "--allow-clipping") || !strings.Contains(err.Error(), "right are ") {
 		t.Errorf("status %d: %v", status, err)
 	}
 	if _, err := os.Stat(b.path("m1.ahm")); err == nil {
@@ -181,10 +183,10 @@ func TestClassifiersAreRefusedByWhatTheyAre(t *testing.T) {
 		"labels": {w.Dense(w.Node("ZipMap", []string{"y"}, []string{"z"}, w.Attributes{"classlabels_strings": []string{"a\nb", "c"}})), "model-classes: "},
 	} {
 		out, status, err := b.seal(c.f, "--calibration", calibration)
-		if text, status, _ := run(t, "seal", "--check", b.path(fmt.Sprintf("m%d.onnx", b.n))); status != exitRefused || !strings.Contains(text, strings.TrimSuffix(strings.Fields(c.says)[0], ":")) {
+		if text, status, _ := run(t, "seal", "--check", b.path(fmt.Sprintf("m%d.onnx", b.n))); status != cli.StatusRefused || !strings.Contains(text, strings.TrimSuffix(strings.Fields(c.says)[0], ":")) {
 			t.Errorf("%s: --check has status %d\n%s", name, status, text)
 		}
-		if status != exitRefused || !strings.Contains(errorText(err), c.says) {
+		if status != cli.StatusRefused || !strings.Contains(clitest.ErrorText(err), c.says) {
 			t.Errorf("%s: status %d, %v\n%s", name, status, err, out)
 		}
 		if _, err := os.Stat(b.path(fmt.Sprintf("m%d.ahm", b.n))); err == nil {

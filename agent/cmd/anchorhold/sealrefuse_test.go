@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 )
@@ -17,7 +19,7 @@ func (b *sealBench) sealable(name string, edit func(*gguftest.Model)) []string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return []string{"seal", write(b.t, b.path(name), string(file)), "--out", b.path(name + ".ahm"), "--key", b.path("key"), "--publisher", b.path("publisher"),
+	return []string{"seal", clitest.Write(b.t, b.path(name), string(file)), "--out", b.path(name + ".ahm"), "--key", b.path("key"), "--publisher", b.path("publisher"),
 		"--name", "m", "--model-version", "1", "--credential-file", b.path("credential")}
 }
 
@@ -27,10 +29,10 @@ func TestSealRefusesFlagsThatItWouldPassOver(t *testing.T) {
 	rows, answers := b.rowsOf("rows", 1, 1)
 	language := b.sealable("m.gguf", func(*gguftest.Model) {})
 	for _, stray := range [][]string{{"--calibration", rows}, {"--test", rows}, {"--answers", answers}, {"--allow-clipping"}} {
-		expectRun(t, exitUsage, stray[0]+": for ONNX files alone, and the name of "+b.path("m.gguf")+" does not end in .onnx", append(language, stray...)...)
+		expectRun(t, cli.StatusUsage, stray[0]+": for ONNX files alone, and the name of "+b.path("m.gguf")+" does not end in .onnx", append(language, stray...)...)
 	}
-	expectRun(t, exitUsage, "--calibration, --test: for ONNX files alone", append(language, "--test", rows, "--calibration", rows)...)
-	if _, status, err := b.seal(logistic(), "--calibration", rows, "--answers", answers); status != exitUsage || !strings.Contains(err.Error(), "--answers needs --test") {
+	expectRun(t, cli.StatusUsage, "--calibration, --test: for ONNX files alone", append(language, "--test", rows, "--calibration", rows)...)
+	if _, status, err := b.seal(logistic(), "--calibration", rows, "--answers", answers); status != cli.StatusUsage || !strings.Contains(err.Error(), "--answers needs --test") {
 		t.Errorf("status %d: %v", status, err)
 	}
 	expectRun(t, 0, "m.gguf.ahm", language...)
@@ -40,16 +42,16 @@ func TestSealRefusesFlagsThatItWouldPassOver(t *testing.T) {
 func TestRowsAndAnswersThatDoNotFitAreToldApart(t *testing.T) {
 	b := newSealBench(t)
 	rows, answers := b.rowsOf("rows", 1, 1)
-	narrow := write(t, b.path("narrow.csv"), "1,2\n3,4\n")
-	few := write(t, b.path("few.labels"), "benign\nmalignant\n")
-	other := write(t, b.path("other.labels"), "benign\nbenigm\n")
+	narrow := clitest.Write(t, b.path("narrow.csv"), "1,2\n3,4\n")
+	few := clitest.Write(t, b.path("few.labels"), "benign\nmalignant\n")
+	other := clitest.Write(t, b.path("other.labels"), "benign\nbenigm\n")
 	for want, args := range map[string][]string{
 		"calibration rows have 2 values, the model takes 3":         {"--calibration", narrow},
 		"test rows have 2 values, the model takes 3":                {"--calibration", rows, "--test", narrow, "--answers", answers},
 		"2 answers for 400 test rows; want one for each":            {"--calibration", rows, "--test", rows, "--answers", few},
 		`other.labels: answer 2: "benigm" is no class of the model`: {"--calibration", rows, "--test", rows, "--answers", other},
 	} {
-		if _, status, err := b.seal(logistic(), args...); status != exitFailure || !strings.Contains(err.Error(), want) {
+		if _, status, err := b.seal(logistic(), args...); status != cli.StatusFailed || !strings.Contains(err.Error(), want) {
 			t.Errorf("status %d: %v, want %s", status, err, want)
 		}
 	}
@@ -65,8 +67,8 @@ func TestTheCredentialIsNoModelKey(t *testing.T) {
 	}
 	expectRun(t, 0, "", "keygen", "publisher", "--out", b.path("other"), "--credential-file", b.path("key"))
 	args := append(b.sealable("m.gguf", func(*gguftest.Model) {}), "--publisher", b.path("other"), "--credential-file")
-	for _, credential := range []string{b.path("key"), write(t, b.path("copy"), string(secret))} {
-		expectRun(t, exitUsage, "--key is the credential that protects the publisher's key", append(args, credential)...)
+	for _, credential := range []string{b.path("key"), clitest.Write(t, b.path("copy"), string(secret))} {
+		expectRun(t, cli.StatusUsage, "--key is the credential that protects the publisher's key", append(args, credential)...)
 	}
 	if _, err := os.Stat(b.path("m.gguf.ahm")); err == nil {
 		t.Error("sealed")
@@ -77,11 +79,11 @@ func TestTheCredentialIsNoModelKey(t *testing.T) {
 func TestAModelThatIsNotServedHasItsReasonInJSON(t *testing.T) {
 	b := newSealBench(t)
 	var out strings.Builder
-	err := command.run(t.Context(), append(b.sealable("m.gguf", func(m *gguftest.Model) { m.Set("llama.logit_scale", float32(2)) }), "--json"), &out)
+	err := command.Run(t.Context(), append(b.sealable("m.gguf", func(m *gguftest.Model) { m.Set("llama.logit_scale", float32(2)) }), "--json"), &out)
 	var said struct {
-		Error failure `json:"error"`
+		Error cli.Failure `json:"error"`
 	}
-	if json.Unmarshal([]byte(out.String()), &said) != nil || exitCode(err) != exitRefused || said.Error.Reason != servable.Reason || !strings.Contains(said.Error.Message, "llama.logit_scale: is 2") {
+	if json.Unmarshal([]byte(out.String()), &said) != nil || cli.StatusOf(err) != cli.StatusRefused || said.Error.Reason != servable.Reason || !strings.Contains(said.Error.Message, "llama.logit_scale: is 2") {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }

@@ -1,0 +1,343 @@
+package auditlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/spf13/cobra"
+)
+
+// Verdicts on a log. Only a checkpoint from elsewhere shows that a log was not put back as it
+// stood once, so without one a log is never called sound.
+const (
+	verdictSound      = "sound"
+	verdictConsistent = "consistent"
+	verdictIncomplete = "incomplete"
+	verdictRefused    = "refused"
+)
+
+// auditVerdict is what `audit verify --json` prints.
+type auditVerdict struct {
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+	// Report is missing if the log was refused.
+	*audit.Report
+	// NotCovered are the first and the last record that no checkpoint covers.
+	NotCovered []uint64 `json:"not_covered,omitempty"`
+	// KeyChecked says against what the key that signed was held; empty if against nothing.
+	KeyChecked string `json:"key_checked,omitempty"`
+	// NotChecked is everything that this verification leaves open.
+	NotChecked []string `json:"not_checked,omitempty"`
+}
+
+// auditVerify is the command's flags.
+type auditVerify struct {
+	dir, key, root             string
+	archives, kept, statements []string
+	acceptOwn, acceptUnread    bool
+}
+
+func newAuditVerify(inv *cli.Invocation) *cobra.Command {
+	var v auditVerify
+	c := &cobra.Command{
+		Use: "verify", Short: "Verify the whole log: chain, tree and every signature",
+		Long: `Verifies the broker's log. Without --dir the broker verifies its own, and holds its
+disk against what it has in memory; with --dir and --key this program verifies a
+copy, believing nothing but the audit key.
+
+A log without a signed checkpoint is refused (checkpoint-missing), an empty
+directory too. With --checkpoint the log must extend a checkpoint that was kept
+elsewhere, and is called sound if it does and every record was read. Without one it
+is called consistent: its own checkpoints show that the audit key signed these
+records in this order, and not that they are all. It may have been put back as it
+stood at an older checkpoint, or the audit key may have signed another log. With one
+it is called incomplete if archived records were not read. Records behind the last checkpoint are named: they are
+chained, and nobody has signed for them yet.
+
+The key that signed is held against --key, and against the root's statement about
+an epoch with --root: the broker's own statements, or --statement FILE
+(epochs/*.statement of the state directory). What was not checked is printed.
+
+Exit status:
+  0  sound; or consistent or incomplete, where the flag says that this is known:
+     --accept-own-checkpoints, --accept-unread-archives
+  1  it could not be verified: a file cannot be read, the broker does not answer
+  2  wrong command line
+  3  it does not hold: changed, cut, forked, signed by another key, or not at all
+  4  nothing is wrong with what was checked, and it is consistent or incomplete only`,
+		Example: `  anchorhold audit verify --checkpoint /mnt/elsewhere/checkpoint --root root.key.pub
+  anchorhold audit verify --checkpoint monday --checkpoint tuesday --json
+  anchorhold audit verify --dir /backup/audit --key audit.pub --archive /backup/segments --checkpoint kept
+  anchorhold audit verify --dir /backup/audit --key audit.pub --root root.key.pub --statement /backup/epochs/00000001.statement`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return v.run(c, inv)
+		},
+	}
+	c.Flags().StringVar(&v.dir, "dir", "", "verify this copy of the log instead")
+	c.Flags().StringVar(&v.key, "key", "", "the audit key that is expected, its public half (ahpub1... or a file)")
+	c.Flags().StringVar(&v.root, "root", "", "the broker's root identity (ahpub1... or a file), which must vouch for the audit key")
+	c.Flags().StringArrayVar(&v.statements, "statement", nil, "a file with the root's statement about an epoch, for --root; may be repeated")
+	c.Flags().StringArrayVar(&v.archives, "archive", nil, "a directory with archived segments; may be repeated")
+	c.Flags().StringArrayVar(&v.kept, "checkpoint", nil, "a file with a checkpoint that the log must extend; may be repeated")
+	c.Flags().BoolVar(&v.acceptOwn, "accept-own-checkpoints", false, "exit with 0 although no checkpoint kept elsewhere was given: the log may be an older state of itself")
+	c.Flags().BoolVar(&v.acceptUnread, "accept-unread-archives", false, "exit with 0 although archived records were not read")
+	return c
+}
+
+func (v *auditVerify) check() error {
+	switch {
+	case v.dir == "" && len(v.archives) > 0:
+		return cli.Usage(errors.New("--archive needs --dir: the broker reads its own archive directory"))
+	case v.dir != "" && v.key == "":
+		return cli.Usage(errors.New("--dir needs --key, the audit key's public half"))
+	case len(v.statements) > 0 && v.root == "":
+		return cli.Usage(errors.New("--statement needs --root, whose statement it is"))
+	case v.dir != "" && v.root != "" && len(v.statements) == 0:
+		return cli.Usage(errors.New("--root needs --statement with --dir: a copy of the log does not hold the root's statements"))
+	}
+	return nil
+}
+
+func (v *auditVerify) run(c *cobra.Command, inv *cli.Invocation) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	key, root, err := v.expected()
+	if err != nil {
+		return err
+	}
+	notes, err := readAll(v.kept)
+	if err != nil {
+		return err
+	}
+	statements, err := readAll(v.statements)
+	if err != nil {
+		return err
+	}
+	if err := v.checkFiles(notes, statements, root); err != nil {
+		return v.refused(c.OutOrStdout(), inv, err)
+	}
+	broker, progress := dial.Broker(inv, c), verifyProgress(c.ErrOrStderr())
+	var report audit.Report
+	if v.dir == "" {
+		report, err = broker.VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes, Names: v.kept}, progress)
+	} else {
+		report, err = v.verifyCopy(c.Context(), key, notes, progress)
+	}
+	if err == nil && v.root != "" && v.dir == "" && len(statements) == 0 {
+		statements, err = dial.Statements(c.Context(), broker)
+	}
+	out := auditVerdict{Report: &report}
+	if err == nil {
+		out.KeyChecked, err = checkAuditKey(report.Last, key, root, statements)
+	}
+	if err != nil {
+		return v.refused(c.OutOrStdout(), inv, err)
+	}
+	out.conclude(root)
+	return errors.Join(inv.Print(c.OutOrStdout(), out, out.write), v.open(out))
+}
+
+// open is an error if the verdict needs what was not checked, unless the flags say that this
+// is known: scripts go by the exit status alone.
+func (v *auditVerify) open(out auditVerdict) error {
+	var why []error
+	if out.Kept == 0 && !v.acceptOwn {
+		why = append(why, errors.New("it was held against no checkpoint from elsewhere (--checkpoint, or --accept-own-checkpoints)"))
+	}
+	if out.Archived > 0 && !v.acceptUnread {
+		why = append(why, fmt.Errorf("%s not read (--archive, or --accept-unread-archives)", counted(out.Archived, "archived record was", "archived records were")))
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", cli.ErrOpen, errors.Join(why...))
+}
+
+func counted(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// expected reads the key and the root that were given; zero where none was.
+func (v *auditVerify) expected() (key, root identity.Public, err error) {
+	if v.key != "" {
+		if key, err = keyfile.Public(v.key); err != nil {
+			return key, root, fmt.Errorf("--key: %w", err)
+		}
+	}
+	if v.root != "" {
+		if root, err = keyfile.Public(v.root); err != nil {
+			return key, root, fmt.Errorf("--root: %w", err)
+		}
+	}
+	return key, root, nil
+}
+
+// checkFiles refuses files that are not what they are given as, by their names. Whether the
+// checkpoints are of the log's key is found where the log is read.
+func (v *auditVerify) checkFiles(notes, statements []string, root identity.Public) error {
+	for i, n := range notes {
+		if _, err := audit.ParseCheckpoint([]byte(n)); err != nil {
+			return fmt.Errorf("--checkpoint %s: %w", v.kept[i], err)
+		}
+	}
+	for i, s := range statements {
+		if _, err := protocol.VerifyEpoch([]byte(s), []identity.Public{root}); err != nil {
+			return fmt.Errorf("--statement %s: %w", v.statements[i], err)
+		}
+	}
+	return nil
+}
+
+func (v *auditVerify) verifyCopy(ctx context.Context, key identity.Public, notes []string, progress func(done, total uint64)) (audit.Report, error) {
+	check := audit.Check{Keys: []identity.Public{key}, Archives: v.archives, Names: v.kept, Progress: progress}
+	for _, n := range notes {
+		check.Kept = append(check.Kept, []byte(n))
+	}
+	return check.Verify(ctx, v.dir)
+}
+
+func readAll(paths []string) (content []string, err error) {
+	for _, path := range paths {
+		b, err := cli.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		content = append(content, string(b))
+	}
+	return content, nil
+}
+
+// checkAuditKey holds the key that signed the last checkpoint against what is expected, and
+// returns against what. Signatures are verified here too, whoever read the log.
+func checkAuditKey(last audit.Checkpoint, key, root identity.Public, statements []string) (checked string, err error) {
+	if !key.IsZero() {
+		if last.Origin != audit.Origin(key) {
+			return "", evidence.Refuse(audit.ReasonOtherKey, "the log is signed by %s, and --key is %s", last.Origin, audit.Origin(key))
+		}
+		if err := last.Verify(key); err != nil {
+			return "", err
+		}
+		checked = "the key that was given"
+	}
+	if root.IsZero() {
+		return checked, nil
+	}
+	for _, signed := range statements {
+		st, err := protocol.VerifyEpoch([]byte(signed), []identity.Public{root})
+		if err != nil {
+			return "", err
+		}
+		if audit.OriginOf(st.AuditKey) == last.Origin {
+			return fmt.Sprintf("the root's statement about epoch %d", st.Epoch), nil
+		}
+	}
+	return "", evidence.Refuse(audit.ReasonOtherKey, "none of %d statements of the root names %s, which signed the log", len(statements), last.Origin)
+}
+
+// refused tells a log that does not hold from one that could not be verified.
+func (v *auditVerify) refused(w io.Writer, inv *cli.Invocation, err error) error {
+	out := auditVerdict{Verdict: verdictRefused, Detail: err.Error()}
+	reason, refused := evidence.ReasonOf(err)
+	switch answer, isAnswer := errors.AsType[*operator.Error](err); {
+	case isAnswer && answer.Status == http.StatusConflict && answer.Code != "failed":
+		out.Reason = answer.Code
+	case isAnswer:
+		return cli.Named(answer.Code, fmt.Errorf("the broker did not verify its log: %w", answer))
+	case refused:
+		out.Reason = string(reason)
+	case errors.Is(err, audit.ErrTampered):
+		out.Reason = "audit-tampered"
+	case v.dir != "":
+		return err
+	default:
+		return dial.Explain(err, inv.Broker)
+	}
+	return errors.Join(inv.Print(w, out, func(w io.Writer) {
+		fmt.Fprintf(w, "the log does NOT hold: %s\n", out.Reason)
+	}), fmt.Errorf("%w: %w", cli.ErrRefused, err))
+}
+
+// conclude says what the report is worth.
+func (v *auditVerdict) conclude(root identity.Public) {
+	v.Verdict = verdictConsistent
+	open := func(format string, args ...any) { v.NotChecked = append(v.NotChecked, fmt.Sprintf(format, args...)) }
+	switch {
+	case v.Kept > 0 && v.Archived == 0:
+		v.Verdict = verdictSound
+	case v.Kept > 0:
+		v.Verdict = verdictIncomplete
+	default:
+		open("whether the log was put back as it stood at an older checkpoint, or replaced: that takes a checkpoint that was kept elsewhere (--checkpoint)")
+	}
+	if v.Unsigned > 0 {
+		v.NotCovered = []uint64{v.Records - v.Unsigned, v.Records - 1}
+		open("records %d to %d: no checkpoint covers them, so whoever writes the disk could have changed them, or cut others off (anchorhold audit checkpoint)", v.NotCovered[0], v.NotCovered[1])
+	}
+	if v.Archived > 0 {
+		open("what %d archived records say: they were not read, their hashes lead to the signed root (--archive reads them)", v.Archived)
+	}
+	switch {
+	case v.KeyChecked == "":
+		open("whether %s is the key that you expect: the broker named it itself (--key or --root)", v.Last.Origin)
+	case root.IsZero():
+		open("whether the root vouches for the audit key (--root)")
+	}
+}
+
+func (v *auditVerdict) write(w io.Writer) {
+	records := counted(v.Records, "record", "records")
+	checkpoints := counted(v.Checkpoints, "signed checkpoint", "signed checkpoints")
+	switch v.Verdict {
+	case verdictSound:
+		if v.Unsigned > 0 {
+			records = fmt.Sprintf("the first %d of %s, which are signed for", v.Records-v.Unsigned, records)
+		}
+		fmt.Fprintf(w, "the log is sound: %s, %s, and it extends %d kept elsewhere\n", records, checkpoints, v.Kept)
+	case verdictIncomplete:
+		fmt.Fprintf(w, "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n", records, v.Records-v.Archived, checkpoints, v.Kept)
+	default:
+		fmt.Fprintf(w, "the log is consistent: %s, %s of its own, held against none from elsewhere\n", records, checkpoints)
+	}
+	fmt.Fprintf(w, "  covered      %s\n  Merkle root  %s\n  signed by    %s\n", counted(v.Records-v.Unsigned, "record", "records"), v.Root, v.Last.Origin)
+	if v.KeyChecked != "" {
+		fmt.Fprintf(w, "               which is that of %s\n", v.KeyChecked)
+	}
+	if v.SetBack > 0 {
+		fmt.Fprintf(w, "  clock        set back %s by the broker's operator (audit show --kind service)\n", counted(v.SetBack, "time", "times"))
+	}
+	for _, n := range v.NotChecked {
+		fmt.Fprintf(w, "  NOT CHECKED  %s\n", n)
+	}
+	if v.TornTail {
+		fmt.Fprintln(w, "a crash cut a last write short; it was never acknowledged")
+	}
+}
+
+// verifyProgress tells on standard error how far a long verification is.
+func verifyProgress(w io.Writer) func(done, total uint64) {
+	last := time.Now()
+	return func(done, total uint64) {
+		if now := time.Now(); now.Sub(last) >= 2*time.Second {
+			last = now
+			fmt.Fprintf(w, "%d of about %d records verified\n", done, total)
+		}
+	}
+}

@@ -1,0 +1,223 @@
+// Package convert makes an INT8 classifier from an ONNX file and rows of inputs, and says how
+// far its answers agree with the file's.
+package convert
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/sealed"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/runtime/classifier"
+	"github.com/anchorhold/anchorhold/runtime/layers"
+	"github.com/anchorhold/anchorhold/runtime/onnx"
+	"github.com/anchorhold/anchorhold/runtime/quantize"
+	"github.com/anchorhold/anchorhold/runtime/sealer"
+	"github.com/spf13/cobra"
+)
+
+// Options are the flags of a classifier.
+type Options struct {
+	calibration, test, answers string
+	clipped                    bool
+}
+
+// Add adds the flags.
+func (q *Options) Add(c *cobra.Command) {
+	c.Flags().StringVar(&q.calibration, "calibration", "", "of an ONNX file: rows of inputs (.csv or .npy) that show the ranges of values")
+	c.Flags().StringVar(&q.test, "test", "", "of an ONNX file: further rows, to say what quantization costs")
+	c.Flags().StringVar(&q.answers, "answers", "", "the right classes of --test, one to a line")
+	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf("seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration", 100*quantize.RefuseClipped))
+}
+
+// Flags are the names of what add adds.
+func (*Options) Flags() []string {
+	return []string{"calibration", "test", "answers", "allow-clipping"}
+}
+
+// Check refuses flags that would be passed over.
+func (q *Options) Check(c *cobra.Command, path string) error {
+	if stray := cli.Given(c, q.Flags()...); stray != nil && !IsONNX(path) {
+		return cli.Usage(fmt.Errorf("%s: for ONNX files alone, and the name of %s does not end in .onnx\nSee '%s --help'", strings.Join(stray, ", "), path, c.CommandPath()))
+	}
+	if q.answers != "" && q.test == "" {
+		return cli.Usage(fmt.Errorf("--answers needs --test, the rows that it has the right classes of\nSee '%s --help'", c.CommandPath()))
+	}
+	return nil
+}
+
+// Classifier is a classifier and what is known of it.
+type Classifier struct {
+	description *classifier.Description
+	parameters  intnet.Parameters
+	network     *layers.Network
+	ranges      *quantize.Ranges
+	report      *quantize.Report // nil without test rows
+	own         *quantize.Report // on the calibration rows where there are no others
+}
+
+// warnings are all that the publisher is warned of.
+func (z *Classifier) warnings() []string {
+	list := z.ranges.Warnings()
+	if z.own != nil {
+		return append(list, z.own.Warnings("calibration")...)
+	}
+	return append(list, z.report.Warnings("test")...)
+}
+
+// IsONNX says whether a name is that of an ONNX file.
+func IsONNX(path string) bool { return strings.HasSuffix(path, ".onnx") }
+
+// quantize makes an INT8 classifier of an ONNX file, and the report if rows for it are
+// given.
+func (q *Options) quantize(path string) (*Classifier, error) {
+	if q.calibration == "" {
+		return nil, cli.Usage(fmt.Errorf("--calibration is needed for an ONNX file: rows of inputs that show the ranges of values"))
+	}
+	m, err := onnx.ParseFile(path)
+	if err != nil {
+		return nil, cli.RefusedFor(err)
+	}
+	out := &Classifier{}
+	if out.network, err = layers.FromONNX(m); err != nil {
+		return nil, cli.RefusedFor(err)
+	}
+	rows, err := quantize.ReadRows(q.calibration)
+	if err != nil {
+		return nil, err
+	}
+	if out.description, out.parameters, err = quantize.Convert(out.network, rows); err != nil {
+		return nil, cli.RefusedFor(err)
+	}
+	return out, q.measure(out, rows)
+}
+
+// measure counts what is clipped, and compares answers on the test rows.
+func (q *Options) measure(out *Classifier, calibration *quantize.Rows) (err error) {
+	var test *quantize.Rows
+	if q.test != "" {
+		if test, err = quantize.ReadRows(q.test); err != nil {
+			return err
+		}
+		var answers []int
+		if q.answers != "" {
+			if answers, err = quantize.ReadAnswers(q.answers, out.network); err != nil {
+				return err
+			}
+		}
+		if out.report, err = quantize.Compare(out.network, out.description, out.parameters, test, answers); err != nil {
+			return err
+		}
+	} else if out.own, err = quantize.Compare(out.network, out.description, out.parameters, calibration, nil); err != nil {
+		return err
+	}
+	if out.ranges, err = quantize.MeasureRanges(out.network, out.description, out.parameters, calibration, test); err != nil {
+		return err
+	}
+	if err := out.ranges.Check(); err != nil && !q.clipped {
+		return cli.RefusedFor(fmt.Errorf("%w, or give --allow-clipping%s", err, out.answersText()))
+	}
+	return nil
+}
+
+// answersText says what became of the answers, for a refusal.
+func (z *Classifier) answersText() string {
+	if z.report == nil {
+		return ""
+	}
+	var b strings.Builder
+	Print(&b, z)
+	return "\n" + strings.TrimSuffix(b.String(), "\n")
+}
+
+// Seal quantizes and seals, and returns the id that receipts will carry.
+func (q *Options) Seal(ctx context.Context, opt sealer.Options) (sealer.Summary, statement.Digest, *Classifier, error) {
+	z, err := q.quantize(opt.In)
+	if err != nil {
+		return sealer.Summary{}, statement.Digest{}, nil, err
+	}
+	parts, err := classifier.Parts(z.description, z.parameters)
+	if err != nil {
+		return sealer.Summary{}, statement.Digest{}, nil, err
+	}
+	defer func() {
+		for _, part := range parts {
+			keybuf.Wipe(part.Data)
+		}
+	}()
+	s, err := sealer.SealClassifier(ctx, opt, parts)
+	if err != nil {
+		return s, statement.Digest{}, nil, err
+	}
+	id, err := sealed.ClassifierID(z.description, z.parameters, s.Root)
+	return s, id, z, err
+}
+
+// Json adds what scripts get to know of a classifier; z is nil for a language model.
+func (z *Classifier) Json(into map[string]any) {
+	if z == nil {
+		into["quantization"] = nil
+		return
+	}
+	labels := z.network.Labels
+	if labels == nil {
+		labels = []string{}
+	}
+	into["quantization"], into["clipping"], into["warnings"] = z.report, z.ranges, append([]string{}, z.warnings()...)
+	into["classes"], into["labels"], into["softmax"] = z.description.Classes(), labels, z.network.Probabilities
+}
+
+// Print says what the classes are and what INT8 cost.
+func Print(w io.Writer, z *Classifier) {
+	if z == nil {
+		return
+	}
+	fmt.Fprintf(w, "  classes   %s\n", classesText(z))
+	scores := "rank the classes; the file computes no probabilities by softmax"
+	if z.network.Probabilities {
+		scores = "their softmax is the file's probabilities"
+	}
+	fmt.Fprintf(w, "  scores    %s\n", scores)
+	fmt.Fprintf(w, "  clipped   calibration: %v\n", z.ranges.Calibration)
+	if z.ranges.Test != nil {
+		fmt.Fprintf(w, "            test: %v\n", *z.ranges.Test)
+	}
+	r := z.report
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(w, "  INT8      %.2f %% of %d test rows have the same answer", 100*r.Agreed, r.Rows)
+	if r.Float != nil && r.Integer != nil {
+		fmt.Fprintf(w, "; right are %.2f %%, of the floating-point model %.2f %%", 100**r.Integer, 100**r.Float)
+	}
+	fmt.Fprintln(w)
+}
+
+// classesText names the first classes by their labels.
+func classesText(z *Classifier) string {
+	const most = 8
+	n, labels := z.description.Classes(), z.network.Labels
+	if labels == nil {
+		return fmt.Sprintf("%d, without labels: an answer is a number from 0 to %d", n, n-1)
+	}
+	shown := strings.Join(labels[:min(n, most)], ", ")
+	if n > most {
+		shown += ", ..."
+	}
+	return fmt.Sprintf("%d: %s", n, shown)
+}
+
+// Warn tells, besides the result, what the publisher should know.
+func (z *Classifier) Warn(w io.Writer) {
+	if z == nil {
+		return
+	}
+	for _, text := range z.warnings() {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
+}

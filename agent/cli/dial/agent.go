@@ -1,0 +1,161 @@
+// Package dial reaches agent, broker and aggregators through their unix sockets, and says what
+// to do where they do not answer.
+//
+// Nothing that comes from there is believed: a socket's file mode is what it is worth, and
+// signed answers are verified by whoever uses them.
+package dial
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/spf13/cobra"
+)
+
+// Reasons of an agent that gives no answer.
+const (
+	reasonAgentUnreachable = "agent-unreachable"
+	reasonAgentCut         = "agent-cut-off"
+)
+
+// MaxAnswer bounds what is read from the agent in one piece.
+const MaxAnswer = 16 << 20
+
+// AgentClient speaks HTTP to the agent's unix socket.
+type AgentClient struct {
+	socket string
+	http   *http.Client
+}
+
+// Agent is a client of the agent whose socket is at a path.
+func Agent(socket string) *AgentClient {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
+	return &AgentClient{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+}
+
+// Do sends a request and returns the answer of a success; an error object of
+// the agent becomes the error.
+func (c *AgentClient) Do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	return c.DoWith(ctx, method, path, body, nil)
+}
+
+// DoWith is do with further headers.
+func (c *AgentClient) DoWith(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
+	var send io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		send = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, send)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(req.Header, header)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, answerError(resp)
+}
+
+// explain turns the usual connection failures into what to do about them.
+func (c *AgentClient) explain(err error) error {
+	if operator.IsCut(err) {
+		return cli.Named(reasonAgentCut, fmt.Errorf("the agent at %s ended before it had answered: whether it did what was asked, anchorhold jobs list tells once it runs again (systemctl status anchorhold-agent): %w", c.socket, err))
+	}
+	return cli.Named(reasonAgentUnreachable, c.explained(err))
+}
+
+func (c *AgentClient) explained(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("no agent socket at %s: is anchorhold-agent running? (--agent names another socket)", c.socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nothing listens on %s: anchorhold-agent has ended; see its journal", c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("this user may not open %s: ask for membership in the socket's group", c.socket)
+	}
+	return fmt.Errorf("talk to the agent at %s: %w", c.socket, err)
+}
+
+// answerError reads the agent's error object.
+func answerError(resp *http.Response) error {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, MaxAnswer))
+	if err != nil {
+		return fmt.Errorf("the agent answered %s: %w", resp.Status, err)
+	}
+	var answer struct {
+		Error struct {
+			Message string `json:"message"`
+			Code    string `json:"code"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(data, &answer) != nil || answer.Error.Message == "" {
+		return fmt.Errorf("the agent answered %s: %.200s", resp.Status, data)
+	}
+	return Refused(answer.Error.Message, answer.Error.Code)
+}
+
+// Refused is a refusal of the agent: its text, and its code behind it.
+func Refused(message, code string) error {
+	return cli.Named(code, fmt.Errorf("%w: %s (%s)", cli.ErrRefused, message, code))
+}
+
+// GetJSON decodes the answer of a GET.
+func (c *AgentClient) GetJSON(ctx context.Context, path string, into any) error {
+	resp, err := c.Do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	return Decode(resp, into)
+}
+
+// Decode reads an answer, within a bound.
+func Decode(resp *http.Response, into any) error {
+	defer resp.Body.Close()
+	return json.NewDecoder(io.LimitReader(resp.Body, MaxAnswer)).Decode(into)
+}
+
+// Post sends a body as it is and decodes the answer.
+func (c *AgentClient) Post(ctx context.Context, path, media string, body io.Reader, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", media)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.explain(err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return answerError(resp)
+	}
+	return Decode(resp, into)
+}
+
+// AgentFlag adds --agent, the socket of the local agent.
+func AgentFlag(inv *cli.Invocation, c *cobra.Command) {
+	c.Flags().StringVar(&inv.Agent, "agent", envOr("ANCHORHOLD_AGENT", defaultAgentSocket), "unix socket of the agent (or $ANCHORHOLD_AGENT)")
+}

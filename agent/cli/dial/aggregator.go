@@ -1,0 +1,22 @@
+package dial
+
+import (
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/uplink"
+)
+
+// Round reads a round's id from a command line.
+func Round(s string) (federation.ID, error) {
+	id, err := federation.ParseID(s)
+	if err != nil {
+		err = cli.Usage(fmt.Errorf("%q is no round: a round's id has 32 hexadecimal digits", s))
+	}
+	return id, err
+}
+
+// Aggregator is an aggregator's admin socket. What comes from there is only
+// handed on to those who verify it.
+func Aggregator(socket string) *uplink.Client { return uplink.NewLocal(socket, nil) }

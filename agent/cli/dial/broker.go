@@ -1,0 +1,111 @@
+package dial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/spf13/cobra"
+)
+
+// Statements asks the broker for the root's statements that it holds. They need no
+// trust in the broker: the root signed them.
+func Statements(ctx context.Context, b *operator.Client) (out []string, err error) {
+	all, err := b.Epochs(ctx)
+	for _, e := range all {
+		if len(e.Statement) > 0 {
+			out = append(out, string(e.Statement))
+		}
+	}
+	return out, err
+}
+
+// silenceNoticed is how long a broker may be silent until somebody who waits is told.
+const silenceNoticed = 10 * time.Second
+
+// Broker is a client of the broker's operator socket, which says on standard error when
+// it waits.
+func Broker(inv *cli.Invocation, c *cobra.Command) *operator.Client {
+	w := c.ErrOrStderr()
+	return operator.NewPatientClient(inv.Broker, operator.Patience{Silence: inv.Patience, NoticeAfter: silenceNoticed, Notice: func() {
+		fmt.Fprintf(w, "the broker has not answered for %s; waiting up to %s (--timeout)\n", silenceNoticed, inv.Patience)
+	}})
+}
+
+// incomplete is the error of an answer that is worth printing and does not have everything.
+type incomplete struct{ error }
+
+// Operate makes a command that talks to the broker's operator socket.
+func Operate(inv *cli.Invocation, use, short, example string, args cobra.PositionalArgs, do func(context.Context, *operator.Client, []string) (any, func(io.Writer), error)) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Example: example, Args: args, RunE: func(c *cobra.Command, args []string) error {
+		value, text, err := do(c.Context(), Broker(inv, c), args)
+		if part, ok := errors.AsType[incomplete](err); ok {
+			return errors.Join(inv.Print(c.OutOrStdout(), value, text), part)
+		}
+		if err != nil {
+			return Explain(err, inv.Broker)
+		}
+		return inv.Print(c.OutOrStdout(), value, text)
+	}}
+}
+
+// Reasons of a broker that gives no answer.
+const (
+	reasonBrokerUnreachable = "broker-unreachable"
+	reasonBrokerCut         = "broker-cut-off"
+	reasonBrokerSilent      = "broker-unresponsive"
+)
+
+// Explain turns the broker's refusals and a missing socket into what to do.
+func Explain(err error, socket string) error {
+	if refusal, ok := errors.AsType[*operator.Error](err); ok {
+		return cli.Named(refusal.Code, fmt.Errorf("%w: %w", cli.ErrRefused, refusal))
+	}
+	if errors.Is(err, operator.ErrSilent) {
+		return cli.Named(reasonBrokerSilent, fmt.Errorf("%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell", socket, err))
+	}
+	if errors.Is(err, operator.ErrCut) {
+		return cli.Named(reasonBrokerCut, fmt.Errorf("%s: %w: whether it did what was asked, anchorhold audit show tells once it runs again (systemctl status anchorhold-broker)", socket, err))
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" {
+		return err // of a local file, or of a connection that stood
+	}
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf("no operator socket at %s: is anchorhold-broker running? (--broker names another socket)", socket))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf("nothing listens on %s: anchorhold-broker has ended; see its journal", socket))
+	case errors.Is(err, os.ErrPermission):
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf("this user may not open %s: the broker's configuration names its operators", socket))
+	}
+	return err
+}
+
+// defaults that match the unit files and the packages.
+const (
+	defaultAgentSocket  = "/run/anchorhold/agent.sock"
+	defaultBrokerSocket = "/run/anchorhold-broker/operator.sock"
+)
+
+// BrokerFlag adds --broker, the operator socket of the local broker, and --timeout.
+func BrokerFlag(inv *cli.Invocation, c *cobra.Command) {
+	c.PersistentFlags().DurationVar(&inv.Patience, "timeout", operator.DefaultSilence, "how long the broker may say nothing before the command fails")
+	c.PersistentFlags().StringVar(&inv.Broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), "operator socket of the broker (or $ANCHORHOLD_BROKER)")
+}
+
+func envOr(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// Incomplete marks the error of an answer that is worth printing and lacks something.
+func Incomplete(err error) error { return incomplete{err} }

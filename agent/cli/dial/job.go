@@ -1,0 +1,62 @@
+package dial
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/jobs"
+)
+
+// AskJob sends a request about a job and returns how it stands.
+func AskJob(ctx context.Context, agent *AgentClient, method, path string) (jobs.Info, error) {
+	var info jobs.Info
+	resp, err := agent.Do(ctx, method, "/v1/jobs/"+path, nil)
+	if err != nil {
+		return info, err
+	}
+	defer resp.Body.Close()
+	return info, json.NewDecoder(io.LimitReader(resp.Body, MaxAnswer)).Decode(&info)
+}
+
+// PrintJob shows a job to people.
+func PrintJob(w io.Writer, i jobs.Info) {
+	fmt.Fprintf(w, "job      %s\nclass    %s\nstate    %s, try %d\nupdated  %s\n", i.ID, i.Class, i.State, i.Tries, i.Updated.Format(time.RFC3339))
+	if i.Progress != nil && i.State == jobs.Leased {
+		fmt.Fprintf(w, "progress %s %d of %d\n", i.Progress.Phase, i.Progress.Done, i.Progress.Total)
+	}
+	if i.Detail != "" {
+		fmt.Fprintf(w, "last     %s %s: %s\n", i.Exit, i.Reason, i.Detail)
+	}
+	if len(i.Result) > 0 {
+		fmt.Fprintf(w, "result   %s\n", i.Result)
+	}
+}
+
+// WaitJob asks for a job until it is over.
+func WaitJob(ctx context.Context, agent *AgentClient, id string, told io.Writer) (jobs.Info, error) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	phase := ""
+	for {
+		info, err := AskJob(ctx, agent, http.MethodGet, id)
+		if err != nil || info.Final() {
+			if err == nil && info.State != jobs.Done {
+				err = Refused(fmt.Sprintf("the job is %s: %s", info.State, info.Detail), string(info.Reason))
+			}
+			return info, err
+		}
+		if p := info.Progress; p != nil && p.Phase != phase {
+			phase = p.Phase
+			fmt.Fprintf(told, "%s ...\n", phase)
+		}
+		select {
+		case <-ctx.Done():
+			return info, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

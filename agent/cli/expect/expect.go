@@ -1,0 +1,128 @@
+// Package expect reads what somebody who verifies receipts and proofs demands of the guest, and
+// prints what was not checked.
+//
+// Nothing is expected that was not asked for, but for one thing: a guest in a software TEE is
+// refused unless the flag says otherwise.
+package expect
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/spf13/cobra"
+)
+
+// Expectation is what a reader of receipts demands, as it stands on the command line.
+type Expectation struct {
+	measurements, images, policies, tenants []string
+	model                                   string
+	minEpoch                                uint64
+	software                                bool
+}
+
+// Flags adds the flags.
+func (e *Expectation) Flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringSliceVar(&e.measurements, "measurement", nil, "the guest's measurement in hexadecimal, also behind sha384:: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)")
+	f.StringSliceVar(&e.images, "image", nil, "digest of the guest's image, sha256:... (repeat to accept one of several)")
+	f.StringSliceVar(&e.policies, "policy", nil, "digest of the policy that decided, in hexadecimal (repeat to accept one of several)")
+	f.StringSliceVar(&e.tenants, "tenant", nil, "tenant that the policy checked (repeat to accept one of several)")
+	f.StringVar(&e.model, "model-id", "", "id of the model, as \"anchorhold seal\" printed it")
+	f.Uint64Var(&e.minEpoch, "min-epoch", 0, "refuse receipts of older epochs of the broker")
+	f.BoolVar(&e.software, "accept-software-tee", false, "take receipts of a software TEE, which is for tests: no hardware vouches for the guest")
+}
+
+// Parse reads what was given; what was not is not expected.
+func (e *Expectation) Parse() (receipt.Expect, error) {
+	out := receipt.Expect{Tenants: e.tenants, MinEpoch: e.minEpoch}
+	bad := func(flag string, err error) (receipt.Expect, error) {
+		return receipt.Expect{}, cli.Usage(fmt.Errorf("--%s: %w", flag, err))
+	}
+	for _, text := range e.measurements {
+		r := evidence.Register{Name: evidence.RegisterLaunch}
+		if name, value, named := strings.Cut(text, "="); named {
+			r.Name, text = name, value
+		}
+		value, err := hex.DecodeString(strings.TrimPrefix(text, "sha384:"))
+		if r.Value = value; err != nil || !r.Valid() {
+			return bad("measurement", fmt.Errorf("%q is not [NAME=]HEX of a measurement, as \"anchorhold evidence\" and leases have it (48 bytes of SEV-SNP)", text))
+		}
+		out.Measurements = append(out.Measurements, r)
+	}
+	for _, text := range e.images {
+		d, err := evidence.ParseImageDigest(text)
+		if err != nil {
+			return bad("image", err)
+		}
+		out.Images = append(out.Images, d)
+	}
+	for _, text := range e.policies {
+		var d protocol.PolicyDigest
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			return bad("policy", err)
+		}
+		out.Policies = append(out.Policies, d)
+	}
+	if e.model != "" {
+		id, err := hex.DecodeString(e.model)
+		if err != nil || len(id) != 32 {
+			return bad("model-id", fmt.Errorf("want 64 hexadecimal digits"))
+		}
+		out.ModelID = (*[32]byte)(id)
+	}
+	return out, nil
+}
+
+// Vouched refuses what holds by its signatures alone: a guest in a software TEE says of itself
+// whatever it likes.
+func (e *Expectation) Vouched(software bool) error {
+	if !software || e.software {
+		return nil
+	}
+	return evidence.Refuse(policy.ReasonSoftwareTEE, "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee takes it, for tests)")
+}
+
+// PrintGuest shows what a lease certificate says of a guest.
+func PrintGuest(w io.Writer, g receipt.Guest, recorded bool) {
+	fmt.Fprintf(w, "  broker       %s, epoch %d\n  guest        %s, lease %s\n", g.Broker, g.Epoch, g.Kind, g.Lease)
+	for _, r := range g.Measurements {
+		fmt.Fprintf(w, "  measurement  %s %x\n", r.Name, []byte(r.Value))
+	}
+	fmt.Fprintf(w, "  image        %s, calls itself %q\n  policy       %s version %d, digest %s\n", g.Image, g.ImageID, g.Policy, g.PolicyVersion, g.PolicyDigest)
+	if !recorded {
+		fmt.Fprintln(w, "  authority    not recorded: the lease does not say what it was granted")
+		return
+	}
+	tenant := g.Tenant
+	if tenant == "" {
+		tenant = "not checked by the policy"
+	}
+	fmt.Fprintf(w, "  tenant       %s\n  roles        %s\n", tenant, g.Roles)
+	if k := g.Granted; k != nil {
+		fmt.Fprintf(w, "  granted      %s version %d, the key of this model\n", k.Resource, k.Version)
+	}
+}
+
+// PrintUnchecked says plainly what a receipt that holds leaves open.
+func PrintUnchecked(w io.Writer, list []receipt.Unchecked) {
+	for _, u := range list {
+		fmt.Fprintf(w, "  NOT CHECKED  %s: %s%s\n", u.Name, u.Detail, askedWith(u.Name))
+	}
+}
+
+// askedWith names the option that would have it checked.
+func askedWith(name string) string {
+	option, ok := map[string]string{"root": "--root alone", "measurement": "--measurement", "image": "--image", "policy": "--policy", "tenant": "--tenant",
+		"model": "--model-id", "epoch floor": "--min-epoch", "input": "--input", "output": "--output"}[name]
+	if !ok {
+		return ""
+	}
+	return " (" + option + ")"
+}

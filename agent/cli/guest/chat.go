@@ -1,0 +1,244 @@
+// Package guest is the commands of a client of the local agent: chat, evidence, receipts, jobs,
+// status.
+package guest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// chatOptions are the flags of `anchorhold chat`.
+type chatOptions struct {
+	model, system string
+	maxTokens     int
+	temperature   float64
+	seed          int64
+	receiptFile   string
+}
+
+// NewChat is the command "chat".
+func NewChat(inv *cli.Invocation) *cobra.Command {
+	var opt chatOptions
+	c := &cobra.Command{
+		Use:   "chat [QUESTION]",
+		Short: "Ask the agent's model, and watch the answer stream",
+		Long: `Asks the agent's model. Without QUESTION the question is read from standard
+input. The answer streams to standard output; written to a file or a pipe it is byte for
+byte what 'receipt verify --output' takes. Tokens per second and the id of the receipt go
+to standard error. With --json the whole result is one object.`,
+		Example: `  anchorhold chat "What is the capital of France?"
+  echo "Summarise: ..." | anchorhold chat --max-tokens 200
+  anchorhold chat --receipt answer.receipt.json "Hello"`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			question := strings.Join(args, " ")
+			if len(args) == 0 {
+				data, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 1<<20))
+				if err != nil {
+					return err
+				}
+				question = strings.TrimSpace(string(data))
+			}
+			if question == "" {
+				return cli.Usage(errors.New("there is no question: give it as an argument, or on standard input"))
+			}
+			return chat(c.Context(), inv, opt, question, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	dial.AgentFlag(inv, c)
+	c.Flags().StringVar(&opt.model, "model", "", "model name (default: the agent's first)")
+	c.Flags().StringVar(&opt.system, "system", "", "system message")
+	c.Flags().IntVar(&opt.maxTokens, "max-tokens", 256, "longest answer, in tokens")
+	c.Flags().Float64Var(&opt.temperature, "temperature", 0, "0 takes the likeliest token; higher is more varied")
+	c.Flags().Int64Var(&opt.seed, "seed", 0, "seed of the choice at a temperature above 0")
+	c.Flags().StringVar(&opt.receiptFile, "receipt", "", "write the answer's signed receipt to this new file")
+	return c
+}
+
+// chatResult is what `chat --json` prints.
+type chatResult struct {
+	Model            string  `json:"model"`
+	Answer           string  `json:"answer"`
+	FinishReason     string  `json:"finish_reason"`
+	PromptTokens     int     `json:"prompt_tokens"`
+	CompletionTokens int     `json:"completion_tokens"`
+	FirstTokenMS     float64 `json:"first_token_ms"`
+	TokensPerSecond  float64 `json:"tokens_per_second"`
+	Receipt          string  `json:"receipt"`
+	issued           json.RawMessage
+}
+
+func chat(ctx context.Context, inv *cli.Invocation, opt chatOptions, question string, out, complaint io.Writer) error {
+	if opt.receiptFile != "" {
+		if err := cli.CheckNew(opt.receiptFile); err != nil {
+			return err // before an answer is made for nothing
+		}
+	}
+	agent := dial.Agent(inv.Agent)
+	if opt.model == "" {
+		var err error
+		if opt.model, err = firstModel(ctx, agent); err != nil {
+			return err
+		}
+	}
+	var messages []map[string]string
+	if opt.system != "" {
+		messages = append(messages, map[string]string{"role": "system", "content": opt.system})
+	}
+	messages = append(messages, map[string]string{"role": "user", "content": question})
+	began := time.Now()
+	header := http.Header{}
+	if opt.receiptFile != "" {
+		header.Set("Anchorhold-Receipt", "full")
+	}
+	resp, err := agent.DoWith(ctx, http.MethodPost, "/v1/chat/completions", map[string]any{
+		"model": opt.model, "messages": messages, "max_tokens": opt.maxTokens, "temperature": opt.temperature,
+		"seed": opt.seed, "stream": true, "stream_options": map[string]bool{"include_usage": true},
+	}, header)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	f, isFile := out.(*os.File)
+	onTerminal := isFile && term.IsTerminal(int(f.Fd()))
+	echo := out
+	switch {
+	case inv.AsJSON:
+		echo = io.Discard
+	case onTerminal:
+		echo = &cli.PrintableWriter{To: out} // a model's answer moves no cursor
+	}
+	result, err := readStream(resp.Body, echo, began)
+	if err != nil {
+		return err
+	}
+	result.Model = opt.model
+	if result.Receipt == "" {
+		result.Receipt = resp.Header.Get("X-Anchorhold-Receipt")
+	}
+	if opt.receiptFile != "" {
+		if err := saveReceipt(result.issued, opt.receiptFile); err != nil {
+			return err
+		}
+	}
+	if inv.AsJSON {
+		return inv.Print(out, result, nil)
+	}
+	if onTerminal {
+		fmt.Fprintln(out) // elsewhere the bytes are the receipt's, no more
+	}
+	fmt.Fprintf(complaint, "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n",
+		result.CompletionTokens, result.FirstTokenMS, result.TokensPerSecond, result.Receipt)
+	return nil
+}
+
+func firstModel(ctx context.Context, agent *dial.AgentClient) (string, error) {
+	var list struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	if err := agent.GetJSON(ctx, "/v1/models", &list); err != nil {
+		return "", err
+	}
+	if len(list.Data) == 0 {
+		return "", errors.New("the agent serves no model")
+	}
+	return list.Data[0].ID, nil
+}
+
+// streamChunk is one server-sent event of a streamed chat.
+type streamChunk struct {
+	Choices []struct {
+		Delta struct {
+			Content string `json:"content"`
+		} `json:"delta"`
+		FinishReason string `json:"finish_reason"`
+	} `json:"choices"`
+	Usage *struct {
+		PromptTokens     int `json:"prompt_tokens"`
+		CompletionTokens int `json:"completion_tokens"`
+	} `json:"usage"`
+	Receipt string          `json:"receipt"`
+	Issued  json.RawMessage `json:"issued_receipt"`
+	Error   *struct {
+		Message string `json:"message"`
+		Code    string `json:"code"`
+	} `json:"error"`
+}
+
+// readStream reads server-sent events to their end mark; a stream that ends
+// without it is an error, not a short answer. Times count from began.
+func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, error) {
+	var result chatResult
+	var first, last time.Time
+	lines := bufio.NewScanner(body)
+	lines.Buffer(make([]byte, 64<<10), 1<<20)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		if data == "[DONE]" {
+			if n := result.CompletionTokens; n > 1 && last.After(first) {
+				result.TokensPerSecond = float64(n-1) / last.Sub(first).Seconds()
+			}
+			result.FirstTokenMS = float64(first.Sub(began).Microseconds()) / 1000
+			return result, nil
+		}
+		var chunk streamChunk
+		if err := json.Unmarshal([]byte(data), &chunk); err != nil {
+			return result, fmt.Errorf("the agent's stream is damaged: %w", err)
+		}
+		if chunk.Error != nil {
+			return result, dial.Refused(chunk.Error.Message, chunk.Error.Code)
+		}
+		for _, choice := range chunk.Choices {
+			if text := choice.Delta.Content; text != "" {
+				last = time.Now()
+				if first.IsZero() {
+					first = last
+				}
+				result.Answer += text
+				if _, err := io.WriteString(echo, text); err != nil {
+					return result, err
+				}
+			}
+			if choice.FinishReason != "" {
+				result.FinishReason = choice.FinishReason
+			}
+		}
+		if chunk.Usage != nil {
+			result.PromptTokens, result.CompletionTokens = chunk.Usage.PromptTokens, chunk.Usage.CompletionTokens
+		}
+		if chunk.Receipt != "" {
+			result.Receipt, result.issued = chunk.Receipt, chunk.Issued
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return result, err
+	}
+	return result, errors.New("the agent ended the stream before its end mark: the answer is incomplete")
+}
+
+// saveReceipt writes a receipt as it came with the answer: the agent may have forgotten it
+// a moment later.
+func saveReceipt(receipt json.RawMessage, path string) error {
+	if len(receipt) == 0 {
+		return errors.New("the answer came without its receipt: the agent is older than this command")
+	}
+	return cli.WriteNew(path, append(receipt, '\n'), 0o600)
+}

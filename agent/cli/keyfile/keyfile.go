@@ -1,0 +1,151 @@
+// Package keyfile reads the secrets and identities that a command line names: passphrases,
+// credentials, model keys and public keys.
+//
+// Secrets are read from files or a terminal into locked memory, never from the command line
+// itself; the caller wipes them.
+package keyfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/spf13/cobra"
+)
+
+// MinPassphrase is the fewest characters of a new passphrase. Whoever takes the file
+// guesses offline, so it is what NIST SP 800-63B-4, 3.1.1.2, asks of a password alone.
+const MinPassphrase = 15
+
+// Unlock say what protects a key file at rest.
+type Unlock struct{ passphraseFile, credentialFile string }
+
+// Add adds the flags.
+func (u *Unlock) Add(c *cobra.Command) {
+	c.Flags().StringVar(&u.passphraseFile, "passphrase-file", "", "file with the passphrase that protects the key at rest, of 15 characters or more for a new key (asked for at a terminal without)")
+	c.Flags().StringVar(&u.credentialFile, "credential-file", "", "file with 32 random bytes or more that protect the key at rest, as systemd-creds would hand out")
+}
+
+// Open reads the secret that the flags name, or asks for a passphrase.
+func (u *Unlock) Open(c *cobra.Command) (identity.Unlock, error) {
+	switch {
+	case u.passphraseFile != "" && u.credentialFile != "":
+		return identity.Unlock{}, cli.Usage(errors.New("give --passphrase-file or --credential-file, not both"))
+	case u.credentialFile != "":
+		secret, err := ReadSecret(u.credentialFile, false)
+		if n := secret.Len(); err == nil && n < identity.MinCredentialBytes {
+			secret.Wipe()
+			return identity.Unlock{}, fmt.Errorf("%s holds %d bytes; a credential has %d random bytes or more (anchorhold keygen credential makes one)", u.credentialFile, n, identity.MinCredentialBytes)
+		}
+		return identity.Unlock{Credential: secret}, err
+	case u.passphraseFile != "":
+		secret, err := ReadSecret(u.passphraseFile, true)
+		return identity.Unlock{Passphrase: secret}, err
+	}
+	secret, err := askPassphrase(c.Context(), c.ErrOrStderr())
+	return identity.Unlock{Passphrase: secret}, err
+}
+
+// Choose is open for a secret that will protect a new key: a passphrase that is soon
+// guessed is refused. What protects an existing key is not judged.
+func (u *Unlock) Choose(c *cobra.Command) (identity.Unlock, error) {
+	secret, err := u.Open(c)
+	if err != nil || secret.Passphrase == nil {
+		return secret, err
+	}
+	if n := utf8.RuneCount(secret.Passphrase.Bytes()); n < MinPassphrase {
+		Wipe(secret)
+		return identity.Unlock{}, cli.Usage(fmt.Errorf("the passphrase is soon guessed: it has %d of at least %d characters; take five random words, or --credential-file", n, MinPassphrase))
+	}
+	return secret, nil
+}
+
+// RootUnlock says what protects a root key apart from the broker's keys.
+type RootUnlock struct {
+	files Unlock
+	ask   bool
+}
+
+// Add adds the flags.
+func (r *RootUnlock) Add(c *cobra.Command) {
+	c.Flags().StringVar(&r.files.passphraseFile, "root-passphrase-file", "", "file with a passphrase of the root key's own")
+	c.Flags().StringVar(&r.files.credentialFile, "root-credential-file", "", "file with a credential of the root key's own")
+	c.Flags().BoolVar(&r.ask, "root-passphrase", false, "ask at the terminal for a passphrase of the root key's own")
+}
+
+// Choose is what protects the root key; apart says whether that is not the broker's.
+func (r *RootUnlock) Choose(c *cobra.Command, broker identity.Unlock) (u identity.Unlock, apart bool, err error) {
+	named := r.files != Unlock{}
+	switch {
+	case named && r.ask:
+		return u, false, cli.Usage(errors.New("give --root-passphrase or a file, not both"))
+	case !named && !r.ask:
+		return broker, false, nil
+	case r.ask:
+		fmt.Fprint(c.ErrOrStderr(), "Root key. ")
+	}
+	if u, err = r.files.Choose(c); err != nil {
+		return u, false, fmt.Errorf("the root key's own protection: %w", err)
+	}
+	if opens := secretOf(u); opens.Equal(secretOf(broker)) {
+		Wipe(u)
+		return identity.Unlock{}, false, cli.Usage(errors.New("the root key's own passphrase or credential is the broker's: whoever has that opens both"))
+	}
+	return u, true, nil
+}
+
+// secretOf is the one secret of the two.
+func secretOf(u identity.Unlock) *keybuf.Buffer {
+	if u.Passphrase != nil {
+		return u.Passphrase
+	}
+	return u.Credential
+}
+
+// ReadModelKey reads a model key, and says which file is none.
+func ReadModelKey(path string) (*keybuf.Buffer, error) {
+	key, err := ReadSecret(path, false)
+	if err != nil {
+		return nil, err
+	}
+	if n := key.Len(); n != chunkseal.KeySize {
+		key.Wipe()
+		return nil, fmt.Errorf("%s holds %d bytes and is no model key: a model key has %d (anchorhold keygen model makes one)", path, n, chunkseal.KeySize)
+	}
+	return key, nil
+}
+
+// ReadSecret reads a small secret into locked memory; of text, without the
+// line's end.
+func ReadSecret(path string, text bool) (*keybuf.Buffer, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	defer keybuf.Wipe(data)
+	if text {
+		data = []byte(strings.TrimRight(string(data), "\r\n"))
+	}
+	if len(data) == 0 {
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return keybuf.Take(data)
+}
+
+// Wipe wipes whichever secret is there.
+func Wipe(u identity.Unlock) {
+	u.Passphrase.Wipe()
+	u.Credential.Wipe()
+}

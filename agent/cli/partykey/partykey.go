@@ -1,0 +1,42 @@
+// Package partykey collects the messages that the parties of a key left at an aggregator, and
+// computes their public key. Whoever relies on the key verifies it again.
+package partykey
+
+import (
+	"context"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/he/ckks"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/uplink"
+)
+
+// Collect collects what the parties of a key left at an aggregator, and computes the
+// key from it. The broker and every agent verify it again.
+func Collect(ctx context.Context, socket string, roots []identity.Public, id federation.ID) (*federation.PartyKey, error) {
+	board := uplink.NewLocal(socket, roots)
+	floor := protocol.Live(protocol.AtLeast(1), protocol.TimeOf(time.Now()))
+	setup, signed, err := board.Setup(ctx, protocol.AnyBroker(), floor, id)
+	if err != nil {
+		return nil, err
+	}
+	digest := federation.DigestOf(signed)
+	key := &federation.PartyKey{Setup: signed}
+	var shares [][]byte
+	for i := range setup.Agents {
+		public, _, err := board.PartyMessage(ctx, floor, setup, digest, federation.PartyPublic, i+1, 0)
+		if err != nil {
+			return nil, err
+		}
+		_, ready, err := board.PartyMessage(ctx, floor, setup, digest, federation.PartyReady, i+1, 0)
+		if err != nil {
+			return nil, err
+		}
+		shares, key.Ready = append(shares, public.Payload), append(key.Ready, ready)
+	}
+	access := ckks.Access{Params: ckks.Threshold(), Round: setup.Round, Parties: len(setup.Agents), Threshold: int(setup.Threshold), Flood: ckks.Flood}
+	key.PublicKey, err = ckks.CombineKeys(access, ckks.CommonSeed(setup.Round), shares)
+	return key, err
+}

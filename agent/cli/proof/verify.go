@@ -1,0 +1,154 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/expect"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/spf13/cobra"
+)
+
+// ParsePLONK reads a verifying key of PLONK.
+func ParsePLONK(raw []byte) (keyset.Verifier, error) { return plonkverify.ParseKey(raw) }
+
+func newProofVerify(inv *cli.Invocation) *cobra.Command {
+	var roots []string
+	var keys string
+	var development bool
+	var timeout time.Duration
+	var expect expect.Expectation
+	c := &cobra.Command{
+		Use: "verify FILE... --keys DIR --root ROOT", Short: "Verify proofs with their receipts, without any agent or model",
+		Long: `Verifies that each file says: this output, from this version of this model, in this
+attested guest, at this time. The chain of the receipt is checked with the broker's root
+identity, the proof with a verifying key of the directory. What else is expected of the
+guest is said with --measurement, --image, --policy, --tenant, --model-id and --min-epoch;
+what was not asked is printed. Exit status 3 if any of them does not hold, or if the guest
+was a software TEE, unless --accept-software-tee says that this is known. The stand-alone anchorhold-verify checks proofs alone.`,
+		Example: "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := cli.Need(c, "root", "keys"); err != nil {
+				return err
+			}
+			publics, err := keyfile.Publics(roots)
+			if err != nil {
+				return err
+			}
+			sets, err := keyset.Load(keys)
+			if err != nil {
+				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+			}
+			ring, err := keyset.NewRing(sets, development, timeout, ParsePLONK)
+			if err != nil {
+				return fmt.Errorf("%w: %w (--allow-development takes it)", cli.ErrRefused, err)
+			}
+			expected, err := expect.Parse()
+			if err != nil {
+				return err
+			}
+			var views []verified
+			bad := 0
+			for _, file := range args {
+				raw, err := cli.ReadFile(file)
+				if err != nil {
+					return err
+				}
+				v := verifyBundle(c.Context(), file, raw, publics, ring, expected, &expect)
+				if v.Error != "" {
+					bad++
+				}
+				views = append(views, v)
+			}
+			if err := inv.Print(c.OutOrStdout(), views, func(w io.Writer) { printVerified(w, views) }); err != nil {
+				return err
+			}
+			if bad > 0 {
+				return fmt.Errorf("%w: %d of %d proofs do not hold", cli.ErrRefused, bad, len(args))
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&roots, "root", nil, "the broker's root identity (ahpub1... or a file; repeat for several)")
+	f.StringVar(&keys, "keys", "", "directory with verifying keys and their records")
+	f.BoolVar(&development, "allow-development", false, "take keys whose maker could forge proofs")
+	expect.Flags(c)
+	f.DurationVar(&timeout, "timeout", 10*time.Second, "bound of one verification")
+	return c
+}
+
+// verified is what became of one file: a view of it, or why it does not hold. A proof
+// whose receipt is of version 1 or of a software TEE has both.
+type verified struct {
+	File   string           `json:"file"`
+	View   *proofaudit.View `json:"verified,omitempty"`
+	Former *proofaudit.View `json:"authority_not_recorded,omitempty"`
+	// Software is the view of a proof that holds, of a guest for which no hardware vouches.
+	Software *proofaudit.View `json:"software_tee_not_accepted,omitempty"`
+	Reason   evidence.Reason  `json:"reason,omitempty"`
+	Error    string           `json:"error,omitempty"`
+}
+
+func verifyBundle(ctx context.Context, file string, raw []byte, roots []identity.Public, keys proofaudit.Keys, expected receipt.Expect, expect *expect.Expectation) verified {
+	v := verified{File: file}
+	b, err := proofaudit.Parse(raw)
+	if err == nil {
+		var view proofaudit.View
+		view, err = b.Verify(ctx, roots, keys, expected)
+		switch {
+		case err == nil:
+			if err = expect.Vouched(view.Guest.SoftwareTEE); err == nil {
+				v.View = &view
+			} else {
+				v.Software = &view
+			}
+		case view.Receipt != "":
+			v.Former = &view
+		}
+	}
+	if err != nil {
+		v.Error = err.Error()
+		v.Reason, _ = evidence.ReasonOf(err)
+	}
+	return v
+}
+
+func printVerified(w io.Writer, list []verified) {
+	for _, v := range list {
+		a := v.View
+		switch {
+		case v.View != nil:
+			fmt.Fprintf(w, "%s: verified\n", v.File)
+		case v.Former != nil:
+			fmt.Fprintf(w, "%s: REFUSED: authority not recorded: the receipt is of version 1\n", v.File)
+			a = v.Former
+		case v.Software != nil:
+			fmt.Fprintf(w, "%s: REFUSED: software TEE: proof and signatures hold, but no hardware vouches for the guest\n", v.File)
+			a = v.Software
+		default:
+			fmt.Fprintf(w, "%s: REFUSED: %s\n", v.File, v.Error)
+			continue
+		}
+		fmt.Fprintf(w, "  output       %v\n  model        %s version %d, id %s\n", a.Outputs, a.Model, a.ModelVersion, a.ModelID)
+		expect.PrintGuest(w, a.Guest.Guest, a.AuthorityRecorded)
+		fmt.Fprintf(w, "  time         %s\n  proof        %s, %d bytes, key %s\n", a.Time.Format(time.RFC3339), a.Proof.System, a.Proof.Bytes, a.Proof.Key)
+		expect.PrintUnchecked(w, a.NotChecked)
+		if a.Guest.SoftwareTEE {
+			fmt.Fprintln(w, "  WARNING      the guest is a software TEE, which proves nothing about where it ran")
+		}
+		if a.Proof.Development {
+			fmt.Fprintln(w, "  WARNING      the keys were set up for development: their maker could forge proofs")
+		}
+	}
+}

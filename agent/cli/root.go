@@ -1,0 +1,213 @@
+// Package cli holds everything that the commands of anchorhold have in common: exit statuses
+// and error objects, output as text or JSON, the rules about flags and arguments, and new
+// files.
+//
+// A command is a package below this one. It never ends the process: its error says, through
+// [StatusOf] and [Failure], with which status and reason the program ends. Text that came from
+// elsewhere is shown by [Printable], so that a terminal obeys no name.
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Invocation holds the flags that every command shares.
+type Invocation struct {
+	AsJSON bool
+	// patience is how long the broker may say nothing.
+	Patience time.Duration
+	Agent    string
+	Broker   string
+}
+
+// Program is a command line: its version and its commands.
+type Program struct {
+	Version string
+	// Commands makes the commands, which share the flags of the invocation.
+	Commands func(*Invocation) []*cobra.Command
+}
+
+// Root is the tree of commands.
+func (p Program) Root() *cobra.Command {
+	inv := &Invocation{}
+	root := &cobra.Command{
+		Use:   "anchorhold",
+		Short: "Seal models, operate a key broker, talk to an attested guest",
+		Long: `anchorhold works with Anchorhold's three parts.
+
+  publisher       keygen publisher, keygen model, seal, inspect
+  broker operator keygen broker, policy, secret, leases, epoch, audit, status
+  client          chat, evidence, receipt, proof, status
+  federation      fed, jobs, params
+  admin           doctor, version
+
+Every command takes --json for scripts; one that fails without an answer prints
+{"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
+2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
+(audit verify).`,
+		Version:       p.Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          knownCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.PersistentFlags().BoolVar(&inv.AsJSON, "json", false, "print JSON")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return Usage(fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath()))
+	})
+	root.AddCommand(append(p.Commands(inv), newVersion(inv, p.Version))...)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	complainOfArguments(root)
+	return root
+}
+
+// newVersion prints what the flag --version prints, as agent and broker do.
+func newVersion(inv *Invocation, version string) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
+		Example: "  anchorhold version\n  anchorhold version --json | jq -r .version",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return inv.Print(c.OutOrStdout(), map[string]string{"version": version}, func(w io.Writer) {
+				fmt.Fprintln(w, c.Root().Name(), "version", version)
+			})
+		},
+	}
+}
+
+// complainOfArguments makes wrong arguments of a command and of all below it errors of the
+// command line, whoever's check finds them.
+func complainOfArguments(c *cobra.Command) {
+	check := c.Args
+	if c.Name() == "help" {
+		check = func(c *cobra.Command, args []string) error {
+			if found, rest, err := c.Root().Find(args); err != nil || len(rest) > 0 {
+				return errors.Join(err, knownCommand(found, rest))
+			}
+			return nil
+		}
+	}
+	if !c.Runnable() {
+		check = knownCommand // cobra checks only what runs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	if check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			err := errors.Join(emptyFlags(c), check(c, args))
+			if _, done := errors.AsType[usageError](err); err == nil || done {
+				return err
+			}
+			return Usage(fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath()))
+		}
+	}
+	for _, child := range c.Commands() {
+		complainOfArguments(child)
+	}
+}
+
+// emptyFlags refuses a flag that is given without a value, as a script does whose variable is
+// not set: --dir "" would verify the broker's own log in place of a copy, --root "" no root. Nor
+// is NaN a number: it passes every comparison.
+func emptyFlags(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if kind, value := f.Value.Type(), f.Value.String(); kind == "string" && value == "" || kind == "stringSlice" && value == "[]" {
+			err = errors.Join(err, fmt.Errorf("--%s has no value: %s; give one, or leave the flag out", f.Name, f.Usage))
+		}
+		if d, parsed := time.ParseDuration(f.Value.String()); f.Name == "timeout" && (parsed != nil || d <= 0) {
+			err = errors.Join(err, fmt.Errorf("--timeout %s leaves no time: %s", f.Value, f.Usage))
+		}
+		if v, parsed := strconv.ParseFloat(f.Value.String(), 64); f.Value.Type() == "float64" && (parsed != nil || math.IsNaN(v) || math.IsInf(v, 0)) {
+			err = errors.Join(err, fmt.Errorf("--%s %s is no finite number: %s", f.Name, f.Value, f.Usage))
+		}
+	})
+	return err
+}
+
+// knownCommand refuses a word that is none of a command's own.
+func knownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = max(c.SuggestionsMinimumDistance, 2)
+	hint := ""
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)
+}
+
+// Print writes a value as JSON with --json, else as the text given. What could not be written,
+// as on a full disk, fails the command: a checkpoint that was not kept is none.
+func (inv *Invocation) Print(w io.Writer, value any, text func(io.Writer)) error {
+	if !inv.AsJSON {
+		p := &PrintableWriter{To: w}
+		text(p)
+		return p.err
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(value)
+}
+
+// Exactly is cobra.ExactArgs with an error that counts as a wrong command line.
+func Exactly(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return Usage(fmt.Errorf("%s needs %s\nSee '%s --help'", c.CommandPath(), what, c.CommandPath()))
+		}
+		return nil
+	}
+}
+
+// Need refuses a command line on which one of these flags is missing or has no value.
+func Need(c *cobra.Command, flags ...string) error {
+	var missing []string
+	for _, name := range flags {
+		if slices.Contains([]string{"", "0", "[]"}, c.Flags().Lookup(name).Value.String()) {
+			missing = append(missing, "--"+name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	last := c.Flags().Lookup(strings.TrimPrefix(missing[len(missing)-1], "--"))
+	text := strings.Join(missing, ", ") + " are needed"
+	switch {
+	case len(missing) == 1 && last.Changed:
+		text = fmt.Sprintf("--%s cannot be %q: %s", last.Name, last.Value, last.Usage)
+	case len(missing) == 1:
+		text = fmt.Sprintf("--%s is needed: %s", last.Name, last.Usage)
+	}
+	return Usage(fmt.Errorf("%s\nSee '%s --help'", text, c.CommandPath()))
+}
+
+// Subcommands makes a command that only groups others.
+func Subcommands(use, short, long string, children ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: knownCommand, RunE: func(c *cobra.Command, _ []string) error {
+		return Usage(fmt.Errorf("%s needs a command; see '%s --help'", c.CommandPath(), c.CommandPath()))
+	}}
+	c.AddCommand(children...)
+	return c
+}
+
+// Given are those of the flags that the command line has.
+func Given(c *cobra.Command, names ...string) []string {
+	var list []string
+	for _, name := range names {
+		if c.Flags().Lookup(name).Changed {
+			list = append(list, "--"+name)
+		}
+	}
+	return list
+}

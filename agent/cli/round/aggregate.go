@@ -1,0 +1,97 @@
+package round
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/spf13/cobra"
+)
+
+// aggregated is the sum of one cohort over all shards.
+type aggregated struct {
+	Round         federation.ID     `json:"round"`
+	Count         int               `json:"count"`
+	Sum           federation.Digest `json:"sum"`
+	Cohort        federation.Digest `json:"cohort"`
+	Blocks        int               `json:"blocks"`
+	contributions [][]byte
+	members       []federation.Digest
+}
+
+// complete returns the contributions that every shard has whole.
+func complete(ctx context.Context, sockets []string, id federation.ID) ([][]byte, error) {
+	count := map[federation.Digest]int{}
+	var first [][]byte
+	for i, socket := range sockets {
+		list, err := dial.Aggregator(socket).Contributions(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("%w: aggregator %s: %w", cli.ErrRefused, socket, err)
+		}
+		if i == 0 {
+			first = list
+		}
+		for _, signed := range list {
+			count[federation.DigestOf(signed)]++
+		}
+	}
+	return slices.DeleteFunc(first, func(signed []byte) bool { return count[federation.DigestOf(signed)] != len(sockets) }), nil
+}
+
+// aggregate has every shard add the same cohort.
+func aggregate(ctx context.Context, sockets []string, id federation.ID, signed [][]byte) (aggregated, error) {
+	a := aggregated{Round: id, Count: len(signed), contributions: signed}
+	for _, s := range signed {
+		a.members = append(a.members, federation.DigestOf(s))
+	}
+	a.Cohort = federation.CohortDigest(a.members)
+	var hashes []federation.Digest
+	for _, socket := range sockets {
+		sum, err := dial.Aggregator(socket).MakeSum(ctx, id, a.members)
+		if err != nil {
+			return a, fmt.Errorf("%w: aggregator %s: %w", cli.ErrRefused, socket, err)
+		}
+		if sum.First != uint64(len(hashes)) {
+			return a, fmt.Errorf("aggregator %s holds another part than its place in the list: name the shards in their order", socket)
+		}
+		hashes = append(hashes, sum.Hashes...)
+	}
+	a.Blocks, a.Sum = len(hashes), federation.UploadDigest(id, hashes)
+	return a, nil
+}
+
+// NewAggregate is the command "fed aggregate".
+func NewAggregate(inv *cli.Invocation) *cobra.Command {
+	var sockets []string
+	c := &cobra.Command{
+		Use: "aggregate ROUND --aggregator SOCKET", Short: "Have the aggregators add what is complete; closes nothing",
+		Example: "  anchorhold fed aggregate 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock", Args: cli.Exactly(1, "one round"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := dial.Round(args[0])
+			if err != nil {
+				return err
+			}
+			signed, err := complete(c.Context(), sockets, id)
+			if err != nil {
+				return err
+			}
+			a, err := aggregate(c.Context(), sockets, id, signed)
+			if err != nil {
+				return err
+			}
+			return inv.Print(c.OutOrStdout(), a, func(w io.Writer) {
+				fmt.Fprintf(w, "%d contributions added, %d blocks, sum %s\n", a.Count, a.Blocks, a.Sum)
+			})
+		},
+	}
+	aggregatorFlag(c, &sockets)
+	return c
+}
+
+func aggregatorFlag(c *cobra.Command, sockets *[]string) {
+	c.Flags().StringSliceVar(sockets, "aggregator", []string{"/run/anchorhold-aggregator/admin.sock"}, "admin socket of an aggregator (repeat for shards, in their order)")
+}

@@ -1,0 +1,158 @@
+package round
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/spf13/cobra"
+)
+
+// closed is what closing a round came to.
+type closed struct {
+	aggregated
+	Refused []rounds.Admission `json:"refused,omitempty"`
+}
+
+func newRoundClose(inv *cli.Invocation) *cobra.Command {
+	var sockets []string
+	c := &cobra.Command{
+		Use: "close ROUND --aggregator SOCKET", Short: "Admit what is complete, add it, and close the round over it for ever",
+		Long: `Hands the complete contributions to the broker, which verifies each; has the
+aggregators add those that it admits; has the broker close the round over that
+cohort and sum; and hands the broker's ticket to the aggregators. From then on
+the sum can be decrypted, once, and the round takes nothing more. Run again after
+an interruption, it goes on where it stopped.`,
+		Example: "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock", Args: cli.Exactly(1, "one round"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := dial.Round(args[0])
+			if err != nil {
+				return err
+			}
+			result, err := closeRound(c.Context(), dial.Broker(inv, c), sockets, id)
+			if err != nil {
+				return dial.Explain(err, inv.Broker)
+			}
+			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
+				fmt.Fprintf(w, "round %s is closed over %d contributions, sum %s\n", id, result.Count, result.Sum)
+				for _, r := range result.Refused {
+					fmt.Fprintf(w, "  refused %s: %s\n", r.Contribution, r.Detail)
+				}
+			})
+		},
+	}
+	aggregatorFlag(c, &sockets)
+	return c
+}
+
+// admitBatch bounds one request to the broker.
+const admitBatch = 128
+
+func closeRound(ctx context.Context, broker *operator.Client, sockets []string, id federation.ID) (closed, error) {
+	st, err := broker.Round(ctx, id)
+	if err != nil {
+		return closed{}, err
+	}
+	if st.State != rounds.Open { // an earlier run was interrupted after the broker closed
+		return closed{aggregated: aggregated{Round: id, Count: len(st.Members)}}, handTicket(ctx, sockets, id, st.Ticket)
+	}
+	blocks, err := st.Round.Blocks()
+	if err != nil {
+		return closed{}, err
+	}
+	signed, err := complete(ctx, sockets, id)
+	if err != nil {
+		return closed{}, err
+	}
+	var result closed
+	admitted := map[federation.Digest]bool{}
+	for batch := range slices.Chunk(signed, admitBatch) {
+		list, err := broker.AdmitContributions(ctx, id, batch)
+		if err != nil {
+			return closed{}, err
+		}
+		for _, a := range list {
+			if admitted[a.Contribution] = a.Reason == ""; a.Reason != "" {
+				result.Refused = append(result.Refused, a)
+			}
+		}
+	}
+	signed = slices.DeleteFunc(signed, func(s []byte) bool { return !admitted[federation.DigestOf(s)] })
+	if result.aggregated, err = aggregate(ctx, sockets, id, signed); err != nil {
+		return result, err
+	}
+	if err := wholeSum(result.aggregated, blocks); err != nil { // nothing was charged yet
+		return result, err
+	}
+	ticket, err := broker.CloseRound(ctx, id, rounds.Closing{Cohort: result.members, Sum: result.Sum})
+	if err != nil {
+		return result, err
+	}
+	return result, handTicket(ctx, sockets, id, ticket)
+}
+
+// reasonSum is the agent's word for a sum that is not the ticket's.
+const reasonSum evidence.Reason = "sum-mismatch"
+
+// wholeSum refuses to close over a sum that no agent would decrypt: it has the blocks of the
+// round's vector, and nobody's contribution twice.
+func wholeSum(a aggregated, blocks uint64) error {
+	if uint64(a.Blocks) != blocks {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, evidence.Refuse(reasonSum, "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others", a.Blocks, blocks))
+	}
+	seen := map[federation.Digest]bool{}
+	for _, d := range a.members {
+		if seen[d] {
+			return fmt.Errorf("%w: %w", cli.ErrRefused, evidence.Refuse(reasonSum, "an aggregator lists contribution %s twice", d))
+		}
+		seen[d] = true
+	}
+	return nil
+}
+
+func handTicket(ctx context.Context, sockets []string, id federation.ID, ticket []byte) error {
+	for _, socket := range sockets {
+		if err := dial.Aggregator(socket).SetTicket(ctx, id, ticket); err != nil {
+			return fmt.Errorf("%w: aggregator %s: %w", cli.ErrRefused, socket, err)
+		}
+	}
+	return nil
+}
+
+func newRoundFinish(inv *cli.Invocation) *cobra.Command {
+	var sockets []string
+	c := &cobra.Command{
+		Use: "finish ROUND --aggregator SOCKET", Short: "Hand the published result to the broker, which destroys the round's key",
+		Example: "  anchorhold fed round finish 5f2c...", Args: cli.Exactly(1, "one round"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := dial.Round(args[0])
+			if err != nil {
+				return err
+			}
+			if len(sockets) == 0 {
+				return cli.Usage(errors.New("--aggregator is needed"))
+			}
+			signed, err := dial.Aggregator(sockets[0]).SignedResult(c.Context(), id)
+			if err != nil {
+				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+			}
+			result, err := dial.Broker(inv, c).FinishRound(c.Context(), id, signed)
+			if err != nil {
+				return dial.Explain(err, inv.Broker)
+			}
+			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
+				fmt.Fprintf(w, "round %s is published: values %s, noise %.1f steps; its key is destroyed\n", id, result.Values, result.Sigma)
+			})
+		},
+	}
+	aggregatorFlag(c, &sockets)
+	return c
+}

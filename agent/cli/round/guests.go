@@ -1,0 +1,89 @@
+package round
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/spf13/cobra"
+)
+
+// everyone is the word for an audience of whoever has the role.
+const everyone = "everyone"
+
+// guestFlags name the guests that may do something in a round.
+type guestFlags struct {
+	flag, verb                string // "contributor", "contribute"
+	all                       string
+	tenants, images, policies []string
+}
+
+// add defines the flags.
+func (g *guestFlags) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringSliceVar(&g.tenants, g.flag+"-tenant", nil, "tenants whose guests may "+g.verb+", where the broker's policy checks tenants")
+	f.StringSliceVar(&g.images, g.flag+"-image", nil, "images whose guests may "+g.verb+" (digests as in a lease, sha256:...)")
+	f.StringSliceVar(&g.policies, g.flag+"-policy", nil, "policies by which guests may "+g.verb+" (digests as in anchorhold policy list)")
+	f.StringVar(&g.all, g.flag+"s", "", `write "everyone" to let any guest `+g.verb+" that a policy gives the role")
+}
+
+func (g *guestFlags) named() bool {
+	return g.all != "" || len(g.tenants) > 0 || len(g.images) > 0 || len(g.policies) > 0
+}
+
+// audience reads the flags. Nobody named is an error that says what to write.
+func (g *guestFlags) audience() (a protocol.Audience, err error) {
+	if !g.named() {
+		return a, cli.Usage(fmt.Errorf("say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each that is given), or --%ss %s", g.verb, g.flag, g.flag, g.flag, g.flag, everyone))
+	}
+	a.Tenants, a.Everyone = g.tenants, g.all == everyone
+	for _, text := range g.images {
+		var d evidence.ImageDigest
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			return a, cli.Usage(fmt.Errorf("--%s-image %s: %w", g.flag, text, err))
+		}
+		a.Images = append(a.Images, d)
+	}
+	for _, text := range g.policies {
+		var d protocol.PolicyDigest
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			return a, cli.Usage(fmt.Errorf("--%s-policy %s: %w", g.flag, text, err))
+		}
+		a.Policies = append(a.Policies, d)
+	}
+	if g.all != "" && g.all != everyone {
+		return a, cli.Usage(fmt.Errorf("--%ss takes one word: %s", g.flag, everyone))
+	}
+	a.Sort()
+	if err := a.Check(); err != nil {
+		return a, cli.Usage(fmt.Errorf("who may %s: %w", g.verb, err))
+	}
+	return a, nil
+}
+
+// roundGuests are the flags of fed round open.
+type roundGuests struct{ contributors, decryptors guestFlags }
+
+func newRoundGuests(c *cobra.Command) *roundGuests {
+	g := &roundGuests{guestFlags{flag: "contributor", verb: "contribute"}, guestFlags{flag: "decryptor", verb: "decrypt"}}
+	g.contributors.add(c)
+	g.decryptors.add(c)
+	return g
+}
+
+// read returns who may do what. Where parties hold the key, it is they who decrypt.
+func (g *roundGuests) read(parties bool) (contributors, decryptors protocol.Audience, err error) {
+	if contributors, err = g.contributors.audience(); err != nil {
+		return contributors, decryptors, err
+	}
+	if parties {
+		if g.decryptors.named() {
+			return contributors, decryptors, cli.Usage(errors.New("with --key, the agents that set up the key decrypt: leave out who may decrypt"))
+		}
+		return contributors, decryptors, nil
+	}
+	decryptors, err = g.decryptors.audience()
+	return contributors, decryptors, err
+}

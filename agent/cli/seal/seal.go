@@ -1,0 +1,160 @@
+// Package seal is the commands of a publisher: seal a model, look into a sealed one.
+package seal
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/convert"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/runtime/sealer"
+	"github.com/anchorhold/anchorhold/runtime/servable"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// printModelID shows an id, and what it is needed for.
+func printModelID(w io.Writer, id statement.Digest) {
+	fmt.Fprintf(w, "  model id  %s\n            the broker must know it beside the key: anchorhold secret put NAME --file KEY --model-id ID\n", id)
+}
+
+// New is the command "seal".
+func New(inv *cli.Invocation) *cobra.Command {
+	var unlock keyfile.Unlock
+	var keyFile, publisher string
+	var quantizer convert.Options
+	var check bool
+	opt := sealer.Options{}
+	c := &cobra.Command{
+		Use:   "seal MODEL --out MODEL.ahm",
+		Short: "Seal a model: a GGUF language model, or an ONNX classifier, which becomes INT8",
+		Long: `Seals a GGUF file under a model key and signs it as its publisher. Weights,
+tokenizer and chat template are all encrypted; 'anchorhold inspect' shows what
+stays public. The result appears under its name only when it is complete.
+
+An ONNX file, whose name ends in .onnx, becomes an INT8 classifier whose answers can be
+proven: scikit-learn's LogisticRegression, RidgeClassifier, LinearSVC and MLPClassifier
+(ReLU), alone or behind scalers, and PyTorch's dense and small convolutional networks with
+ReLU. docs/classifiers.md lists what exporters write, what is accepted, and why the rest is
+refused. Values outside the ranges of --calibration are clipped: seal says how many, warns
+from 1 %, and refuses more than 10 % of them for --test.
+
+A model is sealed only if agents compute it exactly as its file means it: each tensor,
+key that changes the result, tokenizer, template and type is honoured, or refused by
+name (model-unsupported). --check says so without a key, and writes nothing;
+docs/models.md has what is made of every key. Agents look again when they open it.
+
+Exit status:
+  0  sealed; with --check: it can be served
+  1  a file could not be read or written
+  2  wrong command line
+  3  refused: it cannot be served as it is, and each reason is named`,
+		Example: `  anchorhold seal --check model.gguf
+  anchorhold seal --check digits.onnx --json
+  anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
+  anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`,
+		Args: cli.Exactly(1, "one GGUF or ONNX file"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if check {
+				return checkFile(c, inv, args[0])
+			}
+			if err := cli.Need(c, "out", "key", "publisher", "name", "model-version"); err != nil {
+				return err
+			}
+			opt.In = args[0]
+			if err := quantizer.Check(c, opt.In); err != nil {
+				return err
+			}
+			key, err := keyfile.ReadModelKey(keyFile)
+			if err != nil {
+				return err
+			}
+			defer key.Wipe()
+			u, err := unlock.Open(c)
+			if err != nil {
+				return err
+			}
+			defer keyfile.Wipe(u)
+			// Guests get the model key; with it they would open the publisher's.
+			if u.Credential != nil && key.Equal(u.Credential) {
+				return cli.Usage(errors.New("--key is the credential that protects the publisher's key: every guest that serves the model would have it; make a model key (anchorhold keygen model)"))
+			}
+			signer, err := identity.ReadKeyFile(publisher, u)
+			if err != nil {
+				return err
+			}
+			defer signer.Wipe()
+			opt.Key = key
+			opt.Sign = func(root []byte) ([]byte, []byte, error) {
+				sig, err := signer.Sign(chunkseal.SignContext, root)
+				return signer.Public().Bytes(), sig, err
+			}
+			opt.Progress = progress(c.ErrOrStderr(), "sealed")
+			var s sealer.Summary
+			var id statement.Digest
+			var quantized *convert.Classifier
+			if convert.IsONNX(opt.In) {
+				s, id, quantized, err = quantizer.Seal(c.Context(), opt)
+			} else {
+				s, err = sealer.Seal(c.Context(), opt)
+				id = s.Root
+			}
+			if _, ok := errors.AsType[*servable.Error](err); ok {
+				return cli.Named(servable.Reason, fmt.Errorf("%w: %w", cli.ErrRefused, err))
+			}
+			if err != nil {
+				return err
+			}
+			result := map[string]any{"file": opt.Out, "model_id": id, "root": hex.EncodeToString(s.Root[:]), "file_id": hex.EncodeToString(s.FileID[:]),
+				"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds()}
+			quantized.Json(result)
+			quantized.Warn(c.ErrOrStderr())
+			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
+				fmt.Fprintf(w, "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n",
+					opt.Out, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
+				convert.Print(w, quantized)
+				printModelID(w, id)
+			})
+		},
+	}
+	c.Flags().BoolVar(&check, "check", false, "say whether agents can serve the model, and name what stands against it; seal nothing")
+	c.Flags().StringVar(&opt.Out, "out", "", "sealed file, a new one")
+	c.Flags().StringVar(&keyFile, "key", "", "file with the model key (keygen model)")
+	c.Flags().StringVar(&publisher, "publisher", "", "the publisher's key file (keygen publisher)")
+	c.Flags().StringVar(&opt.Name, "name", "", "name of the model")
+	c.Flags().Uint64Var(&opt.Version, "model-version", 0, "version of the model, from 1; grows with each release")
+	c.Flags().StringSliceVar(&opt.ParameterSets, "parameter-set", nil, "name of a parameter set to record in the manifest (repeat for several)")
+	quantizer.Add(c)
+	unlock.Add(c)
+	return c
+}
+
+// progress shows a percentage on a terminal, and a line each 10 % elsewhere.
+func progress(w io.Writer, what string) func(done, total int64) {
+	terminal := term.IsTerminal(int(os.Stderr.Fd()))
+	began, last := time.Now(), int64(-1)
+	return func(done, total int64) {
+		percent := int64(100)
+		if total > 0 {
+			percent = done * 100 / total
+		}
+		switch {
+		case terminal && percent != last:
+			fmt.Fprintf(w, "\r%3d %% %s, %.0f MB/s ", percent, what, float64(done)/1e6/max(time.Since(began).Seconds(), 0.001))
+			if done == total {
+				fmt.Fprintln(w)
+			}
+		case !terminal && percent/10 != last/10 && time.Since(began) > 2*time.Second:
+			fmt.Fprintf(w, "%3d %% %s\n", percent, what)
+		}
+		last = percent
+	}
+}

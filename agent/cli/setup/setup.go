@@ -1,0 +1,97 @@
+// Package setup is the commands that make keys for proofs: for development, from public powers
+// of tau, or with several parties.
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/spf13/cobra"
+)
+
+// New is the command "proof setup".
+func New(inv *cli.Invocation) *cobra.Command {
+	var choice circuitChoice
+	var powers powersChoice
+	var out string
+	c := &cobra.Command{
+		Use: "setup {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Make circuit and keys, for development or from public powers of tau",
+		Long: `Compiles a circuit and makes Groth16 keys for it: for the answers of a sealed
+classifier's architecture (weights are no part of it: one set serves every version),
+or for the bounds of updates of N values (fed round open --norm-keys).
+
+WHOEVER RUNS THIS COULD KEEP WHAT LETS PROOFS BE FORGED. The record says so
+("development"), and agents and verifiers refuse it unless they are told otherwise.
+
+With --plonk the keys are of PLONK and come from a public powers-of-tau file, as snarkjs
+writes it (.ptau): for those who cannot hold a ceremony. They are sound if one of the
+file's many contributors was honest; compare --ptau-digest with what the file's ceremony
+published. PLONK's proofs are larger, take longer to make, and are for classifiers alone.`,
+		Example: `  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/
+  anchorhold proof setup --gradient 650 --out norm-keys/
+  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/ \
+    --plonk --ptau powersOfTau28_hez_final_16.ptau --ptau-digest PUBLISHED`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if out == "" {
+				return cli.Usage(errors.New("--out is needed: a directory for circuit, keys and record"))
+			}
+			if powers.plonk {
+				return powers.setup(c, inv, &choice, args, out)
+			}
+			if powers.path != "" {
+				return cli.Usage(errors.New("--ptau goes with --plonk; for Groth16 see anchorhold proof ceremony begin --ptau"))
+			}
+			began := time.Now()
+			fmt.Fprintln(c.ErrOrStderr(), "compiling the circuit ...")
+			circuit, record, err := choice.compile(args)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "making keys for %d constraints ...\n", circuit.Constraints())
+			set, err := developmentKeys(out, circuit, record)
+			if err != nil {
+				return err
+			}
+			return printSet(inv, c, set, circuit, time.Since(began))
+		},
+	}
+	choice.flags(c)
+	powers.flags(c)
+	c.Flags().BoolVar(&powers.plonk, "plonk", false, "make keys of PLONK from the powers of --ptau")
+	c.Flags().StringVar(&out, "out", "", "directory for circuit, keys and record")
+	return c
+}
+
+func printSet(inv *cli.Invocation, c *cobra.Command, set keyset.Set, circuit *circuits.Circuit, took time.Duration) error {
+	r := set.Record
+	result := map[string]any{"system": r.System.String(), "ceremony": r.Ceremony, "circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
+	return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
+		fmt.Fprintf(w, "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n", r.Circuit, circuit.Constraints(), r.VerifyingKey, r.ProvingKey, took.Seconds())
+		if r.Development {
+			fmt.Fprintln(w, "set-up         DEVELOPMENT: whoever made these keys could forge proofs")
+			return
+		}
+		fmt.Fprintf(w, "set-up         powers of tau, SHA-256 %s\n               sound if one of their contributors was honest and forgot what it drew\n", r.Ceremony)
+	})
+}
+
+// developmentKeys makes and saves keys that one party made.
+func developmentKeys(dir string, circuit *circuits.Circuit, r statement.Record) (keyset.Set, error) {
+	pk, vk, err := circuits.Setup(circuit)
+	if err != nil {
+		return keyset.Set{}, err
+	}
+	r.System, r.Circuit, r.Library, r.Development = statement.Groth16, circuit.Digest, circuits.Library, true
+	verifying, err := circuits.Encode(vk)
+	if err != nil {
+		return keyset.Set{}, err
+	}
+	return keyset.Save(dir, r, func(w io.Writer) error { _, err := circuit.WriteTo(w); return err },
+		func(w io.Writer) error { _, err := pk.WriteRawTo(w); return err }, verifying)
+}
