@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 	"github.com/anchorhold/anchorhold/runtime/servable"
@@ -352,6 +353,7 @@ func TestWhichErrorsLast(t *testing.T) {
 // TestABrokerCountsOneLeaseForAModelThatCannotBeOpened: a whole agent under a real broker
 // says why on every channel, and takes one lease for the file, then one for the next.
 func TestABrokerCountsOneLeaseForAModelThatCannotBeOpened(t *testing.T) {
+	longtest.Run(t, "it waits for several leases of a real broker")
 	if !inSubprocess(t) {
 		return
 	}

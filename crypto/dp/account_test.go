@@ -6,6 +6,8 @@ import (
 	"math/cmplx"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func near(t *testing.T, what string, got, want, relative float64) {
@@ -125,6 +127,7 @@ func TestLaplaceIsPureAtItsScale(t *testing.T) {
 
 // Published calibrations: dp-accounting's PLD and Opacus' PRV.
 func TestCalibrationsArePublishedOnes(t *testing.T) {
+	longtest.Run(t, "it searches the noise of 2,000 steps")
 	for _, v := range []struct {
 		eps, delta, rate float64
 		steps            int

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // oracle is go-sev-guest in a process of its own, so that its modules stay out
@@ -39,9 +40,7 @@ type oracleAnswer struct {
 // startOracle builds and starts the oracle; it ends with the test.
 func startOracle(tb testing.TB) *oracle {
 	tb.Helper()
-	if testing.Short() {
-		tb.Skip("building the oracle takes seconds")
-	}
+	longtest.Run(tb, "it builds go-sev-guest")
 	dir := tb.TempDir()
 	mod := "module oracle\n\ngo 1.26\n\nrequire github.com/google/go-sev-guest v0.15.0\n"
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o600); err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // countingDisk is the real disk and counts syncs and the bytes that are read.
@@ -268,6 +269,7 @@ func checkLeaves(t *testing.T, fs journal.FileSystem, known map[uint64]Digest) {
 }
 
 func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
+	longtest.Run(t, "it loses power some hundred times")
 	acknowledged, lost := lostAfterPowerFailures(t, false)
 	if acknowledged < 300 || lost != 0 {
 		t.Fatalf("%d of %d acknowledged records lost", lost, acknowledged)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func buffer(t testing.TB, b []byte) *keybuf.Buffer {
@@ -361,9 +362,7 @@ func threadTime(t *testing.T) time.Duration {
 // TestHundredThousandKeys bounds a lookup among many: it touches a few pages,
 // never all keys.
 func TestHundredThousandKeys(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long")
-	}
+	longtest.Run(t, "it stores 100,000 keys")
 	s, _ := newStore(t)
 	const n = 100_000
 	secret := buffer(t, bytes.Repeat([]byte{3}, 32))

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"golang.org/x/crypto/blake2b"
 )
 
@@ -42,6 +43,7 @@ func sealed(t *testing.T) []string {
 }
 
 func TestKeysOfPLONK(t *testing.T) {
+	longtest.Run(t, "it makes keys of PLONK")
 	data := prooftest.Powers(t)
 	path, short, long := powersFile(t, data)
 	dir := t.TempDir()
@@ -96,6 +98,7 @@ func TestKeysOfPLONK(t *testing.T) {
 
 // A ceremony may take its first phase from the same file, and whoever has the file sees it.
 func TestACeremonyFromPublicPowers(t *testing.T) {
+	longtest.Run(t, "it makes keys from powers of tau")
 	path, short, _ := powersFile(t, prooftest.Powers(t))
 	dir := filepath.Join(t.TempDir(), "ceremony")
 	if _, status, err := run(t, "proof", "ceremony", "begin", "--gradient", "3", "--out", dir, "--ptau", path, "--ptau-digest", strings.Repeat("0", 64)); status != cli.StatusRefused {

@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // keys are a circuit's, of a set-up in the test.
@@ -394,6 +395,7 @@ func TestPLONKTakesTheSameWitness(t *testing.T) {
 }
 
 func TestKeysAndCircuitsThatAreNone(t *testing.T) {
+	longtest.Run(t, "it damages a circuit at each 97th byte")
 	circuit, err := CompileInference(Inference{mlp(1, 1), 1})
 	k := setup(t, circuit, err)
 	var raw, file bytes.Buffer
