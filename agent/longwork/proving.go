@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/federate"
-	"github.com/anchorhold/anchorhold/agent/plonkcheck"
 	"github.com/anchorhold/anchorhold/agent/proofs"
 	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -53,7 +52,8 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*k
 	if err != nil {
 		return nil, err
 	}
-	ring, err := keyset.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, timeout, plonkcheck.Checker{Pool: verifiers, Limits: worker.Limits{Memory: verifyMemory, Time: timeout}}.Parse)
+	// The worker holds itself to the time, of which the ring does not count what it takes to start one.
+	ring, err := keyset.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, 0, prooftask.Verification{Pool: verifiers, Memory: verifyMemory, Time: timeout}.Parsers())
 	if errors.Is(err, keyset.ErrDevelopment) {
 		return nil, fmt.Errorf("proofs.keys: %w; proofs.allow_development_setup allows it", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -146,7 +147,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := keyset.NewRing(set, false, time.Minute, nil)
+	ring, err := keyset.NewRing(set, false, time.Minute, keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey)})
 	if err != nil {
 		t.Fatal(err)
 	}

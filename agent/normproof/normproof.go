@@ -89,7 +89,7 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 		return nil, err
 	}
 	e := &statement.Envelope{Statement: s, Key: set.Record.VerifyingKey, Proof: proof}
-	if _, err := p.Ring.Verify(ctx, e); errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if _, err := p.Ring.Verify(ctx, e); errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, prooftask.ErrNoVerdict) {
 		return nil, err // which says nothing about the proof
 	} else if err != nil {
 		return nil, evidence.Refuse(ReasonNotProven, "%v", err)

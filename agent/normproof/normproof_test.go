@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -117,7 +118,7 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 	files := func(change func(dir string, r statement.Record)) *keyset.Ring {
 		dir := t.TempDir()
 		set := keys.Save(t, dir)
-		ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, nil)
+		ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey)})
 		if err != nil {
 			t.Fatal(err)
 		}

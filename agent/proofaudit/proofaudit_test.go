@@ -37,7 +37,7 @@ func newBench(t testing.TB) *bench {
 	b := &bench{t: t, world: federationtest.New(t), keys: prooftest.Shared(t)}
 	b.agent = b.world.Agent(t, nil)
 	var err error
-	if b.ring, err = keyset.NewRing([]keyset.Set{b.keys.Save(t, t.TempDir(), false)}, false, time.Minute, nil); err != nil {
+	if b.ring, err = keyset.NewRing([]keyset.Set{b.keys.Save(t, t.TempDir(), false)}, false, time.Minute, prooftest.Verifiers()); err != nil {
 		t.Fatal(err)
 	}
 	b.model = modelOf(t, 1)
@@ -237,7 +237,7 @@ func TestRootsAndKeysDecide(t *testing.T) {
 			t.Errorf("%s: verified", what)
 		}
 	}
-	other, err := keyset.NewRing([]keyset.Set{prooftest.Other(t).Save(t, t.TempDir(), false)}, false, time.Minute, nil)
+	other, err := keyset.NewRing([]keyset.Set{prooftest.Other(t).Save(t, t.TempDir(), false)}, false, time.Minute, prooftest.Verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,10 +245,10 @@ func TestRootsAndKeysDecide(t *testing.T) {
 		t.Errorf("a key that is not registered: %v", err)
 	}
 	set := b.keys.Save(t, t.TempDir(), true)
-	if _, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, nil); !errors.Is(err, keyset.ErrDevelopment) {
+	if _, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, prooftest.Verifiers()); !errors.Is(err, keyset.ErrDevelopment) {
 		t.Errorf("a development key without consent: %v", err)
 	}
-	consent, err := keyset.NewRing([]keyset.Set{set}, true, time.Minute, nil)
+	consent, err := keyset.NewRing([]keyset.Set{set}, true, time.Minute, prooftest.Verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}

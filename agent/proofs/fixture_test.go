@@ -66,7 +66,7 @@ func newWorldOf(t *testing.T, model *prooftest.Sealed) *world {
 
 func ringOf(t *testing.T, sets ...keyset.Set) *keyset.Ring {
 	t.Helper()
-	r, err := keyset.NewRing(sets, false, time.Minute, nil)
+	r, err := keyset.NewRing(sets, false, time.Minute, prooftest.Verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/plonkcheck"
+	"github.com/anchorhold/anchorhold/agent/prooftask"
 	"github.com/anchorhold/anchorhold/agent/prooftest"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
@@ -15,18 +15,16 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// checker verifies PLONK's proofs in the worker that ships.
-func checker(t *testing.T) plonkcheck.Checker {
+// verification verifies proofs in the worker that ships.
+func verification(t testing.TB) prooftask.Verification {
 	t.Helper()
 	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return plonkcheck.Checker{Pool: pool, Limits: worker.Limits{Memory: 128 << 20, Time: time.Minute}}
+	return prooftask.Verification{Pool: pool, Memory: 128 << 20, Time: time.Minute}
 }
-
-func parse(raw []byte) (keyset.Verifier, error) { return plonkverify.ParseKey(raw) }
 
 // An answer is proven with the keys of a universal string, and verified in another worker
 // before it is published.
@@ -34,7 +32,7 @@ func TestPLONKEndToEnd(t *testing.T) {
 	w, b := newWorld(t), newBroker(t)
 	set := prooftest.SavePLONK(t, t.TempDir())
 	var err error
-	if w.ring, err = keyset.NewRing([]keyset.Set{set}, false, time.Minute, checker(t).Parse); err != nil {
+	if w.ring, err = keyset.NewRing([]keyset.Set{set}, false, time.Minute, verification(t).Parsers()); err != nil {
 		t.Fatal(err)
 	}
 	b.keys[set.Record.VerifyingKey] = true
@@ -48,7 +46,7 @@ func TestPLONKEndToEnd(t *testing.T) {
 	poll(t, func() bool { return b.has(id) })
 
 	// The library's verifier says what the worker says, of this proof and of others.
-	local, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, parse)
+	local, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, keyset.Parsers{statement.PLONK: keyset.By(plonkverify.ParseKey)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,13 +100,13 @@ func TestPLONKEndToEnd(t *testing.T) {
 			t.Errorf("%s: verified by a Groth16 key", name)
 		}
 	}
-	if _, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, nil); !errors.Is(err, keyset.ErrSystem) {
+	if _, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, prooftest.Verifiers()); !errors.Is(err, keyset.ErrSystem) {
 		t.Errorf("a program without PLONK's verifier: %v", err)
 	}
 }
 
 // clone copies an envelope.
-func clone(t *testing.T, e statement.Envelope) statement.Envelope {
+func clone(t testing.TB, e statement.Envelope) statement.Envelope {
 	t.Helper()
 	raw, err := e.MarshalBinary()
 	if err != nil {
@@ -128,33 +126,34 @@ func TestPLONKWithoutAVerdict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := checker(t)
+	v := verification(t)
+	parse := func(raw []byte) (keyset.Verifier, error) { return v.Parsers().Parse(statement.PLONK, raw) }
 	for _, bad := range [][]byte{nil, make([]byte, 1<<20)} {
-		if _, err := c.Parse(bad); err == nil {
+		if _, err := parse(bad); err == nil {
 			t.Errorf("a key of %d bytes", len(bad))
 		}
 	}
 	e := statement.Envelope{Key: set.Record.VerifyingKey, Proof: []byte{1}, Statement: statement.Statement{System: statement.PLONK, Circuit: set.Record.Circuit,
 		Inference: &statement.Inference{Items: []statement.Item{{Outputs: []int32{1, 2}}}}}}
 	raw[len(raw)/2] ^= 1
-	broken, err := c.Parse(raw)
+	broken, err := parse(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := broken.VerifyEnvelope(t.Context(), &e); !errors.Is(err, plonkcheck.ErrProof) {
+	if err := broken.VerifyEnvelope(t.Context(), &e); !errors.Is(err, prooftask.ErrProof) {
 		t.Errorf("a broken key: %v", err)
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := broken.VerifyEnvelope(over, &e); err == nil || errors.Is(err, plonkcheck.ErrProof) {
+	if err := broken.VerifyEnvelope(over, &e); !errors.Is(err, prooftask.ErrNoVerdict) || errors.Is(err, prooftask.ErrProof) {
 		t.Errorf("the time was over: %v", err)
 	}
-	c.Limits.Memory = 1 << 20
-	starved, err := c.Parse(raw)
+	v.Memory = 1 << 20
+	starved, err := parse(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := starved.VerifyEnvelope(t.Context(), &e); err == nil || errors.Is(err, plonkcheck.ErrProof) {
+	if err := starved.VerifyEnvelope(t.Context(), &e); !errors.Is(err, prooftask.ErrNoVerdict) || errors.Is(err, prooftask.ErrProof) {
 		t.Errorf("a worker without memory: %v", err)
 	}
 }

@@ -101,7 +101,9 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	}
 	b := proofaudit.Bundle{Receipt: w.Issued.Receipt, OutputSalt: w.Issued.Salts.Output, Proof: statement.Envelope{Statement: st, Key: set.Record.VerifyingKey, Proof: proof}}
 	s.heartbeat(l, worker.Progress{Phase: "verify", Done: 3, Total: 3})
-	if _, err := s.cfg.Ring.Verify(ctx, &b.Proof); err != nil {
+	if _, err := s.cfg.Ring.Verify(ctx, &b.Proof); errors.Is(err, prooftask.ErrNoVerdict) {
+		return nil, err // which says nothing about the proof
+	} else if err != nil {
 		return nil, evidence.Refuse(ReasonUnsound, "%v", err)
 	}
 	if _, err := b.Matches(); err != nil {

@@ -13,7 +13,7 @@ const (
 	ClassInference = "prove-inference"
 	// ClassGradient proves the bounds of an update.
 	ClassGradient = "prove-gradient"
-	// ClassVerify verifies a proof whose verifier the agent does not link.
+	// ClassVerify verifies a proof: the agent links no verifier.
 	ClassVerify = "verify-proof"
 )
 
@@ -33,16 +33,24 @@ type Inference struct {
 	Parameters   int    `json:"parameters"`   // length of the encoded parameters
 }
 
+// MaxVerifyingKey bounds a verifying key, of either system.
+const MaxVerifyingKey = 768 << 10
+
 // Verify is the task. Input 0 is the verifying key, followed by the envelope in its binary
 // form. There is no output: the result says whether it verifies.
 type Verify struct {
-	Key int `json:"key"` // length of the verifying key
+	Key    int   `json:"key"`    // length of the verifying key
+	Millis int64 `json:"millis"` // that the verification may take once the key is read, 1 to MaxVerifyMillis
 }
 
-// Verified is the result of a verification that came to an end; Refused is empty if the
-// proof proves its statement.
+// MaxVerifyMillis is the longest that a verification may take.
+const MaxVerifyMillis = 60_000
+
+// Verified is the result of a verification: one of the three is set.
 type Verified struct {
-	Refused string `json:"refused,omitempty"`
+	Verified bool   `json:"verified,omitempty"` // the proof proves its statement
+	Refused  string `json:"refused,omitempty"`  // why it does not
+	TimedOut bool   `json:"timed_out,omitempty"`
 }
 
 // Proved is the result.

@@ -21,6 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -161,6 +162,11 @@ func (s *Sealed) Key(t testing.TB) *keybuf.Buffer {
 	}
 	t.Cleanup(k.Wipe)
 	return k
+}
+
+// Verifiers verify proofs of these keys in the test's own process.
+func Verifiers() keyset.Parsers {
+	return keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey)}
 }
 
 // Keys are a circuit of one inference of a network, and a pair of keys.

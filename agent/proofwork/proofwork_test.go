@@ -153,7 +153,7 @@ func file(t testing.TB, data []byte) *os.File {
 func (k *task) verify(t testing.TB, proof []byte) error {
 	t.Helper()
 	set := prooftest.Shared(t).Save(t, t.TempDir(), false)
-	ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, nil)
+	ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, prooftest.Verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}

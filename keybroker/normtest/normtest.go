@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -98,7 +99,7 @@ func (k *Keys) Ring(t testing.TB, timeout time.Duration, change func(*statement.
 		s.Record.Gradient = &g
 		change(&s.Record)
 	}
-	ring, err := keyset.NewRing([]keyset.Set{s}, true, timeout, nil)
+	ring, err := keyset.NewRing([]keyset.Set{s}, true, timeout, keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey)})
 	if err != nil {
 		t.Fatal(err)
 	}

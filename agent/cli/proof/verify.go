@@ -11,15 +11,19 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
 
-// ParsePLONK reads a verifying key of PLONK.
-func ParsePLONK(raw []byte) (keyset.Verifier, error) { return plonkverify.ParseKey(raw) }
+// Verifiers are those of every proof system.
+func Verifiers() keyset.Parsers {
+	return keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey), statement.PLONK: keyset.By(plonkverify.ParseKey)}
+}
 
 func newProofVerify(inv *cli.Invocation) *cobra.Command {
 	var roots []string
@@ -49,7 +53,7 @@ was a software TEE, unless --accept-software-tee says that this is known. The st
 			if err != nil {
 				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
 			}
-			ring, err := keyset.NewRing(sets, development, timeout, ParsePLONK)
+			ring, err := keyset.NewRing(sets, development, timeout, Verifiers())
 			if err != nil {
 				return fmt.Errorf("%w: %w (--allow-development takes it)", cli.ErrRefused, err)
 			}

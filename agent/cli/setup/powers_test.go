@@ -64,7 +64,7 @@ func TestKeysOfPLONK(t *testing.T) {
 	if r.System != statement.PLONK || r.Development || r.Ceremony.String() != short {
 		t.Errorf("%+v", r)
 	}
-	if _, err := keyset.NewRing(sets, false, 0, proof.ParsePLONK); err != nil {
+	if _, err := keyset.NewRing(sets, false, 0, proof.Verifiers()); err != nil {
 		t.Error(err)
 	}
 

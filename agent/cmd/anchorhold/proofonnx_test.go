@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/agent/cli/proof"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -71,7 +72,7 @@ func proveAnswers(t *testing.T, set keyset.Set, n *intnet.Network, d *classifier
 	if err != nil {
 		return err
 	}
-	ring, err := keyset.NewRing([]keyset.Set{set}, true, time.Minute, nil)
+	ring, err := keyset.NewRing([]keyset.Set{set}, true, time.Minute, proof.Verifiers())
 	if err != nil {
 		return err
 	}

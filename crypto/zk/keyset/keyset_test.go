@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
@@ -31,6 +32,10 @@ func groth16(t testing.TB) *zktest.Groth16 {
 		t.Fatal(err)
 	}
 	return g
+}
+
+func verifiers() keyset.Parsers {
+	return keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey)}
 }
 
 func text(s string) keyset.Write {
@@ -253,7 +258,7 @@ func TestASetAppearsWholeOrNotAtAll(t *testing.T) {
 func TestARingVerifiesWithItsKeys(t *testing.T) {
 	g := groth16(t)
 	set := save(t, t.TempDir(), nil)
-	ring, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, nil)
+	ring, err := keyset.NewRing([]keyset.Set{set}, false, time.Minute, verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,14 +315,14 @@ func TestVerificationEndsInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := keyset.NewRing([]keyset.Set{set}, false, time.Nanosecond, nil)
+	ring, err := keyset.NewRing([]keyset.Set{set}, false, time.Nanosecond, verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ring.Verify(t.Context(), e); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("after a nanosecond: %v", err)
 	}
-	if ring, err = keyset.NewRing([]keyset.Set{set}, false, 0, nil); err != nil {
+	if ring, err = keyset.NewRing([]keyset.Set{set}, false, 0, verifiers()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ring.Verify(t.Context(), e); err != nil {
@@ -332,10 +337,10 @@ func TestVerificationEndsInTime(t *testing.T) {
 
 func TestDevelopmentKeysNeedConsent(t *testing.T) {
 	set := save(t, t.TempDir(), development)
-	if ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, nil); !errors.Is(err, keyset.ErrDevelopment) || ring != nil {
+	if ring, err := keyset.NewRing([]keyset.Set{set}, false, 0, verifiers()); !errors.Is(err, keyset.ErrDevelopment) || ring != nil {
 		t.Errorf("without consent: %v", err)
 	}
-	ring, err := keyset.NewRing([]keyset.Set{set}, true, 0, nil)
+	ring, err := keyset.NewRing([]keyset.Set{set}, true, 0, verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,14 +359,14 @@ func TestARingNeedsItsKeys(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, set.Record.VerifyingKey.String()+".vk")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keyset.NewRing([]keyset.Set{set}, false, 0, nil); !errors.Is(err, keyset.ErrMissing) {
+	if _, err := keyset.NewRing([]keyset.Set{set}, false, 0, verifiers()); !errors.Is(err, keyset.ErrMissing) {
 		t.Errorf("missing: %v", err)
 	}
 	s, err := keyset.Save(t.TempDir(), *groth16(t).Record(items, outputs), text("c"), text("k"), []byte("no key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keyset.NewRing([]keyset.Set{s}, false, 0, nil); err == nil {
+	if _, err := keyset.NewRing([]keyset.Set{s}, false, 0, verifiers()); err == nil {
 		t.Error("no key at all")
 	}
 }
@@ -394,7 +399,7 @@ func TestForArchitectureFindsSingleInferences(t *testing.T) {
 		},
 	} {
 		s := save(t, t.TempDir(), func(r *statement.Record) { r.Circuit = statement.Digest{2}; change(r) })
-		ring, err := keyset.NewRing([]keyset.Set{s}, false, 0, nil)
+		ring, err := keyset.NewRing([]keyset.Set{s}, false, 0, verifiers())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -402,7 +407,7 @@ func TestForArchitectureFindsSingleInferences(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	ring, err := keyset.NewRing([]keyset.Set{one}, false, 0, nil)
+	ring, err := keyset.NewRing([]keyset.Set{one}, false, 0, verifiers())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,6 +432,7 @@ func TestForArchitectureChoosesOne(t *testing.T) {
 		}
 		return anything{}, nil
 	}
+	both := keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey), statement.PLONK: plonk}
 	dir := t.TempDir()
 	groth := save(t, dir, nil)
 	record := groth.Record
@@ -435,13 +441,13 @@ func TestForArchitectureChoosesOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keyset.NewRing([]keyset.Set{universal}, false, 0, nil); !errors.Is(err, keyset.ErrSystem) {
+	if _, err := keyset.NewRing([]keyset.Set{universal}, false, 0, verifiers()); !errors.Is(err, keyset.ErrSystem) {
 		t.Errorf("without PLONK's verifier: %v", err)
 	}
 	d := record.Inference.Architecture
 	for range 20 { // a map's order changes
 		for _, sets := range [][]keyset.Set{{groth, universal}, {universal, groth}} {
-			ring, err := keyset.NewRing(sets, false, 0, plonk)
+			ring, err := keyset.NewRing(sets, false, 0, both)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -450,7 +456,7 @@ func TestForArchitectureChoosesOne(t *testing.T) {
 			}
 		}
 	}
-	ring, err := keyset.NewRing([]keyset.Set{universal}, false, 0, plonk)
+	ring, err := keyset.NewRing([]keyset.Set{universal}, false, 0, both)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -458,7 +464,7 @@ func TestForArchitectureChoosesOne(t *testing.T) {
 		t.Errorf("%+v, %v", s.Record, err)
 	}
 	groth = save(t, t.TempDir(), development)
-	if ring, err = keyset.NewRing([]keyset.Set{groth, universal}, true, 0, plonk); err != nil {
+	if ring, err = keyset.NewRing([]keyset.Set{groth, universal}, true, 0, both); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := ring.ForArchitecture(d); err != nil || s.Record.System != statement.PLONK {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -26,6 +25,21 @@ type Verifier interface {
 // Parse makes a verifier of a verifying key's canonical bytes.
 type Parse func(raw []byte) (Verifier, error)
 
+// Parsers are the proof systems that a program verifies. It brings those that it links, or
+// that it has another process verify: this package links none.
+type Parsers map[statement.System]Parse
+
+// By is a Parse that calls a verifier's own function.
+func By[V Verifier](parse func(raw []byte) (V, error)) Parse {
+	return func(raw []byte) (Verifier, error) {
+		v, err := parse(raw)
+		if err != nil {
+			return nil, err // and no nil of type V
+		}
+		return v, nil
+	}
+}
+
 // Ring verifies proofs with the keys of some sets.
 type Ring struct {
 	keys    map[statement.Digest]ringKey
@@ -38,9 +52,9 @@ type ringKey struct {
 }
 
 // NewRing prepares the verifying keys of sets; development allows those that were set
-// up for it. timeout bounds one verification; 0 is no bound. plonk parses keys of PLONK,
-// whose verifier is a large library that not every program links; nil refuses them.
-func NewRing(sets []Set, development bool, timeout time.Duration, plonk Parse) (*Ring, error) {
+// up for it. timeout bounds one verification; 0 is no bound. Keys of a system that is not
+// among the parsers are refused.
+func NewRing(sets []Set, development bool, timeout time.Duration, parsers Parsers) (*Ring, error) {
 	r := &Ring{keys: map[statement.Digest]ringKey{}, timeout: timeout}
 	for _, s := range sets {
 		if s.Record.Development && !development {
@@ -50,7 +64,7 @@ func NewRing(sets []Set, development bool, timeout time.Duration, plonk Parse) (
 		if err != nil {
 			return nil, err
 		}
-		k, err := parse(s.Record.System, raw, plonk)
+		k, err := parsers.Parse(s.Record.System, raw)
 		if err != nil {
 			return nil, fmt.Errorf("verifying key %s: %w", s.Record.VerifyingKey, err)
 		}
@@ -59,14 +73,13 @@ func NewRing(sets []Set, development bool, timeout time.Duration, plonk Parse) (
 	return r, nil
 }
 
-func parse(system statement.System, raw []byte, plonk Parse) (Verifier, error) {
-	switch {
-	case system == statement.Groth16:
-		return groth16verify.ParseKey(raw)
-	case system == statement.PLONK && plonk != nil:
-		return plonk(raw)
+// Parse makes a verifier of a key; one of a system that is not among p is ErrSystem.
+func (p Parsers) Parse(system statement.System, raw []byte) (Verifier, error) {
+	parse := p[system]
+	if parse == nil {
+		return nil, fmt.Errorf("%s: %w", system, ErrSystem)
 	}
-	return nil, fmt.Errorf("%s: %w", system, ErrSystem)
+	return parse(raw)
 }
 
 // Verify verifies an envelope, and returns the record of its key.

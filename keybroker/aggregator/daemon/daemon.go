@@ -21,7 +21,9 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
@@ -241,7 +243,7 @@ func normKeys(s Settings) (*keyset.Ring, error) {
 	if len(sets) == 0 {
 		return nil, fmt.Errorf("norm_keys: %s holds no records of keys", s.NormKeys)
 	}
-	ring, err := keyset.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond, nil)
+	ring, err := keyset.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond, keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey)})
 	if err != nil {
 		return nil, fmt.Errorf("norm_keys: %w", err)
 	}
