@@ -13,7 +13,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test test-all steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust clean
+.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test test-all steady check model-check fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust release clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -115,7 +115,13 @@ bench-peer: model ## our inference beside llama.cpp on the same file and threads
 bench-exhaust: ## attack each of the five listeners, with figures (test-all does so too)
 	@set -o pipefail; ANCHORHOLD_ATTACKS=1 CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
 
+##@ Release
+
+release: ## build what a release holds into dist/, twice and byte for byte the same, and sign it (VERSION=, RELEASE_KEY= and RELEASE_CREDENTIAL=)
+	@rm -rf dist
+	@go run ./packaging/release -out dist $(if $(filter command environment,$(firstword $(origin VERSION))),-version "$(VERSION)") $(if $(RELEASE_KEY),-key "$(RELEASE_KEY)") $(if $(RELEASE_CREDENTIAL),-credential "$(RELEASE_CREDENTIAL)")
+
 ##@ Clean up
 
 clean: ## remove what was built (not the cache of models and peers)
-	rm -rf bin .cache
+	rm -rf bin dist .cache

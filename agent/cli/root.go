@@ -50,7 +50,7 @@ func (p Program) Root() *cobra.Command {
   broker operator keygen broker, policy, secret, leases, epoch, audit, status
   client          chat, evidence, receipt, proof, status
   federation      fed, jobs, params
-  admin           doctor, version
+  admin           doctor, release, version
 
 Every command takes --json for scripts; one that fails without an answer prints
 {"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,

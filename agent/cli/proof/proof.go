@@ -9,11 +9,13 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/agent/cli/setup"
 	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/spf13/cobra"
 )
 
-// New is the command "proof".
+// New is the command "proof", with the commands of package setup and more, which are given
+// because their package and this one do not know each other.
 func New(inv *cli.Invocation, more ...*cobra.Command) *cobra.Command {
 	return cli.Subcommands("proof", "Proofs that an answer came from a model: keys, requests, verification",
 		`A classifier's answer has a receipt at once and a proof later. With the proof
@@ -28,7 +30,7 @@ this output for the committed input. In order, with who runs each command:
   proof make      client     ask for the proof of an answer (or the agent's mode does)
   proof show      client     fetch it, with its receipt
   proof verify    anybody    "this output, from this model, in this guest, at this time"`,
-		append(more, newProofMake(inv), newProofShow(inv), newProofVerify(inv))...)
+		append(more, setup.New(inv), setup.NewCeremony(inv), newProofMake(inv), newProofShow(inv), newProofVerify(inv))...)
 }
 
 func newProofMake(inv *cli.Invocation) *cobra.Command {

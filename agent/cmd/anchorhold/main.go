@@ -20,9 +20,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/keygen"
 	"github.com/anchorhold/anchorhold/agent/cli/proof"
 	"github.com/anchorhold/anchorhold/agent/cli/registry"
+	"github.com/anchorhold/anchorhold/agent/cli/release"
 	"github.com/anchorhold/anchorhold/agent/cli/round"
 	"github.com/anchorhold/anchorhold/agent/cli/seal"
-	"github.com/anchorhold/anchorhold/agent/cli/setup"
 	"github.com/spf13/cobra"
 )
 
@@ -35,10 +35,10 @@ var command = cli.Program{Version: version, Commands: commands}
 // commands are the families of commands.
 func commands(inv *cli.Invocation) []*cobra.Command {
 	return []*cobra.Command{
-		keygen.New(inv), seal.New(inv), seal.NewInspect(inv), proof.New(inv, setup.New(inv), setup.NewCeremony(inv), registry.NewRegister(inv), registry.NewChallenge(inv), registry.NewStatus(inv), registry.NewAudit(inv)),
+		keygen.New(inv), seal.New(inv), seal.NewInspect(inv), proof.New(inv, registry.NewRegister(inv), registry.NewChallenge(inv), registry.NewStatus(inv), registry.NewAudit(inv)),
 		broker.NewPolicy(inv), broker.NewSecret(inv), broker.NewLeases(inv), auditlog.New(inv), epoch.New(inv),
 		guest.NewEvidence(inv), guest.NewReceipt(inv), guest.NewStatus(inv), guest.NewChat(inv), doctor.New(inv),
-		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), guest.NewJobs(inv), fed.NewParams(inv),
+		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), guest.NewJobs(inv), fed.NewParams(inv), release.New(inv),
 	}
 }
 

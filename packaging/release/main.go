@@ -1,0 +1,42 @@
+// Command release makes what a release of Anchorhold holds, in a directory: for each
+// architecture an archive of the six programs and a list of what is linked into them (CycloneDX),
+// the sums of these files, and the sums' signature.
+//
+// It builds the last commit, not the files that happen to be in the checkout, and it builds it
+// twice, in two places that have nothing in common that a build should not depend on: path,
+// build cache, home and temporary directory, umask, time zone and locale. If a byte differs
+// there is no release, because then nobody else could tell whether a binary comes from the
+// sources that it claims.
+//
+// Run it with `make release`; docs/releases.md describes the files and how they are checked.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	var o options
+	flag.StringVar(&o.tree, "tree", ".", "the checkout whose last commit is built")
+	flag.StringVar(&o.out, "out", "dist", "directory to make, with the release in it")
+	flag.StringVar(&o.version, "version", "", "version that the programs print (default: what git describe says)")
+	flag.StringVar(&o.key, "key", "", "the publisher's key file; without it a throwaway key signs")
+	flag.StringVar(&o.credential, "credential", "", "file with the credential that opens the key")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "release: unexpected argument %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "release:", err)
+		stop()
+		os.Exit(1)
+	}
+}
