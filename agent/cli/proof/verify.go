@@ -20,8 +20,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// verifiers are those of every proof system.
-func verifiers() keyset.Parsers {
+// Verifiers are those of every proof system.
+func Verifiers() keyset.Parsers {
 	return keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey), statement.PLONK: keyset.By(plonkverify.ParseKey)}
 }
 
@@ -53,7 +53,7 @@ was a software TEE, unless --accept-software-tee says that this is known. The st
 			if err != nil {
 				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
 			}
-			ring, err := keyset.NewRing(sets, development, timeout, verifiers())
+			ring, err := keyset.NewRing(sets, development, timeout, Verifiers())
 			if err != nil {
 				return fmt.Errorf("%w: %w (--allow-development takes it)", cli.ErrRefused, err)
 			}
