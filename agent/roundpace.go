@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
@@ -68,7 +68,7 @@ func (p *roundPace) ask(resource string, now time.Time) error {
 }
 
 func paced(wait time.Duration, format string, args ...any) error {
-	return &federate.Postponed{Pause: wait, Err: evidence.Refuse(ReasonRoundKeyPaced, format, args...)}
+	return &fed.Postponed{Pause: wait, Err: evidence.Refuse(ReasonRoundKeyPaced, format, args...)}
 }
 
 // told takes note of the broker's answer, if it was one.

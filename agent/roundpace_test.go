@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
@@ -22,7 +22,7 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 		var p roundPace
 		try := func(resource string, answer error) bool {
 			err := p.ask(resource, time.Now())
-			if later, ok := errors.AsType[*federate.Postponed](err); err != nil && (!ok || later.Pause <= 0) {
+			if later, ok := errors.AsType[*fed.Postponed](err); err != nil && (!ok || later.Pause <= 0) {
 				t.Fatalf("%v, want a pause", err)
 			}
 			if reason, _ := evidence.ReasonOf(err); err != nil && reason != ReasonRoundKeyPaced {

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/longwork"
-	"github.com/anchorhold/anchorhold/agent/proofs"
+	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -51,7 +51,7 @@ func (d *daemon) serveClassifiers() *oip.Service {
 	}
 	return &oip.Service{Classifiers: d.classifiers, Clipped: d.classifiers.CountClipped, Proofs: func() (oip.Proofs, error) {
 		if d.works == nil {
-			return nil, evidence.Refuse(proofs.ReasonNotConfigured, "this agent's configuration has no proving keys")
+			return nil, evidence.Refuse(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
 		}
 		return d.works.Proofs()
 	}}
@@ -121,12 +121,12 @@ func (d *daemon) openClassifiers() (list []opened) {
 }
 
 // sign lets long work sign under the lease that runs now.
-func (d *daemon) sign() (federate.Signer, error) {
+func (d *daemon) sign() (fed.Signer, error) {
 	lease, err := d.tenure.held()
 	if err != nil {
-		return federate.Signer{}, err
+		return fed.Signer{}, err
 	}
-	return federate.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, time.Now())), Broker: lease.BrokerID, Lowest: d.lowestEpochs(lease)}, nil
+	return fed.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, time.Now())), Broker: lease.BrokerID, Lowest: d.lowestEpochs(lease)}, nil
 }
 
 // lowestEpochs are the lowest epochs that this guest accepts of what others show it: the
@@ -140,25 +140,25 @@ func (d *daemon) lowestEpochs(lease *client.Lease) protocol.Lowest {
 
 // roundKey obtains a closed round's key by an exchange of its own: the broker
 // decides again, for this resource, by this evidence. The agent paces these exchanges.
-func (d *daemon) roundKey(ctx context.Context, resource string) (federate.Released, error) {
+func (d *daemon) roundKey(ctx context.Context, resource string) (fed.Released, error) {
 	if err := d.rounds.ask(resource, time.Now()); err != nil {
-		return federate.Released{}, err
+		return fed.Released{}, err
 	}
 	attempt, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	lease, err := d.client.Load().Acquire(attempt, []string{resource})
 	d.rounds.told(resource, err, time.Now())
 	if failure, ok := errors.AsType[*client.Error](err); ok {
-		return federate.Released{}, evidence.Refuse(failure.Reason, "the key of %s: %v", resource, failure)
+		return fed.Released{}, evidence.Refuse(failure.Reason, "the key of %s: %v", resource, failure)
 	}
 	if err != nil {
-		return federate.Released{}, err
+		return fed.Released{}, err
 	}
 	defer lease.Wipe()
 	k, ok := lease.Keys[resource]
 	if !ok {
-		return federate.Released{}, errors.New("the broker granted a lease without the round's key")
+		return fed.Released{}, errors.New("the broker granted a lease without the round's key")
 	}
 	delete(lease.Keys, resource)
-	return federate.Released{Key: k.Key, Chain: lease.Certificate, Until: protocol.TimeOf(lease.BrokerTime.Add(lease.TTL)), Expires: lease.Expires}, nil
+	return fed.Released{Key: k.Key, Chain: lease.Certificate, Until: protocol.TimeOf(lease.BrokerTime.Add(lease.TTL)), Expires: lease.Expires}, nil
 }

@@ -9,7 +9,7 @@
 // and everything after the lease's end, each with a reason.
 //
 // The local API calls it; the agent gives it keys and takes them away. What is to be
-// proven goes to package proofs.
+// proven goes to package prove.
 package classify
 
 import (

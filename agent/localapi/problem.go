@@ -7,12 +7,12 @@ import (
 	"net/http"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/party"
-	"github.com/anchorhold/anchorhold/agent/proofs"
-	"github.com/anchorhold/anchorhold/agent/spool"
+	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -20,7 +20,7 @@ import (
 // is about the agent's state, never about another request; an error that nobody
 // foresaw is logged, and the client gets an opaque id to quote.
 func (s *Server) problemOf(ctx context.Context, err error) *problem.Error {
-	var step *federate.StepError
+	var step *fed.StepError
 	if errors.As(err, &step) {
 		p := *s.problemOf(ctx, step.Err)
 		p.Message, p.Code = p.Code+": "+p.Message, string(step.Step)
@@ -56,11 +56,11 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem.Error {
 // itself; 0 for those that mean that nothing is served now.
 func statusOf(reason evidence.Reason) int {
 	switch reason {
-	case federate.ReasonVector, federate.ReasonNorm, jobs.ReasonJob, party.ReasonActive, classify.ReasonInput:
+	case fed.ReasonVector, fed.ReasonNorm, jobs.ReasonJob, party.ReasonActive, classify.ReasonInput:
 		return http.StatusUnprocessableEntity
-	case federate.ReasonOver, federate.ReasonContributed, jobs.ReasonState, party.ReasonUsed, party.ReasonNotReady, party.ReasonTimeout, proofs.ReasonPending:
+	case fed.ReasonOver, fed.ReasonContributed, jobs.ReasonState, party.ReasonUsed, party.ReasonNotReady, party.ReasonTimeout, prove.ReasonPending:
 		return http.StatusConflict
-	case federate.ReasonNotConfigured, jobs.ReasonUnknown, party.ReasonUnknown, party.ReasonNotNamed, proofs.ReasonNotConfigured, proofs.ReasonUnknown, proofs.ReasonNoKey, "setup-unknown", "round-unknown", "round-not-closed", "result-not-published":
+	case fed.ReasonNotConfigured, jobs.ReasonUnknown, party.ReasonUnknown, party.ReasonNotNamed, prove.ReasonNotConfigured, prove.ReasonUnknown, prove.ReasonNoKey, "setup-unknown", "round-unknown", "round-not-closed", "result-not-published":
 		return http.StatusNotFound
 	case spool.ReasonFull, spool.ReasonDisk:
 		return http.StatusInsufficientStorage

@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/proofs"
+	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -66,7 +66,7 @@ func withoutClassifiers() []route {
 	}
 	none := refuse(classify.ReasonUnknown, "this agent's configuration has no classifiers; GET /v1/models lists its language models")
 	return []route{
-		{"", "/v1/proofs/{id}", "proofs", refuse(proofs.ReasonNotConfigured, "this agent's configuration has no classifiers, and proofs are of their answers alone (classifiers, proofs.keys)"), false},
+		{"", "/v1/proofs/{id}", "proofs", refuse(prove.ReasonNotConfigured, "this agent's configuration has no classifiers, and proofs are of their answers alone (classifiers, proofs.keys)"), false},
 		{"", "/v2", "v2", none, false}, {"", "/v2/", "v2", none, false},
 	}
 }

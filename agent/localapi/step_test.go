@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/party"
-	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -41,13 +41,13 @@ func TestAStepKeepsItsCause(t *testing.T) {
 		status int
 		says   string
 	}{
-		"a refusal":            {evidence.Refuse(federate.ReasonNorm, "norm 2"), http.StatusUnprocessableEntity, "norm-exceeded: norm 2"},
+		"a refusal":            {evidence.Refuse(fed.ReasonNorm, "norm 2"), http.StatusUnprocessableEntity, "norm-exceeded: norm 2"},
 		"the client's mistake": {problem.BadRequest("weight", "vector-invalid", "a weight"), http.StatusBadRequest, "vector-invalid: a weight"},
 		"nothing is served":    {evidence.Refuse("attesting", "not yet"), http.StatusServiceUnavailable, "attesting: "},
 		"nobody foresaw it":    {errors.New("secret"), http.StatusInternalServerError, "internal-error: "},
 	} {
-		p := s.problemOf(t.Context(), &federate.StepError{Step: federate.ReasonGradient, Err: c.cause})
-		if p.Code != string(federate.ReasonGradient) || p.Status != c.status || !strings.HasPrefix(p.Message, c.says) || strings.Contains(p.Message, "secret") {
+		p := s.problemOf(t.Context(), &fed.StepError{Step: fed.ReasonGradient, Err: c.cause})
+		if p.Code != string(fed.ReasonGradient) || p.Status != c.status || !strings.HasPrefix(p.Message, c.says) || strings.Contains(p.Message, "secret") {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 

@@ -27,24 +27,23 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
-	"github.com/anchorhold/anchorhold/agent/normproof"
-	"github.com/anchorhold/anchorhold/agent/party"
-	"github.com/anchorhold/anchorhold/agent/proofs"
+	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
-	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
 // Reasons of this package, which are the agent's.
@@ -61,9 +60,9 @@ const pauseGrace = 2 * time.Second
 // Agent is what long work needs of the agent.
 type Agent struct {
 	// Sign signs under the lease that runs now.
-	Sign func() (federate.Signer, error)
+	Sign func() (fed.Signer, error)
 	// RoundKey obtains a closed round's key from the broker.
-	RoundKey func(ctx context.Context, resource string) (federate.Released, error)
+	RoundKey func(ctx context.Context, resource string) (fed.Released, error)
 	// Classifiers lend what is proven; nil where there are none.
 	Classifiers *classify.Service
 	Logger      *slog.Logger
@@ -108,14 +107,14 @@ func (w *Works) Work() (workapi.Work, error) {
 }
 
 // Proofs is what makes proofs, or why there is nothing that does.
-func (w *Works) Proofs() (*proofs.Service, error) {
+func (w *Works) Proofs() (*prove.Service, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case w.session == nil:
 		return nil, w.err
 	case w.session.proofs == nil:
-		return nil, evidence.Refuse(proofs.ReasonNotConfigured, "this agent's configuration has no proving keys")
+		return nil, evidence.Refuse(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
 	}
 	return w.session.proofs, nil
 }
@@ -378,15 +377,15 @@ func (w *Works) services(cfg settings.Config, dir string, s *session) error {
 // federation makes what takes part in rounds; the ring is nil without keys.
 func (w *Works) federation(cfg settings.Config, dir string, s *session, f *fixed) error {
 	limits := worker.Limits{Memory: cfg.WorkerMemory(), Time: cfg.WorkerTime()}
-	var norm *normproof.Prover
+	var norm *fed.NormProver
 	if f.ring != nil {
-		norm = &normproof.Prover{Ring: f.ring, Pool: f.pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}
+		norm = &fed.NormProver{Ring: f.ring, Pool: f.pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}
 	}
-	var answers federate.Answers
+	var answers fed.Answers
 	if s.proofs != nil {
 		answers = s.proofs
 	}
-	service, err := federate.New(federate.Config{Answers: answers, Queue: s.queue, Pool: f.pool, Shards: f.shards, Dir: dir, Spool: spoolLimits(cfg), Key: s.key, Own: w.own, Logger: w.agent.Logger,
+	service, err := fed.New(fed.Config{Answers: answers, Queue: s.queue, Pool: f.pool, Shards: f.shards, Dir: dir, Spool: spoolLimits(cfg), Key: s.key, Own: w.own, Logger: w.agent.Logger,
 		Limits: limits, Sign: w.agent.Sign, RoundKey: w.agent.RoundKey, Norm: norm})
 	if err != nil {
 		return err
@@ -396,7 +395,7 @@ func (w *Works) federation(cfg settings.Config, dir string, s *session, f *fixed
 		if err != nil {
 			return err
 		}
-		service.Require(federate.Demand{Set: set.ID, NoiseBits: cfg.Aggregation.NoiseBudgetThreshold})
+		service.Require(fed.Demand{Set: set.ID, NoiseBits: cfg.Aggregation.NoiseBudgetThreshold})
 	}
 	s.federation = service
 	if w.party != nil {
@@ -419,7 +418,7 @@ func (w *Works) recounted(ctx context.Context, round federation.ID, to io.Writer
 	s, err := w.session, w.err
 	w.mu.Unlock()
 	if s == nil || s.federation == nil {
-		return errors.Join(err, evidence.Refuse(federate.ReasonNotConfigured, "there is no session to add contributions in"))
+		return errors.Join(err, evidence.Refuse(fed.ReasonNotConfigured, "there is no session to add contributions in"))
 	}
 	return s.federation.Recounted(ctx, round, to)
 }
@@ -479,7 +478,7 @@ func clientTLS(cfg settings.Config, section, roots, name, address string) (*tls.
 }
 
 // speaker is who this agent is to aggregators and to the registry, now.
-func speaker(sign func() (federate.Signer, error)) func() (introduction.Guest, error) {
+func speaker(sign func() (fed.Signer, error)) func() (introduction.Guest, error) {
 	return func() (introduction.Guest, error) {
 		s, err := sign()
 		return introduction.Guest{Key: s.Key, Chain: s.Chain, Now: s.Now}, err
@@ -487,7 +486,7 @@ func speaker(sign func() (federate.Signer, error)) func() (introduction.Guest, e
 }
 
 // newShards makes a client of each aggregator.
-func newShards(cfg settings.Config, sign func() (federate.Signer, error)) ([]*uplink.Client, error) {
+func newShards(cfg settings.Config, sign func() (fed.Signer, error)) ([]*uplink.Client, error) {
 	roots, err := cfg.RootIdentities()
 	if err != nil {
 		return nil, err

@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/longwork"
-	"github.com/anchorhold/anchorhold/agent/proofs"
-	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/prove"
+	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -37,7 +37,7 @@ type bench struct {
 	t       *testing.T
 	world   *federationtest.World
 	agent   *federationtest.Agent
-	model   *prooftest.Sealed
+	model   *provetest.Sealed
 	classes *classify.Service
 	cfg     settings.Config
 	cert    []byte // of servers, PEM
@@ -47,7 +47,7 @@ type bench struct {
 // newBench has a configuration in which neither proofs nor rounds are made.
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, world: federationtest.New(t), model: prooftest.Seal(t, "tiny", 1)}
+	b := &bench{t: t, world: federationtest.New(t), model: provetest.Seal(t, "tiny", 1)}
 	b.agent = b.world.Agent(t, nil)
 	b.agent.Grant(t, b.model.Model.ID())
 	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: b.agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {
@@ -85,7 +85,7 @@ func (b *bench) file(name string, data []byte) string {
 // proves has answers proven with the shared keys.
 func (b *bench) proves() {
 	dir := b.t.TempDir()
-	prooftest.Shared(b.t).Save(b.t, dir, false)
+	provetest.Shared(b.t).Save(b.t, dir, false)
 	b.cfg.Proofs.Keys, b.cfg.Classifiers = dir, []settings.Classifier{b.model.Classifier}
 }
 
@@ -93,10 +93,10 @@ func (b *bench) proves() {
 func (b *bench) participates() { b.cfg.Federation.Aggregators = []string{"127.0.0.1:1"} }
 
 func (b *bench) works() *longwork.Works {
-	return longwork.New(longwork.Agent{Classifiers: b.classes, Logger: quiet(), Sign: func() (federate.Signer, error) {
-		return federate.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Broker: b.agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
-	}, RoundKey: func(context.Context, string) (federate.Released, error) {
-		return federate.Released{}, errors.New("no round here")
+	return longwork.New(longwork.Agent{Classifiers: b.classes, Logger: quiet(), Sign: func() (fed.Signer, error) {
+		return fed.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Broker: b.agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
+	}, RoundKey: func(context.Context, string) (fed.Released, error) {
+		return fed.Released{}, errors.New("no round here")
 	}})
 }
 
@@ -174,7 +174,7 @@ func TestWhatIsConfiguredBegins(t *testing.T) {
 			if p, err := w.Proofs(); c.proofs && (err != nil || p == nil) {
 				t.Error(err)
 			} else if !c.proofs {
-				wantReason(t, "no keys", err, proofs.ReasonNotConfigured)
+				wantReason(t, "no keys", err, prove.ReasonNotConfigured)
 			}
 			if g := w.Gauges(); len(g) != 4 {
 				t.Errorf("%+v", g)
@@ -209,7 +209,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"no directory":     {func(b *bench) { b.cfg.Proofs.Keys += "x" }, "holds no keys"},
 		"development keys": {func(b *bench) { b.development() }, "proofs.allow_development_setup"},
 		"a changed key": {func(b *bench) {
-			k := prooftest.Shared(b.t)
+			k := provetest.Shared(b.t)
 			if err := os.WriteFile(filepath.Join(b.cfg.Proofs.Keys, k.VerifyingDigest().String()+".vk"), []byte("x"), 0o600); err != nil {
 				b.t.Fatal(err)
 			}
@@ -232,7 +232,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 			b.participates()
 			good := b.cfg
 			good.Proofs.Keys = t.TempDir()
-			prooftest.Shared(t).Save(t, good.Proofs.Keys, false)
+			provetest.Shared(t).Save(t, good.Proofs.Keys, false)
 			c.change(b)
 			w := b.works()
 			stop := b.run(w)
@@ -257,7 +257,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 // development puts keys in place that one party made.
 func (b *bench) development() {
 	b.cfg.Proofs.Keys = b.t.TempDir()
-	prooftest.Shared(b.t).Save(b.t, b.cfg.Proofs.Keys, true)
+	provetest.Shared(b.t).Save(b.t, b.cfg.Proofs.Keys, true)
 }
 
 func TestDevelopmentKeysNeedConsent(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/longwork"
 )
 
@@ -21,8 +21,8 @@ func TestAKeyThatNeedsTooMuchMemoryIsLogged(t *testing.T) {
 		b.cfg.Proofs.MemoryMB = mb
 		var log bytes.Buffer
 		w := longwork.New(longwork.Agent{Classifiers: b.classes, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-			Sign:     func() (federate.Signer, error) { return federate.Signer{}, context.Canceled },
-			RoundKey: func(context.Context, string) (federate.Released, error) { return federate.Released{}, context.Canceled }})
+			Sign:     func() (fed.Signer, error) { return fed.Signer{}, context.Canceled },
+			RoundKey: func(context.Context, string) (fed.Released, error) { return fed.Released{}, context.Canceled }})
 		if err := w.Begin(b.cfg, lease(nil)); err != nil {
 			t.Fatal(err)
 		}

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
-	"github.com/anchorhold/anchorhold/agent/proofs"
-	"github.com/anchorhold/anchorhold/agent/prooftask"
+	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/prove"
+	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -38,7 +38,7 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*k
 		return nil, fmt.Errorf("proofs.keys: %s holds no keys; `anchorhold proof setup` makes some", cfg.Proofs.Keys)
 	}
 	for _, set := range sets {
-		_, err := prooftask.Memory(set, cfg.ProofMemory())
+		_, err := provetask.Memory(set, cfg.ProofMemory())
 		if reason, refused := evidence.ReasonOf(err); refused {
 			logger.Warn("nothing can be proven with a key", "circuit", set.Record.Circuit.String(), "reason", string(reason), "err", err)
 		}
@@ -53,7 +53,7 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*k
 		return nil, err
 	}
 	// The worker holds itself to the time, of which the ring does not count what it takes to start one.
-	ring, err := keyset.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, 0, prooftask.Verification{Pool: verifiers, Memory: verifyMemory, Time: timeout}.Parsers())
+	ring, err := keyset.NewRing(sets, cfg.Proofs.AllowDevelopmentSetup, 0, provetask.Verification{Pool: verifiers, Memory: verifyMemory, Time: timeout}.Parsers())
 	if errors.Is(err, keyset.ErrDevelopment) {
 		return nil, fmt.Errorf("proofs.keys: %w; proofs.allow_development_setup allows it", err)
 	}
@@ -66,7 +66,7 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*k
 // signer finds the agent key of a receipt, verified from the roots on, in an epoch that is
 // not below the lowest of now of its root's broker. Receipts of one lease have the same chain, which is verified
 // once.
-func signer(roots []identity.Public, sign func() (federate.Signer, error)) func(receipt.Receipt) (statement.Digest, error) {
+func signer(roots []identity.Public, sign func() (fed.Signer, error)) func(receipt.Receipt) (statement.Digest, error) {
 	var mu sync.Mutex
 	var chain []byte
 	var model, agent statement.Digest
@@ -90,19 +90,19 @@ func signer(roots []identity.Public, sign func() (federate.Signer, error)) func(
 	}
 }
 
-func (w *Works) newProofs(cfg settings.Config, dir string, s *session, f *fixed) (*proofs.Service, error) {
+func (w *Works) newProofs(cfg settings.Config, dir string, s *session, f *fixed) (*prove.Service, error) {
 	if w.agent.Classifiers == nil {
 		return nil, errors.New("proofs: this agent has no classifiers to prove answers of")
 	}
-	mode := proofs.Mode(cfg.Proofs.Mode)
+	mode := prove.Mode(cfg.Proofs.Mode)
 	if mode == "" {
-		mode = proofs.OnDemand
+		mode = prove.OnDemand
 	}
 	roots, err := cfg.RootIdentities()
 	if err != nil {
 		return nil, err
 	}
-	config := proofs.Config{Agent: signer(roots, w.agent.Sign), Queue: s.queue, Pool: f.pool, Dir: dir, Key: s.key, Ring: f.ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
+	config := prove.Config{Agent: signer(roots, w.agent.Sign), Queue: s.queue, Pool: f.pool, Dir: dir, Key: s.key, Ring: f.ring, Models: w.agent.Classifiers, Mode: mode, Rate: cfg.Proofs.Rate,
 		Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}, Logger: w.agent.Logger,
 		Kept: cfg.Proofs.Kept, KeptAge: time.Duration(cfg.Proofs.KeptDays) * 24 * time.Hour, Floor: spoolLimits(cfg).Floor}
 	r, err := w.newRegistry(cfg)
@@ -112,5 +112,5 @@ func (w *Works) newProofs(cfg settings.Config, dir string, s *session, f *fixed)
 	if r != nil {
 		config.Registry = r
 	}
-	return proofs.New(config)
+	return prove.New(config)
 }

@@ -3,20 +3,18 @@ package longwork
 import (
 	"context"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
-	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
-	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
-// registry is the broker's registry as package proofs sees it.
+// registry is the broker's registry as package prove sees it.
 type registry struct {
-	client *proofclient.Client
-	sign   func() (federate.Signer, error)
+	client *wire.Client
+	sign   func() (fed.Signer, error)
 }
 
 // newRegistry makes a client of the configured registry; nil where there is none.
@@ -32,7 +30,7 @@ func (w *Works) newRegistry(cfg settings.Config) (*registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &registry{client: proofclient.New(cfg.Proofs.Registry, tlsConfig, roots, speaker(w.agent.Sign)), sign: w.agent.Sign}, nil
+	return &registry{client: wire.NewClient(cfg.Proofs.Registry, tlsConfig, roots, speaker(w.agent.Sign)), sign: w.agent.Sign}, nil
 }
 
 // Announce hands over receipts.
@@ -77,7 +75,7 @@ func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([
 }
 
 // Submit hands over a proof.
-func (r *registry) Submit(ctx context.Context, b proofaudit.Bundle) error {
+func (r *registry) Submit(ctx context.Context, b receipt.Bundle) error {
 	_, err := r.client.Submit(ctx, &wire.Bundle{Envelope: b.Proof, OutputSalts: []wire.Salt{wire.Salt(b.OutputSalt)}})
 	return err
 }

@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/proofaudit"
-	"github.com/anchorhold/anchorhold/agent/proofs"
-	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/prove"
+	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -20,8 +19,8 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	registry "github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	registry "github.com/anchorhold/anchorhold/keybroker/registry"
 )
 
 func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
@@ -92,7 +91,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	binary := workertest.Binary(t)
 	b.cfg.Workers.Path = binary
 	broker := b.registry()
-	keys := prooftest.Shared(t)
+	keys := provetest.Shared(t)
 	set, err := keyset.Load(b.cfg.Proofs.Keys)
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +125,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	}
 	poll(t, func() bool {
 		i, err := work.Queue.Show(job.ID)
-		return err != nil || i.Reason == proofs.ReasonNotRegistered
+		return err != nil || i.Reason == prove.ReasonNotRegistered
 	})
 	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying, a.Model.ID()); err != nil {
 		t.Fatal(err)
@@ -154,7 +153,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	verify(t, b, bundle, ring)
 }
 
-func verify(t *testing.T, b *bench, bundle proofaudit.Bundle, ring *keyset.Ring) {
+func verify(t *testing.T, b *bench, bundle receipt.Bundle, ring *keyset.Ring) {
 	t.Helper()
 	if _, err := bundle.Verify(t.Context(), b.world.Roots(), ring, receipt.Expect{}); err != nil {
 		t.Error(err)
@@ -192,11 +191,11 @@ func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := broker.Register(t.Context(), set[0].Record, prooftest.Shared(t).Verifying, a.Model.ID()); err != nil {
+	if _, err := broker.Register(t.Context(), set[0].Record, provetest.Shared(t).Verifying, a.Model.ID()); err != nil {
 		t.Fatal(err)
 	}
 	id := statement.ID(a.Receipt.Receipt.Body.ID)
-	begin := func() (stop func(), service *proofs.Service) {
+	begin := func() (stop func(), service *prove.Service) {
 		w := b.works()
 		stop = b.run(w)
 		key, err := keybuf.Take(bytes.Repeat([]byte{7}, 32))

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/proofs"
+	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
@@ -16,8 +16,8 @@ import (
 type session struct {
 	key        *keybuf.Buffer
 	queue      *jobs.Queue
-	federation *federate.Service // nil without aggregators
-	proofs     *proofs.Service   // nil without proving keys
+	federation *fed.Service   // nil without aggregators
+	proofs     *prove.Service // nil without proving keys
 
 	run   context.Context // of its work; stop ends it
 	stop  context.CancelFunc

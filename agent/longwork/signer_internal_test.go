@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -25,8 +25,8 @@ func TestSignerOfARetiredEpochIsForgotten(t *testing.T) {
 		}
 		return issued.Receipt
 	}
-	now, none := federate.Signer{Lowest: protocol.AtLeast(1)}, error(nil)
-	find := signer(w.Roots(), func() (federate.Signer, error) { return now, none })
+	now, none := fed.Signer{Lowest: protocol.AtLeast(1)}, error(nil)
+	find := signer(w.Roots(), func() (fed.Signer, error) { return now, none })
 	r := answer(agent)
 	for range 2 {
 		if id, err := find(r); err != nil || id != agent.Key.Public().ID() {

@@ -15,7 +15,7 @@ import (
 // MaxFileBytes bounds a file with a proof: an envelope in JSON, with a receipt.
 const MaxFileBytes = statement.MaxEnvelopeJSON + 128<<10
 
-// bundled finds the proof in the JSON form of an agent/proofaudit bundle; anything else
+// bundled finds the proof in the JSON form of an keybroker/receipt bundle; anything else
 // is returned as it is.
 func bundled(raw []byte) (proof []byte, withReceipt bool, err error) {
 	var outer struct {

@@ -10,5 +10,5 @@
 // has a reason code.
 //
 // The stand-alone verifier and the command line call it. It reads no receipt: who
-// answered, where and when is what agent/proofaudit checks.
+// answered, where and when is what keybroker/receipt checks.
 package proofcheck

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/agent/contained"
 	"github.com/anchorhold/anchorhold/agent/worker/confine"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -98,7 +97,7 @@ func (s *speaker) do(ctx context.Context, task func(context.Context) ([]byte, er
 		defer func() { done <- o }()
 		defer func() {
 			if p := recover(); p != nil {
-				o = outcome{err: fail(Crash, "panic: %s", contained.Text(p))}
+				o = outcome{err: fail(Crash, "panic: %s", PanicText(p))}
 			}
 		}()
 		o.result, o.err = task(ctx)

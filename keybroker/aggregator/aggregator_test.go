@@ -12,9 +12,9 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
 // vector is a small pattern; its sum over participants is known.

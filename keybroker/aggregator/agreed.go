@@ -7,9 +7,9 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // setPartyResult takes what one party of the round's key signed about the values. Its first
@@ -33,7 +33,7 @@ func (a *Aggregator) setPartyResult(r *round, signed []byte, shown *federation.R
 	held, _, err := a.heldResult(r, res.Agent)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := errors.Join(os.MkdirAll(r.path(dirResults), 0o700), durable.Write(r.path(dirResults, res.Agent.String()), signed), durable.SyncDir(r.dir)); err != nil {
+		if err := errors.Join(os.MkdirAll(r.path(dirResults), 0o700), disk.Write(r.path(dirResults, res.Agent.String()), signed), disk.SyncDir(r.dir)); err != nil {
 			return err
 		}
 	case err != nil:
@@ -66,7 +66,7 @@ func (a *Aggregator) agree(r *round, res federation.Result) error {
 	if err != nil {
 		return err
 	}
-	return durable.Once(r.path(fileResult), joined)
+	return disk.Once(r.path(fileResult), joined)
 }
 
 // dropFormer deletes what one party published by its own word under an earlier version, with
@@ -87,7 +87,7 @@ func (r *round) dropFormer(log *slog.Logger) error {
 	if err := os.Remove(r.path(fileValues)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(durable.SyncDir(r.dir), os.Remove(r.path(fileResult)), durable.SyncDir(r.dir))
+	return errors.Join(disk.SyncDir(r.dir), os.Remove(r.path(fileResult)), disk.SyncDir(r.dir))
 }
 
 // heldResult is what a party signed before. What does not verify any more, its epoch was

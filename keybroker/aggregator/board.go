@@ -7,9 +7,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
@@ -27,7 +26,7 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 		a.refuse(w, r, err)
 	})
 	a.route(mux, "GET /v1/setups/{id}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
-		return a.sendFile(w, r, a.board.SetupPath(id), board.ReasonUnknown)
+		return a.sendFile(w, r, a.board.SetupPath(id), ReasonUnknownSetup)
 	}))
 	a.route(mux, "POST /v1/setups/{id}/messages", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.board.AddMessage(id, b, a.speaker(r)) })
@@ -37,17 +36,17 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 		if err != nil {
 			return err
 		}
-		return a.sendFile(w, r, path, board.ReasonNoMessage)
+		return a.sendFile(w, r, path, ReasonNoMessage)
 	}))
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/manifest", g.reads(federation.ReadSums, a.beginShare))
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/blocks", g.reads(federation.ReadSums, a.receiveShare))
-	for _, name := range []string{board.FileManifest, board.FileBlocks} {
+	for _, name := range []string{FileManifest, FileBlocks} {
 		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 			_, dir, err := a.shareOf(r, id)
 			if err != nil {
 				return err
 			}
-			return a.sendFile(w, r, filepath.Join(dir, name), board.ReasonNoShare)
+			return a.sendFile(w, r, filepath.Join(dir, name), ReasonNoShare)
 		}))
 	}
 }
@@ -57,7 +56,7 @@ func (a *Aggregator) shareOf(r *http.Request, id federation.ID) (*round, string,
 	if err != nil {
 		return nil, "", err
 	}
-	dir, err := board.ShareDir(held.dir, r.PathValue("from"))
+	dir, err := ShareDir(held.dir, r.PathValue("from"))
 	return held, dir, err
 }
 
@@ -68,7 +67,7 @@ func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id fed
 	}
 	party, err := strconv.Atoi(filepath.Base(dir))
 	if err != nil || held.def.Parties == nil || party < 1 || party > len(held.def.Parties.Agents) {
-		return evidence.Refuse(board.ReasonNoShare, "round %s has no party %d", id, party)
+		return evidence.Refuse(ReasonNoShare, "round %s has no party %d", id, party)
 	}
 	if err := a.speaker(r)(held.def.Parties.Agents[party-1]); err != nil {
 		return err
@@ -78,14 +77,14 @@ func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id fed
 		return err
 	}
 	defer release()
-	if !durable.Exists(filepath.Join(dir, board.FileBlocks)) {
+	if !disk.Exists(filepath.Join(dir, FileBlocks)) {
 		room, err := a.disk.claim(int64(federation.BlockCount(held.def.Length, held.set.ValuesPerBlock())) * params.ShareBlockBytes)
 		if err != nil {
 			return err
 		}
 		defer room.release()
 	}
-	if err = board.ReceiveShare(dir, id, a.patient(w, r)); err == nil {
+	if err = ReceiveShare(dir, id, a.patient(w, r)); err == nil {
 		reply(w, http.StatusOK, struct{}{})
 	}
 	return err

@@ -9,7 +9,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -31,16 +30,16 @@ func TestMessagesOfParties(t *testing.T) {
 	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: make([]byte, federation.CommitBytes)}
 	s.public = s.as(a)
 	defer s.public.Close()
-	wantCode(t, "before the set-up", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, nil)), board.ReasonUnknown)
+	wantCode(t, "before the set-up", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, nil)), aggregator.ReasonUnknownSetup)
 	_, _, err := s.public.Setup(ctx, s.Broker(), s.Floor(), setup.Round)
-	wantCode(t, "no set-up", err, board.ReasonUnknown)
+	wantCode(t, "no set-up", err, aggregator.ReasonUnknownSetup)
 	for range 2 {
 		if err := s.public.AddSetup(ctx, signed); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, other := s.Setup(t, 2, a, b)
-	wantCode(t, "more than are held", s.public.AddSetup(ctx, other), board.ReasonFull)
+	wantCode(t, "more than are held", s.public.AddSetup(ctx, other), aggregator.ReasonSetupsFull)
 	wantCode(t, "not the broker's", s.public.AddSetup(ctx, []byte("set-up")), federation.ReasonMalformed)
 	if got, raw, err := s.public.Setup(ctx, s.Broker(), s.Floor(), setup.Round); err != nil || got.Round != setup.Round || !bytes.Equal(raw, signed) {
 		t.Fatalf("%v", err)
@@ -51,7 +50,7 @@ func TestMessagesOfParties(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantCode(t, "another message", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.Payload = bytes.Repeat([]byte{2}, federation.CommitBytes) })), board.ReasonTwice)
+	wantCode(t, "another message", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.Payload = bytes.Repeat([]byte{2}, federation.CommitBytes) })), aggregator.ReasonTwice)
 	wantCode(t, "a stranger", s.public.AddPartyMessage(ctx, setup.Round, s.Agent(t, nil).Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.From = 2 })), federation.ReasonSignature)
 	if m, got, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 1, 0); err != nil || m.From != 1 || !bytes.Equal(got, raw) {
 		t.Errorf("%+v, %v", m, err)
@@ -74,10 +73,10 @@ func TestMessagesOfParties(t *testing.T) {
 			return err
 		},
 	} {
-		wantCode(t, name, get(), board.ReasonNoMessage)
+		wantCode(t, name, get(), aggregator.ReasonNoMessage)
 	}
 	s.setNow(setup.Closes.Time().Add(time.Second))
-	wantCode(t, "after its end", s.public.AddSetup(ctx, signed), board.ReasonOver)
+	wantCode(t, "after its end", s.public.AddSetup(ctx, signed), aggregator.ReasonSetupOver)
 }
 
 // A share is whole or not there, and of a party of the round alone.
@@ -108,10 +107,10 @@ func TestSharesOfParties(t *testing.T) {
 		"another ticket":        {1, share(a, 1, federation.Digest{1}, 2), blocks, federation.ReasonWrongRound},
 		"a stranger":            {1, share(s.Agent(t, nil), 1, ticket, 2), blocks, federation.ReasonSignature},
 		"too few blocks":        {1, share(a, 1, ticket, 1), blocks, federation.ReasonParties},
-		"no party":              {99, good, blocks, board.ReasonNoMessage},
+		"no party":              {99, good, blocks, aggregator.ReasonNoMessage},
 		"nonsense":              {1, []byte("share"), blocks, federation.ReasonMalformed},
-		"cut":                   {1, good, blocks[1:], board.ReasonShareBytes},
-		"longer":                {1, good, append(bytes.Clone(blocks), 0), board.ReasonShareBytes},
+		"cut":                   {1, good, blocks[1:], aggregator.ReasonShareBytes},
+		"longer":                {1, good, append(bytes.Clone(blocks), 0), aggregator.ReasonShareBytes},
 		"other bytes":           {1, good, append([]byte{1}, blocks[1:]...), federation.ReasonUpload},
 	} {
 		wantCode(t, name, s.public.SendShare(ctx, r.ID, tc.from, tc.manifest, bytes.NewReader(tc.blocks)), tc.want)
@@ -136,7 +135,7 @@ func TestSharesOfParties(t *testing.T) {
 		t.Error(err)
 	}
 	_, _, err = s.public.Share(ctx, s.Floor(), r, ticket, 2)
-	wantCode(t, "not sent", err, board.ReasonNoShare)
+	wantCode(t, "not sent", err, aggregator.ReasonNoShare)
 	_, _, err = s.public.Share(ctx, s.Floor(), r, federation.Digest{1}, 1)
 	wantCode(t, "for another ticket", err, federation.ReasonWrongRound)
 }

@@ -7,9 +7,9 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // SetTicket takes the broker's ticket for a cohort whose sum is here. From then on
@@ -38,7 +38,7 @@ func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
 	held, err := os.ReadFile(r.path(fileTicket))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return durable.Write(r.path(fileTicket), signed)
+		return disk.Write(r.path(fileTicket), signed)
 	case err != nil:
 		return err
 	case string(held) != string(signed):
@@ -86,8 +86,8 @@ func (a *Aggregator) setResult(id federation.ID, signed []byte, shown *federatio
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err = durable.Once(r.path(fileResult), signed)
-	if errors.Is(err, durable.ErrOther) {
+	err = disk.Once(r.path(fileResult), signed)
+	if errors.Is(err, disk.ErrOther) {
 		return evidence.Refuse(ReasonPublished, "round %s has a result already, and it stays", id)
 	}
 	return err
@@ -125,7 +125,7 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
 		return err
 	}
 	defer release()
-	if durable.Exists(r.path(fileValues)) {
+	if disk.Exists(r.path(fileValues)) {
 		return nil
 	}
 	room, err := a.disk.claim(int64(res.Length) * 8)
@@ -133,7 +133,7 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
 		return err
 	}
 	defer room.release()
-	return durable.Stream(r.path(fileValues), func(w io.Writer) error {
+	return disk.Stream(r.path(fileValues), func(w io.Writer) error {
 		h, size := sha256.New(), int64(res.Length)*8
 		n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
 		if err == nil && (n != size || federation.Digest(h.Sum(nil)) != res.Values) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -94,7 +93,7 @@ func TestDiskKeepsItsFloorForShares(t *testing.T) {
 	s.agg.SetFree(floor)
 	wantReasonOf(t, "a manifest", s.public.SendShare(t.Context(), r.ID, 1, manifest, bytes.NewReader(blocks)), aggregator.ReasonDisk)
 	s.agg.SetFree(1 << 40)
-	wantReasonOf(t, "half of the blocks", s.public.SendShare(t.Context(), r.ID, 1, manifest, bytes.NewReader(blocks[:1])), board.ReasonShareBytes)
+	wantReasonOf(t, "half of the blocks", s.public.SendShare(t.Context(), r.ID, 1, manifest, bytes.NewReader(blocks[:1])), aggregator.ReasonShareBytes)
 	s.agg.SetFree(floor + int64(len(blocks)) - 1)
 	wantReasonOf(t, "blocks", s.public.SendShareBlocks(t.Context(), r.ID, 1, bytes.NewReader(blocks)), aggregator.ReasonDisk)
 	s.agg.SetFree(floor + int64(len(blocks)))

@@ -30,12 +30,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
 	"github.com/anchorhold/anchorhold/keybroker/epochfile"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
@@ -115,7 +113,7 @@ type Aggregator struct {
 	disk    *floor
 	buffers sync.Pool
 	proving chan struct{} // one token for each proof that is being verified
-	board   *board.Board
+	board   *Board
 	lowest  *epochfile.File // the highest minimum that each root asked for
 	quiet   *slog.Logger    // for lines that strangers cause
 
@@ -164,7 +162,7 @@ func New(cfg Config) (*Aggregator, error) {
 	if a.lowest, err = epochfile.Open(filepath.Join(cfg.StateDir, fileLowest), cfg.Roots, max(cfg.MinEpoch, 1)); err != nil {
 		return nil, err
 	}
-	a.board = board.New(filepath.Join(cfg.StateDir, "setups"), cfg.Roots, cfg.Rounds, board.Times{Floor: a.floor, Fresh: a.fresh, Now: func() protocol.Time { return protocol.Time(a.now()) }})
+	a.board = NewBoard(filepath.Join(cfg.StateDir, "setups"), cfg.Roots, cfg.Rounds, Times{Floor: a.floor, Fresh: a.fresh, Now: func() protocol.Time { return protocol.Time(a.now()) }})
 	return a, a.load()
 }
 
@@ -197,7 +195,7 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 	if err := a.roomForModel(def.Model); err != nil {
 		return def, err
 	}
-	if err := (normcheck.Checker{Ring: a.cfg.NormKeys}).Round(def); err != nil {
+	if err := (NormChecker{Ring: a.cfg.NormKeys}).Round(def); err != nil {
 		return def, err
 	}
 	r, err := a.create(def, signed)
@@ -278,7 +276,7 @@ func (a *Aggregator) Remove(_ context.Context, id federation.ID) error {
 	delete(a.rounds, id)
 	a.mu.Unlock()
 	dir := a.roundDir(id)
-	if !held && !durable.Exists(dir) { // one that is not served any more may still lie there
+	if !held && !disk.Exists(dir) { // one that is not served any more may still lie there
 		return evidence.Refuse(ReasonUnknownRound, "no round %s here", id)
 	}
 	return errors.Join(os.RemoveAll(dir), a.board.Remove(id))

@@ -7,9 +7,8 @@ import (
 	"net/http"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 const fileProof = "proof"
@@ -25,7 +24,7 @@ func (a *Aggregator) takeProof(w http.ResponseWriter, r *http.Request, id federa
 
 // addProof verifies a proof and keeps it. The same one again is fine.
 func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []byte) error {
-	if err := normcheck.Signed(r.def, u.contribution, raw); err != nil || r.proven(u) == nil {
+	if err := SignedNorm(r.def, u.contribution, raw); err != nil || r.proven(u) == nil {
 		return err
 	}
 	if !a.now().before(r.def.Closes) {
@@ -43,7 +42,7 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 	if err := a.verifyProof(ctx, r, u, raw); err != nil {
 		return err
 	}
-	err := durable.Write(r.path("uploads", u.digest.String(), fileProof), raw)
+	err := disk.Write(r.path("uploads", u.digest.String(), fileProof), raw)
 	if errors.Is(err, fs.ErrNotExist) {
 		return evidence.Refuse(ReasonUnknown, "upload %s gave its place to another; send its manifest again", u.digest)
 	}
@@ -66,11 +65,11 @@ func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw [
 	case <-ctx.Done():
 		return evidence.Refuse(ReasonBusy, "other proofs are being verified; come back")
 	}
-	err := normcheck.Checker{Ring: a.cfg.NormKeys}.Verify(ctx, r.def, u.contribution, raw)
+	err := NormChecker{Ring: a.cfg.NormKeys}.Verify(ctx, r.def, u.contribution, raw)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return evidence.Refuse(ReasonBusy, "the proof was not verified in time; come back")
 	}
-	if reason, refused := evidence.ReasonOf(err); refused && reason == normcheck.ReasonInvalid {
+	if reason, refused := evidence.ReasonOf(err); refused && reason == ReasonNormInvalid {
 		u.unsound = err
 	}
 	return err
@@ -78,8 +77,8 @@ func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw [
 
 // proven says whether a round's upload may send blocks.
 func (r *round) proven(u *upload) error {
-	if r.def.NormProof && !durable.Exists(r.path("uploads", u.digest.String(), fileProof)) {
-		return evidence.Refuse(normcheck.ReasonMissing, "the round wants a proof of the norm before the blocks")
+	if r.def.NormProof && !disk.Exists(r.path("uploads", u.digest.String(), fileProof)) {
+		return evidence.Refuse(ReasonNormMissing, "the round wants a proof of the norm before the blocks")
 	}
 	return nil
 }

@@ -19,11 +19,9 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/normcheck"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	"github.com/anchorhold/anchorhold/keybroker/normtest"
-	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
 const normLength = 5
@@ -34,7 +32,7 @@ var coordinates = []int16{10, -20, 127, -127, 0}
 // normSite is an aggregator that holds one round which wants proofs.
 type normSite struct {
 	*site
-	keys   *normtest.Keys
+	keys   *federationtest.NormKeys
 	dir    string
 	r      federation.Round
 	signed []byte
@@ -42,7 +40,7 @@ type normSite struct {
 
 func newNormSite(t *testing.T, change func(*aggregator.Config)) *normSite {
 	t.Helper()
-	s := &normSite{keys: normtest.Shared(t, normLength, 8), dir: t.TempDir()}
+	s := &normSite{keys: federationtest.SharedNormKeys(t, normLength, 8), dir: t.TempDir()}
 	s.start(t, federationtest.New(t), change)
 	s.r, s.signed, _ = s.Round(t, normLength, func(r *federation.Round) {
 		s.keys.Demand(r)
@@ -115,7 +113,7 @@ func TestNoBlockIsTakenBeforeItsProof(t *testing.T) {
 	s := newNormSite(t, nil)
 	m, b, proof := s.contribute(t, s.Agent(t, nil), nil)
 	u, err := s.send(t, m, nil, b)
-	wantReason(t, err, normcheck.ReasonMissing)
+	wantReason(t, err, aggregator.ReasonNormMissing)
 	if u.Next != 0 || s.admitted(t) != 0 {
 		t.Errorf("%+v was taken", u)
 	}
@@ -129,9 +127,9 @@ func TestNoBlockIsTakenBeforeItsProof(t *testing.T) {
 func TestEveryOtherProofIsRefused(t *testing.T) {
 	s := newNormSite(t, nil)
 	other, otherSigned, _ := s.Round(t, normLength, s.keys.Demand)
-	strange := normtest.New(t, circuits.Gradient{Coordinates: normLength, Bits: 8}) // the same circuit, another set-up
-	wide := normtest.Shared(t, normLength, 16)
-	short := normtest.Shared(t, normLength-1, 8)
+	strange := federationtest.NewNormKeys(t, circuits.Gradient{Coordinates: normLength, Bits: 8}) // the same circuit, another set-up
+	wide := federationtest.SharedNormKeys(t, normLength, 16)
+	short := federationtest.SharedNormKeys(t, normLength-1, 8)
 	alter := func(change func(g *statement.Gradient)) func(*testing.T, *federation.Contribution) []byte {
 		return func(t *testing.T, c *federation.Contribution) []byte {
 			return s.keys.Prove(t, s.r, c, coordinates, func(st *statement.Statement) { change(st.Gradient) })
@@ -211,9 +209,9 @@ func TestEveryOtherProofIsRefused(t *testing.T) {
 				}
 			})
 			_, err := s.send(t, m, proof, b)
-			wantReason(t, err, normcheck.ReasonInvalid)
+			wantReason(t, err, aggregator.ReasonNormInvalid)
 			_, err = s.send(t, m, nil, b)
-			wantReason(t, err, normcheck.ReasonMissing)
+			wantReason(t, err, aggregator.ReasonNormMissing)
 		})
 	}
 	if n := s.admitted(t); n != 0 {
@@ -231,12 +229,12 @@ func TestAnotherProofOfTheSameUploadIsRefused(t *testing.T) {
 		second = s.keys.Prove(t, s.r, &d, coordinates, nil) // verifies, with another salt
 	})
 	_, err := s.send(t, m, second, b)
-	wantReason(t, err, normcheck.ReasonInvalid)
+	wantReason(t, err, aggregator.ReasonNormInvalid)
 	if _, err := s.send(t, m, proof, nil); err == nil {
 		t.Error("complete without blocks")
 	}
 	_, err = s.send(t, m, second, b)
-	wantReason(t, err, normcheck.ReasonInvalid)
+	wantReason(t, err, aggregator.ReasonNormInvalid)
 	if u, err := s.send(t, m, proof, b); err != nil || !u.Complete {
 		t.Fatalf("%+v, %v", u, err)
 	}
@@ -265,7 +263,7 @@ func TestAProofSurvivesTheAggregatorsEnd(t *testing.T) {
 	}
 	s.start(t, s.World, nil)
 	_, err := s.send(t, m, nil, b)
-	wantReason(t, err, normcheck.ReasonMissing)
+	wantReason(t, err, aggregator.ReasonNormMissing)
 	if u, err := s.send(t, m, proof, b); err != nil || !u.Complete {
 		t.Fatalf("%+v, %v", u, err)
 	}
@@ -283,10 +281,10 @@ func digestOf(t *testing.T, manifest []byte) federation.Digest {
 // A round whose key is not here, or is of something else, is refused when it comes; in one
 // that was taken with other keys no proof is.
 func TestRoundsWithoutTheirKeyAreRefused(t *testing.T) {
-	keys := normtest.Shared(t, normLength, 8)
+	keys := federationtest.SharedNormKeys(t, normLength, 8)
 	for name, ring := range map[string]*keyset.Ring{
 		"no keys":      nil,
-		"another key":  normtest.Shared(t, normLength, 16).Ring(t, 0, nil),
+		"another key":  federationtest.SharedNormKeys(t, normLength, 16).Ring(t, 0, nil),
 		"fewer values": keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Coordinates-- }),
 		"other bits":   keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Bits = 16 }),
 		"of answers": keys.Ring(t, 0, func(r *statement.Record) {
@@ -297,10 +295,10 @@ func TestRoundsWithoutTheirKeyAreRefused(t *testing.T) {
 		m, b, proof := s.contribute(t, s.Agent(t, nil), nil)
 		s.start(t, s.World, func(c *aggregator.Config) { c.NormKeys = ring })
 		_, err := s.send(t, m, proof, b)
-		wantReason(t, err, normcheck.ReasonKey)
+		wantReason(t, err, aggregator.ReasonNormKey)
 		_, signed, _ := s.Round(t, normLength, keys.Demand)
 		_, err = s.agg.AddRound(signed)
-		if wantReason(t, err, normcheck.ReasonKey); t.Failed() {
+		if wantReason(t, err, aggregator.ReasonNormKey); t.Failed() {
 			t.Fatal(name)
 		}
 	}
@@ -314,7 +312,7 @@ func TestAVerificationThatTakesTooLongIsTriedAgain(t *testing.T) {
 	_, err := s.send(t, m, proof, b)
 	wantReason(t, err, aggregator.ReasonBusy)
 	_, err = s.send(t, m, nil, b)
-	wantReason(t, err, normcheck.ReasonMissing)
+	wantReason(t, err, aggregator.ReasonNormMissing)
 	s.start(t, s.World, nil)
 	if u, err := s.send(t, m, proof, b); err != nil || !u.Complete {
 		t.Fatalf("%+v, %v", u, err)
@@ -329,7 +327,7 @@ func TestProofsThatNobodyAskedFor(t *testing.T) {
 	}
 	m, b := s.Agent(t, nil).Contribute(t, plain, signed, vector(normLength, 1))
 	_, err := s.public.Send(t.Context(), plain.ID, m, []byte("a proof"), bytes.NewReader(b), rlwe.BlockBytes, nil)
-	wantReason(t, err, normcheck.ReasonInvalid)
+	wantReason(t, err, aggregator.ReasonNormInvalid)
 
 	// After the round there is nothing to prove any more.
 	m, _, proof := s.contribute(t, s.Agent(t, nil), nil)
@@ -409,7 +407,7 @@ func TestAProofIsVerifiedForOneConnectionAtATime(t *testing.T) {
 	for range connections - got[aggregator.ReasonBusy] {
 		got[<-reasons]++
 	}
-	if got[aggregator.ReasonBusy] != connections-1 || got[normcheck.ReasonInvalid] != 1 {
+	if got[aggregator.ReasonBusy] != connections-1 || got[aggregator.ReasonNormInvalid] != 1 {
 		t.Errorf("%v", got)
 	}
 }
@@ -424,10 +422,10 @@ func TestAProofThatDoesNotHoldIsVerifiedOnce(t *testing.T) {
 		c.ProofDigest = sha256.Sum256(bad)
 	})
 	_, err := s.send(t, m, bad, b)
-	wantReason(t, err, normcheck.ReasonInvalid)
+	wantReason(t, err, aggregator.ReasonNormInvalid)
 	empty := s.agg.FillProving()
 	_, err = s.send(t, m, bad, b) // it would wait if it were verified again
-	wantReason(t, err, normcheck.ReasonInvalid)
+	wantReason(t, err, aggregator.ReasonNormInvalid)
 	good, blocks, proof := s.contribute(t, s.Agent(t, nil), nil)
 	sent := make(chan error, 1)
 	go func() {

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // ReasonModel means that as many rounds of one model are held as may be.
@@ -57,7 +57,7 @@ func (a *Aggregator) Expire(ctx context.Context) (gone int, err error) {
 		}
 		err = errors.Join(err, oerr)
 	}
-	setups, serr := a.board.Expire(a.ago(a.cfg.Unfinished), func(id federation.ID) bool { return durable.Exists(a.roundDir(id)) })
+	setups, serr := a.board.Expire(a.ago(a.cfg.Unfinished), func(id federation.ID) bool { return disk.Exists(a.roundDir(id)) })
 	return gone + setups, errors.Join(err, serr)
 }
 
@@ -76,7 +76,7 @@ func (a *Aggregator) over(dir string) (bool, error) {
 		return false, err
 	}
 	retention := a.cfg.Unfinished
-	if durable.Exists(filepath.Join(dir, fileResult)) && durable.Exists(filepath.Join(dir, fileValues)) {
+	if disk.Exists(filepath.Join(dir, fileResult)) && disk.Exists(filepath.Join(dir, fileValues)) {
 		retention = a.cfg.Kept
 	}
 	return def.Closes < a.ago(retention), nil

@@ -12,9 +12,9 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // The files of a round, in a directory named by its ID:
@@ -72,7 +72,7 @@ type RoundStatus struct {
 
 func (r *round) status() RoundStatus {
 	s := RoundStatus{Round: r.def.ID, Model: r.def.Model, Set: r.def.Set, Length: r.def.Length, Minimum: r.def.Minimum, Maximum: r.def.Maximum,
-		Closed: durable.Exists(r.path(fileTicket)), Published: durable.Exists(r.path(fileResult))}
+		Closed: disk.Exists(r.path(fileTicket)), Published: disk.Exists(r.path(fileResult))}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, u := range r.uploads {
@@ -112,7 +112,7 @@ func (a *Aggregator) create(def federation.Round, signed []byte) (*round, error)
 			return nil, err
 		}
 	}
-	return r, durable.Write(r.path(fileRound), signed)
+	return r, disk.Write(r.path(fileRound), signed)
 }
 
 func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, error) {
@@ -162,7 +162,7 @@ func (a *Aggregator) load() error {
 		return err
 	}
 	entries, err := os.ReadDir(base)
-	if err = errors.Join(err, durable.Sweep(a.cfg.StateDir), a.board.Sweep()); err != nil {
+	if err = errors.Join(err, disk.Sweep(a.cfg.StateDir), a.board.Sweep()); err != nil {
 		return err
 	}
 	for _, e := range entries {
@@ -220,7 +220,7 @@ func (r *round) loadUploads(roots []identity.Public) error {
 		}
 		u := &upload{contribution: c, digest: digest, processor: by.Lease.Processor, source: fmt.Sprintf("processor %x", by.Lease.Processor), restored: true}
 		next := r.columns.Count
-		if durable.Exists(r.path("uploads", e.Name(), fileComplete)) {
+		if disk.Exists(r.path("uploads", e.Name(), fileComplete)) {
 			u.complete.Store(true)
 		} else if next, err = r.recount(u, manifest); err != nil {
 			return err
@@ -237,7 +237,7 @@ func (r *round) sweep() error {
 	for _, dir := range left {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
-	return errors.Join(err, durable.Sweep(r.dir, r.path("uploads", "*"), r.path("shares", "*"), r.path(dirResults)))
+	return errors.Join(err, disk.Sweep(r.dir, r.path("uploads", "*"), r.path("shares", "*"), r.path(dirResults)))
 }
 
 func (a *Aggregator) roundDir(id federation.ID) string {
@@ -249,5 +249,5 @@ func writeJSONFile(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return durable.Write(path, data)
+	return disk.Write(path, data)
 }

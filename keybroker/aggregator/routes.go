@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/board"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/strictjson"
@@ -350,11 +349,11 @@ func (a *Aggregator) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func statusOf(reason evidence.Reason) int {
 	switch reason {
-	case ReasonUnknownRound, ReasonUnknown, ReasonNoSum, ReasonNoTicket, ReasonNoResult, board.ReasonUnknown, board.ReasonNoMessage, board.ReasonNoShare:
+	case ReasonUnknownRound, ReasonUnknown, ReasonNoSum, ReasonNoTicket, ReasonNoResult, ReasonUnknownSetup, ReasonNoMessage, ReasonNoShare:
 		return http.StatusNotFound
-	case ReasonDuplicate, ReasonGuest, ReasonPublished, ReasonStale, ReasonFull, ReasonRoundOver, ReasonGap, board.ReasonTwice, board.ReasonOver, federation.ReasonWrongRound:
+	case ReasonDuplicate, ReasonGuest, ReasonPublished, ReasonStale, ReasonFull, ReasonRoundOver, ReasonGap, ReasonTwice, ReasonSetupOver, federation.ReasonWrongRound:
 		return http.StatusConflict
-	case ReasonBusy, board.ReasonFull:
+	case ReasonBusy, ReasonSetupsFull:
 		return http.StatusServiceUnavailable
 	case ReasonDisk:
 		return http.StatusInsufficientStorage

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // SumManifest describes a sum: over which cohort, and the hash of each block.
@@ -128,7 +128,7 @@ func (a *Aggregator) add(ctx context.Context, r *round, cohort []federation.Dige
 	if err := os.Rename(work, r.path("sums", name.String())); err != nil {
 		return m, err
 	}
-	return m, durable.SyncDir(r.path("sums"))
+	return m, disk.SyncDir(r.path("sums"))
 }
 
 // addColumns lets the workers take blocks in turn.

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // upload is one contribution that is under way or complete.
@@ -77,7 +77,7 @@ func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus
 		return UploadStatus{}, err
 	}
 	digest := federation.DigestOf(manifest.Signed)
-	if !a.now().before(r.def.Closes) || durable.Exists(r.path(fileTicket)) {
+	if !a.now().before(r.def.Closes) || disk.Exists(r.path(fileTicket)) {
 		return UploadStatus{}, evidence.Refuse(ReasonRoundOver, "round %s takes no more contributions", id)
 	}
 	u, err := r.upload(digest)
@@ -111,10 +111,10 @@ func (r *round) admit(u *upload, raw []byte) (*upload, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := durable.Write(r.path("uploads", u.digest.String(), fileManifest), raw); err != nil {
+	if err := disk.Write(r.path("uploads", u.digest.String(), fileManifest), raw); err != nil {
 		return nil, err
 	}
-	if err := durable.SyncDir(r.path("uploads")); err != nil {
+	if err := disk.SyncDir(r.path("uploads")); err != nil {
 		return nil, err
 	}
 	r.gotOn(u)
@@ -247,7 +247,7 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 
 // finish marks an upload complete; it counts from the moment that this is durable.
 func (r *round) finish(u *upload) error {
-	if err := durable.Write(r.path("uploads", u.digest.String(), fileComplete), nil); err != nil {
+	if err := disk.Write(r.path("uploads", u.digest.String(), fileComplete), nil); err != nil {
 		return err
 	}
 	u.complete.Store(true)

@@ -11,10 +11,10 @@ import (
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
-	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
 // unfinished are the files below a directory that are being written.

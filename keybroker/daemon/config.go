@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
-	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -54,7 +54,7 @@ type Config struct {
 	Rounds Rounds `yaml:"rounds"`
 	// Proofs makes the broker a registry of proving keys and proofs; by default it is
 	// none.
-	Proofs registry.Config `yaml:"proofs"`
+	Proofs registrar.Config `yaml:"proofs"`
 	// Log sets the log's verbosity.
 	Log Log `yaml:"log"`
 }
@@ -211,8 +211,8 @@ func (c Config) Check() error {
 	}
 	if !filepath.IsAbs(c.Operator.Socket) {
 		bad("operator.socket: an absolute path is required")
-	} else if n := len(c.Operator.Socket); n > socket.MaxPath {
-		bad("operator.socket: a path of at most %d bytes is required, this has %d", socket.MaxPath, n)
+	} else if n := len(c.Operator.Socket); n > operator.MaxPath {
+		bad("operator.socket: a path of at most %d bytes is required, this has %d", operator.MaxPath, n)
 	}
 	if _, err := c.Clock.setBack(); err != nil {
 		bad("clock.set_back: %w", err)

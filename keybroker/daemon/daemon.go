@@ -31,11 +31,11 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -94,7 +94,7 @@ type daemon struct {
 	kept        *aside        // where the file of rounds.checkpoint is read and written
 	keeping     chan struct{} // holds whoever brings that file up to date
 	rounds      *rounds.Service
-	registry    *registry.Registry // of proofs; nil where there is none
+	registry    *registrar.Registry // of proofs; nil where there is none
 	ended       *ended
 	broker      *keybroker.Broker
 	operators   *operator.Server

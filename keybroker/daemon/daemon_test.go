@@ -27,7 +27,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
-	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
@@ -569,7 +568,7 @@ func TestConfig(t *testing.T) {
 		"operators' limits": strings.Replace(good, "/run/s}", "/run/s, limits: {body_mib: -1}}", 1), "registry's limits": good + "proofs: {listen: ':1', limits: {ipv4_prefix: 33}}\n",
 		"empty": "", "unknown": good + "x: 1\n", "relative": strings.Replace(good, "/s", "s", 1), "listen": strings.Replace(good, ":8443", "", 1),
 		"profile": good + "profile: classical\n", "both": strings.Replace(good, "{credential: broker.kek}", "{credential: a, passphrase: b}", 1),
-		"socket": strings.Replace(good, "/run/s", "s", 1), "long socket": strings.Replace(good, "/run/s", "/"+strings.Repeat("s", socket.MaxPath), 1), "limits": good + "limits: {connections: -1}\n", "kept": good + "limits: {kept: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",
+		"socket": strings.Replace(good, "/run/s", "s", 1), "long socket": strings.Replace(good, "/run/s", "/"+strings.Repeat("s", operator.MaxPath), 1), "limits": good + "limits: {connections: -1}\n", "kept": good + "limits: {kept: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",
 	} {
 		if _, err := ParseConfig([]byte(bad)); err == nil {
 			t.Errorf("%s: accepted", name)

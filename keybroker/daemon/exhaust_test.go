@@ -22,13 +22,13 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
-	"github.com/anchorhold/anchorhold/keybroker/proofs"
-	"github.com/anchorhold/anchorhold/keybroker/proofs/proofclient"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/registry"
+	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
+	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/listen/listentest"
 )
@@ -52,7 +52,7 @@ func serveForAttack(t *testing.T, ready func(any)) {
 	}
 	u := underAttack{Registry: free.Addr().String(), Socket: s.options.Config.Operator.Socket, Certificate: s.result.CertificatePEM}
 	free.Close()
-	s.options.Config.Proofs = registry.Config{Listen: u.Registry}
+	s.options.Config.Proofs = registrar.Config{Listen: u.Registry}
 	s.options.Config.Limits.PerGuest = 1 << 20 // all honest clients are one software TEE
 	s.options.Config.Operator.Group = true
 	s.options.Config.Operator.OperatorUIDs = []uint32{uint32(os.Getuid()), uint32(listentest.AttackerUID), uint32(listentest.ElsewhereUID)}
@@ -238,11 +238,11 @@ func TestRegistryUnderAttack(t *testing.T) {
 	}
 	attested := u.attested(t)
 	guest := func(who *listentest.Party) listentest.Client {
-		c := proofclient.New(who.Relay(t, "tcp", u.Registry), tlsConfig, nil, attested)
+		c := wire.NewClient(who.Relay(t, "tcp", u.Registry), tlsConfig, nil, attested)
 		return func(ctx context.Context) error {
 			defer c.Close()
 			_, err := c.Announce(ctx, [][]byte{make([]byte, 20_000)})
-			if reason, _ := evidence.ReasonOf(err); reason != proofs.ReasonUnverified { // it was read and judged
+			if reason, _ := evidence.ReasonOf(err); reason != registry.ReasonUnverified { // it was read and judged
 				return fmt.Errorf("announce: %w", err)
 			}
 			_, err = c.Records(ctx, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))

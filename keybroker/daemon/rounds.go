@@ -15,11 +15,11 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
-	"github.com/anchorhold/anchorhold/keybroker/proofs"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/registry"
+	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
 
@@ -92,8 +92,8 @@ func (d *daemon) forgetContributors(ctx context.Context) {
 
 // openRegistry makes the registry of proofs, where the configuration has one.
 func (d *daemon) openRegistry() (err error) {
-	d.registry, err = registry.Open(d.opts.Config.Proofs, registry.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Chip: d.chipIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
-		Signer: func() (proofs.Signer, error) { s, err := d.roundSigner(); return proofs.Signer(s), err },
+	d.registry, err = registrar.Open(d.opts.Config.Proofs, registrar.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Chip: d.chipIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
+		Signer: func() (registry.Signer, error) { s, err := d.roundSigner(); return registry.Signer(s), err },
 		TLS:    func() (*tls.Config, error) { return d.certificate.serverConfig(d.opts.Config.Profile) }})
 	return err
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/operator/socket"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -95,7 +95,7 @@ func (d *daemon) listen(ctx context.Context) (guests, operators net.Listener, er
 			return nil, nil, err
 		}
 	}
-	if operators, err = socket.Listen(ctx, c.Operator.Socket, c.Operator.Group); err != nil {
+	if operators, err = operator.Listen(ctx, c.Operator.Socket, c.Operator.Group); err != nil {
 		return nil, nil, errors.Join(err, guests.Close())
 	}
 	return guests, operators, nil

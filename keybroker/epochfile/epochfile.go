@@ -27,8 +27,8 @@ import (
 	"sync"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/keybroker/aggregator/durable"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 const (
@@ -75,7 +75,7 @@ func Open(path string, roots []identity.Public, least uint64) (*File, error) {
 		for _, root := range roots {
 			f.epochs[root.ID()] = former
 		}
-		if err := durable.Write(path, f.marshal()); err != nil {
+		if err := disk.Write(path, f.marshal()); err != nil {
 			return nil, fmt.Errorf("rewrite the epochs seen, each with its root: %w", err)
 		}
 	}
@@ -117,7 +117,7 @@ func (f *File) Raise(root [32]byte, epoch uint64) error {
 		return fmt.Errorf("record epoch %d of broker %x: %s remembers %d roots already; take lines of roots out that will never be used again", epoch, root[:8], f.path, maxRoots)
 	}
 	f.epochs[root] = epoch
-	if err := durable.Write(f.path, f.marshal()); err != nil {
+	if err := disk.Write(f.path, f.marshal()); err != nil {
 		if f.epochs[root] = was; !known {
 			delete(f.epochs, root)
 		}

@@ -22,7 +22,6 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
-	opsocket "github.com/anchorhold/anchorhold/keybroker/operator/socket"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
@@ -101,7 +100,7 @@ func newBench(t *testing.T, operators, viewers []uint32) *bench {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	l, err := opsocket.Listen(t.Context(), socket, false)
+	l, err := Listen(t.Context(), socket, false)
 	if err != nil {
 		t.Fatal(err)
 	}

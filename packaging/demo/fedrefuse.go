@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
 // refuseReplay sends participant 2's signed contribution to the first round once more, as

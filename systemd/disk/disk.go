@@ -1,5 +1,6 @@
-// Package disk asks how much room a service's disk has. Services that take files from others
-// keep a floor of it free: the agent (agent/spool) and the aggregator.
+// Package disk writes files whole or not at all, and asks how much room a service's disk has.
+// The aggregator and those that keep an epoch write with it; services that take files from
+// others, the agent (agent/jobs/spool) and the aggregator, keep a floor of the disk free.
 package disk
 
 import (

@@ -4,8 +4,8 @@ import (
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/uplink"
 )
 
 // Round reads a round's id from a command line.

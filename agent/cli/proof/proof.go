@@ -10,7 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/setup"
-	"github.com/anchorhold/anchorhold/agent/proofaudit"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
 
@@ -77,11 +77,11 @@ func newProofShow(inv *cli.Invocation) *cobra.Command {
 				return err
 			}
 			defer resp.Body.Close()
-			raw, err := io.ReadAll(io.LimitReader(resp.Body, proofaudit.MaxBytes+1))
+			raw, err := io.ReadAll(io.LimitReader(resp.Body, receipt.MaxBundleBytes+1))
 			if err != nil {
 				return err
 			}
-			if _, err := proofaudit.Parse(raw); err != nil {
+			if _, err := receipt.ParseBundle(raw); err != nil {
 				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
 			}
 			if out == "" {

@@ -9,7 +9,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/expect"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
-	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -95,20 +94,20 @@ was a software TEE, unless --accept-software-tee says that this is known. The st
 // verified is what became of one file: a view of it, or why it does not hold. A proof
 // whose receipt is of version 1 or of a software TEE has both.
 type verified struct {
-	File   string           `json:"file"`
-	View   *proofaudit.View `json:"verified,omitempty"`
-	Former *proofaudit.View `json:"authority_not_recorded,omitempty"`
+	File   string              `json:"file"`
+	View   *receipt.BundleView `json:"verified,omitempty"`
+	Former *receipt.BundleView `json:"authority_not_recorded,omitempty"`
 	// Software is the view of a proof that holds, of a guest for which no hardware vouches.
-	Software *proofaudit.View `json:"software_tee_not_accepted,omitempty"`
-	Reason   evidence.Reason  `json:"reason,omitempty"`
-	Error    string           `json:"error,omitempty"`
+	Software *receipt.BundleView `json:"software_tee_not_accepted,omitempty"`
+	Reason   evidence.Reason     `json:"reason,omitempty"`
+	Error    string              `json:"error,omitempty"`
 }
 
-func verifyBundle(ctx context.Context, file string, raw []byte, roots []identity.Public, keys proofaudit.Keys, expected receipt.Expect, expect *expect.Expectation) verified {
+func verifyBundle(ctx context.Context, file string, raw []byte, roots []identity.Public, keys receipt.Keys, expected receipt.Expect, expect *expect.Expectation) verified {
 	v := verified{File: file}
-	b, err := proofaudit.Parse(raw)
+	b, err := receipt.ParseBundle(raw)
 	if err == nil {
-		var view proofaudit.View
+		var view receipt.BundleView
 		view, err = b.Verify(ctx, roots, keys, expected)
 		switch {
 		case err == nil:

@@ -16,9 +16,9 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
-	"github.com/anchorhold/anchorhold/keybroker/proofs"
-	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/keybroker/registry"
+	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 	"github.com/spf13/cobra"
 )
 
@@ -69,7 +69,7 @@ func NewRegister(inv *cli.Invocation) *cobra.Command {
 
 // NewChallenge is the command "proof challenge".
 func NewChallenge(inv *cli.Invocation) *cobra.Command {
-	var spec proofs.Spec
+	var spec registry.Spec
 	var model, agent string
 	var within time.Duration
 	c := dial.Operate(inv, "challenge", "Have the broker draw answers that must be proven",
@@ -86,7 +86,7 @@ func NewChallenge(inv *cli.Invocation) *cobra.Command {
 				*into = &d
 			}
 			spec.Before = time.Now().Add(within)
-			var list []proofs.Issued
+			var list []registry.Issued
 			if err := b.Do(ctx, "/v1/challenges", spec, &list); err != nil {
 				return nil, nil, err
 			}
@@ -117,7 +117,7 @@ func NewChallenge(inv *cli.Invocation) *cobra.Command {
 func NewStatus(inv *cli.Invocation) *cobra.Command {
 	c := dial.Operate(inv, "status", "Show how the broker's registry stands, and what is overdue", "  anchorhold proof status", cobra.NoArgs,
 		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			var st proofs.Status
+			var st registry.Status
 			err := b.Do(ctx, "/v1/proof-status", nil, &st)
 			return st, func(w io.Writer) {
 				fmt.Fprintf(w, "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n", st.Records, st.Waiting, st.Dropped, st.Displaced, st.Proofs, st.Unanswered, st.Overdue)

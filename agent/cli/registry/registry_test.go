@@ -20,12 +20,12 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/registry"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
-	"github.com/anchorhold/anchorhold/keybroker/proofs"
-	"github.com/anchorhold/anchorhold/keybroker/proofs/wire"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/keybroker/registry"
+	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
+	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
 // registrySocket serves the commands of a registry as the operators' socket does, without
@@ -34,9 +34,9 @@ func registrySocket(t *testing.T) string {
 	t.Helper()
 	w := federationtest.New(t)
 	dir := t.TempDir()
-	r, err := registry.Open(registry.Config{Listen: "127.0.0.1:0"}, registry.Broker{Path: filepath.Join(dir, "proofs"), Root: w.Root.Public(), Lowest: func() uint64 { return 1 }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
-		Signer: func() (proofs.Signer, error) {
-			return proofs.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: w.Epoch.Epoch}, nil
+	r, err := registrar.Open(registrar.Config{Listen: "127.0.0.1:0"}, registrar.Broker{Path: filepath.Join(dir, "proofs"), Root: w.Root.Public(), Lowest: func() uint64 { return 1 }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Signer: func() (registry.Signer, error) {
+			return registry.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: w.Epoch.Epoch}, nil
 		},
 		Audit: func(context.Context, string, string) error { return nil },
 		TLS:   func() (*tls.Config, error) { return nil, errors.New("no guests here") }})

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
-	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -33,7 +33,7 @@ func powersFile(t *testing.T, data []byte) (path, short, long string) {
 // sealed is a small sealed classifier as arguments of setup.
 func sealed(t *testing.T) []string {
 	t.Helper()
-	m := prooftest.Seal(t, "tiny", 1)
+	m := provetest.Seal(t, "tiny", 1)
 	key := filepath.Join(t.TempDir(), "model.key")
 	if err := os.WriteFile(key, m.Secret, 0o600); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func sealed(t *testing.T) []string {
 
 func TestKeysOfPLONK(t *testing.T) {
 	longtest.Run(t, "it makes keys of PLONK")
-	data := prooftest.Powers(t)
+	data := provetest.Powers(t)
 	path, short, long := powersFile(t, data)
 	dir := t.TempDir()
 	setup := append([]string{"proof", "setup", "--plonk", "--out", dir, "--ptau", path}, sealed(t)...)
@@ -63,7 +63,7 @@ func TestKeysOfPLONK(t *testing.T) {
 	if r.System != statement.PLONK || r.Development || r.Ceremony.String() != short {
 		t.Errorf("%+v", r)
 	}
-	if _, err := keyset.NewRing(sets, false, 0, prooftest.Verifiers()); err != nil {
+	if _, err := keyset.NewRing(sets, false, 0, provetest.Verifiers()); err != nil {
 		t.Error(err)
 	}
 
@@ -98,7 +98,7 @@ func TestKeysOfPLONK(t *testing.T) {
 // A ceremony may take its first phase from the same file, and whoever has the file sees it.
 func TestACeremonyFromPublicPowers(t *testing.T) {
 	longtest.Run(t, "it makes keys from powers of tau")
-	path, short, _ := powersFile(t, prooftest.Powers(t))
+	path, short, _ := powersFile(t, provetest.Powers(t))
 	dir := filepath.Join(t.TempDir(), "ceremony")
 	if _, status, err := run(t, "proof", "ceremony", "begin", "--gradient", "3", "--out", dir, "--ptau", path, "--ptau-digest", strings.Repeat("0", 64)); status != cli.StatusRefused {
 		t.Errorf("another digest: status %d, %v", status, err)

@@ -12,8 +12,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/anchorhold/anchorhold/agent/fedwork"
-	"github.com/anchorhold/anchorhold/agent/proofwork"
+	"github.com/anchorhold/anchorhold/agent/fed/fedwork"
+	"github.com/anchorhold/anchorhold/agent/prove/provework"
 	"github.com/anchorhold/anchorhold/agent/worker"
 )
 
@@ -28,7 +28,7 @@ It is started by anchorhold-agent, or by anchorhold-worker@.service.
 // handlers are all classes of tasks.
 func handlers() map[string]worker.Handler {
 	all := fedwork.Handlers()
-	maps.Copy(all, proofwork.Handlers())
+	maps.Copy(all, provework.Handlers())
 	return all
 }
 

@@ -11,14 +11,14 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/agent/cli/sealed"
-	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 )
 
 // TestModelIDIsWhatReceiptsCarry, of both kinds; and a key that opens another file names
 // none.
 func TestModelIDIsWhatReceiptsCarry(t *testing.T) {
-	c := prooftest.Seal(t, "tiny", 1)
+	c := provetest.Seal(t, "tiny", 1)
 	secret := make([]byte, chunkseal.KeySize)
 	if _, err := rand.Read(secret); err != nil {
 		t.Fatal(err)

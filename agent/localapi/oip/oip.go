@@ -21,7 +21,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/proofaudit"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
@@ -38,7 +37,7 @@ type Classifiers interface {
 type Proofs interface {
 	Take(owner uint32, a classify.Answer)
 	Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error)
-	Bundle(uid uint32, id receipt.ID) (proofaudit.Bundle, error)
+	Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error)
 }
 
 // Service serves the protocol. All fields are required but Clipped, and Proofs, which

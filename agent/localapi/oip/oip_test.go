@@ -21,8 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/proofaudit"
-	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -36,10 +35,10 @@ type kept struct {
 	issued receipt.Issued
 }
 
-// prover is a fake of package proofs: it keeps answers of their users.
+// prover is a fake of package prove: it keeps answers of their users.
 type prover struct {
 	taken map[receipt.ID]uint32
-	made  map[receipt.ID]proofaudit.Bundle
+	made  map[receipt.ID]receipt.Bundle
 	last  classify.Answer
 }
 
@@ -54,16 +53,16 @@ func (p *prover) Prove(_ context.Context, uid uint32, id receipt.ID) (jobs.Info,
 	if owner, ok := p.taken[id]; !ok || owner != uid {
 		return jobs.Info{}, evidence.Refuse(reasonUnknown, "there is nothing of receipt %s here", id)
 	}
-	p.made[id] = proofaudit.Bundle{Receipt: p.last.Receipt.Receipt, OutputSalt: p.last.Receipt.Salts.Output,
+	p.made[id] = receipt.Bundle{Receipt: p.last.Receipt.Receipt, OutputSalt: p.last.Receipt.Salts.Output,
 		Proof: statement.Envelope{Statement: prooftestStatement(p.last), Key: statement.Digest{1}, Proof: []byte{1}}}
 	return jobs.Info{ID: jobs.ID{7}, State: jobs.Queued}, nil
 }
 
 func prooftestStatement(a classify.Answer) statement.Statement {
-	return (&prooftest.Keys{}).Statement(a.Model, statement.ID(a.Receipt.Receipt.Body.ID), a.Salt, a.Input, a.Outputs)
+	return (&provetest.Keys{}).Statement(a.Model, statement.ID(a.Receipt.Receipt.Body.ID), a.Salt, a.Input, a.Outputs)
 }
 
-func (p *prover) Bundle(uid uint32, id receipt.ID) (proofaudit.Bundle, error) {
+func (p *prover) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {
 	b, ok := p.made[id]
 	if !ok || p.taken[id] != uid {
 		return b, evidence.Refuse(reasonUnknown, "there is nothing of receipt %s here", id)
@@ -78,7 +77,7 @@ type uidKey struct{}
 type bench struct {
 	t       testing.TB
 	service *oip.Service
-	model   *prooftest.Sealed
+	model   *provetest.Sealed
 	classes *classify.Service
 	world   *federationtest.World
 	prover  *prover
@@ -90,8 +89,8 @@ type bench struct {
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	b := &bench{t: t, world: federationtest.New(t), model: prooftest.Seal(t, "tiny", 1), mux: http.NewServeMux(),
-		prover: &prover{taken: map[receipt.ID]uint32{}, made: map[receipt.ID]proofaudit.Bundle{}}}
+	b := &bench{t: t, world: federationtest.New(t), model: provetest.Seal(t, "tiny", 1), mux: http.NewServeMux(),
+		prover: &prover{taken: map[receipt.ID]uint32{}, made: map[receipt.ID]receipt.Bundle{}}}
 	agent := b.world.Agent(t, nil)
 	agent.Grant(t, b.model.Model.ID())
 	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Lease: func(classify.Grant) (receipt.Lease, error) {
@@ -408,7 +407,7 @@ func TestProofsAreOfTheUserWhoAsked(t *testing.T) {
 	if status, _ := b.do(5, "GET", path, "", &raw); status != http.StatusOK {
 		t.Fatalf("%d %s", status, raw)
 	}
-	bundle, err := proofaudit.Parse(raw)
+	bundle, err := receipt.ParseBundle(raw)
 	if err != nil {
 		t.Fatal(err)
 	}

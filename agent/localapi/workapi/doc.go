@@ -15,22 +15,22 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
-	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Federation is the agent's part in federated rounds; *federate.Service is it.
 type Federation interface {
-	Round(ctx context.Context, id federation.ID) (federate.Round, error)
-	Begin(ctx context.Context, id federation.ID) (federate.Round, error)
-	Attested() (federate.Attested, error)
-	Submit(ctx context.Context, uid uint32, id federation.ID, sub federate.Submission, body io.Reader) (jobs.Info, error)
+	Round(ctx context.Context, id federation.ID) (fed.Round, error)
+	Begin(ctx context.Context, id federation.ID) (fed.Round, error)
+	Attested() (fed.Attested, error)
+	Submit(ctx context.Context, uid uint32, id federation.ID, sub fed.Submission, body io.Reader) (jobs.Info, error)
 	Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error)
-	Result(ctx context.Context, id federation.ID) (federate.Published, error)
+	Result(ctx context.Context, id federation.ID) (fed.Published, error)
 	Values(ctx context.Context, uid uint32, id federation.ID, w io.Writer) error
 }
 
@@ -98,7 +98,7 @@ const (
 
 func (s *Service) work() (Work, error) {
 	if s.Work == nil {
-		return Work{}, evidence.Refuse(federate.ReasonNotConfigured, "this agent's configuration has neither federation nor proofs")
+		return Work{}, evidence.Refuse(fed.ReasonNotConfigured, "this agent's configuration has neither federation nor proofs")
 	}
 	return s.Work()
 }

@@ -10,11 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/federate"
-	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/agent/party"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -26,7 +26,7 @@ func (s *Service) inRound(r *http.Request) (Work, federation.ID, error) {
 		return w, federation.ID{}, err
 	}
 	if w.Federation == nil {
-		return w, federation.ID{}, evidence.Refuse(federate.ReasonNotConfigured, "this agent's configuration has no aggregators")
+		return w, federation.ID{}, evidence.Refuse(fed.ReasonNotConfigured, "this agent's configuration has no aggregators")
 	}
 	id, err := federation.ParseID(r.PathValue("round"))
 	if err != nil {
@@ -60,7 +60,7 @@ func formatOf(media string) (fedtask.Format, error) {
 }
 
 // submission reads how a vector of a media type is to be taken.
-func submission(r *http.Request, media string) (sub federate.Submission, err error) {
+func submission(r *http.Request, media string) (sub fed.Submission, err error) {
 	weight := uint64(1)
 	if q := r.URL.Query().Get("weight"); q != "" {
 		if weight, err = strconv.ParseUint(q, 10, 32); err != nil {

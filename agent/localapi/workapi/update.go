@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/federate"
+	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -75,18 +75,18 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
 		state  string
 		do     func() (any, error)
 	}{
-		{"session", federate.ReasonSession, "done", u.session},
-		{"attestation", federate.ReasonAttestation, "done", u.attestation},
-		{"inference", federate.ReasonInference, "done", u.inference},
-		{"proof", federate.ReasonProof, "queued", u.proof},
-		{"gradient", federate.ReasonGradient, "queued", u.gradient},
+		{"session", fed.ReasonSession, "done", u.session},
+		{"attestation", fed.ReasonAttestation, "done", u.attestation},
+		{"inference", fed.ReasonInference, "done", u.inference},
+		{"proof", fed.ReasonProof, "queued", u.proof},
+		{"gradient", fed.ReasonGradient, "queued", u.gradient},
 	} {
 		begun := time.Now()
 		detail, err := st.do()
 		if err != nil {
 			u.release()
 			_, _ = io.CopyN(io.Discard, u.body, maxUnread) // to the end, or the client's patience
-			return &federate.StepError{Step: st.reason, Err: err}
+			return &fed.StepError{Step: st.reason, Err: err}
 		}
 		u.out.Steps = append(u.out.Steps, step{st.name, st.state, time.Since(begun).Milliseconds(), detail})
 	}

@@ -20,16 +20,15 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/federate"
-	"github.com/anchorhold/anchorhold/agent/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
-	"github.com/anchorhold/anchorhold/agent/party"
-	"github.com/anchorhold/anchorhold/agent/proofaudit"
-	"github.com/anchorhold/anchorhold/agent/prooftest"
+	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -45,7 +44,7 @@ type rounds struct {
 	begin  error
 	signs  error
 	takes  error
-	got    []federate.Submission
+	got    []fed.Submission
 	vector []byte
 }
 
@@ -58,26 +57,26 @@ func (f *rounds) known(id federation.ID) error {
 	return nil
 }
 
-func (f *rounds) Round(_ context.Context, id federation.ID) (federate.Round, error) {
-	return federate.Round{ID: id, Length: 4}, f.known(id)
+func (f *rounds) Round(_ context.Context, id federation.ID) (fed.Round, error) {
+	return fed.Round{ID: id, Length: 4}, f.known(id)
 }
 
-func (f *rounds) Begin(ctx context.Context, id federation.ID) (federate.Round, error) {
+func (f *rounds) Begin(ctx context.Context, id federation.ID) (fed.Round, error) {
 	r, err := f.Round(ctx, id)
 	return r, errors.Join(err, f.begin)
 }
 
-func (f *rounds) Attested() (federate.Attested, error) {
-	return federate.Attested{Agent: federation.Digest{3}}, f.signs
+func (f *rounds) Attested() (fed.Attested, error) {
+	return fed.Attested{Agent: federation.Digest{3}}, f.signs
 }
 
-func (f *rounds) Submit(ctx context.Context, uid uint32, id federation.ID, sub federate.Submission, body io.Reader) (jobs.Info, error) {
+func (f *rounds) Submit(ctx context.Context, uid uint32, id federation.ID, sub fed.Submission, body io.Reader) (jobs.Info, error) {
 	data, err := io.ReadAll(body)
 	if err := errors.Join(err, f.known(id), f.takes); err != nil {
 		return jobs.Info{}, err
 	}
 	if len(data) != 4*sub.Format.Bytes() {
-		return jobs.Info{}, evidence.Refuse(federate.ReasonVector, "%d bytes", len(data))
+		return jobs.Info{}, evidence.Refuse(fed.ReasonVector, "%d bytes", len(data))
 	}
 	f.got, f.vector = append(f.got, sub), data
 	spec, err := json.Marshal(sub)
@@ -96,8 +95,8 @@ func (f *rounds) Decrypt(ctx context.Context, uid uint32, id federation.ID) (job
 	return info, err
 }
 
-func (f *rounds) Result(_ context.Context, id federation.ID) (federate.Published, error) {
-	return federate.Published{}, f.known(id)
+func (f *rounds) Result(_ context.Context, id federation.ID) (fed.Published, error) {
+	return fed.Published{}, f.known(id)
 }
 
 func (f *rounds) Values(_ context.Context, _ uint32, id federation.ID, w io.Writer) error {
@@ -150,7 +149,7 @@ func (p *prover) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Inf
 	return info, errors.Join(err, p.fails)
 }
 
-func (p *prover) Bundle(uint32, receipt.ID) (proofaudit.Bundle, error) { panic("nobody asks") }
+func (p *prover) Bundle(uint32, receipt.ID) (receipt.Bundle, error) { panic("nobody asks") }
 
 type uidKey struct{}
 
@@ -179,7 +178,7 @@ func newBench(t testing.TB) *bench {
 		}
 	})
 	b := &bench{t: t, queue: queue, rounds: &rounds{queue: queue}, parties: &parties{}, prover: &prover{queue: queue}, mux: http.NewServeMux()}
-	agent, model := federationtest.New(t).Agent(t, nil), prooftest.Seal(t, "tiny", 1)
+	agent, model := federationtest.New(t).Agent(t, nil), provetest.Seal(t, "tiny", 1)
 	classes := classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {
 		return receipt.Lease{ID: agent.Lease.Lease, EvidenceDigest: agent.Lease.EvidenceDigest, Chain: agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})
@@ -208,7 +207,7 @@ func newBench(t testing.TB) *bench {
 			} else if reason, ok := evidence.ReasonOf(err); ok {
 				p.Code = string(reason)
 			}
-			if step, ok := errors.AsType[*federate.StepError](err); ok {
+			if step, ok := errors.AsType[*fed.StepError](err); ok {
 				p.Code = string(step.Step) + " " + p.Code
 			}
 			problem.Write(w, &p)

@@ -21,7 +21,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	"github.com/anchorhold/anchorhold/keybroker/normtest"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -270,7 +269,7 @@ func TestAdminSocketReplacesOnlyADeadOne(t *testing.T) {
 func TestKeysOfProofsOfNorms(t *testing.T) {
 	dir := t.TempDir()
 	certificate(t, dir)
-	keys := normtest.Shared(t, 2, 8)
+	keys := federationtest.SharedNormKeys(t, 2, 8)
 	ceremony, development, empty, damaged := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	keys.Save(t, ceremony)
 	own := *keys

@@ -1,0 +1,359 @@
+package fed
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/jobs/spool"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Contributed is the result of a job that contributes.
+type Contributed struct {
+	Round        federation.ID     `json:"round"`
+	Contribution federation.Digest `json:"contribution"` // digest of the signed contribution
+	Bytes        int64             `json:"bytes"`        // that were encrypted and sent
+	Scaled       bool              `json:"scaled"`
+	Clamped      uint64            `json:"clamped"`
+	Answers      []federation.ID   `json:"answers,omitempty"` // that were proven and are named in it
+}
+
+// contribute does one job: encrypt, sign, record, see that the answers are proven that come
+// with it, upload. It may begin anywhere, for an earlier try may have ended anywhere, or have
+// been postponed for a proof.
+func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
+	var spec contributeSpec
+	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
+		return nil, evidence.Refuse(ReasonVector, "%v", err)
+	}
+	h, err := s.open(ctx, spec.Round)
+	if err != nil {
+		return nil, spec.step(ReasonSession, err)
+	}
+	round := h.ID.String()
+	// One job for each round: two vectors under one agent key would be two
+	// contributions, or two encryptions to subtract from each other.
+	if err := s.only(round, spec, l.Info.ID); err != nil {
+		return nil, spec.step(ReasonSession, err)
+	}
+	result, manifest, err := s.prepared(round)
+	if err != nil {
+		return nil, spec.step(ReasonGradient, err)
+	}
+	if manifest == nil {
+		if result, manifest, err = s.encrypt(ctx, l, h, spec); err != nil {
+			return nil, spec.step(ReasonGradient, err)
+		}
+	}
+	if err := s.accompany(ctx, l, h, spec.With); err != nil {
+		return nil, spec.step(ReasonProof, err)
+	}
+	if err = s.upload(ctx, l, h, manifest); outsideLease(err) {
+		if result, manifest, err = s.restate(h, result, manifest, err); err == nil {
+			err = s.upload(ctx, l, h, manifest)
+		}
+	}
+	if err != nil {
+		return nil, spec.step(ReasonSend, err)
+	}
+	// The upload is complete everywhere: neither vector nor ciphertext is needed.
+	if err := errors.Join(s.dropVector(spec.Vector), os.Remove(s.path("uploads", round+".blocks"))); err != nil {
+		s.cfg.Logger.Warn("clean up after a contribution", "round", round, "err", err)
+	}
+	return json.Marshal(result)
+}
+
+// only makes a job the round's one, or refuses it. A vector that a restart lost takes
+// no place: its run's job is one, and the next run has another, unless something was
+// signed.
+func (s *Service) only(round string, spec contributeSpec, job jobs.ID) error {
+	name := "fed/" + round + "/job"
+	if spec.Run != "" {
+		name += "/" + spec.Run
+		first, err := s.cfg.Queue.Consumed(name)
+		if err != nil {
+			return err
+		}
+		signed, err := s.cfg.Queue.Consumed("fed/" + round + "/upload")
+		if err != nil {
+			return err
+		}
+		if first == [32]byte{} && signed != [32]byte{} {
+			return evidence.Refuse(ReasonContributed, "an earlier run of this agent has a contribution in round %s", round)
+		}
+	}
+	err := s.cfg.Queue.Once(name, job)
+	if reason, _ := evidence.ReasonOf(err); reason == jobs.ReasonConsumed {
+		return evidence.Refuse(ReasonContributed, "this agent has another contribution in round %s", round)
+	}
+	return err
+}
+
+// prepared returns what an earlier try signed and recorded, or nothing.
+func (s *Service) prepared(round string) (result Contributed, manifest []byte, err error) {
+	consumed, err := s.cfg.Queue.Consumed("fed/" + round + "/upload")
+	if err != nil || consumed == [32]byte{} {
+		return result, nil, err
+	}
+	again, err := s.restated(round)
+	if err != nil {
+		return result, nil, err
+	}
+	name := round + ".manifest"
+	if again != (federation.Digest{}) {
+		name, consumed = round+".again", again
+	}
+	manifest, err = os.ReadFile(s.path("uploads", name))
+	if err != nil {
+		return result, nil, err
+	}
+	m, err := federation.ParseManifest(manifest)
+	if err != nil {
+		return result, nil, err
+	}
+	if federation.DigestOf(m.Signed) != federation.Digest(consumed) {
+		return result, nil, evidence.Refuse(ReasonContributed, "the stored upload is not the one that was recorded")
+	}
+	raw, err := os.ReadFile(s.path("uploads", round+".result"))
+	if err != nil {
+		return result, nil, err
+	}
+	err = json.Unmarshal(raw, &result)
+	result.Contribution = federation.DigestOf(m.Signed)
+	return result, manifest, err
+}
+
+// encrypt has a worker encrypt the vector, signs the contribution, makes all of it
+// durable, and then records that this ciphertext is the round's: nothing of
+// another may leave from then on.
+func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec) (result Contributed, manifest []byte, err error) {
+	round := h.ID.String()
+	if err := s.room.Above(spec.Upload); err != nil {
+		return result, nil, err
+	}
+	blocks, err := s.create("uploads")
+	if err != nil {
+		return result, nil, err
+	}
+	hashes, err := s.create("uploads")
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	defer func() { err = errors.Join(err, discard(hashes)) }()
+	done, coordinates, err := s.runContribute(ctx, l, h, spec, blocks, hashes)
+	defer keybuf.Wipe(coordinates)
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	info, err := blocks.Stat()
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	m, proof, err := s.sign(ctx, l, h, spec, done, hashes, coordinates)
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	result = Contributed{Round: h.ID, Contribution: federation.DigestOf(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped, Answers: spec.With}
+	if manifest, err = m.Marshal(); err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return result, nil, errors.Join(err, discard(blocks))
+	}
+	if err := keep(blocks, s.path("uploads", round+".blocks")); err != nil {
+		return result, nil, err
+	}
+	if h.NormProof {
+		err = s.write("uploads", round+".proof", proof)
+	}
+	if err := errors.Join(err, s.write("uploads", round+".manifest", manifest), s.write("uploads", round+".result", raw)); err != nil {
+		return result, nil, err
+	}
+	return result, manifest, s.cfg.Queue.Once("fed/"+round+"/upload", federation.DigestOf(m.Signed))
+}
+
+// runContribute gives the worker its task.
+func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, coordinates []byte, err error) {
+	if err := s.readable(h, spec); err != nil {
+		return done, nil, errors.Join(err, s.dropVector(spec.Vector))
+	}
+	vector, err := os.Open(s.path("spool", spec.Vector))
+	if err != nil {
+		return done, nil, evidence.Refuse(ReasonVector, "the stored vector is gone: submit it again")
+	}
+	defer vector.Close() // read only
+	plain, err := spool.NewReader(vector, s.vectorKey(h), vectorName)
+	if err != nil {
+		return done, nil, err
+	}
+	defer plain.Wipe()
+	values, err := worker.NewFeed(func(w io.Writer) error { _, err := io.Copy(w, plain); return err })
+	if err != nil {
+		return done, nil, err
+	}
+	defer func() { err = errors.Join(values.End(), err) }()
+	round, err := sealedRound(h.Round)
+	if err != nil {
+		return done, nil, err
+	}
+	defer round.Close() // memory
+	task, err := json.Marshal(fedtask.Contribute{Weight: spec.Weight, Format: spec.Format, Norm: spec.Norm})
+	if err != nil {
+		return done, nil, err
+	}
+	out := []*os.File{blocks, hashes}
+	if h.NormProof {
+		drain, err := worker.NewDrain(int64(2 * h.Length)) // 16 bits each; what is cut short is no proof's
+		if err != nil {
+			return done, nil, err
+		}
+		defer func() {
+			if err != nil {
+				drain.Stop() // a worker that did not heed may still hold it
+			}
+			coordinates = drain.End()
+		}()
+		out = append(out, drain.Writer)
+	}
+	limits := s.limits(l)
+	if limits.Output, err = uploadBytes(h.Round); err != nil {
+		return done, nil, err
+	}
+	raw, err := s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassContribute, Spec: task, In: []*os.File{round, values.Reader}, Out: out, Limits: limits}, s.progress(l))
+	if err != nil {
+		return done, nil, err
+	}
+	return done, nil, json.Unmarshal(raw, &done)
+}
+
+// uploadBytes is how long the round's ciphertexts are, the longest thing that a worker
+// writes for a contribution.
+func uploadBytes(r federation.Round) (int64, error) {
+	set, _, err := r.Parameters()
+	if err != nil {
+		return 0, err
+	}
+	return int64(federation.BlockCount(r.Length, set.ValuesPerBlock())) * int64(set.BlockBytes()), nil
+}
+
+func sealedRound(r federation.Round) (*os.File, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return worker.Sealed("round", data)
+}
+
+// limits are the queue's, which a retry may have raised.
+func (s *Service) limits(l *jobs.Lease) worker.Limits {
+	limits := s.cfg.Limits
+	if l.Info.Memory > limits.Memory {
+		limits.Memory = l.Info.Memory
+	}
+	return limits
+}
+
+// progress hands a worker's word on to the queue. A lease that was lost shows when
+// the job ends.
+func (s *Service) progress(l *jobs.Lease) func(worker.Progress) {
+	return func(p worker.Progress) {
+		if err := heartbeat(l, p.Phase, p.Done, p.Total); err != nil {
+			s.cfg.Logger.Debug("heartbeat", "job", l.Info.ID.String(), "err", err)
+		}
+	}
+}
+
+// sign checks what the worker wrote, has its norm proven where the round wants that,
+// and signs the contribution.
+func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, done fedtask.Contributed, hashes *os.File, coordinates []byte) (m federation.Manifest, proof []byte, err error) {
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return m, nil, err
+	}
+	raw, err := io.ReadAll(io.NewSectionReader(hashes, 0, 32*federation.MaxManifestBlocks+1))
+	if err != nil {
+		return m, nil, err
+	}
+	if len(raw)%32 != 0 || uint64(len(raw)/32) != done.Blocks {
+		return m, nil, errors.New("the worker's hash list has another length than its blocks")
+	}
+	m.Hashes = make([]federation.Digest, len(raw)/32)
+	for i := range m.Hashes {
+		m.Hashes[i] = federation.Digest(raw[32*i:])
+	}
+	c := federation.Contribution{Round: h.ID, RoundDigest: h.digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
+		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now, Answers: spec.With}
+	if c.Upload != done.Upload {
+		return m, nil, errors.New("the worker's digest is not that of its hash list")
+	}
+	if h.NormProof {
+		if proof, err = s.cfg.Norm.Prove(ctx, h.Round, &c, coordinates, s.progress(l)); err != nil {
+			return m, nil, err
+		}
+		// The lease may have been renewed meanwhile, and with another key the proof is
+		// of another participant: the next try makes one for it.
+		if signer, err = s.cfg.Sign(); err != nil {
+			return m, nil, err
+		}
+		if federation.Digest(signer.Key.Public().ID()) != c.Agent {
+			return m, nil, errors.New("the agent has another key than when the proof was begun")
+		}
+		c.Time = signer.Now
+	}
+	if err := c.Follows(h.Round, h.digest); err != nil {
+		return m, nil, err
+	}
+	m.Signed, err = federation.SignContribution(signer.Key, signer.Chain, c)
+	return m, proof, err
+}
+
+// upload sends the blocks to every aggregator; each takes its part.
+func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []byte) (err error) {
+	set, _, err := h.Parameters()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(s.path("uploads", h.ID.String()+".blocks"))
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only
+	var proof []byte
+	if h.NormProof {
+		if proof, err = os.ReadFile(s.path("uploads", h.ID.String()+".proof")); errors.Is(err, os.ErrNotExist) {
+			return evidence.Refuse(ReasonNormNotProven, "the proof that the recorded contribution names is gone; there is no second one")
+		} else if err != nil {
+			return err
+		}
+	}
+	for _, shard := range s.cfg.Shards {
+		if _, err := shard.Send(ctx, h.ID, manifest, proof, f, set.BlockBytes(), func(done, total uint64) {
+			s.progress(l)(worker.Progress{Phase: "upload", Done: done, Total: total})
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write makes a small file durable.
+func (s *Service) write(dir, name string, data []byte) error {
+	f, err := s.create(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, bytes.NewReader(data)); err != nil {
+		return errors.Join(err, discard(f))
+	}
+	return keep(f, s.path(dir, name))
+}

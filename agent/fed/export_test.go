@@ -1,0 +1,22 @@
+package fed
+
+import (
+	"context"
+	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Tidy removes what nobody needs, as Run does.
+func (s *Service) Tidy(now time.Time) (int, error) { return s.tidy(now) }
+
+// Restate signs again what an aggregator refused.
+func (s *Service) Restate(ctx context.Context, round federation.ID, manifest []byte) ([]byte, error) {
+	h, err := s.open(ctx, round)
+	if err != nil {
+		return nil, err
+	}
+	_, again, err := s.restate(h, Contributed{}, manifest, evidence.Refuse(federation.ReasonOutsideLease, "a test"))
+	return again, err
+}

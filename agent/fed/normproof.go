@@ -1,0 +1,126 @@
+package fed
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"math"
+
+	"github.com/anchorhold/anchorhold/agent/prove/provetask"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Reasons of this package.
+const (
+	// ReasonNoKey: this agent does not have the key that the round names.
+	ReasonNoNormKey evidence.Reason = "norm-key-missing"
+	// ReasonNotProven: the update could not be proven to be inside the bounds.
+	ReasonNormNotProven evidence.Reason = "norm-not-proven"
+)
+
+// NormProver proves in workers that contributions are inside their rounds' bounds. A proof
+// that it returns verifies, is of exactly the ciphertext that the contribution names, and is
+// made with the key that the round names. The worker's arithmetic is trusted for the relation
+// between ciphertext and coordinates, to which the attested signature binds the proof. Rounds
+// whose key is not here are refused, as are those whose proof needs more memory than a worker has.
+type NormProver struct {
+	Ring   *keyset.Ring
+	Pool   *worker.Pool
+	Limits worker.Limits
+}
+
+// Prove proves the coordinates that the worker gave beside a ciphertext: 16 bits each,
+// little-endian. It fills in the contribution's Commitment and ProofDigest and returns
+// the encoded envelope.
+func (p *NormProver) Prove(ctx context.Context, r federation.Round, c *federation.Contribution, coordinates []byte, progress func(worker.Progress)) ([]byte, error) {
+	if p == nil {
+		return nil, evidence.Refuse(ReasonNoNormKey, "the round wants proofs of norms; this agent's configuration has no proving keys")
+	}
+	set, err := p.Ring.Set(statement.Digest(r.NormCircuit.VerifyingKey))
+	if err == nil {
+		err = r.NormFits(set.Record)
+	}
+	if err != nil {
+		return nil, evidence.Refuse(ReasonNoNormKey, "%v", err)
+	}
+	if _, err := provetask.Memory(set, p.Limits.Memory); errors.Is(err, keyset.ErrMissing) {
+		return nil, evidence.Refuse(ReasonNoNormKey, "%v", err)
+	} else if err != nil {
+		return nil, err
+	}
+	salt, err := statement.NewSalt()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(salt[:])
+	if uint64(len(coordinates)) != 2*r.Length {
+		return nil, errors.New("fed: another number of coordinates than the round's")
+	}
+	c.Commitment = federation.Digest(commit(salt, int(r.NormCircuit.Bits), coordinates))
+	s := r.NormStatement(c)
+	if err := holds(s.Gradient, coordinates); err != nil {
+		return nil, err
+	}
+	encoded, err := s.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	spec, err := json.Marshal(provetask.Gradient{Statement: encoded, Bits: int(r.NormCircuit.Bits)})
+	if err != nil {
+		return nil, err
+	}
+	_, proof, err := provetask.Run(ctx, p.Pool, worker.Task{Class: provetask.ClassGradient, Spec: spec, Limits: p.Limits}, set, progress, salt[:], coordinates)
+	if errors.Is(err, provetask.ErrFiles) {
+		return nil, evidence.Refuse(ReasonNoNormKey, "%v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &statement.Envelope{Statement: s, Key: set.Record.VerifyingKey, Proof: proof}
+	if _, err := p.Ring.Verify(ctx, e); errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, provetask.ErrNoVerdict) {
+		return nil, err // which says nothing about the proof
+	} else if err != nil {
+		return nil, evidence.Refuse(ReasonNormNotProven, "%v", err)
+	}
+	raw, err := e.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	c.ProofDigest = sha256.Sum256(raw)
+	return raw, nil
+}
+
+// holds says whether coordinates are inside a statement's bounds: no circuit proves others,
+// but a worker's end does not say why.
+func holds(g *statement.Gradient, raw []byte) error {
+	var squares uint64
+	for i := 0; i < len(raw); i += 2 {
+		v := int64(int16(binary.LittleEndian.Uint16(raw[i:])))
+		if max(v, -v) > int64(g.LInf) {
+			return evidence.Refuse(ReasonNormNotProven, "coordinate %d is beyond the round's bound of %d steps", i/2, g.LInf)
+		}
+		squares += uint64(v * v)
+	}
+	if squares > g.SquaredL2 {
+		return evidence.Refuse(ReasonNormNotProven, "the norm is beyond the round's bound of %.1f steps", math.Sqrt(float64(g.SquaredL2)))
+	}
+	return nil
+}
+
+func commit(salt statement.Salt, bits int, raw []byte) statement.Commitment {
+	wide, narrow := make([]int16, len(raw)/2), make([]int8, len(raw)/2)
+	for i := range wide {
+		wide[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
+		narrow[i] = int8(wide[i])
+	}
+	if bits == 8 {
+		return statement.GradientCommitment8(salt, narrow)
+	}
+	return statement.GradientCommitment(salt, wide)
+}

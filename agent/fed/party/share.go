@@ -1,0 +1,167 @@
+package party
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// closing is what a share is made for.
+type closing struct {
+	round  federation.Round
+	ticket federation.Digest
+	blocks uint64
+}
+
+// Share begins this party's share in decrypting a closed round with the active
+// parties, for the local user who joined, root or the agent's own. It does so once: from
+// the moment it begins, the secret is not there for another.
+func (s *Service) Share(ctx context.Context, uid uint32, id federation.ID, active []int) (Status, error) {
+	m, err := s.member(id)
+	if err != nil {
+		return Status{}, err
+	}
+	if err := s.mayShare(m, uid); err != nil {
+		return m.show(), err
+	}
+	active = slices.Sorted(slices.Values(active))
+	switch st := m.show(); {
+	case len(active) != st.Threshold || !slices.Contains(active, m.index) || len(slices.Compact(slices.Clone(active))) != len(active) || active[0] < 1 || active[len(active)-1] > st.Parties:
+		return st, evidence.Refuse(ReasonActive, "%d parties decrypt together, party %d among them; not %d", st.Threshold, m.index, active)
+	case st.State == SettingUp:
+		return st, evidence.Refuse(ReasonNotReady, "the key is being set up: %s", st.Phase)
+	case st.State != Ready:
+		return st, evidence.Refuse(ReasonUsed, "party %d is %s; there is no second share", m.index, st.State)
+	}
+	c, err := s.closing(ctx, m)
+	if err != nil {
+		return m.show(), err
+	}
+	// Asked before the secret is given: there is no second share after a disk was full.
+	if err := s.cfg.Room(int64(c.blocks) * params.ShareBlockBytes); err != nil {
+		return m.show(), err
+	}
+	secret := m.take()
+	if secret == nil {
+		return m.show(), evidence.Refuse(ReasonUsed, "the share of party %d was begun", m.index)
+	}
+	m.mu.Lock()
+	m.status.State = Sharing
+	m.mu.Unlock()
+	err = s.begin(ctx, m, func(ctx context.Context) error {
+		defer wipe(secret)
+		return s.share(ctx, m, c, active, secret)
+	})
+	if err != nil {
+		wipe(secret)
+		s.end(m, err)
+	}
+	return m.show(), err
+}
+
+// closing fetches round and ticket, and holds them against the key that was set up.
+func (s *Service) closing(ctx context.Context, m *member) (c closing, err error) {
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return c, err
+	}
+	// The ticket is what the broker says now, and it names the round by its digest.
+	round, signed, err := s.cfg.Board.Round(ctx, protocol.Of(m.setup.Broker), signer.live().Kept(), m.setup.Round)
+	if err != nil {
+		return c, err
+	}
+	p := round.Parties
+	if p == nil || federation.DigestOf(p.Setup) != m.digest || federation.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
+		return c, evidence.Refuse(federation.ReasonParties, "the round has another key than this party vouched for")
+	}
+	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.live(), round, federation.DigestOf(signed))
+	if err != nil {
+		return c, err
+	}
+	set, _, err := round.Parameters()
+	if err != nil {
+		return c, err
+	}
+	return closing{round, federation.DigestOf(ticket), federation.BlockCount(round.Length, set.ValuesPerBlock())}, nil
+}
+
+// share has a worker compute the share, signs it, and sends it.
+func (s *Service) share(ctx context.Context, m *member, c closing, active []int, secret []*keybuf.Buffer) (err error) {
+	blocks, err := os.CreateTemp(s.cfg.Dir, ".share-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, blocks.Close(), os.Remove(blocks.Name())) }()
+	spec, err := m.task(func(t *fedtask.Party) { t.Active, t.Blocks = active, c.blocks })
+	if err != nil {
+		return err
+	}
+	p := newPipes()
+	in, err := p.feed(secret...)
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	sum, err := p.from(func(w io.Writer) error { return s.cfg.Recounted(ctx, c.round.ID, w) })
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	limits := s.cfg.Limits
+	limits.Output = int64(c.blocks) * params.ShareBlockBytes
+	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyShare, Spec: spec, In: []*os.File{in, sum}, Out: []*os.File{blocks}, Limits: limits},
+		func(p worker.Progress) { m.phase(p.Phase) })
+	if fed := p.close(); fed != nil {
+		err = fed // why the worker's input ended
+	}
+	wipe(secret)
+	if err != nil {
+		return err
+	}
+	m.phase("sending the share")
+	manifest, err := s.signShare(m, c, active, blocks)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Board.SendShare(ctx, c.round.ID, m.index, manifest, io.NewSectionReader(blocks, 0, math.MaxInt64)); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.State = Shared
+	return nil
+}
+
+func (s *Service) signShare(m *member, c closing, active []int, blocks io.ReaderAt) ([]byte, error) {
+	var manifest federation.Manifest
+	block := make([]byte, params.ShareBlockBytes)
+	for i := range c.blocks {
+		if _, err := blocks.ReadAt(block, int64(i)*int64(len(block))); err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		manifest.Hashes = append(manifest.Hashes, federation.BlockHash(c.round.ID, i, block))
+	}
+	signer, err := s.cfg.Sign()
+	if err != nil {
+		return nil, err
+	}
+	st := federation.Share{Round: c.round.ID, TicketDigest: c.ticket, Agent: signer.Key.Public().ID(), From: uint32(m.index), Blocks: c.blocks,
+		Upload: federation.UploadDigest(c.round.ID, manifest.Hashes), Time: signer.Now}
+	for _, a := range active {
+		st.Active = append(st.Active, uint32(a))
+	}
+	if manifest.Signed, err = federation.SignShare(signer.Key, signer.Chain, st); err != nil {
+		return nil, err
+	}
+	return manifest.Marshal()
+}

@@ -1,0 +1,15 @@
+package fed
+
+import (
+	"testing"
+
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// TestARecountIsBoundedBeforeItsListsAreFetched: there is no aggregator here to fetch from.
+func TestARecountIsBoundedBeforeItsListsAreFetched(t *testing.T) {
+	_, err := (&Service{}).recount(t.Context(), held{}, federation.Ticket{Count: maxRecountHashes/2 + 1}, make([]federation.Digest, 2))
+	if got := reasonOf(err); got != ReasonSum {
+		t.Errorf("%q, want %q: %v", got, ReasonSum, err)
+	}
+}

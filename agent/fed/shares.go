@@ -1,0 +1,111 @@
+package fed
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/anchorhold/anchorhold/crypto/he/params"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// ReasonShares means that the shares of the round's parties are not there, or were
+// not made for each other.
+const ReasonShares evidence.Reason = "shares-missing"
+
+// Recounted writes the blocks of a closed round's sum, added again from the
+// contributions that its participants signed. A party of the round's key decrypts
+// nothing else.
+func (s *Service) Recounted(ctx context.Context, id federation.ID, w io.Writer) error {
+	h, err := s.past(ctx, id)
+	if err != nil {
+		return err
+	}
+	t, _, err := s.ticket(ctx, h)
+	if err != nil {
+		return err
+	}
+	hashes, err := s.sumHashes(ctx, h, t)
+	if err != nil {
+		return err
+	}
+	sum, err := s.recount(ctx, h, t, hashes)
+	if err != nil {
+		return err
+	}
+	return sum[0](w)
+}
+
+// shares finds what the active parties of a round left: as many as the threshold,
+// all made for the same parties.
+func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) ([]source, error) {
+	type share struct {
+		federation.Share
+		federation.Manifest
+	}
+	floor, err := s.floor()
+	if err != nil {
+		return nil, err
+	}
+	blocks, err := h.Blocks()
+	if err != nil {
+		return nil, err
+	}
+	found := map[uint32]share{}
+	for i := range h.Parties.Agents {
+		st, m, err := s.cfg.Shards[0].Share(ctx, floor, h.Round, ticket, i+1)
+		if reason, _ := evidence.ReasonOf(err); reason == "share-missing" {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if st.Blocks != blocks {
+			return nil, evidence.Refuse(ReasonShares, "the share of party %d has %d blocks, the round's vector %d", st.From, st.Blocks, blocks)
+		}
+		found[st.From] = share{st, m}
+	}
+	// In the parties' order: all that decrypt use the same shares, and sign the same values.
+	for i := range h.Parties.Agents {
+		first, ok := found[uint32(i+1)]
+		if !ok {
+			continue
+		}
+		var list []source
+		for _, party := range first.Active {
+			if other, ok := found[party]; ok && slices.Equal(other.Active, first.Active) {
+				list = append(list, s.shareBlocks(ctx, h, int(party), other.Hashes))
+			}
+		}
+		if len(list) == int(h.Parties.Threshold) {
+			return list, nil
+		}
+	}
+	return nil, evidence.Refuse(ReasonShares, "%d of the %d parties left a share; %d that were made for each other are needed", len(found), len(h.Parties.Agents), h.Parties.Threshold)
+}
+
+// shareBlocks streams one share, checked.
+func (s *Service) shareBlocks(ctx context.Context, h held, from int, hashes []federation.Digest) source {
+	return func(w io.Writer) error {
+		body, err := s.cfg.Shards[0].ShareBlocks(ctx, h.ID, from)
+		if err != nil {
+			return err
+		}
+		defer body.Close() // read only
+		block := make([]byte, params.ShareBlockBytes)
+		for i, want := range hashes {
+			if _, err := io.ReadFull(body, block); err != nil {
+				return fmt.Errorf("share of party %d: %w", from, err)
+			}
+			if federation.BlockHash(h.ID, uint64(i), block) != want {
+				return evidence.Refuse(ReasonShares, "block %d of the share of party %d is not the one that was signed", i, from)
+			}
+			if _, err := w.Write(block); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,99 @@
+package fed
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// Labels of what is derived from the keys of stored vectors.
+const (
+	partiesLabel = "anchorhold/federate/parties/1"
+	runLabel     = "anchorhold/federate/run/1"
+)
+
+// vectorKey lends the key that a round's vectors are stored under, and gives nobody a copy:
+// a body comes for as long as its client likes, a disk may hang, and the lease's end wipes
+// the queue's key and would not find another.
+type vectorKey struct {
+	queue *keybuf.Buffer
+	own   *keybuf.Buffer // nil where the broker holds the round's key
+}
+
+// vectorKey is the queue's key where the broker holds the round's: the broker reads the
+// round's ciphertexts anyway. Where parties hold it, this run's own key is mixed in.
+func (s *Service) vectorKey(h held) vectorKey {
+	if h.Parties == nil {
+		return vectorKey{queue: s.cfg.Key}
+	}
+	return vectorKey{queue: s.cfg.Key, own: s.cfg.Own}
+}
+
+// Use calls f with the key, as [keybuf.Buffer.Use] does, while the lease lasts.
+func (k vectorKey) Use(f func(secret []byte) error) error {
+	err := k.queue.Use(func(queue []byte) error {
+		if k.own == nil {
+			return f(queue)
+		}
+		return k.own.Use(func(own []byte) error {
+			secret := append(append(make([]byte, 0, len(queue)+len(own)), queue...), own...)
+			defer keybuf.Wipe(secret)
+			derived, err := hkdf.Key(sha256.New, secret, nil, partiesLabel, 32)
+			if err != nil {
+				return err
+			}
+			defer keybuf.Wipe(derived)
+			return f(derived)
+		})
+	})
+	if errors.Is(err, keybuf.ErrWiped) {
+		return evidence.Refuse(reasonExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
+	}
+	return err
+}
+
+// leased is a body that ends with the lease: what comes after it could not be stored.
+type leased struct {
+	io.Reader
+	key vectorKey
+}
+
+// Read reads, and refuses what came after the lease's end.
+func (b leased) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if ended := b.key.Use(func([]byte) error { return nil }); ended != nil {
+		return 0, ended
+	}
+	return n, err
+}
+
+// runOf names the run of the agent that can read a round's vectors; empty if any can.
+func (s *Service) runOf(h held) string {
+	if h.Parties == nil {
+		return ""
+	}
+	return s.run
+}
+
+// readable refuses a vector of an earlier run.
+func (s *Service) readable(h held, spec contributeSpec) error {
+	if spec.Run == s.runOf(h) {
+		return nil
+	}
+	return evidence.Refuse(ReasonVectorLost, "the agent was started anew: a vector for a round whose key parties hold is stored under a key of one run alone; submit it again")
+}
+
+// nameOf names a key without telling anything of it.
+func nameOf(key *keybuf.Buffer) (string, error) {
+	var name []byte
+	err := key.Use(func(secret []byte) (err error) {
+		name, err = hkdf.Key(sha256.New, secret, nil, runLabel, 16)
+		return err
+	})
+	return hex.EncodeToString(name), err
+}

@@ -1,0 +1,25 @@
+package provetask
+
+import (
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// ReasonMemory means that a proof with these keys needs more memory than a worker may have.
+const ReasonMemory evidence.Reason = "proof-memory"
+
+// Memory is what a worker that proves with these keys needs, in bytes, if that is not
+// more than limit. Otherwise it is refused: a worker would only die of it.
+func Memory(set keyset.Set, limit int64) (int64, error) {
+	need, err := set.ProvingMemory()
+	if err != nil {
+		return 0, err
+	}
+	if need > limit {
+		return 0, evidence.Refuse(ReasonMemory, "a proof with the key %s needs %d MiB, a proving worker may have %d: set proofs.memory_mb to %[2]d or more, and the unit's MemoryMax above it",
+			set.Record.VerifyingKey, mebibytes(need), limit>>20)
+	}
+	return need, nil
+}
+
+func mebibytes(n int64) int64 { return (n + 1<<20 - 1) >> 20 }

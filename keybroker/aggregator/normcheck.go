@@ -1,0 +1,86 @@
+package aggregator
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+)
+
+// Reasons of proofs of norms.
+const (
+	ReasonNormMissing evidence.Reason = "norm-proof-missing"
+	ReasonNormInvalid evidence.Reason = "norm-proof-invalid"
+	ReasonNormKey     evidence.Reason = "norm-key-missing"
+)
+
+// NormChecker verifies, before an upload's first block is taken, that a contribution was
+// proven to be inside its round's bounds. A proof that passes is the one that the contribution
+// names by its digest, of the statement that round and contribution make together: this round,
+// agent, upload and commitment, the round's length and bounds, by the key that the round names.
+// It trusts the records of its key ring to say which circuit a key is of. Without a ring it has
+// no keys, and refuses every such round.
+type NormChecker struct{ Ring *keyset.Ring }
+
+// Round refuses a round whose proofs could not be verified here.
+func (c NormChecker) Round(def federation.Round) error {
+	if !def.NormProof {
+		return nil
+	}
+	if c.Ring == nil {
+		return evidence.Refuse(ReasonNormKey, "this aggregator's configuration has no keys of proofs of norms")
+	}
+	set, err := c.Ring.Set(zk.Digest(def.NormCircuit.VerifyingKey))
+	if err == nil {
+		err = def.NormFits(set.Record)
+	}
+	if err != nil {
+		return evidence.Refuse(ReasonNormKey, "%v", err)
+	}
+	return nil
+}
+
+// SignedNorm refuses bytes that are not the proof which the contribution names.
+func SignedNorm(def federation.Round, signed federation.Contribution, raw []byte) error {
+	if !def.NormProof {
+		return evidence.Refuse(ReasonNormInvalid, "the round wants no proofs of norms")
+	}
+	if federation.Digest(sha256.Sum256(raw)) != signed.ProofDigest {
+		return evidence.Refuse(ReasonNormInvalid, "the proof is not the one that was signed")
+	}
+	return nil
+}
+
+// Verify verifies a proof for a contribution that was verified and follows the round. An
+// error of the context, or the ring's time running out, says nothing about the proof and
+// is returned as it is.
+func (c NormChecker) Verify(ctx context.Context, def federation.Round, signed federation.Contribution, raw []byte) error {
+	if err := SignedNorm(def, signed, raw); err != nil {
+		return err
+	}
+	if err := c.Round(def); err != nil {
+		return err
+	}
+	e, err := zk.ParseEnvelope(raw)
+	if err != nil {
+		return evidence.Refuse(ReasonNormInvalid, "%v", err)
+	}
+	want := def.NormStatement(&signed)
+	encoded, err := want.MarshalBinary()
+	if err != nil { // the contribution's commitment is no field element
+		return evidence.Refuse(ReasonNormInvalid, "%v", err)
+	}
+	if got, err := e.Statement.MarshalBinary(); err != nil || !bytes.Equal(got, encoded) || e.Key != zk.Digest(def.NormCircuit.VerifyingKey) {
+		return evidence.Refuse(ReasonNormInvalid, "the proof is of another update, of other bounds, or by another key")
+	}
+	_, err = c.Ring.Verify(ctx, e)
+	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return evidence.Refuse(ReasonNormInvalid, "%v", err)
+}

@@ -1,0 +1,42 @@
+package registry
+
+import (
+	"encoding/hex"
+	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// Commitment is what a receipt has of its input or outputs; in JSON hexadecimal.
+type Commitment [48]byte
+
+// MarshalText writes lower-case hexadecimal.
+func (c Commitment) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, c[:]), nil }
+
+// UnmarshalText reads 96 lower-case hexadecimal digits.
+func (c *Commitment) UnmarshalText(text []byte) error {
+	if raw, err := hex.DecodeString(string(text)); err != nil || copy(c[:], raw) != len(c) || len(raw) != len(c) || hex.EncodeToString(raw) != string(text) {
+		return fmt.Errorf("a commitment is %d bytes in lower-case hexadecimal", len(c))
+	}
+	return nil
+}
+
+// Receipt is what a verified receipt says, with the lease that it was given under.
+type Receipt struct {
+	ID    statement.ID     `json:"id"`
+	Model statement.Digest `json:"model_id"`
+	// Agent is the ID of the attested key that signed it.
+	Agent            statement.Digest `json:"agent"`
+	Lease            statement.ID     `json:"lease"`
+	InputCommitment  Commitment       `json:"input_commitment"`
+	OutputCommitment Commitment       `json:"output_commitment"`
+	Time             protocol.Time    `json:"time"`
+	// Of the lease: the kind and digest of the evidence, the launch measurement in
+	// hexadecimal, the image.
+	Evidence       string           `json:"evidence"`
+	EvidenceDigest statement.Digest `json:"evidence_digest"`
+	Measurement    string           `json:"measurement"`
+	Image          string           `json:"image"`
+	SoftwareTEE    bool             `json:"software_tee"`
+}

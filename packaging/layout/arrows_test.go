@@ -1,0 +1,166 @@
+package layout
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// reach says what the packages of a folder may import of ours; the longest prefix that fits
+// a package counts. docs/architecture.md shows every arrow there is.
+var reach = map[string][]string{
+	"crypto":               {"crypto"},
+	"systemd":              {"systemd"},
+	"guest":                {"guest", "crypto/refusal"},
+	"runtime":              {"runtime", "crypto", "guest/evidence"},
+	"keybroker":            {"keybroker", "crypto", "guest/evidence", "systemd"},
+	"keybroker/brokertest": {"keybroker", "crypto", "guest", "systemd"},
+	"agent":                {"agent", "keybroker", "crypto", "guest", "runtime", "systemd"},
+	"packaging":            {"agent", "keybroker", "crypto", "guest", "runtime", "systemd", "packaging"},
+}
+
+// Limits of what a reader has to hold in mind: a package's imports of ours, and the longest
+// way from a main to a leaf, both ends counted.
+const (
+	maxImports = 13
+	maxChain   = 12
+)
+
+// above are the packages that import more of ours than a package may, each with what it
+// imports today. A number only goes down.
+var above = map[string]int{
+	"agent":                 25,
+	"agent/fed":             17,
+	"agent/localapi":        16,
+	"agent/longwork":        25,
+	"agent/prove/provetest": 17,
+	"keybroker/daemon":      22,
+}
+
+// ours are a package's imports of this module.
+func ours(p goPackage) (to []string) {
+	for _, imp := range p.Imports {
+		if rest, ok := strings.CutPrefix(imp, module+"/"); ok {
+			to = append(to, rest)
+		}
+	}
+	return to
+}
+
+// within says whether a package is a folder's, or the folder itself.
+func within(folder, pkg string) bool {
+	return pkg == folder || strings.HasPrefix(pkg, folder+"/")
+}
+
+// checkReach reports every import of a package of ours that its folder may not have, and
+// every import of others' that belongs to another package.
+func checkReach(p goPackage) (bad []string) {
+	self := strings.TrimPrefix(p.ImportPath, module+"/")
+	folder := ""
+	for prefix := range reach {
+		if within(prefix, self) && len(prefix) > len(folder) {
+			folder = prefix
+		}
+	}
+	if folder == "" {
+		return []string{self + ": in no folder that may have packages"}
+	}
+	for _, to := range ours(p) {
+		if !slices.ContainsFunc(reach[folder], func(f string) bool { return within(f, to) }) {
+			bad = append(bad, self+" -> "+to+": "+folder+" may not import it")
+		}
+	}
+	for _, imp := range p.Imports {
+		if !strings.HasPrefix(imp, module+"/") {
+			bad = append(bad, checkOwner(self, imp)...)
+		}
+	}
+	return bad
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	for _, tags := range []string{"", "release", "softtee"} {
+		for _, p := range goList(t, "-tags="+tags, "./...") {
+			for _, bad := range checkReach(p) {
+				t.Errorf("tags %q: %s", tags, bad)
+			}
+		}
+	}
+}
+
+func TestArrowCheckBites(t *testing.T) {
+	cases := []goPackage{
+		{ImportPath: module + "/crypto/keybuf", Imports: []string{module + "/agent"}},
+		{ImportPath: module + "/runtime/infer", Imports: []string{module + "/keybroker/client"}},
+		{ImportPath: module + "/keybroker/rounds", Imports: []string{module + "/guest/teesim"}},
+		{ImportPath: module + "/keybroker/rounds", Imports: []string{module + "/guest/evidenced"}},
+		{ImportPath: module + "/agent/localapi", Imports: []string{"github.com/cloudflare/circl/sign"}},
+		{ImportPath: module + "/agent/localapi", Imports: []string{"golang.org/x/mod/sumdb/tlog"}},
+		{ImportPath: module + "/unheard/of"},
+		{ImportPath: module + "/runtime/gguf", Imports: []string{"example.org/unknown"}},
+	}
+	for _, p := range cases {
+		if len(checkReach(p)) == 0 {
+			t.Errorf("%s importing %v passed", p.ImportPath, p.Imports)
+		}
+	}
+}
+
+// checkImports reports a package that imports too many of ours, or fewer than are granted it.
+func checkImports(p goPackage, above map[string]int) string {
+	self, n := strings.TrimPrefix(p.ImportPath, module+"/"), len(ours(p))
+	most, granted := above[self]
+	switch {
+	case granted && n <= maxImports:
+		return self + ": within the limit now; take it off the list"
+	case granted && n > most, !granted && n > maxImports:
+		return self + ": imports too many packages of ours: " + strings.Join(ours(p), ", ")
+	}
+	return ""
+}
+
+func TestPackagesImportFewOfOurs(t *testing.T) {
+	for _, p := range goList(t, "./...") {
+		if bad := checkImports(p, above); bad != "" {
+			t.Error(bad)
+		}
+	}
+	many := goPackage{ImportPath: module + "/a"}
+	for range maxImports + 1 {
+		many.Imports = append(many.Imports, module+"/b")
+	}
+	few := goPackage{ImportPath: module + "/a", Imports: many.Imports[:maxImports]}
+	if checkImports(many, nil) == "" || checkImports(many, map[string]int{"a": maxImports}) == "" || checkImports(few, map[string]int{"a": maxImports + 1}) == "" || checkImports(few, nil) != "" {
+		t.Error("the check of imports does not count")
+	}
+}
+
+// chain is the longest way from a package to one that imports none of ours.
+func chain(of string, imports map[string][]string, known map[string][]string) []string {
+	if c, ok := known[of]; ok {
+		return c
+	}
+	var longest []string
+	for _, to := range imports[of] {
+		if c := chain(to, imports, known); len(c) > len(longest) {
+			longest = c
+		}
+	}
+	known[of] = append([]string{of}, longest...)
+	return known[of]
+}
+
+func TestImportChainsAreShort(t *testing.T) {
+	imports, known := map[string][]string{}, map[string][]string{}
+	for _, p := range goList(t, "./...") {
+		imports[strings.TrimPrefix(p.ImportPath, module+"/")] = ours(p)
+	}
+	for of := range imports {
+		if c := chain(of, imports, known); len(c) > maxChain {
+			t.Errorf("%d packages long (at most %d): %s", len(c), maxChain, strings.Join(c, " -> "))
+		}
+	}
+	if c := chain("a", map[string][]string{"a": {"b", "c"}, "b": {"c"}}, map[string][]string{}); len(c) != 3 {
+		t.Errorf("the longest of a -> b -> c and a -> c is %v", c)
+	}
+}

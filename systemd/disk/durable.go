@@ -1,0 +1,83 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// ErrOther means that a file is there with other bytes.
+var ErrOther = errors.New("other bytes are there already")
+
+// unfinished is how the names of files begin that are not whole yet.
+const unfinished = ".new-"
+
+// Write writes a whole file or nothing, in the place of any before: a file that is there under its
+// name is complete, and survives a loss of power once Write returned.
+func Write(path string, data []byte) error {
+	return Stream(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// Stream writes a whole file, piece by piece, or nothing if write fails.
+func Stream(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), unfinished+"*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(f), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// Once writes a file, or finds the same bytes there; ErrOther if they are others.
+// The caller lets no two of it run at a time.
+func Once(path string, data []byte) error {
+	held, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return Write(path, data)
+	case err == nil && !bytes.Equal(held, data):
+		return fmt.Errorf("%s: %w", filepath.Base(path), ErrOther)
+	}
+	return err
+}
+
+// Sweep deletes the unfinished files that a crash left in the directories of some patterns.
+// The caller lets it run before anything is written there.
+func Sweep(dirs ...string) error {
+	var errs []error
+	for _, dir := range dirs {
+		left, err := filepath.Glob(filepath.Join(dir, unfinished+"*"))
+		errs = append(errs, err)
+		for _, path := range left {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Exists says whether there is a file of this name.
+func Exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// SyncDir makes what was renamed in a directory durable.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
