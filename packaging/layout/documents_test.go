@@ -412,3 +412,10 @@ func TestPackagesThatPagesNameExist(t *testing.T) {
 		t.Errorf("only %d names were found: the search is broken", found)
 	}
 }
+
+// TestReadmeStaysShort: the first page is read whole, or not at all.
+func TestReadmeStaysShort(t *testing.T) {
+	if n := len(readPage(t, "README.md").lines) - 1; n > 120 {
+		t.Errorf("README.md has %d lines, want at most 120: move the rest to docs/", n)
+	}
+}
