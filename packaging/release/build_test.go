@@ -93,8 +93,13 @@ func TestToolchainIsTheOneOfGoMod(t *testing.T) {
 			t.Errorf("%q: got %q, %v, want %q", mod, got, err, want)
 		}
 	}
-	if got, err := toolchainOf("../.."); err != nil || !strings.HasPrefix(got, "go1.") {
-		t.Errorf("ours: got %q, %v", got, err)
+	ours, err := toolchainOf("../..")
+	if err != nil || !strings.HasPrefix(ours, "go1.") {
+		t.Errorf("ours: got %q, %v", ours, err)
+	}
+	container, err := os.ReadFile("../../.devcontainer/devcontainer.json")
+	if want := `"golang:` + strings.TrimPrefix(ours, "go") + "-"; err != nil || !strings.Contains(string(container), want) {
+		t.Errorf("the dev container has not %s, %v", want, err)
 	}
 }
 
