@@ -156,17 +156,11 @@ func Open(signed []byte, publisher identity.Public) (List, error) {
 	if text, err = signednote.Open(signed, want, publisher); err != nil {
 		return List{}, refuseList("%w", err)
 	}
-	l, err := parse(text)
-	if err != nil {
-		return List{}, err
-	}
-	if !bytes.Equal(l.text(want), []byte(text)) {
-		return List{}, refuseList("it is not in its one form")
-	}
-	return l, nil
+	return parse(text)
 }
 
-// parse reads the text of a list, behind its first line.
+// parse reads the text of a list, behind its first line. A list has one text: what this takes,
+// text gives again.
 func parse(text string) (List, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 4 || len(lines) > 3+maxFiles {
@@ -184,7 +178,10 @@ func parse(text string) (List, error) {
 		}
 		l.Files = append(l.Files, f)
 	}
-	return l, l.check()
+	if err := l.check(); err != nil {
+		return List{}, err
+	}
+	return l, nil
 }
 
 // find returns the listed file of a name.
