@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -58,7 +58,7 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 			waited := make(chan *openModel, 1)
 			time.Sleep(time.Minute + time.Millisecond) // its lease ends
 			synctest.Wait()
-			if reason, _ := evidence.ReasonOf(context.Cause(m.serving)); reason != ReasonLeaseExpired {
+			if reason, _ := refusal.ReasonOf(context.Cause(m.serving)); reason != ReasonLeaseExpired {
 				t.Errorf("its answers go on after its lease: %v", context.Cause(m.serving))
 			}
 			if key, _ := s.key(0); key.Len() != 0 || before.memory.Used() != 0 {

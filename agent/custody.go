@@ -5,13 +5,13 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 
 // ReasonWipedInUse means that something still used a model when its lease ended, and did not
 // let go. Its key and its memory were wiped under it.
-const ReasonWipedInUse evidence.Reason = "wiped-in-use"
+const ReasonWipedInUse refusal.Reason = "wiped-in-use"
 
 // closeGrace is how long running requests have to let go of a model that is closed.
 // They end within one step of the computation, which takes milliseconds; only

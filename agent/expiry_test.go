@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
@@ -24,7 +24,7 @@ import (
 type reasons struct {
 	slog.Handler
 	mu   sync.Mutex
-	seen map[evidence.Reason]int
+	seen map[refusal.Reason]int
 }
 
 func (r *reasons) Handle(_ context.Context, rec slog.Record) error {
@@ -32,7 +32,7 @@ func (r *reasons) Handle(_ context.Context, rec slog.Record) error {
 	defer r.mu.Unlock()
 	rec.Attrs(func(a slog.Attr) bool {
 		if err, ok := a.Value.Any().(error); ok {
-			if reason, ok := evidence.ReasonOf(err); ok {
+			if reason, ok := refusal.ReasonOf(err); ok {
 				r.seen[reason]++
 			}
 		}
@@ -43,7 +43,7 @@ func (r *reasons) Handle(_ context.Context, rec slog.Record) error {
 
 func (r *reasons) Enabled(context.Context, slog.Level) bool { return true }
 
-func (r *reasons) count(reason evidence.Reason) int {
+func (r *reasons) count(reason refusal.Reason) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.seen[reason]
@@ -61,7 +61,7 @@ func TestExpiryWipesThoughTheDeviceNeverAnswers(t *testing.T) {
 			return s.grant(5*time.Minute, modelKey, 1)(ctx)
 		}
 		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), hang}
-		k, log := s.keeper(g), &reasons{seen: map[evidence.Reason]int{}}
+		k, log := s.keeper(g), &reasons{seen: map[refusal.Reason]int{}}
 		k.log = slog.New(log)
 		run(t, k, func() {
 			model, serving, err := k.tenure.snapshot()
@@ -198,7 +198,7 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 				answered <- err
 			}()
 			time.Sleep(5*time.Minute + time.Millisecond)
-			if reason, _ := evidence.ReasonOf(<-answered); reason != ReasonLeaseExpired {
+			if reason, _ := refusal.ReasonOf(<-answered); reason != ReasonLeaseExpired {
 				t.Errorf("the request ended with %s", reason)
 			}
 			if key, _ := s.key(0); key.Len() != 0 {
@@ -312,7 +312,7 @@ func TestWhatIsOpenedTooLateIsWiped(t *testing.T) {
 func TestLeaseThatIsOverOnArrivalIsNotAdopted(t *testing.T) {
 	tenure, key := newTenure(slog.New(slog.DiscardHandler)), keyOf(t, modelKey)
 	err := tenure.adopt(&client.Lease{Expires: time.Now(), Keys: map[string]client.Key{"x": {Key: key}}})
-	if reason, _ := evidence.ReasonOf(err); reason != ReasonLeaseExpired || tenure.lease != nil || key.Len() != 0 {
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonLeaseExpired || tenure.lease != nil || key.Len() != 0 {
 		t.Errorf("%v, lease %v, %d bytes of key", err, tenure.lease, key.Len())
 	}
 }

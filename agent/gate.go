@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -16,7 +17,7 @@ import (
 
 // ReasonUnknownModel is the refusal of a request that names a model that is not
 // configured.
-const ReasonUnknownModel evidence.Reason = "model-not-found"
+const ReasonUnknownModel refusal.Reason = "model-not-found"
 
 // gate is what the local API sees of the agent: what may be served now, and
 // receipts under the lease.
@@ -44,7 +45,7 @@ func (g gate) Session(ctx context.Context, name string) (localapi.Session, error
 	}
 	if model == nil || model.Name != name {
 		done()
-		return localapi.Session{}, evidence.Refuse(ReasonUnknownModel, "the model %q is not served here", name)
+		return localapi.Session{}, refusal.New(ReasonUnknownModel, "the model %q is not served here", name)
 	}
 	return localapi.Session{
 		Engine: localapi.Inference{Engine: model.engine}, ModelID: model.weights.ModelID(), Version: model.weights.Public().Version,
@@ -71,7 +72,7 @@ func (g gate) issue(model *openModel) func(receipt.Answer) (receipt.Issued, erro
 // leaseOf is a lease as receipts have it, while it lasts.
 func leaseOf(lease *client.Lease, now time.Time) (receipt.Lease, error) {
 	if lease.Remaining(now) <= 0 {
-		return receipt.Lease{}, evidence.Refuse(ReasonLeaseExpired, "the lease ended before the answer did")
+		return receipt.Lease{}, refusal.New(ReasonLeaseExpired, "the lease ended before the answer did")
 	}
 	var id protocol.ID
 	if n, err := hex.Decode(id[:], []byte(lease.ID)); err != nil || n != len(id) {

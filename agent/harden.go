@@ -5,7 +5,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // goReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -30,7 +30,7 @@ const goHeapLimit = 9 << 20
 // less than the configuration wants to use.
 func fits(cfg settings.Config, most int64, known bool) error {
 	if want := int64(cfg.Compute.TEE.MemoryLimitMB) << 20; known && most < want {
-		return evidence.Refuse("memory-limit-above-unit", "compute.tee.memory_limit_mb is %d, and the unit allows %d MiB: raise MemoryMax= to %dM at least "+
+		return refusal.New("memory-limit-above-unit", "compute.tee.memory_limit_mb is %d, and the unit allows %d MiB: raise MemoryMax= to %dM at least "+
 			"(anchorhold-agent.service.d/memory.conf), or lower memory_limit_mb to %d", want>>20, most>>20, want>>20, most>>20)
 	}
 	return nil

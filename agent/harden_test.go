@@ -6,7 +6,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf/keybuftest"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 func TestAgentLeavesItsMemoryToNobody(t *testing.T) {
@@ -17,7 +17,7 @@ func TestALimitAboveTheUnitsIsNamed(t *testing.T) {
 	var cfg settings.Config
 	cfg.Compute.TEE.MemoryLimitMB = 128
 	err := fits(cfg, 127<<20, true)
-	if reason, _ := evidence.ReasonOf(err); reason != "memory-limit-above-unit" {
+	if reason, _ := refusal.ReasonOf(err); reason != "memory-limit-above-unit" {
 		t.Error(err)
 	}
 	for _, words := range []string{"MemoryMax= to 128M", "memory_limit_mb to 127"} {

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
 // ReasonUnresponsive means that an attempt to attest has not come back, and no other is made
 // before it does. The report device or a disk hangs.
-const ReasonUnresponsive evidence.Reason = "attestation-unresponsive"
+const ReasonUnresponsive refusal.Reason = "attestation-unresponsive"
 
 // lastWord is how long an attempt whose time is over has to say why.
 const lastWord = 2 * time.Second
@@ -212,7 +212,7 @@ func (k *keeper) aside(ctx context.Context, f func() error, late func()) error {
 	default:
 		if k.pending != nil {
 			began, _ := k.busy.Since()
-			return evidence.Refuse(ReasonUnresponsive, "the last attempt has not come back since %s", began.UTC().Format(time.RFC3339))
+			return refusal.New(ReasonUnresponsive, "the last attempt has not come back since %s", began.UTC().Format(time.RFC3339))
 		}
 	}
 	k.busy.Begin(time.Now())
@@ -245,7 +245,7 @@ func (k *keeper) aside(ctx context.Context, f func() error, late func()) error {
 	case <-wait.C:
 	}
 	close(givenUp)
-	return evidence.Refuse(ReasonUnresponsive, "the report device, the broker's connection or a disk does not answer: %w", context.Cause(ctx))
+	return refusal.New(ReasonUnresponsive, "the report device, the broker's connection or a disk does not answer: %w", context.Cause(ctx))
 }
 
 // stuckAfter is far more than an exchange and the opening of a large model take.
@@ -272,7 +272,7 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 	if len(cfg.Models) > 0 && !barred {
 		var ok bool
 		if key, ok = lease.Keys[cfg.Models[0].Resource]; !ok {
-			return evidence.Refuse(ReasonModelUnavailable, "the broker granted a lease without the model's key")
+			return refusal.New(ReasonModelUnavailable, "the broker granted a lease without the model's key")
 		}
 		anew = k.tenure.needs(cfg.Models[0], cfg.MemoryLimit(), key)
 	}
@@ -369,7 +369,7 @@ func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 		select {
 		case <-k.alone:
 		case <-ctx.Done():
-			return nil, evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+			return nil, refusal.New(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
 		}
 	}
 	taken := served.memory.Used() + goHeapLimit

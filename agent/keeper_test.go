@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -34,13 +34,13 @@ func run(t *testing.T, k *keeper, during func()) {
 	}
 }
 
-func reasonOf(t *testing.T, k *keeper) evidence.Reason {
+func reasonOf(t *testing.T, k *keeper) refusal.Reason {
 	t.Helper()
 	err := k.tenure.Serving()
 	if err == nil {
 		return "serving"
 	}
-	reason, ok := evidence.ReasonOf(err)
+	reason, ok := refusal.ReasonOf(err)
 	if !ok {
 		t.Errorf("%v has no reason", err)
 	}
@@ -118,7 +118,7 @@ func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
 			if s.given[0].Len() != 0 || model.memory.Used() != 0 {
 				t.Errorf("%d bytes of key, %d bytes of weights are left", s.given[0].Len(), model.memory.Used())
 			}
-			if reason, _ := evidence.ReasonOf(context.Cause(serving)); reason != ReasonLeaseExpired {
+			if reason, _ := refusal.ReasonOf(context.Cause(serving)); reason != ReasonLeaseExpired {
 				t.Errorf("requests under way end with %v", context.Cause(serving))
 			}
 			if _, _, err := k.tenure.snapshot(); err == nil {
@@ -306,7 +306,7 @@ func TestStatusSaysWhyTheAgentWasRefused(t *testing.T) {
 			return nil, fmt.Errorf("attest: %w", &client.Error{Reason: "measurement-mismatch", ID: "r-0123"})
 		}
 		here := func(context.Context) (*client.Lease, error) {
-			return nil, evidence.Refuse(protocol.ReasonConnectionFailed, "no route")
+			return nil, refusal.New(protocol.ReasonConnectionFailed, "no route")
 		}
 		s := &script{t: t}
 		s.steps = []func(context.Context) (*client.Lease, error){refused, here, s.grant(5*time.Minute, modelKey, 1), refused}
@@ -402,7 +402,7 @@ func TestBrokerTimeDecides(t *testing.T) {
 	}
 	if _, err := leaseOf(&client.Lease{Expires: now.Add(-time.Second)}, now); err == nil {
 		t.Error("a receipt after the lease")
-	} else if reason, _ := evidence.ReasonOf(err); reason != ReasonLeaseExpired {
+	} else if reason, _ := refusal.ReasonOf(err); reason != ReasonLeaseExpired {
 		t.Error(err)
 	}
 }

@@ -7,12 +7,13 @@ import (
 	"encoding/hex"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // ReasonOwnMeasurement is the refusal of an agent that finds itself in an image
 // which its own configuration does not list.
-const ReasonOwnMeasurement evidence.Reason = "own-measurement-not-whitelisted"
+const ReasonOwnMeasurement refusal.Reason = "own-measurement-not-whitelisted"
 
 // whitelisted wraps a collector: evidence whose launch measurement is not in
 // the configuration's list never leaves the guest. The broker judges the
@@ -34,7 +35,7 @@ func (w whitelisted) Collect(ctx context.Context, reportData [64]byte) (evidence
 		return env, err
 	}
 	if env.Kind != evidence.KindSNP || len(env.Report) < snpMeasurementEnd {
-		return evidence.Envelope{}, evidence.Refuse(ReasonOwnMeasurement, "evidence of kind %q has no launch measurement to compare", env.Kind)
+		return evidence.Envelope{}, refusal.New(ReasonOwnMeasurement, "evidence of kind %q has no launch measurement to compare", env.Kind)
 	}
 	measured := env.Report[snpMeasurement:snpMeasurementEnd]
 	compact := sha256.Sum256(measured)
@@ -47,6 +48,6 @@ func (w whitelisted) Collect(ctx context.Context, reportData [64]byte) (evidence
 			return env, nil
 		}
 	}
-	return evidence.Envelope{}, evidence.Refuse(ReasonOwnMeasurement,
+	return evidence.Envelope{}, refusal.New(ReasonOwnMeasurement,
 		"this guest measures sha384:%s, which compute.tee.measurement_whitelist does not list", hex.EncodeToString(measured))
 }

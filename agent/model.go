@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
@@ -192,7 +192,7 @@ func (c *custody) notGranted(m settings.Model, err error) error {
 	if !ok || failure.Reason != chunkseal.ReasonModelID {
 		return err
 	}
-	return evidence.Refuse(ReasonModelNotGranted, "the key %s is for the model %x, as the broker's store says, and %s holds another: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s): %w",
+	return refusal.New(ReasonModelNotGranted, "the key %s is for the model %x, as the broker's store says, and %s holds another: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s): %w",
 		m.Resource, c.subject, m.Path, m.Resource, m.Path, err)
 }
 
@@ -245,5 +245,5 @@ func (o *openModel) closeNow() error {
 	case <-grace.C:
 	}
 	o.wipe()
-	return evidence.Refuse(ReasonWipedInUse, "model %s: something still used it after %s; key and weights were wiped under it", o.Name, closeGrace)
+	return refusal.New(ReasonWipedInUse, "model %s: something still used it after %s; key and weights were wiped under it", o.Name, closeGrace)
 }

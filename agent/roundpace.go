@@ -6,13 +6,13 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
 // ReasonRoundKeyPaced is why a decryption waits: the agent asks the broker for round keys at
 // a pace of its own.
-const ReasonRoundKeyPaced evidence.Reason = "round-key-paced"
+const ReasonRoundKeyPaced refusal.Reason = "round-key-paced"
 
 const (
 	// roundKeyBurst is how many round keys are asked for in roundKeyWindow: a quarter of what
@@ -68,7 +68,7 @@ func (p *roundPace) ask(resource string, now time.Time) error {
 }
 
 func paced(wait time.Duration, format string, args ...any) error {
-	return &fed.Postponed{Pause: wait, Err: evidence.Refuse(ReasonRoundKeyPaced, format, args...)}
+	return &fed.Postponed{Pause: wait, Err: refusal.New(ReasonRoundKeyPaced, format, args...)}
 }
 
 // told takes note of the broker's answer, if it was one.

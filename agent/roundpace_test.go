@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
@@ -17,7 +17,7 @@ import (
 // rest being for renewals, and a round that it refused does not keep another's key away.
 func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 	const perGuest = 120 // of the broker, by default, in roundKeyWindow
-	refusal := &client.Error{Reason: "resource-not-granted", ID: "the record of it"}
+	denied := &client.Error{Reason: "resource-not-granted", ID: "the record of it"}
 	synctest.Test(t, func(t *testing.T) {
 		var p roundPace
 		try := func(resource string, answer error) bool {
@@ -25,7 +25,7 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 			if later, ok := errors.AsType[*fed.Postponed](err); err != nil && (!ok || later.Pause <= 0) {
 				t.Fatalf("%v, want a pause", err)
 			}
-			if reason, _ := evidence.ReasonOf(err); err != nil && reason != ReasonRoundKeyPaced {
+			if reason, _ := refusal.ReasonOf(err); err != nil && reason != ReasonRoundKeyPaced {
 				t.Fatal(err)
 			}
 			if err == nil {
@@ -44,13 +44,13 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 			}
 			return asked
 		}
-		if n := count(1, refusal); n < 8 || n > 16 {
+		if n := count(1, denied); n < 8 || n > 16 {
 			t.Errorf("a round whose key is refused was asked for %d times in %s", n, roundKeyWindow)
 		}
-		if n := count(50, refusal); n < roundKeyBurst/2 || n > perGuest/2 { // the burst, and as many in the window
+		if n := count(50, denied); n < roundKeyBurst/2 || n > perGuest/2 { // the burst, and as many in the window
 			t.Errorf("%d requests for refused rounds in %s, of %d that the guest has", n, roundKeyWindow, perGuest)
 		}
-		if n := count(50, refusal); n > perGuest/2 {
+		if n := count(50, denied); n > perGuest/2 {
 			t.Errorf("%d more in the next %s", n, roundKeyWindow)
 		}
 		for i := range roundKeyBurst/2 - 1 { // a user's 50 dead decryptions leave half to others
@@ -64,12 +64,12 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 		}
 		time.Sleep(roundKeyWindow)
 		for i := range maxRefused + 10 {
-			p.told(fmt.Sprint("fed/many", i), refusal, time.Now())
+			p.told(fmt.Sprint("fed/many", i), denied, time.Now())
 		}
 		if len(p.refused) > maxRefused {
 			t.Errorf("%d refused rounds are remembered", len(p.refused))
 		}
-		p.told("fed/x", refusal, time.Now())
+		p.told("fed/x", denied, time.Now())
 		p.told("fed/x", errors.New("the network is gone"), time.Now())
 		if p.refused["fed/x"].pause != refusedFirst {
 			t.Error("a connection that failed is taken for the broker's word")

@@ -21,7 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/epochfile"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -338,7 +338,7 @@ const reloadAfter = 5 * time.Minute
 const verdictAfter = 75 * time.Second
 
 // ReasonVerdictUnknown means that a reload was taken and has not come to an end yet.
-const ReasonVerdictUnknown evidence.Reason = "reload-under-way"
+const ReasonVerdictUnknown refusal.Reason = "reload-under-way"
 
 // reloads reads the configuration again at each SIGHUP, and whenever it is asked to. A bad one changes nothing.
 func (d *daemon) reloads(ctx context.Context) error {
@@ -389,7 +389,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		return err
 	}
 	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {
-		return evidence.Refuse("reload-needs-restart", "%s changed, and only a restart of the agent takes that up", strings.Join(changed, ", "))
+		return refusal.New("reload-needs-restart", "%s changed, and only a restart of the agent takes that up", strings.Join(changed, ", "))
 	}
 	broker, err := newClient(cfg, d.Collector, d.agentKey, d.epochs, d.Version)
 	if err != nil {
@@ -406,7 +406,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	select {
 	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker, took: took, verdict: verdict}:
 	case <-wait.C:
-		return errors.Join(evidence.Refuse(ReasonVerdictUnknown, "nothing was taken: an attestation or the opening of a model is under way since before; reload again once anchorhold status shows that it has ended"), broker.Close())
+		return errors.Join(refusal.New(ReasonVerdictUnknown, "nothing was taken: an attestation or the opening of a model is under way since before; reload again once anchorhold status shows that it has ended"), broker.Close())
 	case <-ctx.Done():
 		return errors.Join(errors.New("the agent is stopping"), broker.Close())
 	}
@@ -419,7 +419,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		}
 		return err
 	case <-wait.C:
-		return evidence.Refuse(ReasonVerdictUnknown, "the configuration was handed on, and what came of it is not known after %s: see anchorhold status", verdictAfter)
+		return refusal.New(ReasonVerdictUnknown, "the configuration was handed on, and what came of it is not known after %s: see anchorhold status", verdictAfter)
 	case <-ctx.Done():
 		return errors.New("the agent is stopping")
 	}
@@ -464,7 +464,7 @@ func concurrent(cfg settings.Config) int {
 }
 
 func reasonAndDetail(err error) (reason, detail string) {
-	if r, ok := errors.AsType[*evidence.Refusal](err); ok {
+	if r, ok := errors.AsType[*refusal.Error](err); ok {
 		return string(r.Reason), r.Detail
 	}
 	return "unavailable", err.Error()

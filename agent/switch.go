@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
@@ -54,7 +54,7 @@ func (t *tenure) granting(resource string, g grant) (*client.Lease, error) {
 	if t.lease == nil && t.refusal != nil {
 		return nil, t.refusal
 	}
-	return nil, evidence.Refuse(ReasonLeaseExpired, "the lease that granted version %d of the key of %s has ended", g.version, resource)
+	return nil, refusal.New(ReasonLeaseExpired, "the lease that granted version %d of the key of %s has ended", g.version, resource)
 }
 
 // leaseOf returns the lease for receipts of what a key opened.
@@ -71,7 +71,7 @@ func (t *tenure) leaseFor(m *openModel) (*client.Lease, error) {
 	defer t.mu.RUnlock()
 	lease, err := t.granting(m.Resource, m.grant())
 	if err == nil && m != t.model && m != t.leaving {
-		err = evidence.Refuse(ReasonLeaseExpired, "the model was closed before the answer ended")
+		err = refusal.New(ReasonLeaseExpired, "the model was closed before the answer ended")
 	}
 	return lease, err
 }
@@ -241,7 +241,7 @@ func (t *tenure) withdraw(k client.Key) error {
 		t.mu.Unlock()
 		return nil
 	}
-	t.refusal = evidence.Refuse(ReasonModelUnavailable, "the broker does not grant the key of the model that was served any more")
+	t.refusal = refusal.New(ReasonModelUnavailable, "the broker does not grant the key of the model that was served any more")
 	t.part(m, t.refusal)
 	t.mu.Unlock()
 	return m.close()
@@ -255,7 +255,7 @@ func (t *tenure) unserved() bool {
 	if t.model != nil {
 		return false
 	}
-	t.refusal = evidence.Refuse(ReasonModelUnavailable, "the model is being opened")
+	t.refusal = refusal.New(ReasonModelUnavailable, "the model is being opened")
 	return true
 }
 
@@ -267,7 +267,7 @@ func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *custody) (*o
 	t.mu.Lock()
 	if t.lease != lease {
 		t.mu.Unlock()
-		return nil, evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
+		return nil, refusal.New(ReasonLeaseExpired, "the lease has ended")
 	}
 	t.opening = c
 	t.mu.Unlock()
@@ -285,7 +285,7 @@ func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *custody) (*o
 		select {
 		case <-others[0].gone:
 		case <-ctx.Done():
-			return nil, evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+			return nil, refusal.New(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
 		}
 	}
 }
@@ -296,7 +296,7 @@ func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *openModel) 
 	t.mu.Lock()
 	if t.lease != lease {
 		t.mu.Unlock()
-		return evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
+		return refusal.New(ReasonLeaseExpired, "the lease has ended")
 	}
 	t.wait()
 	unused := make(chan struct{})
@@ -310,11 +310,11 @@ func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *openModel) 
 	case <-unused:
 	case <-m.gone: // with the lease that granted it
 	case <-ctx.Done():
-		return evidence.Refuse(ReasonModelUnavailable, "the answers of the model before this one did not end: %w", context.Cause(ctx))
+		return refusal.New(ReasonModelUnavailable, "the answers of the model before this one did not end: %w", context.Cause(ctx))
 	}
 	t.mu.Lock()
 	if m == t.model {
-		t.part(m, evidence.Refuse(ReasonModelUnavailable, "the model was replaced"))
+		t.part(m, refusal.New(ReasonModelUnavailable, "the model was replaced"))
 	}
 	t.mu.Unlock()
 	t.closed(m)
@@ -322,7 +322,7 @@ func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *openModel) 
 	case <-m.gone:
 		return nil
 	case <-ctx.Done():
-		return evidence.Refuse(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+		return refusal.New(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
 	}
 }
 
@@ -386,6 +386,6 @@ func (t *tenure) settledOn(trouble error) (news bool) {
 	if t.trouble != nil { // of an attempt to open it, which says more
 		return false
 	}
-	t.trouble = evidence.Refuse(ReasonModelUnavailable, "%v", trouble)
+	t.trouble = refusal.New(ReasonModelUnavailable, "%v", trouble)
 	return true
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -18,17 +18,17 @@ import (
 // Reason codes of requests that come while nothing may be served.
 const (
 	// ReasonAttesting: the agent has not got its first lease yet.
-	ReasonAttesting evidence.Reason = "attesting"
+	ReasonAttesting refusal.Reason = "attesting"
 	// ReasonLeaseExpired: the lease ended before a new one was granted; keys
 	// and weights are wiped.
-	ReasonLeaseExpired evidence.Reason = "lease-expired"
+	ReasonLeaseExpired refusal.Reason = "lease-expired"
 	// ReasonModelUnavailable: a lease is held but the sealed model did not open.
-	ReasonModelUnavailable evidence.Reason = "model-unavailable"
+	ReasonModelUnavailable refusal.Reason = "model-unavailable"
 	// ReasonModelNotGranted: the key that the lease was granted is for another model than
 	// the file holds.
-	ReasonModelNotGranted evidence.Reason = "model-not-granted"
+	ReasonModelNotGranted refusal.Reason = "model-not-granted"
 	// ReasonDraining: the agent is about to end.
-	ReasonDraining evidence.Reason = "draining"
+	ReasonDraining refusal.Reason = "draining"
 )
 
 const (
@@ -76,7 +76,7 @@ type tenure struct {
 }
 
 func newTenure(log *slog.Logger) *tenure {
-	return &tenure{log: log, refusal: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
+	return &tenure{log: log, refusal: refusal.New(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
 // Serving returns nil while a lease and a model are held, else the reason.
@@ -84,7 +84,7 @@ func (t *tenure) Serving() error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.refusal == nil && t.lease.Remaining(time.Now()) <= 0 {
-		return evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
+		return refusal.New(ReasonLeaseExpired, "the lease has ended")
 	}
 	return t.refusal
 }
@@ -102,7 +102,7 @@ func (t *tenure) classifying() error {
 	case held || !barred:
 		return t.Serving()
 	}
-	return evidence.Refuse(ReasonLeaseExpired, "the agent holds no lease")
+	return refusal.New(ReasonLeaseExpired, "the agent holds no lease")
 }
 
 // adopt takes a new lease in the place of the one that is held, and sets the clock
@@ -114,7 +114,7 @@ func (t *tenure) adopt(lease *client.Lease) error {
 	left := lease.Remaining(time.Now())
 	if left <= 0 {
 		lease.Wipe()
-		return evidence.Refuse(ReasonLeaseExpired, "the lease was over when it arrived")
+		return refusal.New(ReasonLeaseExpired, "the lease was over when it arrived")
 	}
 	t.lease, t.keys = lease, nil
 	for _, k := range lease.Keys {
@@ -133,7 +133,7 @@ func (t *tenure) expire(lease *client.Lease) {
 		t.lapse(lease)
 		return
 	}
-	err := t.finish(lease, evidence.Refuse(ReasonLeaseExpired, "the lease ended and the broker has not granted a new one"))
+	err := t.finish(lease, refusal.New(ReasonLeaseExpired, "the lease ended and the broker has not granted a new one"))
 	// A log may hang as well: it comes last.
 	t.log.Warn("the lease ended without a new one; keys and weights are wiped", "lease", lease.ID)
 	if err != nil {
@@ -182,7 +182,7 @@ func (t *tenure) settled(lease *client.Lease) error {
 		return nil
 	}
 	t.wipeOthers()
-	return evidence.Refuse(ReasonLeaseExpired, "the lease ended while what it opens was being opened")
+	return refusal.New(ReasonLeaseExpired, "the lease ended while what it opens was being opened")
 }
 
 // wipeOthers wipes what a lease opened beside the model, each beside the others.
@@ -195,8 +195,8 @@ func (t *tenure) wipeOthers() {
 }
 
 // refuse ends the tenure for a reason, whichever lease is held.
-func (t *tenure) refuse(reason evidence.Reason, format string, args ...any) error {
-	return t.finish(nil, evidence.Refuse(reason, format, args...))
+func (t *tenure) refuse(reason refusal.Reason, format string, args ...any) error {
+	return t.finish(nil, refusal.New(reason, format, args...))
 }
 
 // bar says that the model cannot be opened under any lease, or with nil that it may be. It
@@ -262,7 +262,7 @@ func (t *tenure) held() (*client.Lease, error) {
 	case t.lease == nil && t.refusal != nil:
 		return nil, t.refusal
 	case t.lease == nil || t.lease.Remaining(time.Now()) <= 0:
-		return nil, evidence.Refuse(ReasonLeaseExpired, "the lease has ended")
+		return nil, refusal.New(ReasonLeaseExpired, "the lease has ended")
 	}
 	return t.lease, nil
 }

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/packaging/model"
 )
@@ -19,7 +19,7 @@ const trailTick = 5 * time.Minute
 // trailReasons are the codes with which an agent refuses what a rule of the model refuses. An
 // answer goes on under the lease that granted its model, and ends with that one: never under
 // a renewal for another model.
-var trailReasons = map[string]evidence.Reason{
+var trailReasons = map[string]refusal.Reason{
 	"lease_running": ReasonLeaseExpired,
 	"same_model":    ReasonLeaseExpired,
 }
@@ -100,7 +100,7 @@ func replayTrail(t *testing.T, g guest, trail model.Trail) {
 // checkTrail wants a refusal where, and only where, the trail says that one rule gives it.
 func checkTrail(t *testing.T, i int, step model.Step, err error) {
 	t.Helper()
-	reason, _ := evidence.ReasonOf(err)
+	reason, _ := refusal.ReasonOf(err)
 	if len(step.RefusedBy) == 0 && err != nil || len(step.RefusedBy) > 0 && !slices.ContainsFunc(step.RefusedBy, func(rule string) bool { return trailReasons[rule] == reason }) {
 		t.Errorf("step %d, %s: %q, refused by %q: %v", i+1, step, reason, step.RefusedBy, err)
 	}

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 )
 
 // ReasonModelUnsupported says that the sealed model has parts that this version would compute
 // otherwise than its file means them. No further key is asked for.
-const ReasonModelUnsupported evidence.Reason = servable.Reason
+const ReasonModelUnsupported refusal.Reason = servable.Reason
 
 // lookAgain is how often the file of a model that cannot be opened is looked at.
 const lookAgain = 15 * time.Second
@@ -51,14 +51,14 @@ func wrongKey(err error) bool {
 }
 
 // unavailable is the refusal of requests for a model that did not open.
-func unavailable(err error) *evidence.Refusal {
+func unavailable(err error) *refusal.Error {
 	reason := ReasonModelUnavailable
 	if _, ok := errors.AsType[*servable.Error](err); ok {
 		reason = ReasonModelUnsupported
-	} else if why, _ := evidence.ReasonOf(err); why == ReasonModelNotGranted {
+	} else if why, _ := refusal.ReasonOf(err); why == ReasonModelNotGranted {
 		reason = why
 	}
-	return &evidence.Refusal{Reason: reason, Detail: err.Error()}
+	return &refusal.Error{Reason: reason, Detail: err.Error()}
 }
 
 // standing returns why the configured model cannot be opened, as far as that is known before

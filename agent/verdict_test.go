@@ -24,7 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -252,7 +252,7 @@ func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
 			a.mu.Unlock()
 			time.Sleep(6 * time.Minute)
 			synctest.Wait()
-			if reason, _ := evidence.ReasonOf(k.tenure.classifying()); reason != ReasonLeaseExpired || reasonOf(t, k) != ReasonModelUnsupported {
+			if reason, _ := refusal.ReasonOf(k.tenure.classifying()); reason != ReasonLeaseExpired || reasonOf(t, k) != ReasonModelUnsupported {
 				t.Errorf("without a lease: %v, %v", k.tenure.classifying(), k.tenure.Serving())
 			}
 		})
@@ -341,7 +341,7 @@ func TestWhichErrorsLast(t *testing.T) {
 		"disk failed":   {&chunkseal.Failure{Reason: chunkseal.ReasonUnreadable}, false},
 		"wrong key":     {&chunkseal.Failure{Reason: chunkseal.ReasonKey}, false},
 		"another model": {&chunkseal.Failure{Reason: chunkseal.ReasonModelID}, false},
-		"lease ended":   {evidence.Refuse(ReasonLeaseExpired, "it has ended"), false},
+		"lease ended":   {refusal.New(ReasonLeaseExpired, "it has ended"), false},
 		"another error": {errors.New("something"), false},
 	} {
 		if got := lasting(fmt.Errorf("model: %w", tc.err)); got != tc.want {

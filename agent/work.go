@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -51,7 +51,7 @@ func (d *daemon) serveClassifiers() *oip.Service {
 	}
 	return &oip.Service{Classifiers: d.classifiers, Clipped: d.classifiers.CountClipped, Proofs: func() (oip.Proofs, error) {
 		if d.works == nil {
-			return nil, evidence.Refuse(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
+			return nil, refusal.New(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
 		}
 		return d.works.Proofs()
 	}}
@@ -149,7 +149,7 @@ func (d *daemon) roundKey(ctx context.Context, resource string) (fed.Released, e
 	lease, err := d.client.Load().Acquire(attempt, []string{resource})
 	d.rounds.told(resource, err, time.Now())
 	if failure, ok := errors.AsType[*client.Error](err); ok {
-		return fed.Released{}, evidence.Refuse(failure.Reason, "the key of %s: %v", resource, failure)
+		return fed.Released{}, refusal.New(failure.Reason, "the key of %s: %v", resource, failure)
 	}
 	if err != nil {
 		return fed.Released{}, err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -28,7 +29,7 @@ func (x *exchange) appraise(ctx context.Context) (err error) {
 		return err
 	}
 	if x.evidence.Kind != x.choice.Kind {
-		return evidence.Refuse(protocol.ReasonKindUnsupported, "evidence is %s, chosen was %s", x.evidence.Kind, x.choice.Kind)
+		return refusal.New(protocol.ReasonKindUnsupported, "evidence is %s, chosen was %s", x.evidence.Kind, x.choice.Kind)
 	}
 	now, err := x.b.clock.read()
 	if err != nil {
@@ -60,14 +61,14 @@ func (x *exchange) decide(ctx context.Context) error {
 	}
 	x.policy = x.b.cfg.Policy()
 	if x.policy == nil {
-		return evidence.Refuse(protocol.ReasonNoPolicy, "no policy is loaded")
+		return refusal.New(protocol.ReasonNoPolicy, "no policy is loaded")
 	}
 	if !x.epoch.AllowsPolicy(x.policy.Digest()) {
-		return evidence.Refuse(protocol.ReasonPolicyNotPinned, "epoch %d pins another policy than %s", x.epoch.Epoch, x.policy.ID())
+		return refusal.New(protocol.ReasonPolicyNotPinned, "epoch %d pins another policy than %s", x.epoch.Epoch, x.policy.ID())
 	}
 	ttl := x.b.cfg.Limits.Lease
 	if !x.b.pace.take(guestOf(x.claims), len(x.attest.Resources), now.Time()) {
-		return evidence.Refuse(protocol.ReasonBusy, "this guest asked for more than %d keys in %s; limits.per_guest allows no more", x.b.cfg.Limits.PerGuest, PaceWindow)
+		return refusal.New(protocol.ReasonBusy, "this guest asked for more than %d keys in %s; limits.per_guest allows no more", x.b.cfg.Limits.PerGuest, PaceWindow)
 	}
 	x.gives = make(map[string]authority, len(x.attest.Resources))
 	for _, name := range x.attest.Resources {
@@ -81,7 +82,7 @@ func (x *exchange) decide(ctx context.Context) error {
 	}
 	ttl = ttl.Truncate(time.Millisecond)
 	if ttl <= 0 {
-		return evidence.Refuse(protocol.ReasonNoLease, "policy %s grants no lease time", x.policy.ID())
+		return refusal.New(protocol.ReasonNoLease, "policy %s grants no lease time", x.policy.ID())
 	}
 	x.grant = protocol.Grant{
 		Lease: newID(), PolicyID: x.policy.ID(), PolicyVersion: x.policy.Version(), PolicyDigest: x.policy.Digest(),
@@ -126,7 +127,7 @@ func denialOf(resource string, d policy.Decision) error {
 		out.reasons = append(out.reasons, audit.Reason{Code: string(r.Reason), Detail: resource + ": " + r.Detail})
 	}
 	if len(out.reasons) == 0 {
-		return evidence.Refuse(protocol.ReasonNoPolicy, "%s: refused without a reason", resource)
+		return refusal.New(protocol.ReasonNoPolicy, "%s: refused without a reason", resource)
 	}
 	return out
 }

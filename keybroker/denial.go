@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -30,7 +30,7 @@ func (d *denial) Error() string {
 func (d *denial) Unwrap() error { return d.err }
 
 // code is what the peer is told.
-func (d *denial) code() evidence.Reason { return evidence.Reason(d.reasons[0].Code) }
+func (d *denial) code() refusal.Reason { return refusal.Reason(d.reasons[0].Code) }
 
 // denied makes a denial of any error: one that carries a reason code keeps it,
 // any other is an internal error whose text the peer never sees.
@@ -39,7 +39,7 @@ func denied(err error) *denial {
 	if errors.As(err, &d) && len(d.reasons) > 0 {
 		return d
 	}
-	var r *evidence.Refusal
+	var r *refusal.Error
 	if errors.As(err, &r) {
 		detail := r.Detail
 		if r.Err != nil {
@@ -51,6 +51,6 @@ func denied(err error) *denial {
 }
 
 // because gives an error of a collaborator its reason code.
-func because(code evidence.Reason, err error) *denial {
+func because(code refusal.Reason, err error) *denial {
 	return &denial{reasons: []audit.Reason{{Code: string(code), Detail: err.Error()}}, err: err}
 }

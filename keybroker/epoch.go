@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -90,9 +90,9 @@ func (b *Broker) pickEpoch(seen uint64, now protocol.Time) (*heldEpoch, error) {
 			continue
 		}
 		if e.Epoch < seen {
-			return nil, evidence.Refuse(protocol.ReasonEpochBehind, "agent has seen epoch %d, the newest active here is %d", seen, e.Epoch)
+			return nil, refusal.New(protocol.ReasonEpochBehind, "agent has seen epoch %d, the newest active here is %d", seen, e.Epoch)
 		}
 		return e, nil
 	}
-	return nil, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch from %d on is valid at %s", held.lowest, now.Time())
+	return nil, refusal.New(protocol.ReasonNoActiveEpoch, "no epoch from %d on is valid at %s", held.lowest, now.Time())
 }

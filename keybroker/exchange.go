@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -122,7 +123,7 @@ func (x *exchange) readHello(ctx context.Context) error {
 	if served := x.b.cfg.Classes; len(served) > 0 {
 		for _, class := range x.hello.Classes {
 			if !slices.Contains(served, class) {
-				return evidence.Refuse(protocol.ReasonClassNotServed, "class %s", class)
+				return refusal.New(protocol.ReasonClassNotServed, "class %s", class)
 			}
 		}
 	}
@@ -210,14 +211,14 @@ func (x *exchange) acceptAttest(ctx context.Context, frame []byte) error {
 // only within its window by the broker's clock.
 func (x *exchange) checkNonce() error {
 	if x.consumed.Swap(true) {
-		return evidence.Refuse(protocol.ReasonNonceUsed, "a second attestation on connection %s", x.id)
+		return refusal.New(protocol.ReasonNonceUsed, "a second attestation on connection %s", x.id)
 	}
 	now, err := x.b.clock.read()
 	if err != nil {
 		return err
 	}
 	if now > x.challengeAt.Add(x.b.cfg.Limits.NonceWindow) {
-		return evidence.Refuse(protocol.ReasonNonceExpired, "%s after the challenge", now.Time().Sub(x.challengeAt.Time()))
+		return refusal.New(protocol.ReasonNonceExpired, "%s after the challenge", now.Time().Sub(x.challengeAt.Time()))
 	}
 	return nil
 }
@@ -225,7 +226,7 @@ func (x *exchange) checkNonce() error {
 // checkAgent enforces 5.11: a connection is one agent's.
 func (x *exchange) checkAgent() error {
 	if x.number > 0 && x.attest.AgentKey.ID() != x.formerAgent {
-		return evidence.Refuse(protocol.ReasonAgentKeyChanged, "exchange %d of the connection names another agent key than those before", x.number)
+		return refusal.New(protocol.ReasonAgentKeyChanged, "exchange %d of the connection names another agent key than those before", x.number)
 	}
 	return nil
 }
@@ -234,7 +235,7 @@ func (x *exchange) checkAgent() error {
 func (x *exchange) checkNames() error {
 	for _, name := range x.attest.Resources {
 		if !slices.Contains(x.hello.Classes, protocol.Class(name)) {
-			return evidence.Refuse(protocol.ReasonClassNotRequested, "resource %s", name)
+			return refusal.New(protocol.ReasonClassNotRequested, "resource %s", name)
 		}
 	}
 	return nil
@@ -249,7 +250,7 @@ func (x *exchange) verifying(ctx context.Context, f func() error) error {
 		defer func() { <-x.b.verify }()
 		return f()
 	case <-wait.C:
-		return evidence.Refuse(protocol.ReasonBusy, "no verification finished within %s", x.b.cfg.Limits.Step)
+		return refusal.New(protocol.ReasonBusy, "no verification finished within %s", x.b.cfg.Limits.Step)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -267,7 +268,7 @@ func (x *exchange) readRequest(ctx context.Context) error {
 	}
 	for _, name := range x.request.Resources {
 		if !slices.Contains(x.grant.Resources, name) {
-			return evidence.Refuse(protocol.ReasonResourceNotGranted, "resource %s is not in grant %s", name, x.grant.Lease)
+			return refusal.New(protocol.ReasonResourceNotGranted, "resource %s is not in grant %s", name, x.grant.Lease)
 		}
 	}
 	return x.checkGrantTime()
@@ -279,7 +280,7 @@ func (x *exchange) checkGrantTime() error {
 		return err
 	}
 	if now >= x.grant.LeaseEnd {
-		return evidence.Refuse(protocol.ReasonGrantExpired, "grant %s ended at %s", x.grant.Lease, x.grant.LeaseEnd.Time())
+		return refusal.New(protocol.ReasonGrantExpired, "grant %s ended at %s", x.grant.Lease, x.grant.LeaseEnd.Time())
 	}
 	return nil
 }
@@ -313,13 +314,13 @@ func (x *exchange) receive(ctx context.Context, t protocol.Type, wait time.Durat
 		return frame, nil
 	}
 	var netErr interface{ Timeout() bool }
-	switch _, broke := evidence.ReasonOf(err); {
+	switch _, broke := refusal.ReasonOf(err); {
 	case broke:
 		return nil, err
 	case errors.Is(err, listen.ErrNoMemory):
-		return nil, evidence.Refuse(protocol.ReasonBusy, "%s: %w", t, err)
+		return nil, refusal.New(protocol.ReasonBusy, "%s: %w", t, err)
 	case errors.As(err, &netErr) && netErr.Timeout():
-		return nil, evidence.Refuse(protocol.ReasonDeadline, "waited %s for %s", wait, t)
+		return nil, refusal.New(protocol.ReasonDeadline, "waited %s for %s", wait, t)
 	}
 	return nil, &connectionEnd{err}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -29,7 +30,7 @@ import (
 )
 
 // reportDataMismatch is the appraiser's code for evidence that binds something else.
-const reportDataMismatch evidence.Reason = "report-data-mismatch"
+const reportDataMismatch refusal.Reason = "report-data-mismatch"
 
 // TestGoal01 shows that what goes over the wire opens with the attested KK only.
 func TestGoal01(t *testing.T) {
@@ -62,7 +63,7 @@ func TestGoal02(t *testing.T) {
 	f := brokertest.New(t)
 	for name, tc := range map[string]struct {
 		change func(g *guest, m3 *protocol.Attest)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"the KEM key": {func(g *guest, m3 *protocol.Attest) {
 			other, err := keywrap.NewRecipient()
@@ -339,7 +340,7 @@ func TestGoal10(t *testing.T) {
 	wantClientReason(t, err, protocol.ReasonNoActiveEpoch)
 }
 
-func wantClientReason(t *testing.T, err error, want evidence.Reason) {
+func wantClientReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
 	if e, ok := err.(*client.Error); !ok || e.Reason != want {
 		t.Errorf("got %v, want %s", err, want)

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -104,7 +105,7 @@ func (g *guest) read(i int, m protocol.Message) error {
 		if err := protocol.Parse(frame, &r); err != nil {
 			return err
 		}
-		return &evidence.Refusal{Reason: r.Reason, Detail: r.ID.String()}
+		return &refusal.Error{Reason: r.Reason, Detail: r.ID.String()}
 	}
 	g.frames[i-1] = frame
 	return protocol.Parse(frame, m)
@@ -250,9 +251,9 @@ func (g *guest) next() {
 	g.conn.SetDeadline(time.Now().Add(20 * time.Second))
 }
 
-func wantReason(t testing.TB, err error, want evidence.Reason) {
+func wantReason(t testing.TB, err error, want refusal.Reason) {
 	t.Helper()
-	if got, ok := evidence.ReasonOf(err); !ok || got != want {
+	if got, ok := refusal.ReasonOf(err); !ok || got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

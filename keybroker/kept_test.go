@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -104,7 +104,7 @@ func TestGoal03EvidenceOfTheExchangeBefore(t *testing.T) {
 	f := brokertest.New(t, keeping()...)
 	for name, tc := range map[string]struct {
 		attest func(g *guest, m3 protocol.Attest, before [48]byte) error
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"M3 as it was": {func(g *guest, m3 protocol.Attest, _ [48]byte) error {
 			g.send(3, &m3)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -29,7 +29,7 @@ func TestGoal04OneSession(t *testing.T) {
 				won.Add(1)
 				return
 			}
-			if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonNonceUsed {
+			if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonNonceUsed {
 				t.Errorf("refused with %v", err)
 			}
 		})
@@ -69,7 +69,7 @@ func TestDenialKeepsReasonsAndHidesTheRest(t *testing.T) {
 	if d.code() != protocol.ReasonInternal || !errors.Is(d, cause) || d.Error() != "refused: internal-error" {
 		t.Errorf("%v %+v", d, d)
 	}
-	d = denied(&evidence.Refusal{Reason: "a-b", Detail: "what", Err: cause})
+	d = denied(&refusal.Error{Reason: "a-b", Detail: "what", Err: cause})
 	if d.code() != "a-b" || d.reasons[0].Detail != "what: disk on fire" {
 		t.Errorf("%+v", d)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/anchorhold/anchorhold/crypto/keyseal"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -129,7 +130,7 @@ func (x *exchange) seal(ctx context.Context, item *protocol.Item, sequence int, 
 	}
 	defer secret.Wipe()
 	if secret.Len() > protocol.MaxKeyBytes {
-		return evidence.Refuse(protocol.ReasonResourceUnavailable, "%s has %d bytes, a release carries %d", item.Resource, secret.Len(), protocol.MaxKeyBytes)
+		return refusal.New(protocol.ReasonResourceUnavailable, "%s has %d bytes, a release carries %d", item.Resource, secret.Len(), protocol.MaxKeyBytes)
 	}
 	info := protocol.KeyInfo(transcript, x.grant.Lease, item.Resource, item.Version, sequence, x.grant.LeaseEnd)
 	sealed, err := keyseal.Seal(x.attest.KEMKey, info, secret, protocol.ReceiptKey)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -60,7 +61,7 @@ func TestHelloFields(t *testing.T) {
 	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) { c.Classes = []string{"models"} }))
 	for name, tc := range map[string]struct {
 		change func(*protocol.Hello)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"version": {func(m *protocol.Hello) { m.Versions = []protocol.Version{1} }, protocol.ReasonVersionUnsupported},
 		"suite":   {func(m *protocol.Hello) { m.Suites = []protocol.Suite{2} }, protocol.ReasonSuiteUnsupported},
@@ -80,7 +81,7 @@ func TestHelloFields(t *testing.T) {
 	}
 }
 
-func hasRefusal(f *brokertest.Fixture, want evidence.Reason) bool {
+func hasRefusal(f *brokertest.Fixture, want refusal.Reason) bool {
 	for _, r := range f.Records() {
 		if r.Kind == audit.KindRefusal && len(r.Reasons) > 0 && r.Reasons[0].Code == string(want) {
 			return true
@@ -199,7 +200,7 @@ func TestRecordsTellTheWholeStory(t *testing.T) {
 	m3.Evidence = g.quote([64]byte{1})
 	err := g.attest(m3)
 	wantReason(t, err, reportDataMismatch)
-	id := err.(*evidence.Refusal).Detail
+	id := err.(*refusal.Error).Detail
 	g.conn.Close()
 	f.Stop()
 	records := f.Records()
@@ -316,7 +317,7 @@ func TestBusy(t *testing.T) {
 		c.Appraiser = appraiserFunc(func(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
 			close(entered)
 			<-leave
-			return evidence.Claims{}, evidence.Refuse(reportDataMismatch, "enough")
+			return evidence.Claims{}, refusal.New(reportDataMismatch, "enough")
 		})
 	}))
 	first, second := dial(t, f), dial(t, f)
@@ -348,7 +349,7 @@ func TestGateTakesNoPlaceForVerification(t *testing.T) {
 			}
 			close(entered)
 			<-leave
-			return evidence.Refuse(reportDataMismatch, "enough")
+			return refusal.New(reportDataMismatch, "enough")
 		}
 	}))
 	first := dial(t, f)
@@ -412,7 +413,7 @@ func TestMalformedInside(t *testing.T) {
 	f := brokertest.New(t)
 	for name, tc := range map[string]struct {
 		change func(*protocol.Attest)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"claims":   {func(m *protocol.Attest) { m.Claims = append(bytes.Clone(m.Claims), 0) }, evidence.ReasonMalformedClaims},
 		"envelope": {func(m *protocol.Attest) { m.Evidence = append(bytes.Clone(m.Evidence), 0) }, evidence.ReasonMalformedEvidence},

@@ -27,9 +27,9 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
@@ -38,13 +38,13 @@ import (
 // Reasons of this package.
 const (
 	// ReasonUnknown: no classifier of this name is configured.
-	ReasonUnknown evidence.Reason = "model-not-found"
+	ReasonUnknown refusal.Reason = "model-not-found"
 	// ReasonUnavailable: it is configured but did not open.
-	ReasonUnavailable evidence.Reason = "model-unavailable"
+	ReasonUnavailable refusal.Reason = "model-unavailable"
 	// ReasonNotGranted: the key that the lease was granted is for another model.
-	ReasonNotGranted evidence.Reason = "model-not-granted"
+	ReasonNotGranted refusal.Reason = "model-not-granted"
 	// ReasonInput: the input has another shape, or a value that is not a number.
-	ReasonInput evidence.Reason = "input-invalid"
+	ReasonInput refusal.Reason = "input-invalid"
 )
 
 // Config is what the service needs.
@@ -148,14 +148,14 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopen
 		}
 		if !ok {
 			dropped = append(dropped, s.take(c.Name))
-			s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "the broker granted a lease without the key of %s", c.Resource)
+			s.why[c.Name] = refusal.New(ReasonUnavailable, "the broker granted a lease without the key of %s", c.Resource)
 			unopened = append(unopened, Unopened{c.Name, c.Path, false, s.why[c.Name]})
 			continue
 		}
 		if held != nil && !k.Next && !(held.key.Secret.Equal(k.Secret) && (k.Subject == statement.Digest{} || k.Subject == held.id.ID())) {
 			dropped = append(dropped, s.take(c.Name))
 		}
-		s.why[c.Name] = evidence.Refuse(ReasonUnavailable, "it is being opened")
+		s.why[c.Name] = refusal.New(ReasonUnavailable, "it is being opened")
 		missing = append(missing, c)
 	}
 	s.mu.Unlock()
@@ -264,10 +264,10 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 	case !current:
 	case err != nil:
 		reason := ReasonUnavailable
-		if why, _ := evidence.ReasonOf(err); why == ReasonNotGranted {
+		if why, _ := refusal.ReasonOf(err); why == ReasonNotGranted {
 			reason = why
 		}
-		s.why[c.Name] = evidence.Refuse(reason, "%v", err)
+		s.why[c.Name] = refusal.New(reason, "%v", err)
 	default:
 		delete(s.why, c.Name)
 		before = s.take(c.Name)
@@ -297,7 +297,7 @@ func (s *Service) copyKey(k *keybuf.Buffer, wipes int) (*keybuf.Buffer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wipes != wipes {
-		return nil, evidence.Refuse(ReasonUnavailable, "the lease whose key opens it has ended")
+		return nil, refusal.New(ReasonUnavailable, "the lease whose key opens it has ended")
 	}
 	own, err := k.Clone()
 	if err == nil {
@@ -332,7 +332,7 @@ func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget, wi
 		return err
 	})
 	if id := o.id.ID(); err == nil && k.Subject != (statement.Digest{}) && k.Subject != id {
-		err = evidence.Refuse(ReasonNotGranted, "the key %s is for the model %s, as the broker's store says, and %s holds %s: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s)",
+		err = refusal.New(ReasonNotGranted, "the key %s is for the model %s, as the broker's store says, and %s holds %s: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s)",
 			c.Resource, k.Subject, c.Path, id, c.Resource, c.Path)
 	}
 	if err != nil {
@@ -414,7 +414,7 @@ func (s *Service) Wipe() {
 		all = append(all, s.take(name))
 	}
 	for _, o := range all {
-		s.why[o.Name] = evidence.Refuse(ReasonUnavailable, "the lease whose key opened it has ended")
+		s.why[o.Name] = refusal.New(ReasonUnavailable, "the lease whose key opened it has ended")
 	}
 	s.mu.Unlock()
 	late := s.close(all)
@@ -431,7 +431,7 @@ func (s *Service) find(name string) (*served, error) {
 	if err := s.why[name]; err != nil {
 		return nil, err
 	}
-	return nil, evidence.Refuse(ReasonUnknown, "no classifier %q is served here", name)
+	return nil, refusal.New(ReasonUnknown, "no classifier %q is served here", name)
 }
 
 // Model describes a classifier that is served.
@@ -489,7 +489,7 @@ func (s *Service) Classify(ctx context.Context, name string, input []int8) (Answ
 	}
 	d := o.model.Description()
 	if len(input) != d.Architecture.Input.Size() {
-		return a, evidence.Refuse(ReasonInput, "%d values, the model takes %d", len(input), d.Architecture.Input.Size())
+		return a, refusal.New(ReasonInput, "%d values, the model takes %d", len(input), d.Architecture.Input.Size())
 	}
 	a.Outputs = make([]int32, d.Classes())
 	if err := s.infer(o, input, a.Outputs); err != nil {
@@ -519,13 +519,13 @@ func (s *Service) infer(o *served, in []int8, out []int32) (err error) {
 	case r = <-o.runners:
 	default:
 		if r, err = o.model.NewRunner(); errors.Is(err, arena.ErrWiped) {
-			return evidence.Refuse(ReasonUnavailable, "the lease has ended")
+			return refusal.New(ReasonUnavailable, "the lease has ended")
 		} else if err != nil {
 			return err
 		}
 	}
 	if err = r.Infer(in, out); errors.Is(err, classifier.ErrClosed) {
-		return errors.Join(evidence.Refuse(ReasonUnavailable, "the lease has ended"), r.Close())
+		return errors.Join(refusal.New(ReasonUnavailable, "the lease has ended"), r.Close())
 	}
 	return errors.Join(err, s.park(o, r))
 }
@@ -552,11 +552,11 @@ func (s *Service) WithParameters(name string, model statement.Digest, use func(i
 		return err
 	}
 	if o.id.ID() != model {
-		return evidence.Refuse(ReasonUnavailable, "another version of %s is served now: model %s", name, hex.EncodeToString(model[:8]))
+		return refusal.New(ReasonUnavailable, "another version of %s is served now: model %s", name, hex.EncodeToString(model[:8]))
 	}
 	err = o.model.WithParameters(func(p intnet.Parameters) error { return use(o.model.Description().Architecture, p) })
 	if errors.Is(err, classifier.ErrClosed) {
-		err = evidence.Refuse(ReasonUnavailable, "the lease has ended")
+		err = refusal.New(ReasonUnavailable, "the lease has ended")
 	}
 	return err
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -90,9 +90,9 @@ func (b *bench) adopt(t testing.TB, list ...*provetest.Sealed) {
 	}
 }
 
-func wantReason(t testing.TB, what string, err error, want evidence.Reason) {
+func wantReason(t testing.TB, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want {
+	if got, _ := refusal.ReasonOf(err); got != want {
 		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
 	}
 }
@@ -186,7 +186,7 @@ func TestWhatIsAskedWrongIsRefused(t *testing.T) {
 	if _, err := b.Classify(ctx, s.Name, input); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	b.lease = evidence.Refuse("lease-expired", "no lease")
+	b.lease = refusal.New("lease-expired", "no lease")
 	a, err := b.Classify(t.Context(), s.Name, input)
 	wantReason(t, "without a lease", err, "lease-expired")
 	if len(a.Receipt.Receipt.Signature) != 0 {
@@ -284,7 +284,7 @@ func TestLeasesEndUnderRequests(t *testing.T) {
 				default:
 				}
 				a, err := b.Classify(t.Context(), s.Name, input)
-				if reason, _ := evidence.ReasonOf(err); err != nil && reason != classify.ReasonUnavailable && reason != classify.ReasonUnknown || err == nil && !slices.Equal(a.Outputs, want) {
+				if reason, _ := refusal.ReasonOf(err); err != nil && reason != classify.ReasonUnavailable && reason != classify.ReasonUnknown || err == nil && !slices.Equal(a.Outputs, want) {
 					t.Errorf("%d %v", a.Outputs, err)
 				}
 			}

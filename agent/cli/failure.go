@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +37,7 @@ type Failure struct {
 func failureOf(err error) Failure {
 	f := Failure{Reason: map[int]string{StatusFailed: reasonFailed, StatusUsage: reasonUsage, StatusRefused: reasonRefused, StatusOpen: reasonOpen}[StatusOf(err)]}
 	named, isNamed := errors.AsType[namedError](err)
-	reason, isReason := evidence.ReasonOf(err)
+	reason, isReason := refusal.ReasonOf(err)
 	switch {
 	case errors.Is(err, context.Canceled):
 		f.Reason = reasonInterrupted

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // RefusedFor marks an error that has a reason code as a refusal.
 func RefusedFor(err error) error {
-	if _, ok := evidence.ReasonOf(err); ok {
+	if _, ok := refusal.ReasonOf(err); ok {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return err

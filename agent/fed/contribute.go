@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -33,7 +33,7 @@ type Contributed struct {
 func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
 	var spec contributeSpec
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
-		return nil, evidence.Refuse(ReasonVector, "%v", err)
+		return nil, refusal.New(ReasonVector, "%v", err)
 	}
 	h, err := s.open(ctx, spec.Round)
 	if err != nil {
@@ -88,12 +88,12 @@ func (s *Service) only(round string, spec contributeSpec, job jobs.ID) error {
 			return err
 		}
 		if first == [32]byte{} && signed != [32]byte{} {
-			return evidence.Refuse(ReasonContributed, "an earlier run of this agent has a contribution in round %s", round)
+			return refusal.New(ReasonContributed, "an earlier run of this agent has a contribution in round %s", round)
 		}
 	}
 	err := s.cfg.Queue.Once(name, job)
-	if reason, _ := evidence.ReasonOf(err); reason == jobs.ReasonConsumed {
-		return evidence.Refuse(ReasonContributed, "this agent has another contribution in round %s", round)
+	if reason, _ := refusal.ReasonOf(err); reason == jobs.ReasonConsumed {
+		return refusal.New(ReasonContributed, "this agent has another contribution in round %s", round)
 	}
 	return err
 }
@@ -121,7 +121,7 @@ func (s *Service) prepared(round string) (result Contributed, manifest []byte, e
 		return result, nil, err
 	}
 	if federation.DigestOf(m.Signed) != federation.Digest(consumed) {
-		return result, nil, evidence.Refuse(ReasonContributed, "the stored upload is not the one that was recorded")
+		return result, nil, refusal.New(ReasonContributed, "the stored upload is not the one that was recorded")
 	}
 	raw, err := os.ReadFile(s.path("uploads", round+".result"))
 	if err != nil {
@@ -189,7 +189,7 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 	}
 	vector, err := os.Open(s.path("spool", spec.Vector))
 	if err != nil {
-		return done, nil, evidence.Refuse(ReasonVector, "the stored vector is gone: submit it again")
+		return done, nil, refusal.New(ReasonVector, "the stored vector is gone: submit it again")
 	}
 	defer vector.Close() // read only
 	plain, err := spool.NewReader(vector, s.vectorKey(h), vectorName)
@@ -331,7 +331,7 @@ func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []
 	var proof []byte
 	if h.NormProof {
 		if proof, err = os.ReadFile(s.path("uploads", h.ID.String()+".proof")); errors.Is(err, os.ErrNotExist) {
-			return evidence.Refuse(ReasonNormNotProven, "the proof that the recorded contribution names is gone; there is no second one")
+			return refusal.New(ReasonNormNotProven, "the proof that the recorded contribution names is gone; there is no second one")
 		} else if err != nil {
 			return err
 		}

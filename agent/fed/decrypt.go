@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -87,7 +87,7 @@ func published(h held, t federation.Ticket, r federation.Result, signed []byte) 
 func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage, err error) {
 	var spec decryptSpec
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
-		return nil, evidence.Refuse(ReasonSum, "%v", err)
+		return nil, refusal.New(ReasonSum, "%v", err)
 	}
 	h, err := s.past(ctx, spec.Round)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 		return nil, err
 	}
 	if federation.DigestOf(signedTicket) != spec.Ticket {
-		return nil, evidence.Refuse(ReasonSum, "the round has another ticket than when this job was queued")
+		return nil, refusal.New(ReasonSum, "the round has another ticket than when this job was queued")
 	}
 	sources, err := s.sources(ctx, h, ticket, spec.Ticket)
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	}
 	for _, shard := range s.cfg.Shards {
 		err := s.publish(ctx, shard, h, ticket, result, signed, values)
-		if reason, _ := evidence.ReasonOf(err); h.Parties != nil && reason == uplink.ReasonNoResult {
+		if reason, _ := refusal.ReasonOf(err); h.Parties != nil && reason == uplink.ReasonNoResult {
 			out.AwaitsParties, err = true, nil // the word is there; the values come with the last one's
 		}
 		if err != nil {
@@ -161,7 +161,7 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 // try, or another guest, published the same values there, that is as good.
 func (s *Service) publish(ctx context.Context, shard *uplink.Client, h held, t federation.Ticket, result federation.Result, signed []byte, values io.ReaderAt) error {
 	err := shard.Publish(ctx, h.ID, signed, io.NewSectionReader(values, 0, 8*int64(h.Length)))
-	if reason, _ := evidence.ReasonOf(err); reason != uplink.ReasonPublished {
+	if reason, _ := refusal.ReasonOf(err); reason != uplink.ReasonPublished {
 		return err
 	}
 	floor, wrong := s.floor()
@@ -248,12 +248,12 @@ func (s *Service) sumHashes(ctx context.Context, h held, t federation.Ticket) (h
 			return nil, err
 		}
 		if sum.First != part.First || uint64(len(sum.Hashes)) != part.Count || sum.Cohort != t.Cohort {
-			return nil, evidence.Refuse(ReasonSum, "aggregator %d has %d blocks from %d of the sum, not %d from %d, or the sum of another cohort", i, len(sum.Hashes), sum.First, part.Count, part.First)
+			return nil, refusal.New(ReasonSum, "aggregator %d has %d blocks from %d of the sum, not %d from %d, or the sum of another cohort", i, len(sum.Hashes), sum.First, part.Count, part.First)
 		}
 		hashes = append(hashes, sum.Hashes...)
 	}
 	if federation.UploadDigest(h.ID, hashes) != t.Sum {
-		return nil, evidence.Refuse(ReasonSum, "the aggregators' sum is not the one that the ticket closes")
+		return nil, refusal.New(ReasonSum, "the aggregators' sum is not the one that the ticket closes")
 	}
 	return hashes, nil
 }
@@ -290,7 +290,7 @@ func (s *Service) cohort(ctx context.Context, h held, t federation.Ticket) ([]me
 		return nil, err
 	}
 	if federation.CohortDigest(sum.Contributions) != t.Cohort || len(sum.Contributions) != int(t.Count) {
-		return nil, evidence.Refuse(ReasonSum, "the aggregator's list is not the cohort that the ticket closes")
+		return nil, refusal.New(ReasonSum, "the aggregator's list is not the cohort that the ticket closes")
 	}
 	floor, err := s.floor()
 	if err != nil {
@@ -304,7 +304,7 @@ func (s *Service) cohort(ctx context.Context, h held, t federation.Ticket) ([]me
 			return nil, err
 		}
 		if agents[c.Agent] || uploads[c.Upload] {
-			return nil, evidence.Refuse(ReasonSum, "contribution %s, or its agent %s, is in the cohort twice", d, c.Agent)
+			return nil, refusal.New(ReasonSum, "contribution %s, or its agent %s, is in the cohort twice", d, c.Agent)
 		}
 		agents[c.Agent], uploads[c.Upload] = true, true
 		list = append(list, member{d, m.Hashes})
@@ -348,7 +348,7 @@ func (c *checker) Write(p []byte) (int, error) {
 			continue
 		}
 		if c.next >= uint64(len(c.hashes)) || federation.BlockHash(c.h.ID, c.next, c.buf) != c.hashes[c.next] {
-			return 0, evidence.Refuse(ReasonSum, "block %d is not the one that was announced", c.next)
+			return 0, refusal.New(ReasonSum, "block %d is not the one that was announced", c.next)
 		}
 		if _, err := c.w.Write(c.buf); err != nil {
 			return 0, err
@@ -360,7 +360,7 @@ func (c *checker) Write(p []byte) (int, error) {
 
 func (c *checker) end() error {
 	if c.next != uint64(len(c.hashes)) || len(c.buf) != 0 {
-		return evidence.Refuse(ReasonSum, "the blocks end after %d of %d", c.next, len(c.hashes))
+		return refusal.New(ReasonSum, "the blocks end after %d of %d", c.next, len(c.hashes))
 	}
 	return nil
 }
@@ -460,7 +460,7 @@ func (s *Service) Values(ctx context.Context, uid uint32, id federation.ID, w io
 		return err
 	}
 	if n != 8*int64(h.Length) || federation.Digest(digest.Sum(nil)) != r.Values {
-		return evidence.Refuse(ReasonSum, "the aggregator's values are not those that were signed")
+		return refusal.New(ReasonSum, "the aggregator's values are not those that were signed")
 	}
 	buf, out := make([]byte, 64<<10), make([]byte, 32<<10)
 	for at := int64(0); at < n; {

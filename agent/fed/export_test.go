@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -17,6 +17,6 @@ func (s *Service) Restate(ctx context.Context, round federation.ID, manifest []b
 	if err != nil {
 		return nil, err
 	}
-	_, again, err := s.restate(h, Contributed{}, manifest, evidence.Refuse(federation.ReasonOutsideLease, "a test"))
+	_, again, err := s.restate(h, Contributed{}, manifest, refusal.New(federation.ReasonOutsideLease, "a test"))
 	return again, err
 }

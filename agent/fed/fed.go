@@ -35,7 +35,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -44,21 +44,21 @@ import (
 // Reasons of this package.
 const (
 	// ReasonVector: the body is not a vector of this round.
-	ReasonVector evidence.Reason = "vector-invalid"
+	ReasonVector refusal.Reason = "vector-invalid"
 	// ReasonNorm: the vector is beyond the round's norm bound, and was submitted with
 	// the wish that it be refused then.
-	ReasonNorm evidence.Reason = "norm-exceeded"
+	ReasonNorm refusal.Reason = "norm-exceeded"
 	// ReasonOver: the round takes no more contributions.
-	ReasonOver evidence.Reason = "round-over"
+	ReasonOver refusal.Reason = "round-over"
 	// ReasonContributed: this agent has another contribution in the round.
-	ReasonContributed evidence.Reason = "already-contributed"
+	ReasonContributed refusal.Reason = "already-contributed"
 	// ReasonSum: the aggregators' blocks are not the sum that the ticket closes.
-	ReasonSum evidence.Reason = "sum-mismatch"
+	ReasonSum refusal.Reason = "sum-mismatch"
 	// ReasonVectorLost: the stored vector was sealed under a key of an earlier run of the
 	// agent, which nobody has any more.
-	ReasonVectorLost evidence.Reason = "vector-lost"
+	ReasonVectorLost refusal.Reason = "vector-lost"
 	// ReasonNotConfigured: the agent has no aggregator.
-	ReasonNotConfigured evidence.Reason = "federation-not-configured"
+	ReasonNotConfigured refusal.Reason = "federation-not-configured"
 )
 
 // Signer signs under the lease that runs now.
@@ -156,9 +156,9 @@ func (s *Service) accepts(h held) error {
 	case err != nil:
 		return err
 	case d.Set != "" && h.Set != d.Set:
-		return evidence.Refuse(federation.ReasonSet, "the round uses %s, this agent's configuration wants %s", h.Set, d.Set)
+		return refusal.New(federation.ReasonSet, "the round uses %s, this agent's configuration wants %s", h.Set, d.Set)
 	case b.NoiseBits < float64(d.NoiseBits):
-		return evidence.Refuse(federation.ReasonSet, "the round leaves %.1f bits, this agent's configuration wants %d", b.NoiseBits, d.NoiseBits)
+		return refusal.New(federation.ReasonSet, "the round leaves %.1f bits, this agent's configuration wants %d", b.NoiseBits, d.NoiseBits)
 	}
 	return nil
 }
@@ -219,7 +219,7 @@ func (s *Service) round(ctx context.Context, shard *uplink.Client, id federation
 		return h, nil
 	}
 	h, err = fetch(ctx, shard, signer, id, true)
-	if reason, _ := evidence.ReasonOf(err); !live && reason == protocol.ReasonEpochNotValid {
+	if reason, _ := refusal.ReasonOf(err); !live && reason == protocol.ReasonEpochNotValid {
 		h, err = fetch(ctx, shard, signer, id, false)
 	}
 	if err != nil {
@@ -373,7 +373,7 @@ func (e *Postponed) Unwrap() error { return e.Err }
 
 // classify maps an error to how the try ended, with the step's reason in a whole update. A
 // refusal is final but where time may change it.
-func classify(err error) (jobs.Exit, evidence.Reason) {
+func classify(err error) (jobs.Exit, refusal.Reason) {
 	exit, reason := ending(err)
 	var step *StepError
 	if errors.As(err, &step) {
@@ -382,8 +382,8 @@ func classify(err error) (jobs.Exit, evidence.Reason) {
 	return exit, reason
 }
 
-func ending(err error) (jobs.Exit, evidence.Reason) {
-	reason, refused := evidence.ReasonOf(err)
+func ending(err error) (jobs.Exit, refusal.Reason) {
+	reason, refused := refusal.ReasonOf(err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return jobs.TimeOut, reason
 	}

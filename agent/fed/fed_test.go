@@ -18,7 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -140,7 +140,7 @@ func TestStrictSubmissionRefusesAnExcessiveNorm(t *testing.T) {
 	v := make([]float32, length)
 	v[0] = 2.5
 	_, err := g.Submit(t.Context(), 1, r.ID, fed.Submission{Weight: 1, Format: fedtask.Float32, Strict: true}, bytes.NewReader(floats(v)))
-	if reason, _ := evidence.ReasonOf(err); reason != fed.ReasonNorm {
+	if reason, _ := refusal.ReasonOf(err); reason != fed.ReasonNorm {
 		t.Errorf("%v", err)
 	}
 	if left, err := filepath.Glob(filepath.Join(g.dir, "spool", "*")); err != nil || len(left) != 0 {
@@ -178,11 +178,11 @@ func TestStrictSubmissionLooksAtRotatedValues(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		vector []float32
-		want   evidence.Reason
+		want   refusal.Reason
 	}{"a spike": {spike, ""}, "what is rotated onto a place": {scaledTo(found, 1.99), fed.ReasonNorm}} {
 		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
 		info, err := g.Submit(t.Context(), 1, r.ID, strict, bytes.NewReader(floats(c.vector)))
-		if reason, _ := evidence.ReasonOf(err); reason != c.want || c.want != "" && !strings.Contains(err.Error(), "as the round rotates it") {
+		if reason, _ := refusal.ReasonOf(err); reason != c.want || c.want != "" && !strings.Contains(err.Error(), "as the round rotates it") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if c.want != "" { // clamped, where nobody is strict
@@ -227,7 +227,7 @@ func TestRoundsMustHaveTheConfiguredParameters(t *testing.T) {
 		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
 		g.Require(demand)
 		_, err := g.Submit(t.Context(), 1, r.ID, fed.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(floats(make([]float32, length))))
-		if reason, _ := evidence.ReasonOf(err); reason != federation.ReasonSet {
+		if reason, _ := refusal.ReasonOf(err); reason != federation.ReasonSet {
 			t.Errorf("%s: %v", name, err)
 		}
 		g.Require(fed.Demand{Set: params.Default, NoiseBits: 10})
@@ -258,7 +258,7 @@ func TestVectorsThatAreRefused(t *testing.T) {
 		"no weight": {good, 0, fedtask.Float32}, "format": {good, 1, "float64"}, "half length": {good, 1, fedtask.Float16},
 	} {
 		_, err := g.Submit(t.Context(), 1, r.ID, fed.Submission{Weight: tc.weight, Format: tc.format}, bytes.NewReader(tc.body))
-		if reason, _ := evidence.ReasonOf(err); reason != fed.ReasonVector {
+		if reason, _ := refusal.ReasonOf(err); reason != fed.ReasonVector {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -266,7 +266,7 @@ func TestVectorsThatAreRefused(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	_, err := g.Submit(t.Context(), 1, federation.ID{9}, fed.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(good))
-	if reason, _ := evidence.ReasonOf(err); reason != aggregator.ReasonUnknownRound {
+	if reason, _ := refusal.ReasonOf(err); reason != aggregator.ReasonUnknownRound {
 		t.Errorf("unknown round: %v", err)
 	}
 	if _, err := g.Result(t.Context(), r.ID); err == nil {
@@ -485,7 +485,7 @@ func TestADecryptionWaitsForTheAgentsPace(t *testing.T) {
 		g.wait(t, info.ID)
 	}
 	w.close(t, r, signed)
-	asked, seen, why := 0, make(chan struct{}), evidence.Refuse("round-key-paced", "not yet")
+	asked, seen, why := 0, make(chan struct{}), refusal.New("round-key-paced", "not yet")
 	w.postpone = func() error {
 		if asked++; asked > 2*jobs.MaxTries {
 			<-seen

@@ -25,8 +25,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -162,7 +162,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 				}
 			}
 			if roundKey == nil {
-				return fed.Released{}, evidence.Refuse("resource-not-granted", "this guest decrypts nothing")
+				return fed.Released{}, refusal.New("resource-not-granted", "this guest decrypts nothing")
 			}
 			key, err := keybuf.Take(bytes.Clone(roundKey.Bytes()))
 			w.released = append(w.released, key)

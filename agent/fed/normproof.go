@@ -10,18 +10,18 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Reasons of this package.
 const (
 	// ReasonNoKey: this agent does not have the key that the round names.
-	ReasonNoNormKey evidence.Reason = "norm-key-missing"
+	ReasonNoNormKey refusal.Reason = "norm-key-missing"
 	// ReasonNotProven: the update could not be proven to be inside the bounds.
-	ReasonNormNotProven evidence.Reason = "norm-not-proven"
+	ReasonNormNotProven refusal.Reason = "norm-not-proven"
 )
 
 // NormProver proves in workers that contributions are inside their rounds' bounds. A proof
@@ -40,17 +40,17 @@ type NormProver struct {
 // the encoded envelope.
 func (p *NormProver) Prove(ctx context.Context, r federation.Round, c *federation.Contribution, coordinates []byte, progress func(worker.Progress)) ([]byte, error) {
 	if p == nil {
-		return nil, evidence.Refuse(ReasonNoNormKey, "the round wants proofs of norms; this agent's configuration has no proving keys")
+		return nil, refusal.New(ReasonNoNormKey, "the round wants proofs of norms; this agent's configuration has no proving keys")
 	}
 	set, err := p.Ring.Set(statement.Digest(r.NormCircuit.VerifyingKey))
 	if err == nil {
 		err = r.NormFits(set.Record)
 	}
 	if err != nil {
-		return nil, evidence.Refuse(ReasonNoNormKey, "%v", err)
+		return nil, refusal.New(ReasonNoNormKey, "%v", err)
 	}
 	if _, err := provetask.Memory(set, p.Limits.Memory); errors.Is(err, keyset.ErrMissing) {
-		return nil, evidence.Refuse(ReasonNoNormKey, "%v", err)
+		return nil, refusal.New(ReasonNoNormKey, "%v", err)
 	} else if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (p *NormProver) Prove(ctx context.Context, r federation.Round, c *federatio
 	}
 	_, proof, err := provetask.Run(ctx, p.Pool, worker.Task{Class: provetask.ClassGradient, Spec: spec, Limits: p.Limits}, set, progress, salt[:], coordinates)
 	if errors.Is(err, provetask.ErrFiles) {
-		return nil, evidence.Refuse(ReasonNoNormKey, "%v", err)
+		return nil, refusal.New(ReasonNoNormKey, "%v", err)
 	}
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (p *NormProver) Prove(ctx context.Context, r federation.Round, c *federatio
 	if _, err := p.Ring.Verify(ctx, e); errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, provetask.ErrNoVerdict) {
 		return nil, err // which says nothing about the proof
 	} else if err != nil {
-		return nil, evidence.Refuse(ReasonNormNotProven, "%v", err)
+		return nil, refusal.New(ReasonNormNotProven, "%v", err)
 	}
 	raw, err := e.MarshalBinary()
 	if err != nil {
@@ -103,12 +103,12 @@ func holds(g *statement.Gradient, raw []byte) error {
 	for i := 0; i < len(raw); i += 2 {
 		v := int64(int16(binary.LittleEndian.Uint16(raw[i:])))
 		if max(v, -v) > int64(g.LInf) {
-			return evidence.Refuse(ReasonNormNotProven, "coordinate %d is beyond the round's bound of %d steps", i/2, g.LInf)
+			return refusal.New(ReasonNormNotProven, "coordinate %d is beyond the round's bound of %d steps", i/2, g.LInf)
 		}
 		squares += uint64(v * v)
 	}
 	if squares > g.SquaredL2 {
-		return evidence.Refuse(ReasonNormNotProven, "the norm is beyond the round's bound of %.1f steps", math.Sqrt(float64(g.SquaredL2)))
+		return refusal.New(ReasonNormNotProven, "the norm is beyond the round's bound of %.1f steps", math.Sqrt(float64(g.SquaredL2)))
 	}
 	return nil
 }

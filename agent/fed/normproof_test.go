@@ -15,11 +15,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -101,7 +101,7 @@ func TestWhatIsOutsideTheBoundsIsNotProven(t *testing.T) {
 			}
 			c := contribution()
 			_, err := newProver(t, keys.Ring(t, 0, nil)).Prove(t.Context(), r, &c, raw(coordinates...), nothing)
-			if got, _ := evidence.ReasonOf(err); got != fed.ReasonNormNotProven || c.ProofDigest != (federation.Digest{}) {
+			if got, _ := refusal.ReasonOf(err); got != fed.ReasonNormNotProven || c.ProofDigest != (federation.Digest{}) {
 				t.Errorf("%d bits, %s: %v", bits, name, err)
 			}
 		}
@@ -140,7 +140,7 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 	} {
 		c := contribution()
 		_, err := p.Prove(t.Context(), r, &c, raw(inside...), nothing)
-		if got, _ := evidence.ReasonOf(err); got != fed.ReasonNoNormKey {
+		if got, _ := refusal.ReasonOf(err); got != fed.ReasonNoNormKey {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -152,7 +152,7 @@ func TestAProofThatDoesNotVerifyIsNotSigned(t *testing.T) {
 	mixed.Proving = federationtest.NewNormKeys(t, mixed.Spec).Proving
 	c := contribution()
 	_, err := newProver(t, mixed.Ring(t, 0, nil)).Prove(t.Context(), round(t, &mixed), &c, raw(inside...), nothing)
-	if got, _ := evidence.ReasonOf(err); got != fed.ReasonNormNotProven || c.ProofDigest != (federation.Digest{}) {
+	if got, _ := refusal.ReasonOf(err); got != fed.ReasonNormNotProven || c.ProofDigest != (federation.Digest{}) {
 		t.Error(err)
 	}
 }
@@ -177,7 +177,7 @@ func TestFaultsAreTriedAgain(t *testing.T) {
 	} {
 		c := contribution()
 		_, err := newProver(t, keys.Ring(t, tc.timeout, nil)).Prove(tc.ctx, r, &c, tc.coordinates, nothing)
-		if _, refused := evidence.ReasonOf(err); err == nil || refused || tc.want != nil && !errors.Is(err, tc.want) {
+		if _, refused := refusal.ReasonOf(err); err == nil || refused || tc.want != nil && !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

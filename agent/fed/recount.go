@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -19,7 +19,7 @@ const recountBlocks = 4
 // ticket closes. Memory is a few blocks, whatever the cohort, and the hash lists.
 func (s *Service) recount(ctx context.Context, h held, t federation.Ticket, sum []federation.Digest) ([]source, error) {
 	if int(t.Count)*len(sum) > maxRecountHashes { // before the lists are fetched
-		return nil, evidence.Refuse(ReasonSum, "%d contributions of %d blocks are too many to recount here", t.Count, len(sum))
+		return nil, refusal.New(ReasonSum, "%d contributions of %d blocks are too many to recount here", t.Count, len(sum))
 	}
 	members, err := s.cohort(ctx, h, t)
 	if err != nil {
@@ -78,10 +78,10 @@ func (r *recount) blocks(ctx context.Context, shard int, first, at uint64, n int
 		for i, a := range r.adders[:n] {
 			block, index := r.buf[i*r.size:(i+1)*r.size], first+at+uint64(i)
 			if index >= uint64(len(m.hashes)) || federation.BlockHash(r.h.ID, index, block) != m.hashes[index] {
-				return evidence.Refuse(ReasonSum, "block %d of contribution %s is not the one that was signed", index, m.digest)
+				return refusal.New(ReasonSum, "block %d of contribution %s is not the one that was signed", index, m.digest)
 			}
 			if err := a.Add(block); err != nil {
-				return evidence.Refuse(ReasonSum, "block %d of contribution %s: %v", index, m.digest, err)
+				return refusal.New(ReasonSum, "block %d of contribution %s: %v", index, m.digest, err)
 			}
 		}
 	}
@@ -91,7 +91,7 @@ func (r *recount) blocks(ctx context.Context, shard int, first, at uint64, n int
 			return err
 		}
 		if federation.BlockHash(r.h.ID, index, block) != r.sum[index] {
-			return evidence.Refuse(ReasonSum, "block %d of the aggregator's sum is not the sum of the contributions", index)
+			return refusal.New(ReasonSum, "block %d of the aggregator's sum is not the sum of the contributions", index)
 		}
 	}
 	_, err := w.Write(r.buf[:n*r.size])

@@ -1,7 +1,7 @@
 package fed
 
 import (
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -74,6 +74,6 @@ func (s *Service) restated(round string) (federation.Digest, error) {
 // outsideLease says whether an aggregator refused a contribution for the lease that it was
 // signed under.
 func outsideLease(err error) bool {
-	reason, _ := evidence.ReasonOf(err)
+	reason, _ := refusal.ReasonOf(err)
 	return reason == federation.ReasonOutsideLease
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -170,7 +171,7 @@ func TestWhatIsNotSignedAgain(t *testing.T) {
 	plain := func(*federation.Contribution) {}
 	for name, tc := range map[string]struct {
 		manifest []byte
-		want     evidence.Reason
+		want     refusal.Reason
 	}{
 		"a second time": {own, jobs.ReasonConsumed},
 		"another image's": {by(func(c *protocol.LeaseCertificate) {
@@ -188,7 +189,7 @@ func TestWhatIsNotSignedAgain(t *testing.T) {
 		}(), protocol.ReasonBrokerUnknown},
 	} {
 		_, err := g.Restate(t.Context(), r.ID, tc.manifest)
-		if got, _ := evidence.ReasonOf(err); got != tc.want {
+		if got, _ := refusal.ReasonOf(err); got != tc.want {
 			t.Errorf("%s: reason %q, want %q: %v", name, got, tc.want, err)
 		}
 	}

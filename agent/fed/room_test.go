@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -66,10 +66,10 @@ func TestUsersCannotFillTheDisk(t *testing.T) {
 		}
 		return info
 	}
-	refuse := func(what string, uid uint32, round int, want evidence.Reason) {
+	refuse := func(what string, uid uint32, round int, want refusal.Reason) {
 		t.Helper()
 		_, err := g.Submit(t.Context(), uid, rounds[round].ID, sub, unread{t})
-		if reason, _ := evidence.ReasonOf(err); reason != want {
+		if reason, _ := refusal.ReasonOf(err); reason != want {
 			t.Errorf("%s: %v, want %s", what, err, want)
 		}
 	}
@@ -101,7 +101,7 @@ func TestNothingIsTakenBelowTheFloorOfTheDisk(t *testing.T) {
 	w.spool.Floor = free + 1<<40
 	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
 	_, err = g.Submit(t.Context(), 1, r.ID, fed.Submission{Weight: 1, Format: fedtask.Float32}, unread{t})
-	if reason, _ := evidence.ReasonOf(err); reason != spool.ReasonDisk {
+	if reason, _ := refusal.ReasonOf(err); reason != spool.ReasonDisk {
 		t.Errorf("%v, want %s", err, spool.ReasonDisk)
 	}
 }

@@ -3,7 +3,7 @@ package fed_test
 import (
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -21,7 +21,7 @@ func TestRoundsAreOfTheLeasesBroker(t *testing.T) {
 	}
 	under = other.Agent(t, nil)
 	_, err := g.Round(t.Context(), r.ID)
-	if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonAnotherBroker {
+	if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonAnotherBroker {
 		t.Errorf("under another broker's lease: %v", err)
 	}
 }

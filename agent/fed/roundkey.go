@@ -5,11 +5,11 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // reasonExpired is the agent's: a lease ended.
-const reasonExpired evidence.Reason = "lease-expired"
+const reasonExpired refusal.Reason = "lease-expired"
 
 const (
 	renewAt    = 0.7             // of what is left of a round key's lease
@@ -28,7 +28,7 @@ func (s *Service) hold(ctx context.Context, h held, key *Released) (_ context.Co
 	secret := key.Key
 	context.AfterFunc(ctx, secret.Wipe)
 	end := time.AfterFunc(time.Until(key.Expires), func() {
-		cancel(evidence.Refuse(reasonExpired, "the lease of the round's key ended before the sum was open"))
+		cancel(refusal.New(reasonExpired, "the lease of the round's key ended before the sum was open"))
 	})
 	renewed := make(chan struct{})
 	go func() {
@@ -71,7 +71,7 @@ func (s *Service) renew(ctx context.Context, h held, key *Released, end *time.Ti
 	}
 }
 
-func reasonOf(err error) evidence.Reason {
-	reason, _ := evidence.ReasonOf(err)
+func reasonOf(err error) refusal.Reason {
+	reason, _ := refusal.ReasonOf(err)
 	return reason
 }

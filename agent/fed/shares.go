@@ -7,13 +7,13 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // ReasonShares means that the shares of the round's parties are not there, or were
 // not made for each other.
-const ReasonShares evidence.Reason = "shares-missing"
+const ReasonShares refusal.Reason = "shares-missing"
 
 // Recounted writes the blocks of a closed round's sum, added again from the
 // contributions that its participants signed. A party of the round's key decrypts
@@ -56,14 +56,14 @@ func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) 
 	found := map[uint32]share{}
 	for i := range h.Parties.Agents {
 		st, m, err := s.cfg.Shards[0].Share(ctx, floor, h.Round, ticket, i+1)
-		if reason, _ := evidence.ReasonOf(err); reason == "share-missing" {
+		if reason, _ := refusal.ReasonOf(err); reason == "share-missing" {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
 		if st.Blocks != blocks {
-			return nil, evidence.Refuse(ReasonShares, "the share of party %d has %d blocks, the round's vector %d", st.From, st.Blocks, blocks)
+			return nil, refusal.New(ReasonShares, "the share of party %d has %d blocks, the round's vector %d", st.From, st.Blocks, blocks)
 		}
 		found[st.From] = share{st, m}
 	}
@@ -83,7 +83,7 @@ func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) 
 			return list, nil
 		}
 	}
-	return nil, evidence.Refuse(ReasonShares, "%d of the %d parties left a share; %d that were made for each other are needed", len(found), len(h.Parties.Agents), h.Parties.Threshold)
+	return nil, refusal.New(ReasonShares, "%d of the %d parties left a share; %d that were made for each other are needed", len(found), len(h.Parties.Agents), h.Parties.Threshold)
 }
 
 // shareBlocks streams one share, checked.
@@ -100,7 +100,7 @@ func (s *Service) shareBlocks(ctx context.Context, h held, from int, hashes []fe
 				return fmt.Errorf("share of party %d: %w", from, err)
 			}
 			if federation.BlockHash(h.ID, uint64(i), block) != want {
-				return evidence.Refuse(ReasonShares, "block %d of the share of party %d is not the one that was signed", i, from)
+				return refusal.New(ReasonShares, "block %d of the share of party %d is not the one that was signed", i, from)
 			}
 			if _, err := w.Write(block); err != nil {
 				return err

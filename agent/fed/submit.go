@@ -19,7 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -68,14 +68,14 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	}
 	switch {
 	case sub.Format.Bytes() == 0:
-		return jobs.Info{}, evidence.Refuse(ReasonVector, "values are float32 or float16, little-endian")
+		return jobs.Info{}, refusal.New(ReasonVector, "values are float32 or float16, little-endian")
 	case sub.Weight < 1 || sub.Weight > h.MaxWeight:
-		return jobs.Info{}, evidence.Refuse(ReasonVector, "weight %d is outside 1 to %d", sub.Weight, h.MaxWeight)
+		return jobs.Info{}, refusal.New(ReasonVector, "weight %d is outside 1 to %d", sub.Weight, h.MaxWeight)
 	}
 	if signer, err := s.cfg.Sign(); err != nil {
 		return jobs.Info{}, err
 	} else if signer.Now >= h.Closes {
-		return jobs.Info{}, evidence.Refuse(ReasonOver, "the round closed at %s", h.Closes.Time())
+		return jobs.Info{}, refusal.New(ReasonOver, "the round closed at %s", h.Closes.Time())
 	}
 	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format, Run: s.runOf(h)}
 	for _, id := range sub.With {
@@ -99,7 +99,7 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 		if h.Rotation != nil {
 			what = "value, as the round rotates it,"
 		}
-		return jobs.Info{}, errors.Join(evidence.Refuse(ReasonNorm, "the vector's norm is %.4g and its largest %s %.4g; the round's bounds are %.4g and %.4g", spec.Norm, what, peak, h.ClipL2, h.ClipLinf),
+		return jobs.Info{}, errors.Join(refusal.New(ReasonNorm, "the vector's norm is %.4g and its largest %s %.4g; the round's bounds are %.4g and %.4g", spec.Norm, what, peak, h.ClipL2, h.ClipLinf),
 			s.dropVector(spec.Vector))
 	}
 	raw, err := json.Marshal(spec)
@@ -196,7 +196,7 @@ func (m *measure) copy(dst io.Writer, src io.Reader) error {
 	for m.left > 0 {
 		n := int(min(m.left, measureValues))
 		if _, err := io.ReadFull(r, buf[:n*m.size]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return evidence.Refuse(ReasonVector, "the body ends %d values before the round's length", m.left)
+			return refusal.New(ReasonVector, "the body ends %d values before the round's length", m.left)
 		} else if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func (m *measure) copy(dst io.Writer, src io.Reader) error {
 			}
 		}
 		if err := m.norm.Add(values[:n]); err != nil {
-			return evidence.Refuse(ReasonVector, "a value is infinite or not a number")
+			return refusal.New(ReasonVector, "a value is infinite or not a number")
 		}
 		if err := m.peak.add(values[:n]); err != nil {
 			return err
@@ -222,7 +222,7 @@ func (m *measure) copy(dst io.Writer, src io.Reader) error {
 		return err
 	}
 	if _, err := r.ReadByte(); err == nil {
-		return evidence.Refuse(ReasonVector, "the body is longer than the round's vector")
+		return refusal.New(ReasonVector, "the body is longer than the round's vector")
 	} else if !errors.Is(err, io.EOF) {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -18,22 +18,22 @@ import (
 // rest.
 const (
 	// ReasonSession: an aggregator does not answer, or the round cannot be joined.
-	ReasonSession evidence.Reason = "update-session-failed"
+	ReasonSession refusal.Reason = "update-session-failed"
 	// ReasonAttestation: the agent holds no lease to sign under.
-	ReasonAttestation evidence.Reason = "update-attestation-failed"
+	ReasonAttestation refusal.Reason = "update-attestation-failed"
 	// ReasonInference: the classifier did not answer.
-	ReasonInference evidence.Reason = "update-inference-failed"
+	ReasonInference refusal.Reason = "update-inference-failed"
 	// ReasonProof: an answer was not proven, or the registry does not take its proof.
-	ReasonProof evidence.Reason = "update-proof-failed"
+	ReasonProof refusal.Reason = "update-proof-failed"
 	// ReasonGradient: the vector is not taken, encrypted or proven to be inside its bounds.
-	ReasonGradient evidence.Reason = "update-gradient-failed"
+	ReasonGradient refusal.Reason = "update-gradient-failed"
 	// ReasonSend: an aggregator does not take the contribution.
-	ReasonSend evidence.Reason = "update-send-failed"
+	ReasonSend refusal.Reason = "update-send-failed"
 )
 
 // StepError is the failure of one step.
 type StepError struct {
-	Step evidence.Reason
+	Step refusal.Reason
 	Err  error // the cause, with its own reason
 }
 
@@ -52,10 +52,10 @@ type Answers interface {
 }
 
 // reasonPending is of package prove: a proof is not made yet.
-const reasonPending evidence.Reason = "proof-pending"
+const reasonPending refusal.Reason = "proof-pending"
 
 // step wraps a failure where the contribution is part of a whole update.
-func (spec *contributeSpec) step(step evidence.Reason, err error) error {
+func (spec *contributeSpec) step(step refusal.Reason, err error) error {
 	if err == nil || len(spec.With) == 0 {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *Service) Begin(ctx context.Context, id federation.ID) (Round, error) {
 		return Round{}, err
 	}
 	if job != [32]byte{} {
-		return Round{}, evidence.Refuse(ReasonContributed, "this agent's contribution to the round is job %s", hex.EncodeToString(job[:]))
+		return Round{}, refusal.New(ReasonContributed, "this agent's contribution to the round is job %s", hex.EncodeToString(job[:]))
 	}
 	return s.Round(ctx, id)
 }
@@ -122,7 +122,7 @@ func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers 
 		return nil
 	}
 	if s.cfg.Answers == nil {
-		return evidence.Refuse(ReasonNotConfigured, "this agent makes no proofs")
+		return refusal.New(ReasonNotConfigured, "this agent makes no proofs")
 	}
 	delivered, err := s.deliver(ctx, l, answers)
 	if err != nil || delivered == len(answers) {
@@ -133,11 +133,11 @@ func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers 
 		return err
 	}
 	if signer.Now >= h.Closes {
-		return evidence.Refuse(ReasonOver, "the round closed at %s, and %d of %d answers were proven by then", h.Closes.Time(), delivered, len(answers))
+		return refusal.New(ReasonOver, "the round closed at %s, and %d of %d answers were proven by then", h.Closes.Time(), delivered, len(answers))
 	}
 	s.progress(l)(worker.Progress{Phase: "proofs", Done: uint64(delivered), Total: uint64(len(answers))})
 	pause := max(lookFirst, min(time.Since(l.Info.Created)/8, lookLongest))
-	return &Postponed{Pause: pause, Err: evidence.Refuse(reasonPending, "%d of %d answers are proven and handed in; the contribution is sent when all of them are", delivered, len(answers))}
+	return &Postponed{Pause: pause, Err: refusal.New(reasonPending, "%d of %d answers are proven and handed in; the contribution is sent when all of them are", delivered, len(answers))}
 }
 
 // deliver counts the answers that are proven and handed in. All are asked for when the job

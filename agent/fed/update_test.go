@@ -13,8 +13,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -141,7 +141,7 @@ func TestWhatWaitsForProofsEndsWithItsRound(t *testing.T) {
 // tried again.
 func TestAStepThatFailsIsNamed(t *testing.T) {
 	w := newWorld(t)
-	p := &prover{made: make(chan struct{}), fails: evidence.Refuse("proof-failed", "no")}
+	p := &prover{made: make(chan struct{}), fails: refusal.New("proof-failed", "no")}
 	close(p.made)
 	w.answers = p
 	r, signed, _ := w.open(t, nil)
@@ -232,9 +232,9 @@ func TestBegin(t *testing.T) {
 
 var errDisk = errors.New("the disk is gone")
 
-func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want {
+	if got, _ := refusal.ReasonOf(err); got != want {
 		t.Errorf("%s: reason %q, want %q: %v", what, got, want, err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"io"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Labels of what is derived from the keys of stored vectors.
@@ -52,7 +52,7 @@ func (k vectorKey) Use(f func(secret []byte) error) error {
 		})
 	})
 	if errors.Is(err, keybuf.ErrWiped) {
-		return evidence.Refuse(reasonExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
+		return refusal.New(reasonExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
 	}
 	return err
 }
@@ -85,7 +85,7 @@ func (s *Service) readable(h held, spec contributeSpec) error {
 	if spec.Run == s.runOf(h) {
 		return nil
 	}
-	return evidence.Refuse(ReasonVectorLost, "the agent was started anew: a vector for a round whose key parties hold is stored under a key of one run alone; submit it again")
+	return refusal.New(ReasonVectorLost, "the agent was started anew: a vector for a round whose key parties hold is stored under a key of one run alone; submit it again")
 }
 
 // nameOf names a key without telling anything of it.

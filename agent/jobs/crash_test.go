@@ -20,7 +20,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 const childVariable = "ANCHORHOLD_JOBS_TEST_CHILD"
@@ -148,7 +148,7 @@ func (h *child) effect(l *Lease) {
 func (h *child) complete(l *Lease) {
 	result := fmt.Sprintf(`"%s/%d"`, h.round, l.number)
 	err := l.Complete([]byte(result))
-	if reason, _ := evidence.ReasonOf(err); h.variant == blind && reason == ReasonLeaseLost {
+	if reason, _ := refusal.ReasonOf(err); h.variant == blind && reason == ReasonLeaseLost {
 		h.q.mu.Lock()
 		defer h.q.mu.Unlock()
 		err = h.q.change(h.q.jobs[l.id], func(i *Info) { i.end(Ok, 0, h.c.Now()); i.Result = []byte(result) })

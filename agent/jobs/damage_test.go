@@ -14,7 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // filled is a closed queue's file with one job done, one queued and one entry.
@@ -29,7 +29,7 @@ func filled(t *testing.T) (path string, done, queued ID) {
 	return path, d.ID, w.ID
 }
 
-func wantOpen(t *testing.T, path string, key *keybuf.Buffer, want evidence.Reason) {
+func wantOpen(t *testing.T, path string, key *keybuf.Buffer, want refusal.Reason) {
 	t.Helper()
 	q, err := Open(path, key, options(newClock()))
 	if err == nil {
@@ -88,7 +88,7 @@ func TestNothingReadableInTheFile(t *testing.T) {
 func wantDamaged(t *testing.T, name, path string) {
 	t.Helper()
 	q, err := Open(path, testKey(t, 1), options(newClock()))
-	if reason, _ := evidence.ReasonOf(err); reason != ReasonDamaged {
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonDamaged {
 		t.Errorf("%s: %v", name, err)
 	}
 	if err == nil {
@@ -358,7 +358,7 @@ func TestDamagedPagesAreAnError(t *testing.T) {
 		ok(t, os.WriteFile(damagedPath, b, 0o600))
 		q, err := Open(damagedPath, testKey(t, 1), options(newClock()))
 		if err != nil {
-			if _, known := evidence.ReasonOf(err); !known {
+			if _, known := refusal.ReasonOf(err); !known {
 				t.Fatalf("no reason: %v", err)
 			}
 			refused++

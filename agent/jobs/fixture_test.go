@@ -12,7 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // clock is a clock that a test sets.
@@ -143,9 +143,9 @@ func wantState(t testing.TB, q *Queue, id ID, want State) Info {
 	return info
 }
 
-func wantReason(t testing.TB, err error, want evidence.Reason) {
+func wantReason(t testing.TB, err error, want refusal.Reason) {
 	t.Helper()
-	if reason, ok := evidence.ReasonOf(err); !ok || reason != want {
+	if reason, ok := refusal.ReasonOf(err); !ok || reason != want {
 		t.Fatalf("error %v, want reason %s", err, want)
 	}
 }

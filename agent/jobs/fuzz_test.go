@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // records are one of each state.
@@ -86,7 +86,7 @@ func FuzzParseID(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		id, err := ParseID(s)
 		if err != nil {
-			if _, named := evidence.ReasonOf(err); !named {
+			if _, named := refusal.ReasonOf(err); !named {
 				t.Fatal(err)
 			}
 			return

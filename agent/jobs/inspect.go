@@ -9,7 +9,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Show returns a job.
@@ -63,7 +63,7 @@ func (q *Queue) find(id ID) (*Info, error) {
 	if info, ok := q.jobs[id]; ok {
 		return info, nil
 	}
-	return nil, evidence.Refuse(ReasonUnknown, "no job %s", id)
+	return nil, refusal.New(ReasonUnknown, "no job %s", id)
 }
 
 // List returns the jobs that a filter wants, newest first; nil wants all. The filter
@@ -134,7 +134,7 @@ func (q *Queue) Cancel(id ID) (Info, error) {
 		return Info{}, err
 	}
 	if info.Final() {
-		return info.clone(), evidence.Refuse(ReasonState, "job %s is %s", id, info.State)
+		return info.clone(), refusal.New(ReasonState, "job %s is %s", id, info.State)
 	}
 	if err := q.change(info, func(i *Info) { i.State, i.Exit, i.Reason, i.Detail = Cancelled, WasCancelled, "", "" }); err != nil {
 		return info.clone(), err
@@ -157,7 +157,7 @@ func (q *Queue) retry(id ID, bound bool) (Info, error) {
 		return Info{}, err
 	}
 	if info.State != Dead {
-		return info.clone(), evidence.Refuse(ReasonState, "job %s is %s; only dead jobs are retried", id, info.State)
+		return info.clone(), refusal.New(ReasonState, "job %s is %s; only dead jobs are retried", id, info.State)
 	}
 	size := int64(len(info.Spec) + MaxResultBytes)
 	if bound {

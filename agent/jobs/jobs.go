@@ -30,36 +30,36 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Reasons of this package.
 const (
 	// ReasonFull: as many jobs, bytes or journal entries as there may be.
-	ReasonFull evidence.Reason = "queue-full"
+	ReasonFull refusal.Reason = "queue-full"
 	// ReasonOwner: as many jobs or bytes of this owner as there may be.
-	ReasonOwner evidence.Reason = "queue-owner-full"
+	ReasonOwner refusal.Reason = "queue-owner-full"
 	// ReasonUnknown: no job has this id.
-	ReasonUnknown evidence.Reason = "job-unknown"
+	ReasonUnknown refusal.Reason = "job-unknown"
 	// ReasonState: the job's state does not allow it.
-	ReasonState evidence.Reason = "job-state"
+	ReasonState refusal.Reason = "job-state"
 	// ReasonLeaseLost: the job was taken from this worker, or is over.
-	ReasonLeaseLost evidence.Reason = "lease-lost"
+	ReasonLeaseLost refusal.Reason = "lease-lost"
 	// ReasonDamaged: a record is not what was written.
-	ReasonDamaged evidence.Reason = "job-record-damaged"
+	ReasonDamaged refusal.Reason = "job-record-damaged"
 	// ReasonConsumed: the name was used for something else.
-	ReasonConsumed evidence.Reason = "already-consumed"
+	ReasonConsumed refusal.Reason = "already-consumed"
 	// ReasonJob: a job, ending, name or option that is none.
-	ReasonJob evidence.Reason = "job-invalid"
+	ReasonJob refusal.Reason = "job-invalid"
 	// ReasonWrongKey: the file is of another key.
-	ReasonWrongKey evidence.Reason = "wrong-queue-key"
+	ReasonWrongKey refusal.Reason = "wrong-queue-key"
 	// ReasonFile: the file cannot be opened, or others may read it.
-	ReasonFile evidence.Reason = "queue-file"
+	ReasonFile refusal.Reason = "queue-file"
 	// ReasonStorage: a write failed, now or earlier; what is on disk is known again
 	// when the queue is opened again.
-	ReasonStorage evidence.Reason = "queue-storage-failed"
+	ReasonStorage refusal.Reason = "queue-storage-failed"
 	// ReasonClosed: the queue is closed.
-	ReasonClosed evidence.Reason = "queue-closed"
+	ReasonClosed refusal.Reason = "queue-closed"
 )
 
 // State is where a job stands.
@@ -104,7 +104,7 @@ func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:])
 func (id *ID) UnmarshalText(text []byte) error {
 	raw, err := hex.DecodeString(string(text))
 	if err != nil || len(raw) != len(id) || hex.EncodeToString(raw) != string(text) {
-		return evidence.Refuse(ReasonUnknown, "a job's id has %d lower-case hexadecimal digits", 2*len(id))
+		return refusal.New(ReasonUnknown, "a job's id has %d lower-case hexadecimal digits", 2*len(id))
 	}
 	copy(id[:], raw)
 	return nil
@@ -139,7 +139,7 @@ const (
 
 func (j *Job) check() error {
 	if !validClass(j.Class) || len(j.Spec) > MaxSpecBytes || !json.Valid(j.Spec) || j.Memory < 0 || j.TimeMax < 0 {
-		return evidence.Refuse(ReasonJob, "a job has a class, and a JSON specification of at most %d bytes", MaxSpecBytes)
+		return refusal.New(ReasonJob, "a job has a class, and a JSON specification of at most %d bytes", MaxSpecBytes)
 	}
 	return nil
 }
@@ -181,9 +181,9 @@ type Info struct {
 	Result   json.RawMessage `json:"result,omitempty"`
 	// Exit and Detail say how the last try ended; Reason is the code of a refusal. Of a job
 	// that was deferred, Reason and Detail say what it waits for.
-	Exit   Exit            `json:"exit,omitempty"`
-	Reason evidence.Reason `json:"reason,omitempty"`
-	Detail string          `json:"detail,omitempty"`
+	Exit   Exit           `json:"exit,omitempty"`
+	Reason refusal.Reason `json:"reason,omitempty"`
+	Detail string         `json:"detail,omitempty"`
 	// Boot is the boot in which the job was last leased.
 	Boot string `json:"boot,omitempty"`
 	// Grown: it ran out of memory once and has twice as much since.

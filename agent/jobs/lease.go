@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Lease is the right to work on a job, until it is given up or its time passes
@@ -23,13 +23,13 @@ type Lease struct {
 }
 
 // ErrCancelled is the cause of a lease's context when the job was cancelled.
-var ErrCancelled = evidence.Refuse("job-cancelled", "the job was cancelled")
+var ErrCancelled = refusal.New("job-cancelled", "the job was cancelled")
 
 // Lease waits for a job of one of the classes and leases it: the highest priority
 // first, then one of the owner whose job was leased longest ago, then the oldest.
 func (q *Queue) Lease(ctx context.Context, classes []string) (*Lease, error) {
 	if len(classes) == 0 {
-		return nil, evidence.Refuse(ReasonJob, "a lease is for at least one class")
+		return nil, refusal.New(ReasonJob, "a lease is for at least one class")
 	}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -142,7 +142,7 @@ func (l *Lease) held() (*Info, error) {
 	}
 	info, ok := l.q.jobs[l.id]
 	if !ok || info.State != Leased || info.Lease != l.number {
-		return nil, evidence.Refuse(ReasonLeaseLost, "job %s was taken from this worker", l.id)
+		return nil, refusal.New(ReasonLeaseLost, "job %s was taken from this worker", l.id)
 	}
 	return info, nil
 }
@@ -165,7 +165,7 @@ func (l *Lease) Heartbeat(p Progress) error {
 // Complete stores the result, once: from a lease that was lost it is refused.
 func (l *Lease) Complete(result json.RawMessage) error {
 	if len(result) > MaxResultBytes || !json.Valid(result) {
-		return evidence.Refuse(ReasonJob, "a result is JSON of at most %d bytes", MaxResultBytes)
+		return refusal.New(ReasonJob, "a result is JSON of at most %d bytes", MaxResultBytes)
 	}
 	result = bytes.Clone(result)
 	return l.finish(func(i *Info) {
@@ -176,9 +176,9 @@ func (l *Lease) Complete(result json.RawMessage) error {
 
 // Fail ends the try; the exit table says what follows. The reason is the code of a
 // refusal, if it was one.
-func (l *Lease) Fail(exit Exit, reason evidence.Reason, detail string) error {
+func (l *Lease) Fail(exit Exit, reason refusal.Reason, detail string) error {
 	if !exit.failed() || len(reason) > maxDetailBytes {
-		return evidence.Refuse(ReasonJob, "%q is no ending of a failed try", exit)
+		return refusal.New(ReasonJob, "%q is no ending of a failed try", exit)
 	}
 	return l.finish(func(i *Info) {
 		i.end(exit, l.q.opt.MemoryCeiling, l.q.opt.Now())
@@ -194,9 +194,9 @@ func (l *Lease) Release() error {
 // Defer gives the job back as if it had not been tried, for after a pause: it waits for
 // something that is not there yet, and keeps no other job waiting meanwhile. The reason and
 // the detail say for what. The pause is 64 seconds at most.
-func (l *Lease) Defer(pause time.Duration, reason evidence.Reason, detail string) error {
+func (l *Lease) Defer(pause time.Duration, reason refusal.Reason, detail string) error {
 	if len(reason) > maxDetailBytes {
-		return evidence.Refuse(ReasonJob, "%q is no reason to wait", reason)
+		return refusal.New(ReasonJob, "%q is no reason to wait", reason)
 	}
 	return l.finish(func(i *Info) {
 		i.State, i.Tries, i.NotBefore = Queued, i.Tries-1, l.q.opt.Now().Add(min(pause, maxBackoff)).UTC()

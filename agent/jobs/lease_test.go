@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 func TestHighestPriorityThenOldest(t *testing.T) {
@@ -125,7 +125,7 @@ func TestADeferredJobSpendsNoTry(t *testing.T) {
 		if l.Info.Tries != 1 {
 			t.Fatalf("try %d", l.Info.Tries)
 		}
-		wantReason(t, l.Defer(time.Hour, evidence.Reason(strings.Repeat("x", maxDetailBytes+1)), ""), ReasonJob)
+		wantReason(t, l.Defer(time.Hour, refusal.Reason(strings.Repeat("x", maxDetailBytes+1)), ""), ReasonJob)
 		ok(t, l.Defer(time.Hour, "some-code", "for a proof"))
 		wantReason(t, l.Complete([]byte(`1`)), ReasonLeaseLost)
 		q = reopen(t, q)
@@ -216,7 +216,7 @@ func TestLostLeaseCannotComplete(t *testing.T) {
 		"release":   first.Release,
 		"heartbeat": func() error { return first.Heartbeat(Progress{}) },
 	} {
-		if reason, _ := evidence.ReasonOf(use()); reason != ReasonLeaseLost {
+		if reason, _ := refusal.ReasonOf(use()); reason != ReasonLeaseLost {
 			t.Errorf("%s under a lost lease: %v", name, reason)
 		}
 	}
@@ -386,7 +386,7 @@ func TestWaitingEnds(t *testing.T) {
 		for range 2 {
 			wantReason(t, <-ends, ReasonClosed)
 		}
-		if reason, _ := evidence.ReasonOf(context.Cause(l.Context)); reason != ReasonClosed {
+		if reason, _ := refusal.ReasonOf(context.Cause(l.Context)); reason != ReasonClosed {
 			t.Fatal(context.Cause(l.Context))
 		}
 		_, err := q.Lease(t.Context(), nil)

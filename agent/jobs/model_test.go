@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // modelJob and model say in the plainest way what a queue must do. They share no code
@@ -196,7 +196,7 @@ func (r *run) submit() {
 	r.ids[j.id()] = j
 	created, full := r.m.submit(j.id(), j.Class, j.Priority)
 	info, got, err := r.q.Submit(r.t.Context(), j)
-	if reason, _ := evidence.ReasonOf(err); got != created || (reason == ReasonFull) != full || !full && info.ID != j.id() {
+	if reason, _ := refusal.ReasonOf(err); got != created || (reason == ReasonFull) != full || !full && info.ID != j.id() {
 		r.t.Fatalf("submit: created %t, %v; want %t, full %t", got, err, created, full)
 	}
 }
@@ -229,7 +229,7 @@ func (r *run) held() (*Lease, *modelJob) {
 
 func (r *run) wantHeld(err error, j *modelJob) {
 	r.t.Helper()
-	reason, _ := evidence.ReasonOf(err)
+	reason, _ := refusal.ReasonOf(err)
 	if (err == nil) != (j != nil) || err != nil && reason != ReasonLeaseLost && reason != ReasonClosed {
 		r.t.Fatalf("in force %t, but %v", j != nil, err)
 	}

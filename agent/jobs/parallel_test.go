@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // TestEachJobIsDoneOnceByManyWorkers: producers submit the same jobs; of the workers,
@@ -66,7 +66,7 @@ func TestEachJobIsDoneOnceByManyWorkers(t *testing.T) {
 						return
 					}
 					if err := work(l, n); err != nil {
-						if reason, _ := evidence.ReasonOf(err); reason != ReasonLeaseLost {
+						if reason, _ := refusal.ReasonOf(err); reason != ReasonLeaseLost {
 							t.Error(err)
 						}
 						mu.Lock()
@@ -80,7 +80,7 @@ func TestEachJobIsDoneOnceByManyWorkers(t *testing.T) {
 			j := job(i)
 			for {
 				info, err := q.Wait(t.Context(), j.id())
-				if reason, _ := evidence.ReasonOf(err); reason == ReasonUnknown {
+				if reason, _ := refusal.ReasonOf(err); reason == ReasonUnknown {
 					time.Sleep(time.Millisecond) // of the bubble: it is not submitted yet
 					continue
 				}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Options of a queue. Zero limits take the defaults named.
@@ -55,11 +55,11 @@ const maxBootBytes = 256
 func (o *Options) complete() error {
 	switch {
 	case o.Logger == nil:
-		return evidence.Refuse(ReasonJob, "a logger is required")
+		return refusal.New(ReasonJob, "a logger is required")
 	case len(o.Boot) > maxBootBytes:
-		return evidence.Refuse(ReasonJob, "the boot's name has more than %d bytes", maxBootBytes)
+		return refusal.New(ReasonJob, "the boot's name has more than %d bytes", maxBootBytes)
 	case o.MaxJobs < 0, o.MaxKept < 0, o.MaxBytes < 0, o.MaxOnce < 0, o.MemoryCeiling < 0, o.LeaseTime < 0, o.KeptAge < 0, o.OwnerJobs < 0, o.OwnerBytes < 0:
-		return evidence.Refuse(ReasonJob, "a limit is negative")
+		return refusal.New(ReasonJob, "a limit is negative")
 	}
 	for v, d := range map[*int]int{&o.MaxJobs: 1024, &o.MaxKept: 4096, &o.MaxOnce: 1 << 20} {
 		if *v == 0 {
@@ -126,7 +126,7 @@ func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
 		return nil, err
 	}
 	if key.Len() != chunkseal.KeySize {
-		return nil, evidence.Refuse(ReasonWrongKey, "a key has %d bytes, not %d", chunkseal.KeySize, key.Len())
+		return nil, refusal.New(ReasonWrongKey, "a key has %d bytes, not %d", chunkseal.KeySize, key.Len())
 	}
 	own, err := key.Clone()
 	if err != nil {
@@ -158,8 +158,8 @@ func openWith(path string, key, tags *keybuf.Buffer, opt Options) (*Queue, error
 	q := &Queue{opt: opt, db: db, key: key, tags: tags, commit: (*bolt.Tx).Commit, jobs: map[ID]*Info{}, next: 1, served: map[uint32]uint64{}, expires: map[ID]time.Time{},
 		changed: make(chan struct{}), waiting: map[ID]context.CancelCauseFunc{}}
 	if err := q.transact(q.load); err != nil {
-		if _, named := evidence.ReasonOf(err); !named {
-			err = evidence.Refuse(ReasonFile, "%w", err)
+		if _, named := refusal.ReasonOf(err); !named {
+			err = refusal.New(ReasonFile, "%w", err)
 		}
 		return nil, errors.Join(err, db.Close())
 	}
@@ -170,7 +170,7 @@ func openWith(path string, key, tags *keybuf.Buffer, opt Options) (*Queue, error
 func openFile(path string) (*bolt.DB, error) {
 	st, err := os.Stat(path)
 	if err == nil && st.Mode().Perm()&0o077 != 0 {
-		return nil, evidence.Refuse(ReasonFile, "%s has mode %#o; only its owner may have access (0600)", path, st.Mode().Perm())
+		return nil, refusal.New(ReasonFile, "%s has mode %#o; only its owner may have access (0600)", path, st.Mode().Perm())
 	}
 	var db *bolt.DB
 	err = guarded(func() (err error) {
@@ -178,14 +178,14 @@ func openFile(path string) (*bolt.DB, error) {
 		return err
 	})
 	if err != nil {
-		return nil, evidence.Refuse(ReasonFile, "%w", err)
+		return nil, refusal.New(ReasonFile, "%w", err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err == nil {
 		err = errors.Join(dir.Sync(), dir.Close())
 	}
 	if err != nil {
-		return nil, errors.Join(evidence.Refuse(ReasonFile, "%s: %w", path, err), db.Close())
+		return nil, errors.Join(refusal.New(ReasonFile, "%s: %w", path, err), db.Close())
 	}
 	return db, nil
 }
@@ -197,7 +197,7 @@ func (q *Queue) load(tx *bolt.Tx) error {
 	}
 	check := tx.Bucket([]byte(bucketMeta)).Get([]byte(metaKey))
 	if _, err := chunkseal.OpenBlob(q.key, keyLabel, nil, check); err != nil {
-		return evidence.Refuse(ReasonWrongKey, "the queue was sealed under another key: %w", err)
+		return refusal.New(ReasonWrongKey, "the queue was sealed under another key: %w", err)
 	}
 	jobs, once := tx.Bucket([]byte(bucketJobs)), tx.Bucket([]byte(bucketOnce))
 	if jobs == nil || once == nil {
@@ -281,7 +281,7 @@ func (q *Queue) Close() error {
 		return nil
 	}
 	q.closed = true
-	q.stop(evidence.Refuse(ReasonClosed, "the queue was closed"))
+	q.stop(refusal.New(ReasonClosed, "the queue was closed"))
 	return q.db.Close()
 }
 
@@ -304,7 +304,7 @@ func (q *Queue) update(f func(tx *bolt.Tx) error) error {
 		return nil
 	}
 	q.opt.Logger.Error("the job queue stops", "err", err)
-	q.stop(evidence.Refuse(ReasonStorage, "a write failed; the queue must be opened again: %w", err))
+	q.stop(refusal.New(ReasonStorage, "a write failed; the queue must be opened again: %w", err))
 	return q.stopped
 }
 

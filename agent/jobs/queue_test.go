@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 func TestSameJobIsOneJob(t *testing.T) {
@@ -100,7 +100,7 @@ func TestJobsThatAreNone(t *testing.T) {
 		change(&j)
 		if _, _, err := q.Submit(t.Context(), j); err == nil {
 			t.Errorf("%s: accepted", name)
-		} else if reason, _ := evidence.ReasonOf(err); reason != ReasonJob {
+		} else if reason, _ := refusal.ReasonOf(err); reason != ReasonJob {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

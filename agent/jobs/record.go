@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // stored is the record of a job. Specification and result stand in it byte for byte,
@@ -69,7 +69,7 @@ func (i *Info) checkRecord() error {
 }
 
 func damaged(err error, format string, args ...any) error {
-	r := evidence.Refuse(ReasonDamaged, format, args...).(*evidence.Refusal)
+	r := refusal.New(ReasonDamaged, format, args...).(*refusal.Error)
 	r.Err = err
 	return r
 }

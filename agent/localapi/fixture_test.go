@@ -19,6 +19,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -132,7 +133,7 @@ func (g *fakeGate) Serving() error {
 // Classifying is Serving, but for a language model that is refused.
 func (g *fakeGate) Classifying() error {
 	err := g.Serving()
-	if reason, _ := evidence.ReasonOf(err); reason == "model-unsupported" {
+	if reason, _ := refusal.ReasonOf(err); reason == "model-unsupported" {
 		return nil
 	}
 	return err
@@ -154,7 +155,7 @@ func (g *fakeGate) issue(a receipt.Answer) (receipt.Issued, error) {
 
 // expire ends the lease, as the agent's keeper does.
 func (g *fakeGate) expire() {
-	err := evidence.Refuse("lease-expired", "the lease has ended")
+	err := refusal.New("lease-expired", "the lease has ended")
 	g.mu.Lock()
 	g.reason = err
 	g.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -63,9 +64,9 @@ func TestAModelThatIsRefusedKeepsNoClassifierFromAnswering(t *testing.T) {
 		c.Classifiers = &oip.Service{Classifiers: wideClassifier{}, Proofs: func() (oip.Proofs, error) { return nil, errors.New("none") }}
 	})
 	body := fmt.Sprintf(`{"inputs":[{"name":"input","datatype":"INT8","shape":[%d],"data":[%s0]}]}`, wide, strings.Repeat("0,", wide-1))
-	for reason, want := range map[evidence.Reason]int{"model-unsupported": 200, "attesting": 503} {
+	for reason, want := range map[refusal.Reason]int{"model-unsupported": 200, "attesting": 503} {
 		f.mu.Lock()
-		f.reason = evidence.Refuse(reason, "no")
+		f.reason = refusal.New(reason, "no")
 		f.mu.Unlock()
 		if r := f.do(t, "POST", "/v2/models/wide/infer", body); r.status != want {
 			t.Errorf("%s: %d %s", reason, r.status, r.code())
@@ -165,7 +166,7 @@ func TestDrainLetsAnswersEnd(t *testing.T) {
 	<-f.engine.started
 	f.stop()
 	await(t, func() bool { return f.server.serving() != nil })
-	if reason, _ := evidence.ReasonOf(f.server.serving()); reason != ReasonDraining {
+	if reason, _ := refusal.ReasonOf(f.server.serving()); reason != ReasonDraining {
 		t.Error(reason)
 	}
 	f.engine.step <- struct{}{}

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
@@ -382,7 +382,7 @@ func TestNoReceiptAfterTheLease(t *testing.T) {
 	c := &completion{server: f.server, request: &openai.Request{Model: "tiny"}, session: s}
 	f.expire()
 	ctx := context.WithValue(t.Context(), peerKey{}, peer{uid: 1})
-	if reason, _ := evidence.ReasonOf(c.sign(ctx, "text", infer.Result{})); reason != "lease-expired" {
+	if reason, _ := refusal.ReasonOf(c.sign(ctx, "text", infer.Result{})); reason != "lease-expired" {
 		t.Error(reason)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/prove"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // problemOf turns any error into what the client may know. A refusal's detail
@@ -30,7 +30,7 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem.Error {
 	if errors.As(err, &p) {
 		return p
 	}
-	var refusal *evidence.Refusal
+	var refusal *refusal.Error
 	if errors.As(err, &refusal) {
 		switch refusal.Reason {
 		case ReasonTimeout:
@@ -54,7 +54,7 @@ func (s *Server) problemOf(ctx context.Context, err error) *problem.Error {
 
 // statusOf is the status of a refusal that a client can do something about by
 // itself; 0 for those that mean that nothing is served now.
-func statusOf(reason evidence.Reason) int {
+func statusOf(reason refusal.Reason) int {
 	switch reason {
 	case fed.ReasonVector, fed.ReasonNorm, jobs.ReasonJob, party.ReasonActive, classify.ReasonInput:
 		return http.StatusUnprocessableEntity

@@ -12,7 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/prove"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -59,7 +59,7 @@ func (s *Server) routes() []route {
 // withoutClassifiers are the paths of classifiers and of their proofs where none is
 // configured: they exist, and say what is missing.
 func withoutClassifiers() []route {
-	refuse := func(reason evidence.Reason, detail string) func(http.ResponseWriter, *http.Request) error {
+	refuse := func(reason refusal.Reason, detail string) func(http.ResponseWriter, *http.Request) error {
 		return func(http.ResponseWriter, *http.Request) error {
 			return &problem.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Code: string(reason), Message: detail}
 		}
@@ -96,14 +96,14 @@ func noSuchPath() error {
 func (s *Server) wrap(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		limit := evidence.Refuse(ReasonTimeout, "the request took longer than %s", s.cfg.RequestTime)
+		limit := refusal.New(ReasonTimeout, "the request took longer than %s", s.cfg.RequestTime)
 		ctx, cancel := context.WithTimeoutCause(r.Context(), s.cfg.RequestTime, limit)
 		defer cancel()
 		if route.long {
 			ctx = r.Context()
 		}
 		rec := newRecorder(w, s.cfg.RequestTime, s.cfg.WriteTime)
-		err := evidence.Refuse(ReasonPeer, "this user may not use the agent")
+		err := refusal.New(ReasonPeer, "this user may not use the agent")
 		if s.allowed(r.Context()) {
 			err = route.handle(rec, r.WithContext(ctx))
 		}

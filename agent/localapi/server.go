@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -36,10 +37,10 @@ import (
 
 // Reasons of this package, which are also the codes of its error objects.
 const (
-	ReasonPeer     evidence.Reason = "peer-not-allowed"
-	ReasonDraining evidence.Reason = "draining"
-	ReasonTimeout  evidence.Reason = "request-timeout"
-	ReasonQueue                    = intake.ReasonQueue
+	ReasonPeer     refusal.Reason = "peer-not-allowed"
+	ReasonDraining refusal.Reason = "draining"
+	ReasonTimeout  refusal.Reason = "request-timeout"
+	ReasonQueue                   = intake.ReasonQueue
 )
 
 // Session is one model under one lease.
@@ -207,7 +208,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		err = s.drain(ctx, h)
 		<-failed
 	}
-	s.cut(evidence.Refuse(ReasonDraining, "the agent is stopping"))
+	s.cut(refusal.New(ReasonDraining, "the agent is stopping"))
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("local API: %w", err)
 	}
@@ -223,7 +224,7 @@ func (s *Server) drain(ctx context.Context, h *http.Server) error {
 		return err
 	}
 	s.cfg.Logger.Warn("requests are cut off: they did not end in the time for draining", "time", s.cfg.DrainTime)
-	s.cut(evidence.Refuse(ReasonDraining, "the agent is stopping"))
+	s.cut(refusal.New(ReasonDraining, "the agent is stopping"))
 	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.WriteTime)
 	defer cancelLast()
 	if err := h.Shutdown(last); err != nil {
@@ -241,7 +242,7 @@ func (s *Server) classifying() error { return s.unless(s.cfg.Gate.Classifying) }
 func (s *Server) unless(refused func() error) error {
 	select {
 	case <-s.draining:
-		return evidence.Refuse(ReasonDraining, "the agent is stopping")
+		return refusal.New(ReasonDraining, "the agent is stopping")
 	default:
 		return refused()
 	}

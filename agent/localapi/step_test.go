@@ -12,14 +12,14 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // What is full is told as such: in all, or by this user.
 func TestFullnessHasItsStatus(t *testing.T) {
-	for reason, want := range map[evidence.Reason]int{spool.ReasonFull: 507, spool.ReasonDisk: 507, spool.ReasonOwner: 429, spool.ReasonBusy: 429, jobs.ReasonFull: 429, jobs.ReasonOwner: 429} {
+	for reason, want := range map[refusal.Reason]int{spool.ReasonFull: 507, spool.ReasonDisk: 507, spool.ReasonOwner: 429, spool.ReasonBusy: 429, jobs.ReasonFull: 429, jobs.ReasonOwner: 429} {
 		s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}
-		if p := s.problemOf(t.Context(), evidence.Refuse(reason, "full")); p.Status != want || p.Code != string(reason) {
+		if p := s.problemOf(t.Context(), refusal.New(reason, "full")); p.Status != want || p.Code != string(reason) {
 			t.Errorf("%s: %+v, want %d", reason, p, want)
 		}
 	}
@@ -28,7 +28,7 @@ func TestFullnessHasItsStatus(t *testing.T) {
 // Another user's share is forbidden, and not a thing to try again later.
 func TestAnothersShareIsForbidden(t *testing.T) {
 	s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}
-	if p := s.problemOf(t.Context(), evidence.Refuse(party.ReasonNotYours, "another user joined")); p.Status != http.StatusForbidden || p.Code != "share-not-yours" {
+	if p := s.problemOf(t.Context(), refusal.New(party.ReasonNotYours, "another user joined")); p.Status != http.StatusForbidden || p.Code != "share-not-yours" {
 		t.Errorf("%+v", p)
 	}
 }
@@ -41,9 +41,9 @@ func TestAStepKeepsItsCause(t *testing.T) {
 		status int
 		says   string
 	}{
-		"a refusal":            {evidence.Refuse(fed.ReasonNorm, "norm 2"), http.StatusUnprocessableEntity, "norm-exceeded: norm 2"},
+		"a refusal":            {refusal.New(fed.ReasonNorm, "norm 2"), http.StatusUnprocessableEntity, "norm-exceeded: norm 2"},
 		"the client's mistake": {problem.BadRequest("weight", "vector-invalid", "a weight"), http.StatusBadRequest, "vector-invalid: a weight"},
-		"nothing is served":    {evidence.Refuse("attesting", "not yet"), http.StatusServiceUnavailable, "attesting: "},
+		"nothing is served":    {refusal.New("attesting", "not yet"), http.StatusServiceUnavailable, "attesting: "},
 		"nobody foresaw it":    {errors.New("secret"), http.StatusInternalServerError, "internal-error: "},
 	} {
 		p := s.problemOf(t.Context(), &fed.StepError{Step: fed.ReasonGradient, Err: c.cause})

@@ -38,8 +38,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -48,9 +48,9 @@ import (
 
 // Reasons of this package, which are the agent's.
 const (
-	ReasonAttesting evidence.Reason = "attesting"
-	ReasonDraining  evidence.Reason = "draining"
-	ReasonExpired   evidence.Reason = "lease-expired"
+	ReasonAttesting refusal.Reason = "attesting"
+	ReasonDraining  refusal.Reason = "draining"
+	ReasonExpired   refusal.Reason = "lease-expired"
 )
 
 // pauseGrace is how long jobs have to be given back at the end of a lease, and the
@@ -89,7 +89,7 @@ type Works struct {
 // New makes works that have not begun.
 func New(agent Agent) *Works {
 	return &Works{agent: agent, began: make(chan *session, 1), first: make(chan struct{}),
-		err: evidence.Refuse(ReasonAttesting, "the agent has not been granted a lease yet")}
+		err: refusal.New(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
 // Work is what the local API serves jobs from.
@@ -114,7 +114,7 @@ func (w *Works) Proofs() (*prove.Service, error) {
 	case w.session == nil:
 		return nil, w.err
 	case w.session.proofs == nil:
-		return nil, evidence.Refuse(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
+		return nil, refusal.New(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
 	}
 	return w.session.proofs, nil
 }
@@ -136,7 +136,7 @@ func (w *Works) Begin(cfg settings.Config, lease *client.Lease) error {
 		return nil
 	}
 	if running != nil { // the broker has another version of the key now
-		w.pause(running, evidence.Refuse(ReasonAttesting, "the queue's key has changed"))
+		w.pause(running, refusal.New(ReasonAttesting, "the queue's key has changed"))
 	}
 	if err := w.open(cfg, key); err != nil {
 		return fmt.Errorf("job queue: %w", err)
@@ -235,7 +235,7 @@ func (w *Works) begin(s *session, pauses int) error {
 		return w.err
 	}
 	if s.key.Len() == 0 || w.pauses != pauses {
-		return evidence.Refuse(ReasonExpired, "the lease ended while the queue was being opened")
+		return refusal.New(ReasonExpired, "the lease ended while the queue was being opened")
 	}
 	w.began <- s // there is room: the one before was taken, or paused
 	if w.session = s; !w.opened() {
@@ -263,7 +263,7 @@ func (w *Works) Pause() {
 	wipe(w.opening)
 	w.mu.Unlock()
 	if s != nil {
-		w.pause(s, evidence.Refuse(ReasonExpired, "the lease ended; jobs wait for the next one"))
+		w.pause(s, refusal.New(ReasonExpired, "the lease ended; jobs wait for the next one"))
 	}
 }
 
@@ -418,7 +418,7 @@ func (w *Works) recounted(ctx context.Context, round federation.ID, to io.Writer
 	s, err := w.session, w.err
 	w.mu.Unlock()
 	if s == nil || s.federation == nil {
-		return errors.Join(err, evidence.Refuse(fed.ReasonNotConfigured, "there is no session to add contributions in"))
+		return errors.Join(err, refusal.New(fed.ReasonNotConfigured, "there is no session to add contributions in"))
 	}
 	return s.federation.Recounted(ctx, round, to)
 }
@@ -532,7 +532,7 @@ func (w *Works) Run(ctx context.Context) error {
 func (w *Works) end(err error) error {
 	w.mu.Lock()
 	w.over = true
-	draining := evidence.Refuse(ReasonDraining, "the agent is stopping")
+	draining := refusal.New(ReasonDraining, "the agent is stopping")
 	s := w.session
 	w.err = draining
 	w.mu.Unlock()

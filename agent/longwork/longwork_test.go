@@ -23,7 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -128,9 +128,9 @@ func lease(keys map[string]*keybuf.Buffer) *client.Lease {
 	return l
 }
 
-func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); err == nil || got != want {
+	if got, _ := refusal.ReasonOf(err); err == nil || got != want {
 		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
 	}
 }

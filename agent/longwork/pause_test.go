@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
@@ -42,9 +42,9 @@ func queueLease(t *testing.T, b byte) (*client.Lease, *keybuf.Buffer) {
 	return &client.Lease{Keys: map[string]client.Key{queueName: {Key: k}}}, k
 }
 
-func reason(t *testing.T, what string, err error, want evidence.Reason) {
+func reason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); err == nil || got != want {
+	if got, _ := refusal.ReasonOf(err); err == nil || got != want {
 		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
 	}
 }

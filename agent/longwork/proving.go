@@ -14,9 +14,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -39,7 +39,7 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*k
 	}
 	for _, set := range sets {
 		_, err := provetask.Memory(set, cfg.ProofMemory())
-		if reason, refused := evidence.ReasonOf(err); refused {
+		if reason, refused := refusal.ReasonOf(err); refused {
 			logger.Warn("nothing can be proven with a key", "circuit", set.Record.Circuit.String(), "reason", string(reason), "err", err)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -35,13 +35,13 @@ func TestSignerOfARetiredEpochIsForgotten(t *testing.T) {
 	}
 	if _, err := find(answer(stranger)); err == nil {
 		t.Error("a guest that was not granted the model's key is its signer")
-	} else if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonNotGranted {
+	} else if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonNotGranted {
 		t.Error(err)
 	}
 	now.Lowest = protocol.AtLeast(2)
 	if _, err := find(r); err == nil {
 		t.Error("its epoch is retired")
-	} else if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonEpochRetired {
+	} else if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonEpochRetired {
 		t.Error(err)
 	}
 	now.Lowest, none = protocol.AtLeast(1), errors.New("no lease")

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"io"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // MaxFileBytes bounds a file with a proof: an envelope in JSON, with a receipt.
@@ -42,10 +42,10 @@ type Input struct {
 
 // Finding is what became of one input.
 type Finding struct {
-	Name     string          `json:"file"`
-	Verified bool            `json:"verified"`
-	Reason   evidence.Reason `json:"reason,omitempty"` // why not
-	Detail   string          `json:"detail,omitempty"`
+	Name     string         `json:"file"`
+	Verified bool           `json:"verified"`
+	Reason   refusal.Reason `json:"reason,omitempty"` // why not
+	Detail   string         `json:"detail,omitempty"`
 
 	// What the statement says, whether it is proven or not.
 	Statement *statement.Digest   `json:"statement,omitempty"`
@@ -111,7 +111,7 @@ func verifyGroup(ctx context.Context, key verifier, group []int, envelopes []*st
 			findings[i].Verified = true
 			return nil
 		}
-		if err = refusal(err); errors.Is(err, context.Canceled) {
+		if err = refused(err); errors.Is(err, context.Canceled) {
 			return err
 		}
 		findings[i].refuse(err)
@@ -151,7 +151,7 @@ func verifyGroup(ctx context.Context, key verifier, group []int, envelopes []*st
 }
 
 func (f *Finding) refuse(err error) {
-	reason, known := evidence.ReasonOf(err)
+	reason, known := refusal.ReasonOf(err)
 	if !known {
 		reason = ReasonProof // whatever is not understood is not proven
 	}

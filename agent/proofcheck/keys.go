@@ -11,32 +11,32 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Reasons of this package.
 const (
 	// ReasonMalformed: not the canonical form of an envelope.
-	ReasonMalformed evidence.Reason = "envelope-malformed"
+	ReasonMalformed refusal.Reason = "envelope-malformed"
 	// ReasonKeyUnknown: no file holds the key that the envelope names.
-	ReasonKeyUnknown evidence.Reason = "key-unknown"
+	ReasonKeyUnknown refusal.Reason = "key-unknown"
 	// ReasonKeyMalformed: the key's file is not a key, or not the one that its name says.
-	ReasonKeyMalformed evidence.Reason = "key-malformed"
+	ReasonKeyMalformed refusal.Reason = "key-malformed"
 	// ReasonKeyUnregistered: no record says what the key is for.
-	ReasonKeyUnregistered evidence.Reason = "key-unregistered"
+	ReasonKeyUnregistered refusal.Reason = "key-unregistered"
 	// ReasonKeyDevelopment: the key's maker could forge proofs.
-	ReasonKeyDevelopment evidence.Reason = "key-development"
+	ReasonKeyDevelopment refusal.Reason = "key-development"
 	// ReasonStatement: the statement is not one that the key's circuit proves.
-	ReasonStatement evidence.Reason = "statement-mismatch"
+	ReasonStatement refusal.Reason = "statement-mismatch"
 	// ReasonModel: the statement is of another model than the one asked for.
-	ReasonModel evidence.Reason = "model-mismatch"
+	ReasonModel refusal.Reason = "model-mismatch"
 	// ReasonProof: the proof does not prove the statement.
-	ReasonProof evidence.Reason = "proof-invalid"
+	ReasonProof refusal.Reason = "proof-invalid"
 	// ReasonTimeout: the time was over before the answer was known.
-	ReasonTimeout evidence.Reason = "timeout"
+	ReasonTimeout refusal.Reason = "timeout"
 )
 
 // Names of files in a directory: the verifying key's digest or the circuit's, and these.
@@ -162,7 +162,7 @@ func readBounded(path string, limit int) ([]byte, error) {
 func (k *Keys) Verify(ctx context.Context, e *statement.Envelope) (statement.Record, error) {
 	key, record, err := k.admit(e)
 	if err == nil {
-		err = refusal(key.VerifyEnvelope(ctx, e))
+		err = refused(key.VerifyEnvelope(ctx, e))
 	}
 	if err != nil {
 		return statement.Record{}, err
@@ -175,27 +175,27 @@ func (k *Keys) admit(e *statement.Envelope) (verifier, statement.Record, error) 
 	var record statement.Record
 	fail := func(err error) (verifier, statement.Record, error) { return nil, statement.Record{}, err }
 	if err := e.Check(); err != nil {
-		return fail(refusal(err))
+		return fail(refused(err))
 	}
 	if want := k.options.Model; want != nil {
 		f := e.Statement.Inference
 		if f == nil {
-			return fail(evidence.Refuse(ReasonModel, "the statement is of a gradient"))
+			return fail(refusal.New(ReasonModel, "the statement is of a gradient"))
 		}
 		if id := f.Model.ID(); id != *want {
-			return fail(evidence.Refuse(ReasonModel, "the statement is of the model %s", id))
+			return fail(refusal.New(ReasonModel, "the statement is of the model %s", id))
 		}
 	}
 	if r, known := k.records[e.Key]; known {
 		if err := r.Admits(e); err != nil {
-			return fail(refusal(err))
+			return fail(refused(err))
 		}
 		if r.Development && !k.options.Development {
-			return fail(evidence.Refuse(ReasonKeyDevelopment, "the key %s was set up for development: its maker could forge proofs (--allow-development takes it)", e.Key))
+			return fail(refusal.New(ReasonKeyDevelopment, "the key %s was set up for development: its maker could forge proofs (--allow-development takes it)", e.Key))
 		}
 		record = *r
 	} else if _, there := k.files[e.Key]; there && !k.options.Unregistered {
-		return fail(evidence.Refuse(ReasonKeyUnregistered, "no record says which circuit the key %s is of; name its record (--record), or take it as it is (--allow-unregistered)", e.Key))
+		return fail(refusal.New(ReasonKeyUnregistered, "no record says which circuit the key %s is of; name its record (--record), or take it as it is (--allow-unregistered)", e.Key))
 	}
 	key, err := k.key(e)
 	return key, record, err
@@ -208,14 +208,14 @@ func (k *Keys) key(e *statement.Envelope) (verifier, error) {
 	}
 	path, known := k.files[e.Key]
 	if !known {
-		return nil, evidence.Refuse(ReasonKeyUnknown, "no file holds the verifying key %s; name it or its directory (--vk)", e.Key)
+		return nil, refusal.New(ReasonKeyUnknown, "no file holds the verifying key %s; name it or its directory (--vk)", e.Key)
 	}
 	raw, err := readBounded(path, maxKeyBytes)
 	if err != nil {
-		return nil, evidence.Refuse(ReasonKeyUnknown, "%w", err)
+		return nil, refusal.New(ReasonKeyUnknown, "%w", err)
 	}
 	if sha256.Sum256(raw) != e.Key {
-		return nil, evidence.Refuse(ReasonKeyMalformed, "%s is not the key %s", path, e.Key)
+		return nil, refusal.New(ReasonKeyMalformed, "%s is not the key %s", path, e.Key)
 	}
 	var key verifier
 	switch e.Statement.System {
@@ -224,20 +224,20 @@ func (k *Keys) key(e *statement.Envelope) (verifier, error) {
 	case statement.PLONK:
 		key, err = plonkverify.ParseKey(raw)
 	default:
-		return nil, evidence.Refuse(ReasonMalformed, "proof system %s", e.Statement.System)
+		return nil, refusal.New(ReasonMalformed, "proof system %s", e.Statement.System)
 	}
 	if err != nil {
-		return nil, evidence.Refuse(ReasonKeyMalformed, "%s: %w", path, err)
+		return nil, refusal.New(ReasonKeyMalformed, "%s: %w", path, err)
 	}
 	k.ready[e.Key] = key
 	return key, nil
 }
 
-// refusal gives an error of a verifier or of a statement its reason.
-func refusal(err error) error {
+// refused gives an error of a verifier or of a statement its reason.
+func refused(err error) error {
 	for _, r := range []struct {
 		err    error
-		reason evidence.Reason
+		reason refusal.Reason
 	}{
 		{context.DeadlineExceeded, ReasonTimeout},
 		{groth16verify.ErrProof, ReasonProof}, {plonkverify.ErrProof, ReasonProof},
@@ -245,7 +245,7 @@ func refusal(err error) error {
 		{statement.ErrMalformed, ReasonMalformed},
 	} {
 		if errors.Is(err, r.err) {
-			return evidence.Refuse(r.reason, "%w", err)
+			return refusal.New(r.reason, "%w", err)
 		}
 	}
 	return err
@@ -256,10 +256,10 @@ func refusal(err error) error {
 func Open(raw []byte) (e *statement.Envelope, withReceipt bool, err error) {
 	raw, withReceipt, err = unwrap(raw)
 	if err != nil {
-		return nil, false, evidence.Refuse(ReasonMalformed, "%w", err)
+		return nil, false, refusal.New(ReasonMalformed, "%w", err)
 	}
 	e, err = statement.Open(raw)
-	return e, withReceipt, refusal(err)
+	return e, withReceipt, refused(err)
 }
 
 // unwrap finds the proof in a proof with its receipt.

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 const items, outputs = 2, 3
@@ -143,7 +143,7 @@ func run(t testing.TB, args ...string) (code int, out, complaint string) {
 }
 
 // reasons runs with --json and returns each file's reason.
-func reasons(t testing.TB, args ...string) (code int, list []evidence.Reason) {
+func reasons(t testing.TB, args ...string) (code int, list []refusal.Reason) {
 	t.Helper()
 	code, out, complaint := run(t, append(args, "--json")...)
 	var answer struct {
@@ -194,7 +194,7 @@ func TestEnvelopesVerify(t *testing.T) {
 
 func TestRefusalsHaveReasons(t *testing.T) {
 	for name, c := range map[string]struct {
-		reason evidence.Reason
+		reason refusal.Reason
 		make   func(b *bench) []string // the command line
 	}{
 		"tampered output": {ReasonProof, func(b *bench) []string {
@@ -302,7 +302,7 @@ func TestRefusalsHaveReasons(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if code, got := reasons(t, args...); code != ExitRefused || !slices.Equal(got, []evidence.Reason{c.reason}) {
+			if code, got := reasons(t, args...); code != ExitRefused || !slices.Equal(got, []refusal.Reason{c.reason}) {
 				t.Errorf("exit code %d, %q; want %q", code, got, c.reason)
 			}
 			if code, out, _ := run(t, args...); code != ExitRefused || !strings.Contains(out, "REFUSED: "+string(c.reason)) {
@@ -331,9 +331,9 @@ func TestWaiversAreWrittenOut(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	b := newBench(t)
 	args := []string{"--vk", b.path("keys")}
-	var want []evidence.Reason
+	var want []refusal.Reason
 	for i := range byte(7) {
-		e, reason := b.envelope(i), evidence.Reason("")
+		e, reason := b.envelope(i), refusal.Reason("")
 		switch i {
 		case 2, 5:
 			e.Statement.Inference.Items[1].Receipt[0] ^= 1
@@ -425,7 +425,7 @@ func TestVerifyReturnsTheRecord(t *testing.T) {
 	}
 	e.Statement.Inference.Items[0].Outputs[0]++
 	r, err := k.Verify(t.Context(), e)
-	if reason, _ := evidence.ReasonOf(err); reason != ReasonProof || r.System != 0 {
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonProof || r.System != 0 {
 		t.Errorf("%v %v", r, err)
 	}
 	if _, err := k.Verify(t.Context(), &statement.Envelope{}); err == nil {
@@ -450,7 +450,7 @@ func FuzzOpen(f *testing.F) {
 			t.Fatal(e, err)
 		}
 		if err != nil {
-			if _, known := evidence.ReasonOf(err); !known {
+			if _, known := refusal.ReasonOf(err); !known {
 				t.Fatal(err)
 			}
 		}

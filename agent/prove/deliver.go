@@ -4,15 +4,15 @@ import (
 	"context"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // ReasonFailed means that the job which makes a proof ended without one.
-const ReasonFailed evidence.Reason = "proof-failed"
+const ReasonFailed refusal.Reason = "proof-failed"
 
 // reasonUnreachable is the registry's client's: nobody answers.
-const reasonUnreachable evidence.Reason = "proofs-unreachable"
+const reasonUnreachable refusal.Reason = "proofs-unreachable"
 
 // Deliver has an answer of this user proven and hands the proof to the registry, if there is
 // one. It does not wait: false without an error means that the proof is not made yet, or that
@@ -30,12 +30,12 @@ func (s *Service) Deliver(ctx context.Context, uid uint32, id receipt.ID, again 
 	case !info.Final():
 		return false, nil
 	case info.State != jobs.Done:
-		return false, evidence.Refuse(ReasonFailed, "the proof of receipt %s: %s (%s)", id, info.Detail, info.Reason)
+		return false, refusal.New(ReasonFailed, "the proof of receipt %s: %s (%s)", id, info.Detail, info.Reason)
 	case s.cfg.Registry == nil:
 		return true, nil
 	}
 	err := s.submitOne(ctx, id)
-	if reason, refused := evidence.ReasonOf(err); err != nil && (!refused || reason == reasonUnreachable) {
+	if reason, refused := refusal.ReasonOf(err); err != nil && (!refused || reason == reasonUnreachable) {
 		s.cfg.Logger.Warn("a proof is not handed in yet", "receipt", id.String(), "err", err)
 		return false, nil
 	}

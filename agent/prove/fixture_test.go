@@ -20,9 +20,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -241,9 +241,9 @@ func (g *guest) proven(t *testing.T, uid uint32, id receipt.ID) receipt.Bundle {
 	return b
 }
 
-func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); err == nil || got != want {
+	if got, _ := refusal.ReasonOf(err); err == nil || got != want {
 		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
 	}
 }
@@ -258,7 +258,7 @@ type broker struct {
 	others     statement.Digest // the model that its keys are not registered for
 	announced  map[receipt.ID]int
 	calls      int // announcements
-	turnedAway map[receipt.ID]evidence.Reason
+	turnedAway map[receipt.ID]refusal.Reason
 	leftOut    map[receipt.ID]bool // announced, and not drawn
 	wanted     []receipt.ID
 	signed     map[receipt.ID]statement.Digest // by which agent key
@@ -292,7 +292,7 @@ func (b *broker) Announce(_ context.Context, receipts []receipt.Receipt) error {
 	b.calls++
 	for _, r := range receipts { // all or none
 		if reason := b.turnedAway[r.Body.ID]; reason != "" {
-			return evidence.Refuse(reason, "receipt %s", r.Body.ID)
+			return refusal.New(reason, "receipt %s", r.Body.ID)
 		}
 	}
 	for _, r := range receipts {
@@ -327,11 +327,11 @@ func (b *broker) Submit(_ context.Context, p receipt.Bundle) error {
 	id := p.Receipt.Body.ID
 	switch {
 	case b.announced[id] == 0 || b.leftOut[id]:
-		return evidence.Refuse("receipt-not-announced", "receipt %s", id)
+		return refusal.New("receipt-not-announced", "receipt %s", id)
 	case !b.keys[p.Proof.Key]:
-		return evidence.Refuse("key-not-registered", "key %s", p.Proof.Key)
+		return refusal.New("key-not-registered", "key %s", p.Proof.Key)
 	case b.refuses[id]:
-		return evidence.Refuse("proof-conflict", "receipt %s", id)
+		return refusal.New("proof-conflict", "receipt %s", id)
 	}
 	b.proofs[id] = p
 	return nil

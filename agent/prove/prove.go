@@ -11,10 +11,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -40,8 +40,8 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	return l.Fail(exit, reason, err.Error())
 }
 
-func classifyEnd(err error) (jobs.Exit, evidence.Reason) {
-	reason, refused := evidence.ReasonOf(err)
+func classifyEnd(err error) (jobs.Exit, refusal.Reason) {
+	reason, refused := refusal.ReasonOf(err)
 	var failure *worker.Failure
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -72,11 +72,11 @@ type Proven struct {
 func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
 	var spec jobSpec
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
-		return nil, evidence.Refuse(ReasonUnknown, "%v", err)
+		return nil, refusal.New(ReasonUnknown, "%v", err)
 	}
 	id, err := receipt.ParseID(spec.Receipt)
 	if err != nil {
-		return nil, evidence.Refuse(ReasonUnknown, "%v", err)
+		return nil, refusal.New(ReasonUnknown, "%v", err)
 	}
 	if st, err := s.stored(0, id); err == nil { // a crash came before the job's end
 		return json.Marshal(Proven{Receipt: id.String(), Key: st.Bundle.Proof.Key, ProofBytes: len(st.Bundle.Proof.Proof)})
@@ -87,7 +87,7 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	}
 	set, err := s.cfg.Ring.ForArchitecture(w.Model.Architecture)
 	if err != nil {
-		return nil, evidence.Refuse(ReasonNoKey, "%v", err)
+		return nil, refusal.New(ReasonNoKey, "%v", err)
 	}
 	if err := s.registered(ctx, set.Record.VerifyingKey, w.Model.ID()); err != nil {
 		return nil, err
@@ -102,10 +102,10 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	if _, err := s.cfg.Ring.Verify(ctx, &b.Proof); errors.Is(err, provetask.ErrNoVerdict) {
 		return nil, err // which says nothing about the proof
 	} else if err != nil {
-		return nil, evidence.Refuse(ReasonUnsound, "%v", err)
+		return nil, refusal.New(ReasonUnsound, "%v", err)
 	}
 	if _, err := b.Matches(); err != nil {
-		return nil, evidence.Refuse(ReasonUnsound, "%v", err)
+		return nil, refusal.New(ReasonUnsound, "%v", err)
 	}
 	raw, err := json.Marshal(stored{Owner: w.Owner, Bundle: b})
 	if err != nil {
@@ -174,7 +174,7 @@ func (s *Service) run(ctx context.Context, l *jobs.Lease, w witness, set keyset.
 	raw, proof, err := provetask.Run(ctx, s.cfg.Pool, worker.Task{Class: provetask.ClassInference, Spec: spec, Limits: s.bounds(memory)},
 		set, func(p worker.Progress) { s.heartbeat(l, p) }, secret, w.Salt, w.Input)
 	if errors.Is(err, provetask.ErrFiles) {
-		return nil, done, evidence.Refuse(ReasonNoKey, "%v", err)
+		return nil, done, refusal.New(ReasonNoKey, "%v", err)
 	}
 	if err != nil {
 		return nil, done, s.exhausted(err, memory)
@@ -195,7 +195,7 @@ func (s *Service) bounds(memory int64) worker.Limits {
 // the queue would try again with more.
 func (s *Service) exhausted(err error, memory int64) error {
 	if f, ok := errors.AsType[*worker.Failure](err); ok && f.Exit == worker.OutOfMemory && memory >= s.cfg.Limits.Memory {
-		return evidence.Refuse(provetask.ReasonMemory, "%d MiB, all that a proving worker may have, were not enough: raise proofs.memory_mb", memory>>20)
+		return refusal.New(provetask.ReasonMemory, "%d MiB, all that a proving worker may have, were not enough: raise proofs.memory_mb", memory>>20)
 	}
 	return err
 }

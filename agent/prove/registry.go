@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -44,7 +44,7 @@ const announceBatch = 64
 
 // reasonNotAnnounced is the registry's for a proof whose receipt it does not have, though it
 // took the announcement: of more than may wait a draw leaves some out.
-const reasonNotAnnounced evidence.Reason = "receipt-not-announced"
+const reasonNotAnnounced refusal.Reason = "receipt-not-announced"
 
 // announce fixes what was answered since the last time. The registry takes all or none of a
 // batch, so one that it refuses goes out again one by one. What is refused for itself is
@@ -56,7 +56,7 @@ func (s *Service) announce(ctx context.Context) error {
 			return nil
 		}
 		err := s.cfg.Registry.Announce(ctx, batch)
-		if _, refused := evidence.ReasonOf(err); err != nil && !refused {
+		if _, refused := refusal.ReasonOf(err); err != nil && !refused {
 			return err // nobody answers
 		}
 		if err == nil {
@@ -74,7 +74,7 @@ func (s *Service) announce(ctx context.Context) error {
 // announceOne announces a receipt, or gives it up if the registry refuses it for itself.
 func (s *Service) announceOne(ctx context.Context, r receipt.Receipt) error {
 	err := s.cfg.Registry.Announce(ctx, []receipt.Receipt{r})
-	reason, refused := evidence.ReasonOf(err)
+	reason, refused := refusal.ReasonOf(err)
 	if err != nil && !(refused && strings.HasPrefix(string(reason), "receipt-")) {
 		return err
 	}
@@ -197,7 +197,7 @@ func (s *Service) submit(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err := s.submitOne(ctx, id); err != nil {
-			if _, refused := evidence.ReasonOf(err); !refused {
+			if _, refused := refusal.ReasonOf(err); !refused {
 				return errors.Join(failed, err) // nobody answers
 			}
 			failed = errors.Join(failed, fmt.Errorf("receipt %s: %w", id, err))
@@ -218,7 +218,7 @@ func (s *Service) submitOne(ctx context.Context, id receipt.ID) error {
 		return err
 	}
 	err = s.cfg.Registry.Submit(ctx, st.Bundle)
-	if reason, _ := evidence.ReasonOf(err); reason == reasonNotAnnounced {
+	if reason, _ := refusal.ReasonOf(err); reason == reasonNotAnnounced {
 		return nil // the registry's draw left it out: nobody can ask for its proof
 	}
 	if err != nil {
@@ -289,7 +289,7 @@ func (s *Service) registered(ctx context.Context, key, model statement.Digest) e
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	if !known {
-		return evidence.Refuse(ReasonNotRegistered, "the broker's registry does not have the key %s for model %s: anchorhold proof register", key, model)
+		return refusal.New(ReasonNotRegistered, "the broker's registry does not have the key %s for model %s: anchorhold proof register", key, model)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -203,8 +203,8 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 	for i := range 2 * announceBatch {
 		queue(byte(3 + i))
 	}
-	b.turnedAway = map[receipt.ID]evidence.Reason{bad: "receipt-unverified", later: "proofs-busy"}
-	if reason, _ := evidence.ReasonOf(g.announce(t.Context())); reason != "proofs-busy" || len(g.unspoken) != 2*announceBatch+1 {
+	b.turnedAway = map[receipt.ID]refusal.Reason{bad: "receipt-unverified", later: "proofs-busy"}
+	if reason, _ := refusal.ReasonOf(g.announce(t.Context())); reason != "proofs-busy" || len(g.unspoken) != 2*announceBatch+1 {
 		t.Errorf("%d wait for a registry that is busy: %s", len(g.unspoken), reason)
 	}
 	if !log.has(bad.String()) || log.has(later.String()) {

@@ -31,10 +31,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
@@ -42,18 +42,18 @@ import (
 // Reasons of this package.
 const (
 	// ReasonNotConfigured: the agent has no proving keys.
-	ReasonNotConfigured evidence.Reason = "proofs-not-configured"
+	ReasonNotConfigured refusal.Reason = "proofs-not-configured"
 	// ReasonNoKey: no registered key proves answers of this architecture.
-	ReasonNoKey evidence.Reason = "proof-key-missing"
+	ReasonNoKey refusal.Reason = "proof-key-missing"
 	// ReasonUnknown: there is no such answer, or it is another user's, or what is
 	// needed to prove it is gone.
-	ReasonUnknown evidence.Reason = "answer-unknown"
+	ReasonUnknown refusal.Reason = "answer-unknown"
 	// ReasonPending: the proof is not made yet.
-	ReasonPending evidence.Reason = "proof-pending"
+	ReasonPending refusal.Reason = "proof-pending"
 	// ReasonNotRegistered: the broker's registry does not have the key.
-	ReasonNotRegistered evidence.Reason = "key-not-registered"
+	ReasonNotRegistered refusal.Reason = "key-not-registered"
 	// ReasonUnsound: the proof that was made does not verify, and was not published.
-	ReasonUnsound evidence.Reason = "proof-unsound"
+	ReasonUnsound refusal.Reason = "proof-unsound"
 )
 
 // Mode says which answers are proven.
@@ -333,7 +333,7 @@ func (s *Service) resume(ctx context.Context) {
 	s.mu.Unlock()
 	for _, id := range ids {
 		w, err := s.witness(id)
-		if reason, _ := evidence.ReasonOf(err); reason == ReasonUnknown {
+		if reason, _ := refusal.ReasonOf(err); reason == ReasonUnknown {
 			continue // it was proven meanwhile
 		}
 		if err == nil {
@@ -349,7 +349,7 @@ func (s *Service) resume(ctx context.Context) {
 func (s *Service) keep(ctx context.Context, w witness) error {
 	free, err := disk.Free(s.cfg.Dir)
 	if err == nil && free < s.cfg.Floor {
-		err = evidence.Refuse(spool.ReasonDisk, "%d bytes of the disk are free, less than %d (spool.free_mb)", free, s.cfg.Floor)
+		err = refusal.New(spool.ReasonDisk, "%d bytes of the disk are free, less than %d (spool.free_mb)", free, s.cfg.Floor)
 	}
 	if err != nil {
 		return err
@@ -442,11 +442,11 @@ func (s *Service) follow(ctx context.Context, w witness) error {
 func (s *Service) memory(w witness) (int64, error) {
 	set, err := s.cfg.Ring.ForArchitecture(w.Model.Architecture)
 	if err != nil {
-		return 0, evidence.Refuse(ReasonNoKey, "%v", err)
+		return 0, refusal.New(ReasonNoKey, "%v", err)
 	}
 	need, err := provetask.Memory(set, s.cfg.Limits.Memory)
 	if errors.Is(err, keyset.ErrMissing) || errors.Is(err, keyset.ErrChanged) {
-		err = evidence.Refuse(ReasonNoKey, "%v", err)
+		err = refusal.New(ReasonNoKey, "%v", err)
 	}
 	return need, err
 }
@@ -532,7 +532,7 @@ func (s *Service) choose(w witness) error {
 }
 
 func unknown(id receipt.ID) error {
-	return evidence.Refuse(ReasonUnknown, "there is nothing of receipt %s here", id)
+	return refusal.New(ReasonUnknown, "there is nothing of receipt %s here", id)
 }
 
 // stored is a proof on disk.
@@ -561,13 +561,13 @@ func (s *Service) stored(uid uint32, id receipt.ID) (st stored, err error) {
 // Bundle returns the receipt and the proof of an answer of this user.
 func (s *Service) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {
 	st, err := s.stored(uid, id)
-	if reason, _ := evidence.ReasonOf(err); reason == ReasonUnknown {
+	if reason, _ := refusal.ReasonOf(err); reason == ReasonUnknown {
 		s.mu.Lock()
 		t, waits := s.taken[id]
 		s.mu.Unlock()
 		w, failed := s.witness(id)
 		if waits && (uid == 0 || uid == t.owner) || failed == nil && (uid == 0 || uid == w.Owner) {
-			return receipt.Bundle{}, evidence.Refuse(ReasonPending, "the proof of receipt %s is not made yet; ask for it, or wait", id)
+			return receipt.Bundle{}, refusal.New(ReasonPending, "the proof of receipt %s is not made yet; ask for it, or wait", id)
 		}
 	}
 	return st.Bundle, err

@@ -20,8 +20,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -408,7 +408,7 @@ func TestAProofThatDoesNotVerifyIsNotPublished(t *testing.T) {
 
 func TestWithoutAKeyNothingIsProven(t *testing.T) {
 	for what, c := range map[string]struct {
-		reason evidence.Reason
+		reason refusal.Reason
 		change func(t *testing.T, w *world)
 	}{
 		"no key": {ReasonNoKey, func(t *testing.T, w *world) { w.ring = ringOf(t) }},
@@ -524,8 +524,8 @@ func TestEndings(t *testing.T) {
 		err  error
 		exit jobs.Exit
 	}{
-		{errors.New("disk"), jobs.Crash}, {fmt.Errorf("prove: %w", context.DeadlineExceeded), jobs.TimeOut}, {evidence.Refuse(ReasonNoKey, "none"), jobs.Refused},
-		{evidence.Refuse(classify.ReasonUnavailable, "gone"), jobs.Crash}, {&worker.Failure{Exit: worker.OutOfMemory}, jobs.OutOfMemory}, {&worker.Failure{Exit: worker.BadInput}, jobs.BadInput},
+		{errors.New("disk"), jobs.Crash}, {fmt.Errorf("prove: %w", context.DeadlineExceeded), jobs.TimeOut}, {refusal.New(ReasonNoKey, "none"), jobs.Refused},
+		{refusal.New(classify.ReasonUnavailable, "gone"), jobs.Crash}, {&worker.Failure{Exit: worker.OutOfMemory}, jobs.OutOfMemory}, {&worker.Failure{Exit: worker.BadInput}, jobs.BadInput},
 		{&worker.Failure{Exit: worker.TimeOut}, jobs.TimeOut},
 	} {
 		if exit, _ := classifyEnd(c.err); exit != c.exit {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // channel is one end of the connection of agent and worker: a SOCK_SEQPACKET
@@ -25,11 +25,11 @@ func newChannel(f *os.File) (channel, error) {
 		err = cerr
 	}
 	if err != nil {
-		return channel{}, evidence.Refuse(ReasonPeer, "the connection is not a socket: %w", err)
+		return channel{}, refusal.New(ReasonPeer, "the connection is not a socket: %w", err)
 	}
 	u, ok := conn.(*net.UnixConn)
 	if !ok || u.LocalAddr().Network() != "unixpacket" {
-		return channel{}, errors.Join(evidence.Refuse(ReasonPeer, "the connection is not a unix socket of records"), conn.Close())
+		return channel{}, errors.Join(refusal.New(ReasonPeer, "the connection is not a unix socket of records"), conn.Close())
 	}
 	return channel{conn: u}, nil
 }
@@ -107,7 +107,7 @@ func (c channel) receiveHeader(deadline time.Time) (h *header, stderr *os.File, 
 	// A record that was cut off is no header, and descriptors that were cut off
 	// are fewer than it lists.
 	if err == nil && len(files) != 1+h.In+h.Out {
-		err = evidence.Refuse(ReasonHeader, "%d descriptors came where the header lists %d", len(files), 1+h.In+h.Out)
+		err = refusal.New(ReasonHeader, "%d descriptors came where the header lists %d", len(files), 1+h.In+h.Out)
 	}
 	if err != nil {
 		for _, f := range files {
@@ -121,12 +121,12 @@ func (c channel) receiveHeader(deadline time.Time) (h *header, stderr *os.File, 
 func descriptors(rights []byte) (fds []int, err error) {
 	messages, err := unix.ParseSocketControlMessage(rights)
 	if err != nil {
-		return nil, evidence.Refuse(ReasonHeader, "control data: %w", err)
+		return nil, refusal.New(ReasonHeader, "control data: %w", err)
 	}
 	for _, m := range messages {
 		more, err := unix.ParseUnixRights(&m)
 		if err != nil {
-			return fds, evidence.Refuse(ReasonHeader, "control data that is not descriptors: %w", err)
+			return fds, refusal.New(ReasonHeader, "control data that is not descriptors: %w", err)
 		}
 		fds = append(fds, more...)
 	}
@@ -144,7 +144,7 @@ func (c channel) receiveReply(buffer []byte) (*reply, error) {
 		return nil, err
 	}
 	if rn != 0 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		return nil, evidence.Refuse(ReasonReply, "a record of more than %d bytes, or one with descriptors", maxMessage)
+		return nil, refusal.New(ReasonReply, "a record of more than %d bytes, or one with descriptors", maxMessage)
 	}
 	return parseReply(buffer[:n])
 }

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // seals of an input: nobody writes to it again, or changes its length.
@@ -39,12 +39,12 @@ func Sealed(name string, data []byte) (*os.File, error) {
 func (t Task) checkDescriptors() error {
 	for i, f := range t.In {
 		if err := control(f, func(fd uintptr) error { return checkDescriptor(fd, false) }); err != nil {
-			return evidence.Refuse(ReasonTask, "input %d: %w", i, err)
+			return refusal.New(ReasonTask, "input %d: %w", i, err)
 		}
 	}
 	for i, f := range t.Out {
 		if err := control(f, func(fd uintptr) error { return checkDescriptor(fd, true) }); err != nil {
-			return evidence.Refuse(ReasonTask, "output %d: %w", i, err)
+			return refusal.New(ReasonTask, "output %d: %w", i, err)
 		}
 	}
 	return nil

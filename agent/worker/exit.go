@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Exit says how a task ended. The zero value is no ending at all.
@@ -104,12 +104,12 @@ func failureOf(err error) *Failure {
 	if f, ok := errors.AsType[*Failure](err); ok && f.Exit > Ok && f.Exit <= Cancelled {
 		return f
 	}
-	if _, refused := evidence.ReasonOf(err); refused {
+	if _, refused := refusal.ReasonOf(err); refused {
 		return fail(BadInput, "%w", err)
 	}
 	switch {
 	case errors.Is(err, unix.EFBIG): // no try could write less
-		return fail(BadInput, "%w", evidence.Refuse(ReasonOutput, "the worker would have written more than its task may: %w", err))
+		return fail(BadInput, "%w", refusal.New(ReasonOutput, "the worker would have written more than its task may: %w", err))
 	case errors.Is(err, context.DeadlineExceeded):
 		return fail(TimeOut, "%w", err)
 	case errors.Is(err, context.Canceled):

@@ -20,7 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // The test binary is its own worker, and, to be killed, its own agent.
@@ -61,7 +61,7 @@ func handlers() map[string]Handler {
 			}
 		},
 		"refuse": func(_ context.Context, spec []byte, _, _ []*os.File, _ func(string, uint64, uint64)) ([]byte, error) {
-			return nil, evidence.Refuse("bad-spec", "%s", spec)
+			return nil, refusal.New("bad-spec", "%s", spec)
 		},
 		"fail": func(_ context.Context, spec []byte, _, _ []*os.File, _ func(string, uint64, uint64)) ([]byte, error) {
 			exit, _ := ParseExit(string(spec))

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // protocolVersion is the version of header and replies; another is refused. Version 1 had
@@ -34,19 +34,19 @@ const (
 // Reasons of this package.
 const (
 	// ReasonTask: the agent's half refused the task before a worker was started.
-	ReasonTask evidence.Reason = "bad-worker-task"
+	ReasonTask refusal.Reason = "bad-worker-task"
 	// ReasonHeader: the worker's half refused what came first on its socket.
-	ReasonHeader evidence.Reason = "bad-worker-header"
+	ReasonHeader refusal.Reason = "bad-worker-header"
 	// ReasonVersion: the worker's half and the agent's are of different versions.
-	ReasonVersion evidence.Reason = "worker-version"
+	ReasonVersion refusal.Reason = "worker-version"
 	// ReasonOutput: the worker would have written more than its task may.
-	ReasonOutput evidence.Reason = "worker-output-too-large"
+	ReasonOutput refusal.Reason = "worker-output-too-large"
 	// ReasonClass: the worker has no handler of that class.
-	ReasonClass evidence.Reason = "unknown-worker-class"
+	ReasonClass refusal.Reason = "unknown-worker-class"
 	// ReasonReply: the worker sent something that is not a reply.
-	ReasonReply evidence.Reason = "bad-worker-reply"
+	ReasonReply refusal.Reason = "bad-worker-reply"
 	// ReasonPeer: the process at the other end may not be the one that it should be.
-	ReasonPeer evidence.Reason = "untrusted-worker-peer"
+	ReasonPeer refusal.Reason = "untrusted-worker-peer"
 )
 
 // header is the agent's only message. Its record carries the descriptors: the
@@ -88,22 +88,22 @@ func (t Task) header() ([]byte, error) {
 	return encode(&h)
 }
 
-func (h *header) check(reason evidence.Reason) error {
+func (h *header) check(reason refusal.Reason) error {
 	switch {
 	case h.Version != protocolVersion:
-		return evidence.Refuse(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", h.Version, protocolVersion)
+		return refusal.New(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", h.Version, protocolVersion)
 	case !word(h.Class, maxClass):
-		return evidence.Refuse(reason, "class %.40q is not a word of at most %d lower-case letters, digits and '-'", h.Class, maxClass)
+		return refusal.New(reason, "class %.40q is not a word of at most %d lower-case letters, digits and '-'", h.Class, maxClass)
 	case len(h.Spec) > maxSpec:
-		return evidence.Refuse(reason, "spec of %d bytes, the limit is %d", len(h.Spec), maxSpec)
+		return refusal.New(reason, "spec of %d bytes, the limit is %d", len(h.Spec), maxSpec)
 	case h.MemoryMax < minMemory || h.MemoryMax > maxMemory:
-		return evidence.Refuse(reason, "memory bound of %d bytes is not within %d and %d", h.MemoryMax, int64(minMemory), int64(maxMemory))
+		return refusal.New(reason, "memory bound of %d bytes is not within %d and %d", h.MemoryMax, int64(minMemory), int64(maxMemory))
 	case h.TimeMaxMS < 1 || h.TimeMaxMS > maxTime.Milliseconds():
-		return evidence.Refuse(reason, "time bound of %d ms is not within 1 and %d", h.TimeMaxMS, maxTime.Milliseconds())
+		return refusal.New(reason, "time bound of %d ms is not within 1 and %d", h.TimeMaxMS, maxTime.Milliseconds())
 	case h.OutputMax < 0 || h.OutputMax > maxOutput:
-		return evidence.Refuse(reason, "outputs of %d bytes, the limit is %d", h.OutputMax, int64(maxOutput))
+		return refusal.New(reason, "outputs of %d bytes, the limit is %d", h.OutputMax, int64(maxOutput))
 	case h.In < 0 || h.In > maxDescriptors || h.Out < 0 || h.Out > maxDescriptors:
-		return evidence.Refuse(reason, "%d inputs and %d outputs, the limit is %d each", h.In, h.Out, maxDescriptors)
+		return refusal.New(reason, "%d inputs and %d outputs, the limit is %d each", h.In, h.Out, maxDescriptors)
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func parseHeader(data []byte) (*header, error) {
 			Version int `json:"version"`
 		}
 		if json.Unmarshal(data, &other) == nil && other.Version > 0 && other.Version != protocolVersion {
-			return nil, evidence.Refuse(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", other.Version, protocolVersion)
+			return nil, refusal.New(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", other.Version, protocolVersion)
 		}
 		return nil, err
 	}
@@ -131,22 +131,22 @@ func parseReply(data []byte) (*reply, error) {
 	}
 	switch {
 	case (r.Progress == nil) == (r.Final == nil):
-		return nil, evidence.Refuse(ReasonReply, "neither progress nor an ending, or both")
+		return nil, refusal.New(ReasonReply, "neither progress nor an ending, or both")
 	case r.Progress != nil && !word(r.Progress.Phase, maxPhase):
-		return nil, evidence.Refuse(ReasonReply, "phase %.40q is not a word", r.Progress.Phase)
+		return nil, refusal.New(ReasonReply, "phase %.40q is not a word", r.Progress.Phase)
 	case r.Progress != nil:
 		return r, nil
 	}
 	exit, known := ParseExit(r.Final.Exit)
 	switch {
 	case !known:
-		return nil, evidence.Refuse(ReasonReply, "unknown ending %.40q", r.Final.Exit)
+		return nil, refusal.New(ReasonReply, "unknown ending %.40q", r.Final.Exit)
 	case r.Final.Detail != printable(r.Final.Detail):
-		return nil, evidence.Refuse(ReasonReply, "detail of %d bytes is too long or not printable", len(r.Final.Detail))
+		return nil, refusal.New(ReasonReply, "detail of %d bytes is too long or not printable", len(r.Final.Detail))
 	case len(r.Final.Result) > maxResult:
-		return nil, evidence.Refuse(ReasonReply, "result of %d bytes, the limit is %d", len(r.Final.Result), maxResult)
+		return nil, refusal.New(ReasonReply, "result of %d bytes, the limit is %d", len(r.Final.Result), maxResult)
 	case exit != Ok && len(r.Final.Result) != 0:
-		return nil, evidence.Refuse(ReasonReply, "a result with the ending %q", exit)
+		return nil, refusal.New(ReasonReply, "a result with the ending %q", exit)
 	}
 	return r, nil
 }
@@ -169,16 +169,16 @@ func encode(message any) ([]byte, error) {
 // parse decodes one message. The standard decoder forgives unknown fields,
 // other capitals, duplicates and trailing space; comparing with the canonical
 // encoding refuses all of them at once.
-func parse(data []byte, into any, reason evidence.Reason) error {
+func parse(data []byte, into any, reason refusal.Reason) error {
 	if len(data) > maxMessage {
-		return evidence.Refuse(reason, "message of more than %d bytes", maxMessage)
+		return refusal.New(reason, "message of more than %d bytes", maxMessage)
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return evidence.Refuse(reason, "not a message of this version: %w", err)
+		return refusal.New(reason, "not a message of this version: %w", err)
 	}
 	again, err := encode(into)
 	if err != nil || !bytes.Equal(again, data) {
-		return evidence.Refuse(reason, "not the canonical encoding of a message of this version")
+		return refusal.New(reason, "not the canonical encoding of a message of this version")
 	}
 	return nil
 }

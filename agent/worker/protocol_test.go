@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 func validHeader() header {
@@ -193,8 +193,8 @@ func TestReplyRefusals(t *testing.T) {
 	}
 }
 
-func refusedFor(err error, want evidence.Reason) bool {
-	got, refused := evidence.ReasonOf(err)
+func refusedFor(err error, want refusal.Reason) bool {
+	got, refused := refusal.ReasonOf(err)
 	return refused && got == want
 }
 

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/anchorhold/anchorhold/agent/worker/confine"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // errAgentGone is the cause when the agent closes the connection.
@@ -30,7 +30,7 @@ func Inherited() (*os.File, error) {
 	const inherited = 3
 	kind, err := unix.GetsockoptInt(inherited, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_SEQPACKET {
-		return nil, evidence.Refuse(ReasonPeer, "descriptor %d is not an agent's connection; the agent and the service manager start workers", inherited)
+		return nil, refusal.New(ReasonPeer, "descriptor %d is not an agent's connection; the agent and the service manager start workers", inherited)
 	}
 	return os.NewFile(inherited, "agent"), nil
 }
@@ -55,7 +55,7 @@ func Serve(ctx context.Context, conn *os.File, handlers map[string]Handler) Exit
 	}
 	handler := handlers[h.Class]
 	if handler == nil {
-		return s.say(nil, fail(Refused, "%w", evidence.Refuse(ReasonClass, "no handler for %q", h.Class)))
+		return s.say(nil, fail(Refused, "%w", refusal.New(ReasonClass, "no handler for %q", h.Class)))
 	}
 	if err := replaceStderr(stderr); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
@@ -81,7 +81,7 @@ func (s *speaker) do(ctx context.Context, task func(context.Context) ([]byte, er
 	go func() {
 		_, err := s.c.conn.Read(make([]byte, 1)) // ends with the connection
 		if err == nil {
-			err = evidence.Refuse(ReasonHeader, "a second message from the agent")
+			err = refusal.New(ReasonHeader, "a second message from the agent")
 		} else if errors.Is(err, io.EOF) {
 			err = errAgentGone
 		}

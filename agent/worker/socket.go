@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Socket asks the service manager for a worker: each connection to
@@ -75,7 +75,7 @@ func (c channel) checkListener() error {
 
 func trustedListener(uid, own uint32) error {
 	if uid != 0 && uid != own {
-		return evidence.Refuse(ReasonPeer, "user %d listens on the workers' socket", uid)
+		return refusal.New(ReasonPeer, "user %d listens on the workers' socket", uid)
 	}
 	return nil
 }

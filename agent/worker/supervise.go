@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // errTimeUp is the cause of a context that reached a task's time bound.
@@ -114,11 +114,11 @@ func (c *conversation) listen(report func(Progress)) error {
 		case err != nil:
 			return err
 		case c.final != nil:
-			return evidence.Refuse(ReasonReply, "a message after the last one")
+			return refusal.New(ReasonReply, "a message after the last one")
 		case r.Final != nil:
 			c.final = r.Final
 		case seen >= maxProgress:
-			return evidence.Refuse(ReasonReply, "more than %d progress messages", maxProgress)
+			return refusal.New(ReasonReply, "more than %d progress messages", maxProgress)
 		case report != nil:
 			report(*r.Progress)
 		}

@@ -19,8 +19,8 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/signednote"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Names of the files that describe the others.
@@ -34,13 +34,13 @@ const (
 // Reasons for which a release is refused.
 const (
 	// ReasonList: the list is not in its one form, or not signed by both halves of its key.
-	ReasonList evidence.Reason = "release-list-invalid"
+	ReasonList refusal.Reason = "release-list-invalid"
 	// ReasonPublisher: the list is of another publisher than the expected one.
-	ReasonPublisher evidence.Reason = "release-publisher-mismatch"
+	ReasonPublisher refusal.Reason = "release-publisher-mismatch"
 	// ReasonFile: a listed file is missing or has other bytes.
-	ReasonFile evidence.Reason = "release-file-mismatch"
+	ReasonFile refusal.Reason = "release-file-mismatch"
 	// ReasonUnlisted: a file is not on the list.
-	ReasonUnlisted evidence.Reason = "release-file-unlisted"
+	ReasonUnlisted refusal.Reason = "release-file-unlisted"
 )
 
 const (
@@ -127,7 +127,7 @@ func (l List) check() error {
 }
 
 func refuseList(format string, args ...any) error {
-	return evidence.Refuse(ReasonList, format, args...)
+	return refusal.New(ReasonList, format, args...)
 }
 
 // Sign signs a list.
@@ -151,7 +151,7 @@ func Open(signed []byte, publisher identity.Public) (List, error) {
 	}
 	want := Origin(publisher)
 	if origin, _, _ := strings.Cut(text, "\n"); origin != want {
-		return List{}, evidence.Refuse(ReasonPublisher, "the list is of %q, want %q", origin, want)
+		return List{}, refusal.New(ReasonPublisher, "the list is of %q, want %q", origin, want)
 	}
 	if text, err = signednote.Open(signed, want, publisher); err != nil {
 		return List{}, refuseList("%w", err)

@@ -15,8 +15,8 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/signednote"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew, where they are missing")
@@ -59,9 +59,9 @@ func signText(t testing.TB, k *identity.Private, text string) []byte {
 	return signed
 }
 
-func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, ok := evidence.ReasonOf(err); !ok || got != want {
+	if got, ok := refusal.ReasonOf(err); !ok || got != want {
 		t.Errorf("%s: got %v, want %s", what, err, want)
 	}
 }
@@ -209,7 +209,7 @@ func TestDirectoryIsWhatTheListSays(t *testing.T) {
 	k := newPublisher(t)
 	for what, c := range map[string]struct {
 		change func(dir string) error
-		want   evidence.Reason // "": it passes
+		want   refusal.Reason // "": it passes
 	}{
 		"as made":             {func(string) error { return nil }, ""},
 		"without sums":        {func(dir string) error { return os.Remove(filepath.Join(dir, SumsName)) }, ""},

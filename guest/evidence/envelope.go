@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Kind is the kind of evidence that an envelope carries.
@@ -87,27 +89,27 @@ func (e Envelope) Marshal() ([]byte, error) {
 	}
 	out, err := b.Bytes()
 	if err != nil || len(out) > MaxEnvelopeBytes {
-		return nil, Refuse(ReasonMalformedEvidence, "the envelope is larger than %d bytes", MaxEnvelopeBytes)
+		return nil, refusal.New(ReasonMalformedEvidence, "the envelope is larger than %d bytes", MaxEnvelopeBytes)
 	}
 	return out, nil
 }
 
 func (e Envelope) check() error {
 	if !e.Kind.Known() {
-		return Refuse(ReasonMalformedEvidence, "kind %q is unknown", e.Kind)
+		return refusal.New(ReasonMalformedEvidence, "kind %q is unknown", e.Kind)
 	}
 	if len(e.Report) == 0 || len(e.Report) > MaxReportBytes {
-		return Refuse(ReasonMalformedEvidence, "a report of %d bytes", len(e.Report))
+		return refusal.New(ReasonMalformedEvidence, "a report of %d bytes", len(e.Report))
 	}
 	if len(e.Endorsements) > MaxEndorsements {
-		return Refuse(ReasonMalformedEvidence, "%d endorsements", len(e.Endorsements))
+		return refusal.New(ReasonMalformedEvidence, "%d endorsements", len(e.Endorsements))
 	}
 	for i, en := range e.Endorsements {
 		if !en.Type.known() || len(en.Data) == 0 || len(en.Data) > MaxEndorsementBytes {
-			return Refuse(ReasonMalformedEvidence, "endorsement %d: type %q, %d bytes", i, en.Type, len(en.Data))
+			return refusal.New(ReasonMalformedEvidence, "endorsement %d: type %q, %d bytes", i, en.Type, len(en.Data))
 		}
 		if i > 0 && en.Type <= e.Endorsements[i-1].Type {
-			return Refuse(ReasonMalformedEvidence, "endorsements are not in order, or one appears twice")
+			return refusal.New(ReasonMalformedEvidence, "endorsements are not in order, or one appears twice")
 		}
 	}
 	return nil
@@ -116,7 +118,7 @@ func (e Envelope) check() error {
 // ParseEnvelope reads the canonical encoding and nothing else.
 func ParseEnvelope(data []byte) (Envelope, error) {
 	malformed := func(what string) (Envelope, error) {
-		return Envelope{}, Refuse(ReasonMalformedEvidence, "%s", what)
+		return Envelope{}, refusal.New(ReasonMalformedEvidence, "%s", what)
 	}
 	if len(data) > MaxEnvelopeBytes {
 		return malformed("too large")

@@ -7,40 +7,23 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"io"
 	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-func wantReason(tb testing.TB, err error, want Reason) {
+func wantReason(tb testing.TB, err error, want refusal.Reason) {
 	tb.Helper()
-	if got, ok := ReasonOf(err); !ok || got != want {
+	if got, ok := refusal.ReasonOf(err); !ok || got != want {
 		tb.Errorf("got %v, want a refusal %q", err, want)
 	}
 }
 
 func fill(n int, v byte) []byte { return bytes.Repeat([]byte{v}, n) }
-
-func TestRefusalCarriesCodeDetailAndCause(t *testing.T) {
-	err := Refuse("some-reason", "while reading %d: %w", 7, io.EOF)
-	if err.Error() != "some-reason: while reading 7: EOF" || !errors.Is(err, io.EOF) {
-		t.Error(err)
-	}
-	wantReason(t, errors.Join(errors.New("above"), err), "some-reason")
-	if _, ok := ReasonOf(io.EOF); ok {
-		t.Error("an ordinary error has a reason")
-	}
-	if _, ok := ReasonOf(nil); ok {
-		t.Error("success has a reason")
-	}
-	if bare := (&Refusal{Reason: "bare"}).Error(); bare != "bare" {
-		t.Errorf("%q", bare)
-	}
-}
 
 func sampleEnvelope() Envelope {
 	return Envelope{Kind: KindSNP, Report: fill(1184, 5), Endorsements: []Endorsement{{EndorsementARK, fill(3, 1)}, {EndorsementASK, fill(2, 2)}, {EndorsementVCEK, fill(1, 3)}}}
@@ -116,7 +99,7 @@ func TestPitfall29EnvelopesOutsideTheFormatAreRefused(t *testing.T) {
 			wantReason(t, err, ReasonMalformedEvidence)
 		}
 		_, err := ParseEnvelope(encodeUnchecked(e))
-		if _, ok := ReasonOf(err); !ok {
+		if _, ok := refusal.ReasonOf(err); !ok {
 			t.Errorf("%s: parsed (%v)", name, err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // FuzzPitfall26And27Envelope: what parses re-encodes to the same bytes, or is
@@ -48,7 +50,7 @@ func FuzzGuestClaims(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, err := ParseGuestClaims(data)
-		if reason, _ := ReasonOf(err); reason == ReasonClaimsVersion {
+		if reason, _ := refusal.ReasonOf(err); reason == ReasonClaimsVersion {
 			return
 		}
 		if err != nil {

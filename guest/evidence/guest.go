@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // MaxClaimBytes bounds each text that a guest states of itself.
@@ -51,7 +53,7 @@ func (g GuestClaims) valid() bool {
 // source (1 byte). Texts are printable ASCII without spaces.
 func (g GuestClaims) Marshal() ([]byte, error) {
 	if !g.valid() {
-		return nil, Refuse(ReasonMalformedClaims, "image id, agent build and tenant are at most %d printable ASCII characters without spaces, and the clock source is a known one", MaxClaimBytes)
+		return nil, refusal.New(ReasonMalformedClaims, "image id, agent build and tenant are at most %d printable ASCII characters without spaces, and the clock source is a known one", MaxClaimBytes)
 	}
 	return g.encode(), nil
 }
@@ -83,15 +85,15 @@ func ParseGuestClaims(data []byte) (GuestClaims, error) {
 	var g GuestClaims
 	var label string
 	if !readString(&s, &label) || !strings.HasPrefix(label, guestClaimsFamily) {
-		return GuestClaims{}, Refuse(ReasonMalformedClaims, "not a guest's claims")
+		return GuestClaims{}, refusal.New(ReasonMalformedClaims, "not a guest's claims")
 	}
 	if label != guestClaimsLabel {
-		return GuestClaims{}, Refuse(ReasonClaimsVersion, "%q; this version reads %s: update the older of agent and broker", label, guestClaimsLabel)
+		return GuestClaims{}, refusal.New(ReasonClaimsVersion, "%q; this version reads %s: update the older of agent and broker", label, guestClaimsLabel)
 	}
 	if !s.CopyBytes(g.EventLogDigest[:]) ||
 		!readString(&s, &g.ImageID) || !readString(&s, &g.AgentBuild) || !readString(&s, &g.Tenant) ||
 		!s.ReadUint64(&g.MemoryLimit) || !s.ReadUint8((*uint8)(&g.ClockSource)) || !s.Empty() || !g.valid() {
-		return GuestClaims{}, Refuse(ReasonMalformedClaims, "not the canonical encoding of this version")
+		return GuestClaims{}, refusal.New(ReasonMalformedClaims, "not the canonical encoding of this version")
 	}
 	return g, nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -19,7 +20,7 @@ func FuzzTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, aux []byte) {
 		found, err := parseTable(aux, evidence.EndorsementASK)
 		if err != nil {
-			if reason, _ := evidence.ReasonOf(err); reason != ReasonDevice || found != nil {
+			if reason, _ := refusal.ReasonOf(err); reason != ReasonDevice || found != nil {
 				t.Errorf("%v with %d certificates", err, len(found))
 			}
 			return

@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"golang.org/x/sys/unix"
 )
@@ -31,11 +32,11 @@ import (
 // Reasons of this package.
 const (
 	// ReasonNoTEE: this is no SEV-SNP guest, or its kernel has no configfs-tsm.
-	ReasonNoTEE evidence.Reason = "tee-absent"
+	ReasonNoTEE refusal.Reason = "tee-absent"
 	// ReasonDevice: the kernel or the firmware could not make a report.
-	ReasonDevice evidence.Reason = "tee-failed"
+	ReasonDevice refusal.Reason = "tee-failed"
 	// ReasonUnresponsive: a call into the kernel has not come back, and none is made before it does.
-	ReasonUnresponsive evidence.Reason = "tee-unresponsive"
+	ReasonUnresponsive refusal.Reason = "tee-unresponsive"
 )
 
 // DefaultRoot is where configfs-tsm lies.
@@ -102,10 +103,10 @@ func New(o Options) (*Collector, error) {
 	}
 	name, err := c.files.Read(dir+"/provider", 256)
 	if err = errors.Join(err, c.files.Remove(dir)); err != nil {
-		return nil, evidence.Refuse(ReasonDevice, "probe %s: %w", c.root, err)
+		return nil, refusal.New(ReasonDevice, "probe %s: %w", c.root, err)
 	}
 	if got := strings.TrimSpace(string(name)); got != provider {
-		return nil, evidence.Refuse(ReasonNoTEE, "this guest's TEE is %q; this collector serves %s", got, provider)
+		return nil, refusal.New(ReasonNoTEE, "this guest's TEE is %q; this collector serves %s", got, provider)
 	}
 	return c, nil
 }
@@ -114,13 +115,13 @@ func New(o Options) (*Collector, error) {
 func explain(root string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return evidence.Refuse(ReasonNoTEE, "%s is absent: load the modules tsm and sev-guest and mount configfs (Linux 6.7 or later)", root)
+		return refusal.New(ReasonNoTEE, "%s is absent: load the modules tsm and sev-guest and mount configfs (Linux 6.7 or later)", root)
 	case errors.Is(err, unix.ENXIO):
-		return evidence.Refuse(ReasonNoTEE, "%s exists but no TEE provides reports: this is not an SEV-SNP guest, or sev-guest is not loaded", root)
+		return refusal.New(ReasonNoTEE, "%s exists but no TEE provides reports: this is not an SEV-SNP guest, or sev-guest is not loaded", root)
 	case errors.Is(err, fs.ErrPermission):
-		return evidence.Refuse(ReasonNoTEE, "this user may not make entries in %s; the tmpfiles snippet gives it to the agent", root)
+		return refusal.New(ReasonNoTEE, "this user may not make entries in %s; the tmpfiles snippet gives it to the agent", root)
 	}
-	return evidence.Refuse(ReasonDevice, "%s: %w", root, err)
+	return refusal.New(ReasonDevice, "%s: %w", root, err)
 }
 
 // Collect returns a report over reportData with the certificates that the host
@@ -131,15 +132,15 @@ func explain(root string, err error) error {
 // asked.
 func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
 	if ctx.Err() != nil {
-		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "before a turn: %w", context.Cause(ctx))
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "before a turn: %w", context.Cause(ctx))
 	}
 	select {
 	case <-c.turn:
 	case <-ctx.Done():
 		if c.hung.Load() {
-			return evidence.Envelope{}, evidence.Refuse(ReasonUnresponsive, "an earlier request has not come back: %w", context.Cause(ctx))
+			return evidence.Envelope{}, refusal.New(ReasonUnresponsive, "an earlier request has not come back: %w", context.Cause(ctx))
 		}
-		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "waiting for a turn: %w", context.Cause(ctx))
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "waiting for a turn: %w", context.Cause(ctx))
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -161,7 +162,7 @@ func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.
 	case <-time.After(lastWord):
 	}
 	c.hung.Store(true)
-	return evidence.Envelope{}, evidence.Refuse(ReasonUnresponsive, "the device has not answered: %w", context.Cause(ctx))
+	return evidence.Envelope{}, refusal.New(ReasonUnresponsive, "the device has not answered: %w", context.Cause(ctx))
 }
 
 // collect makes a report; another one that overtakes it is an occasion to try again.
@@ -174,7 +175,7 @@ func (c *Collector) collect(ctx context.Context, reportData [64]byte) (evidence.
 			return env, err
 		}
 	}
-	return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "%w, %d times", err, attempts)
+	return evidence.Envelope{}, refusal.New(ReasonDevice, "%w, %d times", err, attempts)
 }
 
 var errOvertaken = errors.New("another request overtook this one")
@@ -187,7 +188,7 @@ func (c *Collector) attempt(ctx context.Context, reportData [64]byte) (env evide
 	}
 	defer func() {
 		if removal := c.files.Remove(dir); removal != nil && err == nil {
-			err = evidence.Refuse(ReasonDevice, "remove %s: %w", dir, removal)
+			err = refusal.New(ReasonDevice, "remove %s: %w", dir, removal)
 		}
 	}()
 	before, err := c.generation(dir)
@@ -195,15 +196,15 @@ func (c *Collector) attempt(ctx context.Context, reportData [64]byte) (env evide
 		return env, err
 	}
 	if err := patiently(ctx, func() error { return c.files.Write(dir+"/inblob", reportData[:]) }); err != nil {
-		return env, evidence.Refuse(ReasonDevice, "hand over REPORT_DATA: %w", err)
+		return env, refusal.New(ReasonDevice, "hand over REPORT_DATA: %w", err)
 	}
 	var report, aux []byte
 	err = patiently(ctx, func() (err error) { report, err = c.files.Read(dir+"/outblob", reportSize+1); return err })
 	if err != nil {
-		return env, evidence.Refuse(ReasonDevice, "read the report: %w", err)
+		return env, refusal.New(ReasonDevice, "read the report: %w", err)
 	}
 	if aux, err = c.files.Read(dir+"/auxblob", maxAux); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return env, evidence.Refuse(ReasonDevice, "read the certificates: %w", err)
+		return env, refusal.New(ReasonDevice, "read the certificates: %w", err)
 	}
 	after, err := c.generation(dir)
 	if err != nil {
@@ -218,11 +219,11 @@ func (c *Collector) attempt(ctx context.Context, reportData [64]byte) (env evide
 func (c *Collector) generation(dir string) (uint64, error) {
 	text, err := c.files.Read(dir+"/generation", 32)
 	if err != nil {
-		return 0, evidence.Refuse(ReasonDevice, "read the generation: %w", err)
+		return 0, refusal.New(ReasonDevice, "read the generation: %w", err)
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 	if err != nil {
-		return 0, evidence.Refuse(ReasonDevice, "the generation is %q", text)
+		return 0, refusal.New(ReasonDevice, "the generation is %q", text)
 	}
 	return n, nil
 }
@@ -246,10 +247,10 @@ func patiently(ctx context.Context, step func() error) error {
 // refused by the broker, later and with less to say about it.
 func envelope(report, aux []byte, reportData [64]byte) (evidence.Envelope, error) {
 	if len(report) != reportSize {
-		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "a report of %d bytes", len(report))
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "a report of %d bytes", len(report))
 	}
 	if !bytes.Equal(report[0x50:0x90], reportData[:]) {
-		return evidence.Envelope{}, evidence.Refuse(ReasonDevice, "the kernel returned a report over other data")
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "the kernel returned a report over other data")
 	}
 	issuer := evidence.EndorsementASK
 	vlek := binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1

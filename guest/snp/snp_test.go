@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"golang.org/x/sys/unix"
 )
@@ -31,9 +32,9 @@ func collector(tb testing.TB, t *tree) *Collector {
 	return c
 }
 
-func wantReason(tb testing.TB, err error, reason evidence.Reason, words ...string) {
+func wantReason(tb testing.TB, err error, reason refusal.Reason, words ...string) {
 	tb.Helper()
-	if got, ok := evidence.ReasonOf(err); !ok || got != reason {
+	if got, ok := refusal.ReasonOf(err); !ok || got != reason {
 		tb.Fatalf("got %v, want %q", err, reason)
 	}
 	for _, w := range words {
@@ -46,7 +47,7 @@ func wantReason(tb testing.TB, err error, reason evidence.Reason, words ...strin
 func TestNoTEEIsOneClearSentence(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*tree)
-		want  evidence.Reason
+		want  refusal.Reason
 		words []string
 	}{
 		"no configfs":    {func(t *tree) { t.mkdirErr = fs.ErrNotExist }, ReasonNoTEE, []string{DefaultRoot + " is absent"}},
@@ -129,7 +130,7 @@ func TestPitfall03StaleOrForeignReportsAreRefused(t *testing.T) {
 		c := collector(t, tr)
 		tr.answer = answer
 		_, err := c.Collect(t.Context(), asked)
-		if reason, _ := evidence.ReasonOf(err); reason != ReasonDevice || len(tr.entries) > 0 {
+		if reason, _ := refusal.ReasonOf(err); reason != ReasonDevice || len(tr.entries) > 0 {
 			t.Errorf("%s: %v, %d entries left behind", name, err, len(tr.entries))
 		}
 	}

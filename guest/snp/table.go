@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"fmt"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -57,7 +58,7 @@ func parseTable(aux []byte, issuer evidence.EndorsementType) (map[evidence.Endor
 	for i := range maxEntries {
 		at := i * entrySize
 		if at+entrySize > len(aux) {
-			return nil, evidence.Refuse(ReasonDevice, "the host's certificate table is cut short")
+			return nil, refusal.New(ReasonDevice, "the host's certificate table is cut short")
 		}
 		entry := aux[at : at+entrySize]
 		offset, length := uint64(binary.LittleEndian.Uint32(entry[16:])), uint64(binary.LittleEndian.Uint32(entry[20:]))
@@ -65,7 +66,7 @@ func parseTable(aux []byte, issuer evidence.EndorsementType) (map[evidence.Endor
 			return found, nil
 		}
 		if offset+length > uint64(len(aux)) {
-			return nil, evidence.Refuse(ReasonDevice, "the host's certificate table points outside itself")
+			return nil, refusal.New(ReasonDevice, "the host's certificate table points outside itself")
 		}
 		t, known := entryType(entry[:16], issuer)
 		if !known || length == 0 || length > evidence.MaxEndorsementBytes {
@@ -79,5 +80,5 @@ func parseTable(aux []byte, issuer evidence.EndorsementType) (map[evidence.Endor
 			found[t] = der
 		}
 	}
-	return nil, evidence.Refuse(ReasonDevice, "the host's certificate table has more than %d entries", maxEntries)
+	return nil, refusal.New(ReasonDevice, "the host's certificate table has more than %d entries", maxEntries)
 }

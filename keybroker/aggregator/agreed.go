@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -26,7 +26,7 @@ func (a *Aggregator) setPartyResult(r *round, signed []byte, shown *federation.R
 	defer r.mu.Unlock()
 	if joined, err := os.ReadFile(r.path(fileResult)); err == nil {
 		if held, _, err := a.result(r, a.floor().Kept(), joined); err != nil || !held.Agrees(res) {
-			return evidence.Refuse(ReasonPublished, "round %s has a result already, and it stays", r.def.ID)
+			return refusal.New(ReasonPublished, "round %s has a result already, and it stays", r.def.ID)
 		}
 		return nil
 	}
@@ -39,7 +39,7 @@ func (a *Aggregator) setPartyResult(r *round, signed []byte, shown *federation.R
 	case err != nil:
 		return err
 	case !held.Agrees(res):
-		return evidence.Refuse(ReasonPublished, "party %s signed other values before, and its first word stays", res.Agent)
+		return refusal.New(ReasonPublished, "party %s signed other values before, and its first word stays", res.Agent)
 	}
 	return a.agree(r, res)
 }
@@ -98,7 +98,7 @@ func (a *Aggregator) heldResult(r *round, agent federation.Digest) (federation.R
 		return federation.Result{}, nil, err
 	}
 	res, _, err := a.partyResult(r, a.floor().Kept(), signed)
-	if _, refused := evidence.ReasonOf(err); refused {
+	if _, refused := refusal.ReasonOf(err); refused {
 		err = fs.ErrNotExist
 	}
 	return res, signed, err
@@ -111,7 +111,7 @@ func (a *Aggregator) partyResult(r *round, floor protocol.Floor, signed []byte) 
 	}
 	res, by, err := federation.VerifyPartyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
 	if err == nil && res.Length != r.def.Length {
-		err = evidence.Refuse(federation.ReasonWrongRound, "the result has another length than the round")
+		err = refusal.New(federation.ReasonWrongRound, "the result has another length than the round")
 	}
 	return res, by, err
 }

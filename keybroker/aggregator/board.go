@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -67,7 +67,7 @@ func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id fed
 	}
 	party, err := strconv.Atoi(filepath.Base(dir))
 	if err != nil || held.def.Parties == nil || party < 1 || party > len(held.def.Parties.Agents) {
-		return evidence.Refuse(ReasonNoShare, "round %s has no party %d", id, party)
+		return refusal.New(ReasonNoShare, "round %s has no party %d", id, party)
 	}
 	if err := a.speaker(r)(held.def.Parties.Agents[party-1]); err != nil {
 		return err

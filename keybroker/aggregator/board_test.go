@@ -7,16 +7,16 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-func wantCode(t *testing.T, what string, err error, want evidence.Reason) {
+func wantCode(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want {
+	if got, _ := refusal.ReasonOf(err); got != want {
 		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
 	}
 }
@@ -101,7 +101,7 @@ func TestSharesOfParties(t *testing.T) {
 		from     int
 		manifest []byte
 		blocks   []byte
-		want     evidence.Reason
+		want     refusal.Reason
 	}{
 		"another party's place": {2, good, blocks, federation.ReasonParties},
 		"another ticket":        {1, share(a, 1, federation.Digest{1}, 2), blocks, federation.ReasonWrongRound},

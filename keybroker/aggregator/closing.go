@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -42,7 +42,7 @@ func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
 	case err != nil:
 		return err
 	case string(held) != string(signed):
-		return evidence.Refuse(ReasonRoundOver, "the round has another ticket already")
+		return refusal.New(ReasonRoundOver, "the round has another ticket already")
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
 func (a *Aggregator) ticket(r *round) ([]byte, federation.Ticket, error) {
 	signed, err := os.ReadFile(r.path(fileTicket))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, federation.Ticket{}, evidence.Refuse(ReasonNoTicket, "round %s is not closed", r.def.ID)
+		return nil, federation.Ticket{}, refusal.New(ReasonNoTicket, "round %s is not closed", r.def.ID)
 	}
 	if err != nil {
 		return nil, federation.Ticket{}, err
@@ -88,7 +88,7 @@ func (a *Aggregator) setResult(id federation.ID, signed []byte, shown *federatio
 	defer r.mu.Unlock()
 	err = disk.Once(r.path(fileResult), signed)
 	if errors.Is(err, disk.ErrOther) {
-		return evidence.Refuse(ReasonPublished, "round %s has a result already, and it stays", id)
+		return refusal.New(ReasonPublished, "round %s has a result already, and it stays", id)
 	}
 	return err
 }
@@ -100,7 +100,7 @@ func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (fede
 	}
 	res, by, err := federation.VerifyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
 	if err == nil && res.Length != r.def.Length {
-		err = evidence.Refuse(federation.ReasonWrongRound, "the result has another length than the round")
+		err = refusal.New(federation.ReasonWrongRound, "the result has another length than the round")
 	}
 	return res, by, err
 }
@@ -114,7 +114,7 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
 	}
 	signed, err := os.ReadFile(r.path(fileResult))
 	if err != nil {
-		return evidence.Refuse(ReasonNoResult, "the signed result comes before its values")
+		return refusal.New(ReasonNoResult, "the signed result comes before its values")
 	}
 	res, _, err := a.result(r, a.floor().Kept(), signed)
 	if err != nil {
@@ -137,7 +137,7 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
 		h, size := sha256.New(), int64(res.Length)*8
 		n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
 		if err == nil && (n != size || federation.Digest(h.Sum(nil)) != res.Values) {
-			err = evidence.Refuse(federation.ReasonUpload, "the values are not those that were signed")
+			err = refusal.New(federation.ReasonUpload, "the values are not those that were signed")
 		}
 		return err
 	})
@@ -149,7 +149,7 @@ func (a *Aggregator) alone(path string) (release func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.written[path] {
-		return nil, evidence.Refuse(ReasonBusy, "another connection is sending this; come back")
+		return nil, refusal.New(ReasonBusy, "another connection is sending this; come back")
 	}
 	a.written[path] = true
 	return func() {

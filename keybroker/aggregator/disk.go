@@ -3,12 +3,12 @@ package aggregator
 import (
 	"sync"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // ReasonDisk means that less of the disk would stay free than has to.
-const ReasonDisk evidence.Reason = "disk-full"
+const ReasonDisk refusal.Reason = "disk-full"
 
 // floor keeps a part of the disk free: for tickets and results, which end rounds and are small,
 // and for whatever else writes there.
@@ -38,7 +38,7 @@ func (f *floor) claim(need int64) (*room, error) {
 		return nil, err
 	}
 	if need > free-f.held-f.bytes {
-		return nil, evidence.Refuse(ReasonDisk, "%d bytes of the aggregator's disk are free, of which %d are spoken for; with %d more, less than %d would stay (free_mb): make room, or remove rounds that are over", free, f.held, need, f.bytes)
+		return nil, refusal.New(ReasonDisk, "%d bytes of the aggregator's disk are free, of which %d are spoken for; with %d more, less than %d would stay (free_mb): make room, or remove rounds that are over", free, f.held, need, f.bytes)
 	}
 	f.held += need
 	return &room{f, need}, nil

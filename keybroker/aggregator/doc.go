@@ -28,8 +28,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/epochfile"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -39,25 +39,25 @@ import (
 
 // Reasons of this package.
 const (
-	ReasonUnknownRound evidence.Reason = "round-unknown"
-	ReasonRoundOver    evidence.Reason = "round-over"
-	ReasonDuplicate    evidence.Reason = "contribution-duplicate"
-	ReasonGuest        evidence.Reason = "contributions-per-guest"
-	ReasonFull         evidence.Reason = "round-full"
-	ReasonUnknown      evidence.Reason = "upload-unknown"
-	ReasonGap          evidence.Reason = "upload-gap"
-	ReasonIncomplete   evidence.Reason = "upload-incomplete"
-	ReasonSurplus      evidence.Reason = "upload-surplus"
-	ReasonResidue      evidence.Reason = "residue-not-canonical"
-	ReasonBusy         evidence.Reason = "aggregator-busy"
-	ReasonNotReleased  evidence.Reason = "contributions-not-released"
-	ReasonNoSum        evidence.Reason = "sum-not-ready"
-	ReasonNoTicket     evidence.Reason = "round-not-closed"
-	ReasonNoResult     evidence.Reason = "result-not-published"
+	ReasonUnknownRound refusal.Reason = "round-unknown"
+	ReasonRoundOver    refusal.Reason = "round-over"
+	ReasonDuplicate    refusal.Reason = "contribution-duplicate"
+	ReasonGuest        refusal.Reason = "contributions-per-guest"
+	ReasonFull         refusal.Reason = "round-full"
+	ReasonUnknown      refusal.Reason = "upload-unknown"
+	ReasonGap          refusal.Reason = "upload-gap"
+	ReasonIncomplete   refusal.Reason = "upload-incomplete"
+	ReasonSurplus      refusal.Reason = "upload-surplus"
+	ReasonResidue      refusal.Reason = "residue-not-canonical"
+	ReasonBusy         refusal.Reason = "aggregator-busy"
+	ReasonNotReleased  refusal.Reason = "contributions-not-released"
+	ReasonNoSum        refusal.Reason = "sum-not-ready"
+	ReasonNoTicket     refusal.Reason = "round-not-closed"
+	ReasonNoResult     refusal.Reason = "result-not-published"
 	// ReasonPublished: the round has a result already, and it is another.
-	ReasonPublished evidence.Reason = "result-already-published"
+	ReasonPublished refusal.Reason = "result-already-published"
 	// ReasonStale: the round was opened long before it came here.
-	ReasonStale evidence.Reason = "round-stale"
+	ReasonStale refusal.Reason = "round-stale"
 )
 
 // Config is what an aggregator needs. Zero limits take the defaults named.
@@ -179,15 +179,15 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 	defer a.mu.Unlock()
 	if held, ok := a.rounds[def.ID]; ok {
 		if held.digest != federation.DigestOf(signed) {
-			return def, evidence.Refuse(federation.ReasonWrongRound, "round %s is held with other terms", def.ID)
+			return def, refusal.New(federation.ReasonWrongRound, "round %s is held with other terms", def.ID)
 		}
 		return def, nil
 	}
 	if len(a.rounds) >= a.cfg.Rounds {
-		return def, evidence.Refuse(ReasonBusy, "%d rounds are held; remove one that is over", len(a.rounds))
+		return def, refusal.New(ReasonBusy, "%d rounds are held; remove one that is over", len(a.rounds))
 	}
 	if !a.now().before(def.Closes) {
-		return def, evidence.Refuse(ReasonRoundOver, "the round closed at %s", def.Closes.Time())
+		return def, refusal.New(ReasonRoundOver, "the round closed at %s", def.Closes.Time())
 	}
 	if err := a.fresh(def.Opened, def.Closes); err != nil {
 		return def, err
@@ -212,10 +212,10 @@ func (a *Aggregator) round(id federation.ID) (*round, error) {
 	defer a.mu.Unlock()
 	r, ok := a.rounds[id]
 	if !ok {
-		return nil, evidence.Refuse(ReasonUnknownRound, "no round %s here", id)
+		return nil, refusal.New(ReasonUnknownRound, "no round %s here", id)
 	}
 	if low := a.lowest.Highest(r.def.Broker); r.def.Epoch < low {
-		return nil, evidence.Refuse(protocol.ReasonEpochRetired, "round %s is of epoch %d, and the lowest accepted is %d by now: remove it", id, r.def.Epoch, low)
+		return nil, refusal.New(protocol.ReasonEpochRetired, "round %s is of epoch %d, and the lowest accepted is %d by now: remove it", id, r.def.Epoch, low)
 	}
 	return r, nil
 }
@@ -240,9 +240,9 @@ func (a *Aggregator) fresh(opened, closes protocol.Time) error {
 	now := time.Duration(protocol.Time(a.now()).Time().Sub(opened.Time()))
 	switch {
 	case now > a.cfg.Late || now < -a.cfg.Late:
-		return evidence.Refuse(ReasonStale, "opened at %s, which is more than %s from now: hand it over when it is opened, and check this machine's clock", opened.Time(), a.cfg.Late)
+		return refusal.New(ReasonStale, "opened at %s, which is more than %s from now: hand it over when it is opened, and check this machine's clock", opened.Time(), a.cfg.Late)
 	case closes.Time().Sub(opened.Time()) > a.cfg.MaxDuration:
-		return evidence.Refuse(federation.ReasonRound, "it runs for more than the %s that this aggregator's configuration allows", a.cfg.MaxDuration)
+		return refusal.New(federation.ReasonRound, "it runs for more than the %s that this aggregator's configuration allows", a.cfg.MaxDuration)
 	}
 	return nil
 }
@@ -277,7 +277,7 @@ func (a *Aggregator) Remove(_ context.Context, id federation.ID) error {
 	a.mu.Unlock()
 	dir := a.roundDir(id)
 	if !held && !disk.Exists(dir) { // one that is not served any more may still lie there
-		return evidence.Refuse(ReasonUnknownRound, "no round %s here", id)
+		return refusal.New(ReasonUnknownRound, "no round %s here", id)
 	}
 	return errors.Join(os.RemoveAll(dir), a.board.Remove(id))
 }

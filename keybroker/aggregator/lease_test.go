@@ -8,7 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -45,7 +45,7 @@ func TestEndedLeaseContributesNothing(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		c    *uplink.Client
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		{"by nobody", closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil)), aggregator.ReasonNobody},
 		{"under the ended lease", s.asOf(t, federationtest.Begin.Add(time.Minute), withdrawn), aggregator.ReasonEnded},
@@ -97,7 +97,7 @@ func TestEndedLeasePublishesNothing(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		c    *uplink.Client
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		{"by nobody", closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil)), aggregator.ReasonNobody},
 		{"by another agent", s.asOf(t, now, s.Agent(t, nil).Renew(t, now)), federation.ReasonOutsideLease},
@@ -121,7 +121,7 @@ func TestPartiesSpeakForThemselves(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		c    *uplink.Client
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		{"nobody", nobody, aggregator.ReasonNobody},
 		{"another party", closer(t, s.as(b)), aggregator.ReasonNotNamed},
@@ -139,7 +139,7 @@ func TestPartiesSpeakForThemselves(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		c    *uplink.Client
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		{"nobody", nobody, aggregator.ReasonNobody},
 		{"another party", closer(t, s.as(b)), aggregator.ReasonNotNamed},

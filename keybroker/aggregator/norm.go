@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
@@ -28,12 +28,12 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 		return err
 	}
 	if !a.now().before(r.def.Closes) {
-		return evidence.Refuse(ReasonRoundOver, "round %s takes no more proofs", r.def.ID)
+		return refusal.New(ReasonRoundOver, "round %s takes no more proofs", r.def.ID)
 	}
 	// One connection at a time: more of them would have the same proof verified for each, and
 	// take the places of others'.
 	if !u.verifying.TryLock() {
-		return evidence.Refuse(ReasonBusy, "this proof is being verified on another connection; come back")
+		return refusal.New(ReasonBusy, "this proof is being verified on another connection; come back")
 	}
 	defer u.verifying.Unlock()
 	if r.proven(u) == nil {
@@ -44,7 +44,7 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 	}
 	err := disk.Write(r.path("uploads", u.digest.String(), fileProof), raw)
 	if errors.Is(err, fs.ErrNotExist) {
-		return evidence.Refuse(ReasonUnknown, "upload %s gave its place to another; send its manifest again", u.digest)
+		return refusal.New(ReasonUnknown, "upload %s gave its place to another; send its manifest again", u.digest)
 	}
 	return err
 }
@@ -63,13 +63,13 @@ func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw [
 	case a.proving <- struct{}{}:
 		defer func() { <-a.proving }()
 	case <-ctx.Done():
-		return evidence.Refuse(ReasonBusy, "other proofs are being verified; come back")
+		return refusal.New(ReasonBusy, "other proofs are being verified; come back")
 	}
 	err := NormChecker{Ring: a.cfg.NormKeys}.Verify(ctx, r.def, u.contribution, raw)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return evidence.Refuse(ReasonBusy, "the proof was not verified in time; come back")
+		return refusal.New(ReasonBusy, "the proof was not verified in time; come back")
 	}
-	if reason, refused := evidence.ReasonOf(err); refused && reason == ReasonNormInvalid {
+	if reason, refused := refusal.ReasonOf(err); refused && reason == ReasonNormInvalid {
 		u.unsound = err
 	}
 	return err
@@ -78,7 +78,7 @@ func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw [
 // proven says whether a round's upload may send blocks.
 func (r *round) proven(u *upload) error {
 	if r.def.NormProof && !disk.Exists(r.path("uploads", u.digest.String(), fileProof)) {
-		return evidence.Refuse(ReasonNormMissing, "the round wants a proof of the norm before the blocks")
+		return refusal.New(ReasonNormMissing, "the round wants a proof of the norm before the blocks")
 	}
 	return nil
 }

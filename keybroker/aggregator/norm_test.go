@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -335,7 +335,7 @@ func TestProofsThatNobodyAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.setNow(s.r.Closes.Time())
-	for path, want := range map[string]evidence.Reason{digestOf(t, m).String(): aggregator.ReasonRoundOver, federation.Digest{}.String(): aggregator.ReasonUnknown, "x": aggregator.ReasonUnknown} {
+	for path, want := range map[string]refusal.Reason{digestOf(t, m).String(): aggregator.ReasonRoundOver, federation.Digest{}.String(): aggregator.ReasonUnknown, "x": aggregator.ReasonUnknown} {
 		if got := s.putProof(t, path, proof); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
@@ -344,7 +344,7 @@ func TestProofsThatNobodyAskedFor(t *testing.T) {
 
 // putProof sends a proof alone, over the administrator's socket, and returns the reason
 // of its refusal.
-func (s *normSite) putProof(t *testing.T, upload string, proof []byte) evidence.Reason {
+func (s *normSite) putProof(t *testing.T, upload string, proof []byte) refusal.Reason {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
@@ -364,7 +364,7 @@ func (s *normSite) putProof(t *testing.T, upload string, proof []byte) evidence.
 	}
 	var answer struct {
 		Error struct {
-			Code evidence.Reason `json:"code"`
+			Code refusal.Reason `json:"code"`
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil {
@@ -387,13 +387,13 @@ func TestAProofIsVerifiedForOneConnectionAtATime(t *testing.T) {
 	}
 	const connections = 8
 	empty := s.agg.FillProving()
-	reasons := make(chan evidence.Reason, connections)
+	reasons := make(chan refusal.Reason, connections)
 	for range connections {
 		go func() { reasons <- s.putProof(t, digestOf(t, m).String(), bad) }()
 	}
 	limit := time.NewTimer(30 * time.Second)
 	defer limit.Stop()
-	got := map[evidence.Reason]int{}
+	got := map[refusal.Reason]int{}
 	for waiting := true; waiting && got[aggregator.ReasonBusy] < connections-1; { // though no place is free
 		select {
 		case reason := <-reasons:

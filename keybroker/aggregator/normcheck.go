@@ -6,17 +6,17 @@ import (
 	"crypto/sha256"
 	"errors"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Reasons of proofs of norms.
 const (
-	ReasonNormMissing evidence.Reason = "norm-proof-missing"
-	ReasonNormInvalid evidence.Reason = "norm-proof-invalid"
-	ReasonNormKey     evidence.Reason = "norm-key-missing"
+	ReasonNormMissing refusal.Reason = "norm-proof-missing"
+	ReasonNormInvalid refusal.Reason = "norm-proof-invalid"
+	ReasonNormKey     refusal.Reason = "norm-key-missing"
 )
 
 // NormChecker verifies, before an upload's first block is taken, that a contribution was
@@ -33,14 +33,14 @@ func (c NormChecker) Round(def federation.Round) error {
 		return nil
 	}
 	if c.Ring == nil {
-		return evidence.Refuse(ReasonNormKey, "this aggregator's configuration has no keys of proofs of norms")
+		return refusal.New(ReasonNormKey, "this aggregator's configuration has no keys of proofs of norms")
 	}
 	set, err := c.Ring.Set(zk.Digest(def.NormCircuit.VerifyingKey))
 	if err == nil {
 		err = def.NormFits(set.Record)
 	}
 	if err != nil {
-		return evidence.Refuse(ReasonNormKey, "%v", err)
+		return refusal.New(ReasonNormKey, "%v", err)
 	}
 	return nil
 }
@@ -48,10 +48,10 @@ func (c NormChecker) Round(def federation.Round) error {
 // SignedNorm refuses bytes that are not the proof which the contribution names.
 func SignedNorm(def federation.Round, signed federation.Contribution, raw []byte) error {
 	if !def.NormProof {
-		return evidence.Refuse(ReasonNormInvalid, "the round wants no proofs of norms")
+		return refusal.New(ReasonNormInvalid, "the round wants no proofs of norms")
 	}
 	if federation.Digest(sha256.Sum256(raw)) != signed.ProofDigest {
-		return evidence.Refuse(ReasonNormInvalid, "the proof is not the one that was signed")
+		return refusal.New(ReasonNormInvalid, "the proof is not the one that was signed")
 	}
 	return nil
 }
@@ -68,19 +68,19 @@ func (c NormChecker) Verify(ctx context.Context, def federation.Round, signed fe
 	}
 	e, err := zk.ParseEnvelope(raw)
 	if err != nil {
-		return evidence.Refuse(ReasonNormInvalid, "%v", err)
+		return refusal.New(ReasonNormInvalid, "%v", err)
 	}
 	want := def.NormStatement(&signed)
 	encoded, err := want.MarshalBinary()
 	if err != nil { // the contribution's commitment is no field element
-		return evidence.Refuse(ReasonNormInvalid, "%v", err)
+		return refusal.New(ReasonNormInvalid, "%v", err)
 	}
 	if got, err := e.Statement.MarshalBinary(); err != nil || !bytes.Equal(got, encoded) || e.Key != zk.Digest(def.NormCircuit.VerifyingKey) {
-		return evidence.Refuse(ReasonNormInvalid, "the proof is of another update, of other bounds, or by another key")
+		return refusal.New(ReasonNormInvalid, "the proof is of another update, of other bounds, or by another key")
 	}
 	_, err = c.Ring.Verify(ctx, e)
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return evidence.Refuse(ReasonNormInvalid, "%v", err)
+	return refusal.New(ReasonNormInvalid, "%v", err)
 }

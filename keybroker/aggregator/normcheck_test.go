@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -40,12 +40,12 @@ func TestAProofIsTakenOrItsReasonIsKnown(t *testing.T) {
 		"no keys":    aggregator.NormChecker{}.Verify(t.Context(), r, c, proof),
 		"other keys": aggregator.NormChecker{Ring: federationtest.NewNormKeys(t, keys.Spec).Ring(t, 0, nil)}.Verify(t.Context(), r, c, proof),
 	} {
-		if got, _ := evidence.ReasonOf(err); got != aggregator.ReasonNormKey {
+		if got, _ := refusal.ReasonOf(err); got != aggregator.ReasonNormKey {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	err := check.Verify(t.Context(), federation.Round{}, c, proof)
-	if got, _ := evidence.ReasonOf(err); got != aggregator.ReasonNormInvalid {
+	if got, _ := refusal.ReasonOf(err); got != aggregator.ReasonNormInvalid {
 		t.Errorf("a round that wants none: %v", err)
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
@@ -79,7 +79,7 @@ func FuzzVerify(f *testing.F) {
 		d := c
 		d.ProofDigest = sha256.Sum256(data)
 		err := check.Verify(context.Background(), r, d, data)
-		if got, _ := evidence.ReasonOf(err); (err == nil) != bytes.Equal(data, proof) || err != nil && got != aggregator.ReasonNormInvalid {
+		if got, _ := refusal.ReasonOf(err); (err == nil) != bytes.Equal(data, proof) || err != nil && got != aggregator.ReasonNormInvalid {
 			t.Errorf("%v", err)
 		}
 	})

@@ -7,12 +7,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // ReasonSlow means that a body creeps.
-const ReasonSlow evidence.Reason = "request-too-slow"
+const ReasonSlow refusal.Reason = "request-too-slow"
 
 // leastRate is how many bytes a second a body brings at least, on average over twice
 // Config.Idle: one that creeps holds a place, or half a file, for as long as it likes.
@@ -81,13 +81,13 @@ func (p *patient) end(n int) error {
 	}
 	p.was, p.now = p.now, pace{}
 	if p.was.slow() {
-		return evidence.Refuse(ReasonSlow, "%d bytes of the body came in %s; send at least %d a second", p.was.came, p.was.waited.Round(time.Second), leastRate)
+		return refusal.New(ReasonSlow, "%d bytes of the body came in %s; send at least %d a second", p.was.came, p.was.waited.Round(time.Second), leastRate)
 	}
 	return nil
 }
 
 func (p *patient) refusal() error {
-	return evidence.Refuse(ReasonBusy, "this upload gave its place to another; go on when there is one again")
+	return refusal.New(ReasonBusy, "this upload gave its place to another; go on when there is one again")
 }
 
 func (p *patient) deadline(t time.Time) error {
@@ -136,7 +136,7 @@ func (p *places) enter(newcomer *patient) error {
 	if len(p.held) >= p.most {
 		victim := p.victim(newcomer.source)
 		if victim == nil {
-			return evidence.Refuse(ReasonBusy, "%d uploads are under way; come back", len(p.held))
+			return refusal.New(ReasonBusy, "%d uploads are under way; come back", len(p.held))
 		}
 		delete(p.held, victim)
 		victim.giveWay()

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // drip is a body that brings so many bytes after each wait.
@@ -54,7 +54,7 @@ func TestBodyThatCreepsEnds(t *testing.T) {
 				p.now.came = 1 << 30
 			}
 			err := reads(p, c.reads)
-			if reason, _ := evidence.ReasonOf(err); (reason == ReasonSlow) != c.slow || !c.slow && err != nil {
+			if reason, _ := refusal.ReasonOf(err); (reason == ReasonSlow) != c.slow || !c.slow && err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
@@ -111,7 +111,7 @@ func TestPlacesOfUploads(t *testing.T) {
 		}
 		newcomer := &patient{r: drip{1, 0}, source: c.newcomer, idle: 30 * time.Second}
 		err := p.enter(newcomer)
-		if reason, _ := evidence.ReasonOf(err); c.victim < 0 && name != "free" && reason != ReasonBusy || (c.victim >= 0 || name == "free") && err != nil {
+		if reason, _ := refusal.ReasonOf(err); c.victim < 0 && name != "free" && reason != ReasonBusy || (c.victim >= 0 || name == "free") && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		for i, h := range list {
@@ -140,7 +140,7 @@ func TestUploadThatGaveWayIsNotReadOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.giveWay()
-	if reason, _ := evidence.ReasonOf(reads(p, 1)); reason != ReasonBusy {
+	if reason, _ := refusal.ReasonOf(reads(p, 1)); reason != ReasonBusy {
 		t.Errorf("reason %q", reason)
 	}
 }

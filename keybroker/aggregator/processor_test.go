@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -40,7 +40,7 @@ func TestOneProcessorFillsNoRound(t *testing.T) {
 		t.Fatal(err)
 	}
 	greedy := protocol.Processor{7}
-	attempt := func(want evidence.Reason) {
+	attempt := func(want refusal.Reason) {
 		t.Helper()
 		a := s.on(t, greedy)
 		m, _ := a.Contribute(t, r, signed, vector(length, 1))
@@ -85,7 +85,7 @@ func TestOneProcessorFillsNoRound(t *testing.T) {
 // broker counts them.
 func TestUnknownProcessorsHaveOnePart(t *testing.T) {
 	s := newRoomy(t, 4)
-	for i, want := range []evidence.Reason{"", aggregator.ReasonGuest} {
+	for i, want := range []refusal.Reason{"", aggregator.ReasonGuest} {
 		m, b := s.on(t, protocol.Processor{}).Contribute(t, s.r, s.signed, vector(rlwe.BlockValues+1, i))
 		_, err := s.send(t, s.r, m, b)
 		wantReasonOf(t, "of nobody knows which", err, want)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -17,11 +17,11 @@ import (
 // Reasons why nothing is shown or taken.
 const (
 	// ReasonNobody: the connection has not said who is at its other end.
-	ReasonNobody evidence.Reason = "client-identity-missing"
+	ReasonNobody refusal.Reason = "client-identity-missing"
 	// ReasonEnded: the lease by which it said so is over.
-	ReasonEnded evidence.Reason = "client-identity-expired"
+	ReasonEnded refusal.Reason = "client-identity-expired"
 	// ReasonNotNamed: the round or set-up does not name this guest, or not for this.
-	ReasonNotNamed evidence.Reason = "client-not-named"
+	ReasonNotNamed refusal.Reason = "client-not-named"
 )
 
 const (
@@ -70,7 +70,7 @@ func withVisitor(before func(context.Context, net.Conn) context.Context) func(co
 func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 	v, ok := r.Context().Value(visitorKey{}).(*visitor)
 	if !ok || v.binding == (federation.Digest{}) {
-		return evidence.Refuse(ReasonNobody, "this connection has nothing to be named by")
+		return refusal.New(ReasonNobody, "this connection has nothing to be named by")
 	}
 	body, release, err := listen.ReadBody(w, r, maxAccessBody)
 	if err != nil {
@@ -104,10 +104,10 @@ func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 func (a *Aggregator) running(by *protocol.Authority) error {
 	now, lease, epoch := protocol.Time(a.now()), &by.Lease, &by.Epoch
 	if low := a.lowest.Highest(epoch.Broker); epoch.Epoch < low {
-		return evidence.Refuse(ReasonEnded, "epoch %d was retired, the lowest accepted is %d", epoch.Epoch, low)
+		return refusal.New(ReasonEnded, "epoch %d was retired, the lowest accepted is %d", epoch.Epoch, low)
 	}
 	if !epoch.ValidAt(now) || now.Add(clockSkew) < lease.NotBefore || now >= lease.NotAfter.Add(clockSkew) {
-		return evidence.Refuse(ReasonEnded, "the lease ran until %s: say again who you are, under a new one", lease.NotAfter.Time())
+		return refusal.New(ReasonEnded, "the lease ran until %s: say again who you are, under a new one", lease.NotAfter.Time())
 	}
 	return nil
 }
@@ -117,13 +117,13 @@ func (a *Aggregator) running(by *protocol.Authority) error {
 func (a *Aggregator) reader(r *http.Request) (*visitor, *federation.Reader, error) {
 	v, ok := r.Context().Value(visitorKey{}).(*visitor)
 	if !ok {
-		return nil, nil, evidence.Refuse(ReasonNobody, "say who you are first: POST /v1/identity")
+		return nil, nil, refusal.New(ReasonNobody, "say who you are first: POST /v1/identity")
 	}
 	v.mu.Lock()
 	reader := v.reader
 	v.mu.Unlock()
 	if reader == nil {
-		return nil, nil, evidence.Refuse(ReasonNobody, "say who you are first: POST /v1/identity")
+		return nil, nil, refusal.New(ReasonNobody, "say who you are first: POST /v1/identity")
 	}
 	return v, reader, a.running(&reader.Authority)
 }
@@ -132,7 +132,7 @@ func (a *Aggregator) reader(r *http.Request) (*visitor, *federation.Reader, erro
 func (a *Aggregator) mayRead(r *http.Request, id federation.ID, want federation.Reading) error {
 	reader, have, err := a.standing(r, id)
 	if err == nil && have.reads < want {
-		err = evidence.Refuse(ReasonNotNamed, "round %s does not let agent %s read this", id, reader.Agent())
+		err = refusal.New(ReasonNotNamed, "round %s does not let agent %s read this", id, reader.Agent())
 	}
 	return err
 }
@@ -141,7 +141,7 @@ func (a *Aggregator) mayRead(r *http.Request, id federation.ID, want federation.
 func (a *Aggregator) mayContribute(r *http.Request, id federation.ID) error {
 	reader, have, err := a.standing(r, id)
 	if err == nil && !have.contributes {
-		err = evidence.Refuse(ReasonNotNamed, "round %s does not let agent %s contribute", id, reader.Agent())
+		err = refusal.New(ReasonNotNamed, "round %s does not let agent %s contribute", id, reader.Agent())
 	}
 	return err
 }
@@ -197,7 +197,7 @@ func (a *Aggregator) mayRestate(by *protocol.Authority, shown *federation.Reader
 	if err := a.running(by); err == nil || shown != nil && by.Lease.AgentKey.ID() == shown.Agent() && by.Lease.Broker == shown.Authority.Lease.Broker {
 		return nil
 	}
-	return evidence.Refuse(federation.ReasonOutsideLease, "the lease that it was signed under ran until %s: send it on a connection of the same agent, under a lease that runs", by.Lease.NotAfter.Time())
+	return refusal.New(federation.ReasonOutsideLease, "the lease that it was signed under ran until %s: send it on a connection of the same agent, under a lease that runs", by.Lease.NotAfter.Time())
 }
 
 // speaker refuses what another agent signed than the one at the other end.
@@ -205,7 +205,7 @@ func (a *Aggregator) speaker(r *http.Request) func(federation.Digest) error {
 	return func(agent federation.Digest) error {
 		_, reader, err := a.reader(r)
 		if err == nil && reader.Agent() != agent {
-			err = evidence.Refuse(ReasonNotNamed, "this connection is agent %s's, and agent %s is to send this itself", reader.Agent(), agent)
+			err = refusal.New(ReasonNotNamed, "this connection is agent %s's, and agent %s is to send this itself", reader.Agent(), agent)
 		}
 		return err
 	}
@@ -219,7 +219,7 @@ func (a *Aggregator) mayReadSetup(r *http.Request, id federation.ID) error {
 	}
 	s, err := a.board.Setup(id)
 	if err == nil && s.Reads(*reader) != nil {
-		err = evidence.Refuse(ReasonNotNamed, "the set-up of round %s does not name agent %s", id, reader.Agent())
+		err = refusal.New(ReasonNotNamed, "the set-up of round %s does not name agent %s", id, reader.Agent())
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -73,7 +73,7 @@ func TestOnlyNamedGuestsRead(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		c           *uplink.Client
-		terms, sums evidence.Reason
+		terms, sums refusal.Reason
 	}{
 		"nobody":         {closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil)), aggregator.ReasonNobody, aggregator.ReasonNobody},
 		"another tenant": {closer(t, s.as(s.Agent(t, func(c *protocol.LeaseCertificate) { c.Tenant = "mallory" }))), aggregator.ReasonNotNamed, aggregator.ReasonNotNamed},
@@ -171,7 +171,7 @@ func TestResultIsWrittenOnce(t *testing.T) {
 	values := make([]byte, 8*length)
 	for name, tc := range map[string]struct {
 		by   *federationtest.Agent
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"not granted":    {s.Agent(t, nil), protocol.ReasonNotGranted},
 		"another tenant": {s.Agent(t, func(c *protocol.LeaseCertificate) { c.Tenant = "mallory" }).GrantRound(t, r, signed), protocol.ReasonAudience},
@@ -199,7 +199,7 @@ func TestRoundsOfEndedEpochsAreNotTaken(t *testing.T) {
 	s := open(t, w, dir, func(c *aggregator.Config) { c.MaxDuration = time.Hour })
 	for name, tc := range map[string]struct {
 		change func(*federation.Round)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"opened a minute ago": {func(r *federation.Round) {
 			r.Opened, r.Closes = federationtest.Begin-500, federationtest.Begin.Add(30*time.Minute)
@@ -214,7 +214,7 @@ func TestRoundsOfEndedEpochsAreNotTaken(t *testing.T) {
 	wantReasonOf(t, "comes late", s.public.AddRound(t.Context(), lateSigned), aggregator.ReasonStale)
 	s.setNow(late.Opened.Time().Add(-11 * time.Minute))
 	_, soon, _ := s.Round(t, length, nil)
-	if reason, _ := evidence.ReasonOf(s.public.AddRound(t.Context(), soon)); reason != protocol.ReasonEpochNotValid && reason != aggregator.ReasonStale {
+	if reason, _ := refusal.ReasonOf(s.public.AddRound(t.Context(), soon)); reason != protocol.ReasonEpochNotValid && reason != aggregator.ReasonStale {
 		t.Errorf("comes early: %q", reason)
 	}
 	s.setNow(w.Epoch.NotAfter.Time().Add(time.Minute))
@@ -247,9 +247,9 @@ func TestRoundsOfEndedEpochsAreNotTaken(t *testing.T) {
 	wantReasonOf(t, "below the configured minimum", measured.public.AddRound(t.Context(), newer), protocol.ReasonEpochRetired)
 }
 
-func wantReasonOf(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReasonOf(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want || want == "" && err != nil {
+	if got, _ := refusal.ReasonOf(err); got != want || want == "" && err != nil {
 		t.Errorf("%s: reason %q, want %q: %v", what, got, want, err)
 	}
 }
@@ -291,7 +291,7 @@ func TestTicketsTellNoStrangerWhichRoundsThereAre(t *testing.T) {
 	forged[len(forged)-1] ^= 1
 	for name, tc := range map[string]struct {
 		ticket []byte
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"nonsense":         {[]byte("x"), federation.ReasonMalformed},
 		"forged":           {forged, federation.ReasonSignature},

@@ -8,14 +8,14 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // ReasonModel means that as many rounds of one model are held as may be.
-const ReasonModel evidence.Reason = "rounds-of-model"
+const ReasonModel refusal.Reason = "rounds-of-model"
 
 // expireEvery is how often rounds that are over are looked for.
 const expireEvery = time.Hour
@@ -29,7 +29,7 @@ func (a *Aggregator) roomForModel(model string) error {
 		}
 	}
 	if n >= a.cfg.RoundsPerModel {
-		return evidence.Refuse(ReasonModel, "%d rounds of the model %q are held; remove one that is over, or raise rounds_per_model", n, model)
+		return refusal.New(ReasonModel, "%d rounds of the model %q are held; remove one that is over, or raise rounds_per_model", n, model)
 	}
 	return nil
 }

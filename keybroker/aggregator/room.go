@@ -5,7 +5,7 @@ import (
 	"maps"
 	"os"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -33,13 +33,13 @@ func (r *round) makeRoom(newcomer *upload) error {
 }
 
 // giveWay removes the least wanted of some uploads. r.mu is held.
-func (r *round) giveWay(some map[federation.Digest]*upload, newcomer string, full evidence.Reason, detail string) error {
+func (r *round) giveWay(some map[federation.Digest]*upload, newcomer string, full refusal.Reason, detail string) error {
 	u, incomplete := leastWanted(some, newcomer)
 	if incomplete == 0 {
-		return evidence.Refuse(full, "%s", detail)
+		return refusal.New(full, "%s", detail)
 	}
 	if u == nil {
-		return evidence.Refuse(ReasonBusy, "%s, of which %d are under way; come back", detail, incomplete)
+		return refusal.New(ReasonBusy, "%s, of which %d are under way; come back", detail, incomplete)
 	}
 	defer u.mu.Unlock()
 	if err := os.RemoveAll(r.path("uploads", u.digest.String())); err != nil {

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -78,13 +78,13 @@ func TestAPlaceIsFoundWithoutLookingAtAll(t *testing.T) {
 			done.complete.Store(true)
 			r.hold(done)
 		}
-		if reason, _ := evidence.ReasonOf(r.makeRoom(newcomer)); reason != ReasonFull || len(r.waiting) != 0 || len(r.uploads) != size {
+		if reason, _ := refusal.ReasonOf(r.makeRoom(newcomer)); reason != ReasonFull || len(r.waiting) != 0 || len(r.uploads) != size {
 			t.Errorf("%q, %d wait, %d uploads", reason, len(r.waiting), len(r.uploads))
 		}
 		// A processor's own give way to its newcomer, while one of them waits.
 		own := numbered(0, 2)
 		own.digest[31] = 1
-		if reason, _ := evidence.ReasonOf(r.makeRoom(own)); reason != ReasonFull { // one of its two gave way above
+		if reason, _ := refusal.ReasonOf(r.makeRoom(own)); reason != ReasonFull { // one of its two gave way above
 			t.Errorf("%q", reason)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -122,7 +122,7 @@ func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, erro
 	}
 	blocks := federation.BlockCount(def.Length, set.ValuesPerBlock())
 	if blocks > federation.MaxManifestBlocks {
-		return nil, evidence.Refuse(federation.ReasonRound, "%d blocks are more than this aggregator takes", blocks)
+		return nil, refusal.New(federation.ReasonRound, "%d blocks are more than this aggregator takes", blocks)
 	}
 	columns, err := federation.Shard(blocks, a.cfg.Shard, a.cfg.Shards)
 	return &round{dir: a.roundDir(def.ID), signed: signed, digest: federation.DigestOf(signed), def: def, set: set,
@@ -175,7 +175,7 @@ func (a *Aggregator) load() error {
 		}
 		// It was held against the epochs when it was taken, and is again when it is used.
 		def, err := federation.VerifyRound(signed, a.cfg.Roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
-		if reason, _ := evidence.ReasonOf(err); reason == federation.ReasonVersion {
+		if reason, _ := refusal.ReasonOf(err); reason == federation.ReasonVersion {
 			a.cfg.Logger.Warn("a round of an earlier version is not served; remove it", "round", e.Name())
 			continue
 		}

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/strictjson"
@@ -101,7 +101,7 @@ func (a *Aggregator) route(mux *http.ServeMux, pattern string, h handler) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		id, err := federation.ParseID(r.PathValue("id"))
 		if err != nil {
-			err = evidence.Refuse(ReasonUnknownRound, "a round's id has 32 hexadecimal digits")
+			err = refusal.New(ReasonUnknownRound, "a round's id has 32 hexadecimal digits")
 		} else {
 			err = h(w, r, id)
 		}
@@ -165,7 +165,7 @@ func (a *Aggregator) find(r *http.Request, id federation.ID) (*round, *upload, e
 	}
 	digest, err := federation.ParseDigest(r.PathValue("digest"))
 	if err != nil {
-		return nil, nil, evidence.Refuse(ReasonUnknown, "an upload's name has 64 hexadecimal digits")
+		return nil, nil, refusal.New(ReasonUnknown, "an upload's name has 64 hexadecimal digits")
 	}
 	u, err := held.upload(digest)
 	return held, u, err
@@ -178,7 +178,7 @@ func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id federati
 	}
 	from, err := strconv.ParseUint(r.URL.Query().Get("from"), 10, 63)
 	if err != nil {
-		return evidence.Refuse(ReasonGap, "from must be the number of the first block")
+		return refusal.New(ReasonGap, "from must be the number of the first block")
 	}
 	status, err := a.receiveFrom(id, u.digest, from, a.patient(w, r))
 	if err == nil {
@@ -209,7 +209,7 @@ func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id federati
 	defer release()
 	// A cohort has no more members than the body has room for digests.
 	if err := strictjson.Decode(body, strictjson.Limits{Values: maxCohortBody/64 + 8, List: maxCohortBody / 64}, &request); err != nil {
-		return evidence.Refuse(federation.ReasonMalformed, "the cohort: %v", err)
+		return refusal.New(federation.ReasonMalformed, "the cohort: %v", err)
 	}
 	m, err := a.Sum(r.Context(), id, request.Cohort, nil)
 	if err == nil {
@@ -256,7 +256,7 @@ func (a *Aggregator) sendUpload(name string) handler {
 			return err
 		}
 		if held.def.Rule == federation.WeightedMean && !held.def.Recount {
-			return evidence.Refuse(ReasonNotReleased, "the rule of this round is a sum, and nobody recounts it")
+			return refusal.New(ReasonNotReleased, "the rule of this round is a sum, and nobody recounts it")
 		}
 		if _, _, err := a.ticket(held); err != nil {
 			return err
@@ -265,7 +265,7 @@ func (a *Aggregator) sendUpload(name string) handler {
 	}
 }
 
-func (a *Aggregator) file(name string, missing evidence.Reason) handler {
+func (a *Aggregator) file(name string, missing refusal.Reason) handler {
 	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
 		held, err := a.round(id)
 		if err != nil {
@@ -276,10 +276,10 @@ func (a *Aggregator) file(name string, missing evidence.Reason) handler {
 }
 
 // sendFile serves a file, with ranges.
-func (a *Aggregator) sendFile(w http.ResponseWriter, r *http.Request, path string, missing evidence.Reason) error {
+func (a *Aggregator) sendFile(w http.ResponseWriter, r *http.Request, path string, missing refusal.Reason) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return evidence.Refuse(missing, "there is none yet")
+		return refusal.New(missing, "there is none yet")
 	}
 	if err != nil {
 		return err
@@ -322,8 +322,8 @@ func reply(w http.ResponseWriter, status int, v any) {
 
 // refuse tells the client the reason, and what was not foreseen only to the log.
 func (a *Aggregator) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	status, code, message := http.StatusInternalServerError, evidence.Reason("internal-error"), "internal error; the aggregator's log has it"
-	var refusal *evidence.Refusal
+	status, code, message := http.StatusInternalServerError, refusal.Reason("internal-error"), "internal error; the aggregator's log has it"
+	var refusal *refusal.Error
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &refusal):
@@ -347,7 +347,7 @@ func (a *Aggregator) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	reply(w, status, map[string]any{"error": map[string]string{"code": string(code), "message": message}})
 }
 
-func statusOf(reason evidence.Reason) int {
+func statusOf(reason refusal.Reason) int {
 	switch reason {
 	case ReasonUnknownRound, ReasonUnknown, ReasonNoSum, ReasonNoTicket, ReasonNoResult, ReasonUnknownSetup, ReasonNoMessage, ReasonNoShare:
 		return http.StatusNotFound

@@ -11,7 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -19,13 +19,13 @@ import (
 
 // Reasons of this package.
 const (
-	ReasonUnknownSetup evidence.Reason = "setup-unknown"
-	ReasonSetupOver    evidence.Reason = "setup-over"
-	ReasonSetupsFull   evidence.Reason = "setups-full"
-	ReasonNoMessage    evidence.Reason = "party-message-missing"
-	ReasonTwice        evidence.Reason = "party-message-twice"
-	ReasonNoShare      evidence.Reason = "share-missing"
-	ReasonShareBytes   evidence.Reason = "share-bytes"
+	ReasonUnknownSetup refusal.Reason = "setup-unknown"
+	ReasonSetupOver    refusal.Reason = "setup-over"
+	ReasonSetupsFull   refusal.Reason = "setups-full"
+	ReasonNoMessage    refusal.Reason = "party-message-missing"
+	ReasonTwice        refusal.Reason = "party-message-twice"
+	ReasonNoShare      refusal.Reason = "share-missing"
+	ReasonShareBytes   refusal.Reason = "share-bytes"
 )
 
 // The files of a set-up, in a directory named by its round, are the signed set-up and
@@ -78,7 +78,7 @@ func (b *Board) once(path string, data []byte) error {
 	defer b.mu.Unlock()
 	err := disk.Once(path, data)
 	if errors.Is(err, disk.ErrOther) {
-		return evidence.Refuse(ReasonTwice, "%v", err)
+		return refusal.New(ReasonTwice, "%v", err)
 	}
 	return err
 }
@@ -90,7 +90,7 @@ func (b *Board) AddSetup(signed []byte) error {
 		return err
 	}
 	if b.times.Now() >= s.Closes {
-		return evidence.Refuse(ReasonSetupOver, "the set-up ended at %s", s.Closes.Time())
+		return refusal.New(ReasonSetupOver, "the set-up ended at %s", s.Closes.Time())
 	}
 	if err := b.times.Fresh(s.Opened, s.Closes); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (b *Board) AddSetup(signed []byte) error {
 		return err
 	}
 	if len(held) >= b.most && !disk.Exists(b.path(s.Round)) {
-		return evidence.Refuse(ReasonSetupsFull, "%d set-ups are held; remove rounds that are over", len(held))
+		return refusal.New(ReasonSetupsFull, "%d set-ups are held; remove rounds that are over", len(held))
 	}
 	if err := os.MkdirAll(b.path(s.Round), 0o700); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (b *Board) AddSetup(signed []byte) error {
 func (b *Board) Setup(id federation.ID) (federation.Setup, error) {
 	raw, err := os.ReadFile(b.SetupPath(id))
 	if errors.Is(err, os.ErrNotExist) {
-		return federation.Setup{}, evidence.Refuse(ReasonUnknownSetup, "no key of round %s is being set up here", id)
+		return federation.Setup{}, refusal.New(ReasonUnknownSetup, "no key of round %s is being set up here", id)
 	}
 	if err != nil {
 		return federation.Setup{}, err
@@ -127,7 +127,7 @@ func (b *Board) SetupPath(id federation.ID) string { return b.path(id, fileSetup
 func (b *Board) AddMessage(id federation.ID, signed []byte, may func(agent federation.Digest) error) error {
 	raw, err := os.ReadFile(b.SetupPath(id))
 	if errors.Is(err, os.ErrNotExist) {
-		return evidence.Refuse(ReasonUnknownSetup, "no key of round %s is being set up here", id)
+		return refusal.New(ReasonUnknownSetup, "no key of round %s is being set up here", id)
 	}
 	if err != nil {
 		return err
@@ -165,13 +165,13 @@ func (b *Board) MessagePath(id federation.ID, kind, from, to string) (string, er
 	case federation.PartyCommit, federation.PartyPublic, federation.PartyDeal, federation.PartyReady:
 		return b.path(id, messageName(k, f, t)), nil
 	}
-	return "", evidence.Refuse(ReasonNoMessage, "there is no message of the kind %q", kind)
+	return "", refusal.New(ReasonNoMessage, "there is no message of the kind %q", kind)
 }
 
 func party(word string) (uint64, error) {
 	n, err := strconv.ParseUint(word, 10, 8)
 	if err != nil || n > federation.MaxParties {
-		return 0, evidence.Refuse(ReasonNoMessage, "%q is no party's number", word)
+		return 0, refusal.New(ReasonNoMessage, "%q is no party's number", word)
 	}
 	return n, nil
 }
@@ -229,7 +229,7 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Dig
 		return err
 	}
 	if want := federation.BlockCount(r.Length, set.ValuesPerBlock()); filepath.Base(dir) != strconv.FormatUint(uint64(s.From), 10) || s.Blocks != want {
-		return evidence.Refuse(federation.ReasonParties, "the share is of party %d and has %d blocks; the round's vector has %d", s.From, s.Blocks, want)
+		return refusal.New(federation.ReasonParties, "the share is of party %d and has %d blocks; the round's vector has %d", s.From, s.Blocks, want)
 	}
 	if err := errors.Join(m.MatchesShare(s), may(s.Agent)); err != nil {
 		return err
@@ -246,7 +246,7 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Dig
 func ReceiveShare(dir string, id federation.ID, body io.Reader) error {
 	raw, err := os.ReadFile(filepath.Join(dir, FileManifest))
 	if errors.Is(err, os.ErrNotExist) {
-		return evidence.Refuse(ReasonNoShare, "the signed share comes before its blocks")
+		return refusal.New(ReasonNoShare, "the signed share comes before its blocks")
 	}
 	if err != nil {
 		return err
@@ -265,11 +265,11 @@ func copyBlocks(w io.Writer, r io.Reader, id federation.ID, m federation.Manifes
 	block := make([]byte, params.ShareBlockBytes)
 	for i := range m.Hashes {
 		_, err := io.ReadFull(r, block)
-		if _, refused := evidence.ReasonOf(err); refused { // it creeps
+		if _, refused := refusal.ReasonOf(err); refused { // it creeps
 			return err
 		}
 		if err != nil {
-			return evidence.Refuse(ReasonShareBytes, "the share ends at block %d of %d", i, len(m.Hashes))
+			return refusal.New(ReasonShareBytes, "the share ends at block %d of %d", i, len(m.Hashes))
 		}
 		if err := m.CheckBlock(id, uint64(i), block); err != nil {
 			return err
@@ -279,7 +279,7 @@ func copyBlocks(w io.Writer, r io.Reader, id federation.ID, m federation.Manifes
 		}
 	}
 	if n, err := io.ReadFull(r, block[:1]); n != 0 || !errors.Is(err, io.EOF) {
-		return evidence.Refuse(ReasonShareBytes, "bytes after the share's last block")
+		return refusal.New(ReasonShareBytes, "bytes after the share's last block")
 	}
 	return nil
 }

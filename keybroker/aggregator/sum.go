@@ -10,7 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
@@ -61,7 +61,7 @@ func (a *Aggregator) Sum(ctx context.Context, id federation.ID, cohort []federat
 		return SumManifest{}, err
 	}
 	if len(cohort) < int(r.def.Minimum) {
-		return SumManifest{}, evidence.Refuse(ReasonIncomplete, "%d contributions, the round's minimum is %d", len(cohort), r.def.Minimum)
+		return SumManifest{}, refusal.New(ReasonIncomplete, "%d contributions, the round's minimum is %d", len(cohort), r.def.Minimum)
 	}
 	seen := map[federation.Digest]bool{}
 	for _, d := range cohort {
@@ -70,7 +70,7 @@ func (a *Aggregator) Sum(ctx context.Context, id federation.ID, cohort []federat
 			return SumManifest{}, err
 		}
 		if !u.complete.Load() || seen[d] {
-			return SumManifest{}, evidence.Refuse(ReasonIncomplete, "upload %s is incomplete, or named twice", d)
+			return SumManifest{}, refusal.New(ReasonIncomplete, "upload %s is incomplete, or named twice", d)
 		}
 		seen[d] = true
 	}
@@ -187,7 +187,7 @@ func (r *round) addBlock(c *checker, sources []*os.File, out *os.File, at uint64
 func (r *round) readSum(name federation.Digest) (m SumManifest, err error) {
 	data, err := os.ReadFile(r.path("sums", name.String(), fileManifest))
 	if err != nil {
-		return m, evidence.Refuse(ReasonNoSum, "there is no sum of this cohort")
+		return m, refusal.New(ReasonNoSum, "there is no sum of this cohort")
 	}
 	return m, json.Unmarshal(data, &m)
 }

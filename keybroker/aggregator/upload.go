@@ -7,7 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -78,7 +78,7 @@ func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus
 	}
 	digest := federation.DigestOf(manifest.Signed)
 	if !a.now().before(r.def.Closes) || disk.Exists(r.path(fileTicket)) {
-		return UploadStatus{}, evidence.Refuse(ReasonRoundOver, "round %s takes no more contributions", id)
+		return UploadStatus{}, refusal.New(ReasonRoundOver, "round %s takes no more contributions", id)
 	}
 	u, err := r.upload(digest)
 	if err != nil { // what was taken while its lease ran goes on after it
@@ -102,7 +102,7 @@ func (r *round) admit(u *upload, raw []byte) (*upload, error) {
 		return held, nil
 	}
 	if other, ok := r.agents[u.contribution.Agent]; ok {
-		return nil, evidence.Refuse(ReasonDuplicate, "this agent's contribution is %s already", other)
+		return nil, refusal.New(ReasonDuplicate, "this agent's contribution is %s already", other)
 	}
 	if err := r.makeRoom(u); err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (r *round) upload(digest federation.Digest) (*upload, error) {
 	defer r.mu.Unlock()
 	u, ok := r.uploads[digest]
 	if !ok {
-		return nil, evidence.Refuse(ReasonUnknown, "no upload %s; send its manifest first", digest)
+		return nil, refusal.New(ReasonUnknown, "no upload %s; send its manifest first", digest)
 	}
 	return u, nil
 }
@@ -165,18 +165,18 @@ func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, fro
 		return UploadStatus{}, err
 	}
 	if !u.mu.TryLock() {
-		return UploadStatus{}, evidence.Refuse(ReasonBusy, "this upload is under way on another connection")
+		return UploadStatus{}, refusal.New(ReasonBusy, "this upload is under way on another connection")
 	}
 	defer u.mu.Unlock()
 	switch {
 	case u.gone:
-		return UploadStatus{}, evidence.Refuse(ReasonUnknown, "upload %s gave its place to another; send its manifest again", digest)
+		return UploadStatus{}, refusal.New(ReasonUnknown, "upload %s gave its place to another; send its manifest again", digest)
 	case u.complete.Load():
 		return r.statusOf(u), nil
 	case from != u.next.Load():
-		return r.statusOf(u), evidence.Refuse(ReasonGap, "block %d is next, not %d", u.next.Load(), from)
+		return r.statusOf(u), refusal.New(ReasonGap, "block %d is next, not %d", u.next.Load(), from)
 	case !a.now().before(r.def.Closes):
-		return r.statusOf(u), evidence.Refuse(ReasonRoundOver, "round %s takes no more blocks", id)
+		return r.statusOf(u), refusal.New(ReasonRoundOver, "round %s takes no more blocks", id)
 	}
 	if err := r.proven(u); err != nil {
 		return r.statusOf(u), err
@@ -218,21 +218,21 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 		if n == 0 && errors.Is(err, io.EOF) {
 			return f.Sync()
 		}
-		if _, refused := evidence.ReasonOf(err); refused { // it creeps, or gave way
+		if _, refused := refusal.ReasonOf(err); refused { // it creeps, or gave way
 			return errors.Join(err, f.Sync())
 		}
 		if err != nil {
-			return errors.Join(evidence.Refuse(ReasonIncomplete, "the connection ended inside block %d; go on from there", next), f.Sync())
+			return errors.Join(refusal.New(ReasonIncomplete, "the connection ended inside block %d; go on from there", next), f.Sync())
 		}
 		if !a.now().before(r.def.Closes) { // an upload may take as long as the round, not longer
-			return errors.Join(evidence.Refuse(ReasonRoundOver, "round %s takes no more blocks", r.def.ID), f.Sync())
+			return errors.Join(refusal.New(ReasonRoundOver, "round %s takes no more blocks", r.def.ID), f.Sync())
 		}
 		index := r.columns.First + next
 		if err := manifest.CheckBlock(r.def.ID, index, check.block[:size]); err != nil {
 			return err
 		}
 		if err := check.canonical(check.block[:size]); err != nil {
-			return evidence.Refuse(ReasonResidue, "block %d: %v", index, err)
+			return refusal.New(ReasonResidue, "block %d: %v", index, err)
 		}
 		if _, err := f.WriteAt(check.block[:size], int64(next)*int64(size)); err != nil {
 			return err
@@ -240,7 +240,7 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 		room.wrote(int64(size))
 	}
 	if n, _ := io.ReadFull(body, check.block[:1]); n != 0 { // an error here is the end that is wanted
-		return evidence.Refuse(ReasonSurplus, "bytes after the last block")
+		return refusal.New(ReasonSurplus, "bytes after the last block")
 	}
 	return errors.Join(f.Sync(), r.finish(u))
 }

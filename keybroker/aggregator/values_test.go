@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -58,7 +58,7 @@ func TestStrangersWriteNoValues(t *testing.T) {
 	contributes := s.Agent(t, func(c *protocol.LeaseCertificate) { federationtest.SetRoles(c, protocol.RoleContribute) })
 	for name, tc := range map[string]struct {
 		c    *uplink.Client
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"nobody":      {closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil)), aggregator.ReasonNobody},
 		"contributes": {closer(t, s.as(contributes)), aggregator.ReasonNotNamed},

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -78,7 +79,7 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	}
 	leafDER := env.Endorsement(leafType)
 	if leafDER == nil {
-		return nil, evidence.Refuse(ReasonCertificateMissing, "no %s certificate", leafType)
+		return nil, refusal.New(ReasonCertificateMissing, "no %s certificate", leafType)
 	}
 	id := chainID(signer, leafDER, env.Endorsement(issuerType), env.Endorsement(evidence.EndorsementARK))
 	lists := v.revocation.Load()
@@ -136,7 +137,7 @@ func (v *Verifier) join(c *chain, offered []byte) error {
 func (v *Verifier) verify(c *chain) error {
 	for _, link := range []struct{ cert, by *x509.Certificate }{{c.root, c.root}, {c.issuer, c.root}, {c.leaf, c.issuer}} {
 		if err := v.checkSignature(link.cert, link.by); err != nil {
-			return evidence.Refuse(ReasonChain, "%q is not signed by %q: %w", link.cert.Subject.CommonName, link.by.Subject.CommonName, err)
+			return refusal.New(ReasonChain, "%q is not signed by %q: %w", link.cert.Subject.CommonName, link.by.Subject.CommonName, err)
 		}
 	}
 	return nil
@@ -169,11 +170,11 @@ const (
 
 func parseCertificate(der []byte, name string) (*x509.Certificate, error) {
 	if len(der) > maxCertificateBytes {
-		return nil, evidence.Refuse(ReasonCertificate, "%s has %d bytes, the limit is %d", name, len(der), maxCertificateBytes)
+		return nil, refusal.New(ReasonCertificate, "%s has %d bytes, the limit is %d", name, len(der), maxCertificateBytes)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, evidence.Refuse(ReasonCertificate, "%s: %w", name, err)
+		return nil, refusal.New(ReasonCertificate, "%s: %w", name, err)
 	}
 	return c, nil
 }
@@ -193,15 +194,15 @@ func (v *Verifier) authorities(cert *x509.Certificate, offered []byte, name stri
 		case err != nil:
 			return nil, err
 		case !isAuthority(c):
-			return nil, evidence.Refuse(ReasonCertificate, "the key of %s is not RSA with %d bits and exponent %d", name, authorityBits, authorityExponent)
+			return nil, refusal.New(ReasonCertificate, "the key of %s is not RSA with %d bits and exponent %d", name, authorityBits, authorityExponent)
 		case bytes.Equal(c.RawSubject, cert.RawIssuer):
 			list = append(list, c)
 		case len(list) == 0:
-			return nil, evidence.Refuse(ReasonChain, "issued by %q, %s is %q", cert.Issuer.CommonName, name, c.Subject.CommonName)
+			return nil, refusal.New(ReasonChain, "issued by %q, %s is %q", cert.Issuer.CommonName, name, c.Subject.CommonName)
 		}
 	}
 	if len(list) == 0 {
-		return nil, evidence.Refuse(ReasonCertificateMissing, "no %s certificate", name)
+		return nil, refusal.New(ReasonCertificateMissing, "no %s certificate", name)
 	}
 	return list, signedByAuthority(cert)
 }
@@ -209,7 +210,7 @@ func (v *Verifier) authorities(cert *x509.Certificate, offered []byte, name stri
 // signedByAuthority checks the form of a certificate's signature.
 func signedByAuthority(cert *x509.Certificate) error {
 	if cert.SignatureAlgorithm != x509.SHA384WithRSAPSS || len(cert.Signature) != authorityBits/8 {
-		return evidence.Refuse(ReasonChain, "%q is signed with %s in %d bytes; SHA384-RSAPSS in %d is known", cert.Subject.CommonName, cert.SignatureAlgorithm, len(cert.Signature), authorityBits/8)
+		return refusal.New(ReasonChain, "%q is signed with %s in %d bytes; SHA384-RSAPSS in %d is known", cert.Subject.CommonName, cert.SignatureAlgorithm, len(cert.Signature), authorityBits/8)
 	}
 	return nil
 }
@@ -230,18 +231,18 @@ func (v *Verifier) trusted(root *x509.Certificate, p product) (software bool, er
 	if v.software[digest] {
 		return true, nil
 	}
-	return false, evidence.Refuse(ReasonRoot, "%q with key sha256:%x is not a pinned root for %s", root.Subject.CommonName, digest, p)
+	return false, refusal.New(ReasonRoot, "%q with key sha256:%x is not a pinned root for %s", root.Subject.CommonName, digest, p)
 }
 
 // validAt checks time and revocation, at every use of a chain.
 func (v *Verifier) validAt(c *chain, now time.Time) error {
 	for _, cert := range []*x509.Certificate{c.root, c.issuer, c.leaf} {
 		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
-			return evidence.Refuse(ReasonExpired, "%q is valid from %s to %s", cert.Subject.CommonName,
+			return refusal.New(ReasonExpired, "%q is valid from %s to %s", cert.Subject.CommonName,
 				cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
 		}
 		if len(cert.UnhandledCriticalExtensions) > 0 {
-			return evidence.Refuse(ReasonCertificate, "%q has an unknown critical extension", cert.Subject.CommonName)
+			return refusal.New(ReasonCertificate, "%q has an unknown critical extension", cert.Subject.CommonName)
 		}
 	}
 	return c.lists.check(c, now)

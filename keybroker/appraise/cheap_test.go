@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // largeKey is an RSA key of so many bits, with a public exponent as large as verifiers
@@ -56,7 +56,7 @@ func TestNothingIsVerifiedUnderCertificatesOfStrangers(t *testing.T) {
 		name    string
 		issuer  []byte
 		root    []byte
-		want    evidence.Reason
+		want    refusal.Reason
 		without bool // no certificates are configured
 		leaf    []byte
 	}{
@@ -94,7 +94,7 @@ func TestNothingIsVerifiedUnderCertificatesOfStrangers(t *testing.T) {
 		began := time.Now()
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)
 		t.Logf("%s: %s, %v", row.name, time.Since(began), err)
-		if reason, _ := evidence.ReasonOf(err); reason != row.want {
+		if reason, _ := refusal.ReasonOf(err); reason != row.want {
 			t.Errorf("%s: %v, want %s", row.name, err, row.want)
 		}
 		if verified != 0 {

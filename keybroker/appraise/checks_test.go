@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 var bound = [64]byte{0: 1, 31: 2, 63: 3}
@@ -65,7 +65,7 @@ func TestEachCheckAloneRefuses(t *testing.T) {
 		name  string
 		start func() *platform
 		spoil func(*platform)
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		{"nothing", genoaPlatform, func(p *platform) {}, ""},
 		{"nothing, Turin", turinPlatform, func(p *platform) {}, ""},
@@ -170,7 +170,7 @@ func TestChainPartsFromElsewhereAreRefused(t *testing.T) {
 		name  string
 		which int
 		data  []byte
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		{"root of the same name, another key", 0, stranger.cert.Raw, ""}, // the configured root fits
 		{"issuer of the same name, another key", 1, strangeASK.Raw, ReasonChain},
@@ -184,7 +184,7 @@ func TestChainPartsFromElsewhereAreRefused(t *testing.T) {
 		env.Endorsements = slices.Clone(good.Endorsements)
 		env.Endorsements[row.which].Data = row.data
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)
-		if reason, _ := evidence.ReasonOf(err); reason != row.want {
+		if reason, _ := refusal.ReasonOf(err); reason != row.want {
 			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
 		}
 	}
@@ -248,7 +248,7 @@ func TestPitfall13RevokedIssuersAreRefused(t *testing.T) {
 		for _, row := range []struct {
 			name  string
 			lists [][]byte
-			want  evidence.Reason
+			want  refusal.Reason
 		}{
 			{"clean", [][]byte{clean}, ""},
 			{"revoked", [][]byte{revoked}, ReasonRevoked},
@@ -258,7 +258,7 @@ func TestPitfall13RevokedIssuersAreRefused(t *testing.T) {
 			{"newest is of the future", [][]byte{clean, early}, ReasonRevocationUnknown},
 		} {
 			_, err := p.trusting(t, Options{RevocationLists: row.lists}).Appraise(t.Context(), env, bound, pkiNow)
-			if reason, _ := evidence.ReasonOf(err); reason != row.want {
+			if reason, _ := refusal.ReasonOf(err); reason != row.want {
 				t.Errorf("%s: got %v, want %q", row.name, err, row.want)
 			}
 		}

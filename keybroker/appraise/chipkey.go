@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -36,10 +37,10 @@ type chipKey struct {
 func parseChipKey(cert *x509.Certificate, signer signerKind) (*chipKey, error) {
 	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P384() {
-		return nil, evidence.Refuse(ReasonCertificate, "the chip key is not ECDSA P-384")
+		return nil, refusal.New(ReasonCertificate, "the chip key is not ECDSA P-384")
 	}
 	if want := signer.String(); cert.Subject.CommonName != want {
-		return nil, evidence.Refuse(ReasonCertificate, "the chip key's certificate is for %q, not %s", cert.Subject.CommonName, want)
+		return nil, refusal.New(ReasonCertificate, "the chip key's certificate is for %q, not %s", cert.Subject.CommonName, want)
 	}
 	ext := map[string][]byte{}
 	for _, e := range cert.Extensions {
@@ -53,7 +54,7 @@ func parseChipKey(cert *x509.Certificate, signer signerKind) (*chipKey, error) {
 		return nil, err
 	}
 	if k.product, ok = productNamed(name); !ok {
-		return nil, evidence.Refuse(ReasonProduct, "the certificate is for product %q", name)
+		return nil, refusal.New(ReasonProduct, "the certificate is for product %q", name)
 	}
 	if err := k.readTCB(ext); err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (k *chipKey) readTCB(ext map[string][]byte) error {
 	if k.product == turin {
 		parts = append(parts, component{extFMC, &k.tcb.FMC})
 	} else if _, has := ext[extFMC]; has {
-		return evidence.Refuse(ReasonCertificate, "an FMC version for %s, which has none", k.product)
+		return refusal.New(ReasonCertificate, "an FMC version for %s, which has none", k.product)
 	}
 	var reserved [4]uint8 // components that no known product has
 	for i, name := range []string{"3.4", "3.5", "3.6", "3.7"} {
@@ -87,12 +88,12 @@ func (k *chipKey) readTCB(ext map[string][]byte) error {
 		var v int
 		rest, err := asn1.Unmarshal(ext[p.name], &v)
 		if err != nil || len(rest) > 0 || v < 0 || v > 255 {
-			return evidence.Refuse(ReasonCertificate, "extension %s is no version number", p.name)
+			return refusal.New(ReasonCertificate, "extension %s is no version number", p.name)
 		}
 		*p.to = uint8(v)
 	}
 	if reserved != [4]uint8{} {
-		return evidence.Refuse(ReasonCertificate, "versions %v of components that %s does not have", reserved, k.product)
+		return refusal.New(ReasonCertificate, "versions %v of components that %s does not have", reserved, k.product)
 	}
 	return nil
 }
@@ -101,7 +102,7 @@ func ia5String(ext map[string][]byte, name string) (string, error) {
 	var s string
 	rest, err := asn1.UnmarshalWithParams(ext[name], &s, "ia5")
 	if err != nil || len(rest) > 0 || s == "" {
-		return "", evidence.Refuse(ReasonCertificate, "extension %s is no IA5String", name)
+		return "", refusal.New(ReasonCertificate, "extension %s is no IA5String", name)
 	}
 	return s, nil
 }
@@ -115,7 +116,7 @@ func hwid(value []byte, size int) ([]byte, error) {
 	var inner []byte
 	rest, err := asn1.Unmarshal(value, &inner)
 	if err != nil || len(rest) > 0 || len(inner) != size {
-		return nil, evidence.Refuse(ReasonCertificate, "the hardware id has %d bytes", len(value))
+		return nil, refusal.New(ReasonCertificate, "the hardware id has %d bytes", len(value))
 	}
 	return inner, nil
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // TestRevocationListsAreReplacedWhileRunning: a key that a new list revokes is refused
@@ -24,7 +24,7 @@ func TestRevocationListsAreReplacedWhileRunning(t *testing.T) {
 		name  string
 		lists [][]byte
 		bad   bool
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		{"clean", nil, false, ""},
 		{"revoked", [][]byte{p.crl(t, 6, from, to, nil, 2)}, false, ReasonRevoked},
@@ -38,7 +38,7 @@ func TestRevocationListsAreReplacedWhileRunning(t *testing.T) {
 			t.Errorf("%s: %v", step.name, err)
 		}
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)
-		if reason, _ := evidence.ReasonOf(err); reason != step.want {
+		if reason, _ := refusal.ReasonOf(err); reason != step.want {
 			t.Errorf("%s: got %v, want %q", step.name, err, step.want)
 		}
 	}

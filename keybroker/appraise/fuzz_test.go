@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -31,7 +32,7 @@ func FuzzPitfall26And27Appraise(f *testing.F) {
 		if err == nil && !bytes.Equal(report[:signedSize], s.report[:signedSize]) {
 			t.Error("a report that nobody signed was accepted")
 		}
-		if _, ok := evidence.ReasonOf(err); err != nil && !ok {
+		if _, ok := refusal.ReasonOf(err); err != nil && !ok {
 			t.Errorf("a refusal without a reason: %v", err)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
@@ -126,7 +127,7 @@ func TestOracleRefusesNothingThatWeAccept(t *testing.T) {
 			t.Fatalf("%s, mutation %d: accepted, but the oracle says %q", s.name, i, a.Verify)
 		case err != nil && a.accepts():
 			stricter++
-			if reason, _ := evidence.ReasonOf(err); reason == "" {
+			if reason, _ := refusal.ReasonOf(err); reason == "" {
 				t.Fatalf("a refusal without a reason: %v", err)
 			}
 		}

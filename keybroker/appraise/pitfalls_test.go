@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -34,7 +35,7 @@ func TestPitfall04EveryBoundFieldCounts(t *testing.T) {
 			env.Report = bytes.Clone(report)
 			env.Report[i] ^= 0x40
 			_, err := v.Appraise(t.Context(), env, bound, pkiNow)
-			if _, refused := evidence.ReasonOf(err); !refused {
+			if _, refused := refusal.ReasonOf(err); !refused {
 				t.Errorf("version %d, byte %#x: %v", version, i, err)
 			}
 		}
@@ -183,7 +184,7 @@ func TestPitfall29IncompleteEvidenceIsRefused(t *testing.T) {
 	if err := v.AllowSoftwareTEE(pemOf(p.ark.cert)); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []evidence.Reason{"", ReasonCertificateMissing, ReasonCertificateMissing} { // the root is configured
+	for i, want := range []refusal.Reason{"", ReasonCertificateMissing, ReasonCertificateMissing} { // the root is configured
 		env := good
 		env.Endorsements = append(append([]evidence.Endorsement(nil), good.Endorsements[:i]...), good.Endorsements[i+1:]...)
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)

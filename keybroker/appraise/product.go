@@ -3,6 +3,7 @@ package appraise
 import (
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -73,10 +74,10 @@ func (r *report) product(k *chipKey) (product, error) {
 	}
 	p, ok := productOf(r.family, r.model)
 	if !ok {
-		return "", evidence.Refuse(ReasonProduct, "CPUID family %#02x model %#02x", r.family, r.model)
+		return "", refusal.New(ReasonProduct, "CPUID family %#02x model %#02x", r.family, r.model)
 	}
 	if p != k.product {
-		return "", evidence.Refuse(ReasonProduct, "the report is from %s, its certificate for %s", p, k.product)
+		return "", refusal.New(ReasonProduct, "the report is from %s, its certificate for %s", p, k.product)
 	}
 	return p, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -64,14 +65,14 @@ type report struct {
 // parseReport reads the fixed layout. What a version does not have stays zero.
 func parseReport(raw []byte) (*report, error) {
 	if len(raw) != reportSize {
-		return nil, evidence.Refuse(ReasonReportSize, "%d bytes, a report has %d", len(raw), reportSize)
+		return nil, refusal.New(ReasonReportSize, "%d bytes, a report has %d", len(raw), reportSize)
 	}
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(raw[at:]) }
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(raw[at:]) }
 	field := func(at, size int) []byte { return slices.Clone(raw[at : at+size]) }
 	r := &report{version: u32(0)}
 	if r.version < minReportVersion || r.version > maxReportVersion {
-		return nil, evidence.Refuse(ReasonReportVersion, "version %d; %d to %d are known", r.version, minReportVersion, maxReportVersion)
+		return nil, refusal.New(ReasonReportVersion, "version %d; %d to %d are known", r.version, minReportVersion, maxReportVersion)
 	}
 	r.guestSVN, r.policy, r.familyID, r.imageID = u32(0x04), u64(0x08), field(0x10, 16), field(0x20, 16)
 	r.vmpl, r.algorithm, r.current, r.platformInfo = u32(0x30), u32(0x34), u64(0x38), u64(0x40)
@@ -114,11 +115,11 @@ func checkReserved(raw []byte, version uint32) error {
 	}
 	for _, r := range ranges {
 		if !allZero(raw[r[0]:r[1]]) {
-			return evidence.Refuse(ReasonReserved, "bytes %#x to %#x of a version %d report are not zero", r[0], r[1], version)
+			return refusal.New(ReasonReserved, "bytes %#x to %#x of a version %d report are not zero", r[0], r[1], version)
 		}
 	}
 	if keyInfo := binary.LittleEndian.Uint32(raw[0x48:]); keyInfo>>5 != 0 {
-		return evidence.Refuse(ReasonReserved, "key information %#x has unknown bits", keyInfo)
+		return refusal.New(ReasonReserved, "key information %#x has unknown bits", keyInfo)
 	}
 	return nil
 }
@@ -126,10 +127,10 @@ func checkReserved(raw []byte, version uint32) error {
 // check refuses what no later step could make sense of.
 func (r *report) check() error {
 	if r.algorithm != algorithmP384SHA384 {
-		return evidence.Refuse(ReasonSignatureAlgorithm, "algorithm %d", r.algorithm)
+		return refusal.New(ReasonSignatureAlgorithm, "algorithm %d", r.algorithm)
 	}
 	if r.signer != signerVCEK && r.signer != signerVLEK {
-		return evidence.Refuse(ReasonSigningKey, "signing key %d", r.signer)
+		return refusal.New(ReasonSigningKey, "signing key %d", r.signer)
 	}
 	return nil
 }

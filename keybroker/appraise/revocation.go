@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // revocation holds certificate revocation lists, which AMD's roots sign and
@@ -62,19 +62,19 @@ func (r revocation) check(c *chain, now time.Time) error {
 	list := c.revoked
 	if list == nil {
 		if r.required && !c.software {
-			return evidence.Refuse(ReasonRevocationUnknown, "no revocation list of %q is held", c.root.Subject.CommonName)
+			return refusal.New(ReasonRevocationUnknown, "no revocation list of %q is held", c.root.Subject.CommonName)
 		}
 		return nil
 	}
 	if now.Before(list.ThisUpdate) || now.After(list.NextUpdate.Add(r.grace)) {
-		return evidence.Refuse(ReasonRevocationUnknown, "the revocation list of %q is for %s to %s", c.root.Subject.CommonName,
+		return refusal.New(ReasonRevocationUnknown, "the revocation list of %q is for %s to %s", c.root.Subject.CommonName,
 			list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
 	}
 	for _, entry := range list.RevokedCertificateEntries {
 		// Chip key certificates all have serial number 0; only the root's own
 		// issues are on its list.
 		if entry.SerialNumber.Cmp(c.issuer.SerialNumber) == 0 {
-			return evidence.Refuse(ReasonRevoked, "%q was revoked on %s", c.issuer.Subject.CommonName, entry.RevocationTime.Format(time.RFC3339))
+			return refusal.New(ReasonRevoked, "%q was revoked on %s", c.issuer.Subject.CommonName, entry.RevocationTime.Format(time.RFC3339))
 		}
 	}
 	return nil

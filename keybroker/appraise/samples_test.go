@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -194,7 +195,7 @@ func TestPitfall14RealRevocationLists(t *testing.T) {
 		lists [][]byte
 		grace time.Duration
 		at    time.Time
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		{"in time", [][]byte{milanCRL}, 0, s.now, ""},
 		{"both lists", [][]byte{genoaCRL, milanCRL}, 0, s.now, ""},
@@ -209,7 +210,7 @@ func TestPitfall14RealRevocationLists(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = v.Appraise(t.Context(), s.envelope(), s.reportData(), c.at)
-		if reason, _ := evidence.ReasonOf(err); reason != c.want {
+		if reason, _ := refusal.ReasonOf(err); reason != c.want {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}

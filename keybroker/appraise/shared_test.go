@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -134,7 +135,7 @@ func genoaSample(tb testing.TB, dir string) sample {
 }
 
 // wantReason fails unless err is a refusal with the reason; "" is success.
-func wantReason(tb testing.TB, err error, reason evidence.Reason) {
+func wantReason(tb testing.TB, err error, reason refusal.Reason) {
 	tb.Helper()
 	if reason == "" {
 		if err != nil {
@@ -142,7 +143,7 @@ func wantReason(tb testing.TB, err error, reason evidence.Reason) {
 		}
 		return
 	}
-	var r *evidence.Refusal
+	var r *refusal.Error
 	if !errors.As(err, &r) || r.Reason != reason {
 		tb.Errorf("got %v, want a refusal %q", err, reason)
 	}

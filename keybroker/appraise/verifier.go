@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -63,7 +64,7 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64
 		return evidence.Claims{}, err
 	}
 	if env.Kind != evidence.KindSNP {
-		return evidence.Claims{}, evidence.Refuse(ReasonKind, "%q", env.Kind)
+		return evidence.Claims{}, refusal.New(ReasonKind, "%q", env.Kind)
 	}
 	r, err := parseReport(env.Report)
 	if err != nil {
@@ -71,7 +72,7 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64
 	}
 	// Freshness first: it is cheap, and a replayed report deserves no more work.
 	if subtle.ConstantTimeCompare(r.reportData, want[:]) != 1 {
-		return evidence.Claims{}, evidence.Refuse(ReasonReportData, "the report was made for another connection or nonce")
+		return evidence.Claims{}, refusal.New(ReasonReportData, "the report was made for another connection or nonce")
 	}
 	c, err := v.chainOf(env, r.signer)
 	if err != nil {
@@ -97,23 +98,23 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64
 func (r *report) matches(k *chipKey, p product) error {
 	for _, v := range []uint64{r.current, r.reported, r.committed, r.launch} {
 		if v&p.tcbReserved() != 0 { // a version in another layout would be read wrongly
-			return evidence.Refuse(ReasonReserved, "TCB version %016x is not in the layout of %s", v, p)
+			return refusal.New(ReasonReserved, "TCB version %016x is not in the layout of %s", v, p)
 		}
 	}
 	if reported := p.tcb(r.reported); reported != k.tcb {
-		return evidence.Refuse(ReasonTCBMismatch, "the report is by %+v, its certificate for %+v", reported, k.tcb)
+		return refusal.New(ReasonTCBMismatch, "the report is by %+v, its certificate for %+v", reported, k.tcb)
 	}
 	if r.signer == signerVLEK {
 		return nil // a loaded key names no chip
 	}
 	if r.chipMasked {
 		if !allZero(r.chipID) {
-			return evidence.Refuse(ReasonChipMismatch, "the chip id is masked and not zero")
+			return refusal.New(ReasonChipMismatch, "the chip id is masked and not zero")
 		}
 		return nil
 	}
 	if !slices.Equal(r.chipID[:len(k.hwid)], k.hwid) || !allZero(r.chipID[len(k.hwid):]) || allZero(k.hwid) {
-		return evidence.Refuse(ReasonChipMismatch, "the report is from another chip than its certificate is for")
+		return refusal.New(ReasonChipMismatch, "the report is from another chip than its certificate is for")
 	}
 	return nil
 }
@@ -129,7 +130,7 @@ func (r *report) verify(keys *combKeys, key *ecdsa.PublicKey) error {
 	digest := sha512.Sum384(r.signed)
 	// Numbers outside 1 to the group order less one are refused there.
 	if !keys.verify(key, &digest, number(r.r), number(r.s)) {
-		return evidence.Refuse(ReasonSignature, "the report was changed, or another key signed it")
+		return refusal.New(ReasonSignature, "the report was changed, or another key signed it")
 	}
 	return nil
 }

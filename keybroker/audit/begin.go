@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
 // ReasonCurrent means that the log is of the version that this release writes, and goes on.
-const ReasonCurrent evidence.Reason = "audit-log-current"
+const ReasonCurrent refusal.Reason = "audit-log-current"
 
 // What stands beside a log's directory: where BeginAnew puts a log of the first version,
 // and where it makes the new one.
@@ -93,9 +93,9 @@ func inspectFormer(dir string) (f Former, err error) {
 		return f, err
 	}
 	_, err = ParseCheckpoint(newest)
-	switch reason, _ := evidence.ReasonOf(err); {
+	switch reason, _ := refusal.ReasonOf(err); {
 	case newest == nil || err == nil:
-		return f, evidence.Refuse(ReasonCurrent, "the log in %s is of this release's version: it goes on as it is", dir)
+		return f, refusal.New(ReasonCurrent, "the log in %s is of this release's version: it goes on as it is", dir)
 	case reason != ReasonCheckpointVersion:
 		return f, err
 	}

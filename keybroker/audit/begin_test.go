@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // filesOf are the files of a log by name, without its lock.
@@ -90,8 +90,8 @@ func TestBeginAnew(t *testing.T) {
 	}
 }
 
-func reasonOf(err error) evidence.Reason {
-	reason, _ := evidence.ReasonOf(err)
+func reasonOf(err error) refusal.Reason {
+	reason, _ := refusal.ReasonOf(err)
 	return reason
 }
 

@@ -11,26 +11,26 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/signednote"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Reasons for which a checkpoint is refused, or a log beside a checkpoint.
 const (
 	// ReasonCheckpointVersion: a checkpoint of another format than a signed note,
 	// as the log's first version wrote them.
-	ReasonCheckpointVersion evidence.Reason = "checkpoint-version"
+	ReasonCheckpointVersion refusal.Reason = "checkpoint-version"
 	// ReasonCheckpointInvalid: it does not parse, or is not signed by both halves
 	// of the audit key.
-	ReasonCheckpointInvalid evidence.Reason = "checkpoint-invalid"
+	ReasonCheckpointInvalid refusal.Reason = "checkpoint-invalid"
 	// ReasonNoCheckpoint: the log has none that is signed, so nothing in it is vouched for.
-	ReasonNoCheckpoint evidence.Reason = "checkpoint-missing"
+	ReasonNoCheckpoint refusal.Reason = "checkpoint-missing"
 	// ReasonOtherKey: the log is signed by another key than the one that was expected.
-	ReasonOtherKey evidence.Reason = "audit-key-mismatch"
+	ReasonOtherKey refusal.Reason = "audit-key-mismatch"
 	// ReasonRolledBack: the log has fewer records than the checkpoint counts.
-	ReasonRolledBack evidence.Reason = "audit-log-rolled-back"
+	ReasonRolledBack refusal.Reason = "audit-log-rolled-back"
 	// ReasonForked: the log's first records are others than the checkpoint's.
-	ReasonForked evidence.Reason = "audit-log-forked"
+	ReasonForked refusal.Reason = "audit-log-forked"
 )
 
 const (
@@ -91,13 +91,13 @@ func VerifierKey(key identity.Public) (string, error) {
 }
 
 func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrCheckpoint, evidence.Refuse(ReasonCheckpointInvalid, format, args...))
+	return fmt.Errorf("%w: %w", ErrCheckpoint, refusal.New(ReasonCheckpointInvalid, format, args...))
 }
 
 // ParseCheckpoint reads a checkpoint; it does not check the signatures.
 func ParseCheckpoint(b []byte) (Checkpoint, error) {
 	if len(b) > 0 && b[0] < ' ' {
-		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, evidence.Refuse(ReasonCheckpointVersion,
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, refusal.New(ReasonCheckpointVersion,
 			"the checkpoint has the first version's format: anchorhold-broker begin-log --config FILE puts its log away, where the release that wrote it verifies it, and begins a new one; one kept elsewhere is then made anew with anchorhold audit checkpoint --out FILE"))
 	}
 	if len(b) > maxCheckpointBytes {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -379,14 +379,14 @@ func TestACheckpointKeptElsewhereShowsRollbackAndFork(t *testing.T) {
 	fill(t, l, 10, 25)
 	late := checkpointOf(t, l)
 	fill(t, l, 25, 31)
-	expect := func(name string, l *Log, c Checkpoint, want evidence.Reason) {
+	expect := func(name string, l *Log, c Checkpoint, want refusal.Reason) {
 		t.Helper()
-		got, _ := evidence.ReasonOf(l.Extends([]byte(c.Note)))
+		got, _ := refusal.ReasonOf(l.Extends([]byte(c.Note)))
 		if err := l.Extends([]byte(c.Note)); got != want || (err == nil) != (want == "") {
 			t.Errorf("%s: Extends: %v, want %q", name, err, want)
 		}
 		_, err := Check{Keys: []identity.Public{k.Public()}, Kept: [][]byte{[]byte(c.Note)}}.Verify(t.Context(), l.Dir())
-		if got, _ := evidence.ReasonOf(err); got != want || (err == nil) != (want == "") {
+		if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
 			t.Errorf("%s: Verify: %v, want %q", name, err, want)
 		}
 	}

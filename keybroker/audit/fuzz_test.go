@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 func FuzzParseRecord(f *testing.F) {
@@ -45,7 +45,7 @@ func FuzzParseCheckpoint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseCheckpoint(b)
 		if err != nil {
-			if _, refused := evidence.ReasonOf(err); !refused || !errors.Is(err, ErrCheckpoint) {
+			if _, refused := refusal.ReasonOf(err); !refused || !errors.Is(err, ErrCheckpoint) {
 				t.Fatalf("no reason: %v", err)
 			}
 			return

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // TestOtherProgramsVerifyCheckpointsAndProofs uses nothing of this package to
@@ -133,7 +133,7 @@ func TestCheckpointNeedsBothSignatures(t *testing.T) {
 		"a name that is no audit log": {strings.Replace(text, c.Origin, "go.sum database tree", 1) + sigs[0] + sigs[1], false},
 	} {
 		got, err := OpenCheckpoint([]byte(tc.note), k.Public())
-		switch reason, _ := evidence.ReasonOf(err); {
+		switch reason, _ := refusal.ReasonOf(err); {
 		case tc.good && (err != nil || got.Size != 7 || got.Root != Digest{1}):
 			t.Errorf("%s: %+v, %v", name, got, err)
 		case !tc.good && (reason != ReasonCheckpointInvalid || !errors.Is(err, ErrCheckpoint)):
@@ -171,7 +171,7 @@ func TestVersionOneIsRefused(t *testing.T) {
 			return err
 		},
 	} {
-		if reason, _ := evidence.ReasonOf(try()); reason != ReasonCheckpointVersion {
+		if reason, _ := refusal.ReasonOf(try()); reason != ReasonCheckpointVersion {
 			t.Errorf("%s: %v", name, try())
 		}
 	}

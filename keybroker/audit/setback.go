@@ -5,16 +5,16 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Why a record's time is refused.
 const (
 	// ReasonSetBack means that a step back does not begin at the last record, or is none.
-	ReasonSetBack evidence.Reason = "clock-set-back-refused"
+	ReasonSetBack refusal.Reason = "clock-set-back-refused"
 	// ReasonTimeWentBack means that a record is earlier than the one before it, and is not
 	// itself the record of that step.
-	ReasonTimeWentBack evidence.Reason = "audit-time-went-back"
+	ReasonTimeWentBack refusal.Reason = "audit-time-went-back"
 )
 
 // ActionSetBack is the action of the one record that may be earlier than the one before it.
@@ -56,7 +56,7 @@ func (l *Log) SetBack(ctx context.Context, from, to time.Time, detail string) (L
 	if err := l.command(ctx, func() error {
 		l.commitAll()
 		if last := time.Unix(0, l.stands); l.tree.size == 0 || !last.Equal(from) || !to.Before(from) {
-			return evidence.Refuse(ReasonSetBack, "a step back from %s to %s; the last record is of %s", Instant(from), Instant(to), Instant(last))
+			return refusal.New(ReasonSetBack, "a step back from %s to %s; the last record is of %s", Instant(from), Instant(to), Instant(last))
 		}
 		l.commit([]*entry{e})
 		return e.err
@@ -88,7 +88,7 @@ func (o *order) next(index uint64, r *Record) error {
 		o.steps++
 		o.latest = r.Time
 	} else if r.Time.Add(slack).Before(o.latest) {
-		return evidence.Refuse(ReasonTimeWentBack, "record %d is of %s, one before it of %s, and no step back of the clock is recorded there", index, Instant(r.Time), Instant(o.latest))
+		return refusal.New(ReasonTimeWentBack, "record %d is of %s, one before it of %s, and no step back of the clock is recorded there", index, Instant(r.Time), Instant(o.latest))
 	}
 	o.last = r.Time
 	if r.Time.After(o.latest) {

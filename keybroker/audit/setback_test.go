@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // hour is a record so many hours after the first ones.
@@ -26,9 +26,9 @@ func add(t *testing.T, l *Log, records ...Record) {
 	}
 }
 
-func wantReason(t *testing.T, err error, want evidence.Reason) {
+func wantReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want {
+	if got, _ := refusal.ReasonOf(err); got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
@@ -52,7 +52,7 @@ func TestTheLogGoesBackOnceFromItsLastRecord(t *testing.T) {
 		"nowhere":      {ahead, ahead},
 	} {
 		_, err := l.SetBack(t.Context(), step[0], step[1], "")
-		if got, _ := evidence.ReasonOf(err); got != ReasonSetBack {
+		if got, _ := refusal.ReasonOf(err); got != ReasonSetBack {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestOnlyTheRecordOfAStepBackMayBeEarlier(t *testing.T) {
 	step := Record{Kind: KindService, Time: hour(0, 2).Time, Action: ActionSetBack, Resource: Instant(ahead.Time)}
 	for name, c := range map[string]struct {
 		change func(*Record)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"the step":               {func(*Record) {}, ""},
 		"an operator's record":   {func(r *Record) { r.Kind = KindOperator }, ReasonTimeWentBack},

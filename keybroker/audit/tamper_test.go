@@ -10,7 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -169,7 +169,7 @@ func TestRewrittenRecordsAreFoundByTheCheckpoint(t *testing.T) {
 	refusedEverywhere(t, "rewritten", work, k)
 	// The forger's own checkpoints do not help either.
 	_, err := Verify(forged, k.Public())
-	if reason, _ := evidence.ReasonOf(err); reason != ReasonOtherKey {
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonOtherKey {
 		t.Errorf("another key's log: %v", err)
 	}
 	if _, err := Verify(forged); !errors.Is(err, ErrCheckpoint) {

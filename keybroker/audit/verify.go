@@ -14,7 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -188,7 +188,7 @@ func (v *verification) readCheckpoints() error {
 func (v *verification) checkpoint(e journal.Entry) error {
 	c, err := ParseCheckpoint(e.Body)
 	if err == nil && !slices.ContainsFunc(v.Keys, func(k identity.Public) bool { return Origin(k) == c.Origin }) {
-		err = evidence.Refuse(ReasonOtherKey, "the log is signed by %s, and the key that was given is %s", c.Origin, Origin(v.Keys[0]))
+		err = refusal.New(ReasonOtherKey, "the log is signed by %s, and the key that was given is %s", c.Origin, Origin(v.Keys[0]))
 	}
 	if err == nil {
 		err = c.Verify(v.Keys...)
@@ -399,11 +399,11 @@ const (
 )
 
 func (m mark) refuseForked() error {
-	return evidence.Refuse(ReasonForked, "the log's first %d records are others than those of %s", m.size, m.what)
+	return refusal.New(ReasonForked, "the log's first %d records are others than those of %s", m.size, m.what)
 }
 
 func (m mark) refuseRolledBack(records uint64) error {
-	return evidence.Refuse(ReasonRolledBack, "%s counts %d records, the log has %d: it was restored or cut", m.what, m.size, records)
+	return refusal.New(ReasonRolledBack, "%s counts %d records, the log has %d: it was restored or cut", m.what, m.size, records)
 }
 
 // settle compares the hashes that were computed with those on disk that a
@@ -446,10 +446,10 @@ func (v *verification) conclude() (err error) {
 		return journal.Tampered("a checkpoint counts %d records, the log has %d", v.checkpoints[len(v.checkpoints)-1].size, r.Records)
 	}
 	if r.Records < v.Acknowledged {
-		return evidence.Refuse(ReasonRolledBack, "the running broker acknowledged %d records, its disk has %d: the log was cut", v.Acknowledged, r.Records)
+		return refusal.New(ReasonRolledBack, "the running broker acknowledged %d records, its disk has %d: the log was cut", v.Acknowledged, r.Records)
 	}
 	if r.Checkpoints == 0 {
-		return evidence.Refuse(ReasonNoCheckpoint, "%s has %d records and no signed checkpoint: nobody vouches for any of them; is this the log's directory, and whole?", v.dir, r.Records)
+		return refusal.New(ReasonNoCheckpoint, "%s has %d records and no signed checkpoint: nobody vouches for any of them; is this the log's directory, and whole?", v.dir, r.Records)
 	}
 	r.SetBack = v.order.steps
 	r.Unsigned = r.Records - signed

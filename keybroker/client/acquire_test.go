@@ -13,13 +13,14 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-func wantReason(t *testing.T, err error, want evidence.Reason) {
+func wantReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
 	if e, ok := errors.AsType[*client.Error](err); !ok || e.Reason != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -83,7 +84,7 @@ func TestGoal05(t *testing.T) {
 	for name, tc := range map[string]struct {
 		script func(*script)
 		config func(*client.Config)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"M1 was changed on the way": {func(s *script) {
 			s.signM1 = func(m1 []byte) []byte { m1 = bytes.Clone(m1); m1[len(m1)-1] ^= 1; return m1 }
@@ -186,7 +187,7 @@ func TestGoal02Broker(t *testing.T) {
 	other := f.NewKey(identity.LevelEpoch)
 	for name, tc := range map[string]struct {
 		change func(*script)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"fewer resources": {func(s *script) { s.m4 = func(m *protocol.Grant) { m.Resources = []string{"models/x"} } }, protocol.ReasonGrantMismatch},
 		"time before M2":  {func(s *script) { s.m4 = func(m *protocol.Grant) { m.BrokerTime-- } }, protocol.ReasonClockBackwards},
@@ -404,7 +405,7 @@ func TestAcquireFailsWithAReason(t *testing.T) {
 		ctx       context.Context
 		change    func(*client.Config)
 		resources []string
-		want      evidence.Reason
+		want      refusal.Reason
 	}{
 		"nobody there":     {context.Background(), func(c *client.Config) { c.Address = "127.0.0.1:1" }, nil, protocol.ReasonConnectionFailed},
 		"cancelled":        {cancelled, func(*client.Config) {}, nil, protocol.ReasonDeadline},
@@ -481,7 +482,7 @@ func TestErrorText(t *testing.T) {
 		{&client.Error{Reason: "a-b", ID: "ff"}, "broker refused: a-b (ask its operator about ff)"},
 		{&client.Error{Reason: "a-b"}, "a-b"},
 		{&client.Error{Reason: "a-b", Err: errors.New("x")}, "a-b: x"},
-		{&client.Error{Reason: "a-b", Err: &evidence.Refusal{Reason: "a-b", Detail: "x"}}, "a-b: x"},
+		{&client.Error{Reason: "a-b", Err: &refusal.Error{Reason: "a-b", Detail: "x"}}, "a-b: x"},
 	} {
 		if tc.err.Error() != tc.want {
 			t.Errorf("%q, want %q", tc.err, tc.want)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -54,7 +54,7 @@ func TestKeysAreWipedAtTheLeasesEndUntilTheyAreHandedOver(t *testing.T) {
 		if x.unwrapped[0].Len() != 0 {
 			t.Error("the lease is over, and its key is there")
 		}
-		if reason, _ := evidence.ReasonOf(x.handOver()); reason != protocol.ReasonLeaseExpired {
+		if reason, _ := refusal.ReasonOf(x.handOver()); reason != protocol.ReasonLeaseExpired {
 			t.Errorf("wiped keys were handed over: %q", reason)
 		}
 	})

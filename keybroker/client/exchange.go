@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -174,7 +175,7 @@ func (x *exchange) handOver() error {
 }
 
 func (x *exchange) over() error {
-	return evidence.Refuse(protocol.ReasonLeaseExpired, "the exchange took longer than the lease of %s", x.ttl())
+	return refusal.New(protocol.ReasonLeaseExpired, "the exchange took longer than the lease of %s", x.ttl())
 }
 
 // sendHello sends M1 (5.1).
@@ -222,13 +223,13 @@ func (x *exchange) checkEpoch(context.Context) (err error) {
 		return err
 	}
 	if floor := x.floor(x.epoch.Broker); x.epoch.Epoch < floor {
-		return evidence.Refuse(protocol.ReasonEpochRetired, "broker %x is in epoch %d, this guest accepts %d and later of it", x.epoch.Broker[:8], x.epoch.Epoch, floor)
+		return refusal.New(protocol.ReasonEpochRetired, "broker %x is in epoch %d, this guest accepts %d and later of it", x.epoch.Broker[:8], x.epoch.Epoch, floor)
 	}
 	if err := x.m2.Verify(x.epoch.Key, x.ekm, x.hashM1); err != nil {
 		return err
 	}
 	if !x.epoch.ValidAt(x.m2.BrokerTime) {
-		return evidence.Refuse(protocol.ReasonEpochNotValid, "the broker's time %s is outside epoch %d", x.m2.BrokerTime.Time(), x.epoch.Epoch)
+		return refusal.New(protocol.ReasonEpochNotValid, "the broker's time %s is outside epoch %d", x.m2.BrokerTime.Time(), x.epoch.Epoch)
 	}
 	return nil
 }
@@ -244,7 +245,7 @@ func (x *exchange) checkChoice(context.Context) error {
 		return err
 	}
 	if best != x.m2.Choice {
-		return evidence.Refuse(protocol.ReasonDowngrade, "broker chose %v although %v was possible", x.m2.Choice, best)
+		return refusal.New(protocol.ReasonDowngrade, "broker chose %v although %v was possible", x.m2.Choice, best)
 	}
 	return nil
 }
@@ -307,11 +308,11 @@ func (x *exchange) readGrant(ctx context.Context) (err error) {
 	}
 	switch {
 	case !slices.Equal(x.grant.Resources, x.resources):
-		return evidence.Refuse(protocol.ReasonGrantMismatch, "granted %q, wanted %q", x.grant.Resources, x.resources)
+		return refusal.New(protocol.ReasonGrantMismatch, "granted %q, wanted %q", x.grant.Resources, x.resources)
 	case !x.epoch.AllowsPolicy(x.grant.PolicyDigest):
-		return evidence.Refuse(protocol.ReasonPolicyNotPinned, "policy %s is not the one of epoch %d", x.grant.PolicyID, x.epoch.Epoch)
+		return refusal.New(protocol.ReasonPolicyNotPinned, "policy %s is not the one of epoch %d", x.grant.PolicyID, x.epoch.Epoch)
 	case x.grant.BrokerTime < x.m2.BrokerTime:
-		return evidence.Refuse(protocol.ReasonClockBackwards, "grant at %s, challenge at %s", x.grant.BrokerTime.Time(), x.m2.BrokerTime.Time())
+		return refusal.New(protocol.ReasonClockBackwards, "grant at %s, challenge at %s", x.grant.BrokerTime.Time(), x.m2.BrokerTime.Time())
 	}
 	return nil
 }
@@ -338,14 +339,14 @@ func (x *exchange) readRelease(ctx context.Context) error {
 		return err
 	}
 	if x.cert.Exchange != exchange {
-		return evidence.Refuse(protocol.ReasonReleaseMismatch, "the release was not made for this exchange")
+		return refusal.New(protocol.ReasonReleaseMismatch, "the release was not made for this exchange")
 	}
 	if len(x.release.Items) != len(x.resources) {
-		return evidence.Refuse(protocol.ReasonReleaseMismatch, "%d keys for %d resources", len(x.release.Items), len(x.resources))
+		return refusal.New(protocol.ReasonReleaseMismatch, "%d keys for %d resources", len(x.release.Items), len(x.resources))
 	}
 	for i, item := range x.release.Items {
 		if item.Resource != x.resources[i] {
-			return evidence.Refuse(protocol.ReasonReleaseMismatch, "key %d is for %s, wanted %s", i, item.Resource, x.resources[i])
+			return refusal.New(protocol.ReasonReleaseMismatch, "key %d is for %s, wanted %s", i, item.Resource, x.resources[i])
 		}
 	}
 	return x.checkLease()
@@ -368,7 +369,7 @@ func (x *exchange) checkLease() error {
 		c.PolicyID == x.grant.PolicyID && c.PolicyVersion == x.grant.PolicyVersion && c.PolicyDigest == x.grant.PolicyDigest &&
 		c.NotBefore == x.grant.BrokerTime && c.NotAfter == x.grant.LeaseEnd
 	if !same {
-		return evidence.Refuse(protocol.ReasonLeaseMismatch, "the lease certificate does not say what was attested and granted")
+		return refusal.New(protocol.ReasonLeaseMismatch, "the lease certificate does not say what was attested and granted")
 	}
 	return nil
 }
@@ -439,7 +440,7 @@ func (x *exchange) send(ctx context.Context, m protocol.Message) ([]byte, error)
 func (x *exchange) read(ctx context.Context, m protocol.Message) ([]byte, error) {
 	t, frame, err := protocol.ReadFrame(x.conn, m.Type(), protocol.TypeRefusal)
 	if err != nil {
-		if _, broke := evidence.ReasonOf(err); broke {
+		if _, broke := refusal.ReasonOf(err); broke {
 			return nil, err
 		}
 		return nil, connectionError(ctx, "wait for "+m.Type().String(), err)

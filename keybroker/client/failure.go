@@ -8,14 +8,14 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Error says why an exchange ended without keys.
 type Error struct {
 	// Reason is a stable code (docs/protocol.md 9).
-	Reason evidence.Reason
+	Reason refusal.Reason
 	// ID is the opaque ID of a refusal by the broker, else "". The operator
 	// finds the details under it.
 	ID string
@@ -31,7 +31,7 @@ func (e *Error) Error() string {
 	if e.Err == nil {
 		return string(e.Reason)
 	}
-	if reason, ok := evidence.ReasonOf(e.Err); ok && reason == e.Reason {
+	if reason, ok := refusal.ReasonOf(e.Err); ok && reason == e.Reason {
 		return e.Err.Error()
 	}
 	return fmt.Sprintf("%s: %v", e.Reason, e.Err)
@@ -44,12 +44,12 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) ByBroker() bool { return e.ID != "" }
 
 // wrap gives err a reason code, keeping one that it already has.
-func wrap(reason evidence.Reason, err error) *Error {
+func wrap(reason refusal.Reason, err error) *Error {
 	var already *Error
 	if errors.As(err, &already) {
 		return already
 	}
-	if r, ok := evidence.ReasonOf(err); ok {
+	if r, ok := refusal.ReasonOf(err); ok {
 		return &Error{Reason: r, Err: err}
 	}
 	return &Error{Reason: reason, Err: err}
@@ -59,11 +59,11 @@ func wrap(reason evidence.Reason, err error) *Error {
 // handshake, or the network.
 func connectionError(ctx context.Context, doing string, err error) *Error {
 	err = fmt.Errorf("%s: %w", doing, err)
-	var refusal *hybridtls.Refusal
+	var handshake *hybridtls.Refusal
 	var netErr net.Error
 	switch {
-	case errors.As(err, &refusal):
-		return &Error{Reason: evidence.Reason(refusal.Code), Err: err}
+	case errors.As(err, &handshake):
+		return &Error{Reason: refusal.Reason(handshake.Code), Err: err}
 	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return &Error{Reason: protocol.ReasonDeadline, Err: err}
 	}

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // aside does what a mount that hangs may never finish, one thing at a time. A system call
@@ -26,7 +26,7 @@ func newAside(wait time.Duration) *aside {
 // do runs f, or refuses: when it takes too long, and at once while something before it has
 // taken too long already. f may end after that, and must do no harm then.
 func (a *aside) do(ctx context.Context, f func() error) error {
-	late := evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint has not answered within %s: look after its mount", a.wait)
+	late := refusal.New(ReasonCheckpoint, "rounds.checkpoint has not answered within %s: look after its mount", a.wait)
 	if a.hangs() {
 		return late
 	}

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // What hangs is waited for once; until it comes back everything else is refused at once.
@@ -23,11 +23,11 @@ func TestWhatHangsIsWaitedForOnce(t *testing.T) {
 		}
 		if d, err := took(func() error { <-back; return nil }); d != time.Second {
 			t.Errorf("it was waited for %s: %v", d, err)
-		} else if reason, _ := evidence.ReasonOf(err); reason != ReasonCheckpoint {
+		} else if reason, _ := refusal.ReasonOf(err); reason != ReasonCheckpoint {
 			t.Error(err)
 		}
 		d, err := took(func() error { t.Error("two at a time"); return nil })
-		if reason, _ := evidence.ReasonOf(err); d != 0 || reason != ReasonCheckpoint {
+		if reason, _ := refusal.ReasonOf(err); d != 0 || reason != ReasonCheckpoint {
 			t.Errorf("the second waited for %s: %v", d, err)
 		}
 		close(back)
@@ -86,11 +86,11 @@ func TestMountThatHangsRefusesRounds(t *testing.T) {
 	}()
 	d.kept = newAside(20 * time.Millisecond)
 	for range 3 {
-		if reason, _ := evidence.ReasonOf(roundLog{d}.Kept(t.Context())); reason != ReasonCheckpoint {
+		if reason, _ := refusal.ReasonOf(roundLog{d}.Kept(t.Context())); reason != ReasonCheckpoint {
 			t.Errorf("reason %q", reason)
 		}
 	}
-	if reason, _ := evidence.ReasonOf(roundLog{d}.Keep(t.Context())); reason != ReasonCheckpoint {
+	if reason, _ := refusal.ReasonOf(roundLog{d}.Keep(t.Context())); reason != ReasonCheckpoint {
 		t.Errorf("written: reason %q", reason)
 	}
 	w, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
@@ -52,13 +52,13 @@ func TestOnlyALogThatExtendsKeptCheckpointsIsServed(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS(old)); err != nil {
 		t.Fatal(err)
 	}
-	if reason, _ := evidence.ReasonOf(Check(s.options)); reason != audit.ReasonRolledBack {
+	if reason, _ := refusal.ReasonOf(Check(s.options)); reason != audit.ReasonRolledBack {
 		t.Errorf("a restored log was opened: %q", reason)
 	}
 	if err := os.WriteFile(kept, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if reason, _ := evidence.ReasonOf(Check(s.options)); reason != audit.ReasonCheckpointInvalid {
+	if reason, _ := refusal.ReasonOf(Check(s.options)); reason != audit.ReasonCheckpointInvalid {
 		t.Errorf("no checkpoint at all: %q", reason)
 	}
 	s.options.Config.Audit.Checkpoints = []string{kept + ".absent"}
@@ -79,7 +79,7 @@ func TestALogOfTheFirstVersionIsPutAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := Check(s.options)
-	if reason, _ := evidence.ReasonOf(err); reason != audit.ReasonCheckpointVersion || !strings.Contains(err.Error(), "anchorhold-broker begin-log") {
+	if reason, _ := refusal.ReasonOf(err); reason != audit.ReasonCheckpointVersion || !strings.Contains(err.Error(), "anchorhold-broker begin-log") {
 		t.Fatalf("a log of the first version: %v", err)
 	}
 	if err := BeginLog(t.Context(), s.options); err != nil {
@@ -90,7 +90,7 @@ func TestALogOfTheFirstVersionIsPutAway(t *testing.T) {
 		t.Errorf("while the broker runs: %v", err)
 	}
 	stop()
-	if reason, _ := evidence.ReasonOf(BeginLog(t.Context(), s.options)); reason != audit.ReasonCurrent {
+	if reason, _ := refusal.ReasonOf(BeginLog(t.Context(), s.options)); reason != audit.ReasonCurrent {
 		t.Errorf("a log of this version: %q", reason)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 )
@@ -54,7 +54,7 @@ func (d *daemon) checkClock() error {
 		d.opts.Logger.Warn("clock.set_back was used, and allows nothing any more; take it out of the configuration", "set_back", audit.Instant(at))
 		return nil
 	case !at.Equal(last):
-		return evidence.Refuse(audit.ReasonSetBack, "clock.set_back names %s, and the audit log's last record is of %s: name that, if the clock is right now, which says %s",
+		return refusal.New(audit.ReasonSetBack, "clock.set_back names %s, and the audit log's last record is of %s: name that, if the clock is right now, which says %s",
 			audit.Instant(at), audit.Instant(last), audit.Instant(now))
 	}
 	d.setsBack = at

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -69,7 +69,7 @@ func TestAClockThatWasAheadIsSetBackOnce(t *testing.T) {
 	s.options.Config.Clock.SetBack = audit.Instant(ahead.Add(-1))
 	for name, start := range map[string]func() error{"check": func() error { return Check(s.options) }, "run": func() error { return Run(ended, s.options) }} {
 		err := start()
-		if reason, _ := evidence.ReasonOf(err); reason != audit.ReasonSetBack || !strings.Contains(err.Error(), audit.Instant(ahead)) {
+		if reason, _ := refusal.ReasonOf(err); reason != audit.ReasonSetBack || !strings.Contains(err.Error(), audit.Instant(ahead)) {
 			t.Errorf("%s with another instant: %v", name, err)
 		}
 	}

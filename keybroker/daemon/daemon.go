@@ -28,6 +28,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -378,7 +379,7 @@ const gateWait = 10 * time.Second
 // Without rounds there are none of their class to release.
 func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error {
 	if d.rounds != nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, gateWait, evidence.Refuse(protocol.ReasonBusy, "the store of rounds has not answered within %s", gateWait))
+		ctx, cancel := context.WithTimeoutCause(ctx, gateWait, refusal.New(protocol.ReasonBusy, "the store of rounds has not answered within %s", gateWait))
 		defer cancel()
 		err := d.rounds.MayRelease(ctx, resource, guest)
 		if err != nil && ctx.Err() != nil {
@@ -387,7 +388,7 @@ func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.Leas
 		return err
 	}
 	if protocol.Class(resource) == federation.ResourceClass {
-		return evidence.Refuse(rounds.ReasonUnknown, "this broker has no rounds")
+		return refusal.New(rounds.ReasonUnknown, "this broker has no rounds")
 	}
 	return nil
 }

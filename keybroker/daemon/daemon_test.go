@@ -21,6 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -37,7 +38,7 @@ type echo struct{}
 
 func (echo) Appraise(_ context.Context, env evidence.Envelope, want [64]byte, _ time.Time) (evidence.Claims, error) {
 	if subtle.ConstantTimeCompare(env.Report, want[:]) != 1 {
-		return evidence.Claims{}, evidence.Refuse("report-data-mismatch", "test")
+		return evidence.Claims{}, refusal.New("report-data-mismatch", "test")
 	}
 	return evidence.Claims{Kind: evidence.KindSNP, Product: "Genoa", Measurement: bytes.Repeat([]byte{0xcd}, 48), ReportData: want[:]}, nil
 }

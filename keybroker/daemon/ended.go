@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -24,7 +24,7 @@ import (
 
 // ReasonEndedUnknown means that the audit log says that leases were ended or allowed again,
 // and what it said has been taken away.
-const ReasonEndedUnknown evidence.Reason = "ended-leases-unknown"
+const ReasonEndedUnknown refusal.Reason = "ended-leases-unknown"
 
 const (
 	// actionLeases and aboutLeases are what the log's records of ended leases are found by.
@@ -92,7 +92,7 @@ func (e *ended) load() error {
 	}
 	for _, f := range found {
 		if f.Record == nil {
-			return evidence.Refuse(ReasonEndedUnknown, "record %d changed who gets no keys any more, its segment was archived, and %s is older: put back the newer file, or the segment", f.Index, e.layout.Ended())
+			return refusal.New(ReasonEndedUnknown, "record %d changed who gets no keys any more, its segment was archived, and %s is older: put back the newer file, or the segment", f.Index, e.layout.Ended())
 		}
 		e.apply(f.Index, *f.Record)
 	}
@@ -115,7 +115,7 @@ func (e *ended) check(agent, chip audit.Digest) (done func(), err error) {
 	for _, who := range []string{agentName(agent), processorName(chip)} {
 		if at, ok := e.state.Who[who]; ok {
 			e.mu.RUnlock()
-			return nil, evidence.Refuse(protocol.ReasonEnded, "%s was ended at %s (anchorhold leases list)", who, at.Format(time.RFC3339))
+			return nil, refusal.New(protocol.ReasonEnded, "%s was ended at %s (anchorhold leases list)", who, at.Format(time.RFC3339))
 		}
 	}
 	return e.mu.RUnlock, nil

@@ -9,7 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -64,7 +64,7 @@ func newAgentKey(t *testing.T) *identity.Private {
 }
 
 // ask asks for the key, and returns the lease's id or the reason of the refusal.
-func (s *state) ask(t *testing.T, address string, agent *identity.Private) (lease string, reason evidence.Reason) {
+func (s *state) ask(t *testing.T, address string, agent *identity.Private) (lease string, reason refusal.Reason) {
 	t.Helper()
 	l, err := s.clientOf(t, address, agent).Acquire(t.Context(), []string{"models/a"})
 	if refusal, ok := errors.AsType[*client.Error](err); ok {
@@ -98,7 +98,7 @@ func TestEndedLeasesAreNotRenewed(t *testing.T) {
 	if err != nil || out.Who != agentName(first.Public().ID()) || len(out.Running) != 1 || !out.LastEnds.Equal(list.Leases[1].Ends) {
 		t.Fatalf("%+v %v", out, err)
 	}
-	want := func(agent *identity.Private, reason evidence.Reason) {
+	want := func(agent *identity.Private, reason refusal.Reason) {
 		t.Helper()
 		if _, got := s.ask(t, address, agent); got != reason {
 			t.Errorf("%q, want %q", got, reason)
@@ -254,7 +254,7 @@ func TestEndsThatNobodyCanReadAreNotForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = again()
-	if reason, _ := evidence.ReasonOf(err); reason != ReasonEndedUnknown {
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonEndedUnknown {
 		t.Errorf("without it: %v", err)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -22,7 +22,7 @@ func (e *epochs) Request(ctx context.Context, ask operator.EpochAsk) (operator.S
 		}
 	}
 	if current == nil {
-		return operator.SignedEpochRequest{}, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch is left to sign a request with; where the root key is at hand, 'anchorhold epoch rotate' needs none")
+		return operator.SignedEpochRequest{}, refusal.New(protocol.ReasonNoActiveEpoch, "no epoch is left to sign a request with; where the root key is at hand, 'anchorhold epoch rotate' needs none")
 	}
 	signer := *current // the key is made before anything is signed, and held may grow
 	wanted, err := e.prepare(ctx, max(ask.Number, 1))
@@ -49,20 +49,20 @@ func (e *epochs) expects(st protocol.EpochStatement) error {
 		case h.signed == nil:
 			waiting = &e.held[i]
 		case h.number >= st.Epoch:
-			return evidence.Refuse(protocol.ReasonEpochNumber, "the statement is about epoch %d, and epoch %d has its statement already", st.Epoch, h.number)
+			return refusal.New(protocol.ReasonEpochNumber, "the statement is about epoch %d, and epoch %d has its statement already", st.Epoch, h.number)
 		}
 	}
 	switch {
 	case waiting == nil:
-		return evidence.Refuse(protocol.ReasonEpochRequestUnknown, "this broker waits for no statement; 'anchorhold epoch request' asks for one")
+		return refusal.New(protocol.ReasonEpochRequestUnknown, "this broker waits for no statement; 'anchorhold epoch request' asks for one")
 	case !waiting.key.Public().Equal(st.Key):
-		return evidence.Refuse(protocol.ReasonEpochRequestUnknown, "the statement names another key than the one that was made here for epoch %d", waiting.number)
+		return refusal.New(protocol.ReasonEpochRequestUnknown, "the statement names another key than the one that was made here for epoch %d", waiting.number)
 	case waiting.number != st.Epoch || st.Epoch < e.floor:
-		return evidence.Refuse(protocol.ReasonEpochNumber, "the statement is about epoch %d, the key was made for epoch %d, and the lowest is %d", st.Epoch, waiting.number, e.floor)
+		return refusal.New(protocol.ReasonEpochNumber, "the statement is about epoch %d, the key was made for epoch %d, and the lowest is %d", st.Epoch, waiting.number, e.floor)
 	case st.AuditKey != e.auditKey.ID():
-		return evidence.Refuse(protocol.ReasonEpochRequestUnknown, "the statement names another audit key than this broker's")
+		return refusal.New(protocol.ReasonEpochRequestUnknown, "the statement names another audit key than this broker's")
 	case protocol.TimeOf(e.now()) >= st.NotAfter:
-		return evidence.Refuse(protocol.ReasonEpochValidity, "the epoch ended at %s", st.NotAfter.Time())
+		return refusal.New(protocol.ReasonEpochValidity, "the epoch ended at %s", st.NotAfter.Time())
 	}
 	return nil
 }

@@ -6,13 +6,13 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // wantCode expects a refusal by the broker.
-func wantCode(t *testing.T, what string, err error, want evidence.Reason) {
+func wantCode(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
 	if e, ok := errors.AsType[*operator.Error](err); !ok || e.Code != string(want) {
 		t.Errorf("%s: %v, want %s", what, err, want)
@@ -69,7 +69,7 @@ func TestEpochIsCertifiedOffline(t *testing.T) {
 	for what, tc := range map[string]struct {
 		change func(*protocol.EpochStatement)
 		root   *identity.Private
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"another broker's":     {func(st *protocol.EpochStatement) { st.Broker = other.Public().ID() }, other, protocol.ReasonBrokerUnknown},
 		"another key":          {func(st *protocol.EpochStatement) { st.Key = stranger.Public() }, s.root, protocol.ReasonEpochRequestUnknown},

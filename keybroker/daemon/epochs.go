@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -19,7 +19,7 @@ import (
 )
 
 // ReasonLastEpoch means that without this epoch the broker would have none that is active.
-const ReasonLastEpoch evidence.Reason = "last-active-epoch"
+const ReasonLastEpoch refusal.Reason = "last-active-epoch"
 
 // maxEpochs bounds how many epochs a state directory may hold.
 const maxEpochs = 64
@@ -206,7 +206,7 @@ func (e *epochs) prepare(ctx context.Context, least uint64) (operator.EpochReque
 		if h.signed == nil {
 			// One request at a time: asking again shows the same one.
 			if h.number < least {
-				return operator.EpochRequest{}, evidence.Refuse(protocol.ReasonEpochNumber, "a key was made for epoch %d; retire it to ask for epoch %d", h.number, least)
+				return operator.EpochRequest{}, refusal.New(protocol.ReasonEpochNumber, "a key was made for epoch %d; retire it to ask for epoch %d", h.number, least)
 			}
 			return operator.EpochRequest{Epoch: h.number, Key: h.key.Public(), AuditKey: e.auditKey}, ctx.Err()
 		}
@@ -299,7 +299,7 @@ func (e *epochs) Retire(ctx context.Context, number uint64) error {
 	case !found:
 		return fmt.Errorf("epoch %d is not held", number)
 	case active == 0:
-		return evidence.Refuse(ReasonLastEpoch, "epoch %d is the last active one; activate another first", number)
+		return refusal.New(ReasonLastEpoch, "epoch %d is the last active one; activate another first", number)
 	}
 	if err := errors.Join(ctx.Err(), e.publish(e.floor, certified(rest))); err != nil {
 		return err

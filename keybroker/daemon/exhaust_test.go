@@ -20,6 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
@@ -242,7 +243,7 @@ func TestRegistryUnderAttack(t *testing.T) {
 		return func(ctx context.Context) error {
 			defer c.Close()
 			_, err := c.Announce(ctx, [][]byte{make([]byte, 20_000)})
-			if reason, _ := evidence.ReasonOf(err); reason != registry.ReasonUnverified { // it was read and judged
+			if reason, _ := refusal.ReasonOf(err); reason != registry.ReasonUnverified { // it was read and judged
 				return fmt.Errorf("announce: %w", err)
 			}
 			_, err = c.Records(ctx, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))

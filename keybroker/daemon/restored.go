@@ -7,14 +7,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
 
 // ReasonStoreRolledBack means that the key store is older than the audit log: it lacks what
 // was stored, or has what was retired or destroyed.
-const ReasonStoreRolledBack evidence.Reason = "key-store-rolled-back"
+const ReasonStoreRolledBack refusal.Reason = "key-store-rolled-back"
 
 // Secrets says what to do about a key store that is not what the audit log says.
 type Secrets struct {
@@ -58,7 +58,7 @@ func (d *daemon) checkSecrets() error {
 	if more := len(d.differs) - len(list); more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
-	return evidence.Refuse(ReasonStoreRolledBack, "the key store is older than the audit log: %s; put back the newer %s, or, if it is lost for good, write the reason in secrets.restored_store of the configuration",
+	return refusal.New(ReasonStoreRolledBack, "the key store is older than the audit log: %s; put back the newer %s, or, if it is lost for good, write the reason in secrets.restored_store of the configuration",
 		strings.Join(list, "; "), d.layout.Keystore())
 }
 

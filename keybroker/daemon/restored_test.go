@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 )
 
@@ -51,7 +51,7 @@ func TestAnOlderKeyStoreIsRefused(t *testing.T) {
 		t.Helper()
 		for name, start := range map[string]func() error{"check": func() error { return Check(s.options) }, "run": func() error { return Run(ended, s.options) }} {
 			err := start()
-			if reason, _ := evidence.ReasonOf(err); reason != ReasonStoreRolledBack || !strings.Contains(err.Error(), want) {
+			if reason, _ := refusal.ReasonOf(err); reason != ReasonStoreRolledBack || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -40,7 +40,7 @@ func TestARotatedKeyDoesNotComeBack(t *testing.T) {
 	if err := os.WriteFile(file, old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if reason, _ := evidence.ReasonOf(Check(s.options)); reason != ReasonStoreRolledBack {
+	if reason, _ := refusal.ReasonOf(Check(s.options)); reason != ReasonStoreRolledBack {
 		t.Errorf("got %q, want %s", reason, ReasonStoreRolledBack)
 	}
 }

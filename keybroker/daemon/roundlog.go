@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
@@ -15,7 +15,7 @@ import (
 
 // ReasonCheckpoint means that the checkpoint which is kept elsewhere cannot be read or
 // brought up to date, so that nobody could tell an audit log that was put back.
-const ReasonCheckpoint evidence.Reason = "checkpoint-not-kept"
+const ReasonCheckpoint refusal.Reason = "checkpoint-not-kept"
 
 // maxKeptBytes bounds the file of a checkpoint; the log's parser has a limit of its own.
 const maxKeptBytes = 64 << 10
@@ -62,7 +62,7 @@ func (l roundLog) Kept(ctx context.Context) error {
 	var kept []byte
 	if err := l.d.kept.do(ctx, func() (err error) {
 		if kept, err = readKept(path); err != nil {
-			err = evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, explainAccess(err))
+			err = refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, explainAccess(err))
 		}
 		return err
 	}); err != nil {
@@ -108,7 +108,7 @@ func (l roundLog) Keep(ctx context.Context) error {
 	// and whoever comes next reads the file after that.
 	return l.d.kept.do(ctx, func() error {
 		if err := statedir.ReplaceFile(path, []byte(c.Note), 0o600); err != nil {
-			return evidence.Refuse(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", explainAccess(err))
+			return refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", explainAccess(err))
 		}
 		return nil
 	})

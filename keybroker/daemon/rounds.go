@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -139,7 +139,7 @@ func (d *daemon) roundSigner() (rounds.Signer, error) {
 		}
 	}
 	if best == nil {
-		return rounds.Signer{}, evidence.Refuse(protocol.ReasonNoActiveEpoch, "no epoch is active; rounds cannot be signed")
+		return rounds.Signer{}, refusal.New(protocol.ReasonNoActiveEpoch, "no epoch is active; rounds cannot be signed")
 	}
 	return rounds.Signer{Key: best.key, Statement: best.signed, Broker: best.statement.Broker, Epoch: best.number}, nil
 }
@@ -162,7 +162,7 @@ func (s roundSecrets) Destroy(ctx context.Context, name string) error {
 }
 
 // reasonNotHere: another broker granted the lease, or none.
-const reasonNotHere evidence.Reason = "lease-not-granted-here"
+const reasonNotHere refusal.Reason = "lease-not-granted-here"
 
 // chip returns the processor that a lease was granted to, by the audit log: from its newest
 // records on, and once for a lease.
@@ -175,7 +175,7 @@ func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
 		return chipOf{found.Record.ChipDigest, true}, true, nil
 	})
 	if err == nil && !of.here {
-		err = evidence.Refuse(reasonNotHere, "lease %s is not in this broker's log", lease)
+		err = refusal.New(reasonNotHere, "lease %s is not in this broker's log", lease)
 	}
 	return of.chip, err
 }
@@ -184,7 +184,7 @@ func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
 // granted: nobody's then.
 func (d *daemon) chipIfKnown(ctx context.Context, lease [16]byte) ([32]byte, error) {
 	chip, err := d.chip(ctx, protocol.ID(lease))
-	if reason, _ := evidence.ReasonOf(err); reason == reasonNotHere {
+	if reason, _ := refusal.ReasonOf(err); reason == reasonNotHere {
 		return [32]byte{}, nil
 	}
 	return chip, err

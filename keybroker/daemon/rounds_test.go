@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -165,7 +166,7 @@ func TestRoundsAreRefusedWhereNoneAreConfigured(t *testing.T) {
 	if d.rounds != nil {
 		t.Error("rounds without a configuration")
 	}
-	if reason, _ := evidence.ReasonOf(d.gate(t.Context(), "fed/0123", nil)); reason != rounds.ReasonUnknown {
+	if reason, _ := refusal.ReasonOf(d.gate(t.Context(), "fed/0123", nil)); reason != rounds.ReasonUnknown {
 		t.Errorf("a round's key: %s", reason)
 	}
 	if err := d.gate(t.Context(), "models/a", nil); err != nil {
@@ -203,7 +204,7 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 		}
 	}()
 	lease := federationtest.New(t).Agent(t, nil).Lease.Lease
-	if reason, _ := evidence.ReasonOf(second(d.chip(t.Context(), lease))); reason != "lease-not-granted-here" {
+	if reason, _ := refusal.ReasonOf(second(d.chip(t.Context(), lease))); reason != "lease-not-granted-here" {
 		t.Errorf("an unknown lease's chip: %q", reason)
 	}
 	if chip, err := d.chipIfKnown(t.Context(), lease); err != nil || chip != [32]byte{} {
@@ -223,7 +224,7 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 		t.Errorf("%+v, %v", signer, err)
 	}
 	d.opts.Now = func() time.Time { return time.Now().AddDate(50, 0, 0) }
-	if reason, _ := evidence.ReasonOf(second(d.roundSigner())); reason != protocol.ReasonNoActiveEpoch {
+	if reason, _ := refusal.ReasonOf(second(d.roundSigner())); reason != protocol.ReasonNoActiveEpoch {
 		t.Errorf("without an epoch: %s", reason)
 	}
 }
@@ -291,7 +292,7 @@ func TestCheckpointKeptElsewhereDecides(t *testing.T) {
 		}
 	}()
 	log, ctx := roundLog{d}, t.Context()
-	if reason, _ := evidence.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
+	if reason, _ := refusal.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
 		t.Errorf("without the file: %q", reason)
 	}
 	c, err := d.log.Checkpoint(ctx)
@@ -337,13 +338,13 @@ func TestCheckpointKeptElsewhereDecides(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if reason, _ := evidence.ReasonOf(log.Keep(ctx)); reason != ReasonCheckpoint {
+	if reason, _ := refusal.ReasonOf(log.Keep(ctx)); reason != ReasonCheckpoint {
 		t.Errorf("the checkpoint was taken away: %q", reason)
 	}
 	if err := os.WriteFile(path, make([]byte, maxKeptBytes+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if reason, _ := evidence.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
+	if reason, _ := refusal.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
 		t.Errorf("a file that is too long: %q", reason)
 	}
 }

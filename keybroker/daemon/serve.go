@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -206,7 +206,7 @@ func (d *daemon) compareConfig() error {
 	}
 	now, err := LoadConfig(d.opts.ConfigPath)
 	if err == nil && !reflect.DeepEqual(now, d.opts.Config) {
-		err = evidence.Refuse("reload-needs-restart", "%s has changed, and is read when the broker starts; what it names was read again", d.opts.ConfigPath)
+		err = refusal.New("reload-needs-restart", "%s has changed, and is read when the broker starts; what it names was read again", d.opts.ConfigPath)
 	}
 	return err
 }

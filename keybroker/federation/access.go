@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -56,7 +56,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	var authority protocol.Authority
 	for _, role := range []protocol.Role{protocol.RoleContribute, protocol.RoleDecrypt, protocol.RoleParty} {
 		authority, err = protocol.VerifyAuthority(s.chain, roots, protocol.AnyBroker(), floor, role, protocol.NoResource(), protocol.Everyone())
-		if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonRole {
+		if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonRole {
 			break
 		}
 	}
@@ -68,11 +68,11 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	}
 	switch {
 	case a.Binding != binding:
-		return Reader{}, evidence.Refuse(ReasonSignature, "signed for another connection")
+		return Reader{}, refusal.New(ReasonSignature, "signed for another connection")
 	case Digest(authority.Lease.AgentKey.ID()) != a.Agent:
-		return Reader{}, evidence.Refuse(ReasonSignature, "the statement names another agent key")
+		return Reader{}, refusal.New(ReasonSignature, "the statement names another agent key")
 	case !authority.Lease.ValidAt(a.Time):
-		return Reader{}, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", a.Time.Time())
+		return Reader{}, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", a.Time.Time())
 	}
 	return Reader{authority, slices.Clone(s.chain)}, nil
 }
@@ -123,11 +123,11 @@ func (r *Reader) has(broker Digest, role protocol.Role, audience protocol.Audien
 func (s Setup) Reads(reader Reader) error {
 	switch {
 	case !slices.Contains(s.Agents, reader.Agent()):
-		return evidence.Refuse(ReasonParties, "agent %s is no party of this set-up", reader.Agent())
+		return refusal.New(ReasonParties, "agent %s is no party of this set-up", reader.Agent())
 	case s.Broker != reader.Authority.Epoch.Broker:
-		return evidence.Refuse(protocol.ReasonAnotherBroker, "the lease is of broker %x, the set-up of %s", reader.Authority.Epoch.Broker[:8], s.Broker)
+		return refusal.New(protocol.ReasonAnotherBroker, "the lease is of broker %x, the set-up of %s", reader.Authority.Epoch.Broker[:8], s.Broker)
 	case !reader.Authority.Lease.Roles().Has(protocol.RoleParty):
-		return evidence.Refuse(protocol.ReasonRole, "the lease has the roles %s, this needs %s", reader.Authority.Lease.Roles(), protocol.RoleParty)
+		return refusal.New(protocol.ReasonRole, "the lease has the roles %s, this needs %s", reader.Authority.Lease.Roles(), protocol.RoleParty)
 	}
 	return nil
 }

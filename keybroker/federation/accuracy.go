@@ -3,7 +3,7 @@ package federation
 import (
 	"math"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Accuracy is how far a published mean is expected to be from the mean of the vectors that
@@ -61,7 +61,7 @@ func (r *Round) AccuracyOf(cohort uint32, totalWeight uint64) (Accuracy, error) 
 	}
 	b, err := set.Budget(int(cohort))
 	if err != nil {
-		return a, evidence.Refuse(ReasonSet, "%v", err)
+		return a, refusal.New(ReasonSet, "%v", err)
 	}
 	g, err := r.Grid()
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -41,7 +41,7 @@ func splitResults(joined []byte) ([][]byte, error) {
 	var label []byte
 	var n uint8
 	if len(joined) > MaxStatementBytes || !s.ReadBytes(&label, len(agreedLabel)) || string(label) != agreedLabel || !s.ReadUint8(&n) || n > MaxParties {
-		return nil, evidence.Refuse(ReasonParties, "this is no result that parties agreed on: one party's word is none")
+		return nil, refusal.New(ReasonParties, "this is no result that parties agreed on: one party's word is none")
 	}
 	list := make([][]byte, n)
 	for i := range list {
@@ -59,7 +59,7 @@ func splitResults(joined []byte) ([][]byte, error) {
 // result: that takes as many of them as the threshold.
 func VerifyPartyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (Result, protocol.Authority, error) {
 	if r.Parties == nil {
-		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonParties, "no parties hold the key of round %s", r.ID)
+		return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "no parties hold the key of round %s", r.ID)
 	}
 	return verifyResult(signed, roots, floor, r, t, ticketDigest)
 }
@@ -73,7 +73,7 @@ func verifyAgreed(joined []byte, roots []identity.Public, floor protocol.Floor, 
 		return res, by, err
 	}
 	if len(list) != int(r.Parties.Threshold) {
-		return res, by, evidence.Refuse(ReasonParties, "%d parties signed the result, the threshold is %d", len(list), r.Parties.Threshold)
+		return res, by, refusal.New(ReasonParties, "%d parties signed the result, the threshold is %d", len(list), r.Parties.Threshold)
 	}
 	var agents []Digest
 	for i, signed := range list {
@@ -82,9 +82,9 @@ func verifyAgreed(joined []byte, roots []identity.Public, floor protocol.Floor, 
 		case err != nil:
 			return Result{}, protocol.Authority{}, err
 		case slices.Contains(agents, one.Agent):
-			return Result{}, protocol.Authority{}, evidence.Refuse(ReasonParties, "party %s signed the result twice", one.Agent)
+			return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "party %s signed the result twice", one.Agent)
 		case i > 0 && !one.Agrees(res):
-			return Result{}, protocol.Authority{}, evidence.Refuse(ReasonParties, "parties %s and %s signed other values", res.Agent, one.Agent)
+			return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "parties %s and %s signed other values", res.Agent, one.Agent)
 		}
 		if agents = append(agents, one.Agent); i == 0 {
 			res, by = one, a

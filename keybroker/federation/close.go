@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -53,10 +53,10 @@ func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, 
 		return Ticket{}, err
 	}
 	if t.Round != r.ID || t.RoundDigest != roundDigest {
-		return Ticket{}, evidence.Refuse(ReasonWrongRound, "the ticket closes round %s", t.Round)
+		return Ticket{}, refusal.New(ReasonWrongRound, "the ticket closes round %s", t.Round)
 	}
 	if t.Count < r.Minimum || t.Count > r.Maximum {
-		return Ticket{}, evidence.Refuse(ReasonRound, "the ticket has %d contributions, the round allows %d to %d", t.Count, r.Minimum, r.Maximum)
+		return Ticket{}, refusal.New(ReasonRound, "the ticket has %d contributions, the round allows %d to %d", t.Count, r.Minimum, r.Maximum)
 	}
 	return t, nil
 }
@@ -67,7 +67,7 @@ func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, 
 func VerifyTicketNames(id ID, signed []byte, roots []identity.Public, floor protocol.Floor) error {
 	t, err := verifyTicket(signed, roots, protocol.AnyBroker(), floor)
 	if err == nil && t.Round != id {
-		err = evidence.Refuse(ReasonWrongRound, "the ticket closes round %s", t.Round)
+		err = refusal.New(ReasonWrongRound, "the ticket closes round %s", t.Round)
 	}
 	return err
 }
@@ -147,13 +147,13 @@ func verifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	agent := Digest(a.Lease.AgentKey.ID())
 	switch {
 	case agent != res.Agent:
-		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonSignature, "the result names another agent key")
+		return Result{}, protocol.Authority{}, refusal.New(ReasonSignature, "the result names another agent key")
 	case r.Parties != nil && !slices.Contains(r.Parties.Agents, agent):
-		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonParties, "agent %s is no party of the round's key", agent)
+		return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "agent %s is no party of the round's key", agent)
 	case !a.Lease.ValidAt(res.Time):
-		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", res.Time.Time())
+		return Result{}, protocol.Authority{}, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", res.Time.Time())
 	case t.Round != r.ID || res.Round != t.Round || res.RoundDigest != t.RoundDigest || res.TicketDigest != ticketDigest:
-		return Result{}, protocol.Authority{}, evidence.Refuse(ReasonWrongRound, "the result is of round %s", res.Round)
+		return Result{}, protocol.Authority{}, refusal.New(ReasonWrongRound, "the result is of round %s", res.Round)
 	}
 	return res, a, nil
 }
@@ -166,7 +166,7 @@ func (r *Round) AdmitsDecryptor(c *protocol.LeaseCertificate) error {
 			return r.Decryptors.Admits(c)
 		}
 	}
-	return evidence.Refuse(protocol.ReasonRole, "the policy gives no role %s with %s", protocol.RoleDecrypt, r.Resource())
+	return refusal.New(protocol.ReasonRole, "the policy gives no role %s with %s", protocol.RoleDecrypt, r.Resource())
 }
 
 // decryption is what a lease must give to sign the round's result.

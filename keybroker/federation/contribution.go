@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -66,9 +66,9 @@ func VerifyContribution(signed []byte, roots []identity.Public, floor protocol.F
 	}
 	switch {
 	case Digest(a.Lease.AgentKey.ID()) != c.Agent:
-		return Contribution{}, protocol.Authority{}, evidence.Refuse(ReasonSignature, "the contribution names another agent key")
+		return Contribution{}, protocol.Authority{}, refusal.New(ReasonSignature, "the contribution names another agent key")
 	case !a.Lease.ValidAt(c.Time):
-		return Contribution{}, protocol.Authority{}, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", c.Time.Time())
+		return Contribution{}, protocol.Authority{}, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", c.Time.Time())
 	}
 	return c, a, nil
 }
@@ -105,15 +105,15 @@ func (c *Contribution) Follows(r Round, roundDigest Digest) error {
 	}
 	switch {
 	case c.Round != r.ID || c.RoundDigest != roundDigest:
-		return evidence.Refuse(ReasonWrongRound, "the contribution is for round %s", c.Round)
+		return refusal.New(ReasonWrongRound, "the contribution is for round %s", c.Round)
 	case c.Weight > r.MaxWeight:
-		return evidence.Refuse(ReasonRound, "weight %d, the round allows %d", c.Weight, r.MaxWeight)
+		return refusal.New(ReasonRound, "weight %d, the round allows %d", c.Weight, r.MaxWeight)
 	case c.Blocks != BlockCount(r.Length, set.ValuesPerBlock()):
-		return evidence.Refuse(ReasonUpload, "%d blocks, the round's vector has %d", c.Blocks, BlockCount(r.Length, set.ValuesPerBlock()))
+		return refusal.New(ReasonUpload, "%d blocks, the round's vector has %d", c.Blocks, BlockCount(r.Length, set.ValuesPerBlock()))
 	case c.Time < r.Opened || c.Time >= r.Closes:
-		return evidence.Refuse(ReasonRound, "signed at %s, outside the round", c.Time.Time())
+		return refusal.New(ReasonRound, "signed at %s, outside the round", c.Time.Time())
 	case r.NormProof && (c.ProofDigest == Digest{} || c.Commitment == Digest{}):
-		return evidence.Refuse(ReasonRound, "the round demands a proof of the norm bound")
+		return refusal.New(ReasonRound, "the round demands a proof of the norm bound")
 	}
 	return nil
 }

@@ -2,7 +2,7 @@ package federation
 
 import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -40,16 +40,16 @@ func VerifyDataset(signed []byte, publishers []identity.Public) (Dataset, error)
 	}
 	for _, p := range publishers {
 		err := s.open(p, "the publisher", &d)
-		if reason, _ := evidence.ReasonOf(err); reason == ReasonSignature {
+		if reason, _ := refusal.ReasonOf(err); reason == ReasonSignature {
 			continue
 		}
 		if err == nil && (Digest(p.ID()) != d.Publisher || len(s.chain) != 0) {
-			err = evidence.Refuse(ReasonSignature, "dataset %q is signed in the name of another publisher, or under a lease", d.Name)
+			err = refusal.New(ReasonSignature, "dataset %q is signed in the name of another publisher, or under a lease", d.Name)
 		}
 		if err != nil {
 			return Dataset{}, err
 		}
 		return d, nil
 	}
-	return Dataset{}, evidence.Refuse(ReasonSignature, "none of the publishers that this broker's configuration names signed for this dataset")
+	return Dataset{}, refusal.New(ReasonSignature, "none of the publishers that this broker's configuration names signed for this dataset")
 }

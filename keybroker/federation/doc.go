@@ -33,7 +33,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 )
@@ -41,22 +41,22 @@ import (
 // Reasons of this package.
 const (
 	// ReasonMalformed: not the canonical encoding of a statement.
-	ReasonMalformed evidence.Reason = "round-statement-malformed"
+	ReasonMalformed refusal.Reason = "round-statement-malformed"
 	// ReasonVersion: a statement of the first version, which named no guests.
-	ReasonVersion evidence.Reason = "round-statement-version"
+	ReasonVersion refusal.Reason = "round-statement-version"
 	// ReasonSignature: the broker's epoch key, or the attested agent key, did not
 	// sign it.
-	ReasonSignature evidence.Reason = "round-statement-signature"
+	ReasonSignature refusal.Reason = "round-statement-signature"
 	// ReasonRound: a number of the round is outside its limits.
-	ReasonRound evidence.Reason = "round-invalid"
+	ReasonRound refusal.Reason = "round-invalid"
 	// ReasonSet: the parameter set is unknown, was changed, or is below the table.
-	ReasonSet evidence.Reason = "parameter-set-refused"
+	ReasonSet refusal.Reason = "parameter-set-refused"
 	// ReasonWrongRound: the statement belongs to another round.
-	ReasonWrongRound evidence.Reason = "round-mismatch"
+	ReasonWrongRound refusal.Reason = "round-mismatch"
 	// ReasonOutsideLease: signed outside the lease that it names.
-	ReasonOutsideLease evidence.Reason = "contribution-outside-lease"
+	ReasonOutsideLease refusal.Reason = "contribution-outside-lease"
 	// ReasonUpload: the blocks are not those that were signed.
-	ReasonUpload evidence.Reason = "upload-mismatch"
+	ReasonUpload refusal.Reason = "upload-mismatch"
 )
 
 // Every statement's label is the prefix, its kind and the version. Version 1 named no
@@ -124,7 +124,7 @@ type statement interface {
 }
 
 func malformed(format string, args ...any) error {
-	return evidence.Refuse(ReasonMalformed, format, args...)
+	return refusal.New(ReasonMalformed, format, args...)
 }
 
 // seal encodes and signs: label, body, chain, signature.
@@ -169,7 +169,7 @@ func split(signed []byte, st statement) (sealed, error) {
 	s := cryptobyte.String(signed)
 	var label, body, chain, sig cryptobyte.String
 	if s.ReadUint8LengthPrefixed(&label) && string(label) == strings.TrimSuffix(st.context(), labelVersion)+formerVersion {
-		return sealed{}, evidence.Refuse(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
+		return sealed{}, refusal.New(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
 	}
 	if string(label) != st.context() ||
 		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
@@ -184,7 +184,7 @@ func split(signed []byte, st statement) (sealed, error) {
 // like, and JSON can hold many times its own bytes.
 func (s sealed) open(key identity.Public, whose string, st statement) error {
 	if err := key.Verify(st.context(), signedBytes(st, s.body, s.chain), s.sig); err != nil {
-		return &evidence.Refusal{Reason: ReasonSignature, Detail: whose + " did not sign this " + st.context(), Err: err}
+		return &refusal.Error{Reason: ReasonSignature, Detail: whose + " did not sign this " + st.context(), Err: err}
 	}
 	if err := strictjson.Decode(s.body, limits, st); err != nil {
 		return malformed("%v", err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -23,9 +24,9 @@ import (
 
 const begin = federationtest.Begin
 
-func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want {
+	if got, _ := refusal.ReasonOf(err); got != want {
 		t.Errorf("%s: reason %q, want %q: %v", what, got, want, err)
 	}
 }
@@ -229,7 +230,7 @@ func TestAnswersOfAContribution(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		answers []federation.ID
-		want    evidence.Reason
+		want    refusal.Reason
 	}{
 		"none":      {nil, ""},
 		"the most":  {many[1:], ""},
@@ -265,7 +266,7 @@ func TestManyEntriesAreNotDecoded(t *testing.T) {
 		key        *identity.Private // nil is none
 		chain      []byte
 		verify     func([]byte) error
-		want       evidence.Reason
+		want       refusal.Reason
 	}{
 		"nobody's round":           {"round", round, nil, w.EpochSigned, verifyRound, federation.ReasonSignature},
 		"the broker's own":         {"round", round, w.EpochKey, w.EpochSigned, verifyRound, federation.ReasonMalformed},
@@ -321,7 +322,7 @@ func TestContributionFollowsItsRound(t *testing.T) {
 	a := w.Agent(t, nil)
 	for name, tc := range map[string]struct {
 		change func(*federation.Round, *federation.Contribution)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"another round":     {func(_ *federation.Round, c *federation.Contribution) { c.Round[0] ^= 1 }, federation.ReasonWrongRound},
 		"another statement": {func(_ *federation.Round, c *federation.Contribution) { c.RoundDigest[0] ^= 1 }, federation.ReasonWrongRound},
@@ -356,7 +357,7 @@ func TestTicketAndResult(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		change func(*federation.Ticket)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"another round": {func(tk *federation.Ticket) { tk.Round[0] ^= 1 }, federation.ReasonWrongRound},
 		"another epoch": {func(tk *federation.Ticket) { tk.Epoch = 9 }, federation.ReasonSignature},

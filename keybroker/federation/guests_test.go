@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -24,7 +25,7 @@ func TestGuestsThatTheRoundDoesNotNameSayNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change              func(*protocol.LeaseCertificate)
 		granted             bool
-		contribute, decrypt evidence.Reason
+		contribute, decrypt refusal.Reason
 	}{
 		"named":          {func(*protocol.LeaseCertificate) {}, true, "", ""},
 		"without grant":  {func(*protocol.LeaseCertificate) {}, false, "", protocol.ReasonNotGranted},
@@ -86,7 +87,7 @@ func TestPartiesSignTheirResult(t *testing.T) {
 	wantReason(t, "a round without parties", err, federation.ReasonParties)
 	for name, tc := range map[string]struct {
 		raw  []byte
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"two of three":         {join(one, two), ""},
 		"two others":           {join(three, one), ""},
@@ -127,7 +128,7 @@ func TestEndedEpochOpensNoRound(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		floor protocol.Floor
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		"over":     {protocol.Live(protocol.AtLeast(1), w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
 		"retired":  {protocol.Live(protocol.AtLeast(2), begin.Add(time.Minute)), protocol.ReasonEpochRetired},

@@ -6,8 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -57,7 +57,7 @@ func TestRoundsThatNobodyCouldProveForAreRefused(t *testing.T) {
 		"a bound that is no number": func(r *federation.Round) { r.ClipL2 = math.NaN() },
 	} {
 		err := verify(federation.MaxNormLength, change)
-		if got, _ := evidence.ReasonOf(err); err == nil || name != "a bound that is no number" && got != federation.ReasonRound {
+		if got, _ := refusal.ReasonOf(err); err == nil || name != "a bound that is no number" && got != federation.ReasonRound {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -10,13 +10,13 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // ReasonParties means that the parties of a key are not those of its set-up, or do
 // not agree about it.
-const ReasonParties evidence.Reason = "parties-invalid"
+const ReasonParties refusal.Reason = "parties-invalid"
 
 // MaxParties bounds the parties of one key: the word of each is in the round.
 const MaxParties = 16
@@ -41,7 +41,7 @@ func (s *Setup) context() string { return labelPrefix + "setup" + labelVersion }
 func (s *Setup) check() error {
 	set, err := params.Lookup(s.Set)
 	if err != nil || s.Set != params.Threshold || Digest(set.Digest()) != s.SetDigest {
-		return evidence.Refuse(ReasonSet, "a key of several parties needs the set %s", params.Threshold)
+		return refusal.New(ReasonSet, "a key of several parties needs the set %s", params.Threshold)
 	}
 	if s.Closes <= s.Opened || s.Opened == 0 {
 		return invalid("the set-up ends before it begins")
@@ -54,12 +54,12 @@ func (s *Setup) check() error {
 
 func checkAgents(threshold uint32, agents []Digest) error {
 	if threshold < 2 || len(agents) > MaxParties || int(threshold) > len(agents) {
-		return evidence.Refuse(ReasonParties, "%d of %d parties: from 2 of 2 to %d", threshold, len(agents), MaxParties)
+		return refusal.New(ReasonParties, "%d of %d parties: from 2 of 2 to %d", threshold, len(agents), MaxParties)
 	}
 	seen := map[Digest]bool{}
 	for _, a := range agents {
 		if seen[a] {
-			return evidence.Refuse(ReasonParties, "agent %s is named twice", a)
+			return refusal.New(ReasonParties, "agent %s is named twice", a)
 		}
 		seen[a] = true
 	}
@@ -212,7 +212,7 @@ func SignPartyMessage(key *identity.Private, lease []byte, m PartyMessage) ([]by
 func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.Floor, s Setup, setup Digest) (PartyMessage, error) {
 	m, err := verifyParty(signed, roots, s.Broker, floor, s.Round, setup, s.Agents)
 	if err == nil && (m.Time < s.Opened || m.Time >= s.Closes || int(m.To) > len(s.Agents)) {
-		err = evidence.Refuse(ReasonParties, "signed at %s for party %d, outside the set-up", m.Time.Time(), m.To)
+		err = refusal.New(ReasonParties, "signed at %s for party %d, outside the set-up", m.Time.Time(), m.To)
 	}
 	return m, err
 }
@@ -231,11 +231,11 @@ func verifyParty(signed []byte, roots []identity.Public, broker Digest, floor pr
 	case err != nil:
 		return m, err
 	case m.Round != round || m.Setup != setup:
-		return m, evidence.Refuse(ReasonWrongRound, "the message is for the key of round %s", m.Round)
+		return m, refusal.New(ReasonWrongRound, "the message is for the key of round %s", m.Round)
 	case int(m.From) > len(agents) || agents[m.From-1] != m.Agent || Digest(lease.AgentKey.ID()) != m.Agent:
-		return m, evidence.Refuse(ReasonSignature, "the message is not of party %d", m.From)
+		return m, refusal.New(ReasonSignature, "the message is not of party %d", m.From)
 	case !lease.ValidAt(m.Time):
-		return m, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", m.Time.Time())
+		return m, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", m.Time.Time())
 	}
 	return m, nil
 }
@@ -266,7 +266,7 @@ type Parties struct {
 func (r *Round) checkParties() error {
 	p := r.Parties
 	if (p != nil) != (r.Set == params.Threshold) {
-		return evidence.Refuse(ReasonParties, "a round has several parties if its set is %s, and only then", params.Threshold)
+		return refusal.New(ReasonParties, "a round has several parties if its set is %s, and only then", params.Threshold)
 	}
 	if p == nil {
 		return nil
@@ -276,7 +276,7 @@ func (r *Round) checkParties() error {
 	}
 	switch {
 	case len(p.Ready) != len(p.Agents):
-		return evidence.Refuse(ReasonParties, "%d of %d parties are ready", len(p.Ready), len(p.Agents))
+		return refusal.New(ReasonParties, "%d of %d parties are ready", len(p.Ready), len(p.Agents))
 	case !r.Recount || r.Rule != WeightedMean:
 		return invalid("parties recount what they decrypt, and decrypt a %s alone", WeightedMean)
 	case r.Minimum < p.Threshold:
@@ -307,9 +307,9 @@ func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error
 	case err != nil:
 		return err
 	case s.Round != r.ID:
-		return evidence.Refuse(ReasonWrongRound, "the set-up is for the key of round %s", s.Round)
+		return refusal.New(ReasonWrongRound, "the set-up is for the key of round %s", s.Round)
 	case s.Threshold != p.Threshold || !slices.Equal(s.Agents, p.Agents):
-		return evidence.Refuse(ReasonParties, "the round says %d of %d parties; the key was set up for %d of %d, in their order", p.Threshold, len(p.Agents), s.Threshold, len(s.Agents))
+		return refusal.New(ReasonParties, "the round says %d of %d parties; the key was set up for %d of %d, in their order", p.Threshold, len(p.Agents), s.Threshold, len(s.Agents))
 	}
 	key, setup := sha256.Sum256(r.PublicKey), DigestOf(p.Setup)
 	var view Digest
@@ -319,9 +319,9 @@ func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error
 		case err != nil:
 			return err
 		case m.Kind != PartyReady || int(m.From) != i+1 || [32]byte(m.Payload) != key:
-			return evidence.Refuse(ReasonParties, "party %d does not vouch for the round's key", i+1)
+			return refusal.New(ReasonParties, "party %d does not vouch for the round's key", i+1)
 		case i > 0 && m.View != view:
-			return evidence.Refuse(ReasonParties, "party %d saw another set-up than the others", i+1)
+			return refusal.New(ReasonParties, "party %d saw another set-up than the others", i+1)
 		}
 		view = m.View
 	}
@@ -377,13 +377,13 @@ func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r
 	lease, p := &a.Lease, r.Parties
 	switch {
 	case p == nil || s.Round != r.ID || s.TicketDigest != ticket:
-		return s, evidence.Refuse(ReasonWrongRound, "the share is of round %s, or of another ticket", s.Round)
+		return s, refusal.New(ReasonWrongRound, "the share is of round %s, or of another ticket", s.Round)
 	case int(s.From) > len(p.Agents) || p.Agents[s.From-1] != s.Agent || Digest(lease.AgentKey.ID()) != s.Agent:
-		return s, evidence.Refuse(ReasonSignature, "the share is not of party %d", s.From)
+		return s, refusal.New(ReasonSignature, "the share is not of party %d", s.From)
 	case len(s.Active) != int(p.Threshold) || int(s.Active[len(s.Active)-1]) > len(p.Agents):
-		return s, evidence.Refuse(ReasonParties, "active parties %d; the round wants %d of %d", s.Active, p.Threshold, len(p.Agents))
+		return s, refusal.New(ReasonParties, "active parties %d; the round wants %d of %d", s.Active, p.Threshold, len(p.Agents))
 	case !lease.ValidAt(s.Time):
-		return s, evidence.Refuse(ReasonOutsideLease, "signed at %s, outside the lease", s.Time.Time())
+		return s, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", s.Time.Time())
 	}
 	return s, nil
 }
@@ -391,7 +391,7 @@ func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r
 // MatchesShare checks the hash list against the share that was signed.
 func (m *Manifest) MatchesShare(s Share) error {
 	if uint64(len(m.Hashes)) != s.Blocks || UploadDigest(s.Round, m.Hashes) != s.Upload {
-		return evidence.Refuse(ReasonUpload, "the block hashes are not those that were signed")
+		return refusal.New(ReasonUpload, "the block hashes are not those that were signed")
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -80,7 +80,7 @@ func TestARoundOfSeveralParties(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		change func(*federation.Round)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"no parties":         {func(r *federation.Round) { r.Parties = nil }, federation.ReasonParties},
 		"another set":        {func(r *federation.Round) { r.Set = params.Template }, federation.ReasonParties},
@@ -110,7 +110,7 @@ func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 	_, stranger := federationtest.New(t).Setup(t, 2, p.agents...)
 	for name, tc := range map[string]struct {
 		change func(*federation.Round)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"another key":      {func(r *federation.Round) { r.PublicKey = []byte("another") }, federation.ReasonParties},
 		"another round":    {func(r *federation.Round) { r.ID[0] ^= 1 }, federation.ReasonWrongRound},
@@ -203,7 +203,7 @@ func TestPartyMessages(t *testing.T) {
 	lateSetup, lateSigned := p.Setup(t, 2, late, p.agents[0])
 	for name, tc := range map[string]struct {
 		raw  []byte
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"a stranger":      {stranger.Message(t, s, signed, commit, func(m *federation.PartyMessage) { m.From = 1 }), federation.ReasonSignature},
 		"another party":   {p.agents[1].Message(t, s, signed, commit, func(m *federation.PartyMessage) { m.From = 1 }), federation.ReasonSignature},
@@ -216,7 +216,7 @@ func TestPartyMessages(t *testing.T) {
 		"changed": {bytes.Replace(raw, []byte(`"from":2`), []byte(`"from":3`), 1), federation.ReasonSignature},
 	} {
 		_, err := federation.VerifyPartyMessage(tc.raw, p.Roots(), p.Floor(), s, digest)
-		if got, _ := evidence.ReasonOf(err); got != tc.want && !(tc.want == federation.ReasonOutsideLease && got == federation.ReasonParties) {
+		if got, _ := refusal.ReasonOf(err); got != tc.want && !(tc.want == federation.ReasonOutsideLease && got == federation.ReasonParties) {
 			t.Errorf("%s: %q, want %q: %v", name, got, tc.want, err)
 		}
 	}
@@ -274,7 +274,7 @@ func TestShares(t *testing.T) {
 	wantReason(t, "other blocks", err, federation.ReasonUpload)
 	for name, tc := range map[string]struct {
 		raw  []byte
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"another ticket":  {make1(p.agents[0], func(s *federation.Share) { s.TicketDigest[0] ^= 1 }), federation.ReasonWrongRound},
 		"another round":   {make1(p.agents[0], func(s *federation.Share) { s.Round[0] ^= 1 }), federation.ReasonWrongRound},

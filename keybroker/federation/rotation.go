@@ -4,11 +4,11 @@ import (
 	"crypto/sha256"
 	"math"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // ReasonRotation says that the round's rule, noise or proofs do not go with rotated values.
-const ReasonRotation evidence.Reason = "rotation-refused"
+const ReasonRotation refusal.Reason = "rotation-refused"
 
 // Rotation has each participant rotate each block of its vector by a random signed
 // Walsh-Hadamard transform (package hadamard) before values are clamped, and whoever opens
@@ -47,11 +47,11 @@ func (r *Round) checkRotation() error {
 func (r *Round) Rotatable() error {
 	switch {
 	case r.NormProof || r.NormCircuit != nil:
-		return evidence.Refuse(ReasonRotation, "what is proven of a contribution are its own values, not rotated ones: a round with norm_proof is opened without rotation")
+		return refusal.New(ReasonRotation, "what is proven of a contribution are its own values, not rotated ones: a round with norm_proof is opened without rotation")
 	case r.Rule != WeightedMean:
-		return evidence.Refuse(ReasonRotation, "a %s is taken in each coordinate, and rotated values have others: it is opened without rotation", r.Rule)
+		return refusal.New(ReasonRotation, "a %s is taken in each coordinate, and rotated values have others: it is opened without rotation", r.Rule)
 	case r.Noise.Mechanism == DiscreteLaplace:
-		return evidence.Refuse(ReasonRotation, "noise of %s is measured by the sum of all amounts, which rotation enlarges: the round is opened without rotation", DiscreteLaplace)
+		return refusal.New(ReasonRotation, "noise of %s is measured by the sum of all amounts, which rotation enlarges: the round is opened without rotation", DiscreteLaplace)
 	}
 	return nil
 }

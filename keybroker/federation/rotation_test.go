@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -72,7 +72,7 @@ func TestRotationGoesWithMeansAlone(t *testing.T) {
 	w := federationtest.New(t)
 	for name, c := range map[string]struct {
 		change func(*federation.Round)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"no seed": {func(r *federation.Round) { r.Rotation.Seed = federation.Digest{} }, federation.ReasonRound},
 		"proofs": {func(r *federation.Round) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -120,7 +120,7 @@ const (
 func (r *Round) context() string { return labelPrefix + "round" + labelVersion }
 
 func invalid(format string, args ...any) error {
-	return evidence.Refuse(ReasonRound, format, args...)
+	return refusal.New(ReasonRound, format, args...)
 }
 
 // check holds every number against its limits. It does not look at the set.
@@ -233,17 +233,17 @@ func printable(s string) bool {
 func (r *Round) Parameters() (params.Set, params.Budget, error) {
 	set, err := params.Lookup(r.Set)
 	if err != nil {
-		return set, params.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
+		return set, params.Budget{}, refusal.New(ReasonSet, "%v", err)
 	}
 	if Digest(set.Digest()) != r.SetDigest {
-		return set, params.Budget{}, evidence.Refuse(ReasonSet, "%s has another digest here", r.Set)
+		return set, params.Budget{}, refusal.New(ReasonSet, "%s has another digest here", r.Set)
 	}
 	if err := set.Check(); err != nil {
-		return set, params.Budget{}, evidence.Refuse(ReasonSet, "%v", err)
+		return set, params.Budget{}, refusal.New(ReasonSet, "%v", err)
 	}
 	b, err := set.Require(int(r.Maximum), int(r.NoiseBits))
 	if err != nil {
-		return set, b, evidence.Refuse(ReasonSet, "%v", err)
+		return set, b, refusal.New(ReasonSet, "%v", err)
 	}
 	return set, b, nil
 }
@@ -377,7 +377,7 @@ func verifyBroker(signed []byte, roots []identity.Public, broker protocol.Broker
 		return err
 	}
 	if !fits(epoch) {
-		return evidence.Refuse(ReasonSignature, "%s names another broker, epoch or time", st.context())
+		return refusal.New(ReasonSignature, "%s names another broker, epoch or time", st.context())
 	}
 	return nil
 }

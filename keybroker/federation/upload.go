@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // BlockHash binds a block to its place: SHA-256 over label, round, index, bytes.
@@ -97,7 +97,7 @@ func ParseManifest(data []byte) (Manifest, error) {
 // Matches checks the hash list against the contribution that was signed.
 func (m *Manifest) Matches(c Contribution) error {
 	if uint64(len(m.Hashes)) != c.Blocks || UploadDigest(c.Round, m.Hashes) != c.Upload {
-		return evidence.Refuse(ReasonUpload, "the block hashes are not those that were signed")
+		return refusal.New(ReasonUpload, "the block hashes are not those that were signed")
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (m *Manifest) Matches(c Contribution) error {
 // CheckBlock checks one block as it arrives.
 func (m *Manifest) CheckBlock(round ID, index uint64, block []byte) error {
 	if index >= uint64(len(m.Hashes)) || BlockHash(round, index, block) != m.Hashes[index] {
-		return evidence.Refuse(ReasonUpload, "block %d is not the one that was signed", index)
+		return refusal.New(ReasonUpload, "block %d is not the one that was signed", index)
 	}
 	return nil
 }

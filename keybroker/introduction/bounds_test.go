@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 )
 
@@ -53,7 +53,7 @@ func TestAnAnswerHasAnEnd(t *testing.T) {
 func TestARefusalIsHandedOnInForm(t *testing.T) {
 	for name, tc := range map[string]struct {
 		code string
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"a reason": {"norm-proof-invalid-2", "norm-proof-invalid-2"},
 		"none":     {"", ""}, "a long one": {strings.Repeat("a", 65), ""}, "capitals": {"Reason", ""}, "a line": {"a\nb", ""}, "words": {"a b", ""},
@@ -63,7 +63,7 @@ func TestARefusalIsHandedOnInForm(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = introduction.Refusal(&http.Response{StatusCode: http.StatusForbidden, Status: strings.Repeat("s", 4<<10), Body: io.NopCloser(bytes.NewReader(body))})
-		if got, _ := evidence.ReasonOf(err); err == nil || got != tc.want || len(err.Error()) > 2<<10 {
+		if got, _ := refusal.ReasonOf(err); err == nil || got != tc.want || len(err.Error()) > 2<<10 {
 			t.Errorf("%s: %q in %d bytes, want %q", name, got, len(err.Error()), tc.want)
 		}
 	}

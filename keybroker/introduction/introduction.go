@@ -21,7 +21,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -96,20 +96,20 @@ func Say(ctx context.Context, conn *hybridtls.Conn, signed []byte) error {
 func Refusal(resp *http.Response) error {
 	var answer struct {
 		Error struct {
-			Code    evidence.Reason `json:"code"`
-			Message string          `json:"message"`
+			Code    refusal.Reason `json:"code"`
+			Message string         `json:"message"`
 		} `json:"error"`
 	}
 	err := json.NewDecoder(io.LimitReader(resp.Body, maxRefusal)).Decode(&answer)
 	if err = errors.Join(err, resp.Body.Close()); err != nil || !isCode(answer.Error.Code) {
 		return errors.Join(fmt.Errorf("the server answered %d", resp.StatusCode), err)
 	}
-	return evidence.Refuse(answer.Error.Code, "%.*s", maxMessage, answer.Error.Message)
+	return refusal.New(answer.Error.Code, "%.*s", maxMessage, answer.Error.Message)
 }
 
 // isCode says whether a reason has the form of one. Callers record it and decide by it: the
 // end of a job with a reason of a mebibyte would not be recorded.
-func isCode(reason evidence.Reason) bool {
+func isCode(reason refusal.Reason) bool {
 	for _, c := range reason {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
 			return false

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 )
 
@@ -59,17 +59,17 @@ func ends(t *testing.T) (client, server *hybridtls.Conn) {
 
 // TestSay: what the server makes of an introduction, and that its silence has an end.
 func TestSay(t *testing.T) {
-	const refusal = `{"error":{"code":"lease-over","message":"it ended"}}`
+	const ended = `{"error":{"code":"lease-over","message":"it ended"}}`
 	answer := func(status, header, body string) string {
 		return "HTTP/1.1 " + status + "\r\n" + header + "Content-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 	}
 	for name, tc := range map[string]struct {
 		answer  string
-		refused evidence.Reason
+		refused refusal.Reason
 		want    func(error) bool
 	}{
 		"believed":               {answer("200 OK", "", "{}"), "", func(err error) bool { return err == nil }},
-		"refused":                {answer("401 Unauthorized", "", refusal), "lease-over", func(err error) bool { return err != nil }},
+		"refused":                {answer("401 Unauthorized", "", ended), "lease-over", func(err error) bool { return err != nil }},
 		"refused without a word": {answer("401 Unauthorized", "", "no"), "", func(err error) bool { return strings.Contains(err.Error(), "401") }},
 		"the last answer":        {answer("200 OK", "Connection: close\r\n", "{}"), "", func(err error) bool { return strings.Contains(err.Error(), "ends the connection") }},
 		"no HTTP":                {"hello\r\n\r\n", "", func(err error) bool { return strings.Contains(err.Error(), "malformed") }},
@@ -99,7 +99,7 @@ func TestSay(t *testing.T) {
 					t.Errorf("got %v", err)
 				}
 				_, refused := errors.AsType[*introduction.Refused](err)
-				if reason, _ := evidence.ReasonOf(err); reason != tc.refused || refused != strings.HasPrefix(name, "refused") {
+				if reason, _ := refusal.ReasonOf(err); reason != tc.refused || refused != strings.HasPrefix(name, "refused") {
 					t.Errorf("reason %q, want %q: %v", reason, tc.refused, err)
 				}
 			})

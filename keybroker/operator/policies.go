@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
@@ -236,7 +236,7 @@ func (p *Policies) writeValues(values []policy.ReferenceValue) error {
 
 // ReasonValueNeeded means that without a reference value the policy in force would name
 // some that are not there.
-const ReasonValueNeeded evidence.Reason = "reference-value-needed"
+const ReasonValueNeeded refusal.Reason = "reference-value-needed"
 
 // RemoveReferenceValue forgets a reference value. It refuses with ReasonValueNeeded if the
 // policy in force would be left with a name or subtree that nothing matches, unless force
@@ -254,7 +254,7 @@ func (p *Policies) RemoveReferenceValue(id string, force bool) (ValueRemoved, er
 		out.Unmatched = slices.DeleteFunc(current.Unmatched(left), func(pattern string) bool { return slices.Contains(had, pattern) })
 		out.Accepted = slices.ContainsFunc(current.ReferenceValues(), func(v policy.ReferenceValue) bool { return v.ID == id })
 		if len(out.Unmatched) > 0 && !force {
-			return ValueRemoved{}, evidence.Refuse(ReasonValueNeeded, "policy %s version %d names %s, and nothing else matches that: its guests would all be refused; import another policy or value first, or say --force",
+			return ValueRemoved{}, refusal.New(ReasonValueNeeded, "policy %s version %d names %s, and nothing else matches that: its guests would all be refused; import another policy or value first, or say --force",
 				current.ID(), current.Version(), strings.Join(out.Unmatched, ", "))
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 )
@@ -82,7 +82,7 @@ func TestViewersDoNotHoldOffOperators(t *testing.T) {
 }
 
 func TestReasonsAreSaidOnce(t *testing.T) {
-	for _, err := range []error{evidence.Refuse("a-reason", "why"), &Error{409, "a-reason", "why"}} {
+	for _, err := range []error{refusal.New("a-reason", "why"), &Error{409, "a-reason", "why"}} {
 		for name, got := range map[string]error{"asError": asError(err), "roundError": asError(roundError(err))} {
 			if got.Error() != "a-reason: why" {
 				t.Errorf("%s(%v): %v", name, err, got)

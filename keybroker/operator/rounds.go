@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
@@ -31,7 +31,7 @@ func (r *request) rounds() (*rounds.Service, federation.ID, error) {
 
 // roundError keeps the reason code of a refusal.
 func roundError(err error) error {
-	reason, ok := evidence.ReasonOf(err)
+	reason, ok := refusal.ReasonOf(err)
 	if !ok {
 		return err
 	}
@@ -39,11 +39,11 @@ func roundError(err error) error {
 	if reason == rounds.ReasonUnknown {
 		status = http.StatusNotFound
 	}
-	return refusal(status, reason, err)
+	return refused(status, reason, err)
 }
 
-// refusal is a refusal as clients see it: its text begins with the code, which they show.
-func refusal(status int, reason evidence.Reason, err error) *Error {
+// refused is a refusal as clients see it: its text begins with the code, which they show.
+func refused(status int, reason refusal.Reason, err error) *Error {
 	return &Error{status, string(reason), strings.TrimPrefix(err.Error(), string(reason)+": ")}
 }
 

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -209,7 +209,7 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	if _, err := b.client.AdmitContributions(t.Context(), st.Round.ID, nil); err == nil {
 		t.Error("an abandoned round admits")
 	}
-	if reason, ok := evidence.ReasonOf(roundError(errors.New("x"))); ok {
+	if reason, ok := refusal.ReasonOf(roundError(errors.New("x"))); ok {
 		t.Errorf("an ordinary error has a reason: %s", reason)
 	}
 	prepared, err := b.client.PrepareKey(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}})

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -106,8 +106,8 @@ func asError(err error) *Error {
 	case errors.Is(err, audit.ErrUnavailable):
 		return &Error{http.StatusServiceUnavailable, "audit-unavailable", err.Error()}
 	}
-	if reason, ok := evidence.ReasonOf(err); ok {
-		return refusal(http.StatusConflict, reason, err)
+	if reason, ok := refusal.ReasonOf(err); ok {
+		return refused(http.StatusConflict, reason, err)
 	}
 	return &Error{http.StatusBadRequest, "failed", err.Error()}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -121,7 +122,7 @@ func knownProducts() []string { return []string{"Milan", "Genoa", "Turin"} }
 
 func isKnownProduct(s string) bool { return slices.Contains(knownProducts(), s) }
 
-func failure(r evidence.Reason, format string, args ...any) *Failure {
+func failure(r refusal.Reason, format string, args ...any) *Failure {
 	return &Failure{r, fmt.Sprintf(format, args...)}
 }
 
@@ -193,7 +194,7 @@ func (m MinimumTCB) committed() *TCB { return m.Committed }
 func (m MinimumTCB) launch() *TCB    { return m.Launch }
 func (m MinimumTCB) current() *TCB   { return m.Current }
 
-func tcbCheck(name string, reason evidence.Reason, minimum func(MinimumTCB) *TCB, claimed func(evidence.Claims) evidence.TCB) check {
+func tcbCheck(name string, reason refusal.Reason, minimum func(MinimumTCB) *TCB, claimed func(evidence.Claims) evidence.TCB) check {
 	configured := func(_ *Policy, r *requirements) bool {
 		for _, m := range r.tcb {
 			if minimum(m) != nil {
@@ -293,7 +294,7 @@ func judgeHostData(_ *Policy, r *requirements, in Input) *Failure {
 }
 
 // member accepts a listed value. Zeros are never one: the parser refuses them.
-func member(reason evidence.Reason, allowed map[string]bool, value []byte) *Failure {
+func member(reason refusal.Reason, allowed map[string]bool, value []byte) *Failure {
 	if !allowed[string(value)] || allZero(value) {
 		return failure(reason, "%x is not among %d allowed", value, len(allowed))
 	}
@@ -312,7 +313,7 @@ func judgeTenant(_ *Policy, r *requirements, in Input) *Failure {
 	return stated(ReasonTenant, r.tenants, in.Guest.Tenant)
 }
 
-func stated(reason evidence.Reason, allowed map[string]bool, value string) *Failure {
+func stated(reason refusal.Reason, allowed map[string]bool, value string) *Failure {
 	if value == "" || !allowed[value] {
 		return failure(reason, "%q is not among %d allowed", value, len(allowed))
 	}

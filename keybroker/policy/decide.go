@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -23,7 +24,7 @@ type Input struct {
 // Failure is one check that did not pass.
 type Failure struct {
 	// Reason is the stable code.
-	Reason evidence.Reason `json:"reason"`
+	Reason refusal.Reason `json:"reason"`
 	// Detail says what was found and what was expected, for the operator.
 	Detail string `json:"detail"`
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -92,7 +93,7 @@ func TestEachCheckAloneRefuses(t *testing.T) {
 	if d := Decide(p, good()); !d.Allowed || len(d.Reasons) != 0 || d.LeaseTTL != 600*time.Second {
 		t.Fatalf("%+v", d)
 	}
-	for reason, change := range map[evidence.Reason]func(*Input){
+	for reason, change := range map[refusal.Reason]func(*Input){
 		ReasonKind:              func(in *Input) { in.Claims.Kind = evidence.KindTDX },
 		ReasonMeasurement:       func(in *Input) { in.Claims.Measurement = bytes.Repeat([]byte{9}, 48) },
 		ReasonDebug:             func(in *Input) { in.Claims.Debug = true },
@@ -147,7 +148,7 @@ func TestEachCheckAloneRefuses(t *testing.T) {
 	}
 }
 
-func has(d Decision, r evidence.Reason) bool {
+func has(d Decision, r refusal.Reason) bool {
 	for _, f := range d.Reasons {
 		if f.Reason == r {
 			return !d.Allowed

@@ -5,6 +5,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -52,7 +53,7 @@ func (m *Attest) Verify(ekm [48]byte, hashM1, hashM2 Digest) error {
 	err := verifyMessage(func(msg []byte) error { return m.AgentKey.Verify(contextAttest, msg, m.Signature) },
 		contextAttest, m, ekm[:], hashM1[:], hashM2[:])
 	if err != nil {
-		return &evidence.Refusal{Reason: ReasonAgentSignature, Detail: "attestation was not signed for this connection by the agent key", Err: err}
+		return &refusal.Error{Reason: ReasonAgentSignature, Detail: "attestation was not signed for this connection by the agent key", Err: err}
 	}
 	return nil
 }

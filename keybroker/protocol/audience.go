@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -93,17 +94,17 @@ func ascending[T any](list []T, key func(T) string) bool {
 // lease [VerifyAuthority] asks it, and a broker of the certificate that it is about to sign.
 func (a Audience) Admits(c *LeaseCertificate) error {
 	if err := a.Check(); err != nil {
-		return evidence.Refuse(ReasonAudience, "%v", err)
+		return refusal.New(ReasonAudience, "%v", err)
 	}
 	switch {
 	case len(a.Tenants) > 0 && c.Tenant == "":
-		return evidence.Refuse(ReasonAudience, "the policy %s did not check this guest's tenant, so the lease has none", c.PolicyID)
+		return refusal.New(ReasonAudience, "the policy %s did not check this guest's tenant, so the lease has none", c.PolicyID)
 	case len(a.Tenants) > 0 && !slices.Contains(a.Tenants, c.Tenant):
-		return evidence.Refuse(ReasonAudience, "tenant %q is not among those named", c.Tenant)
+		return refusal.New(ReasonAudience, "tenant %q is not among those named", c.Tenant)
 	case len(a.Images) > 0 && !slices.Contains(a.Images, c.Image):
-		return evidence.Refuse(ReasonAudience, "image %s is not among those named", c.Image)
+		return refusal.New(ReasonAudience, "image %s is not among those named", c.Image)
 	case len(a.Policies) > 0 && !slices.Contains(a.Policies, PolicyDigest(c.PolicyDigest)):
-		return evidence.Refuse(ReasonAudience, "policy %x is not among those named", c.PolicyDigest[:8])
+		return refusal.New(ReasonAudience, "policy %x is not among those named", c.PolicyDigest[:8])
 	}
 	return nil
 }

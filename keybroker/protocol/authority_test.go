@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -29,7 +30,7 @@ func TestAuthorityEachCheckAlone(t *testing.T) {
 		role     Role
 		resource Resource
 		audience Audience
-		want     evidence.Reason
+		want     refusal.Reason
 	}{
 		{"granted by name", live, RoleServe, Named("models/demo"), named, ""},
 		{"granted for its model", live, RoleServe, About(model), named, ""},
@@ -84,7 +85,7 @@ func TestAuthorityIsOfOneBroker(t *testing.T) {
 	roots, floor := []identity.Public{other.root.Public(), p.root.Public()}, Recorded(AtLeast(1))
 	for name, tc := range map[string]struct {
 		broker Broker
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"its own": {Of(p.root.Public().ID()), ""},
 		"any":     {AnyBroker(), ""},
@@ -95,7 +96,7 @@ func TestAuthorityIsOfOneBroker(t *testing.T) {
 		_, lease := VerifyAuthority(chain, roots, tc.broker, floor, RoleServe, NoResource(), Everyone())
 		_, statement := VerifyStatementEpoch(epoch, roots, tc.broker, floor)
 		for _, err := range []error{lease, statement} {
-			if got, _ := evidence.ReasonOf(err); got != tc.want {
+			if got, _ := refusal.ReasonOf(err); got != tc.want {
 				t.Errorf("%s: reason %q, want %q: %v", name, got, tc.want, err)
 			}
 		}
@@ -119,9 +120,9 @@ func TestLowestIsANumberForEachRoot(t *testing.T) {
 	}
 	p := newParties(t)
 	epoch, root := signEpoch(t, p, func(*EpochStatement) {}), p.root.Public()
-	for root2, want := range map[[32]byte]evidence.Reason{root.ID(): ReasonEpochRetired, {9}: ""} {
+	for root2, want := range map[[32]byte]refusal.Reason{root.ID(): ReasonEpochRetired, {9}: ""} {
 		_, err := VerifyStatementEpoch(epoch, []identity.Public{root}, AnyBroker(), Recorded(AtLeast(1).Raised(root2, 8)))
-		if got, _ := evidence.ReasonOf(err); got != want {
+		if got, _ := refusal.ReasonOf(err); got != want {
 			t.Errorf("after root %x named 8: %q, want %q", root2[:2], got, want)
 		}
 	}

@@ -3,7 +3,7 @@ package protocol
 import (
 	"maps"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Broker says whose broker must have spoken, among those whose roots are configured. Roots
@@ -28,9 +28,9 @@ func (b Broker) admits(st *EpochStatement) error {
 	case b.any || b.id != [32]byte{} && b.id == st.Broker:
 		return nil
 	case b.id == [32]byte{}:
-		return evidence.Refuse(ReasonAnotherBroker, "nobody said whose broker it must be, so none is accepted")
+		return refusal.New(ReasonAnotherBroker, "nobody said whose broker it must be, so none is accepted")
 	}
-	return evidence.Refuse(ReasonAnotherBroker, "said under broker %x, this needs the word of broker %x", st.Broker[:8], b.id[:8])
+	return refusal.New(ReasonAnotherBroker, "said under broker %x, this needs the word of broker %x", st.Broker[:8], b.id[:8])
 }
 
 // Lowest is the lowest epoch that a verifier accepts of each root's broker: the highest of

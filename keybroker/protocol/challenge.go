@@ -6,6 +6,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -56,13 +57,13 @@ func Choose(hello *Hello, versions []Version, suites []Suite, kinds []evidence.K
 	var c Choice
 	var ok bool
 	if c.Version, ok = choose(hello.Versions, versions); !ok {
-		return Choice{}, evidence.Refuse(ReasonVersionUnsupported, "agent has %d, broker has %d", hello.Versions, versions)
+		return Choice{}, refusal.New(ReasonVersionUnsupported, "agent has %d, broker has %d", hello.Versions, versions)
 	}
 	if c.Suite, ok = choose(hello.Suites, suites); !ok {
-		return Choice{}, evidence.Refuse(ReasonSuiteUnsupported, "agent has %d, broker has %d", hello.Suites, suites)
+		return Choice{}, refusal.New(ReasonSuiteUnsupported, "agent has %d, broker has %d", hello.Suites, suites)
 	}
 	if c.Kind, ok = choose(hello.Kinds, kinds); !ok {
-		return Choice{}, evidence.Refuse(ReasonKindUnsupported, "agent has %q, broker has %q", hello.Kinds, kinds)
+		return Choice{}, refusal.New(ReasonKindUnsupported, "agent has %q, broker has %q", hello.Kinds, kinds)
 	}
 	return c, nil
 }
@@ -79,7 +80,7 @@ func (m *Challenge) Verify(epoch identity.Public, ekm [48]byte, hashM1 Digest) e
 	err := verifyMessage(func(msg []byte) error { return verifyEpochKey(epoch, contextChallenge, msg, m.Signature) },
 		contextChallenge, m, ekm[:], hashM1[:])
 	if err != nil {
-		return &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "challenge was not made for this connection by this epoch key", Err: err}
+		return &refusal.Error{Reason: ReasonBrokerSignature, Detail: "challenge was not made for this connection by this epoch key", Err: err}
 	}
 	return nil
 }

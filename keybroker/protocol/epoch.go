@@ -4,7 +4,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // EpochStatement is the root's word about one epoch of a broker
@@ -33,7 +33,7 @@ type EpochStatement struct {
 // Broker must already be the root's ID.
 func SignEpoch(root *identity.Private, st EpochStatement) ([]byte, error) {
 	if st.Broker != root.Public().ID() {
-		return nil, evidence.Refuse(ReasonBrokerUnknown, "the statement names another root")
+		return nil, refusal.New(ReasonBrokerUnknown, "the statement names another root")
 	}
 	return sign(root, &st)
 }
@@ -51,11 +51,11 @@ func VerifyEpoch(signed []byte, roots []identity.Public) (EpochStatement, error)
 			continue
 		}
 		if err := root.Verify(contextEpoch, msg, sig); err != nil {
-			return EpochStatement{}, &evidence.Refusal{Reason: ReasonEpochSignature, Detail: "epoch statement is not signed by the root that it names", Err: err}
+			return EpochStatement{}, &refusal.Error{Reason: ReasonEpochSignature, Detail: "epoch statement is not signed by the root that it names", Err: err}
 		}
 		return st, nil
 	}
-	return EpochStatement{}, evidence.Refuse(ReasonBrokerUnknown, "broker %x is not among the configured roots", st.Broker[:8])
+	return EpochStatement{}, refusal.New(ReasonBrokerUnknown, "broker %x is not among the configured roots", st.Broker[:8])
 }
 
 // ValidAt says whether the epoch's validity contains t.

@@ -4,7 +4,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 const maxSignedEpochRequestBytes = 2*maxSignedEpochBytes + 512
@@ -44,13 +44,13 @@ func VerifyEpochRequest(signed []byte, roots []identity.Public) (EpochRequest, E
 	}
 	switch err := current.Key.Verify(contextEpochRequest, msg, sig); {
 	case err != nil:
-		return EpochRequest{}, EpochStatement{}, &evidence.Refusal{Reason: ReasonEpochRequest, Detail: "the request is not signed by the epoch key that it names", Err: err}
+		return EpochRequest{}, EpochStatement{}, &refusal.Error{Reason: ReasonEpochRequest, Detail: "the request is not signed by the epoch key that it names", Err: err}
 	case r.Asked.Broker != current.Broker:
-		return EpochRequest{}, EpochStatement{}, evidence.Refuse(ReasonBrokerUnknown, "the request asks for an epoch of another root")
+		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonBrokerUnknown, "the request asks for an epoch of another root")
 	case r.Asked.AuditKey != current.AuditKey:
-		return EpochRequest{}, EpochStatement{}, evidence.Refuse(ReasonEpochRequest, "the request names another audit key than the current epoch")
+		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonEpochRequest, "the request names another audit key than the current epoch")
 	case r.Asked.Key.Equal(current.Key):
-		return EpochRequest{}, EpochStatement{}, evidence.Refuse(ReasonEpochRequest, "the request names the current epoch's key again")
+		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonEpochRequest, "the request names the current epoch's key again")
 	}
 	return r, current, nil
 }
@@ -61,17 +61,17 @@ func VerifyEpochRequest(signed []byte, roots []identity.Public) (EpochRequest, E
 func (st *EpochStatement) Follows(last EpochStatement, now Time) error {
 	switch {
 	case st.Broker != last.Broker:
-		return evidence.Refuse(ReasonBrokerUnknown, "the last statement is of another root")
+		return refusal.New(ReasonBrokerUnknown, "the last statement is of another root")
 	case st.Epoch != last.Epoch+1:
-		return evidence.Refuse(ReasonEpochNumber, "epoch %d is asked for, and the last one that was signed is %d: have the broker ask for %d (anchorhold epoch request --number %d)", st.Epoch, last.Epoch, last.Epoch+1, last.Epoch+1)
+		return refusal.New(ReasonEpochNumber, "epoch %d is asked for, and the last one that was signed is %d: have the broker ask for %d (anchorhold epoch request --number %d)", st.Epoch, last.Epoch, last.Epoch+1, last.Epoch+1)
 	case st.MinEpoch < last.MinEpoch:
-		return evidence.Refuse(ReasonEpochMinimum, "the minimum would be %d, and was %d before", st.MinEpoch, last.MinEpoch)
+		return refusal.New(ReasonEpochMinimum, "the minimum would be %d, and was %d before", st.MinEpoch, last.MinEpoch)
 	case st.NotAfter <= now:
-		return evidence.Refuse(ReasonEpochValidity, "the epoch would have ended at %s", st.NotAfter.Time())
+		return refusal.New(ReasonEpochValidity, "the epoch would have ended at %s", st.NotAfter.Time())
 	case st.NotAfter <= last.NotAfter:
-		return evidence.Refuse(ReasonEpochValidity, "the epoch would end at %s, no later than the last one, %s", st.NotAfter.Time(), last.NotAfter.Time())
+		return refusal.New(ReasonEpochValidity, "the epoch would end at %s, no later than the last one, %s", st.NotAfter.Time(), last.NotAfter.Time())
 	case st.NotBefore > max(last.NotAfter, now):
-		return evidence.Refuse(ReasonEpochValidity, "the epoch would begin at %s; the last one ends at %s, so the broker would have none between", st.NotBefore.Time(), last.NotAfter.Time())
+		return refusal.New(ReasonEpochValidity, "the epoch would begin at %s; the last one ends at %s, so the broker would have none between", st.NotBefore.Time(), last.NotAfter.Time())
 	}
 	return nil
 }

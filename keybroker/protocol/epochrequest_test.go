@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // signRequest asks for the epoch after the sample's, for an hour longer.
@@ -32,7 +32,7 @@ func TestEpochRequestIsOfTheRootsOwnBroker(t *testing.T) {
 	for name, tc := range map[string]struct {
 		signed []byte
 		roots  []identity.Public
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"another root's":           {signed, []identity.Public{other.root.Public()}, ReasonBrokerUnknown},
 		"no root":                  {signed, nil, ReasonBrokerUnknown},
@@ -47,7 +47,7 @@ func TestEpochRequestIsOfTheRootsOwnBroker(t *testing.T) {
 	} {
 		if _, _, err := VerifyEpochRequest(tc.signed, tc.roots); err == nil {
 			t.Errorf("%s: verified", name)
-		} else if got, _ := evidence.ReasonOf(err); got != tc.want {
+		} else if got, _ := refusal.ReasonOf(err); got != tc.want {
 			t.Errorf("%s: %v, want %s", name, err, tc.want)
 		}
 	}
@@ -74,7 +74,7 @@ func TestEpochFollowsTheLastOne(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*EpochStatement)
 		now    Time
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"the same number":       {func(s *EpochStatement) { s.Epoch = 7 }, last.NotBefore, ReasonEpochNumber},
 		"a number is left out":  {func(s *EpochStatement) { s.Epoch = 9 }, last.NotBefore, ReasonEpochNumber},
@@ -90,7 +90,7 @@ func TestEpochFollowsTheLastOne(t *testing.T) {
 		st := next
 		tc.change(&st)
 		err := st.Follows(last, tc.now)
-		if got, _ := evidence.ReasonOf(err); got != tc.want || (err == nil) != (tc.want == "") {
+		if got, _ := refusal.ReasonOf(err); got != tc.want || (err == nil) != (tc.want == "") {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -315,9 +316,9 @@ func TestFrameOverItsLimitIsRefusedBeforeItIsRead(t *testing.T) {
 	}
 }
 
-func wantReason(t *testing.T, err error, want evidence.Reason) {
+func wantReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
-	if got, ok := evidence.ReasonOf(err); !ok || got != want {
+	if got, ok := refusal.ReasonOf(err); !ok || got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Name is the protocol's name and version; every label and context begins with it, but
@@ -132,7 +132,7 @@ func addFrame(b *cryptobyte.Builder, m Message) {
 func Parse(frame []byte, m Message) error {
 	t := m.Type()
 	if len(frame) > t.MaxFrame() {
-		return evidence.Refuse(ReasonMessageTooLarge, "%s of %d bytes", t, len(frame))
+		return refusal.New(ReasonMessageTooLarge, "%s of %d bytes", t, len(frame))
 	}
 	s := cryptobyte.String(frame)
 	var label, body cryptobyte.String
@@ -173,7 +173,7 @@ func ReadFrameWithin(r io.Reader, reserve func(bytes int) error, want ...Type) (
 	}
 	n := int(head[0])
 	if n == 0 || n > maxLabelBytes {
-		return 0, nil, evidence.Refuse(ReasonUnexpectedMessage, "label of %d bytes", n)
+		return 0, nil, refusal.New(ReasonUnexpectedMessage, "label of %d bytes", n)
 	}
 	fixed := head[:1+n+lengthBytes]
 	if _, err := io.ReadFull(r, fixed[1:]); err != nil {
@@ -186,7 +186,7 @@ func ReadFrameWithin(r io.Reader, reserve func(bytes int) error, want ...Type) (
 	t := want[i]
 	size := int(fixed[1+n])<<16 | int(fixed[2+n])<<8 | int(fixed[3+n])
 	if size > messages[t].limit {
-		return 0, nil, evidence.Refuse(ReasonMessageTooLarge, "%s announces %d bytes, limit %d", t, size, messages[t].limit)
+		return 0, nil, refusal.New(ReasonMessageTooLarge, "%s announces %d bytes, limit %d", t, size, messages[t].limit)
 	}
 	if err := reserve(len(fixed) + size); err != nil {
 		return 0, nil, fmt.Errorf("read %s: %w", t, err)
@@ -204,10 +204,10 @@ func ReadFrameWithin(r io.Reader, reserve func(bytes int) error, want ...Type) (
 func unexpected(label string, want ...Type) error {
 	for _, t := range want {
 		if kindOf(label) == kindOf(messages[t].label) {
-			return evidence.Refuse(ReasonMessageVersion, "got %q, this end speaks %s", label, messages[t].label)
+			return refusal.New(ReasonMessageVersion, "got %q, this end speaks %s", label, messages[t].label)
 		}
 	}
-	return evidence.Refuse(ReasonUnexpectedMessage, "label %q, want %s", label, want)
+	return refusal.New(ReasonUnexpectedMessage, "label %q, want %s", label, want)
 }
 
 // noEOF turns the end of the stream inside a frame into what it is: truncation.
@@ -219,5 +219,5 @@ func noEOF(err error) error {
 }
 
 func malformed(format string, args ...any) error {
-	return evidence.Refuse(ReasonMalformedMessage, format, args...)
+	return refusal.New(ReasonMalformedMessage, format, args...)
 }

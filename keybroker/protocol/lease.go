@@ -6,6 +6,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -91,15 +92,15 @@ func VerifyLease(signed []byte, st EpochStatement) (LeaseCertificate, error) {
 // verify judges what the certificate says; signed is what became of its signature.
 func (c *LeaseCertificate) verify(signed error, st EpochStatement) error {
 	if signed != nil {
-		return &evidence.Refusal{Reason: ReasonBrokerSignature, Detail: "lease certificate is not signed by the epoch key", Err: signed}
+		return &refusal.Error{Reason: ReasonBrokerSignature, Detail: "lease certificate is not signed by the epoch key", Err: signed}
 	}
 	switch {
 	case c.Broker != st.Broker || c.Epoch != st.Epoch:
-		return evidence.Refuse(ReasonLeaseMismatch, "lease certificate names another broker or epoch")
+		return refusal.New(ReasonLeaseMismatch, "lease certificate names another broker or epoch")
 	case !st.ValidAt(c.NotBefore):
-		return evidence.Refuse(ReasonEpochNotValid, "lease begins outside the epoch's validity")
+		return refusal.New(ReasonEpochNotValid, "lease begins outside the epoch's validity")
 	case !st.AllowsPolicy(c.PolicyDigest):
-		return evidence.Refuse(ReasonPolicyNotPinned, "policy %s is not the epoch's", c.PolicyID)
+		return refusal.New(ReasonPolicyNotPinned, "policy %s is not the epoch's", c.PolicyID)
 	}
 	return nil
 }

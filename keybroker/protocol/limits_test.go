@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -76,7 +77,7 @@ func TestMessagesOutsideTheLimitsDoNotEncode(t *testing.T) {
 		"unsigned attest":      &Attest{},
 		"refusal without code": &Refusal{},
 		"refusal with prose":   &Refusal{Reason: "Not You"},
-		"refusal of 65 bytes":  &Refusal{Reason: evidence.Reason(strings.Repeat("a", 65))},
+		"refusal of 65 bytes":  &Refusal{Reason: refusal.Reason(strings.Repeat("a", 65))},
 		"refusal with hyphen":  &Refusal{Reason: "-a"},
 	} {
 		if frame, err := Marshal(m); err == nil {

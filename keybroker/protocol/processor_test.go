@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -57,7 +58,7 @@ func TestCertificateWithAProcessorOfAnotherSizeIsRefused(t *testing.T) {
 	}
 	for _, more := range []int{-32, -31, -1, 1, 32} {
 		_, err := VerifyLease(must[[]byte](t)(sign(p.epoch, &missized{sampleLease(p), more})), sampleEpoch(p))
-		if reason, _ := evidence.ReasonOf(err); reason != ReasonMalformedMessage {
+		if reason, _ := refusal.ReasonOf(err); reason != ReasonMalformedMessage {
 			t.Errorf("%+d bytes: %v", more, err)
 		}
 	}

@@ -3,7 +3,7 @@ package protocol
 import (
 	"golang.org/x/crypto/cryptobyte"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 const maxReasonBytes = 64
@@ -12,7 +12,7 @@ const maxReasonBytes = 64
 // (docs/protocol.md 5.8). It says why in one code and nothing else; the details
 // stand in the broker's audit log under the same ID.
 type Refusal struct {
-	Reason evidence.Reason
+	Reason refusal.Reason
 	ID     ID
 }
 
@@ -28,7 +28,7 @@ func (m *Refusal) decode(s *cryptobyte.String) bool {
 	*m = Refusal{}
 	var reason string
 	ok := readString8(s, &reason) && s.CopyBytes(m.ID[:])
-	m.Reason = evidence.Reason(reason)
+	m.Reason = refusal.Reason(reason)
 	return ok
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 const (
@@ -153,10 +153,10 @@ func (m *Receipt) proof(key []byte, ekm [48]byte) (d Digest) {
 // in constant time.
 func (m *Receipt) Verify(key []byte, ekm [48]byte, release Digest) error {
 	if m.Release != release {
-		return evidence.Refuse(ReasonReceiptInvalid, "receipt is for another release")
+		return refusal.New(ReasonReceiptInvalid, "receipt is for another release")
 	}
 	if want := m.proof(key, ekm); !hmac.Equal(want[:], m.Proof[:]) {
-		return evidence.Refuse(ReasonReceiptInvalid, "not by who opened the keys")
+		return refusal.New(ReasonReceiptInvalid, "not by who opened the keys")
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // A statement outlives its connection: it is stored, passed on and checked by
@@ -130,7 +130,7 @@ func parseSigned(signed []byte, limit int, st statement) (msg, sig []byte, err e
 	switch {
 	case label == st.label():
 	case kindOf(label) == kindOf(st.label()):
-		return nil, nil, evidence.Refuse(ReasonStatementVersion, "%q, this end has %s", label, st.label())
+		return nil, nil, refusal.New(ReasonStatementVersion, "%q, this end has %s", label, st.label())
 	default:
 		return nil, nil, malformed("%s: a statement of another kind", st.label())
 	}

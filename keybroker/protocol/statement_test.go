@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -141,7 +142,7 @@ func TestLeaseChecksEachAlone(t *testing.T) {
 		name   string
 		key    *identity.Private
 		change func(*LeaseCertificate)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		{"another epoch's key", other.epoch, func(*LeaseCertificate) {}, ReasonBrokerSignature},
 		{"another broker", p.epoch, func(c *LeaseCertificate) { c.Broker[0]++ }, ReasonLeaseMismatch},

@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-func wantReason(t *testing.T, err error, want evidence.Reason) {
+func wantReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
-	if reason, _ := evidence.ReasonOf(err); reason != want {
+	if reason, _ := refusal.ReasonOf(err); reason != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
@@ -30,7 +31,7 @@ func TestGuestWithAnotherKeySignsNoReceipt(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		change func(*protocol.LeaseCertificate)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"a key of another model": {func(c *protocol.LeaseCertificate) { c.Grants[0].Subject[0]++ }, protocol.ReasonNotGranted},
 		"a key for nothing":      {func(c *protocol.LeaseCertificate) { c.Grants[0].Subject = [32]byte{} }, protocol.ReasonNotGranted},
@@ -43,7 +44,7 @@ func TestGuestWithAnotherKeySignsNoReceipt(t *testing.T) {
 		adversary.lease.Grants = slices.Clone(w.lease.Grants)
 		tc.change(&adversary.lease)
 		report, err := Verify(adversary.issue(t, begin).Receipt, w.roots(), Options{})
-		if reason, _ := evidence.ReasonOf(err); reason != tc.want || len(report.Links) > 0 {
+		if reason, _ := refusal.ReasonOf(err); reason != tc.want || len(report.Links) > 0 {
 			t.Errorf("%s: got %v, want %s", name, err, tc.want)
 		}
 	}
@@ -70,7 +71,7 @@ func TestExpectationsEachAlone(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		change func(*Expect)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"measurement": {func(e *Expect) {
 			e.Measurements = []evidence.Register{{Name: "launch", Value: bytes.Repeat([]byte{8}, 48)}}
@@ -91,7 +92,7 @@ func TestExpectationsEachAlone(t *testing.T) {
 		tc.change(&e)
 		if _, err := Verify(r, w.roots(), Options{Expect: e}); err == nil {
 			t.Errorf("%s: verified", name)
-		} else if reason, _ := evidence.ReasonOf(err); reason != tc.want {
+		} else if reason, _ := refusal.ReasonOf(err); reason != tc.want {
 			t.Errorf("%s: got %v, want %s", name, err, tc.want)
 		}
 	}
@@ -185,7 +186,7 @@ func TestVersionOneHoldsWithoutAuthority(t *testing.T) {
 	}
 	w := newWorld(t)
 	for name, tc := range map[string]struct {
-		want   evidence.Reason
+		want   refusal.Reason
 		change func(*Receipt, *Options, *[]identity.Public)
 	}{
 		"another root":     {protocol.ReasonBrokerUnknown, func(_ *Receipt, _ *Options, roots *[]identity.Public) { *roots = w.roots() }},
@@ -201,7 +202,7 @@ func TestVersionOneHoldsWithoutAuthority(t *testing.T) {
 		r, o, roots := f.Issued.Receipt, o, slices.Clone(roots)
 		tc.change(&r, &o, &roots)
 		report, err := Verify(r, roots, o)
-		if reason, _ := evidence.ReasonOf(err); reason != tc.want || len(report.Links) > 0 {
+		if reason, _ := refusal.ReasonOf(err); reason != tc.want || len(report.Links) > 0 {
 			t.Errorf("%s: got %v, want %s", name, err, tc.want)
 		}
 	}

@@ -10,17 +10,17 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Reasons of this package.
 const (
 	// ReasonMalformed: not a bundle of this version.
-	ReasonBundleMalformed evidence.Reason = "proof-bundle-malformed"
+	ReasonBundleMalformed refusal.Reason = "proof-bundle-malformed"
 	// ReasonMismatch: receipt and proof are not about the same answer.
-	ReasonProofMismatch evidence.Reason = "proof-receipt-mismatch"
+	ReasonProofMismatch refusal.Reason = "proof-receipt-mismatch"
 )
 
 // MaxBundleBytes bounds a bundle.
@@ -42,15 +42,15 @@ type Bundle struct {
 func ParseBundle(raw []byte) (Bundle, error) {
 	var b Bundle
 	if len(raw) > MaxBundleBytes {
-		return b, evidence.Refuse(ReasonBundleMalformed, "%d bytes, the limit is %d", len(raw), MaxBundleBytes)
+		return b, refusal.New(ReasonBundleMalformed, "%d bytes, the limit is %d", len(raw), MaxBundleBytes)
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&b); err != nil {
-		return b, evidence.Refuse(ReasonBundleMalformed, "%v", err)
+		return b, refusal.New(ReasonBundleMalformed, "%v", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return b, evidence.Refuse(ReasonBundleMalformed, "something follows the bundle")
+		return b, refusal.New(ReasonBundleMalformed, "something follows the bundle")
 	}
 	return b, nil
 }
@@ -96,21 +96,21 @@ type BundleView struct {
 func (b *Bundle) Matches() (statement.Item, error) {
 	f := b.Proof.Statement.Inference
 	if f == nil {
-		return statement.Item{}, evidence.Refuse(ReasonProofMismatch, "the proof is not of an inference")
+		return statement.Item{}, refusal.New(ReasonProofMismatch, "the proof is not of an inference")
 	}
 	body := &b.Receipt.Body
 	i := slices.IndexFunc(f.Items, func(item statement.Item) bool { return item.Receipt == statement.ID(body.ID) })
 	if i < 0 {
-		return statement.Item{}, evidence.Refuse(ReasonProofMismatch, "the proof does not name receipt %s", body.ID)
+		return statement.Item{}, refusal.New(ReasonProofMismatch, "the proof does not name receipt %s", body.ID)
 	}
 	item := f.Items[i]
 	switch {
 	case f.Model.ID() != statement.Digest(body.ModelID):
-		return item, evidence.Refuse(ReasonProofMismatch, "the proof is of model %s, the receipt of %x", f.Model.ID(), body.ModelID)
+		return item, refusal.New(ReasonProofMismatch, "the proof is of model %s, the receipt of %x", f.Model.ID(), body.ModelID)
 	case body.InputCommitment != Provable(item.Input):
-		return item, evidence.Refuse(ReasonProofMismatch, "the proof is of another input than the receipt")
+		return item, refusal.New(ReasonProofMismatch, "the proof is of another input than the receipt")
 	case body.OutputCommitment != CommitOutput(b.OutputSalt, EncodeOutputs(item.Outputs)):
-		return item, evidence.Refuse(ReasonProofMismatch, "the proof is of other outputs than the receipt")
+		return item, refusal.New(ReasonProofMismatch, "the proof is of other outputs than the receipt")
 	}
 	return item, nil
 }
@@ -120,7 +120,7 @@ func (b *Bundle) Matches() (statement.Item, error) {
 // the view is returned beside the refusal [protocol.ReasonAuthorityNotRecorded].
 func (b *Bundle) Verify(ctx context.Context, roots []identity.Public, keys Keys, expect Expect) (BundleView, error) {
 	report, unrecorded := Verify(b.Receipt, roots, Options{Expect: expect})
-	if reason, _ := evidence.ReasonOf(unrecorded); unrecorded != nil && reason != protocol.ReasonAuthorityNotRecorded {
+	if reason, _ := refusal.ReasonOf(unrecorded); unrecorded != nil && reason != protocol.ReasonAuthorityNotRecorded {
 		return BundleView{}, unrecorded
 	}
 	item, err := b.Matches()

@@ -11,9 +11,9 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -91,9 +91,9 @@ func (b *bench) ring1() statement.Digest {
 	return s.Record.VerifyingKey
 }
 
-func wantReason(t testing.TB, what string, err error, want evidence.Reason) {
+func wantReason(t testing.TB, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); err == nil || got != want {
+	if got, _ := refusal.ReasonOf(err); err == nil || got != want {
 		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
 	}
 }
@@ -137,7 +137,7 @@ func TestBundleIsHeldAgainstExpectations(t *testing.T) {
 	b := newBench(t)
 	bundle := b.answer()
 	_, err := bundle.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{Tenants: []string{"another"}})
-	if reason, _ := evidence.ReasonOf(err); reason != receipt.ReasonTenant {
+	if reason, _ := refusal.ReasonOf(err); reason != receipt.ReasonTenant {
 		t.Errorf("got %v, want %s", err, receipt.ReasonTenant)
 	}
 	v, err := bundle.Verify(t.Context(), b.world.Roots(), b.ring, receipt.Expect{Tenants: []string{"tenant"}})
@@ -163,7 +163,7 @@ func TestWhatIsNotOneAnswerIsRefused(t *testing.T) {
 	}
 	item := func(x *receipt.Bundle) *statement.Item { return &x.Proof.Statement.Inference.Items[0] }
 	for what, c := range map[string]struct {
-		reason evidence.Reason
+		reason refusal.Reason
 		change func(x *receipt.Bundle)
 	}{
 		"outputs of the statement": {receipt.ReasonProofMismatch, func(x *receipt.Bundle) { item(x).Outputs[1]++ }},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -29,25 +30,25 @@ func (e *Expect) check(b *Body, lease *protocol.LeaseCertificate, unrecorded err
 	for _, want := range e.Measurements {
 		i := slices.IndexFunc(lease.Registers, func(r evidence.Register) bool { return r.Name == want.Name })
 		if i < 0 {
-			return evidence.Refuse(ReasonMeasurement, "the guest has no measurement %q", want.Name)
+			return refusal.New(ReasonMeasurement, "the guest has no measurement %q", want.Name)
 		}
 		if got := lease.Registers[i].Value; !bytes.Equal(got, want.Value) {
-			return evidence.Refuse(ReasonMeasurement, "the guest's measurement %s is %x, expected %x", want.Name, []byte(got), []byte(want.Value))
+			return refusal.New(ReasonMeasurement, "the guest's measurement %s is %x, expected %x", want.Name, []byte(got), []byte(want.Value))
 		}
 	}
 	switch {
 	case len(e.Images) > 0 && !slices.Contains(e.Images, lease.Image):
-		return evidence.Refuse(ReasonImage, "the guest's image is %s, which is not expected", lease.Image)
+		return refusal.New(ReasonImage, "the guest's image is %s, which is not expected", lease.Image)
 	case len(e.Policies) > 0 && !slices.Contains(e.Policies, protocol.PolicyDigest(lease.PolicyDigest)):
-		return evidence.Refuse(ReasonPolicy, "policy %s version %d, digest %x, decided, which is not expected", lease.PolicyID, lease.PolicyVersion, lease.PolicyDigest)
+		return refusal.New(ReasonPolicy, "policy %s version %d, digest %x, decided, which is not expected", lease.PolicyID, lease.PolicyVersion, lease.PolicyDigest)
 	case e.ModelID != nil && *e.ModelID != b.ModelID:
-		return evidence.Refuse(ReasonModel, "model %x answered, expected %x", b.ModelID, *e.ModelID)
+		return refusal.New(ReasonModel, "model %x answered, expected %x", b.ModelID, *e.ModelID)
 	case len(e.Tenants) > 0 && unrecorded != nil:
 		return unrecorded
 	case len(e.Tenants) > 0 && lease.Tenant == "":
-		return evidence.Refuse(ReasonTenant, "the policy %s did not check this guest's tenant, so the lease has none", lease.PolicyID)
+		return refusal.New(ReasonTenant, "the policy %s did not check this guest's tenant, so the lease has none", lease.PolicyID)
 	case len(e.Tenants) > 0 && !slices.Contains(e.Tenants, lease.Tenant):
-		return evidence.Refuse(ReasonTenant, "the guest works for tenant %q, which is not expected", lease.Tenant)
+		return refusal.New(ReasonTenant, "the guest works for tenant %q, which is not expected", lease.Tenant)
 	}
 	return nil
 }

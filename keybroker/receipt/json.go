@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -63,28 +63,28 @@ func (r Receipt) MarshalJSON() ([]byte, error) {
 // checks no signature.
 func ParseJSON(raw []byte) (Receipt, error) {
 	if len(raw) > MaxJSONBytes {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxJSONBytes)
+		return Receipt{}, refusal.New(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxJSONBytes)
 	}
 	var j jsonReceipt
 	if err := json.Unmarshal(raw, &j); err != nil {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "%w", err)
+		return Receipt{}, refusal.New(ReasonMalformed, "%w", err)
 	}
 	if j.Format != Context && j.Format != formerContext {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "format %.40q, want %q", j.Format, Context)
+		return Receipt{}, refusal.New(ReasonMalformed, "format %.40q, want %q", j.Format, Context)
 	}
 	body, err := j.Body.body()
 	if err != nil {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "%w", err)
+		return Receipt{}, refusal.New(ReasonMalformed, "%w", err)
 	}
 	body.former = j.Format == formerContext
 	r := Receipt{Body: body, Signature: j.Signature, LeaseChain: j.LeaseChain}
 	again, err := r.MarshalJSON()
 	if err != nil {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "%w", err)
+		return Receipt{}, refusal.New(ReasonMalformed, "%w", err)
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil || !bytes.Equal(compact.Bytes(), again) {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "fields are unknown, duplicate, out of order or spelled differently")
+		return Receipt{}, refusal.New(ReasonMalformed, "fields are unknown, duplicate, out of order or spelled differently")
 	}
 	return r, nil
 }
@@ -97,10 +97,10 @@ func ParseFile(raw []byte) (r Receipt, salts Salts, hasSalts bool, err error) {
 		Salts   *Salts          `json:"salts"`
 	}
 	if len(raw) > MaxJSONBytes {
-		return Receipt{}, Salts{}, false, evidence.Refuse(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxJSONBytes)
+		return Receipt{}, Salts{}, false, refusal.New(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxJSONBytes)
 	}
 	if err := json.Unmarshal(raw, &whole); err != nil {
-		return Receipt{}, Salts{}, false, evidence.Refuse(ReasonMalformed, "%w", err)
+		return Receipt{}, Salts{}, false, refusal.New(ReasonMalformed, "%w", err)
 	}
 	if whole.Receipt == nil {
 		r, err = ParseJSON(raw)

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -53,24 +53,24 @@ const (
 // Reasons of this package.
 const (
 	// ReasonMalformed: not the canonical encoding of a receipt of this version.
-	ReasonMalformed evidence.Reason = "receipt-malformed"
+	ReasonMalformed refusal.Reason = "receipt-malformed"
 	// ReasonSignature: the attested agent key did not sign this body.
-	ReasonSignature evidence.Reason = "receipt-signature"
+	ReasonSignature refusal.Reason = "receipt-signature"
 	// ReasonLease: body and lease certificate name different leases.
-	ReasonLease evidence.Reason = "receipt-lease-mismatch"
+	ReasonLease refusal.Reason = "receipt-lease-mismatch"
 	// ReasonEvidence: body and lease certificate name different evidence.
-	ReasonEvidence evidence.Reason = "receipt-evidence-mismatch"
+	ReasonEvidence refusal.Reason = "receipt-evidence-mismatch"
 	// ReasonTime: the answer's time lies outside the lease.
-	ReasonTime evidence.Reason = "receipt-outside-lease"
+	ReasonTime refusal.Reason = "receipt-outside-lease"
 	// ReasonInput and ReasonOutput: the bytes are not the committed ones.
-	ReasonInput  evidence.Reason = "receipt-input-mismatch"
-	ReasonOutput evidence.Reason = "receipt-output-mismatch"
+	ReasonInput  refusal.Reason = "receipt-input-mismatch"
+	ReasonOutput refusal.Reason = "receipt-output-mismatch"
 	// The receipt holds, but is not what was expected of it ([Expect]).
-	ReasonMeasurement evidence.Reason = "receipt-measurement-mismatch"
-	ReasonImage       evidence.Reason = "receipt-image-mismatch"
-	ReasonPolicy      evidence.Reason = "receipt-policy-mismatch"
-	ReasonModel       evidence.Reason = "receipt-model-mismatch"
-	ReasonTenant      evidence.Reason = "receipt-tenant-mismatch"
+	ReasonMeasurement refusal.Reason = "receipt-measurement-mismatch"
+	ReasonImage       refusal.Reason = "receipt-image-mismatch"
+	ReasonPolicy      refusal.Reason = "receipt-policy-mismatch"
+	ReasonModel       refusal.Reason = "receipt-model-mismatch"
+	ReasonTenant      refusal.Reason = "receipt-tenant-mismatch"
 )
 
 // ID names a receipt.
@@ -244,11 +244,11 @@ func parseBody(raw []byte) (Body, error) {
 		!s.CopyBytes(b.InputCommitment[:]) || !s.CopyBytes(b.OutputCommitment[:]) ||
 		!s.CopyBytes(b.LeaseID[:]) || !s.CopyBytes(b.EvidenceDigest[:]) ||
 		!s.ReadUint32(&b.PromptTokens) || !s.ReadUint32(&b.CompletionTokens) || !s.ReadUint64(&at) || !s.Empty() {
-		return Body{}, evidence.Refuse(ReasonMalformed, "body is truncated, trailing or of another version")
+		return Body{}, refusal.New(ReasonMalformed, "body is truncated, trailing or of another version")
 	}
 	b.ModelName, b.Time = string(name), protocol.Time(at)
 	if !b.valid() {
-		return Body{}, evidence.Refuse(ReasonMalformed, "a value of the body is outside its limits")
+		return Body{}, refusal.New(ReasonMalformed, "a value of the body is outside its limits")
 	}
 	return b, nil
 }
@@ -279,13 +279,13 @@ func (r Receipt) Marshal() ([]byte, error) {
 // Parse reads the binary form. It checks no signature.
 func Parse(raw []byte) (Receipt, error) {
 	if len(raw) > MaxBytes {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxBytes)
+		return Receipt{}, refusal.New(ReasonMalformed, "%d bytes, the limit is %d", len(raw), MaxBytes)
 	}
 	var body, sig, chain cryptobyte.String
 	s := cryptobyte.String(raw)
 	if !s.ReadUint16LengthPrefixed(&body) || !s.ReadUint16LengthPrefixed(&sig) || !s.ReadUint16LengthPrefixed(&chain) || !s.Empty() ||
 		len(sig) == 0 || len(sig) > maxSignatureBytes || len(chain) == 0 || len(chain) > maxChainBytes {
-		return Receipt{}, evidence.Refuse(ReasonMalformed, "truncated, trailing or over a limit")
+		return Receipt{}, refusal.New(ReasonMalformed, "truncated, trailing or over a limit")
 	}
 	b, err := parseBody(body)
 	if err != nil {

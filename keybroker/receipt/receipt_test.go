@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -142,7 +143,7 @@ func TestTamperMatrix(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		want  evidence.Reason
+		want  refusal.Reason
 		tweak func(r *Receipt, o *Options, roots *[]identity.Public)
 	}{
 		{"no roots", protocol.ReasonBrokerUnknown, func(_ *Receipt, _ *Options, roots *[]identity.Public) { *roots = nil }},
@@ -192,7 +193,7 @@ func TestTamperMatrix(t *testing.T) {
 			r, o, roots := good.Receipt, openings(good), w.roots()
 			c.tweak(&r, &o, &roots)
 			_, err := Verify(r, roots, o)
-			if reason, _ := evidence.ReasonOf(err); reason != c.want {
+			if reason, _ := refusal.ReasonOf(err); reason != c.want {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
@@ -228,7 +229,7 @@ func TestFlippedBitsRefused(t *testing.T) {
 		if err == nil {
 			_, err = Verify(r, w.roots(), Options{})
 		}
-		if _, ok := evidence.ReasonOf(err); !ok {
+		if _, ok := refusal.ReasonOf(err); !ok {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}

@@ -2,7 +2,7 @@ package receipt
 
 import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -50,11 +50,11 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 	lease, epoch := authority.Lease, authority.Epoch
 	msg, err := r.Body.Marshal()
 	if err != nil {
-		return Report{}, evidence.Refuse(ReasonMalformed, "%w", err)
+		return Report{}, refusal.New(ReasonMalformed, "%w", err)
 	}
 	context, _ := r.Body.format()
 	if err := lease.AgentKey.Verify(context, msg, r.Signature); err != nil {
-		return Report{}, evidence.Refuse(ReasonSignature, "the attested agent key did not sign this body: %w", err)
+		return Report{}, refusal.New(ReasonSignature, "the attested agent key did not sign this body: %w", err)
 	}
 	if err := checkBody(&r.Body, &lease); err != nil {
 		return Report{}, err
@@ -81,11 +81,11 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 func verifyAuthority(r *Receipt, roots []identity.Public, minEpoch uint64) (a protocol.Authority, unrecorded, err error) {
 	a, err = protocol.VerifyAuthority(r.LeaseChain, roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(max(minEpoch, 1))),
 		protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
-	if reason, _ := evidence.ReasonOf(err); reason == protocol.ReasonAuthorityNotRecorded {
+	if reason, _ := refusal.ReasonOf(err); reason == protocol.ReasonAuthorityNotRecorded {
 		unrecorded, err = err, nil
 	}
 	if err == nil && r.Body.former != (unrecorded != nil) {
-		return a, nil, evidence.Refuse(ReasonMalformed, "receipt and lease chain are of different versions")
+		return a, nil, refusal.New(ReasonMalformed, "receipt and lease chain are of different versions")
 	}
 	return a, unrecorded, err
 }
@@ -94,11 +94,11 @@ func verifyAuthority(r *Receipt, roots []identity.Public, minEpoch uint64) (a pr
 func checkBody(b *Body, lease *protocol.LeaseCertificate) error {
 	switch {
 	case b.LeaseID != lease.Lease:
-		return evidence.Refuse(ReasonLease, "the body names lease %s, the certificate %s", b.LeaseID, lease.Lease)
+		return refusal.New(ReasonLease, "the body names lease %s, the certificate %s", b.LeaseID, lease.Lease)
 	case b.EvidenceDigest != lease.EvidenceDigest:
-		return evidence.Refuse(ReasonEvidence, "body and lease certificate name different evidence")
+		return refusal.New(ReasonEvidence, "body and lease certificate name different evidence")
 	case !lease.ValidAt(b.Time):
-		return evidence.Refuse(ReasonTime, "answered at %s, the lease ran from %s to %s",
+		return refusal.New(ReasonTime, "answered at %s, the lease ran from %s to %s",
 			stamp(b.Time), stamp(lease.NotBefore), stamp(lease.NotAfter))
 	}
 	return nil
@@ -106,10 +106,10 @@ func checkBody(b *Body, lease *protocol.LeaseCertificate) error {
 
 func checkOpenings(b *Body, o Options) error {
 	if o.Input != nil && !b.InputCommitment.equal(CommitInput(o.Input.Salt, o.Input.Data)) {
-		return evidence.Refuse(ReasonInput, "the receipt was not made for this input")
+		return refusal.New(ReasonInput, "the receipt was not made for this input")
 	}
 	if o.Output != nil && !b.OutputCommitment.equal(CommitOutput(o.Output.Salt, o.Output.Data)) {
-		return evidence.Refuse(ReasonOutput, "the receipt was not made for this output")
+		return refusal.New(ReasonOutput, "the receipt was not made for this output")
 	}
 	return nil
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Announce takes receipts, 1 to MaxAnnounced in binary form, all or none of them. Who
@@ -15,7 +15,7 @@ import (
 // are announced than may wait, a draw decides which do, and whoever is not drawn is not told.
 func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, error) {
 	if len(receipts) < 1 || len(receipts) > MaxAnnounced {
-		return Announced{}, evidence.Refuse(ReasonUnverified, "%d receipts, want 1 to %d at a time", len(receipts), MaxAnnounced)
+		return Announced{}, refusal.New(ReasonUnverified, "%d receipts, want 1 to %d at a time", len(receipts), MaxAnnounced)
 	}
 	entries := make([]ReceiptEntry, 0, len(receipts))
 	for i, raw := range receipts {
@@ -60,7 +60,7 @@ func (s *Service) name(ctx context.Context, entries []ReceiptEntry) error {
 
 func (s *Service) verifyReceipt(ctx context.Context, raw []byte) (Receipt, error) {
 	if len(raw) > MaxReceiptBytes {
-		return Receipt{}, evidence.Refuse(ReasonUnverified, "%d bytes, the limit is %d", len(raw), MaxReceiptBytes)
+		return Receipt{}, refusal.New(ReasonUnverified, "%d bytes, the limit is %d", len(raw), MaxReceiptBytes)
 	}
 	release, err := s.acquire(ctx)
 	if err != nil {
@@ -70,13 +70,13 @@ func (s *Service) verifyReceipt(ctx context.Context, raw []byte) (Receipt, error
 	r, err := s.cfg.VerifyReceipt(raw)
 	switch {
 	case err != nil:
-		return Receipt{}, evidence.Refuse(ReasonUnverified, "%w", err)
+		return Receipt{}, refusal.New(ReasonUnverified, "%w", err)
 	case r.Time == 0:
-		return Receipt{}, evidence.Refuse(ReasonUnverified, "receipt %s has no time", r.ID)
+		return Receipt{}, refusal.New(ReasonUnverified, "receipt %s has no time", r.ID)
 	case r.Time < s.before(s.cfg.KeptAge):
-		return Receipt{}, evidence.Refuse(ReasonOld, "receipt %s is of %s; none is kept longer than %.0f days (proofs.kept_days)", r.ID, r.Time.Time().Format(time.DateOnly), s.cfg.KeptAge.Hours()/24)
+		return Receipt{}, refusal.New(ReasonOld, "receipt %s is of %s; none is kept longer than %.0f days (proofs.kept_days)", r.ID, r.Time.Time().Format(time.DateOnly), s.cfg.KeptAge.Hours()/24)
 	case !bytes.HasPrefix(r.InputCommitment[:], []byte(provableTag)):
-		return Receipt{}, evidence.Refuse(ReasonNotProvable, "receipt %s is of an answer without circuit", r.ID)
+		return Receipt{}, refusal.New(ReasonNotProvable, "receipt %s is of an answer without circuit", r.ID)
 	}
 	return r, nil
 }

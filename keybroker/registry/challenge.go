@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
@@ -32,7 +32,7 @@ type Spec struct {
 }
 
 func (c *Spec) check(now protocol.Time) error {
-	invalid := func(format string, args ...any) error { return evidence.Refuse(ReasonSpec, format, args...) }
+	invalid := func(format string, args ...any) error { return refusal.New(ReasonSpec, format, args...) }
 	due := protocol.TimeOf(c.Before)
 	switch {
 	case c.All == (c.Agent != nil || c.Model != nil):

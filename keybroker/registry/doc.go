@@ -35,9 +35,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -45,19 +45,19 @@ import (
 
 // Reasons of this package.
 const (
-	ReasonNotRegistered  evidence.Reason = "key-not-registered"
-	ReasonModel          evidence.Reason = "model-not-registered"
-	ReasonDevelopment    evidence.Reason = "development-setup-refused"
-	ReasonRecord         evidence.Reason = "proof-record-invalid"
-	ReasonRecordConflict evidence.Reason = "proof-record-conflict"
-	ReasonUnverified     evidence.Reason = "receipt-unverified"
-	ReasonNotProvable    evidence.Reason = "receipt-not-provable"
-	ReasonSpec           evidence.Reason = "challenge-invalid"
-	ReasonInvalid        evidence.Reason = "proof-invalid"
-	ReasonTimeout        evidence.Reason = "proof-timeout"
-	ReasonMismatch       evidence.Reason = "statement-mismatch"
-	ReasonOld            evidence.Reason = "receipt-too-old"
-	ReasonBusy           evidence.Reason = "proofs-busy"
+	ReasonNotRegistered  refusal.Reason = "key-not-registered"
+	ReasonModel          refusal.Reason = "model-not-registered"
+	ReasonDevelopment    refusal.Reason = "development-setup-refused"
+	ReasonRecord         refusal.Reason = "proof-record-invalid"
+	ReasonRecordConflict refusal.Reason = "proof-record-conflict"
+	ReasonUnverified     refusal.Reason = "receipt-unverified"
+	ReasonNotProvable    refusal.Reason = "receipt-not-provable"
+	ReasonSpec           refusal.Reason = "challenge-invalid"
+	ReasonInvalid        refusal.Reason = "proof-invalid"
+	ReasonTimeout        refusal.Reason = "proof-timeout"
+	ReasonMismatch       refusal.Reason = "statement-mismatch"
+	ReasonOld            refusal.Reason = "receipt-too-old"
+	ReasonBusy           refusal.Reason = "proofs-busy"
 )
 
 // Limits.
@@ -267,6 +267,6 @@ func (s *Service) acquire(ctx context.Context) (release func(), err error) {
 	case s.verifying <- struct{}{}:
 		return func() { <-s.verifying }, nil
 	case <-ctx.Done():
-		return nil, evidence.Refuse(ReasonBusy, "no place for verification in time: %w", ctx.Err())
+		return nil, refusal.New(ReasonBusy, "no place for verification in time: %w", ctx.Err())
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -17,9 +17,9 @@ import (
 // Reasons why a guest is not known on a connection. It is served as a stranger then.
 const (
 	// ReasonNobody: the connection has nothing to be named by.
-	ReasonNobody evidence.Reason = "client-identity-missing"
+	ReasonNobody refusal.Reason = "client-identity-missing"
 	// ReasonEnded: the lease by which a guest says who it is does not run.
-	ReasonEnded evidence.Reason = "client-identity-expired"
+	ReasonEnded refusal.Reason = "client-identity-expired"
 )
 
 // clockSkew is how far the clock of the broker that granted a lease, which may be another
@@ -48,7 +48,7 @@ func withConnection(before func(context.Context, net.Conn) context.Context) func
 func (s *Service) takeIntroduction(r *http.Request, body []byte) (any, error) {
 	connection, ok := r.Context().Value(connectionKey{}).(statement.Digest)
 	if !ok {
-		return nil, evidence.Refuse(ReasonNobody, "this connection has nothing to be named by")
+		return nil, refusal.New(ReasonNobody, "this connection has nothing to be named by")
 	}
 	release, err := s.acquire(r.Context())
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *Service) takeIntroduction(r *http.Request, body []byte) (any, error) {
 		return nil, err
 	}
 	if now := s.now(); now.Add(clockSkew) < a.Lease.NotBefore || now >= a.Lease.NotAfter.Add(clockSkew) {
-		return nil, evidence.Refuse(ReasonEnded, "the lease runs from %s to %s, and it is %s", a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time(), now.Time())
+		return nil, refusal.New(ReasonEnded, "the lease runs from %s to %s, and it is %s", a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time(), now.Time())
 	}
 	who := "agent " + statement.Digest(a.Lease.AgentKey.ID()).String()
 	if p := a.Lease.Processor; p != (protocol.Processor{}) {

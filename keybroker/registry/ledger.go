@@ -11,8 +11,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
@@ -20,21 +20,21 @@ import (
 // Reasons of this package.
 const (
 	// ReasonStore: an entry is not as it was written.
-	ReasonStore evidence.Reason = "proof-store-damaged"
+	ReasonStore refusal.Reason = "proof-store-damaged"
 	// ReasonFull: a limit was reached.
-	ReasonFull evidence.Reason = "proofs-full"
+	ReasonFull refusal.Reason = "proofs-full"
 	// ReasonAgentFull: an agent's part of a limit was reached.
-	ReasonAgentFull evidence.Reason = "proofs-agent-full"
+	ReasonAgentFull refusal.Reason = "proofs-agent-full"
 	// ReasonVersion: the file is of a version that this broker does not know.
-	ReasonVersion evidence.Reason = "proof-store-version"
+	ReasonVersion refusal.Reason = "proof-store-version"
 	// ReasonNotAnnounced: there is no such receipt.
-	ReasonNotAnnounced evidence.Reason = "receipt-not-announced"
+	ReasonNotAnnounced refusal.Reason = "receipt-not-announced"
 	// ReasonReceipt: there is another receipt of this id.
-	ReasonReceipt evidence.Reason = "receipt-conflict"
+	ReasonReceipt refusal.Reason = "receipt-conflict"
 	// ReasonNoChallenge: there is no such challenge.
-	ReasonNoChallenge evidence.Reason = "challenge-unknown"
+	ReasonNoChallenge refusal.Reason = "challenge-unknown"
 	// ReasonConflict: a receipt has another proof.
-	ReasonConflict evidence.Reason = "proof-conflict"
+	ReasonConflict refusal.Reason = "proof-conflict"
 )
 
 // Store is an open file. One process has it open at a time; its methods may be called
@@ -132,7 +132,7 @@ func OpenStore(path string) (*Store, error) {
 				return err
 			}
 		default:
-			return evidence.Refuse(ReasonVersion, "written by another version of the broker")
+			return refusal.New(ReasonVersion, "written by another version of the broker")
 		}
 		return meta.Put(metaFormat, number(storeFormat))
 	})
@@ -147,7 +147,7 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // Damaged refuses an entry that is not as it was written.
 func Damaged(format string, args ...any) error {
-	return evidence.Refuse(ReasonStore, format, args...)
+	return refusal.New(ReasonStore, format, args...)
 }
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -255,7 +255,7 @@ func (s *Store) PutRecord(key statement.Digest, e RecordEntry, limit int) error 
 			return err
 		}
 		if n >= uint64(limit) {
-			return evidence.Refuse(ReasonFull, "%d keys are registered", n)
+			return refusal.New(ReasonFull, "%d keys are registered", n)
 		}
 		if err := putOnce(tx, bucketRecords, key[:], e); err != nil {
 			return err
@@ -349,7 +349,7 @@ type stored struct {
 func readChallenge(tx *bolt.Tx, digest statement.Digest) (c stored, err error) {
 	raw := tx.Bucket(bucketChallenges).Get(digest[:])
 	if raw == nil {
-		return c, evidence.Refuse(ReasonNoChallenge, "no challenge %s", digest)
+		return c, refusal.New(ReasonNoChallenge, "no challenge %s", digest)
 	}
 	var e challengeEntry
 	if err := decode(raw, &e); err != nil {

@@ -8,8 +8,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 func openStore(t testing.TB) (*Store, string) {
@@ -32,7 +32,7 @@ func put(t testing.TB, s *Store, bucket, key, value []byte) {
 
 func wantDamaged(t testing.TB, err error) {
 	t.Helper()
-	if r, _ := evidence.ReasonOf(err); r != ReasonStore {
+	if r, _ := refusal.ReasonOf(err); r != ReasonStore {
 		t.Errorf("got %v, want the reason %s", err, ReasonStore)
 	}
 }

@@ -7,8 +7,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Limits bound the receipts of the file. The zero value allows none.
@@ -95,7 +95,7 @@ func roomFor(tx *bolt.Tx, ids []statement.ID, l Limits, challenge bool) error {
 		limit = l.Kept
 	}
 	if more > 0 && kept+uint64(more) > uint64(limit) {
-		return evidence.Refuse(ReasonFull, "%d receipts with challenges or proofs are kept, %d more do not fit; they go with their age (proofs.kept_days), or raise proofs.kept", kept, more)
+		return refusal.New(ReasonFull, "%d receipts with challenges or proofs are kept, %d more do not fit; they go with their age (proofs.kept_days), or raise proofs.kept", kept, more)
 	}
 	if challenge {
 		return nil
@@ -106,7 +106,7 @@ func roomFor(tx *bolt.Tx, ids []statement.ID, l Limits, challenge bool) error {
 			return err
 		}
 		if held.kept+uint64(n) > uint64(l.ProvenPerAgent) {
-			return evidence.Refuse(ReasonAgentFull, "%d receipts of agent %s with challenges or proofs are kept, %d more do not fit (proofs.kept_per_agent)", held.kept, agent, n)
+			return refusal.New(ReasonAgentFull, "%d receipts of agent %s with challenges or proofs are kept, %d more do not fit (proofs.kept_per_agent)", held.kept, agent, n)
 		}
 	}
 	return nil

@@ -6,8 +6,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
@@ -96,7 +96,7 @@ func addReceipt(tx *bolt.Tx, e ReceiptEntry, l Limits) (added bool, gone []Recei
 			return false, nil, err
 		}
 		if !bytes.Equal(held.Raw, e.Raw) {
-			return false, nil, evidence.Refuse(ReasonReceipt, "another receipt %s was announced", id)
+			return false, nil, refusal.New(ReasonReceipt, "another receipt %s was announced", id)
 		}
 		return false, nil, nil
 	}
@@ -136,7 +136,7 @@ func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
 	for _, id := range ids {
 		raw := tx.Bucket(bucketReceipts).Get(id[:])
 		if raw == nil {
-			return evidence.Refuse(ReasonNotAnnounced, "receipt %s went meanwhile, displaced or with its age: announce it again", id)
+			return refusal.New(ReasonNotAnnounced, "receipt %s went meanwhile, displaced or with its age: announce it again", id)
 		}
 		if err := setAge(tx, id[:], at); err != nil {
 			return err
@@ -239,7 +239,7 @@ func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.
 		proven := tx.Bucket(bucketProven)
 		for _, id := range ids {
 			if proven.Get(id[:]) != nil {
-				return evidence.Refuse(ReasonConflict, "receipt %s was proven meanwhile", id)
+				return refusal.New(ReasonConflict, "receipt %s was proven meanwhile", id)
 			}
 			if err := proven.Put(id[:], digest[:]); err != nil {
 				return err

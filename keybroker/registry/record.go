@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
@@ -78,21 +78,21 @@ func (s *Service) signRecord(r statement.Record, models []statement.Digest) ([]b
 // checkRecord refuses a record that could not be used, or that the policy forbids.
 func (s *Service) checkRecord(r *statement.Record, key []byte) error {
 	if err := r.Check(); err != nil {
-		return evidence.Refuse(ReasonRecord, "%w", err)
+		return refusal.New(ReasonRecord, "%w", err)
 	}
 	if err := s.allowed(r); err != nil {
 		return err
 	}
 	if sha256.Sum256(key) != r.VerifyingKey {
-		return evidence.Refuse(ReasonRecord, "the verifying key is not the one that the record names")
+		return refusal.New(ReasonRecord, "the verifying key is not the one that the record names")
 	}
 	v, err := s.cfg.ParseKey(r.System, key)
 	if err != nil {
-		return evidence.Refuse(ReasonRecord, "the verifying key: %w", err)
+		return refusal.New(ReasonRecord, "the verifying key: %w", err)
 	}
 	// A key of another number of inputs is of another circuit.
 	if want := publicInputs(r); v.Inputs() != want {
-		return evidence.Refuse(ReasonRecord, "the key has %d public inputs, a circuit of this shape %d", v.Inputs(), want)
+		return refusal.New(ReasonRecord, "the key has %d public inputs, a circuit of this shape %d", v.Inputs(), want)
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (s *Service) checkRecord(r *statement.Record, key []byte) error {
 // proof: a policy that became stricter meanwhile counts.
 func (s *Service) allowed(r *statement.Record) error {
 	if r.Development && !s.cfg.Policy.AllowDevelopment {
-		return evidence.Refuse(ReasonDevelopment, "the maker of key %s could forge proofs; set proofs.allow_development to believe them", r.VerifyingKey)
+		return refusal.New(ReasonDevelopment, "the maker of key %s could forge proofs; set proofs.allow_development to believe them", r.VerifyingKey)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func sameRecord(held RecordEntry, r *statement.Record) (wire.Record, error) {
 	}
 	b, err := r.Digest()
 	if err == nil && a != b {
-		err = evidence.Refuse(ReasonRecordConflict, "key %s is registered with another record", r.VerifyingKey)
+		err = refusal.New(ReasonRecordConflict, "key %s is registered with another record", r.VerifyingKey)
 	}
 	return was, err
 }
@@ -183,7 +183,7 @@ func (s *Service) signAnew(ctx context.Context, key statement.Digest) ([]byte, e
 func (s *Service) key(d statement.Digest) (wire.Record, Verifier, error) {
 	entry, found, err := s.cfg.Store.Record(d)
 	if err == nil && !found {
-		err = evidence.Refuse(ReasonNotRegistered, "verifying key %s is not registered", d)
+		err = refusal.New(ReasonNotRegistered, "verifying key %s is not registered", d)
 	}
 	if err != nil {
 		return wire.Record{}, nil, err

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
@@ -151,7 +151,7 @@ func TestRecordsThatAreRefused(t *testing.T) {
 	g := keys(t, 1)
 	for name, tc := range map[string]struct {
 		change func(*statement.Record, *[]byte)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"development":    {func(r *statement.Record, _ *[]byte) { r.Development, r.Ceremony = true, statement.Digest{} }, registry.ReasonDevelopment},
 		"other key":      {func(_ *statement.Record, k *[]byte) { *k = keys(t, 2).Key }, registry.ReasonRecord},
@@ -307,7 +307,7 @@ func TestReceiptsThatAreRefused(t *testing.T) {
 	strange := stranger.answer(t, stranger.Agent(t, nil), 2, 1).receipts[0]
 	for name, tc := range map[string]struct {
 		list [][]byte
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"none":     {nil, registry.ReasonUnverified},
 		"many":     {make([][]byte, registry.MaxAnnounced+1), registry.ReasonUnverified},

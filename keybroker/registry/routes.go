@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
@@ -104,7 +104,7 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, most int64, h h
 	case s.serving <- struct{}{}:
 		defer func() { <-s.serving }()
 	case <-r.Context().Done():
-		return nil, evidence.Refuse(ReasonBusy, "%d requests are being answered", s.cfg.Requests)
+		return nil, refusal.New(ReasonBusy, "%d requests are being answered", s.cfg.Requests)
 	}
 	v, err := h(r, body)
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *Service) takeReceipts(r *http.Request, body []byte) (any, error) {
 func (s *Service) showChallenges(r *http.Request, _ []byte) (any, error) {
 	agent, err := statement.ParseDigest(r.PathValue("agent"))
 	if err != nil {
-		return nil, evidence.Refuse(wire.ReasonMalformed, "the agent: %w", err)
+		return nil, refusal.New(wire.ReasonMalformed, "the agent: %w", err)
 	}
 	list, err := s.Pending(r.Context(), agent)
 	return wire.List{Signed: list}, err
@@ -133,7 +133,7 @@ func (s *Service) showChallenges(r *http.Request, _ []byte) (any, error) {
 func (s *Service) showChallenge(r *http.Request, _ []byte) (any, error) {
 	digest, err := statement.ParseDigest(r.PathValue("digest"))
 	if err != nil {
-		return nil, evidence.Refuse(wire.ReasonMalformed, "the challenge: %w", err)
+		return nil, refusal.New(wire.ReasonMalformed, "the challenge: %w", err)
 	}
 	return s.ShowChallenge(r.Context(), digest)
 }
@@ -154,7 +154,7 @@ func (s *Service) showRecords(r *http.Request, _ []byte) (any, error) {
 func (s *Service) showProof(r *http.Request, _ []byte) (any, error) {
 	id, err := statement.ParseID(r.PathValue("receipt"))
 	if err != nil {
-		return nil, evidence.Refuse(wire.ReasonMalformed, "the receipt: %w", err)
+		return nil, refusal.New(wire.ReasonMalformed, "the receipt: %w", err)
 	}
 	return s.Show(r.Context(), id, r.Header.Get(wire.SaltHeader))
 }
@@ -192,8 +192,8 @@ func write(w http.ResponseWriter, status int, body []byte) {
 
 // refuse tells the client the reason, and what was not foreseen only to the log.
 func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	status, code, message := http.StatusInternalServerError, evidence.Reason("internal-error"), "internal error; the broker's log has it"
-	var refusal *evidence.Refusal
+	status, code, message := http.StatusInternalServerError, refusal.Reason("internal-error"), "internal error; the broker's log has it"
+	var refusal *refusal.Error
 	var large *http.MaxBytesError
 	switch {
 	case errors.Is(err, errNoRoute):
@@ -217,7 +217,7 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	write(w, status, body)
 }
 
-func statusOf(reason evidence.Reason) int {
+func statusOf(reason refusal.Reason) int {
 	switch reason {
 	case ReasonNotRegistered, ReasonNotAnnounced, ReasonNoChallenge:
 		return http.StatusNotFound

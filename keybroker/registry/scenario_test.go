@@ -9,15 +9,15 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
-func wantReason(t *testing.T, err error, want evidence.Reason) {
+func wantReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
-	if r, _ := evidence.ReasonOf(err); r != want {
+	if r, _ := refusal.ReasonOf(err); r != want {
 		t.Errorf("got %v, want the reason %s", err, want)
 	}
 }
@@ -191,7 +191,7 @@ func TestLedgerKeepsItsInvariants(t *testing.T) {
 	steps := []struct {
 		name string
 		do   func() error
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		{"announce", func() error { announce(t, s, 1, 1, 2, 3); announce(t, s, 2, 1); return nil }, ""},
 		{"other bytes", func() error {
@@ -222,7 +222,7 @@ func TestLedgerKeepsItsInvariants(t *testing.T) {
 	}
 	for _, step := range steps {
 		err := step.do()
-		if r, _ := evidence.ReasonOf(err); r != step.want || err != nil && step.want == "" {
+		if r, _ := refusal.ReasonOf(err); r != step.want || err != nil && step.want == "" {
 			t.Errorf("%s: got %v, want the reason %q", step.name, err, step.want)
 		}
 		invariants(t, s)

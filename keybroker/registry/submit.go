@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
@@ -55,10 +55,10 @@ func (s *Service) Submit(ctx context.Context, b *wire.Bundle) (Accepted, error) 
 		return Accepted{}, err
 	}
 	if err := record.Record.Admits(&b.Envelope); err != nil {
-		return Accepted{}, evidence.Refuse(ReasonMismatch, "%w", err)
+		return Accepted{}, refusal.New(ReasonMismatch, "%w", err)
 	}
 	if model := b.Envelope.Statement.Inference.Model.ID(); !record.Takes(model) {
-		return Accepted{}, evidence.Refuse(ReasonModel, "key %s is not registered for model %s", b.Envelope.Key, model)
+		return Accepted{}, refusal.New(ReasonModel, "key %s is not registered for model %s", b.Envelope.Key, model)
 	}
 	if err := s.matches(b); err != nil {
 		return Accepted{}, err
@@ -84,11 +84,11 @@ func (s *Service) matches(b *wire.Bundle) error {
 		input, output := Provable(item.Input), s.cfg.CommitOutput(b.OutputSalts[i], item.Outputs)
 		switch r := &held.Receipt; {
 		case r.Model != model:
-			return evidence.Refuse(ReasonMismatch, "receipt %s is of model %s, the statement of %s", r.ID, r.Model, model)
+			return refusal.New(ReasonMismatch, "receipt %s is of model %s, the statement of %s", r.ID, r.Model, model)
 		case r.InputCommitment != input:
-			return evidence.Refuse(ReasonMismatch, "receipt %s is of another input", r.ID)
+			return refusal.New(ReasonMismatch, "receipt %s is of another input", r.ID)
 		case subtle.ConstantTimeCompare(r.OutputCommitment[:], output[:]) != 1:
-			return evidence.Refuse(ReasonMismatch, "receipt %s is of other outputs, or the salt is another", r.ID)
+			return refusal.New(ReasonMismatch, "receipt %s is of other outputs, or the salt is another", r.ID)
 		}
 	}
 	return nil
@@ -98,7 +98,7 @@ func (s *Service) matches(b *wire.Bundle) error {
 func (s *Service) receipt(id statement.ID) (ReceiptEntry, error) {
 	held, found, err := s.cfg.Store.Receipt(id)
 	if err == nil && !found {
-		err = evidence.Refuse(ReasonNotAnnounced, "receipt %s was not announced, was displaced, or went with its age: announce it first", id)
+		err = refusal.New(ReasonNotAnnounced, "receipt %s was not announced, was displaced, or went with its age: announce it first", id)
 	}
 	return held, err
 }
@@ -111,7 +111,7 @@ func (s *Service) replay(sub *submission) (Accepted, bool, error) {
 			return Accepted{}, false, err
 		}
 		if found && digest != sub.proof {
-			return Accepted{}, false, evidence.Refuse(ReasonConflict, "receipt %s has the proof %s", item.Receipt, digest)
+			return Accepted{}, false, refusal.New(ReasonConflict, "receipt %s has the proof %s", item.Receipt, digest)
 		}
 	}
 	held, found, err := s.cfg.Store.Proof(sub.proof)
@@ -119,7 +119,7 @@ func (s *Service) replay(sub *submission) (Accepted, bool, error) {
 		return Accepted{}, false, err
 	}
 	if !bytes.Equal(held.Bundle, sub.raw) {
-		return Accepted{}, false, evidence.Refuse(ReasonConflict, "proof %s is held with other salts", sub.proof)
+		return Accepted{}, false, refusal.New(ReasonConflict, "proof %s is held with other salts", sub.proof)
 	}
 	return Accepted{Proof: sub.proof, Statement: sub.subject, VerifiedAt: held.Verified.Time()}, true, nil
 }
@@ -140,11 +140,11 @@ func (s *Service) verify(ctx context.Context, key Verifier, e *statement.Envelop
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case limited.Err() != nil && errors.Is(err, limited.Err()):
-		return evidence.Refuse(ReasonTimeout, "not verified within %s", s.cfg.VerificationTimeout)
+		return refusal.New(ReasonTimeout, "not verified within %s", s.cfg.VerificationTimeout)
 	case errors.Is(err, groth16verify.ErrMismatch):
-		return evidence.Refuse(ReasonMismatch, "%w", err)
+		return refusal.New(ReasonMismatch, "%w", err)
 	}
-	return evidence.Refuse(ReasonInvalid, "%w", err)
+	return refusal.New(ReasonInvalid, "%w", err)
 }
 
 // keep records and stores a verified proof, unless another came first.

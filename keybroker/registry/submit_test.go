@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
@@ -60,7 +60,7 @@ func TestProofsThatAreRefused(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, b *wire.Bundle)
 		prove  bool // the changed statement
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"key":          {func(_ *testing.T, b *wire.Bundle) { b.Envelope.Key[0]++ }, false, registry.ReasonNotRegistered},
 		"circuit":      {func(_ *testing.T, b *wire.Bundle) { b.Envelope.Statement.Circuit[0]++ }, true, registry.ReasonMismatch},

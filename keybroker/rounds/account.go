@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -26,7 +26,7 @@ const maxSealedPart = 5 << 20
 func (s *Service) account(spec Spec) (federation.Account, error) {
 	switch {
 	case spec.Sealed != nil && spec.Dataset != nil:
-		return "", evidence.Refuse(ReasonSpec, "a round is charged to a model or to a dataset, not to both")
+		return "", refusal.New(ReasonSpec, "a round is charged to a model or to a dataset, not to both")
 	case spec.Sealed != nil:
 		return s.sealedAccount(spec.Sealed)
 	case spec.Dataset != nil:
@@ -39,18 +39,18 @@ func (s *Service) account(spec Spec) (federation.Account, error) {
 // sealedAccount is the account of a model by the publisher's signature over its name.
 func (s *Service) sealedAccount(part []byte) (federation.Account, error) {
 	if len(part) > maxSealedPart {
-		return "", evidence.Refuse(ReasonSpec, "%d bytes of a sealed model, at most %d are read; sign for a dataset instead", len(part), maxSealedPart)
+		return "", refusal.New(ReasonSpec, "%d bytes of a sealed model, at most %d are read; sign for a dataset instead", len(part), maxSealedPart)
 	}
 	p, err := chunkseal.InspectPart(part)
 	if err != nil {
-		return "", evidence.Refuse(ReasonAccount, "no sealed model: %v", err)
+		return "", refusal.New(ReasonAccount, "no sealed model: %v", err)
 	}
 	for _, publisher := range s.cfg.Publishers {
 		if p.Verify(publisher) == nil {
 			return federation.SealedAccount(federation.Digest(publisher.ID()), p.Name), nil
 		}
 	}
-	return "", evidence.Refuse(ReasonAccount, "none of the publishers that this broker's configuration names signed the sealed model %q (rounds.dataset_publishers); without a model the round is charged to the broker's one account", p.Name)
+	return "", refusal.New(ReasonAccount, "none of the publishers that this broker's configuration names signed the sealed model %q (rounds.dataset_publishers); without a model the round is charged to the broker's one account", p.Name)
 }
 
 // manyLogged is how many charges of one account the log finds at once. With more, a store
@@ -137,11 +137,11 @@ func (s *Service) charged(ctx context.Context, a federation.Account) (sp spendin
 	all := len(log.own) + log.away
 	switch {
 	case len(sp.own) < log.away || all >= manyLogged && len(sp.own) < all:
-		return sp, evidence.Refuse(ReasonRecord, "the audit log has %d charges of %s, %d of them archived and taken away, and the store has %d: bring back the segments, or a newer store", all, a, log.away, len(sp.own))
+		return sp, refusal.New(ReasonRecord, "the audit log has %d charges of %s, %d of them archived and taken away, and the store has %d: bring back the segments, or a newer store", all, a, log.away, len(sp.own))
 	case len(missing) > 0 && s.cfg.Privacy.RestoredStore == "":
-		return sp, evidence.Refuse(ReasonLedger, "the store had charges of %s that it lacks now, and other brokers made them: put back a newer store, or close these rounds again where they were opened: %s; if neither can be, rounds.privacy.restored_store goes on with what this broker saw", a, roundsOf(missing))
+		return sp, refusal.New(ReasonLedger, "the store had charges of %s that it lacks now, and other brokers made them: put back a newer store, or close these rounds again where they were opened: %s; if neither can be, rounds.privacy.restored_store goes on with what this broker saw", a, roundsOf(missing))
 	case len(sp.counted) < log.count:
-		return sp, evidence.Refuse(ReasonLedger, "the store had %d charges of %s, and it and the audit log have %d now: the others were another broker's, so put back a newer store, or close that broker's rounds again there", log.count, a, len(sp.counted))
+		return sp, refusal.New(ReasonLedger, "the store had %d charges of %s, and it and the audit log have %d now: the others were another broker's, so put back a newer store, or close that broker's rounds again there", log.count, a, len(sp.counted))
 	}
 	sp.unseen = slices.DeleteFunc(slices.Clone(sp.own), func(c Charge) bool { return known[c.Round] })
 	return sp, nil
@@ -160,7 +160,7 @@ func (s *Service) formerLedgers(ctx context.Context) (names []string, err error)
 	}
 	for _, e := range events {
 		if e.Away {
-			return nil, evidence.Refuse(ReasonRecord, "the audit log names accounts of models, and the record was archived and taken away: bring back the segments of the audit log")
+			return nil, refusal.New(ReasonRecord, "the audit log names accounts of models, and the record was archived and taken away: bring back the segments of the audit log")
 		}
 		names = append(names, ledgerOf(federation.Account(e.Detail)))
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -34,7 +34,7 @@ func TestAccountsAreNotTyped(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Spec)
 		want   federation.Account
-		reason evidence.Reason
+		reason refusal.Reason
 	}{
 		"neither":            {func(*Spec) {}, federation.BrokerAccount, ""},
 		"another name":       {func(spec *Spec) { spec.Model = "fresh" }, federation.BrokerAccount, ""},

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -31,7 +31,7 @@ func rotate(r *federation.Round, set params.Set, want *bool) error {
 func accurate(r federation.Round, most float64) error {
 	orDefault(&most, federation.MaxError)
 	if !(most > 0) {
-		return evidence.Refuse(ReasonSpec, "max_error %g is not above 0", most)
+		return refusal.New(ReasonSpec, "max_error %g is not above 0", most)
 	}
 	if r.Minimum > r.Maximum {
 		return nil // no cohort: the round is refused for that
@@ -40,7 +40,7 @@ func accurate(r federation.Round, most float64) error {
 	if err != nil || !(a.Relative > most) || r.Noise.Mechanism != federation.NoNoise {
 		return err
 	}
-	return evidence.Refuse(ReasonInaccurate, "%s, and %.2g is allowed: %s", farOff(a), most, remedy(r))
+	return refusal.New(ReasonInaccurate, "%s, and %.2g is allowed: %s", farOff(a), most, remedy(r))
 }
 
 func farOff(a federation.Accuracy) string {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -22,7 +22,7 @@ func TestInaccurateRoundsAreAskedFor(t *testing.T) {
 	no := false
 	for name, c := range map[string]struct {
 		change  func(*Spec)
-		want    evidence.Reason
+		want    refusal.Reason
 		warning string
 	}{
 		"as before, rotated by default":   {func(s *Spec) { s.Length, s.Minimum = 1e6, 8 }, "", ""},

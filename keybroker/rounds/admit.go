@@ -3,7 +3,7 @@ package rounds
 import (
 	"context"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -12,7 +12,7 @@ import (
 type Admission struct {
 	Contribution federation.Digest `json:"contribution"`
 	Agent        federation.Digest `json:"agent,omitzero"`
-	Reason       evidence.Reason   `json:"reason,omitempty"` // empty: admitted
+	Reason       refusal.Reason    `json:"reason,omitempty"` // empty: admitted
 	Detail       string            `json:"detail,omitempty"`
 }
 
@@ -31,7 +31,7 @@ func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) 
 		return nil, err
 	}
 	if rec.State != Open {
-		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
+		return nil, refusal.New(ReasonClosed, "round %s is %s", id, rec.State)
 	}
 	if err := s.notOver(ctx, id); err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) 
 func (s *Service) enlist(ctx context.Context, id federation.ID, fresh []Member, places Places) (refused []error, err error) {
 	for try := 0; ; try++ {
 		refused, err = s.cfg.Store.Admit(ctx, id, fresh, places)
-		if reason, _ := evidence.ReasonOf(err); reason != ReasonConflict || try == maxConflicts {
+		if reason, _ := refusal.ReasonOf(err); reason != ReasonConflict || try == maxConflicts {
 			return refused, err
 		}
 	}
@@ -88,7 +88,7 @@ func (s *Service) enlist(ctx context.Context, id federation.ID, fresh []Member, 
 
 // refused notes why a contribution was refused; an error that is no refusal is returned.
 func (a *Admission) refused(err error) error {
-	reason, refused := evidence.ReasonOf(err)
+	reason, refused := refusal.ReasonOf(err)
 	if err == nil || !refused {
 		return err
 	}
@@ -108,10 +108,10 @@ func (s *Service) vet(ctx context.Context, rec Record, r federation.Round, raw [
 	}
 	// The time in a contribution is the guest's; the round's end is the broker's.
 	if now := protocol.TimeOf(s.cfg.Now()); now >= r.Closes {
-		return Member{}, evidence.Refuse(ReasonLate, "the round took contributions until %s", r.Closes.Time())
+		return Member{}, refusal.New(ReasonLate, "the round took contributions until %s", r.Closes.Time())
 	}
 	if lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE {
-		return Member{}, evidence.Refuse(ReasonSoftware, "the contribution comes from a software TEE")
+		return Member{}, refusal.New(ReasonSoftware, "the contribution comes from a software TEE")
 	}
 	chip, err := s.cfg.Chip(ctx, lease.Lease)
 	return Member{Contribution: federation.DigestOf(raw), Agent: c.Agent, Chip: chip, Weight: c.Weight, Upload: c.Upload}, err

@@ -10,7 +10,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -55,7 +55,7 @@ func (b *Bolt) Create(_ context.Context, r Record) error {
 	return b.db.Update(func(tx *bolt.Tx) error {
 		index, rounds := tx.Bucket([]byte(bucketIndex)), tx.Bucket([]byte(bucketRounds))
 		if index.Get(r.ID[:]) != nil {
-			return evidence.Refuse(ReasonConflict, "round %s is there already", r.ID)
+			return refusal.New(ReasonConflict, "round %s is there already", r.ID)
 		}
 		n, err := rounds.NextSequence()
 		if err != nil {
@@ -87,7 +87,7 @@ func getRecord(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) 
 func getHead(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) {
 	key = tx.Bucket([]byte(bucketIndex)).Get(id[:])
 	if key == nil {
-		return r, nil, evidence.Refuse(ReasonUnknown, "no round %s", id)
+		return r, nil, refusal.New(ReasonUnknown, "no round %s", id)
 	}
 	r, err = decodeRound(tx.Bucket([]byte(bucketRounds)).Get(key), id)
 	return r, key, err
@@ -151,7 +151,7 @@ func (b *Bolt) Update(_ context.Context, r Record, charge *Charge) error {
 func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 	charged := tx.Bucket([]byte(bucketCharged))
 	if charged.Get(charge.Round[:]) != nil {
-		return evidence.Refuse(ReasonConflict, "round %s was charged already", charge.Round)
+		return refusal.New(ReasonConflict, "round %s was charged already", charge.Round)
 	}
 	if err := charged.Put(charge.Round[:], []byte{1}); err != nil {
 		return err
@@ -165,7 +165,7 @@ func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 		return err
 	}
 	if charge.Previous != last {
-		return evidence.Refuse(ReasonConflict, "the privacy ledger of %q was charged meanwhile", model)
+		return refusal.New(ReasonConflict, "the privacy ledger of %q was charged meanwhile", model)
 	}
 	n, err := b.NextSequence()
 	if err != nil {

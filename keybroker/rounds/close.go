@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -39,7 +39,7 @@ func (s *Service) change(ctx context.Context, id federation.ID, verify func(Reco
 			return rec, err
 		}
 		err = s.cfg.Store.Update(ctx, rec, charge)
-		if reason, _ := evidence.ReasonOf(err); reason != ReasonConflict || try == maxConflicts {
+		if reason, _ := refusal.ReasonOf(err); reason != ReasonConflict || try == maxConflicts {
 			return rec, err
 		}
 	}
@@ -53,9 +53,9 @@ func (s *Service) going(rec Record) (federation.Round, error) {
 // shown verifies a round that is shown or ended, whatever became of its epoch. Of one that
 // does not verify any more (an earlier version signed it, or another root, or its bytes were
 // damaged) its names are known, and why is the reason.
-func (s *Service) shown(rec Record) (federation.Round, evidence.Reason, error) {
+func (s *Service) shown(rec Record) (federation.Round, refusal.Reason, error) {
 	r, err := federation.VerifyRound(rec.Signed, s.cfg.Roots, s.own(), protocol.Recorded(protocol.AtLeast(1)))
-	if reason, refused := evidence.ReasonOf(err); refused {
+	if reason, refused := refusal.ReasonOf(err); refused {
 		return federation.Round{ID: rec.ID, Model: rec.Model}, reason, nil
 	}
 	return r, "", err
@@ -74,7 +74,7 @@ var errUnchanged = errors.New("nothing changes")
 func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 	events, err := s.cfg.Log.Find(ctx, actionOpen, r.Resource())
 	if err == nil && len(events) == 0 {
-		err = evidence.Refuse(ReasonElsewhere, "this broker's audit log does not have the opening of round %s: close and finish it, and have its key, at the broker that opened it", r.ID)
+		err = refusal.New(ReasonElsewhere, "this broker's audit log does not have the opening of round %s: close and finish it, and have its key, at the broker that opened it", r.ID)
 	}
 	if err == nil && r.Parties != nil {
 		err = s.preparedHere(ctx, r.ID)
@@ -87,7 +87,7 @@ func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 func (s *Service) preparedHere(ctx context.Context, id federation.ID) error {
 	events, err := s.cfg.Log.Find(ctx, actionPrepare, federation.ResourceOf(id))
 	if err == nil && len(events) == 0 {
-		err = evidence.Refuse(ReasonElsewhere, "this broker's audit log does not have the set-up of the key of round %s: open, close and finish the round at the broker that set its key up", id)
+		err = refusal.New(ReasonElsewhere, "this broker's audit log does not have the set-up of the key of round %s: open, close and finish the round at the broker that set its key up", id)
 	}
 	return err
 }
@@ -122,11 +122,11 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 		switch rec.State {
 		case Closed, Published:
 			if rec.Cohort != cohort || rec.Sum != c.Sum {
-				return nil, evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum: there is only one", id)
+				return nil, refusal.New(ReasonClosed, "round %s closed over another cohort or sum: there is only one", id)
 			}
 			return nil, errUnchanged
 		case Abandoned:
-			return nil, evidence.Refuse(ReasonAbandoned, "round %s was abandoned", id)
+			return nil, refusal.New(ReasonAbandoned, "round %s was abandoned", id)
 		}
 		if err := errors.Join(s.notAbandoned(ctx, id), s.openedHere(ctx, r)); err != nil {
 			return nil, err
@@ -192,7 +192,7 @@ func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c 
 		return nil, damaged("the ticket of round %s in the audit log: %v", r.ID, err)
 	}
 	if t.Cohort != federation.CohortDigest(c.Cohort) || t.Sum != c.Sum {
-		return nil, evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
+		return nil, refusal.New(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
 	}
 	own, err := s.cfg.Store.Charges(ctx, rec.ledger())
 	if err != nil {
@@ -205,7 +205,7 @@ func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c 
 // checkCohort holds a cohort against the round and its list.
 func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federation.Digest) error {
 	if len(cohort) < int(r.Minimum) || len(cohort) > int(r.Maximum) {
-		return evidence.Refuse(ReasonCohort, "%d contributions; the round allows %d to %d", len(cohort), r.Minimum, r.Maximum)
+		return refusal.New(ReasonCohort, "%d contributions; the round allows %d to %d", len(cohort), r.Minimum, r.Maximum)
 	}
 	admitted := map[federation.Digest]bool{}
 	for _, m := range rec.Members {
@@ -213,7 +213,7 @@ func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federati
 	}
 	for _, d := range cohort {
 		if !admitted[d] {
-			return evidence.Refuse(ReasonNotListed, "contribution %s was not admitted, or is named twice", d)
+			return refusal.New(ReasonNotListed, "contribution %s was not admitted, or is named twice", d)
 		}
 		delete(admitted, d)
 	}
@@ -244,7 +244,7 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 			return nil, err
 		}
 		if !slices.ContainsFunc(account.own, func(c Charge) bool { return c.Round == r.ID }) {
-			return nil, evidence.Refuse(ReasonConflict, "round %s is closed but was not charged", id)
+			return nil, refusal.New(ReasonConflict, "round %s is closed but was not charged", id)
 		}
 		t := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(rec.Signed), Broker: signer.Broker, Epoch: signer.Epoch,
 			Cohort: rec.Cohort, Count: uint32(len(rec.Members)), Sum: rec.Sum, Delta: s.cfg.Privacy.Delta, Time: protocol.TimeOf(s.cfg.Now())}
@@ -281,14 +281,14 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 	}
 	id, err := federation.ParseID(name)
 	if err != nil {
-		return evidence.Refuse(ReasonUnknown, "%s is no round's key", resource)
+		return refusal.New(ReasonUnknown, "%s is no round's key", resource)
 	}
 	rec, err := s.cfg.Store.Get(ctx, id)
 	if err != nil {
 		return err
 	}
 	if rec.State != Closed || rec.Ticket == nil {
-		return evidence.Refuse(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
+		return refusal.New(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
 	}
 	r, err := s.going(rec)
 	if err != nil {
@@ -337,7 +337,7 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 			}
 			recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))
 			if err == nil && recorded != nil {
-				err = evidence.Refuse(ReasonClosed, "round %s closed, as the audit log says", id)
+				err = refusal.New(ReasonClosed, "round %s closed, as the audit log says", id)
 			}
 			if err != nil {
 				return nil, err
@@ -345,7 +345,7 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 			rec.State = Abandoned
 			return nil, s.tell(ctx, id, actionAbandon, detail)
 		}
-		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", id, rec.State)
+		return nil, refusal.New(ReasonClosed, "round %s is %s", id, rec.State)
 	})
 	if err != nil {
 		return err
@@ -368,7 +368,7 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 	}
 	_, err = s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (_ *Charge, err error) {
 		if rec.Ticket == nil {
-			return nil, evidence.Refuse(ReasonNotClosed, "round %s is %s", id, rec.State)
+			return nil, refusal.New(ReasonNotClosed, "round %s is %s", id, rec.State)
 		}
 		if err := s.openedHere(ctx, r); err != nil {
 			return nil, err
@@ -379,7 +379,7 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 		}
 		if rec.State == Published {
 			if held, _, err := s.verifyResult(rec, r, s.kept(), rec.Result); err != nil || held.Values != res.Values || held.Divisor != res.Divisor {
-				return nil, evidence.Refuse(ReasonClosed, "round %s published other values", id)
+				return nil, refusal.New(ReasonClosed, "round %s published other values", id)
 			}
 			return nil, errUnchanged
 		}
@@ -417,11 +417,11 @@ func (s *Service) verifyResult(rec *Record, r federation.Round, floor protocol.F
 	case err != nil:
 		return res, a, err
 	case a.Lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE:
-		err = evidence.Refuse(ReasonSoftware, "the result comes from a software TEE")
+		err = refusal.New(ReasonSoftware, "the result comes from a software TEE")
 	case res.Length != r.Length || math.Abs(res.Step-step) > rounding*step:
-		err = evidence.Refuse(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, step)
+		err = refusal.New(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, step)
 	case res.Sigma < sigma*(1-rounding):
-		err = evidence.Refuse(ReasonPrivacy, "noise of %g grid steps was added; the round promised %g", res.Sigma, sigma)
+		err = refusal.New(ReasonPrivacy, "noise of %g grid steps was added; the round promised %g", res.Sigma, sigma)
 	}
 	return res, a, err
 }
@@ -436,7 +436,7 @@ func (s *Service) released(ctx context.Context, r federation.Round, agent federa
 	}
 	ok, err := s.cfg.Released(ctx, r.Resource(), agent)
 	if err == nil && !ok {
-		err = evidence.Refuse(ReasonNotReleased, "this broker has no record of releasing the round's key to agent %s: finish the round at the broker that did", agent)
+		err = refusal.New(ReasonNotReleased, "this broker has no record of releasing the round's key to agent %s: finish the round at the broker that did", agent)
 	}
 	return err
 }
@@ -456,8 +456,8 @@ type Status struct {
 	Round federation.Round `json:"round"`
 	// Unverified is why the signed round does not verify any more; of Round there are only
 	// the names then.
-	Unverified evidence.Reason `json:"unverified,omitempty"`
-	State      State           `json:"state"`
+	Unverified refusal.Reason `json:"unverified,omitempty"`
+	State      State          `json:"state"`
 	// ExpectedError is of the mean of the smallest cohort that the round may close over.
 	ExpectedError *federation.Accuracy `json:"expected_error,omitempty"`
 	// Warning is what an operator should know of the round, if anything.

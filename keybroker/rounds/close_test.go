@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -24,7 +24,7 @@ func TestCloseRefuses(t *testing.T) {
 		cohort func([]federation.Digest) []federation.Digest
 		config func(*Config)
 		fail   string
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"nobody":                 {cohort: func([]federation.Digest) []federation.Digest { return nil }, want: ReasonCohort},
 		"fewer than the minimum": {spec: func(s *Spec) { s.Minimum = 3 }, cohort: func(c []federation.Digest) []federation.Digest { return c[:2] }, want: ReasonCohort},
@@ -266,7 +266,7 @@ func TestFinishRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		by     *federationtest.Agent
 		change func(*federation.Result)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"another round":   {a, func(x *federation.Result) { x.Round[0] ^= 1 }, federation.ReasonWrongRound},
 		"another ticket":  {a, func(x *federation.Result) { x.TicketDigest[0] ^= 1 }, federation.ReasonWrongRound},
@@ -323,7 +323,7 @@ func TestResultNeedsARecordedRelease(t *testing.T) {
 	m.lowest = 1
 	for name, tc := range map[string]struct {
 		by   *federationtest.Agent
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"never released": {m.guest(t, nil).GrantRound(t, r, signed), ReasonNotReleased},
 		"not granted":    {m.guest(t, nil), protocol.ReasonNotGranted},
@@ -353,7 +353,7 @@ func TestRoundsOpenWithinLimits(t *testing.T) {
 	for name, tc := range map[string]struct {
 		s      *Service
 		change func(*Spec)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"as long as allowed":      {s, func(spec *Spec) { spec.Duration = 2 * time.Hour }, ""},
 		"longer":                  {s, func(spec *Spec) { spec.Duration = 2*time.Hour + time.Second }, ReasonSpec},
@@ -429,7 +429,7 @@ func TestKeyIsReleasedToWhomTheRoundNames(t *testing.T) {
 	for name, tc := range map[string]struct {
 		tenant, resource string
 		roles            protocol.Role
-		want             evidence.Reason
+		want             refusal.Reason
 	}{
 		"whom it names":       {"tenant", r.Resource(), protocol.RoleDecrypt | protocol.RoleContribute, ""},
 		"another tenant":      {"other", r.Resource(), protocol.RoleDecrypt, protocol.ReasonAudience},

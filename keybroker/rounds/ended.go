@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -19,7 +19,7 @@ func (s *Service) end(ctx context.Context) (done func(), err error) {
 	case s.ending <- struct{}{}:
 		return func() { <-s.ending }, nil
 	case <-ctx.Done():
-		return nil, evidence.Refuse(ReasonEnding, "another round is being closed, finished or abandoned, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
+		return nil, refusal.New(ReasonEnding, "another round is being closed, finished or abandoned, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
 	}
 }
 
@@ -27,7 +27,7 @@ func (s *Service) end(ctx context.Context) (done func(), err error) {
 func (s *Service) notAbandoned(ctx context.Context, id federation.ID) error {
 	events, err := s.cfg.Log.Find(ctx, actionAbandon, federation.ResourceOf(id))
 	if err == nil && len(events) > 0 {
-		err = evidence.Refuse(ReasonAbandoned, "round %s was abandoned, as the audit log says: the store is older than the log", id)
+		err = refusal.New(ReasonAbandoned, "round %s was abandoned, as the audit log says: the store is older than the log", id)
 	}
 	return err
 }
@@ -39,7 +39,7 @@ func (s *Service) notOver(ctx context.Context, id federation.ID) error {
 	}
 	events, err := s.cfg.Log.Find(ctx, actionPublish, federation.ResourceOf(id))
 	if err == nil && len(events) > 0 {
-		err = evidence.Refuse(ReasonClosed, "round %s was published, as the audit log says: the store is older than the log", id)
+		err = refusal.New(ReasonClosed, "round %s was published, as the audit log says: the store is older than the log", id)
 	}
 	return err
 }
@@ -59,9 +59,9 @@ func (s *Service) unused(ctx context.Context, id federation.ID) error {
 		return err
 	}
 	_, err = s.cfg.Store.Get(ctx, id)
-	switch reason, _ := evidence.ReasonOf(err); {
+	switch reason, _ := refusal.ReasonOf(err); {
 	case err == nil || len(tickets) > 0:
-		return evidence.Refuse(ReasonSpec, "the key was used for round %s: set up another", id)
+		return refusal.New(ReasonSpec, "the key was used for round %s: set up another", id)
 	case reason == ReasonUnknown:
 		return nil
 	}
@@ -85,9 +85,9 @@ func (s *Service) toldOf(ctx context.Context, id federation.ID, res federation.R
 	for _, e := range events {
 		switch {
 		case e.Away:
-			return false, evidence.Refuse(ReasonRecord, "round %s was published before, and the record of it was archived and taken away: bring back the segments of the audit log", id)
+			return false, refusal.New(ReasonRecord, "round %s was published before, and the record of it was archived and taken away: bring back the segments of the audit log", id)
 		case e.Detail != want && e.Detail != earlier:
-			return false, evidence.Refuse(ReasonClosed, "round %s published other values, as the audit log says", id)
+			return false, refusal.New(ReasonClosed, "round %s published other values, as the audit log says", id)
 		}
 	}
 	return len(events) > 0, nil

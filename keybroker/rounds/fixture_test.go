@@ -13,7 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -184,7 +184,7 @@ func (m *machine) PartyKey(t testing.TB, public []byte, threshold int, agents ..
 	return k
 }
 
-var errNoLease = evidence.Refuse("lease-not-granted-here", "not in the record")
+var errNoLease = refusal.New("lease-not-granted-here", "not in the record")
 
 func (m *machine) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
 	m.mu.Lock()
@@ -344,9 +344,9 @@ func published(t testing.TB, a *federationtest.Agent, r federation.Round, signed
 	return raw
 }
 
-func wantReason(t testing.TB, what string, err error, want evidence.Reason) {
+func wantReason(t testing.TB, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want || want == "" && err != nil {
+	if got, _ := refusal.ReasonOf(err); got != want || want == "" && err != nil {
 		t.Errorf("%s: reason %q, want %q: %v", what, got, want, err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -71,7 +71,7 @@ func TestKeyOfPartiesIsUsedWhereItWasSetUp(t *testing.T) {
 	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
 	spec := plain
 	spec.Parties, spec.Minimum, spec.Decryptors = m.PartyKey(t, []byte("public key"), 2, agents...), 4, protocol.Audience{}
-	opens := func(what string, s *Service, want evidence.Reason) {
+	opens := func(what string, s *Service, want refusal.Reason) {
 		t.Helper()
 		_, _, err := s.Open(ctx, spec)
 		wantReason(t, what, err, want)
@@ -95,7 +95,7 @@ func TestKeyOfPartiesIsUsedWhereItWasSetUp(t *testing.T) {
 	}
 	_, err := n.service(t, old, nil).Close(ctx, r.ID, Closing{Cohort: cohort[1:], Sum: federation.Digest{6}})
 	wantReason(t, "another cohort, elsewhere", err, ReasonElsewhere)
-	for action, want := range map[string]evidence.Reason{actionPublish: ReasonClosed, actionAbandon: ReasonAbandoned} {
+	for action, want := range map[string]refusal.Reason{actionPublish: ReasonClosed, actionAbandon: ReasonAbandoned} {
 		whole := slices.Clone(m.events)
 		if err := m.Append(ctx, Event{Action: action, About: r.Resource()}); err != nil {
 			t.Fatal(err)
@@ -195,7 +195,7 @@ func TestChargeNamesThoseBefore(t *testing.T) {
 	_, err := n.service(t, old, nil).Close(ctx, third.ID, Closing{Cohort: cohort})
 	wantReason(t, "its own charge is in its log, the other's is not", err, ReasonLedger)
 	whole := slices.Clone(n.events)
-	for detail, want := range map[string]evidence.Reason{
+	for detail, want := range map[string]refusal.Reason{
 		"2": "", "3": ReasonLedger, // as earlier versions counted
 		"many": ReasonStore, "[": ReasonStore, `[{"mechanism":"none"}]`: ReasonStore,
 	} {
@@ -262,7 +262,7 @@ func TestRememberReadsWhatWasCharged(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	store := &reads{Store: bolted(t)}
 	s := m.service(t, store, nil)
-	looks := func(what string, want int, reason evidence.Reason) {
+	looks := func(what string, want int, reason refusal.Reason) {
 		t.Helper()
 		store.n = 0
 		wantReason(t, what, s.Remember(ctx), reason)

@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"slices"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -120,7 +120,7 @@ func (s *Service) afford(sp spending, r federation.Round) (epsilon, withSampling
 	}
 	epsilon, withSampling, err = s.spend(charges)
 	if err == nil && !(epsilon <= s.cfg.Privacy.MaxEpsilon) && r.Noise.Mechanism != federation.NoNoise {
-		err = evidence.Refuse(ReasonBudget, "the account %s would have spent epsilon %.3f of %.3f at delta %g (%s)", r.Account, epsilon, s.cfg.Privacy.MaxEpsilon, s.cfg.Privacy.Delta, federation.AdjacencyText)
+		err = refusal.New(ReasonBudget, "the account %s would have spent epsilon %.3f of %.3f at delta %g (%s)", r.Account, epsilon, s.cfg.Privacy.MaxEpsilon, s.cfg.Privacy.Delta, federation.AdjacencyText)
 	}
 	return epsilon, withSampling, err
 }

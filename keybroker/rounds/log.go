@@ -9,18 +9,18 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // ReasonRecord means that the audit log has records which this broker cannot read any
 // more, and needs.
-const ReasonRecord evidence.Reason = "round-record-archived"
+const ReasonRecord refusal.Reason = "round-record-archived"
 
 // ReasonLedger means that the store has fewer charges of an account than it had, and that
 // the audit log does not have them: they were another broker's.
-const ReasonLedger evidence.Reason = "privacy-ledger-rolled-back"
+const ReasonLedger refusal.Reason = "privacy-ledger-rolled-back"
 
 // Event is one record of the audit log.
 type Event struct {
@@ -114,7 +114,7 @@ func (s *Service) recorded(ctx context.Context, r federation.Round, round federa
 	next := 1
 	for _, e := range events {
 		if e.Away {
-			return nil, evidence.Refuse(ReasonRecord, "round %s closed before, and the record of it was archived and taken away: bring back the segments of the audit log", r.ID)
+			return nil, refusal.New(ReasonRecord, "round %s closed before, and the record of it was archived and taken away: bring back the segments of the audit log", r.ID)
 		}
 		var id, text string
 		var n, of int
@@ -144,7 +144,7 @@ func (s *Service) recorded(ctx context.Context, r federation.Round, round federa
 func matches(rec *Record, r federation.Round, roots []identity.Public) error {
 	t, err := federation.VerifyTicket(rec.Ticket, roots, protocol.Recorded(protocol.AtLeast(1)), r, federation.DigestOf(rec.Signed))
 	if err == nil && (t.Cohort != rec.Cohort || t.Sum != rec.Sum) {
-		err = evidence.Refuse(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
+		err = refusal.New(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
 	}
 	return err
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -27,7 +27,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	_, _, err = s.Prepare(t.Context(), federation.Preparation{Threshold: 2})
-	if reason, _ := evidence.ReasonOf(err); reason != federation.ReasonParties {
+	if reason, _ := refusal.ReasonOf(err); reason != federation.ReasonParties {
 		t.Errorf("without agents: %v", err)
 	}
 	key := m.PartyKey(t, []byte("public key"), 2, agents...)
@@ -47,7 +47,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		change func(*Spec)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"a key that nobody vouches for": {func(spec *Spec) {
 			other := *m.PartyKey(t, []byte("public key"), 2, agents...)
@@ -61,7 +61,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 		spec := plain
 		tc.change(&spec)
 		_, _, err := s.Open(t.Context(), spec)
-		if reason, _ := evidence.ReasonOf(err); reason != tc.want {
+		if reason, _ := refusal.ReasonOf(err); reason != tc.want {
 			t.Errorf("%s: %q, want %q: %v", name, reason, tc.want, err)
 		}
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // ReasonDatabase means a database that cannot be believed: reached without TLS and
 // a verified name, or not durable.
-const ReasonDatabase evidence.Reason = "round-database-refused"
+const ReasonDatabase refusal.Reason = "round-database-refused"
 
 // Postgres is the store of a fleet: one PostgreSQL database that any number of
 // brokers use at once. Rows are locked while they are changed, and the database
@@ -87,7 +87,7 @@ func authenticated(cfg *pgx.ConnConfig) error {
 		case strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@"):
 			return nil
 		case t == nil || t.InsecureSkipVerify:
-			return evidence.Refuse(ReasonDatabase, "%s: over a network the database needs sslmode=verify-full", host)
+			return refusal.New(ReasonDatabase, "%s: over a network the database needs sslmode=verify-full", host)
 		}
 		t.MinVersion = tls.VersionTLS13
 		return nil
@@ -106,7 +106,7 @@ func checkDurable(ctx context.Context, c *pgx.Conn) error {
 		return err
 	}
 	if fsync != "on" || pages != "on" {
-		return evidence.Refuse(ReasonDatabase, "the server runs with fsync %s and full_page_writes %s: a charge could be lost", fsync, pages)
+		return refusal.New(ReasonDatabase, "the server runs with fsync %s and full_page_writes %s: a charge could be lost", fsync, pages)
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func (p *Postgres) write(ctx context.Context, f func(pgx.Tx) error) error {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch e.Code {
 		case "23505", "40001", "40P01", "55P03": // unique, serialization, deadlock, lock not available: rolled back
-			return evidence.Refuse(ReasonConflict, "the database refused: %w", err)
+			return refusal.New(ReasonConflict, "the database refused: %w", err)
 		}
 	}
 	return err
@@ -157,7 +157,7 @@ func readRound(row pgx.Row, id federation.ID) (Record, error) {
 	var raw []byte
 	switch err := row.Scan(&raw); {
 	case errors.Is(err, pgx.ErrNoRows):
-		return Record{}, evidence.Refuse(ReasonUnknown, "no round %s", id)
+		return Record{}, refusal.New(ReasonUnknown, "no round %s", id)
 	case err != nil:
 		return Record{}, err
 	}
@@ -235,7 +235,7 @@ func chargePostgres(ctx context.Context, tx pgx.Tx, model string, charge Charge)
 		return err
 	}
 	if string(last) != string(charge.Previous[:]) {
-		return evidence.Refuse(ReasonConflict, "the privacy ledger of %q was charged meanwhile", model)
+		return refusal.New(ReasonConflict, "the privacy ledger of %q was charged meanwhile", model)
 	}
 	if _, err := tx.Exec(ctx, "INSERT INTO fed_charges (model, n, round, charge) VALUES ($1, $2, $3, $4)", model, n+1, charge.Round[:], raw); err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -18,7 +18,7 @@ func readListed(row pgx.Row, id federation.ID) (Record, error) {
 	var members [][]byte
 	switch err := row.Scan(&raw, &members); {
 	case errors.Is(err, pgx.ErrNoRows):
-		return Record{}, evidence.Refuse(ReasonUnknown, "no round %s", id)
+		return Record{}, refusal.New(ReasonUnknown, "no round %s", id)
 	case err != nil:
 		return Record{}, err
 	}

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -112,7 +112,7 @@ func putBackFrom(t *testing.T, s *server, backup func(*testing.T, *server, strin
 		t.Fatalf("the database was not put back: %d charges, %v", len(charges), err)
 	}
 	a, b = m.service(t, here, budget), n.service(t, there, budget)
-	closes := func(s *Service, what string, id federation.ID, c Closing, want evidence.Reason) {
+	closes := func(s *Service, what string, id federation.ID, c Closing, want refusal.Reason) {
 		t.Helper()
 		_, err := s.Close(ctx, id, c)
 		wantReason(t, what, err, want)

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"math"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // ReasonStore means that a store holds what no broker wrote, or that a change
 // would break what the store has to keep.
-const ReasonStore evidence.Reason = "round-store-damaged"
+const ReasonStore refusal.Reason = "round-store-damaged"
 
 // Limits on what is stored: a signed round of the largest set with its members,
 // ticket and result, and one charge.
@@ -20,7 +20,7 @@ const (
 	maxChargeBytes = 1 << 10
 )
 
-func damaged(format string, args ...any) error { return evidence.Refuse(ReasonStore, format, args...) }
+func damaged(format string, args ...any) error { return refusal.New(ReasonStore, format, args...) }
 
 // stored is what a store keeps: one text for each value, and no value that a broker
 // would not write.
@@ -124,7 +124,7 @@ func (c Charge) check() error {
 // without charging it, charge it twice, or take back a cohort, ticket or result.
 func (r Record) follows(held Record, charge *Charge) error {
 	if r.Version != held.Version {
-		return evidence.Refuse(ReasonConflict, "round %s was changed meanwhile", r.ID)
+		return refusal.New(ReasonConflict, "round %s was changed meanwhile", r.ID)
 	}
 	closing := held.State == Open && r.State == Closed
 	order := held.State == r.State || closing || held.State == Open && r.State == Abandoned || held.State == Closed && r.State == Published

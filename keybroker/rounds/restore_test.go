@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -39,7 +39,7 @@ func (f *former) Get(_ context.Context, id federation.ID) (Record, error) {
 			return r, nil
 		}
 	}
-	return Record{}, evidence.Refuse(ReasonUnknown, "not in the copy")
+	return Record{}, refusal.New(ReasonUnknown, "not in the copy")
 }
 
 func (f *former) Head(ctx context.Context, id federation.ID) (Record, error) { return f.Get(ctx, id) }
@@ -131,7 +131,7 @@ func TestRestoredLogIsNotBelieved(t *testing.T) {
 	r, signed := opened(t, s, nil)
 	given, _ := opened(t, s, nil)
 	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2)}
-	m.believed = evidence.Refuse("audit-log-rolled-back", "fewer records than the checkpoint counts")
+	m.believed = refusal.New("audit-log-rolled-back", "fewer records than the checkpoint counts")
 	_, err := s.Close(ctx, r.ID, closing)
 	wantReason(t, "close", err, "audit-log-rolled-back")
 	m.believed = nil
@@ -145,7 +145,7 @@ func TestRestoredLogIsNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	result := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
-	m.believed = evidence.Refuse("audit-log-forked", "other records than the checkpoint's")
+	m.believed = refusal.New("audit-log-forked", "other records than the checkpoint's")
 	before := len(m.events)
 	_, _, err = s.Open(ctx, plain)
 	wantReason(t, "open", err, "audit-log-forked")

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // ReasonOpen means that as many rounds are open as may be, in all or of a model.
-const ReasonOpen evidence.Reason = "rounds-open"
+const ReasonOpen refusal.Reason = "rounds-open"
 
 // Limits bound what is kept. Zero limits take the defaults named.
 type Limits struct {
@@ -58,9 +58,9 @@ func (s *Service) roomForOne(ctx context.Context, model string) error {
 	}
 	switch l := s.cfg.Limits; {
 	case open >= l.Open:
-		return evidence.Refuse(ReasonOpen, "%d rounds are open; close or abandon some, or raise rounds.limits.open", open)
+		return refusal.New(ReasonOpen, "%d rounds are open; close or abandon some, or raise rounds.limits.open", open)
 	case ofModel >= l.OpenPerModel:
-		return evidence.Refuse(ReasonOpen, "%d rounds of the model %q are open; close or abandon some, or raise rounds.limits.open_per_model", ofModel, model)
+		return refusal.New(ReasonOpen, "%d rounds of the model %q are open; close or abandon some, or raise rounds.limits.open_per_model", ofModel, model)
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -167,7 +167,7 @@ func TestOpensAtOnceDoNotPassTheLimit(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			_, _, err := s.Open(t.Context(), plain)
-			switch reason, _ := evidence.ReasonOf(err); {
+			switch reason, _ := refusal.ReasonOf(err); {
 			case err == nil:
 				openings.Add(1)
 			case reason != ReasonOpen:
@@ -228,7 +228,7 @@ func TestWhoGetsNoKeyHasNoCheckpointWritten(t *testing.T) {
 	}
 	m.fail["keep"] = errors.New("a checkpoint was written")
 	stranger := &protocol.LeaseCertificate{Tenant: "another", Grants: []protocol.Granted{{Resource: r.Resource(), Roles: protocol.RoleDecrypt}}}
-	if _, refused := evidence.ReasonOf(s.MayRelease(ctx, r.Resource(), stranger)); !refused {
+	if _, refused := refusal.ReasonOf(s.MayRelease(ctx, r.Resource(), stranger)); !refused {
 		t.Error("a guest that the round does not name has a checkpoint written")
 	}
 	if err := mayRelease(ctx, s, r.Resource()); !errors.Is(err, m.fail["keep"]) {

@@ -1,7 +1,7 @@
 package rounds
 
 import (
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -33,11 +33,11 @@ func enlist(list roster, m Member, p Places) (refused, err error) {
 	case err != nil:
 		return nil, err
 	case taken:
-		return evidence.Refuse(ReasonDuplicate, "agent %s has contributed already", m.Agent), nil
+		return refusal.New(ReasonDuplicate, "agent %s has contributed already", m.Agent), nil
 	case same >= p.PerGuest:
-		return evidence.Refuse(ReasonGuest, "this processor has its %d contributions", p.PerGuest), nil
+		return refusal.New(ReasonGuest, "this processor has its %d contributions", p.PerGuest), nil
 	case list.count() >= uint64(p.Maximum):
-		return evidence.Refuse(ReasonFull, "the round has its %d contributions", p.Maximum), nil
+		return refusal.New(ReasonFull, "the round has its %d contributions", p.Maximum), nil
 	}
 	return nil, list.put(m)
 }
@@ -46,7 +46,7 @@ func enlist(list roster, m Member, p Places) (refused, err error) {
 // round's own record come first.
 func enlistAll(list roster, rec *Record, some []Member, p Places) (refused []error, err error) {
 	if rec.State != Open {
-		return nil, evidence.Refuse(ReasonClosed, "round %s is %s", rec.ID, rec.State)
+		return nil, refusal.New(ReasonClosed, "round %s is %s", rec.ID, rec.State)
 	}
 	for _, m := range rec.Members {
 		if err := list.put(m); err != nil {
@@ -86,7 +86,7 @@ func ofRecord(r Record, contributions []federation.Digest) map[federation.Digest
 func (r Record) listKept(listed int) error {
 	switch {
 	case r.listed != listed:
-		return evidence.Refuse(ReasonConflict, "round %s took contributions meanwhile", r.ID)
+		return refusal.New(ReasonConflict, "round %s took contributions meanwhile", r.ID)
 	case r.State == Open && listed > 0:
 		return damaged("round %s is open: its list is changed by admission alone", r.ID)
 	}

@@ -8,7 +8,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -71,17 +71,17 @@ func storeAdmits(t *testing.T, p place) {
 	same := func(n int, change func(*Member)) Member { m := member(n); change(&m); return m }
 	for _, step := range []struct {
 		some []Member
-		want []evidence.Reason
+		want []refusal.Reason
 	}{
-		{[]Member{member(1), member(2)}, []evidence.Reason{"", ""}},
-		{[]Member{member(2), member(3), member(3)}, []evidence.Reason{"", "", ""}},
+		{[]Member{member(1), member(2)}, []refusal.Reason{"", ""}},
+		{[]Member{member(2), member(3), member(3)}, []refusal.Reason{"", "", ""}},
 		{nil, nil},
 		{[]Member{
 			same(10, func(m *Member) { m.Agent = member(1).Agent }), same(11, func(m *Member) { m.Upload = member(2).Upload }),
 			same(12, func(m *Member) { m.Chip = member(1).Chip }), same(13, func(m *Member) { m.Chip = member(1).Chip }),
 			member(14), same(15, func(m *Member) { m.Agent = member(14).Agent }),
-		}, []evidence.Reason{ReasonDuplicate, ReasonDuplicate, "", ReasonGuest, "", ReasonDuplicate}},
-		{[]Member{member(20), member(21), member(1)}, []evidence.Reason{"", ReasonFull, ""}},
+		}, []refusal.Reason{ReasonDuplicate, ReasonDuplicate, "", ReasonGuest, "", ReasonDuplicate}},
+		{[]Member{member(20), member(21), member(1)}, []refusal.Reason{"", ReasonFull, ""}},
 	} {
 		got, err := s.Admit(ctx, id, step.some, places)
 		if err != nil || len(got) != len(step.want) {
@@ -278,7 +278,7 @@ func TestDamagedListsAreRefused(t *testing.T) {
 		_, admit := b.Admit(t.Context(), id, []Member{again}, places)
 		damaged := 0
 		for _, err := range []error{get, members, admit} {
-			if reason, ok := evidence.ReasonOf(err); ok && reason == ReasonStore {
+			if reason, ok := refusal.ReasonOf(err); ok && reason == ReasonStore {
 				damaged++
 			}
 		}

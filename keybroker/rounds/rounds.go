@@ -29,42 +29,42 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Reasons of this package.
 const (
-	ReasonUnknown   evidence.Reason = "round-unknown"
-	ReasonNotClosed evidence.Reason = "round-not-closed"
-	ReasonClosed    evidence.Reason = "round-already-closed"
-	ReasonAbandoned evidence.Reason = "round-abandoned"
-	ReasonDuplicate evidence.Reason = "contribution-duplicate"
-	ReasonFull      evidence.Reason = "round-full"
-	ReasonCohort    evidence.Reason = "cohort-too-small"
-	ReasonNotListed evidence.Reason = "contribution-not-admitted"
-	ReasonGuest     evidence.Reason = "contributions-per-guest"
-	ReasonSoftware  evidence.Reason = "software-tee-not-allowed"
-	ReasonPrivacy   evidence.Reason = "privacy-policy"
-	ReasonBudget    evidence.Reason = "privacy-budget-exhausted"
-	ReasonSpec      evidence.Reason = "round-invalid"
-	ReasonConflict  evidence.Reason = "round-changed-meanwhile"
-	ReasonLate      evidence.Reason = "round-over"
+	ReasonUnknown   refusal.Reason = "round-unknown"
+	ReasonNotClosed refusal.Reason = "round-not-closed"
+	ReasonClosed    refusal.Reason = "round-already-closed"
+	ReasonAbandoned refusal.Reason = "round-abandoned"
+	ReasonDuplicate refusal.Reason = "contribution-duplicate"
+	ReasonFull      refusal.Reason = "round-full"
+	ReasonCohort    refusal.Reason = "cohort-too-small"
+	ReasonNotListed refusal.Reason = "contribution-not-admitted"
+	ReasonGuest     refusal.Reason = "contributions-per-guest"
+	ReasonSoftware  refusal.Reason = "software-tee-not-allowed"
+	ReasonPrivacy   refusal.Reason = "privacy-policy"
+	ReasonBudget    refusal.Reason = "privacy-budget-exhausted"
+	ReasonSpec      refusal.Reason = "round-invalid"
+	ReasonConflict  refusal.Reason = "round-changed-meanwhile"
+	ReasonLate      refusal.Reason = "round-over"
 	// ReasonInaccurate: a round without privacy noise whose mean is expected to be further off
 	// than was asked for.
-	ReasonInaccurate evidence.Reason = "round-inaccurate"
+	ReasonInaccurate refusal.Reason = "round-inaccurate"
 	// ReasonAccount: no publisher that the broker knows signed for the model that the round
 	// is to be charged to.
-	ReasonAccount evidence.Reason = "privacy-account-unknown"
+	ReasonAccount refusal.Reason = "privacy-account-unknown"
 	// ReasonNotReleased: whoever signed the result was never given the round's key.
-	ReasonNotReleased evidence.Reason = "round-key-not-released"
+	ReasonNotReleased refusal.Reason = "round-key-not-released"
 	// ReasonElsewhere: another broker of the fleet opened the round.
-	ReasonElsewhere evidence.Reason = "round-opened-elsewhere"
+	ReasonElsewhere refusal.Reason = "round-opened-elsewhere"
 	// ReasonEnding: the ending of another round, which comes first, has not come back in time.
-	ReasonEnding evidence.Reason = "round-ending-unresponsive"
+	ReasonEnding refusal.Reason = "round-ending-unresponsive"
 	// ReasonOpening: the opening of another round has not come back in time.
-	ReasonOpening evidence.Reason = "round-opening-unresponsive"
+	ReasonOpening refusal.Reason = "round-opening-unresponsive"
 )
 
 // Secrets is the broker's key store.
@@ -268,7 +268,7 @@ func (s *Service) define(spec Spec) (federation.Round, params.Set, error) {
 	spec.Decryptors.Sort()
 	set, err := params.Lookup(spec.Set)
 	if err != nil {
-		return federation.Round{Model: spec.Model}, set, evidence.Refuse(federation.ReasonSet, "%v", err)
+		return federation.Round{Model: spec.Model}, set, refusal.New(federation.ReasonSet, "%v", err)
 	}
 	most := uint32(set.MaxContributions)
 	if spec.Rule != federation.WeightedMean {
@@ -306,15 +306,15 @@ func (s *Service) allowed(r federation.Round) error {
 	p := s.cfg.Privacy
 	switch {
 	case p.MaxEpsilon <= 0 && p.WithoutNoise == "":
-		return evidence.Refuse(ReasonPrivacy, "the broker's configuration allows no rounds: set rounds.privacy")
+		return refusal.New(ReasonPrivacy, "the broker's configuration allows no rounds: set rounds.privacy")
 	case r.Minimum < max(p.MinimumCohort, 2):
-		return evidence.Refuse(ReasonPrivacy, "a cohort of %d is smaller than the policy's %d", r.Minimum, max(p.MinimumCohort, 2))
+		return refusal.New(ReasonPrivacy, "a cohort of %d is smaller than the policy's %d", r.Minimum, max(p.MinimumCohort, 2))
 	case r.Rule != federation.WeightedMean && p.SingleContributions == "":
-		return evidence.Refuse(ReasonPrivacy, "the rule %s decrypts single contributions; rounds.privacy.single_contributions gives no reason for that", r.Rule)
+		return refusal.New(ReasonPrivacy, "the rule %s decrypts single contributions; rounds.privacy.single_contributions gives no reason for that", r.Rule)
 	case r.Noise.Mechanism == federation.NoNoise && p.WithoutNoise == "":
-		return evidence.Refuse(ReasonPrivacy, "a round without noise; rounds.privacy.without_noise gives no reason for that")
+		return refusal.New(ReasonPrivacy, "a round without noise; rounds.privacy.without_noise gives no reason for that")
 	case r.Noise.Mechanism != federation.NoNoise && p.Delta == 0:
-		return evidence.Refuse(ReasonPrivacy, "rounds.privacy.delta is not set")
+		return refusal.New(ReasonPrivacy, "rounds.privacy.delta is not set")
 	}
 	return nil
 }
@@ -326,11 +326,11 @@ func (s *Service) privacy(r *federation.Round) error {
 	}
 	if r.Noise.Multiplier == 0 {
 		if r.Noise.Mechanism != federation.DiscreteGaussian || !(r.Epsilon > 0) {
-			return evidence.Refuse(ReasonSpec, "a noisy round needs an epsilon or a multiplier")
+			return refusal.New(ReasonSpec, "a noisy round needs an epsilon or a multiplier")
 		}
 		m, err := s.cfg.Calibrate(r.Epsilon, r.Delta)
 		if err != nil {
-			return evidence.Refuse(ReasonSpec, "no noise gives epsilon %g (%s) at delta %g: %v", r.Epsilon, federation.Adjacency, r.Delta, err)
+			return refusal.New(ReasonSpec, "no noise gives epsilon %g (%s) at delta %g: %v", r.Epsilon, federation.Adjacency, r.Delta, err)
 		}
 		r.Noise.Multiplier = m
 	}
@@ -368,7 +368,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	case s.opening <- struct{}{}:
 		defer func() { <-s.opening }()
 	case <-ctx.Done():
-		return nil, r, evidence.Refuse(ReasonOpening, "another round is being opened, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
+		return nil, r, refusal.New(ReasonOpening, "another round is being opened, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
 	}
 	if err := s.affordable(ctx, r); err != nil {
 		return nil, r, err
@@ -387,7 +387,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	r.Opened = protocol.TimeOf(s.cfg.Now())
 	r.Closes = r.Opened.Add(spec.Duration)
 	if most := s.cfg.Privacy.maxDuration(); spec.Duration > most {
-		return nil, r, evidence.Refuse(ReasonSpec, "a round of %s; this broker's configuration allows %s", spec.Duration, most)
+		return nil, r, refusal.New(ReasonSpec, "a round of %s; this broker's configuration allows %s", spec.Duration, most)
 	}
 	seed, err := s.key(&r, set)
 	defer seed.Wipe()
@@ -440,7 +440,7 @@ func (s *Service) key(r *federation.Round, set params.Set) (seed *keybuf.Buffer,
 	case s.cfg.KeyMaker != nil && set.ID != params.Threshold:
 		r.PublicKey, err = s.cfg.KeyMaker(set, seed)
 	default:
-		err = evidence.Refuse(federation.ReasonSet, "this broker makes no keys of the set %s", set.ID)
+		err = refusal.New(federation.ReasonSet, "this broker makes no keys of the set %s", set.ID)
 	}
 	return seed, err
 }
@@ -453,7 +453,7 @@ func (s *Service) Prepare(ctx context.Context, p federation.Preparation) ([]byte
 	}
 	setup, err := p.Setup(signer.Broker, signer.Epoch, protocol.TimeOf(s.cfg.Now()))
 	if most := s.cfg.Privacy.maxDuration(); err == nil && setup.Closes.Time().Sub(setup.Opened.Time()) > most {
-		err = evidence.Refuse(ReasonSpec, "a set-up of %s; this broker's configuration allows %s", p.Duration, most)
+		err = refusal.New(ReasonSpec, "a set-up of %s; this broker's configuration allows %s", p.Duration, most)
 	}
 	if err != nil {
 		return nil, setup, err

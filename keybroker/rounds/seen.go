@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -182,7 +182,7 @@ func (s *Service) look(ctx context.Context, a federation.Account) error {
 		err = s.see(ctx, a, sp.unseen)
 	}
 	if err == nil && len(sp.lost) > 0 {
-		err = evidence.Refuse(ReasonLedger, "the store lacks charges of %s that this broker made; they count here, and no other broker knows them: close these rounds again: %s", a, roundsOf(sp.lost))
+		err = refusal.New(ReasonLedger, "the store lacks charges of %s that this broker made; they count here, and no other broker knows them: close these rounds again: %s", a, roundsOf(sp.lost))
 	}
 	return err
 }

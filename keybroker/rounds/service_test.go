@@ -11,7 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -113,7 +113,7 @@ func TestOpenRefuses(t *testing.T) {
 		config func(*Config)
 		spec   func(*Spec)
 		fail   string
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"no policy":            {config: func(c *Config) { c.Privacy = Policy{} }, want: ReasonPrivacy},
 		"no delta":             {config: func(c *Config) { c.Privacy.Delta = 0 }, want: ReasonPrivacy},
@@ -189,7 +189,7 @@ func TestAdmitRefuses(t *testing.T) {
 		chip   []byte
 		change func(*federation.Contribution)
 		before func(m *machine, a *federationtest.Agent)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"good":                    {},
 		"another root":            {root: stranger, want: protocol.ReasonBrokerUnknown},
@@ -231,7 +231,7 @@ func TestAdmitRefuses(t *testing.T) {
 		if name == "a full round" {
 			good = append(good, contribute(t, m.guest(t, hardware), r, signed, nil))
 		}
-		admit := func(what string, raw [][]byte, want evidence.Reason) {
+		admit := func(what string, raw [][]byte, want refusal.Reason) {
 			t.Helper()
 			list, err := s.Admit(t.Context(), r.ID, raw)
 			if err != nil || len(list) != len(raw) {

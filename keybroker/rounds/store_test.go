@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -219,7 +219,7 @@ func appendCharge(ctx context.Context, s Store, id federation.ID) error {
 			}
 		}
 		err = s.Update(ctx, r, c)
-		if reason, _ := evidence.ReasonOf(err); reason != ReasonConflict {
+		if reason, _ := refusal.ReasonOf(err); reason != ReasonConflict {
 			return err
 		}
 	}
@@ -312,7 +312,7 @@ func oneCohortWins(t *testing.T, p place) {
 		if err := together(8, func(i int) error {
 			var err error
 			tickets[i], err = services[i%2].Close(t.Context(), r.ID, closings[i/2%2])
-			if reason, _ := evidence.ReasonOf(err); reason == ReasonClosed {
+			if reason, _ := refusal.ReasonOf(err); reason == ReasonClosed {
 				err = nil
 			}
 			return err
@@ -359,7 +359,7 @@ func budgetHoldsForAll(t *testing.T, p place) {
 	if err := together(len(rounds), func(i int) error {
 		var err error
 		tickets[i], err = services[i%2].Close(t.Context(), rounds[i].ID, Closing{Cohort: cohorts[i]})
-		if reason, _ := evidence.ReasonOf(err); reason == ReasonBudget {
+		if reason, _ := refusal.ReasonOf(err); reason == ReasonBudget {
 			err = nil
 		}
 		return err

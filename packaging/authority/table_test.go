@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -210,9 +210,9 @@ func (w *world) agentOf(t *testing.T, broker *federationtest.World, roles protoc
 	return a.GrantRound(t, w.round, w.signed)
 }
 
-func wantReason(t *testing.T, err error, want evidence.Reason) {
+func wantReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); err == nil || got != want {
+	if got, _ := refusal.ReasonOf(err); err == nil || got != want {
 		t.Errorf("got %v, want the reason %s", err, want)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -69,7 +70,7 @@ type appraiser struct{}
 // Appraise finds out image and processor.
 func (appraiser) Appraise(_ context.Context, env evidence.Envelope, want [64]byte, _ time.Time) (evidence.Claims, error) {
 	if len(env.Report) != 0x1e0 || subtle.ConstantTimeCompare(env.Report[:64], want[:]) != 1 {
-		return evidence.Claims{}, evidence.Refuse("report-data-mismatch", "the report was made for something else")
+		return evidence.Claims{}, refusal.New("report-data-mismatch", "the report was made for something else")
 	}
 	return evidence.Claims{Kind: evidence.KindSNP, Product: "Genoa", Measurement: measurement(env.Report[64]),
 		ChipID: env.Chip(), ReportData: want[:]}, nil

@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // reasons are the codes with which the code refuses what a rule refuses.
-var reasons = map[string][]evidence.Reason{
+var reasons = map[string][]refusal.Reason{
 	"contributor_named":   {"audience-not-named", "role-not-granted"},
 	"decryptor_named":     {"audience-not-named", "role-not-granted"},
 	"key_granted":         {"lease-resource-not-granted"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -66,14 +67,14 @@ func (w *world) roots() []identity.Public { return []identity.Public{w.broker.ro
 func (w *world) now() protocol.Time { return protocol.TimeOf(w.clock.now()) }
 
 // reasonOf is the code of a refusal, from whichever end it comes.
-func reasonOf(err error) evidence.Reason {
+func reasonOf(err error) refusal.Reason {
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		return e.Reason
 	}
 	if e, ok := errors.AsType[*operator.Error](err); ok {
-		return evidence.Reason(e.Code)
+		return refusal.Reason(e.Code)
 	}
-	reason, _ := evidence.ReasonOf(err)
+	reason, _ := refusal.ReasonOf(err)
 	return reason
 }
 
@@ -250,7 +251,7 @@ func (w *world) admit(r *round, signed ...[]byte) error {
 	}
 	for _, a := range list {
 		if a.Reason != "" {
-			return evidence.Refuse(a.Reason, "%s", a.Detail)
+			return refusal.New(a.Reason, "%s", a.Detail)
 		}
 	}
 	return nil

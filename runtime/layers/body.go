@@ -4,7 +4,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
@@ -65,7 +65,7 @@ func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 		if (to == onnx.Int64 || to == onnx.Int32 && small) && t.Ints != nil {
 			return &onnx.Tensor{Type: to, Dims: t.Dims, Ints: t.Ints}, nil
 		}
-		return nil, evidence.Refuse(ReasonType, "changes a constant's type in a way that is not supported: from %v to %v", t.Type, to)
+		return nil, refusal.New(ReasonType, "changes a constant's type in a way that is not supported: from %v to %v", t.Type, to)
 	}
 	return t, nil
 }
@@ -137,7 +137,7 @@ func pass(*builder, *onnx.Node) error { return nil }
 
 func cast(_ *builder, n *onnx.Node) error {
 	if to := onnx.DataType(n.Attributes["to"].Int); to != onnx.Float32 && to != onnx.Float64 {
-		return evidence.Refuse(ReasonType, "casts the values to type %v; want float32 or float64", to)
+		return refusal.New(ReasonType, "casts the values to type %v; want float32 or float64", to)
 	}
 	return nil
 }
@@ -453,7 +453,7 @@ func (b *builder) biasOf(n *onnx.Node) (*onnx.Tensor, error) {
 // checkType refuses a constant of a type whose values are not read, and one of no numbers.
 func checkType(t *onnx.Tensor) error {
 	if t.Type != onnx.Float32 && t.Type != onnx.Float64 {
-		return evidence.Refuse(ReasonType, "a constant of type %v; want float32 or float64", t.Type)
+		return refusal.New(ReasonType, "a constant of type %v; want float32 or float64", t.Type)
 	}
 	return nil
 }

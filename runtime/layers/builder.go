@@ -4,7 +4,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
@@ -160,7 +160,7 @@ func second(n *onnx.Node, j int) bool {
 
 // input takes the one input: rows of values, or images.
 func (b *builder) input() error {
-	refuse := func(format string, args ...any) error { return evidence.Refuse(ReasonInput, format, args...) }
+	refuse := func(format string, args ...any) error { return refusal.New(ReasonInput, format, args...) }
 	if len(b.g.Inputs) != 1 {
 		return refuse("the graph has %d inputs; want one tensor of all features", len(b.g.Inputs))
 	}
@@ -212,7 +212,7 @@ func (b *builder) next() (int, bool) {
 
 // finish checks the values, and that labels suit the outputs.
 func (b *builder) finish() error {
-	classes := func(format string, args ...any) error { return evidence.Refuse(ReasonClasses, format, args...) }
+	classes := func(format string, args ...any) error { return refusal.New(ReasonClasses, format, args...) }
 	last := &b.net.Layers[len(b.net.Layers)-1]
 	switch {
 	case b.pending != nil:
@@ -238,7 +238,7 @@ func (b *builder) finish() error {
 	for _, list := range lists {
 		for _, v := range list {
 			if math.IsNaN(v) || math.Abs(v) > math.MaxFloat32 {
-				return evidence.Refuse(ReasonWeights, "a weight is no finite number of float32's range")
+				return refusal.New(ReasonWeights, "a weight is no finite number of float32's range")
 			}
 		}
 	}

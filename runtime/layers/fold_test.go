@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	w "github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
 )
 
@@ -131,7 +131,7 @@ func TestStepsOfImages(t *testing.T) {
 		c.f.Weights = append(c.f.Weights, w.Floats("twice", nil, 2), w.Ints("wide", []int64{4}, -1, 2, 1, 4), w.Ints("back", []int64{4}, -1, 2, 2, 2), w.Floats("eye", []int64{8, 8}, eye...))
 		n, err := tryLoad(c.f)
 		if c.want == nil {
-			if reason, _ := evidence.ReasonOf(err); reason != ReasonArrangement {
+			if reason, _ := refusal.ReasonOf(err); reason != ReasonArrangement {
 				t.Errorf("%s: %v, %+v", name, err, n)
 			}
 			continue
@@ -174,7 +174,7 @@ func TestTrainingIsRefused(t *testing.T) {
 		f.Weights, f.Outputs = append(f.Weights, on), []string{"p"}
 		if _, err := tryLoad(f); err == nil {
 			t.Errorf("%s: accepted", name)
-		} else if reason, _ := evidence.ReasonOf(err); reason != ReasonAttribute {
+		} else if reason, _ := refusal.ReasonOf(err); reason != ReasonAttribute {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	w "github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
 )
 
@@ -76,7 +76,7 @@ func TestLinearClassifiersAreOneLayer(t *testing.T) {
 func TestLinearClassifiersAreRefused(t *testing.T) {
 	cases := map[string]struct {
 		f    w.Fixture
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"probit":             {linear(w.Attributes{"post_transform": "PROBIT"}), ReasonAttribute},
 		"softmax zero":       {linear(w.Attributes{"post_transform": "SOFTMAX_ZERO"}), ReasonAttribute},
@@ -113,7 +113,7 @@ func TestLinearClassifiersAreRefused(t *testing.T) {
 	for name, c := range cases {
 		c.f.Weights = append(c.f.Weights, w.Ints("zero", []int64{1}, 0))
 		n, err := tryLoad(c.f)
-		if reason, _ := evidence.ReasonOf(err); reason != c.want {
+		if reason, _ := refusal.ReasonOf(err); reason != c.want {
 			t.Errorf("%s: %v, %+v, want %s", name, err, n, c.want)
 		}
 	}

@@ -6,58 +6,58 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
 // Reasons of this package, those that say most about a file first.
 const (
 	// ReasonTrees: the model is one of decision trees.
-	ReasonTrees evidence.Reason = "model-trees"
+	ReasonTrees refusal.Reason = "model-trees"
 	// ReasonKernels: the model is a support vector machine with a kernel, or a Gaussian process.
-	ReasonKernels evidence.Reason = "model-kernels"
+	ReasonKernels refusal.Reason = "model-kernels"
 	// ReasonNeighbours: the model looks for nearest neighbours.
-	ReasonNeighbours evidence.Reason = "model-neighbours"
+	ReasonNeighbours refusal.Reason = "model-neighbours"
 	// ReasonSeveral: several classifiers are combined.
-	ReasonSeveral evidence.Reason = "model-several"
+	ReasonSeveral refusal.Reason = "model-several"
 	// ReasonRecurrent: the model reads a sequence step by step.
-	ReasonRecurrent evidence.Reason = "model-recurrent"
+	ReasonRecurrent refusal.Reason = "model-recurrent"
 	// ReasonAttention: the model multiplies computed matrices.
-	ReasonAttention evidence.Reason = "model-attention"
+	ReasonAttention refusal.Reason = "model-attention"
 	// ReasonQuantized: the file was quantized already.
-	ReasonQuantized evidence.Reason = "model-quantized"
+	ReasonQuantized refusal.Reason = "model-quantized"
 	// ReasonActivation: a layer has another activation than ReLU.
-	ReasonActivation evidence.Reason = "operator-activation"
+	ReasonActivation refusal.Reason = "operator-activation"
 	// ReasonPooling: values are pooled.
-	ReasonPooling evidence.Reason = "operator-pooling"
+	ReasonPooling refusal.Reason = "operator-pooling"
 	// ReasonNormalization: values are divided by what is computed of the same row.
-	ReasonNormalization evidence.Reason = "operator-normalization"
+	ReasonNormalization refusal.Reason = "operator-normalization"
 	// ReasonPreprocessing: inputs are prepared by other steps than scaling and choosing.
-	ReasonPreprocessing evidence.Reason = "operator-preprocessing"
+	ReasonPreprocessing refusal.Reason = "operator-preprocessing"
 	// ReasonControl: the file has branches or loops.
-	ReasonControl evidence.Reason = "operator-control-flow"
+	ReasonControl refusal.Reason = "operator-control-flow"
 	// ReasonOperator: another operator that layers of weights with ReLU do not have.
-	ReasonOperator evidence.Reason = "operator-unsupported"
+	ReasonOperator refusal.Reason = "operator-unsupported"
 	// ReasonResidual: two computed values are added.
-	ReasonResidual evidence.Reason = "model-residual"
+	ReasonResidual refusal.Reason = "model-residual"
 	// ReasonArrangement: a known operator, in a place or form that a network does not have.
-	ReasonArrangement evidence.Reason = "operator-arrangement"
+	ReasonArrangement refusal.Reason = "operator-arrangement"
 	// ReasonAttribute: an attribute, or a value of one, that is not supported.
-	ReasonAttribute evidence.Reason = "operator-attribute"
+	ReasonAttribute refusal.Reason = "operator-attribute"
 	// ReasonType: values of a type that is not supported.
-	ReasonType evidence.Reason = "onnx-type"
+	ReasonType refusal.Reason = "onnx-type"
 	// ReasonOpset: a version of an operator set that is not known.
-	ReasonOpset evidence.Reason = "onnx-opset"
+	ReasonOpset refusal.Reason = "onnx-opset"
 	// ReasonInput: not one input of rows or images.
-	ReasonInput evidence.Reason = "onnx-input"
+	ReasonInput refusal.Reason = "onnx-input"
 	// ReasonOutput: an output that is no score, class or probability.
-	ReasonOutput evidence.Reason = "onnx-output"
+	ReasonOutput refusal.Reason = "onnx-output"
 	// ReasonClasses: classes or labels that do not suit the last layer.
-	ReasonClasses evidence.Reason = "model-classes"
+	ReasonClasses refusal.Reason = "model-classes"
 	// ReasonWeights: a weight that is no finite number of float32's range.
-	ReasonWeights evidence.Reason = "model-weights"
+	ReasonWeights refusal.Reason = "model-weights"
 	// ReasonSize: the network is larger than this package's limits.
-	ReasonSize evidence.Reason = "model-too-large"
+	ReasonSize refusal.Reason = "model-too-large"
 )
 
 // key names an operator with its domain.
@@ -69,38 +69,38 @@ func key(n *onnx.Node) string {
 }
 
 // refuse names the operator and the node.
-func refuse(reason evidence.Reason, n *onnx.Node, why string) error {
-	return evidence.Refuse(reason, "operator %s (node %q) %s", key(n), n.Name, why)
+func refuse(reason refusal.Reason, n *onnx.Node, why string) error {
+	return refusal.New(reason, "operator %s (node %q) %s", key(n), n.Name, why)
 }
 
 // at names the operator and the node of an error that does not.
 func at(n *onnx.Node, where string, err error) error {
-	reason, named := evidence.ReasonOf(err)
+	reason, named := refusal.ReasonOf(err)
 	if !named {
 		reason = ReasonArrangement
 	}
 	text := err.Error()
-	if r, ok := errors.AsType[*evidence.Refusal](err); ok && r.Detail != "" {
+	if r, ok := errors.AsType[*refusal.Error](err); ok && r.Detail != "" {
 		text = r.Detail
 	}
-	return evidence.Refuse(reason, "operator %s (node %q)%s: %s", key(n), n.Name, where, text)
+	return refusal.New(reason, "operator %s (node %q)%s: %s", key(n), n.Name, where, text)
 }
 
 func misarranged(format string, args ...any) error {
-	return evidence.Refuse(ReasonArrangement, format, args...)
+	return refusal.New(ReasonArrangement, format, args...)
 }
 
 func badAttribute(format string, args ...any) error {
-	return evidence.Refuse(ReasonAttribute, format, args...)
+	return refusal.New(ReasonAttribute, format, args...)
 }
 
 func tooLarge(format string, args ...any) error {
-	return evidence.Refuse(ReasonSize, format, args...)
+	return refusal.New(ReasonSize, format, args...)
 }
 
 // A Refused is why a file is no Network: everything that was found, what says most first.
 type Refused struct {
-	Reasons []*evidence.Refusal
+	Reasons []*refusal.Error
 }
 
 // Error has a line for each reason.
@@ -122,21 +122,21 @@ func (r *Refused) Unwrap() []error {
 }
 
 // ranks are the reasons, in the order in which they are told.
-var ranks = []evidence.Reason{ReasonTrees, ReasonKernels, ReasonNeighbours, ReasonRecurrent, ReasonAttention, ReasonQuantized, ReasonSeveral, ReasonControl,
+var ranks = []refusal.Reason{ReasonTrees, ReasonKernels, ReasonNeighbours, ReasonRecurrent, ReasonAttention, ReasonQuantized, ReasonSeveral, ReasonControl,
 	ReasonActivation, ReasonPooling, ReasonNormalization, ReasonResidual, ReasonPreprocessing, ReasonOperator}
 
 // refused makes an error of what was found, or nil of nothing.
-func refused(found []*evidence.Refusal) error {
+func refused(found []*refusal.Error) error {
 	if len(found) == 0 {
 		return nil
 	}
-	rank := func(r *evidence.Refusal) int {
+	rank := func(r *refusal.Error) int {
 		if i := slices.Index(ranks, r.Reason); i >= 0 {
 			return i
 		}
 		return len(ranks)
 	}
-	slices.SortStableFunc(found, func(x, y *evidence.Refusal) int { return rank(x) - rank(y) })
+	slices.SortStableFunc(found, func(x, y *refusal.Error) int { return rank(x) - rank(y) })
 	return &Refused{Reasons: found}
 }
 
@@ -145,8 +145,8 @@ func asRefused(err error) error {
 	if _, ok := errors.AsType[*Refused](err); ok {
 		return err
 	}
-	if r, ok := errors.AsType[*evidence.Refusal](err); ok {
-		return &Refused{Reasons: []*evidence.Refusal{r}}
+	if r, ok := errors.AsType[*refusal.Error](err); ok {
+		return &Refused{Reasons: []*refusal.Error{r}}
 	}
-	return &Refused{Reasons: []*evidence.Refusal{{Reason: ReasonArrangement, Detail: fmt.Sprint(err), Err: err}}}
+	return &Refused{Reasons: []*refusal.Error{{Reason: ReasonArrangement, Detail: fmt.Sprint(err), Err: err}}}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	w "github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
 )
 
@@ -18,7 +18,7 @@ func TestOperatorsAreNamedFirst(t *testing.T) {
 	graph := w.Message(nil).String(1, "body").Bytes(6, nil).Int(20, 5)
 	cases := map[string]struct {
 		nodes []w.Message
-		want  evidence.Reason
+		want  refusal.Reason
 		says  string
 	}{
 		"trees":    {[]w.Message{w.Node("ai.onnx.ml.TreeEnsembleClassifier", []string{"x"}, two("l", "p"), w.Attributes{"nodes_truenodeids": []int64{1}})}, ReasonTrees, "ai.onnx.ml.TreeEnsembleClassifier"},
@@ -57,7 +57,7 @@ func TestOperatorsAreNamedFirst(t *testing.T) {
 		f.Nodes, f.Outputs = c.nodes, []string{"p"}
 		f.Weights = append(f.Weights, half, w.Floats("square", []int64{3, 3}, make([]float32, 9)...), w.Ints("image", []int64{4}, -1, 1, 2, 1), w.Floats("column", []int64{3, 1}, 1, 1, 1))
 		n, err := tryLoad(f)
-		if reason, _ := evidence.ReasonOf(err); reason != c.want || !strings.Contains(err.Error(), c.says) {
+		if reason, _ := refusal.ReasonOf(err); reason != c.want || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, %+v, want %s and %q", name, err, n, c.want, c.says)
 		}
 		if r, ok := errors.AsType[*Refused](err); !ok || len(r.Reasons) == 0 {
@@ -75,7 +75,7 @@ func TestEveryOperatorIsNamed(t *testing.T) {
 	if !ok || len(r.Reasons) != 3 {
 		t.Fatal(err)
 	}
-	for i, want := range []evidence.Reason{ReasonTrees, ReasonPooling, ReasonOperator} {
+	for i, want := range []refusal.Reason{ReasonTrees, ReasonPooling, ReasonOperator} {
 		if r.Reasons[i].Reason != want {
 			t.Errorf("%d: %v", i, r.Reasons[i])
 		}
@@ -104,7 +104,7 @@ func TestOperatorSets(t *testing.T) {
 		f := w.Dense()
 		f.Opsets = c.sets
 		_, err := tryLoad(f)
-		if reason, _ := evidence.ReasonOf(err); (err == nil) != c.ok || err != nil && reason != ReasonOpset {
+		if reason, _ := refusal.ReasonOf(err); (err == nil) != c.ok || err != nil && reason != ReasonOpset {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

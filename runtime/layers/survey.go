@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
@@ -65,7 +65,7 @@ var signatures = map[string]signature{
 
 // kind is what operators that have no place are, and what a publisher can do instead.
 type kind struct {
-	reason    evidence.Reason
+	reason    refusal.Reason
 	says      string
 	operators string
 }
@@ -110,9 +110,9 @@ func kindOf(name string) kind {
 // survey names every operator that has no place in a network, before anything else is
 // looked at: what a file is matters more than how its parts are joined.
 func (b *builder) survey() error {
-	var found []*evidence.Refusal
-	note := func(reason evidence.Reason, format string, args ...any) {
-		found = append(found, &evidence.Refusal{Reason: reason, Detail: fmt.Sprintf(format, args...)})
+	var found []*refusal.Error
+	note := func(reason refusal.Reason, format string, args ...any) {
+		found = append(found, &refusal.Error{Reason: reason, Detail: fmt.Sprintf(format, args...)})
 	}
 	first, times := map[string]*onnx.Node{}, map[string]int{}
 	var order []string
@@ -182,10 +182,10 @@ func (b *builder) checkOpsets() error {
 			low, high, name = 1, maxMLOpset, mlDomain
 		}
 		if !imported {
-			return evidence.Refuse(ReasonOpset, "operator %s (node %q): the file does not import the operator set %s", key(n), n.Name, name)
+			return refusal.New(ReasonOpset, "operator %s (node %q): the file does not import the operator set %s", key(n), n.Name, name)
 		}
 		if version < low || version > high {
-			return evidence.Refuse(ReasonOpset, "operator set %s has version %d; %d to %d are supported: export the model with one of them", name, version, low, high)
+			return refusal.New(ReasonOpset, "operator set %s has version %d; %d to %d are supported: export the model with one of them", name, version, low, high)
 		}
 	}
 	return nil
@@ -225,7 +225,7 @@ var joins = map[string]kind{
 // explain looks for what says more about a file than why the walk ended: the first node
 // that was not understood and in which computed values meet.
 func (b *builder) explain(err error) error {
-	if reason, _ := evidence.ReasonOf(err); reason != ReasonArrangement && reason != ReasonOutput {
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonArrangement && reason != ReasonOutput {
 		return err
 	}
 	for i := range b.g.Nodes {

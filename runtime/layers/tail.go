@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
@@ -75,15 +75,15 @@ func (b *builder) tail() error {
 		w.means[n.Outputs[0]], b.done[i] = m, true
 	}
 	if len(b.g.Outputs) == 0 {
-		return evidence.Refuse(ReasonOutput, "the graph has no output")
+		return refusal.New(ReasonOutput, "the graph has no output")
 	}
 	for _, out := range b.g.Outputs {
 		switch w.means[out] {
 		case scores, probabilities, logarithms, positive, column, index, answer, labelled:
 		case single:
-			return evidence.Refuse(ReasonClasses, "output %q is one number and nothing says which class it speaks for; want an output for each class, or Sigmoid behind a single one", out)
+			return refusal.New(ReasonClasses, "output %q is one number and nothing says which class it speaks for; want an output for each class, or Sigmoid behind a single one", out)
 		default:
-			return evidence.Refuse(ReasonOutput, "output %q is no score, class or probability of the last layer", out)
+			return refusal.New(ReasonOutput, "output %q is no score, class or probability of the last layer", out)
 		}
 	}
 	return nil
@@ -121,9 +121,9 @@ func (w *behind) classes() int { return w.net.Layers[len(w.net.Layers)-1].Out }
 func sigmoid(w *behind, n *onnx.Node) (meaning, error) {
 	switch m := w.of(n); {
 	case m == scores && w.feedsALayer(n):
-		return 0, evidence.Refuse(ReasonActivation, "%s", kindOf("Tanh").says)
+		return 0, refusal.New(ReasonActivation, "%s", kindOf("Tanh").says)
 	case m == scores:
-		return 0, evidence.Refuse(ReasonClasses, "decides on each of %d classes for itself, so that a row may have several; want Softmax, or a single output", w.classes())
+		return 0, refusal.New(ReasonClasses, "decides on each of %d classes for itself, so that a row may have several; want Softmax, or a single output", w.classes())
 	case m != single || w.classes() != 1:
 		return 0, misplaced()
 	}
@@ -275,10 +275,10 @@ func lookUp(w *behind, n *onnx.Node) (meaning, error) {
 	}
 	t := w.constants[n.Inputs[0]]
 	if t == nil || t.Type != onnx.String && t.Type != onnx.Int64 && t.Type != onnx.Int32 {
-		return 0, evidence.Refuse(ReasonClasses, "the class labels are no constant of integers or strings")
+		return 0, refusal.New(ReasonClasses, "the class labels are no constant of integers or strings")
 	}
 	if len(t.Dims) == 0 || t.Dims[len(t.Dims)-1] != int64(t.Len()) {
-		return 0, evidence.Refuse(ReasonClasses, "the class labels have shape %v; want a row", t.Dims)
+		return 0, refusal.New(ReasonClasses, "the class labels have shape %v; want a row", t.Dims)
 	}
 	return answer, w.setLabels(t.Strings, t.Ints)
 }
@@ -311,14 +311,14 @@ func recast(w *behind, n *onnx.Node) (meaning, error) {
 	switch {
 	case m == answer && !w.net.IntegerLabels:
 		if to != onnx.String {
-			return 0, evidence.Refuse(ReasonType, "casts class labels from text to type %v", to)
+			return 0, refusal.New(ReasonType, "casts class labels from text to type %v", to)
 		}
 	case m == answer || m == index:
 		if limit == 0 || m == answer && slices.ContainsFunc(w.net.Labels, func(text string) bool { return !within(text, limit) }) {
-			return 0, evidence.Refuse(ReasonType, "casts class labels to type %v, which does not hold them", to)
+			return 0, refusal.New(ReasonType, "casts class labels to type %v, which does not hold them", to)
 		}
 	case to != onnx.Float32 && to != onnx.Float64:
-		return 0, evidence.Refuse(ReasonType, "casts scores to type %v", to)
+		return 0, refusal.New(ReasonType, "casts scores to type %v", to)
 	}
 	return m, nil
 }
@@ -349,7 +349,7 @@ func reshaped(w *behind, n *onnx.Node) (meaning, error) {
 
 // setLabels keeps the class labels. Where the file names them twice, both lists are equal.
 func (b *builder) setLabels(text []string, ints []int64) error {
-	refuse := func(why string) error { return evidence.Refuse(ReasonClasses, "%s", why) }
+	refuse := func(why string) error { return refusal.New(ReasonClasses, "%s", why) }
 	list, integers := slices.Clone(text), false
 	if len(ints) > 0 {
 		list, integers = make([]string, len(ints)), true

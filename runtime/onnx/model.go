@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -105,7 +105,7 @@ func ParseFile(path string) (*Model, error) {
 			length = info.Size() - offset
 		}
 		if offset < 0 || length < 0 || offset > info.Size()-length {
-			return nil, evidence.Refuse(ReasonWeights, "%s: %d bytes from %d do not lie in the file", name, length, offset)
+			return nil, refusal.New(ReasonWeights, "%s: %d bytes from %d do not lie in the file", name, length, offset)
 		}
 		b := make([]byte, length)
 		_, err = io.ReadFull(io.NewSectionReader(f, offset, length), b)
@@ -127,8 +127,8 @@ func Parse(b []byte, external External) (*Model, error) {
 	p := &parser{left: MaxElements, external: external}
 	m, err := p.model(message{name: "model", rest: b})
 	if err != nil {
-		if _, named := evidence.ReasonOf(err); !named {
-			err = evidence.Refuse(ReasonMalformed, "%w", err)
+		if _, named := refusal.ReasonOf(err); !named {
+			err = refusal.New(ReasonMalformed, "%w", err)
 		}
 		return nil, fmt.Errorf("onnx: %w", err)
 	}
@@ -138,17 +138,17 @@ func Parse(b []byte, external External) (*Model, error) {
 // Reasons of this package.
 const (
 	// ReasonMalformed: the bytes are no ONNX file, or contradict themselves.
-	ReasonMalformed evidence.Reason = "onnx-malformed"
+	ReasonMalformed refusal.Reason = "onnx-malformed"
 	// ReasonTooLarge: a limit of the reader is exceeded.
-	ReasonTooLarge evidence.Reason = "onnx-too-large"
+	ReasonTooLarge refusal.Reason = "onnx-too-large"
 	// ReasonFeature: the file uses a part of ONNX beside nodes and tensors that is not read.
-	ReasonFeature evidence.Reason = "onnx-feature"
+	ReasonFeature refusal.Reason = "onnx-feature"
 	// ReasonWeights: weights beside the file are missing, or not where it says.
-	ReasonWeights evidence.Reason = "onnx-weights"
+	ReasonWeights refusal.Reason = "onnx-weights"
 )
 
 func tooLarge(format string, args ...any) error {
-	return evidence.Refuse(ReasonTooLarge, format, args...)
+	return refusal.New(ReasonTooLarge, format, args...)
 }
 
 func (p *parser) model(msg message) (*Model, error) {
@@ -170,9 +170,9 @@ func (p *parser) model(msg message) (*Model, error) {
 			return addOpset(m.Opsets, v)
 		case 3, 4, 5, 6, 14: // producer_version, domain, model_version, doc_string, metadata_props
 		case 20: // training_info
-			return evidence.Refuse(ReasonFeature, "training information is not supported; export the model for inference")
+			return refusal.New(ReasonFeature, "training information is not supported; export the model for inference")
 		case 25: // functions
-			return evidence.Refuse(ReasonFeature, "functions of the model's own are not supported; inline them (onnx.inliner.inline_local_functions)")
+			return refusal.New(ReasonFeature, "functions of the model's own are not supported; inline them (onnx.inliner.inline_local_functions)")
 		default:
 			return unknown(v)
 		}
@@ -252,7 +252,7 @@ func (p *parser) graph(v field, g *Graph) error {
 			return err
 		case 10, 13, 16: // doc_string, value_info, metadata_props
 		case 14, 15: // quantization_annotation, sparse_initializer
-			return evidence.Refuse(ReasonFeature, "quantized and sparse initializers are not supported; export the model in float32")
+			return refusal.New(ReasonFeature, "quantized and sparse initializers are not supported; export the model in float32")
 		default:
 			return unknown(v)
 		}

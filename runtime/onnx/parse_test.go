@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	w "github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
 )
 
@@ -178,7 +178,7 @@ func TestParseRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
-		if _, named := evidence.ReasonOf(err); !named {
+		if _, named := refusal.ReasonOf(err); !named {
 			t.Errorf("%s: %v has no reason", name, err)
 		}
 	}
@@ -195,8 +195,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func reasonOf(err error) evidence.Reason {
-	reason, _ := evidence.ReasonOf(err)
+func reasonOf(err error) refusal.Reason {
+	reason, _ := refusal.ReasonOf(err)
 	return reason
 }
 

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -229,18 +229,18 @@ func (t *Tensor) checkShape() (int, error) {
 // fetch reads want values from the file beside the model. The name is a plain file name.
 func (p *parser) fetch(s stored, typ DataType, want int) ([]byte, error) {
 	if p.external == nil {
-		return nil, evidence.Refuse(ReasonWeights, "weights are in the file %q; give the model as a file beside it", s.location)
+		return nil, refusal.New(ReasonWeights, "weights are in the file %q; give the model as a file beside it", s.location)
 	}
 	if s.location != filepath.Base(s.location) || !filepath.IsLocal(s.location) || s.location == "." {
-		return nil, evidence.Refuse(ReasonWeights, "weights in %q: want a file in the model's directory", s.location)
+		return nil, refusal.New(ReasonWeights, "weights in %q: want a file in the model's directory", s.location)
 	}
 	size := int64(want) * int64(valueBytes(typ))
 	if s.offset < 0 || s.length >= 0 && s.length != size || want > p.left {
-		return nil, evidence.Refuse(ReasonWeights, "weights in %q: %d bytes from %d, want %d", s.location, s.length, s.offset, size)
+		return nil, refusal.New(ReasonWeights, "weights in %q: %d bytes from %d, want %d", s.location, s.length, s.offset, size)
 	}
 	b, err := p.external(s.location, s.offset, size)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, evidence.Refuse(ReasonWeights, "weights are in the file %q, which is not beside the model", s.location)
+		return nil, refusal.New(ReasonWeights, "weights are in the file %q, which is not beside the model", s.location)
 	}
 	return b, err
 }

@@ -5,14 +5,14 @@ import (
 	"math"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
 // ReasonNarrow says that test rows lie outside the ranges that the calibration rows gave.
-const ReasonNarrow evidence.Reason = "calibration-narrow"
+const ReasonNarrow refusal.Reason = "calibration-narrow"
 
 // Shares of clipped values. Rounding to 255 steps costs answers far less than a hundredth
 // of the values at the wrong end of their range; digits that were calibrated with rows of
@@ -175,7 +175,7 @@ func (r *Ranges) Check() error {
 		return nil
 	}
 	if share, where := r.Test.worst(); share > RefuseClipped {
-		return evidence.Refuse(ReasonNarrow, "%.1f %% of the values of %s are clipped for the test rows; more than %.0f %% is refused: calibrate with rows like those that the model gets", 100*share, where, 100*RefuseClipped)
+		return refusal.New(ReasonNarrow, "%.1f %% of the values of %s are clipped for the test rows; more than %.0f %% is refused: calibrate with rows like those that the model gets", 100*share, where, 100*RefuseClipped)
 	}
 	return nil
 }

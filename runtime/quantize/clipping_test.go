@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
@@ -53,7 +53,7 @@ func TestANarrowCalibrationIsTold(t *testing.T) {
 		if share < c.low || share > c.high || len(ranges.Warnings()) != c.warnings || ranges.Calibration.Input != 0 || len(ranges.Calibration.Layers) != 2 {
 			t.Errorf("%s: %+v, %q", name, ranges, ranges.Warnings())
 		}
-		if reason, _ := evidence.ReasonOf(ranges.Check()); (reason == ReasonNarrow) != c.refused {
+		if reason, _ := refusal.ReasonOf(ranges.Check()); (reason == ReasonNarrow) != c.refused {
 			t.Errorf("%s: %v", name, ranges.Check())
 		}
 		report, err := Compare(n, d, p, test, nil)

@@ -5,8 +5,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
@@ -29,10 +29,10 @@ func Convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 func Check(n *layers.Network) error {
 	d := &classifier.Description{Architecture: architecture(n), Labels: n.Labels, IntegerLabels: n.IntegerLabels}
 	if err := d.Architecture.Check(); err != nil {
-		return evidence.Refuse(layers.ReasonSize, "%w", err)
+		return refusal.New(layers.ReasonSize, "%w", err)
 	}
 	if err := d.CheckLabels(); err != nil {
-		return evidence.Refuse(layers.ReasonClasses, "%w", err)
+		return refusal.New(layers.ReasonClasses, "%w", err)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func effective(l *layers.Layer, g intnet.Geometry, unit float64, input *inputRul
 // room is how large a bias may be beside the largest sum of a layer.
 func room(g intnet.Geometry) float64 { return math.MaxInt32 - float64(g.Fan)*127*128 }
 
-var errRange = evidence.Refuse(layers.ReasonWeights, "a weight, a bias or a value is too large or too small to be quantized")
+var errRange = refusal.New(layers.ReasonWeights, "a weight, a bias or a value is too large or too small to be quantized")
 
 // hidden quantizes a layer whose outputs are to be multiples of unit. Each output has a
 // weight scale of its own. It returns the unit that was used: a larger one where an output

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
@@ -49,7 +49,7 @@ func TestVariantsAnswerAsOnnxruntime(t *testing.T) {
 		all[v.Group]++
 		n, err := (&export{Name: v.Name}).load(dir)
 		if err != nil {
-			if _, named := evidence.ReasonOf(err); !named {
+			if _, named := refusal.ReasonOf(err); !named {
 				t.Errorf("%s: %v has no reason", v.Name, err)
 			}
 			if v.Group == "random" && !tooClever(err) {
@@ -78,7 +78,7 @@ func TestVariantsAnswerAsOnnxruntime(t *testing.T) {
 // tooClever says whether a refusal is of an arrangement that random files have and that no
 // layer can take in: a shift before padding, steps that differ by place.
 func tooClever(err error) bool {
-	reason, _ := evidence.ReasonOf(err)
+	reason, _ := refusal.ReasonOf(err)
 	return reason == layers.ReasonArrangement
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -230,7 +230,7 @@ func readAll(paths []string) (content []string, err error) {
 func checkAuditKey(last audit.Checkpoint, key, root identity.Public, statements []string) (checked string, err error) {
 	if !key.IsZero() {
 		if last.Origin != audit.Origin(key) {
-			return "", evidence.Refuse(audit.ReasonOtherKey, "the log is signed by %s, and --key is %s", last.Origin, audit.Origin(key))
+			return "", refusal.New(audit.ReasonOtherKey, "the log is signed by %s, and --key is %s", last.Origin, audit.Origin(key))
 		}
 		if err := last.Verify(key); err != nil {
 			return "", err
@@ -249,13 +249,13 @@ func checkAuditKey(last audit.Checkpoint, key, root identity.Public, statements 
 			return fmt.Sprintf("the root's statement about epoch %d", st.Epoch), nil
 		}
 	}
-	return "", evidence.Refuse(audit.ReasonOtherKey, "none of %d statements of the root names %s, which signed the log", len(statements), last.Origin)
+	return "", refusal.New(audit.ReasonOtherKey, "none of %d statements of the root names %s, which signed the log", len(statements), last.Origin)
 }
 
 // refused tells a log that does not hold from one that could not be verified.
 func (v *auditVerify) refused(w io.Writer, inv *cli.Invocation, err error) error {
 	out := auditVerdict{Verdict: verdictRefused, Detail: err.Error()}
-	reason, refused := evidence.ReasonOf(err)
+	reason, refused := refusal.ReasonOf(err)
 	switch answer, isAnswer := errors.AsType[*operator.Error](err); {
 	case isAnswer && answer.Status == http.StatusConflict && answer.Code != "failed":
 		out.Reason = answer.Code

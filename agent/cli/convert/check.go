@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 	"github.com/anchorhold/anchorhold/runtime/quantize"
@@ -25,11 +25,11 @@ func Check(path string) (findings []servable.Finding, err error) {
 	if _, ok := errors.AsType[*fs.PathError](err); ok || err == nil {
 		return nil, err
 	}
-	reasons := []*evidence.Refusal{{Reason: evidence.Reason(servable.CodeClassifier), Detail: err.Error()}}
+	reasons := []*refusal.Error{{Reason: refusal.Reason(servable.CodeClassifier), Detail: err.Error()}}
 	if refused, ok := errors.AsType[*layers.Refused](err); ok {
 		reasons = refused.Reasons
-	} else if one, ok := errors.AsType[*evidence.Refusal](err); ok {
-		reasons = []*evidence.Refusal{one}
+	} else if one, ok := errors.AsType[*refusal.Error](err); ok {
+		reasons = []*refusal.Error{one}
 	}
 	for _, r := range reasons {
 		findings = append(findings, servable.Finding{Code: servable.Code(r.Reason), Name: "graph", Detail: r.Detail})

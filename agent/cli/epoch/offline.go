@@ -16,7 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/spf13/cobra"
@@ -209,7 +209,7 @@ func (s *epochSign) judge(raw []byte, root identity.Public, now protocol.Time) (
 	// The root ended that epoch, perhaps because its key was stolen: whoever has the key
 	// would be the broker for every guest.
 	if asking.Epoch < last.MinEpoch {
-		return asked, nil, false, evidence.Refuse(protocol.ReasonEpochRetired, "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives", asking.Epoch, s.last, last.MinEpoch)
+		return asked, nil, false, refusal.New(protocol.ReasonEpochRetired, "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives", asking.Epoch, s.last, last.MinEpoch)
 	}
 	if last.Epoch == request.Asked.Epoch && last.Key.Equal(request.Asked.Key) {
 		return last, kept, true, nil
@@ -257,7 +257,7 @@ func keepNext(path string, root identity.Public, signed []byte, epoch uint64) er
 		return fmt.Errorf("%s, which holds the last statement: %w", path, err)
 	}
 	if last.Epoch >= epoch {
-		return evidence.Refuse(protocol.ReasonEpochNumber, "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'", last.Epoch, path, epoch, last.Epoch+1)
+		return refusal.New(protocol.ReasonEpochNumber, "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'", last.Epoch, path, epoch, last.Epoch+1)
 	}
 	return keepLast(path, signed)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -48,7 +48,7 @@ func TestARetiredEpochAsksForNoOther(t *testing.T) {
 	}
 	s := epochSign{last: last}
 	_, _, _, err = s.judge(req, root.Public(), protocol.TimeOf(now))
-	if reason, _ := evidence.ReasonOf(err); reason != protocol.ReasonEpochRetired {
+	if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonEpochRetired {
 		t.Errorf("got %v, want %s", err, protocol.ReasonEpochRetired)
 	}
 }

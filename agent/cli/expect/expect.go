@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -86,7 +87,7 @@ func (e *Expectation) Vouched(software bool) error {
 	if !software || e.software {
 		return nil
 	}
-	return evidence.Refuse(policy.ReasonSoftwareTEE, "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee takes it, for tests)")
+	return refusal.New(policy.ReasonSoftwareTEE, "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee takes it, for tests)")
 }
 
 // PrintGuest shows what a lease certificate says of a guest.

@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/expect"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
@@ -119,12 +119,12 @@ func opening(path string, salt receipt.Salt) (*receipt.Opening, error) {
 // in one of a software TEE, whose signatures hold.
 func receiptRefused(inv *cli.Invocation, w io.Writer, r receipt.Receipt, report receipt.Report, err error) error {
 	result := map[string]any{"verified": false, "detail": err.Error()}
-	if reason, ok := evidence.ReasonOf(err); ok {
+	if reason, ok := refusal.ReasonOf(err); ok {
 		result["reason"] = reason
 	}
 	if len(report.Links) > 0 {
 		result = receiptResult(r, report)
-		reason, _ := evidence.ReasonOf(err)
+		reason, _ := refusal.ReasonOf(err)
 		result["verified"], result["reason"], result["detail"] = false, reason, err.Error()
 	}
 	return errors.Join(inv.Print(w, result, func(w io.Writer) {

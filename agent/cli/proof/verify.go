@@ -10,11 +10,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/expect"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
 )
@@ -99,7 +99,7 @@ type verified struct {
 	Former *receipt.BundleView `json:"authority_not_recorded,omitempty"`
 	// Software is the view of a proof that holds, of a guest for which no hardware vouches.
 	Software *receipt.BundleView `json:"software_tee_not_accepted,omitempty"`
-	Reason   evidence.Reason     `json:"reason,omitempty"`
+	Reason   refusal.Reason      `json:"reason,omitempty"`
 	Error    string              `json:"error,omitempty"`
 }
 
@@ -122,7 +122,7 @@ func verifyBundle(ctx context.Context, file string, raw []byte, roots []identity
 	}
 	if err != nil {
 		v.Error = err.Error()
-		v.Reason, _ = evidence.ReasonOf(err)
+		v.Reason, _ = refusal.ReasonOf(err)
 	}
 	return v
 }

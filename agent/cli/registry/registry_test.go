@@ -16,10 +16,10 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -48,7 +48,7 @@ func registrySocket(t *testing.T) string {
 		mux.HandleFunc(e.Method+" "+e.Path, func(w http.ResponseWriter, req *http.Request) {
 			answer, err := e.Do(req.Context(), req, func(into any) error { return json.NewDecoder(req.Body).Decode(into) })
 			if err != nil {
-				reason, _ := evidence.ReasonOf(err)
+				reason, _ := refusal.ReasonOf(err)
 				w.WriteHeader(http.StatusConflict)
 				answer = map[string]any{"error": operator.Error{Code: string(reason), Message: err.Error()}}
 			}

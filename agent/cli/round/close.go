@@ -9,7 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
@@ -100,18 +100,18 @@ func closeRound(ctx context.Context, broker *operator.Client, sockets []string, 
 }
 
 // reasonSum is the agent's word for a sum that is not the ticket's.
-const reasonSum evidence.Reason = "sum-mismatch"
+const reasonSum refusal.Reason = "sum-mismatch"
 
 // wholeSum refuses to close over a sum that no agent would decrypt: it has the blocks of the
 // round's vector, and nobody's contribution twice.
 func wholeSum(a aggregated, blocks uint64) error {
 	if uint64(a.Blocks) != blocks {
-		return fmt.Errorf("%w: %w", cli.ErrRefused, evidence.Refuse(reasonSum, "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others", a.Blocks, blocks))
+		return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others", a.Blocks, blocks))
 	}
 	seen := map[federation.Digest]bool{}
 	for _, d := range a.members {
 		if seen[d] {
-			return fmt.Errorf("%w: %w", cli.ErrRefused, evidence.Refuse(reasonSum, "an aggregator lists contribution %s twice", d))
+			return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, "an aggregator lists contribution %s twice", d))
 		}
 		seen[d] = true
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -13,7 +13,7 @@ import (
 func TestARoundIsClosedOverAWholeSumAlone(t *testing.T) {
 	for name, tc := range map[string]struct {
 		a    aggregated
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"whole":                 {aggregated{Blocks: 2, Count: 2, members: []federation.Digest{{1}, {2}}}, ""},
 		"a block too many":      {aggregated{Blocks: 3, Count: 2, members: []federation.Digest{{1}, {2}}}, reasonSum},
@@ -21,7 +21,7 @@ func TestARoundIsClosedOverAWholeSumAlone(t *testing.T) {
 		"a contribution, twice": {aggregated{Blocks: 2, Count: 2, members: []federation.Digest{{1}, {1}}}, reasonSum},
 	} {
 		err := wholeSum(tc.a, 2)
-		if got, _ := evidence.ReasonOf(err); got != tc.want || (err != nil) != errors.Is(err, cli.ErrRefused) {
+		if got, _ := refusal.ReasonOf(err); got != tc.want || (err != nil) != errors.Is(err, cli.ErrRefused) {
 			t.Errorf("%s: %q, want %q: %v", name, got, tc.want, err)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/proofcheck"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 const (
@@ -53,7 +53,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestHelpNamesEveryReason(t *testing.T) {
-	for _, r := range []evidence.Reason{proofcheck.ReasonMalformed, proofcheck.ReasonKeyUnknown, proofcheck.ReasonKeyMalformed, proofcheck.ReasonKeyUnregistered,
+	for _, r := range []refusal.Reason{proofcheck.ReasonMalformed, proofcheck.ReasonKeyUnknown, proofcheck.ReasonKeyMalformed, proofcheck.ReasonKeyUnregistered,
 		proofcheck.ReasonKeyDevelopment, proofcheck.ReasonStatement, proofcheck.ReasonModel, proofcheck.ReasonProof, proofcheck.ReasonTimeout} {
 		if !strings.Contains(usage, string(r)) {
 			t.Errorf("the help does not name %s", r)

@@ -6,12 +6,12 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 func dataInvalid(format string, args ...any) error {
-	return evidence.Refuse(ReasonInput, format, args...)
+	return refusal.New(ReasonInput, format, args...)
 }
 
 // cipher encrypts blocks under a round's public key.

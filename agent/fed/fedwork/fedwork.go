@@ -22,7 +22,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -30,11 +30,11 @@ import (
 const (
 	// ReasonInput: the vector has another length than the round's, or values that
 	// are not finite.
-	ReasonInput evidence.Reason = "vector-invalid"
+	ReasonInput refusal.Reason = "vector-invalid"
 	// ReasonTask: the task is not one that this worker knows.
-	ReasonTask evidence.Reason = "fed-task-invalid"
+	ReasonTask refusal.Reason = "fed-task-invalid"
 	// ReasonSum: the sum's blocks are not what the ticket closes.
-	ReasonSum evidence.Reason = "sum-invalid"
+	ReasonSum refusal.Reason = "sum-invalid"
 )
 
 // Handlers are the classes that this package serves.
@@ -44,7 +44,7 @@ func Handlers() map[string]worker.Handler {
 }
 
 func taskInvalid(format string, args ...any) error {
-	return evidence.Refuse(ReasonTask, format, args...)
+	return refusal.New(ReasonTask, format, args...)
 }
 
 // decode reads a specification strictly.
@@ -86,5 +86,5 @@ func grid(r federation.Round) (federation.Grid, error) {
 }
 
 func sumInvalid(format string, args ...any) error {
-	return evidence.Refuse(ReasonSum, format, args...)
+	return refusal.New(ReasonSum, format, args...)
 }

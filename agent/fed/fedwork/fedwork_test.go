@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -72,7 +72,7 @@ func TestTasksAreChecked(t *testing.T) {
 	other.SetDigest[0] ^= 1
 	for name, tc := range map[string]struct {
 		err  error
-		want evidence.Reason
+		want refusal.Reason
 	}{
 		"unknown field":   {run(r, map[string]any{"weight": 1, "format": "float32", "norm": 5, "key": 1}, halves(1, 2, 3)), ReasonTask},
 		"weight":          {run(r, fedtask.Contribute{Weight: 2, Format: fedtask.Float32, Norm: 5}, halves(1, 2, 3)), ReasonTask},
@@ -84,7 +84,7 @@ func TestTasksAreChecked(t *testing.T) {
 		"not a number":    {run(r, good, halves(1, 2, float32(math.NaN()))), ReasonInput},
 		"grew since then": {run(r, good, halves(1, 2, 30)), ReasonInput},
 	} {
-		if got, _ := evidence.ReasonOf(tc.err); got != tc.want {
+		if got, _ := refusal.ReasonOf(tc.err); got != tc.want {
 			t.Errorf("%s: %q, want %q: %v", name, got, tc.want, tc.err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestTasksAreChecked(t *testing.T) {
 		"one source": second(decrypt(context.Background(), marshal(t, fedtask.Decrypt{Count: 1, TotalWeight: 1}), []*os.File{file(t, marshal(t, r))}, nil, nothing)),
 		"nonsense":   second(decrypt(context.Background(), []byte("{"), nil, nil, nothing)),
 	} {
-		if got, _ := evidence.ReasonOf(err); got != ReasonTask {
+		if got, _ := refusal.ReasonOf(err); got != ReasonTask {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -152,7 +152,7 @@ func TestSumsAreChecked(t *testing.T) {
 	for name, blocks := range map[string][]byte{"short": block[1:], "long": append(bytes.Clone(block), 0), "foreign": foreign} {
 		if _, err := open(seed.Bytes(), blocks); err == nil {
 			t.Errorf("%s: opened", name)
-		} else if got, _ := evidence.ReasonOf(err); got != ReasonSum {
+		} else if got, _ := refusal.ReasonOf(err); got != ReasonSum {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/dp"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -143,7 +143,7 @@ func TestCoordinatesAreAnOutputOfRoundsThatWantProofs(t *testing.T) {
 		good    bool
 	}{"plain": {plain, 2, true}, "plain with three": {plain, 3, false}, "proven": {wants, 3, true}, "proven with two": {wants, 2, false}, "proven with four": {wants, 4, false}} {
 		path, err := run(tc.round, tc.outputs)
-		if got, _ := evidence.ReasonOf(err); (err == nil) != tc.good || !tc.good && got != ReasonTask {
+		if got, _ := refusal.ReasonOf(err); (err == nil) != tc.good || !tc.good && got != ReasonTask {
 			t.Errorf("%s: %v", name, err)
 		}
 		if !tc.good || tc.outputs != 3 {

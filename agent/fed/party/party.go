@@ -30,7 +30,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -39,19 +39,19 @@ import (
 // Reasons of this package.
 const (
 	// ReasonUnknown: this agent is no party of that key, or was restarted since.
-	ReasonUnknown evidence.Reason = "party-unknown"
+	ReasonUnknown refusal.Reason = "party-unknown"
 	// ReasonNotNamed: the set-up does not name this agent.
-	ReasonNotNamed evidence.Reason = "party-not-named"
+	ReasonNotNamed refusal.Reason = "party-not-named"
 	// ReasonNotReady: the key is not set up yet.
-	ReasonNotReady evidence.Reason = "party-not-ready"
+	ReasonNotReady refusal.Reason = "party-not-ready"
 	// ReasonUsed: the party's secret was used or is lost. There is no second share.
-	ReasonUsed evidence.Reason = "party-share-used"
+	ReasonUsed refusal.Reason = "party-share-used"
 	// ReasonActive: the active parties are not a threshold of all, with this one.
-	ReasonActive evidence.Reason = "party-active-invalid"
+	ReasonActive refusal.Reason = "party-active-invalid"
 	// ReasonNotYours: another local user had this agent join the key.
-	ReasonNotYours evidence.Reason = "share-not-yours"
+	ReasonNotYours refusal.Reason = "share-not-yours"
 	// ReasonTimeout: another party did not send its message in time.
-	ReasonTimeout evidence.Reason = "party-timeout"
+	ReasonTimeout refusal.Reason = "party-timeout"
 )
 
 // Signer signs under the lease that runs now.
@@ -113,7 +113,7 @@ type Status struct {
 	State     State             `json:"state"`
 	Phase     string            `json:"phase,omitempty"`
 	Key       federation.Digest `json:"key,omitzero"` // SHA-256 of the public key
-	Reason    evidence.Reason   `json:"reason,omitempty"`
+	Reason    refusal.Reason    `json:"reason,omitempty"`
 	Detail    string            `json:"detail,omitempty"`
 }
 
@@ -216,7 +216,7 @@ func (s *Service) end(m *member, err error) {
 	m.mu.Lock()
 	m.status.Phase = ""
 	if err != nil {
-		reason, ok := evidence.ReasonOf(err)
+		reason, ok := refusal.ReasonOf(err)
 		if !ok {
 			reason = "internal-error"
 		}
@@ -250,9 +250,9 @@ func (s *Service) Join(ctx context.Context, uid uint32, id federation.ID) (Statu
 	index := slices.Index(setup.Agents, federation.Digest(signer.Key.Public().ID())) + 1
 	switch {
 	case index == 0:
-		return Status{}, evidence.Refuse(ReasonNotNamed, "the set-up does not name this agent, whose key is %x", signer.Key.Public().ID())
+		return Status{}, refusal.New(ReasonNotNamed, "the set-up does not name this agent, whose key is %x", signer.Key.Public().ID())
 	case signer.Now >= setup.Closes:
-		return Status{}, evidence.Refuse(ReasonTimeout, "the set-up ended at %s", setup.Closes.Time())
+		return Status{}, refusal.New(ReasonTimeout, "the set-up ended at %s", setup.Closes.Time())
 	}
 	m := &member{setup: setup, digest: federation.DigestOf(signed), index: index, joiner: uid,
 		status: Status{Round: id, Party: index, Parties: len(setup.Agents), Threshold: int(setup.Threshold), State: SettingUp}}
@@ -263,7 +263,7 @@ func (s *Service) Join(ctx context.Context, uid uint32, id federation.ID) (Statu
 	}
 	if s.forget(); len(s.keys) >= maxKeys {
 		s.mu.Unlock()
-		return Status{}, evidence.Refuse(protocol.ReasonBusy, "this agent is a party of %d keys already", maxKeys)
+		return Status{}, refusal.New(protocol.ReasonBusy, "this agent is a party of %d keys already", maxKeys)
 	}
 	s.keys[id] = m
 	s.mu.Unlock()
@@ -285,7 +285,7 @@ func (s *Service) member(id federation.ID) (*member, error) {
 	defer s.mu.Unlock()
 	m, ok := s.keys[id]
 	if !ok {
-		return nil, evidence.Refuse(ReasonUnknown, "this agent holds no part of the key of round %s; a restart loses it", id)
+		return nil, refusal.New(ReasonUnknown, "this agent holds no part of the key of round %s; a restart loses it", id)
 	}
 	return m, nil
 }
@@ -296,7 +296,7 @@ func (s *Service) mayShare(m *member, uid uint32) error {
 	if uid == m.joiner || uid == 0 || uid == s.cfg.Own {
 		return nil
 	}
-	return evidence.Refuse(ReasonNotYours, "another user had this agent join the key of round %s: that user, root or the agent's own user gives the share", m.setup.Round)
+	return refusal.New(ReasonNotYours, "another user had this agent join the key of round %s: that user, root or the agent's own user gives the share", m.setup.Round)
 }
 
 // Status says where a party stands.

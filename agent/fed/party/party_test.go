@@ -31,7 +31,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -322,9 +322,9 @@ func vector(scale float32) []byte {
 	return out
 }
 
-func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want {
+	if got, _ := refusal.ReasonOf(err); got != want {
 		t.Errorf("%s: %q, want %q: %v", what, got, want, err)
 	}
 }
@@ -365,7 +365,7 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 		_, err = w.agents[0].Share(t.Context(), joiner, r.ID, active)
 		wantReason(t, fmt.Sprint(active), err, party.ReasonActive)
 	}
-	w.agents[0].full = evidence.Refuse(spool.ReasonDisk, "full")
+	w.agents[0].full = refusal.New(spool.ReasonDisk, "full")
 	_, err = w.agents[0].Share(t.Context(), joiner, r.ID, []int{1, 3})
 	wantReason(t, "a full disk", err, spool.ReasonDisk)
 	w.agents[0].full = nil // and the secret is there still

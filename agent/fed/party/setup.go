@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -73,10 +73,10 @@ func (s *Service) setUp(ctx context.Context, m *member) error {
 	}
 	for i, p := range publics {
 		if p.View != view || sha256.Sum256(p.Payload) != promised[i].share {
-			return evidence.Refuse(federation.ReasonParties, "party %d has another public share than it committed to, or saw other commitments", i+1)
+			return refusal.New(federation.ReasonParties, "party %d has another public share than it committed to, or saw other commitments", i+1)
 		}
 		if len(p.Payload) != len(public) {
-			return evidence.Refuse(federation.ReasonParties, "the public share of party %d has %d bytes, not %d", i+1, len(p.Payload), len(public))
+			return refusal.New(federation.ReasonParties, "the public share of party %d has %d bytes, not %d", i+1, len(p.Payload), len(public))
 		}
 	}
 	if err := s.receive(ctx, m, view, recipient, deals[0].Len()); err != nil {
@@ -108,7 +108,7 @@ func readCommitments(commits []federation.PartyMessage) ([]commitment, error) {
 	list := make([]commitment, 0, len(commits))
 	for i, c := range commits {
 		if len(c.Payload) != federation.CommitBytes {
-			return nil, evidence.Refuse(federation.ReasonParties, "the commitment of party %d has %d bytes, not %d", i+1, len(c.Payload), federation.CommitBytes)
+			return nil, refusal.New(federation.ReasonParties, "the commitment of party %d has %d bytes, not %d", i+1, len(c.Payload), federation.CommitBytes)
 		}
 		list = append(list, commitment{[sha256.Size]byte(c.Payload[:sha256.Size]), c.Payload[sha256.Size:]})
 	}
@@ -145,7 +145,7 @@ func (s *Service) gather(ctx context.Context, m *member, kind federation.Kind, t
 		}
 		m.phase(fmt.Sprintf("waiting for the %s of party %d", kind, from))
 		msg, raw, err := s.cfg.Board.PartyMessage(ctx, signer.live(), m.setup, m.digest, kind, from, to)
-		switch reason, _ := evidence.ReasonOf(err); {
+		switch reason, _ := refusal.ReasonOf(err); {
 		case err == nil:
 			list, signed = append(list, msg), append(signed, raw)
 			from++
@@ -155,7 +155,7 @@ func (s *Service) gather(ctx context.Context, m *member, kind federation.Kind, t
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, evidence.Refuse(ReasonTimeout, "party %d sent no %s in time", from, kind)
+			return nil, nil, refusal.New(ReasonTimeout, "party %d sent no %s in time", from, kind)
 		case <-tick.C:
 		}
 	}
@@ -226,7 +226,7 @@ func (s *Service) sendShares(ctx context.Context, m *member, view federation.Dig
 		}
 		payload, err := sealDeal(promised[to-1].key, dealInfo(m.digest, view, m.index, to), deals[next])
 		if errors.Is(err, keywrap.ErrPublicKey) {
-			return evidence.Refuse(federation.ReasonParties, "the commitment of party %d holds no KEM key", to)
+			return refusal.New(federation.ReasonParties, "the commitment of party %d holds no KEM key", to)
 		}
 		if err != nil {
 			return fmt.Errorf("deal for party %d: %w", to, err)
@@ -277,7 +277,7 @@ func (s *Service) receive(ctx context.Context, m *member, view federation.Digest
 			continue
 		}
 		if d.View != view || len(d.Payload) <= federation.DealKeyBytes {
-			return evidence.Refuse(federation.ReasonParties, "party %d dealt nothing that opens, or saw other commitments", i+1)
+			return refusal.New(federation.ReasonParties, "party %d dealt nothing that opens, or saw other commitments", i+1)
 		}
 		info := dealInfo(m.digest, view, i+1, m.index)
 		wrapped = append(wrapped, keywrap.Sealed{Info: info, Enc: d.Payload[:keywrap.EncSize], Ciphertext: d.Payload[keywrap.EncSize:federation.DealKeyBytes]})
@@ -285,7 +285,7 @@ func (s *Service) receive(ctx context.Context, m *member, view federation.Digest
 	}
 	keys, err := recipient.OpenAll(wrapped)
 	if err != nil {
-		return evidence.Refuse(federation.ReasonParties, "a deal does not open: %v", err)
+		return refusal.New(federation.ReasonParties, "a deal does not open: %v", err)
 	}
 	defer wipe(keys)
 	var dealt []*keybuf.Buffer
@@ -293,12 +293,12 @@ func (s *Service) receive(ctx context.Context, m *member, view federation.Digest
 		plain, err := chunkseal.OpenBlob(k, dealLabel, infos[i], blobs[i])
 		if err != nil {
 			wipe(dealt)
-			return evidence.Refuse(federation.ReasonParties, "a deal does not open: %v", err)
+			return refusal.New(federation.ReasonParties, "a deal does not open: %v", err)
 		}
 		if len(plain) != size {
 			keybuf.Wipe(plain)
 			wipe(dealt)
-			return evidence.Refuse(federation.ReasonParties, "a deal has %d bytes, not %d", len(plain), size)
+			return refusal.New(federation.ReasonParties, "a deal has %d bytes, not %d", len(plain), size)
 		}
 		b, err := keybuf.Take(plain)
 		if err != nil {

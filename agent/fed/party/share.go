@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -39,11 +39,11 @@ func (s *Service) Share(ctx context.Context, uid uint32, id federation.ID, activ
 	active = slices.Sorted(slices.Values(active))
 	switch st := m.show(); {
 	case len(active) != st.Threshold || !slices.Contains(active, m.index) || len(slices.Compact(slices.Clone(active))) != len(active) || active[0] < 1 || active[len(active)-1] > st.Parties:
-		return st, evidence.Refuse(ReasonActive, "%d parties decrypt together, party %d among them; not %d", st.Threshold, m.index, active)
+		return st, refusal.New(ReasonActive, "%d parties decrypt together, party %d among them; not %d", st.Threshold, m.index, active)
 	case st.State == SettingUp:
-		return st, evidence.Refuse(ReasonNotReady, "the key is being set up: %s", st.Phase)
+		return st, refusal.New(ReasonNotReady, "the key is being set up: %s", st.Phase)
 	case st.State != Ready:
-		return st, evidence.Refuse(ReasonUsed, "party %d is %s; there is no second share", m.index, st.State)
+		return st, refusal.New(ReasonUsed, "party %d is %s; there is no second share", m.index, st.State)
 	}
 	c, err := s.closing(ctx, m)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Service) Share(ctx context.Context, uid uint32, id federation.ID, activ
 	}
 	secret := m.take()
 	if secret == nil {
-		return m.show(), evidence.Refuse(ReasonUsed, "the share of party %d was begun", m.index)
+		return m.show(), refusal.New(ReasonUsed, "the share of party %d was begun", m.index)
 	}
 	m.mu.Lock()
 	m.status.State = Sharing
@@ -84,7 +84,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 	}
 	p := round.Parties
 	if p == nil || federation.DigestOf(p.Setup) != m.digest || federation.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
-		return c, evidence.Refuse(federation.ReasonParties, "the round has another key than this party vouched for")
+		return c, refusal.New(federation.ReasonParties, "the round has another key than this party vouched for")
 	}
 	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.live(), round, federation.DigestOf(signed))
 	if err != nil {

@@ -4,16 +4,16 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 const gib = 1 << 30
 
 // tried is one reservation and what must become of it.
-func tried(t *testing.T, r *Room, what string, owner uint32, need int64, used Usage, want evidence.Reason) func() {
+func tried(t *testing.T, r *Room, what string, owner uint32, need int64, used Usage, want refusal.Reason) func() {
 	t.Helper()
 	release, err := r.Reserve(owner, need, func() (Usage, error) { return used, nil })
-	if reason, _ := evidence.ReasonOf(err); reason != want || (err == nil) != (want == "") {
+	if reason, _ := refusal.ReasonOf(err); reason != want || (err == nil) != (want == "") {
 		t.Errorf("%s: %v, want %q", what, err, want)
 	}
 	return release

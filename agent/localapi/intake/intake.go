@@ -20,19 +20,19 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // Reasons of this package, which are also the codes of its error objects.
 const (
 	// ReasonQueue: too many requests wait, for memory or for their turn.
-	ReasonQueue evidence.Reason = "queue-full"
+	ReasonQueue refusal.Reason = "queue-full"
 	// ReasonTooLarge: the body is over its limit.
-	ReasonTooLarge evidence.Reason = "request-too-large"
+	ReasonTooLarge refusal.Reason = "request-too-large"
 	// ReasonSlow: the body did not arrive in time.
-	ReasonSlow evidence.Reason = "request-too-slow"
+	ReasonSlow refusal.Reason = "request-too-slow"
 	// ReasonIncomplete: the body ended early.
-	ReasonIncomplete evidence.Reason = "incomplete-request"
+	ReasonIncomplete refusal.Reason = "incomplete-request"
 )
 
 // Limits of reading a body.

@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-func refused(t *testing.T, what string, err error, status int, reason evidence.Reason) {
+func refused(t *testing.T, what string, err error, status int, reason refusal.Reason) {
 	t.Helper()
 	p, ok := errors.AsType[*problem.Error](err)
 	if !ok || p.Status != status || p.Code != string(reason) || p.Message == "" {

@@ -21,7 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
@@ -120,7 +120,7 @@ func (s *Service) named(name string) (classify.Model, error) {
 		return classify.Model{}, err
 	}
 	m, err := s.Classifiers.Model(name)
-	if reason, _ := evidence.ReasonOf(err); reason == classify.ReasonUnknown {
+	if reason, _ := refusal.ReasonOf(err); reason == classify.ReasonUnknown {
 		p := problem.BadRequest("model", string(classify.ReasonUnknown), fmt.Sprintf("this agent has no classifier %q", name))
 		p.Status = http.StatusNotFound
 		return m, p

@@ -23,8 +23,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -42,7 +42,7 @@ type prover struct {
 	last  classify.Answer
 }
 
-const reasonUnknown evidence.Reason = "answer-unknown"
+const reasonUnknown refusal.Reason = "answer-unknown"
 
 func (p *prover) Take(uid uint32, a classify.Answer) {
 	id := a.Receipt.Receipt.Body.ID
@@ -51,7 +51,7 @@ func (p *prover) Take(uid uint32, a classify.Answer) {
 
 func (p *prover) Prove(_ context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
 	if owner, ok := p.taken[id]; !ok || owner != uid {
-		return jobs.Info{}, evidence.Refuse(reasonUnknown, "there is nothing of receipt %s here", id)
+		return jobs.Info{}, refusal.New(reasonUnknown, "there is nothing of receipt %s here", id)
 	}
 	p.made[id] = receipt.Bundle{Receipt: p.last.Receipt.Receipt, OutputSalt: p.last.Receipt.Salts.Output,
 		Proof: statement.Envelope{Statement: prooftestStatement(p.last), Key: statement.Digest{1}, Proof: []byte{1}}}
@@ -65,7 +65,7 @@ func prooftestStatement(a classify.Answer) statement.Statement {
 func (p *prover) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {
 	b, ok := p.made[id]
 	if !ok || p.taken[id] != uid {
-		return b, evidence.Refuse(reasonUnknown, "there is nothing of receipt %s here", id)
+		return b, refusal.New(reasonUnknown, "there is nothing of receipt %s here", id)
 	}
 	return b, nil
 }
@@ -109,7 +109,7 @@ func newBench(t testing.TB) *bench {
 			err := r.Handle(w, q.WithContext(context.WithValue(q.Context(), uidKey{}, uint32(uid))))
 			if p, ok := errors.AsType[*problem.Error](err); ok {
 				problem.Write(w, p)
-			} else if reason, _ := evidence.ReasonOf(err); err != nil {
+			} else if reason, _ := refusal.ReasonOf(err); err != nil {
 				problem.Write(w, &problem.Error{Status: http.StatusTeapot, Code: string(reason), Message: err.Error()})
 			}
 		})
@@ -132,8 +132,8 @@ func (b *bench) do(uid uint32, method, path, body string, into any) (status int,
 	return w.Code, w.Result().Header
 }
 
-// refusal is an error as clients see it.
-type refusal struct {
+// failure is an error as clients see it.
+type failure struct {
 	Error struct{ Message, Code string }
 }
 
@@ -171,9 +171,9 @@ func TestWholeReceiptsComeWithTheAnswers(t *testing.T) {
 	}
 }
 
-func (b *bench) refused(what, method, path, body string, status int, code string) refusal {
+func (b *bench) refused(what, method, path, body string, status int, code string) failure {
 	b.t.Helper()
-	var r refusal
+	var r failure
 	if got, _ := b.do(1, method, path, body, &r); got != status || r.Error.Code != code || r.Error.Message == "" {
 		b.t.Errorf("%s: %d %+v, want %d %s", what, got, r, status, code)
 	}
@@ -252,7 +252,7 @@ func TestMetadata(t *testing.T) {
 
 func TestNothingIsServedWithoutALease(t *testing.T) {
 	b := newBench(t)
-	b.stopped = evidence.Refuse("attesting", "no lease yet")
+	b.stopped = refusal.New("attesting", "no lease yet")
 	for _, path := range []string{"/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/ready"} {
 		b.refused(path, "GET", path, "", http.StatusTeapot, "attesting")
 	}
@@ -424,7 +424,7 @@ func TestProofsAreOfTheUserWhoAsked(t *testing.T) {
 
 func TestAnswersDoNotNeedProofs(t *testing.T) {
 	b := newBench(t)
-	b.without = evidence.Refuse("proofs-not-configured", "no keys")
+	b.without = refusal.New("proofs-not-configured", "no keys")
 	a, _ := b.infer(5, request("INT8", "[4]", "[1,2,3,4]"))
 	if len(b.kept) != 1 || len(b.prover.taken) != 0 {
 		t.Errorf("%d receipts, %d answers to be proven", len(b.kept), len(b.prover.taken))

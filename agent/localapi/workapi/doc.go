@@ -19,7 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -98,7 +98,7 @@ const (
 
 func (s *Service) work() (Work, error) {
 	if s.Work == nil {
-		return Work{}, evidence.Refuse(fed.ReasonNotConfigured, "this agent's configuration has neither federation nor proofs")
+		return Work{}, refusal.New(fed.ReasonNotConfigured, "this agent's configuration has neither federation nor proofs")
 	}
 	return s.Work()
 }

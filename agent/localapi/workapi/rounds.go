@@ -15,7 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/localapi/intake"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -26,7 +26,7 @@ func (s *Service) inRound(r *http.Request) (Work, federation.ID, error) {
 		return w, federation.ID{}, err
 	}
 	if w.Federation == nil {
-		return w, federation.ID{}, evidence.Refuse(fed.ReasonNotConfigured, "this agent's configuration has no aggregators")
+		return w, federation.ID{}, refusal.New(fed.ReasonNotConfigured, "this agent's configuration has no aggregators")
 	}
 	id, err := federation.ParseID(r.PathValue("round"))
 	if err != nil {

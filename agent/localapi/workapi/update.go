@@ -15,7 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/problem"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -71,7 +71,7 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request) error {
 	defer u.release()
 	for _, st := range []struct {
 		name   string
-		reason evidence.Reason
+		reason refusal.Reason
 		state  string
 		do     func() (any, error)
 	}{

@@ -30,7 +30,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -52,7 +52,7 @@ var round = federation.ID{5}
 
 func (f *rounds) known(id federation.ID) error {
 	if id != round {
-		return evidence.Refuse("round-unknown", "round %s", id)
+		return refusal.New("round-unknown", "round %s", id)
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func (f *rounds) Submit(ctx context.Context, uid uint32, id federation.ID, sub f
 		return jobs.Info{}, err
 	}
 	if len(data) != 4*sub.Format.Bytes() {
-		return jobs.Info{}, evidence.Refuse(fed.ReasonVector, "%d bytes", len(data))
+		return jobs.Info{}, refusal.New(fed.ReasonVector, "%d bytes", len(data))
 	}
 	f.got, f.vector = append(f.got, sub), data
 	spec, err := json.Marshal(sub)
@@ -125,7 +125,7 @@ func (p *parties) Share(_ context.Context, uid uint32, id federation.ID, active 
 
 func (p *parties) Status(id federation.ID) (party.Status, error) {
 	if id != round {
-		return party.Status{}, evidence.Refuse(party.ReasonUnknown, "key %s", id)
+		return party.Status{}, refusal.New(party.ReasonUnknown, "key %s", id)
 	}
 	return party.Status{}, nil
 }
@@ -143,7 +143,7 @@ func (p *prover) Take(_ uint32, a classify.Answer) {
 
 func (p *prover) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
 	if !slices.Contains(p.taken, id) {
-		return jobs.Info{}, evidence.Refuse("answer-unknown", "receipt %s", id)
+		return jobs.Info{}, refusal.New("answer-unknown", "receipt %s", id)
 	}
 	info, _, err := p.queue.Submit(ctx, jobs.Job{Class: "prove", Owner: uid, Spec: []byte(strconv.Quote(id.String())), Memory: 1 << 20, TimeMax: time.Minute})
 	return info, errors.Join(err, p.fails)
@@ -204,7 +204,7 @@ func newBench(t testing.TB) *bench {
 			p := problem.Error{Status: http.StatusTeapot, Message: err.Error()}
 			if refused, ok := errors.AsType[*problem.Error](err); ok {
 				p.Code = refused.Code
-			} else if reason, ok := evidence.ReasonOf(err); ok {
+			} else if reason, ok := refusal.ReasonOf(err); ok {
 				p.Code = string(reason)
 			}
 			if step, ok := errors.AsType[*fed.StepError](err); ok {
@@ -307,23 +307,23 @@ func TestAStepThatFailsEndsTheUpdate(t *testing.T) {
 		want   string
 		queued int // jobs
 	}{
-		"session":               {func(b *bench) { b.rounds.begin = evidence.Refuse("aggregator-unreachable", "x") }, "?model=tiny", full, "update-session-failed aggregator-unreachable", 0},
-		"attestation":           {func(b *bench) { b.rounds.signs = evidence.Refuse("attesting", "x") }, "?model=tiny", full, "update-attestation-failed attesting", 0},
+		"session":               {func(b *bench) { b.rounds.begin = refusal.New("aggregator-unreachable", "x") }, "?model=tiny", full, "update-session-failed aggregator-unreachable", 0},
+		"attestation":           {func(b *bench) { b.rounds.signs = refusal.New("attesting", "x") }, "?model=tiny", full, "update-attestation-failed attesting", 0},
 		"another model":         {nil, "?model=other", full, "update-inference-failed model-not-found", 0},
 		"no inference":          {nil, "?model=tiny", [][3]string{vector}, "update-inference-failed vector-invalid", 0},
 		"another shape":         {nil, "?model=tiny", [][3]string{{"inference", "", strings.Replace(asked[2], "[2,4]", "[2,5]", 1)}, vector}, "update-inference-failed input-invalid", 0},
-		"no proofs":             {func(b *bench) { b.prover.fails = evidence.Refuse("proof-key-missing", "x") }, "?model=tiny", full, "update-proof-failed proof-key-missing", 1},
+		"no proofs":             {func(b *bench) { b.prover.fails = refusal.New("proof-key-missing", "x") }, "?model=tiny", full, "update-proof-failed proof-key-missing", 1},
 		"no vector":             {nil, "?model=tiny", [][3]string{asked}, "update-gradient-failed vector-invalid", 2},
 		"another part":          {nil, "?model=tiny", [][3]string{asked, asked}, "update-gradient-failed vector-invalid", 2},
 		"a short vector":        {nil, "?model=tiny", [][3]string{asked, {"vector", "", "0123"}}, "update-gradient-failed vector-invalid", 2},
 		"another media type":    {nil, "?model=tiny", [][3]string{asked, {"vector", "text/plain", vector[2]}}, "update-gradient-failed vector-invalid", 2},
-		"over the norm":         {func(b *bench) { b.rounds.takes = evidence.Refuse("norm-exceeded", "x") }, "?model=tiny", full, "update-gradient-failed norm-exceeded", 2},
+		"over the norm":         {func(b *bench) { b.rounds.takes = refusal.New("norm-exceeded", "x") }, "?model=tiny", full, "update-gradient-failed norm-exceeded", 2},
 		"no model":              {nil, "", full, "model-not-found", 0},
 		"a weight that is none": {nil, "?model=tiny&weight=x", full, "vector-invalid", 0},
 		"another excess":        {nil, "?model=tiny&excess=x", full, "vector-invalid", 0},
 		"no classifiers":        {func(b *bench) { b.service.Classifiers = nil }, "?model=tiny", full, "model-not-found", 0},
 		"no aggregators":        {func(b *bench) { b.unwired = true }, "?model=tiny", full, "federation-not-configured", 0},
-		"no lease yet":          {func(b *bench) { b.work = evidence.Refuse("attesting", "x") }, "?model=tiny", full, "attesting", 0},
+		"no lease yet":          {func(b *bench) { b.work = refusal.New("attesting", "x") }, "?model=tiny", full, "attesting", 0},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -342,7 +342,7 @@ func TestAStepThatFailsEndsTheUpdate(t *testing.T) {
 	b.refused("no form", "POST", path+"/updates?model=tiny", "application/json", "{}", "vector-invalid")
 	media, body := form(t, asked, vector)
 	b.refused("cut short", "POST", path+"/updates?model=tiny", media, body[:100], "update-inference-failed vector-invalid")
-	b.service.Classifiers.Proofs = func() (oip.Proofs, error) { return nil, evidence.Refuse("proofs-not-configured", "x") }
+	b.service.Classifiers.Proofs = func() (oip.Proofs, error) { return nil, refusal.New("proofs-not-configured", "x") }
 	b.refused("no proofs configured", "POST", path+"/updates?model=tiny", media, body, "update-proof-failed proofs-not-configured")
 }
 

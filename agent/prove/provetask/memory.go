@@ -1,12 +1,12 @@
 package provetask
 
 import (
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // ReasonMemory means that a proof with these keys needs more memory than a worker may have.
-const ReasonMemory evidence.Reason = "proof-memory"
+const ReasonMemory refusal.Reason = "proof-memory"
 
 // Memory is what a worker that proves with these keys needs, in bytes, if that is not
 // more than limit. Otherwise it is refused: a worker would only die of it.
@@ -16,7 +16,7 @@ func Memory(set keyset.Set, limit int64) (int64, error) {
 		return 0, err
 	}
 	if need > limit {
-		return 0, evidence.Refuse(ReasonMemory, "a proof with the key %s needs %d MiB, a proving worker may have %d: set proofs.memory_mb to %[2]d or more, and the unit's MemoryMax above it",
+		return 0, refusal.New(ReasonMemory, "a proof with the key %s needs %d MiB, a proving worker may have %d: set proofs.memory_mb to %[2]d or more, and the unit's MemoryMax above it",
 			set.Record.VerifyingKey, mebibytes(need), limit>>20)
 	}
 	return need, nil

@@ -14,9 +14,9 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
@@ -77,7 +77,7 @@ func readGradient(in io.Reader, c circuits.Gradient, s *statement.Statement) (a 
 		a.Values[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
 	}
 	if c.Commit(a.Salt, a.Values) != s.Gradient.Commitment {
-		return a, evidence.Refuse(ReasonWitness, "the coordinates are not those of the commitment")
+		return a, refusal.New(ReasonWitness, "the coordinates are not those of the commitment")
 	}
 	d, err := s.Digest()
 	a.LInf, a.SquaredL2, a.Statement = s.Gradient.LInf, s.Gradient.SquaredL2, statement.DigestElement(d)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provework"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
 
@@ -130,7 +130,7 @@ func TestBoundsThatHoldAreProven(t *testing.T) {
 // Each of these changes one thing alone.
 func TestEveryMismatchOfAnUpdateIsRefused(t *testing.T) {
 	for what, c := range map[string]struct {
-		reason evidence.Reason
+		reason refusal.Reason
 		change func(t *testing.T, k *gradientTask)
 	}{
 		"a coordinate":             {provework.ReasonWitness, func(_ *testing.T, k *gradientTask) { k.values[1]++ }},
@@ -162,7 +162,7 @@ func TestEveryMismatchOfAnUpdateIsRefused(t *testing.T) {
 			k := newGradientTask(t, 8)
 			c.change(t, k)
 			_, _, err := k.run(t, t.Context())
-			if got, _ := evidence.ReasonOf(err); err == nil || got != c.reason {
+			if got, _ := refusal.ReasonOf(err); err == nil || got != c.reason {
 				t.Errorf("%q, want %q: %v", got, c.reason, err)
 			}
 		})
@@ -195,7 +195,7 @@ func TestFaultsAroundAnUpdateAreNoRefusals(t *testing.T) {
 			}
 			continue
 		}
-		if _, refused := evidence.ReasonOf(err); err == nil || refused || tc.want != nil && !errors.Is(err, tc.want) {
+		if _, refused := refusal.ReasonOf(err); err == nil || refused || tc.want != nil && !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

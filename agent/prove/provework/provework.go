@@ -25,20 +25,20 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Reasons of this package.
 const (
 	// ReasonTask: the task is not one that this worker knows.
-	ReasonTask evidence.Reason = "proof-task-invalid"
+	ReasonTask refusal.Reason = "proof-task-invalid"
 	// ReasonWitness: what is to be proven is not so.
-	ReasonWitness evidence.Reason = "proof-witness-mismatch"
+	ReasonWitness refusal.Reason = "proof-witness-mismatch"
 	// ReasonKey: circuit or key are not those of the statement.
-	ReasonKey evidence.Reason = "proof-key-mismatch"
+	ReasonKey refusal.Reason = "proof-key-mismatch"
 )
 
 // Handlers are the classes that this package serves.
@@ -47,7 +47,7 @@ func Handlers() map[string]worker.Handler {
 }
 
 func taskInvalid(format string, args ...any) error {
-	return evidence.Refuse(ReasonTask, format, args...)
+	return refusal.New(ReasonTask, format, args...)
 }
 
 // maxParameters bounds the encoded parameters of a network.
@@ -106,7 +106,7 @@ func readWitness(r io.Reader, size int, a intnet.Architecture, s *statement.Stat
 	}
 	f := s.Inference
 	mismatch := func(what string) error {
-		return evidence.Refuse(ReasonWitness, "the %s not the statement's", what)
+		return refusal.New(ReasonWitness, "the %s not the statement's", what)
 	}
 	if digest, err := a.Digest(); err != nil || digest != f.Model.Architecture {
 		return out, mismatch("architecture is")

@@ -14,10 +14,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/prove/provework"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 var input = []int8{5, -6, 7, -8}
@@ -182,7 +182,7 @@ func TestWhatIsSoIsProven(t *testing.T) {
 // Each of these changes one thing alone.
 func TestEveryMismatchIsRefused(t *testing.T) {
 	for what, c := range map[string]struct {
-		reason evidence.Reason
+		reason refusal.Reason
 		change func(t *testing.T, k *task)
 	}{
 		"other parameters": {provework.ReasonWitness, func(t *testing.T, k *task) { k.network = provetest.Network(2) }},
@@ -224,7 +224,7 @@ func TestEveryMismatchIsRefused(t *testing.T) {
 			k := newTask(t)
 			c.change(t, k)
 			_, _, err := k.run(t, t.Context())
-			if got, _ := evidence.ReasonOf(err); err == nil || got != c.reason {
+			if got, _ := refusal.ReasonOf(err); err == nil || got != c.reason {
 				t.Errorf("%q, want %q: %v", got, c.reason, err)
 			}
 		})

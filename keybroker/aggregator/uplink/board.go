@@ -8,7 +8,7 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -28,7 +28,7 @@ func (c *Client) Setup(ctx context.Context, broker protocol.Broker, floor protoc
 	}
 	s, err := federation.VerifySetup(signed, c.roots, broker, floor)
 	if err == nil && s.Round != id {
-		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent the set-up of round %s", s.Round)
+		err = refusal.New(federation.ReasonWrongRound, "the aggregator sent the set-up of round %s", s.Round)
 	}
 	return s, signed, err
 }
@@ -46,7 +46,7 @@ func (c *Client) PartyMessage(ctx context.Context, floor protocol.Floor, s feder
 	}
 	m, err := federation.VerifyPartyMessage(signed, c.roots, floor, s, setup)
 	if err == nil && (m.Kind != kind || int(m.From) != from || int(m.To) != to) {
-		err = evidence.Refuse(federation.ReasonParties, "the aggregator sent a %s of party %d for %d", m.Kind, m.From, m.To)
+		err = refusal.New(federation.ReasonParties, "the aggregator sent a %s of party %d for %d", m.Kind, m.From, m.To)
 	}
 	return m, signed, err
 }
@@ -76,7 +76,7 @@ func (c *Client) Share(ctx context.Context, floor protocol.Floor, r federation.R
 	}
 	s, err := federation.VerifyShare(m.Signed, c.roots, floor, r, ticket)
 	if err == nil && int(s.From) != from {
-		err = evidence.Refuse(federation.ReasonParties, "the aggregator sent the share of party %d", s.From)
+		err = refusal.New(federation.ReasonParties, "the aggregator sent the share of party %d", s.From)
 	}
 	return s, m, errors.Join(err, m.MatchesShare(s))
 }

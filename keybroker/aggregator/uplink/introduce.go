@@ -4,14 +4,14 @@ import (
 	"context"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 )
 
 // reasonEnded is the aggregator's word that the lease by which a connection was begun is
 // over.
-const reasonEnded evidence.Reason = "client-identity-expired"
+const reasonEnded refusal.Reason = "client-identity-expired"
 
 // introduce says on a new connection who is at this end, before anything is asked on it.
 // What is signed names this connection alone.

@@ -21,7 +21,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -30,13 +30,13 @@ import (
 // Reasons that callers act on.
 const (
 	// ReasonUnreachable: the aggregator did not answer.
-	ReasonUnreachable evidence.Reason = "aggregator-unreachable"
+	ReasonUnreachable refusal.Reason = "aggregator-unreachable"
 	// ReasonNoResult: the round has no result there yet.
-	ReasonNoResult evidence.Reason = "result-not-published"
+	ReasonNoResult refusal.Reason = "result-not-published"
 	// ReasonPublished: the round has another result there.
-	ReasonPublished evidence.Reason = "result-already-published"
+	ReasonPublished refusal.Reason = "result-already-published"
 	// ReasonTooLarge: an answer is larger than an honest one can be.
-	ReasonTooLarge evidence.Reason = "aggregator-answer-too-large"
+	ReasonTooLarge refusal.Reason = "aggregator-answer-too-large"
 )
 
 const (
@@ -119,7 +119,7 @@ func (c *Client) Round(ctx context.Context, broker protocol.Broker, floor protoc
 	}
 	r, err := federation.VerifyRound(signed, c.roots, broker, floor)
 	if err == nil && r.ID != id {
-		err = evidence.Refuse(federation.ReasonWrongRound, "the aggregator sent round %s", r.ID)
+		err = refusal.New(federation.ReasonWrongRound, "the aggregator sent round %s", r.ID)
 	}
 	return r, signed, err
 }
@@ -158,7 +158,7 @@ func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof 
 		return u, err
 	}
 	if !u.Complete {
-		return u, evidence.Refuse("upload-incomplete", "the aggregator has %d of %d blocks", u.Next, u.Blocks)
+		return u, refusal.New("upload-incomplete", "the aggregator has %d of %d blocks", u.Next, u.Blocks)
 	}
 	return u, nil
 }
@@ -244,7 +244,7 @@ func (client *Client) UploadManifest(ctx context.Context, floor protocol.Floor, 
 		return c, m, err
 	}
 	if federation.DigestOf(m.Signed) != contribution {
-		return c, m, evidence.Refuse(federation.ReasonUpload, "the aggregator sent another contribution")
+		return c, m, refusal.New(federation.ReasonUpload, "the aggregator sent another contribution")
 	}
 	return c, m, errors.Join(c.Follows(r, roundDigest), m.Matches(c))
 }
@@ -338,7 +338,7 @@ type bounded struct {
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left+1)])
 	if b.left -= int64(n); b.left < 0 {
-		return 0, evidence.Refuse(ReasonTooLarge, "the aggregator's answer is longer than one to this request can be")
+		return 0, refusal.New(ReasonTooLarge, "the aggregator's answer is longer than one to this request can be")
 	}
 	return n, err
 }
@@ -388,7 +388,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 // aggregator's reason.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.once(req)
-	if reason, _ := evidence.ReasonOf(err); reason != reasonEnded || req.Body != nil && req.GetBody == nil {
+	if reason, _ := refusal.ReasonOf(err); reason != reasonEnded || req.Body != nil && req.GetBody == nil {
 		return resp, err
 	}
 	// The lease that the connection was begun under ended: a new connection is begun under
@@ -409,7 +409,7 @@ func (c *Client) once(req *http.Request) (*http.Response, error) {
 		return nil, refused.Err
 	}
 	if err != nil {
-		return nil, &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
+		return nil, &refusal.Error{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
 		return resp, nil

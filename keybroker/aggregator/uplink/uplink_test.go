@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
-	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -78,7 +78,7 @@ func TestTheProofGoesBeforeTheBlocks(t *testing.T) {
 		proof  string
 		refuse string
 		want   []string
-		reason evidence.Reason
+		reason refusal.Reason
 	}{
 		"no proof":       {uplink.Upload{Blocks: 2}, "", "", []string{"manifest m", "blocks aabb"}, ""},
 		"a proof":        {uplink.Upload{Blocks: 2}, "p", "", []string{"manifest m", "proof p", "blocks aabb"}, ""},
@@ -90,7 +90,7 @@ func TestTheProofGoesBeforeTheBlocks(t *testing.T) {
 	} {
 		p := &peer{upload: tc.upload, refuse: tc.refuse}
 		u, err := start(t, p).Send(t.Context(), federation.ID{1}, []byte("m"), []byte(tc.proof), bytes.NewReader([]byte("aabb")), 2, nil)
-		if got, _ := evidence.ReasonOf(err); got != tc.reason || (err == nil) != u.Complete {
+		if got, _ := refusal.ReasonOf(err); got != tc.reason || (err == nil) != u.Complete {
 			t.Errorf("%s: %+v, %v", name, u, err)
 		}
 		p.mu.Lock()
@@ -147,7 +147,7 @@ func TestAnswersEndWhereHonestOnesDo(t *testing.T) {
 	} {
 		p := talker{tc.begin, tc.more, make(chan int, 1)}
 		err := tc.ask(start(t, p))
-		if reason, _ := evidence.ReasonOf(err); reason != uplink.ReasonTooLarge {
+		if reason, _ := refusal.ReasonOf(err); reason != uplink.ReasonTooLarge {
 			t.Errorf("%s: %v, want the reason %s", name, err, uplink.ReasonTooLarge)
 		}
 		const buffers = 4 << 20 // of the connection
@@ -183,7 +183,7 @@ func TestAHeaderEndsWhereAnHonestOneDoes(t *testing.T) {
 	c := uplink.NewLocal(socket, nil)
 	defer c.Close()
 	_, err = c.SignedResult(t.Context(), federation.ID{1})
-	if reason, _ := evidence.ReasonOf(err); reason != uplink.ReasonUnreachable {
+	if reason, _ := refusal.ReasonOf(err); reason != uplink.ReasonUnreachable {
 		t.Errorf("%v", err)
 	}
 	const buffers = 1 << 20 // of the connection

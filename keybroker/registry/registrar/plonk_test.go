@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -106,7 +106,7 @@ func TestProofsOfPLONK(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		change func(*statement.Envelope)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"a changed proof":        {func(e *statement.Envelope) { e.Proof[40] ^= 1 }, registry.ReasonInvalid},
 		"cut short":              {func(e *statement.Envelope) { e.Proof = e.Proof[:len(e.Proof)-1] }, registry.ReasonInvalid},

@@ -19,10 +19,10 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
@@ -223,7 +223,7 @@ func (r *Registry) Serve(ctx context.Context) error {
 }
 
 // ReasonNotConfigured means that the broker is no registry of proofs.
-const ReasonNotConfigured evidence.Reason = "proofs-not-configured"
+const ReasonNotConfigured refusal.Reason = "proofs-not-configured"
 
 // Commands are the operators' commands of the registry. Those of nil, a broker that has
 // none, say so.
@@ -234,7 +234,7 @@ func (r *Registry) Commands() []operator.Extra {
 	}
 	for i := range list {
 		list[i].Do = func(context.Context, *http.Request, func(any) error) (any, error) {
-			return nil, evidence.Refuse(ReasonNotConfigured, "this broker is no registry of proofs: give its configuration proofs.listen (host:port, where guests bring receipts and proofs) and restart it")
+			return nil, refusal.New(ReasonNotConfigured, "this broker is no registry of proofs: give its configuration proofs.listen (host:port, where guests bring receipts and proofs) and restart it")
 		}
 	}
 	return list
@@ -275,7 +275,7 @@ func (r *Registry) commands() []operator.Extra {
 		{Method: "GET", Path: "/v1/proof-audit/{receipt}", Action: "proof-audit", Do: func(ctx context.Context, req *http.Request, _ decoder) (any, error) {
 			id, err := statement.ParseID(req.PathValue("receipt"))
 			if err != nil {
-				return nil, evidence.Refuse(registry.ReasonNotAnnounced, "a receipt's id has 32 hexadecimal digits")
+				return nil, refusal.New(registry.ReasonNotAnnounced, "a receipt's id has 32 hexadecimal digits")
 			}
 			return r.proofs.Show(ctx, id, req.Header.Get(wire.SaltHeader)) // an operator is no reader of answers
 		}},

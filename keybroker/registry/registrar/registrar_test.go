@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -175,9 +175,9 @@ func copyJSON(from, into any) error {
 	return json.Unmarshal(raw, into)
 }
 
-func wantReason(t *testing.T, what string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); err == nil || got != want {
+	if got, _ := refusal.ReasonOf(err); err == nil || got != want {
 		t.Errorf("%s: %v, want the reason %s", what, err, want)
 	}
 }
@@ -258,7 +258,7 @@ func TestWithoutAnAddressThereIsNoRegistry(t *testing.T) {
 	}
 	for _, c := range commands {
 		_, err := c.Do(t.Context(), nil, nil)
-		if reason, _ := evidence.ReasonOf(err); reason != registrar.ReasonNotConfigured || !strings.Contains(err.Error(), "proofs.listen") {
+		if reason, _ := refusal.ReasonOf(err); reason != registrar.ReasonNotConfigured || !strings.Contains(err.Error(), "proofs.listen") {
 			t.Errorf("%s: %v", c.Action, err)
 		}
 	}
@@ -487,7 +487,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 	r := s.open(t)
 	for what, c := range map[string]struct {
 		change func(*wire.Registration)
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"a development set-up": {func(in *wire.Registration) { in.Record.Development, in.Record.Ceremony = true, statement.Digest{} }, registry.ReasonDevelopment},
 		"another key":          {func(in *wire.Registration) { in.VerifyingKey = in.VerifyingKey[:40] }, ""},

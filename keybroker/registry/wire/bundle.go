@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 )
 
@@ -22,19 +22,19 @@ const MaxBundleBytes = statement.MaxEnvelopeJSON + statement.MaxItems*64 + 1<<10
 // Check holds the bundle against its limits. It does not verify the proof.
 func (b *Bundle) Check() error {
 	if err := b.Envelope.Check(); err != nil {
-		return evidence.Refuse(ReasonBundle, "%w", err)
+		return refusal.New(ReasonBundle, "%w", err)
 	}
 	f := b.Envelope.Statement.Inference
 	if f == nil {
-		return evidence.Refuse(ReasonBundle, "the proof is not of inferences")
+		return refusal.New(ReasonBundle, "the proof is not of inferences")
 	}
 	if len(b.OutputSalts) != len(f.Items) {
-		return evidence.Refuse(ReasonBundle, "%d salts for %d inferences", len(b.OutputSalts), len(f.Items))
+		return refusal.New(ReasonBundle, "%d salts for %d inferences", len(b.OutputSalts), len(f.Items))
 	}
 	seen := make(map[statement.ID]bool, len(f.Items))
 	for _, item := range f.Items {
 		if seen[item.Receipt] {
-			return evidence.Refuse(ReasonBundle, "receipt %s is named twice", item.Receipt)
+			return refusal.New(ReasonBundle, "receipt %s is named twice", item.Receipt)
 		}
 		seen[item.Receipt] = true
 	}
@@ -55,18 +55,18 @@ func (b *Bundle) Marshal() ([]byte, error) {
 // ParseBundle reads what Marshal writes, and nothing else.
 func ParseBundle(raw []byte) (*Bundle, error) {
 	if len(raw) > MaxBundleBytes {
-		return nil, evidence.Refuse(ReasonBundle, "%d bytes, the limit is %d", len(raw), MaxBundleBytes)
+		return nil, refusal.New(ReasonBundle, "%d bytes, the limit is %d", len(raw), MaxBundleBytes)
 	}
 	var b Bundle
 	if err := strictjson.Decode(raw, bundleLimits, (*plainBundle)(&b)); err != nil {
-		return nil, evidence.Refuse(ReasonBundle, "%w", err)
+		return nil, refusal.New(ReasonBundle, "%w", err)
 	}
 	again, err := b.Marshal()
 	if err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(again, raw) {
-		return nil, evidence.Refuse(ReasonBundle, "not the canonical encoding")
+		return nil, refusal.New(ReasonBundle, "not the canonical encoding")
 	}
 	return &b, nil
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -23,9 +23,9 @@ import (
 // Reasons of this package.
 const (
 	// ReasonUnreachable means that the broker did not answer.
-	ReasonUnreachable evidence.Reason = "proofs-unreachable"
+	ReasonUnreachable refusal.Reason = "proofs-unreachable"
 	// ReasonAnswer means that the broker answered about something else.
-	ReasonAnswer evidence.Reason = "proofs-answer-mismatch"
+	ReasonAnswer refusal.Reason = "proofs-answer-mismatch"
 )
 
 // maxAnswer bounds what is read of any answer: a list of 256 records is the longest.
@@ -99,7 +99,7 @@ func (c *Client) Announce(ctx context.Context, receipts [][]byte) (a Announced, 
 			return a, err
 		}
 		if one.New+one.Held != len(part) {
-			return a, evidence.Refuse(ReasonAnswer, "%d receipts were announced, the broker has %d", len(part), one.New+one.Held)
+			return a, refusal.New(ReasonAnswer, "%d receipts were announced, the broker has %d", len(part), one.New+one.Held)
 		}
 		a.New, a.Held = a.New+one.New, a.Held+one.Held
 	}
@@ -129,7 +129,7 @@ func (c *Client) Challenges(ctx context.Context, broker protocol.Broker, floor p
 			return nil, err
 		}
 		if v.Agent != agent {
-			return nil, evidence.Refuse(ReasonAnswer, "a challenge of agent %s", v.Agent)
+			return nil, refusal.New(ReasonAnswer, "a challenge of agent %s", v.Agent)
 		}
 		out = append(out, SignedChallenge{v, signed})
 	}
@@ -158,14 +158,14 @@ func (c *Client) Submit(ctx context.Context, b *Bundle) (a Accepted, err error) 
 		return a, err
 	}
 	if a.Statement != subject {
-		return a, evidence.Refuse(ReasonAnswer, "the broker accepted statement %s", a.Statement)
+		return a, refusal.New(ReasonAnswer, "the broker accepted statement %s", a.Statement)
 	}
 	return a, nil
 }
 
 // retired says whether something is of an epoch below the floor.
 func retired(err error) bool {
-	reason, _ := evidence.ReasonOf(err)
+	reason, _ := refusal.ReasonOf(err)
 	return reason == protocol.ReasonEpochRetired
 }
 
@@ -206,7 +206,7 @@ func (c *Client) Audit(ctx context.Context, broker protocol.Broker, floor protoc
 		return a, err
 	}
 	if a.Receipt.ID != receipt {
-		return a, evidence.Refuse(ReasonAnswer, "the broker answered about receipt %s", a.Receipt.ID)
+		return a, refusal.New(ReasonAnswer, "the broker answered about receipt %s", a.Receipt.ID)
 	}
 	return a, a.Verify(c.roots, broker, floor)
 }
@@ -231,7 +231,7 @@ func (c *Client) call(ctx context.Context, method, path, salt string, body, into
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
+		return &refusal.Error{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if resp.StatusCode != http.StatusOK {
@@ -240,12 +240,12 @@ func (c *Client) call(ctx context.Context, method, path, salt string, body, into
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return &evidence.Refusal{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
+		return &refusal.Error{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
 	case len(raw) > maxAnswer:
-		return evidence.Refuse(ReasonAnswer, "the answer is longer than %d bytes", maxAnswer)
+		return refusal.New(ReasonAnswer, "the answer is longer than %d bytes", maxAnswer)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
-		return evidence.Refuse(ReasonAnswer, "%w", err)
+		return refusal.New(ReasonAnswer, "%w", err)
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
@@ -121,7 +121,7 @@ func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 		status int
 		body   string
 		ask    func(*wire.Client) error
-		want   evidence.Reason
+		want   refusal.Reason
 	}{
 		"fewer receipts":   {200, `{"new":0,"held":0}`, announce, wire.ReasonAnswer},
 		"not JSON":         {200, `{`, announce, wire.ReasonAnswer},
@@ -146,7 +146,7 @@ func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tc.ask(serve(t, w, tc.status, tc.body))
-			if got, _ := evidence.ReasonOf(err); tc.want == "none" && err != nil || tc.want != "none" && (err == nil || got != tc.want) {
+			if got, _ := refusal.ReasonOf(err); tc.want == "none" && err != nil || tc.want != "none" && (err == nil || got != tc.want) {
 				t.Errorf("got %v, want the reason %q", err, tc.want)
 			}
 		})
@@ -162,11 +162,11 @@ func TestUnreachableBrokerAndBadBundle(t *testing.T) {
 	c := wire.NewClient("127.0.0.1:1", cfg, w.Roots(), nil)
 	defer c.Close()
 	_, err = c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)))
-	if got, _ := evidence.ReasonOf(err); got != wire.ReasonUnreachable {
+	if got, _ := refusal.ReasonOf(err); got != wire.ReasonUnreachable {
 		t.Errorf("%v", err)
 	}
 	_, err = c.Submit(t.Context(), &wire.Bundle{})
-	if got, _ := evidence.ReasonOf(err); got != wire.ReasonBundle {
+	if got, _ := refusal.ReasonOf(err); got != wire.ReasonBundle {
 		t.Errorf("%v", err)
 	}
 }

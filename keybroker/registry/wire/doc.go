@@ -22,8 +22,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 )
@@ -31,11 +31,11 @@ import (
 // Reasons of this package.
 const (
 	// ReasonMalformed: not the canonical encoding of a record, challenge or answer.
-	ReasonMalformed evidence.Reason = "proof-statement-malformed"
+	ReasonMalformed refusal.Reason = "proof-statement-malformed"
 	// ReasonSignature: the broker's epoch key, or the agent's, did not sign it, or not for this.
-	ReasonSignature evidence.Reason = "proof-statement-signature"
+	ReasonSignature refusal.Reason = "proof-statement-signature"
 	// ReasonBundle: not the canonical encoding of a bundle, or not of inferences.
-	ReasonBundle evidence.Reason = "proof-bundle-malformed"
+	ReasonBundle refusal.Reason = "proof-bundle-malformed"
 )
 
 // Limits on encodings, in bytes.
@@ -68,7 +68,7 @@ type vouched interface {
 }
 
 func malformed(format string, args ...any) error {
-	return evidence.Refuse(ReasonMalformed, format, args...)
+	return refusal.New(ReasonMalformed, format, args...)
 }
 
 // seal encodes and signs: label, body, chain, signature.
@@ -118,7 +118,7 @@ func split(raw []byte, v signed) (parts, error) {
 // that a body cannot be put behind another chain.
 func (p parts) open(key identity.Public, whose string, v signed) error {
 	if err := key.Verify(v.context(), protocol.Join(v.context(), p.body, p.chain), p.sig); err != nil {
-		return &evidence.Refusal{Reason: ReasonSignature, Detail: whose + " did not sign this " + v.context(), Err: err}
+		return &refusal.Error{Reason: ReasonSignature, Detail: whose + " did not sign this " + v.context(), Err: err}
 	}
 	return p.decode(v)
 }
@@ -159,7 +159,7 @@ func verify(raw []byte, roots []identity.Public, broker protocol.Broker, floor p
 		return err
 	}
 	if !v.fits(epoch) {
-		return evidence.Refuse(ReasonSignature, "%s names another broker, epoch or time", v.context())
+		return refusal.New(ReasonSignature, "%s names another broker, epoch or time", v.context())
 	}
 	return nil
 }

@@ -4,8 +4,8 @@ import (
 	"crypto/sha256"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -59,11 +59,11 @@ func VerifyIntroduction(raw []byte, roots []identity.Public, broker protocol.Bro
 	}
 	switch {
 	case i.Connection != connection:
-		err = evidence.Refuse(ReasonSignature, "signed for another connection")
+		err = refusal.New(ReasonSignature, "signed for another connection")
 	case statement.Digest(a.Lease.AgentKey.ID()) != i.Agent:
-		err = evidence.Refuse(ReasonSignature, "the introduction names another agent key")
+		err = refusal.New(ReasonSignature, "the introduction names another agent key")
 	case !a.Lease.ValidAt(i.Time):
-		err = evidence.Refuse(ReasonSignature, "signed at %s, outside the lease", i.Time.Time())
+		err = refusal.New(ReasonSignature, "signed at %s, outside the lease", i.Time.Time())
 	}
 	if err != nil {
 		return protocol.Authority{}, err

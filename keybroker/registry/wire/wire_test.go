@@ -12,8 +12,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
@@ -37,9 +37,9 @@ func bundle() wire.Bundle {
 		Inference: &statement.Inference{Items: []statement.Item{{Receipt: statement.ID{1}, Outputs: []int32{-1, 2}}, {Receipt: statement.ID{2}, Outputs: []int32{3, 4}}}}}}}
 }
 
-func wantReason(t *testing.T, name string, err error, want evidence.Reason) {
+func wantReason(t *testing.T, name string, err error, want refusal.Reason) {
 	t.Helper()
-	if got, _ := evidence.ReasonOf(err); got != want {
+	if got, _ := refusal.ReasonOf(err); got != want {
 		t.Errorf("%s: got %v, want the reason %s", name, err, want)
 	}
 }
@@ -58,7 +58,7 @@ func TestFloorReachesRecordsAndChallenges(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		floor protocol.Floor
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		"retired": {protocol.Recorded(protocol.AtLeast(2)), protocol.ReasonEpochRetired}, "none stated": {protocol.Floor{}, protocol.ReasonEpochRetired},
 		"over": {protocol.Live(protocol.AtLeast(1), w.Epoch.NotAfter), protocol.ReasonEpochNotValid},
@@ -327,7 +327,7 @@ func TestManyEntriesAreNotDecoded(t *testing.T) {
 	for name, tc := range map[string]struct {
 		raw   []byte
 		parse func([]byte) error
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		"one receipt too many": {announcement(many(wire.MaxAnnounced+1, `""`)), parseAnnouncement, wire.ReasonMalformed},
 		"receipts":             {announcement(many(690_000, `""`)), parseAnnouncement, wire.ReasonMalformed},
@@ -423,7 +423,7 @@ func TestIntroductions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		raw   []byte
 		floor protocol.Floor
-		want  evidence.Reason
+		want  refusal.Reason
 	}{
 		"as it should be":    {introduced(agent, agent.Key, nil), w.Floor(), ""},
 		"another connection": {introduced(agent, agent.Key, func(i *wire.Introduction) { i.Connection[0] ^= 1 }), w.Floor(), wire.ReasonSignature},

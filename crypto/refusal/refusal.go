@@ -1,0 +1,51 @@
+// Package refusal is the one error for whatever is refused: a stable code for programs,
+// a detail for people, and the failure underneath.
+//
+// Every package that refuses something declares its own reasons and returns [New]; callers
+// branch on [ReasonOf] and never on text. docs/protocol.md lists all reasons. The package
+// imports the standard library alone, so that any package may refuse.
+package refusal
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Reason is the stable code of a refusal: lower-case words joined by '-'.
+type Reason string
+
+// Error is an error with a stable code. Detail is for the operator of the side that refused;
+// a remote peer gets the code only.
+type Error struct {
+	// Reason is the stable code.
+	Reason Reason
+	// Detail says what was found, for people.
+	Detail string
+	// Err is the failure underneath, if any.
+	Err error
+}
+
+// Error is code and detail.
+func (e *Error) Error() string {
+	if e.Detail == "" {
+		return string(e.Reason)
+	}
+	return string(e.Reason) + ": " + e.Detail
+}
+
+// Unwrap returns the failure underneath.
+func (e *Error) Unwrap() error { return e.Err }
+
+// New makes a refusal; an argument for %w in the format becomes its Err.
+func New(reason Reason, format string, args ...any) error {
+	wrapped := fmt.Errorf(format, args...)
+	return &Error{Reason: reason, Detail: wrapped.Error(), Err: errors.Unwrap(wrapped)}
+}
+
+// ReasonOf returns the code of the first refusal in err's chain.
+func ReasonOf(err error) (Reason, bool) {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Reason, true
+	}
+	return "", false
+}
