@@ -10,14 +10,12 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
@@ -79,9 +77,8 @@ func Decode(data []byte, into any) error {
 	if err := checkShape(file.Docs[0].Body, target.Elem()); err != nil {
 		return err
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
-	if err := dec.Decode(into); err != nil {
-		return explain(err)
+	if err := fill(file.Docs[0].Body, reflect.ValueOf(into).Elem()); err != nil {
+		return err
 	}
 	return nil
 }
@@ -166,12 +163,19 @@ func (c *checker) Visit(n ast.Node) ast.Visitor {
 	return c
 }
 
+// placed is an error of the library, which knows where.
+type placed interface {
+	error
+	GetToken() *token.Token
+	GetMessage() string
+}
+
 // explain makes one sentence with a place of the library's errors.
 func explain(err error) error {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own
 	}
-	if lib, ok := errors.AsType[yaml.Error](err); ok {
+	if lib, ok := errors.AsType[placed](err); ok {
 		return at(lib.GetToken(), "%s", oneLine(lib.GetMessage()))
 	}
 	return &Error{Message: oneLine(err.Error())}

@@ -1,11 +1,15 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 )
 
 func FuzzDecode(f *testing.F) {
@@ -45,5 +49,21 @@ func FuzzDecodeEvery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var e every
 		wantSentences(t, Decode(data, &e))
+	})
+}
+
+// FuzzDecodeAsTheLibraryDoes: what is decoded here is what the library's own decoder gives.
+func FuzzDecodeAsTheLibraryDoes(f *testing.F) {
+	for _, seed := range []string{"a: 1\nb: x\nl: [x]\nm: {k: 1}\no:\n  - n: 2\ns: 2^40\n", "b: |2-\n  x\n", "b: >\n  x\n  y\n", `b: "\u00e9\n"`, "b: 'it''s'\n", "l: []\nm: {}\n", "a: 0x10\n", "a: -1\n", "b: x # y\n", "y: {a: [1, -2, 1.5, true, x]}\n"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var ours, theirs every
+		if Decode(data, &ours) != nil {
+			return
+		}
+		if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&theirs); err != nil || !reflect.DeepEqual(ours, theirs) {
+			t.Errorf("%q: got %+v, the library %+v (%v)", data, ours, theirs, err)
+		}
 	})
 }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 )
 
@@ -44,7 +44,7 @@ func (s *shape) check(n ast.Node, t reflect.Type) {
 		return
 	}
 	if decodesItself(t) {
-		s.add(tryItself(n, t))
+		s.add(readItself(n, reflect.New(t).Elem()))
 		return
 	}
 	switch t.Kind() {
@@ -68,21 +68,27 @@ func (s *shape) check(n ast.Node, t reflect.Type) {
 }
 
 func (s *shape) checkStruct(n ast.Node, t reflect.Type) {
-	fields := map[string]reflect.Type{}
-	names := addFields(fields, t)
+	fields := map[string]field{}
+	names := addFields(fields, t, nil)
 	s.eachPair(n, func(key string, pair *ast.MappingValueNode) {
-		field, known := fields[key]
+		f, known := fields[key]
 		if !known {
 			s.add(at(pair.Key.GetToken(), "the key %.64q is not known here; known are %s", key, strings.Join(names, ", ")))
 			return
 		}
-		s.check(pair.Value, field)
+		s.check(pair.Value, f.kind)
 	})
 }
 
-// addFields notes the keys of a struct, those of inline structs among them, and returns
-// them in their order.
-func addFields(fields map[string]reflect.Type, t reflect.Type) (names []string) {
+// field is a field of a struct, or of a struct inline in it.
+type field struct {
+	kind  reflect.Type
+	index []int
+}
+
+// addFields notes the keys of a struct at an index, those of inline structs among them, and
+// returns them in their order.
+func addFields(fields map[string]field, t reflect.Type, index []int) (names []string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
@@ -90,12 +96,12 @@ func addFields(fields map[string]reflect.Type, t reflect.Type) (names []string) 
 		case !f.IsExported() || name == "-":
 			continue
 		case option == "inline":
-			names = append(names, addFields(fields, f.Type)...)
+			names = append(names, addFields(fields, f.Type, append(slices.Clone(index), i))...)
 			continue
 		case name == "":
 			name = strings.ToLower(f.Name)
 		}
-		fields[name] = f.Type
+		fields[name] = field{f.Type, append(slices.Clone(index), i)}
 		names = append(names, name)
 	}
 	return names
@@ -189,25 +195,5 @@ func kindOf(n ast.Node) string {
 // decodesItself reports whether a type reads its own text.
 func decodesItself(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
-	return p.Implements(reflect.TypeFor[yaml.BytesUnmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
-}
-
-// tryItself lets such a type read one scalar, so that its error has a place.
-func tryItself(n ast.Node, t reflect.Type) *Error {
-	scalar, ok := n.(ast.ScalarNode)
-	if !ok {
-		return wrongType(n, "one value")
-	}
-	text := []byte(fmt.Sprint(scalar.GetToken().Value))
-	var err error
-	switch v := reflect.New(t).Interface().(type) {
-	case yaml.BytesUnmarshaler:
-		err = v.UnmarshalYAML(text)
-	case encoding.TextUnmarshaler:
-		err = v.UnmarshalText(text)
-	}
-	if err != nil {
-		return at(scalar.GetToken(), "%s", strings.ReplaceAll(err.Error(), "\n", " "))
-	}
-	return nil
+	return p.Implements(reflect.TypeFor[bytesUnmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
