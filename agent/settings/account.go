@@ -4,19 +4,33 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
-	"regexp"
 	"strconv"
+	"strings"
 )
 
 // Account is the name of a user or group of this machine, or its number.
 type Account string
 
-// accountName is what useradd(8) takes.
-var accountName = regexp.MustCompile(`^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})$`)
+// isAccount says whether useradd(8) takes a name, or whether it is a number of up to ten
+// digits.
+func isAccount(text string) bool {
+	if len(text) < 1 || len(text) > 32 {
+		return false
+	}
+	if strings.Trim(text, "0123456789") == "" {
+		return len(text) <= 10
+	}
+	for i, c := range []byte(text) {
+		if !(c >= 'a' && c <= 'z' || c == '_' || i > 0 && (c >= '0' && c <= '9' || c == '-')) {
+			return false
+		}
+	}
+	return true
+}
 
 // UnmarshalText reads a name or a number.
 func (a *Account) UnmarshalText(text []byte) error {
-	if !accountName.Match(text) {
+	if !isAccount(string(text)) {
 		return fmt.Errorf("%.40q is neither a name nor a number of a user or group", text)
 	}
 	*a = Account(text)

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -105,15 +104,28 @@ func checkHosts(hosts []string) error {
 		case net.ParseIP(h) != nil:
 		case strings.ContainsAny(h, "/:"):
 			return fmt.Errorf("hybridtls: %q is no host: a name or an IP address alone, without scheme, port and path", h)
-		case !hostName.MatchString(h) || len(h) > 253:
+		case !isHostName(h) || len(h) > 253:
 			return fmt.Errorf("hybridtls: %q is no host: labels of letters, digits and hyphens joined by dots (a name in another script is written as xn--...), or an IP address", h)
 		}
 	}
 	return nil
 }
 
-// hostName is a DNS name (RFC 1123, 2.1), perhaps with a wildcard in front; underscores are in use.
-var hostName = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+// isHostName says whether a host is a DNS name (RFC 1123, 2.1), perhaps with a wildcard in
+// front; underscores are in use.
+func isHostName(h string) bool {
+	for label := range strings.SplitSeq(strings.TrimPrefix(h, "*."), ".") {
+		if len(label) < 1 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
+				return false
+			}
+		}
+	}
+	return true
+}
 
 // NewRoot makes a self-signed certificate that only signs others, and its PKCS#8 key, both
 // PEM. It is what goes into images where certificates change more often than images do.
