@@ -8,7 +8,6 @@
 package linkage
 
 import (
-	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,11 +20,24 @@ import (
 var ErrDynamic = errors.New("is linked dynamically: build it with CGO_ENABLED=0, as make build does")
 
 // Sizes of what the ELF specification calls the ELF header and a program header,
-// of its 64-bit class, and the most program headers that are read.
+// of its 64-bit class, and the most program headers that are read. Package debug/elf
+// brings decompressors and debuggers' tables, which no part of an agent needs.
 const (
 	headerBytes  = 64
 	programBytes = 56
 	maxPrograms  = 1024
+)
+
+// What is read of both headers: e_ident begins with magic, class (64 bits) and data
+// (little-endian); of the type of a program header (p_type) one names a loader.
+const (
+	identBegin      = "\x7fELF"
+	class64         = 2
+	dataLittle      = 1
+	offsetOfHeaders = 32 // e_phoff
+	sizeOfHeaders   = 54 // e_phentsize
+	countOfHeaders  = 56 // e_phnum
+	programLoader   = 3  // PT_INTERP
 )
 
 // Static returns nil if the program at path is linked statically, and ErrDynamic if
@@ -46,22 +58,24 @@ func Static(path string) error {
 }
 
 func static(r io.ReaderAt) error {
-	var h elf.Header64
-	if err := binary.Read(io.NewSectionReader(r, 0, headerBytes), binary.LittleEndian, &h); err != nil {
+	h := make([]byte, headerBytes)
+	if _, err := io.ReadFull(io.NewSectionReader(r, 0, headerBytes), h); err != nil {
 		return fmt.Errorf("is no ELF program: %w", err)
 	}
-	if string(h.Ident[:elf.EI_CLASS]) != elf.ELFMAG || elf.Class(h.Ident[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Data(h.Ident[elf.EI_DATA]) != elf.ELFDATA2LSB || h.Phentsize != programBytes {
+	little := binary.LittleEndian
+	if string(h[:4]) != identBegin || h[4] != class64 || h[5] != dataLittle || little.Uint16(h[sizeOfHeaders:]) != programBytes {
 		return errors.New("is no 64-bit little-endian ELF program")
 	}
-	if h.Phnum == 0 || h.Phnum > maxPrograms {
-		return fmt.Errorf("has %d program headers; 1 to %d are read", h.Phnum, maxPrograms)
+	count := int64(little.Uint16(h[countOfHeaders:]))
+	if count == 0 || count > maxPrograms {
+		return fmt.Errorf("has %d program headers; 1 to %d are read", count, maxPrograms)
 	}
-	programs := make([]elf.Prog64, h.Phnum)
-	if err := binary.Read(io.NewSectionReader(r, int64(h.Phoff), int64(h.Phnum)*programBytes), binary.LittleEndian, programs); err != nil {
+	programs := make([]byte, count*programBytes)
+	if _, err := io.ReadFull(io.NewSectionReader(r, int64(little.Uint64(h[offsetOfHeaders:])), count*programBytes), programs); err != nil {
 		return fmt.Errorf("has no program headers where it says they are: %w", err)
 	}
-	for _, p := range programs {
-		if elf.ProgType(p.Type) == elf.PT_INTERP {
+	for at := 0; at < len(programs); at += programBytes {
+		if little.Uint32(programs[at:]) == programLoader {
 			return ErrDynamic
 		}
 	}
