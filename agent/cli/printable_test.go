@@ -18,9 +18,9 @@ func TestTerminalsObeyNoName(t *testing.T) {
 			t.Errorf("%q is shown as %q, want %q", text, got, want)
 		}
 	}
-	inv := &Invocation{}
 	var out strings.Builder
-	if err := inv.Print(&out, nil, func(w io.Writer) { io.WriteString(w, "\x1b]0;title\x07\n") }); err != nil || out.String() != `\x1b]0;title\x07`+"\n" {
+	inv := &Invocation{Out: &out}
+	if err := inv.Print(nil, func(w io.Writer) { io.WriteString(w, "\x1b]0;title\x07\n") }); err != nil || out.String() != `\x1b]0;title\x07`+"\n" {
 		t.Errorf("a command prints %q, %v", out.String(), err)
 	}
 }

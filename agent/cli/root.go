@@ -8,28 +8,14 @@
 package cli
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
-
-// Invocation holds the flags that every command shares.
-type Invocation struct {
-	AsJSON bool
-	// patience is how long the broker may say nothing.
-	Patience time.Duration
-	Agent    string
-	Broker   string
-}
 
 // Program is a command line: its version and its commands.
 type Program struct {
@@ -78,11 +64,11 @@ func newVersion(inv *Invocation, version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
 		Example: "  anchorhold version\n  anchorhold version --json | jq -r .version",
-		RunE: func(c *cobra.Command, _ []string) error {
-			return inv.Print(c.OutOrStdout(), map[string]string{"version": version}, func(w io.Writer) {
-				fmt.Fprintln(w, c.Root().Name(), "version", version)
+		RunE: inv.RunE(func(_ context.Context, inv *Invocation, _ []string) error {
+			return inv.Print(map[string]string{"version": version}, func(w io.Writer) {
+				fmt.Fprintln(w, "anchorhold version", version)
 			})
-		},
+		}),
 	}
 }
 
@@ -116,24 +102,6 @@ func complainOfArguments(c *cobra.Command) {
 	}
 }
 
-// emptyFlags refuses a flag that is given without a value, as a script does whose variable is
-// not set: --dir "" would verify the broker's own log in place of a copy, --root "" no root. Nor
-// is NaN a number: it passes every comparison.
-func emptyFlags(c *cobra.Command) (err error) {
-	c.Flags().Visit(func(f *pflag.Flag) {
-		if kind, value := f.Value.Type(), f.Value.String(); kind == "string" && value == "" || kind == "stringSlice" && value == "[]" {
-			err = errors.Join(err, fmt.Errorf("--%s has no value: %s; give one, or leave the flag out", f.Name, f.Usage))
-		}
-		if d, parsed := time.ParseDuration(f.Value.String()); f.Name == "timeout" && (parsed != nil || d <= 0) {
-			err = errors.Join(err, fmt.Errorf("--timeout %s leaves no time: %s", f.Value, f.Usage))
-		}
-		if v, parsed := strconv.ParseFloat(f.Value.String(), 64); f.Value.Type() == "float64" && (parsed != nil || math.IsNaN(v) || math.IsInf(v, 0)) {
-			err = errors.Join(err, fmt.Errorf("--%s %s is no finite number: %s", f.Name, f.Value, f.Usage))
-		}
-	})
-	return err
-}
-
 // knownCommand refuses a word that is none of a command's own.
 func knownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -147,51 +115,6 @@ func knownCommand(c *cobra.Command, args []string) error {
 	return fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)
 }
 
-// Print writes a value as JSON with --json, else as the text given. What could not be written,
-// as on a full disk, fails the command: a checkpoint that was not kept is none.
-func (inv *Invocation) Print(w io.Writer, value any, text func(io.Writer)) error {
-	if !inv.AsJSON {
-		p := &PrintableWriter{To: w}
-		text(p)
-		return p.err
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(value)
-}
-
-// Exactly is cobra.ExactArgs with an error that counts as a wrong command line.
-func Exactly(n int, what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return Usage(fmt.Errorf("%s needs %s\nSee '%s --help'", c.CommandPath(), what, c.CommandPath()))
-		}
-		return nil
-	}
-}
-
-// Need refuses a command line on which one of these flags is missing or has no value.
-func Need(c *cobra.Command, flags ...string) error {
-	var missing []string
-	for _, name := range flags {
-		if slices.Contains([]string{"", "0", "[]"}, c.Flags().Lookup(name).Value.String()) {
-			missing = append(missing, "--"+name)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	last := c.Flags().Lookup(strings.TrimPrefix(missing[len(missing)-1], "--"))
-	text := strings.Join(missing, ", ") + " are needed"
-	switch {
-	case len(missing) == 1 && last.Changed:
-		text = fmt.Sprintf("--%s cannot be %q: %s", last.Name, last.Value, last.Usage)
-	case len(missing) == 1:
-		text = fmt.Sprintf("--%s is needed: %s", last.Name, last.Usage)
-	}
-	return Usage(fmt.Errorf("%s\nSee '%s --help'", text, c.CommandPath()))
-}
-
 // Subcommands makes a command that only groups others.
 func Subcommands(use, short, long string, children ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Long: long, Args: knownCommand, RunE: func(c *cobra.Command, _ []string) error {
@@ -199,15 +122,4 @@ func Subcommands(use, short, long string, children ...*cobra.Command) *cobra.Com
 	}}
 	c.AddCommand(children...)
 	return c
-}
-
-// Given are those of the flags that the command line has.
-func Given(c *cobra.Command, names ...string) []string {
-	var list []string
-	for _, name := range names {
-		if c.Flags().Lookup(name).Changed {
-			list = append(list, "--"+name)
-		}
-	}
-	return list
 }

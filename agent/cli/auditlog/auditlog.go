@@ -20,103 +20,200 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "audit".
+const (
+	auditlogShort = "Show, explain, verify and archive the broker's audit log"
+	auditlogLong  = "Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut or replaced later."
+)
+
+// The words of "show".
+const (
+	showUse               = "show"
+	showShort             = "Show records of the audit log"
+	showExample           = "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed"
+	showLastNumberRecords = "--last %d: it is a number of records; 0 shows all"
+	showFlagLast          = "only the last so many; 0 shows all"
+	showFlagResource      = "only this resource, or a subtree that ends in /"
+	showFlagReason        = "only refusals with this reason code"
+	showOnlyKindRecord    = "only this kind of record: "
+)
+
+// The words of "explain".
+const (
+	explainUse         = "explain ID"
+	explainShort       = "Tell why a guest was refused, by the id that it was given"
+	explainExample     = "  anchorhold audit explain 3f2a..."
+	explainNeeds       = "the opaque id of a refusal"
+	explainNoRefusalId = "%q is no refusal's id: 32 hexadecimal digits, whole, as the guest's journal shows them"
+)
+
+// The words of "checkpoint".
+const (
+	checkpointUse         = "checkpoint"
+	checkpointShort       = "Sign the log as it stands, and print the checkpoint to be kept elsewhere"
+	checkpointExample     = "  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint-2026-07-01"
+	checkpointRecordsRoot = "%s: %d records, root %s\n"
+	checkpointFlagOut     = "write it to this new file instead"
+)
+
+// The words of "archive".
+const (
+	archiveUse              = "archive"
+	archiveShort            = "Move closed segments of the log aside, so that they can be taken away"
+	archiveExample          = "  anchorhold audit archive --keep 8"
+	archiveKeepLeast        = "--keep is at least 1"
+	archiveSegmentsBytesLog = "%d segments, %d bytes, are in %s; the log's first %d records are archived\n"
+	archiveBrokerNeedsNone  = "The broker needs none of them: take them anywhere, and verify with --archive. What they say can only be read there."
+	archiveLong             = `Moves all but the newest closed segments into the log's archive directory. Their
+hashes and indexes stay, so that proofs and checks go on as before.`
+	archiveFlagKeep = "how many closed segments stay"
+)
+
+// The words of "vkey".
+const (
+	verifierKeyUse   = "vkey KEY"
+	verifierKeyShort = "Print the audit key's Ed25519 half as programs for signed notes take it"
+	verifierKeyLong  = `Prints the key by which other programs (witnesses, monitors; c2sp.org/signed-note)
+verify the Ed25519 line of a checkpoint. It proves less than this program checks:
+that takes the ML-DSA line as well.`
+	verifierKeyExample = "  anchorhold audit vkey audit.pub"
+	verifierKeyNeeds   = "the audit key's public half (ahpub1... or a file)"
+)
+
+// The words of lists, results and errors.
+const (
+	entriesReason     = "       reason       %s\n"
+	policyNameVersion = "%s version %d"
+)
+
 // New is the command "audit".
 func New(inv *cli.Invocation) *cobra.Command {
-	var filter audit.Filter
-	var kind string
-	show := dial.Operate(inv, "show", "Show records of the audit log", "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed",
-		cobra.NoArgs, func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			if kind != "" {
-				var err error
-				if filter.Kind, err = audit.ParseKind(kind); err != nil {
-					return nil, nil, cli.Usage(err)
-				}
-			}
-			if filter.Last < 0 {
-				return nil, nil, cli.Usage(fmt.Errorf("--last %d: it is a number of records; 0 shows all", filter.Last))
-			}
-			entries, err := b.ShowAudit(ctx, filter)
-			return entries, func(w io.Writer) { printEntries(w, entries) }, err
-		})
-	show.Flags().IntVar(&filter.Last, "last", 20, "only the last so many; 0 shows all")
-	show.Flags().StringVar(&kind, "kind", "", "only this kind of record: "+strings.Join(audit.Kinds(), ", "))
-	show.Flags().StringVar(&filter.Resource, "resource", "", "only this resource, or a subtree that ends in /")
-	show.Flags().StringVar(&filter.Reason, "reason", "", "only refusals with this reason code")
-	explain := dial.Operate(inv, "explain ID", "Tell why a guest was refused, by the id that it was given", "  anchorhold audit explain 3f2a...",
-		cli.Exactly(1, "the opaque id of a refusal"), func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			if id, err := hex.DecodeString(args[0]); err != nil || len(id) != 16 {
-				return nil, nil, cli.Usage(fmt.Errorf("%q is no refusal's id: 32 hexadecimal digits, whole, as the guest's journal shows them", args[0]))
-			}
-			entries, err := b.Explain(ctx, args[0])
-			return entries, func(w io.Writer) { printEntries(w, entries) }, err
-		})
-	c := cli.Subcommands("audit", "Show, explain, verify and archive the broker's audit log",
-		"Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut or replaced later.",
-		show, explain, newAuditVerify(inv), newAuditCheckpoint(inv), newAuditArchive(inv), newAuditVerifierKey(inv))
+	c := cli.Subcommands("audit", auditlogShort,
+		auditlogLong,
+		newAuditShow(inv), newAuditExplain(inv), newAuditVerify(inv), newAuditCheckpoint(inv), newAuditArchive(inv), newAuditVerifierKey(inv))
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
-func newAuditCheckpoint(inv *cli.Invocation) *cobra.Command {
-	var out string
-	c := dial.Operate(inv, "checkpoint", "Sign the log as it stands, and print the checkpoint to be kept elsewhere",
-		"  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint-2026-07-01", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			checkpoint, err := b.Checkpoint(ctx)
-			if err == nil && out != "" {
-				err = cli.WriteNew(out, []byte(checkpoint.Note), 0o644)
-			}
-			return checkpoint, func(w io.Writer) {
-				if out == "" {
-					fmt.Fprint(w, checkpoint.Note)
-					return
-				}
-				fmt.Fprintf(w, "%s: %d records, root %s\n", out, checkpoint.Size, checkpoint.Root)
-			}, err
-		})
-	c.Flags().StringVar(&out, "out", "", "write it to this new file instead")
+// showOptions are the flags of "show".
+type showOptions struct {
+	filter audit.Filter
+	kind   string // --kind
+}
+
+func newAuditShow(inv *cli.Invocation) *cobra.Command {
+	var o showOptions
+	c := &cobra.Command{Use: showUse, Short: showShort, Example: showExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Flags().IntVar(&o.filter.Last, "last", 20, showFlagLast)
+	c.Flags().StringVar(&o.kind, "kind", "", showOnlyKindRecord+strings.Join(audit.Kinds(), ", "))
+	c.Flags().StringVar(&o.filter.Resource, "resource", "", showFlagResource)
+	c.Flags().StringVar(&o.filter.Reason, "reason", "", showFlagReason)
 	return c
 }
 
-func newAuditArchive(inv *cli.Invocation) *cobra.Command {
-	var keep int
-	c := dial.Operate(inv, "archive", "Move closed segments of the log aside, so that they can be taken away",
-		"  anchorhold audit archive --keep 8", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			if keep < 1 {
-				return nil, nil, cli.Usage(errors.New("--keep is at least 1"))
+func (o *showOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		if o.kind != "" {
+			var err error
+			if o.filter.Kind, err = audit.ParseKind(o.kind); err != nil {
+				return nil, nil, cli.Usage(err)
 			}
-			a, err := b.ArchiveAudit(ctx, operator.AuditArchive{Keep: keep})
-			return a, func(w io.Writer) {
-				fmt.Fprintf(w, "%d segments, %d bytes, are in %s; the log's first %d records are archived\n", len(a.Segments), a.Bytes, a.Directory, a.Records)
-				fmt.Fprintln(w, "The broker needs none of them: take them anywhere, and verify with --archive. What they say can only be read there.")
-			}, err
-		})
-	c.Long = `Moves all but the newest closed segments into the log's archive directory. Their
-hashes and indexes stay, so that proofs and checks go on as before.`
-	c.Flags().IntVar(&keep, "keep", 8, "how many closed segments stay")
+		}
+		if o.filter.Last < 0 {
+			return nil, nil, cli.Usage(fmt.Errorf(showLastNumberRecords, o.filter.Last))
+		}
+		entries, err := b.ShowAudit(ctx, o.filter)
+		return entries, func(w io.Writer) { printEntries(w, entries) }, err
+	})
+}
+
+func newAuditExplain(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{Use: explainUse, Short: explainShort, Example: explainExample, Args: cli.Exactly(1, explainNeeds), RunE: inv.RunE(runExplain)}
+}
+
+func runExplain(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		if id, err := hex.DecodeString(args[0]); err != nil || len(id) != 16 {
+			return nil, nil, cli.Usage(fmt.Errorf(explainNoRefusalId, args[0]))
+		}
+		entries, err := b.Explain(ctx, args[0])
+		return entries, func(w io.Writer) { printEntries(w, entries) }, err
+	})
+}
+
+// checkpointOptions are the flags of "checkpoint".
+type checkpointOptions struct {
+	out string // --out
+}
+
+func newAuditCheckpoint(inv *cli.Invocation) *cobra.Command {
+	var o checkpointOptions
+	c := &cobra.Command{Use: checkpointUse, Short: checkpointShort, Example: checkpointExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Flags().StringVar(&o.out, "out", "", checkpointFlagOut)
 	return c
+}
+
+func (o *checkpointOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		checkpoint, err := b.Checkpoint(ctx)
+		if err == nil && o.out != "" {
+			err = cli.WriteNew(o.out, []byte(checkpoint.Note), 0o644)
+		}
+		return checkpoint, func(w io.Writer) {
+			if o.out == "" {
+				fmt.Fprint(w, checkpoint.Note)
+				return
+			}
+			fmt.Fprintf(w, checkpointRecordsRoot, o.out, checkpoint.Size, checkpoint.Root)
+		}, err
+	})
+}
+
+// archiveOptions are the flags of "archive".
+type archiveOptions struct {
+	keep int // --keep
+}
+
+func newAuditArchive(inv *cli.Invocation) *cobra.Command {
+	var o archiveOptions
+	c := &cobra.Command{Use: archiveUse, Short: archiveShort, Example: archiveExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Long = archiveLong
+	c.Flags().IntVar(&o.keep, "keep", 8, archiveFlagKeep)
+	return c
+}
+
+func (o *archiveOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		if o.keep < 1 {
+			return nil, nil, cli.Usage(errors.New(archiveKeepLeast))
+		}
+		a, err := b.ArchiveAudit(ctx, operator.AuditArchive{Keep: o.keep})
+		return a, func(w io.Writer) {
+			fmt.Fprintf(w, archiveSegmentsBytesLog, len(a.Segments), a.Bytes, a.Directory, a.Records)
+			fmt.Fprintln(w, archiveBrokerNeedsNone)
+		}, err
+	})
 }
 
 func newAuditVerifierKey(inv *cli.Invocation) *cobra.Command {
 	return &cobra.Command{
-		Use: "vkey KEY", Short: "Print the audit key's Ed25519 half as programs for signed notes take it",
-		Long: `Prints the key by which other programs (witnesses, monitors; c2sp.org/signed-note)
-verify the Ed25519 line of a checkpoint. It proves less than this program checks:
-that takes the ML-DSA line as well.`,
-		Example: "  anchorhold audit vkey audit.pub", Args: cli.Exactly(1, "the audit key's public half (ahpub1... or a file)"),
-		RunE: func(c *cobra.Command, args []string) error {
-			pub, err := keyfile.Public(args[0])
-			if err != nil {
-				return err
-			}
-			vkey, err := audit.VerifierKey(pub)
-			if err != nil {
-				return err
-			}
-			return inv.Print(c.OutOrStdout(), map[string]string{"vkey": vkey, "origin": audit.Origin(pub)}, func(w io.Writer) { fmt.Fprintln(w, vkey) })
-		},
+		Use: verifierKeyUse, Short: verifierKeyShort,
+		Long:    verifierKeyLong,
+		Example: verifierKeyExample, Args: cli.Exactly(1, verifierKeyNeeds),
+		RunE: inv.RunE(runVerifierKey),
 	}
+}
+
+func runVerifierKey(ctx context.Context, inv *cli.Invocation, args []string) error {
+	pub, err := keyfile.Public(args[0])
+	if err != nil {
+		return err
+	}
+	vkey, err := audit.VerifierKey(pub)
+	if err != nil {
+		return err
+	}
+	return inv.Print(map[string]string{"vkey": vkey, "origin": audit.Origin(pub)}, func(w io.Writer) { fmt.Fprintln(w, vkey) })
 }
 
 // printEntries writes a record in a few readable lines.
@@ -143,7 +240,7 @@ func printEntries(w io.Writer, entries []audit.Entry) {
 			if reason.Detail != "" {
 				text += ": " + reason.Detail
 			}
-			fmt.Fprintf(w, "       reason       %s\n", text)
+			fmt.Fprintf(w, entriesReason, text)
 		}
 	}
 }
@@ -167,5 +264,5 @@ func policyName(r audit.Record) string {
 	if r.PolicyID == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s version %d", r.PolicyID, r.PolicyVersion)
+	return fmt.Sprintf(policyNameVersion, r.PolicyID, r.PolicyVersion)
 }

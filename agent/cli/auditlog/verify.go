@@ -8,15 +8,103 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/spf13/cobra"
+)
+
+// The words of "verify".
+const (
+	verifyUse   = "verify"
+	verifyShort = "Verify the whole log: chain, tree and every signature"
+	verifyLong  = `Verifies the broker's log. Without --dir the broker verifies its own, and holds its
+disk against what it has in memory; with --dir and --key this program verifies a
+copy, believing nothing but the audit key.
+
+A log without a signed checkpoint is refused (checkpoint-missing), an empty
+directory too. With --checkpoint the log must extend a checkpoint that was kept
+elsewhere, and is called sound if it does and every record was read. Without one it
+is called consistent: its own checkpoints show that the audit key signed these
+records in this order, and not that they are all. It may have been put back as it
+stood at an older checkpoint, or the audit key may have signed another log. With one
+it is called incomplete if archived records were not read. Records behind the last checkpoint are named: they are
+chained, and nobody has signed for them yet.
+
+The key that signed is held against --key, and against the root's statement about
+an epoch with --root: the broker's own statements, or --statement FILE
+(epochs/*.statement of the state directory). What was not checked is printed.
+
+Exit status:
+  0  sound; or consistent or incomplete, where the flag says that this is known:
+     --accept-own-checkpoints, --accept-unread-archives
+  1  it could not be verified: a file cannot be read, the broker does not answer
+  2  wrong command line
+  3  it does not hold: changed, cut, forked, signed by another key, or not at all
+  4  nothing is wrong with what was checked, and it is consistent or incomplete only`
+	verifyExample = `  anchorhold audit verify --checkpoint /mnt/elsewhere/checkpoint --root root.key.pub
+  anchorhold audit verify --checkpoint monday --checkpoint tuesday --json
+  anchorhold audit verify --dir /backup/audit --key audit.pub --archive /backup/segments --checkpoint kept
+  anchorhold audit verify --dir /backup/audit --key audit.pub --root root.key.pub --statement /backup/epochs/00000001.statement`
+	verifyFlagDir                  = "verify this copy of the log instead"
+	verifyFlagKey                  = "the audit key that is expected, its public half (ahpub1... or a file)"
+	verifyFlagRoot                 = "the broker's root identity (ahpub1... or a file), which must vouch for the audit key"
+	verifyFlagStatement            = "a file with the root's statement about an epoch, for --root; may be repeated"
+	verifyFlagArchive              = "a directory with archived segments; may be repeated"
+	verifyFlagCheckpoint           = "a file with a checkpoint that the log must extend; may be repeated"
+	verifyFlagAcceptOwnCheckpoints = "exit with 0 although no checkpoint kept elsewhere was given: the log may be an older state of itself"
+	verifyFlagAcceptUnreadArchives = "exit with 0 although archived records were not read"
+)
+
+// The words of lists, results and errors.
+const (
+	verifyOptionsArchiveNeedsDir       = "--archive needs --dir: the broker reads its own archive directory"
+	verifyOptionsDirNeedsKey           = "--dir needs --key, the audit key's public half"
+	verifyOptionsStatementNeedsRoot    = "--statement needs --root, whose statement it is"
+	verifyOptionsRootNeedsStatement    = "--root needs --statement with --dir: a copy of the log does not hold the root's statements"
+	verifyOptionsHeldAgainstNo         = "it was held against no checkpoint from elsewhere (--checkpoint, or --accept-own-checkpoints)"
+	verifyOptionsNotReadArchive        = "%s not read (--archive, or --accept-unread-archives)"
+	verifyOptionsArchivedRecord        = "archived record was"
+	verifyOptionsArchivedRecordsWere   = "archived records were"
+	verifyOptionsKey                   = "--key: %w"
+	verifyOptionsRoot                  = "--root: %w"
+	verifyOptionsCheckpoint            = "--checkpoint %s: %w"
+	verifyOptionsStatement             = "--statement %s: %w"
+	checkAuditKeyLogSignedKey          = "the log is signed by %s, and --key is %s"
+	checkAuditKeyNoneStatementsRoot    = "none of %d statements of the root names %s, which signed the log"
+	checkAuditKeyKeyGiven              = "the key that was given"
+	checkAuditKeyRootStatementAbout    = "the root's statement about epoch %d"
+	verifyOptionsBrokerDidNot          = "the broker did not verify its log: %w"
+	verifyOptionsLogDoesNot            = "the log does NOT hold: %s\n"
+	auditVerdictWhetherLogPut          = "whether the log was put back as it stood at an older checkpoint, or replaced: that takes a checkpoint that was kept elsewhere (--checkpoint)"
+	auditVerdictRecordsNoCheckpoint    = "records %d to %d: no checkpoint covers them, so whoever writes the disk could have changed them, or cut others off (anchorhold audit checkpoint)"
+	auditVerdictWhatArchivedRecords    = "what %d archived records say: they were not read, their hashes lead to the signed root (--archive reads them)"
+	auditVerdictWhetherKeyYou          = "whether %s is the key that you expect: the broker named it itself (--key or --root)"
+	auditVerdictWhetherRootVouches     = "whether the root vouches for the audit key (--root)"
+	auditVerdictRecord                 = "record"
+	auditVerdictRecords                = "records"
+	auditVerdictSignedCheckpoint       = "signed checkpoint"
+	auditVerdictSignedCheckpoints      = "signed checkpoints"
+	auditVerdictLogSoundExtends        = "the log is sound: %s, %s, and it extends %d kept elsewhere\n"
+	auditVerdictLogIncompleteHere      = "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n"
+	auditVerdictLogConsistentIts       = "the log is consistent: %s, %s of its own, held against none from elsewhere\n"
+	auditVerdictCoveredMerkleRoot      = "  covered      %s\n  Merkle root  %s\n  signed by    %s\n"
+	auditVerdictRecord2                = "record"
+	auditVerdictRecords2               = "records"
+	auditVerdict2                      = "               which is that of %s\n"
+	auditVerdictClockSetBack           = "  clock        set back %s by the broker's operator (audit show --kind service)\n"
+	auditVerdictTime                   = "time"
+	auditVerdictTimes                  = "times"
+	auditVerdictNotChecked             = "  NOT CHECKED  %s\n"
+	auditVerdictCrashCutLast           = "a crash cut a last write short; it was never acknowledged"
+	auditVerdictFirstSigned            = "the first %d of %s, which are signed for"
+	verifyProgressAboutRecordsVerified = "%d of about %d records verified\n"
 )
 
 // Verdicts on a log. Only a checkpoint from elsewhere shows that a log was not put back as it
@@ -43,76 +131,53 @@ type auditVerdict struct {
 	NotChecked []string `json:"not_checked,omitempty"`
 }
 
-// auditVerify is the command's flags.
-type auditVerify struct {
-	dir, key, root             string
-	archives, kept, statements []string
-	acceptOwn, acceptUnread    bool
+// verifyOptions are the flags of "verify".
+type verifyOptions struct {
+	dir          string   // --dir
+	key          string   // --key
+	root         string   // --root
+	archives     []string // --archive
+	kept         []string // --checkpoint
+	statements   []string // --statement
+	acceptOwn    bool     // --accept-own-checkpoints
+	acceptUnread bool     // --accept-unread-archives
 }
 
 func newAuditVerify(inv *cli.Invocation) *cobra.Command {
-	var v auditVerify
+	var v verifyOptions
 	c := &cobra.Command{
-		Use: "verify", Short: "Verify the whole log: chain, tree and every signature",
-		Long: `Verifies the broker's log. Without --dir the broker verifies its own, and holds its
-disk against what it has in memory; with --dir and --key this program verifies a
-copy, believing nothing but the audit key.
-
-A log without a signed checkpoint is refused (checkpoint-missing), an empty
-directory too. With --checkpoint the log must extend a checkpoint that was kept
-elsewhere, and is called sound if it does and every record was read. Without one it
-is called consistent: its own checkpoints show that the audit key signed these
-records in this order, and not that they are all. It may have been put back as it
-stood at an older checkpoint, or the audit key may have signed another log. With one
-it is called incomplete if archived records were not read. Records behind the last checkpoint are named: they are
-chained, and nobody has signed for them yet.
-
-The key that signed is held against --key, and against the root's statement about
-an epoch with --root: the broker's own statements, or --statement FILE
-(epochs/*.statement of the state directory). What was not checked is printed.
-
-Exit status:
-  0  sound; or consistent or incomplete, where the flag says that this is known:
-     --accept-own-checkpoints, --accept-unread-archives
-  1  it could not be verified: a file cannot be read, the broker does not answer
-  2  wrong command line
-  3  it does not hold: changed, cut, forked, signed by another key, or not at all
-  4  nothing is wrong with what was checked, and it is consistent or incomplete only`,
-		Example: `  anchorhold audit verify --checkpoint /mnt/elsewhere/checkpoint --root root.key.pub
-  anchorhold audit verify --checkpoint monday --checkpoint tuesday --json
-  anchorhold audit verify --dir /backup/audit --key audit.pub --archive /backup/segments --checkpoint kept
-  anchorhold audit verify --dir /backup/audit --key audit.pub --root root.key.pub --statement /backup/epochs/00000001.statement`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return v.run(c, inv)
-		},
+		Use: verifyUse, Short: verifyShort,
+		Long:    verifyLong,
+		Example: verifyExample,
+		Args:    cobra.NoArgs,
+		RunE:    inv.RunE(v.run),
 	}
-	c.Flags().StringVar(&v.dir, "dir", "", "verify this copy of the log instead")
-	c.Flags().StringVar(&v.key, "key", "", "the audit key that is expected, its public half (ahpub1... or a file)")
-	c.Flags().StringVar(&v.root, "root", "", "the broker's root identity (ahpub1... or a file), which must vouch for the audit key")
-	c.Flags().StringArrayVar(&v.statements, "statement", nil, "a file with the root's statement about an epoch, for --root; may be repeated")
-	c.Flags().StringArrayVar(&v.archives, "archive", nil, "a directory with archived segments; may be repeated")
-	c.Flags().StringArrayVar(&v.kept, "checkpoint", nil, "a file with a checkpoint that the log must extend; may be repeated")
-	c.Flags().BoolVar(&v.acceptOwn, "accept-own-checkpoints", false, "exit with 0 although no checkpoint kept elsewhere was given: the log may be an older state of itself")
-	c.Flags().BoolVar(&v.acceptUnread, "accept-unread-archives", false, "exit with 0 although archived records were not read")
+	c.Flags().StringVar(&v.dir, "dir", "", verifyFlagDir)
+	c.Flags().StringVar(&v.key, "key", "", verifyFlagKey)
+	c.Flags().StringVar(&v.root, "root", "", verifyFlagRoot)
+	c.Flags().StringArrayVar(&v.statements, "statement", nil, verifyFlagStatement)
+	c.Flags().StringArrayVar(&v.archives, "archive", nil, verifyFlagArchive)
+	c.Flags().StringArrayVar(&v.kept, "checkpoint", nil, verifyFlagCheckpoint)
+	c.Flags().BoolVar(&v.acceptOwn, "accept-own-checkpoints", false, verifyFlagAcceptOwnCheckpoints)
+	c.Flags().BoolVar(&v.acceptUnread, "accept-unread-archives", false, verifyFlagAcceptUnreadArchives)
 	return c
 }
 
-func (v *auditVerify) check() error {
+func (v *verifyOptions) check() error {
 	switch {
 	case v.dir == "" && len(v.archives) > 0:
-		return cli.Usage(errors.New("--archive needs --dir: the broker reads its own archive directory"))
+		return cli.Usage(errors.New(verifyOptionsArchiveNeedsDir))
 	case v.dir != "" && v.key == "":
-		return cli.Usage(errors.New("--dir needs --key, the audit key's public half"))
+		return cli.Usage(errors.New(verifyOptionsDirNeedsKey))
 	case len(v.statements) > 0 && v.root == "":
-		return cli.Usage(errors.New("--statement needs --root, whose statement it is"))
+		return cli.Usage(errors.New(verifyOptionsStatementNeedsRoot))
 	case v.dir != "" && v.root != "" && len(v.statements) == 0:
-		return cli.Usage(errors.New("--root needs --statement with --dir: a copy of the log does not hold the root's statements"))
+		return cli.Usage(errors.New(verifyOptionsRootNeedsStatement))
 	}
 	return nil
 }
 
-func (v *auditVerify) run(c *cobra.Command, inv *cli.Invocation) error {
+func (v *verifyOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	if err := v.check(); err != nil {
 		return err
 	}
@@ -129,38 +194,38 @@ func (v *auditVerify) run(c *cobra.Command, inv *cli.Invocation) error {
 		return err
 	}
 	if err := v.checkFiles(notes, statements, root); err != nil {
-		return v.refused(c.OutOrStdout(), inv, err)
+		return v.refused(inv, err)
 	}
-	broker, progress := dial.Broker(inv, c), verifyProgress(c.ErrOrStderr())
+	broker, progress := dial.Broker(inv), verifyProgress(inv.Err)
 	var report audit.Report
 	if v.dir == "" {
-		report, err = broker.VerifyAudit(c.Context(), operator.AuditCheck{Kept: notes, Names: v.kept}, progress)
+		report, err = broker.VerifyAudit(ctx, operator.AuditCheck{Kept: notes, Names: v.kept}, progress)
 	} else {
-		report, err = v.verifyCopy(c.Context(), key, notes, progress)
+		report, err = v.verifyCopy(ctx, key, notes, progress)
 	}
 	if err == nil && v.root != "" && v.dir == "" && len(statements) == 0 {
-		statements, err = dial.Statements(c.Context(), broker)
+		statements, err = dial.Statements(ctx, broker)
 	}
 	out := auditVerdict{Report: &report}
 	if err == nil {
 		out.KeyChecked, err = checkAuditKey(report.Last, key, root, statements)
 	}
 	if err != nil {
-		return v.refused(c.OutOrStdout(), inv, err)
+		return v.refused(inv, err)
 	}
 	out.conclude(root)
-	return errors.Join(inv.Print(c.OutOrStdout(), out, out.write), v.open(out))
+	return errors.Join(inv.Print(out, out.write), v.open(out))
 }
 
 // open is an error if the verdict needs what was not checked, unless the flags say that this
 // is known: scripts go by the exit status alone.
-func (v *auditVerify) open(out auditVerdict) error {
+func (v *verifyOptions) open(out auditVerdict) error {
 	var why []error
 	if out.Kept == 0 && !v.acceptOwn {
-		why = append(why, errors.New("it was held against no checkpoint from elsewhere (--checkpoint, or --accept-own-checkpoints)"))
+		why = append(why, errors.New(verifyOptionsHeldAgainstNo))
 	}
 	if out.Archived > 0 && !v.acceptUnread {
-		why = append(why, fmt.Errorf("%s not read (--archive, or --accept-unread-archives)", counted(out.Archived, "archived record was", "archived records were")))
+		why = append(why, fmt.Errorf(verifyOptionsNotReadArchive, counted(out.Archived, verifyOptionsArchivedRecord, verifyOptionsArchivedRecordsWere)))
 	}
 	if len(why) == 0 {
 		return nil
@@ -176,15 +241,15 @@ func counted(n uint64, one, many string) string {
 }
 
 // expected reads the key and the root that were given; zero where none was.
-func (v *auditVerify) expected() (key, root identity.Public, err error) {
+func (v *verifyOptions) expected() (key, root identity.Public, err error) {
 	if v.key != "" {
 		if key, err = keyfile.Public(v.key); err != nil {
-			return key, root, fmt.Errorf("--key: %w", err)
+			return key, root, fmt.Errorf(verifyOptionsKey, err)
 		}
 	}
 	if v.root != "" {
 		if root, err = keyfile.Public(v.root); err != nil {
-			return key, root, fmt.Errorf("--root: %w", err)
+			return key, root, fmt.Errorf(verifyOptionsRoot, err)
 		}
 	}
 	return key, root, nil
@@ -192,21 +257,21 @@ func (v *auditVerify) expected() (key, root identity.Public, err error) {
 
 // checkFiles refuses files that are not what they are given as, by their names. Whether the
 // checkpoints are of the log's key is found where the log is read.
-func (v *auditVerify) checkFiles(notes, statements []string, root identity.Public) error {
+func (v *verifyOptions) checkFiles(notes, statements []string, root identity.Public) error {
 	for i, n := range notes {
 		if _, err := audit.ParseCheckpoint([]byte(n)); err != nil {
-			return fmt.Errorf("--checkpoint %s: %w", v.kept[i], err)
+			return fmt.Errorf(verifyOptionsCheckpoint, v.kept[i], err)
 		}
 	}
 	for i, s := range statements {
 		if _, err := protocol.VerifyEpoch([]byte(s), []identity.Public{root}); err != nil {
-			return fmt.Errorf("--statement %s: %w", v.statements[i], err)
+			return fmt.Errorf(verifyOptionsStatement, v.statements[i], err)
 		}
 	}
 	return nil
 }
 
-func (v *auditVerify) verifyCopy(ctx context.Context, key identity.Public, notes []string, progress func(done, total uint64)) (audit.Report, error) {
+func (v *verifyOptions) verifyCopy(ctx context.Context, key identity.Public, notes []string, progress func(done, total uint64)) (audit.Report, error) {
 	check := audit.Check{Keys: []identity.Public{key}, Archives: v.archives, Names: v.kept, Progress: progress}
 	for _, n := range notes {
 		check.Kept = append(check.Kept, []byte(n))
@@ -230,12 +295,12 @@ func readAll(paths []string) (content []string, err error) {
 func checkAuditKey(last audit.Checkpoint, key, root identity.Public, statements []string) (checked string, err error) {
 	if !key.IsZero() {
 		if last.Origin != audit.Origin(key) {
-			return "", refusal.New(audit.ReasonOtherKey, "the log is signed by %s, and --key is %s", last.Origin, audit.Origin(key))
+			return "", refusal.New(audit.ReasonOtherKey, checkAuditKeyLogSignedKey, last.Origin, audit.Origin(key))
 		}
 		if err := last.Verify(key); err != nil {
 			return "", err
 		}
-		checked = "the key that was given"
+		checked = checkAuditKeyKeyGiven
 	}
 	if root.IsZero() {
 		return checked, nil
@@ -246,21 +311,21 @@ func checkAuditKey(last audit.Checkpoint, key, root identity.Public, statements 
 			return "", err
 		}
 		if audit.OriginOf(st.AuditKey) == last.Origin {
-			return fmt.Sprintf("the root's statement about epoch %d", st.Epoch), nil
+			return fmt.Sprintf(checkAuditKeyRootStatementAbout, st.Epoch), nil
 		}
 	}
-	return "", refusal.New(audit.ReasonOtherKey, "none of %d statements of the root names %s, which signed the log", len(statements), last.Origin)
+	return "", refusal.New(audit.ReasonOtherKey, checkAuditKeyNoneStatementsRoot, len(statements), last.Origin)
 }
 
 // refused tells a log that does not hold from one that could not be verified.
-func (v *auditVerify) refused(w io.Writer, inv *cli.Invocation, err error) error {
+func (v *verifyOptions) refused(inv *cli.Invocation, err error) error {
 	out := auditVerdict{Verdict: verdictRefused, Detail: err.Error()}
 	reason, refused := refusal.ReasonOf(err)
 	switch answer, isAnswer := errors.AsType[*operator.Error](err); {
 	case isAnswer && answer.Status == http.StatusConflict && answer.Code != "failed":
 		out.Reason = answer.Code
 	case isAnswer:
-		return cli.Named(answer.Code, fmt.Errorf("the broker did not verify its log: %w", answer))
+		return cli.Named(answer.Code, fmt.Errorf(verifyOptionsBrokerDidNot, answer))
 	case refused:
 		out.Reason = string(reason)
 	case errors.Is(err, audit.ErrTampered):
@@ -270,8 +335,8 @@ func (v *auditVerify) refused(w io.Writer, inv *cli.Invocation, err error) error
 	default:
 		return dial.Explain(err, inv.Broker)
 	}
-	return errors.Join(inv.Print(w, out, func(w io.Writer) {
-		fmt.Fprintf(w, "the log does NOT hold: %s\n", out.Reason)
+	return errors.Join(inv.Print(out, func(w io.Writer) {
+		fmt.Fprintf(w, verifyOptionsLogDoesNot, out.Reason)
 	}), fmt.Errorf("%w: %w", cli.ErrRefused, err))
 }
 
@@ -285,49 +350,49 @@ func (v *auditVerdict) conclude(root identity.Public) {
 	case v.Kept > 0:
 		v.Verdict = verdictIncomplete
 	default:
-		open("whether the log was put back as it stood at an older checkpoint, or replaced: that takes a checkpoint that was kept elsewhere (--checkpoint)")
+		open(auditVerdictWhetherLogPut)
 	}
 	if v.Unsigned > 0 {
 		v.NotCovered = []uint64{v.Records - v.Unsigned, v.Records - 1}
-		open("records %d to %d: no checkpoint covers them, so whoever writes the disk could have changed them, or cut others off (anchorhold audit checkpoint)", v.NotCovered[0], v.NotCovered[1])
+		open(auditVerdictRecordsNoCheckpoint, v.NotCovered[0], v.NotCovered[1])
 	}
 	if v.Archived > 0 {
-		open("what %d archived records say: they were not read, their hashes lead to the signed root (--archive reads them)", v.Archived)
+		open(auditVerdictWhatArchivedRecords, v.Archived)
 	}
 	switch {
 	case v.KeyChecked == "":
-		open("whether %s is the key that you expect: the broker named it itself (--key or --root)", v.Last.Origin)
+		open(auditVerdictWhetherKeyYou, v.Last.Origin)
 	case root.IsZero():
-		open("whether the root vouches for the audit key (--root)")
+		open(auditVerdictWhetherRootVouches)
 	}
 }
 
 func (v *auditVerdict) write(w io.Writer) {
-	records := counted(v.Records, "record", "records")
-	checkpoints := counted(v.Checkpoints, "signed checkpoint", "signed checkpoints")
+	records := counted(v.Records, auditVerdictRecord, auditVerdictRecords)
+	checkpoints := counted(v.Checkpoints, auditVerdictSignedCheckpoint, auditVerdictSignedCheckpoints)
 	switch v.Verdict {
 	case verdictSound:
 		if v.Unsigned > 0 {
-			records = fmt.Sprintf("the first %d of %s, which are signed for", v.Records-v.Unsigned, records)
+			records = fmt.Sprintf(auditVerdictFirstSigned, v.Records-v.Unsigned, records)
 		}
-		fmt.Fprintf(w, "the log is sound: %s, %s, and it extends %d kept elsewhere\n", records, checkpoints, v.Kept)
+		fmt.Fprintf(w, auditVerdictLogSoundExtends, records, checkpoints, v.Kept)
 	case verdictIncomplete:
-		fmt.Fprintf(w, "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n", records, v.Records-v.Archived, checkpoints, v.Kept)
+		fmt.Fprintf(w, auditVerdictLogIncompleteHere, records, v.Records-v.Archived, checkpoints, v.Kept)
 	default:
-		fmt.Fprintf(w, "the log is consistent: %s, %s of its own, held against none from elsewhere\n", records, checkpoints)
+		fmt.Fprintf(w, auditVerdictLogConsistentIts, records, checkpoints)
 	}
-	fmt.Fprintf(w, "  covered      %s\n  Merkle root  %s\n  signed by    %s\n", counted(v.Records-v.Unsigned, "record", "records"), v.Root, v.Last.Origin)
+	fmt.Fprintf(w, auditVerdictCoveredMerkleRoot, counted(v.Records-v.Unsigned, auditVerdictRecord2, auditVerdictRecords2), v.Root, v.Last.Origin)
 	if v.KeyChecked != "" {
-		fmt.Fprintf(w, "               which is that of %s\n", v.KeyChecked)
+		fmt.Fprintf(w, auditVerdict2, v.KeyChecked)
 	}
 	if v.SetBack > 0 {
-		fmt.Fprintf(w, "  clock        set back %s by the broker's operator (audit show --kind service)\n", counted(v.SetBack, "time", "times"))
+		fmt.Fprintf(w, auditVerdictClockSetBack, counted(v.SetBack, auditVerdictTime, auditVerdictTimes))
 	}
 	for _, n := range v.NotChecked {
-		fmt.Fprintf(w, "  NOT CHECKED  %s\n", n)
+		fmt.Fprintf(w, auditVerdictNotChecked, n)
 	}
 	if v.TornTail {
-		fmt.Fprintln(w, "a crash cut a last write short; it was never acknowledged")
+		fmt.Fprintln(w, auditVerdictCrashCutLast)
 	}
 }
 
@@ -337,7 +402,7 @@ func verifyProgress(w io.Writer) func(done, total uint64) {
 	return func(done, total uint64) {
 		if now := time.Now(); now.Sub(last) >= 2*time.Second {
 			last = now
-			fmt.Fprintf(w, "%d of about %d records verified\n", done, total)
+			fmt.Fprintf(w, verifyProgressAboutRecordsVerified, done, total)
 		}
 	}
 }

@@ -16,43 +16,109 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// NewLeases is the command "leases".
-func NewLeases(inv *cli.Invocation) *cobra.Command {
-	list := dial.Operate(inv, "list", "List the leases that run, and who was ended", "  anchorhold leases list\n  anchorhold leases list --json", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			all, err := b.Leases(ctx)
-			return all, func(w io.Writer) { printLeases(w, all) }, err
-		})
-	list.Long = `Lists the leases that run, newest first, as the audit log has them: each with its agent key,
+// The words of "leases".
+const (
+	brokerShort = "List leases that run, and end renewals"
+	brokerLong  = "A lease lasts 15 minutes at most and is renewed by a new attestation. What was granted\ncannot be called back; what comes after it can be refused."
+)
+
+// The words of "list".
+const (
+	listUse     = "list"
+	listShort   = "List the leases that run, and who was ended"
+	listExample = "  anchorhold leases list\n  anchorhold leases list --json"
+	listLong    = `Lists the leases that run, newest first, as the audit log has them: each with its agent key,
 processor (the SHA-256 of the chip's id), image, tenant, released keys and end. A guest that
 renewed has two for a while. Then who was ended.`
-	c := cli.Subcommands("leases", "List leases that run, and end renewals",
-		"A lease lasts 15 minutes at most and is renewed by a new attestation. What was granted\ncannot be called back; what comes after it can be refused.",
-		list, newLeasesEnd(inv), newLeasesAllow(inv))
+)
+
+// The words of "end".
+const (
+	endUse     = "end"
+	endShort   = "Renew no lease of an agent or a processor any more"
+	endExample = "  anchorhold leases end --lease 0a58be861184a6fe594f8c4aa79a7d6d\n  anchorhold leases end --agent 3c9d...\n  anchorhold leases end --processor 77e0..."
+	endLong    = `From now on the broker gives the agent, or every guest on the processor, no key and no lease:
+such a guest is refused with "ended-by-operator". It is in the audit log and survives restarts.
+
+A lease that was given cannot be called back: its guest has the keys, and may sign, until the
+lease's end, which the command prints. Answers, receipts and contributions carry its
+certificate until then.
+
+--lease ends the agent that has the lease. An agent key lives for one boot: a guest that starts
+anew has another, and gets a lease if the policy allows it. To keep a machine out name the
+processor; to keep an image out, remove its reference value (anchorhold policy values remove).`
+	endFlagLease     = "the agent of this lease"
+	endFlagAgent     = "the agent with this key, by its id"
+	endFlagProcessor = "every guest on the processor, by the SHA-256 of its chip id"
+)
+
+// The words of "allow".
+const (
+	allowUse           = "allow"
+	allowShort         = "Take an end back"
+	allowExample       = "  anchorhold leases allow --processor 77e0..."
+	allowMayGetLeases  = "%s may get leases again, if the policy allows it\n"
+	allowFlagAgent     = "the agent with this key, by its id"
+	allowFlagProcessor = "the processor, by the SHA-256 of its chip id"
+)
+
+// The words of lists, results and errors.
+const (
+	leasesLeaseUntilAgent = "lease      %s, until %s\n  agent      %s\n  processor  %s\n  image      %s (says it is %q)\n"
+	leasesTenant          = "  tenant     %s\n"
+	leasesKeys            = "  keys       %s\n"
+	leasesMoreThanListed  = "... and more than are listed"
+	leasesNoLeaseRuns     = "no lease runs"
+	leasesEnded           = "ended      %s, at %s\n"
+	leasesVersion         = "%s version %d"
+	subjectSayWhomExactly = "say whom by exactly one of the flags; \"anchorhold leases list\" shows their values"
+	endedEndedGetsNo      = "%s is ended: it gets no lease and no key any more\n"
+	endedNoneItsLeases    = "none of its leases runs"
+	endedItsLeasesRun     = "%d of its leases run and cannot be called back; the last certificate ends %s\n"
+)
+
+// NewLeases is the command "leases".
+func NewLeases(inv *cli.Invocation) *cobra.Command {
+	c := cli.Subcommands("leases", brokerShort,
+		brokerLong,
+		newLeasesList(inv), newLeasesEnd(inv), newLeasesAllow(inv))
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
+func newLeasesList(inv *cli.Invocation) *cobra.Command {
+	c := &cobra.Command{Use: listUse, Short: listShort, Example: listExample, Args: cobra.NoArgs, RunE: inv.RunE(runList)}
+	c.Long = listLong
+	return c
+}
+
+func runList(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		all, err := b.Leases(ctx)
+		return all, func(w io.Writer) { printLeases(w, all) }, err
+	})
+}
+
 func printLeases(w io.Writer, all operator.LeaseList) {
 	for _, l := range all.Leases {
-		fmt.Fprintf(w, "lease      %s, until %s\n  agent      %s\n  processor  %s\n  image      %s (says it is %q)\n", l.Lease, l.Ends.Format(time.RFC3339), l.Agent, l.Processor, l.Image, l.ImageID)
+		fmt.Fprintf(w, leasesLeaseUntilAgent, l.Lease, l.Ends.Format(time.RFC3339), l.Agent, l.Processor, l.Image, l.ImageID)
 		if l.Tenant != "" {
-			fmt.Fprintf(w, "  tenant     %s\n", l.Tenant)
+			fmt.Fprintf(w, leasesTenant, l.Tenant)
 		}
 		var keys []string
 		for _, name := range slices.Sorted(maps.Keys(l.Resources)) {
-			keys = append(keys, fmt.Sprintf("%s version %d", name, l.Resources[name]))
+			keys = append(keys, fmt.Sprintf(leasesVersion, name, l.Resources[name]))
 		}
-		fmt.Fprintf(w, "  keys       %s\n", strings.Join(keys, ", "))
+		fmt.Fprintf(w, leasesKeys, strings.Join(keys, ", "))
 	}
 	if all.More {
-		fmt.Fprintln(w, "... and more than are listed")
+		fmt.Fprintln(w, leasesMoreThanListed)
 	}
 	if len(all.Leases) == 0 {
-		fmt.Fprintln(w, "no lease runs")
+		fmt.Fprintln(w, leasesNoLeaseRuns)
 	}
 	for _, e := range all.Ended {
-		fmt.Fprintf(w, "ended      %s, at %s\n", e.Who, e.At.Format(time.RFC3339))
+		fmt.Fprintf(w, leasesEnded, e.Who, e.At.Format(time.RFC3339))
 	}
 }
 
@@ -67,60 +133,66 @@ func (s *subject) name() (string, error) {
 		}
 	}
 	if len(names) != 1 {
-		return "", cli.Usage(errors.New("say whom by exactly one of the flags; \"anchorhold leases list\" shows their values"))
+		return "", cli.Usage(errors.New(subjectSayWhomExactly))
 	}
 	return names[0], nil
 }
 
+// endOptions are the flags of "end".
+type endOptions struct {
+	s subject
+}
+
 func newLeasesEnd(inv *cli.Invocation) *cobra.Command {
-	var s subject
-	c := dial.Operate(inv, "end", "Renew no lease of an agent or a processor any more",
-		"  anchorhold leases end --lease 0a58be861184a6fe594f8c4aa79a7d6d\n  anchorhold leases end --agent 3c9d...\n  anchorhold leases end --processor 77e0...", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			name, err := s.name()
-			if err != nil {
-				return nil, nil, err
-			}
-			out, err := b.EndLeases(ctx, name)
-			return out, func(w io.Writer) { printEnded(w, out) }, err
-		})
-	c.Long = `From now on the broker gives the agent, or every guest on the processor, no key and no lease:
-such a guest is refused with "ended-by-operator". It is in the audit log and survives restarts.
-
-A lease that was given cannot be called back: its guest has the keys, and may sign, until the
-lease's end, which the command prints. Answers, receipts and contributions carry its
-certificate until then.
-
---lease ends the agent that has the lease. An agent key lives for one boot: a guest that starts
-anew has another, and gets a lease if the policy allows it. To keep a machine out name the
-processor; to keep an image out, remove its reference value (anchorhold policy values remove).`
-	c.Flags().StringVar(&s.lease, "lease", "", "the agent of this lease")
-	c.Flags().StringVar(&s.agent, "agent", "", "the agent with this key, by its id")
-	c.Flags().StringVar(&s.processor, "processor", "", "every guest on the processor, by the SHA-256 of its chip id")
+	var o endOptions
+	c := &cobra.Command{Use: endUse, Short: endShort, Example: endExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Long = endLong
+	c.Flags().StringVar(&o.s.lease, "lease", "", endFlagLease)
+	c.Flags().StringVar(&o.s.agent, "agent", "", endFlagAgent)
+	c.Flags().StringVar(&o.s.processor, "processor", "", endFlagProcessor)
 	return c
+}
+
+func (o *endOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		name, err := o.s.name()
+		if err != nil {
+			return nil, nil, err
+		}
+		out, err := b.EndLeases(ctx, name)
+		return out, func(w io.Writer) { printEnded(w, out) }, err
+	})
 }
 
 func printEnded(w io.Writer, e operator.LeasesEnded) {
-	fmt.Fprintf(w, "%s is ended: it gets no lease and no key any more\n", e.Who)
+	fmt.Fprintf(w, endedEndedGetsNo, e.Who)
 	if e.LastEnds.IsZero() {
-		fmt.Fprintln(w, "none of its leases runs")
+		fmt.Fprintln(w, endedNoneItsLeases)
 		return
 	}
-	fmt.Fprintf(w, "%d of its leases run and cannot be called back; the last certificate ends %s\n", len(e.Running), e.LastEnds.Format(time.RFC3339))
+	fmt.Fprintf(w, endedItsLeasesRun, len(e.Running), e.LastEnds.Format(time.RFC3339))
+}
+
+// allowOptions are the flags of "allow".
+type allowOptions struct {
+	s subject
 }
 
 func newLeasesAllow(inv *cli.Invocation) *cobra.Command {
-	var s subject
-	c := dial.Operate(inv, "allow", "Take an end back", "  anchorhold leases allow --processor 77e0...", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			name, err := s.name()
-			if err != nil {
-				return nil, nil, err
-			}
-			out, err := b.AllowLeases(ctx, name)
-			return out, func(w io.Writer) { fmt.Fprintf(w, "%s may get leases again, if the policy allows it\n", out.Who) }, err
-		})
-	c.Flags().StringVar(&s.agent, "agent", "", "the agent with this key, by its id")
-	c.Flags().StringVar(&s.processor, "processor", "", "the processor, by the SHA-256 of its chip id")
+	var o allowOptions
+	c := &cobra.Command{Use: allowUse, Short: allowShort, Example: allowExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Flags().StringVar(&o.s.agent, "agent", "", allowFlagAgent)
+	c.Flags().StringVar(&o.s.processor, "processor", "", allowFlagProcessor)
 	return c
+}
+
+func (o *allowOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		name, err := o.s.name()
+		if err != nil {
+			return nil, nil, err
+		}
+		out, err := b.AllowLeases(ctx, name)
+		return out, func(w io.Writer) { fmt.Fprintf(w, allowMayGetLeases, out.Who) }, err
+	})
 }

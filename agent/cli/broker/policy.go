@@ -16,94 +16,173 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "policy".
+const (
+	policyShort = "Check, import and show policies and reference values"
+	policyLong  = "A policy says which guests get which keys. Everything that it does not allow in\nwriting is refused; every check is required or waived in writing."
+)
+
+// The words of "check".
+const (
+	policyCheckUse     = "check FILE"
+	policyCheckShort   = "Check a policy and explain it; changes nothing"
+	policyCheckExample = "  anchorhold policy check policy.yaml"
+	policyCheckNeeds   = "one policy file"
+)
+
+// The words of "import".
+const (
+	policyImportUse                   = "import FILE"
+	policyImportShort                 = "Put a policy in force"
+	policyImportExample               = "  anchorhold policy import policy.yaml"
+	policyImportNeeds                 = "one policy file"
+	policyImportPolicyVersionForce    = "policy %s version %d is in force, digest %s\n"
+	policyImportWaived                = "  waived: %s\n"
+	policyImportWarningAllowsNothing  = "WARNING: it allows nothing before %s (not_before)\n"
+	policyImportWarningAllowedNothing = "WARNING: it has allowed nothing since %s (not_after)\n"
+)
+
+// The words of "show".
+const (
+	policyShowUse     = "show"
+	policyShowShort   = "Show the policy in force"
+	policyShowExample = "  anchorhold policy show"
+)
+
+// The words of "list".
+const (
+	policyListUse              = "list"
+	policyListShort            = "List every policy that was imported"
+	policyListExample          = "  anchorhold policy list"
+	policyListPoliciesCannotBe = "%d of %d policies cannot be read: %s in the broker's state directory; put them back from a copy, or import their source again under a higher version"
+	policyListVersion          = "%s %-24s version %-6d %s  %s\n"
+)
+
+// The words of "checks".
+const (
+	policyChecksUse         = "checks"
+	policyChecksShort       = "List the checks that a policy requires or waives"
+	policyChecksExample     = "  anchorhold policy checks"
+	policyChecksMayBeWaived = "%-24s may be waived in writing\n"
+	policyChecksAlways      = "%-24s always\n"
+)
+
 // NewPolicy is the command "policy".
 func NewPolicy(inv *cli.Invocation) *cobra.Command {
-	check := &cobra.Command{
-		Use: "check FILE", Short: "Check a policy and explain it; changes nothing", Example: "  anchorhold policy check policy.yaml",
-		Args: cli.Exactly(1, "one policy file"),
-		RunE: func(c *cobra.Command, args []string) error {
-			data, err := cli.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			p, err := policy.Parse(data)
-			if err != nil {
-				return fmt.Errorf("%w: %s: %w", cli.ErrRefused, args[0], err)
-			}
-			digest := p.Digest()
-			return inv.Print(c.OutOrStdout(), map[string]any{"id": p.ID(), "version": p.Version(), "digest": fmt.Sprintf("%x", digest), "waived": p.Waived()},
-				func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(policy.Explain(p), "\n")) })
-		},
-	}
-	imports := dial.Operate(inv, "import FILE", "Put a policy in force", "  anchorhold policy import policy.yaml", cli.Exactly(1, "one policy file"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			data, err := cli.ReadFile(args[0])
-			if err != nil {
-				return nil, nil, err
-			}
-			info, err := b.ImportPolicy(ctx, data)
-			return info, func(w io.Writer) {
-				fmt.Fprintf(w, "policy %s version %d is in force, digest %s\n", info.ID, info.Version, info.Digest)
-				for _, waived := range info.Waived {
-					fmt.Fprintf(w, "  waived: %s\n", waived)
-				}
-				switch now := time.Now(); {
-				case now.Before(info.NotBefore):
-					fmt.Fprintf(w, "WARNING: it allows nothing before %s (not_before)\n", info.NotBefore.Format(time.RFC3339))
-				case !now.Before(info.NotAfter):
-					fmt.Fprintf(w, "WARNING: it has allowed nothing since %s (not_after)\n", info.NotAfter.Format(time.RFC3339))
-				}
-				warnUnmatched(w, info.Unmatched)
-			}, err
-		})
-	show := dial.Operate(inv, "show", "Show the policy in force", "  anchorhold policy show", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			info, err := b.Policy(ctx)
-			return info, func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(info.Explanation, "\n")) }, err
-		})
-	list := dial.Operate(inv, "list", "List every policy that was imported", "  anchorhold policy list", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			all, err := b.Policies(ctx)
-			var bad []string
-			for _, p := range all {
-				if p.Unreadable != "" {
-					bad = append(bad, p.File)
-				}
-			}
-			if len(bad) > 0 {
-				err = dial.Incomplete(fmt.Errorf("%d of %d policies cannot be read: %s in the broker's state directory; put them back from a copy, or import their source again under a higher version", len(bad), len(all), strings.Join(bad, ", ")))
-			}
-			return all, func(w io.Writer) {
-				for _, p := range all {
-					if p.Unreadable != "" {
-						fmt.Fprintf(w, "! %s: %s\n", p.File, p.Unreadable)
-						continue
-					}
-					mark := " "
-					if p.Active {
-						mark = "*"
-					}
-					fmt.Fprintf(w, "%s %-24s version %-6d %s  %s\n", mark, p.ID, p.Version, p.Imported.Format(time.RFC3339), p.Digest)
-				}
-			}, err
-		})
-	checks := &cobra.Command{
-		Use: "checks", Short: "List the checks that a policy requires or waives", Example: "  anchorhold policy checks", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return inv.Print(c.OutOrStdout(), policy.Checks(), func(w io.Writer) {
-				for _, k := range policy.Checks() {
-					if k.Waivable {
-						fmt.Fprintf(w, "%-24s may be waived in writing\n", k.Name)
-					} else {
-						fmt.Fprintf(w, "%-24s always\n", k.Name)
-					}
-				}
-			})
-		},
-	}
-	c := cli.Subcommands("policy", "Check, import and show policies and reference values",
-		"A policy says which guests get which keys. Everything that it does not allow in\nwriting is refused; every check is required or waived in writing.",
-		check, checks, imports, show, list, newReferenceValues(inv))
+	c := cli.Subcommands("policy", policyShort,
+		policyLong,
+		newPolicyCheck(inv), newPolicyChecks(inv), newPolicyImport(inv), newPolicyShow(inv), newPolicyList(inv), newReferenceValues(inv))
 	dial.BrokerFlag(inv, c)
 	return c
+}
+
+func newPolicyCheck(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{
+		Use: policyCheckUse, Short: policyCheckShort, Example: policyCheckExample,
+		Args: cli.Exactly(1, policyCheckNeeds),
+		RunE: inv.RunE(runPolicyCheck),
+	}
+}
+
+func runPolicyCheck(ctx context.Context, inv *cli.Invocation, args []string) error {
+	data, err := cli.ReadFile(args[0])
+	if err != nil {
+		return err
+	}
+	p, err := policy.Parse(data)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, args[0], err)
+	}
+	digest := p.Digest()
+	return inv.Print(map[string]any{"id": p.ID(), "version": p.Version(), "digest": fmt.Sprintf("%x", digest), "waived": p.Waived()},
+		func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(policy.Explain(p), "\n")) })
+}
+
+func newPolicyImport(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{Use: policyImportUse, Short: policyImportShort, Example: policyImportExample, Args: cli.Exactly(1, policyImportNeeds), RunE: inv.RunE(runPolicyImport)}
+}
+
+func runPolicyImport(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		data, err := cli.ReadFile(args[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		info, err := b.ImportPolicy(ctx, data)
+		return info, func(w io.Writer) {
+			fmt.Fprintf(w, policyImportPolicyVersionForce, info.ID, info.Version, info.Digest)
+			for _, waived := range info.Waived {
+				fmt.Fprintf(w, policyImportWaived, waived)
+			}
+			switch now := time.Now(); {
+			case now.Before(info.NotBefore):
+				fmt.Fprintf(w, policyImportWarningAllowsNothing, info.NotBefore.Format(time.RFC3339))
+			case !now.Before(info.NotAfter):
+				fmt.Fprintf(w, policyImportWarningAllowedNothing, info.NotAfter.Format(time.RFC3339))
+			}
+			warnUnmatched(w, info.Unmatched)
+		}, err
+	})
+}
+
+func newPolicyShow(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{Use: policyShowUse, Short: policyShowShort, Example: policyShowExample, Args: cobra.NoArgs, RunE: inv.RunE(runPolicyShow)}
+}
+
+func runPolicyShow(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		info, err := b.Policy(ctx)
+		return info, func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(info.Explanation, "\n")) }, err
+	})
+}
+
+func newPolicyList(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{Use: policyListUse, Short: policyListShort, Example: policyListExample, Args: cobra.NoArgs, RunE: inv.RunE(runPolicyList)}
+}
+
+func runPolicyList(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		all, err := b.Policies(ctx)
+		var bad []string
+		for _, p := range all {
+			if p.Unreadable != "" {
+				bad = append(bad, p.File)
+			}
+		}
+		if len(bad) > 0 {
+			err = dial.Incomplete(fmt.Errorf(policyListPoliciesCannotBe, len(bad), len(all), strings.Join(bad, ", ")))
+		}
+		return all, func(w io.Writer) {
+			for _, p := range all {
+				if p.Unreadable != "" {
+					fmt.Fprintf(w, "! %s: %s\n", p.File, p.Unreadable)
+					continue
+				}
+				mark := " "
+				if p.Active {
+					mark = "*"
+				}
+				fmt.Fprintf(w, policyListVersion, mark, p.ID, p.Version, p.Imported.Format(time.RFC3339), p.Digest)
+			}
+		}, err
+	})
+}
+
+func newPolicyChecks(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{
+		Use: policyChecksUse, Short: policyChecksShort, Example: policyChecksExample, Args: cobra.NoArgs,
+		RunE: inv.RunE(runPolicyChecks),
+	}
+}
+
+func runPolicyChecks(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return inv.Print(policy.Checks(), func(w io.Writer) {
+		for _, k := range policy.Checks() {
+			if k.Waivable {
+				fmt.Fprintf(w, policyChecksMayBeWaived, k.Name)
+			} else {
+				fmt.Fprintf(w, policyChecksAlways, k.Name)
+			}
+		}
+	})
 }

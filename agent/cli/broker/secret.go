@@ -14,40 +14,84 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "secret".
+const (
+	secretShort = "Store, list, retire and destroy secrets"
+	secretLong  = "Secrets are sealed at rest and never shown again; attested guests receive them."
+)
+
+// The words of "retire" and "destroy".
+const (
+	changeSecretUse         = " NAME VERSION" // behind the verb
+	changeSecretNeeds       = "a name and a version"
+	changeSecretNoVersion   = "%q is no version"
+	changeSecretVersionDone = "%s version %d: %s done\n"
+	retireShort             = "Stop releasing one version"
+	retireExample           = "  anchorhold secret retire models/demo 1"
+	destroyShort            = "Remove one version for ever"
+	destroyExample          = "  anchorhold secret destroy models/demo 1"
+)
+
+// The words of "list".
+const (
+	secretListUse            = "list [PREFIX]"
+	secretListShort          = "List secrets, without their values"
+	secretListExample        = "  anchorhold secret list models/"
+	secretListVersion        = "%-40s version %-5d %-10s %s%s\n"
+	secretListMoreGivePrefix = "... and more: give a PREFIX"
+)
+
 // NewSecret is the command "secret".
 func NewSecret(inv *cli.Invocation) *cobra.Command {
-	list := dial.Operate(inv, "list [PREFIX]", "List secrets, without their values", "  anchorhold secret list models/", cobra.MaximumNArgs(1),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			all, err := b.Secrets(ctx, strings.Join(args, ""))
-			return all, func(w io.Writer) {
-				for _, s := range all.Secrets {
-					fmt.Fprintf(w, "%-40s version %-5d %-10s %s%s\n", s.Name, s.Version, s.State, s.Meta.Kind, subjectText(s.Meta))
-				}
-				if all.More {
-					fmt.Fprintln(w, "... and more: give a PREFIX")
-				}
-			}, err
-		})
-	retire := changeSecret(inv, "retire", "Stop releasing one version", (*operator.Client).RetireSecret)
-	destroy := changeSecret(inv, "destroy", "Remove one version for ever", (*operator.Client).DestroySecret)
-	c := cli.Subcommands("secret", "Store, list, retire and destroy secrets",
-		"Secrets are sealed at rest and never shown again; attested guests receive them.", newSecretPut(inv), list, retire, destroy)
+	retire := changeSecret(inv, "retire", retireShort, retireExample, (*operator.Client).RetireSecret)
+	destroy := changeSecret(inv, "destroy", destroyShort, destroyExample, (*operator.Client).DestroySecret)
+	c := cli.Subcommands("secret", secretShort,
+		secretLong, newSecretPut(inv), newSecretList(inv), retire, destroy)
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
-func changeSecret(inv *cli.Invocation, verb, short string, change func(*operator.Client, context.Context, string, uint64) error) *cobra.Command {
-	return dial.Operate(inv, verb+" NAME VERSION", short, "  anchorhold secret "+verb+" models/demo 1", cli.Exactly(2, "a name and a version"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			if err := keystore.CheckName(args[0]); err != nil {
-				return nil, nil, cli.Usage(err)
+// changeSecretOptions are what "retire" and "destroy" differ in; they have no flags.
+type changeSecretOptions struct {
+	verb   string
+	change func(*operator.Client, context.Context, string, uint64) error
+}
+
+// changeSecret makes a command that changes one version of a secret.
+func changeSecret(inv *cli.Invocation, verb, short, example string, change func(*operator.Client, context.Context, string, uint64) error) *cobra.Command {
+	o := changeSecretOptions{verb, change}
+	return &cobra.Command{Use: verb + changeSecretUse, Short: short, Example: example, Args: cli.Exactly(2, changeSecretNeeds), RunE: inv.RunE(o.run)}
+}
+
+func (o *changeSecretOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		if err := keystore.CheckName(args[0]); err != nil {
+			return nil, nil, cli.Usage(err)
+		}
+		version, err := strconv.ParseUint(args[1], 10, 64)
+		if err != nil || version == 0 {
+			return nil, nil, cli.Usage(fmt.Errorf(changeSecretNoVersion, args[1]))
+		}
+		return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
+			fmt.Fprintf(w, changeSecretVersionDone, args[0], version, o.verb)
+		}, o.change(b, ctx, args[0], version)
+	})
+}
+
+func newSecretList(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{Use: secretListUse, Short: secretListShort, Example: secretListExample, Args: cobra.MaximumNArgs(1), RunE: inv.RunE(runSecretList)}
+}
+
+func runSecretList(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		all, err := b.Secrets(ctx, strings.Join(args, ""))
+		return all, func(w io.Writer) {
+			for _, s := range all.Secrets {
+				fmt.Fprintf(w, secretListVersion, s.Name, s.Version, s.State, s.Meta.Kind, subjectText(s.Meta))
 			}
-			version, err := strconv.ParseUint(args[1], 10, 64)
-			if err != nil || version == 0 {
-				return nil, nil, cli.Usage(fmt.Errorf("%q is no version", args[1]))
+			if all.More {
+				fmt.Fprintln(w, secretListMoreGivePrefix)
 			}
-			return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s version %d: %s done\n", args[0], version, verb)
-			}, change(b, ctx, args[0], version)
-		})
+		}, err
+	})
 }

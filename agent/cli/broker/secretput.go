@@ -16,42 +16,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// kindModelKey is the kind of secrets that open models.
-const kindModelKey = "model-key"
-
-func newSecretPut(inv *cli.Invocation) *cobra.Command {
-	var file, model, id string
-	var meta keystore.Meta
-	put := dial.Operate(inv, "put NAME --file FILE", "Store a secret, or a new version of it",
-		"  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c...", cli.Exactly(1, "the secret's name"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			if err := keystore.CheckName(args[0]); err != nil {
-				return nil, nil, cli.Usage(err)
-			}
-			if file == "" {
-				return nil, nil, cli.Usage(errors.New("--file is needed; a secret never stands on a command line"))
-			}
-			read := keyfile.ReadModelKey
-			if model == "" && meta.Kind != kindModelKey {
-				read = func(path string) (*keybuf.Buffer, error) { return keyfile.ReadSecret(path, false) }
-			}
-			secret, err := read(file)
-			if err != nil {
-				return nil, nil, err
-			}
-			defer secret.Wipe()
-			if meta.Subject, err = keySubject(secret, model, id); err != nil {
-				return nil, nil, err
-			}
-			version, err := b.PutSecret(ctx, args[0], secret, meta, operator.PutNext)
-			return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s version %d is stored%s\n", args[0], version, subjectText(meta))
-				if meta.Subject == (keystore.Subject{}) && meta.Kind == kindModelKey {
-					fmt.Fprintln(w, "No receipt of this model's answers will verify: leases do not say what the key opens. Store it again with --model or --model-id.")
-				}
-			}, err
-		})
-	put.Long = `Stores a secret under a name, or a new version of one that is there.
+// The words of "put".
+const (
+	secretPutUse               = "put NAME --file FILE"
+	secretPutShort             = "Store a secret, or a new version of it"
+	secretPutExample           = "  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c..."
+	secretPutNeeds             = "the secret's name"
+	secretPutFileNeededSecret  = "--file is needed; a secret never stands on a command line"
+	secretPutVersionStored     = "%s version %d is stored%s\n"
+	secretPutNoReceiptModel    = "No receipt of this model's answers will verify: leases do not say what the key opens. Store it again with --model or --model-id."
+	secretPutFlagFile          = "file with the secret"
+	secretPutFlagKind          = "what the secret is for (stored in the clear)"
+	secretPutFlagModel         = "the sealed model that the key opens"
+	secretPutFlagModelId       = "its id, as \"anchorhold seal\" printed it, instead of the file"
+	secretPutFlagDescription   = "for people (stored in the clear)"
+	secretPutStoresSecretUnder = `Stores a secret under a name, or a new version of one that is there.
 
 A model's key is stored with the model that it opens: leases that are granted the key then
 speak for that model, and its receipts verify. --model reads the id from the sealed file,
@@ -60,12 +39,68 @@ file is elsewhere, --model-id takes the id that "anchorhold seal" printed. Agent
 to serve another model with the key: a model that is sealed anew has a new id, and its
 key is stored again. A file of another length than a model key's is refused: another file
 was meant, or another --kind.`
-	put.Flags().StringVar(&file, "file", "", "file with the secret")
-	put.Flags().StringVar(&meta.Kind, "kind", kindModelKey, "what the secret is for (stored in the clear)")
-	put.Flags().StringVar(&model, "model", "", "the sealed model that the key opens")
-	put.Flags().StringVar(&id, "model-id", "", "its id, as \"anchorhold seal\" printed it, instead of the file")
-	put.Flags().StringVar(&meta.Description, "description", "", "for people (stored in the clear)")
+)
+
+// The words of lists, results and errors.
+const (
+	keySubjectModelModelId   = "--model and --model-id say the same; give one"
+	keySubjectModelId        = "--model-id: %w"
+	subjectTextModel         = ", for model "
+	subjectText2             = ", for "
+	subjectTextNoStatedModel = ", for no stated model"
+)
+
+// kindModelKey is the kind of secrets that open models.
+const kindModelKey = "model-key"
+
+// secretPutOptions are the flags of "put".
+type secretPutOptions struct {
+	file  string // --file
+	model string // --model
+	id    string // --model-id
+	meta  keystore.Meta
+}
+
+func newSecretPut(inv *cli.Invocation) *cobra.Command {
+	var o secretPutOptions
+	put := &cobra.Command{Use: secretPutUse, Short: secretPutShort, Example: secretPutExample, Args: cli.Exactly(1, secretPutNeeds), RunE: inv.RunE(o.run)}
+	put.Long = secretPutStoresSecretUnder
+	put.Flags().StringVar(&o.file, "file", "", secretPutFlagFile)
+	put.Flags().StringVar(&o.meta.Kind, "kind", kindModelKey, secretPutFlagKind)
+	put.Flags().StringVar(&o.model, "model", "", secretPutFlagModel)
+	put.Flags().StringVar(&o.id, "model-id", "", secretPutFlagModelId)
+	put.Flags().StringVar(&o.meta.Description, "description", "", secretPutFlagDescription)
 	return put
+}
+
+func (o *secretPutOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		if err := keystore.CheckName(args[0]); err != nil {
+			return nil, nil, cli.Usage(err)
+		}
+		if o.file == "" {
+			return nil, nil, cli.Usage(errors.New(secretPutFileNeededSecret))
+		}
+		read := keyfile.ReadModelKey
+		if o.model == "" && o.meta.Kind != kindModelKey {
+			read = func(path string) (*keybuf.Buffer, error) { return keyfile.ReadSecret(path, false) }
+		}
+		secret, err := read(o.file)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer secret.Wipe()
+		if o.meta.Subject, err = keySubject(secret, o.model, o.id); err != nil {
+			return nil, nil, err
+		}
+		version, err := b.PutSecret(ctx, args[0], secret, o.meta, operator.PutNext)
+		return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
+			fmt.Fprintf(w, secretPutVersionStored, args[0], version, subjectText(o.meta))
+			if o.meta.Subject == (keystore.Subject{}) && o.meta.Kind == kindModelKey {
+				fmt.Fprintln(w, secretPutNoReceiptModel)
+			}
+		}, err
+	})
 }
 
 // keySubject is the model that a key is for, by the sealed file or by its id; zero if
@@ -73,13 +108,13 @@ was meant, or another --kind.`
 func keySubject(secret *keybuf.Buffer, file, id string) (subject keystore.Subject, err error) {
 	switch {
 	case file != "" && id != "":
-		return subject, cli.Usage(errors.New("--model and --model-id say the same; give one"))
+		return subject, cli.Usage(errors.New(keySubjectModelModelId))
 	case file != "":
 		d, err := sealed.ID(file, secret)
 		return keystore.Subject(d), err
 	case id != "":
 		if err := subject.UnmarshalText([]byte(id)); err != nil {
-			return subject, cli.Usage(fmt.Errorf("--model-id: %w", err))
+			return subject, cli.Usage(fmt.Errorf(keySubjectModelId, err))
 		}
 	}
 	return subject, nil
@@ -89,11 +124,11 @@ func keySubject(secret *keybuf.Buffer, file, id string) (subject keystore.Subjec
 func subjectText(m keystore.Meta) string {
 	switch stated := m.Subject != (keystore.Subject{}); {
 	case stated && m.Kind == kindModelKey:
-		return ", for model " + m.Subject.String()
+		return subjectTextModel + m.Subject.String()
 	case stated:
-		return ", for " + m.Subject.String()
+		return subjectText2 + m.Subject.String()
 	case m.Kind == kindModelKey:
-		return ", for no stated model"
+		return subjectTextNoStatedModel
 	}
 	return ""
 }

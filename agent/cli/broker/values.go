@@ -12,41 +12,61 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "values".
+const referenceValuesShort = "Import, list and remove reference values (expected measurements)"
+
+// The words of "remove".
+const (
+	removeValueUse                    = "remove ID"
+	removeValueShort                  = "Forget an expected measurement"
+	removeValueExample                = "  anchorhold policy values remove images/6"
+	removeValueNeeds                  = "the id of one reference value"
+	removeValueRemovedReferenceValues = "%s is removed, %d reference values are left\n"
+	removeValueWarningPolicyForce     = "WARNING: the policy in force accepted guests with it. They get no lease any more; those that run end within 15 minutes (anchorhold leases list).\nThe policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
+	removeValueWarningPolicyNames     = "WARNING: the policy names %s, which nothing matches any more\n"
+	removeValueLong                   = `Guests that start with this measurement get no lease any more. The audit log says who removed it.
+
+If the policy in force would be left with a name or subtree that no other value matches, the
+command is refused with "reference-value-needed": --force says that those guests are to be refused.`
+	removeValueFlagForce = "also if the policy in force needs it"
+)
+
+// The words of "import".
+const (
+	importValuesUse         = "import FILE"
+	importValuesShort       = "Add expected measurements"
+	importValuesExample     = "  anchorhold policy values import image.values.yaml"
+	importValuesNeeds       = "one file of reference values"
+	importValuesFlagReplace = "forget all others"
+)
+
+// The words of "list".
+const (
+	listValuesUse     = "list"
+	listValuesShort   = "List expected measurements"
+	listValuesExample = "  anchorhold policy values list"
+)
+
+// The words of lists, results and errors.
+const (
+	importedReferenceValueKnown     = "1 reference value is known now"
+	importedReferenceValuesKnown    = "%d reference values are known now\n"
+	importedPolicyDigestNow         = "The policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
+	warnUnmatchedWarningPolicyNames = "WARNING: the policy names %s, and no reference value matches that: guests that must have one are refused (anchorhold policy values import)\n"
+)
+
 func newReferenceValues(inv *cli.Invocation) *cobra.Command {
-	var replace bool
-	imports := dial.Operate(inv, "import FILE", "Add expected measurements", "  anchorhold policy values import image.values.yaml", cli.Exactly(1, "one file of reference values"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			data, err := cli.ReadFile(args[0])
-			if err != nil {
-				return nil, nil, err
-			}
-			n, err := b.ImportReferenceValues(ctx, data, replace)
-			return struct {
-				ReferenceValues int `json:"reference_values"`
-				operator.ValuesImported
-			}{n.Total, n}, func(w io.Writer) { writeImported(w, n) }, err
-		})
-	imports.Flags().BoolVar(&replace, "replace", false, "forget all others")
-	list := dial.Operate(inv, "list", "List expected measurements", "  anchorhold policy values list", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			all, err := b.ReferenceValues(ctx)
-			return all, func(w io.Writer) {
-				for _, v := range all {
-					fmt.Fprintf(w, "%-24s %s %s\n", v.ID, v.Measurement, v.Description)
-				}
-			}, err
-		})
-	return cli.Subcommands("values", "Import, list and remove reference values (expected measurements)", "", imports, list, newRemoveValue(inv))
+	return cli.Subcommands("values", referenceValuesShort, "", newImportValues(inv), newListValues(inv), newRemoveValue(inv))
 }
 
 func writeImported(w io.Writer, n operator.ValuesImported) {
 	if n.Total == 1 {
-		fmt.Fprintln(w, "1 reference value is known now")
+		fmt.Fprintln(w, importedReferenceValueKnown)
 	} else {
-		fmt.Fprintf(w, "%d reference values are known now\n", n.Total)
+		fmt.Fprintf(w, importedReferenceValuesKnown, n.Total)
 	}
 	if n.PolicyDigest != (audit.Digest{}) {
-		fmt.Fprintf(w, "The policy's digest is %s now: an epoch that pins the former one allows nothing.\n", n.PolicyDigest)
+		fmt.Fprintf(w, importedPolicyDigestNow, n.PolicyDigest)
 	}
 	warnUnmatched(w, n.Unmatched)
 }
@@ -54,29 +74,75 @@ func writeImported(w io.Writer, n operator.ValuesImported) {
 // warnUnmatched says that a policy in force refuses guests for want of a reference value.
 func warnUnmatched(w io.Writer, names []string) {
 	for _, name := range names {
-		fmt.Fprintf(w, "WARNING: the policy names %s, and no reference value matches that: guests that must have one are refused (anchorhold policy values import)\n", name)
+		fmt.Fprintf(w, warnUnmatchedWarningPolicyNames, name)
 	}
 }
 
-func newRemoveValue(inv *cli.Invocation) *cobra.Command {
-	var force bool
-	c := dial.Operate(inv, "remove ID", "Forget an expected measurement", "  anchorhold policy values remove images/6", cli.Exactly(1, "the id of one reference value"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			out, err := b.RemoveReferenceValue(ctx, args[0], force)
-			return out, func(w io.Writer) {
-				fmt.Fprintf(w, "%s is removed, %d reference values are left\n", out.ID, out.Total)
-				if out.Accepted {
-					fmt.Fprintf(w, "WARNING: the policy in force accepted guests with it. They get no lease any more; those that run end within 15 minutes (anchorhold leases list).\nThe policy's digest is %s now: an epoch that pins the former one allows nothing.\n", out.PolicyDigest)
-				}
-				for _, name := range out.Unmatched {
-					fmt.Fprintf(w, "WARNING: the policy names %s, which nothing matches any more\n", name)
-				}
-			}, err
-		})
-	c.Long = `Guests that start with this measurement get no lease any more. The audit log says who removed it.
+// removeValueOptions are the flags of "remove".
+type removeValueOptions struct {
+	force bool // --force
+}
 
-If the policy in force would be left with a name or subtree that no other value matches, the
-command is refused with "reference-value-needed": --force says that those guests are to be refused.`
-	c.Flags().BoolVar(&force, "force", false, "also if the policy in force needs it")
+func newRemoveValue(inv *cli.Invocation) *cobra.Command {
+	var o removeValueOptions
+	c := &cobra.Command{Use: removeValueUse, Short: removeValueShort, Example: removeValueExample, Args: cli.Exactly(1, removeValueNeeds), RunE: inv.RunE(o.run)}
+	c.Long = removeValueLong
+	c.Flags().BoolVar(&o.force, "force", false, removeValueFlagForce)
 	return c
+}
+
+func (o *removeValueOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		out, err := b.RemoveReferenceValue(ctx, args[0], o.force)
+		return out, func(w io.Writer) {
+			fmt.Fprintf(w, removeValueRemovedReferenceValues, out.ID, out.Total)
+			if out.Accepted {
+				fmt.Fprintf(w, removeValueWarningPolicyForce, out.PolicyDigest)
+			}
+			for _, name := range out.Unmatched {
+				fmt.Fprintf(w, removeValueWarningPolicyNames, name)
+			}
+		}, err
+	})
+}
+
+// importValuesOptions are the flags of "import".
+type importValuesOptions struct {
+	replace bool // --replace
+}
+
+func newImportValues(inv *cli.Invocation) *cobra.Command {
+	var o importValuesOptions
+	c := &cobra.Command{Use: importValuesUse, Short: importValuesShort, Example: importValuesExample, Args: cli.Exactly(1, importValuesNeeds), RunE: inv.RunE(o.run)}
+	c.Flags().BoolVar(&o.replace, "replace", false, importValuesFlagReplace)
+	return c
+}
+
+func (o *importValuesOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		data, err := cli.ReadFile(args[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		n, err := b.ImportReferenceValues(ctx, data, o.replace)
+		return struct {
+			ReferenceValues int `json:"reference_values"`
+			operator.ValuesImported
+		}{n.Total, n}, func(w io.Writer) { writeImported(w, n) }, err
+	})
+}
+
+func newListValues(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{Use: listValuesUse, Short: listValuesShort, Example: listValuesExample, Args: cobra.NoArgs, RunE: inv.RunE(runListValues)}
+}
+
+func runListValues(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		all, err := b.ReferenceValues(ctx)
+		return all, func(w io.Writer) {
+			for _, v := range all {
+				fmt.Fprintf(w, "%-24s %s %s\n", v.ID, v.Measurement, v.Description)
+			}
+		}, err
+	})
 }

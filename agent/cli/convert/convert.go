@@ -21,6 +21,28 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of lists, results and errors.
+const (
+	optionsFlagCalibration         = "of an ONNX file: rows of inputs (.csv or .npy) that show the ranges of values"
+	optionsFlagTest                = "of an ONNX file: further rows, to say what quantization costs"
+	optionsFlagAnswers             = "the right classes of --test, one to a line"
+	optionsFlagAllowClipping       = "seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration"
+	optionsOnnxFilesAlone          = "%s: for ONNX files alone, and the name of %s does not end in .onnx\nSee '%s --help'"
+	optionsAnswersNeedsTest        = "--answers needs --test, the rows that it has the right classes of\nSee '%s --help'"
+	optionsCalibrationNeededOnnx   = "--calibration is needed for an ONNX file: rows of inputs that show the ranges of values"
+	optionsOrGiveAllow             = "%w, or give --allow-clipping%s"
+	convertClasses                 = "  classes   %s\n"
+	convertScores                  = "  scores    %s\n"
+	convertClippedCalibration      = "  clipped   calibration: %v\n"
+	convertTest                    = "            test: %v\n"
+	convertInt8TestRows            = "  INT8      %.2f %% of %d test rows have the same answer"
+	convertRightFloatingPoint      = "; right are %.2f %%, of the floating-point model %.2f %%"
+	convertRankClassesFile         = "rank the classes; the file computes no probabilities by softmax"
+	convertTheirSoftmaxFile        = "their softmax is the file's probabilities"
+	classesTextWithoutLabelsAnswer = "%d, without labels: an answer is a number from 0 to %d"
+	classifierWarning              = "warning: %s\n"
+)
+
 // Options are the flags of a classifier.
 type Options struct {
 	calibration, test, answers string
@@ -29,10 +51,10 @@ type Options struct {
 
 // Add adds the flags.
 func (q *Options) Add(c *cobra.Command) {
-	c.Flags().StringVar(&q.calibration, "calibration", "", "of an ONNX file: rows of inputs (.csv or .npy) that show the ranges of values")
-	c.Flags().StringVar(&q.test, "test", "", "of an ONNX file: further rows, to say what quantization costs")
-	c.Flags().StringVar(&q.answers, "answers", "", "the right classes of --test, one to a line")
-	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf("seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration", 100*quantize.RefuseClipped))
+	c.Flags().StringVar(&q.calibration, "calibration", "", optionsFlagCalibration)
+	c.Flags().StringVar(&q.test, "test", "", optionsFlagTest)
+	c.Flags().StringVar(&q.answers, "answers", "", optionsFlagAnswers)
+	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf(optionsFlagAllowClipping, 100*quantize.RefuseClipped))
 }
 
 // Flags are the names of what add adds.
@@ -43,10 +65,10 @@ func (*Options) Flags() []string {
 // Check refuses flags that would be passed over.
 func (q *Options) Check(c *cobra.Command, path string) error {
 	if stray := cli.Given(c, q.Flags()...); stray != nil && !IsONNX(path) {
-		return cli.Usage(fmt.Errorf("%s: for ONNX files alone, and the name of %s does not end in .onnx\nSee '%s --help'", strings.Join(stray, ", "), path, c.CommandPath()))
+		return cli.Usage(fmt.Errorf(optionsOnnxFilesAlone, strings.Join(stray, ", "), path, c.CommandPath()))
 	}
 	if q.answers != "" && q.test == "" {
-		return cli.Usage(fmt.Errorf("--answers needs --test, the rows that it has the right classes of\nSee '%s --help'", c.CommandPath()))
+		return cli.Usage(fmt.Errorf(optionsAnswersNeedsTest, c.CommandPath()))
 	}
 	return nil
 }
@@ -77,7 +99,7 @@ func IsONNX(path string) bool { return strings.HasSuffix(path, ".onnx") }
 // given.
 func (q *Options) quantize(path string) (*Classifier, error) {
 	if q.calibration == "" {
-		return nil, cli.Usage(fmt.Errorf("--calibration is needed for an ONNX file: rows of inputs that show the ranges of values"))
+		return nil, cli.Usage(fmt.Errorf(optionsCalibrationNeededOnnx))
 	}
 	m, err := onnx.ParseFile(path)
 	if err != nil {
@@ -120,7 +142,7 @@ func (q *Options) measure(out *Classifier, calibration *quantize.Rows) (err erro
 		return err
 	}
 	if err := out.ranges.Check(); err != nil && !q.clipped {
-		return cli.RefusedFor(fmt.Errorf("%w, or give --allow-clipping%s", err, out.answersText()))
+		return cli.RefusedFor(fmt.Errorf(optionsOrGiveAllow, err, out.answersText()))
 	}
 	return nil
 }
@@ -177,23 +199,23 @@ func Print(w io.Writer, z *Classifier) {
 	if z == nil {
 		return
 	}
-	fmt.Fprintf(w, "  classes   %s\n", classesText(z))
-	scores := "rank the classes; the file computes no probabilities by softmax"
+	fmt.Fprintf(w, convertClasses, classesText(z))
+	scores := convertRankClassesFile
 	if z.network.Probabilities {
-		scores = "their softmax is the file's probabilities"
+		scores = convertTheirSoftmaxFile
 	}
-	fmt.Fprintf(w, "  scores    %s\n", scores)
-	fmt.Fprintf(w, "  clipped   calibration: %v\n", z.ranges.Calibration)
+	fmt.Fprintf(w, convertScores, scores)
+	fmt.Fprintf(w, convertClippedCalibration, z.ranges.Calibration)
 	if z.ranges.Test != nil {
-		fmt.Fprintf(w, "            test: %v\n", *z.ranges.Test)
+		fmt.Fprintf(w, convertTest, *z.ranges.Test)
 	}
 	r := z.report
 	if r == nil {
 		return
 	}
-	fmt.Fprintf(w, "  INT8      %.2f %% of %d test rows have the same answer", 100*r.Agreed, r.Rows)
+	fmt.Fprintf(w, convertInt8TestRows, 100*r.Agreed, r.Rows)
 	if r.Float != nil && r.Integer != nil {
-		fmt.Fprintf(w, "; right are %.2f %%, of the floating-point model %.2f %%", 100**r.Integer, 100**r.Float)
+		fmt.Fprintf(w, convertRightFloatingPoint, 100**r.Integer, 100**r.Float)
 	}
 	fmt.Fprintln(w)
 }
@@ -203,7 +225,7 @@ func classesText(z *Classifier) string {
 	const most = 8
 	n, labels := z.description.Classes(), z.network.Labels
 	if labels == nil {
-		return fmt.Sprintf("%d, without labels: an answer is a number from 0 to %d", n, n-1)
+		return fmt.Sprintf(classesTextWithoutLabelsAnswer, n, n-1)
 	}
 	shown := strings.Join(labels[:min(n, most)], ", ")
 	if n > most {
@@ -218,6 +240,6 @@ func (z *Classifier) Warn(w io.Writer) {
 		return
 	}
 	for _, text := range z.warnings() {
-		fmt.Fprintf(w, "warning: %s\n", text)
+		fmt.Fprintf(w, classifierWarning, text)
 	}
 }

@@ -8,11 +8,14 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
+// The words of lists, results and errors.
+const roundNoRoundRound = "%q is no round: a round's id has 32 hexadecimal digits"
+
 // Round reads a round's id from a command line.
 func Round(s string) (federation.ID, error) {
 	id, err := federation.ParseID(s)
 	if err != nil {
-		err = cli.Usage(fmt.Errorf("%q is no round: a round's id has 32 hexadecimal digits", s))
+		err = cli.Usage(fmt.Errorf(roundNoRoundRound, s))
 	}
 	return id, err
 }

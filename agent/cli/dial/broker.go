@@ -15,6 +15,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of lists, results and errors.
+const (
+	brokerBrokerNotAnswered         = "the broker has not answered for %s; waiting up to %s (--timeout)\n"
+	explainItsProcessStopped        = "%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell"
+	explainWhetherDidWhat           = "%s: %w: whether it did what was asked, anchorhold audit show tells once it runs again (systemctl status anchorhold-broker)"
+	explainNoOperatorSocket         = "no operator socket at %s: is anchorhold-broker running? (--broker names another socket)"
+	explainNothingListensAnchorhold = "nothing listens on %s: anchorhold-broker has ended; see its journal"
+	explainUserMayNot               = "this user may not open %s: the broker's configuration names its operators"
+	brokerFlagFlagTimeout           = "how long the broker may say nothing before the command fails"
+	brokerFlagFlagBroker            = "operator socket of the broker (or $ANCHORHOLD_BROKER)"
+)
+
 // Statements asks the broker for the root's statements that it holds. They need no
 // trust in the broker: the root signed them.
 func Statements(ctx context.Context, b *operator.Client) (out []string, err error) {
@@ -32,28 +44,26 @@ const silenceNoticed = 10 * time.Second
 
 // Broker is a client of the broker's operator socket, which says on standard error when
 // it waits.
-func Broker(inv *cli.Invocation, c *cobra.Command) *operator.Client {
-	w := c.ErrOrStderr()
+func Broker(inv *cli.Invocation) *operator.Client {
+	w := inv.Err
 	return operator.NewPatientClient(inv.Broker, operator.Patience{Silence: inv.Patience, NoticeAfter: silenceNoticed, Notice: func() {
-		fmt.Fprintf(w, "the broker has not answered for %s; waiting up to %s (--timeout)\n", silenceNoticed, inv.Patience)
+		fmt.Fprintf(w, brokerBrokerNotAnswered, silenceNoticed, inv.Patience)
 	}})
 }
 
 // incomplete is the error of an answer that is worth printing and does not have everything.
 type incomplete struct{ error }
 
-// Operate makes a command that talks to the broker's operator socket.
-func Operate(inv *cli.Invocation, use, short, example string, args cobra.PositionalArgs, do func(context.Context, *operator.Client, []string) (any, func(io.Writer), error)) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Example: example, Args: args, RunE: func(c *cobra.Command, args []string) error {
-		value, text, err := do(c.Context(), Broker(inv, c), args)
-		if part, ok := errors.AsType[incomplete](err); ok {
-			return errors.Join(inv.Print(c.OutOrStdout(), value, text), part)
-		}
-		if err != nil {
-			return Explain(err, inv.Broker)
-		}
-		return inv.Print(c.OutOrStdout(), value, text)
-	}}
+// Ask has the broker do something, and prints the answer.
+func Ask(inv *cli.Invocation, do func(*operator.Client) (any, func(io.Writer), error)) error {
+	value, text, err := do(Broker(inv))
+	if part, ok := errors.AsType[incomplete](err); ok {
+		return errors.Join(inv.Print(value, text), part)
+	}
+	if err != nil {
+		return Explain(err, inv.Broker)
+	}
+	return inv.Print(value, text)
 }
 
 // Reasons of a broker that gives no answer.
@@ -69,21 +79,21 @@ func Explain(err error, socket string) error {
 		return cli.Named(refusal.Code, fmt.Errorf("%w: %w", cli.ErrRefused, refusal))
 	}
 	if errors.Is(err, operator.ErrSilent) {
-		return cli.Named(reasonBrokerSilent, fmt.Errorf("%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell", socket, err))
+		return cli.Named(reasonBrokerSilent, fmt.Errorf(explainItsProcessStopped, socket, err))
 	}
 	if errors.Is(err, operator.ErrCut) {
-		return cli.Named(reasonBrokerCut, fmt.Errorf("%s: %w: whether it did what was asked, anchorhold audit show tells once it runs again (systemctl status anchorhold-broker)", socket, err))
+		return cli.Named(reasonBrokerCut, fmt.Errorf(explainWhetherDidWhat, socket, err))
 	}
 	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" {
 		return err // of a local file, or of a connection that stood
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return cli.Named(reasonBrokerUnreachable, fmt.Errorf("no operator socket at %s: is anchorhold-broker running? (--broker names another socket)", socket))
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(explainNoOperatorSocket, socket))
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return cli.Named(reasonBrokerUnreachable, fmt.Errorf("nothing listens on %s: anchorhold-broker has ended; see its journal", socket))
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(explainNothingListensAnchorhold, socket))
 	case errors.Is(err, os.ErrPermission):
-		return cli.Named(reasonBrokerUnreachable, fmt.Errorf("this user may not open %s: the broker's configuration names its operators", socket))
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(explainUserMayNot, socket))
 	}
 	return err
 }
@@ -96,8 +106,8 @@ const (
 
 // BrokerFlag adds --broker, the operator socket of the local broker, and --timeout.
 func BrokerFlag(inv *cli.Invocation, c *cobra.Command) {
-	c.PersistentFlags().DurationVar(&inv.Patience, "timeout", operator.DefaultSilence, "how long the broker may say nothing before the command fails")
-	c.PersistentFlags().StringVar(&inv.Broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), "operator socket of the broker (or $ANCHORHOLD_BROKER)")
+	c.PersistentFlags().DurationVar(&inv.Patience, "timeout", operator.DefaultSilence, brokerFlagFlagTimeout)
+	c.PersistentFlags().StringVar(&inv.Broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), brokerFlagFlagBroker)
 }
 
 func envOr(name, fallback string) string {

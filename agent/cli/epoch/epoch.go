@@ -23,93 +23,158 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// New is the command "epoch".
-func New(inv *cli.Invocation) *cobra.Command {
-	list := dial.Operate(inv, "list", "List the broker's epochs", "  anchorhold epoch list", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			all, err := b.Epochs(ctx)
-			return all, func(w io.Writer) {
-				for _, e := range all {
-					validity := "not certified yet"
-					if !e.NotAfter.IsZero() {
-						validity = e.NotBefore.Format(time.DateOnly) + " to " + e.NotAfter.Format(time.DateOnly)
-					}
-					fmt.Fprintf(w, "epoch %-4d %-10s %-24s  %s\n", e.Epoch, e.State, validity, e.Key)
-				}
-			}, err
-		})
-	var retire uint64
-	retireCommand := dial.Operate(inv, "retire --epoch N", "Forget an epoch and its key", "  anchorhold epoch retire --epoch 1", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			if retire == 0 {
-				return nil, nil, cli.Usage(errors.New("--epoch is needed: the number of the epoch, from 1 (anchorhold epoch list)"))
-			}
-			return map[string]uint64{"retired": retire}, func(w io.Writer) { fmt.Fprintf(w, "epoch %d is retired\n", retire) }, b.RetireEpoch(ctx, retire)
-		})
-	retireCommand.Flags().Uint64Var(&retire, "epoch", 0, "number of the epoch")
-	c := cli.Subcommands("epoch", "Rotate the broker's signing key",
-		`With the root key offline: 'epoch request' on the broker makes the next key and a
+// The words of "epoch".
+const (
+	epochShort = "Rotate the broker's signing key"
+	epochLong  = `With the root key offline: 'epoch request' on the broker makes the next key and a
 request, 'epoch sign' where the root key is signs it, 'epoch import' on the broker
 installs the statement. With the root key at hand, 'epoch rotate' does all three.
-Old and new epochs overlap; retire the old one when every agent has seen the new.`,
-		list, newEpochRequest(inv), newEpochSign(inv), newEpochImport(inv), newEpochRotate(inv), retireCommand)
+Old and new epochs overlap; retire the old one when every agent has seen the new.`
+)
+
+// The words of "list".
+const (
+	listUse             = "list"
+	listShort           = "List the broker's epochs"
+	listExample         = "  anchorhold epoch list"
+	listEpoch           = "epoch %-4d %-10s %-24s  %s\n"
+	listNotCertifiedYet = "not certified yet"
+)
+
+// The words of "retire".
+const (
+	retireUse               = "retire --epoch N"
+	retireShort             = "Forget an epoch and its key"
+	retireExample           = "  anchorhold epoch retire --epoch 1"
+	retireEpochNeededNumber = "--epoch is needed: the number of the epoch, from 1 (anchorhold epoch list)"
+	retireEpochRetired      = "epoch %d is retired\n"
+	retireFlagEpoch         = "number of the epoch"
+)
+
+// The words of "rotate".
+const (
+	rotateUse            = "rotate --root FILE"
+	rotateShort          = "Make and certify the next epoch"
+	rotateExample        = "  anchorhold epoch rotate --root root.key --days 60"
+	rotateRootNeededDays = "--root is needed, and --days from 1 to 3650"
+	rotateEpochUntil     = "epoch %d is %s until %s\n"
+	rotateFlagRoot       = "the root key file"
+	rotateFlagDays       = "how long the epoch lasts"
+	rotateFlagMinimum    = "retire epochs below this number for every agent that sees the statement; 0 keeps the minimum"
+)
+
+// The words of lists, results and errors.
+const keepsMinimumStatementSignedBefore = "a statement that was signed before: %w"
+
+// New is the command "epoch".
+func New(inv *cli.Invocation) *cobra.Command {
+	c := cli.Subcommands("epoch", epochShort,
+		epochLong,
+		newEpochList(inv), newEpochRequest(inv), newEpochSign(inv), newEpochImport(inv), newEpochRotate(inv), newEpochRetire(inv))
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
-func newEpochRotate(inv *cli.Invocation) *cobra.Command {
-	var unlock keyfile.Unlock
-	var rootKey string
-	var days int
-	var minimum uint64
-	c := &cobra.Command{
-		Use: "rotate --root FILE", Short: "Make and certify the next epoch", Args: cobra.NoArgs,
-		Example: "  anchorhold epoch rotate --root root.key --days 60",
-		RunE: func(c *cobra.Command, _ []string) error {
-			if rootKey == "" || days < 1 || days > 3650 {
-				return cli.Usage(errors.New("--root is needed, and --days from 1 to 3650"))
+func newEpochList(inv *cli.Invocation) *cobra.Command {
+	return &cobra.Command{Use: listUse, Short: listShort, Example: listExample, Args: cobra.NoArgs, RunE: inv.RunE(runList)}
+}
+
+func runList(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		all, err := b.Epochs(ctx)
+		return all, func(w io.Writer) {
+			for _, e := range all {
+				validity := listNotCertifiedYet
+				if !e.NotAfter.IsZero() {
+					validity = e.NotBefore.Format(time.DateOnly) + " to " + e.NotAfter.Format(time.DateOnly)
+				}
+				fmt.Fprintf(w, listEpoch, e.Epoch, e.State, validity, e.Key)
 			}
-			u, err := unlock.Open(c)
-			if err != nil {
-				return err
-			}
-			defer keyfile.Wipe(u)
-			root, err := identity.ReadKeyFile(rootKey, u)
-			if err != nil {
-				return err
-			}
-			defer root.Wipe()
-			b := dial.Broker(inv, c)
-			request, err := b.PrepareEpoch(c.Context())
-			if err != nil {
-				return dial.Explain(err, inv.Broker)
-			}
-			if minimum, err = keepsMinimum(c.Context(), b, root.Public(), rootKey+keyfile.LastEpoch, minimum); err != nil {
-				return dial.Explain(err, inv.Broker)
-			}
-			now := time.Now()
-			statement, err := statedir.CertifyEpoch(root, statedir.Certificate{Epoch: request.Epoch, MinEpoch: minimum, Key: request.Key,
-				AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, days)})
-			if err != nil {
-				return err
-			}
-			if err := keepNext(rootKey+keyfile.LastEpoch, root.Public(), statement, request.Epoch); err != nil {
-				return cli.RefusedFor(err)
-			}
-			info, err := b.ActivateEpoch(c.Context(), statement)
-			if err != nil {
-				return dial.Explain(err, inv.Broker)
-			}
-			return inv.Print(c.OutOrStdout(), info, func(w io.Writer) {
-				fmt.Fprintf(w, "epoch %d is %s until %s\n", info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
-			})
-		},
-	}
-	c.Flags().StringVar(&rootKey, "root", "", "the root key file")
-	c.Flags().IntVar(&days, "days", 60, "how long the epoch lasts")
-	c.Flags().Uint64Var(&minimum, "minimum", 0, "retire epochs below this number for every agent that sees the statement; 0 keeps the minimum")
-	unlock.Add(c)
+		}, err
+	})
+}
+
+// retireOptions are the flags of "retire".
+type retireOptions struct {
+	retire uint64 // --epoch
+}
+
+func newEpochRetire(inv *cli.Invocation) *cobra.Command {
+	var o retireOptions
+	c := &cobra.Command{Use: retireUse, Short: retireShort, Example: retireExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Flags().Uint64Var(&o.retire, "epoch", 0, retireFlagEpoch)
 	return c
+}
+
+func (o *retireOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		if o.retire == 0 {
+			return nil, nil, cli.Usage(errors.New(retireEpochNeededNumber))
+		}
+		return map[string]uint64{"retired": o.retire}, func(w io.Writer) { fmt.Fprintf(w, retireEpochRetired, o.retire) }, b.RetireEpoch(ctx, o.retire)
+	})
+}
+
+// rotateOptions are the flags of "rotate".
+type rotateOptions struct {
+	unlock  keyfile.Unlock
+	rootKey string // --root
+	days    int    // --days
+	minimum uint64 // --minimum
+}
+
+func newEpochRotate(inv *cli.Invocation) *cobra.Command {
+	var o rotateOptions
+	c := &cobra.Command{
+		Use: rotateUse, Short: rotateShort, Args: cobra.NoArgs,
+		Example: rotateExample,
+		RunE:    inv.RunE(o.run),
+	}
+	c.Flags().StringVar(&o.rootKey, "root", "", rotateFlagRoot)
+	c.Flags().IntVar(&o.days, "days", 60, rotateFlagDays)
+	c.Flags().Uint64Var(&o.minimum, "minimum", 0, rotateFlagMinimum)
+	o.unlock.Add(c)
+	return c
+}
+
+func (o *rotateOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	if o.rootKey == "" || o.days < 1 || o.days > 3650 {
+		return cli.Usage(errors.New(rotateRootNeededDays))
+	}
+	u, err := o.unlock.Open(ctx, inv.Err)
+	if err != nil {
+		return err
+	}
+	defer keyfile.Wipe(u)
+	root, err := identity.ReadKeyFile(o.rootKey, u)
+	if err != nil {
+		return err
+	}
+	defer root.Wipe()
+	b := dial.Broker(inv)
+	request, err := b.PrepareEpoch(ctx)
+	if err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	if o.minimum, err = keepsMinimum(ctx, b, root.Public(), o.rootKey+keyfile.LastEpoch, o.minimum); err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	now := time.Now()
+	statement, err := statedir.CertifyEpoch(root, statedir.Certificate{Epoch: request.Epoch, MinEpoch: o.minimum, Key: request.Key,
+		AuditKey: request.AuditKey, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(0, 0, o.days)})
+	if err != nil {
+		return err
+	}
+	if err := keepNext(o.rootKey+keyfile.LastEpoch, root.Public(), statement, request.Epoch); err != nil {
+		return cli.RefusedFor(err)
+	}
+	info, err := b.ActivateEpoch(ctx, statement)
+	if err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	return inv.Print(info, func(w io.Writer) {
+		fmt.Fprintf(w, rotateEpochUntil, info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
+	})
 }
 
 // keepsMinimum is the minimum that is asked for, or the highest that the root signed before: a
@@ -129,7 +194,7 @@ func keepsMinimum(ctx context.Context, b *operator.Client, root identity.Public,
 	for _, signed := range statements {
 		st, err := protocol.VerifyEpoch([]byte(signed), []identity.Public{root})
 		if err != nil {
-			return 0, fmt.Errorf("a statement that was signed before: %w", err)
+			return 0, fmt.Errorf(keepsMinimumStatementSignedBefore, err)
 		}
 		minimum = max(minimum, st.MinEpoch)
 	}

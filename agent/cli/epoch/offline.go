@@ -12,83 +12,44 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/spf13/cobra"
 )
 
-// maxEpochDays bounds how long an epoch may be asked for.
-const maxEpochDays = 3650
-
-func newEpochRequest(inv *cli.Invocation) *cobra.Command {
-	var out, pin string
-	var days int
-	var ask operator.EpochAsk
-	c := dial.Operate(inv, "request --out FILE", "Make the next epoch's key and a request for the offline root to sign",
-		"  anchorhold epoch request --out epoch.request --days 60\n  anchorhold epoch request --out epoch.request --minimum 3   # ends epochs 1 and 2 as soon as it is imported", cobra.NoArgs, nil)
-	c.Long = `Has the broker make the next epoch's key, which never leaves its state directory,
+// The words of "request".
+const (
+	requestUse     = "request --out FILE"
+	requestShort   = "Make the next epoch's key and a request for the offline root to sign"
+	requestExample = "  anchorhold epoch request --out epoch.request --days 60\n  anchorhold epoch request --out epoch.request --minimum 3   # ends epochs 1 and 2 as soon as it is imported"
+	requestLong    = `Has the broker make the next epoch's key, which never leaves its state directory,
 and writes what the root is asked to sign: the key's public half, its number, the
 audit key, the validity and the one policy that may decide, if there is to be one.
 The current epoch's key signs it. Carry the file to where the root key is, have it
 signed there (epoch sign), and bring the statement back (epoch import). Asking
 again before that asks for the same key, with the validity given now.`
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := cli.Need(c, "out"); err != nil {
-			return err
-		}
-		if days < 1 || days > maxEpochDays {
-			return cli.Usage(fmt.Errorf("--days %d: an epoch lasts 1 to %d days", days, maxEpochDays))
-		}
-		if pin != "" {
-			raw, err := hex.DecodeString(strings.TrimPrefix(pin, "sha256:"))
-			if err != nil || len(raw) != len(ask.PolicyPin) {
-				return cli.Usage(fmt.Errorf("--pin-policy %q is no digest of a policy: want 64 hexadecimal digits, as 'anchorhold policy show' prints them", pin))
-			}
-			copy(ask.PolicyPin[:], raw)
-		}
-		now := time.Now()
-		ask.NotBefore, ask.NotAfter = now.Add(-time.Minute), now.AddDate(0, 0, days)
-		signed, err := dial.Broker(inv, c).RequestEpoch(c.Context(), ask)
-		if err != nil {
-			return dial.Explain(err, inv.Broker)
-		}
-		if err := cli.WriteNew(out, signed.Request, 0o644); err != nil {
-			return err
-		}
-		request, err := protocol.ParseEpochRequest(signed.Request) // the broker's own; verified where it is signed
-		if err != nil {
-			return fmt.Errorf("the broker's request: %w", err)
-		}
-		return inv.Print(c.OutOrStdout(), describeStatement(request.Asked, map[string]any{"request": out}), func(w io.Writer) {
-			printStatement(w, request.Asked)
-			fmt.Fprintf(w, "%s: have it signed where the root key is (anchorhold epoch sign)\n", out)
-		})
-	}
-	c.Flags().StringVar(&out, "out", "", "new file for the request")
-	c.Flags().IntVar(&days, "days", 60, "how long the epoch is to last, from now")
-	c.Flags().Uint64Var(&ask.MinEpoch, "minimum", 0, "retire epochs below this number; 0 keeps the minimum")
-	c.Flags().Uint64Var(&ask.Number, "number", 0, "the epoch's number at least, for a broker that lost epochs which the root has signed")
-	c.Flags().StringVar(&pin, "pin-policy", "", "digest of the only policy that may decide in the epoch")
-	return c
-}
+	requestDaysEpochLasts  = "--days %d: an epoch lasts 1 to %d days"
+	requestPinPolicyNo     = "--pin-policy %q is no digest of a policy: want 64 hexadecimal digits, as 'anchorhold policy show' prints them"
+	requestBrokerRequest   = "the broker's request: %w"
+	requestHaveSignedWhere = "%s: have it signed where the root key is (anchorhold epoch sign)\n"
+	requestFlagOut         = "new file for the request"
+	requestFlagDays        = "how long the epoch is to last, from now"
+	requestFlagMinimum     = "retire epochs below this number; 0 keeps the minimum"
+	requestFlagNumber      = "the epoch's number at least, for a broker that lost epochs which the root has signed"
+	requestFlagPinPolicy   = "digest of the only policy that may decide in the epoch"
+)
 
-// epochSign is the flags of `epoch sign`.
-type epochSign struct {
-	unlock                   keyfile.Unlock
-	root, request, last, out string
-	show                     bool
-}
-
-func newEpochSign(inv *cli.Invocation) *cobra.Command {
-	var s epochSign
-	c := &cobra.Command{
-		Use: "sign --root FILE --request FILE --out FILE", Short: "Sign a broker's request where the root key is", Args: cobra.NoArgs,
-		Long: `Needs no broker and no network. It verifies that the request is of the broker of
+// The words of "sign".
+const (
+	signUse   = "sign --root FILE --request FILE --out FILE"
+	signShort = "Sign a broker's request where the root key is"
+	signLong  = `Needs no broker and no network. It verifies that the request is of the broker of
 this root, by the epoch that the root signed before, shows what it would sign, and
 holds it against the last statement that it knows: the number must be the next, the
 minimum no lower, the end later, and no time may be left without an epoch. Only then
@@ -100,27 +61,136 @@ already gets the same statement again. Without that file the statement in the
 request counts, and the output says so.
 
 Exit status: 0 signed (with --show: may be signed), 1 failed, 2 wrong command line,
-3 refused, with the reason.`,
-		Example: "  anchorhold epoch sign --root root.key --request epoch.request --show\n  anchorhold epoch sign --root root.key --request epoch.request --out epoch.statement --credential-file root.kek",
-		RunE:    func(c *cobra.Command, _ []string) error { return s.run(c, inv) },
+3 refused, with the reason.`
+	signExample     = "  anchorhold epoch sign --root root.key --request epoch.request --show\n  anchorhold epoch sign --root root.key --request epoch.request --out epoch.statement --credential-file root.kek"
+	signFlagRoot    = "the root key file, with its public half in FILE.pub"
+	signFlagRequest = "the request that 'epoch request' wrote"
+	signFlagLast    = "file with the last statement that the root signed (default: the root key's name with .epoch)"
+	signFlagOut     = "new file for the statement"
+	signFlagShow    = "show and check the request; sign nothing, open no key"
+)
+
+// The words of "import".
+const (
+	importUse        = "import FILE"
+	importShort      = "Install the statement that the root signed"
+	importExample    = "  anchorhold epoch import epoch.statement"
+	importNeeds      = "the file that 'epoch sign' wrote"
+	importEpochUntil = "epoch %d is %s until %s\n"
+	importLong       = `Refused, with the reason, are statements of another root (broker-unknown), not signed
+by this one (epoch-signature-invalid), about a key that this broker did not ask for
+(epoch-request-unknown), with another number than it asked for or one that it has
+(epoch-number-not-next), and of epochs that are over (epoch-validity).`
+)
+
+// The words of lists, results and errors.
+const (
+	signOptionsNotCheckedWhether     = "NOT CHECKED  whether the root signed a later statement: there is no %s; the request carries the one about epoch %d\n"
+	signOptionsSignedBeforeEpoch     = "SIGNED BEFORE  epoch and key are those of the last statement; it is given again as it is"
+	signOptionsNotAsAsked            = "NOT AS ASKED  %s; what differs takes another epoch: import this one, then ask for the next\n"
+	signOptionsMayBeSigned           = "it may be signed; nothing was"
+	signOptionsStatement             = "the statement is in %s: %w"
+	signOptionsBringBrokerAnchorhold = "%s: bring it to the broker (anchorhold epoch import)\n"
+	differsMinimumAskedSigned        = "minimum %d was asked for, %d was signed"
+	differsEndAskedSigned            = "an end on %s was asked for, %s was signed"
+	differsAnotherPinnedPolicy       = "another pinned policy was asked for"
+	signOptionsHoldsLastStatement    = "%s, which holds the last statement: %w"
+	signOptionsRequestSignedEpoch    = "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives"
+	signOptionsPubNotPublic          = "%s.pub is not the public half of %s"
+	keepNextHoldsLastStatement       = "%s, which holds the last statement: %w"
+	keepNextRootSignedEpoch          = "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'"
+	statementBrokerEpochMinimum      = "  broker       %x\n  epoch        %d\n  minimum      %d (%s)\n  valid        %s to %s\n  policy       %s\n  epoch key    %x\n  audit key    %x\n"
+	statementAnyOperatorImports      = "any that the operator imports"
+	statementRetiresNoMore           = "retires no more than before"
+	statementRetiresEveryOther       = "RETIRES every other epoch at once, and for ever"
+)
+
+// maxEpochDays bounds how long an epoch may be asked for.
+const maxEpochDays = 3650
+
+// requestOptions are the flags of "request".
+type requestOptions struct {
+	out  string // --out
+	pin  string // --pin-policy
+	days int    // --days
+	ask  operator.EpochAsk
+}
+
+func newEpochRequest(inv *cli.Invocation) *cobra.Command {
+	var o requestOptions
+	c := &cobra.Command{Use: requestUse, Short: requestShort, Long: requestLong, Example: requestExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run, "out")}
+	c.Flags().StringVar(&o.out, "out", "", requestFlagOut)
+	c.Flags().IntVar(&o.days, "days", 60, requestFlagDays)
+	c.Flags().Uint64Var(&o.ask.MinEpoch, "minimum", 0, requestFlagMinimum)
+	c.Flags().Uint64Var(&o.ask.Number, "number", 0, requestFlagNumber)
+	c.Flags().StringVar(&o.pin, "pin-policy", "", requestFlagPinPolicy)
+	return c
+}
+
+func (o *requestOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	if o.days < 1 || o.days > maxEpochDays {
+		return cli.Usage(fmt.Errorf(requestDaysEpochLasts, o.days, maxEpochDays))
 	}
-	c.Flags().StringVar(&s.root, "root", "", "the root key file, with its public half in FILE.pub")
-	c.Flags().StringVar(&s.request, "request", "", "the request that 'epoch request' wrote")
-	c.Flags().StringVar(&s.last, "last", "", "file with the last statement that the root signed (default: the root key's name with .epoch)")
-	c.Flags().StringVar(&s.out, "out", "", "new file for the statement")
-	c.Flags().BoolVar(&s.show, "show", false, "show and check the request; sign nothing, open no key")
+	if o.pin != "" {
+		raw, err := hex.DecodeString(strings.TrimPrefix(o.pin, "sha256:"))
+		if err != nil || len(raw) != len(o.ask.PolicyPin) {
+			return cli.Usage(fmt.Errorf(requestPinPolicyNo, o.pin))
+		}
+		copy(o.ask.PolicyPin[:], raw)
+	}
+	now := time.Now()
+	o.ask.NotBefore, o.ask.NotAfter = now.Add(-time.Minute), now.AddDate(0, 0, o.days)
+	signed, err := dial.Broker(inv).RequestEpoch(ctx, o.ask)
+	if err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	if err := cli.WriteNew(o.out, signed.Request, 0o644); err != nil {
+		return err
+	}
+	request, err := protocol.ParseEpochRequest(signed.Request) // the broker's own; verified where it is signed
+	if err != nil {
+		return fmt.Errorf(requestBrokerRequest, err)
+	}
+	return inv.Print(describeStatement(request.Asked, map[string]any{"request": o.out}), func(w io.Writer) {
+		printStatement(w, request.Asked)
+		fmt.Fprintf(w, requestHaveSignedWhere, o.out)
+	})
+}
+
+// signOptions are the flags of "sign".
+type signOptions struct {
+	unlock  keyfile.Unlock
+	root    string // --root
+	request string // --request
+	last    string // --last
+	out     string // --out
+	show    bool   // --show
+}
+
+func newEpochSign(inv *cli.Invocation) *cobra.Command {
+	var s signOptions
+	c := &cobra.Command{
+		Use: signUse, Short: signShort, Args: cobra.NoArgs,
+		Long:    signLong,
+		Example: signExample,
+		RunE: func(c *cobra.Command, args []string) error {
+			needed := []string{"root", "request", "out"}
+			if s.show {
+				needed = needed[:2]
+			}
+			return inv.RunE(s.run, needed...)(c, args)
+		},
+	}
+	c.Flags().StringVar(&s.root, "root", "", signFlagRoot)
+	c.Flags().StringVar(&s.request, "request", "", signFlagRequest)
+	c.Flags().StringVar(&s.last, "last", "", signFlagLast)
+	c.Flags().StringVar(&s.out, "out", "", signFlagOut)
+	c.Flags().BoolVar(&s.show, "show", false, signFlagShow)
 	s.unlock.Add(c)
 	return c
 }
 
-func (s *epochSign) run(c *cobra.Command, inv *cli.Invocation) error {
-	needed := []string{"root", "request", "out"}
-	if s.show {
-		needed = needed[:2]
-	}
-	if err := cli.Need(c, needed...); err != nil {
-		return err
-	}
+func (s *signOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	if s.last == "" {
 		s.last = s.root + keyfile.LastEpoch
 	}
@@ -140,56 +210,56 @@ func (s *epochSign) run(c *cobra.Command, inv *cli.Invocation) error {
 	if err != nil {
 		return err
 	}
-	text := c.OutOrStdout()
+	text := inv.Out
 	if inv.AsJSON {
-		text = c.ErrOrStderr() // standard output has the result alone
+		text = inv.Err // standard output has the result alone
 	}
 	printStatement(text, asked)
 	if !known {
-		fmt.Fprintf(text, "NOT CHECKED  whether the root signed a later statement: there is no %s; the request carries the one about epoch %d\n", s.last, asked.Epoch-1)
+		fmt.Fprintf(text, signOptionsNotCheckedWhether, s.last, asked.Epoch-1)
 	}
 	result := describeStatement(asked, map[string]any{"last_known": known, "signed": !s.show, "signed_before": former != nil})
 	if former != nil {
-		fmt.Fprintln(text, "SIGNED BEFORE  epoch and key are those of the last statement; it is given again as it is")
+		fmt.Fprintln(text, signOptionsSignedBeforeEpoch)
 		for _, d := range differs(request.Asked, asked) {
-			fmt.Fprintf(text, "NOT AS ASKED  %s; what differs takes another epoch: import this one, then ask for the next\n", d)
+			fmt.Fprintf(text, signOptionsNotAsAsked, d)
 		}
 	}
 	if s.show {
-		return inv.Print(c.OutOrStdout(), result, func(w io.Writer) { fmt.Fprintln(w, "it may be signed; nothing was") })
+		return inv.Print(result, func(w io.Writer) { fmt.Fprintln(w, signOptionsMayBeSigned) })
 	}
 	signed := former
 	if signed == nil {
-		if signed, err = s.sign(c, asked, rootPublic); err != nil {
+		if signed, err = s.sign(ctx, inv, asked, rootPublic); err != nil {
 			return err
 		}
 	}
 	if err := cli.WriteNew(s.out, signed, 0o644); err != nil {
-		return fmt.Errorf("the statement is in %s: %w", s.last, err)
+		return fmt.Errorf(signOptionsStatement, s.last, err)
 	}
 	result["statement"] = s.out
-	return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: bring it to the broker (anchorhold epoch import)\n", s.out)
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, signOptionsBringBrokerAnchorhold, s.out)
 	})
 }
 
 // differs says in what a request asks for something else than what was signed before.
 func differs(asked, signed protocol.EpochStatement) (out []string) {
 	if asked.MinEpoch != signed.MinEpoch {
-		out = append(out, fmt.Sprintf("minimum %d was asked for, %d was signed", asked.MinEpoch, signed.MinEpoch))
+		out = append(out, fmt.Sprintf(differsMinimumAskedSigned, asked.MinEpoch, signed.MinEpoch))
 	}
 	if asked.NotAfter != signed.NotAfter {
-		out = append(out, fmt.Sprintf("an end on %s was asked for, %s was signed", asked.NotAfter.Time().Format(time.DateOnly), signed.NotAfter.Time().Format(time.DateOnly)))
+		out = append(out, fmt.Sprintf(differsEndAskedSigned, asked.NotAfter.Time().Format(time.DateOnly), signed.NotAfter.Time().Format(time.DateOnly)))
 	}
 	if asked.AnyPolicy != signed.AnyPolicy || asked.PolicyDigest != signed.PolicyDigest {
-		out = append(out, "another pinned policy was asked for")
+		out = append(out, differsAnotherPinnedPolicy)
 	}
 	return out
 }
 
 // judge verifies the request and holds it against the last statement. former is that
 // statement if it is what is asked for: signing was done already.
-func (s *epochSign) judge(raw []byte, root identity.Public, now protocol.Time) (asked protocol.EpochStatement, former []byte, known bool, err error) {
+func (s *signOptions) judge(raw []byte, root identity.Public, now protocol.Time) (asked protocol.EpochStatement, former []byte, known bool, err error) {
 	roots := []identity.Public{root}
 	request, asking, err := protocol.VerifyEpochRequest(raw, roots)
 	if err != nil {
@@ -204,12 +274,12 @@ func (s *epochSign) judge(raw []byte, root identity.Public, now protocol.Time) (
 	}
 	last, err := protocol.VerifyEpoch(kept, roots)
 	if err != nil {
-		return asked, nil, false, fmt.Errorf("%s, which holds the last statement: %w", s.last, err)
+		return asked, nil, false, fmt.Errorf(signOptionsHoldsLastStatement, s.last, err)
 	}
 	// The root ended that epoch, perhaps because its key was stolen: whoever has the key
 	// would be the broker for every guest.
 	if asking.Epoch < last.MinEpoch {
-		return asked, nil, false, refusal.New(protocol.ReasonEpochRetired, "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives", asking.Epoch, s.last, last.MinEpoch)
+		return asked, nil, false, refusal.New(protocol.ReasonEpochRetired, signOptionsRequestSignedEpoch, asking.Epoch, s.last, last.MinEpoch)
 	}
 	if last.Epoch == request.Asked.Epoch && last.Key.Equal(request.Asked.Key) {
 		return last, kept, true, nil
@@ -219,11 +289,11 @@ func (s *epochSign) judge(raw []byte, root identity.Public, now protocol.Time) (
 
 // sign opens the root key and signs. The statement is kept before anybody has it, so that no
 // number is signed twice.
-func (s *epochSign) sign(c *cobra.Command, asked protocol.EpochStatement, public identity.Public) ([]byte, error) {
+func (s *signOptions) sign(ctx context.Context, inv *cli.Invocation, asked protocol.EpochStatement, public identity.Public) ([]byte, error) {
 	if _, err := os.Lstat(s.out); err == nil {
 		return nil, cli.ExplainNew(s.out, fs.ErrExist)
 	}
-	u, err := s.unlock.Open(c)
+	u, err := s.unlock.Open(ctx, inv.Err)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +304,7 @@ func (s *epochSign) sign(c *cobra.Command, asked protocol.EpochStatement, public
 	}
 	defer root.Wipe()
 	if !root.Public().Equal(public) {
-		return nil, fmt.Errorf("%s.pub is not the public half of %s", s.root, s.root)
+		return nil, fmt.Errorf(signOptionsPubNotPublic, s.root, s.root)
 	}
 	signed, err := protocol.SignEpoch(root, asked)
 	if err != nil {
@@ -254,10 +324,10 @@ func keepNext(path string, root identity.Public, signed []byte, epoch uint64) er
 	}
 	last, err := protocol.VerifyEpoch(kept, []identity.Public{root})
 	if err != nil {
-		return fmt.Errorf("%s, which holds the last statement: %w", path, err)
+		return fmt.Errorf(keepNextHoldsLastStatement, path, err)
 	}
 	if last.Epoch >= epoch {
-		return refusal.New(protocol.ReasonEpochNumber, "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'", last.Epoch, path, epoch, last.Epoch+1)
+		return refusal.New(protocol.ReasonEpochNumber, keepNextRootSignedEpoch, last.Epoch, path, epoch, last.Epoch+1)
 	}
 	return keepLast(path, signed)
 }
@@ -282,22 +352,22 @@ func keepLast(path string, signed []byte) error {
 }
 
 func newEpochImport(inv *cli.Invocation) *cobra.Command {
-	c := dial.Operate(inv, "import FILE", "Install the statement that the root signed", "  anchorhold epoch import epoch.statement", cli.Exactly(1, "the file that 'epoch sign' wrote"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			signed, err := cli.ReadFile(args[0])
-			if err != nil {
-				return nil, nil, err
-			}
-			info, err := b.ActivateEpoch(ctx, signed)
-			return info, func(w io.Writer) {
-				fmt.Fprintf(w, "epoch %d is %s until %s\n", info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
-			}, err
-		})
-	c.Long = `Refused, with the reason, are statements of another root (broker-unknown), not signed
-by this one (epoch-signature-invalid), about a key that this broker did not ask for
-(epoch-request-unknown), with another number than it asked for or one that it has
-(epoch-number-not-next), and of epochs that are over (epoch-validity).`
+	c := &cobra.Command{Use: importUse, Short: importShort, Example: importExample, Args: cli.Exactly(1, importNeeds), RunE: inv.RunE(runImport)}
+	c.Long = importLong
 	return c
+}
+
+func runImport(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		signed, err := cli.ReadFile(args[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		info, err := b.ActivateEpoch(ctx, signed)
+		return info, func(w io.Writer) {
+			fmt.Fprintf(w, importEpochUntil, info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
+		}, err
+	})
 }
 
 // describeStatement is a statement in JSON, with more beside it.
@@ -312,15 +382,15 @@ func describeStatement(st protocol.EpochStatement, more map[string]any) map[stri
 }
 
 func printStatement(w io.Writer, st protocol.EpochStatement) {
-	decides := "any that the operator imports"
+	decides := statementAnyOperatorImports
 	if !st.AnyPolicy {
 		decides = hex.EncodeToString(st.PolicyDigest[:]) + " alone"
 	}
-	retires := "retires no more than before"
+	retires := statementRetiresNoMore
 	if st.MinEpoch == st.Epoch {
-		retires = "RETIRES every other epoch at once, and for ever"
+		retires = statementRetiresEveryOther
 	}
 	key := st.Key.ID()
-	fmt.Fprintf(w, "  broker       %x\n  epoch        %d\n  minimum      %d (%s)\n  valid        %s to %s\n  policy       %s\n  epoch key    %x\n  audit key    %x\n",
+	fmt.Fprintf(w, statementBrokerEpochMinimum,
 		st.Broker, st.Epoch, st.MinEpoch, retires, st.NotBefore.Time().Format(time.RFC3339), st.NotAfter.Time().Format(time.RFC3339), decides, key, st.AuditKey)
 }

@@ -46,7 +46,7 @@ func TestARetiredEpochAsksForNoOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := epochSign{last: last}
+	s := signOptions{last: last}
 	_, _, _, err = s.judge(req, root.Public(), protocol.TimeOf(now))
 	if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonEpochRetired {
 		t.Errorf("got %v, want %s", err, protocol.ReasonEpochRetired)

@@ -14,9 +14,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newFedKey(inv *cli.Invocation) *cobra.Command {
-	return cli.Subcommands("key", "Keys that several attested agents hold together, none of them whole",
-		`For participants without a common trusted guest: any T of N agents decrypt a
+// The words of "key".
+const (
+	keyShort = "Keys that several attested agents hold together, none of them whole"
+	keyLong  = `For participants without a common trusted guest: any T of N agents decrypt a
 round's sum together, and no one else can. A key serves one round; each agent gives
 one share in decrypting it, ever. In order, with who runs each command:
 
@@ -26,46 +27,109 @@ one share in decrypting it, ever. In order, with who runs each command:
   fed submit              participants
   fed round close         broker operator
   fed key share           T of the agents   all with the same --active
-  fed decrypt             any agent         put the shares together, publish`,
+  fed decrypt             any agent         put the shares together, publish`
+)
+
+// The words of "open".
+const (
+	keyOpenUse                   = "open --threshold T --agent KEY --agent KEY ..."
+	keyOpenShort                 = "Ask agents to set up a key together"
+	keyOpenExample               = "  anchorhold fed key open --threshold 2 --agent 1f0c... --agent 88ab... --agent 03d4... --aggregator /run/anchorhold-aggregator/admin.sock"
+	keyOpenAgentAnchorholdStatus = "--agent %q: %w (anchorhold status shows it as agent_key)"
+	keyOpenAggregator            = "%w: aggregator %s: %w"
+	keyOpenRoundPartiesDecrypt   = "round    %s\nparties  %d, of which %d decrypt\nuntil    %s\n"
+	keyOpenFlagThreshold         = "how many agents decrypt together"
+	keyOpenFlagAgent             = "digest of an agent's key (repeat for each; their order numbers them from 1)"
+	keyOpenFlagDuration          = "time for the set-up (10m)"
+	keyOpenFlagAggregator        = "admin socket of the first aggregator, where the agents' messages lie"
+)
+
+// The words of lists, results and errors.
+const (
+	keyCommandNeeds    = "one round"
+	keyCommandFlagWait = "wait until it is done"
+)
+
+// The words of "join".
+const (
+	keyJoinUse     = "join ROUND"
+	keyJoinShort   = "Have the local agent take part in setting up a key"
+	keyJoinExample = "  anchorhold fed key join 5f2c... --wait"
+)
+
+// The words of "share".
+const (
+	keyShareNoParties  = "--active is needed: the numbers of the parties that decrypt, the same for all of them"
+	keyShareFlagActive = "numbers of the parties that decrypt"
+	keyShareUse        = "share ROUND --active 1,3"
+	keyShareShort      = "Have the local agent give its one share in decrypting a closed round"
+	keyShareExample    = "  anchorhold fed key share 5f2c... --active 1,3 --wait"
+)
+
+// The words of "status".
+const (
+	keyStatusUse     = "status ROUND"
+	keyStatusShort   = "Show where the local agent stands with a key"
+	keyStatusExample = "  anchorhold fed key status 5f2c..."
+)
+
+// The words of lists, results and errors.
+const (
+	keyRoundPartyDecrypt = "round    %s\nparty    %d of %d, of which %d decrypt\nstate    %s %s\n"
+	keyKey               = "key      %s\n"
+	keyFailed            = "failed   %s (%s)\n"
+)
+
+func newFedKey(inv *cli.Invocation) *cobra.Command {
+	return cli.Subcommands("key", keyShort,
+		keyLong,
 		newKeyOpen(inv), newKeyJoin(inv), newKeyShare(inv), newKeyStatus(inv))
 }
 
+// keyOpenOptions are the flags of "open".
+type keyOpenOptions struct {
+	asked       federation.Preparation
+	agents      []string // --agent
+	aggregators []string // --aggregator
+}
+
 func newKeyOpen(inv *cli.Invocation) *cobra.Command {
-	var p federation.Preparation
-	var agents, aggregators []string
+	var o keyOpenOptions
 	c := &cobra.Command{
-		Use: "open --threshold T --agent KEY --agent KEY ...", Short: "Ask agents to set up a key together",
-		Example: "  anchorhold fed key open --threshold 2 --agent 1f0c... --agent 88ab... --agent 03d4... --aggregator /run/anchorhold-aggregator/admin.sock",
+		Use: keyOpenUse, Short: keyOpenShort,
+		Example: keyOpenExample,
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			for _, a := range agents {
-				d, err := federation.ParseDigest(a)
-				if err != nil {
-					return cli.Usage(fmt.Errorf("--agent %q: %w (anchorhold status shows it as agent_key)", a, err))
-				}
-				p.Agents = append(p.Agents, d)
-			}
-			prepared, err := dial.Broker(inv, c).PrepareKey(c.Context(), p)
-			if err != nil {
-				return dial.Explain(err, inv.Broker)
-			}
-			for _, socket := range aggregators {
-				if err := dial.Aggregator(socket).AddSetup(c.Context(), prepared.Signed); err != nil {
-					return fmt.Errorf("%w: aggregator %s: %w", cli.ErrRefused, socket, err)
-				}
-			}
-			s := prepared.Setup
-			return inv.Print(c.OutOrStdout(), s, func(w io.Writer) {
-				fmt.Fprintf(w, "round    %s\nparties  %d, of which %d decrypt\nuntil    %s\n", s.Round, len(s.Agents), s.Threshold, s.Closes.Time().Format(time.RFC3339))
-			})
-		},
+		RunE:    inv.RunE(o.run),
 	}
-	c.Flags().Uint32Var(&p.Threshold, "threshold", 2, "how many agents decrypt together")
-	c.Flags().StringSliceVar(&agents, "agent", nil, "digest of an agent's key (repeat for each; their order numbers them from 1)")
-	c.Flags().DurationVar(&p.Duration, "duration", 0, "time for the set-up (10m)")
-	c.Flags().StringSliceVar(&aggregators, "aggregator", nil, "admin socket of the first aggregator, where the agents' messages lie")
+	c.Flags().Uint32Var(&o.asked.Threshold, "threshold", 2, keyOpenFlagThreshold)
+	c.Flags().StringSliceVar(&o.agents, "agent", nil, keyOpenFlagAgent)
+	c.Flags().DurationVar(&o.asked.Duration, "duration", 0, keyOpenFlagDuration)
+	c.Flags().StringSliceVar(&o.aggregators, "aggregator", nil, keyOpenFlagAggregator)
 	dial.BrokerFlag(inv, c)
 	return c
+}
+
+func (o *keyOpenOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	for _, a := range o.agents {
+		d, err := federation.ParseDigest(a)
+		if err != nil {
+			return cli.Usage(fmt.Errorf(keyOpenAgentAnchorholdStatus, a, err))
+		}
+		o.asked.Agents = append(o.asked.Agents, d)
+	}
+	prepared, err := dial.Broker(inv).PrepareKey(ctx, o.asked)
+	if err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	for _, socket := range o.aggregators {
+		if err := dial.Aggregator(socket).AddSetup(ctx, prepared.Signed); err != nil {
+			return fmt.Errorf(keyOpenAggregator, cli.ErrRefused, socket, err)
+		}
+	}
+	s := prepared.Setup
+	return inv.Print(s, func(w io.Writer) {
+		fmt.Fprintf(w, keyOpenRoundPartiesDecrypt, s.Round, len(s.Agents), s.Threshold, s.Closes.Time().Format(time.RFC3339))
+	})
 }
 
 // keyStatus is a party's status as the agent shows it.
@@ -81,87 +145,100 @@ type keyStatus struct {
 	Detail    string `json:"detail,omitempty"`
 }
 
-func printKey(inv *cli.Invocation, c *cobra.Command, st keyStatus) error {
-	return inv.Print(c.OutOrStdout(), st, func(w io.Writer) {
-		fmt.Fprintf(w, "round    %s\nparty    %d of %d, of which %d decrypt\nstate    %s %s\n", st.Round, st.Party, st.Parties, st.Threshold, st.State, st.Phase)
+// printKey shows how the agent stands with a key.
+func printKey(inv *cli.Invocation, st keyStatus) error {
+	return inv.Print(st, func(w io.Writer) {
+		fmt.Fprintf(w, keyRoundPartyDecrypt, st.Round, st.Party, st.Parties, st.Threshold, st.State, st.Phase)
 		if st.Key != "" {
-			fmt.Fprintf(w, "key      %s\n", st.Key)
+			fmt.Fprintf(w, keyKey, st.Key)
 		}
 		if st.Reason != "" {
-			fmt.Fprintf(w, "failed   %s (%s)\n", st.Detail, st.Reason)
+			fmt.Fprintf(w, keyFailed, st.Detail, st.Reason)
 		}
 	})
 }
 
+// keyOptions are the flags of a command that asks the agent about a key.
+type keyOptions struct {
+	wait   bool  // --wait
+	active []int // --active, of "share"
+	// ask sends the request.
+	ask func(o *keyOptions, ctx context.Context, agent *dial.AgentClient, round string) (*http.Response, error)
+}
+
 // keyCommand makes a command that asks the agent about a key, and waits if wanted.
-func keyCommand(inv *cli.Invocation, use, short, example string, ask func(context.Context, *dial.AgentClient, string) (*http.Response, error)) *cobra.Command {
-	var wait bool
-	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cli.Exactly(1, "one round"), RunE: func(c *cobra.Command, args []string) error {
-		if _, err := dial.Round(args[0]); err != nil {
-			return err
-		}
-		agent := dial.Agent(inv.Agent)
-		resp, err := ask(c.Context(), agent, args[0])
-		if err != nil {
-			return err
-		}
-		var st keyStatus
-		if err := dial.Decode(resp, &st); err != nil {
-			return err
-		}
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for last := ""; wait && (st.State == "setting-up" || st.State == "sharing"); {
-			if st.Phase != last {
-				last = st.Phase
-				fmt.Fprintln(c.ErrOrStderr(), last)
-			}
-			select {
-			case <-c.Context().Done():
-				return c.Context().Err()
-			case <-tick.C:
-			}
-			st = keyStatus{}
-			if err := agent.GetJSON(c.Context(), "/v1/fed/keys/"+args[0], &st); err != nil {
-				return err
-			}
-		}
-		if err := printKey(inv, c, st); err != nil {
-			return err
-		}
-		if st.State == "failed" {
-			return dial.Refused(st.Detail, string(st.Reason))
-		}
-		return nil
-	}}
-	c.Flags().BoolVar(&wait, "wait", false, "wait until it is done")
+func keyCommand(inv *cli.Invocation, o *keyOptions, use, short, example string) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cli.Exactly(1, keyCommandNeeds), RunE: inv.RunE(o.run)}
+	c.Flags().BoolVar(&o.wait, "wait", false, keyCommandFlagWait)
 	dial.AgentFlag(inv, c)
 	return c
 }
 
+func (o *keyOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	if _, err := dial.Round(args[0]); err != nil {
+		return err
+	}
+	agent := dial.Agent(inv.Agent)
+	resp, err := o.ask(o, ctx, agent, args[0])
+	if err != nil {
+		return err
+	}
+	var st keyStatus
+	if err := dial.Decode(resp, &st); err != nil {
+		return err
+	}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for last := ""; o.wait && (st.State == "setting-up" || st.State == "sharing"); {
+		if st.Phase != last {
+			last = st.Phase
+			fmt.Fprintln(inv.Err, last)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		st = keyStatus{}
+		if err := agent.GetJSON(ctx, "/v1/fed/keys/"+args[0], &st); err != nil {
+			return err
+		}
+	}
+	if err := printKey(inv, st); err != nil {
+		return err
+	}
+	if st.State == "failed" {
+		return dial.Refused(st.Detail, string(st.Reason))
+	}
+	return nil
+}
+
 func newKeyJoin(inv *cli.Invocation) *cobra.Command {
-	return keyCommand(inv, "join ROUND", "Have the local agent take part in setting up a key", "  anchorhold fed key join 5f2c... --wait",
-		func(ctx context.Context, a *dial.AgentClient, id string) (*http.Response, error) {
-			return a.Do(ctx, http.MethodPost, "/v1/fed/keys/"+id+"/join", nil)
-		})
+	return keyCommand(inv, &keyOptions{ask: (*keyOptions).join}, keyJoinUse, keyJoinShort, keyJoinExample)
+}
+
+func (*keyOptions) join(ctx context.Context, agent *dial.AgentClient, round string) (*http.Response, error) {
+	return agent.Do(ctx, http.MethodPost, "/v1/fed/keys/"+round+"/join", nil)
 }
 
 func newKeyShare(inv *cli.Invocation) *cobra.Command {
-	var active []int
-	c := keyCommand(inv, "share ROUND --active 1,3", "Have the local agent give its one share in decrypting a closed round", "  anchorhold fed key share 5f2c... --active 1,3 --wait",
-		func(ctx context.Context, a *dial.AgentClient, id string) (*http.Response, error) {
-			if len(active) == 0 {
-				return nil, cli.Usage(errors.New("--active is needed: the numbers of the parties that decrypt, the same for all of them"))
-			}
-			return a.Do(ctx, http.MethodPost, "/v1/fed/keys/"+id+"/share", map[string]any{"active": active})
-		})
-	c.Flags().IntSliceVar(&active, "active", nil, "numbers of the parties that decrypt")
+	o := &keyOptions{ask: (*keyOptions).share}
+	c := keyCommand(inv, o, keyShareUse, keyShareShort, keyShareExample)
+	c.Flags().IntSliceVar(&o.active, "active", nil, keyShareFlagActive)
 	return c
 }
 
+func (o *keyOptions) share(ctx context.Context, agent *dial.AgentClient, round string) (*http.Response, error) {
+	if len(o.active) == 0 {
+		return nil, cli.Usage(errors.New(keyShareNoParties))
+	}
+	return agent.Do(ctx, http.MethodPost, "/v1/fed/keys/"+round+"/share", map[string]any{"active": o.active})
+}
+
 func newKeyStatus(inv *cli.Invocation) *cobra.Command {
-	return keyCommand(inv, "status ROUND", "Show where the local agent stands with a key", "  anchorhold fed key status 5f2c...",
-		func(ctx context.Context, a *dial.AgentClient, id string) (*http.Response, error) {
-			return a.Do(ctx, http.MethodGet, "/v1/fed/keys/"+id, nil)
-		})
+	return keyCommand(inv, &keyOptions{ask: (*keyOptions).status}, keyStatusUse, keyStatusShort, keyStatusExample)
+}
+
+func (*keyOptions) status(ctx context.Context, agent *dial.AgentClient, round string) (*http.Response, error) {
+	return agent.Do(ctx, http.MethodGet, "/v1/fed/keys/"+round, nil)
 }

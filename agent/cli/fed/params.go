@@ -1,6 +1,7 @@
 package fed
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -13,10 +14,62 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "params".
+const (
+	paramsShort = "List, check and explain the parameter sets of encrypted sums"
+	paramsLong  = "Sums are encrypted under named sets that never change. Each is inside the\nstricter of the published tables of 128-bit security."
+)
+
+// The words of "list".
+const (
+	paramsListUse           = "list"
+	paramsListShort         = "List the sets"
+	paramsListExample       = "  anchorhold params list"
+	paramsListLogBytesValue = "%-20s N=%-6d log Q %5.1f  %6.2f bytes a value  %s\n"
+)
+
+// The words of "check".
+const (
+	paramsCheckUse   = "check SET|FILE"
+	paramsCheckShort = "Check a set, or the aggregation section of a configuration, for a number of contributions"
+	paramsCheckLong  = `Says what is left of the noise budget, and how far the published mean is expected to
+be from the mean of what was handed in, as a part of the round's L2 bound: with a
+round's default rotation and bound of a value, and without rotation. Privacy noise
+comes on top.`
+	paramsCheckExample             = "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check sum-2048-27 --contributions 16 --minimum 8 --length 10000000 --json\n  anchorhold params check /etc/anchorhold/agent.yaml"
+	paramsCheckNeeds               = "one set or configuration file"
+	paramsCheckContributionsOrMore = "--contributions is 1 or more, --minimum from 1 to --contributions, and --length from 1 to 2^40"
+	paramsCheckHoldsBitsLeft       = "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, %s\n"
+	paramsCheckMeanMostValues      = "mean of %d of at most %d, %d values: expected to be off by %.2g of the L2 bound (%.2g without rotation), privacy noise apart\n"
+	paramsCheckFlagContributions   = "contributions to one sum, at most"
+	paramsCheckFlagMinimum         = "contributions that the mean is of (half of --contributions)"
+	paramsCheckFlagLength          = "values in a vector"
+	paramsCheckFlagThreshold       = "bits that must be left (by default the configuration's noise_budget_threshold)"
+	paramsCheckAddedNoiseIncluded  = "added noise included"
+	paramsCheckNoNoiseAdded        = "no noise is added"
+)
+
+// The words of "explain".
+const (
+	paramsExplainUse                   = "explain SET"
+	paramsExplainShort                 = "Say what a set is and what it rests on"
+	paramsExplainExample               = "  anchorhold params explain " + params.Default
+	paramsExplainNeeds                 = "one set"
+	paramsExplainDigestSecurity128     = "digest %s\n\nsecurity (128 bits, the stricter of the tables of 2018 and 2024; uniform ternary secrets):\n"
+	paramsExplainBitsMost              = "  %-36s %6.1f bits of at most %.0f\n"
+	paramsExplainContributionsBitsLeft = "\ncontributions  bits left  largest value  error of the mean"
+)
+
+// The words of lists, results and errors.
+const (
+	namedSetNoFile               = "%w: no file, and %w"
+	namedSetNoSectionAggregation = "%w: %s has no section aggregation; rounds name the set themselves (fed round open --set)"
+)
+
 // NewParams is the command "params".
 func NewParams(inv *cli.Invocation) *cobra.Command {
-	return cli.Subcommands("params", "List, check and explain the parameter sets of encrypted sums",
-		"Sums are encrypted under named sets that never change. Each is inside the\nstricter of the published tables of 128-bit security.",
+	return cli.Subcommands("params", paramsShort,
+		paramsLong,
 		newParamsList(inv), newParamsCheck(inv), newParamsExplain(inv))
 }
 
@@ -39,74 +92,82 @@ func viewOf(s params.Set) setView {
 }
 
 func newParamsList(inv *cli.Invocation) *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List the sets", Example: "  anchorhold params list", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		var views []setView
-		for _, s := range params.All() {
-			views = append(views, viewOf(s))
+	return &cobra.Command{Use: paramsListUse, Short: paramsListShort, Example: paramsListExample, Args: cobra.NoArgs, RunE: inv.RunE(runParamsList)}
+}
+
+func runParamsList(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	var views []setView
+	for _, s := range params.All() {
+		views = append(views, viewOf(s))
+	}
+	return inv.Print(views, func(w io.Writer) {
+		for _, v := range views {
+			fmt.Fprintf(w, paramsListLogBytesValue, v.ID, v.RingDegree, v.LogQ, v.BytesPerValue, v.For)
 		}
-		return inv.Print(c.OutOrStdout(), views, func(w io.Writer) {
-			for _, v := range views {
-				fmt.Fprintf(w, "%-20s N=%-6d log Q %5.1f  %6.2f bytes a value  %s\n", v.ID, v.RingDegree, v.LogQ, v.BytesPerValue, v.For)
-			}
-		})
-	}}
+	})
+}
+
+// paramsCheckOptions are the flags of "check".
+type paramsCheckOptions struct {
+	contributions int    // --contributions
+	minimum       int    // --minimum
+	threshold     int    // --threshold
+	length        uint64 // --length
 }
 
 func newParamsCheck(inv *cli.Invocation) *cobra.Command {
-	var contributions, minimum, threshold int
-	var length uint64
+	var o paramsCheckOptions
 	c := &cobra.Command{
-		Use: "check SET|FILE", Short: "Check a set, or the aggregation section of a configuration, for a number of contributions",
-		Long: `Says what is left of the noise budget, and how far the published mean is expected to
-be from the mean of what was handed in, as a part of the round's L2 bound: with a
-round's default rotation and bound of a value, and without rotation. Privacy noise
-comes on top.`,
-		Example: "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check sum-2048-27 --contributions 16 --minimum 8 --length 10000000 --json\n  anchorhold params check /etc/anchorhold/agent.yaml",
-		Args:    cli.Exactly(1, "one set or configuration file"),
-		RunE: func(c *cobra.Command, args []string) error {
-			set, required, err := namedSet(args[0])
-			if err != nil {
-				return err
-			}
-			if threshold == 0 {
-				threshold = required
-			}
-			if minimum == 0 {
-				minimum = max(contributions/2, 1)
-			}
-			if contributions < 1 || minimum < 1 || minimum > contributions || length < 1 || length > federation.MaxLength {
-				return cli.Usage(fmt.Errorf("--contributions is 1 or more, --minimum from 1 to --contributions, and --length from 1 to 2^40"))
-			}
-			if err := set.Check(); err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			b, err := set.Require(contributions, threshold)
-			if err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			rotated, plain, err := expected(set, minimum, contributions, length)
-			if err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			added, text := b.FloodSD, "added noise included"
-			if set.ID == params.Threshold {
-				added, text = 0, "no noise is added"
-			}
-			return inv.Print(c.OutOrStdout(), map[string]any{"set": viewOf(set), "contributions": contributions, "noise_budget_bits": b.NoiseBits,
-				"largest_value": b.Limit, "noise_standard_deviation": b.GridSD, "added_standard_deviation": added, "error_of_mean": b.ErrorOfMean,
-				"length": length, "expected_error": rotated, "expected_error_without_rotation": plain}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, %s\n",
-					set.ID, b.NoiseBits, contributions, b.Limit, b.ErrorOfMean, text)
-				fmt.Fprintf(w, "mean of %d of at most %d, %d values: expected to be off by %.2g of the L2 bound (%.2g without rotation), privacy noise apart\n",
-					minimum, contributions, length, rotated.Relative, plain.Relative)
-			})
-		},
+		Use: paramsCheckUse, Short: paramsCheckShort,
+		Long:    paramsCheckLong,
+		Example: paramsCheckExample,
+		Args:    cli.Exactly(1, paramsCheckNeeds),
+		RunE:    inv.RunE(o.run),
 	}
-	c.Flags().IntVar(&contributions, "contributions", 64, "contributions to one sum, at most")
-	c.Flags().IntVar(&minimum, "minimum", 0, "contributions that the mean is of (half of --contributions)")
-	c.Flags().Uint64Var(&length, "length", 1_000_000, "values in a vector")
-	c.Flags().IntVar(&threshold, "threshold", 0, "bits that must be left (by default the configuration's noise_budget_threshold)")
+	c.Flags().IntVar(&o.contributions, "contributions", 64, paramsCheckFlagContributions)
+	c.Flags().IntVar(&o.minimum, "minimum", 0, paramsCheckFlagMinimum)
+	c.Flags().Uint64Var(&o.length, "length", 1_000_000, paramsCheckFlagLength)
+	c.Flags().IntVar(&o.threshold, "threshold", 0, paramsCheckFlagThreshold)
 	return c
+}
+
+func (o *paramsCheckOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	set, required, err := namedSet(args[0])
+	if err != nil {
+		return err
+	}
+	if o.threshold == 0 {
+		o.threshold = required
+	}
+	if o.minimum == 0 {
+		o.minimum = max(o.contributions/2, 1)
+	}
+	if o.contributions < 1 || o.minimum < 1 || o.minimum > o.contributions || o.length < 1 || o.length > federation.MaxLength {
+		return cli.Usage(fmt.Errorf(paramsCheckContributionsOrMore))
+	}
+	if err := set.Check(); err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	b, err := set.Require(o.contributions, o.threshold)
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	rotated, plain, err := expected(set, o.minimum, o.contributions, o.length)
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	added, text := b.FloodSD, paramsCheckAddedNoiseIncluded
+	if set.ID == params.Threshold {
+		added, text = 0, paramsCheckNoNoiseAdded
+	}
+	return inv.Print(map[string]any{"set": viewOf(set), "contributions": o.contributions, "noise_budget_bits": b.NoiseBits,
+		"largest_value": b.Limit, "noise_standard_deviation": b.GridSD, "added_standard_deviation": added, "error_of_mean": b.ErrorOfMean,
+		"length": o.length, "expected_error": rotated, "expected_error_without_rotation": plain}, func(w io.Writer) {
+		fmt.Fprintf(w, paramsCheckHoldsBitsLeft,
+			set.ID, b.NoiseBits, o.contributions, b.Limit, b.ErrorOfMean, text)
+		fmt.Fprintf(w, paramsCheckMeanMostValues,
+			o.minimum, o.contributions, o.length, rotated.Relative, plain.Relative)
+	})
 }
 
 // namedSet is the set of that name, or of the configuration file, with the bits that must be left.
@@ -116,7 +177,7 @@ func namedSet(name string) (params.Set, int, error) {
 		return set, 0, nil
 	}
 	if _, missing := os.Stat(name); missing != nil {
-		return set, 0, fmt.Errorf("%w: no file, and %w", cli.ErrRefused, err)
+		return set, 0, fmt.Errorf(namedSetNoFile, cli.ErrRefused, err)
 	}
 	cfg, _, err := settings.Read(name)
 	if err != nil {
@@ -124,7 +185,7 @@ func namedSet(name string) (params.Set, int, error) {
 	}
 	a := cfg.Aggregation
 	if !a.Stated() {
-		return set, 0, fmt.Errorf("%w: %s has no section aggregation; rounds name the set themselves (fed round open --set)", cli.ErrRefused, name)
+		return set, 0, fmt.Errorf(namedSetNoSectionAggregation, cli.ErrRefused, name)
 	}
 	if err := a.Check().Runnable(); err != nil {
 		return set, 0, fmt.Errorf("%w: %s: %w", cli.ErrRefused, name, err)
@@ -152,24 +213,26 @@ func expected(set params.Set, minimum, maximum int, length uint64) (rotated, pla
 }
 
 func newParamsExplain(inv *cli.Invocation) *cobra.Command {
-	return &cobra.Command{Use: "explain SET", Short: "Say what a set is and what it rests on", Example: "  anchorhold params explain " + params.Default, Args: cli.Exactly(1, "one set"),
-		RunE: func(c *cobra.Command, args []string) error {
-			set, err := params.Lookup(args[0])
-			if err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	return &cobra.Command{Use: paramsExplainUse, Short: paramsExplainShort, Example: paramsExplainExample, Args: cli.Exactly(1, paramsExplainNeeds),
+		RunE: inv.RunE(runParamsExplain)}
+}
+
+func runParamsExplain(ctx context.Context, inv *cli.Invocation, args []string) error {
+	set, err := params.Lookup(args[0])
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	return inv.Print(map[string]any{"set": viewOf(set), "text": set.Text(), "objects": set.Objects()}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s\n\n%s\n", set.ID, set.For, strings.TrimSpace(set.Text()))
+		fmt.Fprintf(w, paramsExplainDigestSecurity128, viewOf(set).Digest)
+		for _, o := range set.Objects() {
+			fmt.Fprintf(w, paramsExplainBitsMost, o.Name, o.LogQ, o.Ceiling)
+		}
+		fmt.Fprintln(w, paramsExplainContributionsBitsLeft)
+		for k := 8; k <= min(set.MaxContributions, 1024); k *= 4 {
+			if b, err := set.Budget(k); err == nil {
+				fmt.Fprintf(w, "%13d  %9.1f  %13d  %.1e\n", k, b.NoiseBits, b.Limit, b.ErrorOfMean)
 			}
-			return inv.Print(c.OutOrStdout(), map[string]any{"set": viewOf(set), "text": set.Text(), "objects": set.Objects()}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %s\n\n%s\n", set.ID, set.For, strings.TrimSpace(set.Text()))
-				fmt.Fprintf(w, "digest %s\n\nsecurity (128 bits, the stricter of the tables of 2018 and 2024; uniform ternary secrets):\n", viewOf(set).Digest)
-				for _, o := range set.Objects() {
-					fmt.Fprintf(w, "  %-36s %6.1f bits of at most %.0f\n", o.Name, o.LogQ, o.Ceiling)
-				}
-				fmt.Fprintln(w, "\ncontributions  bits left  largest value  error of the mean")
-				for k := 8; k <= min(set.MaxContributions, 1024); k *= 4 {
-					if b, err := set.Budget(k); err == nil {
-						fmt.Fprintf(w, "%13d  %9.1f  %13d  %.1e\n", k, b.NoiseBits, b.Limit, b.ErrorOfMean)
-					}
-				}
-			})
-		}}
+		}
+	})
 }

@@ -20,52 +20,79 @@ import (
 	"golang.org/x/term"
 )
 
-// chatOptions are the flags of `anchorhold chat`.
+// The words of "chat".
+const (
+	chatUse   = "chat [QUESTION]"
+	chatShort = "Ask the agent's model, and watch the answer stream"
+	chatLong  = `Asks the agent's model. Without QUESTION the question is read from standard
+input. The answer streams to standard output; written to a file or a pipe it is byte for
+byte what 'receipt verify --output' takes. Tokens per second and the id of the receipt go
+to standard error. With --json the whole result is one object.`
+	chatExample = `  anchorhold chat "What is the capital of France?"
+  echo "Summarise: ..." | anchorhold chat --max-tokens 200
+  anchorhold chat --receipt answer.receipt.json "Hello"`
+	chatThereNoQuestion = "there is no question: give it as an argument, or on standard input"
+	chatFlagModel       = "model name (default: the agent's first)"
+	chatFlagSystem      = "system message"
+	chatFlagMaxTokens   = "longest answer, in tokens"
+	chatFlagTemperature = "0 takes the likeliest token; higher is more varied"
+	chatFlagSeed        = "seed of the choice at a temperature above 0"
+	chatFlagReceipt     = "write the answer's signed receipt to this new file"
+)
+
+// The words of lists, results and errors.
+const (
+	chatTokensFirstAfter         = "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n"
+	firstModelAgentServesNo      = "the agent serves no model"
+	readStreamAgentStreamDamaged = "the agent's stream is damaged: %w"
+	readStreamAgentEndedStream   = "the agent ended the stream before its end mark: the answer is incomplete"
+	saveReceiptAnswerCameWithout = "the answer came without its receipt: the agent is older than this command"
+)
+
+// chatOptions are the flags of "chat".
 type chatOptions struct {
-	model, system string
-	maxTokens     int
-	temperature   float64
-	seed          int64
-	receiptFile   string
+	model       string  // --model
+	system      string  // --system
+	maxTokens   int     // --max-tokens
+	temperature float64 // --temperature
+	seed        int64   // --seed
+	receiptFile string  // --receipt
 }
 
 // NewChat is the command "chat".
 func NewChat(inv *cli.Invocation) *cobra.Command {
-	var opt chatOptions
+	var o chatOptions
 	c := &cobra.Command{
-		Use:   "chat [QUESTION]",
-		Short: "Ask the agent's model, and watch the answer stream",
-		Long: `Asks the agent's model. Without QUESTION the question is read from standard
-input. The answer streams to standard output; written to a file or a pipe it is byte for
-byte what 'receipt verify --output' takes. Tokens per second and the id of the receipt go
-to standard error. With --json the whole result is one object.`,
-		Example: `  anchorhold chat "What is the capital of France?"
-  echo "Summarise: ..." | anchorhold chat --max-tokens 200
-  anchorhold chat --receipt answer.receipt.json "Hello"`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			question := strings.Join(args, " ")
-			if len(args) == 0 {
-				data, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 1<<20))
-				if err != nil {
-					return err
-				}
-				question = strings.TrimSpace(string(data))
-			}
-			if question == "" {
-				return cli.Usage(errors.New("there is no question: give it as an argument, or on standard input"))
-			}
-			return chat(c.Context(), inv, opt, question, c.OutOrStdout(), c.ErrOrStderr())
-		},
+		Use:     chatUse,
+		Short:   chatShort,
+		Long:    chatLong,
+		Example: chatExample,
+		Args:    cobra.MaximumNArgs(1),
+		RunE:    inv.RunE(o.run),
 	}
 	dial.AgentFlag(inv, c)
-	c.Flags().StringVar(&opt.model, "model", "", "model name (default: the agent's first)")
-	c.Flags().StringVar(&opt.system, "system", "", "system message")
-	c.Flags().IntVar(&opt.maxTokens, "max-tokens", 256, "longest answer, in tokens")
-	c.Flags().Float64Var(&opt.temperature, "temperature", 0, "0 takes the likeliest token; higher is more varied")
-	c.Flags().Int64Var(&opt.seed, "seed", 0, "seed of the choice at a temperature above 0")
-	c.Flags().StringVar(&opt.receiptFile, "receipt", "", "write the answer's signed receipt to this new file")
+	c.Flags().StringVar(&o.model, "model", "", chatFlagModel)
+	c.Flags().StringVar(&o.system, "system", "", chatFlagSystem)
+	c.Flags().IntVar(&o.maxTokens, "max-tokens", 256, chatFlagMaxTokens)
+	c.Flags().Float64Var(&o.temperature, "temperature", 0, chatFlagTemperature)
+	c.Flags().Int64Var(&o.seed, "seed", 0, chatFlagSeed)
+	c.Flags().StringVar(&o.receiptFile, "receipt", "", chatFlagReceipt)
 	return c
+}
+
+func (o *chatOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	question := strings.Join(args, " ")
+	if len(args) == 0 {
+		data, err := io.ReadAll(io.LimitReader(inv.In, 1<<20))
+		if err != nil {
+			return err
+		}
+		question = strings.TrimSpace(string(data))
+	}
+	if question == "" {
+		return cli.Usage(errors.New(chatThereNoQuestion))
+	}
+	return o.chat(ctx, inv, question)
 }
 
 // chatResult is what `chat --json` prints.
@@ -81,66 +108,68 @@ type chatResult struct {
 	issued           json.RawMessage
 }
 
-func chat(ctx context.Context, inv *cli.Invocation, opt chatOptions, question string, out, complaint io.Writer) error {
-	if opt.receiptFile != "" {
-		if err := cli.CheckNew(opt.receiptFile); err != nil {
+// chat asks, and shows the answer while it comes.
+func (o *chatOptions) chat(ctx context.Context, inv *cli.Invocation, question string) error {
+	if o.receiptFile != "" {
+		if err := cli.CheckNew(o.receiptFile); err != nil {
 			return err // before an answer is made for nothing
 		}
 	}
 	agent := dial.Agent(inv.Agent)
-	if opt.model == "" {
+	model := o.model
+	if model == "" {
 		var err error
-		if opt.model, err = firstModel(ctx, agent); err != nil {
+		if model, err = firstModel(ctx, agent); err != nil {
 			return err
 		}
 	}
 	var messages []map[string]string
-	if opt.system != "" {
-		messages = append(messages, map[string]string{"role": "system", "content": opt.system})
+	if o.system != "" {
+		messages = append(messages, map[string]string{"role": "system", "content": o.system})
 	}
 	messages = append(messages, map[string]string{"role": "user", "content": question})
 	began := time.Now()
 	header := http.Header{}
-	if opt.receiptFile != "" {
+	if o.receiptFile != "" {
 		header.Set("Anchorhold-Receipt", "full")
 	}
 	resp, err := agent.DoWith(ctx, http.MethodPost, "/v1/chat/completions", map[string]any{
-		"model": opt.model, "messages": messages, "max_tokens": opt.maxTokens, "temperature": opt.temperature,
-		"seed": opt.seed, "stream": true, "stream_options": map[string]bool{"include_usage": true},
+		"model": model, "messages": messages, "max_tokens": o.maxTokens, "temperature": o.temperature,
+		"seed": o.seed, "stream": true, "stream_options": map[string]bool{"include_usage": true},
 	}, header)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	f, isFile := out.(*os.File)
+	f, isFile := inv.Out.(*os.File)
 	onTerminal := isFile && term.IsTerminal(int(f.Fd()))
-	echo := out
+	echo := inv.Out
 	switch {
 	case inv.AsJSON:
 		echo = io.Discard
 	case onTerminal:
-		echo = &cli.PrintableWriter{To: out} // a model's answer moves no cursor
+		echo = &cli.PrintableWriter{To: inv.Out} // a model's answer moves no cursor
 	}
 	result, err := readStream(resp.Body, echo, began)
 	if err != nil {
 		return err
 	}
-	result.Model = opt.model
+	result.Model = model
 	if result.Receipt == "" {
 		result.Receipt = resp.Header.Get("X-Anchorhold-Receipt")
 	}
-	if opt.receiptFile != "" {
-		if err := saveReceipt(result.issued, opt.receiptFile); err != nil {
+	if o.receiptFile != "" {
+		if err := saveReceipt(result.issued, o.receiptFile); err != nil {
 			return err
 		}
 	}
 	if inv.AsJSON {
-		return inv.Print(out, result, nil)
+		return inv.Print(result, nil)
 	}
 	if onTerminal {
-		fmt.Fprintln(out) // elsewhere the bytes are the receipt's, no more
+		fmt.Fprintln(inv.Out) // elsewhere the bytes are the receipt's, no more
 	}
-	fmt.Fprintf(complaint, "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n",
+	fmt.Fprintf(inv.Err, chatTokensFirstAfter,
 		result.CompletionTokens, result.FirstTokenMS, result.TokensPerSecond, result.Receipt)
 	return nil
 }
@@ -155,7 +184,7 @@ func firstModel(ctx context.Context, agent *dial.AgentClient) (string, error) {
 		return "", err
 	}
 	if len(list.Data) == 0 {
-		return "", errors.New("the agent serves no model")
+		return "", errors.New(firstModelAgentServesNo)
 	}
 	return list.Data[0].ID, nil
 }
@@ -201,7 +230,7 @@ func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, er
 		}
 		var chunk streamChunk
 		if err := json.Unmarshal([]byte(data), &chunk); err != nil {
-			return result, fmt.Errorf("the agent's stream is damaged: %w", err)
+			return result, fmt.Errorf(readStreamAgentStreamDamaged, err)
 		}
 		if chunk.Error != nil {
 			return result, dial.Refused(chunk.Error.Message, chunk.Error.Code)
@@ -231,14 +260,14 @@ func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, er
 	if err := lines.Err(); err != nil {
 		return result, err
 	}
-	return result, errors.New("the agent ended the stream before its end mark: the answer is incomplete")
+	return result, errors.New(readStreamAgentEndedStream)
 }
 
 // saveReceipt writes a receipt as it came with the answer: the agent may have forgotten it
 // a moment later.
 func saveReceipt(receipt json.RawMessage, path string) error {
 	if len(receipt) == 0 {
-		return errors.New("the answer came without its receipt: the agent is older than this command")
+		return errors.New(saveReceiptAnswerCameWithout)
 	}
 	return cli.WriteNew(path, append(receipt, '\n'), 0o600)
 }

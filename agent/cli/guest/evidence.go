@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,57 +14,81 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// NewEvidence is the command "evidence".
-func NewEvidence(inv *cli.Invocation) *cobra.Command {
-	var nonce, out string
-	c := &cobra.Command{
-		Use: "evidence", Short: "Have the local agent prove itself for a fresh nonce",
-		Long: `Asks the agent for hardware evidence over a nonce of yours (or a random one). The
+// The words of "evidence".
+const (
+	evidenceUse   = "evidence"
+	evidenceShort = "Have the local agent prove itself for a fresh nonce"
+	evidenceLong  = `Asks the agent for hardware evidence over a nonce of yours (or a random one). The
 nonce stands under a label of the local API, so this can never answer a broker's
 challenge. Shows the launch measurement in both forms that
-compute.tee.measurement_whitelist takes.`,
-		Example: "  anchorhold evidence\n  anchorhold evidence --nonce 00112233445566778899aabbccddeeff --out evidence.bin",
+compute.tee.measurement_whitelist takes.`
+	evidenceExample   = "  anchorhold evidence\n  anchorhold evidence --nonce 00112233445566778899aabbccddeeff --out evidence.bin"
+	evidenceFlagNonce = "nonce of 16 to 64 bytes, hexadecimal or base64url (random without)"
+	evidenceFlagOut   = "write the evidence to this new file"
+)
+
+// The words of lists, results and errors.
+const (
+	describeEvidenceKindReport = "%w: evidence of kind %q with a report of %d bytes is unknown here"
+	describeReportOverOther    = "%w: the report is over other data than the agent says"
+)
+
+// evidenceOptions are the flags of "evidence".
+type evidenceOptions struct {
+	nonce string // --nonce
+	out   string // --out
+}
+
+// NewEvidence is the command "evidence".
+func NewEvidence(inv *cli.Invocation) *cobra.Command {
+	var o evidenceOptions
+	c := &cobra.Command{
+		Use: evidenceUse, Short: evidenceShort,
+		Long:    evidenceLong,
+		Example: evidenceExample,
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if nonce == "" {
-				random := make([]byte, 32)
-				rand.Read(random)
-				nonce = hex.EncodeToString(random)
-			}
-			var answer struct {
-				Nonce      string `json:"nonce"`
-				AgentKeyID string `json:"agent_key_id"`
-				ReportData string `json:"report_data"`
-				Evidence   []byte `json:"evidence"`
-			}
-			if err := dial.Agent(inv.Agent).GetJSON(c.Context(), "/v1/attestation?nonce="+nonce, &answer); err != nil {
-				return err
-			}
-			env, err := evidence.ParseEnvelope(answer.Evidence)
-			if err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			if out != "" {
-				if err := cli.WriteNew(out, answer.Evidence, 0o600); err != nil {
-					return err
-				}
-			}
-			shown, err := describe(env, answer.ReportData)
-			if err != nil {
-				return err
-			}
-			shown["nonce"], shown["agent_key_id"] = answer.Nonce, answer.AgentKeyID
-			return inv.Print(c.OutOrStdout(), shown, func(w io.Writer) {
-				for _, k := range []string{"kind", "report_bytes", "certificates", "measurement_sha384", "measurement_sha256", "nonce", "agent_key_id", "report_data", "digest"} {
-					fmt.Fprintf(w, "%-20s %v\n", k, shown[k])
-				}
-			})
-		},
+		RunE:    inv.RunE(o.run),
 	}
 	dial.AgentFlag(inv, c)
-	c.Flags().StringVar(&nonce, "nonce", "", "nonce of 16 to 64 bytes, hexadecimal or base64url (random without)")
-	c.Flags().StringVar(&out, "out", "", "write the evidence to this new file")
+	c.Flags().StringVar(&o.nonce, "nonce", "", evidenceFlagNonce)
+	c.Flags().StringVar(&o.out, "out", "", evidenceFlagOut)
 	return c
+}
+
+func (o *evidenceOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	if o.nonce == "" {
+		random := make([]byte, 32)
+		rand.Read(random)
+		o.nonce = hex.EncodeToString(random)
+	}
+	var answer struct {
+		Nonce      string `json:"nonce"`
+		AgentKeyID string `json:"agent_key_id"`
+		ReportData string `json:"report_data"`
+		Evidence   []byte `json:"evidence"`
+	}
+	if err := dial.Agent(inv.Agent).GetJSON(ctx, "/v1/attestation?nonce="+o.nonce, &answer); err != nil {
+		return err
+	}
+	env, err := evidence.ParseEnvelope(answer.Evidence)
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	if o.out != "" {
+		if err := cli.WriteNew(o.out, answer.Evidence, 0o600); err != nil {
+			return err
+		}
+	}
+	shown, err := describe(env, answer.ReportData)
+	if err != nil {
+		return err
+	}
+	shown["nonce"], shown["agent_key_id"] = answer.Nonce, answer.AgentKeyID
+	return inv.Print(shown, func(w io.Writer) {
+		for _, k := range []string{"kind", "report_bytes", "certificates", "measurement_sha384", "measurement_sha256", "nonce", "agent_key_id", "report_data", "digest"} {
+			fmt.Fprintf(w, "%-20s %v\n", k, shown[k])
+		}
+	})
 }
 
 // Where an SEV-SNP report holds REPORT_DATA and MEASUREMENT.
@@ -79,11 +104,11 @@ func describe(env evidence.Envelope, want string) (map[string]any, error) {
 	digest := env.Digest()
 	shown := map[string]any{"kind": env.Kind, "report_bytes": len(env.Report), "certificates": len(env.Endorsements), "digest": hex.EncodeToString(digest[:])}
 	if env.Kind != evidence.KindSNP || len(env.Report) != reportLength {
-		return nil, fmt.Errorf("%w: evidence of kind %q with a report of %d bytes is unknown here", cli.ErrRefused, env.Kind, len(env.Report))
+		return nil, fmt.Errorf(describeEvidenceKindReport, cli.ErrRefused, env.Kind, len(env.Report))
 	}
 	got := hex.EncodeToString(env.Report[reportDataAt : reportDataAt+64])
 	if got != want {
-		return nil, fmt.Errorf("%w: the report is over other data than the agent says", cli.ErrRefused)
+		return nil, fmt.Errorf(describeReportOverOther, cli.ErrRefused)
 	}
 	measurement := env.Report[measurementAt : measurementAt+48]
 	compact := sha256.Sum256(measurement)

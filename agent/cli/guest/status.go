@@ -13,28 +13,41 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "status".
+const (
+	statusUse     = "status"
+	statusShort   = "Show what the local agent and the local broker are doing"
+	statusExample = `  anchorhold status
+  anchorhold status --json | jq .agent.lease`
+)
+
+// The words of lists, results and errors.
+const statusAgentNotAnswered = "the agent at %s has not answered for %s: its process is stopped or hangs"
+
 // NewStatus is the command "status".
 func NewStatus(inv *cli.Invocation) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "status",
-		Short: "Show what the local agent and the local broker are doing",
-		Example: `  anchorhold status
-  anchorhold status --json | jq .agent.lease`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return status(c, inv) },
+		Use:     statusUse,
+		Short:   statusShort,
+		Example: statusExample,
+		Args:    cobra.NoArgs,
+		RunE:    inv.RunE(runStatus),
 	}
 	dial.AgentFlag(inv, c)
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
+func runStatus(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return status(ctx, inv)
+}
+
 // status asks both sockets; a socket that does not exist means that this
 // machine has no such daemon, and only the absence of both is an error.
-func status(c *cobra.Command, inv *cli.Invocation) error {
-	ctx, out := c.Context(), c.OutOrStdout()
+func status(ctx context.Context, inv *cli.Invocation) error {
 	both := map[string]any{}
 	var agent json.RawMessage
-	patient, cancel := context.WithTimeoutCause(ctx, inv.Patience, fmt.Errorf("the agent at %s has not answered for %s: its process is stopped or hangs", inv.Agent, inv.Patience))
+	patient, cancel := context.WithTimeoutCause(ctx, inv.Patience, fmt.Errorf(statusAgentNotAnswered, inv.Agent, inv.Patience))
 	defer cancel()
 	agentErr := dial.Agent(inv.Agent).GetJSON(patient, "/v1/status", &agent)
 	if agentErr != nil && patient.Err() != nil {
@@ -43,7 +56,7 @@ func status(c *cobra.Command, inv *cli.Invocation) error {
 	if agentErr == nil {
 		both["agent"] = agent
 	}
-	broker, brokerErr := dial.Broker(inv, c).Status(ctx)
+	broker, brokerErr := dial.Broker(inv).Status(ctx)
 	if brokerErr == nil {
 		both["broker"] = broker
 	}
@@ -53,7 +66,7 @@ func status(c *cobra.Command, inv *cli.Invocation) error {
 	if brokerErr != nil && !errors.Is(brokerErr, fs.ErrNotExist) {
 		brokerErr = dial.Explain(brokerErr, inv.Broker)
 	}
-	return inv.Print(out, both, func(w io.Writer) {
+	return inv.Print(both, func(w io.Writer) {
 		for _, part := range []struct {
 			name string
 			err  error

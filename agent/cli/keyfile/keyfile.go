@@ -6,6 +6,7 @@
 package keyfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,24 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of lists, results and errors.
+const (
+	unlockFlagPassphraseFile         = "file with the passphrase that protects the key at rest, of 15 characters or more for a new key (asked for at a terminal without)"
+	unlockFlagCredentialFile         = "file with 32 random bytes or more that protect the key at rest, as systemd-creds would hand out"
+	unlockGivePassphraseFile         = "give --passphrase-file or --credential-file, not both"
+	unlockHoldsBytesCredential       = "%s holds %d bytes; a credential has %d random bytes or more (anchorhold keygen credential makes one)"
+	unlockPassphraseSoonGuessed      = "the passphrase is soon guessed: it has %d of at least %d characters; take five random words, or --credential-file"
+	rootUnlockFlagRootPassphraseFile = "file with a passphrase of the root key's own"
+	rootUnlockFlagRootCredentialFile = "file with a credential of the root key's own"
+	rootUnlockFlagRootPassphrase     = "ask at the terminal for a passphrase of the root key's own"
+	rootUnlockGiveRootPassphrase     = "give --root-passphrase or a file, not both"
+	rootUnlockRootKey                = "Root key. "
+	rootUnlockRootKeyOwn             = "the root key's own protection: %w"
+	rootUnlockRootKeyOwn2            = "the root key's own passphrase or credential is the broker's: whoever has that opens both"
+	readModelKeyHoldsBytesNo         = "%s holds %d bytes and is no model key: a model key has %d (anchorhold keygen model makes one)"
+	readSecretEmpty                  = "%s is empty"
+)
+
 // MinPassphrase is the fewest characters of a new passphrase. Whoever takes the file
 // guesses offline, so it is what NIST SP 800-63B-4, 3.1.1.2, asks of a password alone.
 const MinPassphrase = 15
@@ -29,40 +48,40 @@ type Unlock struct{ passphraseFile, credentialFile string }
 
 // Add adds the flags.
 func (u *Unlock) Add(c *cobra.Command) {
-	c.Flags().StringVar(&u.passphraseFile, "passphrase-file", "", "file with the passphrase that protects the key at rest, of 15 characters or more for a new key (asked for at a terminal without)")
-	c.Flags().StringVar(&u.credentialFile, "credential-file", "", "file with 32 random bytes or more that protect the key at rest, as systemd-creds would hand out")
+	c.Flags().StringVar(&u.passphraseFile, "passphrase-file", "", unlockFlagPassphraseFile)
+	c.Flags().StringVar(&u.credentialFile, "credential-file", "", unlockFlagCredentialFile)
 }
 
 // Open reads the secret that the flags name, or asks for a passphrase.
-func (u *Unlock) Open(c *cobra.Command) (identity.Unlock, error) {
+func (u *Unlock) Open(ctx context.Context, prompt io.Writer) (identity.Unlock, error) {
 	switch {
 	case u.passphraseFile != "" && u.credentialFile != "":
-		return identity.Unlock{}, cli.Usage(errors.New("give --passphrase-file or --credential-file, not both"))
+		return identity.Unlock{}, cli.Usage(errors.New(unlockGivePassphraseFile))
 	case u.credentialFile != "":
 		secret, err := ReadSecret(u.credentialFile, false)
 		if n := secret.Len(); err == nil && n < identity.MinCredentialBytes {
 			secret.Wipe()
-			return identity.Unlock{}, fmt.Errorf("%s holds %d bytes; a credential has %d random bytes or more (anchorhold keygen credential makes one)", u.credentialFile, n, identity.MinCredentialBytes)
+			return identity.Unlock{}, fmt.Errorf(unlockHoldsBytesCredential, u.credentialFile, n, identity.MinCredentialBytes)
 		}
 		return identity.Unlock{Credential: secret}, err
 	case u.passphraseFile != "":
 		secret, err := ReadSecret(u.passphraseFile, true)
 		return identity.Unlock{Passphrase: secret}, err
 	}
-	secret, err := askPassphrase(c.Context(), c.ErrOrStderr())
+	secret, err := askPassphrase(ctx, prompt)
 	return identity.Unlock{Passphrase: secret}, err
 }
 
 // Choose is open for a secret that will protect a new key: a passphrase that is soon
 // guessed is refused. What protects an existing key is not judged.
-func (u *Unlock) Choose(c *cobra.Command) (identity.Unlock, error) {
-	secret, err := u.Open(c)
+func (u *Unlock) Choose(ctx context.Context, prompt io.Writer) (identity.Unlock, error) {
+	secret, err := u.Open(ctx, prompt)
 	if err != nil || secret.Passphrase == nil {
 		return secret, err
 	}
 	if n := utf8.RuneCount(secret.Passphrase.Bytes()); n < MinPassphrase {
 		Wipe(secret)
-		return identity.Unlock{}, cli.Usage(fmt.Errorf("the passphrase is soon guessed: it has %d of at least %d characters; take five random words, or --credential-file", n, MinPassphrase))
+		return identity.Unlock{}, cli.Usage(fmt.Errorf(unlockPassphraseSoonGuessed, n, MinPassphrase))
 	}
 	return secret, nil
 }
@@ -75,28 +94,28 @@ type RootUnlock struct {
 
 // Add adds the flags.
 func (r *RootUnlock) Add(c *cobra.Command) {
-	c.Flags().StringVar(&r.files.passphraseFile, "root-passphrase-file", "", "file with a passphrase of the root key's own")
-	c.Flags().StringVar(&r.files.credentialFile, "root-credential-file", "", "file with a credential of the root key's own")
-	c.Flags().BoolVar(&r.ask, "root-passphrase", false, "ask at the terminal for a passphrase of the root key's own")
+	c.Flags().StringVar(&r.files.passphraseFile, "root-passphrase-file", "", rootUnlockFlagRootPassphraseFile)
+	c.Flags().StringVar(&r.files.credentialFile, "root-credential-file", "", rootUnlockFlagRootCredentialFile)
+	c.Flags().BoolVar(&r.ask, "root-passphrase", false, rootUnlockFlagRootPassphrase)
 }
 
 // Choose is what protects the root key; apart says whether that is not the broker's.
-func (r *RootUnlock) Choose(c *cobra.Command, broker identity.Unlock) (u identity.Unlock, apart bool, err error) {
+func (r *RootUnlock) Choose(ctx context.Context, prompt io.Writer, broker identity.Unlock) (u identity.Unlock, apart bool, err error) {
 	named := r.files != Unlock{}
 	switch {
 	case named && r.ask:
-		return u, false, cli.Usage(errors.New("give --root-passphrase or a file, not both"))
+		return u, false, cli.Usage(errors.New(rootUnlockGiveRootPassphrase))
 	case !named && !r.ask:
 		return broker, false, nil
 	case r.ask:
-		fmt.Fprint(c.ErrOrStderr(), "Root key. ")
+		fmt.Fprint(prompt, rootUnlockRootKey)
 	}
-	if u, err = r.files.Choose(c); err != nil {
-		return u, false, fmt.Errorf("the root key's own protection: %w", err)
+	if u, err = r.files.Choose(ctx, prompt); err != nil {
+		return u, false, fmt.Errorf(rootUnlockRootKeyOwn, err)
 	}
 	if opens := secretOf(u); opens.Equal(secretOf(broker)) {
 		Wipe(u)
-		return identity.Unlock{}, false, cli.Usage(errors.New("the root key's own passphrase or credential is the broker's: whoever has that opens both"))
+		return identity.Unlock{}, false, cli.Usage(errors.New(rootUnlockRootKeyOwn2))
 	}
 	return u, true, nil
 }
@@ -117,7 +136,7 @@ func ReadModelKey(path string) (*keybuf.Buffer, error) {
 	}
 	if n := key.Len(); n != chunkseal.KeySize {
 		key.Wipe()
-		return nil, fmt.Errorf("%s holds %d bytes and is no model key: a model key has %d (anchorhold keygen model makes one)", path, n, chunkseal.KeySize)
+		return nil, fmt.Errorf(readModelKeyHoldsBytesNo, path, n, chunkseal.KeySize)
 	}
 	return key, nil
 }
@@ -139,7 +158,7 @@ func ReadSecret(path string, text bool) (*keybuf.Buffer, error) {
 		data = []byte(strings.TrimRight(string(data), "\r\n"))
 	}
 	if len(data) == 0 {
-		return nil, fmt.Errorf("%s is empty", path)
+		return nil, fmt.Errorf(readSecretEmpty, path)
 	}
 	return keybuf.Take(data)
 }

@@ -12,23 +12,30 @@ import (
 	"golang.org/x/term"
 )
 
+// The words of lists, results and errors.
+const (
+	askPassphraseThereNoTerminal         = "there is no terminal to ask for a passphrase: give --passphrase-file or --credential-file"
+	askPassphrasePassphrase              = "Passphrase: "
+	askPassphraseEmptyPassphraseProtects = "an empty passphrase protects nothing"
+)
+
 func askPassphrase(ctx context.Context, prompt io.Writer) (*keybuf.Buffer, error) {
 	fd := int(os.Stdin.Fd())
 	if !term.IsTerminal(fd) {
-		return nil, cli.Usage(errors.New("there is no terminal to ask for a passphrase: give --passphrase-file or --credential-file"))
+		return nil, cli.Usage(errors.New(askPassphraseThereNoTerminal))
 	}
 	shown, err := term.GetState(fd)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprint(prompt, "Passphrase: ")
+	fmt.Fprint(prompt, askPassphrasePassphrase)
 	data, err := unlessCancelled(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 	fmt.Fprintln(prompt)
 	if err != nil {
 		return nil, errors.Join(err, term.Restore(fd, shown)) // who gives up wants to see again what is typed
 	}
 	if len(data) == 0 {
-		return nil, errors.New("an empty passphrase protects nothing")
+		return nil, errors.New(askPassphraseEmptyPassphraseProtects)
 	}
 	return keybuf.Take(data)
 }

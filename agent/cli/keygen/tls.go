@@ -1,6 +1,7 @@
 package keygen
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,93 +14,135 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newKeygenTLSRoot(inv *cli.Invocation) *cobra.Command {
-	var out string
-	var days int
-	c := &cobra.Command{
-		Use: "tls-root --out NAME", Short: "Make a root that signs TLS certificates", Args: cobra.NoArgs,
-		Long: `Makes a root certificate NAME.crt, which goes into images (tls_roots), and its key
+// The words of "tls-root".
+const (
+	tlsRootUse   = "tls-root --out NAME"
+	tlsRootShort = "Make a root that signs TLS certificates"
+	tlsRootLong  = `Makes a root certificate NAME.crt, which goes into images (tls_roots), and its key
 NAME.key, which signs certificates (keygen tls --under NAME) and belongs offline.
 The key is not encrypted. Whoever has it can pose as the server's host, not as the
-broker: keys are released under the broker's own identity.`,
-		Example: "  anchorhold keygen tls-root --out tls-root --days 1825",
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := cli.Need(c, "out"); err != nil {
-				return err
-			}
-			validity, err := tlsValidity("days", days)
-			if err != nil {
-				return err
-			}
-			certPEM, keyPEM, err := hybridtls.NewRoot("Anchorhold TLS root", validity)
-			if err != nil {
-				return err
-			}
-			ends := time.Now().Add(validity)
-			if err := writeCertificate(out, certPEM, keyPEM); err != nil {
-				return err
-			}
-			return inv.Print(c.OutOrStdout(), map[string]any{"certificate": out + ".crt", "key": out + ".key", "not_after": ends.UTC().Truncate(time.Second)}, func(w io.Writer) {
-				fmt.Fprintf(w, "root %s.crt (goes into images), key %s.key (keep it offline), until %s\n", out, out, ends.Format(time.DateOnly))
-			})
-		},
-	}
-	c.Flags().StringVar(&out, "out", "", "name of the files, without .crt and .key")
-	c.Flags().IntVar(&days, "days", 1825, "validity")
-	return c
-}
+broker: keys are released under the broker's own identity.`
+	tlsRootExample           = "  anchorhold keygen tls-root --out tls-root --days 1825"
+	tlsRootRootCrtGoes       = "root %s.crt (goes into images), key %s.key (keep it offline), until %s\n"
+	tlsRootFlagOut           = "name of the files, without .crt and .key"
+	tlsRootFlagDays          = "validity"
+	tlsRootAnchorholdTlsRoot = "Anchorhold TLS root"
+)
 
-func newKeygenTLS(inv *cli.Invocation) *cobra.Command {
-	var out, root string
-	var hosts []string
-	var days int
-	c := &cobra.Command{
-		Use: "tls --out NAME --host HOST", Short: "Make a TLS certificate for a broker or an aggregator",
-		Long: `Makes a certificate NAME.crt and its key NAME.key. With --under ROOT the root
+// The words of "tls".
+const (
+	tlsUse   = "tls --out NAME --host HOST"
+	tlsShort = "Make a TLS certificate for a broker or an aggregator"
+	tlsLong  = `Makes a certificate NAME.crt and its key NAME.key. With --under ROOT the root
 ROOT.crt signs it, with ROOT.key beside it: images that have the root need not
 change when the certificate does. Without, it is self-signed, is its own root and
 goes into the images itself.
 
 A broker's files are tls.crt and tls.key of its state directory, an aggregator's
-those of its configuration: put new ones in their places and reload.`,
-		Example: `  anchorhold keygen tls-root --out tls-root --days 1825
+those of its configuration: put new ones in their places and reload.`
+	tlsExample = `  anchorhold keygen tls-root --out tls-root --days 1825
   anchorhold keygen tls --out broker --host broker.example.org --days 90 --under tls-root
-  anchorhold keygen tls --out aggregator --host aggregator.example.org`, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := cli.Need(c, "out", "host"); err != nil {
-				return err
-			}
-			validity, err := tlsValidity("days", days)
-			if err != nil {
-				return err
-			}
-			issue, trusted := hybridtls.NewCertificate, out
-			if root != "" {
-				r, err := readTLSRoot(root)
-				if err != nil {
-					return err
-				}
-				issue, trusted = r.Issue, root
-			}
-			certPEM, keyPEM, err := issue(hosts, validity)
-			if err != nil {
-				return err
-			}
-			ends := time.Now().Add(validity)
-			if err := writeCertificate(out, certPEM, keyPEM); err != nil {
-				return err
-			}
-			result := map[string]any{"certificate": out + ".crt", "key": out + ".key", "hosts": hosts, "root": trusted + ".crt", "not_after": ends.UTC().Truncate(time.Second)}
-			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "certificate %s.crt, key %s.key, until %s; images need %s.crt under tls_roots\n", out, out, ends.Format(time.DateOnly), trusted)
-			})
-		},
+  anchorhold keygen tls --out aggregator --host aggregator.example.org`
+	tlsCertificateCrtKey = "certificate %s.crt, key %s.key, until %s; images need %s.crt under tls_roots\n"
+	tlsFlagOut           = "name of the files, without .crt and .key"
+	tlsFlagHost          = "name or address that guests connect to (repeat for several)"
+	tlsFlagDays          = "validity"
+	tlsFlagUnder         = "name of the files of the root that signs, without .crt and .key"
+)
+
+// The words of lists, results and errors.
+const (
+	readTLSRootUnder                = "--under: %w"
+	readTLSRootUnder2               = "--under: %w"
+	readTLSRootUnder3               = "--under %s: %w"
+	tlsValidityCertificateValidDays = "--%s %d: a certificate is valid for 1 to %d days"
+)
+
+// tlsRootOptions are the flags of "tls-root".
+type tlsRootOptions struct {
+	out  string // --out
+	days int    // --days
+}
+
+func newKeygenTLSRoot(inv *cli.Invocation) *cobra.Command {
+	var o tlsRootOptions
+	c := &cobra.Command{
+		Use: tlsRootUse, Short: tlsRootShort, Args: cobra.NoArgs,
+		Long:    tlsRootLong,
+		Example: tlsRootExample,
+		RunE:    inv.RunE(o.run, "out"),
 	}
-	c.Flags().StringVar(&out, "out", "", "name of the files, without .crt and .key")
-	c.Flags().StringSliceVar(&hosts, "host", nil, "name or address that guests connect to (repeat for several)")
-	c.Flags().IntVar(&days, "days", 365, "validity")
-	c.Flags().StringVar(&root, "under", "", "name of the files of the root that signs, without .crt and .key")
+	c.Flags().StringVar(&o.out, "out", "", tlsRootFlagOut)
+	c.Flags().IntVar(&o.days, "days", 1825, tlsRootFlagDays)
 	return c
+}
+
+func (o *tlsRootOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	validity, err := tlsValidity("days", o.days)
+	if err != nil {
+		return err
+	}
+	certPEM, keyPEM, err := hybridtls.NewRoot(tlsRootAnchorholdTlsRoot, validity)
+	if err != nil {
+		return err
+	}
+	ends := time.Now().Add(validity)
+	if err := writeCertificate(o.out, certPEM, keyPEM); err != nil {
+		return err
+	}
+	return inv.Print(map[string]any{"certificate": o.out + ".crt", "key": o.out + ".key", "not_after": ends.UTC().Truncate(time.Second)}, func(w io.Writer) {
+		fmt.Fprintf(w, tlsRootRootCrtGoes, o.out, o.out, ends.Format(time.DateOnly))
+	})
+}
+
+// tlsOptions are the flags of "tls".
+type tlsOptions struct {
+	out   string   // --out
+	root  string   // --under
+	hosts []string // --host
+	days  int      // --days
+}
+
+func newKeygenTLS(inv *cli.Invocation) *cobra.Command {
+	var o tlsOptions
+	c := &cobra.Command{
+		Use: tlsUse, Short: tlsShort,
+		Long:    tlsLong,
+		Example: tlsExample, Args: cobra.NoArgs,
+		RunE: inv.RunE(o.run, "out", "host"),
+	}
+	c.Flags().StringVar(&o.out, "out", "", tlsFlagOut)
+	c.Flags().StringSliceVar(&o.hosts, "host", nil, tlsFlagHost)
+	c.Flags().IntVar(&o.days, "days", 365, tlsFlagDays)
+	c.Flags().StringVar(&o.root, "under", "", tlsFlagUnder)
+	return c
+}
+
+func (o *tlsOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	validity, err := tlsValidity("days", o.days)
+	if err != nil {
+		return err
+	}
+	issue, trusted := hybridtls.NewCertificate, o.out
+	if o.root != "" {
+		r, err := readTLSRoot(o.root)
+		if err != nil {
+			return err
+		}
+		issue, trusted = r.Issue, o.root
+	}
+	certPEM, keyPEM, err := issue(o.hosts, validity)
+	if err != nil {
+		return err
+	}
+	ends := time.Now().Add(validity)
+	if err := writeCertificate(o.out, certPEM, keyPEM); err != nil {
+		return err
+	}
+	result := map[string]any{"certificate": o.out + ".crt", "key": o.out + ".key", "hosts": o.hosts, "root": trusted + ".crt", "not_after": ends.UTC().Truncate(time.Second)}
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, tlsCertificateCrtKey, o.out, o.out, ends.Format(time.DateOnly), trusted)
+	})
 }
 
 // writeCertificate writes both files, or neither.
@@ -117,16 +160,16 @@ func writeCertificate(name string, certPEM, keyPEM []byte) error {
 func readTLSRoot(name string) (*hybridtls.Root, error) {
 	certPEM, err := cli.ReadFile(name + ".crt")
 	if err != nil {
-		return nil, fmt.Errorf("--under: %w", err)
+		return nil, fmt.Errorf(readTLSRootUnder, err)
 	}
 	keyPEM, err := cli.ReadFile(name + ".key")
 	if err != nil {
-		return nil, fmt.Errorf("--under: %w", err)
+		return nil, fmt.Errorf(readTLSRootUnder2, err)
 	}
 	defer keybuf.Wipe(keyPEM)
 	root, err := hybridtls.ParseRoot(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("--under %s: %w", name, err)
+		return nil, fmt.Errorf(readTLSRootUnder3, name, err)
 	}
 	return root, nil
 }
@@ -134,7 +177,7 @@ func readTLSRoot(name string) (*hybridtls.Root, error) {
 // tlsValidity is the validity of a certificate in days.
 func tlsValidity(flag string, days int) (time.Duration, error) {
 	if days < 1 || days > maxTLSDays {
-		return 0, cli.Usage(fmt.Errorf("--%s %d: a certificate is valid for 1 to %d days", flag, days, maxTLSDays))
+		return 0, cli.Usage(fmt.Errorf(tlsValidityCertificateValidDays, flag, days, maxTLSDays))
 	}
 	return time.Duration(days) * 24 * time.Hour, nil
 }

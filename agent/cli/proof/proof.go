@@ -3,6 +3,7 @@
 package proof
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,11 +15,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// New is the command "proof", with the commands of package setup and more, which are given
-// because their package and this one do not know each other.
-func New(inv *cli.Invocation, more ...*cobra.Command) *cobra.Command {
-	return cli.Subcommands("proof", "Proofs that an answer came from a model: keys, requests, verification",
-		`A classifier's answer has a receipt at once and a proof later. With the proof
+// The words of "proof".
+const (
+	proofShort = "Proofs that an answer came from a model: keys, requests, verification"
+	proofLong  = `A classifier's answer has a receipt at once and a proof later. With the proof
 anybody can check, without the model and the input, that the committed model gave
 this output for the committed input. In order, with who runs each command:
 
@@ -29,69 +29,109 @@ this output for the committed input. In order, with who runs each command:
   proof audit     operator   everything about one answer
   proof make      client     ask for the proof of an answer (or the agent's mode does)
   proof show      client     fetch it, with its receipt
-  proof verify    anybody    "this output, from this model, in this guest, at this time"`,
+  proof verify    anybody    "this output, from this model, in this guest, at this time"`
+)
+
+// The words of "make".
+const (
+	makeUse      = "make RECEIPT"
+	makeShort    = "Ask the local agent for the proof of an answer, by its receipt's id"
+	makeExample  = "  anchorhold proof make 5f2c... --wait"
+	makeNeeds    = "one receipt's id"
+	makeJob      = "job %s\n"
+	makeFlagWait = "wait until it is made"
+)
+
+// The words of "show".
+const (
+	showUse     = "show RECEIPT --out FILE"
+	showShort   = "Fetch the proof of an answer with its receipt, to hand on"
+	showExample = "  anchorhold proof show 5f2c... --out answer.proof.json"
+	showNeeds   = "one receipt's id"
+	showFlagOut = "new file; standard output without it"
+)
+
+// New is the command "proof", with the commands of package setup and more, which are given
+// because their package and this one do not know each other.
+func New(inv *cli.Invocation, more ...*cobra.Command) *cobra.Command {
+	return cli.Subcommands("proof", proofShort,
+		proofLong,
 		append(more, setup.New(inv), setup.NewCeremony(inv), newProofMake(inv), newProofShow(inv), newProofVerify(inv))...)
 }
 
+// makeOptions are the flags of "make".
+type makeOptions struct {
+	wait bool // --wait
+}
+
 func newProofMake(inv *cli.Invocation) *cobra.Command {
-	var wait bool
+	var o makeOptions
 	c := &cobra.Command{
-		Use: "make RECEIPT", Short: "Ask the local agent for the proof of an answer, by its receipt's id",
-		Example: "  anchorhold proof make 5f2c... --wait", Args: cli.Exactly(1, "one receipt's id"),
-		RunE: func(c *cobra.Command, args []string) error {
-			agent := dial.Agent(inv.Agent)
-			resp, err := agent.Do(c.Context(), http.MethodPost, "/v1/proofs/"+args[0], nil)
-			if err != nil {
-				return err
-			}
-			var queued struct {
-				Job string `json:"job"`
-			}
-			if err := dial.Decode(resp, &queued); err != nil {
-				return err
-			}
-			if wait {
-				info, err := dial.WaitJob(c.Context(), agent, queued.Job, c.ErrOrStderr())
-				if err != nil {
-					return err
-				}
-				return inv.Print(c.OutOrStdout(), info, func(w io.Writer) { dial.PrintJob(w, info) })
-			}
-			return inv.Print(c.OutOrStdout(), queued, func(w io.Writer) { fmt.Fprintf(w, "job %s\n", queued.Job) })
-		},
+		Use: makeUse, Short: makeShort,
+		Example: makeExample, Args: cli.Exactly(1, makeNeeds),
+		RunE: inv.RunE(o.run),
 	}
-	c.Flags().BoolVar(&wait, "wait", false, "wait until it is made")
+	c.Flags().BoolVar(&o.wait, "wait", false, makeFlagWait)
 	dial.AgentFlag(inv, c)
 	return c
 }
 
-func newProofShow(inv *cli.Invocation) *cobra.Command {
-	var out string
-	c := &cobra.Command{
-		Use: "show RECEIPT --out FILE", Short: "Fetch the proof of an answer with its receipt, to hand on",
-		Example: "  anchorhold proof show 5f2c... --out answer.proof.json", Args: cli.Exactly(1, "one receipt's id"),
-		RunE: func(c *cobra.Command, args []string) error {
-			agent := dial.Agent(inv.Agent)
-			resp, err := agent.Do(c.Context(), http.MethodGet, "/v1/proofs/"+args[0], nil)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			raw, err := io.ReadAll(io.LimitReader(resp.Body, receipt.MaxBundleBytes+1))
-			if err != nil {
-				return err
-			}
-			if _, err := receipt.ParseBundle(raw); err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			if out == "" {
-				_, err = c.OutOrStdout().Write(raw)
-				return err
-			}
-			return cli.WriteNew(out, raw, 0o600)
-		},
+func (o *makeOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	agent := dial.Agent(inv.Agent)
+	resp, err := agent.Do(ctx, http.MethodPost, "/v1/proofs/"+args[0], nil)
+	if err != nil {
+		return err
 	}
-	c.Flags().StringVar(&out, "out", "", "new file; standard output without it")
+	var queued struct {
+		Job string `json:"job"`
+	}
+	if err := dial.Decode(resp, &queued); err != nil {
+		return err
+	}
+	if o.wait {
+		info, err := dial.WaitJob(ctx, agent, queued.Job, inv.Err)
+		if err != nil {
+			return err
+		}
+		return inv.Print(info, func(w io.Writer) { dial.PrintJob(w, info) })
+	}
+	return inv.Print(queued, func(w io.Writer) { fmt.Fprintf(w, makeJob, queued.Job) })
+}
+
+// showOptions are the flags of "show".
+type showOptions struct {
+	out string // --out
+}
+
+func newProofShow(inv *cli.Invocation) *cobra.Command {
+	var o showOptions
+	c := &cobra.Command{
+		Use: showUse, Short: showShort,
+		Example: showExample, Args: cli.Exactly(1, showNeeds),
+		RunE: inv.RunE(o.run),
+	}
+	c.Flags().StringVar(&o.out, "out", "", showFlagOut)
 	dial.AgentFlag(inv, c)
 	return c
+}
+
+func (o *showOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	agent := dial.Agent(inv.Agent)
+	resp, err := agent.Do(ctx, http.MethodGet, "/v1/proofs/"+args[0], nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, receipt.MaxBundleBytes+1))
+	if err != nil {
+		return err
+	}
+	if _, err := receipt.ParseBundle(raw); err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	if o.out == "" {
+		_, err = inv.Out.Write(raw)
+		return err
+	}
+	return cli.WriteNew(o.out, raw, 0o600)
 }

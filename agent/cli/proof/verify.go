@@ -19,76 +19,106 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "verify".
+const (
+	verifyUse   = "verify FILE... --keys DIR --root ROOT"
+	verifyShort = "Verify proofs with their receipts, without any agent or model"
+	verifyLong  = `Verifies that each file says: this output, from this version of this model, in this
+attested guest, at this time. The chain of the receipt is checked with the broker's root
+identity, the proof with a verifying key of the directory. What else is expected of the
+guest is said with --measurement, --image, --policy, --tenant, --model-id and --min-epoch;
+what was not asked is printed. Exit status 3 if any of them does not hold, or if the guest
+was a software TEE, unless --accept-software-tee says that this is known. The stand-alone anchorhold-verify checks proofs alone.`
+	verifyExample               = "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json"
+	verifyAllowDevelopmentTakes = "%w: %w (--allow-development takes it)"
+	verifyProofsDoNot           = "%w: %d of %d proofs do not hold"
+	verifyFlagRoot              = "the broker's root identity (ahpub1... or a file; repeat for several)"
+	verifyFlagKeys              = "directory with verifying keys and their records"
+	verifyFlagAllowDevelopment  = "take keys whose maker could forge proofs"
+	verifyFlagTimeout           = "bound of one verification"
+)
+
+// The words of lists, results and errors.
+const (
+	verifiedVerified             = "%s: verified\n"
+	verifiedRefusedAuthorityNot  = "%s: REFUSED: authority not recorded: the receipt is of version 1\n"
+	verifiedRefusedSoftwareTee   = "%s: REFUSED: software TEE: proof and signatures hold, but no hardware vouches for the guest\n"
+	verifiedRefused              = "%s: REFUSED: %s\n"
+	verifiedOutputModelVersion   = "  output       %v\n  model        %s version %d, id %s\n"
+	verifiedTimeProofBytes       = "  time         %s\n  proof        %s, %d bytes, key %s\n"
+	verifiedWarningGuestSoftware = "  WARNING      the guest is a software TEE, which proves nothing about where it ran"
+	verifiedWarningKeysWere      = "  WARNING      the keys were set up for development: their maker could forge proofs"
+)
+
 // Verifiers are those of every proof system.
 func Verifiers() keyset.Parsers {
 	return keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey), statement.PLONK: keyset.By(plonkverify.ParseKey)}
 }
 
+// verifyOptions are the flags of "verify".
+type verifyOptions struct {
+	roots       []string      // --root
+	keys        string        // --keys
+	development bool          // --allow-development
+	timeout     time.Duration // --timeout
+	expect      expect.Expectation
+}
+
 func newProofVerify(inv *cli.Invocation) *cobra.Command {
-	var roots []string
-	var keys string
-	var development bool
-	var timeout time.Duration
-	var expect expect.Expectation
+	var o verifyOptions
 	c := &cobra.Command{
-		Use: "verify FILE... --keys DIR --root ROOT", Short: "Verify proofs with their receipts, without any agent or model",
-		Long: `Verifies that each file says: this output, from this version of this model, in this
-attested guest, at this time. The chain of the receipt is checked with the broker's root
-identity, the proof with a verifying key of the directory. What else is expected of the
-guest is said with --measurement, --image, --policy, --tenant, --model-id and --min-epoch;
-what was not asked is printed. Exit status 3 if any of them does not hold, or if the guest
-was a software TEE, unless --accept-software-tee says that this is known. The stand-alone anchorhold-verify checks proofs alone.`,
-		Example: "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json",
+		Use: verifyUse, Short: verifyShort,
+		Long:    verifyLong,
+		Example: verifyExample,
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := cli.Need(c, "root", "keys"); err != nil {
-				return err
-			}
-			publics, err := keyfile.Publics(roots)
-			if err != nil {
-				return err
-			}
-			sets, err := keyset.Load(keys)
-			if err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			ring, err := keyset.NewRing(sets, development, timeout, Verifiers())
-			if err != nil {
-				return fmt.Errorf("%w: %w (--allow-development takes it)", cli.ErrRefused, err)
-			}
-			expected, err := expect.Parse()
-			if err != nil {
-				return err
-			}
-			var views []verified
-			bad := 0
-			for _, file := range args {
-				raw, err := cli.ReadFile(file)
-				if err != nil {
-					return err
-				}
-				v := verifyBundle(c.Context(), file, raw, publics, ring, expected, &expect)
-				if v.Error != "" {
-					bad++
-				}
-				views = append(views, v)
-			}
-			if err := inv.Print(c.OutOrStdout(), views, func(w io.Writer) { printVerified(w, views) }); err != nil {
-				return err
-			}
-			if bad > 0 {
-				return fmt.Errorf("%w: %d of %d proofs do not hold", cli.ErrRefused, bad, len(args))
-			}
-			return nil
-		},
+		RunE:    inv.RunE(o.run, "root", "keys"),
 	}
 	f := c.Flags()
-	f.StringSliceVar(&roots, "root", nil, "the broker's root identity (ahpub1... or a file; repeat for several)")
-	f.StringVar(&keys, "keys", "", "directory with verifying keys and their records")
-	f.BoolVar(&development, "allow-development", false, "take keys whose maker could forge proofs")
-	expect.Flags(c)
-	f.DurationVar(&timeout, "timeout", 10*time.Second, "bound of one verification")
+	f.StringSliceVar(&o.roots, "root", nil, verifyFlagRoot)
+	f.StringVar(&o.keys, "keys", "", verifyFlagKeys)
+	f.BoolVar(&o.development, "allow-development", false, verifyFlagAllowDevelopment)
+	o.expect.Flags(c)
+	f.DurationVar(&o.timeout, "timeout", 10*time.Second, verifyFlagTimeout)
 	return c
+}
+
+func (o *verifyOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	publics, err := keyfile.Publics(o.roots)
+	if err != nil {
+		return err
+	}
+	sets, err := keyset.Load(o.keys)
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	ring, err := keyset.NewRing(sets, o.development, o.timeout, Verifiers())
+	if err != nil {
+		return fmt.Errorf(verifyAllowDevelopmentTakes, cli.ErrRefused, err)
+	}
+	expected, err := o.expect.Parse()
+	if err != nil {
+		return err
+	}
+	var views []verified
+	bad := 0
+	for _, file := range args {
+		raw, err := cli.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		v := verifyBundle(ctx, file, raw, publics, ring, expected, &o.expect)
+		if v.Error != "" {
+			bad++
+		}
+		views = append(views, v)
+	}
+	if err := inv.Print(views, func(w io.Writer) { printVerified(w, views) }); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf(verifyProofsDoNot, cli.ErrRefused, bad, len(args))
+	}
+	return nil
 }
 
 // verified is what became of one file: a view of it, or why it does not hold. A proof
@@ -132,26 +162,26 @@ func printVerified(w io.Writer, list []verified) {
 		a := v.View
 		switch {
 		case v.View != nil:
-			fmt.Fprintf(w, "%s: verified\n", v.File)
+			fmt.Fprintf(w, verifiedVerified, v.File)
 		case v.Former != nil:
-			fmt.Fprintf(w, "%s: REFUSED: authority not recorded: the receipt is of version 1\n", v.File)
+			fmt.Fprintf(w, verifiedRefusedAuthorityNot, v.File)
 			a = v.Former
 		case v.Software != nil:
-			fmt.Fprintf(w, "%s: REFUSED: software TEE: proof and signatures hold, but no hardware vouches for the guest\n", v.File)
+			fmt.Fprintf(w, verifiedRefusedSoftwareTee, v.File)
 			a = v.Software
 		default:
-			fmt.Fprintf(w, "%s: REFUSED: %s\n", v.File, v.Error)
+			fmt.Fprintf(w, verifiedRefused, v.File, v.Error)
 			continue
 		}
-		fmt.Fprintf(w, "  output       %v\n  model        %s version %d, id %s\n", a.Outputs, a.Model, a.ModelVersion, a.ModelID)
+		fmt.Fprintf(w, verifiedOutputModelVersion, a.Outputs, a.Model, a.ModelVersion, a.ModelID)
 		expect.PrintGuest(w, a.Guest.Guest, a.AuthorityRecorded)
-		fmt.Fprintf(w, "  time         %s\n  proof        %s, %d bytes, key %s\n", a.Time.Format(time.RFC3339), a.Proof.System, a.Proof.Bytes, a.Proof.Key)
+		fmt.Fprintf(w, verifiedTimeProofBytes, a.Time.Format(time.RFC3339), a.Proof.System, a.Proof.Bytes, a.Proof.Key)
 		expect.PrintUnchecked(w, a.NotChecked)
 		if a.Guest.SoftwareTEE {
-			fmt.Fprintln(w, "  WARNING      the guest is a software TEE, which proves nothing about where it ran")
+			fmt.Fprintln(w, verifiedWarningGuestSoftware)
 		}
 		if a.Proof.Development {
-			fmt.Fprintln(w, "  WARNING      the keys were set up for development: their maker could forge proofs")
+			fmt.Fprintln(w, verifiedWarningKeysWere)
 		}
 	}
 }

@@ -22,136 +22,224 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "register".
+const (
+	registerUse            = "register DIR"
+	registerShort          = "Have the broker vouch for the keys of a directory"
+	registerExample        = "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6..."
+	registerNeeds          = "a directory that setup or ceremony keys made"
+	registerHoldsNoRecords = "%s holds no records of keys"
+	registerModelId        = "--model-id: %w"
+	registerModelIdGoes    = "--model-id goes with a directory that holds the keys of one classifier's architecture; %s holds %d sets"
+	registerRegistered     = "registered %s\n"
+	registerFlagModelId    = "id of a model whose answers the keys may prove, repeatable; without any, every model's of the architecture. Further ones can be added later"
+)
+
+// The words of "challenge".
+const (
+	challengeUse                   = "challenge"
+	challengeShort                 = "Have the broker draw answers that must be proven"
+	challengeExample               = "  anchorhold proof challenge --all --count 10 --within 1h\n  anchorhold proof challenge --model-id e7c0bf8b... --rate 0.01"
+	challengeNothingChallengeNo    = "nothing to challenge: no announced answer waits"
+	challengeChallengeAgentAnswers = "challenge %s\n  agent %s, %d answers, due %s\n"
+	challengeFlagAll               = "draw among all announced answers"
+	challengeFlagModelId           = "draw among those of one model"
+	challengeFlagAgentKey          = "draw among those of one agent (anchorhold status shows it)"
+	challengeFlagCount             = "how many are drawn"
+	challengeFlagRate              = "chance of each to be drawn, instead of --count"
+	challengeFlagWithin            = "when the proofs are due"
+)
+
+// The words of "status".
+const (
+	statusUse                   = "status"
+	statusShort                 = "Show how the broker's registry stands, and what is overdue"
+	statusExample               = "  anchorhold proof status"
+	statusKeysRegisteredAnswers = "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n"
+)
+
+// The words of "audit".
+const (
+	registryUse                 = "audit RECEIPT"
+	registryShort               = "Show everything about one answer: receipt, guest, model, challenge, proof"
+	registryExample             = "  anchorhold proof audit 5f2c... --json\n  anchorhold proof audit 5f2c... --salts answer.receipt.json"
+	registryNeeds               = "one receipt's id"
+	registryBrokerAnsweredAbout = "the broker answered about another receipt"
+	registryBrokerProofSalt     = "%w: the broker has a proof of %s, and the salt in %s does not open its output"
+	registryFlagSalts           = "file with the receipt and its salts, as the client has it (anchorhold receipt get): shows the outputs, too"
+)
+
+// The words of lists, results and errors.
+const (
+	saltHeaderSalts               = "--salts: %v"
+	saltHeaderHoldsReceiptWithout = "%s holds a receipt without its salts; the client that asked has them"
+	saltHeaderReceiptNot          = "%s is of receipt %s, not of %s"
+	answerReceiptTimeAnnounced    = "receipt    %s\ntime       %s, announced %s\nmodel      %s\nguest      %s evidence %s, image %s, measurement %s\nagent      %s\n"
+	answerWarningGuestSoftware    = "WARNING    the guest is a software TEE, which proves nothing about where it ran"
+	answerChallengeDueMissing     = "challenge  %s: %s, due %s, %d of %d missing\n"
+	answerProofNoneYet            = "proof      none yet"
+	answerProofVerifiedKey        = "proof      verified %s: %s\n           %s, key %s\n"
+	answerWarningKeysWere         = "WARNING    the keys were set up for development: their maker could forge proofs"
+	answerOutputThoseWho          = "output for those who have the receipt's salt (--salts)"
+	answerOutput                  = "output %v"
+)
+
+// registerOptions are the flags of "register".
+type registerOptions struct {
+	ids []string // --model-id
+}
+
 // NewRegister is the command "proof register".
 func NewRegister(inv *cli.Invocation) *cobra.Command {
-	var ids []string
-	c := dial.Operate(inv, "register DIR", "Have the broker vouch for the keys of a directory", "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6...", cli.Exactly(1, "a directory that setup or ceremony keys made"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			sets, err := keyset.Load(args[0])
-			if err != nil {
-				return nil, nil, fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			if len(sets) == 0 {
-				return nil, nil, fmt.Errorf("%s holds no records of keys", args[0])
-			}
-			var models, keys []statement.Digest
-			for _, text := range ids {
-				id, err := statement.ParseDigest(text)
-				if err != nil {
-					return nil, nil, cli.Usage(fmt.Errorf("--model-id: %w", err))
-				}
-				models = append(models, id)
-			}
-			if len(models) > 0 && (len(sets) != 1 || sets[0].Record.Inference == nil) {
-				return nil, nil, cli.Usage(fmt.Errorf("--model-id goes with a directory that holds the keys of one classifier's architecture; %s holds %d sets", args[0], len(sets)))
-			}
-			for _, s := range sets {
-				raw, err := s.VerifyingKey()
-				if err != nil {
-					return nil, nil, err
-				}
-				var signed operator.Signed
-				if err := b.Do(ctx, "/v1/proof-keys", wire.Registration{Record: s.Record, VerifyingKey: raw, Models: models}, &signed); err != nil {
-					return nil, nil, err
-				}
-				keys = append(keys, s.Record.VerifyingKey)
-			}
-			return keys, func(w io.Writer) {
-				for _, k := range keys {
-					fmt.Fprintf(w, "registered %s\n", k)
-				}
-			}, nil
-		})
-	c.Flags().StringSliceVar(&ids, "model-id", nil, "id of a model whose answers the keys may prove, repeatable; without any, every model's of the architecture. Further ones can be added later")
+	var o registerOptions
+	c := &cobra.Command{Use: registerUse, Short: registerShort, Example: registerExample, Args: cli.Exactly(1, registerNeeds), RunE: inv.RunE(o.run)}
+	c.Flags().StringSliceVar(&o.ids, "model-id", nil, registerFlagModelId)
 	dial.BrokerFlag(inv, c)
 	return c
+}
+
+func (o *registerOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		sets, err := keyset.Load(args[0])
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", cli.ErrRefused, err)
+		}
+		if len(sets) == 0 {
+			return nil, nil, fmt.Errorf(registerHoldsNoRecords, args[0])
+		}
+		var models, keys []statement.Digest
+		for _, text := range o.ids {
+			id, err := statement.ParseDigest(text)
+			if err != nil {
+				return nil, nil, cli.Usage(fmt.Errorf(registerModelId, err))
+			}
+			models = append(models, id)
+		}
+		if len(models) > 0 && (len(sets) != 1 || sets[0].Record.Inference == nil) {
+			return nil, nil, cli.Usage(fmt.Errorf(registerModelIdGoes, args[0], len(sets)))
+		}
+		for _, s := range sets {
+			raw, err := s.VerifyingKey()
+			if err != nil {
+				return nil, nil, err
+			}
+			var signed operator.Signed
+			if err := b.Do(ctx, "/v1/proof-keys", wire.Registration{Record: s.Record, VerifyingKey: raw, Models: models}, &signed); err != nil {
+				return nil, nil, err
+			}
+			keys = append(keys, s.Record.VerifyingKey)
+		}
+		return keys, func(w io.Writer) {
+			for _, k := range keys {
+				fmt.Fprintf(w, registerRegistered, k)
+			}
+		}, nil
+	})
+}
+
+// challengeOptions are the flags of "challenge".
+type challengeOptions struct {
+	spec   registry.Spec
+	model  string        // --model-id
+	agent  string        // --agent-key
+	within time.Duration // --within
 }
 
 // NewChallenge is the command "proof challenge".
 func NewChallenge(inv *cli.Invocation) *cobra.Command {
-	var spec registry.Spec
-	var model, agent string
-	var within time.Duration
-	c := dial.Operate(inv, "challenge", "Have the broker draw answers that must be proven",
-		"  anchorhold proof challenge --all --count 10 --within 1h\n  anchorhold proof challenge --model-id e7c0bf8b... --rate 0.01", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			for text, into := range map[string]**statement.Digest{model: &spec.Model, agent: &spec.Agent} {
-				if text == "" {
-					continue
-				}
-				d, err := statement.ParseDigest(text)
-				if err != nil {
-					return nil, nil, cli.Usage(err)
-				}
-				*into = &d
-			}
-			spec.Before = time.Now().Add(within)
-			var list []registry.Issued
-			if err := b.Do(ctx, "/v1/challenges", spec, &list); err != nil {
-				return nil, nil, err
-			}
-			return list, func(w io.Writer) {
-				if len(list) == 0 {
-					fmt.Fprintln(w, "nothing to challenge: no announced answer waits")
-				}
-				for _, i := range list {
-					fmt.Fprintf(w, "challenge %s\n  agent %s, %d answers, due %s\n", i.Digest, i.Challenge.Agent, len(i.Challenge.Receipts), i.Challenge.Deadline.Time().Format(time.RFC3339))
-					for _, id := range i.Challenge.Receipts {
-						fmt.Fprintf(w, "  %s\n", id)
-					}
-				}
-			}, nil
-		})
+	var o challengeOptions
+	c := &cobra.Command{Use: challengeUse, Short: challengeShort, Example: challengeExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
 	f := c.Flags()
-	f.BoolVar(&spec.All, "all", false, "draw among all announced answers")
-	f.StringVar(&model, "model-id", "", "draw among those of one model")
-	f.StringVar(&agent, "agent-key", "", "draw among those of one agent (anchorhold status shows it)")
-	f.IntVar(&spec.Count, "count", 0, "how many are drawn")
-	f.Float64Var(&spec.Rate, "rate", 0, "chance of each to be drawn, instead of --count")
-	f.DurationVar(&within, "within", time.Hour, "when the proofs are due")
+	f.BoolVar(&o.spec.All, "all", false, challengeFlagAll)
+	f.StringVar(&o.model, "model-id", "", challengeFlagModelId)
+	f.StringVar(&o.agent, "agent-key", "", challengeFlagAgentKey)
+	f.IntVar(&o.spec.Count, "count", 0, challengeFlagCount)
+	f.Float64Var(&o.spec.Rate, "rate", 0, challengeFlagRate)
+	f.DurationVar(&o.within, "within", time.Hour, challengeFlagWithin)
 	dial.BrokerFlag(inv, c)
 	return c
+}
+
+func (o *challengeOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		for text, into := range map[string]**statement.Digest{o.model: &o.spec.Model, o.agent: &o.spec.Agent} {
+			if text == "" {
+				continue
+			}
+			d, err := statement.ParseDigest(text)
+			if err != nil {
+				return nil, nil, cli.Usage(err)
+			}
+			*into = &d
+		}
+		o.spec.Before = time.Now().Add(o.within)
+		var list []registry.Issued
+		if err := b.Do(ctx, "/v1/challenges", o.spec, &list); err != nil {
+			return nil, nil, err
+		}
+		return list, func(w io.Writer) {
+			if len(list) == 0 {
+				fmt.Fprintln(w, challengeNothingChallengeNo)
+			}
+			for _, i := range list {
+				fmt.Fprintf(w, challengeChallengeAgentAnswers, i.Digest, i.Challenge.Agent, len(i.Challenge.Receipts), i.Challenge.Deadline.Time().Format(time.RFC3339))
+				for _, id := range i.Challenge.Receipts {
+					fmt.Fprintf(w, "  %s\n", id)
+				}
+			}
+		}, nil
+	})
 }
 
 // NewStatus is the command "proof status".
 func NewStatus(inv *cli.Invocation) *cobra.Command {
-	c := dial.Operate(inv, "status", "Show how the broker's registry stands, and what is overdue", "  anchorhold proof status", cobra.NoArgs,
-		func(ctx context.Context, b *operator.Client, _ []string) (any, func(io.Writer), error) {
-			var st registry.Status
-			err := b.Do(ctx, "/v1/proof-status", nil, &st)
-			return st, func(w io.Writer) {
-				fmt.Fprintf(w, "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n", st.Records, st.Waiting, st.Dropped, st.Displaced, st.Proofs, st.Unanswered, st.Overdue)
-			}, err
-		})
+	c := &cobra.Command{Use: statusUse, Short: statusShort, Example: statusExample, Args: cobra.NoArgs, RunE: inv.RunE(runStatus)}
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
+func runStatus(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		var st registry.Status
+		err := b.Do(ctx, "/v1/proof-status", nil, &st)
+		return st, func(w io.Writer) {
+			fmt.Fprintf(w, statusKeysRegisteredAnswers, st.Records, st.Waiting, st.Dropped, st.Displaced, st.Proofs, st.Unanswered, st.Overdue)
+		}, err
+	})
+}
+
+// registryOptions are the flags of "audit".
+type registryOptions struct {
+	salts string // --salts
+}
+
 // NewAudit is the command "proof audit".
 func NewAudit(inv *cli.Invocation) *cobra.Command {
-	var salts string
-	c := dial.Operate(inv, "audit RECEIPT", "Show everything about one answer: receipt, guest, model, challenge, proof",
-		"  anchorhold proof audit 5f2c... --json\n  anchorhold proof audit 5f2c... --salts answer.receipt.json", cli.Exactly(1, "one receipt's id"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			header, err := saltHeader(salts, args[0])
-			if err != nil {
-				return nil, nil, err
-			}
-			var a wire.Answer
-			if err := b.DoWith(ctx, "/v1/proof-audit/"+url.PathEscape(args[0]), header, &a); err != nil {
-				return nil, nil, err
-			}
-			if a.Receipt.ID.String() != args[0] {
-				return nil, nil, errors.New("the broker answered about another receipt")
-			}
-			if salts != "" && a.Proof != nil && a.Proof.Outputs == nil {
-				return nil, nil, fmt.Errorf("%w: the broker has a proof of %s, and the salt in %s does not open its output", cli.ErrRefused, args[0], salts)
-			}
-			return a, func(w io.Writer) { printAnswer(w, a) }, nil
-		})
-	c.Flags().StringVar(&salts, "salts", "", "file with the receipt and its salts, as the client has it (anchorhold receipt get): shows the outputs, too")
+	var o registryOptions
+	c := &cobra.Command{Use: registryUse, Short: registryShort, Example: registryExample, Args: cli.Exactly(1, registryNeeds), RunE: inv.RunE(o.run)}
+	c.Flags().StringVar(&o.salts, "salts", "", registryFlagSalts)
 	dial.BrokerFlag(inv, c)
 	return c
+}
+
+func (o *registryOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		header, err := saltHeader(o.salts, args[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		var a wire.Answer
+		if err := b.DoWith(ctx, "/v1/proof-audit/"+url.PathEscape(args[0]), header, &a); err != nil {
+			return nil, nil, err
+		}
+		if a.Receipt.ID.String() != args[0] {
+			return nil, nil, errors.New(registryBrokerAnsweredAbout)
+		}
+		if o.salts != "" && a.Proof != nil && a.Proof.Outputs == nil {
+			return nil, nil, fmt.Errorf(registryBrokerProofSalt, cli.ErrRefused, args[0], o.salts)
+		}
+		return a, func(w io.Writer) { printAnswer(w, a) }, nil
+	})
 }
 
 // saltHeader is the header that shows the outputs of an answer, with the salt from a
@@ -163,16 +251,16 @@ func saltHeader(path, id string) (http.Header, error) {
 	}
 	data, err := cli.ReadFile(path)
 	if err != nil {
-		return nil, cli.Usage(fmt.Errorf("--salts: %v", err)) // a missing file is no missing socket
+		return nil, cli.Usage(fmt.Errorf(saltHeaderSalts, err)) // a missing file is no missing socket
 	}
 	r, salts, has, err := receipt.ParseFile(data)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s: %w", cli.ErrRefused, path, err)
 	case !has:
-		return nil, cli.Usage(fmt.Errorf("%s holds a receipt without its salts; the client that asked has them", path))
+		return nil, cli.Usage(fmt.Errorf(saltHeaderHoldsReceiptWithout, path))
 	case r.Body.ID.String() != id:
-		return nil, cli.Usage(fmt.Errorf("%s is of receipt %s, not of %s", path, r.Body.ID, id))
+		return nil, cli.Usage(fmt.Errorf(saltHeaderReceiptNot, path, r.Body.ID, id))
 	}
 	text, err := wire.Salt(salts.Output).MarshalText()
 	header.Set(wire.SaltHeader, string(text))
@@ -181,25 +269,25 @@ func saltHeader(path, id string) (http.Header, error) {
 
 func printAnswer(w io.Writer, a wire.Answer) {
 	r, g := a.Receipt, a.Guest
-	fmt.Fprintf(w, "receipt    %s\ntime       %s, announced %s\nmodel      %s\nguest      %s evidence %s, image %s, measurement %s\nagent      %s\n",
+	fmt.Fprintf(w, answerReceiptTimeAnnounced,
 		r.ID, r.Time.Format(time.RFC3339), r.Announced.Format(time.RFC3339), r.Model, g.Evidence, g.EvidenceDigest, g.Image, g.Measurement, r.Agent)
 	if g.SoftwareTEE {
-		fmt.Fprintln(w, "WARNING    the guest is a software TEE, which proves nothing about where it ran")
+		fmt.Fprintln(w, answerWarningGuestSoftware)
 	}
 	if c := a.Challenge; c != nil {
-		fmt.Fprintf(w, "challenge  %s: %s, due %s, %d of %d missing\n", c.Digest, c.State, c.Deadline.Format(time.RFC3339), c.Missing, c.Receipts)
+		fmt.Fprintf(w, answerChallengeDueMissing, c.Digest, c.State, c.Deadline.Format(time.RFC3339), c.Missing, c.Receipts)
 	}
 	p := a.Proof
 	if p == nil {
-		fmt.Fprintln(w, "proof      none yet")
+		fmt.Fprintln(w, answerProofNoneYet)
 		return
 	}
-	output := "output for those who have the receipt's salt (--salts)"
+	output := answerOutputThoseWho
 	if p.Outputs != nil {
-		output = fmt.Sprintf("output %v", p.Outputs)
+		output = fmt.Sprintf(answerOutput, p.Outputs)
 	}
-	fmt.Fprintf(w, "proof      verified %s: %s\n           %s, key %s\n", p.VerifiedAt.Format(time.RFC3339), output, p.System, p.Key)
+	fmt.Fprintf(w, answerProofVerifiedKey, p.VerifiedAt.Format(time.RFC3339), output, p.System, p.Key)
 	if p.Development {
-		fmt.Fprintln(w, "WARNING    the keys were set up for development: their maker could forge proofs")
+		fmt.Fprintln(w, answerWarningKeysWere)
 	}
 }

@@ -6,6 +6,7 @@ package release
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -46,17 +47,7 @@ type verified struct {
 func newVerify(inv *cli.Invocation) *cobra.Command {
 	var o verifyOptions
 	c := &cobra.Command{Use: verifyUse, Short: verifyShort, Long: verifyLong, Example: verifyExample,
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := cli.Need(c, "publisher"); err != nil {
-				return err
-			}
-			o.paths = args
-			v, err := o.run()
-			if err != nil {
-				return cli.RefusedFor(err)
-			}
-			return inv.Print(c.OutOrStdout(), v, v.print)
-		},
+		RunE: inv.RunE(o.run, "publisher"),
 		Args: func(c *cobra.Command, args []string) error {
 			if o.list != "" && len(args) == 0 {
 				return cli.Usage(errors.New(needsFiles))
@@ -71,8 +62,17 @@ func newVerify(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
-// run checks what the options name.
-func (o verifyOptions) run() (v verified, err error) {
+func (o *verifyOptions) run(_ context.Context, inv *cli.Invocation, args []string) error {
+	o.paths = args
+	v, err := o.check()
+	if err != nil {
+		return cli.RefusedFor(err)
+	}
+	return inv.Print(v, v.print)
+}
+
+// check checks the files that the options name.
+func (o *verifyOptions) check() (v verified, err error) {
 	if v.Publisher, err = keyfile.Public(o.publisher); err != nil {
 		return verified{}, err
 	}
@@ -114,32 +114,7 @@ type signOptions struct {
 func newSign(inv *cli.Invocation) *cobra.Command {
 	var o signOptions
 	c := &cobra.Command{Use: signUse, Short: signShort, Long: signLong, Example: signExample, Args: cli.Exactly(1, needsDirectory),
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := cli.Need(c, "key", "tag", "commit"); err != nil {
-				return err
-			}
-			o.dir = args[0]
-			l, err := o.list() // before anybody is asked for a passphrase
-			if err != nil {
-				return cli.RefusedFor(err)
-			}
-			u, err := o.unlock.Open(c)
-			if err != nil {
-				return err
-			}
-			defer keyfile.Wipe(u)
-			k, err := identity.ReadKeyFile(o.key, u)
-			if err != nil {
-				return err
-			}
-			defer k.Wipe()
-			if err := o.sign(k, l); err != nil {
-				return cli.RefusedFor(err)
-			}
-			return inv.Print(c.OutOrStdout(), verified{l.Version, l.Commit, k.Public(), l.Names()}, func(w io.Writer) {
-				fmt.Fprintf(w, signedText, l.Version, len(l.Files), o.path(filelist.NoteName), k.Public(), o.path(publicName))
-			})
-		},
+		RunE: inv.RunE(o.run, "key", "tag", "commit"),
 	}
 	c.Flags().StringVar(&o.key, "key", "", flagKey)
 	c.Flags().StringVar(&o.tag, "tag", "", flagTag)
@@ -148,11 +123,35 @@ func newSign(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
-func (o signOptions) path(name string) string { return filepath.Join(o.dir, name) }
+func (o *signOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	o.dir = args[0]
+	l, err := o.list() // before anybody is asked for a passphrase
+	if err != nil {
+		return cli.RefusedFor(err)
+	}
+	u, err := o.unlock.Open(ctx, inv.Err)
+	if err != nil {
+		return err
+	}
+	defer keyfile.Wipe(u)
+	k, err := identity.ReadKeyFile(o.key, u)
+	if err != nil {
+		return err
+	}
+	defer k.Wipe()
+	if err := o.sign(k, l); err != nil {
+		return cli.RefusedFor(err)
+	}
+	return inv.Print(verified{l.Version, l.Commit, k.Public(), l.Names()}, func(w io.Writer) {
+		fmt.Fprintf(w, signedText, l.Version, len(l.Files), o.path(filelist.NoteName), k.Public(), o.path(publicName))
+	})
+}
+
+func (o *signOptions) path(name string) string { return filepath.Join(o.dir, name) }
 
 // list is what will be signed: the files of the directory, if they are those of SHA256SUMS. A
 // file that was added or damaged on the way from the build machine is not signed.
-func (o signOptions) list() (filelist.List, error) {
+func (o *signOptions) list() (filelist.List, error) {
 	for _, name := range []string{filelist.NoteName, publicName} {
 		if err := cli.CheckNew(o.path(name)); err != nil {
 			return filelist.List{}, err
@@ -174,7 +173,7 @@ func (o signOptions) list() (filelist.List, error) {
 }
 
 // sign writes the signed list and the public key beside the files.
-func (o signOptions) sign(k *identity.Private, l filelist.List) error {
+func (o *signOptions) sign(k *identity.Private, l filelist.List) error {
 	signed, err := filelist.Sign(k, l)
 	if err != nil {
 		return err
@@ -185,24 +184,26 @@ func (o signOptions) sign(k *identity.Private, l filelist.List) error {
 	return cli.WriteNew(o.path(filelist.NoteName), signed, 0o644)
 }
 
+// vkeyOptions are the flags of `release vkey`.
+type vkeyOptions struct {
+	publisher string // text or file
+}
+
 func newVKey(inv *cli.Invocation) *cobra.Command {
-	var publisher string
-	c := &cobra.Command{Use: vkeyUse, Short: vkeyShort, Long: vkeyLong, Example: vkeyExample, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := cli.Need(c, "publisher"); err != nil {
-				return err
-			}
-			public, err := keyfile.Public(publisher)
-			if err != nil {
-				return err
-			}
-			vkey, err := signednote.VerifierKey(filelist.Origin(public), public)
-			if err != nil {
-				return err
-			}
-			return inv.Print(c.OutOrStdout(), map[string]string{"vkey": vkey}, func(w io.Writer) { fmt.Fprintln(w, vkey) })
-		},
-	}
-	c.Flags().StringVar(&publisher, "publisher", "", flagPublisher)
+	var o vkeyOptions
+	c := &cobra.Command{Use: vkeyUse, Short: vkeyShort, Long: vkeyLong, Example: vkeyExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run, "publisher")}
+	c.Flags().StringVar(&o.publisher, "publisher", "", flagPublisher)
 	return c
+}
+
+func (o *vkeyOptions) run(_ context.Context, inv *cli.Invocation, _ []string) error {
+	public, err := keyfile.Public(o.publisher)
+	if err != nil {
+		return err
+	}
+	vkey, err := signednote.VerifierKey(filelist.Origin(public), public)
+	if err != nil {
+		return err
+	}
+	return inv.Print(map[string]string{"vkey": vkey}, func(w io.Writer) { fmt.Fprintln(w, vkey) })
 }

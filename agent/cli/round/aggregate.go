@@ -12,6 +12,23 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "aggregate".
+const (
+	aggregateUse                      = "aggregate ROUND --aggregator SOCKET"
+	aggregateShort                    = "Have the aggregators add what is complete; closes nothing"
+	aggregateExample                  = "  anchorhold fed aggregate 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
+	aggregateNeeds                    = "one round"
+	aggregateContributionsAddedBlocks = "%d contributions added, %d blocks, sum %s\n"
+)
+
+// The words of lists, results and errors.
+const (
+	completeAggregator              = "%w: aggregator %s: %w"
+	aggregateAggregator             = "%w: aggregator %s: %w"
+	aggregateAggregatorHoldsAnother = "aggregator %s holds another part than its place in the list: name the shards in their order"
+	aggregatorFlagFlagAggregator    = "admin socket of an aggregator (repeat for shards, in their order)"
+)
+
 // aggregated is the sum of one cohort over all shards.
 type aggregated struct {
 	Round         federation.ID     `json:"round"`
@@ -30,7 +47,7 @@ func complete(ctx context.Context, sockets []string, id federation.ID) ([][]byte
 	for i, socket := range sockets {
 		list, err := dial.Aggregator(socket).Contributions(ctx, id)
 		if err != nil {
-			return nil, fmt.Errorf("%w: aggregator %s: %w", cli.ErrRefused, socket, err)
+			return nil, fmt.Errorf(completeAggregator, cli.ErrRefused, socket, err)
 		}
 		if i == 0 {
 			first = list
@@ -53,10 +70,10 @@ func aggregate(ctx context.Context, sockets []string, id federation.ID, signed [
 	for _, socket := range sockets {
 		sum, err := dial.Aggregator(socket).MakeSum(ctx, id, a.members)
 		if err != nil {
-			return a, fmt.Errorf("%w: aggregator %s: %w", cli.ErrRefused, socket, err)
+			return a, fmt.Errorf(aggregateAggregator, cli.ErrRefused, socket, err)
 		}
 		if sum.First != uint64(len(hashes)) {
-			return a, fmt.Errorf("aggregator %s holds another part than its place in the list: name the shards in their order", socket)
+			return a, fmt.Errorf(aggregateAggregatorHoldsAnother, socket)
 		}
 		hashes = append(hashes, sum.Hashes...)
 	}
@@ -64,34 +81,41 @@ func aggregate(ctx context.Context, sockets []string, id federation.ID, signed [
 	return a, nil
 }
 
+// aggregateOptions are the flags of "aggregate".
+type aggregateOptions struct {
+	sockets []string
+}
+
 // NewAggregate is the command "fed aggregate".
 func NewAggregate(inv *cli.Invocation) *cobra.Command {
-	var sockets []string
+	var o aggregateOptions
 	c := &cobra.Command{
-		Use: "aggregate ROUND --aggregator SOCKET", Short: "Have the aggregators add what is complete; closes nothing",
-		Example: "  anchorhold fed aggregate 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock", Args: cli.Exactly(1, "one round"),
-		RunE: func(c *cobra.Command, args []string) error {
-			id, err := dial.Round(args[0])
-			if err != nil {
-				return err
-			}
-			signed, err := complete(c.Context(), sockets, id)
-			if err != nil {
-				return err
-			}
-			a, err := aggregate(c.Context(), sockets, id, signed)
-			if err != nil {
-				return err
-			}
-			return inv.Print(c.OutOrStdout(), a, func(w io.Writer) {
-				fmt.Fprintf(w, "%d contributions added, %d blocks, sum %s\n", a.Count, a.Blocks, a.Sum)
-			})
-		},
+		Use: aggregateUse, Short: aggregateShort,
+		Example: aggregateExample, Args: cli.Exactly(1, aggregateNeeds),
+		RunE: inv.RunE(o.run),
 	}
-	aggregatorFlag(c, &sockets)
+	aggregatorFlag(c, &o.sockets)
 	return c
 }
 
+func (o *aggregateOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	id, err := dial.Round(args[0])
+	if err != nil {
+		return err
+	}
+	signed, err := complete(ctx, o.sockets, id)
+	if err != nil {
+		return err
+	}
+	a, err := aggregate(ctx, o.sockets, id, signed)
+	if err != nil {
+		return err
+	}
+	return inv.Print(a, func(w io.Writer) {
+		fmt.Fprintf(w, aggregateContributionsAddedBlocks, a.Count, a.Blocks, a.Sum)
+	})
+}
+
 func aggregatorFlag(c *cobra.Command, sockets *[]string) {
-	c.Flags().StringSliceVar(sockets, "aggregator", []string{"/run/anchorhold-aggregator/admin.sock"}, "admin socket of an aggregator (repeat for shards, in their order)")
+	c.Flags().StringSliceVar(sockets, "aggregator", []string{"/run/anchorhold-aggregator/admin.sock"}, aggregatorFlagFlagAggregator)
 }

@@ -7,13 +7,46 @@ import (
 	"io"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/spf13/cobra"
+)
+
+// The words of "close".
+const (
+	closeUse   = "close ROUND --aggregator SOCKET"
+	closeShort = "Admit what is complete, add it, and close the round over it for ever"
+	closeLong  = `Hands the complete contributions to the broker, which verifies each; has the
+aggregators add those that it admits; has the broker close the round over that
+cohort and sum; and hands the broker's ticket to the aggregators. From then on
+the sum can be decrypted, once, and the round takes nothing more. Run again after
+an interruption, it goes on where it stopped.`
+	closeExample         = "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
+	closeNeeds           = "one round"
+	closeRoundClosedOver = "round %s is closed over %d contributions, sum %s\n"
+	closeRefused         = "  refused %s: %s\n"
+)
+
+// The words of "finish".
+const (
+	finishUse                  = "finish ROUND --aggregator SOCKET"
+	finishShort                = "Hand the published result to the broker, which destroys the round's key"
+	finishExample              = "  anchorhold fed round finish 5f2c..."
+	finishNeeds                = "one round"
+	finishAggregatorNeeded     = "--aggregator is needed"
+	finishRoundPublishedValues = "round %s is published: values %s, noise %.1f steps; its key is destroyed\n"
+)
+
+// The words of lists, results and errors.
+const (
+	wholeSumAggregatorsSumBlocks        = "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others"
+	wholeSumAggregatorListsContribution = "an aggregator lists contribution %s twice"
+	handTicketAggregator                = "%w: aggregator %s: %w"
 )
 
 // closed is what closing a round came to.
@@ -22,35 +55,38 @@ type closed struct {
 	Refused []rounds.Admission `json:"refused,omitempty"`
 }
 
+// closeOptions are the flags of "close".
+type closeOptions struct {
+	sockets []string
+}
+
 func newRoundClose(inv *cli.Invocation) *cobra.Command {
-	var sockets []string
+	var o closeOptions
 	c := &cobra.Command{
-		Use: "close ROUND --aggregator SOCKET", Short: "Admit what is complete, add it, and close the round over it for ever",
-		Long: `Hands the complete contributions to the broker, which verifies each; has the
-aggregators add those that it admits; has the broker close the round over that
-cohort and sum; and hands the broker's ticket to the aggregators. From then on
-the sum can be decrypted, once, and the round takes nothing more. Run again after
-an interruption, it goes on where it stopped.`,
-		Example: "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock", Args: cli.Exactly(1, "one round"),
-		RunE: func(c *cobra.Command, args []string) error {
-			id, err := dial.Round(args[0])
-			if err != nil {
-				return err
-			}
-			result, err := closeRound(c.Context(), dial.Broker(inv, c), sockets, id)
-			if err != nil {
-				return dial.Explain(err, inv.Broker)
-			}
-			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "round %s is closed over %d contributions, sum %s\n", id, result.Count, result.Sum)
-				for _, r := range result.Refused {
-					fmt.Fprintf(w, "  refused %s: %s\n", r.Contribution, r.Detail)
-				}
-			})
-		},
+		Use: closeUse, Short: closeShort,
+		Long:    closeLong,
+		Example: closeExample, Args: cli.Exactly(1, closeNeeds),
+		RunE: inv.RunE(o.run),
 	}
-	aggregatorFlag(c, &sockets)
+	aggregatorFlag(c, &o.sockets)
 	return c
+}
+
+func (o *closeOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	id, err := dial.Round(args[0])
+	if err != nil {
+		return err
+	}
+	result, err := closeRound(ctx, dial.Broker(inv), o.sockets, id)
+	if err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, closeRoundClosedOver, id, result.Count, result.Sum)
+		for _, r := range result.Refused {
+			fmt.Fprintf(w, closeRefused, r.Contribution, r.Detail)
+		}
+	})
 }
 
 // admitBatch bounds one request to the broker.
@@ -106,12 +142,12 @@ const reasonSum refusal.Reason = "sum-mismatch"
 // round's vector, and nobody's contribution twice.
 func wholeSum(a aggregated, blocks uint64) error {
 	if uint64(a.Blocks) != blocks {
-		return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others", a.Blocks, blocks))
+		return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, wholeSumAggregatorsSumBlocks, a.Blocks, blocks))
 	}
 	seen := map[federation.Digest]bool{}
 	for _, d := range a.members {
 		if seen[d] {
-			return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, "an aggregator lists contribution %s twice", d))
+			return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, wholeSumAggregatorListsContribution, d))
 		}
 		seen[d] = true
 	}
@@ -121,38 +157,45 @@ func wholeSum(a aggregated, blocks uint64) error {
 func handTicket(ctx context.Context, sockets []string, id federation.ID, ticket []byte) error {
 	for _, socket := range sockets {
 		if err := dial.Aggregator(socket).SetTicket(ctx, id, ticket); err != nil {
-			return fmt.Errorf("%w: aggregator %s: %w", cli.ErrRefused, socket, err)
+			return fmt.Errorf(handTicketAggregator, cli.ErrRefused, socket, err)
 		}
 	}
 	return nil
 }
 
+// finishOptions are the flags of "finish".
+type finishOptions struct {
+	sockets []string
+}
+
 func newRoundFinish(inv *cli.Invocation) *cobra.Command {
-	var sockets []string
+	var o finishOptions
 	c := &cobra.Command{
-		Use: "finish ROUND --aggregator SOCKET", Short: "Hand the published result to the broker, which destroys the round's key",
-		Example: "  anchorhold fed round finish 5f2c...", Args: cli.Exactly(1, "one round"),
-		RunE: func(c *cobra.Command, args []string) error {
-			id, err := dial.Round(args[0])
-			if err != nil {
-				return err
-			}
-			if len(sockets) == 0 {
-				return cli.Usage(errors.New("--aggregator is needed"))
-			}
-			signed, err := dial.Aggregator(sockets[0]).SignedResult(c.Context(), id)
-			if err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			result, err := dial.Broker(inv, c).FinishRound(c.Context(), id, signed)
-			if err != nil {
-				return dial.Explain(err, inv.Broker)
-			}
-			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "round %s is published: values %s, noise %.1f steps; its key is destroyed\n", id, result.Values, result.Sigma)
-			})
-		},
+		Use: finishUse, Short: finishShort,
+		Example: finishExample, Args: cli.Exactly(1, finishNeeds),
+		RunE: inv.RunE(o.run),
 	}
-	aggregatorFlag(c, &sockets)
+	aggregatorFlag(c, &o.sockets)
 	return c
+}
+
+func (o *finishOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	id, err := dial.Round(args[0])
+	if err != nil {
+		return err
+	}
+	if len(o.sockets) == 0 {
+		return cli.Usage(errors.New(finishAggregatorNeeded))
+	}
+	signed, err := dial.Aggregator(o.sockets[0]).SignedResult(ctx, id)
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	result, err := dial.Broker(inv).FinishRound(ctx, id, signed)
+	if err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, finishRoundPublishedValues, id, result.Values, result.Sigma)
+	})
 }

@@ -10,6 +10,24 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of lists, results and errors.
+const (
+	guestTenantsWhoseGuests  = "tenants whose guests may "
+	guestWhereBrokerPolicy   = ", where the broker's policy checks tenants"
+	guestImagesWhoseGuests   = "images whose guests may "
+	guestDigestsAsLease      = " (digests as in a lease, sha256:...)"
+	guestPoliciesGuestsMay   = "policies by which guests may "
+	guestDigestsAsAnchorhold = " (digests as in anchorhold policy list)"
+	guestWriteEveryoneLet    = `write "everyone" to let any guest `
+	guestPolicyGivesRole     = " that a policy gives the role"
+	guestSayWhoMay           = "say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each that is given), or --%ss %s"
+	guestImage               = "--%s-image %s: %w"
+	guestPolicy              = "--%s-policy %s: %w"
+	guestTakesOneWord        = "--%ss takes one word: %s"
+	guestWhoMay              = "who may %s: %w"
+	roundGuestsKeyAgentsSet  = "with --key, the agents that set up the key decrypt: leave out who may decrypt"
+)
+
 // everyone is the word for an audience of whoever has the role.
 const everyone = "everyone"
 
@@ -23,10 +41,10 @@ type guestFlags struct {
 // add defines the flags.
 func (g *guestFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringSliceVar(&g.tenants, g.flag+"-tenant", nil, "tenants whose guests may "+g.verb+", where the broker's policy checks tenants")
-	f.StringSliceVar(&g.images, g.flag+"-image", nil, "images whose guests may "+g.verb+" (digests as in a lease, sha256:...)")
-	f.StringSliceVar(&g.policies, g.flag+"-policy", nil, "policies by which guests may "+g.verb+" (digests as in anchorhold policy list)")
-	f.StringVar(&g.all, g.flag+"s", "", `write "everyone" to let any guest `+g.verb+" that a policy gives the role")
+	f.StringSliceVar(&g.tenants, g.flag+"-tenant", nil, guestTenantsWhoseGuests+g.verb+guestWhereBrokerPolicy)
+	f.StringSliceVar(&g.images, g.flag+"-image", nil, guestImagesWhoseGuests+g.verb+guestDigestsAsLease)
+	f.StringSliceVar(&g.policies, g.flag+"-policy", nil, guestPoliciesGuestsMay+g.verb+guestDigestsAsAnchorhold)
+	f.StringVar(&g.all, g.flag+"s", "", guestWriteEveryoneLet+g.verb+guestPolicyGivesRole)
 }
 
 func (g *guestFlags) named() bool {
@@ -36,29 +54,29 @@ func (g *guestFlags) named() bool {
 // audience reads the flags. Nobody named is an error that says what to write.
 func (g *guestFlags) audience() (a protocol.Audience, err error) {
 	if !g.named() {
-		return a, cli.Usage(fmt.Errorf("say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each that is given), or --%ss %s", g.verb, g.flag, g.flag, g.flag, g.flag, everyone))
+		return a, cli.Usage(fmt.Errorf(guestSayWhoMay, g.verb, g.flag, g.flag, g.flag, g.flag, everyone))
 	}
 	a.Tenants, a.Everyone = g.tenants, g.all == everyone
 	for _, text := range g.images {
 		var d evidence.ImageDigest
 		if err := d.UnmarshalText([]byte(text)); err != nil {
-			return a, cli.Usage(fmt.Errorf("--%s-image %s: %w", g.flag, text, err))
+			return a, cli.Usage(fmt.Errorf(guestImage, g.flag, text, err))
 		}
 		a.Images = append(a.Images, d)
 	}
 	for _, text := range g.policies {
 		var d protocol.PolicyDigest
 		if err := d.UnmarshalText([]byte(text)); err != nil {
-			return a, cli.Usage(fmt.Errorf("--%s-policy %s: %w", g.flag, text, err))
+			return a, cli.Usage(fmt.Errorf(guestPolicy, g.flag, text, err))
 		}
 		a.Policies = append(a.Policies, d)
 	}
 	if g.all != "" && g.all != everyone {
-		return a, cli.Usage(fmt.Errorf("--%ss takes one word: %s", g.flag, everyone))
+		return a, cli.Usage(fmt.Errorf(guestTakesOneWord, g.flag, everyone))
 	}
 	a.Sort()
 	if err := a.Check(); err != nil {
-		return a, cli.Usage(fmt.Errorf("who may %s: %w", g.verb, err))
+		return a, cli.Usage(fmt.Errorf(guestWhoMay, g.verb, err))
 	}
 	return a, nil
 }
@@ -80,7 +98,7 @@ func (g *roundGuests) read(parties bool) (contributors, decryptors protocol.Audi
 	}
 	if parties {
 		if g.decryptors.named() {
-			return contributors, decryptors, cli.Usage(errors.New("with --key, the agents that set up the key decrypt: leave out who may decrypt"))
+			return contributors, decryptors, cli.Usage(errors.New(roundGuestsKeyAgentsSet))
 		}
 		return contributors, decryptors, nil
 	}

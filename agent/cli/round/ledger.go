@@ -14,35 +14,54 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "ledger".
+const (
+	ledgerUse                 = "ledger [ACCOUNT | --sealed FILE]"
+	ledgerShort               = "Show what an account's rounds spent of its privacy"
+	ledgerExample             = "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm"
+	ledgerAccountOrSealed     = "an account or --sealed, not both"
+	ledgerAccountEpsilonDelta = "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n  (%s)\n"
+	ledgerMultiplierRate      = "  %s  %s  multiplier %.4f  rate %g\n"
+	ledgerFlagSealed          = "the account of this sealed model"
+)
+
+// ledgerOptions are the flags of "ledger".
+type ledgerOptions struct {
+	model string // --sealed
+}
+
 // NewLedger is the command "fed ledger".
 func NewLedger(inv *cli.Invocation) *cobra.Command {
-	var model string
-	c := dial.Operate(inv, "ledger [ACCOUNT | --sealed FILE]", "Show what an account's rounds spent of its privacy", "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm", cobra.MaximumNArgs(1),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			account := federation.BrokerAccount
-			var err error
-			switch {
-			case len(args) == 1 && model != "":
-				return nil, nil, cli.Usage(errors.New("an account or --sealed, not both"))
-			case model != "":
-				if _, account, err = sealed.Part(model); err != nil {
-					return nil, nil, err
-				}
-			case len(args) == 1:
-				if account, err = federation.ParseAccount(args[0]); err != nil {
-					return nil, nil, cli.Usage(err)
-				}
-			}
-			l, err := b.Ledger(ctx, account)
-			return l, func(w io.Writer) {
-				fmt.Fprintf(w, "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n  (%s)\n",
-					l.Account, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges), federation.AdjacencyText)
-				for _, ch := range l.Charges {
-					fmt.Fprintf(w, "  %s  %s  multiplier %.4f  rate %g\n", ch.Round, ch.Mechanism, ch.Multiplier, ch.Rate)
-				}
-			}, err
-		})
-	c.Flags().StringVar(&model, "sealed", "", "the account of this sealed model")
+	var o ledgerOptions
+	c := &cobra.Command{Use: ledgerUse, Short: ledgerShort, Example: ledgerExample, Args: cobra.MaximumNArgs(1), RunE: inv.RunE(o.run)}
+	c.Flags().StringVar(&o.model, "sealed", "", ledgerFlagSealed)
 	dial.BrokerFlag(inv, c)
 	return c
+}
+
+func (o *ledgerOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		account := federation.BrokerAccount
+		var err error
+		switch {
+		case len(args) == 1 && o.model != "":
+			return nil, nil, cli.Usage(errors.New(ledgerAccountOrSealed))
+		case o.model != "":
+			if _, account, err = sealed.Part(o.model); err != nil {
+				return nil, nil, err
+			}
+		case len(args) == 1:
+			if account, err = federation.ParseAccount(args[0]); err != nil {
+				return nil, nil, cli.Usage(err)
+			}
+		}
+		l, err := b.Ledger(ctx, account)
+		return l, func(w io.Writer) {
+			fmt.Fprintf(w, ledgerAccountEpsilonDelta,
+				l.Account, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges), federation.AdjacencyText)
+			for _, ch := range l.Charges {
+				fmt.Fprintf(w, ledgerMultiplierRate, ch.Round, ch.Mechanism, ch.Multiplier, ch.Rate)
+			}
+		}, err
+	})
 }

@@ -26,113 +26,200 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of "round".
+const (
+	roundShort = "Open, show, close, finish and abandon rounds"
+	roundLong  = "Commands of the broker's operator."
+)
+
+// The words of "open".
+const (
+	openUse     = "open --model NAME --length N --clip-l2 X --contributor-tenant T --decryptor-image D"
+	openShort   = "Open a round and hand it to the aggregators"
+	openExample = `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 \
+    --contributor-tenant acme --decryptor-tenant acme --decryptor-image sha256:5f2c... --aggregator /run/anchorhold-aggregator/admin.sock
+  anchorhold fed round open --model m --length 1000000 --clip-l2 5 --clip-linf 0.1 --multiplier 4 --rate 0.01 --duration 2h \
+    --contributors everyone --decryptor-policy 88ab... --json`
+	openKeyNeedsRoot    = "--key needs --root, whom to believe, and --aggregator, where the agents' messages lie"
+	openRoundOpenBroker = "%w: round %s is open at the broker, but the aggregator at %s does not take it: %w"
+	openFlagModel       = "what is trained, for people"
+	openFlagSealed      = "charge the privacy of this sealed model, all its versions (by default the broker's one account)"
+	openFlagDataset     = "charge the privacy of this dataset: a file that anchorhold fed dataset made"
+	openFlagLength      = "values in a vector"
+	openFlagClipL2      = "bound of a vector's Euclidean norm"
+	openFlagClipLinf    = "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2"
+	openFlagRotate      = "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it"
+	openFlagMaxError    = "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)"
+	openFlagSet         = "parameter set of anchorhold params list (by default " + params.Default + ", with --key " + params.Threshold + ")"
+	openFlagMaxWeight   = "largest weight of a contribution (1)"
+	openFlagMinimum     = "smallest cohort that may close (the broker's policy)"
+	openFlagMaximum     = "largest cohort (twice --minimum); fewer leave finer values"
+	openFlagPerGuest    = "contributions from one processor (1)"
+	openFlagEpsilon     = "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts of which one has " + federation.AdjacencyText
+	openFlagMultiplier  = "noise in units of the sensitivity, instead of --epsilon"
+	openFlagMechanism   = "discrete-gaussian, discrete-laplace or none (discrete-gaussian with --epsilon or --multiplier, else none)"
+	openFlagShare       = "further noise that the participants add together, as --multiplier; the epsilon does not count on it"
+	openFlagRate        = "chance of a participant to be in a round, for the second epsilon that is reported (1)"
+	openFlagRule        = "weighted-mean, trimmed-mean or median (weighted-mean)"
+	openFlagTrim        = "values that a trimmed mean drops on each side"
+	openFlagRecount     = "the decrypting guest adds the contributions again, so that the aggregator need not be believed"
+	openFlagKey         = "round whose key agents set up together (fed key open)"
+	openFlagRoot        = "with --key: the broker's root identity (ahpub1... or a file)"
+	openFlagNormKeys    = "directory of keys for updates of this length: only updates proven to be inside the bounds are taken"
+	openFlagDuration    = "how long contributions are taken (1h)"
+	openFlagAggregator  = "admin socket of an aggregator (repeat for shards, in their order)"
+)
+
+// The words of "status".
+const (
+	statusUse     = "status [ID]"
+	statusShort   = "Show one round, or all"
+	statusExample = "  anchorhold fed round status"
+	status        = "%s  %-10s %-16s %d of %d to %d\n"
+)
+
+// The words of "abandon".
+const (
+	abandonUse     = "abandon ID"
+	abandonShort   = "End an open round: its key is destroyed, nothing is charged"
+	abandonExample = "  anchorhold fed round abandon 5f2c..."
+	abandonNeeds   = "one round"
+)
+
+// The words of lists, results and errors.
+const (
+	normCircuitKeys16Bits         = "%w: %s has keys of 8 and of 16 bits for updates of %d values: name a directory with those that the round is to use"
+	normCircuitNoKeysUpdates      = "%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d"
+	roundRoundModelValues         = "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, %s %.4g\n"
+	roundErrorL2Bound             = "error    %.2g of the L2 bound expected in the mean of %d contributions"
+	roundWeightIfLighter          = " of weight %d; if lighter, %d / their mean weight times as much"
+	roundWarning                  = "warning  %s\n"
+	roundPrivacyNoNoise           = "privacy  no noise"
+	roundPrivacyMultiplierEpsilon = "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n         (%s)\n"
+	roundProofsNormUp             = "proofs   of a norm up to %.4g, rounding in %d bits included, key %s\n"
+	roundAccountGuestsContribute  = "account  %s\nguests   %s contribute; %s\n"
+	roundCloses                   = "closes   %s\n"
+	roundEachValue                = "each value"
+	roundEachRotatedValue         = "each rotated value"
+	audienceTextAllGuestsRole     = "all guests with the role"
+	audienceTextTenant            = "of tenant "
+	decryptorsTextPartiesDecrypt  = "%d of %d parties decrypt"
+)
+
 // New is the command "fed round".
 func New(inv *cli.Invocation) *cobra.Command {
-	c := cli.Subcommands("round", "Open, show, close, finish and abandon rounds", "Commands of the broker's operator.",
+	c := cli.Subcommands("round", roundShort, roundLong,
 		newRoundOpen(inv), newRoundStatus(inv), newRoundClose(inv), newRoundFinish(inv), newRoundAbandon(inv))
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
+// openOptions are the flags of "open".
+type openOptions struct {
+	spec        rounds.Spec
+	aggregators []string // --aggregator
+	rule        string   // --rule
+	mechanism   string   // --mechanism
+	key         string   // --key
+	normKeys    string   // --norm-keys
+	roots       []string // --root
+	guests      *roundGuests
+	model       string // --sealed
+	dataset     string // --dataset
+	rotate      bool   // --rotate
+}
+
 func newRoundOpen(inv *cli.Invocation) *cobra.Command {
-	var spec rounds.Spec
-	var aggregators []string
-	var rule, mechanism, key, normKeys string
-	var roots []string
-	var guests *roundGuests
-	var model, dataset string
-	var rotate bool
+	var o openOptions
 	c := &cobra.Command{
-		Use: "open --model NAME --length N --clip-l2 X --contributor-tenant T --decryptor-image D", Short: "Open a round and hand it to the aggregators",
-		Example: `  anchorhold fed round open --model digits --length 650 --clip-l2 1 --epsilon 1 --minimum 8 \
-    --contributor-tenant acme --decryptor-tenant acme --decryptor-image sha256:5f2c... --aggregator /run/anchorhold-aggregator/admin.sock
-  anchorhold fed round open --model m --length 1000000 --clip-l2 5 --clip-linf 0.1 --multiplier 4 --rate 0.01 --duration 2h \
-    --contributors everyone --decryptor-policy 88ab... --json`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			err := cli.Need(c, "model", "length", "clip-l2")
-			if err != nil {
-				return err
-			}
-			if spec.Contributors, spec.Decryptors, err = guests.read(key != ""); err != nil {
-				return err
-			}
-			if model != "" {
-				if spec.Sealed, _, err = sealed.Part(model); err != nil {
-					return err
-				}
-			}
-			if dataset != "" {
-				if spec.Dataset, err = os.ReadFile(dataset); err != nil {
-					return err
-				}
-			}
+		Use: openUse, Short: openShort,
+		Example: openExample,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("rotate") {
-				spec.Rotate = &rotate
+				o.spec.Rotate = &o.rotate
 			}
-			spec.Rule, spec.Mechanism = federation.Rule(rule), federation.Mechanism(mechanism)
-			if key != "" {
-				id, err := dial.Round(key)
-				if err != nil {
-					return err
-				}
-				if len(roots) == 0 || len(aggregators) == 0 {
-					return cli.Usage(errors.New("--key needs --root, whom to believe, and --aggregator, where the agents' messages lie"))
-				}
-				publics, err := keyfile.Publics(roots)
-				if err != nil {
-					return err
-				}
-				if spec.Parties, err = partykey.Collect(c.Context(), aggregators[0], publics, id); err != nil {
-					return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-				}
-			}
-			if normKeys != "" {
-				if spec.NormCircuit, err = normCircuit(normKeys, spec.Length); err != nil {
-					return err
-				}
-			}
-			st, err := dial.Broker(inv, c).OpenRound(c.Context(), spec)
-			if err != nil {
-				return dial.Explain(err, inv.Broker)
-			}
-			for _, socket := range aggregators {
-				if err := dial.Aggregator(socket).AddRound(c.Context(), st.Signed); err != nil {
-					return fmt.Errorf("%w: round %s is open at the broker, but the aggregator at %s does not take it: %w", cli.ErrRefused, st.Round.ID, socket, err)
-				}
-			}
-			return inv.Print(c.OutOrStdout(), roundView{st.Round, st.ExpectedError, st.Adjacency, st.Warning}, func(w io.Writer) { printRound(w, st) })
+			return inv.RunE(o.run, "model", "length", "clip-l2")(c, args)
 		},
 	}
-	guests = newRoundGuests(c)
+	o.guests = newRoundGuests(c)
 	f := c.Flags()
-	f.StringVar(&spec.Model, "model", "", "what is trained, for people")
-	f.StringVar(&model, "sealed", "", "charge the privacy of this sealed model, all its versions (by default the broker's one account)")
-	f.StringVar(&dataset, "dataset", "", "charge the privacy of this dataset: a file that anchorhold fed dataset made")
-	f.Uint64Var(&spec.Length, "length", 0, "values in a vector")
-	f.Float64Var(&spec.ClipL2, "clip-l2", 0, "bound of a vector's Euclidean norm")
-	f.Float64Var(&spec.ClipLinf, "clip-linf", 0, "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2")
-	f.BoolVar(&rotate, "rotate", true, "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it")
-	f.Float64Var(&spec.MaxError, "max-error", 0, "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)")
-	f.StringVar(&spec.Set, "set", "", "parameter set of anchorhold params list (by default "+params.Default+", with --key "+params.Threshold+")")
-	f.Uint32Var(&spec.MaxWeight, "max-weight", 0, "largest weight of a contribution (1)")
-	f.Uint32Var(&spec.Minimum, "minimum", 0, "smallest cohort that may close (the broker's policy)")
-	f.Uint32Var(&spec.Maximum, "maximum", 0, "largest cohort (twice --minimum); fewer leave finer values")
-	f.Uint32Var(&spec.PerGuest, "per-guest", 0, "contributions from one processor (1)")
-	f.Float64Var(&spec.Epsilon, "epsilon", 0, "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts of which one has "+federation.AdjacencyText)
-	f.Float64Var(&spec.Multiplier, "multiplier", 0, "noise in units of the sensitivity, instead of --epsilon")
-	f.StringVar(&mechanism, "mechanism", "", "discrete-gaussian, discrete-laplace or none (discrete-gaussian with --epsilon or --multiplier, else none)")
-	f.Float64Var(&spec.Share, "share", 0, "further noise that the participants add together, as --multiplier; the epsilon does not count on it")
-	f.Float64Var(&spec.Rate, "rate", 0, "chance of a participant to be in a round, for the second epsilon that is reported (1)")
-	f.StringVar(&rule, "rule", "", "weighted-mean, trimmed-mean or median (weighted-mean)")
-	f.Uint32Var(&spec.Trim, "trim", 0, "values that a trimmed mean drops on each side")
-	f.BoolVar(&spec.Recount, "recount", false, "the decrypting guest adds the contributions again, so that the aggregator need not be believed")
-	f.StringVar(&key, "key", "", "round whose key agents set up together (fed key open)")
-	f.StringSliceVar(&roots, "root", nil, "with --key: the broker's root identity (ahpub1... or a file)")
-	f.StringVar(&normKeys, "norm-keys", "", "directory of keys for updates of this length: only updates proven to be inside the bounds are taken")
-	f.DurationVar(&spec.Duration, "duration", 0, "how long contributions are taken (1h)")
-	f.StringSliceVar(&aggregators, "aggregator", nil, "admin socket of an aggregator (repeat for shards, in their order)")
+	f.StringVar(&o.spec.Model, "model", "", openFlagModel)
+	f.StringVar(&o.model, "sealed", "", openFlagSealed)
+	f.StringVar(&o.dataset, "dataset", "", openFlagDataset)
+	f.Uint64Var(&o.spec.Length, "length", 0, openFlagLength)
+	f.Float64Var(&o.spec.ClipL2, "clip-l2", 0, openFlagClipL2)
+	f.Float64Var(&o.spec.ClipLinf, "clip-linf", 0, openFlagClipLinf)
+	f.BoolVar(&o.rotate, "rotate", true, openFlagRotate)
+	f.Float64Var(&o.spec.MaxError, "max-error", 0, openFlagMaxError)
+	f.StringVar(&o.spec.Set, "set", "", openFlagSet)
+	f.Uint32Var(&o.spec.MaxWeight, "max-weight", 0, openFlagMaxWeight)
+	f.Uint32Var(&o.spec.Minimum, "minimum", 0, openFlagMinimum)
+	f.Uint32Var(&o.spec.Maximum, "maximum", 0, openFlagMaximum)
+	f.Uint32Var(&o.spec.PerGuest, "per-guest", 0, openFlagPerGuest)
+	f.Float64Var(&o.spec.Epsilon, "epsilon", 0, openFlagEpsilon)
+	f.Float64Var(&o.spec.Multiplier, "multiplier", 0, openFlagMultiplier)
+	f.StringVar(&o.mechanism, "mechanism", "", openFlagMechanism)
+	f.Float64Var(&o.spec.Share, "share", 0, openFlagShare)
+	f.Float64Var(&o.spec.Rate, "rate", 0, openFlagRate)
+	f.StringVar(&o.rule, "rule", "", openFlagRule)
+	f.Uint32Var(&o.spec.Trim, "trim", 0, openFlagTrim)
+	f.BoolVar(&o.spec.Recount, "recount", false, openFlagRecount)
+	f.StringVar(&o.key, "key", "", openFlagKey)
+	f.StringSliceVar(&o.roots, "root", nil, openFlagRoot)
+	f.StringVar(&o.normKeys, "norm-keys", "", openFlagNormKeys)
+	f.DurationVar(&o.spec.Duration, "duration", 0, openFlagDuration)
+	f.StringSliceVar(&o.aggregators, "aggregator", nil, openFlagAggregator)
 	return c
+}
+
+func (o *openOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	var err error
+	if o.spec.Contributors, o.spec.Decryptors, err = o.guests.read(o.key != ""); err != nil {
+		return err
+	}
+	if o.model != "" {
+		if o.spec.Sealed, _, err = sealed.Part(o.model); err != nil {
+			return err
+		}
+	}
+	if o.dataset != "" {
+		if o.spec.Dataset, err = os.ReadFile(o.dataset); err != nil {
+			return err
+		}
+	}
+	o.spec.Rule, o.spec.Mechanism = federation.Rule(o.rule), federation.Mechanism(o.mechanism)
+	if o.key != "" {
+		id, err := dial.Round(o.key)
+		if err != nil {
+			return err
+		}
+		if len(o.roots) == 0 || len(o.aggregators) == 0 {
+			return cli.Usage(errors.New(openKeyNeedsRoot))
+		}
+		publics, err := keyfile.Publics(o.roots)
+		if err != nil {
+			return err
+		}
+		if o.spec.Parties, err = partykey.Collect(ctx, o.aggregators[0], publics, id); err != nil {
+			return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+		}
+	}
+	if o.normKeys != "" {
+		if o.spec.NormCircuit, err = normCircuit(o.normKeys, o.spec.Length); err != nil {
+			return err
+		}
+	}
+	st, err := dial.Broker(inv).OpenRound(ctx, o.spec)
+	if err != nil {
+		return dial.Explain(err, inv.Broker)
+	}
+	for _, socket := range o.aggregators {
+		if err := dial.Aggregator(socket).AddRound(ctx, st.Signed); err != nil {
+			return fmt.Errorf(openRoundOpenBroker, cli.ErrRefused, st.Round.ID, socket, err)
+		}
+	}
+	return inv.Print(roundView{st.Round, st.ExpectedError, st.Adjacency, st.Warning}, func(w io.Writer) { printRound(w, st) })
 }
 
 // normCircuit finds the keys of a directory that prove vectors of a length.
@@ -151,9 +238,9 @@ func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
 		return found[0], nil
 	}
 	if len(found) > 1 {
-		return nil, fmt.Errorf("%w: %s has keys of 8 and of 16 bits for updates of %d values: name a directory with those that the round is to use", cli.ErrRefused, dir, length)
+		return nil, fmt.Errorf(normCircuitKeys16Bits, cli.ErrRefused, dir, length)
 	}
-	return nil, fmt.Errorf("%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d", cli.ErrRefused, dir, length, length)
+	return nil, fmt.Errorf(normCircuitNoKeysUpdates, cli.ErrRefused, dir, length, length)
 }
 
 // roundView is an open round as scripts see it: what was signed, and what follows from it.
@@ -166,42 +253,42 @@ type roundView struct {
 
 func printRound(w io.Writer, st rounds.Status) {
 	r := st.Round
-	each := "each value"
+	each := roundEachValue
 	if r.Rotation != nil {
-		each = "each rotated value"
+		each = roundEachRotatedValue
 	}
-	fmt.Fprintf(w, "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, %s %.4g\n", r.ID, st.State, r.Model, r.Length, r.Set,
+	fmt.Fprintf(w, roundRoundModelValues, r.ID, st.State, r.Model, r.Length, r.Set,
 		r.Minimum, r.Maximum, len(st.Members), r.ClipL2, each, r.ClipLinf)
 	if e := st.ExpectedError; e != nil {
-		fmt.Fprintf(w, "error    %.2g of the L2 bound expected in the mean of %d contributions", e.Relative, e.Cohort)
+		fmt.Fprintf(w, roundErrorL2Bound, e.Relative, e.Cohort)
 		if r.MaxWeight > 1 {
-			fmt.Fprintf(w, " of weight %d; if lighter, %d / their mean weight times as much", r.MaxWeight, r.MaxWeight)
+			fmt.Fprintf(w, roundWeightIfLighter, r.MaxWeight, r.MaxWeight)
 		}
 		fmt.Fprintln(w)
 	}
 	if st.Warning != "" {
-		fmt.Fprintf(w, "warning  %s\n", st.Warning)
+		fmt.Fprintf(w, roundWarning, st.Warning)
 	}
 	if r.Noise.Mechanism == federation.NoNoise {
-		fmt.Fprintln(w, "privacy  no noise")
+		fmt.Fprintln(w, roundPrivacyNoNoise)
 	} else {
-		fmt.Fprintf(w, "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n         (%s)\n", r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta, federation.AdjacencyText)
+		fmt.Fprintf(w, roundPrivacyMultiplierEpsilon, r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta, federation.AdjacencyText)
 	}
 	if n := r.NormCircuit; n != nil {
-		fmt.Fprintf(w, "proofs   of a norm up to %.4g, rounding in %d bits included, key %s\n", r.NormBound(), n.Bits, n.VerifyingKey)
+		fmt.Fprintf(w, roundProofsNormUp, r.NormBound(), n.Bits, n.VerifyingKey)
 	}
-	fmt.Fprintf(w, "account  %s\nguests   %s contribute; %s\n", r.Account, audienceText(r.Contributors), decryptorsText(r))
-	fmt.Fprintf(w, "closes   %s\n", r.Closes.Time().Format(time.RFC3339))
+	fmt.Fprintf(w, roundAccountGuestsContribute, r.Account, audienceText(r.Contributors), decryptorsText(r))
+	fmt.Fprintf(w, roundCloses, r.Closes.Time().Format(time.RFC3339))
 }
 
 // audienceText is an audience for people.
 func audienceText(a protocol.Audience) string {
 	if a.Everyone {
-		return "all guests with the role"
+		return audienceTextAllGuestsRole
 	}
 	var parts []string
 	if len(a.Tenants) > 0 {
-		parts = append(parts, "of tenant "+strings.Join(a.Tenants, " or "))
+		parts = append(parts, audienceTextTenant+strings.Join(a.Tenants, " or "))
 	}
 	for _, d := range a.Images {
 		parts = append(parts, "image "+d.String())
@@ -214,39 +301,45 @@ func audienceText(a protocol.Audience) string {
 
 func decryptorsText(r federation.Round) string {
 	if r.Parties != nil {
-		return fmt.Sprintf("%d of %d parties decrypt", r.Parties.Threshold, len(r.Parties.Agents))
+		return fmt.Sprintf(decryptorsTextPartiesDecrypt, r.Parties.Threshold, len(r.Parties.Agents))
 	}
 	return audienceText(r.Decryptors) + " decrypt"
 }
 
 func newRoundStatus(inv *cli.Invocation) *cobra.Command {
-	return dial.Operate(inv, "status [ID]", "Show one round, or all", "  anchorhold fed round status", cobra.MaximumNArgs(1),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			if len(args) == 0 {
-				list, err := b.Rounds(ctx)
-				return list, func(w io.Writer) {
-					for _, st := range list {
-						fmt.Fprintf(w, "%s  %-10s %-16s %d of %d to %d\n", st.Round.ID, st.State, st.Round.Model, st.Contributors, st.Round.Minimum, st.Round.Maximum)
-					}
-				}, err
-			}
-			id, err := dial.Round(args[0])
-			if err != nil {
-				return nil, nil, err
-			}
-			st, err := b.Round(ctx, id)
-			return st, func(w io.Writer) { printRound(w, st) }, err
-		})
+	return &cobra.Command{Use: statusUse, Short: statusShort, Example: statusExample, Args: cobra.MaximumNArgs(1), RunE: inv.RunE(runStatus)}
+}
+
+func runStatus(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		if len(args) == 0 {
+			list, err := b.Rounds(ctx)
+			return list, func(w io.Writer) {
+				for _, st := range list {
+					fmt.Fprintf(w, status, st.Round.ID, st.State, st.Round.Model, st.Contributors, st.Round.Minimum, st.Round.Maximum)
+				}
+			}, err
+		}
+		id, err := dial.Round(args[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		st, err := b.Round(ctx, id)
+		return st, func(w io.Writer) { printRound(w, st) }, err
+	})
 }
 
 func newRoundAbandon(inv *cli.Invocation) *cobra.Command {
-	return dial.Operate(inv, "abandon ID", "End an open round: its key is destroyed, nothing is charged", "  anchorhold fed round abandon 5f2c...", cli.Exactly(1, "one round"),
-		func(ctx context.Context, b *operator.Client, args []string) (any, func(io.Writer), error) {
-			id, err := dial.Round(args[0])
-			if err != nil {
-				return nil, nil, err
-			}
-			st, err := b.AbandonRound(ctx, id)
-			return st, func(w io.Writer) { printRound(w, st) }, err
-		})
+	return &cobra.Command{Use: abandonUse, Short: abandonShort, Example: abandonExample, Args: cli.Exactly(1, abandonNeeds), RunE: inv.RunE(runAbandon)}
+}
+
+func runAbandon(ctx context.Context, inv *cli.Invocation, args []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		id, err := dial.Round(args[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		st, err := b.AbandonRound(ctx, id)
+		return st, func(w io.Writer) { printRound(w, st) }, err
+	})
 }

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +11,18 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/spf13/cobra"
+)
+
+// The words of lists, results and errors.
+const (
+	checkFileCheckSealsNothing   = "--check seals nothing and takes no %s\nSee '%s --help'"
+	checkFileCannotBeServed      = "%w: %s: %s cannot be served as it is"
+	checkFileLanguageModel       = "language model"
+	verdictCanBeServed           = "%s can be served: %s"
+	verdictArchitectureTensorsMb = " of the architecture %s, %d tensors, %.1f MB"
+	verdictCannotBeServed        = "%s cannot be served (%s):\n"
+	verdictNotUsed               = "not used"
+	verdictThem                  = "%s (%d of them)"
 )
 
 // Verdict is what `seal --check` says of a file.
@@ -25,12 +38,18 @@ type Verdict struct {
 	Notes        []servable.Note    `json:"notes"`
 }
 
-// checkFile says whether the file can be served, without key or output.
-func checkFile(c *cobra.Command, inv *cli.Invocation, path string) error {
+// checkAlone refuses the flags of sealing beside --check.
+func checkAlone(c *cobra.Command) error {
 	if stray := cli.Given(c, append([]string{"out", "key", "publisher", "name", "model-version", "parameter-set"}, (*convert.Options)(nil).Flags()...)...); stray != nil {
-		return cli.Usage(fmt.Errorf("--check seals nothing and takes no %s\nSee '%s --help'", strings.Join(stray, ", "), c.CommandPath()))
+		return cli.Usage(fmt.Errorf(checkFileCheckSealsNothing, strings.Join(stray, ", "), c.CommandPath()))
 	}
-	v := Verdict{File: path, Kind: "language model", Findings: []servable.Finding{}, Notes: []servable.Note{}}
+	return nil
+}
+
+// checkFile says whether a file can be served, without key or output.
+func checkFile(ctx context.Context, inv *cli.Invocation, args []string) error {
+	path := args[0]
+	v := Verdict{File: path, Kind: checkFileLanguageModel, Findings: []servable.Finding{}, Notes: []servable.Note{}}
 	if convert.IsONNX(path) {
 		v.Kind = "classifier"
 		findings, err := convert.Check(path)
@@ -39,7 +58,7 @@ func checkFile(c *cobra.Command, inv *cli.Invocation, path string) error {
 		}
 		v.Findings = append(v.Findings, findings...)
 	} else {
-		r, err := sealer.Check(c.Context(), path, progress(c.ErrOrStderr(), "checked"))
+		r, err := sealer.Check(ctx, path, progress(inv.Err, "checked"))
 		if err != nil {
 			return err
 		}
@@ -50,30 +69,30 @@ func checkFile(c *cobra.Command, inv *cli.Invocation, path string) error {
 	if !v.Servable {
 		v.Reason = servable.Reason
 	}
-	if err := inv.Print(c.OutOrStdout(), v, v.write); err != nil || v.Servable {
+	if err := inv.Print(v, v.write); err != nil || v.Servable {
 		return err
 	}
-	return fmt.Errorf("%w: %s: %s cannot be served as it is", cli.ErrRefused, servable.Reason, path)
+	return fmt.Errorf(checkFileCannotBeServed, cli.ErrRefused, servable.Reason, path)
 }
 
 func (v Verdict) write(w io.Writer) {
 	if v.Servable {
-		fmt.Fprintf(w, "%s can be served: %s", v.File, v.Kind)
+		fmt.Fprintf(w, verdictCanBeServed, v.File, v.Kind)
 		if v.Architecture != "" {
-			fmt.Fprintf(w, " of the architecture %s, %d tensors, %.1f MB", v.Architecture, v.Tensors, float64(v.Bytes)/1e6)
+			fmt.Fprintf(w, verdictArchitectureTensorsMb, v.Architecture, v.Tensors, float64(v.Bytes)/1e6)
 		}
 		fmt.Fprintln(w)
 	} else {
-		fmt.Fprintf(w, "%s cannot be served (%s):\n", v.File, v.Reason)
+		fmt.Fprintf(w, verdictCannotBeServed, v.File, v.Reason)
 	}
 	for _, f := range v.Findings {
 		name := f.Name
 		if f.Count > 1 {
-			name = fmt.Sprintf("%s (%d of them)", f.Name, f.Count)
+			name = fmt.Sprintf(verdictThem, f.Name, f.Count)
 		}
 		fmt.Fprintf(w, "  %-24s  %s: %s\n", f.Code, name, f.Detail)
 	}
 	for _, n := range v.Notes {
-		fmt.Fprintf(w, "  %-24s  %s: %s\n", "not used", n.Name, n.Why)
+		fmt.Fprintf(w, "  %-24s  %s: %s\n", verdictNotUsed, n.Name, n.Why)
 	}
 }

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"cmp"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,71 +17,102 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// NewInspect is the command "inspect".
-func NewInspect(inv *cli.Invocation) *cobra.Command {
-	var publisher, keyFile string
-	var chunks bool
-	c := &cobra.Command{
-		Use:   "inspect MODEL.ahm",
-		Short: "Show what a sealed file holds, without its key",
-		Long: `Shows what is public in a sealed file. With --publisher its signature is
+// The words of "inspect".
+const (
+	inspectUse   = "inspect MODEL.ahm"
+	inspectShort = "Show what a sealed file holds, without its key"
+	inspectLong  = `Shows what is public in a sealed file. With --publisher its signature is
 verified; with --chunks besides every chunk is compared with the signed index.
 
 The root names the file, and is the id of a language model. The id of a classifier also
-covers what is sealed in it: --key shows the id that receipts carry, of either.`,
-		Example: "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks",
-		Args:    cli.Exactly(1, "one sealed file"),
-		RunE: func(c *cobra.Command, args []string) error {
-			f, err := os.Open(args[0])
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			info, err := f.Stat()
-			if err != nil {
-				return err
-			}
-			p, err := chunkseal.Inspect(f, info.Size())
-			if err != nil {
-				return fmt.Errorf("%w: %w", cli.ErrRefused, err)
-			}
-			checked, err := verifySealed(c, p, publisher, chunks)
-			if err != nil {
-				return err
-			}
-			signer, err := identity.ParsePublic(p.Publisher)
-			if err != nil {
-				return fmt.Errorf("%w: the publisher's key: %w", cli.ErrRefused, err)
-			}
-			id := ""
-			if keyFile != "" {
-				if id, err = sealed.IDWith(args[0], keyFile); err != nil {
-					return err
-				}
-			}
-			result := map[string]any{"name": p.Name, "version": p.Version, "root": hex.EncodeToString(p.Root[:]), "model_id": id, "file_id": hex.EncodeToString(p.FileID[:]),
-				"format": p.FormatVersion, "algorithm": p.Algorithm, "publisher": signer, "parameter_sets": p.ParameterSets,
-				"sections": p.Sections, "chunks": p.Chunks, "plain_bytes": p.PlainBytes, "file_bytes": p.FileBytes, "verified": checked}
-			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n",
-					p.Name, p.Version, p.Root, cmp.Or(id, "the root, unless this is a classifier: give --key"), p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
-					float64(p.PlainBytes)/1e6, float64(p.FileBytes)/1e6, checked)
-			})
-		},
+covers what is sealed in it: --key shows the id that receipts carry, of either.`
+	inspectExample              = "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks"
+	inspectNeeds                = "one sealed file"
+	inspectPublisherKey         = "%w: the publisher's key: %w"
+	inspectNameVersionRoot      = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n"
+	inspectFlagPublisher        = "verify the signature of this publisher (ahpub1... or a file)"
+	inspectFlagKey              = "file with the model key, to show the id that receipts carry"
+	inspectFlagChunks           = "verify every chunk against the index too"
+	inspectRootUnlessClassifier = "the root, unless this is a classifier: give --key"
+)
+
+// The words of lists, results and errors.
+const (
+	verifySealedChunksNeedsPublisher    = "--chunks needs --publisher: an index that nobody signed proves nothing"
+	verifySealedNothingGivePublisher    = "nothing: give --publisher"
+	verifySealedPublisherSignature      = "the publisher's signature"
+	verifySealedPublisherSignatureEvery = "the publisher's signature and every chunk"
+)
+
+// inspectOptions are the flags of "inspect".
+type inspectOptions struct {
+	publisher string // --publisher
+	keyFile   string // --key
+	chunks    bool   // --chunks
+}
+
+// NewInspect is the command "inspect".
+func NewInspect(inv *cli.Invocation) *cobra.Command {
+	var o inspectOptions
+	c := &cobra.Command{
+		Use:     inspectUse,
+		Short:   inspectShort,
+		Long:    inspectLong,
+		Example: inspectExample,
+		Args:    cli.Exactly(1, inspectNeeds),
+		RunE:    inv.RunE(o.run),
 	}
-	c.Flags().StringVar(&publisher, "publisher", "", "verify the signature of this publisher (ahpub1... or a file)")
-	c.Flags().StringVar(&keyFile, "key", "", "file with the model key, to show the id that receipts carry")
-	c.Flags().BoolVar(&chunks, "chunks", false, "verify every chunk against the index too")
+	c.Flags().StringVar(&o.publisher, "publisher", "", inspectFlagPublisher)
+	c.Flags().StringVar(&o.keyFile, "key", "", inspectFlagKey)
+	c.Flags().BoolVar(&o.chunks, "chunks", false, inspectFlagChunks)
 	return c
 }
 
+func (o *inspectOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	p, err := chunkseal.Inspect(f, info.Size())
+	if err != nil {
+		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	checked, err := verifySealed(ctx, inv, p, o.publisher, o.chunks)
+	if err != nil {
+		return err
+	}
+	signer, err := identity.ParsePublic(p.Publisher)
+	if err != nil {
+		return fmt.Errorf(inspectPublisherKey, cli.ErrRefused, err)
+	}
+	id := ""
+	if o.keyFile != "" {
+		if id, err = sealed.IDWith(args[0], o.keyFile); err != nil {
+			return err
+		}
+	}
+	result := map[string]any{"name": p.Name, "version": p.Version, "root": hex.EncodeToString(p.Root[:]), "model_id": id, "file_id": hex.EncodeToString(p.FileID[:]),
+		"format": p.FormatVersion, "algorithm": p.Algorithm, "publisher": signer, "parameter_sets": p.ParameterSets,
+		"sections": p.Sections, "chunks": p.Chunks, "plain_bytes": p.PlainBytes, "file_bytes": p.FileBytes, "verified": checked}
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, inspectNameVersionRoot,
+			p.Name, p.Version, p.Root, cmp.Or(id, inspectRootUnlessClassifier), p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
+			float64(p.PlainBytes)/1e6, float64(p.FileBytes)/1e6, checked)
+	})
+}
+
 // verifySealed makes the checks that were asked for and says which.
-func verifySealed(c *cobra.Command, p *chunkseal.Public, publisher string, chunks bool) (string, error) {
+func verifySealed(ctx context.Context, inv *cli.Invocation, p *chunkseal.Public, publisher string, chunks bool) (string, error) {
 	if publisher == "" {
 		if chunks {
-			return "", cli.Usage(errors.New("--chunks needs --publisher: an index that nobody signed proves nothing"))
+			return "", cli.Usage(errors.New(verifySealedChunksNeedsPublisher))
 		}
-		return "nothing: give --publisher", nil
+		return verifySealedNothingGivePublisher, nil
 	}
 	pub, err := keyfile.Public(publisher)
 	if err != nil {
@@ -90,11 +122,11 @@ func verifySealed(c *cobra.Command, p *chunkseal.Public, publisher string, chunk
 		return "", fmt.Errorf("%w: %w", cli.ErrRefused, err)
 	}
 	if !chunks {
-		return "the publisher's signature", nil
+		return verifySealedPublisherSignature, nil
 	}
-	show := progress(c.ErrOrStderr(), "verified")
-	if err := p.VerifyChunks(c.Context(), func(done, total int) { show(int64(done), int64(total)) }); err != nil {
+	show := progress(inv.Err, "verified")
+	if err := p.VerifyChunks(ctx, func(done, total int) { show(int64(done), int64(total)) }); err != nil {
 		return "", fmt.Errorf("%w: %w", cli.ErrRefused, err)
 	}
-	return "the publisher's signature and every chunk", nil
+	return verifySealedPublisherSignatureEvery, nil
 }

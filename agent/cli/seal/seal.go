@@ -2,6 +2,7 @@
 package seal
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,22 +22,11 @@ import (
 	"golang.org/x/term"
 )
 
-// printModelID shows an id, and what it is needed for.
-func printModelID(w io.Writer, id statement.Digest) {
-	fmt.Fprintf(w, "  model id  %s\n            the broker must know it beside the key: anchorhold secret put NAME --file KEY --model-id ID\n", id)
-}
-
-// New is the command "seal".
-func New(inv *cli.Invocation) *cobra.Command {
-	var unlock keyfile.Unlock
-	var keyFile, publisher string
-	var quantizer convert.Options
-	var check bool
-	opt := sealer.Options{}
-	c := &cobra.Command{
-		Use:   "seal MODEL --out MODEL.ahm",
-		Short: "Seal a model: a GGUF language model, or an ONNX classifier, which becomes INT8",
-		Long: `Seals a GGUF file under a model key and signs it as its publisher. Weights,
+// The words of "seal".
+const (
+	sealUse   = "seal MODEL --out MODEL.ahm"
+	sealShort = "Seal a model: a GGUF language model, or an ONNX classifier, which becomes INT8"
+	sealLong  = `Seals a GGUF file under a model key and signs it as its publisher. Weights,
 tokenizer and chat template are all encrypted; 'anchorhold inspect' shows what
 stays public. The result appears under its name only when it is complete.
 
@@ -56,85 +46,133 @@ Exit status:
   0  sealed; with --check: it can be served
   1  a file could not be read or written
   2  wrong command line
-  3  refused: it cannot be served as it is, and each reason is named`,
-		Example: `  anchorhold seal --check model.gguf
+  3  refused: it cannot be served as it is, and each reason is named`
+	sealExample = `  anchorhold seal --check model.gguf
   anchorhold seal --check digits.onnx --json
   anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
-  anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`,
-		Args: cli.Exactly(1, "one GGUF or ONNX file"),
+  anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`
+	sealNeeds                 = "one GGUF or ONNX file"
+	sealKeyCredentialProtects = "--key is the credential that protects the publisher's key: every guest that serves the model would have it; make a model key (anchorhold keygen model)"
+	sealSizeMbSource          = "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
+	sealFlagCheck             = "say whether agents can serve the model, and name what stands against it; seal nothing"
+	sealFlagOut               = "sealed file, a new one"
+	sealFlagKey               = "file with the model key (keygen model)"
+	sealFlagPublisher         = "the publisher's key file (keygen publisher)"
+	sealFlagName              = "name of the model"
+	sealFlagModelVersion      = "version of the model, from 1; grows with each release"
+	sealFlagParameterSet      = "name of a parameter set to record in the manifest (repeat for several)"
+)
+
+// The words of lists, results and errors.
+const (
+	modelIDModelIdBroker = "  model id  %s\n            the broker must know it beside the key: anchorhold secret put NAME --file KEY --model-id ID\n"
+	progressMb           = "\r%3d %% %s, %.0f MB/s "
+)
+
+// printModelID shows an id, and what it is needed for.
+func printModelID(w io.Writer, id statement.Digest) {
+	fmt.Fprintf(w, modelIDModelIdBroker, id)
+}
+
+// sealOptions are the flags of "seal".
+type sealOptions struct {
+	unlock    keyfile.Unlock
+	keyFile   string // --key
+	publisher string // --publisher
+	quantizer convert.Options
+	check     bool // --check
+	opt       sealer.Options
+}
+
+// New is the command "seal".
+func New(inv *cli.Invocation) *cobra.Command {
+	var o sealOptions
+	c := &cobra.Command{
+		Use:     sealUse,
+		Short:   sealShort,
+		Long:    sealLong,
+		Example: sealExample,
+		Args:    cli.Exactly(1, sealNeeds),
 		RunE: func(c *cobra.Command, args []string) error {
-			if check {
-				return checkFile(c, inv, args[0])
+			if o.check {
+				if err := checkAlone(c); err != nil {
+					return err
+				}
+				return inv.RunE(checkFile)(c, args)
 			}
 			if err := cli.Need(c, "out", "key", "publisher", "name", "model-version"); err != nil {
 				return err
 			}
-			opt.In = args[0]
-			if err := quantizer.Check(c, opt.In); err != nil {
+			if err := o.quantizer.Check(c, args[0]); err != nil {
 				return err
 			}
-			key, err := keyfile.ReadModelKey(keyFile)
-			if err != nil {
-				return err
-			}
-			defer key.Wipe()
-			u, err := unlock.Open(c)
-			if err != nil {
-				return err
-			}
-			defer keyfile.Wipe(u)
-			// Guests get the model key; with it they would open the publisher's.
-			if u.Credential != nil && key.Equal(u.Credential) {
-				return cli.Usage(errors.New("--key is the credential that protects the publisher's key: every guest that serves the model would have it; make a model key (anchorhold keygen model)"))
-			}
-			signer, err := identity.ReadKeyFile(publisher, u)
-			if err != nil {
-				return err
-			}
-			defer signer.Wipe()
-			opt.Key = key
-			opt.Sign = func(root []byte) ([]byte, []byte, error) {
-				sig, err := signer.Sign(chunkseal.SignContext, root)
-				return signer.Public().Bytes(), sig, err
-			}
-			opt.Progress = progress(c.ErrOrStderr(), "sealed")
-			var s sealer.Summary
-			var id statement.Digest
-			var quantized *convert.Classifier
-			if convert.IsONNX(opt.In) {
-				s, id, quantized, err = quantizer.Seal(c.Context(), opt)
-			} else {
-				s, err = sealer.Seal(c.Context(), opt)
-				id = s.Root
-			}
-			if _, ok := errors.AsType[*servable.Error](err); ok {
-				return cli.Named(servable.Reason, fmt.Errorf("%w: %w", cli.ErrRefused, err))
-			}
-			if err != nil {
-				return err
-			}
-			result := map[string]any{"file": opt.Out, "model_id": id, "root": hex.EncodeToString(s.Root[:]), "file_id": hex.EncodeToString(s.FileID[:]),
-				"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds()}
-			quantized.Json(result)
-			quantized.Warn(c.ErrOrStderr())
-			return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-				fmt.Fprintf(w, "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n",
-					opt.Out, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
-				convert.Print(w, quantized)
-				printModelID(w, id)
-			})
+			return inv.RunE(o.run)(c, args)
 		},
 	}
-	c.Flags().BoolVar(&check, "check", false, "say whether agents can serve the model, and name what stands against it; seal nothing")
-	c.Flags().StringVar(&opt.Out, "out", "", "sealed file, a new one")
-	c.Flags().StringVar(&keyFile, "key", "", "file with the model key (keygen model)")
-	c.Flags().StringVar(&publisher, "publisher", "", "the publisher's key file (keygen publisher)")
-	c.Flags().StringVar(&opt.Name, "name", "", "name of the model")
-	c.Flags().Uint64Var(&opt.Version, "model-version", 0, "version of the model, from 1; grows with each release")
-	c.Flags().StringSliceVar(&opt.ParameterSets, "parameter-set", nil, "name of a parameter set to record in the manifest (repeat for several)")
-	quantizer.Add(c)
-	unlock.Add(c)
+	c.Flags().BoolVar(&o.check, "check", false, sealFlagCheck)
+	c.Flags().StringVar(&o.opt.Out, "out", "", sealFlagOut)
+	c.Flags().StringVar(&o.keyFile, "key", "", sealFlagKey)
+	c.Flags().StringVar(&o.publisher, "publisher", "", sealFlagPublisher)
+	c.Flags().StringVar(&o.opt.Name, "name", "", sealFlagName)
+	c.Flags().Uint64Var(&o.opt.Version, "model-version", 0, sealFlagModelVersion)
+	c.Flags().StringSliceVar(&o.opt.ParameterSets, "parameter-set", nil, sealFlagParameterSet)
+	o.quantizer.Add(c)
+	o.unlock.Add(c)
 	return c
+}
+
+func (o *sealOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	o.opt.In = args[0]
+	key, err := keyfile.ReadModelKey(o.keyFile)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	u, err := o.unlock.Open(ctx, inv.Err)
+	if err != nil {
+		return err
+	}
+	defer keyfile.Wipe(u)
+	// Guests get the model key; with it they would open the publisher's.
+	if u.Credential != nil && key.Equal(u.Credential) {
+		return cli.Usage(errors.New(sealKeyCredentialProtects))
+	}
+	signer, err := identity.ReadKeyFile(o.publisher, u)
+	if err != nil {
+		return err
+	}
+	defer signer.Wipe()
+	o.opt.Key = key
+	o.opt.Sign = func(root []byte) ([]byte, []byte, error) {
+		sig, err := signer.Sign(chunkseal.SignContext, root)
+		return signer.Public().Bytes(), sig, err
+	}
+	o.opt.Progress = progress(inv.Err, "sealed")
+	var s sealer.Summary
+	var id statement.Digest
+	var quantized *convert.Classifier
+	if convert.IsONNX(o.opt.In) {
+		s, id, quantized, err = o.quantizer.Seal(ctx, o.opt)
+	} else {
+		s, err = sealer.Seal(ctx, o.opt)
+		id = s.Root
+	}
+	if _, ok := errors.AsType[*servable.Error](err); ok {
+		return cli.Named(servable.Reason, fmt.Errorf("%w: %w", cli.ErrRefused, err))
+	}
+	if err != nil {
+		return err
+	}
+	result := map[string]any{"file": o.opt.Out, "model_id": id, "root": hex.EncodeToString(s.Root[:]), "file_id": hex.EncodeToString(s.FileID[:]),
+		"bytes": s.SealedBytes, "tensors": s.Tensors, "chunks": s.Chunks, "seconds": s.Duration.Seconds()}
+	quantized.Json(result)
+	quantized.Warn(inv.Err)
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, sealSizeMbSource,
+			o.opt.Out, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
+		convert.Print(w, quantized)
+		printModelID(w, id)
+	})
 }
 
 // progress shows a percentage on a terminal, and a line each 10 % elsewhere.
@@ -148,7 +186,7 @@ func progress(w io.Writer, what string) func(done, total int64) {
 		}
 		switch {
 		case terminal && percent != last:
-			fmt.Fprintf(w, "\r%3d %% %s, %.0f MB/s ", percent, what, float64(done)/1e6/max(time.Since(began).Seconds(), 0.001))
+			fmt.Fprintf(w, progressMb, percent, what, float64(done)/1e6/max(time.Since(began).Seconds(), 0.001))
 			if done == total {
 				fmt.Fprintln(w)
 			}

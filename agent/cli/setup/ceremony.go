@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,25 +13,93 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// NewCeremony is the command "proof ceremony".
-func NewCeremony(inv *cli.Invocation) *cobra.Command {
-	return cli.Subcommands("ceremony", "Make keys with several parties: sound if one of them was honest",
-		`A ceremony is a directory that goes from party to party, in two phases; each ends
+// The words of "ceremony".
+const (
+	ceremonyShort = "Make keys with several parties: sound if one of them was honest"
+	ceremonyLong  = `A ceremony is a directory that goes from party to party, in two phases; each ends
 with a beacon, public randomness of a time after the last contribution:
 
   proof ceremony begin       compile the circuit, make the directory
   proof ceremony contribute  each party, on its own machine, in each phase (two at least)
   proof ceremony end         end the phase with the beacon
   proof ceremony verify      anybody, at any time: every contribution and beacon
-  proof ceremony keys        keys from a ceremony that has ended; everyone gets the same`,
+  proof ceremony keys        keys from a ceremony that has ended; everyone gets the same`
+)
+
+// The words of "begin".
+const (
+	ceremonyBeginUse   = "begin {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR"
+	ceremonyBeginShort = "Compile a circuit and begin a ceremony for it"
+	ceremonyBeginLong  = `Compiles a circuit and makes the directory of a ceremony for it. With --ptau the first
+phase is taken from a public powers-of-tau file, as snarkjs writes it (.ptau), and the
+parties hold the second one alone.`
+	ceremonyBeginExample            = "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony\n  anchorhold proof ceremony begin --gradient 650 --out norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED"
+	ceremonyBeginOutNeededDirectory = "--out is needed: the directory of the ceremony"
+	ceremonyBeginFlagOut            = "directory of the ceremony; it must not exist"
+	ceremonyBeginCeremonyBegun      = "A ceremony has begun in "
+)
+
+// stepNeeds is said where the directory is missing.
+const stepNeeds = "the directory of a ceremony"
+
+// The words of "contribute".
+const (
+	contributeNoName   = "--name is needed: what you call yourself"
+	contributeFlagName = "what this party calls itself"
+	contributeUse      = "contribute DIR --name NAME"
+	contributeShort    = "Verify what is there and add one contribution to the open phase"
+	contributeExample  = "  anchorhold proof ceremony contribute digits.ceremony --name 'Alice, Example Ltd'"
+	contributeDone     = "Contributed. Publish the digest of your contribution; hand the directory on."
+)
+
+// The words of "end".
+const (
+	endNoBeacon   = "--beacon is needed, in hexadecimal: such as the hash of a block that was named in advance"
+	endFlagBeacon = "hexadecimal, 16 bytes at least"
+	endUse        = "end DIR --beacon HEX"
+	endShort      = "End the open phase with public randomness of a time after its last contribution"
+	endExample    = "  anchorhold proof ceremony end digits.ceremony --beacon 00000000000000000002a7c4c1e48d76c5a37902165a270156b7a8d72728a054"
+	endDone       = "The phase has ended."
+)
+
+// The words of "verify".
+const (
+	verifyUse     = "verify DIR"
+	verifyShort   = "Verify every contribution and beacon from the beginning"
+	verifyExample = "  anchorhold proof ceremony verify digits.ceremony\n  anchorhold proof ceremony verify norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED"
+	verifyDone    = "The transcript is an unbroken chain of contributions."
+)
+
+// The words of "keys".
+const (
+	keysNoOut   = "--out is needed: a directory for circuit, keys and record"
+	keysFlagOut = "directory for circuit, keys and record"
+	keysUse     = "keys DIR --out KEYS"
+	keysShort   = "Verify a ceremony that has ended and write its keys"
+	keysExample = "  anchorhold proof ceremony keys digits.ceremony --out keys/"
+	keysDone    = "Keys are written. Everyone who does this gets the same."
+)
+
+// The words of lists, results and errors.
+const (
+	ceremonyCircuitConstraints = "%s\ncircuit     %s, %d constraints\n"
+	ceremonyPhase              = "phase %d     %d. %s  %s\n"
+	ceremonyBeacon             = "            beacon %s\n"
+	ceremonyTranscript         = "transcript  %s\n"
+)
+
+// NewCeremony is the command "proof ceremony".
+func NewCeremony(inv *cli.Invocation) *cobra.Command {
+	return cli.Subcommands("ceremony", ceremonyShort,
+		ceremonyLong,
 		newCeremonyBegin(inv), newCeremonyContribute(inv), newCeremonyEnd(inv), newCeremonyVerify(inv), newCeremonyKeys(inv))
 }
 
 // tell prints what is being done.
-func tell(c *cobra.Command) ceremony.Progress {
+func tell(w io.Writer) ceremony.Progress {
 	began := time.Now()
 	return func(what string) {
-		fmt.Fprintf(c.ErrOrStderr(), "%6.1f s  %s\n", time.Since(began).Seconds(), what)
+		fmt.Fprintf(w, "%6.1f s  %s\n", time.Since(began).Seconds(), what)
 	}
 }
 
@@ -42,129 +111,150 @@ func ceremonyError(err error) error {
 }
 
 // printCeremony prints where a ceremony stands.
-func printCeremony(inv *cli.Invocation, c *cobra.Command, open *ceremony.Ceremony, note string) error {
+func printCeremony(inv *cli.Invocation, open *ceremony.Ceremony, note string) error {
 	digest, err := open.Digest()
 	if err != nil {
 		return err
 	}
 	result := map[string]any{"phase": open.Phase(), "transcript": digest, "state": open.State}
-	return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\ncircuit     %s, %d constraints\n", note, open.State.Circuit, open.State.Constraints)
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, ceremonyCircuitConstraints, note, open.State.Circuit, open.State.Constraints)
 		for i, p := range open.State.Phases {
 			for k, party := range p.Contributions {
-				fmt.Fprintf(w, "phase %d     %d. %s  %s\n", i+1, k+1, party.Digest, party.Name)
+				fmt.Fprintf(w, ceremonyPhase, i+1, k+1, party.Digest, party.Name)
 			}
 			if p.Beacon != "" {
-				fmt.Fprintf(w, "            beacon %s\n", p.Beacon)
+				fmt.Fprintf(w, ceremonyBeacon, p.Beacon)
 			}
 		}
-		fmt.Fprintf(w, "transcript  %s\n", digest)
+		fmt.Fprintf(w, ceremonyTranscript, digest)
 	})
 }
 
+// ceremonyBeginOptions are the flags of "begin".
+type ceremonyBeginOptions struct {
+	choice circuitChoice
+	powers powersChoice
+	out    string // --out
+}
+
 func newCeremonyBegin(inv *cli.Invocation) *cobra.Command {
-	var choice circuitChoice
-	var powers powersChoice
-	var out string
+	var o ceremonyBeginOptions
 	c := &cobra.Command{
-		Use: "begin {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Compile a circuit and begin a ceremony for it",
-		Long: `Compiles a circuit and makes the directory of a ceremony for it. With --ptau the first
-phase is taken from a public powers-of-tau file, as snarkjs writes it (.ptau), and the
-parties hold the second one alone.`,
-		Example: "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony\n  anchorhold proof ceremony begin --gradient 650 --out norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED",
-		RunE: func(c *cobra.Command, args []string) error {
-			if out == "" {
-				return cli.Usage(errors.New("--out is needed: the directory of the ceremony"))
-			}
-			circuit, record, err := choice.compile(args)
-			if err != nil {
-				return err
-			}
-			if powers.path != "" || powers.digest != "" {
-				return powers.begin(c, inv, circuit, record, out)
-			}
-			open, err := ceremony.Begin(out, circuit, record.Inference, record.Gradient)
-			if err != nil {
-				return err
-			}
-			return printCeremony(inv, c, open, "A ceremony has begun in "+out)
-		},
+		Use: ceremonyBeginUse, Short: ceremonyBeginShort,
+		Long:    ceremonyBeginLong,
+		Example: ceremonyBeginExample,
+		RunE:    inv.RunE(o.run),
 	}
-	choice.flags(c)
-	powers.flags(c)
-	c.Flags().StringVar(&out, "out", "", "directory of the ceremony; it must not exist")
+	o.choice.flags(c)
+	o.powers.flags(c)
+	c.Flags().StringVar(&o.out, "out", "", ceremonyBeginFlagOut)
 	return c
 }
 
-// inCeremony makes a command that works on a directory.
-func inCeremony(inv *cli.Invocation, use, short, example, note string, do func(*cobra.Command, *ceremony.Ceremony) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Example: example, Args: cli.Exactly(1, "the directory of a ceremony"), RunE: func(c *cobra.Command, args []string) error {
-		open, err := ceremony.Open(args[0])
-		if err == nil {
-			err = do(c, open)
-		}
-		if err != nil {
-			return ceremonyError(err)
-		}
-		return printCeremony(inv, c, open, note)
-	}}
+func (o *ceremonyBeginOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	if o.out == "" {
+		return cli.Usage(errors.New(ceremonyBeginOutNeededDirectory))
+	}
+	circuit, record, err := o.choice.compile(args)
+	if err != nil {
+		return err
+	}
+	if o.powers.path != "" || o.powers.digest != "" {
+		return o.powers.begin(ctx, inv, circuit, record, o.out)
+	}
+	open, err := ceremony.Begin(o.out, circuit, record.Inference, record.Gradient)
+	if err != nil {
+		return err
+	}
+	return printCeremony(inv, open, ceremonyBeginCeremonyBegun+o.out)
+}
+
+// stepOptions are the flags of a command that works on the directory of a ceremony.
+type stepOptions struct {
+	name   string       // --name, of "contribute"
+	beacon string       // --beacon, of "end"
+	out    string       // --out, of "keys"
+	powers powersChoice // of "verify"
+	// note is printed when it is done.
+	note string
+	// do is the work.
+	do func(o *stepOptions, ctx context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error
+}
+
+// step makes a command that works on the directory of a ceremony.
+func step(inv *cli.Invocation, o *stepOptions, use, short, example string) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Example: example, Args: cli.Exactly(1, stepNeeds), RunE: inv.RunE(o.run)}
+}
+
+func (o *stepOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	open, err := ceremony.Open(args[0])
+	if err == nil {
+		err = o.do(o, ctx, inv, open)
+	}
+	if err != nil {
+		return ceremonyError(err)
+	}
+	return printCeremony(inv, open, o.note)
 }
 
 func newCeremonyContribute(inv *cli.Invocation) *cobra.Command {
-	var name string
-	c := inCeremony(inv, "contribute DIR --name NAME", "Verify what is there and add one contribution to the open phase",
-		"  anchorhold proof ceremony contribute digits.ceremony --name 'Alice, Example Ltd'", "Contributed. Publish the digest of your contribution; hand the directory on.",
-		func(c *cobra.Command, open *ceremony.Ceremony) error {
-			if name == "" {
-				return cli.Usage(errors.New("--name is needed: what you call yourself"))
-			}
-			_, err := open.Contribute(name, tell(c))
-			return err
-		})
-	c.Flags().StringVar(&name, "name", "", "what this party calls itself")
+	o := &stepOptions{note: contributeDone, do: (*stepOptions).contribute}
+	c := step(inv, o, contributeUse, contributeShort, contributeExample)
+	c.Flags().StringVar(&o.name, "name", "", contributeFlagName)
 	return c
+}
+
+func (o *stepOptions) contribute(_ context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+	if o.name == "" {
+		return cli.Usage(errors.New(contributeNoName))
+	}
+	_, err := open.Contribute(o.name, tell(inv.Err))
+	return err
 }
 
 func newCeremonyEnd(inv *cli.Invocation) *cobra.Command {
-	var beacon string
-	c := inCeremony(inv, "end DIR --beacon HEX", "End the open phase with public randomness of a time after its last contribution",
-		"  anchorhold proof ceremony end digits.ceremony --beacon 00000000000000000002a7c4c1e48d76c5a37902165a270156b7a8d72728a054", "The phase has ended.",
-		func(c *cobra.Command, open *ceremony.Ceremony) error {
-			raw, err := hex.DecodeString(beacon)
-			if err != nil || len(raw) == 0 {
-				return cli.Usage(errors.New("--beacon is needed, in hexadecimal: such as the hash of a block that was named in advance"))
-			}
-			return open.End(raw, tell(c))
-		})
-	c.Flags().StringVar(&beacon, "beacon", "", "hexadecimal, 16 bytes at least")
+	o := &stepOptions{note: endDone, do: (*stepOptions).end}
+	c := step(inv, o, endUse, endShort, endExample)
+	c.Flags().StringVar(&o.beacon, "beacon", "", endFlagBeacon)
 	return c
+}
+
+func (o *stepOptions) end(_ context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+	raw, err := hex.DecodeString(o.beacon)
+	if err != nil || len(raw) == 0 {
+		return cli.Usage(errors.New(endNoBeacon))
+	}
+	return open.End(raw, tell(inv.Err))
 }
 
 func newCeremonyVerify(inv *cli.Invocation) *cobra.Command {
-	var powers powersChoice
-	c := inCeremony(inv, "verify DIR", "Verify every contribution and beacon from the beginning", "  anchorhold proof ceremony verify digits.ceremony\n  anchorhold proof ceremony verify norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED",
-		"The transcript is an unbroken chain of contributions.", func(c *cobra.Command, open *ceremony.Ceremony) error {
-			if powers.path != "" || powers.digest != "" {
-				if err := powers.verify(c, open); err != nil {
-					return err
-				}
-			}
-			return open.Verify(tell(c))
-		})
-	powers.flags(c)
+	o := &stepOptions{note: verifyDone, do: (*stepOptions).verify}
+	c := step(inv, o, verifyUse, verifyShort, verifyExample)
+	o.powers.flags(c)
 	return c
 }
 
-func newCeremonyKeys(inv *cli.Invocation) *cobra.Command {
-	var out string
-	c := inCeremony(inv, "keys DIR --out KEYS", "Verify a ceremony that has ended and write its keys", "  anchorhold proof ceremony keys digits.ceremony --out keys/",
-		"Keys are written. Everyone who does this gets the same.", func(c *cobra.Command, open *ceremony.Ceremony) error {
-			if out == "" {
-				return cli.Usage(errors.New("--out is needed: a directory for circuit, keys and record"))
-			}
-			_, err := open.Keys(out, tell(c))
+func (o *stepOptions) verify(ctx context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+	if o.powers.path != "" || o.powers.digest != "" {
+		if err := o.powers.verify(ctx, inv, open); err != nil {
 			return err
-		})
-	c.Flags().StringVar(&out, "out", "", "directory for circuit, keys and record")
+		}
+	}
+	return open.Verify(tell(inv.Err))
+}
+
+func newCeremonyKeys(inv *cli.Invocation) *cobra.Command {
+	o := &stepOptions{note: keysDone, do: (*stepOptions).keys}
+	c := step(inv, o, keysUse, keysShort, keysExample)
+	c.Flags().StringVar(&o.out, "out", "", keysFlagOut)
 	return c
+}
+
+func (o *stepOptions) keys(_ context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+	if o.out == "" {
+		return cli.Usage(errors.New(keysNoOut))
+	}
+	_, err := open.Keys(o.out, tell(inv.Err))
+	return err
 }

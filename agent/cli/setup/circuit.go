@@ -14,6 +14,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of lists, results and errors.
+const (
+	circuitArgumentsMostOne     = "%d arguments, at most one sealed classifier is wanted; see '%s --help'"
+	circuitFlagKey              = "file with the model key"
+	circuitFlagPublisher        = "the publisher's identity (ahpub1... or a file)"
+	circuitFlagBatch            = "answers that one proof is about; agents make proofs of one"
+	circuitFlagGradient         = "instead of a model: the values in an update, up to %d"
+	circuitFlagBits             = "of a value in the proof of an update: 8, or 16, which costs twice as much"
+	circuitPlonkMakesKeys       = "--plonk makes keys for classifiers; those for --gradient are of Groth16"
+	circuitKeysModelOr          = "keys are for a model or for --gradient, not for both"
+	circuitNameSealedClassifier = "name a sealed classifier, or --gradient with the values in an update"
+	circuitKeyNeededRead        = "--key is needed to read the model's architecture"
+	circuitPublisherNeededRead  = "--publisher is needed to read the model's architecture"
+)
+
 // circuitChoice is what keys are made for: a sealed classifier's architecture, or
 // vectors of a length.
 type circuitChoice struct {
@@ -26,32 +41,32 @@ type circuitChoice struct {
 func (f *circuitChoice) flags(c *cobra.Command) {
 	c.Args = func(c *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return cli.Usage(fmt.Errorf("%d arguments, at most one sealed classifier is wanted; see '%s --help'", len(args), c.CommandPath()))
+			return cli.Usage(fmt.Errorf(circuitArgumentsMostOne, len(args), c.CommandPath()))
 		}
 		return nil
 	}
-	c.Flags().StringVar(&f.key, "key", "", "file with the model key")
-	c.Flags().StringVar(&f.publisher, "publisher", "", "the publisher's identity (ahpub1... or a file)")
-	c.Flags().IntVar(&f.batch, "batch", 1, "answers that one proof is about; agents make proofs of one")
-	c.Flags().IntVar(&f.gradient, "gradient", 0, fmt.Sprintf("instead of a model: the values in an update, up to %d", circuits.MaxCoordinates))
-	c.Flags().IntVar(&f.bits, "bits", 8, "of a value in the proof of an update: 8, or 16, which costs twice as much")
+	c.Flags().StringVar(&f.key, "key", "", circuitFlagKey)
+	c.Flags().StringVar(&f.publisher, "publisher", "", circuitFlagPublisher)
+	c.Flags().IntVar(&f.batch, "batch", 1, circuitFlagBatch)
+	c.Flags().IntVar(&f.gradient, "gradient", 0, fmt.Sprintf(circuitFlagGradient, circuits.MaxCoordinates))
+	c.Flags().IntVar(&f.bits, "bits", 8, circuitFlagBits)
 }
 
 // compile makes the circuit, and the part of a record that says what it is about.
 func (f *circuitChoice) compile(args []string) (*circuits.Circuit, statement.Record, error) {
 	switch {
 	case f.gradient != 0 && f.plonk:
-		return nil, statement.Record{}, cli.Usage(errors.New("--plonk makes keys for classifiers; those for --gradient are of Groth16"))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitPlonkMakesKeys))
 	case f.gradient != 0 && len(args) == 0:
 		return f.compileGradient()
 	case f.gradient != 0:
-		return nil, statement.Record{}, cli.Usage(errors.New("keys are for a model or for --gradient, not for both"))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitKeysModelOr))
 	case len(args) == 0:
-		return nil, statement.Record{}, cli.Usage(errors.New("name a sealed classifier, or --gradient with the values in an update"))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitNameSealedClassifier))
 	case f.key == "":
-		return nil, statement.Record{}, cli.Usage(errors.New("--key is needed to read the model's architecture"))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitKeyNeededRead))
 	case f.publisher == "":
-		return nil, statement.Record{}, cli.Usage(errors.New("--publisher is needed to read the model's architecture"))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitPublisherNeededRead))
 	}
 	a, classes, err := sealedArchitecture(args[0], f.key, f.publisher)
 	if err != nil {

@@ -20,6 +20,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// The words of lists, results and errors.
+const (
+	powersFlagPtau              = "public powers-of-tau file, as snarkjs writes it"
+	powersFlagPtauDigest        = "the digest that its ceremony published: BLAKE2b (128 hexadecimal digits) or SHA-256 (64)"
+	powersPtauPowersTau         = "--ptau, a powers-of-tau file, and --ptau-digest, what its ceremony published, are needed: whoever knows the file's secret can forge proofs"
+	powersReadingPowersCeremony = "reading %s, 2^%d powers of a ceremony of 2^%d, %d contributions ...\n"
+	powersAnotherFileThan       = "%w: %s is another file than --ptau-digest names: its BLAKE2b is %x, its SHA-256 %x"
+	powersCompilingCircuit      = "compiling the circuit ..."
+	powersMakingKeysConstraints = "making keys for %d constraints ...\n"
+	powersCeremonyBegun         = "A ceremony has begun in "
+	powersItsFirstPhase         = "; its first phase is that of "
+)
+
 // powersChoice is a public powers-of-tau file, and what it is for.
 type powersChoice struct {
 	plonk        bool
@@ -27,8 +40,8 @@ type powersChoice struct {
 }
 
 func (p *powersChoice) flags(c *cobra.Command) {
-	c.Flags().StringVar(&p.path, "ptau", "", "public powers-of-tau file, as snarkjs writes it")
-	c.Flags().StringVar(&p.digest, "ptau-digest", "", "the digest that its ceremony published: BLAKE2b (128 hexadecimal digits) or SHA-256 (64)")
+	c.Flags().StringVar(&p.path, "ptau", "", powersFlagPtau)
+	c.Flags().StringVar(&p.digest, "ptau-digest", "", powersFlagPtauDigest)
 }
 
 // open opens the file and holds it against the published digest.
@@ -36,7 +49,7 @@ func (p *powersChoice) open(ctx context.Context, told io.Writer) (*os.File, *pta
 	fail := func(err error) (*os.File, *ptau.File, ptau.Digests, error) { return nil, nil, ptau.Digests{}, err }
 	want, err := hex.DecodeString(strings.TrimSpace(p.digest))
 	if p.path == "" || err != nil || len(want) != 32 && len(want) != 64 {
-		return fail(cli.Usage(errors.New("--ptau, a powers-of-tau file, and --ptau-digest, what its ceremony published, are needed: whoever knows the file's secret can forge proofs")))
+		return fail(cli.Usage(errors.New(powersPtauPowersTau)))
 	}
 	f, err := os.Open(p.path)
 	if err != nil {
@@ -50,33 +63,33 @@ func (p *powersChoice) open(ctx context.Context, told io.Writer) (*os.File, *pta
 	if err != nil {
 		return fail(errors.Join(fmt.Errorf("%w: %s: %w", cli.ErrRefused, p.path, err), f.Close()))
 	}
-	fmt.Fprintf(told, "reading %s, 2^%d powers of a ceremony of 2^%d, %d contributions ...\n", p.path, file.Power, file.CeremonyPower, file.Contributions)
+	fmt.Fprintf(told, powersReadingPowersCeremony, p.path, file.Power, file.CeremonyPower, file.Contributions)
 	d, err := file.Digests(ctx)
 	if err != nil {
 		return fail(errors.Join(err, f.Close()))
 	}
 	if w := string(want); w != string(d.SHA256[:]) && w != string(d.BLAKE2b[:]) {
-		return fail(errors.Join(fmt.Errorf("%w: %s is another file than --ptau-digest names: its BLAKE2b is %x, its SHA-256 %x", cli.ErrRefused, p.path, d.BLAKE2b, d.SHA256), f.Close()))
+		return fail(errors.Join(fmt.Errorf(powersAnotherFileThan, cli.ErrRefused, p.path, d.BLAKE2b, d.SHA256), f.Close()))
 	}
 	return f, file, d, nil
 }
 
 // setup makes keys of PLONK.
-func (p *powersChoice) setup(c *cobra.Command, inv *cli.Invocation, choice *circuitChoice, args []string, out string) error {
+func (p *powersChoice) setup(ctx context.Context, inv *cli.Invocation, choice *circuitChoice, args []string, out string) error {
 	began := time.Now()
-	f, file, digests, err := p.open(c.Context(), c.ErrOrStderr())
+	f, file, digests, err := p.open(ctx, inv.Err)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // read only
-	fmt.Fprintln(c.ErrOrStderr(), "compiling the circuit ...")
+	fmt.Fprintln(inv.Err, powersCompilingCircuit)
 	choice.plonk = true
 	circuit, r, err := choice.compile(args)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "making keys for %d constraints ...\n", circuit.Constraints())
-	keys, err := plonkprove.Setup(c.Context(), circuit.System, file, func(what string) { fmt.Fprintf(c.ErrOrStderr(), "%s ...\n", what) })
+	fmt.Fprintf(inv.Err, powersMakingKeysConstraints, circuit.Constraints())
+	keys, err := plonkprove.Setup(ctx, circuit.System, file, func(what string) { fmt.Fprintf(inv.Err, "%s ...\n", what) })
 	if errors.Is(err, ptau.ErrPower) || errors.Is(err, ptau.ErrRefused) {
 		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, p.path, err)
 	}
@@ -88,32 +101,32 @@ func (p *powersChoice) setup(c *cobra.Command, inv *cli.Invocation, choice *circ
 	if err != nil {
 		return err
 	}
-	return printSet(inv, c, set, circuit, time.Since(began))
+	return printSet(inv, set, circuit, time.Since(began))
 }
 
 // begin makes the directory with the first phase of the file.
-func (p *powersChoice) begin(c *cobra.Command, inv *cli.Invocation, circuit *circuits.Circuit, r statement.Record, out string) error {
-	f, file, _, err := p.open(c.Context(), c.ErrOrStderr())
+func (p *powersChoice) begin(ctx context.Context, inv *cli.Invocation, circuit *circuits.Circuit, r statement.Record, out string) error {
+	f, file, _, err := p.open(ctx, inv.Err)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // read only
-	open, err := ceremony.BeginUniversal(c.Context(), out, circuit, r.Inference, r.Gradient, file, tell(c))
+	open, err := ceremony.BeginUniversal(ctx, out, circuit, r.Inference, r.Gradient, file, tell(inv.Err))
 	if errors.Is(err, ptau.ErrPower) || errors.Is(err, ptau.ErrRefused) {
 		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, p.path, err)
 	}
 	if err != nil {
 		return err
 	}
-	return printCeremony(inv, c, open, "A ceremony has begun in "+out+"; its first phase is that of "+p.path)
+	return printCeremony(inv, open, powersCeremonyBegun+out+powersItsFirstPhase+p.path)
 }
 
 // verify sees that a ceremony's first phase is from the file.
-func (p *powersChoice) verify(c *cobra.Command, open *ceremony.Ceremony) error {
-	f, file, _, err := p.open(c.Context(), c.ErrOrStderr())
+func (p *powersChoice) verify(ctx context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+	f, file, _, err := p.open(ctx, inv.Err)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // read only
-	return open.VerifyPowers(c.Context(), file)
+	return open.VerifyPowers(ctx, file)
 }

@@ -3,6 +3,7 @@
 package setup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +16,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// New is the command "proof setup".
-func New(inv *cli.Invocation) *cobra.Command {
-	var choice circuitChoice
-	var powers powersChoice
-	var out string
-	c := &cobra.Command{
-		Use: "setup {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR", Short: "Make circuit and keys, for development or from public powers of tau",
-		Long: `Compiles a circuit and makes Groth16 keys for it: for the answers of a sealed
+// The words of "setup".
+const (
+	setupUse   = "setup {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR"
+	setupShort = "Make circuit and keys, for development or from public powers of tau"
+	setupLong  = `Compiles a circuit and makes Groth16 keys for it: for the answers of a sealed
 classifier's architecture (weights are no part of it: one set serves every version),
 or for the bounds of updates of N values (fed round open --norm-keys).
 
@@ -32,52 +30,84 @@ WHOEVER RUNS THIS COULD KEEP WHAT LETS PROOFS BE FORGED. The record says so
 With --plonk the keys are of PLONK and come from a public powers-of-tau file, as snarkjs
 writes it (.ptau): for those who cannot hold a ceremony. They are sound if one of the
 file's many contributors was honest; compare --ptau-digest with what the file's ceremony
-published. PLONK's proofs are larger, take longer to make, and are for classifiers alone.`,
-		Example: `  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/
+published. PLONK's proofs are larger, take longer to make, and are for classifiers alone.`
+	setupExample = `  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/
   anchorhold proof setup --gradient 650 --out norm-keys/
   anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/ \
-    --plonk --ptau powersOfTau28_hez_final_16.ptau --ptau-digest PUBLISHED`,
-		RunE: func(c *cobra.Command, args []string) error {
-			if out == "" {
-				return cli.Usage(errors.New("--out is needed: a directory for circuit, keys and record"))
-			}
-			if powers.plonk {
-				return powers.setup(c, inv, &choice, args, out)
-			}
-			if powers.path != "" {
-				return cli.Usage(errors.New("--ptau goes with --plonk; for Groth16 see anchorhold proof ceremony begin --ptau"))
-			}
-			began := time.Now()
-			fmt.Fprintln(c.ErrOrStderr(), "compiling the circuit ...")
-			circuit, record, err := choice.compile(args)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.ErrOrStderr(), "making keys for %d constraints ...\n", circuit.Constraints())
-			set, err := developmentKeys(out, circuit, record)
-			if err != nil {
-				return err
-			}
-			return printSet(inv, c, set, circuit, time.Since(began))
-		},
+    --plonk --ptau powersOfTau28_hez_final_16.ptau --ptau-digest PUBLISHED`
+	setupOutNeededDirectory    = "--out is needed: a directory for circuit, keys and record"
+	setupPtauGoesPlonk         = "--ptau goes with --plonk; for Groth16 see anchorhold proof ceremony begin --ptau"
+	setupCompilingCircuit      = "compiling the circuit ..."
+	setupMakingKeysConstraints = "making keys for %d constraints ...\n"
+	setupFlagPlonk             = "make keys of PLONK from the powers of --ptau"
+	setupFlagOut               = "directory for circuit, keys and record"
+)
+
+// The words of lists, results and errors.
+const (
+	setCircuitConstraintsVerifying = "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n"
+	setSetUpDevelopment            = "set-up         DEVELOPMENT: whoever made these keys could forge proofs"
+	setSetUpPowers                 = "set-up         powers of tau, SHA-256 %s\n               sound if one of their contributors was honest and forgot what it drew\n"
+)
+
+// setupOptions are the flags of "setup".
+type setupOptions struct {
+	choice circuitChoice
+	powers powersChoice
+	out    string // --out
+}
+
+// New is the command "proof setup".
+func New(inv *cli.Invocation) *cobra.Command {
+	var o setupOptions
+	c := &cobra.Command{
+		Use: setupUse, Short: setupShort,
+		Long:    setupLong,
+		Example: setupExample,
+		RunE:    inv.RunE(o.run),
 	}
-	choice.flags(c)
-	powers.flags(c)
-	c.Flags().BoolVar(&powers.plonk, "plonk", false, "make keys of PLONK from the powers of --ptau")
-	c.Flags().StringVar(&out, "out", "", "directory for circuit, keys and record")
+	o.choice.flags(c)
+	o.powers.flags(c)
+	c.Flags().BoolVar(&o.powers.plonk, "plonk", false, setupFlagPlonk)
+	c.Flags().StringVar(&o.out, "out", "", setupFlagOut)
 	return c
 }
 
-func printSet(inv *cli.Invocation, c *cobra.Command, set keyset.Set, circuit *circuits.Circuit, took time.Duration) error {
+func (o *setupOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	if o.out == "" {
+		return cli.Usage(errors.New(setupOutNeededDirectory))
+	}
+	if o.powers.plonk {
+		return o.powers.setup(ctx, inv, &o.choice, args, o.out)
+	}
+	if o.powers.path != "" {
+		return cli.Usage(errors.New(setupPtauGoesPlonk))
+	}
+	began := time.Now()
+	fmt.Fprintln(inv.Err, setupCompilingCircuit)
+	circuit, record, err := o.choice.compile(args)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(inv.Err, setupMakingKeysConstraints, circuit.Constraints())
+	set, err := developmentKeys(o.out, circuit, record)
+	if err != nil {
+		return err
+	}
+	return printSet(inv, set, circuit, time.Since(began))
+}
+
+// printSet shows keys that were made.
+func printSet(inv *cli.Invocation, set keyset.Set, circuit *circuits.Circuit, took time.Duration) error {
 	r := set.Record
 	result := map[string]any{"system": r.System.String(), "ceremony": r.Ceremony, "circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
-	return inv.Print(c.OutOrStdout(), result, func(w io.Writer) {
-		fmt.Fprintf(w, "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n", r.Circuit, circuit.Constraints(), r.VerifyingKey, r.ProvingKey, took.Seconds())
+	return inv.Print(result, func(w io.Writer) {
+		fmt.Fprintf(w, setCircuitConstraintsVerifying, r.Circuit, circuit.Constraints(), r.VerifyingKey, r.ProvingKey, took.Seconds())
 		if r.Development {
-			fmt.Fprintln(w, "set-up         DEVELOPMENT: whoever made these keys could forge proofs")
+			fmt.Fprintln(w, setSetUpDevelopment)
 			return
 		}
-		fmt.Fprintf(w, "set-up         powers of tau, SHA-256 %s\n               sound if one of their contributors was honest and forgot what it drew\n", r.Ceremony)
+		fmt.Fprintf(w, setSetUpPowers, r.Ceremony)
 	})
 }
 

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Invocation is one run of the program: the flags that commands share, and where a command
+// reads and writes.
+type Invocation struct {
+	// In, Out and Err are the standard streams. They are set where a command runs.
+	In       io.Reader
+	Out, Err io.Writer
+	// AsJSON asks for JSON in place of text.
+	AsJSON bool
+	// Agent and Broker are the sockets of the local daemons.
+	Agent, Broker string
+	// Patience is how long the broker may say nothing.
+	Patience time.Duration
+}
+
+// Run is the work of a command, without its flags: those are the receiver's.
+type Run func(ctx context.Context, inv *Invocation, args []string) error
+
+// RunE makes the function that cobra calls of a command's own. The flags that are needed must
+// have a value.
+func (inv *Invocation) RunE(run Run, needed ...string) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		if err := Need(c, needed...); err != nil {
+			return err
+		}
+		one := *inv
+		one.In, one.Out, one.Err = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
+		return run(c.Context(), &one, args)
+	}
+}
+
+// Print writes a value as JSON if that was asked for, else as text. What could not be written,
+// as on a full disk, fails the command: a checkpoint that was not kept is none.
+func (inv *Invocation) Print(value any, text func(io.Writer)) error {
+	if !inv.AsJSON {
+		p := &PrintableWriter{To: inv.Out}
+		text(p)
+		return p.err
+	}
+	enc := json.NewEncoder(inv.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(value)
+}
