@@ -242,3 +242,10 @@ func BenchmarkWeightsCommitment(b *testing.B) {
 		WeightsCommitment(n)
 	}
 }
+
+func BenchmarkInputCommitment(b *testing.B) {
+	in := make([]int8, 784)
+	for b.Loop() {
+		InputCommitment(Salt{1}, in)
+	}
+}
