@@ -337,7 +337,9 @@ func TestAgreedVector(t *testing.T) {
 		statement = append(append(statement, byte(len(r)>>16), byte(len(r)>>8), byte(len(r))), r...)
 	}
 	v.Rebuilt(t, nil, statement)
-	v.Verify(t, func(joined []byte, minEpoch uint64) error { return kinds["result"].verify(newVerifier(t, &v, minEpoch), joined) })
+	v.Verify(t, func(joined []byte, minEpoch uint64) error {
+		return kinds["result"].verify(newVerifier(t, &v, minEpoch), joined)
+	})
 }
 
 func createAgreed(t *testing.T) vectortest.Vector {
