@@ -17,7 +17,7 @@ func TestDocumentListsEveryReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code := regexp.MustCompile(`(?m)^\s*(?:const )?(?:Reason|Code)[A-Z]\w*\s*(?:(?:evidence\.)?Reason\s*)?=\s*"([a-z0-9-]+)"`)
+	code := regexp.MustCompile(`(?m)^\s*(?:const )?(?:Reason|Code)[A-Z]\w*\s*(?:(?:refusal\.)?Reason\s*)?=\s*"([a-z0-9-]+)"`)
 	found := 0
 	for _, dir := range []string{"keybroker", filepath.Join("guest", "evidence"), filepath.Join("crypto", "hybridtls")} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(name string, d fs.DirEntry, err error) error {
