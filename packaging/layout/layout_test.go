@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -72,8 +73,20 @@ type goPackage struct {
 	IgnoredGoFiles, IgnoredMore []string
 }
 
+// listed are the answers of go list: most tests ask for the same.
+var listed struct {
+	sync.Mutex
+	of map[string][]goPackage
+}
+
 func goList(t *testing.T, args ...string) []goPackage {
 	t.Helper()
+	listed.Lock()
+	defer listed.Unlock()
+	key := strings.Join(args, " ")
+	if pkgs, ok := listed.of[key]; ok {
+		return pkgs
+	}
 	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,Doc,Dir,Standard,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports,IgnoredGoFiles"}, args...)...)
 	cmd.Dir = "../.."
 	var stderr bytes.Buffer
@@ -86,12 +99,17 @@ func goList(t *testing.T, args ...string) []goPackage {
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p goPackage
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			return pkgs
+			break
 		} else if err != nil {
 			t.Fatal(err)
 		}
 		pkgs = append(pkgs, p)
 	}
+	if listed.of == nil {
+		listed.of = map[string][]goPackage{}
+	}
+	listed.of[key] = pkgs
+	return pkgs
 }
 
 // checkOwner reports a third-party import outside the package that owns it.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -17,11 +18,18 @@ const (
 	maxMainLines     = 80
 )
 
-// sourceFiles walks the project's own Go files and parses each.
-func sourceFiles(t *testing.T, visit func(name string, fset *token.FileSet, f *ast.File, lines int)) {
-	t.Helper()
+// source is one Go file, parsed.
+type source struct {
+	name  string // from the project's root
+	fset  *token.FileSet
+	file  *ast.File
+	lines int
+}
+
+// sources walks the project's own Go files once and parses each.
+var sources = sync.OnceValues(func() (all []source, err error) {
 	root := filepath.Join("..", "..")
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -41,14 +49,21 @@ func sourceFiles(t *testing.T, visit func(name string, fset *token.FileSet, f *a
 			return err
 		}
 		rel, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
-		}
-		visit(rel, fset, f, strings.Count(string(src), "\n"))
-		return nil
+		all = append(all, source{rel, fset, f, strings.Count(string(src), "\n")})
+		return err
 	})
+	return all, err
+})
+
+// sourceFiles shows each of the project's own Go files.
+func sourceFiles(t *testing.T, visit func(name string, fset *token.FileSet, f *ast.File, lines int)) {
+	t.Helper()
+	all, err := sources()
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, s := range all {
+		visit(s.name, s.fset, s.file, s.lines)
 	}
 }
 
