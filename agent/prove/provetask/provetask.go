@@ -1,8 +1,8 @@
-// Package provetask describes the tasks of proving that the agent hands to its
-// workers.
+// Package provetask describes the tasks of proving and verifying that the agent hands to
+// its workers.
 //
 // It is the form in which package prove, which is linked into the agent, and package
-// proofwork, which is not, understand each other. It guarantees that what would need more
+// provework, which is not, understand each other. It guarantees that what would need more
 // memory than a worker may have is refused before a worker starts, and hands a worker circuit, key
 // and witness.
 package provetask

@@ -1,11 +1,12 @@
-// Package provework is what a worker process does to prove: it solves the circuit of
-// a statement and makes the proof.
+// Package provework is what a worker process does to prove and to verify: it solves the
+// circuit of a statement and makes the proof, or says whether a proof holds.
 //
 // It guarantees that it proves nothing but the statement which it was given: the
 // outputs that its own arithmetic gives for the witness must be those of the
 // statement, and the witness must lie behind the statement's commitments. It trusts
 // the agent that started it to have taken circuit and key from the registry. It
-// refuses everything else with a reason.
+// refuses everything else with a reason. Of a proof it says that it holds only if the key
+// it was given is the one that the envelope names.
 //
 // The main of anchorhold-worker hands its handlers to worker.Serve.
 package provework
