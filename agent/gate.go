@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -38,17 +38,17 @@ func (g gate) Classifying() error { return g.tenure.classifying() }
 
 // Session returns a model under the lease that grants it. While the next one takes its place
 // and there is no room for both, it waits for that, as long as the context lasts.
-func (g gate) Session(ctx context.Context, name string) (localapi.Session, error) {
+func (g gate) Session(ctx context.Context, name string) (openai.Session, error) {
 	model, done, err := g.tenure.use(ctx)
 	if err != nil {
-		return localapi.Session{}, err
+		return openai.Session{}, err
 	}
 	if model == nil || model.Name != name {
 		done()
-		return localapi.Session{}, refusal.New(ReasonUnknownModel, "the model %q is not served here", name)
+		return openai.Session{}, refusal.New(ReasonUnknownModel, "the model %q is not served here", name)
 	}
-	return localapi.Session{
-		Engine: localapi.Inference{Engine: model.engine}, ModelID: model.weights.ModelID(), Version: model.weights.Public().Version,
+	return openai.Session{
+		Engine: openai.Inference{Engine: model.engine}, ModelID: model.weights.ModelID(), Version: model.weights.Public().Version,
 		Lease: model.serving, Issue: g.issue(model), Done: done,
 	}, nil
 }

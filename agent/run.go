@@ -117,16 +117,20 @@ func (d *daemon) prepare() (err error) {
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
+	models := gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey}
 	d.api, err = localapi.New(localapi.Config{
-		Gate:     gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey},
+		Gate:     models,
 		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
 		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: concurrent(d.Config), Queue: s.Queue, Limits: s.Limits,
-		Memory: d.Config.RequestMemory(), MaxBodyBytes: s.MaxBodyBytes, RequestTime: time.Duration(s.RequestSeconds) * time.Second,
+		Memory: d.Config.RequestMemory(), RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   func() any { return d.status() },
-		Gauges:   d.gauges, Work: d.work(), Classifiers: d.serveClassifiers(), Version: d.Version,
+		Gauges:   d.gauges,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return d.mount(models)
 }
 
 // gauges are what the agent adds to /metrics.

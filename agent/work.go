@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/prove"
@@ -36,6 +37,22 @@ func (d *daemon) prepareWork() {
 	d.keeper.granted, d.keeper.others = d.granted, d.openClassifiers
 }
 
+// mount makes the parts of the local API and mounts them.
+func (d *daemon) mount(models gate) error {
+	completions := &openai.Service{Models: models, MaxBodyBytes: d.Config.Socket.MaxBodyBytes}
+	if err := completions.Mount(d.api); err != nil {
+		return err
+	}
+	classifiers := d.serveClassifiers()
+	if classifiers != nil {
+		classifiers.Mount(d.api, models.Classifying)
+	} else {
+		oip.MountNone(d.api)
+	}
+	(&workapi.Service{Work: d.work(), Classifiers: classifiers}).Mount(d.api)
+	return nil
+}
+
 // work is the long work, or nil.
 func (d *daemon) work() func() (workapi.Work, error) {
 	if d.works == nil {
@@ -49,7 +66,7 @@ func (d *daemon) serveClassifiers() *oip.Service {
 	if d.classifiers == nil {
 		return nil
 	}
-	return &oip.Service{Classifiers: d.classifiers, Clipped: d.classifiers.CountClipped, Proofs: func() (oip.Proofs, error) {
+	return &oip.Service{Version: d.Version, Classifiers: d.classifiers, Clipped: d.classifiers.CountClipped, Proofs: func() (oip.Proofs, error) {
 		if d.works == nil {
 			return nil, refusal.New(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
 		}

@@ -43,6 +43,9 @@ func (e *StepError) Error() string { return string(e.Step) + ": " + e.Err.Error(
 // Unwrap is the cause.
 func (e *StepError) Unwrap() error { return e.Err }
 
+// FailedStep tells the local API step and cause.
+func (e *StepError) FailedStep() (refusal.Reason, error) { return e.Step, e.Err }
+
 // Answers are proven before the contribution that comes with them is sent;
 // *proofs.Service does it.
 type Answers interface {

@@ -1,4 +1,4 @@
-package localapi
+package localapi_test
 
 import (
 	"context"
@@ -17,7 +17,7 @@ func TestAdmissionComesBeforeDecoding(t *testing.T) {
 		code          string
 	}{"no place": {-1, 429, "queue-full"}, "a place": {1, 400, "invalid-json"}} {
 		t.Run(name, func(t *testing.T) {
-			f := start(t, func(c *Config) { c.Queue = tc.queue })
+			f := start(t, func(c *setup) { c.Queue = tc.queue })
 			f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 1)
 			done := make(chan response, 1)
 			go func() { done <- f.chat(t, `,"max_tokens":1`) }()
@@ -25,7 +25,7 @@ func TestAdmissionComesBeforeDecoding(t *testing.T) {
 			if r := f.do(t, "POST", "/v1/chat/completions", `{"model":`); r.status != tc.status || r.code() != tc.code {
 				t.Errorf("a malformed request: %d %s", r.status, r.code())
 			}
-			if _, waiting := f.server.intake.Line.Load(); waiting != 0 {
+			if _, waiting := f.server.Intake().Line.Load(); waiting != 0 {
 				t.Errorf("%d wait", waiting)
 			}
 			f.engine.step <- struct{}{}
@@ -50,21 +50,21 @@ func leaving(t *testing.T, f *fixture) (leave func()) {
 	return func() {
 		cancel()
 		<-done
-		await(t, func() bool { running, waiting := f.server.intake.Line.Load(); return running+waiting == 0 })
+		await(t, func() bool { running, waiting := f.server.Intake().Line.Load(); return running+waiting == 0 })
 	}
 }
 
 // TestOneRequestIsDecodedAtATime: others wait for it, and may leave meanwhile.
 func TestOneRequestIsDecodedAtATime(t *testing.T) {
 	f := start(t, nil)
-	f.server.parsing <- struct{}{} // one is being decoded
+	f.completions.Decoding <- struct{}{} // one is being decoded
 	leave := leaving(t, f)
-	await(t, func() bool { running, _ := f.server.intake.Line.Load(); return running == 1 })
+	await(t, func() bool { running, _ := f.server.Intake().Line.Load(); return running == 1 })
 	leave()
 	if len(f.engine.seen) != 0 {
 		t.Error("a request was answered that had not been decoded")
 	}
-	<-f.server.parsing
+	<-f.completions.Decoding
 	if r := f.chat(t, `,"max_tokens":1`); r.status != 200 {
 		t.Error(r)
 	}
@@ -88,10 +88,10 @@ func (e *slowTokens) Chat(ctx context.Context, _ []tokenize.Message) ([]int32, e
 func TestTokenizingIsInTheLineAndEndsWithItsClient(t *testing.T) {
 	f := start(t, nil)
 	slow := &slowTokens{f.engine, make(chan struct{}, 1), make(chan error, 1)}
-	f.server.cfg.Gate = &otherEngine{f.fakeGate, slow}
+	f.completions.Models = &otherEngine{f.fakeGate, slow}
 	leave := leaving(t, f)
 	<-slow.began
-	if running, _ := f.server.intake.Line.Load(); running != 1 {
+	if running, _ := f.server.Intake().Line.Load(); running != 1 {
 		t.Errorf("%d run while one tokenizes", running)
 	}
 	leave()

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -28,23 +27,21 @@ type attestation struct {
 func (s *Server) attest(w http.ResponseWriter, r *http.Request) error {
 	nonce, err := parseNonce(r.URL.Query().Get("nonce"))
 	if err != nil {
-		return problem.BadRequest("nonce", "invalid-nonce", err.Error())
+		return BadRequest("nonce", "invalid-nonce", err.Error())
 	}
 	a, err := s.quote(r.Context(), nonce)
 	if err != nil {
 		return err
 	}
-	problem.WriteJSON(w, http.StatusOK, a)
+	WriteJSON(w, http.StatusOK, a)
 	return nil
 }
 
 // quote makes the evidence in the request's turn, which is over before its client reads.
 func (s *Server) quote(ctx context.Context, nonce []byte) (*attestation, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := s.Bound(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
-	p, _ := peerOf(ctx)
-	leave, err := s.quotes.Enter(ctx, p.uid)
+	leave, err := s.quotes.Enter(ctx, s.UID(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package localapi
+package localapi_test
 
 import (
 	"bytes"
@@ -17,7 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -40,7 +43,7 @@ func (e *fakeEngine) Chat(_ context.Context, messages []tokenize.Message) ([]int
 	n := 3
 	for _, m := range messages {
 		if m.Role == "assistant" && m.Content == "raise" {
-			return nil, problem.BadRequest("messages", "template-refused", "the model's chat template refuses: no")
+			return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refuses: no")
 		}
 		n += 3 + len(strings.Fields(m.Content))
 	}
@@ -139,11 +142,11 @@ func (g *fakeGate) Classifying() error {
 	return err
 }
 
-func (g *fakeGate) Session(context.Context, string) (Session, error) {
+func (g *fakeGate) Session(context.Context, string) (openai.Session, error) {
 	if err := g.Serving(); err != nil {
-		return Session{}, err
+		return openai.Session{}, err
 	}
-	return Session{Engine: g.engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue, Done: func() {}}, nil
+	return openai.Session{Engine: g.engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue, Done: func() {}}, nil
 }
 
 func (g *fakeGate) issue(a receipt.Answer) (receipt.Issued, error) {
@@ -173,13 +176,14 @@ func (a *fakeAttester) Collect(_ context.Context, reportData [64]byte) (evidence
 // fixture is a server on a socket, its client and its log.
 type fixture struct {
 	*fakeGate
-	server   *Server
-	attester *fakeAttester
-	socket   string
-	client   *http.Client
-	log      *safeBuffer
-	stop     context.CancelFunc
-	ended    chan error
+	server      *localapi.Server
+	completions *openai.Service
+	attester    *fakeAttester
+	socket      string
+	client      *http.Client
+	log         *safeBuffer
+	stop        context.CancelFunc
+	ended       chan error
 }
 
 type safeBuffer struct {
@@ -199,7 +203,30 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-func start(t testing.TB, change func(*Config)) *fixture {
+// setup is what the agent configures of its API and of the parts that it mounts.
+type setup struct {
+	localapi.Config
+	MaxBodyBytes int64
+	Classifiers  *oip.Service
+}
+
+// mount mounts every part, as the agent does.
+func mount(t testing.TB, api *localapi.Server, cfg setup, gate *fakeGate) *openai.Service {
+	t.Helper()
+	completions := &openai.Service{Models: gate, MaxBodyBytes: cfg.MaxBodyBytes}
+	if err := completions.Mount(api); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Classifiers != nil {
+		cfg.Classifiers.Mount(api, gate.Classifying)
+	} else {
+		oip.MountNone(api)
+	}
+	(&workapi.Service{Classifiers: cfg.Classifiers}).Mount(api)
+	return completions
+}
+
+func start(t testing.TB, change func(*setup)) *fixture {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "api") // a socket's path is short
 	if err != nil {
@@ -207,17 +234,18 @@ func start(t testing.TB, change func(*Config)) *fixture {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	f := &fixture{fakeGate: newFakeGate(t), attester: &fakeAttester{}, socket: filepath.Join(dir, "s"), log: &safeBuffer{}, ended: make(chan error, 1)}
-	cfg := Config{
+	cfg := setup{Config: localapi.Config{
 		Gate: f.fakeGate, Attester: f.attester, AllowedUIDs: []uint32{uint32(os.Getuid())},
 		Logger:    slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		DrainTime: 200 * time.Millisecond,
-	}
+	}}
 	if change != nil {
 		change(&cfg)
 	}
-	if f.server, err = New(cfg); err != nil {
+	if f.server, err = localapi.New(cfg.Config); err != nil {
 		t.Fatal(err)
 	}
+	f.completions = mount(t, f.server, cfg, f.fakeGate)
 	l, err := net.Listen("unix", f.socket)
 	if err != nil {
 		t.Fatal(err)

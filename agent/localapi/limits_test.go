@@ -1,4 +1,4 @@
-package localapi
+package localapi_test
 
 import (
 	"context"
@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -21,7 +23,7 @@ import (
 )
 
 func TestRequestTimeIsBounded(t *testing.T) {
-	f := start(t, func(c *Config) { c.RequestTime = 30 * time.Millisecond })
+	f := start(t, func(c *setup) { c.RequestTime = 30 * time.Millisecond })
 	f.engine.step = make(chan struct{})
 	if r := f.chat(t, ""); r.status != 504 || r.code() != "request-timeout" {
 		t.Error(r)
@@ -29,7 +31,7 @@ func TestRequestTimeIsBounded(t *testing.T) {
 }
 
 func TestBodyIsBounded(t *testing.T) {
-	f := start(t, func(c *Config) { c.MaxBodyBytes = 100 })
+	f := start(t, func(c *setup) { c.MaxBodyBytes = 100 })
 	if r := f.chat(t, `,"user":"`+strings.Repeat("x", 100)+`"`); r.status != 413 || r.code() != "request-too-large" {
 		t.Error(r)
 	}
@@ -38,7 +40,7 @@ func TestBodyIsBounded(t *testing.T) {
 // TestClassifiersWaitInTheLineOfChat: requests of classifiers went past the queue, so that
 // nothing bounded how many were answered at once.
 func TestClassifiersWaitInTheLineOfChat(t *testing.T) {
-	f := start(t, func(c *Config) {
+	f := start(t, func(c *setup) {
 		c.Queue, c.Memory = -1, 16<<20
 		c.Classifiers = &oip.Service{Classifiers: wideClassifier{}, Proofs: func() (oip.Proofs, error) { return nil, errors.New("none") }}
 	})
@@ -59,7 +61,7 @@ func TestClassifiersWaitInTheLineOfChat(t *testing.T) {
 
 // TestAModelThatIsRefusedKeepsNoClassifierFromAnswering.
 func TestAModelThatIsRefusedKeepsNoClassifierFromAnswering(t *testing.T) {
-	f := start(t, func(c *Config) {
+	f := start(t, func(c *setup) {
 		c.Memory = 16 << 20
 		c.Classifiers = &oip.Service{Classifiers: wideClassifier{}, Proofs: func() (oip.Proofs, error) { return nil, errors.New("none") }}
 	})
@@ -92,7 +94,7 @@ func TestBodiesThatStandStillKeepNobodyOut(t *testing.T) {
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n{", 1<<20)
 	}
-	await(t, func() bool { return f.server.intake.Budget.Used() > 2<<20 })
+	await(t, func() bool { return f.server.Intake().Budget.Used() > 2<<20 })
 	begun := time.Now()
 	// A body that is waited for takes half a minute, one that gives way a second.
 	if r := f.chat(t, `,"max_tokens":1`); r.status != 200 || time.Since(begun) > 15*time.Second {
@@ -110,12 +112,12 @@ func TestClientThatLeavesStopsItsAnswer(t *testing.T) {
 	<-f.engine.started
 	cancel()
 	<-done
-	await(t, func() bool { running, _ := f.server.intake.Line.Load(); return running == 0 })
+	await(t, func() bool { running, _ := f.server.Intake().Line.Load(); return running == 0 })
 }
 
 // TestSlowReaderIsCutOff: a client that asks for a stream and never reads it.
 func TestSlowReaderIsCutOff(t *testing.T) {
-	f := start(t, func(c *Config) { c.WriteTime = 50 * time.Millisecond })
+	f := start(t, func(c *setup) { c.WriteTime = 50 * time.Millisecond })
 	conn, err := net.Dial("unix", f.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +126,7 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	body := `{"model":"tiny","prompt":"x","stream":true,"max_tokens":12}`
 	f.engine.step = make(chan struct{})
 	big := &bigEngine{fakeEngine: f.engine, ended: make(chan error, 1)}
-	f.server.cfg.Gate = &otherEngine{f.fakeGate, big}
+	f.completions.Models = &otherEngine{f.fakeGate, big}
 	fmt.Fprintf(conn, "POST /v1/completions HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	var timeout net.Error
 	if err := <-big.ended; !errors.As(err, &timeout) || !timeout.Timeout() {
@@ -149,24 +151,24 @@ func (e *bigEngine) Generate(_ context.Context, _ infer.Request, emit func(strin
 
 type otherEngine struct {
 	*fakeGate
-	engine Engine
+	engine openai.Engine
 }
 
-func (g *otherEngine) Session(ctx context.Context, name string) (Session, error) {
+func (g *otherEngine) Session(ctx context.Context, name string) (openai.Session, error) {
 	s, err := g.fakeGate.Session(ctx, name)
 	s.Engine = g.engine
 	return s, err
 }
 
 func TestDrainLetsAnswersEnd(t *testing.T) {
-	f := start(t, func(c *Config) { c.DrainTime = 10 * time.Second })
+	f := start(t, func(c *setup) { c.DrainTime = 10 * time.Second })
 	f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 1)
 	done := make(chan response, 1)
 	go func() { done <- f.chat(t, `,"max_tokens":2`) }()
 	<-f.engine.started
 	f.stop()
-	await(t, func() bool { return f.server.serving() != nil })
-	if reason, _ := refusal.ReasonOf(f.server.serving()); reason != ReasonDraining {
+	await(t, func() bool { return f.server.Serving() != nil })
+	if reason, _ := refusal.ReasonOf(f.server.Serving()); reason != localapi.ReasonDraining {
 		t.Error(reason)
 	}
 	f.engine.step <- struct{}{}
@@ -181,7 +183,7 @@ func TestDrainLetsAnswersEnd(t *testing.T) {
 }
 
 func TestDrainCutsOffWhatDoesNotEnd(t *testing.T) {
-	f := start(t, func(c *Config) { c.DrainTime = 20 * time.Millisecond })
+	f := start(t, func(c *setup) { c.DrainTime = 20 * time.Millisecond })
 	f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 1)
 	done := make(chan response, 1)
 	go func() { done <- f.chat(t, "") }()
@@ -197,7 +199,7 @@ func TestDrainCutsOffWhatDoesNotEnd(t *testing.T) {
 }
 
 func TestAConnectionAtRestGivesWayToANewOne(t *testing.T) {
-	f := start(t, func(c *Config) { c.Limits = listen.Limits{Connections: 1} })
+	f := start(t, func(c *setup) { c.Limits = listen.Limits{Connections: 1} })
 	first, err := net.Dial("unix", f.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +221,7 @@ func TestAttestationIsBoundToTheNonceUnderItsOwnLabel(t *testing.T) {
 	f := start(t, nil)
 	nonce := strings.Repeat("ab", 16)
 	r := f.do(t, "GET", "/v1/attestation?nonce="+nonce, "")
-	var a attestation
+	var a localapi.Attestation
 	if err := json.Unmarshal([]byte(r.body), &a); err != nil || r.status != 200 {
 		t.Fatal(r, err)
 	}
@@ -244,8 +246,8 @@ func TestAttestationIsBoundToTheNonceUnderItsOwnLabel(t *testing.T) {
 }
 
 func TestMetricsHaveNoLabelsFromClients(t *testing.T) {
-	f := start(t, func(c *Config) {
-		c.Gauges = func() []Gauge { return []Gauge{{"anchorhold_lease_remaining_seconds", "Left of the lease.", 12.5}} }
+	f := start(t, func(c *setup) {
+		c.Gauges = func() []localapi.Gauge { return []localapi.Gauge{{"anchorhold_lease_remaining_seconds", "Left of the lease.", 12.5}} }
 	})
 	f.chat(t, `,"max_tokens":2`)
 	for i := range 5 {
@@ -271,7 +273,7 @@ func TestMetricsHaveNoLabelsFromClients(t *testing.T) {
 // client can fill and looks for it in the log and the metrics.
 func TestPromptsAndAnswersNeverReachTheLog(t *testing.T) {
 	const canary = "CANARY-4711"
-	f := start(t, func(c *Config) { c.RequestTime = 100 * time.Millisecond })
+	f := start(t, func(c *setup) { c.RequestTime = 100 * time.Millisecond })
 	bodies := []string{
 		`{"model":"tiny","messages":[{"role":"user","content":"` + canary + `"}],"user":"` + canary + `","stop":"` + canary + `"}`,
 		`{"model":"tiny","messages":[{"role":"user","content":"` + canary + `"}],"stream":true}`,

@@ -1,19 +1,16 @@
-package localapi
+package localapi_test
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/openai"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
-	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
 func TestModels(t *testing.T) {
@@ -27,6 +24,13 @@ func TestModels(t *testing.T) {
 	if r := f.do(t, "GET", "/v1/models/other", ""); r.status != 404 || r.code() != "model_not_found" {
 		t.Error(r)
 	}
+}
+
+// usage is that of an answer, as clients read it.
+type usage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+	TotalTokens      int `json:"total_tokens"`
 }
 
 func TestChatAnswersWithUsageAndReceipt(t *testing.T) {
@@ -48,8 +52,8 @@ func TestChatAnswersWithUsageAndReceipt(t *testing.T) {
 		o.Choices[0].Message.Role != "assistant" || o.Choices[0].FinishReason != "length" || o.Usage != (usage{8, 3, 11}) {
 		t.Errorf("%+v", o)
 	}
-	if o.Receipt == "" || r.header.Get(ReceiptHeader) != o.Receipt || o.ID != "chatcmpl-"+o.Receipt {
-		t.Errorf("receipt %q, header %q, id %q", o.Receipt, r.header.Get(ReceiptHeader), o.ID)
+	if o.Receipt == "" || r.header.Get(localapi.ReceiptHeader) != o.Receipt || o.ID != "chatcmpl-"+o.Receipt {
+		t.Errorf("receipt %q, header %q, id %q", o.Receipt, r.header.Get(localapi.ReceiptHeader), o.ID)
 	}
 	issued := f.receipt(t, o.Receipt)
 	b := issued.Receipt.Body
@@ -74,14 +78,14 @@ func (f *fixture) receipt(t testing.TB, id string) receipt.Issued {
 // TestAWholeReceiptComesWithTheAnswer: whoever asks for it loses nothing when the agent
 // forgets it, which it does at once here.
 func TestAWholeReceiptComesWithTheAnswer(t *testing.T) {
-	f := start(t, func(c *Config) { c.Receipts = receipt.Limits{Kept: 1} })
+	f := start(t, func(c *setup) { c.Receipts = receipt.Limits{Kept: 1} })
 	ask := func(value, extra string) response {
 		body := `{"model":"tiny","messages":[{"role":"user","content":"one two"}],"max_tokens":2` + extra + `}`
 		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://agent/v1/chat/completions", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set(RequestReceipt, value)
+		req.Header.Set(localapi.RequestReceipt, value)
 		return f.send(t, req)
 	}
 	whole := func(raw string) {
@@ -112,7 +116,7 @@ func TestAWholeReceiptComesWithTheAnswer(t *testing.T) {
 			}
 		}
 	}
-	if r := f.do(t, "GET", "/v1/receipts/"+first.header.Get(ReceiptHeader), ""); r.code() != "receipt-not-found" {
+	if r := f.do(t, "GET", "/v1/receipts/"+first.header.Get(localapi.ReceiptHeader), ""); r.code() != "receipt-not-found" {
 		t.Error("the first receipt is not forgotten:", r)
 	}
 	for _, value := range []string{"", "id"} {
@@ -120,7 +124,7 @@ func TestAWholeReceiptComesWithTheAnswer(t *testing.T) {
 			t.Error(value, r)
 		}
 	}
-	if r := ask("all", ""); r.status != 400 || r.code() != "unsupported-value" || r.param() != RequestReceipt {
+	if r := ask("all", ""); r.status != 400 || r.code() != "unsupported-value" || r.param() != localapi.RequestReceipt {
 		t.Error(r)
 	}
 }
@@ -132,7 +136,7 @@ func TestChatStreams(t *testing.T) {
 	if r.status != 200 || r.header.Get("Content-Type") != "text/event-stream" || len(events) != 6 || events[5] != "[DONE]" {
 		t.Fatalf("%d %v %q", r.status, r.header, events)
 	}
-	id := r.header.Get(ReceiptHeader)
+	id := r.header.Get(localapi.ReceiptHeader)
 	for i, want := range []string{
 		`"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null`,
 		`"delta":{"content":"w0 "}`, `"delta":{"content":"w1 "}`,
@@ -264,25 +268,25 @@ func TestPathsAndMethods(t *testing.T) {
 			t.Errorf("%s %s where it is not configured: %v", method, path, r)
 		}
 	}
-	f = start(t, func(c *Config) { c.Status = func() any { return map[string]string{"state": "fine"} } })
+	f = start(t, func(c *setup) { c.Status = func() any { return map[string]string{"state": "fine"} } })
 	if r := f.do(t, "GET", "/v1/status", ""); r.status != 200 || r.body != `{"state":"fine"}` {
 		t.Error(r)
 	}
 }
 
 func TestPeerNotOnTheListIsRefusedEverywhere(t *testing.T) {
-	f := start(t, func(c *Config) { c.AllowedUIDs = []uint32{4242424} })
-	for _, r := range f.server.routes() {
-		if r.method == "GET" {
-			if got := f.do(t, "GET", strings.NewReplacer("{model}", "tiny", "{id}", "x").Replace(r.pattern), ""); got.status != 403 || got.code() != "peer-not-allowed" {
-				t.Error(r.pattern, got)
+	f := start(t, func(c *setup) { c.AllowedUIDs = []uint32{4242424} })
+	for _, r := range f.server.Routes() {
+		if r.Method == "GET" {
+			if got := f.do(t, "GET", strings.NewReplacer("{model}", "tiny", "{id}", "x").Replace(r.Pattern), ""); got.status != 403 || got.code() != "peer-not-allowed" {
+				t.Error(r.Pattern, got)
 			}
 		}
 	}
 	if got := f.chat(t, ""); got.status != 403 || len(f.engine.seen) != 0 {
 		t.Error(got)
 	}
-	f = start(t, func(c *Config) { c.AllowedGIDs, c.AllowedUIDs = []uint32{gid()}, nil })
+	f = start(t, func(c *setup) { c.AllowedGIDs, c.AllowedUIDs = []uint32{gid()}, nil })
 	if got := f.chat(t, ""); got.status != 200 {
 		t.Error("the peer's group is allowed, but:", got)
 	}
@@ -293,19 +297,19 @@ func TestConnectionWithoutCredentialsIsRefused(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if f.server.allowed(withPeer(context.Background(), a)) {
+	if f.server.Allowed(localapi.WithPeer(context.Background(), a)) {
 		t.Error("a connection without peer credentials is allowed")
 	}
 }
 
 func TestNewRefusesAnEmptyAllowList(t *testing.T) {
 	f := start(t, nil)
-	cfg := f.server.cfg
+	cfg := f.server.Settings()
 	cfg.AllowedUIDs = nil
-	if _, err := New(cfg); err == nil {
+	if _, err := localapi.New(cfg); err == nil {
 		t.Error("a server that allows nobody by mistake was made")
 	}
-	if _, err := New(Config{}); err == nil {
+	if _, err := localapi.New(localapi.Config{}); err == nil {
 		t.Error("a server without gate was made")
 	}
 }
@@ -313,7 +317,7 @@ func TestNewRefusesAnEmptyAllowList(t *testing.T) {
 func TestReceiptOfAnotherUserIsNotFound(t *testing.T) {
 	f := start(t, nil)
 	id := receipt.ID{5}
-	f.server.receipts.Put(77, receipt.Issued{Receipt: receipt.Receipt{Body: receipt.Body{ID: id}}})
+	f.server.Receipts().Put(77, receipt.Issued{Receipt: receipt.Receipt{Body: receipt.Body{ID: id}}})
 	for _, path := range []string{id.String(), receipt.ID{6}.String(), "nonsense"} {
 		if r := f.do(t, "GET", "/v1/receipts/"+path, ""); r.status != 404 || r.code() != "receipt-not-found" {
 			t.Error(path, r)
@@ -363,60 +367,20 @@ func TestAnswerUnderWayEndsWithTheLease(t *testing.T) {
 	go func() { done <- f.chat(t, "") }()
 	<-f.engine.started
 	f.expire()
-	if r := <-done; r.status != 503 || r.code() != "lease-expired" || r.header.Get(ReceiptHeader) != "" {
+	if r := <-done; r.status != 503 || r.code() != "lease-expired" || r.header.Get(localapi.ReceiptHeader) != "" {
 		t.Error(r)
 	}
 }
 
-// TestNoReceiptAfterTheLease: the lease ends between the last word and the
-// signature; the client must not get an answer that looks finished.
-func TestNoReceiptAfterTheLease(t *testing.T) {
-	f := start(t, nil)
-	s, err := f.Session(t.Context(), "tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.mu.Lock()
-	f.fakeGate.reason = nil
-	f.mu.Unlock()
-	c := &completion{server: f.server, request: &openai.Request{Model: "tiny"}, session: s}
-	f.expire()
-	ctx := context.WithValue(t.Context(), peerKey{}, peer{uid: 1})
-	if reason, _ := refusal.ReasonOf(c.sign(ctx, "text", infer.Result{})); reason != "lease-expired" {
-		t.Error(reason)
-	}
-}
-
-// deafEngine finishes although the lease ended while it computed.
-type deafEngine struct {
-	*fakeEngine
-	during func()
-}
-
-func (e *deafEngine) Generate(context.Context, infer.Request, func(string) error) (infer.Result, error) {
-	e.during()
-	return infer.Result{FinishReason: "stop"}, nil
-}
-
-func TestEngineThatFinishesAfterItsTimeIsNotBelieved(t *testing.T) {
-	f := start(t, nil)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	late := errors.New("too late")
-	c := &completion{server: f.server, request: &openai.Request{}, session: Session{Engine: &deafEngine{f.engine, func() { cancel(late) }}}}
-	if _, err := c.generate(ctx, &strings.Builder{}, nil); !errors.Is(err, late) {
-		t.Error(err)
-	}
-}
-
 func TestQueueFullIs429WithRetryAfter(t *testing.T) {
-	f := start(t, func(c *Config) { c.Queue = 1 })
+	f := start(t, func(c *setup) { c.Queue = 1 })
 	f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 2)
 	done := make(chan response, 2)
 	for range 2 {
 		go func() { done <- f.chat(t, `,"max_tokens":1`) }()
 	}
 	<-f.engine.started
-	await(t, func() bool { _, waiting := f.server.intake.Line.Load(); return waiting == 1 })
+	await(t, func() bool { _, waiting := f.server.Intake().Line.Load(); return waiting == 1 })
 	if r := f.chat(t, ""); r.status != 429 || r.code() != "queue-full" || r.header.Get("Retry-After") == "" {
 		t.Error(r)
 	}
@@ -430,7 +394,7 @@ func TestQueueFullIs429WithRetryAfter(t *testing.T) {
 }
 
 func TestNoQueueAtAll(t *testing.T) {
-	f := start(t, func(c *Config) { c.Queue = -1 })
+	f := start(t, func(c *setup) { c.Queue = -1 })
 	f.engine.step, f.engine.started = make(chan struct{}), make(chan struct{}, 1)
 	done := make(chan response, 1)
 	go func() { done <- f.chat(t, `,"max_tokens":1`) }()

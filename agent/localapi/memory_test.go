@@ -1,4 +1,4 @@
-package localapi
+package localapi_test
 
 import (
 	"bufio"
@@ -193,7 +193,7 @@ func post(t *testing.T, socket, path, body string) int {
 func serveForMemory(t *testing.T, budget int64) {
 	debug.SetMemoryLimit(9<<20 + budget - chatAlone)
 	debug.SetGCPercent(50)
-	f := start(t, func(c *Config) {
+	f := start(t, func(c *setup) {
 		c.Memory, c.RequestTime = budget, time.Minute
 		c.Classifiers = &oip.Service{Classifiers: wideClassifier{}, Proofs: func() (oip.Proofs, error) { return nil, errors.New("none") }}
 	})

@@ -9,17 +9,14 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
 // metrics counts. Its labels are the route's name, from the table of routes, and
 // the status: nothing that a client chooses becomes a label.
 type metrics struct {
-	mu                 sync.Mutex
-	requests           map[requestKey]uint64
-	seconds            map[string]float64 // by route
-	prompt, completion uint64
+	mu       sync.Mutex // guards the rest
+	requests map[requestKey]uint64
+	seconds  map[string]float64 // by route
 }
 
 type requestKey struct {
@@ -38,20 +35,18 @@ func (m *metrics) observe(route string, status int, took time.Duration) {
 	m.seconds[route] += took.Seconds()
 }
 
-func (m *metrics) tokens(r infer.Result) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.prompt += uint64(max(r.PromptTokens, 0))
-	m.completion += uint64(max(r.CompletionTokens, 0))
-}
-
 // writeMetrics answers in Prometheus' text format.
 func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 	var b bytes.Buffer
 	s.metrics.write(&b)
+	for _, m := range s.mounts {
+		if m.Metrics != nil {
+			m.Metrics(&b)
+		}
+	}
 	running, waiting := s.intake.Line.Load()
 	ready := 0.0
-	if s.serving() == nil {
+	if s.Serving() == nil {
 		ready = 1
 	}
 	gauges := []Gauge{
@@ -94,6 +89,4 @@ func (m *metrics) write(b *bytes.Buffer) {
 	for _, r := range routes {
 		fmt.Fprintf(b, "anchorhold_request_seconds_total{route=%q} %s\n", r, strconv.FormatFloat(m.seconds[r], 'g', -1, 64))
 	}
-	fmt.Fprintf(b, "# HELP anchorhold_tokens_total Tokens read and written.\n# TYPE anchorhold_tokens_total counter\n")
-	fmt.Fprintf(b, "anchorhold_tokens_total{direction=\"prompt\"} %d\nanchorhold_tokens_total{direction=\"completion\"} %d\n", m.prompt, m.completion)
 }

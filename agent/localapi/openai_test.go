@@ -1,4 +1,4 @@
-package localapi
+package localapi_test
 
 import (
 	"os"
@@ -17,13 +17,13 @@ func TestOpenAIPythonClient(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), python, "-c", "import openai").CombinedOutput(); err != nil {
 		t.Skipf("NOT TESTED against the OpenAI Python client: %s", out)
 	}
-	f := start(t, func(c *Config) { c.Queue = -1 })
+	f := start(t, func(c *setup) { c.Queue = -1 })
 	cmd := exec.CommandContext(t.Context(), python, "testdata/client.py", f.socket)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 
-	busy := start(t, func(c *Config) { c.Queue = -1 })
+	busy := start(t, func(c *setup) { c.Queue = -1 })
 	busy.engine.step, busy.engine.started = make(chan struct{}), make(chan struct{}, 1)
 	go busy.chat(t, `,"max_tokens":1`)
 	<-busy.engine.started

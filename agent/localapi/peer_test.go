@@ -1,4 +1,4 @@
-package localapi
+package localapi_test
 
 import (
 	"os"

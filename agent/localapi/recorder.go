@@ -3,8 +3,6 @@ package localapi
 import (
 	"net/http"
 	"time"
-
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 )
 
 // readRate is what a reader takes a second at least, beyond the time that a response has.
@@ -19,7 +17,7 @@ type recorder struct {
 	control *http.ResponseController
 	left    time.Duration // for waiting in writes
 	status  int
-	stream  *stream
+	stream  *Stream
 }
 
 // newRecorder begins a response to a request that may take so long, and whose writes may take
@@ -60,11 +58,11 @@ func (r *recorder) spend(write func() error) error {
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // fail ends the response with an error: an object, or an event in a stream.
-func (r *recorder) fail(p *problem.Error) {
+func (r *recorder) fail(p *Error) {
 	if r.stream == nil || !r.stream.begun {
-		problem.Write(r, p)
+		WriteError(r, p)
 		return
 	}
 	r.status = p.Status // for the metrics; the client has seen 200
-	_ = r.stream.send(p)
+	_ = r.stream.Send(p)
 }

@@ -1,19 +1,19 @@
-// Package localapi serves inference over HTTP on a unix socket, in the form that
-// clients of OpenAI's API speak.
+// Package localapi is the agent's HTTP API on a unix socket: who is heard, under which limits,
+// how errors look, and the routes that are the agent's own. Completions, classifiers and long
+// work mount on it ([Server.Mount]); it imports none of them.
 //
 // It guarantees that only peers on the allow list are heard, by the uid and gid
-// that the kernel vouches for; that nothing is answered outside a lease, and an
-// answer under way ends with the lease; that every answer has a receipt; that
-// one user never sees another's receipt; that neither prompts nor answers reach
-// a log, metric or error of another request; and that body, queue, concurrency,
-// time and slow readers are bounded. A parameter that would change the answer
-// and is not implemented is refused by name, never ignored.
+// that the kernel vouches for; that one user never sees another's receipt; that neither
+// prompts nor answers reach a log, metric or error of another request; and that body, queue,
+// concurrency, memory, time and slow readers are bounded. Every error is an [Error], with a
+// stable code.
 //
-// It trusts the kernel's peer credentials and the engine. Evidence for a
+// It trusts the kernel's peer credentials, and the mounted parts to let their requests in
+// through the [Intake] and to answer nothing outside a lease. Evidence for a
 // caller's nonce is made under a label of its own, so that the socket cannot be
 // used to answer a broker's challenge.
 //
-// The agent runs one Server; what it serves reaches it through Gate.
+// The agent runs one Server.
 package localapi
 
 import (
@@ -25,10 +25,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
-	"github.com/anchorhold/anchorhold/agent/localapi/oip"
-	"github.com/anchorhold/anchorhold/agent/localapi/openai"
-	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -40,35 +36,13 @@ const (
 	ReasonPeer     refusal.Reason = "peer-not-allowed"
 	ReasonDraining refusal.Reason = "draining"
 	ReasonTimeout  refusal.Reason = "request-timeout"
-	ReasonQueue                   = intake.ReasonQueue
 )
 
-// Session is one model under one lease.
-type Session struct {
-	Engine  Engine
-	ModelID [32]byte
-	Version uint64 // of the sealed model
-	// Lease ends when the lease does; its cause is the reason.
-	Lease context.Context
-	// Issue signs a receipt under the lease, or fails once it has ended.
-	Issue func(receipt.Answer) (receipt.Issued, error)
-	// Done ends the session: nothing of it is used any more. It may be called twice.
-	Done func()
-}
-
-// Gate says whether the agent may serve. Refusals are *evidence.Refusal, whose
-// reason is the client's error code.
+// Gate says whether the agent may serve. Refusals are *refusal.Error, whose reason is the
+// client's error code.
 type Gate interface {
-	// Models names the configured models, whether or not they can be served now.
-	Models() []string
 	// Serving returns nil, or why no language model is served: attesting, lease-expired...
 	Serving() error
-	// Classifying returns nil, or why no classifier is served. A language model that cannot
-	// be is no reason.
-	Classifying() error
-	// Session returns a model under the current lease. It may wait for a model that is
-	// about to be served, until the context ends.
-	Session(ctx context.Context, model string) (Session, error)
 }
 
 // Attester makes this guest's evidence.
@@ -99,30 +73,21 @@ type Config struct {
 	Memory                   int64          // of all requests together, in bytes; 4 MiB
 	Limits                   listen.Limits  // of connections; 256, of one user 224
 	Receipts                 receipt.Limits // of the receipts that are kept
-	MaxBodyBytes             int64          // 1 MiB
 	RequestTime              time.Duration  // one request, waiting included; 5 minutes
 	WriteTime                time.Duration  // all writes of an answer together, and a second for each MiB; 10 seconds
 	DrainTime                time.Duration  // for answers under way at the end; 20 seconds
 	Status                   func() any     // JSON of /v1/status, optional; no secrets
 	Gauges                   func() []Gauge // more metrics, optional
-	// Work is long work, or why there is none now; optional.
-	Work func() (workapi.Work, error)
-	// Classifiers are served by the Open Inference Protocol; optional. The server sets
-	// what they need of it.
-	Classifiers *oip.Service
-	Version     string           // of the agent
-	Now         func() time.Time // broker time for "created"; time.Now
 }
 
 // Server is the local API.
 type Server struct {
 	cfg      Config
-	intake   *intake.Intake // completions, classifiers and updates
-	quotes   *intake.Line   // evidence: the device makes one at a time
-	parsing  chan struct{}  // holds one while a completion is decoded
+	intake   *Intake // completions, classifiers and updates
+	quotes   *Line   // evidence: the device makes one at a time
 	receipts *receipt.Store
 	metrics  *metrics
-	work     *workapi.Service
+	mounts   []Mount         // complete before Serve, read only after
 	base     context.Context // ends when draining is over
 	cut      context.CancelCauseFunc
 	draining chan struct{}
@@ -142,32 +107,18 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("local API: socket.limits: %w", err)
 	}
 	cfg.Limits = cfg.Limits.Or(listen.Limits{Connections: 256, Unproven: 256, PerSource: 224, HeaderSeconds: 5})
-	setDefault(&cfg.MaxBodyBytes, 1<<20)
 	setDefault(&cfg.Memory, 4<<20)
-	if need := openai.Cost(cfg.MaxBodyBytes); need > largest(cfg.Memory) {
-		return nil, fmt.Errorf("local API: a request of socket.max_body_bytes, %d, takes %d bytes of memory, and one request gets 7/8 of socket.memory_mb, %d", cfg.MaxBodyBytes, need, cfg.Memory>>20)
-	}
 	setDefault(&cfg.RequestTime, 5*time.Minute)
 	setDefault(&cfg.WriteTime, 10*time.Second)
 	setDefault(&cfg.DrainTime, 20*time.Second)
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	s := &Server{
 		cfg:      cfg,
 		intake:   newIntake(&cfg),
-		quotes:   intake.NewLine(1, 16),
-		parsing:  make(chan struct{}, 1),
+		quotes:   NewLine(1, 16),
 		receipts: receipt.NewStore(cfg.Receipts),
 		metrics:  newMetrics(),
 		draining: make(chan struct{}),
 	}
-	uid := func(ctx context.Context) uint32 { p, _ := peerOf(ctx); return p.uid }
-	if c := cfg.Classifiers; c != nil {
-		c.Serving, c.Keep, c.Version, c.UID = s.classifying, s.receipts.Put, cfg.Version, uid
-		c.Intake, c.MaxBody = s.intake, min(oip.MaxBodyBytes, cfg.Memory/2)
-	}
-	s.work = &workapi.Service{Work: cfg.Work, Classifiers: cfg.Classifiers, UID: uid}
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	return s, nil
 }
@@ -179,12 +130,12 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 }
 
 // newIntake makes what lets requests in.
-func newIntake(cfg *Config) *intake.Intake {
+func newIntake(cfg *Config) *Intake {
 	places := max(cfg.Queue, 0)
-	return &intake.Intake{Budget: intake.NewBudget(cfg.Memory, largest(cfg.Memory), cfg.Concurrent+places, intake.Grace), Line: intake.NewLine(cfg.Concurrent, places)}
+	return &Intake{Budget: NewBudget(cfg.Memory, largest(cfg.Memory), cfg.Concurrent+places, Grace), Line: NewLine(cfg.Concurrent, places)}
 }
 
-// largest is what one request gets of the memory of all. The rest is never one user's.
+// largest is how much one request gets of the memory of all. The rest is never one user's.
 func largest(memory int64) int64 { return memory - memory/8 }
 
 // Serve answers on the listener until ctx ends, then drains: new requests are
@@ -231,19 +182,4 @@ func (s *Server) drain(ctx context.Context, h *http.Server) error {
 		return errors.Join(err, h.Close())
 	}
 	return nil
-}
-
-// serving is the gate's word on language models, and that the server is not about to end.
-func (s *Server) serving() error { return s.unless(s.cfg.Gate.Serving) }
-
-// classifying is the same of classifiers.
-func (s *Server) classifying() error { return s.unless(s.cfg.Gate.Classifying) }
-
-func (s *Server) unless(refused func() error) error {
-	select {
-	case <-s.draining:
-		return refusal.New(ReasonDraining, "the agent is stopping")
-	default:
-		return refused()
-	}
 }

@@ -1,4 +1,4 @@
-package localapi
+package localapi_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
@@ -57,20 +58,20 @@ func (e longEngine) Generate(_ context.Context, g infer.Request, emit func(strin
 func (longEngine) ContextSize() int { return 16_384 }
 
 // longServer is one whose answers are long.
-func longServer(t *testing.T, pause time.Duration) *Server {
+func longServer(t *testing.T, pause time.Duration) *localapi.Server {
 	t.Helper()
 	gate := newFakeGate(t)
-	s, err := New(Config{Gate: &otherEngine{gate, longEngine{gate.engine, pause}}, Attester: &fakeAttester{}, Logger: slog.New(slog.DiscardHandler), AllowedUIDs: []uint32{1, 2}})
+	s, err := localapi.New(localapi.Config{Gate: gate, Attester: &fakeAttester{}, Logger: slog.New(slog.DiscardHandler), AllowedUIDs: []uint32{1, 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	mount(t, s, setup{}, gate).Models = &otherEngine{gate, longEngine{gate.engine, pause}}
 	return s
 }
 
-func complete(t *testing.T, s *Server, w http.ResponseWriter, uid uint32, extra string) {
+func complete(t *testing.T, s *localapi.Server, w http.ResponseWriter, uid uint32, extra string) {
 	t.Helper()
-	ctx := context.WithValue(t.Context(), peerKey{}, peer{uid: uid})
-	s.handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", "/v1/completions", strings.NewReader(`{"model":"tiny","prompt":"x"`+extra+`}`)))
+	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(localapi.AsUser(t.Context(), uid), "POST", "/v1/completions", strings.NewReader(`{"model":"tiny","prompt":"x"`+extra+`}`)))
 }
 
 // TestAReaderWhoTricklesLeavesTheLine: a stream was held in the line for as long as each of its
@@ -88,7 +89,7 @@ func TestAReaderWhoTricklesLeavesTheLine(t *testing.T) {
 		begun := time.Now()
 		honest := httptest.NewRecorder()
 		complete(t, s, honest, 2, `,"max_tokens":2`)
-		if took := time.Since(begun); honest.Code != 200 || took > s.cfg.WriteTime+time.Second {
+		if took := time.Since(begun); honest.Code != 200 || took > s.Settings().WriteTime+time.Second {
 			t.Errorf("behind a reader who trickles a request waited %s: %d %s", took, honest.Code, honest.Body)
 		}
 		<-ended
@@ -105,7 +106,7 @@ func TestAStreamMayLastLongerThanItsWrites(t *testing.T) {
 		s := longServer(t, 17*time.Millisecond)
 		w, begun := httptest.NewRecorder(), time.Now()
 		complete(t, s, w, 1, `,"stream":true`)
-		if took := time.Since(begun); took < 20*s.cfg.WriteTime || !strings.HasSuffix(w.Body.String(), "[DONE]\n\n") {
+		if took := time.Since(begun); took < 20*s.Settings().WriteTime || !strings.HasSuffix(w.Body.String(), "[DONE]\n\n") {
 			t.Errorf("a stream ended after %s: %.100s", took, w.Body)
 		}
 	})

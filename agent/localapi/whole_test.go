@@ -1,7 +1,6 @@
-package localapi
+package localapi_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 )
 
@@ -21,7 +20,7 @@ import (
 // its client may read it.
 type watchedWriter struct {
 	*httptest.ResponseRecorder
-	server   *Server
+	server   *localapi.Server
 	deadline time.Time
 	bytes    int64         // held at the largest moment of writing
 	running  int           // in either line
@@ -33,9 +32,9 @@ func (w *watchedWriter) SetWriteDeadline(t time.Time) error { w.deadline = t; re
 func (w *watchedWriter) SetReadDeadline(time.Time) error    { return nil }
 
 func (w *watchedWriter) Write(p []byte) (int, error) {
-	answers, _ := w.server.intake.Line.Load()
-	quotes, _ := w.server.quotes.Load()
-	w.running, w.bytes = max(w.running, answers, quotes), max(w.bytes, w.server.intake.Budget.Used())
+	answers, _ := w.server.Intake().Line.Load()
+	quotes, _ := w.server.Quotes().Load()
+	w.running, w.bytes = max(w.running, answers, quotes), max(w.bytes, w.server.Intake().Budget.Used())
 	if w.writes++; w.writes == 1 && !w.deadline.IsZero() {
 		w.left = time.Until(w.deadline)
 	}
@@ -45,7 +44,7 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 // TestWholeAnswersAreWrittenOutsideTheLine: a client that does not read held a place in the
 // line, and all the memory of its request.
 func TestWholeAnswersAreWrittenOutsideTheLine(t *testing.T) {
-	f := start(t, func(c *Config) {
+	f := start(t, func(c *setup) {
 		c.Memory = 16 << 20
 		c.Classifiers = &oip.Service{Classifiers: wideClassifier{}, Proofs: func() (oip.Proofs, error) { return nil, errors.New("none") }}
 	})
@@ -65,15 +64,15 @@ func TestWholeAnswersAreWrittenOutsideTheLine(t *testing.T) {
 		{"POST", "/v1/completions", "{" + padded, 400},
 	} {
 		w := &watchedWriter{ResponseRecorder: httptest.NewRecorder(), server: f.server}
-		ctx := context.WithValue(t.Context(), peerKey{}, peer{uid: uint32(os.Getuid())})
-		f.server.handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, c.method, c.path, strings.NewReader(c.body)))
+		ctx := localapi.AsUser(t.Context(), uint32(os.Getuid()))
+		f.server.Handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, c.method, c.path, strings.NewReader(c.body)))
 		if w.Code != c.status || w.writes != 1 {
 			t.Fatalf("%s: %d in %d writes: %s", c.path, w.Code, w.writes, w.Body)
 		}
-		if most := int64(w.Body.Len()) + intake.Overhead; w.running != 0 || w.bytes > most {
+		if most := int64(w.Body.Len()) + localapi.Overhead; w.running != 0 || w.bytes > most {
 			t.Errorf("%s: while it is written, %d places and %d bytes are held; %d are the answer", c.path, w.running, w.bytes, most)
 		}
-		if most := f.server.cfg.WriteTime + time.Second; w.left <= 0 || w.left > most {
+		if most := f.server.Settings().WriteTime + time.Second; w.left <= 0 || w.left > most {
 			t.Errorf("%s: its client has %s to read", c.path, w.left)
 		}
 	}
@@ -82,7 +81,7 @@ func TestWholeAnswersAreWrittenOutsideTheLine(t *testing.T) {
 // TestSlowReaderOfWholeAnswersIsCutOff: a client sends requests one behind the other and
 // reads nothing. It loses its connection, and others are served meanwhile.
 func TestSlowReaderOfWholeAnswersIsCutOff(t *testing.T) {
-	f := start(t, func(c *Config) { c.WriteTime, c.RequestTime = 250*time.Millisecond, 3*time.Second })
+	f := start(t, func(c *setup) { c.WriteTime, c.RequestTime = 250*time.Millisecond, 3*time.Second })
 	conn, err := net.Dial("unix", f.socket)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@
 // refuses tensors of another name, shape or type than the model's, each with a message
 // that says what to send.
 //
-// The local API mounts its routes. The protocol's metadata fields that it does not name
+// The agent mounts a [Service] on its API. The protocol's metadata fields that it does not name
 // are ignored where the protocol allows it: parameters and outputs of a request.
 package oip
 
@@ -19,8 +19,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
@@ -55,7 +54,7 @@ type Service struct {
 	// UID is the peer's user.
 	UID func(ctx context.Context) uint32
 	// Intake lets requests in.
-	Intake *intake.Intake
+	Intake *localapi.Intake
 	// MaxBody bounds a body, in bytes; 0 is MaxBodyBytes.
 	MaxBody int64
 	// Version of the agent.
@@ -74,35 +73,29 @@ const (
 	outputBytes = 32
 )
 
-// Route is one path.
-type Route struct {
-	Method, Pattern, Name string
-	Handle                func(http.ResponseWriter, *http.Request) error
-}
-
 // Routes are the protocol's paths, and those of proofs.
-func (s *Service) Routes() []Route {
+func (s *Service) Routes() []localapi.Route {
 	live := func(w http.ResponseWriter, _ *http.Request) error {
-		problem.WriteJSON(w, http.StatusOK, map[string]bool{"live": true})
+		localapi.WriteJSON(w, http.StatusOK, map[string]bool{"live": true})
 		return nil
 	}
-	return []Route{
-		{"GET", "/v2", "v2", s.server},
-		{"GET", "/v2/health/live", "v2-health", live},
-		{"GET", "/v2/health/ready", "v2-health", s.ready},
-		{"GET", "/v2/models/{model}", "v2-model", s.model},
-		{"GET", "/v2/models/{model}/ready", "v2-model", s.modelReady},
-		{"POST", "/v2/models/{model}/infer", "v2-infer", s.infer},
-		{"GET", "/v2/models/{model}/versions/{version}", "v2-model", s.model},
-		{"GET", "/v2/models/{model}/versions/{version}/ready", "v2-model", s.modelReady},
-		{"POST", "/v2/models/{model}/versions/{version}/infer", "v2-infer", s.infer},
-		{"GET", "/v1/proofs/{id}", "proofs", s.showProof},
-		{"POST", "/v1/proofs/{id}", "proofs", s.makeProof},
+	return []localapi.Route{
+		{Method: "GET", Pattern: "/v2", Name: "v2", Handle: s.server},
+		{Method: "GET", Pattern: "/v2/health/live", Name: "v2-health", Handle: live},
+		{Method: "GET", Pattern: "/v2/health/ready", Name: "v2-health", Handle: s.ready},
+		{Method: "GET", Pattern: "/v2/models/{model}", Name: "v2-model", Handle: s.model},
+		{Method: "GET", Pattern: "/v2/models/{model}/ready", Name: "v2-model", Handle: s.modelReady},
+		{Method: "POST", Pattern: "/v2/models/{model}/infer", Name: "v2-infer", Handle: s.infer},
+		{Method: "GET", Pattern: "/v2/models/{model}/versions/{version}", Name: "v2-model", Handle: s.model},
+		{Method: "GET", Pattern: "/v2/models/{model}/versions/{version}/ready", Name: "v2-model", Handle: s.modelReady},
+		{Method: "POST", Pattern: "/v2/models/{model}/versions/{version}/infer", Name: "v2-infer", Handle: s.infer},
+		{Method: "GET", Pattern: "/v1/proofs/{id}", Name: "proofs", Handle: s.showProof},
+		{Method: "POST", Pattern: "/v1/proofs/{id}", Name: "proofs", Handle: s.makeProof},
 	}
 }
 
 func (s *Service) server(w http.ResponseWriter, _ *http.Request) error {
-	problem.WriteJSON(w, http.StatusOK, map[string]any{"name": "anchorhold-agent", "version": s.Version, "extensions": []string{"anchorhold_receipts", "anchorhold_proofs"}})
+	localapi.WriteJSON(w, http.StatusOK, map[string]any{"name": "anchorhold-agent", "version": s.Version, "extensions": []string{"anchorhold_receipts", "anchorhold_proofs"}})
 	return nil
 }
 
@@ -110,7 +103,7 @@ func (s *Service) ready(w http.ResponseWriter, _ *http.Request) error {
 	if err := s.Serving(); err != nil {
 		return err
 	}
-	problem.WriteJSON(w, http.StatusOK, map[string]bool{"ready": true})
+	localapi.WriteJSON(w, http.StatusOK, map[string]bool{"ready": true})
 	return nil
 }
 
@@ -121,7 +114,7 @@ func (s *Service) named(name string) (classify.Model, error) {
 	}
 	m, err := s.Classifiers.Model(name)
 	if reason, _ := refusal.ReasonOf(err); reason == classify.ReasonUnknown {
-		p := problem.BadRequest("model", string(classify.ReasonUnknown), fmt.Sprintf("this agent has no classifier %q", name))
+		p := localapi.BadRequest("model", string(classify.ReasonUnknown), fmt.Sprintf("this agent has no classifier %q", name))
 		p.Status = http.StatusNotFound
 		return m, p
 	}
@@ -135,7 +128,7 @@ func (s *Service) find(r *http.Request) (classify.Model, error) {
 		return m, err
 	}
 	if v := r.PathValue("version"); v != "" && v != strconv.FormatUint(m.Version, 10) {
-		p := problem.BadRequest("version", string(classify.ReasonUnknown), fmt.Sprintf("version %d is served, not %q", m.Version, v))
+		p := localapi.BadRequest("version", string(classify.ReasonUnknown), fmt.Sprintf("version %d is served, not %q", m.Version, v))
 		p.Status = http.StatusNotFound
 		return m, p
 	}
@@ -168,7 +161,7 @@ func (s *Service) model(w http.ResponseWriter, r *http.Request) error {
 	if in.H > 1 || in.W > 1 {
 		shape = []int64{-1, int64(in.C), int64(in.H), int64(in.W)}
 	}
-	problem.WriteJSON(w, http.StatusOK, map[string]any{
+	localapi.WriteJSON(w, http.StatusOK, map[string]any{
 		"name": m.Name, "versions": []string{strconv.FormatUint(m.Version, 10)}, "platform": "anchorhold_int8",
 		"inputs": []tensor{{Name: inputName, Datatype: "FP32", Shape: shape}},
 		"outputs": []tensor{{Name: scoresName, Datatype: "INT32", Shape: []int64{-1, int64(m.Description.Classes())}},
@@ -183,7 +176,7 @@ func (s *Service) modelReady(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	problem.WriteJSON(w, http.StatusOK, map[string]any{"name": m.Name, "ready": true})
+	localapi.WriteJSON(w, http.StatusOK, map[string]any{"name": m.Name, "ready": true})
 	return nil
 }
 
@@ -205,28 +198,11 @@ type parameters struct {
 }
 
 func badInput(format string, args ...any) error {
-	return problem.BadRequest("inputs", string(classify.ReasonInput), fmt.Sprintf(format, args...))
-}
-
-// RequestReceipt is a header of requests: "full" asks for the whole receipt of each answer,
-// with its salts, so that nothing is lost when the agent forgets it; "id", or no header,
-// for its name.
-const RequestReceipt = "Anchorhold-Receipt"
-
-// FullReceipt says whether a request asks for whole receipts.
-func FullReceipt(r *http.Request) (bool, error) {
-	switch v := r.Header.Get(RequestReceipt); v {
-	case "", "id":
-		return false, nil
-	case "full":
-		return true, nil
-	default:
-		return false, problem.BadRequest(RequestReceipt, "unsupported-value", fmt.Sprintf("the header %s is full or id, not %.32q", RequestReceipt, v))
-	}
+	return localapi.BadRequest("inputs", string(classify.ReasonInput), fmt.Sprintf(format, args...))
 }
 
 func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
-	full, err := FullReceipt(r)
+	full, err := localapi.FullReceipt(r)
 	if err != nil {
 		return err
 	}
@@ -238,7 +214,7 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 	if full {
 		each = fullBytes
 	}
-	a, err := s.ask(r.Context(), m, intake.FromRequest(w, r, s.maxBody(), nil), each)
+	a, err := s.ask(r.Context(), m, localapi.FromRequest(w, r, s.maxBody(), nil), each)
 	if err != nil {
 		return err
 	}
@@ -251,13 +227,13 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 	if full {
 		a.response.Parameters.Issued = a.issued()
 	}
-	w.Header().Set("Anchorhold-Receipt", a.Receipts()[0].String())
+	w.Header().Set(localapi.RequestReceipt, a.Receipts()[0].String())
 	body, err := json.Marshal(a.response)
 	if err != nil {
 		return err
 	}
 	a.Written(len(body))
-	problem.WriteBody(w, http.StatusOK, body)
+	localapi.WriteBody(w, http.StatusOK, body)
 	return nil
 }
 
@@ -266,7 +242,7 @@ type Answers struct {
 	List     []classify.Answer
 	response response
 	receipts []receipt.ID
-	held     *intake.Held
+	held     *localapi.Held
 }
 
 // Release gives the memory of the answers back to other requests.
@@ -276,7 +252,7 @@ func (a *Answers) Release() { a.held.Release() }
 // that is still held.
 func (a *Answers) Written(n int) {
 	a.List, a.response = nil, response{}
-	a.held.Shrink(int64(n) + intake.Overhead)
+	a.held.Shrink(int64(n) + localapi.Overhead)
 }
 
 // MarshalJSON writes the response.
@@ -296,12 +272,12 @@ func (a *Answers) issued() []receipt.Issued {
 // Ask answers a request of the user of ctx, in the protocol's JSON, from the model of a
 // name. The receipts are kept for the user; for proofs the caller hands the answers on, and
 // releases them at last.
-func (s *Service) Ask(ctx context.Context, name string, body intake.Source) (*Answers, error) {
+func (s *Service) Ask(ctx context.Context, name string, body localapi.Source) (*Answers, error) {
 	m, err := s.named(name)
 	if err != nil {
 		return nil, err
 	}
-	return s.ask(ctx, m, intake.Body{R: body, Length: -1, Max: s.maxBody()}, answerBytes)
+	return s.ask(ctx, m, localapi.Body{R: body, Length: -1, Max: s.maxBody()}, answerBytes)
 }
 
 // maxBody is the longest body that has room.
@@ -318,11 +294,11 @@ func (s *Service) maxBody() int64 {
 func cost(d *classifier.Description, n, each int64) int64 {
 	size := int64(d.Architecture.Input.Size())
 	rows := min(MaxBatch, n/(2*size)+1)
-	return n + intake.Overhead + rows*(2*size+each+outputBytes*int64(d.Classes()))
+	return n + localapi.Overhead + rows*(2*size+each+outputBytes*int64(d.Classes()))
 }
 
 // ask lets the request in: memory first, then its body, then its turn.
-func (s *Service) ask(ctx context.Context, m classify.Model, b intake.Body, each int64) (_ *Answers, err error) {
+func (s *Service) ask(ctx context.Context, m classify.Model, b localapi.Body, each int64) (_ *Answers, err error) {
 	uid := s.UID(ctx)
 	b.Cost = func(n int64) int64 { return cost(m.Description, n, each) }
 	body, held, err := s.Intake.Read(ctx, uid, b)
@@ -396,7 +372,7 @@ func (s *Service) proofOf(r *http.Request) (Proofs, receipt.ID, error) {
 	}
 	id, err := receipt.ParseID(r.PathValue("id"))
 	if err != nil {
-		return nil, id, problem.BadRequest("id", "receipt-not-found", "a receipt's id has 32 hexadecimal digits")
+		return nil, id, localapi.BadRequest("id", "receipt-not-found", "a receipt's id has 32 hexadecimal digits")
 	}
 	return proofs, id, nil
 }
@@ -408,7 +384,7 @@ func (s *Service) showProof(w http.ResponseWriter, r *http.Request) error {
 	}
 	b, err := proofs.Bundle(s.UID(r.Context()), id)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusOK, b)
+		localapi.WriteJSON(w, http.StatusOK, b)
 	}
 	return err
 }
@@ -420,7 +396,7 @@ func (s *Service) makeProof(w http.ResponseWriter, r *http.Request) error {
 	}
 	info, err := proofs.Prove(r.Context(), s.UID(r.Context()), id)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusAccepted, map[string]any{"job": info.ID.String(), "state": info.State})
+		localapi.WriteJSON(w, http.StatusAccepted, map[string]any{"job": info.ID.String(), "state": info.State})
 	}
 	return err
 }

@@ -18,9 +18,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -102,15 +101,15 @@ func newBench(t testing.TB) *bench {
 		Proofs: func() (oip.Proofs, error) { return b.prover, b.without },
 		Keep:   func(uid uint32, issued receipt.Issued) { b.kept = append(b.kept, kept{uid, issued}) },
 		UID:    func(ctx context.Context) uint32 { uid, _ := ctx.Value(uidKey{}).(uint32); return uid },
-		Intake: &intake.Intake{Budget: intake.NewBudget(32<<20, 32<<20, 4, intake.Grace), Line: intake.NewLine(1, 4)}}
+		Intake: &localapi.Intake{Budget: localapi.NewBudget(32<<20, 32<<20, 4, localapi.Grace), Line: localapi.NewLine(1, 4)}}
 	for _, r := range b.service.Routes() {
 		b.mux.HandleFunc(r.Method+" "+r.Pattern, func(w http.ResponseWriter, q *http.Request) {
 			uid, _ := strconv.ParseUint(q.Header.Get("uid"), 10, 32)
 			err := r.Handle(w, q.WithContext(context.WithValue(q.Context(), uidKey{}, uint32(uid))))
-			if p, ok := errors.AsType[*problem.Error](err); ok {
-				problem.Write(w, p)
+			if p, ok := errors.AsType[*localapi.Error](err); ok {
+				localapi.WriteError(w, p)
 			} else if reason, _ := refusal.ReasonOf(err); err != nil {
-				problem.Write(w, &problem.Error{Status: http.StatusTeapot, Code: string(reason), Message: err.Error()})
+				localapi.WriteError(w, &localapi.Error{Status: http.StatusTeapot, Code: string(reason), Message: err.Error()})
 			}
 		})
 	}
@@ -143,7 +142,7 @@ func TestWholeReceiptsComeWithTheAnswers(t *testing.T) {
 	ask := func(value string) *httptest.ResponseRecorder {
 		q := httptest.NewRequestWithContext(t.Context(), "POST", inferPath, strings.NewReader(request("INT8", "[2,4]", "[1,2,3,4,5,6,7,8]")))
 		q.Header.Set("uid", "1")
-		q.Header.Set(oip.RequestReceipt, value)
+		q.Header.Set(localapi.RequestReceipt, value)
 		w := httptest.NewRecorder()
 		b.mux.ServeHTTP(w, q)
 		return w

@@ -3,7 +3,7 @@ package openai
 import (
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 )
 
 func FuzzRequest(f *testing.F) {
@@ -19,7 +19,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, chat bool) {
 		q, err := Parse(body, chat)
 		if err != nil {
-			if p, ok := err.(*problem.Error); !ok || p.Status/100 != 4 || p.Code == "" {
+			if p, ok := err.(*localapi.Error); !ok || p.Status/100 != 4 || p.Code == "" {
 				t.Errorf("refused with %#v", err)
 			}
 			return

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 )
 
 // inParts is a chat of one message whose content is in so many parts.
@@ -80,7 +80,7 @@ func TestPartsAreReadAsJSON(t *testing.T) {
 		`[{"type":"text","Text":"a"}]`:                    "unsupported-parameter",
 	} {
 		_, err := Parse([]byte(`{"model":"m","messages":[{"role":"user","content":`+content+`}]}`), true)
-		if p, ok := err.(*problem.Error); !ok || p.Code != code {
+		if p, ok := err.(*localapi.Error); !ok || p.Code != code {
 			t.Errorf("%s: %v, want %s", content, err, code)
 		}
 	}

@@ -1,8 +1,13 @@
-// Package openai reads completion requests in the form of OpenAI's API.
+// Package openai answers completions on the agent's local API, in the form that clients of
+// OpenAI's API speak.
 //
-// It guarantees that a parameter which would change the answer and is not
-// implemented is refused by name, never ignored, and that every number is inside its
-// limits. It trusts nothing of the body. The local API calls it.
+// It guarantees that a parameter which would change the answer and is not implemented is
+// refused by name, never ignored, and that every number is inside its limits; that nothing is
+// answered outside a lease, and an answer under way ends with the lease; and that every
+// answer has a receipt, issued before the end of a stream is told. It trusts nothing of a
+// body, and it trusts the engine.
+//
+// The agent mounts a [Service] on its API; its models reach it through [Models].
 package openai
 
 import (
@@ -15,8 +20,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/rawjson"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
@@ -49,7 +53,7 @@ type fields map[string][]byte
 // taken is refused by name.
 func Parse(raw []byte, chat bool) (*Request, error) {
 	if !utf8.Valid(raw) {
-		return nil, problem.BadRequest("", "invalid-json", "the request is not UTF-8")
+		return nil, localapi.BadRequest("", "invalid-json", "the request is not UTF-8")
 	}
 	var f fields
 	var err error
@@ -60,19 +64,19 @@ func Parse(raw []byte, chat bool) (*Request, error) {
 		return nil, tooMany("", "the request")
 	}
 	if f == nil || err != nil {
-		return nil, problem.BadRequest("", "invalid-json", "the request is not a JSON object")
+		return nil, localapi.BadRequest("", "invalid-json", "the request is not a JSON object")
 	}
 	q := &Request{Raw: raw}
 	return q, f.decode(q, chat)
 }
 
 func tooMany(name, what string) error {
-	return problem.BadRequest(name, "too-many-parameters", fmt.Sprintf("%s has more than %d members", what, rawjson.MaxMembers))
+	return localapi.BadRequest(name, "too-many-parameters", fmt.Sprintf("%s has more than %d members", what, rawjson.MaxMembers))
 }
 
 // Cost is how many bytes a request with a body of n holds: the body, to which the receipt
 // commits, what was taken from it, and the prompt that it becomes.
-func Cost(n int64) int64 { return 3*n + intake.Overhead }
+func Cost(n int64) int64 { return 3*n + localapi.Overhead }
 
 func (f fields) decode(q *Request, chat bool) error {
 	for name, v := range f {
@@ -84,7 +88,7 @@ func (f fields) decode(q *Request, chat bool) error {
 		return err
 	}
 	if q.Model == "" {
-		return problem.BadRequest("model", "missing-parameter", "model is required")
+		return localapi.BadRequest("model", "missing-parameter", "model is required")
 	}
 	var err error
 	if chat {
@@ -106,7 +110,7 @@ func (f fields) decode(q *Request, chat bool) error {
 	}
 	if len(names) > 0 {
 		slices.Sort(names)
-		return problem.BadRequest(clip(names[0]), "unsupported-parameter", fmt.Sprintf("parameter %.64q is not supported", names[0]))
+		return localapi.BadRequest(clip(names[0]), "unsupported-parameter", fmt.Sprintf("parameter %.64q is not supported", names[0]))
 	}
 	return nil
 }
@@ -119,7 +123,7 @@ func (f fields) take(name string, v any) error {
 	}
 	delete(f, name)
 	if err := json.Unmarshal(raw, v); err != nil {
-		return problem.BadRequest(name, "invalid-type", name+" has the wrong type")
+		return localapi.BadRequest(name, "invalid-type", name+" has the wrong type")
 	}
 	return nil
 }
@@ -130,7 +134,7 @@ func (f fields) takeMessages(q *Request) error {
 	if ok {
 		err := rawjson.Elements(list, func(raw []byte) error {
 			if len(q.Messages) == maxMessages {
-				return problem.BadRequest("messages", "too-many-messages", fmt.Sprintf("more than %d messages", maxMessages))
+				return localapi.BadRequest("messages", "too-many-messages", fmt.Sprintf("more than %d messages", maxMessages))
 			}
 			name := fmt.Sprintf("messages[%d]", len(q.Messages))
 			members, err := rawjson.Members(raw)
@@ -138,21 +142,21 @@ func (f fields) takeMessages(q *Request) error {
 				return tooMany(name, "a message")
 			}
 			if err != nil {
-				return problem.BadRequest(name, "invalid-type", "a message is an object")
+				return localapi.BadRequest(name, "invalid-type", "a message is an object")
 			}
 			msg, err := fields(members).message(name)
 			q.Messages = append(q.Messages, msg)
 			return err
 		})
 		if errors.Is(err, rawjson.ErrKind) {
-			return problem.BadRequest("messages", "invalid-type", "messages has the wrong type")
+			return localapi.BadRequest("messages", "invalid-type", "messages has the wrong type")
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if len(q.Messages) == 0 {
-		return problem.BadRequest("messages", "missing-parameter", "messages is required and must not be empty")
+		return localapi.BadRequest("messages", "missing-parameter", "messages is required and must not be empty")
 	}
 	return nil
 }
@@ -161,14 +165,14 @@ func (f fields) takeMessages(q *Request) error {
 func (f fields) message(name string) (tokenize.Message, error) {
 	var m tokenize.Message
 	if err := f.take("role", &m.Role); err != nil {
-		return m, problem.BadRequest(name+".role", "invalid-type", "role has the wrong type")
+		return m, localapi.BadRequest(name+".role", "invalid-type", "role has the wrong type")
 	}
 	switch m.Role {
 	case "system", "user", "assistant":
 	case "developer": // the newer name of the same thing
 		m.Role = "system"
 	default:
-		return m, problem.BadRequest(name+".role", "unsupported-role", fmt.Sprintf("role %.32q is not supported", m.Role))
+		return m, localapi.BadRequest(name+".role", "unsupported-role", fmt.Sprintf("role %.32q is not supported", m.Role))
 	}
 	content := f["content"]
 	delete(f, "content")
@@ -178,7 +182,7 @@ func (f fields) message(name string) (tokenize.Message, error) {
 	}
 	for key, v := range f {
 		if !rawjson.Null(v) {
-			return m, problem.BadRequest(name+"."+clip(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
+			return m, localapi.BadRequest(name+"."+clip(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
 		}
 	}
 	return m, nil
@@ -187,7 +191,7 @@ func (f fields) message(name string) (tokenize.Message, error) {
 // text reads a string, or a list of parts that are text. A part makes no garbage: a request
 // may have tens of thousands, and collecting theirs took seconds where memory is short.
 func text(name string, content []byte) (string, error) {
-	wrong := problem.BadRequest(name, "invalid-type", "content must be a string or a list of text parts")
+	wrong := localapi.BadRequest(name, "invalid-type", "content must be a string or a list of text parts")
 	var all strings.Builder
 	if len(content) > 0 && content[0] == '"' {
 		all.Grow(len(content))
@@ -221,7 +225,7 @@ func (p *part) appendTo(all *strings.Builder, raw []byte) error {
 		return err
 	}
 	if !rawjson.Is(p.kind, "text") || rawjson.Null(p.text) || p.text == nil {
-		return problem.BadRequest(p.name, "unsupported-content", fmt.Sprintf("content of type %.40s is not supported", p.kind))
+		return localapi.BadRequest(p.name, "unsupported-content", fmt.Sprintf("content of type %.40s is not supported", p.kind))
 	}
 	return rawjson.Text(all, p.text)
 }
@@ -233,14 +237,14 @@ func (p *part) member(name, value []byte) error {
 	case rawjson.Is(name, "text"):
 		p.text = value
 	case !rawjson.Null(value):
-		return problem.BadRequest(p.name, "unsupported-parameter", fmt.Sprintf("%.64s in a part of a message is not supported", name))
+		return localapi.BadRequest(p.name, "unsupported-parameter", fmt.Sprintf("%.64s in a part of a message is not supported", name))
 	}
 	return nil
 }
 
 func (f fields) takePrompt(q *Request) error {
 	if _, ok := f["prompt"]; !ok {
-		return problem.BadRequest("prompt", "missing-parameter", "prompt is required")
+		return localapi.BadRequest("prompt", "missing-parameter", "prompt is required")
 	}
 	if one, err := texts(f["prompt"], 1); err == nil && len(one) == 1 {
 		delete(f, "prompt")
@@ -248,15 +252,15 @@ func (f fields) takePrompt(q *Request) error {
 		return nil
 	}
 	if err := f.take("prompt", &q.Prompt); err != nil {
-		return problem.BadRequest("prompt", "invalid-type", "prompt must be one string")
+		return localapi.BadRequest("prompt", "invalid-type", "prompt must be one string")
 	}
 	return nil
 }
 
 var errLong = errors.New("the list is too long")
 
-// texts reads a list of so many strings at most, and no further: a list of empty ones holds
-// many times its own bytes.
+// texts reads a list of strings up to a limit, and no further: a list of empty ones holds many
+// times its own bytes.
 func texts(raw []byte, most int) (list []string, err error) {
 	err = rawjson.Elements(raw, func(element []byte) error {
 		if len(list) == most {
@@ -281,17 +285,17 @@ func (f fields) takeStream(q *Request) error {
 	delete(f, "stream_options")
 	members, err := rawjson.Members(raw)
 	if err != nil {
-		return problem.BadRequest("stream_options", "invalid-type", "stream_options has the wrong type")
+		return localapi.BadRequest("stream_options", "invalid-type", "stream_options has the wrong type")
 	}
 	options := fields(members)
 	if !q.Stream {
-		return problem.BadRequest("stream_options", "invalid-value", "stream_options needs stream")
+		return localapi.BadRequest("stream_options", "invalid-value", "stream_options needs stream")
 	}
 	if err := options.take("include_usage", &q.IncludeUsage); err != nil {
 		return err
 	}
 	for key := range options {
-		return problem.BadRequest("stream_options."+clip(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
+		return localapi.BadRequest("stream_options."+clip(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
 	}
 	return nil
 }
@@ -302,13 +306,13 @@ func (f fields) takeLimits(q *Request) error {
 			continue
 		}
 		if q.MaxTokens != 0 {
-			return problem.BadRequest(name, "invalid-value", "max_tokens and max_completion_tokens exclude each other")
+			return localapi.BadRequest(name, "invalid-value", "max_tokens and max_completion_tokens exclude each other")
 		}
 		if err := f.take(name, &q.MaxTokens); err != nil {
 			return err
 		}
 		if q.MaxTokens < 1 {
-			return problem.BadRequest(name, "invalid-value", name+" must be at least 1")
+			return localapi.BadRequest(name, "invalid-value", name+" must be at least 1")
 		}
 	}
 	return nil
@@ -329,11 +333,11 @@ func (f fields) takeSampling(q *Request) error {
 	}
 	switch {
 	case !(g.Temperature >= 0 && g.Temperature <= 2):
-		return problem.BadRequest("temperature", "invalid-value", "temperature must be from 0 to 2")
+		return localapi.BadRequest("temperature", "invalid-value", "temperature must be from 0 to 2")
 	case !(g.TopP > 0 && g.TopP <= 1):
-		return problem.BadRequest("top_p", "invalid-value", "top_p must be above 0 and at most 1")
+		return localapi.BadRequest("top_p", "invalid-value", "top_p must be above 0 and at most 1")
 	case g.TopK < 0:
-		return problem.BadRequest("top_k", "invalid-value", "top_k must not be negative")
+		return localapi.BadRequest("top_k", "invalid-value", "top_k must not be negative")
 	}
 	return nil
 }
@@ -349,13 +353,13 @@ func (f fields) takeStop(q *Request) error {
 	if json.Unmarshal(raw, &one) == nil {
 		q.Gen.Stop = []string{one}
 	} else if q.Gen.Stop, err = texts(raw, maxStops); errors.Is(err, errLong) {
-		return problem.BadRequest("stop", "invalid-value", fmt.Sprintf("more than %d stop strings", maxStops))
+		return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("more than %d stop strings", maxStops))
 	} else if err != nil {
-		return problem.BadRequest("stop", "invalid-type", "stop must be a string or a list of strings")
+		return localapi.BadRequest("stop", "invalid-type", "stop must be a string or a list of strings")
 	}
 	for _, stop := range q.Gen.Stop {
 		if stop == "" || len(stop) > maxStopBytes {
-			return problem.BadRequest("stop", "invalid-value", fmt.Sprintf("a stop string has 1 to %d bytes", maxStopBytes))
+			return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("a stop string has 1 to %d bytes", maxStopBytes))
 		}
 	}
 	return nil
@@ -372,7 +376,7 @@ func (f fields) takeNeutral(*Request) error {
 		if raw, ok := f[name]; ok && json.Unmarshal(raw, &v) == nil && v == neutral {
 			delete(f, name)
 		} else if ok {
-			return problem.BadRequest(name, "unsupported-value", fmt.Sprintf("%s other than %g is not supported", name, neutral))
+			return localapi.BadRequest(name, "unsupported-value", fmt.Sprintf("%s other than %g is not supported", name, neutral))
 		}
 	}
 	for _, name := range []string{"logprobs", "echo", "store"} {

@@ -6,18 +6,18 @@
 // to have checked the peer. It refuses what is not a round, job or vector, each with a
 // code.
 //
-// The local API mounts its routes.
+// The agent mounts a [Service] on its API.
 package workapi
 
 import (
 	"context"
 	"io"
-	"net/http"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -59,30 +59,22 @@ type Service struct {
 	UID func(ctx context.Context) uint32
 }
 
-// Route is one path. A Long one has no time limit, for its body may be any length and
-// must keep coming instead.
-type Route struct {
-	Method, Pattern, Name string
-	Handle                func(http.ResponseWriter, *http.Request) error
-	Long                  bool
-}
-
 // Routes are the paths of long work.
-func (s *Service) Routes() []Route {
-	return []Route{
-		{"GET", "/v1/fed/rounds/{round}", "fed-round", s.showRound, false},
-		{"POST", "/v1/fed/rounds/{round}/contributions", "fed-contribute", s.contribute, true},
-		{"POST", "/v1/fed/rounds/{round}/updates", "fed-update", s.update, true},
-		{"POST", "/v1/fed/rounds/{round}/decrypt", "fed-decrypt", s.decrypt, false},
-		{"GET", "/v1/fed/rounds/{round}/result", "fed-result", s.showResult, false},
-		{"GET", "/v1/fed/rounds/{round}/result/values", "fed-values", s.sendValues, false},
-		{"POST", "/v1/fed/keys/{round}/join", "fed-key", s.joinKey, false},
-		{"POST", "/v1/fed/keys/{round}/share", "fed-key", s.shareKey, false},
-		{"GET", "/v1/fed/keys/{round}", "fed-key", s.showKey, false},
-		{"GET", "/v1/jobs", "jobs", s.listJobs, false},
-		{"GET", "/v1/jobs/{id}", "jobs", s.showJob, false},
-		{"DELETE", "/v1/jobs/{id}", "jobs", s.cancelJob, false},
-		{"POST", "/v1/jobs/{id}/retry", "jobs", s.retryJob, false},
+func (s *Service) Routes() []localapi.Route {
+	return []localapi.Route{
+		{Method: "GET", Pattern: "/v1/fed/rounds/{round}", Name: "fed-round", Handle: s.showRound},
+		{Method: "POST", Pattern: "/v1/fed/rounds/{round}/contributions", Name: "fed-contribute", Handle: s.contribute, Long: true},
+		{Method: "POST", Pattern: "/v1/fed/rounds/{round}/updates", Name: "fed-update", Handle: s.update, Long: true},
+		{Method: "POST", Pattern: "/v1/fed/rounds/{round}/decrypt", Name: "fed-decrypt", Handle: s.decrypt},
+		{Method: "GET", Pattern: "/v1/fed/rounds/{round}/result", Name: "fed-result", Handle: s.showResult},
+		{Method: "GET", Pattern: "/v1/fed/rounds/{round}/result/values", Name: "fed-values", Handle: s.sendValues},
+		{Method: "POST", Pattern: "/v1/fed/keys/{round}/join", Name: "fed-key", Handle: s.joinKey},
+		{Method: "POST", Pattern: "/v1/fed/keys/{round}/share", Name: "fed-key", Handle: s.shareKey},
+		{Method: "GET", Pattern: "/v1/fed/keys/{round}", Name: "fed-key", Handle: s.showKey},
+		{Method: "GET", Pattern: "/v1/jobs", Name: "jobs", Handle: s.listJobs},
+		{Method: "GET", Pattern: "/v1/jobs/{id}", Name: "jobs", Handle: s.showJob},
+		{Method: "DELETE", Pattern: "/v1/jobs/{id}", Name: "jobs", Handle: s.cancelJob},
+		{Method: "POST", Pattern: "/v1/jobs/{id}/retry", Name: "jobs", Handle: s.retryJob},
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 )
 
 // job is a job as its owner sees it: what was submitted is the owner's own and not
@@ -26,7 +26,7 @@ func jobView(i jobs.Info) job { return job{Info: i, Job: i.ID.String()} }
 // ownJob finds a job of this user; root sees all. Another user's job does not exist
 // here.
 func (s *Service) ownJob(r *http.Request) (*jobs.Queue, jobs.Info, error) {
-	unknown := &problem.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: string(jobs.ReasonUnknown), Message: "no such job of this user"}
+	unknown := &localapi.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: string(jobs.ReasonUnknown), Message: "no such job of this user"}
 	work, err := s.work()
 	if err != nil {
 		return nil, jobs.Info{}, err
@@ -81,7 +81,7 @@ func (s *Service) listJobs(w http.ResponseWriter, r *http.Request) error {
 func (s *Service) showJob(w http.ResponseWriter, r *http.Request) error {
 	_, info, err := s.ownJob(r)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusOK, jobView(info))
+		localapi.WriteJSON(w, http.StatusOK, jobView(info))
 	}
 	return err
 }
@@ -92,7 +92,7 @@ func (s *Service) cancelJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if info, err = q.Cancel(info.ID); err == nil {
-		problem.WriteJSON(w, http.StatusOK, jobView(info))
+		localapi.WriteJSON(w, http.StatusOK, jobView(info))
 	}
 	return err
 }
@@ -103,7 +103,7 @@ func (s *Service) retryJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if info, err = q.Retry(info.ID); err == nil {
-		problem.WriteJSON(w, http.StatusOK, jobView(info))
+		localapi.WriteJSON(w, http.StatusOK, jobView(info))
 	}
 	return err
 }

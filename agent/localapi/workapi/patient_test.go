@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 )
 
 // TestABodyThatCreepsEnds: a byte each half minute kept room on the disk for ever.
@@ -25,7 +25,7 @@ func TestABodyThatCreepsEnds(t *testing.T) {
 	} {
 		p := &patient{r: strings.NewReader("x"), c: http.NewResponseController(httptest.NewRecorder()), begun: time.Now().Add(-c.age), came: c.came}
 		n, err := p.Read(make([]byte, 1))
-		refused, ok := errors.AsType[*problem.Error](err)
+		refused, ok := errors.AsType[*localapi.Error](err)
 		if ok != c.slow || ok && (refused.Status != http.StatusRequestTimeout || refused.Code != "request-too-slow") || !ok && (n != 1 || p.came != c.came+1) {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}

@@ -13,8 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -30,7 +29,7 @@ func (s *Service) inRound(r *http.Request) (Work, federation.ID, error) {
 	}
 	id, err := federation.ParseID(r.PathValue("round"))
 	if err != nil {
-		return w, id, problem.BadRequest("round", "round-invalid", "a round's id has 32 hexadecimal digits")
+		return w, id, localapi.BadRequest("round", "round-invalid", "a round's id has 32 hexadecimal digits")
 	}
 	return w, id, nil
 }
@@ -42,7 +41,7 @@ func (s *Service) showRound(w http.ResponseWriter, r *http.Request) error {
 	}
 	round, err := work.Federation.Round(r.Context(), id)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusOK, round)
+		localapi.WriteJSON(w, http.StatusOK, round)
 	}
 	return err
 }
@@ -56,7 +55,7 @@ func formatOf(media string) (fedtask.Format, error) {
 	case "application/vnd.anchorhold.float16":
 		return fedtask.Float16, nil
 	}
-	return "", problem.BadRequest("content-type", "vector-invalid", "a vector is application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
+	return "", localapi.BadRequest("content-type", "vector-invalid", "a vector is application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
 }
 
 // submission reads how a vector of a media type is to be taken.
@@ -64,7 +63,7 @@ func submission(r *http.Request, media string) (sub fed.Submission, err error) {
 	weight := uint64(1)
 	if q := r.URL.Query().Get("weight"); q != "" {
 		if weight, err = strconv.ParseUint(q, 10, 32); err != nil {
-			return sub, problem.BadRequest("weight", "vector-invalid", "weight is a whole number from 1")
+			return sub, localapi.BadRequest("weight", "vector-invalid", "weight is a whole number from 1")
 		}
 	}
 	sub.Weight = uint32(weight)
@@ -76,7 +75,7 @@ func submission(r *http.Request, media string) (sub fed.Submission, err error) {
 	case "refuse":
 		sub.Strict = true
 	default:
-		return sub, problem.BadRequest("excess", "vector-invalid", "excess is clip or refuse: what to do with a vector beyond the norm bound")
+		return sub, localapi.BadRequest("excess", "vector-invalid", "excess is clip or refuse: what to do with a vector beyond the norm bound")
 	}
 	return sub, nil
 }
@@ -96,7 +95,7 @@ func (s *Service) contribute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	problem.WriteJSON(w, http.StatusAccepted, jobView(info))
+	localapi.WriteJSON(w, http.StatusAccepted, jobView(info))
 	return nil
 }
 
@@ -108,7 +107,7 @@ func (s *Service) decrypt(w http.ResponseWriter, r *http.Request) error {
 	uid := s.UID(r.Context())
 	info, err := work.Federation.Decrypt(r.Context(), uid, id)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusAccepted, jobView(info))
+		localapi.WriteJSON(w, http.StatusAccepted, jobView(info))
 	}
 	return err
 }
@@ -120,7 +119,7 @@ func (s *Service) showResult(w http.ResponseWriter, r *http.Request) error {
 	}
 	result, err := work.Federation.Result(r.Context(), id)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusOK, result)
+		localapi.WriteJSON(w, http.StatusOK, result)
 	}
 	return err
 }
@@ -143,7 +142,7 @@ func (s *Service) joinKey(w http.ResponseWriter, r *http.Request) error {
 	}
 	st, err := work.Party.Join(r.Context(), s.UID(r.Context()), id)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusAccepted, st)
+		localapi.WriteJSON(w, http.StatusAccepted, st)
 	}
 	return err
 }
@@ -155,7 +154,7 @@ func (s *Service) showKey(w http.ResponseWriter, r *http.Request) error {
 	}
 	st, err := work.Party.Status(id)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusOK, st)
+		localapi.WriteJSON(w, http.StatusOK, st)
 	}
 	return err
 }
@@ -171,11 +170,11 @@ func (s *Service) shareKey(w http.ResponseWriter, r *http.Request) error {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<12))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&body); err != nil {
-		return problem.BadRequest("active", string(party.ReasonActive), "the body is {\"active\": [numbers of the parties that decrypt]}")
+		return localapi.BadRequest("active", string(party.ReasonActive), "the body is {\"active\": [numbers of the parties that decrypt]}")
 	}
 	st, err := work.Party.Share(r.Context(), s.UID(r.Context()), id, body.Active)
 	if err == nil {
-		problem.WriteJSON(w, http.StatusAccepted, st)
+		localapi.WriteJSON(w, http.StatusAccepted, st)
 	}
 	return err
 }
@@ -197,7 +196,7 @@ func newPatient(w http.ResponseWriter, r *http.Request) *patient {
 	return &patient{r: r.Body, c: http.NewResponseController(w), begun: time.Now()}
 }
 
-// SetDeadline is that of [intake.Source].
+// SetDeadline is that of [localapi.Source].
 func (p *patient) SetDeadline(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,7 +228,7 @@ func (p *patient) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	if took := time.Since(p.begun); took > bodyGrace && float64(p.came) < took.Seconds()*bodyRate {
-		return 0, &problem.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(intake.ReasonSlow),
+		return 0, &localapi.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(localapi.ReasonSlow),
 			Message: fmt.Sprintf("after %s, %d bytes of the body have come; send at least %d a second", took.Round(time.Second), p.came, bodyRate)}
 	}
 	n, err := p.r.Read(b)

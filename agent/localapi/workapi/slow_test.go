@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 )
 
 // overPipe is a response over a connection whose reads have deadlines.
@@ -53,12 +53,12 @@ func TestAnUpdateThatStandsStillGivesWay(t *testing.T) {
 		}
 		begun := time.Now()
 		h, err := budget.Reserve(t.Context(), 8, 32<<20)
-		if took := time.Since(begun); err != nil || took > intake.Grace+intake.Grace/2 {
+		if took := time.Since(begun); err != nil || took > localapi.Grace+localapi.Grace/2 {
 			t.Errorf("another waited %s: %v", took, err)
 		}
 		h.Release()
 		end()
-		if !strings.Contains(w.Body.String(), string(intake.ReasonSlow)) {
+		if !strings.Contains(w.Body.String(), string(localapi.ReasonSlow)) {
 			t.Error(w.Body)
 		}
 	})
@@ -70,7 +70,7 @@ func TestAnUpdateHoldsNoAnswersWhileItsVectorComes(t *testing.T) {
 		b := newBench(t)
 		media, whole := form(t, asked, vector)
 		w, end := b.stopping(media, whole[:strings.Index(whole, vector[2])+4])
-		if held := b.service.Classifiers.Intake.Budget.Used(); len(b.prover.taken) != 2 || held > 2*intake.Overhead {
+		if held := b.service.Classifiers.Intake.Budget.Used(); len(b.prover.taken) != 2 || held > 2*localapi.Overhead {
 			t.Errorf("%d answers were taken, %d bytes are held", len(b.prover.taken), held)
 		}
 		end()

@@ -24,9 +24,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -192,7 +191,7 @@ func newBench(t testing.TB) *bench {
 			}
 			return workapi.Work{Queue: queue, Federation: b.rounds, Party: b.parties}, b.work
 		},
-		Classifiers: &oip.Service{Intake: &intake.Intake{Budget: intake.NewBudget(32<<20, 32<<20, 4, intake.Grace), Line: intake.NewLine(1, 4)}, Classifiers: classes, UID: uid, Serving: func() error { return nil }, Keep: func(uint32, receipt.Issued) {}, Proofs: func() (oip.Proofs, error) { return b.prover, nil }}}
+		Classifiers: &oip.Service{Intake: &localapi.Intake{Budget: localapi.NewBudget(32<<20, 32<<20, 4, localapi.Grace), Line: localapi.NewLine(1, 4)}, Classifiers: classes, UID: uid, Serving: func() error { return nil }, Keep: func(uint32, receipt.Issued) {}, Proofs: func() (oip.Proofs, error) { return b.prover, nil }}}
 	for _, r := range b.service.Routes() {
 		b.mux.HandleFunc(r.Method+" "+r.Pattern, func(w http.ResponseWriter, q *http.Request) {
 			u, _ := strconv.ParseUint(q.Header.Get("uid"), 10, 32)
@@ -201,8 +200,8 @@ func newBench(t testing.TB) *bench {
 				return
 			}
 			// The local API's own form says the same; what matters here is step and cause.
-			p := problem.Error{Status: http.StatusTeapot, Message: err.Error()}
-			if refused, ok := errors.AsType[*problem.Error](err); ok {
+			p := localapi.Error{Status: http.StatusTeapot, Message: err.Error()}
+			if refused, ok := errors.AsType[*localapi.Error](err); ok {
 				p.Code = refused.Code
 			} else if reason, ok := refusal.ReasonOf(err); ok {
 				p.Code = string(reason)
@@ -210,7 +209,7 @@ func newBench(t testing.TB) *bench {
 			if step, ok := errors.AsType[*fed.StepError](err); ok {
 				p.Code = string(step.Step) + " " + p.Code
 			}
-			problem.Write(w, &p)
+			localapi.WriteError(w, &p)
 		})
 	}
 	return b

@@ -1,4 +1,4 @@
-package intake
+package localapi
 
 import (
 	"bytes"
@@ -15,13 +15,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 func refused(t *testing.T, what string, err error, status int, reason refusal.Reason) {
 	t.Helper()
-	p, ok := errors.AsType[*problem.Error](err)
+	p, ok := errors.AsType[*Error](err)
 	if !ok || p.Status != status || p.Code != string(reason) || p.Message == "" {
 		t.Errorf("%s: %v, want %d %s", what, err, status, reason)
 	}

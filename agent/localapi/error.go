@@ -1,9 +1,4 @@
-// Package problem is errors as clients of OpenAI's API know them.
-//
-// It guarantees one JSON form for every error, with a stable code. It trusts its
-// caller to say nothing of other requests. The local API and the reading of its
-// requests call it.
-package problem
+package localapi
 
 import (
 	"encoding/json"
@@ -11,7 +6,8 @@ import (
 	"strconv"
 )
 
-// Error is an error as clients know it.
+// Error is an error as clients of OpenAI's API know it: one JSON form for every error, with a
+// stable code. Who makes one says nothing in it of other requests.
 type Error struct {
 	// Status is the HTTP status, RetryAfter seconds or 0.
 	Status, RetryAfter int
@@ -48,8 +44,8 @@ func (p *Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(body)
 }
 
-// Write sends an error as the whole response.
-func Write(w http.ResponseWriter, p *Error) {
+// WriteError sends an error as the whole response.
+func WriteError(w http.ResponseWriter, p *Error) {
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

@@ -1,4 +1,4 @@
-package intake
+package localapi
 
 import (
 	"cmp"
@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 )
 
 // Budget counts the bytes that requests hold together. A request asks for its bytes
@@ -55,6 +53,9 @@ type Held struct {
 	cut    func()        // ends that reading; nil when there is none
 	slow   bool          // it was cut
 }
+
+// Limit returns how many bytes may be held.
+func (b *Budget) Limit() int64 { return b.limit }
 
 // Used returns how many bytes are held.
 func (b *Budget) Used() int64 {
@@ -265,10 +266,10 @@ func (h *Held) end(whole bool) (slow bool) {
 
 // Busy refuses a request because of what others do now.
 func Busy(seconds int, why string) error {
-	return &problem.Error{Status: http.StatusTooManyRequests, RetryAfter: seconds, Type: "rate_limit_error", Code: string(ReasonQueue),
+	return &Error{Status: http.StatusTooManyRequests, RetryAfter: seconds, Type: "rate_limit_error", Code: string(ReasonQueue),
 		Message: fmt.Sprintf("%s; try again in %d seconds", why, seconds)}
 }
 
 func tooLarge(message string) error {
-	return &problem.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: string(ReasonTooLarge), Message: message}
+	return &Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: string(ReasonTooLarge), Message: message}
 }

@@ -1,4 +1,4 @@
-package localapi
+package openai
 
 import (
 	"context"
@@ -7,18 +7,15 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/intake"
-	"github.com/anchorhold/anchorhold/agent/localapi/oip"
-	"github.com/anchorhold/anchorhold/agent/localapi/openai"
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
 // completion is one answer in the making.
 type completion struct {
-	server  *Server
-	request *openai.Request
+	service *Service
+	request *Request
 	session Session
 	id      receipt.ID // of the answer and of its receipt
 	created int64
@@ -31,16 +28,15 @@ type completion struct {
 // nothing is checked first, a request is decoded only once it has a place in the line, and
 // tokenized and answered once it has a slot; the session is opened then, since the lease
 // may have ended while the request waited.
-func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) error {
-	if err := s.serving(); err != nil {
+func (s *Service) complete(w http.ResponseWriter, r *http.Request, chat bool) error {
+	if err := s.api.Serving(); err != nil {
 		return err
 	}
-	full, err := oip.FullReceipt(r)
+	full, err := localapi.FullReceipt(r)
 	if err != nil {
 		return err
 	}
-	p, _ := peerOf(r.Context())
-	body, held, err := s.intake.Read(r.Context(), p.uid, intake.FromRequest(w, r, s.cfg.MaxBodyBytes, openai.Cost))
+	body, held, err := s.api.Intake().Read(r.Context(), s.api.UID(r.Context()), localapi.FromRequest(w, r, s.MaxBodyBytes, Cost))
 	if err != nil {
 		return err
 	}
@@ -49,20 +45,18 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 	if err != nil || whole == nil {
 		return err
 	}
-	held.Shrink(int64(len(whole)) + intake.Overhead)
-	problem.WriteBody(w, http.StatusOK, whole)
+	held.Shrink(int64(len(whole)) + localapi.Overhead)
+	localapi.WriteBody(w, http.StatusOK, whole)
 	return nil
 }
 
 // answer makes an answer in its turn: whole, for its caller to write, or as a stream, of
 // which nothing is left to write. Who is slow to read a whole answer has no place in the
 // line meanwhile.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, body []byte, chat, full bool) (whole []byte, err error) {
-	p, _ := peerOf(r.Context())
-	ctx, cancel := context.WithCancelCause(r.Context())
+func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, chat, full bool) (whole []byte, err error) {
+	ctx, cancel := s.api.Bound(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
-	place, err := s.intake.Line.Join(p.uid)
+	place, err := s.api.Intake().Line.Join(s.api.UID(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -77,22 +71,22 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, body []byte, cha
 	if err := place.Wait(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.serving(); err != nil {
+	if err := s.api.Serving(); err != nil {
 		return nil, err
 	}
-	session, err := s.cfg.Gate.Session(ctx, q.Model)
+	session, err := s.Models.Session(ctx, q.Model)
 	if err != nil {
 		return nil, err
 	}
 	defer session.Done()
 	defer context.AfterFunc(session.Lease, func() { cancel(context.Cause(session.Lease)) })()
-	c := &completion{server: s, request: q, session: session, chat: chat, full: full, created: s.cfg.Now().Unix()}
+	c := &completion{service: s, request: q, session: session, chat: chat, full: full, created: s.Now().Unix()}
 	if c.id, err = receipt.NewID(); err != nil {
 		return nil, err
 	}
-	w.Header().Set(ReceiptHeader, c.id.String())
+	w.Header().Set(localapi.ReceiptHeader, c.id.String())
 	if whole, err = c.run(ctx, w); err != nil {
-		w.Header().Del(ReceiptHeader)
+		w.Header().Del(localapi.ReceiptHeader)
 		// An engine that was stopped reports so; the cause says why. The lease
 		// comes first: the engine is closed with it.
 		for _, why := range []context.Context{session.Lease, ctx} {
@@ -107,14 +101,14 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, body []byte, cha
 
 // parse decodes a request that has its place, one at a time: those that wait take no more
 // of the processor than one, and a mistake is told before its turn.
-func (s *Server) parse(ctx context.Context, body []byte, chat bool) (*openai.Request, error) {
+func (s *Service) parse(ctx context.Context, body []byte, chat bool) (*Request, error) {
 	select {
-	case s.parsing <- struct{}{}:
+	case s.Decoding <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	defer func() { <-s.parsing }()
-	return openai.Parse(body, chat)
+	defer func() { <-s.Decoding }()
+	return Parse(body, chat)
 }
 
 // run tokenizes, generates, and makes the whole answer or writes a stream.
@@ -152,14 +146,14 @@ func (c *completion) prepare(ctx context.Context) error {
 	size := c.session.Engine.ContextSize()
 	room := size - len(q.Gen.Prompt)
 	if len(q.Gen.Prompt) == 0 {
-		return problem.BadRequest("prompt", "invalid-value", "the prompt is empty")
+		return localapi.BadRequest("prompt", "invalid-value", "the prompt is empty")
 	}
 	if room < 1 {
 		param := "messages"
 		if !c.chat {
 			param = "prompt"
 		}
-		return problem.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens or more; the context of %d has no room for an answer", len(q.Gen.Prompt), size))
+		return localapi.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens or more; the context of %d has no room for an answer", len(q.Gen.Prompt), size))
 	}
 	q.Gen.MaxTokens = room
 	if q.MaxTokens > 0 {
@@ -181,13 +175,12 @@ func (c *completion) generate(ctx context.Context, text *strings.Builder, pass f
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	c.server.metrics.tokens(result)
+	c.service.count(result)
 	return result, err
 }
 
 // sign issues the receipt and keeps it for the user who asked.
 func (c *completion) sign(ctx context.Context, text string, result infer.Result) error {
-	p, _ := peerOf(ctx) // allowed, hence there
 	issued, err := c.session.Issue(receipt.Answer{
 		ID: c.id, ModelID: c.session.ModelID, ModelName: c.request.Model, ModelVersion: c.session.Version,
 		Input: c.request.Raw, Output: []byte(text),
@@ -196,7 +189,7 @@ func (c *completion) sign(ctx context.Context, text string, result infer.Result)
 	if err != nil {
 		return err
 	}
-	c.server.receipts.Put(p.uid, issued)
+	c.service.api.Receipts().Put(c.service.api.UID(ctx), issued)
 	if c.full {
 		c.issued = &issued
 	}

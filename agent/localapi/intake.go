@@ -1,15 +1,4 @@
-// Package intake lets requests of the local API in: it reserves the memory that a request
-// takes before a byte of its body is read, and lets a bounded number work at a time.
-//
-// It guarantees that all requests together never hold more bytes than the budget says,
-// that one user never has all of the budget nor all places of the line, that a request
-// which waits keeps out nobody who fits beside it, and that a body which does not arrive
-// holds memory that others need for a second at most. It trusts its callers to say what a
-// request costs. It refuses bodies over their limit, those that stand still, and what finds
-// no place, each with a reason.
-//
-// The local API makes one Intake; completions, classifiers and updates share it.
-package intake
+package localapi
 
 import (
 	"context"
@@ -19,11 +8,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// Reasons of this package, which are also the codes of its error objects.
+// Reasons why a request is not let in, which are also the codes of error objects.
 const (
 	// ReasonQueue: too many requests wait, for memory or for their turn.
 	ReasonQueue refusal.Reason = "queue-full"
@@ -47,7 +35,12 @@ const (
 	Overhead = 16 << 10
 )
 
-// Intake is where requests come in.
+// Intake lets requests in: it reserves the memory that a request takes before a byte of its
+// body is read, and lets a bounded number work at a time. All requests together never hold
+// more bytes than the budget says; one user never has all of it, nor all places of the line;
+// a request that waits keeps out nobody who fits beside it; and a body that does not arrive
+// holds memory that others need for a second at most. It trusts its callers to say what a
+// request costs. Completions, classifiers and updates share one.
 type Intake struct {
 	// Budget is the memory of all requests.
 	Budget *Budget
@@ -140,12 +133,12 @@ func (h *Held) read(ctx context.Context, b Body) ([]byte, error) {
 	slow := h.end(err == nil)
 	_ = b.R.SetDeadline(time.Time{})
 	var large *http.MaxBytesError
-	var problemOf *problem.Error
+	var told *Error
 	var timeout interface{ Timeout() bool }
 	switch {
 	case err == nil:
 		return body, nil
-	case errors.As(err, &problemOf):
+	case errors.As(err, &told):
 		return nil, err
 	case errors.As(err, &large):
 		return nil, tooLarge(fmt.Sprintf("the request is larger than %d bytes", large.Limit))
@@ -156,11 +149,11 @@ func (h *Held) read(ctx context.Context, b Body) ([]byte, error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s", bodyTime))
 	}
-	return nil, problem.BadRequest("", string(ReasonIncomplete), "the request's body could not be read")
+	return nil, BadRequest("", string(ReasonIncomplete), "the request's body could not be read")
 }
 
 func slowBody(message string) error {
-	return &problem.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(ReasonSlow), Message: message}
+	return &Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(ReasonSlow), Message: message}
 }
 
 // fill reads to the declared length, or to the end.

@@ -1,10 +1,10 @@
-package localapi
+package openai
 
 import (
 	"context"
 	"errors"
 
-	"github.com/anchorhold/anchorhold/agent/localapi/problem"
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
@@ -33,12 +33,12 @@ type Inference struct{ *infer.Engine }
 func (e Inference) Chat(ctx context.Context, messages []tokenize.Message) ([]int32, error) {
 	template := e.Template()
 	if template == nil {
-		return nil, problem.BadRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
+		return nil, localapi.BadRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
 	}
 	ids, err := template.EncodeAtMost(ctx, e.Tokenizer(), messages, true, e.ContextSize())
 	var raised *tokenize.RaisedError
 	if errors.As(err, &raised) {
-		return nil, problem.BadRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
+		return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
 	}
 	return ids, err
 }

@@ -1,0 +1,117 @@
+package openai
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/runtime/infer"
+)
+
+// Session is one model under one lease.
+type Session struct {
+	Engine  Engine
+	ModelID [32]byte
+	Version uint64 // of the sealed model
+	// Lease ends when the lease does; its cause is the reason.
+	Lease context.Context
+	// Issue signs a receipt under the lease, or fails once it has ended.
+	Issue func(receipt.Answer) (receipt.Issued, error)
+	// Done ends the session: nothing of it is used any more. It may be called twice.
+	Done func()
+}
+
+// Models are the language models of the agent. Refusals are *refusal.Error, whose reason is
+// the client's error code.
+type Models interface {
+	// Models names the configured models, whether or not they can be served now.
+	Models() []string
+	// Session returns a model under the current lease. It may wait for a model that is
+	// about to be served, until the context ends.
+	Session(ctx context.Context, model string) (Session, error)
+}
+
+// Service answers completions on an API. Its fields are complete before Mount, and read only
+// after.
+type Service struct {
+	Models       Models
+	MaxBodyBytes int64            // 1 MiB
+	Now          func() time.Time // broker time for "created"; time.Now
+	// Decoding holds one while a request is decoded; Mount makes it, with room for one.
+	Decoding chan struct{}
+
+	api                *localapi.Server
+	prompt, completion atomic.Uint64 // tokens
+}
+
+// Mount serves completions on an API whose memory has room for the longest request.
+func (s *Service) Mount(api *localapi.Server) error {
+	if s.MaxBodyBytes == 0 {
+		s.MaxBodyBytes = 1 << 20
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	if memory := api.Intake().Budget.Limit(); Cost(s.MaxBodyBytes) > api.Largest() {
+		return fmt.Errorf("local API: a request of socket.max_body_bytes, %d, takes %d bytes of memory, and one request gets 7/8 of socket.memory_mb, %d", s.MaxBodyBytes, Cost(s.MaxBodyBytes), memory>>20)
+	}
+	s.api, s.Decoding = api, make(chan struct{}, 1)
+	api.Mount(localapi.Mount{Metrics: s.writeMetrics, Routes: []localapi.Route{
+		{Method: "GET", Pattern: "/v1/models", Name: "models", Handle: s.listModels},
+		{Method: "GET", Pattern: "/v1/models/{model}", Name: "models", Handle: s.showModel},
+		{Method: "POST", Pattern: "/v1/chat/completions", Name: "chat", Handle: func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, true) }},
+		{Method: "POST", Pattern: "/v1/completions", Name: "completions", Handle: func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, false) }},
+	}})
+	return nil
+}
+
+// count adds the tokens of an answer.
+func (s *Service) count(r infer.Result) {
+	s.prompt.Add(uint64(max(r.PromptTokens, 0)))
+	s.completion.Add(uint64(max(r.CompletionTokens, 0)))
+}
+
+func (s *Service) writeMetrics(w io.Writer) {
+	fmt.Fprintf(w, "# HELP anchorhold_tokens_total Tokens read and written.\n# TYPE anchorhold_tokens_total counter\n")
+	fmt.Fprintf(w, "anchorhold_tokens_total{direction=\"prompt\"} %d\nanchorhold_tokens_total{direction=\"completion\"} %d\n", s.prompt.Load(), s.completion.Load())
+}
+
+type modelObject struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+func (s *Service) listModels(w http.ResponseWriter, _ *http.Request) error {
+	list := []modelObject{}
+	for _, name := range s.Models.Models() {
+		list = append(list, modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"})
+	}
+	localapi.WriteJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
+	return nil
+}
+
+func (s *Service) showModel(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("model")
+	if err := s.checkModel(name); err != nil {
+		return err
+	}
+	localapi.WriteJSON(w, http.StatusOK, modelObject{ID: name, Object: "model", OwnedBy: "anchorhold"})
+	return nil
+}
+
+func (s *Service) checkModel(name string) error {
+	if slices.Contains(s.Models.Models(), name) {
+		return nil
+	}
+	p := localapi.BadRequest("model", "model_not_found", "this agent has no such model; GET /v1/models lists those it has")
+	p.Status = http.StatusNotFound
+	return p
+}
