@@ -247,7 +247,9 @@ func TestAttestationIsBoundToTheNonceUnderItsOwnLabel(t *testing.T) {
 
 func TestMetricsHaveNoLabelsFromClients(t *testing.T) {
 	f := start(t, func(c *setup) {
-		c.Gauges = func() []localapi.Gauge { return []localapi.Gauge{{"anchorhold_lease_remaining_seconds", "Left of the lease.", 12.5}} }
+		c.Gauges = func() []localapi.Gauge {
+			return []localapi.Gauge{{"anchorhold_lease_remaining_seconds", "Left of the lease.", 12.5}}
+		}
 	})
 	f.chat(t, `,"max_tokens":2`)
 	for i := range 5 {
