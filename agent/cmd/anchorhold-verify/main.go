@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/proofcheck"
+	"github.com/anchorhold/anchorhold/crypto/zk/proofcheck"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 

@@ -264,7 +264,7 @@ func TestRefusalsHaveReasons(t *testing.T) {
 			return []string{b.binary("e", b.envelope(1))}
 		}},
 		"exchanged key": {ReasonKeyMalformed, func(b *bench) []string {
-			raw, err := os.ReadFile("../../crypto/zk/groth16verify/testdata/groth16-1.vk")
+			raw, err := os.ReadFile("../groth16verify/testdata/groth16-1.vk")
 			if err != nil {
 				b.t.Fatal(err)
 			}
@@ -357,7 +357,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestPLONK(t *testing.T) {
-	const from = "../../crypto/zk/plonkverify/testdata/"
+	const from = "../plonkverify/testdata/"
 	code, out, complaint := run(t, "--allow-unregistered", "--vk", from+"plonk-1.vk", from+"plonk-1.proof", from+"plonk-1.proof")
 	if code != ExitVerified || !strings.Contains(out, "verified, plonk-bn254") {
 		t.Errorf("%d %s %s", code, out, complaint)
