@@ -65,7 +65,11 @@ func (r *release) build(ctx context.Context, p place, tree string, t target) (*b
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return nil, err
 	}
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-tags", releaseTag,
+	toolexec, err := p.toolexec()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"build", "-trimpath", toolexec, "-buildvcs=false", "-mod=readonly", "-tags", releaseTag,
 		"-ldflags", "-s -w -buildid= -X main.version=" + r.version, "-o", bin + string(filepath.Separator)}
 	for _, name := range r.programs {
 		args = append(args, "./"+name)

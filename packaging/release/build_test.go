@@ -3,7 +3,9 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -172,6 +174,62 @@ func TestUmaskIsSetBack(t *testing.T) {
 	}
 	if modes["inside"] != 0o600 || modes["outside"] == 0o600 {
 		t.Errorf("got %v", modes)
+	}
+}
+
+// TestMain stands in for the program where go build starts it in the place of a tool.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == toolCommand {
+		if err := runTool(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestIncludedFilesLeaveNoPath assembles a file that includes one of another package, as code
+// of gnark-crypto does: without our tool the module cache's path is in the object.
+func TestIncludedFilesLeaveNoPath(t *testing.T) {
+	modules := filepath.Join(t.TempDir(), "modules")
+	pkg := filepath.Join(modules, "dep@v1.0.0", "pkg")
+	write(t, filepath.Join(modules, "dep@v1.0.0", "inc", "body.s"), "TEXT ·f(SB), 4, $0-0\n\tRET\n")
+	write(t, filepath.Join(pkg, "f.s"), "#include \"../inc/body.s\"\n")
+	out, err := exec.Command("go", "env", "GOTOOLDIR").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asm := filepath.Join(strings.TrimSpace(string(out)), "asm")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	assemble := func(name string, args ...string) string {
+		object := filepath.Join(t.TempDir(), "f.o")
+		cmd := exec.Command(name, append(args, "-p", "dep/pkg", "-trimpath", pkg+"=>dep@v1.0.0/pkg", "-o", object, "./f.s")...)
+		cmd.Dir, cmd.Env = pkg, append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "PWD="+pkg)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		data, err := os.ReadFile(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	if plain := assemble(asm); !strings.Contains(plain, modules) {
+		t.Log("the assembler itself leaves no path any more: the tool can go")
+	}
+	if ours := assemble(self, toolCommand, modules, asm); strings.Contains(ours, modules) || !strings.Contains(ours, "dep@v1.0.0/inc/body.s") {
+		t.Errorf("the module cache's path is in the object")
+	}
+	version, err := exec.Command(self, toolCommand, modules, asm, "-V=full").Output()
+	if err != nil || !strings.HasPrefix(string(version), "asm version go") || !strings.HasSuffix(string(version), toolMark+"\n") {
+		t.Errorf("got %q, %v", version, err)
+	}
+	if err := exec.Command(self, toolCommand, modules, asm, "-o", os.DevNull, "./f.s").Run(); err == nil {
+		t.Error("without -trimpath it passes")
 	}
 }
 

@@ -21,6 +21,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == toolCommand {
+		if err := runTool(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "release:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.StringVar(&o.tree, "tree", ".", "the checkout whose last commit is built")
 	flag.StringVar(&o.out, "out", "dist", "directory to make, with the release in it")

@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/filelist"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func write(t testing.TB, name, text string) {
@@ -88,6 +89,7 @@ func entriesOf(t *testing.T, archive string) map[string]*tar.Header {
 // TestReleaseOfATinyProgram runs every step with the real compiler: built twice, compared,
 // packed, signed and verified.
 func TestReleaseOfATinyProgram(t *testing.T) {
+	longtest.Run(t, "it builds with an empty cache")
 	tree := tinyRepository(t)
 	r, said := tinyRelease(t, tree)
 	made, err := r.twice(t.Context(), t.TempDir())
