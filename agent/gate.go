@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -74,8 +73,8 @@ func leaseOf(lease *client.Lease, now time.Time) (receipt.Lease, error) {
 	if lease.Remaining(now) <= 0 {
 		return receipt.Lease{}, refusal.New(ReasonLeaseExpired, "the lease ended before the answer did")
 	}
-	var id protocol.ID
-	if n, err := hex.Decode(id[:], []byte(lease.ID)); err != nil || n != len(id) {
+	id, err := protocol.ParseLeaseID(lease.ID)
+	if err != nil {
 		return receipt.Lease{}, fmt.Errorf("the lease's id %q has another form", lease.ID)
 	}
 	return receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, now))}, nil

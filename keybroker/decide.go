@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -85,7 +86,7 @@ func (x *exchange) decide(ctx context.Context) error {
 		return refusal.New(protocol.ReasonNoLease, "policy %s grants no lease time", x.policy.ID())
 	}
 	x.grant = protocol.Grant{
-		Lease: newID(), PolicyID: x.policy.ID(), PolicyVersion: x.policy.Version(), PolicyDigest: x.policy.Digest(),
+		Lease: newID[digest.Lease](), PolicyID: x.policy.ID(), PolicyVersion: x.policy.Version(), PolicyDigest: x.policy.Digest(),
 		Resources: x.attest.Resources, BrokerTime: now, LeaseEnd: now.Add(ttl),
 	}
 	return nil

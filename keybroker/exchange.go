@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -69,11 +70,11 @@ type exchange struct {
 }
 
 func newExchange(b *Broker, conn stream, ekm [48]byte, peer string) *exchange {
-	return &exchange{b: b, conn: conn, ekm: ekm, peer: peer, id: newID()}
+	return &exchange{b: b, conn: conn, ekm: ekm, peer: peer, id: newID[digest.Exchange]()}
 }
 
 // newID returns 128 random bits; crypto/rand never fails, it ends the process.
-func newID() (id protocol.ID) {
+func newID[K any]() (id digest.ID[K]) {
 	rand.Read(id[:])
 	return id
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -29,7 +30,7 @@ func (x *exchange) refuse(ctx context.Context, err error) {
 		return
 	}
 	d := denied(err)
-	id := newID()
+	id := newID[digest.Exchange]()
 	x.log(ctx, slog.LevelWarn, "refused", slog.String("reason", string(d.code())), slog.String("refusal", id.String()))
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refusalTimeout)

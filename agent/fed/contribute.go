@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Contributed is the result of a job that contributes.
@@ -24,7 +25,7 @@ type Contributed struct {
 	Bytes        int64             `json:"bytes"`        // that were encrypted and sent
 	Scaled       bool              `json:"scaled"`
 	Clamped      uint64            `json:"clamped"`
-	Answers      []federation.ID   `json:"answers,omitempty"` // that were proven and are named in it
+	Answers      []receipt.ID      `json:"answers,omitempty"` // that were proven and are named in it
 }
 
 // contribute does one job: encrypt, sign, record, see that the answers are proven that come

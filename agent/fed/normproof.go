@@ -42,7 +42,7 @@ func (p *NormProver) Prove(ctx context.Context, r federation.Round, c *federatio
 	if p == nil {
 		return nil, refusal.New(ReasonNoNormKey, "the round wants proofs of norms; this agent's configuration has no proving keys")
 	}
-	set, err := p.Ring.Set(statement.Digest(r.NormCircuit.VerifyingKey))
+	set, err := p.Ring.Set(r.NormCircuit.VerifyingKey)
 	if err == nil {
 		err = r.NormFits(set.Record)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // forTwoHours lets a round run past the leases of its participants.
@@ -178,7 +179,7 @@ func TestWhatIsNotSignedAgain(t *testing.T) {
 			c.Registers = []evidence.Register{{Name: evidence.RegisterLaunch, Value: bytes.Repeat([]byte{9}, 48)}}
 		}, plain), federation.ReasonOutsideLease},
 		"another tenant's": {by(func(c *protocol.LeaseCertificate) { c.Tenant = "another" }, plain), federation.ReasonOutsideLease},
-		"with an answer":   {by(nil, func(c *federation.Contribution) { c.Answers = []federation.ID{{1}} }), federation.ReasonOutsideLease},
+		"with an answer":   {by(nil, func(c *federation.Contribution) { c.Answers = []receipt.ID{{1}} }), federation.ReasonOutsideLease},
 		"of this key": {func() []byte {
 			raw, _ := agent.ContributeWith(t, r, signed, make([]int32, length), func(c *federation.Contribution) { c.Time = w.at(1) })
 			return raw

@@ -39,7 +39,7 @@ type contributeSpec struct {
 	// Upload is how long its ciphertexts will be: they have room from now on.
 	Upload int64 `json:"upload,omitempty"`
 	// With names the answers that are proven before the contribution is sent.
-	With []federation.ID `json:"with,omitempty"`
+	With []receipt.ID `json:"with,omitempty"`
 }
 
 // Submission is how a vector is to be taken.
@@ -77,10 +77,7 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	} else if signer.Now >= h.Closes {
 		return jobs.Info{}, refusal.New(ReasonOver, "the round closed at %s", h.Closes.Time())
 	}
-	spec := contributeSpec{Round: id, Weight: sub.Weight, Format: sub.Format, Run: s.runOf(h)}
-	for _, id := range sub.With {
-		spec.With = append(spec.With, federation.ID(id))
-	}
+	spec := contributeSpec{Round: id, Weight: sub.Weight, With: sub.With, Format: sub.Format, Run: s.runOf(h)}
 	if spec.Upload, err = uploadBytes(h.Round); err != nil {
 		return jobs.Info{}, err
 	}

@@ -120,7 +120,7 @@ const (
 
 // accompany has the answers proven that the contribution comes with. While a proof is
 // missing the job is postponed, for as long as the round is open: it holds up nobody's.
-func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers []federation.ID) error {
+func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers []receipt.ID) error {
 	if len(answers) == 0 {
 		return nil
 	}
@@ -145,12 +145,12 @@ func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers 
 
 // deliver counts the answers that are proven and handed in. All are asked for when the job
 // begins, or is tried again; one that waited looks at what became of them.
-func (s *Service) deliver(ctx context.Context, l *jobs.Lease, answers []federation.ID) (delivered int, err error) {
+func (s *Service) deliver(ctx context.Context, l *jobs.Lease, answers []receipt.ID) (delivered int, err error) {
 	again := l.Info.Reason != reasonPending
 	look, cancel := context.WithTimeout(ctx, deliverTime)
 	defer cancel()
 	for _, id := range answers {
-		done, err := s.cfg.Answers.Deliver(look, l.Info.Owner, receipt.ID(id), again)
+		done, err := s.cfg.Answers.Deliver(look, l.Info.Owner, id, again)
 		if look.Err() != nil && ctx.Err() == nil { // nobody answered in time
 			return delivered, nil
 		}

@@ -97,7 +97,7 @@ func TestAnUpdateIsSentWithItsProofs(t *testing.T) {
 		t.Fatalf("%d, %v", len(list), err)
 	}
 	c, _, err := federation.VerifyContribution(list[0], w.Roots(), w.Floor(), r)
-	if err != nil || !slices.Equal(c.Answers, []federation.ID{{1}, {2}}) {
+	if err != nil || !slices.Equal(c.Answers, []receipt.ID{{1}, {2}}) {
 		t.Errorf("%v, %v", c.Answers, err)
 	}
 }

@@ -66,9 +66,7 @@ func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([
 			return nil, err
 		}
 		for _, c := range list {
-			for _, id := range c.Receipts {
-				ids = append(ids, receipt.ID(id))
-			}
+			ids = append(ids, c.Receipts...)
 		}
 	}
 	return ids, nil

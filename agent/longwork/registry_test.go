@@ -45,7 +45,7 @@ func (b *bench) registry() *registry.Service {
 			}
 			report, err := receipt.Verify(r, b.world.Roots(), receipt.Options{})
 			body := report.Body
-			return registry.Receipt{ID: statement.ID(body.ID), Model: body.ModelID, Agent: report.Lease.AgentKey.ID(), Lease: statement.ID(body.LeaseID), Time: body.Time,
+			return registry.Receipt{ID: body.ID, Model: body.ModelID, Agent: report.Lease.AgentKey.ID(), Lease: body.LeaseID, Time: body.Time,
 				InputCommitment: registry.Commitment(body.InputCommitment), OutputCommitment: registry.Commitment(body.OutputCommitment)}, err
 		},
 		CommitOutput: func(salt [32]byte, outputs []int32) [48]byte {
@@ -130,13 +130,13 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying, a.Model.ID()); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, func() bool { _, err := broker.Audit(t.Context(), statement.ID(id)); return err == nil })
+	poll(t, func() bool { _, err := broker.Audit(t.Context(), id); return err == nil })
 	issued, err := broker.Challenge(t.Context(), registry.Spec{All: true, Count: 1, Before: federationtest.Begin.Add(time.Hour).Time()})
 	if err != nil || len(issued) != 1 {
 		t.Fatal(issued, err)
 	}
 	poll(t, func() bool {
-		answer, err := broker.Audit(t.Context(), statement.ID(id))
+		answer, err := broker.Audit(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +194,7 @@ func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
 	if _, err := broker.Register(t.Context(), set[0].Record, provetest.Shared(t).Verifying, a.Model.ID()); err != nil {
 		t.Fatal(err)
 	}
-	id := statement.ID(a.Receipt.Receipt.Body.ID)
+	id := a.Receipt.Receipt.Body.ID
 	begin := func() (stop func(), service *prove.Service) {
 		w := b.works()
 		stop = b.run(w)
@@ -232,7 +232,7 @@ func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
 		}
 		return answer.Proof != nil
 	})
-	if _, err := service.Bundle(5, receipt.ID(id)); err != nil {
+	if _, err := service.Bundle(5, id); err != nil {
 		t.Error(err)
 	}
 }

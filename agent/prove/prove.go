@@ -125,7 +125,7 @@ func statementOf(w witness, set keyset.Set) statement.Statement {
 	var salt statement.Salt
 	copy(salt[:], w.Salt)
 	return statement.Statement{System: set.Record.System, Circuit: set.Record.Circuit, Inference: &statement.Inference{Model: w.Model,
-		Items: []statement.Item{{Receipt: statement.ID(w.id()), Input: statement.InputCommitment(salt, signed(w.Input)), Outputs: w.Outputs}}}}
+		Items: []statement.Item{{Receipt: w.id(), Input: statement.InputCommitment(salt, signed(w.Input)), Outputs: w.Outputs}}}}
 }
 
 func signed(raw []byte) []int8 {

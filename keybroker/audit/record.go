@@ -2,13 +2,14 @@ package audit
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Limits of one record.
@@ -95,25 +96,7 @@ func (k *Kind) UnmarshalText(b []byte) error {
 }
 
 // Digest is a SHA-256 hash, shown in hexadecimal.
-type Digest [32]byte
-
-// IsZero reports whether the digest is absent.
-func (d Digest) IsZero() bool { return d == Digest{} }
-
-// String returns the digest in hexadecimal.
-func (d Digest) String() string { return hex.EncodeToString(d[:]) }
-
-// MarshalText writes the digest in hexadecimal.
-func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText reads exactly 64 hexadecimal digits.
-func (d *Digest) UnmarshalText(b []byte) error {
-	if len(b) != 2*len(d) {
-		return errors.New("a digest has 64 hexadecimal digits")
-	}
-	_, err := hex.Decode(d[:], b)
-	return err
-}
+type Digest = digest.Digest
 
 // Reason is one cause of a refusal: a stable code and what an operator should
 // know. Remote peers see the code, never the detail.

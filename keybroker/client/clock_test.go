@@ -20,7 +20,7 @@ func opened(t *testing.T) *exchange {
 		t.Fatal(err)
 	}
 	x := &exchange{client: &Client{}, kem: kem, resources: []string{"models/a"}, sent: time.Now()}
-	x.grant = protocol.Grant{Lease: protocol.ID{1}, BrokerTime: protocol.TimeOf(time.Now()), LeaseEnd: protocol.TimeOf(time.Now().Add(time.Minute))}
+	x.grant = protocol.Grant{Lease: protocol.LeaseID{1}, BrokerTime: protocol.TimeOf(time.Now()), LeaseEnd: protocol.TimeOf(time.Now().Add(time.Minute))}
 	secret, err := keybuf.Random(32)
 	if err != nil {
 		t.Fatal(err)

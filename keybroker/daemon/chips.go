@@ -14,7 +14,7 @@ const maxChips = 1 << 15
 // the lease itself.
 type chips struct {
 	mu            sync.Mutex
-	newer, before map[protocol.ID]chipOf
+	newer, before map[protocol.LeaseID]chipOf
 }
 
 type chipOf struct {
@@ -24,7 +24,7 @@ type chipOf struct {
 
 // of returns what is remembered of a lease, or what find finds. What find is not sure of is asked
 // again.
-func (c *chips) of(lease protocol.ID, find func() (found chipOf, sure bool, err error)) (chipOf, error) {
+func (c *chips) of(lease protocol.LeaseID, find func() (found chipOf, sure bool, err error)) (chipOf, error) {
 	c.mu.Lock()
 	held, ok := c.newer[lease]
 	if !ok {
@@ -44,7 +44,7 @@ func (c *chips) of(lease protocol.ID, find func() (found chipOf, sure bool, err 
 		c.newer, c.before = nil, c.newer
 	}
 	if c.newer == nil {
-		c.newer = map[protocol.ID]chipOf{}
+		c.newer = map[protocol.LeaseID]chipOf{}
 	}
 	c.newer[lease] = found
 	return found, nil

@@ -8,7 +8,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-func leaseNo(n int) (id protocol.ID) {
+func leaseNo(n int) (id protocol.LeaseID) {
 	binary.BigEndian.PutUint64(id[:], uint64(n))
 	return id
 }

@@ -166,7 +166,7 @@ const reasonNotHere refusal.Reason = "lease-not-granted-here"
 
 // chip returns the processor that a lease was granted to, by the audit log: from its newest
 // records on, and once for a lease.
-func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
+func (d *daemon) chip(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
 	of, err := d.chips.of(lease, func() (of chipOf, sure bool, err error) {
 		found, there, err := d.log.FindLast(audit.Query{Kind: audit.KindGrant, Grant: lease.String()})
 		if err != nil || found.Record == nil { // not there, or its text is archived and away
@@ -182,8 +182,8 @@ func (d *daemon) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
 
 // chipIfKnown is the same for receipts, whose lease another broker of the root may have
 // granted: nobody's then.
-func (d *daemon) chipIfKnown(ctx context.Context, lease [16]byte) ([32]byte, error) {
-	chip, err := d.chip(ctx, protocol.ID(lease))
+func (d *daemon) chipIfKnown(ctx context.Context, lease protocol.LeaseID) ([32]byte, error) {
+	chip, err := d.chip(ctx, lease)
 	if reason, _ := refusal.ReasonOf(err); reason == reasonNotHere {
 		return [32]byte{}, nil
 	}
@@ -192,7 +192,7 @@ func (d *daemon) chipIfKnown(ctx context.Context, lease [16]byte) ([32]byte, err
 
 // released says whether a round's key was released to an agent key, by the audit log.
 func (d *daemon) released(_ context.Context, resource string, agent federation.Digest) (bool, error) {
-	found, err := d.log.Find(audit.Query{Kind: audit.KindRelease, Resource: resource, AgentKey: audit.Digest(agent)})
+	found, err := d.log.Find(audit.Query{Kind: audit.KindRelease, Resource: resource, AgentKey: agent})
 	return len(found) > 0, err
 }
 

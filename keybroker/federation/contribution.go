@@ -3,6 +3,7 @@ package federation
 import (
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -25,8 +26,8 @@ type Contribution struct {
 	ProofDigest Digest `json:"proof_digest"`
 	// Answers are the receipts of answers that were proven for this contribution, if it
 	// came with any; distinct, at most MaxAnswers.
-	Answers []ID          `json:"answers,omitempty"`
-	Time    protocol.Time `json:"time"`
+	Answers []digest.ReceiptID `json:"answers,omitempty"`
+	Time    protocol.Time      `json:"time"`
 }
 
 // MaxAnswers that a contribution may name.

@@ -23,15 +23,13 @@ package federation
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -79,43 +77,16 @@ const (
 var limits = strictjson.Limits{Values: 8 * protocol.MaxAudience, List: protocol.MaxAudience}
 
 // Digest is a SHA-256 digest, in JSON 64 hexadecimal digits.
-type Digest [sha256.Size]byte
-
-// String is the digest in hexadecimal.
-func (d Digest) String() string { return hex.EncodeToString(d[:]) }
-
-// MarshalText writes lower-case hexadecimal.
-func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
-
-// UnmarshalText reads what MarshalText writes.
-func (d *Digest) UnmarshalText(text []byte) error { return unmarshalHex(d[:], text) }
-
-// ParseDigest reads 64 lower-case hexadecimal digits.
-func ParseDigest(s string) (d Digest, err error) { return d, d.UnmarshalText([]byte(s)) }
+type Digest = digest.Digest
 
 // ID names a round: random, in JSON 32 hexadecimal digits.
-type ID [16]byte
+type ID = digest.RoundID
 
-// String is the ID in hexadecimal.
-func (id ID) String() string { return hex.EncodeToString(id[:]) }
-
-// MarshalText writes lower-case hexadecimal.
-func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
-
-// UnmarshalText reads what MarshalText writes.
-func (id *ID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+// ParseDigest reads 64 lower-case hexadecimal digits.
+func ParseDigest(s string) (Digest, error) { return digest.Parse(s) }
 
 // ParseID reads 32 lower-case hexadecimal digits.
-func ParseID(s string) (id ID, err error) { return id, id.UnmarshalText([]byte(s)) }
-
-func unmarshalHex(dst, text []byte) error {
-	raw, err := hex.DecodeString(string(text))
-	if err != nil || len(raw) != len(dst) || !bytes.Equal(hex.AppendEncode(nil, raw), text) {
-		return fmt.Errorf("%d bytes in lower-case hexadecimal are wanted", len(dst))
-	}
-	copy(dst, raw)
-	return nil
-}
+func ParseID(s string) (ID, error) { return digest.ParseID[digest.Round](s) }
 
 // statement is a body that someone signs: JSON with fixed fields in a fixed order.
 type statement interface {
@@ -210,4 +181,4 @@ func chainOf(signed []byte) ([]byte, error) {
 }
 
 // DigestOf is the digest that names a signed statement.
-func DigestOf(signed []byte) Digest { return sha256.Sum256(signed) }
+func DigestOf(signed []byte) Digest { return digest.Of(signed) }

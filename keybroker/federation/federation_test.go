@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -183,7 +184,7 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	r, signedRound, _ := w.Round(t, 100, nil)
 	a := w.Agent(t, nil)
 	c := contribution(w, a, r, signedRound)
-	c.Answers = []federation.ID{{1}, {2}}
+	c.Answers = []digest.ReceiptID{{1}, {2}}
 	signed, err := federation.SignContribution(a.Key, a.Chain, c)
 	if err != nil {
 		t.Fatal(err)
@@ -224,18 +225,18 @@ func TestAnswersOfAContribution(t *testing.T) {
 	w := federationtest.New(t)
 	r, signed, _ := w.Round(t, 100, nil)
 	a := w.Agent(t, nil)
-	many := make([]federation.ID, federation.MaxAnswers+1)
+	many := make([]digest.ReceiptID, federation.MaxAnswers+1)
 	for i := range many {
-		many[i] = federation.ID{byte(i)}
+		many[i] = digest.ReceiptID{byte(i)}
 	}
 	for name, tc := range map[string]struct {
-		answers []federation.ID
+		answers []digest.ReceiptID
 		want    refusal.Reason
 	}{
 		"none":      {nil, ""},
 		"the most":  {many[1:], ""},
 		"one more":  {many, federation.ReasonMalformed},
-		"one twice": {[]federation.ID{{1}, {2}, {1}}, federation.ReasonMalformed},
+		"one twice": {[]digest.ReceiptID{{1}, {2}, {1}}, federation.ReasonMalformed},
 	} {
 		c := contribution(w, a, r, signed)
 		c.Answers = tc.answers

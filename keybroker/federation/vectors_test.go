@@ -8,6 +8,7 @@ import (
 	"flag"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/vectortest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -253,7 +254,7 @@ func createContribution(t *testing.T) vectortest.Vector {
 	r, round := b.small(nil)
 	a := b.Agent(t, nil)
 	c := contribution(b.World, a, r, round)
-	c.Answers = []federation.ID{{1}, {2}}
+	c.Answers = []digest.ReceiptID{{1}, {2}}
 	sign := func(by *federationtest.Agent, key *identity.Private, c federation.Contribution) []byte {
 		return must[[]byte](t)(federation.SignContribution(key, by.Chain, c))
 	}

@@ -104,7 +104,7 @@ func (k *NormKeys) Ring(t testing.TB, timeout time.Duration, change func(*statem
 // Demand has a round demand proofs by the keys.
 func (k *NormKeys) Demand(r *federation.Round) {
 	r.NormProof = true
-	r.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest(k.Record.Circuit), VerifyingKey: federation.Digest(k.Record.VerifyingKey), Bits: k.Record.Gradient.Bits}
+	r.NormCircuit = &federation.NormCircuit{Circuit: k.Record.Circuit, VerifyingKey: k.Record.VerifyingKey, Bits: k.Record.Gradient.Bits}
 }
 
 // Prove commits to coordinates, fills in the contribution's Commitment, and returns the

@@ -80,7 +80,7 @@ func withService(t *testing.T, b *bench, w *federationtest.World) keys {
 			return rounds.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: 1}, nil
 		},
 		Log: &memoryLog{},
-		Chip: func(_ context.Context, lease protocol.ID) ([32]byte, error) {
+		Chip: func(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
 			return [32]byte(append(lease[:], lease[:]...)), nil
 		},
 		Released: func(_ context.Context, resource string, _ federation.Digest) (bool, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
@@ -40,11 +41,9 @@ func (d PolicyDigest) MarshalText() ([]byte, error) { return []byte(d.String()),
 
 // UnmarshalText reads 64 lower-case hexadecimal digits.
 func (d *PolicyDigest) UnmarshalText(text []byte) error {
-	b, err := hex.DecodeString(string(text))
-	if err != nil || len(b) != len(d) || hex.EncodeToString(b) != string(text) {
-		return fmt.Errorf("not a policy's digest: want 64 lower-case hexadecimal digits")
+	if err := digest.Decode(d[:], text); err != nil {
+		return fmt.Errorf("not a policy's digest: %w", err)
 	}
-	copy(d[:], b)
 	return nil
 }
 

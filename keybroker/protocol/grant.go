@@ -1,18 +1,22 @@
 package protocol
 
 import (
-	"encoding/hex"
 	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
-// ID is a random number that names one lease, request or refusal.
-type ID [16]byte
+// ID names one request or refusal.
+type ID = digest.ExchangeID
 
-// String returns the ID in lower-case hexadecimal.
-func (id ID) String() string { return hex.EncodeToString(id[:]) }
+// LeaseID names one lease.
+type LeaseID = digest.LeaseID
+
+// ParseLeaseID reads 32 lower-case hexadecimal digits.
+func ParseLeaseID(s string) (LeaseID, error) { return digest.ParseID[digest.Lease](s) }
 
 const (
 	MaxLease         = 15 * time.Minute // the longest lease that either end accepts (docs/protocol.md 7.3)
@@ -24,7 +28,7 @@ const (
 // and means nothing on another connection.
 type Grant struct {
 	// Lease names the lease and the grant alike.
-	Lease ID
+	Lease LeaseID
 	// PolicyID, PolicyVersion and PolicyDigest name the policy that decided.
 	PolicyID      string
 	PolicyVersion uint64

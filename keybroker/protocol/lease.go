@@ -35,7 +35,7 @@ type Granted struct {
 // it does not name was not granted.
 type LeaseCertificate struct {
 	// Lease names the lease.
-	Lease ID
+	Lease LeaseID
 	// Broker and Epoch name the statement under which BK signs.
 	Broker [32]byte
 	Epoch  uint64

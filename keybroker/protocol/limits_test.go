@@ -176,11 +176,11 @@ func TestPitfall39(t *testing.T) {
 			t.Errorf("%s is used twice", l)
 		}
 	}
-	base := KeyInfo(Digest{1}, ID{1}, "a", 1, 0, 1)
+	base := KeyInfo(Digest{1}, LeaseID{1}, "a", 1, 0, 1)
 	for name, other := range map[string][]byte{
-		"transcript": KeyInfo(Digest{2}, ID{1}, "a", 1, 0, 1), "lease": KeyInfo(Digest{1}, ID{2}, "a", 1, 0, 1),
-		"resource": KeyInfo(Digest{1}, ID{1}, "b", 1, 0, 1), "version": KeyInfo(Digest{1}, ID{1}, "a", 2, 0, 1),
-		"sequence": KeyInfo(Digest{1}, ID{1}, "a", 1, 1, 1), "expiry": KeyInfo(Digest{1}, ID{1}, "a", 1, 0, 2),
+		"transcript": KeyInfo(Digest{2}, LeaseID{1}, "a", 1, 0, 1), "lease": KeyInfo(Digest{1}, LeaseID{2}, "a", 1, 0, 1),
+		"resource": KeyInfo(Digest{1}, LeaseID{1}, "b", 1, 0, 1), "version": KeyInfo(Digest{1}, LeaseID{1}, "a", 2, 0, 1),
+		"sequence": KeyInfo(Digest{1}, LeaseID{1}, "a", 1, 1, 1), "expiry": KeyInfo(Digest{1}, LeaseID{1}, "a", 1, 0, 2),
 	} {
 		if string(base) == string(other) {
 			t.Errorf("another %s gives the same HPKE info", name)

@@ -99,13 +99,13 @@ func (b *Bundle) Matches() (statement.Item, error) {
 		return statement.Item{}, refusal.New(ReasonProofMismatch, "the proof is not of an inference")
 	}
 	body := &b.Receipt.Body
-	i := slices.IndexFunc(f.Items, func(item statement.Item) bool { return item.Receipt == statement.ID(body.ID) })
+	i := slices.IndexFunc(f.Items, func(item statement.Item) bool { return item.Receipt == body.ID })
 	if i < 0 {
 		return statement.Item{}, refusal.New(ReasonProofMismatch, "the proof does not name receipt %s", body.ID)
 	}
 	item := f.Items[i]
 	switch {
-	case f.Model.ID() != statement.Digest(body.ModelID):
+	case f.Model.ID() != body.ModelID:
 		return item, refusal.New(ReasonProofMismatch, "the proof is of model %s, the receipt of %x", f.Model.ID(), body.ModelID)
 	case body.InputCommitment != Provable(item.Input):
 		return item, refusal.New(ReasonProofMismatch, "the proof is of another input than the receipt")

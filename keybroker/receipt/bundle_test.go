@@ -76,7 +76,7 @@ func (b *bench) answer() receipt.Bundle {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	s := b.keys.Statement(b.model, statement.ID(id), salt, input, outputs)
+	s := b.keys.Statement(b.model, id, salt, input, outputs)
 	return receipt.Bundle{Receipt: issued.Receipt, OutputSalt: issued.Salts.Output,
 		Proof: statement.Envelope{Statement: s, Key: b.ring1(), Proof: b.keys.Prove(b.t, s, n, salt, input)}}
 }

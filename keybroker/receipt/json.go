@@ -5,10 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -135,7 +135,7 @@ func (j *jsonBody) body() (Body, error) {
 		{"lease_id", b.LeaseID[:], j.LeaseID},
 		{"evidence_digest", b.EvidenceDigest[:], j.EvidenceDigest},
 	} {
-		if err := decodeHex(f.dst, f.text); err != nil {
+		if err := digest.Decode(f.dst, []byte(f.text)); err != nil {
 			return Body{}, fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
@@ -145,17 +145,6 @@ func (j *jsonBody) body() (Body, error) {
 	}
 	b.Time = protocol.TimeOf(at)
 	return b, nil
-}
-
-// decodeHex fills dst from lower-case hexadecimal of exactly its size.
-func decodeHex(dst []byte, s string) error {
-	if len(s) != 2*len(dst) {
-		return fmt.Errorf("%d characters, want %d of hexadecimal", len(s), 2*len(dst))
-	}
-	if _, err := hex.Decode(dst, []byte(s)); err != nil || hex.EncodeToString(dst) != s {
-		return errors.New("not lower-case hexadecimal")
-	}
-	return nil
 }
 
 // MarshalText writes the salt in base64url.

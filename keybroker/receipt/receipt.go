@@ -16,12 +16,12 @@ package receipt
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -74,17 +74,10 @@ const (
 )
 
 // ID names a receipt.
-type ID [16]byte
+type ID = digest.ReceiptID
 
-// String returns the ID in lower-case hexadecimal.
-func (id ID) String() string { return hex.EncodeToString(id[:]) }
-
-// ParseID reads what String writes, and nothing else.
-func ParseID(s string) (ID, error) {
-	var id ID
-	err := decodeHex(id[:], s)
-	return id, err
-}
+// ParseID reads what ID's String writes, and nothing else.
+func ParseID(s string) (ID, error) { return digest.ParseID[digest.Receipt](s) }
 
 // Body is what a receipt states and the agent signs.
 type Body struct {
@@ -94,7 +87,7 @@ type Body struct {
 	ModelVersion     uint64   // of the sealed model
 	InputCommitment  Commitment
 	OutputCommitment Commitment
-	LeaseID          protocol.ID
+	LeaseID          digest.LeaseID
 	EvidenceDigest   [32]byte
 	PromptTokens     uint32
 	CompletionTokens uint32
@@ -142,7 +135,7 @@ func Sign(agentKey *identity.Private, body Body, leaseChain []byte) (Receipt, er
 
 // Lease is what an agent knows about the lease under which it answers.
 type Lease struct {
-	ID             protocol.ID
+	ID             digest.LeaseID
 	EvidenceDigest [32]byte
 	Chain          []byte        // as the broker sent it
 	Now            protocol.Time // broker time

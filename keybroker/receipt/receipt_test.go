@@ -39,7 +39,7 @@ func newWorld(t testing.TB) *world {
 		NotBefore: begin - 1000, NotAfter: begin + 1e9, AnyPolicy: true, AuditKey: [32]byte{1},
 	}
 	w.lease = protocol.LeaseCertificate{
-		Lease: protocol.ID{7}, Broker: w.epoch.Broker, Epoch: 3, AgentKey: w.agentKey.Public(),
+		Lease: protocol.LeaseID{7}, Broker: w.epoch.Broker, Epoch: 3, AgentKey: w.agentKey.Public(),
 		Kind: evidence.KindSNP, SoftwareTEE: true, EvidenceDigest: [32]byte{8}, Registers: []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}},
 		Grants:  []protocol.Granted{{Resource: "models/demo", Version: 4, Subject: [32]byte{5}, Roles: protocol.RoleServe}},
 		ImageID: "image-1", PolicyID: "demo", PolicyVersion: 4, NotBefore: begin, NotAfter: begin + 300_000,

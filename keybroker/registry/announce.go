@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // Announce takes receipts, 1 to MaxAnnounced in binary form, all or none of them. Who
@@ -42,7 +42,7 @@ func (s *Service) name(ctx context.Context, entries []ReceiptEntry) error {
 	if s.cfg.Guest == nil {
 		return nil
 	}
-	known := map[statement.ID]statement.Digest{}
+	known := map[digest.LeaseID]digest.Digest{}
 	for i := range entries {
 		e := &entries[i]
 		guest, found := known[e.Receipt.Lease]

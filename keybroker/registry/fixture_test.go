@@ -157,7 +157,7 @@ func (s *site) verifyReceipt(raw []byte) (registry.Receipt, error) {
 		return registry.Receipt{}, err
 	}
 	b, l := report.Body, report.Lease
-	return registry.Receipt{ID: statement.ID(b.ID), Model: b.ModelID, Agent: l.AgentKey.ID(), Lease: statement.ID(b.LeaseID),
+	return registry.Receipt{ID: b.ID, Model: b.ModelID, Agent: l.AgentKey.ID(), Lease: b.LeaseID,
 		InputCommitment: registry.Commitment(b.InputCommitment), OutputCommitment: registry.Commitment(b.OutputCommitment), Time: b.Time,
 		Evidence: string(l.Kind), EvidenceDigest: b.EvidenceDigest, Measurement: hex.EncodeToString(l.Measurement()), Image: l.ImageID, SoftwareTEE: l.SoftwareTEE}, nil
 }
@@ -187,7 +187,7 @@ func (s *site) receipts(t testing.TB, a *federationtest.Agent, st statement.Stat
 	a.Grant(t, st.Inference.Model.ID())
 	lease := receipt.Lease{ID: a.Lease.Lease, EvidenceDigest: a.Lease.EvidenceDigest, Chain: a.Chain, Now: federationtest.Begin.Add(time.Minute)}
 	for _, item := range st.Inference.Items {
-		issued, err := receipt.IssueProvable(a.Key, lease, receipt.Answer{ID: receipt.ID(item.Receipt), ModelID: st.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},
+		issued, err := receipt.IssueProvable(a.Key, lease, receipt.Answer{ID: item.Receipt, ModelID: st.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},
 			item.Input, [31]byte{1}, item.Outputs)
 		if err != nil {
 			t.Fatal(err)

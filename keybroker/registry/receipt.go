@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -16,8 +17,8 @@ func (c Commitment) MarshalText() ([]byte, error) { return hex.AppendEncode(nil,
 
 // UnmarshalText reads 96 lower-case hexadecimal digits.
 func (c *Commitment) UnmarshalText(text []byte) error {
-	if raw, err := hex.DecodeString(string(text)); err != nil || copy(c[:], raw) != len(c) || len(raw) != len(c) || hex.EncodeToString(raw) != string(text) {
-		return fmt.Errorf("a commitment is %d bytes in lower-case hexadecimal", len(c))
+	if err := digest.Decode(c[:], text); err != nil {
+		return fmt.Errorf("a commitment: %w", err)
 	}
 	return nil
 }
@@ -28,7 +29,7 @@ type Receipt struct {
 	Model statement.Digest `json:"model_id"`
 	// Agent is the ID of the attested key that signed it.
 	Agent            statement.Digest `json:"agent"`
-	Lease            statement.ID     `json:"lease"`
+	Lease            digest.LeaseID   `json:"lease"`
 	InputCommitment  Commitment       `json:"input_commitment"`
 	OutputCommitment Commitment       `json:"output_commitment"`
 	Time             protocol.Time    `json:"time"`

@@ -275,7 +275,7 @@ func TestAuditJoinsReceiptLeaseChallengeAndProof(t *testing.T) {
 	if r := got.Receipt; r.ID != a.ids[1] || r.Agent != statement.Digest(agent.Key.Public().ID()) || r.Model != a.bundle.Envelope.Statement.Inference.Model.ID() || r.Announced != s.now().Time() {
 		t.Errorf("%+v", r)
 	}
-	if g := got.Guest; g.Lease != statement.ID(agent.Lease.Lease) || g.EvidenceDigest != agent.Lease.EvidenceDigest || !g.SoftwareTEE || g.Image != "image" || g.Evidence != string(agent.Lease.Kind) {
+	if g := got.Guest; g.Lease != agent.Lease.Lease || g.EvidenceDigest != agent.Lease.EvidenceDigest || !g.SoftwareTEE || g.Image != "image" || g.Evidence != string(agent.Lease.Kind) {
 		t.Errorf("%+v", g)
 	}
 	s.challenge(t, 2)

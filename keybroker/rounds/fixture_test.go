@@ -35,13 +35,13 @@ type machine struct {
 	kept     int      // how many events the checkpoint kept elsewhere covers
 	log      []string // audit records and durable writes, in their order
 	now      time.Time
-	chips    map[protocol.ID][32]byte
+	chips    map[protocol.LeaseID][32]byte
 	fail     map[string]error // by the first word of a log line
 }
 
 func newMachine(t testing.TB) *machine {
 	return &machine{World: federationtest.New(t), secrets: map[string]bool{}, subjects: map[string]federation.Digest{}, released: map[string][]federation.Digest{}, lowest: 1, now: federationtest.Begin.Time().Add(30 * time.Second),
-		chips: map[protocol.ID][32]byte{}, fail: map[string]error{}}
+		chips: map[protocol.LeaseID][32]byte{}, fail: map[string]error{}}
 }
 
 func (m *machine) note(what, detail string) error {
@@ -186,7 +186,7 @@ func (m *machine) PartyKey(t testing.TB, public []byte, threshold int, agents ..
 
 var errNoLease = refusal.New("lease-not-granted-here", "not in the record")
 
-func (m *machine) chip(_ context.Context, lease protocol.ID) ([32]byte, error) {
+func (m *machine) chip(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.fail["chip"]; err != nil {

@@ -105,7 +105,7 @@ type Config struct {
 	// Chip is the digest of the processor that a lease was granted to, from the
 	// broker's own record. A lease that is not in it is a refusal, which refuses the
 	// contribution; any other error ends the whole call.
-	Chip func(ctx context.Context, lease protocol.ID) ([32]byte, error)
+	Chip func(ctx context.Context, lease protocol.LeaseID) ([32]byte, error)
 	// Released says whether a round's key was released to an agent key, by the broker's
 	// own record.
 	Released func(ctx context.Context, resource string, agent federation.Digest) (bool, error)

@@ -231,7 +231,7 @@ func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
 	var found []*federation.NormCircuit
 	for _, s := range sets {
 		if g := s.Record.Gradient; g != nil && uint64(g.Coordinates) == length && s.Record.System == statement.Groth16 {
-			found = append(found, &federation.NormCircuit{Circuit: federation.Digest(s.Record.Circuit), VerifyingKey: federation.Digest(s.Record.VerifyingKey), Bits: g.Bits})
+			found = append(found, &federation.NormCircuit{Circuit: s.Record.Circuit, VerifyingKey: s.Record.VerifyingKey, Bits: g.Bits})
 		}
 	}
 	if len(found) == 1 {

@@ -96,7 +96,7 @@ func TestKeysForUpdates(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	n, err := normCircuit(dir, 3)
-	if err != nil || n.Bits != 8 || n.Circuit != federation.Digest(r.Circuit) || n.VerifyingKey != federation.Digest(r.VerifyingKey) {
+	if err != nil || n.Bits != 8 || n.Circuit != r.Circuit || n.VerifyingKey != r.VerifyingKey {
 		t.Errorf("%+v, %v", n, err)
 	}
 	// Which of two is meant is not guessed.

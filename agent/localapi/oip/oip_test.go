@@ -58,7 +58,7 @@ func (p *prover) Prove(_ context.Context, uid uint32, id receipt.ID) (jobs.Info,
 }
 
 func prooftestStatement(a classify.Answer) statement.Statement {
-	return (&provetest.Keys{}).Statement(a.Model, statement.ID(a.Receipt.Receipt.Body.ID), a.Salt, a.Input, a.Outputs)
+	return (&provetest.Keys{}).Statement(a.Model, a.Receipt.Receipt.Body.ID, a.Salt, a.Input, a.Outputs)
 }
 
 func (p *prover) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {

@@ -1,11 +1,11 @@
 package statement
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // ErrMalformed means bytes that are not the one encoding of what they should be, or
@@ -25,34 +25,16 @@ func mismatch(format string, args ...any) error {
 }
 
 // Digest is a SHA-256 digest; in JSON 64 lower-case hexadecimal digits.
-type Digest [sha256.Size]byte
-
-// String is the digest in hexadecimal.
-func (d Digest) String() string { return hex.EncodeToString(d[:]) }
-
-// MarshalText writes lower-case hexadecimal.
-func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
-
-// UnmarshalText reads what MarshalText writes, and nothing else.
-func (d *Digest) UnmarshalText(text []byte) error { return unmarshalHex(d[:], text) }
-
-// ParseDigest reads 64 lower-case hexadecimal digits.
-func ParseDigest(s string) (d Digest, err error) { return d, d.UnmarshalText([]byte(s)) }
+type Digest = digest.Digest
 
 // ID names a receipt; in JSON 32 lower-case hexadecimal digits.
-type ID [16]byte
+type ID = digest.ReceiptID
 
-// String is the ID in hexadecimal.
-func (id ID) String() string { return hex.EncodeToString(id[:]) }
-
-// MarshalText writes lower-case hexadecimal.
-func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
-
-// UnmarshalText reads what MarshalText writes, and nothing else.
-func (id *ID) UnmarshalText(text []byte) error { return unmarshalHex(id[:], text) }
+// ParseDigest reads 64 lower-case hexadecimal digits.
+func ParseDigest(s string) (Digest, error) { return digest.Parse(s) }
 
 // ParseID reads 32 lower-case hexadecimal digits.
-func ParseID(s string) (id ID, err error) { return id, id.UnmarshalText([]byte(s)) }
+func ParseID(s string) (ID, error) { return digest.ParseID[digest.Receipt](s) }
 
 // String is the commitment in hexadecimal.
 func (c Commitment) String() string { return hex.EncodeToString(c[:]) }
@@ -63,8 +45,8 @@ func (c Commitment) MarshalText() ([]byte, error) { return hex.AppendEncode(nil,
 // UnmarshalText reads what MarshalText writes, if it is canonical.
 func (c *Commitment) UnmarshalText(text []byte) error {
 	var v Commitment
-	if err := unmarshalHex(v[:], text); err != nil {
-		return err
+	if err := digest.Decode(v[:], text); err != nil {
+		return malformed("a commitment: %w", err)
 	}
 	if err := v.check(); err != nil {
 		return err
@@ -77,15 +59,6 @@ func (c Commitment) check() error {
 	if _, err := c.Element(); err != nil {
 		return malformed("a commitment is not below the field's modulus")
 	}
-	return nil
-}
-
-func unmarshalHex(dst, text []byte) error {
-	raw, err := hex.DecodeString(string(text))
-	if err != nil || len(raw) != len(dst) || !bytes.Equal(hex.AppendEncode(nil, raw), text) {
-		return malformed("%d bytes in lower-case hexadecimal are wanted", len(dst))
-	}
-	copy(dst, raw)
 	return nil
 }
 

@@ -18,38 +18,38 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
 
-func digest(label string) Digest { return sha256.Sum256([]byte(label)) }
+func named(label string) Digest { return sha256.Sum256([]byte(label)) }
 
 func sampleCommitment(label string) Commitment {
-	e := DigestElement(digest(label))
+	e := DigestElement(named(label))
 	return e.Bytes()
 }
 
 func sampleInference() *Statement {
-	return &Statement{System: Groth16, Circuit: digest("circuit"), Inference: &Inference{
-		Model: Model{digest("architecture"), digest("quantization"), digest("chunks"), sampleCommitment("weights")},
+	return &Statement{System: Groth16, Circuit: named("circuit"), Inference: &Inference{
+		Model: Model{named("architecture"), named("quantization"), named("chunks"), sampleCommitment("weights")},
 		Items: []Item{{ID{1}, sampleCommitment("input 1"), []int32{0, -1, 1 << 30}}, {ID{2}, sampleCommitment("input 2"), []int32{-1 << 31, 1<<31 - 1, 7}}},
 	}}
 }
 
 func sampleGradient() *Statement {
-	return &Statement{System: PLONK, Circuit: digest("circuit of gradients"), Gradient: &Gradient{
-		Round: digest("round"), Participant: digest("participant"), Ciphertext: digest("ciphertext"), Commitment: sampleCommitment("gradient"),
+	return &Statement{System: PLONK, Circuit: named("circuit of gradients"), Gradient: &Gradient{
+		Round: named("round"), Participant: named("participant"), Ciphertext: named("ciphertext"), Commitment: sampleCommitment("gradient"),
 		Coordinates: 10_000, LInf: MaxLInf, SquaredL2: 1 << 40,
 	}}
 }
 
 func sampleEnvelope(s *Statement) *Envelope {
-	return &Envelope{Statement: *s, Key: digest("verifying key"), Proof: []byte("a proof <&> of some bytes")}
+	return &Envelope{Statement: *s, Key: named("verifying key"), Proof: []byte("a proof <&> of some bytes")}
 }
 
 func sampleRecord(gradient bool) *Record {
-	r := &Record{System: Groth16, Circuit: digest("circuit"), VerifyingKey: digest("verifying key"), ProvingKey: digest("proving key"),
-		Library: "gnark v0.16.1, gnark-crypto v0.22.0", Ceremony: digest("ceremony")}
+	r := &Record{System: Groth16, Circuit: named("circuit"), VerifyingKey: named("verifying key"), ProvingKey: named("proving key"),
+		Library: "gnark v0.16.1, gnark-crypto v0.22.0", Ceremony: named("ceremony")}
 	if gradient {
-		r.System, r.Circuit, r.Gradient = PLONK, digest("circuit of gradients"), &GradientCircuit{10_000, 16}
+		r.System, r.Circuit, r.Gradient = PLONK, named("circuit of gradients"), &GradientCircuit{10_000, 16}
 	} else {
-		r.Inference = &InferenceCircuit{digest("architecture"), 2, 3}
+		r.Inference = &InferenceCircuit{named("architecture"), 2, 3}
 	}
 	return r
 }
@@ -107,7 +107,7 @@ func compute(t testing.TB) *golden {
 		domain := Domain(1 + d%4)
 		elements, names := make([]poseidon2.Element, n), []string{}
 		for i := range elements {
-			elements[i] = DigestElement(digest(fmt.Sprint("element ", i)))
+			elements[i] = DigestElement(named(fmt.Sprint("element ", i)))
 			names = append(names, hexOf(elements[i]))
 		}
 		g.Hashes = append(g.Hashes, struct {
@@ -259,8 +259,8 @@ func TestJSONHasOneSpelling(t *testing.T) {
 		"number":          replace("1073741824", "1.073741824e9"),
 		"minus zero":      replace("[0,", "[-0,"),
 		"large output":    replace("1073741824", "2147483648"),
-		"model's id":      replace(model.ID().String(), digest("another").String()),
-		"model's part":    replace(model.Chunks.String(), digest("another").String()),
+		"model's id":      replace(model.ID().String(), named("another").String()),
+		"model's part":    replace(model.Chunks.String(), named("another").String()),
 		"wide commitment": replace(model.Weights.String(), strings.Repeat("f", 64)),
 		"base64":          replace(`"proof":"`, `"proof":"\u0041`),
 		"no proof":        text[:strings.Index(text, `"proof"`)] + `"proof":""}`,
@@ -414,7 +414,7 @@ func TestRecordsAdmit(t *testing.T) {
 		"circuit": func(_ *Record, e *Envelope) { e.Statement.Circuit[0]++ },
 		"kind": func(_ *Record, e *Envelope) {
 			e.Statement = *sampleGradient()
-			e.Statement.System, e.Statement.Circuit = Groth16, digest("circuit")
+			e.Statement.System, e.Statement.Circuit = Groth16, named("circuit")
 		},
 		"architecture": func(_ *Record, e *Envelope) { e.Statement.Inference.Model.Architecture[0]++ },
 		"items":        func(r *Record, _ *Envelope) { r.Inference.Items = 1 },
@@ -462,7 +462,7 @@ func TestRecordsAdmit(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	d := digest("x")
+	d := named("x")
 	if got, err := ParseDigest(d.String()); err != nil || got != d {
 		t.Error(err)
 	}

@@ -46,7 +46,7 @@ func receiptOf(t *testing.T, agent *federationtest.Agent, s *statement.Statement
 	item := s.Inference.Items[0]
 	agent.Grant(t, s.Inference.Model.ID())
 	lease := receipt.Lease{ID: agent.Lease.Lease, EvidenceDigest: agent.Lease.EvidenceDigest, Chain: agent.Chain, Now: federationtest.Begin.Add(time.Minute)}
-	issued, err := receipt.IssueProvable(agent.Key, lease, receipt.Answer{ID: receipt.ID(item.Receipt), ModelID: s.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},
+	issued, err := receipt.IssueProvable(agent.Key, lease, receipt.Answer{ID: item.Receipt, ModelID: s.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},
 		item.Input, [31]byte{1}, item.Outputs)
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
@@ -101,7 +102,7 @@ type Broker struct {
 	Audit  func(ctx context.Context, action, detail string) error
 	// Chip names the processor that a lease was granted to, by this broker's audit log; zero
 	// where the log has no such lease.
-	Chip   func(ctx context.Context, lease [16]byte) ([32]byte, error)
+	Chip   func(ctx context.Context, lease protocol.LeaseID) ([32]byte, error)
 	TLS    func() (*tls.Config, error)
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -181,7 +182,7 @@ func (r *Registry) verifyReceipt(raw []byte) (registry.Receipt, error) {
 		return registry.Receipt{}, err
 	}
 	b, lease := report.Body, report.Lease
-	return registry.Receipt{ID: statement.ID(b.ID), Model: b.ModelID, Agent: lease.AgentKey.ID(), Lease: statement.ID(b.LeaseID), InputCommitment: registry.Commitment(b.InputCommitment),
+	return registry.Receipt{ID: b.ID, Model: b.ModelID, Agent: lease.AgentKey.ID(), Lease: b.LeaseID, InputCommitment: registry.Commitment(b.InputCommitment),
 		OutputCommitment: registry.Commitment(b.OutputCommitment), Time: b.Time, Evidence: string(lease.Kind), EvidenceDigest: lease.EvidenceDigest,
 		Measurement: fmt.Sprintf("%x", lease.Measurement()), Image: lease.ImageID, SoftwareTEE: lease.SoftwareTEE}, nil
 }

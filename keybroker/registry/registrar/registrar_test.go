@@ -189,7 +189,7 @@ func (s *site) answer(t *testing.T, agent *federationtest.Agent, seed byte) (raw
 	item := st.Inference.Items[0]
 	agent.Grant(t, st.Inference.Model.ID())
 	lease := receipt.Lease{ID: agent.Lease.Lease, EvidenceDigest: agent.Lease.EvidenceDigest, Chain: agent.Chain, Now: federationtest.Begin.Add(time.Minute)}
-	issued, err := receipt.IssueProvable(agent.Key, lease, receipt.Answer{ID: receipt.ID(item.Receipt), ModelID: st.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},
+	issued, err := receipt.IssueProvable(agent.Key, lease, receipt.Answer{ID: item.Receipt, ModelID: st.Inference.Model.ID(), ModelName: "model", ModelVersion: 1},
 		item.Input, [31]byte{1}, item.Outputs)
 	if err != nil {
 		t.Fatal(err)
@@ -368,8 +368,8 @@ func auditWith(t *testing.T, r *registrar.Registry, id statement.ID, salt string
 func TestGuestsOfAProcessorHaveOnePart(t *testing.T) {
 	s := newSite(t)
 	first, second, other := s.Agent(t, nil), s.Agent(t, nil), s.Agent(t, nil)
-	s.broker.Chip = func(_ context.Context, lease [16]byte) ([32]byte, error) {
-		if lease == [16]byte(other.Lease.Lease) {
+	s.broker.Chip = func(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
+		if lease == other.Lease.Lease {
 			return [32]byte{2}, nil
 		}
 		return [32]byte{1}, nil

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -34,7 +35,7 @@ type ReceiptView struct {
 
 // GuestView is where the answer was computed, by the lease in the receipt.
 type GuestView struct {
-	Lease          statement.ID     `json:"lease"`
+	Lease          digest.LeaseID   `json:"lease"`
 	Evidence       string           `json:"evidence"`
 	EvidenceDigest statement.Digest `json:"evidence_digest"`
 	Measurement    string           `json:"measurement"`
