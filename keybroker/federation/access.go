@@ -55,7 +55,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	}
 	var authority protocol.Authority
 	for _, role := range []protocol.Role{protocol.RoleContribute, protocol.RoleDecrypt, protocol.RoleParty} {
-		authority, err = protocol.VerifyAuthority(s.chain, roots, protocol.AnyBroker(), floor, role, protocol.NoResource(), protocol.Everyone())
+		authority, err = protocol.VerifyAuthority(s.Chain(), roots, protocol.AnyBroker(), floor, role, protocol.NoResource(), protocol.Everyone())
 		if reason, _ := refusal.ReasonOf(err); reason != protocol.ReasonRole {
 			break
 		}
@@ -63,7 +63,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	if err != nil {
 		return Reader{}, err
 	}
-	if err := s.open(authority.Lease.AgentKey, "the attested agent key", &a); err != nil {
+	if err := s.Open(authority.Lease.AgentKey, "the attested agent key", &a, a.check); err != nil {
 		return Reader{}, err
 	}
 	switch {
@@ -74,7 +74,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	case !authority.Lease.ValidAt(a.Time):
 		return Reader{}, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", a.Time.Time())
 	}
-	return Reader{authority, slices.Clone(s.chain)}, nil
+	return Reader{authority, slices.Clone(s.Chain())}, nil
 }
 
 // Agent is the identity of the reader's agent key.

@@ -88,11 +88,11 @@ func verifyAgent(signed []byte, roots []identity.Public, floor protocol.Floor, w
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	a, err := protocol.VerifyAuthority(s.chain, roots, want.broker, floor, want.role, want.resource, want.audience)
+	a, err := protocol.VerifyAuthority(s.Chain(), roots, want.broker, floor, want.role, want.resource, want.audience)
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	if err := s.open(a.Lease.AgentKey, "the attested agent key", st); err != nil {
+	if err := s.Open(a.Lease.AgentKey, "the attested agent key", st, st.check); err != nil {
 		return protocol.Authority{}, err
 	}
 	return a, nil

@@ -39,11 +39,11 @@ func VerifyDataset(signed []byte, publishers []identity.Public) (Dataset, error)
 		return Dataset{}, err
 	}
 	for _, p := range publishers {
-		err := s.open(p, "the publisher", &d)
+		err := s.Open(p, "the publisher", &d, d.check)
 		if reason, _ := refusal.ReasonOf(err); reason == ReasonSignature {
 			continue
 		}
-		if err == nil && (Digest(p.ID()) != d.Publisher || len(s.chain) != 0) {
+		if err == nil && (Digest(p.ID()) != d.Publisher || len(s.Chain()) != 0) {
 			err = refusal.New(ReasonSignature, "dataset %q is signed in the name of another publisher, or under a lease", d.Name)
 		}
 		if err != nil {

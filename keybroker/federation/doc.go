@@ -22,12 +22,7 @@
 package federation
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"strings"
-
-	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -65,16 +60,17 @@ const (
 	formerVersion = "/1"
 )
 
-// Limits on encodings.
-const (
-	MaxStatementBytes = 1 << 20 // a round of the template's set carries a public key of 550 kB
-	maxBodyBytes      = 900 << 10
-	maxChainBytes     = 24 << 10
-	maxSignatureBytes = 6 << 10
-)
+// MaxStatementBytes bounds a statement: a round of the template's set carries a public key
+// of 550 kB.
+const MaxStatementBytes = 1 << 20
 
-// limits of a body: the longest lists are those of a round's two audiences.
-var limits = strictjson.Limits{Values: 8 * protocol.MaxAudience, List: protocol.MaxAudience}
+// form is that of every statement. The longest lists of a body are those of a round's two
+// audiences.
+var form = protocol.Form{
+	Bytes: MaxStatementBytes, Body: 900 << 10, Chain: 24 << 10, Signature: 6 << 10, LongChain: true,
+	Decoded:   strictjson.Limits{Values: 8 * protocol.MaxAudience, List: protocol.MaxAudience},
+	Malformed: ReasonMalformed, Forged: ReasonSignature,
+}
 
 // Digest is a SHA-256 digest, in JSON 64 hexadecimal digits.
 type Digest = digest.Digest
@@ -98,86 +94,20 @@ func malformed(format string, args ...any) error {
 	return refusal.New(ReasonMalformed, format, args...)
 }
 
-// seal encodes and signs: label, body, chain, signature.
+// seal encodes and signs.
 func seal(key *identity.Private, chain []byte, st statement) ([]byte, error) {
 	if err := st.check(); err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(st)
-	if err != nil {
-		return nil, err
-	}
-	sig, err := key.Sign(st.context(), signedBytes(st, body, chain))
-	if err != nil {
-		return nil, err
-	}
-	var b cryptobyte.Builder
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(st.context())) })
-	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
-	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(chain) })
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
-	out, err := b.Bytes()
-	if err == nil && len(out) > MaxStatementBytes {
-		err = errors.New("the statement is too long")
-	}
-	return out, err
+	return form.Seal(key, st.context(), st, chain)
 }
-
-// signedBytes is what the signature covers: body and chain, so that a statement
-// cannot be put behind another chain.
-func signedBytes(st statement, body, chain []byte) []byte {
-	return protocol.Join(st.context(), body, chain)
-}
-
-// sealed is a statement in its parts. Nothing of it is believed, and nothing decoded.
-type sealed struct{ body, chain, sig []byte }
 
 // split takes a signed statement apart.
-func split(signed []byte, st statement) (sealed, error) {
-	if len(signed) > MaxStatementBytes {
-		return sealed{}, malformed("%d bytes", len(signed))
+func split(signed []byte, st statement) (protocol.Signed, error) {
+	if len(signed) <= MaxStatementBytes && protocol.LabelOf(signed) == strings.TrimSuffix(st.context(), labelVersion)+formerVersion {
+		return protocol.Signed{}, refusal.New(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
 	}
-	s := cryptobyte.String(signed)
-	var label, body, chain, sig cryptobyte.String
-	if s.ReadUint8LengthPrefixed(&label) && string(label) == strings.TrimSuffix(st.context(), labelVersion)+formerVersion {
-		return sealed{}, refusal.New(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
-	}
-	if string(label) != st.context() ||
-		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
-		!s.ReadUint24LengthPrefixed(&chain) || len(chain) > maxChainBytes ||
-		!s.ReadUint16LengthPrefixed(&sig) || len(sig) > maxSignatureBytes || !s.Empty() {
-		return sealed{}, malformed("truncated, trailing bytes, over a limit, or not a %s", st.context())
-	}
-	return sealed{body, chain, sig}, nil
-}
-
-// open verifies the signature, and decodes into st only then: strangers send what they
-// like, and JSON can hold many times its own bytes.
-func (s sealed) open(key identity.Public, whose string, st statement) error {
-	if err := key.Verify(st.context(), signedBytes(st, s.body, s.chain), s.sig); err != nil {
-		return &refusal.Error{Reason: ReasonSignature, Detail: whose + " did not sign this " + st.context(), Err: err}
-	}
-	if err := strictjson.Decode(s.body, limits, st); err != nil {
-		return malformed("%v", err)
-	}
-	if err := st.check(); err != nil {
-		return err
-	}
-	if again, err := json.Marshal(st); err != nil || !bytes.Equal(again, s.body) {
-		return malformed("not the canonical encoding")
-	}
-	return nil
-}
-
-// chainOf is the chain of a statement, whatever kind it is.
-func chainOf(signed []byte) ([]byte, error) {
-	s := cryptobyte.String(signed)
-	var label, body, chain cryptobyte.String
-	if len(signed) > MaxStatementBytes || !s.ReadUint8LengthPrefixed(&label) || !s.ReadUint24LengthPrefixed(&body) ||
-		!s.ReadUint24LengthPrefixed(&chain) || len(chain) > maxChainBytes {
-		return nil, malformed("truncated, or over a limit")
-	}
-	return chain, nil
+	return form.Split(signed, st.context())
 }
 
 // DigestOf is the digest that names a signed statement.

@@ -356,7 +356,7 @@ func VerifyRound(signed []byte, roots []identity.Public, broker protocol.Broker,
 // EpochOf is the root's statement that a statement of the broker carries, whatever its
 // epoch: what a root says of its own minimum counts, whoever brings it.
 func EpochOf(signed []byte, roots []identity.Public) (protocol.EpochStatement, error) {
-	chain, err := chainOf(signed)
+	chain, err := form.ChainOf(signed)
 	if err != nil {
 		return protocol.EpochStatement{}, err
 	}
@@ -369,11 +369,11 @@ func verifyBroker(signed []byte, roots []identity.Public, broker protocol.Broker
 	if err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyStatementEpoch(s.chain, roots, broker, floor)
+	epoch, err := protocol.VerifyStatementEpoch(s.Chain(), roots, broker, floor)
 	if err != nil {
 		return err
 	}
-	if err := s.open(epoch.Key, "the epoch key", st); err != nil {
+	if err := s.Open(epoch.Key, "the epoch key", st, st.check); err != nil {
 		return err
 	}
 	if !fits(epoch) {

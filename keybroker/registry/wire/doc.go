@@ -13,13 +13,9 @@
 package wire
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-
-	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -38,18 +34,19 @@ const (
 	ReasonBundle refusal.Reason = "proof-bundle-malformed"
 )
 
-// Limits on encodings, in bytes.
-const (
-	MaxSignedBytes    = 80 << 10
-	maxBodyBytes      = 40 << 10
-	maxChainBytes     = 24 << 10
-	maxSignatureBytes = 6 << 10
-)
+// MaxSignedBytes bounds signed bytes.
+const MaxSignedBytes = 80 << 10
 
-// What is decoded at most: of a body, the models of a record or the receipts of a challenge;
-// of an announcement, its receipts; of a bundle, the outputs of all its inferences.
+// form is that of records, challenges and introductions.
+var form = protocol.Form{
+	Bytes: MaxSignedBytes, Body: 40 << 10, Chain: 24 << 10, Signature: 6 << 10,
+	Decoded:   strictjson.Limits{Values: 2 * MaxChallenged, List: MaxChallenged},
+	Malformed: ReasonMalformed, Forged: ReasonSignature,
+}
+
+// What is decoded at most: of an announcement, its receipts; of a bundle, the outputs of all
+// its inferences.
 var (
-	bodyLimits         = strictjson.Limits{Values: 2 * MaxChallenged, List: MaxChallenged}
 	announcementLimits = strictjson.Limits{Values: 2 * MaxAnnounced, List: MaxAnnounced}
 	bundleLimits       = strictjson.Limits{Values: statement.MaxPublicInputs + 16*statement.MaxItems, List: statement.MaxItems, Named: map[string]int{"outputs": statement.MaxOutputs}}
 )
@@ -71,91 +68,34 @@ func malformed(format string, args ...any) error {
 	return refusal.New(ReasonMalformed, format, args...)
 }
 
-// seal encodes and signs: label, body, chain, signature.
+// seal encodes and signs.
 func seal(key *identity.Private, chain []byte, v signed) ([]byte, error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > maxBodyBytes || len(chain) > maxChainBytes {
-		return nil, malformed("a body of %d bytes behind a chain of %d", len(body), len(chain))
-	}
-	sig, err := key.Sign(v.context(), protocol.Join(v.context(), body, chain))
-	if err != nil {
-		return nil, err
-	}
-	var b cryptobyte.Builder
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(v.context())) })
-	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(chain) })
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sig) })
-	return b.Bytes()
-}
-
-// parts are those of signed bytes. Nothing of them is believed, and nothing decoded.
-type parts struct{ body, chain, sig []byte }
-
-// split takes signed bytes apart.
-func split(raw []byte, v signed) (parts, error) {
-	if len(raw) > MaxSignedBytes {
-		return parts{}, malformed("%d bytes, the limit is %d", len(raw), MaxSignedBytes)
-	}
-	s := cryptobyte.String(raw)
-	var label, body, chain, sig cryptobyte.String
-	if !s.ReadUint8LengthPrefixed(&label) || string(label) != v.context() ||
-		!s.ReadUint24LengthPrefixed(&body) || len(body) > maxBodyBytes ||
-		!s.ReadUint16LengthPrefixed(&chain) || len(chain) > maxChainBytes ||
-		!s.ReadUint16LengthPrefixed(&sig) || len(sig) > maxSignatureBytes || !s.Empty() {
-		return parts{}, malformed("truncated, trailing bytes, over a limit, or not a %s", v.context())
-	}
-	return parts{body, chain, sig}, nil
-}
-
-// open verifies the signature, and decodes into v only then. It covers body and chain, so
-// that a body cannot be put behind another chain.
-func (p parts) open(key identity.Public, whose string, v signed) error {
-	if err := key.Verify(v.context(), protocol.Join(v.context(), p.body, p.chain), p.sig); err != nil {
-		return &refusal.Error{Reason: ReasonSignature, Detail: whose + " did not sign this " + v.context(), Err: err}
-	}
-	return p.decode(v)
-}
-
-func (p parts) decode(v signed) error {
-	if err := strictjson.Decode(p.body, bodyLimits, v); err != nil {
-		return malformed("%w", err)
-	}
-	if err := v.check(); err != nil {
-		return err
-	}
-	if again, err := json.Marshal(v); err != nil || !bytes.Equal(again, p.body) {
-		return malformed("not the canonical encoding")
-	}
-	return nil
+	return form.Seal(key, v.context(), v, chain)
 }
 
 // parse decodes without believing.
 func parse(raw []byte, v signed) error {
-	p, err := split(raw, v)
+	s, err := form.Split(raw, v.context())
 	if err != nil {
 		return err
 	}
-	return p.decode(v)
+	return s.Decode(v, v.check)
 }
 
 // verify checks root -> epoch statement, whose it is and against a floor -> body.
 func verify(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, v vouched) error {
-	p, err := split(raw, v)
+	s, err := form.Split(raw, v.context())
 	if err != nil {
 		return err
 	}
-	epoch, err := protocol.VerifyStatementEpoch(p.chain, roots, broker, floor)
+	epoch, err := protocol.VerifyStatementEpoch(s.Chain(), roots, broker, floor)
 	if err != nil {
 		return err
 	}
-	if err := p.open(epoch.Key, "the epoch key", v); err != nil {
+	if err := s.Open(epoch.Key, "the epoch key", v, v.check); err != nil {
 		return err
 	}
 	if !v.fits(epoch) {

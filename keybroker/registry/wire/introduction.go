@@ -46,15 +46,15 @@ func SignIntroduction(key *identity.Private, chain []byte, i Introduction) ([]by
 // caller's question.
 func VerifyIntroduction(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, connection statement.Digest) (protocol.Authority, error) {
 	var i Introduction
-	p, err := split(raw, &i)
+	s, err := form.Split(raw, i.context())
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	a, err := protocol.VerifyAuthority(p.chain, roots, broker, floor, protocol.RoleServe, protocol.NoResource(), protocol.Everyone())
+	a, err := protocol.VerifyAuthority(s.Chain(), roots, broker, floor, protocol.RoleServe, protocol.NoResource(), protocol.Everyone())
 	if err != nil {
 		return protocol.Authority{}, err
 	}
-	if err := p.open(a.Lease.AgentKey, "the attested agent key", &i); err != nil {
+	if err := s.Open(a.Lease.AgentKey, "the attested agent key", &i, i.check); err != nil {
 		return protocol.Authority{}, err
 	}
 	switch {
