@@ -10,7 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
-	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
@@ -51,7 +51,7 @@ type Config struct {
 	// Secrets says what to do about a key store that was put back from a copy.
 	Secrets Secrets `yaml:"secrets"`
 	// Rounds says what federated rounds may be opened; by default none.
-	Rounds Rounds `yaml:"rounds"`
+	Rounds assembly.Config `yaml:"rounds"`
 	// Proofs makes the broker a registry of proving keys and proofs; by default it is
 	// none.
 	Proofs registrar.Config `yaml:"proofs"`
@@ -131,32 +131,6 @@ type AuditLog struct {
 	// Checkpoints are files with checkpoints of the log that were kept elsewhere.
 	// The broker serves only with a log that extends each of them.
 	Checkpoints []string `yaml:"checkpoints"`
-}
-
-// Rounds says what federated rounds may be opened.
-type Rounds struct {
-	// Privacy bounds them.
-	Privacy rounds.Policy `yaml:"privacy"`
-	// Postgres names a systemd credential that holds the connection string of the
-	// database that a fleet of brokers shares; without it rounds are kept in the
-	// state directory.
-	Postgres string `yaml:"postgres"`
-	// Limits bound how many are open, and how long their contributors are kept.
-	Limits rounds.Limits `yaml:"limits"`
-	// Checkpoint is a file with a checkpoint of the audit log, on another machine's disk:
-	// begin it with `anchorhold audit checkpoint --out`. The broker brings it up to date
-	// before each ticket leaves, and before a round is open or over. While the log does not
-	// extend it, or it cannot be read or written, no round is opened, closed, finished or
-	// abandoned and no round's key is released: log and rounds were put back together.
-	// Without it that is not noticed.
-	Checkpoint string `yaml:"checkpoint"`
-	// DatasetPublishers are the identities ("ahpub1...", or files) whose signed datasets and
-	// sealed models have privacy accounts of their own.
-	DatasetPublishers []string `yaml:"dataset_publishers"`
-	// FormerLedgers says to which account the charges of an earlier version belong, by the
-	// model name that was typed then, or a model's account ("model:<id>"): "broker",
-	// "sealed:<digest>" or "dataset:<digest>". What is not named here counts in every account.
-	FormerLedgers map[string]string `yaml:"former_ledgers"`
 }
 
 // Log sets verbosity and form.

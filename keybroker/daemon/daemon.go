@@ -32,12 +32,12 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
@@ -387,10 +387,7 @@ func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.Leas
 		}
 		return err
 	}
-	if protocol.Class(resource) == federation.ResourceClass {
-		return refusal.New(rounds.ReasonUnknown, "this broker has no rounds")
-	}
-	return nil
+	return assembly.WithoutRounds(resource)
 }
 
 func (d *daemon) status() operator.Status {

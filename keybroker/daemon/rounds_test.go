@@ -28,6 +28,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
 )
 
 // chipped is the echo appraiser for guests on processors of their own.
@@ -259,22 +260,6 @@ func TestRoundEventsAreFoundInTheLog(t *testing.T) {
 	}
 }
 
-// Charges that are alike are one event; what sampling gives is stated apart.
-func TestSpendAddsUp(t *testing.T) {
-	one := rounds.Charge{Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 0.1}
-	single, sampled, err := spend([]rounds.Charge{one}, 1e-5)
-	if err != nil || !(sampled < single) {
-		t.Fatalf("%g, %g, %v", single, sampled, err)
-	}
-	four, _, err := spend([]rounds.Charge{one, one, {Mechanism: federation.DiscreteLaplace, Multiplier: 9, Rate: 1}, one}, 1e-5)
-	if err != nil || four <= single || four > 4*single {
-		t.Errorf("%g after %g, %v", four, single, err)
-	}
-	if m, err := calibrate(1, 1e-5); err != nil || m < 3 || m > 5 {
-		t.Errorf("multiplier %g, %v", m, err)
-	}
-}
-
 // Log and rounds that were put back together are told by a checkpoint kept elsewhere, which
 // the broker brings up to date before a ticket leaves.
 func TestCheckpointKeptElsewhereDecides(t *testing.T) {
@@ -385,7 +370,7 @@ func TestCheckpointKeptElsewhereNeverGoesBack(t *testing.T) {
 			}
 		}()
 		path := filepath.Join(t.TempDir(), "checkpoint")
-		log := roundLog{&daemon{log: l, kept: newAside(keptWait), keeping: make(chan struct{}, 1), opts: Options{Now: time.Now, Config: Config{Rounds: Rounds{Checkpoint: path}}}}}
+		log := roundLog{&daemon{log: l, kept: newAside(keptWait), keeping: make(chan struct{}, 1), opts: Options{Now: time.Now, Config: Config{Rounds: assembly.Config{Checkpoint: path}}}}}
 		event := rounds.Event{Action: "round-ticket", About: "fed/1", Detail: "the ticket"}
 		if err := log.Append(ctx, event); err != nil {
 			t.Fatal(err)
@@ -425,21 +410,6 @@ func TestCheckpointKeptElsewhereNeverGoesBack(t *testing.T) {
 			t.Errorf("waiting past its time: %v", err)
 		}
 	})
-}
-
-func TestAccountsOfAConfigurationAreRead(t *testing.T) {
-	for name, c := range map[string]Rounds{
-		"no account":   {FormerLedgers: map[string]string{"digits": "digits"}},
-		"no publisher": {DatasetPublishers: []string{"nobody"}},
-	} {
-		if _, _, err := c.accounts(); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	former, _, err := Rounds{FormerLedgers: map[string]string{"digits": "broker"}}.accounts()
-	if err != nil || former["digits"] != federation.BrokerAccount {
-		t.Errorf("%v, %v", former, err)
-	}
 }
 
 // TestModelsAreReleasedWithoutTheRoundsDatabase: a broker that starts while it is away serves

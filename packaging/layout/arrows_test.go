@@ -34,7 +34,7 @@ var above = map[string]int{
 	"agent/longwork":        25,
 	"agent/cli/round":       14,
 	"agent/prove/provetest": 18,
-	"keybroker/daemon":      23,
+	"keybroker/daemon":      19,
 }
 
 // ours are a package's imports of this module.
