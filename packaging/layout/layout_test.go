@@ -34,6 +34,7 @@ var owners = map[string][]string{
 	"google.golang.org/protobuf":        {"runtime/onnx"},
 	"github.com/consensys/gnark":        {"crypto/zk/circuits", "crypto/zk/gadget", "crypto/zk/ceremony", "crypto/zk/plonkverify", "crypto/zk/ptau", "crypto/zk/ptau/ptautest", "crypto/zk/plonkprove", "crypto/zk/zktest"},
 	"github.com/consensys/gnark-crypto": {"crypto/zk/scalars", "crypto/zk/groth16verify", "crypto/zk/circuits", "crypto/zk/gadget", "crypto/zk/ceremony", "crypto/zk/plonkverify", "crypto/zk/ptau", "crypto/zk/ptau/ptautest", "crypto/zk/plonkprove", "crypto/zk/zktest"},
+	"github.com/rogpeppe/go-internal":   {}, // tests alone: scripts that run commands
 	"golang.org/x/mod":                  {"crypto/signednote", "keybroker/audit"},
 	"golang.org/x/":                     {"*"},
 }

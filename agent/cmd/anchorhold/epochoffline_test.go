@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -56,45 +57,72 @@ func follow(t *testing.T, line string, replace ...string) string {
 	return out
 }
 
-// startBroker runs a broker on a state directory whose credential is in a file.
-func startBroker(t *testing.T, state, credential string) (socket string, reload func()) {
-	t.Helper()
-	signals := make(chan os.Signal)
-	reload = func() {
-		signals <- os.Interrupt
-		signals <- os.Interrupt // is taken when the one before is done
-	}
-	socket = filepath.Join(t.TempDir(), "op.sock")
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+// running is a broker in this process.
+type running struct {
+	socket  string
+	signals chan os.Signal
+	cancel  context.CancelFunc
+	done    chan error
+}
+
+// runBroker runs a broker on a state directory whose credential is in a file.
+func runBroker(state, credential, socket string) *running {
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &running{socket: socket, signals: make(chan os.Signal), cancel: cancel, done: make(chan error, 1)}
 	go func() {
-		done <- daemon.Run(ctx, daemon.Options{
+		b.done <- daemon.Run(ctx, daemon.Options{
 			Config: daemon.Config{StateDir: state, Listen: "127.0.0.1:0", Unlock: daemon.Unlock{Credential: "broker.kek"}, Operator: daemon.Operator{Socket: socket}},
 			Logger: slog.New(slog.DiscardHandler), Version: "test", Build: "test",
-			Reload:       signals,
+			Reload:       b.signals,
 			Credential:   func(string) ([]byte, error) { return os.ReadFile(credential) },
 			NewAppraiser: func() (daemon.Appraiser, error) { return appraise.New(appraise.Options{}) },
 		})
 	}()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	return b
+}
+
+// answers waits until the broker does, or has ended.
+func (b *running) answers() error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := operator.NewClient(socket).Status(t.Context()); err == nil {
-			return socket, reload
+		if _, err := operator.NewClient(b.socket).Status(context.Background()); err == nil {
+			return nil
 		}
 		select {
-		case err := <-done:
-			done <- nil
-			t.Fatalf("the broker ended: %v", err)
+		case err := <-b.done:
+			b.done <- nil
+			return fmt.Errorf("the broker ended: %w", err)
 		case <-tick.C:
 		}
 	}
+}
+
+// reload has the broker read its files again.
+func (b *running) reload() {
+	b.signals <- os.Interrupt
+	b.signals <- os.Interrupt // is taken when the one before is done
+}
+
+// stop ends the broker and waits for it.
+func (b *running) stop() error {
+	b.cancel()
+	return <-b.done
+}
+
+// startBroker runs a broker until the test ends.
+func startBroker(t *testing.T, state, credential string) (socket string, reload func()) {
+	t.Helper()
+	b := runBroker(state, credential, filepath.Join(t.TempDir(), "op.sock"))
+	t.Cleanup(func() {
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := b.answers(); err != nil {
+		t.Fatal(err)
+	}
+	return b.socket, b.reload
 }
 
 // TestEpochKeyRotatesOfflineAsDocumented follows docs/operations.md: a broker is made, its root

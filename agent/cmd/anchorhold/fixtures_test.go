@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/runtime/onnx/onnxtest"
+)
+
+// fixtures makes files that scripts take from $FIXTURES, because they are signed or binary:
+//
+//	small.onnx        a classifier of three features
+//	lm.ahm            a sealed language model, without a publisher that is known
+//	receipt.json      a receipt of a guest in hardware; root.pub is its broker's root
+//	attestation.json  what an agent answers about its evidence, for the nonce 00112233...
+//	round.json        a round that is open; its id is all zeros but for a one at the end
+//	closed.json       the same, closed; result.json its result
+func fixtures(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	asJSON := func(name string, v any) {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clitest.Write(t, path(name), string(raw))
+	}
+	clitest.Write(t, path("small.onnx"), string(onnxtest.Dense().Model()))
+	sealed, _ := clitest.SealedModel(t, make([]byte, chunkseal.KeySize))
+	raw, err := os.ReadFile(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clitest.Write(t, path("lm.ahm"), string(raw))
+
+	w := federationtest.New(t)
+	if err := identity.WritePublicFile(path("root.pub"), w.Root.Public()); err != nil {
+		t.Fatal(err)
+	}
+	model := [32]byte{1, 2, 3}
+	guest := w.Agent(t, func(c *protocol.LeaseCertificate) { c.SoftwareTEE = false })
+	guest.Grant(t, model)
+	id, err := receipt.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := receipt.Issue(guest.Key, receipt.Lease{ID: guest.Lease.Lease, EvidenceDigest: guest.Lease.EvidenceDigest, Chain: guest.Chain, Now: federationtest.Begin.Add(time.Minute)},
+		receipt.Answer{ID: id, ModelID: model, ModelName: "demo", ModelVersion: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asJSON("receipt.json", issued)
+
+	report := make([]byte, 0x4a0) // of SEV-SNP, all zeros: its signature is not looked at
+	envelope, err := evidence.Envelope{Kind: evidence.KindSNP, Report: report}.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asJSON("attestation.json", map[string]any{"nonce": "00112233445566778899aabbccddeeff", "agent_key_id": "3c9d", "report_data": hex.EncodeToString(make([]byte, 64)), "evidence": envelope})
+
+	r, signed, _ := w.Round(t, 3, func(r *federation.Round) { r.ID = federation.ID{15: 1} })
+	asJSON("round.json", rounds.Status{Round: r, State: rounds.Open, Signed: signed})
+	asJSON("closed.json", rounds.Status{Round: r, State: "closed", Signed: signed, Ticket: []byte("ticket")})
+	asJSON("result.json", federation.Result{Round: r.ID, Length: 3, Sigma: 2.5})
+	return dir
+}
