@@ -136,9 +136,6 @@ func (d *daemon) prepare() (err error) {
 // gauges are what the agent adds to /metrics.
 func (d *daemon) gauges() []localapi.Gauge {
 	list := append(d.tenure.gauges(), d.dates.gauges()...)
-	if d.works != nil {
-		list = append(list, d.works.Gauges()...)
-	}
 	if d.classifiers != nil {
 		values, clipped := d.classifiers.Clipped()
 		list = append(list, localapi.Gauge{Name: "anchorhold_classifier_values", Help: "Input values of classifiers since the start.", Value: float64(values)},

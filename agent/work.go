@@ -58,7 +58,22 @@ func (d *daemon) work() func() (workapi.Work, error) {
 	if d.works == nil {
 		return nil
 	}
-	return d.works.Work
+	return func() (workapi.Work, error) {
+		running, err := d.works.Work()
+		return served(running), err
+	}
+}
+
+// served is long work as the local API serves it: a part that there is not is no interface.
+func served(r longwork.Running) workapi.Work {
+	work := workapi.Work{Queue: r.Queue}
+	if r.Federation != nil {
+		work.Federation = r.Federation
+	}
+	if r.Party != nil {
+		work.Party = r.Party
+	}
+	return work
 }
 
 // serveClassifiers is what the local API answers with, or nil.

@@ -58,6 +58,11 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.Gauges != nil {
 		gauges = append(gauges, s.cfg.Gauges()...)
 	}
+	for _, m := range s.mounts {
+		if m.Gauges != nil {
+			gauges = append(gauges, m.Gauges()...)
+		}
+	}
 	for _, g := range gauges {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n%s %s\n", g.Name, g.Help, g.Name, g.Name, strconv.FormatFloat(g.Value, 'g', -1, 64))
 	}

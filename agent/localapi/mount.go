@@ -27,6 +27,8 @@ type Mount struct {
 	Status func(refusal.Reason) int
 	// Metrics writes more of them in Prometheus' text format; optional.
 	Metrics func(io.Writer)
+	// Gauges are more figures for /metrics; optional.
+	Gauges func() []Gauge
 }
 
 // Mount adds a part. All parts are mounted before Serve.

@@ -31,8 +31,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
-	"github.com/anchorhold/anchorhold/agent/localapi"
-	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
@@ -92,14 +90,21 @@ func New(agent Agent) *Works {
 		err: refusal.New(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
-// Work is what the local API serves jobs from.
-func (w *Works) Work() (workapi.Work, error) {
+// Running is the long work of a session. Federation and Party are nil without aggregators.
+type Running struct {
+	Queue      *jobs.Queue
+	Federation *fed.Service
+	Party      *party.Service
+}
+
+// Work is the work of the session that runs, or why there is none.
+func (w *Works) Work() (Running, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.session == nil {
-		return workapi.Work{}, w.err
+		return Running{}, w.err
 	}
-	work := workapi.Work{Queue: w.session.queue}
+	work := Running{Queue: w.session.queue}
 	if w.session.federation != nil {
 		work.Federation, work.Party = w.session.federation, w.party
 	}
@@ -541,21 +546,4 @@ func (w *Works) end(err error) error {
 	}
 	w.own.Wipe()
 	return err
-}
-
-// Gauges are the queue's figures for /metrics.
-func (w *Works) Gauges() []localapi.Gauge {
-	w.mu.Lock()
-	s := w.session
-	w.mu.Unlock()
-	if s == nil {
-		return nil
-	}
-	counts := s.queue.Counts() // may wait for the disk, and so without the lock that Pause takes
-	return []localapi.Gauge{
-		{Name: "anchorhold_jobs_queued", Help: "Jobs that wait.", Value: float64(counts[jobs.Queued])},
-		{Name: "anchorhold_jobs_leased", Help: "Jobs under way.", Value: float64(counts[jobs.Leased])},
-		{Name: "anchorhold_jobs_done", Help: "Jobs that are done and kept.", Value: float64(counts[jobs.Done])},
-		{Name: "anchorhold_jobs_dead", Help: "Jobs that failed for good.", Value: float64(counts[jobs.Dead])},
-	}
 }

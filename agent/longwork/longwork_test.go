@@ -16,7 +16,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
@@ -158,9 +157,6 @@ func TestWhatIsConfiguredBegins(t *testing.T) {
 			wantReason(t, "before the lease", err, longwork.ReasonAttesting)
 			_, err = w.Proofs()
 			wantReason(t, "before the lease", err, longwork.ReasonAttesting)
-			if w.Gauges() != nil {
-				t.Error("figures of nothing")
-			}
 			stop := b.run(w)
 			for range 2 { // each lease begins it, once
 				if err := w.Begin(b.cfg, lease(nil)); err != nil {
@@ -168,7 +164,7 @@ func TestWhatIsConfiguredBegins(t *testing.T) {
 				}
 			}
 			work, err := w.Work()
-			if err != nil || work.Queue == nil || (work.Federation != workapi.Federation(nil)) != c.participates || (work.Party != workapi.Party(nil)) != c.participates {
+			if err != nil || work.Queue == nil || (work.Federation != nil) != c.participates || (work.Party != nil) != c.participates {
 				t.Errorf("%+v %v", work, err)
 			}
 			if p, err := w.Proofs(); c.proofs && (err != nil || p == nil) {
@@ -176,17 +172,11 @@ func TestWhatIsConfiguredBegins(t *testing.T) {
 			} else if !c.proofs {
 				wantReason(t, "no keys", err, prove.ReasonNotConfigured)
 			}
-			if g := w.Gauges(); len(g) != 4 {
-				t.Errorf("%+v", g)
-			}
 			stop()
 			_, err = w.Work()
 			wantReason(t, "after the end", err, longwork.ReasonDraining)
 			_, err = w.Proofs()
 			wantReason(t, "after the end", err, longwork.ReasonDraining)
-			if w.Gauges() != nil {
-				t.Error("figures after the end")
-			}
 			_, _, err = work.Queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")})
 			wantReason(t, "the queue is closed", err, jobs.ReasonClosed)
 		})

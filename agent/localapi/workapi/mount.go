@@ -14,7 +14,22 @@ import (
 // Mount serves long work on an API, which says who asks.
 func (s *Service) Mount(api *localapi.Server) {
 	s.UID = api.UID
-	api.Mount(localapi.Mount{Routes: s.Routes(), Status: status})
+	api.Mount(localapi.Mount{Routes: s.Routes(), Status: status, Gauges: s.gauges})
+}
+
+// gauges are the queue's figures for /metrics, while it is open.
+func (s *Service) gauges() []localapi.Gauge {
+	work, err := s.work()
+	if err != nil {
+		return nil
+	}
+	counts := work.Queue.Counts() // may wait for the disk
+	return []localapi.Gauge{
+		{Name: "anchorhold_jobs_queued", Help: "Jobs that wait.", Value: float64(counts[jobs.Queued])},
+		{Name: "anchorhold_jobs_leased", Help: "Jobs under way.", Value: float64(counts[jobs.Leased])},
+		{Name: "anchorhold_jobs_done", Help: "Jobs that are done and kept.", Value: float64(counts[jobs.Done])},
+		{Name: "anchorhold_jobs_dead", Help: "Jobs that failed for good.", Value: float64(counts[jobs.Dead])},
+	}
 }
 
 // status is that of a refusal of rounds, of keys of parties, and of jobs. Those without a
