@@ -32,7 +32,6 @@ var above = map[string]int{
 	"agent":                 27,
 	"agent/fed":             17,
 	"agent/longwork":        22,
-	"agent/cli/round":       14,
 	"agent/prove/provetest": 18,
 	"keybroker/daemon":      19,
 }

@@ -4,8 +4,11 @@ package partykey
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
@@ -15,7 +18,21 @@ import (
 
 // Collect collects what the parties of a key left at an aggregator, and computes the
 // key from it. The broker and every agent verify it again.
-func Collect(ctx context.Context, socket string, roots []identity.Public, id federation.ID) (*federation.PartyKey, error) {
+//
+// The roots are text or files, as on a command line. An error about the messages is a refusal.
+func Collect(ctx context.Context, socket string, roots []string, id federation.ID) (*federation.PartyKey, error) {
+	publics, err := keyfile.Publics(roots)
+	if err != nil {
+		return nil, err
+	}
+	key, err := collect(ctx, socket, publics, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", cli.ErrRefused, err)
+	}
+	return key, nil
+}
+
+func collect(ctx context.Context, socket string, roots []identity.Public, id federation.ID) (*federation.PartyKey, error) {
 	board := uplink.NewLocal(socket, roots)
 	floor := protocol.Live(protocol.AtLeast(1), protocol.TimeOf(time.Now()))
 	setup, signed, err := board.Setup(ctx, protocol.AnyBroker(), floor, id)

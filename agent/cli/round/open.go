@@ -13,7 +13,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
-	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/agent/cli/partykey"
 	"github.com/anchorhold/anchorhold/agent/cli/sealed"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
@@ -197,12 +196,8 @@ func (o *openOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 		if len(o.roots) == 0 || len(o.aggregators) == 0 {
 			return cli.Usage(errors.New(openKeyNeedsRoot))
 		}
-		publics, err := keyfile.Publics(o.roots)
-		if err != nil {
+		if o.spec.Parties, err = partykey.Collect(ctx, o.aggregators[0], o.roots, id); err != nil {
 			return err
-		}
-		if o.spec.Parties, err = partykey.Collect(ctx, o.aggregators[0], publics, id); err != nil {
-			return fmt.Errorf("%w: %w", cli.ErrRefused, err)
 		}
 	}
 	if o.normKeys != "" {
