@@ -4,6 +4,7 @@ package convert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -99,7 +100,7 @@ func IsONNX(path string) bool { return strings.HasSuffix(path, ".onnx") }
 // given.
 func (q *Options) quantize(path string) (*Classifier, error) {
 	if q.calibration == "" {
-		return nil, cli.Usage(fmt.Errorf(optionsCalibrationNeededOnnx))
+		return nil, cli.Usage(errors.New(optionsCalibrationNeededOnnx))
 	}
 	m, err := onnx.ParseFile(path)
 	if err != nil {

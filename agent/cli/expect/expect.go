@@ -7,6 +7,7 @@ package expect
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -99,7 +100,7 @@ func (e *Expectation) Parse() (receipt.Expect, error) {
 	if e.model != "" {
 		id, err := hex.DecodeString(e.model)
 		if err != nil || len(id) != 32 {
-			return bad("model-id", fmt.Errorf(expectationWant64Hexadecimal))
+			return bad("model-id", errors.New(expectationWant64Hexadecimal))
 		}
 		out.ModelID = (*[32]byte)(id)
 	}

@@ -2,6 +2,7 @@ package fed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -143,7 +144,7 @@ func (o *paramsCheckOptions) run(ctx context.Context, inv *cli.Invocation, args 
 		o.minimum = max(o.contributions/2, 1)
 	}
 	if o.contributions < 1 || o.minimum < 1 || o.minimum > o.contributions || o.length < 1 || o.length > federation.MaxLength {
-		return cli.Usage(fmt.Errorf(paramsCheckContributionsOrMore))
+		return cli.Usage(errors.New(paramsCheckContributionsOrMore))
 	}
 	if err := set.Check(); err != nil {
 		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
