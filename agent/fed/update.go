@@ -47,7 +47,7 @@ func (e *StepError) Unwrap() error { return e.Err }
 func (e *StepError) FailedStep() (refusal.Reason, error) { return e.Step, e.Err }
 
 // Answers are proven before the contribution that comes with them is sent;
-// *proofs.Service does it.
+// *prove.Service does it.
 type Answers interface {
 	// Deliver has an answer of this user proven and its proof handed in, and says whether
 	// that is done. It does not wait. With again, a proof that failed is tried once more.

@@ -108,7 +108,7 @@ type ProofEntry struct {
 	Verified protocol.Time `json:"verified"`
 }
 
-// OpenFile opens or makes the file.
+// OpenStore opens or makes the file.
 func OpenStore(path string) (*Store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second})
 	if err != nil {

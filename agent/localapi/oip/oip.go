@@ -32,7 +32,7 @@ type Classifiers interface {
 	Classify(ctx context.Context, name string, input []int8) (classify.Answer, error)
 }
 
-// Proofs are made later; *proofs.Service does.
+// Proofs are made later; *prove.Service does.
 type Proofs interface {
 	Take(owner uint32, a classify.Answer)
 	Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error)

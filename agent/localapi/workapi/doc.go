@@ -23,7 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// Federation is the agent's part in federated rounds; *federate.Service is it.
+// Federation is the agent's part in federated rounds; *fed.Service is it.
 type Federation interface {
 	Round(ctx context.Context, id federation.ID) (fed.Round, error)
 	Begin(ctx context.Context, id federation.ID) (fed.Round, error)
