@@ -24,7 +24,7 @@ const lookAgain = 15 * time.Second
 // configuration is another one.
 type verdict struct {
 	file stamp
-	why  error // an *evidence.Refusal
+	why  error // an *refusal.Error
 }
 
 // known is an error that was said, and that waits for something else than another try.

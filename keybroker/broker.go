@@ -23,7 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
-// Appraiser turns evidence into claims or a *evidence.Refusal. It must compare
+// Appraiser turns evidence into claims or a *refusal.Error. It must compare
 // want with the report's REPORT_DATA in constant time, judge all validity
 // periods by now, and may be called from several goroutines.
 type Appraiser interface {

@@ -97,7 +97,7 @@ type Config struct {
 	Mode   Mode
 	Rate   float64
 	// Limits bound each proving worker. A worker gets the memory that its circuit and key
-	// need; what needs more than Limits is refused with prooftask.ReasonMemory.
+	// need; what needs more than Limits is refused with provetask.ReasonMemory.
 	Limits   worker.Limits
 	Registry Registry
 	// Agent is the digest of the agent key that signed a receipt.

@@ -58,7 +58,7 @@ func New(o Options) (*Verifier, error) {
 }
 
 // Appraise verifies evidence that must be over the given REPORT_DATA, at the
-// broker's time, and returns what it proves. A refusal is an *evidence.Refusal.
+// broker's time, and returns what it proves. A refusal is an *refusal.Error.
 func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
 	if err := ctx.Err(); err != nil {
 		return evidence.Claims{}, err

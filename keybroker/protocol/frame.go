@@ -158,7 +158,7 @@ func Parse(frame []byte, m Message) error {
 
 // ReadFrame reads one frame whose type must be among want. It allocates for a
 // body only after its label is known and its length is inside the label's
-// limit. A *evidence.Refusal means that the peer broke the protocol; any other
+// limit. A *refusal.Error means that the peer broke the protocol; any other
 // error is the connection's.
 func ReadFrame(r io.Reader, want ...Type) (Type, []byte, error) {
 	return ReadFrameWithin(r, func(int) error { return nil }, want...)

@@ -38,7 +38,7 @@ type Report struct {
 
 // Verify checks a receipt with nothing but the root identities of the brokers that the
 // reader believes; the report says which of them vouched. Any
-// error is an evidence.Refusal with a reason code.
+// error is an refusal.Error with a reason code.
 //
 // A receipt of version 1 that is genuine in every other way is refused with
 // [protocol.ReasonAuthorityNotRecorded], and its report is returned beside that.

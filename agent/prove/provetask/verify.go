@@ -17,10 +17,10 @@ import (
 
 var (
 	// ErrProof means a proof that a worker refused.
-	ErrProof = errors.New("prooftask: proof refused")
+	ErrProof = errors.New("provetask: proof refused")
 	// ErrNoVerdict means that no worker came to a verdict: the proof is not verified, and
 	// nothing is known about it.
-	ErrNoVerdict = errors.New("prooftask: proof not verified")
+	ErrNoVerdict = errors.New("provetask: proof not verified")
 )
 
 // Verification has workers verify proofs: the agent, which holds the keys of models, links
@@ -53,7 +53,7 @@ func (v Verification) Parsers() keyset.Parsers {
 // held against the key's record.
 func (v Verification) parse(raw []byte) (keyset.Verifier, error) {
 	if len(raw) == 0 || len(raw) > MaxVerifyingKey {
-		return nil, fmt.Errorf("prooftask: a verifying key of %d bytes, the limit is %d", len(raw), MaxVerifyingKey)
+		return nil, fmt.Errorf("provetask: a verifying key of %d bytes, the limit is %d", len(raw), MaxVerifyingKey)
 	}
 	return &verifier{v, slices.Clone(raw)}, nil
 }
@@ -75,7 +75,7 @@ func (v *verifier) VerifyEnvelope(ctx context.Context, e *statement.Envelope) er
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrNoVerdict, err)
 	case said.TimedOut:
-		return fmt.Errorf("prooftask: verification took longer than %s: %w", v.Time, context.DeadlineExceeded)
+		return fmt.Errorf("provetask: verification took longer than %s: %w", v.Time, context.DeadlineExceeded)
 	case said.Refused != "":
 		return fmt.Errorf("%w: %s", ErrProof, said.Refused)
 	case !said.Verified:

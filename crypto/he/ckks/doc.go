@@ -1,6 +1,6 @@
-// Package ckks is the template's homomorphic encryption: CKKS with values in slots,
-// interoperable with SEAL and TenSEAL, and threshold decryption for parties without
-// a common trusted guest.
+// Package ckks encrypts vectors with CKKS in its slot encoding, interoperable with SEAL
+// and TenSEAL, and decrypts sums by a threshold of parties where no guest is trusted by
+// all. Its parameters are those of the configuration template (docs/architecture.md).
 //
 // It guarantees that keys, ciphertexts and shares have one encoding each, and that
 // what parses encodes again to the same bytes; that parameters are inside the

@@ -157,7 +157,7 @@ func readBounded(path string, limit int) ([]byte, error) {
 }
 
 // Verify verifies an envelope and returns the record of its key, which is the zero record
-// if the key has none and that is allowed. An error is an *evidence.Refusal, or the
+// if the key has none and that is allowed. An error is an *refusal.Error, or the
 // context's if it was cancelled.
 func (k *Keys) Verify(ctx context.Context, e *statement.Envelope) (statement.Record, error) {
 	key, record, err := k.admit(e)
@@ -252,7 +252,7 @@ func refused(err error) error {
 }
 
 // Open reads an envelope in either form, or the one in a file that holds a proof with its
-// receipt, which is not looked at. An error is an *evidence.Refusal.
+// receipt, which is not looked at. An error is an *refusal.Error.
 func Open(raw []byte) (e *statement.Envelope, withReceipt bool, err error) {
 	raw, withReceipt, err = unwrap(raw)
 	if err != nil {
