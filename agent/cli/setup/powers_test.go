@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
@@ -63,7 +64,7 @@ func TestKeysOfPLONK(t *testing.T) {
 	if r.System != statement.PLONK || r.Development || r.Ceremony.String() != short {
 		t.Errorf("%+v", r)
 	}
-	if _, err := keyset.NewRing(sets, false, 0, provetest.Verifiers()); err != nil {
+	if _, err := keyset.NewRing(sets, false, 0, keyset.Parsers{statement.PLONK: keyset.By(plonkverify.ParseKey)}); err != nil {
 		t.Error(err)
 	}
 
