@@ -1,0 +1,5 @@
+//go:build race
+
+package provetask
+
+const underRaceDetector = true
