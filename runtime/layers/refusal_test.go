@@ -130,7 +130,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`Reason\w+ evidence\.Reason = "([a-z-]+)"`).FindAllStringSubmatch(string(src), -1) {
+		for _, m := range regexp.MustCompile(`Reason\w+ refusal\.Reason = "([a-z-]+)"`).FindAllStringSubmatch(string(src), -1) {
 			found++
 			if !strings.Contains(string(doc), "`"+m[1]+"`") {
 				t.Errorf("the reason %s is not in docs/classifiers.md", m[1])
