@@ -34,7 +34,7 @@ func (s *Service) Deliver(ctx context.Context, uid uint32, id receipt.ID, again 
 	case s.cfg.Registry == nil:
 		return true, nil
 	}
-	err := s.submitOne(ctx, id)
+	err := s.registry.submitOne(ctx, id)
 	if reason, refused := refusal.ReasonOf(err); err != nil && (!refused || reason == reasonUnreachable) {
 		s.cfg.Logger.Warn("a proof is not handed in yet", "receipt", id.String(), "err", err)
 		return false, nil
@@ -44,9 +44,7 @@ func (s *Service) Deliver(ctx context.Context, uid uint32, id receipt.ID, again 
 
 // proving is the job that proves an answer of this user, if there is one.
 func (s *Service) proving(uid uint32, id receipt.ID) (jobs.Info, bool) {
-	s.mu.Lock()
-	job, ok := s.queued[id]
-	s.mu.Unlock()
+	job, ok := s.store.job(id)
 	if !ok {
 		return jobs.Info{}, false
 	}

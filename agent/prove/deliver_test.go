@@ -26,12 +26,12 @@ func TestProvingRightAfterTheAnswer(t *testing.T) {
 	}
 	got := make(chan error, 1)
 	go func() { _, err := g.Prove(t.Context(), 5, idOf(a)); got <- err }()
-	g.keepOne(t.Context(), <-g.answers)
+	g.pass()
 	if err := <-got; err != nil {
 		t.Error(err)
 	}
-	if len(g.taken) != 0 {
-		t.Errorf("%d answers are still on their way", len(g.taken))
+	if len(g.intake.taken) != 0 {
+		t.Errorf("%d answers are still on their way", len(g.intake.taken))
 	}
 }
 

@@ -1,79 +1,85 @@
 package prove
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
-// The files are blobs under the queue's key, named and bound to their receipt.
-func (s *Service) path(dir string, id receipt.ID) string {
-	return filepath.Join(s.cfg.Dir, dir, id.String())
-}
+// The folders of files, which are also part of what a file is bound to.
+const (
+	witnessFolder = "witness"
+	proofFolder   = "proof"
+)
 
 const blobLabel = "anchorhold/proofs/1"
 
-func (s *Service) write(dir string, id receipt.ID, data []byte, durable bool) error {
-	blob, err := chunkseal.SealBlob(s.cfg.Key, blobLabel, []byte(dir+" "+id.String()), data)
+// files are blobs under the queue's key, each named by its receipt and bound to it.
+type files struct {
+	dir string
+	key *keybuf.Buffer
+}
+
+func (f files) path(folder string, id receipt.ID) string {
+	return filepath.Join(f.dir, folder, id.String())
+}
+
+// write writes a whole file or nothing; one that is durable survives a loss of power once
+// write returned.
+func (f files) write(folder string, id receipt.ID, data []byte, durable bool) error {
+	blob, err := chunkseal.SealBlob(f.key, blobLabel, []byte(folder+" "+id.String()), data)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Join(s.cfg.Dir, dir), ".new-*")
+	t, err := os.CreateTemp(filepath.Join(f.dir, folder), ".new-*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(blob)
+	_, err = t.Write(blob)
 	if durable {
-		err = errors.Join(err, f.Sync())
+		err = errors.Join(err, t.Sync())
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path(dir, id))
+	if err = errors.Join(err, t.Close()); err == nil {
+		err = os.Rename(t.Name(), f.path(folder, id))
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(t.Name()))
 	}
 	if !durable {
 		return nil
 	}
-	d, err := os.Open(filepath.Join(s.cfg.Dir, dir))
+	d, err := os.Open(filepath.Join(f.dir, folder))
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close()) // or the name is lost with the power
 }
 
-func (s *Service) read(dir string, id receipt.ID) ([]byte, error) {
-	blob, err := os.ReadFile(s.path(dir, id))
+// read reads a file; one that is not there is refused with ReasonUnknown.
+func (f files) read(folder string, id receipt.ID) ([]byte, error) {
+	blob, err := os.ReadFile(f.path(folder, id))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, unknown(id)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return chunkseal.OpenBlob(s.cfg.Key, blobLabel, []byte(dir+" "+id.String()), blob)
+	return chunkseal.OpenBlob(f.key, blobLabel, []byte(folder+" "+id.String()), blob)
 }
 
-func (s *Service) remove(dir string, id receipt.ID) error {
-	if dir == "witness" {
-		s.mu.Lock()
-		delete(s.agents, id)
-		delete(s.owners, id)
-		s.mu.Unlock()
-	}
-	if err := os.Remove(s.path(dir, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// remove removes a file, which need not be there.
+func (f files) remove(folder string, id receipt.ID) error {
+	if err := os.Remove(f.path(folder, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-func (s *Service) witness(id receipt.ID) (w witness, err error) {
-	raw, err := s.read("witness", id)
-	if err != nil {
-		return w, err
-	}
-	return w, json.Unmarshal(raw, &w)
+func unknown(id receipt.ID) error {
+	return refusal.New(ReasonUnknown, "there is nothing of receipt %s here", id)
 }

@@ -129,7 +129,7 @@ func (w *world) make(t *testing.T, mode Mode, change func(*Config)) *guest {
 	if g.Service, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	g.tick = 10 * time.Millisecond
+	g.registry.tick = 10 * time.Millisecond
 	return g
 }
 
@@ -169,11 +169,16 @@ func (g *guest) answer(t *testing.T, owner uint32) receipt.ID {
 	a := g.world.classify(t)
 	g.Take(owner, a)
 	poll(t, func() bool {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return slices.Contains(g.kept, idOf(a))
+		g.store.mu.Lock()
+		defer g.store.mu.Unlock()
+		return slices.Contains(g.store.kept, idOf(a))
 	})
 	return idOf(a)
+}
+
+// pass writes down the answer that waits longest, as Run does.
+func (g *guest) pass() {
+	g.intake.pass(<-g.intake.answers, func(w witness) error { return g.keep(context.Background(), w) })
 }
 
 // poll asks until it is true; what is asked has no other way to tell.

@@ -21,26 +21,27 @@ func TestChallengesOfAnswersBeforeARestartAreSeen(t *testing.T) {
 	g = w.start(t, OnDemand, with(b))
 	poll(t, func() bool { return b.has(first) })
 	g.proven(t, 5, first)
-	poll(t, func() bool { return len(g.former()) == 0 }) // nothing of that key is left to prove
+	poll(t, func() bool { return len(g.registry.former()) == 0 }) // nothing of that key is left to prove
 	second := g.answer(t, 5)
-	if got := g.former(); !slices.Equal(got, []statement.Digest{old}) {
+	if got := g.registry.former(); !slices.Equal(got, []statement.Digest{old}) {
 		t.Errorf("former keys %v, want %s", got, old)
 	}
-	if err := g.remove("witness", second); err != nil || len(g.former()) != 0 {
-		t.Errorf("the witness is gone: %v %v", g.former(), err)
+	if err := g.store.removeWitness(second); err != nil || len(g.registry.former()) != 0 {
+		t.Errorf("the witness is gone: %v %v", g.registry.former(), err)
 	}
 }
 
 // Whoever restarts often still asks for every key, and for few at a time.
 func TestFormerKeysTakeTurns(t *testing.T) {
-	s := &Service{agents: map[receipt.ID]statement.Digest{}}
+	st := &store{agents: map[receipt.ID]statement.Digest{}}
+	reg := &registry{store: st}
 	const keys = 2*maxFormer + 3
 	for i := range 3 * keys {
-		s.agents[receipt.ID{byte(i)}] = statement.Digest{byte(i % keys)}
+		st.agents[receipt.ID{byte(i)}] = statement.Digest{byte(i % keys)}
 	}
 	seen := map[statement.Digest]int{}
 	for range 3 {
-		list := s.former()
+		list := reg.former()
 		if len(list) != maxFormer {
 			t.Errorf("%d keys at a time", len(list))
 		}
@@ -51,8 +52,8 @@ func TestFormerKeysTakeTurns(t *testing.T) {
 	if len(seen) != keys {
 		t.Errorf("%d of %d keys were asked for", len(seen), keys)
 	}
-	s.agents = map[receipt.ID]statement.Digest{{1}: {1}, {2}: {1}}
-	if list := s.former(); len(list) != 1 {
+	st.agents = map[receipt.ID]statement.Digest{{1}: {1}, {2}: {1}}
+	if list := reg.former(); len(list) != 1 {
 		t.Errorf("%v", list)
 	}
 }
@@ -61,14 +62,14 @@ func TestAReceiptWithoutAnAgentIsNotNoted(t *testing.T) {
 	w := newWorld(t)
 	r := w.classify(t).Receipt.Receipt
 	g := w.make(t, OnDemand, nil)
-	g.note(witness{Issued: receipt.Issued{Receipt: r}})
-	if g.agents[r.Body.ID] != w.agent.Key.Public().ID() {
-		t.Errorf("%v", g.agents)
+	g.store.note(witness{Issued: receipt.Issued{Receipt: r}})
+	if g.store.agents[r.Body.ID] != w.agent.Key.Public().ID() {
+		t.Errorf("%v", g.store.agents)
 	}
 	r.LeaseChain = r.LeaseChain[:len(r.LeaseChain)-1]
-	clear(g.agents)
-	g.note(witness{Issued: receipt.Issued{Receipt: r}})
-	if len(g.agents) != 0 {
+	clear(g.store.agents)
+	g.store.note(witness{Issued: receipt.Issued{Receipt: r}})
+	if len(g.store.agents) != 0 {
 		t.Error("a receipt without an agent is noted")
 	}
 }

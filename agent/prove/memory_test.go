@@ -64,7 +64,7 @@ func TestWhatNeedsMoreMemoryThanThereIsIsRefusedAtOnce(t *testing.T) {
 	_, err = g.Prove(t.Context(), 6, id)
 	wantReason(t, "another user's", err, ReasonUnknown)
 	b.with(func() { b.wanted = append(b.wanted, id) })
-	if err := g.Service.answer(t.Context()); err != nil {
+	if err := g.registry.answer(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if list := g.queue.List(nil); len(list) != 0 {
@@ -87,7 +87,7 @@ func TestAQueuedJobIsHeldAgainstTheLimitOfNow(t *testing.T) {
 	g := w.make(t, All, nil)
 	a := w.classify(t)
 	g.Take(5, a)
-	g.keepOne(t.Context(), <-g.answers)
+	g.pass()
 	g.stop()
 	g = w.start(t, All, memory(w.need(t)-1))
 	for what, info := range map[string]jobs.Info{"queued before": g.job(t, idOf(a)), "chosen now": g.job(t, g.answer(t, 5))} {

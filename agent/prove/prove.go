@@ -31,8 +31,8 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	case errors.Is(context.Cause(l.Context), jobs.ErrCancelled):
 		return nil // the queue knows
 	case errors.Is(err, errUnreachable):
-		s.cfg.Logger.Warn("a proof waits for the registry", "job", l.Info.ID.String(), "err", err, "next_try", s.tick)
-		s.pause(ctx)
+		s.cfg.Logger.Warn("a proof waits for the registry", "job", l.Info.ID.String(), "err", err, "next_try", s.registry.tick)
+		s.registry.pause(ctx)
 		return l.Release()
 	}
 	exit, reason := classifyEnd(err)
@@ -78,10 +78,10 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	if err != nil {
 		return nil, refusal.New(ReasonUnknown, "%v", err)
 	}
-	if st, err := s.stored(0, id); err == nil { // a crash came before the job's end
-		return json.Marshal(Proven{Receipt: id.String(), Key: st.Bundle.Proof.Key, ProofBytes: len(st.Bundle.Proof.Proof)})
+	if p, err := s.store.proof(0, id); err == nil { // a crash came before the job's end
+		return json.Marshal(Proven{Receipt: id.String(), Key: p.Bundle.Proof.Key, ProofBytes: len(p.Bundle.Proof.Proof)})
 	}
-	w, err := s.witness(id)
+	w, err := s.store.witness(id)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	if err != nil {
 		return nil, refusal.New(ReasonNoKey, "%v", err)
 	}
-	if err := s.registered(ctx, set.Record.VerifyingKey, w.Model.ID()); err != nil {
+	if err := s.registry.registered(ctx, set.Record.VerifyingKey, w.Model.ID()); err != nil {
 		return nil, err
 	}
 	st := statementOf(w, set)
@@ -107,15 +107,11 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	if _, err := b.Matches(); err != nil {
 		return nil, refusal.New(ReasonUnsound, "%v", err)
 	}
-	raw, err := json.Marshal(stored{Owner: w.Owner, Bundle: b})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.write("proof", id, raw, true); err != nil {
+	if err := s.store.writeProof(stored{Owner: w.Owner, Bundle: b}); err != nil {
 		return nil, err
 	}
 	// One stored proof for each receipt: the witness is not needed any more.
-	if err := s.remove("witness", id); err != nil {
+	if err := s.store.removeWitness(id); err != nil {
 		return nil, err
 	}
 	return json.Marshal(Proven{Receipt: id.String(), Key: set.Record.VerifyingKey, Constraints: done.Constraints, ProofBytes: len(proof), Millis: done.Millis})

@@ -1,15 +1,13 @@
 package prove
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -17,18 +15,45 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
-// talk announces receipts, answers challenges and hands in proofs until ctx ends.
-func (s *Service) talk(ctx context.Context) {
-	tick := time.NewTicker(s.tick)
+// registryTick is the time between two talks with the registry.
+const registryTick = 2 * time.Second
+
+// registry talks with the broker's registry: it announces receipts, so that a challenge can
+// name them, has proven what is challenged, and hands in proofs. Without a client it does
+// nothing.
+type registry struct {
+	client RegistryClient // nil if there is none
+	store  *store
+	// prove queues the proof of an answer that is challenged.
+	prove  func(context.Context, receipt.ID) error
+	tick   time.Duration // between two talks
+	logger *slog.Logger
+
+	// All guarded by mu; no other lock is taken while it is held.
+	mu       sync.Mutex
+	unspoken []unspoken          // receipts that are not announced yet, oldest first
+	behind   bool                // they were too many, and the log has it
+	turn     int                 // which former key is asked for next
+	handed   map[receipt.ID]bool // proofs that need not be handed in: it has them, or left them out
+	known    map[use]bool        // which keys it has, for which models
+}
+
+func newRegistry(cfg Config, store *store, prove func(context.Context, receipt.ID) error) *registry {
+	return &registry{client: cfg.Registry, store: store, prove: prove, tick: registryTick, logger: cfg.Logger, handed: map[receipt.ID]bool{}, known: map[use]bool{}}
+}
+
+// run announces receipts, answers challenges and hands in proofs until ctx ends.
+func (reg *registry) run(ctx context.Context) {
+	tick := time.NewTicker(reg.tick)
 	defer tick.Stop()
 	steps := []struct {
 		what string
 		do   func(context.Context) error
-	}{{"announce receipts", s.announce}, {"answer challenges", s.answer}, {"hand in proofs", s.submit}}
+	}{{"announce receipts", reg.announce}, {"answer challenges", reg.answer}, {"hand in proofs", reg.submit}}
 	for {
 		for _, step := range steps {
 			if err := step.do(ctx); err != nil && ctx.Err() == nil {
-				s.cfg.Logger.Warn(step.what, "err", err, "next_try", s.tick)
+				reg.logger.Warn(step.what, "err", err, "next_try", reg.tick)
 			}
 		}
 		select {
@@ -36,6 +61,24 @@ func (s *Service) talk(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// add has a receipt announced. If too many wait, it is announced with its proof only.
+func (reg *registry) add(owner uint32, r receipt.Receipt) {
+	if reg.client == nil {
+		return
+	}
+	reg.mu.Lock()
+	full := len(reg.unspoken) >= maxWaiting || reg.unspokenOf(owner) >= ownerWaiting
+	if !full {
+		reg.unspoken = append(reg.unspoken, unspoken{owner, r})
+	}
+	tell := full && !reg.behind
+	reg.behind = reg.behind || full
+	reg.mu.Unlock()
+	if tell { // once, until half of them are gone: answers are many
+		reg.logger.Warn("receipts are announced with their proofs only: too many wait, in all or of a user", "receipt", r.Body.ID.String(), "uid", owner)
 	}
 }
 
@@ -49,22 +92,22 @@ const reasonNotAnnounced refusal.Reason = "receipt-not-announced"
 // announce fixes what was answered since the last time. The registry takes all or none of a
 // batch, so one that it refuses goes out again one by one. What is refused for itself is
 // given up, or nothing behind it would ever be announced.
-func (s *Service) announce(ctx context.Context) error {
+func (reg *registry) announce(ctx context.Context) error {
 	for {
-		batch := s.toAnnounce()
+		batch := reg.toAnnounce()
 		if len(batch) == 0 {
 			return nil
 		}
-		err := s.cfg.Registry.Announce(ctx, batch)
+		err := reg.client.Announce(ctx, batch)
 		if _, refused := refusal.ReasonOf(err); err != nil && !refused {
 			return err // nobody answers
 		}
 		if err == nil {
-			s.spoken(batch)
+			reg.spoken(batch)
 			continue
 		}
 		for _, r := range batch {
-			if err := s.announceOne(ctx, r); err != nil {
+			if err := reg.announceOne(ctx, r); err != nil {
 				return err
 			}
 		}
@@ -72,25 +115,25 @@ func (s *Service) announce(ctx context.Context) error {
 }
 
 // announceOne announces a receipt, or gives it up if the registry refuses it for itself.
-func (s *Service) announceOne(ctx context.Context, r receipt.Receipt) error {
-	err := s.cfg.Registry.Announce(ctx, []receipt.Receipt{r})
+func (reg *registry) announceOne(ctx context.Context, r receipt.Receipt) error {
+	err := reg.client.Announce(ctx, []receipt.Receipt{r})
 	reason, refused := refusal.ReasonOf(err)
 	if err != nil && !(refused && strings.HasPrefix(string(reason), "receipt-")) {
 		return err
 	}
 	if err != nil {
-		s.cfg.Logger.Error("the registry refuses a receipt, which is not announced", "receipt", r.Body.ID.String(), "err", err)
+		reg.logger.Error("the registry refuses a receipt, which is not announced", "receipt", r.Body.ID.String(), "err", err)
 	}
-	s.spoken([]receipt.Receipt{r})
+	reg.spoken([]receipt.Receipt{r})
 	return nil
 }
 
 // toAnnounce is the next batch.
-func (s *Service) toAnnounce() []receipt.Receipt {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (reg *registry) toAnnounce() []receipt.Receipt {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
 	var batch []receipt.Receipt
-	for _, u := range s.unspoken[:min(len(s.unspoken), announceBatch)] {
+	for _, u := range reg.unspoken[:min(len(reg.unspoken), announceBatch)] {
 		batch = append(batch, u.receipt)
 	}
 	return batch
@@ -103,8 +146,8 @@ type unspoken struct {
 }
 
 // unspokenOf counts those of one user; mu is held.
-func (s *Service) unspokenOf(owner uint32) (n int) {
-	for _, u := range s.unspoken {
+func (reg *registry) unspokenOf(owner uint32) (n int) {
+	for _, u := range reg.unspoken {
 		if u.owner == owner {
 			n++
 		}
@@ -113,31 +156,15 @@ func (s *Service) unspokenOf(owner uint32) (n int) {
 }
 
 // spoken takes receipts off those that are not announced yet.
-func (s *Service) spoken(batch []receipt.Receipt) {
+func (reg *registry) spoken(batch []receipt.Receipt) {
 	gone := map[receipt.ID]bool{}
 	for _, r := range batch {
 		gone[r.Body.ID] = true
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unspoken = slices.DeleteFunc(s.unspoken, func(u unspoken) bool { return gone[u.receipt.Body.ID] })
-	s.behind = s.behind && len(s.unspoken) > maxWaiting/2
-}
-
-// note remembers under which agent key an answer was signed. The broker's challenges name
-// that key, and an agent that starts anew has another.
-func (s *Service) note(w witness) {
-	s.mu.Lock()
-	s.owners[w.id()] = w.Owner
-	s.mu.Unlock()
-	agent, err := s.cfg.Agent(w.Issued.Receipt)
-	if err != nil { // its proof can be asked for here; a challenge of it is not seen
-		s.cfg.Logger.Error("a receipt names no agent", "receipt", w.id().String(), "err", err)
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.agents[w.id()] = agent
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.unspoken = slices.DeleteFunc(reg.unspoken, func(u unspoken) bool { return gone[u.receipt.Body.ID] })
+	reg.behind = reg.behind && len(reg.unspoken) > maxWaiting/2
 }
 
 // maxFormer is how many keys are asked for at a time; more take turns.
@@ -145,36 +172,32 @@ const maxFormer = 16
 
 // former lists keys whose answers can still be proven. What was proven is handed in
 // without being asked for.
-func (s *Service) former() (list []statement.Digest) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, agent := range s.agents {
-		list = append(list, agent)
-	}
-	slices.SortFunc(list, func(a, b statement.Digest) int { return bytes.Compare(a[:], b[:]) })
-	list = slices.Compact(list)
+func (reg *registry) former() []statement.Digest {
+	list := reg.store.signers()
 	if len(list) <= maxFormer {
 		return list
 	}
-	s.turn %= len(list)
-	list = slices.Concat(list[s.turn:], list[:s.turn])[:maxFormer]
-	s.turn += maxFormer
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.turn %= len(list)
+	list = slices.Concat(list[reg.turn:], list[:reg.turn])[:maxFormer]
+	reg.turn += maxFormer
 	return list
 }
 
 // answer queues what the broker wants proven.
-func (s *Service) answer(ctx context.Context) error {
-	wanted, err := s.cfg.Registry.Challenged(ctx, s.former())
+func (reg *registry) answer(ctx context.Context) error {
+	wanted, err := reg.client.Challenged(ctx, reg.former())
 	if err != nil {
 		return err
 	}
 	for _, id := range wanted {
-		if _, err := os.Stat(s.path("proof", id)); err == nil {
-			s.again(id) // its receipt may have been displaced before, and have come back
-			continue    // it will be handed in
+		if reg.store.hasProof(id) {
+			reg.forget(id) // its receipt may have been displaced before, and have come back
+			continue       // it will be handed in
 		}
-		if _, err := s.ask(ctx, 0, id); err != nil {
-			s.cfg.Logger.Error("a challenge cannot be answered", "receipt", id.String(), "err", err)
+		if err := reg.prove(ctx, id); err != nil {
+			reg.logger.Error("a challenge cannot be answered", "receipt", id.String(), "err", err)
 		}
 	}
 	return nil
@@ -182,77 +205,85 @@ func (s *Service) answer(ctx context.Context) error {
 
 // submit hands in the proofs that the registry does not have. One that it refuses does
 // not keep it from the others.
-func (s *Service) submit(ctx context.Context) error {
-	entries, err := os.ReadDir(filepath.Join(s.cfg.Dir, "proof"))
+func (reg *registry) submit(ctx context.Context) error {
+	proofs, err := reg.store.proofs()
 	if err != nil {
 		return err
 	}
 	var failed error
-	for _, e := range entries {
-		id, err := receipt.ParseID(e.Name())
-		if err != nil || s.sent(id) {
+	for _, id := range proofs {
+		if reg.sent(id) {
 			continue
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := s.submitOne(ctx, id); err != nil {
+		if err := reg.submitOne(ctx, id); err != nil {
 			if _, refused := refusal.ReasonOf(err); !refused {
 				return errors.Join(failed, err) // nobody answers
 			}
 			failed = errors.Join(failed, fmt.Errorf("receipt %s: %w", id, err))
 			continue
 		}
-		s.remember(id)
+		reg.remember(id)
 	}
 	return failed
 }
 
-func (s *Service) submitOne(ctx context.Context, id receipt.ID) error {
-	st, err := s.stored(0, id)
-	if err != nil || st.Sent {
+// submitOne hands in one proof, if the registry does not have it.
+func (reg *registry) submitOne(ctx context.Context, id receipt.ID) error {
+	p, err := reg.store.proof(0, id)
+	if err != nil || p.Sent {
 		return err
 	}
 	// An earlier run may have ended before it announced the receipt.
-	if err := s.cfg.Registry.Announce(ctx, []receipt.Receipt{st.Bundle.Receipt}); err != nil {
+	if err := reg.client.Announce(ctx, []receipt.Receipt{p.Bundle.Receipt}); err != nil {
 		return err
 	}
-	err = s.cfg.Registry.Submit(ctx, st.Bundle)
+	err = reg.client.Submit(ctx, p.Bundle)
 	if reason, _ := refusal.ReasonOf(err); reason == reasonNotAnnounced {
 		return nil // the registry's draw left it out: nobody can ask for its proof
 	}
 	if err != nil {
 		return err
 	}
-	st.Sent = true
-	raw, err := json.Marshal(st)
-	if err != nil {
+	p.Sent = true
+	if err := reg.store.writeProof(p); err != nil {
 		return err
 	}
-	if err := s.write("proof", id, raw, true); err != nil {
-		return err
-	}
-	s.cfg.Logger.Info("proof handed in", "receipt", id.String())
+	reg.logger.Info("proof handed in", "receipt", id.String())
 	return nil
 }
 
 // sent and remember spare reading every proof again and again.
-func (s *Service) sent(id receipt.ID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.handed[id]
+func (reg *registry) sent(id receipt.ID) bool {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	return reg.handed[id]
 }
 
-func (s *Service) remember(id receipt.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.handed[id] = true
+func (reg *registry) remember(id receipt.ID) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.handed[id] = true
 }
 
-func (s *Service) again(id receipt.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.handed, id)
+// forget has proofs handed in again that are still there.
+func (reg *registry) forget(ids ...receipt.ID) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	for _, id := range ids {
+		delete(reg.handed, id)
+	}
+}
+
+// delivered says whether nothing is lost with a proof that is here.
+func (reg *registry) delivered(id receipt.ID) bool {
+	if reg.client == nil || reg.sent(id) {
+		return true
+	}
+	p, err := reg.store.proof(0, id)
+	return err == nil && p.Sent
 }
 
 // errUnreachable means that the registry did not say whether it has a key. The job waits
@@ -260,8 +291,8 @@ func (s *Service) again(id receipt.ID) {
 var errUnreachable = errors.New("proofs: the registry does not answer")
 
 // pause waits until it is time to ask the registry again.
-func (s *Service) pause(ctx context.Context) {
-	timer := time.NewTimer(s.tick)
+func (reg *registry) pause(ctx context.Context) {
+	timer := time.NewTimer(reg.tick)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -274,25 +305,25 @@ type use struct{ key, model statement.Digest }
 
 // registered refuses a key that the registry does not have for a model. What it once had it
 // keeps.
-func (s *Service) registered(ctx context.Context, key, model statement.Digest) error {
-	if s.cfg.Registry == nil {
+func (reg *registry) registered(ctx context.Context, key, model statement.Digest) error {
+	if reg.client == nil {
 		return nil
 	}
-	s.mu.Lock()
-	known := s.known[use{key, model}]
-	s.mu.Unlock()
+	reg.mu.Lock()
+	known := reg.known[use{key, model}]
+	reg.mu.Unlock()
 	if known {
 		return nil
 	}
-	known, err := s.cfg.Registry.Registered(ctx, key, model)
+	known, err := reg.client.Registered(ctx, key, model)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	if !known {
 		return refusal.New(ReasonNotRegistered, "the broker's registry does not have the key %s for model %s: anchorhold proof register", key, model)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known[use{key, model}] = true
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.known[use{key, model}] = true
 	return nil
 }

@@ -93,7 +93,7 @@ func TestARestartAnnouncesAndHandsIn(t *testing.T) {
 	w, b := newWorld(t), newBroker(t)
 	b.down = true
 	g := w.make(t, OnDemand, with(b))
-	g.known[use{provetest.Shared(t).VerifyingDigest(), w.classify(t).Model.ID()}] = true // it was up once
+	g.registry.known[use{provetest.Shared(t).VerifyingDigest(), w.classify(t).Model.ID()}] = true // it was up once
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
@@ -128,35 +128,35 @@ func TestARefusedProofDoesNotStopTheOthers(t *testing.T) {
 	for _, id := range ids[:2] {
 		b.refuses[id] = true
 	}
-	if err := g.submit(t.Context()); err == nil || !strings.Contains(err.Error(), ids[0].String()) || !strings.Contains(err.Error(), ids[1].String()) {
+	if err := g.registry.submit(t.Context()); err == nil || !strings.Contains(err.Error(), ids[0].String()) || !strings.Contains(err.Error(), ids[1].String()) {
 		t.Errorf("the error does not name what was refused: %v", err)
 	}
 	if !b.has(ids[2]) || b.has(ids[0]) {
 		t.Error("the third one did not arrive")
 	}
 	clear(b.refuses)
-	if err := g.submit(t.Context()); err != nil || !b.has(ids[0]) || !b.has(ids[1]) {
+	if err := g.registry.submit(t.Context()); err != nil || !b.has(ids[0]) || !b.has(ids[1]) {
 		t.Error("not tried again", err)
 	}
 	// What was handed in stays so, and is not sent again.
 	b.proofs = map[receipt.ID]receipt.Bundle{}
-	if err := g.submit(t.Context()); err != nil || len(b.proofs) != 0 {
+	if err := g.registry.submit(t.Context()); err != nil || len(b.proofs) != 0 {
 		t.Errorf("%d again: %v", len(b.proofs), err)
 	}
 	g.stop()
 	g = w.make(t, OnDemand, with(b))
-	if err := g.submit(t.Context()); err != nil || len(b.proofs) != 0 {
+	if err := g.registry.submit(t.Context()); err != nil || len(b.proofs) != 0 {
 		t.Errorf("%d again after a restart: %v", len(b.proofs), err)
 	}
 	b.down = true
-	g.handed = map[receipt.ID]bool{}
-	if err := g.submit(t.Context()); err != nil {
+	g.registry.handed = map[receipt.ID]bool{}
+	if err := g.registry.submit(t.Context()); err != nil {
 		t.Errorf("nothing is to be sent: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	g.handed = map[receipt.ID]bool{}
-	if err := g.submit(ctx); err == nil {
+	g.registry.handed = map[receipt.ID]bool{}
+	if err := g.registry.submit(ctx); err == nil {
 		t.Error("went on after the end")
 	}
 }
@@ -167,7 +167,7 @@ func TestAKeyThatIsNotRegistered(t *testing.T) {
 	var log lines
 	g := w.start(t, All, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
 	id := g.answer(t, 5)
-	if info := g.job(t, id); info.Exit != jobs.Refused || info.Reason != ReasonNotRegistered || exists(t, g.path("proof", id)) {
+	if info := g.job(t, id); info.Exit != jobs.Refused || info.Reason != ReasonNotRegistered || exists(t, g.store.files.path(proofFolder, id)) {
 		t.Errorf("%+v", info)
 	}
 	b.with(func() { b.keys[provetest.Shared(t).VerifyingDigest()], b.wanted = true, []receipt.ID{id} })
@@ -176,12 +176,12 @@ func TestAKeyThatIsNotRegistered(t *testing.T) {
 	// It is asked once for each key and model.
 	b.with(func() { clear(b.keys) })
 	key, model := provetest.Shared(t).VerifyingDigest(), w.classify(t).Model.ID()
-	if err := g.registered(t.Context(), key, model); err != nil {
+	if err := g.registry.registered(t.Context(), key, model); err != nil {
 		t.Error(err)
 	}
 	b.with(func() { b.keys[key], b.others = true, statement.Digest{3} })
-	wantReason(t, "registered for other models", g.registered(t.Context(), key, b.others), ReasonNotRegistered)
-	if err := g.registered(t.Context(), key, statement.Digest{4}); err != nil {
+	wantReason(t, "registered for other models", g.registry.registered(t.Context(), key, b.others), ReasonNotRegistered)
+	if err := g.registry.registered(t.Context(), key, statement.Digest{4}); err != nil {
 		t.Error(err)
 	}
 }
@@ -196,7 +196,7 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 	queue := func(n byte) receipt.ID {
 		r := a.Receipt.Receipt
 		r.Body.ID = receipt.ID{2, n}
-		g.unspoken = append(g.unspoken, unspoken{receipt: r})
+		g.registry.unspoken = append(g.registry.unspoken, unspoken{receipt: r})
 		return r.Body.ID
 	}
 	bad, later := queue(1), queue(2)
@@ -204,15 +204,15 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 		queue(byte(3 + i))
 	}
 	b.turnedAway = map[receipt.ID]refusal.Reason{bad: "receipt-unverified", later: "proofs-busy"}
-	if reason, _ := refusal.ReasonOf(g.announce(t.Context())); reason != "proofs-busy" || len(g.unspoken) != 2*announceBatch+1 {
-		t.Errorf("%d wait for a registry that is busy: %s", len(g.unspoken), reason)
+	if reason, _ := refusal.ReasonOf(g.registry.announce(t.Context())); reason != "proofs-busy" || len(g.registry.unspoken) != 2*announceBatch+1 {
+		t.Errorf("%d wait for a registry that is busy: %s", len(g.registry.unspoken), reason)
 	}
 	if !log.has(bad.String()) || log.has(later.String()) {
 		t.Error("the log does not name the receipt that was given up, and no other")
 	}
 	delete(b.turnedAway, later)
-	if err := g.announce(t.Context()); err != nil || b.announced[later] != 1 || len(b.announced) != 2*announceBatch+1 || len(g.unspoken) != 0 {
-		t.Errorf("it is not tried again: %d announced, %d wait, %v", len(b.announced), len(g.unspoken), err)
+	if err := g.registry.announce(t.Context()); err != nil || b.announced[later] != 1 || len(b.announced) != 2*announceBatch+1 || len(g.registry.unspoken) != 0 {
+		t.Errorf("it is not tried again: %d announced, %d wait, %v", len(b.announced), len(g.registry.unspoken), err)
 	}
 }
 
@@ -224,15 +224,15 @@ func TestReceiptsGoOutInParts(t *testing.T) {
 	for i := range 2*announceBatch + 1 {
 		r := a.Receipt.Receipt
 		r.Body.ID = receipt.ID{1, byte(i)}
-		g.unspoken = append(g.unspoken, unspoken{receipt: r})
+		g.registry.unspoken = append(g.registry.unspoken, unspoken{receipt: r})
 	}
 	b.down = true
-	if err := g.announce(t.Context()); err == nil || len(g.unspoken) != 2*announceBatch+1 {
-		t.Errorf("%d wait: %v", len(g.unspoken), err)
+	if err := g.registry.announce(t.Context()); err == nil || len(g.registry.unspoken) != 2*announceBatch+1 {
+		t.Errorf("%d wait: %v", len(g.registry.unspoken), err)
 	}
 	b.down = false
-	if err := g.announce(t.Context()); err != nil || len(g.unspoken) != 0 || len(b.announced) != 2*announceBatch+1 {
-		t.Errorf("%d wait, %d went out: %v", len(g.unspoken), len(b.announced), err)
+	if err := g.registry.announce(t.Context()); err != nil || len(g.registry.unspoken) != 0 || len(b.announced) != 2*announceBatch+1 {
+		t.Errorf("%d wait, %d went out: %v", len(g.registry.unspoken), len(b.announced), err)
 	}
 	for id, n := range b.announced {
 		if n != 1 {
@@ -240,14 +240,14 @@ func TestReceiptsGoOutInParts(t *testing.T) {
 		}
 	}
 	// More than may wait are announced with their proofs.
-	g.unspoken = make([]unspoken, maxWaiting)
-	if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil || len(g.unspoken) != maxWaiting {
-		t.Errorf("%d wait: %v", len(g.unspoken), err)
+	g.registry.unspoken = make([]unspoken, maxWaiting)
+	if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil || len(g.registry.unspoken) != maxWaiting {
+		t.Errorf("%d wait: %v", len(g.registry.unspoken), err)
 	}
-	g.unspoken = g.unspoken[:ownerWaiting] // a user's part is less
+	g.registry.unspoken = g.registry.unspoken[:ownerWaiting] // a user's part is less
 	for uid, want := range []int{ownerWaiting, ownerWaiting + 1} {
-		if err := g.follow(t.Context(), witness{Owner: uint32(uid), Issued: a.Receipt}); err != nil || len(g.unspoken) != want {
-			t.Errorf("%d wait, want %d: %v", len(g.unspoken), want, err)
+		if err := g.follow(t.Context(), witness{Owner: uint32(uid), Issued: a.Receipt}); err != nil || len(g.registry.unspoken) != want {
+			t.Errorf("%d wait, want %d: %v", len(g.registry.unspoken), want, err)
 		}
 	}
 }
@@ -264,7 +264,7 @@ func TestADisplacedReceiptIsDoneWith(t *testing.T) {
 	g = w.make(t, OnDemand, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
 	b.leftOut = map[receipt.ID]bool{id: true}
 	for range 3 {
-		if err := g.submit(t.Context()); err != nil {
+		if err := g.registry.submit(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -274,7 +274,7 @@ func TestADisplacedReceiptIsDoneWith(t *testing.T) {
 	clear(b.leftOut)
 	delete(b.signed, id) // or it is a former key's, which this run does not know
 	b.wanted = []receipt.ID{id}
-	if err := errors.Join(g.Service.answer(t.Context()), g.submit(t.Context())); err != nil || !b.has(id) {
+	if err := errors.Join(g.registry.answer(t.Context()), g.registry.submit(t.Context())); err != nil || !b.has(id) {
 		t.Errorf("challenged, and its proof does not arrive: %v", err)
 	}
 }
@@ -287,7 +287,7 @@ func TestTooMuchToAnnounceIsOneLine(t *testing.T) {
 	a := w.classify(t)
 	follow := func() {
 		t.Helper()
-		g.unspoken = append(g.unspoken, make([]unspoken, maxWaiting-len(g.unspoken))...)
+		g.registry.unspoken = append(g.registry.unspoken, make([]unspoken, maxWaiting-len(g.registry.unspoken))...)
 		for range 10 {
 			if err := g.follow(t.Context(), witness{Issued: a.Receipt}); err != nil {
 				t.Fatal(err)
@@ -299,7 +299,7 @@ func TestTooMuchToAnnounceIsOneLine(t *testing.T) {
 		if n := log.count("too many wait"); n != max(want, 1) {
 			t.Errorf("%d lines, want %d", n, max(want, 1))
 		}
-		g.unspoken = g.unspoken[:left]
-		g.spoken(nil)
+		g.registry.unspoken = g.registry.unspoken[:left]
+		g.registry.spoken(nil)
 	}
 }

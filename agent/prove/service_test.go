@@ -37,7 +37,7 @@ func TestAllAnswersAreProven(t *testing.T) {
 		}
 		g.proven(t, 5, id)
 		g.proven(t, 0, id)
-		if exists(t, g.path("witness", id)) {
+		if exists(t, g.store.files.path(witnessFolder, id)) {
 			t.Error("the witness is still there")
 		}
 		_, err := g.Bundle(6, id)
@@ -94,7 +94,7 @@ func TestSampledAnswersAreProvenAtTheirRate(t *testing.T) {
 	g := w.make(t, Sampled, func(c *Config) { c.Rate = 0.25 })
 	n := 0
 	for range 10_000 {
-		if g.chosen() {
+		if g.intake.chosen() {
 			n++
 		}
 	}
@@ -127,21 +127,21 @@ func TestWitnessesLieEncrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := os.ReadFile(g.path("witness", first))
+	raw, err := os.ReadFile(g.store.files.path(witnessFolder, first))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(g.path("witness", second), raw, 0o600), os.WriteFile(g.path("proof", first), raw, 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(g.store.files.path(witnessFolder, second), raw, 0o600), os.WriteFile(g.store.files.path(proofFolder, first), raw, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.witness(second); err == nil {
+	if _, err := g.store.witness(second); err == nil {
 		t.Error("a witness under another name")
 	}
 	if _, err := g.Bundle(5, first); err == nil {
 		t.Error("a witness as a proof")
 	}
-	g.cfg.Key = federationtest.Seed(t)
-	if _, err := g.witness(first); err == nil {
+	g.store.files.key = federationtest.Seed(t)
+	if _, err := g.store.witness(first); err == nil {
 		t.Error("a witness under another key")
 	}
 }
@@ -178,7 +178,7 @@ func TestACrashAnywhereGoesOn(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(full)
 	g.Take(5, a)
-	if err := g.keep(ctx, <-g.answers); !errors.Is(err, context.Canceled) { // the witness is there, the job is not
+	if err := g.keep(ctx, <-g.intake.answers); !errors.Is(err, context.Canceled) { // the witness is there, the job is not
 		t.Fatal(err)
 	}
 	leftover := filepath.Join(w.dir, "witness", ".new-1")
@@ -211,21 +211,21 @@ func TestOneUsersAnswersDoNotDriveOutAnothers(t *testing.T) {
 	keep := func(uid uint32) receipt.ID {
 		a := w.classify(t)
 		g.Take(uid, a)
-		g.keepOne(t.Context(), <-g.answers)
+		g.pass()
 		return idOf(a)
 	}
 	quiet := keep(6)
 	loud := keep(5)
 	for i := range maxWitnesses - 2 {
 		id := receipt.ID{1, byte(i), byte(i >> 8)}
-		g.kept, g.owners[id] = append(g.kept, id), 5
+		g.store.kept, g.store.owners[id] = append(g.store.kept, id), 5
 	}
 	keep(5)
-	if !exists(t, g.path("witness", quiet)) || exists(t, g.path("witness", loud)) {
+	if !exists(t, g.store.files.path(witnessFolder, quiet)) || exists(t, g.store.files.path(witnessFolder, loud)) {
 		t.Error("a user's answers drove out another's")
 	}
-	if len(g.owners) != maxWitnesses || len(g.kept) != maxWitnesses {
-		t.Errorf("%d owners of %d witnesses", len(g.owners), len(g.kept))
+	if len(g.store.owners) != maxWitnesses || len(g.store.kept) != maxWitnesses {
+		t.Errorf("%d owners of %d witnesses", len(g.store.owners), len(g.store.kept))
 	}
 }
 
@@ -235,9 +235,9 @@ func TestNoAnswerIsKeptBelowTheFloorOfTheDisk(t *testing.T) {
 	g := w.make(t, OnDemand, func(c *Config) { c.Floor = 1 << 60 })
 	a := w.classify(t)
 	g.Take(5, a)
-	err := g.keep(t.Context(), <-g.answers)
+	err := g.keep(t.Context(), <-g.intake.answers)
 	wantReason(t, "a full disk", err, spool.ReasonDisk)
-	if exists(t, g.path("witness", idOf(a))) || len(g.kept) != 0 {
+	if exists(t, g.store.files.path(witnessFolder, idOf(a))) || len(g.store.kept) != 0 {
 		t.Error("it was kept")
 	}
 }
@@ -250,12 +250,12 @@ func TestProofsAreBounded(t *testing.T) {
 	now := time.Now()
 	put := func(n byte, age time.Duration, sent bool) receipt.ID {
 		id := receipt.ID{n, 1}
-		err := g.write("proof", id, []byte("{}"), false)
+		err := g.store.files.write(proofFolder, id, []byte("{}"), false)
 		if sent {
-			g.remember(id)
+			g.registry.remember(id)
 		}
 		if err == nil {
-			err = os.Chtimes(g.path("proof", id), now.Add(-age), now.Add(-age))
+			err = os.Chtimes(g.store.files.path(proofFolder, id), now.Add(-age), now.Add(-age))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -267,7 +267,7 @@ func TestProofsAreBounded(t *testing.T) {
 		t.Errorf("%d removed, %v", n, err)
 	}
 	for id, want := range map[receipt.ID]bool{old: false, unsent: true, first: false, second: false, third: true} {
-		if exists(t, g.path("proof", id)) != want {
+		if exists(t, g.store.files.path(proofFolder, id)) != want {
 			t.Errorf("proof %s: there %t", id, !want)
 		}
 	}
@@ -279,20 +279,20 @@ func TestWitnessesAreBounded(t *testing.T) {
 	keep := func() receipt.ID {
 		a := w.classify(t)
 		g.Take(5, a)
-		g.keepOne(t.Context(), <-g.answers)
+		g.pass()
 		return idOf(a)
 	}
 	first := keep()
 	for i := range maxWitnesses - 1 {
 		id := receipt.ID{1, byte(i), byte(i >> 8)}
-		g.kept, g.owners[id] = append(g.kept, id), 5
+		g.store.kept, g.store.owners[id] = append(g.store.kept, id), 5
 	}
-	if !exists(t, g.path("witness", first)) {
+	if !exists(t, g.store.files.path(witnessFolder, first)) {
 		t.Fatal("it went too early")
 	}
 	last := keep()
-	if len(g.kept) != maxWitnesses || exists(t, g.path("witness", first)) || !exists(t, g.path("witness", last)) {
-		t.Errorf("%d witnesses are kept", len(g.kept))
+	if len(g.store.kept) != maxWitnesses || exists(t, g.store.files.path(witnessFolder, first)) || !exists(t, g.store.files.path(witnessFolder, last)) {
+		t.Errorf("%d witnesses are kept", len(g.store.kept))
 	}
 	_, err := g.Prove(t.Context(), 5, first)
 	wantReason(t, "too old", err, ReasonUnknown)
@@ -302,16 +302,16 @@ func TestWitnessesAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.kept = append([]receipt.ID{last}, g.kept[:maxWitnesses-1]...)
+	g.store.kept = append([]receipt.ID{last}, g.store.kept[:maxWitnesses-1]...)
 	keep()
-	if !exists(t, g.path("witness", last)) || len(g.kept) != maxWitnesses || g.kept[0] != last {
-		t.Errorf("a witness that is needed went: %d are kept", len(g.kept))
+	if !exists(t, g.store.files.path(witnessFolder, last)) || len(g.store.kept) != maxWitnesses || g.store.kept[0] != last {
+		t.Errorf("a witness that is needed went: %d are kept", len(g.store.kept))
 	}
 	if _, err := g.queue.Cancel(info.ID); err != nil {
 		t.Fatal(err)
 	}
 	keep()
-	if exists(t, g.path("witness", last)) || len(g.queued) != 0 {
+	if exists(t, g.store.files.path(witnessFolder, last)) || len(g.store.jobs) != 0 {
 		t.Error("a witness that nobody needs stays")
 	}
 }
@@ -322,14 +322,14 @@ func TestWhatIsAskedForIsChosen(t *testing.T) {
 	g := w.make(t, OnDemand, nil)
 	a := w.classify(t)
 	g.Take(5, a)
-	g.keepOne(t.Context(), <-g.answers)
-	if kept, err := g.witness(idOf(a)); err != nil || kept.Chosen {
+	g.pass()
+	if kept, err := g.store.witness(idOf(a)); err != nil || kept.Chosen {
 		t.Fatalf("%v", err)
 	}
 	if _, err := g.Prove(t.Context(), 5, idOf(a)); err != nil {
 		t.Fatal(err)
 	}
-	if kept, err := g.witness(idOf(a)); err != nil || !kept.Chosen {
+	if kept, err := g.store.witness(idOf(a)); err != nil || !kept.Chosen {
 		t.Errorf("it is not chosen: %v", err)
 	}
 }
@@ -348,14 +348,14 @@ func TestTakingNeverWaits(t *testing.T) {
 		g.Take(5, large)
 	}
 	g.Take(6, large)
-	if n := strings.Count(log.String(), "not kept for proving"); n != 1 || len(g.answers) != 3 {
-		t.Errorf("%d were not kept, %d were", n, len(g.answers))
+	if n := strings.Count(log.String(), "not kept for proving"); n != 1 || len(g.intake.answers) != 3 {
+		t.Errorf("%d were not kept, %d were", n, len(g.intake.answers))
 	}
-	if g.Take(7, large); len(g.answers) != 3 || g.waiting.all.bytes > maxWaitingBytes {
-		t.Errorf("%d are kept, %d bytes are held", len(g.answers), g.waiting.all.bytes)
+	if g.Take(7, large); len(g.intake.answers) != 3 || g.intake.waiting.all.bytes > maxWaitingBytes {
+		t.Errorf("%d are kept, %d bytes are held", len(g.intake.answers), g.intake.waiting.all.bytes)
 	}
 	for range 3 {
-		g.keepOne(t.Context(), <-g.answers)
+		g.pass()
 	}
 	log.Reset()
 	size := waitingBytes + len(a.Input) + 4*len(a.Outputs)
@@ -365,11 +365,11 @@ func TestTakingNeverWaits(t *testing.T) {
 	if g.Take(6, a); strings.Count(log.String(), "not kept for proving") != 3 || strings.Contains(log.String(), "uid=6") {
 		t.Errorf("not kept: %s", log.String())
 	}
-	for len(g.answers) > 0 {
-		g.keepOne(t.Context(), <-g.answers)
+	for len(g.intake.answers) > 0 {
+		g.pass()
 	}
-	if g.waiting.all != (amount{}) || len(g.waiting.of) != 0 {
-		t.Errorf("nothing waits, and %+v is held", g.waiting)
+	if g.intake.waiting.all != (amount{}) || len(g.intake.waiting.of) != 0 {
+		t.Errorf("nothing waits, and %+v is held", g.intake.waiting)
 	}
 }
 
@@ -387,13 +387,13 @@ func TestAProofThatDoesNotVerifyIsNotPublished(t *testing.T) {
 	}
 	_, err := g.Bundle(5, id)
 	wantReason(t, "it is not there", err, ReasonPending)
-	if err := g.submit(t.Context()); err != nil {
+	if err := g.registry.submit(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if exists(t, g.path("proof", id)) || broker.has(id) {
+	if exists(t, g.store.files.path(proofFolder, id)) || broker.has(id) {
 		t.Error("it was published")
 	}
-	if !exists(t, g.path("witness", id)) {
+	if !exists(t, g.store.files.path(witnessFolder, id)) {
 		t.Error("the witness is gone")
 	}
 	g.stop()
@@ -439,7 +439,7 @@ func TestWithoutAKeyNothingIsProven(t *testing.T) {
 			if info.Exit != want || info.Reason != c.reason {
 				t.Errorf("%s %s %s, want %s %s", info.Exit, info.Reason, info.Detail, want, c.reason)
 			}
-			if exists(t, g.path("proof", idOf(a))) {
+			if exists(t, g.store.files.path(proofFolder, idOf(a))) {
 				t.Error("a proof")
 			}
 			if what == "no key" {
@@ -456,7 +456,7 @@ func TestACircuitThatIsNoneIsRefused(t *testing.T) {
 	w.ring = ringOf(t, without(t, ".circuit", true))
 	g := w.start(t, All, nil)
 	id := g.answer(t, 5)
-	if info := g.job(t, id); info.State != jobs.Dead || info.Exit != jobs.BadInput || !strings.Contains(info.Detail, "proof-key-mismatch") || exists(t, g.path("proof", id)) {
+	if info := g.job(t, id); info.State != jobs.Dead || info.Exit != jobs.BadInput || !strings.Contains(info.Detail, "proof-key-mismatch") || exists(t, g.store.files.path(proofFolder, id)) {
 		t.Errorf("%+v", info)
 	}
 }
@@ -501,7 +501,7 @@ func TestACancelledJobIsNotProven(t *testing.T) {
 	g := w.make(t, All, nil)
 	a := w.classify(t)
 	g.Take(5, a)
-	if err := g.keep(t.Context(), <-g.answers); err != nil {
+	if err := g.keep(t.Context(), <-g.intake.answers); err != nil {
 		t.Fatal(err)
 	}
 	l, err := g.queue.Lease(t.Context(), []string{provetask.ClassInference})
@@ -514,7 +514,7 @@ func TestACancelledJobIsNotProven(t *testing.T) {
 	if err := g.work(t.Context(), l); err != nil {
 		t.Error(err)
 	}
-	if info := g.job(t, idOf(a)); info.State != jobs.Cancelled || exists(t, g.path("proof", idOf(a))) {
+	if info := g.job(t, idOf(a)); info.State != jobs.Cancelled || exists(t, g.store.files.path(proofFolder, idOf(a))) {
 		t.Errorf("%+v", info)
 	}
 }

@@ -105,11 +105,11 @@ func TestAProofWithoutAVerdictIsTriedAgain(t *testing.T) {
 	}
 	g := w.start(t, All, nil)
 	id := g.answer(t, 5)
-	if info := g.job(t, id); info.State != jobs.Queued || info.Exit != jobs.Crash || info.Reason != "" || exists(t, g.path("proof", id)) {
-		t.Errorf("after the worker died: %+v, published: %v", info, exists(t, g.path("proof", id)))
+	if info := g.job(t, id); info.State != jobs.Queued || info.Exit != jobs.Crash || info.Reason != "" || exists(t, g.store.files.path(proofFolder, id)) {
+		t.Errorf("after the worker died: %+v, published: %v", info, exists(t, g.store.files.path(proofFolder, id)))
 	}
 	poll(t, func() bool { info := g.job(t, id); return info.Final() })
-	if info := g.done(t, id); info.Tries != 2 || d.left.Load() != -1 || !exists(t, g.path("proof", id)) {
+	if info := g.done(t, id); info.Tries != 2 || d.left.Load() != -1 || !exists(t, g.store.files.path(proofFolder, id)) {
 		t.Errorf("%+v, %d verifications are left", info, d.left.Load())
 	}
 }
