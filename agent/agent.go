@@ -2,13 +2,10 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/clock"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -42,30 +39,16 @@ type Collector interface {
 
 // newClient makes the broker client of a configuration.
 func newClient(cfg settings.Config, col Collector, agentKey *identity.Private, epochs client.EpochStore, version string) (*client.Client, error) {
-	pem, err := os.ReadFile(cfg.Broker.TLSRoots)
+	server, err := cfg.BrokerServer(cfg.Broker.Address)
 	if err != nil {
-		return nil, fmt.Errorf("broker.tls_roots: %w", err)
-	}
-	pool, err := hybridtls.Roots(pem)
-	if err != nil {
-		return nil, fmt.Errorf("broker.tls_roots: %s: %w", cfg.Broker.TLSRoots, err)
+		return nil, err
 	}
 	roots, err := cfg.RootIdentities()
 	if err != nil {
 		return nil, err
 	}
-	name := cfg.Broker.ServerName
-	if name == "" {
-		if name, _, err = net.SplitHostPort(cfg.Broker.Address); err != nil {
-			return nil, fmt.Errorf("broker.address: %w", err)
-		}
-	}
-	profile := hybridtls.ProfileDefault
-	if cfg.Broker.Profile == "fips" {
-		profile = hybridtls.ProfileFIPS
-	}
 	return client.New(client.Config{
-		Address: cfg.Broker.Address, ServerName: name, TLSRoots: pool, Profile: profile,
+		Address: cfg.Broker.Address, ServerName: server.Name, TLSRoots: server.Roots, Profile: server.Profile,
 		Roots: roots, MinEpoch: cfg.Broker.MinimumEpoch, Epochs: epochs,
 		Collector: whitelisted{col, cfg.Compute.TEE.MeasurementWhitelist},
 		AgentKey:  agentKey,

@@ -14,12 +14,10 @@ package longwork
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +32,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -460,28 +457,6 @@ func newPool(runner worker.Runner, cfg settings.Config, logger *slog.Logger) (*w
 	return pool, nil
 }
 
-// clientTLS is the TLS configuration for a server that a PEM file vouches for.
-func clientTLS(cfg settings.Config, section, roots, name, address string) (*tls.Config, error) {
-	pem, err := os.ReadFile(roots)
-	if err != nil {
-		return nil, fmt.Errorf("%s.tls_roots: %w", section, err)
-	}
-	pool, err := hybridtls.Roots(pem)
-	if err != nil {
-		return nil, fmt.Errorf("%s.tls_roots: %s: %w", section, roots, err)
-	}
-	profile := hybridtls.ProfileDefault
-	if cfg.Broker.Profile == "fips" {
-		profile = hybridtls.ProfileFIPS
-	}
-	if name == "" {
-		if name, _, err = net.SplitHostPort(address); err != nil {
-			return nil, fmt.Errorf("%s: %w", section, err)
-		}
-	}
-	return hybridtls.ClientConfig(name, pool, profile)
-}
-
 // speaker is who this agent is to aggregators and to the registry, now.
 func speaker(sign func() (fed.Signer, error)) func() (introduction.Guest, error) {
 	return func() (introduction.Guest, error) {
@@ -498,7 +473,11 @@ func newShards(cfg settings.Config, sign func() (fed.Signer, error)) ([]*uplink.
 	}
 	var list []*uplink.Client
 	for _, address := range cfg.Federation.Aggregators {
-		config, err := clientTLS(cfg, "federation", cfg.Federation.TLSRoots, cfg.Federation.ServerName, address)
+		server, err := cfg.AggregatorServer(address)
+		if err != nil {
+			return nil, err
+		}
+		config, err := server.TLS()
 		if err != nil {
 			return nil, err
 		}

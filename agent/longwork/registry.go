@@ -26,7 +26,11 @@ func (w *Works) newRegistry(cfg settings.Config) (*registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	tlsConfig, err := clientTLS(cfg, "broker", cfg.Broker.TLSRoots, cfg.Broker.ServerName, cfg.Proofs.Registry)
+	server, err := cfg.BrokerServer(cfg.Proofs.Registry)
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := server.TLS()
 	if err != nil {
 		return nil, err
 	}
