@@ -28,7 +28,7 @@ func (d *dates) learn(lease *client.Lease, now time.Time) {
 		list = append(list, deadline.Date{Kind: e.Kind, Name: e.Name, At: e.At})
 	}
 	d.mu.Lock()
-	d.list, d.broker, d.seen = deadline.Sorted(list), brokerTime(lease, now), now
+	d.list, d.broker, d.seen = deadline.Sorted(list), lease.BrokerNow(now), now
 	d.mu.Unlock()
 	d.watch.Look(d.now(), d.known())
 }

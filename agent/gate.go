@@ -77,14 +77,7 @@ func leaseOf(lease *client.Lease, now time.Time) (receipt.Lease, error) {
 	if err != nil {
 		return receipt.Lease{}, fmt.Errorf("the lease's id %q has another form", lease.ID)
 	}
-	return receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, now))}, nil
-}
-
-// brokerTime is the broker's clock now: its time at the grant and what has
-// passed on the monotonic clock since. The guest's wall clock is not asked.
-func brokerTime(lease *client.Lease, now time.Time) time.Time {
-	elapsed := lease.TTL - lease.Remaining(now)
-	return lease.BrokerTime.Add(max(elapsed, 0))
+	return receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(now))}, nil
 }
 
 // attester makes evidence for callers of the local API.

@@ -397,7 +397,7 @@ func TestBrokerTimeDecides(t *testing.T) {
 	now := time.Now()
 	broker := time.Date(2031, 1, 2, 3, 4, 5, 0, time.UTC)
 	lease := &client.Lease{BrokerTime: broker, TTL: 5 * time.Minute, Expires: now.Add(4 * time.Minute)}
-	if got := brokerTime(lease, now); !got.Equal(broker.Add(time.Minute)) {
+	if got := lease.BrokerNow(now); !got.Equal(broker.Add(time.Minute)) {
 		t.Errorf("a minute into the lease it is %s at the broker", got)
 	}
 	if _, err := leaseOf(&client.Lease{Expires: now.Add(-time.Second)}, now); err == nil {

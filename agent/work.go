@@ -158,7 +158,7 @@ func (d *daemon) sign() (fed.Signer, error) {
 	if err != nil {
 		return fed.Signer{}, err
 	}
-	return fed.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(brokerTime(lease, time.Now())), Broker: lease.BrokerID, Lowest: d.lowestEpochs(lease)}, nil
+	return fed.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(time.Now())), Broker: lease.BrokerID, Lowest: d.lowestEpochs(lease)}, nil
 }
 
 // lowestEpochs are the lowest epochs that this guest accepts of what others show it: the

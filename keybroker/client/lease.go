@@ -72,6 +72,13 @@ type Lease struct {
 // carry a monotonic reading (time.Now); zero or less means that it has ended.
 func (l *Lease) Remaining(now time.Time) time.Duration { return l.Expires.Sub(now) }
 
+// BrokerNow returns the broker's clock at now: its time at the grant and what has passed on
+// the monotonic clock since. The guest's wall clock is not asked.
+func (l *Lease) BrokerNow(now time.Time) time.Time {
+	elapsed := l.TTL - l.Remaining(now)
+	return l.BrokerTime.Add(max(elapsed, 0))
+}
+
 // Wipe wipes all keys. It is safe on nil and idempotent.
 func (l *Lease) Wipe() {
 	if l == nil {
