@@ -22,74 +22,74 @@ import (
 
 // The words of "audit".
 const (
-	auditlogShort = "Show, explain, verify and archive the broker's audit log"
-	auditlogLong  = "Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut or replaced later."
+	auditShort = "Show, explain, verify and archive the broker's audit log"
+	auditLong  = "Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut or replaced later."
 )
 
 // The words of "show".
 const (
-	showUse               = "show"
-	showShort             = "Show records of the audit log"
-	showExample           = "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed"
-	showLastNumberRecords = "--last %d: it is a number of records; 0 shows all"
-	showFlagLast          = "only the last so many; 0 shows all"
-	showFlagResource      = "only this resource, or a subtree that ends in /"
-	showFlagReason        = "only refusals with this reason code"
-	showOnlyKindRecord    = "only this kind of record: "
+	showUse          = "show"
+	showShort        = "Show records of the audit log"
+	showExample      = "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed"
+	showLastInvalid  = "--last %d: it is a number of records; 0 shows all"
+	showFlagLast     = "only the last so many; 0 shows all"
+	showFlagResource = "only this resource, or a subtree that ends in /"
+	showFlagReason   = "only refusals with this reason code"
+	showFlagKind     = "only this kind of record: "
 )
 
 // The words of "explain".
 const (
-	explainUse         = "explain ID"
-	explainShort       = "Tell why a guest was refused, by the id that it was given"
-	explainExample     = "  anchorhold audit explain 3f2a..."
-	explainNeeds       = "the opaque id of a refusal"
-	explainNoRefusalId = "%q is no refusal's id: 32 hexadecimal digits, whole, as the guest's journal shows them"
+	explainUse       = "explain ID"
+	explainShort     = "Tell why a guest was refused, by the id that it was given"
+	explainExample   = "  anchorhold audit explain 3f2a..."
+	explainNeeds     = "the opaque id of a refusal"
+	explainIDInvalid = "%q is no refusal's id: 32 hexadecimal digits, whole, as the guest's journal shows them"
 )
 
 // The words of "checkpoint".
 const (
-	checkpointUse         = "checkpoint"
-	checkpointShort       = "Sign the log as it stands, and print the checkpoint to be kept elsewhere"
-	checkpointExample     = "  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint-2026-07-01"
-	checkpointRecordsRoot = "%s: %d records, root %s\n"
-	checkpointFlagOut     = "write it to this new file instead"
+	checkpointUse     = "checkpoint"
+	checkpointShort   = "Sign the log as it stands, and print the checkpoint to be kept elsewhere"
+	checkpointExample = "  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint-2026-07-01"
+	checkpointResult  = "%s: %d records, root %s\n"
+	checkpointFlagOut = "write it to this new file instead"
 )
 
 // The words of "archive".
 const (
-	archiveUse              = "archive"
-	archiveShort            = "Move closed segments of the log aside, so that they can be taken away"
-	archiveExample          = "  anchorhold audit archive --keep 8"
-	archiveKeepLeast        = "--keep is at least 1"
-	archiveSegmentsBytesLog = "%d segments, %d bytes, are in %s; the log's first %d records are archived\n"
-	archiveBrokerNeedsNone  = "The broker needs none of them: take them anywhere, and verify with --archive. What they say can only be read there."
-	archiveLong             = `Moves all but the newest closed segments into the log's archive directory. Their
+	archiveUse        = "archive"
+	archiveShort      = "Move closed segments of the log aside, so that they can be taken away"
+	archiveExample    = "  anchorhold audit archive --keep 8"
+	archiveKeepTooLow = "--keep is at least 1"
+	archiveResult     = "%d segments, %d bytes, are in %s; the log's first %d records are archived\n"
+	archiveAdvice     = "The broker needs none of them: take them anywhere, and verify with --archive. What they say can only be read there."
+	archiveLong       = `Moves all but the newest closed segments into the log's archive directory. Their
 hashes and indexes stay, so that proofs and checks go on as before.`
 	archiveFlagKeep = "how many closed segments stay"
 )
 
 // The words of "vkey".
 const (
-	verifierKeyUse   = "vkey KEY"
-	verifierKeyShort = "Print the audit key's Ed25519 half as programs for signed notes take it"
-	verifierKeyLong  = `Prints the key by which other programs (witnesses, monitors; c2sp.org/signed-note)
+	vkeyUse   = "vkey KEY"
+	vkeyShort = "Print the audit key's Ed25519 half as programs for signed notes take it"
+	vkeyLong  = `Prints the key by which other programs (witnesses, monitors; c2sp.org/signed-note)
 verify the Ed25519 line of a checkpoint. It proves less than this program checks:
 that takes the ML-DSA line as well.`
-	verifierKeyExample = "  anchorhold audit vkey audit.pub"
-	verifierKeyNeeds   = "the audit key's public half (ahpub1... or a file)"
+	vkeyExample = "  anchorhold audit vkey audit.pub"
+	vkeyNeeds   = "the audit key's public half (ahpub1... or a file)"
 )
 
 // The words of lists, results and errors.
 const (
-	entriesReason     = "       reason       %s\n"
-	policyNameVersion = "%s version %d"
+	entryReason = "       reason       %s\n"
+	entryPolicy = "%s version %d"
 )
 
 // New is the command "audit".
 func New(inv *cli.Invocation) *cobra.Command {
-	c := cli.Subcommands("audit", auditlogShort,
-		auditlogLong,
+	c := cli.Subcommands("audit", auditShort,
+		auditLong,
 		newAuditShow(inv), newAuditExplain(inv), newAuditVerify(inv), newAuditCheckpoint(inv), newAuditArchive(inv), newAuditVerifierKey(inv))
 	dial.BrokerFlag(inv, c)
 	return c
@@ -105,7 +105,7 @@ func newAuditShow(inv *cli.Invocation) *cobra.Command {
 	var o showOptions
 	c := &cobra.Command{Use: showUse, Short: showShort, Example: showExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
 	c.Flags().IntVar(&o.filter.Last, "last", 20, showFlagLast)
-	c.Flags().StringVar(&o.kind, "kind", "", showOnlyKindRecord+strings.Join(audit.Kinds(), ", "))
+	c.Flags().StringVar(&o.kind, "kind", "", showFlagKind+strings.Join(audit.Kinds(), ", "))
 	c.Flags().StringVar(&o.filter.Resource, "resource", "", showFlagResource)
 	c.Flags().StringVar(&o.filter.Reason, "reason", "", showFlagReason)
 	return c
@@ -120,7 +120,7 @@ func (o *showOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 			}
 		}
 		if o.filter.Last < 0 {
-			return nil, nil, cli.Usage(fmt.Errorf(showLastNumberRecords, o.filter.Last))
+			return nil, nil, cli.Usage(fmt.Errorf(showLastInvalid, o.filter.Last))
 		}
 		entries, err := b.ShowAudit(ctx, o.filter)
 		return entries, func(w io.Writer) { printEntries(w, entries) }, err
@@ -134,7 +134,7 @@ func newAuditExplain(inv *cli.Invocation) *cobra.Command {
 func runExplain(ctx context.Context, inv *cli.Invocation, args []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		if id, err := hex.DecodeString(args[0]); err != nil || len(id) != 16 {
-			return nil, nil, cli.Usage(fmt.Errorf(explainNoRefusalId, args[0]))
+			return nil, nil, cli.Usage(fmt.Errorf(explainIDInvalid, args[0]))
 		}
 		entries, err := b.Explain(ctx, args[0])
 		return entries, func(w io.Writer) { printEntries(w, entries) }, err
@@ -164,7 +164,7 @@ func (o *checkpointOptions) run(ctx context.Context, inv *cli.Invocation, _ []st
 				fmt.Fprint(w, checkpoint.Note)
 				return
 			}
-			fmt.Fprintf(w, checkpointRecordsRoot, o.out, checkpoint.Size, checkpoint.Root)
+			fmt.Fprintf(w, checkpointResult, o.out, checkpoint.Size, checkpoint.Root)
 		}, err
 	})
 }
@@ -185,21 +185,21 @@ func newAuditArchive(inv *cli.Invocation) *cobra.Command {
 func (o *archiveOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		if o.keep < 1 {
-			return nil, nil, cli.Usage(errors.New(archiveKeepLeast))
+			return nil, nil, cli.Usage(errors.New(archiveKeepTooLow))
 		}
 		a, err := b.ArchiveAudit(ctx, operator.AuditArchive{Keep: o.keep})
 		return a, func(w io.Writer) {
-			fmt.Fprintf(w, archiveSegmentsBytesLog, len(a.Segments), a.Bytes, a.Directory, a.Records)
-			fmt.Fprintln(w, archiveBrokerNeedsNone)
+			fmt.Fprintf(w, archiveResult, len(a.Segments), a.Bytes, a.Directory, a.Records)
+			fmt.Fprintln(w, archiveAdvice)
 		}, err
 	})
 }
 
 func newAuditVerifierKey(inv *cli.Invocation) *cobra.Command {
 	return &cobra.Command{
-		Use: verifierKeyUse, Short: verifierKeyShort,
-		Long:    verifierKeyLong,
-		Example: verifierKeyExample, Args: cli.Exactly(1, verifierKeyNeeds),
+		Use: vkeyUse, Short: vkeyShort,
+		Long:    vkeyLong,
+		Example: vkeyExample, Args: cli.Exactly(1, vkeyNeeds),
 		RunE: inv.RunE(runVerifierKey),
 	}
 }
@@ -240,7 +240,7 @@ func printEntries(w io.Writer, entries []audit.Entry) {
 			if reason.Detail != "" {
 				text += ": " + reason.Detail
 			}
-			fmt.Fprintf(w, entriesReason, text)
+			fmt.Fprintf(w, entryReason, text)
 		}
 	}
 }
@@ -264,5 +264,5 @@ func policyName(r audit.Record) string {
 	if r.PolicyID == "" {
 		return ""
 	}
-	return fmt.Sprintf(policyNameVersion, r.PolicyID, r.PolicyVersion)
+	return fmt.Sprintf(entryPolicy, r.PolicyID, r.PolicyVersion)
 }

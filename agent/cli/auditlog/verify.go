@@ -64,47 +64,45 @@ Exit status:
 
 // The words of lists, results and errors.
 const (
-	verifyOptionsArchiveNeedsDir       = "--archive needs --dir: the broker reads its own archive directory"
-	verifyOptionsDirNeedsKey           = "--dir needs --key, the audit key's public half"
-	verifyOptionsStatementNeedsRoot    = "--statement needs --root, whose statement it is"
-	verifyOptionsRootNeedsStatement    = "--root needs --statement with --dir: a copy of the log does not hold the root's statements"
-	verifyOptionsHeldAgainstNo         = "it was held against no checkpoint from elsewhere (--checkpoint, or --accept-own-checkpoints)"
-	verifyOptionsNotReadArchive        = "%s not read (--archive, or --accept-unread-archives)"
-	verifyOptionsArchivedRecord        = "archived record was"
-	verifyOptionsArchivedRecordsWere   = "archived records were"
-	verifyOptionsKey                   = "--key: %w"
-	verifyOptionsRoot                  = "--root: %w"
-	verifyOptionsCheckpoint            = "--checkpoint %s: %w"
-	verifyOptionsStatement             = "--statement %s: %w"
-	checkAuditKeyLogSignedKey          = "the log is signed by %s, and --key is %s"
-	checkAuditKeyNoneStatementsRoot    = "none of %d statements of the root names %s, which signed the log"
-	checkAuditKeyKeyGiven              = "the key that was given"
-	checkAuditKeyRootStatementAbout    = "the root's statement about epoch %d"
-	verifyOptionsBrokerDidNot          = "the broker did not verify its log: %w"
-	verifyOptionsLogDoesNot            = "the log does NOT hold: %s\n"
-	auditVerdictWhetherLogPut          = "whether the log was put back as it stood at an older checkpoint, or replaced: that takes a checkpoint that was kept elsewhere (--checkpoint)"
-	auditVerdictRecordsNoCheckpoint    = "records %d to %d: no checkpoint covers them, so whoever writes the disk could have changed them, or cut others off (anchorhold audit checkpoint)"
-	auditVerdictWhatArchivedRecords    = "what %d archived records say: they were not read, their hashes lead to the signed root (--archive reads them)"
-	auditVerdictWhetherKeyYou          = "whether %s is the key that you expect: the broker named it itself (--key or --root)"
-	auditVerdictWhetherRootVouches     = "whether the root vouches for the audit key (--root)"
-	auditVerdictRecord                 = "record"
-	auditVerdictRecords                = "records"
-	auditVerdictSignedCheckpoint       = "signed checkpoint"
-	auditVerdictSignedCheckpoints      = "signed checkpoints"
-	auditVerdictLogSoundExtends        = "the log is sound: %s, %s, and it extends %d kept elsewhere\n"
-	auditVerdictLogIncompleteHere      = "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n"
-	auditVerdictLogConsistentIts       = "the log is consistent: %s, %s of its own, held against none from elsewhere\n"
-	auditVerdictCoveredMerkleRoot      = "  covered      %s\n  Merkle root  %s\n  signed by    %s\n"
-	auditVerdictRecord2                = "record"
-	auditVerdictRecords2               = "records"
-	auditVerdict2                      = "               which is that of %s\n"
-	auditVerdictClockSetBack           = "  clock        set back %s by the broker's operator (audit show --kind service)\n"
-	auditVerdictTime                   = "time"
-	auditVerdictTimes                  = "times"
-	auditVerdictNotChecked             = "  NOT CHECKED  %s\n"
-	auditVerdictCrashCutLast           = "a crash cut a last write short; it was never acknowledged"
-	auditVerdictFirstSigned            = "the first %d of %s, which are signed for"
-	verifyProgressAboutRecordsVerified = "%d of about %d records verified\n"
+	verifyArchiveAlone         = "--archive needs --dir: the broker reads its own archive directory"
+	verifyDirWithoutKey        = "--dir needs --key, the audit key's public half"
+	verifyStatementAlone       = "--statement needs --root, whose statement it is"
+	verifyRootWithoutStatement = "--root needs --statement with --dir: a copy of the log does not hold the root's statements"
+	verifyNoCheckpoint         = "it was held against no checkpoint from elsewhere (--checkpoint, or --accept-own-checkpoints)"
+	verifyUnread               = "%s not read (--archive, or --accept-unread-archives)"
+	archivedOne                = "archived record was"
+	archivedMany               = "archived records were"
+	verifyKeyUnread            = "--key: %w"
+	verifyRootUnread           = "--root: %w"
+	verifyCheckpointInvalid    = "--checkpoint %s: %w"
+	verifyStatementInvalid     = "--statement %s: %w"
+	verifyOtherKey             = "the log is signed by %s, and --key is %s"
+	verifyUnvouchedKey         = "none of %d statements of the root names %s, which signed the log"
+	checkedKeyGiven            = "the key that was given"
+	checkedStatement           = "the root's statement about epoch %d"
+	verifyBrokerFailed         = "the broker did not verify its log: %w"
+	verifyRefused              = "the log does NOT hold: %s\n"
+	openRollback               = "whether the log was put back as it stood at an older checkpoint, or replaced: that takes a checkpoint that was kept elsewhere (--checkpoint)"
+	openUnsigned               = "records %d to %d: no checkpoint covers them, so whoever writes the disk could have changed them, or cut others off (anchorhold audit checkpoint)"
+	openArchived               = "what %d archived records say: they were not read, their hashes lead to the signed root (--archive reads them)"
+	openKey                    = "whether %s is the key that you expect: the broker named it itself (--key or --root)"
+	openRoot                   = "whether the root vouches for the audit key (--root)"
+	recordOne                  = "record"
+	recordMany                 = "records"
+	checkpointOne              = "signed checkpoint"
+	checkpointMany             = "signed checkpoints"
+	soundText                  = "the log is sound: %s, %s, and it extends %d kept elsewhere\n"
+	incompleteText             = "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n"
+	consistentText             = "the log is consistent: %s, %s of its own, held against none from elsewhere\n"
+	verdictDetails             = "  covered      %s\n  Merkle root  %s\n  signed by    %s\n"
+	verdictKey                 = "               which is that of %s\n"
+	verdictClock               = "  clock        set back %s by the broker's operator (audit show --kind service)\n"
+	timeOne                    = "time"
+	timeMany                   = "times"
+	verdictNotChecked          = "  NOT CHECKED  %s\n"
+	verdictTornTail            = "a crash cut a last write short; it was never acknowledged"
+	soundFirst                 = "the first %d of %s, which are signed for"
+	verifyProgressLine         = "%d of about %d records verified\n"
 )
 
 // Verdicts on a log. Only a checkpoint from elsewhere shows that a log was not put back as it
@@ -166,13 +164,13 @@ func newAuditVerify(inv *cli.Invocation) *cobra.Command {
 func (v *verifyOptions) check() error {
 	switch {
 	case v.dir == "" && len(v.archives) > 0:
-		return cli.Usage(errors.New(verifyOptionsArchiveNeedsDir))
+		return cli.Usage(errors.New(verifyArchiveAlone))
 	case v.dir != "" && v.key == "":
-		return cli.Usage(errors.New(verifyOptionsDirNeedsKey))
+		return cli.Usage(errors.New(verifyDirWithoutKey))
 	case len(v.statements) > 0 && v.root == "":
-		return cli.Usage(errors.New(verifyOptionsStatementNeedsRoot))
+		return cli.Usage(errors.New(verifyStatementAlone))
 	case v.dir != "" && v.root != "" && len(v.statements) == 0:
-		return cli.Usage(errors.New(verifyOptionsRootNeedsStatement))
+		return cli.Usage(errors.New(verifyRootWithoutStatement))
 	}
 	return nil
 }
@@ -222,10 +220,10 @@ func (v *verifyOptions) run(ctx context.Context, inv *cli.Invocation, _ []string
 func (v *verifyOptions) open(out auditVerdict) error {
 	var why []error
 	if out.Kept == 0 && !v.acceptOwn {
-		why = append(why, errors.New(verifyOptionsHeldAgainstNo))
+		why = append(why, errors.New(verifyNoCheckpoint))
 	}
 	if out.Archived > 0 && !v.acceptUnread {
-		why = append(why, fmt.Errorf(verifyOptionsNotReadArchive, counted(out.Archived, verifyOptionsArchivedRecord, verifyOptionsArchivedRecordsWere)))
+		why = append(why, fmt.Errorf(verifyUnread, counted(out.Archived, archivedOne, archivedMany)))
 	}
 	if len(why) == 0 {
 		return nil
@@ -244,12 +242,12 @@ func counted(n uint64, one, many string) string {
 func (v *verifyOptions) expected() (key, root identity.Public, err error) {
 	if v.key != "" {
 		if key, err = keyfile.Public(v.key); err != nil {
-			return key, root, fmt.Errorf(verifyOptionsKey, err)
+			return key, root, fmt.Errorf(verifyKeyUnread, err)
 		}
 	}
 	if v.root != "" {
 		if root, err = keyfile.Public(v.root); err != nil {
-			return key, root, fmt.Errorf(verifyOptionsRoot, err)
+			return key, root, fmt.Errorf(verifyRootUnread, err)
 		}
 	}
 	return key, root, nil
@@ -260,12 +258,12 @@ func (v *verifyOptions) expected() (key, root identity.Public, err error) {
 func (v *verifyOptions) checkFiles(notes, statements []string, root identity.Public) error {
 	for i, n := range notes {
 		if _, err := audit.ParseCheckpoint([]byte(n)); err != nil {
-			return fmt.Errorf(verifyOptionsCheckpoint, v.kept[i], err)
+			return fmt.Errorf(verifyCheckpointInvalid, v.kept[i], err)
 		}
 	}
 	for i, s := range statements {
 		if _, err := protocol.VerifyEpoch([]byte(s), []identity.Public{root}); err != nil {
-			return fmt.Errorf(verifyOptionsStatement, v.statements[i], err)
+			return fmt.Errorf(verifyStatementInvalid, v.statements[i], err)
 		}
 	}
 	return nil
@@ -295,12 +293,12 @@ func readAll(paths []string) (content []string, err error) {
 func checkAuditKey(last audit.Checkpoint, key, root identity.Public, statements []string) (checked string, err error) {
 	if !key.IsZero() {
 		if last.Origin != audit.Origin(key) {
-			return "", refusal.New(audit.ReasonOtherKey, checkAuditKeyLogSignedKey, last.Origin, audit.Origin(key))
+			return "", refusal.New(audit.ReasonOtherKey, verifyOtherKey, last.Origin, audit.Origin(key))
 		}
 		if err := last.Verify(key); err != nil {
 			return "", err
 		}
-		checked = checkAuditKeyKeyGiven
+		checked = checkedKeyGiven
 	}
 	if root.IsZero() {
 		return checked, nil
@@ -311,10 +309,10 @@ func checkAuditKey(last audit.Checkpoint, key, root identity.Public, statements 
 			return "", err
 		}
 		if audit.OriginOf(st.AuditKey) == last.Origin {
-			return fmt.Sprintf(checkAuditKeyRootStatementAbout, st.Epoch), nil
+			return fmt.Sprintf(checkedStatement, st.Epoch), nil
 		}
 	}
-	return "", refusal.New(audit.ReasonOtherKey, checkAuditKeyNoneStatementsRoot, len(statements), last.Origin)
+	return "", refusal.New(audit.ReasonOtherKey, verifyUnvouchedKey, len(statements), last.Origin)
 }
 
 // refused tells a log that does not hold from one that could not be verified.
@@ -325,7 +323,7 @@ func (v *verifyOptions) refused(inv *cli.Invocation, err error) error {
 	case isAnswer && answer.Status == http.StatusConflict && answer.Code != "failed":
 		out.Reason = answer.Code
 	case isAnswer:
-		return cli.Named(answer.Code, fmt.Errorf(verifyOptionsBrokerDidNot, answer))
+		return cli.Named(answer.Code, fmt.Errorf(verifyBrokerFailed, answer))
 	case refused:
 		out.Reason = string(reason)
 	case errors.Is(err, audit.ErrTampered):
@@ -336,7 +334,7 @@ func (v *verifyOptions) refused(inv *cli.Invocation, err error) error {
 		return dial.Explain(err, inv.Broker)
 	}
 	return errors.Join(inv.Print(out, func(w io.Writer) {
-		fmt.Fprintf(w, verifyOptionsLogDoesNot, out.Reason)
+		fmt.Fprintf(w, verifyRefused, out.Reason)
 	}), fmt.Errorf("%w: %w", cli.ErrRefused, err))
 }
 
@@ -350,49 +348,49 @@ func (v *auditVerdict) conclude(root identity.Public) {
 	case v.Kept > 0:
 		v.Verdict = verdictIncomplete
 	default:
-		open(auditVerdictWhetherLogPut)
+		open(openRollback)
 	}
 	if v.Unsigned > 0 {
 		v.NotCovered = []uint64{v.Records - v.Unsigned, v.Records - 1}
-		open(auditVerdictRecordsNoCheckpoint, v.NotCovered[0], v.NotCovered[1])
+		open(openUnsigned, v.NotCovered[0], v.NotCovered[1])
 	}
 	if v.Archived > 0 {
-		open(auditVerdictWhatArchivedRecords, v.Archived)
+		open(openArchived, v.Archived)
 	}
 	switch {
 	case v.KeyChecked == "":
-		open(auditVerdictWhetherKeyYou, v.Last.Origin)
+		open(openKey, v.Last.Origin)
 	case root.IsZero():
-		open(auditVerdictWhetherRootVouches)
+		open(openRoot)
 	}
 }
 
 func (v *auditVerdict) write(w io.Writer) {
-	records := counted(v.Records, auditVerdictRecord, auditVerdictRecords)
-	checkpoints := counted(v.Checkpoints, auditVerdictSignedCheckpoint, auditVerdictSignedCheckpoints)
+	records := counted(v.Records, recordOne, recordMany)
+	checkpoints := counted(v.Checkpoints, checkpointOne, checkpointMany)
 	switch v.Verdict {
 	case verdictSound:
 		if v.Unsigned > 0 {
-			records = fmt.Sprintf(auditVerdictFirstSigned, v.Records-v.Unsigned, records)
+			records = fmt.Sprintf(soundFirst, v.Records-v.Unsigned, records)
 		}
-		fmt.Fprintf(w, auditVerdictLogSoundExtends, records, checkpoints, v.Kept)
+		fmt.Fprintf(w, soundText, records, checkpoints, v.Kept)
 	case verdictIncomplete:
-		fmt.Fprintf(w, auditVerdictLogIncompleteHere, records, v.Records-v.Archived, checkpoints, v.Kept)
+		fmt.Fprintf(w, incompleteText, records, v.Records-v.Archived, checkpoints, v.Kept)
 	default:
-		fmt.Fprintf(w, auditVerdictLogConsistentIts, records, checkpoints)
+		fmt.Fprintf(w, consistentText, records, checkpoints)
 	}
-	fmt.Fprintf(w, auditVerdictCoveredMerkleRoot, counted(v.Records-v.Unsigned, auditVerdictRecord2, auditVerdictRecords2), v.Root, v.Last.Origin)
+	fmt.Fprintf(w, verdictDetails, counted(v.Records-v.Unsigned, recordOne, recordMany), v.Root, v.Last.Origin)
 	if v.KeyChecked != "" {
-		fmt.Fprintf(w, auditVerdict2, v.KeyChecked)
+		fmt.Fprintf(w, verdictKey, v.KeyChecked)
 	}
 	if v.SetBack > 0 {
-		fmt.Fprintf(w, auditVerdictClockSetBack, counted(v.SetBack, auditVerdictTime, auditVerdictTimes))
+		fmt.Fprintf(w, verdictClock, counted(v.SetBack, timeOne, timeMany))
 	}
 	for _, n := range v.NotChecked {
-		fmt.Fprintf(w, auditVerdictNotChecked, n)
+		fmt.Fprintf(w, verdictNotChecked, n)
 	}
 	if v.TornTail {
-		fmt.Fprintln(w, auditVerdictCrashCutLast)
+		fmt.Fprintln(w, verdictTornTail)
 	}
 }
 
@@ -402,7 +400,7 @@ func verifyProgress(w io.Writer) func(done, total uint64) {
 	return func(done, total uint64) {
 		if now := time.Now(); now.Sub(last) >= 2*time.Second {
 			last = now
-			fmt.Fprintf(w, verifyProgressAboutRecordsVerified, done, total)
+			fmt.Fprintf(w, verifyProgressLine, done, total)
 		}
 	}
 }

@@ -18,26 +18,26 @@ import (
 
 // The words of "leases".
 const (
-	brokerShort = "List leases that run, and end renewals"
-	brokerLong  = "A lease lasts 15 minutes at most and is renewed by a new attestation. What was granted\ncannot be called back; what comes after it can be refused."
+	leasesShort = "List leases that run, and end renewals"
+	leasesLong  = "A lease lasts 15 minutes at most and is renewed by a new attestation. What was granted\ncannot be called back; what comes after it can be refused."
 )
 
 // The words of "list".
 const (
-	listUse     = "list"
-	listShort   = "List the leases that run, and who was ended"
-	listExample = "  anchorhold leases list\n  anchorhold leases list --json"
-	listLong    = `Lists the leases that run, newest first, as the audit log has them: each with its agent key,
+	leasesListUse     = "list"
+	leasesListShort   = "List the leases that run, and who was ended"
+	leasesListExample = "  anchorhold leases list\n  anchorhold leases list --json"
+	leasesListLong    = `Lists the leases that run, newest first, as the audit log has them: each with its agent key,
 processor (the SHA-256 of the chip's id), image, tenant, released keys and end. A guest that
 renewed has two for a while. Then who was ended.`
 )
 
 // The words of "end".
 const (
-	endUse     = "end"
-	endShort   = "Renew no lease of an agent or a processor any more"
-	endExample = "  anchorhold leases end --lease 0a58be861184a6fe594f8c4aa79a7d6d\n  anchorhold leases end --agent 3c9d...\n  anchorhold leases end --processor 77e0..."
-	endLong    = `From now on the broker gives the agent, or every guest on the processor, no key and no lease:
+	leasesEndUse     = "end"
+	leasesEndShort   = "Renew no lease of an agent or a processor any more"
+	leasesEndExample = "  anchorhold leases end --lease 0a58be861184a6fe594f8c4aa79a7d6d\n  anchorhold leases end --agent 3c9d...\n  anchorhold leases end --processor 77e0..."
+	leasesEndLong    = `From now on the broker gives the agent, or every guest on the processor, no key and no lease:
 such a guest is refused with "ended-by-operator". It is in the audit log and survives restarts.
 
 A lease that was given cannot be called back: its guest has the keys, and may sign, until the
@@ -47,48 +47,48 @@ certificate until then.
 --lease ends the agent that has the lease. An agent key lives for one boot: a guest that starts
 anew has another, and gets a lease if the policy allows it. To keep a machine out name the
 processor; to keep an image out, remove its reference value (anchorhold policy values remove).`
-	endFlagLease     = "the agent of this lease"
-	endFlagAgent     = "the agent with this key, by its id"
-	endFlagProcessor = "every guest on the processor, by the SHA-256 of its chip id"
+	leasesEndFlagLease     = "the agent of this lease"
+	leasesEndFlagAgent     = "the agent with this key, by its id"
+	leasesEndFlagProcessor = "every guest on the processor, by the SHA-256 of its chip id"
 )
 
 // The words of "allow".
 const (
-	allowUse           = "allow"
-	allowShort         = "Take an end back"
-	allowExample       = "  anchorhold leases allow --processor 77e0..."
-	allowMayGetLeases  = "%s may get leases again, if the policy allows it\n"
-	allowFlagAgent     = "the agent with this key, by its id"
-	allowFlagProcessor = "the processor, by the SHA-256 of its chip id"
+	leasesAllowUse           = "allow"
+	leasesAllowShort         = "Take an end back"
+	leasesAllowExample       = "  anchorhold leases allow --processor 77e0..."
+	leasesAllowResult        = "%s may get leases again, if the policy allows it\n"
+	leasesAllowFlagAgent     = "the agent with this key, by its id"
+	leasesAllowFlagProcessor = "the processor, by the SHA-256 of its chip id"
 )
 
 // The words of lists, results and errors.
 const (
-	leasesLeaseUntilAgent = "lease      %s, until %s\n  agent      %s\n  processor  %s\n  image      %s (says it is %q)\n"
-	leasesTenant          = "  tenant     %s\n"
-	leasesKeys            = "  keys       %s\n"
-	leasesMoreThanListed  = "... and more than are listed"
-	leasesNoLeaseRuns     = "no lease runs"
-	leasesEnded           = "ended      %s, at %s\n"
-	leasesVersion         = "%s version %d"
-	subjectSayWhomExactly = "say whom by exactly one of the flags; \"anchorhold leases list\" shows their values"
-	endedEndedGetsNo      = "%s is ended: it gets no lease and no key any more\n"
-	endedNoneItsLeases    = "none of its leases runs"
-	endedItsLeasesRun     = "%d of its leases run and cannot be called back; the last certificate ends %s\n"
+	leaseHead        = "lease      %s, until %s\n  agent      %s\n  processor  %s\n  image      %s (says it is %q)\n"
+	leaseTenant      = "  tenant     %s\n"
+	leaseKeys        = "  keys       %s\n"
+	leasesListMore   = "... and more than are listed"
+	leasesListNone   = "no lease runs"
+	leasesListEnded  = "ended      %s, at %s\n"
+	leaseKey         = "%s version %d"
+	leasesNoSubject  = "say whom by exactly one of the flags; \"anchorhold leases list\" shows their values"
+	leasesEndResult  = "%s is ended: it gets no lease and no key any more\n"
+	leasesEndNone    = "none of its leases runs"
+	leasesEndRunning = "%d of its leases run and cannot be called back; the last certificate ends %s\n"
 )
 
 // NewLeases is the command "leases".
 func NewLeases(inv *cli.Invocation) *cobra.Command {
-	c := cli.Subcommands("leases", brokerShort,
-		brokerLong,
+	c := cli.Subcommands("leases", leasesShort,
+		leasesLong,
 		newLeasesList(inv), newLeasesEnd(inv), newLeasesAllow(inv))
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
 func newLeasesList(inv *cli.Invocation) *cobra.Command {
-	c := &cobra.Command{Use: listUse, Short: listShort, Example: listExample, Args: cobra.NoArgs, RunE: inv.RunE(runList)}
-	c.Long = listLong
+	c := &cobra.Command{Use: leasesListUse, Short: leasesListShort, Example: leasesListExample, Args: cobra.NoArgs, RunE: inv.RunE(runList)}
+	c.Long = leasesListLong
 	return c
 }
 
@@ -101,24 +101,24 @@ func runList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 
 func printLeases(w io.Writer, all operator.LeaseList) {
 	for _, l := range all.Leases {
-		fmt.Fprintf(w, leasesLeaseUntilAgent, l.Lease, l.Ends.Format(time.RFC3339), l.Agent, l.Processor, l.Image, l.ImageID)
+		fmt.Fprintf(w, leaseHead, l.Lease, l.Ends.Format(time.RFC3339), l.Agent, l.Processor, l.Image, l.ImageID)
 		if l.Tenant != "" {
-			fmt.Fprintf(w, leasesTenant, l.Tenant)
+			fmt.Fprintf(w, leaseTenant, l.Tenant)
 		}
 		var keys []string
 		for _, name := range slices.Sorted(maps.Keys(l.Resources)) {
-			keys = append(keys, fmt.Sprintf(leasesVersion, name, l.Resources[name]))
+			keys = append(keys, fmt.Sprintf(leaseKey, name, l.Resources[name]))
 		}
-		fmt.Fprintf(w, leasesKeys, strings.Join(keys, ", "))
+		fmt.Fprintf(w, leaseKeys, strings.Join(keys, ", "))
 	}
 	if all.More {
-		fmt.Fprintln(w, leasesMoreThanListed)
+		fmt.Fprintln(w, leasesListMore)
 	}
 	if len(all.Leases) == 0 {
-		fmt.Fprintln(w, leasesNoLeaseRuns)
+		fmt.Fprintln(w, leasesListNone)
 	}
 	for _, e := range all.Ended {
-		fmt.Fprintf(w, leasesEnded, e.Who, e.At.Format(time.RFC3339))
+		fmt.Fprintf(w, leasesListEnded, e.Who, e.At.Format(time.RFC3339))
 	}
 }
 
@@ -133,7 +133,7 @@ func (s *subject) name() (string, error) {
 		}
 	}
 	if len(names) != 1 {
-		return "", cli.Usage(errors.New(subjectSayWhomExactly))
+		return "", cli.Usage(errors.New(leasesNoSubject))
 	}
 	return names[0], nil
 }
@@ -145,11 +145,11 @@ type endOptions struct {
 
 func newLeasesEnd(inv *cli.Invocation) *cobra.Command {
 	var o endOptions
-	c := &cobra.Command{Use: endUse, Short: endShort, Example: endExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
-	c.Long = endLong
-	c.Flags().StringVar(&o.s.lease, "lease", "", endFlagLease)
-	c.Flags().StringVar(&o.s.agent, "agent", "", endFlagAgent)
-	c.Flags().StringVar(&o.s.processor, "processor", "", endFlagProcessor)
+	c := &cobra.Command{Use: leasesEndUse, Short: leasesEndShort, Example: leasesEndExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Long = leasesEndLong
+	c.Flags().StringVar(&o.s.lease, "lease", "", leasesEndFlagLease)
+	c.Flags().StringVar(&o.s.agent, "agent", "", leasesEndFlagAgent)
+	c.Flags().StringVar(&o.s.processor, "processor", "", leasesEndFlagProcessor)
 	return c
 }
 
@@ -165,12 +165,12 @@ func (o *endOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) e
 }
 
 func printEnded(w io.Writer, e operator.LeasesEnded) {
-	fmt.Fprintf(w, endedEndedGetsNo, e.Who)
+	fmt.Fprintf(w, leasesEndResult, e.Who)
 	if e.LastEnds.IsZero() {
-		fmt.Fprintln(w, endedNoneItsLeases)
+		fmt.Fprintln(w, leasesEndNone)
 		return
 	}
-	fmt.Fprintf(w, endedItsLeasesRun, len(e.Running), e.LastEnds.Format(time.RFC3339))
+	fmt.Fprintf(w, leasesEndRunning, len(e.Running), e.LastEnds.Format(time.RFC3339))
 }
 
 // allowOptions are the flags of "allow".
@@ -180,9 +180,9 @@ type allowOptions struct {
 
 func newLeasesAllow(inv *cli.Invocation) *cobra.Command {
 	var o allowOptions
-	c := &cobra.Command{Use: allowUse, Short: allowShort, Example: allowExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
-	c.Flags().StringVar(&o.s.agent, "agent", "", allowFlagAgent)
-	c.Flags().StringVar(&o.s.processor, "processor", "", allowFlagProcessor)
+	c := &cobra.Command{Use: leasesAllowUse, Short: leasesAllowShort, Example: leasesAllowExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Flags().StringVar(&o.s.agent, "agent", "", leasesAllowFlagAgent)
+	c.Flags().StringVar(&o.s.processor, "processor", "", leasesAllowFlagProcessor)
 	return c
 }
 
@@ -193,6 +193,6 @@ func (o *allowOptions) run(ctx context.Context, inv *cli.Invocation, _ []string)
 			return nil, nil, err
 		}
 		out, err := b.AllowLeases(ctx, name)
-		return out, func(w io.Writer) { fmt.Fprintf(w, allowMayGetLeases, out.Who) }, err
+		return out, func(w io.Writer) { fmt.Fprintf(w, leasesAllowResult, out.Who) }, err
 	})
 }

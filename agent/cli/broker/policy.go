@@ -32,14 +32,14 @@ const (
 
 // The words of "import".
 const (
-	policyImportUse                   = "import FILE"
-	policyImportShort                 = "Put a policy in force"
-	policyImportExample               = "  anchorhold policy import policy.yaml"
-	policyImportNeeds                 = "one policy file"
-	policyImportPolicyVersionForce    = "policy %s version %d is in force, digest %s\n"
-	policyImportWaived                = "  waived: %s\n"
-	policyImportWarningAllowsNothing  = "WARNING: it allows nothing before %s (not_before)\n"
-	policyImportWarningAllowedNothing = "WARNING: it has allowed nothing since %s (not_after)\n"
+	policyImportUse     = "import FILE"
+	policyImportShort   = "Put a policy in force"
+	policyImportExample = "  anchorhold policy import policy.yaml"
+	policyImportNeeds   = "one policy file"
+	policyImportResult  = "policy %s version %d is in force, digest %s\n"
+	policyImportWaived  = "  waived: %s\n"
+	policyImportNotYet  = "WARNING: it allows nothing before %s (not_before)\n"
+	policyImportExpired = "WARNING: it has allowed nothing since %s (not_after)\n"
 )
 
 // The words of "show".
@@ -51,20 +51,20 @@ const (
 
 // The words of "list".
 const (
-	policyListUse              = "list"
-	policyListShort            = "List every policy that was imported"
-	policyListExample          = "  anchorhold policy list"
-	policyListPoliciesCannotBe = "%d of %d policies cannot be read: %s in the broker's state directory; put them back from a copy, or import their source again under a higher version"
-	policyListVersion          = "%s %-24s version %-6d %s  %s\n"
+	policyListUse        = "list"
+	policyListShort      = "List every policy that was imported"
+	policyListExample    = "  anchorhold policy list"
+	policyListUnreadable = "%d of %d policies cannot be read: %s in the broker's state directory; put them back from a copy, or import their source again under a higher version"
+	policyListLine       = "%s %-24s version %-6d %s  %s\n"
 )
 
 // The words of "checks".
 const (
-	policyChecksUse         = "checks"
-	policyChecksShort       = "List the checks that a policy requires or waives"
-	policyChecksExample     = "  anchorhold policy checks"
-	policyChecksMayBeWaived = "%-24s may be waived in writing\n"
-	policyChecksAlways      = "%-24s always\n"
+	policyChecksUse      = "checks"
+	policyChecksShort    = "List the checks that a policy requires or waives"
+	policyChecksExample  = "  anchorhold policy checks"
+	policyChecksWaivable = "%-24s may be waived in writing\n"
+	policyChecksAlways   = "%-24s always\n"
 )
 
 // NewPolicy is the command "policy".
@@ -110,15 +110,15 @@ func runPolicyImport(ctx context.Context, inv *cli.Invocation, args []string) er
 		}
 		info, err := b.ImportPolicy(ctx, data)
 		return info, func(w io.Writer) {
-			fmt.Fprintf(w, policyImportPolicyVersionForce, info.ID, info.Version, info.Digest)
+			fmt.Fprintf(w, policyImportResult, info.ID, info.Version, info.Digest)
 			for _, waived := range info.Waived {
 				fmt.Fprintf(w, policyImportWaived, waived)
 			}
 			switch now := time.Now(); {
 			case now.Before(info.NotBefore):
-				fmt.Fprintf(w, policyImportWarningAllowsNothing, info.NotBefore.Format(time.RFC3339))
+				fmt.Fprintf(w, policyImportNotYet, info.NotBefore.Format(time.RFC3339))
 			case !now.Before(info.NotAfter):
-				fmt.Fprintf(w, policyImportWarningAllowedNothing, info.NotAfter.Format(time.RFC3339))
+				fmt.Fprintf(w, policyImportExpired, info.NotAfter.Format(time.RFC3339))
 			}
 			warnUnmatched(w, info.Unmatched)
 		}, err
@@ -150,7 +150,7 @@ func runPolicyList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 			}
 		}
 		if len(bad) > 0 {
-			err = dial.Incomplete(fmt.Errorf(policyListPoliciesCannotBe, len(bad), len(all), strings.Join(bad, ", ")))
+			err = dial.Incomplete(fmt.Errorf(policyListUnreadable, len(bad), len(all), strings.Join(bad, ", ")))
 		}
 		return all, func(w io.Writer) {
 			for _, p := range all {
@@ -162,7 +162,7 @@ func runPolicyList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 				if p.Active {
 					mark = "*"
 				}
-				fmt.Fprintf(w, policyListVersion, mark, p.ID, p.Version, p.Imported.Format(time.RFC3339), p.Digest)
+				fmt.Fprintf(w, policyListLine, mark, p.ID, p.Version, p.Imported.Format(time.RFC3339), p.Digest)
 			}
 		}, err
 	})
@@ -179,7 +179,7 @@ func runPolicyChecks(ctx context.Context, inv *cli.Invocation, _ []string) error
 	return inv.Print(policy.Checks(), func(w io.Writer) {
 		for _, k := range policy.Checks() {
 			if k.Waivable {
-				fmt.Fprintf(w, policyChecksMayBeWaived, k.Name)
+				fmt.Fprintf(w, policyChecksWaivable, k.Name)
 			} else {
 				fmt.Fprintf(w, policyChecksAlways, k.Name)
 			}

@@ -22,23 +22,23 @@ const (
 
 // The words of "retire" and "destroy".
 const (
-	changeSecretUse         = " NAME VERSION" // behind the verb
-	changeSecretNeeds       = "a name and a version"
-	changeSecretNoVersion   = "%q is no version"
-	changeSecretVersionDone = "%s version %d: %s done\n"
-	retireShort             = "Stop releasing one version"
-	retireExample           = "  anchorhold secret retire models/demo 1"
-	destroyShort            = "Remove one version for ever"
-	destroyExample          = "  anchorhold secret destroy models/demo 1"
+	changeSecretUse            = " NAME VERSION" // behind the verb
+	changeSecretNeeds          = "a name and a version"
+	changeSecretVersionInvalid = "%q is no version"
+	changeSecretVersionDone    = "%s version %d: %s done\n"
+	retireShort                = "Stop releasing one version"
+	retireExample              = "  anchorhold secret retire models/demo 1"
+	destroyShort               = "Remove one version for ever"
+	destroyExample             = "  anchorhold secret destroy models/demo 1"
 )
 
 // The words of "list".
 const (
-	secretListUse            = "list [PREFIX]"
-	secretListShort          = "List secrets, without their values"
-	secretListExample        = "  anchorhold secret list models/"
-	secretListVersion        = "%-40s version %-5d %-10s %s%s\n"
-	secretListMoreGivePrefix = "... and more: give a PREFIX"
+	secretListUse     = "list [PREFIX]"
+	secretListShort   = "List secrets, without their values"
+	secretListExample = "  anchorhold secret list models/"
+	secretListLine    = "%-40s version %-5d %-10s %s%s\n"
+	secretListMore    = "... and more: give a PREFIX"
 )
 
 // NewSecret is the command "secret".
@@ -70,7 +70,7 @@ func (o *changeSecretOptions) run(ctx context.Context, inv *cli.Invocation, args
 		}
 		version, err := strconv.ParseUint(args[1], 10, 64)
 		if err != nil || version == 0 {
-			return nil, nil, cli.Usage(fmt.Errorf(changeSecretNoVersion, args[1]))
+			return nil, nil, cli.Usage(fmt.Errorf(changeSecretVersionInvalid, args[1]))
 		}
 		return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
 			fmt.Fprintf(w, changeSecretVersionDone, args[0], version, o.verb)
@@ -87,10 +87,10 @@ func runSecretList(ctx context.Context, inv *cli.Invocation, args []string) erro
 		all, err := b.Secrets(ctx, strings.Join(args, ""))
 		return all, func(w io.Writer) {
 			for _, s := range all.Secrets {
-				fmt.Fprintf(w, secretListVersion, s.Name, s.Version, s.State, s.Meta.Kind, subjectText(s.Meta))
+				fmt.Fprintf(w, secretListLine, s.Name, s.Version, s.State, s.Meta.Kind, subjectText(s.Meta))
 			}
 			if all.More {
-				fmt.Fprintln(w, secretListMoreGivePrefix)
+				fmt.Fprintln(w, secretListMore)
 			}
 		}, err
 	})

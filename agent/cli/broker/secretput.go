@@ -18,19 +18,19 @@ import (
 
 // The words of "put".
 const (
-	secretPutUse               = "put NAME --file FILE"
-	secretPutShort             = "Store a secret, or a new version of it"
-	secretPutExample           = "  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c..."
-	secretPutNeeds             = "the secret's name"
-	secretPutFileNeededSecret  = "--file is needed; a secret never stands on a command line"
-	secretPutVersionStored     = "%s version %d is stored%s\n"
-	secretPutNoReceiptModel    = "No receipt of this model's answers will verify: leases do not say what the key opens. Store it again with --model or --model-id."
-	secretPutFlagFile          = "file with the secret"
-	secretPutFlagKind          = "what the secret is for (stored in the clear)"
-	secretPutFlagModel         = "the sealed model that the key opens"
-	secretPutFlagModelId       = "its id, as \"anchorhold seal\" printed it, instead of the file"
-	secretPutFlagDescription   = "for people (stored in the clear)"
-	secretPutStoresSecretUnder = `Stores a secret under a name, or a new version of one that is there.
+	secretPutUse             = "put NAME --file FILE"
+	secretPutShort           = "Store a secret, or a new version of it"
+	secretPutExample         = "  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c..."
+	secretPutNeeds           = "the secret's name"
+	secretPutNoFile          = "--file is needed; a secret never stands on a command line"
+	secretPutResult          = "%s version %d is stored%s\n"
+	secretPutUnbound         = "No receipt of this model's answers will verify: leases do not say what the key opens. Store it again with --model or --model-id."
+	secretPutFlagFile        = "file with the secret"
+	secretPutFlagKind        = "what the secret is for (stored in the clear)"
+	secretPutFlagModel       = "the sealed model that the key opens"
+	secretPutFlagModelID     = "its id, as \"anchorhold seal\" printed it, instead of the file"
+	secretPutFlagDescription = "for people (stored in the clear)"
+	secretPutLong            = `Stores a secret under a name, or a new version of one that is there.
 
 A model's key is stored with the model that it opens: leases that are granted the key then
 speak for that model, and its receipts verify. --model reads the id from the sealed file,
@@ -43,11 +43,11 @@ was meant, or another --kind.`
 
 // The words of lists, results and errors.
 const (
-	keySubjectModelModelId   = "--model and --model-id say the same; give one"
-	keySubjectModelId        = "--model-id: %w"
-	subjectTextModel         = ", for model "
-	subjectText2             = ", for "
-	subjectTextNoStatedModel = ", for no stated model"
+	secretPutTwoModels      = "--model and --model-id say the same; give one"
+	secretPutModelIDInvalid = "--model-id: %w"
+	subjectModel            = ", for model "
+	subjectOther            = ", for "
+	subjectUnstated         = ", for no stated model"
 )
 
 // kindModelKey is the kind of secrets that open models.
@@ -64,11 +64,11 @@ type secretPutOptions struct {
 func newSecretPut(inv *cli.Invocation) *cobra.Command {
 	var o secretPutOptions
 	put := &cobra.Command{Use: secretPutUse, Short: secretPutShort, Example: secretPutExample, Args: cli.Exactly(1, secretPutNeeds), RunE: inv.RunE(o.run)}
-	put.Long = secretPutStoresSecretUnder
+	put.Long = secretPutLong
 	put.Flags().StringVar(&o.file, "file", "", secretPutFlagFile)
 	put.Flags().StringVar(&o.meta.Kind, "kind", kindModelKey, secretPutFlagKind)
 	put.Flags().StringVar(&o.model, "model", "", secretPutFlagModel)
-	put.Flags().StringVar(&o.id, "model-id", "", secretPutFlagModelId)
+	put.Flags().StringVar(&o.id, "model-id", "", secretPutFlagModelID)
 	put.Flags().StringVar(&o.meta.Description, "description", "", secretPutFlagDescription)
 	return put
 }
@@ -79,7 +79,7 @@ func (o *secretPutOptions) run(ctx context.Context, inv *cli.Invocation, args []
 			return nil, nil, cli.Usage(err)
 		}
 		if o.file == "" {
-			return nil, nil, cli.Usage(errors.New(secretPutFileNeededSecret))
+			return nil, nil, cli.Usage(errors.New(secretPutNoFile))
 		}
 		read := keyfile.ReadModelKey
 		if o.model == "" && o.meta.Kind != kindModelKey {
@@ -95,9 +95,9 @@ func (o *secretPutOptions) run(ctx context.Context, inv *cli.Invocation, args []
 		}
 		version, err := b.PutSecret(ctx, args[0], secret, o.meta, operator.PutNext)
 		return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
-			fmt.Fprintf(w, secretPutVersionStored, args[0], version, subjectText(o.meta))
+			fmt.Fprintf(w, secretPutResult, args[0], version, subjectText(o.meta))
 			if o.meta.Subject == (keystore.Subject{}) && o.meta.Kind == kindModelKey {
-				fmt.Fprintln(w, secretPutNoReceiptModel)
+				fmt.Fprintln(w, secretPutUnbound)
 			}
 		}, err
 	})
@@ -108,13 +108,13 @@ func (o *secretPutOptions) run(ctx context.Context, inv *cli.Invocation, args []
 func keySubject(secret *keybuf.Buffer, file, id string) (subject keystore.Subject, err error) {
 	switch {
 	case file != "" && id != "":
-		return subject, cli.Usage(errors.New(keySubjectModelModelId))
+		return subject, cli.Usage(errors.New(secretPutTwoModels))
 	case file != "":
 		d, err := sealed.ID(file, secret)
 		return keystore.Subject(d), err
 	case id != "":
 		if err := subject.UnmarshalText([]byte(id)); err != nil {
-			return subject, cli.Usage(fmt.Errorf(keySubjectModelId, err))
+			return subject, cli.Usage(fmt.Errorf(secretPutModelIDInvalid, err))
 		}
 	}
 	return subject, nil
@@ -124,11 +124,11 @@ func keySubject(secret *keybuf.Buffer, file, id string) (subject keystore.Subjec
 func subjectText(m keystore.Meta) string {
 	switch stated := m.Subject != (keystore.Subject{}); {
 	case stated && m.Kind == kindModelKey:
-		return subjectTextModel + m.Subject.String()
+		return subjectModel + m.Subject.String()
 	case stated:
-		return subjectText2 + m.Subject.String()
+		return subjectOther + m.Subject.String()
 	case m.Kind == kindModelKey:
-		return subjectTextNoStatedModel
+		return subjectUnstated
 	}
 	return ""
 }

@@ -17,14 +17,14 @@ const referenceValuesShort = "Import, list and remove reference values (expected
 
 // The words of "remove".
 const (
-	removeValueUse                    = "remove ID"
-	removeValueShort                  = "Forget an expected measurement"
-	removeValueExample                = "  anchorhold policy values remove images/6"
-	removeValueNeeds                  = "the id of one reference value"
-	removeValueRemovedReferenceValues = "%s is removed, %d reference values are left\n"
-	removeValueWarningPolicyForce     = "WARNING: the policy in force accepted guests with it. They get no lease any more; those that run end within 15 minutes (anchorhold leases list).\nThe policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
-	removeValueWarningPolicyNames     = "WARNING: the policy names %s, which nothing matches any more\n"
-	removeValueLong                   = `Guests that start with this measurement get no lease any more. The audit log says who removed it.
+	removeValueUse       = "remove ID"
+	removeValueShort     = "Forget an expected measurement"
+	removeValueExample   = "  anchorhold policy values remove images/6"
+	removeValueNeeds     = "the id of one reference value"
+	removeValueResult    = "%s is removed, %d reference values are left\n"
+	removeValueAccepted  = "WARNING: the policy in force accepted guests with it. They get no lease any more; those that run end within 15 minutes (anchorhold leases list).\nThe policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
+	removeValueUnmatched = "WARNING: the policy names %s, which nothing matches any more\n"
+	removeValueLong      = `Guests that start with this measurement get no lease any more. The audit log says who removed it.
 
 If the policy in force would be left with a name or subtree that no other value matches, the
 command is refused with "reference-value-needed": --force says that those guests are to be refused.`
@@ -49,10 +49,10 @@ const (
 
 // The words of lists, results and errors.
 const (
-	importedReferenceValueKnown     = "1 reference value is known now"
-	importedReferenceValuesKnown    = "%d reference values are known now\n"
-	importedPolicyDigestNow         = "The policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
-	warnUnmatchedWarningPolicyNames = "WARNING: the policy names %s, and no reference value matches that: guests that must have one are refused (anchorhold policy values import)\n"
+	importValuesOne    = "1 reference value is known now"
+	importValuesResult = "%d reference values are known now\n"
+	importValuesDigest = "The policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
+	unmatchedWarning   = "WARNING: the policy names %s, and no reference value matches that: guests that must have one are refused (anchorhold policy values import)\n"
 )
 
 func newReferenceValues(inv *cli.Invocation) *cobra.Command {
@@ -61,12 +61,12 @@ func newReferenceValues(inv *cli.Invocation) *cobra.Command {
 
 func writeImported(w io.Writer, n operator.ValuesImported) {
 	if n.Total == 1 {
-		fmt.Fprintln(w, importedReferenceValueKnown)
+		fmt.Fprintln(w, importValuesOne)
 	} else {
-		fmt.Fprintf(w, importedReferenceValuesKnown, n.Total)
+		fmt.Fprintf(w, importValuesResult, n.Total)
 	}
 	if n.PolicyDigest != (audit.Digest{}) {
-		fmt.Fprintf(w, importedPolicyDigestNow, n.PolicyDigest)
+		fmt.Fprintf(w, importValuesDigest, n.PolicyDigest)
 	}
 	warnUnmatched(w, n.Unmatched)
 }
@@ -74,7 +74,7 @@ func writeImported(w io.Writer, n operator.ValuesImported) {
 // warnUnmatched says that a policy in force refuses guests for want of a reference value.
 func warnUnmatched(w io.Writer, names []string) {
 	for _, name := range names {
-		fmt.Fprintf(w, warnUnmatchedWarningPolicyNames, name)
+		fmt.Fprintf(w, unmatchedWarning, name)
 	}
 }
 
@@ -95,12 +95,12 @@ func (o *removeValueOptions) run(ctx context.Context, inv *cli.Invocation, args 
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		out, err := b.RemoveReferenceValue(ctx, args[0], o.force)
 		return out, func(w io.Writer) {
-			fmt.Fprintf(w, removeValueRemovedReferenceValues, out.ID, out.Total)
+			fmt.Fprintf(w, removeValueResult, out.ID, out.Total)
 			if out.Accepted {
-				fmt.Fprintf(w, removeValueWarningPolicyForce, out.PolicyDigest)
+				fmt.Fprintf(w, removeValueAccepted, out.PolicyDigest)
 			}
 			for _, name := range out.Unmatched {
-				fmt.Fprintf(w, removeValueWarningPolicyNames, name)
+				fmt.Fprintf(w, removeValueUnmatched, name)
 			}
 		}, err
 	})

@@ -24,24 +24,24 @@ import (
 
 // The words of lists, results and errors.
 const (
-	optionsFlagCalibration         = "of an ONNX file: rows of inputs (.csv or .npy) that show the ranges of values"
-	optionsFlagTest                = "of an ONNX file: further rows, to say what quantization costs"
-	optionsFlagAnswers             = "the right classes of --test, one to a line"
-	optionsFlagAllowClipping       = "seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration"
-	optionsOnnxFilesAlone          = "%s: for ONNX files alone, and the name of %s does not end in .onnx\nSee '%s --help'"
-	optionsAnswersNeedsTest        = "--answers needs --test, the rows that it has the right classes of\nSee '%s --help'"
-	optionsCalibrationNeededOnnx   = "--calibration is needed for an ONNX file: rows of inputs that show the ranges of values"
-	optionsOrGiveAllow             = "%w, or give --allow-clipping%s"
-	convertClasses                 = "  classes   %s\n"
-	convertScores                  = "  scores    %s\n"
-	convertClippedCalibration      = "  clipped   calibration: %v\n"
-	convertTest                    = "            test: %v\n"
-	convertInt8TestRows            = "  INT8      %.2f %% of %d test rows have the same answer"
-	convertRightFloatingPoint      = "; right are %.2f %%, of the floating-point model %.2f %%"
-	convertRankClassesFile         = "rank the classes; the file computes no probabilities by softmax"
-	convertTheirSoftmaxFile        = "their softmax is the file's probabilities"
-	classesTextWithoutLabelsAnswer = "%d, without labels: an answer is a number from 0 to %d"
-	classifierWarning              = "warning: %s\n"
+	flagCalibration    = "of an ONNX file: rows of inputs (.csv or .npy) that show the ranges of values"
+	flagTest           = "of an ONNX file: further rows, to say what quantization costs"
+	flagAnswers        = "the right classes of --test, one to a line"
+	flagAllowClipping  = "seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration"
+	onnxFlagsAlone     = "%s: for ONNX files alone, and the name of %s does not end in .onnx\nSee '%s --help'"
+	answersWithoutTest = "--answers needs --test, the rows that it has the right classes of\nSee '%s --help'"
+	calibrationMissing = "--calibration is needed for an ONNX file: rows of inputs that show the ranges of values"
+	clippingRefused    = "%w, or give --allow-clipping%s"
+	resultClasses      = "  classes   %s\n"
+	resultScores       = "  scores    %s\n"
+	resultClipped      = "  clipped   calibration: %v\n"
+	resultClippedTest  = "            test: %v\n"
+	resultAgreement    = "  INT8      %.2f %% of %d test rows have the same answer"
+	resultAccuracy     = "; right are %.2f %%, of the floating-point model %.2f %%"
+	scoresRank         = "rank the classes; the file computes no probabilities by softmax"
+	scoresSoftmax      = "their softmax is the file's probabilities"
+	classesUnlabelled  = "%d, without labels: an answer is a number from 0 to %d"
+	resultWarning      = "warning: %s\n"
 )
 
 // Options are the flags of a classifier.
@@ -52,10 +52,10 @@ type Options struct {
 
 // Add adds the flags.
 func (q *Options) Add(c *cobra.Command) {
-	c.Flags().StringVar(&q.calibration, "calibration", "", optionsFlagCalibration)
-	c.Flags().StringVar(&q.test, "test", "", optionsFlagTest)
-	c.Flags().StringVar(&q.answers, "answers", "", optionsFlagAnswers)
-	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf(optionsFlagAllowClipping, 100*quantize.RefuseClipped))
+	c.Flags().StringVar(&q.calibration, "calibration", "", flagCalibration)
+	c.Flags().StringVar(&q.test, "test", "", flagTest)
+	c.Flags().StringVar(&q.answers, "answers", "", flagAnswers)
+	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf(flagAllowClipping, 100*quantize.RefuseClipped))
 }
 
 // Flags are the names of what add adds.
@@ -66,10 +66,10 @@ func (*Options) Flags() []string {
 // Check refuses flags that would be passed over.
 func (q *Options) Check(c *cobra.Command, path string) error {
 	if stray := cli.Given(c, q.Flags()...); stray != nil && !IsONNX(path) {
-		return cli.Usage(fmt.Errorf(optionsOnnxFilesAlone, strings.Join(stray, ", "), path, c.CommandPath()))
+		return cli.Usage(fmt.Errorf(onnxFlagsAlone, strings.Join(stray, ", "), path, c.CommandPath()))
 	}
 	if q.answers != "" && q.test == "" {
-		return cli.Usage(fmt.Errorf(optionsAnswersNeedsTest, c.CommandPath()))
+		return cli.Usage(fmt.Errorf(answersWithoutTest, c.CommandPath()))
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func IsONNX(path string) bool { return strings.HasSuffix(path, ".onnx") }
 // given.
 func (q *Options) quantize(path string) (*Classifier, error) {
 	if q.calibration == "" {
-		return nil, cli.Usage(errors.New(optionsCalibrationNeededOnnx))
+		return nil, cli.Usage(errors.New(calibrationMissing))
 	}
 	m, err := onnx.ParseFile(path)
 	if err != nil {
@@ -143,7 +143,7 @@ func (q *Options) measure(out *Classifier, calibration *quantize.Rows) (err erro
 		return err
 	}
 	if err := out.ranges.Check(); err != nil && !q.clipped {
-		return cli.RefusedFor(fmt.Errorf(optionsOrGiveAllow, err, out.answersText()))
+		return cli.RefusedFor(fmt.Errorf(clippingRefused, err, out.answersText()))
 	}
 	return nil
 }
@@ -200,23 +200,23 @@ func Print(w io.Writer, z *Classifier) {
 	if z == nil {
 		return
 	}
-	fmt.Fprintf(w, convertClasses, classesText(z))
-	scores := convertRankClassesFile
+	fmt.Fprintf(w, resultClasses, classesText(z))
+	scores := scoresRank
 	if z.network.Probabilities {
-		scores = convertTheirSoftmaxFile
+		scores = scoresSoftmax
 	}
-	fmt.Fprintf(w, convertScores, scores)
-	fmt.Fprintf(w, convertClippedCalibration, z.ranges.Calibration)
+	fmt.Fprintf(w, resultScores, scores)
+	fmt.Fprintf(w, resultClipped, z.ranges.Calibration)
 	if z.ranges.Test != nil {
-		fmt.Fprintf(w, convertTest, *z.ranges.Test)
+		fmt.Fprintf(w, resultClippedTest, *z.ranges.Test)
 	}
 	r := z.report
 	if r == nil {
 		return
 	}
-	fmt.Fprintf(w, convertInt8TestRows, 100*r.Agreed, r.Rows)
+	fmt.Fprintf(w, resultAgreement, 100*r.Agreed, r.Rows)
 	if r.Float != nil && r.Integer != nil {
-		fmt.Fprintf(w, convertRightFloatingPoint, 100**r.Integer, 100**r.Float)
+		fmt.Fprintf(w, resultAccuracy, 100**r.Integer, 100**r.Float)
 	}
 	fmt.Fprintln(w)
 }
@@ -226,7 +226,7 @@ func classesText(z *Classifier) string {
 	const most = 8
 	n, labels := z.description.Classes(), z.network.Labels
 	if labels == nil {
-		return fmt.Sprintf(classesTextWithoutLabelsAnswer, n, n-1)
+		return fmt.Sprintf(classesUnlabelled, n, n-1)
 	}
 	shown := strings.Join(labels[:min(n, most)], ", ")
 	if n > most {
@@ -241,6 +241,6 @@ func (z *Classifier) Warn(w io.Writer) {
 		return
 	}
 	for _, text := range z.warnings() {
-		fmt.Fprintf(w, classifierWarning, text)
+		fmt.Fprintf(w, resultWarning, text)
 	}
 }

@@ -25,14 +25,14 @@ import (
 
 // The words of lists, results and errors.
 const (
-	agentAgentEndedBefore         = "the agent at %s ended before it had answered: whether it did what was asked, anchorhold jobs list tells once it runs again (systemctl status anchorhold-agent): %w"
-	agentNoAgentSocket            = "no agent socket at %s: is anchorhold-agent running? (--agent names another socket)"
-	agentNothingListensAnchorhold = "nothing listens on %s: anchorhold-agent has ended; see its journal"
-	agentUserMayNot               = "this user may not open %s: ask for membership in the socket's group"
-	agentTalkAgent                = "talk to the agent at %s: %w"
-	answerErrorAgentAnswered      = "the agent answered %s: %w"
-	answerErrorAgentAnswered2     = "the agent answered %s: %.200s"
-	agentFlagFlagAgent            = "unix socket of the agent (or $ANCHORHOLD_AGENT)"
+	agentCutOff           = "the agent at %s ended before it had answered: whether it did what was asked, anchorhold jobs list tells once it runs again (systemctl status anchorhold-agent): %w"
+	agentNoSocket         = "no agent socket at %s: is anchorhold-agent running? (--agent names another socket)"
+	agentNotListening     = "nothing listens on %s: anchorhold-agent has ended; see its journal"
+	agentForbidden        = "this user may not open %s: ask for membership in the socket's group"
+	agentUnreachable      = "talk to the agent at %s: %w"
+	agentAnswerUnread     = "the agent answered %s: %w"
+	agentAnswerUnexpected = "the agent answered %s: %.200s"
+	flagAgent             = "unix socket of the agent (or $ANCHORHOLD_AGENT)"
 )
 
 // Reasons of an agent that gives no answer.
@@ -94,7 +94,7 @@ func (c *AgentClient) DoWith(ctx context.Context, method, path string, body any,
 // explain turns the usual connection failures into what to do about them.
 func (c *AgentClient) explain(err error) error {
 	if operator.IsCut(err) {
-		return cli.Named(reasonAgentCut, fmt.Errorf(agentAgentEndedBefore, c.socket, err))
+		return cli.Named(reasonAgentCut, fmt.Errorf(agentCutOff, c.socket, err))
 	}
 	return cli.Named(reasonAgentUnreachable, c.explained(err))
 }
@@ -102,20 +102,20 @@ func (c *AgentClient) explain(err error) error {
 func (c *AgentClient) explained(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf(agentNoAgentSocket, c.socket)
+		return fmt.Errorf(agentNoSocket, c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf(agentNothingListensAnchorhold, c.socket)
+		return fmt.Errorf(agentNotListening, c.socket)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf(agentUserMayNot, c.socket)
+		return fmt.Errorf(agentForbidden, c.socket)
 	}
-	return fmt.Errorf(agentTalkAgent, c.socket, err)
+	return fmt.Errorf(agentUnreachable, c.socket, err)
 }
 
 // answerError reads the agent's error object.
 func answerError(resp *http.Response) error {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, MaxAnswer))
 	if err != nil {
-		return fmt.Errorf(answerErrorAgentAnswered, resp.Status, err)
+		return fmt.Errorf(agentAnswerUnread, resp.Status, err)
 	}
 	var answer struct {
 		Error struct {
@@ -124,7 +124,7 @@ func answerError(resp *http.Response) error {
 		} `json:"error"`
 	}
 	if json.Unmarshal(data, &answer) != nil || answer.Error.Message == "" {
-		return fmt.Errorf(answerErrorAgentAnswered2, resp.Status, data)
+		return fmt.Errorf(agentAnswerUnexpected, resp.Status, data)
 	}
 	return Refused(answer.Error.Message, answer.Error.Code)
 }
@@ -169,5 +169,5 @@ func (c *AgentClient) Post(ctx context.Context, path, media string, body io.Read
 
 // AgentFlag adds --agent, the socket of the local agent.
 func AgentFlag(inv *cli.Invocation, c *cobra.Command) {
-	c.Flags().StringVar(&inv.Agent, "agent", envOr("ANCHORHOLD_AGENT", defaultAgentSocket), agentFlagFlagAgent)
+	c.Flags().StringVar(&inv.Agent, "agent", envOr("ANCHORHOLD_AGENT", defaultAgentSocket), flagAgent)
 }

@@ -9,13 +9,13 @@ import (
 )
 
 // The words of lists, results and errors.
-const roundNoRoundRound = "%q is no round: a round's id has 32 hexadecimal digits"
+const roundIDInvalid = "%q is no round: a round's id has 32 hexadecimal digits"
 
 // Round reads a round's id from a command line.
 func Round(s string) (federation.ID, error) {
 	id, err := federation.ParseID(s)
 	if err != nil {
-		err = cli.Usage(fmt.Errorf(roundNoRoundRound, s))
+		err = cli.Usage(fmt.Errorf(roundIDInvalid, s))
 	}
 	return id, err
 }

@@ -17,14 +17,14 @@ import (
 
 // The words of lists, results and errors.
 const (
-	brokerBrokerNotAnswered         = "the broker has not answered for %s; waiting up to %s (--timeout)\n"
-	explainItsProcessStopped        = "%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell"
-	explainWhetherDidWhat           = "%s: %w: whether it did what was asked, anchorhold audit show tells once it runs again (systemctl status anchorhold-broker)"
-	explainNoOperatorSocket         = "no operator socket at %s: is anchorhold-broker running? (--broker names another socket)"
-	explainNothingListensAnchorhold = "nothing listens on %s: anchorhold-broker has ended; see its journal"
-	explainUserMayNot               = "this user may not open %s: the broker's configuration names its operators"
-	brokerFlagFlagTimeout           = "how long the broker may say nothing before the command fails"
-	brokerFlagFlagBroker            = "operator socket of the broker (or $ANCHORHOLD_BROKER)"
+	brokerStillSilent  = "the broker has not answered for %s; waiting up to %s (--timeout)\n"
+	brokerSilent       = "%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell"
+	brokerCutOff       = "%s: %w: whether it did what was asked, anchorhold audit show tells once it runs again (systemctl status anchorhold-broker)"
+	brokerNoSocket     = "no operator socket at %s: is anchorhold-broker running? (--broker names another socket)"
+	brokerNotListening = "nothing listens on %s: anchorhold-broker has ended; see its journal"
+	brokerForbidden    = "this user may not open %s: the broker's configuration names its operators"
+	flagTimeout        = "how long the broker may say nothing before the command fails"
+	flagBroker         = "operator socket of the broker (or $ANCHORHOLD_BROKER)"
 )
 
 // Statements asks the broker for the root's statements that it holds. They need no
@@ -47,7 +47,7 @@ const silenceNoticed = 10 * time.Second
 func Broker(inv *cli.Invocation) *operator.Client {
 	w := inv.Err
 	return operator.NewPatientClient(inv.Broker, operator.Patience{Silence: inv.Patience, NoticeAfter: silenceNoticed, Notice: func() {
-		fmt.Fprintf(w, brokerBrokerNotAnswered, silenceNoticed, inv.Patience)
+		fmt.Fprintf(w, brokerStillSilent, silenceNoticed, inv.Patience)
 	}})
 }
 
@@ -79,21 +79,21 @@ func Explain(err error, socket string) error {
 		return cli.Named(refusal.Code, fmt.Errorf("%w: %w", cli.ErrRefused, refusal))
 	}
 	if errors.Is(err, operator.ErrSilent) {
-		return cli.Named(reasonBrokerSilent, fmt.Errorf(explainItsProcessStopped, socket, err))
+		return cli.Named(reasonBrokerSilent, fmt.Errorf(brokerSilent, socket, err))
 	}
 	if errors.Is(err, operator.ErrCut) {
-		return cli.Named(reasonBrokerCut, fmt.Errorf(explainWhetherDidWhat, socket, err))
+		return cli.Named(reasonBrokerCut, fmt.Errorf(brokerCutOff, socket, err))
 	}
 	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" {
 		return err // of a local file, or of a connection that stood
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(explainNoOperatorSocket, socket))
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(brokerNoSocket, socket))
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(explainNothingListensAnchorhold, socket))
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(brokerNotListening, socket))
 	case errors.Is(err, os.ErrPermission):
-		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(explainUserMayNot, socket))
+		return cli.Named(reasonBrokerUnreachable, fmt.Errorf(brokerForbidden, socket))
 	}
 	return err
 }
@@ -106,8 +106,8 @@ const (
 
 // BrokerFlag adds --broker, the operator socket of the local broker, and --timeout.
 func BrokerFlag(inv *cli.Invocation, c *cobra.Command) {
-	c.PersistentFlags().DurationVar(&inv.Patience, "timeout", operator.DefaultSilence, brokerFlagFlagTimeout)
-	c.PersistentFlags().StringVar(&inv.Broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), brokerFlagFlagBroker)
+	c.PersistentFlags().DurationVar(&inv.Patience, "timeout", operator.DefaultSilence, flagTimeout)
+	c.PersistentFlags().StringVar(&inv.Broker, "broker", envOr("ANCHORHOLD_BROKER", defaultBrokerSocket), flagBroker)
 }
 
 func envOr(name, fallback string) string {

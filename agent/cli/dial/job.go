@@ -13,11 +13,11 @@ import (
 
 // The words of lists, results and errors.
 const (
-	jobJobClassState = "job      %s\nclass    %s\nstate    %s, try %d\nupdated  %s\n"
-	jobProgress      = "progress %s %d of %d\n"
-	jobLast          = "last     %s %s: %s\n"
-	jobResult        = "result   %s\n"
-	waitJobJob       = "the job is %s: %s"
+	jobSummary   = "job      %s\nclass    %s\nstate    %s, try %d\nupdated  %s\n"
+	jobProgress  = "progress %s %d of %d\n"
+	jobLastError = "last     %s %s: %s\n"
+	jobResult    = "result   %s\n"
+	jobEnded     = "the job is %s: %s"
 )
 
 // AskJob sends a request about a job and returns how it stands.
@@ -33,12 +33,12 @@ func AskJob(ctx context.Context, agent *AgentClient, method, path string) (jobs.
 
 // PrintJob shows a job to people.
 func PrintJob(w io.Writer, i jobs.Info) {
-	fmt.Fprintf(w, jobJobClassState, i.ID, i.Class, i.State, i.Tries, i.Updated.Format(time.RFC3339))
+	fmt.Fprintf(w, jobSummary, i.ID, i.Class, i.State, i.Tries, i.Updated.Format(time.RFC3339))
 	if i.Progress != nil && i.State == jobs.Leased {
 		fmt.Fprintf(w, jobProgress, i.Progress.Phase, i.Progress.Done, i.Progress.Total)
 	}
 	if i.Detail != "" {
-		fmt.Fprintf(w, jobLast, i.Exit, i.Reason, i.Detail)
+		fmt.Fprintf(w, jobLastError, i.Exit, i.Reason, i.Detail)
 	}
 	if len(i.Result) > 0 {
 		fmt.Fprintf(w, jobResult, i.Result)
@@ -54,7 +54,7 @@ func WaitJob(ctx context.Context, agent *AgentClient, id string, told io.Writer)
 		info, err := AskJob(ctx, agent, http.MethodGet, id)
 		if err != nil || info.Final() {
 			if err == nil && info.State != jobs.Done {
-				err = Refused(fmt.Sprintf(waitJobJob, info.State, info.Detail), string(info.Reason))
+				err = Refused(fmt.Sprintf(jobEnded, info.State, info.Detail), string(info.Reason))
 			}
 			return info, err
 		}

@@ -32,61 +32,58 @@ const (
 	doctorLong  = `Looks at the TEE devices, kernel features, limits, processor and credentials
 of this machine. Changes nothing and needs no privilege. Exit status 3 when the
 machine lacks something that a production agent needs.`
-	doctorExample          = "  anchorhold doctor\n  anchorhold doctor --json"
-	doctorMachineLacksWhat = "%w: this machine lacks what a production agent needs (see above)"
-	doctorFlagRoot         = "examine the tree below this directory instead (for images)"
+	doctorExample  = "  anchorhold doctor\n  anchorhold doctor --json"
+	doctorLacking  = "%w: this machine lacks what a production agent needs (see above)"
+	doctorFlagRoot = "examine the tree below this directory instead (for images)"
 )
 
 // The words of lists, results and errors.
 const (
-	examineTEETeeEvidence                 = "TEE evidence"
-	examineTEEConfigfsTsmEntries          = "configfs-tsm at %s (%d entries)"
-	examineTEEDevSevGuest                 = "/dev/sev-guest exists, configfs-tsm does not"
-	examineTEELoadModuleTsm               = "load the module tsm (Linux 6.7 or later) and mount configfs: modprobe sev-guest tsm; mount -t configfs configfs /sys/kernel/config"
-	examineTEEIntelTdxGuest               = "an Intel TDX guest; this version collects SEV-SNP evidence only"
-	examineTEEUseAmdSev                   = "use an AMD SEV-SNP guest"
-	examineTEENoDevSev                    = "no /dev/sev-guest, no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
-	examineTEEStartVmSev                  = "start the VM with SEV-SNP; for development use the software TEE (make demo)"
-	examineClockHostCanNeither            = ": the host can neither slow nor stop the clock that leases are counted on"
-	examineClockKernelDoesNot             = "the kernel does not say what it counts time with"
-	examineClockGuestSuchClock            = "a guest with such a clock is refused where a policy asks for a clock source"
-	examineClockHostCanSlow               = ": the host can slow the clock that leases are counted on"
-	examineClockCannotRenewLease          = "it cannot renew a lease by that, only keep one going inside the guest; Secure TSC (Linux 6.14 or later in the guest) prevents it, see docs/operations.md"
-	examineLockLimitLockableMemory        = "lockable memory"
-	examineLockLimitKibShell              = "%d KiB for this shell"
-	examineLockLimitUnitFileSets          = "the unit file sets LimitMEMLOCK=infinity; elsewhere weights that do not fit the limit stay unlocked, with a warning"
-	examineKeyMemoryKeyMemory             = "key memory"
-	examineKeyMemoryRaiseLimitLockable    = "raise the limit of lockable memory (ulimit -l)"
-	examineHugePagesHugePages             = "huge pages"
-	examineHugePagesKernelNoTransparent   = "the kernel has no transparent huge pages"
-	examineHugePagesDecodingUpThird       = "decoding is up to a third slower without 2 MiB pages"
-	examineHugePagesTransparentHugePages  = "transparent huge pages are off"
-	examineHugePagesEchoMadviseSys        = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; decoding is up to a third slower without"
-	examineSwapSwap                       = "swap is on"
-	examineSwapUnitFileSets               = "the unit file sets MemorySwapMax=0 for the agent; a guest without swap is safer still"
-	examineCPUAmd64PlainGo                = runtime.GOARCH + ": plain Go kernels"
-	examineCPUExpectFractionSpeed         = "expect a fraction of the speed of x86-64 with AVX2"
-	examineCPUAvx512Vnni                  = "AVX-512 with VNNI: the fastest kernels"
-	examineCPUAvx2Kernels                 = "AVX2 kernels"
-	examineCPUNoAvx2Plain                 = "no AVX2: plain Go kernels"
-	examineCPUExpectSmallFraction         = "expect a small fraction of the usual speed"
-	examineCPUNoAesInstructions           = "no AES instructions: opening sealed weights will be slow"
-	examineCgroupControlGroups            = "control groups"
-	examineCgroupVersionSystemdCan        = "version 2: systemd can enforce MemoryMax"
-	examineCgroupControlGroups2           = "control groups"
-	examineCgroupVersion                  = "version 1"
-	examineCgroupUnitMemorymaxNeeds       = "the unit's MemoryMax needs version 2 (systemd.unified_cgroup_hierarchy=1); the agent keeps its own budget in any case"
-	examineWorkerLinkedStatically         = " is linked statically"
-	examineWorkerThereNo                  = "there is no "
-	examineWorkerAgentsMakeProofs         = "agents that make proofs or take part in federated rounds need it"
-	examineWorkerAnchorholdWorkerService  = "anchorhold-worker@.service starts no such program: it would end with 203/EXEC in the journal and without a word to the agent"
-	examineWorkerInstallAnchorholdWorker  = "install the anchorhold-worker of this build"
-	examineCredentialsSystemdCredentials  = "systemd credentials"
-	examineCredentialsNoneProcess         = "none for this process"
-	examineCredentialsBrokerTakesIts      = "the broker takes its key-encryption key from LoadCredentialEncrypted=; see docs/operations.md"
-	examineCredentialsSystemdCredentials2 = "systemd credentials"
-	examineCredentialsSystemdCredentials3 = "systemd credentials"
-	examineCredentials2                   = "%d in %s"
+	teeCheck              = "TEE evidence"
+	teeFound              = "configfs-tsm at %s (%d entries)"
+	teeNoTSM              = "/dev/sev-guest exists, configfs-tsm does not"
+	teeNoTSMAdvice        = "load the module tsm (Linux 6.7 or later) and mount configfs: modprobe sev-guest tsm; mount -t configfs configfs /sys/kernel/config"
+	teeTDX                = "an Intel TDX guest; this version collects SEV-SNP evidence only"
+	teeTDXAdvice          = "use an AMD SEV-SNP guest"
+	teeNone               = "no /dev/sev-guest, no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
+	teeNoneAdvice         = "start the VM with SEV-SNP; for development use the software TEE (make demo)"
+	clockSafe             = ": the host can neither slow nor stop the clock that leases are counted on"
+	clockUnknown          = "the kernel does not say what it counts time with"
+	clockUnknownAdvice    = "a guest with such a clock is refused where a policy asks for a clock source"
+	clockSlowable         = ": the host can slow the clock that leases are counted on"
+	clockSlowableAdvice   = "it cannot renew a lease by that, only keep one going inside the guest; Secure TSC (Linux 6.14 or later in the guest) prevents it, see docs/operations.md"
+	lockCheck             = "lockable memory"
+	lockLimited           = "%d KiB for this shell"
+	lockLimitedAdvice     = "the unit file sets LimitMEMLOCK=infinity; elsewhere weights that do not fit the limit stay unlocked, with a warning"
+	keyMemoryCheck        = "key memory"
+	keyMemoryAdvice       = "raise the limit of lockable memory (ulimit -l)"
+	hugePagesCheck        = "huge pages"
+	hugePagesNone         = "the kernel has no transparent huge pages"
+	hugePagesNoneAdvice   = "decoding is up to a third slower without 2 MiB pages"
+	hugePagesOff          = "transparent huge pages are off"
+	hugePagesOffAdvice    = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; decoding is up to a third slower without"
+	swapOn                = "swap is on"
+	swapOnAdvice          = "the unit file sets MemorySwapMax=0 for the agent; a guest without swap is safer still"
+	cpuOther              = runtime.GOARCH + ": plain Go kernels"
+	cpuOtherAdvice        = "expect a fraction of the speed of x86-64 with AVX2"
+	cpuAVX512             = "AVX-512 with VNNI: the fastest kernels"
+	cpuAVX2               = "AVX2 kernels"
+	cpuPlain              = "no AVX2: plain Go kernels"
+	cpuPlainAdvice        = "expect a small fraction of the usual speed"
+	cpuNoAES              = "no AES instructions: opening sealed weights will be slow"
+	cgroupCheck           = "control groups"
+	cgroupTwo             = "version 2: systemd can enforce MemoryMax"
+	cgroupOne             = "version 1"
+	cgroupOneAdvice       = "the unit's MemoryMax needs version 2 (systemd.unified_cgroup_hierarchy=1); the agent keeps its own budget in any case"
+	workerStatic          = " is linked statically"
+	workerMissing         = "there is no "
+	workerMissingAdvice   = "agents that make proofs or take part in federated rounds need it"
+	workerDynamicAdvice   = "anchorhold-worker@.service starts no such program: it would end with 203/EXEC in the journal and without a word to the agent"
+	workerBrokenAdvice    = "install the anchorhold-worker of this build"
+	credentialsCheck      = "systemd credentials"
+	credentialsNone       = "none for this process"
+	credentialsNoneAdvice = "the broker takes its key-encryption key from LoadCredentialEncrypted=; see docs/operations.md"
+	credentialsFound      = "%d in %s"
 )
 
 // finding is one line of doctor: what was looked at, what it means, what to do.
@@ -128,7 +125,7 @@ func (o *doctorOptions) run(ctx context.Context, inv *cli.Invocation, _ []string
 		}
 	})
 	if err == nil && slices.ContainsFunc(findings, func(f finding) bool { return f.Verdict == "lacking" }) {
-		err = fmt.Errorf(doctorMachineLacksWhat, cli.ErrRefused)
+		err = fmt.Errorf(doctorLacking, cli.ErrRefused)
 	}
 	return err
 }
@@ -141,21 +138,21 @@ func examine(root string) []finding {
 }
 
 func examineTEE(root string) finding {
-	f := finding{Check: examineTEETeeEvidence}
+	f := finding{Check: teeCheck}
 	tsm := filepath.Join(root, "sys/kernel/config/tsm/report")
 	entries, err := os.ReadDir(tsm)
 	switch {
 	case err == nil:
-		f.Verdict, f.Found = "ok", fmt.Sprintf(examineTEEConfigfsTsmEntries, tsm, len(entries))
+		f.Verdict, f.Found = "ok", fmt.Sprintf(teeFound, tsm, len(entries))
 	case exists(filepath.Join(root, "dev/sev-guest")):
-		f.Verdict, f.Found = "lacking", examineTEEDevSevGuest
-		f.Advice = examineTEELoadModuleTsm
+		f.Verdict, f.Found = "lacking", teeNoTSM
+		f.Advice = teeNoTSMAdvice
 	case exists(filepath.Join(root, "dev/tdx_guest")):
-		f.Verdict, f.Found = "lacking", examineTEEIntelTdxGuest
-		f.Advice = examineTEEUseAmdSev
+		f.Verdict, f.Found = "lacking", teeTDX
+		f.Advice = teeTDXAdvice
 	default:
-		f.Verdict, f.Found = "lacking", examineTEENoDevSev
-		f.Advice = examineTEEStartVmSev
+		f.Verdict, f.Found = "lacking", teeNone
+		f.Advice = teeNoneAdvice
 	}
 	return f
 }
@@ -166,13 +163,13 @@ func examineClock(root string) finding {
 	f := finding{Check: "clock", Verdict: "note"}
 	switch source := clock.Source(root); {
 	case source.HostProof():
-		f.Verdict, f.Found = "ok", source.String()+examineClockHostCanNeither
+		f.Verdict, f.Found = "ok", source.String()+clockSafe
 	case source == evidence.ClockUnknown:
-		f.Found = examineClockKernelDoesNot
-		f.Advice = examineClockGuestSuchClock
+		f.Found = clockUnknown
+		f.Advice = clockUnknownAdvice
 	default:
-		f.Found = source.String() + examineClockHostCanSlow
-		f.Advice = examineClockCannotRenewLease
+		f.Found = source.String() + clockSlowable
+		f.Advice = clockSlowableAdvice
 	}
 	return f
 }
@@ -183,7 +180,7 @@ func exists(path string) bool {
 }
 
 func examineLockLimit() finding {
-	f := finding{Check: examineLockLimitLockableMemory}
+	f := finding{Check: lockCheck}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
 		f.Verdict, f.Found = "note", err.Error()
@@ -193,17 +190,17 @@ func examineLockLimit() finding {
 		f.Verdict, f.Found = "ok", "unlimited"
 		return f
 	}
-	f.Verdict, f.Found = "note", fmt.Sprintf(examineLockLimitKibShell, limit.Cur>>10)
-	f.Advice = examineLockLimitUnitFileSets
+	f.Verdict, f.Found = "note", fmt.Sprintf(lockLimited, limit.Cur>>10)
+	f.Advice = lockLimitedAdvice
 	return f
 }
 
 func examineKeyMemory() finding {
-	f := finding{Check: examineKeyMemoryKeyMemory}
+	f := finding{Check: keyMemoryCheck}
 	b, err := keybuf.New(32)
 	if err != nil {
 		f.Verdict, f.Found = "lacking", err.Error()
-		f.Advice = examineKeyMemoryRaiseLimitLockable
+		f.Advice = keyMemoryAdvice
 		return f
 	}
 	defer b.Wipe()
@@ -212,15 +209,15 @@ func examineKeyMemory() finding {
 }
 
 func examineHugePages(root string) finding {
-	f := finding{Check: examineHugePagesHugePages}
+	f := finding{Check: hugePagesCheck}
 	data, err := os.ReadFile(filepath.Join(root, "sys/kernel/mm/transparent_hugepage/enabled"))
 	switch {
 	case err != nil:
-		f.Verdict, f.Found = "note", examineHugePagesKernelNoTransparent
-		f.Advice = examineHugePagesDecodingUpThird
+		f.Verdict, f.Found = "note", hugePagesNone
+		f.Advice = hugePagesNoneAdvice
 	case strings.Contains(string(data), "[never]"):
-		f.Verdict, f.Found = "note", examineHugePagesTransparentHugePages
-		f.Advice = examineHugePagesEchoMadviseSys
+		f.Verdict, f.Found = "note", hugePagesOff
+		f.Advice = hugePagesOffAdvice
 	default:
 		f.Verdict, f.Found = "ok", strings.TrimSpace(string(data))
 	}
@@ -230,7 +227,7 @@ func examineHugePages(root string) finding {
 func examineSwap(root string) finding {
 	data, err := os.ReadFile(filepath.Join(root, "proc/swaps"))
 	if err == nil && strings.Count(string(data), "\n") > 1 {
-		return finding{Check: "swap", Verdict: "note", Found: examineSwapSwap, Advice: examineSwapUnitFileSets}
+		return finding{Check: "swap", Verdict: "note", Found: swapOn, Advice: swapOnAdvice}
 	}
 	return finding{Check: "swap", Verdict: "ok", Found: "off"}
 }
@@ -239,25 +236,25 @@ func examineCPU() finding {
 	f := finding{Check: "processor", Verdict: "ok"}
 	switch {
 	case runtime.GOARCH != "amd64":
-		f.Verdict, f.Found, f.Advice = "note", examineCPUAmd64PlainGo, examineCPUExpectFractionSpeed
+		f.Verdict, f.Found, f.Advice = "note", cpuOther, cpuOtherAdvice
 	case cpu.X86.HasAVX512VNNI && cpu.X86.HasAVX512BW:
-		f.Found = examineCPUAvx512Vnni
+		f.Found = cpuAVX512
 	case cpu.X86.HasAVX2 && cpu.X86.HasFMA:
-		f.Found = examineCPUAvx2Kernels
+		f.Found = cpuAVX2
 	default:
-		f.Verdict, f.Found, f.Advice = "note", examineCPUNoAvx2Plain, examineCPUExpectSmallFraction
+		f.Verdict, f.Found, f.Advice = "note", cpuPlain, cpuPlainAdvice
 	}
 	if runtime.GOARCH == "amd64" && !cpu.X86.HasAES {
-		f.Verdict, f.Advice = "note", examineCPUNoAesInstructions
+		f.Verdict, f.Advice = "note", cpuNoAES
 	}
 	return f
 }
 
 func examineCgroup(root string) finding {
 	if exists(filepath.Join(root, "sys/fs/cgroup/cgroup.controllers")) {
-		return finding{Check: examineCgroupControlGroups, Verdict: "ok", Found: examineCgroupVersionSystemdCan}
+		return finding{Check: cgroupCheck, Verdict: "ok", Found: cgroupTwo}
 	}
-	return finding{Check: examineCgroupControlGroups2, Verdict: "note", Found: examineCgroupVersion, Advice: examineCgroupUnitMemorymaxNeeds}
+	return finding{Check: cgroupCheck, Verdict: "note", Found: cgroupOne, Advice: cgroupOneAdvice}
 }
 
 // examineWorker looks at the program that the workers' unit starts, or the agent where its
@@ -271,14 +268,14 @@ func examineWorker(root string) finding {
 	}
 	switch err := linkage.Static(filepath.Join(root, program)); {
 	case err == nil:
-		f.Verdict, f.Found = "ok", program+examineWorkerLinkedStatically
+		f.Verdict, f.Found = "ok", program+workerStatic
 	case errors.Is(err, fs.ErrNotExist):
-		f.Verdict, f.Found, f.Advice = "note", examineWorkerThereNo+program, examineWorkerAgentsMakeProofs
+		f.Verdict, f.Found, f.Advice = "note", workerMissing+program, workerMissingAdvice
 	case errors.Is(err, linkage.ErrDynamic):
 		f.Verdict, f.Found = "lacking", err.Error()
-		f.Advice = examineWorkerAnchorholdWorkerService
+		f.Advice = workerDynamicAdvice
 	default:
-		f.Verdict, f.Found, f.Advice = "lacking", err.Error(), examineWorkerInstallAnchorholdWorker
+		f.Verdict, f.Found, f.Advice = "lacking", err.Error(), workerBrokenAdvice
 	}
 	return f
 }
@@ -286,11 +283,11 @@ func examineWorker(root string) finding {
 func examineCredentials() finding {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
-		return finding{Check: examineCredentialsSystemdCredentials, Verdict: "note", Found: examineCredentialsNoneProcess, Advice: examineCredentialsBrokerTakesIts}
+		return finding{Check: credentialsCheck, Verdict: "note", Found: credentialsNone, Advice: credentialsNoneAdvice}
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return finding{Check: examineCredentialsSystemdCredentials2, Verdict: "note", Found: err.Error()}
+		return finding{Check: credentialsCheck, Verdict: "note", Found: err.Error()}
 	}
-	return finding{Check: examineCredentialsSystemdCredentials3, Verdict: "ok", Found: fmt.Sprintf(examineCredentials2, len(entries), dir)}
+	return finding{Check: credentialsCheck, Verdict: "ok", Found: fmt.Sprintf(credentialsFound, len(entries), dir)}
 }

@@ -34,37 +34,37 @@ Old and new epochs overlap; retire the old one when every agent has seen the new
 
 // The words of "list".
 const (
-	listUse             = "list"
-	listShort           = "List the broker's epochs"
-	listExample         = "  anchorhold epoch list"
-	listEpoch           = "epoch %-4d %-10s %-24s  %s\n"
-	listNotCertifiedYet = "not certified yet"
+	listUse         = "list"
+	listShort       = "List the broker's epochs"
+	listExample     = "  anchorhold epoch list"
+	listLine        = "epoch %-4d %-10s %-24s  %s\n"
+	listUncertified = "not certified yet"
 )
 
 // The words of "retire".
 const (
-	retireUse               = "retire --epoch N"
-	retireShort             = "Forget an epoch and its key"
-	retireExample           = "  anchorhold epoch retire --epoch 1"
-	retireEpochNeededNumber = "--epoch is needed: the number of the epoch, from 1 (anchorhold epoch list)"
-	retireEpochRetired      = "epoch %d is retired\n"
-	retireFlagEpoch         = "number of the epoch"
+	retireUse       = "retire --epoch N"
+	retireShort     = "Forget an epoch and its key"
+	retireExample   = "  anchorhold epoch retire --epoch 1"
+	retireNoEpoch   = "--epoch is needed: the number of the epoch, from 1 (anchorhold epoch list)"
+	retireResult    = "epoch %d is retired\n"
+	retireFlagEpoch = "number of the epoch"
 )
 
 // The words of "rotate".
 const (
-	rotateUse            = "rotate --root FILE"
-	rotateShort          = "Make and certify the next epoch"
-	rotateExample        = "  anchorhold epoch rotate --root root.key --days 60"
-	rotateRootNeededDays = "--root is needed, and --days from 1 to 3650"
-	rotateEpochUntil     = "epoch %d is %s until %s\n"
-	rotateFlagRoot       = "the root key file"
-	rotateFlagDays       = "how long the epoch lasts"
-	rotateFlagMinimum    = "retire epochs below this number for every agent that sees the statement; 0 keeps the minimum"
+	rotateUse         = "rotate --root FILE"
+	rotateShort       = "Make and certify the next epoch"
+	rotateExample     = "  anchorhold epoch rotate --root root.key --days 60"
+	rotateNeeds       = "--root is needed, and --days from 1 to 3650"
+	rotateResult      = "epoch %d is %s until %s\n"
+	rotateFlagRoot    = "the root key file"
+	rotateFlagDays    = "how long the epoch lasts"
+	rotateFlagMinimum = "retire epochs below this number for every agent that sees the statement; 0 keeps the minimum"
 )
 
 // The words of lists, results and errors.
-const keepsMinimumStatementSignedBefore = "a statement that was signed before: %w"
+const rotateFormerInvalid = "a statement that was signed before: %w"
 
 // New is the command "epoch".
 func New(inv *cli.Invocation) *cobra.Command {
@@ -84,11 +84,11 @@ func runList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 		all, err := b.Epochs(ctx)
 		return all, func(w io.Writer) {
 			for _, e := range all {
-				validity := listNotCertifiedYet
+				validity := listUncertified
 				if !e.NotAfter.IsZero() {
 					validity = e.NotBefore.Format(time.DateOnly) + " to " + e.NotAfter.Format(time.DateOnly)
 				}
-				fmt.Fprintf(w, listEpoch, e.Epoch, e.State, validity, e.Key)
+				fmt.Fprintf(w, listLine, e.Epoch, e.State, validity, e.Key)
 			}
 		}, err
 	})
@@ -109,9 +109,9 @@ func newEpochRetire(inv *cli.Invocation) *cobra.Command {
 func (o *retireOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		if o.retire == 0 {
-			return nil, nil, cli.Usage(errors.New(retireEpochNeededNumber))
+			return nil, nil, cli.Usage(errors.New(retireNoEpoch))
 		}
-		return map[string]uint64{"retired": o.retire}, func(w io.Writer) { fmt.Fprintf(w, retireEpochRetired, o.retire) }, b.RetireEpoch(ctx, o.retire)
+		return map[string]uint64{"retired": o.retire}, func(w io.Writer) { fmt.Fprintf(w, retireResult, o.retire) }, b.RetireEpoch(ctx, o.retire)
 	})
 }
 
@@ -139,7 +139,7 @@ func newEpochRotate(inv *cli.Invocation) *cobra.Command {
 
 func (o *rotateOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	if o.rootKey == "" || o.days < 1 || o.days > 3650 {
-		return cli.Usage(errors.New(rotateRootNeededDays))
+		return cli.Usage(errors.New(rotateNeeds))
 	}
 	u, err := o.unlock.Open(ctx, inv.Err)
 	if err != nil {
@@ -173,7 +173,7 @@ func (o *rotateOptions) run(ctx context.Context, inv *cli.Invocation, _ []string
 		return dial.Explain(err, inv.Broker)
 	}
 	return inv.Print(info, func(w io.Writer) {
-		fmt.Fprintf(w, rotateEpochUntil, info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
+		fmt.Fprintf(w, rotateResult, info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
 	})
 }
 
@@ -194,7 +194,7 @@ func keepsMinimum(ctx context.Context, b *operator.Client, root identity.Public,
 	for _, signed := range statements {
 		st, err := protocol.VerifyEpoch([]byte(signed), []identity.Public{root})
 		if err != nil {
-			return 0, fmt.Errorf(keepsMinimumStatementSignedBefore, err)
+			return 0, fmt.Errorf(rotateFormerInvalid, err)
 		}
 		minimum = max(minimum, st.MinEpoch)
 	}

@@ -34,15 +34,15 @@ audit key, the validity and the one policy that may decide, if there is to be on
 The current epoch's key signs it. Carry the file to where the root key is, have it
 signed there (epoch sign), and bring the statement back (epoch import). Asking
 again before that asks for the same key, with the validity given now.`
-	requestDaysEpochLasts  = "--days %d: an epoch lasts 1 to %d days"
-	requestPinPolicyNo     = "--pin-policy %q is no digest of a policy: want 64 hexadecimal digits, as 'anchorhold policy show' prints them"
-	requestBrokerRequest   = "the broker's request: %w"
-	requestHaveSignedWhere = "%s: have it signed where the root key is (anchorhold epoch sign)\n"
-	requestFlagOut         = "new file for the request"
-	requestFlagDays        = "how long the epoch is to last, from now"
-	requestFlagMinimum     = "retire epochs below this number; 0 keeps the minimum"
-	requestFlagNumber      = "the epoch's number at least, for a broker that lost epochs which the root has signed"
-	requestFlagPinPolicy   = "digest of the only policy that may decide in the epoch"
+	requestDaysOutOfRange = "--days %d: an epoch lasts 1 to %d days"
+	requestPinInvalid     = "--pin-policy %q is no digest of a policy: want 64 hexadecimal digits, as 'anchorhold policy show' prints them"
+	requestUnread         = "the broker's request: %w"
+	requestResult         = "%s: have it signed where the root key is (anchorhold epoch sign)\n"
+	requestFlagOut        = "new file for the request"
+	requestFlagDays       = "how long the epoch is to last, from now"
+	requestFlagMinimum    = "retire epochs below this number; 0 keeps the minimum"
+	requestFlagNumber     = "the epoch's number at least, for a broker that lost epochs which the root has signed"
+	requestFlagPinPolicy  = "digest of the only policy that may decide in the epoch"
 )
 
 // The words of "sign".
@@ -72,12 +72,12 @@ Exit status: 0 signed (with --show: may be signed), 1 failed, 2 wrong command li
 
 // The words of "import".
 const (
-	importUse        = "import FILE"
-	importShort      = "Install the statement that the root signed"
-	importExample    = "  anchorhold epoch import epoch.statement"
-	importNeeds      = "the file that 'epoch sign' wrote"
-	importEpochUntil = "epoch %d is %s until %s\n"
-	importLong       = `Refused, with the reason, are statements of another root (broker-unknown), not signed
+	importUse     = "import FILE"
+	importShort   = "Install the statement that the root signed"
+	importExample = "  anchorhold epoch import epoch.statement"
+	importNeeds   = "the file that 'epoch sign' wrote"
+	importResult  = "epoch %d is %s until %s\n"
+	importLong    = `Refused, with the reason, are statements of another root (broker-unknown), not signed
 by this one (epoch-signature-invalid), about a key that this broker did not ask for
 (epoch-request-unknown), with another number than it asked for or one that it has
 (epoch-number-not-next), and of epochs that are over (epoch-validity).`
@@ -85,24 +85,23 @@ by this one (epoch-signature-invalid), about a key that this broker did not ask 
 
 // The words of lists, results and errors.
 const (
-	signOptionsNotCheckedWhether     = "NOT CHECKED  whether the root signed a later statement: there is no %s; the request carries the one about epoch %d\n"
-	signOptionsSignedBeforeEpoch     = "SIGNED BEFORE  epoch and key are those of the last statement; it is given again as it is"
-	signOptionsNotAsAsked            = "NOT AS ASKED  %s; what differs takes another epoch: import this one, then ask for the next\n"
-	signOptionsMayBeSigned           = "it may be signed; nothing was"
-	signOptionsStatement             = "the statement is in %s: %w"
-	signOptionsBringBrokerAnchorhold = "%s: bring it to the broker (anchorhold epoch import)\n"
-	differsMinimumAskedSigned        = "minimum %d was asked for, %d was signed"
-	differsEndAskedSigned            = "an end on %s was asked for, %s was signed"
-	differsAnotherPinnedPolicy       = "another pinned policy was asked for"
-	signOptionsHoldsLastStatement    = "%s, which holds the last statement: %w"
-	signOptionsRequestSignedEpoch    = "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives"
-	signOptionsPubNotPublic          = "%s.pub is not the public half of %s"
-	keepNextHoldsLastStatement       = "%s, which holds the last statement: %w"
-	keepNextRootSignedEpoch          = "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'"
-	statementBrokerEpochMinimum      = "  broker       %x\n  epoch        %d\n  minimum      %d (%s)\n  valid        %s to %s\n  policy       %s\n  epoch key    %x\n  audit key    %x\n"
-	statementAnyOperatorImports      = "any that the operator imports"
-	statementRetiresNoMore           = "retires no more than before"
-	statementRetiresEveryOther       = "RETIRES every other epoch at once, and for ever"
+	signLastUnknown      = "NOT CHECKED  whether the root signed a later statement: there is no %s; the request carries the one about epoch %d\n"
+	signSignedBefore     = "SIGNED BEFORE  epoch and key are those of the last statement; it is given again as it is"
+	signNotAsAsked       = "NOT AS ASKED  %s; what differs takes another epoch: import this one, then ask for the next\n"
+	signShown            = "it may be signed; nothing was"
+	signUnwritten        = "the statement is in %s: %w"
+	signResult           = "%s: bring it to the broker (anchorhold epoch import)\n"
+	signOtherMinimum     = "minimum %d was asked for, %d was signed"
+	signOtherEnd         = "an end on %s was asked for, %s was signed"
+	signOtherPolicy      = "another pinned policy was asked for"
+	lastStatementInvalid = "%s, which holds the last statement: %w"
+	signRetiredEpoch     = "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives"
+	signOtherKey         = "%s.pub is not the public half of %s"
+	rotateSignedBefore   = "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'"
+	statementText        = "  broker       %x\n  epoch        %d\n  minimum      %d (%s)\n  valid        %s to %s\n  policy       %s\n  epoch key    %x\n  audit key    %x\n"
+	statementAnyPolicy   = "any that the operator imports"
+	statementRetiresNone = "retires no more than before"
+	statementRetiresAll  = "RETIRES every other epoch at once, and for ever"
 )
 
 // maxEpochDays bounds how long an epoch may be asked for.
@@ -129,12 +128,12 @@ func newEpochRequest(inv *cli.Invocation) *cobra.Command {
 
 func (o *requestOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	if o.days < 1 || o.days > maxEpochDays {
-		return cli.Usage(fmt.Errorf(requestDaysEpochLasts, o.days, maxEpochDays))
+		return cli.Usage(fmt.Errorf(requestDaysOutOfRange, o.days, maxEpochDays))
 	}
 	if o.pin != "" {
 		raw, err := hex.DecodeString(strings.TrimPrefix(o.pin, "sha256:"))
 		if err != nil || len(raw) != len(o.ask.PolicyPin) {
-			return cli.Usage(fmt.Errorf(requestPinPolicyNo, o.pin))
+			return cli.Usage(fmt.Errorf(requestPinInvalid, o.pin))
 		}
 		copy(o.ask.PolicyPin[:], raw)
 	}
@@ -149,11 +148,11 @@ func (o *requestOptions) run(ctx context.Context, inv *cli.Invocation, _ []strin
 	}
 	request, err := protocol.ParseEpochRequest(signed.Request) // the broker's own; verified where it is signed
 	if err != nil {
-		return fmt.Errorf(requestBrokerRequest, err)
+		return fmt.Errorf(requestUnread, err)
 	}
 	return inv.Print(describeStatement(request.Asked, map[string]any{"request": o.out}), func(w io.Writer) {
 		printStatement(w, request.Asked)
-		fmt.Fprintf(w, requestHaveSignedWhere, o.out)
+		fmt.Fprintf(w, requestResult, o.out)
 	})
 }
 
@@ -216,17 +215,17 @@ func (s *signOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 	}
 	printStatement(text, asked)
 	if !known {
-		fmt.Fprintf(text, signOptionsNotCheckedWhether, s.last, asked.Epoch-1)
+		fmt.Fprintf(text, signLastUnknown, s.last, asked.Epoch-1)
 	}
 	result := describeStatement(asked, map[string]any{"last_known": known, "signed": !s.show, "signed_before": former != nil})
 	if former != nil {
-		fmt.Fprintln(text, signOptionsSignedBeforeEpoch)
+		fmt.Fprintln(text, signSignedBefore)
 		for _, d := range differs(request.Asked, asked) {
-			fmt.Fprintf(text, signOptionsNotAsAsked, d)
+			fmt.Fprintf(text, signNotAsAsked, d)
 		}
 	}
 	if s.show {
-		return inv.Print(result, func(w io.Writer) { fmt.Fprintln(w, signOptionsMayBeSigned) })
+		return inv.Print(result, func(w io.Writer) { fmt.Fprintln(w, signShown) })
 	}
 	signed := former
 	if signed == nil {
@@ -235,24 +234,24 @@ func (s *signOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 		}
 	}
 	if err := cli.WriteNew(s.out, signed, 0o644); err != nil {
-		return fmt.Errorf(signOptionsStatement, s.last, err)
+		return fmt.Errorf(signUnwritten, s.last, err)
 	}
 	result["statement"] = s.out
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, signOptionsBringBrokerAnchorhold, s.out)
+		fmt.Fprintf(w, signResult, s.out)
 	})
 }
 
 // differs says in what a request asks for something else than what was signed before.
 func differs(asked, signed protocol.EpochStatement) (out []string) {
 	if asked.MinEpoch != signed.MinEpoch {
-		out = append(out, fmt.Sprintf(differsMinimumAskedSigned, asked.MinEpoch, signed.MinEpoch))
+		out = append(out, fmt.Sprintf(signOtherMinimum, asked.MinEpoch, signed.MinEpoch))
 	}
 	if asked.NotAfter != signed.NotAfter {
-		out = append(out, fmt.Sprintf(differsEndAskedSigned, asked.NotAfter.Time().Format(time.DateOnly), signed.NotAfter.Time().Format(time.DateOnly)))
+		out = append(out, fmt.Sprintf(signOtherEnd, asked.NotAfter.Time().Format(time.DateOnly), signed.NotAfter.Time().Format(time.DateOnly)))
 	}
 	if asked.AnyPolicy != signed.AnyPolicy || asked.PolicyDigest != signed.PolicyDigest {
-		out = append(out, differsAnotherPinnedPolicy)
+		out = append(out, signOtherPolicy)
 	}
 	return out
 }
@@ -274,12 +273,12 @@ func (s *signOptions) judge(raw []byte, root identity.Public, now protocol.Time)
 	}
 	last, err := protocol.VerifyEpoch(kept, roots)
 	if err != nil {
-		return asked, nil, false, fmt.Errorf(signOptionsHoldsLastStatement, s.last, err)
+		return asked, nil, false, fmt.Errorf(lastStatementInvalid, s.last, err)
 	}
 	// The root ended that epoch, perhaps because its key was stolen: whoever has the key
 	// would be the broker for every guest.
 	if asking.Epoch < last.MinEpoch {
-		return asked, nil, false, refusal.New(protocol.ReasonEpochRetired, signOptionsRequestSignedEpoch, asking.Epoch, s.last, last.MinEpoch)
+		return asked, nil, false, refusal.New(protocol.ReasonEpochRetired, signRetiredEpoch, asking.Epoch, s.last, last.MinEpoch)
 	}
 	if last.Epoch == request.Asked.Epoch && last.Key.Equal(request.Asked.Key) {
 		return last, kept, true, nil
@@ -304,7 +303,7 @@ func (s *signOptions) sign(ctx context.Context, inv *cli.Invocation, asked proto
 	}
 	defer root.Wipe()
 	if !root.Public().Equal(public) {
-		return nil, fmt.Errorf(signOptionsPubNotPublic, s.root, s.root)
+		return nil, fmt.Errorf(signOtherKey, s.root, s.root)
 	}
 	signed, err := protocol.SignEpoch(root, asked)
 	if err != nil {
@@ -324,10 +323,10 @@ func keepNext(path string, root identity.Public, signed []byte, epoch uint64) er
 	}
 	last, err := protocol.VerifyEpoch(kept, []identity.Public{root})
 	if err != nil {
-		return fmt.Errorf(keepNextHoldsLastStatement, path, err)
+		return fmt.Errorf(lastStatementInvalid, path, err)
 	}
 	if last.Epoch >= epoch {
-		return refusal.New(protocol.ReasonEpochNumber, keepNextRootSignedEpoch, last.Epoch, path, epoch, last.Epoch+1)
+		return refusal.New(protocol.ReasonEpochNumber, rotateSignedBefore, last.Epoch, path, epoch, last.Epoch+1)
 	}
 	return keepLast(path, signed)
 }
@@ -365,7 +364,7 @@ func runImport(ctx context.Context, inv *cli.Invocation, args []string) error {
 		}
 		info, err := b.ActivateEpoch(ctx, signed)
 		return info, func(w io.Writer) {
-			fmt.Fprintf(w, importEpochUntil, info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
+			fmt.Fprintf(w, importResult, info.Epoch, info.State, info.NotAfter.Format(time.DateOnly))
 		}, err
 	})
 }
@@ -382,15 +381,15 @@ func describeStatement(st protocol.EpochStatement, more map[string]any) map[stri
 }
 
 func printStatement(w io.Writer, st protocol.EpochStatement) {
-	decides := statementAnyOperatorImports
+	decides := statementAnyPolicy
 	if !st.AnyPolicy {
 		decides = hex.EncodeToString(st.PolicyDigest[:]) + " alone"
 	}
-	retires := statementRetiresNoMore
+	retires := statementRetiresNone
 	if st.MinEpoch == st.Epoch {
-		retires = statementRetiresEveryOther
+		retires = statementRetiresAll
 	}
 	key := st.Key.ID()
-	fmt.Fprintf(w, statementBrokerEpochMinimum,
+	fmt.Fprintf(w, statementText,
 		st.Broker, st.Epoch, st.MinEpoch, retires, st.NotBefore.Time().Format(time.RFC3339), st.NotAfter.Time().Format(time.RFC3339), decides, key, st.AuditKey)
 }

@@ -24,26 +24,26 @@ import (
 
 // The words of lists, results and errors.
 const (
-	expectationFlagMeasurement       = "the guest's measurement in hexadecimal, also behind sha384:: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)"
-	expectationFlagImage             = "digest of the guest's image, sha256:... (repeat to accept one of several)"
-	expectationFlagPolicy            = "digest of the policy that decided, in hexadecimal (repeat to accept one of several)"
-	expectationFlagTenant            = "tenant that the policy checked (repeat to accept one of several)"
-	expectationFlagModelId           = "id of the model, as \"anchorhold seal\" printed it"
-	expectationFlagMinEpoch          = "refuse receipts of older epochs of the broker"
-	expectationFlagAcceptSoftwareTee = "take receipts of a software TEE, which is for tests: no hardware vouches for the guest"
-	expectationNotNameHex            = "%q is not [NAME=]HEX of a measurement, as \"anchorhold evidence\" and leases have it (48 bytes of SEV-SNP)"
-	expectationWant64Hexadecimal     = "want 64 hexadecimal digits"
-	expectationAllSignaturesHold     = "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee takes it, for tests)"
-	guestBrokerEpochGuest            = "  broker       %s, epoch %d\n  guest        %s, lease %s\n"
-	guestMeasurement                 = "  measurement  %s %x\n"
-	guestImageCallsItself            = "  image        %s, calls itself %q\n  policy       %s version %d, digest %s\n"
-	guestAuthorityNotRecorded        = "  authority    not recorded: the lease does not say what it was granted"
-	guestTenantRoles                 = "  tenant       %s\n  roles        %s\n"
-	guestGrantedVersionKey           = "  granted      %s version %d, the key of this model\n"
-	guestNotCheckedPolicy            = "not checked by the policy"
-	uncheckedNotChecked              = "  NOT CHECKED  %s: %s%s\n"
-	askedWithRootAlone               = "--root alone"
-	askedWithEpochFloor              = "epoch floor"
+	flagMeasurement       = "the guest's measurement in hexadecimal, also behind sha384:: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)"
+	flagImage             = "digest of the guest's image, sha256:... (repeat to accept one of several)"
+	flagPolicy            = "digest of the policy that decided, in hexadecimal (repeat to accept one of several)"
+	flagTenant            = "tenant that the policy checked (repeat to accept one of several)"
+	flagModelID           = "id of the model, as \"anchorhold seal\" printed it"
+	flagMinEpoch          = "refuse receipts of older epochs of the broker"
+	flagAcceptSoftwareTEE = "take receipts of a software TEE, which is for tests: no hardware vouches for the guest"
+	measurementInvalid    = "%q is not [NAME=]HEX of a measurement, as \"anchorhold evidence\" and leases have it (48 bytes of SEV-SNP)"
+	modelIDInvalid        = "want 64 hexadecimal digits"
+	softwareTEERefused    = "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee takes it, for tests)"
+	guestBroker           = "  broker       %s, epoch %d\n  guest        %s, lease %s\n"
+	guestMeasurement      = "  measurement  %s %x\n"
+	guestImage            = "  image        %s, calls itself %q\n  policy       %s version %d, digest %s\n"
+	guestNoAuthority      = "  authority    not recorded: the lease does not say what it was granted"
+	guestTenant           = "  tenant       %s\n  roles        %s\n"
+	guestGranted          = "  granted      %s version %d, the key of this model\n"
+	guestTenantUnchecked  = "not checked by the policy"
+	uncheckedLine         = "  NOT CHECKED  %s: %s%s\n"
+	optionRoot            = "--root alone"
+	askedWithEpochFloor   = "epoch floor"
 )
 
 // Expectation is what a reader of receipts demands, as it stands on the command line.
@@ -57,13 +57,13 @@ type Expectation struct {
 // Flags adds the flags.
 func (e *Expectation) Flags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringSliceVar(&e.measurements, "measurement", nil, expectationFlagMeasurement)
-	f.StringSliceVar(&e.images, "image", nil, expectationFlagImage)
-	f.StringSliceVar(&e.policies, "policy", nil, expectationFlagPolicy)
-	f.StringSliceVar(&e.tenants, "tenant", nil, expectationFlagTenant)
-	f.StringVar(&e.model, "model-id", "", expectationFlagModelId)
-	f.Uint64Var(&e.minEpoch, "min-epoch", 0, expectationFlagMinEpoch)
-	f.BoolVar(&e.software, "accept-software-tee", false, expectationFlagAcceptSoftwareTee)
+	f.StringSliceVar(&e.measurements, "measurement", nil, flagMeasurement)
+	f.StringSliceVar(&e.images, "image", nil, flagImage)
+	f.StringSliceVar(&e.policies, "policy", nil, flagPolicy)
+	f.StringSliceVar(&e.tenants, "tenant", nil, flagTenant)
+	f.StringVar(&e.model, "model-id", "", flagModelID)
+	f.Uint64Var(&e.minEpoch, "min-epoch", 0, flagMinEpoch)
+	f.BoolVar(&e.software, "accept-software-tee", false, flagAcceptSoftwareTEE)
 }
 
 // Parse reads what was given; what was not is not expected.
@@ -79,7 +79,7 @@ func (e *Expectation) Parse() (receipt.Expect, error) {
 		}
 		value, err := hex.DecodeString(strings.TrimPrefix(text, "sha384:"))
 		if r.Value = value; err != nil || !r.Valid() {
-			return bad("measurement", fmt.Errorf(expectationNotNameHex, text))
+			return bad("measurement", fmt.Errorf(measurementInvalid, text))
 		}
 		out.Measurements = append(out.Measurements, r)
 	}
@@ -100,7 +100,7 @@ func (e *Expectation) Parse() (receipt.Expect, error) {
 	if e.model != "" {
 		id, err := hex.DecodeString(e.model)
 		if err != nil || len(id) != 32 {
-			return bad("model-id", errors.New(expectationWant64Hexadecimal))
+			return bad("model-id", errors.New(modelIDInvalid))
 		}
 		out.ModelID = (*[32]byte)(id)
 	}
@@ -113,40 +113,40 @@ func (e *Expectation) Vouched(software bool) error {
 	if !software || e.software {
 		return nil
 	}
-	return refusal.New(policy.ReasonSoftwareTEE, expectationAllSignaturesHold)
+	return refusal.New(policy.ReasonSoftwareTEE, softwareTEERefused)
 }
 
 // PrintGuest shows what a lease certificate says of a guest.
 func PrintGuest(w io.Writer, g receipt.Guest, recorded bool) {
-	fmt.Fprintf(w, guestBrokerEpochGuest, g.Broker, g.Epoch, g.Kind, g.Lease)
+	fmt.Fprintf(w, guestBroker, g.Broker, g.Epoch, g.Kind, g.Lease)
 	for _, r := range g.Measurements {
 		fmt.Fprintf(w, guestMeasurement, r.Name, []byte(r.Value))
 	}
-	fmt.Fprintf(w, guestImageCallsItself, g.Image, g.ImageID, g.Policy, g.PolicyVersion, g.PolicyDigest)
+	fmt.Fprintf(w, guestImage, g.Image, g.ImageID, g.Policy, g.PolicyVersion, g.PolicyDigest)
 	if !recorded {
-		fmt.Fprintln(w, guestAuthorityNotRecorded)
+		fmt.Fprintln(w, guestNoAuthority)
 		return
 	}
 	tenant := g.Tenant
 	if tenant == "" {
-		tenant = guestNotCheckedPolicy
+		tenant = guestTenantUnchecked
 	}
-	fmt.Fprintf(w, guestTenantRoles, tenant, g.Roles)
+	fmt.Fprintf(w, guestTenant, tenant, g.Roles)
 	if k := g.Granted; k != nil {
-		fmt.Fprintf(w, guestGrantedVersionKey, k.Resource, k.Version)
+		fmt.Fprintf(w, guestGranted, k.Resource, k.Version)
 	}
 }
 
 // PrintUnchecked says plainly what a receipt that holds leaves open.
 func PrintUnchecked(w io.Writer, list []receipt.Unchecked) {
 	for _, u := range list {
-		fmt.Fprintf(w, uncheckedNotChecked, u.Name, u.Detail, askedWith(u.Name))
+		fmt.Fprintf(w, uncheckedLine, u.Name, u.Detail, askedWith(u.Name))
 	}
 }
 
 // askedWith names the option that would have it checked.
 func askedWith(name string) string {
-	option, ok := map[string]string{"root": askedWithRootAlone, "measurement": "--measurement", "image": "--image", "policy": "--policy", "tenant": "--tenant",
+	option, ok := map[string]string{"root": optionRoot, "measurement": "--measurement", "image": "--image", "policy": "--policy", "tenant": "--tenant",
 		"model": "--model-id", askedWithEpochFloor: "--min-epoch", "input": "--input", "output": "--output"}[name]
 	if !ok {
 		return ""

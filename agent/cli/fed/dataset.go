@@ -25,14 +25,14 @@ const (
 broker. A dataset that a publisher signed for has an account of its own, in every
 round over it; the broker's configuration names the publishers
 (rounds.dataset_publishers). The id is the SHA-256 of FILE, or the digest given.`
-	datasetExample              = "  anchorhold fed dataset patients.csv --name patients-2026 --key publisher.key --out patients.dataset"
-	datasetNameFileOr           = "name a file or --id, one of them"
-	datasetId                   = "--id: %w"
-	datasetDatasetAccountSigned = "dataset  %s\naccount  %s\nsigned   %s\n"
-	datasetFlagKey              = "publisher's key (anchorhold keygen publisher)"
-	datasetFlagName             = "name of the data, for people"
-	datasetFlagId               = "digest that names the data, where it is not one file"
-	datasetFlagOut              = "new file for the signed statement"
+	datasetExample   = "  anchorhold fed dataset patients.csv --name patients-2026 --key publisher.key --out patients.dataset"
+	datasetFileOrID  = "name a file or --id, one of them"
+	datasetIDInvalid = "--id: %w"
+	datasetResult    = "dataset  %s\naccount  %s\nsigned   %s\n"
+	datasetFlagKey   = "publisher's key (anchorhold keygen publisher)"
+	datasetFlagName  = "name of the data, for people"
+	datasetFlagID    = "digest that names the data, where it is not one file"
+	datasetFlagOut   = "new file for the signed statement"
 )
 
 // datasetOptions are the flags of "dataset".
@@ -54,7 +54,7 @@ func newFedDataset(inv *cli.Invocation) *cobra.Command {
 	}
 	c.Flags().StringVar(&o.key, "key", "", datasetFlagKey)
 	c.Flags().StringVar(&o.name, "name", "", datasetFlagName)
-	c.Flags().StringVar(&o.id, "id", "", datasetFlagId)
+	c.Flags().StringVar(&o.id, "id", "", datasetFlagID)
 	c.Flags().StringVar(&o.out, "out", "", datasetFlagOut)
 	o.unlock.Add(c)
 	return c
@@ -62,13 +62,13 @@ func newFedDataset(inv *cli.Invocation) *cobra.Command {
 
 func (o *datasetOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
 	if (len(args) == 1) == (o.id != "") {
-		return cli.Usage(errors.New(datasetNameFileOr))
+		return cli.Usage(errors.New(datasetFileOrID))
 	}
 	d := federation.Dataset{Name: o.name, Time: protocol.TimeOf(time.Now())}
 	var err error
 	if o.id != "" {
 		if d.ID, err = federation.ParseDigest(o.id); err != nil {
-			return cli.Usage(fmt.Errorf(datasetId, err))
+			return cli.Usage(fmt.Errorf(datasetIDInvalid, err))
 		}
 	} else if d.ID, err = fileDigest(args[0]); err != nil {
 		return err
@@ -92,7 +92,7 @@ func (o *datasetOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 	}
 	account := federation.DatasetAccount(d.ID)
 	return inv.Print(map[string]any{"dataset": d.ID, "name": o.name, "account": account}, func(w io.Writer) {
-		fmt.Fprintf(w, datasetDatasetAccountSigned, o.name, account, o.out)
+		fmt.Fprintf(w, datasetResult, o.name, account, o.out)
 	})
 }
 

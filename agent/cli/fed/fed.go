@@ -60,12 +60,12 @@ decrypt and sign; "awaits_parties" means that more have to, and the last one pub
 
 // The words of "result".
 const (
-	resultUse             = "result ROUND"
-	resultShort           = "Show a published result, and write its mean as float32 values"
-	resultExample         = "  anchorhold fed result 5f2c... --out mean.f32"
-	resultNeeds           = "one round"
-	resultAgentResultDoes = "the agent's result does not say its length"
-	resultFlagOut         = "new file for the mean, little-endian float32"
+	resultUse      = "result ROUND"
+	resultShort    = "Show a published result, and write its mean as float32 values"
+	resultExample  = "  anchorhold fed result 5f2c... --out mean.f32"
+	resultNeeds    = "one round"
+	resultNoLength = "the agent's result does not say its length"
+	resultFlagOut  = "new file for the mean, little-endian float32"
 )
 
 // New is the command "fed".
@@ -203,7 +203,7 @@ func (o *resultOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		defer resp.Body.Close()
 		length, ok := result["length"].(float64)
 		if !ok {
-			return errors.New(resultAgentResultDoes)
+			return errors.New(resultNoLength)
 		}
 		if err := cli.WriteStream(o.out, &cli.Exact{From: resp.Body, Left: 4 * int64(length)}, 0o644); err != nil {
 			return err

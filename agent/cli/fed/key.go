@@ -32,22 +32,22 @@ one share in decrypting it, ever. In order, with who runs each command:
 
 // The words of "open".
 const (
-	keyOpenUse                   = "open --threshold T --agent KEY --agent KEY ..."
-	keyOpenShort                 = "Ask agents to set up a key together"
-	keyOpenExample               = "  anchorhold fed key open --threshold 2 --agent 1f0c... --agent 88ab... --agent 03d4... --aggregator /run/anchorhold-aggregator/admin.sock"
-	keyOpenAgentAnchorholdStatus = "--agent %q: %w (anchorhold status shows it as agent_key)"
-	keyOpenAggregator            = "%w: aggregator %s: %w"
-	keyOpenRoundPartiesDecrypt   = "round    %s\nparties  %d, of which %d decrypt\nuntil    %s\n"
-	keyOpenFlagThreshold         = "how many agents decrypt together"
-	keyOpenFlagAgent             = "digest of an agent's key (repeat for each; their order numbers them from 1)"
-	keyOpenFlagDuration          = "time for the set-up (10m)"
-	keyOpenFlagAggregator        = "admin socket of the first aggregator, where the agents' messages lie"
+	keyOpenUse            = "open --threshold T --agent KEY --agent KEY ..."
+	keyOpenShort          = "Ask agents to set up a key together"
+	keyOpenExample        = "  anchorhold fed key open --threshold 2 --agent 1f0c... --agent 88ab... --agent 03d4... --aggregator /run/anchorhold-aggregator/admin.sock"
+	keyOpenAgentInvalid   = "--agent %q: %w (anchorhold status shows it as agent_key)"
+	keyOpenNotTaken       = "%w: aggregator %s: %w"
+	keyOpenResult         = "round    %s\nparties  %d, of which %d decrypt\nuntil    %s\n"
+	keyOpenFlagThreshold  = "how many agents decrypt together"
+	keyOpenFlagAgent      = "digest of an agent's key (repeat for each; their order numbers them from 1)"
+	keyOpenFlagDuration   = "time for the set-up (10m)"
+	keyOpenFlagAggregator = "admin socket of the first aggregator, where the agents' messages lie"
 )
 
 // The words of lists, results and errors.
 const (
-	keyCommandNeeds    = "one round"
-	keyCommandFlagWait = "wait until it is done"
+	keyNeeds    = "one round"
+	keyFlagWait = "wait until it is done"
 )
 
 // The words of "join".
@@ -75,9 +75,9 @@ const (
 
 // The words of lists, results and errors.
 const (
-	keyRoundPartyDecrypt = "round    %s\nparty    %d of %d, of which %d decrypt\nstate    %s %s\n"
-	keyKey               = "key      %s\n"
-	keyFailed            = "failed   %s (%s)\n"
+	keySummary = "round    %s\nparty    %d of %d, of which %d decrypt\nstate    %s %s\n"
+	keyDigest  = "key      %s\n"
+	keyFailed  = "failed   %s (%s)\n"
 )
 
 func newFedKey(inv *cli.Invocation) *cobra.Command {
@@ -113,7 +113,7 @@ func (o *keyOpenOptions) run(ctx context.Context, inv *cli.Invocation, _ []strin
 	for _, a := range o.agents {
 		d, err := federation.ParseDigest(a)
 		if err != nil {
-			return cli.Usage(fmt.Errorf(keyOpenAgentAnchorholdStatus, a, err))
+			return cli.Usage(fmt.Errorf(keyOpenAgentInvalid, a, err))
 		}
 		o.asked.Agents = append(o.asked.Agents, d)
 	}
@@ -123,12 +123,12 @@ func (o *keyOpenOptions) run(ctx context.Context, inv *cli.Invocation, _ []strin
 	}
 	for _, socket := range o.aggregators {
 		if err := dial.Aggregator(socket).AddSetup(ctx, prepared.Signed); err != nil {
-			return fmt.Errorf(keyOpenAggregator, cli.ErrRefused, socket, err)
+			return fmt.Errorf(keyOpenNotTaken, cli.ErrRefused, socket, err)
 		}
 	}
 	s := prepared.Setup
 	return inv.Print(s, func(w io.Writer) {
-		fmt.Fprintf(w, keyOpenRoundPartiesDecrypt, s.Round, len(s.Agents), s.Threshold, s.Closes.Time().Format(time.RFC3339))
+		fmt.Fprintf(w, keyOpenResult, s.Round, len(s.Agents), s.Threshold, s.Closes.Time().Format(time.RFC3339))
 	})
 }
 
@@ -148,9 +148,9 @@ type keyStatus struct {
 // printKey shows how the agent stands with a key.
 func printKey(inv *cli.Invocation, st keyStatus) error {
 	return inv.Print(st, func(w io.Writer) {
-		fmt.Fprintf(w, keyRoundPartyDecrypt, st.Round, st.Party, st.Parties, st.Threshold, st.State, st.Phase)
+		fmt.Fprintf(w, keySummary, st.Round, st.Party, st.Parties, st.Threshold, st.State, st.Phase)
 		if st.Key != "" {
-			fmt.Fprintf(w, keyKey, st.Key)
+			fmt.Fprintf(w, keyDigest, st.Key)
 		}
 		if st.Reason != "" {
 			fmt.Fprintf(w, keyFailed, st.Detail, st.Reason)
@@ -168,8 +168,8 @@ type keyOptions struct {
 
 // keyCommand makes a command that asks the agent about a key, and waits if wanted.
 func keyCommand(inv *cli.Invocation, o *keyOptions, use, short, example string) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cli.Exactly(1, keyCommandNeeds), RunE: inv.RunE(o.run)}
-	c.Flags().BoolVar(&o.wait, "wait", false, keyCommandFlagWait)
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cli.Exactly(1, keyNeeds), RunE: inv.RunE(o.run)}
+	c.Flags().BoolVar(&o.wait, "wait", false, keyFlagWait)
 	dial.AgentFlag(inv, c)
 	return c
 }

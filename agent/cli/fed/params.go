@@ -23,10 +23,10 @@ const (
 
 // The words of "list".
 const (
-	paramsListUse           = "list"
-	paramsListShort         = "List the sets"
-	paramsListExample       = "  anchorhold params list"
-	paramsListLogBytesValue = "%-20s N=%-6d log Q %5.1f  %6.2f bytes a value  %s\n"
+	paramsListUse     = "list"
+	paramsListShort   = "List the sets"
+	paramsListExample = "  anchorhold params list"
+	paramsListLine    = "%-20s N=%-6d log Q %5.1f  %6.2f bytes a value  %s\n"
 )
 
 // The words of "check".
@@ -37,34 +37,34 @@ const (
 be from the mean of what was handed in, as a part of the round's L2 bound: with a
 round's default rotation and bound of a value, and without rotation. Privacy noise
 comes on top.`
-	paramsCheckExample             = "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check sum-2048-27 --contributions 16 --minimum 8 --length 10000000 --json\n  anchorhold params check /etc/anchorhold/agent.yaml"
-	paramsCheckNeeds               = "one set or configuration file"
-	paramsCheckContributionsOrMore = "--contributions is 1 or more, --minimum from 1 to --contributions, and --length from 1 to 2^40"
-	paramsCheckHoldsBitsLeft       = "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, %s\n"
-	paramsCheckMeanMostValues      = "mean of %d of at most %d, %d values: expected to be off by %.2g of the L2 bound (%.2g without rotation), privacy noise apart\n"
-	paramsCheckFlagContributions   = "contributions to one sum, at most"
-	paramsCheckFlagMinimum         = "contributions that the mean is of (half of --contributions)"
-	paramsCheckFlagLength          = "values in a vector"
-	paramsCheckFlagThreshold       = "bits that must be left (by default the configuration's noise_budget_threshold)"
-	paramsCheckAddedNoiseIncluded  = "added noise included"
-	paramsCheckNoNoiseAdded        = "no noise is added"
+	paramsCheckExample           = "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check sum-2048-27 --contributions 16 --minimum 8 --length 10000000 --json\n  anchorhold params check /etc/anchorhold/agent.yaml"
+	paramsCheckNeeds             = "one set or configuration file"
+	paramsCheckOutOfRange        = "--contributions is 1 or more, --minimum from 1 to --contributions, and --length from 1 to 2^40"
+	paramsCheckHolds             = "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, %s\n"
+	paramsCheckError             = "mean of %d of at most %d, %d values: expected to be off by %.2g of the L2 bound (%.2g without rotation), privacy noise apart\n"
+	paramsCheckFlagContributions = "contributions to one sum, at most"
+	paramsCheckFlagMinimum       = "contributions that the mean is of (half of --contributions)"
+	paramsCheckFlagLength        = "values in a vector"
+	paramsCheckFlagThreshold     = "bits that must be left (by default the configuration's noise_budget_threshold)"
+	paramsCheckAdded             = "added noise included"
+	paramsCheckUnadded           = "no noise is added"
 )
 
 // The words of "explain".
 const (
-	paramsExplainUse                   = "explain SET"
-	paramsExplainShort                 = "Say what a set is and what it rests on"
-	paramsExplainExample               = "  anchorhold params explain " + params.Default
-	paramsExplainNeeds                 = "one set"
-	paramsExplainDigestSecurity128     = "digest %s\n\nsecurity (128 bits, the stricter of the tables of 2018 and 2024; uniform ternary secrets):\n"
-	paramsExplainBitsMost              = "  %-36s %6.1f bits of at most %.0f\n"
-	paramsExplainContributionsBitsLeft = "\ncontributions  bits left  largest value  error of the mean"
+	paramsExplainUse      = "explain SET"
+	paramsExplainShort    = "Say what a set is and what it rests on"
+	paramsExplainExample  = "  anchorhold params explain " + params.Default
+	paramsExplainNeeds    = "one set"
+	paramsExplainSecurity = "digest %s\n\nsecurity (128 bits, the stricter of the tables of 2018 and 2024; uniform ternary secrets):\n"
+	paramsExplainObject   = "  %-36s %6.1f bits of at most %.0f\n"
+	paramsExplainTable    = "\ncontributions  bits left  largest value  error of the mean"
 )
 
 // The words of lists, results and errors.
 const (
-	namedSetNoFile               = "%w: no file, and %w"
-	namedSetNoSectionAggregation = "%w: %s has no section aggregation; rounds name the set themselves (fed round open --set)"
+	paramsCheckNotFound  = "%w: no file, and %w"
+	paramsCheckNoSection = "%w: %s has no section aggregation; rounds name the set themselves (fed round open --set)"
 )
 
 // NewParams is the command "params".
@@ -103,7 +103,7 @@ func runParamsList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	}
 	return inv.Print(views, func(w io.Writer) {
 		for _, v := range views {
-			fmt.Fprintf(w, paramsListLogBytesValue, v.ID, v.RingDegree, v.LogQ, v.BytesPerValue, v.For)
+			fmt.Fprintf(w, paramsListLine, v.ID, v.RingDegree, v.LogQ, v.BytesPerValue, v.For)
 		}
 	})
 }
@@ -144,7 +144,7 @@ func (o *paramsCheckOptions) run(ctx context.Context, inv *cli.Invocation, args 
 		o.minimum = max(o.contributions/2, 1)
 	}
 	if o.contributions < 1 || o.minimum < 1 || o.minimum > o.contributions || o.length < 1 || o.length > federation.MaxLength {
-		return cli.Usage(errors.New(paramsCheckContributionsOrMore))
+		return cli.Usage(errors.New(paramsCheckOutOfRange))
 	}
 	if err := set.Check(); err != nil {
 		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
@@ -157,16 +157,16 @@ func (o *paramsCheckOptions) run(ctx context.Context, inv *cli.Invocation, args 
 	if err != nil {
 		return fmt.Errorf("%w: %w", cli.ErrRefused, err)
 	}
-	added, text := b.FloodSD, paramsCheckAddedNoiseIncluded
+	added, text := b.FloodSD, paramsCheckAdded
 	if set.ID == params.Threshold {
-		added, text = 0, paramsCheckNoNoiseAdded
+		added, text = 0, paramsCheckUnadded
 	}
 	return inv.Print(map[string]any{"set": viewOf(set), "contributions": o.contributions, "noise_budget_bits": b.NoiseBits,
 		"largest_value": b.Limit, "noise_standard_deviation": b.GridSD, "added_standard_deviation": added, "error_of_mean": b.ErrorOfMean,
 		"length": o.length, "expected_error": rotated, "expected_error_without_rotation": plain}, func(w io.Writer) {
-		fmt.Fprintf(w, paramsCheckHoldsBitsLeft,
+		fmt.Fprintf(w, paramsCheckHolds,
 			set.ID, b.NoiseBits, o.contributions, b.Limit, b.ErrorOfMean, text)
-		fmt.Fprintf(w, paramsCheckMeanMostValues,
+		fmt.Fprintf(w, paramsCheckError,
 			o.minimum, o.contributions, o.length, rotated.Relative, plain.Relative)
 	})
 }
@@ -178,7 +178,7 @@ func namedSet(name string) (params.Set, int, error) {
 		return set, 0, nil
 	}
 	if _, missing := os.Stat(name); missing != nil {
-		return set, 0, fmt.Errorf(namedSetNoFile, cli.ErrRefused, err)
+		return set, 0, fmt.Errorf(paramsCheckNotFound, cli.ErrRefused, err)
 	}
 	cfg, _, err := settings.Read(name)
 	if err != nil {
@@ -186,7 +186,7 @@ func namedSet(name string) (params.Set, int, error) {
 	}
 	a := cfg.Aggregation
 	if !a.Stated() {
-		return set, 0, fmt.Errorf(namedSetNoSectionAggregation, cli.ErrRefused, name)
+		return set, 0, fmt.Errorf(paramsCheckNoSection, cli.ErrRefused, name)
 	}
 	if err := a.Check().Runnable(); err != nil {
 		return set, 0, fmt.Errorf("%w: %s: %w", cli.ErrRefused, name, err)
@@ -225,11 +225,11 @@ func runParamsExplain(ctx context.Context, inv *cli.Invocation, args []string) e
 	}
 	return inv.Print(map[string]any{"set": viewOf(set), "text": set.Text(), "objects": set.Objects()}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s\n\n%s\n", set.ID, set.For, strings.TrimSpace(set.Text()))
-		fmt.Fprintf(w, paramsExplainDigestSecurity128, viewOf(set).Digest)
+		fmt.Fprintf(w, paramsExplainSecurity, viewOf(set).Digest)
 		for _, o := range set.Objects() {
-			fmt.Fprintf(w, paramsExplainBitsMost, o.Name, o.LogQ, o.Ceiling)
+			fmt.Fprintf(w, paramsExplainObject, o.Name, o.LogQ, o.Ceiling)
 		}
-		fmt.Fprintln(w, paramsExplainContributionsBitsLeft)
+		fmt.Fprintln(w, paramsExplainTable)
 		for k := 8; k <= min(set.MaxContributions, 1024); k *= 4 {
 			if b, err := set.Budget(k); err == nil {
 				fmt.Fprintf(w, "%13d  %9.1f  %13d  %.1e\n", k, b.NoiseBits, b.Limit, b.ErrorOfMean)

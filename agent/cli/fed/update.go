@@ -42,9 +42,9 @@ little-endian float32 values, as in fed submit. FILE may be - for standard input
 
 // The words of lists, results and errors.
 const (
-	updateMs               = " %d ms"
-	updateReceiptProvenJob = "receipt      %s, proven by job %s\n"
-	postUpdateFormDataName = "form-data; name=%q"
+	updateStepTime = " %d ms"
+	updateProof    = "receipt      %s, proven by job %s\n"
+	formPart       = "form-data; name=%q"
 )
 
 // updateAnswer is what the agent says of an update that it took.
@@ -137,12 +137,12 @@ func printUpdate(w io.Writer, a updateAnswer) {
 	for _, s := range a.Steps {
 		fmt.Fprintf(w, "%-12s %-7s", s.Step, s.State)
 		if s.State == "done" {
-			fmt.Fprintf(w, updateMs, s.Millis)
+			fmt.Fprintf(w, updateStepTime, s.Millis)
 		}
 		fmt.Fprintln(w)
 	}
 	for _, p := range a.Proofs {
-		fmt.Fprintf(w, updateReceiptProvenJob, p.Receipt, p.Job)
+		fmt.Fprintf(w, updateProof, p.Receipt, p.Job)
 	}
 	fmt.Fprintln(w)
 	dial.PrintJob(w, a.Job)
@@ -155,7 +155,7 @@ func postUpdate(ctx context.Context, agent *dial.AgentClient, path string, reque
 	form := multipart.NewWriter(w)
 	go func() {
 		part := func(name, media string) (io.Writer, error) {
-			return form.CreatePart(textproto.MIMEHeader{"Content-Disposition": {fmt.Sprintf(postUpdateFormDataName, name)}, "Content-Type": {media}})
+			return form.CreatePart(textproto.MIMEHeader{"Content-Disposition": {fmt.Sprintf(formPart, name)}, "Content-Type": {media}})
 		}
 		p, err := part("inference", "application/json")
 		if err == nil {

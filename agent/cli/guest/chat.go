@@ -31,7 +31,7 @@ to standard error. With --json the whole result is one object.`
 	chatExample = `  anchorhold chat "What is the capital of France?"
   echo "Summarise: ..." | anchorhold chat --max-tokens 200
   anchorhold chat --receipt answer.receipt.json "Hello"`
-	chatThereNoQuestion = "there is no question: give it as an argument, or on standard input"
+	chatNoQuestion      = "there is no question: give it as an argument, or on standard input"
 	chatFlagModel       = "model name (default: the agent's first)"
 	chatFlagSystem      = "system message"
 	chatFlagMaxTokens   = "longest answer, in tokens"
@@ -42,11 +42,11 @@ to standard error. With --json the whole result is one object.`
 
 // The words of lists, results and errors.
 const (
-	chatTokensFirstAfter         = "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n"
-	firstModelAgentServesNo      = "the agent serves no model"
-	readStreamAgentStreamDamaged = "the agent's stream is damaged: %w"
-	readStreamAgentEndedStream   = "the agent ended the stream before its end mark: the answer is incomplete"
-	saveReceiptAnswerCameWithout = "the answer came without its receipt: the agent is older than this command"
+	chatStatistics    = "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n"
+	chatNoModel       = "the agent serves no model"
+	chatStreamDamaged = "the agent's stream is damaged: %w"
+	chatStreamCut     = "the agent ended the stream before its end mark: the answer is incomplete"
+	chatNoReceipt     = "the answer came without its receipt: the agent is older than this command"
 )
 
 // chatOptions are the flags of "chat".
@@ -90,7 +90,7 @@ func (o *chatOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 		question = strings.TrimSpace(string(data))
 	}
 	if question == "" {
-		return cli.Usage(errors.New(chatThereNoQuestion))
+		return cli.Usage(errors.New(chatNoQuestion))
 	}
 	return o.chat(ctx, inv, question)
 }
@@ -169,7 +169,7 @@ func (o *chatOptions) chat(ctx context.Context, inv *cli.Invocation, question st
 	if onTerminal {
 		fmt.Fprintln(inv.Out) // elsewhere the bytes are the receipt's, no more
 	}
-	fmt.Fprintf(inv.Err, chatTokensFirstAfter,
+	fmt.Fprintf(inv.Err, chatStatistics,
 		result.CompletionTokens, result.FirstTokenMS, result.TokensPerSecond, result.Receipt)
 	return nil
 }
@@ -184,7 +184,7 @@ func firstModel(ctx context.Context, agent *dial.AgentClient) (string, error) {
 		return "", err
 	}
 	if len(list.Data) == 0 {
-		return "", errors.New(firstModelAgentServesNo)
+		return "", errors.New(chatNoModel)
 	}
 	return list.Data[0].ID, nil
 }
@@ -230,7 +230,7 @@ func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, er
 		}
 		var chunk streamChunk
 		if err := json.Unmarshal([]byte(data), &chunk); err != nil {
-			return result, fmt.Errorf(readStreamAgentStreamDamaged, err)
+			return result, fmt.Errorf(chatStreamDamaged, err)
 		}
 		if chunk.Error != nil {
 			return result, dial.Refused(chunk.Error.Message, chunk.Error.Code)
@@ -260,14 +260,14 @@ func readStream(body io.Reader, echo io.Writer, began time.Time) (chatResult, er
 	if err := lines.Err(); err != nil {
 		return result, err
 	}
-	return result, errors.New(readStreamAgentEndedStream)
+	return result, errors.New(chatStreamCut)
 }
 
 // saveReceipt writes a receipt as it came with the answer: the agent may have forgotten it
 // a moment later.
 func saveReceipt(receipt json.RawMessage, path string) error {
 	if len(receipt) == 0 {
-		return errors.New(saveReceiptAnswerCameWithout)
+		return errors.New(chatNoReceipt)
 	}
 	return cli.WriteNew(path, append(receipt, '\n'), 0o600)
 }

@@ -29,8 +29,8 @@ compute.tee.measurement_whitelist takes.`
 
 // The words of lists, results and errors.
 const (
-	describeEvidenceKindReport = "%w: evidence of kind %q with a report of %d bytes is unknown here"
-	describeReportOverOther    = "%w: the report is over other data than the agent says"
+	evidenceKindUnknown = "%w: evidence of kind %q with a report of %d bytes is unknown here"
+	evidenceOtherData   = "%w: the report is over other data than the agent says"
 )
 
 // evidenceOptions are the flags of "evidence".
@@ -104,11 +104,11 @@ func describe(env evidence.Envelope, want string) (map[string]any, error) {
 	digest := env.Digest()
 	shown := map[string]any{"kind": env.Kind, "report_bytes": len(env.Report), "certificates": len(env.Endorsements), "digest": hex.EncodeToString(digest[:])}
 	if env.Kind != evidence.KindSNP || len(env.Report) != reportLength {
-		return nil, fmt.Errorf(describeEvidenceKindReport, cli.ErrRefused, env.Kind, len(env.Report))
+		return nil, fmt.Errorf(evidenceKindUnknown, cli.ErrRefused, env.Kind, len(env.Report))
 	}
 	got := hex.EncodeToString(env.Report[reportDataAt : reportDataAt+64])
 	if got != want {
-		return nil, fmt.Errorf(describeReportOverOther, cli.ErrRefused)
+		return nil, fmt.Errorf(evidenceOtherData, cli.ErrRefused)
 	}
 	measurement := env.Report[measurementAt : measurementAt+48]
 	compact := sha256.Sum256(measurement)

@@ -24,7 +24,7 @@ const (
 	jobsListUse     = "list"
 	jobsListShort   = "List your jobs, newest first (root sees all)"
 	jobsListExample = "  anchorhold jobs list\n  anchorhold jobs list --json | jq '.[] | select(.state == \"failed\") | .id'"
-	jobsListTry     = "%s  %-14s  %-9s try %d  %s  %s\n"
+	jobsListLine    = "%s  %-14s  %-9s try %d  %s  %s\n"
 )
 
 // The words of "show", "cancel" and "retry".
@@ -65,7 +65,7 @@ func runJobsList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	}
 	return inv.Print(answer.Data, func(w io.Writer) {
 		for _, i := range answer.Data {
-			fmt.Fprintf(w, jobsListTry, i.ID, i.Class, i.State, i.Tries, i.Updated.Format(time.RFC3339), i.Reason)
+			fmt.Fprintf(w, jobsListLine, i.ID, i.Class, i.State, i.Tries, i.Updated.Format(time.RFC3339), i.Reason)
 		}
 	})
 }

@@ -43,24 +43,24 @@ answered. What else you expect of the guest you say with --measurement, --image,
 status 3 if anything does not hold, if the receipt is of version 1, whose lease does not
 say what it was granted, or if the guest was a software TEE, for which no hardware
 vouches, unless --accept-software-tee says that this is known.`
-	receiptVerifyExample        = "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt \\\n    --image sha256:0c1f... --model-id 5f1c..."
-	receiptVerifyNeeds          = "one receipt file"
-	receiptVerifyRootNeededWhom = "--root is needed: whom to believe"
-	receiptVerifyHoldsNoSalts   = "%s holds no salts, without which nobody can tell what was asked or answered"
-	receiptVerifyReceiptHolds   = "the receipt holds"
-	receiptVerifyFlagRoot       = "the broker's root identity (ahpub1... or a file; repeat for several)"
-	receiptVerifyFlagInput      = "file with the request's body, to prove that this was asked"
-	receiptVerifyFlagOutput     = "file with the answer's text, to prove that this was answered"
+	receiptVerifyExample    = "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt \\\n    --image sha256:0c1f... --model-id 5f1c..."
+	receiptVerifyNeeds      = "one receipt file"
+	receiptVerifyNoRoot     = "--root is needed: whom to believe"
+	receiptVerifyNoSalts    = "%s holds no salts, without which nobody can tell what was asked or answered"
+	receiptVerifyHolds      = "the receipt holds"
+	receiptVerifyFlagRoot   = "the broker's root identity (ahpub1... or a file; repeat for several)"
+	receiptVerifyFlagInput  = "file with the request's body, to prove that this was asked"
+	receiptVerifyFlagOutput = "file with the answer's text, to prove that this was answered"
 )
 
 // The words of lists, results and errors.
 const (
-	receiptRefusedSoftwareTeeSignatures = "software TEE: the signatures hold, but no hardware vouches for the guest"
-	receiptRefusedAuthorityNotRecorded  = "authority not recorded: all else holds, but the lease does not say which models it was granted"
-	reportAnswerModelVersion            = "  answer       %s at %s\n  model        %s version %d, id %x\n"
-	reportInputOneGiven                 = "  the input is the one given"
-	reportOutputOneGiven                = "  the output is the one given"
-	reportWarningGuestSoftware          = "  WARNING: the guest was a software TEE, which proves nothing"
+	receiptVerifySoftwareTEE = "software TEE: the signatures hold, but no hardware vouches for the guest"
+	receiptVerifyNoAuthority = "authority not recorded: all else holds, but the lease does not say which models it was granted"
+	reportAnswer             = "  answer       %s at %s\n  model        %s version %d, id %x\n"
+	reportInput              = "  the input is the one given"
+	reportOutput             = "  the output is the one given"
+	reportSoftwareTEE        = "  WARNING: the guest was a software TEE, which proves nothing"
 )
 
 // NewReceipt is the command "receipt".
@@ -119,7 +119,7 @@ func newReceiptVerify(inv *cli.Invocation) *cobra.Command {
 
 func (o *receiptVerifyOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
 	if len(o.roots) == 0 {
-		return cli.Usage(errors.New(receiptVerifyRootNeededWhom))
+		return cli.Usage(errors.New(receiptVerifyNoRoot))
 	}
 	publics, err := keyfile.Publics(o.roots)
 	if err != nil {
@@ -139,7 +139,7 @@ func (o *receiptVerifyOptions) run(ctx context.Context, inv *cli.Invocation, arg
 	}
 	if o.input != "" || o.output != "" {
 		if !hasSalts {
-			return fmt.Errorf(receiptVerifyHoldsNoSalts, args[0])
+			return fmt.Errorf(receiptVerifyNoSalts, args[0])
 		}
 		if opt.Input, err = opening(o.input, salts.Input); err != nil {
 			return err
@@ -156,7 +156,7 @@ func (o *receiptVerifyOptions) run(ctx context.Context, inv *cli.Invocation, arg
 		return receiptRefused(inv, r, report, err)
 	}
 	return inv.Print(receiptResult(r, report), func(w io.Writer) {
-		fmt.Fprintln(w, receiptVerifyReceiptHolds)
+		fmt.Fprintln(w, receiptVerifyHolds)
 		printReport(w, report)
 	})
 }
@@ -186,9 +186,9 @@ func receiptRefused(inv *cli.Invocation, r receipt.Receipt, report receipt.Repor
 		case len(report.Links) == 0:
 			return
 		case report.AuthorityRecorded:
-			fmt.Fprintln(w, receiptRefusedSoftwareTeeSignatures)
+			fmt.Fprintln(w, receiptVerifySoftwareTEE)
 		default:
-			fmt.Fprintln(w, receiptRefusedAuthorityNotRecorded)
+			fmt.Fprintln(w, receiptVerifyNoAuthority)
 		}
 		printReport(w, report)
 	}), fmt.Errorf("%w: %w", cli.ErrRefused, err))
@@ -204,20 +204,20 @@ func receiptResult(r receipt.Receipt, report receipt.Report) map[string]any {
 }
 
 func printReport(w io.Writer, r receipt.Report) {
-	fmt.Fprintf(w, reportAnswerModelVersion, r.Body.ID, r.Body.Time.Time().Format("2006-01-02 15:04:05 MST"),
+	fmt.Fprintf(w, reportAnswer, r.Body.ID, r.Body.Time.Time().Format("2006-01-02 15:04:05 MST"),
 		r.Body.ModelName, r.Body.ModelVersion, r.Body.ModelID)
 	expect.PrintGuest(w, r.Guest, r.AuthorityRecorded)
 	for _, l := range r.Links {
 		fmt.Fprintf(w, "  %-22s %s\n", l.Name, l.Detail)
 	}
 	if r.InputShown {
-		fmt.Fprintln(w, reportInputOneGiven)
+		fmt.Fprintln(w, reportInput)
 	}
 	if r.OutputShown {
-		fmt.Fprintln(w, reportOutputOneGiven)
+		fmt.Fprintln(w, reportOutput)
 	}
 	expect.PrintUnchecked(w, r.NotChecked)
 	if r.SoftwareTEE {
-		fmt.Fprintln(w, reportWarningGuestSoftware)
+		fmt.Fprintln(w, reportSoftwareTEE)
 	}
 }

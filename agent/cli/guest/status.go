@@ -22,7 +22,7 @@ const (
 )
 
 // The words of lists, results and errors.
-const statusAgentNotAnswered = "the agent at %s has not answered for %s: its process is stopped or hangs"
+const statusAgentSilent = "the agent at %s has not answered for %s: its process is stopped or hangs"
 
 // NewStatus is the command "status".
 func NewStatus(inv *cli.Invocation) *cobra.Command {
@@ -47,7 +47,7 @@ func runStatus(ctx context.Context, inv *cli.Invocation, _ []string) error {
 func status(ctx context.Context, inv *cli.Invocation) error {
 	both := map[string]any{}
 	var agent json.RawMessage
-	patient, cancel := context.WithTimeoutCause(ctx, inv.Patience, fmt.Errorf(statusAgentNotAnswered, inv.Agent, inv.Patience))
+	patient, cancel := context.WithTimeoutCause(ctx, inv.Patience, fmt.Errorf(statusAgentSilent, inv.Agent, inv.Patience))
 	defer cancel()
 	agentErr := dial.Agent(inv.Agent).GetJSON(patient, "/v1/status", &agent)
 	if agentErr != nil && patient.Err() != nil {

@@ -23,20 +23,20 @@ import (
 
 // The words of lists, results and errors.
 const (
-	unlockFlagPassphraseFile         = "file with the passphrase that protects the key at rest, of 15 characters or more for a new key (asked for at a terminal without)"
-	unlockFlagCredentialFile         = "file with 32 random bytes or more that protect the key at rest, as systemd-creds would hand out"
-	unlockGivePassphraseFile         = "give --passphrase-file or --credential-file, not both"
-	unlockHoldsBytesCredential       = "%s holds %d bytes; a credential has %d random bytes or more (anchorhold keygen credential makes one)"
-	unlockPassphraseSoonGuessed      = "the passphrase is soon guessed: it has %d of at least %d characters; take five random words, or --credential-file"
-	rootUnlockFlagRootPassphraseFile = "file with a passphrase of the root key's own"
-	rootUnlockFlagRootCredentialFile = "file with a credential of the root key's own"
-	rootUnlockFlagRootPassphrase     = "ask at the terminal for a passphrase of the root key's own"
-	rootUnlockGiveRootPassphrase     = "give --root-passphrase or a file, not both"
-	rootUnlockRootKey                = "Root key. "
-	rootUnlockRootKeyOwn             = "the root key's own protection: %w"
-	rootUnlockRootKeyOwn2            = "the root key's own passphrase or credential is the broker's: whoever has that opens both"
-	readModelKeyHoldsBytesNo         = "%s holds %d bytes and is no model key: a model key has %d (anchorhold keygen model makes one)"
-	readSecretEmpty                  = "%s is empty"
+	flagPassphraseFile     = "file with the passphrase that protects the key at rest, of 15 characters or more for a new key (asked for at a terminal without)"
+	flagCredentialFile     = "file with 32 random bytes or more that protect the key at rest, as systemd-creds would hand out"
+	unlockTwice            = "give --passphrase-file or --credential-file, not both"
+	credentialTooShort     = "%s holds %d bytes; a credential has %d random bytes or more (anchorhold keygen credential makes one)"
+	passphraseTooShort     = "the passphrase is soon guessed: it has %d of at least %d characters; take five random words, or --credential-file"
+	flagRootPassphraseFile = "file with a passphrase of the root key's own"
+	flagRootCredentialFile = "file with a credential of the root key's own"
+	flagRootPassphrase     = "ask at the terminal for a passphrase of the root key's own"
+	rootUnlockTwice        = "give --root-passphrase or a file, not both"
+	rootPrompt             = "Root key. "
+	rootUnlockFailed       = "the root key's own protection: %w"
+	rootUnlockShared       = "the root key's own passphrase or credential is the broker's: whoever has that opens both"
+	modelKeyWrongSize      = "%s holds %d bytes and is no model key: a model key has %d (anchorhold keygen model makes one)"
+	secretEmpty            = "%s is empty"
 )
 
 // MinPassphrase is the fewest characters of a new passphrase. Whoever takes the file
@@ -48,20 +48,20 @@ type Unlock struct{ passphraseFile, credentialFile string }
 
 // Add adds the flags.
 func (u *Unlock) Add(c *cobra.Command) {
-	c.Flags().StringVar(&u.passphraseFile, "passphrase-file", "", unlockFlagPassphraseFile)
-	c.Flags().StringVar(&u.credentialFile, "credential-file", "", unlockFlagCredentialFile)
+	c.Flags().StringVar(&u.passphraseFile, "passphrase-file", "", flagPassphraseFile)
+	c.Flags().StringVar(&u.credentialFile, "credential-file", "", flagCredentialFile)
 }
 
 // Open reads the secret that the flags name, or asks for a passphrase.
 func (u *Unlock) Open(ctx context.Context, prompt io.Writer) (identity.Unlock, error) {
 	switch {
 	case u.passphraseFile != "" && u.credentialFile != "":
-		return identity.Unlock{}, cli.Usage(errors.New(unlockGivePassphraseFile))
+		return identity.Unlock{}, cli.Usage(errors.New(unlockTwice))
 	case u.credentialFile != "":
 		secret, err := ReadSecret(u.credentialFile, false)
 		if n := secret.Len(); err == nil && n < identity.MinCredentialBytes {
 			secret.Wipe()
-			return identity.Unlock{}, fmt.Errorf(unlockHoldsBytesCredential, u.credentialFile, n, identity.MinCredentialBytes)
+			return identity.Unlock{}, fmt.Errorf(credentialTooShort, u.credentialFile, n, identity.MinCredentialBytes)
 		}
 		return identity.Unlock{Credential: secret}, err
 	case u.passphraseFile != "":
@@ -81,7 +81,7 @@ func (u *Unlock) Choose(ctx context.Context, prompt io.Writer) (identity.Unlock,
 	}
 	if n := utf8.RuneCount(secret.Passphrase.Bytes()); n < MinPassphrase {
 		Wipe(secret)
-		return identity.Unlock{}, cli.Usage(fmt.Errorf(unlockPassphraseSoonGuessed, n, MinPassphrase))
+		return identity.Unlock{}, cli.Usage(fmt.Errorf(passphraseTooShort, n, MinPassphrase))
 	}
 	return secret, nil
 }
@@ -94,9 +94,9 @@ type RootUnlock struct {
 
 // Add adds the flags.
 func (r *RootUnlock) Add(c *cobra.Command) {
-	c.Flags().StringVar(&r.files.passphraseFile, "root-passphrase-file", "", rootUnlockFlagRootPassphraseFile)
-	c.Flags().StringVar(&r.files.credentialFile, "root-credential-file", "", rootUnlockFlagRootCredentialFile)
-	c.Flags().BoolVar(&r.ask, "root-passphrase", false, rootUnlockFlagRootPassphrase)
+	c.Flags().StringVar(&r.files.passphraseFile, "root-passphrase-file", "", flagRootPassphraseFile)
+	c.Flags().StringVar(&r.files.credentialFile, "root-credential-file", "", flagRootCredentialFile)
+	c.Flags().BoolVar(&r.ask, "root-passphrase", false, flagRootPassphrase)
 }
 
 // Choose is what protects the root key; apart says whether that is not the broker's.
@@ -104,18 +104,18 @@ func (r *RootUnlock) Choose(ctx context.Context, prompt io.Writer, broker identi
 	named := r.files != Unlock{}
 	switch {
 	case named && r.ask:
-		return u, false, cli.Usage(errors.New(rootUnlockGiveRootPassphrase))
+		return u, false, cli.Usage(errors.New(rootUnlockTwice))
 	case !named && !r.ask:
 		return broker, false, nil
 	case r.ask:
-		fmt.Fprint(prompt, rootUnlockRootKey)
+		fmt.Fprint(prompt, rootPrompt)
 	}
 	if u, err = r.files.Choose(ctx, prompt); err != nil {
-		return u, false, fmt.Errorf(rootUnlockRootKeyOwn, err)
+		return u, false, fmt.Errorf(rootUnlockFailed, err)
 	}
 	if opens := secretOf(u); opens.Equal(secretOf(broker)) {
 		Wipe(u)
-		return identity.Unlock{}, false, cli.Usage(errors.New(rootUnlockRootKeyOwn2))
+		return identity.Unlock{}, false, cli.Usage(errors.New(rootUnlockShared))
 	}
 	return u, true, nil
 }
@@ -136,7 +136,7 @@ func ReadModelKey(path string) (*keybuf.Buffer, error) {
 	}
 	if n := key.Len(); n != chunkseal.KeySize {
 		key.Wipe()
-		return nil, fmt.Errorf(readModelKeyHoldsBytesNo, path, n, chunkseal.KeySize)
+		return nil, fmt.Errorf(modelKeyWrongSize, path, n, chunkseal.KeySize)
 	}
 	return key, nil
 }
@@ -158,7 +158,7 @@ func ReadSecret(path string, text bool) (*keybuf.Buffer, error) {
 		data = []byte(strings.TrimRight(string(data), "\r\n"))
 	}
 	if len(data) == 0 {
-		return nil, fmt.Errorf(readSecretEmpty, path)
+		return nil, fmt.Errorf(secretEmpty, path)
 	}
 	return keybuf.Take(data)
 }

@@ -14,28 +14,28 @@ import (
 
 // The words of lists, results and errors.
 const (
-	askPassphraseThereNoTerminal         = "there is no terminal to ask for a passphrase: give --passphrase-file or --credential-file"
-	askPassphrasePassphrase              = "Passphrase: "
-	askPassphraseEmptyPassphraseProtects = "an empty passphrase protects nothing"
+	promptNoTerminal = "there is no terminal to ask for a passphrase: give --passphrase-file or --credential-file"
+	promptPassphrase = "Passphrase: "
+	promptEmpty      = "an empty passphrase protects nothing"
 )
 
 func askPassphrase(ctx context.Context, prompt io.Writer) (*keybuf.Buffer, error) {
 	fd := int(os.Stdin.Fd())
 	if !term.IsTerminal(fd) {
-		return nil, cli.Usage(errors.New(askPassphraseThereNoTerminal))
+		return nil, cli.Usage(errors.New(promptNoTerminal))
 	}
 	shown, err := term.GetState(fd)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprint(prompt, askPassphrasePassphrase)
+	fmt.Fprint(prompt, promptPassphrase)
 	data, err := unlessCancelled(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 	fmt.Fprintln(prompt)
 	if err != nil {
 		return nil, errors.Join(err, term.Restore(fd, shown)) // who gives up wants to see again what is typed
 	}
 	if len(data) == 0 {
-		return nil, errors.New(askPassphraseEmptyPassphraseProtects)
+		return nil, errors.New(promptEmpty)
 	}
 	return keybuf.Take(data)
 }

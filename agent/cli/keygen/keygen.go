@@ -42,12 +42,12 @@ root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root ke
 	brokerExample = `  anchorhold keygen credential --out broker.kek
   anchorhold keygen broker --state /var/lib/anchorhold/broker --root root.key --root-passphrase \
     --host broker.example.org --credential-file broker.kek --tls-days 365`
-	brokerRootIdentityRoot = "root identity    %s\nroot key         %s (keep it offline, with %s)\nroot public      %s (goes into the image's agent.yaml)\nstate directory  %s\nTLS certificate  %s (goes into the image too)\naudit public     %s\n"
-	brokerWarningWhatOpens = "WARNING: what opens the broker's keys opens the root key too (--root-credential-file, --root-passphrase-file, --root-passphrase)"
-	brokerFlagState        = "the broker's state directory, missing or empty"
-	brokerFlagRoot         = "file for the root key; its public half goes to FILE.pub"
-	brokerFlagHost         = "name or address that guests connect to (repeat for several)"
-	brokerFlagTlsDays      = "validity of the TLS certificate"
+	brokerResult        = "root identity    %s\nroot key         %s (keep it offline, with %s)\nroot public      %s (goes into the image's agent.yaml)\nstate directory  %s\nTLS certificate  %s (goes into the image too)\naudit public     %s\n"
+	brokerSharedWarning = "WARNING: what opens the broker's keys opens the root key too (--root-credential-file, --root-passphrase-file, --root-passphrase)"
+	brokerFlagState     = "the broker's state directory, missing or empty"
+	brokerFlagRoot      = "file for the root key; its public half goes to FILE.pub"
+	brokerFlagHost      = "name or address that guests connect to (repeat for several)"
+	brokerFlagTLSDays   = "validity of the TLS certificate"
 )
 
 // The words of "protect".
@@ -63,18 +63,18 @@ The file is replaced at once, and only by one that is on the disk and opens. Cop
 backups of the old file still open with the old secret: destroy them.`
 	protectExample = `  anchorhold keygen protect --root root.key --credential-file broker.kek --root-passphrase
   anchorhold keygen protect --root root.key --credential-file broker.kek --root-credential-file root.kek`
-	protectSayWhatProtects  = "say what protects the key from now on: --root-passphrase-file, --root-credential-file or --root-passphrase"
-	protectRootIdentityRoot = "root identity  %s\nroot key       %s (opens with the new secret alone; destroy copies of the old file)\n"
-	protectFlagRoot         = "the root key file; any other identity's works as well"
+	protectNoSecret = "say what protects the key from now on: --root-passphrase-file, --root-credential-file or --root-passphrase"
+	protectResult   = "root identity  %s\nroot key       %s (opens with the new secret alone; destroy copies of the old file)\n"
+	protectFlagRoot = "the root key file; any other identity's works as well"
 )
 
 // The words of "publisher".
 const (
-	publisherUse                = "publisher --out FILE"
-	publisherShort              = "Make the identity that signs sealed models"
-	publisherExample            = "  anchorhold keygen publisher --out publisher.key"
-	publisherPublisherKeyPublic = "publisher  %s\nkey        %s\npublic     %s\n"
-	publisherFlagOut            = "file for the key; its public half goes to FILE.pub"
+	publisherUse     = "publisher --out FILE"
+	publisherShort   = "Make the identity that signs sealed models"
+	publisherExample = "  anchorhold keygen publisher --out publisher.key"
+	publisherResult  = "publisher  %s\nkey        %s\npublic     %s\n"
+	publisherFlagOut = "file for the key; its public half goes to FILE.pub"
 )
 
 // The words of "model".
@@ -100,8 +100,8 @@ const (
 
 // The words of "model", "credential" and "queue".
 const (
-	randomFileRandomBytesWhoever = "%d random bytes in %s; whoever reads the file has the key\n"
-	randomFileFlagOut            = "new file"
+	randomFileResult  = "%d random bytes in %s; whoever reads the file has the key\n"
+	randomFileFlagOut = "new file"
 )
 
 // New is the command "keygen".
@@ -134,7 +134,7 @@ func newKeygenBroker(inv *cli.Invocation) *cobra.Command {
 	c.Flags().StringVar(&o.dir, "state", "", brokerFlagState)
 	c.Flags().StringVar(&o.rootKey, "root", "", brokerFlagRoot)
 	c.Flags().StringSliceVar(&o.hosts, "host", nil, brokerFlagHost)
-	c.Flags().IntVar(&o.tlsDays, "tls-days", 365, brokerFlagTlsDays)
+	c.Flags().IntVar(&o.tlsDays, "tls-days", 365, brokerFlagTLSDays)
 	o.unlock.Add(c)
 	o.own.Add(c)
 	return c
@@ -175,10 +175,10 @@ func (o *brokerOptions) run(ctx context.Context, inv *cli.Invocation, _ []string
 	result := map[string]any{"state": o.dir, "root": root.Public(), "root_key": o.rootKey, "root_public": o.rootKey + ".pub", "root_protected_apart": apart,
 		"epoch": made.Epoch, "last_statement": o.rootKey + keyfile.LastEpoch, "tls_certificate": made.Layout.Certificate(), "audit_public": made.Layout.AuditPublic()}
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, brokerRootIdentityRoot,
+		fmt.Fprintf(w, brokerResult,
 			root.Public(), o.rootKey, o.rootKey+keyfile.LastEpoch, o.rootKey+".pub", o.dir, made.Layout.Certificate(), made.Layout.AuditPublic())
 		if !apart {
-			fmt.Fprintln(w, brokerWarningWhatOpens)
+			fmt.Fprintln(w, brokerSharedWarning)
 		}
 	})
 }
@@ -208,7 +208,7 @@ func newKeygenProtect(inv *cli.Invocation) *cobra.Command {
 
 func (o *protectOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	if o.own == (keyfile.RootUnlock{}) {
-		return cli.Usage(errors.New(protectSayWhatProtects))
+		return cli.Usage(errors.New(protectNoSecret))
 	}
 	old, err := o.unlock.Open(ctx, inv.Err)
 	if err != nil {
@@ -225,7 +225,7 @@ func (o *protectOptions) run(ctx context.Context, inv *cli.Invocation, _ []strin
 		return err
 	}
 	return inv.Print(map[string]any{"root": root, "root_key": o.path}, func(w io.Writer) {
-		fmt.Fprintf(w, protectRootIdentityRoot, root, o.path)
+		fmt.Fprintf(w, protectResult, root, o.path)
 	})
 }
 
@@ -261,7 +261,7 @@ func (o *publisherOptions) run(ctx context.Context, inv *cli.Invocation, _ []str
 	}
 	defer k.Wipe()
 	return inv.Print(map[string]any{"publisher": k.Public(), "key": o.out, "public": o.out + ".pub"}, func(w io.Writer) {
-		fmt.Fprintf(w, publisherPublisherKeyPublic, k.Public(), o.out, o.out+".pub")
+		fmt.Fprintf(w, publisherResult, k.Public(), o.out, o.out+".pub")
 	})
 }
 
@@ -319,6 +319,6 @@ func (o *randomFileOptions) run(ctx context.Context, inv *cli.Invocation, _ []st
 		return err
 	}
 	return inv.Print(map[string]any{"file": o.out, "bytes": o.size}, func(w io.Writer) {
-		fmt.Fprintf(w, randomFileRandomBytesWhoever, o.size, o.out)
+		fmt.Fprintf(w, randomFileResult, o.size, o.out)
 	})
 }

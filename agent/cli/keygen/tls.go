@@ -22,11 +22,11 @@ const (
 NAME.key, which signs certificates (keygen tls --under NAME) and belongs offline.
 The key is not encrypted. Whoever has it can pose as the server's host, not as the
 broker: keys are released under the broker's own identity.`
-	tlsRootExample           = "  anchorhold keygen tls-root --out tls-root --days 1825"
-	tlsRootRootCrtGoes       = "root %s.crt (goes into images), key %s.key (keep it offline), until %s\n"
-	tlsRootFlagOut           = "name of the files, without .crt and .key"
-	tlsRootFlagDays          = "validity"
-	tlsRootAnchorholdTlsRoot = "Anchorhold TLS root"
+	tlsRootExample  = "  anchorhold keygen tls-root --out tls-root --days 1825"
+	tlsRootResult   = "root %s.crt (goes into images), key %s.key (keep it offline), until %s\n"
+	tlsRootFlagOut  = "name of the files, without .crt and .key"
+	tlsRootFlagDays = "validity"
+	tlsRootSubject  = "Anchorhold TLS root"
 )
 
 // The words of "tls".
@@ -43,19 +43,18 @@ those of its configuration: put new ones in their places and reload.`
 	tlsExample = `  anchorhold keygen tls-root --out tls-root --days 1825
   anchorhold keygen tls --out broker --host broker.example.org --days 90 --under tls-root
   anchorhold keygen tls --out aggregator --host aggregator.example.org`
-	tlsCertificateCrtKey = "certificate %s.crt, key %s.key, until %s; images need %s.crt under tls_roots\n"
-	tlsFlagOut           = "name of the files, without .crt and .key"
-	tlsFlagHost          = "name or address that guests connect to (repeat for several)"
-	tlsFlagDays          = "validity"
-	tlsFlagUnder         = "name of the files of the root that signs, without .crt and .key"
+	tlsResult    = "certificate %s.crt, key %s.key, until %s; images need %s.crt under tls_roots\n"
+	tlsFlagOut   = "name of the files, without .crt and .key"
+	tlsFlagHost  = "name or address that guests connect to (repeat for several)"
+	tlsFlagDays  = "validity"
+	tlsFlagUnder = "name of the files of the root that signs, without .crt and .key"
 )
 
 // The words of lists, results and errors.
 const (
-	readTLSRootUnder                = "--under: %w"
-	readTLSRootUnder2               = "--under: %w"
-	readTLSRootUnder3               = "--under %s: %w"
-	tlsValidityCertificateValidDays = "--%s %d: a certificate is valid for 1 to %d days"
+	tlsUnderUnread    = "--under: %w"
+	tlsUnderInvalid   = "--under %s: %w"
+	tlsDaysOutOfRange = "--%s %d: a certificate is valid for 1 to %d days"
 )
 
 // tlsRootOptions are the flags of "tls-root".
@@ -82,7 +81,7 @@ func (o *tlsRootOptions) run(ctx context.Context, inv *cli.Invocation, _ []strin
 	if err != nil {
 		return err
 	}
-	certPEM, keyPEM, err := hybridtls.NewRoot(tlsRootAnchorholdTlsRoot, validity)
+	certPEM, keyPEM, err := hybridtls.NewRoot(tlsRootSubject, validity)
 	if err != nil {
 		return err
 	}
@@ -91,7 +90,7 @@ func (o *tlsRootOptions) run(ctx context.Context, inv *cli.Invocation, _ []strin
 		return err
 	}
 	return inv.Print(map[string]any{"certificate": o.out + ".crt", "key": o.out + ".key", "not_after": ends.UTC().Truncate(time.Second)}, func(w io.Writer) {
-		fmt.Fprintf(w, tlsRootRootCrtGoes, o.out, o.out, ends.Format(time.DateOnly))
+		fmt.Fprintf(w, tlsRootResult, o.out, o.out, ends.Format(time.DateOnly))
 	})
 }
 
@@ -141,7 +140,7 @@ func (o *tlsOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) e
 	}
 	result := map[string]any{"certificate": o.out + ".crt", "key": o.out + ".key", "hosts": o.hosts, "root": trusted + ".crt", "not_after": ends.UTC().Truncate(time.Second)}
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, tlsCertificateCrtKey, o.out, o.out, ends.Format(time.DateOnly), trusted)
+		fmt.Fprintf(w, tlsResult, o.out, o.out, ends.Format(time.DateOnly), trusted)
 	})
 }
 
@@ -160,16 +159,16 @@ func writeCertificate(name string, certPEM, keyPEM []byte) error {
 func readTLSRoot(name string) (*hybridtls.Root, error) {
 	certPEM, err := cli.ReadFile(name + ".crt")
 	if err != nil {
-		return nil, fmt.Errorf(readTLSRootUnder, err)
+		return nil, fmt.Errorf(tlsUnderUnread, err)
 	}
 	keyPEM, err := cli.ReadFile(name + ".key")
 	if err != nil {
-		return nil, fmt.Errorf(readTLSRootUnder2, err)
+		return nil, fmt.Errorf(tlsUnderUnread, err)
 	}
 	defer keybuf.Wipe(keyPEM)
 	root, err := hybridtls.ParseRoot(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf(readTLSRootUnder3, name, err)
+		return nil, fmt.Errorf(tlsUnderInvalid, name, err)
 	}
 	return root, nil
 }
@@ -177,7 +176,7 @@ func readTLSRoot(name string) (*hybridtls.Root, error) {
 // tlsValidity is the validity of a certificate in days.
 func tlsValidity(flag string, days int) (time.Duration, error) {
 	if days < 1 || days > maxTLSDays {
-		return 0, cli.Usage(fmt.Errorf(tlsValidityCertificateValidDays, flag, days, maxTLSDays))
+		return 0, cli.Usage(fmt.Errorf(tlsDaysOutOfRange, flag, days, maxTLSDays))
 	}
 	return time.Duration(days) * 24 * time.Hour, nil
 }

@@ -38,7 +38,7 @@ const (
 	makeShort    = "Ask the local agent for the proof of an answer, by its receipt's id"
 	makeExample  = "  anchorhold proof make 5f2c... --wait"
 	makeNeeds    = "one receipt's id"
-	makeJob      = "job %s\n"
+	makeResult   = "job %s\n"
 	makeFlagWait = "wait until it is made"
 )
 
@@ -95,7 +95,7 @@ func (o *makeOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 		}
 		return inv.Print(info, func(w io.Writer) { dial.PrintJob(w, info) })
 	}
-	return inv.Print(queued, func(w io.Writer) { fmt.Fprintf(w, makeJob, queued.Job) })
+	return inv.Print(queued, func(w io.Writer) { fmt.Fprintf(w, makeResult, queued.Job) })
 }
 
 // showOptions are the flags of "show".

@@ -29,25 +29,25 @@ identity, the proof with a verifying key of the directory. What else is expected
 guest is said with --measurement, --image, --policy, --tenant, --model-id and --min-epoch;
 what was not asked is printed. Exit status 3 if any of them does not hold, or if the guest
 was a software TEE, unless --accept-software-tee says that this is known. The stand-alone anchorhold-verify checks proofs alone.`
-	verifyExample               = "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json"
-	verifyAllowDevelopmentTakes = "%w: %w (--allow-development takes it)"
-	verifyProofsDoNot           = "%w: %d of %d proofs do not hold"
-	verifyFlagRoot              = "the broker's root identity (ahpub1... or a file; repeat for several)"
-	verifyFlagKeys              = "directory with verifying keys and their records"
-	verifyFlagAllowDevelopment  = "take keys whose maker could forge proofs"
-	verifyFlagTimeout           = "bound of one verification"
+	verifyExample              = "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json"
+	verifyKeysRefused          = "%w: %w (--allow-development takes it)"
+	verifyRefused              = "%w: %d of %d proofs do not hold"
+	verifyFlagRoot             = "the broker's root identity (ahpub1... or a file; repeat for several)"
+	verifyFlagKeys             = "directory with verifying keys and their records"
+	verifyFlagAllowDevelopment = "take keys whose maker could forge proofs"
+	verifyFlagTimeout          = "bound of one verification"
 )
 
 // The words of lists, results and errors.
 const (
-	verifiedVerified             = "%s: verified\n"
-	verifiedRefusedAuthorityNot  = "%s: REFUSED: authority not recorded: the receipt is of version 1\n"
-	verifiedRefusedSoftwareTee   = "%s: REFUSED: software TEE: proof and signatures hold, but no hardware vouches for the guest\n"
-	verifiedRefused              = "%s: REFUSED: %s\n"
-	verifiedOutputModelVersion   = "  output       %v\n  model        %s version %d, id %s\n"
-	verifiedTimeProofBytes       = "  time         %s\n  proof        %s, %d bytes, key %s\n"
-	verifiedWarningGuestSoftware = "  WARNING      the guest is a software TEE, which proves nothing about where it ran"
-	verifiedWarningKeysWere      = "  WARNING      the keys were set up for development: their maker could forge proofs"
+	verifiedHolds        = "%s: verified\n"
+	verifiedNoAuthority  = "%s: REFUSED: authority not recorded: the receipt is of version 1\n"
+	verifiedSoftwareTEE  = "%s: REFUSED: software TEE: proof and signatures hold, but no hardware vouches for the guest\n"
+	verifiedRefused      = "%s: REFUSED: %s\n"
+	verifiedModel        = "  output       %v\n  model        %s version %d, id %s\n"
+	verifiedProof        = "  time         %s\n  proof        %s, %d bytes, key %s\n"
+	verifiedGuestWarning = "  WARNING      the guest is a software TEE, which proves nothing about where it ran"
+	verifiedKeysWarning  = "  WARNING      the keys were set up for development: their maker could forge proofs"
 )
 
 // Verifiers are those of every proof system.
@@ -93,7 +93,7 @@ func (o *verifyOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 	}
 	ring, err := keyset.NewRing(sets, o.development, o.timeout, Verifiers())
 	if err != nil {
-		return fmt.Errorf(verifyAllowDevelopmentTakes, cli.ErrRefused, err)
+		return fmt.Errorf(verifyKeysRefused, cli.ErrRefused, err)
 	}
 	expected, err := o.expect.Parse()
 	if err != nil {
@@ -116,7 +116,7 @@ func (o *verifyOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		return err
 	}
 	if bad > 0 {
-		return fmt.Errorf(verifyProofsDoNot, cli.ErrRefused, bad, len(args))
+		return fmt.Errorf(verifyRefused, cli.ErrRefused, bad, len(args))
 	}
 	return nil
 }
@@ -162,26 +162,26 @@ func printVerified(w io.Writer, list []verified) {
 		a := v.View
 		switch {
 		case v.View != nil:
-			fmt.Fprintf(w, verifiedVerified, v.File)
+			fmt.Fprintf(w, verifiedHolds, v.File)
 		case v.Former != nil:
-			fmt.Fprintf(w, verifiedRefusedAuthorityNot, v.File)
+			fmt.Fprintf(w, verifiedNoAuthority, v.File)
 			a = v.Former
 		case v.Software != nil:
-			fmt.Fprintf(w, verifiedRefusedSoftwareTee, v.File)
+			fmt.Fprintf(w, verifiedSoftwareTEE, v.File)
 			a = v.Software
 		default:
 			fmt.Fprintf(w, verifiedRefused, v.File, v.Error)
 			continue
 		}
-		fmt.Fprintf(w, verifiedOutputModelVersion, a.Outputs, a.Model, a.ModelVersion, a.ModelID)
+		fmt.Fprintf(w, verifiedModel, a.Outputs, a.Model, a.ModelVersion, a.ModelID)
 		expect.PrintGuest(w, a.Guest.Guest, a.AuthorityRecorded)
-		fmt.Fprintf(w, verifiedTimeProofBytes, a.Time.Format(time.RFC3339), a.Proof.System, a.Proof.Bytes, a.Proof.Key)
+		fmt.Fprintf(w, verifiedProof, a.Time.Format(time.RFC3339), a.Proof.System, a.Proof.Bytes, a.Proof.Key)
 		expect.PrintUnchecked(w, a.NotChecked)
 		if a.Guest.SoftwareTEE {
-			fmt.Fprintln(w, verifiedWarningGuestSoftware)
+			fmt.Fprintln(w, verifiedGuestWarning)
 		}
 		if a.Proof.Development {
-			fmt.Fprintln(w, verifiedWarningKeysWere)
+			fmt.Fprintln(w, verifiedKeysWarning)
 		}
 	}
 }

@@ -28,60 +28,60 @@ const (
 	registerShort          = "Have the broker vouch for the keys of a directory"
 	registerExample        = "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6..."
 	registerNeeds          = "a directory that setup or ceremony keys made"
-	registerHoldsNoRecords = "%s holds no records of keys"
-	registerModelId        = "--model-id: %w"
-	registerModelIdGoes    = "--model-id goes with a directory that holds the keys of one classifier's architecture; %s holds %d sets"
-	registerRegistered     = "registered %s\n"
-	registerFlagModelId    = "id of a model whose answers the keys may prove, repeatable; without any, every model's of the architecture. Further ones can be added later"
+	registerNoKeys         = "%s holds no records of keys"
+	registerModelIDInvalid = "--model-id: %w"
+	registerModelIDAlone   = "--model-id goes with a directory that holds the keys of one classifier's architecture; %s holds %d sets"
+	registerResult         = "registered %s\n"
+	registerFlagModelID    = "id of a model whose answers the keys may prove, repeatable; without any, every model's of the architecture. Further ones can be added later"
 )
 
 // The words of "challenge".
 const (
-	challengeUse                   = "challenge"
-	challengeShort                 = "Have the broker draw answers that must be proven"
-	challengeExample               = "  anchorhold proof challenge --all --count 10 --within 1h\n  anchorhold proof challenge --model-id e7c0bf8b... --rate 0.01"
-	challengeNothingChallengeNo    = "nothing to challenge: no announced answer waits"
-	challengeChallengeAgentAnswers = "challenge %s\n  agent %s, %d answers, due %s\n"
-	challengeFlagAll               = "draw among all announced answers"
-	challengeFlagModelId           = "draw among those of one model"
-	challengeFlagAgentKey          = "draw among those of one agent (anchorhold status shows it)"
-	challengeFlagCount             = "how many are drawn"
-	challengeFlagRate              = "chance of each to be drawn, instead of --count"
-	challengeFlagWithin            = "when the proofs are due"
+	challengeUse          = "challenge"
+	challengeShort        = "Have the broker draw answers that must be proven"
+	challengeExample      = "  anchorhold proof challenge --all --count 10 --within 1h\n  anchorhold proof challenge --model-id e7c0bf8b... --rate 0.01"
+	challengeNone         = "nothing to challenge: no announced answer waits"
+	challengeResult       = "challenge %s\n  agent %s, %d answers, due %s\n"
+	challengeFlagAll      = "draw among all announced answers"
+	challengeFlagModelID  = "draw among those of one model"
+	challengeFlagAgentKey = "draw among those of one agent (anchorhold status shows it)"
+	challengeFlagCount    = "how many are drawn"
+	challengeFlagRate     = "chance of each to be drawn, instead of --count"
+	challengeFlagWithin   = "when the proofs are due"
 )
 
 // The words of "status".
 const (
-	statusUse                   = "status"
-	statusShort                 = "Show how the broker's registry stands, and what is overdue"
-	statusExample               = "  anchorhold proof status"
-	statusKeysRegisteredAnswers = "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n"
+	statusUse     = "status"
+	statusShort   = "Show how the broker's registry stands, and what is overdue"
+	statusExample = "  anchorhold proof status"
+	statusResult  = "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n"
 )
 
 // The words of "audit".
 const (
-	registryUse                 = "audit RECEIPT"
-	registryShort               = "Show everything about one answer: receipt, guest, model, challenge, proof"
-	registryExample             = "  anchorhold proof audit 5f2c... --json\n  anchorhold proof audit 5f2c... --salts answer.receipt.json"
-	registryNeeds               = "one receipt's id"
-	registryBrokerAnsweredAbout = "the broker answered about another receipt"
-	registryBrokerProofSalt     = "%w: the broker has a proof of %s, and the salt in %s does not open its output"
-	registryFlagSalts           = "file with the receipt and its salts, as the client has it (anchorhold receipt get): shows the outputs, too"
+	auditUse          = "audit RECEIPT"
+	auditShort        = "Show everything about one answer: receipt, guest, model, challenge, proof"
+	auditExample      = "  anchorhold proof audit 5f2c... --json\n  anchorhold proof audit 5f2c... --salts answer.receipt.json"
+	auditNeeds        = "one receipt's id"
+	auditOtherReceipt = "the broker answered about another receipt"
+	auditSaltWrong    = "%w: the broker has a proof of %s, and the salt in %s does not open its output"
+	auditFlagSalts    = "file with the receipt and its salts, as the client has it (anchorhold receipt get): shows the outputs, too"
 )
 
 // The words of lists, results and errors.
 const (
-	saltHeaderSalts               = "--salts: %v"
-	saltHeaderHoldsReceiptWithout = "%s holds a receipt without its salts; the client that asked has them"
-	saltHeaderReceiptNot          = "%s is of receipt %s, not of %s"
-	answerReceiptTimeAnnounced    = "receipt    %s\ntime       %s, announced %s\nmodel      %s\nguest      %s evidence %s, image %s, measurement %s\nagent      %s\n"
-	answerWarningGuestSoftware    = "WARNING    the guest is a software TEE, which proves nothing about where it ran"
-	answerChallengeDueMissing     = "challenge  %s: %s, due %s, %d of %d missing\n"
-	answerProofNoneYet            = "proof      none yet"
-	answerProofVerifiedKey        = "proof      verified %s: %s\n           %s, key %s\n"
-	answerWarningKeysWere         = "WARNING    the keys were set up for development: their maker could forge proofs"
-	answerOutputThoseWho          = "output for those who have the receipt's salt (--salts)"
-	answerOutput                  = "output %v"
+	auditSaltsUnread   = "--salts: %v"
+	auditNoSalts       = "%s holds a receipt without its salts; the client that asked has them"
+	auditSaltsOther    = "%s is of receipt %s, not of %s"
+	answerHead         = "receipt    %s\ntime       %s, announced %s\nmodel      %s\nguest      %s evidence %s, image %s, measurement %s\nagent      %s\n"
+	answerGuestWarning = "WARNING    the guest is a software TEE, which proves nothing about where it ran"
+	answerChallenge    = "challenge  %s: %s, due %s, %d of %d missing\n"
+	answerNoProof      = "proof      none yet"
+	answerProof        = "proof      verified %s: %s\n           %s, key %s\n"
+	answerKeysWarning  = "WARNING    the keys were set up for development: their maker could forge proofs"
+	answerHiddenOutput = "output for those who have the receipt's salt (--salts)"
+	answerOutput       = "output %v"
 )
 
 // registerOptions are the flags of "register".
@@ -93,7 +93,7 @@ type registerOptions struct {
 func NewRegister(inv *cli.Invocation) *cobra.Command {
 	var o registerOptions
 	c := &cobra.Command{Use: registerUse, Short: registerShort, Example: registerExample, Args: cli.Exactly(1, registerNeeds), RunE: inv.RunE(o.run)}
-	c.Flags().StringSliceVar(&o.ids, "model-id", nil, registerFlagModelId)
+	c.Flags().StringSliceVar(&o.ids, "model-id", nil, registerFlagModelID)
 	dial.BrokerFlag(inv, c)
 	return c
 }
@@ -105,18 +105,18 @@ func (o *registerOptions) run(ctx context.Context, inv *cli.Invocation, args []s
 			return nil, nil, fmt.Errorf("%w: %w", cli.ErrRefused, err)
 		}
 		if len(sets) == 0 {
-			return nil, nil, fmt.Errorf(registerHoldsNoRecords, args[0])
+			return nil, nil, fmt.Errorf(registerNoKeys, args[0])
 		}
 		var models, keys []statement.Digest
 		for _, text := range o.ids {
 			id, err := statement.ParseDigest(text)
 			if err != nil {
-				return nil, nil, cli.Usage(fmt.Errorf(registerModelId, err))
+				return nil, nil, cli.Usage(fmt.Errorf(registerModelIDInvalid, err))
 			}
 			models = append(models, id)
 		}
 		if len(models) > 0 && (len(sets) != 1 || sets[0].Record.Inference == nil) {
-			return nil, nil, cli.Usage(fmt.Errorf(registerModelIdGoes, args[0], len(sets)))
+			return nil, nil, cli.Usage(fmt.Errorf(registerModelIDAlone, args[0], len(sets)))
 		}
 		for _, s := range sets {
 			raw, err := s.VerifyingKey()
@@ -131,7 +131,7 @@ func (o *registerOptions) run(ctx context.Context, inv *cli.Invocation, args []s
 		}
 		return keys, func(w io.Writer) {
 			for _, k := range keys {
-				fmt.Fprintf(w, registerRegistered, k)
+				fmt.Fprintf(w, registerResult, k)
 			}
 		}, nil
 	})
@@ -151,7 +151,7 @@ func NewChallenge(inv *cli.Invocation) *cobra.Command {
 	c := &cobra.Command{Use: challengeUse, Short: challengeShort, Example: challengeExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
 	f := c.Flags()
 	f.BoolVar(&o.spec.All, "all", false, challengeFlagAll)
-	f.StringVar(&o.model, "model-id", "", challengeFlagModelId)
+	f.StringVar(&o.model, "model-id", "", challengeFlagModelID)
 	f.StringVar(&o.agent, "agent-key", "", challengeFlagAgentKey)
 	f.IntVar(&o.spec.Count, "count", 0, challengeFlagCount)
 	f.Float64Var(&o.spec.Rate, "rate", 0, challengeFlagRate)
@@ -179,10 +179,10 @@ func (o *challengeOptions) run(ctx context.Context, inv *cli.Invocation, _ []str
 		}
 		return list, func(w io.Writer) {
 			if len(list) == 0 {
-				fmt.Fprintln(w, challengeNothingChallengeNo)
+				fmt.Fprintln(w, challengeNone)
 			}
 			for _, i := range list {
-				fmt.Fprintf(w, challengeChallengeAgentAnswers, i.Digest, i.Challenge.Agent, len(i.Challenge.Receipts), i.Challenge.Deadline.Time().Format(time.RFC3339))
+				fmt.Fprintf(w, challengeResult, i.Digest, i.Challenge.Agent, len(i.Challenge.Receipts), i.Challenge.Deadline.Time().Format(time.RFC3339))
 				for _, id := range i.Challenge.Receipts {
 					fmt.Fprintf(w, "  %s\n", id)
 				}
@@ -203,26 +203,26 @@ func runStatus(ctx context.Context, inv *cli.Invocation, _ []string) error {
 		var st registry.Status
 		err := b.Do(ctx, "/v1/proof-status", nil, &st)
 		return st, func(w io.Writer) {
-			fmt.Fprintf(w, statusKeysRegisteredAnswers, st.Records, st.Waiting, st.Dropped, st.Displaced, st.Proofs, st.Unanswered, st.Overdue)
+			fmt.Fprintf(w, statusResult, st.Records, st.Waiting, st.Dropped, st.Displaced, st.Proofs, st.Unanswered, st.Overdue)
 		}, err
 	})
 }
 
-// registryOptions are the flags of "audit".
-type registryOptions struct {
+// auditOptions are the flags of "audit".
+type auditOptions struct {
 	salts string // --salts
 }
 
 // NewAudit is the command "proof audit".
 func NewAudit(inv *cli.Invocation) *cobra.Command {
-	var o registryOptions
-	c := &cobra.Command{Use: registryUse, Short: registryShort, Example: registryExample, Args: cli.Exactly(1, registryNeeds), RunE: inv.RunE(o.run)}
-	c.Flags().StringVar(&o.salts, "salts", "", registryFlagSalts)
+	var o auditOptions
+	c := &cobra.Command{Use: auditUse, Short: auditShort, Example: auditExample, Args: cli.Exactly(1, auditNeeds), RunE: inv.RunE(o.run)}
+	c.Flags().StringVar(&o.salts, "salts", "", auditFlagSalts)
 	dial.BrokerFlag(inv, c)
 	return c
 }
 
-func (o *registryOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+func (o *auditOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		header, err := saltHeader(o.salts, args[0])
 		if err != nil {
@@ -233,10 +233,10 @@ func (o *registryOptions) run(ctx context.Context, inv *cli.Invocation, args []s
 			return nil, nil, err
 		}
 		if a.Receipt.ID.String() != args[0] {
-			return nil, nil, errors.New(registryBrokerAnsweredAbout)
+			return nil, nil, errors.New(auditOtherReceipt)
 		}
 		if o.salts != "" && a.Proof != nil && a.Proof.Outputs == nil {
-			return nil, nil, fmt.Errorf(registryBrokerProofSalt, cli.ErrRefused, args[0], o.salts)
+			return nil, nil, fmt.Errorf(auditSaltWrong, cli.ErrRefused, args[0], o.salts)
 		}
 		return a, func(w io.Writer) { printAnswer(w, a) }, nil
 	})
@@ -251,16 +251,16 @@ func saltHeader(path, id string) (http.Header, error) {
 	}
 	data, err := cli.ReadFile(path)
 	if err != nil {
-		return nil, cli.Usage(fmt.Errorf(saltHeaderSalts, err)) // a missing file is no missing socket
+		return nil, cli.Usage(fmt.Errorf(auditSaltsUnread, err)) // a missing file is no missing socket
 	}
 	r, salts, has, err := receipt.ParseFile(data)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s: %w", cli.ErrRefused, path, err)
 	case !has:
-		return nil, cli.Usage(fmt.Errorf(saltHeaderHoldsReceiptWithout, path))
+		return nil, cli.Usage(fmt.Errorf(auditNoSalts, path))
 	case r.Body.ID.String() != id:
-		return nil, cli.Usage(fmt.Errorf(saltHeaderReceiptNot, path, r.Body.ID, id))
+		return nil, cli.Usage(fmt.Errorf(auditSaltsOther, path, r.Body.ID, id))
 	}
 	text, err := wire.Salt(salts.Output).MarshalText()
 	header.Set(wire.SaltHeader, string(text))
@@ -269,25 +269,25 @@ func saltHeader(path, id string) (http.Header, error) {
 
 func printAnswer(w io.Writer, a wire.Answer) {
 	r, g := a.Receipt, a.Guest
-	fmt.Fprintf(w, answerReceiptTimeAnnounced,
+	fmt.Fprintf(w, answerHead,
 		r.ID, r.Time.Format(time.RFC3339), r.Announced.Format(time.RFC3339), r.Model, g.Evidence, g.EvidenceDigest, g.Image, g.Measurement, r.Agent)
 	if g.SoftwareTEE {
-		fmt.Fprintln(w, answerWarningGuestSoftware)
+		fmt.Fprintln(w, answerGuestWarning)
 	}
 	if c := a.Challenge; c != nil {
-		fmt.Fprintf(w, answerChallengeDueMissing, c.Digest, c.State, c.Deadline.Format(time.RFC3339), c.Missing, c.Receipts)
+		fmt.Fprintf(w, answerChallenge, c.Digest, c.State, c.Deadline.Format(time.RFC3339), c.Missing, c.Receipts)
 	}
 	p := a.Proof
 	if p == nil {
-		fmt.Fprintln(w, answerProofNoneYet)
+		fmt.Fprintln(w, answerNoProof)
 		return
 	}
-	output := answerOutputThoseWho
+	output := answerHiddenOutput
 	if p.Outputs != nil {
 		output = fmt.Sprintf(answerOutput, p.Outputs)
 	}
-	fmt.Fprintf(w, answerProofVerifiedKey, p.VerifiedAt.Format(time.RFC3339), output, p.System, p.Key)
+	fmt.Fprintf(w, answerProof, p.VerifiedAt.Format(time.RFC3339), output, p.System, p.Key)
 	if p.Development {
-		fmt.Fprintln(w, answerWarningKeysWere)
+		fmt.Fprintln(w, answerKeysWarning)
 	}
 }

@@ -14,19 +14,18 @@ import (
 
 // The words of "aggregate".
 const (
-	aggregateUse                      = "aggregate ROUND --aggregator SOCKET"
-	aggregateShort                    = "Have the aggregators add what is complete; closes nothing"
-	aggregateExample                  = "  anchorhold fed aggregate 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
-	aggregateNeeds                    = "one round"
-	aggregateContributionsAddedBlocks = "%d contributions added, %d blocks, sum %s\n"
+	aggregateUse     = "aggregate ROUND --aggregator SOCKET"
+	aggregateShort   = "Have the aggregators add what is complete; closes nothing"
+	aggregateExample = "  anchorhold fed aggregate 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
+	aggregateNeeds   = "one round"
+	aggregateResult  = "%d contributions added, %d blocks, sum %s\n"
 )
 
 // The words of lists, results and errors.
 const (
-	completeAggregator              = "%w: aggregator %s: %w"
-	aggregateAggregator             = "%w: aggregator %s: %w"
-	aggregateAggregatorHoldsAnother = "aggregator %s holds another part than its place in the list: name the shards in their order"
-	aggregatorFlagFlagAggregator    = "admin socket of an aggregator (repeat for shards, in their order)"
+	aggregatorFailed    = "%w: aggregator %s: %w"
+	aggregateOutOfOrder = "aggregator %s holds another part than its place in the list: name the shards in their order"
+	flagAggregator      = "admin socket of an aggregator (repeat for shards, in their order)"
 )
 
 // aggregated is the sum of one cohort over all shards.
@@ -47,7 +46,7 @@ func complete(ctx context.Context, sockets []string, id federation.ID) ([][]byte
 	for i, socket := range sockets {
 		list, err := dial.Aggregator(socket).Contributions(ctx, id)
 		if err != nil {
-			return nil, fmt.Errorf(completeAggregator, cli.ErrRefused, socket, err)
+			return nil, fmt.Errorf(aggregatorFailed, cli.ErrRefused, socket, err)
 		}
 		if i == 0 {
 			first = list
@@ -70,10 +69,10 @@ func aggregate(ctx context.Context, sockets []string, id federation.ID, signed [
 	for _, socket := range sockets {
 		sum, err := dial.Aggregator(socket).MakeSum(ctx, id, a.members)
 		if err != nil {
-			return a, fmt.Errorf(aggregateAggregator, cli.ErrRefused, socket, err)
+			return a, fmt.Errorf(aggregatorFailed, cli.ErrRefused, socket, err)
 		}
 		if sum.First != uint64(len(hashes)) {
-			return a, fmt.Errorf(aggregateAggregatorHoldsAnother, socket)
+			return a, fmt.Errorf(aggregateOutOfOrder, socket)
 		}
 		hashes = append(hashes, sum.Hashes...)
 	}
@@ -112,10 +111,10 @@ func (o *aggregateOptions) run(ctx context.Context, inv *cli.Invocation, args []
 		return err
 	}
 	return inv.Print(a, func(w io.Writer) {
-		fmt.Fprintf(w, aggregateContributionsAddedBlocks, a.Count, a.Blocks, a.Sum)
+		fmt.Fprintf(w, aggregateResult, a.Count, a.Blocks, a.Sum)
 	})
 }
 
 func aggregatorFlag(c *cobra.Command, sockets *[]string) {
-	c.Flags().StringSliceVar(sockets, "aggregator", []string{"/run/anchorhold-aggregator/admin.sock"}, aggregatorFlagFlagAggregator)
+	c.Flags().StringSliceVar(sockets, "aggregator", []string{"/run/anchorhold-aggregator/admin.sock"}, flagAggregator)
 }

@@ -26,27 +26,26 @@ aggregators add those that it admits; has the broker close the round over that
 cohort and sum; and hands the broker's ticket to the aggregators. From then on
 the sum can be decrypted, once, and the round takes nothing more. Run again after
 an interruption, it goes on where it stopped.`
-	closeExample         = "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
-	closeNeeds           = "one round"
-	closeRoundClosedOver = "round %s is closed over %d contributions, sum %s\n"
-	closeRefused         = "  refused %s: %s\n"
+	closeExample     = "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
+	closeNeeds       = "one round"
+	closeResult      = "round %s is closed over %d contributions, sum %s\n"
+	closeNotAdmitted = "  refused %s: %s\n"
 )
 
 // The words of "finish".
 const (
-	finishUse                  = "finish ROUND --aggregator SOCKET"
-	finishShort                = "Hand the published result to the broker, which destroys the round's key"
-	finishExample              = "  anchorhold fed round finish 5f2c..."
-	finishNeeds                = "one round"
-	finishAggregatorNeeded     = "--aggregator is needed"
-	finishRoundPublishedValues = "round %s is published: values %s, noise %.1f steps; its key is destroyed\n"
+	finishUse          = "finish ROUND --aggregator SOCKET"
+	finishShort        = "Hand the published result to the broker, which destroys the round's key"
+	finishExample      = "  anchorhold fed round finish 5f2c..."
+	finishNeeds        = "one round"
+	finishNoAggregator = "--aggregator is needed"
+	finishResult       = "round %s is published: values %s, noise %.1f steps; its key is destroyed\n"
 )
 
 // The words of lists, results and errors.
 const (
-	wholeSumAggregatorsSumBlocks        = "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others"
-	wholeSumAggregatorListsContribution = "an aggregator lists contribution %s twice"
-	handTicketAggregator                = "%w: aggregator %s: %w"
+	closeWrongBlocks = "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others"
+	closeListedTwice = "an aggregator lists contribution %s twice"
 )
 
 // closed is what closing a round came to.
@@ -82,9 +81,9 @@ func (o *closeOptions) run(ctx context.Context, inv *cli.Invocation, args []stri
 		return dial.Explain(err, inv.Broker)
 	}
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, closeRoundClosedOver, id, result.Count, result.Sum)
+		fmt.Fprintf(w, closeResult, id, result.Count, result.Sum)
 		for _, r := range result.Refused {
-			fmt.Fprintf(w, closeRefused, r.Contribution, r.Detail)
+			fmt.Fprintf(w, closeNotAdmitted, r.Contribution, r.Detail)
 		}
 	})
 }
@@ -142,12 +141,12 @@ const reasonSum refusal.Reason = "sum-mismatch"
 // round's vector, and nobody's contribution twice.
 func wholeSum(a aggregated, blocks uint64) error {
 	if uint64(a.Blocks) != blocks {
-		return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, wholeSumAggregatorsSumBlocks, a.Blocks, blocks))
+		return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, closeWrongBlocks, a.Blocks, blocks))
 	}
 	seen := map[federation.Digest]bool{}
 	for _, d := range a.members {
 		if seen[d] {
-			return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, wholeSumAggregatorListsContribution, d))
+			return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, closeListedTwice, d))
 		}
 		seen[d] = true
 	}
@@ -157,7 +156,7 @@ func wholeSum(a aggregated, blocks uint64) error {
 func handTicket(ctx context.Context, sockets []string, id federation.ID, ticket []byte) error {
 	for _, socket := range sockets {
 		if err := dial.Aggregator(socket).SetTicket(ctx, id, ticket); err != nil {
-			return fmt.Errorf(handTicketAggregator, cli.ErrRefused, socket, err)
+			return fmt.Errorf(aggregatorFailed, cli.ErrRefused, socket, err)
 		}
 	}
 	return nil
@@ -185,7 +184,7 @@ func (o *finishOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		return err
 	}
 	if len(o.sockets) == 0 {
-		return cli.Usage(errors.New(finishAggregatorNeeded))
+		return cli.Usage(errors.New(finishNoAggregator))
 	}
 	signed, err := dial.Aggregator(o.sockets[0]).SignedResult(ctx, id)
 	if err != nil {
@@ -196,6 +195,6 @@ func (o *finishOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		return dial.Explain(err, inv.Broker)
 	}
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, finishRoundPublishedValues, id, result.Values, result.Sigma)
+		fmt.Fprintf(w, finishResult, id, result.Values, result.Sigma)
 	})
 }

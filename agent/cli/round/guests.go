@@ -20,12 +20,12 @@ const (
 	guestDigestsAsAnchorhold = " (digests as in anchorhold policy list)"
 	guestWriteEveryoneLet    = `write "everyone" to let any guest `
 	guestPolicyGivesRole     = " that a policy gives the role"
-	guestSayWhoMay           = "say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each that is given), or --%ss %s"
-	guestImage               = "--%s-image %s: %w"
-	guestPolicy              = "--%s-policy %s: %w"
-	guestTakesOneWord        = "--%ss takes one word: %s"
-	guestWhoMay              = "who may %s: %w"
-	roundGuestsKeyAgentsSet  = "with --key, the agents that set up the key decrypt: leave out who may decrypt"
+	guestNobody              = "say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each that is given), or --%ss %s"
+	guestImageInvalid        = "--%s-image %s: %w"
+	guestPolicyInvalid       = "--%s-policy %s: %w"
+	guestOneWord             = "--%ss takes one word: %s"
+	guestInvalid             = "who may %s: %w"
+	guestsWithKey            = "with --key, the agents that set up the key decrypt: leave out who may decrypt"
 )
 
 // everyone is the word for an audience of whoever has the role.
@@ -54,29 +54,29 @@ func (g *guestFlags) named() bool {
 // audience reads the flags. Nobody named is an error that says what to write.
 func (g *guestFlags) audience() (a protocol.Audience, err error) {
 	if !g.named() {
-		return a, cli.Usage(fmt.Errorf(guestSayWhoMay, g.verb, g.flag, g.flag, g.flag, g.flag, everyone))
+		return a, cli.Usage(fmt.Errorf(guestNobody, g.verb, g.flag, g.flag, g.flag, g.flag, everyone))
 	}
 	a.Tenants, a.Everyone = g.tenants, g.all == everyone
 	for _, text := range g.images {
 		var d evidence.ImageDigest
 		if err := d.UnmarshalText([]byte(text)); err != nil {
-			return a, cli.Usage(fmt.Errorf(guestImage, g.flag, text, err))
+			return a, cli.Usage(fmt.Errorf(guestImageInvalid, g.flag, text, err))
 		}
 		a.Images = append(a.Images, d)
 	}
 	for _, text := range g.policies {
 		var d protocol.PolicyDigest
 		if err := d.UnmarshalText([]byte(text)); err != nil {
-			return a, cli.Usage(fmt.Errorf(guestPolicy, g.flag, text, err))
+			return a, cli.Usage(fmt.Errorf(guestPolicyInvalid, g.flag, text, err))
 		}
 		a.Policies = append(a.Policies, d)
 	}
 	if g.all != "" && g.all != everyone {
-		return a, cli.Usage(fmt.Errorf(guestTakesOneWord, g.flag, everyone))
+		return a, cli.Usage(fmt.Errorf(guestOneWord, g.flag, everyone))
 	}
 	a.Sort()
 	if err := a.Check(); err != nil {
-		return a, cli.Usage(fmt.Errorf(guestWhoMay, g.verb, err))
+		return a, cli.Usage(fmt.Errorf(guestInvalid, g.verb, err))
 	}
 	return a, nil
 }
@@ -98,7 +98,7 @@ func (g *roundGuests) read(parties bool) (contributors, decryptors protocol.Audi
 	}
 	if parties {
 		if g.decryptors.named() {
-			return contributors, decryptors, cli.Usage(errors.New(roundGuestsKeyAgentsSet))
+			return contributors, decryptors, cli.Usage(errors.New(guestsWithKey))
 		}
 		return contributors, decryptors, nil
 	}

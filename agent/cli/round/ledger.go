@@ -16,13 +16,13 @@ import (
 
 // The words of "ledger".
 const (
-	ledgerUse                 = "ledger [ACCOUNT | --sealed FILE]"
-	ledgerShort               = "Show what an account's rounds spent of its privacy"
-	ledgerExample             = "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm"
-	ledgerAccountOrSealed     = "an account or --sealed, not both"
-	ledgerAccountEpsilonDelta = "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n  (%s)\n"
-	ledgerMultiplierRate      = "  %s  %s  multiplier %.4f  rate %g\n"
-	ledgerFlagSealed          = "the account of this sealed model"
+	ledgerUse             = "ledger [ACCOUNT | --sealed FILE]"
+	ledgerShort           = "Show what an account's rounds spent of its privacy"
+	ledgerExample         = "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm"
+	ledgerAccountOrSealed = "an account or --sealed, not both"
+	ledgerResult          = "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n  (%s)\n"
+	ledgerCharge          = "  %s  %s  multiplier %.4f  rate %g\n"
+	ledgerFlagSealed      = "the account of this sealed model"
 )
 
 // ledgerOptions are the flags of "ledger".
@@ -57,10 +57,10 @@ func (o *ledgerOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		}
 		l, err := b.Ledger(ctx, account)
 		return l, func(w io.Writer) {
-			fmt.Fprintf(w, ledgerAccountEpsilonDelta,
+			fmt.Fprintf(w, ledgerResult,
 				l.Account, l.Epsilon, l.MaxEpsilon, l.Delta, l.EpsilonWithSampling, len(l.Charges), federation.AdjacencyText)
 			for _, ch := range l.Charges {
-				fmt.Fprintf(w, ledgerMultiplierRate, ch.Round, ch.Mechanism, ch.Multiplier, ch.Rate)
+				fmt.Fprintf(w, ledgerCharge, ch.Round, ch.Mechanism, ch.Multiplier, ch.Rate)
 			}
 		}, err
 	})

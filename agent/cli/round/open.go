@@ -39,34 +39,33 @@ const (
     --contributor-tenant acme --decryptor-tenant acme --decryptor-image sha256:5f2c... --aggregator /run/anchorhold-aggregator/admin.sock
   anchorhold fed round open --model m --length 1000000 --clip-l2 5 --clip-linf 0.1 --multiplier 4 --rate 0.01 --duration 2h \
     --contributors everyone --decryptor-policy 88ab... --json`
-	openKeyNeedsRoot    = "--key needs --root, whom to believe, and --aggregator, where the agents' messages lie"
-	openRoundOpenBroker = "%w: round %s is open at the broker, but the aggregator at %s does not take it: %w"
-	openFlagModel       = "what is trained, for people"
-	openFlagSealed      = "charge the privacy of this sealed model, all its versions (by default the broker's one account)"
-	openFlagDataset     = "charge the privacy of this dataset: a file that anchorhold fed dataset made"
-	openFlagLength      = "values in a vector"
-	openFlagClipL2      = "bound of a vector's Euclidean norm"
-	openFlagClipLinf    = "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2"
-	openFlagRotate      = "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it"
-	openFlagMaxError    = "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)"
-	openFlagSet         = "parameter set of anchorhold params list (by default " + params.Default + ", with --key " + params.Threshold + ")"
-	openFlagMaxWeight   = "largest weight of a contribution (1)"
-	openFlagMinimum     = "smallest cohort that may close (the broker's policy)"
-	openFlagMaximum     = "largest cohort (twice --minimum); fewer leave finer values"
-	openFlagPerGuest    = "contributions from one processor (1)"
-	openFlagEpsilon     = "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts of which one has " + federation.AdjacencyText
-	openFlagMultiplier  = "noise in units of the sensitivity, instead of --epsilon"
-	openFlagMechanism   = "discrete-gaussian, discrete-laplace or none (discrete-gaussian with --epsilon or --multiplier, else none)"
-	openFlagShare       = "further noise that the participants add together, as --multiplier; the epsilon does not count on it"
-	openFlagRate        = "chance of a participant to be in a round, for the second epsilon that is reported (1)"
-	openFlagRule        = "weighted-mean, trimmed-mean or median (weighted-mean)"
-	openFlagTrim        = "values that a trimmed mean drops on each side"
-	openFlagRecount     = "the decrypting guest adds the contributions again, so that the aggregator need not be believed"
-	openFlagKey         = "round whose key agents set up together (fed key open)"
-	openFlagRoot        = "with --key: the broker's root identity (ahpub1... or a file)"
-	openFlagNormKeys    = "directory of keys for updates of this length: only updates proven to be inside the bounds are taken"
-	openFlagDuration    = "how long contributions are taken (1h)"
-	openFlagAggregator  = "admin socket of an aggregator (repeat for shards, in their order)"
+	openKeyNeedsRoot   = "--key needs --root, whom to believe, and --aggregator, where the agents' messages lie"
+	openNotTaken       = "%w: round %s is open at the broker, but the aggregator at %s does not take it: %w"
+	openFlagModel      = "what is trained, for people"
+	openFlagSealed     = "charge the privacy of this sealed model, all its versions (by default the broker's one account)"
+	openFlagDataset    = "charge the privacy of this dataset: a file that anchorhold fed dataset made"
+	openFlagLength     = "values in a vector"
+	openFlagClipL2     = "bound of a vector's Euclidean norm"
+	openFlagClipLinf   = "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2"
+	openFlagRotate     = "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it"
+	openFlagMaxError   = "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)"
+	openFlagSet        = "parameter set of anchorhold params list (by default " + params.Default + ", with --key " + params.Threshold + ")"
+	openFlagMaxWeight  = "largest weight of a contribution (1)"
+	openFlagMinimum    = "smallest cohort that may close (the broker's policy)"
+	openFlagMaximum    = "largest cohort (twice --minimum); fewer leave finer values"
+	openFlagPerGuest   = "contributions from one processor (1)"
+	openFlagEpsilon    = "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts of which one has " + federation.AdjacencyText
+	openFlagMultiplier = "noise in units of the sensitivity, instead of --epsilon"
+	openFlagMechanism  = "discrete-gaussian, discrete-laplace or none (discrete-gaussian with --epsilon or --multiplier, else none)"
+	openFlagShare      = "further noise that the participants add together, as --multiplier; the epsilon does not count on it"
+	openFlagRate       = "chance of a participant to be in a round, for the second epsilon that is reported (1)"
+	openFlagRule       = "weighted-mean, trimmed-mean or median (weighted-mean)"
+	openFlagTrim       = "values that a trimmed mean drops on each side"
+	openFlagRecount    = "the decrypting guest adds the contributions again, so that the aggregator need not be believed"
+	openFlagKey        = "round whose key agents set up together (fed key open)"
+	openFlagRoot       = "with --key: the broker's root identity (ahpub1... or a file)"
+	openFlagNormKeys   = "directory of keys for updates of this length: only updates proven to be inside the bounds are taken"
+	openFlagDuration   = "how long contributions are taken (1h)"
 )
 
 // The words of "status".
@@ -87,22 +86,22 @@ const (
 
 // The words of lists, results and errors.
 const (
-	normCircuitKeys16Bits         = "%w: %s has keys of 8 and of 16 bits for updates of %d values: name a directory with those that the round is to use"
-	normCircuitNoKeysUpdates      = "%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d"
-	roundRoundModelValues         = "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, %s %.4g\n"
-	roundErrorL2Bound             = "error    %.2g of the L2 bound expected in the mean of %d contributions"
-	roundWeightIfLighter          = " of weight %d; if lighter, %d / their mean weight times as much"
-	roundWarning                  = "warning  %s\n"
-	roundPrivacyNoNoise           = "privacy  no noise"
-	roundPrivacyMultiplierEpsilon = "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n         (%s)\n"
-	roundProofsNormUp             = "proofs   of a norm up to %.4g, rounding in %d bits included, key %s\n"
-	roundAccountGuestsContribute  = "account  %s\nguests   %s contribute; %s\n"
-	roundCloses                   = "closes   %s\n"
-	roundEachValue                = "each value"
-	roundEachRotatedValue         = "each rotated value"
-	audienceTextAllGuestsRole     = "all guests with the role"
-	audienceTextTenant            = "of tenant "
-	decryptorsTextPartiesDecrypt  = "%d of %d parties decrypt"
+	openNormKeysTwo       = "%w: %s has keys of 8 and of 16 bits for updates of %d values: name a directory with those that the round is to use"
+	openNormKeysNone      = "%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d"
+	roundHead             = "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, %s %.4g\n"
+	roundError            = "error    %.2g of the L2 bound expected in the mean of %d contributions"
+	roundErrorWeight      = " of weight %d; if lighter, %d / their mean weight times as much"
+	roundWarning          = "warning  %s\n"
+	roundNoNoise          = "privacy  no noise"
+	roundPrivacy          = "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n         (%s)\n"
+	roundProofs           = "proofs   of a norm up to %.4g, rounding in %d bits included, key %s\n"
+	roundAccount          = "account  %s\nguests   %s contribute; %s\n"
+	roundCloses           = "closes   %s\n"
+	roundEachValue        = "each value"
+	roundEachRotatedValue = "each rotated value"
+	audienceEveryone      = "all guests with the role"
+	audienceTenant        = "of tenant "
+	decryptorsParties     = "%d of %d parties decrypt"
 )
 
 // New is the command "fed round".
@@ -168,7 +167,7 @@ func newRoundOpen(inv *cli.Invocation) *cobra.Command {
 	f.StringSliceVar(&o.roots, "root", nil, openFlagRoot)
 	f.StringVar(&o.normKeys, "norm-keys", "", openFlagNormKeys)
 	f.DurationVar(&o.spec.Duration, "duration", 0, openFlagDuration)
-	f.StringSliceVar(&o.aggregators, "aggregator", nil, openFlagAggregator)
+	f.StringSliceVar(&o.aggregators, "aggregator", nil, flagAggregator)
 	return c
 }
 
@@ -211,7 +210,7 @@ func (o *openOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 	}
 	for _, socket := range o.aggregators {
 		if err := dial.Aggregator(socket).AddRound(ctx, st.Signed); err != nil {
-			return fmt.Errorf(openRoundOpenBroker, cli.ErrRefused, st.Round.ID, socket, err)
+			return fmt.Errorf(openNotTaken, cli.ErrRefused, st.Round.ID, socket, err)
 		}
 	}
 	return inv.Print(roundView{st.Round, st.ExpectedError, st.Adjacency, st.Warning}, func(w io.Writer) { printRound(w, st) })
@@ -233,9 +232,9 @@ func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
 		return found[0], nil
 	}
 	if len(found) > 1 {
-		return nil, fmt.Errorf(normCircuitKeys16Bits, cli.ErrRefused, dir, length)
+		return nil, fmt.Errorf(openNormKeysTwo, cli.ErrRefused, dir, length)
 	}
-	return nil, fmt.Errorf(normCircuitNoKeysUpdates, cli.ErrRefused, dir, length, length)
+	return nil, fmt.Errorf(openNormKeysNone, cli.ErrRefused, dir, length, length)
 }
 
 // roundView is an open round as scripts see it: what was signed, and what follows from it.
@@ -252,12 +251,12 @@ func printRound(w io.Writer, st rounds.Status) {
 	if r.Rotation != nil {
 		each = roundEachRotatedValue
 	}
-	fmt.Fprintf(w, roundRoundModelValues, r.ID, st.State, r.Model, r.Length, r.Set,
+	fmt.Fprintf(w, roundHead, r.ID, st.State, r.Model, r.Length, r.Set,
 		r.Minimum, r.Maximum, len(st.Members), r.ClipL2, each, r.ClipLinf)
 	if e := st.ExpectedError; e != nil {
-		fmt.Fprintf(w, roundErrorL2Bound, e.Relative, e.Cohort)
+		fmt.Fprintf(w, roundError, e.Relative, e.Cohort)
 		if r.MaxWeight > 1 {
-			fmt.Fprintf(w, roundWeightIfLighter, r.MaxWeight, r.MaxWeight)
+			fmt.Fprintf(w, roundErrorWeight, r.MaxWeight, r.MaxWeight)
 		}
 		fmt.Fprintln(w)
 	}
@@ -265,25 +264,25 @@ func printRound(w io.Writer, st rounds.Status) {
 		fmt.Fprintf(w, roundWarning, st.Warning)
 	}
 	if r.Noise.Mechanism == federation.NoNoise {
-		fmt.Fprintln(w, roundPrivacyNoNoise)
+		fmt.Fprintln(w, roundNoNoise)
 	} else {
-		fmt.Fprintf(w, roundPrivacyMultiplierEpsilon, r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta, federation.AdjacencyText)
+		fmt.Fprintf(w, roundPrivacy, r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta, federation.AdjacencyText)
 	}
 	if n := r.NormCircuit; n != nil {
-		fmt.Fprintf(w, roundProofsNormUp, r.NormBound(), n.Bits, n.VerifyingKey)
+		fmt.Fprintf(w, roundProofs, r.NormBound(), n.Bits, n.VerifyingKey)
 	}
-	fmt.Fprintf(w, roundAccountGuestsContribute, r.Account, audienceText(r.Contributors), decryptorsText(r))
+	fmt.Fprintf(w, roundAccount, r.Account, audienceText(r.Contributors), decryptorsText(r))
 	fmt.Fprintf(w, roundCloses, r.Closes.Time().Format(time.RFC3339))
 }
 
 // audienceText is an audience for people.
 func audienceText(a protocol.Audience) string {
 	if a.Everyone {
-		return audienceTextAllGuestsRole
+		return audienceEveryone
 	}
 	var parts []string
 	if len(a.Tenants) > 0 {
-		parts = append(parts, audienceTextTenant+strings.Join(a.Tenants, " or "))
+		parts = append(parts, audienceTenant+strings.Join(a.Tenants, " or "))
 	}
 	for _, d := range a.Images {
 		parts = append(parts, "image "+d.String())
@@ -296,7 +295,7 @@ func audienceText(a protocol.Audience) string {
 
 func decryptorsText(r federation.Round) string {
 	if r.Parties != nil {
-		return fmt.Sprintf(decryptorsTextPartiesDecrypt, r.Parties.Threshold, len(r.Parties.Agents))
+		return fmt.Sprintf(decryptorsParties, r.Parties.Threshold, len(r.Parties.Agents))
 	}
 	return audienceText(r.Decryptors) + " decrypt"
 }

@@ -15,14 +15,14 @@ import (
 
 // The words of lists, results and errors.
 const (
-	checkFileCheckSealsNothing   = "--check seals nothing and takes no %s\nSee '%s --help'"
-	checkFileCannotBeServed      = "%w: %s: %s cannot be served as it is"
-	checkFileLanguageModel       = "language model"
-	verdictCanBeServed           = "%s can be served: %s"
-	verdictArchitectureTensorsMb = " of the architecture %s, %d tensors, %.1f MB"
-	verdictCannotBeServed        = "%s cannot be served (%s):\n"
-	verdictNotUsed               = "not used"
-	verdictThem                  = "%s (%d of them)"
+	checkStrayFlags     = "--check seals nothing and takes no %s\nSee '%s --help'"
+	checkRefused        = "%w: %s: %s cannot be served as it is"
+	checkKindLanguage   = "language model"
+	verdictServable     = "%s can be served: %s"
+	verdictArchitecture = " of the architecture %s, %d tensors, %.1f MB"
+	verdictNotServable  = "%s cannot be served (%s):\n"
+	verdictNote         = "not used"
+	verdictCount        = "%s (%d of them)"
 )
 
 // Verdict is what `seal --check` says of a file.
@@ -41,7 +41,7 @@ type Verdict struct {
 // checkAlone refuses the flags of sealing beside --check.
 func checkAlone(c *cobra.Command) error {
 	if stray := cli.Given(c, append([]string{"out", "key", "publisher", "name", "model-version", "parameter-set"}, (*convert.Options)(nil).Flags()...)...); stray != nil {
-		return cli.Usage(fmt.Errorf(checkFileCheckSealsNothing, strings.Join(stray, ", "), c.CommandPath()))
+		return cli.Usage(fmt.Errorf(checkStrayFlags, strings.Join(stray, ", "), c.CommandPath()))
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func checkAlone(c *cobra.Command) error {
 // checkFile says whether a file can be served, without key or output.
 func checkFile(ctx context.Context, inv *cli.Invocation, args []string) error {
 	path := args[0]
-	v := Verdict{File: path, Kind: checkFileLanguageModel, Findings: []servable.Finding{}, Notes: []servable.Note{}}
+	v := Verdict{File: path, Kind: checkKindLanguage, Findings: []servable.Finding{}, Notes: []servable.Note{}}
 	if convert.IsONNX(path) {
 		v.Kind = "classifier"
 		findings, err := convert.Check(path)
@@ -72,27 +72,27 @@ func checkFile(ctx context.Context, inv *cli.Invocation, args []string) error {
 	if err := inv.Print(v, v.write); err != nil || v.Servable {
 		return err
 	}
-	return fmt.Errorf(checkFileCannotBeServed, cli.ErrRefused, servable.Reason, path)
+	return fmt.Errorf(checkRefused, cli.ErrRefused, servable.Reason, path)
 }
 
 func (v Verdict) write(w io.Writer) {
 	if v.Servable {
-		fmt.Fprintf(w, verdictCanBeServed, v.File, v.Kind)
+		fmt.Fprintf(w, verdictServable, v.File, v.Kind)
 		if v.Architecture != "" {
-			fmt.Fprintf(w, verdictArchitectureTensorsMb, v.Architecture, v.Tensors, float64(v.Bytes)/1e6)
+			fmt.Fprintf(w, verdictArchitecture, v.Architecture, v.Tensors, float64(v.Bytes)/1e6)
 		}
 		fmt.Fprintln(w)
 	} else {
-		fmt.Fprintf(w, verdictCannotBeServed, v.File, v.Reason)
+		fmt.Fprintf(w, verdictNotServable, v.File, v.Reason)
 	}
 	for _, f := range v.Findings {
 		name := f.Name
 		if f.Count > 1 {
-			name = fmt.Sprintf(verdictThem, f.Name, f.Count)
+			name = fmt.Sprintf(verdictCount, f.Name, f.Count)
 		}
 		fmt.Fprintf(w, "  %-24s  %s: %s\n", f.Code, name, f.Detail)
 	}
 	for _, n := range v.Notes {
-		fmt.Fprintf(w, "  %-24s  %s: %s\n", verdictNotUsed, n.Name, n.Why)
+		fmt.Fprintf(w, "  %-24s  %s: %s\n", verdictNote, n.Name, n.Why)
 	}
 }

@@ -26,22 +26,22 @@ verified; with --chunks besides every chunk is compared with the signed index.
 
 The root names the file, and is the id of a language model. The id of a classifier also
 covers what is sealed in it: --key shows the id that receipts carry, of either.`
-	inspectExample              = "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks"
-	inspectNeeds                = "one sealed file"
-	inspectPublisherKey         = "%w: the publisher's key: %w"
-	inspectNameVersionRoot      = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n"
-	inspectFlagPublisher        = "verify the signature of this publisher (ahpub1... or a file)"
-	inspectFlagKey              = "file with the model key, to show the id that receipts carry"
-	inspectFlagChunks           = "verify every chunk against the index too"
-	inspectRootUnlessClassifier = "the root, unless this is a classifier: give --key"
+	inspectExample          = "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks"
+	inspectNeeds            = "one sealed file"
+	inspectPublisherInvalid = "%w: the publisher's key: %w"
+	inspectResult           = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n"
+	inspectFlagPublisher    = "verify the signature of this publisher (ahpub1... or a file)"
+	inspectFlagKey          = "file with the model key, to show the id that receipts carry"
+	inspectFlagChunks       = "verify every chunk against the index too"
+	inspectNoKey            = "the root, unless this is a classifier: give --key"
 )
 
 // The words of lists, results and errors.
 const (
-	verifySealedChunksNeedsPublisher    = "--chunks needs --publisher: an index that nobody signed proves nothing"
-	verifySealedNothingGivePublisher    = "nothing: give --publisher"
-	verifySealedPublisherSignature      = "the publisher's signature"
-	verifySealedPublisherSignatureEvery = "the publisher's signature and every chunk"
+	inspectChunksAlone       = "--chunks needs --publisher: an index that nobody signed proves nothing"
+	inspectVerifiedNothing   = "nothing: give --publisher"
+	inspectVerifiedSignature = "the publisher's signature"
+	inspectVerifiedChunks    = "the publisher's signature and every chunk"
 )
 
 // inspectOptions are the flags of "inspect".
@@ -88,7 +88,7 @@ func (o *inspectOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 	}
 	signer, err := identity.ParsePublic(p.Publisher)
 	if err != nil {
-		return fmt.Errorf(inspectPublisherKey, cli.ErrRefused, err)
+		return fmt.Errorf(inspectPublisherInvalid, cli.ErrRefused, err)
 	}
 	id := ""
 	if o.keyFile != "" {
@@ -100,8 +100,8 @@ func (o *inspectOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 		"format": p.FormatVersion, "algorithm": p.Algorithm, "publisher": signer, "parameter_sets": p.ParameterSets,
 		"sections": p.Sections, "chunks": p.Chunks, "plain_bytes": p.PlainBytes, "file_bytes": p.FileBytes, "verified": checked}
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, inspectNameVersionRoot,
-			p.Name, p.Version, p.Root, cmp.Or(id, inspectRootUnlessClassifier), p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
+		fmt.Fprintf(w, inspectResult,
+			p.Name, p.Version, p.Root, cmp.Or(id, inspectNoKey), p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
 			float64(p.PlainBytes)/1e6, float64(p.FileBytes)/1e6, checked)
 	})
 }
@@ -110,9 +110,9 @@ func (o *inspectOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 func verifySealed(ctx context.Context, inv *cli.Invocation, p *chunkseal.Public, publisher string, chunks bool) (string, error) {
 	if publisher == "" {
 		if chunks {
-			return "", cli.Usage(errors.New(verifySealedChunksNeedsPublisher))
+			return "", cli.Usage(errors.New(inspectChunksAlone))
 		}
-		return verifySealedNothingGivePublisher, nil
+		return inspectVerifiedNothing, nil
 	}
 	pub, err := keyfile.Public(publisher)
 	if err != nil {
@@ -122,11 +122,11 @@ func verifySealed(ctx context.Context, inv *cli.Invocation, p *chunkseal.Public,
 		return "", fmt.Errorf("%w: %w", cli.ErrRefused, err)
 	}
 	if !chunks {
-		return verifySealedPublisherSignature, nil
+		return inspectVerifiedSignature, nil
 	}
 	show := progress(inv.Err, "verified")
 	if err := p.VerifyChunks(ctx, func(done, total int) { show(int64(done), int64(total)) }); err != nil {
 		return "", fmt.Errorf("%w: %w", cli.ErrRefused, err)
 	}
-	return verifySealedPublisherSignatureEvery, nil
+	return inspectVerifiedChunks, nil
 }

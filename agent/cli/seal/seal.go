@@ -51,27 +51,27 @@ Exit status:
   anchorhold seal --check digits.onnx --json
   anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
   anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`
-	sealNeeds                 = "one GGUF or ONNX file"
-	sealKeyCredentialProtects = "--key is the credential that protects the publisher's key: every guest that serves the model would have it; make a model key (anchorhold keygen model)"
-	sealSizeMbSource          = "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
-	sealFlagCheck             = "say whether agents can serve the model, and name what stands against it; seal nothing"
-	sealFlagOut               = "sealed file, a new one"
-	sealFlagKey               = "file with the model key (keygen model)"
-	sealFlagPublisher         = "the publisher's key file (keygen publisher)"
-	sealFlagName              = "name of the model"
-	sealFlagModelVersion      = "version of the model, from 1; grows with each release"
-	sealFlagParameterSet      = "name of a parameter set to record in the manifest (repeat for several)"
+	sealNeeds            = "one GGUF or ONNX file"
+	sealKeyIsCredential  = "--key is the credential that protects the publisher's key: every guest that serves the model would have it; make a model key (anchorhold keygen model)"
+	sealResult           = "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
+	sealFlagCheck        = "say whether agents can serve the model, and name what stands against it; seal nothing"
+	sealFlagOut          = "sealed file, a new one"
+	sealFlagKey          = "file with the model key (keygen model)"
+	sealFlagPublisher    = "the publisher's key file (keygen publisher)"
+	sealFlagName         = "name of the model"
+	sealFlagModelVersion = "version of the model, from 1; grows with each release"
+	sealFlagParameterSet = "name of a parameter set to record in the manifest (repeat for several)"
 )
 
 // The words of lists, results and errors.
 const (
-	modelIDModelIdBroker = "  model id  %s\n            the broker must know it beside the key: anchorhold secret put NAME --file KEY --model-id ID\n"
-	progressMb           = "\r%3d %% %s, %.0f MB/s "
+	sealModelID      = "  model id  %s\n            the broker must know it beside the key: anchorhold secret put NAME --file KEY --model-id ID\n"
+	progressTerminal = "\r%3d %% %s, %.0f MB/s "
 )
 
 // printModelID shows an id, and what it is needed for.
 func printModelID(w io.Writer, id statement.Digest) {
-	fmt.Fprintf(w, modelIDModelIdBroker, id)
+	fmt.Fprintf(w, sealModelID, id)
 }
 
 // sealOptions are the flags of "seal".
@@ -135,7 +135,7 @@ func (o *sealOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 	defer keyfile.Wipe(u)
 	// Guests get the model key; with it they would open the publisher's.
 	if u.Credential != nil && key.Equal(u.Credential) {
-		return cli.Usage(errors.New(sealKeyCredentialProtects))
+		return cli.Usage(errors.New(sealKeyIsCredential))
 	}
 	signer, err := identity.ReadKeyFile(o.publisher, u)
 	if err != nil {
@@ -168,7 +168,7 @@ func (o *sealOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 	quantized.Json(result)
 	quantized.Warn(inv.Err)
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, sealSizeMbSource,
+		fmt.Fprintf(w, sealResult,
 			o.opt.Out, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
 		convert.Print(w, quantized)
 		printModelID(w, id)
@@ -186,7 +186,7 @@ func progress(w io.Writer, what string) func(done, total int64) {
 		}
 		switch {
 		case terminal && percent != last:
-			fmt.Fprintf(w, progressMb, percent, what, float64(done)/1e6/max(time.Since(began).Seconds(), 0.001))
+			fmt.Fprintf(w, progressTerminal, percent, what, float64(done)/1e6/max(time.Since(began).Seconds(), 0.001))
 			if done == total {
 				fmt.Fprintln(w)
 			}

@@ -20,8 +20,7 @@ import (
 
 // The words of lists, results and errors.
 const (
-	iDPublisherKey   = "%w: %s: the publisher's key: %w"
-	partPublisherKey = "%w: %s: the publisher's key: %w"
+	publisherInvalid = "%w: %s: the publisher's key: %w"
 )
 
 // classifierMemory bounds a classifier that is opened to look at it.
@@ -47,7 +46,7 @@ func ID(path string, key *keybuf.Buffer) (statement.Digest, error) {
 	}
 	publisher, err := identity.ParsePublic(p.Publisher)
 	if err != nil {
-		return statement.Digest{}, fmt.Errorf(iDPublisherKey, cli.ErrRefused, path, err)
+		return statement.Digest{}, fmt.Errorf(publisherInvalid, cli.ErrRefused, path, err)
 	}
 	r, err := chunkseal.Open(f, info.Size(), key, chunkseal.OpenOptions{Publisher: publisher})
 	if err != nil {
@@ -88,7 +87,7 @@ func Part(path string) ([]byte, federation.Account, error) {
 	}
 	publisher, err := identity.ParsePublic(p.Publisher)
 	if err != nil {
-		return nil, "", fmt.Errorf(partPublisherKey, cli.ErrRefused, path, err)
+		return nil, "", fmt.Errorf(publisherInvalid, cli.ErrRefused, path, err)
 	}
 	return p.Part(), federation.SealedAccount(federation.Digest(publisher.ID()), p.Name), nil
 }

@@ -33,10 +33,10 @@ const (
 	ceremonyBeginLong  = `Compiles a circuit and makes the directory of a ceremony for it. With --ptau the first
 phase is taken from a public powers-of-tau file, as snarkjs writes it (.ptau), and the
 parties hold the second one alone.`
-	ceremonyBeginExample            = "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony\n  anchorhold proof ceremony begin --gradient 650 --out norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED"
-	ceremonyBeginOutNeededDirectory = "--out is needed: the directory of the ceremony"
-	ceremonyBeginFlagOut            = "directory of the ceremony; it must not exist"
-	ceremonyBeginCeremonyBegun      = "A ceremony has begun in "
+	ceremonyBeginExample = "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony\n  anchorhold proof ceremony begin --gradient 650 --out norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED"
+	ceremonyBeginNoOut   = "--out is needed: the directory of the ceremony"
+	ceremonyBeginFlagOut = "directory of the ceremony; it must not exist"
+	ceremonyBeginDone    = "A ceremony has begun in "
 )
 
 // stepNeeds is said where the directory is missing.
@@ -82,10 +82,10 @@ const (
 
 // The words of lists, results and errors.
 const (
-	ceremonyCircuitConstraints = "%s\ncircuit     %s, %d constraints\n"
-	ceremonyPhase              = "phase %d     %d. %s  %s\n"
-	ceremonyBeacon             = "            beacon %s\n"
-	ceremonyTranscript         = "transcript  %s\n"
+	ceremonyHead         = "%s\ncircuit     %s, %d constraints\n"
+	ceremonyContribution = "phase %d     %d. %s  %s\n"
+	ceremonyBeacon       = "            beacon %s\n"
+	ceremonyTranscript   = "transcript  %s\n"
 )
 
 // NewCeremony is the command "proof ceremony".
@@ -118,10 +118,10 @@ func printCeremony(inv *cli.Invocation, open *ceremony.Ceremony, note string) er
 	}
 	result := map[string]any{"phase": open.Phase(), "transcript": digest, "state": open.State}
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, ceremonyCircuitConstraints, note, open.State.Circuit, open.State.Constraints)
+		fmt.Fprintf(w, ceremonyHead, note, open.State.Circuit, open.State.Constraints)
 		for i, p := range open.State.Phases {
 			for k, party := range p.Contributions {
-				fmt.Fprintf(w, ceremonyPhase, i+1, k+1, party.Digest, party.Name)
+				fmt.Fprintf(w, ceremonyContribution, i+1, k+1, party.Digest, party.Name)
 			}
 			if p.Beacon != "" {
 				fmt.Fprintf(w, ceremonyBeacon, p.Beacon)
@@ -154,7 +154,7 @@ func newCeremonyBegin(inv *cli.Invocation) *cobra.Command {
 
 func (o *ceremonyBeginOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
 	if o.out == "" {
-		return cli.Usage(errors.New(ceremonyBeginOutNeededDirectory))
+		return cli.Usage(errors.New(ceremonyBeginNoOut))
 	}
 	circuit, record, err := o.choice.compile(args)
 	if err != nil {
@@ -167,7 +167,7 @@ func (o *ceremonyBeginOptions) run(ctx context.Context, inv *cli.Invocation, arg
 	if err != nil {
 		return err
 	}
-	return printCeremony(inv, open, ceremonyBeginCeremonyBegun+o.out)
+	return printCeremony(inv, open, ceremonyBeginDone+o.out)
 }
 
 // stepOptions are the flags of a command that works on the directory of a ceremony.

@@ -16,17 +16,17 @@ import (
 
 // The words of lists, results and errors.
 const (
-	circuitArgumentsMostOne     = "%d arguments, at most one sealed classifier is wanted; see '%s --help'"
-	circuitFlagKey              = "file with the model key"
-	circuitFlagPublisher        = "the publisher's identity (ahpub1... or a file)"
-	circuitFlagBatch            = "answers that one proof is about; agents make proofs of one"
-	circuitFlagGradient         = "instead of a model: the values in an update, up to %d"
-	circuitFlagBits             = "of a value in the proof of an update: 8, or 16, which costs twice as much"
-	circuitPlonkMakesKeys       = "--plonk makes keys for classifiers; those for --gradient are of Groth16"
-	circuitKeysModelOr          = "keys are for a model or for --gradient, not for both"
-	circuitNameSealedClassifier = "name a sealed classifier, or --gradient with the values in an update"
-	circuitKeyNeededRead        = "--key is needed to read the model's architecture"
-	circuitPublisherNeededRead  = "--publisher is needed to read the model's architecture"
+	circuitTooManyArguments = "%d arguments, at most one sealed classifier is wanted; see '%s --help'"
+	circuitFlagKey          = "file with the model key"
+	circuitFlagPublisher    = "the publisher's identity (ahpub1... or a file)"
+	circuitFlagBatch        = "answers that one proof is about; agents make proofs of one"
+	circuitFlagGradient     = "instead of a model: the values in an update, up to %d"
+	circuitFlagBits         = "of a value in the proof of an update: 8, or 16, which costs twice as much"
+	circuitPLONKGradient    = "--plonk makes keys for classifiers; those for --gradient are of Groth16"
+	circuitTwoSubjects      = "keys are for a model or for --gradient, not for both"
+	circuitNoSubject        = "name a sealed classifier, or --gradient with the values in an update"
+	circuitNoKey            = "--key is needed to read the model's architecture"
+	circuitNoPublisher      = "--publisher is needed to read the model's architecture"
 )
 
 // circuitChoice is what keys are made for: a sealed classifier's architecture, or
@@ -41,7 +41,7 @@ type circuitChoice struct {
 func (f *circuitChoice) flags(c *cobra.Command) {
 	c.Args = func(c *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return cli.Usage(fmt.Errorf(circuitArgumentsMostOne, len(args), c.CommandPath()))
+			return cli.Usage(fmt.Errorf(circuitTooManyArguments, len(args), c.CommandPath()))
 		}
 		return nil
 	}
@@ -56,17 +56,17 @@ func (f *circuitChoice) flags(c *cobra.Command) {
 func (f *circuitChoice) compile(args []string) (*circuits.Circuit, statement.Record, error) {
 	switch {
 	case f.gradient != 0 && f.plonk:
-		return nil, statement.Record{}, cli.Usage(errors.New(circuitPlonkMakesKeys))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitPLONKGradient))
 	case f.gradient != 0 && len(args) == 0:
 		return f.compileGradient()
 	case f.gradient != 0:
-		return nil, statement.Record{}, cli.Usage(errors.New(circuitKeysModelOr))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitTwoSubjects))
 	case len(args) == 0:
-		return nil, statement.Record{}, cli.Usage(errors.New(circuitNameSealedClassifier))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitNoSubject))
 	case f.key == "":
-		return nil, statement.Record{}, cli.Usage(errors.New(circuitKeyNeededRead))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitNoKey))
 	case f.publisher == "":
-		return nil, statement.Record{}, cli.Usage(errors.New(circuitPublisherNeededRead))
+		return nil, statement.Record{}, cli.Usage(errors.New(circuitNoPublisher))
 	}
 	a, classes, err := sealedArchitecture(args[0], f.key, f.publisher)
 	if err != nil {

@@ -22,15 +22,14 @@ import (
 
 // The words of lists, results and errors.
 const (
-	powersFlagPtau              = "public powers-of-tau file, as snarkjs writes it"
-	powersFlagPtauDigest        = "the digest that its ceremony published: BLAKE2b (128 hexadecimal digits) or SHA-256 (64)"
-	powersPtauPowersTau         = "--ptau, a powers-of-tau file, and --ptau-digest, what its ceremony published, are needed: whoever knows the file's secret can forge proofs"
-	powersReadingPowersCeremony = "reading %s, 2^%d powers of a ceremony of 2^%d, %d contributions ...\n"
-	powersAnotherFileThan       = "%w: %s is another file than --ptau-digest names: its BLAKE2b is %x, its SHA-256 %x"
-	powersCompilingCircuit      = "compiling the circuit ..."
-	powersMakingKeysConstraints = "making keys for %d constraints ...\n"
-	powersCeremonyBegun         = "A ceremony has begun in "
-	powersItsFirstPhase         = "; its first phase is that of "
+	powersFlagPtau       = "public powers-of-tau file, as snarkjs writes it"
+	powersFlagPtauDigest = "the digest that its ceremony published: BLAKE2b (128 hexadecimal digits) or SHA-256 (64)"
+	powersNeeds          = "--ptau, a powers-of-tau file, and --ptau-digest, what its ceremony published, are needed: whoever knows the file's secret can forge proofs"
+	powersReading        = "reading %s, 2^%d powers of a ceremony of 2^%d, %d contributions ...\n"
+	powersOtherFile      = "%w: %s is another file than --ptau-digest names: its BLAKE2b is %x, its SHA-256 %x"
+	setupCompiling       = "compiling the circuit ..."
+	setupMaking          = "making keys for %d constraints ...\n"
+	powersFirstPhase     = "; its first phase is that of "
 )
 
 // powersChoice is a public powers-of-tau file, and what it is for.
@@ -49,7 +48,7 @@ func (p *powersChoice) open(ctx context.Context, told io.Writer) (*os.File, *pta
 	fail := func(err error) (*os.File, *ptau.File, ptau.Digests, error) { return nil, nil, ptau.Digests{}, err }
 	want, err := hex.DecodeString(strings.TrimSpace(p.digest))
 	if p.path == "" || err != nil || len(want) != 32 && len(want) != 64 {
-		return fail(cli.Usage(errors.New(powersPtauPowersTau)))
+		return fail(cli.Usage(errors.New(powersNeeds)))
 	}
 	f, err := os.Open(p.path)
 	if err != nil {
@@ -63,13 +62,13 @@ func (p *powersChoice) open(ctx context.Context, told io.Writer) (*os.File, *pta
 	if err != nil {
 		return fail(errors.Join(fmt.Errorf("%w: %s: %w", cli.ErrRefused, p.path, err), f.Close()))
 	}
-	fmt.Fprintf(told, powersReadingPowersCeremony, p.path, file.Power, file.CeremonyPower, file.Contributions)
+	fmt.Fprintf(told, powersReading, p.path, file.Power, file.CeremonyPower, file.Contributions)
 	d, err := file.Digests(ctx)
 	if err != nil {
 		return fail(errors.Join(err, f.Close()))
 	}
 	if w := string(want); w != string(d.SHA256[:]) && w != string(d.BLAKE2b[:]) {
-		return fail(errors.Join(fmt.Errorf(powersAnotherFileThan, cli.ErrRefused, p.path, d.BLAKE2b, d.SHA256), f.Close()))
+		return fail(errors.Join(fmt.Errorf(powersOtherFile, cli.ErrRefused, p.path, d.BLAKE2b, d.SHA256), f.Close()))
 	}
 	return f, file, d, nil
 }
@@ -82,13 +81,13 @@ func (p *powersChoice) setup(ctx context.Context, inv *cli.Invocation, choice *c
 		return err
 	}
 	defer f.Close() // read only
-	fmt.Fprintln(inv.Err, powersCompilingCircuit)
+	fmt.Fprintln(inv.Err, setupCompiling)
 	choice.plonk = true
 	circuit, r, err := choice.compile(args)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(inv.Err, powersMakingKeysConstraints, circuit.Constraints())
+	fmt.Fprintf(inv.Err, setupMaking, circuit.Constraints())
 	keys, err := plonkprove.Setup(ctx, circuit.System, file, func(what string) { fmt.Fprintf(inv.Err, "%s ...\n", what) })
 	if errors.Is(err, ptau.ErrPower) || errors.Is(err, ptau.ErrRefused) {
 		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, p.path, err)
@@ -118,7 +117,7 @@ func (p *powersChoice) begin(ctx context.Context, inv *cli.Invocation, circuit *
 	if err != nil {
 		return err
 	}
-	return printCeremony(inv, open, powersCeremonyBegun+out+powersItsFirstPhase+p.path)
+	return printCeremony(inv, open, ceremonyBeginDone+out+powersFirstPhase+p.path)
 }
 
 // verify sees that a ceremony's first phase is from the file.

@@ -35,19 +35,17 @@ published. PLONK's proofs are larger, take longer to make, and are for classifie
   anchorhold proof setup --gradient 650 --out norm-keys/
   anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/ \
     --plonk --ptau powersOfTau28_hez_final_16.ptau --ptau-digest PUBLISHED`
-	setupOutNeededDirectory    = "--out is needed: a directory for circuit, keys and record"
-	setupPtauGoesPlonk         = "--ptau goes with --plonk; for Groth16 see anchorhold proof ceremony begin --ptau"
-	setupCompilingCircuit      = "compiling the circuit ..."
-	setupMakingKeysConstraints = "making keys for %d constraints ...\n"
-	setupFlagPlonk             = "make keys of PLONK from the powers of --ptau"
-	setupFlagOut               = "directory for circuit, keys and record"
+	setupNoOut     = "--out is needed: a directory for circuit, keys and record"
+	setupPtauAlone = "--ptau goes with --plonk; for Groth16 see anchorhold proof ceremony begin --ptau"
+	setupFlagPLONK = "make keys of PLONK from the powers of --ptau"
+	setupFlagOut   = "directory for circuit, keys and record"
 )
 
 // The words of lists, results and errors.
 const (
-	setCircuitConstraintsVerifying = "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n"
-	setSetUpDevelopment            = "set-up         DEVELOPMENT: whoever made these keys could forge proofs"
-	setSetUpPowers                 = "set-up         powers of tau, SHA-256 %s\n               sound if one of their contributors was honest and forgot what it drew\n"
+	setResult      = "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n"
+	setDevelopment = "set-up         DEVELOPMENT: whoever made these keys could forge proofs"
+	setPowers      = "set-up         powers of tau, SHA-256 %s\n               sound if one of their contributors was honest and forgot what it drew\n"
 )
 
 // setupOptions are the flags of "setup".
@@ -68,28 +66,28 @@ func New(inv *cli.Invocation) *cobra.Command {
 	}
 	o.choice.flags(c)
 	o.powers.flags(c)
-	c.Flags().BoolVar(&o.powers.plonk, "plonk", false, setupFlagPlonk)
+	c.Flags().BoolVar(&o.powers.plonk, "plonk", false, setupFlagPLONK)
 	c.Flags().StringVar(&o.out, "out", "", setupFlagOut)
 	return c
 }
 
 func (o *setupOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
 	if o.out == "" {
-		return cli.Usage(errors.New(setupOutNeededDirectory))
+		return cli.Usage(errors.New(setupNoOut))
 	}
 	if o.powers.plonk {
 		return o.powers.setup(ctx, inv, &o.choice, args, o.out)
 	}
 	if o.powers.path != "" {
-		return cli.Usage(errors.New(setupPtauGoesPlonk))
+		return cli.Usage(errors.New(setupPtauAlone))
 	}
 	began := time.Now()
-	fmt.Fprintln(inv.Err, setupCompilingCircuit)
+	fmt.Fprintln(inv.Err, setupCompiling)
 	circuit, record, err := o.choice.compile(args)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(inv.Err, setupMakingKeysConstraints, circuit.Constraints())
+	fmt.Fprintf(inv.Err, setupMaking, circuit.Constraints())
 	set, err := developmentKeys(o.out, circuit, record)
 	if err != nil {
 		return err
@@ -102,12 +100,12 @@ func printSet(inv *cli.Invocation, set keyset.Set, circuit *circuits.Circuit, to
 	r := set.Record
 	result := map[string]any{"system": r.System.String(), "ceremony": r.Ceremony, "circuit": r.Circuit, "verifying_key": r.VerifyingKey, "proving_key": r.ProvingKey, "constraints": circuit.Constraints(), "development": r.Development, "seconds": took.Seconds()}
 	return inv.Print(result, func(w io.Writer) {
-		fmt.Fprintf(w, setCircuitConstraintsVerifying, r.Circuit, circuit.Constraints(), r.VerifyingKey, r.ProvingKey, took.Seconds())
+		fmt.Fprintf(w, setResult, r.Circuit, circuit.Constraints(), r.VerifyingKey, r.ProvingKey, took.Seconds())
 		if r.Development {
-			fmt.Fprintln(w, setSetUpDevelopment)
+			fmt.Fprintln(w, setDevelopment)
 			return
 		}
-		fmt.Fprintf(w, setSetUpPowers, r.Ceremony)
+		fmt.Fprintf(w, setPowers, r.Ceremony)
 	})
 }
 
