@@ -34,7 +34,7 @@ type Contributed struct {
 func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessage, error) {
 	var spec contributeSpec
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
-		return nil, refusal.New(ReasonVector, "%v", err)
+		return nil, refusal.New(fedtask.ReasonVector, "%v", err)
 	}
 	h, err := s.open(ctx, spec.Round)
 	if err != nil {
@@ -190,7 +190,7 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 	}
 	vector, err := os.Open(s.path("spool", spec.Vector))
 	if err != nil {
-		return done, nil, refusal.New(ReasonVector, "the stored vector is gone: submit it again")
+		return done, nil, refusal.New(fedtask.ReasonVector, "the stored vector is gone: submit it again")
 	}
 	defer vector.Close() // read only
 	plain, err := spool.NewReader(vector, s.vectorKey(h), vectorName)

@@ -43,8 +43,6 @@ import (
 
 // Reasons of this package.
 const (
-	// ReasonVector: the body is not a vector of this round.
-	ReasonVector refusal.Reason = "vector-invalid"
 	// ReasonNorm: the vector is beyond the round's norm bound, and was submitted with
 	// the wish that it be refused then.
 	ReasonNorm refusal.Reason = "norm-exceeded"

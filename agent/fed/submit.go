@@ -1,17 +1,14 @@
 package fed
 
 import (
-	"bufio"
 	"context"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
@@ -68,9 +65,9 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	}
 	switch {
 	case sub.Format.Bytes() == 0:
-		return jobs.Info{}, refusal.New(ReasonVector, "values are float32 or float16, little-endian")
+		return jobs.Info{}, refusal.New(fedtask.ReasonVector, "values are float32 or float16, little-endian")
 	case sub.Weight < 1 || sub.Weight > h.MaxWeight:
-		return jobs.Info{}, refusal.New(ReasonVector, "weight %d is outside 1 to %d", sub.Weight, h.MaxWeight)
+		return jobs.Info{}, refusal.New(fedtask.ReasonVector, "weight %d is outside 1 to %d", sub.Weight, h.MaxWeight)
 	}
 	if signer, err := s.cfg.Sign(); err != nil {
 		return jobs.Info{}, err
@@ -132,13 +129,13 @@ func (s *Service) store(body io.Reader, h held, spec *contributeSpec, peaks bool
 	if err != nil {
 		return 0, err
 	}
-	m := &measure{size: spec.Format.Bytes(), left: h.Length}
+	m := &measure{values: fedtask.NewValues(leased{body, key}, spec.Format, h.Length)}
 	if peaks {
 		if m.peak, err = newPeak(h.Round); err != nil {
 			return 0, err
 		}
 	}
-	if err := m.copy(io.MultiWriter(out, name), leased{body, key}); err != nil {
+	if err := m.copy(io.MultiWriter(out, name)); err != nil {
 		return 0, err
 	}
 	if err := out.Close(); err != nil {
@@ -177,51 +174,34 @@ func (s *Service) dropVector(name string) error {
 	return nil
 }
 
-// measure copies a vector of a fixed number of values and adds up its norm.
+// measure copies a vector and adds up its norm.
 type measure struct {
-	size int
-	left uint64
-	norm dp.Norm
-	peak *peak // nil where nobody asks
+	values *fedtask.Values
+	norm   dp.Norm
+	peak   *peak // nil where nobody asks
 }
 
 const measureValues = 16 << 10
 
-func (m *measure) copy(dst io.Writer, src io.Reader) error {
-	buf, values := make([]byte, measureValues*m.size), make([]float32, measureValues)
-	r := bufio.NewReaderSize(src, len(buf))
-	for m.left > 0 {
-		n := int(min(m.left, measureValues))
-		if _, err := io.ReadFull(r, buf[:n*m.size]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return refusal.New(ReasonVector, "the body ends %d values before the round's length", m.left)
-		} else if err != nil {
+func (m *measure) copy(dst io.Writer) error {
+	values := make([]float32, measureValues)
+	for m.values.Left() > 0 {
+		n, raw, err := m.values.Read(values)
+		if err != nil {
 			return err
 		}
-		for i := range values[:n] {
-			if m.size == 2 {
-				values[i] = fedtask.FromHalf(binary.LittleEndian.Uint16(buf[2*i:]))
-			} else {
-				values[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf[4*i:]))
-			}
-		}
 		if err := m.norm.Add(values[:n]); err != nil {
-			return refusal.New(ReasonVector, "a value is infinite or not a number")
+			return refusal.New(fedtask.ReasonVector, "the vector's norm: %v", err)
 		}
 		if err := m.peak.add(values[:n]); err != nil {
 			return err
 		}
-		if _, err := dst.Write(buf[:n*m.size]); err != nil {
+		if _, err := dst.Write(raw); err != nil {
 			return err
 		}
-		m.left -= uint64(n)
 	}
 	if err := m.peak.end(); err != nil {
 		return err
 	}
-	if _, err := r.ReadByte(); err == nil {
-		return refusal.New(ReasonVector, "the body is longer than the round's vector")
-	} else if !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
+	return m.values.End()
 }

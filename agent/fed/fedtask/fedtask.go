@@ -6,11 +6,7 @@
 // other.
 package fedtask
 
-import (
-	"math"
-
-	"github.com/anchorhold/anchorhold/keybroker/federation"
-)
+import "github.com/anchorhold/anchorhold/crypto/digest"
 
 // Classes of tasks.
 const (
@@ -20,26 +16,6 @@ const (
 	ClassPartyKey   = "fed-party-key"
 	ClassPartyShare = "fed-party-share"
 )
-
-// Format is how a vector's values are written.
-type Format string
-
-// The formats, both little-endian.
-const (
-	Float32 Format = "float32"
-	Float16 Format = "float16"
-)
-
-// Bytes is the size of one value.
-func (f Format) Bytes() int {
-	switch f {
-	case Float32:
-		return 4
-	case Float16:
-		return 2
-	}
-	return 0
-}
 
 // Contribute is the task of encrypting one vector. Input 0 is the round (JSON),
 // input 1 are the values, output 0 the blocks, output 1 the hash of each block, 32
@@ -55,8 +31,8 @@ type Contribute struct {
 
 // Contributed is the result.
 type Contributed struct {
-	Blocks uint64            `json:"blocks"`
-	Upload federation.Digest `json:"upload"`
+	Blocks uint64        `json:"blocks"`
+	Upload digest.Digest `json:"upload"`
 	// Scaled says that the vector was longer than the bound and was scaled down;
 	// Clamped counts values that were then still above the bound for one value.
 	Scaled  bool   `json:"scaled"`
@@ -69,8 +45,8 @@ type Contributed struct {
 // parties there is no key; after the sum come the shares of the active parties.
 // Output 0 takes the values, little-endian int64. The agent has checked the hashes of all blocks on their way.
 type Decrypt struct {
-	Ticket federation.Digest `json:"ticket"` // digest of the signed ticket
-	Count  int               `json:"count"`  // contributions
+	Ticket digest.Digest `json:"ticket"` // digest of the signed ticket
+	Count  int           `json:"count"`  // contributions
 	// TotalWeight is the sum of the contributions' weights.
 	TotalWeight uint64 `json:"total_weight"`
 }
@@ -84,35 +60,19 @@ type Decrypt struct {
 // ClassPartyShare decrypts its part: input 0 has the seed and what each other party
 // dealt to it, in order, by a pipe; input 1 the sum's blocks, output 0 the shares.
 type Party struct {
-	Round     federation.ID `json:"round"`
-	Set       string        `json:"set"`
-	Parties   int           `json:"parties"`
-	Threshold int           `json:"threshold"`
-	Index     int           `json:"index"`            // from 1
-	Active    []int         `json:"active,omitempty"` // of ClassPartyShare
-	Blocks    uint64        `json:"blocks,omitempty"` // of ClassPartyShare
+	Round     digest.RoundID `json:"round"`
+	Set       string         `json:"set"`
+	Parties   int            `json:"parties"`
+	Threshold int            `json:"threshold"`
+	Index     int            `json:"index"`            // from 1
+	Active    []int          `json:"active,omitempty"` // of ClassPartyShare
+	Blocks    uint64         `json:"blocks,omitempty"` // of ClassPartyShare
 }
 
 // Decrypted is the result.
 type Decrypted struct {
-	Values  federation.Digest `json:"values"` // SHA-256 of the output
-	Step    float64           `json:"step"`
-	Divisor float64           `json:"divisor"`
-	Sigma   float64           `json:"sigma"`
-}
-
-// FromHalf converts an IEEE 754 binary16.
-func FromHalf(h uint16) float32 {
-	sign, exponent, fraction := uint32(h>>15)<<31, uint32(h>>10&0x1F), uint32(h&0x3FF)
-	switch {
-	case exponent == 0x1F:
-		return math.Float32frombits(sign | 0x7F800000 | fraction<<13)
-	case exponent != 0:
-		return math.Float32frombits(sign | (exponent+112)<<23 | fraction<<13)
-	}
-	v := float32(fraction) / (1 << 24) // subnormal: an exact product
-	if sign != 0 {
-		return -v
-	}
-	return v
+	Values  digest.Digest `json:"values"` // SHA-256 of the output
+	Step    float64       `json:"step"`
+	Divisor float64       `json:"divisor"`
+	Sigma   float64       `json:"sigma"`
 }

@@ -67,7 +67,7 @@ func encrypted(t testing.TB, r federation.Round, weight uint32, values []float32
 	}
 	defer enc.wipe()
 	var out bytes.Buffer
-	c := &contribution{round: r, quantizer: q, cipher: enc, values: &valueReader{r: bytes.NewReader(halves(values...)), format: task.Format, left: r.Length}}
+	c := &contribution{round: r, quantizer: q, cipher: enc, values: fedtask.NewValues(bytes.NewReader(halves(values...)), task.Format, r.Length)}
 	if done, err = c.run(context.Background(), &out, io.Discard, nothing); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package fedwork
 import (
 	"fmt"
 
+	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -11,7 +12,7 @@ import (
 )
 
 func dataInvalid(format string, args ...any) error {
-	return refusal.New(ReasonInput, format, args...)
+	return refusal.New(fedtask.ReasonVector, format, args...)
 }
 
 // cipher encrypts blocks under a round's public key.

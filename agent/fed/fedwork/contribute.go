@@ -1,11 +1,8 @@
 package fedwork
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"io"
 	"math"
 	"os"
@@ -49,7 +46,7 @@ func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress f
 	if len(out) != outputs {
 		return nil, taskInvalid("%d outputs are wanted for this round", outputs)
 	}
-	c := &contribution{round: round, quantizer: q, cipher: cipher, values: &valueReader{r: bufio.NewReaderSize(in[1], 1<<18), format: task.Format, left: round.Length}}
+	c := &contribution{round: round, quantizer: q, cipher: cipher, values: fedtask.NewValues(in[1], task.Format, round.Length)}
 	result, err := c.run(ctx, out[0], out[1], progress)
 	if err != nil {
 		return nil, err
@@ -62,7 +59,7 @@ type contribution struct {
 	round     federation.Round
 	quantizer *quantizer
 	cipher    cipher
-	values    *valueReader
+	values    *fedtask.Values
 }
 
 func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progress func(string, uint64, uint64)) (fedtask.Contributed, error) {
@@ -76,7 +73,7 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 		if err := ctx.Err(); err != nil {
 			return fedtask.Contributed{}, err
 		}
-		n, err := c.values.read(floats)
+		n, _, err := c.values.Read(floats)
 		if err != nil {
 			return fedtask.Contributed{}, err
 		}
@@ -97,7 +94,7 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 		}
 		progress("encrypt", i+1, total)
 	}
-	if err := c.values.end(); err != nil {
+	if err := c.values.End(); err != nil {
 		return fedtask.Contributed{}, err
 	}
 	// The values were checked as they came, block by block; a vector that grew
@@ -238,49 +235,4 @@ func (q *quantizer) wipe() {
 	q.random.Wipe()
 	clear(q.noise)
 	clear(q.wide)
-}
-
-// valueReader reads a fixed number of values.
-type valueReader struct {
-	r      io.Reader
-	format fedtask.Format
-	left   uint64
-	buf    []byte
-}
-
-// read fills dst as far as values are left.
-func (v *valueReader) read(dst []float32) (int, error) {
-	n := int(min(uint64(len(dst)), v.left))
-	size := v.format.Bytes()
-	if len(v.buf) < n*size {
-		v.buf = make([]byte, len(dst)*size)
-	}
-	b := v.buf[:n*size]
-	if _, err := io.ReadFull(v.r, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, dataInvalid("the vector ends %d values early", v.left)
-	} else if err != nil {
-		return 0, err
-	}
-	v.left -= uint64(n)
-	if v.format == fedtask.Float16 {
-		for i := range n {
-			dst[i] = fedtask.FromHalf(binary.LittleEndian.Uint16(b[2*i:]))
-		}
-		return n, nil
-	}
-	for i := range n {
-		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return n, nil
-}
-
-// end makes sure that nothing follows.
-func (v *valueReader) end() error {
-	var b [1]byte
-	if n, err := io.ReadFull(v.r, b[:]); n != 0 {
-		return dataInvalid("the vector is longer than the round's")
-	} else if !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
 }

@@ -28,9 +28,6 @@ import (
 
 // Reasons of this package.
 const (
-	// ReasonInput: the vector has another length than the round's, or values that
-	// are not finite.
-	ReasonInput refusal.Reason = "vector-invalid"
 	// ReasonTask: the task is not one that this worker knows.
 	ReasonTask refusal.Reason = "fed-task-invalid"
 	// ReasonSum: the sum's blocks are not what the ticket closes.

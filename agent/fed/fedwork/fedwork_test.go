@@ -79,10 +79,10 @@ func TestTasksAreChecked(t *testing.T) {
 		"format":          {run(r, fedtask.Contribute{Weight: 1, Format: "int8", Norm: 5}, halves(1, 2, 3)), ReasonTask},
 		"round":           {run(map[string]any{"round": 7}, good, halves(1, 2, 3)), ReasonTask},
 		"parameters":      {run(other, good, halves(1, 2, 3)), federation.ReasonSet},
-		"short":           {run(r, good, halves(1, 2)), ReasonInput},
-		"long":            {run(r, good, halves(1, 2, 3, 4)), ReasonInput},
-		"not a number":    {run(r, good, halves(1, 2, float32(math.NaN()))), ReasonInput},
-		"grew since then": {run(r, good, halves(1, 2, 30)), ReasonInput},
+		"short":           {run(r, good, halves(1, 2)), fedtask.ReasonVector},
+		"long":            {run(r, good, halves(1, 2, 3, 4)), fedtask.ReasonVector},
+		"not a number":    {run(r, good, halves(1, 2, float32(math.NaN()))), fedtask.ReasonVector},
+		"grew since then": {run(r, good, halves(1, 2, 30)), fedtask.ReasonVector},
 	} {
 		if got, _ := refusal.ReasonOf(tc.err); got != tc.want {
 			t.Errorf("%s: %q, want %q: %v", name, got, tc.want, tc.err)
@@ -183,7 +183,7 @@ func BenchmarkContribute(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				c := &contribution{round: r, quantizer: q, cipher: enc, values: &valueReader{r: bytes.NewReader(values), format: task.Format, left: n}}
+				c := &contribution{round: r, quantizer: q, cipher: enc, values: fedtask.NewValues(bytes.NewReader(values), task.Format, n)}
 				if _, err := c.run(context.Background(), io.Discard, io.Discard, nothing); err != nil {
 					b.Fatal(err)
 				}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
@@ -38,7 +39,7 @@ func status(reason refusal.Reason) int {
 	switch reason {
 	case party.ReasonNotYours:
 		return http.StatusForbidden
-	case fed.ReasonVector, fed.ReasonNorm, jobs.ReasonJob, party.ReasonActive:
+	case fedtask.ReasonVector, fed.ReasonNorm, jobs.ReasonJob, party.ReasonActive:
 		return http.StatusUnprocessableEntity
 	case fed.ReasonOver, fed.ReasonContributed, jobs.ReasonState, party.ReasonUsed, party.ReasonNotReady, party.ReasonTimeout:
 		return http.StatusConflict

@@ -75,7 +75,7 @@ func (f *rounds) Submit(ctx context.Context, uid uint32, id federation.ID, sub f
 		return jobs.Info{}, err
 	}
 	if len(data) != 4*sub.Format.Bytes() {
-		return jobs.Info{}, refusal.New(fed.ReasonVector, "%d bytes", len(data))
+		return jobs.Info{}, refusal.New(fedtask.ReasonVector, "%d bytes", len(data))
 	}
 	f.got, f.vector = append(f.got, sub), data
 	spec, err := json.Marshal(sub)
