@@ -189,7 +189,7 @@ func (o *openModel) options(publisher identity.Public, mode weights.Mode, reserv
 // notGranted says of a file that holds another model than the key is for what to do.
 func (c *custody) notGranted(m settings.Model, err error) error {
 	failure, ok := errors.AsType[*chunkseal.Failure](err)
-	if !ok || failure.Reason != chunkseal.ReasonModelID {
+	if !ok || failure.Err.Reason != chunkseal.ReasonModelID {
 		return err
 	}
 	return refusal.New(ReasonModelNotGranted, "the key %s is for the model %x, as the broker's store says, and %s holds another: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s): %w",

@@ -36,8 +36,8 @@ func (k known) Unwrap() error { return k.error }
 // lasting says whether an error stays for as long as file and configuration do. A wrong key
 // does not: the broker's store may be put right. Nor does a disk that fails.
 func lasting(err error) bool {
-	if reason, ok := chunkseal.ReasonOf(err); ok {
-		return !wrongKey(err) && reason != chunkseal.ReasonUnreadable
+	if failure, ok := errors.AsType[*chunkseal.Failure](err); ok {
+		return !wrongKey(err) && failure.Err.Reason != chunkseal.ReasonUnreadable
 	}
 	_, unsupported := errors.AsType[*servable.Error](err)
 	_, tooLarge := errors.AsType[*arena.DoesNotFit](err)
@@ -46,8 +46,8 @@ func lasting(err error) bool {
 
 // wrongKey says whether another key might open the file.
 func wrongKey(err error) bool {
-	reason, _ := chunkseal.ReasonOf(err)
-	return slices.Contains([]string{chunkseal.ReasonKey, chunkseal.ReasonModelID}, reason)
+	failure, ok := errors.AsType[*chunkseal.Failure](err)
+	return ok && (failure.Err.Reason == chunkseal.ReasonKey || failure.Err.Reason == chunkseal.ReasonModelID)
 }
 
 // unavailable is the refusal of requests for a model that did not open.

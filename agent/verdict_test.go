@@ -122,11 +122,11 @@ func TestWhatThePublicPartShowsCostsNoKey(t *testing.T) {
 		says    string
 	}{
 		"missing":           {nil, 0, "no such file"},
-		"empty":             {[]byte{}, 0, chunkseal.ReasonNotSealed},
+		"empty":             {[]byte{}, 0, string(chunkseal.ReasonNotSealed)},
 		"cut":               {good[:len(good)-100], 0, "ends"},
-		"another publisher": {foreign, 0, chunkseal.ReasonPublisher},
-		"changed":           {changed, 0, chunkseal.ReasonSignature},
-		"an old version":    {good, 9, chunkseal.ReasonRollback},
+		"another publisher": {foreign, 0, string(chunkseal.ReasonPublisher)},
+		"changed":           {changed, 0, string(chunkseal.ReasonSignature)},
+		"an old version":    {good, 9, string(chunkseal.ReasonRollback)},
 	} {
 		g.cfg.Models[0].MinimumVersion = tc.minimum
 		if err := os.Remove(g.sealed); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -335,12 +335,13 @@ func TestWhichErrorsLast(t *testing.T) {
 	}{
 		"unsupported":   {servable.Refuse([]servable.Finding{{Code: servable.CodeTensor}}), true},
 		"does not fit":  {&arena.DoesNotFit{}, true},
-		"damaged":       {&chunkseal.Failure{Reason: chunkseal.ReasonDigest}, true},
+		"damaged":       {chunkseal.Refuse(chunkseal.ReasonDigest, ""), true},
 		"missing":       {&fs.PathError{Err: fs.ErrNotExist}, true},
 		"not readable":  {&fs.PathError{Err: fs.ErrPermission}, true},
-		"disk failed":   {&chunkseal.Failure{Reason: chunkseal.ReasonUnreadable}, false},
-		"wrong key":     {&chunkseal.Failure{Reason: chunkseal.ReasonKey}, false},
-		"another model": {&chunkseal.Failure{Reason: chunkseal.ReasonModelID}, false},
+		"disk failed":   {chunkseal.Refuse(chunkseal.ReasonUnreadable, ""), false},
+		"wrong key":     {chunkseal.Refuse(chunkseal.ReasonKey, ""), false},
+		"another model": {chunkseal.Refuse(chunkseal.ReasonModelID, ""), false},
+		"not granted":   {refusal.New(ReasonModelNotGranted, "%w", chunkseal.Refuse(chunkseal.ReasonModelID, "")), false},
 		"lease ended":   {refusal.New(ReasonLeaseExpired, "it has ended"), false},
 		"another error": {errors.New("something"), false},
 	} {

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -315,5 +316,19 @@ func TestInternalErrorsAreOpaque(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), "secret detail") {
 		t.Error("the log has no detail")
+	}
+}
+
+// TestAChangedChunkIsAnInternalError: a model's file that was changed under a running answer
+// is a fault of this machine. The refusal of the chunk is no refusal of the request.
+func TestAChangedChunkIsAnInternalError(t *testing.T) {
+	f := start(t, nil)
+	f.engine.fail = fmt.Errorf("layer 3: %w", &chunkseal.Failure{Chunk: 7, Tensor: "blk.3.ffn_up.weight", Err: chunkseal.Refuse(chunkseal.ReasonDigest, "changed").Err})
+	r := f.chat(t, "")
+	if r.status != 500 || r.code() != "internal-error" || strings.Contains(r.body, "chunk") {
+		t.Error(r)
+	}
+	if !strings.Contains(f.log.String(), "sealed file, chunk 7 of blk.3.ffn_up.weight: chunk-digest: changed") {
+		t.Errorf("log: %s", f.log.String())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // classifierSections is how many sections a sealed classifier has (runtime/classifier): its
@@ -64,9 +65,9 @@ func (s Sealed) Inspect() (_ *chunkseal.Public, info fs.FileInfo, err error) {
 	}
 	switch is := p.Sections == classifierSections; {
 	case is && !s.Classifier:
-		return nil, info, &chunkseal.Failure{Reason: chunkseal.ReasonKind, Chunk: -1, Detail: "it holds a classifier, and models are language models: name it under classifiers"}
+		return nil, info, chunkseal.Refuse(chunkseal.ReasonKind, "it holds a classifier, and models are language models: name it under classifiers")
 	case !is && s.Classifier:
-		return nil, info, &chunkseal.Failure{Reason: chunkseal.ReasonKind, Chunk: -1, Detail: "it holds a language model, and no classifier: name it under models"}
+		return nil, info, chunkseal.Refuse(chunkseal.ReasonKind, "it holds a language model and no classifier: name it under models")
 	}
 	return p, info, nil
 }
@@ -74,9 +75,9 @@ func (s Sealed) Inspect() (_ *chunkseal.Public, info fs.FileInfo, err error) {
 // check adds what is wrong with the file, or what may be.
 func (s Sealed) check(f *Findings) {
 	p, _, err := s.Inspect()
-	if reason, ok := chunkseal.ReasonOf(err); ok {
+	if failure, ok := errors.AsType[*chunkseal.Failure](err); ok {
 		// What is to be changed depends on which of the two is right.
-		field := map[string]string{chunkseal.ReasonPublisher: "publisher", chunkseal.ReasonSignature: "publisher", chunkseal.ReasonName: "sealed_name", chunkseal.ReasonRollback: "minimum_version"}[reason]
+		field := map[refusal.Reason]string{chunkseal.ReasonPublisher: "publisher", chunkseal.ReasonSignature: "publisher", chunkseal.ReasonName: "sealed_name", chunkseal.ReasonRollback: "minimum_version"}[failure.Err.Reason]
 		if field == "" {
 			field = "path"
 		}

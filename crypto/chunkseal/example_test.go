@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // A publisher seals a model of one section, and a guest that has the key opens it.
@@ -59,7 +60,7 @@ func Example() {
 	fmt.Printf("%s\n", chunk)
 
 	_, err = chunkseal.Open(file, sum.Bytes, key, chunkseal.OpenOptions{Publisher: publisher.Public(), Name: "demo", MinVersion: 2})
-	reason, _ := chunkseal.ReasonOf(err)
+	reason, _ := refusal.ReasonOf(err)
 	fmt.Println(reason, bytes.Equal(chunk, header))
 	// Output:
 	// the model's header

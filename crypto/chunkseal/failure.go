@@ -3,41 +3,45 @@ package chunkseal
 import (
 	"errors"
 	"fmt"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// Reasons of a Failure: stable words, specified in docs/sealed-format.md.
+// Reasons why a sealed file is refused: stable words, specified in docs/sealed-format.md.
 const (
-	ReasonNotSealed  = "not-a-sealed-file"     // no file of this format, or one that was never finished
-	ReasonFormat     = "format-unknown"        // a version or an algorithm that this build does not know
-	ReasonMalformed  = "malformed"             // fields that contradict each other or the limits
-	ReasonTruncated  = "truncated"             // the file ends too early
-	ReasonTrailing   = "trailing-bytes"        // bytes follow the end
-	ReasonRoot       = "manifest-root"         // header, manifest or index were changed
-	ReasonPublisher  = "publisher-not-trusted" // signed by another identity
-	ReasonSignature  = "manifest-signature"    // the signature does not verify
-	ReasonName       = "model-name"            // another model than the one asked for
-	ReasonRollback   = "version-rolled-back"   // older than the minimum version
-	ReasonKind       = "model-kind"            // a classifier where a language model belongs, or the reverse
-	ReasonModelID    = "model-id"              // another root than the one asked for
-	ReasonKey        = "key-commitment"        // another key than the one that sealed the file
-	ReasonManifest   = "manifest-sealed-part"  // the sealed manifest does not authenticate
-	ReasonMisplaced  = "chunk-misplaced"       // a chunk of this file at another place
-	ReasonDigest     = "chunk-digest"          // a chunk's bytes were changed
-	ReasonTag        = "chunk-authentication"  // a chunk does not authenticate under the key
-	ReasonPadding    = "chunk-padding"         // bytes between chunks are not zero
-	ReasonUnreadable = "unreadable"            // the storage returned an error
+	ReasonNotSealed  refusal.Reason = "not-a-sealed-file"     // no file of this format, or one that was never finished
+	ReasonFormat     refusal.Reason = "format-unknown"        // a version or an algorithm that this build does not know
+	ReasonMalformed  refusal.Reason = "malformed"             // fields that contradict each other or the limits
+	ReasonTruncated  refusal.Reason = "truncated"             // the file ends too early
+	ReasonTrailing   refusal.Reason = "trailing-bytes"        // bytes follow the end
+	ReasonRoot       refusal.Reason = "manifest-root"         // header, manifest or index were changed
+	ReasonPublisher  refusal.Reason = "publisher-not-trusted" // signed by another identity
+	ReasonSignature  refusal.Reason = "manifest-signature"    // the signature does not verify
+	ReasonName       refusal.Reason = "model-name"            // another model than the one asked for
+	ReasonRollback   refusal.Reason = "version-rolled-back"   // older than the minimum version
+	ReasonKind       refusal.Reason = "model-kind"            // a classifier where a language model belongs, or the reverse
+	ReasonModelID    refusal.Reason = "model-id"              // another root than the one asked for
+	ReasonKey        refusal.Reason = "key-commitment"        // another key than the one that sealed the file
+	ReasonManifest   refusal.Reason = "manifest-sealed-part"  // the sealed manifest does not authenticate
+	ReasonMisplaced  refusal.Reason = "chunk-misplaced"       // a chunk of this file at another place
+	ReasonDigest     refusal.Reason = "chunk-digest"          // a chunk's bytes were changed
+	ReasonTag        refusal.Reason = "chunk-authentication"  // a chunk does not authenticate under the key
+	ReasonPadding    refusal.Reason = "chunk-padding"         // bytes between chunks are not zero
+	ReasonUnreadable refusal.Reason = "unreadable"            // the storage returned an error
 )
 
-// Failure is the refusal of a sealed file or of one chunk of it.
+// Failure is where in a sealed file something was refused. Why is in the refusal
+// underneath, whose reason [refusal.ReasonOf] finds.
 type Failure struct {
-	Reason string
-	Chunk  int    // index in the file, -1 if the failure is not of one chunk
-	Tensor string // whose chunk, if known
-	Detail string
-	Err    error // what the storage said, if it did
+	// Chunk is the chunk's index in the file, -1 if the failure is not of one chunk.
+	Chunk int
+	// Tensor is the section that the chunk belongs to, if known.
+	Tensor string
+	// Err is the refusal; its own Err is what the storage said, if it did.
+	Err *refusal.Error
 }
 
-// Error is the reason, the place and the detail.
+// Error is the place, the reason and the detail.
 func (f *Failure) Error() string {
 	where := "sealed file"
 	if f.Chunk >= 0 {
@@ -46,25 +50,14 @@ func (f *Failure) Error() string {
 	if f.Tensor != "" {
 		where += " of " + f.Tensor
 	}
-	msg := where + ": " + f.Reason + ": " + f.Detail
-	if f.Err != nil {
-		msg += ": " + f.Err.Error()
-	}
-	return msg
+	return where + ": " + f.Err.Error()
 }
 
-// Unwrap returns the storage's error.
+// Unwrap returns the refusal.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// ReasonOf returns the reason of a Failure in err's chain.
-func ReasonOf(err error) (string, bool) {
-	f, ok := errors.AsType[*Failure](err)
-	if !ok {
-		return "", false
-	}
-	return f.Reason, true
-}
-
-func fail(reason, format string, args ...any) *Failure {
-	return &Failure{Reason: reason, Chunk: -1, Detail: fmt.Sprintf(format, args...)}
+// Refuse makes the refusal of a whole file; an argument for %w in the format becomes its cause.
+func Refuse(reason refusal.Reason, format string, args ...any) *Failure {
+	wrapped := fmt.Errorf(format, args...)
+	return &Failure{Chunk: -1, Err: &refusal.Error{Reason: reason, Detail: wrapped.Error(), Err: errors.Unwrap(wrapped)}}
 }

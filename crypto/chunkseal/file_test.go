@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // signer stands in for an identity: one Ed25519 key, whose signatures are
@@ -149,9 +150,9 @@ func readAll(t testing.TB, b []byte) error {
 	return nil
 }
 
-func wantReason(t *testing.T, err error, reason string) {
+func wantReason(t *testing.T, err error, reason refusal.Reason) {
 	t.Helper()
-	if got, _ := ReasonOf(err); got != reason {
+	if got, _ := refusal.ReasonOf(err); got != reason {
 		t.Errorf("have %v, want %s", err, reason)
 	}
 }
@@ -192,7 +193,7 @@ func TestEveryFlippedBitIsANamedFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := map[string]bool{}
+	seen := map[refusal.Reason]bool{}
 	for i := range b {
 		if i > headerFields && i < int(head.tail) && i%31 != 0 {
 			continue
@@ -203,14 +204,14 @@ func TestEveryFlippedBitIsANamedFailure(t *testing.T) {
 		if !ok {
 			t.Fatalf("byte %d: %v", i, err)
 		}
-		seen[f.Reason] = true
+		seen[f.Err.Reason] = true
 		inChunks := i >= blockBytes && i < int(head.tail)
 		if inChunks != (f.Chunk >= 0) || inChunks && f.Tensor == "" {
 			t.Fatalf("byte %d: failure %v", i, f)
 		}
 		b[i] ^= 1 << (i % 8)
 	}
-	for _, want := range []string{ReasonNotSealed, ReasonFormat, ReasonMalformed, ReasonRoot, ReasonPublisher, ReasonSignature, ReasonDigest, ReasonPadding, ReasonTruncated} {
+	for _, want := range []refusal.Reason{ReasonNotSealed, ReasonFormat, ReasonMalformed, ReasonRoot, ReasonPublisher, ReasonSignature, ReasonDigest, ReasonPadding, ReasonTruncated} {
 		if !seen[want] {
 			t.Errorf("no flipped bit gave %s", want)
 		}
@@ -228,7 +229,7 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 		if n < blockBytes {
 			want = ReasonNotSealed
 		}
-		if got, _ := ReasonOf(err); got != want {
+		if got, _ := refusal.ReasonOf(err); got != want {
 			t.Fatalf("cut at %d: %v, want %s", n, err, want)
 		}
 	}
@@ -256,7 +257,7 @@ func TestSwappedAndReorderedChunksAreNamed(t *testing.T) {
 	for _, i := range []int{1, 2} {
 		_, err := r.OpenChunk(make([]byte, 4096), i)
 		f, ok := errors.AsType[*Failure](err)
-		if !ok || f.Reason != ReasonMisplaced || f.Chunk != i || f.Tensor != "token_embd.weight" {
+		if !ok || f.Err.Reason != ReasonMisplaced || f.Chunk != i || f.Tensor != "token_embd.weight" {
 			t.Errorf("swapped chunk %d: %v", i, err)
 		}
 	}
@@ -330,7 +331,7 @@ func TestOpenRefusesTheUnacceptable(t *testing.T) {
 	b := testFile(t)
 	root := [32]byte{}
 	cases := []struct {
-		reason string
+		reason refusal.Reason
 		key    byte
 		opt    OpenOptions
 	}{
@@ -379,7 +380,7 @@ func resign(t *testing.T, b []byte, change func(block, public, index, sealed []b
 
 func TestSignedNonsenseIsStillRefused(t *testing.T) {
 	cases := map[string]struct {
-		reason string
+		reason refusal.Reason
 		change func(block, public, index, sealed []byte)
 	}{
 		"commitment":      {ReasonKey, func(b, _, _, _ []byte) { b[56] ^= 1 }},
@@ -469,11 +470,11 @@ func TestStorageErrorsAreNamed(t *testing.T) {
 }
 
 func TestFailureSaysWhereAndWhy(t *testing.T) {
-	f := &Failure{Reason: ReasonTag, Chunk: 3, Tensor: "blk.0.attn_q.weight", Detail: "no", Err: errStorage}
+	f := &Failure{Chunk: 3, Tensor: "blk.0.attn_q.weight", Err: Refuse(ReasonTag, "no: %w", errStorage).Err}
 	if want := "sealed file, chunk 3 of blk.0.attn_q.weight: chunk-authentication: no: storage gone"; f.Error() != want {
 		t.Errorf("%q", f.Error())
 	}
-	if _, ok := ReasonOf(errStorage); ok {
+	if _, ok := refusal.ReasonOf(errStorage); ok {
 		t.Error("a reason without a failure")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // FuzzOpen changes a real file; whatever comes out is refused with a Failure or
@@ -25,7 +27,7 @@ func FuzzOpen(f *testing.F) {
 				}
 			}
 		}
-		if _, named := ReasonOf(err); err != nil && !named {
+		if _, named := refusal.ReasonOf(err); err != nil && !named {
 			t.Fatalf("refused without a reason: %v", err)
 		}
 		if err == nil && !bytes.Equal(b, golden) {

@@ -17,11 +17,11 @@ func (p *Public) Part() []byte { return p.part }
 // InspectPart reads what Part gave, as Inspect reads a file. The chunks cannot be verified.
 func InspectPart(part []byte) (*Public, error) {
 	if len(part) < blockBytes {
-		return nil, fail(ReasonNotSealed, "%d bytes are less than a first block", len(part))
+		return nil, Refuse(ReasonNotSealed, "%d bytes are less than a first block", len(part))
 	}
 	tail := binary.LittleEndian.Uint64(part[tailField:])
 	if tail > math.MaxInt64/2 || tail < blockBytes {
-		return nil, fail(ReasonMalformed, "first block: chunks end at %d", tail)
+		return nil, Refuse(ReasonMalformed, "first block: chunks end at %d", tail)
 	}
 	return Inspect(without{part, int64(tail)}, int64(tail)+int64(len(part)-blockBytes))
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // A file without its chunks says who signed which model; whatever else is in its place is
@@ -56,7 +58,7 @@ func FuzzInspectPart(f *testing.F) {
 	f.Add(p.Part())
 	f.Fuzz(func(t *testing.T, part []byte) {
 		p, err := InspectPart(part)
-		if _, named := ReasonOf(err); err != nil && !named && !errors.Is(err, errNoChunks) {
+		if _, named := refusal.ReasonOf(err); err != nil && !named && !errors.Is(err, errNoChunks) {
 			t.Fatalf("refused without a reason: %v", err)
 		}
 		if err == nil && !bytes.Equal(p.Part(), part) {

@@ -51,30 +51,30 @@ func Open(r io.ReaderAt, size int64, key *keybuf.Buffer, want OpenOptions) (*Rea
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(keys.commitment[:], p.head.commitment[:]) != 1 {
-		return nil, fail(ReasonKey, "the file was sealed under another key")
+		return nil, Refuse(ReasonKey, "the file was sealed under another key")
 	}
 	plain, err := keys.manifest.Open(nil, make([]byte, 12), p.sealed, manifestAAD(p.FileID, p.public))
 	if err != nil {
-		return nil, fail(ReasonManifest, "the sealed part of the manifest does not authenticate")
+		return nil, Refuse(ReasonManifest, "the sealed part of the manifest does not authenticate")
 	}
 	p.sealed = nil
 	out := &Reader{public: p, chunks: &keys, seen: make([]atomic.Uint32, (p.Chunks+31)/32)}
 	out.contexts.New = func() any { return new(sealingContext) }
 	if out.list, err = parseSections(plain); err != nil {
-		return nil, fail(ReasonMalformed, "sealed manifest: %v", err)
+		return nil, Refuse(ReasonMalformed, "sealed manifest: %v", err)
 	}
 	return out, out.layOut()
 }
 
 func (p *Public) acceptable(want OpenOptions) error {
 	if want.Name != "" && p.Name != want.Name {
-		return fail(ReasonName, "the file holds model %q, wanted is %q", p.Name, want.Name)
+		return Refuse(ReasonName, "the file holds model %q, wanted is %q", p.Name, want.Name)
 	}
 	if p.Version < want.MinVersion {
-		return fail(ReasonRollback, "version %d of model %q, the minimum is %d", p.Version, p.Name, want.MinVersion)
+		return Refuse(ReasonRollback, "version %d of model %q, the minimum is %d", p.Version, p.Name, want.MinVersion)
 	}
 	if want.ModelID != nil && *want.ModelID != p.Root {
-		return fail(ReasonModelID, "model id %x, wanted is %x", p.Root, *want.ModelID)
+		return Refuse(ReasonModelID, "model id %x, wanted is %x", p.Root, *want.ModelID)
 	}
 	return nil
 }
@@ -86,18 +86,18 @@ func (r *Reader) layOut() error {
 		r.first = append(r.first, next)
 		r.digests = append(r.digests, sectionDigest(r.public.FileID, ordinal, s))
 		if int(s.Chunks) > r.public.Chunks-next {
-			return fail(ReasonMalformed, "sealed manifest: more chunks than the index has")
+			return Refuse(ReasonMalformed, "sealed manifest: more chunks than the index has")
 		}
 		for inner := range int(s.Chunks) {
 			if r.public.chunkSize(next+inner) != s.size(inner) {
-				return fail(ReasonMalformed, "sealed manifest: chunk %d has another size in the index", next+inner)
+				return Refuse(ReasonMalformed, "sealed manifest: chunk %d has another size in the index", next+inner)
 			}
 		}
 		next += int(s.Chunks)
 	}
 	r.first = append(r.first, next)
 	if next != r.public.Chunks || len(r.list) != r.public.Sections {
-		return fail(ReasonMalformed, "sealed manifest: %d sections, %d chunks; the public one says %d and %d",
+		return Refuse(ReasonMalformed, "sealed manifest: %d sections, %d chunks; the public one says %d and %d",
 			len(r.list), next, r.public.Sections, r.public.Chunks)
 	}
 	return nil
@@ -166,7 +166,7 @@ func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
 	ctx.set(&r.digests[section], i, inner, n)
 	out, err := r.chunks.chunks.Open(dst[:0], ctx.nonce[:], slot[:n+tagSize], ctx.aad[:])
 	if err != nil {
-		return nil, r.named(inChunk(fail(ReasonTag, "it does not authenticate under the key at this place"), i), section)
+		return nil, r.named(inChunk(Refuse(ReasonTag, "it does not authenticate under the key at this place"), i), section)
 	}
 	if first {
 		r.seen[i/32].Or(bit)
@@ -193,9 +193,9 @@ func (r *Reader) OpenChunk(dst []byte, i int) ([]byte, error) {
 func (r *Reader) Locate(err error, i int) error {
 	f, ok := errors.AsType[*Failure](err)
 	if !ok {
-		f = &Failure{Reason: ReasonUnreadable, Detail: "read", Err: err}
+		f = Refuse(ReasonUnreadable, "read: %w", err)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			f = fail(ReasonTruncated, "the file ends before this chunk does")
+			f = Refuse(ReasonTruncated, "the file ends before this chunk does")
 		}
 	}
 	section, _ := r.find(i)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
@@ -162,7 +163,7 @@ func TestSealedClassifierIsTheOneThatWasSealed(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	path := seal(t)
 	root := [32]byte{1}
-	for want, c := range map[string]struct {
+	for want, c := range map[refusal.Reason]struct {
 		key byte
 		opt classifier.Options
 	}{
@@ -174,7 +175,7 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		budget := arena.NewBudget(16 << 20)
 		_, err := classifier.Open(path, newKey(t, c.key), budget, c.opt)
-		if reason, _ := chunkseal.ReasonOf(err); reason != want || budget.Used() != 0 {
+		if reason, _ := refusal.ReasonOf(err); reason != want || budget.Used() != 0 {
 			t.Errorf("%v, want %s; %d bytes remain", err, want, budget.Used())
 		}
 	}
@@ -213,7 +214,7 @@ func TestChangedChunksAreRefused(t *testing.T) {
 		}
 		budget := arena.NewBudget(16 << 20)
 		_, err := classifier.Open(path, newKey(t, 1), budget, accept())
-		if reason, _ := chunkseal.ReasonOf(err); reason != chunkseal.ReasonDigest || budget.Used() != 0 {
+		if reason, _ := refusal.ReasonOf(err); reason != chunkseal.ReasonDigest || budget.Used() != 0 {
 			t.Errorf("chunk %d: %v, %d bytes remain", i, err, budget.Used())
 		}
 	}

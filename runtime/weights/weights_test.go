@@ -16,6 +16,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
@@ -356,10 +357,10 @@ func TestFileCutAfterOpeningIsTruncatedAtTheChunk(t *testing.T) {
 	wantFailure(t, err, chunkseal.ReasonTruncated, chunk, tn.Name)
 }
 
-func wantFailure(t *testing.T, err error, reason string, chunk int, tensor string) {
+func wantFailure(t *testing.T, err error, reason refusal.Reason, chunk int, tensor string) {
 	t.Helper()
 	f, ok := errors.AsType[*chunkseal.Failure](err)
-	if !ok || f.Reason != reason || f.Chunk != chunk || f.Tensor != tensor {
+	if !ok || f.Err.Reason != reason || f.Chunk != chunk || f.Tensor != tensor {
 		t.Errorf("failure %v, want %s in chunk %d of %s", err, reason, chunk, tensor)
 	}
 }
@@ -390,7 +391,7 @@ func TestWrongKeyPublisherNameVersionAreRefused(t *testing.T) {
 	}
 	defer other.Wipe()
 	cases := []struct {
-		reason string
+		reason refusal.Reason
 		key    *keybuf.Buffer
 		change func(*Options)
 	}{
@@ -406,7 +407,7 @@ func TestWrongKeyPublisherNameVersionAreRefused(t *testing.T) {
 		c.change(&opt)
 		budget := arena.NewBudget(64 << 20)
 		_, err := Open(path, c.key, budget, opt)
-		if got, _ := chunkseal.ReasonOf(err); got != c.reason || budget.Used() != 0 {
+		if got, _ := refusal.ReasonOf(err); got != c.reason || budget.Used() != 0 {
 			t.Errorf("want %s, have %v, %d bytes in use", c.reason, err, budget.Used())
 		}
 	}

@@ -3,11 +3,13 @@ package openai
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
@@ -176,6 +178,11 @@ func (c *completion) generate(ctx context.Context, text *strings.Builder, pass f
 		err = context.Cause(ctx)
 	}
 	c.service.count(result)
+	if _, changed := errors.AsType[*chunkseal.Failure](err); changed {
+		// The model's file was changed under the engine: a fault of this machine, to be logged,
+		// and no refusal of the request, which the client would be told.
+		err = errors.New(err.Error())
+	}
 	return result, err
 }
 
