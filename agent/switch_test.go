@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/localapi"
-	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -34,7 +34,7 @@ type whole struct {
 	t     *testing.T
 	f     *brokertest.Fixture
 	guest guest
-	class *provetest.Sealed
+	class *classifytest.Sealed
 	path  string // of the classifier's file
 	api   *http.Client
 	mu    sync.Mutex // guards the answers of models
@@ -45,7 +45,7 @@ type whole struct {
 func newWhole(t *testing.T, memory int) *whole {
 	t.Helper()
 	dir := t.TempDir()
-	w := &whole{t: t, f: brokertest.New(t), guest: newGuest(t), class: provetest.SealONNX(t, "small", 1), path: filepath.Join(dir, "small.ahm"), of: map[[32]byte]int{}}
+	w := &whole{t: t, f: brokertest.New(t), guest: newGuest(t), class: classifytest.SealONNX(t, "small", 1), path: filepath.Join(dir, "small.ahm"), of: map[[32]byte]int{}}
 	w.f.PutFor(brokertest.Resource, modelKey, w.guest.model)
 	w.f.PutFor(w.class.Resource, string(w.class.Secret), w.class.Model.ID())
 	install(t, w.class.Path, w.path)

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/prove/provetest"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -63,7 +63,7 @@ func newBench(t testing.TB, memory int64) *bench {
 	return b
 }
 
-func keys(t testing.TB, list ...*provetest.Sealed) map[string]classify.Key {
+func keys(t testing.TB, list ...*classifytest.Sealed) map[string]classify.Key {
 	t.Helper()
 	out := map[string]classify.Key{}
 	for _, s := range list {
@@ -72,7 +72,7 @@ func keys(t testing.TB, list ...*provetest.Sealed) map[string]classify.Key {
 	return out
 }
 
-func configs(list ...*provetest.Sealed) (out []settings.Classifier) {
+func configs(list ...*classifytest.Sealed) (out []settings.Classifier) {
 	for _, s := range list {
 		out = append(out, s.Classifier)
 	}
@@ -80,7 +80,7 @@ func configs(list ...*provetest.Sealed) (out []settings.Classifier) {
 }
 
 // adopt opens sealed classifiers with their keys.
-func (b *bench) adopt(t testing.TB, list ...*provetest.Sealed) {
+func (b *bench) adopt(t testing.TB, list ...*classifytest.Sealed) {
 	t.Helper()
 	b.Adopt(configs(list...), keys(t, list...))
 	for _, s := range list {
@@ -105,7 +105,7 @@ var input = []int8{-128, 0, 7, 127}
 func TestInputsOutsideTheCalibrationAreTold(t *testing.T) {
 	const says = "outside the ranges"
 	b := newBench(t, plenty)
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	b.adopt(t, s)
 	for _, c := range []struct {
 		values, clipped, told int
@@ -123,7 +123,7 @@ func TestInputsOutsideTheCalibrationAreTold(t *testing.T) {
 
 func TestAnswersAreTheNetworksAndReceiptsBindThem(t *testing.T) {
 	b := newBench(t, plenty)
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	b.adopt(t, s)
 	b.agent.Grant(t, s.Model.ID())
 	seen := map[statement.Salt]bool{}
@@ -169,7 +169,7 @@ func TestAnswersAreTheNetworksAndReceiptsBindThem(t *testing.T) {
 
 func TestWhatIsAskedWrongIsRefused(t *testing.T) {
 	b := newBench(t, plenty)
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	b.adopt(t, s)
 	for _, in := range [][]int8{nil, input[:3], append(slices.Clone(input), 0)} {
 		_, err := b.Classify(t.Context(), s.Name, in)
@@ -196,7 +196,7 @@ func TestWhatIsAskedWrongIsRefused(t *testing.T) {
 
 func TestParametersAreLentOfTheVersionThatIsServed(t *testing.T) {
 	b := newBench(t, plenty)
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	b.adopt(t, s)
 	called := false
 	err := b.WithParameters(s.Name, s.Model.ID(), func(a intnet.Architecture, p intnet.Parameters) error {
@@ -210,7 +210,7 @@ func TestParametersAreLentOfTheVersionThatIsServed(t *testing.T) {
 		t.Error(called, err)
 	}
 	never := func(intnet.Architecture, intnet.Parameters) error { t.Error("lent"); return nil }
-	wantReason(t, "another version", b.WithParameters(s.Name, provetest.Seal(t, "tiny", 2).Model.ID(), never), classify.ReasonUnavailable)
+	wantReason(t, "another version", b.WithParameters(s.Name, classifytest.Seal(t, "tiny", 2).Model.ID(), never), classify.ReasonUnavailable)
 	b.Wipe()
 	wantReason(t, "after the lease", b.WithParameters(s.Name, s.Model.ID(), never), classify.ReasonUnavailable)
 	failed := errors.New("failed")
@@ -221,7 +221,7 @@ func TestParametersAreLentOfTheVersionThatIsServed(t *testing.T) {
 }
 
 // least is the least memory, in steps of pages, that one classifier and one runner need.
-func least(t *testing.T, s *provetest.Sealed) int64 {
+func least(t *testing.T, s *classifytest.Sealed) int64 {
 	t.Helper()
 	for memory := int64(4096); memory < plenty; memory += 4096 {
 		b := newBench(t, memory)
@@ -235,7 +235,7 @@ func least(t *testing.T, s *provetest.Sealed) int64 {
 }
 
 func TestTheLeasesEndWipes(t *testing.T) {
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	b := newBench(t, least(t, s))
 	k := keys(t, s)
 	for range 10 { // what is not given back would be missing
@@ -265,7 +265,7 @@ func TestTheLeasesEndWipes(t *testing.T) {
 // Requests that run while the lease ends answer or are refused, and leave nothing behind.
 func TestLeasesEndUnderRequests(t *testing.T) {
 	const clients = 4
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	one := least(t, s)
 	b := newBench(t, clients*one)
 	k := keys(t, s)
@@ -307,7 +307,7 @@ func TestLeasesEndUnderRequests(t *testing.T) {
 
 func TestAnotherKeyReopens(t *testing.T) {
 	b := newBench(t, plenty)
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	k := keys(t, s)
 	opened := func(want int) {
 		t.Helper()
@@ -341,7 +341,7 @@ func TestAnotherKeyReopens(t *testing.T) {
 // TestClassifierThatWasNotGrantedIsNotServed: the key opens it, and is for another.
 func TestClassifierThatWasNotGrantedIsNotServed(t *testing.T) {
 	b := newBench(t, 1<<20)
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	adopt := func(subject statement.Digest) error {
 		b.Adopt(configs(s), map[string]classify.Key{s.Resource: {Secret: s.Key(t), Version: 1, Subject: subject}})
 		_, err := b.Classify(t.Context(), s.Name, input)
@@ -364,7 +364,7 @@ func TestClassifierThatWasNotGrantedIsNotServed(t *testing.T) {
 }
 
 func TestWhatDoesNotOpenSaysWhy(t *testing.T) {
-	good, other := provetest.Seal(t, "good", 1), provetest.Seal(t, "tiny", 2)
+	good, other := classifytest.Seal(t, "good", 1), classifytest.Seal(t, "tiny", 2)
 	garbage := filepath.Join(t.TempDir(), "garbage")
 	if err := os.WriteFile(garbage, bytes.Repeat([]byte("x"), 5000), 0o600); err != nil {
 		t.Fatal(err)
@@ -387,7 +387,7 @@ func TestWhatDoesNotOpenSaysWhy(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			b := newBench(t, plenty)
-			bad := provetest.Seal(t, "tiny", 1)
+			bad := classifytest.Seal(t, "tiny", 1)
 			k := keys(t, good, bad)
 			config := configs(bad, good)
 			c.change(&config[0], k)
@@ -413,13 +413,13 @@ func shortKey(t *testing.T) classify.Key {
 
 func TestModelsAreListedByName(t *testing.T) {
 	b := newBench(t, plenty)
-	list := []*provetest.Sealed{provetest.Seal(t, "bb", 1), provetest.Seal(t, "ccc", 2), provetest.Seal(t, "aaaa", 3), provetest.Seal(t, "c", 4)}
+	list := []*classifytest.Sealed{classifytest.Seal(t, "bb", 1), classifytest.Seal(t, "ccc", 2), classifytest.Seal(t, "aaaa", 3), classifytest.Seal(t, "c", 4)}
 	b.adopt(t, list...)
 	var names []string
 	for _, m := range b.Models() {
 		names = append(names, m.Name)
 		one, err := b.Model(m.Name)
-		if err != nil || one.ID != m.ID || one.Version != 3 || one.Description.Classes() != provetest.Outputs {
+		if err != nil || one.ID != m.ID || one.Version != 3 || one.Description.Classes() != classifytest.Outputs {
 			t.Errorf("%+v %v", one, err)
 		}
 	}
@@ -429,7 +429,7 @@ func TestModelsAreListedByName(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	s := provetest.Seal(t, "tiny", 1)
+	s := classifytest.Seal(t, "tiny", 1)
 	b := newBench(t, 4096)
 	b.Adopt(configs(s), keys(t, s))
 	_, err := b.Classify(t.Context(), s.Name, input)

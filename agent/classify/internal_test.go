@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/prove/provetest"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -20,7 +20,7 @@ import (
 // nobody would look for it.
 func TestARunnerDoesNotOutliveItsClassifier(t *testing.T) {
 	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	m := provetest.Seal(t, "tiny", 1)
+	m := classifytest.Seal(t, "tiny", 1)
 	s.Adopt([]settings.Classifier{m.Classifier}, map[string]Key{m.Resource: {Secret: m.Key(t)}})
 	o, err := s.find("tiny")
 	if err != nil {
@@ -53,7 +53,7 @@ func TestARunnerDoesNotOutliveItsClassifier(t *testing.T) {
 		t.Errorf("%d bytes are still mapped", used)
 	}
 	for _, r := range list {
-		if err := r.Infer(make([]int8, provetest.Inputs), make([]int32, provetest.Outputs)); !errors.Is(err, classifier.ErrClosed) {
+		if err := r.Infer(make([]int8, classifytest.Inputs), make([]int32, classifytest.Outputs)); !errors.Is(err, classifier.ErrClosed) {
 			t.Error(err)
 		}
 	}
@@ -65,7 +65,7 @@ func TestARunnerDoesNotOutliveItsClassifier(t *testing.T) {
 func TestWipeDoesNotWaitForAUserThatHangs(t *testing.T) {
 	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	s.grace = 10 * time.Millisecond
-	m := provetest.Seal(t, "tiny", 1)
+	m := classifytest.Seal(t, "tiny", 1)
 	adopt := func() { s.Adopt([]settings.Classifier{m.Classifier}, map[string]Key{m.Resource: {Secret: m.Key(t)}}) }
 	adopt()
 	o, err := s.find("tiny")
@@ -110,7 +110,7 @@ func TestWipeDoesNotWaitForAUserThatHangs(t *testing.T) {
 func TestDroppedClassifiersDoNotWaitForOneAnother(t *testing.T) {
 	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	s.grace = 10 * time.Millisecond
-	a, b, next := provetest.Seal(t, "a", 1), provetest.Seal(t, "b", 2), provetest.Seal(t, "next", 3)
+	a, b, next := classifytest.Seal(t, "a", 1), classifytest.Seal(t, "b", 2), classifytest.Seal(t, "next", 3)
 	s.Adopt([]settings.Classifier{a.Classifier, b.Classifier}, map[string]Key{a.Resource: {Secret: a.Key(t)}, b.Resource: {Secret: b.Key(t)}})
 	var open []*served
 	for _, name := range []string{"a", "b"} {
@@ -156,7 +156,7 @@ func TestDroppedClassifiersDoNotWaitForOneAnother(t *testing.T) {
 // TestWipeDoesNotWaitForADiskThatHangs: a classifier is being opened when the lease ends.
 func TestWipeDoesNotWaitForADiskThatHangs(t *testing.T) {
 	s := New(Config{Memory: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	m := provetest.Seal(t, "tiny", 1)
+	m := classifytest.Seal(t, "tiny", 1)
 	wipes, budget := s.wipes, s.budget
 	key := m.Key(t)
 	o, err := s.openOne(m.Classifier, Key{Secret: key}, budget, wipes)
@@ -189,8 +189,8 @@ func TestWipeDoesNotWaitForADiskThatHangs(t *testing.T) {
 // the one that is served is closed for it.
 func TestAFileThatDoesNotOpenClosesNothingWithoutRoom(t *testing.T) {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	m := provetest.Seal(t, "tiny", 1)
-	adopt := func(s *Service, m *provetest.Sealed) []Unopened {
+	m := classifytest.Seal(t, "tiny", 1)
+	adopt := func(s *Service, m *classifytest.Sealed) []Unopened {
 		return s.Adopt([]settings.Classifier{m.Classifier}, map[string]Key{m.Resource: {Secret: m.Key(t), Version: m.Version, Subject: m.Model.ID(), Next: true}})
 	}
 	roomy := New(Config{Memory: 1 << 20, Logger: quiet})

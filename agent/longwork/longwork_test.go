@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/longwork"
@@ -36,7 +37,7 @@ type bench struct {
 	t       *testing.T
 	world   *federationtest.World
 	agent   *federationtest.Agent
-	model   *provetest.Sealed
+	model   *classifytest.Sealed
 	classes *classify.Service
 	cfg     settings.Config
 	cert    []byte // of servers, PEM
@@ -46,7 +47,7 @@ type bench struct {
 // newBench has a configuration in which neither proofs nor rounds are made.
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, world: federationtest.New(t), model: provetest.Seal(t, "tiny", 1)}
+	b := &bench{t: t, world: federationtest.New(t), model: classifytest.Seal(t, "tiny", 1)}
 	b.agent = b.world.Agent(t, nil)
 	b.agent.Grant(t, b.model.Model.ID())
 	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: b.agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {

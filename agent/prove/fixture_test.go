@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -37,7 +38,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 type world struct {
 	world   *federationtest.World
 	agent   *federationtest.Agent
-	model   *provetest.Sealed
+	model   *classifytest.Sealed
 	classes *classify.Service
 	ring    *keyset.Ring
 	dir     string
@@ -46,10 +47,10 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldOf(t, provetest.Seal(t, "tiny", 1))
+	return newWorldOf(t, classifytest.Seal(t, "tiny", 1))
 }
 
-func newWorldOf(t *testing.T, model *provetest.Sealed) *world {
+func newWorldOf(t *testing.T, model *classifytest.Sealed) *world {
 	t.Helper()
 	w := &world{world: federationtest.New(t), model: model, dir: t.TempDir(), key: federationtest.Seed(t)}
 	w.agent = w.world.Agent(t, nil)

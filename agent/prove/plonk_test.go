@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker"
@@ -52,12 +53,12 @@ func TestPLONKEndToEnd(t *testing.T) {
 	}
 	keys := provetest.Shared(t)
 	groth16 := ringOf(t, keys.Save(t, t.TempDir(), false))
-	n, salt, input := provetest.Network(1), statement.Salt{1}, make([]int8, provetest.Inputs)
+	n, salt, input := classifytest.Network(1), statement.Salt{1}, make([]int8, classifytest.Inputs)
 	outputs, err := n.Forward(input)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := statement.Envelope{Statement: keys.Statement(provetest.Seal(t, "tiny", 1).Model, statement.ID{1}, salt, input, outputs), Key: keys.VerifyingDigest()}
+	other := statement.Envelope{Statement: keys.Statement(classifytest.Seal(t, "tiny", 1).Model, statement.ID{1}, salt, input, outputs), Key: keys.VerifyingDigest()}
 	other.Proof = keys.Prove(t, other.Statement, n, salt, input)
 	if _, err := groth16.Verify(t.Context(), &other); err != nil {
 		t.Fatal(err)

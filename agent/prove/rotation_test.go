@@ -4,8 +4,8 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 )
 
@@ -13,7 +13,7 @@ import (
 // verify after the switch, those of the next one do, and an answer that was not proven in
 // time waits for its version.
 func TestProofsGoOnThroughARotationOfAClassifier(t *testing.T) {
-	for name, seal := range map[string]func(testing.TB, string, uint64) *provetest.Sealed{"made": provetest.Seal, "from ONNX": provetest.SealONNX} {
+	for name, seal := range map[string]func(testing.TB, string, uint64) *classifytest.Sealed{"made": classifytest.Seal, "from ONNX": classifytest.SealONNX} {
 		t.Run(name, func(t *testing.T) { proveThroughARotation(t, newWorldOf(t, seal(t, "tiny", 1))) })
 	}
 }

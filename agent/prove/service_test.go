@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
@@ -423,7 +424,7 @@ func TestWithoutAKeyNothingIsProven(t *testing.T) {
 		"no proving key":          {ReasonNoKey, func(t *testing.T, w *world) { w.ring = ringOf(t, without(t, ".pk", false)) }},
 		"a changed proving key":   {ReasonNoKey, func(t *testing.T, w *world) { w.ring = ringOf(t, without(t, ".pk", true)) }},
 		"a closed classifier":     {classify.ReasonUnavailable, func(_ *testing.T, w *world) { w.classes.Wipe() }},
-		"another version by then": {classify.ReasonUnavailable, func(t *testing.T, w *world) { w.model = provetest.Seal(t, "tiny", 2); w.open(t) }},
+		"another version by then": {classify.ReasonUnavailable, func(t *testing.T, w *world) { w.model = classifytest.Seal(t, "tiny", 2); w.open(t) }},
 	} {
 		t.Run(what, func(t *testing.T) {
 			w := newWorld(t)

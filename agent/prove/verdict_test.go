@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
@@ -19,7 +20,7 @@ import (
 // groth16Proof is a proof of an answer.
 func groth16Proof(t testing.TB, keys *provetest.Keys) statement.Envelope {
 	t.Helper()
-	n, salt, input := provetest.Network(1), statement.Salt{1}, make([]int8, provetest.Inputs)
+	n, salt, input := classifytest.Network(1), statement.Salt{1}, make([]int8, classifytest.Inputs)
 	outputs, err := n.Forward(input)
 	if err != nil {
 		t.Fatal(err)

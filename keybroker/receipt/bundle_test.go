@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -46,7 +47,7 @@ func newBench(t testing.TB) *bench {
 
 func modelOf(t testing.TB, seed uint64) statement.Model {
 	t.Helper()
-	n := provetest.Network(seed)
+	n := classifytest.Network(seed)
 	digest, err := n.Architecture.Digest()
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func modelOf(t testing.TB, seed uint64) statement.Model {
 // answer makes the bundle of an answer, as an agent does.
 func (b *bench) answer() receipt.Bundle {
 	b.t.Helper()
-	n := provetest.Network(1)
+	n := classifytest.Network(1)
 	outputs, err := n.Forward(input)
 	if err != nil {
 		b.t.Fatal(err)
@@ -113,7 +114,7 @@ func TestABundleSaysWhatWhereAndWhen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := provetest.Network(1).Forward(input)
+	want, err := classifytest.Network(1).Forward(input)
 	if err != nil || !slices.Equal(v.Outputs, want) {
 		t.Errorf("outputs %d, want %d: %v", v.Outputs, want, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -34,7 +35,7 @@ func powersFile(t *testing.T, data []byte) (path, short, long string) {
 // sealed is a small sealed classifier as arguments of setup.
 func sealed(t *testing.T) []string {
 	t.Helper()
-	m := provetest.Seal(t, "tiny", 1)
+	m := classifytest.Seal(t, "tiny", 1)
 	key := filepath.Join(t.TempDir(), "model.key")
 	if err := os.WriteFile(key, m.Secret, 0o600); err != nil {
 		t.Fatal(err)

@@ -9,16 +9,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/agent/cli/sealed"
-	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 )
 
 // TestModelIDIsWhatReceiptsCarry, of both kinds; and a key that opens another file names
 // none.
 func TestModelIDIsWhatReceiptsCarry(t *testing.T) {
-	c := provetest.Seal(t, "tiny", 1)
+	c := classifytest.Seal(t, "tiny", 1)
 	secret := make([]byte, chunkseal.KeySize)
 	if _, err := rand.Read(secret); err != nil {
 		t.Fatal(err)

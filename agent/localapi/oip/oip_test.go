@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
@@ -76,7 +77,7 @@ type uidKey struct{}
 type bench struct {
 	t       testing.TB
 	service *oip.Service
-	model   *provetest.Sealed
+	model   *classifytest.Sealed
 	classes *classify.Service
 	world   *federationtest.World
 	prover  *prover
@@ -88,7 +89,7 @@ type bench struct {
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	b := &bench{t: t, world: federationtest.New(t), model: provetest.Seal(t, "tiny", 1), mux: http.NewServeMux(),
+	b := &bench{t: t, world: federationtest.New(t), model: classifytest.Seal(t, "tiny", 1), mux: http.NewServeMux(),
 		prover: &prover{taken: map[receipt.ID]uint32{}, made: map[receipt.ID]receipt.Bundle{}}}
 	agent := b.world.Agent(t, nil)
 	agent.Grant(t, b.model.Model.ID())

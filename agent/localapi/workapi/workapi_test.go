@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
@@ -27,7 +28,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
-	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -177,7 +177,7 @@ func newBench(t testing.TB) *bench {
 		}
 	})
 	b := &bench{t: t, queue: queue, rounds: &rounds{queue: queue}, parties: &parties{}, prover: &prover{queue: queue}, mux: http.NewServeMux()}
-	agent, model := federationtest.New(t).Agent(t, nil), provetest.Seal(t, "tiny", 1)
+	agent, model := federationtest.New(t).Agent(t, nil), classifytest.Seal(t, "tiny", 1)
 	classes := classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: quiet(), Lease: func(classify.Grant) (receipt.Lease, error) {
 		return receipt.Lease{ID: agent.Lease.Lease, EvidenceDigest: agent.Lease.EvidenceDigest, Chain: agent.Chain, Now: federationtest.Begin.Add(time.Minute)}, nil
 	}})

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkprove"
@@ -21,7 +22,7 @@ type plonk struct {
 }
 
 var plonkOnce = sync.OnceValues(func() (p plonk, err error) {
-	if p.circuit, err = circuits.CompileInferencePLONK(circuits.Inference{Architecture: Network(0).Architecture, Batch: 1}); err != nil {
+	if p.circuit, err = circuits.CompileInferencePLONK(circuits.Inference{Architecture: classifytest.Network(0).Architecture, Batch: 1}); err != nil {
 		return p, err
 	}
 	domain, err := plonkprove.Domain(p.circuit.System)
@@ -61,12 +62,12 @@ func SavePLONK(t testing.TB, dir string) keyset.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	architecture, err := Network(0).Architecture.Digest()
+	architecture, err := classifytest.Network(0).Architecture.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := statement.Record{System: statement.PLONK, Circuit: p.circuit.Digest, Library: circuits.Library, Ceremony: digests.SHA256,
-		Inference: &statement.InferenceCircuit{Architecture: architecture, Items: 1, Outputs: Outputs}}
+		Inference: &statement.InferenceCircuit{Architecture: architecture, Items: 1, Outputs: classifytest.Outputs}}
 	encoded, err := circuits.Encode(p.circuit)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/prove/provework"
@@ -38,7 +39,7 @@ type task struct {
 func newTask(t testing.TB) *task {
 	t.Helper()
 	k := provetest.Shared(t)
-	n := provetest.Network(1)
+	n := classifytest.Network(1)
 	outputs, err := n.Forward(input)
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +186,7 @@ func TestEveryMismatchIsRefused(t *testing.T) {
 		reason refusal.Reason
 		change func(t *testing.T, k *task)
 	}{
-		"other parameters": {provework.ReasonWitness, func(t *testing.T, k *task) { k.network = provetest.Network(2) }},
+		"other parameters": {provework.ReasonWitness, func(t *testing.T, k *task) { k.network = classifytest.Network(2) }},
 		"one weight": {provework.ReasonWitness, func(t *testing.T, k *task) {
 			w := &k.network.Parameters.Layers[0].Weights[0]
 			*w ^= 1
@@ -247,7 +248,7 @@ func aGradient() *statement.Gradient {
 // wider is an architecture with one more input.
 func wider(t *testing.T) []byte {
 	t.Helper()
-	a := provetest.Network(1).Architecture
+	a := classifytest.Network(1).Architecture
 	a.Input.C++
 	raw, err := a.MarshalBinary()
 	if err != nil {

@@ -1,4 +1,4 @@
-package provetest
+package classifytest
 
 import (
 	"math/rand/v2"
