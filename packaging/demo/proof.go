@@ -444,5 +444,5 @@ func (d *proofDemo) refuseTampered(ctx context.Context) (string, error) {
 // refuseDevelopment verifies without allowing keys that one party made.
 func (d *proofDemo) refuseDevelopment(ctx context.Context) (string, error) {
 	_, err := d.tool(ctx, "proof", "verify", "--keys", d.path("keys"), "--root", d.path("root.key.pub"), "--accept-software-tee", d.path("0.proof.json"))
-	return refused(err, "set-up was for development")
+	return refused(err, "keys come from a development setup")
 }

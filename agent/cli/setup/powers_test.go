@@ -86,7 +86,7 @@ func TestKeysOfPLONK(t *testing.T) {
 		"another digest":  {slices.Concat(setup, []string{"--ptau-digest", strings.Repeat("0", 64)}), cli.StatusRefused, short},
 		"a wrong point":   {slices.Concat(setup, []string{"--ptau", wrongPath, "--ptau-digest", wrongDigest}), cli.StatusRefused, "refused"},
 		"cut short":       {slices.Concat(setup, []string{"--ptau", cutPath, "--ptau-digest", cutDigest}), cli.StatusRefused, cutPath},
-		"too few powers":  {slices.Concat(setup, []string{"--ptau", fewPath, "--ptau-digest", fewDigest}), cli.StatusRefused, "it has 2^4, a domain of 2^"},
+		"too few powers":  {slices.Concat(setup, []string{"--ptau", fewPath, "--ptau-digest", fewDigest}), cli.StatusRefused, "got 2^4, want a domain of 2^"},
 		"for updates":     {[]string{"proof", "setup", "--plonk", "--gradient", "3", "--out", dir, "--ptau", path, "--ptau-digest", short}, cli.StatusUsage, "--gradient"},
 		"without --plonk": {append([]string{"proof", "setup", "--out", dir, "--ptau", path, "--ptau-digest", short}, sealed(t)...), cli.StatusUsage, "--plonk"},
 		"no such file":    {slices.Concat(setup, []string{"--ptau", path + "x", "--ptau-digest", short}), 1, "no such file"},

@@ -139,7 +139,7 @@ func system(c *circuits.Circuit) (*cs.R1CS, error) {
 		return nil, fmt.Errorf("%w: want one compiled for Groth16 over BN254", ErrCircuit)
 	}
 	if n := len(s.CommitmentInfo.CommitmentIndexes()); n > maxCommitments {
-		return nil, fmt.Errorf("%w: %d commitments, at most %d", ErrCircuit, n, maxCommitments)
+		return nil, fmt.Errorf("%w: %d commitments, want at most %d", ErrCircuit, n, maxCommitments)
 	}
 	if n := s.GetNbConstraints(); n < 2 || n > MaxConstraints {
 		return nil, fmt.Errorf("%w: %d constraints, want 2 to %d", ErrCircuit, n, MaxConstraints)
@@ -175,7 +175,7 @@ func parseState(raw []byte) (s State, err error) {
 		return s, err
 	}
 	if again, err := s.encode(); err != nil || !bytes.Equal(raw, again) {
-		return s, badState("not in the form in which it was written")
+		return s, badState("it is not in the form in which it was written")
 	}
 	return s, nil
 }
@@ -192,15 +192,15 @@ func (s *State) encode() ([]byte, error) {
 func (s *State) check() error {
 	switch {
 	case s.Format != format:
-		return badState("format %.40q", s.Format)
+		return badState("unknown format %.40q", s.Format)
 	case s.Library != circuits.Library:
-		return badState("the circuit is of %.40q, this is %q", s.Library, circuits.Library)
+		return badState("the circuit was compiled by %.40q, this program uses %q", s.Library, circuits.Library)
 	case s.Constraints < 2 || s.Constraints > MaxConstraints || s.Domain != domain(s.Constraints):
-		return badState("%d constraints do not have the domain %d", s.Constraints, s.Domain)
+		return badState("%d constraints do not match the domain %d", s.Constraints, s.Domain)
 	case (s.Inference == nil) == (s.Gradient == nil):
-		return badState("it is not said what the circuit is about")
+		return badState("the circuit must be about either inferences or a gradient")
 	case s.Powers != nil && (len(s.Phases[0].Contributions) > 0 || s.Phases[0].Beacon != ""):
-		return badState("phase 1 is held, and also taken from a file")
+		return badState("phase 1 has contributions of its own although it was taken from a file")
 	}
 	for i, p := range s.Phases {
 		if err := p.check(); err != nil {
@@ -209,14 +209,14 @@ func (s *State) check() error {
 	}
 	first, second := s.Phases[0], s.Phases[1]
 	if s.Powers == nil && first.Beacon == "" && (len(second.Contributions) > 0 || second.Beacon != "") {
-		return badState("phase 2 before the end of phase 1")
+		return badState("phase 2 began before phase 1 ended")
 	}
 	return nil
 }
 
 func (p *Phase) check() error {
 	if len(p.Contributions) > maxContributions {
-		return fmt.Errorf("%d contributions, at most %d", len(p.Contributions), maxContributions)
+		return fmt.Errorf("%d contributions, want at most %d", len(p.Contributions), maxContributions)
 	}
 	for i, c := range p.Contributions {
 		if err := checkTexts(c.Name, c.Statement); err != nil {
@@ -227,10 +227,10 @@ func (p *Phase) check() error {
 		return nil
 	}
 	if b, err := hex.DecodeString(p.Beacon); err != nil || len(b) < minBeaconBytes || len(b) > maxBeaconBytes {
-		return errors.New("the beacon is not one")
+		return errors.New("the beacon is malformed")
 	}
 	if len(p.Contributions) < MinContributions {
-		return fmt.Errorf("it ended with %d contributions, %d are needed", len(p.Contributions), MinContributions)
+		return fmt.Errorf("it ended with %d contributions, want at least %d", len(p.Contributions), MinContributions)
 	}
 	return nil
 }
@@ -238,11 +238,11 @@ func (p *Phase) check() error {
 // checkTexts admits what terminals and logs show as it is.
 func checkTexts(name, said string) error {
 	if name == "" || len(name) > maxNameBytes || len(said) > maxStatementBytes {
-		return fmt.Errorf("a name has 1 to %d bytes and a statement up to %d", maxNameBytes, maxStatementBytes)
+		return fmt.Errorf("a name must have 1 to %d bytes, and a statement at most %d", maxNameBytes, maxStatementBytes)
 	}
 	for _, text := range []string{name, said} {
 		if !utf8.ValidString(text) || slices.ContainsFunc([]rune(text), func(r rune) bool { return !unicode.IsPrint(r) }) {
-			return errors.New("a name or statement has characters that cannot be printed")
+			return errors.New("a name or statement contains characters that cannot be printed")
 		}
 	}
 	return nil

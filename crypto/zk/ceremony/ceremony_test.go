@@ -231,7 +231,7 @@ func tamper(t *testing.T, dir string) {
 		}},
 		"another library":   {"gnark v0", func(_ *testing.T, _ string, c *Ceremony) { c.State.Library = "gnark v0.9.0" }},
 		"fewer constraints": {"circuit: ", func(_ *testing.T, _ string, c *Ceremony) { c.State.Constraints-- }},
-		"very many constraints": {"do not have the domain", func(_ *testing.T, _ string, c *Ceremony) {
+		"very many constraints": {"do not match the domain", func(_ *testing.T, _ string, c *Ceremony) {
 			c.State.Constraints, c.State.Domain = 1<<40, 1<<40
 		}},
 		"constraints of a large circuit": {"circuit: ", func(_ *testing.T, _ string, c *Ceremony) {
@@ -245,8 +245,8 @@ func tamper(t *testing.T, dir string) {
 		"many contributions": {"at most", func(_ *testing.T, _ string, c *Ceremony) {
 			c.State.Phases[1].Contributions = make([]Contribution, maxContributions+1)
 		}},
-		"powers as well":    {"also taken", func(_ *testing.T, _ string, c *Ceremony) { c.State.Powers = &Powers{} }},
-		"no end of phase 1": {"before the end", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[0].Beacon = "" }},
+		"powers as well":    {"although it was taken", func(_ *testing.T, _ string, c *Ceremony) { c.State.Powers = &Powers{} }},
+		"no end of phase 1": {"before phase 1 ended", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[0].Beacon = "" }},
 		"another domain":    {"domain", func(_ *testing.T, _ string, c *Ceremony) { c.State.Domain *= 2 }},
 		"a short beacon":    {"phase 2: the beacon", func(_ *testing.T, _ string, c *Ceremony) { c.State.Phases[1].Beacon = "00" }},
 		"another format":    {"format", func(_ *testing.T, _ string, c *Ceremony) { c.State.Format = "x" }},

@@ -41,7 +41,7 @@ func (c *Ceremony) ContributeAs(ctx context.Context, party Party, tell Progress)
 	}
 	number := len(c.State.Phases[phase-1].Contributions) + 1
 	if number > maxContributions {
-		return Contribution{}, fmt.Errorf("the phase has its %d contributions: %w", maxContributions, ErrOrder)
+		return Contribution{}, fmt.Errorf("the phase already has the maximum of %d contributions: %w", maxContributions, ErrOrder)
 	}
 	r, err := c.verify(ctx, tell)
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *Ceremony) ContributeAs(ctx context.Context, party Party, tell Progress)
 	if phase == 2 {
 		mine = r.phase2
 	}
-	if err := r.step(ctx, "drawing and contributing", func() error { mine.Contribute(); return nil }); err != nil {
+	if err := r.step(ctx, "drawing secrets and contributing", func() error { mine.Contribute(); return nil }); err != nil {
 		return Contribution{}, err
 	}
 	added := Contribution{Name: party.Name, Statement: party.Statement}
@@ -84,9 +84,9 @@ func (c *Ceremony) EndContext(ctx context.Context, beacon []byte, tell Progress)
 	case phase > 2:
 		return fmt.Errorf("both phases have ended: %w", ErrOrder)
 	case len(beacon) < minBeaconBytes || len(beacon) > maxBeaconBytes:
-		return fmt.Errorf("a beacon has %d to %d bytes: %w", minBeaconBytes, maxBeaconBytes, ErrOrder)
+		return fmt.Errorf("a beacon must have %d to %d bytes: %w", minBeaconBytes, maxBeaconBytes, ErrOrder)
 	case len(c.State.Phases[phase-1].Contributions) < MinContributions:
-		return fmt.Errorf("phase %d has %d contributions, %d are needed: %w", phase, len(c.State.Phases[phase-1].Contributions), MinContributions, ErrOrder)
+		return fmt.Errorf("phase %d has %d contributions, want at least %d: %w", phase, len(c.State.Phases[phase-1].Contributions), MinContributions, ErrOrder)
 	}
 	if _, err := c.verify(ctx, tell); err != nil {
 		return err

@@ -96,15 +96,15 @@ func (l layout) check(r io.Reader) error {
 				return fmt.Errorf("the file is too short: %w", err)
 			}
 			if p.fixed != nil && !bytes.Equal(b, p.fixed) {
-				return errors.New("a length is not the one of this ceremony")
+				return errors.New("a length does not match this ceremony")
 			}
 			if p.each > 0 && b[0]&formBits == 0 {
-				return errors.New("a point is not in the compressed form")
+				return errors.New("a point is not in compressed form")
 			}
 		}
 	}
 	if _, err := in.ReadByte(); err == nil {
-		return errors.New("bytes after the end")
+		return errors.New("there are bytes after the end")
 	} else if !errors.Is(err, io.EOF) {
 		return err
 	}

@@ -55,21 +55,21 @@ func (c *Ceremony) power() int { return bits.TrailingZeros64(c.State.Domain) }
 // reading.
 func (c *Ceremony) VerifyPowers(ctx context.Context, file *ptau.File) error {
 	if c.State.Powers == nil {
-		return fmt.Errorf("phase 1 is held here, not taken from a file: %w", ErrOrder)
+		return fmt.Errorf("phase 1 of this ceremony was not taken from a file: %w", ErrOrder)
 	}
 	source, err := file.Digests(ctx)
 	if err != nil {
 		return err
 	}
 	if statement.Digest(source.SHA256) != c.State.Powers.Source {
-		return fmt.Errorf("%s: %w: it is from another file, %s", filePowers, ErrTranscript, c.State.Powers.Source)
+		return fmt.Errorf("%s: %w: it was taken from a different file, %s", filePowers, ErrTranscript, c.State.Powers.Source)
 	}
 	h := sha256.New()
 	if err := file.Truncate(ctx, h, c.power()); err != nil {
 		return fmt.Errorf("%s: %w: %w", filePowers, ErrTranscript, err)
 	}
 	if statement.Digest(h.Sum(nil)) != c.State.Powers.Digest {
-		return fmt.Errorf("%s: %w: it is not what the file begins with", filePowers, ErrTranscript)
+		return fmt.Errorf("%s: %w: it does not match the beginning of the file", filePowers, ErrTranscript)
 	}
 	return nil
 }
@@ -102,14 +102,14 @@ func (r *run) readPowers(ctx context.Context) error {
 		return err
 	}
 	if file.Power != r.c.power() {
-		return fmt.Errorf("of power %d, want %d", file.Power, r.c.power())
+		return fmt.Errorf("the file has power %d, want %d", file.Power, r.c.power())
 	}
 	d, err := file.Digests(ctx)
 	if err != nil {
 		return err
 	}
 	if statement.Digest(d.SHA256) != r.c.State.Powers.Digest {
-		return errors.New("the file has another digest")
+		return errors.New("the file's digest does not match")
 	}
 	r.commons, err = file.Powers(ctx, r.c.State.Domain, ptau.Progress(r.tell))
 	return err

@@ -66,7 +66,7 @@ func TestSwappedContributionRefused(t *testing.T) {
 	contribute(t, branch, "Mallory")
 	here, there := mustOpen(t, dir), mustOpen(t, branch)
 	put(t, at(dir, here, 1, 3), read(t, at(branch, there, 1, 3)))
-	if err := here.Verify(nil); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), `"Carol"`) || !strings.Contains(err.Error(), "another digest") {
+	if err := here.Verify(nil); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), `"Carol"`) || !strings.Contains(err.Error(), "digest does not match") {
 		t.Error(err)
 	}
 	if err := here.End(make([]byte, 32), nil); !errors.Is(err, ErrTranscript) {
@@ -410,13 +410,13 @@ func TestUniversal(t *testing.T) {
 	}
 	source := c.State.Powers.Source
 	c.State.Powers.Source[0] ^= 1
-	if err := c.VerifyPowers(t.Context(), file); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), "from another file") {
+	if err := c.VerifyPowers(t.Context(), file); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), "from a different file") {
 		t.Errorf("a file that begins alike: %v", err)
 	}
 	c.State.Powers.Source = source
 	part := c.State.Powers.Digest
 	c.State.Powers.Digest[0] ^= 1
-	if err := c.VerifyPowers(t.Context(), file); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), "begins with") {
+	if err := c.VerifyPowers(t.Context(), file); !errors.Is(err, ErrTranscript) || !strings.Contains(err.Error(), "beginning of the file") {
 		t.Errorf("another part of the file: %v", err)
 	}
 	c.State.Powers.Digest = part
@@ -448,7 +448,7 @@ func tamperPowers(t *testing.T, dir string) {
 		"changed":      {"powers.ptau: ", func(t *testing.T, path string, _ *Powers) { flip(t, path) }},
 		"missing":      {"powers.ptau: ", func(t *testing.T, path string, _ *Powers) { remove(t, path) }},
 		"no such file": {"powers.ptau: ", func(t *testing.T, path string, _ *Powers) { put(t, path, []byte("ptau")) }},
-		"another power": {"of power 6", func(t *testing.T, path string, p *Powers) {
+		"another power": {"has power 6", func(t *testing.T, path string, p *Powers) {
 			b := other(6)
 			put(t, path, b)
 			p.Digest = sha256.Sum256(b)

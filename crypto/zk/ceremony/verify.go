@@ -116,7 +116,7 @@ func (r *run) readCircuit() error {
 		return fail(err)
 	}
 	if n := r.circuit.Constraints(); n != r.c.State.Constraints {
-		return fail(fmt.Errorf("%d constraints, %s says %d", n, fileState, r.c.State.Constraints))
+		return fail(fmt.Errorf("got %d constraints, %s says %d", n, fileState, r.c.State.Constraints))
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func (r *run) readContribution(ctx context.Context, phase, number int, digest st
 		return err
 	}
 	if statement.Digest(h.Sum(nil)) != digest {
-		return errors.New("the file has another digest")
+		return errors.New("the file's digest does not match")
 	}
 	if laidOut != nil {
 		return laidOut

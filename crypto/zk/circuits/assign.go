@@ -71,7 +71,7 @@ func (c Inference) assign(a Assignment) (*inferenceCircuit, error) {
 		return nil, err
 	}
 	if theirs, err := a.Network.Architecture.Digest(); err != nil || mine != theirs || len(a.Items) != c.Batch {
-		return nil, fmt.Errorf("circuits: %d inferences of another architecture, or not %d", len(a.Items), c.Batch)
+		return nil, fmt.Errorf("circuits: the %d inferences are of a different architecture, or there are not %d of them", len(a.Items), c.Batch)
 	}
 	out := newInferenceCircuit(c)
 	w, err := statement.WeightsCommitment(a.Network).Element()

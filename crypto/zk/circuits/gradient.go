@@ -29,7 +29,7 @@ func (c Gradient) MaxLInf() int { return 1<<(c.Bits-1) - 1 }
 // Check holds the numbers against their limits.
 func (c Gradient) Check() error {
 	if c.Coordinates < 1 || c.Coordinates > MaxCoordinates || c.Bits != 8 && c.Bits != 16 {
-		return fmt.Errorf("circuits: %d coordinates of %d bits: 1 to %d of 8 or 16", c.Coordinates, c.Bits, MaxCoordinates)
+		return fmt.Errorf("circuits: got %d coordinates of %d bits, want 1 to %d of 8 or 16 bits", c.Coordinates, c.Bits, MaxCoordinates)
 	}
 	return nil
 }
@@ -180,17 +180,17 @@ func (c Gradient) check(a GradientAssignment) error {
 		return err
 	}
 	if len(a.Values) != c.Coordinates || a.LInf < 1 || int64(a.LInf) > int64(c.MaxLInf()) {
-		return fmt.Errorf("%w: %d coordinates up to %d, the circuit has %d up to %d", ErrWitness, len(a.Values), a.LInf, c.Coordinates, c.MaxLInf())
+		return fmt.Errorf("%w: got %d coordinates up to %d, the circuit takes %d up to %d", ErrWitness, len(a.Values), a.LInf, c.Coordinates, c.MaxLInf())
 	}
 	var squares uint64
 	for i, v := range a.Values {
 		if int64(v) > int64(a.LInf) || -int64(v) > int64(a.LInf) {
-			return fmt.Errorf("%w: coordinate %d is beyond the bound %d", ErrWitness, i, a.LInf)
+			return fmt.Errorf("%w: coordinate %d exceeds the bound %d", ErrWitness, i, a.LInf)
 		}
 		squares += uint64(int64(v) * int64(v))
 	}
 	if squares > a.SquaredL2 {
-		return fmt.Errorf("%w: the sum of squares is beyond the bound %d", ErrWitness, a.SquaredL2)
+		return fmt.Errorf("%w: the sum of squares exceeds the bound %d", ErrWitness, a.SquaredL2)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type Inference struct {
 // Check holds the numbers against their limits.
 func (c Inference) Check() error {
 	if c.Batch < 1 || c.Batch > MaxBatch {
-		return fmt.Errorf("circuits: a batch of %d is outside 1 to %d", c.Batch, MaxBatch)
+		return fmt.Errorf("circuits: got a batch of %d inferences, want 1 to %d", c.Batch, MaxBatch)
 	}
 	return c.Architecture.Check()
 }

@@ -36,7 +36,7 @@ const (
 func Setup(c *Circuit) (groth16.ProvingKey, groth16.VerifyingKey, error) {
 	pk, vk, err := groth16.Setup(c.System)
 	if err != nil {
-		return nil, nil, fmt.Errorf("circuits: set-up: %w", err)
+		return nil, nil, fmt.Errorf("circuits: trusted setup: %w", err)
 	}
 	return pk, vk, nil
 }
@@ -69,7 +69,7 @@ func prove(c *Circuit, key groth16.ProvingKey, assignment frontend.Circuit, prog
 	progress(PhaseCheck)
 	p, ok := proof.(*groth16bn254.Proof)
 	if !ok {
-		return nil, fmt.Errorf("circuits: a proof of %T", proof)
+		return nil, fmt.Errorf("circuits: unexpected proof type %T", proof)
 	}
 	return marshal(p)
 }

@@ -11,7 +11,7 @@ import (
 const Bytes = 256
 
 // ErrFinished means a checker that was used after, or twice at, its end.
-var ErrFinished = errors.New("gadget: the checker's one commitment is made already")
+var ErrFinished = errors.New("gadget: the checker has already made its one commitment")
 
 // Checker makes the assertions of a circuit. Range checks are collected and answered
 // with one argument at the end.
@@ -160,7 +160,7 @@ func (c *Checker) Finish() error {
 	c.done = true
 	committer, ok := c.api.Compiler().(frontend.Committer)
 	if !ok {
-		return errors.New("gadget: this builder has no commitments")
+		return errors.New("gadget: this builder does not support commitments")
 	}
 	challenge, err := committer.Commit(c.wires...)
 	if err != nil {

@@ -32,7 +32,7 @@ func newRankOne(api frontend.API) *rankOne {
 func (s *rankOne) terms(v frontend.Variable) constraint.LinearExpression {
 	list, ok := s.build.ToCanonicalVariable(s.api.Add(v, 0)).(constraint.LinearExpression)
 	if !ok {
-		panic("gadget: the library's expressions have another form") // seen by whoever compiles a circuit
+		panic("gadget: the library's expressions have an unexpected form") // seen by whoever compiles a circuit
 	}
 	return list
 }

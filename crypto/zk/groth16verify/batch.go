@@ -86,7 +86,7 @@ func (k *Key) VerifyEnvelopes(ctx context.Context, envelopes []*statement.Envelo
 
 func (k *Key) batch(ctx context.Context, n int, get func(int) ([]byte, []fr.Element, error)) error {
 	if n > MaxBatch {
-		return fmt.Errorf("groth16verify: a batch of %d, the limit is %d", n, MaxBatch)
+		return fmt.Errorf("groth16verify: a batch of %d proofs, the limit is %d", n, MaxBatch)
 	}
 	var bad BatchError
 	parsed := make([]claim, 0, n)

@@ -52,7 +52,7 @@ type Key struct {
 // An error is ErrKey.
 func ParseKey(raw []byte) (*Key, error) {
 	if len(raw) < keyHeadBytes || len(raw) > MaxKeyBytes {
-		return nil, badKey("%d bytes are outside %d to %d", len(raw), keyHeadBytes, MaxKeyBytes)
+		return nil, badKey("got %d bytes, want %d to %d", len(raw), keyHeadBytes, MaxKeyBytes)
 	}
 	p := &keyParser{in: raw}
 	alpha, betaOne := p.g1(), p.g1()
@@ -68,7 +68,7 @@ func ParseKey(raw []byte) (*Key, error) {
 	case p.err != nil:
 		return nil, p.err
 	case len(p.in) != 0:
-		return nil, badKey("%d bytes behind the end", len(p.in))
+		return nil, badKey("%d bytes after the end", len(p.in))
 	}
 	if err := untouched(alpha, betaOne, deltaOne, beta, gamma, delta); err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func ParseKey(raw []byte) (*Key, error) {
 func untouched(alpha, betaOne, deltaOne curve.G1Affine, beta, gamma, delta curve.G2Affine) error {
 	_, _, one, two := curve.Generators()
 	if alpha.Equal(&one) || betaOne.Equal(&one) || deltaOne.Equal(&one) {
-		return badKey("a secret of its set-up is one") // beta's and delta's other halves follow below
+		return badKey("a secret of its trusted setup is one") // beta's and delta's other halves follow below
 	}
 	if delta.Equal(&gamma) {
 		return badKey("gamma and delta are equal")
@@ -116,7 +116,7 @@ func untouched(alpha, betaOne, deltaOne curve.G1Affine, beta, gamma, delta curve
 		g2 curve.G2Affine
 	}{{betaOne, beta}, {deltaOne, delta}} {
 		if same, err := curve.PairingCheck([]curve.G1Affine{pair.g1, negated}, []curve.G2Affine{two, pair.g2}); err != nil || !same {
-			return badKey("its two halves do not belong together")
+			return badKey("its two halves do not match")
 		}
 	}
 	return nil
@@ -183,7 +183,7 @@ func (p *keyParser) count(limit int) int {
 	}
 	n := binary.BigEndian.Uint32(raw)
 	if n > uint32(limit) {
-		p.err = badKey("a list of %d, the limit is %d", n, limit)
+		p.err = badKey("a list of %d entries, the limit is %d", n, limit)
 		return 0
 	}
 	return int(n)
@@ -193,7 +193,7 @@ func (p *keyParser) count(limit int) int {
 func (p *keyParser) points() []curve.G1Affine {
 	n := p.count(statement.MaxPublicInputs + 2)
 	if p.err == nil && (n < 1 || len(p.in) < n*g1Bytes) {
-		p.err = badKey("%d points of public inputs in %d bytes", n, len(p.in))
+		p.err = badKey("the number of points for public inputs is %d, with %d bytes left", n, len(p.in))
 	}
 	if p.err != nil {
 		return nil
@@ -213,7 +213,7 @@ func (p *keyParser) committed(points int) (list []int, has bool) {
 		has = true
 		limit := points - 2 // without the constant and the challenge
 		if limit < 0 {
-			p.err = badKey("a commitment without a point of its challenge")
+			p.err = badKey("a commitment has no point for its challenge")
 			return nil, false
 		}
 		last := 0

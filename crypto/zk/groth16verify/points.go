@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	errPoint    = errors.New("not the compressed form of a point of its group")
+	errPoint    = errors.New("not a compressed point of its group")
 	errInfinity = errors.New("a point at infinity")
 )
 

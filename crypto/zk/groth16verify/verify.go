@@ -18,7 +18,7 @@ import (
 var ErrProof = errors.New("groth16verify: proof refused")
 
 // ErrMismatch means an envelope of another key or another number of public inputs.
-var ErrMismatch = errors.New("groth16verify: the key is not the envelope's")
+var ErrMismatch = errors.New("groth16verify: the key does not match the envelope")
 
 func badProof(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrProof, fmt.Errorf(format, args...))
@@ -38,7 +38,7 @@ type proof struct {
 // what is committed to, which is infinity if the list is empty.
 func (k *Key) parse(raw []byte) (*proof, error) {
 	if len(raw) != k.ProofBytes() {
-		return nil, badProof("%d bytes, this key's proofs have %d", len(raw), k.ProofBytes())
+		return nil, badProof("got %d bytes, this key's proofs have %d", len(raw), k.ProofBytes())
 	}
 	var p proof
 	commitments := raw[2*g1Bytes+g2Bytes:]
@@ -56,7 +56,7 @@ func (k *Key) parse(raw []byte) (*proof, error) {
 		return &p, nil
 	}
 	if count != 1 {
-		return nil, badProof("%d commitments, this key's proofs have one", count)
+		return nil, badProof("got %d commitments, this key's proofs have one", count)
 	}
 	if err := errors.Join(readG1(&p.commitment, rest[:g1Bytes]), readG1(&p.knowledge, rest[g1Bytes:])); err != nil {
 		return nil, badProof("%w", err)
@@ -69,7 +69,7 @@ func (k *Key) parse(raw []byte) (*proof, error) {
 // committed to.
 func (k *Key) scalars(p *proof, public []fr.Element) ([]fr.Element, error) {
 	if len(public) != k.inputs {
-		return nil, fmt.Errorf("%w: %d public inputs, the key has %d", ErrMismatch, len(public), k.inputs)
+		return nil, fmt.Errorf("%w: got %d public inputs, the key has %d", ErrMismatch, len(public), k.inputs)
 	}
 	list := slices.Clone(public)
 	if !k.hasCommitment() {
@@ -146,7 +146,7 @@ func (k *Key) admit(e *statement.Envelope) ([]fr.Element, error) {
 		return nil, err
 	}
 	if e.Statement.System != statement.Groth16 || e.Key != k.digest {
-		return nil, fmt.Errorf("%w: it is of %s and the key %s", ErrMismatch, e.Statement.System, e.Key)
+		return nil, fmt.Errorf("%w: the envelope is for %s and the key %s", ErrMismatch, e.Statement.System, e.Key)
 	}
 	return scalars.Public(&e.Statement)
 }

@@ -31,7 +31,7 @@ func (s Shape) String() string { return fmt.Sprintf("%dx%dx%d", s.C, s.H, s.W) }
 func (s Shape) check() error {
 	for _, v := range []int{s.C, s.H, s.W} {
 		if v < 1 || v > maxSide {
-			return fmt.Errorf("shape %s: a side is outside 1 to %d: %w", s, maxSide, ErrArchitecture)
+			return fmt.Errorf("shape %s: each side must be 1 to %d: %w", s, maxSide, ErrArchitecture)
 		}
 	}
 	if s.Size() > maxValues {
@@ -103,7 +103,7 @@ func (a Architecture) Check() error {
 		return err
 	}
 	if len(a.Layers) < 1 || len(a.Layers) > MaxLayers {
-		return fmt.Errorf("%d layers are outside 1 to %d: %w", len(a.Layers), MaxLayers, ErrArchitecture)
+		return fmt.Errorf("got %d layers, want 1 to %d: %w", len(a.Layers), MaxLayers, ErrArchitecture)
 	}
 	from, weights := a.Input, 0
 	for i, l := range a.Layers {
@@ -111,19 +111,19 @@ func (a Architecture) Check() error {
 			return fmt.Errorf("layer %d: "+format+": %w", append(append([]any{i + 1}, args...), ErrArchitecture)...)
 		}
 		if l.Out < 1 || l.Out > maxSide {
-			return refuse("%d outputs are outside 1 to %d", l.Out, maxSide)
+			return refuse("got %d outputs, want 1 to %d", l.Out, maxSide)
 		}
 		if i == len(a.Layers)-1 && l.ReLU {
-			return refuse("the last layer's outputs are accumulators; it has no ReLU")
+			return refuse("the last layer outputs accumulators, so it must not have ReLU")
 		}
 		switch l.Kind {
 		case Dense:
 			if l.Kernel != 0 || l.Stride != 0 || l.Pad != 0 {
-				return refuse("a dense layer has no kernel")
+				return refuse("a dense layer must not have a kernel")
 			}
 		case Conv:
 			if l.Kernel < 1 || l.Kernel > maxKernel || l.Stride < 1 || l.Stride > maxKernel || l.Pad < 0 || l.Pad >= l.Kernel {
-				return refuse("kernel %d, stride %d, padding %d", l.Kernel, l.Stride, l.Pad)
+				return refuse("kernel %d, stride %d and padding %d are out of range", l.Kernel, l.Stride, l.Pad)
 			}
 			if from.H+2*l.Pad < l.Kernel || from.W+2*l.Pad < l.Kernel {
 				return refuse("the kernel is larger than %s", from)
@@ -177,7 +177,7 @@ func (a Architecture) MarshalBinary() ([]byte, error) {
 
 // UnmarshalBinary reads what MarshalBinary writes, and nothing else.
 func (a *Architecture) UnmarshalBinary(data []byte) error {
-	bad := func() error { return fmt.Errorf("encoding: %w", ErrArchitecture) }
+	bad := func() error { return fmt.Errorf("malformed encoding: %w", ErrArchitecture) }
 	head := len(architectureMagic) + 4*4
 	if len(data) < head || string(data[:len(architectureMagic)]) != architectureMagic {
 		return bad()

@@ -137,21 +137,21 @@ func TestLimitsOfArchitectures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*Architecture){
-		"0x8x8":             func(a *Architecture) { a.Input.C = 0 },
-		"4097":              func(a *Architecture) { a.Input.H = 4097 },
-		"more than 1048576": func(a *Architecture) { a.Input = Shape{4096, 4096, 1} },
-		"0 layers":          func(a *Architecture) { a.Layers = nil },
-		"17 layers":         func(a *Architecture) { a.Layers = make([]Layer, 17) },
-		"0 outputs":         func(a *Architecture) { a.Layers[1].Out = 0 },
-		"no ReLU":           func(a *Architecture) { a.Layers[1].ReLU = true },
-		"no kernel":         func(a *Architecture) { a.Layers[1].Pad = 1 },
-		"kernel 0":          func(a *Architecture) { a.Layers[0].Kernel = 0 },
-		"stride 0":          func(a *Architecture) { a.Layers[0].Stride = 0 },
-		"padding 3":         func(a *Architecture) { a.Layers[0].Pad = 3 },
-		"larger than":       func(a *Architecture) { a.Layers[0].Kernel = 9 },
-		"kind 7":            func(a *Architecture) { a.Layers[0].Kind = 7 },
-		"overflow":          func(a *Architecture) { a.Input, a.Layers = Shape{4096, 33, 1}, []Layer{dense(2, false)} },
-		"weights":           func(a *Architecture) { a.Input, a.Layers = Shape{4096, 4, 1}, []Layer{dense(4096, false)} },
+		"0x8x8":              func(a *Architecture) { a.Input.C = 0 },
+		"4097":               func(a *Architecture) { a.Input.H = 4097 },
+		"more than 1048576":  func(a *Architecture) { a.Input = Shape{4096, 4096, 1} },
+		"0 layers":           func(a *Architecture) { a.Layers = nil },
+		"17 layers":          func(a *Architecture) { a.Layers = make([]Layer, 17) },
+		"0 outputs":          func(a *Architecture) { a.Layers[1].Out = 0 },
+		"must not have ReLU": func(a *Architecture) { a.Layers[1].ReLU = true },
+		"not have a kernel":  func(a *Architecture) { a.Layers[1].Pad = 1 },
+		"kernel 0":           func(a *Architecture) { a.Layers[0].Kernel = 0 },
+		"stride 0":           func(a *Architecture) { a.Layers[0].Stride = 0 },
+		"padding 3":          func(a *Architecture) { a.Layers[0].Pad = 3 },
+		"larger than":        func(a *Architecture) { a.Layers[0].Kernel = 9 },
+		"kind 7":             func(a *Architecture) { a.Layers[0].Kind = 7 },
+		"overflow":           func(a *Architecture) { a.Input, a.Layers = Shape{4096, 33, 1}, []Layer{dense(2, false)} },
+		"weights":            func(a *Architecture) { a.Input, a.Layers = Shape{4096, 4, 1}, []Layer{dense(4096, false)} },
 	} {
 		a := good
 		a.Layers = append([]Layer(nil), good.Layers...)
@@ -172,14 +172,14 @@ func TestLimitsOfArchitectures(t *testing.T) {
 func TestLimitsOfParameters(t *testing.T) {
 	a := Architecture{Input: Shape{2, 1, 1}, Layers: []Layer{dense(2, true), dense(1, false)}}
 	for want, change := range map[string]func(*Network){
-		"constants of 1": func(n *Network) { n.Parameters.Layers = n.Parameters.Layers[:1] },
-		"3 weights":      func(n *Network) { n.Parameters.Layers[0].Weights = n.Parameters.Layers[0].Weights[:3] },
-		"1 multipliers":  func(n *Network) { n.Parameters.Layers[1].Multiplier = []uint32{1} },
-		"is -128":        func(n *Network) { n.Parameters.Layers[0].Weights[2] = -128 },
-		"overflow":       func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MinInt32 },
-		"32 bits":        func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MaxInt32 - 2*127*128 + 1 },
-		"multiplier 0 ":  func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 0 },
-		"16777216 of":    func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 1 << 24 },
+		"constants for 1": func(n *Network) { n.Parameters.Layers = n.Parameters.Layers[:1] },
+		"3 weights":       func(n *Network) { n.Parameters.Layers[0].Weights = n.Parameters.Layers[0].Weights[:3] },
+		"1 multipliers":   func(n *Network) { n.Parameters.Layers[1].Multiplier = []uint32{1} },
+		"is -128":         func(n *Network) { n.Parameters.Layers[0].Weights[2] = -128 },
+		"overflow":        func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MinInt32 },
+		"32 bits":         func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MaxInt32 - 2*127*128 + 1 },
+		"multiplier 0 ":   func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 0 },
+		"16777216 of":     func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 1 << 24 },
 	} {
 		n := random(t, a, 2)
 		change(n)

@@ -54,7 +54,7 @@ func (n *Network) Check() error {
 	}
 	all := n.Geometries()
 	if len(n.Parameters.Layers) != len(all) {
-		return fmt.Errorf("constants of %d layers, the architecture has %d: %w", len(n.Parameters.Layers), len(all), ErrParameters)
+		return fmt.Errorf("got constants for %d layers, the architecture has %d: %w", len(n.Parameters.Layers), len(all), ErrParameters)
 	}
 	for i, g := range all {
 		p := n.Parameters.Layers[i]
@@ -63,7 +63,7 @@ func (n *Network) Check() error {
 			multipliers = 0
 		}
 		if len(p.Weights) != g.Weights() || len(p.Bias) != g.Out || len(p.Multiplier) != multipliers {
-			return fmt.Errorf("layer %d: %d weights, %d biases, %d multipliers, not %d, %d, %d: %w",
+			return fmt.Errorf("layer %d: got %d weights, %d biases and %d multipliers, want %d, %d and %d: %w",
 				i+1, len(p.Weights), len(p.Bias), len(p.Multiplier), g.Weights(), g.Out, multipliers, ErrParameters)
 		}
 		for k, w := range p.Weights {
@@ -73,7 +73,7 @@ func (n *Network) Check() error {
 		}
 		for k, b := range p.Bias {
 			if max(int64(b), -int64(b))+reach(g.Fan) > math.MaxInt32 {
-				return fmt.Errorf("layer %d: bias %d of %d can overflow 32 bits: %w", i+1, b, k, ErrParameters)
+				return fmt.Errorf("layer %d: bias %d of output %d can overflow 32 bits: %w", i+1, b, k, ErrParameters)
 			}
 		}
 		for k, m := range p.Multiplier {
@@ -118,7 +118,7 @@ func (n *Network) Forward(in []int8) ([]int32, error) {
 // Trace is Forward with every number between.
 func (n *Network) Trace(in []int8) (*Trace, error) {
 	if len(in) != n.Input.Size() {
-		return nil, fmt.Errorf("%d values, the network takes %d: %w", len(in), n.Input.Size(), ErrInput)
+		return nil, fmt.Errorf("got %d values, the network takes %d: %w", len(in), n.Input.Size(), ErrInput)
 	}
 	t := &Trace{}
 	values := in
@@ -202,7 +202,7 @@ func (a Architecture) UnmarshalParameters(data []byte) (*Network, error) {
 		}
 	}
 	if len(data) != size || string(data[:len(parametersMagic)]) != parametersMagic {
-		return nil, fmt.Errorf("encoding of %d bytes, not %d: %w", len(data), size, ErrParameters)
+		return nil, fmt.Errorf("got an encoding of %d bytes, want %d: %w", len(data), size, ErrParameters)
 	}
 	next := data[len(parametersMagic):]
 	for _, g := range a.Geometries() {

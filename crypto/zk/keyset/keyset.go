@@ -27,7 +27,7 @@ var (
 	// ErrMissing means that a file of a set is not there.
 	ErrMissing = errors.New("keyset: a file is missing")
 	// ErrChanged means that a file is not the one that its record names.
-	ErrChanged = errors.New("keyset: a file is not the one in its record")
+	ErrChanged = errors.New("keyset: a file does not match its record")
 	// ErrUnknown means that no set has the digest that was asked for.
 	ErrUnknown = errors.New("keyset: no such key")
 )
@@ -190,7 +190,7 @@ func otherKeys(dir string, r statement.Record) error {
 		return err
 	}
 	if old, err := statement.ParseRecordJSON(bytes.TrimSuffix(raw, []byte("\n"))); err != nil || old.VerifyingKey != r.VerifyingKey {
-		return fmt.Errorf("%s is there: other keys of this circuit, which are never replaced; name another directory", name)
+		return fmt.Errorf("%s exists with other keys for this circuit, and keys are never replaced: name another directory", name)
 	}
 	return nil
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // ErrDevelopment means keys whose maker could forge proofs, where they are not allowed.
-var ErrDevelopment = errors.New("keyset: the set-up was for development")
+var ErrDevelopment = errors.New("keyset: the keys come from a development setup")
 
 // ErrSystem means keys of a proof system that this program does not verify.
-var ErrSystem = errors.New("keyset: the proof system is not verified here")
+var ErrSystem = errors.New("keyset: this program does not verify this proof system")
 
 // Verifier verifies envelopes of one key.
 type Verifier interface {

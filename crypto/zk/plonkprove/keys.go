@@ -53,7 +53,7 @@ func sparse(system constraint.ConstraintSystem) (*cs.SparseR1CS, error) {
 		return nil, fmt.Errorf("%w: want one compiled for PLONK over BN254", ErrCircuit)
 	}
 	if n := len(s.CommitmentInfo.CommitmentIndexes()); n > maxCommitments {
-		return nil, fmt.Errorf("%w: %d commitments, at most %d", ErrCircuit, n, maxCommitments)
+		return nil, fmt.Errorf("%w: %d commitments, want at most %d", ErrCircuit, n, maxCommitments)
 	}
 	return s, nil
 }
@@ -109,7 +109,7 @@ func setup(s *cs.SparseR1CS, monomial, lagrange *kzg.SRS) (*Keys, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("plonkprove: set-up: %w", err)
+		return nil, fmt.Errorf("plonkprove: setup: %w", err)
 	}
 	return &k, nil
 }
@@ -160,12 +160,12 @@ func ReadProving(r io.Reader, system constraint.ConstraintSystem) (*Keys, error)
 		return nil, err
 	}
 	if _, err := in.ReadByte(); err == nil {
-		return nil, fmt.Errorf("%w: bytes behind the end", ErrKey)
+		return nil, fmt.Errorf("%w: there are bytes after the end", ErrKey)
 	} else if !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	if k.proving.Vk.Size != domain || k.proving.Vk.NbPublicVariables != uint64(s.GetNbPublicVariables()) {
-		return nil, fmt.Errorf("%w: for a domain of %d and %d public inputs, the circuit has %d and %d", ErrKey,
+		return nil, fmt.Errorf("%w: it is for a domain of %d and %d public inputs, the circuit has %d and %d", ErrKey,
 			k.proving.Vk.Size, k.proving.Vk.NbPublicVariables, domain, s.GetNbPublicVariables())
 	}
 	var raw bytes.Buffer
@@ -201,7 +201,7 @@ func readHead(r io.Reader, commitments int, key *plonk.VerifyingKey) error {
 	}
 	same := func(at, size int) bool { return bytes.Equal(head[at:at+size], want.Bytes()[at:at+size]) }
 	if !same(0, 16) || !same(keyListAt, lengthBytes) || !same(len(head)-8*commitments-lengthBytes, lengthBytes) {
-		return fmt.Errorf("%w: not of version 1 with %d commitments", ErrKey, commitments)
+		return fmt.Errorf("%w: want version 1 with %d commitments", ErrKey, commitments)
 	}
 	// Before the list, in it, and the three of the reference string, the last two of G2.
 	at := keyPointsAt
@@ -210,7 +210,7 @@ func readHead(r io.Reader, commitments int, key *plonk.VerifyingKey) error {
 			at += lengthBytes
 		}
 		if head[at]&compressed != 0 {
-			return fmt.Errorf("%w: a point that is not in the raw form", ErrKey)
+			return fmt.Errorf("%w: a point is not in raw form", ErrKey)
 		}
 		at += pointBytes
 		if i > pointsBefore+commitments {
@@ -225,7 +225,7 @@ func exactly(want int64, read func() (int64, error)) error {
 	err := safely(func() error {
 		n, err := read()
 		if err == nil && n != want {
-			err = fmt.Errorf("%d bytes were used of %d", n, want)
+			err = fmt.Errorf("%d of %d bytes were used", n, want)
 		}
 		return err
 	})

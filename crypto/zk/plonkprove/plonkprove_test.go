@@ -293,7 +293,7 @@ func TestProvingKeysRefused(t *testing.T) {
 		"a huge list of powers":  {"points", change(first, 0xff)},
 		"a huge second list":     {"points", change(second, 0xff)},
 		"a short power":          {"bytes", change(first+lengthBytes, 0x80)},
-		"trailing":               {"behind the end", append(slices.Clone(good), 0)},
+		"trailing":               {"after the end", append(slices.Clone(good), 0)},
 		"truncated":              {"EOF", good[:len(good)-1]},
 		"truncated in the first": {"EOF", good[:first+100]},
 		"no second list":         {"EOF", good[:second]},

@@ -58,7 +58,7 @@ func (k *Keys) Prove(ctx context.Context, system constraint.ConstraintSystem, fu
 // library crashes the process from a goroutine of its own.
 func checkLength(full witness.Witness, public, secret int) error {
 	if full == nil {
-		return fmt.Errorf("%w: there is none", ErrWitness)
+		return fmt.Errorf("%w: it is missing", ErrWitness)
 	}
 	values, ok := full.Vector().(fr.Vector)
 	if !ok || len(values) != public+secret {

@@ -27,7 +27,7 @@ var (
 	// ErrProof means a proof that does not prove what it should.
 	ErrProof = errors.New("plonkverify: proof refused")
 	// ErrMismatch means an envelope of another key or another number of public inputs.
-	ErrMismatch = errors.New("plonkverify: the key is not the envelope's")
+	ErrMismatch = errors.New("plonkverify: the key does not match the envelope")
 )
 
 func badKey(format string, args ...any) error {
@@ -79,17 +79,17 @@ type Key struct {
 func ParseKey(raw []byte) (*Key, error) {
 	quiet()
 	if len(raw) < keyListAt+count {
-		return nil, badKey("%d bytes", len(raw))
+		return nil, badKey("%d bytes are too few", len(raw))
 	}
 	k := &Key{digest: sha256.Sum256(raw), commitments: int(binary.BigEndian.Uint32(raw[keyListAt:]) & 0xff)}
 	// No list is read before its length is known to be right.
 	list := keyBytes(k.commitments) - 8*k.commitments - count
 	if k.commitments > 1 || len(raw) != keyBytes(k.commitments) || binary.BigEndian.Uint32(raw[keyListAt:]) != uint32(k.commitments) ||
 		binary.BigEndian.Uint32(raw[list:]) != uint32(k.commitments) {
-		return nil, badKey("%d bytes are not a key of at most one commitment", len(raw))
+		return nil, badKey("%d bytes are not a key with at most one commitment", len(raw))
 	}
 	if binary.BigEndian.Uint64(raw) != 0 || binary.BigEndian.Uint64(raw[8:]) != 1 {
-		return nil, badKey("not of version 1")
+		return nil, badKey("want version 1")
 	}
 	if err := decode(&k.key, raw); err != nil {
 		return nil, badKey("%w", err)
@@ -111,7 +111,7 @@ func decode(v codec, raw []byte) error {
 	if n, err := v.ReadFrom(bytes.NewReader(raw)); err != nil {
 		return err
 	} else if n != int64(len(raw)) {
-		return fmt.Errorf("%d bytes behind the end", int64(len(raw))-n)
+		return fmt.Errorf("%d bytes after the end", int64(len(raw))-n)
 	}
 	var again bytes.Buffer
 	if _, err := v.WriteTo(&again); err != nil {
@@ -127,7 +127,7 @@ func decode(v codec, raw []byte) error {
 func (k *Key) check() error {
 	v := &k.key
 	if v.Size < 4 || v.Size > 1<<maxLog || v.Size&(v.Size-1) != 0 || v.NbPublicVariables > v.Size || v.NbPublicVariables > statement.MaxPublicInputs {
-		return badKey("a circuit of %d rows and %d public inputs", v.Size, v.NbPublicVariables)
+		return badKey("a circuit of %d rows and %d public inputs is out of range", v.Size, v.NbPublicVariables)
 	}
 	size := fr.NewElement(v.Size)
 	var whole, half, shift fr.Element
@@ -138,11 +138,11 @@ func (k *Key) check() error {
 	var square fr.Element
 	square.Square(&shift)
 	if !whole.IsOne() || half.IsOne() || !size.Mul(&size, &v.SizeInv).IsOne() || shift.IsZero() || shift.IsOne() || square.IsOne() {
-		return badKey("its evaluation domain is not one")
+		return badKey("its evaluation domain is malformed")
 	}
 	for _, index := range v.CommitmentConstraintIndexes {
 		if index >= v.Size-v.NbPublicVariables {
-			return badKey("a commitment in row %d", index)
+			return badKey("a commitment is in row %d, outside the circuit", index)
 		}
 	}
 	_, _, one, two := curve.Generators()
@@ -153,7 +153,7 @@ func (k *Key) check() error {
 		return badKey("the reference string's secret is known")
 	}
 	if v.Kzg.Lines[0] != curve.PrecomputeLines(v.Kzg.G2[0]) || v.Kzg.Lines[1] != curve.PrecomputeLines(tau) {
-		return badKey("its lines are not of its points")
+		return badKey("its precomputed lines do not match its points")
 	}
 	return nil
 }
@@ -172,12 +172,12 @@ func (k *Key) Verify(ctx context.Context, raw []byte, public []fr.Element) error
 		return err
 	}
 	if len(public) != k.Inputs() {
-		return fmt.Errorf("%w: %d public inputs, the key has %d", ErrMismatch, len(public), k.Inputs())
+		return fmt.Errorf("%w: got %d public inputs, the key has %d", ErrMismatch, len(public), k.Inputs())
 	}
 	want := proofBytes(k.commitments)
 	if len(raw) != want || binary.BigEndian.Uint32(raw[proofListAt:]) != uint32(6+k.commitments) ||
 		binary.BigEndian.Uint32(raw[want-count-k.commitments*point:]) != uint32(k.commitments) {
-		return badProof("%d bytes, this key's proofs have %d", len(raw), want)
+		return badProof("got %d bytes, this key's proofs have %d", len(raw), want)
 	}
 	var p plonk.Proof
 	if err := decode(&p, raw); err != nil {
@@ -196,7 +196,7 @@ func (k *Key) VerifyEnvelope(ctx context.Context, e *statement.Envelope) error {
 		return err
 	}
 	if e.Statement.System != statement.PLONK || e.Key != k.digest {
-		return fmt.Errorf("%w: it is of %s and the key %s", ErrMismatch, e.Statement.System, e.Key)
+		return fmt.Errorf("%w: the envelope is for %s and the key %s", ErrMismatch, e.Statement.System, e.Key)
 	}
 	public, err := scalars.Public(&e.Statement)
 	if err != nil {

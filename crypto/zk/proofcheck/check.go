@@ -29,7 +29,7 @@ func bundled(raw []byte) (proof []byte, withReceipt bool, err error) {
 		return raw, false, nil
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, false, errors.New("something follows the proof with its receipt")
+		return nil, false, errors.New("there is data after the proof and its receipt")
 	}
 	return outer.Proof, true, nil
 }

@@ -31,13 +31,13 @@ type Command struct {
 func (c *Command) check() error {
 	switch {
 	case len(c.Files) == 0:
-		return errors.New("a file is needed")
+		return errors.New("name at least one file")
 	case len(c.Files) > groth16verify.MaxBatch:
 		return fmt.Errorf("%d files, the limit is %d", len(c.Files), groth16verify.MaxBatch)
 	case len(c.Keys) == 0:
-		return errors.New("--vk is needed: the key, or the directory of keys, to verify with")
+		return errors.New("--vk is required: the verifying key, or a directory of keys")
 	case c.Timeout <= 0:
-		return errors.New("--timeout is a time above zero")
+		return errors.New("--timeout must be above zero")
 	}
 	return nil
 }
@@ -128,10 +128,10 @@ func (f *Finding) print(out io.Writer) error {
 	}
 	line("  circuit    %s\n  key        %s\n", f.Circuit, f.Key)
 	if !f.Registered {
-		line("  WARNING: no record says which circuit the key is of\n")
+		line("  WARNING: no record says which circuit the key is for\n")
 	}
 	if f.Development {
-		line("  WARNING: the key was set up for development: its maker could forge proofs\n")
+		line("  WARNING: the key comes from a development setup: its maker can forge proofs\n")
 	}
 	if f.ReceiptIgnored {
 		line("  the receipt in the file was not checked\n")

@@ -104,13 +104,13 @@ func (k *Keys) AddKeys(path string) error {
 		return err
 	}
 	if len(names) > maxEntries {
-		return fmt.Errorf("%s has more than %d files; name the keys' files", path, maxEntries)
+		return fmt.Errorf("%s has more than %d files; name the key files themselves", path, maxEntries)
 	}
 	for _, name := range names {
 		if stem, ok := strings.CutSuffix(name, keySuffix); ok {
 			digest, err := statement.ParseDigest(stem)
 			if err != nil {
-				return fmt.Errorf("%s: a key in a directory is named by its digest", filepath.Join(path, name))
+				return fmt.Errorf("%s: a key in a directory must be named by its digest", filepath.Join(path, name))
 			}
 			k.files[digest] = filepath.Join(path, name)
 		} else if strings.HasSuffix(name, recordSuffix) {
@@ -136,7 +136,7 @@ func (k *Keys) AddRecord(path string) error {
 		a, err := other.Digest()
 		b, err2 := r.Digest()
 		if err != nil || err2 != nil || a != b {
-			return fmt.Errorf("%s: another record says something else of the key %s; remove one of them", path, r.VerifyingKey)
+			return fmt.Errorf("%s: another record contradicts this one about key %s; remove one of them", path, r.VerifyingKey)
 		}
 	}
 	k.records[r.VerifyingKey] = r
@@ -180,10 +180,10 @@ func (k *Keys) admit(e *statement.Envelope) (verifier, statement.Record, error) 
 	if want := k.options.Model; want != nil {
 		f := e.Statement.Inference
 		if f == nil {
-			return fail(refusal.New(ReasonModel, "the statement is of a gradient"))
+			return fail(refusal.New(ReasonModel, "the statement is about a gradient, not about a model"))
 		}
 		if id := f.Model.ID(); id != *want {
-			return fail(refusal.New(ReasonModel, "the statement is of the model %s", id))
+			return fail(refusal.New(ReasonModel, "the statement is about model %s", id))
 		}
 	}
 	if r, known := k.records[e.Key]; known {
@@ -191,11 +191,11 @@ func (k *Keys) admit(e *statement.Envelope) (verifier, statement.Record, error) 
 			return fail(refused(err))
 		}
 		if r.Development && !k.options.Development {
-			return fail(refusal.New(ReasonKeyDevelopment, "the key %s was set up for development: its maker could forge proofs (--allow-development takes it)", e.Key))
+			return fail(refusal.New(ReasonKeyDevelopment, "key %s comes from a development setup: its maker can forge proofs (--allow-development accepts it)", e.Key))
 		}
 		record = *r
 	} else if _, there := k.files[e.Key]; there && !k.options.Unregistered {
-		return fail(refusal.New(ReasonKeyUnregistered, "no record says which circuit the key %s is of; name its record (--record), or take it as it is (--allow-unregistered)", e.Key))
+		return fail(refusal.New(ReasonKeyUnregistered, "no record says which circuit key %s is for; name its record (--record), or accept the key without one (--allow-unregistered)", e.Key))
 	}
 	key, err := k.key(e)
 	return key, record, err
@@ -208,7 +208,7 @@ func (k *Keys) key(e *statement.Envelope) (verifier, error) {
 	}
 	path, known := k.files[e.Key]
 	if !known {
-		return nil, refusal.New(ReasonKeyUnknown, "no file holds the verifying key %s; name it or its directory (--vk)", e.Key)
+		return nil, refusal.New(ReasonKeyUnknown, "no file holds verifying key %s; name the file or its directory (--vk)", e.Key)
 	}
 	raw, err := readBounded(path, maxKeyBytes)
 	if err != nil {
@@ -224,7 +224,7 @@ func (k *Keys) key(e *statement.Envelope) (verifier, error) {
 	case statement.PLONK:
 		key, err = plonkverify.ParseKey(raw)
 	default:
-		return nil, refusal.New(ReasonMalformed, "proof system %s", e.Statement.System)
+		return nil, refusal.New(ReasonMalformed, "unsupported proof system %s", e.Statement.System)
 	}
 	if err != nil {
 		return nil, refusal.New(ReasonKeyMalformed, "%s: %w", path, err)
@@ -265,7 +265,7 @@ func Open(raw []byte) (e *statement.Envelope, withReceipt bool, err error) {
 // unwrap finds the proof in a proof with its receipt.
 func unwrap(raw []byte) (proof []byte, withReceipt bool, err error) {
 	if len(raw) > MaxFileBytes {
-		return nil, false, fmt.Errorf("more than %d bytes", MaxFileBytes)
+		return nil, false, fmt.Errorf("the file has more than %d bytes", MaxFileBytes)
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{")) {
 		return raw, false, nil

@@ -317,7 +317,7 @@ func TestWaiversAreWrittenOut(t *testing.T) {
 	one := b.binary("one", b.envelope(1))
 	b.record.Development, b.record.Ceremony = true, statement.Digest{}
 	record := b.writeRecord(b.record)
-	if code, out, _ := run(t, one, "--vk", b.path("keys"), "--allow-development"); code != ExitVerified || !strings.Contains(out, "WARNING: the key was set up for development") {
+	if code, out, _ := run(t, one, "--vk", b.path("keys"), "--allow-development"); code != ExitVerified || !strings.Contains(out, "WARNING: the key comes from a development setup") {
 		t.Errorf("%d %s", code, out)
 	}
 	if err := os.Remove(record); err != nil {

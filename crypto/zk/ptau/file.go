@@ -20,7 +20,7 @@ var (
 	ErrRefused = errors.New("ptau: file refused")
 	// ErrPower means a file with too few powers for what was asked, or a size that no
 	// file has: a larger file is needed.
-	ErrPower = errors.New("ptau: not that many powers")
+	ErrPower = errors.New("ptau: too few powers")
 )
 
 func refused(format string, args ...any) error {
@@ -98,7 +98,7 @@ func Open(source io.ReaderAt, size int64) (*File, error) {
 // read fills b from a place.
 func (f *File) read(b []byte, at int64) error {
 	if at < 0 || at > f.size-int64(len(b)) {
-		return refused("it ends at byte %d, inside of a section", f.size)
+		return refused("it ends at byte %d, inside a section", f.size)
 	}
 	n, err := f.source.ReadAt(b, at)
 	if n == len(b) {
@@ -128,7 +128,7 @@ func (f *File) findSections() error {
 	}
 	count := binary.LittleEndian.Uint32(b[8:])
 	if count > secLast {
-		return refused("%d sections", count)
+		return refused("it claims %d sections", count)
 	}
 	at := int64(containerBytes)
 	for range count {
@@ -138,19 +138,19 @@ func (f *File) findSections() error {
 		kind, size := binary.LittleEndian.Uint32(b[:]), binary.LittleEndian.Uint64(b[4:])
 		at += sectionHeaderBytes
 		if !known(kind) {
-			return refused("section %d is not known", kind)
+			return refused("section %d is unknown", kind)
 		}
 		if f.sections[kind].at != 0 {
-			return refused("two sections %d", kind)
+			return refused("section %d appears twice", kind)
 		}
 		if size > uint64(f.size-at) {
-			return refused("section %d has %d bytes of which %d are there", kind, size, f.size-at)
+			return refused("section %d claims %d bytes, of which %d are there", kind, size, f.size-at)
 		}
 		f.sections[kind] = section{at, int64(size)}
 		at += int64(size)
 	}
 	if at != f.size {
-		return refused("%d bytes behind the last section", f.size-at)
+		return refused("%d bytes after the last section", f.size-at)
 	}
 	for kind := secHeader; kind <= secContributions; kind++ {
 		if f.sections[kind].at == 0 {
@@ -170,11 +170,11 @@ func (f *File) readHeader() error {
 	}
 	prime := modulusBytes()
 	if binary.LittleEndian.Uint32(b[:]) != fp.Bytes || !bytes.Equal(b[4:4+fp.Bytes], prime) {
-		return refused("not of the curve BN254 (bn128)")
+		return refused("it is not for the curve BN254 (bn128)")
 	}
 	power, ceremony := binary.LittleEndian.Uint32(b[4+fp.Bytes:]), binary.LittleEndian.Uint32(b[8+fp.Bytes:])
 	if power < 1 || power > ceremony || ceremony > MaxPower {
-		return refused("power %d of a ceremony of power %d, want 1 to %d", power, ceremony, MaxPower)
+		return refused("power %d of a ceremony of power %d is out of range, want 1 to %d", power, ceremony, MaxPower)
 	}
 	f.Power, f.CeremonyPower = int(power), int(ceremony)
 	return nil
@@ -223,7 +223,7 @@ func (f *File) checkSizes() error {
 	s := f.sections[secContributions]
 	var b [4]byte
 	if s.size < int64(len(b)) {
-		return refused("section %d has %d bytes", secContributions, s.size)
+		return refused("section %d has only %d bytes", secContributions, s.size)
 	}
 	if err := f.read(b[:], s.at); err != nil {
 		return err
@@ -231,7 +231,7 @@ func (f *File) checkSizes() error {
 	n := int64(binary.LittleEndian.Uint32(b[:]))
 	rest := s.size - int64(len(b))
 	if n > maxContributions || rest < n*minContributionBytes || rest > n*(minContributionBytes+maxParameterBytes) {
-		return refused("%d contributions in %d bytes", n, rest)
+		return refused("%d contributions do not fit in %d bytes", n, rest)
 	}
 	f.Contributions = int(n)
 	return nil

@@ -24,7 +24,7 @@ const Blinding = 3
 func (f *File) KZG(ctx context.Context, domain uint64, tell Progress) (monomial, lagrange *kzg.SRS, err error) {
 	tell = orSilent(tell)
 	if bits.OnesCount64(domain) != 1 || domain < 2 || domain > 1<<f.Power || domain+Blinding > uint64(points(secTauG1, f.Power)) {
-		return nil, nil, fmt.Errorf("%w: it has 2^%d, a domain of 2^%d is wanted", ErrPower, f.Power, bits.Len64(domain-1))
+		return nil, nil, fmt.Errorf("%w: got 2^%d, want a domain of 2^%d", ErrPower, f.Power, bits.Len64(domain-1))
 	}
 	n := int(domain)
 	var g1s []curve.G1Affine
@@ -39,7 +39,7 @@ func (f *File) KZG(ctx context.Context, domain uint64, tell Progress) (monomial,
 			}
 			return checkG1(ctx, g1s, g2s[1], "powers of tau in G1")
 		}},
-		step{"Lagrange's form", func() (err error) { lagrange.Pk.G1, err = f.lagrange(ctx, g1s[:n]); return }})
+		step{"Lagrange form", func() (err error) { lagrange.Pk.G1, err = f.lagrange(ctx, g1s[:n]); return }})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -96,7 +96,7 @@ func checkLagrange(powers, list []curve.G1Affine) error {
 		return err
 	}
 	if !byValues.Equal(&byCoefficients) {
-		return refused("section %d is not Lagrange's form of section %d", secLagrangeTauG1, secTauG1)
+		return refused("section %d is not the Lagrange form of section %d", secLagrangeTauG1, secTauG1)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 func (f *File) Powers(ctx context.Context, domain uint64, tell Progress) (*mpcsetup.SrsCommons, error) {
 	tell = orSilent(tell)
 	if bits.OnesCount64(domain) != 1 || domain < 2 || domain > 1<<f.Power {
-		return nil, fmt.Errorf("%w: it has 2^%d, a domain of 2^%d is wanted", ErrPower, f.Power, bits.Len64(domain-1))
+		return nil, fmt.Errorf("%w: got 2^%d, want a domain of 2^%d", ErrPower, f.Power, bits.Len64(domain-1))
 	}
 	n := int(domain)
 	var c mpcsetup.SrsCommons
@@ -78,7 +78,7 @@ func checkPowers(ctx context.Context, c *mpcsetup.SrsCommons, n int) error {
 	if c.G1.AlphaTau[0].Equal(&g1) || c.G1.BetaTau[0].Equal(&g1) {
 		return refused("alpha or beta is 1: nobody contributed")
 	}
-	if err := samePairing(c.G1.BetaTau[0], g2, g1, c.G2.Beta, "beta in G2 is another than in G1"); err != nil {
+	if err := samePairing(c.G1.BetaTau[0], g2, g1, c.G2.Beta, "beta in G2 differs from beta in G1"); err != nil {
 		return err
 	}
 	for _, list := range []struct {
@@ -105,7 +105,7 @@ func checkTau(g1s []curve.G1Affine, one, tau curve.G2Affine, n int) error {
 	if g1s[n].Equal(&g1) {
 		return refused("tau is a root of unity of the domain")
 	}
-	return samePairing(g1s[1], g2, g1, tau, "tau in G2 is another than in G1")
+	return samePairing(g1s[1], g2, g1, tau, "tau in G2 differs from tau in G1")
 }
 
 // samePairing refuses unless e(a, b) = e(c, d).

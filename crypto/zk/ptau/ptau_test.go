@@ -214,8 +214,8 @@ func TestLayoutsRefused(t *testing.T) {
 			return l
 		}},
 		"a missing section": {"section 5", func(_ *testing.T, l []ptautest.Section) []ptautest.Section { return slices.Delete(l, 4, 5) }},
-		"a section twice":   {"two sections 4", func(_ *testing.T, l []ptautest.Section) []ptautest.Section { return append(l, l[3]) }},
-		"an empty section twice": {"two sections 15", func(_ *testing.T, l []ptautest.Section) []ptautest.Section {
+		"a section twice":   {"section 4 appears twice", func(_ *testing.T, l []ptautest.Section) []ptautest.Section { return append(l, l[3]) }},
+		"an empty section twice": {"section 15 appears twice", func(_ *testing.T, l []ptautest.Section) []ptautest.Section {
 			return append(l, ptautest.Section{Kind: 15}, ptautest.Section{Kind: 15})
 		}},
 		"an unknown section": {"section 8", func(_ *testing.T, l []ptautest.Section) []ptautest.Section {
@@ -338,9 +338,9 @@ func TestPointsRefused(t *testing.T) {
 		"swapped times alpha":      {"powers times alpha are not", false, func(l []ptautest.Section) { swap(find(l, 4), 4, 5, g1Bytes) }},
 		"the last times alpha":     {"powers times alpha are not", false, func(l []ptautest.Section) { put1(find(l, 4), 1<<power-1, g1) }},
 		"swapped times beta":       {"powers times beta are not", false, func(l []ptautest.Section) { swap(find(l, 5), 4, 5, g1Bytes) }},
-		"alpha and beta swapped":   {"beta in G2 is another", false, func(l []ptautest.Section) { l[3].Data, l[4].Data = l[4].Data, l[3].Data }},
-		"another beta in G2":       {"beta in G2 is another", false, func(l []ptautest.Section) { put2(find(l, 6), 0, c.G2.Tau[1]) }},
-		"another tau in G2":        {"tau in G2 is another", true, func(l []ptautest.Section) { put2(find(l, 3), 1, c.G2.Tau[2]) }},
+		"alpha and beta swapped":   {"beta in G2 differs", false, func(l []ptautest.Section) { l[3].Data, l[4].Data = l[4].Data, l[3].Data }},
+		"another beta in G2":       {"beta in G2 differs", false, func(l []ptautest.Section) { put2(find(l, 6), 0, c.G2.Tau[1]) }},
+		"another tau in G2":        {"tau in G2 differs", true, func(l []ptautest.Section) { put2(find(l, 3), 1, c.G2.Tau[2]) }},
 		"another begin in G1":      {"begin with", true, func(l []ptautest.Section) { put1(find(l, 2), 0, scale(g1, 2)) }},
 		"another begin in G2":      {"begin with", true, func(l []ptautest.Section) { put2(find(l, 3), 0, c.G2.Tau[1]) }},
 		"tau is 1":                 {"tau is 1", true, func(l []ptautest.Section) { put1(find(l, 2), 1, g1) }},

@@ -90,7 +90,7 @@ func ParseStatement(raw []byte) (*Statement, error) {
 		s.Gradient, ok = readGradient(&in)
 	}
 	if !ok || !in.Empty() {
-		return nil, malformed("a statement of kind %d is cut short or has more behind it", kind)
+		return nil, malformed("a statement of kind %d is cut short or has trailing bytes", kind)
 	}
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func parseJSON(raw []byte, limit int, v any) error {
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil || !bytes.Equal(compact.Bytes(), again) {
-		return malformed("fields are unknown, duplicate, out of order or spelled differently")
+		return malformed("fields are unknown, repeated, out of order or misspelled")
 	}
 	return nil
 }

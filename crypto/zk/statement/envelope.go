@@ -18,7 +18,7 @@ type Envelope struct {
 // Check holds the envelope against the limits. It does not verify the proof.
 func (e *Envelope) Check() error {
 	if len(e.Proof) < 1 || len(e.Proof) > MaxProofBytes {
-		return malformed("a proof of %d bytes is outside 1 to %d", len(e.Proof), MaxProofBytes)
+		return malformed("a proof of %d bytes, want 1 to %d", len(e.Proof), MaxProofBytes)
 	}
 	return e.Statement.Check()
 }
@@ -88,7 +88,7 @@ func ParseEnvelopeJSON(raw []byte) (*Envelope, error) {
 		return nil, err
 	}
 	if j.Format != envelopeFormat {
-		return nil, malformed("format %.40q, want %q", j.Format, envelopeFormat)
+		return nil, malformed("got format %.40q, want %q", j.Format, envelopeFormat)
 	}
 	e := &Envelope{j.Statement, j.Key, j.Proof}
 	if err := e.Check(); err != nil {

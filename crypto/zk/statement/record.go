@@ -61,19 +61,19 @@ func (r *Record) Check() error {
 		return malformed("a digest of circuit or keys is missing")
 	}
 	if r.Development != (r.Ceremony == none) {
-		return malformed("a ceremony's transcript is named exactly if keys are not for development")
+		return malformed("keys must come either from a named ceremony or from a development setup")
 	}
 	switch f, g := r.Inference, r.Gradient; {
 	case f != nil && g == nil:
 		if f.Items < 1 || f.Items > MaxItems || f.Outputs < 1 || f.Outputs > MaxOutputs || int(f.Items)*int(f.Outputs) > maxAllOutputs {
-			return malformed("a circuit of %d inferences with %d outputs", f.Items, f.Outputs)
+			return malformed("a circuit of %d inferences with %d outputs is out of range", f.Items, f.Outputs)
 		}
 	case g != nil && f == nil:
 		if g.Coordinates < 1 || g.Coordinates > MaxCoordinates || g.Bits != 8 && g.Bits != 16 {
-			return malformed("a circuit of %d coordinates of %d bits", g.Coordinates, g.Bits)
+			return malformed("a circuit of %d coordinates of %d bits is out of range", g.Coordinates, g.Bits)
 		}
 	default:
-		return malformed("a circuit is about inferences or about a gradient")
+		return malformed("a circuit must be about either inferences or a gradient")
 	}
 	return nil
 }
@@ -90,17 +90,17 @@ func (r *Record) Admits(e *Envelope) error {
 	s := &e.Statement
 	switch {
 	case s.System != r.System:
-		return mismatch("the statement is of %s, the key of %s", s.System, r.System)
+		return mismatch("the statement is for %s, the key for %s", s.System, r.System)
 	case e.Key != r.VerifyingKey:
 		return mismatch("the envelope names the key %s, the record %s", e.Key, r.VerifyingKey)
 	case s.Circuit != r.Circuit:
-		return mismatch("the statement is of the circuit %s, the key of %s", s.Circuit, r.Circuit)
+		return mismatch("the statement is for circuit %s, the key for %s", s.Circuit, r.Circuit)
 	case (s.Inference == nil) != (r.Inference == nil):
 		return mismatch("statement and key are of different kinds")
 	}
 	if f, c := s.Inference, r.Inference; f != nil {
 		if f.Model.Architecture != c.Architecture {
-			return mismatch("the statement is of the architecture %s, the key of %s", f.Model.Architecture, c.Architecture)
+			return mismatch("the statement is for architecture %s, the key for %s", f.Model.Architecture, c.Architecture)
 		}
 		if len(f.Items) != int(c.Items) || len(f.Items[0].Outputs) != int(c.Outputs) {
 			return mismatch("the statement has %d inferences of %d outputs, the circuit %d of %d", len(f.Items), len(f.Items[0].Outputs), c.Items, c.Outputs)
@@ -210,7 +210,7 @@ func ParseRecordJSON(raw []byte) (*Record, error) {
 		return nil, err
 	}
 	if j.Format != recordFormat {
-		return nil, malformed("format %.40q, want %q", j.Format, recordFormat)
+		return nil, malformed("got format %.40q, want %q", j.Format, recordFormat)
 	}
 	r := &Record{j.System, j.Circuit, j.VerifyingKey, j.ProvingKey, j.Library, j.Inference, j.Gradient, j.Development, j.Ceremony}
 	if err := r.Check(); err != nil {

@@ -72,7 +72,7 @@ func (m *Model) UnmarshalJSON(raw []byte) error {
 	}
 	v := Model{j.Architecture, j.Quantization, j.Chunks, j.Weights}
 	if v.ID() != j.ID {
-		return mismatch("the model's id %s is not that of its parts, %s", j.ID, v.ID())
+		return mismatch("the model's id %s does not match its parts, whose id is %s", j.ID, v.ID())
 	}
 	*m = v
 	return nil
@@ -123,7 +123,7 @@ func (s *Statement) Check() error {
 	case s.Gradient != nil && s.Inference == nil:
 		return s.Gradient.check()
 	}
-	return malformed("a statement is about inferences or about a gradient")
+	return malformed("a statement must be about either inferences or a gradient")
 }
 
 func (f *Inference) check() error {
@@ -131,15 +131,15 @@ func (f *Inference) check() error {
 		return err
 	}
 	if len(f.Items) < 1 || len(f.Items) > MaxItems {
-		return malformed("%d inferences are outside 1 to %d", len(f.Items), MaxItems)
+		return malformed("got %d inferences, want 1 to %d", len(f.Items), MaxItems)
 	}
 	outputs := len(f.Items[0].Outputs)
 	if outputs < 1 || outputs > MaxOutputs || outputs*len(f.Items) > maxAllOutputs {
-		return malformed("%d outputs of each of %d inferences", outputs, len(f.Items))
+		return malformed("%d outputs for each of %d inferences are out of range", outputs, len(f.Items))
 	}
 	for _, item := range f.Items {
 		if len(item.Outputs) != outputs {
-			return malformed("inferences have %d and %d outputs", outputs, len(item.Outputs))
+			return malformed("inferences have different numbers of outputs, %d and %d", outputs, len(item.Outputs))
 		}
 		if err := item.Input.check(); err != nil {
 			return err
@@ -153,7 +153,7 @@ func (g *Gradient) check() error {
 		return err
 	}
 	if g.Coordinates < 1 || g.Coordinates > MaxCoordinates || g.LInf < 1 || g.LInf > MaxLInf || g.SquaredL2 < 1 || g.SquaredL2 > MaxSquaredL2 {
-		return malformed("%d coordinates with bounds %d and %d", g.Coordinates, g.LInf, g.SquaredL2)
+		return malformed("%d coordinates with bounds %d and %d are out of range", g.Coordinates, g.LInf, g.SquaredL2)
 	}
 	return nil
 }

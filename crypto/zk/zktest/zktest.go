@@ -58,7 +58,7 @@ func (c *Circuit) Define(api frontend.API) error {
 	}
 	committer, ok := api.Compiler().(frontend.Committer)
 	if !ok {
-		return errors.New("zktest: this builder has no commitments")
+		return errors.New("zktest: this builder does not support commitments")
 	}
 	wires := []frontend.Variable{c.Sum}
 	if c.shape.Public {
@@ -75,7 +75,7 @@ func (c *Circuit) Define(api frontend.API) error {
 // Witness has values for every wire.
 func (c *Circuit) Witness(public []fr.Element) (witness.Witness, error) {
 	if len(public) != c.shape.Inputs {
-		return nil, fmt.Errorf("zktest: %d public inputs of %d", len(public), c.shape.Inputs)
+		return nil, fmt.Errorf("zktest: got %d public inputs, want %d", len(public), c.shape.Inputs)
 	}
 	w := NewCircuit(c.shape)
 	var sum, square fr.Element
