@@ -27,7 +27,7 @@ func (p Params) CiphertextBytes() int { return 2 * polyBytes(p.N(), p.Q) }
 func (r *Residues) Unmarshal(ct []byte) error {
 	size := polyBytes(r.n, r.primes)
 	if len(ct) != 2*size {
-		return fmt.Errorf("ciphertext of %d bytes, not %d: %w", len(ct), 2*size, ErrNotCanonical)
+		return fmt.Errorf("ciphertext has %d bytes, want %d: %w", len(ct), 2*size, ErrNotCanonical)
 	}
 	first := unpackPoly(r.parts[0], ct[:size], r.primes)
 	if second := unpackPoly(r.parts[1], ct[size:], r.primes); !first || !second {
@@ -39,7 +39,7 @@ func (r *Residues) Unmarshal(ct []byte) error {
 // Marshal writes the one encoding of the residues into dst, of CiphertextBytes.
 func (r *Residues) Marshal(dst []byte) error {
 	if len(dst) != 2*polyBytes(r.n, r.primes) {
-		return fmt.Errorf("room for %d bytes: %w", len(dst), ErrNotCanonical)
+		return fmt.Errorf("a buffer of %d bytes has the wrong length: %w", len(dst), ErrNotCanonical)
 	}
 	packPoly(packPoly(dst, r.parts[0], r.primes), r.parts[1], r.primes)
 	return nil

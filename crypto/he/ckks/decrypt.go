@@ -76,10 +76,10 @@ type decoder struct {
 
 func newDecoder(s *scheme, layout Layout, limit float64) (*decoder, error) {
 	if s.Values(layout) == 0 {
-		return nil, fmt.Errorf("layout %d: %w", layout, ErrParams)
+		return nil, fmt.Errorf("unknown layout %d: %w", layout, ErrParams)
 	}
 	if !(limit > 0 && limit <= s.MaxValue()) {
-		return nil, fmt.Errorf("limit %g is outside 0 to %g: %w", limit, s.MaxValue(), ErrRange)
+		return nil, fmt.Errorf("limit %g is not between 0 and %g: %w", limit, s.MaxValue(), ErrRange)
 	}
 	level := s.level()
 	d := &decoder{
@@ -99,7 +99,7 @@ func newDecoder(s *scheme, layout Layout, limit float64) (*decoder, error) {
 // decode divides by the primes beyond the first and decodes modulo that one.
 func (d *decoder) decode(values []float64) error {
 	if len(values) > d.Values(d.layout) {
-		return fmt.Errorf("%d values: %w", len(values), ErrRange)
+		return fmt.Errorf("too many values (%d): %w", len(values), ErrRange)
 	}
 	for level := len(d.work) - 1; level > 0; level-- {
 		x := poly(d.work[:level+1])
@@ -121,7 +121,7 @@ func (d *decoder) decode(values []float64) error {
 		}
 		if !(math.Abs(v) <= d.limit) {
 			clear(values)
-			return fmt.Errorf("value %d of the result is beyond %g: %w", i, d.limit, ErrRange)
+			return fmt.Errorf("value %d of the result exceeds %g: %w", i, d.limit, ErrRange)
 		}
 		values[i] = v
 	}

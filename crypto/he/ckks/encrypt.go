@@ -84,7 +84,7 @@ func NewEncryptor(p Params, public []byte, layout Layout) (*Encryptor, error) {
 
 func (s *scheme) encryptor(key *rlwe.PublicKey, layout Layout) (*Encryptor, error) {
 	if s.Values(layout) == 0 {
-		return nil, fmt.Errorf("layout %d: %w", layout, ErrParams)
+		return nil, fmt.Errorf("unknown layout %d: %w", layout, ErrParams)
 	}
 	e := &Encryptor{
 		scheme: s, layout: layout,
@@ -112,7 +112,7 @@ func (s *scheme) encryptor(key *rlwe.PublicKey, layout Layout) (*Encryptor, erro
 // library would encode something else.
 func (e *Encryptor) Encrypt(dst []byte, values []float64) error {
 	if len(values) > e.Values(e.layout) || len(dst) != e.CiphertextBytes() {
-		return fmt.Errorf("%d values, room for %d bytes: %w", len(values), len(dst), ErrRange)
+		return fmt.Errorf("%d values into a buffer of %d bytes: %w", len(values), len(dst), ErrRange)
 	}
 	limit := e.MaxValue()
 	for i, v := range values {

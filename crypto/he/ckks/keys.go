@@ -54,7 +54,7 @@ func GenerateKey(p Params, seed *keybuf.Buffer) (secret *keybuf.Buffer, public [
 		return nil, nil, err
 	}
 	if seed.Len() != SeedSize {
-		return nil, nil, fmt.Errorf("seed of %d bytes: %w", seed.Len(), ErrKey)
+		return nil, nil, fmt.Errorf("a seed of %d bytes has the wrong length: %w", seed.Len(), ErrKey)
 	}
 	n := p.N()
 	small := make([]int8, n)
@@ -84,7 +84,7 @@ func GenerateKey(p Params, seed *keybuf.Buffer) (secret *keybuf.Buffer, public [
 // form that the library multiplies with.
 func (s *scheme) spread(secret *keybuf.Buffer) (*locked, error) {
 	if secret.Len() != secretBytes(s.N()) {
-		return nil, fmt.Errorf("secret of %d bytes, not %d: %w", secret.Len(), secretBytes(s.N()), ErrKey)
+		return nil, fmt.Errorf("secret has %d bytes, want %d: %w", secret.Len(), secretBytes(s.N()), ErrKey)
 	}
 	small := make([]int8, s.N())
 	defer clear(small)
@@ -136,9 +136,9 @@ func (p Params) PublicKeyBytes() int { return keyHeader + polyBytes(p.N(), p.pri
 func (s *scheme) parseKey(public []byte) (common [SeedSize]byte, b [][]uint64, err error) {
 	switch {
 	case len(public) != s.PublicKeyBytes() || public[0] != keyVersion:
-		return common, nil, fmt.Errorf("public key of %d bytes, not %d of version %d: %w", len(public), s.PublicKeyBytes(), keyVersion, ErrKey)
+		return common, nil, fmt.Errorf("got a public key of %d bytes, want %d of version %d: %w", len(public), s.PublicKeyBytes(), keyVersion, ErrKey)
 	case [32]byte(public[1:33]) != s.digest:
-		return common, nil, fmt.Errorf("public key of another parameter set: %w", ErrKey)
+		return common, nil, fmt.Errorf("the public key is for a different parameter set: %w", ErrKey)
 	}
 	b = newPoly(s.N(), len(s.primes()))
 	if !unpackPoly(b, public[keyHeader:], s.primes()) {

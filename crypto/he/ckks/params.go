@@ -84,15 +84,15 @@ func (p Params) Check() error {
 		return refuse("ring degree 2^%d is outside 2^%d to 2^%d", p.LogN, minLogN, maxLogN)
 	}
 	if len(p.Q) < 1 || len(p.P) < 1 || len(p.Q)+len(p.P) > maxPrimes {
-		return refuse("%d ciphertext and %d special primes: at least one of each, at most %d", len(p.Q), len(p.P), maxPrimes)
+		return refuse("got %d ciphertext and %d special primes, want at least one of each and at most %d in all", len(p.Q), len(p.P), maxPrimes)
 	}
 	seen := map[uint64]bool{}
 	for _, q := range p.primes() {
 		switch {
 		case seen[q]:
-			return refuse("prime %d twice", q)
+			return refuse("prime %d appears twice", q)
 		case bits.Len64(q) < minPrimeBits || bits.Len64(q) > maxPrimeBits:
-			return refuse("%d is outside %d to %d bits", q, minPrimeBits, maxPrimeBits)
+			return refuse("prime %d must have %d to %d bits", q, minPrimeBits, maxPrimeBits)
 		case q%(2<<p.LogN) != 1:
 			return refuse("%d is not 1 modulo %d", q, 2<<p.LogN)
 		case !prime(q):
@@ -101,7 +101,7 @@ func (p Params) Check() error {
 		seen[q] = true
 	}
 	if total := logOf(p.primes()); total > ceiling(p.LogN) {
-		return refuse("modulus of %.1f bits at ring degree %d, the table allows %.0f", total, 1<<p.LogN, ceiling(p.LogN))
+		return refuse("a modulus of %.1f bits at ring degree %d exceeds the table's limit of %.0f", total, 1<<p.LogN, ceiling(p.LogN))
 	}
 	if level := p.level(); p.LogScale < 1 || level >= len(p.Q) || float64(p.LogScale+headroom) > logOf(p.Q[:level+1]) {
 		return refuse("scale 2^%d does not fit a modulus of %.1f bits", p.LogScale, logOf(p.Q))

@@ -66,7 +66,7 @@ func TestChecksOfParamsBite(t *testing.T) {
 		"0 special":                     func(p *Params) { p.P = nil },
 		"at most 8":                     func(p *Params) { p.LogN, p.Q = 15, primesOf(15, 40, 40, 40, 40, 40, 40, 40, 40) },
 		"twice":                         func(p *Params) { p.P = p.Q },
-		"12289 is outside 20 to 60":     func(p *Params) { p.Q = []uint64{12289} },
+		"12289 must have 20 to 60":      func(p *Params) { p.Q = []uint64{12289} },
 		"is not 1 modulo":               func(p *Params) { p.Q = []uint64{1099511627689} },
 		"is not prime":                  func(p *Params) { p.Q = []uint64{8193 * 40961} },
 		"92.0 bits at ring degree 2048": func(p *Params) { p.LogN, p.Q, p.P, p.LogScale = 11, narrow[:1], narrow[1:], 30 },

@@ -17,7 +17,7 @@ import (
 // for other parties and not after a failure: two shares for one ciphertext, with two
 // noises or for two subsets, give the key away (ePrint 2024/194, 2025/409). A round
 // that lost a party while it decrypted has failed.
-var ErrShareUsed = errors.New("ckks: this share was given out")
+var ErrShareUsed = errors.New("ckks: this share was already given out")
 
 // ShareJournal remembers for which ciphertexts a share was computed.
 type ShareJournal interface {
@@ -47,12 +47,12 @@ func (s *party) ciphertextKey(ct []byte) [32]byte {
 func (s *party) bitmap(active []int) (set uint64, err error) {
 	for _, i := range active {
 		if i < 1 || i > s.access.Parties || set>>(i-1)&1 == 1 {
-			return 0, fmt.Errorf("active parties %d: %w", active, ErrShare)
+			return 0, fmt.Errorf("invalid active parties %d: %w", active, ErrShare)
 		}
 		set |= 1 << (i - 1)
 	}
 	if len(active) != s.access.Threshold {
-		return 0, fmt.Errorf("%d active parties, not %d: %w", len(active), s.access.Threshold, ErrShare)
+		return 0, fmt.Errorf("got %d active parties, want %d: %w", len(active), s.access.Threshold, ErrShare)
 	}
 	return set, nil
 }
@@ -72,7 +72,7 @@ func (p *Party) DecryptionShare(ctx context.Context, journal ShareJournal, activ
 	case p.dealing == nil:
 		return nil, fmt.Errorf("the key was wiped: %w", ErrKey)
 	case !slices.Contains(active, p.index) || len(p.received) != p.access.Parties:
-		return nil, fmt.Errorf("party %d is not active, or has shares of %d of %d: %w", p.index, len(p.received), p.access.Parties, ErrShare)
+		return nil, fmt.Errorf("party %d is not active, or has shares from %d of %d parties only: %w", p.index, len(p.received), p.access.Parties, ErrShare)
 	}
 	sum := NewResidues(p.Params)
 	if err := sum.Unmarshal(ct); err != nil {
@@ -165,7 +165,7 @@ func (c *Combiner) Combine(values []float64, ct []byte, shares [][]byte) error {
 	var claimed []uint64
 	for _, share := range shares {
 		if len(share) < shareHeader+shareBinding {
-			return fmt.Errorf("share of %d bytes: %w", len(share), ErrShare)
+			return fmt.Errorf("a share of %d bytes is too short: %w", len(share), ErrShare)
 		}
 		from := int(binary.LittleEndian.Uint16(share[senderAt:]))
 		x, err := c.open(share, kindDecrypt, from, 0, used, shareBinding)
@@ -173,7 +173,7 @@ func (c *Combiner) Combine(values []float64, ct []byte, shares [][]byte) error {
 			return err
 		}
 		if [32]byte(share[shareHeader:]) != key {
-			return fmt.Errorf("share of party %d for another ciphertext: %w", from, ErrShare)
+			return fmt.Errorf("the share of party %d is for a different ciphertext: %w", from, ErrShare)
 		}
 		for i, q := range used {
 			addMod(c.dec.work[i], x[i], q)
@@ -187,7 +187,7 @@ func (c *Combiner) Combine(values []float64, ct []byte, shares [][]byte) error {
 	}
 	for i, v := range claimed {
 		if v != set {
-			return fmt.Errorf("share of party %d among other active parties: %w", active[i], ErrShare)
+			return fmt.Errorf("the share of party %d is for a different set of active parties: %w", active[i], ErrShare)
 		}
 	}
 	return c.dec.decode(values)

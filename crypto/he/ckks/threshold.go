@@ -59,10 +59,10 @@ func (a Access) Check() error {
 		return err
 	}
 	if a.Threshold < 2 || a.Parties < a.Threshold || a.Parties > MaxParties {
-		return fmt.Errorf("%d of %d parties: from 2 of 2 to %d: %w", a.Threshold, a.Parties, MaxParties, ErrParams)
+		return fmt.Errorf("got a threshold of %d of %d parties, want 2 of 2 or more and at most %d parties: %w", a.Threshold, a.Parties, MaxParties, ErrParams)
 	}
 	if !(a.Flood >= minFlood && a.Flood <= maxFlood) {
-		return fmt.Errorf("deviation %g is outside 2^40 to 2^53: %w", a.Flood, ErrFlood)
+		return fmt.Errorf("deviation %g is not between 2^40 and 2^53: %w", a.Flood, ErrFlood)
 	}
 	for _, q := range a.Q[:a.level()+1] {
 		if 6*a.Flood >= float64(q) {
@@ -126,7 +126,7 @@ func newParty(a Access) (party, error) {
 func (s *party) open(share []byte, kind byte, from, to int, primes []uint64, skip int) ([][]uint64, error) {
 	size := shareHeader + skip + polyBytes(s.N(), primes)
 	if len(share) != size || string(share[:shareHeader]) != string(s.header(kind, from, to)) {
-		return nil, fmt.Errorf("not the share of party %d for %d: %w", from, to, ErrShare)
+		return nil, fmt.Errorf("not a share from party %d for party %d: %w", from, to, ErrShare)
 	}
 	x := newPoly(s.N(), len(primes))
 	if !unpackPoly(x, share[shareHeader+skip:], primes) {
@@ -171,7 +171,7 @@ func NewParty(a Access, index int, seed *keybuf.Buffer) (*Party, error) {
 		return nil, err
 	}
 	if index < 1 || index > a.Parties {
-		return nil, fmt.Errorf("party %d of %d: %w", index, a.Parties, ErrParams)
+		return nil, fmt.Errorf("there is no party %d of %d: %w", index, a.Parties, ErrParams)
 	}
 	secret, _, err := GenerateKey(a.Params, seed)
 	if err != nil {
@@ -251,7 +251,7 @@ func CombineKeys(a Access, common [SeedSize]byte, shares [][]byte) ([]byte, erro
 		return nil, err
 	}
 	if len(shares) != a.Parties {
-		return nil, fmt.Errorf("%d public shares of %d: %w", len(shares), a.Parties, ErrShare)
+		return nil, fmt.Errorf("got %d public shares, want %d: %w", len(shares), a.Parties, ErrShare)
 	}
 	all := s.primes()
 	sum := newPoly(s.N(), len(all))
@@ -261,7 +261,7 @@ func CombineKeys(a Access, common [SeedSize]byte, shares [][]byte) ([]byte, erro
 			return nil, err
 		}
 		if [SeedSize]byte(share[shareHeader:]) != common {
-			return nil, fmt.Errorf("public share of party %d for another common seed: %w", i+1, ErrShare)
+			return nil, fmt.Errorf("the public share of party %d is for a different common seed: %w", i+1, ErrShare)
 		}
 		for k, q := range all {
 			addMod(sum[k], b[k], q)
@@ -285,7 +285,7 @@ func (p *Party) dealt(to int) [][]uint64 {
 // Deal is the share of the party's secret for one other party. It is secret.
 func (p *Party) Deal(to int) (*keybuf.Buffer, error) {
 	if p.dealing == nil || to < 1 || to > p.access.Parties || to == p.index {
-		return nil, fmt.Errorf("nothing to deal from %d to %d: %w", p.index, to, ErrShare)
+		return nil, fmt.Errorf("party %d has nothing to deal to party %d: %w", p.index, to, ErrShare)
 	}
 	x := p.dealt(to)
 	defer clearAll(x)
@@ -301,7 +301,7 @@ func (p *Party) Deal(to int) (*keybuf.Buffer, error) {
 // Receive takes what another party dealt to this one, once.
 func (p *Party) Receive(from int, dealt *keybuf.Buffer) error {
 	if p.dealing == nil || p.received[from] || from < 1 || from > p.access.Parties {
-		return fmt.Errorf("party %d takes no share of %d: %w", p.index, from, ErrShare)
+		return fmt.Errorf("party %d cannot take a share from party %d: %w", p.index, from, ErrShare)
 	}
 	x, err := p.open(dealt.Bytes(), kindDealt, from, p.index, p.Q, 0)
 	if err != nil {

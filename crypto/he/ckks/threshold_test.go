@@ -246,14 +246,14 @@ func TestChecksOfAccessBite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(a *Access){
-		"1 of 4 parties":        func(a *Access) { a.Threshold = 1 },
-		"5 of 4 parties":        func(a *Access) { a.Threshold = 5 },
-		"3 of 65 parties":       func(a *Access) { a.Parties = 65 },
-		"outside 2^40 to 2^53":  func(a *Access) { a.Flood = minFlood / 2 },
-		"is outside 2^40":       func(a *Access) { a.Flood = maxFlood * 2 },
-		"changes values by":     func(a *Access) { a.LogScale = 75 },
-		"2^9 is outside":        func(a *Access) { a.LogN = 9 },
-		"deviation NaN is outs": func(a *Access) { a.Flood -= a.Flood; a.Flood /= a.Flood },
+		"1 of 4 parties":               func(a *Access) { a.Threshold = 1 },
+		"5 of 4 parties":               func(a *Access) { a.Threshold = 5 },
+		"3 of 65 parties":              func(a *Access) { a.Parties = 65 },
+		"not between 2^40 and 2^53":    func(a *Access) { a.Flood = minFlood / 2 },
+		"is not between 2^40":          func(a *Access) { a.Flood = maxFlood * 2 },
+		"changes values by":            func(a *Access) { a.LogScale = 75 },
+		"2^9 is outside":               func(a *Access) { a.LogN = 9 },
+		"deviation NaN is not between": func(a *Access) { a.Flood -= a.Flood; a.Flood /= a.Flood },
 	} {
 		b := access()
 		change(&b)

@@ -67,7 +67,7 @@ func TestChecksBite(t *testing.T) {
 	}
 	s := lean
 	s.LogN = 10
-	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "27.0 bits at ring degree 1024, the table allows 25") {
+	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "27.0 bits at ring degree 1024 exceeds the table's limit of 25") {
 		t.Errorf("the figure is missing: %v", err)
 	}
 }

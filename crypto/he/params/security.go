@@ -50,24 +50,24 @@ func (s Set) Objects() []Object {
 func (s Set) Check() error {
 	for _, o := range s.Objects() {
 		if o.LogQ > o.Ceiling {
-			return fmt.Errorf("%s: %s modulus of %.1f bits at ring degree %d, the table allows %.0f: %w", s.ID, o.Name, o.LogQ, 1<<s.LogN, o.Ceiling, ErrInsecure)
+			return fmt.Errorf("%s: the %s modulus of %.1f bits at ring degree %d exceeds the table's limit of %.0f: %w", s.ID, o.Name, o.LogQ, 1<<s.LogN, o.Ceiling, ErrInsecure)
 		}
 	}
 	if s.ErrorVariance < minErrorVariance {
-		return fmt.Errorf("%s: errors of variance %.2f, the table assumes %.2f: %w", s.ID, s.ErrorVariance, minErrorVariance, ErrInsecure)
+		return fmt.Errorf("%s: error variance %.2f is below the %.2f that the table assumes: %w", s.ID, s.ErrorVariance, minErrorVariance, ErrInsecure)
 	}
 	seen := map[uint64]bool{}
 	for _, p := range append(append([]uint64(nil), s.Q...), s.P...) {
 		switch {
 		case seen[p]:
-			return fmt.Errorf("%s: prime %d twice: %w", s.ID, p, ErrInsecure)
+			return fmt.Errorf("%s: prime %d appears twice: %w", s.ID, p, ErrInsecure)
 		case p%(2<<s.LogN) != 1 || !new(big.Int).SetUint64(p).ProbablyPrime(32):
 			return fmt.Errorf("%s: %d is not a prime that is 1 modulo %d: %w", s.ID, p, 2<<s.LogN, ErrInsecure)
 		}
 		seen[p] = true
 	}
 	if len(s.Q) == 0 || s.Lanes < 1 || s.MaxContributions < 1 || (s.Encoding != Coefficients && s.Encoding != Slots) {
-		return fmt.Errorf("%s: incomplete: %w", s.ID, ErrInsecure)
+		return fmt.Errorf("%s: the set is incomplete: %w", s.ID, ErrInsecure)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ const sigmas = 15
 // Budget computes what a sum of so many contributions leaves, or refuses.
 func (s Set) Budget(contributions int) (Budget, error) {
 	if contributions < 1 || contributions > s.MaxContributions {
-		return Budget{}, fmt.Errorf("%s: %d contributions are outside 1 to %d: %w", s.ID, contributions, s.MaxContributions, ErrBudget)
+		return Budget{}, fmt.Errorf("%s: got %d contributions, want 1 to %d: %w", s.ID, contributions, s.MaxContributions, ErrBudget)
 	}
 	n, k := float64(int(1)<<s.LogN), float64(contributions)
 	b := Budget{Contributions: contributions}
@@ -135,7 +135,7 @@ func (s Set) Budget(contributions int) (Budget, error) {
 	}
 	b.ErrorOfMean = math.Sqrt(variance) / k / float64(b.Limit)
 	if b.NoiseBits <= 0 || b.Limit < 256 {
-		return Budget{}, fmt.Errorf("%s: nothing is left after %d contributions: %w", s.ID, contributions, ErrBudget)
+		return Budget{}, fmt.Errorf("%s: no bits are left after %d contributions: %w", s.ID, contributions, ErrBudget)
 	}
 	return b, nil
 }
@@ -144,7 +144,7 @@ func (s Set) Budget(contributions int) (Budget, error) {
 func (s Set) Require(contributions, threshold int) (Budget, error) {
 	b, err := s.Budget(contributions)
 	if err == nil && b.NoiseBits < float64(threshold) {
-		err = fmt.Errorf("%s: %.1f bits are left after %d contributions, %d are required: %w", s.ID, b.NoiseBits, contributions, threshold, ErrBudget)
+		err = fmt.Errorf("%s: %.1f bits are left after %d contributions, want at least %d: %w", s.ID, b.NoiseBits, contributions, threshold, ErrBudget)
 	}
 	return b, err
 }

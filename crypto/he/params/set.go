@@ -72,21 +72,21 @@ func All() []Set {
 	return []Set{
 		{
 			ID: Default, Encoding: Coefficients, LogN: 11, Q: []uint64{134176769}, ErrorVariance: 12, Lanes: 8,
-			MaxContributions: 1024, For: "sums alone: one prime, 6.75 bytes a value",
+			MaxContributions: 1024, For: "sums only: one prime, 6.75 bytes per value",
 		},
 		{
 			ID: Template, Encoding: Slots, LogN: 14, LogScale: 40, ErrorVariance: 10.24, Lanes: 1,
 			// The primes that SEAL takes for the bit sizes 60, 40, 40 and 60.
 			Q:                []uint64{1152921504606683137, 1099508121601, 1099510054913},
 			P:                []uint64{1152921504606748673},
-			MaxContributions: 1 << 16, For: "exchange with OpenFHE, SEAL and TenSEAL: the template's parameters",
+			MaxContributions: 1 << 16, For: "exchange with OpenFHE, SEAL and TenSEAL: the configuration template's parameters",
 		},
 		{
 			ID: Threshold, Encoding: Slots, LogN: 14, LogScale: 100, ErrorVariance: 10.24, Lanes: 1,
 			// Wide primes and a large scale: the noise that hides a party's share has room.
 			Q:                []uint64{1152921504606584833, 1152921504606683137},
 			P:                []uint64{1152921504606748673},
-			MaxContributions: 1 << 16, For: "keys that several parties hold, none of them whole",
+			MaxContributions: 1 << 16, For: "keys shared by several parties, none of whom has the whole key",
 		},
 	}
 }
@@ -103,7 +103,7 @@ func Lookup(id string) (Set, error) {
 		}
 		known = append(known, s.ID)
 	}
-	return Set{}, fmt.Errorf("%q: %w; there are %s", id, ErrUnknown, strings.Join(known, ", "))
+	return Set{}, fmt.Errorf("%q: %w; known sets are %s", id, ErrUnknown, strings.Join(known, ", "))
 }
 
 // Match returns the set with the ring degree, bit sizes of all primes and scale of

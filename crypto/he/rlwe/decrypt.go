@@ -18,7 +18,7 @@ func NewDecryptor(key *SecretKey) *Decryptor {
 // comment.
 func (d *Decryptor) Decrypt(dst []int32, block []byte) error {
 	if len(dst) != BlockValues {
-		return fmt.Errorf("room for %d values: %w", len(dst), ErrLength)
+		return fmt.Errorf("a buffer for %d values: %w", len(dst), ErrLength)
 	}
 	d.sum.Reset()
 	if err := d.sum.Add(block); err != nil {
