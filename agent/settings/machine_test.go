@@ -104,7 +104,7 @@ func TestSealedFilesAreOpenedByTheCheck(t *testing.T) {
 		"cut":                {"demo.ahm", "cut.ahm", "models[0].path: " + dir + "/cut.ahm: sealed file: not-a-sealed-file: "},
 		"a byte short":       {"demo.ahm", "short.ahm", "models[0].path: " + dir + "/short.ahm: sealed file: "},
 		"another publisher":  {"publisher.pub", "stranger.pub", "models[0].publisher: " + dir + "/demo.ahm: sealed file: publisher-not-trusted"},
-		"an older version":   {"resource: models/demo", "minimum_version: 4, resource: models/demo", "models[0].minimum_version: " + dir + "/demo.ahm: sealed file: version-rolled-back: version 3 of"},
+		"an older version":   {"resource: models/demo", "minimum_version: 4, resource: models/demo", "models[0].minimum_version: " + dir + "/demo.ahm: sealed file: version-rolled-back: got version 3 of"},
 		"another name":       {"path: ", "sealed_name: demonstration, path: ", "models[0].sealed_name: " + dir + "/demo.ahm: sealed file: model-name"},
 		"no language model":  {"demo.ahm", "digits.ahm", "models[0].path: " + dir + "/digits.ahm: sealed file: model-kind: it holds a classifier"},
 		"no classifier":      {"log: {", strings.Replace(classifier, "digits.ahm", "demo.ahm", 1), "classifiers[0].path: " + dir + "/demo.ahm: sealed file: model-kind: it holds a language model"},
@@ -172,7 +172,7 @@ func TestWhatAMachineLacksIsNamed(t *testing.T) {
 	classifier := fmt.Sprintf("classifiers: [{name: c, path: %s/digits.ahm, resource: models/digits, publisher: %s/publisher.pub}]\n", dir, dir)
 	for says, change := range map[string][2]string{
 		"broker.tls_roots: open ":          {"/tls.crt", "/absent.crt"},
-		"no certificate (PEM)":             {"/tls.crt", "/no.crt"},
+		"no PEM certificate found":         {"/tls.crt", "/no.crt"},
 		"1 of 2 certificates are cut":      {"/tls.crt", "/two.crt"},
 		"broker.root_keys: ":               {"/root.pub", "/absent.pub"},
 		"broker.root_keys: not":            {"/root.pub", "/tls.crt"},

@@ -26,7 +26,7 @@ var (
 	// data, or changed bytes. Which of these is not told.
 	ErrBlob = errors.New("chunkseal: the blob does not open")
 	// ErrKeySize: the key does not have KeySize bytes, or was wiped.
-	ErrKeySize = fmt.Errorf("chunkseal: a key has %d bytes", KeySize)
+	ErrKeySize = fmt.Errorf("chunkseal: a key must have %d bytes", KeySize)
 )
 
 // A blob is: version 1 | salt 32 | commitment 32 | AES-256-GCM(plaintext), tag 16.
@@ -48,7 +48,7 @@ const (
 // len(plaintext)+81 bytes.
 func SealBlob(key *keybuf.Buffer, label string, aad, plaintext []byte) ([]byte, error) {
 	if len(plaintext) > MaxBlobBytes {
-		return nil, fmt.Errorf("chunkseal: a blob holds at most %d bytes, this has %d", MaxBlobBytes, len(plaintext))
+		return nil, fmt.Errorf("chunkseal: a blob may hold at most %d bytes, got %d", MaxBlobBytes, len(plaintext))
 	}
 	out := make([]byte, blobHeader, blobHeader+len(plaintext)+tagSize)
 	out[0] = blobVersion

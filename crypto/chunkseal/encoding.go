@@ -67,15 +67,15 @@ func (s Section) size(i int) int {
 func (s Section) check() error {
 	switch {
 	case s.Kind < KindMetadata || s.Kind > KindClassifier:
-		return fmt.Errorf("section %q of unknown kind %d", s.Name, s.Kind)
+		return fmt.Errorf("section %q has unknown kind %d", s.Name, s.Kind)
 	case !validName(s.Name):
-		return fmt.Errorf("section name %q", s.Name)
+		return fmt.Errorf("malformed section name %q", s.Name)
 	case s.Chunks < 1 || s.Chunks > MaxChunks:
-		return fmt.Errorf("section %s: %d chunks", s.Name, s.Chunks)
+		return fmt.Errorf("section %s: invalid number of chunks: %d", s.Name, s.Chunks)
 	case s.ChunkBytes < 1 || s.ChunkBytes > MaxChunkBytes:
-		return fmt.Errorf("section %s: chunks of %d bytes", s.Name, s.ChunkBytes)
+		return fmt.Errorf("section %s: invalid chunk size of %d bytes", s.Name, s.ChunkBytes)
 	case s.LastBytes < 1 || s.LastBytes > s.ChunkBytes:
-		return fmt.Errorf("section %s: last chunk of %d bytes", s.Name, s.LastBytes)
+		return fmt.Errorf("section %s: invalid size of the last chunk: %d bytes", s.Name, s.LastBytes)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func parseSections(b []byte) ([]Section, error) {
 	c := cursor{b: b}
 	n := c.uint32()
 	if n < 1 || n > MaxSections || int(n) > len(b) {
-		return nil, fmt.Errorf("%d sections", n)
+		return nil, fmt.Errorf("invalid number of sections: %d", n)
 	}
 	list := make([]Section, 0, n)
 	names := make(map[string]bool, n)
@@ -105,13 +105,13 @@ func parseSections(b []byte) ([]Section, error) {
 		s.Rows, s.Cols, s.RowsPerChunk = c.uint32(), c.uint32(), c.uint32()
 		s.Chunks, s.ChunkBytes, s.LastBytes = c.uint32(), c.uint32(), c.uint32()
 		if c.short {
-			return nil, fmt.Errorf("ends inside section %d", len(list))
+			return nil, fmt.Errorf("the list ends inside section %d", len(list))
 		}
 		if err := s.check(); err != nil {
 			return nil, err
 		}
 		if reserved != 0 || names[s.Name] {
-			return nil, fmt.Errorf("section %s: appears twice, or reserved bytes are used", s.Name)
+			return nil, fmt.Errorf("section %s appears twice, or its reserved bytes are not zero", s.Name)
 		}
 		names[s.Name] = true
 		list = append(list, s)
@@ -138,7 +138,7 @@ func (m Manifest) check() error {
 	}
 	for _, p := range m.ParameterSets {
 		if !validName(p) {
-			return fmt.Errorf("parameter set name %q", p)
+			return fmt.Errorf("malformed parameter set name %q", p)
 		}
 	}
 	return nil
@@ -171,7 +171,7 @@ func parsePublicManifest(b []byte) (publicManifest, error) {
 	}
 	m.sections, m.bytes = c.uint32(), c.uint64()
 	if c.short || len(c.b) != 0 {
-		return m, fmt.Errorf("public manifest of %d bytes does not hold its fields exactly", len(b))
+		return m, fmt.Errorf("the %d bytes of the public manifest do not match its fields", len(b))
 	}
 	return m, m.check()
 }

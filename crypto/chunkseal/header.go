@@ -34,29 +34,29 @@ func (h header) encode() []byte {
 func parseHeader(block []byte, size int64) (header, error) {
 	var h header
 	if !bytes.HasPrefix(block, []byte(magic)) {
-		return h, Refuse(ReasonNotSealed, "does not begin as a sealed model does")
+		return h, Refuse(ReasonNotSealed, "the file does not begin with the magic bytes of a sealed model")
 	}
 	c := cursor{b: block[len(magic):]}
 	version, algorithm := c.uint32(), c.uint32()
 	if version != formatVersion || algorithm != algorithmAES256GCM {
-		return h, Refuse(ReasonFormat, "format version %d, algorithm %d; this build knows version %d, algorithm %d",
+		return h, Refuse(ReasonFormat, "got format version %d, algorithm %d; this build supports version %d, algorithm %d",
 			version, algorithm, formatVersion, algorithmAES256GCM)
 	}
 	h.fileID, h.commitment = [32]byte(c.take(32)), [32]byte(c.take(32))
 	h.tail, h.public, h.chunks, h.sealed = c.uint64(), c.uint32(), c.uint32(), c.uint32()
 	if len(bytes.Trim(block[headerFields-4:], "\x00")) != 0 {
-		return h, Refuse(ReasonMalformed, "reserved bytes of the first block are used")
+		return h, Refuse(ReasonMalformed, "reserved bytes of the first block are not zero")
 	}
 	if h.public > maxPublicManifest || h.chunks < 1 || h.chunks > MaxChunks ||
 		h.sealed < tagSize || h.sealed > MaxSealedManifest+tagSize {
-		return h, Refuse(ReasonMalformed, "first block: manifest of %d and %d bytes, %d chunks", h.public, h.sealed, h.chunks)
+		return h, Refuse(ReasonMalformed, "first block: manifest parts of %d and %d bytes with %d chunks are out of range", h.public, h.sealed, h.chunks)
 	}
 	maxTail := blockBytes + uint64(h.chunks)*uint64(alignSlot(MaxChunkBytes+tagSize))
 	if h.tail%slotBytes != 0 || h.tail < 2*blockBytes || h.tail > maxTail {
-		return h, Refuse(ReasonMalformed, "first block: chunks end at %d", h.tail)
+		return h, Refuse(ReasonMalformed, "first block: invalid end of the chunks at byte %d", h.tail)
 	}
 	if size < int64(h.tail)+h.tailBytes()+signatureBlockMinimum {
-		return h, Refuse(ReasonTruncated, "%d bytes of at least %d", size, int64(h.tail)+h.tailBytes()+signatureBlockMinimum)
+		return h, Refuse(ReasonTruncated, "got %d bytes, want at least %d", size, int64(h.tail)+h.tailBytes()+signatureBlockMinimum)
 	}
 	return h, nil
 }

@@ -43,7 +43,7 @@ type Public struct {
 // reads no chunk. size is the file's: bytes beyond the end are a Failure.
 func Inspect(r io.ReaderAt, size int64) (*Public, error) {
 	if size < blockBytes {
-		return nil, Refuse(ReasonNotSealed, "%d bytes are less than a first block", size)
+		return nil, Refuse(ReasonNotSealed, "%d bytes are too few for a first block", size)
 	}
 	block := make([]byte, blockBytes)
 	if err := readAt(r, block, 0); err != nil {
@@ -55,7 +55,7 @@ func Inspect(r io.ReaderAt, size int64) (*Public, error) {
 	}
 	room := size - int64(h.tail)
 	if most := h.tailBytes() + signatureBlockMinimum + MaxPublisherBytes + MaxSignatureBytes; room > most {
-		return nil, Refuse(ReasonTrailing, "%d bytes after the chunks, at most %d belong there", room, most)
+		return nil, Refuse(ReasonTrailing, "got %d bytes after the chunks, want at most %d", room, most)
 	}
 	part := append(block, make([]byte, room)...)
 	block, tail := part[:blockBytes], part[blockBytes:]
@@ -70,11 +70,11 @@ func Inspect(r io.ReaderAt, size int64) (*Public, error) {
 	p.Publisher, p.signature = c.bytes(MaxPublisherBytes), c.bytes(MaxSignatureBytes)
 	switch {
 	case c.short:
-		return nil, Refuse(ReasonTruncated, "ends inside the signature")
+		return nil, Refuse(ReasonTruncated, "the file ends inside the signature")
 	case len(c.b) != 0:
 		return nil, Refuse(ReasonTrailing, "%d bytes follow the signature", len(c.b))
 	case rootOf(block, p.public, p.index, p.sealed) != p.Root:
-		return nil, Refuse(ReasonRoot, "first block, manifest or index do not hash to the root in the file")
+		return nil, Refuse(ReasonRoot, "first block, manifest and index do not hash to the root in the file")
 	}
 	return p, p.finish()
 }
@@ -95,7 +95,7 @@ func (p *Public) finish() error {
 	for i := range p.Chunks {
 		n := p.chunkSize(i)
 		if n < 1 || n > MaxChunkBytes {
-			return Refuse(ReasonMalformed, "index: chunk %d of %d bytes", i, n)
+			return Refuse(ReasonMalformed, "index: chunk %d has an invalid size of %d bytes", i, n)
 		}
 		plain += uint64(n)
 		offset += alignSlot(int64(n) + tagSize)
@@ -111,7 +111,7 @@ func (p *Public) finish() error {
 // Verify checks the publisher's signature over the root.
 func (p *Public) Verify(publisher Publisher) error {
 	if publisher == nil || !bytes.Equal(publisher.Bytes(), p.Publisher) {
-		return Refuse(ReasonPublisher, "the file is signed by another publisher than the trusted one")
+		return Refuse(ReasonPublisher, "the file is signed by a publisher other than the trusted one")
 	}
 	if err := publisher.Verify(SignContext, p.Root[:], p.signature); err != nil {
 		return Refuse(ReasonSignature, "the publisher did not sign this root: %w", err)
@@ -175,16 +175,16 @@ func (p *Public) checkSlot(slot []byte, i int) error {
 	}
 	for j := range p.Chunks {
 		if bytes.Equal(got[:], p.digest(j)) {
-			return inChunk(Refuse(ReasonMisplaced, "chunk %d lies in its place", j), i)
+			return inChunk(Refuse(ReasonMisplaced, "chunk %d is in its place", j), i)
 		}
 	}
-	return inChunk(Refuse(ReasonDigest, "its bytes are not the ones that the publisher signed"), i)
+	return inChunk(Refuse(ReasonDigest, "its bytes are not the ones the publisher signed"), i)
 }
 
 func checkPadding(pad []byte, i int) error {
 	for _, v := range pad {
 		if v != 0 {
-			return inChunk(Refuse(ReasonPadding, "bytes behind it are not zero"), i)
+			return inChunk(Refuse(ReasonPadding, "the padding after it is not zero"), i)
 		}
 	}
 	return nil
@@ -197,7 +197,7 @@ func readAt(r io.ReaderAt, b []byte, offset int64) error {
 		return nil
 	}
 	if err == nil || errors.Is(err, io.EOF) {
-		return Refuse(ReasonTruncated, "%d of %d bytes at offset %d", n, len(b), offset)
+		return Refuse(ReasonTruncated, "read %d of %d bytes at offset %d", n, len(b), offset)
 	}
 	return Refuse(ReasonUnreadable, "read: %w", err)
 }

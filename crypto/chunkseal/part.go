@@ -17,11 +17,11 @@ func (p *Public) Part() []byte { return p.part }
 // InspectPart reads what Part gave, as Inspect reads a file. The chunks cannot be verified.
 func InspectPart(part []byte) (*Public, error) {
 	if len(part) < blockBytes {
-		return nil, Refuse(ReasonNotSealed, "%d bytes are less than a first block", len(part))
+		return nil, Refuse(ReasonNotSealed, "%d bytes are too few for a first block", len(part))
 	}
 	tail := binary.LittleEndian.Uint64(part[tailField:])
 	if tail > math.MaxInt64/2 || tail < blockBytes {
-		return nil, Refuse(ReasonMalformed, "first block: chunks end at %d", tail)
+		return nil, Refuse(ReasonMalformed, "first block: invalid end of the chunks at byte %d", tail)
 	}
 	return Inspect(without{part, int64(tail)}, int64(tail)+int64(len(part)-blockBytes))
 }
@@ -32,7 +32,7 @@ type without struct {
 	tail int64
 }
 
-var errNoChunks = errors.New("a sealed file's part holds no chunks")
+var errNoChunks = errors.New("this part of a sealed file holds no chunks")
 
 // ReadAt implements io.ReaderAt.
 func (f without) ReadAt(b []byte, offset int64) (int, error) {

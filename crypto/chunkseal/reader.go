@@ -51,7 +51,7 @@ func Open(r io.ReaderAt, size int64, key *keybuf.Buffer, want OpenOptions) (*Rea
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(keys.commitment[:], p.head.commitment[:]) != 1 {
-		return nil, Refuse(ReasonKey, "the file was sealed under another key")
+		return nil, Refuse(ReasonKey, "the file was sealed under a different key")
 	}
 	plain, err := keys.manifest.Open(nil, make([]byte, 12), p.sealed, manifestAAD(p.FileID, p.public))
 	if err != nil {
@@ -68,13 +68,13 @@ func Open(r io.ReaderAt, size int64, key *keybuf.Buffer, want OpenOptions) (*Rea
 
 func (p *Public) acceptable(want OpenOptions) error {
 	if want.Name != "" && p.Name != want.Name {
-		return Refuse(ReasonName, "the file holds model %q, wanted is %q", p.Name, want.Name)
+		return Refuse(ReasonName, "got model %q, want %q", p.Name, want.Name)
 	}
 	if p.Version < want.MinVersion {
-		return Refuse(ReasonRollback, "version %d of model %q, the minimum is %d", p.Version, p.Name, want.MinVersion)
+		return Refuse(ReasonRollback, "got version %d of model %q, want at least %d", p.Version, p.Name, want.MinVersion)
 	}
 	if want.ModelID != nil && *want.ModelID != p.Root {
-		return Refuse(ReasonModelID, "model id %x, wanted is %x", p.Root, *want.ModelID)
+		return Refuse(ReasonModelID, "got model id %x, want %x", p.Root, *want.ModelID)
 	}
 	return nil
 }
@@ -86,18 +86,18 @@ func (r *Reader) layOut() error {
 		r.first = append(r.first, next)
 		r.digests = append(r.digests, sectionDigest(r.public.FileID, ordinal, s))
 		if int(s.Chunks) > r.public.Chunks-next {
-			return Refuse(ReasonMalformed, "sealed manifest: more chunks than the index has")
+			return Refuse(ReasonMalformed, "sealed manifest: it lists more chunks than the index")
 		}
 		for inner := range int(s.Chunks) {
 			if r.public.chunkSize(next+inner) != s.size(inner) {
-				return Refuse(ReasonMalformed, "sealed manifest: chunk %d has another size in the index", next+inner)
+				return Refuse(ReasonMalformed, "sealed manifest: chunk %d has a different size in the index", next+inner)
 			}
 		}
 		next += int(s.Chunks)
 	}
 	r.first = append(r.first, next)
 	if next != r.public.Chunks || len(r.list) != r.public.Sections {
-		return Refuse(ReasonMalformed, "sealed manifest: %d sections, %d chunks; the public one says %d and %d",
+		return Refuse(ReasonMalformed, "sealed manifest: got %d sections and %d chunks; the public manifest says %d and %d",
 			len(r.list), next, r.public.Sections, r.public.Chunks)
 	}
 	return nil
@@ -144,12 +144,12 @@ func (r *Reader) ChunkSize(i int) int { return r.public.chunkSize(i) }
 // refusal is a *Failure, after which dst holds no plaintext.
 func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
 	if i < 0 || i >= r.public.Chunks {
-		return nil, fmt.Errorf("chunkseal: chunk %d of %d", i, r.public.Chunks)
+		return nil, fmt.Errorf("chunkseal: there is no chunk %d in a file of %d chunks", i, r.public.Chunks)
 	}
 	_, slotSize := r.public.Slot(i)
 	n := r.public.chunkSize(i)
 	if len(slot) != slotSize || cap(dst) < n {
-		return nil, fmt.Errorf("chunkseal: chunk %d lies in %d bytes and opens to %d; given were %d and %d", i, slotSize, n, len(slot), cap(dst))
+		return nil, fmt.Errorf("chunkseal: chunk %d has %d sealed bytes and opens to %d; got %d bytes and room for %d", i, slotSize, n, len(slot), cap(dst))
 	}
 	section, inner := r.find(i)
 	bit := uint32(1) << (i % 32)
@@ -166,7 +166,7 @@ func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
 	ctx.set(&r.digests[section], i, inner, n)
 	out, err := r.chunks.chunks.Open(dst[:0], ctx.nonce[:], slot[:n+tagSize], ctx.aad[:])
 	if err != nil {
-		return nil, r.named(inChunk(Refuse(ReasonTag, "it does not authenticate under the key at this place"), i), section)
+		return nil, r.named(inChunk(Refuse(ReasonTag, "it does not authenticate under this key at this position"), i), section)
 	}
 	if first {
 		r.seen[i/32].Or(bit)
@@ -178,7 +178,7 @@ func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
 // callers that are not in a hurry.
 func (r *Reader) OpenChunk(dst []byte, i int) ([]byte, error) {
 	if i < 0 || i >= r.public.Chunks {
-		return nil, fmt.Errorf("chunkseal: chunk %d of %d", i, r.public.Chunks)
+		return nil, fmt.Errorf("chunkseal: there is no chunk %d in a file of %d chunks", i, r.public.Chunks)
 	}
 	offset, size := r.Slot(i)
 	slot := make([]byte, size)

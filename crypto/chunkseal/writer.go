@@ -14,7 +14,7 @@ import (
 
 // ErrUnfinished refuses to close a file that lacks chunks, or to go on after
 // an error.
-var ErrUnfinished = errors.New("chunkseal: the file is not complete, or an earlier write failed")
+var ErrUnfinished = errors.New("chunkseal: the file is incomplete, or an earlier write failed")
 
 // SignFunc signs a manifest root under SignContext and returns the public key
 // that verifies it.
@@ -62,7 +62,7 @@ func newWriter(w io.WriteSeeker, key *keybuf.Buffer, id [32]byte, m Manifest, se
 		return nil, fmt.Errorf("chunkseal: %w", err)
 	}
 	if len(sections) < 1 || len(sections) > MaxSections {
-		return nil, fmt.Errorf("chunkseal: %d sections", len(sections))
+		return nil, fmt.Errorf("chunkseal: invalid number of sections: %d", len(sections))
 	}
 	keys, err := deriveKeys(key, id)
 	if err != nil {
@@ -103,7 +103,7 @@ func (w *Writer) WriteChunk(plaintext []byte) error {
 	}
 	s := w.list[w.section]
 	if want := s.size(w.inner); len(plaintext) != want {
-		return fmt.Errorf("chunkseal: chunk %d of %s has %d bytes, not %d", w.inner, s.Name, want, len(plaintext))
+		return fmt.Errorf("chunkseal: chunk %d of %s must have %d bytes, got %d", w.inner, s.Name, want, len(plaintext))
 	}
 	w.ctx.set(&w.digests[w.section], w.next, w.inner, len(plaintext))
 	sealed := w.keys.chunks.Seal(w.slot[:0], w.ctx.nonce[:], plaintext, w.ctx.aad[:])
@@ -136,7 +136,7 @@ func (w *Writer) Close(sign SignFunc) (Summary, error) {
 		plain = s.appendTo(plain)
 	}
 	if len(plain) > MaxSealedManifest {
-		return Summary{}, fmt.Errorf("chunkseal: section directory of %d bytes", len(plain))
+		return Summary{}, fmt.Errorf("chunkseal: a section directory of %d bytes is too large", len(plain))
 	}
 	sealed := w.keys.manifest.Seal(nil, make([]byte, 12), plain, manifestAAD(w.fileID, w.public))
 	block := header{fileID: w.fileID, commitment: w.keys.commitment, tail: uint64(w.offset),
@@ -147,7 +147,7 @@ func (w *Writer) Close(sign SignFunc) (Summary, error) {
 		return Summary{}, fmt.Errorf("chunkseal: sign the manifest root: %w", err)
 	}
 	if len(publisher) < 1 || len(publisher) > MaxPublisherBytes || len(signature) < 1 || len(signature) > MaxSignatureBytes {
-		return Summary{}, fmt.Errorf("chunkseal: public key of %d, signature of %d bytes", len(publisher), len(signature))
+		return Summary{}, fmt.Errorf("chunkseal: invalid sizes: public key of %d bytes, signature of %d bytes", len(publisher), len(signature))
 	}
 	tail := bytes.Join([][]byte{w.public, w.index, sealed, signatureBlock(root, publisher, signature)}, nil)
 	if _, err := w.w.Write(tail); err != nil {

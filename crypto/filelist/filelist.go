@@ -113,14 +113,14 @@ func (l List) check() error {
 	case !commitForm.MatchString(l.Commit):
 		return refuseList("the commit %q is not 40 hexadecimal digits", l.Commit)
 	case len(l.Files) == 0 || len(l.Files) > maxFiles:
-		return refuseList("%d files, want 1 to %d", len(l.Files), maxFiles)
+		return refuseList("got %d files, want 1 to %d", len(l.Files), maxFiles)
 	}
 	for i, f := range l.Files {
 		if !nameForm.MatchString(f.Name) || f.Name == NoteName || f.Name == SumsName {
-			return refuseList("%q cannot be the name of a file", f.Name)
+			return refuseList("%q is not an allowed file name", f.Name)
 		}
 		if i > 0 && l.Files[i-1].Name >= f.Name {
-			return refuseList("the files are not sorted by name, each once")
+			return refuseList("the files must be sorted by name, each listed once")
 		}
 	}
 	return nil
@@ -143,7 +143,7 @@ func Sign(publisher signednote.Signer, l List) ([]byte, error) {
 // returned.
 func Open(signed []byte, publisher identity.Public) (List, error) {
 	if len(signed) > maxNoteBytes {
-		return List{}, refuseList("%d bytes (at most %d)", len(signed), maxNoteBytes)
+		return List{}, refuseList("got %d bytes, want at most %d", len(signed), maxNoteBytes)
 	}
 	text, err := signednote.Unverified(signed, maxLines)
 	if err != nil {
@@ -151,7 +151,7 @@ func Open(signed []byte, publisher identity.Public) (List, error) {
 	}
 	want := Origin(publisher)
 	if origin, _, _ := strings.Cut(text, "\n"); origin != want {
-		return List{}, refusal.New(ReasonPublisher, "the list is of %q, want %q", origin, want)
+		return List{}, refusal.New(ReasonPublisher, "the list is for %q, want %q", origin, want)
 	}
 	if text, err = signednote.Open(signed, want, publisher); err != nil {
 		return List{}, refuseList("%w", err)
@@ -164,7 +164,7 @@ func Open(signed []byte, publisher identity.Public) (List, error) {
 func parse(text string) (List, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 4 || len(lines) > 3+maxFiles {
-		return List{}, refuseList("%d lines, want 4 to %d", len(lines), 3+maxFiles)
+		return List{}, refuseList("got %d lines, want 4 to %d", len(lines), 3+maxFiles)
 	}
 	l := List{Version: lines[1], Commit: lines[2]}
 	for _, line := range lines[3:] {

@@ -45,7 +45,7 @@ func Check(dir string, publisher identity.Public) (List, error) {
 	}
 	for _, name := range names {
 		if _, ok := l.find(name); !ok {
-			return List{}, refusal.New(ReasonUnlisted, "%s is not on the list of %s", name, l.Version)
+			return List{}, refusal.New(ReasonUnlisted, "%s is not on the list for %s", name, l.Version)
 		}
 	}
 	for _, f := range l.Files {
@@ -68,7 +68,7 @@ func Check(dir string, publisher identity.Public) (List, error) {
 
 // ErrSums refuses sums that are not those of the list.
 func ErrSums(path string) error {
-	return refusal.New(ReasonFile, "%s does not have the sums of the files beside it", path)
+	return refusal.New(ReasonFile, "%s does not match the files beside it", path)
 }
 
 // OpenFile is Open of a file.
@@ -93,7 +93,7 @@ func OpenFile(name string, publisher identity.Public) (List, error) {
 func (l List) CheckFile(path string) error {
 	want, ok := l.find(filepath.Base(path))
 	if !ok {
-		return refusal.New(ReasonUnlisted, "%s is not on the list of %s", filepath.Base(path), l.Version)
+		return refusal.New(ReasonUnlisted, "%s is not on the list for %s", filepath.Base(path), l.Version)
 	}
 	got, err := digestOf(path)
 	switch {
@@ -117,7 +117,7 @@ func namesIn(dir string) (names []string, err error) {
 		switch name := e.Name(); {
 		case name == NoteName, name == SumsName, filepath.Ext(name) == ".pub":
 		case !e.Type().IsRegular():
-			return nil, refusal.New(ReasonUnlisted, "%s is not a file; a release consists of files", filepath.Join(dir, name))
+			return nil, refusal.New(ReasonUnlisted, "%s is not a regular file; a release holds only regular files", filepath.Join(dir, name))
 		default:
 			names = append(names, name)
 		}

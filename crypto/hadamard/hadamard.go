@@ -30,7 +30,7 @@ const MaxValues = 1 << 16
 
 // ErrLength means a block whose length is no power of two from 16 to MaxValues, or another
 // than the rotation's.
-var ErrLength = errors.New("hadamard: the block's length is not one that is rotated")
+var ErrLength = errors.New("hadamard: invalid block length")
 
 // Rotation is the rotation of all blocks of one length under one seed. It is not safe for
 // concurrent use.

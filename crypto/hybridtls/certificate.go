@@ -24,7 +24,7 @@ import (
 // messages that contain the exporter.
 func NewCertificate(hosts []string, validity time.Duration) (certPEM, keyPEM []byte, err error) {
 	if len(hosts) == 0 || validity <= 0 {
-		return nil, nil, errors.New("hybridtls: a certificate needs hosts and a validity")
+		return nil, nil, errors.New("hybridtls: a certificate needs hosts and a validity period")
 	}
 	return make509(hosts[0], hosts, validity, nil)
 }
@@ -86,9 +86,9 @@ func Serves(pair *tls.Certificate, now time.Time) error {
 		case err != nil:
 			return fmt.Errorf("hybridtls: certificate %d: %w", i+1, err)
 		case now.After(c.NotAfter):
-			return fmt.Errorf("hybridtls: the certificate %q ended on %s: every peer would refuse it", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339))
+			return fmt.Errorf("hybridtls: the certificate %q expired on %s: every peer would refuse it", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339))
 		case now.Before(c.NotBefore):
-			return fmt.Errorf("hybridtls: the certificate %q begins on %s: until then every peer would refuse it", c.Subject.CommonName, c.NotBefore.UTC().Format(time.RFC3339))
+			return fmt.Errorf("hybridtls: the certificate %q is not valid before %s: until then every peer would refuse it", c.Subject.CommonName, c.NotBefore.UTC().Format(time.RFC3339))
 		case i == 0 && len(c.DNSNames)+len(c.IPAddresses) == 0:
 			return fmt.Errorf("hybridtls: the certificate %q names no host, so every peer would refuse it: is it a root?", c.Subject.CommonName)
 		}
@@ -103,9 +103,9 @@ func checkHosts(hosts []string) error {
 		switch {
 		case net.ParseIP(h) != nil:
 		case strings.ContainsAny(h, "/:"):
-			return fmt.Errorf("hybridtls: %q is no host: a name or an IP address alone, without scheme, port and path", h)
+			return fmt.Errorf("hybridtls: %q is not a host: want a name or an IP address alone, without scheme, port or path", h)
 		case !isHostName(h) || len(h) > 253:
-			return fmt.Errorf("hybridtls: %q is no host: labels of letters, digits and hyphens joined by dots (a name in another script is written as xn--...), or an IP address", h)
+			return fmt.Errorf("hybridtls: %q is not a host: want labels of letters, digits and hyphens joined by dots (a name in another script is written as xn--...), or an IP address", h)
 		}
 	}
 	return nil
@@ -131,7 +131,7 @@ func isHostName(h string) bool {
 // PEM. It is what goes into images where certificates change more often than images do.
 func NewRoot(name string, validity time.Duration) (certPEM, keyPEM []byte, err error) {
 	if name == "" || validity <= 0 {
-		return nil, nil, errors.New("hybridtls: a root needs a name and a validity")
+		return nil, nil, errors.New("hybridtls: a root needs a name and a validity period")
 	}
 	return make509(name, nil, validity, nil)
 }
@@ -150,7 +150,7 @@ func ParseRoot(certPEM, keyPEM []byte) (*Root, error) {
 	}
 	key, signs := pair.PrivateKey.(crypto.Signer)
 	if c := pair.Leaf; !signs || !c.BasicConstraintsValid || !c.IsCA || c.KeyUsage&x509.KeyUsageCertSign == 0 || c.CheckSignatureFrom(c) != nil {
-		return nil, errors.New("hybridtls: the certificate is not a root that may sign others")
+		return nil, errors.New("hybridtls: the certificate is not a root that may sign other certificates")
 	}
 	return &Root{pair.Leaf, key}, nil
 }
@@ -159,10 +159,10 @@ func ParseRoot(certPEM, keyPEM []byte) (*Root, error) {
 // not outlive the root: peers would refuse it from then on.
 func (r *Root) Issue(hosts []string, validity time.Duration) (certPEM, keyPEM []byte, err error) {
 	if len(hosts) == 0 || validity <= 0 {
-		return nil, nil, errors.New("hybridtls: a certificate needs hosts and a validity")
+		return nil, nil, errors.New("hybridtls: a certificate needs hosts and a validity period")
 	}
 	if end := time.Now().Add(validity); end.After(r.certificate.NotAfter) {
-		return nil, nil, fmt.Errorf("hybridtls: the certificate would end on %s and its root ends on %s: ask for less, or make a new root",
+		return nil, nil, fmt.Errorf("hybridtls: the certificate would expire on %s, and its root expires on %s: ask for a shorter validity, or make a new root",
 			end.Format(time.DateOnly), r.certificate.NotAfter.Format(time.DateOnly))
 	}
 	return make509(hosts[0], hosts, validity, r)
@@ -182,7 +182,7 @@ func Roots(text []byte) (*x509.CertPool, error) {
 			return nil, fmt.Errorf("hybridtls: more than %d certificates", maxRoots)
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("hybridtls: block %d holds a %s, no certificate", n, strings.ToLower(block.Type))
+			return nil, fmt.Errorf("hybridtls: block %d holds a %s, not a certificate", n, strings.ToLower(block.Type))
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -192,7 +192,7 @@ func Roots(text []byte) (*x509.CertPool, error) {
 	}
 	switch {
 	case n == 0:
-		return nil, errors.New("hybridtls: no certificate (PEM)")
+		return nil, errors.New("hybridtls: no PEM certificate found")
 	case n != begun:
 		return nil, fmt.Errorf("hybridtls: %d of %d certificates are cut short or malformed", begun-n, begun)
 	}

@@ -51,7 +51,7 @@ func TestCertificatesAreIssuedAnewUnderOneRoot(t *testing.T) {
 	if verify(rootPEM, rootKey, "broker.example.org") == nil {
 		t.Error("the root serves")
 	}
-	if _, _, err := root.Issue([]string{"h"}, 49*time.Hour); err == nil || !strings.Contains(err.Error(), "its root ends") {
+	if _, _, err := root.Issue([]string{"h"}, 49*time.Hour); err == nil || !strings.Contains(err.Error(), "its root expires") {
 		t.Errorf("a certificate outlives its root: %v", err)
 	}
 	if _, _, err := root.Issue(nil, time.Hour); err == nil {
@@ -155,10 +155,10 @@ func TestServes(t *testing.T) {
 		says string
 	}{
 		"valid":               {day, now, ""},
-		"over":                {day, now.Add(25 * time.Hour), "ended on"},
-		"not yet valid":       {day, now.Add(-time.Hour), "begins on"},
+		"over":                {day, now.Add(25 * time.Hour), "expired on"},
+		"not yet valid":       {day, now.Add(-time.Hour), "is not valid before"},
 		"a root":              {&root, now, "names no host"},
-		"the one above ended": {&chain, now.Add(2 * time.Hour), "ended on"},
+		"the one above ended": {&chain, now.Add(2 * time.Hour), "expired on"},
 		"malformed":           {&tls.Certificate{Certificate: [][]byte{{1}}}, now, "certificate 1"},
 	} {
 		if err := Serves(c.pair, c.at); (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {

@@ -28,9 +28,9 @@ var (
 	ErrKeyFile = errors.New("identity: not a key file of this version, or damaged")
 	ErrUnlock  = errors.New("identity: the passphrase or credential does not open this key file")
 	ErrMode    = errors.New("identity: others may read or change the key file; use chmod 600")
-	ErrNoKey   = errors.New("identity: a key file needs a passphrase or a credential, exactly one")
+	ErrNoKey   = errors.New("identity: a key file needs exactly one of a passphrase and a credential")
 	// ErrCredential refuses a credential that is too short to be random bytes.
-	ErrCredential = errors.New("identity: a credential has 32 random bytes or more (anchorhold keygen credential makes one); this one is shorter")
+	ErrCredential = errors.New("identity: a credential must have at least 32 random bytes (anchorhold keygen credential makes one); this one is shorter")
 )
 
 // Unlock opens a key file: exactly one field is set. The buffers stay the caller's.
@@ -216,11 +216,11 @@ func ProtectKeyFile(path string, old, now Unlock) (Public, error) {
 	}
 	same, err := ReadKeyFile(next, now)
 	if err != nil {
-		return Public{}, fmt.Errorf("read back what replaces %s: %w", path, err)
+		return Public{}, fmt.Errorf("read back the replacement of %s: %w", path, err)
 	}
 	defer same.Wipe()
 	if same.Public().ID() != k.Public().ID() {
-		return Public{}, fmt.Errorf("read back what replaces %s: %w", path, ErrKeyFile)
+		return Public{}, fmt.Errorf("read back the replacement of %s: %w", path, ErrKeyFile)
 	}
 	if err := os.Chown(next, int(owner.Uid), int(owner.Gid)); err != nil {
 		return Public{}, err

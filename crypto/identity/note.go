@@ -15,7 +15,7 @@ import (
 const NoteContext = "anchorhold/note/1"
 
 // ErrNote means that a text is none that a note may have.
-var ErrNote = errors.New("identity: a note is text that ends in a line break and has no other control characters")
+var ErrNote = errors.New("identity: a note must be text that ends with a newline and has no other control characters")
 
 // NoteSignature are the two signatures of one signed note (c2sp.org/signed-note).
 // Each is over the text itself, so that a program which knows signed notes

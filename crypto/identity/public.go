@@ -19,7 +19,7 @@ import (
 var (
 	ErrEncoding  = errors.New("identity: not the canonical encoding of a public identity")
 	ErrSignature = errors.New("identity: signature does not verify")
-	ErrContext   = errors.New("identity: a signing context has 1 to 128 bytes")
+	ErrContext   = errors.New("identity: a signing context must have 1 to 128 bytes")
 )
 
 const maxContextBytes = 128
@@ -141,11 +141,11 @@ func (p Public) MarshalText() ([]byte, error) {
 func (p *Public) UnmarshalText(text []byte) error {
 	encoded, ok := strings.CutPrefix(string(text), textPrefix)
 	if !ok {
-		return fmt.Errorf("%w: it begins with %q", ErrEncoding, textPrefix)
+		return fmt.Errorf("%w: it must begin with %q", ErrEncoding, textPrefix)
 	}
 	// The decoder passes over line breaks; one identity has one text.
 	if strings.ContainsAny(encoded, "\r\n") {
-		return fmt.Errorf("%w: a line break inside", ErrEncoding)
+		return fmt.Errorf("%w: it contains a line break", ErrEncoding)
 	}
 	data, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err != nil || len(data) < checksumBytes {

@@ -23,10 +23,10 @@ import (
 const maxBytes = 1 << 20
 
 // ErrWiped is what the use of a wiped or absent buffer ends with.
-var ErrWiped = errors.New("keybuf: the secret is wiped")
+var ErrWiped = errors.New("keybuf: the secret was wiped")
 
 // ErrSize is the refusal of a buffer that would be empty or too large.
-var ErrSize = errors.New("keybuf: a buffer holds 1 byte to 1 MiB")
+var ErrSize = errors.New("keybuf: a buffer must hold 1 byte to 1 MiB")
 
 // Buffer holds one secret. It has one owner, who calls Wipe. Where another
 // goroutine may wipe it at any time, as at the end of a lease, its bytes are used

@@ -40,7 +40,7 @@ func Seal(publicKey, info []byte, secret *keybuf.Buffer, exporter string) (Seale
 		return Sealed{}, keywrap.ErrInfo
 	}
 	if secret.Len() == 0 || secret.Len() > keywrap.MaxSecretBytes {
-		return Sealed{}, fmt.Errorf("keyseal: a secret has 1 to %d bytes, this one %d", keywrap.MaxSecretBytes, secret.Len())
+		return Sealed{}, fmt.Errorf("keyseal: a secret must have 1 to %d bytes, got %d", keywrap.MaxSecretBytes, secret.Len())
 	}
 	public, err := hpke.KEM_XWING.Scheme().UnmarshalBinaryPublicKey(publicKey)
 	if err != nil || lowOrder(publicKey[len(publicKey)-32:]) {

@@ -35,7 +35,7 @@ const (
 
 // Errors that a caller can branch on.
 var (
-	ErrUsed      = errors.New("keywrap: the recipient key was used or erased")
+	ErrUsed      = errors.New("keywrap: the recipient key was already used or erased")
 	ErrOpen      = errors.New("keywrap: the sealed key does not open")
 	ErrPublicKey = errors.New("keywrap: not a public key of the hybrid KEM")
 	ErrInfo      = errors.New("keywrap: info must not be empty")
@@ -143,7 +143,7 @@ func Seal(publicKey, info []byte, secret *keybuf.Buffer) (enc, ciphertext []byte
 		return nil, nil, ErrInfo
 	}
 	if secret.Len() == 0 || secret.Len() > MaxSecretBytes {
-		return nil, nil, fmt.Errorf("keywrap: a secret has 1 to %d bytes, this one %d", MaxSecretBytes, secret.Len())
+		return nil, nil, fmt.Errorf("keywrap: a secret must have 1 to %d bytes, got %d", MaxSecretBytes, secret.Len())
 	}
 	public, err := hpke.MLKEM768X25519().NewPublicKey(publicKey)
 	if err != nil {

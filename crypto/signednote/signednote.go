@@ -32,9 +32,9 @@ var (
 	// ErrForm means that the bytes are not a signed note within the limits.
 	ErrForm = errors.New("not a signed note")
 	// ErrHalf means that one of the two signatures is missing.
-	ErrHalf = errors.New("the note has one of the two signatures of its key; both are needed")
+	ErrHalf = errors.New("the note has only one of its key's two signatures; both are required")
 	// ErrLevel means that the key is of a level that signs no notes.
-	ErrLevel = errors.New("notes are signed at the level of ML-DSA-65")
+	ErrLevel = errors.New("notes must be signed with an ML-DSA-65 key")
 )
 
 // Signer signs notes: an identity's private half.

@@ -514,7 +514,7 @@ func TestReloadKeepsACertificateThatGuestsAccept(t *testing.T) {
 	}
 	reload <- syscall.SIGHUP
 	waitFor(t, nil, func() bool {
-		return strings.Contains(s.log.String(), "reload failed in part") && strings.Contains(s.log.String(), "ended on")
+		return strings.Contains(s.log.String(), "reload failed in part") && strings.Contains(s.log.String(), "expired on")
 	})
 	guest := s.client(t, address)
 	defer guest.Close()

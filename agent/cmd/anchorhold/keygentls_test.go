@@ -112,7 +112,7 @@ func TestTLSCertificatesAreIssuedWithinTheirRoot(t *testing.T) {
 	if bad := json.Unmarshal([]byte(out), &made); code != 0 || bad != nil || made.Root != "root.crt" || time.Until(made.NotAfter) > 241*time.Hour {
 		t.Errorf("%d, %s, %v, %v", code, out, err, bad)
 	}
-	expectRun(t, cli.StatusFailed, "its root ends", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "31", "--under", "root")
+	expectRun(t, cli.StatusFailed, "its root expires", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "31", "--under", "root")
 	expectRun(t, cli.StatusFailed, "not a root", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "1", "--under", "a")
 	expectRun(t, cli.StatusFailed, "no such file", "keygen", "tls", "--out", "b", "--host", "localhost", "--under", "absent")
 	expectRun(t, cli.StatusUsage, "1 to 3650 days", "keygen", "tls", "--out", "b", "--host", "localhost", "--days", "0")
