@@ -8,7 +8,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -78,19 +77,4 @@ func leaseOf(lease *client.Lease, now time.Time) (receipt.Lease, error) {
 		return receipt.Lease{}, fmt.Errorf("the lease's id %q has another form", lease.ID)
 	}
 	return receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(now))}, nil
-}
-
-// attester makes evidence for callers of the local API.
-type attester struct {
-	Collector
-	agentKey *identity.Private
-}
-
-// AgentKeyID is the identity of the agent key in use.
-func (a attester) AgentKeyID() [32]byte { return a.agentKey.Public().ID() }
-
-// Collect makes evidence for a caller. It goes past the measurement whitelist:
-// a caller may want to know which image this is.
-func (a attester) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
-	return a.Collector.Collect(ctx, reportData)
 }

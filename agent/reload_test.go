@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/attest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
-	"github.com/anchorhold/anchorhold/keybroker/epochfile"
 )
 
 // change makes the first plain value of a section another one.
@@ -108,14 +108,10 @@ func reloadable(t *testing.T) (d *daemon, cfg settings.Config, path string) {
 	}
 	d = &daemon{Options: Options{ConfigPath: path, Config: in}, keeper: &keeper{reloaded: make(chan reload)}}
 	d.cfg.Store(&in)
-	d.Collector = brokertest.New(t).TEE
-	if d.agentKey, err = identity.Generate(identity.LevelEpoch); err != nil {
+	if d.guest, err = attest.New(in, brokertest.New(t).TEE, ""); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.agentKey.Wipe)
-	if d.epochs, err = epochfile.Open(filepath.Join(dir, "epochs"), []identity.Public{key.Public()}, 0); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(d.guest.Close)
 	return d, cfg, path
 }
 
@@ -174,7 +170,7 @@ func TestASocketWhoseFileIsGoneCostsNoKeys(t *testing.T) {
 	if err := d.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	defer d.agentKey.Wipe()
+	defer d.guest.Close()
 	if d.healthy(t.Context()) == nil {
 		t.Error("an agent that lost its own socket is healthy; a restart makes another")
 	}

@@ -20,35 +20,24 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/agent/tenure/attest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/epochfile"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
-// fileEpochs keeps the highest epoch that this guest has seen of each root's broker, so
-// that a retired epoch is refused after a restart too. A host that rolls the disk back also
-// rolls this file back; then broker.minimum_epoch of the measured image is the floor.
-const fileEpochs = "broker-epoch"
-
 // daemon is one run of the agent.
 type daemon struct {
 	Options
-	cfg      atomic.Pointer[settings.Config]
-	tenure   *tenure
-	agentKey *identity.Private
-	epochs   *epochfile.File
-	keeper   *keeper
-	client   atomic.Pointer[client.Client]
-	dates    dates
-	works    *longwork.Works // nil where there is none
-	lowestMu sync.Mutex
-	lowest   protocol.Lowest // epochs that are accepted of what others show; lowestMu's
-	rounds   roundPace       // of requests for round keys
+	cfg    atomic.Pointer[settings.Config]
+	tenure *tenure
+	guest  *attest.Guest
+	keeper *keeper
+	dates  dates
+	works  *longwork.Works // nil where there is none
+	rounds roundPace       // of requests for round keys
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *localapi.Server
@@ -82,8 +71,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err := d.prepare(); err != nil {
 		return err
 	}
-	defer d.agentKey.Wipe()
-	defer func() { _ = d.client.Load().Close() }() // what is kept for a renewal that will not be
+	defer d.guest.Close()
 	listener, err := d.listen()
 	if err != nil {
 		return err
@@ -92,24 +80,16 @@ func Run(ctx context.Context, opt Options) error {
 	return d.serve(ctx, listener)
 }
 
-// prepare makes the agent key of this boot and everything that serves.
+// prepare makes this guest, with its agent key of this boot, and everything that serves.
 func (d *daemon) prepare() (err error) {
-	roots, err := d.Config.RootIdentities()
+	if d.guest, err = attest.New(d.Config, d.Collector, d.Version); err != nil {
+		return err
+	}
+	broker, err := d.guest.Client(d.Config)
 	if err != nil {
 		return err
 	}
-	if d.epochs, err = epochfile.Open(filepath.Join(d.Config.Guest.StateDir, fileEpochs), roots, 0); err != nil {
-		return err
-	}
-	d.lowest = protocol.AtLeast(max(d.Config.Broker.MinimumEpoch, 1))
-	if d.agentKey, err = identity.Generate(identity.LevelEpoch); err != nil {
-		return err
-	}
-	broker, err := newClient(d.Config, d.Collector, d.agentKey, d.epochs, d.Version)
-	if err != nil {
-		return err
-	}
-	d.client.Store(broker)
+	d.guest.Use(broker)
 	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, heap: limitHeap, files: files{installed: installed}, reloaded: make(chan reload), refused: d.refused}
 	d.prepareWork()
 	s, kept := d.Config.Socket, d.Config.Receipts
@@ -117,10 +97,10 @@ func (d *daemon) prepare() (err error) {
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
-	models := gate{tenure: d.tenure, names: d.modelNames, agentKey: d.agentKey}
+	models := gate{tenure: d.tenure, names: d.modelNames, agentKey: d.guest.Key()}
 	d.api, err = localapi.New(localapi.Config{
 		Gate:     models,
-		Attester: attester{d.Collector, d.agentKey}, Logger: d.Logger,
+		Attester: d.guest, Logger: d.Logger,
 		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: concurrent(d.Config), Queue: s.Queue, Limits: s.Limits,
 		Memory: d.Config.RequestMemory(), RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
@@ -392,7 +372,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {
 		return refusal.New("reload-needs-restart", "%s changed, and only a restart of the agent takes that up", strings.Join(changed, ", "))
 	}
-	broker, err := newClient(cfg, d.Collector, d.agentKey, d.epochs, d.Version)
+	broker, err := d.guest.Client(cfg)
 	if err != nil {
 		return err
 	}
@@ -400,7 +380,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	took := func() {
 		close(taken)
 		d.cfg.Store(&cfg)
-		_ = d.client.Swap(broker).Close() // its kept connection is nobody's any more
+		d.guest.Use(broker)
 	}
 	wait := time.NewTimer(verdictAfter)
 	defer wait.Stop()

@@ -85,7 +85,7 @@ type ModelStatus struct {
 // status is the tenure's, and who this agent is.
 func (d *daemon) status() Status {
 	s := d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
-	id := d.agentKey.Public().ID()
+	id := d.guest.AgentKeyID()
 	s.Ends = d.dates.show()
 	s.AgentKey = hex.EncodeToString(id[:])
 	return s

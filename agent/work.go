@@ -26,7 +26,7 @@ const classifierMemory = 64 << 20
 // prepareWork makes what answers and works besides the language model.
 func (d *daemon) prepareWork() {
 	if len(d.Config.Classifiers) > 0 {
-		d.classifiers = classify.New(classify.Config{Memory: classifierMemory, AgentKey: d.agentKey, Lease: d.receiptLease, Logger: d.Logger})
+		d.classifiers = classify.New(classify.Config{Memory: classifierMemory, AgentKey: d.guest.Key(), Lease: d.receiptLease, Logger: d.Logger})
 		d.tenure.wiped = append(d.tenure.wiped, d.classifiers.Wipe)
 		d.tenure.lapsed = d.classifiers.Lapse
 	}
@@ -158,16 +158,7 @@ func (d *daemon) sign() (fed.Signer, error) {
 	if err != nil {
 		return fed.Signer{}, err
 	}
-	return fed.Signer{Key: d.agentKey, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(time.Now())), Broker: lease.BrokerID, Lowest: d.lowestEpochs(lease)}, nil
-}
-
-// lowestEpochs are the lowest epochs that this guest accepts of what others show it: the
-// measured minimum, or the highest that the root in question asked for since this start.
-func (d *daemon) lowestEpochs(lease *client.Lease) protocol.Lowest {
-	d.lowestMu.Lock()
-	defer d.lowestMu.Unlock()
-	d.lowest = d.lowest.Raised(lease.BrokerID, lease.MinEpoch)
-	return d.lowest
+	return fed.Signer(d.guest.Signer(lease, time.Now())), nil
 }
 
 // roundKey obtains a closed round's key by an exchange of its own: the broker
@@ -178,7 +169,7 @@ func (d *daemon) roundKey(ctx context.Context, resource string) (fed.Released, e
 	}
 	attempt, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
-	lease, err := d.client.Load().Acquire(attempt, []string{resource})
+	lease, err := d.guest.Acquire(attempt, []string{resource})
 	d.rounds.told(resource, err, time.Now())
 	if failure, ok := errors.AsType[*client.Error](err); ok {
 		return fed.Released{}, refusal.New(failure.Reason, "the key of %s: %v", resource, failure)

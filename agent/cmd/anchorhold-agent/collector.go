@@ -4,18 +4,18 @@ package main
 
 import (
 	"errors"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"io"
 	"log/slog"
 
-	"github.com/anchorhold/anchorhold/agent"
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/attest"
 )
 
 const buildKind = "production build: evidence comes from hardware"
 
 // newCollector returns the collector of the configured hardware. This build has
 // no other.
-func newCollector(cfg settings.Config, _ *slog.Logger) (agent.Collector, bool, error) {
+func newCollector(cfg settings.Config, _ *slog.Logger) (attest.Collector, bool, error) {
 	if cfg.Compute.TEE.Provider == "software" {
 		return nil, false, errors.New("compute.tee.provider: software is refused: this build cannot use the software TEE (only builds with the tag softtee can, and they prove nothing)")
 	}

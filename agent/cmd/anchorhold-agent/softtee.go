@@ -12,15 +12,15 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/anchorhold/anchorhold/agent"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/attest"
 	"github.com/anchorhold/anchorhold/guest/teesim"
 )
 
 const buildKind = "DEVELOPMENT BUILD WITH THE SOFTWARE TEE: its evidence proves nothing"
 
 // newCollector returns the hardware's collector, or the software TEE, loudly.
-func newCollector(cfg settings.Config, log *slog.Logger) (agent.Collector, bool, error) {
+func newCollector(cfg settings.Config, log *slog.Logger) (attest.Collector, bool, error) {
 	if cfg.Compute.TEE.Provider != "software" {
 		col, err := hardware()
 		return col, false, err

@@ -1,4 +1,4 @@
-package agent
+package attest
 
 import (
 	"bytes"
