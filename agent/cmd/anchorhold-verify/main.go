@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/proofcheck"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -33,12 +32,12 @@ func run(ctx context.Context, args []string, out, complaint io.Writer) int {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(out, usage)
-		return proofcheck.ExitVerified
+		return ExitVerified
 	case err == nil && showVersion:
 		fmt.Fprintln(out, "anchorhold-verify", version)
-		return proofcheck.ExitVerified
+		return ExitVerified
 	}
-	code := proofcheck.ExitUsage
+	code := ExitUsage
 	if err == nil {
 		code, err = c.Run(ctx, out)
 	}
@@ -48,7 +47,7 @@ func run(ctx context.Context, args []string, out, complaint io.Writer) int {
 	return code
 }
 
-func parse(args []string) (c proofcheck.Command, showVersion bool, err error) {
+func parse(args []string) (c Command, showVersion bool, err error) {
 	f := flag.NewFlagSet("anchorhold-verify", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.Func("vk", "", func(v string) error { c.Keys = append(c.Keys, v); return nil })

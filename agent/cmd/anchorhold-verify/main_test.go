@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/proofcheck"
 )
 
 const (
@@ -53,8 +52,8 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestHelpNamesEveryReason(t *testing.T) {
-	for _, r := range []refusal.Reason{proofcheck.ReasonMalformed, proofcheck.ReasonKeyUnknown, proofcheck.ReasonKeyMalformed, proofcheck.ReasonKeyUnregistered,
-		proofcheck.ReasonKeyDevelopment, proofcheck.ReasonStatement, proofcheck.ReasonModel, proofcheck.ReasonProof, proofcheck.ReasonTimeout} {
+	for _, r := range []refusal.Reason{ReasonMalformed, ReasonKeyUnknown, ReasonKeyMalformed, ReasonKeyUnregistered,
+		ReasonKeyDevelopment, ReasonStatement, ReasonModel, ReasonProof, ReasonTimeout} {
 		if !strings.Contains(usage, string(r)) {
 			t.Errorf("the help does not name %s", r)
 		}

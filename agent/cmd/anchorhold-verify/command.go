@@ -1,4 +1,4 @@
-package proofcheck
+package main
 
 import (
 	"context"

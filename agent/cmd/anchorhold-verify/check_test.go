@@ -1,4 +1,4 @@
-package proofcheck
+package main
 
 import (
 	"bytes"
@@ -130,8 +130,8 @@ func command(args []string) (c Command) {
 	return c
 }
 
-// run runs the command.
-func run(t testing.TB, args ...string) (code int, out, complaint string) {
+// runCommand runs the command.
+func runCommand(t testing.TB, args ...string) (code int, out, complaint string) {
 	t.Helper()
 	var o bytes.Buffer
 	c := command(args)
@@ -145,7 +145,7 @@ func run(t testing.TB, args ...string) (code int, out, complaint string) {
 // reasons runs with --json and returns each file's reason.
 func reasons(t testing.TB, args ...string) (code int, list []refusal.Reason) {
 	t.Helper()
-	code, out, complaint := run(t, append(args, "--json")...)
+	code, out, complaint := runCommand(t, append(args, "--json")...)
 	var answer struct {
 		Verified bool      `json:"verified"`
 		Proofs   []Finding `json:"proofs"`
@@ -173,7 +173,7 @@ func TestEnvelopesVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	three := b.write("three.json", inside)
-	code, out, complaint := run(t, "--vk", b.path("keys"), one, two, three)
+	code, out, complaint := runCommand(t, "--vk", b.path("keys"), one, two, three)
 	if code != ExitVerified || complaint != "" || strings.Count(out, ": verified, groth16-bn254") != 3 || !strings.Contains(out, "was not checked") || strings.Contains(out, "WARNING") {
 		t.Errorf("%d\n%s%s", code, out, complaint)
 	}
@@ -264,7 +264,7 @@ func TestRefusalsHaveReasons(t *testing.T) {
 			return []string{b.binary("e", b.envelope(1))}
 		}},
 		"exchanged key": {ReasonKeyMalformed, func(b *bench) []string {
-			raw, err := os.ReadFile("../groth16verify/testdata/groth16-1.vk")
+			raw, err := os.ReadFile("../../../crypto/zk/groth16verify/testdata/groth16-1.vk")
 			if err != nil {
 				b.t.Fatal(err)
 			}
@@ -305,7 +305,7 @@ func TestRefusalsHaveReasons(t *testing.T) {
 			if code, got := reasons(t, args...); code != ExitRefused || !slices.Equal(got, []refusal.Reason{c.reason}) {
 				t.Errorf("exit code %d, %q; want %q", code, got, c.reason)
 			}
-			if code, out, _ := run(t, args...); code != ExitRefused || !strings.Contains(out, "REFUSED: "+string(c.reason)) {
+			if code, out, _ := runCommand(t, args...); code != ExitRefused || !strings.Contains(out, "REFUSED: "+string(c.reason)) {
 				t.Errorf("exit code %d, %s", code, out)
 			}
 		})
@@ -317,13 +317,13 @@ func TestWaiversAreWrittenOut(t *testing.T) {
 	one := b.binary("one", b.envelope(1))
 	b.record.Development, b.record.Ceremony = true, statement.Digest{}
 	record := b.writeRecord(b.record)
-	if code, out, _ := run(t, one, "--vk", b.path("keys"), "--allow-development"); code != ExitVerified || !strings.Contains(out, "WARNING: the key comes from a development setup") {
+	if code, out, _ := runCommand(t, one, "--vk", b.path("keys"), "--allow-development"); code != ExitVerified || !strings.Contains(out, "WARNING: the key comes from a development setup") {
 		t.Errorf("%d %s", code, out)
 	}
 	if err := os.Remove(record); err != nil {
 		t.Fatal(err)
 	}
-	if code, out, _ := run(t, one, "--vk", b.path("keys"), "--allow-unregistered"); code != ExitVerified || !strings.Contains(out, "WARNING: no record") {
+	if code, out, _ := runCommand(t, one, "--vk", b.path("keys"), "--allow-unregistered"); code != ExitVerified || !strings.Contains(out, "WARNING: no record") {
 		t.Errorf("%d %s", code, out)
 	}
 }
@@ -357,8 +357,8 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestPLONK(t *testing.T) {
-	const from = "../plonkverify/testdata/"
-	code, out, complaint := run(t, "--allow-unregistered", "--vk", from+"plonk-1.vk", from+"plonk-1.proof", from+"plonk-1.proof")
+	const from = "../../../crypto/zk/plonkverify/testdata/"
+	code, out, complaint := runCommand(t, "--allow-unregistered", "--vk", from+"plonk-1.vk", from+"plonk-1.proof", from+"plonk-1.proof")
 	if code != ExitVerified || !strings.Contains(out, "verified, plonk-bn254") {
 		t.Errorf("%d %s %s", code, out, complaint)
 	}
@@ -393,7 +393,7 @@ func TestCommandLine(t *testing.T) {
 		"long file":   {"--vk", b.path("keys"), b.write("longer", make([]byte, MaxFileBytes+1))},
 		"many files":  append([]string{"--vk", b.path("keys")}, slices.Repeat([]string{one}, 4097)...),
 	} {
-		if code, out, complaint := run(t, args...); code != ExitUsage || out != "" || complaint == "" {
+		if code, out, complaint := runCommand(t, args...); code != ExitUsage || out != "" || complaint == "" {
 			t.Errorf("%s: %d %q %q", name, code, out, complaint)
 		}
 	}
@@ -402,7 +402,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("an output that is closed: %d", code)
 	}
 	odd := b.binary("a\nb: verified", b.envelope(2))
-	if _, out, _ := run(t, "--vk", b.path("keys"), odd); strings.Contains(out, "\nb: verified") {
+	if _, out, _ := runCommand(t, "--vk", b.path("keys"), odd); strings.Contains(out, "\nb: verified") {
 		t.Errorf("a file's name passes for a line: %s", out)
 	}
 }
