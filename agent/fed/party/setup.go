@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -177,40 +178,45 @@ func (s *Service) draw(ctx context.Context, m *member, seed *keybuf.Buffer) (pub
 	if err != nil {
 		return nil, nil, err
 	}
-	p := newPipes()
-	in, err := p.feed(seed)
+	in, err := worker.NewFeed(write(seed))
 	if err != nil {
-		return nil, nil, errors.Join(err, p.close())
+		return nil, nil, err
 	}
-	out, err := p.drain(maxPublicBytes, false)
-	if err != nil {
-		return nil, nil, errors.Join(err, p.close())
-	}
-	dealt, err := p.drain(maxPublicBytes*federation.MaxParties, true)
-	if err != nil {
-		return nil, nil, errors.Join(err, p.close())
-	}
-	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyBegin, Spec: spec, In: []*os.File{in}, Out: []*os.File{out.write, dealt.write}, Limits: s.cfg.Limits}, nil)
-	err = errors.Join(err, p.close())
-	defer keybuf.Wipe(dealt.data)
+	defer func() { err = errors.Join(err, in.End()) }()
 	others := len(m.setup.Agents) - 1
-	if err == nil && (len(out.data) == 0 || len(dealt.data) == 0 || len(dealt.data)%others != 0) {
-		err = errors.New("the worker wrote no whole shares")
+	task := worker.Task{Class: fedtask.ClassPartyBegin, Spec: spec, In: []*os.File{in.Reader}, Limits: s.cfg.Limits}
+	outputs, err := s.run(ctx, task, maxPublicBytes, others*maxPublicBytes)
+	public, dealt := outputs[0], outputs[1]
+	defer keybuf.Wipe(dealt)
+	if err == nil && (len(public) == 0 || len(dealt) == 0 || len(dealt)%others != 0) {
+		err = errors.New("the worker wrote incomplete shares")
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	size := len(dealt.data) / others
+	size := len(dealt) / others
 	for i := range others {
 		b, err := keybuf.New(size)
 		if err != nil {
 			wipe(deals)
 			return nil, nil, err
 		}
-		copy(b.Bytes(), dealt.data[i*size:])
+		copy(b.Bytes(), dealt[i*size:])
 		deals = append(deals, b)
 	}
-	return out.data, deals, nil
+	return public, deals, nil
+}
+
+// write is a worker's input that gets secrets, one after the other.
+func write(secrets ...*keybuf.Buffer) func(io.Writer) error {
+	return func(w io.Writer) error {
+		for _, s := range secrets {
+			if _, err := w.Write(s.Bytes()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // sendShares leaves the public share for all, and each deal sealed for one.
@@ -328,14 +334,36 @@ func (s *Service) combine(ctx context.Context, m *member, publics []federation.P
 		return nil, err
 	}
 	defer in.Close() // memory
-	p := newPipes()
-	out, err := p.drain(maxPublicBytes, false)
-	if err != nil {
-		return nil, errors.Join(err, p.close())
-	}
-	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyKey, Spec: spec, In: []*os.File{in}, Out: []*os.File{out.write}, Limits: s.cfg.Limits}, nil)
-	if err = errors.Join(err, p.close()); err == nil && len(out.data) == 0 {
+	outputs, err := s.run(ctx, worker.Task{Class: fedtask.ClassPartyKey, Spec: spec, In: []*os.File{in}, Limits: s.cfg.Limits}, maxPublicBytes)
+	if err == nil && len(outputs[0]) == 0 {
 		err = errors.New("the worker wrote no key")
 	}
-	return out.data, err
+	return outputs[0], err
+}
+
+// run has a worker do a task and returns its outputs, one for each limit, which is in bytes.
+// They are complete only if there is no error; the caller wipes those that are secret either way.
+func (s *Service) run(ctx context.Context, task worker.Task, limits ...int) (outputs [][]byte, err error) {
+	outputs = make([][]byte, len(limits))
+	drains := make([]*worker.Drain, 0, len(limits))
+	for _, limit := range limits {
+		d, e := worker.NewDrain(int64(limit) + 1)
+		if err = e; err != nil {
+			break
+		}
+		drains, task.Out = append(drains, d), append(task.Out, d.Writer)
+	}
+	if err == nil {
+		_, err = s.cfg.Pool.Run(ctx, task, nil)
+	}
+	failed := err != nil
+	for i, d := range drains {
+		if failed {
+			d.Stop() // a worker that did not heed may still hold it
+		}
+		if outputs[i] = d.End(); len(outputs[i]) > limits[i] {
+			err = errors.Join(err, errors.New("the worker wrote more than it may"))
+		}
+	}
+	return outputs, err
 }

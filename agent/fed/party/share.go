@@ -104,26 +104,7 @@ func (s *Service) share(ctx context.Context, m *member, c closing, active []int,
 		return err
 	}
 	defer func() { err = errors.Join(err, blocks.Close(), os.Remove(blocks.Name())) }()
-	spec, err := m.task(func(t *fedtask.Party) { t.Active, t.Blocks = active, c.blocks })
-	if err != nil {
-		return err
-	}
-	p := newPipes()
-	in, err := p.feed(secret...)
-	if err != nil {
-		return errors.Join(err, p.close())
-	}
-	sum, err := p.from(func(w io.Writer) error { return s.cfg.Recounted(ctx, c.round.ID, w) })
-	if err != nil {
-		return errors.Join(err, p.close())
-	}
-	limits := s.cfg.Limits
-	limits.Output = int64(c.blocks) * params.ShareBlockBytes
-	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyShare, Spec: spec, In: []*os.File{in, sum}, Out: []*os.File{blocks}, Limits: limits},
-		func(p worker.Progress) { m.phase(p.Phase) })
-	if fed := p.close(); fed != nil {
-		err = fed // why the worker's input ended
-	}
+	err = s.compute(ctx, m, c, active, secret, blocks)
 	wipe(secret)
 	if err != nil {
 		return err
@@ -140,6 +121,30 @@ func (s *Service) share(ctx context.Context, m *member, c closing, active []int,
 	defer m.mu.Unlock()
 	m.status.State = Shared
 	return nil
+}
+
+// compute has a worker decrypt this party's part of the sum into blocks.
+func (s *Service) compute(ctx context.Context, m *member, c closing, active []int, secret []*keybuf.Buffer, blocks *os.File) (err error) {
+	spec, err := m.task(func(t *fedtask.Party) { t.Active, t.Blocks = active, c.blocks })
+	if err != nil {
+		return err
+	}
+	own, err := worker.NewFeed(write(secret...))
+	if err != nil {
+		return err
+	}
+	sum, err := worker.NewFeed(func(w io.Writer) error { return s.cfg.Recounted(ctx, c.round.ID, w) })
+	if err != nil {
+		return errors.Join(err, own.End())
+	}
+	limits := s.cfg.Limits
+	limits.Output = int64(c.blocks) * params.ShareBlockBytes
+	_, err = s.cfg.Pool.Run(ctx, worker.Task{Class: fedtask.ClassPartyShare, Spec: spec, In: []*os.File{own.Reader, sum.Reader}, Out: []*os.File{blocks}, Limits: limits},
+		func(p worker.Progress) { m.phase(p.Phase) })
+	if cause := errors.Join(own.End(), sum.End()); cause != nil {
+		err = cause // the worker saw only that its input ended
+	}
+	return err
 }
 
 func (s *Service) signShare(m *member, c closing, active []int, blocks io.ReaderAt) ([]byte, error) {
