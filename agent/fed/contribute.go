@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
@@ -332,7 +333,7 @@ func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []
 	var proof []byte
 	if h.NormProof {
 		if proof, err = os.ReadFile(s.path("uploads", h.ID.String()+".proof")); errors.Is(err, os.ErrNotExist) {
-			return refusal.New(ReasonNormNotProven, "the proof that the recorded contribution names is gone; there is no second one")
+			return refusal.New(normproof.ReasonNotProven, "the proof that the recorded contribution names is gone; there is no second one")
 		} else if err != nil {
 			return err
 		}

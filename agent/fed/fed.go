@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
@@ -108,7 +109,7 @@ type Config struct {
 	// Limits bound each worker.
 	Limits worker.Limits
 	// Norm proves norms, for rounds that want it; nil without keys.
-	Norm *NormProver
+	Norm *normproof.Prover
 	// Answers proves what contributions come with; nil without proofs.
 	Answers Answers
 	// Spool bounds what is stored for users; the zero value stores nothing.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
@@ -142,9 +143,9 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	client := uplink.New(w.addr, w.tls, w.Roots(), func() (uplink.Guest, error) {
 		return uplink.Guest{Key: agent.Key, Chain: agent.Chain, Now: w.at(2)}, nil
 	})
-	var norm *fed.NormProver
+	var norm *normproof.Prover
 	if w.norms != nil {
-		norm = &fed.NormProver{Ring: w.norms, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: w.limit}}
+		norm = &normproof.Prover{Ring: w.norms, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: w.limit}}
 	}
 	g.Service, err = fed.New(fed.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Own: federationtest.Seed(t), Spool: w.spool, Logger: quiet(), Answers: w.answers, Norm: norm,
 		Limits: worker.Limits{Memory: 256 << 20, Time: w.limit},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -136,7 +137,7 @@ func TestAnAgentWithoutTheRoundsKeyContributesNothing(t *testing.T) {
 	} {
 		change()
 		g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
-		if info := g.contribute(t, r, 1, randomVector(1, normLength, 0.1)); info.State != jobs.Dead || info.Reason != fed.ReasonNoNormKey {
+		if info := g.contribute(t, r, 1, randomVector(1, normLength, 0.1)); info.State != jobs.Dead || info.Reason != normproof.ReasonNoKey {
 			t.Errorf("%s: %+v", name, info)
 		}
 	}
@@ -178,7 +179,7 @@ func TestAProvenContributionGoesOnAfterARestart(t *testing.T) {
 		switch {
 		case !gone && info.State != jobs.Done:
 			t.Errorf("%s: %+v", name, info)
-		case gone && (info.State != jobs.Dead || info.Reason != fed.ReasonNormNotProven || !strings.Contains(info.Detail, "is gone")):
+		case gone && (info.State != jobs.Dead || info.Reason != normproof.ReasonNotProven || !strings.Contains(info.Detail, "is gone")):
 			t.Errorf("%s: %+v", name, info)
 		}
 	}

@@ -26,6 +26,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
@@ -379,9 +380,9 @@ func (w *Works) services(cfg settings.Config, dir string, s *session) error {
 // federation makes what takes part in rounds; the ring is nil without keys.
 func (w *Works) federation(cfg settings.Config, dir string, s *session, f *fixed) error {
 	limits := worker.Limits{Memory: cfg.WorkerMemory(), Time: cfg.WorkerTime()}
-	var norm *fed.NormProver
+	var norm *normproof.Prover
 	if f.ring != nil {
-		norm = &fed.NormProver{Ring: f.ring, Pool: f.pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}
+		norm = &normproof.Prover{Ring: f.ring, Pool: f.pool, Limits: worker.Limits{Memory: cfg.ProofMemory(), Time: cfg.WorkerTime()}}
 	}
 	var answers fed.Answers
 	if s.proofs != nil {

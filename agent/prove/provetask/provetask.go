@@ -7,6 +7,8 @@
 // and witness.
 package provetask
 
+import "encoding/binary"
+
 // The classes of tasks.
 const (
 	// ClassInference proves answers of a classifier.
@@ -22,6 +24,16 @@ const (
 type Gradient struct {
 	Statement []byte `json:"statement"` // statement.Statement, encoded
 	Bits      int    `json:"bits"`
+}
+
+// Coordinates decodes the coordinates of a Gradient; of an odd number of bytes the last is left
+// out. The caller clears them.
+func Coordinates(raw []byte) []int16 {
+	list := make([]int16, len(raw)/2)
+	for i := range list {
+		list[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
+	}
+	return list
 }
 
 // Inference is the task. Input 0 has, by a pipe, the encoded parameters and, for each

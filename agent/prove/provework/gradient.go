@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,10 +71,7 @@ func readGradient(in io.Reader, c circuits.Gradient, s *statement.Statement) (a 
 	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
 		return a, taskInvalid("bytes after the last coordinate")
 	}
-	a.Values = make([]int16, c.Coordinates)
-	for i := range a.Values {
-		a.Values[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
-	}
+	a.Values = provetask.Coordinates(raw)
 	if c.Commit(a.Salt, a.Values) != s.Gradient.Commitment {
 		return a, refusal.New(ReasonWitness, "the coordinates are not those of the commitment")
 	}

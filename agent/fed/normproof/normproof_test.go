@@ -1,4 +1,4 @@
-package fed_test
+package normproof_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -25,20 +25,22 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
 
+func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
+
 const provenLength = 5
 
 // inside are coordinates inside the bounds of round: L2 1, each value 0.5.
 var inside = []int16{10, -20, 127, -127, 0}
 
 // newProver proves with the keys of a ring, in the worker as it ships.
-func newProver(t *testing.T, ring *keyset.Ring) *fed.NormProver {
+func newProver(t *testing.T, ring *keyset.Ring) *normproof.Prover {
 	t.Helper()
 	binary := workertest.Binary(t)
 	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fed.NormProver{Ring: ring, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: time.Minute}}
+	return &normproof.Prover{Ring: ring, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: time.Minute}}
 }
 
 func round(t *testing.T, keys *federationtest.NormKeys) federation.Round {
@@ -101,7 +103,7 @@ func TestWhatIsOutsideTheBoundsIsNotProven(t *testing.T) {
 			}
 			c := contribution()
 			_, err := newProver(t, keys.Ring(t, 0, nil)).Prove(t.Context(), r, &c, raw(coordinates...), nothing)
-			if got, _ := refusal.ReasonOf(err); got != fed.ReasonNormNotProven || c.ProofDigest != (federation.Digest{}) {
+			if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (federation.Digest{}) {
 				t.Errorf("%d bits, %s: %v", bits, name, err)
 			}
 		}
@@ -122,7 +124,7 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 		change(dir, set.Record)
 		return ring
 	}
-	for name, p := range map[string]*fed.NormProver{
+	for name, p := range map[string]*normproof.Prover{
 		"no prover":    nil,
 		"no such key":  newProver(t, federationtest.NewNormKeys(t, circuits.Gradient{Coordinates: provenLength, Bits: 8}).Ring(t, 0, nil)),
 		"other bits":   newProver(t, keys.Ring(t, 0, func(r *statement.Record) { r.Gradient.Bits = 16 })),
@@ -140,7 +142,7 @@ func TestAProofNeedsTheRoundsKey(t *testing.T) {
 	} {
 		c := contribution()
 		_, err := p.Prove(t.Context(), r, &c, raw(inside...), nothing)
-		if got, _ := refusal.ReasonOf(err); got != fed.ReasonNoNormKey {
+		if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNoKey {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -152,7 +154,7 @@ func TestAProofThatDoesNotVerifyIsNotSigned(t *testing.T) {
 	mixed.Proving = federationtest.NewNormKeys(t, mixed.Spec).Proving
 	c := contribution()
 	_, err := newProver(t, mixed.Ring(t, 0, nil)).Prove(t.Context(), round(t, &mixed), &c, raw(inside...), nothing)
-	if got, _ := refusal.ReasonOf(err); got != fed.ReasonNormNotProven || c.ProofDigest != (federation.Digest{}) {
+	if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (federation.Digest{}) {
 		t.Error(err)
 	}
 }
