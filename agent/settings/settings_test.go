@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 )
 
 const whole = `transport:
@@ -226,7 +227,7 @@ func TestReadAndIdentity(t *testing.T) {
 	}
 	defer k.Wipe()
 	pub := filepath.Join(dir, "publisher.pub")
-	if err := identity.WritePublicFile(pub, k.Public()); err != nil {
+	if err := idfile.WritePublic(pub, k.Public()); err != nil {
 		t.Fatal(err)
 	}
 	text, err := k.Public().MarshalText()

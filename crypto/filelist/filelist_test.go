@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/signednote"
 )
@@ -280,11 +281,11 @@ func TestGolden(t *testing.T) {
 	if _, err := os.Stat(note); *update && errors.Is(err, fs.ErrNotExist) {
 		k := newPublisher(t)
 		put(t, note, string(sign(t, k, sample())))
-		if err := identity.WritePublicFile(pub, k.Public()); err != nil {
+		if err := idfile.WritePublic(pub, k.Public()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	publisher, err := identity.ReadPublicFile(pub)
+	publisher, err := idfile.ReadPublic(pub)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +305,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(note)
 	f.Add([]byte(sample().Sums()))
-	publisher, err := identity.ReadPublicFile(filepath.Join("testdata", "v1.pub"))
+	publisher, err := idfile.ReadPublic(filepath.Join("testdata", "v1.pub"))
 	if err != nil {
 		f.Fatal(err)
 	}

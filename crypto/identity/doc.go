@@ -3,8 +3,8 @@
 //
 // It guarantees that a signature verifies only if both schemes verify over the
 // same message, the same context and the same pair of public keys, so that
-// neither half can be stripped, replaced or reused under another context, and
-// that key files are encrypted at rest and refused when others may read them.
+// neither half can be stripped, replaced or reused under another context. Files
+// that keep one are idfile's.
 // It trusts the two signature implementations and crypto/rand. It refuses
 // unknown levels, non-canonical encodings and empty contexts. Everything that
 // signs or checks a signature calls it; it alone imports the ML-DSA library.

@@ -42,7 +42,7 @@ func (k *Private) SignNote(text []byte) (NoteSignature, error) {
 		return NoteSignature{}, err
 	}
 	if k == nil || k.ed.Len() == 0 {
-		return NoteSignature{}, errWiped
+		return NoteSignature{}, ErrWiped
 	}
 	_, n := k.level.sizes()
 	sig := NoteSignature{MLDSA: make([]byte, n)}

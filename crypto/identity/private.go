@@ -11,10 +11,11 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
-// seedSize is ML-DSA's and Ed25519's seed together.
-const seedSize = mldsaSeedSize + ed25519.SeedSize
+// SeedSize is the bytes of ML-DSA's and Ed25519's seed together.
+const SeedSize = mldsaSeedSize + ed25519.SeedSize
 
-var errWiped = errors.New("identity: the key was wiped")
+// ErrWiped is returned for a key that [Private.Wipe] cleared.
+var ErrWiped = errors.New("identity: the key was wiped")
 
 // Private is an identity that signs. Its seeds live in locked memory; the
 // expanded ML-DSA key, which the library keeps in ordinary memory, is cleared
@@ -29,15 +30,20 @@ type Private struct {
 
 // Generate makes an identity.
 func Generate(level Level) (*Private, error) {
-	seed, err := keybuf.Random(seedSize)
+	seed, err := keybuf.Random(SeedSize)
 	if err != nil {
 		return nil, fmt.Errorf("generate identity: %w", err)
 	}
-	return fromSeed(level, seed)
+	return FromSeed(level, seed)
 }
 
-// fromSeed takes ownership of the seed.
-func fromSeed(level Level, seed *keybuf.Buffer) (*Private, error) {
+// FromSeed is the identity of a level and a seed of [SeedSize] bytes, ML-DSA's first. It
+// takes ownership of the seed, and wipes it where it fails.
+func FromSeed(level Level, seed *keybuf.Buffer) (*Private, error) {
+	if seed.Len() != SeedSize {
+		seed.Wipe()
+		return nil, fmt.Errorf("identity: a seed has %d bytes", SeedSize)
+	}
 	var mldsaSeed [mldsaSeedSize]byte
 	copy(mldsaSeed[:], seed.Bytes())
 	defer keybuf.Wipe(mldsaSeed[:])
@@ -65,6 +71,15 @@ func fromSeed(level Level, seed *keybuf.Buffer) (*Private, error) {
 // Public returns the public half.
 func (k *Private) Public() Public { return k.public }
 
+// Seed lends what the identity is made of, for a file that keeps it encrypted. It stays the
+// identity's, and is empty once that was wiped.
+func (k *Private) Seed() *keybuf.Buffer {
+	if k == nil {
+		return nil
+	}
+	return k.seed
+}
+
 // Sign signs msg under a context, as "anchorhold/kbp/1/M2". The signature is
 // level (1 byte), ML-DSA signature, Ed25519 signature.
 func (k *Private) Sign(context string, msg []byte) ([]byte, error) {
@@ -72,7 +87,7 @@ func (k *Private) Sign(context string, msg []byte) ([]byte, error) {
 		return nil, ErrContext
 	}
 	if k == nil || k.ed.Len() == 0 {
-		return nil, errWiped
+		return nil, ErrWiped
 	}
 	_, n := k.level.sizes()
 	sig := make([]byte, 1+n, k.level.signatureSize())

@@ -29,6 +29,12 @@ func (l Level) String() string {
 	return "unknown"
 }
 
+// Known says whether there is a scheme of this level.
+func (l Level) Known() bool {
+	n, _ := l.sizes()
+	return n != 0
+}
+
 var errLevel = errors.New("identity: unknown level")
 
 const mldsaSeedSize = 32

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
@@ -347,7 +348,7 @@ func TestKillChild(t *testing.T) {
 	if dir == "" {
 		t.Skip("runs only as a child of TestKilledAtAnyMoment")
 	}
-	k, err := identity.ReadKeyFile(filepath.Join(dir, "key"), testUnlock(t))
+	k, err := idfile.Read(filepath.Join(dir, "key"), testUnlock(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +374,7 @@ func TestKillChild(t *testing.T) {
 func TestKilledAtAnyMoment(t *testing.T) {
 	dir := t.TempDir()
 	k := newSigner(t)
-	if err := identity.WriteKeyFile(filepath.Join(dir, "key"), k, testUnlock(t)); err != nil {
+	if err := idfile.Write(filepath.Join(dir, "key"), k, testUnlock(t)); err != nil {
 		t.Fatal(err)
 	}
 	known := map[uint64]string{}

@@ -9,19 +9,20 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
-func testUnlock(t testing.TB) identity.Unlock {
+func testUnlock(t testing.TB) idfile.Unlock {
 	t.Helper()
 	b, err := keybuf.Take(bytes.Repeat([]byte{7}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Wipe)
-	return identity.Unlock{Credential: b}
+	return idfile.Unlock{Credential: b}
 }
 
 // copyLog copies a log so that each case changes its own.

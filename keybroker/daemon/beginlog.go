@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
@@ -29,7 +29,7 @@ func BeginLog(ctx context.Context, o Options) (err error) {
 	if err := d.openUnlock(); err != nil {
 		return err
 	}
-	if d.auditKey, err = identity.ReadKeyFile(d.layout.AuditKey(), d.unlock); err != nil {
+	if d.auditKey, err = idfile.Read(d.layout.AuditKey(), d.unlock); err != nil {
 		return fmt.Errorf("audit key: %w", err)
 	}
 	former, err := audit.BeginAnew(ctx, d.layout.Audit(), d.auditKey, audit.Options{Now: o.Now, Logger: o.Logger})

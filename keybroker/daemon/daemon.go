@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -78,7 +79,7 @@ type daemon struct {
 	opts    Options
 	layout  statedir.Layout
 	started time.Time
-	unlock  identity.Unlock
+	unlock  idfile.Unlock
 
 	root        identity.Public
 	certificate certificate
@@ -237,7 +238,7 @@ func (d *daemon) openUnlock() error {
 }
 
 func (d *daemon) readRoot() (err error) {
-	if d.root, err = identity.ReadPublicFile(d.layout.RootPublic()); err != nil {
+	if d.root, err = idfile.ReadPublic(d.layout.RootPublic()); err != nil {
 		return fmt.Errorf("root identity: %w", err)
 	}
 	return nil
@@ -249,7 +250,7 @@ func (d *daemon) openCertificate() error {
 }
 
 func (d *daemon) openAuditKey() (err error) {
-	if d.auditKey, err = identity.ReadKeyFile(d.layout.AuditKey(), d.unlock); err != nil {
+	if d.auditKey, err = idfile.Read(d.layout.AuditKey(), d.unlock); err != nil {
 		return fmt.Errorf("audit key: %w", err)
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -99,10 +100,10 @@ func newState(t *testing.T, passphrase bool) *state {
 	t.Cleanup(buf.Wipe)
 	dir := t.TempDir()
 	s := &state{root: root, log: &lines{}}
-	unlock, names := identity.Unlock{Credential: buf}, Unlock{Credential: "broker.kek"}
+	unlock, names := idfile.Unlock{Credential: buf}, Unlock{Credential: "broker.kek"}
 	given := credential
 	if passphrase {
-		unlock, names = identity.Unlock{Passphrase: buf}, Unlock{Passphrase: "broker.kek"}
+		unlock, names = idfile.Unlock{Passphrase: buf}, Unlock{Passphrase: "broker.kek"}
 		given = append(bytes.Clone(credential), '\n')
 	}
 	s.result, err = statedir.Make(t.Context(), statedir.Options{Dir: filepath.Join(dir, "state"), Root: root, Unlock: unlock, Hosts: []string{"127.0.0.1", "localhost"}})
@@ -360,7 +361,7 @@ func TestCheckFindsEverythingAtOnce(t *testing.T) {
 	}
 	s = newState(t, false)
 	s.options.Credential = func(string) ([]byte, error) { return bytes.Repeat([]byte{1}, 32), nil }
-	if err := Check(s.options); !errors.Is(err, identity.ErrUnlock) || strings.Contains(err.Error(), "\n") {
+	if err := Check(s.options); !errors.Is(err, idfile.ErrUnlock) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("one fault, said more than once: %v", err)
 	}
 	s = newState(t, false)
@@ -376,7 +377,7 @@ func TestCheckFindsEverythingAtOnce(t *testing.T) {
 	}
 	s = newState(t, false)
 	s.options.Credential = func(string) ([]byte, error) { return []byte("abcd"), nil }
-	if err := Check(s.options); !errors.Is(err, identity.ErrCredential) {
+	if err := Check(s.options); !errors.Is(err, idfile.ErrCredential) {
 		t.Errorf("a short credential: %v", err)
 	}
 }
@@ -530,11 +531,11 @@ func TestInitRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer buf.Wipe()
-	good := statedir.Options{Dir: filepath.Join(t.TempDir(), "x"), Root: s.root, Unlock: identity.Unlock{Credential: buf}, Hosts: []string{"h"}}
+	good := statedir.Options{Dir: filepath.Join(t.TempDir(), "x"), Root: s.root, Unlock: idfile.Unlock{Credential: buf}, Hosts: []string{"h"}}
 	for name, change := range map[string]func(*statedir.Options){
 		"no root":   func(o *statedir.Options) { o.Root = nil },
 		"no host":   func(o *statedir.Options) { o.Hosts = nil },
-		"no unlock": func(o *statedir.Options) { o.Unlock = identity.Unlock{} },
+		"no unlock": func(o *statedir.Options) { o.Unlock = idfile.Unlock{} },
 		"not empty": func(o *statedir.Options) { o.Dir = string(s.result.Layout) },
 		"a file":    func(o *statedir.Options) { o.Dir = s.result.Layout.AuditPublic() },
 	} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -30,7 +31,7 @@ type epochs struct {
 	layout   statedir.Layout
 	root     identity.Public
 	auditKey identity.Public
-	unlock   identity.Unlock
+	unlock   idfile.Unlock
 	now      func() time.Time
 	publish  func(lowest uint64, list []keybroker.Epoch) error
 
@@ -87,7 +88,7 @@ func (e *epochs) read() ([]heldEpoch, error) {
 }
 
 func (e *epochs) readOne(n uint64) (heldEpoch, error) {
-	key, err := identity.ReadKeyFile(e.layout.EpochKey(n), e.unlock)
+	key, err := idfile.Read(e.layout.EpochKey(n), e.unlock)
 	if err != nil {
 		return heldEpoch{}, fmt.Errorf("%w: put the file back from a copy; without one, move it away, which ends the epoch, if another one is active", err)
 	}
@@ -219,7 +220,7 @@ func (e *epochs) prepare(ctx context.Context, least uint64) (operator.EpochReque
 	if err != nil {
 		return operator.EpochRequest{}, err
 	}
-	if err := identity.WriteKeyFile(e.layout.EpochKey(next), key, e.unlock); err != nil {
+	if err := idfile.Write(e.layout.EpochKey(next), key, e.unlock); err != nil {
 		key.Wipe()
 		return operator.EpochRequest{}, err
 	}

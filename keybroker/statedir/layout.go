@@ -11,7 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 )
@@ -85,7 +85,7 @@ func (l Layout) Check() error {
 }
 
 // KEK derives the key-encryption key of the key store.
-func (l Layout) KEK(u identity.Unlock) (*keybuf.Buffer, error) {
+func (l Layout) KEK(u idfile.Unlock) (*keybuf.Buffer, error) {
 	switch {
 	case u.Credential != nil && u.Passphrase == nil:
 		return keystore.CredentialKEK(u.Credential)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -22,7 +23,7 @@ type Options struct {
 	// private key is written here.
 	Root *identity.Private
 	// Unlock protects the keys at rest; the broker needs the same at each start.
-	Unlock identity.Unlock
+	Unlock idfile.Unlock
 	// Hosts are the names and addresses in the TLS certificate.
 	Hosts []string
 	// EpochValidity is how long the first epoch lasts; 60 days by default.
@@ -63,7 +64,7 @@ func Make(ctx context.Context, o Options) (Made, error) {
 		}
 	}
 	for _, step := range []func() error{
-		func() error { return identity.WritePublicFile(l.RootPublic(), r.Root) },
+		func() error { return idfile.WritePublic(l.RootPublic(), r.Root) },
 		func() error { return o.makeAudit(l, &r) },
 		func() error { return o.makeEpoch(l, &r) },
 		func() error { return o.makeCertificate(l, &r) },
@@ -109,10 +110,10 @@ func (o *Options) makeAudit(l Layout, r *Made) error {
 	}
 	defer key.Wipe()
 	r.AuditKey = key.Public()
-	if err := identity.WriteKeyFile(l.AuditKey(), key, o.Unlock); err != nil {
+	if err := idfile.Write(l.AuditKey(), key, o.Unlock); err != nil {
 		return err
 	}
-	if err := identity.WritePublicFile(l.AuditPublic(), r.AuditKey); err != nil {
+	if err := idfile.WritePublic(l.AuditPublic(), r.AuditKey); err != nil {
 		return err
 	}
 	log, err := audit.Open(l.Audit(), key, audit.Options{Now: o.Now})
@@ -129,7 +130,7 @@ func (o *Options) makeEpoch(l Layout, r *Made) error {
 		return err
 	}
 	defer key.Wipe()
-	if err := identity.WriteKeyFile(l.EpochKey(1), key, o.Unlock); err != nil {
+	if err := idfile.Write(l.EpochKey(1), key, o.Unlock); err != nil {
 		return err
 	}
 	now := o.Now()

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
@@ -35,7 +35,7 @@ func TestAStateDirectoryNeedsWhatOpensIt(t *testing.T) {
 	if l.Check() == nil {
 		t.Error("a directory that is not there is a broker's")
 	}
-	if _, err := l.KEK(identity.Unlock{}); err == nil {
+	if _, err := l.KEK(idfile.Unlock{}); err == nil {
 		t.Error("keys open without a passphrase or credential")
 	}
 	if _, err := statedir.Make(t.Context(), statedir.Options{}); err == nil {

@@ -32,7 +32,7 @@ var above = map[string]int{
 	"agent":            27,
 	"agent/fed":        17,
 	"agent/longwork":   22,
-	"keybroker/daemon": 19,
+	"keybroker/daemon": 20,
 }
 
 // ours are a package's imports of this module.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -138,8 +139,8 @@ func newBroker(t *testing.T, c *clock) *broker {
 	return b
 }
 
-func (b *broker) unlock() identity.Unlock {
-	return identity.Unlock{Credential: secret(b.t, credential)}
+func (b *broker) unlock() idfile.Unlock {
+	return idfile.Unlock{Credential: secret(b.t, credential)}
 }
 
 // start runs the daemon and waits until it serves.

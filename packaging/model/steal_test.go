@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -77,7 +78,7 @@ func (w *world) open1() {
 	w.Helper()
 	dir := statedir.Layout(w.stolen.state).Epochs()
 	var err error
-	if w.stolen.key, err = identity.ReadKeyFile(filepath.Join(dir, "00000001.key"), w.broker.unlock()); err != nil {
+	if w.stolen.key, err = idfile.Read(filepath.Join(dir, "00000001.key"), w.broker.unlock()); err != nil {
 		w.Fatal(err)
 	}
 	w.Cleanup(w.stolen.key.Wipe)

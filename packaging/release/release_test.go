@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/filelist"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
@@ -104,7 +105,7 @@ func TestReleaseOfATinyProgram(t *testing.T) {
 	if err := r.publish(made, out, by); err != nil {
 		t.Fatal(err)
 	}
-	public, err := identity.ReadPublicFile(filepath.Join(out, "THROWAWAY.pub"))
+	public, err := idfile.ReadPublic(filepath.Join(out, "THROWAWAY.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +242,7 @@ func TestFilesThatAreGoneAreMissed(t *testing.T) {
 // keyFile makes a publisher's key and what opens it.
 func keyFile(t *testing.T, level identity.Level) (key, credential string) {
 	t.Helper()
-	secret, err := keybuf.Random(identity.MinCredentialBytes)
+	secret, err := keybuf.Random(idfile.MinCredentialBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +254,7 @@ func keyFile(t *testing.T, level identity.Level) (key, credential string) {
 	defer k.Wipe()
 	dir := t.TempDir()
 	key, credential = filepath.Join(dir, "publisher.key"), filepath.Join(dir, "credential")
-	if err := errors.Join(os.WriteFile(credential, secret.Bytes(), 0o600), identity.WriteKeyFile(key, k, identity.Unlock{Credential: secret})); err != nil {
+	if err := errors.Join(os.WriteFile(credential, secret.Bytes(), 0o600), idfile.Write(key, k, idfile.Unlock{Credential: secret})); err != nil {
 		t.Fatal(err)
 	}
 	return key, credential

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
@@ -34,7 +35,7 @@ func openPublisher(o options) (*publisher, error) {
 		return nil, err
 	}
 	defer secret.Wipe()
-	k, err := identity.ReadKeyFile(o.key, identity.Unlock{Credential: secret})
+	k, err := idfile.Read(o.key, idfile.Unlock{Credential: secret})
 	if err != nil {
 		return nil, err
 	}
@@ -75,5 +76,5 @@ func (p *publisher) remark() string {
 }
 
 func (p *publisher) writePublic(dir string) error {
-	return identity.WritePublicFile(filepath.Join(dir, p.publicName()), p.key.Public())
+	return idfile.WritePublic(filepath.Join(dir, p.publicName()), p.key.Public())
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"golang.org/x/mod/sumdb/note"
@@ -42,7 +43,7 @@ func newAuditBench(t *testing.T) *auditBench {
 func (b *auditBench) public(name string, key *identity.Private) string {
 	b.t.Helper()
 	path := filepath.Join(b.aside, name)
-	if err := identity.WritePublicFile(path, key.Public()); err != nil {
+	if err := idfile.WritePublic(path, key.Public()); err != nil {
 		b.t.Fatal(err)
 	}
 	return path

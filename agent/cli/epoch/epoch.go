@@ -17,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
@@ -146,7 +147,7 @@ func (o *rotateOptions) run(ctx context.Context, inv *cli.Invocation, _ []string
 		return err
 	}
 	defer keyfile.Wipe(u)
-	root, err := identity.ReadKeyFile(o.rootKey, u)
+	root, err := idfile.Read(o.rootKey, u)
 	if err != nil {
 		return err
 	}

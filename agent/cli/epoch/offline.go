@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/spf13/cobra"
@@ -193,7 +194,7 @@ func (s *signOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 	if s.last == "" {
 		s.last = s.root + keyfile.LastEpoch
 	}
-	rootPublic, err := identity.ReadPublicFile(s.root + ".pub")
+	rootPublic, err := idfile.ReadPublic(s.root + ".pub")
 	if err != nil {
 		return err
 	}
@@ -297,7 +298,7 @@ func (s *signOptions) sign(ctx context.Context, inv *cli.Invocation, asked proto
 		return nil, err
 	}
 	defer keyfile.Wipe(u)
-	root, err := identity.ReadKeyFile(s.root, u)
+	root, err := idfile.Read(s.root, u)
 	if err != nil {
 		return nil, err
 	}

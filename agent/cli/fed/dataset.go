@@ -11,7 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/spf13/cobra"
@@ -78,7 +78,7 @@ func (o *datasetOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 		return err
 	}
 	defer keyfile.Wipe(u)
-	publisher, err := identity.ReadKeyFile(o.key, u)
+	publisher, err := idfile.Read(o.key, u)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/spf13/cobra"
 )
@@ -53,35 +53,35 @@ func (u *Unlock) Add(c *cobra.Command) {
 }
 
 // Open reads the secret that the flags name, or asks for a passphrase.
-func (u *Unlock) Open(ctx context.Context, prompt io.Writer) (identity.Unlock, error) {
+func (u *Unlock) Open(ctx context.Context, prompt io.Writer) (idfile.Unlock, error) {
 	switch {
 	case u.passphraseFile != "" && u.credentialFile != "":
-		return identity.Unlock{}, cli.Usage(errors.New(unlockTwice))
+		return idfile.Unlock{}, cli.Usage(errors.New(unlockTwice))
 	case u.credentialFile != "":
 		secret, err := ReadSecret(u.credentialFile, false)
-		if n := secret.Len(); err == nil && n < identity.MinCredentialBytes {
+		if n := secret.Len(); err == nil && n < idfile.MinCredentialBytes {
 			secret.Wipe()
-			return identity.Unlock{}, fmt.Errorf(credentialTooShort, u.credentialFile, n, identity.MinCredentialBytes)
+			return idfile.Unlock{}, fmt.Errorf(credentialTooShort, u.credentialFile, n, idfile.MinCredentialBytes)
 		}
-		return identity.Unlock{Credential: secret}, err
+		return idfile.Unlock{Credential: secret}, err
 	case u.passphraseFile != "":
 		secret, err := ReadSecret(u.passphraseFile, true)
-		return identity.Unlock{Passphrase: secret}, err
+		return idfile.Unlock{Passphrase: secret}, err
 	}
 	secret, err := askPassphrase(ctx, prompt)
-	return identity.Unlock{Passphrase: secret}, err
+	return idfile.Unlock{Passphrase: secret}, err
 }
 
 // Choose is open for a secret that will protect a new key: a passphrase that is soon
 // guessed is refused. What protects an existing key is not judged.
-func (u *Unlock) Choose(ctx context.Context, prompt io.Writer) (identity.Unlock, error) {
+func (u *Unlock) Choose(ctx context.Context, prompt io.Writer) (idfile.Unlock, error) {
 	secret, err := u.Open(ctx, prompt)
 	if err != nil || secret.Passphrase == nil {
 		return secret, err
 	}
 	if n := utf8.RuneCount(secret.Passphrase.Bytes()); n < MinPassphrase {
 		Wipe(secret)
-		return identity.Unlock{}, cli.Usage(fmt.Errorf(passphraseTooShort, n, MinPassphrase))
+		return idfile.Unlock{}, cli.Usage(fmt.Errorf(passphraseTooShort, n, MinPassphrase))
 	}
 	return secret, nil
 }
@@ -100,7 +100,7 @@ func (r *RootUnlock) Add(c *cobra.Command) {
 }
 
 // Choose is what protects the root key; apart says whether that is not the broker's.
-func (r *RootUnlock) Choose(ctx context.Context, prompt io.Writer, broker identity.Unlock) (u identity.Unlock, apart bool, err error) {
+func (r *RootUnlock) Choose(ctx context.Context, prompt io.Writer, broker idfile.Unlock) (u idfile.Unlock, apart bool, err error) {
 	named := r.files != Unlock{}
 	switch {
 	case named && r.ask:
@@ -115,13 +115,13 @@ func (r *RootUnlock) Choose(ctx context.Context, prompt io.Writer, broker identi
 	}
 	if opens := secretOf(u); opens.Equal(secretOf(broker)) {
 		Wipe(u)
-		return identity.Unlock{}, false, cli.Usage(errors.New(rootUnlockShared))
+		return idfile.Unlock{}, false, cli.Usage(errors.New(rootUnlockShared))
 	}
 	return u, true, nil
 }
 
 // secretOf is the one secret of the two.
-func secretOf(u identity.Unlock) *keybuf.Buffer {
+func secretOf(u idfile.Unlock) *keybuf.Buffer {
 	if u.Passphrase != nil {
 		return u.Passphrase
 	}
@@ -164,7 +164,7 @@ func ReadSecret(path string, text bool) (*keybuf.Buffer, error) {
 }
 
 // Wipe wipes whichever secret is there.
-func Wipe(u identity.Unlock) {
+func Wipe(u idfile.Unlock) {
 	u.Passphrase.Wipe()
 	u.Credential.Wipe()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/spf13/cobra"
@@ -220,7 +221,7 @@ func (o *protectOptions) run(ctx context.Context, inv *cli.Invocation, _ []strin
 		return err
 	}
 	defer keyfile.Wipe(now)
-	root, err := identity.ProtectKeyFile(o.path, old, now)
+	root, err := idfile.Protect(o.path, old, now)
 	if err != nil {
 		return err
 	}
@@ -266,16 +267,16 @@ func (o *publisherOptions) run(ctx context.Context, inv *cli.Invocation, _ []str
 }
 
 // newIdentity makes an identity and writes both halves to new files.
-func newIdentity(level identity.Level, path string, u identity.Unlock) (*identity.Private, error) {
+func newIdentity(level identity.Level, path string, u idfile.Unlock) (*identity.Private, error) {
 	k, err := identity.Generate(level)
 	if err != nil {
 		return nil, err
 	}
-	if err := identity.WriteKeyFile(path, k, u); err != nil {
+	if err := idfile.Write(path, k, u); err != nil {
 		k.Wipe()
 		return nil, cli.ExplainNew(path, err)
 	}
-	if err := identity.WritePublicFile(path+".pub", k.Public()); err != nil {
+	if err := idfile.WritePublic(path+".pub", k.Public()); err != nil {
 		k.Wipe()
 		return nil, errors.Join(cli.ExplainNew(path+".pub", err), os.Remove(path))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/filelist"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/signednote"
 	"github.com/spf13/cobra"
 )
@@ -134,7 +135,7 @@ func (o *signOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 		return err
 	}
 	defer keyfile.Wipe(u)
-	k, err := identity.ReadKeyFile(o.key, u)
+	k, err := idfile.Read(o.key, u)
 	if err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func (o *signOptions) sign(k *identity.Private, l filelist.List) error {
 	if err != nil {
 		return err
 	}
-	if err := identity.WritePublicFile(o.path(publicName), k.Public()); err != nil {
+	if err := idfile.WritePublic(o.path(publicName), k.Public()); err != nil {
 		return err
 	}
 	return cli.WriteNew(o.path(filelist.NoteName), signed, 0o644)

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/crypto/filelist"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/spf13/cobra"
 )
@@ -40,7 +41,7 @@ func built(t *testing.T) string {
 // keyFile makes a publisher's key and what opens it.
 func keyFile(t *testing.T, level identity.Level) (key, credential string) {
 	t.Helper()
-	secret, err := keybuf.Random(identity.MinCredentialBytes)
+	secret, err := keybuf.Random(idfile.MinCredentialBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func keyFile(t *testing.T, level identity.Level) (key, credential string) {
 	defer k.Wipe()
 	dir := t.TempDir()
 	key, credential = filepath.Join(dir, "publisher.key"), filepath.Join(dir, "credential")
-	if err := errors.Join(os.WriteFile(credential, secret.Bytes(), 0o600), identity.WriteKeyFile(key, k, identity.Unlock{Credential: secret})); err != nil {
+	if err := errors.Join(os.WriteFile(credential, secret.Bytes(), 0o600), idfile.Write(key, k, idfile.Unlock{Credential: secret})); err != nil {
 		t.Fatal(err)
 	}
 	return key, credential

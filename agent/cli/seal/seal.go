@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/convert"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/anchorhold/anchorhold/runtime/servable"
@@ -137,7 +137,7 @@ func (o *sealOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 	if u.Credential != nil && key.Equal(u.Credential) {
 		return cli.Usage(errors.New(sealKeyIsCredential))
 	}
-	signer, err := identity.ReadKeyFile(o.publisher, u)
+	signer, err := idfile.Read(o.publisher, u)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -147,7 +148,7 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer brokers.Wipe()
-	if _, err := identity.ReadKeyFile("root.key", identity.Unlock{Credential: brokers}); err == nil {
+	if _, err := idfile.Read("root.key", idfile.Unlock{Credential: brokers}); err == nil {
 		t.Fatal("the broker's credential opens the root key")
 	}
 	socket, _ := startBroker(t, state, filepath.Join(dir, "broker.kek"))
@@ -242,7 +243,7 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 
 func publicOf(t *testing.T, path string) identity.Public {
 	t.Helper()
-	pub, err := identity.ReadPublicFile(path)
+	pub, err := idfile.ReadPublic(path)
 	if err != nil {
 		t.Fatal(err)
 	}

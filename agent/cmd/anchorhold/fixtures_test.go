@@ -10,7 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -48,7 +48,7 @@ func fixtures(t *testing.T) string {
 	clitest.Write(t, path("lm.ahm"), string(raw))
 
 	w := federationtest.New(t)
-	if err := identity.WritePublicFile(path("root.pub"), w.Root.Public()); err != nil {
+	if err := idfile.WritePublic(path("root.pub"), w.Root.Public()); err != nil {
 		t.Fatal(err)
 	}
 	model := [32]byte{1, 2, 3}

@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
@@ -20,13 +21,13 @@ func TestAnOlderRootKeyIsPutUnderASecretOfItsOwn(t *testing.T) {
 	broker := clitest.Write(t, path("broker.kek"), strings.Repeat("b", 32))
 	own := clitest.Write(t, path("root.kek"), strings.Repeat("r", 32))
 	letter := clitest.Write(t, path("letter"), "x")
-	unlock := func(text string) identity.Unlock {
+	unlock := func(text string) idfile.Unlock {
 		secret, err := keybuf.Take([]byte(strings.Repeat(text, 32)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(secret.Wipe)
-		return identity.Unlock{Credential: secret}
+		return idfile.Unlock{Credential: secret}
 	}
 	key, err := identity.Generate(identity.LevelRoot)
 	if err != nil {
@@ -34,11 +35,11 @@ func TestAnOlderRootKeyIsPutUnderASecretOfItsOwn(t *testing.T) {
 	}
 	defer key.Wipe()
 	root := path("root.key")
-	if err := identity.WriteKeyFile(root, key, unlock("b")); err != nil {
+	if err := idfile.Write(root, key, unlock("b")); err != nil {
 		t.Fatal(err)
 	}
 	opens := func(text string) bool {
-		k, err := identity.ReadKeyFile(root, unlock(text))
+		k, err := idfile.Read(root, unlock(text))
 		if err != nil {
 			return false
 		}

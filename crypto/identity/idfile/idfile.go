@@ -1,4 +1,10 @@
-package identity
+// Package idfile keeps identities in files: a private one encrypted, a public one as text.
+//
+// It guarantees that a private key is encrypted at rest under a passphrase or a credential,
+// that a file that others may read or change is refused, and that a file is whole or absent
+// under its name. It trusts the file system and Argon2id. The command line, the broker and
+// the aggregator call it; the agent, whose keys live for one boot, does not link it.
+package idfile
 
 import (
 	"bytes"
@@ -19,18 +25,19 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"golang.org/x/crypto/argon2"
 )
 
 // Errors of key files.
 var (
-	ErrKeyFile = errors.New("identity: not a key file of this version, or damaged")
-	ErrUnlock  = errors.New("identity: the passphrase or credential does not open this key file")
-	ErrMode    = errors.New("identity: others may read or change the key file; use chmod 600")
-	ErrNoKey   = errors.New("identity: a key file needs exactly one of a passphrase and a credential")
+	ErrFormat = errors.New("not a key file of this version, or damaged")
+	ErrUnlock = errors.New("the passphrase or credential does not open this key file")
+	ErrMode   = errors.New("others may read or change the key file; use chmod 600")
+	ErrNoKey  = errors.New("a key file needs exactly one of a passphrase and a credential")
 	// ErrCredential refuses a credential that is too short to be random bytes.
-	ErrCredential = errors.New("identity: a credential must have at least 32 random bytes (anchorhold keygen credential makes one); this one is shorter")
+	ErrCredential = errors.New("a credential must have at least 32 random bytes (anchorhold keygen credential makes one); this one is shorter")
 )
 
 // Unlock opens a key file: exactly one field is set. The buffers stay the caller's.
@@ -56,7 +63,7 @@ const (
 	saltSize   = 32
 	nonceSize  = 12
 	tagSize    = 16
-	fileSize   = headerSize + seedSize + tagSize + sha256.Size
+	fileSize   = headerSize + identity.SeedSize + tagSize + sha256.Size
 
 	kindPassphrase = 1
 	kindCredential = 2
@@ -78,7 +85,7 @@ const MinCredentialBytes = 32
 
 type keyHeader struct {
 	kind      byte
-	level     Level
+	level     identity.Level
 	salt      [saltSize]byte
 	time, kib uint32
 	lanes     byte
@@ -94,31 +101,31 @@ func (h keyHeader) encode() []byte {
 	return append(b, h.nonce[:]...)
 }
 
-// parseKeyFile splits a file into header, ciphertext and commitment within limits.
-func parseKeyFile(data []byte) (h keyHeader, ciphertext, commitment []byte, err error) {
+// parse splits a file into header, ciphertext and commitment within limits.
+func parse(data []byte) (h keyHeader, ciphertext, commitment []byte, err error) {
 	body, ok := bytes.CutPrefix(data, []byte(armorBegin))
 	if !ok {
-		return h, nil, nil, ErrKeyFile
+		return h, nil, nil, ErrFormat
 	}
 	body, ok = bytes.CutSuffix(body, []byte(armorEnd))
 	if !ok || len(body) != base64.StdEncoding.EncodedLen(fileSize) {
-		return h, nil, nil, ErrKeyFile
+		return h, nil, nil, ErrFormat
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(string(body))
 	if err != nil || len(raw) != fileSize || string(raw[:len(keyMagic)]) != keyMagic {
-		return h, nil, nil, ErrKeyFile
+		return h, nil, nil, ErrFormat
 	}
 	rest := raw[len(keyMagic):]
-	h.kind, h.level = rest[0], Level(rest[1])
+	h.kind, h.level = rest[0], identity.Level(rest[1])
 	rest = rest[2:]
 	rest = rest[copy(h.salt[:], rest):]
 	h.time, h.kib, h.lanes = binary.BigEndian.Uint32(rest), binary.BigEndian.Uint32(rest[4:]), rest[8]
 	rest = rest[9:]
 	rest = rest[copy(h.nonce[:], rest):]
-	if n, _ := h.level.sizes(); n == 0 || !h.costsAllowed() {
-		return h, nil, nil, ErrKeyFile
+	if !h.level.Known() || !h.costsAllowed() {
+		return h, nil, nil, ErrFormat
 	}
-	return h, rest[:seedSize+tagSize], rest[seedSize+tagSize:], nil
+	return h, rest[:identity.SeedSize+tagSize], rest[identity.SeedSize+tagSize:], nil
 }
 
 func (h keyHeader) costsAllowed() bool {
@@ -148,18 +155,19 @@ func (h keyHeader) derive(u Unlock) (key, commitment []byte, err error) {
 	out, err := hkdf.Key(sha256.New, secret, h.salt[:], "anchorhold/identity/keyfile/1", 64)
 	runtime.KeepAlive(u)
 	if err != nil {
-		return nil, nil, fmt.Errorf("identity: derive file key: %w", err)
+		return nil, nil, fmt.Errorf("derive file key: %w", err)
 	}
 	return out[:32], out[32:], nil
 }
 
-// WriteKeyFile writes k encrypted to a new file of mode 0600, durably. It never
+// Write writes k encrypted to a new file of mode 0600, durably. It never
 // replaces a file.
-func WriteKeyFile(path string, k *Private, u Unlock) error {
-	if k == nil || k.seed.Len() == 0 {
-		return errWiped
+func Write(path string, k *identity.Private, u Unlock) error {
+	seed := k.Seed()
+	if seed.Len() == 0 {
+		return identity.ErrWiped
 	}
-	h := keyHeader{level: k.level}
+	h := keyHeader{level: k.Public().Level()}
 	switch {
 	case u.Passphrase.Len() > 0 && u.Credential == nil:
 		h.kind, h.time, h.kib, h.lanes = kindPassphrase, argonTime, argonKiB, argonLanes
@@ -182,63 +190,63 @@ func WriteKeyFile(path string, k *Private, u Unlock) error {
 		return err
 	}
 	header := h.encode()
-	raw := aead.Seal(bytes.Clone(header), h.nonce[:], k.seed.Bytes(), header)
+	raw := aead.Seal(bytes.Clone(header), h.nonce[:], seed.Bytes(), header)
 	runtime.KeepAlive(k)
 	raw = append(raw, commitment...)
 	return writeNew(path, []byte(armorBegin+base64.StdEncoding.EncodeToString(raw)+armorEnd), 0o600)
 }
 
-// ProtectKeyFile puts the key in the file at path under another secret. The file is replaced
+// Protect puts the key in the file at path under another secret. The file is replaced
 // whole, by a rename, and only once the new one is on the disk and opens to the same key: after
 // an error or a crash it is the old one or the new one. Owner and group stay.
-func ProtectKeyFile(path string, old, now Unlock) (Public, error) {
-	k, err := ReadKeyFile(path, old)
+func Protect(path string, old, now Unlock) (identity.Public, error) {
+	k, err := Read(path, old)
 	if err != nil {
-		return Public{}, err
+		return identity.Public{}, err
 	}
 	defer k.Wipe()
 	info, err := os.Lstat(path)
 	if err != nil {
-		return Public{}, err
+		return identity.Public{}, err
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.Mode().IsRegular() { // a rename would replace the link, and leave the key where it points
-		return Public{}, fmt.Errorf("%s: %w: name the file itself, not a link to it", path, ErrMode)
+		return identity.Public{}, fmt.Errorf("%s: %w: name the file itself, not a link to it", path, ErrMode)
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".protect-*") // mode 0700
 	if err != nil {
-		return Public{}, named(path, err)
+		return identity.Public{}, named(path, err)
 	}
 	defer os.RemoveAll(dir)
 	next := filepath.Join(dir, filepath.Base(path))
-	if err := WriteKeyFile(next, k, now); err != nil {
-		return Public{}, err
+	if err := Write(next, k, now); err != nil {
+		return identity.Public{}, err
 	}
-	same, err := ReadKeyFile(next, now)
+	same, err := Read(next, now)
 	if err != nil {
-		return Public{}, fmt.Errorf("read back the replacement of %s: %w", path, err)
+		return identity.Public{}, fmt.Errorf("read back the replacement of %s: %w", path, err)
 	}
 	defer same.Wipe()
 	if same.Public().ID() != k.Public().ID() {
-		return Public{}, fmt.Errorf("read back the replacement of %s: %w", path, ErrKeyFile)
+		return identity.Public{}, fmt.Errorf("read back the replacement of %s: %w", path, ErrFormat)
 	}
 	if err := os.Chown(next, int(owner.Uid), int(owner.Gid)); err != nil {
-		return Public{}, err
+		return identity.Public{}, err
 	}
 	if err := os.Rename(next, path); err != nil {
-		return Public{}, err
+		return identity.Public{}, err
 	}
 	return k.Public(), syncDir(filepath.Dir(path))
 }
 
-// ReadKeyFile opens a key file. A file that others may read or change, or that
+// Read opens a key file. A file that others may read or change, or that
 // belongs to another user than this one or root, is refused.
-func ReadKeyFile(path string, u Unlock) (*Private, error) {
+func Read(path string, u Unlock) (*identity.Private, error) {
 	data, err := readPrivate(path)
 	if err != nil {
 		return nil, err
 	}
-	h, ciphertext, commitment, err := parseKeyFile(data)
+	h, ciphertext, commitment, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -256,13 +264,13 @@ func ReadKeyFile(path string, u Unlock) (*Private, error) {
 	}
 	seed, err := aead.Open(nil, h.nonce[:], ciphertext, h.encode())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, ErrKeyFile)
+		return nil, fmt.Errorf("%s: %w", path, ErrFormat)
 	}
 	held, err := keybuf.Take(seed)
 	if err != nil {
 		return nil, err
 	}
-	return fromSeed(h.level, held)
+	return identity.FromSeed(h.level, held)
 }
 
 func newGCM(key []byte) (cipher.AEAD, error) {
@@ -329,8 +337,8 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// WritePublicFile writes the printable form to a new file of mode 0644.
-func WritePublicFile(path string, p Public) error {
+// WritePublic writes the printable form to a new file of mode 0644.
+func WritePublic(path string, p identity.Public) error {
 	text, err := p.MarshalText()
 	if err != nil {
 		return err
@@ -338,23 +346,23 @@ func WritePublicFile(path string, p Public) error {
 	return writeNew(path, append(text, '\n'), 0o644)
 }
 
-// ReadPublicFile reads a file that WritePublicFile wrote.
-func ReadPublicFile(path string) (Public, error) {
+// ReadPublic reads a file that WritePublic wrote.
+func ReadPublic(path string) (identity.Public, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Public{}, err
+		return identity.Public{}, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, 64<<10))
 	if err != nil {
-		return Public{}, err
+		return identity.Public{}, err
 	}
 	if bytes.HasPrefix(data, []byte(armorBegin)) {
-		return Public{}, fmt.Errorf("%s holds a private key; its public half is in the file that keygen wrote beside it, usually %[1]s.pub", path)
+		return identity.Public{}, fmt.Errorf("%s holds a private key; its public half is in the file that keygen wrote beside it, usually %[1]s.pub", path)
 	}
-	var p Public
+	var p identity.Public
 	if err := p.UnmarshalText(bytes.TrimSuffix(data, []byte("\n"))); err != nil {
-		return Public{}, fmt.Errorf("%s: %w", path, err)
+		return identity.Public{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return p, nil
 }
