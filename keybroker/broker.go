@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -276,10 +277,9 @@ func peerOf(c net.Conn) string {
 
 // logHandshake says in one sentence why a peer could not connect.
 func (b *Broker) logHandshake(ctx context.Context, peer string, err error) {
-	var refusal *hybridtls.Refusal
-	if errors.As(err, &refusal) {
+	if refused, ok := errors.AsType[*refusal.Error](err); ok {
 		b.quiet.LogAttrs(ctx, slog.LevelWarn, "connection refused", slog.String("peer", peer),
-			slog.String("reason", refusal.Code), slog.String("why", refusal.Sentence), slog.Any("offered", refusal.Offered))
+			slog.String("reason", string(refused.Reason)), slog.String("why", refused.Detail), slog.Any("offered", hybridtls.Offered(err)))
 		return
 	}
 	b.quiet.LogAttrs(ctx, slog.LevelInfo, "handshake failed", slog.String("peer", peer), slog.Any("err", err))

@@ -25,7 +25,7 @@ func TestClassicalPeerIsToldWhy(t *testing.T) {
 		t.Fatal("a classical connection was made")
 	}
 	f.Stop()
-	if logs := f.Logs.String(); !strings.Contains(logs, hybridtls.CodeClassical) || !strings.Contains(logs, "X25519") {
+	if logs := f.Logs.String(); !strings.Contains(logs, string(hybridtls.ReasonClassical)) || !strings.Contains(logs, "offered=\"[X25519 CurveP256]\"") {
 		t.Errorf("the broker's log does not say why: %s", logs)
 	}
 
@@ -48,7 +48,7 @@ func TestClassicalPeerIsToldWhy(t *testing.T) {
 	asked := &countingCollector{next: f.TEE}
 	c := f.Client(func(c *client.Config) { c.Address, c.Collector = ln.Addr().String(), asked })
 	_, err = c.Acquire(context.Background(), []string{brokertest.Resource})
-	wantClientReason(t, err, hybridtls.CodeClassical)
+	wantClientReason(t, err, hybridtls.ReasonClassical)
 	if asked.n != 0 {
 		t.Error("evidence was made")
 	}

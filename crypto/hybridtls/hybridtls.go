@@ -18,6 +18,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 const (
@@ -134,7 +136,7 @@ func (c *Conn) ExporterOf(exchange uint32) (ekm [ExporterSize]byte, err error) {
 func (c *Conn) Group() string { return c.group.String() }
 
 // Server runs the server's half of a handshake on raw and checks what came of
-// it. It owns raw: on failure raw is closed. A refusal is a *Refusal.
+// it. It owns raw: on failure raw is closed. A refusal is a *refusal.Error.
 func Server(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	var hello *tls.ClientHelloInfo
 	cfg = cfg.Clone()
@@ -153,7 +155,7 @@ func Server(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 }
 
 // Client runs the client's half of a handshake on raw and checks what came of
-// it. It owns raw: on failure raw is closed. A refusal is a *Refusal.
+// it. It owns raw: on failure raw is closed. A refusal is a *refusal.Error.
 func Client(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	conn, err := handshake(ctx, tls.Client(raw, cfg), cfg)
 	if err != nil {
@@ -220,13 +222,13 @@ func isHybrid(g tls.CurveID) bool { return g == tls.X25519MLKEM768 || g == tls.S
 func assert(state tls.ConnectionState, allowed []tls.CurveID, protocols []string) error {
 	switch {
 	case state.Version != tls.VersionTLS13:
-		return &Refusal{Code: CodeVersion, Sentence: fmt.Sprintf("the connection is %s; only TLS 1.3 is spoken here", tls.VersionName(state.Version))}
+		return refusal.New(ReasonVersion, "the connection is %s; only TLS 1.3 is spoken here", tls.VersionName(state.Version))
 	case !isHybrid(state.CurveID) || !slices.Contains(allowed, state.CurveID):
-		return &Refusal{Code: CodeClassical, Sentence: fmt.Sprintf("the key exchange %s is not one of the hybrids of this profile", state.CurveID)}
+		return refusal.New(ReasonClassical, "the key exchange %s is not one of the hybrids of this profile", state.CurveID)
 	case state.DidResume:
-		return &Refusal{Code: CodeResumed, Sentence: "the connection was resumed, which skips authentication"}
+		return refusal.New(ReasonResumed, "the connection was resumed, which skips authentication")
 	case len(protocols) != 1 || state.NegotiatedProtocol != protocols[0]:
-		return &Refusal{Code: CodeALPN, Sentence: fmt.Sprintf("the peer does not speak %q (ALPN)", protocols)}
+		return refusal.New(ReasonALPN, "the peer does not speak %q (ALPN)", protocols)
 	}
 	return nil
 }

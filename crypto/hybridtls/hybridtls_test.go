@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // site is a certificate with both ends' configurations.
@@ -75,13 +77,13 @@ func (s *site) listen(t testing.TB) (string, <-chan outcome) {
 	return listen(t, func(raw net.Conn) (*Conn, error) { return Server(t.Context(), raw, s.server) })
 }
 
-func refusal(t *testing.T, err error, code string) *Refusal {
+func refused(t *testing.T, err error, code refusal.Reason) *refusal.Error {
 	t.Helper()
-	r, ok := errors.AsType[*Refusal](err)
+	r, ok := errors.AsType[*refusal.Error](err)
 	if !ok {
-		t.Fatalf("error %v, want a *Refusal with code %s", err, code)
+		t.Fatalf("error %v, want a *refusal.Error with code %s", err, code)
 	}
-	if r.Code != code || r.Sentence == "" || strings.Contains(r.Error(), "\n") {
+	if r.Reason != code || r.Detail == "" || strings.Contains(r.Error(), "\n") {
 		t.Fatalf("refusal %q, want one sentence with code %s", r, code)
 	}
 	t.Log(r)
@@ -178,15 +180,15 @@ func TestServerNamesWhatAClientLacks(t *testing.T) {
 	s := newSite(t, ProfileDefault, ProfileDefault)
 	for name, tc := range map[string]struct {
 		change func(*tls.Config)
-		code   string
+		code   refusal.Reason
 		word   string
 	}{
-		"classical":      {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256} }, CodeClassical, "X25519"},
-		"other hybrid":   {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.SecP384r1MLKEM1024} }, CodeClassical, "SecP384r1MLKEM1024"},
-		"tls 1.2":        {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }, CodeVersion, "TLS 1.2"},
-		"other protocol": {func(c *tls.Config) { c.NextProtos = []string{"h2", strings.Repeat("x", 200)} }, CodeALPN, `"h2"`},
-		"no protocol":    {func(c *tls.Config) { c.NextProtos = nil }, CodeALPN, ALPN},
-		"other roots":    {func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }, CodeHandshake, "failed"},
+		"classical":      {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256} }, ReasonClassical, "X25519"},
+		"other hybrid":   {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.SecP384r1MLKEM1024} }, ReasonClassical, "SecP384r1MLKEM1024"},
+		"tls 1.2":        {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }, ReasonVersion, "TLS 1.2"},
+		"other protocol": {func(c *tls.Config) { c.NextProtos = []string{"h2", strings.Repeat("x", 200)} }, ReasonALPN, `"h2"`},
+		"no protocol":    {func(c *tls.Config) { c.NextProtos = nil }, ReasonALPN, ALPN},
+		"other roots":    {func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }, ReasonHandshake, "failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address, done := s.listen(t)
@@ -194,11 +196,12 @@ func TestServerNamesWhatAClientLacks(t *testing.T) {
 			if err == nil {
 				defer c.Close()
 			}
-			r := refusal(t, (<-done).err, tc.code)
-			if !strings.Contains(r.Sentence, tc.word) || len(r.Sentence) > 500 {
-				t.Errorf("sentence %q lacks %q or is long", r.Sentence, tc.word)
+			got := (<-done).err
+			r := refused(t, got, tc.code)
+			if !strings.Contains(r.Detail, tc.word) || len(r.Detail) > 500 {
+				t.Errorf("sentence %q lacks %q or is long", r.Detail, tc.word)
 			}
-			if len(r.Offered) == 0 && tc.code != CodeVersion {
+			if len(Offered(got)) == 0 && tc.code != ReasonVersion {
 				t.Error("the offered groups are not named")
 			}
 		})
@@ -209,13 +212,13 @@ func TestClientNamesWhatAServerLacks(t *testing.T) {
 	s := newSite(t, ProfileDefault, ProfileDefault)
 	for name, tc := range map[string]struct {
 		change func(*tls.Config)
-		code   string
+		code   refusal.Reason
 		word   string
 	}{
-		"classical":      {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256} }, CodeClassical, "accepts only classical key exchange"},
-		"tls 1.2":        {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }, CodeVersion, "TLS 1.3"},
-		"other protocol": {func(c *tls.Config) { c.NextProtos = []string{"h2"} }, CodeALPN, ALPN},
-		"no protocol":    {func(c *tls.Config) { c.NextProtos = nil }, CodeALPN, ALPN},
+		"classical":      {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256} }, ReasonClassical, "accepts only classical key exchange"},
+		"tls 1.2":        {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }, ReasonVersion, "TLS 1.3"},
+		"other protocol": {func(c *tls.Config) { c.NextProtos = []string{"h2"} }, ReasonALPN, ALPN},
+		"no protocol":    {func(c *tls.Config) { c.NextProtos = nil }, ReasonALPN, ALPN},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address, done := listen(t, func(raw net.Conn) (*Conn, error) {
@@ -227,8 +230,8 @@ func TestClientNamesWhatAServerLacks(t *testing.T) {
 				return nil, errors.Join(err, raw.Close())
 			})
 			_, err := Dial(t.Context(), "tcp", address, s.client)
-			if r := refusal(t, err, tc.code); !strings.Contains(r.Sentence, tc.word) || !strings.Contains(r.Sentence, address) && tc.code != CodeALPN {
-				t.Errorf("sentence %q lacks %q or the address", r.Sentence, tc.word)
+			if r := refused(t, err, tc.code); !strings.Contains(r.Detail, tc.word) || !strings.Contains(r.Detail, address) && tc.code != ReasonALPN {
+				t.Errorf("sentence %q lacks %q or the address", r.Detail, tc.word)
 			}
 			<-done
 		})
@@ -244,7 +247,7 @@ func TestClientRefusesAnotherCertificate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			address, done := s.listen(t)
 			_, err := Dial(t.Context(), "tcp", address, cfg)
-			refusal(t, err, CodeCertificate)
+			refused(t, err, ReasonCertificate)
 			<-done
 		})
 	}
@@ -259,21 +262,21 @@ func TestAssertRefusesEachByItself(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		change func(*tls.ConnectionState)
-		code   string
+		code   refusal.Reason
 	}{
-		"version":     {func(s *tls.ConnectionState) { s.Version = tls.VersionTLS12 }, CodeVersion},
-		"classical":   {func(s *tls.ConnectionState) { s.CurveID = tls.X25519 }, CodeClassical},
-		"pure ML-KEM": {func(s *tls.ConnectionState) { s.CurveID = 514 }, CodeClassical},
-		"1024":        {func(s *tls.ConnectionState) { s.CurveID = tls.SecP384r1MLKEM1024 }, CodeClassical},
-		"no group":    {func(s *tls.ConnectionState) { s.CurveID = 0 }, CodeClassical},
-		"resumed":     {func(s *tls.ConnectionState) { s.DidResume = true }, CodeResumed},
-		"protocol":    {func(s *tls.ConnectionState) { s.NegotiatedProtocol = "h2" }, CodeALPN},
-		"no protocol": {func(s *tls.ConnectionState) { s.NegotiatedProtocol = "" }, CodeALPN},
+		"version":     {func(s *tls.ConnectionState) { s.Version = tls.VersionTLS12 }, ReasonVersion},
+		"classical":   {func(s *tls.ConnectionState) { s.CurveID = tls.X25519 }, ReasonClassical},
+		"pure ML-KEM": {func(s *tls.ConnectionState) { s.CurveID = 514 }, ReasonClassical},
+		"1024":        {func(s *tls.ConnectionState) { s.CurveID = tls.SecP384r1MLKEM1024 }, ReasonClassical},
+		"no group":    {func(s *tls.ConnectionState) { s.CurveID = 0 }, ReasonClassical},
+		"resumed":     {func(s *tls.ConnectionState) { s.DidResume = true }, ReasonResumed},
+		"protocol":    {func(s *tls.ConnectionState) { s.NegotiatedProtocol = "h2" }, ReasonALPN},
+		"no protocol": {func(s *tls.ConnectionState) { s.NegotiatedProtocol = "" }, ReasonALPN},
 	} {
 		t.Run(name, func(t *testing.T) {
 			state := good
 			tc.change(&state)
-			refusal(t, assert(state, allowed, []string{ALPN}), tc.code)
+			refused(t, assert(state, allowed, []string{ALPN}), tc.code)
 		})
 	}
 	if err := assert(good, []tls.CurveID{tls.SecP256r1MLKEM768}, []string{ALPN}); err == nil {
@@ -318,7 +321,7 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
 	_, err := Server(ctx, a, s.server)
-	refusal(t, err, CodeTimeout)
+	refused(t, err, ReasonTimeout)
 	if _, err := a.Write([]byte{0}); err == nil {
 		t.Error("the connection was left open")
 	}
@@ -335,7 +338,7 @@ func TestGarbageIsAHandshakeRefusal(t *testing.T) {
 	if _, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	refusal(t, (<-done).err, CodeHandshake)
+	refused(t, (<-done).err, ReasonHandshake)
 	if _, err := Dial(t.Context(), "tcp", "127.0.0.1:1", s.client); err == nil {
 		t.Error("nobody listens there")
 	}
@@ -400,7 +403,7 @@ func TestForeignNamesAreBounded(t *testing.T) {
 
 func TestClassicalClientLearnsThatItIsTheOne(t *testing.T) {
 	err := explainServer(&net.OpError{Op: "remote error", Err: alertForTest(alertHandshakeFailure)}, "broker:8443", &tls.Config{CurvePreferences: []tls.CurveID{tls.X25519}, NextProtos: []string{ALPN}})
-	if err.Code != CodeClassical || !strings.Contains(err.Sentence, "this client offers only X25519") {
+	if err.Reason != ReasonClassical || !strings.Contains(err.Detail, "this client offers only X25519") {
 		t.Errorf("%v", err)
 	}
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"net"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 func federationPair(t *testing.T) (server, client *tls.Config) {
@@ -64,9 +65,9 @@ func TestListenerHandsOutCheckedConnections(t *testing.T) {
 	if _, err := Dial(context.Background(), "tcp", l.Addr().String(), client); err == nil {
 		t.Error("a connection between two protocols")
 	}
-	var refusal *Refusal
-	if err := <-refusals; !errors.As(err, &refusal) || refusal.Code != CodeALPN {
-		t.Errorf("refusal: %v", err)
+	refused := <-refusals
+	if reason, _ := refusal.ReasonOf(refused); reason != ReasonALPN {
+		t.Errorf("refusal: %v", refused)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)

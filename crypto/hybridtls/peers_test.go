@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // peer finds a program under $ANCHORHOLD_PEERS, or skips and says so.
@@ -161,13 +163,14 @@ func TestForeignClients(t *testing.T) {
 	for name, tc := range map[string]struct {
 		peer, groups, alpn string
 		profile            Profile
-		group, code        string
+		group              string
+		code               refusal.Reason
 	}{
 		"node by default":            {"node", "", ALPN, ProfileDefault, "X25519MLKEM768", ""},
 		"node told the FIPS hybrid":  {"node", "SecP256r1MLKEM768", ALPN, ProfileFIPS, "SecP256r1MLKEM768", ""},
-		"node by default, FIPS here": {"node", "", ALPN, ProfileFIPS, "", CodeClassical},
-		"node classical":             {"node", "X25519:P-256", ALPN, ProfileDefault, "", CodeClassical},
-		"node speaking http":         {"node", "", "h2", ProfileDefault, "", CodeALPN},
+		"node by default, FIPS here": {"node", "", ALPN, ProfileFIPS, "", ReasonClassical},
+		"node classical":             {"node", "X25519:P-256", ALPN, ProfileDefault, "", ReasonClassical},
+		"node speaking http":         {"node", "", "h2", ProfileDefault, "", ReasonALPN},
 		"pyopenssl by default":       {"pyopenssl", "", ALPN, ProfileDefault, "X25519MLKEM768", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,7 +184,7 @@ func TestForeignClients(t *testing.T) {
 			}
 			got := <-done
 			if tc.code != "" {
-				refusal(t, got.err, tc.code)
+				refused(t, got.err, tc.code)
 				if !strings.Contains(string(out), "error") {
 					t.Errorf("the peer was not told: %s", out)
 				}
@@ -200,14 +203,15 @@ func TestForeignServers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		peer, groups, alpn string
 		profile            Profile
-		group, code        string
+		group              string
+		code               refusal.Reason
 	}{
 		"node by default":            {"node", "", ALPN, ProfileDefault, "X25519MLKEM768", ""},
 		"node, hello retry":          {"node", "SecP256r1MLKEM768", ALPN, ProfileDefault, "SecP256r1MLKEM768", ""},
 		"node told the FIPS hybrid":  {"node", "SecP256r1MLKEM768", ALPN, ProfileFIPS, "SecP256r1MLKEM768", ""},
-		"node by default, FIPS here": {"node", "", ALPN, ProfileFIPS, "", CodeClassical},
-		"node classical":             {"node", "X25519:P-256", ALPN, ProfileDefault, "", CodeClassical},
-		"node speaking http":         {"node", "", "h2", ProfileDefault, "", CodeALPN},
+		"node by default, FIPS here": {"node", "", ALPN, ProfileFIPS, "", ReasonClassical},
+		"node classical":             {"node", "X25519:P-256", ALPN, ProfileDefault, "", ReasonClassical},
+		"node speaking http":         {"node", "", "h2", ProfileDefault, "", ReasonALPN},
 		"pyopenssl by default":       {"pyopenssl", "", ALPN, ProfileDefault, "X25519MLKEM768", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,7 +231,7 @@ func TestForeignServers(t *testing.T) {
 			}
 			c, err := Dial(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", lines.Text()), s.client)
 			if tc.code != "" {
-				refusal(t, err, tc.code)
+				refused(t, err, tc.code)
 			} else if err != nil {
 				t.Fatal(err)
 			} else {
@@ -253,9 +257,13 @@ func TestSystemOpenSSLIsTold(t *testing.T) {
 		t.Skipf("SKIPPED: %s is not a classical-only OpenSSL", strings.TrimSpace(string(out)))
 	}
 	s := newSite(t, ProfileDefault, ProfileDefault)
-	for name, tc := range map[string]struct{ arg, code, alert string }{
-		"tls 1.3": {"-tls1_3", CodeClassical, "alert handshake failure"},
-		"tls 1.2": {"-tls1_2", CodeVersion, "alert protocol version"},
+	for name, tc := range map[string]struct {
+		arg   string
+		code  refusal.Reason
+		alert string
+	}{
+		"tls 1.3": {"-tls1_3", ReasonClassical, "alert handshake failure"},
+		"tls 1.2": {"-tls1_2", ReasonVersion, "alert protocol version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address, done := s.listen(t)
@@ -264,7 +272,7 @@ func TestSystemOpenSSLIsTold(t *testing.T) {
 			if err == nil || !strings.Contains(string(out), tc.alert) {
 				t.Errorf("openssl: %v, want %q in\n%s", err, tc.alert, out)
 			}
-			refusal(t, (<-done).err, tc.code)
+			refused(t, (<-done).err, tc.code)
 		})
 	}
 }
@@ -300,8 +308,8 @@ func TestChromiumReachesTheALPNRefusal(t *testing.T) {
 	if err != nil {
 		t.Errorf("Chromium's profile stays behind: %v", err)
 	}
-	r := refusal(t, got.err, CodeALPN)
-	if !strings.Contains(strings.Join(r.Offered, " "), "X25519MLKEM768") {
-		t.Errorf("Chromium offered %v", r.Offered)
+	refused(t, got.err, ReasonALPN)
+	if !strings.Contains(strings.Join(Offered(got.err), " "), "X25519MLKEM768") {
+		t.Errorf("Chromium offered %v", Offered(got.err))
 	}
 }

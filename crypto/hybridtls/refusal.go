@@ -11,84 +11,85 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// Codes of refusals, stable.
+// Reasons why there is no connection.
 const (
-	// CodeClassical: the peer offers no hybrid post-quantum key exchange.
-	CodeClassical = "classical-key-exchange"
-	// CodeVersion: the peer does not speak TLS 1.3.
-	CodeVersion = "tls-version"
-	// CodeALPN: the peer speaks another protocol over TLS.
-	CodeALPN = "tls-alpn"
-	// CodeResumed: a resumed session, which is never offered here.
-	CodeResumed = "tls-resumed"
-	// CodeCertificate: the server's certificate is not under the configured roots.
-	CodeCertificate = "tls-certificate"
-	// CodeTimeout: the peer did not finish the handshake in time.
-	CodeTimeout = "tls-timeout"
-	// CodeHandshake: the handshake failed for another reason.
-	CodeHandshake = "tls-handshake"
+	// ReasonClassical: the peer offers no hybrid post-quantum key exchange.
+	ReasonClassical refusal.Reason = "classical-key-exchange"
+	// ReasonVersion: the peer does not speak TLS 1.3.
+	ReasonVersion refusal.Reason = "tls-version"
+	// ReasonALPN: the peer speaks another protocol over TLS.
+	ReasonALPN refusal.Reason = "tls-alpn"
+	// ReasonResumed: a resumed session, which is never offered here.
+	ReasonResumed refusal.Reason = "tls-resumed"
+	// ReasonCertificate: the server's certificate is not under the configured roots.
+	ReasonCertificate refusal.Reason = "tls-certificate"
+	// ReasonTimeout: the peer did not finish the handshake in time.
+	ReasonTimeout refusal.Reason = "tls-timeout"
+	// ReasonHandshake: the handshake failed for another reason.
+	ReasonHandshake refusal.Reason = "tls-handshake"
 )
 
-// Refusal says in one sentence why there is no connection.
-type Refusal struct {
-	// Code is stable, one of the Code constants.
-	Code string
-	// Sentence is for an operator.
-	Sentence string
-	// Offered are the groups that the peer offered, where they could be seen.
-	Offered []string
-	// Err is the failure underneath, if any.
-	Err error
+// ofClient is a server's refusal with the groups that the client offered.
+type ofClient struct {
+	error
+	offered []string
 }
 
-// Error is code and sentence.
-func (r *Refusal) Error() string { return r.Code + ": " + r.Sentence }
+// Unwrap returns the refusal.
+func (r *ofClient) Unwrap() error { return r.error }
 
-// Unwrap returns the failure underneath.
-func (r *Refusal) Unwrap() error { return r.Err }
+// Offered returns the groups that a client offered for key exchange before [Server] refused
+// it, as far as they could be seen.
+func Offered(err error) []string {
+	if r, ok := errors.AsType[*ofClient](err); ok {
+		return r.offered
+	}
+	return nil
+}
 
 // Advice for the one refusal that users meet in practice.
 const adviceClassical = "it needs OpenSSL 3.5, Go 1.24, a current browser engine or later"
 
 // explainClient turns a failed server handshake into a refusal, from what the
 // client's hello offered.
-func explainClient(err error, hello *tls.ClientHelloInfo, peer string, cfg *tls.Config) *Refusal {
-	if r, ok := errors.AsType[*Refusal](err); ok {
-		if hello != nil {
-			r.Offered = groupNames(hello.SupportedCurves)
-		}
-		return r
+func explainClient(err error, hello *tls.ClientHelloInfo, peer string, cfg *tls.Config) error {
+	var offered []string
+	if hello != nil {
+		offered = groupNames(hello.SupportedCurves)
 	}
-	r := &Refusal{Code: CodeHandshake, Err: err}
+	if r, ok := errors.AsType[*refusal.Error](err); ok {
+		return &ofClient{r, offered}
+	}
 	if hello == nil {
-		r.Sentence = fmt.Sprintf("%s sent no usable ClientHello: %v", peer, err)
-		return timedOut(r, peer)
+		return timedOut(&refusal.Error{Reason: ReasonHandshake, Detail: fmt.Sprintf("%s sent no usable ClientHello: %v", peer, err), Err: err}, peer)
 	}
-	r.Offered = groupNames(hello.SupportedCurves)
+	r := &refusal.Error{Reason: ReasonHandshake, Err: err}
 	accepts := func(g tls.CurveID) bool { return slices.Contains(cfg.CurvePreferences, g) && isHybrid(g) }
 	switch {
 	case !slices.Contains(hello.SupportedVersions, tls.VersionTLS13):
-		r.Code = CodeVersion
-		r.Sentence = fmt.Sprintf("the client at %s speaks no TLS 1.3, only %s; %s", peer, versionNames(hello.SupportedVersions), adviceClassical)
+		r.Reason = ReasonVersion
+		r.Detail = fmt.Sprintf("the client at %s speaks no TLS 1.3, only %s; %s", peer, versionNames(hello.SupportedVersions), adviceClassical)
 	case !slices.ContainsFunc(hello.SupportedCurves, accepts):
-		r.Code = CodeClassical
-		r.Sentence = fmt.Sprintf("the client at %s offers only %s for key exchange; this server accepts only %s; %s",
-			peer, list(r.Offered), list(groupNames(cfg.CurvePreferences)), adviceClassical)
+		r.Reason = ReasonClassical
+		r.Detail = fmt.Sprintf("the client at %s offers only %s for key exchange; this server accepts only %s; %s",
+			peer, list(offered), list(groupNames(cfg.CurvePreferences)), adviceClassical)
 	case !slices.ContainsFunc(cfg.NextProtos, func(p string) bool { return slices.Contains(hello.SupportedProtos, p) }):
-		r.Code = CodeALPN
-		r.Sentence = fmt.Sprintf("the client at %s does not speak %s (ALPN), it offers %s: it is not an Anchorhold agent", peer, protocolNames(cfg.NextProtos), protocolNames(hello.SupportedProtos))
+		r.Reason = ReasonALPN
+		r.Detail = fmt.Sprintf("the client at %s does not speak %s (ALPN), it offers %s: it is not an Anchorhold agent", peer, protocolNames(cfg.NextProtos), protocolNames(hello.SupportedProtos))
 	default:
-		r.Sentence = fmt.Sprintf("the handshake with the client at %s failed: %v", peer, err)
+		r.Detail = fmt.Sprintf("the handshake with the client at %s failed: %v", peer, err)
 	}
-	return timedOut(r, peer)
+	return &ofClient{timedOut(r, peer), offered}
 }
 
 // timedOut tells a peer that went silent from one that cannot be spoken with.
-func timedOut(r *Refusal, peer string) *Refusal {
-	if r.Code == CodeHandshake && (errors.Is(r.Err, context.DeadlineExceeded) || errors.Is(r.Err, os.ErrDeadlineExceeded)) {
-		r.Code, r.Sentence = CodeTimeout, fmt.Sprintf("%s did not finish the handshake in time", peer)
+func timedOut(r *refusal.Error, peer string) *refusal.Error {
+	if r.Reason == ReasonHandshake && (errors.Is(r.Err, context.DeadlineExceeded) || errors.Is(r.Err, os.ErrDeadlineExceeded)) {
+		r.Reason, r.Detail = ReasonTimeout, fmt.Sprintf("%s did not finish the handshake in time", peer)
 	}
 	return r
 }
@@ -117,30 +118,30 @@ func remoteAlert(err error) (uint8, bool) {
 
 // explainServer turns a failed client handshake into a refusal, from the alert
 // that the server sent.
-func explainServer(err error, peer string, cfg *tls.Config) *Refusal {
+func explainServer(err error, peer string, cfg *tls.Config) *refusal.Error {
 	offered := cfg.CurvePreferences
-	if r, ok := errors.AsType[*Refusal](err); ok {
+	if r, ok := errors.AsType[*refusal.Error](err); ok {
 		return r
 	}
-	r := &Refusal{Code: CodeHandshake, Sentence: fmt.Sprintf("the handshake with %s failed: %v", peer, err), Err: err}
+	r := &refusal.Error{Reason: ReasonHandshake, Detail: fmt.Sprintf("the handshake with %s failed: %v", peer, err), Err: err}
 	if verification, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		r.Code = CodeCertificate
-		r.Sentence = fmt.Sprintf("the certificate of %s is not under the configured roots, or not for this name: %v", peer, verification.Err)
+		r.Reason = ReasonCertificate
+		r.Detail = fmt.Sprintf("the certificate of %s is not under the configured roots, or not for this name: %v", peer, verification.Err)
 	}
 	if alert, ok := remoteAlert(err); ok {
 		switch alert {
 		case alertHandshakeFailure, alertInsufficientSecurity:
-			r.Code = CodeClassical
-			r.Sentence = fmt.Sprintf("the peer at %s accepts only classical key exchange, or another hybrid than this profile's; nothing was sent to it; %s", peer, adviceClassical)
+			r.Reason = ReasonClassical
+			r.Detail = fmt.Sprintf("the peer at %s accepts only classical key exchange, or another hybrid than this profile's; nothing was sent to it; %s", peer, adviceClassical)
 			if !slices.ContainsFunc(offered, isHybrid) {
-				r.Sentence = fmt.Sprintf("this client offers only %s, and the peer at %s accepts only hybrid post-quantum key exchange; nothing was sent to it", list(groupNames(offered)), peer)
+				r.Detail = fmt.Sprintf("this client offers only %s, and the peer at %s accepts only hybrid post-quantum key exchange; nothing was sent to it", list(groupNames(offered)), peer)
 			}
 		case alertProtocolVersion:
-			r.Code = CodeVersion
-			r.Sentence = fmt.Sprintf("the peer at %s does not speak TLS 1.3; nothing was sent to it", peer)
+			r.Reason = ReasonVersion
+			r.Detail = fmt.Sprintf("the peer at %s does not speak TLS 1.3; nothing was sent to it", peer)
 		case alertNoApplicationProtocol:
-			r.Code = CodeALPN
-			r.Sentence = fmt.Sprintf("the peer at %s does not speak %s: it is not the Anchorhold server that was meant", peer, protocolNames(cfg.NextProtos))
+			r.Reason = ReasonALPN
+			r.Detail = fmt.Sprintf("the peer at %s does not speak %s: it is not the Anchorhold server that was meant", peer, protocolNames(cfg.NextProtos))
 		}
 	}
 	return timedOut(r, peer)

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // TestStrippingProxyGetsNothing puts an attacker between the ends who takes
@@ -15,10 +17,10 @@ import (
 func TestStrippingProxyGetsNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		strip      func(group uint16) bool
-		serverCode string
+		serverCode refusal.Reason
 	}{
-		"every hybrid":   {func(g uint16) bool { return g == 4587 || g == 4588 }, CodeClassical},
-		"the better one": {func(g uint16) bool { return g == 4588 }, CodeHandshake},
+		"every hybrid":   {func(g uint16) bool { return g == 4587 || g == 4588 }, ReasonClassical},
+		"the better one": {func(g uint16) bool { return g == 4588 }, ReasonHandshake},
 		"nothing":        {func(uint16) bool { return false }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -31,14 +33,14 @@ func TestStrippingProxyGetsNothing(t *testing.T) {
 					t.Fatalf("the proxy itself breaks the handshake: %v", err)
 				}
 				c.Close()
-			} else if _, ok := errors.AsType[*Refusal](err); !ok {
+			} else if _, ok := refusal.ReasonOf(err); !ok {
 				t.Errorf("the client got %v, want a refusal", err)
 			} else {
 				t.Log(err)
 			}
 			got := <-done
 			if tc.serverCode != "" {
-				refusal(t, got.err, tc.serverCode)
+				refused(t, got.err, tc.serverCode)
 			} else if got.conn != nil {
 				got.conn.Close()
 			}

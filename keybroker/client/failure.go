@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 
-	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -59,13 +58,12 @@ func wrap(reason refusal.Reason, err error) *Error {
 // handshake, or the network.
 func connectionError(ctx context.Context, doing string, err error) *Error {
 	err = fmt.Errorf("%s: %w", doing, err)
-	var handshake *hybridtls.Refusal
+	if reason, refused := refusal.ReasonOf(err); refused {
+		return &Error{Reason: reason, Err: err}
+	}
 	var netErr net.Error
-	switch {
-	case errors.As(err, &handshake):
-		return &Error{Reason: refusal.Reason(handshake.Code), Err: err}
-	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+	if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout() {
 		return &Error{Reason: protocol.ReasonDeadline, Err: err}
 	}
-	return wrap(protocol.ReasonConnectionFailed, err)
+	return &Error{Reason: protocol.ReasonConnectionFailed, Err: err}
 }

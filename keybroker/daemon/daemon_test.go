@@ -494,7 +494,7 @@ func TestReloadOfAnotherCertificateEndsKeptConnections(t *testing.T) {
 	}
 	reload <- syscall.SIGHUP
 	keptIs(0)
-	if e, ok := errors.AsType[*client.Error](acquire(t.Context(), guest)); !ok || e.Reason != hybridtls.CodeCertificate {
+	if e, ok := errors.AsType[*client.Error](acquire(t.Context(), guest)); !ok || e.Reason != hybridtls.ReasonCertificate {
 		t.Errorf("the guest was not shown the new certificate: %v", e)
 	}
 }

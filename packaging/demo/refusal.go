@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // refusedAgent starts an agent that must not serve, and returns its log line
@@ -91,8 +92,8 @@ func (d *demo) refuseClassical(ctx context.Context) (string, error) {
 	if err == nil {
 		return "", errors.Join(errors.New("a classical client was connected"), conn.Close())
 	}
-	refusal, ok := errors.AsType[*hybridtls.Refusal](err)
-	if !ok || refusal.Code != hybridtls.CodeClassical {
+	refused, ok := errors.AsType[*refusal.Error](err)
+	if !ok || refused.Reason != hybridtls.ReasonClassical {
 		return "", fmt.Errorf("the classical client got another error: %w", err)
 	}
 	line := ""
@@ -100,7 +101,7 @@ func (d *demo) refuseClassical(ctx context.Context) (string, error) {
 		line = d.broker.log.line("classical-key-exchange")
 		return line != ""
 	})
-	return fmt.Sprintf("client: %s\nbroker: %s", refusal.Sentence, message(line)), err
+	return fmt.Sprintf("client: %s\nbroker: %s", refused.Detail, message(line)), err
 }
 
 // message is a log line without its time stamp, cut where a reader would stop.
