@@ -22,7 +22,7 @@ func h1(s string) string {
 // goodInfo is what a program says that was built as asked.
 func goodInfo(name string, deps ...*debug.Module) *debug.BuildInfo {
 	return &debug.BuildInfo{GoVersion: "go1.26.8", Path: module + "/" + name, Main: debug.Module{Path: module, Version: "(devel)"}, Deps: deps,
-		Settings: []debug.BuildSetting{{Key: "-buildmode", Value: "exe"}, {Key: "-compiler", Value: "gc"}, {Key: "-tags", Value: "release"}, {Key: "-trimpath", Value: "true"},
+		Settings: []debug.BuildSetting{{Key: "-buildmode", Value: "exe"}, {Key: "-compiler", Value: "gc"}, {Key: "-tags", Value: "release,nethttpomithttp2"}, {Key: "-trimpath", Value: "true"},
 			{Key: "CGO_ENABLED", Value: "0"}, {Key: "GOARCH", Value: "amd64"}, {Key: "GOOS", Value: "linux"}, {Key: "GOAMD64", Value: "v1"}}}
 }
 
