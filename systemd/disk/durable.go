@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ErrOther means that a file is there with other bytes.
@@ -26,11 +27,32 @@ func Write(path string, data []byte) error {
 
 // Stream writes a whole file, piece by piece, or nothing if write fails.
 func Stream(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), unfinished+"*")
+	f, err := Create(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	err = errors.Join(write(f), f.Sync(), f.Close())
+	if err := write(f); err != nil {
+		return errors.Join(err, f.Discard())
+	}
+	return f.Keep(path)
+}
+
+// File is an unfinished file. Whoever creates it ends it with Keep or Discard.
+type File struct{ *os.File }
+
+// Create creates an unfinished file in a directory.
+func Create(dir string) (*File, error) {
+	f, err := os.CreateTemp(dir, unfinished+"*")
+	if err != nil {
+		return nil, err
+	}
+	return &File{f}, nil
+}
+
+// Keep closes a whole file and gives it its name, in the place of any before, as Write does. If
+// that fails, the file is gone.
+func (f *File) Keep(path string) error {
+	err := errors.Join(f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -39,6 +61,12 @@ func Stream(path string, write func(io.Writer) error) error {
 	}
 	return SyncDir(filepath.Dir(path))
 }
+
+// Discard closes and removes a file that is not wanted.
+func (f *File) Discard() error { return errors.Join(f.Close(), os.Remove(f.Name())) }
+
+// Unfinished says whether a file of this name is unfinished, or was when its writer crashed.
+func Unfinished(name string) bool { return strings.HasPrefix(filepath.Base(name), unfinished) }
 
 // Once writes a file, or finds the same bytes there; ErrOther if they are others.
 // The caller lets no two of it run at a time.

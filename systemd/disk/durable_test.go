@@ -78,3 +78,31 @@ func TestStreamsAreWholeOrNothingAndSwept(t *testing.T) {
 		t.Errorf("swept: %v", err)
 	}
 }
+
+func TestAnUnfinishedFileIsKeptOrGone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	if _, err := Create(filepath.Join(dir, "none")); err == nil {
+		t.Error("created in a directory that is not there")
+	}
+	for _, c := range []struct {
+		end   func(*File) error
+		there bool
+		fails bool
+	}{
+		{(*File).Discard, false, false},
+		{func(f *File) error { return f.Keep(filepath.Join(dir, "none", "a")) }, false, true},
+		{func(f *File) error { return f.Keep(path) }, true, false},
+	} {
+		f, err := Create(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !Unfinished(f.Name()) || Unfinished(path) {
+			t.Errorf("%s is not known as unfinished, or %s is", f.Name(), path)
+		}
+		if err := c.end(f); (err != nil) != c.fails || Exists(f.Name()) || Exists(path) != c.there {
+			t.Errorf("%+v: %v", c.there, err)
+		}
+	}
+}
