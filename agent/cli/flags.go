@@ -25,7 +25,7 @@ func emptyFlags(c *cobra.Command) (err error) {
 			err = errors.Join(err, fmt.Errorf("--timeout %s leaves no time: %s", f.Value, f.Usage))
 		}
 		if v, parsed := strconv.ParseFloat(f.Value.String(), 64); f.Value.Type() == "float64" && (parsed != nil || math.IsNaN(v) || math.IsInf(v, 0)) {
-			err = errors.Join(err, fmt.Errorf("--%s %s is no finite number: %s", f.Name, f.Value, f.Usage))
+			err = errors.Join(err, fmt.Errorf("--%s %s is not a finite number: %s", f.Name, f.Value, f.Usage))
 		}
 	})
 	return err
@@ -53,14 +53,47 @@ func Need(c *cobra.Command, flags ...string) error {
 		return nil
 	}
 	last := c.Flags().Lookup(strings.TrimPrefix(missing[len(missing)-1], "--"))
-	text := strings.Join(missing, ", ") + " are needed"
+	var text string
 	switch {
 	case len(missing) == 1 && last.Changed:
 		text = fmt.Sprintf("--%s cannot be %q: %s", last.Name, last.Value, last.Usage)
 	case len(missing) == 1:
-		text = fmt.Sprintf("--%s is needed: %s", last.Name, last.Usage)
+		text = fmt.Sprintf("--%s is required: %s", last.Name, last.Usage)
+	default:
+		text = andJoined(missing) + " are required"
 	}
 	return Usage(fmt.Errorf("%s\nSee '%s --help'", text, c.CommandPath()))
+}
+
+// andJoined lists two names or more.
+func andJoined(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+// invalidValue says what a flag takes in place of what the parsing function said of its text;
+// other errors stay.
+func invalidValue(err error) error {
+	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	f := invalid.GetFlag()
+	want, known := map[string]string{
+		"uint32":      "a whole number from 0 to 4294967295",
+		"uint64":      "a whole number from 0 to 18446744073709551615",
+		"int":         "a whole number",
+		"int64":       "a whole number",
+		"intSlice":    "whole numbers separated by commas",
+		"float64":     "a number",
+		"duration":    "a duration such as 90s, 10m or 2h",
+		"bool":        "true or false",
+		"stringSlice": "values separated by commas",
+	}[f.Value.Type()]
+	if !known {
+		return err
+	}
+	return fmt.Errorf("--%s: got %q, want %s: %s", f.Name, invalid.GetValue(), want, f.Usage)
 }
 
 // Given are those of the flags that the command line has.

@@ -45,7 +45,7 @@ func ExplainNew(path string, err error) error {
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("%s exists and is never replaced: name another file, or move it away", path)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("the directory %s does not exist: make it first, for the user who is to use it", filepath.Dir(path))
+		return fmt.Errorf("the directory %s does not exist: create it first, for the user who will use it", filepath.Dir(path))
 	}
 	return err
 }
@@ -60,7 +60,7 @@ type Exact struct {
 func (e *Exact) Read(p []byte) (int, error) {
 	n, err := e.From.Read(p)
 	if e.Left -= int64(n); e.Left < 0 || err == io.EOF && e.Left > 0 {
-		return n, errors.New("the agent sent another length than its result has")
+		return n, errors.New("the agent sent values of another length than its result states")
 	}
 	return n, err
 }

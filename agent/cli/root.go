@@ -3,8 +3,8 @@
 // files.
 //
 // A command is a package below this one. It never ends the process: its error says, through
-// [StatusOf] and [Failure], with which status and reason the program ends. Text that came from
-// elsewhere is shown by [Printable], so that a terminal obeys no name.
+// [StatusOf] and [Failure], with which status and reason the program ends. Text from elsewhere
+// goes through [Printable], so that no name can control a terminal.
 package cli
 
 import (
@@ -38,7 +38,7 @@ func (p Program) Root() *cobra.Command {
   federation      fed, jobs, params
   admin           doctor, release, version
 
-Every command takes --json for scripts; one that fails without an answer prints
+Every command takes --json for scripts; a command that fails without a result prints
 {"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
 2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
 (audit verify).`,
@@ -50,7 +50,7 @@ Every command takes --json for scripts; one that fails without an answer prints
 	}
 	root.PersistentFlags().BoolVar(&inv.AsJSON, "json", false, "print JSON")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return Usage(fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath()))
+		return Usage(fmt.Errorf("%w\nSee '%s --help'", invalidValue(err), c.CommandPath()))
 	})
 	root.AddCommand(append(p.Commands(inv), newVersion(inv, p.Version))...)
 	root.InitDefaultHelpCmd()
@@ -112,7 +112,7 @@ func knownCommand(c *cobra.Command, args []string) error {
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = "; did you mean " + strings.Join(near, " or ") + "?"
 	}
-	return fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)
+	return fmt.Errorf("%q is not a command of %s%s", args[0], c.CommandPath(), hint)
 }
 
 // Subcommands makes a command that only groups others.

@@ -1,5 +1,5 @@
-// Package auditlog is the commands about the broker's audit log. Verifying a copy of it needs
-// no broker and believes the audit key alone.
+// Package auditlog has the commands for the broker's audit log. Verifying a copy of the log needs
+// no broker and trusts the audit key alone.
 package auditlog
 
 import (
@@ -23,7 +23,7 @@ import (
 // The words of "audit".
 const (
 	auditShort = "Show, explain, verify and archive the broker's audit log"
-	auditLong  = "Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a copy of a checkpoint kept elsewhere shows a log that was cut or replaced later."
+	auditLong  = "Every decision is recorded durably before a key leaves. Records are chained and\nsigned; a checkpoint kept elsewhere reveals a log that was cut or replaced later."
 )
 
 // The words of "show".
@@ -31,8 +31,8 @@ const (
 	showUse          = "show"
 	showShort        = "Show records of the audit log"
 	showExample      = "  anchorhold audit show --last 5\n  anchorhold audit show --resource models/ --reason measurement-not-allowed"
-	showLastInvalid  = "--last %d: it is a number of records; 0 shows all"
-	showFlagLast     = "only the last so many; 0 shows all"
+	showLastInvalid  = "--last %d: want a number of records; 0 shows all"
+	showFlagLast     = "show this many of the latest records; 0 shows all"
 	showFlagResource = "only this resource, or a subtree that ends in /"
 	showFlagReason   = "only refusals with this reason code"
 	showFlagKind     = "only this kind of record: "
@@ -41,16 +41,16 @@ const (
 // The words of "explain".
 const (
 	explainUse       = "explain ID"
-	explainShort     = "Tell why a guest was refused, by the id that it was given"
+	explainShort     = "Explain why a guest was refused, by the id that it was given"
 	explainExample   = "  anchorhold audit explain 3f2a..."
-	explainNeeds     = "the opaque id of a refusal"
-	explainIDInvalid = "%q is no refusal's id: 32 hexadecimal digits, whole, as the guest's journal shows them"
+	explainNeeds     = "the id of a refusal"
+	explainIDInvalid = "%q is not a refusal's id: want all 32 hexadecimal digits, as in the guest's journal"
 )
 
 // The words of "checkpoint".
 const (
 	checkpointUse     = "checkpoint"
-	checkpointShort   = "Sign the log as it stands, and print the checkpoint to be kept elsewhere"
+	checkpointShort   = "Sign the log as it stands, and print the checkpoint to keep elsewhere"
 	checkpointExample = "  anchorhold audit checkpoint --out /mnt/elsewhere/checkpoint-2026-07-01"
 	checkpointResult  = "%s: %d records, root %s\n"
 	checkpointFlagOut = "write it to this new file instead"
@@ -59,28 +59,28 @@ const (
 // The words of "archive".
 const (
 	archiveUse        = "archive"
-	archiveShort      = "Move closed segments of the log aside, so that they can be taken away"
+	archiveShort      = "Move closed segments of the log aside, to be stored elsewhere"
 	archiveExample    = "  anchorhold audit archive --keep 8"
-	archiveKeepTooLow = "--keep is at least 1"
+	archiveKeepTooLow = "--keep must be at least 1"
 	archiveResult     = "%d segments, %d bytes, are in %s; the log's first %d records are archived\n"
-	archiveAdvice     = "The broker needs none of them: take them anywhere, and verify with --archive. What they say can only be read there."
-	archiveLong       = `Moves all but the newest closed segments into the log's archive directory. Their
-hashes and indexes stay, so that proofs and checks go on as before.`
-	archiveFlagKeep = "how many closed segments stay"
+	archiveAdvice     = "The broker needs none of them: store them anywhere, and verify with --archive. Their contents can only be read there."
+	archiveLong       = `Moves all but the newest closed segments into the log's archive directory. Their hashes
+and indexes stay, so that proofs and checks still work.`
+	archiveFlagKeep = "number of closed segments that stay"
 )
 
 // The words of "vkey".
 const (
 	vkeyUse   = "vkey KEY"
-	vkeyShort = "Print the audit key's Ed25519 half as programs for signed notes take it"
-	vkeyLong  = `Prints the key by which other programs (witnesses, monitors; c2sp.org/signed-note)
-verify the Ed25519 line of a checkpoint. It proves less than this program checks:
-that takes the ML-DSA line as well.`
+	vkeyShort = "Print the audit key's Ed25519 half for signed-note programs"
+	vkeyLong  = `Prints the key with which other programs (witnesses, monitors; c2sp.org/signed-note)
+verify the Ed25519 line of a checkpoint. That proves less than this program checks,
+which is the ML-DSA line as well.`
 	vkeyExample = "  anchorhold audit vkey audit.pub"
 	vkeyNeeds   = "the audit key's public half (ahpub1... or a file)"
 )
 
-// The words of lists, results and errors.
+// The words of a record as it is shown.
 const (
 	entryReason = "       reason       %s\n"
 	entryPolicy = "%s version %d"

@@ -24,51 +24,51 @@ import (
 const (
 	verifyUse   = "verify"
 	verifyShort = "Verify the whole log: chain, tree and every signature"
-	verifyLong  = `Verifies the broker's log. Without --dir the broker verifies its own, and holds its
-disk against what it has in memory; with --dir and --key this program verifies a
-copy, believing nothing but the audit key.
+	verifyLong  = `Verifies the broker's log. Without --dir the broker verifies its own, and compares its
+disk with what it has in memory; with --dir and --key this program verifies a copy, and
+trusts nothing but the audit key.
 
-A log without a signed checkpoint is refused (checkpoint-missing), an empty
-directory too. With --checkpoint the log must extend a checkpoint that was kept
-elsewhere, and is called sound if it does and every record was read. Without one it
-is called consistent: its own checkpoints show that the audit key signed these
-records in this order, and not that they are all. It may have been put back as it
-stood at an older checkpoint, or the audit key may have signed another log. With one
-it is called incomplete if archived records were not read. Records behind the last checkpoint are named: they are
-chained, and nobody has signed for them yet.
+A log without a signed checkpoint is refused (checkpoint-missing), and so is an empty
+directory. With --checkpoint the log must extend a checkpoint that was kept elsewhere.
+It is called sound if it does and every record was read, and incomplete if archived
+records were not read. Without --checkpoint it is called consistent: its own checkpoints
+show that the audit key signed these records in this order, but not that they are all.
+The log may have been restored to an older checkpoint, or the audit key may have signed
+another log. Records after the last checkpoint are named: they are chained, but nobody
+has signed them yet.
 
-The key that signed is held against --key, and against the root's statement about
-an epoch with --root: the broker's own statements, or --statement FILE
-(epochs/*.statement of the state directory). What was not checked is printed.
+The signing key is compared with --key, and with the root's statement about an epoch if
+--root is given: the broker's own statements, or --statement FILE (epochs/*.statement of
+the state directory). Whatever was not checked is printed.
 
 Exit status:
-  0  sound; or consistent or incomplete, where the flag says that this is known:
+  0  sound; or consistent or incomplete, if a flag accepts that:
      --accept-own-checkpoints, --accept-unread-archives
   1  it could not be verified: a file cannot be read, the broker does not answer
   2  wrong command line
-  3  it does not hold: changed, cut, forked, signed by another key, or not at all
-  4  nothing is wrong with what was checked, and it is consistent or incomplete only`
+  3  it does not hold: changed, cut, forked, signed by another key, or not signed
+  4  what was checked holds, but the log is only consistent or incomplete`
 	verifyExample = `  anchorhold audit verify --checkpoint /mnt/elsewhere/checkpoint --root root.key.pub
   anchorhold audit verify --checkpoint monday --checkpoint tuesday --json
   anchorhold audit verify --dir /backup/audit --key audit.pub --archive /backup/segments --checkpoint kept
   anchorhold audit verify --dir /backup/audit --key audit.pub --root root.key.pub --statement /backup/epochs/00000001.statement`
 	verifyFlagDir                  = "verify this copy of the log instead"
-	verifyFlagKey                  = "the audit key that is expected, its public half (ahpub1... or a file)"
+	verifyFlagKey                  = "the expected audit key, its public half (ahpub1... or a file)"
 	verifyFlagRoot                 = "the broker's root identity (ahpub1... or a file), which must vouch for the audit key"
-	verifyFlagStatement            = "a file with the root's statement about an epoch, for --root; may be repeated"
-	verifyFlagArchive              = "a directory with archived segments; may be repeated"
-	verifyFlagCheckpoint           = "a file with a checkpoint that the log must extend; may be repeated"
-	verifyFlagAcceptOwnCheckpoints = "exit with 0 although no checkpoint kept elsewhere was given: the log may be an older state of itself"
-	verifyFlagAcceptUnreadArchives = "exit with 0 although archived records were not read"
+	verifyFlagStatement            = "file with the root's statement about an epoch, for --root (repeat for several)"
+	verifyFlagArchive              = "directory with archived segments (repeat for several)"
+	verifyFlagCheckpoint           = "file with a checkpoint that the log must extend (repeat for several)"
+	verifyFlagAcceptOwnCheckpoints = "exit with 0 even without a checkpoint kept elsewhere: the log may be an older state of itself"
+	verifyFlagAcceptUnreadArchives = "exit with 0 even if archived records were not read"
 )
 
-// The words of lists, results and errors.
+// The words of "verify", beside its help.
 const (
 	verifyArchiveAlone         = "--archive needs --dir: the broker reads its own archive directory"
 	verifyDirWithoutKey        = "--dir needs --key, the audit key's public half"
-	verifyStatementAlone       = "--statement needs --root, whose statement it is"
+	verifyStatementAlone       = "--statement needs --root, the root that made the statement"
 	verifyRootWithoutStatement = "--root needs --statement with --dir: a copy of the log does not hold the root's statements"
-	verifyNoCheckpoint         = "it was held against no checkpoint from elsewhere (--checkpoint, or --accept-own-checkpoints)"
+	verifyNoCheckpoint         = "it was compared with no checkpoint kept elsewhere (--checkpoint, or --accept-own-checkpoints)"
 	verifyUnread               = "%s not read (--archive, or --accept-unread-archives)"
 	archivedOne                = "archived record was"
 	archivedMany               = "archived records were"
@@ -76,15 +76,15 @@ const (
 	verifyRootUnread           = "--root: %w"
 	verifyCheckpointInvalid    = "--checkpoint %s: %w"
 	verifyStatementInvalid     = "--statement %s: %w"
-	verifyOtherKey             = "the log is signed by %s, and --key is %s"
-	verifyUnvouchedKey         = "none of %d statements of the root names %s, which signed the log"
+	verifyOtherKey             = "the log is signed by %s, but --key is %s"
+	verifyUnvouchedKey         = "none of the root's %d statements names %s, which signed the log"
 	checkedKeyGiven            = "the key that was given"
 	checkedStatement           = "the root's statement about epoch %d"
 	verifyBrokerFailed         = "the broker did not verify its log: %w"
 	verifyRefused              = "the log does NOT hold: %s\n"
-	openRollback               = "whether the log was put back as it stood at an older checkpoint, or replaced: that takes a checkpoint that was kept elsewhere (--checkpoint)"
-	openUnsigned               = "records %d to %d: no checkpoint covers them, so whoever writes the disk could have changed them, or cut others off (anchorhold audit checkpoint)"
-	openArchived               = "what %d archived records say: they were not read, their hashes lead to the signed root (--archive reads them)"
+	openRollback               = "whether the log was restored to an older checkpoint, or replaced: that takes a checkpoint kept elsewhere (--checkpoint)"
+	openUnsigned               = "records %d to %d: no checkpoint covers them, so whoever writes the disk could have changed or cut them (anchorhold audit checkpoint)"
+	openArchived               = "what %d archived records say: they were not read, but their hashes lead to the signed root (--archive reads them)"
 	openKey                    = "whether %s is the key that you expect: the broker named it itself (--key or --root)"
 	openRoot                   = "whether the root vouches for the audit key (--root)"
 	recordOne                  = "record"
@@ -93,15 +93,15 @@ const (
 	checkpointMany             = "signed checkpoints"
 	soundText                  = "the log is sound: %s, %s, and it extends %d kept elsewhere\n"
 	incompleteText             = "the log is incomplete here: of %s %d were read; %s, and it extends %d kept elsewhere\n"
-	consistentText             = "the log is consistent: %s, %s of its own, held against none from elsewhere\n"
+	consistentText             = "the log is consistent: %s, %s of its own, compared with none kept elsewhere\n"
 	verdictDetails             = "  covered      %s\n  Merkle root  %s\n  signed by    %s\n"
-	verdictKey                 = "               which is that of %s\n"
+	verdictKey                 = "               which matches %s\n"
 	verdictClock               = "  clock        set back %s by the broker's operator (audit show --kind service)\n"
 	timeOne                    = "time"
 	timeMany                   = "times"
 	verdictNotChecked          = "  NOT CHECKED  %s\n"
-	verdictTornTail            = "a crash cut a last write short; it was never acknowledged"
-	soundFirst                 = "the first %d of %s, which are signed for"
+	verdictTornTail            = "a crash cut the last write short; it was never acknowledged"
+	soundFirst                 = "the first %d of %s, which are signed"
 	verifyProgressLine         = "%d of about %d records verified\n"
 )
 

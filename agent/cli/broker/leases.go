@@ -18,35 +18,38 @@ import (
 
 // The words of "leases".
 const (
-	leasesShort = "List leases that run, and end renewals"
-	leasesLong  = "A lease lasts 15 minutes at most and is renewed by a new attestation. What was granted\ncannot be called back; what comes after it can be refused."
+	leasesShort = "List active leases, and stop their renewal"
+	leasesLong  = "A lease lasts at most 15 minutes and is renewed by a new attestation. What was granted\ncannot be revoked; its renewal can be refused."
 )
 
 // The words of "list".
 const (
 	leasesListUse     = "list"
-	leasesListShort   = "List the leases that run, and who was ended"
+	leasesListShort   = "List active leases, and who was ended"
 	leasesListExample = "  anchorhold leases list\n  anchorhold leases list --json"
-	leasesListLong    = `Lists the leases that run, newest first, as the audit log has them: each with its agent key,
-processor (the SHA-256 of the chip's id), image, tenant, released keys and end. A guest that
-renewed has two for a while. Then who was ended.`
+	leasesListLong    = `Lists the active leases, newest first, as the audit log has them: each with its agent
+key, processor (the SHA-256 of the chip's id), image, tenant, released keys and end. A
+guest that has renewed has two for a while. The agents and processors that were ended
+follow.`
 )
 
 // The words of "end".
 const (
 	leasesEndUse     = "end"
-	leasesEndShort   = "Renew no lease of an agent or a processor any more"
+	leasesEndShort   = "Stop renewing the leases of an agent or a processor"
 	leasesEndExample = "  anchorhold leases end --lease 0a58be861184a6fe594f8c4aa79a7d6d\n  anchorhold leases end --agent 3c9d...\n  anchorhold leases end --processor 77e0..."
-	leasesEndLong    = `From now on the broker gives the agent, or every guest on the processor, no key and no lease:
-such a guest is refused with "ended-by-operator". It is in the audit log and survives restarts.
+	leasesEndLong    = `From now on the broker gives the agent, or every guest on the processor, no key and no
+lease: it is refused with "ended-by-operator". This is recorded in the audit log and
+survives restarts.
 
-A lease that was given cannot be called back: its guest has the keys, and may sign, until the
-lease's end, which the command prints. Answers, receipts and contributions carry its
-certificate until then.
+A lease that was granted cannot be revoked: until it ends, at the time that the command
+prints, its guest has the keys and may sign. Answers, receipts and contributions carry
+its certificate until then.
 
---lease ends the agent that has the lease. An agent key lives for one boot: a guest that starts
-anew has another, and gets a lease if the policy allows it. To keep a machine out name the
-processor; to keep an image out, remove its reference value (anchorhold policy values remove).`
+--lease ends the agent that has the lease. An agent key lives for one boot: a guest that
+restarts has another one, and gets a lease if the policy allows it. To keep a machine
+out, name the processor; to keep an image out, remove its reference value (anchorhold
+policy values remove).`
 	leasesEndFlagLease     = "the agent of this lease"
 	leasesEndFlagAgent     = "the agent with this key, by its id"
 	leasesEndFlagProcessor = "every guest on the processor, by the SHA-256 of its chip id"
@@ -55,26 +58,26 @@ processor; to keep an image out, remove its reference value (anchorhold policy v
 // The words of "allow".
 const (
 	leasesAllowUse           = "allow"
-	leasesAllowShort         = "Take an end back"
+	leasesAllowShort         = "Undo an end"
 	leasesAllowExample       = "  anchorhold leases allow --processor 77e0..."
 	leasesAllowResult        = "%s may get leases again, if the policy allows it\n"
 	leasesAllowFlagAgent     = "the agent with this key, by its id"
 	leasesAllowFlagProcessor = "the processor, by the SHA-256 of its chip id"
 )
 
-// The words of lists, results and errors.
+// The words of a lease as it is shown, and of the flags that name one.
 const (
 	leaseHead        = "lease      %s, until %s\n  agent      %s\n  processor  %s\n  image      %s (says it is %q)\n"
 	leaseTenant      = "  tenant     %s\n"
 	leaseKeys        = "  keys       %s\n"
-	leasesListMore   = "... and more than are listed"
-	leasesListNone   = "no lease runs"
+	leasesListMore   = "... and more"
+	leasesListNone   = "no lease is active"
 	leasesListEnded  = "ended      %s, at %s\n"
 	leaseKey         = "%s version %d"
-	leasesNoSubject  = "say whom by exactly one of the flags; \"anchorhold leases list\" shows their values"
-	leasesEndResult  = "%s is ended: it gets no lease and no key any more\n"
-	leasesEndNone    = "none of its leases runs"
-	leasesEndRunning = "%d of its leases run and cannot be called back; the last certificate ends %s\n"
+	leasesNoSubject  = "give exactly one of the flags; \"anchorhold leases list\" shows their values"
+	leasesEndResult  = "%s is ended: it gets no more leases or keys\n"
+	leasesEndNone    = "none of its leases is active"
+	leasesEndRunning = "leases that are active and cannot be revoked: %d; the last certificate ends %s\n"
 )
 
 // NewLeases is the command "leases".

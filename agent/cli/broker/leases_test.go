@@ -47,7 +47,7 @@ func TestLeasesAreListedAndEndedAsTextAndAsJSON(t *testing.T) {
 
 	out, code, err := run(t, command("list")...)
 	for _, want := range []string{"lease      " + lease.Lease + ", until 2026-03-04T05:06:07Z", lease.Agent.String(), lease.Processor.String(), `sha256:cc (says it is "image-7")`,
-		"tenant     clinic", "keys       models/a version 1, models/b version 2", "... and more than are listed", "ended      processor/" + lease.Processor.String() + ", at 2026-03-04T05:06:07Z"} {
+		"tenant     clinic", "keys       models/a version 1, models/b version 2", "... and more\n", "ended      processor/" + lease.Processor.String() + ", at 2026-03-04T05:06:07Z"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("%d, %v: no %q in\n%s", code, err, want, out)
 		}
@@ -57,7 +57,7 @@ func TestLeasesAreListedAndEndedAsTextAndAsJSON(t *testing.T) {
 	if bad := json.Unmarshal([]byte(out), &read); bad != nil || code != 0 || !read.More || len(read.Leases) != 1 || read.Leases[0].Resources["models/b"] != 2 || len(read.Ended) != 1 {
 		t.Errorf("%d, %s, %v, %v", code, out, err, bad)
 	}
-	expectRun(t, 0, "1 of its leases run and cannot be called back; the last certificate ends 2026-03-04T05:06:07Z", command("end", "--lease", lease.Lease)...)
+	expectRun(t, 0, "leases that are active and cannot be revoked: 1; the last certificate ends 2026-03-04T05:06:07Z", command("end", "--lease", lease.Lease)...)
 	expectRun(t, 0, "may get leases again", command("allow", "--processor", lease.Processor.String())...)
 	out, code, err = run(t, command("end", "--agent", lease.Agent.String(), "--json")...)
 	var said operator.LeasesEnded
@@ -73,6 +73,6 @@ func TestLeasesAreListedAndEndedAsTextAndAsJSON(t *testing.T) {
 	}
 
 	socket, _ = leasesBroker(t, operator.LeaseList{}, operator.LeasesEnded{Who: "agent/b", At: at})
-	expectRun(t, 0, "no lease runs", command("list")...)
-	expectRun(t, 0, "none of its leases runs", command("end", "--agent", "b")...)
+	expectRun(t, 0, "no lease is active", command("list")...)
+	expectRun(t, 0, "none of its leases is active", command("end", "--agent", "b")...)
 }

@@ -1,5 +1,5 @@
-// Package broker is the commands of a broker's operator about who gets which keys: policies,
-// reference values, secrets and leases.
+// Package broker has the commands with which a broker's operator decides who gets which keys:
+// policies, reference values, secrets and leases.
 package broker
 
 import (
@@ -19,7 +19,7 @@ import (
 // The words of "policy".
 const (
 	policyShort = "Check, import and show policies and reference values"
-	policyLong  = "A policy says which guests get which keys. Everything that it does not allow in\nwriting is refused; every check is required or waived in writing."
+	policyLong  = "A policy says which guests get which keys. Anything that it does not explicitly allow\nis refused; every check is either required or waived in writing."
 )
 
 // The words of "check".
@@ -54,7 +54,7 @@ const (
 	policyListUse        = "list"
 	policyListShort      = "List every policy that was imported"
 	policyListExample    = "  anchorhold policy list"
-	policyListUnreadable = "%d of %d policies cannot be read: %s in the broker's state directory; put them back from a copy, or import their source again under a higher version"
+	policyListUnreadable = "%d of %d policies cannot be read: %s in the broker's state directory; restore them from a copy, or import their source again under a higher version"
 	policyListLine       = "%s %-24s version %-6d %s  %s\n"
 )
 

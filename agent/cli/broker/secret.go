@@ -17,19 +17,20 @@ import (
 // The words of "secret".
 const (
 	secretShort = "Store, list, retire and destroy secrets"
-	secretLong  = "Secrets are sealed at rest and never shown again; attested guests receive them."
+	secretLong  = "Secrets are sealed at rest and never shown again; only attested guests receive them."
 )
 
 // The words of "retire" and "destroy".
 const (
 	changeSecretUse            = " NAME VERSION" // behind the verb
 	changeSecretNeeds          = "a name and a version"
-	changeSecretVersionInvalid = "%q is no version"
-	changeSecretVersionDone    = "%s version %d: %s done\n"
+	changeSecretVersionInvalid = "%q is not a version: want a number from 1"
 	retireShort                = "Stop releasing one version"
 	retireExample              = "  anchorhold secret retire models/demo 1"
-	destroyShort               = "Remove one version for ever"
+	retireResult               = "%s version %d is retired\n"
+	destroyShort               = "Remove one version permanently"
 	destroyExample             = "  anchorhold secret destroy models/demo 1"
+	destroyResult              = "%s version %d is destroyed\n"
 )
 
 // The words of "list".
@@ -43,8 +44,8 @@ const (
 
 // NewSecret is the command "secret".
 func NewSecret(inv *cli.Invocation) *cobra.Command {
-	retire := changeSecret(inv, "retire", retireShort, retireExample, (*operator.Client).RetireSecret)
-	destroy := changeSecret(inv, "destroy", destroyShort, destroyExample, (*operator.Client).DestroySecret)
+	retire := changeSecret(inv, "retire", retireShort, retireExample, changeSecretOptions{retireResult, (*operator.Client).RetireSecret})
+	destroy := changeSecret(inv, "destroy", destroyShort, destroyExample, changeSecretOptions{destroyResult, (*operator.Client).DestroySecret})
 	c := cli.Subcommands("secret", secretShort,
 		secretLong, newSecretPut(inv), newSecretList(inv), retire, destroy)
 	dial.BrokerFlag(inv, c)
@@ -53,13 +54,12 @@ func NewSecret(inv *cli.Invocation) *cobra.Command {
 
 // changeSecretOptions are what "retire" and "destroy" differ in; they have no flags.
 type changeSecretOptions struct {
-	verb   string
+	done   string // said when it is done
 	change func(*operator.Client, context.Context, string, uint64) error
 }
 
 // changeSecret makes a command that changes one version of a secret.
-func changeSecret(inv *cli.Invocation, verb, short, example string, change func(*operator.Client, context.Context, string, uint64) error) *cobra.Command {
-	o := changeSecretOptions{verb, change}
+func changeSecret(inv *cli.Invocation, verb, short, example string, o changeSecretOptions) *cobra.Command {
 	return &cobra.Command{Use: verb + changeSecretUse, Short: short, Example: example, Args: cli.Exactly(2, changeSecretNeeds), RunE: inv.RunE(o.run)}
 }
 
@@ -73,7 +73,7 @@ func (o *changeSecretOptions) run(ctx context.Context, inv *cli.Invocation, args
 			return nil, nil, cli.Usage(fmt.Errorf(changeSecretVersionInvalid, args[1]))
 		}
 		return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
-			fmt.Fprintf(w, changeSecretVersionDone, args[0], version, o.verb)
+			fmt.Fprintf(w, o.done, args[0], version)
 		}, o.change(b, ctx, args[0], version)
 	})
 }

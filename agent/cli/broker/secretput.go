@@ -22,28 +22,28 @@ const (
 	secretPutShort           = "Store a secret, or a new version of it"
 	secretPutExample         = "  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c..."
 	secretPutNeeds           = "the secret's name"
-	secretPutNoFile          = "--file is needed; a secret never stands on a command line"
+	secretPutNoFile          = "--file is required: a secret is never given on the command line"
 	secretPutResult          = "%s version %d is stored%s\n"
 	secretPutUnbound         = "No receipt of this model's answers will verify: leases do not say what the key opens. Store it again with --model or --model-id."
 	secretPutFlagFile        = "file with the secret"
 	secretPutFlagKind        = "what the secret is for (stored in the clear)"
 	secretPutFlagModel       = "the sealed model that the key opens"
 	secretPutFlagModelID     = "its id, as \"anchorhold seal\" printed it, instead of the file"
-	secretPutFlagDescription = "for people (stored in the clear)"
-	secretPutLong            = `Stores a secret under a name, or a new version of one that is there.
+	secretPutFlagDescription = "description for people (stored in the clear)"
+	secretPutLong            = `Stores a secret under a name, or a new version of one that exists.
 
-A model's key is stored with the model that it opens: leases that are granted the key then
-speak for that model, and its receipts verify. --model reads the id from the sealed file,
-of a language model or a classifier, and refuses a key that does not open it; where the
-file is elsewhere, --model-id takes the id that "anchorhold seal" printed. Agents refuse
-to serve another model with the key: a model that is sealed anew has a new id, and its
-key is stored again. A file of another length than a model key's is refused: another file
-was meant, or another --kind.`
+A model's key is stored with the model that it opens: leases that grant the key then
+speak for that model, and its receipts verify. --model reads the id from the sealed
+file, of a language model or a classifier, and refuses a key that does not open it; if
+the file is elsewhere, --model-id takes the id that "anchorhold seal" printed. Agents
+refuse to serve another model with the key: a model that is sealed again has a new id,
+and its key must be stored again. A file that does not have the length of a model key is
+refused: it is the wrong file, or needs another --kind.`
 )
 
-// The words of lists, results and errors.
+// The words of the model that a key is for.
 const (
-	secretPutTwoModels      = "--model and --model-id say the same; give one"
+	secretPutTwoModels      = "--model and --model-id both name the model; give one"
 	secretPutModelIDInvalid = "--model-id: %w"
 	subjectModel            = ", for model "
 	subjectOther            = ", for "

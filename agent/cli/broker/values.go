@@ -18,17 +18,19 @@ const referenceValuesShort = "Import, list and remove reference values (expected
 // The words of "remove".
 const (
 	removeValueUse       = "remove ID"
-	removeValueShort     = "Forget an expected measurement"
+	removeValueShort     = "Remove an expected measurement"
 	removeValueExample   = "  anchorhold policy values remove images/6"
 	removeValueNeeds     = "the id of one reference value"
-	removeValueResult    = "%s is removed, %d reference values are left\n"
-	removeValueAccepted  = "WARNING: the policy in force accepted guests with it. They get no lease any more; those that run end within 15 minutes (anchorhold leases list).\nThe policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
-	removeValueUnmatched = "WARNING: the policy names %s, which nothing matches any more\n"
-	removeValueLong      = `Guests that start with this measurement get no lease any more. The audit log says who removed it.
+	removeValueResult    = "%s is removed; reference values left: %d\n"
+	removeValueAccepted  = "WARNING: the policy in force accepted guests with it. They get no more leases; those that run end within 15 minutes (anchorhold leases list).\nThe policy's digest is now %s: an epoch that pins the former one allows nothing.\n"
+	removeValueUnmatched = "WARNING: the policy names %s, which no reference value matches any more\n"
+	removeValueLong      = `Guests that start with this measurement get no more leases. The audit log records who
+removed it.
 
-If the policy in force would be left with a name or subtree that no other value matches, the
-command is refused with "reference-value-needed": --force says that those guests are to be refused.`
-	removeValueFlagForce = "also if the policy in force needs it"
+If the removal would leave the policy in force with a name or subtree that no other
+value matches, the command is refused with "reference-value-needed"; --force says that
+those guests are to be refused.`
+	removeValueFlagForce = "remove it even if the policy in force needs it"
 )
 
 // The words of "import".
@@ -37,7 +39,7 @@ const (
 	importValuesShort       = "Add expected measurements"
 	importValuesExample     = "  anchorhold policy values import image.values.yaml"
 	importValuesNeeds       = "one file of reference values"
-	importValuesFlagReplace = "forget all others"
+	importValuesFlagReplace = "remove all others"
 )
 
 // The words of "list".
@@ -47,12 +49,12 @@ const (
 	listValuesExample = "  anchorhold policy values list"
 )
 
-// The words of lists, results and errors.
+// The words of what an import changed.
 const (
-	importValuesOne    = "1 reference value is known now"
-	importValuesResult = "%d reference values are known now\n"
-	importValuesDigest = "The policy's digest is %s now: an epoch that pins the former one allows nothing.\n"
-	unmatchedWarning   = "WARNING: the policy names %s, and no reference value matches that: guests that must have one are refused (anchorhold policy values import)\n"
+	importValuesOne    = "1 reference value is now known"
+	importValuesResult = "%d reference values are now known\n"
+	importValuesDigest = "The policy's digest is now %s: an epoch that pins the former one allows nothing.\n"
+	unmatchedWarning   = "WARNING: the policy names %s, and no reference value matches it: guests that must have one are refused (anchorhold policy values import)\n"
 )
 
 func newReferenceValues(inv *cli.Invocation) *cobra.Command {

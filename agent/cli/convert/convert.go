@@ -22,23 +22,23 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of the flags of a classifier, and of what became of it.
 const (
-	flagCalibration    = "of an ONNX file: rows of inputs (.csv or .npy) that show the ranges of values"
-	flagTest           = "of an ONNX file: further rows, to say what quantization costs"
-	flagAnswers        = "the right classes of --test, one to a line"
-	flagAllowClipping  = "seal although more than %.0f %% of the values for --test lie outside the ranges of --calibration"
-	onnxFlagsAlone     = "%s: for ONNX files alone, and the name of %s does not end in .onnx\nSee '%s --help'"
-	answersWithoutTest = "--answers needs --test, the rows that it has the right classes of\nSee '%s --help'"
-	calibrationMissing = "--calibration is needed for an ONNX file: rows of inputs that show the ranges of values"
+	flagCalibration    = "ONNX only: rows of inputs (.csv or .npy) that show the ranges of values"
+	flagTest           = "ONNX only: further rows, to measure what quantization costs"
+	flagAnswers        = "the correct classes of the --test rows, one per line"
+	flagAllowClipping  = "seal even if more than %.0f %% of the values for --test lie outside the ranges of --calibration"
+	onnxFlagsAlone     = "%s: for ONNX files only, and the name of %s does not end in .onnx\nSee '%s --help'"
+	answersWithoutTest = "--answers needs --test, the rows whose classes it gives\nSee '%s --help'"
+	calibrationMissing = "--calibration is required for an ONNX file: rows of inputs that show the ranges of values"
 	clippingRefused    = "%w, or give --allow-clipping%s"
 	resultClasses      = "  classes   %s\n"
 	resultScores       = "  scores    %s\n"
 	resultClipped      = "  clipped   calibration: %v\n"
 	resultClippedTest  = "            test: %v\n"
 	resultAgreement    = "  INT8      %.2f %% of %d test rows have the same answer"
-	resultAccuracy     = "; right are %.2f %%, of the floating-point model %.2f %%"
-	scoresRank         = "rank the classes; the file computes no probabilities by softmax"
+	resultAccuracy     = "; %.2f %% are correct, %.2f %% with the floating-point model"
+	scoresRank         = "rank the classes; the file computes no softmax probabilities"
 	scoresSoftmax      = "their softmax is the file's probabilities"
 	classesUnlabelled  = "%d, without labels: an answer is a number from 0 to %d"
 	resultWarning      = "warning: %s\n"

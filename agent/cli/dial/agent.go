@@ -1,8 +1,8 @@
-// Package dial reaches agent, broker and aggregators through their unix sockets, and says what
-// to do where they do not answer.
+// Package dial reaches agent, broker and aggregators through their unix sockets, and explains
+// what to do if they do not answer.
 //
-// Nothing that comes from there is believed: a socket's file mode is what it is worth, and
-// signed answers are verified by whoever uses them.
+// Nothing that comes from there is trusted further than the file mode of its socket: whoever
+// uses a signed answer verifies it.
 package dial
 
 import (
@@ -23,16 +23,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of an agent that does not answer.
 const (
-	agentCutOff           = "the agent at %s ended before it had answered: whether it did what was asked, anchorhold jobs list tells once it runs again (systemctl status anchorhold-agent): %w"
+	agentCutOff           = "the agent at %s ended before it answered; once it runs again (systemctl status anchorhold-agent), anchorhold jobs list shows whether it did what was asked: %w"
 	agentNoSocket         = "no agent socket at %s: is anchorhold-agent running? (--agent names another socket)"
-	agentNotListening     = "nothing listens on %s: anchorhold-agent has ended; see its journal"
-	agentForbidden        = "this user may not open %s: ask for membership in the socket's group"
+	agentNotListening     = "nothing listens on %s: anchorhold-agent has stopped; see its journal"
+	agentForbidden        = "this user may not open %s: ask to be added to the socket's group"
 	agentUnreachable      = "talk to the agent at %s: %w"
 	agentAnswerUnread     = "the agent answered %s: %w"
 	agentAnswerUnexpected = "the agent answered %s: %.200s"
-	flagAgent             = "unix socket of the agent (or $ANCHORHOLD_AGENT)"
+	flagAgent             = "unix socket of the agent ($ANCHORHOLD_AGENT changes the default)"
 )
 
 // Reasons of an agent that gives no answer.

@@ -8,8 +8,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// The words of lists, results and errors.
-const roundIDInvalid = "%q is no round: a round's id has 32 hexadecimal digits"
+// roundIDInvalid is said of a text that names no round.
+const roundIDInvalid = "%q is not a round's id: want 32 hexadecimal digits"
 
 // Round reads a round's id from a command line.
 func Round(s string) (federation.ID, error) {

@@ -15,16 +15,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of a broker that does not answer.
 const (
 	brokerStillSilent  = "the broker has not answered for %s; waiting up to %s (--timeout)\n"
-	brokerSilent       = "%s: %w: its process is stopped or hangs, or what it waits for (a disk, the database of rounds) does: see systemctl status anchorhold-broker and its journal; whether it does what was asked when it goes on, anchorhold audit show will tell"
-	brokerCutOff       = "%s: %w: whether it did what was asked, anchorhold audit show tells once it runs again (systemctl status anchorhold-broker)"
+	brokerSilent       = "%s: %w: its process is stopped or hangs, or waits for a disk or the database of rounds; see systemctl status anchorhold-broker and its journal. Once it continues, anchorhold audit show tells whether it did what was asked"
+	brokerCutOff       = "%s: %w: once it runs again (systemctl status anchorhold-broker), anchorhold audit show tells whether it did what was asked"
 	brokerNoSocket     = "no operator socket at %s: is anchorhold-broker running? (--broker names another socket)"
-	brokerNotListening = "nothing listens on %s: anchorhold-broker has ended; see its journal"
-	brokerForbidden    = "this user may not open %s: the broker's configuration names its operators"
-	flagTimeout        = "how long the broker may say nothing before the command fails"
-	flagBroker         = "operator socket of the broker (or $ANCHORHOLD_BROKER)"
+	brokerNotListening = "nothing listens on %s: anchorhold-broker has stopped; see its journal"
+	brokerForbidden    = "this user may not open %s: the broker's configuration lists its operators"
+	flagTimeout        = "how long the broker may stay silent before the command fails"
+	flagBroker         = "operator socket of the broker ($ANCHORHOLD_BROKER changes the default)"
 )
 
 // Statements asks the broker for the root's statements that it holds. They need no

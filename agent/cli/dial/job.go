@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 )
 
-// The words of lists, results and errors.
+// The words of a job as it is shown.
 const (
 	jobSummary   = "job      %s\nclass    %s\nstate    %s, try %d\nupdated  %s\n"
 	jobProgress  = "progress %s %d of %d\n"

@@ -1,4 +1,4 @@
-// Package doctor is the command that examines a machine and says what it lacks. It changes
+// Package doctor has the command that examines a machine and explains what it lacks. It changes
 // nothing.
 package doctor
 
@@ -28,16 +28,16 @@ import (
 // The words of "doctor".
 const (
 	doctorUse   = "doctor"
-	doctorShort = "Tell what this machine lacks for agent or broker, and what to do"
-	doctorLong  = `Looks at the TEE devices, kernel features, limits, processor and credentials
-of this machine. Changes nothing and needs no privilege. Exit status 3 when the
-machine lacks something that a production agent needs.`
+	doctorShort = "Check this machine and explain how to fix what is missing"
+	doctorLong  = `Examines the TEE devices, kernel features, limits, processor and credentials of this
+machine. Changes nothing and needs no privilege. The exit status is 3 if the machine
+lacks something that a production agent needs.`
 	doctorExample  = "  anchorhold doctor\n  anchorhold doctor --json"
 	doctorLacking  = "%w: this machine lacks what a production agent needs (see above)"
 	doctorFlagRoot = "examine the tree below this directory instead (for images)"
 )
 
-// The words of lists, results and errors.
+// The words of the findings: what is looked at, what was found, what to do.
 const (
 	teeCheck              = "TEE evidence"
 	teeFound              = "configfs-tsm at %s (%d entries)"
@@ -45,23 +45,23 @@ const (
 	teeNoTSMAdvice        = "load the module tsm (Linux 6.7 or later) and mount configfs: modprobe sev-guest tsm; mount -t configfs configfs /sys/kernel/config"
 	teeTDX                = "an Intel TDX guest; this version collects SEV-SNP evidence only"
 	teeTDXAdvice          = "use an AMD SEV-SNP guest"
-	teeNone               = "no /dev/sev-guest, no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
+	teeNone               = "no /dev/sev-guest and no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
 	teeNoneAdvice         = "start the VM with SEV-SNP; for development use the software TEE (make demo)"
-	clockSafe             = ": the host can neither slow nor stop the clock that leases are counted on"
-	clockUnknown          = "the kernel does not say what it counts time with"
-	clockUnknownAdvice    = "a guest with such a clock is refused where a policy asks for a clock source"
-	clockSlowable         = ": the host can slow the clock that leases are counted on"
-	clockSlowableAdvice   = "it cannot renew a lease by that, only keep one going inside the guest; Secure TSC (Linux 6.14 or later in the guest) prevents it, see docs/operations.md"
+	clockSafe             = ": the host can neither slow nor stop the clock that times leases"
+	clockUnknown          = "the kernel does not name its clock source"
+	clockUnknownAdvice    = "a guest with such a clock is refused if a policy requires a clock source"
+	clockSlowable         = ": the host can slow the clock that times leases"
+	clockSlowableAdvice   = "that cannot renew a lease, only prolong one inside the guest; Secure TSC (Linux 6.14 or later in the guest) prevents it, see docs/operations.md"
 	lockCheck             = "lockable memory"
 	lockLimited           = "%d KiB for this shell"
-	lockLimitedAdvice     = "the unit file sets LimitMEMLOCK=infinity; elsewhere weights that do not fit the limit stay unlocked, with a warning"
+	lockLimitedAdvice     = "the unit file sets LimitMEMLOCK=infinity; elsewhere, weights that do not fit within the limit stay unlocked, with a warning"
 	keyMemoryCheck        = "key memory"
 	keyMemoryAdvice       = "raise the limit of lockable memory (ulimit -l)"
 	hugePagesCheck        = "huge pages"
 	hugePagesNone         = "the kernel has no transparent huge pages"
 	hugePagesNoneAdvice   = "decoding is up to a third slower without 2 MiB pages"
 	hugePagesOff          = "transparent huge pages are off"
-	hugePagesOffAdvice    = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; decoding is up to a third slower without"
+	hugePagesOffAdvice    = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; decoding is up to a third slower without them"
 	swapOn                = "swap is on"
 	swapOnAdvice          = "the unit file sets MemorySwapMax=0 for the agent; a guest without swap is safer still"
 	cpuOther              = runtime.GOARCH + ": plain Go kernels"
@@ -78,7 +78,7 @@ const (
 	workerStatic          = " is linked statically"
 	workerMissing         = "there is no "
 	workerMissingAdvice   = "agents that make proofs or take part in federated rounds need it"
-	workerDynamicAdvice   = "anchorhold-worker@.service starts no such program: it would end with 203/EXEC in the journal and without a word to the agent"
+	workerDynamicAdvice   = "anchorhold-worker@.service cannot start such a program: it would end with 203/EXEC in the journal, and the agent would learn nothing"
 	workerBrokenAdvice    = "install the anchorhold-worker of this build"
 	credentialsCheck      = "systemd credentials"
 	credentialsNone       = "none for this process"

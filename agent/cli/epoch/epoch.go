@@ -1,8 +1,8 @@
-// Package epoch is the commands that rotate the broker's signing key, with the root key at hand
+// Package epoch has the commands that rotate the broker's signing key, with the root key at hand
 // or offline.
 //
 // No number is signed twice: the last statement that a root signed is kept beside its key, and
-// before anybody has it.
+// is written there before anyone gets it.
 package epoch
 
 import (
@@ -28,9 +28,9 @@ import (
 const (
 	epochShort = "Rotate the broker's signing key"
 	epochLong  = `With the root key offline: 'epoch request' on the broker makes the next key and a
-request, 'epoch sign' where the root key is signs it, 'epoch import' on the broker
-installs the statement. With the root key at hand, 'epoch rotate' does all three.
-Old and new epochs overlap; retire the old one when every agent has seen the new.`
+request, 'epoch sign' signs it where the root key is, and 'epoch import' on the broker
+installs the statement. With the root key at hand, 'epoch rotate' does all three. Old
+and new epochs overlap; retire the old one once every agent has seen the new one.`
 )
 
 // The words of "list".
@@ -39,6 +39,7 @@ const (
 	listShort       = "List the broker's epochs"
 	listExample     = "  anchorhold epoch list"
 	listLine        = "epoch %-4d %-10s %-24s  %s\n"
+	listValidity    = "%s to %s"
 	listUncertified = "not certified yet"
 )
 
@@ -47,25 +48,23 @@ const (
 	retireUse       = "retire --epoch N"
 	retireShort     = "Forget an epoch and its key"
 	retireExample   = "  anchorhold epoch retire --epoch 1"
-	retireNoEpoch   = "--epoch is needed: the number of the epoch, from 1 (anchorhold epoch list)"
+	retireNoEpoch   = "--epoch is required: the number of the epoch, from 1 (anchorhold epoch list)"
 	retireResult    = "epoch %d is retired\n"
 	retireFlagEpoch = "number of the epoch"
 )
 
 // The words of "rotate".
 const (
-	rotateUse         = "rotate --root FILE"
-	rotateShort       = "Make and certify the next epoch"
-	rotateExample     = "  anchorhold epoch rotate --root root.key --days 60"
-	rotateNeeds       = "--root is needed, and --days from 1 to 3650"
-	rotateResult      = "epoch %d is %s until %s\n"
-	rotateFlagRoot    = "the root key file"
-	rotateFlagDays    = "how long the epoch lasts"
-	rotateFlagMinimum = "retire epochs below this number for every agent that sees the statement; 0 keeps the minimum"
+	rotateUse           = "rotate --root FILE"
+	rotateShort         = "Make and certify the next epoch"
+	rotateExample       = "  anchorhold epoch rotate --root root.key --days 60"
+	rotateNeeds         = "--root is required, and --days must be from 1 to 3650"
+	rotateResult        = "epoch %d is %s until %s\n"
+	rotateFormerInvalid = "an earlier statement: %w"
+	rotateFlagRoot      = "the root key file"
+	rotateFlagDays      = "validity of the epoch in days"
+	rotateFlagMinimum   = "retire epochs below this number for every agent that sees the statement; 0 keeps the minimum"
 )
-
-// The words of lists, results and errors.
-const rotateFormerInvalid = "a statement that was signed before: %w"
 
 // New is the command "epoch".
 func New(inv *cli.Invocation) *cobra.Command {
@@ -87,7 +86,7 @@ func runList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 			for _, e := range all {
 				validity := listUncertified
 				if !e.NotAfter.IsZero() {
-					validity = e.NotBefore.Format(time.DateOnly) + " to " + e.NotAfter.Format(time.DateOnly)
+					validity = fmt.Sprintf(listValidity, e.NotBefore.Format(time.DateOnly), e.NotAfter.Format(time.DateOnly))
 				}
 				fmt.Fprintf(w, listLine, e.Epoch, e.State, validity, e.Key)
 			}

@@ -29,37 +29,37 @@ const (
 	requestUse     = "request --out FILE"
 	requestShort   = "Make the next epoch's key and a request for the offline root to sign"
 	requestExample = "  anchorhold epoch request --out epoch.request --days 60\n  anchorhold epoch request --out epoch.request --minimum 3   # ends epochs 1 and 2 as soon as it is imported"
-	requestLong    = `Has the broker make the next epoch's key, which never leaves its state directory,
-and writes what the root is asked to sign: the key's public half, its number, the
-audit key, the validity and the one policy that may decide, if there is to be one.
-The current epoch's key signs it. Carry the file to where the root key is, have it
-signed there (epoch sign), and bring the statement back (epoch import). Asking
-again before that asks for the same key, with the validity given now.`
+	requestLong    = `Has the broker make the next epoch's key, which never leaves its state directory, and
+writes what the root is asked to sign: the key's public half, its number, the audit key,
+the validity, and optionally the only policy that may decide. The current epoch's key
+signs the request. Carry the file to where the root key is, sign it there (epoch sign),
+and bring the statement back (epoch import). Asking again before that asks for the same
+key, with the validity given now.`
 	requestDaysOutOfRange = "--days %d: an epoch lasts 1 to %d days"
-	requestPinInvalid     = "--pin-policy %q is no digest of a policy: want 64 hexadecimal digits, as 'anchorhold policy show' prints them"
+	requestPinInvalid     = "--pin-policy %q is not a policy's digest: want 64 hexadecimal digits, as 'anchorhold policy show' prints them"
 	requestUnread         = "the broker's request: %w"
-	requestResult         = "%s: have it signed where the root key is (anchorhold epoch sign)\n"
+	requestResult         = "%s: sign it where the root key is (anchorhold epoch sign)\n"
 	requestFlagOut        = "new file for the request"
-	requestFlagDays       = "how long the epoch is to last, from now"
+	requestFlagDays       = "validity of the epoch in days, from now"
 	requestFlagMinimum    = "retire epochs below this number; 0 keeps the minimum"
-	requestFlagNumber     = "the epoch's number at least, for a broker that lost epochs which the root has signed"
-	requestFlagPinPolicy  = "digest of the only policy that may decide in the epoch"
+	requestFlagNumber     = "lowest number to ask for, if the broker lost epochs that the root has signed"
+	requestFlagPinPolicy  = "digest of the only policy that may decide in this epoch"
 )
 
 // The words of "sign".
 const (
 	signUse   = "sign --root FILE --request FILE --out FILE"
 	signShort = "Sign a broker's request where the root key is"
-	signLong  = `Needs no broker and no network. It verifies that the request is of the broker of
-this root, by the epoch that the root signed before, shows what it would sign, and
-holds it against the last statement that it knows: the number must be the next, the
-minimum no lower, the end later, and no time may be left without an epoch. Only then
-it opens the root key, by the key's own passphrase or credential.
+	signLong  = `Needs no broker and no network. It verifies, by the epoch that the root signed before,
+that the request comes from this root's broker; shows what it would sign; and compares
+it with the last known statement: the number must be the next, the minimum no lower, the
+end later, and no time may be left without an epoch. Only then does it open the root
+key, with the key's own passphrase or credential.
 
-The last statement is kept beside the root key (FILE.epoch), and is what keeps a
-number from being signed twice: keep the two together. A request that was signed
-already gets the same statement again. Without that file the statement in the
-request counts, and the output says so.
+The last statement is kept beside the root key (FILE.epoch) and prevents any number from
+being signed twice: keep the two together. A request that was already signed gets the
+same statement again. Without that file, the statement in the request is used instead,
+and the output says so.
 
 Exit status: 0 signed (with --show: may be signed), 1 failed, 2 wrong command line,
 3 refused, with the reason.`
@@ -68,7 +68,7 @@ Exit status: 0 signed (with --show: may be signed), 1 failed, 2 wrong command li
 	signFlagRequest = "the request that 'epoch request' wrote"
 	signFlagLast    = "file with the last statement that the root signed (default: the root key's name with .epoch)"
 	signFlagOut     = "new file for the statement"
-	signFlagShow    = "show and check the request; sign nothing, open no key"
+	signFlagShow    = "show and check the request; sign nothing and open no key"
 )
 
 // The words of "import".
@@ -78,31 +78,32 @@ const (
 	importExample = "  anchorhold epoch import epoch.statement"
 	importNeeds   = "the file that 'epoch sign' wrote"
 	importResult  = "epoch %d is %s until %s\n"
-	importLong    = `Refused, with the reason, are statements of another root (broker-unknown), not signed
-by this one (epoch-signature-invalid), about a key that this broker did not ask for
-(epoch-request-unknown), with another number than it asked for or one that it has
-(epoch-number-not-next), and of epochs that are over (epoch-validity).`
+	importLong    = `Refuses, with the reason, a statement of another root (broker-unknown), one that this
+root did not sign (epoch-signature-invalid), one about a key that this broker did not
+request (epoch-request-unknown), one with a number that it did not request or already
+has (epoch-number-not-next), and one for an epoch that is over (epoch-validity).`
 )
 
-// The words of lists, results and errors.
+// The words of "sign", beside its help, and of a statement as it is shown.
 const (
-	signLastUnknown      = "NOT CHECKED  whether the root signed a later statement: there is no %s; the request carries the one about epoch %d\n"
-	signSignedBefore     = "SIGNED BEFORE  epoch and key are those of the last statement; it is given again as it is"
-	signNotAsAsked       = "NOT AS ASKED  %s; what differs takes another epoch: import this one, then ask for the next\n"
-	signShown            = "it may be signed; nothing was"
-	signUnwritten        = "the statement is in %s: %w"
+	signLastUnknown      = "NOT CHECKED  whether the root signed a later statement: there is no %s; the request carries the statement about epoch %d\n"
+	signSignedBefore     = "SIGNED BEFORE  the last statement is about this epoch and key; it is given again unchanged"
+	signNotAsAsked       = "NOT AS ASKED  %s; a change takes another epoch: import this statement, then request the next\n"
+	signShown            = "it may be signed; nothing was signed"
+	signUnwritten        = "the statement is kept in %s, but could not be written: %w"
 	signResult           = "%s: bring it to the broker (anchorhold epoch import)\n"
 	signOtherMinimum     = "minimum %d was asked for, %d was signed"
 	signOtherEnd         = "an end on %s was asked for, %s was signed"
 	signOtherPolicy      = "another pinned policy was asked for"
-	lastStatementInvalid = "%s, which holds the last statement: %w"
-	signRetiredEpoch     = "the request is signed by epoch %d, and %s retired epochs below %d: ask from a broker whose epoch lives"
+	lastStatementInvalid = "%s, the last statement: %w"
+	signRetiredEpoch     = "the request is signed by epoch %d, and %s retired epochs below %d: request from a broker whose epoch is still valid"
 	signOtherKey         = "%s.pub is not the public half of %s"
-	rotateSignedBefore   = "the root signed epoch %d already (%s), and the broker asks for %d: ask by 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'"
+	rotateSignedBefore   = "the root has already signed epoch %d (%s), but the broker asks for %d: use 'anchorhold epoch request --number %d', then 'epoch sign' and 'epoch import'"
 	statementText        = "  broker       %x\n  epoch        %d\n  minimum      %d (%s)\n  valid        %s to %s\n  policy       %s\n  epoch key    %x\n  audit key    %x\n"
 	statementAnyPolicy   = "any that the operator imports"
+	statementOnePolicy   = "%x alone"
 	statementRetiresNone = "retires no more than before"
-	statementRetiresAll  = "RETIRES every other epoch at once, and for ever"
+	statementRetiresAll  = "RETIRES every other epoch at once, permanently"
 )
 
 // maxEpochDays bounds how long an epoch may be asked for.
@@ -384,7 +385,7 @@ func describeStatement(st protocol.EpochStatement, more map[string]any) map[stri
 func printStatement(w io.Writer, st protocol.EpochStatement) {
 	decides := statementAnyPolicy
 	if !st.AnyPolicy {
-		decides = hex.EncodeToString(st.PolicyDigest[:]) + " alone"
+		decides = fmt.Sprintf(statementOnePolicy, st.PolicyDigest)
 	}
 	retires := statementRetiresNone
 	if st.MinEpoch == st.Epoch {

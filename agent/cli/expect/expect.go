@@ -1,8 +1,8 @@
-// Package expect reads what somebody who verifies receipts and proofs demands of the guest, and
+// Package expect reads what someone who verifies receipts and proofs expects of the guest, and
 // prints what was not checked.
 //
-// Nothing is expected that was not asked for, but for one thing: a guest in a software TEE is
-// refused unless the flag says otherwise.
+// Only what was asked for is expected, with one exception: a guest in a software TEE is refused
+// unless the flag accepts it.
 package expect
 
 import (
@@ -22,18 +22,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of the flags that say what is expected, and of a guest as it is shown.
 const (
-	flagMeasurement       = "the guest's measurement in hexadecimal, also behind sha384:: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)"
-	flagImage             = "digest of the guest's image, sha256:... (repeat to accept one of several)"
-	flagPolicy            = "digest of the policy that decided, in hexadecimal (repeat to accept one of several)"
-	flagTenant            = "tenant that the policy checked (repeat to accept one of several)"
+	flagMeasurement       = "the guest's measurement in hexadecimal, with or without sha384: in front: the launch digest, or NAME=HEX for another register (repeat for several, which must all hold)"
+	flagImage             = "digest of the guest's image, sha256:... (repeat to accept any of several)"
+	flagPolicy            = "digest of the policy that decided, in hexadecimal (repeat to accept any of several)"
+	flagTenant            = "tenant that the policy checked (repeat to accept any of several)"
 	flagModelID           = "id of the model, as \"anchorhold seal\" printed it"
-	flagMinEpoch          = "refuse receipts of older epochs of the broker"
-	flagAcceptSoftwareTEE = "take receipts of a software TEE, which is for tests: no hardware vouches for the guest"
-	measurementInvalid    = "%q is not [NAME=]HEX of a measurement, as \"anchorhold evidence\" and leases have it (48 bytes of SEV-SNP)"
+	flagMinEpoch          = "refuse receipts from the broker's epochs below this one"
+	flagAcceptSoftwareTEE = "accept receipts of a software TEE, for tests: no hardware vouches for the guest"
+	measurementInvalid    = "%q is not a measurement: want [NAME=]HEX, as \"anchorhold evidence\" and leases show it (48 bytes for SEV-SNP)"
 	modelIDInvalid        = "want 64 hexadecimal digits"
-	softwareTEERefused    = "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee takes it, for tests)"
+	softwareTEERefused    = "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee accepts it, for tests)"
 	guestBroker           = "  broker       %s, epoch %d\n  guest        %s, lease %s\n"
 	guestMeasurement      = "  measurement  %s %x\n"
 	guestImage            = "  image        %s, calls itself %q\n  policy       %s version %d, digest %s\n"
@@ -43,7 +43,6 @@ const (
 	guestTenantUnchecked  = "not checked by the policy"
 	uncheckedLine         = "  NOT CHECKED  %s: %s%s\n"
 	optionRoot            = "--root alone"
-	askedWithEpochFloor   = "epoch floor"
 )
 
 // Expectation is what a reader of receipts demands, as it stands on the command line.
@@ -147,7 +146,7 @@ func PrintUnchecked(w io.Writer, list []receipt.Unchecked) {
 // askedWith names the option that would have it checked.
 func askedWith(name string) string {
 	option, ok := map[string]string{"root": optionRoot, "measurement": "--measurement", "image": "--image", "policy": "--policy", "tenant": "--tenant",
-		"model": "--model-id", askedWithEpochFloor: "--min-epoch", "input": "--input", "output": "--output"}[name]
+		"model": "--model-id", "epoch floor": "--min-epoch", "input": "--input", "output": "--output"}[name]
 	if !ok {
 		return ""
 	}

@@ -20,18 +20,18 @@ import (
 // The words of "dataset".
 const (
 	datasetUse   = "dataset {FILE | --id DIGEST} --name NAME --key PUBLISHER --out FILE"
-	datasetShort = "Sign for a dataset, so that its privacy has an account of its own"
-	datasetLong  = `Rounds that name neither a model nor a dataset are charged to one account of the
-broker. A dataset that a publisher signed for has an account of its own, in every
-round over it; the broker's configuration names the publishers
-(rounds.dataset_publishers). The id is the SHA-256 of FILE, or the digest given.`
+	datasetShort = "Sign a dataset's id, which gives its privacy an account of its own"
+	datasetLong  = `Rounds that name neither a model nor a dataset are charged to one account of the broker.
+A dataset signed by a publisher has its own account in every round that uses it; the
+broker's configuration lists the publishers (rounds.dataset_publishers). The id is the
+SHA-256 of FILE, or the digest given with --id.`
 	datasetExample   = "  anchorhold fed dataset patients.csv --name patients-2026 --key publisher.key --out patients.dataset"
-	datasetFileOrID  = "name a file or --id, one of them"
+	datasetFileOrID  = "give either a file or --id"
 	datasetIDInvalid = "--id: %w"
 	datasetResult    = "dataset  %s\naccount  %s\nsigned   %s\n"
 	datasetFlagKey   = "publisher's key (anchorhold keygen publisher)"
 	datasetFlagName  = "name of the data, for people"
-	datasetFlagID    = "digest that names the data, where it is not one file"
+	datasetFlagID    = "digest that identifies the data, if it is not a single file"
 	datasetFlagOut   = "new file for the signed statement"
 )
 

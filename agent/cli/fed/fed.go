@@ -1,5 +1,5 @@
-// Package fed is the commands of participants in federated rounds, and those about the
-// parameter sets of encrypted sums. The operator's are in package round.
+// Package fed has the commands of participants in federated rounds, and those for the parameter
+// sets of encrypted sums. The operator's commands are in package round.
 package fed
 
 import (
@@ -25,11 +25,11 @@ const (
 
   fed round open     broker operator   terms, key, privacy charge; handed to the aggregator
   fed submit         participant       clip, encrypt and upload a vector through the agent
-  fed update         participant       the same, with answers of a classifier and their proofs
-  fed round close    broker operator   add what is complete, fix cohort and sum for ever
+  fed update         participant       the same, with a classifier's answers and their proofs
+  fed round close    broker operator   add what is complete; fix the cohort and the sum
   fed decrypt        decrypting guest  open the sum once, add noise, sign, publish
   fed round finish   broker operator   check the result, destroy the key
-  fed result         anybody           the mean as float32 values
+  fed result         anyone            the mean as float32 values
 
 Participants without a common trusted guest set up a key together: see fed key.`
 )
@@ -43,7 +43,7 @@ const (
 	submitNeeds      = "a round and a file"
 	submitFlagWeight = "weight, such as the number of examples"
 	submitFlagF16    = "the values are float16"
-	submitFlagStrict = "refuse a vector beyond the round's bounds instead of scaling it down and clamping its values"
+	submitFlagStrict = "refuse a vector that exceeds the round's bounds, instead of scaling and clamping it"
 	submitFlagWait   = "wait until it is uploaded"
 )
 
@@ -51,8 +51,8 @@ const (
 const (
 	decryptUse   = "decrypt ROUND"
 	decryptShort = "Have the local agent decrypt a closed round, add its noise and publish"
-	decryptLong  = `Where parties hold the round's key, as many of their agents as the threshold
-decrypt and sign; "awaits_parties" means that more have to, and the last one publishes.`
+	decryptLong  = `If parties hold the round's key, as many of their agents as the threshold must decrypt
+and sign; "awaits_parties" means that more are needed. The last one publishes.`
 	decryptExample  = "  anchorhold fed decrypt 5f2c... --wait"
 	decryptNeeds    = "one round"
 	decryptFlagWait = "wait until it is published"
@@ -64,7 +64,7 @@ const (
 	resultShort    = "Show a published result, and write its mean as float32 values"
 	resultExample  = "  anchorhold fed result 5f2c... --out mean.f32"
 	resultNeeds    = "one round"
-	resultNoLength = "the agent's result does not say its length"
+	resultNoLength = "the agent's result does not state its length"
 	resultFlagOut  = "new file for the mean, little-endian float32"
 )
 

@@ -17,17 +17,17 @@ import (
 // The words of "key".
 const (
 	keyShort = "Keys that several attested agents hold together, none of them whole"
-	keyLong  = `For participants without a common trusted guest: any T of N agents decrypt a
+	keyLong  = `For participants without a common trusted guest: any T of N agents can decrypt a
 round's sum together, and no one else can. A key serves one round; each agent gives
-one share in decrypting it, ever. In order, with who runs each command:
+only one share for its decryption, ever. In order, with who runs each command:
 
   fed key open            broker operator   name the agents (anchorhold status shows agent_key)
-  fed key join            every agent       draw the parts, within ten minutes
+  fed key join            every agent       generate the shares, within ten minutes
   fed round open --key    broker operator   a round under that key
   fed submit              participants
   fed round close         broker operator
   fed key share           T of the agents   all with the same --active
-  fed decrypt             any agent         put the shares together, publish`
+  fed decrypt             any agent         combine the shares, publish`
 )
 
 // The words of "open".
@@ -38,13 +38,13 @@ const (
 	keyOpenAgentInvalid   = "--agent %q: %w (anchorhold status shows it as agent_key)"
 	keyOpenNotTaken       = "%w: aggregator %s: %w"
 	keyOpenResult         = "round    %s\nparties  %d, of which %d decrypt\nuntil    %s\n"
-	keyOpenFlagThreshold  = "how many agents decrypt together"
+	keyOpenFlagThreshold  = "number of agents that decrypt together"
 	keyOpenFlagAgent      = "digest of an agent's key (repeat for each; their order numbers them from 1)"
-	keyOpenFlagDuration   = "time for the set-up (10m)"
-	keyOpenFlagAggregator = "admin socket of the first aggregator, where the agents' messages lie"
+	keyOpenFlagDuration   = "time for the setup (default 10m)"
+	keyOpenFlagAggregator = "admin socket of the first aggregator, which keeps the agents' messages"
 )
 
-// The words of lists, results and errors.
+// The words of "join", "share" and "status".
 const (
 	keyNeeds    = "one round"
 	keyFlagWait = "wait until it is done"
@@ -59,21 +59,21 @@ const (
 
 // The words of "share".
 const (
-	keyShareNoParties  = "--active is needed: the numbers of the parties that decrypt, the same for all of them"
+	keyShareNoParties  = "--active is required: the numbers of the parties that decrypt, the same for all of them"
 	keyShareFlagActive = "numbers of the parties that decrypt"
 	keyShareUse        = "share ROUND --active 1,3"
-	keyShareShort      = "Have the local agent give its one share in decrypting a closed round"
+	keyShareShort      = "Have the local agent give its only share for decrypting a closed round"
 	keyShareExample    = "  anchorhold fed key share 5f2c... --active 1,3 --wait"
 )
 
 // The words of "status".
 const (
 	keyStatusUse     = "status ROUND"
-	keyStatusShort   = "Show where the local agent stands with a key"
+	keyStatusShort   = "Show the local agent's progress with a key"
 	keyStatusExample = "  anchorhold fed key status 5f2c..."
 )
 
-// The words of lists, results and errors.
+// The words of a key as it is shown.
 const (
 	keySummary = "round    %s\nparty    %d of %d, of which %d decrypt\nstate    %s %s\n"
 	keyDigest  = "key      %s\n"

@@ -18,7 +18,7 @@ import (
 // The words of "params".
 const (
 	paramsShort = "List, check and explain the parameter sets of encrypted sums"
-	paramsLong  = "Sums are encrypted under named sets that never change. Each is inside the\nstricter of the published tables of 128-bit security."
+	paramsLong  = "Sums are encrypted under named sets that never change. Each is within the\nstricter of the published tables for 128-bit security."
 )
 
 // The words of "list".
@@ -33,38 +33,34 @@ const (
 const (
 	paramsCheckUse   = "check SET|FILE"
 	paramsCheckShort = "Check a set, or the aggregation section of a configuration, for a number of contributions"
-	paramsCheckLong  = `Says what is left of the noise budget, and how far the published mean is expected to
-be from the mean of what was handed in, as a part of the round's L2 bound: with a
-round's default rotation and bound of a value, and without rotation. Privacy noise
+	paramsCheckLong  = `Reports how much of the noise budget is left, and how far the published mean is expected
+to be from the mean of what was submitted, as a fraction of the round's L2 bound: with a
+round's default rotation and bound on each value, and without rotation. Privacy noise
 comes on top.`
 	paramsCheckExample           = "  anchorhold params check sum-2048-27 --contributions 64\n  anchorhold params check sum-2048-27 --contributions 16 --minimum 8 --length 10000000 --json\n  anchorhold params check /etc/anchorhold/agent.yaml"
 	paramsCheckNeeds             = "one set or configuration file"
-	paramsCheckOutOfRange        = "--contributions is 1 or more, --minimum from 1 to --contributions, and --length from 1 to 2^40"
-	paramsCheckHolds             = "%s holds: %.1f bits are left after %d contributions; grid values to %d; a value of their mean is off by %.1e of the largest, %s\n"
-	paramsCheckError             = "mean of %d of at most %d, %d values: expected to be off by %.2g of the L2 bound (%.2g without rotation), privacy noise apart\n"
-	paramsCheckFlagContributions = "contributions to one sum, at most"
-	paramsCheckFlagMinimum       = "contributions that the mean is of (half of --contributions)"
+	paramsCheckOutOfRange        = "--contributions must be 1 or more, --minimum from 1 to --contributions, and --length from 1 to 2^40"
+	paramsCheckHolds             = "%s holds: %.1f bits are left after %d contributions; grid values up to %d; a value of their mean is off by %.1e of the largest, %s\n"
+	paramsCheckError             = "mean of %d of at most %d contributions, %d values each: expected to be off by %.2g of the L2 bound (%.2g without rotation), not counting privacy noise\n"
+	paramsCheckFlagContributions = "largest number of contributions to one sum"
+	paramsCheckFlagMinimum       = "number of contributions in the mean (default half of --contributions)"
 	paramsCheckFlagLength        = "values in a vector"
-	paramsCheckFlagThreshold     = "bits that must be left (by default the configuration's noise_budget_threshold)"
+	paramsCheckFlagThreshold     = "bits that must be left (default the configuration's noise_budget_threshold)"
 	paramsCheckAdded             = "added noise included"
 	paramsCheckUnadded           = "no noise is added"
+	paramsCheckNotFound          = "%w: no such file, and %w"
+	paramsCheckNoSection         = "%w: %s has no aggregation section; rounds name the set themselves (fed round open --set)"
 )
 
 // The words of "explain".
 const (
 	paramsExplainUse      = "explain SET"
-	paramsExplainShort    = "Say what a set is and what it rests on"
+	paramsExplainShort    = "Explain a set and what its security rests on"
 	paramsExplainExample  = "  anchorhold params explain " + params.Default
 	paramsExplainNeeds    = "one set"
 	paramsExplainSecurity = "digest %s\n\nsecurity (128 bits, the stricter of the tables of 2018 and 2024; uniform ternary secrets):\n"
 	paramsExplainObject   = "  %-36s %6.1f bits of at most %.0f\n"
 	paramsExplainTable    = "\ncontributions  bits left  largest value  error of the mean"
-)
-
-// The words of lists, results and errors.
-const (
-	paramsCheckNotFound  = "%w: no file, and %w"
-	paramsCheckNoSection = "%w: %s has no section aggregation; rounds name the set themselves (fed round open --set)"
 )
 
 // NewParams is the command "params".

@@ -20,31 +20,30 @@ import (
 // The words of "update".
 const (
 	updateUse   = "update ROUND FILE --model NAME --inputs REQUEST"
-	updateShort = "Have a classifier answer, and send the answers' proofs and a vector together"
-	updateLong  = `One request does all of a federated update: a session with the aggregators, the agent's
-attested key, the answers of a classifier with their receipts, their proofs, and the
-vector, encrypted. The proofs are made while the vector is encrypted; the contribution
-leaves once they are made, and names the answers. Each step that fails has a reason of its
-own: update-session-failed, update-attestation-failed, update-inference-failed,
+	updateShort = "Have a classifier answer, and send the answers' proofs together with a vector"
+	updateLong  = `One request makes a whole federated update: a session with the aggregators, the agent's
+attested key, a classifier's answers with their receipts, their proofs, and the
+encrypted vector. The proofs are made while the vector is encrypted; the contribution
+leaves once they are made, and names the answers. Each step that fails has its own
+reason: update-session-failed, update-attestation-failed, update-inference-failed,
 update-proof-failed, update-gradient-failed, update-send-failed.
 
-REQUEST is a file with a request of the Open Inference Protocol in JSON, FILE one of
-little-endian float32 values, as in fed submit. FILE may be - for standard input.`
+REQUEST is a file with a JSON request of the Open Inference Protocol; FILE holds
+little-endian float32 values, as in fed submit, or is - for standard input.`
 	updateExample    = "  anchorhold fed update 5f2c... update.f32 --model digits --inputs request.json --wait\n  anchorhold fed update 5f2c... update.f32 --model digits --inputs request.json --strict --json"
 	updateNeeds      = "a round and a file"
 	updateFlagModel  = "classifier that answers (fed submit sends a vector alone)"
-	updateFlagInputs = "file with what it is asked"
+	updateFlagInputs = "file with the request"
 	updateFlagWeight = "weight, such as the number of examples"
 	updateFlagF16    = "the values are float16"
-	updateFlagStrict = "refuse a vector beyond the norm bound instead of scaling it down"
+	updateFlagStrict = "refuse a vector beyond the norm bound, instead of scaling it down"
 	updateFlagWait   = "wait until proofs and vector are sent"
 )
 
-// The words of lists, results and errors.
+// The words of an update as it is shown.
 const (
 	updateStepTime = " %d ms"
 	updateProof    = "receipt      %s, proven by job %s\n"
-	formPart       = "form-data; name=%q"
 )
 
 // updateAnswer is what the agent says of an update that it took.
@@ -155,7 +154,7 @@ func postUpdate(ctx context.Context, agent *dial.AgentClient, path string, reque
 	form := multipart.NewWriter(w)
 	go func() {
 		part := func(name, media string) (io.Writer, error) {
-			return form.CreatePart(textproto.MIMEHeader{"Content-Disposition": {fmt.Sprintf(formPart, name)}, "Content-Type": {media}})
+			return form.CreatePart(textproto.MIMEHeader{"Content-Disposition": {fmt.Sprintf("form-data; name=%q", name)}, "Content-Type": {media}})
 		}
 		p, err := part("inference", "application/json")
 		if err == nil {

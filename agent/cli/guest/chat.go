@@ -1,5 +1,5 @@
-// Package guest is the commands of a client of the local agent: chat, evidence, receipts, jobs,
-// status.
+// Package guest has the commands of a client of the local agent: chat, evidence, receipts, jobs
+// and status.
 package guest
 
 import (
@@ -35,18 +35,14 @@ to standard error. With --json the whole result is one object.`
 	chatFlagModel       = "model name (default: the agent's first)"
 	chatFlagSystem      = "system message"
 	chatFlagMaxTokens   = "longest answer, in tokens"
-	chatFlagTemperature = "0 takes the likeliest token; higher is more varied"
-	chatFlagSeed        = "seed of the choice at a temperature above 0"
+	chatFlagTemperature = "0 takes the most likely token; higher values vary more"
+	chatFlagSeed        = "random seed for temperatures above 0"
 	chatFlagReceipt     = "write the answer's signed receipt to this new file"
-)
-
-// The words of lists, results and errors.
-const (
-	chatStatistics    = "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n"
-	chatNoModel       = "the agent serves no model"
-	chatStreamDamaged = "the agent's stream is damaged: %w"
-	chatStreamCut     = "the agent ended the stream before its end mark: the answer is incomplete"
-	chatNoReceipt     = "the answer came without its receipt: the agent is older than this command"
+	chatStatistics      = "%d tokens, first after %.0f ms, then %.0f tokens/s; receipt %s\n"
+	chatNoModel         = "the agent serves no model"
+	chatStreamDamaged   = "the agent's stream is damaged: %w"
+	chatStreamCut       = "the agent ended the stream before its end mark: the answer is incomplete"
+	chatNoReceipt       = "the answer came without its receipt: the agent is older than this command"
 )
 
 // chatOptions are the flags of "chat".

@@ -18,19 +18,15 @@ import (
 const (
 	evidenceUse   = "evidence"
 	evidenceShort = "Have the local agent prove itself for a fresh nonce"
-	evidenceLong  = `Asks the agent for hardware evidence over a nonce of yours (or a random one). The
-nonce stands under a label of the local API, so this can never answer a broker's
+	evidenceLong  = `Asks the agent for hardware evidence over a nonce of yours, or a random one. The nonce
+is under a label of the local API, so that the evidence can never answer a broker's
 challenge. Shows the launch measurement in both forms that
-compute.tee.measurement_whitelist takes.`
-	evidenceExample   = "  anchorhold evidence\n  anchorhold evidence --nonce 00112233445566778899aabbccddeeff --out evidence.bin"
-	evidenceFlagNonce = "nonce of 16 to 64 bytes, hexadecimal or base64url (random without)"
-	evidenceFlagOut   = "write the evidence to this new file"
-)
-
-// The words of lists, results and errors.
-const (
-	evidenceKindUnknown = "%w: evidence of kind %q with a report of %d bytes is unknown here"
-	evidenceOtherData   = "%w: the report is over other data than the agent says"
+compute.tee.measurement_whitelist accepts.`
+	evidenceExample     = "  anchorhold evidence\n  anchorhold evidence --nonce 00112233445566778899aabbccddeeff --out evidence.bin"
+	evidenceFlagNonce   = "nonce of 16 to 64 bytes, in hexadecimal or base64url (random if omitted)"
+	evidenceFlagOut     = "write the evidence to this new file"
+	evidenceKindUnknown = "%w: unknown evidence of kind %q with a report of %d bytes"
+	evidenceOtherData   = "%w: the report covers other data than the agent says"
 )
 
 // evidenceOptions are the flags of "evidence".

@@ -15,8 +15,8 @@ import (
 
 // The words of "jobs".
 const (
-	jobsShort = "List, show, cancel and retry long work of the local agent"
-	jobsLong  = "Encryptions and decryptions of federated rounds run as jobs in processes of\ntheir own. A job that failed for good says why and can be tried again."
+	jobsShort = "List, show, cancel and retry the local agent's long-running work"
+	jobsLong  = "Encryptions and decryptions of federated rounds run as jobs in processes of\ntheir own. A job that failed for good says why and can be retried."
 )
 
 // The words of "list".
@@ -33,9 +33,9 @@ const (
 	jobNeeds      = "one job's id"
 	showShort     = "Show one job"
 	showExample   = "  anchorhold jobs show 5f2c..."
-	cancelShort   = "Cancel a job that waits or runs"
+	cancelShort   = "Cancel a waiting or running job"
 	cancelExample = "  anchorhold jobs cancel 5f2c..."
-	retryShort    = "Try a dead job again"
+	retryShort    = "Retry a dead job"
 	retryExample  = "  anchorhold jobs retry 5f2c..."
 )
 

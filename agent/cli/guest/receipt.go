@@ -37,23 +37,24 @@ const (
 	receiptVerifyShort = "Verify a receipt with the broker's public identity alone"
 	receiptVerifyLong  = `Verifies the chain root -> epoch -> lease -> agent key -> answer, and that the lease was
 granted the key of the model that answered. With --input or --output, and a file that
-holds the salts, it also proves that these bytes are the ones that were asked or
-answered. What else you expect of the guest you say with --measurement, --image,
---policy, --tenant, --model-id and --min-epoch; what was not checked is printed. Exit
-status 3 if anything does not hold, if the receipt is of version 1, whose lease does not
-say what it was granted, or if the guest was a software TEE, for which no hardware
-vouches, unless --accept-software-tee says that this is known.`
+holds the salts, it also proves that these bytes are what was asked or answered. State
+what else you expect of the guest with --measurement, --image, --policy, --tenant,
+--model-id and --min-epoch; whatever was not checked is printed.
+
+The exit status is 3 if anything does not hold, if the receipt is of version 1, whose
+lease does not say what it was granted, or if the guest was a software TEE, for which no
+hardware vouches, unless --accept-software-tee accepts that.`
 	receiptVerifyExample    = "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt \\\n    --image sha256:0c1f... --model-id 5f1c..."
 	receiptVerifyNeeds      = "one receipt file"
-	receiptVerifyNoRoot     = "--root is needed: whom to believe"
-	receiptVerifyNoSalts    = "%s holds no salts, without which nobody can tell what was asked or answered"
+	receiptVerifyNoRoot     = "--root is required: the trusted root"
+	receiptVerifyNoSalts    = "%s holds no salts, which are needed to check what was asked or answered"
 	receiptVerifyHolds      = "the receipt holds"
 	receiptVerifyFlagRoot   = "the broker's root identity (ahpub1... or a file; repeat for several)"
 	receiptVerifyFlagInput  = "file with the request's body, to prove that this was asked"
 	receiptVerifyFlagOutput = "file with the answer's text, to prove that this was answered"
 )
 
-// The words of lists, results and errors.
+// The words of a receipt as it is shown.
 const (
 	receiptVerifySoftwareTEE = "software TEE: the signatures hold, but no hardware vouches for the guest"
 	receiptVerifyNoAuthority = "authority not recorded: all else holds, but the lease does not say which models it was granted"

@@ -19,10 +19,8 @@ const (
 	statusShort   = "Show what the local agent and the local broker are doing"
 	statusExample = `  anchorhold status
   anchorhold status --json | jq .agent.lease`
+	statusAgentSilent = "the agent at %s has not answered for %s: its process is stopped or hangs"
 )
-
-// The words of lists, results and errors.
-const statusAgentSilent = "the agent at %s has not answered for %s: its process is stopped or hangs"
 
 // NewStatus is the command "status".
 func NewStatus(inv *cli.Invocation) *cobra.Command {

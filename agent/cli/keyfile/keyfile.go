@@ -21,21 +21,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of the flags that name secrets.
 const (
-	flagPassphraseFile     = "file with the passphrase that protects the key at rest, of 15 characters or more for a new key (asked for at a terminal without)"
-	flagCredentialFile     = "file with 32 random bytes or more that protect the key at rest, as systemd-creds would hand out"
+	flagPassphraseFile     = "file with the passphrase that protects the key at rest, at least 15 characters for a new key (prompts if omitted)"
+	flagCredentialFile     = "file with at least 32 random bytes that protect the key at rest, such as a systemd credential"
 	unlockTwice            = "give --passphrase-file or --credential-file, not both"
-	credentialTooShort     = "%s holds %d bytes; a credential has %d random bytes or more (anchorhold keygen credential makes one)"
-	passphraseTooShort     = "the passphrase is soon guessed: it has %d of at least %d characters; take five random words, or --credential-file"
-	flagRootPassphraseFile = "file with a passphrase of the root key's own"
-	flagRootCredentialFile = "file with a credential of the root key's own"
-	flagRootPassphrase     = "ask at the terminal for a passphrase of the root key's own"
+	credentialTooShort     = "%s holds %d bytes; a credential has at least %d random bytes (anchorhold keygen credential makes one)"
+	passphraseTooShort     = "the passphrase is too easy to guess: length %d, want at least %d characters; use five random words, or --credential-file"
+	flagRootPassphraseFile = "file with a separate passphrase for the root key"
+	flagRootCredentialFile = "file with a separate credential for the root key"
+	flagRootPassphrase     = "prompt for a separate passphrase for the root key"
 	rootUnlockTwice        = "give --root-passphrase or a file, not both"
 	rootPrompt             = "Root key. "
-	rootUnlockFailed       = "the root key's own protection: %w"
-	rootUnlockShared       = "the root key's own passphrase or credential is the broker's: whoever has that opens both"
-	modelKeyWrongSize      = "%s holds %d bytes and is no model key: a model key has %d (anchorhold keygen model makes one)"
+	rootUnlockFailed       = "the root key's separate protection: %w"
+	rootUnlockShared       = "the root key's passphrase or credential is the same as the broker's: whoever has one opens both"
+	modelKeyWrongSize      = "%s holds %d bytes and is not a model key: a model key has %d bytes (anchorhold keygen model makes one)"
 	secretEmpty            = "%s is empty"
 )
 

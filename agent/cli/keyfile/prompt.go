@@ -12,11 +12,11 @@ import (
 	"golang.org/x/term"
 )
 
-// The words of lists, results and errors.
+// The words of the prompt.
 const (
-	promptNoTerminal = "there is no terminal to ask for a passphrase: give --passphrase-file or --credential-file"
+	promptNoTerminal = "there is no terminal to prompt for a passphrase: give --passphrase-file or --credential-file"
 	promptPassphrase = "Passphrase: "
-	promptEmpty      = "an empty passphrase protects nothing"
+	promptEmpty      = "the passphrase is empty"
 )
 
 func askPassphrase(ctx context.Context, prompt io.Writer) (*keybuf.Buffer, error) {

@@ -1,5 +1,5 @@
-// Package keygen is the command that makes identities, keys, certificates and a broker's state
-// directory. It replaces no file.
+// Package keygen has the commands that make identities, keys, certificates and a broker's state
+// directory. They replace no file.
 package keygen
 
 import (
@@ -24,49 +24,50 @@ import (
 // The words of "keygen".
 const (
 	keygenShort = "Make identities and keys"
-	keygenLong  = `Makes identities (ML-DSA and Ed25519 together) and keys. Private keys are
-written encrypted, mode 0600, and never replace a file ('protect' alone puts one under
-another secret).`
+	keygenLong  = `Makes identities (ML-DSA and Ed25519 together) and keys. Private keys are written
+encrypted, with mode 0600, and never replace a file; only 'protect' rewrites one, under
+another secret.`
 )
 
 // The words of "broker".
 const (
 	brokerUse   = "broker --state DIR --root FILE --host NAME"
 	brokerShort = "Make a broker's root key and its state directory"
-	brokerLong  = `Makes the broker's root key (ML-DSA-87 with Ed25519), which certifies epochs and
-belongs offline, and a state directory with which anchorhold-broker runs: the
-first epoch's key and signed statement, the audit log's key, a TLS certificate
-and an empty key store. The broker needs the same passphrase or credential at
-each start. Give the root key its own (--root-credential-file, --root-passphrase-file
-or --root-passphrase): else whoever has the broker's opens the root key as well. The
-root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root key.`
+	brokerLong  = `Makes the broker's root key (ML-DSA-87 with Ed25519), which certifies epochs and belongs
+offline, and a state directory for anchorhold-broker: the first epoch's key and signed
+statement, the audit log's key, a TLS certificate and an empty key store. The broker
+needs the same passphrase or credential at each start.
+
+Give the root key its own (--root-credential-file, --root-passphrase-file or
+--root-passphrase): otherwise whoever has the broker's can open the root key as well.
+The root's last statement is in FILE.epoch; 'epoch sign' needs it beside the root key.`
 	brokerExample = `  anchorhold keygen credential --out broker.kek
   anchorhold keygen broker --state /var/lib/anchorhold/broker --root root.key --root-passphrase \
     --host broker.example.org --credential-file broker.kek --tls-days 365`
 	brokerResult        = "root identity    %s\nroot key         %s (keep it offline, with %s)\nroot public      %s (goes into the image's agent.yaml)\nstate directory  %s\nTLS certificate  %s (goes into the image too)\naudit public     %s\n"
-	brokerSharedWarning = "WARNING: what opens the broker's keys opens the root key too (--root-credential-file, --root-passphrase-file, --root-passphrase)"
+	brokerSharedWarning = "WARNING: the secret that opens the broker's keys opens the root key too (--root-credential-file, --root-passphrase-file or --root-passphrase gives it its own)"
 	brokerFlagState     = "the broker's state directory, missing or empty"
 	brokerFlagRoot      = "file for the root key; its public half goes to FILE.pub"
 	brokerFlagHost      = "name or address that guests connect to (repeat for several)"
-	brokerFlagTLSDays   = "validity of the TLS certificate"
+	brokerFlagTLSDays   = "validity of the TLS certificate in days"
 )
 
 // The words of "protect".
 const (
 	protectUse   = "protect --root FILE"
-	protectShort = "Put a root key under a passphrase or credential of its own"
+	protectShort = "Give a root key a passphrase or credential of its own"
 	protectLong  = `Puts a root key that is under the broker's passphrase or credential, as earlier versions
-wrote it, under one of its own. --passphrase-file or --credential-file opens it now (asked
-for at a terminal without); --root-passphrase-file, --root-credential-file or
---root-passphrase protects it from then on. The key stays the same.
+wrote it, under one of its own. --passphrase-file or --credential-file opens it now
+(prompts if omitted); --root-passphrase-file, --root-credential-file or
+--root-passphrase protects it from then on. The key itself stays the same.
 
-The file is replaced at once, and only by one that is on the disk and opens. Copies and
-backups of the old file still open with the old secret: destroy them.`
+The file is replaced in one step, and only once the new one is on disk and opens. Copies
+and backups of the old file still open with the old secret: destroy them.`
 	protectExample = `  anchorhold keygen protect --root root.key --credential-file broker.kek --root-passphrase
   anchorhold keygen protect --root root.key --credential-file broker.kek --root-credential-file root.kek`
-	protectNoSecret = "say what protects the key from now on: --root-passphrase-file, --root-credential-file or --root-passphrase"
+	protectNoSecret = "say what will protect the key from now on: --root-passphrase-file, --root-credential-file or --root-passphrase"
 	protectResult   = "root identity  %s\nroot key       %s (opens with the new secret alone; destroy copies of the old file)\n"
-	protectFlagRoot = "the root key file; any other identity's works as well"
+	protectFlagRoot = "the root key file; any other identity's key file works too"
 )
 
 // The words of "publisher".
@@ -101,8 +102,8 @@ const (
 
 // The words of "model", "credential" and "queue".
 const (
-	randomFileResult  = "%d random bytes in %s; whoever reads the file has the key\n"
-	randomFileFlagOut = "new file"
+	randomFileResult  = "%d random bytes in %s; whoever can read the file has the key\n"
+	randomFileFlagOut = "new file for the random bytes"
 )
 
 // New is the command "keygen".

@@ -19,13 +19,13 @@ const (
 	tlsRootUse   = "tls-root --out NAME"
 	tlsRootShort = "Make a root that signs TLS certificates"
 	tlsRootLong  = `Makes a root certificate NAME.crt, which goes into images (tls_roots), and its key
-NAME.key, which signs certificates (keygen tls --under NAME) and belongs offline.
-The key is not encrypted. Whoever has it can pose as the server's host, not as the
+NAME.key, which signs certificates (keygen tls --under NAME) and belongs offline. The
+key is not encrypted. Whoever has it can impersonate the server's host, but not the
 broker: keys are released under the broker's own identity.`
 	tlsRootExample  = "  anchorhold keygen tls-root --out tls-root --days 1825"
 	tlsRootResult   = "root %s.crt (goes into images), key %s.key (keep it offline), until %s\n"
 	tlsRootFlagOut  = "name of the files, without .crt and .key"
-	tlsRootFlagDays = "validity"
+	tlsRootFlagDays = "validity in days"
 	tlsRootSubject  = "Anchorhold TLS root"
 )
 
@@ -33,24 +33,24 @@ broker: keys are released under the broker's own identity.`
 const (
 	tlsUse   = "tls --out NAME --host HOST"
 	tlsShort = "Make a TLS certificate for a broker or an aggregator"
-	tlsLong  = `Makes a certificate NAME.crt and its key NAME.key. With --under ROOT the root
-ROOT.crt signs it, with ROOT.key beside it: images that have the root need not
-change when the certificate does. Without, it is self-signed, is its own root and
-goes into the images itself.
+	tlsLong  = `Makes a certificate NAME.crt and its key NAME.key. With --under ROOT it is signed by the
+root ROOT.crt, whose key is ROOT.key: images that have the root need not change when the
+certificate does. Without --under it is self-signed, is its own root, and goes into the
+images itself.
 
-A broker's files are tls.crt and tls.key of its state directory, an aggregator's
-those of its configuration: put new ones in their places and reload.`
+A broker's files are tls.crt and tls.key in its state directory; an aggregator's are
+those that its configuration names. Put the new files in their place and reload.`
 	tlsExample = `  anchorhold keygen tls-root --out tls-root --days 1825
   anchorhold keygen tls --out broker --host broker.example.org --days 90 --under tls-root
   anchorhold keygen tls --out aggregator --host aggregator.example.org`
 	tlsResult    = "certificate %s.crt, key %s.key, until %s; images need %s.crt under tls_roots\n"
 	tlsFlagOut   = "name of the files, without .crt and .key"
 	tlsFlagHost  = "name or address that guests connect to (repeat for several)"
-	tlsFlagDays  = "validity"
-	tlsFlagUnder = "name of the files of the root that signs, without .crt and .key"
+	tlsFlagDays  = "validity in days"
+	tlsFlagUnder = "name of the signing root's files, without .crt and .key"
 )
 
-// The words of lists, results and errors.
+// The words of "tls-root" and "tls".
 const (
 	tlsUnderUnread    = "--under: %w"
 	tlsUnderInvalid   = "--under %s: %w"

@@ -1,5 +1,5 @@
 // Package partykey collects the messages that the parties of a key left at an aggregator, and
-// computes their public key. Whoever relies on the key verifies it again.
+// computes their public key. Broker and agents verify it again before they rely on it.
 package partykey
 
 import (

@@ -1,5 +1,5 @@
-// Package proof is the commands about proofs of answers for clients and for anybody who
-// verifies one. Keys are made by package setup, answers drawn by package registry.
+// Package proof has the commands with which clients request proofs of answers and anyone verifies
+// them. Package setup makes the keys; package registry draws the answers to be proven.
 package proof
 
 import (
@@ -18,18 +18,18 @@ import (
 // The words of "proof".
 const (
 	proofShort = "Proofs that an answer came from a model: keys, requests, verification"
-	proofLong  = `A classifier's answer has a receipt at once and a proof later. With the proof
-anybody can check, without the model and the input, that the committed model gave
-this output for the committed input. In order, with who runs each command:
+	proofLong  = `A classifier's answer has a receipt at once and a proof later. With the proof anyone can
+check, without the model and the input, that the committed model gave this output for
+the committed input. In order, with who runs each command:
 
   proof setup     operator   keys for an architecture; one set serves all its versions
-  proof ceremony  parties    the same, where no one can keep what forges proofs
+  proof ceremony  parties    the same, but no one can keep the secrets that forge proofs
   proof register  operator   the broker vouches for the keys; agents use no others
   proof challenge operator   the broker draws answers that must be proven, after they were given
   proof audit     operator   everything about one answer
-  proof make      client     ask for the proof of an answer (or the agent's mode does)
+  proof make      client     request the proof of an answer (or the agent's mode does)
   proof show      client     fetch it, with its receipt
-  proof verify    anybody    "this output, from this model, in this guest, at this time"`
+  proof verify    anyone     "this output, from this model, in this guest, at this time"`
 )
 
 // The words of "make".
@@ -48,7 +48,7 @@ const (
 	showShort   = "Fetch the proof of an answer with its receipt, to hand on"
 	showExample = "  anchorhold proof show 5f2c... --out answer.proof.json"
 	showNeeds   = "one receipt's id"
-	showFlagOut = "new file; standard output without it"
+	showFlagOut = "new file (default standard output)"
 )
 
 // New is the command "proof", with the commands of package setup and more, which are given

@@ -22,23 +22,26 @@ import (
 // The words of "verify".
 const (
 	verifyUse   = "verify FILE... --keys DIR --root ROOT"
-	verifyShort = "Verify proofs with their receipts, without any agent or model"
-	verifyLong  = `Verifies that each file says: this output, from this version of this model, in this
-attested guest, at this time. The chain of the receipt is checked with the broker's root
-identity, the proof with a verifying key of the directory. What else is expected of the
-guest is said with --measurement, --image, --policy, --tenant, --model-id and --min-epoch;
-what was not asked is printed. Exit status 3 if any of them does not hold, or if the guest
-was a software TEE, unless --accept-software-tee says that this is known. The stand-alone anchorhold-verify checks proofs alone.`
+	verifyShort = "Verify proofs with their receipts, without an agent or a model"
+	verifyLong  = `Verifies that each file proves: this output, from this version of this model, in this
+attested guest, at this time. The receipt's chain is checked with the broker's root
+identity, the proof with a verifying key from the directory. State what else you expect
+of the guest with --measurement, --image, --policy, --tenant, --model-id and
+--min-epoch; whatever was not checked is printed.
+
+The exit status is 3 if any file does not hold, or if a guest was a software TEE, unless
+--accept-software-tee accepts that. The stand-alone anchorhold-verify checks proofs
+alone.`
 	verifyExample              = "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json"
-	verifyKeysRefused          = "%w: %w (--allow-development takes it)"
+	verifyKeysRefused          = "%w: %w (--allow-development accepts it)"
 	verifyRefused              = "%w: %d of %d proofs do not hold"
 	verifyFlagRoot             = "the broker's root identity (ahpub1... or a file; repeat for several)"
 	verifyFlagKeys             = "directory with verifying keys and their records"
-	verifyFlagAllowDevelopment = "take keys whose maker could forge proofs"
-	verifyFlagTimeout          = "bound of one verification"
+	verifyFlagAllowDevelopment = "accept keys whose maker could forge proofs"
+	verifyFlagTimeout          = "time limit of one verification"
 )
 
-// The words of lists, results and errors.
+// The words of a proof as it is shown.
 const (
 	verifiedHolds        = "%s: verified\n"
 	verifiedNoAuthority  = "%s: REFUSED: authority not recorded: the receipt is of version 1\n"
@@ -47,7 +50,7 @@ const (
 	verifiedModel        = "  output       %v\n  model        %s version %d, id %s\n"
 	verifiedProof        = "  time         %s\n  proof        %s, %d bytes, key %s\n"
 	verifiedGuestWarning = "  WARNING      the guest is a software TEE, which proves nothing about where it ran"
-	verifiedKeysWarning  = "  WARNING      the keys were set up for development: their maker could forge proofs"
+	verifiedKeysWarning  = "  WARNING      the keys are from a development setup: their maker could forge proofs"
 )
 
 // Verifiers are those of every proof system.

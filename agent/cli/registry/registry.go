@@ -1,5 +1,5 @@
-// Package registry is the operator's commands of the broker's registry of proofs: keys that it
-// vouches for, challenges, and everything about one answer.
+// Package registry has the operator's commands for the broker's registry of proofs: register the
+// keys that it vouches for, challenge agents, and show everything about one answer.
 package registry
 
 import (
@@ -27,12 +27,12 @@ const (
 	registerUse            = "register DIR"
 	registerShort          = "Have the broker vouch for the keys of a directory"
 	registerExample        = "  anchorhold proof register keys/\n  anchorhold proof register digits-keys/ --model-id 62779de6..."
-	registerNeeds          = "a directory that setup or ceremony keys made"
+	registerNeeds          = "a directory made by proof setup or proof ceremony keys"
 	registerNoKeys         = "%s holds no records of keys"
 	registerModelIDInvalid = "--model-id: %w"
-	registerModelIDAlone   = "--model-id goes with a directory that holds the keys of one classifier's architecture; %s holds %d sets"
+	registerModelIDAlone   = "--model-id needs a directory with the keys of exactly one classifier's architecture; %s holds %d sets"
 	registerResult         = "registered %s\n"
-	registerFlagModelID    = "id of a model whose answers the keys may prove, repeatable; without any, every model's of the architecture. Further ones can be added later"
+	registerFlagModelID    = "id of a model whose answers the keys may prove (repeat for several; default every model of the architecture). More can be added later"
 )
 
 // The words of "challenge".
@@ -40,20 +40,20 @@ const (
 	challengeUse          = "challenge"
 	challengeShort        = "Have the broker draw answers that must be proven"
 	challengeExample      = "  anchorhold proof challenge --all --count 10 --within 1h\n  anchorhold proof challenge --model-id e7c0bf8b... --rate 0.01"
-	challengeNone         = "nothing to challenge: no announced answer waits"
+	challengeNone         = "nothing to challenge: no announced answer is waiting"
 	challengeResult       = "challenge %s\n  agent %s, %d answers, due %s\n"
 	challengeFlagAll      = "draw among all announced answers"
-	challengeFlagModelID  = "draw among those of one model"
-	challengeFlagAgentKey = "draw among those of one agent (anchorhold status shows it)"
-	challengeFlagCount    = "how many are drawn"
-	challengeFlagRate     = "chance of each to be drawn, instead of --count"
+	challengeFlagModelID  = "draw among the answers of one model"
+	challengeFlagAgentKey = "draw among the answers of one agent (anchorhold status shows its key)"
+	challengeFlagCount    = "number of answers to draw"
+	challengeFlagRate     = "probability of drawing each answer, instead of --count"
 	challengeFlagWithin   = "when the proofs are due"
 )
 
 // The words of "status".
 const (
 	statusUse     = "status"
-	statusShort   = "Show how the broker's registry stands, and what is overdue"
+	statusShort   = "Show the state of the broker's registry, and what is overdue"
 	statusExample = "  anchorhold proof status"
 	statusResult  = "keys        %d registered\nanswers     %d announced and unproven, %d gone unchallenged, %d displaced\nproofs      %d\nchallenges  %d unanswered, %d overdue\n"
 )
@@ -65,22 +65,22 @@ const (
 	auditExample      = "  anchorhold proof audit 5f2c... --json\n  anchorhold proof audit 5f2c... --salts answer.receipt.json"
 	auditNeeds        = "one receipt's id"
 	auditOtherReceipt = "the broker answered about another receipt"
-	auditSaltWrong    = "%w: the broker has a proof of %s, and the salt in %s does not open its output"
-	auditFlagSalts    = "file with the receipt and its salts, as the client has it (anchorhold receipt get): shows the outputs, too"
+	auditSaltWrong    = "%w: the broker has a proof of %s, but the salt in %s does not open its output"
+	auditSaltsUnread  = "--salts: %v"
+	auditNoSalts      = "%s holds a receipt without its salts; the client that asked has them"
+	auditSaltsOther   = "%s is of receipt %s, not %s"
+	auditFlagSalts    = "file with the receipt and its salts, as the client has it (anchorhold receipt get); shows the outputs too"
 )
 
-// The words of lists, results and errors.
+// The words of an answer as it is shown.
 const (
-	auditSaltsUnread   = "--salts: %v"
-	auditNoSalts       = "%s holds a receipt without its salts; the client that asked has them"
-	auditSaltsOther    = "%s is of receipt %s, not of %s"
 	answerHead         = "receipt    %s\ntime       %s, announced %s\nmodel      %s\nguest      %s evidence %s, image %s, measurement %s\nagent      %s\n"
 	answerGuestWarning = "WARNING    the guest is a software TEE, which proves nothing about where it ran"
 	answerChallenge    = "challenge  %s: %s, due %s, %d of %d missing\n"
 	answerNoProof      = "proof      none yet"
 	answerProof        = "proof      verified %s: %s\n           %s, key %s\n"
-	answerKeysWarning  = "WARNING    the keys were set up for development: their maker could forge proofs"
-	answerHiddenOutput = "output for those who have the receipt's salt (--salts)"
+	answerKeysWarning  = "WARNING    the keys are from a development setup: their maker could forge proofs"
+	answerHiddenOutput = "output shown only to those who have the receipt's salt (--salts)"
 	answerOutput       = "output %v"
 )
 

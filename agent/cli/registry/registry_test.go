@@ -141,7 +141,7 @@ func TestAuditShowsOutputsForTheSalt(t *testing.T) {
 		status int
 		want   string
 	}{
-		"without":              {nil, 0, "for those who have the receipt's salt"},
+		"without":              {nil, 0, "to those who have the receipt's salt"},
 		"the client's file":    {[]string{"--salts", file}, 0, "output [3 1 4]"},
 		"another salt":         {[]string{"--salts", clitest.WriteJSON(t, "other.json", other)}, cli.StatusRefused, "does not open its output"},
 		"a receipt alone":      {[]string{"--salts", clitest.WriteJSON(t, "alone.json", issued.Receipt)}, cli.StatusUsage, "without its salts"},
@@ -187,8 +187,8 @@ func TestRegistrationsThatAreRefused(t *testing.T) {
 		"an empty directory":       {[]string{t.TempDir()}, 0, "holds no records"},
 		"no directory":             {nil, cli.StatusUsage, "directory"},
 		"a development set-up":     {[]string{development}, cli.StatusRefused, "development-setup-refused"},
-		"a model of two sets":      {[]string{two, "--model-id", model}, cli.StatusUsage, "--model-id goes with"},
-		"a model of a gradient":    {[]string{gradient, "--model-id", model}, cli.StatusUsage, "--model-id goes with"},
+		"a model of two sets":      {[]string{two, "--model-id", model}, cli.StatusUsage, "--model-id needs a directory"},
+		"a model of a gradient":    {[]string{gradient, "--model-id", model}, cli.StatusUsage, "--model-id needs a directory"},
 		"a model id that is short": {[]string{good, "--model-id", "abc"}, cli.StatusUsage, "--model-id"},
 	} {
 		_, status, err := run(t, append([]string{"proof", "register", "--broker", socket}, c.args...)...)

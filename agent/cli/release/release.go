@@ -1,6 +1,6 @@
 // Package release is the command that checks a download and signs a release.
 //
-// It knows no network: whoever checks a release has its files and, from elsewhere, the
+// It uses no network: whoever checks a release has its files and, from another source, the
 // publisher's public key.
 package release
 

@@ -119,14 +119,14 @@ func TestWrongCommandLines(t *testing.T) {
 	dir, public := signed(t)
 	key, credential := keyFile(t, identity.LevelEpoch)
 	for says, args := range map[string][]string{
-		"--publisher is needed":                 {"verify", dir},
-		"needs a directory":                     {"verify", "--publisher", public},
-		"name the files":                        {"verify", "--publisher", public, "--list", "x"},
-		"--key, --tag, --commit are needed":     {"sign", dir},
-		"--tag, --commit are needed":            {"sign", "--key", key, "--credential-file", credential, dir},
-		"release sign needs a directory":        {"sign", "--key", key},
-		"release needs a command":               {},
-		"--publisher is needed: the publisher'": {"vkey"},
+		"--publisher is required":                 {"verify", dir},
+		"needs a directory":                       {"verify", "--publisher", public},
+		"name the files":                          {"verify", "--publisher", public, "--list", "x"},
+		"--key, --tag and --commit are required":  {"sign", dir},
+		"--tag and --commit are required":         {"sign", "--key", key, "--credential-file", credential, dir},
+		"release sign needs a directory":          {"sign", "--key", key},
+		"release needs a command":                 {},
+		"--publisher is required: the publisher'": {"vkey"},
 	} {
 		expect(t, cli.StatusUsage, says, append([]string{"release"}, args...)...)
 	}

@@ -10,10 +10,10 @@ them. docs/releases.md describes the signed list.`
 	verifyShort = "Check that a download is what its publisher signed"
 	verifyLong  = `Checks the signed list of a release (SHA256SUMS.note) against the publisher's public
 key, and the files against the list: every listed file must be there with its bytes,
-and no other file. With --list it checks the files named instead of a directory.
+and no other file. With --list it checks the named files instead of a directory.
 
-Have the public key from elsewhere than the download. Exit status 3 means that something
-does not hold; the reason is release-list-invalid, release-publisher-mismatch,
+Get the public key from a source other than the download. The exit status is 3 if
+something does not hold; the reason is release-list-invalid, release-publisher-mismatch,
 release-file-mismatch or release-file-unlisted.`
 	verifyExample = `  anchorhold release verify --publisher publisher.pub ~/Downloads/anchorhold-v0.2.0
   anchorhold release verify --publisher publisher.pub --list SHA256SUMS.note anchorhold-v0.2.0-linux-amd64.tar.gz`
@@ -29,8 +29,9 @@ key first.`
 
 	vkeyUse   = "vkey --publisher PUBLIC"
 	vkeyShort = "Print the key with which other programs verify the signed list"
-	vkeyLong  = `Prints the Ed25519 half of a publisher's key in the form that programs for signed notes
-(c2sp.org/signed-note) take. It proves less than 'release verify': one half of the key.`
+	vkeyLong  = `Prints the Ed25519 half of a publisher's key in the form that signed-note programs
+(c2sp.org/signed-note) accept. That proves less than 'release verify': it is one half of
+the key.`
 	vkeyExample = "  anchorhold release vkey --publisher publisher.pub"
 
 	flagPublisher = "the publisher's public key, as text or in a file"
@@ -40,7 +41,7 @@ key first.`
 	flagCommit    = "the git commit that was built, 40 hexadecimal digits"
 
 	needsDirectory = "a directory"
-	needsFiles     = "with --list name the files to check"
+	needsFiles     = "with --list, name the files to check"
 
 	verifiedText = "verified\nversion    %s\ncommit     %s\npublisher  %s\n"
 	fileText     = "file       %s\n"

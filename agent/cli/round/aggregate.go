@@ -14,18 +14,14 @@ import (
 
 // The words of "aggregate".
 const (
-	aggregateUse     = "aggregate ROUND --aggregator SOCKET"
-	aggregateShort   = "Have the aggregators add what is complete; closes nothing"
-	aggregateExample = "  anchorhold fed aggregate 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
-	aggregateNeeds   = "one round"
-	aggregateResult  = "%d contributions added, %d blocks, sum %s\n"
-)
-
-// The words of lists, results and errors.
-const (
+	aggregateUse        = "aggregate ROUND --aggregator SOCKET"
+	aggregateShort      = "Have the aggregators add what is complete, without closing the round"
+	aggregateExample    = "  anchorhold fed aggregate 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
+	aggregateNeeds      = "one round"
+	aggregateResult     = "%d contributions added, %d blocks, sum %s\n"
 	aggregatorFailed    = "%w: aggregator %s: %w"
-	aggregateOutOfOrder = "aggregator %s holds another part than its place in the list: name the shards in their order"
-	flagAggregator      = "admin socket of an aggregator (repeat for shards, in their order)"
+	aggregateOutOfOrder = "aggregator %s holds another shard than its place in the list: name the shards in order"
+	flagAggregator      = "admin socket of an aggregator (repeat for shards, in order)"
 )
 
 // aggregated is the sum of one cohort over all shards.

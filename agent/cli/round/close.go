@@ -20,16 +20,18 @@ import (
 // The words of "close".
 const (
 	closeUse   = "close ROUND --aggregator SOCKET"
-	closeShort = "Admit what is complete, add it, and close the round over it for ever"
-	closeLong  = `Hands the complete contributions to the broker, which verifies each; has the
-aggregators add those that it admits; has the broker close the round over that
-cohort and sum; and hands the broker's ticket to the aggregators. From then on
-the sum can be decrypted, once, and the round takes nothing more. Run again after
-an interruption, it goes on where it stopped.`
+	closeShort = "Admit and add what is complete, and close the round over it for good"
+	closeLong  = `Hands the complete contributions to the broker, which verifies each one; has the
+aggregators add those that it admits; has the broker close the round over that cohort
+and sum; and hands the broker's ticket to the aggregators. From then on the sum can be
+decrypted, once, and the round takes no more contributions. After an interruption run it
+again: it continues where it stopped.`
 	closeExample     = "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
 	closeNeeds       = "one round"
 	closeResult      = "round %s is closed over %d contributions, sum %s\n"
 	closeNotAdmitted = "  refused %s: %s\n"
+	closeWrongBlocks = "the aggregators' sum has %d blocks, the round's vector %d: name every shard; do not trust one that adds other blocks"
+	closeListedTwice = "an aggregator lists contribution %s twice"
 )
 
 // The words of "finish".
@@ -38,14 +40,8 @@ const (
 	finishShort        = "Hand the published result to the broker, which destroys the round's key"
 	finishExample      = "  anchorhold fed round finish 5f2c..."
 	finishNeeds        = "one round"
-	finishNoAggregator = "--aggregator is needed"
+	finishNoAggregator = "--aggregator is required"
 	finishResult       = "round %s is published: values %s, noise %.1f steps; its key is destroyed\n"
-)
-
-// The words of lists, results and errors.
-const (
-	closeWrongBlocks = "the aggregators' sum has %d blocks, the round's vector %d: name every shard, and distrust one that adds others"
-	closeListedTwice = "an aggregator lists contribution %s twice"
 )
 
 // closed is what closing a round came to.

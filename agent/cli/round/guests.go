@@ -10,22 +10,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of the flags that name guests.
 const (
-	guestTenantsWhoseGuests  = "tenants whose guests may "
-	guestWhereBrokerPolicy   = ", where the broker's policy checks tenants"
-	guestImagesWhoseGuests   = "images whose guests may "
-	guestDigestsAsLease      = " (digests as in a lease, sha256:...)"
-	guestPoliciesGuestsMay   = "policies by which guests may "
-	guestDigestsAsAnchorhold = " (digests as in anchorhold policy list)"
-	guestWriteEveryoneLet    = `write "everyone" to let any guest `
-	guestPolicyGivesRole     = " that a policy gives the role"
-	guestNobody              = "say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each that is given), or --%ss %s"
-	guestImageInvalid        = "--%s-image %s: %w"
-	guestPolicyInvalid       = "--%s-policy %s: %w"
-	guestOneWord             = "--%ss takes one word: %s"
-	guestInvalid             = "who may %s: %w"
-	guestsWithKey            = "with --key, the agents that set up the key decrypt: leave out who may decrypt"
+	guestFlagTenant    = "tenants whose guests may %s, where the broker's policy checks tenants"
+	guestFlagImage     = "images whose guests may %s (digests as in a lease, sha256:...)"
+	guestFlagPolicy    = "policies under which guests may %s (digests as in anchorhold policy list)"
+	guestFlagAll       = "%q lets every guest %s that a policy gives the role"
+	guestNobody        = "say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each one given), or --%ss %s"
+	guestImageInvalid  = "--%s-image %s: %w"
+	guestPolicyInvalid = "--%s-policy %s: %w"
+	guestOneWord       = "--%ss accepts only the word %s"
+	guestInvalid       = "who may %s: %w"
+	guestsWithKey      = "with --key, the agents that set up the key decrypt: leave out the flags that say who may decrypt"
 )
 
 // everyone is the word for an audience of whoever has the role.
@@ -41,10 +37,10 @@ type guestFlags struct {
 // add defines the flags.
 func (g *guestFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringSliceVar(&g.tenants, g.flag+"-tenant", nil, guestTenantsWhoseGuests+g.verb+guestWhereBrokerPolicy)
-	f.StringSliceVar(&g.images, g.flag+"-image", nil, guestImagesWhoseGuests+g.verb+guestDigestsAsLease)
-	f.StringSliceVar(&g.policies, g.flag+"-policy", nil, guestPoliciesGuestsMay+g.verb+guestDigestsAsAnchorhold)
-	f.StringVar(&g.all, g.flag+"s", "", guestWriteEveryoneLet+g.verb+guestPolicyGivesRole)
+	f.StringSliceVar(&g.tenants, g.flag+"-tenant", nil, fmt.Sprintf(guestFlagTenant, g.verb))
+	f.StringSliceVar(&g.images, g.flag+"-image", nil, fmt.Sprintf(guestFlagImage, g.verb))
+	f.StringSliceVar(&g.policies, g.flag+"-policy", nil, fmt.Sprintf(guestFlagPolicy, g.verb))
+	f.StringVar(&g.all, g.flag+"s", "", fmt.Sprintf(guestFlagAll, everyone, g.verb))
 }
 
 func (g *guestFlags) named() bool {

@@ -17,10 +17,10 @@ import (
 // The words of "ledger".
 const (
 	ledgerUse             = "ledger [ACCOUNT | --sealed FILE]"
-	ledgerShort           = "Show what an account's rounds spent of its privacy"
+	ledgerShort           = "Show how much of its privacy an account's rounds have spent"
 	ledgerExample         = "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm"
-	ledgerAccountOrSealed = "an account or --sealed, not both"
-	ledgerResult          = "account %s: epsilon %.4f of %g at delta %g (%.4f against who does not see who takes part), %d rounds\n  (%s)\n"
+	ledgerAccountOrSealed = "give an account or --sealed, not both"
+	ledgerResult          = "account %s: epsilon %.4f of %g at delta %g (%.4f against an observer who does not see who takes part), %d rounds\n  (%s)\n"
 	ledgerCharge          = "  %s  %s  multiplier %.4f  rate %g\n"
 	ledgerFlagSealed      = "the account of this sealed model"
 )

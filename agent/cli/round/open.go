@@ -1,5 +1,5 @@
-// Package round is the operator's commands of federated rounds: open, close, finish, abandon,
-// and the privacy that they spent.
+// Package round has the operator's commands for federated rounds: open, close, finish and abandon
+// them, and show the privacy that they spent.
 package round
 
 import (
@@ -39,33 +39,35 @@ const (
     --contributor-tenant acme --decryptor-tenant acme --decryptor-image sha256:5f2c... --aggregator /run/anchorhold-aggregator/admin.sock
   anchorhold fed round open --model m --length 1000000 --clip-l2 5 --clip-linf 0.1 --multiplier 4 --rate 0.01 --duration 2h \
     --contributors everyone --decryptor-policy 88ab... --json`
-	openKeyNeedsRoot   = "--key needs --root, whom to believe, and --aggregator, where the agents' messages lie"
-	openNotTaken       = "%w: round %s is open at the broker, but the aggregator at %s does not take it: %w"
-	openFlagModel      = "what is trained, for people"
-	openFlagSealed     = "charge the privacy of this sealed model, all its versions (by default the broker's one account)"
-	openFlagDataset    = "charge the privacy of this dataset: a file that anchorhold fed dataset made"
+	openKeyNeedsRoot   = "--key needs --root, the trusted root, and --aggregator, which keeps the agents' messages"
+	openNotTaken       = "%w: round %s is open at the broker, but the aggregator at %s did not take it: %w"
+	openNormKeysTwo    = "%w: %s has keys of 8 and of 16 bits for updates of %d values: name a directory with only the keys that the round is to use"
+	openNormKeysNone   = "%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d"
+	openFlagModel      = "name of what is trained, for people"
+	openFlagSealed     = "charge the privacy account of this sealed model, all its versions (default the broker's only account)"
+	openFlagDataset    = "charge the privacy account of this dataset: a file from anchorhold fed dataset"
 	openFlagLength     = "values in a vector"
-	openFlagClipL2     = "bound of a vector's Euclidean norm"
-	openFlagClipLinf   = "bound of each value, as rotated; by default 6 / sqrt(values in a block) of --clip-l2, which any vector keeps, and without rotation --clip-l2"
-	openFlagRotate     = "spread each block of values by a random rotation before they are bounded; by default wherever proofs, rule and noise allow it"
-	openFlagMaxError   = "expected error of the mean, as a part of --clip-l2, up to which a round without privacy is opened (0.1)"
-	openFlagSet        = "parameter set of anchorhold params list (by default " + params.Default + ", with --key " + params.Threshold + ")"
-	openFlagMaxWeight  = "largest weight of a contribution (1)"
-	openFlagMinimum    = "smallest cohort that may close (the broker's policy)"
-	openFlagMaximum    = "largest cohort (twice --minimum); fewer leave finer values"
-	openFlagPerGuest   = "contributions from one processor (1)"
-	openFlagEpsilon    = "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts of which one has " + federation.AdjacencyText
+	openFlagClipL2     = "bound on a vector's Euclidean norm"
+	openFlagClipLinf   = "bound on each value, after rotation (default 6 / sqrt(values in a block) times --clip-l2, which practically every vector keeps; without rotation --clip-l2)"
+	openFlagRotate     = "apply a random rotation to each block of values before they are bounded (default wherever proofs, rule and noise allow it)"
+	openFlagMaxError   = "largest expected error of the mean, as a fraction of --clip-l2, at which a round without privacy opens (default 0.1)"
+	openFlagSet        = "parameter set from anchorhold params list (default " + params.Default + ", with --key " + params.Threshold + ")"
+	openFlagMaxWeight  = "largest weight of a contribution (default 1)"
+	openFlagMinimum    = "smallest cohort that may close (default from the broker's policy)"
+	openFlagMaximum    = "largest cohort (default twice --minimum); a smaller one allows finer values"
+	openFlagPerGuest   = "contributions from one processor (default 1)"
+	openFlagEpsilon    = "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts that differ by " + federation.AdjacencyText
 	openFlagMultiplier = "noise in units of the sensitivity, instead of --epsilon"
-	openFlagMechanism  = "discrete-gaussian, discrete-laplace or none (discrete-gaussian with --epsilon or --multiplier, else none)"
-	openFlagShare      = "further noise that the participants add together, as --multiplier; the epsilon does not count on it"
-	openFlagRate       = "chance of a participant to be in a round, for the second epsilon that is reported (1)"
-	openFlagRule       = "weighted-mean, trimmed-mean or median (weighted-mean)"
+	openFlagMechanism  = "discrete-gaussian, discrete-laplace or none (default discrete-gaussian with --epsilon or --multiplier, otherwise none)"
+	openFlagShare      = "further noise that the participants add together, in the unit of --multiplier; epsilon does not rely on it"
+	openFlagRate       = "probability that a participant is in a round, for the second epsilon that is reported (default 1)"
+	openFlagRule       = "weighted-mean, trimmed-mean or median (default weighted-mean)"
 	openFlagTrim       = "values that a trimmed mean drops on each side"
-	openFlagRecount    = "the decrypting guest adds the contributions again, so that the aggregator need not be believed"
+	openFlagRecount    = "have the decrypting guest add the contributions again, so that the aggregator need not be trusted"
 	openFlagKey        = "round whose key agents set up together (fed key open)"
 	openFlagRoot       = "with --key: the broker's root identity (ahpub1... or a file)"
-	openFlagNormKeys   = "directory of keys for updates of this length: only updates proven to be inside the bounds are taken"
-	openFlagDuration   = "how long contributions are taken (1h)"
+	openFlagNormKeys   = "directory of keys for updates of this length: accept only updates proven to be within the bounds"
+	openFlagDuration   = "how long contributions are accepted (default 1h)"
 )
 
 // The words of "status".
@@ -73,24 +75,22 @@ const (
 	statusUse     = "status [ID]"
 	statusShort   = "Show one round, or all"
 	statusExample = "  anchorhold fed round status"
-	status        = "%s  %-10s %-16s %d of %d to %d\n"
+	statusLine    = "%s  %-10s %-16s %d of %d to %d\n"
 )
 
 // The words of "abandon".
 const (
 	abandonUse     = "abandon ID"
-	abandonShort   = "End an open round: its key is destroyed, nothing is charged"
+	abandonShort   = "End an open round: destroy its key and charge nothing"
 	abandonExample = "  anchorhold fed round abandon 5f2c..."
 	abandonNeeds   = "one round"
 )
 
-// The words of lists, results and errors.
+// The words of a round as it is shown.
 const (
-	openNormKeysTwo       = "%w: %s has keys of 8 and of 16 bits for updates of %d values: name a directory with those that the round is to use"
-	openNormKeysNone      = "%w: %s has no keys for updates of %d values: make them with anchorhold proof setup --gradient %d"
 	roundHead             = "round    %s (%s)\nmodel    %s, %d values, set %s\ncohort   %d to %d, %d admitted\nbounds   L2 %g, %s %.4g\n"
 	roundError            = "error    %.2g of the L2 bound expected in the mean of %d contributions"
-	roundErrorWeight      = " of weight %d; if lighter, %d / their mean weight times as much"
+	roundErrorWeight      = " of weight %d; lighter ones multiply it by %d / their mean weight"
 	roundWarning          = "warning  %s\n"
 	roundNoNoise          = "privacy  no noise"
 	roundPrivacy          = "privacy  %s, multiplier %.4f: epsilon %.4f at delta %g\n         (%s)\n"
@@ -100,8 +100,13 @@ const (
 	roundEachValue        = "each value"
 	roundEachRotatedValue = "each rotated value"
 	audienceEveryone      = "all guests with the role"
+	audienceGuests        = "guests "
 	audienceTenant        = "of tenant "
+	audienceImage         = "image "
+	audiencePolicy        = "policy "
+	audienceOr            = " or "
 	decryptorsParties     = "%d of %d parties decrypt"
+	decryptorsGuests      = "%s decrypt"
 )
 
 // New is the command "fed round".
@@ -282,22 +287,22 @@ func audienceText(a protocol.Audience) string {
 	}
 	var parts []string
 	if len(a.Tenants) > 0 {
-		parts = append(parts, audienceTenant+strings.Join(a.Tenants, " or "))
+		parts = append(parts, audienceTenant+strings.Join(a.Tenants, audienceOr))
 	}
 	for _, d := range a.Images {
-		parts = append(parts, "image "+d.String())
+		parts = append(parts, audienceImage+d.String())
 	}
 	for _, d := range a.Policies {
-		parts = append(parts, "policy "+d.String())
+		parts = append(parts, audiencePolicy+d.String())
 	}
-	return "guests " + strings.Join(parts, ", ")
+	return audienceGuests + strings.Join(parts, ", ")
 }
 
 func decryptorsText(r federation.Round) string {
 	if r.Parties != nil {
 		return fmt.Sprintf(decryptorsParties, r.Parties.Threshold, len(r.Parties.Agents))
 	}
-	return audienceText(r.Decryptors) + " decrypt"
+	return fmt.Sprintf(decryptorsGuests, audienceText(r.Decryptors))
 }
 
 func newRoundStatus(inv *cli.Invocation) *cobra.Command {
@@ -310,7 +315,7 @@ func runStatus(ctx context.Context, inv *cli.Invocation, args []string) error {
 			list, err := b.Rounds(ctx)
 			return list, func(w io.Writer) {
 				for _, st := range list {
-					fmt.Fprintf(w, status, st.Round.ID, st.State, st.Round.Model, st.Contributors, st.Round.Minimum, st.Round.Maximum)
+					fmt.Fprintf(w, statusLine, st.Round.ID, st.State, st.Round.Model, st.Contributors, st.Round.Minimum, st.Round.Maximum)
 				}
 			}, err
 		}

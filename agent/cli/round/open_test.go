@@ -52,11 +52,11 @@ func TestOpenedRoundsSayHowFarTheirMeanIsOff(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
-	if strings.Contains(out, "if lighter") {
+	if strings.Contains(out, "lighter") {
 		t.Errorf("of weights, where there are none:\n%s", out)
 	}
 	r.MaxWeight = 250
-	if heavy := open(); !strings.Contains(heavy, "of 8 contributions of weight 250; if lighter, 250 / their mean weight times as much\n") {
+	if heavy := open(); !strings.Contains(heavy, "of 8 contributions of weight 250; lighter ones multiply it by 250 / their mean weight\n") {
 		t.Errorf("nothing of weights in\n%s", heavy)
 	}
 	r.MaxWeight = 1

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of "seal --check".
 const (
 	checkStrayFlags     = "--check seals nothing and takes no %s\nSee '%s --help'"
 	checkRefused        = "%w: %s: %s cannot be served as it is"

@@ -21,24 +21,20 @@ import (
 const (
 	inspectUse   = "inspect MODEL.ahm"
 	inspectShort = "Show what a sealed file holds, without its key"
-	inspectLong  = `Shows what is public in a sealed file. With --publisher its signature is
-verified; with --chunks besides every chunk is compared with the signed index.
+	inspectLong  = `Shows what is public in a sealed file. --publisher verifies its signature; --chunks also
+compares every chunk with the signed index.
 
-The root names the file, and is the id of a language model. The id of a classifier also
-covers what is sealed in it: --key shows the id that receipts carry, of either.`
-	inspectExample          = "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks"
-	inspectNeeds            = "one sealed file"
-	inspectPublisherInvalid = "%w: the publisher's key: %w"
-	inspectResult           = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n"
-	inspectFlagPublisher    = "verify the signature of this publisher (ahpub1... or a file)"
-	inspectFlagKey          = "file with the model key, to show the id that receipts carry"
-	inspectFlagChunks       = "verify every chunk against the index too"
-	inspectNoKey            = "the root, unless this is a classifier: give --key"
-)
-
-// The words of lists, results and errors.
-const (
-	inspectChunksAlone       = "--chunks needs --publisher: an index that nobody signed proves nothing"
+The root names the file, and is a language model's id. A classifier's id also covers its
+sealed contents: --key shows the id that receipts carry, for either kind.`
+	inspectExample           = "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks"
+	inspectNeeds             = "one sealed file"
+	inspectPublisherInvalid  = "%w: the publisher's key: %w"
+	inspectResult            = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n"
+	inspectFlagPublisher     = "verify this publisher's signature (ahpub1... or a file)"
+	inspectFlagKey           = "file with the model key, to show the id that receipts carry"
+	inspectFlagChunks        = "also verify every chunk against the index"
+	inspectNoKey             = "the root, unless this is a classifier: give --key"
+	inspectChunksAlone       = "--chunks needs --publisher: an unsigned index proves nothing"
 	inspectVerifiedNothing   = "nothing: give --publisher"
 	inspectVerifiedSignature = "the publisher's signature"
 	inspectVerifiedChunks    = "the publisher's signature and every chunk"

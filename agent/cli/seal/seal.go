@@ -1,4 +1,4 @@
-// Package seal is the commands of a publisher: seal a model, look into a sealed one.
+// Package seal has the commands of a publisher: seal a model, and inspect a sealed one.
 package seal
 
 import (
@@ -26,46 +26,47 @@ import (
 const (
 	sealUse   = "seal MODEL --out MODEL.ahm"
 	sealShort = "Seal a model: a GGUF language model, or an ONNX classifier, which becomes INT8"
-	sealLong  = `Seals a GGUF file under a model key and signs it as its publisher. Weights,
-tokenizer and chat template are all encrypted; 'anchorhold inspect' shows what
-stays public. The result appears under its name only when it is complete.
+	sealLong  = `Seals a GGUF file under a model key and signs it as its publisher. Weights, tokenizer
+and chat template are all encrypted; 'anchorhold inspect' shows what stays public. The
+result appears under its name only when it is complete.
 
 An ONNX file, whose name ends in .onnx, becomes an INT8 classifier whose answers can be
 proven: scikit-learn's LogisticRegression, RidgeClassifier, LinearSVC and MLPClassifier
-(ReLU), alone or behind scalers, and PyTorch's dense and small convolutional networks with
-ReLU. docs/classifiers.md lists what exporters write, what is accepted, and why the rest is
-refused. Values outside the ranges of --calibration are clipped: seal says how many, warns
-from 1 %, and refuses more than 10 % of them for --test.
+(ReLU), alone or behind scalers, and PyTorch's dense and small convolutional networks
+with ReLU. docs/classifiers.md lists what exporters write, what is accepted, and why the
+rest is refused. Values outside the ranges of --calibration are clipped: seal reports
+how many, warns from 1 %, and refuses if more than 10 % of the values for --test are.
 
-A model is sealed only if agents compute it exactly as its file means it: each tensor,
-key that changes the result, tokenizer, template and type is honoured, or refused by
-name (model-unsupported). --check says so without a key, and writes nothing;
-docs/models.md has what is made of every key. Agents look again when they open it.
+A model is sealed only if agents compute it exactly as its file specifies: every tensor,
+every key that changes the result, tokenizer, template and type is either honoured or
+refused by name (model-unsupported). --check reports this without a key and writes
+nothing; docs/models.md explains how every key is treated. Agents check again when they
+open the model.
 
 Exit status:
   0  sealed; with --check: it can be served
   1  a file could not be read or written
   2  wrong command line
-  3  refused: it cannot be served as it is, and each reason is named`
+  3  refused: it cannot be served as it is; every reason is named`
 	sealExample = `  anchorhold seal --check model.gguf
   anchorhold seal --check digits.onnx --json
   anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
   anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`
 	sealNeeds            = "one GGUF or ONNX file"
-	sealKeyIsCredential  = "--key is the credential that protects the publisher's key: every guest that serves the model would have it; make a model key (anchorhold keygen model)"
+	sealKeyIsCredential  = "--key is the credential that protects the publisher's key, and every guest that serves the model would receive it; make a model key (anchorhold keygen model)"
 	sealResult           = "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
-	sealFlagCheck        = "say whether agents can serve the model, and name what stands against it; seal nothing"
-	sealFlagOut          = "sealed file, a new one"
+	sealFlagCheck        = "report whether agents can serve the model and what prevents it; seal nothing"
+	sealFlagOut          = "new file for the sealed model"
 	sealFlagKey          = "file with the model key (keygen model)"
 	sealFlagPublisher    = "the publisher's key file (keygen publisher)"
 	sealFlagName         = "name of the model"
 	sealFlagModelVersion = "version of the model, from 1; grows with each release"
-	sealFlagParameterSet = "name of a parameter set to record in the manifest (repeat for several)"
+	sealFlagParameterSet = "parameter set to record in the manifest, from anchorhold params list (repeat for several)"
 )
 
-// The words of lists, results and errors.
+// The words of what "seal" shows of a model, and while it works.
 const (
-	sealModelID      = "  model id  %s\n            the broker must know it beside the key: anchorhold secret put NAME --file KEY --model-id ID\n"
+	sealModelID      = "  model id  %s\n            the broker must know it with the key: anchorhold secret put NAME --file KEY --model-id ID\n"
 	progressTerminal = "\r%3d %% %s, %.0f MB/s "
 )
 

@@ -1,5 +1,5 @@
-// Package sealed names sealed models: by the id that receipts of their answers carry, and by
-// their publisher's account.
+// Package sealed identifies sealed models: by the id that receipts of their answers carry, and
+// by their publisher's privacy account.
 package sealed
 
 import (
@@ -18,10 +18,8 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
 
-// The words of lists, results and errors.
-const (
-	publisherInvalid = "%w: %s: the publisher's key: %w"
-)
+// publisherInvalid is said of a sealed file.
+const publisherInvalid = "%w: %s: the publisher's key: %w"
 
 // classifierMemory bounds a classifier that is opened to look at it.
 const classifierMemory = 256 << 20

@@ -15,15 +15,15 @@ import (
 
 // The words of "ceremony".
 const (
-	ceremonyShort = "Make keys with several parties: sound if one of them was honest"
-	ceremonyLong  = `A ceremony is a directory that goes from party to party, in two phases; each ends
-with a beacon, public randomness of a time after the last contribution:
+	ceremonyShort = "Make keys with several parties; sound if at least one of them is honest"
+	ceremonyLong  = `A ceremony is a directory that goes from party to party, in two phases. Each phase ends
+with a beacon: public randomness from a time after the last contribution.
 
   proof ceremony begin       compile the circuit, make the directory
-  proof ceremony contribute  each party, on its own machine, in each phase (two at least)
+  proof ceremony contribute  each party, on its own machine, in each phase (at least two)
   proof ceremony end         end the phase with the beacon
-  proof ceremony verify      anybody, at any time: every contribution and beacon
-  proof ceremony keys        keys from a ceremony that has ended; everyone gets the same`
+  proof ceremony verify      anyone, at any time: every contribution and beacon
+  proof ceremony keys        make the keys of a ceremony that has ended; everyone gets the same`
 )
 
 // The words of "begin".
@@ -32,10 +32,10 @@ const (
 	ceremonyBeginShort = "Compile a circuit and begin a ceremony for it"
 	ceremonyBeginLong  = `Compiles a circuit and makes the directory of a ceremony for it. With --ptau the first
 phase is taken from a public powers-of-tau file, as snarkjs writes it (.ptau), and the
-parties hold the second one alone.`
+parties hold only the second phase.`
 	ceremonyBeginExample = "  anchorhold proof ceremony begin digits.ahm --key digits.key --publisher publisher.key.pub --out digits.ceremony\n  anchorhold proof ceremony begin --gradient 650 --out norm.ceremony --ptau powersOfTau28_hez_final_15.ptau --ptau-digest PUBLISHED"
-	ceremonyBeginNoOut   = "--out is needed: the directory of the ceremony"
-	ceremonyBeginFlagOut = "directory of the ceremony; it must not exist"
+	ceremonyBeginNoOut   = "--out is required: the directory of the ceremony"
+	ceremonyBeginFlagOut = "new directory for the ceremony"
 	ceremonyBeginDone    = "A ceremony has begun in "
 )
 
@@ -44,18 +44,18 @@ const stepNeeds = "the directory of a ceremony"
 
 // The words of "contribute".
 const (
-	contributeNoName   = "--name is needed: what you call yourself"
-	contributeFlagName = "what this party calls itself"
+	contributeNoName   = "--name is required: the name of this party"
+	contributeFlagName = "name of this party"
 	contributeUse      = "contribute DIR --name NAME"
 	contributeShort    = "Verify what is there and add one contribution to the open phase"
 	contributeExample  = "  anchorhold proof ceremony contribute digits.ceremony --name 'Alice, Example Ltd'"
-	contributeDone     = "Contributed. Publish the digest of your contribution; hand the directory on."
+	contributeDone     = "Contributed. Publish the digest of your contribution, and pass the directory on."
 )
 
 // The words of "end".
 const (
-	endNoBeacon   = "--beacon is needed, in hexadecimal: such as the hash of a block that was named in advance"
-	endFlagBeacon = "hexadecimal, 16 bytes at least"
+	endNoBeacon   = "--beacon is required, in hexadecimal: for example the hash of a block named in advance"
+	endFlagBeacon = "public randomness in hexadecimal, at least 16 bytes"
 	endUse        = "end DIR --beacon HEX"
 	endShort      = "End the open phase with public randomness of a time after its last contribution"
 	endExample    = "  anchorhold proof ceremony end digits.ceremony --beacon 00000000000000000002a7c4c1e48d76c5a37902165a270156b7a8d72728a054"
@@ -72,15 +72,15 @@ const (
 
 // The words of "keys".
 const (
-	keysNoOut   = "--out is needed: a directory for circuit, keys and record"
+	keysNoOut   = "--out is required: a directory for circuit, keys and record"
 	keysFlagOut = "directory for circuit, keys and record"
 	keysUse     = "keys DIR --out KEYS"
 	keysShort   = "Verify a ceremony that has ended and write its keys"
 	keysExample = "  anchorhold proof ceremony keys digits.ceremony --out keys/"
-	keysDone    = "Keys are written. Everyone who does this gets the same."
+	keysDone    = "The keys are written. Everyone who repeats this gets the same ones."
 )
 
-// The words of lists, results and errors.
+// The words of a ceremony as it is shown.
 const (
 	ceremonyHead         = "%s\ncircuit     %s, %d constraints\n"
 	ceremonyContribution = "phase %d     %d. %s  %s\n"

@@ -14,19 +14,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of what keys are made for.
 const (
-	circuitTooManyArguments = "%d arguments, at most one sealed classifier is wanted; see '%s --help'"
+	circuitTooManyArguments = "got %d arguments, want at most one sealed classifier; see '%s --help'"
 	circuitFlagKey          = "file with the model key"
 	circuitFlagPublisher    = "the publisher's identity (ahpub1... or a file)"
-	circuitFlagBatch        = "answers that one proof is about; agents make proofs of one"
-	circuitFlagGradient     = "instead of a model: the values in an update, up to %d"
-	circuitFlagBits         = "of a value in the proof of an update: 8, or 16, which costs twice as much"
-	circuitPLONKGradient    = "--plonk makes keys for classifiers; those for --gradient are of Groth16"
-	circuitTwoSubjects      = "keys are for a model or for --gradient, not for both"
-	circuitNoSubject        = "name a sealed classifier, or --gradient with the values in an update"
-	circuitNoKey            = "--key is needed to read the model's architecture"
-	circuitNoPublisher      = "--publisher is needed to read the model's architecture"
+	circuitFlagBatch        = "answers that one proof covers; agents make proofs of one"
+	circuitFlagGradient     = "instead of a model: the number of values in an update, at most %d"
+	circuitFlagBits         = "bits of a value in the proof of an update: 8, or 16, which costs twice as much"
+	circuitPLONKGradient    = "--plonk makes keys for classifiers only; keys for --gradient use Groth16"
+	circuitTwoSubjects      = "name a model or give --gradient, not both"
+	circuitNoSubject        = "name a sealed classifier, or give --gradient with the number of values in an update"
+	circuitNoKey            = "--key is required to read the model's architecture"
+	circuitNoPublisher      = "--publisher is required to read the model's architecture"
 )
 
 // circuitChoice is what keys are made for: a sealed classifier's architecture, or

@@ -20,13 +20,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The words of lists, results and errors.
+// The words of powers of tau.
 const (
 	powersFlagPtau       = "public powers-of-tau file, as snarkjs writes it"
-	powersFlagPtauDigest = "the digest that its ceremony published: BLAKE2b (128 hexadecimal digits) or SHA-256 (64)"
-	powersNeeds          = "--ptau, a powers-of-tau file, and --ptau-digest, what its ceremony published, are needed: whoever knows the file's secret can forge proofs"
-	powersReading        = "reading %s, 2^%d powers of a ceremony of 2^%d, %d contributions ...\n"
-	powersOtherFile      = "%w: %s is another file than --ptau-digest names: its BLAKE2b is %x, its SHA-256 %x"
+	powersFlagPtauDigest = "digest that its ceremony published: BLAKE2b (128 hexadecimal digits) or SHA-256 (64)"
+	powersNeeds          = "--ptau, a powers-of-tau file, and --ptau-digest, the digest that its ceremony published, are required: whoever knows the file's secret can forge proofs"
+	powersReading        = "reading %s: 2^%d of a ceremony's 2^%d powers, %d contributions ...\n"
+	powersOtherFile      = "%w: %s is not the file that --ptau-digest names: its BLAKE2b is %x, its SHA-256 %x"
 	setupCompiling       = "compiling the circuit ..."
 	setupMaking          = "making keys for %d constraints ...\n"
 	powersFirstPhase     = "; its first phase is that of "

@@ -1,5 +1,5 @@
-// Package setup is the commands that make keys for proofs: for development, from public powers
-// of tau, or with several parties.
+// Package setup has the commands that make keys for proofs: for development, from public powers
+// of tau, or in a ceremony of several parties.
 package setup
 
 import (
@@ -19,33 +19,35 @@ import (
 // The words of "setup".
 const (
 	setupUse   = "setup {MODEL.ahm --key KEY --publisher PUB | --gradient N} --out DIR"
-	setupShort = "Make circuit and keys, for development or from public powers of tau"
-	setupLong  = `Compiles a circuit and makes Groth16 keys for it: for the answers of a sealed
-classifier's architecture (weights are no part of it: one set serves every version),
-or for the bounds of updates of N values (fed round open --norm-keys).
+	setupShort = "Make a circuit and its keys, for development or from public powers of tau"
+	setupLong  = `Compiles a circuit and makes Groth16 keys for it: either for the answers of a sealed
+classifier's architecture (whatever its weights: one set serves every version), or for
+the bounds of updates of N values (fed round open --norm-keys).
 
-WHOEVER RUNS THIS COULD KEEP WHAT LETS PROOFS BE FORGED. The record says so
-("development"), and agents and verifiers refuse it unless they are told otherwise.
+WHOEVER RUNS THIS COULD KEEP THE SECRETS WITH WHICH PROOFS CAN BE FORGED. The record
+says so ("development"), and agents and verifiers refuse such keys unless told
+otherwise.
 
-With --plonk the keys are of PLONK and come from a public powers-of-tau file, as snarkjs
-writes it (.ptau): for those who cannot hold a ceremony. They are sound if one of the
-file's many contributors was honest; compare --ptau-digest with what the file's ceremony
-published. PLONK's proofs are larger, take longer to make, and are for classifiers alone.`
+With --plonk the keys are PLONK keys from a public powers-of-tau file, as snarkjs writes
+it (.ptau): use it if you cannot hold a ceremony. They are sound if at least one of the
+file's many contributors was honest; compare --ptau-digest with the digest that the
+file's ceremony published. PLONK proofs are larger, take longer to make, and exist for
+classifiers only.`
 	setupExample = `  anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/
   anchorhold proof setup --gradient 650 --out norm-keys/
   anchorhold proof setup digits.ahm --key digits.key --publisher publisher.key.pub --out keys/ \
     --plonk --ptau powersOfTau28_hez_final_16.ptau --ptau-digest PUBLISHED`
-	setupNoOut     = "--out is needed: a directory for circuit, keys and record"
-	setupPtauAlone = "--ptau goes with --plonk; for Groth16 see anchorhold proof ceremony begin --ptau"
-	setupFlagPLONK = "make keys of PLONK from the powers of --ptau"
+	setupNoOut     = "--out is required: a directory for circuit, keys and record"
+	setupPtauAlone = "--ptau needs --plonk; for Groth16 see anchorhold proof ceremony begin --ptau"
+	setupFlagPLONK = "make PLONK keys from the powers of --ptau"
 	setupFlagOut   = "directory for circuit, keys and record"
 )
 
-// The words of lists, results and errors.
+// The words of keys as they are shown.
 const (
 	setResult      = "circuit        %s\nconstraints    %d\nverifying key  %s\nproving key    %s\ntime           %.1f s\n"
-	setDevelopment = "set-up         DEVELOPMENT: whoever made these keys could forge proofs"
-	setPowers      = "set-up         powers of tau, SHA-256 %s\n               sound if one of their contributors was honest and forgot what it drew\n"
+	setDevelopment = "setup          DEVELOPMENT: whoever made these keys could forge proofs"
+	setPowers      = "setup          powers of tau, SHA-256 %s\n               sound if at least one of their contributors was honest and destroyed its secret\n"
 )
 
 // setupOptions are the flags of "setup".

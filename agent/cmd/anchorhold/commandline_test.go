@@ -51,11 +51,11 @@ func TestWrongArgumentsAreWrongCommandLines(t *testing.T) {
 			t.Errorf("%v with stray words: status %d, %v", args, code, err)
 		}
 	})
-	expectRun(t, cli.StatusUsage, `"bogus" is no command of anchorhold`, "bogus")
+	expectRun(t, cli.StatusUsage, `"bogus" is not a command of anchorhold`, "bogus")
 	expectRun(t, cli.StatusUsage, "did you mean seal?", "saal")
-	expectRun(t, cli.StatusUsage, `"bogus" is no command of anchorhold fed round`, "fed", "round", "bogus")
-	expectRun(t, cli.StatusUsage, `"bogus" is no command`, "help", "bogus")
-	expectRun(t, cli.StatusUsage, `"bogus" is no command`, "completion", "bogus")
+	expectRun(t, cli.StatusUsage, `"bogus" is not a command of anchorhold fed round`, "fed", "round", "bogus")
+	expectRun(t, cli.StatusUsage, `"bogus" is not a command`, "help", "bogus")
+	expectRun(t, cli.StatusUsage, `"bogus" is not a command`, "completion", "bogus")
 	expectRun(t, cli.StatusUsage, "--help", "proof", "verify")
 	expectRun(t, cli.StatusUsage, "--help", "seal")
 	expectRun(t, 0, "Available Commands")
@@ -64,12 +64,12 @@ func TestWrongArgumentsAreWrongCommandLines(t *testing.T) {
 
 // TestWhatIsMissingIsNamed and nothing else.
 func TestWhatIsMissingIsNamed(t *testing.T) {
-	expectRun(t, cli.StatusUsage, "--out, --key, --publisher, --name, --model-version are needed", "seal", "m.gguf")
-	expectRun(t, cli.StatusUsage, "--out, --name are needed", "seal", "m.gguf", "--key", "k", "--publisher", "p", "--model-version", "1")
+	expectRun(t, cli.StatusUsage, "--out, --key, --publisher, --name and --model-version are required", "seal", "m.gguf")
+	expectRun(t, cli.StatusUsage, "--out and --name are required", "seal", "m.gguf", "--key", "k", "--publisher", "p", "--model-version", "1")
 	expectRun(t, cli.StatusUsage, `--model-version cannot be "0": version of the model, from 1`, "seal", "m.gguf", "--out", "o", "--key", "k", "--publisher", "p", "--name", "n", "--model-version", "0")
-	expectRun(t, cli.StatusUsage, "--host is needed", "keygen", "broker", "--state", "s", "--root", "r")
-	expectRun(t, cli.StatusUsage, "--keys is needed", "proof", "verify", "f", "--root", "r")
-	expectRun(t, cli.StatusUsage, "--clip-l2 is needed", "fed", "round", "open", "--model", "m", "--length", "3")
+	expectRun(t, cli.StatusUsage, "--host is required", "keygen", "broker", "--state", "s", "--root", "r")
+	expectRun(t, cli.StatusUsage, "--keys is required", "proof", "verify", "f", "--root", "r")
+	expectRun(t, cli.StatusUsage, "--clip-l2 is required", "fed", "round", "open", "--model", "m", "--length", "3")
 }
 
 // TestSecretsThatAreNoneAreNamed: the file and what it should have held.
@@ -77,9 +77,9 @@ func TestSecretsThatAreNoneAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	short, letter, good := clitest.Write(t, path("short"), "abcd"), clitest.Write(t, path("letter"), "x\n"), clitest.Write(t, path("good"), strings.Repeat("c", 32))
-	expectRun(t, cli.StatusFailed, short+" holds 4 bytes; a credential has 32", "keygen", "publisher", "--out", path("p"), "--credential-file", short)
-	expectRun(t, cli.StatusUsage, "soon guessed: it has 1 of at least 15", "keygen", "publisher", "--out", path("p"), "--passphrase-file", letter)
-	expectRun(t, cli.StatusUsage, "it has 1 of at least 15", "keygen", "broker", "--state", path("s"), "--root", path("r"), "--host", "h", "--passphrase-file", letter)
+	expectRun(t, cli.StatusFailed, short+" holds 4 bytes; a credential has at least 32", "keygen", "publisher", "--out", path("p"), "--credential-file", short)
+	expectRun(t, cli.StatusUsage, "too easy to guess: length 1, want at least 15", "keygen", "publisher", "--out", path("p"), "--passphrase-file", letter)
+	expectRun(t, cli.StatusUsage, "length 1, want at least 15", "keygen", "broker", "--state", path("s"), "--root", path("r"), "--host", "h", "--passphrase-file", letter)
 	for _, name := range []string{"p", "r", "s"} {
 		if there(path(name)) {
 			t.Errorf("%s was made", name)
@@ -89,8 +89,8 @@ func TestSecretsThatAreNoneAreNamed(t *testing.T) {
 	expectRun(t, 0, "publisher", "keygen", "publisher", "--out", path("q"), "--passphrase-file", clitest.Write(t, path("long"), strings.Repeat("é", keyfile.MinPassphrase)))
 	expectRun(t, cli.StatusFailed, path("p")+" holds ", "seal", path("m.gguf"), "--out", path("o"), "--key", path("p"), "--publisher", path("p"), "--name", "n", "--model-version", "1", "--credential-file", good)
 	sealed, _ := clitest.SealedModel(t, []byte(strings.Repeat("c", 32)))
-	expectRun(t, cli.StatusFailed, short+" holds 4 bytes and is no model key", "inspect", sealed, "--key", short)
-	expectRun(t, cli.StatusFailed, short+" holds 4 bytes and is no model key", "secret", "put", "models/x", "--file", short, "--model", sealed)
+	expectRun(t, cli.StatusFailed, short+" holds 4 bytes and is not a model key", "inspect", sealed, "--key", short)
+	expectRun(t, cli.StatusFailed, short+" holds 4 bytes and is not a model key", "secret", "put", "models/x", "--file", short, "--model", sealed)
 }
 
 // TestNothingIsReplacedAndNoDirectoryMade by any command that writes a file.
@@ -220,7 +220,7 @@ func TestAMissingFileIsNoMissingBroker(t *testing.T) {
 func TestAnotherFileIsNoModelKey(t *testing.T) {
 	dir := t.TempDir()
 	other := clitest.Write(t, filepath.Join(dir, "root.key"), strings.Repeat("r", 313))
-	expectRun(t, cli.StatusFailed, "holds 313 bytes and is no model key", "secret", "put", "models/demo", "--file", other, "--broker", filepath.Join(dir, "none"))
+	expectRun(t, cli.StatusFailed, "holds 313 bytes and is not a model key", "secret", "put", "models/demo", "--file", other, "--broker", filepath.Join(dir, "none"))
 	expectRun(t, cli.StatusFailed, "no operator socket", "secret", "put", "datasets/demo", "--file", other, "--kind", "dataset", "--broker", filepath.Join(dir, "none"))
 }
 

@@ -183,14 +183,14 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	// The next one: the root's side refuses what does not follow.
 	expectRun(t, 0, "RETIRES every other epoch", "epoch", "request", "--out", "next.request", "--minimum", "3", "--days", "90")
 	other := []string{"keygen", "broker", "--state", "other", "--root", "other.key", "--host", "localhost", "--credential-file", "broker.kek"}
-	expectRun(t, 0, "WARNING: what opens the broker's keys opens the root key too", other...)
+	expectRun(t, 0, "WARNING: the secret that opens the broker's keys opens the root key too", other...)
 	sign := func(root, request, out string, more ...string) []string {
 		return append([]string{"epoch", "sign", "--root", root, "--request", request, "--out", out}, more...)
 	}
 	expectRun(t, cli.StatusRefused, "broker-unknown", sign("other.key", "next.request", "x", "--credential-file", "broker.kek")...)
 	expectRun(t, cli.StatusFailed, "does not open", sign("root.key", "next.request", "x", "--credential-file", "broker.kek")...)
 	expectRun(t, cli.StatusRefused, "malformed-message", sign("root.key", "epoch.statement", "x", "--credential-file", "root.kek")...)
-	expectRun(t, cli.StatusUsage, "--out is needed", "epoch", "sign", "--root", "root.key", "--request", "next.request")
+	expectRun(t, cli.StatusUsage, "--out is required", "epoch", "sign", "--root", "root.key", "--request", "next.request")
 	expectRun(t, 0, "NOT CHECKED  whether the root signed a later statement", "epoch", "sign", "--root", "root.key", "--request", "next.request", "--show", "--last", "absent")
 	expectRun(t, cli.StatusRefused, "epoch-number-not-next", "epoch", "sign", "--root", "root.key", "--request", "next.request", "--show", "--last", filepath.Join(state, "epoch.floor"))
 	if _, err := os.Stat("x"); err == nil {
@@ -218,7 +218,7 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 		t.Errorf("epoch %d has minimum %d, where 3 was signed before: %v", st.Epoch, st.MinEpoch, err)
 	}
 	// The running broker's log, and whose word its key is.
-	expectRun(t, 0, "which is that of the root's statement", "audit", "verify", "--accept-own-checkpoints", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
+	expectRun(t, 0, "which matches the root's statement", "audit", "verify", "--accept-own-checkpoints", "--root", "root.key.pub", "--key", filepath.Join(state, "audit.pub"))
 	expectRun(t, 0, "the broker named it itself", "audit", "verify", "--accept-own-checkpoints")
 	expectRun(t, cli.StatusRefused, "audit-key-mismatch", "audit", "verify", "--key", filepath.Join("other", "audit.pub"))
 	expectRun(t, cli.StatusRefused, "broker-unknown", "audit", "verify", "--root", "other.key.pub")
@@ -227,7 +227,7 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 	expectRun(t, 0, "it may be signed", "epoch", "sign", "--root", "root.key", "--request", "after.request", "--show")
 
 	// The newest epoch is taken back: its number is not asked for again, for the root signs none twice.
-	expectRun(t, cli.StatusUsage, "--epoch is needed", "epoch", "retire")
+	expectRun(t, cli.StatusUsage, "--epoch is required", "epoch", "retire")
 	follow(t, "anchorhold epoch retire --epoch 5")
 	follow(t, "anchorhold epoch retire --epoch 4")
 	follow(t, "anchorhold epoch rotate --root root.key --credential-file root.kek --days 160")
@@ -256,8 +256,8 @@ func TestRootKeyIsNotProtectedByTheBrokersSecretTwice(t *testing.T) {
 	secret := clitest.Write(t, filepath.Join(dir, "kek"), strings.Repeat("k", 32))
 	short := clitest.Write(t, filepath.Join(dir, "short"), "hunter2")
 	args := []string{"keygen", "broker", "--state", filepath.Join(dir, "state"), "--root", filepath.Join(dir, "root.key"), "--host", "localhost", "--credential-file", secret}
-	expectRun(t, cli.StatusUsage, "is the broker's", append(args, "--root-credential-file", secret)...)
-	expectRun(t, cli.StatusUsage, "soon guessed", append(args, "--root-passphrase-file", short)...)
+	expectRun(t, cli.StatusUsage, "is the same as the broker's", append(args, "--root-credential-file", secret)...)
+	expectRun(t, cli.StatusUsage, "too easy to guess", append(args, "--root-passphrase-file", short)...)
 	expectRun(t, cli.StatusUsage, "not both", append(args, "--root-passphrase-file", short, "--root-passphrase")...)
 	expectRun(t, cli.StatusUsage, "no terminal", append(args, "--root-passphrase")...)
 	expectRun(t, cli.StatusUsage, "1 to 3650 days", append(args, "--tls-days", "0")...)

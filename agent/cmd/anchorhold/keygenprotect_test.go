@@ -48,8 +48,8 @@ func TestAnOlderRootKeyIsPutUnderASecretOfItsOwn(t *testing.T) {
 	}
 	protect := []string{"keygen", "protect", "--root", root, "--credential-file", broker}
 	expectRun(t, cli.StatusUsage, "from now on", protect...)
-	expectRun(t, cli.StatusUsage, "is the broker's", append(protect, "--root-credential-file", broker)...)
-	expectRun(t, cli.StatusUsage, "soon guessed", append(protect, "--root-passphrase-file", letter)...)
+	expectRun(t, cli.StatusUsage, "is the same as the broker's", append(protect, "--root-credential-file", broker)...)
+	expectRun(t, cli.StatusUsage, "too easy to guess", append(protect, "--root-passphrase-file", letter)...)
 	expectRun(t, cli.StatusFailed, "root.key", "keygen", "protect", "--root", root, "--credential-file", own, "--root-credential-file", broker)
 	link := path("link.key")
 	if err := os.Symlink(root, link); err != nil {

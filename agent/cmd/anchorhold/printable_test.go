@@ -40,7 +40,7 @@ func TestAFlagWithoutAValueIsRefused(t *testing.T) {
 	expectRun(t, cli.StatusUsage, "--measurement has no value", "receipt", "verify", "r", "--root", "r", "--measurement", "")
 	expectRun(t, cli.StatusUsage, "--broker has no value", "epoch", "list", "--broker", "")
 	for _, none := range []string{"NaN", "inf", "-inf"} {
-		expectRun(t, cli.StatusUsage, "is no finite number", "fed", "round", "open", "--model", "m", "--length", "1", "--contributors", "everyone", "--decryptors", "everyone", "--clip-l2", none)
+		expectRun(t, cli.StatusUsage, "is not a finite number", "fed", "round", "open", "--model", "m", "--length", "1", "--contributors", "everyone", "--decryptors", "everyone", "--clip-l2", none)
 	}
 	expectRun(t, 0, "32 random bytes", "keygen", "model", "--out", filepath.Join(dir, "k"))
 }

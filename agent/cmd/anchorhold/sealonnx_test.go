@@ -83,7 +83,7 @@ func TestSealSaysWhatAClassifierIs(t *testing.T) {
 	if status != 0 {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"classes   2: benign, malignant", "their softmax is the file's probabilities", "clipped   calibration: input 0.00 %", "test: input ", "of 400 test rows have the same answer; right are "} {
+	for _, want := range []string{"classes   2: benign, malignant", "their softmax is the file's probabilities", "clipped   calibration: input 0.00 %", "test: input ", "of 400 test rows have the same answer; "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
@@ -139,7 +139,7 @@ func TestANarrowCalibrationIsNotSealedInSilence(t *testing.T) {
 	test, answers := b.rowsOf("test", 1, 2)
 	with := []string{"--calibration", calibration, "--test", test, "--answers", answers}
 	_, status, err := b.seal(logistic(), with...)
-	if status != cli.StatusRefused || !strings.Contains(err.Error(), "calibration-narrow: 9") || !strings.Contains(err.Error(), "--allow-clipping") || !strings.Contains(err.Error(), "right are ") {
+	if status != cli.StatusRefused || !strings.Contains(err.Error(), "calibration-narrow: 9") || !strings.Contains(err.Error(), "--allow-clipping") || !strings.Contains(err.Error(), " are correct, ") {
 		t.Errorf("status %d: %v", status, err)
 	}
 	if _, err := os.Stat(b.path("m1.ahm")); err == nil {

@@ -29,9 +29,9 @@ func TestSealRefusesFlagsThatItWouldPassOver(t *testing.T) {
 	rows, answers := b.rowsOf("rows", 1, 1)
 	language := b.sealable("m.gguf", func(*gguftest.Model) {})
 	for _, stray := range [][]string{{"--calibration", rows}, {"--test", rows}, {"--answers", answers}, {"--allow-clipping"}} {
-		expectRun(t, cli.StatusUsage, stray[0]+": for ONNX files alone, and the name of "+b.path("m.gguf")+" does not end in .onnx", append(language, stray...)...)
+		expectRun(t, cli.StatusUsage, stray[0]+": for ONNX files only, and the name of "+b.path("m.gguf")+" does not end in .onnx", append(language, stray...)...)
 	}
-	expectRun(t, cli.StatusUsage, "--calibration, --test: for ONNX files alone", append(language, "--test", rows, "--calibration", rows)...)
+	expectRun(t, cli.StatusUsage, "--calibration, --test: for ONNX files only", append(language, "--test", rows, "--calibration", rows)...)
 	if _, status, err := b.seal(logistic(), "--calibration", rows, "--answers", answers); status != cli.StatusUsage || !strings.Contains(err.Error(), "--answers needs --test") {
 		t.Errorf("status %d: %v", status, err)
 	}
