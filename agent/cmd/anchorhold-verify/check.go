@@ -5,33 +5,41 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // MaxFileBytes bounds a file with a proof: an envelope in JSON, with a receipt.
 const MaxFileBytes = statement.MaxEnvelopeJSON + 128<<10
 
-// bundled finds the proof in the JSON form of an keybroker/receipt bundle; anything else
-// is returned as it is.
-func bundled(raw []byte) (proof []byte, withReceipt bool, err error) {
-	var outer struct {
-		Receipt json.RawMessage `json:"receipt"`
-		Salt    json.RawMessage `json:"output_salt"`
-		Proof   json.RawMessage `json:"proof"`
+// checker verifies envelopes with the keys of a ring.
+type checker struct {
+	ring  *keyset.Ring
+	model *statement.Digest // that statements must be of; nil is any
+}
+
+// admit finds the key of an envelope and checks all but the proof.
+func (c *checker) admit(e *statement.Envelope) (keyset.Verifier, statement.Record, error) {
+	fail := func(err error) (keyset.Verifier, statement.Record, error) { return nil, statement.Record{}, err }
+	if err := e.Check(); err != nil {
+		return fail(refused(err))
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if d.Decode(&outer) != nil || outer.Receipt == nil || outer.Proof == nil {
-		return raw, false, nil
+	if c.model != nil {
+		f := e.Statement.Inference
+		if f == nil {
+			return fail(refusal.New(ReasonModel, "the statement is about a gradient, not about a model"))
+		}
+		if id := f.Model.ID(); id != *c.model {
+			return fail(refusal.New(ReasonModel, "the statement is about model %s", id))
+		}
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, false, errors.New("there is data after the proof and its receipt")
-	}
-	return outer.Proof, true, nil
+	key, record, err := c.ring.Admit(e)
+	return key, record, refused(err)
 }
 
 // Input is one envelope with the name under which it is reported.
@@ -67,11 +75,11 @@ type Finding struct {
 // Check verifies many envelopes; proofs of one Groth16 key together. The findings are in
 // the inputs' order. An error is the context's when it was cancelled; when its time is
 // over, findings without an answer have ReasonTimeout.
-func (k *Keys) Check(ctx context.Context, inputs []Input) ([]Finding, error) {
+func (c *checker) Check(ctx context.Context, inputs []Input) ([]Finding, error) {
 	findings := make([]Finding, len(inputs))
 	envelopes := make([]*statement.Envelope, len(inputs))
-	groups := map[verifier][]int{}
-	var order []verifier
+	groups := map[keyset.Verifier][]int{}
+	var order []keyset.Verifier
 	for i, in := range inputs {
 		if err := ctx.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return nil, err
@@ -85,7 +93,7 @@ func (k *Keys) Check(ctx context.Context, inputs []Input) ([]Finding, error) {
 		}
 		envelopes[i], f.ReceiptIgnored = e, withReceipt
 		f.describe(e)
-		key, record, err := k.admit(e)
+		key, record, err := c.admit(e)
 		if err != nil {
 			f.refuse(err)
 			continue
@@ -105,7 +113,7 @@ func (k *Keys) Check(ctx context.Context, inputs []Input) ([]Finding, error) {
 }
 
 // verifyGroup verifies the envelopes of one key.
-func verifyGroup(ctx context.Context, key verifier, group []int, envelopes []*statement.Envelope, findings []Finding) error {
+func verifyGroup(ctx context.Context, key keyset.Verifier, group []int, envelopes []*statement.Envelope, findings []Finding) error {
 	settle := func(i int, err error) error {
 		if err == nil {
 			findings[i].Verified = true
@@ -168,4 +176,45 @@ func (f *Finding) describe(e *statement.Envelope) {
 		id := s.Inference.Model.ID()
 		f.Model, f.Items = &id, s.Inference.Items
 	}
+}
+
+// Open reads an envelope in either form, or the one in a file that holds a proof with its
+// receipt, which is not looked at. An error is an *refusal.Error.
+func Open(raw []byte) (e *statement.Envelope, withReceipt bool, err error) {
+	raw, withReceipt, err = unwrap(raw)
+	if err != nil {
+		return nil, false, refusal.New(ReasonMalformed, "%w", err)
+	}
+	e, err = statement.Open(raw)
+	return e, withReceipt, refused(err)
+}
+
+// unwrap finds the proof in a proof with its receipt.
+func unwrap(raw []byte) (proof []byte, withReceipt bool, err error) {
+	if len(raw) > MaxFileBytes {
+		return nil, false, fmt.Errorf("the file has more than %d bytes", MaxFileBytes)
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{")) {
+		return raw, false, nil
+	}
+	return bundled(raw)
+}
+
+// bundled finds the proof in the JSON form of an keybroker/receipt bundle; anything else
+// is returned as it is.
+func bundled(raw []byte) (proof []byte, withReceipt bool, err error) {
+	var outer struct {
+		Receipt json.RawMessage `json:"receipt"`
+		Salt    json.RawMessage `json:"output_salt"`
+		Proof   json.RawMessage `json:"proof"`
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if d.Decode(&outer) != nil || outer.Receipt == nil || outer.Proof == nil {
+		return raw, false, nil
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, false, errors.New("there is data after the proof and its receipt")
+	}
+	return outer.Proof, true, nil
 }

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
 )
@@ -389,7 +392,7 @@ func TestCommandLine(t *testing.T) {
 		"two records": {"--vk", b.path("keys"), "--record", b.write("other", raw), one},
 		"key's name":  {"--vk", filepath.Dir(b.write("wrong/x.vk", b.groth16.Key)), one},
 		"bad record":  {"--vk", filepath.Dir(b.write("bad/x.record.json", []byte("{}"))), one},
-		"long key":    {"--vk", b.write("long", make([]byte, maxKeyBytes+1)), one},
+		"long key":    {"--vk", b.write("long", make([]byte, max(groth16verify.MaxKeyBytes, plonkverify.MaxKeyBytes)+1)), one},
 		"long file":   {"--vk", b.path("keys"), b.write("longer", make([]byte, MaxFileBytes+1))},
 		"many files":  append([]string{"--vk", b.path("keys")}, slices.Repeat([]string{one}, 4097)...),
 	} {
@@ -413,10 +416,11 @@ func (broken) Write([]byte) (int, error) { return 0, errors.New("closed") }
 
 func TestVerifyReturnsTheRecord(t *testing.T) {
 	b := newBench(t)
-	k := NewKeys(Options{})
-	if err := k.AddKeys(b.path("keys")); err != nil {
+	files := keyset.NewFiles(1 << 20)
+	if err := files.AddKeys(b.path("keys")); err != nil {
 		t.Fatal(err)
 	}
+	k := files.Ring(keyset.Waivers{}, verifiers())
 	e := b.envelope(1)
 	for range 2 {
 		if r, err := k.Verify(t.Context(), e); err != nil || r.VerifyingKey != e.Key {
@@ -425,7 +429,7 @@ func TestVerifyReturnsTheRecord(t *testing.T) {
 	}
 	e.Statement.Inference.Items[0].Outputs[0]++
 	r, err := k.Verify(t.Context(), e)
-	if reason, _ := refusal.ReasonOf(err); reason != ReasonProof || r.System != 0 {
+	if reason, _ := refusal.ReasonOf(refused(err)); reason != ReasonProof || r.System != 0 {
 		t.Errorf("%v %v", r, err)
 	}
 	if _, err := k.Verify(t.Context(), &statement.Envelope{}); err == nil {

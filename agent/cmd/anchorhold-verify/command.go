@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
+	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // Exit codes, stable for scripts.
@@ -20,7 +24,9 @@ const (
 
 // Command is one run of the stand-alone verifier.
 type Command struct {
-	Options
+	keyset.Waivers
+	// Model is the model that statements must be of; nil is any.
+	Model   *statement.Digest
 	Keys    []string // verifying keys' files, or directories of keys and records
 	Records []string // records' files
 	Files   []string // of envelopes
@@ -67,7 +73,7 @@ func (c *Command) Run(ctx context.Context, out io.Writer) (int, error) {
 }
 
 func (c *Command) run(ctx context.Context) ([]Finding, error) {
-	keys := NewKeys(c.Options)
+	keys := keyset.NewFiles(max(groth16verify.MaxKeyBytes, plonkverify.MaxKeyBytes))
 	for _, path := range c.Keys {
 		if err := keys.AddKeys(path); err != nil {
 			return nil, err
@@ -86,7 +92,8 @@ func (c *Command) run(ctx context.Context) ([]Finding, error) {
 		}
 		inputs[i] = Input{path, raw}
 	}
-	return keys.Check(ctx, inputs)
+	verify := checker{keys.Ring(c.Waivers, verifiers()), c.Model}
+	return verify.Check(ctx, inputs)
 }
 
 func (c *Command) print(out io.Writer, findings []Finding, verified bool) error {
@@ -144,4 +151,22 @@ func name(path string) string {
 		return quoted
 	}
 	return path
+}
+
+// verifiers are those of every proof system.
+func verifiers() keyset.Parsers {
+	return keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey), statement.PLONK: keyset.By(plonkverify.ParseKey)}
+}
+
+func readBounded(path string, limit int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // read only
+	raw, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if err == nil && len(raw) > limit {
+		err = fmt.Errorf("%s is longer than %d bytes", path, limit)
+	}
+	return raw, err
 }

@@ -471,3 +471,56 @@ func TestForArchitectureChoosesOne(t *testing.T) {
 		t.Errorf("development's before public powers': %+v, %v", s.Record, err)
 	}
 }
+
+// Files that a verifier has are no sets, and what is missing of them is missed by name.
+func TestARingOfFiles(t *testing.T) {
+	g, dir := groth16(t), t.TempDir()
+	set := save(t, dir, nil)
+	files := keyset.NewFiles(1 << 20)
+	if err := files.AddKeys(dir); err != nil {
+		t.Fatal(err)
+	}
+	e, err := g.Envelope(zktest.Inferences(1, items, outputs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := files.Ring(keyset.Waivers{}, verifiers())
+	if r, err := ring.Verify(t.Context(), e); err != nil || r.Circuit != set.Record.Circuit {
+		t.Errorf("%+v %v", r, err)
+	}
+	first, _, err := ring.Admit(e)
+	second, _, err2 := ring.Admit(e)
+	if err := errors.Join(err, err2); err != nil || first != second {
+		t.Errorf("two verifiers of one key: %v", err)
+	}
+	if _, err := ring.Set(g.Digest); !errors.Is(err, keyset.ErrUnknown) {
+		t.Errorf("a set of files: %v", err)
+	}
+	if _, err := ring.ForArchitecture(set.Record.Inference.Architecture); !errors.Is(err, keyset.ErrUnknown) {
+		t.Errorf("a set of files: %v", err)
+	}
+	if _, err := files.Ring(keyset.Waivers{}, nil).Verify(t.Context(), e); !errors.Is(err, keyset.ErrSystem) {
+		t.Errorf("a program without the verifier: %v", err)
+	}
+
+	path := filepath.Join(dir, g.Digest.String()+".vk")
+	if err := os.WriteFile(path, []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := files.Ring(keyset.Waivers{}, verifiers()).Verify(t.Context(), e); !errors.Is(err, keyset.ErrChanged) {
+		t.Errorf("a changed key: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := files.Ring(keyset.Waivers{}, verifiers()).Verify(t.Context(), e); !errors.Is(err, keyset.ErrUnknown) {
+		t.Errorf("a key that is gone: %v", err)
+	}
+	alone := keyset.NewFiles(1 << 20)
+	if err := alone.AddRecord(filepath.Join(dir, set.Record.Circuit.String()+".record.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alone.Ring(keyset.Waivers{}, verifiers()).Verify(t.Context(), e); !errors.Is(err, keyset.ErrUnknown) {
+		t.Errorf("a record without its key: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -16,6 +17,12 @@ var ErrDevelopment = errors.New("keyset: the keys come from a development setup"
 
 // ErrSystem means keys of a proof system that this program does not verify.
 var ErrSystem = errors.New("keyset: this program does not verify this proof system")
+
+// ErrUnregistered means a key of which no record says what it is for, where that is not allowed.
+var ErrUnregistered = errors.New("keyset: no record says what the key is for")
+
+// ErrKey means a file that is not a verifying key of its proof system.
+var ErrKey = errors.New("keyset: not a verifying key")
 
 // Verifier verifies envelopes of one key.
 type Verifier interface {
@@ -40,22 +47,38 @@ func By[V Verifier](parse func(raw []byte) (V, error)) Parse {
 	}
 }
 
-// Ring verifies proofs with the keys of some sets.
-type Ring struct {
-	keys    map[statement.Digest]ringKey
-	timeout time.Duration
+// Waivers are the checks that a ring leaves out. The zero value leaves out none.
+type Waivers struct {
+	// Development takes keys whose maker could forge proofs.
+	Development bool
+	// Unregistered takes keys without a record, of which nobody says which circuit they are of.
+	Unregistered bool
 }
 
+// Ring verifies proofs with the keys of some sets, or of some files. Its methods may be called
+// from any goroutine.
+type Ring struct {
+	keys    map[statement.Digest]*ringKey
+	waivers Waivers
+	timeout time.Duration
+	parsers Parsers
+}
+
+// ringKey is a verifying key, and what it is for.
 type ringKey struct {
-	set Set
-	key Verifier
+	record *statement.Record // nil if it has none
+	set    *Set              // nil if the key is a file of its own
+	read   func() ([]byte, error)
+
+	mu       sync.Mutex
+	verifier Verifier // guarded by mu; nil until it is needed, and for good if the file holds no key
 }
 
 // NewRing prepares the verifying keys of sets; development allows those that were set
 // up for it. timeout bounds one verification; 0 is no bound. Keys of a system that is not
 // among the parsers are refused.
 func NewRing(sets []Set, development bool, timeout time.Duration, parsers Parsers) (*Ring, error) {
-	r := &Ring{keys: map[statement.Digest]ringKey{}, timeout: timeout}
+	r := &Ring{keys: map[statement.Digest]*ringKey{}, waivers: Waivers{Development: development}, timeout: timeout, parsers: parsers}
 	for _, s := range sets {
 		if s.Record.Development && !development {
 			return nil, fmt.Errorf("circuit %s: %w", s.Record.Circuit, ErrDevelopment)
@@ -68,7 +91,7 @@ func NewRing(sets []Set, development bool, timeout time.Duration, parsers Parser
 		if err != nil {
 			return nil, fmt.Errorf("verifying key %s: %w", s.Record.VerifyingKey, err)
 		}
-		r.keys[s.Record.VerifyingKey] = ringKey{s, k}
+		r.keys[s.Record.VerifyingKey] = &ringKey{record: &s.Record, set: &s, verifier: k}
 	}
 	return r, nil
 }
@@ -82,13 +105,11 @@ func (p Parsers) Parse(system statement.System, raw []byte) (Verifier, error) {
 	return parse(raw)
 }
 
-// Verify verifies an envelope, and returns the record of its key.
+// Verify verifies an envelope, and returns the record of its key: the zero record if the key
+// has none and that is allowed, and with every error.
 func (r *Ring) Verify(ctx context.Context, e *statement.Envelope) (statement.Record, error) {
-	k, ok := r.keys[e.Key]
-	if !ok {
-		return statement.Record{}, fmt.Errorf("verifying key %s: %w", e.Key, ErrUnknown)
-	}
-	if err := k.set.Record.Admits(e); err != nil {
+	v, record, err := r.Admit(e)
+	if err != nil {
 		return statement.Record{}, err
 	}
 	if r.timeout > 0 {
@@ -96,16 +117,77 @@ func (r *Ring) Verify(ctx context.Context, e *statement.Envelope) (statement.Rec
 		ctx, cancel = context.WithTimeout(ctx, r.timeout)
 		defer cancel()
 	}
-	return k.set.Record, k.key.VerifyEnvelope(ctx, e)
+	if err := v.VerifyEnvelope(ctx, e); err != nil {
+		return statement.Record{}, err
+	}
+	return record, nil
+}
+
+// Admit checks all of an envelope but its proof, and returns the verifier of its key, the same
+// for each envelope, and the key's record.
+func (r *Ring) Admit(e *statement.Envelope) (Verifier, statement.Record, error) {
+	fail := func(err error) (Verifier, statement.Record, error) { return nil, statement.Record{}, err }
+	k, ok := r.keys[e.Key]
+	if !ok {
+		return fail(unknownKey(e.Key))
+	}
+	var record statement.Record
+	switch {
+	case k.record != nil:
+		record = *k.record
+		if err := record.Admits(e); err != nil {
+			return fail(err)
+		}
+		if record.Development && !r.waivers.Development {
+			return fail(fmt.Errorf("verifying key %s: %w", e.Key, ErrDevelopment))
+		}
+	case !r.waivers.Unregistered:
+		return fail(fmt.Errorf("verifying key %s: %w", e.Key, ErrUnregistered))
+	default:
+		if err := e.Check(); err != nil {
+			return fail(err)
+		}
+	}
+	v, err := k.open(r.parsers, e)
+	if err != nil {
+		return fail(err)
+	}
+	return v, record, nil
+}
+
+// open reads the key when an envelope first needs it.
+func (k *ringKey) open(parsers Parsers, e *statement.Envelope) (Verifier, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.verifier != nil {
+		return k.verifier, nil
+	}
+	raw, err := k.read()
+	if err != nil {
+		return nil, err
+	}
+	v, err := parsers.Parse(e.Statement.System, raw)
+	if errors.Is(err, ErrSystem) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verifying key %s: %w: %w", e.Key, ErrKey, err)
+	}
+	k.verifier = v
+	return v, nil
+}
+
+func unknownKey(key statement.Digest) error {
+	return fmt.Errorf("verifying key %s: %w", key, ErrUnknown)
 }
 
 // Set is the set of a verifying key.
 func (r *Ring) Set(key statement.Digest) (Set, error) {
 	k, ok := r.keys[key]
-	if !ok {
-		return Set{}, fmt.Errorf("verifying key %s: %w", key, ErrUnknown)
+	if !ok || k.set == nil {
+		return Set{}, unknownKey(key)
 	}
-	return k.set, nil
+	return *k.set, nil
 }
 
 // ForArchitecture finds the set that proves single inferences of an architecture. Of several
@@ -114,8 +196,11 @@ func (r *Ring) Set(key statement.Digest) (Set, error) {
 func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
 	var fit []Set
 	for _, k := range r.keys {
-		if f := k.set.Record.Inference; f != nil && f.Architecture == d && f.Items == 1 {
-			fit = append(fit, k.set)
+		if k.set == nil {
+			continue
+		}
+		if f := k.record.Inference; f != nil && f.Architecture == d && f.Items == 1 {
+			fit = append(fit, *k.set)
 		}
 	}
 	if len(fit) == 0 {
