@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/listen"
 )
@@ -448,7 +447,7 @@ func Identity(value string) (identity.Public, error) {
 	if err := pub.UnmarshalText([]byte(value)); err == nil {
 		return pub, nil
 	}
-	pub, err := idfile.ReadPublic(value)
+	pub, err := identity.ReadPublicFile(value)
 	if errors.Is(err, os.ErrNotExist) {
 		return identity.Public{}, fmt.Errorf("%q is neither a public identity (ahpub1...) nor a file that holds one", value)
 	}

@@ -285,7 +285,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	publisher, err := idfile.ReadPublic(pub)
+	publisher, err := identity.ReadPublicFile(pub)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(note)
 	f.Add([]byte(sample().Sums()))
-	publisher, err := idfile.ReadPublic(filepath.Join("testdata", "v1.pub"))
+	publisher, err := identity.ReadPublicFile(filepath.Join("testdata", "v1.pub"))
 	if err != nil {
 		f.Fatal(err)
 	}

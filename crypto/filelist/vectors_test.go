@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/vectortest"
 )
@@ -49,7 +48,7 @@ func TestVector(t *testing.T) {
 }
 
 func createVector(t *testing.T) vectortest.Vector {
-	publisher, err := idfile.ReadPublic(filepath.Join("testdata", "v1.pub"))
+	publisher, err := identity.ReadPublicFile(filepath.Join("testdata", "v1.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}

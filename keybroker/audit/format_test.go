@@ -19,7 +19,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 )
 
@@ -119,7 +118,7 @@ func (r reader) checkpoint(key []byte, signed []byte) tlog.Tree {
 // TestTheFormatIsAsItIsDescribed reads a log that was written once and never
 // changes, by the document's words alone, and then with this package.
 func TestTheFormatIsAsItIsDescribed(t *testing.T) {
-	public, err := idfile.ReadPublic(filepath.Join("testdata", "v2", "audit.pub"))
+	public, err := identity.ReadPublicFile(filepath.Join("testdata", "v2", "audit.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -101,7 +100,7 @@ func TestAClockThatWasAheadIsSetBackOnce(t *testing.T) {
 			t.Errorf("a lease of %s to %s, want 5 minutes", l, r.Record.Expiry)
 		}
 	}
-	key, err := idfile.ReadPublic(s.result.Layout.AuditPublic())
+	key, err := identity.ReadPublicFile(s.result.Layout.AuditPublic())
 	if err != nil {
 		t.Fatal(err)
 	}

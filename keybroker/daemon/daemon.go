@@ -238,7 +238,7 @@ func (d *daemon) openUnlock() error {
 }
 
 func (d *daemon) readRoot() (err error) {
-	if d.root, err = idfile.ReadPublic(d.layout.RootPublic()); err != nil {
+	if d.root, err = identity.ReadPublicFile(d.layout.RootPublic()); err != nil {
 		return fmt.Errorf("root identity: %w", err)
 	}
 	return nil

@@ -105,7 +105,7 @@ func TestReleaseOfATinyProgram(t *testing.T) {
 	if err := r.publish(made, out, by); err != nil {
 		t.Fatal(err)
 	}
-	public, err := idfile.ReadPublic(filepath.Join(out, "THROWAWAY.pub"))
+	public, err := identity.ReadPublicFile(filepath.Join(out, "THROWAWAY.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}

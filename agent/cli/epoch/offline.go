@@ -195,7 +195,7 @@ func (s *signOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 	if s.last == "" {
 		s.last = s.root + keyfile.LastEpoch
 	}
-	rootPublic, err := idfile.ReadPublic(s.root + ".pub")
+	rootPublic, err := identity.ReadPublicFile(s.root + ".pub")
 	if err != nil {
 		return err
 	}

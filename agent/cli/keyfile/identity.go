@@ -2,7 +2,6 @@ package keyfile
 
 import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 )
 
 // LastEpoch ends the name of the file beside a root key that holds the last statement
@@ -28,5 +27,5 @@ func Public(value string) (identity.Public, error) {
 	if pub.UnmarshalText([]byte(value)) == nil {
 		return pub, nil
 	}
-	return idfile.ReadPublic(value)
+	return identity.ReadPublicFile(value)
 }

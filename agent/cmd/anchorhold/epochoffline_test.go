@@ -243,7 +243,7 @@ func TestEpochKeyRotatesOfflineAsDocumented(t *testing.T) {
 
 func publicOf(t *testing.T, path string) identity.Public {
 	t.Helper()
-	pub, err := idfile.ReadPublic(path)
+	pub, err := identity.ReadPublicFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,9 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
+
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/agent/cli/proof"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -34,7 +35,7 @@ func TestAnswersOfALogisticRegressionAreProven(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer key.Wipe()
-	publisher, err := idfile.ReadPublic(b.path("publisher") + ".pub")
+	publisher, err := identity.ReadPublicFile(b.path("publisher") + ".pub")
 	if err != nil {
 		t.Fatal(err)
 	}

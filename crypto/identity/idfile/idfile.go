@@ -68,7 +68,7 @@ const (
 	kindPassphrase = 1
 	kindCredential = 2
 
-	armorBegin = "-----BEGIN ANCHORHOLD PRIVATE KEY-----\n"
+	armorBegin = identity.PrivateFileBegin
 	armorEnd   = "\n-----END ANCHORHOLD PRIVATE KEY-----\n"
 )
 
@@ -337,32 +337,12 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// WritePublic writes the printable form to a new file of mode 0644.
+// WritePublic writes the printable form to a new file of mode 0644, which
+// [identity.ReadPublicFile] reads.
 func WritePublic(path string, p identity.Public) error {
 	text, err := p.MarshalText()
 	if err != nil {
 		return err
 	}
 	return writeNew(path, append(text, '\n'), 0o644)
-}
-
-// ReadPublic reads a file that WritePublic wrote.
-func ReadPublic(path string) (identity.Public, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return identity.Public{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 64<<10))
-	if err != nil {
-		return identity.Public{}, err
-	}
-	if bytes.HasPrefix(data, []byte(armorBegin)) {
-		return identity.Public{}, fmt.Errorf("%s holds a private key; its public half is in the file that keygen wrote beside it, usually %[1]s.pub", path)
-	}
-	var p identity.Public
-	if err := p.UnmarshalText(bytes.TrimSuffix(data, []byte("\n"))); err != nil {
-		return identity.Public{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return p, nil
 }

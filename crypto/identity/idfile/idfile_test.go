@@ -284,7 +284,7 @@ func TestPublicFiles(t *testing.T) {
 	if err := WritePublic(path, p); err != nil {
 		t.Fatal(err)
 	}
-	back, err := ReadPublic(path)
+	back, err := identity.ReadPublicFile(path)
 	if err != nil || !back.Equal(p) || back.String() != p.String() {
 		t.Errorf("%s, %v", back, err)
 	}
@@ -301,13 +301,13 @@ func TestPublicFiles(t *testing.T) {
 	if err := os.WriteFile(private, []byte(armorBegin), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadPublic(private); err == nil || !strings.Contains(err.Error(), private+".pub") {
+	if _, err := identity.ReadPublicFile(private); err == nil || !strings.Contains(err.Error(), private+".pub") {
 		t.Errorf("a private key: %v", err)
 	}
-	if _, err := ReadPublic(path); !errors.Is(err, identity.ErrEncoding) {
+	if _, err := identity.ReadPublicFile(path); !errors.Is(err, identity.ErrEncoding) {
 		t.Errorf("damaged: %v", err)
 	}
-	if _, err := ReadPublic(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := identity.ReadPublicFile(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("absent: %v", err)
 	}
 }

@@ -21,7 +21,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -255,7 +254,7 @@ func normKeys(s Settings) (*keyset.Ring, error) {
 func rootKey(entry string) (identity.Public, error) {
 	var root identity.Public
 	if err := root.UnmarshalText([]byte(entry)); err != nil {
-		if root, err = idfile.ReadPublic(entry); err != nil {
+		if root, err = identity.ReadPublicFile(entry); err != nil {
 			return root, fmt.Errorf("%.40s is neither a public identity (ahpub1...) nor a file that holds one: %w", entry, err)
 		}
 	}

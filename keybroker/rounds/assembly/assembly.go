@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -138,7 +137,7 @@ func (c Config) accounts() (former map[string]federation.Account, publishers []i
 	for _, entry := range c.DatasetPublishers {
 		var p identity.Public
 		if err := p.UnmarshalText([]byte(entry)); err != nil {
-			if p, err = idfile.ReadPublic(entry); err != nil {
+			if p, err = identity.ReadPublicFile(entry); err != nil {
 				return nil, nil, fmt.Errorf("rounds.dataset_publishers: %.40s is neither a public identity (ahpub1...) nor a file that holds one: %w", entry, err)
 			}
 		}
