@@ -57,7 +57,7 @@ func (c Config) Check() Findings {
 	if c.Aggregation.Stated() {
 		c.Aggregation.check(&f)
 	}
-	if c.Verification.ZKP.Scheme != "" {
+	if c.Verification.Stated() {
 		c.Verification.check(&f)
 	}
 	c.checkBroker(&f)
@@ -77,6 +77,9 @@ func (c Config) Check() Findings {
 
 // Stated reports a section that says anything: one without a scheme would demand nothing of rounds.
 func (a Aggregation) Stated() bool { return !reflect.DeepEqual(a, Aggregation{}) }
+
+// Stated reports a section that says anything: what it says is checked, also without a scheme.
+func (v Verification) Stated() bool { return v != Verification{} }
 
 // Check finds what is wrong with the section alone.
 func (a Aggregation) Check() Findings {

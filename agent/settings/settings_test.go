@@ -99,6 +99,7 @@ func TestEachCheckRefusesAlone(t *testing.T) {
 		"spool: size_mb is":                                                                                                   {`agent.sock}`, "agent.sock}\nspool: {free_mb: -1}"},
 		"receipts: kept":                                                                                                      {`agent.sock}`, "agent.sock}\nreceipts: {kept: 65537}"},
 		"receipts: kept is up":                                                                                                {`agent.sock}`, "agent.sock}\nreceipts: {kept: 100, kept_per_uid: 513}"},
+		`verification.zkp.scheme: "" is refused`:                                                                              {`scheme: zkSNARK, `, ``},
 		"verification.zkp.scheme":                                                                                             {`scheme: zkSNARK`, `scheme: zkSTARK`},
 		"verification.zkp.prover_mode":                                                                                        {`prover_mode: async`, `prover_mode: sync`},
 		"verification.zkp.worker_pool_size":                                                                                   {`worker_pool_size: 4`, `worker_pool_size: 257`},
