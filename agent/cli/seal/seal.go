@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/convert"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
@@ -52,16 +53,17 @@ Exit status:
   anchorhold seal --check digits.onnx --json
   anchorhold seal model.gguf --out model.ahm --key model.key --publisher publisher.key --name demo --model-version 1
   anchorhold seal digits.onnx --calibration train.csv --test test.csv --answers test.labels --out digits.ahm --key digits.key --publisher publisher.key --name digits --model-version 1`
-	sealNeeds            = "one GGUF or ONNX file"
-	sealKeyIsCredential  = "--key is the credential that protects the publisher's key, and every guest that serves the model would receive it; make a model key (anchorhold keygen model)"
-	sealResult           = "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
-	sealFlagCheck        = "report whether agents can serve the model and what prevents it; seal nothing"
-	sealFlagOut          = "new file for the sealed model"
-	sealFlagKey          = "file with the model key (keygen model)"
-	sealFlagPublisher    = "the publisher's key file (keygen publisher)"
-	sealFlagName         = "name of the model"
-	sealFlagModelVersion = "version of the model, from 1; grows with each release"
-	sealFlagParameterSet = "parameter set to record in the manifest, from anchorhold params list (repeat for several)"
+	sealNeeds               = "one GGUF or ONNX file"
+	sealParameterSetUnknown = "--parameter-set: %w (anchorhold params list shows them)"
+	sealKeyIsCredential     = "--key is the credential that protects the publisher's key, and every guest that serves the model would receive it; make a model key (anchorhold keygen model)"
+	sealResult              = "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
+	sealFlagCheck           = "report whether agents can serve the model and what prevents it; seal nothing"
+	sealFlagOut             = "new file for the sealed model"
+	sealFlagKey             = "file with the model key (keygen model)"
+	sealFlagPublisher       = "the publisher's key file (keygen publisher)"
+	sealFlagName            = "name of the model"
+	sealFlagModelVersion    = "version of the model, from 1; grows with each release"
+	sealFlagParameterSet    = "parameter set to record in the manifest, from anchorhold params list (repeat for several)"
 )
 
 // The words of what "seal" shows of a model, and while it works.
@@ -123,6 +125,11 @@ func New(inv *cli.Invocation) *cobra.Command {
 }
 
 func (o *sealOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
+	for _, name := range o.opt.ParameterSets { // before anything is read or converted
+		if _, err := params.Lookup(name); err != nil {
+			return cli.Usage(fmt.Errorf(sealParameterSetUnknown, err))
+		}
+	}
 	o.opt.In = args[0]
 	key, err := keyfile.ReadModelKey(o.keyFile)
 	if err != nil {

@@ -87,3 +87,10 @@ func TestAModelThatIsNotServedHasItsReasonInJSON(t *testing.T) {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }
+
+// TestAnUnknownParameterSetIsRefusedFirst: before the model, which is not there, is read.
+func TestAnUnknownParameterSetIsRefusedFirst(t *testing.T) {
+	seal := []string{"seal", "none.gguf", "--out", "o", "--key", "none.key", "--publisher", "p", "--name", "n", "--model-version", "1", "--parameter-set"}
+	expectRun(t, cli.StatusUsage, `--parameter-set: "nosuch": unknown parameter set`, append(seal, "sum-2048-27,nosuch")...)
+	expectRun(t, cli.StatusFailed, "none.key", append(seal, "sum-2048-27")...)
+}
