@@ -33,8 +33,8 @@ type Failure struct {
 	Message string `json:"message"`
 }
 
-// failureOf finds the reason of an error: whoever refused named it.
-func failureOf(err error) Failure {
+// FailureOf is an error as scripts see it: whoever refused named the reason.
+func FailureOf(err error) Failure {
 	f := Failure{Reason: map[int]string{StatusFailed: reasonFailed, StatusUsage: reasonUsage, StatusRefused: reasonRefused, StatusOpen: reasonOpen}[StatusOf(err)]}
 	named, isNamed := errors.AsType[namedError](err)
 	reason, isReason := refusal.ReasonOf(err)
@@ -62,7 +62,7 @@ func (p Program) Run(ctx context.Context, args []string, stdout io.Writer) error
 	}
 	enc := json.NewEncoder(stdout)
 	enc.SetIndent("", "  ")
-	if lost := enc.Encode(map[string]Failure{"error": failureOf(err)}); lost != nil {
+	if lost := enc.Encode(map[string]Failure{"error": FailureOf(err)}); lost != nil {
 		return fmt.Errorf("%w (%w)", err, lost)
 	}
 	return err

@@ -12,7 +12,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/spf13/cobra"
 )
@@ -26,12 +25,13 @@ aggregators add those that it admits; has the broker close the round over that c
 and sum; and hands the broker's ticket to the aggregators. From then on the sum can be
 decrypted, once, and the round takes no more contributions. After an interruption run it
 again: it continues where it stopped.`
-	closeExample     = "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
-	closeNeeds       = "one round"
-	closeResult      = "round %s is closed over %d contributions, sum %s\n"
-	closeNotAdmitted = "  refused %s: %s\n"
-	closeWrongBlocks = "the aggregators' sum has %d blocks, the round's vector %d: name every shard; do not trust one that adds other blocks"
-	closeListedTwice = "an aggregator lists contribution %s twice"
+	closeExample        = "  anchorhold fed round close 5f2c... --aggregator /run/anchorhold-aggregator/admin.sock"
+	closeTicketNotTaken = "%w: round %s is closed at the broker, but the aggregator at %s did not take its ticket (run this again): %w"
+	closeNeeds          = "one round"
+	closeResult         = "round %s is closed over %d contributions, sum %s\n"
+	closeNotAdmitted    = "  refused %s: %s\n"
+	closeWrongBlocks    = "the aggregators' sum has %d blocks, the round's vector %d: name every shard; do not trust one that adds other blocks"
+	closeListedTwice    = "an aggregator lists contribution %s twice"
 )
 
 // The words of "finish".
@@ -72,9 +72,9 @@ func (o *closeOptions) run(ctx context.Context, inv *cli.Invocation, args []stri
 	if err != nil {
 		return err
 	}
-	result, err := closeRound(ctx, dial.Broker(inv), o.sockets, id)
+	result, err := o.close(ctx, inv, id)
 	if err != nil {
-		return dial.Explain(err, inv.Broker)
+		return err
 	}
 	return inv.Print(result, func(w io.Writer) {
 		fmt.Fprintf(w, closeResult, id, result.Count, result.Sum)
@@ -87,19 +87,22 @@ func (o *closeOptions) run(ctx context.Context, inv *cli.Invocation, args []stri
 // admitBatch bounds one request to the broker.
 const admitBatch = 128
 
-func closeRound(ctx context.Context, broker *operator.Client, sockets []string, id federation.ID) (closed, error) {
+// close does the steps that are left. An error of the broker is explained where it is seen: one
+// of an aggregator looks the same, and is none of the broker's.
+func (o *closeOptions) close(ctx context.Context, inv *cli.Invocation, id federation.ID) (closed, error) {
+	broker := dial.Broker(inv)
 	st, err := broker.Round(ctx, id)
 	if err != nil {
-		return closed{}, err
+		return closed{}, dial.Explain(err, inv.Broker)
 	}
 	if st.State != rounds.Open { // an earlier run was interrupted after the broker closed
-		return closed{aggregated: aggregated{Round: id, Count: len(st.Members)}}, handTicket(ctx, sockets, id, st.Ticket)
+		return closed{aggregated: aggregated{Round: id, Count: len(st.Members)}}, handTicket(ctx, o.sockets, id, st.Ticket)
 	}
 	blocks, err := st.Round.Blocks()
 	if err != nil {
 		return closed{}, err
 	}
-	signed, err := complete(ctx, sockets, id)
+	signed, err := complete(ctx, o.sockets, id)
 	if err != nil {
 		return closed{}, err
 	}
@@ -108,7 +111,7 @@ func closeRound(ctx context.Context, broker *operator.Client, sockets []string, 
 	for batch := range slices.Chunk(signed, admitBatch) {
 		list, err := broker.AdmitContributions(ctx, id, batch)
 		if err != nil {
-			return closed{}, err
+			return closed{}, dial.Explain(err, inv.Broker)
 		}
 		for _, a := range list {
 			if admitted[a.Contribution] = a.Reason == ""; a.Reason != "" {
@@ -117,7 +120,7 @@ func closeRound(ctx context.Context, broker *operator.Client, sockets []string, 
 		}
 	}
 	signed = slices.DeleteFunc(signed, func(s []byte) bool { return !admitted[federation.DigestOf(s)] })
-	if result.aggregated, err = aggregate(ctx, sockets, id, signed); err != nil {
+	if result.aggregated, err = aggregate(ctx, o.sockets, id, signed); err != nil {
 		return result, err
 	}
 	if err := wholeSum(result.aggregated, blocks); err != nil { // nothing was charged yet
@@ -125,9 +128,9 @@ func closeRound(ctx context.Context, broker *operator.Client, sockets []string, 
 	}
 	ticket, err := broker.CloseRound(ctx, id, rounds.Closing{Cohort: result.members, Sum: result.Sum})
 	if err != nil {
-		return result, err
+		return result, dial.Explain(err, inv.Broker)
 	}
-	return result, handTicket(ctx, sockets, id, ticket)
+	return result, handTicket(ctx, o.sockets, id, ticket)
 }
 
 // reasonSum is the agent's word for a sum that is not the ticket's.
@@ -152,7 +155,7 @@ func wholeSum(a aggregated, blocks uint64) error {
 func handTicket(ctx context.Context, sockets []string, id federation.ID, ticket []byte) error {
 	for _, socket := range sockets {
 		if err := dial.Aggregator(socket).SetTicket(ctx, id, ticket); err != nil {
-			return fmt.Errorf(aggregatorFailed, cli.ErrRefused, socket, err)
+			return fmt.Errorf(closeTicketNotTaken, cli.ErrRefused, id, socket, err)
 		}
 	}
 	return nil

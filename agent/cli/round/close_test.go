@@ -1,12 +1,18 @@
 package round
 
 import (
+	"encoding/json"
 	"errors"
+	"net/http"
+	"path/filepath"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
 
 // A round is not closed, and nothing charged, over a sum that no agent would decrypt.
@@ -25,4 +31,39 @@ func TestARoundIsClosedOverAWholeSumAlone(t *testing.T) {
 			t.Errorf("%s: %q, want %q: %v", name, got, tc.want, err)
 		}
 	}
+}
+
+// brokerWith is an operators' socket that answers requests by method and path; others it refuses.
+func brokerWith(t *testing.T, answers map[string]any) string {
+	t.Helper()
+	return clitest.ServeUnix(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, ok := answers[r.Method+" "+r.URL.Path]
+		if !ok {
+			w.WriteHeader(http.StatusConflict)
+			answer = map[string]any{"error": map[string]string{"code": "not-now", "message": r.Method + " " + r.URL.Path}}
+		}
+		_ = json.NewEncoder(w).Encode(answer) // the client sees what is missing
+	}))
+}
+
+// An aggregator that cannot be reached is named, and the broker, which answered, is not blamed:
+// for a round that is open, and for one that an earlier run closed.
+func TestAnUnreachableAggregatorIsNotTheBrokersFault(t *testing.T) {
+	r, signed, _ := federationtest.New(t).Round(t, 3, nil)
+	id, path := r.ID.String(), "GET /v1/rounds/"+r.ID.String()
+	away := filepath.Join(t.TempDir(), "away.sock")
+	open := brokerWith(t, map[string]any{path: rounds.Status{Round: r, State: rounds.Open, Signed: signed}})
+	closed := brokerWith(t, map[string]any{path: rounds.Status{Round: r, State: "closed", Signed: signed, Ticket: []byte("ticket")}})
+	taking := clitest.ServeUnix(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	run := (&closeOptions{sockets: []string{away}}).run
+	clitest.Calls(t, map[string]clitest.Call{
+		"open":              {Run: run, Args: []string{id}, Broker: open, Status: cli.StatusRefused, Reason: "aggregator-unreachable", Says: away, Silent: "anchorhold-broker"},
+		"closed":            {Run: run, Args: []string{id}, Broker: closed, Status: cli.StatusRefused, Reason: "aggregator-unreachable", Says: "closed at the broker, but the aggregator at " + away, Silent: "anchorhold-broker"},
+		"the second shard":  {Run: (&closeOptions{sockets: []string{taking, away}}).run, Args: []string{id}, Broker: closed, Status: cli.StatusRefused, Reason: "aggregator-unreachable", Says: away},
+		"the broker":        {Run: run, Args: []string{id}, Broker: away, Status: cli.StatusFailed, Reason: "broker-unreachable", Says: "anchorhold-broker"},
+		"the broker's word": {Run: run, Args: []string{federation.ID{9}.String()}, Broker: open, Status: cli.StatusRefused, Reason: "not-now"},
+		"no round":          {Run: run, Args: []string{"x"}, Broker: open, Status: cli.StatusUsage, Reason: "command-line-invalid"},
+		"interrupted":       {Run: run, Args: []string{id}, Broker: open, Cancelled: true, Status: cli.StatusFailed, Reason: "interrupted"},
+		"closed, at last":   {Run: (&closeOptions{sockets: []string{taking}}).run, Args: []string{id}, Broker: closed, JSON: true, Says: id},
+	})
 }
