@@ -91,14 +91,14 @@ func constantOf(n *onnx.Node) (*onnx.Tensor, error) {
 			return &onnx.Tensor{Type: onnx.Int64, Dims: []int64{int64(len(a.Ints))}, Ints: a.Ints}, nil
 		}
 	}
-	return nil, misarranged("has a value of a kind that is not supported")
+	return nil, misarranged("has a value of an unsupported kind")
 }
 
 // transposed is a matrix with rows and columns exchanged.
 func (b *builder) transposed(t *onnx.Tensor, n *onnx.Node) (*onnx.Tensor, error) {
 	perm := n.Attributes["perm"].Ints
 	if len(t.Dims) != 2 || t.Floats == nil || perm != nil && !slices.Equal(perm, []int64{1, 0}) {
-		return nil, misarranged("exchanges other than the rows and columns of a matrix")
+		return nil, misarranged("exchanges something other than the rows and columns of a matrix")
 	}
 	if err := b.spend(len(t.Floats)); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func dropout(b *builder, n *onnx.Node) error {
 
 func relu(b *builder, _ *onnx.Node) error {
 	if b.pending != nil {
-		return misarranged("follows a scaling that no layer can take in")
+		return misarranged("follows a scaling that cannot be merged into a layer")
 	}
 	if len(b.net.Layers) == 0 || b.net.Layers[len(b.net.Layers)-1].ReLU {
 		return misarranged("does not follow a layer")
@@ -288,7 +288,7 @@ func (b *builder) fold(s affineStep) bool {
 // batchNorm scales each channel by constants: (x-mean)/sqrt(variance+epsilon)*scale + bias.
 func batchNorm(b *builder, n *onnx.Node) error {
 	if intOf(n, "training_mode", 0) != 0 || intOf(n, "spatial", 1) != 1 {
-		return badAttribute("training_mode or spatial is not as in inference; export the model in evaluation mode")
+		return badAttribute("training_mode or spatial is not set for inference; export the model in evaluation mode")
 	}
 	if n.Inputs[0] != b.value || b.rank == 3 {
 		return misarranged("want rows of values or images, and constants")
@@ -298,7 +298,7 @@ func batchNorm(b *builder, n *onnx.Node) error {
 	for i := range c {
 		t := b.constants[n.Inputs[i+1]]
 		if t == nil || t.Floats == nil || len(t.Floats) != channels || len(t.Dims) != 1 {
-			return misarranged("its scale, bias, mean or variance is no constant for each of %d channels", channels)
+			return misarranged("its scale, bias, mean and variance must be constants for each of %d channels", channels)
 		}
 		c[i] = t.Floats
 	}
@@ -322,14 +322,14 @@ func (b *builder) broadcast(t *onnx.Tensor) ([]float64, error) {
 		dims[i] = 1
 	}
 	if len(t.Dims) > len(want)+1 || len(t.Dims) == len(want)+1 && t.Dims[0] != 1 {
-		return nil, misarranged("a constant of shape %v for values of shape %v", t.Dims, want)
+		return nil, misarranged("a constant of shape %v does not fit values of shape %v", t.Dims, want)
 	}
 	for i := range min(len(t.Dims), len(want)) {
 		dims[len(want)-1-i] = int(t.Dims[len(t.Dims)-1-i])
 	}
 	for i, d := range dims {
 		if d != 1 && d != want[i] {
-			return nil, misarranged("a constant of shape %v for values of shape %v", t.Dims, want)
+			return nil, misarranged("a constant of shape %v does not fit values of shape %v", t.Dims, want)
 		}
 	}
 	out := make([]float64, 0, b.shape.Len())
@@ -375,7 +375,7 @@ func scaler(b *builder, n *onnx.Node) error {
 	}
 	for _, list := range [][]float64{offset, scale} {
 		if len(list) != 1 && len(list) != b.shape.Len() {
-			return badAttribute("%d values for %d features", len(list), b.shape.Len())
+			return badAttribute("got %d values for %d features", len(list), b.shape.Len())
 		}
 	}
 	s := affineStep{}
@@ -390,7 +390,7 @@ func scaler(b *builder, n *onnx.Node) error {
 func choose(b *builder, n *onnx.Node) error {
 	t := b.constants[n.Inputs[1]]
 	if n.Inputs[0] != b.value || b.rank != 2 || t == nil || t.Type != onnx.Int64 || len(t.Ints) == 0 || len(t.Ints) > MaxFeatures {
-		return misarranged("want rows of values and constant places in them")
+		return misarranged("want rows of values and constant indices into them")
 	}
 	in, out := b.shape.Len(), len(t.Ints)
 	if err := b.spend(in * out); err != nil {
@@ -399,7 +399,7 @@ func choose(b *builder, n *onnx.Node) error {
 	l := Layer{Kind: Dense, Out: out, Weights: make([]float64, in*out)}
 	for o, k := range t.Ints {
 		if k < 0 || k >= int64(in) {
-			return misarranged("takes value %d of %d", k, in)
+			return misarranged("there is no value %d of %d", k, in)
 		}
 		l.Weights[o*in+int(k)] = 1
 	}
@@ -413,7 +413,7 @@ func matMul(b *builder, n *onnx.Node) error {
 		return err
 	}
 	if !first {
-		return misarranged("multiplies a constant with the values, not the values with a constant")
+		return misarranged("multiplies a constant by the values; want the values multiplied by a constant")
 	}
 	return b.dense(t, false, 1, nil)
 }
@@ -421,7 +421,7 @@ func matMul(b *builder, n *onnx.Node) error {
 // gemm is a dense layer: alpha * values * matrix + beta * bias.
 func gemm(b *builder, n *onnx.Node) error {
 	if n.Inputs[0] != b.value || intOf(n, "transA", 0) != 0 {
-		return misarranged("want the values, a matrix and a bias, the values not transposed (transA 0)")
+		return misarranged("want the values, a matrix and a bias, without transposing the values (transA 0)")
 	}
 	bias, err := b.biasOf(n)
 	if err != nil {
@@ -453,7 +453,7 @@ func (b *builder) biasOf(n *onnx.Node) (*onnx.Tensor, error) {
 // checkType refuses a constant of a type whose values are not read, and one of no numbers.
 func checkType(t *onnx.Tensor) error {
 	if t.Type != onnx.Float32 && t.Type != onnx.Float64 {
-		return refusal.New(ReasonType, "a constant of type %v; want float32 or float64", t.Type)
+		return refusal.New(ReasonType, "got a constant of type %v; want float32 or float64", t.Type)
 	}
 	return nil
 }
@@ -462,7 +462,7 @@ func checkType(t *onnx.Tensor) error {
 func (b *builder) dense(t *onnx.Tensor, byRow bool, alpha float64, bias *onnx.Tensor) error {
 	in := b.shape.Len()
 	if t == nil || len(t.Dims) != 2 {
-		return misarranged("the matrix is not a constant of two dimensions")
+		return misarranged("the matrix is not a two-dimensional constant")
 	}
 	if err := checkType(t); err != nil {
 		return err
@@ -475,7 +475,7 @@ func (b *builder) dense(t *onnx.Tensor, byRow bool, alpha float64, bias *onnx.Te
 		rows, out = out, rows
 	}
 	if rows != in || out < 1 || out > MaxFeatures {
-		return misarranged("a matrix of shape %v for %d values", t.Dims, in)
+		return misarranged("a matrix of shape %v does not fit %d values", t.Dims, in)
 	}
 	if err := b.spend(len(t.Floats)); err != nil {
 		return err
@@ -497,7 +497,7 @@ func (b *builder) add(l Layer, bias *onnx.Tensor) error {
 	if bias != nil {
 		n := bias.Len()
 		if n != 1 && n != l.Out || n > 1 && int(bias.Dims[len(bias.Dims)-1]) != l.Out {
-			return misarranged("a bias of shape %v for %d outputs", bias.Dims, l.Out)
+			return misarranged("a bias of shape %v does not fit %d outputs", bias.Dims, l.Out)
 		}
 		for i := range l.Bias {
 			l.Bias[i] = bias.Floats[i%n]
@@ -536,7 +536,7 @@ func (b *builder) takePending(l *Layer) error {
 			return misarranged("follows a scaling that differs between the positions of an image")
 		}
 		if l.Kind == Conv && l.Pad > 0 && s.offset[i] != 0 {
-			return misarranged("pads values that were shifted behind the last ReLU, which no layer can take in; put the shift before the ReLU, or use no padding")
+			return misarranged("pads values that were shifted after the last ReLU, which cannot be merged into a layer; put the shift before the ReLU, or use no padding")
 		}
 	}
 	if l.Kind == Dense {

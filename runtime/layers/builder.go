@@ -73,7 +73,7 @@ func (b *builder) walk() error {
 		n := &b.g.Nodes[i]
 		op, known := body[key(n)]
 		if !known {
-			return refuse(ReasonArrangement, n, "stands where a layer is expected")
+			return refuse(ReasonArrangement, n, "is not a layer, where one is expected")
 		}
 		if err := op(b, n); err != nil {
 			return at(n, "", err)
@@ -87,9 +87,9 @@ func (b *builder) walk() error {
 		if readers := b.consumers[b.value]; len(readers) > 0 {
 			n := &b.g.Nodes[readers[0]]
 			if key(n) == "ai.onnx.ml.Normalizer" {
-				return refuse(ReasonNormalization, n, "divides each row by what it computes of that row, which is no layer of weights; do that before rows are given to the model, and export the model without it")
+				return refuse(ReasonNormalization, n, "divides each row by a value computed from that row, which no layer of weights does; do that before passing rows to the model, and export the model without it")
 			}
-			return refuse(ReasonArrangement, n, "stands where a layer is expected, or reads what another node reads too")
+			return refuse(ReasonArrangement, n, "is not a layer, where one is expected, or shares its input with another node")
 		}
 		return misarranged("the graph has no layer of weights")
 	}
@@ -128,7 +128,7 @@ func (b *builder) index() error {
 				continue
 			}
 			if out == "" || made[out] || j > 0 && !second(n, j) {
-				return refuse(ReasonArrangement, n, "has no output, more than its operator has here, or one that another node has")
+				return refuse(ReasonArrangement, n, "has no output, too many outputs, or shares one with another node")
 			}
 			made[out] = true
 		}
@@ -168,14 +168,14 @@ func (b *builder) input() error {
 	switch in.Type {
 	case onnx.Float32, onnx.Float64, onnx.Int64, onnx.Int32:
 	case 0:
-		return refuse("input %q is no tensor; want one of all features", in.Name)
+		return refuse("input %q is not a tensor; want one of all features", in.Name)
 	default:
 		return refuse("input %q has values of type %v; want float32, float64, int32 or int64", in.Name, in.Type)
 	}
 	dims := []int{1, 1, 1}
 	for i, d := range in.Dims {
 		if i > 0 && (d < 1 || d > MaxFeatures) || d < 0 {
-			return refuse("input %q has shape %v; only the first dimension, of rows, may be open (0)", in.Name, in.Dims)
+			return refuse("input %q has shape %v; only the first dimension, the rows, may be left open (0)", in.Name, in.Dims)
 		}
 	}
 	switch len(in.Dims) {
@@ -191,7 +191,7 @@ func (b *builder) input() error {
 	b.value, b.batch, b.rank = in.Name, in.Dims[0], len(in.Dims)
 	b.shape = Shape{dims[0], dims[1], dims[2]}
 	if b.shape.C*b.shape.H > MaxFeatures || b.shape.Len() > MaxFeatures {
-		return tooLarge("input %q has shape %v, more than %d values", in.Name, in.Dims, MaxFeatures)
+		return tooLarge("input %q has shape %v, which is more than %d values", in.Name, in.Dims, MaxFeatures)
 	}
 	b.net.Input = b.shape
 	b.net.Scale, b.net.Offset = slices.Repeat([]float64{1}, b.shape.Len()), make([]float64, b.shape.Len())
@@ -216,17 +216,17 @@ func (b *builder) finish() error {
 	last := &b.net.Layers[len(b.net.Layers)-1]
 	switch {
 	case b.pending != nil:
-		return misarranged("the last layer has ReLU, or its outputs are changed behind it in a way that is no bias and no factor; scores of classes have neither")
+		return misarranged("the last layer has ReLU, or its outputs are changed by something other than a bias or a factor; class scores must have neither")
 	case last.ReLU:
-		return misarranged("the last layer has ReLU; scores of classes have none")
+		return misarranged("the last layer has ReLU; class scores must not")
 	case last.Kind != Dense:
-		return misarranged("the last layer is a convolution; want a dense one with an output for each class")
+		return misarranged("the last layer is a convolution; want a dense layer with an output for each class")
 	case last.Out == 1:
-		return classes("the last layer has one output and nothing that says which class it speaks for; want an output for each class, or Sigmoid behind a single one")
+		return classes("the last layer has one output, and nothing says which class it stands for; want an output for each class, or a Sigmoid after a single output")
 	case last.Out > MaxClasses:
 		return classes("the last layer has %d outputs; want 2 to %d classes", last.Out, MaxClasses)
 	case b.net.Labels != nil && len(b.net.Labels) != last.Out:
-		return classes("%d labels for %d classes", len(b.net.Labels), last.Out)
+		return classes("got %d labels for %d classes", len(b.net.Labels), last.Out)
 	}
 	if b.net.Probabilities {
 		last.center()
@@ -238,7 +238,7 @@ func (b *builder) finish() error {
 	for _, list := range lists {
 		for _, v := range list {
 			if math.IsNaN(v) || math.Abs(v) > math.MaxFloat32 {
-				return refusal.New(ReasonWeights, "a weight is no finite number of float32's range")
+				return refusal.New(ReasonWeights, "a weight is not a finite float32")
 			}
 		}
 	}

@@ -12,11 +12,11 @@ func conv(b *builder, n *onnx.Node) error {
 		return misarranged("want images with channels, a constant kernel and a bias")
 	}
 	if len(b.net.Layers) > 0 && b.shape != b.made {
-		return misarranged("takes images of shape %v that a layer of outputs of shape %v was reshaped to; a layer's outputs enter a convolution in the shape that they have", b.shape, b.made)
+		return misarranged("takes images of shape %v, reshaped from a layer's outputs of shape %v; a convolution must take a layer's outputs in their own shape", b.shape, b.made)
 	}
 	t := b.constants[n.Inputs[1]]
 	if t == nil || len(t.Dims) != 4 {
-		return misarranged("the kernel is not a constant of four dimensions")
+		return misarranged("the kernel is not a four-dimensional constant")
 	}
 	if err := checkType(t); err != nil {
 		return err
@@ -29,7 +29,7 @@ func conv(b *builder, n *onnx.Node) error {
 	auto := n.Attributes["auto_pad"].String
 	switch {
 	case !okS || !okP || !okD || !okK || kernel != k || t.Dims[3] != k:
-		return badAttribute("kernel, stride, padding or dilation differ between the directions; want square ones")
+		return badAttribute("kernel, stride, padding or dilation differs between height and width; want them equal")
 	case dilation != 1 || intOf(n, "group", 1) != 1:
 		return badAttribute("dilation and groups are not supported")
 	case (auto == "SAME_UPPER" || auto == "SAME_LOWER") && stride == 1 && k%2 == 1 && n.Attributes["pads"].Ints == nil:
@@ -39,7 +39,7 @@ func conv(b *builder, n *onnx.Node) error {
 	}
 	switch {
 	case k < 1 || stride < 1 || pad < 0 || pad >= k || stride > MaxFeatures || int(t.Dims[1]) != b.shape.C:
-		return badAttribute("kernel of shape %v, stride %d, padding %d for images of %d channels", t.Dims, stride, pad, b.shape.C)
+		return badAttribute("a kernel of shape %v with stride %d and padding %d does not fit images of %d channels", t.Dims, stride, pad, b.shape.C)
 	case int64(b.shape.H)+2*pad < k || int64(b.shape.W)+2*pad < k || t.Dims[0] < 1 || t.Dims[0] > MaxFeatures:
 		return badAttribute("a kernel of shape %v is larger than the padded image, or has too many channels", t.Dims)
 	}
@@ -55,7 +55,7 @@ func conv(b *builder, n *onnx.Node) error {
 		return err
 	}
 	if bias != nil && !slices.Equal(bias.Dims, t.Dims[:1]) {
-		return misarranged("a bias of shape %v for %d channels", bias.Dims, t.Dims[0])
+		return misarranged("a bias of shape %v does not fit %d channels", bias.Dims, t.Dims[0])
 	}
 	return b.add(l, bias)
 }
@@ -80,7 +80,7 @@ func same(n *onnx.Node, name string, count int, otherwise int64) (int64, bool) {
 // flatten makes rows of values from images; the order of the values stays.
 func flatten(b *builder, n *onnx.Node) error {
 	if axis := intOf(n, "axis", 1); axis != 1 && axis != int64(1-b.rank) {
-		return badAttribute("axis %d; want 1", axis)
+		return badAttribute("got axis %d; want 1", axis)
 	}
 	b.flat()
 	return nil
@@ -102,7 +102,7 @@ func reshape(b *builder, n *onnx.Node) error {
 	}
 	to := slices.Clone(b.constants[n.Inputs[1]].Ints)
 	if len(to) != 2 && len(to) != 4 || len(b.constants[n.Inputs[1]].Dims) != 1 {
-		return misarranged("to %d dimensions; want rows of values or images", len(to))
+		return misarranged("reshapes to %d dimensions; want rows of values or images", len(to))
 	}
 	from := append([]int64{b.batch}, int64s(b.dims())...)
 	for i, d := range to {
@@ -110,7 +110,7 @@ func reshape(b *builder, n *onnx.Node) error {
 			continue
 		}
 		if intOf(n, "allowzero", 0) != 0 || i >= len(from) {
-			return misarranged("to shape %v", to)
+			return misarranged("reshapes to shape %v, which is not supported", to)
 		}
 		to[i] = from[i] // the rows' dimension stays 0 where it is open
 	}
@@ -121,14 +121,14 @@ func reshape(b *builder, n *onnx.Node) error {
 			continue
 		}
 		if d < 1 || d > MaxFeatures || product*d > MaxFeatures {
-			return misarranged("to shape %v", to)
+			return misarranged("reshapes to shape %v, which is not supported", to)
 		}
 		product *= d
 	}
 	total := int64(b.shape.Len())
 	rows := to[0] == -1 && guess < 0 || to[0] == rowsMark || to[0] != -1 && to[0] == b.batch
 	if !rows || total%product != 0 || guess < 0 && product != total {
-		return misarranged("to shape %v would not keep rows of %d values", to, total)
+		return misarranged("reshapes to shape %v, which does not keep rows of %d values", to, total)
 	}
 	if guess > 0 {
 		to[guess] = total / product
@@ -157,18 +157,18 @@ func trivialTranspose(b *builder, n *onnx.Node) error {
 	dims := append([]int64{0}, int64s(b.dims())...)
 	perm := n.Attributes["perm"].Ints
 	if len(perm) != len(dims) || perm[0] != 0 {
-		return misarranged("order %v moves rows or values", perm)
+		return misarranged("the order %v moves rows or values", perm)
 	}
 	last, used := int64(-1), map[int64]bool{}
 	moved := make([]int, 0, 3)
 	for _, p := range perm {
 		if p < 0 || p >= int64(len(dims)) || used[p] {
-			return misarranged("order %v is none", perm)
+			return misarranged("the order %v is not a permutation", perm)
 		}
 		used[p] = true
 		if dims[p] != 1 {
 			if p < last {
-				return misarranged("order %v moves values of shape %v", perm, dims[1:])
+				return misarranged("the order %v moves values of shape %v", perm, dims[1:])
 			}
 			last = p
 		}

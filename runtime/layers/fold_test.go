@@ -44,7 +44,7 @@ func TestStepsFoldIntoTheLayerBesideThem(t *testing.T) {
 		want   []float64
 		layers int
 	}{
-		"behind the last layer":   {[]w.Message{dense, norm("y", "p")}, []float64{a, b}, 1},
+		"after the last layer":    {[]w.Message{dense, norm("y", "p")}, []float64{a, b}, 1},
 		"a factor, then a bias":   {[]w.Message{dense, w.Node("Mul", two("y", "c"), []string{"q"}, nil), w.Node("Add", two("q", "c"), []string{"p"}, nil)}, []float64{6, 50}, 1},
 		"a quotient":              {[]w.Message{dense, w.Node("Div", two("y", "c"), []string{"p"}, nil)}, []float64{22, 12}, 1},
 		"from a constant":         {[]w.Message{dense, w.Node("Sub", two("c", "y"), []string{"p"}, nil)}, []float64{-10.5, -22}, 1},

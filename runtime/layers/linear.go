@@ -18,12 +18,12 @@ func linearClassifier(b *builder, n *onnx.Node) error {
 		return misarranged("want rows of values")
 	}
 	if m := intOf(n, "multi_class", 0); m != 0 && m != 1 {
-		return badAttribute("multi_class %d; want 0 or 1", m)
+		return badAttribute("got multi_class %d; want 0 or 1", m)
 	}
 	weights, bias := n.Attributes["coefficients"].Floats, n.Attributes["intercepts"].Floats
 	features, classes := b.shape.Len(), len(bias)
 	if classes < 2 || len(weights) != classes*features {
-		return badAttribute("%d coefficients and %d intercepts for %d features; want a row of coefficients and an intercept for each of two or more classes", len(weights), classes, features)
+		return badAttribute("got %d coefficients and %d intercepts for %d features; want a row of coefficients and an intercept for each of at least two classes", len(weights), classes, features)
 	}
 	if err := b.spend(len(weights)); err != nil {
 		return err

@@ -74,7 +74,7 @@ func (l *Layer) output(in Shape) Shape {
 // values before the first layer and after each, which it must not keep.
 func (n *Network) Forward(in []float64, trace func(layer int, values []float64)) ([]float64, error) {
 	if len(in) != n.Input.Len() {
-		return nil, fmt.Errorf("layers: an input of %d values, the network has %d", len(in), n.Input.Len())
+		return nil, fmt.Errorf("layers: got an input of %d values, the network takes %d", len(in), n.Input.Len())
 	}
 	x := make([]float64, len(in))
 	for i := range in {

@@ -45,11 +45,11 @@ func (b *builder) sizes(n *onnx.Node) (*onnx.Tensor, error) {
 	switch n.Op {
 	case "Gather":
 		if len(first.Dims) != 1 || len(parts[1].Ints) != 1 || intOf(n, "axis", 0) != 0 {
-			return nil, misarranged("takes more than one size out of a shape")
+			return nil, misarranged("takes more than one size from a shape")
 		}
 		at := parts[1].Ints[0]
 		if at < 0 || at >= int64(len(first.Ints)) {
-			return nil, misarranged("takes size %d out of a shape; count from the front", at)
+			return nil, misarranged("takes size %d from a shape; count from the front", at)
 		}
 		return &onnx.Tensor{Type: onnx.Int64, Dims: parts[1].Dims, Ints: []int64{first.Ints[at]}}, nil
 	case "Unsqueeze":
@@ -58,17 +58,17 @@ func (b *builder) sizes(n *onnx.Node) (*onnx.Tensor, error) {
 			axes = parts[1].Ints
 		}
 		if len(first.Ints) != 1 || len(first.Dims) != 0 || !slices.Equal(axes, []int64{0}) && !slices.Equal(axes, []int64{-1}) {
-			return nil, misarranged("makes no list of one size")
+			return nil, misarranged("does not make a list of one size")
 		}
 		return &onnx.Tensor{Type: onnx.Int64, Dims: []int64{1}, Ints: first.Ints}, nil
 	}
 	if a, ok := n.Attributes["axis"]; !ok || a.Int != 0 && a.Int != -1 {
-		return nil, badAttribute("joins sizes along another axis than 0")
+		return nil, badAttribute("joins sizes along an axis other than 0")
 	}
 	out := &onnx.Tensor{Type: onnx.Int64}
 	for _, t := range parts {
 		if len(t.Dims) != 1 || len(out.Ints)+len(t.Ints) > onnx.MaxDims {
-			return nil, misarranged("joins more than the sizes of a shape")
+			return nil, misarranged("joins more sizes than a shape can have")
 		}
 		out.Ints = append(out.Ints, t.Ints...)
 	}

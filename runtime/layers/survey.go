@@ -72,27 +72,27 @@ type kind struct {
 
 // kinds are told apart by their operators' names, of the default domain unless they have one.
 var kinds = []kind{
-	{ReasonTrees, "is a model of decision trees, whose comparisons are no layers of weights; train LogisticRegression or MLPClassifier on the same data",
+	{ReasonTrees, "is a model of decision trees, whose comparisons are not layers of weights; train LogisticRegression or MLPClassifier on the same data",
 		"ai.onnx.ml.TreeEnsembleClassifier ai.onnx.ml.TreeEnsembleRegressor ai.onnx.ml.TreeEnsemble"},
-	{ReasonKernels, "is a support vector machine that keeps training rows; with a linear kernel, LinearSVC is the same kind of model in one layer of weights",
+	{ReasonKernels, "is a support vector machine that keeps training rows; for a linear kernel, LinearSVC is the same kind of model in one layer of weights",
 		"ai.onnx.ml.SVMClassifier ai.onnx.ml.SVMRegressor"},
-	{ReasonNeighbours, "belongs to a search for the nearest training rows, which are no layers of weights; train LogisticRegression or MLPClassifier on the same data",
+	{ReasonNeighbours, "belongs to a nearest-neighbour search, which has no layers of weights; train LogisticRegression or MLPClassifier on the same data",
 		"TopK com.microsoft.CDist"},
-	{ReasonRecurrent, "reads a sequence step by step; want a network that has all features of a row at once", "LSTM GRU RNN"},
+	{ReasonRecurrent, "reads a sequence step by step; want a network that takes all features of a row at once", "LSTM GRU RNN"},
 	{ReasonAttention, "is attention; want dense and convolutional layers with ReLU",
 		"Attention MultiHeadAttention com.microsoft.Attention com.microsoft.MultiHeadAttention RotaryEmbedding com.microsoft.RotaryEmbedding"},
-	{ReasonQuantized, "belongs to a file that was quantized already; give the model as it was before, in float32: it is quantized here, with --calibration",
+	{ReasonQuantized, "belongs to a model that is already quantized; pass the float32 model: it is quantized here, with --calibration",
 		"QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul MatMulInteger ConvInteger com.microsoft.QGemm com.microsoft.QLinearAdd com.microsoft.MatMulNBits"},
 	{ReasonControl, "is a branch or a loop; export the model as a plain graph", "If Loop Scan SequenceMap"},
-	{ReasonActivation, "is an activation, and ReLU is the only one here; train the model with ReLU",
+	{ReasonActivation, "is an activation, and only ReLU is supported; train the model with ReLU",
 		"Gelu Erf Tanh Elu Selu Celu LeakyRelu PRelu ThresholdedRelu HardSigmoid HardSwish Softplus Softsign Mish Swish com.microsoft.Gelu com.microsoft.FastGelu com.microsoft.QuickGelu com.microsoft.BiasGelu"},
-	{ReasonActivation, "limits values to a range, and ReLU is the only activation here; train the model with ReLU, or export its scores (skl2onnx: the option raw_scores)", "Clip"},
-	{ReasonOperator, "computes probabilities in another way than Softmax and Sigmoid do; export the scores (skl2onnx: the option raw_scores)", "Reciprocal"},
-	{ReasonPooling, "pools values; give a convolution a stride of 2 or more instead",
+	{ReasonActivation, "limits values to a range, and ReLU is the only supported activation; train the model with ReLU, or export its scores (skl2onnx: the option raw_scores)", "Clip"},
+	{ReasonOperator, "computes probabilities by means other than Softmax and Sigmoid; export the scores (skl2onnx: the option raw_scores)", "Reciprocal"},
+	{ReasonPooling, "pools values; use a convolution with a stride of at least 2 instead",
 		"MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool GlobalLpPool MaxRoiPool ReduceMean"},
-	{ReasonNormalization, "divides values by what it computes of the same row; BatchNormalization, which divides by constants, is supported",
+	{ReasonNormalization, "divides values by a value computed from the same row; BatchNormalization, which divides by constants, is supported",
 		"LayerNormalization GroupNormalization InstanceNormalization RMSNormalization LpNormalization MeanVarianceNormalization LRN com.microsoft.SkipLayerNormalization"},
-	{ReasonPreprocessing, "prepares inputs in a way that is no scaling; do that before the rows are given to the model, and export the model without it",
+	{ReasonPreprocessing, "prepares inputs by something other than scaling; do that before passing rows to the model, and export the model without it",
 		"ai.onnx.ml.Imputer ai.onnx.ml.Binarizer ai.onnx.ml.OneHotEncoder ai.onnx.ml.LabelEncoder ai.onnx.ml.CategoryMapper ai.onnx.ml.DictVectorizer ai.onnx.ml.FeatureVectorizer ai.onnx.ml.CastMap " +
 			"TfIdfVectorizer StringNormalizer StringSplit RegexFullMatch OneHot ReduceProd IsNaN IsInf Greater Less"},
 }
@@ -104,7 +104,7 @@ func kindOf(name string) kind {
 			return k
 		}
 	}
-	return kind{ReasonOperator, "is not supported here; classifiers of dense and convolutional layers with ReLU are", ""}
+	return kind{ReasonOperator, "is not supported; want a classifier of dense and convolutional layers with ReLU", ""}
 }
 
 // survey names every operator that has no place in a network, before anything else is
@@ -140,7 +140,7 @@ func (b *builder) survey() error {
 		note(k.reason, "operator %s (node %q) %s", key(n), n.Name, k.says)
 	}
 	if c := times["ai.onnx.ml.LinearClassifier"]; c > 1 {
-		note(ReasonSeveral, "operator ai.onnx.ml.LinearClassifier stands %d times: several classifiers are combined; one LogisticRegression or LinearSVC for all classes is supported", c)
+		note(ReasonSeveral, "operator ai.onnx.ml.LinearClassifier appears %d times: several classifiers are combined; want one LogisticRegression or LinearSVC for all classes", c)
 	}
 	if found != nil {
 		return refused(found)
@@ -185,7 +185,7 @@ func (b *builder) checkOpsets() error {
 			return refusal.New(ReasonOpset, "operator %s (node %q): the file does not import the operator set %s", key(n), n.Name, name)
 		}
 		if version < low || version > high {
-			return refusal.New(ReasonOpset, "operator set %s has version %d; %d to %d are supported: export the model with one of them", name, version, low, high)
+			return refusal.New(ReasonOpset, "operator set %s has version %d; want %d to %d: export the model with one of those", name, version, low, high)
 		}
 	}
 	return nil
@@ -198,7 +198,7 @@ func checkNode(n *onnx.Node) error {
 		n.Inputs = n.Inputs[:len(n.Inputs)-1] // optional ones that are left out
 	}
 	if len(n.Inputs) < s.least || len(n.Inputs) > s.most {
-		return misarranged("has %d inputs; want %d to %d", len(n.Inputs), s.least, s.most)
+		return misarranged("got %d inputs; want %d to %d", len(n.Inputs), s.least, s.most)
 	}
 	for name, a := range n.Attributes {
 		want, known := s.attributes[name]
@@ -206,7 +206,7 @@ func checkNode(n *onnx.Node) error {
 			return badAttribute("attribute %q is not supported", name)
 		}
 		if a.Type != want {
-			return badAttribute("attribute %q has another type than the operator gives it", name)
+			return badAttribute("attribute %q has the wrong type", name)
 		}
 	}
 	return nil
@@ -216,7 +216,7 @@ func checkNode(n *onnx.Node) error {
 var joins = map[string]kind{
 	"Add":    {ReasonResidual, "adds two computed values: a residual connection; want a chain of layers, each fed by the one before it", ""},
 	"Sub":    {ReasonResidual, "subtracts computed values from each other; want a chain of layers, each fed by the one before it", ""},
-	"Mul":    {ReasonActivation, "multiplies two computed values, as gates and SiLU do, and ReLU is the only activation here; train the model with ReLU", ""},
+	"Mul":    {ReasonActivation, "multiplies two computed values, as gates and SiLU do, and ReLU is the only supported activation; train the model with ReLU", ""},
 	"Div":    {ReasonNormalization, "divides by a computed value; BatchNormalization, which divides by constants, is supported", ""},
 	"MatMul": {ReasonAttention, "multiplies two computed matrices, as attention does; want dense and convolutional layers with ReLU", ""},
 	"Concat": {ReasonSeveral, "joins computed values; want a chain of layers, each fed by the one before it", ""},

@@ -46,7 +46,7 @@ var tail = map[string]func(*behind, *onnx.Node) (meaning, error){
 func (b *builder) tail() error {
 	w := &behind{builder: b, means: map[string]meaning{}}
 	if b.net.Layers[len(b.net.Layers)-1].Kind == Dense && b.rank != 2 {
-		return misarranged("the scores are reshaped to %d dimensions, of which an operator behind them may take another than the classes; want a row of scores", b.rank)
+		return misarranged("the scores are reshaped to %d dimensions, so a later operator may not work on the classes; want a row of scores", b.rank)
 	}
 	switch {
 	case b.labelled != "":
@@ -66,11 +66,11 @@ func (b *builder) tail() error {
 		}
 		op, known := tail[key(n)]
 		if !known {
-			return refuse(ReasonArrangement, n, "is not supported behind the last layer")
+			return refuse(ReasonArrangement, n, "is not supported after the last layer")
 		}
 		m, err := op(w, n)
 		if err != nil {
-			return at(n, ", behind the last layer", err)
+			return at(n, ", after the last layer", err)
 		}
 		w.means[n.Outputs[0]], b.done[i] = m, true
 	}
@@ -81,9 +81,9 @@ func (b *builder) tail() error {
 		switch w.means[out] {
 		case scores, probabilities, logarithms, positive, column, index, answer, labelled:
 		case single:
-			return refusal.New(ReasonClasses, "output %q is one number and nothing says which class it speaks for; want an output for each class, or Sigmoid behind a single one", out)
+			return refusal.New(ReasonClasses, "output %q is one number, and nothing says which class it stands for; want an output for each class, or a Sigmoid after a single output", out)
 		default:
-			return refusal.New(ReasonOutput, "output %q is no score, class or probability of the last layer", out)
+			return refusal.New(ReasonOutput, "output %q is not a score, class or probability of the last layer", out)
 		}
 	}
 	return nil
@@ -92,12 +92,12 @@ func (b *builder) tail() error {
 // of is the meaning of a node's first input.
 func (w *behind) of(n *onnx.Node) meaning { return w.means[n.Inputs[0]] }
 
-func misplaced() error { return misarranged("works on other values than expected here") }
+func misplaced() error { return misarranged("is applied to unexpected values") }
 
 // lastAxis checks the axis of an operator over the scores of a row.
 func lastAxis(n *onnx.Node, otherwise int64) error {
 	if axis := intOf(n, "axis", otherwise); axis != 1 && axis != -1 {
-		return badAttribute("axis %d; want the classes, 1", axis)
+		return badAttribute("got axis %d; want 1, the classes", axis)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func sigmoid(w *behind, n *onnx.Node) (meaning, error) {
 	case m == scores && w.feedsALayer(n):
 		return 0, refusal.New(ReasonActivation, "%s", kindOf("Tanh").says)
 	case m == scores:
-		return 0, refusal.New(ReasonClasses, "decides on each of %d classes for itself, so that a row may have several; want Softmax, or a single output", w.classes())
+		return 0, refusal.New(ReasonClasses, "decides on each of %d classes separately, so a row may belong to several; want Softmax, or a single output", w.classes())
 	case m != single || w.classes() != 1:
 		return 0, misplaced()
 	}
@@ -203,7 +203,7 @@ func (w *behind) overClasses(n *onnx.Node) error {
 		}
 	}
 	if !slices.Equal(axes, []int64{1}) && !slices.Equal(axes, []int64{-1}) {
-		return badAttribute("axes %v; want the classes, 1", axes)
+		return badAttribute("got axes %v; want 1, the classes", axes)
 	}
 	return nil
 }
@@ -228,7 +228,7 @@ func exponential(w *behind, n *onnx.Node) (meaning, error) {
 // normalizer divides numbers above zero by their sum, which keeps their order.
 func normalizer(w *behind, n *onnx.Node) (meaning, error) {
 	if norm := n.Attributes["norm"].String; norm != "L1" {
-		return 0, badAttribute("norm %q; want L1", norm)
+		return 0, badAttribute("got norm %q; want L1", norm)
 	}
 	if w.of(n) != probabilities {
 		return 0, misplaced()
@@ -247,7 +247,7 @@ func slice(w *behind, n *onnx.Node) (meaning, error) {
 		}
 	}
 	if axis := w.constants[n.Inputs[3]].Ints[0]; axis != 1 && axis != -1 {
-		return 0, misarranged("takes some of the rows; want some of the classes, axis 1")
+		return 0, misarranged("takes some of the rows; want some of the classes (axis 1)")
 	}
 	return column, nil
 }
@@ -258,7 +258,7 @@ func argMax(w *behind, n *onnx.Node) (meaning, error) {
 		return 0, misplaced()
 	}
 	if intOf(n, "select_last_index", 0) != 0 {
-		return 0, badAttribute("select_last_index: it takes the last of equal scores; want the first")
+		return 0, badAttribute("select_last_index takes the last of equal scores; want the first")
 	}
 	return index, lastAxis(n, 0)
 }
@@ -275,7 +275,7 @@ func lookUp(w *behind, n *onnx.Node) (meaning, error) {
 	}
 	t := w.constants[n.Inputs[0]]
 	if t == nil || t.Type != onnx.String && t.Type != onnx.Int64 && t.Type != onnx.Int32 {
-		return 0, refusal.New(ReasonClasses, "the class labels are no constant of integers or strings")
+		return 0, refusal.New(ReasonClasses, "the class labels are not a constant of integers or strings")
 	}
 	if len(t.Dims) == 0 || t.Dims[len(t.Dims)-1] != int64(t.Len()) {
 		return 0, refusal.New(ReasonClasses, "the class labels have shape %v; want a row", t.Dims)
@@ -315,7 +315,7 @@ func recast(w *behind, n *onnx.Node) (meaning, error) {
 		}
 	case m == answer || m == index:
 		if limit == 0 || m == answer && slices.ContainsFunc(w.net.Labels, func(text string) bool { return !within(text, limit) }) {
-			return 0, refusal.New(ReasonType, "casts class labels to type %v, which does not hold them", to)
+			return 0, refusal.New(ReasonType, "casts class labels to type %v, which cannot hold them", to)
 		}
 	case to != onnx.Float32 && to != onnx.Float64:
 		return 0, refusal.New(ReasonType, "casts scores to type %v", to)

@@ -105,7 +105,7 @@ func ParseFile(path string) (*Model, error) {
 			length = info.Size() - offset
 		}
 		if offset < 0 || length < 0 || offset > info.Size()-length {
-			return nil, refusal.New(ReasonWeights, "%s: %d bytes from %d do not lie in the file", name, length, offset)
+			return nil, refusal.New(ReasonWeights, "%s: %d bytes at offset %d are outside the file", name, length, offset)
 		}
 		b := make([]byte, length)
 		_, err = io.ReadFull(io.NewSectionReader(f, offset, length), b)
@@ -122,7 +122,7 @@ func ParseFile(path string) (*Model, error) {
 // nil, such a model is refused.
 func Parse(b []byte, external External) (*Model, error) {
 	if len(b) > MaxModelBytes {
-		return nil, fmt.Errorf("onnx: %w", tooLarge("a file of %d bytes, the limit is %d", len(b), MaxModelBytes))
+		return nil, fmt.Errorf("onnx: %w", tooLarge("the file has %d bytes, the limit is %d", len(b), MaxModelBytes))
 	}
 	p := &parser{left: MaxElements, external: external}
 	m, err := p.model(message{name: "model", rest: b})
@@ -172,7 +172,7 @@ func (p *parser) model(msg message) (*Model, error) {
 		case 20: // training_info
 			return refusal.New(ReasonFeature, "training information is not supported; export the model for inference")
 		case 25: // functions
-			return refusal.New(ReasonFeature, "functions of the model's own are not supported; inline them (onnx.inliner.inline_local_functions)")
+			return refusal.New(ReasonFeature, "the model's own functions are not supported; inline them (onnx.inliner.inline_local_functions)")
 		default:
 			return unknown(v)
 		}
@@ -182,7 +182,7 @@ func (p *parser) model(msg message) (*Model, error) {
 	case err != nil:
 		return nil, err
 	case !found || m.IRVersion < 3 || len(m.Opsets) == 0:
-		return nil, errors.New("no ONNX model: want an IR version of 3 or more, operator sets and a graph")
+		return nil, errors.New("not an ONNX model: want an IR version of at least 3, operator sets and a graph")
 	}
 	return m, nil
 }
@@ -274,7 +274,7 @@ func (p *parser) initializer(v field, g *Graph) error {
 	case err != nil:
 		return err
 	case name == "" || g.Initializers[name] != nil:
-		return fmt.Errorf("initializer %q appears twice or has no name", name)
+		return fmt.Errorf("initializer %q has no name or appears twice", name)
 	case len(g.Initializers) == MaxInitializers:
 		return tooLarge("more than %d initializers", MaxInitializers)
 	}
@@ -366,10 +366,10 @@ func (p *parser) attribute(v field, set map[string]Attribute) error {
 		return err
 	})
 	if _, twice := set[name]; err == nil && (name == "" || twice || len(set) == MaxListed) {
-		err = fmt.Errorf("attribute %q appears twice or has no name, or there are too many", name)
+		err = fmt.Errorf("attribute %q has no name, appears twice, or is one too many", name)
 	}
 	if err == nil && (a.Type < 1 || a.Type > maxAttributeType || fields&^(1<<a.Type) != 0) {
-		err = fmt.Errorf("attribute %q says that it has type %d, and has values of another", name, a.Type)
+		err = fmt.Errorf("attribute %q is declared as type %d but has values of another type", name, a.Type)
 	}
 	set[name] = a
 	return err
@@ -447,7 +447,7 @@ func parseTensorType(v field, out *Value) error {
 			}
 			return shape.each(func(_ *message, v field) error {
 				if v.num != 1 || len(out.Dims) == MaxDims {
-					return tooLarge("unknown field, or more than %d dimensions", MaxDims)
+					return tooLarge("a shape has an unknown field, or more than %d dimensions", MaxDims)
 				}
 				d, err := parseDim(v)
 				out.Dims = append(out.Dims, d)
@@ -469,7 +469,7 @@ func parseDim(v field) (size int64, err error) {
 		case 1:
 			size, err = msg.int64(v)
 			if err == nil && size < 1 {
-				err = fmt.Errorf("a dimension of %d", size)
+				err = fmt.Errorf("dimension %d must be positive", size)
 			}
 		case 2, 3: // dim_param, denotation
 		default:

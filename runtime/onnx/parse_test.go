@@ -100,9 +100,9 @@ func TestParseRefuses(t *testing.T) {
 		b    []byte
 		want string
 	}{
-		"nothing":              {nil, "no ONNX model"},
-		"old":                  {w.Message(nil).Int(1, 2).Bytes(7, nil).Bytes(8, nil), "no ONNX model"},
-		"no graph":             {w.Message(nil).Int(1, 8).Bytes(8, nil), "no ONNX model"},
+		"nothing":              {nil, "not an ONNX model"},
+		"old":                  {w.Message(nil).Int(1, 2).Bytes(7, nil).Bytes(8, nil), "not an ONNX model"},
+		"no graph":             {w.Message(nil).Int(1, 8).Bytes(8, nil), "not an ONNX model"},
 		"two graphs":           {append(model(nil), w.Message(nil).Bytes(7, nil)...), "twice"},
 		"functions":            {append(model(nil), w.Message(nil).Bytes(25, nil)...), "functions"},
 		"training":             {append(model(nil), w.Message(nil).Bytes(20, nil)...), "training"},
@@ -141,9 +141,9 @@ func TestParseRefuses(t *testing.T) {
 		"no weight name":       {weight(w.Floats("", two, 1, 2)), "no name"},
 		"weight twice":         {model(w.Message(nil).Bytes(5, w.Floats("a", two, 1, 2)).Bytes(5, w.Floats("a", two, 1, 2))), "twice"},
 		"many weights":         {model(many(MaxInitializers+1, func(m w.Message) w.Message { return m.Bytes(5, w.Floats(strconv.Itoa(len(m)), nil, 1)) })), "initializers"},
-		"unsigned in float":    {weight(w.Floats("t", two, 1, 2).Int(11, 7)), "another type"},
-		"short raw":            {weight(w.Shaped("t", 1, two).Bytes(9, make([]byte, 7))), "wants 8 bytes"},
-		"short typed":          {weight(w.Typed("t", two, 1)), "wants 2 values"},
+		"unsigned in float":    {weight(w.Floats("t", two, 1, 2).Int(11, 7)), "a type other than"},
+		"short raw":            {weight(w.Shaped("t", 1, two).Bytes(9, make([]byte, 7))), "needs 8 bytes"},
+		"short typed":          {weight(w.Typed("t", two, 1)), "needs 2 values"},
 		"odd typed":            {weight(w.Shaped("t", 1, two).Bytes(4, make([]byte, 7))), "7 bytes"},
 		"typed and raw":        {weight(w.Typed("t", two, 1, 2).Bytes(9, make([]byte, 8))), "twice"},
 		"wrong list":           {weight(w.Shaped("t", 7, two).Float(4, 1).Float(4, 2)), "of that type"},
@@ -157,7 +157,7 @@ func TestParseRefuses(t *testing.T) {
 		"segment":              {weight(w.Shaped("t", 1, two).Bytes(3, nil)), "field 3"},
 		"location 2":           {weight(w.Shaped("t", 1, two).Int(14, 2)), "location"},
 		"location unused":      {weight(w.Floats("t", two, 1, 2).Bytes(13, w.Message(nil).String(1, "location").String(2, "w"))), "does not use"},
-		"here and elsewhere":   {weight(w.Floats("t", two, 1, 2).Int(14, 1)), "elsewhere"},
+		"here and elsewhere":   {weight(w.Floats("t", two, 1, 2).Int(14, 1)), "in another one"},
 		"entry's field":        {weight(w.Floats("t", two, 1, 2).Bytes(13, w.Message(nil).Int(3, 1))), "field 3"},
 		"bad packed ints":      {weight(w.Shaped("t", 7, two).Bytes(7, []byte{0x80})), "EOF"},
 		"ints as fixed":        {weight(w.Shaped("t", 7, two).Float(7, 1)), "wire type"},
@@ -170,7 +170,7 @@ func TestParseRefuses(t *testing.T) {
 		"shape twice":          {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, nil).Bytes(2, nil))), "twice"},
 		"shape's field":        {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Int(2, 1)))), "unknown field"},
 		"many sizes":           {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, many(MaxDims+1, func(m w.Message) w.Message { return m.Bytes(1, nil) })))), "dimensions"},
-		"size of zero":         {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Bytes(1, w.Message(nil).Int(1, 0))))), "dimension of 0"},
+		"size of zero":         {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Bytes(1, w.Message(nil).Int(1, 0))))), "dimension 0 must be positive"},
 		"size's field":         {typ(w.Message(nil).Bytes(1, w.Message(nil).Bytes(2, w.Message(nil).Bytes(1, w.Message(nil).Int(4, 1))))), "field 4"},
 	}
 	for name, c := range cases {

@@ -109,7 +109,7 @@ func (p *parser) tensor(v field) (*Tensor, string, error) {
 			where, err = msg.int64(v)
 			s.external = where == 1
 			if where != 0 && where != 1 {
-				err = fmt.Errorf("data location %d", where)
+				err = fmt.Errorf("unknown data location %d", where)
 			}
 		case 12, 16: // doc_string, metadata_props
 		case 11: // uint64_data, of types that are not read
@@ -158,7 +158,7 @@ func (s *stored) addExternal(v field) error {
 		s.length, err = strconv.ParseInt(value, 10, 64)
 	case "checksum": // SHA-1, of the exporter's own; the publisher's signature is what counts
 	default:
-		err = fmt.Errorf("external data: key %q", key)
+		err = fmt.Errorf("external data: unknown key %q", key)
 	}
 	return err
 }
@@ -174,22 +174,22 @@ func (p *parser) fill(t *Tensor, s stored) error {
 		return nil
 	}
 	if s.unread {
-		return fmt.Errorf("values of another type than %v", t.Type)
+		return fmt.Errorf("values of a type other than %v", t.Type)
 	}
 	if s.external {
 		if s.hasRaw || len(t.Floats)+len(t.Ints)+len(t.Strings) > 0 {
-			return errors.New("data stand in the file and elsewhere")
+			return errors.New("data is both in the file and in another one")
 		}
 		if s.raw, err = p.fetch(s, t.Type, want); err != nil {
 			return err
 		}
 		s.hasRaw = true
 	} else if s.location != "" {
-		return errors.New("names a file of weights that it does not use")
+		return errors.New("names a weights file that it does not use")
 	}
 	if s.hasRaw {
 		if len(t.Floats)+len(t.Ints)+len(t.Strings) > 0 {
-			return errors.New("data are given twice")
+			return errors.New("data is given twice")
 		}
 		if err := p.decodeRaw(t, s.raw, want); err != nil {
 			return err
@@ -205,19 +205,19 @@ func (p *parser) fill(t *Tensor, s stored) error {
 		have = len(t.Strings)
 	}
 	if have != want || all != want {
-		return fmt.Errorf("shape %v wants %d values of type %v, the file has %d, %d of them of that type", t.Dims, want, t.Type, all, have)
+		return fmt.Errorf("shape %v needs %d values of type %v; the file has %d, %d of them of that type", t.Dims, want, t.Type, all, have)
 	}
 	return nil
 }
 
 func (t *Tensor) checkShape() (int, error) {
 	if len(t.Dims) > MaxDims {
-		return 0, tooLarge("%d dimensions, the limit is %d", len(t.Dims), MaxDims)
+		return 0, tooLarge("got %d dimensions, the limit is %d", len(t.Dims), MaxDims)
 	}
 	n := int64(1)
 	for _, d := range t.Dims {
 		if d < 0 || d > MaxElements {
-			return 0, fmt.Errorf("shape %v", t.Dims)
+			return 0, fmt.Errorf("shape %v is out of range", t.Dims)
 		}
 		if n *= d; n > MaxElements {
 			return 0, tooLarge("shape %v has more than %d values", t.Dims, MaxElements)
@@ -229,18 +229,18 @@ func (t *Tensor) checkShape() (int, error) {
 // fetch reads want values from the file beside the model. The name is a plain file name.
 func (p *parser) fetch(s stored, typ DataType, want int) ([]byte, error) {
 	if p.external == nil {
-		return nil, refusal.New(ReasonWeights, "weights are in the file %q; give the model as a file beside it", s.location)
+		return nil, refusal.New(ReasonWeights, "the weights are in %q; pass the model as a file in the same directory", s.location)
 	}
 	if s.location != filepath.Base(s.location) || !filepath.IsLocal(s.location) || s.location == "." {
-		return nil, refusal.New(ReasonWeights, "weights in %q: want a file in the model's directory", s.location)
+		return nil, refusal.New(ReasonWeights, "weights in %q: they must be in a file in the model's directory", s.location)
 	}
 	size := int64(want) * int64(valueBytes(typ))
 	if s.offset < 0 || s.length >= 0 && s.length != size || want > p.left {
-		return nil, refusal.New(ReasonWeights, "weights in %q: %d bytes from %d, want %d", s.location, s.length, s.offset, size)
+		return nil, refusal.New(ReasonWeights, "weights in %q: got %d bytes at offset %d, want %d bytes", s.location, s.length, s.offset, size)
 	}
 	b, err := p.external(s.location, s.offset, size)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, refusal.New(ReasonWeights, "weights are in the file %q, which is not beside the model", s.location)
+		return nil, refusal.New(ReasonWeights, "the weights are in %q, which is not in the model's directory", s.location)
 	}
 	return b, err
 }
@@ -261,10 +261,10 @@ func valueBytes(typ DataType) int {
 func (p *parser) decodeRaw(t *Tensor, raw []byte, want int) (err error) {
 	size := valueBytes(t.Type)
 	if size == 0 {
-		return errors.New("strings as raw data")
+		return errors.New("strings cannot be raw data")
 	}
 	if len(raw) != want*size {
-		return fmt.Errorf("shape %v wants %d bytes, the file has %d", t.Dims, want*size, len(raw))
+		return fmt.Errorf("shape %v needs %d bytes, the file has %d", t.Dims, want*size, len(raw))
 	}
 	if t.Type == Float32 || t.Type == Float64 {
 		t.Floats, err = p.rawFloats(nil, raw, size)
@@ -290,7 +290,7 @@ func (p *parser) decodeRaw(t *Tensor, raw []byte, want int) (err error) {
 func (p *parser) rawFloats(list []float64, raw []byte, size int) ([]float64, error) {
 	n := len(raw) / size
 	if len(raw)%size != 0 {
-		return nil, fmt.Errorf("%d bytes are no values of %d bytes", len(raw), size)
+		return nil, fmt.Errorf("%d bytes are not a multiple of values of %d bytes", len(raw), size)
 	}
 	if err := p.spend(n); err != nil {
 		return nil, err

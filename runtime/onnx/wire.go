@@ -93,10 +93,10 @@ func (m *message) once(v field) error {
 	return nil
 }
 
-var errWireType = errors.New("a field has another wire type than ONNX gives it")
+var errWireType = errors.New("a field has the wrong wire type")
 
 func unknown(v field) error {
-	return fmt.Errorf("field %d is not one that this reader knows", v.num)
+	return fmt.Errorf("field %d is unknown", v.num)
 }
 
 // message is the field's value as a message of its own.
@@ -136,7 +136,7 @@ func (v field) name() (string, error) {
 		return "", errWireType
 	}
 	if len(v.bytes) > MaxNameBytes || !utf8.Valid(v.bytes) {
-		return "", fmt.Errorf("field %d: a name of %d bytes, want UTF-8 of at most %d", v.num, len(v.bytes), MaxNameBytes)
+		return "", fmt.Errorf("field %d: got a name of %d bytes, want UTF-8 of at most %d bytes", v.num, len(v.bytes), MaxNameBytes)
 	}
 	return string(v.bytes), nil
 }

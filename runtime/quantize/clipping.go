@@ -78,7 +78,7 @@ const (
 // clip runs rows, of many some at equal distances, through the integer network.
 func clip(d *classifier.Description, p intnet.Parameters, rows *Rows) (*Clipping, error) {
 	if rows.Width != d.Architecture.Input.Size() {
-		return nil, fmt.Errorf("quantize: rows of %d values for a model of %d", rows.Width, d.Architecture.Input.Size())
+		return nil, fmt.Errorf("quantize: got rows of %d values, the model takes %d", rows.Width, d.Architecture.Input.Size())
 	}
 	net := &intnet.Network{Architecture: d.Architecture, Parameters: p}
 	list, work := d.Architecture.Geometries(), 0
@@ -156,15 +156,15 @@ func heldOut(n *layers.Network, rows *Rows) (float64, error) {
 func (r *Ranges) Warnings() (list []string) {
 	if c := r.Test; c != nil {
 		if share, where := c.worst(); share > WarnClipped {
-			list = append(list, fmt.Sprintf("%.1f %% of the values of %s are clipped for the test rows: they lie outside the ranges of the calibration rows, and answers are worse for it; calibrate with rows like those that the model gets", 100*share, where))
+			list = append(list, fmt.Sprintf("%.1f %% of the values of %s are clipped for the test rows: they are outside the ranges of the calibration rows, which makes answers worse; calibrate with rows like those the model will get", 100*share, where))
 		}
 		return list
 	}
 	if share, where := r.Calibration.worst(); share > WarnClipped {
-		list = append(list, fmt.Sprintf("%.1f %% of the values of %s are clipped for the calibration rows: a few values are far larger than all others, and fewer of those, or more rows, give better ranges", 100*share, where))
+		list = append(list, fmt.Sprintf("%.1f %% of the values of %s are clipped for the calibration rows: a few values are far larger than all others; use fewer of those, or more rows, for better ranges", 100*share, where))
 	}
 	if r.HeldOut/2 > WarnClipped {
-		list = append(list, fmt.Sprintf("the calibration has too few rows, or too uneven ones: about %.1f %% of the input values of further rows like them will be clipped, and answers are worse for it; give more rows, and --test to see what it costs", 50*r.HeldOut))
+		list = append(list, fmt.Sprintf("the calibration rows are too few or too uneven: about %.1f %% of the input values of further rows like them will be clipped, which makes answers worse; use more rows, and --test to see the cost", 50*r.HeldOut))
 	}
 	return list
 }
@@ -175,7 +175,7 @@ func (r *Ranges) Check() error {
 		return nil
 	}
 	if share, where := r.Test.worst(); share > RefuseClipped {
-		return refusal.New(ReasonNarrow, "%.1f %% of the values of %s are clipped for the test rows; more than %.0f %% is refused: calibrate with rows like those that the model gets", 100*share, where, 100*RefuseClipped)
+		return refusal.New(ReasonNarrow, "%.1f %% of the values of %s are clipped for the test rows, and more than %.0f %% is refused: calibrate with rows like those the model will get", 100*share, where, 100*RefuseClipped)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (r *Report) Warnings(rows string) []string {
 	if 1-r.Agreed < WarnDiffers {
 		return nil
 	}
-	return []string{fmt.Sprintf("the INT8 classifier has another answer than the file for %.1f %% of the %s rows: their scores lie closer together than 256 steps tell apart, or the calibration rows are unlike them", 100*(1-r.Agreed), rows)}
+	return []string{fmt.Sprintf("the INT8 classifier answers differently from the file for %.1f %% of the %s rows: their scores are too close for 256 steps to tell apart, or the calibration rows are unlike them", 100*(1-r.Agreed), rows)}
 }
 
 // memory of the model that is compared: what the largest network needs, and some.
@@ -47,7 +47,7 @@ func Compare(n *layers.Network, d *classifier.Description, p intnet.Parameters, 
 		return nil, fmt.Errorf("quantize: test rows have %d values, the model takes %d", test.Width, n.Input.Len())
 	}
 	if answers != nil && len(answers) != test.Len() {
-		return nil, fmt.Errorf("quantize: %d answers for %d test rows; want one for each", len(answers), test.Len())
+		return nil, fmt.Errorf("quantize: got %d answers for %d test rows; want one for each", len(answers), test.Len())
 	}
 	budget := arena.NewBudget(memory)
 	m, err := classifier.New(d, p, budget)

@@ -72,11 +72,11 @@ func parseRows(b []byte) (*Rows, error) {
 	case "<f8":
 		size = 8
 	default:
-		return nil, fmt.Errorf("values of type %q; want float32 or float64, little-endian", descr)
+		return nil, fmt.Errorf("got values of type %q; want little-endian float32 or float64", descr)
 	}
 	n := shape[0] * width
 	if n == 0 || len(data) != n*size {
-		return nil, fmt.Errorf("%d bytes of data for %d rows of %d values", len(data), shape[0], width)
+		return nil, fmt.Errorf("%d bytes of data do not match %d rows of %d values", len(data), shape[0], width)
 	}
 	r := &Rows{Width: width, Values: make([]float64, n)}
 	for i := range r.Values {
@@ -115,7 +115,7 @@ var npyHeader = regexp.MustCompile(`^\{'descr': '([<>|=][a-z][0-9]+)', 'fortran_
 // the shape, of at least one dimension, and the data.
 func parseNPY(b []byte) (descr string, shape []int, data []byte, err error) {
 	if len(b) < 12 || b[7] != 0 {
-		return "", nil, nil, errors.New("not a .npy file of a known version")
+		return "", nil, nil, errors.New("not a .npy file of a supported version")
 	}
 	size, at := int(binary.LittleEndian.Uint16(b[8:])), 10
 	switch b[6] {
@@ -123,23 +123,23 @@ func parseNPY(b []byte) (descr string, shape []int, data []byte, err error) {
 	case 2, 3:
 		size, at = int(binary.LittleEndian.Uint32(b[8:])), 12
 	default:
-		return "", nil, nil, fmt.Errorf(".npy version %d", b[6])
+		return "", nil, nil, fmt.Errorf(".npy version %d is not supported", b[6])
 	}
 	if size > 1<<16 || size > len(b)-at {
-		return "", nil, nil, errors.New("the header does not end in the file")
+		return "", nil, nil, errors.New("the header is cut short")
 	}
 	m := npyHeader.FindSubmatch(b[at : at+size])
 	if m == nil {
 		return "", nil, nil, errors.New("the header is not that of an array of numbers, as numpy.save writes it")
 	}
 	if string(m[2]) != "False" {
-		return "", nil, nil, errors.New("the array is in Fortran order; save numpy.ascontiguousarray of it")
+		return "", nil, nil, errors.New("the array is in Fortran order; save numpy.ascontiguousarray(array)")
 	}
 	n := 1
 	for part := range strings.SplitSeq(strings.TrimSuffix(string(m[3]), ","), ",") {
 		d, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil || d < 1 || d > MaxValues || n > MaxValues/d || len(shape) == 8 {
-			return "", nil, nil, fmt.Errorf("shape (%s)", m[3])
+			return "", nil, nil, fmt.Errorf("shape (%s) is out of range", m[3])
 		}
 		n *= d
 		shape = append(shape, d)
@@ -169,7 +169,7 @@ func parseText(b []byte) (*Rows, error) {
 			r.Width = len(r.Values)
 		}
 		if len(r.Values)-before != r.Width || len(r.Values) > MaxValues {
-			return nil, fmt.Errorf("line %d: %d values, the lines before have %d (at most %d in all)", line, len(r.Values)-before, r.Width, MaxValues)
+			return nil, fmt.Errorf("line %d: got %d values, the lines before have %d (at most %d in all)", line, len(r.Values)-before, r.Width, MaxValues)
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -185,7 +185,7 @@ func (r *Rows) appendLine(line string) error {
 	for cell := range strings.SplitSeq(line, ",") {
 		v, err := strconv.ParseFloat(strings.TrimSpace(cell), 64)
 		if err != nil || v-v != 0 {
-			return fmt.Errorf("%q is no finite decimal number", cell)
+			return fmt.Errorf("%q is not a finite decimal number", cell)
 		}
 		r.Values = append(r.Values, v)
 	}
@@ -228,7 +228,7 @@ func ReadAnswers(path string, n *layers.Network) ([]int, error) {
 	for i, name := range list {
 		at, ok := index[name]
 		if !ok {
-			return nil, fmt.Errorf("quantize: %s: answer %d: %q is no class of the model", path, i+1, name)
+			return nil, fmt.Errorf("quantize: %s: answer %d: %q is not a class of the model", path, i+1, name)
 		}
 		out[i] = at
 	}

@@ -124,7 +124,7 @@ func TestAnINT8ThatAnswersOtherwiseIsNotSealedInSilence(t *testing.T) {
 		if status != 0 || json.Unmarshal([]byte(out), &result) != nil || len(result.Warnings) != 1 || !strings.Contains(result.Warnings[0], "of the "+rows+" rows") {
 			t.Errorf("%s: status %d: %v\n%s", rows, status, err, out)
 		}
-		if !strings.Contains(b.told.String(), "warning: the INT8 classifier has another answer than the file for ") {
+		if !strings.Contains(b.told.String(), "warning: the INT8 classifier answers differently from the file for ") {
 			t.Errorf("%s: %q", rows, b.told.String())
 		}
 	}

@@ -46,10 +46,10 @@ func TestRowsAndAnswersThatDoNotFitAreToldApart(t *testing.T) {
 	few := clitest.Write(t, b.path("few.labels"), "benign\nmalignant\n")
 	other := clitest.Write(t, b.path("other.labels"), "benign\nbenigm\n")
 	for want, args := range map[string][]string{
-		"calibration rows have 2 values, the model takes 3":         {"--calibration", narrow},
-		"test rows have 2 values, the model takes 3":                {"--calibration", rows, "--test", narrow, "--answers", answers},
-		"2 answers for 400 test rows; want one for each":            {"--calibration", rows, "--test", rows, "--answers", few},
-		`other.labels: answer 2: "benigm" is no class of the model`: {"--calibration", rows, "--test", rows, "--answers", other},
+		"calibration rows have 2 values, the model takes 3":            {"--calibration", narrow},
+		"test rows have 2 values, the model takes 3":                   {"--calibration", rows, "--test", narrow, "--answers", answers},
+		"2 answers for 400 test rows; want one for each":               {"--calibration", rows, "--test", rows, "--answers", few},
+		`other.labels: answer 2: "benigm" is not a class of the model`: {"--calibration", rows, "--test", rows, "--answers", other},
 	} {
 		if _, status, err := b.seal(logistic(), args...); status != cli.StatusFailed || !strings.Contains(err.Error(), want) {
 			t.Errorf("status %d: %v, want %s", status, err, want)

@@ -134,7 +134,7 @@ func attribute(a Message, value any) Message {
 		}
 		return a.Int(20, 8)
 	}
-	panic(fmt.Sprintf("onnxtest: an attribute of type %T", value))
+	panic(fmt.Sprintf("onnxtest: unsupported attribute type %T", value))
 }
 
 // Value is an input; dimensions of 0 are left open.
