@@ -177,7 +177,7 @@ func (b *Budget) Charge(name string, n int64) (*Region, error) {
 // memory than its pages.
 func (b *Budget) Map(name string, n int64) (*Region, error) {
 	if n <= 0 {
-		return nil, fmt.Errorf("arena: %s: a region of %d bytes", name, n)
+		return nil, fmt.Errorf("arena: %s: invalid region size of %d bytes", name, n)
 	}
 	size := Cost(n)
 	r := &Region{name: name, budget: b}

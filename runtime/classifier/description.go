@@ -45,7 +45,7 @@ func NewScale(v float64) (Scale, error) {
 		m, e = 1<<31, e+1
 	}
 	if !(m >= 1<<31 && m < 1<<32) {
-		return Scale{}, fmt.Errorf("classifier: an output scale of %g", v)
+		return Scale{}, fmt.Errorf("classifier: output scale %g is out of range", v)
 	}
 	s := Scale{Mantissa: uint32(m), Exponent: int32(e - 32)}
 	return s, s.check()
@@ -56,7 +56,7 @@ func (s Scale) Float() float64 { return math.Ldexp(float64(s.Mantissa), int(s.Ex
 
 func (s Scale) check() error {
 	if s.Mantissa < 1<<31 || s.Exponent < -256 || s.Exponent > 256 {
-		return fmt.Errorf("classifier: an output scale of %d * 2^%d", s.Mantissa, s.Exponent)
+		return fmt.Errorf("classifier: output scale %d * 2^%d is out of range", s.Mantissa, s.Exponent)
 	}
 	return nil
 }
@@ -72,10 +72,10 @@ func (d *Description) Check() error {
 		return err
 	}
 	if d.Architecture.Input.Size() > MaxInputs {
-		return fmt.Errorf("classifier: %d input values, the limit is %d", d.Architecture.Input.Size(), MaxInputs)
+		return fmt.Errorf("classifier: got %d input values, the limit is %d", d.Architecture.Input.Size(), MaxInputs)
 	}
 	if d.Architecture.Layers[len(d.Architecture.Layers)-1].Kind != intnet.Dense || d.Classes() < 2 {
-		return errors.New("classifier: the last layer is not a dense one with an output for each of two or more classes")
+		return errors.New("classifier: the last layer must be dense, with one output for each of at least two classes")
 	}
 	if err := d.Quantizer.Check(d.Architecture.Input.Size()); err != nil {
 		return err
@@ -90,20 +90,20 @@ func (d *Description) Check() error {
 // text of 1 to MaxLabelBytes bytes. The architecture passed its Check.
 func (d *Description) CheckLabels() error {
 	if len(d.Labels) != 0 && len(d.Labels) != d.Classes() || len(d.Labels) == 0 && (d.Labels != nil || d.IntegerLabels) {
-		return fmt.Errorf("classifier: %d labels for %d classes", len(d.Labels), d.Classes())
+		return fmt.Errorf("classifier: got %d labels for %d classes", len(d.Labels), d.Classes())
 	}
 	seen := map[string]bool{}
 	for _, l := range d.Labels {
 		if l == "" || len(l) > MaxLabelBytes || !utf8.ValidString(l) || seen[l] {
-			return fmt.Errorf("classifier: label %q: want distinct ones of 1 to %d bytes of UTF-8", l, MaxLabelBytes)
+			return fmt.Errorf("classifier: label %q: labels must be distinct and have 1 to %d bytes of UTF-8", l, MaxLabelBytes)
 		}
 		for _, ch := range l {
 			if !unicode.IsPrint(ch) {
-				return fmt.Errorf("classifier: label %q holds a character that cannot be printed", l)
+				return fmt.Errorf("classifier: label %q contains a character that cannot be printed", l)
 			}
 		}
 		if v, err := strconv.ParseInt(l, 10, 64); d.IntegerLabels && (err != nil || strconv.FormatInt(v, 10) != l) {
-			return fmt.Errorf("classifier: label %q is no integer in decimal", l)
+			return fmt.Errorf("classifier: label %q is not a decimal integer", l)
 		}
 		seen[l] = true
 	}
@@ -176,7 +176,7 @@ func (d *Description) MarshalBinary() ([]byte, error) {
 }
 
 // errDescription is the refusal of bytes that MarshalBinary does not write.
-var errDescription = errors.New("classifier: not a description of a classifier in this version's form")
+var errDescription = errors.New("classifier: malformed description, or one of another version")
 
 // UnmarshalBinary reads what MarshalBinary writes, and nothing else.
 func (d *Description) UnmarshalBinary(data []byte) error {

@@ -53,7 +53,7 @@ func viewParameters(b []byte, a intnet.Architecture) (intnet.Parameters, error) 
 		return intnet.Parameters{}, errors.New("classifier: this machine's byte order is not supported")
 	}
 	if len(b) != parametersBytes(a) {
-		return intnet.Parameters{}, fmt.Errorf("classifier: parameters of %d bytes, the architecture has %d", len(b), parametersBytes(a))
+		return intnet.Parameters{}, fmt.Errorf("classifier: got parameters of %d bytes, the architecture has %d", len(b), parametersBytes(a))
 	}
 	list := a.Geometries()
 	p := intnet.Parameters{Layers: make([]intnet.LayerParameters, len(list))}

@@ -48,7 +48,7 @@ func Affine(scale, offset float64) (Feature, error) {
 	// Beyond this size of x, q is saturated.
 	end := (math.Abs(offset) + 130) / math.Abs(scale)
 	if math.IsNaN(scale) || scale == 0 || math.IsNaN(end) || end == 0 || math.IsInf(end, 0) || math.Abs(offset) > 1<<22 {
-		return Feature{}, fmt.Errorf("classifier: an input value times %g plus %g cannot be quantized: it varies too little for its size", scale, offset)
+		return Feature{}, fmt.Errorf("classifier: an input value times %g plus %g cannot be quantized: its range is too small for its magnitude", scale, offset)
 	}
 	_, e := math.Frexp(end) // end < 2^e
 	exponent := 31 - e
@@ -70,7 +70,7 @@ func (f Feature) check() error {
 	switch {
 	case f.Exponent < -maxExponent || f.Exponent > maxExponent, f.Shift < 1 || f.Shift > maxShift,
 		f.Multiplier >= maxMultiplier || f.Multiplier <= -maxMultiplier, f.Offset > maxOffset || f.Offset < -maxOffset:
-		return fmt.Errorf("classifier: an input rule %+v is out of bounds", f)
+		return fmt.Errorf("classifier: input rule %+v is out of range", f)
 	}
 	return nil
 }
@@ -78,10 +78,10 @@ func (f Feature) check() error {
 // Check reports rules out of bounds, and a number of them other than one or n.
 func (q *Quantizer) Check(n int) error {
 	if len(q.Features) != 1 && len(q.Features) != n {
-		return fmt.Errorf("classifier: %d input rules for %d values", len(q.Features), n)
+		return fmt.Errorf("classifier: got %d input rules for %d values", len(q.Features), n)
 	}
 	if n > 1 && len(q.Features) == n && !slices.ContainsFunc(q.Features, func(f Feature) bool { return f != q.Features[0] }) {
-		return errors.New("classifier: equal input rules for all values stand once")
+		return errors.New("classifier: input rules that are equal for all values must be written once")
 	}
 	for _, f := range q.Features {
 		if err := f.check(); err != nil {
@@ -99,7 +99,7 @@ type Float interface{ ~float32 | ~float64 }
 // The Quantizer passed Check for that length. It allocates nothing.
 func Quantize[F Float](q *Quantizer, in []F, out []int8) (clipped int, err error) {
 	if len(in) != len(out) || len(q.Features) != 1 && len(q.Features) != len(in) {
-		return 0, fmt.Errorf("classifier: an input of %d values for %d", len(in), len(out))
+		return 0, fmt.Errorf("classifier: got an input of %d values, want %d", len(in), len(out))
 	}
 	step := 1
 	if len(q.Features) == 1 {

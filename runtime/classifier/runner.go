@@ -50,7 +50,7 @@ func (r *Runner) Infer(in []int8, out []int32) error {
 		return ErrClosed
 	}
 	if len(in) != m.description.Architecture.Input.Size() || len(out) != m.description.Classes() {
-		return fmt.Errorf("classifier: an input of %d values and %d outputs, the model has %d and %d",
+		return fmt.Errorf("classifier: got %d inputs and %d outputs, the model has %d and %d",
 			len(in), len(out), m.description.Architecture.Input.Size(), m.description.Classes())
 	}
 	x, next := r.values[0], r.values[1]

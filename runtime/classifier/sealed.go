@@ -60,13 +60,13 @@ func (m *Model) load(r *chunkseal.Reader) error {
 	if len(list) != 2 || list[0].Bytes() > MaxDescriptionBytes || list[1].Bytes() > math.MaxInt32 ||
 		list[0] != section(DescriptionSection, typeDescription, int(list[0].Bytes())) ||
 		list[1] != section(ParametersSection, typeParameters, int(list[1].Bytes())) {
-		return errors.New("the sections are not those of a classifier")
+		return errors.New("the sections do not match a classifier's")
 	}
 	if err := m.loadDescription(r, int(list[0].Bytes())); err != nil {
 		return err
 	}
 	if want := parametersBytes(m.description.Architecture); list[1].Bytes() != int64(want) {
-		return fmt.Errorf("parameters of %d bytes, the architecture has %d", list[1].Bytes(), want)
+		return fmt.Errorf("got parameters of %d bytes, the architecture has %d", list[1].Bytes(), want)
 	}
 	if err := m.reserve(); err != nil {
 		return err

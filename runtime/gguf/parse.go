@@ -33,7 +33,7 @@ func Parse(r io.ReaderAt, size int64) (*File, error) {
 func ParseHeader(b []byte) (*File, error) {
 	c := &cursor{buf: b, limit: int64(len(b))}
 	if len(b) > MaxHeaderBytes+MaxAlignment {
-		return nil, fmt.Errorf("gguf: header of %d bytes, the limit is %d", len(b), MaxHeaderBytes)
+		return nil, fmt.Errorf("gguf: the header has %d bytes, the limit is %d", len(b), MaxHeaderBytes)
 	}
 	f, err := c.file()
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *cursor) span(limit uint64) (start, size uint32, err error) {
 		return 0, 0, err
 	}
 	if n > limit {
-		return 0, 0, fmt.Errorf("string of %d bytes, the limit is %d", n, limit)
+		return 0, 0, fmt.Errorf("a string has %d bytes, the limit is %d", n, limit)
 	}
 	if err := c.ensure(int(n)); err != nil {
 		return 0, 0, err
@@ -130,7 +130,7 @@ func (c *cursor) name() (string, error) {
 	}
 	for _, ch := range b {
 		if ch <= ' ' || ch > '~' {
-			return "", fmt.Errorf("name %q holds other than printable ASCII", b)
+			return "", fmt.Errorf("name %q contains characters other than printable ASCII", b)
 		}
 	}
 	return string(b), nil
@@ -170,7 +170,7 @@ func (c *cursor) preamble(f *File) (tensors, keys uint64, err error) {
 		return 0, 0, err
 	}
 	if string(c.buf[:4]) != Magic {
-		return 0, 0, fmt.Errorf("starts with %q, not %q: this is no GGUF file", c.buf[:4], Magic)
+		return 0, 0, fmt.Errorf("not a GGUF file: it starts with %q, want %q", c.buf[:4], Magic)
 	}
 	c.pos = 4
 	if f.Version, err = c.uint32(); err != nil {
@@ -180,7 +180,7 @@ func (c *cursor) preamble(f *File) (tensors, keys uint64, err error) {
 		return 0, 0, errors.New("big-endian files are not supported")
 	}
 	if f.Version != 2 && f.Version != 3 {
-		return 0, 0, fmt.Errorf("version %d, supported are 2 and 3", f.Version)
+		return 0, 0, fmt.Errorf("version %d is not supported; want 2 or 3", f.Version)
 	}
 	if tensors, err = c.uint64(); err != nil {
 		return 0, 0, err
@@ -189,10 +189,10 @@ func (c *cursor) preamble(f *File) (tensors, keys uint64, err error) {
 		return 0, 0, err
 	}
 	if tensors > MaxTensors {
-		return 0, 0, fmt.Errorf("%d tensors, the limit is %d", tensors, MaxTensors)
+		return 0, 0, fmt.Errorf("got %d tensors, the limit is %d", tensors, MaxTensors)
 	}
 	if keys > MaxKeys {
-		return 0, 0, fmt.Errorf("%d keys, the limit is %d", keys, MaxKeys)
+		return 0, 0, fmt.Errorf("got %d keys, the limit is %d", keys, MaxKeys)
 	}
 	return tensors, keys, nil
 }
@@ -234,7 +234,7 @@ func (c *cursor) value(k kind) (value, error) {
 	}
 	v := value{kind: k, start: uint32(c.pos), size: uint32(width)}
 	if k == kindBool && c.buf[c.pos] > 1 {
-		return value{}, fmt.Errorf("boolean is %d", c.buf[c.pos])
+		return value{}, fmt.Errorf("the boolean is %d, want 0 or 1", c.buf[c.pos])
 	}
 	c.pos += width
 	return v, nil
@@ -257,7 +257,7 @@ func (c *cursor) array() (value, error) {
 		return value{}, err
 	}
 	if n > MaxArrayItems {
-		return value{}, fmt.Errorf("array of %d items, the limit is %d", n, MaxArrayItems)
+		return value{}, fmt.Errorf("an array has %d items, the limit is %d", n, MaxArrayItems)
 	}
 	v := value{kind: kindArray, elem: elem, start: uint32(c.pos), count: int(n)}
 	if elem == kindString {
@@ -270,7 +270,7 @@ func (c *cursor) array() (value, error) {
 	if elem == kindBool {
 		for i, b := range c.buf[c.pos : c.pos+int(n)] {
 			if b > 1 {
-				return value{}, fmt.Errorf("boolean %d is %d", i, b)
+				return value{}, fmt.Errorf("boolean %d is %d, want 0 or 1", i, b)
 			}
 		}
 	}
@@ -308,7 +308,7 @@ func (c *cursor) tensor(f *File) error {
 		return err
 	}
 	if n == 0 || n > MaxDims {
-		return fmt.Errorf("%s: %d dimensions, want 1 to %d", name, n, MaxDims)
+		return fmt.Errorf("%s: got %d dimensions, want 1 to %d", name, n, MaxDims)
 	}
 	t.Dims = make([]uint64, n)
 	for i := range t.Dims {

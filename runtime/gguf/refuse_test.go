@@ -50,7 +50,7 @@ func TestRefusals(t *testing.T) {
 		file *raw
 		want string
 	}{
-		"magic":                {&raw{[]byte("GGML\x03\x00\x00\x00")}, "no GGUF file"},
+		"magic":                {&raw{[]byte("GGML\x03\x00\x00\x00")}, "not a GGUF file"},
 		"empty":                {&raw{}, "ends inside"},
 		"version 1":            {header(1, 0, 0), "version 1"},
 		"version 4":            {header(4, 0, 0), "version 4"},
@@ -64,9 +64,9 @@ func TestRefusals(t *testing.T) {
 		"key twice":            {header(3, 0, 2).kv("k", kindUint32).u32(1).kv("k", kindUint32).u32(1), "twice"},
 		"unknown value type":   {header(3, 0, 1).kv("k", 13), "unknown value type 13"},
 		"boolean 2":            {header(3, 0, 1).kv("k", kindBool).u32(2), "boolean"},
-		"huge string":          {header(3, 0, 1).kv("k", kindString).u64(MaxStringBytes + 1), "string of"},
+		"huge string":          {header(3, 0, 1).kv("k", kindString).u64(MaxStringBytes + 1), "a string has"},
 		"string past end":      {header(3, 0, 1).kv("k", kindString).u64(5), "ends inside"},
-		"string of 2^64-1":     {header(3, 0, 1).kv("k", kindString).u64(math.MaxUint64), "string of"},
+		"string of 2^64-1":     {header(3, 0, 1).kv("k", kindString).u64(math.MaxUint64), "a string has"},
 		"nested array":         {header(3, 0, 1).kv("k", kindArray).u32(uint32(kindArray)).u64(0), "arrays of arrays"},
 		"array of unknown":     {header(3, 0, 1).kv("k", kindArray).u32(99).u64(0), "unknown value type 99"},
 		"huge array":           {header(3, 0, 1).kv("k", kindArray).u32(uint32(kindUint8)).u64(MaxArrayItems + 1), "items, the limit"},
@@ -85,7 +85,7 @@ func TestRefusals(t *testing.T) {
 		"zero dimension":       {header(3, 1, 0).tensor("a", F32, 0, 8, 0).data(64), "is zero"},
 		"unknown type":         {header(3, 1, 0).tensor("a", 99, 0, 8).data(64), "unknown tensor type 99"},
 		"removed type":         {header(3, 1, 0).tensor("a", 4, 0, 32).data(64), "unknown tensor type 4"},
-		"partial block":        {header(3, 1, 0).tensor("a", Q4_0, 0, 33).data(64), "do not fill blocks"},
+		"partial block":        {header(3, 1, 0).tensor("a", Q4_0, 0, 33).data(64), "not a multiple of the block size"},
 		"product wraps":        {header(3, 1, 0).tensor("a", F32, 0, 1<<32, 1<<32).data(64), "more than"},
 		"columns wrap":         {header(3, 1, 0).tensor("a", F32, 0, 1<<63).data(64), "more than"},
 		"misaligned":           {header(3, 1, 0).tensor("a", F32, 8, 8).data(64), "not aligned"},

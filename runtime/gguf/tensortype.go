@@ -128,10 +128,10 @@ func (t Type) size(dims []uint64) (int64, error) {
 		return 0, fmt.Errorf("%s", t)
 	}
 	if len(dims) == 0 || len(dims) > MaxDims {
-		return 0, fmt.Errorf("%d dimensions, want 1 to %d", len(dims), MaxDims)
+		return 0, fmt.Errorf("got %d dimensions, want 1 to %d", len(dims), MaxDims)
 	}
 	if dims[0]%elements != 0 {
-		return 0, fmt.Errorf("%d columns do not fill blocks of %d (%s)", dims[0], elements, name)
+		return 0, fmt.Errorf("%d columns are not a multiple of the block size %d (%s)", dims[0], elements, name)
 	}
 	total := dims[0] / elements
 	for i, d := range dims {

@@ -52,7 +52,7 @@ func Write(w io.Writer, kvs []KV, tensors []TensorData) error {
 			return fmt.Errorf("gguf: write %s: %w", t.Name, err)
 		}
 		if size != int64(len(t.Data)) {
-			return fmt.Errorf("gguf: write %s: %d bytes of data, want %d", t.Name, len(t.Data), size)
+			return fmt.Errorf("gguf: write %s: got %d bytes of data, want %d", t.Name, len(t.Data), size)
 		}
 		b = appendTensor(b, t, offset)
 		offset = alignUp(offset+size, alignment)

@@ -32,9 +32,9 @@ var (
 	ErrClosed = errors.New("infer: the engine is closed")
 	// ErrPrompt: the prompt is empty, does not fit the context, or has a token
 	// that the model does not know.
-	ErrPrompt = errors.New("infer: the prompt is refused")
+	ErrPrompt = errors.New("infer: prompt refused")
 	// ErrStop: too many stop texts, or one too long.
-	ErrStop = errors.New("infer: the stop texts are refused")
+	ErrStop = errors.New("infer: stop sequences refused")
 	// ErrLogits: the model's outputs are not numbers, so no token can be chosen.
 	ErrLogits = errors.New("infer: the model's outputs are not finite numbers")
 )
@@ -103,7 +103,7 @@ func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 // New checks the model, takes all memory and starts the scheduler.
 func New(cfg Config) (*Engine, error) {
 	if cfg.MaxSequences < 1 || cfg.MaxSequences > model.MaxBatch || cfg.Context < 16 {
-		return nil, fmt.Errorf("infer: %d sequences of context %d; 1 to %d sequences of 16 tokens or more", cfg.MaxSequences, cfg.Context, model.MaxBatch)
+		return nil, fmt.Errorf("infer: got %d sequences of context %d, want 1 to %d sequences of at least 16 tokens", cfg.MaxSequences, cfg.Context, model.MaxBatch)
 	}
 	if err := servable.Refuse(servable.Header(cfg.File)); err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if n := e.model.Params().Vocabulary; n != e.tokenizer.Size() {
 		return nil, errors.Join(servable.Refuse([]servable.Finding{{Code: servable.CodeTensorShape, Name: "token_embd.weight",
-			Detail: fmt.Sprintf("has %d rows, and the tokenizer %d tokens", n, e.tokenizer.Size())}}), e.model.Close())
+			Detail: fmt.Sprintf("has %d rows, but the tokenizer has %d tokens", n, e.tokenizer.Size())}}), e.model.Close())
 	}
 	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context); err != nil {
 		return nil, errors.Join(err, e.model.Close())
@@ -238,7 +238,7 @@ func (e *Engine) Generate(ctx context.Context, req Request, emit func(text strin
 // what one of its requests asks.
 func (e *Engine) check(req Request) error {
 	if len(req.Prompt) == 0 || len(req.Prompt) >= e.context || req.MaxTokens < 1 {
-		return fmt.Errorf("%w: %d tokens of prompt, %d to answer, context %d", ErrPrompt, len(req.Prompt), req.MaxTokens, e.context)
+		return fmt.Errorf("%w: %d prompt tokens and %d answer tokens do not fit a context of %d", ErrPrompt, len(req.Prompt), req.MaxTokens, e.context)
 	}
 	for i, id := range req.Prompt {
 		if id < 0 || int(id) >= e.tokenizer.Size() {
@@ -246,11 +246,11 @@ func (e *Engine) check(req Request) error {
 		}
 	}
 	if len(req.Stop) > MaxStops {
-		return fmt.Errorf("%w: %d of them, at most %d are taken", ErrStop, len(req.Stop), MaxStops)
+		return fmt.Errorf("%w: got %d, want at most %d", ErrStop, len(req.Stop), MaxStops)
 	}
 	for i, stop := range req.Stop {
 		if len(stop) > MaxStopBytes {
-			return fmt.Errorf("%w: number %d has %d bytes, at most %d are taken", ErrStop, i+1, len(stop), MaxStopBytes)
+			return fmt.Errorf("%w: number %d has %d bytes, want at most %d", ErrStop, i+1, len(stop), MaxStopBytes)
 		}
 	}
 	return nil

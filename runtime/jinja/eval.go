@@ -106,7 +106,7 @@ func (r *rendering) choose(n *node) (any, error) {
 	case len(n.kids) == 3:
 		return r.eval(n.kids[2])
 	}
-	return undefined{"value of an if without else"}, nil
+	return undefined{"value of an if without an else"}, nil
 }
 
 func (r *rendering) call(n *node) (any, error) {
@@ -146,7 +146,7 @@ func attribute(of any, name string) (any, error) {
 	case loopState:
 		return of.field(name)
 	case undefined:
-		return nil, fmt.Errorf("%q of %s", name, kindName(of))
+		return nil, fmt.Errorf("cannot take %q of %s", name, kindName(of))
 	}
 	return undefined{name}, nil
 }
@@ -237,7 +237,7 @@ func arithmetic(op string, a, b any) (any, error) {
 		return x - y, nil
 	case "%":
 		if y == 0 {
-			return nil, errors.New("remainder of a division by zero")
+			return nil, errors.New("division by zero")
 		}
 		return ((x % y) + y) % y, nil // Python's sign
 	case "<":
@@ -265,7 +265,7 @@ func filter(name string, v any, args []any) (any, error) {
 		}
 	}
 	if len(args) != 0 {
-		return nil, fmt.Errorf("filter %s with these arguments is not supported", name)
+		return nil, fmt.Errorf("filter %s is not supported with these arguments", name)
 	}
 	switch name {
 	case "length", "count":
@@ -295,12 +295,12 @@ func filter(name string, v any, args []any) (any, error) {
 func method(name string, of any, args []any) (any, error) {
 	s, ok := of.(string)
 	if !ok {
-		return nil, fmt.Errorf("cannot call %s of %s", name, kindName(of))
+		return nil, fmt.Errorf("cannot call %s on %s", name, kindName(of))
 	}
 	words := make([]string, len(args))
 	for i, arg := range args {
 		if words[i], ok = arg.(string); !ok {
-			return nil, fmt.Errorf("%s takes strings", name)
+			return nil, fmt.Errorf("%s takes only strings", name)
 		}
 	}
 	switch len(words) {
@@ -308,7 +308,7 @@ func method(name string, of any, args []any) (any, error) {
 		switch name {
 		case "upper", "lower":
 			if strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII && r != utf8.RuneError }) {
-				return nil, fmt.Errorf("%s of other than ASCII characters is not supported", name)
+				return nil, fmt.Errorf("%s is supported for ASCII characters only", name)
 			}
 			if name == "upper" {
 				return Upper(s), nil
@@ -329,7 +329,7 @@ func method(name string, of any, args []any) (any, error) {
 			return splitText(s, words[0])
 		}
 	}
-	return nil, fmt.Errorf("method %s with %d arguments is not supported", name, len(words))
+	return nil, fmt.Errorf("method %s is not supported with %d arguments", name, len(words))
 }
 
 // Upper returns a text with its small ASCII letters as capitals. Other bytes stay, even where
@@ -362,7 +362,7 @@ func strip(name, s, cutset string) string {
 
 func splitText(s, sep string) (any, error) {
 	if sep == "" {
-		return nil, errors.New("split by nothing")
+		return nil, errors.New("split needs a separator that is not empty")
 	}
 	parts := strings.Split(s, sep)
 	out := make([]any, len(parts))

@@ -135,7 +135,7 @@ func (p *parser) unary() (*node, error) {
 		return p.postfix()
 	}
 	if p.tokens[p.at].kind != lexNumber {
-		return nil, p.errorf("minus before other than a number is not supported")
+		return nil, p.errorf("a minus sign is supported only before a number")
 	}
 	n, err := p.number()
 	if err == nil {
@@ -238,7 +238,7 @@ func (p *parser) test(of *node) (*node, error) {
 	}
 	// The reference takes any other word here for an argument, "if" and "in" as well.
 	if t := p.tokens[p.at]; t.kind == lexName && t.text != "else" && t.text != "or" && t.text != "and" {
-		return nil, p.errorf("test %q followed by %q is not supported; put brackets around it", name, t.text)
+		return nil, p.errorf("test %q followed by %q is not supported; put the test in parentheses", name, t.text)
 	}
 	n := &node{op: "is", text: name, kids: []*node{of}}
 	if negated {
@@ -258,7 +258,7 @@ func (p *parser) arguments(call *node, keywords bool) (*node, error) {
 			key = t.text
 			p.at += 2
 		} else if keywords {
-			return nil, p.errorf("%s takes keyword arguments only", call.text)
+			return nil, p.errorf("%s takes only keyword arguments", call.text)
 		}
 		value, err := p.expression()
 		if err != nil {

@@ -45,7 +45,7 @@ func (e *RaisedError) Error() string { return "the template refuses: " + e.Messa
 // Compile parses a template.
 func Compile(source string) (*Template, error) {
 	if len(source) > MaxSourceBytes {
-		return nil, fmt.Errorf("template of %d bytes, the limit is %d", len(source), MaxSourceBytes)
+		return nil, fmt.Errorf("the template has %d bytes, the limit is %d", len(source), MaxSourceBytes)
 	}
 	tokens, err := lex(source)
 	if err != nil {
@@ -54,7 +54,7 @@ func Compile(source string) (*Template, error) {
 	p := &parser{tokens: tokens}
 	body, end, err := p.statements()
 	if err == nil && end != "" {
-		err = p.errorf("%s without its beginning", end)
+		err = p.errorf("%s without a matching start", end)
 	}
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ type rendering struct {
 // spend charges the cost of one node that made size bytes of text.
 func (r *rendering) spend(size int) error {
 	if size > MaxOutputBytes {
-		return fmt.Errorf("the template makes more than %d bytes", MaxOutputBytes)
+		return fmt.Errorf("the template produces more than %d bytes", MaxOutputBytes)
 	}
 	if r.steps += 1 + size/64; r.steps > maxSteps {
 		return fmt.Errorf("the template takes more than %d steps", maxSteps)
@@ -140,7 +140,7 @@ func (r *rendering) statement(s *statement) error {
 	case "setattr":
 		ns, ok := r.lookup(s.text).(namespace)
 		if !ok {
-			return fmt.Errorf("%s is no namespace", s.text)
+			return fmt.Errorf("%s is not a namespace", s.text)
 		}
 		ns[s.attr] = v
 		return nil
@@ -153,7 +153,7 @@ func (r *rendering) write(text string) error {
 		return err
 	}
 	if r.out.Len()+len(text) > MaxOutputBytes {
-		return fmt.Errorf("the template makes more than %d bytes", MaxOutputBytes)
+		return fmt.Errorf("the template produces more than %d bytes", MaxOutputBytes)
 	}
 	r.out.WriteString(text)
 	return nil

@@ -79,7 +79,7 @@ func (l *lexer) segment() error {
 	case "{#":
 		end := strings.Index(l.rest, "#}")
 		if end < 0 {
-			return l.errorf("comment without end")
+			return l.errorf("unterminated comment")
 		}
 		sign := byte(0)
 		if end > 0 {
@@ -141,7 +141,7 @@ func (l *lexer) tag(open, end string) error {
 	for {
 		l.skip(len(l.rest) - len(strings.TrimLeft(l.rest, " \t\r\n\v\f")))
 		if l.rest == "" {
-			return l.errorf("%s without %s", open, end)
+			return l.errorf("%s without a matching %s", open, end)
 		}
 		trim, keep := strings.HasPrefix(l.rest, "-"+end), open == "{%" && strings.HasPrefix(l.rest, "+"+end)
 		if trim || keep || strings.HasPrefix(l.rest, end) {
@@ -210,7 +210,7 @@ func (l *lexer) literal(quote byte) error {
 			return nil
 		case '\\':
 			if i++; i == len(l.rest) {
-				return l.errorf("string without end")
+				return l.errorf("unterminated string")
 			}
 			switch ch := l.rest[i]; ch {
 			case 'n':
@@ -228,5 +228,5 @@ func (l *lexer) literal(quote byte) error {
 			b.WriteByte(ch)
 		}
 	}
-	return l.errorf("string without end")
+	return l.errorf("unterminated string")
 }

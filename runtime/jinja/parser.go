@@ -46,7 +46,7 @@ func (p *parser) errorf(format string, args ...any) error {
 
 func (p *parser) enter() error {
 	if p.depth++; p.depth > maxDepth {
-		return p.errorf("nested deeper than %d", maxDepth)
+		return p.errorf("nested more than %d levels deep", maxDepth)
 	}
 	return nil
 }

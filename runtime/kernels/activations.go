@@ -40,7 +40,7 @@ func ActivationBytes(tokens, cols int) int {
 func NewActivations(mem []byte, tokens, cols int) (Activations, error) {
 	size := ActivationBytes(tokens, cols)
 	if size == 0 || len(mem) < size || uintptr(unsafe.Pointer(unsafe.SliceData(mem)))%4 != 0 {
-		return Activations{}, fmt.Errorf("%d activations of %d in %d bytes: %w", tokens, cols, len(mem), ErrShape)
+		return Activations{}, fmt.Errorf("%d rows of %d activations in %d bytes: %w", tokens, cols, len(mem), ErrShape)
 	}
 	n := size / recordBytes
 	return Activations{tokens: tokens, cols: cols, records: unsafe.Slice((*record)(unsafe.Pointer(unsafe.SliceData(mem))), n)}, nil

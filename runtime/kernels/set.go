@@ -36,7 +36,7 @@ func Select(name string) (*Set, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("kernels: %q does not exist or does not run correctly on this processor", name)
+	return nil, fmt.Errorf("kernels: the set %q does not exist or does not run correctly on this processor", name)
 }
 
 // genericSet is plain Go.

@@ -28,7 +28,7 @@ const (
 )
 
 // ErrShape is the refusal of lengths or shapes that do not belong together.
-var ErrShape = errors.New("kernels: shape and length do not agree")
+var ErrShape = errors.New("kernels: shape and length do not match")
 
 // String is the type's name as GGUF writes it.
 func (t Type) String() string {

@@ -21,7 +21,7 @@ type Cache struct {
 // NewCache maps room for slots sequences of length positions each.
 func NewCache(budget *arena.Budget, p Params, slots, length int) (*Cache, error) {
 	if slots < 1 || length < 1 || length > maxContext {
-		return nil, fmt.Errorf("model: a cache of %d sequences of %d positions", slots, length)
+		return nil, fmt.Errorf("model: a cache of %d sequences of %d positions is out of range", slots, length)
 	}
 	region, err := budget.Map("key and value cache", p.CacheBytes()*int64(slots)*int64(length))
 	if err != nil {

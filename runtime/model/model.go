@@ -54,7 +54,7 @@ type Model struct {
 // that do not make the model are ErrTensors.
 func New(cfg Config) (*Model, error) {
 	if cfg.Threads < 1 || cfg.Threads > 1024 || cfg.Batch < 1 || cfg.Batch > MaxBatch || cfg.Outputs < 1 || cfg.Outputs > cfg.Batch || cfg.Context < 1 {
-		return nil, fmt.Errorf("model: %d threads, batch %d, outputs %d, context %d", cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
+		return nil, fmt.Errorf("model: %d threads, batch %d, outputs %d or context %d is out of range", cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
 	}
 	t, err := resolve(cfg.Source, &cfg.Params)
 	if err != nil {

@@ -70,12 +70,12 @@ func (e *KeyError) Error() string { return "model: " + e.Key + " " + e.Detail }
 func ParseParams(f *gguf.File) (Params, error) {
 	architecture, _ := f.String("general.architecture")
 	if architecture != "llama" {
-		return Params{}, fmt.Errorf("model: architecture %q is not supported; this version runs llama", architecture)
+		return Params{}, fmt.Errorf("model: architecture %q is not supported; want llama", architecture)
 	}
 	var p Params
 	var wrong []error
 	missing := func(key string) {
-		wrong = append(wrong, &KeyError{key, "is missing, out of range, or not one number for all blocks"})
+		wrong = append(wrong, &KeyError{key, "is missing, out of range, or not the same number for all blocks"})
 	}
 	number := func(key string, limit uint64) int {
 		n, ok := f.Uint("llama." + key)
@@ -98,7 +98,7 @@ func ParseParams(f *gguf.File) (Params, error) {
 	if f.Has("llama.attention.key_length") {
 		p.HeadSize = number("attention.key_length", 1024)
 	} else if p.Width%p.Heads != 0 && wrong == nil {
-		return Params{}, &KeyError{"llama.attention.key_length", fmt.Sprintf("is missing, and a width of %d does not divide among %d heads", p.Width, p.Heads)}
+		return Params{}, &KeyError{"llama.attention.key_length", fmt.Sprintf("is missing, and a width of %d is not a multiple of %d heads", p.Width, p.Heads)}
 	}
 	p.RopeDims = p.HeadSize
 	if f.Has("llama.rope.dimension_count") {
@@ -141,17 +141,17 @@ func (p Params) check() error {
 	key, detail := "", ""
 	switch {
 	case p.Heads%p.KVHeads != 0:
-		key, detail = "attention.head_count_kv", fmt.Sprintf("is %d, and %d query heads are no multiple of it", p.KVHeads, p.Heads)
+		key, detail = "attention.head_count_kv", fmt.Sprintf("is %d, of which %d query heads are not a multiple", p.KVHeads, p.Heads)
 	case p.HeadSize%16 != 0 || p.Heads*p.HeadSize > 4*maxWidth:
-		key, detail = "attention.key_length", fmt.Sprintf("makes heads of %d values; a multiple of 16 is supported", p.HeadSize)
+		key, detail = "attention.key_length", fmt.Sprintf("makes heads of %d values; want a multiple of 16", p.HeadSize)
 	case p.Width%kernels.BlockCols != 0 || p.Heads*p.HeadSize%kernels.BlockCols != 0:
-		key, detail = "embedding_length", fmt.Sprintf("makes widths of %d and %d; multiples of %d are supported", p.Width, p.Heads*p.HeadSize, kernels.BlockCols)
+		key, detail = "embedding_length", fmt.Sprintf("makes widths of %d and %d; want multiples of %d", p.Width, p.Heads*p.HeadSize, kernels.BlockCols)
 	case p.FeedForward%kernels.BlockCols != 0:
-		key, detail = "feed_forward_length", fmt.Sprintf("is %d; multiples of %d are supported", p.FeedForward, kernels.BlockCols)
+		key, detail = "feed_forward_length", fmt.Sprintf("is %d; want a multiple of %d", p.FeedForward, kernels.BlockCols)
 	case p.RopeDims > p.HeadSize || p.RopeDims%2 != 0:
-		key, detail = "rope.dimension_count", fmt.Sprintf("rotates %d of %d dimensions", p.RopeDims, p.HeadSize)
+		key, detail = "rope.dimension_count", fmt.Sprintf("rotates %d of %d dimensions; want an even number, at most all of them", p.RopeDims, p.HeadSize)
 	case !(p.RopeBase > 1) || math.IsInf(p.RopeBase, 0):
-		key, detail = "rope.freq_base", fmt.Sprintf("is %v", p.RopeBase)
+		key, detail = "rope.freq_base", fmt.Sprintf("is %v; want a finite number above 1", p.RopeBase)
 	default:
 		return nil
 	}

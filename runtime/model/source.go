@@ -55,7 +55,7 @@ func resolve(src Source, p *Params) (*tensors, error) {
 			first = fmt.Errorf("%w: tensor %s is missing", ErrTensors, name)
 		case rows != 0 && m.Rows != rows || m.Cols != cols || !m.Type.Known() || m.RowsPerChunk < kernels.TileRows || m.RowsPerChunk%kernels.TileRows != 0 ||
 			m.Chunks != (m.Rows+m.RowsPerChunk-1)/m.RowsPerChunk || m.Rows < 1 || m.Rows > maxVocab:
-			first = fmt.Errorf("%w: tensor %s is %s of %d by %d; %d by %d expected", ErrTensors, name, m.Type, m.Rows, m.Cols, rows, cols)
+			first = fmt.Errorf("%w: tensor %s is %s of %d by %d; want %d by %d", ErrTensors, name, m.Type, m.Rows, m.Cols, rows, cols)
 		}
 		return m
 	}
@@ -65,7 +65,7 @@ func resolve(src Source, p *Params) (*tensors, error) {
 			first = fmt.Errorf("model: %w", err)
 		}
 		if first == nil && len(v) != n {
-			first = fmt.Errorf("%w: vector %s has %d values, %d expected", ErrTensors, name, len(v), n)
+			first = fmt.Errorf("%w: vector %s has %d values, want %d", ErrTensors, name, len(v), n)
 		}
 		for i, x := range v {
 			if first == nil && (x-x != 0) {
@@ -86,7 +86,7 @@ func resolve(src Source, p *Params) (*tensors, error) {
 		t.ropeFactors = values(RopeFactorsName, p.RopeDims/2)
 		for i, x := range t.ropeFactors {
 			if first == nil && !(x > 0) {
-				first = fmt.Errorf("%w: value %d of %s is %v; it divides a frequency and must be positive", ErrTensors, i, RopeFactorsName, x)
+				first = fmt.Errorf("%w: value %d of %s is %v; it divides a frequency, so it must be positive", ErrTensors, i, RopeFactorsName, x)
 			}
 		}
 	}

@@ -76,9 +76,9 @@ func look(in io.ReaderAt, size int64) (*gguf.File, servable.Report, error) {
 		head := make([]byte, len(gguf.Magic))
 		n, _ := in.ReadAt(head, 0)
 		if _, sealed := chunkseal.Inspect(in, size); sealed == nil {
-			detail = "this file is sealed already; `anchorhold inspect` shows it. What can be checked is the GGUF file that it was made of"
+			detail = "this file is already sealed; `anchorhold inspect` shows it. Check the GGUF file it was made from"
 		} else if n == len(head) && string(head) != gguf.Magic {
-			detail += "; an ONNX file is known by its name, which ends in .onnx"
+			detail += "; an ONNX file is recognised by a name that ends in .onnx"
 		}
 		return nil, servable.Report{Findings: []servable.Finding{{Code: servable.CodeFormat, Name: "file", Detail: detail}}}, nil
 	}
@@ -169,10 +169,10 @@ func finite(t gguf.Tensor, data []byte) *servable.Finding {
 		}
 		if bad {
 			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name,
-				Detail: "holds an infinite value or one that is no number (NaN): the file is damaged, or its training diverged"}
+				Detail: "contains an infinite value or one that is not a number (NaN): the file is damaged, or the training diverged"}
 		}
 		if t.Name == servable.Positive && !(math.Float32frombits(binary.LittleEndian.Uint32(data[at:])) > 0) {
-			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name, Detail: "holds a value that is not above 0, by which a frequency would be divided"}
+			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name, Detail: "contains a value that is not positive, although frequencies are divided by it"}
 		}
 	}
 	return nil

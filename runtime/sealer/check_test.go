@@ -145,7 +145,7 @@ func TestCheckReadsAndWritesNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	sealed, err := Check(t.Context(), opt.Out, nil)
-	if err != nil || len(sealed.Findings) != 1 || sealed.Findings[0].Code != servable.CodeFormat || !strings.Contains(sealed.Findings[0].Detail, "sealed already") {
+	if err != nil || len(sealed.Findings) != 1 || sealed.Findings[0].Code != servable.CodeFormat || !strings.Contains(sealed.Findings[0].Detail, "already sealed") {
 		t.Errorf("a sealed file: %+v, %v", sealed, err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 func SealClassifier(ctx context.Context, opt Options, parts []classifier.Part) (Summary, error) {
 	start := time.Now()
 	if opt.Sign == nil {
-		return Summary{}, errors.New("sealer: no publisher to sign with")
+		return Summary{}, errors.New("sealer: no publisher key to sign with")
 	}
 	var done chunkseal.Summary
 	source := int64(0)
@@ -26,7 +26,7 @@ func SealClassifier(ctx context.Context, opt Options, parts []classifier.Part) (
 		for i, p := range parts {
 			sections[i] = p.Section
 			if int64(len(p.Data)) != p.Bytes() {
-				return fmt.Errorf("sealer: section %s has %d bytes, not %d", p.Name, len(p.Data), p.Bytes())
+				return fmt.Errorf("sealer: section %s has %d bytes, want %d", p.Name, len(p.Data), p.Bytes())
 			}
 			source += p.Bytes()
 		}

@@ -15,7 +15,7 @@ var ErrBusy = errors.New("sealer: another process is writing this file")
 
 // ErrExists refuses to seal to a name that is taken: agents may serve the file, and only
 // its publisher's version says which of two is newer.
-var ErrExists = errors.New("sealer: the file exists and is never replaced: seal to another name, or move it away")
+var ErrExists = errors.New("sealer: the file exists, and sealed files are never replaced: choose another name, or move it away")
 
 // create lets write fill a file beside path, syncs it, and renames it to path
 // as the last step. The file beside has a fixed name and is locked while it is
@@ -24,7 +24,7 @@ var ErrExists = errors.New("sealer: the file exists and is never replaced: seal 
 func create(path string, write func(*os.File) error) error {
 	dir, base := filepath.Split(path)
 	if base == "" {
-		return fmt.Errorf("sealer: %q names no file", path)
+		return fmt.Errorf("sealer: %q does not name a file", path)
 	}
 	if err := absent(path); err != nil {
 		return err

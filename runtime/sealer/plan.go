@@ -61,15 +61,15 @@ func planTensor(t gguf.Tensor) (part, error) {
 	}
 	tile, ok := tileType(t.Type)
 	if !ok {
-		return part{}, fmt.Errorf("sealer: tensor %s has type %s, which the engine does not compute with (it does with F32, F16, Q4_0, Q4_1, Q8_0)", t.Name, t.Type)
+		return part{}, fmt.Errorf("sealer: tensor %s has type %s, which the engine does not support (want F32, F16, Q4_0, Q4_1 or Q8_0)", t.Name, t.Type)
 	}
 	if len(t.Dims) != 2 || t.Dims[0] > math.MaxInt32 || t.Dims[1] > math.MaxInt32 {
-		return part{}, fmt.Errorf("sealer: tensor %s has shape %v; the engine knows vectors and matrices", t.Name, t.Dims)
+		return part{}, fmt.Errorf("sealer: tensor %s has shape %v; want a vector or a matrix", t.Name, t.Dims)
 	}
 	rows, cols := t.Rows(), t.Columns()
 	group := kernels.TileBytes(tile, cols)
 	if group < 1 || group > chunkseal.MaxChunkBytes {
-		return part{}, fmt.Errorf("sealer: tensor %s has rows of %d columns; want a multiple of %d, and %d rows of it in at most %d bytes",
+		return part{}, fmt.Errorf("sealer: tensor %s has rows of %d columns; want a multiple of %d, of which %d rows fit in %d bytes",
 			t.Name, cols, kernels.BlockCols, kernels.TileRows, chunkseal.MaxChunkBytes)
 	}
 	groups := (rows + kernels.TileRows - 1) / kernels.TileRows
@@ -87,7 +87,7 @@ func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
 func planVector(t gguf.Tensor) (part, error) {
 	if t.Type != gguf.F32 {
-		return part{}, fmt.Errorf("sealer: vector %s has type %s; the engine computes with F32 vectors", t.Name, t.Type)
+		return part{}, fmt.Errorf("sealer: vector %s has type %s; want F32", t.Name, t.Type)
 	}
 	if t.Size > chunkseal.MaxChunkBytes {
 		return part{}, fmt.Errorf("sealer: vector %s has %d bytes, the limit is %d", t.Name, t.Size, chunkseal.MaxChunkBytes)

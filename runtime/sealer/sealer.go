@@ -56,7 +56,7 @@ func Seal(ctx context.Context, opt Options) (Summary, error) {
 	}
 	defer in.Close() // read only
 	if opt.Sign == nil {
-		return Summary{}, errors.New("sealer: no publisher to sign with")
+		return Summary{}, errors.New("sealer: no publisher key to sign with")
 	}
 	file, report, err := look(in, size)
 	if err != nil {

@@ -29,9 +29,9 @@ var (
 var general = map[string]entry{
 	"architecture":         computed,
 	"alignment":            computed,
-	"type":                 {rule: text("model"), what: "only `model`; adapters, vocabularies and projectors are no models"},
-	"quantization_version": {rule: number(2), what: "only 2, the layout of blocks that the engine reads"},
-	"file_type":            {what: "the type of most tensors, each of which says its own"},
+	"type":                 {rule: text("model"), what: "only `model`; adapters, vocabularies and projectors are not models"},
+	"quantization_version": {rule: number(2), what: "only 2, the block layout that the engine reads"},
+	"file_type":            {what: "the type of most tensors; each tensor states its own"},
 	"name":                 description, "author": description, "version": description, "organization": description,
 	"finetune": description, "basename": description, "description": description, "quantized_by": description,
 	"size_label": description, "parameter_size_class": description, "license": description, "license.name": description, "license.link": description,
@@ -63,7 +63,7 @@ var ofModel = map[string]entry{
 	"rope.scaling.factor":                  {rule: number(1), what: "only 1"},
 	"rope.scale_linear":                    {rule: number(1), what: "only 1; the older name of the factor"},
 	"rope.scaling.attn_factor":             {rule: number(1), what: "only 1"},
-	"rope.scaling.original_context_length": {what: "of the scalings yarn and longrope alone, which are refused"},
+	"rope.scaling.original_context_length": {what: "for the scalings yarn and longrope only, which are refused"},
 	"rope.scaling.finetuned":               {what: "says how the model was made; changes nothing"},
 	"expert_count":                         {rule: number(0), what: "only 0"},
 	"expert_used_count":                    {rule: number(0), what: "only 0"},
@@ -81,7 +81,7 @@ var ofTokenizer = map[string]entry{
 	"ggml.tokens":                   computed,
 	"ggml.token_type":               computed,
 	"ggml.merges":                   computed,
-	"ggml.scores":                   {what: "of SentencePiece, which is refused; byte-level BPE has ranks"},
+	"ggml.scores":                   {what: "for SentencePiece, which is refused; byte-level BPE has ranks"},
 	"ggml.bos_token_id":             {rule: token, what: "used"},
 	"ggml.eos_token_id":             {rule: token, what: "used"},
 	"ggml.eot_token_id":             {rule: token, what: "used: ends an answer"},
@@ -89,18 +89,18 @@ var ofTokenizer = map[string]entry{
 	"ggml.fim_pad_token_id":         {rule: token, what: "used: ends an answer"},
 	"ggml.fim_rep_token_id":         {rule: token, what: "used: ends an answer"},
 	"ggml.fim_sep_token_id":         {rule: token, what: "used: ends an answer"},
-	"ggml.fim_pre_token_id":         {rule: token, what: "of infilling, which is not offered"},
-	"ggml.fim_suf_token_id":         {rule: token, what: "of infilling, which is not offered"},
-	"ggml.fim_mid_token_id":         {rule: token, what: "of infilling, which is not offered"},
-	"ggml.prefix_token_id":          {rule: token, what: "of infilling, which is not offered"},
-	"ggml.suffix_token_id":          {rule: token, what: "of infilling, which is not offered"},
-	"ggml.middle_token_id":          {rule: token, what: "of infilling, which is not offered"},
+	"ggml.fim_pre_token_id":         {rule: token, what: "for infilling, which is not offered"},
+	"ggml.fim_suf_token_id":         {rule: token, what: "for infilling, which is not offered"},
+	"ggml.fim_mid_token_id":         {rule: token, what: "for infilling, which is not offered"},
+	"ggml.prefix_token_id":          {rule: token, what: "for infilling, which is not offered"},
+	"ggml.suffix_token_id":          {rule: token, what: "for infilling, which is not offered"},
+	"ggml.middle_token_id":          {rule: token, what: "for infilling, which is not offered"},
 	"ggml.unknown_token_id":         {rule: token, what: "byte-level BPE knows every byte; the chat template's `unk_token`"},
-	"ggml.padding_token_id":         {rule: token, what: "of training in batches; the chat template's `pad_token`"},
-	"ggml.separator_token_id":       {rule: token, what: "of models that compare texts"},
-	"ggml.seperator_token_id":       {rule: token, what: "of models that compare texts; spelt so in files; the chat template's `sep_token`"},
-	"ggml.cls_token_id":             {rule: token, what: "of models that compare texts; the chat template's `cls_token`"},
-	"ggml.mask_token_id":            {rule: token, what: "of models that fill gaps; the chat template's `mask_token`"},
+	"ggml.padding_token_id":         {rule: token, what: "for training in batches; the chat template's `pad_token`"},
+	"ggml.separator_token_id":       {rule: token, what: "for models that compare texts"},
+	"ggml.seperator_token_id":       {rule: token, what: "for models that compare texts; spelled this way in files; the chat template's `sep_token`"},
+	"ggml.cls_token_id":             {rule: token, what: "for models that compare texts; the chat template's `cls_token`"},
+	"ggml.mask_token_id":            {rule: token, what: "for models that fill gaps; the chat template's `mask_token`"},
 	"ggml.add_bos_token":            computed,
 	"ggml.add_eos_token":            {rule: boolean(false), what: "only false"},
 	"ggml.add_sep_token":            {rule: boolean(false), what: "only false"},
@@ -108,8 +108,8 @@ var ofTokenizer = map[string]entry{
 	"ggml.remove_extra_whitespaces": {rule: boolean(false), what: "only false"},
 	"ggml.added_tokens":             {rule: addedTokens, what: "each must be a control or user-defined token of the vocabulary"},
 	"chat_template":                 computed,
-	"chat_templates":                {what: "names the templates beside the default one", note: true},
-	"chat_template.*":               {what: "a template beside the default one, for uses that are not offered", note: true},
+	"chat_templates":                {what: "names the templates other than the default one", note: true},
+	"chat_template.*":               {what: "a template other than the default one, for uses that are not offered", note: true},
 }
 
 // ofFile are the keys under split. and quantize. that are known.
@@ -147,9 +147,9 @@ func (c *checker) keys() {
 		case known:
 		case space == architecture && architecture != served: // said once, of the architecture
 		case !dotted || slices.Contains(closed, space) || slices.Contains(architectures, space):
-			c.find(CodeKeyUnknown, key, "a key that may change the result and that this version does not know; if it is a remark, remove it (gguf_new_metadata --remove-metadata %s)", key)
+			c.find(CodeKeyUnknown, key, "this version does not know this key, and it may change the result; if it is only a remark, remove it (gguf_new_metadata --remove-metadata %s)", key)
 		default:
-			c.Notes = append(c.Notes, Note{key, "a remark of the file's makers: no reader of GGUF gives this name a meaning"})
+			c.Notes = append(c.Notes, Note{key, "a remark by the file's makers: no GGUF reader gives this name a meaning"})
 		}
 		if known && e.note {
 			c.Notes = append(c.Notes, Note{key, e.what})
@@ -201,7 +201,7 @@ func (c *checker) value(key string) (float64, bool) {
 func number(want float64) rule {
 	return func(c *checker, key string) string {
 		if v, ok := c.value(key); !ok {
-			return fmt.Sprintf("is not one number; only %g is supported", want)
+			return fmt.Sprintf("is not a single number; only %g is supported", want)
 		} else if v != want {
 			return fmt.Sprintf("is %g; only %g is supported", v, want)
 		}
@@ -212,7 +212,7 @@ func number(want float64) rule {
 func boolean(want bool) rule {
 	return func(c *checker, key string) string {
 		if v, ok := c.f.Bool(key); !ok {
-			return fmt.Sprintf("is no boolean; only %t is supported", want)
+			return fmt.Sprintf("is not a boolean; only %t is supported", want)
 		} else if v != want {
 			return fmt.Sprintf("is %t; only %t is supported", v, want)
 		}
@@ -231,14 +231,14 @@ func text(want ...string) rule {
 
 func atMostOne(c *checker, key string) string {
 	if n, ok := c.f.Uint(key); !ok || n > 1 {
-		return fmt.Sprintf("the model is split into %d files; make one of them (llama-gguf-split --merge)", n)
+		return fmt.Sprintf("the model is split into %d files; merge them into one (llama-gguf-split --merge)", n)
 	}
 	return ""
 }
 
 func allTensors(c *checker, key string) string {
 	if n, ok := c.f.Uint(key); !ok || n != uint64(len(c.f.Tensors)) {
-		return fmt.Sprintf("the model has %d tensors and this file %d; make one file of all parts (llama-gguf-split --merge)", n, len(c.f.Tensors))
+		return fmt.Sprintf("the model has %d tensors, this file %d; merge all parts into one file (llama-gguf-split --merge)", n, len(c.f.Tensors))
 	}
 	return ""
 }
@@ -251,14 +251,14 @@ func (c *checker) tokens() uint64 {
 
 func vocabulary(c *checker, key string) string {
 	if n, ok := c.f.Uint(key); !ok || n != c.tokens() {
-		return fmt.Sprintf("is %d, and the file has %d tokens", n, c.tokens())
+		return fmt.Sprintf("is %d, but the file has %d tokens", n, c.tokens())
 	}
 	return ""
 }
 
 func token(c *checker, key string) string {
 	if n, ok := c.f.Uint(key); !ok || n >= c.tokens() {
-		return fmt.Sprintf("is %d, which is no token of a vocabulary of %d", n, c.tokens())
+		return fmt.Sprintf("is %d, which is outside a vocabulary of %d tokens", n, c.tokens())
 	}
 	return ""
 }
@@ -266,7 +266,7 @@ func token(c *checker, key string) string {
 func valueLength(c *checker, key string) string {
 	n, ok := c.f.Uint(key)
 	if c.params != nil && (!ok || n != uint64(c.params.HeadSize)) {
-		return fmt.Sprintf("is %d, and keys have %d values; the engine has both of one size", n, c.params.HeadSize)
+		return fmt.Sprintf("is %d, but keys have %d values; the engine needs both to be equal", n, c.params.HeadSize)
 	}
 	return ""
 }
@@ -285,7 +285,7 @@ func attentionScale(c *checker, key string) string {
 func window(c *checker, key string) string {
 	n, ok := c.f.Uint(key)
 	if c.params != nil && (!ok || n != 0 && n < uint64(c.params.Context)) {
-		return fmt.Sprintf("is %d, shorter than the context of %d; the engine attends to all positions", n, c.params.Context)
+		return fmt.Sprintf("is %d, less than the context of %d; the engine attends to all positions", n, c.params.Context)
 	}
 	return ""
 }
@@ -303,11 +303,11 @@ func addedTokens(c *checker, key string) string {
 		}
 	}
 	if !ok {
-		return "is no list of texts"
+		return "is not a list of strings"
 	}
 	for i := range added.Len() {
 		if !found[string(added.At(i))] {
-			return fmt.Sprintf("%.60q is no control or user-defined token of the vocabulary", added.At(i))
+			return fmt.Sprintf("%.60q is not a control or user-defined token of the vocabulary", added.At(i))
 		}
 	}
 	return ""

@@ -86,7 +86,7 @@ func (e *Error) Error() string {
 		}
 		lines = append(lines, f.String())
 	}
-	return Reason + ": this model cannot be served as its file means it: " + strings.Join(lines, "; ")
+	return Reason + ": this model cannot be served exactly as its file specifies: " + strings.Join(lines, "; ")
 }
 
 // Refuse is an *Error of these findings, or nil if there are none.
@@ -144,7 +144,7 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 	}
 	if err != nil {
 		findings = append(findings, Finding{Code: CodeTemplate, Name: templateKey, Detail: strings.TrimPrefix(err.Error(), "chat template: ") +
-			"; a file without a template is served at /v1/completions alone"})
+			"; a file without a template is served at /v1/completions only"})
 		template = nil
 	}
 	return tokenizer, template, findings
@@ -188,9 +188,9 @@ func (c *checker) architecture() {
 	name, ok := c.f.String(key)
 	switch {
 	case !ok:
-		c.find(CodeKeyMissing, key, "the file does not say which architecture it is of")
+		c.find(CodeKeyMissing, key, "the file does not name its architecture")
 	case name != served:
-		c.find(CodeArchitecture, key, "%q is not supported; this version serves %s. Its tensors and its %s keys were not looked at further", name, served, name)
+		c.find(CodeArchitecture, key, "%q is not supported; this version serves %s. Its tensors and its %s keys were not checked further", name, served, name)
 	default:
 		p, err := model.ParseParams(c.f)
 		if err != nil {

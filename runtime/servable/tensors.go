@@ -28,18 +28,18 @@ func (c *checker) tensors() {
 		want, ok := known[t.Name]
 		switch {
 		case c.params != nil && !ok:
-			groups.add(CodeTensor, t.Name, "takes no part in a "+served+" model as this version computes it; passing it over would make another model")
+			groups.add(CodeTensor, t.Name, "is not used by a "+served+" model in this version; ignoring it would change the model")
 			continue
 		case c.params != nil && !c.fits(t, want):
-			groups.add(CodeTensorShape, t.Name, fmt.Sprintf("has shape %v, and the header's keys say %v", t.Dims, c.shape(want)))
+			groups.add(CodeTensorShape, t.Name, fmt.Sprintf("has shape %v, but the header's keys say %v", t.Dims, c.shape(want)))
 		}
 		if types := typesOf(t); !slices.Contains(types, t.Type) {
-			groups.add(CodeTensorType, t.Name, fmt.Sprintf("has type %s; the engine computes with %s (llama-quantize makes files of these)", t.Type, names(types)))
+			groups.add(CodeTensorType, t.Name, fmt.Sprintf("has type %s; the engine supports %s (llama-quantize makes such files)", t.Type, names(types)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if _, ok := c.f.Tensor(name); !ok && !known[name].Optional {
-			groups.add(CodeTensorGone, name, "the file has no such tensor, and a "+served+" model needs it")
+			groups.add(CodeTensorGone, name, "is missing from the file, and a "+served+" model needs it")
 		}
 	}
 	c.Findings = append(c.Findings, groups.list...)

@@ -38,7 +38,7 @@ func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
 			cut = 1 + bytes.IndexByte(line[1:], ' ')
 		}
 		if cut <= 0 || len(line) > 2*maxTokenBytes {
-			return merges{}, fmt.Errorf("merge %d is not two tokens", rank)
+			return merges{}, fmt.Errorf("merge %d does not consist of two tokens", rank)
 		}
 		scratch = appendBytes(scratch[:0], line[:cut])
 		middle := len(scratch)
@@ -47,7 +47,7 @@ func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
 		m.right[rank] = v.find(scratch[middle:])
 		m.result[rank] = v.find(scratch)
 		if m.left[rank] < 0 || m.right[rank] < 0 || m.result[rank] < 0 {
-			return merges{}, fmt.Errorf("merge %d (%q) joins tokens that the vocabulary lacks", rank, line)
+			return merges{}, fmt.Errorf("merge %d (%q) joins tokens that are not in the vocabulary", rank, line)
 		}
 		if slot := m.slot(m.left[rank], m.right[rank]); m.slots[slot] == 0 { // the first of two wins
 			m.slots[slot] = uint32(rank) + 1

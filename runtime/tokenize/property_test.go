@@ -249,7 +249,7 @@ func TestTinyVocabulary(t *testing.T) {
 		" ab":       {8},
 		"ab abc":    {5, 7, 6}, // the lower rank merges first, though it stands to the right
 		"cab":       {4, 5},
-		"axb":       {2, 3}, // a byte that the vocabulary lacks is left out
+		"axb":       {2, 3}, // a byte that the not in the vocabulary is left out
 		"a<user>b":  {2, 9, 3},
 		"<s>":       {},
 		"<s><user>": {9},
@@ -422,7 +422,7 @@ func TestDamagedMetadataRefused(t *testing.T) {
 		}, "limit"},
 		"merge of one":       {func(kv map[string]any) { kv["tokenizer.ggml.merges"] = []string{"ab"} }, "merge 0"},
 		"merge of nothing":   {func(kv map[string]any) { kv["tokenizer.ggml.merges"] = []string{""} }, "merge 0"},
-		"merge into nowhere": {func(kv map[string]any) { kv["tokenizer.ggml.merges"] = []string{"b a"} }, "vocabulary lacks"},
+		"merge into nowhere": {func(kv map[string]any) { kv["tokenizer.ggml.merges"] = []string{"b a"} }, "not in the vocabulary"},
 		"eos outside":        {func(kv map[string]any) { kv["tokenizer.ggml.eos_token_id"] = uint32(10) }, "eos_token_id"},
 		"bos outside":        {func(kv map[string]any) { kv["tokenizer.ggml.bos_token_id"] = int32(-1) }, "bos_token_id"},
 		"eot outside":        {func(kv map[string]any) { kv["tokenizer.ggml.eot_token_id"] = uint32(99) }, "eot_token_id"},

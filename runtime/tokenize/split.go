@@ -46,7 +46,7 @@ func newPreTokenizer(f *gguf.File) (preTokenizer, error) {
 			matchRun(isEastAsian), matchOne(unicode.IsNumber),
 		}}, nil
 	}
-	return preTokenizer{}, fmt.Errorf("pre-tokenizer %q is not supported; supported are gpt-2, default, smollm, starcoder, refact, llama-bpe, qwen2, deepseek-coder", name)
+	return preTokenizer{}, fmt.Errorf("pre-tokenizer %q is not supported; want gpt-2, default, smollm, starcoder, refact, llama-bpe, qwen2 or deepseek-coder", name)
 }
 
 // words calls yield with each word of text, in order, until it wants no more.

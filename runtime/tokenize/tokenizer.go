@@ -118,10 +118,10 @@ func (t *Tokenizer) distinct() error {
 	for i, id := range t.all.ids {
 		text := t.vocab.bytes(id)
 		if i > 0 && bytes.Equal(text, t.vocab.bytes(t.all.ids[i-1])) {
-			return fmt.Errorf("tokens %d and %d are the same, %q", t.all.ids[i-1], id, text)
+			return fmt.Errorf("tokens %d and %d are both %q", t.all.ids[i-1], id, text)
 		}
 		if other := t.vocab.find(appendBytes(nil, text)); other >= 0 {
-			return fmt.Errorf("tokens %d and %d are the same, %q, and only one of them is normal", other, id, text)
+			return fmt.Errorf("tokens %d and %d are both %q, and only one of them is a normal token", other, id, text)
 		}
 	}
 	return nil
@@ -135,7 +135,7 @@ func (t *Tokenizer) loadMarkers(f *gguf.File) error {
 		}
 		n, ok := f.Uint(key)
 		if !ok || n >= uint64(t.Size()) {
-			return -1, fmt.Errorf("%s is no token of the vocabulary", key)
+			return -1, fmt.Errorf("%s is not a token of the vocabulary", key)
 		}
 		return int32(n), nil
 	}
@@ -167,11 +167,11 @@ func (t *Tokenizer) loadMarkers(f *gguf.File) error {
 	if t.addBOS = t.split.addBOS; f.Has(key) {
 		var ok bool
 		if t.addBOS, ok = f.Bool(key); !ok {
-			return fmt.Errorf("%s is no boolean", key)
+			return fmt.Errorf("%s is not a boolean", key)
 		}
 	}
 	if t.addBOS && t.bos < 0 {
-		return errors.New("prompts begin with a BOS token (tokenizer.ggml.add_bos_token, or the pre-tokenizer's habit), and the file names none (tokenizer.ggml.bos_token_id)")
+		return errors.New("prompts must begin with a BOS token (tokenizer.ggml.add_bos_token, or the pre-tokenizer's default), but the file names none (tokenizer.ggml.bos_token_id)")
 	}
 	return nil
 }

@@ -28,15 +28,15 @@ func loadVocabulary(f *gguf.File) (vocabulary, error) {
 		return vocabulary{}, fmt.Errorf("%s is missing", key)
 	}
 	if texts.Len() > maxVocabulary {
-		return vocabulary{}, fmt.Errorf("%d tokens, the limit is %d", texts.Len(), maxVocabulary)
+		return vocabulary{}, fmt.Errorf("got %d tokens, the limit is %d", texts.Len(), maxVocabulary)
 	}
 	const kindKey = "tokenizer.ggml.token_type"
 	kinds, hasKinds := f.Ints(kindKey)
 	if f.Has(kindKey) && !hasKinds { // else every token would be taken for a normal one
-		return vocabulary{}, fmt.Errorf("%s is no list of integers", kindKey)
+		return vocabulary{}, fmt.Errorf("%s is not a list of integers", kindKey)
 	}
 	if hasKinds && len(kinds) != texts.Len() {
-		return vocabulary{}, fmt.Errorf("%d token types for %d tokens", len(kinds), texts.Len())
+		return vocabulary{}, fmt.Errorf("got %d token types for %d tokens", len(kinds), texts.Len())
 	}
 	v := vocabulary{
 		start: make([]uint32, 1, texts.Len()+1),
@@ -53,7 +53,7 @@ func loadVocabulary(f *gguf.File) (vocabulary, error) {
 			v.kind[i] = tokenKind(kinds[i])
 		}
 		if v.kind[i] == kindByte {
-			return vocabulary{}, fmt.Errorf("token %d has type %d (byte), which byte-level BPE has no use for", i, kindByte)
+			return vocabulary{}, fmt.Errorf("token %d has type %d (byte), which byte-level BPE does not use", i, kindByte)
 		}
 		text := texts.At(i)
 		if len(text) > maxTokenBytes {
@@ -86,7 +86,7 @@ func (v *vocabulary) index() error {
 		}
 		i := v.slot(b)
 		if other := v.slots[i]; other != 0 {
-			return fmt.Errorf("tokens %d and %d are the same, %q", other-1, id, b)
+			return fmt.Errorf("tokens %d and %d are both %q", other-1, id, b)
 		}
 		v.slots[i] = id + 1
 	}

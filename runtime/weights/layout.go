@@ -52,12 +52,12 @@ func layOut(r *chunkseal.Reader) (layout, error) {
 		switch s.Kind {
 		case chunkseal.KindMetadata:
 			if l.headerBytes != 0 {
-				return l, fmt.Errorf("section %s: a second header", s.Name)
+				return l, fmt.Errorf("section %s is a second header", s.Name)
 			}
 			l.header, l.headerBytes = run, s.Bytes()
 		case chunkseal.KindVector:
 			if uint64(run.size) != 4*uint64(s.Cols) || s.Rows != 1 || s.Chunks != 1 {
-				return l, fmt.Errorf("vector %s: %d values in %d bytes", s.Name, s.Cols, run.size)
+				return l, fmt.Errorf("vector %s: %d values do not match %d bytes", s.Name, s.Cols, run.size)
 			}
 			l.vectors[s.Name] = &vector{chunkRun: run}
 			l.vectorBytes += alignUp(s.Bytes())
@@ -72,11 +72,11 @@ func layOut(r *chunkseal.Reader) (layout, error) {
 		case chunkseal.KindClassifier:
 			return l, fmt.Errorf("section %s: the file holds a classifier, not a language model", s.Name)
 		default:
-			return l, fmt.Errorf("section %s of kind %d, which is unknown here", s.Name, s.Kind)
+			return l, fmt.Errorf("section %s has unknown kind %d", s.Name, s.Kind)
 		}
 	}
 	if l.headerBytes == 0 || len(l.tensors) == 0 {
-		return l, fmt.Errorf("the file holds no header or no tensors")
+		return l, fmt.Errorf("the file has no header or no tensors")
 	}
 	return l, nil
 }
@@ -86,9 +86,9 @@ func (t *tensor) check() error {
 	group := kernels.TileBytes(t.Type, t.Cols)
 	switch {
 	case group == 0 || t.Rows < 1 || t.Rows > math.MaxInt32:
-		return fmt.Errorf("tensor %s: %d rows of %d columns of %s", t.Name, t.Rows, t.Cols, t.Type)
+		return fmt.Errorf("tensor %s: %d rows of %d columns of %s are out of range", t.Name, t.Rows, t.Cols, t.Type)
 	case t.RowsPerChunk < kernels.TileRows || t.RowsPerChunk%kernels.TileRows != 0:
-		return fmt.Errorf("tensor %s: %d rows in a chunk, want whole groups of %d", t.Name, t.RowsPerChunk, kernels.TileRows)
+		return fmt.Errorf("tensor %s: got %d rows per chunk, want a multiple of %d", t.Name, t.RowsPerChunk, kernels.TileRows)
 	}
 	groups := (t.Rows + kernels.TileRows - 1) / kernels.TileRows
 	each := t.RowsPerChunk / kernels.TileRows

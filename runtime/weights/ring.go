@@ -90,7 +90,7 @@ func newRing(w *Weights, budget *arena.Budget, workers int) (*ring, error) {
 // take returns the plaintext of a chunk in a slot that the worker then holds.
 func (g *ring) take(worker, chunk int) ([]byte, error) {
 	if worker < 0 || worker >= len(g.held) {
-		return nil, fmt.Errorf("weights: worker %d of %d", worker, len(g.held))
+		return nil, fmt.Errorf("weights: there is no worker %d of %d", worker, len(g.held))
 	}
 	i, err := g.claim(worker, chunk)
 	if errors.Is(err, ErrClosed) {

@@ -70,7 +70,7 @@ type Weights struct {
 // what comes from a slow disk then ends in ErrClosed.
 func Open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Weights, error) {
 	if opt.Workers < 1 || opt.Workers > maxWorkers {
-		return nil, fmt.Errorf("weights: %d workers", opt.Workers)
+		return nil, fmt.Errorf("weights: invalid number of workers: %d", opt.Workers)
 	}
 	file, err := openSource(path, budget.Wiped)
 	if err != nil {
@@ -204,11 +204,11 @@ func (w *Weights) Chunk(worker, tensor, chunk int) ([]byte, error) {
 		return nil, ErrClosed
 	}
 	if tensor < 0 || tensor >= len(w.layout.tensors) {
-		return nil, fmt.Errorf("weights: tensor %d of %d", tensor, len(w.layout.tensors))
+		return nil, fmt.Errorf("weights: there is no tensor %d of %d", tensor, len(w.layout.tensors))
 	}
 	t := &w.layout.tensors[tensor]
 	if chunk < 0 || chunk >= t.Chunks {
-		return nil, fmt.Errorf("weights: chunk %d of %d of %s", chunk, t.Chunks, t.Name)
+		return nil, fmt.Errorf("weights: there is no chunk %d of %d of %s", chunk, t.Chunks, t.Name)
 	}
 	if t.data != nil {
 		begin := chunk * t.chunkBytes
@@ -232,11 +232,11 @@ func (w *Weights) Match(f *gguf.File) error {
 		case len(t.Dims) == 1 && isVector && uint64(v.size) == 4*t.Dims[0]:
 		case len(t.Dims) == 2 && isMatrix && uint64(m.Cols) == t.Dims[0] && uint64(m.Rows) == t.Dims[1] && m.Type.String() == t.Type.String():
 		default:
-			return fmt.Errorf("weights: the header has tensor %s of %s, shape %v; the sealed sections do not", t.Name, t.Type, t.Dims)
+			return fmt.Errorf("weights: the header has tensor %s of type %s, shape %v; the sealed sections do not", t.Name, t.Type, t.Dims)
 		}
 	}
 	if n := len(w.layout.tensors) + len(w.layout.vectors); n != len(f.Tensors) {
-		return fmt.Errorf("weights: %d tensors are sealed, and the header has %d", n, len(f.Tensors))
+		return fmt.Errorf("weights: %d tensors are sealed, but the header has %d", n, len(f.Tensors))
 	}
 	return nil
 }
