@@ -5,7 +5,7 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/attest"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 )
 
 // Options are what the main package hands in: what the build offers and what
@@ -16,7 +16,7 @@ type Options struct {
 	// Config is its content, already checked.
 	Config settings.Config
 	// Collector makes this guest's evidence.
-	Collector attest.Collector
+	Collector attested.Collector
 	// SoftwareTEE tells that the evidence proves nothing.
 	SoftwareTEE bool
 	// Version is the agent's build, part of the claims.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/attest"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -108,7 +108,7 @@ func reloadable(t *testing.T) (d *daemon, cfg settings.Config, path string) {
 	}
 	d = &daemon{Options: Options{ConfigPath: path, Config: in}, keeper: &keeper{reloaded: make(chan reload)}}
 	d.cfg.Store(&in)
-	if d.guest, err = attest.New(in, brokertest.New(t).TEE, ""); err != nil {
+	if d.guest, err = attested.New(in, brokertest.New(t).TEE, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.guest.Close)

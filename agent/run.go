@@ -18,9 +18,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/localapi"
-	"github.com/anchorhold/anchorhold/agent/longwork"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/attest"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -33,11 +32,10 @@ type daemon struct {
 	Options
 	cfg    atomic.Pointer[settings.Config]
 	tenure *tenure
-	guest  *attest.Guest
+	guest  *attested.Guest
 	keeper *keeper
 	dates  dates
-	works  *longwork.Works // nil where there is none
-	rounds roundPace       // of requests for round keys
+	works  *works // nil where there is none
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *localapi.Server
@@ -82,7 +80,7 @@ func Run(ctx context.Context, opt Options) error {
 
 // prepare makes this guest, with its agent key of this boot, and everything that serves.
 func (d *daemon) prepare() (err error) {
-	if d.guest, err = attest.New(d.Config, d.Collector, d.Version); err != nil {
+	if d.guest, err = attested.New(d.Config, d.Collector, d.Version); err != nil {
 		return err
 	}
 	broker, err := d.guest.Client(d.Config)
@@ -222,7 +220,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 		if d.works == nil {
 			return nil
 		}
-		return d.works.Run(ctx)
+		return d.works.run(ctx)
 	})
 	run("dates", func() error { d.dates.watch.Run(ctx, d.dates.now, d.dates.known); return nil })
 	run("watchdog", func() error { return service.RunWatchdog(ctx, d.Logger, d.healthy) })

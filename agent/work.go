@@ -1,20 +1,17 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
-	"github.com/anchorhold/anchorhold/agent/longwork"
-	"github.com/anchorhold/anchorhold/agent/prove"
+	proveassembly "github.com/anchorhold/anchorhold/agent/prove/assembly"
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -31,8 +28,8 @@ func (d *daemon) prepareWork() {
 		d.tenure.lapsed = d.classifiers.Lapse
 	}
 	if d.Config.Participates() || d.Config.Proves() {
-		d.works = longwork.New(longwork.Agent{Sign: d.sign, RoundKey: d.roundKey, Classifiers: d.classifiers, Logger: d.Logger})
-		d.tenure.wiped = append(d.tenure.wiped, d.works.Pause)
+		d.works = newWorks(worksHost{sign: d.sign, acquire: d.guest.Acquire, classifiers: d.classifiers, log: d.Logger})
+		d.tenure.wiped = append(d.tenure.wiped, d.works.sessions.Pause)
 	}
 	d.keeper.granted, d.keeper.others = d.granted, d.openClassifiers
 }
@@ -58,22 +55,7 @@ func (d *daemon) work() func() (workapi.Work, error) {
 	if d.works == nil {
 		return nil
 	}
-	return func() (workapi.Work, error) {
-		running, err := d.works.Work()
-		return served(running), err
-	}
-}
-
-// served is long work as the local API serves it: a part that there is not is no interface.
-func served(r longwork.Running) workapi.Work {
-	work := workapi.Work{Queue: r.Queue}
-	if r.Federation != nil {
-		work.Federation = r.Federation
-	}
-	if r.Party != nil {
-		work.Party = r.Party
-	}
-	return work
+	return d.works.work
 }
 
 // serveClassifiers is what the local API answers with, or nil.
@@ -83,9 +65,9 @@ func (d *daemon) serveClassifiers() *oip.Service {
 	}
 	return &oip.Service{Version: d.Version, Classifiers: d.classifiers, Clipped: d.classifiers.CountClipped, Proofs: func() (oip.Proofs, error) {
 		if d.works == nil {
-			return nil, refusal.New(prove.ReasonNotConfigured, "this agent's configuration has no proving keys")
+			return nil, proveassembly.NotConfigured()
 		}
-		return d.works.Proofs()
+		return d.works.proofs()
 	}}
 }
 
@@ -101,7 +83,7 @@ func (d *daemon) receiptLease(g classify.Grant) (receipt.Lease, error) {
 // granted hands a lease's keys to long work and to the classifiers.
 func (d *daemon) granted(cfg settings.Config, lease *client.Lease, named named) error {
 	if d.works != nil {
-		if err := d.works.Begin(cfg, lease); err != nil {
+		if err := d.works.begin(cfg, lease); err != nil {
 			return err
 		}
 	}
@@ -152,36 +134,11 @@ func (d *daemon) openClassifiers() (list []opened) {
 	return list
 }
 
-// sign lets long work sign under the lease that runs now.
-func (d *daemon) sign() (fed.Signer, error) {
+// sign is who signs under the lease that runs now.
+func (d *daemon) sign() (attested.Signer, error) {
 	lease, err := d.tenure.held()
 	if err != nil {
-		return fed.Signer{}, err
+		return attested.Signer{}, err
 	}
-	return fed.Signer(d.guest.Signer(lease, time.Now())), nil
-}
-
-// roundKey obtains a closed round's key by an exchange of its own: the broker
-// decides again, for this resource, by this evidence. The agent paces these exchanges.
-func (d *daemon) roundKey(ctx context.Context, resource string) (fed.Released, error) {
-	if err := d.rounds.ask(resource, time.Now()); err != nil {
-		return fed.Released{}, err
-	}
-	attempt, cancel := context.WithTimeout(ctx, exchangeLimit)
-	defer cancel()
-	lease, err := d.guest.Acquire(attempt, []string{resource})
-	d.rounds.told(resource, err, time.Now())
-	if failure, ok := errors.AsType[*client.Error](err); ok {
-		return fed.Released{}, refusal.New(failure.Reason, "the key of %s: %v", resource, failure)
-	}
-	if err != nil {
-		return fed.Released{}, err
-	}
-	defer lease.Wipe()
-	k, ok := lease.Keys[resource]
-	if !ok {
-		return fed.Released{}, errors.New("the broker granted a lease without the round's key")
-	}
-	delete(lease.Keys, resource)
-	return fed.Released{Key: k.Key, Chain: lease.Certificate, Until: protocol.TimeOf(lease.BrokerTime.Add(lease.TTL)), Expires: lease.Expires}, nil
+	return d.guest.Signer(lease, time.Now()), nil
 }

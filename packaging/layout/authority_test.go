@@ -19,7 +19,7 @@ const verifiesLeases = "keybroker/client"
 // (docs/protocol.md 15): what an aggregator takes as the beginning of something and who a
 // connection says it is; receipts; and a key that is handed to the broker, which verifies
 // it anew. Whatever is said about a round asks for the broker of that round.
-var anyBroker = []string{"keybroker/protocol", "keybroker/federation", "keybroker/aggregator", "keybroker/aggregator", "keybroker/receipt", "agent/longwork", "agent/cli/partykey"}
+var anyBroker = []string{"keybroker/protocol", "keybroker/federation", "keybroker/aggregator", "keybroker/aggregator", "keybroker/receipt", "agent/prove/reporting", "agent/cli/partykey"}
 
 // TestLeasesOfOthersAreAskedForTheirAuthority: no package but the client's calls
 // protocol.VerifyLease, so that there is one way to look at another's lease.

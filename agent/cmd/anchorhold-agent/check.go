@@ -5,7 +5,7 @@ import (
 	"io"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/attest"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/guest/snp"
 )
 
@@ -30,7 +30,7 @@ func check(path string, out io.Writer) int {
 }
 
 // hardware is the collector of this machine's TEE.
-func hardware() (attest.Collector, error) {
+func hardware() (attested.Collector, error) {
 	col, err := snp.New(snp.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("compute.tee.provider: amd_sev_snp: %w", err)

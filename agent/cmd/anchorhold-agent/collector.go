@@ -8,14 +8,14 @@ import (
 	"log/slog"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/attest"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 )
 
 const buildKind = "production build: evidence comes from hardware"
 
 // newCollector returns the collector of the configured hardware. This build has
 // no other.
-func newCollector(cfg settings.Config, _ *slog.Logger) (attest.Collector, bool, error) {
+func newCollector(cfg settings.Config, _ *slog.Logger) (attested.Collector, bool, error) {
 	if cfg.Compute.TEE.Provider == "software" {
 		return nil, false, errors.New("compute.tee.provider: software is refused: this build cannot use the software TEE (only builds with the tag softtee can, and they prove nothing)")
 	}

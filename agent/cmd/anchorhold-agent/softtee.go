@@ -13,14 +13,14 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/attest"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/guest/teesim"
 )
 
 const buildKind = "DEVELOPMENT BUILD WITH THE SOFTWARE TEE: its evidence proves nothing"
 
 // newCollector returns the hardware's collector, or the software TEE, loudly.
-func newCollector(cfg settings.Config, log *slog.Logger) (attest.Collector, bool, error) {
+func newCollector(cfg settings.Config, log *slog.Logger) (attested.Collector, bool, error) {
 	if cfg.Compute.TEE.Provider != "software" {
 		col, err := hardware()
 		return col, false, err

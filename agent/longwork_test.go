@@ -1,4 +1,4 @@
-package longwork_test
+package agent
 
 import (
 	"bytes"
@@ -15,12 +15,12 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
-	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/longwork"
+	"github.com/anchorhold/anchorhold/agent/jobs/session"
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -92,19 +92,19 @@ func (b *bench) proves() {
 // participates has the agent take part in rounds.
 func (b *bench) participates() { b.cfg.Federation.Aggregators = []string{"127.0.0.1:1"} }
 
-func (b *bench) works() *longwork.Works {
-	return longwork.New(longwork.Agent{Classifiers: b.classes, Logger: quiet(), Sign: func() (fed.Signer, error) {
-		return fed.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Broker: b.agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
-	}, RoundKey: func(context.Context, string) (fed.Released, error) {
-		return fed.Released{}, errors.New("no round here")
+func (b *bench) works() *works {
+	return newWorks(worksHost{classifiers: b.classes, log: quiet(), sign: func() (attested.Signer, error) {
+		return attested.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Broker: b.agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
+	}, acquire: func(context.Context, []string) (*client.Lease, error) {
+		return nil, errors.New("no round here")
 	}})
 }
 
 // run runs works; the function that it returns ends them.
-func (b *bench) run(w *longwork.Works) (stop func()) {
+func (b *bench) run(w *works) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
+	go func() { done <- w.run(ctx) }()
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -135,6 +135,8 @@ func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 	}
 }
 
+// A part that is not configured is nil to the local API, which says so, and not a nil pointer in
+// an interface, which it would call.
 func TestWhatIsConfiguredBegins(t *testing.T) {
 	for what, c := range map[string]struct {
 		change               func(b *bench)
@@ -154,30 +156,30 @@ func TestWhatIsConfiguredBegins(t *testing.T) {
 			b := newBench(t)
 			c.change(b)
 			w := b.works()
-			_, err := w.Work()
-			wantReason(t, "before the lease", err, longwork.ReasonAttesting)
-			_, err = w.Proofs()
-			wantReason(t, "before the lease", err, longwork.ReasonAttesting)
+			_, err := w.work()
+			wantReason(t, "before the lease", err, session.ReasonAttesting)
+			_, err = w.proofs()
+			wantReason(t, "before the lease", err, session.ReasonAttesting)
 			stop := b.run(w)
 			for range 2 { // each lease begins it, once
-				if err := w.Begin(b.cfg, lease(nil)); err != nil {
+				if err := w.begin(b.cfg, lease(nil)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			work, err := w.Work()
+			work, err := w.work()
 			if err != nil || work.Queue == nil || (work.Federation != nil) != c.participates || (work.Party != nil) != c.participates {
 				t.Errorf("%+v %v", work, err)
 			}
-			if p, err := w.Proofs(); c.proofs && (err != nil || p == nil) {
+			if p, err := w.proofs(); c.proofs && (err != nil || p == nil) {
 				t.Error(err)
 			} else if !c.proofs {
 				wantReason(t, "no keys", err, prove.ReasonNotConfigured)
 			}
 			stop()
-			_, err = w.Work()
-			wantReason(t, "after the end", err, longwork.ReasonDraining)
-			_, err = w.Proofs()
-			wantReason(t, "after the end", err, longwork.ReasonDraining)
+			_, err = w.work()
+			wantReason(t, "after the end", err, session.ReasonDraining)
+			_, err = w.proofs()
+			wantReason(t, "after the end", err, session.ReasonDraining)
 			_, _, err = work.Queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")})
 			wantReason(t, "the queue is closed", err, jobs.ReasonClosed)
 		})
@@ -228,16 +230,16 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 			w := b.works()
 			stop := b.run(w)
 			for range 2 { // and again with the next lease
-				if err := w.Begin(b.cfg, lease(nil)); err == nil || !strings.Contains(err.Error(), c.says) {
+				if err := w.begin(b.cfg, lease(nil)); err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%v does not say %q", err, c.says)
 				}
-				_, err := w.Work()
-				wantReason(t, "it has not begun", err, longwork.ReasonAttesting)
+				_, err := w.work()
+				wantReason(t, "it has not begun", err, session.ReasonAttesting)
 			}
-			if err := w.Begin(good, lease(nil)); err != nil {
+			if err := w.begin(good, lease(nil)); err != nil {
 				t.Errorf("once it is right: %v", err)
 			}
-			if _, err := w.Proofs(); err != nil {
+			if _, err := w.proofs(); err != nil {
 				t.Error(err)
 			}
 			stop()
@@ -258,7 +260,7 @@ func TestDevelopmentKeysNeedConsent(t *testing.T) {
 	b.cfg.Proofs.AllowDevelopmentSetup, b.cfg.Verification.ZKP.VerificationTimeoutMS = true, 5000
 	w := b.works()
 	b.run(w)
-	if err := w.Begin(b.cfg, lease(nil)); err != nil {
+	if err := w.begin(b.cfg, lease(nil)); err != nil {
 		t.Error(err)
 	}
 }
@@ -268,7 +270,7 @@ func TestProofsNeedClassifiers(t *testing.T) {
 	b.proves()
 	b.classes = nil
 	w := b.works()
-	if err := w.Begin(b.cfg, lease(nil)); err == nil || !strings.Contains(err.Error(), "classifiers") {
+	if err := w.begin(b.cfg, lease(nil)); err == nil || !strings.Contains(err.Error(), "classifiers") {
 		t.Error(err)
 	}
 }
@@ -293,13 +295,13 @@ func TestTheQueueKeyDecidesWhatSurvives(t *testing.T) {
 			w := b.works()
 			stop := b.run(w)
 			l := lease(key(secret))
-			if err := w.Begin(b.cfg, l); err != nil {
+			if err := w.begin(b.cfg, l); err != nil {
 				t.Fatal(err)
 			}
 			if _, left := l.Keys["keys/queue"]; left == (c.name != "") {
 				t.Errorf("%s: the lease's keys: %v", what, l.Keys)
 			}
-			work, err := w.Work()
+			work, err := w.work()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -315,7 +317,7 @@ func TestTheQueueKeyDecidesWhatSurvives(t *testing.T) {
 	}
 	b := newBench(t)
 	b.cfg.Federation.QueueKey = "keys/queue"
-	if err := b.works().Begin(b.cfg, lease(key(secret[:16]))); err == nil || !strings.Contains(err.Error(), "32 bytes") {
+	if err := b.works().begin(b.cfg, lease(key(secret[:16]))); err == nil || !strings.Contains(err.Error(), "32 bytes") {
 		t.Errorf("a short key: %v", err)
 	}
 }

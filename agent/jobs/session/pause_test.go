@@ -1,8 +1,9 @@
-package longwork
+package session
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -12,34 +13,37 @@ import (
 	"testing/synctest"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
-const queueName = "keys/queue"
-
-func quietWorks() *Works {
-	return New(Agent{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+// bench are sessions of a queue that nothing works on.
+type bench struct {
+	*Sessions[*jobs.Queue]
+	dir string
 }
 
-// config is one with a queue and nothing that uses it.
-func config(t *testing.T) (cfg settings.Config) {
+func newBench(t *testing.T) bench {
 	t.Helper()
-	cfg.Guest.StateDir, cfg.Workers.Path, cfg.Federation.QueueKey = t.TempDir(), "/bin/sh", queueName
-	return cfg
+	return bench{New[*jobs.Queue](slog.New(slog.NewTextHandler(io.Discard, nil))), filepath.Join(t.TempDir(), "jobs")}
 }
 
-// queueLease brings a queue key of one byte's repetitions.
-func queueLease(t *testing.T, b byte) (*client.Lease, *keybuf.Buffer) {
+// begin begins with a lease's key; nil is this run's own.
+func (b bench) begin(key *keybuf.Buffer) error {
+	return b.Begin(Opening{Dir: b.dir, Key: key, Options: jobs.Options{Logger: b.log}}, func(o *Opened) (*jobs.Queue, error) { return o.Queue, nil })
+}
+
+func alone(context.Context) {}
+
+// queueKey is one of a byte's repetitions.
+func queueKey(t *testing.T, b byte) *keybuf.Buffer {
 	t.Helper()
 	k, err := keybuf.Take(bytes.Repeat([]byte{b}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Wipe)
-	return &client.Lease{Keys: map[string]client.Key{queueName: {Key: k}}}, k
+	return k
 }
 
 func reason(t *testing.T, what string, err error, want refusal.Reason) {
@@ -53,32 +57,32 @@ func reason(t *testing.T, what string, err error, want refusal.Reason) {
 // the next lease with the same key brings the jobs back, and one with another key does not.
 func TestTheQueuePausesWithTheLeaseAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, cfg := quietWorks(), config(t)
+		w := newBench(t)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- w.Run(ctx) }()
+		go func() { done <- w.Run(ctx, alone) }()
 		defer func() {
 			stop()
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
 		}()
-		l, first := queueLease(t, 1)
-		if err := w.Begin(cfg, l); err != nil {
+		first := queueKey(t, 1)
+		if err := w.begin(first); err != nil {
 			t.Fatal(err)
 		}
-		work, err := w.Work()
+		queue, err := w.Work()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := work.Queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")}); err != nil {
+		if _, _, err := queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
-		l, second := queueLease(t, 1)
-		if err := w.Begin(cfg, l); err != nil || second.Len() != 0 || first.Len() == 0 { // a renewal
+		second := queueKey(t, 1)
+		if err := w.begin(second); err != nil || second.Len() != 0 || first.Len() == 0 { // a renewal
 			t.Errorf("%v; keys of %d and %d bytes", err, first.Len(), second.Len())
 		}
-		if again, err := w.Work(); err != nil || again.Queue != work.Queue {
+		if again, err := w.Work(); err != nil || again != queue {
 			t.Errorf("a renewal opened the queue anew: %v", err)
 		}
 
@@ -88,25 +92,23 @@ func TestTheQueuePausesWithTheLeaseAndResumes(t *testing.T) {
 		}
 		_, err = w.Work()
 		reason(t, "between leases", err, ReasonExpired)
-		_, err = w.Proofs()
-		reason(t, "between leases", err, ReasonExpired)
-		_, _, err = work.Queue.Submit(t.Context(), jobs.Job{Class: "y", Spec: []byte("{}")})
+		reason(t, "between leases", w.Err(), ReasonExpired)
+		_, _, err = queue.Submit(t.Context(), jobs.Job{Class: "y", Spec: []byte("{}")})
 		reason(t, "between leases", err, jobs.ReasonClosed)
 
-		l, other := queueLease(t, 2)
-		reason(t, "another key", w.Begin(cfg, l), jobs.ReasonWrongKey)
+		other := queueKey(t, 2)
+		reason(t, "another key", w.begin(other), jobs.ReasonWrongKey)
 		if other.Len() != 0 {
 			t.Error("a key that opens nothing is kept")
 		}
-		l, _ = queueLease(t, 1)
-		if err := w.Begin(cfg, l); err != nil {
+		if err := w.begin(queueKey(t, 1)); err != nil {
 			t.Fatal(err)
 		}
-		if work, err = w.Work(); err != nil || len(work.Queue.List(nil)) != 1 {
+		if queue, err = w.Work(); err != nil || len(queue.List(nil)) != 1 {
 			t.Errorf("after the next lease: %v", err)
 		}
-		l, changed := queueLease(t, 3)
-		reason(t, "a key that changed", w.Begin(cfg, l), jobs.ReasonWrongKey)
+		changed := queueKey(t, 3)
+		reason(t, "a key that changed", w.begin(changed), jobs.ReasonWrongKey)
 		if _, err := w.Work(); err == nil || changed.Len() != 0 {
 			t.Error("the queue stays open under a key that the last lease did not bring")
 		}
@@ -118,9 +120,9 @@ func TestTheQueuePausesWithTheLeaseAndResumes(t *testing.T) {
 // up the grace of what does its work.
 func TestPauseDoesNotWaitForAJobThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, cfg := quietWorks(), config(t)
-		l, key := queueLease(t, 1)
-		if err := w.Begin(cfg, l); err != nil {
+		w := newBench(t)
+		key := queueKey(t, 1)
+		if err := w.begin(key); err != nil {
 			t.Fatal(err)
 		}
 		s := <-w.began // a Run that works on a job for as long as this test
@@ -129,7 +131,7 @@ func TestPauseDoesNotWaitForAJobThatHangs(t *testing.T) {
 		if key.Len() != 0 {
 			t.Error("a job that hangs keeps the queue's key")
 		}
-		_, _, err := s.queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")})
+		_, _, err := s.queue.Queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")})
 		reason(t, "after the pause", err, jobs.ReasonClosed)
 	})
 }
@@ -137,19 +139,18 @@ func TestPauseDoesNotWaitForAJobThatHangs(t *testing.T) {
 // TestPauseWipesTheKeyOfAQueueThatIsBeingOpened: the file is locked by somebody else, and
 // Open waits. Its copy of the key is wiped where it waits, and nothing is opened later.
 func TestPauseWipesTheKeyOfAQueueThatIsBeingOpened(t *testing.T) {
-	w, cfg := quietWorks(), config(t)
-	l, _ := queueLease(t, 1)
-	if err := w.Begin(cfg, l); err != nil {
+	w := newBench(t)
+	if err := w.begin(queueKey(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	w.Pause()
-	l, key := queueLease(t, 1)
-	holder, err := jobs.Open(filepath.Join(queueDir(cfg), "queue.db"), key, jobs.Options{Logger: w.agent.Logger})
+	key := queueKey(t, 1)
+	holder, err := jobs.Open(filepath.Join(w.dir, "queue.db"), key, jobs.Options{Logger: w.log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- w.Begin(cfg, l) }()
+	go func() { done <- w.begin(key) }()
 	var waiting []*keybuf.Buffer
 	for waiting == nil {
 		runtime.Gosched()
@@ -176,8 +177,8 @@ func TestPauseWipesTheKeyOfAQueueThatIsBeingOpened(t *testing.T) {
 
 // TestPauseFindsKeysThatWereCopiedBeforeIt: and became known after it.
 func TestPauseFindsKeysThatWereCopiedBeforeIt(t *testing.T) {
-	w := quietWorks()
-	_, key := queueLease(t, 1)
+	w := newBench(t)
+	key := queueKey(t, 1)
 	pauses := w.pauses
 	copied, err := key.Clone()
 	if err != nil {
@@ -191,19 +192,18 @@ func TestPauseFindsKeysThatWereCopiedBeforeIt(t *testing.T) {
 
 // TestAQueueOfThisRunAloneResumesToo: its key is the agent's own, and no lease's.
 func TestAQueueOfThisRunAloneResumesToo(t *testing.T) {
-	w, cfg := quietWorks(), config(t)
-	cfg.Federation.QueueKey = ""
+	w := newBench(t)
 	for i := range 2 {
-		if err := w.Begin(cfg, &client.Lease{}); err != nil {
+		if err := w.begin(nil); err != nil {
 			t.Fatal(err)
 		}
-		work, err := w.Work()
+		queue, err := w.Work()
 		if err != nil {
 			t.Fatal(err)
 		}
-		list := work.Queue.List(nil)
+		list := queue.List(nil)
 		if i == 0 {
-			if _, _, err := work.Queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")}); err != nil {
+			if _, _, err := queue.Submit(t.Context(), jobs.Job{Class: "x", Spec: []byte("{}")}); err != nil {
 				t.Fatal(err)
 			}
 		} else if !slices.ContainsFunc(list, func(i jobs.Info) bool { return i.Class == "x" }) {
@@ -214,7 +214,63 @@ func TestAQueueOfThisRunAloneResumesToo(t *testing.T) {
 	if err := w.end(nil); err != nil || w.own.Len() != 0 {
 		t.Errorf("%v; a key of %d bytes after the end", err, w.own.Len())
 	}
-	if err := w.Begin(cfg, &client.Lease{}); err == nil {
+	if err := w.begin(nil); err == nil {
 		t.Error("it begins after the end")
 	}
+}
+
+// TestWhatIsMountedRunsWithTheSession: from its begin to its end, and all of it ends with the
+// first that does.
+func TestWhatIsMountedRunsWithTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, broken := newBench(t), errors.New("broken")
+		running, fail := 0, make(chan struct{})
+		mount := func(o *Opened) (*jobs.Queue, error) {
+			o.Run(func(ctx context.Context) error { running++; <-ctx.Done(); running--; return nil })
+			o.Run(func(ctx context.Context) error {
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-fail:
+					return broken
+				}
+			})
+			return o.Queue, nil
+		}
+		done, beside := make(chan error, 1), false
+		go func() {
+			done <- w.Run(t.Context(), func(ctx context.Context) { beside = true; <-ctx.Done(); beside = false })
+		}()
+		synctest.Wait()
+		if beside {
+			t.Error("something runs before the first session")
+		}
+		begin := func() error {
+			return w.Begin(Opening{Dir: w.dir, Key: queueKey(t, 1), Options: jobs.Options{Logger: w.log}}, mount)
+		}
+		for range 2 {
+			if err := begin(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if running != 1 || !beside || w.Err() != nil {
+				t.Errorf("%d run in a session, beside it: %t; %v", running, beside, w.Err())
+			}
+			w.Pause()
+			if running != 0 || !beside {
+				t.Errorf("%d run between sessions, beside them: %t", running, beside)
+			}
+		}
+		if err := w.Begin(Opening{Dir: w.dir, Key: queueKey(t, 1), Options: jobs.Options{Logger: w.log}}, func(*Opened) (*jobs.Queue, error) { return nil, broken }); !errors.Is(err, broken) || w.Err() == nil {
+			t.Errorf("what cannot be mounted: %v, %v", err, w.Err())
+		}
+		if err := begin(); err != nil {
+			t.Fatal(err)
+		}
+		close(fail)
+		if err := <-done; !errors.Is(err, broken) || running != 0 || beside {
+			t.Errorf("%v; %d run, beside them: %t", err, running, beside)
+		}
+		reason(t, "after the end", w.Err(), ReasonDraining)
+	})
 }

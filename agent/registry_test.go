@@ -1,4 +1,4 @@
-package longwork_test
+package agent
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
@@ -101,10 +102,10 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	}
 	w := b.works()
 	b.run(w)
-	if err := w.Begin(b.cfg, lease(nil)); err != nil {
+	if err := w.begin(b.cfg, lease(nil)); err != nil {
 		t.Fatal(err)
 	}
-	service, err := w.Proofs()
+	service, err := w.proofs()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	work, err := w.Work()
+	work, err := w.work()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,17 +196,17 @@ func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := a.Receipt.Receipt.Body.ID
-	begin := func() (stop func(), service *prove.Service) {
+	begin := func() (stop func(), service oip.Proofs) {
 		w := b.works()
 		stop = b.run(w)
 		key, err := keybuf.Take(bytes.Repeat([]byte{7}, 32))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Begin(b.cfg, lease(map[string]*keybuf.Buffer{"agents/queue": key})); err != nil {
+		if err := w.begin(b.cfg, lease(map[string]*keybuf.Buffer{"agents/queue": key})); err != nil {
 			t.Fatal(err)
 		}
-		if service, err = w.Proofs(); err != nil {
+		if service, err = w.proofs(); err != nil {
 			t.Fatal(err)
 		}
 		return stop, service

@@ -1,44 +1,43 @@
-package longwork
+// Package reporting tells the broker's registry of the agent's answers and of their proofs,
+// and asks it which answers are to be proven and which keys are registered.
+//
+// It guarantees that it asks the broker whose lease the agent holds, in an epoch that the
+// agent accepts. It trusts its [wire.Client] to verify what the registry signed. Without a
+// lease it refuses.
+//
+// Package prove calls a [Client] when a proof is due, and [KeyOf] to know who signed a receipt.
+package reporting
 
 import (
 	"context"
+	"crypto/tls"
 
-	"github.com/anchorhold/anchorhold/agent/fed"
-	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
-// registry is the broker's registry as package prove sees it.
-type registry struct {
+// Client is the broker's registry as package prove sees it. It may be used by several
+// goroutines.
+type Client struct {
 	client *wire.Client
-	sign   func() (fed.Signer, error)
+	sign   func() (attested.Signer, error)
 }
 
-// newRegistry makes a client of the configured registry; nil where there is none.
-func (w *Works) newRegistry(cfg settings.Config) (*registry, error) {
-	if cfg.Proofs.Registry == "" {
-		return nil, nil
-	}
-	roots, err := cfg.RootIdentities()
-	if err != nil {
-		return nil, err
-	}
-	server, err := cfg.BrokerServer(cfg.Proofs.Registry)
-	if err != nil {
-		return nil, err
-	}
-	tlsConfig, err := server.TLS()
-	if err != nil {
-		return nil, err
-	}
-	return &registry{client: wire.NewClient(cfg.Proofs.Registry, tlsConfig, roots, speaker(w.agent.Sign)), sign: w.agent.Sign}, nil
+// New makes a client of the registry at an address, which speaks for the signer of now.
+func New(address string, cfg *tls.Config, roots []identity.Public, sign func() (attested.Signer, error)) *Client {
+	return &Client{sign: sign, client: wire.NewClient(address, cfg, roots, func() (introduction.Guest, error) {
+		s, err := sign()
+		return introduction.Guest{Key: s.Key, Chain: s.Chain, Now: s.Now}, err
+	})}
 }
 
 // Announce hands over receipts.
-func (r *registry) Announce(ctx context.Context, receipts []receipt.Receipt) error {
+func (r *Client) Announce(ctx context.Context, receipts []receipt.Receipt) error {
 	list := make([][]byte, len(receipts))
 	for i := range receipts {
 		var err error
@@ -51,7 +50,7 @@ func (r *registry) Announce(ctx context.Context, receipts []receipt.Receipt) err
 }
 
 // Challenged lists what the broker wants proven of answers under any of the agent's keys.
-func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([]receipt.ID, error) {
+func (r *Client) Challenged(ctx context.Context, former []statement.Digest) ([]receipt.ID, error) {
 	signer, err := r.sign()
 	if err != nil {
 		return nil, err
@@ -77,13 +76,13 @@ func (r *registry) Challenged(ctx context.Context, former []statement.Digest) ([
 }
 
 // Submit hands over a proof.
-func (r *registry) Submit(ctx context.Context, b receipt.Bundle) error {
+func (r *Client) Submit(ctx context.Context, b receipt.Bundle) error {
 	_, err := r.client.Submit(ctx, &wire.Bundle{Envelope: b.Proof, OutputSalts: []wire.Salt{wire.Salt(b.OutputSalt)}})
 	return err
 }
 
 // Registered says whether a verifying key is registered, for answers of a model.
-func (r *registry) Registered(ctx context.Context, key, model statement.Digest) (bool, error) {
+func (r *Client) Registered(ctx context.Context, key, model statement.Digest) (bool, error) {
 	signer, err := r.sign()
 	if err != nil {
 		return false, err

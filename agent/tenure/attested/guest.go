@@ -1,4 +1,4 @@
-// Package attest is this guest as its broker knows it: the agent key of this boot, the
+// Package attested is this guest as its broker knows it: the agent key of this boot, the
 // evidence that the guest makes, and the epochs that it accepts.
 //
 // It guarantees that evidence of an image which the configuration does not list is sent to
@@ -7,7 +7,7 @@
 // trusts the measured configuration and the collector.
 //
 // The agent has one [Guest]. Its leases, and what is signed under them, begin here.
-package attest
+package attested
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package longwork_test
+package agent
 
 import (
 	"bytes"
@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/fed"
-	"github.com/anchorhold/anchorhold/agent/longwork"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
 // An operator whose limit is too low for a key reads so in the log when the agent begins,
@@ -20,16 +20,16 @@ func TestAKeyThatNeedsTooMuchMemoryIsLogged(t *testing.T) {
 		b.participates()
 		b.cfg.Proofs.MemoryMB = mb
 		var log bytes.Buffer
-		w := longwork.New(longwork.Agent{Classifiers: b.classes, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-			Sign:     func() (fed.Signer, error) { return fed.Signer{}, context.Canceled },
-			RoundKey: func(context.Context, string) (fed.Released, error) { return fed.Released{}, context.Canceled }})
-		if err := w.Begin(b.cfg, lease(nil)); err != nil {
+		w := newWorks(worksHost{classifiers: b.classes, log: slog.New(slog.NewTextHandler(&log, nil)),
+			sign:    func() (attested.Signer, error) { return attested.Signer{}, context.Canceled },
+			acquire: func(context.Context, []string) (*client.Lease, error) { return nil, context.Canceled }})
+		if err := w.begin(b.cfg, lease(nil)); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		text := log.String() // nothing else runs yet
-		if err := w.Run(ctx); err != nil {
+		if err := w.run(ctx); err != nil {
 			t.Error(err)
 		}
 		if n := strings.Count(text, "reason=proof-memory"); n != want || want > 0 && !strings.Contains(text, "proofs.memory_mb to 52") {

@@ -1,4 +1,4 @@
-package agent
+package assembly
 
 import (
 	"errors"
@@ -33,7 +33,7 @@ const (
 // by a decryption that is tried again as often as its owner likes. The zero value has its
 // whole allowance.
 type roundPace struct {
-	mu      sync.Mutex
+	mu      sync.Mutex         // guards the rest
 	whole   time.Time          // when the allowance is whole again
 	refused map[string]refused // by resource
 }

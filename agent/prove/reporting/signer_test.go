@@ -1,10 +1,10 @@
-package longwork
+package reporting
 
 import (
 	"errors"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -25,8 +25,8 @@ func TestSignerOfARetiredEpochIsForgotten(t *testing.T) {
 		}
 		return issued.Receipt
 	}
-	now, none := fed.Signer{Lowest: protocol.AtLeast(1)}, error(nil)
-	find := signer(w.Roots(), func() (fed.Signer, error) { return now, none })
+	now, none := attested.Signer{Lowest: protocol.AtLeast(1)}, error(nil)
+	find := KeyOf(w.Roots(), func() (attested.Signer, error) { return now, none })
 	r := answer(agent)
 	for range 2 {
 		if id, err := find(r); err != nil || id != agent.Key.Public().ID() {
