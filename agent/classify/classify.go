@@ -1,15 +1,15 @@
 // Package classify serves sealed classifiers: it opens them with released keys,
 // answers, and gives each answer a receipt that a proof can be bound to.
 //
-// It guarantees that an answer is the integer network's, bit for bit; that its receipt
-// is signed under a running lease, commits to the quantized input with a fresh salt and
-// names the one digest that covers architecture, quantization, sealed file and weights;
-// and that no classifier outlives the lease whose key opened it. It trusts the broker's
-// keys and the publisher named in the configuration. It refuses inputs of another shape
-// and everything after the lease's end, each with a reason.
+// An answer is the integer network's, bit for bit. Its receipt is signed under a running
+// lease, commits to the quantized input with a fresh salt, and names the one digest that
+// covers architecture, quantization, sealed file and weights. No classifier outlives the
+// lease that released its key: after that, as for an input of the wrong shape, [Service.Classify]
+// refuses with a reason. The package trusts the broker's keys and the publisher that the
+// configuration names.
 //
-// The local API calls it; the agent gives it keys and takes them away. What is to be
-// proven goes to package prove.
+// The agent gives it keys ([Service.Adopt]) and takes them away ([Service.Wipe]); the local
+// API calls it. Package prove makes proofs of its answers.
 package classify
 
 import (
@@ -155,7 +155,7 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopen
 		if held != nil && !k.Next && !(held.key.Secret.Equal(k.Secret) && (k.Subject == statement.Digest{} || k.Subject == held.id.ID())) {
 			dropped = append(dropped, s.take(c.Name))
 		}
-		s.why[c.Name] = refusal.New(ReasonUnavailable, "it is being opened")
+		s.why[c.Name] = refusal.New(ReasonUnavailable, "the classifier is still being opened")
 		missing = append(missing, c)
 	}
 	s.mu.Unlock()
@@ -285,7 +285,7 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 		id := o.id.ID()
 		s.cfg.Logger.Info("classifier opened", "model", c.Name, "model_id", id.String(), "key_version", o.key.Version)
 		if o.key.Subject == (statement.Digest{}) {
-			s.cfg.Logger.Warn("receipts of this model's answers will not verify: the broker's store does not say which model the key is for (anchorhold secret put --model)", "model", c.Name, "resource", c.Resource)
+			s.cfg.Logger.Warn("receipts for this model's answers will not verify: the broker's store does not say which model the key is for (set it with anchorhold secret put --model)", "model", c.Name, "resource", c.Resource)
 		}
 	}
 	return current, kept
@@ -297,7 +297,7 @@ func (s *Service) copyKey(k *keybuf.Buffer, wipes int) (*keybuf.Buffer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wipes != wipes {
-		return nil, refusal.New(ReasonUnavailable, "the lease whose key opens it has ended")
+		return nil, refusal.New(ReasonUnavailable, "the lease that released its key has ended")
 	}
 	own, err := k.Clone()
 	if err == nil {
@@ -332,7 +332,7 @@ func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget, wi
 		return err
 	})
 	if id := o.id.ID(); err == nil && k.Subject != (statement.Digest{}) && k.Subject != id {
-		err = refusal.New(ReasonNotGranted, "the key %s is for the model %s, as the broker's store says, and %s holds %s: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s)",
+		err = refusal.New(ReasonNotGranted, "the broker's store says that key %s is for model %s, but %s holds model %s: install the right file, or store a key for this one (anchorhold secret put %s --file KEY --model %s)",
 			c.Resource, k.Subject, c.Path, id, c.Resource, c.Path)
 	}
 	if err != nil {
@@ -397,7 +397,7 @@ func (s *Service) closeOne(o *served, done chan<- struct{}) {
 // tell logs whose weights were wiped under a user.
 func (s *Service) tell(late []*served) {
 	for _, o := range late {
-		s.cfg.Logger.Error("a classifier was still used after it was dropped or its lease ended; its weights were wiped under the user", "model", o.Name, "after", s.grace)
+		s.cfg.Logger.Error("a classifier was still in use after it was dropped or its lease ended; its weights were wiped regardless", "model", o.Name, "after", s.grace)
 	}
 }
 
@@ -414,7 +414,7 @@ func (s *Service) Wipe() {
 		all = append(all, s.take(name))
 	}
 	for _, o := range all {
-		s.why[o.Name] = refusal.New(ReasonUnavailable, "the lease whose key opened it has ended")
+		s.why[o.Name] = refusal.New(ReasonUnavailable, "the lease that released its key has ended")
 	}
 	s.mu.Unlock()
 	late := s.close(all)
@@ -431,7 +431,7 @@ func (s *Service) find(name string) (*served, error) {
 	if err := s.why[name]; err != nil {
 		return nil, err
 	}
-	return nil, refusal.New(ReasonUnknown, "no classifier %q is served here", name)
+	return nil, refusal.New(ReasonUnknown, "this agent serves no classifier %q", name)
 }
 
 // Model describes a classifier that is served.
@@ -489,7 +489,7 @@ func (s *Service) Classify(ctx context.Context, name string, input []int8) (Answ
 	}
 	d := o.model.Description()
 	if len(input) != d.Architecture.Input.Size() {
-		return a, refusal.New(ReasonInput, "%d values, the model takes %d", len(input), d.Architecture.Input.Size())
+		return a, refusal.New(ReasonInput, "got %d values, the model takes %d", len(input), d.Architecture.Input.Size())
 	}
 	a.Outputs = make([]int32, d.Classes())
 	if err := s.infer(o, input, a.Outputs); err != nil {
@@ -552,7 +552,7 @@ func (s *Service) WithParameters(name string, model statement.Digest, use func(i
 		return err
 	}
 	if o.id.ID() != model {
-		return refusal.New(ReasonUnavailable, "another version of %s is served now: model %s", name, hex.EncodeToString(model[:8]))
+		return refusal.New(ReasonUnavailable, "%s is now served in another version: model %s", name, hex.EncodeToString(model[:8]))
 	}
 	err = o.model.WithParameters(func(p intnet.Parameters) error { return use(o.model.Description().Architecture, p) })
 	if errors.Is(err, classifier.ErrClosed) {

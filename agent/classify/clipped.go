@@ -35,7 +35,7 @@ func (s *Service) CountClipped(name string, values, clipped int) {
 	}
 	s.mu.Unlock()
 	if tell {
-		s.cfg.Logger.Warn("inputs lie outside the ranges that the classifier was calibrated for, and are clipped: its answers are worse than the model's; calibrate with rows like those it gets",
+		s.cfg.Logger.Warn("inputs outside the ranges that the classifier was calibrated for are clipped, so its answers are worse than the model's; calibrate with rows like those it receives",
 			"model", name, "clipped", share)
 	}
 }

@@ -66,7 +66,7 @@ func (s *Server) quote(ctx context.Context, nonce []byte) (*attestation, error) 
 // repeats the nonce as it was understood.
 func parseNonce(s string) ([]byte, error) {
 	if len(s) > 2*evidence.MaxCallerNonce {
-		return nil, fmt.Errorf("the nonce is longer than %d bytes", evidence.MaxCallerNonce)
+		return nil, fmt.Errorf("nonce must be at most %d bytes", evidence.MaxCallerNonce)
 	}
 	nonce, err := hex.DecodeString(s)
 	if err != nil {

@@ -99,11 +99,11 @@ func (b *Budget) ask(uid uint32, n int64) (*Held, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n > b.share {
-		return nil, tooLarge(fmt.Sprintf("the request would take %d bytes of memory; one request gets %d (socket.memory_mb)", n, b.share))
+		return nil, tooLarge(fmt.Sprintf("the request needs %d bytes of memory; one request gets at most %d (socket.memory_mb)", n, b.share))
 	}
 	h := &Held{budget: b, uid: uid, bytes: n, number: b.next(), in: make(chan struct{})}
 	if b.full(uid) && !b.fits(b.held, append(b.line, h))[len(b.line)] {
-		return nil, Busy(1, "as many requests as may are waiting for memory")
+		return nil, Busy(1, "too many requests are already waiting for memory")
 	}
 	b.line = append(b.line, h)
 	b.settle()

@@ -43,7 +43,7 @@ func (e *fakeEngine) Chat(_ context.Context, messages []tokenize.Message) ([]int
 	n := 3
 	for _, m := range messages {
 		if m.Role == "assistant" && m.Content == "raise" {
-			return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refuses: no")
+			return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refused: no")
 		}
 		n += 3 + len(strings.Fields(m.Content))
 	}

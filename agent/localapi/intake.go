@@ -145,7 +145,7 @@ func (h *Held) read(ctx context.Context, b Body) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case slow:
-		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s, and others wait for its memory", Grace))
+		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s, and other requests are waiting for its memory", Grace))
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s", bodyTime))
 	}

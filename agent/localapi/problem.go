@@ -38,7 +38,7 @@ func (s *Server) problemOf(ctx context.Context, err error) *Error {
 		s.cfg.Logger.Error("request failed", "id", id, "err", err)
 	}
 	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "internal-error",
-		Message: "internal error; the agent's journal has it under id " + id}
+		Message: "internal error; see the agent's journal for id " + id}
 }
 
 // refused is a refusal with the status that its package gives it; without one it means that

@@ -23,7 +23,7 @@ func FullReceipt(r *http.Request) (bool, error) {
 	case "full":
 		return true, nil
 	default:
-		return false, BadRequest(RequestReceipt, "unsupported-value", fmt.Sprintf("the header %s is full or id, not %.32q", RequestReceipt, v))
+		return false, BadRequest(RequestReceipt, "unsupported-value", fmt.Sprintf("header %s must be full or id, got %.32q", RequestReceipt, v))
 	}
 }
 

@@ -1,19 +1,16 @@
-// Package localapi is the agent's HTTP API on a unix socket: who is heard, under which limits,
-// how errors look, and the routes that are the agent's own. Completions, classifiers and long
-// work mount on it ([Server.Mount]); it imports none of them.
+// Package localapi is the agent's HTTP API on a unix socket: who may connect, under which
+// limits, how errors look, and the routes that are the agent's own. Completions, classifiers
+// and long work are mounted on it ([Server.Mount]); it imports none of them.
 //
-// It guarantees that only peers on the allow list are heard, by the uid and gid
-// that the kernel vouches for; that one user never sees another's receipt; that neither
-// prompts nor answers reach a log, metric or error of another request; and that body, queue,
-// concurrency, memory, time and slow readers are bounded. Every error is an [Error], with a
-// stable code.
+// Only peers on the allow list are served, by the uid and gid that the kernel reports. One
+// user never sees another's receipt, and neither prompts nor answers reach a log, a metric or
+// another request's error. The size of a body, the queue, concurrency, memory, time and slow
+// readers are all bounded. Every error is an [Error] with a stable code.
 //
-// It trusts the kernel's peer credentials, and the mounted parts to let their requests in
-// through the [Intake] and to answer nothing outside a lease. Evidence for a
-// caller's nonce is made under a label of its own, so that the socket cannot be
-// used to answer a broker's challenge.
-//
-// The agent runs one Server.
+// The package trusts the kernel's peer credentials, and relies on the mounted parts to admit
+// their requests through the [Intake] and to answer nothing outside a lease. Evidence for a
+// caller's nonce is made under a label of its own, so that the socket cannot be used to answer
+// a broker's challenge.
 package localapi
 
 import (
@@ -99,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("local API: gate, attester and logger are required")
 	}
 	if len(cfg.AllowedUIDs) == 0 && len(cfg.AllowedGIDs) == 0 {
-		return nil, errors.New("local API: nobody is allowed to connect")
+		return nil, errors.New("local API: no user or group is allowed to connect")
 	}
 	setDefault(&cfg.Concurrent, 1)
 	setDefault(&cfg.Queue, 16)
@@ -174,7 +171,7 @@ func (s *Server) drain(ctx context.Context, h *http.Server) error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	s.cfg.Logger.Warn("requests are cut off: they did not end in the time for draining", "time", s.cfg.DrainTime)
+	s.cfg.Logger.Warn("requests cut off: they did not end within the drain time", "time", s.cfg.DrainTime)
 	s.cut(refusal.New(ReasonDraining, "the agent is stopping"))
 	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.WriteTime)
 	defer cancelLast()

@@ -25,7 +25,7 @@ func TestAPanicIsOneAnswersFailure(t *testing.T) {
 		}
 	})
 	g.Take(5, w.classify(t))
-	poll(t, func() bool { return log.has("an answer is not kept for proving") })
+	poll(t, func() bool { return log.has("answer is not kept for proving") })
 	g.answer(t, 5)
 	g.stop()
 }

@@ -30,13 +30,13 @@ func (s *Service) Deliver(ctx context.Context, uid uint32, id receipt.ID, again 
 	case !info.Final():
 		return false, nil
 	case info.State != jobs.Done:
-		return false, refusal.New(ReasonFailed, "the proof of receipt %s: %s (%s)", id, info.Detail, info.Reason)
+		return false, refusal.New(ReasonFailed, "the proof of receipt %s failed: %s (%s)", id, info.Detail, info.Reason)
 	case s.cfg.Registry == nil:
 		return true, nil
 	}
 	err := s.registry.submitOne(ctx, id)
 	if reason, refused := refusal.ReasonOf(err); err != nil && (!refused || reason == reasonUnreachable) {
-		s.cfg.Logger.Warn("a proof is not handed in yet", "receipt", id.String(), "err", err)
+		s.cfg.Logger.Warn("proof not submitted yet", "receipt", id.String(), "err", err)
 		return false, nil
 	}
 	return err == nil, err

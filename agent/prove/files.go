@@ -81,5 +81,5 @@ func (f files) remove(folder string, id receipt.ID) error {
 }
 
 func unknown(id receipt.ID) error {
-	return refusal.New(ReasonUnknown, "there is nothing of receipt %s here", id)
+	return refusal.New(ReasonUnknown, "no answer or proof with receipt %s is kept here", id)
 }

@@ -72,7 +72,7 @@ func (in *intake) take(w witness) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if !in.waiting.has(w.Owner, w.bytes()) {
-		in.logger.Warn("an answer is not kept for proving: too many wait, or hold too much memory, in all or of this user", "receipt", w.id().String(), "uid", w.Owner, "bytes", in.waiting.all.bytes)
+		in.logger.Warn("answer is not kept for proving: too many answers are waiting, or they hold too much memory, in total or for this user", "receipt", w.id().String(), "uid", w.Owner, "bytes", in.waiting.all.bytes)
 		return
 	}
 	in.answers <- w // there is room: it takes maxWaiting
@@ -106,7 +106,7 @@ func (in *intake) run(ctx context.Context, keep func(witness) error) {
 // pass has keep write an answer down, and gives its room back.
 func (in *intake) pass(w witness, keep func(witness) error) {
 	if err := worker.Contain(func() error { return keep(w) }); err != nil {
-		in.logger.Error("an answer is not kept for proving", "receipt", w.id().String(), "err", err)
+		in.logger.Error("answer is not kept for proving", "receipt", w.id().String(), "err", err)
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()

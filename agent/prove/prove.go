@@ -31,7 +31,7 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	case errors.Is(context.Cause(l.Context), jobs.ErrCancelled):
 		return nil // the queue knows
 	case errors.Is(err, errUnreachable):
-		s.cfg.Logger.Warn("a proof waits for the registry", "job", l.Info.ID.String(), "err", err, "next_try", s.registry.tick)
+		s.cfg.Logger.Warn("proof is waiting for the registry", "job", l.Info.ID.String(), "err", err, "next_try", s.registry.tick)
 		s.registry.pause(ctx)
 		return l.Release()
 	}
@@ -191,7 +191,7 @@ func (s *Service) bounds(memory int64) worker.Limits {
 // the queue would try again with more.
 func (s *Service) exhausted(err error, memory int64) error {
 	if f, ok := errors.AsType[*worker.Failure](err); ok && f.Exit == worker.OutOfMemory && memory >= s.cfg.Limits.Memory {
-		return refusal.New(provetask.ReasonMemory, "%d MiB, all that a proving worker may have, were not enough: raise proofs.memory_mb", memory>>20)
+		return refusal.New(provetask.ReasonMemory, "the proof ran out of memory with %d MiB, the most that a proving worker gets; raise proofs.memory_mb", memory>>20)
 	}
 	return err
 }

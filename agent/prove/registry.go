@@ -49,7 +49,7 @@ func (reg *registry) run(ctx context.Context) {
 	steps := []struct {
 		what string
 		do   func(context.Context) error
-	}{{"announce receipts", reg.announce}, {"answer challenges", reg.answer}, {"hand in proofs", reg.submit}}
+	}{{"announce receipts", reg.announce}, {"answer challenges", reg.answer}, {"submit proofs", reg.submit}}
 	for {
 		for _, step := range steps {
 			if err := step.do(ctx); err != nil && ctx.Err() == nil {
@@ -78,7 +78,7 @@ func (reg *registry) add(owner uint32, r receipt.Receipt) {
 	reg.behind = reg.behind || full
 	reg.mu.Unlock()
 	if tell { // once, until half of them are gone: answers are many
-		reg.logger.Warn("receipts are announced with their proofs only: too many wait, in all or of a user", "receipt", r.Body.ID.String(), "uid", owner)
+		reg.logger.Warn("receipts are announced only with their proofs: too many are waiting, in total or for one user", "receipt", r.Body.ID.String(), "uid", owner)
 	}
 }
 
@@ -122,7 +122,7 @@ func (reg *registry) announceOne(ctx context.Context, r receipt.Receipt) error {
 		return err
 	}
 	if err != nil {
-		reg.logger.Error("the registry refuses a receipt, which is not announced", "receipt", r.Body.ID.String(), "err", err)
+		reg.logger.Error("the registry refused a receipt, which will not be announced", "receipt", r.Body.ID.String(), "err", err)
 	}
 	reg.spoken([]receipt.Receipt{r})
 	return nil
@@ -251,7 +251,7 @@ func (reg *registry) submitOne(ctx context.Context, id receipt.ID) error {
 	if err := reg.store.writeProof(p); err != nil {
 		return err
 	}
-	reg.logger.Info("proof handed in", "receipt", id.String())
+	reg.logger.Info("proof submitted", "receipt", id.String())
 	return nil
 }
 
@@ -288,7 +288,7 @@ func (reg *registry) delivered(id receipt.ID) bool {
 
 // errUnreachable means that the registry did not say whether it has a key. The job waits
 // for its word, and no try is spent.
-var errUnreachable = errors.New("proofs: the registry does not answer")
+var errUnreachable = errors.New("prove: the registry does not answer")
 
 // pause waits until it is time to ask the registry again.
 func (reg *registry) pause(ctx context.Context) {
@@ -320,7 +320,7 @@ func (reg *registry) registered(ctx context.Context, key, model statement.Digest
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	if !known {
-		return refusal.New(ReasonNotRegistered, "the broker's registry does not have the key %s for model %s: anchorhold proof register", key, model)
+		return refusal.New(ReasonNotRegistered, "the broker's registry does not have key %s for model %s; register it with `anchorhold proof register`", key, model)
 	}
 	reg.mu.Lock()
 	defer reg.mu.Unlock()

@@ -14,7 +14,7 @@ func (s *Service) expireProofs(ctx context.Context) {
 	for {
 		n, err := s.expire(time.Now())
 		if err != nil {
-			s.cfg.Logger.Error("old proofs were not removed", "err", err)
+			s.cfg.Logger.Error("old proofs not removed", "err", err)
 		}
 		if n > 0 {
 			s.cfg.Logger.Info("old proofs removed", "proofs", n)

@@ -1,15 +1,16 @@
-// Package prove makes proofs of a classifier's answers, after the answers: the
-// receipt goes out at once, the proof follows under its name.
+// Package prove makes zero-knowledge proofs of a classifier's answers. An answer goes out at
+// once with its receipt; the proof follows later and names that receipt.
 //
-// It guarantees that an answer never waits for its proof; that what is chosen to be
-// proven is durable, is proven at most once, and goes on after a crash; that a proof is
-// published only after it was verified and held against its receipt; that witnesses lie
-// on disk encrypted and are deleted once they are not needed; and that a challenge of
-// the broker is answered whatever the mode. It trusts the queue's key and the keys'
-// registry. It refuses answers whose architecture has no registered key, and requests of
-// other users, each with a reason.
+// The local API hands each answer to [Service.Take], which never waits. Depending on the
+// [Mode], every answer is proven, a random sample, or only those that are asked for
+// ([Service.Prove]) or that the broker challenges. What is chosen survives a crash and is
+// proven at most once. A proof is made by one worker process and verified by another; it is
+// published only if it verifies and matches its receipt. Witnesses are encrypted on disk and
+// deleted as soon as they are not needed.
 //
-// The local API calls it; the agent runs it.
+// The package trusts the queue's key and the broker's registry of verifying keys. It refuses
+// to prove answers of an architecture that has no registered key, and to tell a user anything
+// about another user's answers.
 package prove
 
 import (
@@ -123,16 +124,16 @@ type Service struct {
 // New makes the directories.
 func New(cfg Config) (*Service, error) {
 	if cfg.Queue == nil || cfg.Pool == nil || cfg.Ring == nil || cfg.Models == nil || cfg.Agent == nil || cfg.Logger == nil || cfg.Key.Len() != 32 {
-		return nil, errors.New("prove: a part is missing")
+		return nil, errors.New("prove: a required field of Config is missing, or the key is not 32 bytes long")
 	}
 	switch cfg.Mode {
 	case All, OnDemand:
 	case Sampled:
 		if !(cfg.Rate > 0 && cfg.Rate <= 1) {
-			return nil, fmt.Errorf("prove: rate %g is outside 0 to 1", cfg.Rate)
+			return nil, fmt.Errorf("prove: the rate must be above 0 and at most 1, got %g", cfg.Rate)
 		}
 	default:
-		return nil, fmt.Errorf("prove: mode %q is unknown; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
+		return nil, fmt.Errorf("prove: unknown mode %q; use %s, %s or %s", cfg.Mode, All, Sampled, OnDemand)
 	}
 	if cfg.Kept <= 0 {
 		cfg.Kept = 16 << 10
@@ -183,7 +184,7 @@ func (s *Service) Run(ctx context.Context) error {
 			return err
 		}
 		if err := s.work(ctx, l); err != nil {
-			s.cfg.Logger.Warn("a proof's end was not recorded", "job", l.Info.ID.String(), "err", err)
+			s.cfg.Logger.Warn("the end of a proof job was not recorded", "job", l.Info.ID.String(), "err", err)
 		}
 	}
 }
@@ -209,7 +210,7 @@ func (s *Service) resume(ctx context.Context) {
 			err = s.follow(ctx, w)
 		}
 		if err != nil {
-			s.cfg.Logger.Error("an answer of an earlier run", "receipt", id.String(), "err", err)
+			s.cfg.Logger.Error("answer of an earlier run was not taken up again", "receipt", id.String(), "err", err)
 		}
 	}
 }
@@ -244,7 +245,7 @@ func (s *Service) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {
 		owner, waits := s.intake.owner(id) // asked first: what is taken is on disk before it is forgotten
 		w, failed := s.store.witness(id)
 		if waits && (uid == 0 || uid == owner) || failed == nil && (uid == 0 || uid == w.Owner) {
-			return receipt.Bundle{}, refusal.New(ReasonPending, "the proof of receipt %s is not made yet; ask for it, or wait", id)
+			return receipt.Bundle{}, refusal.New(ReasonPending, "the proof of receipt %s has not been made yet; request it, or wait", id)
 		}
 	}
 	return p.Bundle, err

@@ -585,6 +585,6 @@ func TestAFullDiskIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Take(5, w.classify(t))
-	poll(t, func() bool { return log.has("an answer is not kept for proving") })
+	poll(t, func() bool { return log.has("answer is not kept for proving") })
 	g.stop()
 }

@@ -131,7 +131,7 @@ func (st *store) note(w witness) {
 	st.mu.Unlock()
 	agent, err := st.agentOf(w.Issued.Receipt)
 	if err != nil { // its proof can be asked for here; a challenge of it is not seen
-		st.logger.Error("a receipt names no agent", "receipt", w.id().String(), "err", err)
+		st.logger.Error("the agent key of a receipt cannot be determined", "receipt", w.id().String(), "err", err)
 		return
 	}
 	st.mu.Lock()

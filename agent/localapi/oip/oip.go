@@ -1,13 +1,12 @@
 // Package oip serves classifiers by version 2 of the Open Inference Protocol (REST),
 // and their proofs.
 //
-// It guarantees that every answer has a receipt, whose ID comes with it, and that what
-// a user asked is told to no other. It trusts its caller to have checked the peer. It
-// refuses tensors of another name, shape or type than the model's, each with a message
-// that says what to send.
+// Every answer has a receipt and carries its ID, and no user learns what another asked. A
+// tensor whose name, shape or type differs from the model's is refused with a message that
+// says what to send. The package trusts its caller to have checked the peer.
 //
-// The agent mounts a [Service] on its API. The protocol's metadata fields that it does not name
-// are ignored where the protocol allows it: parameters and outputs of a request.
+// The agent mounts a [Service] on its API. The parameters and outputs of a request are
+// ignored, which the protocol allows.
 package oip
 
 import (
@@ -128,7 +127,7 @@ func (s *Service) find(r *http.Request) (classify.Model, error) {
 		return m, err
 	}
 	if v := r.PathValue("version"); v != "" && v != strconv.FormatUint(m.Version, 10) {
-		p := localapi.BadRequest("version", string(classify.ReasonUnknown), fmt.Sprintf("version %d is served, not %q", m.Version, v))
+		p := localapi.BadRequest("version", string(classify.ReasonUnknown), fmt.Sprintf("version %d is served, not version %q", m.Version, v))
 		p.Status = http.StatusNotFound
 		return m, p
 	}
@@ -372,7 +371,7 @@ func (s *Service) proofOf(r *http.Request) (Proofs, receipt.ID, error) {
 	}
 	id, err := receipt.ParseID(r.PathValue("id"))
 	if err != nil {
-		return nil, id, localapi.BadRequest("id", "receipt-not-found", "a receipt's id has 32 hexadecimal digits")
+		return nil, id, localapi.BadRequest("id", "receipt-not-found", "a receipt id must have 32 hexadecimal digits")
 	}
 	return proofs, id, nil
 }

@@ -51,7 +51,7 @@ func (p *prover) Take(uid uint32, a classify.Answer) {
 
 func (p *prover) Prove(_ context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
 	if owner, ok := p.taken[id]; !ok || owner != uid {
-		return jobs.Info{}, refusal.New(reasonUnknown, "there is nothing of receipt %s here", id)
+		return jobs.Info{}, refusal.New(reasonUnknown, "no answer or proof with receipt %s is kept here", id)
 	}
 	p.made[id] = receipt.Bundle{Receipt: p.last.Receipt.Receipt, OutputSalt: p.last.Receipt.Salts.Output,
 		Proof: statement.Envelope{Statement: prooftestStatement(p.last), Key: statement.Digest{1}, Proof: []byte{1}}}
@@ -65,7 +65,7 @@ func prooftestStatement(a classify.Answer) statement.Statement {
 func (p *prover) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {
 	b, ok := p.made[id]
 	if !ok || p.taken[id] != uid {
-		return b, refusal.New(reasonUnknown, "there is nothing of receipt %s here", id)
+		return b, refusal.New(reasonUnknown, "no answer or proof with receipt %s is kept here", id)
 	}
 	return b, nil
 }

@@ -27,14 +27,14 @@ func parse(body []byte) (q request, err error) {
 		return q, badInput("the body has %v", err)
 	}
 	if err != nil {
-		return q, badInput("the body is not an inference request in JSON: it is no object")
+		return q, badInput("the body is not an inference request in JSON: it is not an object")
 	}
 	if raw, ok := members["id"]; ok {
 		if len(raw) > maxField {
 			return q, badInput("id is too long")
 		}
 		if err := json.Unmarshal(raw, &q.id); err != nil {
-			return q, badInput("id is a text")
+			return q, badInput("id must be a string")
 		}
 	}
 	if raw, ok := members["inputs"]; ok {
@@ -45,7 +45,7 @@ func parse(body []byte) (q request, err error) {
 			}
 			return nil
 		}); err != nil {
-			return q, badInput("inputs is a list")
+			return q, badInput("inputs must be a list")
 		}
 	}
 	return q, nil
@@ -65,7 +65,7 @@ type input struct {
 func parseInput(raw []byte) (in input, err error) {
 	members, err := rawjson.Members(raw)
 	if err != nil {
-		return in, badInput("an input is an object")
+		return in, badInput("an input must be an object")
 	}
 	for name, into := range map[string]any{"name": &in.Name, "datatype": &in.Datatype, "shape": &in.Shape} {
 		if v, ok := members[name]; ok && len(v) > maxField {
@@ -85,26 +85,26 @@ const maxField = 1 << 10
 func (q *request) rows(d *classifier.Description) (_ [][]int8, clipped int, _ error) {
 	size := d.Architecture.Input.Size()
 	if len(q.inputs) != 1 {
-		return nil, 0, badInput("one input, named %q, is wanted; there are %d", inputName, len(q.inputs))
+		return nil, 0, badInput("expected one input, named %q; got %d", inputName, len(q.inputs))
 	}
 	in, err := parseInput(q.inputs[0])
 	if err != nil {
 		return nil, 0, err
 	}
 	if in.Name != inputName {
-		return nil, 0, badInput("the input is named %q here, not %q", inputName, in.Name)
+		return nil, 0, badInput("the input must be named %q, got %q", inputName, in.Name)
 	}
 	values := int64(1)
 	for _, n := range in.Shape {
 		// Both factors are bounded, so that the product cannot overflow.
 		if n < 1 || n > MaxBatch*int64(size) || values > MaxBatch*int64(size) || len(in.Shape) > maxNesting {
-			return nil, 0, badInput("shape %d is not one of up to %d inputs of %d values", in.Shape, MaxBatch, size)
+			return nil, 0, badInput("shape %d must be at most %d inputs of %d values each", in.Shape, MaxBatch, size)
 		}
 		values *= n
 	}
 	// A value takes two characters at least: what is allocated was paid for with the body.
 	if values%int64(size) != 0 || values/int64(size) > MaxBatch || len(in.Shape) == 0 || values > int64(len(in.data)+1)/2 {
-		return nil, 0, badInput("shape %d is not one of up to %d inputs of %d values, or the data has fewer", in.Shape, MaxBatch, size)
+		return nil, 0, badInput("shape %d must be at most %d inputs of %d values each, and the data must have as many", in.Shape, MaxBatch, size)
 	}
 	flat := make([]int8, 0, values)
 	switch in.Datatype {
@@ -115,13 +115,13 @@ func (q *request) rows(d *classifier.Description) (_ [][]int8, clipped int, _ er
 	case "INT8":
 		flat, err = integers(in.data, flat)
 	default:
-		return nil, 0, badInput("datatype %.32q; FP32 and FP64 are quantized here, INT8 is taken as it is", in.Datatype)
+		return nil, 0, badInput("datatype must be FP32 or FP64, which are quantized, or INT8, which is taken as it is; got %.32q", in.Datatype)
 	}
 	if err != nil {
 		return nil, 0, badInput("data: %v", err)
 	}
 	if int64(len(flat)) != values {
-		return nil, 0, badInput("data has %d values, the shape says %d", len(flat), values)
+		return nil, 0, badInput("data has %d values, but the shape says %d", len(flat), values)
 	}
 	var rows [][]int8
 	for at := 0; at < len(flat); at += size {
@@ -136,14 +136,14 @@ func quantize[F classifier.Float](d *classifier.Description, data []byte, size i
 	err := rawjson.Numbers(data, maxNesting, func(text []byte) error {
 		v, err := strconv.ParseFloat(string(text), bits)
 		if err != nil {
-			return fmt.Errorf("%.32q is outside the type's range", text)
+			return fmt.Errorf("%.32q is outside the range of its type", text)
 		}
 		if row = append(row, F(v)); len(row) < size {
 			return nil
 		}
 		at := len(out)
 		if at+size > cap(out) {
-			return fmt.Errorf("there are more than the %d values that the shape says", cap(out))
+			return fmt.Errorf("more than the %d values that the shape says", cap(out))
 		}
 		out = out[:at+size]
 		n, err := classifier.Quantize(&d.Quantizer, row, out[at:])
@@ -151,7 +151,7 @@ func quantize[F classifier.Float](d *classifier.Description, data []byte, size i
 		return err
 	})
 	if err == nil && len(row) > 0 {
-		err = fmt.Errorf("the last row has %d values of %d", len(row), size)
+		err = fmt.Errorf("the last row has %d values instead of %d", len(row), size)
 	}
 	return out, clipped, err
 }
@@ -161,10 +161,10 @@ func integers(data []byte, out []int8) ([]int8, error) {
 	err := rawjson.Numbers(data, maxNesting, func(text []byte) error {
 		v, err := strconv.ParseInt(string(text), 10, 8)
 		if err != nil {
-			return fmt.Errorf("%.32q is no INT8", text)
+			return fmt.Errorf("%.32q is not an INT8", text)
 		}
 		if len(out) == cap(out) {
-			return fmt.Errorf("there are more than the %d values that the shape says", cap(out))
+			return fmt.Errorf("more than the %d values that the shape says", cap(out))
 		}
 		out = append(out, int8(v))
 		return nil

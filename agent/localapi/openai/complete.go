@@ -155,7 +155,7 @@ func (c *completion) prepare(ctx context.Context) error {
 		if !c.chat {
 			param = "prompt"
 		}
-		return localapi.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has %d tokens or more; the context of %d has no room for an answer", len(q.Gen.Prompt), size))
+		return localapi.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has at least %d tokens, which leaves no room for an answer in the context of %d", len(q.Gen.Prompt), size))
 	}
 	q.Gen.MaxTokens = room
 	if q.MaxTokens > 0 {

@@ -38,7 +38,7 @@ func (e Inference) Chat(ctx context.Context, messages []tokenize.Message) ([]int
 	ids, err := template.EncodeAtMost(ctx, e.Tokenizer(), messages, true, e.ContextSize())
 	var raised *tokenize.RaisedError
 	if errors.As(err, &raised) {
-		return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refuses: "+raised.Message)
+		return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refused: "+raised.Message)
 	}
 	return ids, err
 }

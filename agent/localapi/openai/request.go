@@ -1,11 +1,10 @@
 // Package openai answers completions on the agent's local API, in the form that clients of
 // OpenAI's API speak.
 //
-// It guarantees that a parameter which would change the answer and is not implemented is
-// refused by name, never ignored, and that every number is inside its limits; that nothing is
-// answered outside a lease, and an answer under way ends with the lease; and that every
-// answer has a receipt, issued before the end of a stream is told. It trusts nothing of a
-// body, and it trusts the engine.
+// A parameter that would change the answer and is not implemented is refused by name, never
+// ignored, and every number must be within its limits. Nothing is answered outside a lease,
+// and an answer in progress ends with its lease. Every answer has a receipt, which is issued
+// before the stream ends. Request bodies are not trusted; the engine is.
 //
 // The agent mounts a [Service] on its API; its models reach it through [Models].
 package openai
@@ -134,7 +133,7 @@ func (f fields) takeMessages(q *Request) error {
 	if ok {
 		err := rawjson.Elements(list, func(raw []byte) error {
 			if len(q.Messages) == maxMessages {
-				return localapi.BadRequest("messages", "too-many-messages", fmt.Sprintf("more than %d messages", maxMessages))
+				return localapi.BadRequest("messages", "too-many-messages", fmt.Sprintf("messages must have at most %d entries", maxMessages))
 			}
 			name := fmt.Sprintf("messages[%d]", len(q.Messages))
 			members, err := rawjson.Members(raw)
@@ -142,7 +141,7 @@ func (f fields) takeMessages(q *Request) error {
 				return tooMany(name, "a message")
 			}
 			if err != nil {
-				return localapi.BadRequest(name, "invalid-type", "a message is an object")
+				return localapi.BadRequest(name, "invalid-type", "a message must be an object")
 			}
 			msg, err := fields(members).message(name)
 			q.Messages = append(q.Messages, msg)
@@ -289,7 +288,7 @@ func (f fields) takeStream(q *Request) error {
 	}
 	options := fields(members)
 	if !q.Stream {
-		return localapi.BadRequest("stream_options", "invalid-value", "stream_options needs stream")
+		return localapi.BadRequest("stream_options", "invalid-value", "stream_options requires stream")
 	}
 	if err := options.take("include_usage", &q.IncludeUsage); err != nil {
 		return err
@@ -306,7 +305,7 @@ func (f fields) takeLimits(q *Request) error {
 			continue
 		}
 		if q.MaxTokens != 0 {
-			return localapi.BadRequest(name, "invalid-value", "max_tokens and max_completion_tokens exclude each other")
+			return localapi.BadRequest(name, "invalid-value", "max_tokens and max_completion_tokens are mutually exclusive")
 		}
 		if err := f.take(name, &q.MaxTokens); err != nil {
 			return err
@@ -353,13 +352,13 @@ func (f fields) takeStop(q *Request) error {
 	if json.Unmarshal(raw, &one) == nil {
 		q.Gen.Stop = []string{one}
 	} else if q.Gen.Stop, err = texts(raw, maxStops); errors.Is(err, errLong) {
-		return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("more than %d stop strings", maxStops))
+		return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("stop must have at most %d strings", maxStops))
 	} else if err != nil {
 		return localapi.BadRequest("stop", "invalid-type", "stop must be a string or a list of strings")
 	}
 	for _, stop := range q.Gen.Stop {
 		if stop == "" || len(stop) > maxStopBytes {
-			return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("a stop string has 1 to %d bytes", maxStopBytes))
+			return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("a stop string must have 1 to %d bytes", maxStopBytes))
 		}
 	}
 	return nil

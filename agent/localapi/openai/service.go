@@ -59,7 +59,7 @@ func (s *Service) Mount(api *localapi.Server) error {
 		s.Now = time.Now
 	}
 	if memory := api.Intake().Budget.Limit(); Cost(s.MaxBodyBytes) > api.Largest() {
-		return fmt.Errorf("local API: a request of socket.max_body_bytes, %d, takes %d bytes of memory, and one request gets 7/8 of socket.memory_mb, %d", s.MaxBodyBytes, Cost(s.MaxBodyBytes), memory>>20)
+		return fmt.Errorf("local API: a request of socket.max_body_bytes (%d) needs %d bytes of memory, but one request gets at most 7/8 of socket.memory_mb (%d)", s.MaxBodyBytes, Cost(s.MaxBodyBytes), memory>>20)
 	}
 	s.api, s.Decoding = api, make(chan struct{}, 1)
 	api.Mount(localapi.Mount{Metrics: s.writeMetrics, Routes: []localapi.Route{

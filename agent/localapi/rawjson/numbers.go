@@ -14,13 +14,13 @@ const maxNumber = 400
 func Numbers(text []byte, depth int, each func(number []byte) error) error {
 	s := scanner{text: text}
 	if !s.skip('[') {
-		return errors.New("an array of numbers is wanted")
+		return errors.New("expected an array of numbers")
 	}
 	n := nesting{size: make([]int, depth), begun: make([]int, depth), level: 1}
 	for n.level > 0 {
 		s.space()
 		if s.at >= len(s.text) {
-			return errors.New("the array does not end")
+			return errors.New("the array is not closed")
 		}
 		switch c := s.text[s.at]; {
 		case c == '[':
@@ -48,7 +48,7 @@ func Numbers(text []byte, depth int, each func(number []byte) error) error {
 				return err
 			}
 		default:
-			return errors.New("only numbers are wanted, neither null nor texts")
+			return errors.New("expected only numbers, got null or a string")
 		}
 	}
 	return nil
@@ -65,10 +65,10 @@ type nesting struct {
 
 func (n *nesting) open() error {
 	if n.level == len(n.size) {
-		return fmt.Errorf("more than %d levels", len(n.size))
+		return fmt.Errorf("nested more than %d levels deep", len(n.size))
 	}
 	if n.leaf == n.level {
-		return errors.New("numbers and arrays stand side by side")
+		return errors.New("numbers and arrays are mixed on one level")
 	}
 	n.level++
 	n.begun[n.level-1] = n.total
@@ -79,10 +79,10 @@ func (n *nesting) close() error {
 	i := n.level - 1
 	had := n.total - n.begun[i]
 	if had == 0 {
-		return errors.New("an array is empty")
+		return errors.New("an array must not be empty")
 	}
 	if n.size[i] != 0 && n.size[i] != had {
-		return fmt.Errorf("arrays of one level have %d and %d numbers", n.size[i], had)
+		return fmt.Errorf("arrays on one level have different lengths, %d and %d", n.size[i], had)
 	}
 	n.size[i] = had
 	n.level--
@@ -94,7 +94,7 @@ func (n *nesting) number() error {
 		n.leaf = n.level
 	}
 	if n.leaf != n.level {
-		return errors.New("numbers and arrays stand side by side")
+		return errors.New("numbers and arrays are mixed on one level")
 	}
 	n.total++
 	return nil

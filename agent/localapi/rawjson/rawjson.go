@@ -1,13 +1,12 @@
-// Package rawjson looks into a JSON text without copying it.
+// Package rawjson takes a JSON text apart without copying it.
 //
-// It guarantees that what it returns is a part of the text that it was given, so that a
-// request which holds one long string or a million numbers costs no more memory than its
-// own bytes. It trusts nothing of the text: each function but Valid wants a text that
-// Valid accepted, and returns an error, never a part that is not a value, where it is
-// not what was asked for.
+// Everything it returns is a slice of the text that it was given, so that a request with one
+// long string or a million numbers costs no more memory than its own bytes; encoding/json
+// copies each level that it does not know. The text is not trusted: call [Valid] first. The
+// other functions expect a valid text, and return an error if a value is not what was asked
+// for.
 //
-// The local API reads its requests with it; encoding/json copies each level of what it
-// does not know.
+// The local API reads its requests with it.
 package rawjson
 
 import (
@@ -22,7 +21,7 @@ import (
 )
 
 // ErrKind means a value of another kind than was asked for.
-var ErrKind = errors.New("another kind of value")
+var ErrKind = errors.New("wrong kind of value")
 
 // ErrMany means more members than MaxMembers.
 var ErrMany = fmt.Errorf("more than %d members", MaxMembers)

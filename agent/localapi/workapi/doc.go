@@ -1,10 +1,9 @@
 // Package workapi serves long work on the agent's local socket: federated rounds, keys of
 // parties, jobs, and whole updates, whose steps are one request.
 //
-// It guarantees that a vector is streamed and never held, that a user sees and ends only
-// his own jobs, and that a failed update names the step that failed. It trusts its caller
-// to have checked the peer. It refuses what is not a round, job or vector, each with a
-// code.
+// A vector is streamed and never held in memory. A user sees and cancels only their own jobs.
+// A failed update names the step that failed. The package trusts its caller to have checked
+// the peer.
 //
 // The agent mounts a [Service] on its API.
 package workapi

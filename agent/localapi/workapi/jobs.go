@@ -26,7 +26,7 @@ func jobView(i jobs.Info) job { return job{Info: i, Job: i.ID.String()} }
 // ownJob finds a job of this user; root sees all. Another user's job does not exist
 // here.
 func (s *Service) ownJob(r *http.Request) (*jobs.Queue, jobs.Info, error) {
-	unknown := &localapi.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: string(jobs.ReasonUnknown), Message: "no such job of this user"}
+	unknown := &localapi.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: string(jobs.ReasonUnknown), Message: "this user has no such job"}
 	work, err := s.work()
 	if err != nil {
 		return nil, jobs.Info{}, err

@@ -26,9 +26,9 @@ func (s *Service) gauges() []localapi.Gauge {
 	}
 	counts := work.Queue.Counts() // may wait for the disk
 	return []localapi.Gauge{
-		{Name: "anchorhold_jobs_queued", Help: "Jobs that wait.", Value: float64(counts[jobs.Queued])},
-		{Name: "anchorhold_jobs_leased", Help: "Jobs under way.", Value: float64(counts[jobs.Leased])},
-		{Name: "anchorhold_jobs_done", Help: "Jobs that are done and kept.", Value: float64(counts[jobs.Done])},
+		{Name: "anchorhold_jobs_queued", Help: "Jobs waiting in the queue.", Value: float64(counts[jobs.Queued])},
+		{Name: "anchorhold_jobs_leased", Help: "Jobs being worked on.", Value: float64(counts[jobs.Leased])},
+		{Name: "anchorhold_jobs_done", Help: "Finished jobs that are still kept.", Value: float64(counts[jobs.Done])},
 		{Name: "anchorhold_jobs_dead", Help: "Jobs that failed for good.", Value: float64(counts[jobs.Dead])},
 	}
 }

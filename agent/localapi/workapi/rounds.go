@@ -29,7 +29,7 @@ func (s *Service) inRound(r *http.Request) (Work, federation.ID, error) {
 	}
 	id, err := federation.ParseID(r.PathValue("round"))
 	if err != nil {
-		return w, id, localapi.BadRequest("round", "round-invalid", "a round's id has 32 hexadecimal digits")
+		return w, id, localapi.BadRequest("round", "round-invalid", "a round id must have 32 hexadecimal digits")
 	}
 	return w, id, nil
 }
@@ -55,7 +55,7 @@ func formatOf(media string) (fedtask.Format, error) {
 	case "application/vnd.anchorhold.float16":
 		return fedtask.Float16, nil
 	}
-	return "", localapi.BadRequest("content-type", "vector-invalid", "a vector is application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
+	return "", localapi.BadRequest("content-type", "vector-invalid", "a vector must be application/octet-stream (little-endian float32) or application/vnd.anchorhold.float16")
 }
 
 // submission reads how a vector of a media type is to be taken.
@@ -63,7 +63,7 @@ func submission(r *http.Request, media string) (sub fed.Submission, err error) {
 	weight := uint64(1)
 	if q := r.URL.Query().Get("weight"); q != "" {
 		if weight, err = strconv.ParseUint(q, 10, 32); err != nil {
-			return sub, localapi.BadRequest("weight", "vector-invalid", "weight is a whole number from 1")
+			return sub, localapi.BadRequest("weight", "vector-invalid", "weight must be a whole number of at least 1")
 		}
 	}
 	sub.Weight = uint32(weight)
@@ -75,7 +75,7 @@ func submission(r *http.Request, media string) (sub fed.Submission, err error) {
 	case "refuse":
 		sub.Strict = true
 	default:
-		return sub, localapi.BadRequest("excess", "vector-invalid", "excess is clip or refuse: what to do with a vector beyond the norm bound")
+		return sub, localapi.BadRequest("excess", "vector-invalid", "excess must be clip or refuse: how to treat a vector beyond the norm bound")
 	}
 	return sub, nil
 }
@@ -170,7 +170,7 @@ func (s *Service) shareKey(w http.ResponseWriter, r *http.Request) error {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<12))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&body); err != nil {
-		return localapi.BadRequest("active", string(party.ReasonActive), "the body is {\"active\": [numbers of the parties that decrypt]}")
+		return localapi.BadRequest("active", string(party.ReasonActive), "the body must be {\"active\": [numbers of the parties that decrypt]}")
 	}
 	st, err := work.Party.Share(r.Context(), s.UID(r.Context()), id, body.Active)
 	if err == nil {
@@ -229,7 +229,7 @@ func (p *patient) Read(b []byte) (int, error) {
 	}
 	if took := time.Since(p.begun); took > bodyGrace && float64(p.came) < took.Seconds()*bodyRate {
 		return 0, &localapi.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: string(localapi.ReasonSlow),
-			Message: fmt.Sprintf("after %s, %d bytes of the body have come; send at least %d a second", took.Round(time.Second), p.came, bodyRate)}
+			Message: fmt.Sprintf("after %s, only %d bytes of the body have arrived; send at least %d bytes per second", took.Round(time.Second), p.came, bodyRate)}
 	}
 	n, err := p.r.Read(b)
 	p.came += int64(n)

@@ -135,11 +135,11 @@ func (s *Service) newUpdate(w http.ResponseWriter, r *http.Request) (*update, er
 		return nil, err
 	}
 	if s.Classifiers == nil {
-		return nil, localapi.BadRequest("model", string(classify.ReasonUnknown), "this agent's configuration has no classifiers; send a vector alone to /contributions")
+		return nil, localapi.BadRequest("model", string(classify.ReasonUnknown), "this agent's configuration has no classifiers; send the vector alone to /contributions")
 	}
 	u := &update{ctx: r.Context(), service: s, work: work, r: r, uid: s.UID(r.Context()), model: r.URL.Query().Get("model"), out: updated{Object: "federated_update", Round: id}}
 	if u.model == "" {
-		return nil, localapi.BadRequest("model", string(classify.ReasonUnknown), "?model= names the classifier that answers")
+		return nil, localapi.BadRequest("model", string(classify.ReasonUnknown), "model is required: ?model= names the classifier that answers")
 	}
 	if _, err := submission(r, ""); err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func (s *Service) newUpdate(w http.ResponseWriter, r *http.Request) (*update, er
 	u.head = &header{r: u.body}
 	r.Body = io.NopCloser(u.head)
 	if u.parts, err = r.MultipartReader(); err != nil {
-		return nil, localapi.BadRequest("content-type", "vector-invalid", `the body is multipart/form-data with the parts "inference" and "vector", in this order`)
+		return nil, localapi.BadRequest("content-type", "vector-invalid", `the body must be multipart/form-data with the parts "inference" and "vector", in this order`)
 	}
 	return u, nil
 }
@@ -188,13 +188,13 @@ func (u *update) part(name string) (io.Reader, string, error) {
 	p, err := u.parts.NextPart()
 	u.head.expected, u.head.last = false, name == vectorPart
 	if errors.Is(err, io.EOF) {
-		return nil, "", localapi.BadRequest(name, "vector-invalid", fmt.Sprintf("the body ends before its part %q", name))
+		return nil, "", localapi.BadRequest(name, "vector-invalid", fmt.Sprintf("the body ends before part %q", name))
 	}
 	if err != nil {
-		return nil, "", localapi.BadRequest(name, "vector-invalid", fmt.Sprintf("the body: %v", err))
+		return nil, "", localapi.BadRequest(name, "vector-invalid", fmt.Sprintf("read the body: %v", err))
 	}
 	if p.FormName() != name {
-		return nil, "", localapi.BadRequest(name, "vector-invalid", fmt.Sprintf("part %q stands where %q is wanted", p.FormName(), name))
+		return nil, "", localapi.BadRequest(name, "vector-invalid", fmt.Sprintf("got part %q, want %q", p.FormName(), name))
 	}
 	media := strings.Clone(p.Header.Get("Content-Type"))
 	p.Header = nil

@@ -16,7 +16,7 @@ func Memory(set keyset.Set, limit int64) (int64, error) {
 		return 0, err
 	}
 	if need > limit {
-		return 0, refusal.New(ReasonMemory, "a proof with the key %s needs %d MiB, a proving worker may have %d: set proofs.memory_mb to %[2]d or more, and the unit's MemoryMax above it",
+		return 0, refusal.New(ReasonMemory, "a proof with key %s needs %d MiB, but a proving worker gets at most %d MiB: set proofs.memory_mb to at least %[2]d, and the unit's MemoryMax above that",
 			set.Record.VerifyingKey, mebibytes(need), limit>>20)
 	}
 	return need, nil

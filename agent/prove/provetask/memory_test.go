@@ -24,7 +24,7 @@ func TestMemory(t *testing.T) {
 		t.Errorf("exactly enough: %d %v", got, err)
 	}
 	_, err = provetask.Memory(set, need-1)
-	if reason, _ := refusal.ReasonOf(err); reason != provetask.ReasonMemory || !strings.Contains(err.Error(), "proofs.memory_mb to 52 or more") {
+	if reason, _ := refusal.ReasonOf(err); reason != provetask.ReasonMemory || !strings.Contains(err.Error(), "proofs.memory_mb to at least 52") {
 		t.Errorf("a byte short: %v", err)
 	}
 	if err := os.Remove(filepath.Join(dir, set.Record.ProvingKey.String()+".pk")); err != nil {

@@ -1,10 +1,11 @@
-// Package provetask describes the tasks of proving and verifying that the agent hands to
-// its workers.
+// Package provetask defines the tasks of proving and verifying that the agent gives to its
+// worker processes.
 //
-// It is the form in which package prove, which is linked into the agent, and package
-// provework, which is not, understand each other. It guarantees that what would need more
-// memory than a worker may have is refused before a worker starts, and hands a worker circuit, key
-// and witness.
+// It is the interface between package prove, which is linked into the agent, and package
+// provework, which is linked into the worker only. [Run] hands a worker the circuit, the key
+// and the witness; [Verification] has proofs verified, because the agent itself links no
+// verifier; [Memory] refuses a proof that would need more memory than a worker gets, before a
+// worker starts.
 package provetask
 
 import "encoding/binary"
@@ -19,7 +20,7 @@ const (
 	ClassVerify = "verify-proof"
 )
 
-// Gradient is the task. Input 0 has, by a pipe, the salt and the coordinates, 16 bits
+// Gradient is the task of [ClassGradient]. Input 0 has, by a pipe, the salt and the coordinates, 16 bits
 // each, little-endian; inputs 1 and 2 and output 0 are those of Inference.
 type Gradient struct {
 	Statement []byte `json:"statement"` // statement.Statement, encoded
@@ -36,7 +37,7 @@ func Coordinates(raw []byte) []int16 {
 	return list
 }
 
-// Inference is the task. Input 0 has, by a pipe, the encoded parameters and, for each
+// Inference is the task of [ClassInference]. Input 0 has, by a pipe, the encoded parameters and, for each
 // answer, its salt and its quantized input; input 1 is the compiled circuit, input 2
 // the proving key. Output 0 takes the proof.
 type Inference struct {
@@ -48,7 +49,7 @@ type Inference struct {
 // MaxVerifyingKey bounds a verifying key, of either system.
 const MaxVerifyingKey = 768 << 10
 
-// Verify is the task. Input 0 is the verifying key, followed by the envelope in its binary
+// Verify is the task of [ClassVerify]. Input 0 is the verifying key, followed by the envelope in its binary
 // form. There is no output: the result says whether it verifies.
 type Verify struct {
 	Key    int   `json:"key"`    // length of the verifying key
@@ -65,7 +66,7 @@ type Verified struct {
 	TimedOut bool   `json:"timed_out,omitempty"`
 }
 
-// Proved is the result.
+// Proved is the result of a proof.
 type Proved struct {
 	Constraints int   `json:"constraints"`
 	Bytes       int   `json:"bytes"` // of the proof

@@ -13,8 +13,8 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// ErrFiles means that circuit or proving key of a set cannot be used.
-var ErrFiles = errors.New("provetask: circuit or proving key")
+// ErrFiles means that the circuit or the proving key of a set cannot be used.
+var ErrFiles = errors.New("provetask: circuit or proving key cannot be used")
 
 // Run has a worker do a task of proving with a set: class, spec and limits are the task's,
 // the parts of the witness go to the worker one after the other. It returns the worker's

@@ -53,7 +53,7 @@ func (v Verification) Parsers() keyset.Parsers {
 // held against the key's record.
 func (v Verification) parse(raw []byte) (keyset.Verifier, error) {
 	if len(raw) == 0 || len(raw) > MaxVerifyingKey {
-		return nil, fmt.Errorf("provetask: a verifying key of %d bytes, the limit is %d", len(raw), MaxVerifyingKey)
+		return nil, fmt.Errorf("provetask: got a verifying key of %d bytes, want 1 to %d", len(raw), MaxVerifyingKey)
 	}
 	return &verifier{v, slices.Clone(raw)}, nil
 }
@@ -79,7 +79,7 @@ func (v *verifier) VerifyEnvelope(ctx context.Context, e *statement.Envelope) er
 	case said.Refused != "":
 		return fmt.Errorf("%w: %s", ErrProof, said.Refused)
 	case !said.Verified:
-		return fmt.Errorf("%w: the worker does not say that it verified", ErrNoVerdict)
+		return fmt.Errorf("%w: the worker returned no verdict", ErrNoVerdict)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func gradient(ctx context.Context, spec []byte, in, out []*os.File, progress fun
 		return nil, taskInvalid("%v", err)
 	}
 	if len(in) != 3 || len(out) != 1 {
-		return nil, taskInvalid("three inputs and one output are wanted")
+		return nil, taskInvalid("expected three inputs and one output")
 	}
 	s, err := statement.ParseStatement(task.Statement)
 	if err != nil || s.Gradient == nil || s.System != statement.Groth16 {
@@ -69,11 +69,11 @@ func readGradient(in io.Reader, c circuits.Gradient, s *statement.Statement) (a 
 		return a, fmt.Errorf("read the coordinates: %w", err)
 	}
 	if _, err := r.ReadByte(); !errors.Is(err, io.EOF) {
-		return a, taskInvalid("bytes after the last coordinate")
+		return a, taskInvalid("trailing bytes after the last coordinate")
 	}
 	a.Values = provetask.Coordinates(raw)
 	if c.Commit(a.Salt, a.Values) != s.Gradient.Commitment {
-		return a, refusal.New(ReasonWitness, "the coordinates are not those of the commitment")
+		return a, refusal.New(ReasonWitness, "the coordinates do not match the commitment")
 	}
 	d, err := s.Digest()
 	a.LInf, a.SquaredL2, a.Statement = s.Gradient.LInf, s.Gradient.SquaredL2, statement.DigestElement(d)

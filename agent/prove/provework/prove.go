@@ -17,7 +17,7 @@ import (
 func groth16(ctx context.Context, digest statement.Digest, circuitFile, keyFile io.Reader, begin func(), prove func(*circuits.Circuit, circuits.ProvingKey) ([]byte, error)) ([]byte, int, error) {
 	circuit, err := circuits.OpenCircuit(circuitFile, digest)
 	if err != nil {
-		return nil, 0, refusal.New(ReasonKey, "the circuit is not that of the statement: %v", err)
+		return nil, 0, refusal.New(ReasonKey, "the circuit is not the one in the statement: %v", err)
 	}
 	key, err := circuits.ReadProvingKey(bufio.NewReaderSize(keyFile, 1<<20))
 	if err != nil {
@@ -45,7 +45,7 @@ func proveGroth16(ctx context.Context, s *statement.Statement, a intnet.Architec
 func provePLONK(ctx context.Context, s *statement.Statement, a intnet.Architecture, w circuits.Assignment, circuitFile, keyFile io.Reader, begin func()) ([]byte, int, error) {
 	circuit, err := circuits.OpenCircuitPLONK(circuitFile, s.Circuit)
 	if err != nil {
-		return nil, 0, refusal.New(ReasonKey, "the circuit is not that of the statement: %v", err)
+		return nil, 0, refusal.New(ReasonKey, "the circuit is not the one in the statement: %v", err)
 	}
 	keys, err := plonkprove.ReadProving(keyFile, circuit.System)
 	if err != nil {

@@ -1,12 +1,11 @@
-// Package provework is what a worker process does to prove and to verify: it solves the
-// circuit of a statement and makes the proof, or says whether a proof holds.
+// Package provework proves and verifies in a worker process: it solves the circuit of a
+// statement and makes the proof, or says whether a proof holds.
 //
-// It guarantees that it proves nothing but the statement which it was given: the
-// outputs that its own arithmetic gives for the witness must be those of the
-// statement, and the witness must lie behind the statement's commitments. It trusts
-// the agent that started it to have taken circuit and key from the registry. It
-// refuses everything else with a reason. Of a proof it says that it holds only if the key
-// it was given is the one that the envelope names.
+// It proves only the statement that it was given. The witness must match the statement's
+// commitments, and its own arithmetic must compute the statement's outputs from it; anything
+// else is refused with a reason. A proof holds only under the key that its envelope names.
+// The package trusts the agent that started the worker to have taken circuit and key from
+// the registry.
 //
 // The main of anchorhold-worker hands its handlers to worker.Serve.
 package provework
@@ -63,7 +62,7 @@ func inference(ctx context.Context, spec []byte, in, out []*os.File, progress fu
 		return nil, taskInvalid("%v", err)
 	}
 	if len(in) != 3 || len(out) != 1 || task.Parameters < 1 || task.Parameters > maxParameters {
-		return nil, taskInvalid("three inputs and one output are wanted")
+		return nil, taskInvalid("expected three inputs and one output")
 	}
 	s, err := statement.ParseStatement(task.Statement)
 	if err != nil || s.Inference == nil {
@@ -136,7 +135,7 @@ func readWitness(r io.Reader, size int, a intnet.Architecture, s *statement.Stat
 		out.Items = append(out.Items, w)
 	}
 	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-		return out, taskInvalid("bytes after the last input")
+		return out, taskInvalid("trailing bytes after the last input")
 	}
 	d, err := s.Digest()
 	out.Statement = statement.DigestElement(d)

@@ -31,17 +31,17 @@ func verify(ctx context.Context, spec []byte, in, out []*os.File, progress func(
 		return nil, taskInvalid("%v", err)
 	}
 	if task.Millis < 1 || task.Millis > provetask.MaxVerifyMillis {
-		return nil, taskInvalid("a verification of %d ms, the limit is %d", task.Millis, provetask.MaxVerifyMillis)
+		return nil, taskInvalid("got a verification time of %d ms, want 1 to %d ms", task.Millis, provetask.MaxVerifyMillis)
 	}
 	if len(in) != 1 || len(out) != 0 || task.Key < 1 || task.Key > provetask.MaxVerifyingKey {
-		return nil, taskInvalid("one input is wanted, a key of up to %d bytes first", provetask.MaxVerifyingKey)
+		return nil, taskInvalid("expected one input that starts with a key of at most %d bytes", provetask.MaxVerifyingKey)
 	}
 	raw, err := io.ReadAll(io.LimitReader(in[0], int64(task.Key)+maxEnvelope))
 	if err != nil {
 		return nil, err
 	}
 	if len(raw) < task.Key {
-		return nil, taskInvalid("the key is cut short")
+		return nil, taskInvalid("the key is truncated")
 	}
 	progress("verify", 0, 1)
 	var result provetask.Verified
