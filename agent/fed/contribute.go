@@ -1,7 +1,6 @@
 package fed
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,8 +9,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -47,7 +46,7 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 	if err := s.only(round, spec, l.Info.ID); err != nil {
 		return nil, spec.step(ReasonSession, err)
 	}
-	result, manifest, err := s.prepared(round)
+	result, manifest, err := s.prepared(h.ID)
 	if err != nil {
 		return nil, spec.step(ReasonGradient, err)
 	}
@@ -68,7 +67,7 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 		return nil, spec.step(ReasonSend, err)
 	}
 	// The upload is complete everywhere: neither vector nor ciphertext is needed.
-	if err := errors.Join(s.dropVector(spec.Vector), os.Remove(s.path("uploads", round+".blocks"))); err != nil {
+	if err := errors.Join(s.store.Drop(spec.Vector), os.Remove(s.store.UploadPath(h.ID, store.Blocks))); err != nil {
 		s.cfg.Logger.Warn("clean up after a contribution", "round", round, "err", err)
 	}
 	return json.Marshal(result)
@@ -101,7 +100,8 @@ func (s *Service) only(round string, spec contributeSpec, job jobs.ID) error {
 }
 
 // prepared returns what an earlier try signed and recorded, or nothing.
-func (s *Service) prepared(round string) (result Contributed, manifest []byte, err error) {
+func (s *Service) prepared(id federation.ID) (result Contributed, manifest []byte, err error) {
+	round := id.String()
 	consumed, err := s.cfg.Queue.Consumed("fed/" + round + "/upload")
 	if err != nil || consumed == [32]byte{} {
 		return result, nil, err
@@ -110,11 +110,11 @@ func (s *Service) prepared(round string) (result Contributed, manifest []byte, e
 	if err != nil {
 		return result, nil, err
 	}
-	name := round + ".manifest"
+	part := store.Manifest
 	if again != (federation.Digest{}) {
-		name, consumed = round+".again", again
+		part, consumed = store.Restated, again
 	}
-	manifest, err = os.ReadFile(s.path("uploads", name))
+	manifest, err = os.ReadFile(s.store.UploadPath(id, part))
 	if err != nil {
 		return result, nil, err
 	}
@@ -125,7 +125,7 @@ func (s *Service) prepared(round string) (result Contributed, manifest []byte, e
 	if federation.DigestOf(m.Signed) != federation.Digest(consumed) {
 		return result, nil, refusal.New(ReasonContributed, "the stored upload is not the one that was recorded")
 	}
-	raw, err := os.ReadFile(s.path("uploads", round+".result"))
+	raw, err := os.ReadFile(s.store.UploadPath(id, store.Result))
 	if err != nil {
 		return result, nil, err
 	}
@@ -138,67 +138,64 @@ func (s *Service) prepared(round string) (result Contributed, manifest []byte, e
 // durable, and then records that this ciphertext is the round's: nothing of
 // another may leave from then on.
 func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec) (result Contributed, manifest []byte, err error) {
-	round := h.ID.String()
-	if err := s.room.Above(spec.Upload); err != nil {
+	if err := s.store.Above(spec.Upload); err != nil {
 		return result, nil, err
 	}
-	blocks, err := s.create("uploads")
+	blocks, err := s.store.NewUpload()
 	if err != nil {
 		return result, nil, err
 	}
-	hashes, err := s.create("uploads")
+	var proof, raw []byte
+	if result, manifest, proof, err = s.produce(ctx, l, h, spec, blocks.File); err == nil {
+		raw, err = json.Marshal(result)
+	}
 	if err != nil {
-		return result, nil, errors.Join(err, discard(blocks))
+		return result, nil, errors.Join(err, blocks.Discard())
 	}
-	defer func() { err = errors.Join(err, discard(hashes)) }()
-	done, coordinates, err := s.runContribute(ctx, l, h, spec, blocks, hashes)
-	defer keybuf.Wipe(coordinates)
-	if err != nil {
-		return result, nil, errors.Join(err, discard(blocks))
-	}
-	info, err := blocks.Stat()
-	if err != nil {
-		return result, nil, errors.Join(err, discard(blocks))
-	}
-	m, proof, err := s.sign(ctx, l, h, spec, done, hashes, coordinates)
-	if err != nil {
-		return result, nil, errors.Join(err, discard(blocks))
-	}
-	result = Contributed{Round: h.ID, Contribution: federation.DigestOf(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped, Answers: spec.With}
-	if manifest, err = m.Marshal(); err != nil {
-		return result, nil, errors.Join(err, discard(blocks))
-	}
-	raw, err := json.Marshal(result)
-	if err != nil {
-		return result, nil, errors.Join(err, discard(blocks))
-	}
-	if err := keep(blocks, s.path("uploads", round+".blocks")); err != nil {
+	if err := blocks.Keep(s.store.UploadPath(h.ID, store.Blocks)); err != nil {
 		return result, nil, err
 	}
 	if h.NormProof {
-		err = s.write("uploads", round+".proof", proof)
+		err = s.store.WriteUpload(h.ID, store.Proof, proof)
 	}
-	if err := errors.Join(err, s.write("uploads", round+".manifest", manifest), s.write("uploads", round+".result", raw)); err != nil {
+	if err := errors.Join(err, s.store.WriteUpload(h.ID, store.Manifest, manifest), s.store.WriteUpload(h.ID, store.Result, raw)); err != nil {
 		return result, nil, err
 	}
-	return result, manifest, s.cfg.Queue.Once("fed/"+round+"/upload", federation.DigestOf(m.Signed))
+	return result, manifest, s.cfg.Queue.Once("fed/"+h.ID.String()+"/upload", result.Contribution)
+}
+
+// produce has a worker write the ciphertext, and signs what it wrote.
+func (s *Service) produce(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks *os.File) (result Contributed, manifest, proof []byte, err error) {
+	hashes, err := s.store.NewUpload()
+	if err != nil {
+		return result, nil, nil, err
+	}
+	defer func() { err = errors.Join(err, hashes.Discard()) }()
+	done, coordinates, err := s.runContribute(ctx, l, h, spec, blocks, hashes.File)
+	defer keybuf.Wipe(coordinates)
+	if err != nil {
+		return result, nil, nil, err
+	}
+	info, err := blocks.Stat()
+	if err != nil {
+		return result, nil, nil, err
+	}
+	m, proof, err := s.sign(ctx, l, h, spec, done, hashes.File, coordinates)
+	if err != nil {
+		return result, nil, nil, err
+	}
+	result = Contributed{Round: h.ID, Contribution: federation.DigestOf(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped, Answers: spec.With}
+	manifest, err = m.Marshal()
+	return result, manifest, proof, err
 }
 
 // runContribute gives the worker its task.
 func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, coordinates []byte, err error) {
-	if err := s.readable(h, spec); err != nil {
-		return done, nil, errors.Join(err, s.dropVector(spec.Vector))
-	}
-	vector, err := os.Open(s.path("spool", spec.Vector))
-	if err != nil {
-		return done, nil, refusal.New(fedtask.ReasonVector, "the stored vector is gone: submit it again")
-	}
-	defer vector.Close() // read only
-	plain, err := spool.NewReader(vector, s.vectorKey(h), vectorName)
+	plain, err := s.store.Open(h.Round, spec.Vector, spec.Run)
 	if err != nil {
 		return done, nil, err
 	}
-	defer plain.Wipe()
+	defer plain.Close() // read only
 	values, err := worker.NewFeed(func(w io.Writer) error { _, err := io.Copy(w, plain); return err })
 	if err != nil {
 		return done, nil, err
@@ -325,14 +322,14 @@ func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(s.path("uploads", h.ID.String()+".blocks"))
+	f, err := os.Open(s.store.UploadPath(h.ID, store.Blocks))
 	if err != nil {
 		return err
 	}
 	defer f.Close() // read only
 	var proof []byte
 	if h.NormProof {
-		if proof, err = os.ReadFile(s.path("uploads", h.ID.String()+".proof")); errors.Is(err, os.ErrNotExist) {
+		if proof, err = os.ReadFile(s.store.UploadPath(h.ID, store.Proof)); errors.Is(err, os.ErrNotExist) {
 			return refusal.New(normproof.ReasonNotProven, "the proof that the recorded contribution names is gone; there is no second one")
 		} else if err != nil {
 			return err
@@ -346,16 +343,4 @@ func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []
 		}
 	}
 	return nil
-}
-
-// write makes a small file durable.
-func (s *Service) write(dir, name string, data []byte) error {
-	f, err := s.create(dir)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(f, bytes.NewReader(data)); err != nil {
-		return errors.Join(err, discard(f))
-	}
-	return keep(f, s.path(dir, name))
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -104,25 +105,20 @@ func (s *Service) decrypt(ctx context.Context, l *jobs.Lease) (_ json.RawMessage
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.roomForValues(l.Info.Owner, h)
+	values, err := s.store.NewScratch(l.Info.Owner, 8*int64(h.Length))
 	if err != nil {
 		return nil, err
 	}
-	defer release()
-	values, err := s.create("results")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, discard(values)) }()
+	defer func() { err = errors.Join(err, values.Close()) }()
 	key, err := s.obtain(ctx, h)
 	if err != nil {
 		return nil, err
 	}
 	under, release := s.hold(ctx, h, &key)
-	done, err := s.runDecrypt(under, l, h, ticket, spec.Ticket, key.Key, sources, values)
+	done, err := s.runDecrypt(under, l, h, ticket, spec.Ticket, key.Key, sources, values.File.File)
 	ended := context.Cause(under)
 	release()
-	if err != nil && reasonOf(ended) == reasonExpired {
+	if err != nil && reasonOf(ended) == store.ReasonExpired {
 		err = ended // tried again, under another lease
 	}
 	if err != nil {
@@ -440,16 +436,11 @@ func (s *Service) Values(ctx context.Context, uid uint32, id federation.ID, w io
 	if err != nil {
 		return err
 	}
-	release, err := s.roomForValues(uid, h)
+	f, err := s.store.NewScratch(uid, 8*int64(h.Length))
 	if err != nil {
 		return err
 	}
-	defer release()
-	f, err := s.create("results")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, discard(f)) }()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	body, err := s.cfg.Shards[0].Values(ctx, id)
 	if err != nil {
 		return err

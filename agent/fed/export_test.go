@@ -9,7 +9,7 @@ import (
 )
 
 // Tidy removes what nobody needs, as Run does.
-func (s *Service) Tidy(now time.Time) (int, error) { return s.tidy(now) }
+func (s *Service) Tidy(now time.Time) (int, error) { return s.store.Tidy(now) }
 
 // Restate signs again what an aggregator refused.
 func (s *Service) Restate(ctx context.Context, round federation.ID, manifest []byte) ([]byte, error) {

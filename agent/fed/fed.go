@@ -24,13 +24,12 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/worker"
@@ -53,9 +52,6 @@ const (
 	ReasonContributed refusal.Reason = "already-contributed"
 	// ReasonSum: the aggregators' blocks are not the sum that the ticket closes.
 	ReasonSum refusal.Reason = "sum-mismatch"
-	// ReasonVectorLost: the stored vector was sealed under a key of an earlier run of the
-	// agent, which nobody has any more.
-	ReasonVectorLost refusal.Reason = "vector-lost"
 	// ReasonNotConfigured: the agent has no aggregator.
 	ReasonNotConfigured refusal.Reason = "federation-not-configured"
 )
@@ -97,9 +93,8 @@ type Config struct {
 	// Dir is where spooled vectors and encrypted uploads lie; Key seals the vectors.
 	Dir string
 	Key *keybuf.Buffer
-	// Own is a key of 32 bytes that this run of the agent drew, and that no lease brought.
-	// Vectors for rounds whose key parties hold are sealed under both: the broker may know
-	// Key, and must not read them with the guest's disk. A restart loses them.
+	// Own is a key of 32 bytes that this run of the agent drew, and that no lease brought:
+	// see [store.Config].
 	Own *keybuf.Buffer
 	// Sign returns the signer of now, or why nothing may be signed.
 	Sign func() (Signer, error)
@@ -128,10 +123,8 @@ type Demand struct {
 
 // Service takes part in rounds.
 type Service struct {
-	cfg Config
-	run string // names Own
-
-	room *spool.Room
+	cfg   Config
+	store *store.Store
 
 	mu     sync.Mutex
 	demand Demand
@@ -174,23 +167,14 @@ const maxRounds = 64
 
 // New makes the directories.
 func New(cfg Config) (*Service, error) {
-	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.RoundKey == nil || cfg.Logger == nil || len(cfg.Shards) == 0 || cfg.Key.Len() != 32 || cfg.Own.Len() != 32 {
+	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.RoundKey == nil || cfg.Logger == nil || len(cfg.Shards) == 0 {
 		return nil, errors.New("fed: a part is missing")
 	}
-	run, err := nameOf(cfg.Own)
+	files, err := store.New(store.Config{Queue: cfg.Queue, Dir: cfg.Dir, Key: cfg.Key, Own: cfg.Own, Limits: cfg.Spool})
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"spool", "uploads", "results"} {
-		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
-			return nil, err
-		}
-	}
-	return &Service{cfg: cfg, run: run, room: spool.NewRoom(cfg.Dir, cfg.Spool), rounds: map[federation.ID]held{}}, nil
-}
-
-func (s *Service) path(parts ...string) string {
-	return filepath.Join(append([]string{s.cfg.Dir}, parts...)...)
+	return &Service{cfg: cfg, store: files, rounds: map[federation.ID]held{}}, nil
 }
 
 // open is a round that takes contributions: its epoch runs by the broker's time.
@@ -331,6 +315,24 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
+// keepTidy tidies until ctx ends.
+func (s *Service) keepTidy(ctx context.Context) {
+	t := time.NewTicker(store.TidyEvery)
+	defer t.Stop()
+	for {
+		if n, err := s.store.Tidy(time.Now()); err != nil {
+			s.cfg.Logger.Error("files of long work were not removed", "err", err)
+		} else if n > 0 {
+			s.cfg.Logger.Info("files of long work removed", "files", n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
 // work does one job and records its end.
 func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	do := s.contribute
@@ -404,27 +406,4 @@ func ending(err error) (jobs.Exit, refusal.Reason) {
 // heartbeat keeps a lease, and ends the work if it is lost.
 func heartbeat(l *jobs.Lease, phase string, done, total uint64) error {
 	return l.Heartbeat(jobs.Progress{Phase: phase, Done: done, Total: total})
-}
-
-// create opens a new file for writing under a temporary name.
-func (s *Service) create(dir string) (*os.File, error) { return os.CreateTemp(s.path(dir), ".new-*") }
-
-// keep makes a file durable under its name.
-func keep(f *os.File, path string) error {
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// discard closes and removes a temporary file; its content is not wanted.
-func discard(f *os.File) error {
-	return errors.Join(f.Close(), os.Remove(f.Name()))
 }

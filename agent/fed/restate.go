@@ -1,6 +1,7 @@
 package fed
 
 import (
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -54,7 +55,7 @@ func (s *Service) restate(h held, result Contributed, manifest []byte, refused e
 		return result, nil, err
 	}
 	round := h.ID.String()
-	if err := s.write("uploads", round+".again", manifest); err != nil {
+	if err := s.store.WriteUpload(h.ID, store.Restated, manifest); err != nil {
 		return result, nil, err
 	}
 	result.Contribution = federation.DigestOf(m.Signed)

@@ -4,12 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
-
-// reasonExpired is the agent's: a lease ended.
-const reasonExpired refusal.Reason = "lease-expired"
 
 const (
 	renewAt    = 0.7             // of what is left of a round key's lease
@@ -28,7 +26,7 @@ func (s *Service) hold(ctx context.Context, h held, key *Released) (_ context.Co
 	secret := key.Key
 	context.AfterFunc(ctx, secret.Wipe)
 	end := time.AfterFunc(time.Until(key.Expires), func() {
-		cancel(refusal.New(reasonExpired, "the lease of the round's key ended before the sum was open"))
+		cancel(refusal.New(store.ReasonExpired, "the lease of the round's key ended before the sum was open"))
 	})
 	renewed := make(chan struct{})
 	go func() {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -46,7 +47,7 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 			}
 			time.Sleep(11 * time.Minute)
 			synctest.Wait()
-			if reasonOf(context.Cause(under)) != reasonExpired || key.Len() != 0 {
+			if reasonOf(context.Cause(under)) != store.ReasonExpired || key.Len() != 0 {
 				t.Errorf("%s: after the last renewal: %v, %d bytes of key", name, context.Cause(under), key.Len())
 			}
 			release()

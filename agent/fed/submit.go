@@ -2,20 +2,13 @@ package fed
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/agent/jobs/spool"
-	"github.com/anchorhold/anchorhold/crypto/dp"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -74,27 +67,23 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	} else if signer.Now >= h.Closes {
 		return jobs.Info{}, refusal.New(ReasonOver, "the round closed at %s", h.Closes.Time())
 	}
-	spec := contributeSpec{Round: id, Weight: sub.Weight, With: sub.With, Format: sub.Format, Run: s.runOf(h)}
+	spec := contributeSpec{Round: id, Weight: sub.Weight, With: sub.With, Format: sub.Format, Run: s.store.RunOf(h.Round)}
 	if spec.Upload, err = uploadBytes(h.Round); err != nil {
 		return jobs.Info{}, err
 	}
-	// Before a byte of the body is read.
-	release, err := s.room.Reserve(uid, spool.Size(int64(sub.Format.Bytes())*int64(h.Length))+spec.Upload, func() (spool.Usage, error) { return s.usage(uid) })
+	v, release, err := s.store.Take(h.Round, store.Incoming{Owner: uid, Format: sub.Format, Upload: spec.Upload, Peak: sub.Strict, Body: body})
 	if err != nil {
 		return jobs.Info{}, err
 	}
 	defer release()
-	peak, err := s.store(body, h, &spec, sub.Strict)
-	if err != nil {
-		return jobs.Info{}, err
-	}
-	if sub.Strict && (spec.Norm > h.ClipL2 || peak > h.ClipLinf) {
+	spec.Norm, spec.Vector = v.Norm, v.Name
+	if sub.Strict && (v.Norm > h.ClipL2 || v.Peak > h.ClipLinf) {
 		what := "value"
 		if h.Rotation != nil {
 			what = "value, as the round rotates it,"
 		}
-		return jobs.Info{}, errors.Join(refusal.New(ReasonNorm, "the vector's norm is %.4g and its largest %s %.4g; the round's bounds are %.4g and %.4g", spec.Norm, what, peak, h.ClipL2, h.ClipLinf),
-			s.dropVector(spec.Vector))
+		return jobs.Info{}, errors.Join(refusal.New(ReasonNorm, "the vector's norm is %.4g and its largest %s %.4g; the round's bounds are %.4g and %.4g", v.Norm, what, v.Peak, h.ClipL2, h.ClipLinf),
+			s.store.Drop(v.Name))
 	}
 	raw, err := json.Marshal(spec)
 	if err != nil {
@@ -102,106 +91,7 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub 
 	}
 	info, created, err := s.cfg.Queue.Submit(ctx, jobs.Job{Class: fedtask.ClassContribute, Owner: uid, Spec: raw, Memory: s.cfg.Limits.Memory, TimeMax: s.cfg.Limits.Time})
 	if err != nil || !created && info.Final() {
-		err = errors.Join(err, s.dropVector(spec.Vector))
+		err = errors.Join(err, s.store.Drop(spec.Vector))
 	}
 	return info, err
-}
-
-// store spools a vector and measures it: its norm, and, where that is asked for, the amount of
-// its largest value as it will be held against its bound.
-func (s *Service) store(body io.Reader, h held, spec *contributeSpec, peaks bool) (peak float64, err error) {
-	f, err := s.create("spool")
-	if err != nil {
-		return 0, err
-	}
-	kept := false
-	defer func() {
-		if !kept {
-			err = errors.Join(err, discard(f))
-		}
-	}()
-	key := s.vectorKey(h)
-	out, err := spool.NewWriter(f, key, vectorName)
-	if err != nil {
-		return 0, err
-	}
-	name, err := vectorHash(key, h.ID)
-	if err != nil {
-		return 0, err
-	}
-	m := &measure{values: fedtask.NewValues(leased{body, key}, spec.Format, h.Length)}
-	if peaks {
-		if m.peak, err = newPeak(h.Round); err != nil {
-			return 0, err
-		}
-	}
-	if err := m.copy(io.MultiWriter(out, name)); err != nil {
-		return 0, err
-	}
-	if err := out.Close(); err != nil {
-		return 0, err
-	}
-	spec.Norm, spec.Vector = m.norm.L2(), hex.EncodeToString(name.Sum(nil))
-	kept = true
-	return m.peak.most(), keep(f, s.path("spool", spec.Vector))
-}
-
-// vectorName is the spool files' name inside their encryption. A file is found
-// under its keyed hash, which is known only when it is written.
-const vectorName = "vector"
-
-func vectorHash(under spool.Key, round federation.ID) (interface {
-	io.Writer
-	Sum([]byte) []byte
-}, error) {
-	var key []byte
-	if err := under.Use(func(secret []byte) (err error) {
-		key, err = hkdf.Key(sha256.New, secret, nil, "anchorhold/federate/vector/1", 32)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	defer keybuf.Wipe(key)
-	h := hmac.New(sha256.New, key)
-	h.Write(round[:])
-	return h, nil
-}
-
-func (s *Service) dropVector(name string) error {
-	if err := os.Remove(s.path("spool", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// measure copies a vector and adds up its norm.
-type measure struct {
-	values *fedtask.Values
-	norm   dp.Norm
-	peak   *peak // nil where nobody asks
-}
-
-const measureValues = 16 << 10
-
-func (m *measure) copy(dst io.Writer) error {
-	values := make([]float32, measureValues)
-	for m.values.Left() > 0 {
-		n, raw, err := m.values.Read(values)
-		if err != nil {
-			return err
-		}
-		if err := m.norm.Add(values[:n]); err != nil {
-			return refusal.New(fedtask.ReasonVector, "the vector's norm: %v", err)
-		}
-		if err := m.peak.add(values[:n]); err != nil {
-			return err
-		}
-		if _, err := dst.Write(raw); err != nil {
-			return err
-		}
-	}
-	if err := m.peak.end(); err != nil {
-		return err
-	}
-	return m.values.End()
 }

@@ -1,4 +1,4 @@
-package fed
+package store
 
 import (
 	"crypto/hkdf"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Labels of what is derived from the keys of stored vectors.
@@ -25,10 +26,10 @@ type vectorKey struct {
 	own   *keybuf.Buffer // nil where the broker holds the round's key
 }
 
-// vectorKey is the queue's key where the broker holds the round's: the broker reads the
+// key is the queue's key where the broker holds the round's: the broker reads the
 // round's ciphertexts anyway. Where parties hold it, this run's own key is mixed in.
-func (s *Service) vectorKey(h held) vectorKey {
-	if h.Parties == nil {
+func (s *Store) key(r federation.Round) vectorKey {
+	if r.Parties == nil {
 		return vectorKey{queue: s.cfg.Key}
 	}
 	return vectorKey{queue: s.cfg.Key, own: s.cfg.Own}
@@ -52,7 +53,7 @@ func (k vectorKey) Use(f func(secret []byte) error) error {
 		})
 	})
 	if errors.Is(err, keybuf.ErrWiped) {
-		return refusal.New(reasonExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
+		return refusal.New(ReasonExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
 	}
 	return err
 }
@@ -72,20 +73,12 @@ func (b leased) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// runOf names the run of the agent that can read a round's vectors; empty if any can.
-func (s *Service) runOf(h held) string {
-	if h.Parties == nil {
+// RunOf names the run of the agent that can read a round's vectors; empty if any can.
+func (s *Store) RunOf(r federation.Round) string {
+	if r.Parties == nil {
 		return ""
 	}
 	return s.run
-}
-
-// readable refuses a vector of an earlier run.
-func (s *Service) readable(h held, spec contributeSpec) error {
-	if spec.Run == s.runOf(h) {
-		return nil
-	}
-	return refusal.New(ReasonVectorLost, "the agent was started anew: a vector for a round whose key parties hold is stored under a key of one run alone; submit it again")
 }
 
 // nameOf names a key without telling anything of it.

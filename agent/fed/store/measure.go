@@ -1,11 +1,47 @@
-package fed
+package store
 
 import (
+	"io"
 	"math"
 
+	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/hadamard"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
+
+// measure copies a vector and adds up its norm.
+type measure struct {
+	values *fedtask.Values
+	norm   dp.Norm
+	peak   *peak // nil where nobody asks
+}
+
+const measureValues = 16 << 10
+
+func (m *measure) copy(dst io.Writer) error {
+	values := make([]float32, measureValues)
+	for m.values.Left() > 0 {
+		n, raw, err := m.values.Read(values)
+		if err != nil {
+			return err
+		}
+		if err := m.norm.Add(values[:n]); err != nil {
+			return refusal.New(fedtask.ReasonVector, "the vector's norm: %v", err)
+		}
+		if err := m.peak.add(values[:n]); err != nil {
+			return err
+		}
+		if _, err := dst.Write(raw); err != nil {
+			return err
+		}
+	}
+	if err := m.peak.end(); err != nil {
+		return err
+	}
+	return m.values.End()
+}
 
 // peak finds the largest value of a vector: of its rotated blocks where the round is rotated.
 type peak struct {
