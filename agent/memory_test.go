@@ -32,7 +32,7 @@ func TestAKeyThatNeedsTooMuchMemoryIsLogged(t *testing.T) {
 		if err := w.run(ctx); err != nil {
 			t.Error(err)
 		}
-		if n := strings.Count(text, "reason=proof-memory"); n != want || want > 0 && !strings.Contains(text, "proofs.memory_mb to 52") {
+		if n := strings.Count(text, "reason=proof-memory"); n != want || want > 0 && !strings.Contains(text, "proofs.memory_mb to at least 52") {
 			t.Errorf("%d MiB: %d lines, want %d: %s", mb, n, want, text)
 		}
 	}

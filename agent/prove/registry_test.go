@@ -296,7 +296,7 @@ func TestTooMuchToAnnounceIsOneLine(t *testing.T) {
 	}
 	for want, left := range []int{maxWaiting - 64, maxWaiting / 2, 0} {
 		follow()
-		if n := log.count("too many wait"); n != max(want, 1) {
+		if n := log.count("too many are waiting"); n != max(want, 1) {
 			t.Errorf("%d lines, want %d", n, max(want, 1))
 		}
 		g.registry.unspoken = g.registry.unspoken[:left]
