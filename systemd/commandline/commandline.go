@@ -1,9 +1,8 @@
-// Package commandline reads the command lines of daemons: one command, and --config for
+// Package commandline parses the command lines of daemons: one command, and --config for
 // those commands that read a configuration.
 //
-// It guarantees that each word is one that the daemon knows, before anything is read or
-// opened: a misspelt command or a file that is named without --config never has the default
-// configuration used in its place.
+// Every word is checked before anything is read or opened: with a misspelt command, or a file
+// named without --config, a daemon never runs with the default configuration instead.
 package commandline
 
 import (
@@ -20,7 +19,7 @@ const (
 )
 
 // ErrHelp means that the command line asks for help.
-var ErrHelp = errors.New("help is asked for")
+var ErrHelp = errors.New("help requested")
 
 // usageError is an error of the command line itself.
 type usageError struct{ error }
@@ -51,14 +50,14 @@ type Daemon struct {
 func (d Daemon) Parse(args []string) (command, config string, err error) {
 	commands := append(slices.Clone(d.Configured), "reload", "version")
 	if len(args) == 0 {
-		return "", "", d.wrong("a command is needed: %s", strings.Join(commands, ", "))
+		return "", "", d.wrong("a command is required: %s", strings.Join(commands, ", "))
 	}
 	command = args[0]
 	if isHelp(command) || command == "help" && len(args) == 1 {
 		return "", "", ErrHelp
 	}
 	if !slices.Contains(commands, command) {
-		return "", "", d.wrong("%q is no command; the commands are %s", command, strings.Join(commands, ", "))
+		return "", "", d.wrong("unknown command %q; the commands are %s", command, strings.Join(commands, ", "))
 	}
 	if slices.ContainsFunc(args[1:], isHelp) {
 		return "", "", ErrHelp
@@ -73,14 +72,14 @@ func (d Daemon) Parse(args []string) (command, config string, err error) {
 	for rest := args[1:]; len(rest) > 0; rest = rest[1:] {
 		name, value, given := strings.Cut(rest[0], "=")
 		if name != "--config" && name != "-config" {
-			return "", "", d.wrong("%s: what does %q mean? The configuration is named with --config FILE", command, rest[0])
+			return "", "", d.wrong("%s: unexpected argument %q; name the configuration with --config FILE", command, rest[0])
 		}
 		if !given && len(rest) > 1 {
 			rest = rest[1:]
 			value = rest[0]
 		}
 		if value == "" {
-			return "", "", d.wrong("--config names no file")
+			return "", "", d.wrong("--config needs a file")
 		}
 		config = value
 	}

@@ -34,19 +34,19 @@ func TestKnownCommandLines(t *testing.T) {
 // TestUnknownWordsAreRefused: the default configuration is never taken for them.
 func TestUnknownWordsAreRefused(t *testing.T) {
 	for args, says := range map[string]string{
-		"":                     "a command is needed: run, check, reload, version",
-		"chck":                 `"chck" is no command`,
-		"chck --config x.yaml": `"chck" is no command`,
+		"":                     "a command is required: run, check, reload, version",
+		"chck":                 `unknown command "chck"`,
+		"chck --config x.yaml": `unknown command "chck"`,
 		"check FILE":           "with --config FILE",
 		"run FILE":             "with --config FILE",
 		"run --config x stray": "with --config FILE",
 		"run --conf x":         `"--conf"`,
-		"run --config":         "names no file",
-		"run --config=":        "names no file",
+		"run --config":         "needs a file",
+		"run --config=":        "needs a file",
 		"version stray":        "takes no arguments",
 		"version --config x":   "takes no arguments",
-		"help stray":           `"help" is no command`,
-		"--config x.yaml":      `"--config" is no command`,
+		"help stray":           `unknown command "help"`,
+		"--config x.yaml":      `unknown command "--config"`,
 	} {
 		command, config, err := daemon.Parse(strings.Fields(args))
 		if ExitCode(err) != ExitUsage || command+config != "" || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "anchorhold-test --help") {

@@ -1,12 +1,11 @@
 // Package config decodes YAML strictly, for daemons whose configuration decides
 // who gets keys.
 //
-// It guarantees that a key which the program does not know, a key that appears
-// twice, a value of another type, a second document, an anchor or an alias is an
-// error that names line and column in one sentence, and that a decoded value
-// has every field from the file or at its zero. It trusts the YAML parser to
-// keep within the size limit. Daemons and policies call it; it alone imports
-// the YAML module.
+// An unknown key, a duplicate key, a value of another type, a second document, an anchor
+// or an alias is an error that names line and column in one sentence. Every field of a
+// decoded value comes from the file or has its zero value. Limits on size and nesting are
+// checked before the YAML parser sees the text. Daemons and policies call [Decode]; this
+// package alone imports the YAML module.
 package config
 
 import (
@@ -103,7 +102,7 @@ func checkText(data []byte) *Error {
 			line, column, lead = line+1, 0, 0
 			continue
 		case r < ' ' && r != '\t' && r != '\r' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0xfeff:
-			return &Error{line, column, fmt.Sprintf("the control character %U is refused", r)}
+			return &Error{line, column, fmt.Sprintf("control character %U is not allowed", r)}
 		case r == '[' || r == '{':
 			depth++
 		case r == ']' || r == '}':
@@ -112,7 +111,7 @@ func checkText(data []byte) *Error {
 			lead++
 		}
 		if depth > maxDepth || lead > maxLead {
-			return &Error{line, column, fmt.Sprintf("nested deeper than %d", maxDepth)}
+			return &Error{line, column, fmt.Sprintf("nested more than %d levels deep", maxDepth)}
 		}
 	}
 	return nil
@@ -149,12 +148,12 @@ func (c *checker) Visit(n ast.Node) ast.Visitor {
 	}
 	switch n := n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
-		c.err = at(n.GetToken(), "anchors, aliases and merge keys are refused; write the value out")
+		c.err = at(n.GetToken(), "anchors, aliases and merge keys are not allowed; write the value out")
 	case *ast.TagNode:
-		c.err = at(n.GetToken(), "tags are refused; write a plain value")
+		c.err = at(n.GetToken(), "tags are not allowed; write a plain value")
 	default:
 		if strings.Count(n.GetPath(), ".")+strings.Count(n.GetPath(), "[") > maxDepth {
-			c.err = at(n.GetToken(), "nested deeper than %d", maxDepth)
+			c.err = at(n.GetToken(), "nested more than %d levels deep", maxDepth)
 		}
 	}
 	if c.err != nil {

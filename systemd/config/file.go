@@ -22,16 +22,16 @@ func ReadFile(path string, most int64) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case info.IsDir():
-		return nil, fmt.Errorf("%s is a directory; a file is wanted", path)
+		return nil, fmt.Errorf("%s is a directory, want a file", path)
 	case info.Mode().Type() != 0:
-		return nil, fmt.Errorf("%s is no regular file (%s)", path, kindOfFile(info.Mode()))
+		return nil, fmt.Errorf("%s is not a regular file (%s)", path, kindOfFile(info.Mode()))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, most+1)) // its size may change meanwhile
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, most)
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, most)
 	}
 	return data, nil
 }

@@ -33,8 +33,8 @@ func TestReadFileTakesRegularFilesOfBoundedSize(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v", name, len(data), err)
 		}
 	}
-	for name, want := range map[string]string{path("over"): "more than 100 bytes", path("huge"): "more than 100 bytes", path("directory"): "is a directory",
-		path("pipe"): "no regular file (a pipe)", "/dev/zero": "no regular file (a device)", path("link to itself"): "too many levels"} {
+	for name, want := range map[string]string{path("over"): "larger than 100 bytes", path("huge"): "larger than 100 bytes", path("directory"): "is a directory",
+		path("pipe"): "not a regular file (a pipe)", "/dev/zero": "not a regular file (a device)", path("link to itself"): "too many levels"} {
 		if data, err := config.ReadFile(name, 100); err == nil || data != nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %d bytes, %v, want %q", name, len(data), err, want)
 		}

@@ -41,7 +41,7 @@ func fill(n ast.Node, v reflect.Value) *Error {
 func readItself(n ast.Node, v reflect.Value) *Error {
 	scalar, ok := n.(ast.ScalarNode)
 	if !ok {
-		return wrongType(n, "one value")
+		return wrongType(n, "a single value")
 	}
 	text := []byte(scalar.GetToken().Value)
 	var err error
@@ -61,7 +61,7 @@ func readItself(n ast.Node, v reflect.Value) *Error {
 func pairs(n ast.Node, f func(key string, value ast.Node) *Error) *Error {
 	mapping, ok := n.(*ast.MappingNode)
 	if !ok {
-		return wrongType(n, "keys with values")
+		return wrongType(n, "a mapping")
 	}
 	for _, pair := range mapping.Values {
 		key, ok := pair.Key.(*ast.StringNode)
@@ -81,7 +81,7 @@ func fillStruct(n ast.Node, v reflect.Value) *Error {
 	return pairs(n, func(key string, value ast.Node) *Error {
 		f, known := fields[key]
 		if !known {
-			return at(n.GetToken(), "the key %.64q is not known here", key)
+			return at(n.GetToken(), "unknown key %.64q", key)
 		}
 		return fill(value, v.FieldByIndex(f.index))
 	})
@@ -134,7 +134,7 @@ func fillAny(n ast.Node, v reflect.Value) *Error {
 	case *ast.IntegerNode:
 		inner = reflect.New(reflect.TypeOf(n.Value)).Elem()
 	default:
-		return at(n.GetToken(), "this program cannot read such a value")
+		return at(n.GetToken(), "such a value is not supported")
 	}
 	if err := fill(n, inner); err != nil {
 		return err
@@ -184,7 +184,7 @@ func fillNumber[N int64 | uint64 | float64](n ast.Node, v reflect.Value, number 
 	case v.CanFloat() && !v.OverflowFloat(float64(number)):
 		v.SetFloat(float64(number))
 	default:
-		return at(n.GetToken(), "%s is out of range here", n.GetToken().Value)
+		return at(n.GetToken(), "%s is out of range", n.GetToken().Value)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (s *shape) checkStruct(n ast.Node, t reflect.Type) {
 	s.eachPair(n, func(key string, pair *ast.MappingValueNode) {
 		f, known := fields[key]
 		if !known {
-			s.add(at(pair.Key.GetToken(), "the key %.64q is not known here; known are %s", key, strings.Join(names, ", ")))
+			s.add(at(pair.Key.GetToken(), "unknown key %.64q; known keys are %s", key, strings.Join(names, ", ")))
 			return
 		}
 		s.check(pair.Value, f.kind)
@@ -111,7 +111,7 @@ func addFields(fields map[string]field, t reflect.Type, index []int) (names []st
 func (s *shape) eachPair(n ast.Node, f func(key string, pair *ast.MappingValueNode)) {
 	mapping, ok := n.(*ast.MappingNode)
 	if !ok {
-		s.add(wrongType(n, "keys with values"))
+		s.add(wrongType(n, "a mapping"))
 		return
 	}
 	for _, pair := range mapping.Values {
@@ -144,14 +144,14 @@ func checkScalar(n ast.Node, t reflect.Type) *Error {
 			return wrongType(n, "a whole number, in decimal or as 0x...")
 		}
 		if overflows(n.(*ast.IntegerNode), t) {
-			return at(n.GetToken(), "%s is out of range here", n.GetToken().Value)
+			return at(n.GetToken(), "%s is out of range", n.GetToken().Value)
 		}
 	case t.Kind() == reflect.Float32, t.Kind() == reflect.Float64:
 		if !isInteger && !isFloat {
 			return wrongType(n, "a finite number")
 		}
 	default:
-		return at(n.GetToken(), "this program cannot read a value of type %s", t)
+		return at(n.GetToken(), "values of type %s are not supported", t)
 	}
 	return nil
 }
@@ -178,13 +178,13 @@ func wrongType(n ast.Node, want string) *Error {
 	if mapping, ok := n.(*ast.MappingNode); ok && len(mapping.Values) > 0 {
 		t = mapping.Values[0].Key.GetToken() // the mapping's own token is its colon
 	}
-	return at(t, "%s stands here, wanted is %s", kindOf(n), want)
+	return at(t, "got %s, want %s", kindOf(n), want)
 }
 
 func kindOf(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a group of keys"
+		return "a mapping"
 	case *ast.SequenceNode:
 		return "a list"
 	default:

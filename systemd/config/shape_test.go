@@ -48,7 +48,7 @@ func TestDecodeReadsInlineStructs(t *testing.T) {
 	if err := Decode([]byte("n: 1\nm: 2\n"), &outer); err != nil || outer.N != 1 || outer.M != 2 {
 		t.Errorf("%+v %v", outer, err)
 	}
-	for text, word := range map[string]string{"n: x": "whole number", "q: 1": "known are n, m", "inner: {n: 1}": "not known"} {
+	for text, word := range map[string]string{"n: x": "whole number", "q: 1": "known keys are n, m", "inner: {n: 1}": "unknown key"} {
 		if err := Decode([]byte(text), &outer); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -60,20 +60,20 @@ func TestDecodeReadsInlineStructs(t *testing.T) {
 func TestDecodeGuessesNothing(t *testing.T) {
 	for text, word := range map[string]string{
 		"a: 3.5": "whole number", "a: 3.0": "whole number", "a: \"3\"": "whole number", "a: 010": "whole number", "a: 1_000": "whole number", "a: 0b11": "whole number",
-		"a: 99999999999999999999": "", "a: 9223372036854775808": "out of range", "a: ~": "no value", "a: [1]": "a list stands here",
-		"b: 12": "quotes", "b: true": "quotes", "b: null": "no value", "b:": "no value", "b: {x: 1}": "group of keys",
+		"a: 99999999999999999999": "", "a: 9223372036854775808": "out of range", "a: ~": "no value", "a: [1]": "got a list",
+		"b: 12": "quotes", "b: true": "quotes", "b: null": "no value", "b:": "no value", "b: {x: 1}": "a mapping",
 		"c: yes": "true or false", "c: \"true\"": "true or false", "c: 1": "true or false",
 		"d: 256": "out of range", "d: -1": "out of range",
 		"f: .nan": "finite", "f: .inf": "finite", "f: \"1\"": "finite",
-		"i: 3": "keys with values", "i: [x]": "keys with values", "i: {y: 2}": `"y" is not known`, "i: ~": "no value",
-		"l: x": "wanted is a list", "l: [1]": "quotes", "l: [~]": "no value",
+		"i: 3": "want a mapping", "i: [x]": "want a mapping", "i: {y: 2}": `unknown key "y"`, "i: ~": "no value",
+		"l: x": "want a list", "l: [1]": "quotes", "l: [~]": "no value",
 		"m: {k: v}": "whole number", "m: {1: 2}": "plain text", "m: {k: -1}": "out of range",
-		"o: [{n: x}]": "whole number", "o: [{q: 1}]": "not known",
+		"o: [{n: x}]": "whole number", "o: [{q: 1}]": "unknown key",
 		"p: 1": "true or false", "p: ~": "no value",
-		"s: 2^64": "power of two", "s: 2^-1": "power of two", "s: 2^+3": "power of two", "s: 2^040": "power of two", "s: 40": "power of two", "s: [2]": "one value",
+		"s: 2^64": "power of two", "s: 2^-1": "power of two", "s: 2^+3": "power of two", "s: 2^040": "power of two", "s: 40": "power of two", "s: [2]": "a single value",
 		"t: tomorrow": "cannot parse",
-		"1: 2":        "plain text", "true: 2": "plain text", "? a\n: 3": "plain text", "A: 3": "known are a, b",
-		"- 1": "keys with values", "3": "keys with values", "<<: {a: 3}": "merge", "a: !!int 3": "tags",
+		"1: 2":        "plain text", "true: 2": "plain text", "? a\n: 3": "plain text", "A: 3": "known keys are a, b",
+		"- 1": "want a mapping", "3": "want a mapping", "<<: {a: 3}": "merge", "a: !!int 3": "tags",
 	} {
 		t.Run(text, func(t *testing.T) {
 			var e every

@@ -4,12 +4,12 @@ import "github.com/anchorhold/anchorhold/keybroker/aggregator/daemon"
 
 const usage = `usage: anchorhold-aggregator run --config FILE     serve
        anchorhold-aggregator check --config FILE   open and check everything, serve nothing
-       anchorhold-aggregator reload                have the running aggregator read its certificate again, and wait for its verdict
+       anchorhold-aggregator reload                make the running aggregator reread its certificate, and wait for the verdict
        anchorhold-aggregator version
 
-A certificate of its own is made by: anchorhold keygen tls --out aggregator --host NAME
-Rounds are handed to it by:          anchorhold fed round open
-Uploads are added by:                anchorhold fed aggregate
+To make its certificate:  anchorhold keygen tls --out aggregator --host NAME
+To hand it rounds:        anchorhold fed round open
+To add the uploads:       anchorhold fed aggregate
 Exit status: 0 done, 1 failed, 2 wrong command line.
-A configuration, /etc/anchorhold/aggregator.yaml without --config:
+An example of a configuration (the default of --config is /etc/anchorhold/aggregator.yaml):
 ` + daemon.Example
