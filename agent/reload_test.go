@@ -126,7 +126,7 @@ func TestReloadRefusesFilesAndChangesNothing(t *testing.T) {
 		"gone":      {func() error { return nil }, "no such file"},
 		"directory": {func() error { return os.Mkdir(path, 0o700) }, "is a directory"},
 		"pipe":      {func() error { return syscall.Mkfifo(path, 0o600) }, "a pipe"},
-		"large":     {func() error { return os.WriteFile(path, make([]byte, 2<<20), 0o600) }, "more than 1048576 bytes"},
+		"large":     {func() error { return os.WriteFile(path, make([]byte, 2<<20), 0o600) }, "larger than 1048576 bytes"},
 		"empty":     {func() error { return os.WriteFile(path, nil, 0o600) }, "empty"},
 		"another socket": {func() error {
 			other := cfg

@@ -31,7 +31,7 @@ func isAccount(text string) bool {
 // UnmarshalText reads a name or a number.
 func (a *Account) UnmarshalText(text []byte) error {
 	if !isAccount(string(text)) {
-		return fmt.Errorf("%.40q is neither a name nor a number of a user or group", text)
+		return fmt.Errorf("%.40q is neither the name nor the number of a user or group", text)
 	}
 	*a = Account(text)
 	return nil
@@ -70,7 +70,7 @@ func (a Account) number(kind string, lookUp func() (string, error)) (uint32, err
 	}
 	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
-		return 0, fmt.Errorf("%s %s: not a number of 32 bits", kind, text)
+		return 0, fmt.Errorf("%s %s: not a 32-bit number", kind, text)
 	}
 	return uint32(n), nil
 }

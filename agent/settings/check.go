@@ -18,8 +18,8 @@ import (
 const maxClaimBytes = 128
 
 // Findings is the result of checking a configuration: errors forbid a start,
-// notices tell what an admin should know, missing tells which sections a file
-// in the bare template's form still needs before the daemon can run.
+// notices tell what an admin should know, and missing names what a file in the
+// form of the bare template still needs before the daemon can run.
 type Findings struct {
 	// Errors forbid a start.
 	Errors []string
@@ -105,7 +105,7 @@ func (t Transport) check(f *Findings) {
 	one("post_quantum", t.TLS.PostQuantum, "ML_KEM_768")
 	one("fallback_policy", t.TLS.FallbackPolicy, "reject")
 	if t.TLS.EnforcePQCFirst != nil && !*t.TLS.EnforcePQCFirst {
-		f.errorf("transport.tls.enforce_pqc_first: false is refused; a connection without the post-quantum half does not exist here")
+		f.errorf("transport.tls.enforce_pqc_first: false is refused; this agent makes no connection without the post-quantum half")
 	}
 }
 
@@ -136,7 +136,7 @@ func (c Compute) check(f *Findings) {
 		}
 	}
 	if len(bad) > 0 {
-		f.errorf("compute.tee.measurement_whitelist: %s: not a launch measurement; put \"sha384:\" and the 96 hexadecimal digits of the image's measurement there, or \"sha256:\" and the 64 of its SHA-256, for each image that may run (`anchorhold evidence` prints both)", strings.Join(bad, ", "))
+		f.errorf("compute.tee.measurement_whitelist: %s: not a launch measurement; give \"sha384:\" and the 96 hexadecimal digits of the measurement, or \"sha256:\" and the 64 of its SHA-256, for each image that may run (`anchorhold evidence` prints both)", strings.Join(bad, ", "))
 	}
 }
 
@@ -165,13 +165,13 @@ func (a Aggregation) check(f *Findings) {
 	switch a.Library {
 	case "Lattigo":
 	case "OpenFHE", "SEAL":
-		f.noticef("aggregation.library: %s names the convention in which these parameters are written; what computes with them here is Lattigo, in a worker process", a.Library)
+		f.noticef("aggregation.library: %s names the convention in which these parameters are written; the computation itself is done by Lattigo, in a worker process", a.Library)
 	default:
 		f.errorf("aggregation.library: %q is unknown; use OpenFHE, SEAL or Lattigo", a.Library)
 	}
 	set, err := a.Set()
 	if err != nil {
-		f.errorf("aggregation: no parameter set has polynomial_modulus_degree %d, coefficient_modulus %v and scale 2^%d; `anchorhold params list` shows those there are, and each is inside the security table",
+		f.errorf("aggregation: no parameter set has polynomial_modulus_degree %d, coefficient_modulus %v and scale 2^%d; `anchorhold params list` shows the sets, each of which is within the security tables",
 			a.PolynomialModulusDegree, a.CoefficientModulus, a.Scale.Log2())
 		return
 	}
@@ -207,13 +207,13 @@ func (c Config) checkBroker(f *Findings) {
 	}
 	require("broker.address", c.Broker.Address)
 	if host, port, err := net.SplitHostPort(c.Broker.Address); c.Broker.Address != "" && err != nil {
-		f.errorf("broker.address: %v; it is host:port", err)
+		f.errorf("broker.address: %v; want host:port", err)
 	} else if n, err := strconv.ParseUint(port, 10, 16); c.Broker.Address != "" && (host == "" || err != nil || n == 0) {
 		f.errorf("broker.address: %q is not host:port, with a name or address and a port from 1 to 65535", c.Broker.Address)
 	}
 	for _, claim := range [][2]string{{"guest.image_id", c.Guest.ImageID}, {"guest.tenant", c.Guest.Tenant}} {
 		if len(claim[1]) > maxClaimBytes || strings.ContainsFunc(claim[1], func(r rune) bool { return r <= ' ' || r > '~' }) {
-			f.errorf("%s: %q is more than %d printable ASCII characters without spaces", claim[0], claim[1], maxClaimBytes)
+			f.errorf("%s: %q must be at most %d printable ASCII characters, without spaces", claim[0], claim[1], maxClaimBytes)
 		}
 	}
 	require("broker.tls_roots", c.Broker.TLSRoots)
@@ -226,7 +226,7 @@ func (c Config) checkBroker(f *Findings) {
 		f.errorf("broker.profile: %q is unknown; use default or fips", c.Broker.Profile)
 	}
 	if c.Guest.SoftwareMeasurement != "" && c.Compute.TEE.Provider != "software" {
-		f.errorf("guest.software_measurement: means something only with compute.tee.provider: software; the hardware measures itself")
+		f.errorf("guest.software_measurement: applies only with compute.tee.provider: software; hardware measures the guest itself")
 	}
 }
 
@@ -235,7 +235,7 @@ func (c Config) checkModels(f *Findings) {
 		f.Missing = append(f.Missing, "models")
 	}
 	if len(c.Models) > 1 {
-		f.errorf("models: %d models; this version serves one for each agent", len(c.Models))
+		f.errorf("models: got %d models; an agent of this version serves one", len(c.Models))
 	}
 	for i, m := range c.Models {
 		for _, need := range [][2]string{{"name", m.Name}, {"path", m.Path}, {"resource", m.Resource}, {"publisher", m.Publisher}} {
@@ -267,7 +267,7 @@ func (c Config) checkClassifiers(f *Findings) {
 			}
 		}
 		if seen[m.Name] {
-			f.errorf("classifiers[%d].name: %q is there twice", i, m.Name)
+			f.errorf("classifiers[%d].name: %q is used twice", i, m.Name)
 		}
 		seen[m.Name] = true
 	}
@@ -275,29 +275,29 @@ func (c Config) checkClassifiers(f *Findings) {
 	switch p.Mode {
 	case "", "all", "on-demand":
 		if p.Rate != 0 {
-			f.errorf("proofs.rate goes with mode sampled")
+			f.errorf("proofs.rate needs mode sampled")
 		}
 	case "sampled":
 		if !(p.Rate > 0 && p.Rate <= 1) {
-			f.errorf("proofs.rate: %g is outside 0 to 1", p.Rate)
+			f.errorf("proofs.rate: %g must be above 0 and at most 1", p.Rate)
 		}
 	default:
 		f.errorf("proofs.mode: %q is unknown; use all, sampled or on-demand", p.Mode)
 	}
 	if p.MemoryMB != 0 && p.MemoryMB < 128 {
-		f.errorf("proofs.memory_mb: %d; a small proof needs 128", p.MemoryMB)
+		f.errorf("proofs.memory_mb: %d is too little; even a small proof needs 128", p.MemoryMB)
 	}
 	if p.Kept < 0 || p.Kept > 1<<20 || p.KeptDays < 0 || p.KeptDays > 3650 {
-		f.errorf("proofs: kept is up to %d, kept_days up to 3650", 1<<20)
+		f.errorf("proofs: kept must be at most %d, kept_days at most 3650", 1<<20)
 	}
 	if p.Keys == "" && (p.Mode != "" || p.Registry != "" || p.AllowDevelopmentSetup) {
 		f.errorf("proofs.keys is missing: a directory that `anchorhold proof setup` made")
 	}
 	if p.Keys != "" && len(c.Classifiers) == 0 && !c.Participates() {
-		f.errorf("proofs: there is neither a classifier nor a federated round to prove anything of")
+		f.errorf("proofs: there is nothing to prove, neither a classifier nor a federated round")
 	}
 	if p.AllowDevelopmentSetup {
-		f.noticef("proofs.allow_development_setup: whoever made these keys could forge proofs; for development alone")
+		f.noticef("proofs.allow_development_setup: whoever made these keys could forge proofs; for development only")
 	}
 	if p.Registry != "" {
 		if _, _, err := net.SplitHostPort(p.Registry); err != nil {
@@ -311,11 +311,11 @@ func (c Config) checkSocket(f *Findings) {
 	for _, socket := range [][2]string{{"socket.path", s.Path}, {"workers.socket", c.Workers.Socket}} {
 		field, path := socket[0], socket[1]
 		if len(path) > maxSocketPath {
-			f.errorf("%s: a socket's path has at most %d bytes, this has %d", field, maxSocketPath, len(path))
+			f.errorf("%s: a socket's path has at most %d bytes, this one has %d", field, maxSocketPath, len(path))
 		}
 	}
 	if s.Queue < 0 || s.Queue > 4096 || s.RequestSeconds < 0 || s.MaxBodyBytes < 0 || s.MaxBodyBytes > 1<<28 {
-		f.errorf("socket: queue is up to 4096, max_body_bytes up to %d, request_seconds not negative", 1<<28)
+		f.errorf("socket: queue must be at most 4096, max_body_bytes at most %d, request_seconds not negative", 1<<28)
 	}
 	if err := s.Limits.Check(); err != nil {
 		f.errorf("socket.limits: %v", err)
@@ -324,22 +324,22 @@ func (c Config) checkSocket(f *Findings) {
 		f.errorf("socket: %v", err)
 	}
 	if s.MemoryMB < 0 || s.MemoryMB > 1<<16 || s.MemoryMB != 0 && int64(s.MemoryMB)<<20 < bodyCost*max(s.MaxBodyBytes, 1<<20) {
-		f.errorf("socket.memory_mb: %d; a completion request takes up to four times its body, of which max_body_bytes is the limit", s.MemoryMB)
+		f.errorf("socket.memory_mb: %d is out of range; a completion request takes up to four times its body, which max_body_bytes limits", s.MemoryMB)
 	}
 }
 
 func (c Config) checkKept(f *Findings) {
 	r := c.Receipts
 	if r.Kept < 0 || r.Kept > 1<<16 || r.KeptPerUID < 0 || r.KeptPerUID > max(r.Kept, 512) || r.KeptMinutes < 0 || r.KeptMinutes > 525_600 {
-		f.errorf("receipts: kept is up to %d, kept_per_uid up to kept, kept_minutes up to a year", 1<<16)
+		f.errorf("receipts: kept must be at most %d, kept_per_uid at most kept, kept_minutes at most a year", 1<<16)
 	}
 	d := c.Spool
 	if d.SizeMB < 0 || d.SizeMB > 1<<24 || d.SizePerUIDMB < 0 || d.SizePerUIDMB > max(d.SizeMB, 8192) || d.FreeMB < 0 || d.FreeMB > 1<<24 {
-		f.errorf("spool: size_mb is up to %d, size_per_uid_mb up to size_mb, free_mb up to %d", 1<<24, 1<<24)
+		f.errorf("spool: size_mb must be at most %d, size_per_uid_mb at most size_mb, free_mb at most %d", 1<<24, 1<<24)
 	}
 	j := c.Jobs
 	if j.Waiting < 0 || j.Waiting > 1<<16 || j.WaitingPerUID < 0 || j.WaitingPerUID > max(j.Waiting, 1024) || j.Kept < 0 || j.Kept > 1<<20 || j.KeptDays < 0 || j.KeptDays > 3650 || j.SizeMB < 0 || j.SizeMB > 1<<16 {
-		f.errorf("jobs: waiting is up to %d, waiting_per_uid up to waiting, kept up to %d, kept_days up to 3650, size_mb up to %d", 1<<16, 1<<20, 1<<16)
+		f.errorf("jobs: waiting must be at most %d, waiting_per_uid at most waiting, kept at most %d, kept_days at most 3650, size_mb at most %d", 1<<16, 1<<20, 1<<16)
 	}
 }
 
@@ -349,13 +349,13 @@ const unitTime = 65 * time.Minute
 func (c Config) checkFederation(f *Findings) {
 	w := c.Workers
 	if w.Path != "" && w.Socket != "" {
-		f.errorf("workers: path and socket exclude each other")
+		f.errorf("workers: give path or socket, not both")
 	}
 	if w.Count < 0 || w.Count > 64 || w.MemoryMB < 0 || w.MemoryMB != 0 && w.MemoryMB < 64 || w.TimeSeconds < 0 {
-		f.errorf("workers: count is 1 to 64, memory_mb at least 64, time_seconds positive")
+		f.errorf("workers: count must be from 1 to 64, memory_mb at least 64, time_seconds positive")
 	}
 	if w.Socket != "" && c.WorkerTime() > unitTime {
-		f.noticef("workers.time_seconds: %d is more than the %.0f s that anchorhold-worker@.service lets a worker live: raise its RuntimeMaxSec in a drop-in, a little above", w.TimeSeconds, unitTime.Seconds())
+		f.noticef("workers.time_seconds: %d is more than the %.0f s that anchorhold-worker@.service gives a worker: raise RuntimeMaxSec in a drop-in, to a little more", w.TimeSeconds, unitTime.Seconds())
 	}
 	if !c.Participates() {
 		if g := c.Federation; g.ServerName+g.TLSRoots+g.Membership != "" || g.QueueKey != "" && !c.Proves() {
@@ -375,7 +375,7 @@ func (c Config) checkFederation(f *Findings) {
 		f.errorf("federation.membership: an agent without a model needs a resource whose release makes it a participant")
 	}
 	if c.Federation.QueueKey == "" {
-		f.noticef("federation.queue_key: not set; jobs end with the agent")
+		f.noticef("federation.queue_key: not set; jobs are lost when the agent stops")
 	}
 }
 

@@ -33,7 +33,7 @@ func (f *Findings) Add(other Findings) {
 	f.Missing = append(f.Missing, other.Missing...)
 }
 
-// checkTrust reads whom the agent believes.
+// checkTrust reads the roots that the agent trusts.
 func (c Config) checkTrust(f *Findings) {
 	for _, file := range [][2]string{{"broker.tls_roots", c.Broker.TLSRoots}, {"federation.tls_roots", c.Federation.TLSRoots}} {
 		field, path := file[0], file[1]
@@ -89,7 +89,7 @@ func (c Config) checkPlaces(f *Findings) {
 	if dir := c.Guest.StateDir; dir != "" {
 		err := directory(dir)
 		if err != nil && (!errors.Is(err, fs.ErrNotExist) || directory(filepath.Dir(dir)) != nil) {
-			f.errorf("guest.state_dir: %v: make it first, for the agent's user", err)
+			f.errorf("guest.state_dir: %v: create it first, for the agent's user", err)
 		} else {
 			if err != nil {
 				dir = filepath.Dir(dir) // where it is to be made
@@ -99,9 +99,9 @@ func (c Config) checkPlaces(f *Findings) {
 	}
 	if path := c.Socket.Path; path != "" {
 		if err := directory(filepath.Dir(path)); err != nil {
-			f.errorf("socket.path: %v: make it first, for those who are to open the socket", err)
+			f.errorf("socket.path: %v: create it first, for those who will open the socket", err)
 		} else if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
-			f.errorf("socket.path: %s exists and is no socket", path)
+			f.errorf("socket.path: %s exists and is not a socket", path)
 		}
 	}
 	if !c.Participates() && !c.Proves() {
@@ -114,7 +114,7 @@ func (c Config) checkPlaces(f *Findings) {
 		}
 	case w.Socket != "":
 		if info, err := os.Stat(w.Socket); err != nil || info.Mode().Type() != fs.ModeSocket {
-			f.noticef("workers.socket: there is no socket %s now: start anchorhold-worker.socket before there is work", w.Socket)
+			f.noticef("workers.socket: there is no socket %s yet: start anchorhold-worker.socket before there is work", w.Socket)
 		}
 	}
 }
@@ -130,17 +130,17 @@ func checkWritable(f *Findings, dir string) {
 			f.errorf("guest.state_dir: %v", err)
 		}
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		f.noticef("guest.state_dir: not checked whether the agent can write to %s: this user may not; check as the agent's user", dir)
+		f.noticef("guest.state_dir: not checked whether the agent can write to %s: this user cannot; run the check as the agent's user", dir)
 	default:
-		f.errorf("guest.state_dir: nothing can be made in %s (%v): name a directory on a file system that can be written to", dir, errors.Unwrap(err))
+		f.errorf("guest.state_dir: nothing can be created in %s (%v): name a directory on a writable file system", dir, errors.Unwrap(err))
 	}
 }
 
-// regular refuses what is no regular file.
+// regular refuses anything but a regular file.
 func regular(path string) error {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", path)
+		err = fmt.Errorf("%s is not a regular file", path)
 	}
 	return err
 }
@@ -152,14 +152,14 @@ func (m *missing) Error() string { return "the directory " + m.path + " does not
 
 func (m *missing) Unwrap() error { return fs.ErrNotExist }
 
-// directory refuses what is no directory.
+// directory refuses anything but a directory.
 func directory(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &missing{path}
 	case err == nil && !info.IsDir():
-		return fmt.Errorf("%s is no directory", path)
+		return fmt.Errorf("%s is not a directory", path)
 	}
 	return err
 }
@@ -181,7 +181,7 @@ func (c Config) CheckWorker() error {
 	}
 	err := linkage.Static(program)
 	if err != nil && (c.Workers.Socket != "" || !errors.Is(err, fs.ErrNotExist)) {
-		return fmt.Errorf("workers: %w; anchorhold-worker@.service starts no such program (203/EXEC in the journal)", err)
+		return fmt.Errorf("workers: %w; anchorhold-worker@.service cannot start such a program (203/EXEC in the journal)", err)
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func TestSealedFilesAreOpenedByTheCheck(t *testing.T) {
 		"another name":       {"path: ", "sealed_name: demonstration, path: ", "models[0].sealed_name: " + dir + "/demo.ahm: sealed file: model-name"},
 		"no language model":  {"demo.ahm", "digits.ahm", "models[0].path: " + dir + "/digits.ahm: sealed file: model-kind: it holds a classifier"},
 		"no classifier":      {"log: {", strings.Replace(classifier, "digits.ahm", "demo.ahm", 1), "classifiers[0].path: " + dir + "/demo.ahm: sealed file: model-kind: it holds a language model"},
-		"under another name": {"models/demo", "models/other", `notice: models[0].resource: the file holds "demo", and its key is asked for as "models/other"`},
+		"under another name": {"models/demo", "models/other", `notice: models[0].resource: the file holds "demo", but its key is requested as "models/other"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := text
@@ -138,7 +138,7 @@ func TestSealedFilesAreOpenedByTheCheck(t *testing.T) {
 func TestAStateDirectoryIsTried(t *testing.T) {
 	dir := t.TempDir()
 	text := onThisMachine(t, dir)
-	for state, says := range map[string]string{dir + "/state": "", dir: "", "/proc/x": "nothing can be made in /proc ("} {
+	for state, says := range map[string]string{dir + "/state": "", dir: "", "/proc/x": "nothing can be created in /proc ("} {
 		cfg, f, err := Parse([]byte(strings.Replace(text, dir+"/state", state, 1)))
 		if err != nil {
 			t.Fatal(err)
@@ -177,12 +177,12 @@ func TestWhatAMachineLacksIsNamed(t *testing.T) {
 		"broker.root_keys: ":               {"/root.pub", "/absent.pub"},
 		"broker.root_keys: not":            {"/root.pub", "/tls.crt"},
 		"models[0].path: stat ":            {"/demo.ahm", "/absent.ahm"},
-		"is no regular file":               {"/demo.ahm", "/keys"},
+		"is not a regular file":            {"/demo.ahm", "/keys"},
 		"models[0].publisher: ":            {"/publisher.pub", "/absent.pub"},
 		"guest.state_dir: the directory ":  {dir + "/state", dir + "/absent/state"},
 		"guest.state_dir: ":                {dir + "/state", dir + "/tls.crt"},
 		"socket.path: the directory ":      {dir + "/agent.sock", dir + "/absent/agent.sock"},
-		"exists and is no socket":          {dir + "/agent.sock", dir + "/tls.crt"},
+		"exists and is not a socket":       {dir + "/agent.sock", dir + "/tls.crt"},
 		"proofs.keys: the directory ":      {"log: {", classifier + "proofs: {keys: " + dir + "/absent}\nlog: {"},
 		"workers.path: stat ":              {"log: {", classifier + "proofs: {keys: " + dir + "/keys}\nworkers: {path: " + dir + "/absent}\nlog: {"},
 		"federation.tls_roots: ":           {"log: {", "federation: {aggregators: [\"a:1\"], tls_roots: " + dir + "/absent, queue_key: q}\nlog: {"},

@@ -65,9 +65,9 @@ func (s Sealed) Inspect() (_ *chunkseal.Public, info fs.FileInfo, err error) {
 	}
 	switch is := p.Sections == classifierSections; {
 	case is && !s.Classifier:
-		return nil, info, chunkseal.Refuse(chunkseal.ReasonKind, "it holds a classifier, and models are language models: name it under classifiers")
+		return nil, info, chunkseal.Refuse(chunkseal.ReasonKind, "it holds a classifier, but models are language models: list it under classifiers")
 	case !is && s.Classifier:
-		return nil, info, chunkseal.Refuse(chunkseal.ReasonKind, "it holds a language model and no classifier: name it under models")
+		return nil, info, chunkseal.Refuse(chunkseal.ReasonKind, "it holds a language model, not a classifier: list it under models")
 	}
 	return p, info, nil
 }
@@ -85,6 +85,6 @@ func (s Sealed) check(f *Findings) {
 	} else if err != nil {
 		f.errorf("%s.path: %s: %v", s.Field, s.Path, err)
 	} else if s.Resource != "" && path.Base(s.Resource) != p.Name {
-		f.noticef("%s.resource: the file holds %q, and its key is asked for as %q: only the broker knows whether that is the key it was sealed under (anchorhold secret list)", s.Field, p.Name, s.Resource)
+		f.noticef("%s.resource: the file holds %q, but its key is requested as %q: only the broker knows whether that is the key it was sealed under (anchorhold secret list)", s.Field, p.Name, s.Resource)
 	}
 }

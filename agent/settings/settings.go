@@ -1,12 +1,11 @@
 // Package settings is the agent's configuration: one YAML file, decoded
 // strictly and checked whole before anything starts.
 //
-// It guarantees that a Config whose findings are Runnable says everything that
-// the agent needs and nothing that it would not honour. Its first four sections
-// keep the names of the configuration template (docs/architecture.md); a file in its bare form is
-// read and told what it still needs. It refuses unknown keys, weaker transport
-// than hybrid, and parameters below the security tables. The agent and its main
-// package call it.
+// A [Config] whose findings are Runnable says everything that the agent needs and nothing
+// that it would not honour. The first four sections keep the names of the configuration
+// template (docs/architecture.md); a file in the template's bare form is read, and the
+// findings name what it still needs. Unknown keys, a transport weaker than hybrid, and
+// parameters below the security tables are refused.
 package settings
 
 import (
@@ -34,7 +33,7 @@ type Config struct {
 	// Verification states how proofs are made and checked.
 	Verification Verification `yaml:"verification"`
 
-	// Broker says where keys come from and whom to believe.
+	// Broker says where keys come from and which roots to trust.
 	Broker Broker `yaml:"broker"`
 	// Guest is what this guest states of itself.
 	Guest Guest `yaml:"guest"`
@@ -128,7 +127,7 @@ type Verification struct {
 	} `yaml:"zkp"`
 }
 
-// Broker says where keys come from and whom to believe.
+// Broker says where keys come from and which roots to trust.
 type Broker struct {
 	// Address is host:port.
 	Address string `yaml:"address"`

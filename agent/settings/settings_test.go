@@ -67,7 +67,7 @@ func TestTimeBeyondTheWorkersUnitIsNoticed(t *testing.T) {
 // TestEachCheckRefusesAlone changes one value at a time.
 func TestEachCheckRefusesAlone(t *testing.T) {
 	for name, change := range map[string][2]string{
-		"socket.path: a socket's path has at most 107 bytes, this has 108": {`/run/anchorhold/agent.sock`, "/" + strings.Repeat("x", 107)},
+		"socket.path: a socket's path has at most 107 bytes, this one has 108": {`/run/anchorhold/agent.sock`, "/" + strings.Repeat("x", 107)},
 		"broker.address":                           {`address: "broker:8443"`, `address: "broker"`},
 		"socket.limits":                            {`socket: {path: /run/anchorhold/agent.sock}`, `socket: {path: /run/anchorhold/agent.sock, limits: {per_source: -1}}`},
 		"transport.tls.version":                    {`version: "1.3"`, `version: "1.2"`},
@@ -93,12 +93,12 @@ func TestEachCheckRefusesAlone(t *testing.T) {
 		"socket.memory_mb: 7":                                                                                                 {`agent.sock}`, `agent.sock, memory_mb: 7, max_body_bytes: 2000000}`},
 		"socket: queue":                                                                                                       {`agent.sock}`, `agent.sock, queue: -1}`},
 		"jobs: waiting":                                                                                                       {`agent.sock}`, "agent.sock}\njobs: {waiting: 65537}"},
-		"jobs: waiting is up":                                                                                                 {`agent.sock}`, "agent.sock}\njobs: {waiting: 10, waiting_per_uid: 1025}"},
-		"jobs: waiting is up to":                                                                                              {`agent.sock}`, "agent.sock}\njobs: {kept_days: -1}"},
+		"jobs: waiting must be":                                                                                               {`agent.sock}`, "agent.sock}\njobs: {waiting: 10, waiting_per_uid: 1025}"},
+		"jobs: waiting must be at most":                                                                                       {`agent.sock}`, "agent.sock}\njobs: {kept_days: -1}"},
 		"spool: size_mb":                                                                                                      {`agent.sock}`, "agent.sock}\nspool: {size_mb: 100, size_per_uid_mb: 8193}"},
-		"spool: size_mb is":                                                                                                   {`agent.sock}`, "agent.sock}\nspool: {free_mb: -1}"},
+		"spool: size_mb must be":                                                                                              {`agent.sock}`, "agent.sock}\nspool: {free_mb: -1}"},
 		"receipts: kept":                                                                                                      {`agent.sock}`, "agent.sock}\nreceipts: {kept: 65537}"},
-		"receipts: kept is up":                                                                                                {`agent.sock}`, "agent.sock}\nreceipts: {kept: 100, kept_per_uid: 513}"},
+		"receipts: kept must be":                                                                                              {`agent.sock}`, "agent.sock}\nreceipts: {kept: 100, kept_per_uid: 513}"},
 		`verification.zkp.scheme: "" is refused`:                                                                              {`scheme: zkSNARK, `, ``},
 		"verification.zkp.scheme":                                                                                             {`scheme: zkSNARK`, `scheme: zkSTARK`},
 		"verification.zkp.prover_mode":                                                                                        {`prover_mode: async`, `prover_mode: sync`},

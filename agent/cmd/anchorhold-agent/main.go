@@ -38,19 +38,19 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 			return 2
 		}
 		if flags.NArg() != 0 {
-			fmt.Fprintf(complaint, "anchorhold-agent run: what does %q mean? The configuration is named with --config FILE\n", flags.Arg(0))
+			fmt.Fprintf(complaint, "anchorhold-agent run: unexpected argument %q; name the configuration with --config FILE\n", flags.Arg(0))
 			return 2
 		}
 		return run(ctx, *path, complaint)
 	case "check":
 		if len(args) != 2 {
-			fmt.Fprintln(complaint, "anchorhold-agent check needs one FILE")
+			fmt.Fprintln(complaint, "anchorhold-agent check needs one file")
 			return 2
 		}
 		return check(args[1], out)
 	case "reload":
 		if len(args) != 1 {
-			fmt.Fprintln(complaint, "anchorhold-agent reload takes nothing more: the running agent knows its file")
+			fmt.Fprintln(complaint, "anchorhold-agent reload takes no arguments: the running agent knows its file")
 			return 2
 		}
 		return reload(ctx, out, complaint)
@@ -69,6 +69,6 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 	if code, known := developmentCommand(args, out, complaint); known {
 		return code
 	}
-	fmt.Fprintf(complaint, "anchorhold-agent: %q is unknown\n\n%s", args[0], usage)
+	fmt.Fprintf(complaint, "anchorhold-agent: unknown command %q\n\n%s", args[0], usage)
 	return 2
 }

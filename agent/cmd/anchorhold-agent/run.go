@@ -39,7 +39,7 @@ func run(ctx context.Context, path string, complaint *journal.Output) int {
 	}
 	col, software, err := newCollector(cfg, log)
 	if err != nil {
-		fmt.Fprintf(complaint, "anchorhold-agent: %v\n  hint: anchorhold doctor tells what this machine lacks\n", err)
+		fmt.Fprintf(complaint, "anchorhold-agent: %v\n  hint: anchorhold doctor shows what this machine lacks\n", err)
 		return 1
 	}
 	err = agent.Run(ctx, agent.Options{ConfigPath: path, Config: cfg, Collector: col, SoftwareTEE: software, Version: version, Logger: log, Reload: reload})

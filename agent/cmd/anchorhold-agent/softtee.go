@@ -40,7 +40,7 @@ func softwareOptions(cfg settings.Config) (teesim.Options, error) {
 	if m := cfg.Guest.SoftwareMeasurement; m != "" {
 		measurement, err := hex.DecodeString(strings.TrimPrefix(m, "sha384:"))
 		if err != nil || len(measurement) != len(options.Measurement) {
-			return options, fmt.Errorf("guest.software_measurement: %d hexadecimal digits are needed", 2*len(options.Measurement))
+			return options, fmt.Errorf("guest.software_measurement: want %d hexadecimal digits", 2*len(options.Measurement))
 		}
 		copy(options.Measurement[:], measurement)
 	}

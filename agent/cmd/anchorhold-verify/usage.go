@@ -4,15 +4,15 @@ package main
 const usage = `anchorhold-verify verifies proofs of inference and of gradient bounds, without an
 agent, a broker, a network or a prover.
 
-  anchorhold-verify [flags] FILE...     envelopes, binary or JSON, also with a receipt
+  anchorhold-verify [flags] FILE...     envelopes, binary or JSON, with or without a receipt
 
   --vk PATH              a verifying key, or a directory of keys (DIGEST.vk) with their
                          records (CIRCUIT.record.json); repeat for several
-  --record FILE          a record that says what a key is for; repeat for several
+  --record FILE          a record that states the purpose of a key; repeat for several
   --model ID             refuse statements of another model (64 hexadecimal digits)
-  --timeout DURATION     end after this time (10s); what is left then is refused
-  --allow-development    take keys whose maker could forge proofs
-  --allow-unregistered   take keys of which no record says what they are for
+  --timeout DURATION     stop after this time (10s); what is left is refused
+  --allow-development    accept keys whose maker could forge proofs
+  --allow-unregistered   accept keys without a record of their purpose
   --json                 print JSON
   --version              print the version
 
@@ -21,7 +21,7 @@ Examples:
   anchorhold-verify --vk 5f2c.vk --record circuit.record.json --model 91ab... *.proof
   anchorhold-verify --vk keys/ --timeout 2s --json answers/*.proof.json
 
-Know where the keys come from: with keys of a stranger, a stranger's proofs verify.
+Know where the keys come from: a stranger's proofs verify with a stranger's keys.
 A receipt in a file is not checked; 'anchorhold proof verify' does that.
 
 Exit status: 0 all verified, 1 at least one refused, 2 wrong command line or unreadable

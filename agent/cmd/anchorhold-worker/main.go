@@ -1,7 +1,7 @@
-// Command anchorhold-worker does one task for the agent in a process of its own and
-// ends: encryption and decryption of federated rounds, and proofs. It has no network, no files
-// but those that it is handed, and no key of the agent. The agent or the service
-// manager starts it; it is not for people.
+// Command anchorhold-worker does one task for the agent in a process of its own and exits:
+// it encrypts or decrypts for a federated round, or makes or verifies a proof. It has no
+// network, no files except those handed to it, and no key of the agent. The agent or the
+// service manager starts it; it is not meant for people.
 package main
 
 import (
@@ -20,9 +20,9 @@ import (
 // version is set at link time.
 var version = "development"
 
-const usage = `usage: anchorhold-worker serve      do the one task that comes over descriptor 3
+const usage = `usage: anchorhold-worker serve      do the one task that arrives on descriptor 3
        anchorhold-worker version
-It is started by anchorhold-agent, or by anchorhold-worker@.service.
+anchorhold-agent or anchorhold-worker@.service starts it.
 `
 
 // handlers are all classes of tasks.
