@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -10,31 +9,11 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 )
 
-// Clock says what to do about a clock that was ahead.
-type Clock struct {
-	// SetBack is the exact time of the audit log's last record, in RFC 3339, from which the log
-	// may go on at an earlier time, once: a broker whose clock was ahead and was set right need
-	// not wait. Its log at the start says the value, and so does the refusal of another one.
-	SetBack string `yaml:"set_back"`
-}
-
-// setBack is the instant; zero if there is none.
-func (c Clock) setBack() (time.Time, error) {
-	if c.SetBack == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, c.SetBack)
-	if err != nil {
-		return t, fmt.Errorf("%q is no instant of RFC 3339; the broker's log at the start says the one that is wanted", c.SetBack)
-	}
-	return t, nil
-}
-
 // checkClock decides whether the log goes on from an earlier time. It does so if the
 // configuration names exactly the last record's, which is another one as soon as the step is
 // recorded: whoever may only set the clock cannot have it go back twice.
 func (d *daemon) checkClock() error {
-	at, err := d.opts.Config.Clock.setBack()
+	at, err := d.opts.Config.Clock.Instant()
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -52,7 +53,7 @@ type Appraiser = keybroker.Appraiser
 
 // Options are what the daemon needs beside its configuration.
 type Options struct {
-	Config Config
+	Config settings.Config
 	// ConfigPath is the file that Config was read from, for a reload to compare; optional.
 	ConfigPath string
 	Logger     *slog.Logger
@@ -360,7 +361,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		TLS: tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.notEarlier(), Logger: d.opts.Logger,
-		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.kept(), Verifications: c.Limits.Verifications,
+		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.Connections(), Verifications: c.Limits.Verifications,
 			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second, PerGuest: c.Limits.PerGuest},
 	})
 	if err != nil {
@@ -368,7 +369,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	}
 	d.operators, err = operator.NewServer(operator.Options{
 		Rounds: d.rounds, Extra: slices.Concat(d.registry.Commands(), d.ended.commands()), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
-		Status: d.status, Metrics: d.metrics, Operators: c.Operator.operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
+		Status: d.status, Metrics: d.metrics, Operators: c.Operator.Operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
 }

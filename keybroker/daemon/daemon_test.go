@@ -27,6 +27,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -100,10 +101,10 @@ func newState(t *testing.T, passphrase bool) *state {
 	t.Cleanup(buf.Wipe)
 	dir := t.TempDir()
 	s := &state{root: root, log: &lines{}}
-	unlock, names := idfile.Unlock{Credential: buf}, Unlock{Credential: "broker.kek"}
+	unlock, names := idfile.Unlock{Credential: buf}, settings.Unlock{Credential: "broker.kek"}
 	given := credential
 	if passphrase {
-		unlock, names = idfile.Unlock{Passphrase: buf}, Unlock{Passphrase: "broker.kek"}
+		unlock, names = idfile.Unlock{Passphrase: buf}, settings.Unlock{Passphrase: "broker.kek"}
 		given = append(bytes.Clone(credential), '\n')
 	}
 	s.result, err = statedir.Make(t.Context(), statedir.Options{Dir: filepath.Join(dir, "state"), Root: root, Unlock: unlock, Hosts: []string{"127.0.0.1", "localhost"}})
@@ -111,7 +112,7 @@ func newState(t *testing.T, passphrase bool) *state {
 		t.Fatal(err)
 	}
 	s.options = Options{
-		Config: Config{StateDir: string(s.result.Layout), Listen: "127.0.0.1:0", Unlock: names, Operator: Operator{Socket: filepath.Join(dir, "op")}},
+		Config: settings.Config{StateDir: string(s.result.Layout), Listen: "127.0.0.1:0", Unlock: names, Operator: settings.Operator{Socket: filepath.Join(dir, "op")}},
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Version: "v1", Build: "test",
 		Credential: func(name string) ([]byte, error) {
 			if name != "broker.kek" {
@@ -545,45 +546,5 @@ func TestInitRefuses(t *testing.T) {
 		if _, err := statedir.Make(t.Context(), o); err == nil {
 			t.Errorf("%s: made", name)
 		}
-	}
-}
-
-func TestConfig(t *testing.T) {
-	good := "state_dir: /s\nlisten: 0.0.0.0:8443\nunlock: {credential: broker.kek}\noperator: {socket: /run/s}\n"
-	c, err := ParseConfig([]byte(good))
-	if err != nil || c.checkpointEvery() != time.Minute || len(c.Operator.operators()) != 2 || c.Limits.kept() != defaultKept {
-		t.Fatal(c, err)
-	}
-	c.Limits.CheckpointSeconds, c.Operator.OperatorUIDs = 5, []uint32{7}
-	if c.checkpointEvery() != 5*time.Second || c.Operator.operators()[0] != 7 {
-		t.Fatal(c)
-	}
-	limited := good + "limits: {connections: 10, unproven: 5, per_source: 3, ipv4_prefix: 24, ipv6_prefix: 56, balancers: [192.0.2.0/24], body_mib: 8, verifications: 2, kept: 0}\n" +
-		"proofs: {listen: ':1', limits: {connections: 7}}\n"
-	limited = strings.Replace(limited, "{socket: /run/s}", "{socket: /run/s, limits: {per_source: 9}}", 1)
-	if c, err := ParseConfig([]byte(limited)); err != nil || c.Limits.Unproven != 5 || c.Limits.IPv6Prefix != 56 || c.Limits.Balancers[0] != "192.0.2.0/24" ||
-		c.Limits.Verifications != 2 || c.Proofs.Limits.Connections != 7 || c.Operator.Limits.PerSource != 9 || c.Limits.kept() != 0 {
-		t.Errorf("%+v %v", c, err)
-	}
-	for name, bad := range map[string]string{
-		"unknown limit": good + "limits: {per_peer: 1}\n", "balancer": good + "limits: {balancers: [lb.example.org]}\n",
-		"operators' limits": strings.Replace(good, "/run/s}", "/run/s, limits: {body_mib: -1}}", 1), "registry's limits": good + "proofs: {listen: ':1', limits: {ipv4_prefix: 33}}\n",
-		"empty": "", "unknown": good + "x: 1\n", "relative": strings.Replace(good, "/s", "s", 1), "listen": strings.Replace(good, ":8443", "", 1),
-		"profile": good + "profile: classical\n", "both": strings.Replace(good, "{credential: broker.kek}", "{credential: a, passphrase: b}", 1),
-		"socket": strings.Replace(good, "/run/s", "s", 1), "long socket": strings.Replace(good, "/run/s", "/"+strings.Repeat("s", operator.MaxPath), 1), "limits": good + "limits: {connections: -1}\n", "kept": good + "limits: {kept: -1}\n", "level": good + "log: {level: loud}\n", "format": good + "log: {format: xml}\n",
-	} {
-		if _, err := ParseConfig([]byte(bad)); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	path := filepath.Join(t.TempDir(), "c.yaml")
-	if _, err := LoadConfig(path); err == nil {
-		t.Error("a missing file loaded")
-	}
-	if err := os.WriteFile(path, []byte(good), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := LoadConfig(path); err != nil {
-		t.Error(err)
 	}
 }

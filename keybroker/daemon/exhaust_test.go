@@ -23,6 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -163,7 +164,7 @@ func acquire(ctx context.Context, c *client.Client) error {
 // keepAll leaves the broker as many connections as it keeps, each of an agent of its own.
 func (s *state) keepAll(t *testing.T, u underAttack) []*client.Client {
 	t.Helper()
-	clients := make([]*client.Client, defaultKept)
+	clients := make([]*client.Client, (settings.Limits{}).Connections())
 	var all sync.WaitGroup
 	places := make(chan struct{}, 16)
 	for i := range clients {
@@ -183,8 +184,8 @@ func (s *state) keepAll(t *testing.T, u underAttack) []*client.Client {
 		}
 	})
 	// Messages under way took memory meanwhile.
-	if n := metric(t, u, "kept"); n < defaultKept*3/4 {
-		t.Fatalf("%d connections are kept of %d", n, defaultKept)
+	if n := metric(t, u, "kept"); n < int64((settings.Limits{}).Connections())*3/4 {
+		t.Fatalf("%d connections are kept of %d", n, (settings.Limits{}).Connections())
 	}
 	return clients
 }

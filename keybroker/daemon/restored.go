@@ -16,14 +16,6 @@ import (
 // was stored, or has what was retired or destroyed.
 const ReasonStoreRolledBack refusal.Reason = "key-store-rolled-back"
 
-// Secrets says what to do about a key store that is not what the audit log says.
-type Secrets struct {
-	// RestoredStore is the reason, in writing, to serve with a key store that was put back
-	// from a copy which is older than the audit log. What it lacks is lost, and what was
-	// retired or destroyed since is there again: retire it anew.
-	RestoredStore string `yaml:"restored_store"`
-}
-
 const (
 	maxNamed    = 20      // differences that an error names
 	maxDiffText = 3 << 10 // bytes of them in a record

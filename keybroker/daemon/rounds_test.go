@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -370,7 +371,7 @@ func TestCheckpointKeptElsewhereNeverGoesBack(t *testing.T) {
 			}
 		}()
 		path := filepath.Join(t.TempDir(), "checkpoint")
-		log := roundLog{&daemon{log: l, kept: newAside(keptWait), keeping: make(chan struct{}, 1), opts: Options{Now: time.Now, Config: Config{Rounds: assembly.Config{Checkpoint: path}}}}}
+		log := roundLog{&daemon{log: l, kept: newAside(keptWait), keeping: make(chan struct{}, 1), opts: Options{Now: time.Now, Config: settings.Config{Rounds: assembly.Config{Checkpoint: path}}}}}
 		event := rounds.Event{Action: "round-ticket", About: "fed/1", Detail: "the ticket"}
 		if err := log.Append(ctx, event); err != nil {
 			t.Fatal(err)

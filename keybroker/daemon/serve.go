@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"reflect"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -111,7 +109,7 @@ func (d *daemon) policyName() string {
 // maintain signs the log now and then, heals it after a failure and reloads on
 // request.
 func (d *daemon) maintain(ctx context.Context) error {
-	checkpoint := time.NewTicker(d.opts.Config.checkpointEvery())
+	checkpoint := time.NewTicker(d.opts.Config.CheckpointEvery())
 	defer checkpoint.Stop()
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
@@ -178,7 +176,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		load func() error
-	}{{"configuration", d.compareConfig}, {"certificate", d.reloadCertificate}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
+	}{{"configuration", func() error { return d.opts.Config.Changed(d.opts.ConfigPath) }}, {"certificate", d.reloadCertificate}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
 		if err := part.load(); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", part.name, explainAccess(err)))
 		}
@@ -195,19 +193,6 @@ func (d *daemon) reload(ctx context.Context) error {
 		d.opts.Logger.Error("reload not recorded", "err", err)
 	}
 	d.tell(service.Ready(d.serving()))
-	return err
-}
-
-// compareConfig says what is wrong with the configuration file, or that it says something
-// else than this process was started with: it is read at the start alone.
-func (d *daemon) compareConfig() error {
-	if d.opts.ConfigPath == "" {
-		return nil
-	}
-	now, err := LoadConfig(d.opts.ConfigPath)
-	if err == nil && !reflect.DeepEqual(now, d.opts.Config) {
-		err = refusal.New("reload-needs-restart", "%s has changed, and is read when the broker starts; what it names was read again", d.opts.ConfigPath)
-	}
 	return err
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -122,8 +123,8 @@ func newBroker(t *testing.T, c *clock) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := daemon.Config{StateDir: string(b.made.Layout), Listen: "127.0.0.1:0", Unlock: daemon.Unlock{Credential: "kek"},
-		Operator: daemon.Operator{Socket: filepath.Join(dir, "op")}}
+	config := settings.Config{StateDir: string(b.made.Layout), Listen: "127.0.0.1:0", Unlock: settings.Unlock{Credential: "kek"},
+		Operator: settings.Operator{Socket: filepath.Join(dir, "op")}}
 	config.Rounds.Privacy = rounds.Policy{MaxEpsilon: 1.2, Delta: 1e-5}
 	publisher, err := b.publisher.Public().MarshalText()
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -72,7 +73,7 @@ func runBroker(state, credential, socket string) *running {
 	b := &running{socket: socket, signals: make(chan os.Signal), cancel: cancel, done: make(chan error, 1)}
 	go func() {
 		b.done <- daemon.Run(ctx, daemon.Options{
-			Config: daemon.Config{StateDir: state, Listen: "127.0.0.1:0", Unlock: daemon.Unlock{Credential: "broker.kek"}, Operator: daemon.Operator{Socket: socket}},
+			Config: settings.Config{StateDir: state, Listen: "127.0.0.1:0", Unlock: settings.Unlock{Credential: "broker.kek"}, Operator: settings.Operator{Socket: socket}},
 			Logger: slog.New(slog.DiscardHandler), Version: "test", Build: "test",
 			Reload:       b.signals,
 			Credential:   func(string) ([]byte, error) { return os.ReadFile(credential) },

@@ -7,11 +7,12 @@ import (
 
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 )
 
 // appraisal reads the files that the configuration names. Revocation is checked
 // unless someone wrote down why not, and then every start says so.
-func appraisal(cfg daemon.Appraisal, log *slog.Logger) (o appraise.Options, err error) {
+func appraisal(cfg settings.Appraisal, log *slog.Logger) (o appraise.Options, err error) {
 	o.WithoutRevocation = cfg.WithoutRevocation != ""
 	o.RevocationGrace = time.Duration(cfg.RevocationGraceHours) * time.Hour
 	if o.WithoutRevocation {
@@ -25,7 +26,7 @@ func appraisal(cfg daemon.Appraisal, log *slog.Logger) (o appraise.Options, err 
 }
 
 // newAppraiser makes the verifier of hardware evidence.
-func newAppraiser(cfg daemon.Appraisal, log *slog.Logger) (*appraise.Verifier, error) {
+func newAppraiser(cfg settings.Appraisal, log *slog.Logger) (*appraise.Verifier, error) {
 	o, err := appraisal(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("appraisal: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/systemd/commandline"
 	"github.com/anchorhold/anchorhold/systemd/journal"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -49,7 +50,7 @@ func run(out *journal.Output, args []string) error {
 	if command == "reload" {
 		return service.AskReload(context.Background(), "anchorhold-broker")
 	}
-	cfg, err := daemon.LoadConfig(path)
+	cfg, err := settings.Load(path)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,6 @@
-package daemon
+// Package settings is the broker's configuration: one YAML file, decoded strictly and checked
+// whole before anything is opened. [Config] is its manual.
+package settings
 
 import (
 	"errors"
@@ -6,8 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
@@ -17,10 +21,13 @@ import (
 
 const (
 	maxConfigBytes = 1 << 20
-	maxRefusalMiB  = 1 << 20
+	maxRefusalMiB  = 1 << 20 // a day
 	defaultKept    = 1024
 	maxKept        = 1 << 20
 )
+
+// ReasonRestart means that a changed configuration is in force after a restart.
+const ReasonRestart refusal.Reason = "reload-needs-restart"
 
 // Config is the broker's whole configuration; this struct is its manual. An
 // unknown or duplicate key is an error with line and column.
@@ -133,6 +140,34 @@ type AuditLog struct {
 	Checkpoints []string `yaml:"checkpoints"`
 }
 
+// Clock says what to do about a clock that was ahead.
+type Clock struct {
+	// SetBack is the exact time of the audit log's last record, in RFC 3339, from which the log
+	// may go on at an earlier time, once: a broker whose clock was ahead and was set right need
+	// not wait. Its log at the start says the value, and so does the refusal of another one.
+	SetBack string `yaml:"set_back"`
+}
+
+// Instant is SetBack; zero if there is none.
+func (c Clock) Instant() (time.Time, error) {
+	if c.SetBack == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, c.SetBack)
+	if err != nil {
+		return t, fmt.Errorf("%q is no instant of RFC 3339; the broker's log at the start says the one that is wanted", c.SetBack)
+	}
+	return t, nil
+}
+
+// Secrets says what to do about a key store that is not what the audit log says.
+type Secrets struct {
+	// RestoredStore is the reason, in writing, to serve with a key store that was put back
+	// from a copy which is older than the audit log. What it lacks is lost, and what was
+	// retired or destroyed since is there again: retire it anew.
+	RestoredStore string `yaml:"restored_store"`
+}
+
 // Log sets verbosity and form.
 type Log struct {
 	// Level is "debug", "info", "warn" or "error". Empty means info.
@@ -142,21 +177,21 @@ type Log struct {
 	Format string `yaml:"format"`
 }
 
-// LoadConfig reads and checks a configuration file.
-func LoadConfig(path string) (Config, error) {
+// Load reads and checks a configuration file.
+func Load(path string) (Config, error) {
 	b, err := config.ReadFile(path, maxConfigBytes)
 	if err != nil {
 		return Config{}, err
 	}
-	c, err := ParseConfig(b)
+	c, err := Parse(b)
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
 }
 
-// ParseConfig reads and checks a configuration.
-func ParseConfig(data []byte) (Config, error) {
+// Parse reads and checks a configuration.
+func Parse(data []byte) (Config, error) {
 	var c Config
 	if err := config.Decode(data, &c); err != nil {
 		return Config{}, err
@@ -188,7 +223,7 @@ func (c Config) Check() error {
 	} else if n := len(c.Operator.Socket); n > operator.MaxPath {
 		bad("operator.socket: a path of at most %d bytes is required, this has %d", operator.MaxPath, n)
 	}
-	if _, err := c.Clock.setBack(); err != nil {
+	if _, err := c.Clock.Instant(); err != nil {
 		bad("clock.set_back: %w", err)
 	}
 	if err := c.Limits.Limits.Check(); err != nil {
@@ -200,7 +235,7 @@ func (c Config) Check() error {
 	if l := c.Limits; l.Verifications < 0 || l.NonceWindowSeconds < 0 || l.CheckpointSeconds < 0 || l.PerGuest < 0 {
 		bad("limits: a negative limit")
 	}
-	if k := c.Limits.kept(); k < 0 || k > maxKept {
+	if k := c.Limits.Connections(); k < 0 || k > maxKept {
 		bad("limits: kept: %d is not between 0 and %d", k, maxKept)
 	}
 	if a := c.Audit; a.RefusalMiBPerDay < 0 || a.RefusalMiBPerDay > maxRefusalMiB || a.RefusalKiBPerSource < 0 || a.RefusalKiBPerSource > maxRefusalMiB<<10 {
@@ -219,24 +254,39 @@ func (c Config) Check() error {
 	return errors.Join(problems...)
 }
 
-// kept is the number of connections to keep.
-func (l Limits) kept() int {
+// Connections is how many connections to keep for renewals.
+func (l Limits) Connections() int {
 	if l.Kept == nil {
 		return defaultKept
 	}
 	return *l.Kept
 }
 
-func (c Config) checkpointEvery() time.Duration {
+// CheckpointEvery is how often the audit log is signed if it grew.
+func (c Config) CheckpointEvery() time.Duration {
 	if c.Limits.CheckpointSeconds == 0 {
 		return time.Minute
 	}
 	return time.Duration(c.Limits.CheckpointSeconds) * time.Second
 }
 
-func (o Operator) operators() []uint32 {
+// Operators are the users who may change things.
+func (o Operator) Operators() []uint32 {
 	if o.OperatorUIDs != nil {
 		return o.OperatorUIDs
 	}
 	return []uint32{0, uint32(os.Getuid())}
+}
+
+// Changed says what is wrong with the configuration file, or that it says something else than
+// this process was started with: it is read at the start alone.
+func (c Config) Changed(path string) error {
+	if path == "" {
+		return nil
+	}
+	now, err := Load(path)
+	if err == nil && !reflect.DeepEqual(now, c) {
+		err = refusal.New(ReasonRestart, "%s has changed, and is read when the broker starts; what it names was read again", path)
+	}
+	return err
 }
