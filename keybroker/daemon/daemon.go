@@ -33,6 +33,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/leases"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -93,12 +94,12 @@ type daemon struct {
 	policies    *operator.Policies
 	roundStore  rounds.Store
 	unreached   error // the rounds' database, at the start
-	chips       chips
+	grants      *leases.Grants
 	kept        *aside        // where the file of rounds.checkpoint is read and written
 	keeping     chan struct{} // holds whoever brings that file up to date
 	rounds      *rounds.Service
 	registry    *registrar.Registry // of proofs; nil where there is none
-	ended       *ended
+	ended       *leases.Ended
 	broker      *keybroker.Broker
 	operators   *operator.Server
 	verifier    Appraiser
@@ -179,7 +180,10 @@ func (d *daemon) openParts() error {
 	epochs := try(root && key, "unlocking the epoch keys", d.openEpochs)
 	log, secrets := try(key, "opening the audit log", d.openLog), try(key, "unlocking the key store", d.openSecrets)
 	try(log, "holding the clock against the audit log", d.checkClock)
-	try(log, "reading the ended leases", d.openEnded)
+	try(log, "reading the ended leases", func() (err error) {
+		d.ended, err = leases.OpenEnded(d.layout, d.log, d.opts.Now)
+		return err
+	})
 	secrets = try(log && secrets, "holding the key store against the audit log", d.checkSecrets)
 	try(epochs && log && secrets, "opening the store of rounds", d.openRounds)
 	try(epochs && log && certificate, "opening the registry of proofs", d.openRegistry)
@@ -273,6 +277,7 @@ func (d *daemon) openLog() (err error) {
 	if err != nil {
 		return err
 	}
+	d.grants = leases.NewGrants(d.log)
 	if len(c.Checkpoints) == 0 {
 		d.opts.Logger.Warn("no checkpoint kept elsewhere is configured: an audit log that is put back from an old copy will not be noticed", "see", "audit.checkpoints")
 	}
@@ -357,7 +362,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
-		Gate: d.gate, Ended: d.ended.check,
+		Gate: d.gate, Ended: d.ended.Check,
 		TLS: tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.notEarlier(), Logger: d.opts.Logger,
@@ -368,7 +373,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.operators, err = operator.NewServer(operator.Options{
-		Rounds: d.rounds, Extra: slices.Concat(d.registry.Commands(), d.ended.commands()), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
+		Rounds: d.rounds, Extra: slices.Concat(d.registry.Commands(), d.ended.Commands()), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
 		Status: d.status, Metrics: d.metrics, Operators: c.Operator.Operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
@@ -35,7 +34,7 @@ func (d *daemon) openRounds() error {
 	}
 	d.roundStore, d.kept, d.keeping = store, newAside(keptWait), make(chan struct{}, 1)
 	d.rounds, err = c.New(assembly.Broker{Store: store, Secrets: d.secrets, Signer: d.roundSigner, Root: d.epochs.root, Log: roundLog{d},
-		Chip: d.chip, Released: d.released, Lowest: d.epochs.lowest, Now: d.opts.Now})
+		Chip: d.grants.Processor, Released: d.grants.Released, Lowest: d.epochs.lowest, Now: d.opts.Now})
 	return err
 }
 
@@ -82,7 +81,7 @@ func (d *daemon) forgetContributors(ctx context.Context) {
 
 // openRegistry makes the registry of proofs, where the configuration has one.
 func (d *daemon) openRegistry() (err error) {
-	d.registry, err = registrar.Open(d.opts.Config.Proofs, registrar.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Chip: d.chipIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
+	d.registry, err = registrar.Open(d.opts.Config.Proofs, registrar.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Chip: d.grants.ProcessorIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
 		Signer: func() (registrar.Signer, error) { s, err := d.roundSigner(); return registrar.Signer(s), err },
 		TLS:    func() (*tls.Config, error) { return d.certificate.serverConfig(d.opts.Config.Profile) }})
 	return err
@@ -103,39 +102,4 @@ func (d *daemon) roundSigner() (rounds.Signer, error) {
 		return rounds.Signer{}, refusal.New(protocol.ReasonNoActiveEpoch, "no epoch is active; rounds cannot be signed")
 	}
 	return rounds.Signer{Key: best.key, Statement: best.signed, Broker: best.statement.Broker, Epoch: best.number}, nil
-}
-
-// reasonNotHere: another broker granted the lease, or none.
-const reasonNotHere refusal.Reason = "lease-not-granted-here"
-
-// chip returns the processor that a lease was granted to, by the audit log: from its newest
-// records on, and once for a lease.
-func (d *daemon) chip(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
-	of, err := d.chips.of(lease, func() (of chipOf, sure bool, err error) {
-		found, there, err := d.log.FindLast(audit.Query{Kind: audit.KindGrant, Grant: lease.String()})
-		if err != nil || found.Record == nil { // not there, or its text is archived and away
-			return of, !there, err
-		}
-		return chipOf{found.Record.ChipDigest, true}, true, nil
-	})
-	if err == nil && !of.here {
-		err = refusal.New(reasonNotHere, "lease %s is not in this broker's log", lease)
-	}
-	return of.chip, err
-}
-
-// chipIfKnown is the same for receipts, whose lease another broker of the root may have
-// granted: nobody's then.
-func (d *daemon) chipIfKnown(ctx context.Context, lease protocol.LeaseID) ([32]byte, error) {
-	chip, err := d.chip(ctx, lease)
-	if reason, _ := refusal.ReasonOf(err); reason == reasonNotHere {
-		return [32]byte{}, nil
-	}
-	return chip, err
-}
-
-// released says whether a round's key was released to an agent key, by the audit log.
-func (d *daemon) released(_ context.Context, resource string, agent audit.Digest) (bool, error) {
-	found, err := d.log.Find(audit.Query{Kind: audit.KindRelease, Resource: resource, AgentKey: agent})
-	return len(found) > 0, err
 }

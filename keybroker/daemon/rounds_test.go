@@ -206,10 +206,10 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 		}
 	}()
 	lease := federationtest.New(t).Agent(t, nil).Lease.Lease
-	if reason, _ := refusal.ReasonOf(second(d.chip(t.Context(), lease))); reason != "lease-not-granted-here" {
+	if reason, _ := refusal.ReasonOf(second(d.grants.Processor(t.Context(), lease))); reason != "lease-not-granted-here" {
 		t.Errorf("an unknown lease's chip: %q", reason)
 	}
-	if chip, err := d.chipIfKnown(t.Context(), lease); err != nil || chip != [32]byte{} {
+	if chip, err := d.grants.ProcessorIfKnown(t.Context(), lease); err != nil || chip != [32]byte{} {
 		t.Errorf("a receipt of another broker's lease: %x, %v", chip, err)
 	}
 	// A lease leaves only when its record is durable, so that nobody asks for it before that:
@@ -218,7 +218,7 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 	if _, err := d.log.Append(t.Context(), audit.Record{Kind: audit.KindGrant, Time: time.Now(), Grant: granted.String(), ChipDigest: audit.Digest{7}}); err != nil {
 		t.Fatal(err)
 	}
-	if chip, err := d.chip(t.Context(), granted); err != nil || chip != [32]byte{7} {
+	if chip, err := d.grants.Processor(t.Context(), granted); err != nil || chip != [32]byte{7} {
 		t.Errorf("chip %x, %v", chip, err)
 	}
 	signer, err := d.roundSigner()

@@ -35,7 +35,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := d.record(ctx, "start", fmt.Sprintf("version %s, %s, software TEE accepted: %t", d.opts.Version, d.opts.Build, d.opts.Config.SoftwareTEERoot != "")); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}
-	if err := errors.Join(d.agreeSecrets(ctx), d.ended.keep()); err != nil {
+	if err := errors.Join(d.agreeSecrets(ctx), d.ended.Keep()); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

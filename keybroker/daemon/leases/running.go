@@ -1,4 +1,4 @@
-package daemon
+package leases
 
 import (
 	"encoding/hex"
@@ -13,10 +13,10 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// runningLeases reads from the audit log which leases run: a restart forgets none, and one
+// Running reads from the audit log which leases run: a restart forgets none, and one
 // whose release never reached its guest is among them. It reads at most so many releases;
 // more says that there are others.
-func runningLeases(dir string, now time.Time, most int) (list []operator.Lease, more bool, err error) {
+func Running(dir string, now time.Time, most int) (list []operator.Lease, more bool, err error) {
 	byID := map[string]int{}
 	filter := audit.Filter{Kind: audit.KindRelease, Since: now.Add(-protocol.MaxLease - time.Minute)}
 	for read := 0; ; {

@@ -1,4 +1,4 @@
-package daemon
+package leases
 
 import (
 	"encoding/binary"

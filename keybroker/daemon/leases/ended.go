@@ -1,4 +1,7 @@
-package daemon
+// Package leases is what the audit log says of leases: which of them run, on whose processor
+// each was granted, and which agents and processors an operator ended. A restart forgets none
+// of it.
+package leases
 
 import (
 	"bytes"
@@ -35,17 +38,17 @@ const (
 	verbAllow    = "allow"
 )
 
-// ended are the agents and processors that an operator ended. The audit log says so first;
+// Ended are the agents and processors that an operator ended. The audit log says so first;
 // the file spares reading all of it, and a file that is put back from a copy is brought up
 // to date by it.
-type ended struct {
-	layout statedir.Layout
+type Ended struct {
+	layout statedir.Layout // never changed, as log and now
 	log    *audit.Log
 	now    func() time.Time
 
-	changing sync.Mutex // one change at a time, to its end
+	changing sync.Mutex // held by one change at a time, to its end
 	mu       sync.RWMutex
-	state    endedFile
+	state    endedFile // owned by mu; of changes, by whoever holds changing as well
 }
 
 // endedFile is the file: who was ended, by what the log said before record Through.
@@ -55,15 +58,16 @@ type endedFile struct {
 	Who     map[string]time.Time `json:"who"` // "agent/ID", "processor/DIGEST"
 }
 
-func (d *daemon) openEnded() (err error) {
-	d.ended = &ended{layout: d.layout, log: d.log, now: d.opts.Now}
-	if err = d.ended.load(); err != nil {
-		err = fmt.Errorf("ended leases: %w", err)
+// OpenEnded reads who was ended from the file, and from what the log says since.
+func OpenEnded(layout statedir.Layout, log *audit.Log, now func() time.Time) (*Ended, error) {
+	e := &Ended{layout: layout, log: log, now: now}
+	if err := e.load(); err != nil {
+		return nil, fmt.Errorf("ended leases: %w", err)
 	}
-	return err
+	return e, nil
 }
 
-func (e *ended) load() error {
+func (e *Ended) load() error {
 	e.state = endedFile{Format: 1, Who: map[string]time.Time{}}
 	b, err := os.ReadFile(e.layout.Ended())
 	if err == nil {
@@ -99,7 +103,7 @@ func (e *ended) load() error {
 	return nil
 }
 
-func (e *ended) apply(index uint64, r audit.Record) {
+func (e *Ended) apply(index uint64, r audit.Record) {
 	switch verb, who, _ := strings.Cut(r.Detail, " "); verb {
 	case verbEnd:
 		e.state.Who[who] = r.Time.UTC()
@@ -109,8 +113,8 @@ func (e *ended) apply(index uint64, r audit.Record) {
 	e.state.Through = index + 1
 }
 
-// check implements keybroker.Config.Ended.
-func (e *ended) check(agent, chip audit.Digest) (done func(), err error) {
+// Check implements keybroker.Config.Ended.
+func (e *Ended) Check(agent, chip audit.Digest) (done func(), err error) {
 	e.mu.RLock()
 	for _, who := range []string{agentName(agent), processorName(chip)} {
 		if at, ok := e.state.Who[who]; ok {
@@ -123,12 +127,12 @@ func (e *ended) check(agent, chip audit.Digest) (done func(), err error) {
 
 func agentName(id audit.Digest) string       { return "agent/" + id.String() }
 func processorName(chip audit.Digest) string { return "processor/" + chip.String() }
-func (e *ended) is(l operator.Lease, who string) bool {
+func (e *Ended) is(l operator.Lease, who string) bool {
 	return agentName(l.Agent) == who || processorName(l.Processor) == who
 }
 
-// commands are the operators'.
-func (e *ended) commands() []operator.Extra {
+// Commands are the operators'.
+func (e *Ended) Commands() []operator.Extra {
 	type decoder = func(any) error
 	change := func(verb string) func(context.Context, *http.Request, decoder) (any, error) {
 		return func(ctx context.Context, r *http.Request, _ decoder) (any, error) {
@@ -148,7 +152,7 @@ func (e *ended) commands() []operator.Extra {
 
 // who reads "agent/ID", "processor/DIGEST" or "lease/ID"; a lease is its agent's, for its
 // renewal is another lease of that agent.
-func (e *ended) who(name string) (string, error) {
+func (e *Ended) who(name string) (string, error) {
 	kind, text, _ := strings.Cut(name, "/")
 	switch kind {
 	case "agent", "processor":
@@ -172,8 +176,8 @@ func (e *ended) who(name string) (string, error) {
 	return "", &operator.Error{Status: http.StatusBadRequest, Code: "lease-name", Message: "name a lease, an agent or a processor"}
 }
 
-// keep writes the file. What the log has so far need not be read again.
-func (e *ended) keep() error {
+// Keep writes the file. What the log has so far need not be read again.
+func (e *Ended) Keep() error {
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	e.mu.Lock()
@@ -182,7 +186,7 @@ func (e *ended) keep() error {
 	return e.write()
 }
 
-func (e *ended) write() error {
+func (e *Ended) write() error {
 	e.mu.RLock()
 	b, err := json.Marshal(e.state)
 	e.mu.RUnlock()
@@ -194,7 +198,7 @@ func (e *ended) write() error {
 
 // change has the log say it, durably, before anything else. An exchange whose release is
 // being recorded ends first, so that what is said to run still is all of it.
-func (e *ended) change(ctx context.Context, verb, who string) (operator.LeasesEnded, error) {
+func (e *Ended) change(ctx context.Context, verb, who string) (operator.LeasesEnded, error) {
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	e.mu.RLock()
@@ -238,9 +242,9 @@ func (e *ended) change(ctx context.Context, verb, who string) (operator.LeasesEn
 const maxListed = 1 << 17
 
 // list reads the leases that run from the audit log, newest first.
-func (e *ended) list() (operator.LeaseList, error) {
+func (e *Ended) list() (operator.LeaseList, error) {
 	now := e.now()
-	running, more, err := runningLeases(string(e.layout.Audit()), now, maxListed)
+	running, more, err := Running(e.layout.Audit(), now, maxListed)
 	out := operator.LeaseList{Leases: running, More: more}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
