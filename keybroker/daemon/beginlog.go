@@ -3,10 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
@@ -21,7 +19,7 @@ func BeginLog(ctx context.Context, o Options) (err error) {
 	if err := o.Config.Check(); err != nil {
 		return err
 	}
-	d := &daemon{opts: o, layout: statedir.Layout(o.Config.StateDir)}
+	d := &daemon{opts: o, layout: statedir.Layout(o.Config.StateDir), keys: statedir.Keys{Layout: statedir.Layout(o.Config.StateDir)}}
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.layout.Check(); err != nil {
 		return err
@@ -29,10 +27,10 @@ func BeginLog(ctx context.Context, o Options) (err error) {
 	if err := d.openUnlock(); err != nil {
 		return err
 	}
-	if d.auditKey, err = idfile.Read(d.layout.AuditKey(), d.unlock); err != nil {
-		return fmt.Errorf("audit key: %w", err)
+	if err := d.keys.OpenAudit(); err != nil {
+		return err
 	}
-	former, err := audit.BeginAnew(ctx, d.layout.Audit(), d.auditKey, audit.Options{Now: o.Now, Logger: o.Logger})
+	former, err := audit.BeginAnew(ctx, d.layout.Audit(), d.keys.Audit, audit.Options{Now: o.Now, Logger: o.Logger})
 	if err != nil {
 		return err
 	}

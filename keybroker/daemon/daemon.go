@@ -13,7 +13,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,13 +25,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/epochs"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/leases"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -81,12 +78,10 @@ type daemon struct {
 	opts    Options
 	layout  statedir.Layout
 	started time.Time
-	unlock  idfile.Unlock
+	keys    statedir.Keys
 
-	root        identity.Public
 	certificate certificate
-	epochs      *epochs
-	auditKey    *identity.Private
+	epochs      *epochs.Set
 	log         *audit.Log
 	secrets     *keystore.Store
 	setsBack    time.Time // the last record's time, if the log goes on from an earlier one
@@ -143,7 +138,7 @@ func open(o Options) (d *daemon, err error) {
 	if err := o.Config.Check(); err != nil {
 		return nil, err
 	}
-	d = &daemon{opts: o, layout: statedir.Layout(o.Config.StateDir), started: o.Now().UTC(), reloading: service.Reloads{Asked: make(chan chan<- error)}}
+	d = &daemon{opts: o, layout: statedir.Layout(o.Config.StateDir), keys: statedir.Keys{Layout: statedir.Layout(o.Config.StateDir)}, started: o.Now().UTC(), reloading: service.Reloads{Asked: make(chan chan<- error)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -174,9 +169,9 @@ func (d *daemon) openParts() error {
 	try(true, "reading the vendors' roots", func() (err error) { d.verifier, err = d.appraiser(); return err })
 	try(true, "looking at the operators' socket", d.checkSocket)
 	state, unlocked := try(true, "looking at the state directory", d.layout.Check), try(true, "reading the credential", d.openUnlock)
-	root, certificate := try(state, "reading the root identity", d.readRoot), try(state, "reading the TLS certificate", d.openCertificate)
+	root, certificate := try(state, "reading the root identity", d.keys.ReadRoot), try(state, "reading the TLS certificate", d.openCertificate)
 	try(state, "opening the policies", d.openPolicies)
-	key := try(state && unlocked, "unlocking the audit key", d.openAuditKey) // a wrong secret is said once, by it
+	key := try(state && unlocked, "unlocking the audit key", d.keys.OpenAudit) // a wrong secret is said once, by it
 	epochs := try(root && key, "unlocking the epoch keys", d.openEpochs)
 	log, secrets := try(key, "opening the audit log", d.openLog), try(key, "unlocking the key store", d.openSecrets)
 	try(log, "holding the clock against the audit log", d.checkClock)
@@ -220,33 +215,9 @@ func (d *daemon) appraiser() (Appraiser, error) {
 	return d.opts.NewSoftwareAppraiser(root)
 }
 
-func (d *daemon) openUnlock() error {
-	u := d.opts.Config.Unlock
-	name := u.Credential + u.Passphrase // exactly one is set
-	b, err := d.opts.Credential(name)
-	if err != nil {
-		return fmt.Errorf("unlock: %w", err)
-	}
-	if u.Passphrase != "" {
-		b = bytes.TrimSuffix(b, []byte("\n")) // a file's end, not a passphrase's
-	}
-	buf, err := keybuf.Take(b)
-	if err != nil {
-		return fmt.Errorf("unlock: %w", err)
-	}
-	if u.Credential != "" {
-		d.unlock.Credential = buf
-	} else {
-		d.unlock.Passphrase = buf
-	}
-	return nil
-}
-
-func (d *daemon) readRoot() (err error) {
-	if d.root, err = identity.ReadPublicFile(d.layout.RootPublic()); err != nil {
-		return fmt.Errorf("root identity: %w", err)
-	}
-	return nil
+func (d *daemon) openUnlock() (err error) {
+	d.keys.Unlock, err = d.opts.Config.Unlock.Open(d.opts.Credential)
+	return err
 }
 
 func (d *daemon) openCertificate() error {
@@ -254,22 +225,15 @@ func (d *daemon) openCertificate() error {
 	return d.certificate.load()
 }
 
-func (d *daemon) openAuditKey() (err error) {
-	if d.auditKey, err = idfile.Read(d.layout.AuditKey(), d.unlock); err != nil {
-		return fmt.Errorf("audit key: %w", err)
-	}
-	return nil
-}
-
-func (d *daemon) openEpochs() error {
-	d.epochs = &epochs{layout: d.layout, root: d.root, auditKey: d.auditKey.Public(), unlock: d.unlock, now: d.opts.Now,
-		publish: func(lowest uint64, list []keybroker.Epoch) error { return d.broker.SetEpochs(lowest, list) }}
-	return d.epochs.load()
+func (d *daemon) openEpochs() (err error) {
+	d.epochs, err = epochs.Open(epochs.Config{Layout: d.layout, Root: d.keys.Root, AuditKey: d.keys.Audit.Public(), Unlock: d.keys.Unlock, Now: d.opts.Now,
+		Publish: func(lowest uint64, list []keybroker.Epoch) error { return d.broker.SetEpochs(lowest, list) }})
+	return err
 }
 
 func (d *daemon) openLog() (err error) {
 	c := d.opts.Config.Audit
-	d.log, err = audit.Open(d.layout.Audit(), d.auditKey, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
+	d.log, err = audit.Open(d.layout.Audit(), d.keys.Audit, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
 		Budget: audit.Budget{DayBytes: int64(c.RefusalMiBPerDay) << 20, SourceBytes: int64(c.RefusalKiBPerSource) << 10}})
 	if errors.Is(err, audit.ErrInUse) {
 		return fmt.Errorf("%w: a broker runs on this state directory already; stop it first (to have it check what changed, anchorhold-broker reload)", err)
@@ -337,13 +301,8 @@ func (d *daemon) progress() func(done, total uint64) {
 	}
 }
 
-func (d *daemon) openSecrets() error {
-	kek, err := d.layout.KEK(d.unlock)
-	if err != nil {
-		return err
-	}
-	defer kek.Wipe()
-	d.secrets, err = keystore.Open(d.layout.Keystore(), kek)
+func (d *daemon) openSecrets() (err error) {
+	d.secrets, err = d.keys.OpenKeystore()
 	return err
 }
 
@@ -363,7 +322,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
 		Gate: d.gate, Ended: d.ended.Check,
-		TLS: tlsConfig, Root: d.epochs.root, Epochs: d.epochs.certified(), MinEpoch: d.epochs.lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
+		TLS: tlsConfig, Root: d.keys.Root, Epochs: d.epochs.Certified(), MinEpoch: d.epochs.Lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
 		Now: d.opts.Now, NotEarlier: d.notEarlier(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.Connections(), Verifications: c.Limits.Verifications,
@@ -373,7 +332,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.operators, err = operator.NewServer(operator.Options{
-		Rounds: d.rounds, Extra: slices.Concat(d.registry.Commands(), d.ended.Commands()), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: []identity.Public{d.auditKey.Public()}, Epochs: d.epochs,
+		Rounds: d.rounds, Extra: slices.Concat(d.registry.Commands(), d.ended.Commands()), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: d.keys.AuditKeys(), Epochs: d.epochs,
 		Status: d.status, Metrics: d.metrics, Operators: c.Operator.Operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
@@ -398,7 +357,7 @@ func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.Leas
 }
 
 func (d *daemon) status() operator.Status {
-	st := operator.Status{Version: d.opts.Version, Build: d.opts.Build, Started: d.started, Root: d.epochs.root.String(),
+	st := operator.Status{Version: d.opts.Version, Build: d.opts.Build, Started: d.started, Root: d.keys.Root.String(),
 		SoftwareTEE: d.opts.Config.SoftwareTEERoot != "", RefusesUntil: d.broker.ClockBehind()}
 	if a := d.address.Load(); a != nil {
 		st.Address = *a
@@ -434,12 +393,8 @@ func (d *daemon) close() error {
 		errs = append(errs, d.log.Close())
 	}
 	if d.epochs != nil {
-		d.epochs.wipe()
+		d.epochs.Wipe()
 	}
-	if d.auditKey != nil {
-		d.auditKey.Wipe()
-	}
-	d.unlock.Credential.Wipe()
-	d.unlock.Passphrase.Wipe()
+	d.keys.Wipe()
 	return errors.Join(errs...)
 }

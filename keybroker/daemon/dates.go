@@ -3,7 +3,6 @@ package daemon
 import (
 	"fmt"
 	"maps"
-	"time"
 
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 )
@@ -11,7 +10,7 @@ import (
 // dates are all dates on which this broker would stop to serve, or a guest to be served.
 func (d *daemon) dates() []deadline.Date {
 	var out []deadline.Date
-	if number, at := d.epochs.end(); number > 0 {
+	if number, at := d.epochs.End(); number > 0 {
 		out = append(out, deadline.Date{Kind: "epoch", Name: fmt.Sprint(number), At: at})
 	}
 	out = append(out, deadline.OfTLS(d.certificate.current.Load())...)
@@ -25,25 +24,6 @@ func (d *daemon) dates() []deadline.Date {
 		}
 	}
 	return deadline.Sorted(out)
-}
-
-// end is when there will be no epoch to serve in, and which is the last one: an epoch that
-// another follows without a gap ends nothing. It returns 0 if none is active.
-func (e *epochs) end() (last uint64, at time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	now := e.now()
-	at = now
-	for again := true; again; {
-		again = false
-		for _, h := range e.held {
-			begins, ends := h.statement.NotBefore.Time(), h.statement.NotAfter.Time()
-			if h.signed != nil && h.number >= e.floor && !begins.After(at) && ends.After(at) {
-				last, at, again = h.number, ends, true
-			}
-		}
-	}
-	return last, at
 }
 
 // metrics are the dates as Unix seconds, the earliest of each kind.

@@ -16,7 +16,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // revocable is an echo that remembers its revocation lists.
@@ -176,35 +175,4 @@ func keysOf(m map[string]time.Time) (names []string) {
 		names = append(names, name)
 	}
 	return names
-}
-
-// TestAnEpochThatAnotherFollowsEndsNothing: what counts is the day from which there is none.
-func TestAnEpochThatAnotherFollowsEndsNothing(t *testing.T) {
-	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	day := func(n int) time.Time { return now.Add(time.Duration(n) * 24 * time.Hour) }
-	epoch := func(n uint64, from, to int, floor uint64) heldEpoch {
-		return heldEpoch{number: n, signed: []byte("x"), statement: protocol.EpochStatement{Epoch: n, MinEpoch: floor,
-			NotBefore: protocol.TimeOf(day(from)), NotAfter: protocol.TimeOf(day(to))}}
-	}
-	for name, c := range map[string]struct {
-		held []heldEpoch
-		last uint64
-		at   int
-	}{
-		"one":                  {[]heldEpoch{epoch(1, -1, 9, 0)}, 1, 9},
-		"another follows":      {[]heldEpoch{epoch(2, 8, 20, 0), epoch(1, -1, 9, 0)}, 2, 20},
-		"a gap":                {[]heldEpoch{epoch(1, -1, 9, 0), epoch(2, 10, 20, 0)}, 1, 9},
-		"retired by the next":  {[]heldEpoch{epoch(1, -1, 9, 0), epoch(2, -1, 5, 2)}, 2, 5},
-		"requested, unsigned":  {[]heldEpoch{epoch(1, -1, 9, 0), {number: 2}}, 1, 9},
-		"none is active":       {[]heldEpoch{epoch(1, -9, -1, 0)}, 0, 0},
-		"only one of tomorrow": {[]heldEpoch{epoch(1, 1, 9, 0)}, 0, 0},
-	} {
-		e := &epochs{now: func() time.Time { return now }, held: c.held}
-		for _, h := range c.held {
-			e.floor = max(e.floor, h.statement.MinEpoch)
-		}
-		if last, at := e.end(); last != c.last || !at.Equal(day(c.at)) {
-			t.Errorf("%s: epoch %d until %s", name, last, at)
-		}
-	}
 }

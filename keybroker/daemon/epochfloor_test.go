@@ -93,24 +93,3 @@ func TestRetiredEpochStaysRetired(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// TestRetiredEpochSignsNoRounds: the epoch with the highest number signs, unless it is retired.
-func TestRetiredEpochSignsNoRounds(t *testing.T) {
-	s := newState(t, false)
-	d, err := open(s.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if _, err := d.roundSigner(); err != nil {
-		t.Fatal(err)
-	}
-	d.epochs.floor = 2
-	if signer, err := d.roundSigner(); err == nil {
-		t.Errorf("epoch %d signs", signer.Epoch)
-	}
-}

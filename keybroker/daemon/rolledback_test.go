@@ -60,7 +60,7 @@ func TestArchivedSegmentsStopNoStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := s.result.Layout.Audit()
-	l, err := audit.Open(dir, d.auditKey, audit.Options{SegmentBytes: 2000, MustExist: true})
+	l, err := audit.Open(dir, d.keys.Audit, audit.Options{SegmentBytes: 2000, MustExist: true})
 	if err != nil {
 		t.Fatal(err)
 	}

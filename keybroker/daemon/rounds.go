@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
@@ -33,8 +31,8 @@ func (d *daemon) openRounds() error {
 		d.opts.Logger.Error("the rounds' database cannot be reached: until it answers, no round is opened or ended and no round's key released; all else is served", "err", errors.Unwrap(unreached))
 	}
 	d.roundStore, d.kept, d.keeping = store, newAside(keptWait), make(chan struct{}, 1)
-	d.rounds, err = c.New(assembly.Broker{Store: store, Secrets: d.secrets, Signer: d.roundSigner, Root: d.epochs.root, Log: roundLog{d},
-		Chip: d.grants.Processor, Released: d.grants.Released, Lowest: d.epochs.lowest, Now: d.opts.Now})
+	d.rounds, err = c.New(assembly.Broker{Store: store, Secrets: d.secrets, Signer: d.epochs.Signer, Root: d.keys.Root, Log: roundLog{d},
+		Chip: d.grants.Processor, Released: d.grants.Released, Lowest: d.epochs.Lowest, Now: d.opts.Now})
 	return err
 }
 
@@ -81,25 +79,8 @@ func (d *daemon) forgetContributors(ctx context.Context) {
 
 // openRegistry makes the registry of proofs, where the configuration has one.
 func (d *daemon) openRegistry() (err error) {
-	d.registry, err = registrar.Open(d.opts.Config.Proofs, registrar.Broker{Path: d.layout.Proofs(), Root: d.epochs.root, Lowest: d.epochs.lowest, Audit: d.record, Chip: d.grants.ProcessorIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
-		Signer: func() (registrar.Signer, error) { s, err := d.roundSigner(); return registrar.Signer(s), err },
+	d.registry, err = registrar.Open(d.opts.Config.Proofs, registrar.Broker{Path: d.layout.Proofs(), Root: d.keys.Root, Lowest: d.epochs.Lowest, Audit: d.record, Chip: d.grants.ProcessorIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
+		Signer: d.epochs.Signer,
 		TLS:    func() (*tls.Config, error) { return d.certificate.serverConfig(d.opts.Config.Profile) }})
 	return err
-}
-
-// roundSigner is the active epoch with the highest number.
-func (d *daemon) roundSigner() (rounds.Signer, error) {
-	d.epochs.mu.Lock()
-	defer d.epochs.mu.Unlock()
-	now := protocol.TimeOf(d.opts.Now())
-	var best *heldEpoch
-	for i, h := range d.epochs.held {
-		if h.signed != nil && h.number >= d.epochs.floor && h.statement.ValidAt(now) && (best == nil || h.number > best.number) {
-			best = &d.epochs.held[i]
-		}
-	}
-	if best == nil {
-		return rounds.Signer{}, refusal.New(protocol.ReasonNoActiveEpoch, "no epoch is active; rounds cannot be signed")
-	}
-	return rounds.Signer{Key: best.key, Statement: best.signed, Broker: best.statement.Broker, Epoch: best.number}, nil
 }

@@ -176,7 +176,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		load func() error
-	}{{"configuration", func() error { return d.opts.Config.Changed(d.opts.ConfigPath) }}, {"certificate", d.reloadCertificate}, {"epochs", d.epochs.reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
+	}{{"configuration", func() error { return d.opts.Config.Changed(d.opts.ConfigPath) }}, {"certificate", d.reloadCertificate}, {"epochs", d.epochs.Reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
 		if err := part.load(); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", part.name, explainAccess(err)))
 		}

@@ -95,3 +95,11 @@ func (st *EpochStatement) validBody() bool {
 		st.NotBefore.valid() && st.NotAfter.valid() && st.NotAfter > st.NotBefore &&
 		st.AnyPolicy == (st.PolicyDigest == [32]byte{}) && st.AuditKey != [32]byte{}
 }
+
+// ActiveEpoch is the epoch whose key signs for a broker now.
+type ActiveEpoch struct {
+	Key       *identity.Private
+	Statement []byte // the root's, about the epoch
+	Broker    [32]byte
+	Epoch     uint64
+}

@@ -87,12 +87,7 @@ func Provable(c statement.Commitment) (out Commitment) {
 }
 
 // Signer is the broker's epoch key of now.
-type Signer struct {
-	Key       *identity.Private
-	Statement []byte // the root's, about the epoch
-	Broker    [32]byte
-	Epoch     uint64
-}
+type Signer = protocol.ActiveEpoch
 
 // Policy is what an operator allows, in the broker's configuration.
 type Policy struct {

@@ -78,12 +78,7 @@ type Secrets interface {
 }
 
 // Signer is the broker's epoch key of now.
-type Signer struct {
-	Key       *identity.Private
-	Statement []byte // the root's, about the epoch
-	Broker    [32]byte
-	Epoch     uint64
-}
+type Signer = protocol.ActiveEpoch
 
 // Config is what a service needs. All fields but KeyMaker and Now are required.
 type Config struct {

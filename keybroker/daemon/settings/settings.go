@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
@@ -73,6 +76,25 @@ type Unlock struct {
 	Credential string `yaml:"credential"`
 	// Passphrase names a credential that holds a passphrase.
 	Passphrase string `yaml:"passphrase"`
+}
+
+// Open reads the credential; the caller wipes it.
+func (u Unlock) Open(credential func(name string) ([]byte, error)) (open idfile.Unlock, err error) {
+	b, err := credential(u.Credential + u.Passphrase) // exactly one is set
+	if err != nil {
+		return open, fmt.Errorf("unlock: %w", err)
+	}
+	if u.Passphrase != "" {
+		b = bytes.TrimSuffix(b, []byte("\n")) // a file's end, not a passphrase's
+	}
+	buf, err := keybuf.Take(b)
+	if err != nil {
+		return open, fmt.Errorf("unlock: %w", err)
+	}
+	if u.Credential != "" {
+		return idfile.Unlock{Credential: buf}, nil
+	}
+	return idfile.Unlock{Passphrase: buf}, nil
 }
 
 // Operator is the operators' socket.

@@ -91,9 +91,6 @@ func (c Config) Check() error {
 	return nil
 }
 
-// Signer is the epoch that signs for a broker.
-type Signer = registry.Signer
-
 // Broker is what a registry needs of its broker.
 type Broker struct {
 	// Path is where registered keys, announced receipts, challenges and proofs are kept.
@@ -101,7 +98,7 @@ type Broker struct {
 	Root identity.Public
 	// Lowest is the lowest epoch that the root accepts.
 	Lowest func() uint64
-	Signer func() (Signer, error)
+	Signer func() (protocol.ActiveEpoch, error)
 	Audit  func(ctx context.Context, action, detail string) error
 	// Chip names the processor that a lease was granted to, by this broker's audit log; zero
 	// where the log has no such lease.

@@ -1,4 +1,4 @@
-package daemon
+package epochs
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // Request makes the next epoch's key, or takes the one that waits for its statement, and asks
 // the root in writing to certify it. The newest epoch that the root certified signs the
 // request: also one that is over, so that a broker which was off for long can ask.
-func (e *epochs) Request(ctx context.Context, ask operator.EpochAsk) (operator.SignedEpochRequest, error) {
+func (e *Set) Request(ctx context.Context, ask operator.EpochAsk) (operator.SignedEpochRequest, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var current *heldEpoch
@@ -30,9 +30,9 @@ func (e *epochs) Request(ctx context.Context, ask operator.EpochAsk) (operator.S
 		return operator.SignedEpochRequest{}, err
 	}
 	signed, err := protocol.SignEpochRequest(signer.key, protocol.EpochRequest{Current: signer.signed, Asked: protocol.EpochStatement{
-		Broker: e.root.ID(), Epoch: wanted.Epoch, MinEpoch: max(ask.MinEpoch, signer.statement.MinEpoch, e.floor), Key: wanted.Key,
+		Broker: e.cfg.Root.ID(), Epoch: wanted.Epoch, MinEpoch: max(ask.MinEpoch, signer.statement.MinEpoch, e.floor), Key: wanted.Key,
 		NotBefore: protocol.TimeOf(ask.NotBefore), NotAfter: protocol.TimeOf(ask.NotAfter),
-		AnyPolicy: ask.PolicyPin.IsZero(), PolicyDigest: ask.PolicyPin, AuditKey: e.auditKey.ID(),
+		AnyPolicy: ask.PolicyPin.IsZero(), PolicyDigest: ask.PolicyPin, AuditKey: e.cfg.AuditKey.ID(),
 	}})
 	if err != nil {
 		return operator.SignedEpochRequest{}, fmt.Errorf("ask for epoch %d, at least %d, from %s to %s: %w", wanted.Epoch, ask.MinEpoch, ask.NotBefore, ask.NotAfter, err)
@@ -42,7 +42,7 @@ func (e *epochs) Request(ctx context.Context, ask operator.EpochAsk) (operator.S
 
 // expects says whether a statement that the root signed is the one that this broker asked
 // for. mu is held.
-func (e *epochs) expects(st protocol.EpochStatement) error {
+func (e *Set) expects(st protocol.EpochStatement) error {
 	var waiting *heldEpoch
 	for i, h := range e.held {
 		switch {
@@ -59,9 +59,9 @@ func (e *epochs) expects(st protocol.EpochStatement) error {
 		return refusal.New(protocol.ReasonEpochRequestUnknown, "the statement names another key than the one that was made here for epoch %d", waiting.number)
 	case waiting.number != st.Epoch || st.Epoch < e.floor:
 		return refusal.New(protocol.ReasonEpochNumber, "the statement is about epoch %d, the key was made for epoch %d, and the lowest is %d", st.Epoch, waiting.number, e.floor)
-	case st.AuditKey != e.auditKey.ID():
+	case st.AuditKey != e.cfg.AuditKey.ID():
 		return refusal.New(protocol.ReasonEpochRequestUnknown, "the statement names another audit key than this broker's")
-	case protocol.TimeOf(e.now()) >= st.NotAfter:
+	case protocol.TimeOf(e.cfg.Now()) >= st.NotAfter:
 		return refusal.New(protocol.ReasonEpochValidity, "the epoch ended at %s", st.NotAfter.Time())
 	}
 	return nil

@@ -1,4 +1,4 @@
-package daemon
+package epochs
 
 import (
 	"errors"
@@ -15,8 +15,8 @@ import (
 // directory of epochs in its place, would have the stolen key's epoch back. So the statement
 // with the highest minimum is kept beside the directory, for ever.
 
-// lowest is the lowest epoch that the root accepts, by every statement that was ever held.
-func (e *epochs) lowest() uint64 {
+// Lowest is the lowest epoch that the root accepts, by every statement that was ever held.
+func (e *Set) Lowest() uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.floor
@@ -24,7 +24,7 @@ func (e *epochs) lowest() uint64 {
 
 // raise has the floor follow the statements that are about to be held, durably and before
 // anybody acts by them. mu is held.
-func (e *epochs) raise(next []heldEpoch) error {
+func (e *Set) raise(next []heldEpoch) error {
 	kept, err := e.readFloor()
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func (e *epochs) raise(next []heldEpoch) error {
 	if best.statement.MinEpoch <= kept {
 		return nil
 	}
-	if err := statedir.ReplaceFile(e.layout.EpochFloor(), best.signed, 0o600); err != nil {
+	if err := statedir.ReplaceFile(e.cfg.Layout.EpochFloor(), best.signed, 0o600); err != nil {
 		return fmt.Errorf("keep the lowest epoch: %w", err)
 	}
 	e.floor = max(e.floor, best.statement.MinEpoch)
@@ -48,17 +48,17 @@ func (e *epochs) raise(next []heldEpoch) error {
 
 // readFloor is the minimum of the statement that is kept; 0 if there is none yet. One that
 // the root did not sign is an error: somebody removed the true one.
-func (e *epochs) readFloor() (uint64, error) {
-	signed, err := os.ReadFile(e.layout.EpochFloor())
+func (e *Set) readFloor() (uint64, error) {
+	signed, err := os.ReadFile(e.cfg.Layout.EpochFloor())
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	st, err := protocol.VerifyEpoch(signed, []identity.Public{e.root})
+	st, err := protocol.VerifyEpoch(signed, []identity.Public{e.cfg.Root})
 	if err != nil {
-		return 0, fmt.Errorf("%s, which keeps the lowest epoch: %w; restore it from a backup", e.layout.EpochFloor(), err)
+		return 0, fmt.Errorf("%s, which keeps the lowest epoch: %w; restore it from a backup", e.cfg.Layout.EpochFloor(), err)
 	}
 	return st.MinEpoch, nil
 }
