@@ -39,7 +39,7 @@ func (c ClockSource) Known() bool { return c < numClocks }
 // String is the name that policies use.
 func (c ClockSource) String() string {
 	if !c.Known() {
-		return fmt.Sprintf("clock source %d", uint8(c))
+		return fmt.Sprintf("unknown clock source %d", uint8(c))
 	}
 	return clockNames()[c]
 }
@@ -57,7 +57,7 @@ func (c *ClockSource) UnmarshalText(text []byte) error {
 	names := clockNames()
 	i := slices.Index(names[:], string(text))
 	if i < 0 {
-		return fmt.Errorf("clock source %q is unknown", text)
+		return fmt.Errorf("unknown clock source %q", text)
 	}
 	*c = ClockSource(i)
 	return nil

@@ -96,20 +96,20 @@ func (e Envelope) Marshal() ([]byte, error) {
 
 func (e Envelope) check() error {
 	if !e.Kind.Known() {
-		return refusal.New(ReasonMalformedEvidence, "kind %q is unknown", e.Kind)
+		return refusal.New(ReasonMalformedEvidence, "unknown kind %q", e.Kind)
 	}
 	if len(e.Report) == 0 || len(e.Report) > MaxReportBytes {
-		return refusal.New(ReasonMalformedEvidence, "a report of %d bytes", len(e.Report))
+		return refusal.New(ReasonMalformedEvidence, "invalid report size of %d bytes", len(e.Report))
 	}
 	if len(e.Endorsements) > MaxEndorsements {
-		return refusal.New(ReasonMalformedEvidence, "%d endorsements", len(e.Endorsements))
+		return refusal.New(ReasonMalformedEvidence, "too many endorsements: %d", len(e.Endorsements))
 	}
 	for i, en := range e.Endorsements {
 		if !en.Type.known() || len(en.Data) == 0 || len(en.Data) > MaxEndorsementBytes {
-			return refusal.New(ReasonMalformedEvidence, "endorsement %d: type %q, %d bytes", i, en.Type, len(en.Data))
+			return refusal.New(ReasonMalformedEvidence, "endorsement %d: type %q or size of %d bytes is not allowed", i, en.Type, len(en.Data))
 		}
 		if i > 0 && en.Type <= e.Endorsements[i-1].Type {
-			return refusal.New(ReasonMalformedEvidence, "endorsements are not in order, or one appears twice")
+			return refusal.New(ReasonMalformedEvidence, "endorsements must be in order, and each type may appear only once")
 		}
 	}
 	return nil

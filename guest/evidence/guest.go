@@ -53,7 +53,7 @@ func (g GuestClaims) valid() bool {
 // source (1 byte). Texts are printable ASCII without spaces.
 func (g GuestClaims) Marshal() ([]byte, error) {
 	if !g.valid() {
-		return nil, refusal.New(ReasonMalformedClaims, "image id, agent build and tenant are at most %d printable ASCII characters without spaces, and the clock source is a known one", MaxClaimBytes)
+		return nil, refusal.New(ReasonMalformedClaims, "image id, agent build and tenant must be at most %d printable ASCII characters without spaces, and the clock source must be known", MaxClaimBytes)
 	}
 	return g.encode(), nil
 }
@@ -85,10 +85,10 @@ func ParseGuestClaims(data []byte) (GuestClaims, error) {
 	var g GuestClaims
 	var label string
 	if !readString(&s, &label) || !strings.HasPrefix(label, guestClaimsFamily) {
-		return GuestClaims{}, refusal.New(ReasonMalformedClaims, "not a guest's claims")
+		return GuestClaims{}, refusal.New(ReasonMalformedClaims, "these are not guest claims")
 	}
 	if label != guestClaimsLabel {
-		return GuestClaims{}, refusal.New(ReasonClaimsVersion, "%q; this version reads %s: update the older of agent and broker", label, guestClaimsLabel)
+		return GuestClaims{}, refusal.New(ReasonClaimsVersion, "got %q, want %s: update the older of agent and broker", label, guestClaimsLabel)
 	}
 	if !s.CopyBytes(g.EventLogDigest[:]) ||
 		!readString(&s, &g.ImageID) || !readString(&s, &g.AgentBuild) || !readString(&s, &g.Tenant) ||

@@ -70,7 +70,7 @@ var errImage = errors.New("not an image digest: want sha256: and 64 hexadecimal 
 //	        of each: name (1), value (1))
 func ImageOf(kind Kind, registers []Register) (ImageDigest, error) {
 	if !kind.Known() || len(registers) == 0 || len(registers) > MaxRegisters {
-		return ImageDigest{}, fmt.Errorf("image of kind %q with %d registers", kind, len(registers))
+		return ImageDigest{}, fmt.Errorf("an image of kind %q with %d registers is not allowed", kind, len(registers))
 	}
 	var b cryptobyte.Builder
 	addString(&b, imageLabel)
@@ -78,7 +78,7 @@ func ImageOf(kind Kind, registers []Register) (ImageDigest, error) {
 	b.AddUint8(uint8(len(registers)))
 	for i, r := range registers {
 		if !r.Valid() || i > 0 && registers[i-1].Name >= r.Name {
-			return ImageDigest{}, fmt.Errorf("register %d of an image is malformed, unsorted or repeated", i)
+			return ImageDigest{}, fmt.Errorf("register %d of the image is malformed, out of order or repeated", i)
 		}
 		addString(&b, r.Name)
 		b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(r.Value) })

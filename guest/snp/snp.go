@@ -106,7 +106,7 @@ func New(o Options) (*Collector, error) {
 		return nil, refusal.New(ReasonDevice, "probe %s: %w", c.root, err)
 	}
 	if got := strings.TrimSpace(string(name)); got != provider {
-		return nil, refusal.New(ReasonNoTEE, "this guest's TEE is %q; this collector serves %s", got, provider)
+		return nil, refusal.New(ReasonNoTEE, "this guest's TEE is %q; this collector supports only %s", got, provider)
 	}
 	return c, nil
 }
@@ -119,7 +119,7 @@ func explain(root string, err error) error {
 	case errors.Is(err, unix.ENXIO):
 		return refusal.New(ReasonNoTEE, "%s exists but no TEE provides reports: this is not an SEV-SNP guest, or sev-guest is not loaded", root)
 	case errors.Is(err, fs.ErrPermission):
-		return refusal.New(ReasonNoTEE, "this user may not make entries in %s; the tmpfiles snippet gives it to the agent", root)
+		return refusal.New(ReasonNoTEE, "this user may not create entries in %s; the tmpfiles snippet gives the agent access", root)
 	}
 	return refusal.New(ReasonDevice, "%s: %w", root, err)
 }
@@ -132,15 +132,15 @@ func explain(root string, err error) error {
 // asked.
 func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
 	if ctx.Err() != nil {
-		return evidence.Envelope{}, refusal.New(ReasonDevice, "before a turn: %w", context.Cause(ctx))
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "before the request started: %w", context.Cause(ctx))
 	}
 	select {
 	case <-c.turn:
 	case <-ctx.Done():
 		if c.hung.Load() {
-			return evidence.Envelope{}, refusal.New(ReasonUnresponsive, "an earlier request has not come back: %w", context.Cause(ctx))
+			return evidence.Envelope{}, refusal.New(ReasonUnresponsive, "an earlier request has not returned: %w", context.Cause(ctx))
 		}
-		return evidence.Envelope{}, refusal.New(ReasonDevice, "waiting for a turn: %w", context.Cause(ctx))
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "waiting for earlier requests: %w", context.Cause(ctx))
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -196,7 +196,7 @@ func (c *Collector) attempt(ctx context.Context, reportData [64]byte) (env evide
 		return env, err
 	}
 	if err := patiently(ctx, func() error { return c.files.Write(dir+"/inblob", reportData[:]) }); err != nil {
-		return env, refusal.New(ReasonDevice, "hand over REPORT_DATA: %w", err)
+		return env, refusal.New(ReasonDevice, "write REPORT_DATA: %w", err)
 	}
 	var report, aux []byte
 	err = patiently(ctx, func() (err error) { report, err = c.files.Read(dir+"/outblob", reportSize+1); return err })
@@ -223,7 +223,7 @@ func (c *Collector) generation(dir string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 	if err != nil {
-		return 0, refusal.New(ReasonDevice, "the generation is %q", text)
+		return 0, refusal.New(ReasonDevice, "malformed generation %q", text)
 	}
 	return n, nil
 }
@@ -247,10 +247,10 @@ func patiently(ctx context.Context, step func() error) error {
 // refused by the broker, later and with less to say about it.
 func envelope(report, aux []byte, reportData [64]byte) (evidence.Envelope, error) {
 	if len(report) != reportSize {
-		return evidence.Envelope{}, refusal.New(ReasonDevice, "a report of %d bytes", len(report))
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "got a report of %d bytes", len(report))
 	}
 	if !bytes.Equal(report[0x50:0x90], reportData[:]) {
-		return evidence.Envelope{}, refusal.New(ReasonDevice, "the kernel returned a report over other data")
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "the kernel returned a report for different REPORT_DATA")
 	}
 	issuer := evidence.EndorsementASK
 	vlek := binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1

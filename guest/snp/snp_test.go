@@ -241,7 +241,7 @@ func TestPitfall41DeadlinesHold(t *testing.T) {
 		go func() { _, err := c.Collect(t.Context(), asked); waiting <- err }() // has no deadline of its own
 		synctest.Wait()
 		_, err := c.Collect(ctx, asked) // waits for its turn
-		wantReason(t, err, ReasonDevice, "turn")
+		wantReason(t, err, ReasonDevice, "earlier requests")
 		if got := time.Since(start); got != 2*time.Second || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after %v: %v", got, err)
 		}

@@ -40,7 +40,7 @@ const chainFile = "chain.pem"
 // it while the others wait.
 func openChain(dir string) (*chain, error) {
 	if dir == "" {
-		return nil, errors.New("a directory is needed")
+		return nil, errors.New("a directory is required")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func parseChain(data []byte) (*chain, error) {
 		blocks = append(blocks, b)
 	}
 	if len(blocks) != 7 {
-		return nil, fmt.Errorf("the chain has %d parts; remove its directory to make a new one", len(blocks))
+		return nil, fmt.Errorf("the chain has %d parts, want 7; remove its directory to make a new one", len(blocks))
 	}
 	c := &chain{ark: blocks[0].Bytes, ask: blocks[1].Bytes, asvk: blocks[2].Bytes, vcek: blocks[3].Bytes, vlek: blocks[4].Bytes}
 	for i, to := range []**ecdsa.PrivateKey{&c.vcekKey, &c.vlekKey} {

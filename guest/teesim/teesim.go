@@ -83,7 +83,7 @@ func New(o Options) (*TEE, error) {
 		o.Version = 3
 	}
 	if o.Version < 2 || o.Version > 5 || o.VMPL > 3 {
-		return nil, fmt.Errorf("teesim: report version %d, VMPL %d", o.Version, o.VMPL)
+		return nil, fmt.Errorf("teesim: report version %d or VMPL %d is out of range", o.Version, o.VMPL)
 	}
 	if o.TCB == nil {
 		o.TCB = &TCBs{goodTCB, goodTCB, goodTCB, goodTCB}

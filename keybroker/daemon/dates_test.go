@@ -165,7 +165,7 @@ func TestEveryDateOnWhichServiceWouldStopIsShown(t *testing.T) {
 		}
 	}
 	stop()
-	if log := s.log.String(); strings.Count(log, "ends soon") != 1 || !strings.Contains(log, "kind=revocation_list name=ARK-Test") || !strings.Contains(log, "days_left=4") {
+	if log := s.log.String(); strings.Count(log, "expires soon") != 1 || !strings.Contains(log, "kind=revocation_list name=ARK-Test") || !strings.Contains(log, "days_left=4") {
 		t.Error(log)
 	}
 }

@@ -71,10 +71,10 @@ func (w *Watch) Look(now time.Time, dates []Date) {
 			continue
 		}
 		if left <= 0 {
-			w.log.Error("what the service needs has ended", "kind", d.Kind, "name", d.Name, "ended", d.At.UTC().Format(time.RFC3339))
+			w.log.Error("something the service needs has expired", "kind", d.Kind, "name", d.Name, "ended", d.At.UTC().Format(time.RFC3339))
 			continue
 		}
-		w.log.Warn("what the service needs ends soon", "kind", d.Kind, "name", d.Name, "ends", d.At.UTC().Format(time.RFC3339), "days_left", int(left/day))
+		w.log.Warn("something the service needs expires soon", "kind", d.Kind, "name", d.Name, "ends", d.At.UTC().Format(time.RFC3339), "days_left", int(left/day))
 	}
 	w.said = current // what is gone was renewed, or is not needed any more
 }

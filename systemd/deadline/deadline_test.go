@@ -54,8 +54,8 @@ func TestEachDateIsWarnedOfThirtySevenAndOneDaysBefore(t *testing.T) {
 		}
 		cancel()
 		<-done
-		want := []string{"day 30: level=WARN msg=\"what the service needs ends soon\"", "day 53: level=WARN msg=\"what the service needs ends soon\"",
-			"day 59: level=WARN msg=\"what the service needs ends soon\"", "day 60: level=ERROR msg=\"what the service needs has ended\""}
+		want := []string{"day 30: level=WARN msg=\"something the service needs expires soon\"", "day 53: level=WARN msg=\"something the service needs expires soon\"",
+			"day 59: level=WARN msg=\"something the service needs expires soon\"", "day 60: level=ERROR msg=\"something the service needs has expired\""}
 		if !reflect.DeepEqual(said, want) {
 			t.Errorf("%s", strings.Join(said, "\n"))
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrOther means that a file is there with other bytes.
-var ErrOther = errors.New("other bytes are there already")
+var ErrOther = errors.New("the file already exists with different contents")
 
 // unfinished is how the names of files begin that are not whole yet.
 const unfinished = ".new-"

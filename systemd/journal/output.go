@@ -78,7 +78,7 @@ func (o *Output) Logger(level, format string) (*slog.Logger, error) {
 	var least slog.Level
 	if level != "" {
 		if err := least.UnmarshalText([]byte(level)); err != nil {
-			return nil, fmt.Errorf("the log's level %q is unknown; use debug, info, warn or error", level)
+			return nil, fmt.Errorf("unknown log level %q; use debug, info, warn or error", level)
 		}
 	}
 	options := &slog.HandlerOptions{Level: least}
@@ -90,7 +90,7 @@ func (o *Output) Logger(level, format string) (*slog.Logger, error) {
 	case format == "" || format == "text":
 		return slog.New(slog.NewTextHandler(o.stderr, options)), nil
 	}
-	return nil, fmt.Errorf("the log's format %q is unknown; use text or json", format)
+	return nil, fmt.Errorf("unknown log format %q; use text or json", format)
 }
 
 // isStream says whether a file is the stream that $JOURNAL_STREAM names by

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNoMemory means that no memory for a body became free in time.
-var ErrNoMemory = errors.New("no memory for the body became free in time")
+var ErrNoMemory = errors.New("no memory for the body became available in time")
 
 // ErrEnded means that the connection lost its place.
 var ErrEnded = errors.New("the connection was ended in favour of others")

@@ -99,9 +99,9 @@ func (l Limits) Check() error {
 	}
 	switch {
 	case l.IPv4Prefix > 32 || l.IPv6Prefix > 128:
-		return errors.New("ipv4_prefix is at most 32, ipv6_prefix at most 128")
+		return errors.New("ipv4_prefix must be at most 32, and ipv6_prefix at most 128")
 	case l.Connections != 0 && l.Unproven > l.Connections:
-		return fmt.Errorf("unproven: %d are more than the %d connections in all", l.Unproven, l.Connections)
+		return fmt.Errorf("unproven: %d is more than the total of %d connections", l.Unproven, l.Connections)
 	}
 	_, err := prefixes(l.Balancers)
 	return err
@@ -263,7 +263,7 @@ func (l *Listener) recover(err error) error {
 	}
 	l.mu.Unlock()
 	cut(ended)
-	l.log.Warn("accept failed; it goes on", "err", err, "ended", len(ended))
+	l.log.Warn("accept failed; the listener keeps accepting", "err", err, "ended", len(ended))
 	wait := acceptPause
 	if len(ended) > 0 { // their owners are about to let go of the descriptors
 		wait = evictPause

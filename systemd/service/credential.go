@@ -22,11 +22,11 @@ var ErrNoCredential = errors.New("no such systemd credential")
 // wipes the result.
 func Credential(name string) ([]byte, error) {
 	if !plainName(name) {
-		return nil, fmt.Errorf("credential name %q is refused: letters, digits, dot, hyphen and underscore, at most %d, and no dot in front", name, maxCredentialName)
+		return nil, fmt.Errorf("credential name %q is refused: want letters, digits, dots, hyphens and underscores, at most %d, and no leading dot", name, maxCredentialName)
 	}
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
-		return nil, fmt.Errorf("%w: %s (this process was given none: under systemd LoadCredentialEncrypted= in the unit does that, by hand the variable CREDENTIALS_DIRECTORY names the directory that holds it)", ErrNoCredential, name)
+		return nil, fmt.Errorf("%w: %s (this process has no credentials: under systemd, set LoadCredentialEncrypted= in the unit; by hand, set CREDENTIALS_DIRECTORY to the directory that holds it)", ErrNoCredential, name)
 	}
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("the credentials directory %q is not an absolute path", dir)
@@ -49,10 +49,10 @@ func readCredential(f *os.File, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read credential %s: %w", name, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("credential %s is no regular file", name)
+		return nil, fmt.Errorf("credential %s is not a regular file", name)
 	}
 	if info.Size() < 1 || info.Size() > MaxCredentialBytes {
-		return nil, fmt.Errorf("credential %s has %d bytes; 1 to %d are accepted", name, info.Size(), MaxCredentialBytes)
+		return nil, fmt.Errorf("credential %s has %d bytes; want 1 to %d", name, info.Size(), MaxCredentialBytes)
 	}
 	// One buffer of the right size: growing would leave copies behind.
 	data := make([]byte, info.Size())

@@ -38,7 +38,7 @@ func takeOver(files []*os.File, name string) (found []net.Listener, err error) {
 		case lerr != nil:
 			err = errors.Join(err, fmt.Errorf("take over socket %q: %w", name, lerr))
 		case l.Addr().Network() != "unix":
-			err = errors.Join(err, fmt.Errorf("the service manager passed %s as socket %q, which is %s; a unix stream socket is wanted (ListenStream=/PATH)", l.Addr(), name, l.Addr().Network()), detach(l))
+			err = errors.Join(err, fmt.Errorf("the service manager passed %s as socket %q, which is %s; want a unix stream socket (ListenStream=/PATH)", l.Addr(), name, l.Addr().Network()), detach(l))
 		default:
 			if u, ok := l.(*net.UnixListener); ok {
 				u.SetUnlinkOnClose(false) // the path belongs to the service manager
@@ -48,7 +48,7 @@ func takeOver(files []*os.File, name string) (found []net.Listener, err error) {
 	}
 	if len(strangers) > 0 {
 		names := slices.Sorted(maps.Keys(strangers))
-		err = errors.Join(err, fmt.Errorf("the service manager passed sockets named %q, where only %q is known; set FileDescriptorName=%s", strings.Join(names, ", "), name, name))
+		err = errors.Join(err, fmt.Errorf("the service manager passed sockets named %q, but only %q is known; set FileDescriptorName=%s", strings.Join(names, ", "), name, name))
 	}
 	if err != nil {
 		for _, l := range found {

@@ -86,9 +86,9 @@ func TestTakeOverRefusesOtherKindsOfSockets(t *testing.T) {
 		at           syscall.Sockaddr
 		want         string
 	}{
-		"tcp":       {syscall.AF_INET, syscall.SOCK_STREAM, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, "which is tcp; a unix stream socket is wanted"},
-		"records":   {syscall.AF_UNIX, syscall.SOCK_SEQPACKET, &syscall.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}, "which is unixpacket; a unix stream socket is wanted"},
-		"datagrams": {syscall.AF_UNIX, syscall.SOCK_DGRAM, &syscall.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}, "which is unixgram; a unix stream socket is wanted"},
+		"tcp":       {syscall.AF_INET, syscall.SOCK_STREAM, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, "which is tcp; want a unix stream socket"},
+		"records":   {syscall.AF_UNIX, syscall.SOCK_SEQPACKET, &syscall.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}, "which is unixpacket; want a unix stream socket"},
+		"datagrams": {syscall.AF_UNIX, syscall.SOCK_DGRAM, &syscall.SockaddrUnix{Name: filepath.Join(t.TempDir(), "s")}, "which is unixgram; want a unix stream socket"},
 	} {
 		fd, err := syscall.Socket(tc.domain, tc.kind, 0)
 		if err == nil {

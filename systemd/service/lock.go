@@ -12,7 +12,7 @@ import (
 const lockFile = "lock"
 
 // ErrRunning means that another process has the state directory.
-var ErrRunning = errors.New("another process runs on it; stop that first")
+var ErrRunning = errors.New("another process is using it; stop that process first")
 
 // LockState takes a state directory, which it makes if need be, for this process until the
 // file is closed or the process ends: a second one that opens it removes what it takes for

@@ -121,13 +121,13 @@ func (r *Reloads) Do(reload func() error) error {
 // Stuck is an error if a reload has not come back for so long.
 func (r *Reloads) Stuck(after time.Duration) error {
 	if r.Underway.Longer(after, time.Now()) {
-		return fmt.Errorf("a reload has not come back for %s", after)
+		return fmt.Errorf("a reload has not returned for %s", after)
 	}
 	return nil
 }
 
 // ErrReloadRefused means that the daemon keeps its old configuration.
-var ErrReloadRefused = errors.New("reload refused; the old configuration goes on")
+var ErrReloadRefused = errors.New("reload refused; the old configuration stays in use")
 
 // AskReload has the daemon read its files again and returns its verdict. Without a runtime
 // directory in the environment, as by hand, it is that of the unit: /run/NAME.
@@ -142,14 +142,14 @@ func AskReload(ctx context.Context, name string) error {
 		return fmt.Errorf("reload: only root and the daemon's own user may ask for one: %w", err)
 	}
 	if err != nil {
-		return fmt.Errorf("reload: nobody answers; is the daemon running as a service? %w", err)
+		return fmt.Errorf("reload: no answer; is the daemon running as a service? %w", err)
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	said, err := io.ReadAll(io.LimitReader(c, maxVerdict))
 	if err != nil {
-		return fmt.Errorf("reload: the daemon did not say what came of it: %w", err)
+		return fmt.Errorf("reload: the daemon did not report a result: %w", err)
 	}
 	verdict := string(said)
 	if verdict == "done\n" {
@@ -158,5 +158,5 @@ func AskReload(ctx context.Context, name string) error {
 	if why, refused := strings.CutPrefix(verdict, "refused "); refused {
 		return fmt.Errorf("%w: %s", ErrReloadRefused, why)
 	}
-	return errors.New("reload: the daemon ended before it said what came of it")
+	return errors.New("reload: the daemon ended before it reported a result")
 }

@@ -112,7 +112,7 @@ func TestReloadOutlivesAWantOfDescriptors(t *testing.T) {
 
 func TestReloadWithoutADaemonSaysSo(t *testing.T) {
 	t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
-	if err := AskReload(t.Context(), "daemon"); err == nil || !strings.Contains(err.Error(), "nobody answers") {
+	if err := AskReload(t.Context(), "daemon"); err == nil || !strings.Contains(err.Error(), "no answer") {
 		t.Error(err)
 	}
 	t.Setenv("RUNTIME_DIRECTORY", "")

@@ -57,7 +57,7 @@ func statusLine(status string) string {
 // ExtendTimeout asks for more time for a start or stop that makes progress.
 func ExtendTimeout(d time.Duration) error {
 	if d <= 0 {
-		return fmt.Errorf("extend the time-out by %v: not a length of time", d)
+		return fmt.Errorf("extend the timeout by %v: the duration must be positive", d)
 	}
 	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }

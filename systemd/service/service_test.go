@@ -265,7 +265,7 @@ func TestCredentialReadsPlainFilesOnly(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"pipe", "sub"} {
-		if _, err := service.Credential(name); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		if _, err := service.Credential(name); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

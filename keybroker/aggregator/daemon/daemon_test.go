@@ -82,7 +82,7 @@ type warned struct {
 func (w *warned) Enabled(context.Context, slog.Level) bool { return true }
 
 func (w *warned) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, "ends soon") {
+	if strings.Contains(r.Message, "expires soon") {
 		w.dates.Add(1)
 	}
 	return nil

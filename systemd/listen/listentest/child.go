@@ -139,7 +139,7 @@ func (s *Server) confine(t *testing.T, bytes int64) {
 		t.Logf("the server is in a control group with %d MiB", bytes>>20)
 		return
 	}
-	t.Log("the server is in no control group of its own: its memory is compared, not limited")
+	t.Log("the server has no control group of its own: its memory is compared, not limited")
 }
 
 // resetPeak begins to measure the memory's peak anew, where that is allowed.
@@ -189,10 +189,10 @@ func (s *Server) limitDescriptors(t *testing.T, more int) (restore func()) {
 	var old unix.Rlimit
 	held := s.descriptors()
 	if held < 0 {
-		t.Skip("SKIPPED: the server's descriptors are not to be seen by this user")
+		t.Skip("SKIPPED: this user cannot see the server's descriptors")
 	}
 	if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
-		t.Skip("SKIPPED: the server's limits are not to be changed by this user: ", err)
+		t.Skip("SKIPPED: this user cannot change the server's limits: ", err)
 	}
 	low := unix.Rlimit{Cur: uint64(held + more), Max: old.Max}
 	if err := unix.Prlimit(s.pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
