@@ -1,4 +1,4 @@
-# Anchorhold. `make demo` runs the main job; `make test` tests it; `make help` lists the rest.
+# Anchorhold. `make demo` runs the demo; `make test` tests it; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -32,7 +32,7 @@ demo-build:
 	@go build $(GOFLAGS_) -tags softtee -o $(DEMOBIN)/ $(BINARIES)
 	@go build -trimpath -buildvcs=false -o $(DEMOBIN)/ ./packaging/demo
 
-demo: demo-build ## seal, attest, release, answer: the main job on a real model (MODEL=file.gguf, KEEP=1)
+demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=file.gguf, KEEP=1)
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KEEP),-keep)
 
 fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals

@@ -19,15 +19,15 @@ func TestVerdict(t *testing.T) {
 	}{
 		"all held":            {[]string{"systemd[1]: a line between", a, b, end}, ""},
 		"one failed":          {[]string{a, `{"check":"b","error":"why","seconds":1}`, end}, "1 checks failed: b"},
-		"a line was lost":     {[]string{a, end}, "1 checks said nothing: b"},
-		"a line was damaged":  {[]string{a, `{"check":"b","err`, `or":"why"}`, end}, "1 checks said nothing: b"},
-		"the guest died":      {[]string{a}, "the guest ended before its checks did"},
-		"it died at the end":  {[]string{a, b}, "the guest ended before its checks did"},
-		"nothing was said":    {nil, "no check held"},
-		"one was said twice":  {[]string{a, a, b, end}, "a (nobody asked for it, or twice)"},
-		"a check of another":  {[]string{a, b, `{"check":"c","seconds":1}`, end}, "c (nobody asked for it, or twice)"},
-		"an odd failure":      {[]string{`{"check":"expression of the checks","error":"x","seconds":0}`}, "expression of the checks (nobody"},
-		"the end has a break": {[]string{a, b, end[:10]}, "the guest ended before its checks did"},
+		"a line was lost":     {[]string{a, end}, "1 checks did not report: b"},
+		"a line was damaged":  {[]string{a, `{"check":"b","err`, `or":"why"}`, end}, "1 checks did not report: b"},
+		"the guest died":      {[]string{a}, "the guest ended before its checks finished"},
+		"it died at the end":  {[]string{a, b}, "the guest ended before its checks finished"},
+		"nothing was said":    {nil, "no check passed"},
+		"one was said twice":  {[]string{a, a, b, end}, "a (unexpected, or reported twice)"},
+		"a check of another":  {[]string{a, b, `{"check":"c","seconds":1}`, end}, "c (unexpected, or reported twice)"},
+		"an odd failure":      {[]string{`{"check":"expression of checks","error":"x","seconds":0}`}, "expression of checks (unexpected"},
+		"the end has a break": {[]string{a, b, end[:10]}, "the guest ended before its checks finished"},
 	} {
 		path := filepath.Join(t.TempDir(), "checks.log")
 		if err := os.WriteFile(path, []byte(strings.Join(append(tc.lines, ""), "\r\n")), 0o600); err != nil {

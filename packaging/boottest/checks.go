@@ -25,25 +25,25 @@ const (
 // checks in the order in which they are made.
 var checks = []check{
 	{"every unit verifies, and its documentation is there", unitsVerify},
-	{"exposure of each service is within its limit", exposure},
-	{"broker starts with a credential that the TPM sealed", startBroker},
-	{"operator stores the key and imports the policy", setUpBroker},
-	{"agent is attested and serves", startAgent},
-	{"root and a member of the group are served, a stranger is not", audience},
+	{"the exposure of each service is within its limit", exposure},
+	{"the broker starts with a credential sealed by the TPM", startBroker},
+	{"the operator stores the key and imports the policy", setUpBroker},
+	{"the agent is attested and serves", startAgent},
+	{"root and a group member are served, and a stranger is not", audience},
 	{"a worker under its own unit proves an answer", proveAnswer},
 	{"a worker under its own unit encrypts a vector, which an aggregator takes", encryptVector},
-	{"journal has levels, and one time stamp", journalLevels},
+	{"the journal has levels and one time stamp", journalLevels},
 	{"two minutes without a restart", quietMinutes},
 	{"reload with a good file", reloadGood},
 	{"reload with a bad file is refused, and changes nothing", reloadBad},
 	{"a TLS certificate and its root change by reloads", rotateCertificate},
-	{"a removed socket and a journal that is gone are no outage", slips},
+	{"a removed socket or a missing journal causes no outage", slips},
 	{"the socket starts the agent", socketActivation},
-	{"a hung agent is ended by the watchdog and comes back", watchdog},
+	{"the watchdog ends a hung agent, and it comes back", watchdog},
 	{"MemoryMax is respected", memoryRespected},
 	{"a MemoryMax that is too small is named", memoryTooSmall},
-	{"a checkpoint is kept elsewhere", keepCheckpoints},
-	{"a clock that was ahead is set back once", clockAhead},
+	{"a checkpoint is kept outside the broker", keepCheckpoints},
+	{"a clock that ran ahead is set back once", clockAhead},
 }
 
 func unitsVerify(*guest) (string, error) {
@@ -67,7 +67,7 @@ func unitsVerify(*guest) (string, error) {
 			for _, page := range strings.Fields(m[1]) {
 				file, isFile := strings.CutPrefix(page, "file:")
 				if _, err := os.Stat(file); !isFile || err != nil {
-					errs = append(errs, fmt.Errorf("%s names %s, which is not there", filepath.Base(u), page))
+					errs = append(errs, fmt.Errorf("%s names %s, which does not exist", filepath.Base(u), page))
 				}
 			}
 		}
@@ -87,7 +87,7 @@ func exposure(*guest) (string, error) {
 		}
 		level, err := strconv.ParseFloat(m[1], 64)
 		if err != nil || level > most {
-			errs = append(errs, fmt.Errorf("%s has an exposure of %s, at most %.1f is allowed", unit, m[1], most))
+			errs = append(errs, fmt.Errorf("%s has an exposure of %s, want at most %.1f", unit, m[1], most))
 		}
 		detail = append(detail, unit+" "+m[1])
 	}
@@ -155,7 +155,7 @@ func startAgent(g *guest) (string, error) {
 	if _, err := sh("systemctl enable --now anchorhold-agent.socket anchorhold-worker.socket %s", agentUnit); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, said(agentUnit))
 	}
-	if err := await(time.Minute, "the classifier to be served", ready); err != nil {
+	if err := await(time.Minute, "the classifier", ready); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, said(agentUnit))
 	}
 	g.served = time.Now()
@@ -263,7 +263,7 @@ func journalLevels(*guest) (string, error) {
 	}
 	// Both say loudly that the software TEE protects nothing.
 	if levels["4"] == 0 || levels["6"] == 0 {
-		errs = append(errs, fmt.Errorf("entries by priority: %v; want warnings (4) and information (6)", levels))
+		errs = append(errs, fmt.Errorf("got entries by priority %v, want warnings (4) and information (6)", levels))
 	}
 	if len(errs) > 3 {
 		errs = append(errs[:3], fmt.Errorf("and %d more", len(errs)-3))
@@ -356,7 +356,7 @@ func reloadBad(*guest) (string, error) {
 			return "", err
 		}
 		if words := said(agentUnit); reload == nil || !strings.Contains(words, bad.want) {
-			return "", fmt.Errorf("a reload was not refused with %q (%v):\n%s", bad.want, reload, words)
+			return "", fmt.Errorf("the reload was not refused with %q (%v):\n%s", bad.want, reload, words)
 		}
 	}
 	if ok, err := ready(); !ok {
@@ -473,7 +473,7 @@ func memoryTooSmall(*guest) (string, error) {
 		return "", fmt.Errorf("it starts: %s\n%s", out, words)
 	}
 	if !strings.Contains(words, "MemoryMax") || !strings.Contains(words, "memory_limit_mb") {
-		return "", fmt.Errorf("nothing says which figure to raise:\n%s", words)
+		return "", fmt.Errorf("no message says which limit to raise:\n%s", words)
 	}
 	if err := os.Remove(dropIn); err != nil {
 		return "", err

@@ -35,7 +35,7 @@ var measurement = strings.Repeat("a5", 48)
 func (h *host) run(ctx context.Context) (err error) {
 	h.began = time.Now()
 	if os.Getuid() != 0 {
-		return errors.New("the guest's disk and tree need root")
+		return errors.New("making the guest's disk and tree needs root")
 	}
 	if h.names, err = matching(h.only); err != nil {
 		return err
@@ -65,8 +65,8 @@ func (h *host) run(ctx context.Context) (err error) {
 		run   func(context.Context) error
 	}{
 		{"root of the guest", h.unpack},
-		{"what is tested", h.stamp},
-		{"installed as an administrator would", h.install},
+		{"programs under test", h.stamp},
+		{"installation", h.install},
 		{"keys, sealed classifier and its circuit's keys", h.makeMaterial},
 		{"disk", h.makeDisk},
 	} {
@@ -117,7 +117,7 @@ func (h *host) unpack(ctx context.Context) error {
 	for from, to := range map[string]string{"vmlinuz-*": "vmlinuz", "initrd.img-*": "initrd"} {
 		found, err := filepath.Glob(h.path("boot", from))
 		if err != nil || len(found) != 1 {
-			return fmt.Errorf("%s in the guest's /boot: want one, found %q (%v)", from, found, err)
+			return fmt.Errorf("%s in the guest's /boot: got %q, want one (%v)", from, found, err)
 		}
 		if err := os.Rename(found[0], filepath.Join(h.work, to)); err != nil {
 			return err
@@ -320,7 +320,7 @@ func (h *host) inTools(ctx context.Context, name string, args ...string) ([]byte
 // boot runs the machine until it is off, and judges what it said. QEMU's exit status says
 // nothing: a panic ends it with 0, too.
 func (h *host) boot(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, h.deadline, fmt.Errorf("the guest was not done in %s (-deadline, DEADLINE= of make)", h.deadline))
+	ctx, cancel := context.WithTimeoutCause(ctx, h.deadline, fmt.Errorf("the guest did not finish within %s (-deadline, or DEADLINE= for make)", h.deadline))
 	defer cancel()
 	if err := os.Mkdir(filepath.Join(h.work, "tpm"), 0o755); err != nil {
 		return err
@@ -342,7 +342,7 @@ func (h *host) boot(ctx context.Context) error {
 		select {
 		case err := <-tpmEnded:
 			tpmEnded <- err
-			return fmt.Errorf("swtpm ended before it listened: %w", err)
+			return fmt.Errorf("swtpm ended before it was listening: %w", err)
 		default:
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
@@ -385,7 +385,7 @@ func (h *host) boot(ctx context.Context) error {
 		if load := busy(); load != "" {
 			err = errors.Join(err, errors.New(load))
 		}
-		return fmt.Errorf("%w\nthe console's last words:\n%s", errors.Join(err, ended, context.Cause(ctx)), lastLines(string(console), 30))
+		return fmt.Errorf("%w\nthe end of the console log:\n%s", errors.Join(err, ended, context.Cause(ctx)), lastLines(string(console), 30))
 	}
 	h.say("all %d checks held", heard.held)
 	return nil

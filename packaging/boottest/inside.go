@@ -47,7 +47,7 @@ type guest struct {
 func matching(only string) (names []string, err error) {
 	pattern, err := regexp.Compile(only)
 	if err != nil {
-		return nil, fmt.Errorf("expression of the checks: %w", err)
+		return nil, fmt.Errorf("parse the expression of checks: %w", err)
 	}
 	for _, c := range checks {
 		if pattern.MatchString(c.name) {
@@ -55,7 +55,7 @@ func matching(only string) (names []string, err error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("no check is named like %q", only)
+		return nil, fmt.Errorf("no check matches %q", only)
 	}
 	return names, nil
 }
@@ -65,7 +65,7 @@ func checkAll(only string) int {
 	say := json.NewEncoder(os.Stdout)
 	names, err := matching(only)
 	if err != nil {
-		_ = say.Encode(finding{Check: "expression of the checks", Error: err.Error()})
+		_ = say.Encode(finding{Check: "expression of checks", Error: err.Error()})
 		return 2
 	}
 	status := 0

@@ -26,14 +26,14 @@ const deadline = 12 * time.Minute
 
 func main() {
 	var h host
-	inside := flag.Bool("inside", false, "do the checks: this is the guest")
-	flag.StringVar(&h.trees, "trees", "", "directory that .ci/boot-trees made")
-	flag.StringVar(&h.bin, "bin", ".cache/demo-bin", "directory of the binaries (built with the tag softtee)")
+	inside := flag.Bool("inside", false, "run the checks: this is the guest")
+	flag.StringVar(&h.trees, "trees", "", "directory made by .ci/boot-trees")
+	flag.StringVar(&h.bin, "bin", ".cache/demo-bin", "directory of the programs (built with the tag softtee)")
 	flag.StringVar(&h.classifiers, "classifiers", "", "directory with digits.onnx and its data")
-	flag.StringVar(&h.only, "only", "", "regular expression of the checks to make; all without it")
-	flag.DurationVar(&h.deadline, "deadline", deadline, "time from power-on to power-off; more for a slow or busy machine, where every wait in the guest grows with it")
-	flag.BoolVar(&h.keep, "keep", false, "keep disk and logs")
-	path := flag.String("ask", "", "ask the agent in this guest for a path and print the status")
+	flag.StringVar(&h.only, "only", "", "regular expression of the checks to run (default all)")
+	flag.DurationVar(&h.deadline, "deadline", deadline, "time from power-on to power-off; raise it on a slow or busy machine, since every wait in the guest scales with it")
+	flag.BoolVar(&h.keep, "keep", false, "keep the disk and the logs")
+	path := flag.String("ask", "", "request a path from the agent in this guest and print the status")
 	flag.Parse()
 	if *path != "" {
 		r, err := ask(http.MethodGet, *path, nil, time.Minute)

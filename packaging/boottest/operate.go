@@ -70,7 +70,7 @@ func rotateCertificate(*guest) (string, error) {
 	}
 	// Files that root moved there are root's: the reload says so, and the old certificate is served.
 	if _, err := sh("systemctl reload %s", brokerUnit); err == nil || !strings.Contains(said(brokerUnit), "chown it") {
-		return "", fmt.Errorf("a certificate that is root's: %v\n%s", err, said(brokerUnit))
+		return "", fmt.Errorf("a certificate owned by root: %v\n%s", err, said(brokerUnit))
 	}
 	if err := shAll("systemctl reload "+agentUnit, "chown anchorhold-broker: "+brokerStateDir+"/tls.key "+brokerStateDir+"/tls.crt",
 		"systemctl reload "+brokerUnit, "cp /root/tls-root.crt /etc/anchorhold/tls-roots.pem", "systemctl reload "+agentUnit); err != nil {
@@ -111,7 +111,7 @@ func clockAhead(*guest) (string, error) {
 	words := said(brokerUnit)
 	at := regexp.MustCompile(`set_back=([0-9TZ:.-]+)`).FindStringSubmatch(words)
 	if at == nil {
-		return "", fmt.Errorf("nothing says what to set:\n%s", words)
+		return "", fmt.Errorf("no message says what to set:\n%s", words)
 	}
 	if _, err := sh("systemctl reload %s", agentUnit); err == nil {
 		return "", errors.New("a guest is attested while the clock is behind")
@@ -127,7 +127,7 @@ func clockAhead(*guest) (string, error) {
 	}
 	out, err := sh("anchorhold audit verify --checkpoint %s/monday --root /etc/anchorhold/root.key.pub %s", keptDir, operator)
 	if err == nil && !strings.Contains(out, "set back 1 time") {
-		err = fmt.Errorf("the verification does not tell of the step:\n%s", out)
+		err = fmt.Errorf("the verification does not mention the step:\n%s", out)
 	}
 	return "from " + at[1], err
 }

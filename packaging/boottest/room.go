@@ -55,7 +55,7 @@ func busy() string {
 	if _, err := fmt.Sscan(strings.Fields(string(text) + " 0")[0], &load); err != nil || load < float64(runtime.NumCPU())+1 {
 		return ""
 	}
-	return fmt.Sprintf("this machine is busy (load %.0f, %d processors): what takes too long in the guest may be that, try again when it is idle", load, runtime.NumCPU())
+	return fmt.Sprintf("this machine is busy (load %.0f, %d processors), which may be why the guest was slow: try again when it is idle", load, runtime.NumCPU())
 }
 
 // unitWord is a word of a unit's ExecStart= that stays what it is (systemd.service(5)).

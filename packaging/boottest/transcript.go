@@ -63,8 +63,8 @@ func (t *transcript) take(line string) {
 	i := slices.Index(t.left, f.Check)
 	switch {
 	case i < 0:
-		t.failed = append(t.failed, f.Check+" (nobody asked for it, or twice)")
-		t.say("FAILED  %s: nobody asked for it, or it was said twice", f.Check)
+		t.failed = append(t.failed, f.Check+" (unexpected, or reported twice)")
+		t.say("FAILED  %s: unexpected, or reported twice", f.Check)
 		return
 	case f.Error != "":
 		t.failed = append(t.failed, f.Check)
@@ -87,13 +87,13 @@ func (t *transcript) verdict() error {
 		errs = append(errs, fmt.Errorf("%d checks failed: %s", len(t.failed), strings.Join(t.failed, "; ")))
 	}
 	if !t.done {
-		errs = append(errs, errors.New("the guest ended before its checks did"))
+		errs = append(errs, errors.New("the guest ended before its checks finished"))
 	}
 	if len(t.left) > 0 {
-		errs = append(errs, fmt.Errorf("%d checks said nothing: %s", len(t.left), strings.Join(t.left, "; ")))
+		errs = append(errs, fmt.Errorf("%d checks did not report: %s", len(t.left), strings.Join(t.left, "; ")))
 	}
 	if t.held == 0 {
-		errs = append(errs, errors.New("no check held"))
+		errs = append(errs, errors.New("no check passed"))
 	}
 	return errors.Join(errs...)
 }

@@ -49,14 +49,14 @@ func (d *besideDemo) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.cleanUp()) }()
 	d.policy = strings.Replace(demoPolicy, "max_mib: 128", "max_mib: 512", 1)
 	return runSteps(ctx, d.began, []step{
-		{"language model and classifier", d.findBoth},
+		{"language model, and classifier", d.findBoth},
 		{"development identities", d.makeIdentities},
 		{"broker", d.startBroker},
 		{"language model sealed", d.sealModel},
 		{"classifier sealed", d.sealClassifier},
 		{"keys stored at the broker", d.storeBoth},
 		{"reference values and policy imported", d.importPolicy},
-		{"circuit and keys (a development set-up; minutes, the first time)", d.findKeys},
+		{"circuit and keys (a development setup; takes minutes the first time)", d.findKeys},
 		{"agent attested, both served", d.startBoth},
 		{fmt.Sprintf("%d rounds of %d requests and %d decodes of %d tokens", besideRounds, besideRequests, besideDecodes, besideTokens), d.measure},
 		{"beside a proof, against alone", d.compare},
@@ -86,7 +86,7 @@ func (d *besideDemo) storeBoth(ctx context.Context) (string, error) {
 
 func (d *besideDemo) findKeys(ctx context.Context) (string, error) {
 	if records, err := filepath.Glob(filepath.Join(d.keys, "*.record.json")); err == nil && len(records) > 0 {
-		return "from an earlier run; remove " + d.keys + " if they do not fit any more", nil
+		return "from an earlier run; remove " + d.keys + " if they no longer fit", nil
 	}
 	_, err := d.tool(ctx, "proof", "setup", d.path("mnist.ahm"), "--key", d.path("model.key"), "--publisher", d.path("publisher.key.pub"), "--out", d.keys, "--json")
 	return "kept in " + d.keys, err

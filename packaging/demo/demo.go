@@ -48,7 +48,7 @@ type step struct {
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
-	fmt.Println("Anchorhold demo: the main job on a real model.")
+	fmt.Println("Anchorhold demo: private inference on a real model.")
 	fmt.Println("THE SOFTWARE TEE STANDS IN FOR THE HARDWARE HERE: these binaries prove nothing to anyone but this demo.")
 	d.dir, err = os.MkdirTemp("", "anchorhold-demo-")
 	if err != nil {
@@ -69,7 +69,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		{"model key stored at the broker", d.storeKey},
 		{"reference values and policy imported", d.importPolicy},
 		{"agent attested, key released, model loaded", d.startAgent},
-		{"what the broker saw", d.showEvidence},
+		{"what the broker recorded", d.showEvidence},
 		{"chat", d.chat},
 		{"the same model streamed in 48 MiB", d.chatStreamed},
 		{"receipt verified with the broker's public identity alone", d.verifyReceipt},
@@ -93,7 +93,7 @@ func runSteps(ctx context.Context, began time.Time, steps []step) error {
 			fmt.Printf("      %s\n", strings.TrimRight(line, "\n"))
 		}
 	}
-	fmt.Printf("All of that was so. %.1f s.\n", time.Since(began).Seconds())
+	fmt.Printf("Every step did what it says. %.1f s.\n", time.Since(began).Seconds())
 	return nil
 }
 

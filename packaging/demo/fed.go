@@ -104,12 +104,12 @@ func (d *fedDemo) run(ctx context.Context) (err error) {
 		{"policy, membership key", d.importFedPolicy},
 		{"aggregator", d.startAggregator},
 		{"guests attested", d.startGuests},
-		{fmt.Sprintf("%d rounds without noise, with what goes wrong in real life", plainRounds), d.train},
-		{"REFUSAL 1: a second vector of one participant", d.refuseDuplicate},
+		{fmt.Sprintf("%d rounds without noise, and with the faults of real life", plainRounds), d.train},
+		{"REFUSAL 1: a second vector from one participant", d.refuseDuplicate},
 		{"REFUSAL 2: a vector beyond the norm bound", d.refuseNorm},
-		{"REFUSAL 3: a contribution of an earlier round, sent again", d.refuseReplay},
-		{"REFUSAL 4: the key of a round that is open; a participant that would decrypt", d.refuseKeys},
-		{"one round without a common trusted guest: two of three participants decrypt", d.decryptTogether},
+		{"REFUSAL 3: a contribution from an earlier round, sent again", d.refuseReplay},
+		{"REFUSAL 4: the key of an open round; a participant that tries to decrypt", d.refuseKeys},
+		{"one round without a guest that all trust: two of three participants decrypt", d.decryptTogether},
 		{fmt.Sprintf("one round with privacy, epsilon %g", privateRound), d.trainPrivately},
 		{"audit log and privacy ledger", d.showLedger},
 	})
@@ -262,7 +262,7 @@ func (d *deployment) importFedPolicy(ctx context.Context) (string, error) {
 			d.policy = imported.Digest
 		}
 	}
-	return "participants may be members; only the decrypting image may have a round's key", nil
+	return "participants may be members; only the decrypting image may get a round's key", nil
 }
 
 func (d *deployment) startAggregator(ctx context.Context) (string, error) {
@@ -285,7 +285,7 @@ func (d *deployment) startAggregator(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.cutter, err = newCutter(d.address)
-	return fmt.Sprintf("on %s, without any secret; participant %d reaches it over a line that can fail", d.address, d.participants-1), err
+	return fmt.Sprintf("on %s, without any secrets; participant %d reaches it over a line that can fail", d.address, d.participants-1), err
 }
 
 func (d *deployment) startGuests(ctx context.Context) (string, error) {

@@ -107,5 +107,5 @@ func (d *fedDemo) decryptTogether(ctx context.Context) (string, error) {
 		return "", err
 	}
 	a, err := d.accuracy(ctx)
-	return fmt.Sprintf("participants 0, 3 and 5 hold the key; one share alone: %s\na second share: %s\nthe word of one party alone: %s\n0 and 5 together: %d contributions, accuracy %.3f", alone, again, one, count, a), err
+	return fmt.Sprintf("participants 0, 3 and 5 hold the key; one share alone: %s\na second share: %s\none party's result alone: %s\n0 and 5 together: %d contributions, accuracy %.3f", alone, again, one, count, a), err
 }

@@ -193,7 +193,7 @@ func (d *fedDemo) submitAll(ctx context.Context, round string, lost bool) error 
 			j, err := d.submit(ctx, round, i, d.update(i))
 			switch {
 			case lost && i == d.participants-1 && err == nil:
-				errs[i] = errors.New("an upload over a line that breaks was completed")
+				errs[i] = errors.New("an upload over a broken line was completed")
 			case lost && i == d.participants-1:
 			case err != nil:
 				errs[i] = fmt.Errorf("participant %d: %w", i, err)
@@ -220,10 +220,10 @@ func (d *fedDemo) submitAll(ctx context.Context, round string, lost bool) error 
 // refused runs a command that must be refused with a reason.
 func refused(err error, reason string) (string, error) {
 	if err == nil {
-		return "", fmt.Errorf("it was not refused; %s was expected", reason)
+		return "", fmt.Errorf("got no refusal, want %s", reason)
 	}
 	if !strings.Contains(err.Error(), reason) {
-		return "", fmt.Errorf("refused for another reason than %s: %w", reason, err)
+		return "", fmt.Errorf("refused for a reason other than %s: %w", reason, err)
 	}
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
 	last := lines[len(lines)-1]

@@ -54,12 +54,12 @@ func (d *flowerDemo) run(ctx context.Context) (err error) {
 		{"SuperLink and two SuperNodes, in subprocess isolation", d.startFlower},
 		{"flwr run, Message API", d.train("message", "message_server:app")},
 		{"flwr run, NumPyClient", d.train("legacy", "legacy_server:app")},
-		{"every type of message to protected clients of the Message API", d.probe("message", true)},
-		{"every type of message to protected NumPyClients", d.probe("legacy", true)},
+		{"every message type, to protected clients of the Message API", d.probe("message", true)},
+		{"every message type, to protected NumPyClients", d.probe("legacy", true)},
 		{"CONTROL: the same clients of the Message API without protection", d.probe("message", false)},
 		{"CONTROL: the same NumPyClients without protection", d.probe("legacy", false)},
-		{"the record of what the SuperNodes sent", d.search},
-		{"REFUSAL: a server that may not operate the broker", d.refuseOperator},
+		{"the record of everything the SuperNodes sent", d.search},
+		{"REFUSAL: a server that is not allowed to operate the broker", d.refuseOperator},
 	})
 }
 
@@ -91,13 +91,13 @@ func (d *flowerDemo) findFlower(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%w (make flower-demo installs Flower)", err)
 	}
 	if out, err := command(ctx, d.python(), "-c", "import anchorhold_fed"); err == nil {
-		return "", fmt.Errorf("the package is installed beside Flower already, so that its wheel proves nothing: %s", out)
+		return "", fmt.Errorf("the package is already installed beside Flower, so its wheel proves nothing: %s", out)
 	}
 	found, err := filepath.Glob(filepath.Join(d.wheels, "anchorhold_fed-*.whl"))
 	if err != nil || len(found) != 1 {
 		return "", fmt.Errorf("%s holds %d wheels of the package, not one: .ci/python-package makes it", d.wheels, len(found))
 	}
-	return fmt.Sprintf("flwr %s, which has no package of ours; %s, for the environments that Flower makes", strings.TrimSpace(string(version)), filepath.Base(found[0])), nil
+	return fmt.Sprintf("flwr %s, without our package; %s, for the environments that Flower makes", strings.TrimSpace(string(version)), filepath.Base(found[0])), nil
 }
 
 // flowerEnv is the environment of one of Flower's processes, with a home of its own: two
@@ -188,7 +188,7 @@ func (d *flowerDemo) flwrRun(ctx context.Context, server, client string, config 
 		filepath.Join(absolute(d.opt.bin), "anchorhold"), d.policy))
 	var out, complaint bytes.Buffer
 	if _, err := outputIn(ctx, d.flowerEnv("cli"), &out, &complaint, filepath.Join(d.peers, "fed", "bin", "flwr"), "run", app, "demo", "--stream", "--run-config", strings.Join(config, " ")); err != nil {
-		return "", fmt.Errorf("%w\n%s\nthe SuperLink's last words:\n%s\na SuperNode's:\n%s", err, out.String(), d.link.log, d.nodes[0].log)
+		return "", fmt.Errorf("%w\n%s\nthe end of the SuperLink's log:\n%s\nof a SuperNode's log:\n%s", err, out.String(), d.link.log, d.nodes[0].log)
 	}
 	return out.String(), nil
 }
@@ -218,7 +218,7 @@ func (d *flowerDemo) train(api, server string) func(context.Context) (string, er
 		want := map[string][]string{"message": {"TRAINED contributions=[2, 2]"}, "legacy": {"TRAINED round=1 contributions=2 failures=0", "TRAINED round=2 contributions=2 failures=0", "EVALUATED round=2 loss="}}[api]
 		for _, w := range want {
 			if !strings.Contains(said, w) || strings.Contains(said, "loss=None") || strings.Contains(said, "loss=[]") {
-				return "", fmt.Errorf("the run did not say %q:\n%s\na SuperNode's last words:\n%s", w, out, d.nodes[0].log)
+				return "", fmt.Errorf("the run did not print %q:\n%s\nthe end of a SuperNode's log:\n%s", w, out, d.nodes[0].log)
 			}
 		}
 		d.carry()

@@ -43,7 +43,7 @@ func (d *flowerDemo) probe(api string, guarded bool) func(context.Context) (stri
 		}
 		said := transcript(out, "PROBE", "PUBLISHED")
 		if sent := fmt.Sprintf("SENT %d to %s clients", strings.Count(said, "PROBE"), api); !strings.Contains(out, sent) {
-			return "", fmt.Errorf("not every message was answered:\n%s\na SuperNode's last words:\n%s", out, d.nodes[0].log)
+			return "", fmt.Errorf("not every message was answered:\n%s\nthe end of a SuperNode's log:\n%s", out, d.nodes[0].log)
 		}
 		if err := d.gather(); err != nil {
 			return "", err
@@ -51,7 +51,7 @@ func (d *flowerDemo) probe(api string, guarded bool) func(context.Context) (stri
 		if guarded {
 			d.carry()
 			if api == "message" && !strings.Contains(said, "PUBLISHED train.special contributions=2") {
-				return "", fmt.Errorf("what the clients submitted was not published:\n%s", out)
+				return "", fmt.Errorf("the clients' submissions were not published:\n%s", out)
 			}
 			return said, nil
 		}
@@ -62,7 +62,7 @@ func (d *flowerDemo) probe(api string, guarded bool) func(context.Context) (stri
 		found := find(d.private, carried)
 		for _, kind := range probed(api) {
 			if found[kind] == 0 {
-				return "", fmt.Errorf("%s: the search finds nothing without protection, so that it proves nothing\n%s", kind, out)
+				return "", fmt.Errorf("%s: the search finds nothing without protection, so it proves nothing\n%s", kind, out)
 			}
 			d.controls[kind] = found[kind]
 		}

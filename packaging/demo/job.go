@@ -145,7 +145,7 @@ func (d *demo) chat(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if peak > memoryLimitMB<<20 {
-		return "", fmt.Errorf("the agent's memory reached %.1f MiB, over its limit of %d MiB", float64(peak)/(1<<20), memoryLimitMB)
+		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), memoryLimitMB)
 	}
 	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB", figures, float64(peak)/(1<<20), memoryLimitMB), nil
 }
@@ -188,9 +188,9 @@ func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
 		return "", err
 	}
 	if peak > streamedLimitMB<<20 {
-		return "", fmt.Errorf("the agent's memory reached %.1f MiB, over its limit of %d MiB", float64(peak)/(1<<20), streamedLimitMB)
+		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), streamedLimitMB)
 	}
-	return fmt.Sprintf("the same answer to the letter, %.0f tokens/s; peak memory %.1f MiB of %d MiB", answer.TokensPerSecond, float64(peak)/(1<<20), streamedLimitMB), nil
+	return fmt.Sprintf("the same answer, letter for letter, at %.0f tokens/s; peak memory %.1f MiB of %d MiB", answer.TokensPerSecond, float64(peak)/(1<<20), streamedLimitMB), nil
 }
 
 // both shows what it keeps.
@@ -211,13 +211,13 @@ func (d *demo) verifyReceipt(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--measurement", otherMeasurement); err == nil {
-		return "", errors.New("the receipt verified for another measurement")
+		return "", errors.New("the receipt verified for a different measurement")
 	}
 	if err := os.WriteFile(output, []byte(d.answer+" "), 0o600); err != nil {
 		return "", err
 	}
 	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--output", output); err == nil {
-		return "", fmt.Errorf("a receipt verified for another answer")
+		return "", fmt.Errorf("the receipt verified for a different answer")
 	}
 	return strings.TrimSpace(string(out)) + "\nthe same receipt for another measurement, or with one character added to the answer: refused", nil
 }

@@ -15,11 +15,11 @@ import (
 
 func main() {
 	var opt options
-	flag.StringVar(&opt.bin, "bin", ".cache/demo-bin", "directory of the demo's binaries (built with the tag softtee)")
+	flag.StringVar(&opt.bin, "bin", ".cache/demo-bin", "directory of the demo's programs (built with the tag softtee)")
 	flag.StringVar(&opt.cache, "cache", "", "directory that keeps the model between runs")
 	flag.StringVar(&opt.model, "model", "", "GGUF file to use instead of SmolLM2-135M-Instruct")
 	flag.StringVar(&opt.question, "question", "What is the capital of France? Answer in one sentence.", "question to ask the model")
-	flag.BoolVar(&opt.keep, "keep", false, "leave broker and agent running and print how to talk to them")
+	flag.BoolVar(&opt.keep, "keep", false, "leave the broker and the agent running, and print how to talk to them")
 	fetchOnly := flag.Bool("fetch", false, "only fetch the model into the cache")
 	federated := flag.String("federated", "", "run the federated demo instead, with this Python (numpy and scikit-learn)")
 	flower := flag.String("flower", "", "run Flower on top of federated rounds instead, with the peers of this directory")

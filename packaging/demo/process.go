@@ -111,9 +111,9 @@ func (d *daemon) waitFor(ctx context.Context, what string, limit time.Duration, 
 		}
 		select {
 		case <-d.done:
-			return fmt.Errorf("%s ended before %s (%v); its last words:\n%s", d.name, what, d.err, d.log)
+			return fmt.Errorf("%s ended before %s (%v); the end of its log:\n%s", d.name, what, d.err, d.log)
 		case <-ctx.Done():
-			return fmt.Errorf("%s: no %s within %s; its last words:\n%s", d.name, what, limit, d.log)
+			return fmt.Errorf("%s: no %s within %s; the end of its log:\n%s", d.name, what, limit, d.log)
 		case <-tick.C:
 		}
 	}

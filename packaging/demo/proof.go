@@ -58,25 +58,25 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 	return runSteps(ctx, d.began, []step{
 		{"data of scikit-learn's digits", d.findDigits},
 		{"development identities", d.makeIdentities},
-		{"broker, with a registry of proofs", d.startRegistry},
+		{"broker with a registry of proofs", d.startRegistry},
 		{"classifier 64-32-10 quantized to INT8 and sealed", d.sealDigits},
 		{"model key stored at the broker", d.storeKey},
 		{"reference values and policy imported", d.importPolicy},
-		{"circuit and keys for the architecture (a development set-up)", d.setUpKeys},
+		{"circuit and keys for the architecture (a development setup)", d.setUpKeys},
 		{"keys for a second classifier, 30-16-2, by a ceremony of three parties", d.holdCeremony},
 		{"agent attested, classifier served", d.startProver},
-		{fmt.Sprintf("%d requests, a receipt for each at once", proofRequests), d.ask},
-		{"proofs of all of them, made meanwhile", d.awaitProofs},
+		{fmt.Sprintf("%d requests, each with a receipt at once", proofRequests), d.ask},
+		{"proofs of all of them, made in the background", d.awaitProofs},
 		{"every proof verified with its receipt", d.verifyProofs},
 		{"REFUSAL 1: a tampered answer", d.refuseTampered},
-		{"the broker's registry: keys, and an audit that names answers after they were given", d.challenge},
+		{"the broker's registry: keys, and an audit that chooses answers after they were given", d.challenge},
 		{"an answer of the second classifier, proven with the ceremony's keys", d.proveWithCeremony},
-		{"REFUSAL 2: keys of a development set-up, where they are not allowed", d.refuseDevelopment},
+		{"REFUSAL 2: keys from a development setup, where they are not allowed", d.refuseDevelopment},
 		{"audit log verified", d.verifyAudit},
-		{"a federation whose rounds admit only proven updates", d.federate},
-		{"REFUSAL 3: an update over the norm", d.refuseOverNorm},
-		{"REFUSAL 4: an update whose answers cannot be proven, and its bytes from somebody else", d.refuseUnproven},
-		{"one round: answers, proofs and proven updates, in one call each", d.admitProven},
+		{"a federation whose rounds accept only proven updates", d.federate},
+		{"REFUSAL 3: an update above the norm bound", d.refuseOverNorm},
+		{"REFUSAL 4: an update whose answers cannot be proven, and its bytes sent by somebody else", d.refuseUnproven},
+		{"one round: answers, proofs and proven updates, each in one call", d.admitProven},
 	})
 }
 
@@ -156,7 +156,7 @@ func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
 	if err := json.Unmarshal(out, &set); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d constraints for %d weights, circuit %.16s...\nweights are no part of it: one set serves every version", set.Constraints, d.weights, set.Circuit), nil
+	return fmt.Sprintf("%d constraints for %d weights, circuit %.16s...\nweights are not part of it: one set of keys serves every version", set.Constraints, d.weights, set.Circuit), nil
 }
 
 // proverConfig is the agent's configuration.
@@ -370,7 +370,7 @@ func (d *proofDemo) verifier(ctx context.Context, files ...string) (verified int
 		}
 	}
 	if (err == nil) != (verified == len(files)) {
-		return 0, "", fmt.Errorf("%d of %d verified, and the exit status says otherwise: %w", verified, len(files), err)
+		return 0, "", fmt.Errorf("%d of %d verified, but the exit status says otherwise: %w", verified, len(files), err)
 	}
 	return verified, refusal, nil
 }
@@ -402,7 +402,7 @@ func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if alone != proofRequests {
-		return "", fmt.Errorf("the stand-alone verifier took %d of %d", alone, proofRequests)
+		return "", fmt.Errorf("the stand-alone verifier accepted %d of %d", alone, proofRequests)
 	}
 	v := views[0].Verified
 	return fmt.Sprintf("%d of %d, and as many by the stand-alone verifier\nthe first: model %s (%.16s...), image %s by %s evidence, at %s", len(views), proofRequests, v.Model, v.ModelID, v.Guest.Image, v.Guest.Evidence, v.Time), nil

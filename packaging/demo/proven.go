@@ -139,7 +139,7 @@ func (d *proofDemo) refuseUnproven(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if !strings.Contains(step, "key-not-registered") {
-		return "", fmt.Errorf("refused for another cause: %s", step)
+		return "", fmt.Errorf("refused for a different cause: %s", step)
 	}
 	manifest, err := os.ReadFile(filepath.Join(d.fed.guestDir(last), "jobs", "uploads", d.fed.rounds[0]+".manifest"))
 	if err != nil {
@@ -156,7 +156,7 @@ func (d *proofDemo) refuseUnproven(ctx context.Context) (string, error) {
 	}
 	_, err = client.Send(ctx, round, manifest, []byte("no proof at all"), strings.NewReader(strings.Repeat("x", 1<<20)), 1<<16, nil)
 	copied, err := refused(err, "client-identity-missing")
-	return fmt.Sprintf("%s\nits bytes, sent by somebody who copied them from the guest's disk: %s", step, copied), err
+	return fmt.Sprintf("%s\nits bytes, sent by somebody who had copied them from the guest's disk: %s", step, copied), err
 }
 
 // admitProven registers the keys and runs the round: one call each.

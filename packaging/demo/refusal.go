@@ -32,7 +32,7 @@ func (d *demo) refusedAgent(ctx context.Context, name, model, measurement string
 	if out, chatErr := d.tool(ctx, "chat", "--agent", d.path(name+".sock"), "--model", "demo", "hello"); chatErr == nil {
 		return "", fmt.Errorf("the refused agent answered: %s", out)
 	} else if !strings.Contains(chatErr.Error(), "attesting") && !strings.Contains(chatErr.Error(), "model-unavailable") {
-		return "", fmt.Errorf("the refused agent's client got another error: %w", chatErr)
+		return "", fmt.Errorf("the refused agent's client got a different error: %w", chatErr)
 	}
 	return line, nil
 }
@@ -53,7 +53,7 @@ func (d *demo) refuseMeasurement(ctx context.Context) (string, error) {
 	}
 	for _, e := range after[len(before):] {
 		if strings.Contains(e.Record.Kind, "release") || e.Record.Decision == "allowed" {
-			return "", fmt.Errorf("record %d says that something was released", e.Index)
+			return "", fmt.Errorf("record %d says that a key was released", e.Index)
 		}
 	}
 	return fmt.Sprintf("agent:  %s\nbroker: refused with %s, recorded, nothing released", message(line), reason), nil
@@ -90,14 +90,14 @@ func (d *demo) refuseClassical(ctx context.Context) (string, error) {
 	cfg.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256} // as a client of last year
 	conn, err := hybridtls.Dial(ctx, "tcp", d.brokerAddress, cfg)
 	if err == nil {
-		return "", errors.Join(errors.New("a classical client was connected"), conn.Close())
+		return "", errors.Join(errors.New("a classical client could connect"), conn.Close())
 	}
 	refused, ok := errors.AsType[*refusal.Error](err)
 	if !ok || refused.Reason != hybridtls.ReasonClassical {
-		return "", fmt.Errorf("the classical client got another error: %w", err)
+		return "", fmt.Errorf("the classical client got a different error: %w", err)
 	}
 	line := ""
-	err = d.broker.waitFor(ctx, "sentence about the classical client", 5*time.Second, func() bool {
+	err = d.broker.waitFor(ctx, "message about the classical client", 5*time.Second, func() bool {
 		line = d.broker.log.line("classical-key-exchange")
 		return line != ""
 	})

@@ -17,6 +17,6 @@ const Variable = "ANCHORHOLD_TEST_ALL"
 func Run(t testing.TB, takes string) {
 	t.Helper()
 	if os.Getenv(Variable) == "" {
-		t.Skipf("LEFT OUT: %s; `make test-all` runs it, as %s=1 does", takes, Variable)
+		t.Skipf("LEFT OUT: %s; run it with `make test-all` or %s=1", takes, Variable)
 	}
 }

@@ -63,7 +63,7 @@ func (c contents) shipped(tree string) (list []entry, err error) {
 			return nil, err
 		}
 		if len(names) == 0 {
-			return nil, fmt.Errorf("no file of the tree fits %s", pattern)
+			return nil, fmt.Errorf("no file in the tree matches %s", pattern)
 		}
 		for _, name := range names {
 			data, err := os.ReadFile(name)

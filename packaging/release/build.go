@@ -100,7 +100,7 @@ func (r *release) build(ctx context.Context, p place, tree string, t target) (*b
 // in it with go.sum.
 func checkProgram(info *debug.BuildInfo, name, toolchain string, t target, sums map[string]string) error {
 	if want := info.Main.Path + "/" + name; info.Path != want {
-		return fmt.Errorf("it is %s, want %s", info.Path, want)
+		return fmt.Errorf("got %s, want %s", info.Path, want)
 	}
 	if info.GoVersion != toolchain {
 		return fmt.Errorf("built with %s, want %s", info.GoVersion, toolchain)
@@ -115,7 +115,7 @@ func checkProgram(info *debug.BuildInfo, name, toolchain string, t target, sums 
 		delete(want, s.Key)
 	}
 	for key := range want {
-		return fmt.Errorf("it does not say how it was built: %s is missing", key)
+		return fmt.Errorf("it has no record of how it was built: %s is missing", key)
 	}
 	for _, m := range info.Deps {
 		switch sum := sums[m.Path+" "+m.Version]; {
@@ -124,7 +124,7 @@ func checkProgram(info *debug.BuildInfo, name, toolchain string, t target, sums 
 		case sum == "":
 			return fmt.Errorf("go.sum does not name %s %s", m.Path, m.Version)
 		case sum != m.Sum:
-			return fmt.Errorf("%s %s has the sum %s, go.sum says %s", m.Path, m.Version, m.Sum, sum)
+			return fmt.Errorf("%s %s has sum %s, go.sum says %s", m.Path, m.Version, m.Sum, sum)
 		}
 	}
 	return nil

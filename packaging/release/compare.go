@@ -29,13 +29,13 @@ func compareTrees(a, b string) (int, error) {
 	var bad error
 	for name, in := range names {
 		if in != 3 {
-			bad = errors.Join(bad, fmt.Errorf("%s was made once only", name))
+			bad = errors.Join(bad, fmt.Errorf("%s was made by one build only", name))
 		} else if err := compareFiles(filepath.Join(a, name), filepath.Join(b, name)); err != nil {
 			bad = errors.Join(bad, fmt.Errorf("%s: %w", name, err))
 		}
 	}
 	if len(names) == 0 {
-		bad = errors.New("nothing was made")
+		bad = errors.New("the builds made no files")
 	}
 	return len(names), bad
 }
@@ -56,5 +56,5 @@ func compareFiles(a, b string) error {
 	for at < min(len(first), len(second)) && first[at] == second[at] {
 		at++
 	}
-	return fmt.Errorf("%d and %d bytes, which differ from byte %d on", len(first), len(second), at)
+	return fmt.Errorf("got %d and %d bytes, which differ from byte %d on", len(first), len(second), at)
 }

@@ -29,11 +29,11 @@ func main() {
 		return
 	}
 	var o options
-	flag.StringVar(&o.tree, "tree", ".", "the checkout whose last commit is built")
-	flag.StringVar(&o.out, "out", "dist", "directory to make, with the release in it")
-	flag.StringVar(&o.version, "version", "", "version that the programs print (default: what git describe says)")
-	flag.StringVar(&o.key, "key", "", "the publisher's key file; without it a throwaway key signs")
-	flag.StringVar(&o.credential, "credential", "", "file with the credential that opens the key")
+	flag.StringVar(&o.tree, "tree", ".", "checkout whose last commit is built")
+	flag.StringVar(&o.out, "out", "dist", "directory to create for the release")
+	flag.StringVar(&o.version, "version", "", "version that the programs print (default: the output of git describe)")
+	flag.StringVar(&o.key, "key", "", "publisher's key file (default: a throwaway key)")
+	flag.StringVar(&o.credential, "credential", "", "file with the credential that unlocks the key")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "release: unexpected argument %q\n", flag.Arg(0))

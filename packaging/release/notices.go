@@ -29,7 +29,7 @@ func (b *built) notices() ([]byte, error) {
 	for _, m := range b.modules() {
 		i := slices.IndexFunc(b.packages, func(p linkedPackage) bool { return p.module == m.Path && p.version == m.Version })
 		if i < 0 {
-			return nil, fmt.Errorf("%s %s is linked, and go list does not name it", m.Path, m.Version)
+			return nil, fmt.Errorf("%s %s is linked, but go list does not name it", m.Path, m.Version)
 		}
 		if err := addLicences(&text, m.Path+" "+m.Version, b.packages[i].moduleDir, dirs[m.Path]); err != nil {
 			return nil, err

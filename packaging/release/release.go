@@ -46,7 +46,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 	defer publisher.key.Wipe()
 	if _, err := os.Lstat(o.out); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s exists: move it away, a release is made in a new directory", o.out)
+		return fmt.Errorf("%s exists: move it away, because a release needs a new directory", o.out)
 	}
 	r, err := newRelease(ctx, o, say)
 	if err != nil {
@@ -76,14 +76,14 @@ func newRelease(ctx context.Context, o options, say func(string, ...any)) (*rele
 		r.version = src.described
 	}
 	if !versionForm.MatchString(r.version) {
-		return nil, fmt.Errorf("the version %q does not fit a file's name", r.version)
+		return nil, fmt.Errorf("the version %q cannot be part of a file name", r.version)
 	}
 	if r.toolchain, err = toolchainOf(src.tree); err != nil {
 		return nil, err
 	}
 	say("%s, commit %s, built with %s", r.version, r.commit, r.toolchain)
 	if src.changed {
-		say("changes of the checkout that are not committed are NOT in it")
+		say("uncommitted changes in the checkout are NOT included")
 	}
 	return r, nil
 }
@@ -161,7 +161,7 @@ func (r *release) publish(made, out string, by *publisher) error {
 		return err
 	}
 	if _, err := filelist.Check(out, by.key.Public()); err != nil {
-		return fmt.Errorf("what was made does not verify: %w", err)
+		return fmt.Errorf("the finished release does not verify: %w", err)
 	}
 	for _, f := range list.Files {
 		r.say("%x  %s", f.Digest, f.Name)

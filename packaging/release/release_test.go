@@ -113,7 +113,7 @@ func TestReleaseOfATinyProgram(t *testing.T) {
 	if err != nil || list.Version != "v1" || list.Commit != r.commit || len(list.Files) != 2 {
 		t.Errorf("got %+v, %v", list, err)
 	}
-	if !strings.Contains(said.String(), "THROWAWAY") || strings.Contains(said.String(), "NOT in it") || !strings.Contains(said.String(), "an empty build cache") {
+	if !strings.Contains(said.String(), "THROWAWAY") || strings.Contains(said.String(), "NOT included") || !strings.Contains(said.String(), "an empty build cache") {
 		t.Errorf("it said %s", said)
 	}
 	entries := entriesOf(t, filepath.Join(out, "anchorhold-v1-linux-amd64.tar.gz"))
@@ -149,7 +149,7 @@ func TestOnlyTheCommitIsBuilt(t *testing.T) {
 	write(t, filepath.Join(tree, "one", "main.go"), "not Go any more")
 	write(t, filepath.Join(tree, "one", "more.go"), "nor is this")
 	r, said := tinyRelease(t, tree)
-	if !strings.Contains(said.String(), "NOT in it") {
+	if !strings.Contains(said.String(), "NOT included") {
 		t.Errorf("it said %s", said)
 	}
 	dir := filepath.Join(t.TempDir(), "x")
@@ -193,7 +193,7 @@ func TestEveryDifferenceIsNamed(t *testing.T) {
 	write(t, filepath.Join(a, "first"), "")
 	write(t, filepath.Join(b, "second"), "")
 	_, err := compareTrees(a, b)
-	for _, want := range []string{"first was made once", "second was made once", "other: ", "from byte "} {
+	for _, want := range []string{"first was made by one build only", "second was made by one build only", "other: ", "from byte "} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -296,11 +296,11 @@ func TestWrongBeginningsCostNoBuild(t *testing.T) {
 		o    options
 		says string
 	}{
-		"half a key":      {options{out: filepath.Join(there, "x"), key: "k"}, "needed together"},
+		"half a key":      {options{out: filepath.Join(there, "x"), key: "k"}, "required together"},
 		"out is there":    {options{out: there, tree: "."}, "exists"},
 		"not a checkout":  {options{out: filepath.Join(there, "x"), tree: there}, "git"},
-		"a bad version":   {options{out: filepath.Join(there, "x"), tree: tinyRepository(t), version: "v1/2"}, "does not fit"},
-		"an empty prefix": {options{out: filepath.Join(there, "x"), tree: tinyRepository(t), version: "-v1"}, "does not fit"},
+		"a bad version":   {options{out: filepath.Join(there, "x"), tree: tinyRepository(t), version: "v1/2"}, "cannot be part of a file name"},
+		"an empty prefix": {options{out: filepath.Join(there, "x"), tree: tinyRepository(t), version: "-v1"}, "cannot be part of a file name"},
 	} {
 		if err := run(t.Context(), c.o, io.Discard); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: got %v, want %q", what, err, c.says)

@@ -147,7 +147,7 @@ func moduleComponent(m debug.Module) (component, error) {
 	encoded, ok := strings.CutPrefix(m.Sum, "h1:")
 	sum, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if !ok || err != nil || len(sum) != sha256.Size {
-		return component{}, fmt.Errorf("%s %s has the sum %q, which is not of the form h1", m.Path, m.Version, m.Sum)
+		return component{}, fmt.Errorf("%s %s has sum %q, which is not an h1 sum", m.Path, m.Version, m.Sum)
 	}
 	url := packageURL(m.Path, m.Version)
 	return component{Ref: url, Type: "library", Name: m.Path, Version: m.Version, Scope: "required", PackageURL: url,

@@ -28,7 +28,7 @@ func openPublisher(o options) (*publisher, error) {
 		k, err := identity.Generate(identity.LevelEpoch)
 		return &publisher{key: k, throwaway: true}, err
 	case o.key == "" || o.credential == "":
-		return nil, errors.New("-key and -credential are needed together: the publisher's key file and what opens it")
+		return nil, errors.New("-key and -credential are required together: the publisher's key file and the credential that unlocks it")
 	}
 	secret, err := readCredential(o.credential)
 	if err != nil {
@@ -41,7 +41,7 @@ func openPublisher(o options) (*publisher, error) {
 	}
 	if k.Public().Level() != identity.LevelEpoch {
 		k.Wipe()
-		return nil, fmt.Errorf("%s is not a publisher's key: anchorhold keygen publisher makes one", o.key)
+		return nil, fmt.Errorf("%s is not a publisher's key; make one with: anchorhold keygen publisher", o.key)
 	}
 	return &publisher{key: k}, nil
 }

@@ -91,7 +91,7 @@ func exportEntry(dir string, h *tar.Header, content io.Reader) error {
 	name := filepath.Join(dir, h.Name)
 	linked := h.Typeflag == tar.TypeSymlink && filepath.IsLocal(filepath.Join(filepath.Dir(h.Name), h.Linkname))
 	if h.Typeflag != tar.TypeReg && !linked || !filepath.IsLocal(h.Name) {
-		return errors.New("neither a file of the commit nor a link to one")
+		return errors.New("neither a file in the commit nor a link to one")
 	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err

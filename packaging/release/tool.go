@@ -53,7 +53,7 @@ func (p place) toolexec() (string, error) {
 	}
 	for _, path := range []string{self, p.modules} {
 		if strings.ContainsAny(path, `'";`) {
-			return "", fmt.Errorf("%s cannot be named in an option of go build", path)
+			return "", fmt.Errorf("the path %s cannot be used in a go build option", path)
 		}
 	}
 	return fmt.Sprintf("-toolexec='%s' %s '%s'", self, toolCommand, p.modules), nil

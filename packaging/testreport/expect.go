@@ -33,7 +33,7 @@ func readExpectations(name string) (*expectations, error) {
 		case len(f) < 3:
 			return nil, fmt.Errorf("%s:%d: got %q, want package, test and reason", name, number, strings.TrimSpace(line))
 		case e.reasons[testID{f[0], f[1]}] != "":
-			return nil, fmt.Errorf("%s:%d: %s %s is there twice", name, number, f[0], f[1])
+			return nil, fmt.Errorf("%s:%d: %s %s appears twice", name, number, f[0], f[1])
 		default:
 			e.reasons[testID{f[0], f[1]}] = strings.Join(f[2:], " ")
 		}
@@ -80,13 +80,13 @@ func (e *expectations) judge(out io.Writer, r *run) error {
 		switch {
 		case happened[id] || !r.tested(id.pkg):
 		case !r.has(id):
-			err = errors.Join(err, fmt.Errorf("%s names %s, and there is no such test", e.file, id))
+			err = errors.Join(err, fmt.Errorf("%s names %s, but there is no such test", e.file, id))
 		default:
 			fmt.Fprintf(out, "not skipped this time: %s (%s)\n", id, e.reasons[id])
 		}
 	}
 	if err != nil {
-		err = errors.Join(err, fmt.Errorf("%s lists the skips that are expected, and why", e.file))
+		err = errors.Join(err, fmt.Errorf("%s lists the expected skips and the reason for each", e.file))
 	}
 	return err
 }

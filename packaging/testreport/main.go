@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	list := flag.String("expect", "", "file of the skips that are expected; any other one is a failure")
+	list := flag.String("expect", "", "file of expected skips; any other skip is a failure")
 	flag.Parse()
 	var expected *expectations
 	if *list != "" {

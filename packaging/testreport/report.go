@@ -169,7 +169,7 @@ func (r *run) judge() error {
 		}
 	}
 	for _, pkg := range slices.Sorted(maps.Keys(r.open)) {
-		err = errors.Join(err, fmt.Errorf("%s has not ended", short(pkg)))
+		err = errors.Join(err, fmt.Errorf("%s did not finish", short(pkg)))
 	}
 	for _, id := range r.failed {
 		if id.test != "" || !slices.ContainsFunc(r.failed, func(f testID) bool { return f.pkg == id.pkg && f.test != "" }) {
@@ -177,7 +177,7 @@ func (r *run) judge() error {
 		}
 	}
 	if r.ended == 0 {
-		err = errors.Join(err, errors.New("no package was tested"))
+		err = errors.Join(err, errors.New("no packages were tested"))
 	}
 	return err
 }

@@ -80,11 +80,11 @@ func TestReport(t *testing.T) {
 		"a part is no whole":  {whole("a", "pass", skipped), "a TestPeer/* parts", "UNEXPECTED SKIP a TestPeer:", nil, nil},
 		"a whole is no part":  {whole("a", "pass", test("a", "TestPeer", "pass", ""), part), "a TestPeer whole", "UNEXPECTED SKIP a TestPeer/deep/er", nil, nil},
 		"it did not happen":   {whole("a", "pass", test("a", "TestPeer", "pass", "")), "a TestPeer peers are not everywhere", "", []string{"not skipped this time: a TestPeer (peers are not everywhere)"}, nil},
-		"no such test":        {whole("a", "pass", good), "a TestGone peers", "names a TestGone, and there is no such test", nil, nil},
+		"no such test":        {whole("a", "pass", good), "a TestGone peers", "names a TestGone, but there is no such test", nil, nil},
 		"a part of a run":     {whole("a", "pass", good), "b TestGone peers", "", nil, []string{"not skipped"}},
-		"it breaks off":       {whole("a", "pass", good)[:4], "-", "a has not ended", nil, nil},
-		"it breaks off later": {append(whole("a", "pass", good), event{Action: "start", Package: "b"}, event{Action: "output", Package: "b", Test: "TestLong", Output: "hanging\n"}), "-", "b has not ended", []string{"hanging"}, nil},
-		"nothing":             {nil, "-", "no package was tested", nil, nil},
+		"it breaks off":       {whole("a", "pass", good)[:4], "-", "a did not finish", nil, nil},
+		"it breaks off later": {append(whole("a", "pass", good), event{Action: "start", Package: "b"}, event{Action: "output", Package: "b", Test: "TestLong", Output: "hanging\n"}), "-", "b did not finish", []string{"hanging"}, nil},
+		"nothing":             {nil, "-", "no packages were tested", nil, nil},
 		"no tests":            {[]event{{Action: "start", Package: "a"}, {Action: "output", Package: "a", Output: "?   \ta\t[no test files]\n"}, {Action: "skip", Package: "a"}}, "", "", []string{"[no test files]", "0 skipped"}, nil},
 		"it does not build": {[]event{{Action: "build-output", ImportPath: "a", Output: "a.go:1: syntax error\n"}, {Action: "build-fail", ImportPath: "a"},
 			{Action: "start", Package: "a"}, {Action: "output", Package: "a", Output: "FAIL\ta [build failed]\n"}, {Action: "fail", Package: "a", FailedBuild: "a"}}, "-", "FAIL a", []string{"syntax error", "[build failed]"}, nil},
@@ -120,7 +120,7 @@ func TestOtherLinesAreShown(t *testing.T) {
 }
 
 func TestListsAreReadStrictly(t *testing.T) {
-	for text, says := range map[string]string{"a TestX\n": ":1: got \"a TestX\"", "a TestX why\n# c\na TestX again\n": ":3: a TestX is there twice"} {
+	for text, says := range map[string]string{"a TestX\n": ":1: got \"a TestX\"", "a TestX why\n# c\na TestX again\n": ":3: a TestX appears twice"} {
 		name := filepath.Join(t.TempDir(), "expected")
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
