@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -37,11 +38,11 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, k := switching(t, g)
 		disk, opens := make(chan struct{}), 0
-		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error) {
+		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *openmodel.Custody, version uint64, taken int64, log *slog.Logger) (*openmodel.Model, error) {
 			if opens++; opens == 2 {
 				<-disk
 			}
-			return open(ctx, cfg, m, held, version, taken, log)
+			return openmodel.Open(ctx, cfg, m, held, version, taken, log)
 		}
 		run(t, k, func() {
 			before := held(k)
@@ -55,14 +56,14 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 			if err != nil || lease.ID == k.tenure.lease.ID {
 				t.Errorf("an answer of the model before is under %v, %v", lease, err)
 			}
-			waited := make(chan *openModel, 1)
+			waited := make(chan *servedModel, 1)
 			time.Sleep(time.Minute + time.Millisecond) // its lease ends
 			synctest.Wait()
 			if reason, _ := refusal.ReasonOf(context.Cause(m.serving)); reason != ReasonLeaseExpired {
 				t.Errorf("its answers go on after its lease: %v", context.Cause(m.serving))
 			}
-			if key, _ := s.key(0); key.Len() != 0 || before.memory.Used() != 0 {
-				t.Errorf("%d bytes of key, %d of weights are left", key.Len(), before.memory.Used())
+			if key, _ := s.key(0); key.Len() != 0 || before.Memory.Used() != 0 {
+				t.Errorf("%d bytes of key, %d of weights are left", key.Len(), before.Memory.Used())
 			}
 			if _, err := k.tenure.leaseFor(before); err == nil {
 				t.Error("a receipt after the lease's end")
@@ -95,7 +96,7 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 // TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther: what runs ends first.
 func TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther(t *testing.T) {
 	g := newGuest(t)
-	g.cfg.Compute.TEE.MemoryLimitMB = goReserve>>20 + 2
+	g.cfg.Compute.TEE.MemoryLimitMB = openmodel.ProcessReserve>>20 + 2
 	synctest.Test(t, func(t *testing.T) {
 		_, k := switching(t, g)
 		run(t, k, func() {
@@ -108,7 +109,7 @@ func TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther(t *testing.T
 			if before.serving.Err() != nil || held(k) != before {
 				t.Fatal("a running answer was ended")
 			}
-			waited := make(chan *openModel, 1)
+			waited := make(chan *servedModel, 1)
 			go func() {
 				m, done, err := k.tenure.use(t.Context())
 				if err != nil {
@@ -123,12 +124,12 @@ func TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther(t *testing.T
 				t.Fatal("a new request does not wait")
 			default:
 			}
-			if before.memory.Used() == 0 {
+			if before.Memory.Used() == 0 {
 				t.Error("the memory is not in use")
 			}
 			done()
-			if next := <-waited; next == before || next.taken != nil || before.memory.Used() != 0 {
-				t.Errorf("the next model has %d bytes beside it", before.memory.Used())
+			if next := <-waited; next == before || next.Taken != nil || before.Memory.Used() != 0 {
+				t.Errorf("the next model has %d bytes beside it", before.Memory.Used())
 			}
 		})
 	})
@@ -137,7 +138,7 @@ func TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther(t *testing.T
 // TestAModelThatDoesNotOpenCostsNotTheOneBefore: it goes on under its own lease, and no longer
 // if the broker does not grant it again.
 func TestAModelThatDoesNotOpenCostsNotTheOneBefore(t *testing.T) {
-	for name, limit := range map[string]int{"room for two": 64, "room for one": goReserve>>20 + 2} {
+	for name, limit := range map[string]int{"room for two": 64, "room for one": openmodel.ProcessReserve>>20 + 2} {
 		g := newGuest(t)
 		g.cfg.Compute.TEE.MemoryLimitMB = limit
 		synctest.Test(t, func(t *testing.T) {
@@ -155,7 +156,7 @@ func TestAModelThatDoesNotOpenCostsNotTheOneBefore(t *testing.T) {
 				}
 				time.Sleep(2 * time.Second)
 				synctest.Wait()
-				if key, _ := s.key(0); held(k) != nil || key.Len() != 0 || reasonOf(t, k) != ReasonModelUnavailable {
+				if key, _ := s.key(0); held(k) != nil || key.Len() != 0 || reasonOf(t, k) != openmodel.ReasonUnavailable {
 					t.Errorf("%s: after its lease: %v, %d bytes of key", name, k.tenure.Serving(), key.Len())
 				}
 			})
@@ -207,18 +208,18 @@ func TestFiftySwitchesLeaveNothingBehind(t *testing.T) {
 					synctest.Wait()
 				}
 				now := held(k)
-				if now == before || now.keyVersion != uint64(i)+2 {
-					t.Fatalf("switch %d: version %d is served", i, now.keyVersion)
+				if now == before || now.KeyVersion != uint64(i)+2 {
+					t.Fatalf("switch %d: version %d is served", i, now.KeyVersion)
 				}
 				select {
-				case <-before.gone:
+				case <-before.Gone:
 				default:
 					t.Fatalf("switch %d: the model before is still there", i)
 				}
-				if key, _ := s.key(i); key.Len() != 0 || before.memory.Used() != 0 || now.taken == nil {
-					t.Errorf("switch %d: %d bytes of key, %d of the model before, taken %v", i, key.Len(), before.memory.Used(), now.taken)
+				if key, _ := s.key(i); key.Len() != 0 || before.Memory.Used() != 0 || now.Taken == nil {
+					t.Errorf("switch %d: %d bytes of key, %d of the model before, taken %v", i, key.Len(), before.Memory.Used(), now.Taken)
 				}
-				if peak := now.memory.Peak(); peak > k.cfg.MemoryLimit()-reserve(k.cfg) {
+				if peak := now.Memory.Peak(); peak > k.cfg.MemoryLimit()-openmodel.Reserve(k.cfg) {
 					t.Errorf("switch %d: %d bytes at once", i, peak)
 				}
 				if i == settled {
@@ -252,18 +253,18 @@ func procFile(t *testing.T, name string) string {
 
 // hanging is a keeper in the middle of its first switch: the next file opens when the disk
 // answers.
-func hanging(t *testing.T, g guest, steps ...func(*script) func(context.Context) (*client.Lease, error)) (*script, *keeper, chan struct{}, *[]*openModel) {
+func hanging(t *testing.T, g guest, steps ...func(*script) func(context.Context) (*client.Lease, error)) (*script, *keeper, chan struct{}, *[]*openmodel.Model) {
 	s, k := switching(t, g)
 	s.steps = s.steps[:2]
 	for _, step := range steps {
 		s.steps = append(s.steps, step(s))
 	}
-	disk, opened := make(chan struct{}), &[]*openModel{}
-	k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error) {
+	disk, opened := make(chan struct{}), &[]*openmodel.Model{}
+	k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *openmodel.Custody, version uint64, taken int64, log *slog.Logger) (*openmodel.Model, error) {
 		if len(*opened) == 1 {
 			<-disk
 		}
-		o, err := open(ctx, cfg, m, held, version, taken, log)
+		o, err := openmodel.Open(ctx, cfg, m, held, version, taken, log)
 		*opened = append(*opened, o)
 		return o, err
 	}
@@ -294,8 +295,8 @@ func TestAReloadInTheMiddleOfASwitchComesAfterIt(t *testing.T) {
 			}
 			synctest.Wait()
 			now := held(k)
-			if now == before || now.keyVersion != 1 || reasonOf(t, k) != "serving" || before.memory.Used() != 0 {
-				t.Errorf("version %d is served, %s; %d bytes of the first", now.keyVersion, reasonOf(t, k), before.memory.Used())
+			if now == before || now.KeyVersion != 1 || reasonOf(t, k) != "serving" || before.Memory.Used() != 0 {
+				t.Errorf("version %d is served, %s; %d bytes of the first", now.KeyVersion, reasonOf(t, k), before.Memory.Used())
 			}
 			if lease, err := k.tenure.leaseFor(now); err != nil || lease != k.tenure.lease {
 				t.Errorf("%v, %v", lease, err)
@@ -315,7 +316,7 @@ func TestAStopInTheMiddleOfASwitchWipesBoth(t *testing.T) {
 	g := newGuest(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, k, disk, opened := hanging(t, g)
-		var before *openModel
+		var before *servedModel
 		run(t, k, func() {
 			before = held(k)
 			time.Sleep(4 * time.Minute)
@@ -326,13 +327,13 @@ func TestAStopInTheMiddleOfASwitchWipesBoth(t *testing.T) {
 				t.Errorf("%d bytes of key %d are left", key.Len(), i)
 			}
 		}
-		if before.memory.Used() != 0 {
-			t.Errorf("%d bytes of the model before are left", before.memory.Used())
+		if before.Memory.Used() != 0 {
+			t.Errorf("%d bytes of the model before are left", before.Memory.Used())
 		}
 		close(disk)
 		synctest.Wait()
-		if late := (*opened)[1]; late != nil && late.memory.Used() != 0 {
-			t.Errorf("%d bytes of a model that opened after the end", late.memory.Used())
+		if late := (*opened)[1]; late != nil && late.Memory.Used() != 0 {
+			t.Errorf("%d bytes of a model that opened after the end", late.Memory.Used())
 		}
 		if held(k) != nil {
 			t.Error("a model is served after the end")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/runtime/arena"
@@ -76,8 +77,8 @@ func TestExpiryWipesThoughTheDeviceNeverAnswers(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 			synctest.Wait()
 			key, _ := s.key(0)
-			if reasonOf(t, k) != ReasonLeaseExpired || key.Len() != 0 || model.memory.Used() != 0 || serving.Err() == nil {
-				t.Errorf("%s: %d bytes of key, %d of weights, requests end with %v", reasonOf(t, k), key.Len(), model.memory.Used(), context.Cause(serving))
+			if reasonOf(t, k) != ReasonLeaseExpired || key.Len() != 0 || model.Memory.Used() != 0 || serving.Err() == nil {
+				t.Errorf("%s: %d bytes of key, %d of weights, requests end with %v", reasonOf(t, k), key.Len(), model.Memory.Used(), context.Cause(serving))
 			}
 			time.Sleep(time.Hour)
 			synctest.Wait()
@@ -112,8 +113,8 @@ func TestExpiryWipesAModelThatHangsWhileItIsOpened(t *testing.T) {
 		k := s.keeper(g)
 		var region *arena.Region
 		var budget *arena.Budget
-		k.open = func(_ context.Context, _ settings.Config, _ settings.Model, held *custody, _ uint64, _ int64, _ *slog.Logger) (*openModel, error) {
-			budget = held.budget(1 << 20)
+		k.open = func(_ context.Context, _ settings.Config, _ settings.Model, held *openmodel.Custody, _ uint64, _ int64, _ *slog.Logger) (*openmodel.Model, error) {
+			budget = held.Budget(1 << 20)
 			var err error
 			if region, err = budget.Map("weights", 64<<10); err != nil {
 				return nil, err
@@ -140,7 +141,7 @@ func TestExpiryWipesAModelThatHangsWhileItIsOpened(t *testing.T) {
 			if _, calls := s.key(0); calls != 1 {
 				t.Errorf("%d exchanges while a disk hangs", calls)
 			}
-			k.open = open
+			k.open = openmodel.Open
 			close(disk)
 			time.Sleep(retryLongest)
 			synctest.Wait()
@@ -173,17 +174,17 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 		s, disk := &script{t: t}, make(chan struct{})
 		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
 		k, source := s.keeper(g), &stalling{}
-		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error) {
-			o, err := open(ctx, cfg, m, held, version, taken, log)
+		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *openmodel.Custody, version uint64, taken int64, log *slog.Logger) (*openmodel.Model, error) {
+			o, err := openmodel.Open(ctx, cfg, m, held, version, taken, log)
 			if err != nil || source.Weights != nil {
 				return o, err
 			}
-			source.Weights = o.weights
-			header, err := gguf.ParseHeader(o.weights.Header())
-			if err = errors.Join(err, o.engine.Close()); err != nil {
+			source.Weights = o.Weights
+			header, err := gguf.ParseHeader(o.Weights.Header())
+			if err = errors.Join(err, o.Engine.Close()); err != nil {
 				return nil, err
 			}
-			o.engine, err = infer.New(infer.Config{Source: source, File: header, Budget: o.memory, Threads: 1, Context: 64, MaxSequences: 1})
+			o.Engine, err = infer.New(infer.Config{Source: source, File: header, Budget: o.Memory, Threads: 1, Context: 64, MaxSequences: 1})
 			return o, err
 		}
 		run(t, k, func() {
@@ -194,7 +195,7 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 			source.stall = disk
 			answered := make(chan error, 1)
 			go func() {
-				_, err := model.engine.Generate(serving, infer.Request{Prompt: []int32{1, 2, 3}, MaxTokens: 8}, func(string) error { return nil })
+				_, err := model.Engine.Generate(serving, infer.Request{Prompt: []int32{1, 2, 3}, MaxTokens: 8}, func(string) error { return nil })
 				answered <- err
 			}()
 			time.Sleep(5*time.Minute + time.Millisecond)
@@ -204,7 +205,7 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 			if key, _ := s.key(0); key.Len() != 0 {
 				t.Errorf("%d bytes of key are left at the end", key.Len())
 			}
-			time.Sleep(closeGrace)
+			time.Sleep(openmodel.CloseGrace)
 			synctest.Wait()
 			vector, err := source.Vector("output_norm.weight")
 			if err != nil || vector[0] != 0 || reasonOf(t, k) != ReasonLeaseExpired {
@@ -213,13 +214,13 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 			s.restart(s.grant(5*time.Minute, modelKey, 1))
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if got := reasonOf(t, k); got != ReasonModelUnavailable {
+			if got := reasonOf(t, k); got != openmodel.ReasonUnavailable {
 				t.Errorf("while the old model's memory is not back: %s", got)
 			}
 			close(disk)
 			synctest.Wait()
-			if reasonOf(t, k) != "serving" || model.memory.Used() != 0 {
-				t.Errorf("after the disk came back: %v, %d bytes of the old model", k.tenure.Serving(), model.memory.Used())
+			if reasonOf(t, k) != "serving" || model.Memory.Used() != 0 {
+				t.Errorf("after the disk came back: %v, %d bytes of the old model", k.tenure.Serving(), model.Memory.Used())
 			}
 		})
 	})

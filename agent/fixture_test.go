@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -198,12 +199,12 @@ func refuse(reason string) func(context.Context) (*client.Lease, error) {
 
 func (s *script) keeper(g guest) *keeper {
 	return &keeper{cfg: g.cfg, broker: s, tenure: newTenure(slog.New(slog.DiscardHandler)), log: slog.New(slog.DiscardHandler),
-		serving: func(*client.Lease) {}, open: open, files: files{installed: installed}, reloaded: make(chan reload)}
+		serving: func(*client.Lease) {}, open: openmodel.Open, files: files{installed: installed}, reloaded: make(chan reload)}
 }
 
 // snapshot returns the model that is served and what ends its requests, or the refusal. It is
 // no request: nothing waits for it.
-func (t *tenure) snapshot() (*openModel, context.Context, error) {
+func (t *tenure) snapshot() (*servedModel, context.Context, error) {
 	ended, end := context.WithCancel(context.Background())
 	end()
 	m, done, err := t.use(ended)

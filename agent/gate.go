@@ -46,14 +46,14 @@ func (g gate) Session(ctx context.Context, name string) (openai.Session, error) 
 		return openai.Session{}, refusal.New(ReasonUnknownModel, "the model %q is not served here", name)
 	}
 	return openai.Session{
-		Engine: openai.Inference{Engine: model.engine}, ModelID: model.weights.ModelID(), Version: model.weights.Public().Version,
+		Engine: openai.Inference{Engine: model.Engine}, ModelID: model.Weights.ModelID(), Version: model.Weights.Public().Version,
 		Lease: model.serving, Issue: g.issue(model), Done: done,
 	}, nil
 }
 
 // issue signs receipts of a model's answers, each under the lease that runs when the
 // answer ends: one that began under a lease goes on under its renewal.
-func (g gate) issue(model *openModel) func(receipt.Answer) (receipt.Issued, error) {
+func (g gate) issue(model *servedModel) func(receipt.Answer) (receipt.Issued, error) {
 	return func(a receipt.Answer) (receipt.Issued, error) {
 		lease, err := g.tenure.leaseFor(model)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -47,7 +48,7 @@ type keeper struct {
 
 // opener opens a model: with a key of that version, while so many bytes of the limit stay
 // taken.
-type opener func(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, version uint64, taken int64, log *slog.Logger) (*openModel, error)
+type opener func(ctx context.Context, cfg settings.Config, m settings.Model, held *openmodel.Custody, version uint64, taken int64, log *slog.Logger) (*openmodel.Model, error)
 
 // reload is a new configuration on its way to the keeper.
 type reload struct {
@@ -187,10 +188,10 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 		k.files.refuse(failed.paths)
 	}
 	switch ok = ok && failed.model && !failed.kept; {
-	case ok && lasting(failed):
+	case ok && openmodel.Lasting(failed):
 		why = k.bar(failed) // the lease goes on for what else it is for
-	case ok && wrongKey(failed): // the next key may be the right one, at the pace of renewals
-		k.log.Error("the model's key does not open it", "reason", string(unavailable(failed).Reason), "err", failed, "next_try", wait)
+	case ok && openmodel.WrongKey(failed): // the next key may be the right one, at the pace of renewals
+		k.log.Error("the model's key does not open it", "reason", string(openmodel.Unavailable(failed).Reason), "err", failed, "next_try", wait)
 		k.serving(lease)
 		return wait, known{failed}
 	case err != nil:
@@ -272,7 +273,7 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 	if len(cfg.Models) > 0 && !barred {
 		var ok bool
 		if key, ok = lease.Keys[cfg.Models[0].Resource]; !ok {
-			return refusal.New(ReasonModelUnavailable, "the broker granted a lease without the model's key")
+			return refusal.New(openmodel.ReasonUnavailable, "the broker granted a lease without the model's key")
 		}
 		anew = k.tenure.needs(cfg.Models[0], cfg.MemoryLimit(), key)
 	}
@@ -337,10 +338,10 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *client.Lease, key client.Key) error {
 	m := cfg.Models[0]
 	delete(lease.Keys, m.Resource) // the key moves to the model
-	held := &custody{key: key.Key, subject: key.Subject}
+	held := &openmodel.Custody{Key: key.Key, Subject: key.Subject}
 	opened, err := k.openNext(ctx, cfg, lease, held, key.Version)
 	if err != nil {
-		held.wipe()
+		held.Wipe()
 		failed := notOpened{error: err, paths: []string{m.Path}, model: true, kept: k.tenure.failed(lease, err)}
 		if failed.kept {
 			k.log.Error("the model's next file does not open; the one before it goes on while its key is granted", "model", m.Name, "err", err)
@@ -348,7 +349,7 @@ func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *clie
 		}
 		return failed
 	}
-	if receipts := opened.receipts(lease.Roles[opened.Resource]); receipts != receiptsVerify {
+	if receipts := opened.Receipts(lease.Roles[opened.Resource]); receipts != openmodel.ReceiptsVerify {
 		k.log.Warn("receipts of this model's answers will not verify", "model", opened.Name, "receipts", receipts)
 	}
 	return k.tenure.serve(lease, opened)
@@ -356,7 +357,7 @@ func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *clie
 
 // openNext opens the model of a lease. If there is no room beside the one that is served,
 // everything of the file is checked before that one is closed.
-func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *client.Lease, held *custody, version uint64) (*openModel, error) {
+func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *client.Lease, held *openmodel.Custody, version uint64) (*openmodel.Model, error) {
 	served, err := k.tenure.begin(ctx, lease, held)
 	if err != nil {
 		return nil, err
@@ -369,11 +370,11 @@ func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 		select {
 		case <-k.alone:
 		case <-ctx.Done():
-			return nil, refusal.New(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+			return nil, refusal.New(openmodel.ReasonUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
 		}
 	}
-	taken := served.memory.Used() + goHeapLimit
-	fits, err := examine(ctx, cfg, m, held, taken)
+	taken := served.Memory.Used() + openmodel.HeapLimit
+	fits, err := openmodel.Examine(ctx, cfg, m, held, taken)
 	if err != nil {
 		return nil, err
 	}
@@ -394,8 +395,8 @@ func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 	k.alone = alone
 	go func() { // ends with the other model
 		defer close(alone)
-		<-served.gone
-		_ = opened.taken.Release() // a charge: nothing is unmapped
+		<-served.Gone
+		_ = opened.Taken.Release() // a charge: nothing is unmapped
 		k.models(cfg, 1)
 	}()
 	return opened, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -48,7 +49,7 @@ func reasonOf(t *testing.T, k *keeper) refusal.Reason {
 }
 
 // held returns the open model.
-func held(k *keeper) *openModel {
+func held(k *keeper) *servedModel {
 	k.tenure.mu.RLock()
 	defer k.tenure.mu.RUnlock()
 	return k.tenure.model
@@ -115,8 +116,8 @@ func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
 			if got := reasonOf(t, k); got != ReasonLeaseExpired {
 				t.Errorf("after the lease: %s", got)
 			}
-			if s.given[0].Len() != 0 || model.memory.Used() != 0 {
-				t.Errorf("%d bytes of key, %d bytes of weights are left", s.given[0].Len(), model.memory.Used())
+			if s.given[0].Len() != 0 || model.Memory.Used() != 0 {
+				t.Errorf("%d bytes of key, %d bytes of weights are left", s.given[0].Len(), model.Memory.Used())
 			}
 			if reason, _ := refusal.ReasonOf(context.Cause(serving)); reason != ReasonLeaseExpired {
 				t.Errorf("requests under way end with %v", context.Cause(serving))
@@ -191,8 +192,8 @@ func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			synctest.Wait()
 			after := held(k)
-			if after == before || after.keyVersion != 2 || s.given[0].Len() != 0 || before.memory.Used() != 0 {
-				t.Errorf("key version %d, old key of %d bytes", after.keyVersion, s.given[0].Len())
+			if after == before || after.KeyVersion != 2 || s.given[0].Len() != 0 || before.Memory.Used() != 0 {
+				t.Errorf("key version %d, old key of %d bytes", after.KeyVersion, s.given[0].Len())
 			}
 		})
 	})
@@ -240,8 +241,8 @@ func TestAnotherMemoryLimitOpensTheModelAnew(t *testing.T) {
 			smaller.Compute.TEE.MemoryLimitMB = 40
 			k.reloaded <- reload{cfg: smaller, broker: s}
 			synctest.Wait()
-			if after := held(k); after == before || after.memory.Limit() != 40<<20-goReserve {
-				t.Errorf("the model keeps a budget of %d bytes", after.memory.Limit())
+			if after := held(k); after == before || after.Memory.Limit() != 40<<20-openmodel.ProcessReserve {
+				t.Errorf("the model keeps a budget of %d bytes", after.Memory.Limit())
 			}
 		})
 	})
@@ -259,7 +260,7 @@ func TestModelThatWasNotGrantedIsNotServed(t *testing.T) {
 			k := s.keeper(g)
 			run(t, k, func() {
 				err := k.tenure.Serving()
-				if got := reasonOf(t, k); got != ReasonModelNotGranted || !strings.Contains(err.Error(), "secret put models/test") {
+				if got := reasonOf(t, k); got != openmodel.ReasonNotGranted || !strings.Contains(err.Error(), "secret put models/test") {
 					t.Errorf("mode %q: %v", mode, err)
 				}
 				if key, _ := s.key(0); key.Len() != 0 {
@@ -357,7 +358,7 @@ func TestModelThatDoesNotOpenIsNamedAndNothingIsServed(t *testing.T) {
 			k := s.keeper(g)
 			run(t, k, func() {
 				err := k.tenure.Serving()
-				if got := reasonOf(t, k); got != ReasonModelUnavailable || !strings.Contains(err.Error(), "chunk") {
+				if got := reasonOf(t, k); got != openmodel.ReasonUnavailable || !strings.Contains(err.Error(), "chunk") {
 					t.Errorf("mode %q: %v", mode, err)
 				}
 				if s.given[0].Len() != 0 {
@@ -382,13 +383,13 @@ func TestOwnLimitShortensALongLease(t *testing.T) {
 
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
 	g := newGuest(t)
-	g.cfg.Compute.TEE.MemoryLimitMB = goReserve >> 20
-	_, err := open(t.Context(), g.cfg, g.cfg.Models[0], &custody{key: keyOf(t, modelKey)}, 1, 0, (&script{t: t}).keeper(g).log)
+	g.cfg.Compute.TEE.MemoryLimitMB = openmodel.ProcessReserve >> 20
+	_, err := openmodel.Open(t.Context(), g.cfg, g.cfg.Models[0], &openmodel.Custody{Key: keyOf(t, modelKey)}, 1, 0, (&script{t: t}).keeper(g).log)
 	if err == nil || !strings.Contains(err.Error(), "does not fit") || !strings.Contains(err.Error(), "MiB") {
 		t.Errorf("%v", err)
 	}
 	other := keyOf(t, strings.Repeat("x", 32))
-	if _, err := open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], &custody{key: other}, 1, 0, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
+	if _, err := openmodel.Open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], &openmodel.Custody{Key: other}, 1, 0, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
 		t.Errorf("another key: %v, %d bytes left of it", err, other.Len())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -40,12 +41,12 @@ func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 		first.Expires, second.Expires = now.Add(time.Minute), now.Add(time.Minute+second.TTL)
 		granted := map[string]client.Key{"models/test": {Version: 1}}
 		first.Keys, second.Keys = granted, granted
-		tenure, model := newTenure(slog.New(slog.DiscardHandler)), &openModel{Model: settings.Model{Resource: "models/test"}, keyVersion: 1, custody: &custody{}}
+		tenure, model := newTenure(slog.New(slog.DiscardHandler)), &servedModel{Model: &openmodel.Model{Model: settings.Model{Resource: "models/test"}, KeyVersion: 1, Custody: &openmodel.Custody{}}}
 		g := gate{tenure: tenure, agentKey: cfg.AgentKey}
 		if err := tenure.adopt(first); err != nil {
 			t.Fatal(err)
 		}
-		show := func(m *openModel) {
+		show := func(m *servedModel) {
 			tenure.mu.Lock()
 			defer tenure.mu.Unlock()
 			tenure.model, tenure.refusal = m, nil
@@ -71,7 +72,7 @@ func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 		if err != nil || report.Lease.Lease.String() != second.ID {
 			t.Errorf("lease %s, the renewal is %s: %v", report.Lease.Lease, second.ID, err)
 		}
-		other := &openModel{Model: settings.Model{Resource: "models/test"}, keyVersion: 1, custody: &custody{}}
+		other := &servedModel{Model: &openmodel.Model{Model: settings.Model{Resource: "models/test"}, KeyVersion: 1, Custody: &openmodel.Custody{}}}
 		if _, err := g.issue(other)(answer); err == nil {
 			t.Error("a receipt for a model that is not served any more")
 		}

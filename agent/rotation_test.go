@@ -60,8 +60,8 @@ func (r *rotating) renew(model [32]byte, version uint64, anew bool) {
 		r.t.Fatal(err)
 	}
 	m, _, err := r.tenure.snapshot()
-	if err != nil || m.weights.ModelID() != model || m.keyVersion != version || (m != before) != anew {
-		r.t.Fatalf("serves %v, version %d, want %s under version %d: %v", m, m.keyVersion, hex.EncodeToString(model[:4]), version, err)
+	if err != nil || m.Weights.ModelID() != model || m.KeyVersion != version || (m != before) != anew {
+		r.t.Fatalf("serves %v, version %d, want %s under version %d: %v", m, m.KeyVersion, hex.EncodeToString(model[:4]), version, err)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -53,10 +54,10 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	most, known := service.MemoryMax()
-	if err := fits(opt.Config, most, known); err != nil {
+	if err := openmodel.Fits(opt.Config, most, known); err != nil {
 		return err
 	}
-	if err := harden(opt.Config); err != nil {
+	if err := openmodel.Harden(opt.Config); err != nil {
 		return err
 	}
 	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}, reloading: service.Reloads{Asked: make(chan chan<- error)}}
@@ -88,7 +89,7 @@ func (d *daemon) prepare() (err error) {
 		return err
 	}
 	d.guest.Use(broker)
-	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: open, heap: limitHeap, files: files{installed: installed}, reloaded: make(chan reload), refused: d.refused}
+	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: openmodel.Open, heap: openmodel.LimitHeap, files: files{installed: installed}, reloaded: make(chan reload), refused: d.refused}
 	d.prepareWork()
 	s, kept := d.Config.Socket, d.Config.Receipts
 	uids, gids, err := s.Allowed()
@@ -364,7 +365,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		return err
 	}
 	most, known := service.MemoryMax()
-	if err := fits(cfg, most, known); err != nil {
+	if err := openmodel.Fits(cfg, most, known); err != nil {
 		return err
 	}
 	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {

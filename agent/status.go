@@ -115,10 +115,10 @@ func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
 		s.ModelUpdate = "being opened beside the model that is served"
 	}
 	if m := t.model; m != nil {
-		s.Model = &ModelStatus{Name: m.Name, ID: m.id(), Version: m.weights.Public().Version, KeyVersion: m.keyVersion,
-			Mode: m.weights.Mode().String(), Context: m.engine.ContextSize(), Threads: m.threads, ArenaBytes: m.memory.Used()}
+		s.Model = &ModelStatus{Name: m.Name, ID: m.ID(), Version: m.Weights.Public().Version, KeyVersion: m.KeyVersion,
+			Mode: m.Weights.Mode().String(), Context: m.Engine.ContextSize(), Threads: m.Threads, ArenaBytes: m.Memory.Used()}
 		if t.lease != nil {
-			s.Model.Receipts = m.receipts(t.lease.Roles[m.Resource])
+			s.Model.Receipts = m.Receipts(t.lease.Roles[m.Resource])
 		}
 	}
 	return s
@@ -142,7 +142,7 @@ func (t *tenure) gauges() []localapi.Gauge {
 	}
 	list = append(list, localapi.Gauge{Name: "anchorhold_model_update_refused", Help: "1 while the installed file of the model does not open and the one before it is served.", Value: refused})
 	if t.model != nil {
-		list = append(list, localapi.Gauge{Name: "anchorhold_arena_bytes", Help: "Memory of weights, cache and scratch.", Value: float64(t.model.memory.Used())})
+		list = append(list, localapi.Gauge{Name: "anchorhold_arena_bytes", Help: "Memory of weights, cache and scratch.", Value: float64(t.model.Memory.Used())})
 	}
 	return list
 }

@@ -8,9 +8,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
+
+// servedModel is an open model, and the requests that use it.
+type servedModel struct {
+	*openmodel.Model
+	serving context.Context // requests run under it; ends when the model may not be served any more
+	cease   context.CancelCauseFunc
+	users   int           // requests that use it; the tenure's lock guards it
+	unused  chan struct{} // closed once there are none, if somebody waits for that; same lock
+}
 
 // grant is what a lease gives of one resource: a version of its key, and what that opens.
 type grant struct {
@@ -66,7 +76,7 @@ func (t *tenure) leaseOf(resource string, g grant) (*client.Lease, error) {
 
 // leaseFor returns the lease for a receipt of this model's answer if it is served or its
 // last answers are: one that began under a lease ends under its renewal.
-func (t *tenure) leaseFor(m *openModel) (*client.Lease, error) {
+func (t *tenure) leaseFor(m *servedModel) (*client.Lease, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	lease, err := t.granting(m.Resource, m.grant())
@@ -76,7 +86,7 @@ func (t *tenure) leaseFor(m *openModel) (*client.Lease, error) {
 	return lease, err
 }
 
-func (o *openModel) grant() grant { return grant{o.keyVersion, o.subject} }
+func (o *servedModel) grant() grant { return grant{o.KeyVersion, o.Subject} }
 
 // lapse ends what only this lease granted, which is over and was not the last.
 func (t *tenure) lapse(lease *client.Lease) {
@@ -86,7 +96,7 @@ func (t *tenure) lapse(lease *client.Lease) {
 		return
 	}
 	t.running = slices.DeleteFunc(t.running, func(h holding) bool { return h.lease == lease })
-	for _, m := range []*openModel{t.model, t.leaving} {
+	for _, m := range []*servedModel{t.model, t.leaving} {
 		if m == nil {
 			continue
 		}
@@ -115,7 +125,7 @@ func (t *tenure) opened() (list []opened) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.model != nil {
-		list = append(list, opened{resource: t.model.Resource, file: fileOf(t.model.weights.Public().Lock(), t.model.weights.ModelID())})
+		list = append(list, opened{resource: t.model.Resource, file: fileOf(t.model.Weights.Public().Lock(), t.model.Weights.ModelID())})
 	}
 	return list
 }
@@ -123,7 +133,7 @@ func (t *tenure) opened() (list []opened) {
 // use returns the model that is served, for one request, which says when it is done with it.
 // While one model takes the place of another and none is served, it waits for the next, until
 // the context ends.
-func (t *tenure) use(ctx context.Context) (m *openModel, done func(), err error) {
+func (t *tenure) use(ctx context.Context) (m *servedModel, done func(), err error) {
 	for {
 		if err := t.Serving(); err != nil {
 			return nil, nil, err
@@ -149,7 +159,7 @@ func (t *tenure) use(ctx context.Context) (m *openModel, done func(), err error)
 
 // done says that a request does not use a model any more. The last one of a model that was
 // replaced has it closed.
-func (t *tenure) done(m *openModel) {
+func (t *tenure) done(m *servedModel) {
 	if m == nil {
 		return
 	}
@@ -169,8 +179,8 @@ func (t *tenure) done(m *openModel) {
 }
 
 // closed closes a model that nobody uses, and says so.
-func (t *tenure) closed(m *openModel) {
-	if err := m.close(); err != nil {
+func (t *tenure) closed(m *servedModel) {
+	if err := m.Close(); err != nil {
 		t.log.Error("the model before this one", "err", err)
 	}
 }
@@ -192,7 +202,7 @@ func (t *tenure) admit() {
 
 // part takes a model out of those that are served or leaving, for its caller to close. A
 // cause ends its requests. mu is held.
-func (t *tenure) part(m *openModel, why error) {
+func (t *tenure) part(m *servedModel, why error) {
 	if m == nil {
 		return
 	}
@@ -211,9 +221,9 @@ func (t *tenure) part(m *openModel, why error) {
 
 // forgetGone forgets models that have given their memory back; mu is held.
 func (t *tenure) forgetGone() {
-	t.closing = slices.DeleteFunc(t.closing, func(m *openModel) bool {
+	t.closing = slices.DeleteFunc(t.closing, func(m *servedModel) bool {
 		select {
-		case <-m.gone:
+		case <-m.Gone:
 			return true
 		default:
 			return false
@@ -222,11 +232,11 @@ func (t *tenure) forgetGone() {
 }
 
 // closeAll closes models, each beside the others.
-func closeAll(list []*openModel) error {
+func closeAll(list []*servedModel) error {
 	errs := make([]error, len(list))
 	var steps sync.WaitGroup
 	for i, m := range list {
-		steps.Go(func() { errs[i] = m.close() })
+		steps.Go(func() { errs[i] = m.Close() })
 	}
 	steps.Wait()
 	return errors.Join(errs...)
@@ -237,14 +247,14 @@ func closeAll(list []*openModel) error {
 func (t *tenure) withdraw(k client.Key) error {
 	t.mu.Lock()
 	m := t.model
-	if m == nil || m.key.Equal(k.Key) && (k.Subject == [32]byte{} || k.Subject == m.weights.ModelID()) {
+	if m == nil || m.Key.Equal(k.Key) && (k.Subject == [32]byte{} || k.Subject == m.Weights.ModelID()) {
 		t.mu.Unlock()
 		return nil
 	}
-	t.refusal = refusal.New(ReasonModelUnavailable, "the broker does not grant the key of the model that was served any more")
+	t.refusal = refusal.New(openmodel.ReasonUnavailable, "the broker does not grant the key of the model that was served any more")
 	t.part(m, t.refusal)
 	t.mu.Unlock()
-	return m.close()
+	return m.Close()
 }
 
 // unserved returns whether no model is served while one is about to be opened, and says so
@@ -255,7 +265,7 @@ func (t *tenure) unserved() bool {
 	if t.model != nil {
 		return false
 	}
-	t.refusal = refusal.New(ReasonModelUnavailable, "the model is being opened")
+	t.refusal = refusal.New(openmodel.ReasonUnavailable, "the model is being opened")
 	return true
 }
 
@@ -263,7 +273,7 @@ func (t *tenure) unserved() bool {
 // lease's end finds its key and its memory. It returns the model that is served meanwhile,
 // or nil, and waits until those before that one have given their memory back: there are
 // never more than two.
-func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *custody) (*openModel, error) {
+func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *openmodel.Custody) (*servedModel, error) {
 	t.mu.Lock()
 	if t.lease != lease {
 		t.mu.Unlock()
@@ -283,16 +293,16 @@ func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *custody) (*o
 			return served, nil
 		}
 		select {
-		case <-others[0].gone:
+		case <-others[0].Gone:
 		case <-ctx.Done():
-			return nil, refusal.New(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+			return nil, refusal.New(openmodel.ReasonUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
 		}
 	}
 }
 
 // vacate keeps new requests waiting, lets the running answers of the model that is served
 // end, and closes it: the next one has no room beside it. It returns when the memory is back.
-func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *openModel) error {
+func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *servedModel) error {
 	t.mu.Lock()
 	if t.lease != lease {
 		t.mu.Unlock()
@@ -308,32 +318,32 @@ func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *openModel) 
 	t.mu.Unlock()
 	select {
 	case <-unused:
-	case <-m.gone: // with the lease that granted it
+	case <-m.Gone: // with the lease that granted it
 	case <-ctx.Done():
-		return refusal.New(ReasonModelUnavailable, "the answers of the model before this one did not end: %w", context.Cause(ctx))
+		return refusal.New(openmodel.ReasonUnavailable, "the answers of the model before this one did not end: %w", context.Cause(ctx))
 	}
 	t.mu.Lock()
 	if m == t.model {
-		t.part(m, refusal.New(ReasonModelUnavailable, "the model was replaced"))
+		t.part(m, refusal.New(openmodel.ReasonUnavailable, "the model was replaced"))
 	}
 	t.mu.Unlock()
 	t.closed(m)
 	select {
-	case <-m.gone:
+	case <-m.Gone:
 		return nil
 	case <-ctx.Done():
-		return refusal.New(ReasonModelUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+		return refusal.New(openmodel.ReasonUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
 	}
 }
 
 // serve starts serving a model under the lease, if that is still held; nil serves
 // long work alone. Answers of the model before it that are under way end with that one.
-func (t *tenure) serve(lease *client.Lease, m *openModel) error {
+func (t *tenure) serve(lease *client.Lease, m *openmodel.Model) error {
 	t.mu.Lock()
 	if t.lease != lease {
 		refusal := t.refusal
 		t.mu.Unlock()
-		return errors.Join(refusal, m.close())
+		return errors.Join(refusal, m.Close())
 	}
 	defer t.mu.Unlock()
 	t.opening, t.refusal = nil, nil
@@ -342,8 +352,9 @@ func (t *tenure) serve(lease *client.Lease, m *openModel) error {
 		return nil
 	}
 	before := t.model
-	t.model, t.trouble = m, nil
-	m.serving, m.cease = context.WithCancelCause(context.Background())
+	next := &servedModel{Model: m}
+	next.serving, next.cease = context.WithCancelCause(context.Background())
+	t.model, t.trouble = next, nil
 	if before == nil {
 		return nil
 	}
@@ -364,7 +375,7 @@ func (t *tenure) failed(lease *client.Lease, err error) (kept bool) {
 		return false
 	}
 	t.opening = nil
-	refusal := unavailable(err)
+	refusal := openmodel.Unavailable(err)
 	if kept = t.model != nil; kept {
 		t.trouble = refusal
 	} else {
@@ -386,6 +397,6 @@ func (t *tenure) settledOn(trouble error) (news bool) {
 	if t.trouble != nil { // of an attempt to open it, which says more
 		return false
 	}
-	t.trouble = refusal.New(ReasonModelUnavailable, "%v", trouble)
+	t.trouble = refusal.New(openmodel.ReasonUnavailable, "%v", trouble)
 	return true
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -221,7 +222,7 @@ func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 				if !strings.Contains(s.ModelUpdate, "not served") || s.Model.KeyVersion != 2 {
 					t.Fatalf("%+v, %+v", s, s.Model)
 				}
-				if s.Lease.ID != before && s.Model.Receipts == receiptsVerify && s.Lease.AuditIndex > 0 {
+				if s.Lease.ID != before && s.Model.Receipts == openmodel.ReceiptsVerify && s.Lease.AuditIndex > 0 {
 					break
 				}
 				if time.Now().After(limit) {
@@ -237,7 +238,7 @@ func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 				t.Errorf("the reload with the good file: %v", err)
 			}
 			w.answered(model)
-			if s := w.status(); s.ModelUpdate != "" || s.Model.KeyVersion != 3 || s.Model.Receipts != receiptsVerify {
+			if s := w.status(); s.ModelUpdate != "" || s.Model.KeyVersion != 3 || s.Model.Receipts != openmodel.ReceiptsVerify {
 				t.Errorf("%+v, %+v", s, s.Model)
 			}
 

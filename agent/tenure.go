@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -22,11 +23,6 @@ const (
 	// ReasonLeaseExpired: the lease ended before a new one was granted; keys
 	// and weights are wiped.
 	ReasonLeaseExpired refusal.Reason = "lease-expired"
-	// ReasonModelUnavailable: a lease is held but the sealed model did not open.
-	ReasonModelUnavailable refusal.Reason = "model-unavailable"
-	// ReasonModelNotGranted: the key that the lease was granted is for another model than
-	// the file holds.
-	ReasonModelNotGranted refusal.Reason = "model-not-granted"
 	// ReasonDraining: the agent is about to end.
 	ReasonDraining refusal.Reason = "draining"
 )
@@ -60,13 +56,13 @@ type tenure struct {
 
 	mu      sync.RWMutex // guards the rest
 	lease   *client.Lease
-	keys    []*keybuf.Buffer // all that came with the lease, whoever has them now
-	running []holding        // the lease, after those before it that still run and grant something else
-	model   *openModel       // is served
-	leaving *openModel       // was served before it; ends with its last answer
-	opening *custody         // of the model that is being opened
-	closing []*openModel     // may not have given their memory back
-	awaited chan struct{}    // nil, or closed once requests need wait no longer for the next model
+	keys    []*keybuf.Buffer   // all that came with the lease, whoever has them now
+	running []holding          // the lease, after those before it that still run and grant something else
+	model   *servedModel       // is served
+	leaving *servedModel       // was served before it; ends with its last answer
+	opening *openmodel.Custody // of the model that is being opened
+	closing []*servedModel     // may not have given their memory back
+	awaited chan struct{}      // nil, or closed once requests need wait no longer for the next model
 	refusal error
 	trouble error          // why the model's next file is not served in its place
 	handed  bool           // long work and classifiers have had their keys since the last lease's end
@@ -146,7 +142,7 @@ func (t *tenure) expire(lease *client.Lease) {
 func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.model == nil || t.model.Model != m || t.model.limit != limit || t.model.keyVersion != k.Version || t.model.subject != k.Subject || !t.model.key.Equal(k.Key)
+	return t.model == nil || t.model.Model.Model != m || t.model.Limit != limit || t.model.KeyVersion != k.Version || t.model.Subject != k.Subject || !t.model.Key.Equal(k.Key)
 }
 
 // hand says what came of giving long work and classifiers the keys of a lease. It returns
@@ -219,7 +215,7 @@ func (t *tenure) serves() bool {
 
 // finish ends the tenure, if it is that of the lease (nil is any): running requests
 // end, then weights and keys are wiped. It returns after the memory is clear, which
-// takes no longer than closeGrace whoever still holds it.
+// takes no longer than openmodel.CloseGrace whoever still holds it.
 func (t *tenure) finish(lease *client.Lease, refusal error) error {
 	t.mu.Lock()
 	if lease != nil && t.lease != lease {
@@ -243,7 +239,7 @@ func (t *tenure) finish(lease *client.Lease, refusal error) error {
 	for _, k := range keys {
 		k.Wipe()
 	}
-	opening.wipe()
+	opening.Wipe()
 	others := make(chan struct{})
 	go func() {
 		defer close(others)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -30,9 +31,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
-	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
-	"github.com/anchorhold/anchorhold/runtime/servable"
 )
 
 // unsupported seals a model that the engine would compute otherwise than its file means it.
@@ -78,7 +77,7 @@ func TestModelThatCannotBeOpenedIsAskedForOnce(t *testing.T) {
 					time.Sleep(after)
 					synctest.Wait()
 					err := k.tenure.Serving()
-					if got := reasonOf(t, k); got != ReasonModelUnsupported || !strings.Contains(err.Error(), "llama.final_logit_softcapping") {
+					if got := reasonOf(t, k); got != openmodel.ReasonUnsupported || !strings.Contains(err.Error(), "llama.final_logit_softcapping") {
 						t.Errorf("after %s: %v", after, err)
 					}
 					if key, calls := s.key(0); calls != 1 || key.Len() != 0 {
@@ -87,7 +86,7 @@ func TestModelThatCannotBeOpenedIsAskedForOnce(t *testing.T) {
 				}
 				k.reloaded <- reload{cfg: k.cfg, broker: s}
 				synctest.Wait()
-				if _, calls := s.key(0); calls != 2 || reasonOf(t, k) != ReasonModelUnsupported {
+				if _, calls := s.key(0); calls != 2 || reasonOf(t, k) != openmodel.ReasonUnsupported {
 					t.Errorf("after a reload: %d leases, %v", calls, k.tenure.Serving())
 				}
 				install(t, good, g.sealed)
@@ -143,7 +142,7 @@ func TestWhatThePublicPartShowsCostsNoKey(t *testing.T) {
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				err := k.tenure.Serving()
-				if reasonOf(t, k) != ReasonModelUnavailable || !strings.Contains(err.Error(), tc.says) || len(s.given) != 0 {
+				if reasonOf(t, k) != openmodel.ReasonUnavailable || !strings.Contains(err.Error(), tc.says) || len(s.given) != 0 {
 					t.Errorf("%s: %d keys were asked for: %v", name, len(s.given), err)
 				}
 				if tc.minimum != 0 {
@@ -173,7 +172,7 @@ func TestAWrongKeyIsAskedForAtThePaceOfRenewals(t *testing.T) {
 		run(t, k, func() {
 			time.Sleep(3 * time.Minute)
 			synctest.Wait()
-			if _, calls := s.key(0); calls != 1 || reasonOf(t, k) != ReasonModelUnavailable {
+			if _, calls := s.key(0); calls != 1 || reasonOf(t, k) != openmodel.ReasonUnavailable {
 				t.Errorf("%d leases, %v", calls, k.tenure.Serving())
 			}
 			time.Sleep(6 * time.Minute)
@@ -241,7 +240,7 @@ func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
 					t.Errorf("asked for %q", resources)
 				}
 			}
-			if lease, err := k.tenure.held(); err != nil || lease == nil || reasonOf(t, k) != ReasonModelUnsupported {
+			if lease, err := k.tenure.held(); err != nil || lease == nil || reasonOf(t, k) != openmodel.ReasonUnsupported {
 				t.Errorf("%v, %v", err, k.tenure.Serving())
 			}
 			if err := k.tenure.classifying(); err != nil {
@@ -252,7 +251,7 @@ func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
 			a.mu.Unlock()
 			time.Sleep(6 * time.Minute)
 			synctest.Wait()
-			if reason, _ := refusal.ReasonOf(k.tenure.classifying()); reason != ReasonLeaseExpired || reasonOf(t, k) != ReasonModelUnsupported {
+			if reason, _ := refusal.ReasonOf(k.tenure.classifying()); reason != ReasonLeaseExpired || reasonOf(t, k) != openmodel.ReasonUnsupported {
 				t.Errorf("without a lease: %v, %v", k.tenure.classifying(), k.tenure.Serving())
 			}
 		})
@@ -328,29 +327,6 @@ func TestClassifiersThatHadNoKeysAreNotThere(t *testing.T) {
 }
 
 // TestWhichErrorsLast names each kind.
-func TestWhichErrorsLast(t *testing.T) {
-	for name, tc := range map[string]struct {
-		err  error
-		want bool
-	}{
-		"unsupported":   {servable.Refuse([]servable.Finding{{Code: servable.CodeTensor}}), true},
-		"does not fit":  {&arena.DoesNotFit{}, true},
-		"damaged":       {chunkseal.Refuse(chunkseal.ReasonDigest, ""), true},
-		"missing":       {&fs.PathError{Err: fs.ErrNotExist}, true},
-		"not readable":  {&fs.PathError{Err: fs.ErrPermission}, true},
-		"disk failed":   {chunkseal.Refuse(chunkseal.ReasonUnreadable, ""), false},
-		"wrong key":     {chunkseal.Refuse(chunkseal.ReasonKey, ""), false},
-		"another model": {chunkseal.Refuse(chunkseal.ReasonModelID, ""), false},
-		"not granted":   {refusal.New(ReasonModelNotGranted, "%w", chunkseal.Refuse(chunkseal.ReasonModelID, "")), false},
-		"lease ended":   {refusal.New(ReasonLeaseExpired, "it has ended"), false},
-		"another error": {errors.New("something"), false},
-	} {
-		if got := lasting(fmt.Errorf("model: %w", tc.err)); got != tc.want {
-			t.Errorf("%s: %t", name, got)
-		}
-	}
-}
-
 // TestABrokerCountsOneLeaseForAModelThatCannotBeOpened: a whole agent under a real broker
 // says why on every channel, and takes one lease for the file, then one for the next.
 func TestABrokerCountsOneLeaseForAModelThatCannotBeOpened(t *testing.T) {
@@ -401,7 +377,7 @@ func TestABrokerCountsOneLeaseForAModelThatCannotBeOpened(t *testing.T) {
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		var s Status
-		if _, body := ask("GET", "/v1/status", ""); json.Unmarshal([]byte(body), &s) == nil && s.State == string(ReasonModelUnsupported) {
+		if _, body := ask("GET", "/v1/status", ""); json.Unmarshal([]byte(body), &s) == nil && s.State == string(openmodel.ReasonUnsupported) {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -29,7 +29,7 @@ const (
 // above are the packages that import more of ours than a package may, each with what it
 // imports today. A number only goes down.
 var above = map[string]int{
-	"agent":            25,
+	"agent":            21,
 	"agent/fed":        17,
 	"keybroker/daemon": 20,
 }

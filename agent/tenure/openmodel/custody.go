@@ -1,4 +1,4 @@
-package agent
+package openmodel
 
 import (
 	"sync"
@@ -13,26 +13,27 @@ import (
 // let go. Its key and its memory were wiped under it.
 const ReasonWipedInUse refusal.Reason = "wiped-in-use"
 
-// closeGrace is how long running requests have to let go of a model that is closed.
+// CloseGrace is how long running requests have to let go of a model that is closed.
 // They end within one step of the computation, which takes milliseconds; only
 // something that hangs, as a read from a disk that is gone, takes longer.
-const closeGrace = 2 * time.Second
+const CloseGrace = 2 * time.Second
 
-// custody is a model's key and all memory that it opens into, from before it is
+// Custody is a model's key and all memory that it opens into, from before it is
 // opened until it is closed. Any goroutine may wipe it.
-type custody struct {
-	key *keybuf.Buffer
-	// subject is the id of the model that the key opens, as the broker says; zero if
+type Custody struct {
+	// Key is the model's key.
+	Key *keybuf.Buffer
+	// Subject is the id of the model that the key opens, as the broker says; zero if
 	// the broker does not say.
-	subject [32]byte
+	Subject [32]byte
 
 	mu      sync.Mutex // guards the rest
 	budgets []*arena.Budget
 	wiped   bool
 }
 
-// budget makes a budget that is wiped with the rest.
-func (c *custody) budget(limit int64) *arena.Budget {
+// Budget makes a budget that is wiped with the rest.
+func (c *Custody) Budget(limit int64) *arena.Budget {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := arena.NewBudget(limit)
@@ -43,13 +44,13 @@ func (c *custody) budget(limit int64) *arena.Budget {
 	return b
 }
 
-// wipe wipes the key and the memory under whoever uses them. It may be called on
+// Wipe wipes the key and the memory under whoever uses them. It may be called on
 // nil and more than once.
-func (c *custody) wipe() {
+func (c *Custody) Wipe() {
 	if c == nil {
 		return
 	}
-	c.key.Wipe()
+	c.Key.Wipe()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wiped = true

@@ -1,4 +1,4 @@
-package agent
+package openmodel
 
 import (
 	"strings"
@@ -10,13 +10,13 @@ import (
 )
 
 func TestAgentLeavesItsMemoryToNobody(t *testing.T) {
-	keybuftest.Undumpable(t, func() error { return harden(settings.Config{}) })
+	keybuftest.Undumpable(t, func() error { return Harden(settings.Config{}) })
 }
 
 func TestALimitAboveTheUnitsIsNamed(t *testing.T) {
 	var cfg settings.Config
 	cfg.Compute.TEE.MemoryLimitMB = 128
-	err := fits(cfg, 127<<20, true)
+	err := Fits(cfg, 127<<20, true)
 	if reason, _ := refusal.ReasonOf(err); reason != "memory-limit-above-unit" {
 		t.Error(err)
 	}
@@ -25,10 +25,10 @@ func TestALimitAboveTheUnitsIsNamed(t *testing.T) {
 			t.Errorf("%v lacks %q", err, words)
 		}
 	}
-	if err := fits(cfg, 128<<20, true); err != nil {
+	if err := Fits(cfg, 128<<20, true); err != nil {
 		t.Error(err)
 	}
-	if err := fits(cfg, 0, false); err != nil {
+	if err := Fits(cfg, 0, false); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package agent
+package openmodel
 
 import (
 	"context"
@@ -14,17 +14,17 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/weights"
 )
 
-// examine says whether a model fits into the memory limit beside what is taken, in the way
+// Examine says whether a model fits into the memory limit beside what is taken, in the way
 // in which it would be opened alone. If it does not, all of the file was checked: against
 // its signature, chunk by chunk, and that the key opens it and the limit has room for it
 // alone. What is open is closed only for a file that will open.
-func examine(ctx context.Context, cfg settings.Config, m settings.Model, held *custody, taken int64) (fits bool, err error) {
+func Examine(ctx context.Context, cfg settings.Config, m settings.Model, held *Custody, taken int64) (fits bool, err error) {
 	publisher, err := settings.Identity(m.Publisher)
 	if err != nil {
 		return false, fmt.Errorf("model %s: publisher: %w", m.Name, err)
 	}
-	o := &openModel{Model: m, custody: held, threads: threads(m)}
-	limit := cfg.MemoryLimit() - reserve(cfg)
+	o := &Model{Model: m, Custody: held, Threads: threads(m)}
+	limit := cfg.MemoryLimit() - Reserve(cfg)
 	least, most, err := o.need(publisher, limit, limit-taken)
 	_, unknown := errors.AsType[*arena.DoesNotFit](err)
 	switch {
@@ -37,7 +37,7 @@ func examine(ctx context.Context, cfg settings.Config, m settings.Model, held *c
 		return true, nil
 	}
 	want := o.options(publisher, weights.Streamed, 0)
-	if err := chunkseal.VerifyFile(ctx, o.Path, o.key, chunkseal.OpenOptions{Publisher: publisher, Name: want.Name, MinVersion: want.MinVersion, ModelID: want.ModelID}); err != nil {
+	if err := chunkseal.VerifyFile(ctx, o.Path, o.Key, chunkseal.OpenOptions{Publisher: publisher, Name: want.Name, MinVersion: want.MinVersion, ModelID: want.ModelID}); err != nil {
 		return false, fmt.Errorf("model %s: %w", m.Name, held.notGranted(m, err))
 	}
 	return false, nil
@@ -46,8 +46,8 @@ func examine(ctx context.Context, cfg settings.Config, m settings.Model, held *c
 // need returns what opening takes at least and at most, in the first way that the limit has
 // room for; of several ways that it has none for, the least. It reads the header in the room
 // that it is given.
-func (o *openModel) need(publisher identity.Public, limit, room int64) (least, most int64, err error) {
-	w, err := weights.Open(o.Path, o.key, o.budget(room), o.options(publisher, weights.Streamed, 0))
+func (o *Model) need(publisher identity.Public, limit, room int64) (least, most int64, err error) {
+	w, err := weights.Open(o.Path, o.Key, o.Budget(room), o.options(publisher, weights.Streamed, 0))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -57,11 +57,11 @@ func (o *openModel) need(publisher identity.Public, limit, room int64) (least, m
 		return 0, 0, err
 	}
 	for _, try := range attempts(o.Model) {
-		engine, err := infer.Memory(header, o.threads, try.context, max(o.Sequences, 1))
+		engine, err := infer.Memory(header, o.Threads, try.context, max(o.Sequences, 1))
 		if err != nil {
 			return 0, 0, err
 		}
-		kept, peak := w.Memory(try.mode, o.threads)
+		kept, peak := w.Memory(try.mode, o.Threads)
 		need := max(kept+engine, peak)
 		if need <= limit {
 			return need, max(kept+engine+engineRounding, peak), nil
