@@ -8,9 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
+	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -28,6 +31,7 @@ import (
 //	attestation.json  what an agent answers about its evidence, for the nonce 00112233...
 //	round.json        a round that is open; its id is all zeros but for a one at the end
 //	closed.json       the same, closed; result.json its result
+//	answer.proof.json a proof with its receipt, of a guest in hardware; proof-keys its verifying keys
 func fixtures(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,5 +80,40 @@ func fixtures(t *testing.T) string {
 	asJSON("round.json", rounds.Status{Round: r, State: rounds.Open, Signed: signed})
 	asJSON("closed.json", rounds.Status{Round: r, State: "closed", Signed: signed, Ticket: []byte("ticket")})
 	asJSON("result.json", federation.Result{Round: r.ID, Length: 3, Sigma: 2.5})
+	asJSON("answer.proof.json", provenAnswer(t, w, path("proof-keys")))
 	return dir
+}
+
+// provenAnswer is an answer of a small classifier with its proof, whose keys it saves.
+func provenAnswer(t *testing.T, w *federationtest.World, dir string) receipt.Bundle {
+	t.Helper()
+	keys, n, input := provetest.Shared(t), classifytest.Network(1), []int8{1, -2, 3, -128}
+	set := keys.Save(t, dir, false)
+	architecture, err := n.Architecture.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := statement.Model{Architecture: architecture, Quantization: statement.Digest{1}, Chunks: statement.Digest{2}, Weights: statement.WeightsCommitment(n)}
+	outputs, err := n.Forward(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	salt, err := statement.NewSalt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := receipt.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := w.Agent(t, func(c *protocol.LeaseCertificate) { c.SoftwareTEE = false })
+	guest.Grant(t, model.ID())
+	issued, err := receipt.IssueProvable(guest.Key, receipt.Lease{ID: guest.Lease.Lease, EvidenceDigest: guest.Lease.EvidenceDigest, Chain: guest.Chain, Now: federationtest.Begin.Add(time.Minute)},
+		receipt.Answer{ID: id, ModelID: model.ID(), ModelName: "digits", ModelVersion: 3}, statement.InputCommitment(salt, input), salt, outputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := keys.Statement(model, id, salt, input, outputs)
+	return receipt.Bundle{Receipt: issued.Receipt, OutputSalt: issued.Salts.Output,
+		Proof: statement.Envelope{Statement: s, Key: set.Record.VerifyingKey, Proof: keys.Prove(t, s, n, salt, input)}}
 }
