@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/systemd/config/yaml"
 )
 
 type sample struct {
@@ -67,8 +69,8 @@ func TestDocumentsOfManyTokensAreRefusedBeforeTheyAreParsed(t *testing.T) {
 		List []string `yaml:"list"`
 	}
 	for name, doc := range map[string]string{
-		"commas": "list: [" + strings.Repeat("a,", maxMarks) + "a]",
-		"lines":  "list:\n" + strings.Repeat("  - a\n", maxMarks),
+		"commas": "list: [" + strings.Repeat("a,", yaml.MaxNodes) + "a]",
+		"lines":  "list:\n" + strings.Repeat("  - a\n", yaml.MaxNodes),
 	} {
 		var bad *Error
 		if err := Decode([]byte(doc), &into); !errors.As(err, &bad) || !strings.Contains(bad.Message, "more than") {

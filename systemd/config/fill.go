@@ -6,15 +6,12 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
+	"github.com/anchorhold/anchorhold/systemd/config/yaml"
 )
 
-// bytesUnmarshaler reads its own text, as the YAML library's interface of this name does.
-type bytesUnmarshaler interface{ UnmarshalYAML([]byte) error }
-
-// fill sets v, which can be set, to what a document says. checkShape has found nothing
-// wrong with it, so that what is refused here is the same mistake seen twice.
-func fill(n ast.Node, v reflect.Value) *Error {
+// fill sets v, which must be settable, from a node. checkShape has accepted the document, so
+// an error here repeats a check.
+func fill(n *yaml.Node, v reflect.Value) *Error {
 	t := v.Type()
 	switch {
 	case decodesItself(t):
@@ -38,59 +35,49 @@ func fill(n ast.Node, v reflect.Value) *Error {
 }
 
 // readItself lets a type read one scalar.
-func readItself(n ast.Node, v reflect.Value) *Error {
-	scalar, ok := n.(ast.ScalarNode)
-	if !ok {
+func readItself(n *yaml.Node, v reflect.Value) *Error {
+	if n.Kind == yaml.Mapping || n.Kind == yaml.Sequence {
 		return wrongType(n, "a single value")
 	}
-	text := []byte(scalar.GetToken().Value)
-	var err error
-	switch u := v.Addr().Interface().(type) {
-	case bytesUnmarshaler:
-		err = u.UnmarshalYAML(text)
-	case encoding.TextUnmarshaler:
-		err = u.UnmarshalText(text)
-	}
-	if err != nil {
-		return at(scalar.GetToken(), "%s", strings.ReplaceAll(err.Error(), "\n", " "))
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Text)); err != nil {
+		return n.Errorf("%s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	return nil
 }
 
 // pairs are the keys of a mapping with their values.
-func pairs(n ast.Node, f func(key string, value ast.Node) *Error) *Error {
-	mapping, ok := n.(*ast.MappingNode)
-	if !ok {
+func pairs(n *yaml.Node, f func(key string, value *yaml.Node) *Error) *Error {
+	if n.Kind != yaml.Mapping {
 		return wrongType(n, "a mapping")
 	}
-	for _, pair := range mapping.Values {
-		key, ok := pair.Key.(*ast.StringNode)
-		if !ok {
-			return at(pair.Key.GetToken(), "a key must be plain text")
+	for i := range n.Pairs {
+		pair := &n.Pairs[i]
+		if pair.Key.Kind != yaml.Text {
+			return pair.Key.Errorf("a key must be plain text")
 		}
-		if err := f(key.Value, pair.Value); err != nil {
+		if err := f(pair.Key.Text, &pair.Value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func fillStruct(n ast.Node, v reflect.Value) *Error {
+func fillStruct(n *yaml.Node, v reflect.Value) *Error {
 	fields := map[string]field{}
 	addFields(fields, v.Type(), nil)
-	return pairs(n, func(key string, value ast.Node) *Error {
+	return pairs(n, func(key string, value *yaml.Node) *Error {
 		f, known := fields[key]
 		if !known {
-			return at(n.GetToken(), "unknown key %.64q", key)
+			return n.Errorf("unknown key %.64q", key)
 		}
 		return fill(value, v.FieldByIndex(f.index))
 	})
 }
 
-func fillMap(n ast.Node, v reflect.Value) *Error {
+func fillMap(n *yaml.Node, v reflect.Value) *Error {
 	t := v.Type()
 	m := reflect.MakeMap(t)
-	err := pairs(n, func(key string, value ast.Node) *Error {
+	err := pairs(n, func(key string, value *yaml.Node) *Error {
 		item := reflect.New(t.Elem()).Elem()
 		if err := fill(value, item); err != nil {
 			return err
@@ -102,14 +89,13 @@ func fillMap(n ast.Node, v reflect.Value) *Error {
 	return err
 }
 
-func fillSlice(n ast.Node, v reflect.Value) *Error {
-	sequence, ok := n.(*ast.SequenceNode)
-	if !ok {
+func fillSlice(n *yaml.Node, v reflect.Value) *Error {
+	if n.Kind != yaml.Sequence {
 		return wrongType(n, "a list")
 	}
-	list := reflect.MakeSlice(v.Type(), len(sequence.Values), len(sequence.Values))
-	for i, item := range sequence.Values {
-		if err := fill(item, list.Index(i)); err != nil {
+	list := reflect.MakeSlice(v.Type(), len(n.Items), len(n.Items))
+	for i := range n.Items {
+		if err := fill(&n.Items[i], list.Index(i)); err != nil {
 			return err
 		}
 	}
@@ -118,24 +104,23 @@ func fillSlice(n ast.Node, v reflect.Value) *Error {
 }
 
 // fillAny sets an empty interface to what the value is by itself.
-func fillAny(n ast.Node, v reflect.Value) *Error {
-	var inner reflect.Value
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		inner = reflect.New(reflect.TypeFor[map[string]any]()).Elem()
-	case *ast.SequenceNode:
-		inner = reflect.New(reflect.TypeFor[[]any]()).Elem()
-	case *ast.StringNode, *ast.LiteralNode:
-		inner = reflect.New(reflect.TypeFor[string]()).Elem()
-	case *ast.BoolNode:
-		inner = reflect.New(reflect.TypeFor[bool]()).Elem()
-	case *ast.FloatNode:
-		inner = reflect.New(reflect.TypeFor[float64]()).Elem()
-	case *ast.IntegerNode:
-		inner = reflect.New(reflect.TypeOf(n.Value)).Elem()
+func fillAny(n *yaml.Node, v reflect.Value) *Error {
+	var t reflect.Type
+	switch n.Kind {
+	case yaml.Mapping:
+		t = reflect.TypeFor[map[string]any]()
+	case yaml.Sequence:
+		t = reflect.TypeFor[[]any]()
+	case yaml.Text:
+		t = reflect.TypeFor[string]()
+	case yaml.Bool:
+		t = reflect.TypeFor[bool]()
+	case yaml.Int, yaml.Float:
+		t = reflect.TypeOf(n.Number())
 	default:
-		return at(n.GetToken(), "such a value is not supported")
+		return n.Errorf("such a value is not supported")
 	}
+	inner := reflect.New(t).Elem()
 	if err := fill(n, inner); err != nil {
 		return err
 	}
@@ -143,38 +128,28 @@ func fillAny(n ast.Node, v reflect.Value) *Error {
 	return nil
 }
 
-func fillScalar(n ast.Node, v reflect.Value) *Error {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		if v.Kind() == reflect.String {
-			v.SetString(n.Value)
-			return nil
-		}
-	case *ast.LiteralNode:
-		if v.Kind() == reflect.String {
-			v.SetString(n.Value.Value)
-			return nil
-		}
-	case *ast.BoolNode:
-		if v.Kind() == reflect.Bool {
-			v.SetBool(n.Value)
-			return nil
-		}
-	case *ast.FloatNode:
-		return fillNumber(n, v, n.Value)
-	case *ast.IntegerNode:
-		switch number := n.Value.(type) {
-		case int64:
-			return fillNumber(n, v, number)
-		case uint64:
-			return fillNumber(n, v, number)
-		}
+func fillScalar(n *yaml.Node, v reflect.Value) *Error {
+	switch {
+	case n.Kind == yaml.Text && v.Kind() == reflect.String:
+		v.SetString(n.Text)
+		return nil
+	case n.Kind == yaml.Bool && v.Kind() == reflect.Bool:
+		v.SetBool(n.Bool())
+		return nil
+	}
+	switch number := n.Number().(type) {
+	case int64:
+		return fillNumber(n, v, number)
+	case uint64:
+		return fillNumber(n, v, number)
+	case float64:
+		return fillNumber(n, v, number)
 	}
 	return wrongType(n, fmt.Sprintf("a value of type %s", v.Type()))
 }
 
 // fillNumber sets a number, which is in range.
-func fillNumber[N int64 | uint64 | float64](n ast.Node, v reflect.Value, number N) *Error {
+func fillNumber[N int64 | uint64 | float64](n *yaml.Node, v reflect.Value, number N) *Error {
 	whole := N(int64(number)) == number || N(uint64(number)) == number
 	switch {
 	case v.CanInt() && whole && !v.OverflowInt(int64(number)) && (number < 0) == (int64(number) < 0):
@@ -184,7 +159,7 @@ func fillNumber[N int64 | uint64 | float64](n ast.Node, v reflect.Value, number 
 	case v.CanFloat() && !v.OverflowFloat(float64(number)):
 		v.SetFloat(float64(number))
 	default:
-		return at(n.GetToken(), "%s is out of range", n.GetToken().Value)
+		return n.Errorf("%s is out of range", n.Text)
 	}
 	return nil
 }

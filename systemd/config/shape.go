@@ -9,15 +9,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
+	"github.com/anchorhold/anchorhold/systemd/config/yaml"
 )
 
-// checkShape compares a document with the type that it is to fill. The YAML
-// library would round 3.5 into an integer, read "3" as 3, take 010 for eight,
-// skip a key that is a number, and read a key without a value as zero; in a
-// configuration each of these is a mistake that nobody would see. It finds all of them, up to
-// maxProblems.
-func checkShape(n ast.Node, t reflect.Type) error {
+// checkShape compares a document with the type that it is to fill. Decoders commonly
+// round 3.5 to an integer, read "3" as 3, skip a key that is a number, and read a key
+// without a value as zero; in a configuration each of these is a mistake that nobody
+// would see. It reports all of them, up to maxProblems.
+func checkShape(n *yaml.Node, t reflect.Type) error {
 	var s shape
 	s.check(n, t)
 	return errors.Join(s.problems...)
@@ -35,12 +34,12 @@ func (s *shape) add(err *Error) {
 	}
 }
 
-func (s *shape) check(n ast.Node, t reflect.Type) {
+func (s *shape) check(n *yaml.Node, t reflect.Type) {
 	for t.Kind() == reflect.Pointer && !decodesItself(t) {
 		t = t.Elem()
 	}
-	if _, null := n.(*ast.NullNode); null {
-		s.add(at(n.GetToken(), "the key has no value; give it one or remove the key"))
+	if n.Kind == yaml.Null {
+		s.add(n.Errorf("the key has no value; give it one or remove the key"))
 		return
 	}
 	if decodesItself(t) {
@@ -51,15 +50,14 @@ func (s *shape) check(n ast.Node, t reflect.Type) {
 	case reflect.Struct:
 		s.checkStruct(n, t)
 	case reflect.Map:
-		s.eachPair(n, func(_ string, pair *ast.MappingValueNode) { s.check(pair.Value, t.Elem()) })
+		s.eachPair(n, func(pair *yaml.Pair) { s.check(&pair.Value, t.Elem()) })
 	case reflect.Slice, reflect.Array:
-		sequence, ok := n.(*ast.SequenceNode)
-		if !ok {
+		if n.Kind != yaml.Sequence {
 			s.add(wrongType(n, "a list"))
 			return
 		}
-		for _, item := range sequence.Values {
-			s.check(item, t.Elem())
+		for i := range n.Items {
+			s.check(&n.Items[i], t.Elem())
 		}
 	case reflect.Interface:
 	default:
@@ -67,16 +65,16 @@ func (s *shape) check(n ast.Node, t reflect.Type) {
 	}
 }
 
-func (s *shape) checkStruct(n ast.Node, t reflect.Type) {
+func (s *shape) checkStruct(n *yaml.Node, t reflect.Type) {
 	fields := map[string]field{}
 	names := addFields(fields, t, nil)
-	s.eachPair(n, func(key string, pair *ast.MappingValueNode) {
-		f, known := fields[key]
+	s.eachPair(n, func(pair *yaml.Pair) {
+		f, known := fields[pair.Key.Text]
 		if !known {
-			s.add(at(pair.Key.GetToken(), "unknown key %.64q; known keys are %s", key, strings.Join(names, ", ")))
+			s.add(pair.Key.Errorf("unknown key %.64q; known keys are %s", pair.Key.Text, strings.Join(names, ", ")))
 			return
 		}
-		s.check(pair.Value, f.kind)
+		s.check(&pair.Value, f.kind)
 	})
 }
 
@@ -108,57 +106,51 @@ func addFields(fields map[string]field, t reflect.Type, index []int) (names []st
 }
 
 // eachPair calls f for every key of a mapping, which must be text.
-func (s *shape) eachPair(n ast.Node, f func(key string, pair *ast.MappingValueNode)) {
-	mapping, ok := n.(*ast.MappingNode)
-	if !ok {
+func (s *shape) eachPair(n *yaml.Node, f func(*yaml.Pair)) {
+	if n.Kind != yaml.Mapping {
 		s.add(wrongType(n, "a mapping"))
 		return
 	}
-	for _, pair := range mapping.Values {
-		key, ok := pair.Key.(*ast.StringNode)
-		if !ok {
-			s.add(at(pair.Key.GetToken(), "a key must be plain text"))
+	for i := range n.Pairs {
+		pair := &n.Pairs[i]
+		if pair.Key.Kind != yaml.Text {
+			s.add(pair.Key.Errorf("a key must be plain text"))
 			continue
 		}
-		f(key.Value, pair)
+		f(pair)
 	}
 }
 
-func checkScalar(n ast.Node, t reflect.Type) *Error {
-	_, isInteger := n.(*ast.IntegerNode)
-	_, isFloat := n.(*ast.FloatNode)
+func checkScalar(n *yaml.Node, t reflect.Type) *Error {
 	switch {
 	case t.Kind() == reflect.String:
-		switch n.(type) {
-		case *ast.StringNode, *ast.LiteralNode:
-			return nil
+		if n.Kind != yaml.Text {
+			return wrongType(n, "text; put it in quotes")
 		}
-		return wrongType(n, "text; put it in quotes")
 	case t.Kind() == reflect.Bool:
-		if _, ok := n.(*ast.BoolNode); !ok {
+		if n.Kind != yaml.Bool {
 			return wrongType(n, "true or false")
 		}
 	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Uintptr:
-		text := strings.TrimLeft(n.GetToken().Value, "+-")
-		if !isInteger || strings.Contains(text, "_") || len(text) > 1 && text[0] == '0' && text[1] != 'x' {
+		if n.Kind != yaml.Int {
 			return wrongType(n, "a whole number, in decimal or as 0x...")
 		}
-		if overflows(n.(*ast.IntegerNode), t) {
-			return at(n.GetToken(), "%s is out of range", n.GetToken().Value)
+		if overflows(n, t) {
+			return n.Errorf("%s is out of range", n.Text)
 		}
 	case t.Kind() == reflect.Float32, t.Kind() == reflect.Float64:
-		if !isInteger && !isFloat {
+		if n.Kind != yaml.Int && n.Kind != yaml.Float {
 			return wrongType(n, "a finite number")
 		}
 	default:
-		return at(n.GetToken(), "values of type %s are not supported", t)
+		return n.Errorf("values of type %s are not supported", t)
 	}
 	return nil
 }
 
-func overflows(n *ast.IntegerNode, t reflect.Type) bool {
+func overflows(n *yaml.Node, t reflect.Type) bool {
 	zero := reflect.Zero(t)
-	switch v := n.Value.(type) {
+	switch v := n.Number().(type) {
 	case int64:
 		if zero.CanInt() {
 			return zero.OverflowInt(v)
@@ -173,27 +165,22 @@ func overflows(n *ast.IntegerNode, t reflect.Type) bool {
 	return true
 }
 
-func wrongType(n ast.Node, want string) *Error {
-	t := n.GetToken()
-	if mapping, ok := n.(*ast.MappingNode); ok && len(mapping.Values) > 0 {
-		t = mapping.Values[0].Key.GetToken() // the mapping's own token is its colon
-	}
-	return at(t, "got %s, want %s", kindOf(n), want)
+func wrongType(n *yaml.Node, want string) *Error {
+	return n.Errorf("got %s, want %s", kindOf(n), want)
 }
 
-func kindOf(n ast.Node) string {
-	switch n := n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
+func kindOf(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.Mapping:
 		return "a mapping"
-	case *ast.SequenceNode:
+	case yaml.Sequence:
 		return "a list"
 	default:
-		return fmt.Sprintf("%.64q", n.GetToken().Value)
+		return fmt.Sprintf("%.64q", n.Text)
 	}
 }
 
 // decodesItself reports whether a type reads its own text.
 func decodesItself(t reflect.Type) bool {
-	p := reflect.PointerTo(t)
-	return p.Implements(reflect.TypeFor[bytesUnmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }

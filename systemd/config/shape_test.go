@@ -55,8 +55,8 @@ func TestDecodeReadsInlineStructs(t *testing.T) {
 	}
 }
 
-// TestDecodeGuessesNothing lists what the YAML library would convert, round,
-// skip or leave at zero without a word.
+// TestDecodeGuessesNothing lists what other decoders convert, round, skip or leave at
+// zero without a word.
 func TestDecodeGuessesNothing(t *testing.T) {
 	for text, word := range map[string]string{
 		"a: 3.5": "whole number", "a: 3.0": "whole number", "a: \"3\"": "whole number", "a: 010": "whole number", "a: 1_000": "whole number", "a: 0b11": "whole number",
@@ -99,7 +99,7 @@ func TestTextIsCheckedBeforeTheParser(t *testing.T) {
 		if err := Decode([]byte(text), &e); err == nil {
 			t.Errorf("%s: accepted", name)
 		} else if _, ok := errors.AsType[*Error](err); !ok {
-			t.Errorf("%s: %v is no *Error", name, err)
+			t.Errorf("%s: %v is not an *Error", name, err)
 		}
 	}
 }

@@ -153,7 +153,7 @@ func (k keys) add(key *Node, p *parser) *Error {
 	case key.Kind == Mapping || key.Kind == Sequence || key.Line != p.line:
 		return key.Errorf("got a collection as a key; a key must be plain text")
 	case key.plain && strings.Contains(key.Text, "<<"):
-		return key.Errorf("merge keys are refused; write the values out, or put a key with << in quotes")
+		return key.Errorf("merge keys are not allowed; write the values out, or put a key with << in quotes")
 	case len(key.Text) > maxKey:
 		return key.Errorf("the key is longer than %d bytes", maxKey)
 	}

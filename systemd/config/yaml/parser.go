@@ -70,7 +70,7 @@ func (p *parser) node(kind Kind) (Node, *Error) {
 // collection begins a mapping or a sequence at a place; leave ends it.
 func (p *parser) collection(kind Kind, line, column int) (Node, *Error) {
 	if p.depth++; p.depth > MaxDepth {
-		return Node{}, &Error{line, column, fmt.Sprintf("nested deeper than %d mappings and lists", MaxDepth)}
+		return Node{}, &Error{line, column, fmt.Sprintf("nested more than %d levels deep", MaxDepth)}
 	}
 	n, err := p.node(kind)
 	n.Line, n.Column = line, column
@@ -147,7 +147,7 @@ func (p *parser) document() (Node, *Error) {
 		return none, err
 	}
 	if p.column == 1 && p.at(0) == '%' {
-		return none, p.errorf("directives are refused; remove the line")
+		return none, p.errorf("directives are not allowed; remove the line")
 	}
 	if p.marker() == "---" {
 		p.advance(3)

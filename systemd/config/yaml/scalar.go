@@ -41,9 +41,9 @@ func (p *parser) plainStart() *Error {
 	c := p.at(0)
 	switch {
 	case c == '&' || c == '*':
-		return p.errorf("anchors and aliases are refused; write the value out, or put quotes around text that starts with %c", c)
+		return p.errorf("anchors and aliases are not allowed; write the value out, or put quotes around text that starts with %c", c)
 	case c == '!':
-		return p.errorf("tags are refused; write a plain value, or put quotes around text that starts with !")
+		return p.errorf("tags are not allowed; write a plain value, or put quotes around text that starts with !")
 	case c == '?' && ends(p.at(1)):
 		return p.errorf("a key must be plain text on one line; remove the question mark")
 	case c == ':' && ends(p.at(1)):

@@ -166,7 +166,7 @@ func TestDepthIsBounded(t *testing.T) {
 		if _, err := Parse([]byte(of(MaxDepth))); err != nil {
 			t.Errorf("%s: %d levels: %v", name, MaxDepth, err)
 		}
-		if _, err := Parse([]byte(of(MaxDepth + 1))); err == nil || !strings.Contains(err.Error(), "nested deeper") {
+		if _, err := Parse([]byte(of(MaxDepth + 1))); err == nil || !strings.Contains(err.Error(), "nested more than 32 levels") {
 			t.Errorf("%s: %d levels: %v", name, MaxDepth+1, err)
 		}
 	}
