@@ -175,8 +175,10 @@ func kindOf(n *yaml.Node) string {
 		return "a mapping"
 	case yaml.Sequence:
 		return "a list"
-	default:
+	case yaml.Text:
 		return fmt.Sprintf("%.64q", n.Text)
+	default:
+		return n.Text
 	}
 }
 
