@@ -1,7 +1,6 @@
 package round
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"path/filepath"
@@ -33,27 +32,14 @@ func TestARoundIsClosedOverAWholeSumAlone(t *testing.T) {
 	}
 }
 
-// brokerWith is an operators' socket that answers requests by method and path; others it refuses.
-func brokerWith(t *testing.T, answers map[string]any) string {
-	t.Helper()
-	return clitest.ServeUnix(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer, ok := answers[r.Method+" "+r.URL.Path]
-		if !ok {
-			w.WriteHeader(http.StatusConflict)
-			answer = map[string]any{"error": map[string]string{"code": "not-now", "message": r.Method + " " + r.URL.Path}}
-		}
-		_ = json.NewEncoder(w).Encode(answer) // the client sees what is missing
-	}))
-}
-
 // An aggregator that cannot be reached is named, and the broker, which answered, is not blamed:
 // for a round that is open, and for one that an earlier run closed.
 func TestAnUnreachableAggregatorIsNotTheBrokersFault(t *testing.T) {
 	r, signed, _ := federationtest.New(t).Round(t, 3, nil)
 	id, path := r.ID.String(), "GET /v1/rounds/"+r.ID.String()
 	away := filepath.Join(t.TempDir(), "away.sock")
-	open := brokerWith(t, map[string]any{path: rounds.Status{Round: r, State: rounds.Open, Signed: signed}})
-	closed := brokerWith(t, map[string]any{path: rounds.Status{Round: r, State: "closed", Signed: signed, Ticket: []byte("ticket")}})
+	open := clitest.Serve(t, map[string]any{path: rounds.Status{Round: r, State: rounds.Open, Signed: signed}}).Socket
+	closed := clitest.Serve(t, map[string]any{path: rounds.Status{Round: r, State: "closed", Signed: signed, Ticket: []byte("ticket")}}).Socket
 	taking := clitest.ServeUnix(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	run := (&closeOptions{sockets: []string{away}}).run
 	clitest.Calls(t, map[string]clitest.Call{
