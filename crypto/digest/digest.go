@@ -1,10 +1,10 @@
-// Package digest is the one form of digests and of ids: fixed bytes in a program,
-// lower-case hexadecimal everywhere else.
+// Package digest is the one form of digests and ids: fixed bytes inside a program, lower-case
+// hexadecimal everywhere else.
 //
-// A [Digest] names content. An [ID] is random and names one thing; each kind of thing has
-// its own type, so that a receipt's id does not compile where a round's belongs. Whatever
-// is read has exactly one spelling, so that two texts that differ never name the same
-// thing. The package imports the standard library alone.
+// A [Digest] names content. An [ID] is random and names one thing; each kind of thing has its
+// own type, so code that passes a receipt's id where a round's belongs does not compile. Each
+// value has exactly one spelling, so two texts that differ never name the same thing. The package
+// imports only the standard library.
 package digest
 
 import (

@@ -1,13 +1,14 @@
-// Package filelist is the signed list of a release's files, by which anybody checks a download.
+// Package filelist is the signed list of a release's files, with which anybody can check a
+// download.
 //
-// The list is a signed note (package signednote) by the publisher of the release. Its text is
-// the name of the publisher, the version, the commit, and a line for each file as sha256sum
-// prints it; docs/releases.md describes it completely. [Sign] makes it, [Open] verifies it, and
-// [Check] compares the files of a directory with it.
+// The list is a signed note (package signednote) by the publisher of the release. Its text has
+// the publisher's name, the version, the commit, and a line for each file as sha256sum prints it;
+// docs/releases.md describes it completely. [Sign] makes a list, [Open] verifies it, and [Check]
+// compares the files of a directory with it.
 //
-// It trusts the publisher's public key, which the caller has from elsewhere, and nothing that
-// lies beside the files. It refuses a list that is not signed by both halves of that key, a file
-// that is missing, changed or not listed, and everything that is not the one form of a list.
+// The package trusts the publisher's public key, which the caller has from elsewhere, and nothing
+// that comes with the files. It refuses a list that is not signed by both halves of that key, a
+// file that is missing, changed or not listed, and any list not in the one canonical form.
 package filelist
 
 import (

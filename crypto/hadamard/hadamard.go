@@ -2,19 +2,18 @@
 //
 // A [Rotation] multiplies the block by signs that follow from a seed, and then by the
 // Walsh-Hadamard matrix of its length (Ailon and Chazelle 2009; for means of vectors Suresh,
-// Yu, Kumar and McMahan 2017). Scaled by 1/sqrt(n) that is a rotation: norms and distances stay
-// as they are, while a value that stood out is shared by all n places. Of a block of norm b,
-// whatever its values are, a place is beyond t*b/sqrt(n) with a probability of at most
-// 2*exp(-t*t/2) over the seed (Hoeffding 1963), so that all values may be bounded by a small
-// multiple of b/sqrt(n).
+// Yu, Kumar and McMahan 2017). Scaled by 1/sqrt(n), that is a rotation: norms and distances stay
+// the same, and a value that stood out is shared by all n places. In a block of norm b, whatever
+// its values, a place exceeds t*b/sqrt(n) with a probability of at most 2*exp(-t*t/2) over the
+// seed (Hoeffding 1963), so a small multiple of b/sqrt(n) bounds all values.
 //
-// It guarantees that Gather of integers is exact, on every processor alike, and the inverse of
-// Spread but for the factor n; Spread adds floats, and adds nothing else, so that no processor
-// fuses anything there: its error is at most log2(n) * 2^-53 of the block's norm. It trusts the
-// seed to be chosen without knowing the values.
+// Gather of integers is exact on every processor, and the inverse of Spread up to the factor n.
+// Spread only adds floats, so no processor can fuse an operation: its error is at most
+// log2(n) * 2^-53 of the block's norm. The seed must have been chosen without knowledge of the
+// values.
 //
-// Workers spread a contribution with it before they clamp, and gather the sum; agents find
-// the largest value that a contribution will have.
+// Workers spread a contribution before they clamp it, and gather the sum; agents use the package
+// to find the largest value that a contribution will have.
 package hadamard
 
 import (

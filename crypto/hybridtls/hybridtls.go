@@ -1,11 +1,11 @@
-// Package hybridtls makes TLS 1.3 connections that are hybrid post-quantum or
-// do not exist.
+// Package hybridtls makes TLS 1.3 connections that are hybrid post-quantum, or none at all.
 //
-// It guarantees, of every Conn it returns: version 1.3, a key exchange that
-// combines a classical group with ML-KEM-768, no resumption, our ALPN, and an
-// exporter value that binds what is signed later to this very connection. It
-// trusts crypto/tls. It refuses everything else, with one sentence that says
-// what the other side offered and what to do. The broker and its client call it.
+// Every [Conn] that it returns uses TLS 1.3, a key exchange that combines a classical group with
+// ML-KEM-768, no resumption, and our ALPN, and has an exporter value that binds later signatures to
+// this very connection. The package trusts crypto/tls. It refuses everything else, with one
+// sentence that says what the other side offered and what to do about it.
+//
+// The broker, its client and the aggregator call it. The example connects a client to a server.
 package hybridtls
 
 import (

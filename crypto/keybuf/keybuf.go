@@ -1,11 +1,10 @@
-// Package keybuf keeps keys in memory that is locked, left out of core dumps,
-// wiped when its owner is done, and impossible to print by accident.
+// Package keybuf keeps keys in memory that is locked, left out of core dumps, wiped when its
+// owner is done, and impossible to print by accident.
 //
-// It guarantees that a Buffer's bytes lie outside the Go heap, that Wipe
-// clears them, and that no formatting, logging or encoding of a Buffer shows
-// them. It trusts the kernel. It refuses empty buffers, and works without
-// locked memory (with Protection telling so) where limits forbid it. Every
-// package that holds a secret calls it.
+// The bytes of a [Buffer] are outside the Go heap, Wipe clears them, and no formatting, logging or
+// encoding of a Buffer shows them. The package trusts the kernel. It refuses empty buffers. Where
+// limits forbid locked memory it works without, and Protection says so. Every package that holds
+// a secret calls it.
 package keybuf
 
 import (

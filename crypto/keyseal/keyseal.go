@@ -1,11 +1,11 @@
-// Package keyseal is the broker's half of crypto/keywrap: it seals keys to attested
-// guests at less than half of the cost, with the assembly of cloudflare/circl.
+// Package keyseal is the broker's half of crypto/keywrap: it seals keys to attested guests at less
+// than half the cost, with the assembly of cloudflare/circl.
 //
-// The scheme is that of keywrap: HPKE (RFC 9180) in base mode with MLKEM768-X25519,
-// HKDF-SHA256 and AES-256-GCM. Tests open with the standard library what is sealed
-// here, so that each of the two implementations checks the other. It trusts
-// circl's HPKE, X-Wing and ML-KEM with one-time randomness; long-lived secrets never
-// enter them. Guests do not link it: they seal and open a few keys a lease.
+// The scheme is that of keywrap: HPKE (RFC 9180) in base mode with MLKEM768-X25519, HKDF-SHA256
+// and AES-256-GCM. Tests open with the standard library what is sealed here, so each
+// implementation checks the other. The package trusts circl's HPKE, X-Wing and ML-KEM with
+// one-time randomness; long-lived secrets never enter them. Guests do not link it, because they
+// seal and open only a few keys per lease.
 package keyseal
 
 import (

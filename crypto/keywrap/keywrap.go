@@ -1,12 +1,13 @@
-// Package keywrap seals a released key so that only the guest whose KEM key was
-// attested can open it.
+// Package keywrap seals a released key so that only the guest whose KEM key was attested can open
+// it.
 //
-// It is HPKE (RFC 9180) in base mode with the hybrid KEM MLKEM768-X25519,
-// HKDF-SHA256 and AES-256-GCM, all from the standard library. It guarantees
-// that a secret opens only with the private key, under the info that both ends
-// computed by themselves, and that a Recipient opens one batch and is erased
-// whether that succeeds or fails. It trusts crypto/hpke. The broker seals (with
-// crypto/keyseal), its client opens; parties of a shared key do both.
+// It is HPKE (RFC 9180) in base mode with the hybrid KEM MLKEM768-X25519, HKDF-SHA256 and
+// AES-256-GCM, all from the standard library. A secret opens only with the private key, and only
+// under the info that both ends computed by themselves. A [Recipient] opens one batch and is
+// erased, whether that succeeds or fails. The package trusts crypto/hpke.
+//
+// The broker seals (with crypto/keyseal) and its client opens; the parties of a shared key do
+// both.
 package keywrap
 
 import (

@@ -1,9 +1,9 @@
-// Package refusal is the one error for whatever is refused: a stable code for programs,
-// a detail for people, and the failure underneath.
+// Package refusal is the one error type for everything that is refused: a stable code for
+// programs, a detail for people, and the underlying failure.
 //
-// Every package that refuses something declares its own reasons and returns [New]; callers
-// branch on [ReasonOf] and never on text. docs/protocol.md lists all reasons. The package
-// imports the standard library alone, so that any package may refuse.
+// Each package that refuses something declares its own reasons and returns [New]; callers branch
+// on [ReasonOf], never on text. docs/protocol.md lists all reasons. The package imports only the
+// standard library, so any package can use it.
 package refusal
 
 import (

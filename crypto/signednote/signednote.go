@@ -1,12 +1,12 @@
-// Package signednote signs short texts that outlive their programs: signed notes
+// Package signednote signs short texts that outlive the programs that wrote them: signed notes
 // (c2sp.org/signed-note), with one line for each half of an identity.
 //
-// The Ed25519 line is what every program that knows signed notes verifies, with the key that
+// Every program that knows signed notes can verify the Ed25519 line, with the key that
 // [VerifierKey] prints. The ML-DSA-65 line is ours, because the specification has no type for
-// it. [Open] demands both: a note that lost one of its lines is not signed.
+// it. [Open] requires both: a note that lost one of its lines is not signed.
 //
-// The name of the key, which stands on both lines, also keeps the kinds of notes apart. Callers
-// begin the text with it, so that a checkpoint of the audit log is never a release.
+// The name of the key, which is on both lines, also keeps the kinds of notes apart. Callers begin
+// the text with it, so a checkpoint of the audit log can never pass for a release.
 package signednote
 
 import (

@@ -1,13 +1,13 @@
-// Package vectortest reads and writes golden vectors of signed formats, and checks a
-// verifier against them.
+// Package vectortest reads and writes golden vectors of signed formats, and checks a verifier
+// against them.
 //
 // A vector is one JSON file: the verifier's inputs, the fields by name, the exact bytes that are
-// signed, the whole statement and the verdict, and statements that must be refused, each with
-// its reason code. docs/vectors.md describes the files for other implementations.
+// signed, the whole statement and the verdict, and statements that must be refused, each with its
+// reason code. docs/vectors.md describes the files for other implementations.
 //
-// A vector is written once and never changes: the private keys are gone, so nobody can sign
-// it again. A format that changes gets a new version and vectors of its own. Tests of the
-// packages that own the formats call it; it refuses to start without a testing.TB.
+// A vector is written once and never changes: the private keys are gone, so nobody can sign it
+// again. When a format changes it gets a new version, with vectors of its own. The tests of the
+// packages that own the formats call this package, which needs a testing.TB for everything.
 package vectortest
 
 import (

@@ -1,13 +1,12 @@
-// Package clock finds out what a guest's kernel counts time with.
+// Package clock finds out which clock a guest's kernel keeps time with.
 //
-// A lease is counted on the guest's monotonic clock. Where the host can slow
-// that clock, it can stretch the lease as the guest sees it; the broker's view,
-// and so renewals and new releases, are not affected. The agent states the
-// clock source in its claims, and a policy may ask for one that the host cannot
-// reach. The package claims such a source only when the processor itself says
-// so: what it cannot read is stated as less, never as more.
+// A lease is counted on the guest's monotonic clock. Where the host can slow that clock, it can
+// stretch the lease as the guest sees it; the broker's view, and so renewals and new releases, are
+// not affected. The agent states the clock source in its claims, and a policy may require one that
+// the host cannot influence. The package reports such a source only when the processor itself
+// confirms it: when in doubt it reports a weaker one, never a stronger one.
 //
-// The agent and the command line's doctor call it.
+// The agent and the command line's doctor call [Source].
 package clock
 
 import (

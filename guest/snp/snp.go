@@ -1,13 +1,12 @@
-// Package snp collects AMD SEV-SNP attestation reports through configfs-tsm,
-// the kernel's interface for reports of any TEE (Linux 6.7 and later,
+// Package snp collects AMD SEV-SNP attestation reports through configfs-tsm, the kernel's interface
+// for the reports of any TEE (Linux 6.7 and later,
 // Documentation/ABI/testing/configfs-tsm-report).
 //
-// It guarantees that a report was made for the REPORT_DATA asked for, by
-// reading the kernel's generation number before and after, that one report
-// is in flight at a time while callers queue within their deadline, and that Collect
-// returns at its deadline even when a call into the kernel never does. It trusts
-// the kernel to be the guest's own; the report itself is believed by nobody
-// before the broker has appraised it. It refuses providers other than sev_guest.
+// A report was made for the requested REPORT_DATA, which the package ensures by reading the
+// kernel's generation number before and after. Only one report is in flight at a time; other
+// callers queue within their deadlines, and Collect returns at its deadline even if a call into
+// the kernel never does. The [Collector] trusts the kernel to be the guest's own; nobody trusts
+// the report itself before the broker has appraised it. It refuses providers other than sev_guest.
 // The agent calls it.
 package snp
 

@@ -2,13 +2,12 @@
 
 // Package teesim is a software TEE for development and tests. IT PROVES NOTHING.
 //
-// It behaves as a live SEV-SNP guest: it signs real-format reports over any
-// REPORT_DATA with a P-384 chip key, certified under a root of its own. It
-// guarantees that its root can never be taken for a vendor's (its names say so
-// and its key is not pinned anywhere), and that processes which share a
-// directory share one chain. It refuses options that no hardware could have. No
-// file of it compiles into a release, and only builds with the tag softtee may
-// import it from a main package. Tests and the demo use it.
+// It behaves like a live SEV-SNP guest: it signs reports in the real format over any REPORT_DATA
+// with a P-384 chip key, certified under a root of its own. That root cannot be taken for a
+// vendor's (its names say so, and its key is not pinned anywhere), and processes that share a
+// directory share one chain. It refuses options that no hardware could have. None of its files
+// compiles into a release, and only builds with the tag softtee may import it from a main package.
+// Tests and the demo use it.
 package teesim
 
 import (

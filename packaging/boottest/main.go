@@ -1,12 +1,12 @@
-// Command boottest boots a real Debian 13 with the daemons installed as an administrator
-// would install them, and checks what only a booted machine can show: units, sockets,
-// groups, watchdogs, credentials from a TPM, memory limits, workers.
+// Command boottest boots a real Debian 13 with the daemons installed as an administrator would
+// install them, and checks what only a booted machine can show: units, sockets, groups, watchdogs,
+// credentials from a TPM, memory limits and workers.
 //
-// It runs in two places. On the host it makes broker, keys and sealed classifier, bakes them
-// into a disk, boots that under QEMU (emulation, no KVM) beside a software TPM, and prints what
-// the guest says. In the guest the same binary is a service that does the checks and writes a
-// line for each to the second serial port. The exit status is 0 if every check was made and
-// held. make boot-test runs it.
+// It runs in two places. On the host it makes the broker, the keys and a sealed classifier, puts
+// them on a disk, boots that under QEMU (emulation, no KVM) with a software TPM, and prints what the
+// guest reports. In the guest the same program is a service that runs the checks and writes a line
+// for each to the second serial port. The exit status is 0 if every check ran and passed. Run it
+// with make boot-test.
 package main
 
 import (

@@ -1,7 +1,7 @@
-// Command demo runs the main job as a user would, with the real binaries and a
-// real language model: it seals the model, starts a broker and an agent under
-// the software TEE, chats, verifies the receipt and the audit log, and shows
-// three refusals. Its exit status is 0 only if every step did what it says.
+// Command demo runs private inference as a user would, with the real programs and a real language
+// model: it seals the model, starts a broker and an agent under the software TEE, chats, verifies
+// the receipt and the audit log, and shows three refusals. Its exit status is 0 only if every step
+// did what it says.
 package main
 
 import (

@@ -1,8 +1,8 @@
-// Package longtest marks the tests that run in `make test-all` alone. Each takes many seconds of a
-// processor, and together they would make the first `go test ./...` of a newcomer a long wait.
+// Package longtest marks the tests that run only in `make test-all`. Each takes many seconds of
+// processor time, and together they would make a newcomer's first `go test ./...` a long wait.
 //
-// Mark a test only if others of its package still show that the property holds in the usual
-// case. CI runs all of them, and `make test` names each one that it left out.
+// Mark a test only if other tests of its package still show that the property holds in the usual
+// case. CI runs all of them, and `make test` names each one that it leaves out.
 package longtest
 
 import (

@@ -1,14 +1,13 @@
-// Command release makes what a release of Anchorhold holds, in a directory: for each
-// architecture an archive of the six programs and a list of what is linked into them (CycloneDX),
-// the sums of these files, and the sums' signature.
+// Command release makes the files of a release of Anchorhold in a directory: for each architecture
+// an archive of the six programs and a list of everything linked into them (CycloneDX), the
+// checksums of these files, and a signature of the checksums.
 //
-// It builds the last commit, not the files that happen to be in the checkout, and it builds it
-// twice, in two places that have nothing in common that a build should not depend on: path,
-// build cache, home and temporary directory, umask, time zone and locale. If a byte differs
-// there is no release, because then nobody else could tell whether a binary comes from the
-// sources that it claims.
+// It builds the last commit, not the files that happen to be in the checkout, and builds it twice,
+// in two places that share nothing on which a build should not depend: path, build cache, home and
+// temporary directory, umask, time zone and locale. If a single byte differs there is no release,
+// because then nobody else could tell whether a program comes from the sources that it claims.
 //
-// Run it with `make release`; docs/releases.md describes the files and how they are checked.
+// Run it with `make release`; docs/releases.md describes the files and how to check them.
 package main
 
 import (

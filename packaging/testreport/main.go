@@ -1,9 +1,8 @@
-// Command testreport reads what `go test -json` writes, prints it as go test would without that
-// flag, and says at the end which tests were skipped and why: go test passes over them in
-// silence.
+// Command testreport reads the output of `go test -json`, prints what go test would print without
+// that flag, and lists at the end which tests were skipped and why, which go test does not report.
 //
-// With -expect FILE every skip has to be on a list, with a reason. A test that looks for a peer,
-// finds none and skips would otherwise count as passed for years.
+// With -expect FILE, every skip must be on a list, with a reason. Otherwise a test that looks for a
+// peer, finds none and skips could count as passed for years.
 //
 //	go test -json ./... | go run ./packaging/testreport -expect .ci/expected-skips
 package main

@@ -1,12 +1,13 @@
 // Package arena is one exact memory budget outside the Go heap.
 //
-// It guarantees that the sum of everything mapped or charged never exceeds the
-// budget's limit, that a request that does not fit is refused with the figure
-// that it needs before any memory is taken, and that a region is wiped when it
-// is released, or with all others when the budget is wiped, whoever still holds it. Regions are locked where the limits allow, left out of core
-// dumps and of child processes, and ask for 2 MiB pages. Code that runs past a
-// region's last page faults. It trusts the kernel.
-// Weights, caches and scratch memory of inference live here.
+// The sum of everything mapped or charged never exceeds the limit of the [Budget]. A request that
+// does not fit is refused before any memory is taken, with the figure that it needs ([DoesNotFit]).
+// A [Region] is wiped when it is released, and all regions are wiped with the budget, whoever still
+// holds them. Regions are locked where the limits allow, left out of core dumps and of child
+// processes, and ask for 2 MiB pages. Code that runs past a region's last page faults. The package
+// trusts the kernel.
+//
+// Weights, caches and the scratch memory of inference live here.
 package arena
 
 import (

@@ -1,14 +1,13 @@
 // Package gguf reads and writes the header of GGUF model files, versions 2 and 3.
 //
-// It guarantees that a File which Parse returned is consistent: every count,
-// string, array and dimension lies within the named limits, no key and no
-// tensor appears twice, and each tensor is aligned, inside the file, and
-// overlaps no other. Memory is taken only for bytes that were really there,
-// never for a count that a file merely claims. A string array costs four bytes
-// per string beside the header itself.
+// A [File] returned by [Parse] is consistent: every count, string, array and dimension is within
+// the named limits, no key and no tensor appears twice, and each tensor is aligned, inside the
+// file, and overlaps no other. Memory is taken only for bytes that are really there, never for a
+// count that a file merely claims. A string array costs four bytes per string in addition to the
+// header itself.
 //
-// It trusts nothing in the file. It refuses other versions, big-endian files,
-// arrays of arrays, unknown value and tensor types, by name.
+// The package trusts nothing in the file. It refuses other versions, big-endian files, arrays of
+// arrays, and unknown value and tensor types, each by name.
 //
 // The sealer, the weights loader, the model and the tokenizer call it.
 package gguf

@@ -1,15 +1,14 @@
-// Package infer answers: it schedules sequences over one model, samples their
-// tokens, and finds where an answer ends.
+// Package infer answers prompts: it schedules sequences over one model, samples their tokens, and
+// finds where an answer ends.
 //
-// It guarantees that one pass over the weights serves every active sequence,
-// that a sequence's tokens do not depend on what runs beside it, that its keys
-// and values are wiped when it ends, that a seed gives the same answer every
-// time, and that an error of the weights (a chunk that was changed) ends every
-// answer under way and serves nothing more. All
-// large memory comes from the budget at the start. It trusts its Source for
-// authenticity. It refuses models that it would compute otherwise than their files mean, prompts that do not fit the context or name
-// unknown tokens, and outputs that are not numbers. The agent's local API calls
-// it.
+// One pass over the weights serves every active sequence. A sequence's tokens do not depend on
+// what runs beside it, a seed gives the same answer every time, and a sequence's keys and values
+// are wiped when it ends. An error in the weights (a changed chunk) ends every answer under way,
+// and nothing more is served. All large memory comes from the budget at the start.
+//
+// The [Engine] trusts its source for the authenticity of the weights. It refuses models that it
+// would not compute exactly as their files mean, prompts that do not fit the context or contain
+// unknown tokens, and outputs that are not numbers. The agent's local API calls it.
 package infer
 
 import (

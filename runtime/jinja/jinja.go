@@ -1,21 +1,19 @@
-// Package jinja renders chat templates: the part of the Jinja template language
-// that models' templates use.
+// Package jinja renders chat templates: the part of the Jinja template language that models'
+// templates use.
 //
-// It guarantees that a template either means what the reference implementation
-// makes of it or is refused when it is compiled, with the construct and its
-// line; that rendering ends within a fixed number of steps and bytes; and that
-// no template reaches anything but the values it was given. Blocks drop the
-// newline after them and the indentation before them, as model tools set it.
+// A template either means what the reference implementation makes of it, or is refused when it is
+// compiled, with the construct and its line. Rendering ends within a fixed number of steps and
+// bytes, and a template reaches nothing but the values it was given. Blocks drop the newline after
+// them and the indentation before them, which is how model tools configure Jinja.
 //
-// It trusts neither the template nor the values. It knows if, for, set, the
-// usual operators, namespace, raise_exception, loop's first, last, index,
-// index0, revindex, revindex0 and length, and the filters, tests and methods that expression.go
-// lists. It refuses macros, imports, dictionaries, chained comparisons,
-// loops over pairs, and names that the reference gives a value of its own, such as
-// range. The filter tojson compiles and fails when it is reached:
-// templates use it for tools, which are never given.
+// The package trusts neither the template nor the values. It supports if, for, set, the usual
+// operators, namespace, raise_exception, loop's first, last, index, index0, revindex, revindex0
+// and length, and the filters, tests and methods listed in expression.go. It refuses macros,
+// imports, dictionaries, chained comparisons, loops over pairs, and names that have a value of
+// their own in the reference, such as range. The filter tojson compiles, and fails only when it is
+// reached: templates use it for tools, which are never given.
 //
-// The tokenize package calls it.
+// Package tokenize calls it ([Compile], [Template]).
 package jinja
 
 import (

@@ -1,12 +1,11 @@
-// Package model is the forward pass of a language model over tiled quantized
-// weights, a batch of tokens at a time.
+// Package model is the forward pass of a language model over tiled quantized weights, one batch
+// of tokens at a time.
 //
-// It guarantees that a token's result does not depend on what else is in the
-// batch, on the number of threads, or on whether the weights are resident or
-// streamed, to the last bit, and that a forward pass takes no memory but what
-// was counted into the budget at the start. It trusts its Source for the
-// weights' authenticity. It refuses architectures and shapes that it does not
-// know, by name. Inference calls it.
+// The result for a token is the same to the last bit whatever else is in the batch, for any number
+// of threads, and whether the weights are resident or streamed. A forward pass takes no memory
+// beyond what was counted into the budget at the start. A [Model] trusts its [Source] for the
+// authenticity of the weights. It refuses architectures and shapes that it does not know, by
+// name. Package infer calls it.
 package model
 
 import (

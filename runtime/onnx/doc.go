@@ -1,10 +1,10 @@
-// Package onnx reads ONNX files, as they were written, into memory.
+// Package onnx reads ONNX files into memory as they were written.
 //
-// It guarantees that a file is parsed within the named limits, whatever it holds, and that
-// a tensor has the values that its shape says. It trusts nothing in a file; weights that
-// PyTorch's exporter keeps in a second file are read from the same directory only. It
-// refuses fields that it does not know, each refusal with a reason. It does not read graphs
-// within graphs, nor values of other types than 32 and 64 bits, bool and strings: nodes and
-// tensors that have them are there, without them, for runtime/layers to refuse by their
-// operators' names. What operators mean is that package's to know.
+// A file is parsed within the named limits, whatever it contains, and a [Tensor] has exactly the
+// values that its shape calls for. The package trusts nothing in a file; weights that PyTorch's
+// exporter keeps in a second file are read only from the same directory. It refuses unknown
+// fields, each with a reason. It does not read graphs within graphs, nor values of types other
+// than 32 and 64 bits, bool and strings: the nodes and tensors that have them are kept without
+// them, so that runtime/layers can refuse them by their operators' names. That package also knows
+// what the operators mean.
 package onnx

@@ -1,14 +1,13 @@
-// Package servable says whether the engine can serve a GGUF model exactly as its file
-// means it, and names everything that stands against it.
+// Package servable decides whether the engine can serve a GGUF model exactly as its file means,
+// and names everything that speaks against it.
 //
-// It guarantees that a file without findings has no tensor, no metadata key that changes
-// the result, no tokenizer and no template that the engine would pass over: each is
-// computed with, or known to say nothing that the engine does not do already, or it is a
-// finding. What it does not know is a finding. It trusts nothing in the file but that
-// package gguf parsed it. docs/models.md lists what it makes of every key.
+// In a file without findings, the engine ignores no tensor, no metadata key that changes the
+// result, no tokenizer and no template: each is used, is known to change nothing, or is a
+// [Finding]. Whatever the package does not know is a finding. It trusts nothing in the file beyond
+// the checks of package gguf. docs/models.md lists how it treats every key.
 //
-// The sealer calls it before a model is sealed, and the inference engine when one is
-// opened, since an older sealer may have let more through.
+// The sealer calls it before a model is sealed, and the inference engine calls it when one is
+// opened, since an older sealer may have accepted more.
 package servable
 
 import (

@@ -1,16 +1,15 @@
-// Package tokenize turns text into a model's token ids and back, and renders
-// conversations through a model's chat template.
+// Package tokenize turns text into a model's token ids and back, and renders conversations
+// through a model's chat template.
 //
-// It guarantees the ids that the model was trained with: byte-level BPE with
-// the pre-tokenizer that the model file names. A file that names a tokenizer,
-// pre-tokenizer or template construct which is not implemented is refused at
-// load, by name, rather than tokenized almost right. Text taken as plain never
-// yields a control token, so what a user types cannot forge a turn of the
-// conversation. Time is linear in the text but for a logarithm, templates run
-// under limits of steps and output, and a vocabulary of 49152 costs 2 MiB.
+// A [Tokenizer] gives the ids that the model was trained with: byte-level BPE with the
+// pre-tokenizer that the model file names. A file that names a tokenizer, pre-tokenizer or
+// template construct that is not implemented is refused by name when it is loaded, rather than
+// tokenized almost right. Plain text never yields a control token, so a user's input cannot forge
+// a turn of the conversation. Time is linear in the text up to a logarithm, templates run under
+// limits on steps and output, and a vocabulary of 49152 costs 2 MiB.
 //
-// It trusts the model file, which is authenticated before it gets here, for
-// sense but not for safety: damaged metadata is an error, never a panic.
+// The package relies on the model file, which is authenticated before it gets here, for meaning
+// but not for safety: damaged metadata is an error, never a panic.
 //
 // The inference engine and the agent call it.
 package tokenize

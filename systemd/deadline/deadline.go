@@ -1,9 +1,10 @@
-// Package deadline watches the dates on which a service would stop: certificates,
-// epochs, policies and lists that end. It warns of each 30, 7 and 1 days before, once
-// each, and says when one has passed.
+// Package deadline watches the dates on which a service would stop working: when certificates,
+// epochs, policies and lists expire. It warns 30, 7 and 1 days before each date, once each, and
+// reports when one has passed.
 //
-// It renews nothing, and refuses nothing: whoever uses what has ended does. A date
-// that moves, because what ends was renewed, is a new one. The daemons call it.
+// It renews nothing and refuses nothing; that is the task of the code that uses whatever expired.
+// When a date moves because something was renewed, it counts as a new date. The daemons call it
+// ([Watch]).
 package deadline
 
 import (

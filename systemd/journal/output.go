@@ -1,17 +1,16 @@
-// Package journal is where a daemon's words go: to systemd's journal, with
-// priority and fields, where the service manager connected standard error to
-// it, and to standard error as text or JSON everywhere else.
+// Package journal is where a daemon's messages go: to systemd's journal, with priority and fields,
+// where the service manager connected standard error to it, and to standard error as text or JSON
+// everywhere else.
 //
 //	out := journal.Stderr("anchorhold-broker")
 //	log, err := out.Logger(cfg.Log.Level, cfg.Log.Format)
 //
-// It guarantees that a record is one datagram of bounded size and one readable
-// line, that no attribute can pass for another field, and that a journal that
-// takes nothing holds its callers up for a second once, and hardly at all after
-// that: what it does not take is counted and said later. A journal that is gone ends no
-// daemon. It trusts JOURNAL_STREAM only if standard error is
-// the file that it names. Values that redact themselves (slog.LogValuer) are
-// asked first. The mains of the daemons call it.
+// A record is one datagram of bounded size and one readable line, and no attribute can pass for
+// another field. A journal that accepts nothing blocks its callers for a second once, and hardly at
+// all after that; records that it does not accept are counted and reported later. A missing journal
+// ends no daemon. The package trusts JOURNAL_STREAM only if standard error is the file that it
+// names. Values that redact themselves (slog.LogValuer) are asked first. The main packages of the
+// daemons call it.
 package journal
 
 import (

@@ -1,30 +1,26 @@
 // Package listen keeps a listener open to honest peers while others abuse it.
 //
-// Every connection is in one of four classes. Strangers are peers of a unix
-// socket whose uid is not allowed; they are answered, and hold nothing that
-// others need. Unproven connections have shown nothing yet. Proven ones have:
-// [Conn.Promote] names who they are, such as an attested guest's key. Each
-// class has places of its own, so that no number of unproven connections costs
-// a proven one its place, and a fleet behind one address is not locked out. Kept ones
-// ([Conn.Keep]) are proven ones between two exchanges: they live in places and memory
-// that the others leave unused, and are ended before any other.
+// Every connection is in one of four classes. Strangers are peers of a unix socket whose uid is
+// not allowed; they get an answer, and hold nothing that others need. Unproven connections have
+// shown nothing yet. Proven connections have: [Conn.Promote] names who they are, for example by an
+// attested guest's key. Kept connections ([Conn.Keep]) are proven ones between two exchanges: they
+// use places and memory that the others leave free, and are ended before any other. Each class has
+// places of its own, so no number of unproven connections costs a proven one its place, and a fleet
+// behind one address is not locked out.
 //
-// A newcomer is never refused for want of a place. When its class is full, or
-// its source holds as much as one source may, another connection is ended: of
-// the source that holds the most, in the stage of life that holds the most, the
-// one that has been in that stage longest. A peer that keeps moving therefore
-// outlives a flood from its own address, unless the flood pays for every step
-// that the peer takes, as fast.
+// A newcomer is never refused for lack of a place. When its class is full, or its source holds as
+// much as one source may, another connection is ended: from the source that holds the most, in the
+// stage of life that holds the most, the connection that has been in that stage longest. A peer
+// that keeps moving therefore outlives a flood from its own address, unless the flood pays for
+// every step that the peer takes, as fast.
 //
-// Memory for bodies is reserved before a body is read ([Conn.Reserve]), by the
-// same rule. Accept waits out a lack of descriptors and never ends because of
-// one. Behind load balancers the source is what PROXY protocol version 2 says,
-// if the balancer is listed.
+// Memory for bodies is reserved before a body is read ([Conn.Reserve]), by the same rule. Accept
+// waits out a lack of descriptors and never ends because of one. Behind load balancers, PROXY
+// protocol version 2 names the source, if the balancer is listed.
 //
-// The package trusts the kernel's addresses and peer credentials, and the
-// balancers that it is told to. All five listeners use it: the broker for
-// guests, the registry of proofs, the aggregator, the operators' socket and the
-// agent's local API.
+// The package trusts the kernel's addresses and peer credentials, and the balancers in its
+// configuration. All five listeners use it: the broker for guests, the registry of proofs, the
+// aggregator, the operators' socket and the agent's local API.
 package listen
 
 import (

@@ -1,11 +1,10 @@
-// Package service speaks with systemd: readiness, reload, watchdog, sockets and
-// credentials. The unit files lie beside it.
+// Package service talks to systemd: readiness, reload, watchdog, sockets and credentials. The unit
+// files are in the parent directory.
 //
-// Outside systemd every call does nothing or says so: a daemon runs the same
-// from a shell. It trusts the environment that the service manager sets. It
-// refuses credential names that are not plain file names and credentials over
-// the size limit. The daemons' life cycles call it; it alone imports the
-// systemd module.
+// Outside systemd every call does nothing or reports so, and a daemon runs the same from a shell.
+// The package trusts the environment that the service manager sets. It refuses credential names
+// that are not plain file names, and credentials above the size limit. The daemons' life cycles
+// call it; it alone imports the systemd module.
 package service
 
 import (

@@ -1,13 +1,12 @@
-// Package params names the parameter sets of encrypted sums, and holds them
-// against the security tables.
+// Package params names the parameter sets of encrypted sums, and checks them against the security
+// tables.
 //
-// It guarantees that a set which Lookup returns is one of a fixed list, each with
-// a digest that covers every number in it, and inside the stricter of the
-// published 128-bit tables, object by object. It trusts those tables. It refuses
-// unknown names, another digest under a known name, and sums that leave fewer bits
-// than were asked for.
+// A [Set] returned by [Lookup] is one of a fixed list, has a digest that covers every number in
+// it, and is inside the stricter of the published 128-bit tables, object by object. The package
+// trusts those tables. It refuses unknown names, a known name with a different digest, and sums
+// that leave fewer bits than requested.
 //
-// Rounds, participants, aggregators and the command line name sets through it.
+// Rounds, participants, aggregators and the command line refer to sets by these names.
 package params
 
 import (

@@ -1,25 +1,24 @@
-// Package rlwe encrypts vectors of integers so that their ciphertexts add: CKKS
-// with coefficient encoding over one 27-bit prime at ring degree 2048, eight
-// ciphertexts side by side.
+// Package rlwe encrypts vectors of integers so that their ciphertexts add: CKKS with coefficient
+// encoding over one 27-bit prime at ring degree 2048, eight ciphertexts side by side.
 //
-// The scheme is public-key ring learning with errors as in CKKS (Cheon, Kim, Kim,
-// Song 2017): c0 = b*u + e0 + m, c1 = a*u + e1, decrypted as c0 + c1*s = m + noise.
-// Sums need no multiplication, so one prime is enough, there is no special prime,
-// and the message stands in the coefficients instead of behind an embedding. That
-// makes 6.75 bytes a value where the usual set takes 96. Ciphertexts stay in the
-// NTT domain. Eight polynomials lie interleaved, so that the transform is the same
-// few instructions on whole vectors, without a shuffle.
+// The scheme is public-key ring learning with errors as in CKKS (Cheon, Kim, Kim, Song 2017):
+// c0 = b*u + e0 + m, c1 = a*u + e1, decrypted as c0 + c1*s = m + noise. Sums need no
+// multiplication, so one prime is enough, there is no special prime, and the message is in the
+// coefficients instead of behind an embedding. That takes 6.75 bytes per value, where the usual
+// set takes 96. Ciphertexts stay in the NTT domain. Eight polynomials are interleaved, so the
+// transform is the same few instructions on whole vectors, without a shuffle.
 //
-// It guarantees that a block which Add accepts has canonical residues only, and
-// that no secret decides a branch or an address. It trusts the seeds that it is
-// given: a seed encrypts one vector and is never used again. It refuses blocks and
-// keys of another length and residues that are not below the prime.
+// A block that Add accepts has only canonical residues, and no secret decides a branch or an
+// address. The package trusts the seeds that it is given: a seed encrypts one vector and must
+// never be used again. It refuses blocks and keys of the wrong length, and residues that are not
+// below the prime.
 //
-// What Decrypt returns still carries the noise of the encryption. Publishing it
-// would leak the key by linear algebra (Li and Micciancio 2021): the caller adds
-// its own noise and rounds before anything leaves the guest.
+// The result of Decrypt still contains the noise of the encryption. Publishing it would leak the
+// key by linear algebra (Li and Micciancio 2021): the caller adds noise of its own and rounds
+// before anything leaves the guest.
 //
-// The worker encrypts and decrypts with it, the aggregator adds, the broker makes keys.
+// The worker encrypts and decrypts with it ([Encryptor], [Decryptor]), the aggregator adds
+// ([Sum]), and the broker makes keys ([Generate]).
 package rlwe
 
 import "errors"

@@ -1,9 +1,9 @@
 // Package idfile keeps identities in files: a private one encrypted, a public one as text.
 //
-// It guarantees that a private key is encrypted at rest under a passphrase or a credential,
-// that a file that others may read or change is refused, and that a file is whole or absent
-// under its name. It trusts the file system and Argon2id. The command line, the broker and
-// the aggregator call it; the agent, whose keys live for one boot, does not link it.
+// A private key is encrypted at rest under a passphrase or a credential, a file that others can
+// read or change is refused, and a file under its name is either whole or absent. The package
+// trusts the file system and Argon2id. The command line, the broker and the aggregator call it;
+// the agent, whose keys live for one boot, does not link it.
 package idfile
 
 import (

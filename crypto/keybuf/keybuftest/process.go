@@ -1,5 +1,4 @@
-// Package keybuftest shows that a program keeps its memory to itself. Only tests may
-// import it.
+// Package keybuftest checks that a program keeps its memory to itself. Only tests may import it.
 package keybuftest
 
 import (

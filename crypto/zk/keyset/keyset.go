@@ -1,12 +1,14 @@
-// Package keyset keeps circuits and keys of proofs as files named by their digests,
-// each set with a record that says what it is for.
+// Package keyset keeps circuits and keys of proofs as files named by their digests, each set with
+// a record that says what it is for.
 //
-// It guarantees that a file which it opened for use has the digest in its record, and
-// that a set appears whole or not at all. It trusts nothing in a directory but what
-// its digests say; whether a record is registered is the caller's question. It refuses
-// records that are not canonical, and files that are missing or changed.
+// A file that was opened for use has the digest in its record, and a set appears as a whole or
+// not at all. The package trusts nothing in a directory beyond what the digests say; whether a
+// record is registered is the caller's question. It refuses records that are not canonical, and
+// files that are missing or changed.
 //
-// The command line writes sets; agents, workers' tasks and verifiers read them.
+// The command line writes sets ([Set]); agents, workers and verifiers read them. A [Ring] verifies
+// proofs with the keys of some sets, or of the files that a verifier was given ([Files]). The
+// example keeps keys as a set and verifies a proof with them.
 package keyset
 
 import (

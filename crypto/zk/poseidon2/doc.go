@@ -1,11 +1,11 @@
-// Package poseidon2 is the hash under every commitment that a proof is about: the
-// Poseidon2 permutation (ePrint 2023/323), 16 elements wide, over the scalar field of
-// the curve BN254, and the sponge on it.
+// Package poseidon2 is the hash under every commitment that a proof is about: the Poseidon2
+// permutation (ePrint 2023/323), 16 elements wide, over the scalar field of the curve BN254, and
+// the sponge built on it.
 //
-// It exists so that the agent, which commits to every answer of a classifier, need not
-// link the library of curves that provers and verifiers use. Circuits compute the same
-// hash with that library's constants; the tests compare both.
+// With it the agent, which commits to every answer of a classifier, need not link the curve
+// library that provers and verifiers use. Circuits compute the same hash with that library's
+// constants; tests compare the two.
 //
-// What is hashed here is secret: inputs, salts and weights. Time and memory accesses
-// depend on the number of elements alone, and never on their values.
+// The hashed values are secret: inputs, salts and weights. Time and memory accesses depend only on
+// the number of elements, never on their values.
 package poseidon2

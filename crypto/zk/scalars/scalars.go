@@ -1,6 +1,6 @@
-// Package scalars hands field elements to gnark-crypto, for provers and verifiers, which
-// compute with that library's. Whoever only commits and states, such as the agent, does
-// not import it.
+// Package scalars hands field elements to gnark-crypto, for provers and verifiers, which compute
+// with that library's own type. Code that only commits and makes statements, such as the agent's,
+// does not import it.
 package scalars
 
 import (

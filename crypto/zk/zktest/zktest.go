@@ -1,9 +1,8 @@
-// Package zktest makes keys and proofs of a small circuit, for tests of what verifies
-// proofs or carries them.
+// Package zktest makes keys and proofs of a small circuit, for tests of the packages that verify
+// or carry proofs.
 //
-// It guarantees proofs that verify for any public inputs, so that any statement has one
-// within milliseconds. They prove nothing, and the keys come from a set-up of one party.
-// Only tests import it.
+// The proofs verify for any public inputs, so any statement has one within milliseconds. They
+// prove nothing, and the keys come from a setup by one party. Only tests import it.
 package zktest
 
 import (

@@ -1,5 +1,5 @@
-// Package gguftest makes small models in GGUF, whole ones and such as are changed in one
-// part, for tests of what reads them.
+// Package gguftest makes small models in GGUF, complete ones and variants with one part changed,
+// for tests of the packages that read them.
 package gguftest
 
 import (

@@ -1,5 +1,5 @@
-// Package onnxtest writes small ONNX files, for tests of the packages that read them. It
-// writes whatever it is told, right or wrong.
+// Package onnxtest writes small ONNX files, right or wrong, for tests of the packages that read
+// them.
 package onnxtest
 
 import (

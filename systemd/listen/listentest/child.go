@@ -1,11 +1,10 @@
-// Package listentest attacks listeners as strangers would, and watches from outside what
-// that does to others: to honest clients, to the server's memory, descriptors and log.
+// Package listentest attacks listeners as strangers would, and measures from outside how that
+// affects others: honest clients, and the server's memory, descriptors and log.
 //
-// The server is the calling test itself in a process of its own ([Start]), so that its
-// memory is nobody else's; attackers and honest clients are goroutines of the test
-// ([Server.Withstands]). Everything stays on the loopback interface, whose range
-// 127.0.0.0/8 gives each party an address; on unix sockets parties are users, where the
-// test runs as root.
+// The server is the calling test itself in a process of its own ([Start]), so its memory is shared
+// with nobody; attackers and honest clients are goroutines of the test ([Server.Withstands]).
+// Everything stays on the loopback interface, whose range 127.0.0.0/8 gives each party an address.
+// On unix sockets the parties are different users, if the test runs as root.
 package listentest
 
 import (

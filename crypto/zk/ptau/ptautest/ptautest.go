@@ -1,8 +1,7 @@
-// Package ptautest makes small powers-of-tau files, for tests of what reads them.
+// Package ptautest makes small powers-of-tau files, for tests of the packages that read them.
 //
-// It guarantees files of a real ceremony of three parties, each of whom forgets what it
-// drew, in the format that snarkjs writes. Only tests import it: a file of this process
-// alone is trusted by nobody.
+// The files come from a real ceremony of three parties, each of whom forgets its secret, in the
+// format of snarkjs. Only tests import it: nobody should trust a file that one process made alone.
 package ptautest
 
 import (
