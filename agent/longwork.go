@@ -85,11 +85,11 @@ func (w *works) mount(cfg settings.Config, on *session.Opened) (m mounted, err e
 		if parts.Ring, err = w.proving.Ring(cfg, w.workers); err != nil {
 			return m, err
 		}
-		federation, party, err := w.federation.Open(cfg, on, parts)
+		sides, err := w.federation.Open(cfg, on, parts)
 		if err != nil {
 			return m, err
 		}
-		m.Federation, m.Party = federation, party
+		m.Federation, m.Decryption, m.Party = sides.Participant, sides.Opener, sides.Party
 	}
 	return m, nil
 }

@@ -9,10 +9,10 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
+	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -36,7 +36,7 @@ func (s *Service) contribute(ctx context.Context, l *jobs.Lease) (json.RawMessag
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
 		return nil, refusal.New(fedtask.ReasonVector, "%v", err)
 	}
-	h, err := s.open(ctx, spec.Round)
+	h, err := s.rounds.Open(ctx, spec.Round)
 	if err != nil {
 		return nil, spec.step(ReasonSession, err)
 	}
@@ -137,7 +137,7 @@ func (s *Service) prepared(id federation.ID) (result Contributed, manifest []byt
 // encrypt has a worker encrypt the vector, signs the contribution, makes all of it
 // durable, and then records that this ciphertext is the round's: nothing of
 // another may leave from then on.
-func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec) (result Contributed, manifest []byte, err error) {
+func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h rounds.Round, spec contributeSpec) (result Contributed, manifest []byte, err error) {
 	if err := s.store.Above(spec.Upload); err != nil {
 		return result, nil, err
 	}
@@ -165,14 +165,14 @@ func (s *Service) encrypt(ctx context.Context, l *jobs.Lease, h held, spec contr
 }
 
 // produce has a worker write the ciphertext, and signs what it wrote.
-func (s *Service) produce(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks *os.File) (result Contributed, manifest, proof []byte, err error) {
+func (s *Service) produce(ctx context.Context, l *jobs.Lease, h rounds.Round, spec contributeSpec, blocks *os.File) (result Contributed, manifest, proof []byte, err error) {
 	hashes, err := s.store.NewUpload()
 	if err != nil {
 		return result, nil, nil, err
 	}
 	defer func() { err = errors.Join(err, hashes.Discard()) }()
 	done, coordinates, err := s.runContribute(ctx, l, h, spec, blocks, hashes.File)
-	defer keybuf.Wipe(coordinates)
+	defer clear(coordinates)
 	if err != nil {
 		return result, nil, nil, err
 	}
@@ -190,7 +190,7 @@ func (s *Service) produce(ctx context.Context, l *jobs.Lease, h held, spec contr
 }
 
 // runContribute gives the worker its task.
-func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, coordinates []byte, err error) {
+func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h rounds.Round, spec contributeSpec, blocks, hashes *os.File) (done fedtask.Contributed, coordinates []byte, err error) {
 	plain, err := s.store.Open(h.Round, spec.Vector, spec.Run)
 	if err != nil {
 		return done, nil, err
@@ -201,7 +201,7 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 		return done, nil, err
 	}
 	defer func() { err = errors.Join(values.End(), err) }()
-	round, err := sealedRound(h.Round)
+	round, err := h.Sealed()
 	if err != nil {
 		return done, nil, err
 	}
@@ -224,7 +224,8 @@ func (s *Service) runContribute(ctx context.Context, l *jobs.Lease, h held, spec
 		}()
 		out = append(out, drain.Writer)
 	}
-	limits := s.limits(l)
+	limits := s.cfg.Limits
+	limits.Memory = max(limits.Memory, l.Info.Memory) // a retry may have raised it
 	if limits.Output, err = uploadBytes(h.Round); err != nil {
 		return done, nil, err
 	}
@@ -245,28 +246,11 @@ func uploadBytes(r federation.Round) (int64, error) {
 	return int64(federation.BlockCount(r.Length, set.ValuesPerBlock())) * int64(set.BlockBytes()), nil
 }
 
-func sealedRound(r federation.Round) (*os.File, error) {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	return worker.Sealed("round", data)
-}
-
-// limits are the queue's, which a retry may have raised.
-func (s *Service) limits(l *jobs.Lease) worker.Limits {
-	limits := s.cfg.Limits
-	if l.Info.Memory > limits.Memory {
-		limits.Memory = l.Info.Memory
-	}
-	return limits
-}
-
 // progress hands a worker's word on to the queue. A lease that was lost shows when
 // the job ends.
 func (s *Service) progress(l *jobs.Lease) func(worker.Progress) {
 	return func(p worker.Progress) {
-		if err := heartbeat(l, p.Phase, p.Done, p.Total); err != nil {
+		if err := l.Heartbeat(jobs.Progress(p)); err != nil {
 			s.cfg.Logger.Debug("heartbeat", "job", l.Info.ID.String(), "err", err)
 		}
 	}
@@ -274,7 +258,7 @@ func (s *Service) progress(l *jobs.Lease) func(worker.Progress) {
 
 // sign checks what the worker wrote, has its norm proven where the round wants that,
 // and signs the contribution.
-func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contributeSpec, done fedtask.Contributed, hashes *os.File, coordinates []byte) (m federation.Manifest, proof []byte, err error) {
+func (s *Service) sign(ctx context.Context, l *jobs.Lease, h rounds.Round, spec contributeSpec, done fedtask.Contributed, hashes *os.File, coordinates []byte) (m federation.Manifest, proof []byte, err error) {
 	signer, err := s.cfg.Sign()
 	if err != nil {
 		return m, nil, err
@@ -290,7 +274,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contribu
 	for i := range m.Hashes {
 		m.Hashes[i] = federation.Digest(raw[32*i:])
 	}
-	c := federation.Contribution{Round: h.ID, RoundDigest: h.digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
+	c := federation.Contribution{Round: h.ID, RoundDigest: h.Digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
 		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now, Answers: spec.With}
 	if c.Upload != done.Upload {
 		return m, nil, errors.New("the worker's digest is not that of its hash list")
@@ -309,7 +293,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contribu
 		}
 		c.Time = signer.Now
 	}
-	if err := c.Follows(h.Round, h.digest); err != nil {
+	if err := c.Follows(h.Round, h.Digest); err != nil {
 		return m, nil, err
 	}
 	m.Signed, err = federation.SignContribution(signer.Key, signer.Chain, c)
@@ -317,7 +301,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h held, spec contribu
 }
 
 // upload sends the blocks to every aggregator; each takes its part.
-func (s *Service) upload(ctx context.Context, l *jobs.Lease, h held, manifest []byte) (err error) {
+func (s *Service) upload(ctx context.Context, l *jobs.Lease, h rounds.Round, manifest []byte) (err error) {
 	set, _, err := h.Parameters()
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ func (s *Service) Tidy(now time.Time) (int, error) { return s.store.Tidy(now) }
 
 // Restate signs again what an aggregator refused.
 func (s *Service) Restate(ctx context.Context, round federation.ID, manifest []byte) ([]byte, error) {
-	h, err := s.open(ctx, round)
+	h, err := s.rounds.Open(ctx, round)
 	if err != nil {
 		return nil, err
 	}

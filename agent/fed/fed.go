@@ -1,22 +1,17 @@
-// Package fed is the agent's part in federated rounds: it takes a vector from
-// a local client, has a worker encrypt it, signs it under the agent's lease and
-// uploads it; in a decrypting guest it has a worker open a closed round's sum, signs
-// what is published and publishes it.
+// Package fed is a participant's side of federated rounds: it takes a vector from a local client,
+// has a worker encrypt it, signs it under the agent's lease and uploads it.
 //
-// It guarantees that a vector never lies on disk in the clear and leaves the guest
-// only encrypted; that one agent has one contribution in a round, whose randomness
-// is used once: what is signed is durable, and recorded as consumed, before its
-// first byte leaves; that an interrupted upload goes on with the same bytes; and
-// that only what the broker's ticket closes is decrypted.
+// A vector never lies on disk in the clear and leaves the guest only encrypted. An agent has one
+// contribution in a round, whose randomness is used once: what is signed is durable, and recorded
+// as consumed, before its first byte leaves, and an interrupted upload goes on with the same bytes.
+// A vector for a round whose key parties hold lies on disk under a key that no broker knows; a
+// restart of the agent loses it, and says so.
 //
-// A vector for a round whose key parties hold lies on disk under a key that no broker
-// knows; a restart of the agent loses it, and says so.
+// It trusts the broker's root identities, its worker's arithmetic and the queue's key. It refuses
+// vectors that are not the round's, and rounds that are over, each with a reason.
 //
-// It trusts the broker's root identities, its worker's arithmetic and the queue's
-// key. It refuses vectors that are not the round's, rounds that are over, and sums
-// that are not the ticket's, each with a reason.
-//
-// The local API calls it; the agent runs it.
+// The local API asks [Service] for contributions; Run works on them, and has package decrypt, the
+// decrypting guest's side, do the queue's decryptions.
 package fed
 
 import (
@@ -29,12 +24,12 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
+	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -50,39 +45,9 @@ const (
 	ReasonOver refusal.Reason = "round-over"
 	// ReasonContributed: this agent has another contribution in the round.
 	ReasonContributed refusal.Reason = "already-contributed"
-	// ReasonSum: the aggregators' blocks are not the sum that the ticket closes.
-	ReasonSum refusal.Reason = "sum-mismatch"
 	// ReasonNotConfigured: the agent has no aggregator.
 	ReasonNotConfigured refusal.Reason = "federation-not-configured"
 )
-
-// Signer signs under the lease that runs now.
-type Signer struct {
-	Key   *identity.Private
-	Chain []byte        // the lease's
-	Now   protocol.Time // broker time
-	// Broker is the ID of the root whose broker granted the lease: this agent takes part in
-	// that broker's rounds, and in no other's.
-	Broker [32]byte
-	// Lowest is the lowest epoch that this guest accepts of each root's broker: the measured
-	// minimum, or the highest that the root has asked for since.
-	Lowest protocol.Lowest
-}
-
-// live is the floor for what is said now.
-func (s Signer) live() protocol.Floor { return protocol.Live(s.Lowest, s.Now) }
-
-// Released is the key of a closed round, and the lease by which it was granted.
-type Released struct {
-	Key *keybuf.Buffer
-	// Chain is that lease's. The result is signed under it: it is what says that this
-	// guest was given the key.
-	Chain []byte
-	// Until is when the lease ends, in broker time, and Expires when it ends here, by the
-	// monotonic clock: then the key is wiped.
-	Until   protocol.Time
-	Expires time.Time
-}
 
 // Config is what the service needs.
 type Config struct {
@@ -90,17 +55,10 @@ type Config struct {
 	Pool  *worker.Pool
 	// Shards are the aggregators, in the order of their parts.
 	Shards []*uplink.Client
-	// Dir is where spooled vectors and encrypted uploads lie; Key seals the vectors.
-	Dir string
-	Key *keybuf.Buffer
-	// Own is a key of 32 bytes that this run of the agent drew, and that no lease brought:
-	// see [store.Config].
-	Own *keybuf.Buffer
+	// Files says where vectors and uploads lie, under which keys and limits; its queue is Queue.
+	Files store.Config
 	// Sign returns the signer of now, or why nothing may be signed.
-	Sign func() (Signer, error)
-	// RoundKey obtains a closed round's key from the broker, under a lease of its own. If it
-	// is not to be asked for yet, the error is a [Postponed].
-	RoundKey func(ctx context.Context, resource string) (Released, error)
+	Sign func() (attested.Signer, error)
 	// Limits bound each worker.
 	Limits worker.Limits
 	// Norm proves norms, for rounds that want it; nil without keys.
@@ -121,14 +79,14 @@ type Demand struct {
 	NoiseBits int
 }
 
-// Service takes part in rounds.
+// Service takes part in rounds. It may be used by any goroutine.
 type Service struct {
-	cfg   Config
-	store *store.Store
+	cfg    Config
+	store  *store.Store
+	rounds *rounds.Verifier
 
 	mu     sync.Mutex
-	demand Demand
-	rounds map[federation.ID]held
+	demand Demand // mu's
 }
 
 // Require sets what is asked of rounds from now on.
@@ -139,7 +97,7 @@ func (s *Service) Require(d Demand) {
 }
 
 // accepts holds a round against the configuration.
-func (s *Service) accepts(h held) error {
+func (s *Service) accepts(h rounds.Round) error {
 	s.mu.Lock()
 	d := s.demand
 	s.mu.Unlock()
@@ -155,90 +113,28 @@ func (s *Service) accepts(h held) error {
 	return nil
 }
 
-// held is a round that was verified.
-type held struct {
-	federation.Round
-	digest federation.Digest
-	live   bool // when it was verified, its epoch ran
-}
-
-// maxRounds bounds the rounds that are remembered.
-const maxRounds = 64
-
 // New makes the directories.
 func New(cfg Config) (*Service, error) {
-	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.RoundKey == nil || cfg.Logger == nil || len(cfg.Shards) == 0 {
+	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.Logger == nil || len(cfg.Shards) == 0 {
 		return nil, errors.New("fed: a part is missing")
 	}
-	files, err := store.New(store.Config{Queue: cfg.Queue, Dir: cfg.Dir, Key: cfg.Key, Own: cfg.Own, Limits: cfg.Spool})
+	cfg.Files.Queue = cfg.Queue
+	files, err := store.New(cfg.Files)
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: files, rounds: map[federation.ID]held{}}, nil
+	verifier := rounds.New(cfg.Shards[0], func() (rounds.Standing, error) {
+		s, err := cfg.Sign()
+		return rounds.Standing{Broker: s.Broker, Lowest: s.Lowest, Now: s.Now}, err
+	})
+	return &Service{cfg: cfg, store: files, rounds: verifier}, nil
 }
 
-// open is a round that takes contributions: its epoch runs by the broker's time.
-func (s *Service) open(ctx context.Context, id federation.ID) (held, error) {
-	return s.round(ctx, s.cfg.Shards[0], id, true)
-}
+// Store is where the service keeps files, and room for other files of rounds.
+func (s *Service) Store() *store.Store { return s.store }
 
-// past is a round that may be over, and its epoch with it.
-func (s *Service) past(ctx context.Context, id federation.ID) (held, error) {
-	return s.round(ctx, s.cfg.Shards[0], id, false)
-}
-
-// round fetches and verifies a round, or remembers it. Whatever is remembered is held
-// against the lease of now and the lowest epoch of its broker: one that was retired since
-// says nothing more.
-func (s *Service) round(ctx context.Context, shard *uplink.Client, id federation.ID, live bool) (held, error) {
-	signer, err := s.cfg.Sign()
-	if err != nil {
-		return held{}, err
-	}
-	s.mu.Lock()
-	h, ok := s.rounds[id]
-	s.mu.Unlock()
-	if ok && (h.live || !live) && h.Broker == signer.Broker && h.Epoch >= signer.Lowest.Of(h.Broker) {
-		return h, nil
-	}
-	h, err = fetch(ctx, shard, signer, id, true)
-	if reason, _ := refusal.ReasonOf(err); !live && reason == protocol.ReasonEpochNotValid {
-		h, err = fetch(ctx, shard, signer, id, false)
-	}
-	if err != nil {
-		return held{}, err
-	}
-	s.remember(h)
-	return h, nil
-}
-
-// fetch has an aggregator tell a round, and verifies it.
-func fetch(ctx context.Context, shard *uplink.Client, signer Signer, id federation.ID, live bool) (held, error) {
-	floor := signer.live()
-	if !live {
-		floor = floor.Kept()
-	}
-	r, signed, err := shard.Round(ctx, protocol.Of(signer.Broker), floor, id)
-	if err != nil {
-		return held{}, err
-	}
-	return held{r, federation.DigestOf(signed), live}, nil
-}
-
-// floor is what is accepted now.
-func (s *Service) floor() (protocol.Floor, error) {
-	signer, err := s.cfg.Sign()
-	return signer.live(), err
-}
-
-func (s *Service) remember(h held) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.rounds) >= maxRounds {
-		clear(s.rounds)
-	}
-	s.rounds[h.ID] = h
-}
+// Rounds are the rounds that the service knows.
+func (s *Service) Rounds() *rounds.Verifier { return s.rounds }
 
 // Round is what a local client may know about a round.
 type Round struct {
@@ -269,7 +165,7 @@ type Round struct {
 
 // Round describes a round.
 func (s *Service) Round(ctx context.Context, id federation.ID) (Round, error) {
-	h, err := s.past(ctx, id)
+	h, err := s.rounds.Past(ctx, id)
 	if err != nil {
 		return Round{}, err
 	}
@@ -291,13 +187,18 @@ func adjacency(r federation.Round) string {
 	return federation.Adjacency
 }
 
-// Run works on jobs until ctx ends. A job under way is given back.
-func (s *Service) Run(ctx context.Context) error {
+// Job does one job of the queue and returns its result.
+type Job func(ctx context.Context, l *jobs.Lease) (json.RawMessage, error)
+
+// Run works on jobs until ctx ends: on contributions, and on decryptions with decrypt. A job under
+// way is given back then.
+func (s *Service) Run(ctx context.Context, decrypt Job) error {
 	var tidying sync.WaitGroup
 	defer tidying.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	tidying.Go(func() { s.keepTidy(ctx) })
+	do := map[string]Job{fedtask.ClassContribute: s.contribute, fedtask.ClassDecrypt: decrypt}
 	for {
 		l, err := s.cfg.Queue.Lease(ctx, []string{fedtask.ClassContribute, fedtask.ClassDecrypt})
 		if ctx.Err() != nil {
@@ -309,7 +210,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.work(ctx, l); err != nil {
+		if err := s.work(ctx, l, do[l.Info.Class]); err != nil {
 			s.cfg.Logger.Warn("a job's end was not recorded", "job", l.Info.ID.String(), "err", err)
 		}
 	}
@@ -334,11 +235,7 @@ func (s *Service) keepTidy(ctx context.Context) {
 }
 
 // work does one job and records its end.
-func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
-	do := s.contribute
-	if l.Info.Class == fedtask.ClassDecrypt {
-		do = s.decrypt
-	}
+func (s *Service) work(ctx context.Context, l *jobs.Lease, do Job) error {
 	// One try has the job's time in all: an aggregator that stands still must not hold
 	// up the queue.
 	try, cancel := context.WithTimeout(l.Context, l.Info.TimeMax)
@@ -352,25 +249,14 @@ func (s *Service) work(ctx context.Context, l *jobs.Lease) error {
 	case errors.Is(context.Cause(l.Context), jobs.ErrCancelled):
 		return nil // the queue knows
 	}
-	if later, ok := errors.AsType[*Postponed](err); ok {
-		return l.Defer(later.Pause, reasonOf(later), later.Error())
+	if later, ok := errors.AsType[*jobs.Postponed](err); ok {
+		reason, _ := refusal.ReasonOf(later)
+		return l.Defer(later.Pause, reason, later.Error())
 	}
 	exit, reason := classify(err)
 	s.cfg.Logger.Warn("job failed", "job", l.Info.ID.String(), "class", l.Info.Class, "try", l.Info.Tries, "exit", string(exit), "err", err)
 	return l.Fail(exit, reason, err.Error())
 }
-
-// Postponed is why a job does not go on yet: it is given back, and no try is spent.
-type Postponed struct {
-	Pause time.Duration
-	Err   error // what it waits for, with a reason
-}
-
-// Error says what the job waits for.
-func (e *Postponed) Error() string { return e.Err.Error() }
-
-// Unwrap is what the job waits for.
-func (e *Postponed) Unwrap() error { return e.Err }
 
 // classify maps an error to how the try ended, with the step's reason in a whole update. A
 // refusal is final but where time may change it.
@@ -393,17 +279,12 @@ func ending(err error) (jobs.Exit, refusal.Reason) {
 		return jobs.Exit(failure.Exit.String()), reason
 	}
 	switch reason {
-	case spool.ReasonFull, spool.ReasonOwner, spool.ReasonDisk, spool.ReasonBusy, uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "request-too-slow", "upload-unknown", "attesting", "lease-expired", "client-identity-expired",
-		protocol.ReasonBusy, protocol.ReasonAuditUnavailable, protocol.ReasonConnectionFailed, protocol.ReasonDeadline, protocol.ReasonNoActiveEpoch:
+	case spool.ReasonFull, spool.ReasonOwner, spool.ReasonDisk, spool.ReasonBusy, uplink.ReasonUnreachable, "aggregator-busy", "upload-incomplete", "request-too-slow", "upload-unknown", "attesting", "client-identity-expired",
+		protocol.ReasonBusy, protocol.ReasonLeaseExpired, protocol.ReasonAuditUnavailable, protocol.ReasonConnectionFailed, protocol.ReasonDeadline, protocol.ReasonNoActiveEpoch:
 		return jobs.Crash, reason
 	}
 	if refused {
 		return jobs.Refused, reason
 	}
 	return jobs.Crash, reason
-}
-
-// heartbeat keeps a lease, and ends the work if it is lost.
-func heartbeat(l *jobs.Lease, phase string, done, total uint64) error {
-	return l.Heartbeat(jobs.Progress{Phase: phase, Done: done, Total: total})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/crypto/hadamard"
@@ -357,7 +358,7 @@ func TestRecountFindsADishonestAggregator(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info = g.wait(t, info.ID); info.State != jobs.Dead || info.Reason != fed.ReasonSum {
+		if info = g.wait(t, info.ID); info.State != jobs.Dead || info.Reason != decrypt.ReasonSum {
 			t.Errorf("a wrong sum was opened: %+v", info)
 		}
 	}
@@ -476,7 +477,7 @@ func TestADecryptionWaitsForTheAgentsPace(t *testing.T) {
 			<-seen
 			return nil
 		}
-		return &fed.Postponed{Pause: time.Millisecond, Err: why}
+		return &jobs.Postponed{Pause: time.Millisecond, Err: why}
 	}
 	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), seed)
 	info, err := g.Decrypt(t.Context(), 1000, r.ID)

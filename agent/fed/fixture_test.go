@@ -19,9 +19,13 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
+	"github.com/anchorhold/anchorhold/agent/fed/roundkey"
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
@@ -30,6 +34,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
+	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -124,10 +129,14 @@ func newNormWorld(t *testing.T, norms *keyset.Ring) *world {
 // guest is one agent's service, running.
 type guest struct {
 	*fed.Service
+	*decrypting
 	queue *jobs.Queue
 	dir   string
 	stop  func()
 }
+
+// decrypting is the same agent's other side.
+type decrypting = decrypt.Service
 
 // guest starts a service on a directory. roundKey is nil but in a decrypting guest.
 func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key *keybuf.Buffer, roundKey *keybuf.Buffer) *guest {
@@ -144,41 +153,46 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := uplink.New(w.addr, w.tls, w.Roots(), func() (uplink.Guest, error) {
+	board := uplink.New(w.addr, w.tls, w.Roots(), func() (uplink.Guest, error) {
 		return uplink.Guest{Key: agent.Key, Chain: agent.Chain, Now: w.at(2)}, nil
 	})
 	var norm *normproof.Prover
 	if w.norms != nil {
 		norm = &normproof.Prover{Ring: w.norms, Pool: pool, Limits: worker.Limits{Memory: 512 << 20, Time: w.limit}}
 	}
-	g.Service, err = fed.New(fed.Config{Queue: g.queue, Pool: pool, Shards: []*uplink.Client{client}, Dir: dir, Key: key, Own: federationtest.Seed(t), Spool: w.spool, Logger: quiet(), Answers: w.answers, Norm: norm,
-		Limits: worker.Limits{Memory: 256 << 20, Time: w.limit},
-		Sign: func() (fed.Signer, error) {
-			agent := agent
-			if w.sign != nil {
-				agent = w.sign(agent)
+	shards, limits := []*uplink.Client{board}, worker.Limits{Memory: 256 << 20, Time: w.limit}
+	sign := func() (attested.Signer, error) {
+		agent := agent
+		if w.sign != nil {
+			agent = w.sign(agent)
+		}
+		return attested.Signer{Key: agent.Key, Chain: agent.Chain, Now: w.at(2), Broker: agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
+	}
+	g.Service, err = fed.New(fed.Config{Queue: g.queue, Pool: pool, Shards: shards, Files: store.Config{Dir: dir, Key: key, Own: federationtest.Seed(t), Limits: w.spool}, Logger: quiet(), Answers: w.answers, Norm: norm, Limits: limits, Sign: sign})
+	if err != nil {
+		t.Fatal(err)
+	}
+	acquire := func(_ context.Context, resources []string) (*client.Lease, error) {
+		if w.postpone != nil {
+			if err := w.postpone(); err != nil {
+				return nil, err
 			}
-			return fed.Signer{Key: agent.Key, Chain: agent.Chain, Now: w.at(2), Broker: agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
-		},
-		RoundKey: func(_ context.Context, resource string) (fed.Released, error) {
-			if w.postpone != nil {
-				if err := w.postpone(); err != nil {
-					return fed.Released{}, err
-				}
-			}
-			if roundKey == nil {
-				return fed.Released{}, refusal.New("resource-not-granted", "this guest decrypts nothing")
-			}
-			key, err := keybuf.Take(bytes.Clone(roundKey.Bytes()))
-			w.released = append(w.released, key)
-			return fed.Released{Key: key, Chain: agent.GrantKey(t, resource), Until: agent.Lease.NotAfter, Expires: time.Now().Add(w.leases)}, err
-		}})
+		}
+		if roundKey == nil {
+			return nil, refusal.New("resource-not-granted", "this guest decrypts nothing")
+		}
+		key, err := keybuf.Take(bytes.Clone(roundKey.Bytes()))
+		w.released = append(w.released, key)
+		until := agent.Lease.NotAfter.Time()
+		return &client.Lease{Keys: map[string]client.Key{resources[0]: {Key: key}}, Certificate: agent.GrantKey(t, resources[0]), BrokerTime: until.Add(-time.Minute), TTL: time.Minute, Expires: time.Now().Add(w.leases)}, err
+	}
+	g.decrypting, err = decrypt.New(decrypt.Config{Queue: g.queue, Pool: pool, Shards: shards, Rounds: g.Rounds(), Store: g.Store(), Keys: roundkey.New(acquire, quiet()), Sign: sign, Limits: limits, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- g.Run(ctx) }()
+	go func() { done <- g.Run(ctx, g.Do) }()
 	stopped := false
 	g.stop = func() {
 		if stopped {
@@ -189,7 +203,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 		if err := errors.Join(<-done, g.queue.Close()); err != nil {
 			t.Error(err)
 		}
-		client.Close()
+		board.Close()
 	}
 	t.Cleanup(g.stop)
 	return g

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
@@ -85,7 +86,7 @@ func TestASumOfOtherBlocksIsRefused(t *testing.T) {
 		"one too many": func(m *aggregator.SumManifest) { m.Hashes = append(m.Hashes, federation.Digest{1}) },
 		"one too few":  func(m *aggregator.SumManifest) { m.Hashes = m.Hashes[:1] },
 	} {
-		if info := newWorld(t).dishonest(t, change); info.State != jobs.Dead || info.Reason != fed.ReasonSum {
+		if info := newWorld(t).dishonest(t, change); info.State != jobs.Dead || info.Reason != decrypt.ReasonSum {
 			t.Errorf("%s: %+v", name, info)
 		}
 	}
@@ -94,7 +95,7 @@ func TestASumOfOtherBlocksIsRefused(t *testing.T) {
 // A cohort that names somebody twice is not that many people.
 func TestACohortNamesNobodyTwice(t *testing.T) {
 	info := newWorld(t).dishonest(t, func(m *aggregator.SumManifest) { m.Contributions[2] = m.Contributions[1] })
-	if info.State != jobs.Dead || info.Reason != fed.ReasonSum || !strings.Contains(info.Detail, "twice") {
+	if info.State != jobs.Dead || info.Reason != decrypt.ReasonSum || !strings.Contains(info.Detail, "twice") {
 		t.Errorf("%+v", info)
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -43,12 +45,17 @@ func started(t *testing.T, dir string, own byte) *Service {
 	return &Service{cfg: Config{Queue: q}, store: files}
 }
 
-func heldWith(p *federation.Parties) held {
-	return held{Round: federation.Round{ID: federation.ID{1}, Length: 4, Parties: p}}
+func heldWith(p *federation.Parties) rounds.Round {
+	return rounds.Round{Round: federation.Round{ID: federation.ID{1}, Length: 4, Parties: p}}
+}
+
+func reasonOf(err error) refusal.Reason {
+	reason, _ := refusal.ReasonOf(err)
+	return reason
 }
 
 // opens says why a vector that is not there does not open.
-func opens(s *Service, h held, spec contributeSpec) error {
+func opens(s *Service, h rounds.Round, spec contributeSpec) error {
 	_, err := s.store.Open(h.Round, spec.Vector+"none", spec.Run)
 	return err
 }

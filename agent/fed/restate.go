@@ -1,6 +1,7 @@
 package fed
 
 import (
+	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -20,7 +21,11 @@ func recordOf(round string, agent federation.Digest) string {
 // That an attested agent signed it first is verified, for journal and files lie on a disk that
 // is not the guest's, under a key that the broker may have; and that it was of this image and
 // tenant: what another image clipped and encrypted is not for this one to vouch for.
-func (s *Service) restate(h held, result Contributed, manifest []byte, refused error) (Contributed, []byte, error) {
+func (s *Service) restate(h rounds.Round, result Contributed, manifest []byte, refused error) (Contributed, []byte, error) {
+	floor, err := s.rounds.Live()
+	if err != nil {
+		return result, nil, err
+	}
 	m, err := federation.ParseManifest(manifest)
 	if err != nil {
 		return result, nil, err
@@ -29,7 +34,7 @@ func (s *Service) restate(h held, result Contributed, manifest []byte, refused e
 	if err != nil {
 		return result, nil, err
 	}
-	c, then, err := s.cfg.Shards[0].Contribution(m.Signed, signer.live().Kept(), h.Round)
+	c, then, err := s.cfg.Shards[0].Contribution(m.Signed, floor.Kept(), h.Round)
 	if err != nil {
 		return result, nil, err
 	}
@@ -38,13 +43,13 @@ func (s *Service) restate(h held, result Contributed, manifest []byte, refused e
 		return result, nil, refused
 	}
 	c.Agent, c.Time = agent, signer.Now
-	if err := c.Follows(h.Round, h.digest); err != nil {
+	if err := c.Follows(h.Round, h.Digest); err != nil {
 		return result, nil, err
 	}
 	if m.Signed, err = federation.SignContribution(signer.Key, signer.Chain, c); err != nil {
 		return result, nil, err
 	}
-	_, now, err := s.cfg.Shards[0].Contribution(m.Signed, signer.live(), h.Round)
+	_, now, err := s.cfg.Shards[0].Contribution(m.Signed, floor, h.Round)
 	if err != nil {
 		return result, nil, err
 	}

@@ -49,7 +49,7 @@ type Submission struct {
 // Submit stores a vector, encrypted, and queues its contribution. The same vector
 // for the same round is the same job.
 func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub Submission, body io.Reader) (jobs.Info, error) {
-	h, err := s.open(ctx, id)
+	h, err := s.rounds.Open(ctx, id)
 	if err != nil {
 		return jobs.Info{}, err
 	}

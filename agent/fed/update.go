@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -82,20 +83,16 @@ func (s *Service) Attested() (Attested, error) {
 // Begin opens a session with every aggregator, and refuses a round that cannot be joined
 // any more.
 func (s *Service) Begin(ctx context.Context, id federation.ID) (Round, error) {
-	signer, err := s.cfg.Sign()
-	if err != nil {
+	if _, err := s.cfg.Sign(); err != nil {
 		return Round{}, err
 	}
 	for i, shard := range s.cfg.Shards {
-		h, err := fetch(ctx, shard, signer, id, true)
+		h, err := s.rounds.Ask(ctx, id, shard)
 		if err != nil {
 			return Round{}, fmt.Errorf("aggregator %d: %w", i, err)
 		}
 		if err := s.accepts(h); err != nil {
 			return Round{}, err
-		}
-		if i == 0 {
-			s.remember(h) // what follows need not ask again
 		}
 	}
 	job, err := s.cfg.Queue.Consumed("fed/" + id.String() + "/job")
@@ -120,7 +117,7 @@ const (
 
 // accompany has the answers proven that the contribution comes with. While a proof is
 // missing the job is postponed, for as long as the round is open: it holds up nobody's.
-func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers []receipt.ID) error {
+func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h rounds.Round, answers []receipt.ID) error {
 	if len(answers) == 0 {
 		return nil
 	}
@@ -140,7 +137,7 @@ func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h held, answers 
 	}
 	s.progress(l)(worker.Progress{Phase: "proofs", Done: uint64(delivered), Total: uint64(len(answers))})
 	pause := max(lookFirst, min(time.Since(l.Info.Created)/8, lookLongest))
-	return &Postponed{Pause: pause, Err: refusal.New(reasonPending, "%d of %d answers are proven and handed in; the contribution is sent when all of them are", delivered, len(answers))}
+	return &jobs.Postponed{Pause: pause, Err: refusal.New(reasonPending, "%d of %d answers are proven and handed in; the contribution is sent when all of them are", delivered, len(answers))}
 }
 
 // deliver counts the answers that are proven and handed in. All are asked for when the job

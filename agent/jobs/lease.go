@@ -217,3 +217,16 @@ func (l *Lease) finish(f func(*Info)) error {
 	l.q.drop(l.id, nil)
 	return nil
 }
+
+// Postponed is why a job cannot go on yet. Whoever works on the job gives it back with
+// [Lease.Defer]: no try is spent.
+type Postponed struct {
+	Pause time.Duration
+	Err   error // what it waits for, with a reason
+}
+
+// Error says what the job waits for.
+func (e *Postponed) Error() string { return e.Err.Error() }
+
+// Unwrap is what the job waits for.
+func (e *Postponed) Unwrap() error { return e.Err }

@@ -30,7 +30,6 @@ const (
 // imports today. A number only goes down.
 var above = map[string]int{
 	"agent":            21,
-	"agent/fed":        17,
 	"keybroker/daemon": 20,
 }
 

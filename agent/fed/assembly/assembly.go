@@ -1,12 +1,11 @@
 // Package assembly makes an agent's part in federated rounds from its configuration: the
-// clients of the aggregators, the service of each session, the parties of keys, and the pace
-// at which round keys are asked for.
+// clients of the aggregators, both sides' services of each session, and the parties of keys.
 //
-// It guarantees that the broker is not asked for round keys as often as local users like, and
-// that an error names the setting that is wrong. It trusts the configuration. What parties
-// hold outlives sessions: it is no lease's.
+// It guarantees that an error names the setting that is wrong. It trusts the configuration. What
+// parties hold outlives sessions, and so does the pace at which round keys are asked for: neither
+// is a lease's.
 //
-// The agent has one [Family], which opens a [fed.Service] on the queue of each session.
+// The agent has one [Family], which opens its [Sides] on the queue of each session.
 package assembly
 
 import (
@@ -16,11 +15,12 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
+	"github.com/anchorhold/anchorhold/agent/fed/roundkey"
 	"github.com/anchorhold/anchorhold/agent/jobs/bounds"
 	"github.com/anchorhold/anchorhold/agent/jobs/session"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -28,9 +28,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
-	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Host is what federated rounds need of the agent.
@@ -38,7 +36,7 @@ type Host struct {
 	// Sign is who signs under the lease that runs now, or why nobody may.
 	Sign func() (attested.Signer, error)
 	// Acquire asks the broker for a closed round's key, under a lease of its own.
-	Acquire func(ctx context.Context, resources []string) (*client.Lease, error)
+	Acquire roundkey.Acquire
 	// Session is why no session runs; nil while one does.
 	Session func() error
 	Logger  *slog.Logger
@@ -48,16 +46,18 @@ type Host struct {
 // any time.
 type Family struct {
 	host   Host
-	pace   roundPace
+	keys   *roundkey.Keys
 	shards []*uplink.Client // of all sessions; Open's alone
 
-	mu      sync.Mutex     // guards the rest
-	service *fed.Service   // of the session that began last; nil before the first
-	party   *party.Service // nil before the first session, then never changed
+	mu     sync.Mutex       // guards the rest
+	opener *decrypt.Service // of the session that began last; nil before the first
+	party  *party.Service   // nil before the first session, then never changed
 }
 
 // New makes a family that takes part in nothing yet.
-func New(host Host) *Family { return &Family{host: host} }
+func New(host Host) *Family {
+	return &Family{host: host, keys: roundkey.New(host.Acquire, host.Logger)}
+}
 
 // Parts are what rounds use of the rest of a session.
 type Parts struct {
@@ -68,38 +68,54 @@ type Parts struct {
 	Answers fed.Answers
 }
 
-// Open makes the service of a session and has the session run it, and makes the parties with
+// Sides are an agent's sides in rounds: a participant's, a decrypting guest's, and a party's.
+type Sides struct {
+	Participant *fed.Service
+	Opener      *decrypt.Service
+	Party       *party.Service
+}
+
+// Open makes the services of a session and has the session run them, and makes the parties with
 // the first.
-func (f *Family) Open(cfg settings.Config, on *session.Opened, parts Parts) (*fed.Service, *party.Service, error) {
+func (f *Family) Open(cfg settings.Config, on *session.Opened, parts Parts) (sides Sides, err error) {
 	if err := f.dial(cfg); err != nil {
-		return nil, nil, err
+		return sides, err
 	}
-	var norm *normproof.Prover
-	if parts.Ring != nil {
-		norm = &normproof.Prover{Ring: parts.Ring, Pool: parts.Workers.Pool, Limits: parts.Workers.Proving}
+	if sides.Participant, err = f.participant(cfg, on, parts); err != nil {
+		return sides, err
 	}
-	service, err := fed.New(fed.Config{Answers: parts.Answers, Queue: on.Queue, Pool: parts.Workers.Pool, Shards: f.shards, Dir: on.Dir, Spool: bounds.Spool(cfg), Key: on.Key, Own: on.Own, Logger: f.host.Logger,
-		Limits: parts.Workers.Encrypting, RoundKey: f.roundKey, Norm: norm,
-		Sign: func() (fed.Signer, error) { s, err := f.host.Sign(); return fed.Signer(s), err }})
+	sides.Opener, err = decrypt.New(decrypt.Config{Queue: on.Queue, Pool: parts.Workers.Pool, Shards: f.shards, Rounds: sides.Participant.Rounds(), Store: sides.Participant.Store(), Keys: f.keys,
+		Sign: f.host.Sign, Limits: parts.Workers.Encrypting, Logger: f.host.Logger})
 	if err != nil {
-		return nil, nil, err
+		return sides, err
 	}
-	if cfg.Aggregation.Scheme != "" {
-		set, err := cfg.Aggregation.Set()
-		if err != nil {
-			return nil, nil, err
-		}
-		service.Require(fed.Demand{Set: set.ID, NoiseBits: cfg.Aggregation.NoiseBudgetThreshold})
-	}
-	parties, err := f.parties(cfg, on.Dir, parts.Workers)
-	if err != nil {
-		return nil, nil, err
+	if sides.Party, err = f.parties(cfg, on.Dir, parts.Workers); err != nil {
+		return sides, err
 	}
 	f.mu.Lock()
-	f.service = service
+	f.opener = sides.Opener
 	f.mu.Unlock()
-	on.Run(service.Run)
-	return service, parties, nil
+	on.Run(func(ctx context.Context) error { return sides.Participant.Run(ctx, sides.Opener.Do) })
+	return sides, nil
+}
+
+// participant makes the service of contributions.
+func (f *Family) participant(cfg settings.Config, on *session.Opened, parts Parts) (*fed.Service, error) {
+	config := fed.Config{Queue: on.Queue, Pool: parts.Workers.Pool, Shards: f.shards, Sign: f.host.Sign, Limits: parts.Workers.Encrypting, Answers: parts.Answers, Logger: f.host.Logger}
+	config.Files.Dir, config.Files.Key, config.Files.Own, config.Files.Limits = on.Dir, on.Key, on.Own, bounds.Spool(cfg)
+	if parts.Ring != nil {
+		config.Norm = &normproof.Prover{Ring: parts.Ring, Pool: parts.Workers.Pool, Limits: parts.Workers.Proving}
+	}
+	service, err := fed.New(config)
+	if err != nil || cfg.Aggregation.Scheme == "" {
+		return service, err
+	}
+	set, err := cfg.Aggregation.Set()
+	if err != nil {
+		return nil, err
+	}
+	service.Require(fed.Demand{Set: set.ID, NoiseBits: cfg.Aggregation.NoiseBudgetThreshold})
+	return service, nil
 }
 
 // dial makes a client of each aggregator, once.
@@ -142,19 +158,19 @@ func (f *Family) parties(cfg settings.Config, dir string, workers *bounds.Worker
 	}
 	var err error
 	f.party, err = party.New(party.Config{Board: f.shards[0], Pool: workers.Pool, Recounted: f.recounted, Limits: workers.Encrypting, Own: uint32(os.Geteuid()), Dir: dir, Logger: f.host.Logger, Room: bounds.Room(cfg, dir),
-		Sign: func() (party.Signer, error) { s, err := f.host.Sign(); return party.Signer(s), err }})
+		Sign: f.host.Sign})
 	return f.party, err
 }
 
 // recounted has the running session's service add a round's contributions again.
 func (f *Family) recounted(ctx context.Context, round federation.ID, to io.Writer) error {
 	f.mu.Lock()
-	service := f.service
+	opener := f.opener
 	f.mu.Unlock()
-	if err := f.host.Session(); err != nil || service == nil {
+	if err := f.host.Session(); err != nil || opener == nil {
 		return errors.Join(err, refusal.New(fed.ReasonNotConfigured, "there is no session to add contributions in"))
 	}
-	return service.Recounted(ctx, round, to)
+	return opener.Recounted(ctx, round, to)
 }
 
 // Run works on what parties hold until ctx ends. It is called after a session has begun.
@@ -165,32 +181,4 @@ func (f *Family) Run(ctx context.Context) {
 	if parties != nil {
 		parties.Run(ctx)
 	}
-}
-
-// exchangeLimit bounds an exchange for a round's key, from dialling to the last message.
-const exchangeLimit = time.Minute
-
-// roundKey obtains a closed round's key by an exchange of its own: the broker
-// decides again, for this resource, by this evidence. The agent paces these exchanges.
-func (f *Family) roundKey(ctx context.Context, resource string) (fed.Released, error) {
-	if err := f.pace.ask(resource, time.Now()); err != nil {
-		return fed.Released{}, err
-	}
-	attempt, cancel := context.WithTimeout(ctx, exchangeLimit)
-	defer cancel()
-	lease, err := f.host.Acquire(attempt, []string{resource})
-	f.pace.told(resource, err, time.Now())
-	if failure, ok := errors.AsType[*client.Error](err); ok {
-		return fed.Released{}, refusal.New(failure.Reason, "the key of %s: %v", resource, failure)
-	}
-	if err != nil {
-		return fed.Released{}, err
-	}
-	defer lease.Wipe()
-	k, ok := lease.Keys[resource]
-	if !ok {
-		return fed.Released{}, errors.New("the broker granted a lease without the round's key")
-	}
-	delete(lease.Keys, resource)
-	return fed.Released{Key: k.Key, Chain: lease.Certificate, Until: protocol.TimeOf(lease.BrokerTime.Add(lease.TTL)), Expires: lease.Expires}, nil
 }

@@ -27,8 +27,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
-	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
@@ -54,26 +54,11 @@ const (
 	ReasonTimeout refusal.Reason = "party-timeout"
 )
 
-// Signer signs under the lease that runs now.
-type Signer struct {
-	Key   *identity.Private
-	Chain []byte        // the lease's
-	Now   protocol.Time // broker time
-	// Broker is the ID of the root whose broker granted the lease, and whose keys this agent
-	// may be a party of.
-	Broker [32]byte
-	// Lowest is the lowest epoch that this guest accepts of each root's broker.
-	Lowest protocol.Lowest
-}
-
-// live is the floor for what is said now.
-func (s Signer) live() protocol.Floor { return protocol.Live(s.Lowest, s.Now) }
-
 // Config is what the service needs. All fields but Own and Poll are required.
 type Config struct {
 	Board *uplink.Client
 	Pool  *worker.Pool
-	Sign  func() (Signer, error)
+	Sign  func() (attested.Signer, error)
 	// Recounted writes the blocks of a closed round's sum, added again from the
 	// contributions that the round's participants signed.
 	Recounted func(ctx context.Context, round federation.ID, w io.Writer) error
@@ -243,7 +228,7 @@ func (s *Service) Join(ctx context.Context, uid uint32, id federation.ID) (Statu
 	if err != nil {
 		return Status{}, err
 	}
-	setup, signed, err := s.cfg.Board.Setup(ctx, protocol.Of(signer.Broker), signer.live(), id)
+	setup, signed, err := s.cfg.Board.Setup(ctx, protocol.Of(signer.Broker), signer.Live(), id)
 	if err != nil {
 		return Status{}, err
 	}

@@ -21,10 +21,14 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
+	"github.com/anchorhold/anchorhold/agent/fed/roundkey"
+	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
@@ -34,6 +38,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
+	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -55,11 +60,12 @@ type world struct {
 type agent struct {
 	*federationtest.Agent
 	*party.Service
-	fed   *fed.Service
-	queue *jobs.Queue
-	board *uplink.Client
-	full  error // why nothing more may be written
-	stop  func()
+	fed        *fed.Service
+	decryption *decrypt.Service
+	queue      *jobs.Queue
+	board      *uplink.Client
+	full       error // why nothing more may be written
+	stop       func()
 }
 
 func newWorld(t *testing.T, agents int) *world {
@@ -127,18 +133,22 @@ func (w *world) agent(t *testing.T) *agent {
 		t.Fatal(err)
 	}
 	limits := worker.Limits{Memory: 256 << 20, Time: time.Minute}
-	sign := func() (party.Signer, error) {
-		return party.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Broker: a.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
+	sign := func() (attested.Signer, error) {
+		return attested.Signer{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute), Broker: a.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
 	}
-	a.fed, err = fed.New(fed.Config{Queue: a.queue, Pool: pool, Shards: []*uplink.Client{a.board}, Dir: dir, Key: key, Own: federationtest.Seed(t), Spool: spool.Defaults(), Logger: quiet(), Limits: limits,
-		Sign: func() (fed.Signer, error) { s, err := sign(); return fed.Signer(s), err },
-		RoundKey: func(context.Context, string) (fed.Released, error) {
-			return fed.Released{}, errors.New("a round of several parties has no key at the broker")
-		}})
+	shards := []*uplink.Client{a.board}
+	a.fed, err = fed.New(fed.Config{Queue: a.queue, Pool: pool, Shards: shards, Files: store.Config{Dir: dir, Key: key, Own: federationtest.Seed(t), Limits: spool.Defaults()}, Logger: quiet(), Limits: limits, Sign: sign})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Service, err = party.New(party.Config{Board: a.board, Pool: pool, Sign: sign, Recounted: a.fed.Recounted, Limits: limits, Own: own, Dir: dir, Poll: 5 * time.Millisecond, Logger: quiet(),
+	keys := roundkey.New(func(context.Context, []string) (*client.Lease, error) {
+		return nil, errors.New("a round of several parties has no key at the broker")
+	}, quiet())
+	a.decryption, err = decrypt.New(decrypt.Config{Queue: a.queue, Pool: pool, Shards: shards, Rounds: a.fed.Rounds(), Store: a.fed.Store(), Keys: keys, Sign: sign, Limits: limits, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Service, err = party.New(party.Config{Board: a.board, Pool: pool, Sign: sign, Recounted: a.decryption.Recounted, Limits: limits, Own: own, Dir: dir, Poll: 5 * time.Millisecond, Logger: quiet(),
 		Room: func(int64) error { return a.full }})
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +157,7 @@ func (w *world) agent(t *testing.T) *agent {
 	var running sync.WaitGroup
 	running.Go(func() { a.Run(ctx) })
 	running.Go(func() {
-		if err := a.fed.Run(ctx); err != nil {
+		if err := a.fed.Run(ctx, a.decryption.Do); err != nil {
 			t.Error(err)
 		}
 	})
@@ -383,8 +393,8 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 	_, err = w.agents[0].Share(t.Context(), joiner, r.ID, []int{1, 2})
 	wantReason(t, "a second share", err, party.ReasonUsed)
 	// One share opens nothing.
-	info, err := w.agents[0].fed.Decrypt(t.Context(), 0, r.ID)
-	if info = w.agents[0].job(t, info, err); info.State == jobs.Done || info.Reason != fed.ReasonShares {
+	info, err := w.agents[0].decryption.Decrypt(t.Context(), 0, r.ID)
+	if info = w.agents[0].job(t, info, err); info.State == jobs.Done || info.Reason != decrypt.ReasonShares {
 		t.Fatalf("one share: %+v", info)
 	}
 	if st := share(2, own); st.State != party.Shared {
@@ -392,16 +402,16 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 	}
 	// One party's values are nothing yet; two that say the same publish them.
 	for i := range 2 {
-		info, err = w.agents[1+i].fed.Decrypt(t.Context(), 0, r.ID)
+		info, err = w.agents[1+i].decryption.Decrypt(t.Context(), 0, r.ID)
 		if info = w.agents[1+i].job(t, info, err); info.State != jobs.Done || bytes.Contains(info.Result, []byte(`"awaits_parties":true`)) != (i == 0) {
 			t.Fatalf("decryption: %+v %s", info, info.Result)
 		}
-		if _, err := w.agents[3].fed.Result(t.Context(), r.ID); (err == nil) != (i == 1) {
+		if _, err := w.agents[3].decryption.Result(t.Context(), r.ID); (err == nil) != (i == 1) {
 			t.Errorf("after %d parties: %v", i+1, err)
 		}
 	}
 	var out bytes.Buffer
-	if err := w.agents[3].fed.Values(t.Context(), 5, r.ID, &out); err != nil {
+	if err := w.agents[3].decryption.Values(t.Context(), 5, r.ID, &out); err != nil {
 		t.Fatal(err)
 	}
 	want := vector(2)

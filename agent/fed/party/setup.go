@@ -145,7 +145,7 @@ func (s *Service) gather(ctx context.Context, m *member, kind federation.Kind, t
 			continue
 		}
 		m.phase(fmt.Sprintf("waiting for the %s of party %d", kind, from))
-		msg, raw, err := s.cfg.Board.PartyMessage(ctx, signer.live(), m.setup, m.digest, kind, from, to)
+		msg, raw, err := s.cfg.Board.PartyMessage(ctx, signer.Live(), m.setup, m.digest, kind, from, to)
 		switch reason, _ := refusal.ReasonOf(err); {
 		case err == nil:
 			list, signed = append(list, msg), append(signed, raw)

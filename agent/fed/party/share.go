@@ -78,7 +78,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 		return c, err
 	}
 	// The ticket is what the broker says now, and it names the round by its digest.
-	round, signed, err := s.cfg.Board.Round(ctx, protocol.Of(m.setup.Broker), signer.live().Kept(), m.setup.Round)
+	round, signed, err := s.cfg.Board.Round(ctx, protocol.Of(m.setup.Broker), signer.Live().Kept(), m.setup.Round)
 	if err != nil {
 		return c, err
 	}
@@ -86,7 +86,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 	if p == nil || federation.DigestOf(p.Setup) != m.digest || federation.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
 		return c, refusal.New(federation.ReasonParties, "the round has another key than this party vouched for")
 	}
-	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.live(), round, federation.DigestOf(signed))
+	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.Live(), round, federation.DigestOf(signed))
 	if err != nil {
 		return c, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Labels of what is derived from the keys of stored vectors.
@@ -53,7 +54,7 @@ func (k vectorKey) Use(f func(secret []byte) error) error {
 		})
 	})
 	if errors.Is(err, keybuf.ErrWiped) {
-		return refusal.New(ReasonExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
+		return refusal.New(protocol.ReasonLeaseExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
 	}
 	return err
 }

@@ -24,14 +24,9 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
-// Reasons of this package.
-const (
-	// ReasonVectorLost: the stored vector was sealed under a key of an earlier run of the
-	// agent, which nobody has any more.
-	ReasonVectorLost refusal.Reason = "vector-lost"
-	// ReasonExpired is the agent's: a lease ended.
-	ReasonExpired refusal.Reason = "lease-expired"
-)
+// ReasonVectorLost: the stored vector was sealed under a key of an earlier run of the agent,
+// which nobody has any more.
+const ReasonVectorLost refusal.Reason = "vector-lost"
 
 // The directories.
 const (

@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 func secret(t *testing.T, b byte) *keybuf.Buffer {
@@ -129,7 +130,7 @@ func TestAVectorEndsWithTheLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.cfg.Key.Wipe() // as the session's end does
-		if err := s.key(h).Use(func([]byte) error { return nil }); reasonOf(err) != ReasonExpired {
+		if err := s.key(h).Use(func([]byte) error { return nil }); reasonOf(err) != protocol.ReasonLeaseExpired {
 			t.Errorf("%s: a key of vectors after the lease's end: %v", name, err)
 		}
 		if _, err := client.Write(make([]byte, 4)); err != nil && !errors.Is(err, io.ErrClosedPipe) {
@@ -138,7 +139,7 @@ func TestAVectorEndsWithTheLease(t *testing.T) {
 		if err := client.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-done; reasonOf(err) != ReasonExpired {
+		if err := <-done; reasonOf(err) != protocol.ReasonLeaseExpired {
 			t.Errorf("%s: a vector that came after the lease's end: %v", name, err)
 		}
 		if left, err := os.ReadDir(s.path(vectors, "")); err != nil || len(left) != 0 {

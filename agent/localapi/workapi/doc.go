@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi"
@@ -22,14 +23,18 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// Federation is the agent's part in federated rounds; *fed.Service is it.
+// Federation is a participant's side of federated rounds; *fed.Service is it.
 type Federation interface {
 	Round(ctx context.Context, id federation.ID) (fed.Round, error)
 	Begin(ctx context.Context, id federation.ID) (fed.Round, error)
 	Attested() (fed.Attested, error)
 	Submit(ctx context.Context, uid uint32, id federation.ID, sub fed.Submission, body io.Reader) (jobs.Info, error)
+}
+
+// Decryption is a decrypting guest's side, and what was published; *decrypt.Service is it.
+type Decryption interface {
 	Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error)
-	Result(ctx context.Context, id federation.ID) (fed.Published, error)
+	Result(ctx context.Context, id federation.ID) (decrypt.Published, error)
 	Values(ctx context.Context, uid uint32, id federation.ID, w io.Writer) error
 }
 
@@ -40,11 +45,12 @@ type Party interface {
 	Status(id federation.ID) (party.Status, error)
 }
 
-// Work is what long work needs: the queue, and the agent's part in rounds. Federation and
-// Party are nil without aggregators.
+// Work is what long work needs: the queue, and the agent's sides in rounds, which are nil
+// without aggregators.
 type Work struct {
 	Queue      *jobs.Queue
 	Federation Federation
+	Decryption Decryption
 	Party      Party
 }
 

@@ -105,7 +105,7 @@ func (s *Service) decrypt(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	uid := s.UID(r.Context())
-	info, err := work.Federation.Decrypt(r.Context(), uid, id)
+	info, err := work.Decryption.Decrypt(r.Context(), uid, id)
 	if err == nil {
 		localapi.WriteJSON(w, http.StatusAccepted, jobView(info))
 	}
@@ -117,7 +117,7 @@ func (s *Service) showResult(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	result, err := work.Federation.Result(r.Context(), id)
+	result, err := work.Decryption.Result(r.Context(), id)
 	if err == nil {
 		localapi.WriteJSON(w, http.StatusOK, result)
 	}
@@ -132,7 +132,7 @@ func (s *Service) sendValues(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	return work.Federation.Values(r.Context(), s.UID(r.Context()), id, w)
+	return work.Decryption.Values(r.Context(), s.UID(r.Context()), id, w)
 }
 
 func (s *Service) joinKey(w http.ResponseWriter, r *http.Request) error {

@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/jobs"
@@ -94,8 +95,8 @@ func (f *rounds) Decrypt(ctx context.Context, uid uint32, id federation.ID) (job
 	return info, err
 }
 
-func (f *rounds) Result(_ context.Context, id federation.ID) (fed.Published, error) {
-	return fed.Published{}, f.known(id)
+func (f *rounds) Result(_ context.Context, id federation.ID) (decrypt.Published, error) {
+	return decrypt.Published{}, f.known(id)
 }
 
 func (f *rounds) Values(_ context.Context, _ uint32, id federation.ID, w io.Writer) error {
@@ -189,7 +190,7 @@ func newBench(t testing.TB) *bench {
 			if b.unwired {
 				return workapi.Work{Queue: queue}, b.work
 			}
-			return workapi.Work{Queue: queue, Federation: b.rounds, Party: b.parties}, b.work
+			return workapi.Work{Queue: queue, Federation: b.rounds, Decryption: b.rounds, Party: b.parties}, b.work
 		},
 		Classifiers: &oip.Service{Intake: &localapi.Intake{Budget: localapi.NewBudget(32<<20, 32<<20, 4, localapi.Grace), Line: localapi.NewLine(1, 4)}, Classifiers: classes, UID: uid, Serving: func() error { return nil }, Keep: func(uint32, receipt.Issued) {}, Proofs: func() (oip.Proofs, error) { return b.prover, nil }}}
 	for _, r := range b.service.Routes() {

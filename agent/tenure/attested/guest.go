@@ -124,6 +124,9 @@ type Signer struct {
 	Lowest protocol.Lowest
 }
 
+// Live is the floor for what a broker says now.
+func (s Signer) Live() protocol.Floor { return protocol.Live(s.Lowest, s.Now) }
+
 // Signer signs under a lease, now.
 func (g *Guest) Signer(lease *client.Lease, now time.Time) Signer {
 	return Signer{Key: g.key, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(now)), Broker: lease.BrokerID, Lowest: g.lowestEpochs(lease)}

@@ -1,9 +1,10 @@
-package fed
+package decrypt
 
 import (
 	"context"
 	"io"
 
+	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -17,7 +18,7 @@ const recountBlocks = 4
 // recount adds the cohort's contributions once more, from the blocks that their
 // agents signed, and passes a block of the sum on only if it is the one that the
 // ticket closes. Memory is a few blocks, whatever the cohort, and the hash lists.
-func (s *Service) recount(ctx context.Context, h held, t federation.Ticket, sum []federation.Digest) ([]source, error) {
+func (s *Service) recount(ctx context.Context, h rounds.Round, t federation.Ticket, sum []federation.Digest) ([]source, error) {
 	if int(t.Count)*len(sum) > maxRecountHashes { // before the lists are fetched
 		return nil, refusal.New(ReasonSum, "%d contributions of %d blocks are too many to recount here", t.Count, len(sum))
 	}
@@ -43,7 +44,7 @@ func (s *Service) recount(ctx context.Context, h held, t federation.Ticket, sum 
 // recount is one recount under way.
 type recount struct {
 	s       *Service
-	h       held
+	h       rounds.Round
 	members []member
 	sum     []federation.Digest
 	size    int

@@ -1,4 +1,4 @@
-package assembly
+package roundkey
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
@@ -16,16 +16,16 @@ import (
 // again as often as they like. The broker hears of a quarter of the guest's pace at most, the
 // rest being for renewals, and a round that it refused does not keep another's key away.
 func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
-	const perGuest = 120 // of the broker, by default, in roundKeyWindow
+	const perGuest = 120 // of the broker, by default, in window
 	denied := &client.Error{Reason: "resource-not-granted", ID: "the record of it"}
 	synctest.Test(t, func(t *testing.T) {
-		var p roundPace
+		var p pace
 		try := func(resource string, answer error) bool {
 			err := p.ask(resource, time.Now())
-			if later, ok := errors.AsType[*fed.Postponed](err); err != nil && (!ok || later.Pause <= 0) {
+			if later, ok := errors.AsType[*jobs.Postponed](err); err != nil && (!ok || later.Pause <= 0) {
 				t.Fatalf("%v, want a pause", err)
 			}
-			if reason, _ := refusal.ReasonOf(err); err != nil && reason != ReasonRoundKeyPaced {
+			if reason, _ := refusal.ReasonOf(err); err != nil && reason != ReasonPaced {
 				t.Fatal(err)
 			}
 			if err == nil {
@@ -34,7 +34,7 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 			return err == nil
 		}
 		count := func(resources int, answer error) (asked int) {
-			for range int(roundKeyWindow / time.Second) {
+			for range int(window / time.Second) {
 				for i := range resources {
 					if try(fmt.Sprint("fed/", i), answer) {
 						asked++
@@ -45,24 +45,24 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 			return asked
 		}
 		if n := count(1, denied); n < 8 || n > 16 {
-			t.Errorf("a round whose key is refused was asked for %d times in %s", n, roundKeyWindow)
+			t.Errorf("a round whose key is refused was asked for %d times in %s", n, window)
 		}
-		if n := count(50, denied); n < roundKeyBurst/2 || n > perGuest/2 { // the burst, and as many in the window
-			t.Errorf("%d requests for refused rounds in %s, of %d that the guest has", n, roundKeyWindow, perGuest)
+		if n := count(50, denied); n < burst/2 || n > perGuest/2 { // the burst, and as many in the window
+			t.Errorf("%d requests for refused rounds in %s, of %d that the guest has", n, window, perGuest)
 		}
 		if n := count(50, denied); n > perGuest/2 {
-			t.Errorf("%d more in the next %s", n, roundKeyWindow)
+			t.Errorf("%d more in the next %s", n, window)
 		}
-		for i := range roundKeyBurst/2 - 1 { // a user's 50 dead decryptions leave half to others
+		for i := range burst/2 - 1 { // a user's 50 dead decryptions leave half to others
 			if !try(fmt.Sprint("fed/other", i), nil) {
 				t.Fatalf("after refusals of other rounds, %d keys of a round were not asked for", i)
 			}
 		}
-		time.Sleep(roundKeyWindow)
-		if n := count(1, nil); n < roundKeyBurst || n > perGuest/2 {
-			t.Errorf("%d keys that were given, in %s", n, roundKeyWindow)
+		time.Sleep(window)
+		if n := count(1, nil); n < burst || n > perGuest/2 {
+			t.Errorf("%d keys that were given, in %s", n, window)
 		}
-		time.Sleep(roundKeyWindow)
+		time.Sleep(window)
 		for i := range maxRefused + 10 {
 			p.told(fmt.Sprint("fed/many", i), denied, time.Now())
 		}
@@ -82,7 +82,7 @@ func TestRoundKeysAreAskedForAtAPace(t *testing.T) {
 
 // A network that is away makes no round wait for longer than it must.
 func TestOnlyTheBrokersWordPausesARound(t *testing.T) {
-	var p roundPace
+	var p pace
 	now := time.Unix(1_000_000, 0)
 	for range 8 {
 		p.told("fed/1", &client.Error{Reason: "connection-failed", Err: errors.New("no route")}, now)

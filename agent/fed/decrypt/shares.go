@@ -1,4 +1,4 @@
-package fed
+package decrypt
 
 import (
 	"context"
@@ -6,20 +6,17 @@ import (
 	"io"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// ReasonShares means that the shares of the round's parties are not there, or were
-// not made for each other.
-const ReasonShares refusal.Reason = "shares-missing"
-
 // Recounted writes the blocks of a closed round's sum, added again from the
 // contributions that its participants signed. A party of the round's key decrypts
 // nothing else.
 func (s *Service) Recounted(ctx context.Context, id federation.ID, w io.Writer) error {
-	h, err := s.past(ctx, id)
+	h, err := s.cfg.Rounds.Past(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -40,12 +37,12 @@ func (s *Service) Recounted(ctx context.Context, id federation.ID, w io.Writer) 
 
 // shares finds what the active parties of a round left: as many as the threshold,
 // all made for the same parties.
-func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) ([]source, error) {
+func (s *Service) shares(ctx context.Context, h rounds.Round, ticket federation.Digest) ([]source, error) {
 	type share struct {
 		federation.Share
 		federation.Manifest
 	}
-	floor, err := s.floor()
+	floor, err := s.cfg.Rounds.Live()
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +84,7 @@ func (s *Service) shares(ctx context.Context, h held, ticket federation.Digest) 
 }
 
 // shareBlocks streams one share, checked.
-func (s *Service) shareBlocks(ctx context.Context, h held, from int, hashes []federation.Digest) source {
+func (s *Service) shareBlocks(ctx context.Context, h rounds.Round, from int, hashes []federation.Digest) source {
 	return func(w io.Writer) error {
 		body, err := s.cfg.Shards[0].ShareBlocks(ctx, h.ID, from)
 		if err != nil {

@@ -1,26 +1,22 @@
-package assembly
+package roundkey
 
 import (
 	"errors"
 	"sync"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/fed"
+	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
-// ReasonRoundKeyPaced is why a decryption waits: the agent asks the broker for round keys at
-// a pace of its own.
-const ReasonRoundKeyPaced refusal.Reason = "round-key-paced"
-
 const (
-	// roundKeyBurst is how many round keys are asked for in roundKeyWindow: a quarter of what
+	// burst is how many round keys are asked for in window: a quarter of what
 	// the broker grants a guest by default (limits.per_guest), so that renewals of the lease,
 	// on which everything depends, have the rest whatever local users do.
-	roundKeyBurst  = 30
-	roundKeyWindow = 10 * time.Minute
-	roundKeyEach   = roundKeyWindow / roundKeyBurst
+	burst  = 30
+	window = 10 * time.Minute
+	each   = window / burst
 	// The pause after the broker refused a round's key is doubled each time. The longest is
 	// not longer than the queue lets a job wait.
 	refusedFirst   = time.Second
@@ -29,10 +25,10 @@ const (
 	maxRefused = 256
 )
 
-// roundPace is how often the agent asks for round keys. A local user causes each request,
+// pace is how often the agent asks for round keys. A local user causes each request,
 // by a decryption that is tried again as often as its owner likes. The zero value has its
 // whole allowance.
-type roundPace struct {
+type pace struct {
 	mu      sync.Mutex         // guards the rest
 	whole   time.Time          // when the allowance is whole again
 	refused map[string]refused // by resource
@@ -47,10 +43,10 @@ type refused struct {
 // ask takes one request for a resource's key from the allowance, or says when to come again.
 // What was refused before has half of the allowance: the other is for rounds that the broker
 // has not said no to.
-func (p *roundPace) ask(resource string, now time.Time) error {
+func (p *pace) ask(resource string, now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	allowed := roundKeyBurst
+	allowed := burst
 	if r, ok := p.refused[resource]; ok {
 		if wait := r.until.Sub(now); wait > 0 {
 			return paced(wait, "the broker refused the key of %s; it is asked again in %s", resource, wait.Round(time.Second))
@@ -60,19 +56,19 @@ func (p *roundPace) ask(resource string, now time.Time) error {
 	if p.whole.Before(now) {
 		p.whole = now
 	}
-	if wait := p.whole.Sub(now) - time.Duration(allowed-1)*roundKeyEach; wait > 0 {
-		return paced(wait, "as many round keys were asked for as this agent asks for in %s; the key of %s is asked for in %s", roundKeyWindow, resource, wait.Round(time.Second))
+	if wait := p.whole.Sub(now) - time.Duration(allowed-1)*each; wait > 0 {
+		return paced(wait, "as many round keys were asked for as this agent asks for in %s; the key of %s is asked for in %s", window, resource, wait.Round(time.Second))
 	}
-	p.whole = p.whole.Add(roundKeyEach)
+	p.whole = p.whole.Add(each)
 	return nil
 }
 
 func paced(wait time.Duration, format string, args ...any) error {
-	return &fed.Postponed{Pause: wait, Err: refusal.New(ReasonRoundKeyPaced, format, args...)}
+	return &jobs.Postponed{Pause: wait, Err: refusal.New(ReasonPaced, format, args...)}
 }
 
 // told takes note of the broker's answer, if it was one.
-func (p *roundPace) told(resource string, err error, now time.Time) {
+func (p *pace) told(resource string, err error, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
@@ -95,7 +91,7 @@ func (p *roundPace) told(resource string, err error, now time.Time) {
 }
 
 // forget drops the resource that was refused longest ago.
-func (p *roundPace) forget() {
+func (p *pace) forget() {
 	oldest := ""
 	for resource, r := range p.refused {
 		if oldest == "" || r.until.Before(p.refused[oldest].until) {

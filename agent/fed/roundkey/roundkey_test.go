@@ -1,6 +1,7 @@
-package fed
+package roundkey
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,9 +10,27 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/fed/store"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
+
+func secret(t *testing.T, b byte) *keybuf.Buffer {
+	t.Helper()
+	k, err := keybuf.Take(bytes.Repeat([]byte{b}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Wipe)
+	return k
+}
+
+func reasonOf(err error) refusal.Reason {
+	reason, _ := refusal.ReasonOf(err)
+	return reason
+}
 
 // TestARoundsKeyIsHeldWhileItsLeaseIsRenewed: and no longer; another key renews nothing.
 func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
@@ -24,7 +43,8 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
 			var calls atomic.Int32
-			s := &Service{cfg: Config{Logger: slog.New(slog.DiscardHandler), RoundKey: func(context.Context, string) (Released, error) {
+			r := federation.Round{ID: federation.ID{1}}
+			keys := New(func(_ context.Context, resources []string) (*client.Lease, error) {
 				call := calls.Add(1)
 				k := secret(t, 7)
 				if time.Since(begin) > time.Hour {
@@ -32,14 +52,14 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 						panic("nobody foresaw this")
 					}
 					if c.after != nil {
-						return Released{}, c.after
+						return nil, c.after
 					}
 					k = secret(t, c.other)
 				}
-				return Released{Key: k, Chain: []byte{byte(call)}, Expires: time.Now().Add(10 * time.Minute)}, nil
-			}}}
-			held10 := Released{Key: key, Expires: begin.Add(10 * time.Minute)}
-			under, release := s.hold(t.Context(), held{Round: federation.Round{ID: federation.ID{1}}}, &held10)
+				return &client.Lease{Keys: map[string]client.Key{resources[0]: {Key: k}}, Certificate: []byte{byte(call)}, Expires: time.Now().Add(10 * time.Minute)}, nil
+			}, slog.New(slog.DiscardHandler))
+			held10 := Key{Secret: key, Expires: begin.Add(10 * time.Minute)}
+			under, release := keys.Hold(t.Context(), r, &held10)
 			time.Sleep(time.Hour)
 			synctest.Wait()
 			if n := calls.Load(); under.Err() != nil || key.Len() == 0 || n < 7 || n > 9 {
@@ -47,7 +67,7 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 			}
 			time.Sleep(11 * time.Minute)
 			synctest.Wait()
-			if reasonOf(context.Cause(under)) != store.ReasonExpired || key.Len() != 0 {
+			if reasonOf(context.Cause(under)) != protocol.ReasonLeaseExpired || key.Len() != 0 {
 				t.Errorf("%s: after the last renewal: %v, %d bytes of key", name, context.Cause(under), key.Len())
 			}
 			release()
@@ -60,16 +80,16 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 
 // TestARoundsKeyIsWipedWithItsJob: and as a party there is none.
 func TestARoundsKeyIsWipedWithItsJob(t *testing.T) {
-	s, key := &Service{}, secret(t, 7)
+	k, key := New(nil, nil), secret(t, 7)
 	ctx, cancel := context.WithCancel(t.Context())
-	under, release := s.hold(ctx, held{}, &Released{Key: key, Expires: time.Now().Add(time.Hour)})
+	under, release := k.Hold(ctx, federation.Round{}, &Key{Secret: key, Expires: time.Now().Add(time.Hour)})
 	cancel()
 	<-under.Done()
 	release()
 	if key.Len() != 0 {
 		t.Error("the key outlives its job")
 	}
-	under, release = s.hold(t.Context(), held{}, &Released{})
+	under, release = k.Hold(t.Context(), federation.Round{}, &Key{})
 	if release(); under.Err() != nil {
 		t.Error("a party's job ends with a key that it does not have")
 	}
