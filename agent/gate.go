@@ -72,9 +72,9 @@ func leaseOf(lease *client.Lease, now time.Time) (receipt.Lease, error) {
 	if lease.Remaining(now) <= 0 {
 		return receipt.Lease{}, refusal.New(ReasonLeaseExpired, "the lease ended before the answer did")
 	}
-	id, err := protocol.ParseLeaseID(lease.ID)
-	if err != nil {
-		return receipt.Lease{}, fmt.Errorf("the lease's id %q has another form", lease.ID)
+	l := receipt.Lease{EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(now))}
+	if err := l.ID.UnmarshalText([]byte(lease.ID)); err != nil {
+		return receipt.Lease{}, fmt.Errorf("malformed lease id %q: %w", lease.ID, err)
 	}
-	return receipt.Lease{ID: id, EvidenceDigest: lease.EvidenceDigest, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(now))}, nil
+	return l, nil
 }

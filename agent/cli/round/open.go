@@ -17,7 +17,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/sealed"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -228,10 +227,8 @@ func normCircuit(dir string, length uint64) (*federation.NormCircuit, error) {
 		return nil, fmt.Errorf("%w: %w", cli.ErrRefused, err)
 	}
 	var found []*federation.NormCircuit
-	for _, s := range sets {
-		if g := s.Record.Gradient; g != nil && uint64(g.Coordinates) == length && s.Record.System == statement.Groth16 {
-			found = append(found, &federation.NormCircuit{Circuit: s.Record.Circuit, VerifyingKey: s.Record.VerifyingKey, Bits: g.Bits})
-		}
+	for _, s := range keyset.ForGradients(sets, length) {
+		found = append(found, &federation.NormCircuit{Circuit: s.Record.Circuit, VerifyingKey: s.Record.VerifyingKey, Bits: s.Record.Gradient.Bits})
 	}
 	if len(found) == 1 {
 		return found[0], nil

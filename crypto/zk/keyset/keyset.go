@@ -82,6 +82,17 @@ func Load(dir string) ([]Set, error) {
 	return list, nil
 }
 
+// ForGradients lists the sets that prove the bounds of a gradient of this many coordinates,
+// which Groth16 alone does.
+func ForGradients(sets []Set, coordinates uint64) (fit []Set) {
+	for _, s := range sets {
+		if g := s.Record.Gradient; g != nil && uint64(g.Coordinates) == coordinates && s.Record.System == statement.Groth16 {
+			fit = append(fit, s)
+		}
+	}
+	return fit
+}
+
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

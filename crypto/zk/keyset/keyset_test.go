@@ -524,3 +524,14 @@ func TestARingOfFiles(t *testing.T) {
 		t.Errorf("a record without its key: %v", err)
 	}
 }
+
+func TestForGradientsFindsKeysOfALength(t *testing.T) {
+	gradient := func(system statement.System, coordinates uint32) keyset.Set {
+		return keyset.Set{Record: statement.Record{System: system, Gradient: &statement.GradientCircuit{Coordinates: coordinates, Bits: 8}}}
+	}
+	sets := []keyset.Set{gradient(statement.Groth16, 650), gradient(statement.Groth16, 651), gradient(statement.PLONK, 650),
+		{Record: statement.Record{System: statement.Groth16, Inference: &statement.InferenceCircuit{}}}}
+	if fit := keyset.ForGradients(sets, 650); len(fit) != 1 || fit[0].Record.Gradient.Coordinates != 650 || fit[0].Record.System != statement.Groth16 {
+		t.Errorf("%+v", fit)
+	}
+}
