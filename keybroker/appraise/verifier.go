@@ -57,13 +57,16 @@ func New(o Options) (*Verifier, error) {
 	return v, err
 }
 
+// Kinds are the kinds of evidence that a Verifier judges; it refuses all others.
+func Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindSNP} }
+
 // Appraise verifies evidence that must be over the given REPORT_DATA, at the
 // broker's time, and returns what it proves. A refusal is an *refusal.Error.
 func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
 	if err := ctx.Err(); err != nil {
 		return evidence.Claims{}, err
 	}
-	if env.Kind != evidence.KindSNP {
+	if !slices.Contains(Kinds(), env.Kind) {
 		return evidence.Claims{}, refusal.New(ReasonKind, "%q", env.Kind)
 	}
 	r, err := parseReport(env.Report)

@@ -29,7 +29,7 @@ func TestOnlyALogThatExtendsKeptCheckpointsIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.record(t.Context(), "later", ""); err != nil {
+	if err := d.log.Event(t.Context(), "later", ""); err != nil {
 		t.Fatal(err)
 	}
 	c, err := d.log.Checkpoint(t.Context())

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/auditlog"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
@@ -30,10 +30,5 @@ func BeginLog(ctx context.Context, o Options) (err error) {
 	if err := d.keys.OpenAudit(); err != nil {
 		return err
 	}
-	former, err := audit.BeginAnew(ctx, d.layout.Audit(), d.keys.Audit, audit.Options{Now: o.Now, Logger: o.Logger})
-	if err != nil {
-		return err
-	}
-	o.Logger.Info("an audit log was begun; the old one is kept as it was", "former", former.Directory, "records", former.Records, "chain", former.Chain)
-	return nil
+	return auditlog.Begin(ctx, auditlog.Config{Dir: d.layout.Audit(), Key: d.keys.Audit, Now: o.Now, Logger: o.Logger})
 }

@@ -14,9 +14,9 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -25,18 +25,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/auditlog"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/epochs"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/leases"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
-	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
-	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/service"
@@ -82,17 +78,11 @@ type daemon struct {
 
 	certificate certificate
 	epochs      *epochs.Set
-	log         *audit.Log
-	secrets     *keystore.Store
-	setsBack    time.Time // the last record's time, if the log goes on from an earlier one
-	differs     []string  // in what the store is older than the audit log; of a reason in writing
+	log         *auditlog.Log
+	secrets     auditlog.Secrets
 	policies    *operator.Policies
-	roundStore  rounds.Store
-	unreached   error // the rounds' database, at the start
 	grants      *leases.Grants
-	kept        *aside        // where the file of rounds.checkpoint is read and written
-	keeping     chan struct{} // holds whoever brings that file up to date
-	rounds      *rounds.Service
+	rounds      *assembly.Rounds
 	registry    *registrar.Registry // of proofs; nil where there is none
 	ended       *leases.Ended
 	broker      *keybroker.Broker
@@ -125,7 +115,7 @@ func Check(o Options) error {
 	if err == nil {
 		err = guests.Close()
 	}
-	return errors.Join(d.unreached, err, d.close())
+	return errors.Join(d.rounds.Unreached(), err, d.close())
 }
 
 func open(o Options) (d *daemon, err error) {
@@ -162,7 +152,7 @@ func (d *daemon) openParts() error {
 			return false // its cause is among the errors
 		}
 		d.step(doing)
-		err := explainAccess(open())
+		err := statedir.ExplainAccess(open())
 		errs = append(errs, err)
 		return err == nil
 	}
@@ -174,12 +164,12 @@ func (d *daemon) openParts() error {
 	key := try(state && unlocked, "unlocking the audit key", d.keys.OpenAudit) // a wrong secret is said once, by it
 	epochs := try(root && key, "unlocking the epoch keys", d.openEpochs)
 	log, secrets := try(key, "opening the audit log", d.openLog), try(key, "unlocking the key store", d.openSecrets)
-	try(log, "holding the clock against the audit log", d.checkClock)
+	try(log, "holding the clock against the audit log", func() error { return d.log.CheckClock() })
 	try(log, "reading the ended leases", func() (err error) {
-		d.ended, err = leases.OpenEnded(d.layout, d.log, d.opts.Now)
+		d.ended, err = leases.OpenEnded(d.layout, d.log.Log, d.opts.Now)
 		return err
 	})
-	secrets = try(log && secrets, "holding the key store against the audit log", d.checkSecrets)
+	secrets = try(log && secrets, "holding the key store against the audit log", func() error { return d.secrets.Check(d.log) })
 	try(epochs && log && secrets, "opening the store of rounds", d.openRounds)
 	try(epochs && log && certificate, "opening the registry of proofs", d.openRegistry)
 	return errors.Join(errs...)
@@ -232,41 +222,18 @@ func (d *daemon) openEpochs() (err error) {
 }
 
 func (d *daemon) openLog() (err error) {
-	c := d.opts.Config.Audit
-	d.log, err = audit.Open(d.layout.Audit(), d.keys.Audit, audit.Options{MustExist: true, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
-		Budget: audit.Budget{DayBytes: int64(c.RefusalMiBPerDay) << 20, SourceBytes: int64(c.RefusalKiBPerSource) << 10}})
-	if errors.Is(err, audit.ErrInUse) {
-		return fmt.Errorf("%w: a broker runs on this state directory already; stop it first (to have it check what changed, anchorhold-broker reload)", err)
-	}
+	c := d.opts.Config
+	setBack, err := c.Clock.Instant()
 	if err != nil {
 		return err
 	}
-	d.grants = leases.NewGrants(d.log)
-	if len(c.Checkpoints) == 0 {
-		d.opts.Logger.Warn("no checkpoint kept elsewhere is configured: an audit log that is put back from an old copy will not be noticed", "see", "audit.checkpoints")
+	d.log, err = auditlog.Open(auditlog.Config{Dir: d.layout.Audit(), Key: d.keys.Audit, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
+		RefusalBytesPerDay: int64(c.Audit.RefusalMiBPerDay) << 20, RefusalBytesPerSource: int64(c.Audit.RefusalKiBPerSource) << 10, Checkpoints: c.Audit.Checkpoints,
+		RoundsCheckpoint: c.Rounds.Checkpoint, SetBack: setBack, RestoredStore: c.Secrets.RestoredStore})
+	if err == nil {
+		d.grants = leases.NewGrants(d.log.Log)
 	}
-	var errs []error
-	for _, path := range c.Checkpoints {
-		kept, err := readSmall(path)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("audit.checkpoints: %w", err))
-			continue
-		}
-		if err := d.log.Extends(kept); err != nil {
-			errs = append(errs, fmt.Errorf("audit.checkpoints: %s: %w", path, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// readSmall reads a checkpoint's file; more than one could have is refused by its parser.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 1<<20))
+	return err
 }
 
 // startExtension is how much longer the start may take after each sign of
@@ -302,7 +269,7 @@ func (d *daemon) progress() func(done, total uint64) {
 }
 
 func (d *daemon) openSecrets() (err error) {
-	d.secrets, err = d.keys.OpenKeystore()
+	d.secrets.Store, err = d.keys.OpenKeystore()
 	return err
 }
 
@@ -314,6 +281,25 @@ func (d *daemon) openPolicies() (err error) {
 	return nil
 }
 
+// openRounds makes the service of federated rounds, where the configuration allows any.
+func (d *daemon) openRounds() (err error) {
+	c := d.opts.Config.Rounds
+	if c.Privacy.AllowSoftwareTEE && d.opts.NewSoftwareAppraiser == nil {
+		return fmt.Errorf("rounds.privacy.allow_software_tee: %w", ErrSoftwareTEE)
+	}
+	d.rounds, err = c.Open(assembly.Broker{File: d.layout.Rounds(), Credential: d.opts.Credential, Secrets: d.secrets.Store, Signer: d.epochs.Signer, Root: d.keys.Root, Log: d.log.Rounds(),
+		Chip: d.grants.Processor, Released: d.grants.Released, Lowest: d.epochs.Lowest, Now: d.opts.Now, Logger: d.opts.Logger})
+	return err
+}
+
+// openRegistry makes the registry of proofs, where the configuration has one.
+func (d *daemon) openRegistry() (err error) {
+	d.registry, err = registrar.Open(d.opts.Config.Proofs, registrar.Broker{Path: d.layout.Proofs(), Root: d.keys.Root, Lowest: d.epochs.Lowest, Audit: d.log.Event, Chip: d.grants.ProcessorIfKnown, Logger: d.opts.Logger, Now: d.opts.Now,
+		Signer: d.epochs.Signer,
+		TLS:    func() (*tls.Config, error) { return d.certificate.serverConfig(d.opts.Config.Profile) }})
+	return err
+}
+
 func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	c := d.opts.Config
 	tlsConfig, err := d.certificate.serverConfig(c.Profile)
@@ -321,10 +307,10 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
-		Gate: d.gate, Ended: d.ended.Check,
-		TLS: tlsConfig, Root: d.keys.Root, Epochs: d.epochs.Certified(), MinEpoch: d.epochs.Lowest(), Kinds: []evidence.Kind{evidence.KindSNP},
-		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets, Audit: d.log,
-		Now: d.opts.Now, NotEarlier: d.notEarlier(), Logger: d.opts.Logger,
+		Gate: d.rounds.Gate, Ended: d.ended.Check,
+		TLS: tlsConfig, Root: d.keys.Root, Epochs: d.epochs.Certified(), MinEpoch: d.epochs.Lowest(), Kinds: appraise.Kinds(),
+		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets.Store, Audit: d.log.Log,
+		Now: d.opts.Now, NotEarlier: d.log.NotEarlier(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.Connections(), Verifications: c.Limits.Verifications,
 			NonceWindow: time.Duration(c.Limits.NonceWindowSeconds) * time.Second, PerGuest: c.Limits.PerGuest},
 	})
@@ -332,28 +318,10 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 		return err
 	}
 	d.operators, err = operator.NewServer(operator.Options{
-		Rounds: d.rounds, Extra: slices.Concat(d.registry.Commands(), d.ended.Commands()), Policies: d.policies, Secrets: d.secrets, Audit: d.log, AuditKeys: d.keys.AuditKeys(), Epochs: d.epochs,
+		Rounds: d.rounds.Service(), Extra: slices.Concat(d.registry.Commands(), d.ended.Commands()), Policies: d.policies, Secrets: d.secrets.Store, Audit: d.log.Log, AuditKeys: d.keys.AuditKeys(), Epochs: d.epochs,
 		Status: d.status, Metrics: d.metrics, Operators: c.Operator.Operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
-}
-
-// gateWait bounds what a guest waits for the store of rounds, which may be a database.
-const gateWait = 10 * time.Second
-
-// gate holds back the keys of rounds that are not closed, or that do not name the guest.
-// Without rounds there are none of their class to release.
-func (d *daemon) gate(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error {
-	if d.rounds != nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, gateWait, refusal.New(protocol.ReasonBusy, "the store of rounds has not answered within %s", gateWait))
-		defer cancel()
-		err := d.rounds.MayRelease(ctx, resource, guest)
-		if err != nil && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return err
-	}
-	return assembly.WithoutRounds(resource)
 }
 
 func (d *daemon) status() operator.Status {
@@ -373,20 +341,11 @@ func (d *daemon) status() operator.Status {
 	return st
 }
 
-// record writes a service event.
-func (d *daemon) record(ctx context.Context, action, detail string) error {
-	_, err := d.log.Append(ctx, audit.Record{Kind: audit.KindService, Time: d.opts.Now(), Action: action, Detail: detail})
-	return err
-}
-
 // close releases whatever is open, last opened first.
 func (d *daemon) close() error {
 	var errs []error
-	errs = append(errs, d.registry.Close())
-	if d.roundStore != nil {
-		errs = append(errs, d.roundStore.Close())
-	}
-	if d.secrets != nil {
+	errs = append(errs, d.registry.Close(), d.rounds.Close())
+	if d.secrets.Store != nil {
 		errs = append(errs, d.secrets.Close())
 	}
 	if d.log != nil {

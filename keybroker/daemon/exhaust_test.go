@@ -29,7 +29,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
-	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/listen/listentest"
@@ -54,7 +53,7 @@ func serveForAttack(t *testing.T, ready func(any)) {
 	}
 	u := underAttack{Registry: free.Addr().String(), Socket: s.options.Config.Operator.Socket, Certificate: s.result.CertificatePEM}
 	free.Close()
-	s.options.Config.Proofs = registrar.Config{Listen: u.Registry}
+	s.options.Config.Proofs = registry.Settings{Listen: u.Registry}
 	s.options.Config.Limits.PerGuest = 1 << 20 // all honest clients are one software TEE
 	s.options.Config.Operator.Group = true
 	s.options.Config.Operator.OperatorUIDs = []uint32{uint32(os.Getuid()), uint32(listentest.AttackerUID), uint32(listentest.ElsewhereUID)}

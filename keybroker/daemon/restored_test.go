@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/auditlog"
 )
 
 // TestAnOlderKeyStoreIsRefused: what was stored, retired and destroyed since the copy is
@@ -51,7 +52,7 @@ func TestAnOlderKeyStoreIsRefused(t *testing.T) {
 		t.Helper()
 		for name, start := range map[string]func() error{"check": func() error { return Check(s.options) }, "run": func() error { return Run(ended, s.options) }} {
 			err := start()
-			if reason, _ := refusal.ReasonOf(err); reason != ReasonStoreRolledBack || !strings.Contains(err.Error(), want) {
+			if reason, _ := refusal.ReasonOf(err); reason != auditlog.ReasonStoreRolledBack || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -100,34 +101,3 @@ func TestAnOlderKeyStoreIsRefused(t *testing.T) {
 }
 
 // TestSecretsAreComparedFromWhereTheyWereLast, and wholly with a log that was begun anew.
-func TestSecretsAreComparedFromWhereTheyWereLast(t *testing.T) {
-	s := newState(t, false)
-	op, _, stop := s.run(t)
-	putSecret(t, op, "models/a")
-	stop()
-	d, err := open(s.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	said, unknown, err := d.secretsSaid(0)
-	if err != nil || len(said) != 1 || len(unknown) != 0 {
-		t.Fatal(said, unknown, err)
-	}
-	if said, _, err := d.secretsSaid(d.log.Size()); err != nil || len(said) != 0 {
-		t.Errorf("what was compared before is asked for again: %v %v", said, err)
-	}
-	if err := d.secrets.SetAudited(context.Background(), d.log.Size()+1); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.secrets.Retire(t.Context(), "models/a", 1); err != nil { // ahead of the log is not behind it
-		t.Fatal(err)
-	}
-	if err := d.checkSecrets(); err != nil {
-		t.Error(err)
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/auditlog"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
@@ -40,8 +41,8 @@ func TestARotatedKeyDoesNotComeBack(t *testing.T) {
 	if err := os.WriteFile(file, old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if reason, _ := refusal.ReasonOf(Check(s.options)); reason != ReasonStoreRolledBack {
-		t.Errorf("got %q, want %s", reason, ReasonStoreRolledBack)
+	if reason, _ := refusal.ReasonOf(Check(s.options)); reason != auditlog.ReasonStoreRolledBack {
+		t.Errorf("got %q, want %s", reason, auditlog.ReasonStoreRolledBack)
 	}
 }
 

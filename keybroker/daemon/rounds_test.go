@@ -7,12 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/he/params"
@@ -22,14 +18,12 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
-	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
 )
 
 // chipped is the echo appraiser for guests on processors of their own.
@@ -168,10 +162,10 @@ func TestRoundsAreRefusedWhereNoneAreConfigured(t *testing.T) {
 	if d.rounds != nil {
 		t.Error("rounds without a configuration")
 	}
-	if reason, _ := refusal.ReasonOf(d.gate(t.Context(), "fed/0123", nil)); reason != rounds.ReasonUnknown {
+	if reason, _ := refusal.ReasonOf(d.rounds.Gate(t.Context(), "fed/0123", nil)); reason != rounds.ReasonUnknown {
 		t.Errorf("a round's key: %s", reason)
 	}
-	if err := d.gate(t.Context(), "models/a", nil); err != nil {
+	if err := d.rounds.Gate(t.Context(), "models/a", nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -238,11 +232,11 @@ func TestRoundEventsAreFoundInTheLog(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	_, r, err := d.rounds.Open(t.Context(), rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1})
+	_, r, err := d.rounds.Service().Open(t.Context(), rounds.Spec{Model: "m", Contributors: protocol.Everyone(), Decryptors: protocol.Everyone(), Length: 50, ClipL2: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.rounds.Abandon(t.Context(), r.ID); err != nil {
+	if err := d.rounds.Service().Abandon(t.Context(), r.ID); err != nil {
 		t.Fatal(err)
 	}
 	for action, want := range map[string]int{"round-open": 1, "round-abandon": 1, "round-close": 0} {
@@ -251,158 +245,6 @@ func TestRoundEventsAreFoundInTheLog(t *testing.T) {
 			t.Errorf("%s: %+v, %v", action, found, err)
 		}
 	}
-}
-
-// Log and rounds that were put back together are told by a checkpoint kept elsewhere, which
-// the broker brings up to date before a ticket leaves.
-func TestCheckpointKeptElsewhereDecides(t *testing.T) {
-	s := newState(t, false)
-	s.withRounds()
-	path := filepath.Join(t.TempDir(), "checkpoint")
-	s.options.Config.Rounds.Checkpoint = path
-	d, err := open(s.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	log, ctx := roundLog{d}, t.Context()
-	if reason, _ := refusal.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
-		t.Errorf("without the file: %q", reason)
-	}
-	c, err := d.log.Checkpoint(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(c.Note), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := log.Kept(ctx); err != nil {
-		t.Error(err)
-	}
-	events := []rounds.Event{{Action: "round-ticket", About: "fed/1", Detail: "one"}, {Action: "round-ticket", About: "fed/1", Detail: "two"}}
-	if err := log.Append(ctx, events...); err != nil {
-		t.Fatal(err)
-	}
-	if found, err := log.Find(ctx, "round-ticket", "fed/1"); err != nil || !slices.Equal(found, events) {
-		t.Errorf("%+v, %v", found, err)
-	}
-	if err := log.Keep(ctx); err != nil {
-		t.Fatal(err)
-	}
-	kept, err := os.ReadFile(path)
-	if err != nil || string(kept) == c.Note {
-		t.Errorf("the checkpoint is the old one: %v", err)
-	}
-	// Another log, shorter: what a copy that was put back looks like.
-	other := newState(t, false)
-	other.withRounds()
-	other.options.Config.Rounds.Checkpoint = path
-	restored, err := open(other.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := restored.close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if err := (roundLog{restored}).Kept(ctx); err == nil {
-		t.Error("a log that does not extend the checkpoint was believed")
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if reason, _ := refusal.ReasonOf(log.Keep(ctx)); reason != ReasonCheckpoint {
-		t.Errorf("the checkpoint was taken away: %q", reason)
-	}
-	if err := os.WriteFile(path, make([]byte, maxKeptBytes+1), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if reason, _ := refusal.ReasonOf(log.Kept(ctx)); reason != ReasonCheckpoint {
-		t.Errorf("a file that is too long: %q", reason)
-	}
-}
-
-// preempted is a context whose goroutine is held up when it waits for the checkpoint's file
-// for the second time: there it has made a checkpoint and not written it.
-type preempted struct {
-	context.Context
-	waits       int
-	there, goOn chan struct{}
-}
-
-func (p *preempted) Deadline() (time.Time, bool) {
-	if p.waits++; p.waits == 2 {
-		close(p.there)
-		<-p.goOn
-	}
-	return p.Context.Deadline()
-}
-
-// Of two who bring the checkpoint up to date at once, the slower one does not put an older
-// one in the place of a newer one.
-func TestCheckpointKeptElsewhereNeverGoesBack(t *testing.T) {
-	key, err := identity.Generate(identity.LevelEpoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer key.Wipe()
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		l, err := audit.Open(t.TempDir(), key, audit.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := l.Close(); err != nil {
-				t.Error(err)
-			}
-		}()
-		path := filepath.Join(t.TempDir(), "checkpoint")
-		log := roundLog{&daemon{log: l, kept: newAside(keptWait), keeping: make(chan struct{}, 1), opts: Options{Now: time.Now, Config: settings.Config{Rounds: assembly.Config{Checkpoint: path}}}}}
-		event := rounds.Event{Action: "round-ticket", About: "fed/1", Detail: "the ticket"}
-		if err := log.Append(ctx, event); err != nil {
-			t.Fatal(err)
-		}
-		c, err := l.Checkpoint(ctx)
-		if err == nil {
-			err = os.WriteFile(path, []byte(c.Note), 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		slow, kept := &preempted{Context: ctx, there: make(chan struct{}), goOn: make(chan struct{})}, make(chan error, 2)
-		go func() { kept <- log.Keep(slow) }()
-		<-slow.there
-		if err := log.Append(ctx, event); err != nil {
-			t.Fatal(err)
-		}
-		go func() { kept <- log.Keep(ctx) }()
-		synctest.Wait()
-		close(slow.goOn)
-		for range 2 {
-			if err := <-kept; err != nil {
-				t.Fatal(err)
-			}
-		}
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c, err = audit.ParseCheckpoint(raw); err != nil || c.Size != l.Size() {
-			t.Errorf("the checkpoint counts %d records of %d: %v", c.Size, l.Size(), err)
-		}
-		over, cancel := context.WithCancel(ctx)
-		cancel()
-		log.d.keeping <- struct{}{}
-		if err := log.Keep(over); !errors.Is(err, context.Canceled) {
-			t.Errorf("waiting past its time: %v", err)
-		}
-	})
 }
 
 // TestModelsAreReleasedWithoutTheRoundsDatabase: a broker that starts while it is away serves

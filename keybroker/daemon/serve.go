@@ -11,9 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
@@ -29,13 +28,13 @@ func (d *daemon) serve(ctx context.Context) error {
 	address := guests.Addr().String()
 	d.address.Store(&address)
 	d.step("writing the start to the audit log")
-	if err := d.recordSetBack(ctx); err != nil {
+	if err := d.log.RecordSetBack(ctx); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}
-	if err := d.record(ctx, "start", fmt.Sprintf("version %s, %s, software TEE accepted: %t", d.opts.Version, d.opts.Build, d.opts.Config.SoftwareTEERoot != "")); err != nil {
+	if err := d.log.Event(ctx, "start", fmt.Sprintf("version %s, %s, software TEE accepted: %t", d.opts.Version, d.opts.Build, d.opts.Config.SoftwareTEERoot != "")); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}
-	if err := errors.Join(d.agreeSecrets(ctx), d.ended.Keep()); err != nil {
+	if err := errors.Join(d.secrets.Agree(ctx), d.ended.Keep()); err != nil {
 		return errors.Join(err, guests.Close(), operators.Close())
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -53,7 +52,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(d.maintain)
 	start(func(ctx context.Context) error { deadline.New(d.opts.Logger).Run(ctx, d.opts.Now, d.dates); return nil })
 	if d.rounds != nil {
-		start(d.keepRounds)
+		start(d.rounds.Keep)
 	}
 	if d.registry != nil {
 		start(d.registry.Serve)
@@ -66,7 +65,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	d.tell(service.Stopping())
 	d.opts.Logger.Info("broker stops")
 	wg.Wait()
-	stop := errors.Join(d.record(context.WithoutCancel(ctx), "stop", ""), d.keepAudited(context.WithoutCancel(ctx)))
+	stop := errors.Join(d.log.Event(context.WithoutCancel(ctx), "stop", ""), d.secrets.KeepAudited(context.WithoutCancel(ctx)))
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, stop)
 	}
@@ -124,7 +123,7 @@ func (d *daemon) maintain(ctx context.Context) error {
 			if _, err := d.log.Checkpoint(ctx); err != nil {
 				d.opts.Logger.Error("audit checkpoint failed", "err", err)
 			}
-			if err := d.keepAudited(ctx); err != nil {
+			if err := d.secrets.KeepAudited(ctx); err != nil {
 				d.opts.Logger.Error("the key store does not say how far it was held against the audit log", "err", err)
 			}
 		case <-heal.C:
@@ -152,7 +151,7 @@ func (d *daemon) healLog(ctx context.Context) {
 		d.opts.Logger.Error("audit log is still unavailable; nothing is released", "err", err)
 		return
 	}
-	if err := d.record(ctx, "audit-healed", ""); err != nil {
+	if err := d.log.Event(ctx, "audit-healed", ""); err != nil {
 		d.opts.Logger.Error("audit log failed again", "err", err)
 	}
 }
@@ -178,7 +177,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		load func() error
 	}{{"configuration", func() error { return d.opts.Config.Changed(d.opts.ConfigPath) }}, {"certificate", d.reloadCertificate}, {"epochs", d.epochs.Reload}, {"policies", d.policies.Reload}, {"revocation lists", d.loadLists}} {
 		if err := part.load(); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", part.name, explainAccess(err)))
+			failed = append(failed, fmt.Errorf("%s: %w", part.name, statedir.ExplainAccess(err)))
 		}
 	}
 	err := errors.Join(failed...)
@@ -189,7 +188,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	} else {
 		d.opts.Logger.Info("reloaded", "policy", d.policyName())
 	}
-	if err := d.record(ctx, "reload", detail[:min(len(detail), 1000)]); err != nil {
+	if err := d.log.Event(ctx, "reload", detail[:min(len(detail), 1000)]); err != nil {
 		d.opts.Logger.Error("reload not recorded", "err", err)
 	}
 	d.tell(service.Ready(d.serving()))
@@ -222,7 +221,6 @@ func (d *daemon) serving() string {
 	if until.IsZero() {
 		return "serving " + *d.address.Load()
 	}
-	d.opts.Logger.Error("every guest is refused: the clock is behind what it was when the audit log was last written; set it if it is wrong; if it was ahead and is right now, wait, or restart with clock.set_back (docs/operations.md, A clock that was ahead)",
-		"reason", string(protocol.ReasonClockBackwards), "until", until, "set_back", audit.Instant(d.log.LastTime()))
+	d.log.TellBehind(until)
 	return "refusing every guest until " + until.Format(time.RFC3339) + ": the clock was set back"
 }

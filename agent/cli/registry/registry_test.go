@@ -34,7 +34,7 @@ func registrySocket(t *testing.T) string {
 	t.Helper()
 	w := federationtest.New(t)
 	dir := t.TempDir()
-	r, err := registrar.Open(registrar.Config{Listen: "127.0.0.1:0"}, registrar.Broker{Path: filepath.Join(dir, "proofs"), Root: w.Root.Public(), Lowest: func() uint64 { return 1 }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+	r, err := registrar.Open(registry.Settings{Listen: "127.0.0.1:0"}, registrar.Broker{Path: filepath.Join(dir, "proofs"), Root: w.Root.Public(), Lowest: func() uint64 { return 1 }, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		Signer: func() (registry.Signer, error) {
 			return registry.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: w.Epoch.Epoch}, nil
 		},

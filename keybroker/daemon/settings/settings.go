@@ -16,7 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
-	"github.com/anchorhold/anchorhold/keybroker/registry/registrar"
+	"github.com/anchorhold/anchorhold/keybroker/registry"
 	"github.com/anchorhold/anchorhold/keybroker/rounds/assembly"
 	"github.com/anchorhold/anchorhold/systemd/config"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -64,7 +64,7 @@ type Config struct {
 	Rounds assembly.Config `yaml:"rounds"`
 	// Proofs makes the broker a registry of proving keys and proofs; by default it is
 	// none.
-	Proofs registrar.Config `yaml:"proofs"`
+	Proofs registry.Settings `yaml:"proofs"`
 	// Log sets the log's verbosity.
 	Log Log `yaml:"log"`
 }

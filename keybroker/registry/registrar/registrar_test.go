@@ -49,7 +49,7 @@ var now = federationtest.Begin.Add(5 * time.Minute)
 type site struct {
 	*federationtest.World
 	broker  registrar.Broker
-	cfg     registrar.Config
+	cfg     registry.Settings
 	cert    []byte
 	address chan string // where it serves
 	audited chan string // actions
@@ -75,7 +75,7 @@ func (a addresses) Handle(_ context.Context, r slog.Record) error {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{World: federationtest.New(t), cfg: registrar.Config{Listen: "127.0.0.1:0", VerificationTimeoutMS: 20_000}, address: make(chan string, 1), audited: make(chan string, 64), lowest: 1}
+	s := &site{World: federationtest.New(t), cfg: registry.Settings{Listen: "127.0.0.1:0", VerificationTimeoutMS: 20_000}, address: make(chan string, 1), audited: make(chan string, 64), lowest: 1}
 	cert, pair, err := hybridtls.NewCertificate([]string{"127.0.0.1"}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -221,21 +221,21 @@ func (s *site) register(t *testing.T, r *registrar.Registry, change func(*wire.R
 
 func TestConfiguration(t *testing.T) {
 	for what, c := range map[string]struct {
-		cfg  registrar.Config
+		cfg  registry.Settings
 		want string
 	}{
-		"none":             {registrar.Config{}, ""},
-		"an address":       {registrar.Config{Listen: "0.0.0.0:8445"}, ""},
-		"all":              {registrar.Config{Listen: ":1", AllowDevelopment: true, VerificationTimeoutMS: 60_000}, ""},
-		"no port":          {registrar.Config{Listen: "127.0.0.1"}, "proofs.listen"},
-		"policy alone":     {registrar.Config{AllowDevelopment: true}, "proofs.listen"},
-		"time alone":       {registrar.Config{VerificationTimeoutMS: 5}, "proofs.listen"},
-		"a negative time":  {registrar.Config{Listen: ":1", VerificationTimeoutMS: -1}, "proofs.verification_timeout_ms"},
-		"limits":           {registrar.Config{Listen: ":1", Waiting: 9, WaitingPerAgent: 3, WaitingDays: 1, Kept: 9, KeptPerAgent: 3, KeptDays: 2}, ""},
-		"negative waiting": {registrar.Config{Listen: ":1", Waiting: -1}, "proofs.waiting"},
-		"too many kept":    {registrar.Config{Listen: ":1", Kept: 1<<22 + 1}, "proofs.kept"},
-		"too long":         {registrar.Config{Listen: ":1", KeptDays: 3651}, "proofs.kept_days"},
-		"more than minute": {registrar.Config{Listen: ":1", VerificationTimeoutMS: 60_001}, "proofs.verification_timeout_ms"},
+		"none":             {registry.Settings{}, ""},
+		"an address":       {registry.Settings{Listen: "0.0.0.0:8445"}, ""},
+		"all":              {registry.Settings{Listen: ":1", AllowDevelopment: true, VerificationTimeoutMS: 60_000}, ""},
+		"no port":          {registry.Settings{Listen: "127.0.0.1"}, "proofs.listen"},
+		"policy alone":     {registry.Settings{AllowDevelopment: true}, "proofs.listen"},
+		"time alone":       {registry.Settings{VerificationTimeoutMS: 5}, "proofs.listen"},
+		"a negative time":  {registry.Settings{Listen: ":1", VerificationTimeoutMS: -1}, "proofs.verification_timeout_ms"},
+		"limits":           {registry.Settings{Listen: ":1", Waiting: 9, WaitingPerAgent: 3, WaitingDays: 1, Kept: 9, KeptPerAgent: 3, KeptDays: 2}, ""},
+		"negative waiting": {registry.Settings{Listen: ":1", Waiting: -1}, "proofs.waiting"},
+		"too many kept":    {registry.Settings{Listen: ":1", Kept: 1<<22 + 1}, "proofs.kept"},
+		"too long":         {registry.Settings{Listen: ":1", KeptDays: 3651}, "proofs.kept_days"},
+		"more than minute": {registry.Settings{Listen: ":1", VerificationTimeoutMS: 60_001}, "proofs.verification_timeout_ms"},
 	} {
 		if err := c.cfg.Check(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", what, err)
@@ -244,7 +244,7 @@ func TestConfiguration(t *testing.T) {
 }
 
 func TestWithoutAnAddressThereIsNoRegistry(t *testing.T) {
-	r, err := registrar.Open(registrar.Config{}, registrar.Broker{})
+	r, err := registrar.Open(registry.Settings{}, registrar.Broker{})
 	if r != nil || err != nil {
 		t.Fatal(r, err)
 	}

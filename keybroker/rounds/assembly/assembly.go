@@ -1,4 +1,4 @@
-// Package assembly makes the service of federated rounds of one broker: from its
+// Package assembly makes and keeps the service of federated rounds of one broker: from its
 // configuration, with the key store, the arithmetic of privacy and the parameter sets that
 // package rounds itself knows nothing of.
 //
@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -50,8 +51,11 @@ type Config struct {
 
 // Broker is what the rounds of a broker need of it. All fields are required.
 type Broker struct {
-	Store   rounds.Store // from OpenStore
-	Secrets *keystore.Store
+	// File is the store, unless the configuration names a database.
+	File string
+	// Credential reads a systemd credential.
+	Credential func(name string) ([]byte, error)
+	Secrets    *keystore.Store
 	// Signer is the epoch that signs for the broker now.
 	Signer func() (rounds.Signer, error)
 	Root   identity.Public
@@ -61,36 +65,139 @@ type Broker struct {
 	Released func(ctx context.Context, resource string, agent federation.Digest) (bool, error)
 	Lowest   func() uint64
 	Now      func() time.Time
+	Logger   *slog.Logger
 }
 
-// New makes the service.
-func (c Config) New(b Broker) (*rounds.Service, error) {
+// Rounds are the federated rounds of one broker. It is nil, and its methods say so, for a
+// broker that has none.
+type Rounds struct {
+	service   *rounds.Service // never changed, as the rest
+	store     rounds.Store
+	unreached error // why the database did not answer at the start
+	now       func() time.Time
+	log       *slog.Logger
+}
+
+// Open opens the store and makes the service. A configuration that allows no rounds has none.
+func (c Config) Open(b Broker) (*Rounds, error) {
+	if c.Privacy == (rounds.Policy{}) {
+		return nil, nil
+	}
 	former, publishers, err := c.accounts()
 	if err != nil {
 		return nil, err
 	}
-	return rounds.New(rounds.Config{
-		Store: b.Store, Secrets: secrets{b.Secrets}, Signer: b.Signer, Roots: []identity.Public{b.Root}, Log: b.Log, Publishers: publishers, Former: former, Chip: b.Chip, Released: b.Released, Lowest: b.Lowest,
+	store, unreached, err := c.openStore(b.File, b.Credential)
+	if err != nil {
+		return nil, err
+	}
+	if unreached != nil {
+		// Models are released without it, and their guests must not wait for it.
+		b.Logger.Error("the rounds' database cannot be reached: until it answers, no round is opened or ended and no round's key released; all else is served", "err", errors.Unwrap(unreached))
+	}
+	service, err := rounds.New(rounds.Config{
+		Store: store, Secrets: secrets{b.Secrets}, Signer: b.Signer, Roots: []identity.Public{b.Root}, Log: b.Log, Publishers: publishers, Former: former, Chip: b.Chip, Released: b.Released, Lowest: b.Lowest,
 		KeyMaker: makeKey, Privacy: c.Privacy, Limits: c.Limits, Calibrate: calibrate, Spend: spend, Now: b.Now,
 	})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return &Rounds{service, store, unreached, b.Now, b.Logger}, nil
 }
 
-// WithoutRounds refuses the keys of rounds, for a broker that has none of their class to
-// release.
-func WithoutRounds(resource string) error {
+// Service is what operators and members ask; nil for a broker without rounds.
+func (r *Rounds) Service() *rounds.Service {
+	if r == nil {
+		return nil
+	}
+	return r.service
+}
+
+// Unreached says why the rounds' database did not answer at the start.
+func (r *Rounds) Unreached() error {
+	if r == nil {
+		return nil
+	}
+	return r.unreached
+}
+
+// Close closes the store.
+func (r *Rounds) Close() error {
+	if r == nil {
+		return nil
+	}
+	return r.store.Close()
+}
+
+// gateWait bounds what a guest waits for the store of rounds, which may be a database.
+const gateWait = 10 * time.Second
+
+// Gate holds back the keys of rounds that are not closed, or that do not name the guest.
+// Without rounds there are none of their class to release.
+func (r *Rounds) Gate(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error {
+	if r != nil {
+		ctx, cancel := context.WithTimeoutCause(ctx, gateWait, refusal.New(protocol.ReasonBusy, "the store of rounds has not answered within %s", gateWait))
+		defer cancel()
+		err := r.service.MayRelease(ctx, resource, guest)
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
 	if protocol.Class(resource) == federation.ResourceClass {
 		return refusal.New(rounds.ReasonUnknown, "this broker has no rounds")
 	}
 	return nil
 }
 
+// rememberEvery is how often the charges of the other brokers of a fleet are noted,
+// forgetEvery how often lists of contributors that are too old are removed.
+const (
+	rememberEvery = time.Minute
+	forgetEvery   = time.Hour
+)
+
+// Keep does both until ctx ends. What a ledger lacks is logged once, until it lacks
+// something else.
+func (r *Rounds) Keep(ctx context.Context) error {
+	t := time.NewTicker(rememberEvery)
+	defer t.Stop()
+	said, forget := "", r.now()
+	for {
+		text := ""
+		if err := r.service.Remember(ctx); err != nil && ctx.Err() == nil {
+			if text = err.Error(); text != said {
+				r.log.Error("the rounds' store lacks charges that it had, or it or rounds.checkpoint cannot be asked", "err", err)
+			}
+		}
+		said = text
+		if now := r.now(); !now.Before(forget) {
+			r.forgetContributors(ctx)
+			forget = now.Add(forgetEvery)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+func (r *Rounds) forgetContributors(ctx context.Context) {
+	if n, err := r.service.Forget(ctx); err != nil && ctx.Err() == nil {
+		r.log.Error("old contributors of rounds were not removed", "err", err)
+	} else if n > 0 {
+		r.log.Info("old contributors of rounds removed", "rounds", n)
+	}
+}
+
 // openTimeout bounds the wait for a database at the start.
 const openTimeout = 30 * time.Second
 
-// OpenStore opens the store that the configuration names: a file, or the database that a
+// openStore opens the store that the configuration names: a file, or the database that a
 // fleet of brokers shares. A database that cannot be reached yet is opened all the same, and
 // unreached says why it does not answer.
-func (c Config) OpenStore(file string, credential func(name string) ([]byte, error)) (store rounds.Store, unreached, err error) {
+func (c Config) openStore(file string, credential func(name string) ([]byte, error)) (store rounds.Store, unreached, err error) {
 	if c.Postgres == "" {
 		store, err = rounds.OpenBolt(file)
 		return store, nil, err

@@ -40,10 +40,14 @@ func TestAccountsOfAConfigurationAreRead(t *testing.T) {
 }
 
 func TestABrokerWithoutRoundsReleasesNoRoundsKey(t *testing.T) {
-	if reason, _ := refusal.ReasonOf(WithoutRounds(federation.ResourceClass + "/a")); reason != rounds.ReasonUnknown {
+	none, err := Config{}.Open(Broker{})
+	if none != nil || err != nil || none.Service() != nil || none.Unreached() != nil || none.Close() != nil {
+		t.Fatal(none, err)
+	}
+	if reason, _ := refusal.ReasonOf(none.Gate(t.Context(), federation.ResourceClass+"/a", nil)); reason != rounds.ReasonUnknown {
 		t.Errorf("a round's key: %q", reason)
 	}
-	if err := WithoutRounds("models/a"); err != nil {
+	if err := none.Gate(t.Context(), "models/a", nil); err != nil {
 		t.Error(err)
 	}
 }

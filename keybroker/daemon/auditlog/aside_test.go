@@ -1,4 +1,4 @@
-package daemon
+package auditlog
 
 import (
 	"errors"
@@ -68,29 +68,18 @@ func TestAsideIsOneAtATime(t *testing.T) {
 
 // TestMountThatHangsRefusesRounds reads a checkpoint from a pipe into which nobody writes.
 func TestMountThatHangsRefusesRounds(t *testing.T) {
-	s := newState(t, false)
-	s.withRounds()
 	path := filepath.Join(t.TempDir(), "checkpoint")
-	s.options.Config.Rounds.Checkpoint = path
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, err := open(s.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	d.kept = newAside(20 * time.Millisecond)
+	log := newLog(t).Rounds().(roundLog)
+	log.checkpoint, log.aside = path, newAside(20*time.Millisecond)
 	for range 3 {
-		if reason, _ := refusal.ReasonOf(roundLog{d}.Kept(t.Context())); reason != ReasonCheckpoint {
+		if reason, _ := refusal.ReasonOf(log.Kept(t.Context())); reason != ReasonCheckpoint {
 			t.Errorf("reason %q", reason)
 		}
 	}
-	if reason, _ := refusal.ReasonOf(roundLog{d}.Keep(t.Context())); reason != ReasonCheckpoint {
+	if reason, _ := refusal.ReasonOf(log.Keep(t.Context())); reason != ReasonCheckpoint {
 		t.Errorf("written: reason %q", reason)
 	}
 	w, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -100,5 +89,5 @@ func TestMountThatHangsRefusesRounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.kept.place <- struct{}{} // the read came back
+	log.aside.place <- struct{}{} // the read came back
 }

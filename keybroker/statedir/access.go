@@ -1,4 +1,4 @@
-package daemon
+package statedir
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// explainAccess says why a file cannot be read or written that is where it should be: what
+// ExplainAccess says why a file cannot be read or written that is where it should be: what
 // root puts in its place stays root's, and the unit hides or protects what is not the broker's.
-func explainAccess(err error) error {
+func ExplainAccess(err error) error {
 	at, ok := errors.AsType[*fs.PathError](err)
 	if !ok {
 		return err

@@ -1,4 +1,4 @@
-package daemon
+package auditlog
 
 import (
 	"context"
@@ -12,11 +12,11 @@ import (
 // cannot be taken back: one that hangs costs one goroutine, which nobody waits for, and
 // whoever asked waits no longer than wait.
 type aside struct {
-	wait  time.Duration
+	wait  time.Duration // never changed
 	place chan struct{} // holds what is being done
 
-	mu    sync.Mutex
-	since time.Time // when that began; zero when nothing is done
+	mu    sync.Mutex // owns since
+	since time.Time  // when what is done began; zero when nothing is
 }
 
 func newAside(wait time.Duration) *aside {

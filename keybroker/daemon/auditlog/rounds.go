@@ -1,4 +1,4 @@
-package daemon
+package auditlog
 
 import (
 	"context"
@@ -25,21 +25,31 @@ const keptWait = 5 * time.Second
 
 // roundLog is the audit log as rounds see it: service records that are found again by
 // what they are about.
-type roundLog struct{ d *daemon }
+type roundLog struct {
+	log        *Log          // never changed, as checkpoint
+	checkpoint string        // the file that is kept elsewhere; none if empty
+	aside      *aside        // does what the file's mount may hang on
+	keeping    chan struct{} // holds whoever brings the file up to date
+}
+
+// Rounds is the log as rounds see it, with the file of rounds.checkpoint.
+func (l *Log) Rounds() rounds.Log {
+	return roundLog{log: l, checkpoint: l.cfg.RoundsCheckpoint, aside: newAside(keptWait), keeping: make(chan struct{}, 1)}
+}
 
 // Append implements rounds.Log.
 func (l roundLog) Append(ctx context.Context, events ...rounds.Event) error {
 	records := make([]audit.Record, len(events))
 	for i, e := range events {
-		records[i] = audit.Record{Kind: audit.KindService, Time: l.d.opts.Now(), Action: e.Action, Resource: e.About, Detail: e.Detail}
+		records[i] = audit.Record{Kind: audit.KindService, Time: l.log.cfg.Now(), Action: e.Action, Resource: e.About, Detail: e.Detail}
 	}
-	_, err := l.d.log.AppendAll(ctx, records...)
+	_, err := l.log.AppendAll(ctx, records...)
 	return err
 }
 
 // Find implements rounds.Log.
 func (l roundLog) Find(_ context.Context, action, about string) ([]rounds.Event, error) {
-	found, err := l.d.log.Find(audit.Query{Kind: audit.KindService, Action: action, Resource: about})
+	found, err := l.log.Find(audit.Query{Kind: audit.KindService, Action: action, Resource: about})
 	if err != nil {
 		return nil, err
 	}
@@ -55,20 +65,20 @@ func (l roundLog) Find(_ context.Context, action, about string) ([]rounds.Event,
 
 // Kept implements rounds.Log.
 func (l roundLog) Kept(ctx context.Context) error {
-	path := l.d.opts.Config.Rounds.Checkpoint
+	path := l.checkpoint
 	if path == "" {
 		return nil
 	}
 	var kept []byte
-	if err := l.d.kept.do(ctx, func() (err error) {
+	if err := l.aside.do(ctx, func() (err error) {
 		if kept, err = readKept(path); err != nil {
-			err = refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, explainAccess(err))
+			err = refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, statedir.ExplainAccess(err))
 		}
 		return err
 	}); err != nil {
 		return err
 	}
-	return l.d.log.Extends(kept)
+	return l.log.Extends(kept)
 }
 
 func readKept(path string) ([]byte, error) {
@@ -87,28 +97,28 @@ func readKept(path string) ([]byte, error) {
 // Keep implements rounds.Log. The new checkpoint is of a log that extends the one which
 // it replaces, and never older than it: one is made and written at a time.
 func (l roundLog) Keep(ctx context.Context) error {
-	path := l.d.opts.Config.Rounds.Checkpoint
+	path := l.checkpoint
 	if path == "" {
 		return nil
 	}
 	select {
-	case l.d.keeping <- struct{}{}:
-		defer func() { <-l.d.keeping }()
+	case l.keeping <- struct{}{}:
+		defer func() { <-l.keeping }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	if err := l.Kept(ctx); err != nil {
 		return err
 	}
-	c, err := l.d.log.Checkpoint(ctx)
+	c, err := l.log.Checkpoint(ctx)
 	if err != nil {
 		return err
 	}
 	// Written late, after whoever waited for it gave up, it is a checkpoint of this log still,
 	// and whoever comes next reads the file after that.
-	return l.d.kept.do(ctx, func() error {
+	return l.aside.do(ctx, func() error {
 		if err := statedir.ReplaceFile(path, []byte(c.Note), 0o600); err != nil {
-			return refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", explainAccess(err))
+			return refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", statedir.ExplainAccess(err))
 		}
 		return nil
 	})

@@ -1,4 +1,4 @@
-package daemon
+package auditlog
 
 import (
 	"context"
@@ -21,45 +21,53 @@ const (
 	maxDiffText = 3 << 10 // bytes of them in a record
 )
 
-// checkSecrets compares the key store with the audit log, from where they were compared
+// Secrets are the key store, held against the audit log.
+type Secrets struct {
+	*keystore.Store
+	log     *Log     // set by Check
+	differs []string // in what the store is older than the log, for a reason in writing; owned by the start
+}
+
+// Check compares the key store with the audit log, from where they were compared
 // last as the store says: an old copy says an old place.
-func (d *daemon) checkSecrets() error {
-	from, err := d.secrets.Audited()
+func (s *Secrets) Check(log *Log) error {
+	s.log = log
+	from, err := s.Audited()
 	if err != nil {
 		return err
 	}
-	if from > d.log.Size() { // a log that was begun anew
+	if from > s.log.Size() { // a log that was begun anew
 		from = 0
 	}
-	said, unknown, err := d.secretsSaid(from)
+	said, unknown, err := s.said(from)
 	if err != nil {
 		return err
 	}
-	d.differs, err = d.differences(said)
+	s.differs, err = s.differences(said)
 	for _, at := range unknown {
-		d.differs = append(d.differs, fmt.Sprintf("what record %d says, which was archived", at))
+		s.differs = append(s.differs, fmt.Sprintf("what record %d says, which was archived", at))
 	}
-	switch reason := d.opts.Config.Secrets.RestoredStore; {
-	case err != nil || len(d.differs) == 0:
+	switch reason := s.log.cfg.RestoredStore; {
+	case err != nil || len(s.differs) == 0:
 		return err
 	case reason != "":
-		d.opts.Logger.Warn("the key store is older than the audit log, and is served", "differences", len(d.differs), "first", d.differs[0], "reason", reason)
+		s.log.cfg.Logger.Warn("the key store is older than the audit log, and is served", "differences", len(s.differs), "first", s.differs[0], "reason", reason)
 		return nil
 	}
-	list := slices.Clone(d.differs[:min(len(d.differs), maxNamed)])
-	if more := len(d.differs) - len(list); more > 0 {
+	list := slices.Clone(s.differs[:min(len(s.differs), maxNamed)])
+	if more := len(s.differs) - len(list); more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
 	return refusal.New(ReasonStoreRolledBack, "the key store is older than the audit log: %s; put back the newer %s, or, if it is lost for good, write the reason in secrets.restored_store of the configuration",
-		strings.Join(list, "; "), d.layout.Keystore())
+		strings.Join(list, "; "), s.Path())
 }
 
-// secretsSaid returns the furthest state of each version that the log says anything of, and
+// said returns the furthest state of each version that the log says anything of, and
 // the records that nobody can read any more.
-func (d *daemon) secretsSaid(from uint64) (said map[operator.SecretVersion]keystore.State, unknown []uint64, err error) {
+func (s *Secrets) said(from uint64) (said map[operator.SecretVersion]keystore.State, unknown []uint64, err error) {
 	said = map[operator.SecretVersion]keystore.State{}
 	for _, q := range operator.SecretQueries(from) {
-		found, err := d.log.Find(q)
+		found, err := s.log.Find(q)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -79,9 +87,9 @@ func (d *daemon) secretsSaid(from uint64) (said map[operator.SecretVersion]keyst
 }
 
 // differences are the versions of which the store is behind what the log says, in words.
-func (d *daemon) differences(said map[operator.SecretVersion]keystore.State) (list []string, err error) {
+func (s *Secrets) differences(said map[operator.SecretVersion]keystore.State) (list []string, err error) {
 	for v, state := range said {
-		info, err := d.secrets.Stat(context.Background(), v.Name, v.Version)
+		info, err := s.Stat(context.Background(), v.Name, v.Version)
 		switch {
 		case errors.Is(err, keystore.ErrNotFound): // a store keeps the numbers of what it destroyed
 			list = append(list, fmt.Sprintf("%s version %d is missing", v.Name, v.Version))
@@ -95,20 +103,20 @@ func (d *daemon) differences(said map[operator.SecretVersion]keystore.State) (li
 	return list, nil
 }
 
-// agreeSecrets has the log say that an older store is served, and the store that it was
+// Agree has the log say that an older store is served, and the store that it was
 // compared with the log so far.
-func (d *daemon) agreeSecrets(ctx context.Context) error {
-	if len(d.differs) > 0 {
-		text := fmt.Sprintf("%s: %s", d.opts.Config.Secrets.RestoredStore, strings.Join(d.differs, "; "))
-		if err := d.record(ctx, "secrets-restored", text[:min(len(text), maxDiffText)]); err != nil {
+func (s *Secrets) Agree(ctx context.Context) error {
+	if len(s.differs) > 0 {
+		text := fmt.Sprintf("%s: %s", s.log.cfg.RestoredStore, strings.Join(s.differs, "; "))
+		if err := s.log.Event(ctx, "secrets-restored", text[:min(len(text), maxDiffText)]); err != nil {
 			return err
 		}
 	}
-	return d.keepAudited(ctx)
+	return s.KeepAudited(ctx)
 }
 
-// keepAudited has the store say up to where it has what the log says, so that records may be
+// KeepAudited has the store say up to where it has what the log says, so that records may be
 // archived and taken away. What it has is told to the log afterwards, and never before.
-func (d *daemon) keepAudited(ctx context.Context) error {
-	return d.secrets.SetAudited(ctx, d.log.Size())
+func (s *Secrets) KeepAudited(ctx context.Context) error {
+	return s.SetAudited(ctx, s.log.Size())
 }

@@ -1,4 +1,4 @@
-package daemon
+package statedir
 
 import (
 	"errors"
@@ -36,7 +36,7 @@ func TestFilesOfOthersAreCalledThat(t *testing.T) {
 		"one that is missing": {&fs.PathError{Op: "open", Path: others, Err: syscall.ENOENT}, ""},
 		"no file":             {errors.New("something else"), ""},
 	} {
-		got := explainAccess(fmt.Errorf("read: %w", c.err))
+		got := ExplainAccess(fmt.Errorf("read: %w", c.err))
 		more, as := strings.CutPrefix(got.Error(), "read: "+c.err.Error())
 		if !errors.Is(got, c.err) || !as || !strings.HasSuffix(more, c.more) || c.more == "" && more != "" {
 			t.Errorf("%s: got %q, want it to end with %q", name, got, c.more)
